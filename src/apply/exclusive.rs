@@ -1,0 +1,59 @@
+//! One apply at a time: an flock(2) on a file where the sandbox user cannot write. A second apply says who holds it.
+
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::sys::stat::Mode;
+
+use crate::host::fs::{edit, parent};
+use crate::plan::desired::Desired;
+use crate::problem::{Doing, Problem, Result};
+
+/// Held until dropped, or until the process ends in whatever way.
+pub struct Exclusive {
+    _lock: Flock<std::fs::File>,
+}
+
+fn place(d: &Desired) -> PathBuf {
+    if nix::unistd::geteuid().is_root() && d.isolation == crate::manifest::Isolation::Account {
+        Path::new(if d.platform.macos { "/private/var/run/comfy" } else { "/run/comfy" }).join(format!("{}.lock", d.sandbox))
+    } else {
+        // Never inside what a plan looks at: taking the lock must not change the plan.
+        let key = crate::plan::change::hex(&Sha256::digest(d.paths.base.as_os_str().as_bytes())[..8]);
+        crate::host::env::cache_home().unwrap_or_else(|| PathBuf::from("/var/tmp/comfy")).join("locks").join(key)
+    }
+}
+
+/// # Errors
+/// Somebody else holds it: the message names process, person and time.
+pub fn take(d: &Desired, what: &str) -> Result<Exclusive> {
+    let path = place(d);
+    let who = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let doing = || format!("take the lock {}", path.display());
+    edit::make_parents(&path, who.0.into(), who.1.into()).doing(doing)?;
+    if let Some(folder) = path.parent().filter(|p| p.ends_with("run/comfy")) {
+        edit::make_dir(folder, 0, 0, 0o700).doing(doing)?;
+    }
+    let (dir, name) = parent(&path).doing(doing)?;
+    let fd = openat(&dir, name.as_c_str(), OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o644)).doing(doing)?;
+    match Flock::lock(std::fs::File::from(fd), FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            let person = crate::host::env::var("SUDO_USER").or_else(|| crate::host::env::var("USER")).unwrap_or_else(|| "root".into());
+            let text = format!("pid {} ({person}, {what}) since {}\n", std::process::id(), chrono::Local::now().format("%H:%M:%S"));
+            // Only for people to read: an empty note is no failure.
+            let _ = lock.set_len(0).and_then(|()| lock.rewind()).and_then(|()| lock.write_all(text.as_bytes()));
+            Ok(Exclusive { _lock: lock })
+        }
+        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+            let mut text = String::new();
+            let _ = file.read_to_string(&mut text);
+            let holder = if text.trim().is_empty() { "another comfy".to_string() } else { crate::text::escape(text.trim()) };
+            Err(Problem::new(format!("another apply is under way: {holder}")).hint("wait until it has ended, and run this again"))
+        }
+        Err((_, e)) => Err(Problem::new(format!("could not {}: {e}", doing()))),
+    }
+}

@@ -1,0 +1,60 @@
+//! What was done, written down: a line a step in the audit log, a receipt an apply.
+
+use std::io::Write;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::Mode;
+
+use crate::host::fs::{edit, parent};
+use crate::plan::Plan;
+use crate::plan::desired::Paths;
+use crate::problem::{Doing, Result};
+
+/// Who asked for an apply.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Caller {
+    pub name: String,
+    pub uid: u32,
+}
+
+pub struct Journal<'a> {
+    pub paths: &'a Paths,
+    pub caller: Caller,
+    /// The first 16 digits of the plan's digest: what ties lines together.
+    pub plan: String,
+    pub owner: Option<(u32, u32)>,
+}
+
+impl Journal<'_> {
+    /// One line of JSON, appended. What cannot be written is told on stderr: an apply does not stop for it.
+    pub fn line(&self, event: &str, detail: &serde_json::Value) {
+        let line = serde_json::json!({
+            "time": chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
+            "who": self.caller.name, "uid": self.caller.uid, "plan": self.plan, "event": event, "detail": detail,
+        });
+        if let Err(e) = self.append(&self.paths.audit_log(), &format!("{line}\n")) {
+            crate::render::stderr(&format!("warning: the audit log could not be written: {e}"));
+        }
+    }
+
+    fn append(&self, path: &Path, text: &str) -> std::io::Result<()> {
+        let (dir, name) = parent(path)?;
+        let fd = openat(&dir, name.as_c_str(), OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o640))?;
+        if let Some((uid, gid)) = self.owner {
+            nix::unistd::fchown(&fd, Some(uid.into()), Some(gid.into()))?;
+        }
+        std::fs::File::from(fd).write_all(text.as_bytes())
+    }
+
+    /// The whole plan with its outcome.
+    ///
+    /// # Errors
+    /// The folder cannot be written.
+    pub fn receipt(&self, plan: &Plan, outcome: &str) -> Result<()> {
+        let now = chrono::Utc::now();
+        let path = self.paths.receipts().join(format!("{}-{}.json", now.format("%Y%m%dT%H%M%S%.3f"), &self.plan));
+        let text = serde_json::json!({ "time": now.to_rfc3339(), "who": self.caller.name, "outcome": outcome, "plan": plan });
+        edit::write_file(&path, format!("{text:#}\n").as_bytes(), 0o640, self.owner).doing(|| format!("write {}", path.display()))
+    }
+}

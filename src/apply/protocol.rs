@@ -1,0 +1,38 @@
+//! What the owner's side and the root side say to each other, a line of JSON each, over the root side's stdin and stdout.
+
+use super::journal::Caller;
+use super::session::{Job, Outcome};
+use crate::host::git::NetEnv;
+use crate::plan::Plan;
+
+/// The owner's side, once.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Request {
+    /// Folder of comfy.toml and comfy.lock: the root side reads them itself.
+    pub dir: std::path::PathBuf,
+    pub host: String,
+    pub only: Vec<String>,
+    pub job: Job,
+    pub offline: bool,
+    pub net: NetEnv,
+    pub caller: Caller,
+    /// The digest of the plan that was approved; `None`: show the root side's plan first.
+    pub approved: Option<String>,
+    /// Whether another plan than the approved one is an error or a new question.
+    pub saved: bool,
+}
+
+/// The root side.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub enum Message {
+    /// Asks whether this plan may be carried out; [`GO`] answers.
+    Approve(Box<Plan>),
+    Progress { job: String, at: u64, total: u64 },
+    Say(String),
+    Step(String),
+    Done(Outcome),
+    Failed { message: String, hints: Vec<String>, exit: u8 },
+}
+
+/// The answer that lets the root side go on.
+pub const GO: &str = "go";

@@ -1,0 +1,183 @@
+//! One apply, on whichever side has the rights: plan, approval, steps, a second look, records.
+
+use std::time::Instant;
+
+use super::commit::{self, Watch};
+use super::exclusive;
+use super::journal::{Caller, Journal};
+use crate::host::generation::worker::Worker;
+use crate::host::git::NetEnv;
+use crate::host::hands::Hands;
+use crate::host::machine::Machine;
+use crate::host::progress::Reporter;
+use crate::manifest::Isolation;
+use crate::plan::desired::Desired;
+use crate::plan::select::Selection;
+use crate::plan::step::Planned;
+use crate::plan::{Action, Plan, Step};
+use crate::problem::{Problem, Result};
+
+/// What an apply is about.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Job {
+    Apply,
+    /// Keep this many generations beside the live one.
+    Gc(usize),
+    Destroy { purge: bool },
+}
+
+pub struct Session<'a> {
+    pub desired: &'a Desired,
+    pub only: Selection,
+    pub job: Job,
+    pub net: NetEnv,
+    pub offline: bool,
+    pub caller: Caller,
+    pub worker: Option<Worker>,
+    pub report: &'a dyn Reporter,
+}
+
+/// What an apply did.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+pub struct Outcome {
+    pub added: usize,
+    pub changed: usize,
+    pub destroyed: usize,
+    /// What the person should know now.
+    pub notes: Vec<String>,
+    pub seconds: f64,
+}
+
+/// The plan of a job, from the machine as it is.
+pub fn plan(d: &Desired, machine: &Machine, only: &Selection, job: &Job) -> Result<Plan> {
+    match job {
+        Job::Apply => crate::plan::build::plan(d, machine, only),
+        Job::Gc(keep) => crate::plan::removal::gc(d, machine, *keep, &crate::host::generations(&d.paths)),
+        Job::Destroy { purge } => crate::plan::removal::destroy(d, machine, *purge, &chrono::Utc::now().format("%Y%m%dT%H%M%S").to_string()),
+    }
+}
+
+/// Refuses what no apply may begin with.
+pub fn admit(plan: &Plan) -> Result<()> {
+    let blocked: Vec<Problem> = plan.blocked().map(|c| Problem::new(format!("{}: {}", c.address, c.reason.clone().unwrap_or_default()))).collect();
+    if blocked.is_empty() { Ok(()) } else { Err(Problem::all(blocked).hint("nothing was changed; afterwards run `comfy apply` again")) }
+}
+
+impl Session<'_> {
+    /// Runs the job. `approve` is asked with the plan that this side has made.
+    ///
+    /// # Errors
+    /// Declined, stale, blocked, a failed step, or a machine that is not clean afterwards.
+    pub fn run(mut self, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<Outcome> {
+        let d = self.desired;
+        let started = Instant::now();
+        let _exclusive = exclusive::take(d, "apply")?;
+        let machine = Machine::new(&d.paths, &d.sandbox);
+        let plan = plan(d, &machine, &self.only, &self.job)?;
+        admit(&plan)?;
+        approve(&plan)?;
+        let digest = plan.digest();
+        let root = nix::unistd::geteuid().is_root();
+        let gid = if d.isolation == Isolation::Account { plan.ids.owner_gid } else { plan.ids.seal_gid };
+        let journal = Journal { paths: &d.paths, caller: self.caller.clone(), plan: digest[..16].into(), owner: root.then_some((plan.ids.seal, gid)) };
+        let mut inventory = crate::plan::look::Look::inventory(&machine, &d.paths).map_err(|u| Problem::new(u.reason))?;
+        let mut hands = Hands {
+            machine: &machine,
+            paths: d.paths.clone(),
+            ids: plan.ids,
+            net: self.net.clone(),
+            offline: self.offline,
+            report: self.report,
+            worker: self.worker.take(),
+            git: crate::host::env::git_program(d.isolation == Isolation::Account),
+        };
+        let mut watch = Told { journal: &journal, report: self.report, in_commit: false };
+        let result = commit::run(&plan, &mut hands, &mut inventory, &mut watch);
+        let destroyed = matches!(self.job, Job::Destroy { .. });
+        if let Err(p) = result {
+            if watch.in_commit && !destroyed {
+                journal.line("failed", &serde_json::json!(p.message));
+            }
+            return Err(p);
+        }
+        let outcome = outcome(&plan, d, started);
+        if destroyed {
+            return Ok(outcome);
+        }
+        self.look_again(&machine, &plan)?;
+        commit::remember(&plan, &mut inventory);
+        crate::plan::look::Act::write_inventory(&mut hands, &inventory)?;
+        if !machine.readings.is_empty() {
+            let cache = machine.readings.render();
+            crate::host::fs::edit::write_file(&d.paths.stat_cache(), &cache, 0o640, journal.owner).map_err(|e| Problem::new(format!("the stat cache could not be written: {e}")))?;
+        }
+        if !plan.is_empty() {
+            journal.line("applied", &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }));
+            journal.receipt(&plan, "applied")?;
+        }
+        Ok(outcome)
+    }
+
+    fn look_again(&self, machine: &Machine, plan: &Plan) -> Result<()> {
+        if self.job != Job::Apply {
+            return Ok(());
+        }
+        let again = crate::plan::build::plan(self.desired, machine, &self.only)?;
+        let problems: Vec<Problem> = again
+            .changes
+            .iter()
+            .filter(|c| c.is_difference())
+            .map(|c| {
+                let why = c.reason.clone().unwrap_or_else(|| differences(c));
+                let what = if c.action == Action::Unknown { "could not be read" } else { "is still not as it should be" };
+                Problem::new(format!("{} {what}: {why}", c.address))
+            })
+            .collect();
+        if problems.is_empty() { Ok(()) } else { Err(Problem::all(problems).hint(format!("the other {} were applied; `comfy plan` shows what is left", crate::text::count(plan.changes.len(), "resource")))) }
+    }
+}
+
+fn differences(c: &crate::plan::Change) -> String {
+    let (before, after) = (c.before.clone().unwrap_or_default(), c.after.clone().unwrap_or_default());
+    after.iter().filter(|(k, v)| before.get(*k) != Some(v)).map(|(k, v)| format!("{k} is {}, not {v}", before.get(k).map_or("absent", String::as_str))).collect::<Vec<_>>().join("; ")
+}
+
+fn outcome(plan: &Plan, d: &Desired, started: Instant) -> Outcome {
+    let (added, changed, destroyed) = plan.counts();
+    let mut notes = Vec::new();
+    let joined = plan.steps.iter().any(|p| matches!(&p.step, Step::AddMember { user, .. } if *user == d.owner.name));
+    if joined && !d.platform.macos {
+        notes.push(format!("{} is now in group {}; your own shells know it after the next login (the launch does not need it)", d.owner.name, d.group));
+    }
+    Outcome { added, changed, destroyed, notes, seconds: started.elapsed().as_secs_f64() }
+}
+
+struct Told<'a> {
+    journal: &'a Journal<'a>,
+    report: &'a dyn Reporter,
+    in_commit: bool,
+}
+
+impl Watch for Told<'_> {
+    fn started(&mut self, number: usize, planned: &Planned) {
+        if !planned.step.in_prepare() {
+            self.in_commit = true;
+        }
+        crate::host::faults::point(number, &planned.step);
+    }
+
+    fn ended(&mut self, number: usize, planned: &Planned, result: &Result<()>) {
+        // Before the records' folder exists, and while it goes, there is no place for a line.
+        if self.in_commit && self.journal.paths.records.is_dir() && !matches!(planned.step, Step::RemoveInstance { .. }) {
+            let said = result.as_ref().map_or_else(|p| p.message.clone(), |()| "done".into());
+            self.journal.line("step", &serde_json::json!({ "number": number, "address": planned.address, "step": planned.step, "result": said }));
+        }
+        if result.is_ok() {
+            self.report.step(&planned.address);
+        }
+    }
+
+    fn interrupted(&self) -> bool {
+        crate::host::signals::interrupted()
+    }
+}

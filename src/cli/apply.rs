@@ -1,0 +1,156 @@
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::PathBuf;
+
+use super::Global;
+use super::plan::{Saved, show};
+use super::project::{self, Project};
+use crate::apply::protocol::Request;
+use crate::apply::session::{self, Job, Outcome, Session};
+use crate::apply::{elevated, root};
+use crate::host::env;
+use crate::host::machine::Machine;
+use crate::plan::desired::Desired;
+use crate::plan::select::Selection;
+use crate::plan::Plan;
+use crate::problem::{Doing, Problem, Result};
+use crate::render::{self, bars::Bars};
+
+/// Bring this machine to what comfy.toml and comfy.lock say
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  comfy apply                 shows the plan, asks, does it (sudo asks for your password)\n  comfy apply --yes           without the question\n  comfy apply --only shares   the old fix-permissions\n  comfy apply today.plan      exactly the saved plan, or nothing")]
+pub struct Args {
+    /// A plan saved by `comfy plan --out`
+    #[arg(value_name = "PLANFILE")]
+    plan: Option<PathBuf>,
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+    /// Only this family or address, and what it needs
+    #[arg(long, value_name = "SEL", conflicts_with = "plan")]
+    only: Vec<String>,
+    /// Fetch nothing: what the store has must do
+    #[arg(long)]
+    offline: bool,
+    /// The outcome as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(global: &Global, args: &Args) -> Result<u8> {
+    let saved = args.plan.as_ref().map(read_saved).transpose()?;
+    let project = match &saved {
+        Some(s) => Project::open(&Global { dir: Some(s.dir.clone()), host: Some(s.plan.host.clone()), ..global.clone() })?,
+        None => Project::open(global)?,
+    };
+    let only = Selection::parse(saved.as_ref().map_or(&args.only, |s| &s.plan.only))?;
+    project.announce();
+    let ask = Ask { yes: args.yes || saved.is_some(), verbose: global.verbose, quiet: args.json, what: "apply" };
+    let desired = project.desired()?;
+    let job = Carry { project: &project, desired: &desired, only, job: Job::Apply, offline: args.offline, saved: saved.map(|s| s.plan) };
+    let (outcome, plan) = job.run(&ask)?;
+    if args.json {
+        let json = serde_json::json!({ "format_version": 1, "outcome": outcome, "plan": serde_json::from_str::<serde_json::Value>(&render::json::plan(&plan)).unwrap_or_default() });
+        render::stdout(&format!("{json:#}"));
+    } else if plan.is_empty() {
+        show(&plan, &desired, global.verbose);
+    } else {
+        render::stdout(&render::text::outcome(&outcome, "Apply"));
+        outcome.notes.iter().for_each(|n| render::note(&format!("Note: {n}")));
+    }
+    Ok(0)
+}
+
+fn read_saved(file: &PathBuf) -> Result<Saved> {
+    let text = std::fs::read_to_string(file).doing(|| format!("read {}", file.display()))?;
+    let saved: Saved = serde_json::from_str(&text).map_err(|e| Problem::new(format!("{}: no plan of comfy's: {e}", file.display())).hint("make one with `comfy plan --out FILE`"))?;
+    if saved.comfy_plan != 1 || saved.plan.format_version != 1 {
+        return Err(Problem::new(format!("{}: a plan of another version of comfy", file.display())).hint("make it again with `comfy plan --out FILE`"));
+    }
+    Ok(saved)
+}
+
+/// How a plan is approved.
+pub struct Ask {
+    pub yes: bool,
+    pub verbose: bool,
+    pub quiet: bool,
+    pub what: &'static str,
+}
+
+impl Ask {
+    /// Shows the plan and waits for `yes`. Without a terminal and without `--yes` it refuses.
+    pub fn approve(&self, plan: &Plan, desired: &Desired) -> Result<()> {
+        if !self.quiet {
+            show(plan, desired, self.verbose);
+        }
+        session::admit(plan)?;
+        if self.yes {
+            return Ok(());
+        }
+        if !std::io::stdin().is_terminal() {
+            return Err(Problem::new(format!("nobody is there to approve the {}: stdin is no terminal", self.what)).hint("add --yes if you have seen the plan"));
+        }
+        let _ = write!(std::io::stderr(), "\nDo this? Only \"yes\" is accepted: ");
+        let mut answer = String::new();
+        std::io::stdin().lock().read_line(&mut answer).doing(|| "read the answer".into())?;
+        if crate::host::signals::interrupted() {
+            return Err(Problem::interrupted());
+        }
+        if answer.trim_end_matches('\n') == "yes" { Ok(()) } else { Err(Problem::new("declined; nothing was changed")) }
+    }
+}
+
+/// A job on the side that has the rights for it.
+pub struct Carry<'a> {
+    pub project: &'a Project,
+    pub desired: &'a Desired,
+    pub only: Selection,
+    pub job: Job,
+    pub offline: bool,
+    pub saved: Option<Plan>,
+}
+
+impl Carry<'_> {
+    pub fn run(self, ask: &Ask) -> Result<(Outcome, Plan)> {
+        let machine = Machine::new(&self.desired.paths, &self.desired.sandbox);
+        let plan = session::plan(self.desired, &machine, &self.only, &self.job)?;
+        drop(machine);
+        // What root alone can read is asked of root, whose plan is then the one to approve.
+        let root_first = self.project.isolated() && plan.root_could_see_more() && self.saved.is_none();
+        if let Some(saved) = &self.saved
+            && saved.digest() != plan.digest()
+        {
+            return Err(root::stale(true));
+        }
+        if plan.is_empty() {
+            return Ok((Outcome::default(), plan));
+        }
+        if !root_first {
+            ask.approve(&plan, self.desired)?;
+        }
+        let report = Bars::default();
+        if !self.project.isolated() {
+            let digest = plan.digest();
+            let session = Session { desired: self.desired, only: self.only, job: self.job, net: env::net()?, offline: self.offline, caller: project::caller(), worker: None, report: &report };
+            let outcome = session.run(&mut |again: &Plan| if again.digest() == digest { Ok(()) } else { Err(root::stale(self.saved.is_some())) })?;
+            return Ok((outcome, plan));
+        }
+        let request = Request {
+            dir: self.project.dir.clone(),
+            host: self.project.hostname.clone(),
+            only: self.only.words().to_vec(),
+            job: self.job,
+            offline: self.offline,
+            net: env::net()?,
+            caller: project::caller(),
+            approved: (!root_first).then(|| plan.digest()),
+            saved: self.saved.is_some(),
+        };
+        let mut approved = plan;
+        let outcome = elevated::run(&request, &report, &mut |theirs: &Plan| {
+            approved = theirs.clone();
+            if theirs.is_empty() { Ok(()) } else { ask.approve(theirs, self.desired) }
+        })?;
+        Ok((outcome, approved))
+    }
+}

@@ -1,0 +1,15 @@
+use crate::problem::Result;
+
+/// Print the completions of a shell
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  comfy completions zsh > ~/.zfunc/_comfy\n  comfy completions bash > ~/.local/share/bash-completion/completions/comfy")]
+pub struct Args {
+    shell: clap_complete::Shell,
+}
+
+pub fn run(args: &Args) -> Result<u8> {
+    let mut out = Vec::new();
+    clap_complete::generate(args.shell, &mut super::command(), "comfy", &mut out);
+    crate::render::stdout(String::from_utf8_lossy(&out).trim_end());
+    Ok(0)
+}

@@ -1,0 +1,93 @@
+use super::project::{self, Project};
+use super::Global;
+use crate::host::fs;
+use crate::lock::resolve::{self, Mode, Moved, Resolved};
+use crate::lock::{self, cover};
+use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
+use crate::render::{self, bars::Bars};
+use crate::text::{count, short};
+
+/// Pin what comfy.toml asks and comfy.lock lacks; a pin that still satisfies never moves
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  comfy lock                  after a change of comfy.toml\n  comfy lock --check          in CI: 2 where comfy.lock does not cover comfy.toml")]
+pub struct Args {
+    /// Change nothing; exit 2 if comfy.lock does not answer comfy.toml
+    #[arg(long)]
+    check: bool,
+    /// Ask no server: only what the cache has
+    #[arg(long)]
+    offline: bool,
+}
+
+pub fn run(global: &Global, args: &Args) -> Result<u8> {
+    let project = Project::open(global)?;
+    if args.check {
+        return check(&project);
+    }
+    let resolved = resolve(&project, &Mode::Keep, args.offline)?;
+    let written = write(&project, &resolved)?;
+    for m in &resolved.moved {
+        render::stdout(&line(m));
+    }
+    let pins = resolved.lock.nodes.len() + 1;
+    render::note(&if written { format!("Locked {} in {}.", crate::text::count(pins, "repository"), lock::FILE) } else { format!("{} is up to date ({}).", lock::FILE, crate::text::count(pins, "repository")) });
+    Ok(0)
+}
+
+fn check(project: &Project) -> Result<u8> {
+    let Some((lock, text)) = &project.lock else {
+        render::problem(&Problem::new("there is no comfy.lock").hint("run `comfy lock`"));
+        return Ok(EXIT_FINDINGS);
+    };
+    let cover = cover::compare(&project.manifest, lock);
+    for w in &cover.warnings {
+        render::warning(w);
+    }
+    let mut problems = cover.problems;
+    if lock.render() != *text {
+        problems.push(Problem::new("comfy.lock is not as comfy writes it").hint("run `comfy lock`"));
+    }
+    if problems.is_empty() {
+        render::note(&format!("{} answers comfy.toml ({}).", lock::FILE, count(lock.nodes.len() + 1, "repository")));
+        return Ok(0);
+    }
+    render::problem(&Problem::all(problems));
+    Ok(EXIT_FINDINGS)
+}
+
+/// Resolves as the caller, with progress.
+pub fn resolve(project: &Project, mode: &Mode, offline: bool) -> Result<Resolved> {
+    project.announce();
+    let git = project::git(project, offline)?;
+    let old = project.lock.as_ref().map(|(l, _)| l);
+    let report = Bars::default();
+    resolve::run(&project.manifest, old, mode, &git, &report)
+}
+
+/// Writes comfy.lock where it differs; through a link of the owner's, as dotfile managers make them.
+pub fn write(project: &Project, resolved: &Resolved) -> Result<bool> {
+    let text = resolved.lock.render();
+    if project.lock.as_ref().is_some_and(|(_, old)| *old == text) {
+        return Ok(false);
+    }
+    let me = nix::unistd::geteuid().as_raw();
+    let path = project.dir.join(lock::FILE);
+    let real = fs::real(&path, me).map_err(|u| Problem::new(u.reason))?;
+    fs::edit::write_file(&real, text.as_bytes(), 0o644, None).doing(|| format!("write {}", path.display()))?;
+    Ok(true)
+}
+
+/// `Updated impact-pack 1f4c9a3 -> 9e7ae2d (14 commits)`
+pub fn line(m: &Moved) -> String {
+    let id = |o: &crate::tree::Oid| short(&o.to_string()).to_string();
+    match (&m.from, &m.to) {
+        (Some(a), Some(b)) if a == b => format!("Relocked {} {}", m.name, id(b)),
+        (Some(a), Some(b)) => {
+            let tail = m.commits.map_or(String::new(), |n| format!(" ({})", count(n, "commit")));
+            format!("Updated {} {} -> {}{tail}", m.name, id(a), id(b))
+        }
+        (None, Some(b)) => format!("Added {} {}", m.name, id(b)),
+        (Some(a), None) => format!("Removed {} {}", m.name, id(a)),
+        (None, None) => String::new(),
+    }
+}

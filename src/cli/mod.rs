@@ -1,0 +1,120 @@
+//! One file a command: its arguments, and `run`. What a command means is elsewhere.
+
+mod apply;
+mod completions;
+mod demo;
+mod destroy;
+mod gc;
+mod init;
+mod lock;
+mod man;
+mod outdated;
+mod plan;
+mod update;
+pub mod project;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::problem::{EXIT_ERROR, Result};
+use crate::render::{self, Color};
+
+/// ComfyUI as another user of this machine, at full speed, as code.
+///
+/// comfy.toml says what should be, comfy.lock pins it, `comfy plan` shows the difference from this machine, and
+/// `comfy apply` removes it. Going back is `git revert` of the commit that moved the pins, then `comfy apply`.
+#[derive(Parser)]
+#[command(name = "comfy", version, max_term_width = 100, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(after_help = "Examples:\n  comfy demo                  the whole loop on an embedded example, no root, no network\n  comfy init && comfy lock    a first comfy.toml, pinned\n  comfy plan                  what would change on this machine\n  comfy apply                 change it\n\nExit codes: 0 done or nothing to do, 1 error, 2 asked-for differences, 130 interrupted.")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(clap::Args, Clone)]
+pub struct Global {
+    /// The folder of comfy.toml [default: the nearest parent that has one, else the user's config folder]
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    pub dir: Option<PathBuf>,
+    /// Take the [hosts.NAME] part of this machine [default: the short host name]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub host: Option<String>,
+    /// When to use colours
+    #[arg(long, value_enum, default_value = "auto", global = true)]
+    pub color: Color,
+    /// Say only what was asked for, and errors
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more: every file that differs, with its diff
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Init(init::Args),
+    Lock(lock::Args),
+    Update(update::Args),
+    Outdated(outdated::Args),
+    Plan(plan::Args),
+    Apply(apply::Args),
+    Gc(gc::Args),
+    Destroy(destroy::Args),
+    Demo(demo::Args),
+    Completions(completions::Args),
+    Man(man::Args),
+    #[command(name = "__root", hide = true)]
+    Root,
+}
+
+/// Parses the command line, runs the command, prints what went wrong.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version are no errors; bad usage is 1 here, not clap's 2.
+            let code = if e.use_stderr() { EXIT_ERROR } else { 0 };
+            let _ = e.print();
+            return ExitCode::from(code);
+        }
+    };
+    if matches!(cli.command, Command::Root) {
+        return crate::apply::root::serve(&project::for_root);
+    }
+    render::set_up(cli.global.color, cli.global.quiet);
+    crate::host::signals::watch(true);
+    match run(&cli) {
+        Ok(code) => ExitCode::from(code),
+        Err(p) => {
+            render::problem(&p);
+            ExitCode::from(p.exit)
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<u8> {
+    let g = &cli.global;
+    match &cli.command {
+        Command::Init(a) => init::run(g, a),
+        Command::Lock(a) => lock::run(g, a),
+        Command::Update(a) => update::run(g, a),
+        Command::Outdated(a) => outdated::run(g, a),
+        Command::Plan(a) => plan::run(g, a),
+        Command::Apply(a) => apply::run(g, a),
+        Command::Gc(a) => gc::run(g, a),
+        Command::Destroy(a) => destroy::run(g, a),
+        Command::Demo(a) => demo::run(a),
+        Command::Completions(a) => completions::run(a),
+        Command::Man(a) => man::run(a),
+        Command::Root => Ok(EXIT_ERROR),
+    }
+}
+
+/// The whole command, for completions and the manual.
+pub fn command() -> clap::Command {
+    Cli::command()
+}

@@ -1,0 +1,89 @@
+use std::path::PathBuf;
+
+use super::Global;
+use super::project::Project;
+use crate::host::git::{Depth, Git, NetEnv, read};
+use crate::host::machine::Machine;
+use crate::plan::desired::Desired;
+use crate::plan::select::Selection;
+use crate::plan::{Plan, build};
+use crate::problem::{Doing, EXIT_FINDINGS, Result};
+use crate::render::{self, text::Detail};
+
+/// Show the difference from this machine; resolves nothing, changes nothing
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  comfy plan\n  comfy plan --only nodes     families: user, comfyui, nodes, shares; or an address such as share.models\n  comfy plan --out today.plan && comfy apply today.plan\n  comfy plan --exit-code -q   2 where this machine differs, or could not be read")]
+pub struct Args {
+    /// Save the plan, for `comfy apply FILE`
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Only this family or address, and what it needs
+    #[arg(long, value_name = "SEL")]
+    only: Vec<String>,
+    /// Exit 2 if anything differs or could not be read
+    #[arg(long)]
+    exit_code: bool,
+    /// The plan as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// A saved plan: bound to manifest, lock and machine by the plan's own digest.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct Saved {
+    pub comfy_plan: u32,
+    pub dir: PathBuf,
+    pub plan: Plan,
+}
+
+pub fn run(global: &Global, args: &Args) -> Result<u8> {
+    let only = Selection::parse(&args.only)?;
+    let project = Project::open(global)?;
+    project.announce();
+    let desired = project.desired()?;
+    let machine = Machine::new(&desired.paths, &desired.sandbox);
+    let plan = build::plan(&desired, &machine, &only)?;
+    if args.json {
+        render::stdout(&render::json::plan(&plan));
+    } else {
+        show(&plan, &desired, global.verbose);
+    }
+    if let Some(file) = &args.out {
+        let saved = Saved { comfy_plan: 1, dir: project.dir.clone(), plan: plan.clone() };
+        let text = serde_json::to_string_pretty(&saved).doing(|| "write the plan".into())?;
+        let here = std::env::current_dir().doing(|| "find the current folder".into())?;
+        std::fs::write(here.join(file), text + "\n").doing(|| format!("write {}", file.display()))?;
+        render::note(&format!("Saved. To do exactly this: comfy apply {}", file.display()));
+    }
+    Ok(if args.exit_code && !plan.is_empty() { EXIT_FINDINGS } else { 0 })
+}
+
+/// The plan on stdout.
+pub fn show(plan: &Plan, desired: &Desired, verbose: bool) {
+    let diff = |address: &str, path: &str| diff(desired, address, path);
+    let text = render::text::plan(plan, &Detail { verbose, diff: &diff });
+    render::stdout(text.trim_end());
+    if verbose && !plan.steps.is_empty() {
+        render::stdout(&format!("\n{}", render::text::steps(plan).trim_end()));
+    }
+}
+
+/// The unified diff from the locked text to the one that is there; nothing for what is no text or is too large.
+fn diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
+    const LIMIT: usize = 256 << 10;
+    let (_, pin) = desired.code.pins().find(|(a, _)| a == address)?;
+    let store = Git { program: None, net: NetEnv::default(), store: desired.paths.store(), offline: true, config: PathBuf::new() };
+    let inner = path.strip_prefix("ComfyUI/")?;
+    let inner = match address.strip_prefix("node.") {
+        Some(name) => inner.strip_prefix("custom_nodes/")?.strip_prefix(name)?.strip_prefix('/')?,
+        None => inner,
+    };
+    let locked = read::file_at(&store.folder(&pin.repo, Depth::Whole), &pin.commit, inner)?;
+    let is = std::fs::read(desired.paths.current().join(path)).ok()?;
+    if locked.len() > LIMIT || is.len() > LIMIT {
+        return None;
+    }
+    let (locked, is) = (String::from_utf8(locked).ok()?, String::from_utf8(is).ok()?);
+    let diff = similar::TextDiff::from_lines(&locked, &is);
+    Some(diff.unified_diff().context_radius(2).header("comfy.lock", "this machine").to_string())
+}

@@ -1,0 +1,50 @@
+//! Accounts, groups, memberships and search-only ACL entries, on both platforms.
+//!
+//! [`linux`] and [`macos`] compile everywhere: both turn requests into program calls and captured output into facts,
+//! behind [`Run`], so that either is tested on either. The right one is chosen at run time.
+
+pub mod linux;
+pub mod macos;
+
+use std::path::Path;
+
+use super::process::{Output, Run, System};
+use crate::plan::facts::{Group, Search, Seen, User};
+use crate::problem::{Problem, Result};
+
+/// What comfy needs of an account database. Readers never change anything; changers may be repeated.
+pub trait Accounts: Sync {
+    fn group(&self, name: &str) -> Seen<Option<Group>>;
+    fn user(&self, name: &str) -> Seen<Option<User>>;
+    fn is_member(&self, user: &str, group: &str) -> Seen<bool>;
+    /// Whether the folder lets `uid` (in groups `gids`) pass, and whether it has an ACL entry for that user.
+    /// `None`: the folder does not exist.
+    fn search(&self, folder: &Path, user: &str, uid: u32, gids: &[u32]) -> Seen<Option<Search>>;
+
+    fn create_group(&self, name: &str, gid: u32) -> Result<()>;
+    fn delete_group(&self, name: &str) -> Result<()>;
+    /// Hidden, without password, without a login shell, with its own primary group; makes no home.
+    fn create_user(&self, name: &str, uid: u32, gid: u32, home: &Path) -> Result<()>;
+    /// Brings an existing account's primary group, home and shell to these.
+    fn change_user(&self, name: &str, gid: u32, home: &Path) -> Result<()>;
+    fn delete_user(&self, name: &str) -> Result<()>;
+    fn add_member(&self, user: &str, group: &str) -> Result<()>;
+    fn remove_member(&self, user: &str, group: &str) -> Result<()>;
+    /// One search-only ACL entry.
+    fn grant_search(&self, folder: &Path, user: &str, uid: u32) -> Result<()>;
+    fn revoke_search(&self, folder: &Path, user: &str, uid: u32) -> Result<()>;
+}
+
+/// The accounts of this machine.
+pub fn of_this_machine() -> Box<dyn Accounts> {
+    if cfg!(target_os = "macos") { Box::new(macos::Mac(System)) } else { Box::new(linux::Linux(System)) }
+}
+
+/// Runs a changer and turns anything but success into a problem that names program, resource and what it said.
+pub(crate) fn must(run: &dyn Run, what: &str, argv: &[&str]) -> Result<Output> {
+    let out = run.run(argv).map_err(|e| Problem::new(format!("{what}: {} could not be started: {e}", argv[0])))?;
+    if out.status == 0 {
+        return Ok(out);
+    }
+    Err(Problem::new(format!("{what}: {} ended with {}: {}", argv[0], out.status, crate::text::escape(out.stderr.trim()))))
+}

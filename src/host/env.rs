@@ -1,0 +1,73 @@
+//! The only place that reads the environment.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::git::NetEnv;
+use super::git::mirrors::Mirrors;
+use crate::problem::Result;
+
+/// Variables that fetching honours: proxies and certificates.
+const NET_VARS: &[&str] = &[
+    "http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO",
+];
+
+/// A variable that is set and not empty.
+#[expect(clippy::disallowed_methods, reason = "the fence's one gate")]
+pub fn var(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+/// Mirrors, proxies and certificates of the caller.
+///
+/// # Errors
+/// A malformed COMFY_MIRRORS.
+pub fn net() -> Result<NetEnv> {
+    let vars: BTreeMap<String, String> = NET_VARS.iter().filter_map(|k| Some(((*k).to_string(), var(k)?))).collect();
+    let from_file = || {
+        let text = std::fs::read_to_string(config_home()?.join("config.toml")).ok()?;
+        text.parse::<toml::Table>().ok()?.get("mirrors")?.as_str().map(str::to_string)
+    };
+    let mirrors = var("COMFY_MIRRORS").or_else(from_file).unwrap_or_default();
+    Ok(NetEnv { mirrors: Mirrors::parse(&mirrors)?, vars })
+}
+
+pub fn home() -> Option<PathBuf> {
+    var("HOME").map(PathBuf::from).filter(|p| p.is_absolute())
+}
+
+fn base(variable: &str, linux: &str, mac: &str) -> Option<PathBuf> {
+    let own = var(variable).map(PathBuf::from).filter(|p| p.is_absolute());
+    own.or_else(|| Some(home()?.join(if std::env::consts::OS == "macos" { mac } else { linux })))
+}
+
+/// The user's config folder for comfy: a manifest may lie there, and `config.toml`.
+pub fn config_home() -> Option<PathBuf> {
+    Some(base("XDG_CONFIG_HOME", ".config", ".config")?.join("comfy"))
+}
+
+/// Where fetched outlines and comfy's own git configuration are kept; may be deleted at any time.
+pub fn cache_home() -> Option<PathBuf> {
+    Some(base("XDG_CACHE_HOME", ".cache", "Library/Caches")?.join("comfy"))
+}
+
+/// The program `name` in PATH.
+pub fn which(name: &str) -> Option<PathBuf> {
+    which_in(&var("PATH")?, name)
+}
+
+fn which_in(path: &str, name: &str) -> Option<PathBuf> {
+    path.split(':').filter(|d| d.starts_with('/')).map(|d| Path::new(d).join(name)).find(|p| nix::unistd::access(p, nix::unistd::AccessFlags::X_OK).is_ok() && p.is_file())
+}
+
+/// The git program, looked up in the caller's PATH or, for the root side, in folders that only root can write.
+/// macOS's /usr/bin/git is a stub that opens a window where the developer tools are missing, so the tools are asked for first.
+pub fn git_program(fixed_path: bool) -> Option<PathBuf> {
+    let mac = std::env::consts::OS == "macos";
+    let tools = ["/Library/Developer/CommandLineTools/usr/bin/git", "/Applications/Xcode.app/Contents/Developer/usr/bin/git"];
+    if let Some(found) = tools.iter().map(PathBuf::from).find(|p| mac && p.exists()) {
+        return Some(found);
+    }
+    let path = if fixed_path { "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin".to_string() } else { var("PATH")? };
+    which_in(&path, "git").filter(|p| !(mac && p.starts_with("/usr/bin")))
+}

@@ -1,0 +1,223 @@
+//! One search-only entry in a POSIX access ACL, read and written as the kernel stores it.
+//!
+//! Format: `linux/posix_acl_xattr.h`: a version (2) and entries of tag, permission, id, little endian, sorted by tag and id.
+//! Rules of evaluation: acl(5), "access check algorithm". On macOS [`super::super::accounts::macos`] does this through chmod(1).
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::sys::stat::{fchmod, fstat};
+
+use super::{bits, mode, open_dir, unreadable};
+use crate::plan::facts::{Search, Seen, Unknown};
+use crate::problem::{Problem, Result};
+
+const VERSION: u32 = 2;
+const USER_OBJ: u16 = 0x01;
+const USER: u16 = 0x02;
+const GROUP_OBJ: u16 = 0x04;
+const GROUP: u16 = 0x08;
+const MASK: u16 = 0x10;
+const OTHER: u16 = 0x20;
+const SEARCH: u16 = 1;
+const NO_ID: u32 = u32::MAX;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Entry {
+    tag: u16,
+    id: u32,
+    perm: u16,
+}
+
+fn decode(raw: &[u8]) -> Option<Vec<Entry>> {
+    let (head, rest) = raw.split_first_chunk::<4>()?;
+    if u32::from_le_bytes(*head) != VERSION || rest.len() % 8 != 0 {
+        return None;
+    }
+    let entries = rest.chunks_exact(8).map(|c| Entry { tag: u16::from_le_bytes([c[0], c[1]]), perm: u16::from_le_bytes([c[2], c[3]]), id: u32::from_le_bytes([c[4], c[5], c[6], c[7]]) });
+    Some(entries.collect())
+}
+
+fn encode(entries: &[Entry]) -> Vec<u8> {
+    let mut out = VERSION.to_le_bytes().to_vec();
+    for e in entries {
+        out.extend_from_slice(&e.tag.to_le_bytes());
+        out.extend_from_slice(&e.perm.to_le_bytes());
+        out.extend_from_slice(&e.id.to_le_bytes());
+    }
+    out
+}
+
+/// What a mode alone says.
+fn minimal(bits: u32) -> Vec<Entry> {
+    let p = |shift: u32| ((bits >> shift) & 7) as u16;
+    vec![Entry { tag: USER_OBJ, id: NO_ID, perm: p(6) }, Entry { tag: GROUP_OBJ, id: NO_ID, perm: p(3) }, Entry { tag: OTHER, id: NO_ID, perm: p(0) }]
+}
+
+/// Whether `uid` in `gids` may search a folder of `owner` and `group` with these entries.
+fn passes(entries: &[Entry], owner: u32, group: u32, uid: u32, gids: &[u32]) -> bool {
+    let find = |tag| entries.iter().find(|e| e.tag == tag).map(|e| e.perm);
+    let mask = find(MASK).unwrap_or(7);
+    if uid == owner {
+        return find(USER_OBJ).unwrap_or(0) & SEARCH != 0;
+    }
+    if let Some(e) = entries.iter().find(|e| e.tag == USER && e.id == uid) {
+        return e.perm & mask & SEARCH != 0;
+    }
+    let groups: Vec<u16> = entries.iter().filter(|e| (e.tag == GROUP_OBJ && gids.contains(&group)) || (e.tag == GROUP && gids.contains(&e.id))).map(|e| e.perm).collect();
+    if !groups.is_empty() {
+        return groups.iter().any(|p| p & mask & SEARCH != 0);
+    }
+    find(OTHER).unwrap_or(0) & SEARCH != 0
+}
+
+/// The ACL with or without a search-only entry for `uid`; the last entry gone, the group bits are what they were.
+fn edit(mut entries: Vec<Entry>, uid: u32, grant: bool) -> Vec<Entry> {
+    entries.retain(|e| !(e.tag == USER && e.id == uid));
+    if grant {
+        entries.push(Entry { tag: USER, id: uid, perm: SEARCH });
+        // A mask is required; it must let search through and nothing that it held back before.
+        let group = entries.iter().find(|e| e.tag == GROUP_OBJ).map_or(0, |e| e.perm);
+        match entries.iter_mut().find(|e| e.tag == MASK) {
+            Some(m) => m.perm |= SEARCH,
+            None => entries.push(Entry { tag: MASK, id: NO_ID, perm: group | SEARCH }),
+        }
+    } else if !entries.iter().any(|e| matches!(e.tag, USER | GROUP)) {
+        entries.retain(|e| e.tag != MASK);
+    }
+    entries.sort();
+    entries
+}
+
+#[cfg(target_os = "linux")]
+const NAME: &std::ffi::CStr = c"system.posix_acl_access";
+
+#[cfg(target_os = "linux")]
+fn read(fd: &OwnedFd) -> std::result::Result<Option<Vec<u8>>, Errno> {
+    let mut buf = vec![0u8; 8192];
+    // SAFETY: name is NUL-terminated, buf is as long as is said.
+    let n = unsafe { nix::libc::fgetxattr(fd.as_raw_fd(), NAME.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) };
+    match Errno::result(n) {
+        Ok(n) => {
+            buf.truncate(n as usize);
+            Ok(Some(buf))
+        }
+        Err(Errno::ENODATA | Errno::EOPNOTSUPP) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn write(fd: &OwnedFd, value: Option<&[u8]>) -> std::result::Result<(), Errno> {
+    // SAFETY: name is NUL-terminated, the value as long as is said.
+    let n = unsafe {
+        match value {
+            Some(v) => nix::libc::fsetxattr(fd.as_raw_fd(), NAME.as_ptr(), v.as_ptr().cast(), v.len(), 0),
+            None => nix::libc::fremovexattr(fd.as_raw_fd(), NAME.as_ptr()),
+        }
+    };
+    match Errno::result(n) {
+        Ok(_) | Err(Errno::ENODATA) => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Elsewhere ACLs have another form, and another module writes them.
+#[cfg(not(target_os = "linux"))]
+fn read(fd: &OwnedFd) -> std::result::Result<Option<Vec<u8>>, Errno> {
+    let _ = fd.as_raw_fd();
+    Ok(None)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn write(_: &OwnedFd, _: Option<&[u8]>) -> std::result::Result<(), Errno> {
+    Err(Errno::ENOTSUP)
+}
+
+/// Whether `uid` passes `folder`. Needs read permission on the folder, or root.
+pub fn search(folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
+    let st = match nix::sys::stat::lstat(folder) {
+        Ok(st) => st,
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+        Err(e) => return Err(unreadable(folder, e)),
+    };
+    let plain = passes(&minimal(bits(&st)), st.st_uid, st.st_gid, uid, gids);
+    let fd = match open_dir(folder) {
+        Ok(fd) => fd,
+        // Without reading it the mode still tells where there is no entry that says otherwise.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            let search = Search { passes: plain, entry: false };
+            return if plain { Ok(Some(search)) } else { Err(Unknown { reason: format!("{}: its access list cannot be read", folder.display()), root_can: true }) };
+        }
+        Err(e) => return Err(Unknown { reason: format!("{}: {e}", folder.display()), root_can: false }),
+    };
+    let raw = read(&fd).map_err(|e| unreadable(folder, e))?;
+    let entries = raw.as_deref().and_then(decode);
+    let entry = entries.iter().flatten().any(|e| e.tag == USER && e.id == uid);
+    let passes = entries.map_or(plain, |e| passes(&e, st.st_uid, st.st_gid, uid, gids));
+    Ok(Some(Search { passes, entry }))
+}
+
+/// Sets or takes away the entry of `uid`, by descriptor.
+pub fn change(folder: &Path, uid: u32, grant: bool) -> Result<()> {
+    let what = |e: &dyn std::fmt::Display| Problem::new(format!("traverse.{}: {e}", folder.display())).hint("the file system must support ACLs; or put the share outside of this folder");
+    let fd = match open_dir(folder) {
+        Err(e) if !grant && e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        r => r.map_err(|e| what(&e))?,
+    };
+    let st = fstat(&fd).map_err(|e| what(&e))?;
+    let raw = read(&fd).map_err(|e| what(&e))?;
+    let before = raw.as_deref().and_then(decode).unwrap_or_else(|| minimal(bits(&st)));
+    let after = edit(before, uid, grant);
+    if after.iter().any(|e| e.tag == MASK) {
+        return write(&fd, Some(&encode(&after))).map_err(|e| what(&e));
+    }
+    // No entry of its own is left: the ACL goes, and the mode says what its three entries said.
+    let perm = |tag| after.iter().find(|e| e.tag == tag).map_or(0, |e| u32::from(e.perm));
+    if raw.is_some() {
+        write(&fd, None).map_err(|e| what(&e))?;
+        let plain = (bits(&st) & 0o7000) | perm(USER_OBJ) << 6 | perm(GROUP_OBJ) << 3 | perm(OTHER);
+        fchmod(&fd, mode(plain)).map_err(|e| what(&e))?;
+    }
+    Ok(())
+}
+
+/// Takes every ACL off an open file or folder: a mask that comes back to life would undo a mode.
+pub fn drop_all(fd: &OwnedFd) {
+    #[cfg(target_os = "linux")]
+    for name in [NAME, c"system.posix_acl_default"] {
+        // SAFETY: name is NUL-terminated. Nothing to remove is the usual answer.
+        unsafe { nix::libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = fd;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_lets_exactly_one_user_search_and_leaves_no_trace_when_taken_back() {
+        for bits in [0o700, 0o750, 0o711, 0o770] {
+            let before = minimal(bits);
+            let granted = edit(before.clone(), 441, true);
+            assert!(passes(&granted, 1000, 1000, 441, &[441]), "{bits:o}");
+            // A stranger and the group get nothing that they did not have.
+            for (uid, gid) in [(7, 7), (7, 1000)] {
+                assert_eq!(passes(&granted, 1000, 1000, uid, &[gid]), passes(&before, 1000, 1000, uid, &[gid]), "{bits:o} {gid}");
+            }
+            assert_eq!(edit(granted.clone(), 441, false), before, "{bits:o}");
+            assert_eq!(decode(&encode(&granted)), Some(granted));
+        }
+    }
+
+    #[test]
+    fn a_chmod_that_masked_the_entry_is_seen() {
+        let mut entries = edit(minimal(0o700), 441, true);
+        entries.iter_mut().filter(|e| e.tag == MASK).for_each(|e| e.perm = 0);
+        assert!(!passes(&entries, 1000, 1000, 441, &[]));
+        assert!(passes(&edit(entries, 441, true), 1000, 1000, 441, &[]));
+    }
+}

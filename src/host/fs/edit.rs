@@ -1,0 +1,202 @@
+//! Making folders and links, moving and removing, each by the descriptor of the parent.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat};
+
+use super::{acl, bits, cstring, kind, lstat_at, mode, open_dir_at, parent};
+use crate::plan::facts::Kind;
+
+/// A folder with exactly this owner, group and mode.
+///
+/// What is not a folder is moved aside; a folder of a third party is refused: in a place that the sandbox user can
+/// write, it may have been moved there from a share.
+pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
+    let (dir, name) = parent(path)?;
+    match lstat_at(&dir, &name) {
+        Ok(st) if kind(&st) == Kind::Dir => {}
+        Ok(_) => move_aside(&dir, &name)?,
+        Err(Errno::ENOENT) => {}
+        Err(e) => return Err(e.into()),
+    }
+    match mkdirat(&dir, name.as_c_str(), mode(0o700)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let fd = open_dir_at(&dir, &name)?;
+    let st = fstat(&fd)?;
+    let me = nix::unistd::geteuid().as_raw();
+    if st.st_uid != me && st.st_uid != uid {
+        return Err(io::Error::other(format!("belongs to uid {}, which is neither {uid} nor {me}; move it away", st.st_uid)));
+    }
+    acl::drop_all(&fd);
+    if st.st_uid != uid || st.st_gid != gid {
+        fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+    }
+    if bits(&fstat(&fd)?) != perm {
+        fchmod(&fd, mode(perm))?;
+    }
+    Ok(())
+}
+
+/// The missing folders above `path`, 0755, owned by the owner.
+pub fn make_parents(path: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|p| nix::sys::stat::lstat(*p).is_err_and(|e| e == Errno::ENOENT)).collect();
+    for folder in missing.into_iter().rev() {
+        let (dir, name) = parent(folder)?;
+        mkdirat(&dir, name.as_c_str(), mode(0o755))?;
+        let fd = open_dir_at(&dir, &name)?;
+        if nix::unistd::geteuid().is_root() {
+            fchown(&fd, Some(uid), Some(gid))?;
+        }
+        fchmod(&fd, mode(0o755))?;
+    }
+    Ok(())
+}
+
+fn move_aside(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
+    let aside = cstring(format!("{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
+    nix::fcntl::renameat(dir, name, dir, aside.as_c_str())?;
+    Ok(())
+}
+
+/// A link at `path`, put there by rename so that it is never missing; owned by `uid` where nobody else could race for it.
+pub fn set_link(path: &Path, target: &Path, chown_to: Option<(u32, u32)>) -> io::Result<()> {
+    let (dir, name) = parent(path)?;
+    set_link_at(&dir, &name, target, chown_to)
+}
+
+pub fn set_link_at(dir: &OwnedFd, name: &CStr, target: &Path, chown_to: Option<(u32, u32)>) -> io::Result<()> {
+    let temporary = cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
+    match unlinkat(dir, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => {}
+        Err(e) => return Err(e.into()),
+    }
+    symlinkat(target, dir, temporary.as_c_str())?;
+    if let Some((uid, gid)) = chown_to {
+        fchownat(dir, temporary.as_c_str(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    }
+    nix::fcntl::renameat(dir, temporary.as_c_str(), dir, name)?;
+    Ok(())
+}
+
+/// Removes `name` and everything in it, by descriptor, following nothing; what is gone already is no error.
+pub fn remove_tree(dir: &impl AsFd, name: &CStr) -> io::Result<()> {
+    let st = match lstat_at(dir, name) {
+        Ok(st) => st,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    if kind(&st) != Kind::Dir {
+        unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?;
+        return Ok(());
+    }
+    let fd = open_dir_at(dir, name)?;
+    if !nix::unistd::geteuid().is_root() && bits(&st) & 0o700 != 0o700 {
+        fchmod(&fd, mode(0o700))?;
+    }
+    let mut names = Vec::new();
+    for entry in nix::dir::Dir::from_fd(fd.try_clone()?)?.iter() {
+        let entry = entry?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    for inner in names {
+        remove_tree(&fd, &inner)?;
+    }
+    unlinkat(dir, name, UnlinkatFlags::RemoveDir)?;
+    Ok(())
+}
+
+/// [`remove_tree`] by path; a missing parent is no error either.
+pub fn remove_path(path: &Path) -> io::Result<()> {
+    match parent(path) {
+        Ok((dir, name)) => remove_tree(&dir, &name),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+/// Moves `from` to `to`, neither of which may be reached through a link; `to` must not exist.
+pub fn move_to(from: &Path, to: &Path) -> io::Result<()> {
+    let ((a, from_name), (b, to_name)) = (parent(from)?, parent(to)?);
+    if lstat_at(&b, &to_name).is_ok() {
+        return Err(io::Error::other(format!("{} is there already", to.display())));
+    }
+    nix::fcntl::renameat(&a, from_name.as_c_str(), &b, to_name.as_c_str())?;
+    Ok(())
+}
+
+/// Swaps two entries in one step (renameat2(2) RENAME_EXCHANGE, renamex_np(2) RENAME_SWAP).
+pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
+    let ((da, na), (db, nb)) = (parent(a)?, parent(b)?);
+    #[cfg(target_os = "linux")]
+    nix::fcntl::renameat2(&da, na.as_c_str(), &db, nb.as_c_str(), nix::fcntl::RenameFlags::RENAME_EXCHANGE)?;
+    #[cfg(target_os = "macos")]
+    {
+        use std::os::fd::AsRawFd;
+        // SAFETY: two open folders and two NUL-terminated names that outlive the call.
+        let n = unsafe { nix::libc::renameatx_np(da.as_raw_fd(), na.as_ptr(), db.as_raw_fd(), nb.as_ptr(), nix::libc::RENAME_SWAP) };
+        Errno::result(n)?;
+    }
+    Ok(())
+}
+
+/// A file with these bytes, by rename, durable before it is in place. Only in folders that the caller alone can write.
+pub fn write_file(path: &Path, bytes: &[u8], perm: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
+    use std::io::Write;
+    let (dir, name) = parent(path)?;
+    let temporary = cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
+    // Left over from a killed run of the same number.
+    let _ = unlinkat(&dir, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir);
+    let fd = openat(&dir, temporary.as_c_str(), OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o600))?;
+    let mut file = std::fs::File::from(fd);
+    let written = file.write_all(bytes).and_then(|()| {
+        if let Some((uid, gid)) = owner {
+            fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        }
+        fchmod(&file, mode(perm))?;
+        file.sync_data()?;
+        Ok(nix::fcntl::renameat(&dir, temporary.as_c_str(), &dir, name.as_c_str())?)
+    });
+    if written.is_err() {
+        let _ = unlinkat(&dir, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir);
+    }
+    written
+}
+
+/// Everything written below `folder` reaches the disk before this returns.
+pub fn sync(folder: &Path) -> io::Result<()> {
+    #[cfg(target_os = "linux")]
+    nix::unistd::syncfs(&super::open_dir(folder)?)?;
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = super::through(folder)?;
+        nix::unistd::sync();
+    }
+    Ok(())
+}
+
+/// Free bytes for the caller on the file system that holds `path` or its nearest parent that is there.
+pub fn free_bytes(path: &Path) -> io::Result<u64> {
+    let there = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+    let st = nix::sys::statvfs::statvfs(there)?;
+    #[expect(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the widths differ between the platforms")]
+    Ok(u64::from(st.blocks_available()) * st.fragment_size() as u64)
+}
+
+/// The open folder of an absolute path, checked to be what is expected: not a link, owned by `uid`.
+pub fn owned_dir(path: &Path, uid: u32) -> io::Result<OwnedFd> {
+    let fd = openat(AT_FDCWD, path, OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    if fstat(&fd)?.st_uid != uid {
+        return Err(io::Error::other("belongs to somebody else"));
+    }
+    Ok(fd)
+}

@@ -1,0 +1,196 @@
+//! Files by descriptor: no path component that is a link is ever followed when something is changed.
+
+pub mod acl;
+pub mod cache;
+pub mod edit;
+pub mod mounts;
+pub mod sealed;
+pub mod share;
+pub mod walk;
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+
+use crate::plan::facts::{Kind, Node, Seen, Unknown};
+use crate::problem::{Problem, Result};
+
+/// Enough to go through a folder without reading it: O_PATH on Linux, O_SEARCH (O_EXEC) on macOS (open(2) of both).
+#[cfg(target_os = "linux")]
+pub const THROUGH: OFlag = OFlag::O_PATH;
+#[cfg(not(target_os = "linux"))]
+pub const THROUGH: OFlag = OFlag::from_bits_retain(0x4000_0000);
+
+const FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+
+/// Permission bits of a stat, all twelve.
+pub fn bits(st: &FileStat) -> u32 {
+    #[expect(clippy::useless_conversion, reason = "mode_t has 16 bits on macOS")]
+    let mode = u32::from(st.st_mode);
+    mode & 0o7777
+}
+
+pub fn kind(st: &FileStat) -> Kind {
+    match SFlag::from_bits_truncate(st.st_mode) & SFlag::S_IFMT {
+        SFlag::S_IFDIR => Kind::Dir,
+        SFlag::S_IFREG => Kind::File,
+        SFlag::S_IFLNK => Kind::Link,
+        _ => Kind::Other,
+    }
+}
+
+/// A mode as this platform's mode_t.
+pub fn mode(bits: u32) -> Mode {
+    Mode::from_bits_truncate(bits as nix::libc::mode_t)
+}
+
+pub fn cstring(s: &std::ffi::OsStr) -> io::Result<CString> {
+    CString::new(s.as_bytes()).map_err(|_| io::Error::other("a NUL in a file name"))
+}
+
+/// Opens a folder to go through it, every component on its own, following nothing.
+pub fn through(path: &Path) -> io::Result<OwnedFd> {
+    let mut at = openat(AT_FDCWD, c"/", FOLDER | THROUGH, Mode::empty())?;
+    for c in path.components() {
+        match c {
+            Component::RootDir => {}
+            Component::Normal(name) => at = openat(&at, cstring(name)?.as_c_str(), FOLDER | THROUGH, Mode::empty())?,
+            _ => return Err(io::Error::other("a path that is not clean")),
+        }
+    }
+    Ok(at)
+}
+
+/// Opens a folder for reading and changing, following nothing.
+pub fn open_dir(path: &Path) -> io::Result<OwnedFd> {
+    match split(path) {
+        Ok((parent, name)) => open_dir_at(&through(parent)?, &name),
+        Err(_) => Ok(openat(AT_FDCWD, c"/", FOLDER | OFlag::O_RDONLY, Mode::empty())?),
+    }
+}
+
+pub fn open_dir_at(parent: &impl AsFd, name: &std::ffi::CStr) -> io::Result<OwnedFd> {
+    Ok(openat(parent, name, FOLDER | OFlag::O_RDONLY, Mode::empty())?)
+}
+
+/// The folder and the last component of an absolute path.
+pub fn split(path: &Path) -> io::Result<(&Path, CString)> {
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => Ok((parent, cstring(name)?)),
+        _ => Err(io::Error::other(format!("{} has no parent", path.display()))),
+    }
+}
+
+/// The open parent folder of `path`, and its name there.
+pub fn parent(path: &Path) -> io::Result<(OwnedFd, CString)> {
+    let (parent, name) = split(path)?;
+    Ok((through(parent)?, name))
+}
+
+pub fn lstat_at(dir: &impl AsFd, name: &std::ffi::CStr) -> nix::Result<FileStat> {
+    fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
+}
+
+/// One entry, not followed.
+pub fn node(path: &Path) -> Seen<Option<Node>> {
+    let st = match nix::sys::stat::lstat(path) {
+        Ok(st) => st,
+        Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
+        Err(e) => return Err(unreadable(path, e)),
+    };
+    let kind = kind(&st);
+    let target = match kind {
+        Kind::Link => Some(PathBuf::from(nix::fcntl::readlink(path).map_err(|e| unreadable(path, e))?)),
+        _ => None,
+    };
+    Ok(Some(Node { kind, uid: st.st_uid, gid: st.st_gid, mode: bits(&st), target }))
+}
+
+pub fn unreadable(path: &Path, e: Errno) -> Unknown {
+    Unknown { reason: format!("{}: {}", path.display(), e.desc()), root_can: matches!(e, Errno::EACCES | Errno::EPERM) }
+}
+
+/// The path behind links, each of which must belong to root or to `owner`; what is missing at the end stays as it is.
+pub fn real(path: &Path, owner: u32) -> Seen<PathBuf> {
+    let mut done = PathBuf::from("/");
+    let mut todo: Vec<std::ffi::OsString> = path.components().rev().filter_map(normal).collect();
+    let mut links = 0;
+    while let Some(part) = todo.pop() {
+        if part == ".." {
+            done.pop();
+            continue;
+        }
+        let next = done.join(&part);
+        match nix::sys::stat::lstat(&next) {
+            Ok(st) if kind(&st) == Kind::Link => {
+                links += 1;
+                if links > 40 {
+                    return Err(Unknown { reason: format!("{}: links lead in a circle", path.display()), root_can: false });
+                }
+                if st.st_uid != 0 && st.st_uid != owner {
+                    return Err(Unknown { reason: format!("{} is a link that belongs to uid {}, neither root nor the owner", next.display(), st.st_uid), root_can: false });
+                }
+                let target = PathBuf::from(nix::fcntl::readlink(&next).map_err(|e| unreadable(&next, e))?);
+                if target.is_absolute() {
+                    done = PathBuf::from("/");
+                }
+                todo.extend(target.components().rev().filter_map(normal));
+            }
+            Ok(_) => done = next,
+            Err(Errno::ENOENT | Errno::ENOTDIR) => {
+                done = next;
+                while let Some(rest) = todo.pop() {
+                    done.push(rest);
+                }
+            }
+            Err(e) => return Err(unreadable(&next, e)),
+        }
+    }
+    Ok(done)
+}
+
+fn normal(c: Component) -> Option<std::ffi::OsString> {
+    match c {
+        Component::Normal(n) => Some(n.to_os_string()),
+        Component::ParentDir => Some("..".into()),
+        _ => None,
+    }
+}
+
+/// Reads a file that decides what happens on this machine: a regular file with one link, owned by one of `owners`,
+/// writable by nobody else, reached through no link of a stranger's.
+///
+/// # Errors
+/// Which of that does not hold.
+pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
+    use std::io::Read;
+    let shown = path.display();
+    let owner = owners.first().copied().unwrap_or(0);
+    let real = real(path, owner).map_err(|u| Problem::new(format!("{shown}: {}", u.reason)))?;
+    let fail = |e: io::Error| Problem::new(format!("{shown}: {e}"));
+    let (dir, name) = parent(&real).map_err(fail)?;
+    let fd = openat(&dir, name.as_c_str(), OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| fail(e.into()))?;
+    let st = fstat(&fd).map_err(|e| fail(e.into()))?;
+    let wrong = |what: String, hint: String| Err(Problem::new(format!("{shown} {what}")).hint(hint));
+    if kind(&st) != Kind::File {
+        return wrong("is not a regular file".into(), "put the real file there".into());
+    }
+    if !owners.contains(&st.st_uid) {
+        return wrong(format!("belongs to uid {}, who is neither you nor root", st.st_uid), format!("look at it, then: sudo chown {owner} {shown}"));
+    }
+    if bits(&st) & 0o022 != 0 {
+        return wrong(format!("can be written by others (mode {:04o})", bits(&st)), format!("chmod go-w {shown}"));
+    }
+    if st.st_nlink > 1 {
+        return wrong(format!("has {} hard links", st.st_nlink), format!("copy it: cp {shown} {shown}.new && mv {shown}.new {shown}"));
+    }
+    let mut text = String::new();
+    std::fs::File::from(fd).take(64 << 20).read_to_string(&mut text).map_err(fail)?;
+    Ok(text)
+}

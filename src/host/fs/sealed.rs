@@ -1,0 +1,547 @@
+//! A generation on the disk, compared by content with what the lock pins.
+//!
+//! One walk gives every entry; [`Place`] says to which tree it belongs; each tree's hash is computed from what is there.
+//! Only where a hash differs are the entries compared one by one, to say what is off.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::CStr;
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{FileStat, Mode as FileMode};
+use rayon::prelude::*;
+
+use super::cache::{Stamp, StatCache, now_ns};
+use super::walk::{Folder, Visit, walk};
+use super::{bits, kind, open_dir};
+use crate::lock::Pin;
+use crate::plan::desired::GenSpec;
+use crate::plan::facts::{Finding, GenCheck, Kind, Seen, Unknown, What};
+use crate::tree::{Entry, Hasher, Listing, Mode, Oid, blob_id};
+
+/// The file in a generation that says what it is; its name is its hash.
+pub const SPEC: &str = "generation.json";
+/// Hands `models/configs` to ComfyUI where `models` is a mount.
+pub const MODEL_PATHS: &str = "extra_model_paths.yaml";
+/// Tracked content that a mount or a writable path stands in for.
+pub const TRACKED: &str = "tracked";
+
+/// Where a path of a generation belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Part (`comfyui`, `node.X`) and path in its tree.
+    Tree(String, String),
+    /// A link that comfy makes.
+    Link(PathBuf),
+    /// A file that comfy writes.
+    Made(&'static str),
+    /// A folder that only holds others.
+    Frame,
+}
+
+/// The layout of a generation, in both directions.
+pub struct Layout<'a> {
+    spec: &'a GenSpec,
+}
+
+impl<'a> Layout<'a> {
+    pub fn new(spec: &'a GenSpec) -> Self {
+        Layout { spec }
+    }
+
+    /// Links that comfy makes, by their path in the generation.
+    pub fn links(&self) -> BTreeMap<String, PathBuf> {
+        let mut out = BTreeMap::new();
+        out.insert("ComfyUI/user".to_string(), self.spec.state.join("user"));
+        for (mount, target) in &self.spec.mounts {
+            out.insert(format!("ComfyUI/{mount}"), target.clone());
+        }
+        for (name, n) in &self.spec.nodes {
+            for w in &n.writable {
+                out.insert(format!("ComfyUI/custom_nodes/{name}/{w}"), self.spec.state.join("nodes").join(name).join(w));
+            }
+        }
+        out
+    }
+
+    /// Where in the generation the entry `path` of `part` lies.
+    pub fn locate(&self, part: &str, path: &str) -> String {
+        match part.strip_prefix("node.") {
+            Some(name) => {
+                let writable = self.spec.nodes.get(name).is_some_and(|n| n.writable.iter().any(|w| within(path, w)));
+                if writable { format!("{TRACKED}/custom_nodes/{name}/{path}") } else { format!("ComfyUI/custom_nodes/{name}/{path}") }
+            }
+            None => {
+                let mounted = within(path, "user") || self.spec.mounts.keys().any(|m| within(path, m));
+                if mounted { format!("{TRACKED}/{path}") } else { format!("ComfyUI/{path}") }
+            }
+        }
+    }
+
+    fn place(&self, path: &str, links: &BTreeMap<String, PathBuf>) -> Place {
+        if let Some(target) = links.get(path) {
+            return Place::Link(target.clone());
+        }
+        match path {
+            SPEC => return Place::Made(SPEC),
+            MODEL_PATHS => return Place::Made(MODEL_PATHS),
+            TRACKED | "ComfyUI" | "ComfyUI/custom_nodes" => return Place::Frame,
+            _ => {}
+        }
+        let inner = path.strip_prefix("ComfyUI/").or_else(|| path.strip_prefix(TRACKED).and_then(|p| p.strip_prefix('/'))).unwrap_or(path);
+        if let Some(rest) = inner.strip_prefix("custom_nodes/") {
+            let (name, inside) = rest.split_once('/').unwrap_or((rest, ""));
+            if self.spec.nodes.contains_key(name) {
+                return if inside.is_empty() { Place::Frame } else { Place::Tree(format!("node.{name}"), inside.to_string()) };
+            }
+        }
+        Place::Tree("comfyui".into(), inner.to_string())
+    }
+}
+
+fn within(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|r| r.is_empty() || r.starts_with('/'))
+}
+
+/// The bytes of the file that says what a generation is.
+pub fn spec_text(spec: &GenSpec) -> String {
+    serde_json::to_string_pretty(spec).unwrap_or_default() + "\n"
+}
+
+/// The bytes of comfy's extra_model_paths.yaml: relative to the file itself, as ComfyUI resolves it.
+pub fn model_paths_text(spec: &GenSpec) -> String {
+    let moved = spec.mounts.contains_key("models");
+    let base = if moved { TRACKED } else { "ComfyUI" };
+    format!("# Made by comfy.\ncomfy:\n  base_path: {base}\n  configs: models/configs\n")
+}
+
+struct Found {
+    path: String,
+    kind: Kind,
+    uid: u32,
+    gid: u32,
+    bits: u32,
+    stamp: Stamp,
+    target: Option<PathBuf>,
+}
+
+#[derive(Default)]
+struct Gather {
+    all: Mutex<Vec<Found>>,
+    empty: Mutex<Vec<String>>,
+    failed: Mutex<Option<Unknown>>,
+}
+
+impl Visit for Gather {
+    type Local = Vec<Found>;
+
+    fn entry(&self, local: &mut Vec<Found>, folder: &Folder, name: &CStr, st: &FileStat) -> bool {
+        let kind = kind(st);
+        let target = match kind {
+            Kind::Link => nix::fcntl::readlinkat(&folder.fd, name).ok().map(PathBuf::from),
+            _ => None,
+        };
+        local.push(Found { path: folder.join(name), kind, uid: st.st_uid, gid: st.st_gid, bits: bits(st), stamp: Stamp::of(st), target });
+        true
+    }
+
+    fn done(&self, local: Vec<Found>, folder: &Folder, entries: usize) {
+        if entries == 0 && !folder.path.is_empty() && let Ok(mut e) = self.empty.lock() {
+            e.push(String::from_utf8_lossy(&folder.path).into_owned());
+        }
+        if let Ok(mut all) = self.all.lock() {
+            all.extend(local);
+        }
+    }
+
+    fn failed(&self, path: &str, e: Errno) {
+        if let Ok(mut f) = self.failed.lock() {
+            let reason = format!("{}: {}", crate::text::escape(path), e.desc());
+            f.get_or_insert(Unknown { reason, root_can: matches!(e, Errno::EACCES | Errno::EPERM) });
+        }
+    }
+}
+
+/// Content ids that were read or vouched for in this process; what the next stat cache is made of.
+#[derive(Default)]
+pub struct Readings(Mutex<std::collections::HashMap<Stamp, (Oid, i64)>>);
+
+impl Readings {
+    pub fn add(&self, stamp: Stamp, oid: Oid, read_ns: i64) {
+        if let Ok(mut m) = self.0.lock() {
+            m.insert(stamp, (oid, read_ns));
+        }
+    }
+
+    fn extend(&self, more: Vec<(Stamp, Oid, i64)>) {
+        if let Ok(mut m) = self.0.lock() {
+            m.extend(more.into_iter().map(|(s, o, t)| (s, (o, t))));
+        }
+    }
+
+    pub fn get(&self, stamp: &Stamp) -> Option<Oid> {
+        self.0.lock().ok()?.get(stamp).map(|(o, _)| *o)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().is_ok_and(|m| m.is_empty())
+    }
+
+    /// The bytes of the stat cache.
+    pub fn render(&self) -> Vec<u8> {
+        let Ok(m) = self.0.lock() else { return Vec::new() };
+        StatCache::render(m.iter().map(|(s, (o, t))| (*s, *o, *t)))
+    }
+}
+
+/// What content check needs beside the generation.
+pub struct Checker<'a> {
+    pub cache: &'a StatCache,
+    pub readings: &'a Readings,
+    /// Where listings of locked trees are kept; they are believed only if they hash to the locked tree.
+    pub trees: &'a Path,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl Checker<'_> {
+    /// What is off in the generation at `folder`; `None` if there is none.
+    pub fn check(&self, folder: &Path, spec: &GenSpec) -> Seen<Option<GenCheck>> {
+        let fd = match open_dir(folder) {
+            Ok(fd) => fd,
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
+            Err(e) => return Err(Unknown { reason: format!("{}: {e}", folder.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied }),
+        };
+        let root = nix::sys::stat::fstat(&fd).map_err(|e| super::unreadable(folder, e))?;
+        let again = fd.try_clone().map_err(|e| Unknown { reason: e.to_string(), root_can: false })?;
+        let gather = Gather::default();
+        walk(fd, &gather);
+        if let Some(mut u) = gather.failed.into_inner().unwrap_or(None) {
+            u.reason = format!("{}/{}", folder.display(), u.reason);
+            return Err(u);
+        }
+        let found = gather.all.into_inner().unwrap_or_default();
+        let empty = gather.empty.into_inner().unwrap_or_default();
+        let ids = self.contents(&again, &found)?;
+        let mut state = Comparison::new(self, spec);
+        if root.st_uid != self.uid || root.st_gid != self.gid || bits(&root) != 0o755 {
+            state.note("comfyui", ".", What::Owner, format!("the generation's folder has uid {}, gid {}, mode {:04o}", root.st_uid, root.st_gid, bits(&root)));
+        }
+        for (f, id) in found.iter().zip(ids) {
+            state.entry(f, id, &again);
+        }
+        for path in empty {
+            state.empty(&path);
+        }
+        Ok(Some(state.finish()))
+    }
+
+    /// The content ids of all files and links, from the cache where it vouches, else read.
+    fn contents(&self, dir: &impl AsFd, found: &[Found]) -> Seen<Vec<Option<Oid>>> {
+        let fd = dir.as_fd();
+        let results: Vec<Result<(Option<Oid>, Option<i64>), Unknown>> = found
+            .par_iter()
+            .with_min_len(64)
+            .map(|f| match f.kind {
+                Kind::Link => Ok((f.target.as_ref().and_then(|t| blob_id(std::os::unix::ffi::OsStrExt::as_bytes(t.as_os_str())).ok()), None)),
+                Kind::File => match self.cache.get(&f.stamp) {
+                    Some(oid) => Ok((Some(oid), Some(i64::MAX))),
+                    None => match self.readings.get(&f.stamp) {
+                        Some(oid) => Ok((Some(oid), None)),
+                        None => {
+                            let began = now_ns();
+                            hash_at(fd, &f.path).map(|o| (Some(o), Some(began))).map_err(|e| Unknown { reason: format!("{}: {e}", crate::text::escape(&f.path)), root_can: true })
+                        }
+                    },
+                },
+                _ => Ok((None, None)),
+            })
+            .collect();
+        let mut ids = Vec::with_capacity(found.len());
+        let mut more = Vec::new();
+        for (f, r) in found.iter().zip(results) {
+            let (oid, read) = r?;
+            if let (Some(oid), Some(read)) = (oid, read) {
+                more.push((f.stamp, oid, read));
+            }
+            ids.push(oid);
+        }
+        self.readings.extend(more);
+        Ok(ids)
+    }
+}
+
+/// The blob id of a regular file below `dir`; a special file put in its place is never read.
+pub fn hash_at(dir: impl AsFd, path: &str) -> std::io::Result<Oid> {
+    let fd = openat(dir, path, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, FileMode::empty())?;
+    hash_file(std::fs::File::from(fd))
+}
+
+pub fn hash_file(mut file: std::fs::File) -> std::io::Result<Oid> {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(std::io::Error::other("is not a regular file"));
+    }
+    let mut hasher = Hasher::blob(meta.len());
+    let mut buf = vec![0u8; (meta.len() as usize).clamp(1, 128 << 10)];
+    loop {
+        let n = file.read(&mut buf)?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buf[..n]);
+    }
+    hasher.finish().map_err(|p| std::io::Error::other(p.message))
+}
+
+struct Comparison<'a> {
+    checker: &'a Checker<'a>,
+    spec: &'a GenSpec,
+    layout: Layout<'a>,
+    links: BTreeMap<String, PathBuf>,
+    found_links: BTreeSet<String>,
+    made: BTreeSet<&'static str>,
+    listings: BTreeMap<String, Listing>,
+    /// Entries of custom_nodes/ that are there and no node of the lock.
+    tops: BTreeSet<String>,
+    check: GenCheck,
+}
+
+impl<'a> Comparison<'a> {
+    fn new(checker: &'a Checker<'a>, spec: &'a GenSpec) -> Self {
+        let layout = Layout::new(spec);
+        let links = layout.links();
+        Comparison { checker, spec, layout, links, found_links: BTreeSet::new(), made: BTreeSet::new(), listings: BTreeMap::new(), tops: BTreeSet::new(), check: GenCheck::default() }
+    }
+
+    fn note(&mut self, part: &str, path: &str, what: What, detail: String) {
+        self.check.findings.entry(part.to_string()).or_default().push(Finding { path: crate::text::escape(path), what, detail });
+    }
+
+    fn entry(&mut self, f: &Found, id: Option<Oid>, dir: &impl AsFd) {
+        if let Some(name) = f.path.strip_prefix("ComfyUI/custom_nodes/").filter(|n| !n.contains('/') && !self.spec.nodes.contains_key(*n)) {
+            self.tops.insert(name.to_string());
+        }
+        let place = self.layout.place(&f.path, &self.links);
+        let part = match &place {
+            Place::Tree(part, _) => part.clone(),
+            _ => self.part_of(&f.path),
+        };
+        if f.uid != self.checker.uid || f.gid != self.checker.gid {
+            self.note(&part, &f.path, What::Owner, format!("uid {}, gid {}", f.uid, f.gid));
+        }
+        match place {
+            Place::Link(target) => {
+                self.found_links.insert(f.path.clone());
+                if f.target.as_ref() != Some(&target) {
+                    let is = f.target.as_ref().map_or("not a link".to_string(), |t| format!("leads to {}", crate::text::escape(&t.display().to_string())));
+                    self.note(&part, &f.path, What::Link, is);
+                }
+            }
+            Place::Made(name) => {
+                self.made.insert(name);
+                let wanted = if name == SPEC { spec_text(self.spec) } else { model_paths_text(self.spec) };
+                if f.kind != Kind::File || f.bits != 0o644 || hash_at(dir, &f.path).ok() != blob_id(wanted.as_bytes()).ok() {
+                    self.note("comfyui", &f.path, What::Edited, String::new());
+                }
+            }
+            Place::Frame | Place::Tree(..) if f.kind == Kind::Dir => {
+                if f.bits != 0o755 {
+                    self.note(&part, &f.path, What::Mode, format!("{:04o}", f.bits));
+                }
+            }
+            Place::Frame => self.note(&part, &f.path, What::Replaced, "not a folder".into()),
+            // `tracked/x` and `ComfyUI/x` map to the same path: only one of them is the right place.
+            Place::Tree(part, path) if self.layout.locate(&part, &path) != f.path => self.note(&part, &f.path, What::Added, String::new()),
+            Place::Tree(part, path) => self.leaf(&part, path, f, id),
+        }
+    }
+
+    fn leaf(&mut self, part: &str, path: String, f: &Found, id: Option<Oid>) {
+        let (mode, wanted_bits) = match (f.kind, f.bits & 0o100) {
+            (Kind::Link, _) => (Mode::Link, f.bits),
+            (Kind::File, 0) => (Mode::File, 0o644),
+            (Kind::File, _) => (Mode::Executable, 0o755),
+            _ => {
+                self.note(part, &f.path, What::Added, "a device, socket or pipe".into());
+                return;
+            }
+        };
+        if f.bits != wanted_bits {
+            self.note(part, &f.path, What::Mode, format!("{:04o}", f.bits));
+        }
+        match id {
+            Some(oid) => drop(self.listings.entry(part.to_string()).or_default().0.insert(path, Entry { mode, oid, size: 0 })),
+            None => self.note(part, &f.path, What::Edited, "unreadable".into()),
+        }
+    }
+
+    fn empty(&mut self, path: &str) {
+        let submodule = |pin: &Pin, inner: &str| pin.submodules.iter().any(|s| s.path == inner);
+        match self.layout.place(path, &self.links) {
+            Place::Tree(part, inner) => {
+                if find(self.spec, &part).is_some_and(|p| submodule(p, &inner)) {
+                    return;
+                }
+                self.note(&part, path, What::EmptyFolder, String::new());
+            }
+            Place::Frame if path != TRACKED => {
+                let part = self.part_of(path);
+                // A node's own folder without a single file: its tree then lacks everything, which is told below.
+                if part == "comfyui" && path != "ComfyUI/custom_nodes" {
+                    self.note(&part, path, What::EmptyFolder, String::new());
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn part_of(&self, path: &str) -> String {
+        let inner = path.strip_prefix("ComfyUI/").or_else(|| path.strip_prefix("tracked/")).unwrap_or(path);
+        match inner.strip_prefix("custom_nodes/").and_then(|r| r.split('/').next()) {
+            Some(name) if self.spec.nodes.contains_key(name) => format!("node.{name}"),
+            _ => "comfyui".into(),
+        }
+    }
+
+    fn finish(mut self) -> GenCheck {
+        let missing: Vec<String> = self.links.keys().filter(|l| !self.found_links.contains(*l)).cloned().collect();
+        for link in missing {
+            let part = self.part_of(&link);
+            self.note(&part, &link, What::Missing, "a link of comfy's".into());
+        }
+        for name in [SPEC, MODEL_PATHS] {
+            if !self.made.contains(name) {
+                self.note("comfyui", name, What::Missing, String::new());
+            }
+        }
+        for (part, pin) in self.spec.pins() {
+            let listing = self.listings.remove(&part).unwrap_or_default();
+            for (prefix, tree, own) in split(&listing, pin) {
+                let core = part == "comfyui" && prefix.is_empty();
+                if own.tree_hash().is_ok_and(|h| h == tree) {
+                    if core {
+                        self.strangers(&own);
+                    }
+                    continue;
+                }
+                match load_listing(self.checker.trees, tree) {
+                    Some(locked) => {
+                        if core {
+                            self.strangers(&locked);
+                        }
+                        self.explain(&part, &prefix, &own, &locked);
+                    }
+                    None => self.note(&part, &self.layout.locate(&part, prefix.trim_end_matches('/')), What::Edited, "the tree's hash is not the locked one".into()),
+                }
+            }
+        }
+        // What is wrong inside a foreign entry is that it is there.
+        let foreign: Vec<String> = self.check.foreign.iter().map(|n| format!("ComfyUI/custom_nodes/{n}")).collect();
+        if let Some(f) = self.check.findings.get_mut("comfyui") {
+            f.retain(|f| !foreign.iter().any(|n| within(&f.path, n)));
+        }
+        for f in self.check.findings.values_mut() {
+            f.sort_by(|a, b| a.path.cmp(&b.path));
+            f.dedup();
+        }
+        self.check
+    }
+
+    fn explain(&mut self, part: &str, prefix: &str, own: &Listing, locked: &Listing) {
+        let at = |path: &str| self.layout.locate(part, &format!("{prefix}{path}"));
+        let mut notes = Vec::new();
+        for (path, want) in &locked.0 {
+            match own.0.get(path) {
+                None if want.mode == Mode::Commit => {}
+                None => notes.push((at(path), What::Missing, String::new())),
+                Some(is) if is.mode != want.mode && (is.mode == Mode::Link || want.mode == Mode::Link) => notes.push((at(path), What::Replaced, "link for file, or file for link".into())),
+                Some(is) if is.oid != want.oid => notes.push((at(path), What::Edited, String::new())),
+                Some(is) if is.mode != want.mode => notes.push((at(path), What::Mode, String::new())),
+                Some(_) => {}
+            }
+        }
+        for path in own.0.keys().filter(|p| !locked.0.contains_key(*p)) {
+            notes.push((at(path), What::Added, String::new()));
+        }
+        for (path, what, detail) in notes {
+            self.note(part, &path, what, detail);
+        }
+    }
+
+    /// What is in custom_nodes/ and neither the lock's nor ComfyUI's own.
+    fn strangers(&mut self, tracked: &Listing) {
+        let own = |name: &str| {
+            let path = format!("custom_nodes/{name}");
+            tracked.0.range(path.clone()..).next().is_some_and(|(p, _)| within(p, &path))
+        };
+        self.check.foreign = self.tops.iter().filter(|n| !own(n)).cloned().collect();
+    }
+}
+
+fn find<'a>(spec: &'a GenSpec, part: &str) -> Option<&'a Pin> {
+    match part.strip_prefix("node.") {
+        None => Some(&spec.comfyui),
+        Some(n) => spec.nodes.get(n).map(|n| &n.pin),
+    }
+}
+
+/// A part's listing as the trees that it is made of: its own and each submodule's, with prefix and locked hash.
+pub fn split(listing: &Listing, pin: &Pin) -> Vec<(String, Oid, Listing)> {
+    let mut trees: Vec<(String, Oid, Listing)> = vec![(String::new(), pin.tree, Listing::default())];
+    trees.extend(pin.submodules.iter().map(|s| (format!("{}/", s.path), s.tree, Listing::default())));
+    let owner = |path: &str, trees: &[(String, Oid, Listing)]| trees.iter().enumerate().filter(|(_, (p, ..))| path.starts_with(p.as_str())).max_by_key(|(_, (p, ..))| p.len()).map_or(0, |(i, _)| i);
+    for (path, entry) in &listing.0 {
+        let i = if trees.len() == 1 { 0 } else { owner(path, &trees) };
+        let inner = path[trees[i].0.len()..].to_string();
+        trees[i].2.0.insert(inner, *entry);
+    }
+    for s in &pin.submodules {
+        let i = owner(&s.path, &trees);
+        let inner = s.path[trees[i].0.len()..].to_string();
+        trees[i].2.0.insert(inner, Entry { mode: Mode::Commit, oid: s.commit, size: 0 });
+    }
+    trees
+}
+
+/// A kept listing, if it hashes to `tree`.
+pub fn load_listing(trees: &Path, tree: Oid) -> Option<Listing> {
+    let text = std::fs::read(trees.join(format!("{tree}.json"))).ok()?;
+    let listing: Listing = serde_json::from_slice(&text).ok()?;
+    listing.tree_hash().is_ok_and(|h| h == tree).then_some(listing)
+}
+
+impl Checker<'_> {
+    /// Files and links of a generation that are sealed as they should be, whatever the rest is: part, path in its tree,
+    /// what it is, and its path below `folder`.
+    pub fn good_files(&self, folder: &Path, spec: &GenSpec) -> Vec<(String, String, Entry, String)> {
+        let Ok(fd) = open_dir(folder) else { return Vec::new() };
+        let Ok(again) = fd.try_clone() else { return Vec::new() };
+        let gather = Gather::default();
+        walk(fd, &gather);
+        let found = gather.all.into_inner().unwrap_or_default();
+        let Ok(ids) = self.contents(&again, &found) else { return Vec::new() };
+        let layout = Layout::new(spec);
+        let links = layout.links();
+        let mut out = Vec::new();
+        for (f, id) in found.iter().zip(ids) {
+            let mode = match (f.kind, f.bits) {
+                (Kind::Link, _) => Mode::Link,
+                (Kind::File, 0o644) => Mode::File,
+                (Kind::File, 0o755) => Mode::Executable,
+                _ => continue,
+            };
+            if let (Some(oid), Place::Tree(part, path), true) = (id, layout.place(&f.path, &links), f.uid == self.uid && f.gid == self.gid) {
+                // Only where the file lies at its own place: tracked/ and ComfyUI/ both map to the same tree path.
+                if layout.locate(&part, &path) == f.path {
+                    out.push((part, path, Entry { mode, oid, size: 0 }, f.path.clone()));
+                }
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,365 @@
+//! A share's tree: one rule ([`fault`]) that both the check and the mend follow.
+
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
+use nix::unistd::{Gid, Uid, fchown};
+
+use super::walk::{Folder, Visit, walk};
+use super::{acl, bits, kind, mode, mounts, open_dir};
+use crate::manifest::Access;
+use crate::plan::facts::{Kind, Seen, Share, ShareSpec, Unknown};
+use crate::problem::{Problem, Result};
+
+/// What an entry should be, where it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    pub group: bool,
+    /// The mode it should have.
+    pub mode: Option<u32>,
+    /// In an `add` share folders are the owner's.
+    pub owner: bool,
+}
+
+/// Why an entry is reported and left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Odd {
+    Special,
+    HardLink,
+    SetId,
+    Stranger,
+}
+
+impl Odd {
+    fn word(self) -> &'static str {
+        match self {
+            Odd::Special => "devices, sockets or pipes",
+            Odd::HardLink => "files with another hard link elsewhere",
+            Odd::SetId => "set-uid or set-gid files",
+            Odd::Stranger => "entries of neither the owner nor the sandbox user",
+        }
+    }
+}
+
+/// The rules of DESIGN.md section 6, "share trees", for one entry below the share's own folder.
+pub fn fault(s: &ShareSpec, st: &FileStat) -> (Option<Fault>, Option<Odd>) {
+    let (kind, is) = (kind(st), bits(st));
+    let stranger = (st.st_uid != s.owner && st.st_uid != s.sandbox).then_some(Odd::Stranger);
+    let want = match kind {
+        Kind::Link => return (None, None),
+        Kind::Other => return (None, Some(Odd::Special)),
+        Kind::Dir => {
+            let setgid = if s.setgid { 0o2000 } else { 0 };
+            match s.access {
+                Access::Read => (is | 0o050 | setgid) & !0o020,
+                Access::Write => is | 0o070 | setgid,
+                Access::Add => is | 0o1070 | setgid,
+            }
+        }
+        Kind::File => {
+            if is & 0o6000 != 0 {
+                return (None, Some(Odd::SetId));
+            }
+            // The sandbox's own additions are its own business.
+            if s.access == Access::Add && st.st_uid == s.sandbox {
+                return (None, None);
+            }
+            match s.access {
+                Access::Write => is | 0o060,
+                Access::Read | Access::Add => (is | 0o040) & !0o020,
+            }
+        }
+    };
+    let fault = Fault { group: st.st_gid != s.gid, mode: (want != is).then_some(want), owner: kind == Kind::Dir && s.access == Access::Add && st.st_uid == s.sandbox };
+    if fault == (Fault { group: false, mode: None, owner: false }) {
+        return (None, stranger);
+    }
+    // The sandbox may have linked a file here that it cannot even read.
+    if kind == Kind::File && st.st_nlink > 1 {
+        return (None, Some(Odd::HardLink));
+    }
+    (Some(fault), stranger)
+}
+
+#[derive(Default)]
+struct Tally {
+    entries: usize,
+    groups: BTreeMap<(bool, u32), usize>,
+    /// Word, count.
+    modes: BTreeMap<&'static str, usize>,
+    odd: BTreeMap<Odd, usize>,
+    examples: Vec<String>,
+}
+
+const EXAMPLES: usize = 3;
+
+struct Check<'a> {
+    spec: &'a ShareSpec,
+    total: Mutex<Tally>,
+    failed: Mutex<Option<Unknown>>,
+}
+
+impl Visit for Check<'_> {
+    type Local = Tally;
+
+    fn entry(&self, t: &mut Tally, folder: &Folder, name: &CStr, st: &FileStat) -> bool {
+        let dir = kind(st) == Kind::Dir;
+        let (fault, odd) = fault(self.spec, st);
+        if let Some(o) = odd {
+            *t.odd.entry(o).or_default() += 1;
+        }
+        if let Some(f) = fault {
+            if f.group {
+                *t.groups.entry((dir, st.st_gid)).or_default() += 1;
+            }
+            if let Some(want) = f.mode {
+                *t.modes.entry(word(self.spec, dir, bits(st), want)).or_default() += 1;
+            }
+            if f.owner {
+                *t.modes.entry("folders belong to the sandbox user").or_default() += 1;
+            }
+            if t.examples.len() < EXAMPLES {
+                t.examples.push(crate::text::escape(&folder.join(name)));
+            }
+        }
+        dir
+    }
+
+    fn done(&self, local: Tally, _: &Folder, entries: usize) {
+        let Ok(mut all) = self.total.lock() else { return };
+        all.entries += entries;
+        for (k, n) in local.groups {
+            *all.groups.entry(k).or_default() += n;
+        }
+        for (k, n) in local.modes {
+            *all.modes.entry(k).or_default() += n;
+        }
+        for (k, n) in local.odd {
+            *all.odd.entry(k).or_default() += n;
+        }
+        all.examples.extend(local.examples);
+        if all.examples.len() > EXAMPLES * 8 {
+            all.examples.sort();
+            all.examples.truncate(EXAMPLES);
+        }
+    }
+
+    fn failed(&self, path: &str, e: Errno) {
+        if let Ok(mut f) = self.failed.lock() {
+            let reason = format!("{}/{}: {}", self.spec.path.display(), crate::text::escape(path), e.desc());
+            f.get_or_insert(Unknown { reason, root_can: matches!(e, Errno::EACCES | Errno::EPERM) });
+        }
+    }
+}
+
+fn word(s: &ShareSpec, dir: bool, is: u32, want: u32) -> &'static str {
+    let lost = is & !want;
+    match (s.access, dir) {
+        (Access::Read | Access::Add, false) if lost & 0o020 != 0 => "files let the group write",
+        (Access::Read, true) if lost & 0o020 != 0 => "folders let the group write",
+        (Access::Write, false) => "files lack group read or write",
+        (_, false) => "files lack group read",
+        (_, true) if (want & !is) & 0o777 == 0 && (want & !is) & 0o1000 != 0 => "folders lack the sticky bit",
+        (_, true) if (want & !is) & 0o777 == 0 => "folders lack setgid",
+        (Access::Read, true) => "folders lack group read or search",
+        (_, true) => "folders lack group read, write or search",
+    }
+}
+
+/// What the share at `spec.path` is; that path holds no links.
+pub fn check(spec: &ShareSpec, group_name: &dyn Fn(u32) -> String) -> Seen<Option<Share>> {
+    mount_ready(spec)?;
+    let Some(node) = super::node(&spec.path)? else { return Ok(None) };
+    if node.kind != Kind::Dir {
+        return Err(Unknown { reason: format!("{} is not a folder", spec.path.display()), root_can: false });
+    }
+    let mut share = Share { real: spec.path.clone(), uid: node.uid, gid: node.gid, mode: node.mode, ..Share::default() };
+    if !spec.modes {
+        return Ok(Some(share));
+    }
+    let fd = open_dir(&spec.path).map_err(|e| Unknown { reason: format!("{}: {e}", spec.path.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied })?;
+    let check = Check { spec, total: Mutex::default(), failed: Mutex::new(None) };
+    walk(fd, &check);
+    if let Some(u) = check.failed.into_inner().unwrap_or(None) {
+        return Err(u);
+    }
+    let t = check.total.into_inner().unwrap_or_default();
+    share.entries = t.entries;
+    for ((dir, gid), n) in t.groups {
+        let what = format!("{} have group {}", if dir { "folders" } else { "files" }, group_name(gid));
+        *share.off.entry(what).or_default() += n;
+    }
+    for (what, n) in t.modes {
+        *share.off.entry(what.to_string()).or_default() += n;
+    }
+    share.warnings = t.odd.iter().map(|(o, n)| format!("{n} {}: left alone", o.word())).collect();
+    share.examples = t.examples;
+    share.examples.sort();
+    share.examples.truncate(EXAMPLES);
+    Ok(Some(share))
+}
+
+/// A volume that is absent makes its share unknown; nothing is made on the mount point.
+pub fn mount_ready(spec: &ShareSpec) -> Seen<()> {
+    let Some(volume) = &spec.requires_mount else { return Ok(()) };
+    let say = |why: String| Unknown { reason: format!("volume {} {why}", volume.display()), root_can: false };
+    match mounts::is_mounted(volume) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(say("is not mounted".into())),
+        Err(e) => Err(say(format!("could not be asked for: {e}"))),
+    }
+}
+
+struct Mend<'a> {
+    spec: &'a ShareSpec,
+    mended: AtomicUsize,
+    problems: Mutex<Vec<Problem>>,
+}
+
+impl Visit for Mend<'_> {
+    type Local = ();
+
+    fn entry(&self, (): &mut (), folder: &Folder, name: &CStr, st: &FileStat) -> bool {
+        let dir = kind(st) == Kind::Dir;
+        if fault(self.spec, st).0.is_some() {
+            match mend_one(self.spec, &folder.fd, name, dir) {
+                Ok(()) => drop(self.mended.fetch_add(1, Ordering::Relaxed)),
+                Err(e) => self.problem(format!("share {}: {} was refused: {e}", self.spec.name, crate::text::escape(&folder.join(name)))),
+            }
+        }
+        dir
+    }
+
+    fn done(&self, (): (), _: &Folder, _: usize) {}
+
+    fn failed(&self, path: &str, e: Errno) {
+        // A folder that vanished or became a link while we walked is seen again by the next look.
+        if !matches!(e, Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR) {
+            self.problem(format!("share {}: {}: {}", self.spec.name, crate::text::escape(path), e.desc()));
+        }
+    }
+}
+
+impl Mend<'_> {
+    fn problem(&self, message: String) {
+        if let Ok(mut p) = self.problems.lock()
+            && p.len() < 20
+        {
+            p.push(Problem::new(message));
+        }
+    }
+}
+
+/// Opens the entry and decides again on the descriptor: between listing and opening it may have been swapped.
+fn mend_one(spec: &ShareSpec, dir: &OwnedFd, name: &CStr, is_dir: bool) -> std::io::Result<()> {
+    // Non-blocking: a pipe put here in the meantime must not hold us.
+    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | if is_dir { OFlag::O_DIRECTORY } else { OFlag::empty() };
+    let fd = match openat(dir, name, flags, Mode::empty()) {
+        Ok(fd) => fd,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    let st = fstat(&fd)?;
+    let Some(f) = fault(spec, &st).0 else { return Ok(()) };
+    let owner = f.owner.then(|| Uid::from_raw(spec.owner));
+    let group = f.group.then(|| Gid::from_raw(spec.gid));
+    if owner.is_some() || group.is_some() {
+        fchown(&fd, owner, group)?;
+    }
+    if f.group || f.mode.is_some() {
+        acl::drop_all(&fd);
+    }
+    // chown clears set-ids, so the mode comes after it; and a masked ACL, once gone, may have shown another mode.
+    let now = bits(&fstat(&fd)?);
+    let want = f.mode.unwrap_or_else(|| bits(&st));
+    if now != want {
+        fchmod(&fd, mode(want))?;
+    }
+    Ok(())
+}
+
+/// Brings every entry that is off to what it should be, and touches no other; returns how many.
+///
+/// # Errors
+/// Entries that could not be mended, with the reason of each.
+pub fn mend(spec: &ShareSpec) -> Result<usize> {
+    mount_ready(spec).map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)))?;
+    let fd = open_dir(&spec.path).map_err(|e| Problem::new(format!("share {}: {}: {e}", spec.name, spec.path.display())))?;
+    let mend = Mend { spec, mended: AtomicUsize::new(0), problems: Mutex::default() };
+    walk(fd, &mend);
+    let problems = mend.problems.into_inner().unwrap_or_default();
+    if problems.is_empty() { Ok(mend.mended.into_inner()) } else { Err(Problem::all(problems)) }
+}
+
+/// The share's own folder, with what is missing above it: owned by the owner, the folder itself with its exact mode.
+pub fn make_root(spec: &ShareSpec) -> Result<()> {
+    let fail = |e: std::io::Error| Problem::new(format!("share {}: {}: {e}", spec.name, spec.path.display()));
+    mount_ready(spec).map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)))?;
+    let (owner, group) = (Uid::from_raw(spec.owner), Gid::from_raw(spec.owner_gid));
+    super::edit::make_parents(&spec.path, owner, group).map_err(fail)?;
+    let (parent, name) = super::parent(&spec.path).map_err(fail)?;
+    match nix::sys::stat::mkdirat(&parent, name.as_c_str(), mode(0o700)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(e) => return Err(fail(e.into())),
+    }
+    let fd = super::open_dir_at(&parent, &name).map_err(fail)?;
+    if !spec.modes {
+        let st = fstat(&fd).map_err(|e| fail(e.into()))?;
+        return if bits(&st) == 0o700 { fchmod(&fd, mode(0o755)).map_err(|e| fail(e.into())) } else { Ok(()) };
+    }
+    let st = fstat(&fd).map_err(|e| fail(e.into()))?;
+    if st.st_uid != spec.owner && st.st_uid != 0 {
+        return Err(Problem::new(format!("share {}: {} belongs to uid {}", spec.name, spec.path.display(), st.st_uid)).hint(format!("if it is yours: sudo chown {} {}", spec.owner, spec.path.display())));
+    }
+    acl::drop_all(&fd);
+    fchown(&fd, Some(owner), Some(Gid::from_raw(spec.gid))).map_err(|e| fail(e.into()))?;
+    fchmod(&fd, mode(spec.root_mode())).map_err(|e| fail(e.into()))
+}
+
+struct Release {
+    from: u32,
+    to: Gid,
+}
+
+impl Visit for Release {
+    type Local = ();
+    fn entry(&self, (): &mut (), folder: &Folder, name: &CStr, st: &FileStat) -> bool {
+        if st.st_gid == self.from && matches!(kind(st), Kind::Dir | Kind::File) && (kind(st) == Kind::Dir || st.st_nlink == 1) {
+            let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+            if let Ok(fd) = openat(&folder.fd, name, flags, Mode::empty())
+                && let Ok(now) = fstat(&fd)
+                && now.st_gid == self.from
+                && (kind(&now) == Kind::Dir || now.st_nlink == 1)
+            {
+                // A file that resists keeps a group that no longer means anything.
+                let _ = fchown(&fd, None, Some(self.to));
+                if kind(&now) == Kind::Dir {
+                    let _ = fchmod(&fd, mode(bits(&now) & !0o3000));
+                }
+            }
+        }
+        true
+    }
+    fn done(&self, (): (), _: &Folder, _: usize) {}
+    fn failed(&self, _: &str, _: Errno) {}
+}
+
+/// Takes comfy's group off everything below `path`, and gives the folder its old group and mode back.
+pub fn release(path: &std::path::Path, from: u32, to: u32, root_mode: u32) -> Result<()> {
+    let fd = match open_dir(path) {
+        Ok(fd) => fd,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(Problem::new(format!("{}: {e}", path.display()))),
+    };
+    let fail = |e: Errno| Problem::new(format!("{}: {e}", path.display()));
+    let again = open_dir(path).map_err(|e| Problem::new(format!("{}: {e}", path.display())))?;
+    walk(fd, &Release { from, to: Gid::from_raw(to) });
+    fchown(&again, None, Some(Gid::from_raw(to))).map_err(fail)?;
+    fchmod(&again, mode(root_mode)).map_err(fail)
+}

@@ -1,0 +1,104 @@
+//! A parallel walk by descriptor: each folder is opened below its parent, nothing is followed, one lstat an entry.
+
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+use nix::dir::Dir;
+use nix::errno::Errno;
+use nix::sys::stat::FileStat;
+
+use super::{kind, lstat_at, open_dir_at};
+use crate::plan::facts::Kind;
+
+/// A folder that is being read: its descriptor, and its path below the start (empty for the start itself).
+pub struct Folder {
+    pub fd: OwnedFd,
+    pub path: Vec<u8>,
+}
+
+impl Folder {
+    /// The path of an entry below the start; lossy where it is not UTF-8.
+    pub fn join(&self, name: &CStr) -> String {
+        let mut p = self.path.clone();
+        if !p.is_empty() {
+            p.push(b'/');
+        }
+        p.extend_from_slice(name.to_bytes());
+        String::from_utf8(p).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+    }
+}
+
+/// What is done with what is found; called from several threads.
+pub trait Visit: Sync {
+    /// What is gathered in one folder, handed over by [`Visit::done`].
+    type Local: Default + Send;
+    /// Whether to go into a folder is asked here too; for other entries the answer means nothing.
+    fn entry(&self, local: &mut Self::Local, folder: &Folder, name: &CStr, st: &FileStat) -> bool;
+    /// After a folder's last entry.
+    fn done(&self, local: Self::Local, folder: &Folder, entries: usize);
+    /// A folder or entry that could not be read.
+    fn failed(&self, path: &str, e: Errno);
+}
+
+/// Walks everything below `start`.
+pub fn walk<V: Visit>(start: OwnedFd, visit: &V) {
+    rayon::scope(|s| folder(s, Folder { fd: start, path: Vec::new() }, visit));
+}
+
+fn folder<'s, V: Visit>(scope: &rayon::Scope<'s>, here: Folder, visit: &'s V) {
+    let here = Arc::new(here);
+    let mut local = V::Local::default();
+    let mut entries = 0;
+    // The second descriptor is readdir's own.
+    let mut dir = match here.fd.try_clone().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0))).and_then(Dir::from_fd) {
+        Ok(d) => d,
+        Err(e) => return visit.failed(&String::from_utf8_lossy(&here.path), e),
+    };
+    for entry in dir.iter() {
+        let entry = match entry {
+            Ok(e) => e,
+            Err(e) => {
+                visit.failed(&String::from_utf8_lossy(&here.path), e);
+                break;
+            }
+        };
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        entries += 1;
+        let st = match lstat_at(&here.fd, name) {
+            Ok(st) => st,
+            // Gone between the listing and the look.
+            Err(Errno::ENOENT) => continue,
+            Err(e) => {
+                visit.failed(&here.join(name), e);
+                continue;
+            }
+        };
+        let into = visit.entry(&mut local, &here, name, &st);
+        if into && kind(&st) == Kind::Dir {
+            let (parent, name) = (Arc::clone(&here), name.to_owned());
+            scope.spawn(move |scope| {
+                let path = child_path(&parent.path, &name);
+                match open_dir_at(&parent.fd, &name) {
+                    Ok(fd) => folder(scope, Folder { fd, path }, visit),
+                    Err(e) => visit.failed(&String::from_utf8_lossy(&path), Errno::from_raw(e.raw_os_error().unwrap_or(0))),
+                }
+            });
+        }
+    }
+    visit.done(local, &here, entries);
+}
+
+fn child_path(parent: &[u8], name: &CStr) -> Vec<u8> {
+    let mut p = Vec::with_capacity(parent.len() + name.count_bytes() + 1);
+    p.extend_from_slice(parent);
+    if !p.is_empty() {
+        p.push(b'/');
+    }
+    p.extend_from_slice(std::ffi::OsStr::from_bytes(name.to_bytes()).as_bytes());
+    p
+}

@@ -1,0 +1,241 @@
+//! A whole generation in staging: what can be linked from an older one, what a worker must fetch, seal, assemble, check.
+
+mod seal;
+pub mod worker;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::AtFlags;
+
+use super::fs::cache::StatCache;
+use super::fs::sealed::{self, Checker, Layout, Readings};
+use super::fs::{edit, open_dir, parent};
+use super::git::NetEnv;
+use super::progress::Reporter;
+use crate::plan::desired::{GenSpec, Paths};
+use crate::plan::ids::Ids;
+use crate::problem::{Doing, Problem, Result};
+use crate::tree::{Entry, Listing};
+use worker::{Item, Request, Worker};
+
+/// Everything that building a generation needs.
+pub struct Builder<'a> {
+    pub paths: &'a Paths,
+    pub ids: Ids,
+    pub net: NetEnv,
+    pub git: Option<PathBuf>,
+    pub offline: bool,
+    pub cache: &'a StatCache,
+    pub readings: &'a Readings,
+    pub report: &'a dyn Reporter,
+    /// `None` under isolation "none": the owner stands for every uid.
+    pub worker: Option<&'a mut Worker>,
+}
+
+/// A file of an older generation that can be shared.
+struct Good {
+    entry: Entry,
+    at: PathBuf,
+}
+
+impl Builder<'_> {
+    /// Leaves a sealed, checked generation at `Paths::staged`, or nothing.
+    ///
+    /// # Errors
+    /// What could not be fetched, unpacked, verified or written; staging is then as it was.
+    pub fn build(&mut self, spec: &GenSpec, reuse: &[String]) -> Result<()> {
+        let id = spec.id();
+        let staged = self.paths.staged(&id);
+        let job = self.paths.staging().join(format!("job-{}", std::process::id()));
+        self.make_folders(&job)?;
+        let result = self.assemble(spec, reuse, &job, &staged);
+        // The job's remains are of no use to anyone; a staged generation only when it is whole.
+        edit::remove_path(&job).doing(|| format!("clear {}", job.display()))?;
+        if result.is_err() {
+            edit::remove_path(&staged).doing(|| format!("clear {}", staged.display()))?;
+        }
+        result
+    }
+
+    fn make_folders(&self, job: &Path) -> Result<()> {
+        let p = self.paths;
+        let i = self.ids;
+        let account = self.worker.is_some();
+        let doing = |path: &Path| format!("make {}", path.display());
+        edit::make_parents(&p.base.join("x"), nix::unistd::Uid::from_raw(i.seal), nix::unistd::Gid::from_raw(i.seal_gid)).doing(|| doing(&p.base))?;
+        edit::make_parents(&p.records.join("x"), nix::unistd::Uid::from_raw(i.seal), nix::unistd::Gid::from_raw(i.seal_gid)).doing(|| doing(&p.records))?;
+        for (path, mode) in [(p.generations(), 0o755), (p.staging(), if account { 0o711 } else { 0o700 }), (p.trash(), 0o700)] {
+            edit::make_dir(&path, i.seal, i.seal_gid, mode).doing(|| doing(&path))?;
+        }
+        let records = (if account { i.owner_gid } else { i.seal_gid }, if account { 0o750 } else { 0o700 });
+        for path in [p.records.clone(), p.trees()] {
+            edit::make_dir(&path, i.seal, records.0, records.1).doing(|| doing(&path))?;
+        }
+        // What an earlier run left when it was killed. One apply at a time holds the lock, so none of it is in use.
+        let old: Vec<PathBuf> = std::fs::read_dir(p.staging()).into_iter().flatten().flatten().map(|e| e.path()).filter(|e| e.file_name().is_some_and(|n| n.to_string_lossy().starts_with("job-") || n.to_string_lossy().starts_with("gen-"))).collect();
+        for path in old {
+            edit::remove_path(&path).doing(|| format!("clear {}", path.display()))?;
+        }
+        edit::make_dir(job, i.build, build_gid(&i), 0o700).doing(|| doing(job))?;
+        // A store of another build uid is only a cache: made anew.
+        if std::fs::symlink_metadata(p.store()).is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) != i.build) {
+            edit::remove_path(&p.store()).doing(|| "clear the old store".into())?;
+        }
+        edit::make_dir(&p.store(), i.build, build_gid(&i), 0o700).doing(|| doing(&p.store()))?;
+        edit::write_file(&p.staging().join("gitconfig"), super::git::CONFIG.as_bytes(), 0o644, None).doing(|| "write comfy's git configuration".into())
+    }
+
+    fn checker<'b>(&'b self, trees: &'b Path) -> Checker<'b> {
+        Checker { cache: self.cache, readings: self.readings, trees, uid: self.ids.seal, gid: self.ids.seal_gid }
+    }
+
+    fn assemble(&mut self, spec: &GenSpec, reuse: &[String], job: &Path, staged: &Path) -> Result<()> {
+        let trees = self.paths.trees();
+        let mut good: BTreeMap<(String, String), Good> = BTreeMap::new();
+        for id in reuse {
+            let folder = self.paths.generation(id);
+            if let Some(old) = read_spec(&folder, id) {
+                for (part, path, entry, disk) in self.checker(&trees).good_files(&folder, &old) {
+                    good.entry((part, path)).or_insert(Good { entry, at: folder.join(disk) });
+                }
+            }
+        }
+        let mut listings: BTreeMap<String, Listing> = BTreeMap::new();
+        let mut items = Vec::new();
+        for (part, pin) in spec.pins() {
+            let own = Listing(good.range((part.clone(), String::new())..).take_while(|((p, _), _)| *p == part).map(|((_, path), g)| (path.clone(), g.entry)).collect());
+            if sealed::split(&own, pin).iter().all(|(_, tree, l)| l.tree_hash().is_ok_and(|h| h == *tree)) {
+                listings.insert(part, own);
+            } else {
+                let have = own.0.iter().map(|(p, e)| (p.clone(), *e)).collect();
+                items.push(Item { target: job.join(format!("{}", items.len())), part, pin: pin.clone(), have });
+            }
+        }
+        let fetched: BTreeSet<String> = items.iter().map(|i| i.part.clone()).collect();
+        let targets: BTreeMap<String, PathBuf> = items.iter().map(|i| (i.part.clone(), i.target.clone())).collect();
+        if !items.is_empty() {
+            let request = Request { store: self.paths.store(), config: self.paths.staging().join("gitconfig"), git: self.git.clone(), net: self.net.clone(), offline: self.offline, items };
+            let made = match self.worker.as_deref_mut() {
+                Some(w) => w.build(self.ids.build, &request, self.report)?,
+                None => worker::run(&request, self.report)?,
+            };
+            listings.extend(made);
+        }
+        // From here on nobody but the sealer has a way into the job.
+        if nix::unistd::geteuid().is_root() {
+            let fd = open_dir(job).doing(|| format!("open {}", job.display()))?;
+            nix::unistd::fchown(&fd, Some(self.ids.seal.into()), Some(self.ids.seal_gid.into())).doing(|| format!("take over {}", job.display()))?;
+        }
+        for (part, pin) in spec.pins() {
+            let listing = listings.get(&part).ok_or_else(|| Problem::new(format!("{part}: the build process returned no listing")))?;
+            for (prefix, tree, own) in sealed::split(listing, pin) {
+                let hash = own.tree_hash()?;
+                if hash != tree {
+                    return Err(Problem::new(format!("{part}: tree {prefix} is {hash}, and comfy.lock says {tree}")).hint("nothing was installed"));
+                }
+                self.keep_listing(&own, tree)?;
+            }
+        }
+        self.lay_out(spec, staged, &listings, &fetched, &targets, &good)?;
+        let check = self.checker(&trees).check(staged, spec).map_err(|u| Problem::new(format!("the new generation: {}", u.reason)))?;
+        match check {
+            Some(c) if c.intact() => {}
+            other => {
+                let first = other.and_then(|c| c.findings.values().flatten().next().map(|f| format!("{} {} {}", f.path, f.what.word(), f.detail))).unwrap_or_default();
+                return Err(Problem::new(format!("the new generation is not what comfy.lock pins: {first}")).hint("nothing was installed; this is a bug in comfy, or somebody changes files meanwhile"));
+            }
+        }
+        edit::sync(staged).doing(|| "write the new generation to the disk".into())
+    }
+
+    fn keep_listing(&self, listing: &Listing, tree: crate::tree::Oid) -> Result<()> {
+        let path = self.paths.trees().join(format!("{tree}.json"));
+        if path.exists() {
+            return Ok(());
+        }
+        let text = serde_json::to_vec(listing).doing(|| "write a listing".into())?;
+        let gid = if self.worker.is_some() { self.ids.owner_gid } else { self.ids.seal_gid };
+        edit::write_file(&path, &text, 0o640, nix::unistd::geteuid().is_root().then_some((self.ids.seal, gid))).doing(|| format!("write {}", path.display()))
+    }
+
+    fn lay_out(&self, spec: &GenSpec, staged: &Path, listings: &BTreeMap<String, Listing>, fetched: &BTreeSet<String>, targets: &BTreeMap<String, PathBuf>, good: &BTreeMap<(String, String), Good>) -> Result<()> {
+        let i = self.ids;
+        let layout = Layout::new(spec);
+        let io = |path: &Path| format!("lay out {}", path.display());
+        edit::make_dir(staged, i.seal, i.seal_gid, 0o755).doing(|| io(staged))?;
+        // Whole folders move into place first: ComfyUI, then nodes into it.
+        for (part, _) in spec.pins() {
+            let to = staged.join(layout.locate(&part, "").trim_end_matches('/'));
+            match targets.get(&part) {
+                Some(from) => {
+                    seal::seal(&part, from, &listings[&part], i, self.readings, self.report)?;
+                    self.folder(to.parent().unwrap_or(staged), staged)?;
+                    edit::move_to(from, &to).doing(|| io(&to))?;
+                }
+                None => self.folder(&to, staged)?,
+            }
+        }
+        self.folder(&staged.join("ComfyUI/custom_nodes"), staged)?;
+        // Then what mounts and writable paths stand in for is moved aside.
+        let links = layout.links();
+        for at in links.keys() {
+            let from = staged.join(at);
+            let to = staged.join(sealed::TRACKED).join(at.strip_prefix("ComfyUI/").unwrap_or(at));
+            if from.symlink_metadata().is_ok() {
+                self.folder(to.parent().unwrap_or(staged), staged)?;
+                edit::move_to(&from, &to).doing(|| io(&to))?;
+            }
+        }
+        // Then what older generations have is linked in.
+        for (part, listing) in listings {
+            let all = !fetched.contains(part);
+            for (path, entry) in &listing.0 {
+                let Some(g) = good.get(&(part.clone(), path.clone())).filter(|g| g.entry.oid == entry.oid && g.entry.mode == entry.mode) else { continue };
+                let to = staged.join(layout.locate(part, path));
+                if !all && to.symlink_metadata().is_ok() {
+                    continue;
+                }
+                self.folder(to.parent().unwrap_or(staged), staged)?;
+                link_file(&g.at, &to).doing(|| io(&to))?;
+            }
+        }
+        for (at, target) in &links {
+            let path = staged.join(at);
+            self.folder(path.parent().unwrap_or(staged), staged)?;
+            edit::set_link(&path, target, nix::unistd::geteuid().is_root().then_some((i.seal, i.seal_gid))).doing(|| io(&path))?;
+        }
+        let owner = nix::unistd::geteuid().is_root().then_some((i.seal, i.seal_gid));
+        for (name, text) in [(sealed::SPEC, sealed::spec_text(spec)), (sealed::MODEL_PATHS, sealed::model_paths_text(spec))] {
+            edit::write_file(&staged.join(name), text.as_bytes(), 0o644, owner).doing(|| io(&staged.join(name)))?;
+        }
+        Ok(())
+    }
+
+    /// A sealed folder and the missing ones above it, within the staged generation.
+    fn folder(&self, path: &Path, staged: &Path) -> Result<()> {
+        let missing: Vec<&Path> = path.ancestors().take_while(|p| *p != staged && p.symlink_metadata().is_err()).collect();
+        for p in missing.into_iter().rev() {
+            edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o755).doing(|| format!("make {}", p.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The build uid's group has the same number; under isolation "none" it is the owner's own.
+fn build_gid(i: &Ids) -> u32 {
+    if i.build == i.owner { i.owner_gid } else { i.build }
+}
+
+fn link_file(from: &Path, to: &Path) -> std::io::Result<()> {
+    let ((a, from_name), (b, to_name)) = (parent(from)?, parent(to)?);
+    nix::unistd::linkat(&a, from_name.as_c_str(), &b, to_name.as_c_str(), AtFlags::empty())?;
+    Ok(())
+}
+
+/// What the generation at `folder` says it is, if that hashes to its own name.
+pub fn read_spec(folder: &Path, id: &str) -> Option<GenSpec> {
+    let text = std::fs::read(folder.join(sealed::SPEC)).ok()?;
+    let spec: GenSpec = serde_json::from_slice(&text).ok()?;
+    (spec.id() == id).then_some(spec)
+}

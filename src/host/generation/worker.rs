@@ -1,0 +1,311 @@
+//! Fetching and unpacking, by a process that is neither root nor the owner nor the sandbox user.
+//!
+//! The root side forks it before it has any thread, tells it which uid to become, and sends one request. It answers with
+//! progress and, at the end, the listing of each tree. Nothing that it says is believed: root hashes what it wrote.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setgroups, setuid};
+use rayon::prelude::*;
+
+use crate::host::git::{Depth, Git, NetEnv, read};
+use crate::host::progress::{Progress, Reporter};
+use crate::lock::Pin;
+use crate::problem::{Doing, Problem, Result};
+use crate::tree::{Entry, Listing, Oid};
+
+/// One tree to make.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Item {
+    pub part: String,
+    pub pin: Pin,
+    /// Files that the sealer has already, by path, content and mode.
+    pub have: BTreeMap<String, Entry>,
+    pub target: PathBuf,
+}
+
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Request {
+    pub store: PathBuf,
+    pub config: PathBuf,
+    pub git: Option<PathBuf>,
+    pub net: NetEnv,
+    pub offline: bool,
+    pub items: Vec<Item>,
+}
+
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+enum Message {
+    Progress { job: String, at: u64, total: u64 },
+    Done { listings: Vec<(String, Listing)> },
+    Failed { message: String, hints: Vec<String>, exit: u8 },
+}
+
+/// Fetches and unpacks all items, several at once.
+///
+/// # Errors
+/// Every item that failed, in one problem.
+pub fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)>> {
+    let git = Git { program: request.git.clone(), net: request.net.clone(), store: request.store.clone(), offline: request.offline, config: request.config.clone() };
+    let fetched: Vec<Result<u64>> = request.items.par_iter().map(|i| fetch(&git, i, report)).collect();
+    let (mut bytes, mut problems) = (0, Vec::new());
+    for f in fetched {
+        match f {
+            Ok(n) => bytes += n,
+            Err(p) => problems.push(p),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Problem::all(problems));
+    }
+    let free = crate::host::fs::edit::free_bytes(&request.store).doing(|| "ask for free disk space".into())?;
+    if free < bytes + bytes / 20 {
+        return Err(Problem::new(format!("the disk that holds {} has {} free, and {} are needed", request.store.display(), crate::text::bytes(free), crate::text::bytes(bytes)))
+            .hint("free some space, `comfy gc` for example, and run it again"));
+    }
+    let results: Vec<Result<(String, Listing)>> = request.items.par_iter().map(|i| export(&git, i, report)).collect();
+    let mut out = Vec::new();
+    for r in results {
+        match r {
+            Ok(l) => out.push(l),
+            Err(p) => problems.push(p),
+        }
+    }
+    if problems.is_empty() { Ok(out) } else { Err(Problem::all(problems)) }
+}
+
+fn named(part: &str) -> impl Fn(Problem) -> Problem + '_ {
+    move |p| Problem { message: format!("{part}: {}", p.message), ..p }
+}
+
+/// Has everything of an item in the store; returns how many bytes its files will take.
+fn fetch(git: &Git, item: &Item, report: &dyn Reporter) -> Result<u64> {
+    let job = report.job(&item.part);
+    let pin = &item.pin;
+    let mut bytes = 0;
+    let trees = std::iter::once((&pin.repo, pin.git_ref.as_str(), &pin.commit, &pin.tree)).chain(pin.submodules.iter().map(|s| (&s.repo, "HEAD", &s.commit, &s.tree)));
+    for (repo, git_ref, commit, tree) in trees {
+        let folder = git.ensure(repo, git_ref, commit, Depth::Whole, job.as_ref()).map_err(named(&item.part))?;
+        let is = read::tree_of(&folder, commit).map_err(named(&item.part))?;
+        if is != *tree {
+            return Err(Problem::new(format!("{}: commit {commit} has tree {is}, and comfy.lock says {tree}", item.part)).hint("comfy.lock was edited by hand: restore it from git, or delete it and run `comfy lock`"));
+        }
+        bytes += read::snapshot(&item.part, &folder, commit)?.listing.0.values().map(|e| e.size).sum::<u64>();
+    }
+    Ok(bytes)
+}
+
+fn export(git: &Git, item: &Item, report: &dyn Reporter) -> Result<(String, Listing)> {
+    let job = report.job(&item.part);
+    job.at(0, 1);
+    let pin = &item.pin;
+    let one = |repo: &str, commit: &Oid, prefix: &str, whole: &mut Listing| -> Result<()> {
+        let target = item.target.join(prefix);
+        std::fs::create_dir_all(&target).doing(|| format!("make {}", target.display()))?;
+        let folder = git.folder(repo, Depth::Whole);
+        let listing = read::export(&item.part, &folder, commit, &target, &|path, e| item.have.get(&join(prefix, path)).is_some_and(|h| h.oid == e.oid && h.mode == e.mode))?;
+        whole.0.extend(listing.0.into_iter().filter(|(_, e)| e.mode != crate::tree::Mode::Commit).map(|(p, e)| (join(prefix, &p), e)));
+        Ok(())
+    };
+    let mut whole = Listing::default();
+    one(&pin.repo, &pin.commit, "", &mut whole)?;
+    for s in &pin.submodules {
+        one(&s.repo, &s.commit, &s.path, &mut whole)?;
+    }
+    job.at(1, 1);
+    Ok((item.part.clone(), whole))
+}
+
+fn join(prefix: &str, path: &str) -> String {
+    if prefix.is_empty() { path.to_string() } else { format!("{prefix}/{path}") }
+}
+
+/// The worker as the root side holds it.
+pub struct Worker {
+    pid: Pid,
+    socket: Option<UnixStream>,
+}
+
+impl Worker {
+    /// Forks it. Must be called while the process has a single thread.
+    ///
+    /// # Errors
+    /// No more processes or descriptors.
+    pub fn start() -> Result<Worker> {
+        let (ours, theirs) = UnixStream::pair().doing(|| "make a socket pair".into())?;
+        // SAFETY: no other thread exists yet, so no lock of the allocator or of std can be held in the child.
+        match unsafe { fork() }.doing(|| "start the build process".into())? {
+            ForkResult::Parent { child } => Ok(Worker { pid: child, socket: Some(ours) }),
+            ForkResult::Child => {
+                drop(ours);
+                let code = i32::from(serve(theirs).is_err());
+                std::process::exit(code);
+            }
+        }
+    }
+
+    /// Has the request done under `uid`; afterwards no process of that uid is left.
+    ///
+    /// # Errors
+    /// What the worker says, or that it died.
+    pub fn build(&mut self, uid: u32, request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)>> {
+        let socket = self.socket.take().ok_or_else(|| Problem::new("the build process has been used already"))?;
+        let result = self.converse(socket, uid, request, report);
+        self.end(uid)?;
+        result
+    }
+
+    fn converse(&self, socket: UnixStream, uid: u32, request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)>> {
+        let mut out = socket.try_clone().doing(|| "talk to the build process".into())?;
+        let text = serde_json::to_string(request).doing(|| "talk to the build process".into())?;
+        writeln!(out, "{uid}\n{text}").doing(|| "talk to the build process".into())?;
+        let mut jobs: BTreeMap<String, Box<dyn Progress>> = BTreeMap::new();
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).doing(|| "talk to the build process".into())?;
+        let mut reader = BufReader::new(socket);
+        let mut line = String::new();
+        loop {
+            match reader.read_line(&mut line) {
+                Ok(0) => return Err(Problem::new("the build process died").hint("is there enough memory? the kernel's log may tell")),
+                Ok(_) => {}
+                Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                    if crate::host::signals::interrupted() {
+                        return Err(Problem::interrupted());
+                    }
+                    continue;
+                }
+                Err(e) => return Err(Problem::new(format!("the build process: {e}"))),
+            }
+            match serde_json::from_str(&line).doing(|| "understand the build process".into())? {
+                Message::Progress { job, at, total } => jobs.entry(job.clone()).or_insert_with(|| report.job(&job)).at(at, total),
+                Message::Done { listings } => return Ok(listings),
+                Message::Failed { message, hints, exit } => return Err(Problem { message, hints, exit }),
+            }
+            line.clear();
+        }
+    }
+
+    /// Ends every process of the build uid, from within it, as kill(2) with -1 does; then none has a file open.
+    fn end(&self, uid: u32) -> Result<()> {
+        // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork (signal-safety(7)).
+        match unsafe { fork() }.doing(|| "end the build processes".into())? {
+            ForkResult::Child => unsafe {
+                if nix::libc::setgid(uid) == 0 && nix::libc::setuid(uid) == 0 {
+                    nix::libc::kill(-1, nix::libc::SIGKILL);
+                }
+                nix::libc::_exit(0)
+            },
+            ForkResult::Parent { child } => {
+                // It may have killed itself with the others.
+                let _ = nix::sys::wait::waitpid(child, None);
+            }
+        }
+        let _ = nix::sys::wait::waitpid(self.pid, None);
+        still_running(uid)
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        if self.socket.take().is_some() {
+            // Never used: it reads the end of the socket and exits.
+            let _ = nix::sys::wait::waitpid(self.pid, None);
+        }
+    }
+}
+
+/// Refuses to seal while a process of the build uid lives: it could have a file open.
+fn still_running(uid: u32) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let alive = || {
+        std::fs::read_dir("/proc").into_iter().flatten().flatten().any(|e| {
+            let pid = e.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
+            pid && e.metadata().is_ok_and(|m| m.uid() == uid) && !std::fs::read_to_string(e.path().join("stat")).unwrap_or_default().contains(") Z ")
+        })
+    };
+    for _ in 0..100 {
+        if !alive() {
+            return Ok(());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    Err(Problem::new(format!("a process of the build uid {uid} does not end, so nothing that it wrote can be trusted")).hint(format!("end it: sudo pkill -9 -U {uid}")))
+}
+
+struct Wire(Mutex<UnixStream>);
+
+impl Wire {
+    fn send(&self, m: &Message) {
+        if let (Ok(text), Ok(mut s)) = (serde_json::to_string(m), self.0.lock()) {
+            // Without a listener there is nobody to tell.
+            let _ = writeln!(s, "{text}");
+        }
+    }
+}
+
+struct WireJob {
+    wire: std::sync::Arc<Wire>,
+    job: String,
+    last: Mutex<(u64, std::time::Instant)>,
+}
+
+impl Progress for WireJob {
+    fn at(&self, at: u64, total: u64) {
+        let Ok(mut last) = self.last.lock() else { return };
+        if at != total && last.1.elapsed().as_millis() < 50 {
+            return;
+        }
+        *last = (at, std::time::Instant::now());
+        self.wire.send(&Message::Progress { job: self.job.clone(), at, total });
+    }
+}
+
+struct WireReporter(std::sync::Arc<Wire>);
+
+impl Reporter for WireReporter {
+    fn job(&self, name: &str) -> Box<dyn Progress> {
+        let started = std::time::Instant::now();
+        Box::new(WireJob { wire: self.0.clone(), job: name.into(), last: Mutex::new((0, started)) })
+    }
+    fn say(&self, _: &str) {}
+}
+
+/// The worker's side: becomes the uid it is told, does the one request, answers.
+fn serve(socket: UnixStream) -> Result<()> {
+    let mut reader = BufReader::new(socket.try_clone().doing(|| "clone the socket".into())?);
+    let mut line = String::new();
+    if reader.read_line(&mut line).doing(|| "read".into())? == 0 {
+        return Ok(());
+    }
+    let uid: u32 = line.trim().parse().doing(|| "read the uid".into())?;
+    // Its own group, so that the terminal's Ctrl-C reaches the root side alone, which then ends it.
+    let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
+    drop_to(uid)?;
+    let wire = std::sync::Arc::new(Wire(Mutex::new(socket)));
+    line.clear();
+    reader.read_line(&mut line).doing(|| "read".into())?;
+    let request: Request = serde_json::from_str(&line).doing(|| "read the request".into())?;
+    let message = match run(&request, &WireReporter(wire.clone())) {
+        Ok(listings) => Message::Done { listings },
+        Err(p) => Message::Failed { message: p.message, hints: p.hints, exit: p.exit },
+    };
+    wire.send(&message);
+    Ok(())
+}
+
+fn drop_to(uid: u32) -> Result<()> {
+    let (u, g) = (Uid::from_raw(uid), Gid::from_raw(uid));
+    if uid == 0 {
+        return Err(Problem::new("the build process must not be root"));
+    }
+    setgroups(&[]).doing(|| "drop groups".into())?;
+    setgid(g).doing(|| "drop the group".into())?;
+    setuid(u).doing(|| "drop root".into())?;
+    if setuid(Uid::from_raw(0)).is_ok() || nix::unistd::getegid() != g {
+        return Err(Problem::new("the build process could become root again"));
+    }
+    std::env::set_current_dir(Path::new("/")).doing(|| "go to /".into())
+}

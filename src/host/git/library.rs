@@ -1,0 +1,56 @@
+//! libgit2 as the fetcher, where no git program is: slower, and it cannot fetch shallow from a local folder.
+
+use std::path::Path;
+
+use git2::{AutotagOption, Direction, FetchOptions, RemoteCallbacks, Repository};
+
+use super::{NetEnv, http};
+use crate::host::progress::Progress;
+use crate::problem::{Doing, Problem, Result};
+
+pub(super) fn fetch(net: &NetEnv, folder: &Path, url: &str, specs: &[&str], shallow: bool, progress: &dyn Progress) -> Result<()> {
+    http::register(net);
+    let repo = Repository::open_bare(folder).doing(|| format!("open {}", folder.display()))?;
+    let mut remote = repo.remote_anonymous(url).map_err(|e| explain(url, &e))?;
+    let mut options = FetchOptions::new();
+    let mut callbacks = RemoteCallbacks::new();
+    callbacks.transfer_progress(|p| {
+        progress.at(p.received_objects() as u64, p.total_objects() as u64);
+        !crate::host::signals::interrupted()
+    });
+    options.remote_callbacks(callbacks).download_tags(AutotagOption::None).update_fetchhead(false);
+    let local = url.starts_with("file://");
+    if shallow && !local {
+        options.depth(1);
+    }
+    let wide;
+    let specs = if local {
+        // The local transport gives only what a ref names.
+        wide = ["+refs/heads/*:refs/remote/heads/*", "+refs/tags/*:refs/remote/tags/*"];
+        &wide[..]
+    } else {
+        specs
+    };
+    remote.fetch(specs, Some(&mut options), None).map_err(|e| explain(url, &e))?;
+    Ok(())
+}
+
+pub(super) fn ls_remote(net: &NetEnv, store: &Path, url: &str) -> Result<Vec<(String, String)>> {
+    http::register(net);
+    let scratch = store.join("ls-remote.git");
+    super::read::init(&scratch)?;
+    let repo = Repository::open_bare(&scratch).doing(|| format!("open {}", scratch.display()))?;
+    let mut remote = repo.remote_anonymous(url).map_err(|e| explain(url, &e))?;
+    let connection = remote.connect_auth(Direction::Fetch, None, None).map_err(|e| explain(url, &e))?;
+    let heads = connection.list().map_err(|e| explain(url, &e))?;
+    Ok(heads.iter().map(|h| (h.name().to_string(), h.oid().to_string())).collect())
+}
+
+fn explain(url: &str, e: &git2::Error) -> Problem {
+    let problem = Problem::new(format!("{url}: {}", crate::text::escape(e.message())));
+    match e.code() {
+        git2::ErrorCode::NotFound => problem.hint("no such public repository: check owner and name"),
+        git2::ErrorCode::User => Problem::interrupted(),
+        _ => problem.hint("is the network up? what is in the store can be used with --offline"),
+    }
+}

@@ -1,0 +1,179 @@
+//! git: the program for fetching where it is present, libgit2 otherwise and for all local object work.
+//!
+//! Neither ever sees a configuration, hook, filter or work tree that a third party wrote.
+
+mod http;
+mod library;
+pub mod mirrors;
+mod program;
+pub mod read;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+
+use super::progress::Progress;
+use crate::lock::resolve::{Repositories, Snapshot};
+use crate::manifest::names;
+use crate::problem::{Doing, Problem, Result};
+use crate::tree::Oid;
+use mirrors::Mirrors;
+
+/// What fetching may know of the caller's surroundings: mirrors, proxies and certificates, nothing else.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+pub struct NetEnv {
+    pub mirrors: Mirrors,
+    /// Allow-listed variables, see [`super::env::net`].
+    pub vars: std::collections::BTreeMap<String, String>,
+}
+
+/// A way to fetch, and the folder of bare repositories that it fetches into.
+pub struct Git {
+    /// The git program; `None`: libgit2 fetches.
+    pub program: Option<PathBuf>,
+    pub net: NetEnv,
+    pub store: PathBuf,
+    pub offline: bool,
+    /// A file that holds comfy's own git configuration.
+    pub config: PathBuf,
+}
+
+/// How much of a commit is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// The commit, its trees, and files small enough to be a link target, a `.gitmodules` or an LFS pointer.
+    Outline,
+    /// Everything that is needed to make the tree.
+    Whole,
+}
+
+/// What comfy's own git configuration says; git refuses other users' repositories without safe.directory
+/// (git-config(1), which also says that it is read from a file and never from `-c`).
+pub const CONFIG: &str = "[safe]\n\tdirectory = *\n[protocol]\n\tallow = never\n[protocol \"https\"]\n\tallow = always\n[protocol \"http\"]\n\tallow = always\n\
+[protocol \"file\"]\n\tallow = always\n[core]\n\thooksPath = /dev/null\n\tfsmonitor = false\n\tsymlinks = false\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
+[http]\n\tlowSpeedLimit = 1000\n\tlowSpeedTime = 30\n\tfollowRedirects = initial\n[transfer]\n\tfsckObjects = false\n[fetch]\n\trecurseSubmodules = false\n\
+[credential]\n\thelper = \n[submodule]\n\trecurse = false\n";
+
+/// No transfer of a single repository takes longer.
+pub(crate) const FETCH_LIMIT: Duration = Duration::from_secs(3600);
+
+impl Git {
+    /// The bare repository of `repo` inside the store.
+    pub fn folder(&self, repo: &str, depth: Depth) -> PathBuf {
+        let key = names::repo_key(repo);
+        let digest: String = Sha256::digest(key.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let name: String = key.rsplit('/').next().unwrap_or("repo").chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
+        let suffix = if depth == Depth::Outline { ".outline" } else { "" };
+        self.store.join(format!("{name}-{digest}{suffix}.git"))
+    }
+
+    /// Has `commit` in the store, fetching it if need be; returns the bare repository.
+    ///
+    /// # Errors
+    /// The remote does not answer, does not have the commit, or comfy is offline.
+    pub fn ensure(&self, repo: &str, git_ref: &str, commit: &Oid, depth: Depth, progress: &dyn Progress) -> Result<PathBuf> {
+        let folder = self.folder(repo, depth);
+        if read::has_ref(&folder, commit) {
+            return Ok(folder);
+        }
+        if self.offline {
+            return Err(Problem::new(format!("{repo}: commit {} is not in the store, and comfy is offline", crate::text::short(&commit.to_string())))
+                .hint("run it once without --offline"));
+        }
+        read::init(&folder)?;
+        let url = self.net.mirrors.rewrite(repo);
+        let marker = read::marker(commit);
+        let exact = format!("+{commit}:{marker}");
+        if let Err(first) = self.fetch(&folder, &url, &[&exact], depth, progress) {
+            if first.exit == crate::problem::EXIT_INTERRUPTED {
+                return Err(first);
+            }
+            self.fetch_by_ref(&folder, &url, git_ref, commit, depth, progress)
+                .map_err(|_| Problem { message: format!("{repo}: commit {commit} could not be fetched: {}", first.message), ..first })?;
+        }
+        if !read::has_commit(&folder, commit) {
+            return Err(Problem::new(format!("{repo}: {url} does not have commit {commit}")).hint("the pinned commit is gone there, or the mirror is old; `comfy update` moves the pin"));
+        }
+        read::mark(&folder, commit)?;
+        Ok(folder)
+    }
+
+    /// Some servers give only what a ref names: then the asked ref, at last everything.
+    fn fetch_by_ref(&self, folder: &Path, url: &str, git_ref: &str, commit: &Oid, depth: Depth, progress: &dyn Progress) -> Result<()> {
+        if !names::is_commit(git_ref) {
+            let asked = format!("+{git_ref}:refs/remote/asked");
+            if self.fetch(folder, url, &[&asked], depth, progress).is_ok() && read::has_commit(folder, commit) {
+                return Ok(());
+            }
+        }
+        self.fetch_full(folder, url, &["+refs/heads/*:refs/remote/heads/*", "+refs/tags/*:refs/remote/tags/*"], progress)
+    }
+
+    fn fetch(&self, folder: &Path, url: &str, specs: &[&str], depth: Depth, progress: &dyn Progress) -> Result<()> {
+        match &self.program {
+            Some(git) => {
+                let filter = (depth == Depth::Outline).then(|| format!("--filter=blob:limit={}", crate::tree::rules::LFS_LIMIT + 1));
+                program::fetch(self, git, folder, url, specs, &["--depth=1"], filter.as_deref(), progress)
+            }
+            None => library::fetch(&self.net, folder, url, specs, true, progress),
+        }
+    }
+
+    fn fetch_full(&self, folder: &Path, url: &str, specs: &[&str], progress: &dyn Progress) -> Result<()> {
+        match &self.program {
+            Some(git) => program::fetch(self, git, folder, url, specs, &[], None, progress),
+            None => library::fetch(&self.net, folder, url, specs, false, progress),
+        }
+    }
+
+    fn remote_refs(&self, url: &str, patterns: &[&str]) -> Result<Vec<(String, String)>> {
+        match &self.program {
+            Some(git) => program::ls_remote(self, git, url, patterns),
+            None => library::ls_remote(&self.net, &self.store, url),
+        }
+    }
+}
+
+impl Repositories for Git {
+    fn resolve(&self, repo: &str, git_ref: &str) -> Result<Oid> {
+        if let Some(commit) = Oid::parse(git_ref) {
+            return Ok(commit);
+        }
+        if self.offline {
+            return Err(Problem::new(format!("{repo}: which commit `{git_ref}` is cannot be asked offline")).hint("run it once without --offline"));
+        }
+        std::fs::create_dir_all(&self.store).doing(|| format!("make {}", self.store.display()))?;
+        let url = self.net.mirrors.rewrite(repo);
+        let names = [format!("refs/tags/{git_ref}^{{}}"), format!("refs/tags/{git_ref}"), format!("refs/heads/{git_ref}"), git_ref.to_string()];
+        let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
+        let refs = self.remote_refs(&url, &wanted)?;
+        for name in &names {
+            if let Some((_, oid)) = refs.iter().find(|(n, _)| n == name) {
+                return Oid::parse(oid).ok_or_else(|| Problem::new(format!("{repo}: {url} answered nonsense for `{git_ref}`")));
+            }
+        }
+        let all = self.remote_refs(&url, &["refs/heads/*", "refs/tags/*"]).unwrap_or_default();
+        let short = |n: &str| n.trim_start_matches("refs/heads/").trim_start_matches("refs/tags/").trim_end_matches("^{}").to_string();
+        let known: Vec<String> = all.iter().filter(|(n, _)| n.starts_with("refs/heads/") || n.starts_with("refs/tags/")).map(|(n, _)| short(n)).collect();
+        let problem = Problem::new(format!("{repo} has no branch or tag `{git_ref}`"));
+        Err(match crate::text::did_you_mean(git_ref, known.iter().map(String::as_str)) {
+            Some(k) => problem.hint(format!("did you mean `{}`?", crate::text::escape(k))),
+            None => {
+                let heads: Vec<String> = all.iter().filter_map(|(n, _)| n.strip_prefix("refs/heads/")).take(5).map(crate::text::escape).collect();
+                problem.hint(format!("its branches: {}", heads.join(", ")))
+            }
+        })
+    }
+
+    fn snapshot(&self, repo: &str, git_ref: &str, commit: &Oid, progress: &dyn Progress) -> Result<Snapshot> {
+        let whole = self.folder(repo, Depth::Whole);
+        let folder = if read::has_ref(&whole, commit) { whole } else { self.ensure(repo, git_ref, commit, Depth::Outline, progress)? };
+        read::snapshot(repo, &folder, commit)
+    }
+
+    fn distance(&self, repo: &str, old: &Oid, new: &Oid) -> Option<usize> {
+        let git = self.program.as_ref().filter(|_| !self.offline)?;
+        program::distance(self, git, &self.folder(repo, Depth::Outline), &self.net.mirrors.rewrite(repo), old, new)
+    }
+}

@@ -1,0 +1,143 @@
+//! The git program with a scrubbed environment.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use super::{FETCH_LIMIT, Git};
+use crate::host::progress::Progress;
+use crate::problem::{Doing, Problem, Result};
+use crate::tree::Oid;
+
+/// A command that inherits nothing but proxies and certificates.
+fn command(git: &Git, program: &Path) -> Command {
+    let mut c = Command::new(program);
+    c.env_clear()
+        .env("PATH", "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin")
+        .env("HOME", &git.store)
+        .env("LC_ALL", "C")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", &git.config)
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_ASKPASS", "/usr/bin/false")
+        .env("GIT_SSH_COMMAND", "/usr/bin/false")
+        .env("GIT_NO_LAZY_FETCH", "1")
+        .envs(&git.net.vars)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    c
+}
+
+/// Runs it, feeds progress from stderr, ends it at the time limit or when comfy was interrupted.
+fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<String> {
+    let mut child = command.spawn().doing(|| format!("start {}", command.get_program().display()))?;
+    let mut stderr = child.stderr.take();
+    let mut stdout = child.stdout.take();
+    std::thread::scope(|s| {
+        let out = s.spawn(move || {
+            let mut text = Vec::new();
+            if let Some(o) = stdout.as_mut() {
+                // A broken pipe ends the text; the exit status tells.
+                let _ = o.read_to_end(&mut text);
+            }
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let err = s.spawn(move || stderr.as_mut().map(|e| messages(e, progress)).unwrap_or_default());
+        let start = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().doing(|| "wait for git".into())? {
+                break status;
+            }
+            if start.elapsed() > FETCH_LIMIT || crate::host::signals::interrupted() {
+                // It may be gone already.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(Problem::interrupted());
+            }
+            std::thread::sleep(std::time::Duration::from_millis(if start.elapsed().as_millis() < 200 { 2 } else { 20 }));
+        };
+        let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
+        if status.success() { Ok(out) } else { Err(explain(url, &err)) }
+    })
+}
+
+fn messages(stderr: &mut impl Read, progress: &dyn Progress) -> String {
+    let (mut kept, mut line, mut buf) = (String::new(), Vec::new(), [0u8; 4096]);
+    while let Ok(n) = stderr.read(&mut buf) {
+        if n == 0 {
+            break;
+        }
+        for &b in &buf[..n] {
+            if b != b'\r' && b != b'\n' {
+                line.push(b);
+                continue;
+            }
+            let text = String::from_utf8_lossy(&line).into_owned();
+            line.clear();
+            match percent(&text) {
+                Some(p) => progress.at(p, 100),
+                None if kept.len() < 8192 && !text.trim().is_empty() => {
+                    kept.push_str(text.trim());
+                    kept.push('\n');
+                }
+                None => {}
+            }
+        }
+    }
+    kept + String::from_utf8_lossy(&line).trim()
+}
+
+/// `Receiving objects:  45% (9/20)` gives 45.
+fn percent(line: &str) -> Option<u64> {
+    let (_, rest) = line.split_once("Receiving objects:").or_else(|| line.split_once("Resolving deltas:")).or_else(|| line.split_once("Counting objects:")).or_else(|| line.split_once("Compressing objects:"))?;
+    rest.trim_start().split('%').next()?.parse().ok()
+}
+
+fn explain(url: &str, stderr: &str) -> Problem {
+    let last = stderr.lines().rev().find(|l| l.contains("fatal:") || l.contains("error:")).or(stderr.lines().last()).unwrap_or("no message");
+    let message = crate::text::escape(last.trim_start_matches("fatal: ").trim_start_matches("error: "));
+    let lower = stderr.to_lowercase();
+    let problem = Problem::new(format!("{url}: {message}"));
+    if lower.contains("could not resolve host") || lower.contains("could not connect") || lower.contains("connection refused") || lower.contains("timed out") {
+        problem.hint("is the network up? what is in the store can be used with --offline")
+    } else if lower.contains("not found") || lower.contains("does not exist") || lower.contains("could not read username") || lower.contains("terminal prompts disabled") {
+        problem.hint("no such public repository: check owner and name")
+    } else if lower.contains("no space left") {
+        problem.hint("free some disk space and run it again")
+    } else {
+        problem
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call of one program, spelled out")]
+pub(super) fn fetch(git: &Git, program: &Path, folder: &Path, url: &str, specs: &[&str], depth: &[&str], filter: Option<&str>, progress: &dyn Progress) -> Result<()> {
+    let mut c = command(git, program);
+    c.current_dir(folder).args(["--git-dir", "."]).arg("fetch").args(["--no-tags", "--force", "--progress", "--no-write-fetch-head", "--no-auto-maintenance"]).args(depth);
+    if let Some(f) = filter {
+        c.arg(f);
+    }
+    c.arg("--end-of-options").arg(url).args(specs);
+    run(c, url, progress).map(drop)
+}
+
+pub(super) fn ls_remote(git: &Git, program: &Path, url: &str, patterns: &[&str]) -> Result<Vec<(String, String)>> {
+    let mut c = command(git, program);
+    c.current_dir(&git.store).arg("ls-remote").arg("--end-of-options").arg(url).args(patterns);
+    let out = run(c, url, &crate::host::progress::Silent)?;
+    Ok(out.lines().filter_map(|l| l.split_once('\t')).map(|(oid, name)| (name.to_string(), oid.to_string())).collect())
+}
+
+/// How many commits lie between; `None` where the server cannot give commits without their files.
+pub(super) fn distance(git: &Git, program: &Path, folder: &Path, url: &str, old: &Oid, new: &Oid) -> Option<usize> {
+    let history = folder.with_extension("history.git");
+    super::read::init(&history).ok()?;
+    let spec = format!("+{new}:refs/remote/new");
+    let silent = &crate::host::progress::Silent;
+    // Commits alone are small; a server that ignores the filter is asked for no more than it takes to count.
+    fetch(git, program, &history, url, &[&spec], &["--depth=1000"], Some("--filter=tree:0"), silent).ok()?;
+    let mut c = command(git, program);
+    c.current_dir(&history).args(["--git-dir", ".", "rev-list", "--count", "--end-of-options"]).arg(new.to_string()).arg(format!("^{old}"));
+    run(c, url, silent).ok()?.trim().parse().ok()
+}

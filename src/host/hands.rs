@@ -1,0 +1,184 @@
+//! The real machine, as [`Act`] changes it: one step, one short function, each by descriptor.
+
+use std::path::Path;
+
+use nix::unistd::UnlinkatFlags;
+
+use super::fs::{edit, parent, share};
+use super::generation::{Builder, worker::Worker};
+use super::git::NetEnv;
+use super::machine::Machine;
+use super::progress::Reporter;
+use crate::plan::desired::Paths;
+use crate::plan::facts::{Kind, ShareSpec};
+use crate::plan::ids::Ids;
+use crate::plan::inventory::Inventory;
+use crate::plan::look::Act;
+use crate::plan::step::Step;
+use crate::problem::{Doing, Problem, Result};
+
+pub struct Hands<'a> {
+    pub machine: &'a Machine,
+    pub paths: Paths,
+    pub ids: Ids,
+    pub net: NetEnv,
+    pub offline: bool,
+    pub report: &'a dyn Reporter,
+    pub worker: Option<Worker>,
+    /// The git program that a build may use.
+    pub git: Option<std::path::PathBuf>,
+}
+
+impl Hands<'_> {
+    fn sealed(&self) -> Option<(u32, u32)> {
+        nix::unistd::geteuid().is_root().then_some((self.ids.seal, self.ids.seal_gid))
+    }
+
+    fn records(&self) -> Option<(u32, u32)> {
+        let gid = if self.ids.seal == 0 { self.ids.owner_gid } else { self.ids.seal_gid };
+        nix::unistd::geteuid().is_root().then_some((self.ids.seal, gid))
+    }
+
+    fn share(&self, spec: &ShareSpec) -> Result<()> {
+        let n = share::mend(spec)?;
+        self.report.say(&format!("share {}: {} mended", spec.name, crate::text::count(n, "entry")));
+        Ok(())
+    }
+
+    fn set_link(&self, path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
+        let what = || format!("link {} to {}", path.display(), target.display());
+        if uid == self.ids.owner {
+            let own = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
+            edit::make_parents(path, own.0, own.1).doing(what)?;
+        }
+        // In a folder of the sandbox user a chown by name could be raced to another file: the link stays root's there.
+        let chown_to = (nix::unistd::geteuid().is_root() && uid == self.ids.owner).then_some((uid, gid));
+        edit::set_link(path, target, chown_to).doing(what)
+    }
+
+    fn install(&self, id: &str) -> Result<()> {
+        let (staged, at) = (self.paths.staged(id), self.paths.generation(id));
+        let what = || format!("put generation {id} in place");
+        if staged.symlink_metadata().is_err() {
+            // A repeated step: it is there already, and is looked at again after the apply.
+            return Ok(());
+        }
+        if at.symlink_metadata().is_err() {
+            return edit::move_to(&staged, &at).doing(what);
+        }
+        edit::exchange(&staged, &at).doing(what)?;
+        self.discard(&staged)
+    }
+
+    /// Out of the way first, then away: a half-removed folder is never where a whole one is expected.
+    fn discard(&self, path: &Path) -> Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let trash = self.paths.trash().join(format!("{name}-{}", std::process::id()));
+        edit::remove_path(&trash).doing(|| "empty the trash".into())?;
+        edit::move_to(path, &trash).doing(|| format!("move {} to the trash", path.display()))?;
+        edit::remove_path(&trash).doing(|| "empty the trash".into())
+    }
+
+    fn quarantine(&self, id: &str, names: &[String]) -> Result<()> {
+        for name in names {
+            crate::manifest::names::relative(name).map_err(|why| Problem::new(format!("quarantine: \"{}\" {why}", crate::text::escape(name))))?;
+            let from = self.paths.generation(id).join("ComfyUI/custom_nodes").join(name);
+            if from.symlink_metadata().is_err() {
+                continue;
+            }
+            let to = self.paths.quarantine().join(format!("{}-{}-{name}", chrono::Utc::now().format("%Y%m%dT%H%M%S"), std::process::id()));
+            edit::make_dir(&self.paths.quarantine(), self.ids.seal, self.ids.seal_gid, 0o700).doing(|| "make the quarantine".into())?;
+            edit::move_to(&from, &to).doing(|| format!("move {} to quarantine", from.display()))?;
+            self.report.say(&format!("{name}: nobody declared it; moved to {}", to.display()));
+        }
+        Ok(())
+    }
+
+    fn remove_instance(&self, backup: Option<&Path>) -> Result<()> {
+        if let Some(to) = backup {
+            let folder = |p: &Path| edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o700);
+            for (from, name) in [(self.paths.state().join("user"), "user"), (self.paths.quarantine(), "quarantine"), (self.paths.state().join("nodes"), "nodes")] {
+                let empty = std::fs::read_dir(&from).map_or(true, |mut d| d.next().is_none());
+                if !empty {
+                    folder(to).and_then(|()| edit::move_to(&from, &to.join(name))).doing(|| format!("move {} to {}", from.display(), to.display()))?;
+                }
+            }
+        }
+        if let Some(home) = &self.paths.home {
+            self.remove_home(home)?;
+        }
+        for path in [self.paths.base.clone(), self.paths.records.clone()] {
+            edit::remove_path(&path).doing(|| format!("remove {}", path.display()))?;
+            // The folder above, where nothing else is in it.
+            if let Ok((dir, name)) = path.parent().map_or(Err(std::io::Error::other("")), parent) {
+                let _ = nix::unistd::unlinkat(&dir, name.as_c_str(), UnlinkatFlags::RemoveDir);
+            }
+        }
+        Ok(())
+    }
+
+    /// Only what comfy or the sandbox user itself put there.
+    fn remove_home(&self, home: &Path) -> Result<()> {
+        match super::fs::node(home) {
+            Ok(Some(n)) if n.kind == Kind::Dir && n.uid == self.ids.sandbox => edit::remove_path(home).doing(|| format!("remove {}", home.display())),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Act for Hands<'_> {
+    fn perform(&mut self, step: &Step) -> Result<()> {
+        let accounts = &self.machine.accounts;
+        match step {
+            Step::BuildGeneration { spec, reuse } => Builder {
+                paths: &self.paths,
+                ids: self.ids,
+                net: self.net.clone(),
+                git: self.git.clone(),
+                offline: self.offline,
+                cache: &self.machine.cache,
+                readings: &self.machine.readings,
+                report: self.report,
+                worker: self.worker.as_mut(),
+            }
+            .build(spec, reuse),
+            Step::CreateGroup { name, gid } => accounts.create_group(name, *gid),
+            Step::DeleteGroup { name, .. } => accounts.delete_group(name),
+            Step::CreateUser { name, uid, gid, home } => accounts.create_user(name, *uid, *gid, home),
+            Step::ChangeUser { name, gid, home } => accounts.change_user(name, *gid, home),
+            Step::DeleteUser { name, .. } => accounts.delete_user(name),
+            Step::AddMember { user, group } => accounts.add_member(user, group),
+            Step::RemoveMember { user, group } => accounts.remove_member(user, group),
+            Step::MakeDir { path, uid, gid, mode } => {
+                if *uid == self.ids.seal {
+                    let own = (nix::unistd::Uid::from_raw(self.ids.seal), nix::unistd::Gid::from_raw(self.ids.seal_gid));
+                    edit::make_parents(path, own.0, own.1).doing(|| format!("make {}", path.display()))?;
+                }
+                edit::make_dir(path, *uid, *gid, *mode).doing(|| format!("make {}", path.display()))
+            }
+            Step::GrantSearch { folder, user, uid } => accounts.grant_search(folder, user, *uid),
+            Step::RevokeSearch { folder, user, uid } => accounts.revoke_search(folder, user, *uid),
+            Step::MakeShare { spec, .. } => share::make_root(spec),
+            Step::MendShare { spec } => self.share(spec),
+            Step::ReleaseShare { path, from_gid, to_gid, mode, .. } => share::release(path, *from_gid, *to_gid, *mode),
+            Step::SetLink { path, target, uid, gid } => self.set_link(path, target, *uid, *gid),
+            Step::RemoveLink { path, target } => match super::fs::node(path) {
+                Ok(Some(n)) if n.target.as_ref() == Some(target) => edit::remove_path(path).doing(|| format!("remove the link {}", path.display())),
+                _ => Ok(()),
+            },
+            Step::Quarantine { id, names } => self.quarantine(id, names),
+            Step::Install { id } => self.install(id),
+            Step::Switch { id } => edit::set_link(&self.paths.current(), &Path::new("gen").join(id), self.sealed()).doing(|| format!("make generation {id} live")),
+            Step::RemoveGeneration { id } => self.discard(&self.paths.generation(id)),
+            Step::RemoveInstance { backup } => self.remove_instance(backup.as_deref()),
+        }
+    }
+
+    fn write_inventory(&mut self, inventory: &Inventory) -> Result<()> {
+        let path = self.paths.inventory();
+        let text = serde_json::to_vec_pretty(inventory).doing(|| "write the inventory".into())?;
+        let own = nix::unistd::Uid::from_raw(self.ids.seal);
+        edit::make_parents(&path, own, nix::unistd::Gid::from_raw(self.ids.seal_gid)).doing(|| format!("make {}", self.paths.records.display()))?;
+        edit::write_file(&path, &text, 0o640, self.records()).doing(|| format!("write {}", path.display()))
+    }
+}

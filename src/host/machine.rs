@@ -1,0 +1,122 @@
+//! The real machine, as [`Look`] reads it.
+
+use std::path::{Path, PathBuf};
+
+use super::accounts::{self, Accounts};
+use super::fs::cache::StatCache;
+use super::fs::sealed::{Checker, Readings};
+use super::fs::{self, share};
+use super::generation;
+use crate::plan::desired::{GenSpec, Owner, Paths, Platform};
+use crate::plan::facts::{GenCheck, Group, Node, Search, Seen, Share, ShareSpec, Unknown, User};
+use crate::plan::ids::Ids;
+use crate::plan::inventory::Inventory;
+use crate::plan::look::Look;
+use crate::problem::{Problem, Result};
+
+pub struct Machine {
+    pub accounts: Box<dyn Accounts>,
+    pub cache: StatCache,
+    pub readings: Readings,
+    /// The sandbox user's name, for ACL entries.
+    pub sandbox: String,
+}
+
+impl Machine {
+    pub fn new(paths: &Paths, sandbox: &str) -> Self {
+        Machine { accounts: accounts::of_this_machine(), cache: StatCache::load(&paths.stat_cache()), readings: Readings::default(), sandbox: sandbox.into() }
+    }
+}
+
+pub fn platform() -> Platform {
+    Platform { macos: cfg!(target_os = "macos") }
+}
+
+/// The short host name, as `hostname -s` prints it.
+pub fn hostname() -> String {
+    let full = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|_| "localhost".into());
+    full.split('.').next().unwrap_or(&full).to_string()
+}
+
+/// The primary user: the one of the manifest, or whoever runs comfy, through sudo too.
+///
+/// # Errors
+/// No such account, or it would be root where that makes no sense.
+pub fn owner(named: Option<&str>, isolated: bool) -> Result<Owner> {
+    let lookup = |name: &str| nix::unistd::User::from_name(name).ok().flatten();
+    let me = nix::unistd::geteuid();
+    let sudo = super::env::var("SUDO_USER").filter(|_| me.is_root());
+    let user = match named.map(str::to_string).or(sudo) {
+        Some(name) => lookup(&name).ok_or_else(|| Problem::new(format!("host.primary_user: there is no account {}", crate::text::escape(&name))).hint("name the account of the person who uses ComfyUI"))?,
+        None => nix::unistd::User::from_uid(me).ok().flatten().ok_or_else(|| Problem::new(format!("uid {me} has no account")).hint("set host.primary_user in comfy.toml"))?,
+    };
+    if isolated && user.uid.is_root() {
+        return Err(Problem::new("the primary user would be root, whose files no second account can be kept from").hint("set host.primary_user in comfy.toml, or run comfy as that user"));
+    }
+    if !isolated && !me.is_root() && user.uid != me {
+        return Err(Problem::new(format!("host.primary_user is {}, and isolation \"none\" does everything as you", user.name)).hint(format!("run comfy as {}", user.name)));
+    }
+    Ok(Owner { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home: user.dir })
+}
+
+impl Look for Machine {
+    fn group(&self, name: &str) -> Seen<Option<Group>> {
+        self.accounts.group(name)
+    }
+
+    fn user(&self, name: &str) -> Seen<Option<User>> {
+        self.accounts.user(name)
+    }
+
+    fn id_taken(&self, id: u32) -> Seen<bool> {
+        let unknown = |e: nix::errno::Errno| Unknown { reason: format!("id {id}: {e}"), root_can: false };
+        let user = nix::unistd::User::from_uid(id.into()).map_err(unknown)?.is_some();
+        Ok(user || nix::unistd::Group::from_gid(id.into()).map_err(unknown)?.is_some())
+    }
+
+    fn is_member(&self, user: &str, group: &str) -> Seen<bool> {
+        self.accounts.is_member(user, group)
+    }
+
+    fn group_name(&self, gid: u32) -> String {
+        nix::unistd::Group::from_gid(gid.into()).ok().flatten().map_or_else(|| gid.to_string(), |g| g.name)
+    }
+
+    fn user_name(&self, uid: u32) -> String {
+        nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or_else(|| uid.to_string(), |u| u.name)
+    }
+
+    fn node(&self, path: &Path) -> Seen<Option<Node>> {
+        fs::node(path)
+    }
+
+    fn real(&self, path: &Path, owner: u32) -> Seen<PathBuf> {
+        fs::real(path, owner)
+    }
+
+    fn search(&self, folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
+        self.accounts.search(folder, &self.sandbox, uid, gids)
+    }
+
+    fn share(&self, spec: &ShareSpec) -> Seen<Option<Share>> {
+        share::check(spec, &|gid| self.group_name(gid))
+    }
+
+    fn generation_spec(&self, paths: &Paths, id: &str) -> Seen<Option<GenSpec>> {
+        Ok(generation::read_spec(&paths.generation(id), id))
+    }
+
+    fn generation(&self, paths: &Paths, spec: &GenSpec, ids: &Ids) -> Seen<Option<GenCheck>> {
+        let trees = paths.trees();
+        Checker { cache: &self.cache, readings: &self.readings, trees: &trees, uid: ids.seal, gid: ids.seal_gid }.check(&paths.generation(&spec.id()), spec)
+    }
+
+    fn inventory(&self, paths: &Paths) -> Seen<Inventory> {
+        let path = paths.inventory();
+        match std::fs::read(&path) {
+            Ok(text) => serde_json::from_slice(&text).map_err(|e| Unknown { reason: format!("{}: {e}; restore it, or move it away: comfy then adopts what is there", path.display()), root_can: false }),
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(Inventory::default()),
+            Err(e) => Err(Unknown { reason: format!("{}: {e}", path.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied }),
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! Running a program of the system: absolute path, cleared environment, captured output.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// What a program said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Output {
+    /// Exit code; 128 + N where signal N ended it.
+    pub status: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs programs: the real one is [`System`], tests answer from transcripts.
+pub trait Run: Sync {
+    /// # Errors
+    /// When the program could not be started at all.
+    fn run(&self, argv: &[&str]) -> std::io::Result<Output>;
+}
+
+/// The real machine.
+pub struct System;
+
+impl Run for System {
+    fn run(&self, argv: &[&str]) -> std::io::Result<Output> {
+        use std::os::unix::process::ExitStatusExt;
+        let (program, args) = argv.split_first().ok_or_else(|| std::io::Error::other("no program"))?;
+        let out = Command::new(program)
+            .args(args)
+            .env_clear()
+            .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("LC_ALL", "C")
+            .current_dir("/")
+            .stdin(Stdio::null())
+            .output()?;
+        let status = out.status.code().unwrap_or_else(|| 128 + out.status.signal().unwrap_or(0));
+        Ok(Output { status, stdout: String::from_utf8_lossy(&out.stdout).into_owned(), stderr: String::from_utf8_lossy(&out.stderr).into_owned() })
+    }
+}
+
+/// The first of these that exists: distributions disagree about /usr/sbin.
+pub fn first_existing<'a>(candidates: &[&'a str]) -> Option<&'a str> {
+    candidates.iter().find(|p| Path::new(p).exists()).copied()
+}

@@ -1,0 +1,143 @@
+//! `comfyui` and `node.NAME`: the sealed trees, compared by content, and the generation that is live.
+
+use std::collections::BTreeSet;
+
+use crate::lock::Pin;
+use crate::plan::build::{Draft, Resource, attrs};
+use crate::plan::desired::GenSpec;
+use crate::plan::facts::{Finding, GenCheck, Kind};
+use crate::plan::{Attrs, Step};
+
+/// The address of steps that serve every part of a generation.
+pub const GENERATION: &str = "generation";
+
+pub fn plan(draft: &mut Draft) {
+    let paths = &draft.d.paths;
+    let current = draft.look.node(&paths.current());
+    let Some(current) = draft.seen("comfyui", current) else { return };
+    let link = current.as_ref().and_then(|n| n.target.as_ref()).map(|t| t.display().to_string());
+    let live_id = link.as_deref().and_then(|t| t.strip_prefix("gen/")).filter(|id| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit())).map(str::to_string);
+    let live = match &live_id {
+        Some(id) => {
+            let spec = draft.look.generation_spec(paths, id);
+            let Some(spec) = draft.seen("comfyui", spec) else { return };
+            spec
+        }
+        None => None,
+    };
+    let Some(target) = draft.only.target(live.as_ref(), &draft.d.code) else { return };
+    let id = target.id();
+    let checked = draft.look.generation(paths, &target, &draft.ids);
+    let Some(check) = draft.seen("comfyui", checked) else { return };
+    let same = live_id.as_ref() == Some(&id);
+    let live_check = match &live {
+        Some(spec) if !same => draft.look.generation(paths, spec, &draft.ids).ok().flatten(),
+        _ => None,
+    };
+
+    let switch = link != Some(format!("gen/{id}"));
+    let good = check.as_ref().is_some_and(GenCheck::intact);
+    let mut steps = Vec::new();
+    if let (Some(c), Some(l)) = (&live_check, &live_id)
+        && !c.foreign.is_empty()
+    {
+        steps.push(Step::Quarantine { id: l.clone(), names: c.foreign.clone() });
+    }
+    if !good {
+        let mut reuse: Vec<String> = check.iter().map(|_| id.clone()).chain(live_id.clone()).collect();
+        reuse.dedup();
+        steps.push(Step::BuildGeneration { spec: Box::new(target.clone()), reuse });
+        if let Some(c) = check.as_ref().filter(|c| !c.foreign.is_empty()) {
+            steps.push(Step::Quarantine { id: id.clone(), names: c.foreign.clone() });
+        }
+        steps.push(Step::Install { id: id.clone() });
+    }
+    if switch {
+        steps.push(Step::Switch { id: id.clone() });
+    }
+    let needs: Vec<String> = vec!["dir.instance".into(), "dir.records".into(), "dir.state".into()];
+    // With no readable live generation, what is there of the wanted one is what there is.
+    let basis = live.clone().or_else(|| check.is_some().then(|| target.clone()));
+    let parts: BTreeSet<String> = target.pins().map(|(n, _)| n).chain(basis.iter().flat_map(|b| b.pins().map(|(n, _)| n).collect::<Vec<_>>())).collect();
+    let (mut changed, missing) = (false, same && check.is_none());
+    for part in &parts {
+        let findings: Vec<Finding> = if same { check.as_ref().and_then(|c| c.findings.get(part)).cloned().unwrap_or_default() } else { Vec::new() };
+        let mut want = find(&target, part).map(|p| describe(p, &target, part));
+        let mut have = basis.as_ref().and_then(|b| find(b, part).map(|p| describe(p, b, part)));
+        if part == "comfyui" {
+            if let Some(w) = want.as_mut() {
+                w.insert("current".into(), format!("gen/{id}"));
+            }
+            if let Some(h) = have.as_mut() {
+                let is = match (&current, &link) {
+                    (_, Some(_)) if missing => format!("gen/{id}, which is missing"),
+                    (_, Some(l)) => l.clone(),
+                    (None, None) => "no link".into(),
+                    (Some(_), None) => "not a link".into(),
+                };
+                h.insert("current".into(), is);
+            }
+        }
+        if let (true, Some(h), Some(w)) = (!findings.is_empty(), have.as_mut(), want.as_mut()) {
+            w.insert("content".into(), "as locked".into());
+            h.insert("content".into(), summary(&findings));
+        }
+        let foreign = part == "comfyui" && check.as_ref().is_some_and(|c| !c.foreign.is_empty());
+        if let (true, Some(c), Some(w), Some(h)) = (foreign, check.as_ref(), want.as_mut(), have.as_mut()) {
+            w.insert("custom_nodes".into(), "what the lock names".into());
+            h.insert("custom_nodes".into(), format!("also {}", c.foreign.join(", ")));
+        }
+        changed |= want != have;
+        let mut r = Resource::new(part, want, have).needs(needs.clone());
+        r.drift = (!findings.is_empty() || foreign || missing).then_some(true);
+        r.findings = findings;
+        if part == "comfyui" && current.as_ref().is_some_and(|n| n.kind != Kind::Link) {
+            let path = paths.current().display().to_string();
+            r = r.block(format!("{path} is not a link: move it away with `sudo mv {path} {path}.old`"));
+            steps.clear();
+        }
+        draft.add(r);
+    }
+    // A difference that no part shows, such as another place of a mount, is ComfyUI's own.
+    if !steps.is_empty() && !changed && let Some(c) = draft.changes.iter_mut().find(|c| c.address == "comfyui") {
+        c.action = crate::plan::Action::Update;
+        c.reason.get_or_insert_with(|| "the generation is laid out anew".into());
+    }
+    if !good {
+        draft.fetches = target
+            .pins()
+            .filter(|(name, p)| !draft.inventory.fetched.contains(&p.tree.to_string()) && !basis.as_ref().is_some_and(|b| find(b, name).is_some_and(|q| q.tree == p.tree)))
+            .map(|(_, p)| p.repo.clone())
+            .collect();
+    }
+    draft.steps.extend(steps.into_iter().map(|step| crate::plan::step::Planned { address: GENERATION.into(), step }));
+}
+
+fn find<'a>(spec: &'a GenSpec, part: &str) -> Option<&'a Pin> {
+    match part.strip_prefix("node.") {
+        None => Some(&spec.comfyui),
+        Some(name) => spec.nodes.get(name).map(|n| &n.pin),
+    }
+}
+
+fn describe(pin: &Pin, spec: &GenSpec, part: &str) -> Attrs {
+    let mut a = attrs([("commit", pin.commit.to_string()), ("tree", pin.tree.to_string()), ("repo", pin.repo.clone())]);
+    match part.strip_prefix("node.").and_then(|n| spec.nodes.get(n)) {
+        Some(n) if !n.writable.is_empty() => drop(a.insert("writable".into(), n.writable.join(", "))),
+        Some(_) => {}
+        None => {
+            for (mount, path) in &spec.mounts {
+                a.insert(format!("mount {mount}"), path.display().to_string());
+            }
+        }
+    }
+    a
+}
+
+fn summary(findings: &[Finding]) -> String {
+    let mut by: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+    for f in findings {
+        *by.entry(f.what.word()).or_default() += 1;
+    }
+    by.iter().map(|(w, n)| format!("{n} {w}")).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,88 @@
+//! `dir.NAME`: comfy's own folders, sealed ones and the sandbox user's.
+
+use std::path::PathBuf;
+
+use crate::manifest::Isolation;
+use crate::plan::build::{Draft, Resource};
+use crate::plan::facts::{Kind, Node};
+use crate::plan::{Attrs, Step};
+
+struct Wish {
+    path: PathBuf,
+    uid: u32,
+    gid: u32,
+    mode: u32,
+}
+
+pub fn plan(draft: &mut Draft) {
+    let (d, ids) = (draft.d, draft.ids);
+    let p = &d.paths;
+    let sealed = |path: PathBuf, mode| Wish { path, uid: ids.seal, gid: ids.seal_gid, mode };
+    let own = |path: PathBuf| Wish { path, uid: ids.sandbox, gid: ids.sandbox_gid, mode: 0o751 };
+    let account = d.isolation == Isolation::Account;
+    let private = |open: u32, closed: u32| if account { closed } else { open };
+    resource(
+        draft,
+        "dir.instance",
+        vec![
+            sealed(p.prefix.clone(), 0o755),
+            sealed(p.base.clone(), 0o755),
+            sealed(p.generations(), 0o755),
+            sealed(p.staging(), private(0o700, 0o711)),
+            sealed(p.trash(), 0o700),
+            sealed(p.quarantine(), 0o700),
+        ],
+        false,
+    );
+    // Readable by the owner, not by the sandbox.
+    let records = |path: PathBuf| Wish { path, uid: ids.seal, gid: if account { ids.owner_gid } else { ids.seal_gid }, mode: private(0o700, 0o750) };
+    let mut folders = Vec::new();
+    if account && let Some(parent) = p.records.parent() {
+        folders.push(sealed(parent.to_path_buf(), 0o755));
+    }
+    folders.extend([records(p.records.clone()), records(p.trees()), records(p.receipts())]);
+    resource(draft, "dir.records", folders, false);
+    if let Some(home) = &p.home {
+        resource(draft, "dir.home", vec![own(home.clone())], true);
+    }
+    resource(draft, "dir.state", d.state_folders().into_iter().map(own).collect(), true);
+}
+
+fn resource(draft: &mut Draft, address: &str, wishes: Vec<Wish>, sandbox: bool) {
+    let (mut want, mut have, mut steps, mut any) = (Attrs::new(), Attrs::new(), Vec::new(), false);
+    for w in wishes {
+        let seen = draft.look.node(&w.path);
+        let seen = match seen {
+            // Below a folder that does not exist yet, or that is not a folder, there is nothing.
+            Err(u) => {
+                draft.changes.push(crate::plan::change::unknown(address, &u));
+                return;
+            }
+            Ok(n) => n,
+        };
+        let key = w.path.display().to_string();
+        let name = |id: u32, user: bool| if user { draft.look.user_name(id) } else { draft.look.group_name(id) };
+        let wanted = format!("{}:{} {:04o}", name(w.uid, true), name(w.gid, false), w.mode);
+        if let Some(n) = &seen {
+            any = true;
+            let is = match n.kind {
+                Kind::Dir => format!("{}:{} {:04o}", name(n.uid, true), name(n.gid, false), n.mode),
+                Kind::Link => "a link".to_string(),
+                _ => "not a folder".to_string(),
+            };
+            have.insert(key.clone(), is);
+        }
+        if !fits(seen.as_ref(), &w) {
+            steps.push(Step::MakeDir { path: w.path, uid: w.uid, gid: w.gid, mode: w.mode });
+        }
+        want.insert(key, wanted);
+    }
+    // Names of ids that the plan creates are not known yet; what counts is whether a step is needed.
+    let have = if steps.is_empty() { Some(want.clone()) } else { any.then_some(have) };
+    let needs: Vec<String> = if sandbox && draft.d.isolation == Isolation::Account { vec![format!("user.{}", draft.d.sandbox), "dir.instance".into()] } else { Vec::new() };
+    draft.add(Resource::new(address, Some(want), have).steps(steps).needs(needs));
+}
+
+fn fits(node: Option<&Node>, w: &Wish) -> bool {
+    node.is_some_and(|n| n.kind == Kind::Dir && n.uid == w.uid && n.gid == w.gid && n.mode == w.mode)
+}

@@ -1,0 +1,115 @@
+//! `share.NAME`: a folder that both accounts use. A whole tree is one resource, which says how many entries are off.
+
+use crate::manifest::Isolation;
+use crate::plan::build::{Draft, Resource, attrs};
+use crate::plan::desired::ShareWish;
+use crate::plan::facts::ShareSpec;
+use crate::plan::Step;
+
+pub fn plan(draft: &mut Draft) {
+    for wish in draft.d.shares.clone() {
+        one(draft, &wish);
+    }
+    prune(draft);
+}
+
+/// The share as data that can be checked and mended.
+pub fn spec(draft: &Draft, wish: &ShareWish) -> ShareSpec {
+    let account = draft.d.isolation == Isolation::Account;
+    ShareSpec {
+        name: wish.name.clone(),
+        path: wish.path.clone(),
+        access: wish.access,
+        requires_mount: wish.requires_mount.clone(),
+        owner: draft.ids.owner,
+        owner_gid: draft.ids.owner_gid,
+        sandbox: draft.ids.sandbox,
+        gid: draft.ids.shared,
+        setgid: !draft.d.platform.macos,
+        modes: account,
+        manage: wish.manage,
+    }
+}
+
+fn one(draft: &mut Draft, wish: &ShareWish) {
+    let address = format!("share.{}", wish.name);
+    let mut spec = spec(draft, wish);
+    let real = draft.look.real(&wish.path, draft.ids.owner);
+    let Some(real) = draft.seen(&address, real) else { return };
+    spec.path = real;
+    let seen = draft.look.share(&spec);
+    let Some(seen) = draft.seen(&address, seen) else { return };
+    let (owner, group) = (draft.d.owner.name.clone(), draft.d.group.clone());
+    let mut want = attrs([("path", spec.path.display().to_string())]);
+    if spec.modes {
+        want.extend(attrs([("access", format!("{:?}", wish.access).to_lowercase()), ("owner", owner), ("group", group), ("mode", format!("{:04o}", spec.root_mode())), ("entries", "as they should be".into())]));
+    }
+    let mut steps = Vec::new();
+    let mut have = None;
+    match &seen {
+        None => {
+            steps.push(Step::MakeShare { spec: Box::new(spec.clone()), created: true, was_gid: spec.owner_gid, was_mode: 0o755 });
+        }
+        Some(s) => {
+            draft.warnings.extend(s.warnings.iter().map(|w| format!("share {}: {w}", wish.name)));
+            let mut is = want.clone();
+            if spec.modes {
+                let group = if s.gid == spec.gid { draft.d.group.clone() } else { draft.look.group_name(s.gid) };
+                let owner = if s.uid == spec.owner { draft.d.owner.name.clone() } else { draft.look.user_name(s.uid) };
+                is.extend(attrs([("owner", owner), ("group", group), ("mode", format!("{:04o}", s.mode))]));
+                if s.uid != spec.owner || s.gid != spec.gid || s.mode != spec.root_mode() {
+                    steps.push(Step::MakeShare { spec: Box::new(spec.clone()), created: false, was_gid: s.gid, was_mode: s.mode });
+                    // Without a rename of accounts the names may be equal where the ids are not.
+                    if is == want {
+                        is.insert("group".into(), s.gid.to_string());
+                    }
+                }
+                if !s.off.is_empty() {
+                    let off: Vec<String> = s.off.iter().map(|(what, n)| phrase(*n, what)).collect();
+                    is.insert("entries".into(), off.join("; "));
+                    steps.push(Step::MendShare { spec: Box::new(spec.clone()) });
+                }
+            }
+            have = Some(is);
+        }
+    }
+    let examples = seen.map(|s| s.examples).unwrap_or_default();
+    if !wish.manage {
+        if have.as_ref() != Some(&want) {
+            let what = have.map_or("is not there".to_string(), |h| describe(&want, &h));
+            draft.warnings.push(format!("share {}: {what}; `manage = false`, so comfy leaves it alone", wish.name));
+        }
+        draft.add(Resource::new(address, Some(want.clone()), Some(want)));
+        return;
+    }
+    let needs = if spec.modes { vec![format!("group.{}", draft.d.group), format!("user.{}", draft.d.sandbox), format!("member.{}", draft.d.sandbox), format!("member.{}", draft.d.owner.name)] } else { Vec::new() };
+    let reason = (!examples.is_empty()).then(|| format!("for example {}", examples.join(", ")));
+    draft.add(Resource::new(address, Some(want), have).steps(steps).needs(needs).reason(reason));
+}
+
+/// `37 files have group staff` from `files have group staff`; one takes the singular.
+fn phrase(n: usize, what: &str) -> String {
+    if n != 1 {
+        return format!("{n} {what}");
+    }
+    let one = what.replacen("files have", "file has", 1).replacen("folders have", "folder has", 1).replacen("files lack", "file lacks", 1).replacen("folders lack", "folder lacks", 1);
+    format!("1 {}", one.replacen("files let", "file lets", 1).replacen("folders let", "folder lets", 1))
+}
+
+fn describe(want: &crate::plan::Attrs, have: &crate::plan::Attrs) -> String {
+    want.iter().filter_map(|(k, w)| have.get(k).filter(|h| *h != w).map(|h| format!("{k} is {h}, not {w}"))).collect::<Vec<_>>().join(", ")
+}
+
+/// A share that left the manifest keeps its content and loses only what comfy put on it.
+fn prune(draft: &mut Draft) {
+    let names: Vec<&str> = draft.d.shares.iter().map(|s| s.name.as_str()).collect();
+    let gone: Vec<_> = draft.inventory.shares.iter().filter(|(n, _)| !names.contains(&n.as_str())).map(|(n, s)| (n.clone(), s.clone())).collect();
+    for (name, s) in gone {
+        let r = Resource::new(format!("share.{name}"), None, Some(attrs([("path", s.path.display().to_string())]))).steps([release(draft.ids, &name, &s)]);
+        draft.add(r.reason(Some("its files stay; only the group that comfy set is taken off".into())));
+    }
+}
+
+pub fn release(ids: crate::plan::ids::Ids, name: &str, s: &crate::plan::inventory::SharedFolder) -> Step {
+    Step::ReleaseShare { name: name.into(), path: s.path.clone(), owner: ids.owner, from_gid: s.group, to_gid: s.gid, mode: s.mode }
+}

@@ -1,0 +1,11 @@
+pub mod apply;
+pub mod cli;
+pub mod host;
+pub mod kinds;
+pub mod lock;
+pub mod manifest;
+pub mod plan;
+pub mod problem;
+pub mod render;
+pub mod text;
+pub mod tree;

@@ -1,0 +1,58 @@
+//! comfy.lock: what is pinned. [`wire`] is the file, [`cover`] compares it with the manifest, [`resolve`] fills it.
+
+pub mod cover;
+pub mod resolve;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::problem::Result;
+use crate::tree::Oid;
+
+/// The name of the file, beside comfy.toml.
+pub const FILE: &str = "comfy.lock";
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lock {
+    pub comfyui: Pin,
+    pub nodes: BTreeMap<String, Pin>,
+}
+
+/// One repository at one commit.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Pin {
+    pub repo: String,
+    /// The ref that was asked for.
+    pub git_ref: String,
+    pub commit: Oid,
+    pub tree: Oid,
+    /// Sorted by path; a nested one's path starts at the root of the outermost repository.
+    pub submodules: Vec<Submodule>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Submodule {
+    pub path: String,
+    pub repo: String,
+    pub commit: Oid,
+    pub tree: Oid,
+}
+
+impl Lock {
+    /// # Errors
+    /// What is wrong with the file, with its place; a newer format says so.
+    pub fn parse(path: &Path, text: &str) -> Result<Lock> {
+        wire::parse(path, text)
+    }
+
+    /// The file's text; the same lock always gives the same bytes.
+    pub fn render(&self) -> String {
+        wire::render(self)
+    }
+
+    /// Every pin with its address: `comfyui`, `node.NAME`.
+    pub fn pins(&self) -> impl Iterator<Item = (String, &Pin)> {
+        std::iter::once(("comfyui".to_string(), &self.comfyui)).chain(self.nodes.iter().map(|(n, p)| (format!("node.{n}"), p)))
+    }
+}

@@ -1,0 +1,214 @@
+//! Filling the lock: refs become commits, commits become tree hashes, and what cannot be installed is refused here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rayon::prelude::*;
+
+use super::{Lock, Pin, Submodule};
+use crate::host::progress::{Progress, Reporter};
+use crate::manifest::{Manifest, names};
+use crate::problem::{Problem, Result};
+use crate::tree::rules::{self, Contents};
+use crate::tree::{Listing, Oid};
+
+/// Where repositories are asked: the real one is [`crate::host::git::Git`].
+pub trait Repositories: Sync {
+    /// The commit that `git_ref` names now.
+    fn resolve(&self, repo: &str, git_ref: &str) -> Result<Oid>;
+    /// What `commit` holds, without its large files.
+    fn snapshot(&self, repo: &str, git_ref: &str, commit: &Oid, progress: &dyn Progress) -> Result<Snapshot>;
+    /// How many commits `new` has that `old` has not, where that can be known cheaply.
+    fn distance(&self, repo: &str, old: &Oid, new: &Oid) -> Option<usize>;
+}
+
+pub struct Snapshot {
+    pub tree: Oid,
+    pub listing: Listing,
+    pub contents: Contents,
+    pub gitmodules: Option<String>,
+}
+
+/// Which pins may move.
+pub enum Mode<'a> {
+    /// Only what the lock lacks or has for another question (`comfy lock`).
+    Keep,
+    /// Those of these names, all if empty (`comfy update`).
+    Move(&'a [String]),
+}
+
+/// One pin that is new or differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Moved {
+    pub name: String,
+    pub from: Option<Oid>,
+    pub to: Option<Oid>,
+    /// Commits between, where known.
+    pub commits: Option<usize>,
+}
+
+pub struct Resolved {
+    pub lock: Lock,
+    pub moved: Vec<Moved>,
+}
+
+const MAX_NESTED_SUBMODULES: usize = 5;
+
+/// Makes the lock that the manifest asks for, starting from `old`.
+///
+/// # Errors
+/// Every repository that could not be resolved, and every tree that breaks a rule, in one problem.
+pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, repos: &dyn Repositories, report: &dyn Reporter) -> Result<Resolved> {
+    let mut asked: Vec<(String, &str, &str)> = vec![("comfyui".into(), &manifest.comfyui.repo, &manifest.comfyui.git_ref)];
+    asked.extend(manifest.nodes.iter().map(|(n, x)| (n.clone(), x.repo.as_str(), x.git_ref.as_str())));
+    if let Mode::Move(names) = mode {
+        for name in names.iter() {
+            if !asked.iter().any(|(n, _, _)| n == name) {
+                let p = Problem::new(format!("comfy.toml has no node `{}`", crate::text::escape(name)));
+                return Err(match crate::text::did_you_mean(name, asked.iter().map(|(n, _, _)| n.as_str())) {
+                    Some(k) => p.hint(format!("did you mean `{k}`?")),
+                    None => p.hint("names are those of the [nodes.…] sections, and `comfyui`"),
+                });
+            }
+        }
+    }
+    let results: Vec<Result<(String, Pin, Option<Moved>)>> = asked
+        .par_iter()
+        .map(|(name, repo, git_ref)| {
+            let before = old.and_then(|l| if name == "comfyui" { Some(&l.comfyui) } else { l.nodes.get(name) });
+            one(name, repo, git_ref, before, mode, repos, report)
+        })
+        .collect();
+    let (mut pins, mut moved, mut problems) = (BTreeMap::new(), Vec::new(), Vec::new());
+    for r in results {
+        match r {
+            Ok((name, pin, m)) => {
+                moved.extend(m);
+                pins.insert(name, pin);
+            }
+            Err(p) => problems.push(p),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Problem::all(problems));
+    }
+    for (name, pin) in old.iter().flat_map(|l| &l.nodes) {
+        if !pins.contains_key(name) {
+            moved.push(Moved { name: name.clone(), from: Some(pin.commit), to: None, commits: None });
+        }
+    }
+    let comfyui = pins.remove("comfyui").ok_or_else(|| Problem::new("no pin for comfyui"))?;
+    Ok(Resolved { lock: Lock { comfyui, nodes: pins }, moved })
+}
+
+fn one(name: &str, repo: &str, git_ref: &str, before: Option<&Pin>, mode: &Mode, repos: &dyn Repositories, report: &dyn Reporter) -> Result<(String, Pin, Option<Moved>)> {
+    let named = |p: Problem| Problem { message: format!("{name}: {}", p.message), ..p };
+    let satisfied = before.filter(|p| p.repo == repo && p.git_ref == git_ref);
+    let may_move = match mode {
+        Mode::Keep => false,
+        Mode::Move(names) => names.is_empty() || names.iter().any(|n| n == name),
+    };
+    if let Some(pin) = satisfied
+        && !may_move
+    {
+        return Ok((name.to_string(), pin.clone(), None));
+    }
+    let commit = repos.resolve(repo, git_ref).map_err(named)?;
+    if let Some(pin) = satisfied
+        && pin.commit == commit
+    {
+        return Ok((name.to_string(), pin.clone(), None));
+    }
+    let job = report.job(name);
+    let snapshot = repos.snapshot(repo, git_ref, &commit, job.as_ref()).map_err(named)?;
+    let mut problems = rules::check(name, &snapshot.listing, &snapshot.contents);
+    let mut submodules = Vec::new();
+    if let Err(p) = collect_submodules(name, repo, "", &snapshot, repos, job.as_ref(), &mut submodules, 0) {
+        problems.push(p);
+    }
+    submodules.sort_by(|a, b| a.path.cmp(&b.path));
+    if !problems.is_empty() {
+        return Err(Problem::all(problems));
+    }
+    let same_repo = before.filter(|p| p.repo == repo);
+    let commits = same_repo.and_then(|p| repos.distance(repo, &p.commit, &commit));
+    let moved = Moved { name: name.to_string(), from: before.map(|p| p.commit), to: Some(commit), commits };
+    Ok((name.to_string(), Pin { repo: repo.into(), git_ref: git_ref.into(), commit, tree: snapshot.tree, submodules }, Some(moved)))
+}
+
+#[expect(clippy::too_many_arguments, reason = "a recursion over one repository's submodules")]
+fn collect_submodules(name: &str, repo: &str, prefix: &str, snapshot: &Snapshot, repos: &dyn Repositories, progress: &dyn Progress, out: &mut Vec<Submodule>, depth: usize) -> Result<()> {
+    if depth >= MAX_NESTED_SUBMODULES {
+        return Err(Problem::new(format!("{name}: submodules nested more than {MAX_NESTED_SUBMODULES} deep")));
+    }
+    let urls = snapshot.gitmodules.as_deref().map(parse_gitmodules).unwrap_or_default();
+    for path in rules::unknown_submodules(&snapshot.listing, &BTreeSet::new()) {
+        let shown = crate::text::escape(path);
+        let url = urls.get(path).ok_or_else(|| Problem::new(format!("{name}: submodule `{shown}` has no address in .gitmodules")).hint("choose another commit, or ask the author"))?;
+        let url = absolute(repo, url);
+        names::repo_url(&url).map_err(|why| Problem::new(format!("{name}: submodule `{shown}`: \"{}\" {why}", crate::text::escape(&url))))?;
+        let commit = snapshot.listing.0[path].oid;
+        let inner = repos.snapshot(&url, "HEAD", &commit, progress).map_err(|p| Problem { message: format!("{name}: submodule `{shown}`: {}", p.message), ..p })?;
+        let whole = format!("{prefix}{path}");
+        let problems = rules::check(&format!("{name}: {whole}"), &inner.listing, &inner.contents);
+        if !problems.is_empty() {
+            return Err(Problem::all(problems));
+        }
+        out.push(Submodule { path: whole.clone(), repo: url.clone(), commit, tree: inner.tree });
+        collect_submodules(name, &url, &format!("{whole}/"), &inner, repos, progress, out, depth + 1)?;
+    }
+    Ok(())
+}
+
+/// `path` to `url` of a .gitmodules file (gitmodules(5)): an ini file, of which two keys matter.
+fn parse_gitmodules(text: &str) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    let (mut path, mut url) = (None, None);
+    for line in text.lines().chain(["["]) {
+        let line = line.trim();
+        if line.starts_with('[') {
+            if let (Some(p), Some(u)) = (path.take(), url.take()) {
+                out.insert(p, u);
+            }
+        } else if let Some((key, value)) = line.split_once('=') {
+            let value = value.trim().trim_matches('"').to_string();
+            match key.trim() {
+                "path" => path = Some(value),
+                "url" => url = Some(value),
+                _ => {}
+            }
+        }
+    }
+    out
+}
+
+/// `../other.git` means beside the repository that names it (gitmodules(5)).
+fn absolute(repo: &str, url: &str) -> String {
+    let mut base = repo.trim_end_matches('/');
+    let mut rest = url;
+    if !rest.starts_with("./") && !rest.starts_with("../") {
+        return url.to_string();
+    }
+    loop {
+        if let Some(r) = rest.strip_prefix("../") {
+            rest = r;
+            base = base.rsplit_once('/').map_or(base, |(b, _)| b);
+        } else if let Some(r) = rest.strip_prefix("./") {
+            rest = r;
+        } else {
+            return format!("{base}/{rest}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn submodule_addresses_are_found_and_made_absolute() {
+        let text = "[submodule \"x\"]\n\tpath = sub/x\n\turl = ../x.git\n[submodule \"y\"]\n url = \"https://github.com/a/y\"\n path=y\n";
+        let urls = parse_gitmodules(text);
+        assert_eq!(absolute("https://github.com/me/node", &urls["sub/x"]), "https://github.com/me/x.git");
+        assert_eq!(urls["y"], "https://github.com/a/y");
+    }
+}

@@ -1,0 +1,522 @@
+//! From the wire form to the model: defaults, rules, and every mistake with its place and its remedy.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::{wire, *};
+use crate::problem::Problem;
+use crate::text::did_you_mean;
+
+const KNOWN_VERSION: i64 = 1;
+const DEFAULT_REPO: &str = "https://github.com/comfyanonymous/ComfyUI";
+/// More than anyone has, and few enough that no later step can be made slow by it.
+const MAX_NODES: usize = 2_000;
+const MAX_FILE: usize = 32 << 20;
+
+pub(super) fn manifest(path: &Path, text: &str, hostname: &str) -> Result<Manifest> {
+    let source = Source::new(path, text, None);
+    if text.len() > MAX_FILE {
+        return Err(Problem::new(format!("{}: larger than 32 MiB", source.name())).hint("this is no manifest; is it the right file?"));
+    }
+    // Once over the text as it stands, for the places of mistakes; then merged for this machine.
+    let plain: wire::Manifest = toml::from_str(text).map_err(|e| located(&source, &e))?;
+    let overlay = plain.hosts.keys().find(|h| h.eq_ignore_ascii_case(hostname)).cloned();
+    let wire = match &overlay {
+        None => plain,
+        Some(name) => merged(&source, text, name)?,
+    };
+    let source = Source::new(path, text, overlay.as_deref());
+    let mut check = Check { source, problems: Vec::new() };
+    let manifest = check.manifest(wire);
+    if check.problems.is_empty() { Ok(manifest) } else { Err(Problem::all(check.problems)) }
+}
+
+fn merged(source: &Source, text: &str, name: &str) -> Result<wire::Manifest> {
+    let mut whole: toml::Table = toml::from_str(text).map_err(|e| located(source, &e))?;
+    let over = whole.get("hosts").and_then(|h| h.get(name)).and_then(|h| h.as_table()).cloned().unwrap_or_default();
+    deep_merge(&mut whole, over);
+    toml::Value::Table(whole).try_into().map_err(|e: toml::de::Error| {
+        Problem::new(format!("{}: [hosts.{name}]: {}", source.name(), e.message()))
+    })
+}
+
+fn deep_merge(base: &mut toml::Table, over: toml::Table) {
+    for (key, value) in over {
+        match (base.get_mut(&key), value) {
+            (Some(toml::Value::Table(b)), toml::Value::Table(o)) => deep_merge(b, o),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// A parse error of the toml crate, with file:line:column and, for an unknown key, the key that was meant.
+fn located(source: &Source, e: &toml::de::Error) -> Problem {
+    let place = source.place(e.span().map_or(0, |s| s.start));
+    let message = e.message().replace('\n', "; ");
+    let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
+    if message.starts_with("unknown field") && !quoted.is_empty() {
+        let known = &quoted[1..];
+        let p = Problem::new(format!("{place}: unknown key `{}`", quoted[0]));
+        return match did_you_mean(quoted[0], known.iter().copied()) {
+            Some(k) => p.hint(format!("did you mean `{k}`?")),
+            None => p.hint(format!("known here: {}", known.join(", "))),
+        };
+    }
+    Problem::new(format!("{place}: {message}"))
+}
+
+struct Check {
+    source: Source,
+    problems: Vec<Problem>,
+}
+
+impl Check {
+    fn wrong(&mut self, at: &[&str], message: impl AsRef<str>, hint: impl Into<String>) {
+        let place = self.source.at(at);
+        self.problems.push(Problem::new(format!("{place}: {}", message.as_ref())).hint(hint));
+    }
+
+    fn one_of<'a>(&mut self, at: &[&str], value: Option<String>, default: &'a str, known: &'a [&'a str]) -> String {
+        let value = value.unwrap_or_else(|| default.to_string());
+        if !known.contains(&value.as_str()) {
+            let hint = match did_you_mean(&value, known.iter().copied()) {
+                Some(k) => format!("did you mean \"{k}\"?"),
+                None => format!("known: {}", known.join(", ")),
+            };
+            self.wrong(at, format!("{} \"{value}\" is unknown", at.last().unwrap_or(&"value")), hint);
+        }
+        value
+    }
+
+    fn manifest(&mut self, w: wire::Manifest) -> Manifest {
+        match w.version {
+            Some(KNOWN_VERSION) => {}
+            Some(v) if v > KNOWN_VERSION => {
+                self.wrong(&["version"], format!("version {v} is newer than this comfy knows ({KNOWN_VERSION})"), "install a newer comfy");
+            }
+            Some(v) => self.wrong(&["version"], format!("version {v} is unknown"), "write `version = 1`"),
+            None => self.wrong(&[], "no `version`", "write `version = 1` as the first line"),
+        }
+        let host = self.host(w.host);
+        let comfyui = self.comfyui(w.comfyui);
+        let python = self.python(w.python);
+        let nodes = self.nodes(w.nodes, &comfyui.repo);
+        let shares = self.shares(w.shares);
+        let models = self.models(w.models, &shares);
+        let run = self.run(w.run);
+        let network = self.network(w.network, comfyui.allow_remote);
+        let policy = self.policy(w.policy, &nodes);
+        Manifest { source: self.source.clone(), host, comfyui, python, nodes, models, shares, run, network, policy }
+    }
+
+    fn host(&mut self, w: wire::Host) -> Host {
+        let sandbox_user = w.sandbox_user.unwrap_or_else(|| "comfyui_sandbox".into());
+        let group = w.group.unwrap_or_else(|| "comfyshared".into());
+        for (key, name) in [("primary_user", w.primary_user.as_deref()), ("sandbox_user", Some(&sandbox_user)), ("group", Some(&group))] {
+            if let Some(name) = name
+                && let Err(why) = names::account(name)
+            {
+                self.wrong(&["host", key], format!("{key} \"{name}\" {why}"), "choose another name");
+            }
+        }
+        if names::SYSTEM_USERS.contains(&sandbox_user.as_str()) {
+            self.wrong(&["host", "sandbox_user"], format!("sandbox_user \"{sandbox_user}\" is an account of the system"), "choose a name of its own, such as comfyui_sandbox");
+        }
+        if names::PRIVILEGED_GROUPS.contains(&group.as_str()) {
+            self.wrong(&["host", "group"], format!("group \"{group}\" carries rights of its own, which the sandbox would get"), "choose a name of its own, such as comfyshared");
+        }
+        if group == sandbox_user {
+            self.wrong(&["host", "group"], "group and sandbox_user have the same name; the sandbox user's own group has it already", "choose another name for the group");
+        }
+        if w.primary_user.as_deref() == Some(&sandbox_user) {
+            self.wrong(&["host", "sandbox_user"], "sandbox_user and primary_user are the same account", "isolation needs two accounts; for none write `isolation = \"none\"`");
+        }
+        if w.primary_user.as_deref() == Some("root") {
+            self.wrong(&["host", "primary_user"], "primary_user is root", "name the account of the person who uses ComfyUI");
+        }
+        let gid = w.gid.and_then(|g| match u32::try_from(g) {
+            Ok(g) if (100..=2_000_000_000).contains(&g) => Some(g),
+            _ => {
+                self.wrong(&["host", "gid"], format!("gid {g} is not between 100 and 2000000000"), "leave it out and comfy takes a free one");
+                None
+            }
+        });
+        let isolation = match self.one_of(&["host", "isolation"], w.isolation, "account", &["account", "none"]).as_str() {
+            "none" => Isolation::None,
+            _ => Isolation::Account,
+        };
+        let prefix = w.prefix.and_then(|p| self.path(&["host", "prefix"], &p).map(|()| PathBuf::from(p)));
+        Host { primary_user: w.primary_user, sandbox_user, group, gid, isolation, prefix }
+    }
+
+    /// Absolute or below `~`, clean, without anything that could hide.
+    fn path(&mut self, at: &[&str], path: &str) -> Option<()> {
+        let key = at.last().copied().unwrap_or("path");
+        let inner = path.strip_prefix("~/").or(path.strip_prefix('/'));
+        let Some(inner) = inner else {
+            let hint = if path == "~" || path == "/" { "name a folder of its own" } else { "write an absolute path, or one that starts with ~/" };
+            self.wrong(at, format!("{key} \"{path}\" is not a path that comfy manages"), hint);
+            return None;
+        };
+        match names::relative(inner.trim_end_matches('/')) {
+            Ok(()) => Some(()),
+            Err(why) => {
+                self.wrong(at, format!("{key} \"{path}\" {why}"), "write the path in full, without `.` and `..`");
+                None
+            }
+        }
+    }
+
+    fn repo_and_ref(&mut self, at: &[&str], repo: Option<String>, git_ref: Option<String>) -> (String, String) {
+        let repo = repo.unwrap_or_default();
+        if repo.is_empty() {
+            self.wrong(at, format!("[{}] names no `repo`", at.join(".")), "add `repo = \"https://github.com/OWNER/NAME\"`");
+        } else if let Err(why) = names::repo_url(&repo) {
+            self.wrong(&[at, &["repo"]].concat(), format!("repo \"{repo}\" {why}"), "write it as https://github.com/OWNER/NAME");
+        }
+        let git_ref = git_ref.unwrap_or_default();
+        if git_ref.is_empty() {
+            self.wrong(at, format!("[{}] names no `ref`", at.join(".")), "add `ref = \"main\"`, a tag, or a commit of 40 digits");
+        } else if let Err(why) = names::git_ref(&git_ref) {
+            self.wrong(&[at, &["ref"]].concat(), format!("ref \"{git_ref}\" {why}"), "name a branch, a tag, or a commit of 40 digits");
+        }
+        (repo, git_ref)
+    }
+
+    fn comfyui(&mut self, w: Option<wire::Comfyui>) -> Comfyui {
+        if w.is_none() {
+            self.wrong(&[], "no [comfyui] section", "add `[comfyui]` with `ref = \"v0.3.64\"`, or run `comfy init`");
+        }
+        let absent = w.is_none();
+        let w = w.unwrap_or_default();
+        let (repo, git_ref) = if absent {
+            (DEFAULT_REPO.into(), "master".into())
+        } else {
+            self.repo_and_ref(&["comfyui"], w.repo.or(Some(DEFAULT_REPO.into())), w.git_ref)
+        };
+        if let Some(view) = &w.view {
+            self.path(&["comfyui", "view"], view);
+        }
+        let listen = w.listen.unwrap_or_else(|| "127.0.0.1".into());
+        let allow_remote = w.allow_remote.unwrap_or(false);
+        if listen != "localhost" && listen.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_err() {
+            self.wrong(&["comfyui", "listen"], format!("listen \"{listen}\" is no address"), "write \"127.0.0.1\"");
+        } else if !values::is_loopback(&listen) && !allow_remote {
+            self.wrong(
+                &["comfyui", "listen"],
+                format!("listen \"{listen}\" would let other machines in"),
+                "write \"127.0.0.1\", or add `allow_remote = true` if that is what you want",
+            );
+        }
+        let port = match w.port.unwrap_or(8188) {
+            p @ 1024..=65535 => p as u16,
+            p => {
+                self.wrong(&["comfyui", "port"], format!("port {p} is not between 1024 and 65535"), "8188 is ComfyUI's own");
+                8188
+            }
+        };
+        let args = w.args.unwrap_or_default();
+        for (i, a) in args.iter().enumerate() {
+            if let Some(flag) = values::reserved_flag(a) {
+                self.wrong(
+                    &["comfyui", "args", &i.to_string()],
+                    format!("`{a}` in args sets {flag}, which comfy sets itself"),
+                    "leave it out; address and port are `listen` and `port`, folders are shares",
+                );
+            }
+            if a.chars().any(char::is_control) {
+                self.wrong(&["comfyui", "args", &i.to_string()], "an argument has a control character", "leave it out");
+            }
+        }
+        Comfyui { repo, git_ref, view: w.view, listen, allow_remote, port, args }
+    }
+
+    fn python(&mut self, w: wire::Python) -> Python {
+        let version = w.version.unwrap_or_else(|| "3.12".into());
+        let minor = version.strip_prefix("3.").and_then(|m| m.parse::<u8>().ok());
+        if !minor.is_some_and(|m| (9..=30).contains(&m)) {
+            self.wrong(&["python", "version"], format!("version \"{version}\" is no minor version of Python 3"), "write \"3.12\"");
+        }
+        let age = w.minimum_age.unwrap_or_else(|| "3 days".into());
+        let minimum_age = values::duration(&age).unwrap_or_else(|| {
+            self.wrong(&["python", "minimum_age"], format!("minimum_age \"{age}\" is no duration"), "write \"3 days\", \"12 hours\" or \"0\"");
+            chrono::Duration::days(3)
+        });
+        let requirements = w.requirements.unwrap_or_default();
+        let overrides = w.overrides.unwrap_or_default();
+        for (key, list) in [("requirements", &requirements), ("overrides", &overrides)] {
+            for (i, line) in list.iter().enumerate() {
+                if line.trim_start().starts_with('-') || line.contains("://") || line.contains('\n') {
+                    self.wrong(&["python", key, &i.to_string()], format!("\"{line}\" is no plain requirement"), "write `name==1.2`; another index goes into `indexes`");
+                }
+            }
+        }
+        let mut indexes = Vec::new();
+        for (i, x) in w.indexes.unwrap_or_default().into_iter().enumerate() {
+            let i = i.to_string();
+            if !x.url.starts_with("https://") && !x.url.starts_with("http://127.0.0.1") {
+                self.wrong(&["python", "indexes", &i], format!("index \"{}\" is not at an https:// address", x.name), "use https://");
+            }
+            if x.packages.is_empty() {
+                self.wrong(&["python", "indexes", &i], format!("index \"{}\" names no packages", x.name), "name the packages that come from it, so that no other can");
+            }
+            indexes.push(Index { name: x.name, url: x.url, packages: x.packages });
+        }
+        Python { version, requirements, overrides, minimum_age, indexes }
+    }
+
+    fn nodes(&mut self, w: BTreeMap<String, wire::Node>, core: &str) -> BTreeMap<String, Node> {
+        let mut nodes = BTreeMap::new();
+        let mut by_repo: BTreeMap<String, String> = BTreeMap::new();
+        if w.len() > MAX_NODES {
+            self.wrong(&["nodes"], format!("{} nodes; comfy takes up to {MAX_NODES}", w.len()), "is this the right file?");
+        }
+        self.folder_names("nodes", "node", w.keys());
+        for (name, n) in w {
+            let at = ["nodes", name.as_str()];
+            let (repo, git_ref) = self.repo_and_ref(&at, n.repo, n.git_ref);
+            if !repo.is_empty() {
+                if let Some(other) = by_repo.insert(names::repo_key(&repo), name.clone()) {
+                    self.wrong(&[at[0], at[1], "repo"], format!("nodes `{other}` and `{name}` are the same repository"), "remove one of them: ComfyUI would load its classes twice");
+                }
+                if names::repo_key(&repo) == names::repo_key(core) {
+                    self.wrong(&[at[0], at[1], "repo"], format!("node `{name}` is ComfyUI itself"), "ComfyUI goes into [comfyui]");
+                }
+            }
+            let writable = n.writable.unwrap_or_default();
+            for (i, p) in writable.iter().enumerate() {
+                let i = i.to_string();
+                let at = [at[0], at[1], "writable", i.as_str()];
+                let clean = p.trim_end_matches('/');
+                let lower = clean.to_lowercase();
+                if let Err(why) = names::relative(clean) {
+                    self.wrong(&at, format!("writable \"{p}\" {why}"), "name a file or folder inside the node");
+                } else if [".py", ".so", ".js", ".pyc", ".dylib", ".pth"].iter().any(|e| lower.ends_with(e)) {
+                    self.wrong(&at, format!("writable \"{p}\" is code"), "code stays sealed; name the data file or folder that the node writes");
+                } else if writable.iter().enumerate().any(|(j, q)| j.to_string() != i && format!("{clean}/").starts_with(&format!("{}/", q.trim_end_matches('/')))) {
+                    self.wrong(&at, format!("writable \"{p}\" lies in another writable path"), "name the outer one only");
+                }
+            }
+            nodes.insert(
+                name,
+                Node {
+                    repo,
+                    git_ref,
+                    enabled: n.enabled.unwrap_or(true),
+                    note: n.note,
+                    writable: writable.iter().map(|p| p.trim_end_matches('/').to_string()).collect(),
+                    ignore_requirements: n.ignore_requirements.unwrap_or_default(),
+                },
+            );
+        }
+        nodes
+    }
+
+    fn folder_names<'a>(&mut self, section: &str, what: &str, all: impl Iterator<Item = &'a String>) {
+        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+        for name in all {
+            if let Err(why) = names::folder(name) {
+                self.wrong(&[section, name], format!("{what} name \"{}\" {why}", crate::text::escape(name)), "choose another name");
+            }
+            if let Some(other) = seen.insert(names::folded(name), name) {
+                self.wrong(&[section, name], format!("`{other}` and `{name}` are one name on a Mac's disk"), "rename one of them");
+            }
+        }
+    }
+
+    fn models(&mut self, w: BTreeMap<String, wire::Model>, shares: &BTreeMap<String, Share>) -> BTreeMap<String, Model> {
+        let mut models = BTreeMap::new();
+        for (path, m) in w {
+            let at = ["models", path.as_str()];
+            if let Err(why) = names::relative(&path) {
+                self.wrong(&at, format!("model path \"{}\" {why}", crate::text::escape(&path)), "write it as it lies in the share, such as \"checkpoints/sd15.safetensors\"");
+            }
+            let share = m.share.unwrap_or_else(|| "models".into());
+            if !shares.contains_key(&share) {
+                let hint = match did_you_mean(&share, shares.keys().map(String::as_str)) {
+                    Some(s) => format!("did you mean \"{s}\"?"),
+                    None => format!("add [shares.{share}], or name another share"),
+                };
+                self.wrong(&[at[0], at[1], "share"], format!("model \"{path}\" is in share \"{share}\", which is not declared"), hint);
+            }
+            if let Some(s) = &m.source
+                && let Err(why) = values::model_source(s)
+            {
+                self.wrong(&[at[0], at[1], "source"], format!("source \"{}\" {why}", crate::text::escape(s)), "see section models of comfy.toml in the README");
+            }
+            if let Some(h) = &m.sha256
+                && !names::is_sha256(h)
+            {
+                self.wrong(&[at[0], at[1], "sha256"], "sha256 is not 64 lower-case hexadecimal digits", "leave it out and `comfy lock` finds it");
+            }
+            models.insert(path, Model { share, source: m.source, sha256: m.sha256 });
+        }
+        models
+    }
+
+    fn shares(&mut self, w: BTreeMap<String, wire::Share>) -> BTreeMap<String, Share> {
+        let mut shares: BTreeMap<String, Share> = BTreeMap::new();
+        self.folder_names("shares", "share", w.keys());
+        for (name, s) in w {
+            let at = ["shares", name.as_str()];
+            let path = s.path.unwrap_or_default();
+            if path.is_empty() {
+                self.wrong(&at, format!("[shares.{name}] names no `path`"), "add `path = \"~/ai/models\"`");
+            } else {
+                self.path(&[at[0], at[1], "path"], &path);
+            }
+            let mount = s.mount.unwrap_or_default();
+            if mount.is_empty() {
+                self.wrong(&at, format!("[shares.{name}] names no `mount`"), "add `mount = \"models\"`, input, output, or user/…");
+            } else {
+                self.mount(&[at[0], at[1], "mount"], &mount);
+            }
+            let access = match self.one_of(&[at[0], at[1], "access"], s.access, "read", &["read", "write", "add"]).as_str() {
+                "write" => Access::Write,
+                "add" => Access::Add,
+                _ => Access::Read,
+            };
+            for (other, o) in &shares {
+                let (a, b) = (format!("{}/", o.mount), format!("{mount}/"));
+                if !mount.is_empty() && (a.starts_with(&b) || b.starts_with(&a)) {
+                    self.wrong(&[at[0], at[1], "mount"], format!("mounts of shares `{other}` ({}) and `{name}` ({mount}) overlap", o.mount), "mount each at a place of its own");
+                }
+            }
+            if let Some(m) = &s.requires_mount
+                && !(m.starts_with('/') && m.len() > 1 && names::relative(&m[1..]).is_ok())
+            {
+                self.wrong(&[at[0], at[1], "requires_mount"], format!("requires_mount \"{m}\" is no absolute path"), "write the volume's mount point, such as \"/Volumes/ai\"");
+            }
+            shares.insert(
+                name,
+                Share { path: path.trim_end_matches('/').into(), mount, access, requires_mount: s.requires_mount.map(PathBuf::from), manage: s.manage.unwrap_or(true) },
+            );
+        }
+        shares
+    }
+
+    fn mount(&mut self, at: &[&str], mount: &str) {
+        if let Err(why) = names::relative(mount) {
+            self.wrong(at, format!("mount \"{mount}\" {why}"), "write models, input, output, or a folder below models/ or user/");
+            return;
+        }
+        let first = mount.split('/').next().unwrap_or("");
+        let deep = mount.contains('/');
+        let allowed = match first {
+            "models" => true,
+            "input" | "output" => !deep,
+            "user" => deep,
+            _ => false,
+        };
+        if !allowed {
+            self.wrong(at, format!("mount \"{mount}\" is not a place for a share"), "only models, models/…, input, output and user/… can be mounted");
+        } else if mount == "models/configs" || mount.starts_with("models/configs/") {
+            self.wrong(at, "models/configs comes from ComfyUI itself", "mount elsewhere below models/");
+        }
+    }
+
+    fn run(&mut self, w: wire::Run) -> Run {
+        let open_files = match w.open_files.unwrap_or(20_480) {
+            n @ 256..=1_048_576 => n as u64,
+            n => {
+                self.wrong(&["run", "open_files"], format!("open_files {n} is not between 256 and 1048576"), "20480 serves most");
+                20_480
+            }
+        };
+        let reserve = w.memory_reserve.unwrap_or_else(|| "4 GiB".into());
+        let memory_reserve = values::size(&reserve).unwrap_or_else(|| {
+            self.wrong(&["run", "memory_reserve"], format!("memory_reserve \"{reserve}\" is no size"), "write \"4 GiB\"");
+            0
+        });
+        let env = w.env.unwrap_or_default();
+        for (k, v) in &env {
+            let at = ["run", "env", k.as_str()];
+            let upper = k.to_uppercase();
+            if k.is_empty() || k.starts_with(|c: char| c.is_ascii_digit()) || !k.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+                self.wrong(&at, format!("\"{k}\" is no name of an environment variable"), "use letters, digits and `_`");
+            } else if ["PYTHON", "LD_", "DYLD_"].iter().any(|p| upper.starts_with(p)) {
+                self.wrong(&at, format!("{k} changes what code is loaded"), "leave it out; comfy sets what ComfyUI needs");
+            } else if ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "CREDENTIAL"].iter().any(|p| upper.contains(p)) {
+                self.wrong(&at, format!("{k} looks like a secret: every node could read it"), "keep secrets out of the manifest and out of the sandbox");
+            } else if v.contains('\0') {
+                self.wrong(&at, format!("the value of {k} has a NUL"), "leave it out");
+            }
+        }
+        Run { open_files, memory_reserve, env }
+    }
+
+    fn network(&mut self, w: wire::Network, allow_remote: bool) -> Network {
+        let egress = match self.word_or_list("egress", w.egress) {
+            None => Egress::Deny,
+            Some(Ok(w)) if w == "deny" => Egress::Deny,
+            Some(Ok(w)) if w == "allow" => Egress::Allow,
+            Some(Err(list)) => {
+                for (i, h) in list.iter().enumerate() {
+                    if !values::host_port(h) {
+                        self.wrong(&["network", "egress", &i.to_string()], format!("egress \"{h}\" is no host:port"), "write \"huggingface.co:443\"");
+                    }
+                }
+                Egress::Only(list)
+            }
+            Some(Ok(w)) => {
+                self.wrong(&["network", "egress"], format!("egress \"{w}\" is unknown"), "write \"deny\", \"allow\", or a list such as [\"huggingface.co:443\"]");
+                Egress::Deny
+            }
+        };
+        let clients = match self.word_or_list("clients", w.clients) {
+            None => Clients::Primary,
+            Some(Ok(w)) if w == "primary" => Clients::Primary,
+            Some(Ok(w)) if w == "any" => Clients::Any,
+            Some(Err(list)) => {
+                if !allow_remote {
+                    self.wrong(&["network", "clients"], "a list of clients needs `allow_remote = true` in [comfyui]", "write \"primary\", or allow remote clients");
+                }
+                for (i, a) in list.iter().enumerate() {
+                    if a.parse::<std::net::IpAddr>().is_err() {
+                        self.wrong(&["network", "clients", &i.to_string()], format!("client \"{a}\" is no address"), "write addresses such as \"192.168.1.20\"");
+                    }
+                }
+                Clients::Only(list)
+            }
+            Some(Ok(w)) => {
+                self.wrong(&["network", "clients"], format!("clients \"{w}\" is unknown"), "write \"primary\" or \"any\"");
+                Clients::Primary
+            }
+        };
+        Network { egress, clients }
+    }
+
+    /// `Ok` a word, `Err` a list of words.
+    fn word_or_list(&mut self, key: &str, value: Option<toml::Value>) -> Option<Result<String, Vec<String>>> {
+        match value? {
+            toml::Value::String(s) => Some(Ok(s)),
+            toml::Value::Array(a) if a.iter().all(toml::Value::is_str) => {
+                Some(Err(a.into_iter().filter_map(|v| v.as_str().map(str::to_string)).collect()))
+            }
+            _ => {
+                self.wrong(&["network", key], format!("{key} is neither a word nor a list of words"), "see [network] in `comfy init`");
+                None
+            }
+        }
+    }
+
+    fn policy(&mut self, w: wire::Policy, nodes: &BTreeMap<String, Node>) -> Policy {
+        let scan = self.one_of(&["policy", "scan"], w.scan, "block", &["block", "warn", "off"]);
+        let review = self.one_of(&["policy", "review"], w.review, "off", &["off", "required"]);
+        let confinement = self.one_of(&["policy", "confinement"], w.confinement, "required", &["required", "warn"]);
+        let mut accept = Vec::new();
+        for (i, a) in w.accept.unwrap_or_default().into_iter().enumerate() {
+            let i = i.to_string();
+            if a.node != "comfyui" && !nodes.contains_key(&a.node) {
+                self.wrong(&["policy", "accept", &i], format!("accept names node \"{}\", which is not declared", a.node), "remove the entry, or mend the name");
+            }
+            if a.reason.trim().is_empty() {
+                self.wrong(&["policy", "accept", &i], "accept without a reason", "say why it is safe: the next reader needs it");
+            }
+            accept.push(Accept { node: a.node, rule: a.rule, path: a.path, reason: a.reason });
+        }
+        Policy { scan, review, confinement, accept }
+    }
+}

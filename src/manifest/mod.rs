@@ -1,0 +1,165 @@
+//! comfy.toml: what should be. [`wire`] is the shape on disk, [`check`] turns it into this model or says what is wrong.
+
+mod check;
+pub mod names;
+pub mod source;
+pub mod starter;
+mod values;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+pub use source::Source;
+
+use crate::problem::Result;
+
+/// The manifest of one machine: the file with its `[hosts.NAME]` part merged in.
+#[derive(Debug, Clone)]
+pub struct Manifest {
+    pub source: Source,
+    pub host: Host,
+    pub comfyui: Comfyui,
+    pub python: Python,
+    pub nodes: BTreeMap<String, Node>,
+    pub models: BTreeMap<String, Model>,
+    pub shares: BTreeMap<String, Share>,
+    pub run: Run,
+    pub network: Network,
+    pub policy: Policy,
+}
+
+#[derive(Debug, Clone)]
+pub struct Host {
+    pub primary_user: Option<String>,
+    pub sandbox_user: String,
+    pub group: String,
+    pub gid: Option<u32>,
+    pub isolation: Isolation,
+    pub prefix: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    Account,
+    None,
+}
+
+#[derive(Debug, Clone)]
+pub struct Comfyui {
+    pub repo: String,
+    pub git_ref: String,
+    pub view: Option<String>,
+    pub listen: String,
+    pub allow_remote: bool,
+    pub port: u16,
+    pub args: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Python {
+    pub version: String,
+    pub requirements: Vec<String>,
+    pub overrides: Vec<String>,
+    pub minimum_age: chrono::Duration,
+    pub indexes: Vec<Index>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    pub name: String,
+    pub url: String,
+    pub packages: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub repo: String,
+    pub git_ref: String,
+    pub enabled: bool,
+    pub note: Option<String>,
+    pub writable: Vec<String>,
+    pub ignore_requirements: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Model {
+    pub share: String,
+    pub source: Option<String>,
+    pub sha256: Option<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Share {
+    /// As written; `~` is the primary user's home.
+    pub path: String,
+    pub mount: String,
+    pub access: Access,
+    pub requires_mount: Option<PathBuf>,
+    pub manage: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    Read,
+    Write,
+    Add,
+}
+
+#[derive(Debug, Clone)]
+pub struct Run {
+    pub open_files: u64,
+    /// Bytes kept for the system.
+    pub memory_reserve: u64,
+    pub env: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Egress {
+    Deny,
+    Allow,
+    /// `host:port` each.
+    Only(Vec<String>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Clients {
+    Primary,
+    Any,
+    /// Addresses; only with `allow_remote`.
+    Only(Vec<String>),
+}
+
+#[derive(Debug, Clone)]
+pub struct Network {
+    pub egress: Egress,
+    pub clients: Clients,
+}
+
+#[derive(Debug, Clone)]
+pub struct Policy {
+    pub scan: String,
+    pub review: String,
+    pub confinement: String,
+    pub accept: Vec<Accept>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Accept {
+    pub node: String,
+    pub rule: String,
+    pub path: String,
+    pub reason: String,
+}
+
+impl Manifest {
+    /// Parses `text`, merges the part of the machine called `hostname`, checks everything.
+    ///
+    /// # Errors
+    /// One problem that lists every mistake with file, line and column, and how to mend it.
+    pub fn parse(path: &Path, text: &str, hostname: &str) -> Result<Manifest> {
+        check::manifest(path, text, hostname)
+    }
+}

@@ -1,0 +1,96 @@
+//! Where a key stands in the file, so that every message can say file:line:column.
+
+use std::path::{Path, PathBuf};
+
+use toml_edit::{Document, Item, Value};
+
+/// A TOML file with the positions of its keys.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub path: PathBuf,
+    pub text: String,
+    document: Option<Document<String>>,
+    /// `hosts.NAME`, looked at before the key itself: what the machine's own part says wins.
+    overlay: Option<String>,
+}
+
+impl Source {
+    pub fn new(path: &Path, text: &str, overlay: Option<&str>) -> Self {
+        Source {
+            path: path.to_path_buf(),
+            text: text.to_string(),
+            document: Document::parse(text.to_string()).ok(),
+            overlay: overlay.map(str::to_string),
+        }
+    }
+
+    /// `comfy.toml:12:5` of the key at `path`, or of its nearest parent that is there.
+    pub fn at(&self, path: &[&str]) -> String {
+        let own = self.overlay.as_deref().map(|h| [&["hosts", h][..], path].concat());
+        let start = own
+            .and_then(|p| self.start(&p, true))
+            .or_else(|| self.start(path, false));
+        self.place(start.unwrap_or(0))
+    }
+
+    /// `comfy.toml:12:5` of a byte offset.
+    pub fn place(&self, offset: usize) -> String {
+        let before = &self.text[..self.text.floor_char_boundary(offset.min(self.text.len()))];
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        format!("{}:{line}:{column}", self.name())
+    }
+
+    /// The file's own name: what messages call it.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+    }
+
+    fn start(&self, path: &[&str], whole: bool) -> Option<usize> {
+        let mut here = Here::Item(self.document.as_ref()?.as_item());
+        let mut found = None;
+        for key in path {
+            let Some((next, at)) = here.child(key) else {
+                return if whole { None } else { found };
+            };
+            here = next;
+            found = at.or(found);
+        }
+        found
+    }
+}
+
+enum Here<'a> {
+    Item(&'a Item),
+    Value(&'a Value),
+}
+
+impl<'a> Here<'a> {
+    fn child(&self, key: &str) -> Option<(Here<'a>, Option<usize>)> {
+        let value = match self {
+            Here::Item(Item::Table(t)) => {
+                let at = t.key(key).and_then(|k| k.span()).map(|s| s.start);
+                let item = t.get(key)?;
+                return Some((Here::Item(item), at.or(item.span().map(|s| s.start))));
+            }
+            Here::Item(Item::ArrayOfTables(a)) => {
+                let t = a.get(key.parse::<usize>().ok()?)?;
+                return Some((Here::Item(t.get("").unwrap_or(&Item::None)), t.span().map(|s| s.start)));
+            }
+            Here::Item(Item::Value(v)) => v,
+            Here::Value(v) => v,
+            Here::Item(Item::None) => return None,
+        };
+        match value {
+            Value::InlineTable(t) => {
+                let v = t.get(key)?;
+                Some((Here::Value(v), t.key(key).and_then(|k| k.span()).or(v.span()).map(|s| s.start)))
+            }
+            Value::Array(a) => {
+                let v = a.get(key.parse::<usize>().ok()?)?;
+                Some((Here::Value(v), v.span().map(|s| s.start)))
+            }
+            _ => None,
+        }
+    }
+}

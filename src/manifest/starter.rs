@@ -1,0 +1,47 @@
+//! The commented comfy.toml that `comfy init` writes.
+
+/// A starter for this machine; shares lie outside the home, where no parent folder needs an ACL entry.
+pub fn text(primary_user: &str, shared_root: &str) -> String {
+    format!(
+        r#"# What should be on this machine. `comfy lock` pins it, `comfy plan` shows the difference, `comfy apply` removes it.
+version = 1
+
+[host]
+primary_user = "{primary_user}"           # whose files are protected, and who owns the shares
+sandbox_user = "comfyui_sandbox"  # whom ComfyUI runs as
+group        = "comfyshared"      # what both share
+# isolation  = "none"             # no second account, no root: nothing is protected
+
+[comfyui]
+repo = "https://github.com/comfyanonymous/ComfyUI"
+ref  = "v0.3.64"                  # a tag, a branch, or a commit of 40 digits
+# view = "~/ComfyUI"              # a link to the live code, for reading and scanning
+
+# One section a node; the name is its folder under custom_nodes/.
+# [nodes.comfyui-kjnodes]
+# repo = "https://github.com/kijai/ComfyUI-KJNodes"
+# ref  = "main"
+
+# Folders that both accounts use. Outside your home, so that nothing in it needs to be opened.
+[shares.models]
+path   = "{shared_root}/models"
+mount  = "models"
+access = "read"                   # the sandbox cannot change a model
+
+[shares.input]
+path   = "{shared_root}/input"
+mount  = "input"
+access = "write"
+
+[shares.output]
+path   = "{shared_root}/output"
+mount  = "output"
+access = "write"
+
+[shares.workflows]
+path   = "{shared_root}/workflows"
+mount  = "user/default/workflows"
+access = "write"
+"#
+    )
+}

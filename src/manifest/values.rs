@@ -1,0 +1,133 @@
+//! Values with a grammar of their own: durations, sizes, model sources, ComfyUI arguments.
+
+use std::net::IpAddr;
+
+/// `3 days`, `12 hours`, `0`.
+pub fn duration(text: &str) -> Option<chrono::Duration> {
+    let (n, unit) = number_and_unit(text)?;
+    let n = i64::try_from(n).ok().filter(|n| *n <= 10_000)?;
+    match unit.trim_end_matches('s') {
+        "" if n == 0 => Some(chrono::Duration::zero()),
+        "hour" => Some(chrono::Duration::hours(n)),
+        "day" => Some(chrono::Duration::days(n)),
+        "week" => Some(chrono::Duration::weeks(n)),
+        _ => None,
+    }
+}
+
+/// `4 GiB`, `512 MiB`, `4 GB`; bytes.
+pub fn size(text: &str) -> Option<u64> {
+    let (n, unit) = number_and_unit(text)?;
+    let factor: u64 = match unit {
+        "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        "TiB" => 1 << 40,
+        "kB" | "KB" => 1_000,
+        "MB" => 1_000_000,
+        "GB" => 1_000_000_000,
+        "TB" => 1_000_000_000_000,
+        "" if n == 0 => 1,
+        _ => return None,
+    };
+    n.checked_mul(factor)
+}
+
+fn number_and_unit(text: &str) -> Option<(u64, &str)> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    Some((text[..end].parse().ok()?, text[end..].trim()))
+}
+
+/// Whether `host` (without port) can only mean this machine.
+pub fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+/// `host:port` as an egress rule names it.
+pub fn host_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let name = host.strip_prefix("*.").unwrap_or(host);
+    !name.is_empty()
+        && port.parse::<u16>().is_ok_and(|p| p > 0)
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
+        && !name.starts_with(['-', '.'])
+}
+
+/// What is wrong with a model's `source`, if anything.
+pub fn model_source(text: &str) -> Result<(), String> {
+    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err("has white space or a control character".into());
+    }
+    let Some((scheme, rest)) = text.split_once(':') else {
+        return Err("names no scheme; known: hf://, https://, civitai:, s3://, file:".into());
+    };
+    match scheme {
+        "hf" => {
+            let parts: Vec<&str> = rest.trim_start_matches('/').splitn(3, '/').collect();
+            if rest.starts_with("//") && parts.len() == 3 && parts.iter().all(|p| !p.is_empty()) {
+                Ok(())
+            } else {
+                Err("must look like hf://org/repo/file@revision".into())
+            }
+        }
+        "https" | "http" => {
+            let Some(rest) = rest.strip_prefix("//") else { return Err("is no address".into()) };
+            let authority = rest.split(['/', '?']).next().unwrap_or("");
+            if authority.contains('@') {
+                return Err("must hold no user name or token".into());
+            }
+            let host = match authority.rsplit_once(':') {
+                Some((h, p)) if p.bytes().all(|b| b.is_ascii_digit()) => h,
+                _ => authority,
+            };
+            if host.is_empty() {
+                return Err("names no host".into());
+            }
+            if scheme == "http" && !is_loopback(host) {
+                return Err("is plain http to another machine; use https://".into());
+            }
+            Ok(())
+        }
+        "civitai" if !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
+        "civitai" => Err("must look like civitai:VERSION, a number".into()),
+        "s3" => match rest.strip_prefix("//").and_then(|r| r.split_once('/')) {
+            Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(()),
+            _ => Err("must look like s3://bucket/key".into()),
+        },
+        "file" if rest.starts_with('/') || rest.starts_with("~/") => Ok(()),
+        "file" => Err("must be file:/an/absolute/path or file:~/path".into()),
+        _ => Err(format!("has an unknown scheme `{scheme}`; known: hf://, https://, civitai:, s3://, file:")),
+    }
+}
+
+/// ComfyUI flags that comfy sets itself (comfy/cli_args.py of ComfyUI); argparse takes every prefix of them too.
+pub const RESERVED_FLAGS: &[&str] = &[
+    "--listen",
+    "--port",
+    "--base-directory",
+    "--user-directory",
+    "--temp-directory",
+    "--input-directory",
+    "--output-directory",
+    "--database-url",
+    "--extra-model-paths-config",
+    "--disable-all-custom-nodes",
+    "--whitelist-custom-nodes",
+    "--quick-test-for-ci",
+    "--auto-launch",
+    "--disable-auto-launch",
+    "--tls-keyfile",
+    "--tls-certfile",
+    "--enable-cors-header",
+];
+
+/// The reserved flag that `arg` sets or could be an abbreviation of.
+pub fn reserved_flag(arg: &str) -> Option<&'static str> {
+    let name = arg.split('=').next().unwrap_or(arg);
+    if !name.starts_with("--") || name == "--" {
+        return None;
+    }
+    RESERVED_FLAGS.iter().find(|f| f.starts_with(name)).copied()
+}

@@ -1,0 +1,154 @@
+//! The shape of comfy.toml on disk. Everything is optional here; [`super::check`] knows defaults and rules.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    pub version: Option<i64>,
+    #[serde(default)]
+    pub host: Host,
+    pub comfyui: Option<Comfyui>,
+    #[serde(default)]
+    pub python: Python,
+    #[serde(default)]
+    pub nodes: BTreeMap<String, Node>,
+    #[serde(default)]
+    pub models: BTreeMap<String, Model>,
+    #[serde(default)]
+    pub shares: BTreeMap<String, Share>,
+    #[serde(default)]
+    pub run: Run,
+    #[serde(default)]
+    pub network: Network,
+    #[serde(default)]
+    pub policy: Policy,
+    #[serde(default)]
+    pub hosts: BTreeMap<String, Overlay>,
+}
+
+/// What `[hosts.NAME]` may say: nothing that would need another lock.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "parsed for its errors; the values are merged as TOML")]
+pub struct Overlay {
+    host: Option<Host>,
+    comfyui: Option<OverlayComfyui>,
+    shares: Option<BTreeMap<String, Share>>,
+    run: Option<Run>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "parsed for its errors; the values are merged as TOML")]
+pub struct OverlayComfyui {
+    view: Option<String>,
+    port: Option<i64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Host {
+    pub primary_user: Option<String>,
+    pub sandbox_user: Option<String>,
+    pub group: Option<String>,
+    pub gid: Option<i64>,
+    pub isolation: Option<String>,
+    pub prefix: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Comfyui {
+    pub repo: Option<String>,
+    #[serde(rename = "ref")]
+    pub git_ref: Option<String>,
+    pub view: Option<String>,
+    pub listen: Option<String>,
+    pub allow_remote: Option<bool>,
+    pub port: Option<i64>,
+    pub args: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Python {
+    pub version: Option<String>,
+    pub requirements: Option<Vec<String>>,
+    pub overrides: Option<Vec<String>>,
+    pub minimum_age: Option<String>,
+    pub indexes: Option<Vec<Index>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Index {
+    pub name: String,
+    pub url: String,
+    pub packages: Vec<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    pub repo: Option<String>,
+    #[serde(rename = "ref")]
+    pub git_ref: Option<String>,
+    pub enabled: Option<bool>,
+    pub note: Option<String>,
+    pub writable: Option<Vec<String>>,
+    pub ignore_requirements: Option<Vec<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Model {
+    pub share: Option<String>,
+    pub source: Option<String>,
+    pub sha256: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    pub path: Option<String>,
+    pub mount: Option<String>,
+    pub access: Option<String>,
+    pub requires_mount: Option<String>,
+    pub manage: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Run {
+    pub open_files: Option<i64>,
+    pub memory_reserve: Option<String>,
+    pub env: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    pub egress: Option<toml::Value>,
+    pub clients: Option<toml::Value>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    pub scan: Option<String>,
+    pub review: Option<String>,
+    pub confinement: Option<String>,
+    pub accept: Option<Vec<Accept>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accept {
+    pub node: String,
+    pub rule: String,
+    pub path: String,
+    pub reason: String,
+}

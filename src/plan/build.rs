@@ -1,0 +1,148 @@
+//! Desired and observed become a plan: every kind adds its changes and steps, then order, selection and what blocks.
+
+use super::change::{Action, Attrs, Change, Plan, unknown};
+use super::desired::Desired;
+use super::facts::{Finding, Seen, Unknown};
+use super::ids::Ids;
+use super::inventory::Inventory;
+use super::look::Look;
+use super::select::Selection;
+use super::step::{Planned, Step};
+use crate::problem::Result;
+
+/// What kinds see, and what they add to.
+pub struct Draft<'a> {
+    pub d: &'a Desired,
+    pub look: &'a dyn Look,
+    pub ids: Ids,
+    pub inventory: &'a Inventory,
+    pub only: &'a Selection,
+    pub changes: Vec<Change>,
+    pub steps: Vec<Planned>,
+    pub warnings: Vec<String>,
+    pub fetches: Vec<String>,
+}
+
+/// One resource: what is wanted, what was seen, and the steps from one to the other.
+pub struct Resource {
+    pub address: String,
+    pub want: Option<Attrs>,
+    pub have: Option<Attrs>,
+    pub steps: Vec<Step>,
+    pub reason: Option<String>,
+    pub blocked: bool,
+    pub findings: Vec<Finding>,
+    pub needs: Vec<String>,
+    /// Says drift where the attributes cannot.
+    pub drift: Option<bool>,
+}
+
+impl Resource {
+    pub fn new(address: impl Into<String>, want: Option<Attrs>, have: Option<Attrs>) -> Self {
+        Resource { address: address.into(), want, have, steps: Vec::new(), reason: None, blocked: false, findings: Vec::new(), needs: Vec::new(), drift: None }
+    }
+
+    pub fn steps(mut self, steps: impl IntoIterator<Item = Step>) -> Self {
+        self.steps.extend(steps);
+        self
+    }
+
+    pub fn needs(mut self, needs: impl IntoIterator<Item = String>) -> Self {
+        self.needs.extend(needs);
+        self
+    }
+
+    pub fn reason(mut self, reason: Option<String>) -> Self {
+        self.reason = reason;
+        self
+    }
+
+    /// Nothing is done about it until a person has moved something.
+    pub fn block(mut self, reason: String) -> Self {
+        self.blocked = true;
+        self.reason = Some(reason);
+        self.steps.clear();
+        self
+    }
+}
+
+/// Attributes from pairs.
+pub fn attrs<const N: usize>(pairs: [(&str, String); N]) -> Attrs {
+    pairs.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
+}
+
+impl Draft<'_> {
+    pub fn add(&mut self, r: Resource) {
+        let action = match (&r.want, &r.have) {
+            _ if r.blocked => Action::Blocked,
+            (Some(_), None) => Action::Create,
+            (None, Some(_)) => Action::Delete,
+            (Some(w), Some(h)) if w != h => Action::Update,
+            _ => Action::None,
+        };
+        let steps: Vec<Planned> = if action == Action::None || action == Action::Blocked {
+            Vec::new()
+        } else {
+            r.steps.into_iter().map(|step| Planned { address: r.address.clone(), step }).collect()
+        };
+        let applied = self.inventory.applied.get(&r.address);
+        let drift = r.drift.unwrap_or_else(|| applied.is_some() && applied == r.want.as_ref() && action != Action::None);
+        self.steps.extend(steps);
+        self.changes.push(Change { address: r.address, action, before: r.have, after: r.want, drift, reason: r.reason, root_can: false, findings: r.findings, needs: r.needs });
+    }
+
+    /// Unwraps what was seen; what could not be read becomes an unknown of `address`.
+    pub fn seen<T>(&mut self, address: &str, seen: Seen<T>) -> Option<T> {
+        match seen {
+            Ok(v) => Some(v),
+            Err(u) => {
+                self.changes.push(unknown(address, &u));
+                None
+            }
+        }
+    }
+}
+
+/// The plan that brings the machine behind `look` to `d`.
+///
+/// # Errors
+/// Where no plan can be made at all: ids that contradict, an address that does not exist.
+pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
+    let ids = Ids::choose(d, look)?;
+    let mut first = Vec::new();
+    let inventory = look.inventory(&d.paths).unwrap_or_else(|u: Unknown| {
+        first.push(unknown("dir.records", &u));
+        Inventory::default()
+    });
+    let mut draft = Draft { d, look, ids, inventory: &inventory, only, changes: first, steps: Vec::new(), warnings: Vec::new(), fetches: Vec::new() };
+    for kind in crate::kinds::KINDS {
+        (kind.plan)(&mut draft);
+    }
+    finish(draft)
+}
+
+fn finish(draft: Draft) -> Result<Plan> {
+    let Draft { d, ids, only, mut changes, mut steps, warnings, fetches, .. } = draft;
+    let keep = only.close(&changes)?;
+    let code = keep.iter().any(|a| a == "comfyui" || a.starts_with("node.")) || (!only.is_all() && keep.iter().any(|a| a.starts_with("share.")));
+    changes.retain(|c| keep.contains(&c.address));
+    steps.retain(|p| keep.contains(&p.address) || (p.address == crate::kinds::code::GENERATION && code));
+    // A blocked or unknown resource may be what another step relies on; nothing of its family moves then.
+    steps.sort_by_key(|p| p.step.rank());
+    steps.dedup();
+    let fetches = if steps.iter().any(|p| p.step.in_prepare()) { fetches } else { Vec::new() };
+    Ok(Plan {
+        format_version: 1,
+        host: d.host.clone(),
+        instance: d.sandbox.clone(),
+        manifest: d.manifest_digest.clone(),
+        lock: d.lock_digest.clone(),
+        ids,
+        only: only.words().to_vec(),
+        changes,
+        steps,
+        warnings,
+        not_enforced: d.not_enforced.clone(),
+        fetches,
+    })
+}

@@ -1,0 +1,119 @@
+//! A plan as data: what text, JSON and journal all render.
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+use super::facts::{Finding, Unknown};
+use super::ids::Ids;
+use super::step::Planned;
+
+/// Attributes of a resource, ordered by name.
+pub type Attrs = BTreeMap<String, String>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    Create,
+    Update,
+    Replace,
+    Delete,
+    None,
+    Unknown,
+    Blocked,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct Change {
+    /// Such as `node.impact-pack`.
+    pub address: String,
+    pub action: Action,
+    pub before: Option<Attrs>,
+    pub after: Option<Attrs>,
+    /// The machine moved away from what was applied, rather than the wish from the machine.
+    pub drift: bool,
+    /// Why, in words: what blocks, what could not be read, what is behind a difference.
+    pub reason: Option<String>,
+    /// Root could read what is unknown here.
+    pub root_can: bool,
+    /// Files that differ, for `-v`.
+    #[schemars(skip)]
+    pub findings: Vec<Finding>,
+    /// What must be there first.
+    #[schemars(skip)]
+    pub needs: Vec<String>,
+}
+
+impl Change {
+    pub fn is_difference(&self) -> bool {
+        !matches!(self.action, Action::None)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Plan {
+    pub format_version: u32,
+    pub host: String,
+    pub instance: String,
+    /// sha256 of comfy.toml and comfy.lock as they were read.
+    pub manifest: String,
+    pub lock: String,
+    pub ids: Ids,
+    pub only: Vec<String>,
+    pub changes: Vec<Change>,
+    pub steps: Vec<Planned>,
+    pub warnings: Vec<String>,
+    /// One line each for what the manifest promises and this version does not enforce.
+    pub not_enforced: Vec<String>,
+    /// Repositories to fetch.
+    pub fetches: Vec<String>,
+}
+
+impl Plan {
+    pub fn is_empty(&self) -> bool {
+        self.changes.iter().all(|c| !c.is_difference()) && self.steps.is_empty()
+    }
+
+    pub fn unknown(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|c| c.action == Action::Unknown)
+    }
+
+    pub fn blocked(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter().filter(|c| c.action == Action::Blocked)
+    }
+
+    pub fn root_could_see_more(&self) -> bool {
+        self.unknown().any(|c| c.root_can)
+    }
+
+    /// To add, to change, to destroy; a replacement counts as both add and destroy, as in Terraform.
+    pub fn counts(&self) -> (usize, usize, usize) {
+        let n = |a: Action| self.changes.iter().filter(|c| c.action == a).count();
+        (n(Action::Create) + n(Action::Replace), n(Action::Update), n(Action::Delete) + n(Action::Replace))
+    }
+
+    /// What two derivations of the same plan share: everything but what only one of them could see in detail.
+    pub fn digest(&self) -> String {
+        let text = serde_json::to_string(&super::removal::without_time(self)).unwrap_or_default();
+        hex(&Sha256::digest(text.as_bytes()))
+    }
+}
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// An unknown as a change.
+pub fn unknown(address: &str, u: &Unknown) -> Change {
+    Change {
+        address: address.into(),
+        action: Action::Unknown,
+        before: None,
+        after: None,
+        drift: false,
+        reason: Some(u.reason.clone()),
+        root_can: u.root_can,
+        findings: Vec::new(),
+        needs: Vec::new(),
+    }
+}

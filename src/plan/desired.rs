@@ -1,0 +1,325 @@
+//! Desired: from manifest and lock alone, made concrete for one owner on one host.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::lock::{Lock, Pin};
+use crate::manifest::{Access, Clients, Egress, Isolation, Manifest};
+use crate::problem::{Problem, Result};
+
+/// The primary user as the host knows them.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Owner {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub home: PathBuf,
+}
+
+/// What differs between the platforms and is no function of the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Platform {
+    pub macos: bool,
+}
+
+/// Where everything of one instance lies.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Paths {
+    pub prefix: PathBuf,
+    /// `PREFIX/<sandbox_user>`.
+    pub base: PathBuf,
+    pub records: PathBuf,
+    /// The sandbox user's home; none of its own under isolation "none".
+    pub home: Option<PathBuf>,
+}
+
+impl Paths {
+    pub fn generations(&self) -> PathBuf {
+        self.base.join("gen")
+    }
+    pub fn generation(&self, id: &str) -> PathBuf {
+        self.base.join("gen").join(id)
+    }
+    pub fn current(&self) -> PathBuf {
+        self.base.join("current")
+    }
+    pub fn state(&self) -> PathBuf {
+        self.base.join("state")
+    }
+    pub fn staging(&self) -> PathBuf {
+        self.base.join(".staging")
+    }
+    pub fn staged(&self, id: &str) -> PathBuf {
+        self.base.join(".staging").join(format!("gen-{id}"))
+    }
+    pub fn store(&self) -> PathBuf {
+        self.base.join(".staging/store")
+    }
+    pub fn trash(&self) -> PathBuf {
+        self.base.join("trash")
+    }
+    pub fn quarantine(&self) -> PathBuf {
+        self.base.join("quarantine")
+    }
+    pub fn inventory(&self) -> PathBuf {
+        self.records.join("inventory.json")
+    }
+    pub fn stat_cache(&self) -> PathBuf {
+        self.records.join("stat-cache")
+    }
+    pub fn trees(&self) -> PathBuf {
+        self.records.join("trees")
+    }
+    pub fn audit_log(&self) -> PathBuf {
+        self.records.join("audit.log")
+    }
+    pub fn receipts(&self) -> PathBuf {
+        self.records.join("receipts")
+    }
+}
+
+/// A whole generation: what its folder holds, down to the last link.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct GenSpec {
+    pub layout: u32,
+    pub comfyui: Pin,
+    pub nodes: BTreeMap<String, NodeSpec>,
+    /// Mount (`models`, `models/loras`, `input`, `output`) to where its link leads.
+    pub mounts: BTreeMap<String, PathBuf>,
+    pub state: PathBuf,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NodeSpec {
+    pub pin: Pin,
+    pub writable: Vec<String>,
+}
+
+/// Raised when the folder of a generation changes its shape.
+pub const LAYOUT: u32 = 1;
+
+impl GenSpec {
+    /// 16 hexadecimal digits that say what the folder holds; which ref or commit a tree came from is no part of it.
+    pub fn id(&self) -> String {
+        let mut h = Sha256::new();
+        let mut line = |s: String| {
+            h.update(s.as_bytes());
+            h.update(b"\n");
+        };
+        line(format!("layout {}", self.layout));
+        for (name, pin) in self.pins() {
+            line(format!("{name} {}", pin.tree));
+            for s in &pin.submodules {
+                line(format!("  {} {} {}", s.path, s.commit, s.tree));
+            }
+        }
+        for (name, n) in &self.nodes {
+            for w in &n.writable {
+                line(format!("writable {name} {w}"));
+            }
+        }
+        for (mount, target) in &self.mounts {
+            line(format!("mount {mount} {}", target.display()));
+        }
+        line(format!("state {}", self.state.display()));
+        super::change::hex(&h.finalize()[..8])
+    }
+
+    /// `comfyui` and every `node.NAME`.
+    pub fn pins(&self) -> impl Iterator<Item = (String, &Pin)> {
+        std::iter::once(("comfyui".to_string(), &self.comfyui)).chain(self.nodes.iter().map(|(n, s)| (format!("node.{n}"), &s.pin)))
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShareWish {
+    pub name: String,
+    pub path: PathBuf,
+    pub mount: String,
+    pub access: Access,
+    pub requires_mount: Option<PathBuf>,
+    pub manage: bool,
+}
+
+#[derive(Debug, Clone)]
+pub struct Desired {
+    pub host: String,
+    pub isolation: Isolation,
+    pub owner: Owner,
+    pub sandbox: String,
+    pub group: String,
+    pub gid: Option<u32>,
+    pub platform: Platform,
+    pub paths: Paths,
+    pub shares: Vec<ShareWish>,
+    pub view: Option<PathBuf>,
+    pub code: GenSpec,
+    pub not_enforced: Vec<String>,
+    /// sha256 of the two files.
+    pub manifest_digest: String,
+    pub lock_digest: String,
+    manifest: Manifest,
+}
+
+/// What is not in manifest and lock.
+#[derive(Debug, Clone)]
+pub struct Context {
+    pub hostname: String,
+    pub owner: Owner,
+    pub platform: Platform,
+    /// The user's data folder for comfy, the prefix under isolation "none".
+    pub data_home: PathBuf,
+    /// The repository that holds the manifest.
+    pub repository: PathBuf,
+}
+
+impl Desired {
+    /// # Errors
+    /// Paths that overlap or lie where none may, each with its place in comfy.toml.
+    pub fn new(m: &Manifest, lock: &Lock, lock_text: &str, cx: &Context) -> Result<Desired> {
+        let none = m.host.isolation == Isolation::None;
+        let home = |p: &str| match p.strip_prefix("~/") {
+            Some(rest) => cx.owner.home.join(rest),
+            None => PathBuf::from(p),
+        };
+        let mut problems = Vec::new();
+        if !none && m.host.sandbox_user == cx.owner.name {
+            problems.push(Problem::new(format!("{}: sandbox_user is {}, who is the primary user", m.source.at(&["host", "sandbox_user"]), cx.owner.name)).hint("isolation needs two accounts"));
+        }
+        let prefix = m.host.prefix.clone().map(|p| home(&p.to_string_lossy())).unwrap_or_else(|| if none { cx.data_home.clone() } else { PathBuf::from("/opt/comfy") });
+        let base = prefix.join(&m.host.sandbox_user);
+        let records = match (none, cx.platform.macos) {
+            (true, _) => base.join("records"),
+            (false, true) => Path::new("/Library/Application Support/comfy").join(&m.host.sandbox_user),
+            (false, false) => Path::new("/var/lib/comfy").join(&m.host.sandbox_user),
+        };
+        let homes = Path::new(if cx.platform.macos { "/Users" } else { "/home" });
+        let paths = Paths { prefix: prefix.clone(), base, records, home: (!none).then(|| homes.join(&m.host.sandbox_user)) };
+
+        let mut shares: Vec<ShareWish> = Vec::new();
+        let mut fence: Vec<(String, PathBuf)> = vec![
+            ("comfy's own folder".into(), prefix.clone()),
+            ("comfy's records".into(), paths.records.clone()),
+            ("the repository of comfy.toml".into(), cx.repository.clone()),
+        ];
+        if let Some(h) = &paths.home {
+            fence.push((format!("the home of {}", m.host.sandbox_user), h.clone()));
+        }
+        for (name, s) in &m.shares {
+            let path = home(&s.path);
+            let mut wrong = |message: String, hint: &str| problems.push(Problem::new(format!("{}: {message}", m.source.at(&["shares", name, "path"]))).hint(hint));
+            let shown = crate::text::escape(&s.path);
+            if path == cx.owner.home || path.parent() == Some(homes) || path.parent().is_none() || cx.owner.home.starts_with(&path) {
+                wrong(format!("share {name}: {shown} is a home, or holds one"), "share a folder of its own, not a home");
+            }
+            if SYSTEM.iter().any(|s| path == Path::new(s) || path.parent().is_some_and(|p| p == Path::new(s) && NEVER_BELOW.contains(s))) {
+                wrong(format!("share {name}: {shown} belongs to the system"), "share a folder of its own");
+            }
+            for (what, other) in &fence {
+                if path.starts_with(other) || other.starts_with(&path) {
+                    wrong(format!("share {name}: {shown} overlaps {what} ({})", other.display()), "neither may lie in the other; move one of them");
+                }
+            }
+            fence.push((format!("share {name}"), path.clone()));
+            shares.push(ShareWish { name: name.clone(), path, mount: s.mount.clone(), access: s.access, requires_mount: s.requires_mount.clone(), manage: s.manage });
+        }
+        let view = m.comfyui.view.as_deref().map(home);
+        if let Some(v) = &view {
+            for (what, other) in &fence {
+                let shadows = other.starts_with(v) || (v.starts_with(other) && !what.starts_with("the repository"));
+                if shadows {
+                    problems.push(Problem::new(format!("{}: view {} overlaps {what} ({})", m.source.at(&["comfyui", "view"]), v.display(), other.display())).hint("put the link where nothing else lies"));
+                }
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Problem::all(problems));
+        }
+        let nodes = m.nodes.iter().filter(|(_, n)| n.enabled).filter_map(|(name, n)| Some((name.clone(), NodeSpec { pin: lock.nodes.get(name)?.clone(), writable: n.writable.clone() }))).collect();
+        let mounts = shares.iter().filter(|s| !s.mount.starts_with("user/")).map(|s| (s.mount.clone(), s.path.clone())).collect();
+        let code = GenSpec { layout: LAYOUT, comfyui: lock.comfyui.clone(), nodes, mounts, state: paths.state() };
+        Ok(Desired {
+            host: cx.hostname.clone(),
+            isolation: m.host.isolation,
+            owner: cx.owner.clone(),
+            sandbox: m.host.sandbox_user.clone(),
+            group: m.host.group.clone(),
+            gid: m.host.gid,
+            platform: cx.platform.clone(),
+            paths,
+            shares,
+            view,
+            code,
+            not_enforced: not_enforced(m),
+            manifest_digest: super::change::hex(&Sha256::digest(m.source.text.as_bytes())),
+            lock_digest: super::change::hex(&Sha256::digest(lock_text.as_bytes())),
+            manifest: m.clone(),
+        })
+    }
+
+    /// Where a key stands in comfy.toml.
+    pub fn at(&self, path: &[&str]) -> String {
+        self.manifest.source.at(path)
+    }
+
+    /// The folders of `state/`, outermost first: the sandbox user's own, down to each mount below `user/`.
+    pub fn state_folders(&self) -> Vec<PathBuf> {
+        let state = self.paths.state();
+        let mut out = vec![state.clone()];
+        for name in ["user", "temp", "cache", "nodes"] {
+            out.push(state.join(name));
+        }
+        for s in self.shares.iter().filter(|s| s.mount.starts_with("user/")) {
+            let mut at = state.clone();
+            let parts: Vec<&str> = s.mount.split('/').collect();
+            for part in &parts[..parts.len() - 1] {
+                at = at.join(part);
+                if !out.contains(&at) {
+                    out.push(at.clone());
+                }
+            }
+        }
+        for (name, n) in &self.code.nodes {
+            if !n.writable.is_empty() {
+                out.push(state.join("nodes").join(name));
+            }
+        }
+        out
+    }
+}
+
+const SYSTEM: &[&str] = &[
+    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var",
+    "/Applications", "/Library", "/System", "/Users", "/Volumes", "/private", "/cores",
+];
+const NEVER_BELOW: &[&str] = &["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/System", "/Library", "/private", "/Applications"];
+
+/// What the manifest promises, by a default or in words, and this version does not yet enforce.
+fn not_enforced(m: &Manifest) -> Vec<String> {
+    let mut out = Vec::new();
+    match &m.network.egress {
+        Egress::Allow => {}
+        Egress::Deny => out.push("network.egress = \"deny\"".to_string()),
+        Egress::Only(list) => out.push(format!("network.egress = a list of {}", list.len())),
+    }
+    if m.network.clients != Clients::Any {
+        out.push("network.clients".into());
+    }
+    if m.policy.scan != "off" {
+        out.push(format!("policy.scan = \"{}\"", m.policy.scan));
+    }
+    if m.policy.review != "off" {
+        out.push(format!("policy.review = \"{}\"", m.policy.review));
+    }
+    out.push(format!("policy.confinement = \"{}\"", m.policy.confinement));
+    out.push(format!("python {} and the nodes' requirements", m.python.version));
+    if !m.models.is_empty() {
+        out.push(format!("{} of [models]", crate::text::count(m.models.len(), "entry")));
+    }
+    if m.comfyui.allow_remote {
+        out.push("comfyui.allow_remote (nothing is launched yet)".into());
+    }
+    out.into_iter().map(|s| format!("{s}: read and checked, not enforced by this version")).collect()
+}

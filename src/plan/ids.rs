@@ -1,0 +1,101 @@
+//! Numeric ids, fixed in the plan, so that prepare never needs an account that commit creates.
+
+use super::desired::Desired;
+use super::facts::Seen;
+use super::look::Look;
+use crate::manifest::Isolation;
+use crate::problem::{Problem, Result};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Ids {
+    pub owner: u32,
+    pub owner_gid: u32,
+    pub sandbox: u32,
+    pub sandbox_gid: u32,
+    pub shared: u32,
+    /// Fetches and unpacks; no account has it.
+    pub build: u32,
+    /// Owns what is sealed: root.
+    pub seal: u32,
+    pub seal_gid: u32,
+}
+
+/// Below the range of people on both platforms: hidden from login windows (facts of `dscl`, login.defs(5)).
+const ACCOUNT_RANGE: std::ops::RangeInclusive<u32> = 401..=499;
+/// Away from people, from systemd's dynamic users and from container ranges (systemd's UIDS-GIDS document).
+const BUILD_RANGE: std::ops::RangeInclusive<u32> = 58_200..=58_299;
+
+impl Ids {
+    /// Takes what exists, then what the manifest asks, then what is free.
+    ///
+    /// # Errors
+    /// An explicit id that differs or is taken; an account that must not be the sandbox; no free id; an unreadable database.
+    pub fn choose(d: &Desired, look: &dyn Look) -> Result<Ids> {
+        let (owner, owner_gid) = (d.owner.uid, d.owner.gid);
+        if d.isolation == Isolation::None {
+            return Ok(Ids { owner, owner_gid, sandbox: owner, sandbox_gid: owner_gid, shared: owner_gid, build: owner, seal: owner, seal_gid: owner_gid });
+        }
+        let read = |what: &str, e: super::facts::Unknown| Problem::new(format!("{what} could not be read: {}", e.reason));
+        let group = look.group(&d.group).map_err(|e| read(&format!("group.{}", d.group), e))?;
+        let own = look.group(&d.sandbox).map_err(|e| read(&format!("group.{}", d.sandbox), e))?;
+        let user = look.user(&d.sandbox).map_err(|e| read(&format!("user.{}", d.sandbox), e))?;
+        let mut taken = Vec::new();
+        let shared = match (&group, d.gid) {
+            (Some(g), Some(asked)) if g.gid != asked => {
+                return Err(Problem::new(format!("{}: group.{} has gid {}, and host.gid asks for {asked}", d.at(&["host", "gid"]), d.group, g.gid))
+                    .hint("leave host.gid out to keep the group's own, or name another group"));
+            }
+            (Some(g), _) => g.gid,
+            (None, Some(asked)) => {
+                if look.id_taken(asked).map_err(|e| read("gid", e))? {
+                    return Err(Problem::new(format!("{}: gid {asked} belongs to another group or user", d.at(&["host", "gid"]))).hint("leave host.gid out and comfy takes a free one"));
+                }
+                asked
+            }
+            (None, None) => free(look, ACCOUNT_RANGE, &taken).map_err(|e| read("ids", e))?.ok_or_else(none_free)?,
+        };
+        taken.push(shared);
+        if let Some(u) = &user
+            && (u.uid == 0 || u.uid == owner)
+        {
+            return Err(Problem::new(format!("{}: user {} has uid {} and cannot be the sandbox", d.at(&["host", "sandbox_user"]), d.sandbox, u.uid)).hint("name an account of its own, or one that does not exist yet"));
+        }
+        if let Some(u) = &user
+            && let Some(bad) = u.groups.iter().find(|g| crate::manifest::names::PRIVILEGED_GROUPS.contains(&g.as_str()))
+        {
+            return Err(Problem::new(format!("{}: user {} is in group {bad}, which gives it rights of its own", d.at(&["host", "sandbox_user"]), d.sandbox))
+                .hint(format!("take it out of {bad}, or name an account that does not exist yet")));
+        }
+        let sandbox_gid = match (&own, &user) {
+            (Some(g), _) => g.gid,
+            (None, _) => free(look, ACCOUNT_RANGE, &taken).map_err(|e| read("ids", e))?.ok_or_else(none_free)?,
+        };
+        let sandbox = match &user {
+            Some(u) => u.uid,
+            None => {
+                let state = look.node(&d.paths.state()).ok().flatten().map(|n| n.uid).filter(|u| *u != 0 && *u != owner);
+                match state {
+                    Some(uid) if !look.id_taken(uid).map_err(|e| read("uid", e))? || uid == sandbox_gid => uid,
+                    // The same number as its own group where that is free: easier to read in `ls -n`.
+                    _ if own.is_none() => sandbox_gid,
+                    _ => free(look, ACCOUNT_RANGE, &taken).map_err(|e| read("ids", e))?.ok_or_else(none_free)?,
+                }
+            }
+        };
+        let build = free(look, BUILD_RANGE, &[]).map_err(|e| read("ids", e))?.ok_or_else(none_free)?;
+        Ok(Ids { owner, owner_gid, sandbox, sandbox_gid, shared, build, seal: 0, seal_gid: 0 })
+    }
+}
+
+fn none_free() -> Problem {
+    Problem::new(format!("no free id between {} and {}", ACCOUNT_RANGE.start(), ACCOUNT_RANGE.end())).hint("set host.gid, or remove an account that nobody uses")
+}
+
+fn free(look: &dyn Look, range: std::ops::RangeInclusive<u32>, taken: &[u32]) -> Seen<Option<u32>> {
+    for id in range {
+        if !taken.contains(&id) && !look.id_taken(id)? {
+            return Ok(Some(id));
+        }
+    }
+    Ok(None)
+}

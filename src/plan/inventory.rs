@@ -1,0 +1,81 @@
+//! What comfy itself made, so that what leaves the manifest can be pruned. Never believed about the machine's state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::change::Attrs;
+use super::step::Step;
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Inventory {
+    pub format: u32,
+    /// Created by comfy, with the id it was given. Anything else of that name is adopted and never destroyed.
+    pub groups: BTreeMap<String, u32>,
+    pub users: BTreeMap<String, u32>,
+    /// `user:group` that comfy added.
+    pub members: BTreeSet<String>,
+    pub traverse: BTreeSet<PathBuf>,
+    /// Links with the target they were given.
+    pub links: BTreeMap<PathBuf, PathBuf>,
+    pub shares: BTreeMap<String, SharedFolder>,
+    /// What each resource was last brought to: a difference from it is drift, not a new wish.
+    pub applied: BTreeMap<String, Attrs>,
+    /// Generations in the order in which they were last live.
+    pub live: Vec<String>,
+    /// Trees that the object store holds: a hint for `plan`, no promise.
+    pub fetched: BTreeSet<String>,
+}
+
+/// A share that comfy has put modes and a group on.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SharedFolder {
+    pub path: PathBuf,
+    pub created: bool,
+    /// Group and mode of the folder before comfy.
+    pub gid: u32,
+    pub mode: u32,
+    pub group: u32,
+}
+
+impl Inventory {
+    pub fn traverses(&self, folder: &Path) -> bool {
+        self.traverse.contains(folder)
+    }
+
+    /// Notes what `step` is about to make: written before the step, since a kill may come right after it.
+    /// An entry whose thing then does not exist, or exists with another id, means nothing.
+    pub fn before(&mut self, step: &Step) {
+        self.format = 1;
+        match step {
+            Step::CreateGroup { name, gid } => drop(self.groups.insert(name.clone(), *gid)),
+            Step::CreateUser { name, uid, .. } => drop(self.users.insert(name.clone(), *uid)),
+            Step::AddMember { user, group } => drop(self.members.insert(format!("{user}:{group}"))),
+            Step::GrantSearch { folder, .. } => drop(self.traverse.insert(folder.clone())),
+            Step::SetLink { path, target, .. } => drop(self.links.insert(path.clone(), target.clone())),
+            Step::MakeShare { spec, created, was_gid, was_mode } => {
+                let first = SharedFolder { path: spec.path.clone(), created: *created, gid: *was_gid, mode: *was_mode, group: spec.gid };
+                let entry = self.shares.entry(spec.name.clone()).or_insert_with(|| first.clone());
+                if entry.path != spec.path {
+                    *entry = first;
+                }
+                entry.group = spec.gid;
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets what `step` has removed.
+    pub fn after(&mut self, step: &Step) {
+        match step {
+            Step::DeleteGroup { name, .. } => drop(self.groups.remove(name)),
+            Step::DeleteUser { name, .. } => drop(self.users.remove(name)),
+            Step::RemoveMember { user, group } => drop(self.members.remove(&format!("{user}:{group}"))),
+            Step::RevokeSearch { folder, .. } => drop(self.traverse.remove(folder)),
+            Step::RemoveLink { path, .. } => drop(self.links.remove(path)),
+            Step::ReleaseShare { name, .. } => drop(self.shares.remove(name)),
+            Step::BuildGeneration { spec, .. } => self.fetched.extend(spec.pins().map(|(_, p)| p.tree.to_string())),
+            _ => {}
+        }
+    }
+}

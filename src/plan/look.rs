@@ -1,0 +1,40 @@
+//! The boundary to the machine: [`Look`] reads, [`Act`] changes. `comfy plan` only ever holds a `&dyn Look`.
+
+use std::path::Path;
+
+use super::desired::{GenSpec, Paths};
+use super::facts::{GenCheck, Group, Node, Search, Seen, Share, ShareSpec, User};
+use super::ids::Ids;
+use super::inventory::Inventory;
+use super::step::Step;
+use crate::problem::Result;
+
+/// Reads the machine. No method may change anything.
+pub trait Look: Sync {
+    fn group(&self, name: &str) -> Seen<Option<Group>>;
+    fn user(&self, name: &str) -> Seen<Option<User>>;
+    /// Whether any account or group has this number.
+    fn id_taken(&self, id: u32) -> Seen<bool>;
+    fn is_member(&self, user: &str, group: &str) -> Seen<bool>;
+    /// The name of a group number, or the number itself.
+    fn group_name(&self, gid: u32) -> String;
+    fn user_name(&self, uid: u32) -> String;
+    fn node(&self, path: &Path) -> Seen<Option<Node>>;
+    /// The path behind the owner's links.
+    fn real(&self, path: &Path, owner: u32) -> Seen<std::path::PathBuf>;
+    fn search(&self, folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<Search>>;
+    fn share(&self, spec: &ShareSpec) -> Seen<Option<Share>>;
+    /// The description of the generation at `id`, if it is there and is what its name says.
+    fn generation_spec(&self, paths: &Paths, id: &str) -> Seen<Option<GenSpec>>;
+    fn generation(&self, paths: &Paths, spec: &GenSpec, ids: &Ids) -> Seen<Option<GenCheck>>;
+    fn inventory(&self, paths: &Paths) -> Seen<Inventory>;
+}
+
+/// Changes the machine, one step at a time. Every step may be repeated.
+pub trait Act {
+    /// # Errors
+    /// What went wrong and with which path; the machine is then between two steps.
+    fn perform(&mut self, step: &Step) -> Result<()>;
+    /// Writes the inventory durably.
+    fn write_inventory(&mut self, inventory: &Inventory) -> Result<()>;
+}

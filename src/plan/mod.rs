@@ -1,0 +1,16 @@
+//! PURE: desired and observed in, a plan out. Nothing here touches the machine; what looks is behind [`look::Look`].
+
+pub mod build;
+pub mod change;
+pub mod desired;
+pub mod facts;
+pub mod ids;
+pub mod inventory;
+pub mod look;
+pub mod removal;
+pub mod select;
+pub mod step;
+
+pub use change::{Action, Attrs, Change, Plan};
+pub use desired::Desired;
+pub use step::Step;

@@ -1,0 +1,118 @@
+//! Plans that only take away: `gc` and `destroy`.
+
+use std::path::PathBuf;
+
+use super::build::attrs;
+use super::change::{Action, Change, Plan};
+use super::desired::Desired;
+use super::facts::Kind;
+use super::ids::Ids;
+use super::look::Look;
+use super::step::{Planned, Step};
+use crate::manifest::Isolation;
+use crate::problem::{Problem, Result};
+
+/// Removes generations beyond the live one and the `keep` that were live last.
+///
+/// # Errors
+/// Ids or inventory that cannot be read.
+pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &[String]) -> Result<Plan> {
+    let inventory = look.inventory(&d.paths).map_err(|u| Problem::new(u.reason))?;
+    let current = look.node(&d.paths.current()).map_err(|u| Problem::new(u.reason))?;
+    let live = current.and_then(|n| n.target).map(|t| t.display().to_string().trim_start_matches("gen/").to_string());
+    let mut recent: Vec<&String> = inventory.live.iter().rev().filter(|id| Some(*id) != live.as_ref() && present.contains(id)).collect();
+    recent.truncate(keep);
+    let mut plan = empty(d, look)?;
+    for id in present.iter().filter(|id| Some(*id) != live.as_ref() && !recent.contains(id)) {
+        remove(&mut plan, format!("generation.{id}"), attrs([("path", d.paths.generation(id).display().to_string())]), Step::RemoveGeneration { id: id.clone() });
+    }
+    Ok(plan)
+}
+
+/// Removes what comfy made. Adopted accounts stay, shares keep their content.
+///
+/// # Errors
+/// Ids or inventory that cannot be read.
+pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<Plan> {
+    let inventory = look.inventory(&d.paths).map_err(|u| Problem::new(u.reason))?;
+    let mut plan = empty(d, look)?;
+    let account = d.isolation == Isolation::Account;
+    let ids = plan.ids;
+    for (path, target) in &inventory.links {
+        let still = look.node(path).ok().flatten().is_some_and(|n| n.target.as_ref() == Some(target));
+        if still {
+            remove(&mut plan, format!("link.{}", path.display()), attrs([("target", target.display().to_string())]), Step::RemoveLink { path: path.clone(), target: target.clone() });
+        }
+    }
+    for (name, s) in inventory.shares.iter().filter(|_| account) {
+        remove(&mut plan, format!("share.{name}"), attrs([("path", s.path.display().to_string()), ("content", "stays".into())]), crate::kinds::share::release(ids, name, s));
+    }
+    for folder in &inventory.traverse {
+        if look.search(folder, plan.ids.sandbox, &[]).ok().flatten().is_some_and(|s| s.entry) {
+            let step = Step::RevokeSearch { folder: folder.clone(), user: d.sandbox.clone(), uid: plan.ids.sandbox };
+            remove(&mut plan, format!("traverse.{}", folder.display()), attrs([("search", d.sandbox.clone())]), step);
+        }
+    }
+    if look.node(&d.paths.base).ok().flatten().is_some_and(|n| n.kind == Kind::Dir) || look.node(&d.paths.records).ok().flatten().is_some() {
+        let backup = (!purge).then(|| d.paths.prefix.join(format!("{}.backup-{now}", d.sandbox)));
+        let mut a = attrs([("path", d.paths.base.display().to_string())]);
+        if let Some(b) = &backup {
+            a.insert("state/user, state/nodes and quarantine go to".into(), b.display().to_string());
+        }
+        remove(&mut plan, "dir.instance".into(), a, Step::RemoveInstance { backup });
+    }
+    for (name, uid) in &inventory.users {
+        if matches!(look.user(name), Ok(Some(u)) if u.uid == *uid) {
+            remove(&mut plan, format!("user.{name}"), attrs([("uid", uid.to_string())]), Step::DeleteUser { name: name.clone(), uid: *uid });
+        }
+    }
+    for key in &inventory.members {
+        if let Some((user, group)) = key.split_once(':') {
+            let stays = !inventory.groups.contains_key(group) && !inventory.users.contains_key(user);
+            if stays && look.is_member(user, group).unwrap_or(false) {
+                let step = Step::RemoveMember { user: user.into(), group: group.into() };
+                remove(&mut plan, format!("member.{user}"), attrs([("group", group.to_string())]), step);
+            }
+        }
+    }
+    for (name, gid) in &inventory.groups {
+        if matches!(look.group(name), Ok(Some(g)) if g.gid == *gid) {
+            remove(&mut plan, format!("group.{name}"), attrs([("gid", gid.to_string())]), Step::DeleteGroup { name: name.clone(), gid: *gid });
+        }
+    }
+    plan.steps.sort_by_key(|p| p.step.rank());
+    Ok(plan)
+}
+
+/// A folder's backup is named by time, which a second derivation does not share: both sides agree on the rest.
+pub fn without_time(plan: &Plan) -> Plan {
+    let mut p = plan.clone();
+    for s in &mut p.steps {
+        if let Step::RemoveInstance { backup: Some(b) } = &mut s.step {
+            *b = PathBuf::from("backup");
+        }
+    }
+    for c in &mut p.changes {
+        if let Some(b) = &mut c.before {
+            b.retain(|k, _| !k.starts_with("state/user"));
+        }
+    }
+    p
+}
+
+fn empty(d: &Desired, look: &dyn Look) -> Result<Plan> {
+    Ok(Plan {
+        format_version: 1,
+        host: d.host.clone(),
+        instance: d.sandbox.clone(),
+        manifest: d.manifest_digest.clone(),
+        lock: d.lock_digest.clone(),
+        ids: Ids::choose(d, look)?,
+        ..Plan::default()
+    })
+}
+
+fn remove(plan: &mut Plan, address: String, before: super::Attrs, step: Step) {
+    plan.steps.push(Planned { address: address.clone(), step });
+    plan.changes.push(Change { address, action: Action::Delete, before: Some(before), after: None, drift: false, reason: None, root_can: false, findings: Vec::new(), needs: Vec::new() });
+}

@@ -1,0 +1,107 @@
+//! `--only`: a family of resources or one address. What a selected resource needs comes along.
+
+use std::collections::BTreeSet;
+
+use super::change::Change;
+use super::desired::GenSpec;
+use crate::problem::{Problem, Result};
+use crate::text::{did_you_mean, escape};
+
+/// Families that `--only` knows.
+pub const FAMILIES: &[&str] = &["user", "comfyui", "nodes", "python", "models", "shares", "network"];
+/// Prefixes of addresses.
+const KINDS: &[&str] = &["group", "user", "member", "traverse", "share", "dir", "link", "comfyui", "node", "python", "model", "network"];
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection(Vec<String>);
+
+impl Selection {
+    /// # Errors
+    /// A word that is neither a family nor an address.
+    pub fn parse(words: &[String]) -> Result<Selection> {
+        for w in words {
+            let kind = w.split('.').next().unwrap_or(w);
+            if !FAMILIES.contains(&w.as_str()) && !(w.contains('.') && KINDS.contains(&kind)) {
+                let p = Problem::new(format!("--only {}: neither a family nor an address", escape(w)));
+                return Err(match did_you_mean(w, FAMILIES.iter().copied()) {
+                    Some(k) => p.hint(format!("did you mean `{k}`?")),
+                    None => p.hint(format!("families: {}; addresses: such as node.impact-pack or share.models", FAMILIES.join(", "))),
+                });
+            }
+            if w.starts_with("python") || w.starts_with("model") || w.starts_with("network") {
+                return Err(Problem::new(format!("--only {w}: this version of comfy manages no such resource yet")));
+            }
+        }
+        Ok(Selection(words.to_vec()))
+    }
+
+    pub fn is_all(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn words(&self) -> &[String] {
+        &self.0
+    }
+
+    /// Whether the words themselves name `address`.
+    pub fn names(&self, address: &str) -> bool {
+        let kind = address.split('.').next().unwrap_or(address);
+        self.is_all()
+            || self.0.iter().any(|w| match w.as_str() {
+                "user" => matches!(kind, "user" | "group" | "member"),
+                "nodes" => kind == "node",
+                "comfyui" => kind == "comfyui",
+                "shares" => matches!(kind, "share" | "traverse") || (kind == "link" && address != "link.view" && address != "link.home"),
+                w => w == address,
+            })
+    }
+
+    /// The selected changes with everything that they need, and what was named but is not there.
+    pub fn close(&self, changes: &[Change]) -> Result<BTreeSet<String>> {
+        let mut out: BTreeSet<String> = changes.iter().filter(|c| self.names(&c.address)).map(|c| c.address.clone()).collect();
+        for w in self.0.iter().filter(|w| w.contains('.') && !out.contains(*w)) {
+            let p = Problem::new(format!("--only {}: no such resource", escape(w)));
+            return Err(match did_you_mean(w, changes.iter().map(|c| c.address.as_str())) {
+                Some(k) => p.hint(format!("did you mean `{k}`?")),
+                None => p,
+            });
+        }
+        loop {
+            let more: Vec<String> = changes.iter().filter(|c| out.contains(&c.address)).flat_map(|c| c.needs.clone()).filter(|n| !out.contains(n)).collect();
+            if more.is_empty() {
+                return Ok(out);
+            }
+            out.extend(more);
+        }
+    }
+
+    /// The generation to aim at: what is selected from the wish, the rest as it is live. `None`: leave the code alone.
+    pub fn target(&self, live: Option<&GenSpec>, wish: &GenSpec) -> Option<GenSpec> {
+        if self.is_all() {
+            return Some(wish.clone());
+        }
+        let code = self.names("comfyui") || wish.nodes.keys().any(|n| self.names(&format!("node.{n}"))) || live.is_some_and(|l| l.nodes.keys().any(|n| self.names(&format!("node.{n}"))));
+        let Some(live) = live else {
+            return code.then(|| wish.clone());
+        };
+        let mut target = live.clone();
+        if self.names("comfyui") {
+            target.comfyui = wish.comfyui.clone();
+        }
+        let all: BTreeSet<&String> = live.nodes.keys().chain(wish.nodes.keys()).collect();
+        for name in all {
+            if self.names(&format!("node.{name}")) {
+                match wish.nodes.get(name) {
+                    Some(n) => target.nodes.insert(name.clone(), n.clone()),
+                    None => target.nodes.remove(name),
+                };
+            }
+        }
+        if self.names("share.") || self.0.iter().any(|w| w == "shares" || w.starts_with("share.")) || self.names("comfyui") {
+            target.mounts = wish.mounts.clone();
+        }
+        target.layout = wish.layout;
+        target.state = wish.state.clone();
+        Some(target)
+    }
+}

@@ -1,0 +1,102 @@
+//! What an apply does: a closed list. A new step is a new power and deserves its own review.
+
+use std::path::PathBuf;
+
+use super::desired::GenSpec;
+use super::facts::ShareSpec;
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    /// Fetch, unpack and seal a whole generation in staging; unchanged files are linked from `reuse`.
+    BuildGeneration { spec: Box<GenSpec>, reuse: Vec<String> },
+
+    CreateGroup { name: String, gid: u32 },
+    DeleteGroup { name: String, gid: u32 },
+    CreateUser { name: String, uid: u32, gid: u32, home: PathBuf },
+    /// Primary group, home and shell of an adopted account.
+    ChangeUser { name: String, gid: u32, home: PathBuf },
+    DeleteUser { name: String, uid: u32 },
+    AddMember { user: String, group: String },
+    RemoveMember { user: String, group: String },
+
+    /// A folder with exactly this owner, group and mode; what is in the way of it and belongs to nobody is moved aside.
+    MakeDir { path: PathBuf, uid: u32, gid: u32, mode: u32 },
+    GrantSearch { folder: PathBuf, user: String, uid: u32 },
+    RevokeSearch { folder: PathBuf, user: String, uid: u32 },
+    /// The share's own folder, its missing parents included.
+    MakeShare { spec: Box<ShareSpec>, created: bool, was_gid: u32, was_mode: u32 },
+    /// Every entry below a share that is off, and only those.
+    MendShare { spec: Box<ShareSpec> },
+    /// Takes comfy's group off again.
+    ReleaseShare { name: String, path: PathBuf, owner: u32, from_gid: u32, to_gid: u32, mode: u32 },
+    SetLink { path: PathBuf, target: PathBuf, uid: u32, gid: u32 },
+    /// Only if it still leads to `target`.
+    RemoveLink { path: PathBuf, target: PathBuf },
+
+    /// Moves entries that nobody declared out of a generation's custom_nodes/.
+    Quarantine { id: String, names: Vec<String> },
+    /// Puts the staged generation at its place, exchanging it with a damaged one of the same name.
+    Install { id: String },
+    /// Makes it live.
+    Switch { id: String },
+
+    /// Removes a generation that is not live.
+    RemoveGeneration { id: String },
+    /// Everything comfy keeps for this instance; `backup` receives `state/user` and the quarantine.
+    RemoveInstance { backup: Option<PathBuf> },
+}
+
+/// As whom a step's work is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunAs {
+    Root,
+    /// Fetching and unpacking; the sealing afterwards is root's.
+    Build,
+}
+
+impl Step {
+    pub fn run_as(&self) -> RunAs {
+        match self {
+            Step::BuildGeneration { .. } => RunAs::Build,
+            _ => RunAs::Root,
+        }
+    }
+
+    /// Slow or fallible, and changes nothing that is live.
+    pub fn in_prepare(&self) -> bool {
+        self.run_as() == RunAs::Build
+    }
+
+    /// Accounts first, `current` late, removals of accounts last.
+    pub fn rank(&self) -> u8 {
+        match self {
+            Step::BuildGeneration { .. } => 0,
+            Step::CreateGroup { .. } => 10,
+            Step::CreateUser { .. } | Step::ChangeUser { .. } => 11,
+            Step::AddMember { .. } => 12,
+            Step::MakeDir { .. } => 20,
+            Step::MakeShare { .. } => 22,
+            Step::GrantSearch { .. } => 23,
+            Step::MendShare { .. } => 24,
+            Step::SetLink { .. } => 30,
+            Step::RemoveLink { .. } => 31,
+            Step::ReleaseShare { .. } => 32,
+            Step::RevokeSearch { .. } => 33,
+            Step::Quarantine { .. } => 40,
+            Step::Install { .. } => 41,
+            Step::RemoveMember { .. } => 50,
+            Step::Switch { .. } => 60,
+            Step::RemoveGeneration { .. } => 61,
+            Step::RemoveInstance { .. } => 62,
+            Step::DeleteUser { .. } => 63,
+            Step::DeleteGroup { .. } => 64,
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Planned {
+    pub address: String,
+    pub step: Step,
+}

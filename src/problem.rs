@@ -1,0 +1,75 @@
+//! The one error type: what happened, to what, and what to do now.
+
+use std::fmt;
+
+/// Exit code for errors, bad usage and a declined question.
+pub const EXIT_ERROR: u8 = 1;
+/// Exit code for asked-for differences or findings.
+pub const EXIT_FINDINGS: u8 = 2;
+/// Exit code after an interrupt (128 + SIGINT).
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+/// An error a person reads: the message names file, line or resource; hints say the way out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    pub message: String,
+    pub hints: Vec<String>,
+    pub exit: u8,
+}
+
+pub type Result<T, E = Problem> = std::result::Result<T, E>;
+
+impl Problem {
+    pub fn new(message: impl Into<String>) -> Self {
+        Problem { message: message.into(), hints: Vec::new(), exit: EXIT_ERROR }
+    }
+
+    /// The same problem with one more way out.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    pub fn interrupted() -> Self {
+        Problem { exit: EXIT_INTERRUPTED, ..Problem::new("interrupted") }
+    }
+
+    /// Several problems as one, in the order in which they were found.
+    pub fn all(problems: Vec<Problem>) -> Self {
+        let exit = problems.iter().map(|p| p.exit).max().unwrap_or(EXIT_ERROR);
+        let mut hints: Vec<String> = Vec::new();
+        let mut lines = Vec::new();
+        for p in problems {
+            lines.push(p.message);
+            for h in p.hints {
+                if !hints.contains(&h) {
+                    hints.push(h);
+                }
+            }
+        }
+        Problem { message: lines.join("\n"), hints, exit }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)?;
+        for h in &self.hints {
+            write!(f, " (hint: {h})")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Problem {}
+
+/// Adds what was being done to a lower error: `open(..).doing("open /etc/x")?`.
+pub trait Doing<T> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: fmt::Display> Doing<T> for std::result::Result<T, E> {
+    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|e| Problem::new(format!("could not {}: {e}", what())))
+    }
+}

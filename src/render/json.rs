@@ -1,0 +1,33 @@
+//! `plan --json`: the shape that docs/plan.schema.json describes.
+
+use crate::plan::{Change, Plan};
+
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
+pub struct PlanJson<'a> {
+    /// Raised when a field changes its meaning; new fields do not raise it.
+    pub format_version: u32,
+    pub host: &'a str,
+    /// The sandbox user, who names the instance.
+    pub instance: &'a str,
+    pub summary: Summary,
+    pub changes: &'a [Change],
+    pub warnings: &'a [String],
+    pub not_enforced: &'a [String],
+}
+
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
+pub struct Summary {
+    pub add: usize,
+    pub change: usize,
+    pub destroy: usize,
+    pub unknown: usize,
+    pub blocked: usize,
+}
+
+pub fn plan(plan: &Plan) -> String {
+    let (add, change, destroy) = plan.counts();
+    let summary = Summary { add, change, destroy, unknown: plan.unknown().count(), blocked: plan.blocked().count() };
+    let json = PlanJson { format_version: plan.format_version, host: &plan.host, instance: &plan.instance, summary, changes: &plan.changes, warnings: &plan.warnings, not_enforced: &plan.not_enforced };
+    // Control characters are escaped by JSON itself; what else could steer a terminal is not.
+    serde_json::to_string_pretty(&json).unwrap_or_default().chars().map(|c| if c.is_control() && c != '\n' || ('\u{200b}'..='\u{206f}').contains(&c) { format!("\\u{:04x}", c as u32) } else { c.to_string() }).collect()
+}

@@ -1,0 +1,77 @@
+//! Text for people: everything that came from outside passes [`escape`] before it reaches a terminal.
+
+/// Escapes what could move a cursor, hide text or reorder it: C0, C1, bidirectional controls, zero-width and line ends.
+///
+/// Source of the bidirectional list: Unicode Standard Annex 9, "explicit directional" characters.
+pub fn escape(s: &str) -> String {
+    let mut out = String::with_capacity(s.len());
+    for c in s.chars() {
+        if harmful(c) {
+            out.extend(c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Like [`escape`], but keeps line ends: for texts of several lines that comfy itself laid out.
+pub fn escape_lines(s: &str) -> String {
+    s.split('\n').map(escape).collect::<Vec<_>>().join("\n")
+}
+
+fn harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}')
+}
+
+/// `1 file`, `2 files`.
+pub fn count(n: usize, one: &str) -> String {
+    let plural = match one.strip_suffix('y') {
+        Some(stem) if one != "key" => format!("{stem}ies"),
+        _ => format!("{one}s"),
+    };
+    format!("{n} {}", if n == 1 { one } else { &plural })
+}
+
+/// Bytes in binary units, as `du -h` prints them.
+pub fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let (mut v, mut u) = (n as f64, 0);
+    while v >= 1024.0 && u + 1 < UNITS.len() {
+        v /= 1024.0;
+        u += 1;
+    }
+    if u == 0 { format!("{n} B") } else { format!("{v:.1} {}", UNITS[u]) }
+}
+
+/// The candidate that the writer most likely meant, if one is near enough.
+pub fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|k| (strsim::damerau_levenshtein(&wrong.to_lowercase(), &k.to_lowercase()), k))
+        .filter(|(d, k)| *d <= (k.len().max(3) / 3).max(1))
+        .min_by_key(|(d, _)| *d)
+        .map(|(_, k)| k)
+}
+
+/// The first seven digits of a commit id, as git abbreviates.
+pub fn short(commit: &str) -> &str {
+    commit.get(..7).unwrap_or(commit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_cannot_steer_the_terminal() {
+        insta::assert_snapshot!(escape("a\x1b[2Jb\u{9b}c\u{202e}txt.py\nnext é 日"), @r"a\u{1b}[2Jb\u{9b}c\u{202e}txt.py\u{a}next é 日");
+    }
+
+    #[test]
+    fn near_words_are_offered_and_far_ones_are_not() {
+        assert_eq!(did_you_mean("acess", ["access", "path", "mount"]), Some("access"));
+        assert_eq!(did_you_mean("colour", ["access", "path", "mount"]), None);
+    }
+}

@@ -1,0 +1,199 @@
+//! Git trees as plain data: a listing of paths with modes and object ids, and the tree hash that it amounts to.
+//!
+//! Root and `plan` never read a pack: they hash what lies on the disk and compare with the tree hash of comfy.lock.
+//! Formats: gitformat-tree in git's Documentation, "tree object"; blobs are hashed as `blob <size>\0<bytes>`.
+
+pub mod rules;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use sha1_checked::{Digest, Sha1};
+
+use crate::problem::{Problem, Result};
+
+/// An object id: SHA-1, computed with collision detection, as git itself does.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Oid(pub [u8; 20]);
+
+impl Oid {
+    pub fn parse(hex: &str) -> Option<Oid> {
+        let mut out = [0; 20];
+        if hex.len() != 40 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        for (i, o) in out.iter_mut().enumerate() {
+            *o = u8::from_str_radix(&hex[i * 2..i * 2 + 2], 16).ok()?;
+        }
+        Some(Oid(out))
+    }
+}
+
+impl fmt::Display for Oid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for Oid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl serde::Serialize for Oid {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Oid {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        let s = std::borrow::Cow::<str>::deserialize(d)?;
+        Oid::parse(&s).ok_or_else(|| serde::de::Error::custom("not 40 hexadecimal digits"))
+    }
+}
+
+/// What a tree entry is; git knows no other modes that comfy installs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Mode {
+    File,
+    Executable,
+    Link,
+    /// A submodule: the id is a commit.
+    Commit,
+}
+
+impl Mode {
+    fn octal(self) -> &'static str {
+        match self {
+            Mode::File => "100644",
+            Mode::Executable => "100755",
+            Mode::Link => "120000",
+            Mode::Commit => "160000",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Entry {
+    pub mode: Mode,
+    pub oid: Oid,
+    /// Bytes; 0 where nobody needs it.
+    pub size: u64,
+}
+
+/// Every leaf of a tree by its path, `/` between components.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Listing(pub BTreeMap<String, Entry>);
+
+impl Listing {
+    /// The git tree hash that these entries make, folder by folder from the leaves up.
+    ///
+    /// # Errors
+    /// When a SHA-1 collision attack is found in a tree.
+    pub fn tree_hash(&self) -> Result<Oid> {
+        let leaves: Vec<(&str, Entry)> = self.0.iter().map(|(p, e)| (p.as_str(), *e)).collect();
+        hash_folder(&leaves, 0)
+    }
+}
+
+/// `leaves` all share the first `skip` bytes, the folder's own path with its slash, and are sorted by path.
+fn hash_folder(leaves: &[(&str, Entry)], skip: usize) -> Result<Oid> {
+    // git sorts entries as if a folder's name ended in "/": collect, then sort by that key.
+    let mut rows: Vec<(Vec<u8>, &'static str, &str, Oid)> = Vec::new();
+    let mut i = 0;
+    while i < leaves.len() {
+        let rest = &leaves[i].0[skip..];
+        match rest.find('/') {
+            None => {
+                rows.push((rest.as_bytes().to_vec(), leaves[i].1.mode.octal(), rest, leaves[i].1.oid));
+                i += 1;
+            }
+            Some(slash) => {
+                let folder = &leaves[i].0[..skip + slash + 1];
+                let end = i + leaves[i..].iter().take_while(|(p, _)| p.starts_with(folder)).count();
+                let oid = hash_folder(&leaves[i..end], skip + slash + 1)?;
+                rows.push((rest.as_bytes()[..=slash].to_vec(), "40000", &rest[..slash], oid));
+                i = end;
+            }
+        }
+    }
+    rows.sort();
+    let mut body = Vec::with_capacity(rows.len() * 40);
+    for (_, mode, name, oid) in &rows {
+        body.extend_from_slice(mode.as_bytes());
+        body.push(b' ');
+        body.extend_from_slice(name.as_bytes());
+        body.push(0);
+        body.extend_from_slice(&oid.0);
+    }
+    let mut h = Hasher::new("tree", body.len() as u64);
+    h.update(&body);
+    h.finish()
+}
+
+/// The id of a blob that is read piece by piece.
+pub struct Hasher(Sha1);
+
+impl Hasher {
+    pub fn blob(size: u64) -> Self {
+        Self::new("blob", size)
+    }
+
+    fn new(kind: &str, size: u64) -> Self {
+        let mut h = Sha1::new();
+        h.update(format!("{kind} {size}\0").as_bytes());
+        Hasher(h)
+    }
+
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    /// # Errors
+    /// When the bytes carry a SHA-1 collision attack.
+    pub fn finish(self) -> Result<Oid> {
+        let result = self.0.try_finalize();
+        if result.has_collision() {
+            return Err(Problem::new("a SHA-1 collision attack was found in the content").hint("do not use this repository; tell its maintainers"));
+        }
+        let mut out = [0; 20];
+        out.copy_from_slice(result.hash());
+        Ok(Oid(out))
+    }
+}
+
+/// The id of a blob with these bytes, such as a link's target.
+pub fn blob_id(bytes: &[u8]) -> Result<Oid> {
+    let mut h = Hasher::blob(bytes.len() as u64);
+    h.update(bytes);
+    h.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The ids are those that `git mktree` and `git hash-object` print; libgit2 is the judge here.
+    #[test]
+    fn hashes_are_gits_own_even_where_folders_sort_oddly() {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = git2::Repository::init_bare(dir.path()).unwrap();
+        let blob = repo.blob(b"hello\n").unwrap();
+        let mut listing = Listing::default();
+        let mut index = git2::Index::new().unwrap();
+        for (path, mode) in [("a/x", Mode::File), ("a.txt", Mode::File), ("a-b", Mode::Executable), ("a0", Mode::Link), ("b/c/d", Mode::File)] {
+            let oid = Oid::parse(&blob.to_string()).unwrap();
+            listing.0.insert(path.into(), Entry { mode, oid, size: 6 });
+            index.add(&git2::IndexEntry {
+                ctime: git2::IndexTime::new(0, 0), mtime: git2::IndexTime::new(0, 0), dev: 0, ino: 0,
+                mode: u32::from_str_radix(mode.octal(), 8).unwrap(), uid: 0, gid: 0, file_size: 6, id: blob, flags: 0, flags_extended: 0,
+                path: path.into(),
+            }).unwrap();
+        }
+        let expected = index.write_tree_to(&repo).unwrap();
+        assert_eq!(listing.tree_hash().unwrap().to_string(), expected.to_string());
+        assert_eq!(blob_id(b"hello\n").unwrap().to_string(), blob.to_string());
+    }
+}
