@@ -1,4 +1,4 @@
-//! One apply at a time: an flock(2) on a file where the sandbox user cannot write. A second apply says who holds it.
+//! One apply at a time on a machine (the build uid serves one, and all its processes end with it): an flock(2) on a file where the sandbox user cannot write. A second apply says who holds it.
 
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub struct Exclusive {
 
 fn place(d: &Desired) -> PathBuf {
     if nix::unistd::geteuid().is_root() && d.isolation == crate::manifest::Isolation::Account {
-        Path::new(if d.platform.macos { "/private/var/run/comfy" } else { "/run/comfy" }).join(format!("{}.lock", d.sandbox))
+        Path::new(if d.platform.macos { "/private/var/run/comfy" } else { "/run/comfy" }).join("apply.lock")
     } else {
         // Never inside what a plan looks at: taking the lock must not change the plan.
         let key = crate::plan::change::hex(&Sha256::digest(d.paths.base.as_os_str().as_bytes())[..8]);

@@ -168,6 +168,11 @@ impl Act for Hands<'_> {
             },
             Step::Quarantine { id, names } => self.quarantine(id, names),
             Step::Install { id } => self.install(id),
+            Step::Seed { id, node, path, uid, gid } => {
+                let from = self.paths.generation(id).join(super::fs::sealed::TRACKED).join("custom_nodes").join(node).join(path);
+                let base = self.paths.state().join("nodes").join(node);
+                super::fs::seed::copy(&from, &base, Path::new(path), *uid, *gid).doing(|| format!("give {node}/{path} its first content"))
+            }
             Step::Switch { id } => edit::set_link(&self.paths.current(), &Path::new("gen").join(id), self.sealed()).doing(|| format!("make generation {id} live")),
             Step::RemoveGeneration { id } => self.discard(&self.paths.generation(id)),
             Step::RemoveInstance { backup } => self.remove_instance(backup.as_deref()),

@@ -70,8 +70,12 @@ impl Look for Machine {
 
     fn id_taken(&self, id: u32) -> Seen<bool> {
         let unknown = |e: nix::errno::Errno| Unknown { reason: format!("id {id}: {e}"), root_can: false };
-        let user = nix::unistd::User::from_uid(id.into()).map_err(unknown)?.is_some();
-        Ok(user || nix::unistd::Group::from_gid(id.into()).map_err(unknown)?.is_some())
+        Ok(self.uid_taken(id)? || nix::unistd::Group::from_gid(id.into()).map_err(unknown)?.is_some())
+    }
+
+    fn uid_taken(&self, id: u32) -> Seen<bool> {
+        let user = nix::unistd::User::from_uid(id.into()).map_err(|e| Unknown { reason: format!("id {id}: {e}"), root_can: false })?;
+        Ok(user.is_some())
     }
 
     fn is_member(&self, user: &str, group: &str) -> Seen<bool> {

@@ -52,6 +52,15 @@ pub fn plan(draft: &mut Draft) {
         }
         steps.push(Step::Install { id: id.clone() });
     }
+    for (name, n) in &target.nodes {
+        for path in &n.writable {
+            let absent = matches!(draft.look.node(&paths.state().join("nodes").join(name).join(path)), Ok(None));
+            let tracked = paths.generation(&id).join("tracked/custom_nodes").join(name).join(path);
+            if absent && (!good || matches!(draft.look.node(&tracked), Ok(Some(_)))) {
+                steps.push(Step::Seed { id: id.clone(), node: name.clone(), path: path.clone(), uid: draft.ids.sandbox, gid: draft.ids.sandbox_gid });
+            }
+        }
+    }
     if switch {
         steps.push(Step::Switch { id: id.clone() });
     }
@@ -101,7 +110,7 @@ pub fn plan(draft: &mut Draft) {
     // A difference that no part shows, such as another place of a mount, is ComfyUI's own.
     if !steps.is_empty() && !changed && let Some(c) = draft.changes.iter_mut().find(|c| c.address == "comfyui") {
         c.action = crate::plan::Action::Update;
-        c.reason.get_or_insert_with(|| "the generation is laid out anew".into());
+        c.reason.get_or_insert_with(|| "the generation is laid out anew, or a writable path gets its first content".into());
     }
     if !good {
         draft.fetches = target

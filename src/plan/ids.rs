@@ -75,9 +75,9 @@ impl Ids {
             None => {
                 let state = look.node(&d.paths.state()).ok().flatten().map(|n| n.uid).filter(|u| *u != 0 && *u != owner);
                 match state {
-                    Some(uid) if !look.id_taken(uid).map_err(|e| read("uid", e))? || uid == sandbox_gid => uid,
+                    Some(uid) if !look.uid_taken(uid).map_err(|e| read("uid", e))? => uid,
                     // The same number as its own group where that is free: easier to read in `ls -n`.
-                    _ if own.is_none() => sandbox_gid,
+                    _ if !look.uid_taken(sandbox_gid).map_err(|e| read("uid", e))? => sandbox_gid,
                     _ => free(look, ACCOUNT_RANGE, &taken).map_err(|e| read("ids", e))?.ok_or_else(none_free)?,
                 }
             }

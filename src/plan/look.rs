@@ -15,6 +15,8 @@ pub trait Look: Sync {
     fn user(&self, name: &str) -> Seen<Option<User>>;
     /// Whether any account or group has this number.
     fn id_taken(&self, id: u32) -> Seen<bool>;
+    /// Whether a user has this number, whatever groups there are.
+    fn uid_taken(&self, id: u32) -> Seen<bool>;
     fn is_member(&self, user: &str, group: &str) -> Seen<bool>;
     /// The name of a group number, or the number itself.
     fn group_name(&self, gid: u32) -> String;

@@ -38,6 +38,8 @@ pub enum Step {
     Quarantine { id: String, names: Vec<String> },
     /// Puts the staged generation at its place, exchanging it with a damaged one of the same name.
     Install { id: String },
+    /// The first content of a `writable` path, from the sealed tree; what is there already stays.
+    Seed { id: String, node: String, path: String, uid: u32, gid: u32 },
     /// Makes it live.
     Switch { id: String },
 
@@ -85,6 +87,7 @@ impl Step {
             Step::RevokeSearch { .. } => 33,
             Step::Quarantine { .. } => 40,
             Step::Install { .. } => 41,
+            Step::Seed { .. } => 42,
             Step::RemoveMember { .. } => 50,
             Step::Switch { .. } => 60,
             Step::RemoveGeneration { .. } => 61,

@@ -79,8 +79,8 @@ impl<R: Run> Accounts for Linux<R> {
             return Ok(());
         }
         let (uid, gid, home) = (uid.to_string(), gid.to_string(), home.display().to_string());
-        // No password (useradd leaves `!`), no mail spool, no home: comfy makes the home itself, with the mode it wants.
-        let argv = [program(USERADD)?, "-M", "-N", "-u", &uid, "-g", &gid, "-d", &home, "-s", program(NOLOGIN)?, "-c", "ComfyUI sandbox (comfy)", "-K", "CREATE_MAIL_SPOOL=no", name];
+        // No password (useradd leaves `!`), no home: comfy makes the home itself, with the mode it wants.
+        let argv = [program(USERADD)?, "-M", "-N", "-u", &uid, "-g", &gid, "-d", &home, "-s", program(NOLOGIN)?, "-c", "ComfyUI sandbox (comfy)", name];
         must(&self.0, &format!("user.{name}"), &argv).map(drop)
     }
 

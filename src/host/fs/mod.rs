@@ -5,6 +5,7 @@ pub mod cache;
 pub mod edit;
 pub mod mounts;
 pub mod sealed;
+pub mod seed;
 pub mod share;
 pub mod walk;
 

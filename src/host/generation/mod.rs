@@ -48,8 +48,14 @@ impl Builder<'_> {
         let id = spec.id();
         let staged = self.paths.staged(&id);
         let job = self.paths.staging().join(format!("job-{}", std::process::id()));
-        self.make_folders(&job)?;
-        let result = self.assemble(spec, reuse, &job, &staged);
+        // A first apply that fails leaves nothing behind, not even empty folders.
+        let first: Vec<&Path> = [Some(self.paths.prefix.as_path()), Some(&self.paths.base), self.paths.records.parent(), Some(&self.paths.records)].into_iter().flatten().filter(|p| p.symlink_metadata().is_err()).collect();
+        let result = self.make_folders(&job).and_then(|()| self.assemble(spec, reuse, &job, &staged));
+        if result.is_err() {
+            for path in &first {
+                edit::remove_path(path).doing(|| format!("clear {}", path.display()))?;
+            }
+        }
         // The job's remains are of no use to anyone; a staged generation only when it is whole.
         edit::remove_path(&job).doing(|| format!("clear {}", job.display()))?;
         if result.is_err() {
@@ -82,7 +88,8 @@ impl Builder<'_> {
         if std::fs::symlink_metadata(p.store()).is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) != i.build) {
             edit::remove_path(&p.store()).doing(|| "clear the old store".into())?;
         }
-        edit::make_dir(&p.store(), i.build, build_gid(&i), 0o700).doing(|| doing(&p.store()))?;
+        // Readable: it holds public code alone, and lets `plan -v` show what a file should be.
+        edit::make_dir(&p.store(), i.build, build_gid(&i), 0o755).doing(|| doing(&p.store()))?;
         edit::write_file(&p.staging().join("gitconfig"), super::git::CONFIG.as_bytes(), 0o644, None).doing(|| "write comfy's git configuration".into())
     }
 

@@ -13,8 +13,24 @@ use crate::problem::{Doing, Problem, Result};
 use crate::tree::rules::{Contents, LFS_LIMIT, LFS_MARK};
 use crate::tree::{Entry, Listing, Mode, Oid};
 
+/// libgit2 as comfy uses it: no configuration of anyone's, and no question of whose a repository is.
+fn set_up() -> Result<()> {
+    static ONCE: std::sync::OnceLock<std::result::Result<(), String>> = std::sync::OnceLock::new();
+    let set = || -> std::result::Result<(), git2::Error> {
+        use git2::ConfigLevel::{Global, ProgramData, System, XDG};
+        for level in [ProgramData, System, XDG, Global] {
+            // SAFETY: plain settings of libgit2, made once, before any of its objects exists.
+            unsafe { git2::opts::set_search_path(level, "/nonexistent") }?;
+        }
+        // SAFETY: as above; the repositories are comfy's own, but may belong to another uid than the caller.
+        unsafe { git2::opts::set_verify_owner_validation(false) }
+    };
+    ONCE.get_or_init(|| set().map_err(|e| e.to_string())).clone().doing(|| "set up libgit2".into())
+}
+
 /// A new bare repository at `folder`, unless there is one.
 pub fn init(folder: &Path) -> Result<()> {
+    set_up()?;
     if folder.join("HEAD").exists() {
         return Ok(());
     }
@@ -29,8 +45,7 @@ pub fn marker(commit: &Oid) -> String {
 }
 
 fn open(folder: &Path) -> Result<Repository> {
-    // SAFETY: a plain setting of libgit2; the folders are comfy's own, but may belong to another uid than the caller.
-    unsafe { git2::opts::set_verify_owner_validation(false) }.doing(|| "set up libgit2".into())?;
+    set_up()?;
     Repository::open_bare(folder).doing(|| format!("open {}", folder.display()))
 }
 

@@ -1,0 +1,69 @@
+//! The first content of what a node may write: copied once from the sealed tree into the sandbox user's state.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::unistd::{Gid, Uid, fchown};
+
+use super::{kind, lstat_at, mode, open_dir_at, parent};
+use crate::plan::facts::Kind;
+
+/// Copies `from`, sealed, to `to`, which must not exist; its missing parents below `base` are made. Everything made
+/// belongs to `uid`. Nothing that is there already is opened for writing, and no link is followed.
+pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::Result<()> {
+    let own = (Uid::from_raw(uid), Gid::from_raw(gid));
+    let (source, source_name) = parent(from)?;
+    if lstat_at(&source, &source_name) == Err(Errno::ENOENT) {
+        return Ok(());
+    }
+    let to = base.join(inner);
+    let missing: Vec<&Path> = to.ancestors().skip(1).take_while(|p| *p != base).filter(|p| p.symlink_metadata().is_err()).collect();
+    for folder in missing.into_iter().rev() {
+        super::edit::make_dir(folder, uid, gid, 0o755)?;
+    }
+    let (target, target_name) = parent(&to)?;
+    one(&source, &source_name, &target, &target_name, own, 0)
+}
+
+fn one(from: &OwnedFd, from_name: &CStr, to: &OwnedFd, to_name: &CStr, own: (Uid, Gid), depth: usize) -> io::Result<()> {
+    let st = lstat_at(from, from_name)?;
+    match kind(&st) {
+        Kind::Dir if depth < 64 => {
+            match mkdirat(to, to_name, mode(0o700)) {
+                // There already: the node's own, kept.
+                Err(Errno::EEXIST) => return Ok(()),
+                r => r?,
+            }
+            let (source, target) = (open_dir_at(from, from_name)?, open_dir_at(to, to_name)?);
+            for entry in nix::dir::Dir::from_fd(source.try_clone()?)?.iter() {
+                let entry = entry?;
+                let name = entry.file_name();
+                if name != c"." && name != c".." {
+                    one(&source, name, &target, name, own, depth + 1)?;
+                }
+            }
+            if nix::sys::stat::fstat(&target)?.st_uid == nix::unistd::geteuid().as_raw() {
+                fchown(&target, Some(own.0), Some(own.1))?;
+                fchmod(&target, mode(0o755))?;
+            }
+        }
+        Kind::File => {
+            let source = openat(from, from_name, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
+            let target = match openat(to, to_name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode(0o600)) {
+                Err(Errno::EEXIST) => return Ok(()),
+                r => r?,
+            };
+            let mut target = std::fs::File::from(target);
+            io::copy(&mut std::fs::File::from(source), &mut target)?;
+            fchown(&target, Some(own.0), Some(own.1))?;
+            fchmod(&target, mode(0o644))?;
+        }
+        _ => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,433 @@
+//! Real users, real groups, real files. Each test is named after what it cures.
+
+mod machine;
+
+use std::time::{Duration, Instant};
+
+use machine::{BASE, MANIFEST, content, ok, private, said};
+
+use crate::support::{borrowed, node};
+
+/// What happens to the machine, and the address that `plan` must name.
+const DRIFTS: &[(&str, &str, &str)] = &[
+    ("a file edited", "echo x >> $N/__init__.py", "node.hello"),
+    ("edited, size and mtime restored", "cp -p $N/__init__.py /tmp/keep.$$; sed -i 's/VERSION = 1/VERSION = 2/' $N/__init__.py; touch -r /tmp/keep.$$ $N/__init__.py; rm /tmp/keep.$$", "node.hello"),
+    ("edited in place, size and mtime restored", "s=$(stat -c %y $N/__init__.py); printf 2 | dd of=$N/__init__.py bs=1 seek=10 conv=notrunc status=none; touch -d \"$s\" $N/__init__.py", "node.hello"),
+    ("a file added", "echo x > $N/extra.py", "node.hello"),
+    ("a compiled file added", "mkdir $N/__pycache__; echo x > $N/__pycache__/a.pyc", "node.hello"),
+    ("a file removed", "rm $N/web/js/a.js", "node.hello"),
+    ("a file chmodded", "chmod 666 $N/__init__.py", "node.hello"),
+    ("a script that lost its x", "chmod 644 $N/tools/run.sh", "node.hello"),
+    ("a file chowned", "chown alice $N/__init__.py", "node.hello"),
+    ("a folder chowned", "chown alice $N/web", "node.hello"),
+    ("a folder chmodded", "chmod 777 $N/web", "node.hello"),
+    ("swapped for a link", "rm $N/__init__.py; ln -s /etc/passwd $N/__init__.py", "node.hello"),
+    ("a folder swapped for a link", "rm -r $N/web; ln -s /tmp $N/web", "node.hello"),
+    ("a link that leads elsewhere", "ln -sfn /etc/passwd $N/link.py", "node.hello"),
+    ("a pipe", "mkfifo $N/pipe", "node.hello"),
+    ("an empty folder in a node", "mkdir $N/empty", "node.hello"),
+    ("a node's folder removed", "rm -r $N", "node.hello"),
+    ("ComfyUI edited", "echo x >> $C/main.py", "comfyui"),
+    ("a file beside ComfyUI", "echo x > $C/../evil.yaml", "comfyui"),
+    ("an unmanaged extra_model_paths.yaml", "echo x > $C/extra_model_paths.yaml", "comfyui"),
+    ("tracked content beside a mount edited", "echo x >> $C/../tracked/models/configs/v1.yaml", "comfyui"),
+    ("a foreign folder in custom_nodes", "mkdir -p $C/custom_nodes/evil/__pycache__; echo x > $C/custom_nodes/evil/__init__.py", "comfyui"),
+    ("a foreign file in custom_nodes", "echo x > $C/custom_nodes/evil.py", "comfyui"),
+    ("an empty foreign folder", "mkdir $C/custom_nodes/void", "comfyui"),
+    ("the mount's link leads elsewhere", "ln -sfn /tmp $C/models", "comfyui"),
+    ("`current` leads elsewhere", "ln -sfn /tmp $BASE/current", "comfyui"),
+    ("`current` is gone", "rm $BASE/current", "comfyui"),
+    ("a missing generation", "rm -r $BASE/gen/*", "comfyui"),
+    ("a wrong group after mv", "echo x > /home/alice/m; chown alice:alice /home/alice/m; mv /home/alice/m /home/alice/ai/models/m", "share.models"),
+    ("a model the group may write", "chmod g+w /home/alice/ai/models/m", "share.models"),
+    ("a folder without setgid", "mkdir /home/alice/ai/output/d; chown alice:comfyshared /home/alice/ai/output/d; chmod g-s /home/alice/ai/output/d", "share.output"),
+    ("a share's mode", "chmod 755 /home/alice/ai/output", "share.output"),
+    ("a share's owner", "chown root /home/alice/ai/input", "share.input"),
+    ("a share gone", "rm -r /home/alice/ai/input", "share.input"),
+    ("a member removed", "gpasswd -d comfyui_sandbox comfyshared", "member.comfyui_sandbox"),
+    ("the owner no member", "gpasswd -d alice comfyshared", "member.alice"),
+    ("the sandbox user deleted", "userdel comfyui_sandbox", "user.comfyui_sandbox"),
+    ("the sandbox user with a shell", "usermod -s /bin/bash comfyui_sandbox", "user.comfyui_sandbox"),
+    ("the view leads elsewhere", "ln -sfn /tmp /home/alice/ComfyUI", "link.view"),
+    ("the view gone", "rm /home/alice/ComfyUI", "link.view"),
+    ("a mount below user leads elsewhere", "ln -sfn /tmp $BASE/state/user/default/workflows", "link.workflows"),
+    ("the state of somebody else", "chmod 777 $BASE/state/user", "dir.state"),
+    ("a state folder swapped for a link", "rm -r $BASE/state/cache; ln -s /etc $BASE/state/cache", "dir.state"),
+    ("an open home", "chmod 755 /home/comfyui_sandbox", "dir.home"),
+    ("the instance's folder", "chmod 777 $BASE/gen", "dir.instance"),
+    ("the records' mode", "chmod 755 /var/lib/comfy/comfyui_sandbox", "dir.records"),
+    ("the way through a home closed", "setfacl -b /home/alice 2>/dev/null || chmod g-x /home/alice", "traverse./home/alice"),
+];
+
+#[test]
+fn every_drift_is_found_and_healed() {
+    private("every_drift_is_found_and_healed", |m| {
+        m.sh("chmod 700 /home/alice");
+        m.ready();
+        let uid = m.sh("id -u comfyui_sandbox");
+        for (what, script, address) in DRIFTS {
+            m.sh(&format!("BASE={BASE}; C=$BASE/current/ComfyUI; N=$C/custom_nodes/hello; {script}"));
+            let seen = m.differing();
+            assert!(seen.iter().any(|a| a == address), "{what}: plan says {seen:?}, not {address}");
+            assert_eq!(m.alice(&["plan", "--exit-code"]).status.code(), Some(2), "{what}");
+            let out = m.root(&["apply", "--yes"]);
+            assert!(out.status.success(), "{what}: {}", said(&out));
+            let left = m.differing();
+            assert!(left.is_empty(), "{what}: after apply still {left:?}");
+        }
+        m.clean();
+        assert_eq!(m.sh("id -u comfyui_sandbox"), uid, "the sandbox user came back as somebody else");
+        let quarantine = m.sh(&format!("ls {BASE}/quarantine"));
+        for name in ["evil", "evil.py", "void"] {
+            assert!(quarantine.lines().any(|l| l.ends_with(&format!("-{name}"))), "{name} was thrown away: {quarantine}");
+        }
+        eprintln!("{} drifts found and healed", DRIFTS.len());
+    });
+}
+
+#[test]
+fn the_sandbox_cannot_change_what_it_runs() {
+    private("the_sandbox_cannot_change_what_it_runs", |m| {
+        m.ready();
+        m.sh("umask 022; install -o alice -g comfyshared -m 644 /dev/null /home/alice/ai/models/a.safetensors; mkdir -p /home/alice/ai/models/loras");
+        m.apply();
+        // As the sandbox user: write, rename, unlink and add beside every path of the installation and the folders above it.
+        let script = r#"
+import os, sys
+tried = 0; done = []
+def attempt(what, f):
+    global tried
+    tried += 1
+    try: f()
+    except OSError: return
+    done.append(what)
+roots = [BASE, "/var/lib/comfy", "/home/alice/ai/models"]
+paths = ["/", "/opt", "/opt/comfy", "/var/lib", "/home", "/home/alice", "/home/alice/dot/comfy.toml", "/home/alice/dot/comfy.lock"]
+for r in roots:
+    for d, ds, fs in os.walk(r):
+        if d.startswith(BASE + "/state/"): ds[:] = []; continue
+        paths += [d] + [os.path.join(d, n) for n in ds + fs]
+for p in paths:
+    if p == BASE + "/state" or p.startswith(BASE + "/state/"): continue
+    attempt("write " + p, lambda: os.close(os.open(p, os.O_WRONLY)))
+    attempt("append " + p, lambda: os.close(os.open(p, os.O_WRONLY | os.O_APPEND)))
+    attempt("rename " + p, lambda: os.rename(p, p + ".moved"))
+    attempt("unlink " + p, lambda: os.unlink(p) if not os.path.isdir(p) or os.path.islink(p) else os.rmdir(p))
+    attempt("chmod " + p, lambda: os.chmod(p, 0o777, follow_symlinks=os.path.islink(p) is False) if not os.path.islink(p) else (_ for _ in ()).throw(OSError()))
+    attempt("add beside " + p, lambda: os.close(os.open(os.path.join(os.path.dirname(p) or "/", "planted"), os.O_CREAT | os.O_WRONLY | os.O_EXCL)))
+    if os.path.isdir(p) and not os.path.islink(p): attempt("add in " + p, lambda: os.mkdir(os.path.join(p, "planted")))
+attempt("add in state's parent", lambda: os.mkdir(BASE + "/planted"))
+attempt("rename state", lambda: os.rename(BASE + "/state", BASE + "/state.old"))
+print(tried); print("\n".join(done))
+"#
+        .replace("BASE", &format!("\"{BASE}\""));
+        let out = m.as_user("comfyui_sandbox", "/usr/bin/python3", &["-I", "-c", &script]).output().unwrap();
+        ok(&out);
+        let text = said(&out);
+        let (tried, done) = text.split_once('\n').unwrap();
+        eprintln!("{tried} attempts of the sandbox user, none succeeded");
+        assert!(tried.parse::<usize>().unwrap() > 200, "{tried}");
+        assert_eq!(done.trim(), "", "the sandbox user could");
+        m.clean();
+    });
+}
+
+#[test]
+fn both_sides_can_use_what_is_shared() {
+    private("both_sides_can_use_what_is_shared", |m| {
+        for mode in ["700", "750", "755"] {
+            m.sh(&format!("chmod {mode} /home/alice"));
+            m.ready();
+            m.sh("install -o alice -g alice -m 640 /dev/null /home/alice/ai/models/x; echo secret > /home/alice/secret; chmod 600 /home/alice/secret");
+            m.apply();
+            let run = |user: &str, script: &str| m.as_user(user, "/bin/bash", &["-ec", script]).output().unwrap();
+            // The sandbox reads models through ComfyUI's own paths, writes outputs, and sees nothing else of the home.
+            ok(&run("comfyui_sandbox", &format!("umask 002; cat {BASE}/current/ComfyUI/models/x; mkdir -p {BASE}/current/ComfyUI/output/day; echo p > {BASE}/current/ComfyUI/output/day/p.png; echo w > {BASE}/current/ComfyUI/user/default/workflows/w.json; ls ~/ComfyUI/custom_nodes")));
+            for denied in ["ls /home/alice", "cat /home/alice/secret", "echo x > /home/alice/ai/models/x", "rm /home/alice/ai/models/x", "touch /home/alice/ai/models/new"] {
+                assert!(!run("comfyui_sandbox", denied).status.success() || (mode == "755" && denied == "ls /home/alice"), "mode {mode}: {denied}");
+            }
+            assert_eq!(m.sh("stat -c %G /home/alice/ai/output/day/p.png"), "comfyshared");
+            // The owner, in a fresh login, deletes what the sandbox wrote.
+            ok(&run("alice", "cat ~/ai/output/day/p.png; rm ~/ai/output/day/p.png; rmdir ~/ai/output/day; rm ~/ai/workflows/w.json; cat ~/ComfyUI/main.py"));
+            assert_eq!(m.sh("stat -c %a /home/alice").as_str(), if mode == "700" { "710" } else { mode }, "only a search entry, never o+x");
+            ok(&m.root(&["destroy", "--yes"]));
+            assert_eq!(m.sh("stat -c %a /home/alice"), mode, "destroy takes the entry back");
+            assert_eq!(m.sh("cat /home/alice/ai/models/x | wc -c"), "0");
+            assert!(!std::path::Path::new(BASE).exists());
+            assert_eq!(m.sh("getent passwd comfyui_sandbox || true; getent group comfyshared comfyui_sandbox || true"), "");
+        }
+    });
+}
+
+#[test]
+fn a_revert_brings_the_old_tree_back_without_its_upstream() {
+    private("a_revert_brings_the_old_tree_back_without_its_upstream", |m| {
+        m.ready();
+        let lock = std::fs::read(m.dot.join("comfy.lock")).unwrap();
+        let folder = std::path::PathBuf::from(format!("{BASE}/current/ComfyUI/custom_nodes"));
+        let old = content(&folder);
+        m.sh(&format!("echo kept > {BASE}/state/nodes/hello/data/settings.json"));
+        m.hello.commit(&borrowed(&node(2)));
+        let out = m.alice(&["update", "hello"]);
+        assert!(said(&out).contains("(1 commit)"), "{}", said(&out));
+        m.apply();
+        m.clean();
+        let new = content(&folder);
+        assert_ne!(old, new);
+        assert_eq!(m.sh(&format!("cat {BASE}/state/nodes/hello/data/settings.json")), "kept");
+        // Unchanged files are one inode in both generations.
+        assert_eq!(m.sh(&format!("stat -c %h {BASE}/current/ComfyUI/main.py")), "2");
+        m.sh("mv /srv/upstream /srv/gone");
+        std::fs::write(m.dot.join("comfy.lock"), &lock).unwrap();
+        m.apply();
+        m.clean();
+        assert_eq!(content(&folder), old, "byte for byte");
+        // Even with no generation left, from the store alone.
+        m.sh(&format!("rm -r {BASE}/gen/* {BASE}/current"));
+        ok(&m.root(&["apply", "--yes", "--offline"]));
+        m.clean();
+        assert_eq!(content(&folder), old, "byte for byte, from the store");
+    });
+}
+
+#[test]
+fn a_failing_prepare_changes_nothing() {
+    private("a_failing_prepare_changes_nothing", |m| {
+        m.lock();
+        // At first: no upstream, then no space.
+        let before = m.picture();
+        m.sh("mv /srv/upstream/up/world.git /srv/world.git");
+        let out = m.root(&["apply", "--yes"]);
+        assert_eq!(out.status.code(), Some(1));
+        assert!(said(&out).contains("node.world: https://github.com/up/world"), "{}", said(&out));
+        assert_eq!(m.picture(), before, "a failed fetch left something");
+        m.sh("mv /srv/world.git /srv/upstream/up/world.git");
+        m.apply();
+        m.clean();
+        // Then with something there: a disk too small for the new tree.
+        let mut big = node(3);
+        let noise: Vec<u8> = (0..24_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+        big.push(("big.bin".into(), noise, 0o100_644));
+        m.world.commit(&borrowed(&big));
+        ok(&m.alice(&["update", "world"]));
+        m.sh(&format!("mkdir /srv/keep; cp -a /opt/comfy/. /srv/keep/; mount -t tmpfs -o size=24m,mode=755 tmpfs /opt/comfy; cp -a /srv/keep/. /opt/comfy/; test -d {BASE}"));
+        let before = m.picture();
+        let differing = m.differing();
+        let out = m.root(&["apply", "--yes"]);
+        assert_eq!(out.status.code(), Some(1));
+        assert!(said(&out).contains("node.world") && (said(&out).contains("space") || said(&out).contains("are needed")), "{}", said(&out));
+        let strip = |s: &str| s.lines().filter(|l| !l.contains("/.staging/store")).collect::<Vec<_>>().join("\n");
+        assert_eq!(strip(&m.picture()), strip(&before), "a full disk left something");
+        assert_eq!(m.differing(), differing);
+        m.sh("mount -o remount,size=512m /opt/comfy");
+        m.apply();
+        m.clean();
+        m.sh("umount /opt/comfy");
+    });
+}
+
+#[test]
+fn a_second_apply_is_told_who_holds_the_first() {
+    private("a_second_apply_is_told_who_holds_the_first", |m| {
+        m.lock();
+        m.sh("mkdir -p /run/comfy; chmod 700 /run/comfy");
+        let lock = std::fs::File::create("/run/comfy/apply.lock").unwrap();
+        std::io::Write::write_all(&mut &lock, b"pid 4711 (alice, apply) since 12:00:00\n").unwrap();
+        let held = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).map_err(|_| ()).unwrap();
+        let out = m.root(&["apply", "--yes"]);
+        assert_eq!(out.status.code(), Some(1));
+        assert!(said(&out).contains("another apply is under way: pid 4711 (alice, apply) since 12:00:00"), "{}", said(&out));
+        drop(held);
+        m.apply();
+    });
+}
+
+#[test]
+fn what_was_there_before_is_adopted_and_stays() {
+    private("what_was_there_before_is_adopted_and_stays", |m| {
+        m.sh("groupadd -g 777 comfyshared; useradd -m -s /bin/bash comfyui_sandbox; usermod -aG comfyshared mallory; usermod -aG sudo comfyui_sandbox 2>/dev/null || usermod -aG root comfyui_sandbox");
+        m.lock();
+        let out = m.alice(&["plan"]);
+        assert_eq!(out.status.code(), Some(1));
+        assert!(said(&out).contains("user comfyui_sandbox is in group"), "{}", said(&out));
+        m.sh("gpasswd -d comfyui_sandbox sudo 2>/dev/null || gpasswd -d comfyui_sandbox root");
+        let out = m.alice(&["plan"]);
+        let text = said(&out);
+        assert!(text.contains("adopted: it was there before comfy") && text.contains("group comfyshared has other members: mallory"), "{text}");
+        m.manifest(&MANIFEST.replace("[comfyui]", "[host]\ngid = 504\n\n[comfyui]"));
+        let out = m.alice(&["plan"]);
+        assert!(said(&out).contains("comfy.toml:4:1: group.comfyshared has gid 777, and host.gid asks for 504"), "{}", said(&out));
+        m.manifest(MANIFEST);
+        m.apply();
+        m.clean();
+        ok(&m.root(&["destroy", "--yes"]));
+        assert_eq!(m.sh("getent group comfyshared | cut -d: -f3"), "777");
+        m.sh("id comfyui_sandbox");
+        assert_eq!(m.sh("stat -c '%G %a' /home/alice/ai/output"), "alice 755");
+    });
+}
+
+#[test]
+fn a_saved_plan_is_done_exactly_or_not_at_all() {
+    private("a_saved_plan_is_done_exactly_or_not_at_all", |m| {
+        m.ready();
+        m.sh(&format!("rm /home/alice/ComfyUI; chmod 755 {BASE}/state/temp"));
+        ok(&m.alice(&["plan", "--out", "/home/alice/p.plan"]));
+        m.sh("chmod 755 /home/alice/ai/output");
+        let out = m.root(&["apply", "/home/alice/p.plan"]);
+        assert_eq!(out.status.code(), Some(1));
+        assert!(said(&out).contains("the saved plan is stale"), "{}", said(&out));
+        assert!(!std::path::Path::new("/home/alice/ComfyUI").exists());
+        m.sh("chmod 2775 /home/alice/ai/output");
+        ok(&m.root(&["apply", "/home/alice/p.plan"]));
+        m.clean();
+    });
+}
+
+#[test]
+fn what_leaves_the_manifest_leaves_the_machine() {
+    private("what_leaves_the_manifest_leaves_the_machine", |m| {
+        m.sh("chmod 700 /home/alice");
+        m.ready();
+        let cut = MANIFEST.split("[shares.input]").next().unwrap().replace("view = \"~/ComfyUI\"\n", "").replace("~/ai/models", "/srv/models").replace("[nodes.world]", "[nodes.world]\nenabled = false");
+        m.manifest(&cut);
+        let out = m.alice(&["plan"]);
+        let text = said(&out);
+        for gone in ["# node.world will be destroyed", "# share.input will be destroyed", "# share.output will be destroyed", "# traverse./home/alice will be destroyed", "# link./home/alice/ComfyUI will be destroyed"] {
+            assert!(text.contains(gone), "{gone}\n{text}");
+        }
+        m.apply();
+        m.clean();
+        assert_eq!(m.sh("stat -c '%G %a' /home/alice/ai/output; stat -c %a /home/alice"), "alice 755\n700");
+        assert!(!std::path::Path::new("/home/alice/ComfyUI").exists());
+        assert!(!std::path::Path::new(&format!("{BASE}/current/ComfyUI/custom_nodes/world")).exists());
+        ok(&m.root(&["gc", "--keep", "0", "--yes"]));
+        assert_eq!(m.sh(&format!("ls {BASE}/gen | wc -l")), "1");
+        m.clean();
+    });
+}
+
+/// Small and good enough to choose moments; the seed is printed so that a failure can be repeated.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % n.max(1)
+    }
+}
+
+/// After a kill: nothing half behind `current`, a truthful plan, and one apply that ends clean.
+fn recovers(m: &machine::Machine, when: &str) {
+    if let Ok(target) = std::fs::read_link(format!("{BASE}/current")) {
+        let at = std::path::Path::new(BASE).join(&target);
+        let whole = ["generation.json", "ComfyUI/main.py", "ComfyUI/custom_nodes/hello/__init__.py", "ComfyUI/custom_nodes/world/data/settings.json"];
+        for file in whole {
+            assert!(at.join(file).exists(), "{when}: {} lacks {file}", at.display());
+        }
+    }
+    let out = m.alice(&["plan", "--json"]);
+    assert_eq!(out.status.code(), Some(0), "{when}: {}", said(&out));
+    let out = m.root(&["apply", "--yes"]);
+    assert!(out.status.success(), "{when}: {}", said(&out));
+    assert!(m.differing().is_empty(), "{when}: {:?}", m.differing());
+    assert_eq!(m.sh(&format!("ls -A {BASE}/.staging | grep -v -e '^store$' -e '^gitconfig$' || true; ls -A {BASE}/trash")), "", "{when}: staging or trash was left full");
+}
+
+#[cfg(feature = "faults")]
+#[test]
+fn killed_before_every_step_it_still_ends_clean() {
+    private("killed_before_every_step_it_still_ends_clean", |m| {
+        m.lock();
+        let mut killed = 0;
+        for step in 0.. {
+            let out = m.root_command(&["apply", "--yes"]).env("COMFY_FAULT", format!("kill:{step}")).output().unwrap();
+            let ended = out.status.success();
+            recovers(m, &format!("killed before step {step}"));
+            ok(&m.root(&["destroy", "--purge", "--yes"]));
+            if ended {
+                break;
+            }
+            killed += 1;
+        }
+        eprintln!("killed before each of {killed} steps");
+        assert!(killed > 20, "{killed}");
+    });
+}
+
+#[test]
+fn killed_at_any_moment_it_still_ends_clean() {
+    private("killed_at_any_moment_it_still_ends_clean", |m| {
+        let mut dice = Dice(std::env::var("COMFY_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(20_261_122));
+        m.lock();
+        let started = Instant::now();
+        m.apply();
+        let whole = started.elapsed().as_micros() as u64;
+        let (mut in_prepare, mut in_commit) = (0, 0);
+        for round in 0..50u32 {
+            ok(&m.root(&["destroy", "--purge", "--yes"]));
+            let mut child = m.root_command(&["apply", "--yes"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+            let committing = || std::path::Path::new("/var/lib/comfy/comfyui_sandbox/audit.log").exists();
+            let wait = if round % 2 == 0 {
+                Duration::from_micros(dice.below(whole))
+            } else {
+                let limit = Instant::now();
+                while !committing() && limit.elapsed() < Duration::from_secs(10) {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                Duration::from_micros(dice.below(40_000))
+            };
+            std::thread::sleep(wait);
+            // The root side is the child of the process that we started; both end at once.
+            let _ = m.sh(&format!("pkill -9 -P {} || true", child.id()));
+            let _ = child.kill();
+            let _ = child.wait();
+            if committing() { in_commit += 1 } else { in_prepare += 1 }
+            recovers(m, &format!("round {round}"));
+        }
+        eprintln!("50 kills: {in_prepare} before the commit, {in_commit} in it or after");
+        assert!(in_commit >= 25);
+    });
+}
+
+#[test]
+fn random_machines_become_what_is_asked() {
+    private("random_machines_become_what_is_asked", |m| {
+        m.lock();
+        let mut dice = Dice(7);
+        for round in 0..20 {
+            // A random wish.
+            let mut text = MANIFEST.to_string();
+            if dice.below(2) == 0 {
+                text = text.replace("[nodes.world]", "[nodes.world]\nenabled = false");
+            }
+            if dice.below(2) == 0 {
+                text = text.replace("view = \"~/ComfyUI\"\n", "");
+            }
+            if dice.below(3) == 0 {
+                text = text.replace("~/ai/", "/srv/ai/");
+            }
+            if dice.below(3) == 0 {
+                text = text.replace("mount = \"input\"\naccess = \"write\"", "mount = \"input\"\naccess = \"add\"");
+            }
+            if dice.below(3) == 0 {
+                text = text.split("[shares.workflows]").next().unwrap().to_string();
+            }
+            m.manifest(&text);
+            // A random machine: some of the drifts, on whatever is there.
+            for _ in 0..dice.below(5) {
+                let (_, script, _) = DRIFTS[dice.below(DRIFTS.len() as u64) as usize];
+                m.sh(&format!("BASE={BASE}; C=$BASE/current/ComfyUI; N=$C/custom_nodes/hello; ( {script} ) 2>/dev/null || true"));
+            }
+            // A failure at some moment, then again.
+            let mut child = m.root_command(&["apply", "--yes"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_micros(dice.below(200_000)));
+            let _ = m.sh(&format!("pkill -9 -P {} || true", child.id()));
+            let _ = child.kill();
+            let _ = child.wait();
+            let out = m.root(&["apply", "--yes"]);
+            assert!(out.status.success(), "round {round}: {}\n{text}", said(&out));
+            assert!(m.differing().is_empty(), "round {round}: {:?}\n{text}", m.differing());
+        }
+    });
+}
