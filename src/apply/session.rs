@@ -53,7 +53,7 @@ pub fn plan(d: &Desired, machine: &Machine, only: &Selection, job: &Job) -> Resu
     match job {
         Job::Apply => crate::plan::build::plan(d, machine, only),
         Job::Gc(keep) => crate::plan::removal::gc(d, machine, *keep, &crate::host::generations(&d.paths)),
-        Job::Destroy { purge } => crate::plan::removal::destroy(d, machine, *purge, &chrono::Utc::now().format("%Y%m%dT%H%M%S").to_string()),
+        Job::Destroy { purge } => crate::plan::removal::destroy(d, machine, *purge, &chrono::Utc::now().format("%Y%m%dT%H%M%S%3f").to_string()),
     }
 }
 

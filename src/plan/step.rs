@@ -91,7 +91,8 @@ impl Step {
             Step::RemoveMember { .. } => 50,
             Step::Switch { .. } => 60,
             Step::RemoveGeneration { .. } => 61,
-            Step::RemoveInstance { .. } => 62,
+            // The records go last: a destroy that was killed can be repeated.
+            Step::RemoveInstance { .. } => 70,
             Step::DeleteUser { .. } => 63,
             Step::DeleteGroup { .. } => 64,
         }

@@ -154,8 +154,11 @@ impl Worker {
     /// What the worker says, or that it died.
     pub fn build(&mut self, uid: u32, request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)>> {
         let socket = self.socket.take().ok_or_else(|| Problem::new("the build process has been used already"))?;
+        // What a killed apply may have left; ours is not of that uid yet.
+        end_all(uid)?;
         let result = self.converse(socket, uid, request, report);
-        self.end(uid)?;
+        end_all(uid)?;
+        let _ = nix::sys::wait::waitpid(self.pid, None);
         result
     }
 
@@ -187,25 +190,6 @@ impl Worker {
             line.clear();
         }
     }
-
-    /// Ends every process of the build uid, from within it, as kill(2) with -1 does; then none has a file open.
-    fn end(&self, uid: u32) -> Result<()> {
-        // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork (signal-safety(7)).
-        match unsafe { fork() }.doing(|| "end the build processes".into())? {
-            ForkResult::Child => unsafe {
-                if nix::libc::setgid(uid) == 0 && nix::libc::setuid(uid) == 0 {
-                    nix::libc::kill(-1, nix::libc::SIGKILL);
-                }
-                nix::libc::_exit(0)
-            },
-            ForkResult::Parent { child } => {
-                // It may have killed itself with the others.
-                let _ = nix::sys::wait::waitpid(child, None);
-            }
-        }
-        let _ = nix::sys::wait::waitpid(self.pid, None);
-        still_running(uid)
-    }
 }
 
 impl Drop for Worker {
@@ -217,15 +201,33 @@ impl Drop for Worker {
     }
 }
 
+/// Ends every process of the build uid, from within it, as kill(2) with -1 does; then none has a file open.
+fn end_all(uid: u32) -> Result<()> {
+    // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork (signal-safety(7)).
+    match unsafe { fork() }.doing(|| "end the build processes".into())? {
+        ForkResult::Child => unsafe {
+            if nix::libc::setgid(uid) == 0 && nix::libc::setuid(uid) == 0 {
+                nix::libc::kill(-1, nix::libc::SIGKILL);
+            }
+            nix::libc::_exit(0)
+        },
+        ForkResult::Parent { child } => {
+            // It may have killed itself with the others.
+            let _ = nix::sys::wait::waitpid(child, None);
+        }
+    }
+    still_running(uid)
+}
+
 /// Refuses to seal while a process of the build uid lives: it could have a file open.
 fn still_running(uid: u32) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    let alive = || {
-        std::fs::read_dir("/proc").into_iter().flatten().flatten().any(|e| {
-            let pid = e.file_name().to_string_lossy().bytes().all(|b| b.is_ascii_digit());
-            pid && e.metadata().is_ok_and(|m| m.uid() == uid) && !std::fs::read_to_string(e.path().join("stat")).unwrap_or_default().contains(") Z ")
-        })
+    // proc_pid_status(5): the owner of /proc/PID does not tell, it is root for a process that changed its uid.
+    let wanted = uid.to_string();
+    let lives = |status: &str| {
+        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("");
+        field("Uid:").split_whitespace().any(|u| u == wanted) && !field("State:").trim_start().starts_with('Z')
     };
+    let alive = || std::fs::read_dir("/proc").into_iter().flatten().flatten().any(|e| std::fs::read_to_string(e.path().join("status")).is_ok_and(|s| lives(&s)));
     for _ in 0..100 {
         if !alive() {
             return Ok(());

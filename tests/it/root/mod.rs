@@ -2,6 +2,7 @@
 
 mod machine;
 
+use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
 use machine::{BASE, MANIFEST, content, ok, private, said};
@@ -153,7 +154,7 @@ fn both_sides_can_use_what_is_shared() {
             ok(&m.root(&["destroy", "--yes"]));
             assert_eq!(m.sh("stat -c %a /home/alice"), mode, "destroy takes the entry back");
             assert_eq!(m.sh("cat /home/alice/ai/models/x | wc -c"), "0");
-            assert!(!std::path::Path::new(BASE).exists());
+            assert_eq!(m.sh("ls -d /opt/comfy/comfyui_sandbox /var/lib/comfy /home/comfyui_sandbox 2>/dev/null || true"), "");
             assert_eq!(m.sh("getent passwd comfyui_sandbox || true; getent group comfyshared comfyui_sandbox || true"), "");
         }
     });
@@ -317,6 +318,17 @@ impl Dice {
     }
 }
 
+/// Both sides at once, by their process group; and waits until the root side is gone too.
+fn kill(child: &mut std::process::Child) {
+    let group = nix::unistd::Pid::from_raw(child.id() as i32);
+    let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+    let _ = child.wait();
+    while nix::sys::signal::killpg(group, None).is_ok() {
+        let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(-1), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// After a kill: nothing half behind `current`, a truthful plan, and one apply that ends clean.
 fn recovers(m: &machine::Machine, when: &str) {
     if let Ok(target) = std::fs::read_link(format!("{BASE}/current")) {
@@ -366,7 +378,7 @@ fn killed_at_any_moment_it_still_ends_clean() {
         let (mut in_prepare, mut in_commit) = (0, 0);
         for round in 0..50u32 {
             ok(&m.root(&["destroy", "--purge", "--yes"]));
-            let mut child = m.root_command(&["apply", "--yes"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+            let mut child = m.root_command(&["apply", "--yes"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).process_group(0).spawn().unwrap();
             let committing = || std::path::Path::new("/var/lib/comfy/comfyui_sandbox/audit.log").exists();
             let wait = if round % 2 == 0 {
                 Duration::from_micros(dice.below(whole))
@@ -378,10 +390,7 @@ fn killed_at_any_moment_it_still_ends_clean() {
                 Duration::from_micros(dice.below(40_000))
             };
             std::thread::sleep(wait);
-            // The root side is the child of the process that we started; both end at once.
-            let _ = m.sh(&format!("pkill -9 -P {} || true", child.id()));
-            let _ = child.kill();
-            let _ = child.wait();
+            kill(&mut child);
             if committing() { in_commit += 1 } else { in_prepare += 1 }
             recovers(m, &format!("round {round}"));
         }
@@ -420,11 +429,9 @@ fn random_machines_become_what_is_asked() {
                 m.sh(&format!("BASE={BASE}; C=$BASE/current/ComfyUI; N=$C/custom_nodes/hello; ( {script} ) 2>/dev/null || true"));
             }
             // A failure at some moment, then again.
-            let mut child = m.root_command(&["apply", "--yes"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).spawn().unwrap();
+            let mut child = m.root_command(&["apply", "--yes"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).process_group(0).spawn().unwrap();
             std::thread::sleep(Duration::from_micros(dice.below(200_000)));
-            let _ = m.sh(&format!("pkill -9 -P {} || true", child.id()));
-            let _ = child.kill();
-            let _ = child.wait();
+            kill(&mut child);
             let out = m.root(&["apply", "--yes"]);
             assert!(out.status.success(), "round {round}: {}\n{text}", said(&out));
             assert!(m.differing().is_empty(), "round {round}: {:?}\n{text}", m.differing());
