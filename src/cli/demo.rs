@@ -1,5 +1,26 @@
+use std::path::PathBuf;
+
+use crate::demo::{self, Wish};
 use crate::problem::Result;
-/// Show the whole loop on an embedded example
+
+/// Show the whole loop on an embedded example: no root, no network
+///
+/// Makes a folder with a miniature ComfyUI, two nodes and a dotfiles repository, and runs the real comfy on them: init,
+/// lock, plan, apply, a change behind its back, an update, and the way back. Nothing outside of the folder is touched.
 #[derive(clap::Args)]
-pub struct Args {}
-pub fn run(_: &Args) -> Result<u8> { Ok(0) }
+#[command(
+    after_help = "Examples:\n  comfy demo                  in a temporary folder, deleted at the end\n  comfy demo --keep           leaves it, to look around in\n  comfy demo --dir ~/demo     in this folder, which stays"
+)]
+pub struct Args {
+    /// Leave the temporary folder there
+    #[arg(long)]
+    keep: bool,
+    /// Work in this folder, which must be empty or not there yet, and leave it there
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+pub fn run(args: &Args) -> Result<u8> {
+    demo::run(&Wish { keep: args.keep, dir: args.dir.clone() })?;
+    Ok(0)
+}

@@ -13,6 +13,7 @@ pub const ROOT_SIDE: &str = "__root";
 ///
 /// # Errors
 /// No sudo on this machine, or comfy's own program cannot be found.
+#[expect(clippy::disallowed_methods, reason = "the one place that elevates")]
 pub fn root_side() -> Result<Child> {
     let own: PathBuf = std::env::current_exe().doing(|| "find comfy's own program".into())?;
     let mut command = if nix::unistd::geteuid().is_root() {

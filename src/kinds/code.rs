@@ -115,7 +115,7 @@ pub fn plan(draft: &mut Draft) {
     if !good {
         draft.fetches = target
             .pins()
-            .filter(|(name, p)| !draft.inventory.fetched.contains(&p.tree.to_string()) && !basis.as_ref().is_some_and(|b| find(b, name).is_some_and(|q| q.tree == p.tree)))
+            .filter(|(name, p)| !draft.inventory.fetched.contains(&p.tree.to_string()) && basis.as_ref().is_none_or(|b| find(b, name).is_none_or(|q| q.tree != p.tree)))
             .map(|(_, p)| p.repo.clone())
             .collect();
     }

@@ -100,16 +100,23 @@ fn describe(want: &crate::plan::Attrs, have: &crate::plan::Attrs) -> String {
     want.iter().filter_map(|(k, w)| have.get(k).filter(|h| *h != w).map(|h| format!("{k} is {h}, not {w}"))).collect::<Vec<_>>().join(", ")
 }
 
-/// A share that left the manifest keeps its content and loses only what comfy put on it.
+/// A share that left the manifest, or moved, keeps its content and loses only what comfy put on it.
 fn prune(draft: &mut Draft) {
+    let real = |w: &ShareWish| draft.look.real(&w.path, draft.ids.owner).ok();
+    let now: Vec<_> = draft.d.shares.iter().map(real).collect();
+    // While one path cannot be told, none is known to be abandoned.
+    if now.iter().any(Option::is_none) {
+        return;
+    }
     let names: Vec<&str> = draft.d.shares.iter().map(|s| s.name.as_str()).collect();
-    let gone: Vec<_> = draft.inventory.shares.iter().filter(|(n, _)| !names.contains(&n.as_str())).map(|(n, s)| (n.clone(), s.clone())).collect();
-    for (name, s) in gone {
-        let r = Resource::new(format!("share.{name}"), None, Some(attrs([("path", s.path.display().to_string())]))).steps([release(draft.ids, &name, &s)]);
+    let gone: Vec<_> = draft.inventory.shares.iter().filter(|(p, _)| !now.contains(&Some((*p).clone()))).map(|(p, s)| (p.clone(), s.clone())).collect();
+    for (path, s) in gone {
+        let address = if names.contains(&s.name.as_str()) { format!("share.{}.{}", s.name, path.display()) } else { format!("share.{}", s.name) };
+        let r = Resource::new(address, None, Some(attrs([("path", path.display().to_string())]))).steps([release(draft.ids, &path, &s)]);
         draft.add(r.reason(Some("its files stay; only the group that comfy set is taken off".into())));
     }
 }
 
-pub fn release(ids: crate::plan::ids::Ids, name: &str, s: &crate::plan::inventory::SharedFolder) -> Step {
-    Step::ReleaseShare { name: name.into(), path: s.path.clone(), owner: ids.owner, from_gid: s.group, to_gid: s.gid, mode: s.mode }
+pub fn release(ids: crate::plan::ids::Ids, path: &std::path::Path, s: &crate::plan::inventory::SharedFolder) -> Step {
+    Step::ReleaseShare { name: s.name.clone(), path: path.into(), owner: ids.owner, from_gid: s.group, to_gid: s.gid, mode: s.mode }
 }

@@ -18,7 +18,8 @@ pub struct Inventory {
     pub traverse: BTreeSet<PathBuf>,
     /// Links with the target they were given.
     pub links: BTreeMap<PathBuf, PathBuf>,
-    pub shares: BTreeMap<String, SharedFolder>,
+    /// By path: a share that moves is released where it was.
+    pub shares: BTreeMap<PathBuf, SharedFolder>,
     /// What each resource was last brought to: a difference from it is drift, not a new wish.
     pub applied: BTreeMap<String, Attrs>,
     /// Generations in the order in which they were last live.
@@ -30,7 +31,7 @@ pub struct Inventory {
 /// A share that comfy has put modes and a group on.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SharedFolder {
-    pub path: PathBuf,
+    pub name: String,
     pub created: bool,
     /// Group and mode of the folder before comfy.
     pub gid: u32,
@@ -54,12 +55,9 @@ impl Inventory {
             Step::GrantSearch { folder, .. } => drop(self.traverse.insert(folder.clone())),
             Step::SetLink { path, target, .. } => drop(self.links.insert(path.clone(), target.clone())),
             Step::MakeShare { spec, created, was_gid, was_mode } => {
-                let first = SharedFolder { path: spec.path.clone(), created: *created, gid: *was_gid, mode: *was_mode, group: spec.gid };
-                let entry = self.shares.entry(spec.name.clone()).or_insert_with(|| first.clone());
-                if entry.path != spec.path {
-                    *entry = first;
-                }
-                entry.group = spec.gid;
+                let first = SharedFolder { name: spec.name.clone(), created: *created, gid: *was_gid, mode: *was_mode, group: spec.gid };
+                let entry = self.shares.entry(spec.path.clone()).or_insert(first);
+                (entry.name, entry.group) = (spec.name.clone(), spec.gid);
             }
             _ => {}
         }
@@ -73,7 +71,7 @@ impl Inventory {
             Step::RemoveMember { user, group } => drop(self.members.remove(&format!("{user}:{group}"))),
             Step::RevokeSearch { folder, .. } => drop(self.traverse.remove(folder)),
             Step::RemoveLink { path, .. } => drop(self.links.remove(path)),
-            Step::ReleaseShare { name, .. } => drop(self.shares.remove(name)),
+            Step::ReleaseShare { path, .. } => drop(self.shares.remove(path)),
             Step::BuildGeneration { spec, .. } => self.fetched.extend(spec.pins().map(|(_, p)| p.tree.to_string())),
             _ => {}
         }

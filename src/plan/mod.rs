@@ -3,12 +3,16 @@
 pub mod build;
 pub mod change;
 pub mod desired;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod fake;
 pub mod facts;
 pub mod ids;
 pub mod inventory;
 pub mod look;
 pub mod removal;
 pub mod select;
+pub mod share_rules;
 pub mod step;
 
 pub use change::{Action, Attrs, Change, Plan};

@@ -44,8 +44,8 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
             remove(&mut plan, format!("link.{}", path.display()), attrs([("target", target.display().to_string())]), Step::RemoveLink { path: path.clone(), target: target.clone() });
         }
     }
-    for (name, s) in inventory.shares.iter().filter(|_| account) {
-        remove(&mut plan, format!("share.{name}"), attrs([("path", s.path.display().to_string()), ("content", "stays".into())]), crate::kinds::share::release(ids, name, s));
+    for (path, s) in inventory.shares.iter().filter(|_| account) {
+        remove(&mut plan, format!("share.{}", s.name), attrs([("path", path.display().to_string()), ("content", "stays".into())]), crate::kinds::share::release(ids, path, s));
     }
     for folder in &inventory.traverse {
         if look.search(folder, plan.ids.sandbox, &[]).ok().flatten().is_some_and(|s| s.entry) {

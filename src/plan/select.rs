@@ -21,7 +21,8 @@ impl Selection {
     pub fn parse(words: &[String]) -> Result<Selection> {
         for w in words {
             let kind = w.split('.').next().unwrap_or(w);
-            if !FAMILIES.contains(&w.as_str()) && !(w.contains('.') && KINDS.contains(&kind)) {
+            let known = FAMILIES.contains(&w.as_str()) || (w.contains('.') && KINDS.contains(&kind));
+            if !known {
                 let p = Problem::new(format!("--only {}: neither a family nor an address", escape(w)));
                 return Err(match did_you_mean(w, FAMILIES.iter().copied()) {
                     Some(k) => p.hint(format!("did you mean `{k}`?")),
@@ -59,7 +60,7 @@ impl Selection {
     /// The selected changes with everything that they need, and what was named but is not there.
     pub fn close(&self, changes: &[Change]) -> Result<BTreeSet<String>> {
         let mut out: BTreeSet<String> = changes.iter().filter(|c| self.names(&c.address)).map(|c| c.address.clone()).collect();
-        for w in self.0.iter().filter(|w| w.contains('.') && !out.contains(*w)) {
+        if let Some(w) = self.0.iter().find(|w| w.contains('.') && !out.contains(*w)) {
             let p = Problem::new(format!("--only {}: no such resource", escape(w)));
             return Err(match did_you_mean(w, changes.iter().map(|c| c.address.as_str())) {
                 Some(k) => p.hint(format!("did you mean `{k}`?")),

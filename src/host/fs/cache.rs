@@ -48,7 +48,7 @@ impl StatCache {
     /// The cache at `path`; an absent or damaged one is empty.
     pub fn load(path: &Path) -> StatCache {
         let bytes = std::fs::read(path).unwrap_or_default();
-        let good = bytes.len() >= 8 && &bytes[..8] == MAGIC && (bytes.len() - 8) % RECORD == 0;
+        let good = bytes.len() >= 8 && &bytes[..8] == MAGIC && (bytes.len() - 8).is_multiple_of(RECORD);
         StatCache { bytes: if good { bytes } else { Vec::new() } }
     }
 

@@ -119,6 +119,9 @@ pub fn model_paths_text(spec: &GenSpec) -> String {
     format!("# Made by comfy.\ncomfy:\n  base_path: {base}\n  configs: models/configs\n")
 }
 
+/// A content id, and when its reading began if it is to be kept.
+type Reading = (Option<Oid>, Option<i64>);
+
 struct Found {
     path: String,
     kind: Kind,
@@ -243,7 +246,7 @@ impl Checker<'_> {
     /// The content ids of all files and links, from the cache where it vouches, else read.
     fn contents(&self, dir: &impl AsFd, found: &[Found]) -> Seen<Vec<Option<Oid>>> {
         let fd = dir.as_fd();
-        let results: Vec<Result<(Option<Oid>, Option<i64>), Unknown>> = found
+        let results: Vec<Seen<Reading>> = found
             .par_iter()
             .with_min_len(64)
             .map(|f| match f.kind {

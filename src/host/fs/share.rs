@@ -1,4 +1,4 @@
-//! A share's tree: one rule ([`fault`]) that both the check and the mend follow.
+//! A share's tree: one rule ([`rules::fault`]) that both the check and the mend follow.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -13,78 +13,15 @@ use nix::unistd::{Gid, Uid, fchown};
 
 use super::walk::{Folder, Visit, walk};
 use super::{acl, bits, kind, mode, mounts, open_dir};
-use crate::manifest::Access;
 use crate::plan::facts::{Kind, Seen, Share, ShareSpec, Unknown};
+use crate::plan::share_rules::{self as rules, Entry, Fault, Odd};
 use crate::problem::{Problem, Result};
 
-/// What an entry should be, where it is not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fault {
-    pub group: bool,
-    /// The mode it should have.
-    pub mode: Option<u32>,
-    /// In an `add` share folders are the owner's.
-    pub owner: bool,
-}
-
-/// Why an entry is reported and left alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Odd {
-    Special,
-    HardLink,
-    SetId,
-    Stranger,
-}
-
-impl Odd {
-    fn word(self) -> &'static str {
-        match self {
-            Odd::Special => "devices, sockets or pipes",
-            Odd::HardLink => "files with another hard link elsewhere",
-            Odd::SetId => "set-uid or set-gid files",
-            Odd::Stranger => "entries of neither the owner nor the sandbox user",
-        }
-    }
-}
-
-/// The rules of DESIGN.md section 6, "share trees", for one entry below the share's own folder.
-pub fn fault(s: &ShareSpec, st: &FileStat) -> (Option<Fault>, Option<Odd>) {
-    let (kind, is) = (kind(st), bits(st));
-    let stranger = (st.st_uid != s.owner && st.st_uid != s.sandbox).then_some(Odd::Stranger);
-    let want = match kind {
-        Kind::Link => return (None, None),
-        Kind::Other => return (None, Some(Odd::Special)),
-        Kind::Dir => {
-            let setgid = if s.setgid { 0o2000 } else { 0 };
-            match s.access {
-                Access::Read => (is | 0o050 | setgid) & !0o020,
-                Access::Write => is | 0o070 | setgid,
-                Access::Add => is | 0o1070 | setgid,
-            }
-        }
-        Kind::File => {
-            if is & 0o6000 != 0 {
-                return (None, Some(Odd::SetId));
-            }
-            // The sandbox's own additions are its own business.
-            if s.access == Access::Add && st.st_uid == s.sandbox {
-                return (None, None);
-            }
-            match s.access {
-                Access::Write => is | 0o060,
-                Access::Read | Access::Add => (is | 0o040) & !0o020,
-            }
-        }
-    };
-    let fault = Fault { group: st.st_gid != s.gid, mode: (want != is).then_some(want), owner: kind == Kind::Dir && s.access == Access::Add && st.st_uid == s.sandbox };
-    if fault == (Fault { group: false, mode: None, owner: false }) {
-        return (None, stranger);
-    }
-    // The sandbox may have linked a file here that it cannot even read.
-    if kind == Kind::File && st.st_nlink > 1 {
-        return (None, Some(Odd::HardLink));
-    }
-    (Some(fault), stranger)
+/// [`rules::fault`] on a stat.
+fn fault(s: &ShareSpec, st: &FileStat) -> (Option<Fault>, Option<Odd>) {
+    #[expect(clippy::useless_conversion, reason = "nlink_t has 16 bits on macOS")]
+    let links = u64::from(st.st_nlink);
+    rules::fault(s, &Entry { kind: kind(st), uid: st.st_uid, gid: st.st_gid, mode: bits(st), links })
 }
 
 #[derive(Default)]
@@ -119,7 +56,7 @@ impl Visit for Check<'_> {
                 *t.groups.entry((dir, st.st_gid)).or_default() += 1;
             }
             if let Some(want) = f.mode {
-                *t.modes.entry(word(self.spec, dir, bits(st), want)).or_default() += 1;
+                *t.modes.entry(rules::word(self.spec, dir, bits(st), want)).or_default() += 1;
             }
             if f.owner {
                 *t.modes.entry("folders belong to the sandbox user").or_default() += 1;
@@ -155,20 +92,6 @@ impl Visit for Check<'_> {
             let reason = format!("{}/{}: {}", self.spec.path.display(), crate::text::escape(path), e.desc());
             f.get_or_insert(Unknown { reason, root_can: matches!(e, Errno::EACCES | Errno::EPERM) });
         }
-    }
-}
-
-fn word(s: &ShareSpec, dir: bool, is: u32, want: u32) -> &'static str {
-    let lost = is & !want;
-    match (s.access, dir) {
-        (Access::Read | Access::Add, false) if lost & 0o020 != 0 => "files let the group write",
-        (Access::Read, true) if lost & 0o020 != 0 => "folders let the group write",
-        (Access::Write, false) => "files lack group read or write",
-        (_, false) => "files lack group read",
-        (_, true) if (want & !is) & 0o777 == 0 && (want & !is) & 0o1000 != 0 => "folders lack the sticky bit",
-        (_, true) if (want & !is) & 0o777 == 0 => "folders lack setgid",
-        (Access::Read, true) => "folders lack group read or search",
-        (_, true) => "folders lack group read, write or search",
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setgroups, setuid};
+use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setuid};
 use rayon::prelude::*;
 
 use crate::host::git::{Depth, Git, NetEnv, read};
@@ -205,6 +205,7 @@ impl Drop for Worker {
 fn end_all(uid: u32) -> Result<()> {
     // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork (signal-safety(7)).
     match unsafe { fork() }.doing(|| "end the build processes".into())? {
+        // SAFETY: plain calls on plain numbers; the child ends here.
         ForkResult::Child => unsafe {
             if nix::libc::setgid(uid) == 0 && nix::libc::setuid(uid) == 0 {
                 nix::libc::kill(-1, nix::libc::SIGKILL);
@@ -303,7 +304,8 @@ fn drop_to(uid: u32) -> Result<()> {
     if uid == 0 {
         return Err(Problem::new("the build process must not be root"));
     }
-    setgroups(&[]).doing(|| "drop groups".into())?;
+    // SAFETY: an empty list; nix leaves setgroups(2) out on Apple.
+    nix::errno::Errno::result(unsafe { nix::libc::setgroups(0, std::ptr::null()) }).doing(|| "drop groups".into())?;
     setgid(g).doing(|| "drop the group".into())?;
     setuid(u).doing(|| "drop root".into())?;
     if setuid(Uid::from_raw(0)).is_ok() || nix::unistd::getegid() != g {

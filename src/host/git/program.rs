@@ -11,6 +11,7 @@ use crate::problem::{Doing, Problem, Result};
 use crate::tree::Oid;
 
 /// A command that inherits nothing but proxies and certificates.
+#[expect(clippy::disallowed_methods, reason = "the fence's gate for git")]
 fn command(git: &Git, program: &Path) -> Command {
     let mut c = Command::new(program);
     c.env_clear()

@@ -147,10 +147,8 @@ impl Walk<'_> {
                 }
                 Err(_) => self.problems.push(Problem::new(format!("{}: the target of link `{}` is too long to be one", self.what, crate::text::escape(path)))),
             },
-            Mode::File | Mode::Executable if pointer_size => {
-                if self.repo.find_blob(oid).is_ok_and(|b| b.content().starts_with(LFS_MARK)) {
-                    self.contents.lfs_pointers.insert(path.to_string());
-                }
+            Mode::File | Mode::Executable if pointer_size && self.repo.find_blob(oid).is_ok_and(|b| b.content().starts_with(LFS_MARK)) => {
+                self.contents.lfs_pointers.insert(path.to_string());
             }
             _ => {}
         }

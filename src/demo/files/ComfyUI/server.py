@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import socket
+import socketserver
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -48,8 +49,6 @@ def system_stats():
 
 
 class Handler(BaseHTTPRequestHandler):
-    failed = []
-
     def do_GET(self):
         path = self.path.split("?", 1)[0]
         path = path[4:] if path.startswith("/api/") else path
@@ -98,6 +97,11 @@ def start(listen, port):
     class Server(ThreadingHTTPServer):
         address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         daemon_threads = True
+
+        def server_bind(self):
+            # HTTPServer's own asks the name server for its name, which takes seconds where there is no network.
+            socketserver.TCPServer.server_bind(self)
+            self.server_name, self.server_port = host, self.server_address[1]
 
     server = Server((host, port), Handler)
     shown = f"[{host}]" if ":" in host else host

@@ -1,0 +1,133 @@
+//! The user's repository, with comfy.toml and comfy.lock: what `git commit -am` and `git revert HEAD` do, done by libgit2.
+
+use std::path::{Path, PathBuf};
+
+use git2::{Index, IndexEntry, IndexTime, Repository};
+
+use super::upstream::signature;
+use crate::host::fs::edit;
+use crate::problem::{Doing, Problem, Result};
+
+/// The files that are kept.
+const KEPT: [&str; 2] = ["comfy.lock", "comfy.toml"];
+
+/// An open repository with a work tree.
+pub struct Dotfiles {
+    repo: Repository,
+    dir: PathBuf,
+}
+
+impl Dotfiles {
+    /// A new repository at `dir`, from no template of the user's.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn make(dir: &Path) -> Result<Dotfiles> {
+        let mut options = git2::RepositoryInitOptions::new();
+        options.external_template(false).mkpath(true).initial_head("main");
+        let repo = Repository::init_opts(dir, &options).doing(|| format!("make the repository {}", dir.display()))?;
+        Ok(Dotfiles { repo, dir: dir.to_path_buf() })
+    }
+
+    /// Commits both files as they are; the line that git would print.
+    ///
+    /// # Errors
+    /// A file that is not there; the disk.
+    pub fn commit(&self, message: &str) -> Result<String> {
+        let mut index = self.repo.index().doing(|| self.opening())?;
+        for name in KEPT {
+            let path = self.dir.join(name);
+            let bytes = std::fs::read(&path).doing(|| format!("read {}", path.display()))?;
+            // From the bytes, never through a filter that a configuration names.
+            index.add_frombuffer(&entry(name), &bytes).doing(|| format!("add {name}"))?;
+        }
+        self.record(&mut index, message)
+    }
+
+    /// Makes a commit that undoes the last one, and puts its files in place.
+    ///
+    /// # Errors
+    /// There is nothing to undo; the disk.
+    pub fn revert_last(&self) -> Result<String> {
+        let last = self.repo.head().and_then(|h| h.peel_to_commit()).doing(|| self.opening())?;
+        let what = last.summary().ok().flatten().unwrap_or("the last commit").to_string();
+        let undone = self.repo.revert_commit(&last, &last, 0, None).doing(|| format!("revert {what}"))?;
+        if undone.has_conflicts() {
+            return Err(Problem::new(format!("{}: {what} cannot be reverted cleanly", self.dir.display())));
+        }
+        let mut index = self.repo.index().doing(|| self.opening())?;
+        index.clear().doing(|| self.opening())?;
+        for e in undone.iter() {
+            let name = String::from_utf8_lossy(&e.path).into_owned();
+            let blob = self.repo.find_blob(e.id).doing(|| format!("read {name} of the last commit"))?;
+            // Exactly 0644, whatever the umask: comfy trusts no file that others could write.
+            edit::write_file(&self.dir.join(&name), blob.content(), 0o644, None).doing(|| format!("write {name}"))?;
+            index.add(&e).doing(|| format!("add {name}"))?;
+        }
+        self.record(&mut index, &format!("Revert \"{what}\""))
+    }
+
+    fn record(&self, index: &mut Index, message: &str) -> Result<String> {
+        let write = |index: &mut Index| -> std::result::Result<String, git2::Error> {
+            index.write()?;
+            let tree = self.repo.find_tree(index.write_tree()?)?;
+            let who = signature().map_err(|p| git2::Error::from_str(&p.message))?;
+            let parent = self.repo.head().ok().and_then(|h| h.peel_to_commit().ok());
+            let parents: Vec<_> = parent.iter().collect();
+            let id = self.repo.commit(Some("HEAD"), &who, &who, message, &tree, &parents)?.to_string();
+            let root = if parents.is_empty() { " (root-commit)" } else { "" };
+            Ok(format!("[main{root} {}] {message}", crate::text::short(&id)))
+        };
+        write(index).doing(|| format!("commit in {}", self.dir.display()))
+    }
+
+    fn opening(&self) -> String {
+        format!("read the repository {}", self.dir.display())
+    }
+}
+
+/// An index entry of a plain file; git fills in the stamps at its next `status`.
+fn entry(name: &str) -> IndexEntry {
+    let never = IndexTime::new(0, 0);
+    IndexEntry {
+        ctime: never,
+        mtime: never,
+        dev: 0,
+        ino: 0,
+        mode: 0o100_644,
+        uid: 0,
+        gid: 0,
+        file_size: 0,
+        id: git2::Oid::ZERO_SHA1,
+        flags: 0,
+        flags_extended: 0,
+        path: name.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_revert_brings_the_old_bytes_back_in_files_that_comfy_trusts() {
+        let top = tempfile::tempdir().unwrap();
+        let dir = top.path().canonicalize().unwrap().join("dotfiles");
+        let dotfiles = Dotfiles::make(&dir).unwrap();
+        let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).unwrap();
+        write("comfy.toml", "version = 1\n");
+        write("comfy.lock", "old\r\n");
+        assert!(dotfiles.commit("Pin").unwrap().starts_with("[main (root-commit) "));
+        write("comfy.lock", "new\n");
+        dotfiles.commit("Update").unwrap();
+        let said = dotfiles.revert_last().unwrap();
+        assert!(said.ends_with("] Revert \"Update\""), "{said}");
+        let lock = dir.join("comfy.lock");
+        assert_eq!(std::fs::read(&lock).unwrap(), b"old\r\n");
+        assert_eq!(lock.metadata().unwrap().permissions().mode() & 0o777, 0o644);
+        assert_eq!(dotfiles.repo.statuses(None).unwrap().iter().count(), 0);
+        assert_eq!(dotfiles.repo.head().unwrap().peel_to_commit().unwrap().parent_count(), 1);
+    }
+}

@@ -1,0 +1,228 @@
+//! Runs one command as the user would, shows it with what it said, and checks that it did what the story says.
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::place::Place;
+use crate::host::{env, signals};
+use crate::problem::{Doing, EXIT_INTERRUPTED, Problem, Result};
+use crate::render::{self, Paint, paint};
+
+/// What a command inherits; everything else, sudo's variables and the user's folders too, stays outside.
+const INHERITED: [&str; 6] = ["PATH", "TERM", "COLUMNS", "LANG", "LC_ALL", "TMPDIR"];
+
+/// Where commands run.
+pub struct Stage<'a> {
+    comfy: &'a Path,
+    pub place: &'a Place,
+    /// What isolation "none" means was said already.
+    warned: bool,
+}
+
+/// How much of a command's output is shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Show {
+    All,
+    /// A plan without the attributes of what is new and no node, and without its notes.
+    Plan,
+    /// From the plan's last line on: the plan itself was shown by the step before, or is plain.
+    Outcome,
+}
+
+impl<'a> Stage<'a> {
+    /// `comfy` is the program to run.
+    pub fn new(comfy: &'a Path, place: &'a Place) -> Self {
+        Stage { comfy, place, warned: false }
+    }
+
+    /// A sentence before a command, or between two.
+    pub fn explain(&self, text: &str) {
+        render::stdout(&format!("\n{text}"));
+    }
+
+    /// A command line, as the user would type it.
+    pub fn typed(&self, line: &str) {
+        render::stdout(&paint(&format!("$ {line}"), Paint::Bold));
+    }
+
+    /// Runs comfy in the dotfiles folder, shows the command and what it said, and demands the exit code and these words.
+    ///
+    /// # Errors
+    /// Interrupted; or another exit code, or a word that is missing: then all of the output is shown.
+    pub fn comfy(&mut self, args: &[&str], show: Show, code: i32, words: &[&str]) -> Result<()> {
+        let line = format!("comfy {}", args.join(" "));
+        self.typed(&line);
+        let (is, text) = self.run(args).map_err(|p| Problem { message: format!("the demo failed at `{line}`: {}", p.message), ..p })?;
+        if signals::interrupted() || is == i32::from(EXIT_INTERRUPTED) {
+            return Err(Problem::interrupted());
+        }
+        let bare = plain(&text);
+        let fault = if is == code {
+            words.iter().find(|w| !bare.contains(**w)).map(|w| format!("it did not say \"{w}\""))
+        } else {
+            Some(format!("exit code {is}, where {code} was due"))
+        };
+        if let Some(fault) = fault {
+            render::stdout(text.trim_end());
+            return Err(Problem::new(format!("the demo failed at `{line}`: {fault}")));
+        }
+        let shown = shown(&text, show, &mut self.warned);
+        if !shown.is_empty() {
+            render::stdout(&shown);
+        }
+        Ok(())
+    }
+
+    /// Demands a fact after a step.
+    ///
+    /// # Errors
+    /// It is not so.
+    pub fn check(&self, step: &str, fact: &str, is_so: bool) -> Result<()> {
+        if is_so { Ok(()) } else { Err(Problem::new(format!("the demo failed after `{step}`: it is not so that {fact}"))) }
+    }
+
+    /// Exit code (128 + N after signal N), and stdout and stderr in the order in which they came.
+    #[expect(clippy::disallowed_methods, reason = "comfy itself, with a cleared environment")]
+    fn run(&self, args: &[&str]) -> Result<(i32, String)> {
+        let place = self.place;
+        let (mut reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
+        let again = writer.try_clone().doing(|| "make a pipe".into())?;
+        let mut command = Command::new(self.comfy);
+        command.arg("-C").arg(place.dotfiles()).args(["--color", if paint("", Paint::Bold).is_empty() { "never" } else { "always" }]).args(args);
+        command.current_dir(place.dotfiles()).env_clear().env("HOME", place.home()).env("COMFY_MIRRORS", place.mirrors());
+        command.envs(INHERITED.iter().filter_map(|name| Some((*name, env::var(name)?))));
+        command.stdin(Stdio::null()).stdout(writer).stderr(again);
+        let mut child = command.spawn().doing(|| format!("start {}", self.comfy.display()))?;
+        // It holds the pipe's other end, which would never close.
+        drop(command);
+        let mut bytes = Vec::new();
+        let read = reader.read_to_end(&mut bytes);
+        let status = child.wait().doing(|| "wait for it".into())?;
+        read.doing(|| "read what it said".into())?;
+        Ok((status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)), String::from_utf8_lossy(&bytes).into_owned()))
+    }
+}
+
+/// The part of `text` that a reader of the demo needs.
+fn shown(text: &str, show: Show, warned: &mut bool) -> String {
+    let mut lines: Vec<&str> = Vec::new();
+    for line in text.trim_end().lines() {
+        let warning = plain(line).starts_with("isolation = \"none\"");
+        // Once is enough, and an outcome begins below it.
+        if !warning || (show != Show::Outcome && !std::mem::replace(warned, true)) {
+            lines.push(line);
+        }
+    }
+    let plan = lines.iter().position(|l| ["Plan:", "No changes"].iter().any(|s| plain(l).starts_with(s)));
+    match (show, plan) {
+        (Show::All, _) | (_, None) => lines.join("\n"),
+        (Show::Outcome, Some(at)) => lines[at..].join("\n"),
+        (Show::Plan, Some(at)) => shortened(&lines[..=at], lines.len() - at - 1).join("\n"),
+    }
+}
+
+/// A plan in which what is new and no node is one line; `behind` more lines came after it.
+fn shortened(lines: &[&str], behind: usize) -> Vec<String> {
+    let (mut out, mut left, mut blank) = (Vec::new(), behind, false);
+    let (mut brief, mut was_brief) = (false, false);
+    for line in lines {
+        let bare = plain(line);
+        let head = bare.strip_prefix("  # ");
+        if let Some(head) = head {
+            brief = head.ends_with("will be created") && !head.starts_with("node.");
+        } else if bare.is_empty() {
+            blank = true;
+            continue;
+        } else if !bare.starts_with("    ") {
+            brief = false;
+        }
+        if bare.starts_with("Note:") || (brief && head.is_none()) {
+            left += 1;
+            continue;
+        }
+        if std::mem::take(&mut blank) && !out.is_empty() && !(brief && was_brief) {
+            out.push(String::new());
+        }
+        was_brief = brief;
+        out.push((*line).to_string());
+    }
+    if left > 0 {
+        out.push(paint(&format!("({} of this plan left out here)", crate::text::count(left, "line")), Paint::Dim));
+    }
+    out
+}
+
+/// Without colours (ECMA-48, select graphic rendition).
+fn plain(text: &str) -> String {
+    let mut parts = text.split("\x1b[");
+    let mut out = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        out.push_str(part.split_once('m').map_or(part, |(_, rest)| rest));
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAN: &str = "isolation = \"none\": nothing is protected.
+comfy will perform the following actions:
+  \x1b[32m+\x1b[0m create
+
+  \x1b[1m# dir.state will be created\x1b[0m
+    + /p/state = \"me:me 0751\"
+    + /p/user  = \"me:me 0751\"
+
+  \x1b[1m# share.models will be created\x1b[0m
+    + path = \"/s\"
+
+  # node.demo-hello will be created
+    + commit = \"a89cd88\"
+
+Drift: this machine moved away from what was applied.
+
+  # share.input will be updated
+    ~ mode = \"0755\" -> \"2775\"
+Note: network.egress: not enforced by this version
+
+Plan: 3 to add, 1 to change, 0 to destroy.
+Apply complete! 3 added, 1 changed, 0 destroyed.
+";
+
+    #[test]
+    fn a_plan_is_shortened_to_what_the_story_needs() {
+        insta::assert_snapshot!(plain(&shown(PLAN, Show::Plan, &mut false)), @r#"
+        isolation = "none": nothing is protected.
+        comfy will perform the following actions:
+          + create
+
+          # dir.state will be created
+          # share.models will be created
+
+          # node.demo-hello will be created
+            + commit = "a89cd88"
+
+        Drift: this machine moved away from what was applied.
+
+          # share.input will be updated
+            ~ mode = "0755" -> "2775"
+
+        Plan: 3 to add, 1 to change, 0 to destroy.
+        (5 lines of this plan left out here)
+        "#);
+    }
+
+    #[test]
+    fn an_apply_shows_its_outcome_and_the_warning_comes_once() {
+        let mut warned = false;
+        insta::assert_snapshot!(shown(PLAN, Show::Outcome, &mut warned), @r"
+        Plan: 3 to add, 1 to change, 0 to destroy.
+        Apply complete! 3 added, 1 changed, 0 destroyed.
+        ");
+        assert!(shown(PLAN, Show::All, &mut warned).starts_with("isolation"));
+        assert!(shown(PLAN, Show::All, &mut warned).starts_with("comfy will"));
+    }
+}

@@ -1,0 +1,425 @@
+//! A machine in memory, and the property that everything rests on:
+//! random manifest × random machine × a failure after step k → apply again → an empty plan.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use proptest::prelude::*;
+
+use super::desired::{Context, GenSpec, Owner, Paths, Platform};
+use super::facts::{Finding, GenCheck, Group, Kind, Node, Search, Seen, Share, ShareSpec, User, What};
+use super::ids::Ids;
+use super::inventory::Inventory;
+use super::look::{Act, Look};
+use super::select::Selection;
+use super::step::{Planned, Step};
+use super::{Action, Desired, Plan, share_rules};
+use crate::apply::commit::{self, Watch};
+use crate::lock::{Lock, Pin};
+use crate::manifest::Manifest;
+use crate::problem::{Problem, Result};
+use crate::tree::blob_id;
+
+#[derive(Debug, Clone, Default)]
+struct State {
+    groups: BTreeMap<String, (u32, BTreeSet<String>)>,
+    users: BTreeMap<String, User>,
+    nodes: BTreeMap<PathBuf, Node>,
+    /// Folders with a search entry for the sandbox.
+    entries: BTreeSet<PathBuf>,
+    gens: BTreeMap<String, (GenSpec, GenCheck)>,
+    staged: BTreeMap<String, GenSpec>,
+    inventory: Inventory,
+}
+
+/// Look and Act share it; a mutex, since `Look` may be asked from several threads.
+struct Machine(Mutex<State>);
+
+impl Machine {
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> T) -> T {
+        f(&mut self.0.lock().unwrap())
+    }
+}
+
+fn dir(uid: u32, gid: u32, mode: u32) -> Node {
+    Node { kind: Kind::Dir, uid, gid, mode, target: None }
+}
+
+impl State {
+    /// A node is only there if every folder above it is one.
+    fn node(&self, path: &Path) -> Option<Node> {
+        let reachable = path.ancestors().skip(1).all(|a| a == Path::new("/") || self.nodes.get(a).is_some_and(|n| n.kind == Kind::Dir));
+        if reachable { self.nodes.get(path).cloned() } else { None }
+    }
+
+    fn remove(&mut self, path: &Path) {
+        self.nodes.retain(|p, _| !p.starts_with(path));
+    }
+
+    fn parents(&mut self, path: &Path, uid: u32, gid: u32) {
+        let above: Vec<PathBuf> = path.ancestors().skip(1).map(PathBuf::from).collect();
+        for a in above.into_iter().rev().filter(|a| a != Path::new("/")) {
+            self.nodes.entry(a).or_insert_with(|| dir(uid, gid, 0o755));
+        }
+    }
+}
+
+impl Look for Machine {
+    fn group(&self, name: &str) -> Seen<Option<Group>> {
+        Ok(self.with(|s| s.groups.get(name).map(|(gid, m)| Group { name: name.into(), gid: *gid, members: m.iter().cloned().collect() })))
+    }
+    fn user(&self, name: &str) -> Seen<Option<User>> {
+        Ok(self.with(|s| s.users.get(name).cloned()))
+    }
+    fn id_taken(&self, id: u32) -> Seen<bool> {
+        Ok(self.with(|s| s.users.values().any(|u| u.uid == id) || s.groups.values().any(|(g, _)| *g == id)))
+    }
+    fn uid_taken(&self, id: u32) -> Seen<bool> {
+        Ok(self.with(|s| s.users.values().any(|u| u.uid == id)))
+    }
+    fn is_member(&self, user: &str, group: &str) -> Seen<bool> {
+        Ok(self.with(|s| s.groups.get(group).is_some_and(|(_, m)| m.contains(user))))
+    }
+    fn group_name(&self, gid: u32) -> String {
+        gid.to_string()
+    }
+    fn user_name(&self, uid: u32) -> String {
+        uid.to_string()
+    }
+    fn node(&self, path: &Path) -> Seen<Option<Node>> {
+        Ok(self.with(|s| s.node(path)))
+    }
+    fn real(&self, path: &Path, _: u32) -> Seen<PathBuf> {
+        Ok(path.to_path_buf())
+    }
+    fn search(&self, folder: &Path, uid: u32, _: &[u32]) -> Seen<Option<Search>> {
+        Ok(self.with(|s| {
+            s.node(folder).map(|n| {
+                let entry = s.entries.contains(folder);
+                Search { passes: entry || n.mode & 0o001 != 0 || (n.uid == uid && n.mode & 0o100 != 0), entry }
+            })
+        }))
+    }
+    fn share(&self, spec: &ShareSpec) -> Seen<Option<Share>> {
+        Ok(self.with(|s| {
+            let root = s.node(&spec.path)?;
+            let mut share = Share { real: spec.path.clone(), uid: root.uid, gid: root.gid, mode: root.mode, ..Share::default() };
+            for (path, n) in s.nodes.range(spec.path.join("")..).take_while(|(p, _)| p.starts_with(&spec.path)).filter(|(p, _)| **p != spec.path) {
+                share.entries += 1;
+                if spec.modes && share_rules::fault(spec, &entry(n)).0.is_some() {
+                    *share.off.entry("entries are off".into()).or_default() += 1;
+                    share.examples.push(path.display().to_string());
+                }
+            }
+            Some(share)
+        }))
+    }
+    fn generation_spec(&self, _: &Paths, id: &str) -> Seen<Option<GenSpec>> {
+        Ok(self.with(|s| s.gens.get(id).map(|(g, _)| g.clone())))
+    }
+    fn generation(&self, _: &Paths, spec: &GenSpec, _: &Ids) -> Seen<Option<GenCheck>> {
+        Ok(self.with(|s| s.gens.get(&spec.id()).map(|(_, c)| c.clone())))
+    }
+    fn inventory(&self, _: &Paths) -> Seen<Inventory> {
+        Ok(self.with(|s| s.inventory.clone()))
+    }
+}
+
+fn entry(n: &Node) -> share_rules::Entry {
+    share_rules::Entry { kind: n.kind, uid: n.uid, gid: n.gid, mode: n.mode, links: 1 }
+}
+
+struct Hands<'a> {
+    machine: &'a Machine,
+    paths: Paths,
+}
+
+impl Act for Hands<'_> {
+    fn perform(&mut self, step: &Step) -> Result<()> {
+        let paths = self.paths.clone();
+        self.machine.with(|s| match step {
+            Step::BuildGeneration { spec, .. } => drop(s.staged.insert(spec.id(), (**spec).clone())),
+            Step::CreateGroup { name, gid } => drop(s.groups.insert(name.clone(), (*gid, BTreeSet::new()))),
+            Step::DeleteGroup { name, .. } => drop(s.groups.remove(name)),
+            Step::CreateUser { name, uid, gid, home } => {
+                let user = User { name: name.clone(), uid: *uid, gid: *gid, home: home.clone(), shell: "/usr/sbin/nologin".into(), groups: Vec::new() };
+                s.users.insert(name.clone(), user);
+            }
+            Step::ChangeUser { name, gid, home } => {
+                let u = s.users.get_mut(name).unwrap();
+                (u.gid, u.home, u.shell) = (*gid, home.clone(), "/usr/sbin/nologin".into());
+            }
+            Step::DeleteUser { name, .. } => drop(s.users.remove(name)),
+            Step::AddMember { user, group } => drop(s.groups.get_mut(group).unwrap().1.insert(user.clone())),
+            Step::RemoveMember { user, group } => {
+                if let Some(g) = s.groups.get_mut(group) {
+                    g.1.remove(user);
+                }
+            }
+            Step::MakeDir { path, uid, gid, mode } => {
+                if s.nodes.get(path).is_some_and(|n| n.kind != Kind::Dir) {
+                    s.remove(path);
+                }
+                s.parents(path, 0, 0);
+                s.nodes.insert(path.clone(), dir(*uid, *gid, *mode));
+            }
+            Step::GrantSearch { folder, .. } => drop(s.entries.insert(folder.clone())),
+            Step::RevokeSearch { folder, .. } => drop(s.entries.remove(folder)),
+            Step::MakeShare { spec, .. } => {
+                s.parents(&spec.path, spec.owner, spec.owner_gid);
+                s.nodes.insert(spec.path.clone(), dir(spec.owner, spec.gid, spec.root_mode()));
+            }
+            Step::MendShare { spec } => {
+                for (_, n) in s.nodes.iter_mut().filter(|(p, _)| p.starts_with(&spec.path) && **p != spec.path) {
+                    if let Some(f) = share_rules::fault(spec, &entry(n)).0 {
+                        n.gid = spec.gid;
+                        n.mode = f.mode.unwrap_or(n.mode);
+                        n.uid = if f.owner { spec.owner } else { n.uid };
+                    }
+                }
+            }
+            Step::ReleaseShare { path, from_gid, to_gid, mode, .. } => {
+                for (p, n) in s.nodes.iter_mut().filter(|(p, _)| p.starts_with(path)) {
+                    n.gid = if n.gid == *from_gid { *to_gid } else { n.gid };
+                    n.mode = if p == path { *mode } else { n.mode };
+                }
+            }
+            Step::SetLink { path, target, uid, gid } => {
+                s.parents(path, *uid, *gid);
+                s.nodes.insert(path.clone(), Node { kind: Kind::Link, uid: *uid, gid: *gid, mode: 0o777, target: Some(target.clone()) });
+            }
+            Step::RemoveLink { path, .. } => s.remove(path),
+            Step::Quarantine { id, .. } => {
+                if let Some((_, c)) = s.gens.get_mut(id) {
+                    c.foreign.clear();
+                }
+            }
+            Step::Install { id } => {
+                if let Some(spec) = s.staged.remove(id) {
+                    s.gens.insert(id.clone(), (spec, GenCheck::default()));
+                }
+            }
+            Step::Seed { .. } => {}
+            Step::Switch { id } => {
+                assert!(s.gens.get(id).is_some_and(|(_, c)| c.intact()), "a half tree behind current");
+                s.nodes.insert(paths.current(), Node { kind: Kind::Link, uid: 0, gid: 0, mode: 0o777, target: Some(Path::new("gen").join(id)) });
+            }
+            Step::RemoveGeneration { id } => drop(s.gens.remove(id)),
+            Step::RemoveInstance { .. } => {
+                for p in [Some(&paths.base), Some(&paths.records), paths.home.as_ref()].into_iter().flatten() {
+                    s.remove(p);
+                }
+                s.gens.clear();
+                s.inventory = Inventory::default();
+            }
+        });
+        Ok(())
+    }
+
+    fn write_inventory(&mut self, inventory: &Inventory) -> Result<()> {
+        self.machine.with(|s| s.inventory = inventory.clone());
+        Ok(())
+    }
+}
+
+/// Fails at one step: before it, or after it and before anything is noted.
+struct Failing<'a> {
+    hands: Hands<'a>,
+    left: Cell<usize>,
+    after: bool,
+}
+
+impl Act for Failing<'_> {
+    fn perform(&mut self, step: &Step) -> Result<()> {
+        let last = self.left.get() == 0;
+        self.left.set(self.left.get().saturating_sub(1));
+        if last && !self.after {
+            return Err(Problem::new("failed before the step"));
+        }
+        self.hands.perform(step)?;
+        if last { Err(Problem::new("failed after the step")) } else { Ok(()) }
+    }
+
+    fn write_inventory(&mut self, inventory: &Inventory) -> Result<()> {
+        self.hands.write_inventory(inventory)
+    }
+}
+
+struct Nobody(RefCell<Vec<String>>);
+
+impl Watch for Nobody {
+    fn started(&mut self, _: usize, p: &Planned) {
+        self.0.borrow_mut().push(format!("{}: {:?}", p.address, p.step));
+    }
+    fn ended(&mut self, _: usize, _: &Planned, _: &Result<()>) {}
+    fn interrupted(&self) -> bool {
+        false
+    }
+}
+
+fn pin(name: &str, version: u32) -> Pin {
+    let id = |s: String| blob_id(s.as_bytes()).unwrap();
+    Pin { repo: format!("https://github.com/x/{name}"), git_ref: "main".into(), commit: id(format!("c {name} {version}")), tree: id(format!("t {name} {version}")), submodules: Vec::new() }
+}
+
+/// A manifest and a lock from a few bits.
+fn wish(bits: u32) -> Desired {
+    let on = |n: u32| bits >> n & 1 == 1;
+    let mut text = String::from("version = 1\n[comfyui]\nrepo = \"https://github.com/x/core\"\nref = \"main\"\n");
+    if on(0) {
+        text += "view = \"~/view\"\n";
+    }
+    if on(1) {
+        text += "[host]\ngid = 777\n";
+    }
+    let mut nodes = BTreeMap::new();
+    for (i, name) in ["a", "b", "c"].into_iter().enumerate() {
+        if on(2 + i as u32) {
+            text += &format!("[nodes.{name}]\nrepo = \"https://github.com/x/{name}\"\nref = \"main\"\nenabled = {}\n", !on(5) || i > 0);
+            nodes.insert(name.to_string(), pin(name, bits >> 6 & 1));
+        }
+    }
+    let home = if on(7) { "~" } else { "/srv" };
+    for (i, (name, mount)) in [("models", "models"), ("out", "output"), ("wf", "user/default/wf")].into_iter().enumerate() {
+        if on(8 + i as u32) {
+            let access = ["read", "write", "add"][(bits >> (11 + i)) as usize % 3];
+            text += &format!("[shares.{name}]\npath = \"{home}/ai/{name}\"\nmount = \"{mount}\"\naccess = \"{access}\"\n");
+        }
+    }
+    let manifest = Manifest::parse(Path::new("/repo/comfy.toml"), &text, "host").unwrap();
+    let lock = Lock { comfyui: pin("core", bits >> 15 & 1), nodes };
+    let owner = Owner { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into() };
+    let cx = Context { hostname: "host".into(), owner, platform: Platform { macos: bits >> 16 & 1 == 1 }, data_home: "/home/alice/.d".into(), repository: "/repo".into() };
+    Desired::new(&manifest, &lock, &lock.render(), &cx).unwrap()
+}
+
+fn fresh() -> Machine {
+    let mut s = State::default();
+    s.users.insert("alice".into(), User { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into(), shell: "/bin/sh".into(), groups: Vec::new() });
+    s.groups.insert("alice".into(), (1000, BTreeSet::new()));
+    for (path, uid, mode) in [("/home", 0, 0o755), ("/home/alice", 1000, 0o700), ("/srv", 0, 0o755), ("/opt", 0, 0o755), ("/Users", 0, 0o755), ("/Library", 0, 0o755)] {
+        s.nodes.insert(path.into(), dir(uid, uid, mode));
+    }
+    Machine(Mutex::new(s))
+}
+
+/// Something that happens to a machine.
+fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
+    let pick = |n: usize| which as usize % n.max(1);
+    match what % 12 {
+        0 => drop(s.users.remove("comfyui_sandbox")),
+        1 => {
+            if let Some((_, m)) = s.groups.get_mut("comfyshared") {
+                let name = m.iter().nth(pick(m.len())).cloned();
+                name.map(|n| m.remove(&n));
+            }
+        }
+        2 => {
+            let names: Vec<String> = ["comfyshared", "comfyui_sandbox"].map(String::from).into();
+            s.groups.remove(&names[pick(2)]);
+        }
+        3 => {
+            let all: Vec<PathBuf> = s.nodes.iter().filter(|(p, n)| n.kind == Kind::Dir && (p.starts_with(&paths.base) || p.starts_with("/srv/ai"))).map(|(p, _)| p.clone()).collect();
+            if let Some(p) = all.get(pick(all.len())) {
+                s.nodes.get_mut(p).unwrap().mode = 0o700 + u32::from(which % 64);
+            }
+        }
+        4 => {
+            let all: Vec<PathBuf> = s.nodes.keys().filter(|p| p.starts_with(&paths.base) && **p != paths.base).cloned().collect();
+            if let Some(p) = all.get(pick(all.len())).cloned() {
+                s.remove(&p);
+            }
+        }
+        5 => {
+            let all: Vec<PathBuf> = s.nodes.iter().filter(|(_, n)| n.kind == Kind::Link).map(|(p, _)| p.clone()).collect();
+            if let Some(p) = all.get(pick(all.len())) {
+                s.nodes.get_mut(p).unwrap().target = Some("/tmp/elsewhere".into());
+            }
+        }
+        6 => {
+            let all: Vec<String> = s.gens.keys().cloned().collect();
+            if let Some(id) = all.get(pick(all.len())) {
+                s.gens.remove(id);
+            }
+        }
+        7 | 8 => {
+            if let Some((spec, c)) = s.gens.values_mut().next() {
+                let part = spec.pins().map(|(n, _)| n).nth(pick(4)).unwrap_or("comfyui".into());
+                if what % 12 == 7 {
+                    c.findings.entry(part).or_default().push(Finding { path: "x.py".into(), what: What::Edited, detail: String::new() });
+                } else {
+                    c.foreign.push(format!("evil{which}"));
+                }
+            }
+        }
+        9 | 10 => {
+            for share in ["/srv/ai/models", "/srv/ai/out", "/home/alice/ai/wf"] {
+                if s.node(Path::new(share)).is_some() {
+                    let kind = if which & 1 == 0 { Kind::File } else { Kind::Dir };
+                    let uid = if which & 2 == 0 { 1000 } else { 402 };
+                    s.nodes.insert(Path::new(share).join(format!("e{which}")), Node { kind, uid, gid: 1000, mode: 0o600 + u32::from(which % 128), target: None });
+                }
+            }
+        }
+        _ => s.entries.clear(),
+    }
+}
+
+fn differences(p: &Plan) -> Vec<String> {
+    p.changes.iter().filter(|c| c.is_difference()).map(|c| format!("{} {:?} {:?} -> {:?} {:?}", c.address, c.action, c.before, c.after, c.reason)).chain(p.steps.iter().map(|s| format!("{:?}", s.step))).collect()
+}
+
+/// Plans and applies; `None` where the plan is blocked.
+fn apply(machine: &Machine, d: &Desired, fail: Option<(usize, bool)>) -> Option<Result<()>> {
+    let plan = super::build::plan(d, machine, &Selection::default()).unwrap();
+    if plan.changes.iter().any(|c| c.action == Action::Blocked) {
+        return None;
+    }
+    let mut inventory = machine.inventory(&d.paths).unwrap();
+    let hands = Hands { machine, paths: d.paths.clone() };
+    let (left, after) = fail.unwrap_or((usize::MAX, false));
+    let mut act = Failing { hands, left: Cell::new(left), after };
+    // A killed process leaves no staged generation that the next one would use.
+    machine.with(|s| s.staged.clear());
+    let result = commit::run(&plan, &mut act, &mut inventory, &mut Nobody(RefCell::default()));
+    if result.is_ok() {
+        commit::remember(&plan, &mut inventory);
+        act.write_inventory(&inventory).unwrap();
+    }
+    Some(result)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 3_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_was_there_and_wherever_it_failed_one_more_apply_ends_clean(
+        before in any::<u32>(), asked in any::<u32>(), events in prop::collection::vec((any::<u8>(), any::<u8>()), 0..10), step in 0usize..45, after in any::<bool>(),
+    ) {
+        let machine = fresh();
+        let (first, second) = (wish(before & !(1 << 16) | asked & (1 << 16)), wish(asked));
+        // Some earlier wish, applied or half applied; then things happen; then another wish that fails half way.
+        let _ = apply(&machine, &first, (before & 1 << 20 != 0).then_some((step, !after)));
+        machine.with(|s| events.iter().for_each(|(what, which)| happen(s, &second.paths, *what, *which)));
+        if let Err(e) = super::build::plan(&second, &machine, &Selection::default()) {
+            // The one contradiction that these wishes can hold: another gid than the group has.
+            prop_assert!(e.message.contains("host.gid asks for"), "{e}");
+            return Ok(());
+        }
+        let Some(_) = apply(&machine, &second, Some((step, after))) else { return Ok(()) };
+        let done = apply(&machine, &second, None).unwrap();
+        prop_assert!(done.is_ok(), "{done:?}");
+        let plan = super::build::plan(&second, &machine, &Selection::default()).unwrap();
+        prop_assert!(plan.is_empty(), "{:#?}", differences(&plan));
+        // And destroy takes all of it away, but for a link that somebody led elsewhere.
+        let gone = super::removal::destroy(&second, &machine, true, "now").unwrap();
+        let mut inventory = machine.inventory(&second.paths).unwrap();
+        let mut hands = Hands { machine: &machine, paths: second.paths.clone() };
+        commit::run(&gone, &mut hands, &mut inventory, &mut Nobody(RefCell::default())).unwrap();
+        let left: Vec<PathBuf> = machine.with(|s| s.nodes.iter().filter(|(p, n)| p.starts_with(&second.paths.base) || n.gid == 401 || (n.kind == Kind::Link && n.target.as_deref() != Some(Path::new("/tmp/elsewhere")))).map(|(p, _)| p.clone()).collect());
+        prop_assert!(left.is_empty(), "{left:?}");
+        prop_assert!(machine.with(|s| s.groups.keys().cloned().collect::<Vec<_>>()) == ["alice"]);
+    }
+}

@@ -1,0 +1,164 @@
+//! Which entries of a share are off, and what they should be: the table of the README's section on shares.
+
+use super::facts::{Kind, ShareSpec};
+use crate::manifest::Access;
+
+/// One entry below a share's own folder.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    pub kind: Kind,
+    pub uid: u32,
+    pub gid: u32,
+    /// The twelve permission bits.
+    pub mode: u32,
+    pub links: u64,
+}
+
+/// What an entry should be, where it is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    pub group: bool,
+    /// The mode it should have.
+    pub mode: Option<u32>,
+    /// In an `add` share folders are the owner's.
+    pub owner: bool,
+}
+
+/// Why an entry is reported and left alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Odd {
+    Special,
+    HardLink,
+    SetId,
+    Stranger,
+}
+
+impl Odd {
+    pub fn word(self) -> &'static str {
+        match self {
+            Odd::Special => "devices, sockets or pipes",
+            Odd::HardLink => "files with another hard link elsewhere",
+            Odd::SetId => "set-uid or set-gid files",
+            Odd::Stranger => "entries of neither the owner nor the sandbox user",
+        }
+    }
+}
+
+/// What is off with an entry, and what is odd about it. Execute and "other" bits are nobody's business here.
+pub fn fault(s: &ShareSpec, e: &Entry) -> (Option<Fault>, Option<Odd>) {
+    let is = e.mode;
+    let stranger = (e.uid != s.owner && e.uid != s.sandbox).then_some(Odd::Stranger);
+    let want = match e.kind {
+        Kind::Link => return (None, None),
+        Kind::Other => return (None, Some(Odd::Special)),
+        Kind::Dir => {
+            let setgid = if s.setgid { 0o2000 } else { 0 };
+            match s.access {
+                Access::Read => (is | 0o050 | setgid) & !0o020,
+                Access::Write => is | 0o070 | setgid,
+                Access::Add => is | 0o1070 | setgid,
+            }
+        }
+        Kind::File => {
+            if is & 0o6000 != 0 {
+                return (None, Some(Odd::SetId));
+            }
+            // The sandbox's own additions are its own business.
+            if s.access == Access::Add && e.uid == s.sandbox {
+                return (None, None);
+            }
+            match s.access {
+                Access::Write => is | 0o060,
+                Access::Read | Access::Add => (is | 0o040) & !0o020,
+            }
+        }
+    };
+    let fault = Fault { group: e.gid != s.gid, mode: (want != is).then_some(want), owner: e.kind == Kind::Dir && s.access == Access::Add && e.uid == s.sandbox };
+    if fault == (Fault { group: false, mode: None, owner: false }) {
+        return (None, stranger);
+    }
+    // The sandbox may have linked a file here that it cannot even read: a group and a mode would open it.
+    if e.kind == Kind::File && e.links > 1 {
+        return (None, Some(Odd::HardLink));
+    }
+    (Some(fault), stranger)
+}
+
+/// What is wrong with a mode, in words that follow a count.
+pub fn word(s: &ShareSpec, dir: bool, is: u32, want: u32) -> &'static str {
+    let lost = is & !want;
+    match (s.access, dir) {
+        (Access::Read | Access::Add, false) if lost & 0o020 != 0 => "files let the group write",
+        (Access::Read, true) if lost & 0o020 != 0 => "folders let the group write",
+        (Access::Write, false) => "files lack group read or write",
+        (_, false) => "files lack group read",
+        (_, true) if (want & !is) & 0o777 == 0 && (want & !is) & 0o1000 != 0 => "folders lack the sticky bit",
+        (_, true) if (want & !is) & 0o777 == 0 => "folders lack setgid",
+        (Access::Read, true) => "folders lack group read or search",
+        (_, true) => "folders lack group read, write or search",
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(access: Access) -> ShareSpec {
+        ShareSpec { name: "s".into(), path: "/s".into(), access, requires_mount: None, owner: 1000, owner_gid: 1000, sandbox: 402, gid: 401, setgid: true, modes: true, manage: true }
+    }
+
+    /// One line an entry: what is there, and what becomes of it.
+    #[test]
+    fn the_table_of_modes() {
+        let mut rows = Vec::new();
+        for access in [Access::Read, Access::Write, Access::Add] {
+            for (kind, uid, mode) in [
+                (Kind::Dir, 1000, 0o2755), (Kind::Dir, 1000, 0o700), (Kind::Dir, 402, 0o775), (Kind::File, 1000, 0o600), (Kind::File, 1000, 0o664),
+                (Kind::File, 402, 0o644), (Kind::File, 1000, 0o755), (Kind::File, 402, 0o6755), (Kind::File, 7, 0o644),
+            ] {
+                let e = Entry { kind, uid, gid: 401, mode, links: 1 };
+                let (fault, odd) = fault(&spec(access), &e);
+                let becomes = fault.map_or("fine".into(), |f| format!("{:04o}{}", f.mode.unwrap_or(mode), if f.owner { ", the owner's" } else { "" }));
+                rows.push(format!("{access:?} {kind:?} of {uid} {mode:04o}: {becomes}{}", odd.map_or(String::new(), |o| format!(" ({})", o.word()))));
+            }
+        }
+        insta::assert_snapshot!(rows.join("\n"), @r"
+        Read Dir of 1000 2755: fine
+        Read Dir of 1000 0700: 2750
+        Read Dir of 402 0775: 2755
+        Read File of 1000 0600: 0640
+        Read File of 1000 0664: 0644
+        Read File of 402 0644: fine
+        Read File of 1000 0755: fine
+        Read File of 402 6755: fine (set-uid or set-gid files)
+        Read File of 7 0644: fine (entries of neither the owner nor the sandbox user)
+        Write Dir of 1000 2755: 2775
+        Write Dir of 1000 0700: 2770
+        Write Dir of 402 0775: 2775
+        Write File of 1000 0600: 0660
+        Write File of 1000 0664: fine
+        Write File of 402 0644: 0664
+        Write File of 1000 0755: 0775
+        Write File of 402 6755: fine (set-uid or set-gid files)
+        Write File of 7 0644: 0664 (entries of neither the owner nor the sandbox user)
+        Add Dir of 1000 2755: 3775
+        Add Dir of 1000 0700: 3770
+        Add Dir of 402 0775: 3775, the owner's
+        Add File of 1000 0600: 0640
+        Add File of 1000 0664: 0644
+        Add File of 402 0644: fine
+        Add File of 1000 0755: fine
+        Add File of 402 6755: fine (set-uid or set-gid files)
+        Add File of 7 0644: fine (entries of neither the owner nor the sandbox user)
+        ");
+    }
+
+    #[test]
+    fn a_file_that_is_linked_from_elsewhere_is_never_opened() {
+        let e = Entry { kind: Kind::File, uid: 1000, gid: 1000, mode: 0o600, links: 2 };
+        for access in [Access::Read, Access::Write, Access::Add] {
+            assert_eq!(fault(&spec(access), &e), (None, Some(Odd::HardLink)));
+        }
+    }
+}
