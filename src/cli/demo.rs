@@ -16,11 +16,12 @@ pub struct Args {
     #[arg(long)]
     keep: bool,
     /// Work in this folder, which must be empty or not there yet, and leave it there
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
+    // Not called `dir`: the global -C is, and clap would take the two for one.
+    #[arg(long = "dir", value_name = "DIR")]
+    folder: Option<PathBuf>,
 }
 
 pub fn run(args: &Args) -> Result<u8> {
-    demo::run(&Wish { keep: args.keep, dir: args.dir.clone() })?;
+    demo::run(&Wish { keep: args.keep, dir: args.folder.clone() })?;
     Ok(0)
 }

@@ -188,7 +188,7 @@ pub fn sync(folder: &Path) -> io::Result<()> {
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let there = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
     let st = nix::sys::statvfs::statvfs(there)?;
-    #[expect(clippy::useless_conversion, reason = "the widths differ between the platforms")]
+    #[allow(clippy::useless_conversion, reason = "the widths differ between the platforms")]
     Ok(u64::from(st.blocks_available()) * st.fragment_size() as u64)
 }
 

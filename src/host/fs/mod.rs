@@ -32,7 +32,7 @@ const FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O
 
 /// Permission bits of a stat, all twelve.
 pub fn bits(st: &FileStat) -> u32 {
-    #[expect(clippy::useless_conversion, reason = "mode_t has 16 bits on macOS")]
+    #[allow(clippy::useless_conversion, reason = "mode_t has 16 bits on macOS")]
     let mode = u32::from(st.st_mode);
     mode & 0o7777
 }

@@ -19,7 +19,7 @@ use crate::problem::{Problem, Result};
 
 /// [`rules::fault`] on a stat.
 fn fault(s: &ShareSpec, st: &FileStat) -> (Option<Fault>, Option<Odd>) {
-    #[expect(clippy::useless_conversion, reason = "nlink_t has 16 bits on macOS")]
+    #[allow(clippy::useless_conversion, reason = "nlink_t has 16 bits on macOS")]
     let links = u64::from(st.st_nlink);
     rules::fault(s, &Entry { kind: kind(st), uid: st.st_uid, gid: st.st_gid, mode: bits(st), links })
 }
