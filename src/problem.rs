@@ -10,18 +10,20 @@ pub const EXIT_FINDINGS: u8 = 2;
 pub const EXIT_INTERRUPTED: u8 = 130;
 
 /// An error a person reads: the message names file, line or resource; hints say the way out.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Problem {
     pub message: String,
     pub hints: Vec<String>,
     pub exit: u8,
+    /// Others found at the same time, each with its own hints.
+    pub also: Vec<Problem>,
 }
 
 pub type Result<T, E = Problem> = std::result::Result<T, E>;
 
 impl Problem {
     pub fn new(message: impl Into<String>) -> Self {
-        Problem { message: message.into(), hints: Vec::new(), exit: EXIT_ERROR }
+        Problem { message: message.into(), hints: Vec::new(), exit: EXIT_ERROR, also: Vec::new() }
     }
 
     /// The same problem with one more way out.
@@ -37,17 +39,23 @@ impl Problem {
     /// Several problems as one, in the order in which they were found.
     pub fn all(problems: Vec<Problem>) -> Self {
         let exit = problems.iter().map(|p| p.exit).max().unwrap_or(EXIT_ERROR);
-        let mut hints: Vec<String> = Vec::new();
-        let mut lines = Vec::new();
-        for p in problems {
-            lines.push(p.message);
-            for h in p.hints {
-                if !hints.contains(&h) {
-                    hints.push(h);
-                }
-            }
-        }
-        Problem { message: lines.join("\n"), hints, exit }
+        let mut rest = problems.into_iter();
+        let mut first = rest.next().unwrap_or_else(|| Problem::new("no problem at all"));
+        first.also.extend(rest);
+        first.exit = exit;
+        first
+    }
+
+    /// This one and those beside it.
+    pub fn each(&self) -> Vec<&Problem> {
+        std::iter::once(self).chain(self.also.iter().flat_map(|p| p.each())).collect()
+    }
+
+    /// The same with something put before every message.
+    pub fn prefixed(mut self, prefix: &str) -> Self {
+        self.message = format!("{prefix}{}", self.message);
+        self.also = self.also.into_iter().map(|p| p.prefixed(prefix)).collect();
+        self
     }
 }
 

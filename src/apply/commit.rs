@@ -44,7 +44,7 @@ pub fn run(plan: &Plan, act: &mut dyn Act, inventory: &mut Inventory, watch: &mu
 }
 
 fn name(planned: &Planned, p: Problem) -> Problem {
-    if p.message.starts_with(&planned.address) || planned.address == crate::kinds::code::GENERATION { p } else { Problem { message: format!("{}: {}", planned.address, p.message), ..p } }
+    if p.message.starts_with(&planned.address) || planned.address == crate::kinds::code::GENERATION { p } else { p.prefixed(&format!("{}: ", planned.address)) }
 }
 
 /// Notes what every resource of the plan was brought to, so that a later difference is known as drift.

@@ -46,7 +46,7 @@ fn converse(child: &mut std::process::Child, request: &Request, report: &dyn Rep
             Message::Say(line) => report.say(&line),
             Message::Step(address) => report.step(&address),
             Message::Done(outcome) => return Ok(outcome),
-            Message::Failed { message, hints, exit } => return Err(Some(Problem { message, hints, exit })),
+            Message::Failed(p) => return Err(Some(p)),
         }
     }
     Err(None)

@@ -31,7 +31,7 @@ pub enum Message {
     Say(String),
     Step(String),
     Done(Outcome),
-    Failed { message: String, hints: Vec<String>, exit: u8 },
+    Failed(crate::problem::Problem),
 }
 
 /// The answer that lets the root side go on.

@@ -19,7 +19,7 @@ pub fn serve(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>) -> std::pr
         Ok(()) => 0,
         Err(p) => {
             let exit = p.exit;
-            wire.send(&Message::Failed { message: p.message, hints: p.hints, exit });
+            wire.send(&Message::Failed(p));
             exit
         }
     };

@@ -48,7 +48,15 @@ pub fn owner(named: Option<&str>, isolated: bool) -> Result<Owner> {
     let sudo = super::env::var("SUDO_USER").filter(|_| me.is_root());
     let user = match named.map(str::to_string).or(sudo) {
         Some(name) => lookup(&name).ok_or_else(|| Problem::new(format!("host.primary_user: there is no account {}", crate::text::escape(&name))).hint("name the account of the person who uses ComfyUI"))?,
-        None => nix::unistd::User::from_uid(me).ok().flatten().ok_or_else(|| Problem::new(format!("uid {me} has no account")).hint("set host.primary_user in comfy.toml"))?,
+        None => match nix::unistd::User::from_uid(me).ok().flatten() {
+            Some(user) => user,
+            // A container's made-up uid: enough where one account does everything.
+            None if !isolated => {
+                let home = super::env::home().ok_or_else(|| Problem::new(format!("uid {me} has no account and HOME is not set")).hint("set HOME"))?;
+                return Ok(Owner { name: me.to_string(), uid: me.as_raw(), gid: nix::unistd::getegid().as_raw(), home });
+            }
+            None => return Err(Problem::new(format!("uid {me} has no account")).hint("set host.primary_user in comfy.toml")),
+        },
     };
     if isolated && user.uid.is_root() {
         return Err(Problem::new("the primary user would be root, whose files no second account can be kept from").hint("set host.primary_user in comfy.toml, or run comfy as that user"));
@@ -56,7 +64,9 @@ pub fn owner(named: Option<&str>, isolated: bool) -> Result<Owner> {
     if !isolated && !me.is_root() && user.uid != me {
         return Err(Problem::new(format!("host.primary_user is {}, and isolation \"none\" does everything as you", user.name)).hint(format!("run comfy as {}", user.name)));
     }
-    Ok(Owner { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw(), home: user.dir })
+    // What this process makes has its own group, whatever the account database says.
+    let gid = if !isolated && user.uid == me { nix::unistd::getegid() } else { user.gid };
+    Ok(Owner { name: user.name, uid: user.uid.as_raw(), gid: gid.as_raw(), home: user.dir })
 }
 
 impl Look for Machine {

@@ -71,11 +71,16 @@ pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, repos: &dyn Rep
             }
         }
     }
+    // The whole list at once: which refs and trees are asked does not depend on each other.
     let results: Vec<Result<(String, Pin, Option<Moved>)>> = asked
         .par_iter()
         .map(|(name, repo, git_ref)| {
-            let before = old.and_then(|l| if name == "comfyui" { Some(&l.comfyui) } else { l.nodes.get(name) });
-            one(name, repo, git_ref, before, mode, repos, report)
+            let core = name == "comfyui";
+            let before = old.and_then(|l| if core { Some(&l.comfyui) } else { l.nodes.get(name) });
+            one(name, repo, git_ref, before, mode, repos, report).map_err(|p| {
+                let place = if core { manifest.source.at(&["comfyui", "ref"]) } else { manifest.source.at(&["nodes", name, "ref"]) };
+                p.prefixed(&format!("{place}: "))
+            })
         })
         .collect();
     let (mut pins, mut moved, mut problems) = (BTreeMap::new(), Vec::new(), Vec::new());
@@ -101,7 +106,7 @@ pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, repos: &dyn Rep
 }
 
 fn one(name: &str, repo: &str, git_ref: &str, before: Option<&Pin>, mode: &Mode, repos: &dyn Repositories, report: &dyn Reporter) -> Result<(String, Pin, Option<Moved>)> {
-    let named = |p: Problem| Problem { message: format!("{name}: {}", p.message), ..p };
+    let named = |p: Problem| p.prefixed(&format!("{name}: "));
     let satisfied = before.filter(|p| p.repo == repo && p.git_ref == git_ref);
     let may_move = match mode {
         Mode::Keep => false,
@@ -147,7 +152,7 @@ fn collect_submodules(name: &str, repo: &str, prefix: &str, snapshot: &Snapshot,
         let url = absolute(repo, url);
         names::repo_url(&url).map_err(|why| Problem::new(format!("{name}: submodule `{shown}`: \"{}\" {why}", crate::text::escape(&url))))?;
         let commit = snapshot.listing.0[path].oid;
-        let inner = repos.snapshot(&url, "HEAD", &commit, progress).map_err(|p| Problem { message: format!("{name}: submodule `{shown}`: {}", p.message), ..p })?;
+        let inner = repos.snapshot(&url, "HEAD", &commit, progress).map_err(|p| p.prefixed(&format!("{name}: submodule `{shown}`: ")))?;
         let whole = format!("{prefix}{path}");
         let problems = rules::check(&format!("{name}: {whole}"), &inner.listing, &inner.contents);
         if !problems.is_empty() {

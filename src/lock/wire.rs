@@ -12,6 +12,7 @@ use crate::problem::{Problem, Result};
 use crate::tree::Oid;
 
 const VERSION: i64 = 1;
+const AGAIN: &str = "restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin";
 const HEADER: &str = "# Made by `comfy lock`. Commit it beside comfy.toml; comfy alone writes it.\n";
 
 #[derive(Deserialize)]
@@ -52,7 +53,7 @@ struct WireSubmodule {
 
 pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
     let source = Source::new(path, text, None);
-    let again = "restore it from git, or delete it and run `comfy lock`";
+    let again = AGAIN;
     let syntax = |e: toml::de::Error| {
         Problem::new(format!("{}: {}", source.place(e.span().map_or(0, |s| s.start)), e.message().replace('\n', "; "))).hint(again)
     };
@@ -80,7 +81,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
 }
 
 fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) -> Pin {
-    let again = "restore it from git, or delete it and run `comfy lock`";
+    let again = AGAIN;
     let mut id = |key: &str, at: &[&str], hex: &str| {
         Oid::parse(hex).unwrap_or_else(|| {
             let place = source.at(&[at, &[key]].concat());
@@ -90,20 +91,25 @@ fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) ->
     };
     let (commit, tree) = (id("commit", at, &w.commit), id("tree", at, &w.tree));
     let mut submodules: Vec<Submodule> = Vec::new();
-    for s in w.submodules {
-        let (commit, tree) = (id("commit", at, &s.commit), id("tree", at, &s.tree));
+    for (i, s) in w.submodules.into_iter().enumerate() {
+        let number = i.to_string();
+        let at = [at, &["submodules", &number]].concat();
+        let (commit, tree) = (id("commit", &at, &s.commit), id("tree", &at, &s.tree));
         submodules.push(Submodule { path: s.path, repo: s.repo, commit, tree });
     }
-    submodules.sort_by(|a, b| a.path.cmp(&b.path));
-    let mut wrong = |key: &str, message: String| problems.push(Problem::new(format!("{}: {message}", source.at(&[at, &[key]].concat()))).hint(again));
-    for s in &submodules {
+    let mut wrong = |key: &str, message: String| problems.push(Problem::new(format!("{}: {message}", source.at(&[at, &key.split('.').collect::<Vec<_>>()].concat()))).hint(again));
+    for (i, s) in submodules.iter().enumerate() {
         if let Err(why) = names::relative(&s.path) {
-            wrong("submodules", format!("submodule path \"{}\" {why}", crate::text::escape(&s.path)));
+            wrong(&format!("submodules.{i}.path"), format!("submodule path \"{}\" {why}", crate::text::escape(&s.path)));
         }
         if let Err(why) = names::repo_url(&s.repo) {
-            wrong("submodules", format!("submodule repo \"{}\" {why}", crate::text::escape(&s.repo)));
+            wrong(&format!("submodules.{i}.repo"), format!("submodule repo \"{}\" {why}", crate::text::escape(&s.repo)));
+        }
+        if submodules[..i].iter().any(|o| o.path == s.path) {
+            wrong(&format!("submodules.{i}.path"), format!("submodule \"{}\" is there twice", crate::text::escape(&s.path)));
         }
     }
+    submodules.sort_by(|a, b| a.path.cmp(&b.path));
     if let Err(why) = names::repo_url(&w.repo) {
         wrong("repo", format!("repo \"{}\" {why}", crate::text::escape(&w.repo)));
     }

@@ -75,7 +75,7 @@ struct Check {
 impl Check {
     fn wrong(&mut self, at: &[&str], message: impl AsRef<str>, hint: impl Into<String>) {
         let place = self.source.at(at);
-        self.problems.push(Problem::new(format!("{place}: {}", message.as_ref())).hint(hint));
+        self.problems.push(Problem::new(format!("{place}: {}", crate::text::escape(message.as_ref()))).hint(hint));
     }
 
     fn one_of<'a>(&mut self, at: &[&str], value: Option<String>, default: &'a str, known: &'a [&'a str]) -> String {
@@ -154,9 +154,13 @@ impl Check {
     /// Absolute or below `~`, clean, without anything that could hide.
     fn path(&mut self, at: &[&str], path: &str) -> Option<()> {
         let key = at.last().copied().unwrap_or("path");
+        if path.trim_matches('/').is_empty() {
+            self.wrong(at, format!("{key} \"{path}\" is the whole disk"), "name a folder of its own");
+            return None;
+        }
         let inner = path.strip_prefix("~/").or(path.strip_prefix('/'));
         let Some(inner) = inner else {
-            let hint = if path == "~" || path == "/" { "name a folder of its own" } else { "write an absolute path, or one that starts with ~/" };
+            let hint = if path == "~" { "name a folder of its own" } else { "write an absolute path, or one that starts with ~/" };
             self.wrong(at, format!("{key} \"{path}\" is not a path that comfy manages"), hint);
             return None;
         };
@@ -226,6 +230,9 @@ impl Check {
                     "leave it out; address and port are `listen` and `port`, folders are shares",
                 );
             }
+            if a.is_empty() || a == "--" || a == "-h" {
+                self.wrong(&["comfyui", "args", &i.to_string()], format!("`{a}` is no argument for ComfyUI"), "leave it out");
+            }
             if a.chars().any(char::is_control) {
                 self.wrong(&["comfyui", "args", &i.to_string()], "an argument has a control character", "leave it out");
             }
@@ -235,7 +242,7 @@ impl Check {
 
     fn python(&mut self, w: wire::Python) -> Python {
         let version = w.version.unwrap_or_else(|| "3.12".into());
-        let minor = version.strip_prefix("3.").and_then(|m| m.parse::<u8>().ok());
+        let minor = version.strip_prefix("3.").filter(|m| m.bytes().all(|b| b.is_ascii_digit()) && !m.starts_with('0')).and_then(|m| m.parse::<u8>().ok());
         if !minor.is_some_and(|m| (9..=30).contains(&m)) {
             self.wrong(&["python", "version"], format!("version \"{version}\" is no minor version of Python 3"), "write \"3.12\"");
         }
@@ -256,8 +263,8 @@ impl Check {
         let mut indexes = Vec::new();
         for (i, x) in w.indexes.unwrap_or_default().into_iter().enumerate() {
             let i = i.to_string();
-            if !x.url.starts_with("https://") && !x.url.starts_with("http://127.0.0.1") {
-                self.wrong(&["python", "indexes", &i], format!("index \"{}\" is not at an https:// address", x.name), "use https://");
+            if let Err(why) = values::model_source(&x.url).and_then(|()| if x.url.starts_with("http") { Ok(()) } else { Err("is no https:// address".into()) }) {
+                self.wrong(&["python", "indexes", &i], format!("index \"{}\": \"{}\" {why}", x.name, x.url), "use https://");
             }
             if x.packages.is_empty() {
                 self.wrong(&["python", "indexes", &i], format!("index \"{}\" names no packages", x.name), "name the packages that come from it, so that no other can");
@@ -290,10 +297,9 @@ impl Check {
                 let i = i.to_string();
                 let at = [at[0], at[1], "writable", i.as_str()];
                 let clean = p.trim_end_matches('/');
-                let lower = clean.to_lowercase();
                 if let Err(why) = names::relative(clean) {
                     self.wrong(&at, format!("writable \"{p}\" {why}"), "name a file or folder inside the node");
-                } else if [".py", ".so", ".js", ".pyc", ".dylib", ".pth"].iter().any(|e| lower.ends_with(e)) {
+                } else if names::is_code(clean) {
                     self.wrong(&at, format!("writable \"{p}\" is code"), "code stays sealed; name the data file or folder that the node writes");
                 } else if writable.iter().enumerate().any(|(j, q)| j.to_string() != i && format!("{clean}/").starts_with(&format!("{}/", q.trim_end_matches('/')))) {
                     self.wrong(&at, format!("writable \"{p}\" lies in another writable path"), "name the outer one only");
@@ -438,8 +444,10 @@ impl Check {
                 self.wrong(&at, format!("\"{k}\" is no name of an environment variable"), "use letters, digits and `_`");
             } else if ["PYTHON", "LD_", "DYLD_"].iter().any(|p| upper.starts_with(p)) {
                 self.wrong(&at, format!("{k} changes what code is loaded"), "leave it out; comfy sets what ComfyUI needs");
-            } else if ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "API_KEY", "APIKEY", "CREDENTIAL"].iter().any(|p| upper.contains(p)) {
+            } else if ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "APIKEY", "CREDENTIAL", "_PAT"].iter().any(|p| upper.contains(p)) || upper.ends_with("_KEY") || upper.contains("_KEY_") {
                 self.wrong(&at, format!("{k} looks like a secret: every node could read it"), "keep secrets out of the manifest and out of the sandbox");
+            } else if ["PATH", "HOME", "USER", "SHELL", "BASH_ENV", "ENV", "IFS"].contains(&upper.as_str()) {
+                self.wrong(&at, format!("{k} is set by comfy itself"), "leave it out");
             } else if v.contains('\0') {
                 self.wrong(&at, format!("the value of {k} has a NUL"), "leave it out");
             }

@@ -107,13 +107,22 @@ pub fn relative(path: &str) -> Result<(), &'static str> {
     if path.chars().any(char::is_control) {
         return Err("has a control character");
     }
+    if path.starts_with('/') {
+        return Err("must be relative");
+    }
     if path.ends_with('/') || path.contains("//") {
-        return Err("must be a clean relative path");
+        return Err("has a `/` too many");
     }
     if !Path::new(path).components().all(|c| matches!(c, Component::Normal(_))) || path.split('/').any(|c| c == ".") {
-        return Err("must be relative and must not contain `..`");
+        return Err("must not contain `.` or `..`");
     }
     Ok(())
+}
+
+/// Files that run, or that the browser runs.
+pub fn is_code(path: &str) -> bool {
+    let lower = path.to_lowercase();
+    [".py", ".pyc", ".pyd", ".so", ".dylib", ".js", ".mjs", ".pth"].iter().any(|e| lower.ends_with(e))
 }
 
 /// The form in which APFS compares names: NFD and case folded.

@@ -62,20 +62,18 @@ impl Source {
 
 enum Here<'a> {
     Item(&'a Item),
+    Table(&'a toml_edit::Table),
     Value(&'a Value),
 }
 
 impl<'a> Here<'a> {
     fn child(&self, key: &str) -> Option<(Here<'a>, Option<usize>)> {
         let value = match self {
-            Here::Item(Item::Table(t)) => {
-                let at = t.key(key).and_then(|k| k.span()).map(|s| s.start);
-                let item = t.get(key)?;
-                return Some((Here::Item(item), at.or(item.span().map(|s| s.start))));
-            }
+            Here::Item(Item::Table(t)) => return table_child(t, key),
+            Here::Table(t) => return table_child(t, key),
             Here::Item(Item::ArrayOfTables(a)) => {
                 let t = a.get(key.parse::<usize>().ok()?)?;
-                return Some((Here::Item(t.get("").unwrap_or(&Item::None)), t.span().map(|s| s.start)));
+                return Some((Here::Table(t), t.span().map(|s| s.start)));
             }
             Here::Item(Item::Value(v)) => v,
             Here::Value(v) => v,
@@ -93,4 +91,10 @@ impl<'a> Here<'a> {
             _ => None,
         }
     }
+}
+
+fn table_child<'a>(t: &'a toml_edit::Table, key: &str) -> Option<(Here<'a>, Option<usize>)> {
+    let at = t.key(key).and_then(|k| k.span()).map(|s| s.start);
+    let item = t.get(key)?;
+    Some((Here::Item(item), at.or(item.span().map(|s| s.start))))
 }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 pub fn duration(text: &str) -> Option<chrono::Duration> {
     let (n, unit) = number_and_unit(text)?;
     let n = i64::try_from(n).ok().filter(|n| *n <= 10_000)?;
-    match unit.trim_end_matches('s') {
+    match unit.strip_suffix('s').unwrap_or(unit) {
         "" if n == 0 => Some(chrono::Duration::zero()),
         "hour" => Some(chrono::Duration::hours(n)),
         "day" => Some(chrono::Duration::days(n)),
@@ -23,11 +23,11 @@ pub fn size(text: &str) -> Option<u64> {
         "KiB" => 1 << 10,
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
-        "TiB" => 1 << 40,
+        "TiB" if n < 1024 => 1 << 40,
         "kB" | "KB" => 1_000,
         "MB" => 1_000_000,
         "GB" => 1_000_000_000,
-        "TB" => 1_000_000_000_000,
+        "TB" if n < 1024 => 1_000_000_000_000,
         "" if n == 0 => 1,
         _ => return None,
     };
@@ -50,7 +50,10 @@ pub fn host_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let name = host.strip_prefix("*.").unwrap_or(host);
     !name.is_empty()
+        && port.bytes().all(|b| b.is_ascii_digit())
         && port.parse::<u16>().is_ok_and(|p| p > 0)
+        && (name == host || name.contains('.'))
+        && !name.split('.').any(str::is_empty)
         && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
         && !name.starts_with(['-', '.'])
 }
@@ -66,7 +69,7 @@ pub fn model_source(text: &str) -> Result<(), String> {
     match scheme {
         "hf" => {
             let parts: Vec<&str> = rest.trim_start_matches('/').splitn(3, '/').collect();
-            if rest.starts_with("//") && parts.len() == 3 && parts.iter().all(|p| !p.is_empty()) {
+            if rest.starts_with("//") && parts.len() == 3 && parts.iter().all(|p| !p.is_empty() && !p.ends_with('@')) {
                 Ok(())
             } else {
                 Err("must look like hf://org/repo/file@revision".into())
@@ -96,7 +99,7 @@ pub fn model_source(text: &str) -> Result<(), String> {
             Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(()),
             _ => Err("must look like s3://bucket/key".into()),
         },
-        "file" if rest.starts_with('/') || rest.starts_with("~/") => Ok(()),
+        "file" if (rest.starts_with('/') || rest.starts_with("~/")) && !rest.split('/').any(|c| c == "..") => Ok(()),
         "file" => Err("must be file:/an/absolute/path or file:~/path".into()),
         _ => Err(format!("has an unknown scheme `{scheme}`; known: hf://, https://, civitai:, s3://, file:")),
     }

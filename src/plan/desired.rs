@@ -189,6 +189,14 @@ impl Desired {
             problems.push(Problem::new(format!("{}: sandbox_user is {}, who is the primary user", m.source.at(&["host", "sandbox_user"]), cx.owner.name)).hint("isolation needs two accounts"));
         }
         let prefix = m.host.prefix.clone().map(|p| home(&p.to_string_lossy())).unwrap_or_else(|| if none { cx.data_home.clone() } else { PathBuf::from("/opt/comfy") });
+        if systems_own(&prefix) || prefix == cx.owner.home || prefix.parent() == Some(Path::new(if cx.platform.macos { "/Users" } else { "/home" })) {
+            let why = format!("{}: prefix {} belongs to the system, or is a home", m.source.at(&["host", "prefix"]), crate::text::escape(&prefix.to_string_lossy()));
+            problems.push(Problem::new(why).hint("leave it out for /opt/comfy, or name a folder of its own"));
+        }
+        if prefix.starts_with(&cx.repository) || cx.repository.starts_with(&prefix) {
+            let why = format!("{}: prefix {} overlaps the repository of comfy.toml ({})", m.source.at(&["host", "prefix"]), crate::text::escape(&prefix.to_string_lossy()), cx.repository.display());
+            problems.push(Problem::new(why).hint("neither may lie in the other; move one of them"));
+        }
         let base = prefix.join(&m.host.sandbox_user);
         let records = match (none, cx.platform.macos) {
             (true, _) => base.join("records"),
@@ -204,6 +212,10 @@ impl Desired {
             ("comfy's records".into(), paths.records.clone()),
             ("the repository of comfy.toml".into(), cx.repository.clone()),
         ];
+        if none {
+            // The records lie inside the prefix.
+            fence.remove(1);
+        }
         if let Some(h) = &paths.home {
             fence.push((format!("the home of {}", m.host.sandbox_user), h.clone()));
         }
@@ -214,8 +226,12 @@ impl Desired {
             if path == cx.owner.home || path.parent() == Some(homes) || path.parent().is_none() || cx.owner.home.starts_with(&path) {
                 wrong(format!("share {name}: {shown} is a home, or holds one"), "share a folder of its own, not a home");
             }
-            if SYSTEM.iter().any(|s| path == Path::new(s) || path.parent().is_some_and(|p| p == Path::new(s) && NEVER_BELOW.contains(s))) {
+            if systems_own(&path) {
                 wrong(format!("share {name}: {shown} belongs to the system"), "share a folder of its own");
+            }
+            let hidden = path.strip_prefix(&cx.owner.home).ok().and_then(|p| p.components().next()).is_some_and(|c| c.as_os_str().to_string_lossy().starts_with('.'));
+            if hidden {
+                wrong(format!("share {name}: {shown} lies in a hidden folder of your home, where keys and settings are"), "share a folder of its own");
             }
             for (what, other) in &fence {
                 if path.starts_with(other) || other.starts_with(&path) {
@@ -294,7 +310,15 @@ const SYSTEM: &[&str] = &[
     "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var",
     "/Applications", "/Library", "/System", "/Users", "/Volumes", "/private", "/cores",
 ];
-const NEVER_BELOW: &[&str] = &["/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr", "/System", "/Library", "/private", "/Applications"];
+/// Nothing at any depth below these is anybody's to share.
+const NEVER_BELOW: &[&str] = &[
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/usr", "/System", "/Library", "/private/etc", "/private/var/db", "/Applications",
+    "/var/lib", "/var/log", "/var/spool", "/var/cache", "/cores",
+];
+
+fn systems_own(path: &Path) -> bool {
+    SYSTEM.iter().any(|s| path == Path::new(s)) || NEVER_BELOW.iter().any(|s| path.starts_with(s))
+}
 
 /// What the manifest promises, by a default or in words, and this version does not yet enforce.
 fn not_enforced(m: &Manifest) -> Vec<String> {

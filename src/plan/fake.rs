@@ -291,7 +291,7 @@ fn wish(bits: u32) -> Desired {
     let manifest = Manifest::parse(Path::new("/repo/comfy.toml"), &text, "host").unwrap();
     let lock = Lock { comfyui: pin("core", bits >> 15 & 1), nodes };
     let owner = Owner { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into() };
-    let cx = Context { hostname: "host".into(), owner, platform: Platform { macos: bits >> 16 & 1 == 1 }, data_home: "/home/alice/.d".into(), repository: "/repo".into() };
+    let cx = Context { hostname: "host".into(), owner, platform: Platform { macos: bits >> 16 & 1 == 1 }, data_home: "/home/alice/data".into(), repository: "/repo".into() };
     Desired::new(&manifest, &lock, &lock.render(), &cx).unwrap()
 }
 

@@ -93,10 +93,16 @@ pub fn warning(text: &str) {
 /// An error and its hints, as cargo and uv print them.
 pub fn problem(p: &Problem) {
     let (error, hint) = if setting(COLOR_ERR) { (dye("error", Paint::Red), dye("hint", Paint::Cyan)) } else { ("error".into(), "hint".into()) };
-    for line in p.message.lines() {
-        stderr(&format!("{error}: {}", crate::text::escape(line)));
-    }
-    for h in &p.hints {
-        stderr(&format!("  {hint}: {}", crate::text::escape_lines(h)));
+    let mut told: Vec<&String> = Vec::new();
+    let all = p.each();
+    for (i, p) in all.iter().enumerate() {
+        stderr(&format!("{error}: {}", crate::text::escape(&p.message)));
+        // A way out that several share is said once, after the last of them.
+        for h in p.hints.iter().filter(|h| !all[i + 1..].iter().any(|q| q.hints.contains(h))) {
+            if !told.contains(&h) {
+                stderr(&format!("  {hint}: {}", crate::text::escape_lines(h)));
+                told.push(h);
+            }
+        }
     }
 }

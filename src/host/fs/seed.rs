@@ -17,7 +17,11 @@ use crate::plan::facts::Kind;
 /// belongs to `uid`. Nothing that is there already is opened for writing, and no link is followed.
 pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::Result<()> {
     let own = (Uid::from_raw(uid), Gid::from_raw(gid));
-    let (source, source_name) = parent(from)?;
+    let (source, source_name) = match parent(from) {
+        // Nothing of it is tracked: the node makes it itself.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        r => r?,
+    };
     if lstat_at(&source, &source_name) == Err(Errno::ENOENT) {
         return Ok(());
     }

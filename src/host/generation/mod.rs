@@ -139,11 +139,12 @@ impl Builder<'_> {
             for (prefix, tree, own) in sealed::split(listing, pin) {
                 let hash = own.tree_hash()?;
                 if hash != tree {
-                    return Err(Problem::new(format!("{part}: tree {prefix} is {hash}, and comfy.lock says {tree}")).hint("nothing was installed"));
+                    return Err(Problem::new(format!("{part}: the tree {prefix}. is {hash}, and comfy.lock says {tree}")).hint("comfy.lock was edited by hand, or lacks a submodule: restore it from git, or `comfy update` this node; nothing was installed"));
                 }
                 self.keep_listing(&own, tree)?;
             }
         }
+        no_writable_code(spec, &listings)?;
         self.lay_out(spec, staged, &listings, &fetched, &targets, &good)?;
         let check = self.checker(&trees).check(staged, spec).map_err(|u| Problem::new(format!("the new generation: {}", u.reason)))?;
         match check {
@@ -227,6 +228,22 @@ impl Builder<'_> {
         }
         Ok(())
     }
+}
+
+/// Code stays sealed: a `writable` path that holds some is refused before anything is laid out.
+fn no_writable_code(spec: &GenSpec, listings: &BTreeMap<String, Listing>) -> Result<()> {
+    let mut problems = Vec::new();
+    for (name, n) in &spec.nodes {
+        let Some(listing) = listings.get(&format!("node.{name}")) else { continue };
+        for w in &n.writable {
+            let code = listing.0.keys().find(|p| (*p == w || p.starts_with(&format!("{w}/"))) && crate::manifest::names::is_code(p));
+            if let Some(path) = code {
+                let why = format!("node.{name}: writable \"{w}\" holds code: {}", crate::text::escape(path));
+                problems.push(Problem::new(why).hint("name the data file or folder that the node writes; code stays sealed"));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Problem::all(problems)) }
 }
 
 /// The build uid's group has the same number; under isolation "none" it is the owner's own.

@@ -42,7 +42,7 @@ pub struct Request {
 enum Message {
     Progress { job: String, at: u64, total: u64 },
     Done { listings: Vec<(String, Listing)> },
-    Failed { message: String, hints: Vec<String>, exit: u8 },
+    Failed(Problem),
 }
 
 /// Fetches and unpacks all items, several at once.
@@ -79,7 +79,7 @@ pub fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, List
 }
 
 fn named(part: &str) -> impl Fn(Problem) -> Problem + '_ {
-    move |p| Problem { message: format!("{part}: {}", p.message), ..p }
+    move |p| p.prefixed(&format!("{part}: "))
 }
 
 /// Has everything of an item in the store; returns how many bytes its files will take.
@@ -185,7 +185,7 @@ impl Worker {
             match serde_json::from_str(&line).doing(|| "understand the build process".into())? {
                 Message::Progress { job, at, total } => jobs.entry(job.clone()).or_insert_with(|| report.job(&job)).at(at, total),
                 Message::Done { listings } => return Ok(listings),
-                Message::Failed { message, hints, exit } => return Err(Problem { message, hints, exit }),
+                Message::Failed(p) => return Err(p),
             }
             line.clear();
         }
@@ -293,7 +293,7 @@ fn serve(socket: UnixStream) -> Result<()> {
     let request: Request = serde_json::from_str(&line).doing(|| "read the request".into())?;
     let message = match run(&request, &WireReporter(wire.clone())) {
         Ok(listings) => Message::Done { listings },
-        Err(p) => Message::Failed { message: p.message, hints: p.hints, exit: p.exit },
+        Err(p) => Message::Failed(p),
     };
     wire.send(&message);
     Ok(())

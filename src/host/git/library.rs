@@ -35,12 +35,10 @@ pub(super) fn fetch(net: &NetEnv, folder: &Path, url: &str, specs: &[&str], shal
     Ok(())
 }
 
-pub(super) fn ls_remote(net: &NetEnv, store: &Path, url: &str) -> Result<Vec<(String, String)>> {
+pub(super) fn ls_remote(net: &NetEnv, url: &str) -> Result<Vec<(String, String)>> {
     http::register(net);
-    let scratch = store.join("ls-remote.git");
-    super::read::init(&scratch)?;
-    let repo = Repository::open_bare(&scratch).doing(|| format!("open {}", scratch.display()))?;
-    let mut remote = repo.remote_anonymous(url).map_err(|e| explain(url, &e))?;
+    super::read::set_up()?;
+    let mut remote = git2::Remote::create_detached(url).map_err(|e| explain(url, &e))?;
     let connection = remote.connect_auth(Direction::Fetch, None, None).map_err(|e| explain(url, &e))?;
     let heads = connection.list().map_err(|e| explain(url, &e))?;
     Ok(heads.iter().map(|h| (h.name().to_string(), h.oid().to_string())).collect())

@@ -97,13 +97,13 @@ fn percent(line: &str) -> Option<u64> {
 }
 
 fn explain(url: &str, stderr: &str) -> Problem {
-    let last = stderr.lines().rev().find(|l| l.contains("fatal:") || l.contains("error:")).or(stderr.lines().last()).unwrap_or("no message");
+    let last = stderr.lines().find(|l| l.contains("fatal:") || l.contains("error:")).or(stderr.lines().last()).unwrap_or("no message");
     let message = crate::text::escape(last.trim_start_matches("fatal: ").trim_start_matches("error: "));
     let lower = stderr.to_lowercase();
     let problem = Problem::new(format!("{url}: {message}"));
     if lower.contains("could not resolve host") || lower.contains("could not connect") || lower.contains("connection refused") || lower.contains("timed out") {
         problem.hint("is the network up? what is in the store can be used with --offline")
-    } else if lower.contains("not found") || lower.contains("does not exist") || lower.contains("could not read username") || lower.contains("terminal prompts disabled") {
+    } else if lower.contains("not found") || lower.contains("does not appear to be a git repository") || lower.contains("could not read from remote repository") || lower.contains("does not exist") || lower.contains("could not read username") || lower.contains("terminal prompts disabled") {
         problem.hint("no such public repository: check owner and name")
     } else if lower.contains("no space left") {
         problem.hint("free some disk space and run it again")

@@ -14,7 +14,7 @@ use crate::tree::rules::{Contents, LFS_LIMIT, LFS_MARK};
 use crate::tree::{Entry, Listing, Mode, Oid};
 
 /// libgit2 as comfy uses it: no configuration of anyone's, and no question of whose a repository is.
-fn set_up() -> Result<()> {
+pub(super) fn set_up() -> Result<()> {
     static ONCE: std::sync::OnceLock<std::result::Result<(), String>> = std::sync::OnceLock::new();
     let set = || -> std::result::Result<(), git2::Error> {
         use git2::ConfigLevel::{Global, ProgramData, System, XDG};
