@@ -1,7 +1,7 @@
 //! The owner's side of the protocol: starts the root side, shows what it says, answers what it asks.
 
-use std::io::{BufRead, BufReader, Write};
 use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
 
 use super::protocol::{GO, Message, Request};
 use super::session::Outcome;
@@ -21,13 +21,19 @@ pub fn run(request: &Request, report: &dyn Reporter, approve: &mut dyn FnMut(&Pl
     let status = child.wait().doing(|| "wait for the root side".into())?;
     match result {
         Err(None) if crate::host::signals::interrupted() => Err(Problem::interrupted()),
-        Err(None) => Err(Problem::new(format!("the root side ended without an answer ({status})")).hint("did sudo refuse? otherwise `comfy plan` shows where the machine stands")),
+        Err(None) => Err(Problem::new(format!("the root side ended without an answer ({status})"))
+            .hint("did sudo refuse? otherwise `comfy plan` shows where the machine stands")),
         Err(Some(p)) => Err(p),
         Ok(o) => Ok(o),
     }
 }
 
-fn converse(child: &mut std::process::Child, request: &Request, report: &dyn Reporter, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<Outcome, Option<Problem>> {
+fn converse(
+    child: &mut std::process::Child,
+    request: &Request,
+    report: &dyn Reporter,
+    approve: &mut dyn FnMut(&Plan) -> Result<()>,
+) -> Result<Outcome, Option<Problem>> {
     let mut stdin = child.stdin.take().ok_or(None)?;
     let stdout = child.stdout.take().ok_or(None)?;
     let text = serde_json::to_string(request).map_err(|e| Some(Problem::new(e.to_string())))?;

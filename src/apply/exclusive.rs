@@ -39,7 +39,8 @@ pub fn take(d: &Desired, what: &str) -> Result<Exclusive> {
         edit::make_dir(folder, 0, 0, 0o700).doing(doing)?;
     }
     let (dir, name) = parent(&path).doing(doing)?;
-    let fd = openat(&dir, name.as_c_str(), OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o644)).doing(doing)?;
+    let fd =
+        openat(&dir, name.as_c_str(), OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o644)).doing(doing)?;
     match Flock::lock(std::fs::File::from(fd), FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
             let person = crate::host::env::var("SUDO_USER").or_else(|| crate::host::env::var("USER")).unwrap_or_else(|| "root".into());

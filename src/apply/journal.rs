@@ -40,7 +40,12 @@ impl Journal<'_> {
 
     fn append(&self, path: &Path, text: &str) -> std::io::Result<()> {
         let (dir, name) = parent(path)?;
-        let fd = openat(&dir, name.as_c_str(), OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o640))?;
+        let fd = openat(
+            &dir,
+            name.as_c_str(),
+            OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::from_bits_truncate(0o640),
+        )?;
         if let Some((uid, gid)) = self.owner {
             nix::unistd::fchown(&fd, Some(uid.into()), Some(gid.into()))?;
         }

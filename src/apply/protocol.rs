@@ -27,7 +27,11 @@ pub struct Request {
 pub enum Message {
     /// Asks whether this plan may be carried out; [`GO`] answers.
     Approve(Box<Plan>),
-    Progress { job: String, at: u64, total: u64 },
+    Progress {
+        job: String,
+        at: u64,
+        total: u64,
+    },
     Say(String),
     Step(String),
     Done(Outcome),

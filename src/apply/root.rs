@@ -67,7 +67,11 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
 
 pub fn stale(saved: bool) -> Problem {
     let what = if saved { "the saved plan is stale" } else { "the plan is stale" };
-    Problem::new(format!("{what}: comfy.toml, comfy.lock or the machine changed since it was made")).hint(if saved { "make it again with `comfy plan --out FILE`" } else { "run `comfy apply` again" })
+    Problem::new(format!("{what}: comfy.toml, comfy.lock or the machine changed since it was made")).hint(if saved {
+        "make it again with `comfy plan --out FILE`"
+    } else {
+        "run `comfy apply` again"
+    })
 }
 
 struct Wire(Mutex<std::io::Stdout>);

@@ -23,7 +23,9 @@ pub enum Job {
     Apply,
     /// Keep this many generations beside the live one.
     Gc(usize),
-    Destroy { purge: bool },
+    Destroy {
+        purge: bool,
+    },
 }
 
 pub struct Session<'a> {
@@ -109,7 +111,8 @@ impl Session<'_> {
         crate::plan::look::Act::write_inventory(&mut hands, &inventory)?;
         if !machine.readings.is_empty() {
             let cache = machine.readings.render();
-            crate::host::fs::edit::write_file(&d.paths.stat_cache(), &cache, 0o640, journal.owner).map_err(|e| Problem::new(format!("the stat cache could not be written: {e}")))?;
+            crate::host::fs::edit::write_file(&d.paths.stat_cache(), &cache, 0o640, journal.owner)
+                .map_err(|e| Problem::new(format!("the stat cache could not be written: {e}")))?;
         }
         if !plan.is_empty() {
             journal.line("applied", &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }));
@@ -133,13 +136,23 @@ impl Session<'_> {
                 Problem::new(format!("{} {what}: {why}", c.address))
             })
             .collect();
-        if problems.is_empty() { Ok(()) } else { Err(Problem::all(problems).hint(format!("the other {} were applied; `comfy plan` shows what is left", crate::text::count(plan.changes.len(), "resource")))) }
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::all(problems)
+                .hint(format!("the other {} were applied; `comfy plan` shows what is left", crate::text::count(plan.changes.len(), "resource"))))
+        }
     }
 }
 
 fn differences(c: &crate::plan::Change) -> String {
     let (before, after) = (c.before.clone().unwrap_or_default(), c.after.clone().unwrap_or_default());
-    after.iter().filter(|(k, v)| before.get(*k) != Some(v)).map(|(k, v)| format!("{k} is {}, not {v}", before.get(k).map_or("absent", String::as_str))).collect::<Vec<_>>().join("; ")
+    after
+        .iter()
+        .filter(|(k, v)| before.get(*k) != Some(v))
+        .map(|(k, v)| format!("{k} is {}, not {v}", before.get(k).map_or("absent", String::as_str)))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 fn outcome(plan: &Plan, d: &Desired, started: Instant) -> Outcome {

@@ -9,15 +9,17 @@ use crate::apply::session::{self, Job, Outcome, Session};
 use crate::apply::{elevated, root};
 use crate::host::env;
 use crate::host::machine::Machine;
+use crate::plan::Plan;
 use crate::plan::desired::Desired;
 use crate::plan::select::Selection;
-use crate::plan::Plan;
 use crate::problem::{Doing, Problem, Result};
 use crate::render::{self, bars::Bars};
 
 /// Bring this machine to what comfy.toml and comfy.lock say
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  comfy apply                 shows the plan, asks, does it (sudo asks for your password)\n  comfy apply --yes           without the question\n  comfy apply --only shares   the old fix-permissions\n  comfy apply today.plan      exactly the saved plan, or nothing")]
+#[command(
+    after_help = "Examples:\n  comfy apply                 shows the plan, asks, does it (sudo asks for your password)\n  comfy apply --yes           without the question\n  comfy apply --only shares   the old fix-permissions\n  comfy apply today.plan      exactly the saved plan, or nothing"
+)]
 pub struct Args {
     /// A plan saved by `comfy plan --out`
     #[arg(value_name = "PLANFILE")]
@@ -62,7 +64,8 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
 
 fn read_saved(file: &PathBuf) -> Result<Saved> {
     let text = std::fs::read_to_string(file).doing(|| format!("read {}", file.display()))?;
-    let saved: Saved = serde_json::from_str(&text).map_err(|e| Problem::new(format!("{}: no plan of comfy's: {e}", file.display())).hint("make one with `comfy plan --out FILE`"))?;
+    let saved: Saved = serde_json::from_str(&text)
+        .map_err(|e| Problem::new(format!("{}: no plan of comfy's: {e}", file.display())).hint("make one with `comfy plan --out FILE`"))?;
     if saved.comfy_plan != 1 || saved.plan.format_version != 1 {
         return Err(Problem::new(format!("{}: a plan of another version of comfy", file.display())).hint("make it again with `comfy plan --out FILE`"));
     }
@@ -131,7 +134,16 @@ impl Carry<'_> {
         let report = Bars::default();
         if !self.project.isolated() {
             let digest = plan.digest();
-            let session = Session { desired: self.desired, only: self.only, job: self.job, net: env::net()?, offline: self.offline, caller: project::caller(), worker: None, report: &report };
+            let session = Session {
+                desired: self.desired,
+                only: self.only,
+                job: self.job,
+                net: env::net()?,
+                offline: self.offline,
+                caller: project::caller(),
+                worker: None,
+                report: &report,
+            };
             let outcome = session.run(&mut |again: &Plan| if again.digest() == digest { Ok(()) } else { Err(root::stale(self.saved.is_some())) })?;
             return Ok((outcome, plan));
         }

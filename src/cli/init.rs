@@ -1,5 +1,5 @@
-use super::project::MANIFEST;
 use super::Global;
+use super::project::MANIFEST;
 use crate::host::{env, fs, machine};
 use crate::problem::{Doing, Problem, Result};
 use crate::render;
@@ -26,7 +26,8 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let name = env::var("SUDO_USER").unwrap_or(owner.name);
     let default = if cfg!(target_os = "macos") { "/Users/Shared/comfy" } else { "/srv/comfy" };
     let shares = args.shares.as_ref().map_or_else(|| default.to_string(), |p| here.join(p).display().to_string());
-    fs::edit::write_file(&dir.join(MANIFEST), crate::manifest::starter::text(&name, &shares).as_bytes(), 0o644, None).doing(|| format!("write {}", path.display()))?;
+    fs::edit::write_file(&dir.join(MANIFEST), crate::manifest::starter::text(&name, &shares).as_bytes(), 0o644, None)
+        .doing(|| format!("write {}", path.display()))?;
     render::note(&format!("Wrote {}. Read it, change it, then: comfy lock", path.display()));
     Ok(0)
 }

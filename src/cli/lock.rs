@@ -1,5 +1,5 @@
-use super::project::{self, Project};
 use super::Global;
+use super::project::{self, Project};
 use crate::host::fs;
 use crate::lock::resolve::{self, Mode, Moved, Resolved};
 use crate::lock::{self, cover};
@@ -9,7 +9,9 @@ use crate::text::{count, short};
 
 /// Pin what comfy.toml asks and comfy.lock lacks; a pin that still satisfies never moves
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  comfy lock                  after a change of comfy.toml\n  comfy lock --check          in CI: 2 where comfy.lock does not cover comfy.toml")]
+#[command(
+    after_help = "Examples:\n  comfy lock                  after a change of comfy.toml\n  comfy lock --check          in CI: 2 where comfy.lock does not cover comfy.toml"
+)]
 pub struct Args {
     /// Change nothing; exit 2 if comfy.lock does not answer comfy.toml
     #[arg(long)]
@@ -30,7 +32,11 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         render::stdout(&line(m));
     }
     let pins = resolved.lock.nodes.len() + 1;
-    render::note(&if written { format!("Locked {} in {}.", crate::text::count(pins, "repository"), lock::FILE) } else { format!("{} is up to date ({}).", lock::FILE, crate::text::count(pins, "repository")) });
+    render::note(&if written {
+        format!("Locked {} in {}.", crate::text::count(pins, "repository"), lock::FILE)
+    } else {
+        format!("{} is up to date ({}).", lock::FILE, crate::text::count(pins, "repository"))
+    });
     Ok(0)
 }
 

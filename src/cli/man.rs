@@ -14,7 +14,10 @@ pub fn run(_: &Args) -> Result<u8> {
         let mut text = Vec::new();
         let page = clap_mangen::Man::new(sub.clone());
         let head = format!(".SH COMFY {}\n", sub.get_name().to_uppercase());
-        page.render_description_section(&mut text).and_then(|()| page.render_synopsis_section(&mut text)).and_then(|()| page.render_options_section(&mut text)).doing(|| "write the manual".into())?;
+        page.render_description_section(&mut text)
+            .and_then(|()| page.render_synopsis_section(&mut text))
+            .and_then(|()| page.render_options_section(&mut text))
+            .doing(|| "write the manual".into())?;
         out.extend_from_slice(head.as_bytes());
         out.extend_from_slice(String::from_utf8_lossy(&text).replace(".SH ", ".SS ").as_bytes());
     }

@@ -10,8 +10,8 @@ mod lock;
 mod man;
 mod outdated;
 mod plan;
-mod update;
 pub mod project;
+mod update;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,7 +27,9 @@ use crate::render::{self, Color};
 /// `comfy apply` removes it. Going back is `git revert` of the commit that moved the pins, then `comfy apply`.
 #[derive(Parser)]
 #[command(name = "comfy", version, max_term_width = 100, arg_required_else_help = true, disable_help_subcommand = true)]
-#[command(after_help = "Examples:\n  comfy demo                  the whole loop on an embedded example, no root, no network\n  comfy init && comfy lock    a first comfy.toml, pinned\n  comfy plan                  what would change on this machine\n  comfy apply                 change it\n\nExit codes: 0 done or nothing to do, 1 error, 2 asked-for differences, 130 interrupted.")]
+#[command(
+    after_help = "Examples:\n  comfy demo                  the whole loop on an embedded example, no root, no network\n  comfy init && comfy lock    a first comfy.toml, pinned\n  comfy plan                  what would change on this machine\n  comfy apply                 change it\n\nExit codes: 0 done or nothing to do, 1 error, 2 asked-for differences, 130 interrupted."
+)]
 struct Cli {
     #[command(flatten)]
     global: Global,

@@ -27,7 +27,9 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     for (address, pin, newest) in asked {
         match newest {
-            Ok(n) if n != pin.commit => rows.push((address.trim_start_matches("node.").to_string(), pin.git_ref.clone(), pin.commit.to_string(), n.to_string())),
+            Ok(n) if n != pin.commit => {
+                rows.push((address.trim_start_matches("node.").to_string(), pin.git_ref.clone(), pin.commit.to_string(), n.to_string()))
+            }
             Ok(_) => {}
             Err(p) => problems.push(p),
         }

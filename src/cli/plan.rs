@@ -12,7 +12,9 @@ use crate::render::{self, text::Detail};
 
 /// Show the difference from this machine; resolves nothing, changes nothing
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  comfy plan\n  comfy plan --only nodes     families: user, comfyui, nodes, shares; or an address such as share.models\n  comfy plan --out today.plan && comfy apply today.plan\n  comfy plan --exit-code -q   2 where this machine differs, or could not be read")]
+#[command(
+    after_help = "Examples:\n  comfy plan\n  comfy plan --only nodes     families: user, comfyui, nodes, shares; or an address such as share.models\n  comfy plan --out today.plan && comfy apply today.plan\n  comfy plan --exit-code -q   2 where this machine differs, or could not be read"
+)]
 pub struct Args {
     /// Save the plan, for `comfy apply FILE`
     #[arg(long, value_name = "FILE")]

@@ -31,14 +31,19 @@ pub fn folder(global: &Global) -> Result<PathBuf> {
     if let Some(dir) = &global.dir {
         let dir = here.join(dir);
         let dir = dir.canonicalize().doing(|| format!("open {}", dir.display()))?;
-        return if dir.join(MANIFEST).exists() { Ok(dir) } else { Err(Problem::new(format!("{} has no comfy.toml", dir.display())).hint("name its folder with -C, or make one with `comfy init`")) };
+        return if dir.join(MANIFEST).exists() {
+            Ok(dir)
+        } else {
+            Err(Problem::new(format!("{} has no comfy.toml", dir.display())).hint("name its folder with -C, or make one with `comfy init`"))
+        };
     }
     if let Some(found) = here.ancestors().find(|d| d.join(MANIFEST).exists()) {
         return Ok(found.to_path_buf());
     }
     match env::config_home().filter(|d| d.join(MANIFEST).exists()) {
         Some(dir) => Ok(dir),
-        None => Err(Problem::new(format!("no comfy.toml in {} or a folder above it", here.display())).hint("`comfy init` makes one, `comfy demo` shows the whole loop without one")),
+        None => Err(Problem::new(format!("no comfy.toml in {} or a folder above it", here.display()))
+            .hint("`comfy init` makes one, `comfy demo` shows the whole loop without one")),
     }
 }
 
@@ -133,7 +138,8 @@ pub fn for_root(request: &Request) -> Result<Desired> {
 
 /// Who is at the keyboard.
 pub fn caller() -> Caller {
-    let name = env::var("SUDO_USER").or_else(|| nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|u| u.name)).unwrap_or_else(|| "unknown".into());
+    let name =
+        env::var("SUDO_USER").or_else(|| nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|u| u.name)).unwrap_or_else(|| "unknown".into());
     let uid = env::var("SUDO_UID").and_then(|u| u.parse().ok()).unwrap_or_else(|| nix::unistd::getuid().as_raw());
     Caller { name, uid }
 }

@@ -22,7 +22,11 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let resolved = resolve(&project, &Mode::Move(&args.names), false)?;
     for m in &resolved.moved {
         let text = line(m);
-        render::stdout(&if args.dry_run { text.replacen("Updated", "Would update", 1).replacen("Added", "Would add", 1).replacen("Removed", "Would remove", 1) } else { text });
+        render::stdout(&if args.dry_run {
+            text.replacen("Updated", "Would update", 1).replacen("Added", "Would add", 1).replacen("Removed", "Would remove", 1)
+        } else {
+            text
+        });
     }
     if resolved.moved.is_empty() {
         render::note("Every pin is where its ref is.");

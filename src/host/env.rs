@@ -8,9 +8,8 @@ use super::git::mirrors::Mirrors;
 use crate::problem::Result;
 
 /// Variables that fetching honours: proxies and certificates.
-const NET_VARS: &[&str] = &[
-    "http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO",
-];
+const NET_VARS: &[&str] =
+    &["http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"];
 
 /// A variable that is set and not empty.
 #[expect(clippy::disallowed_methods, reason = "the fence's one gate")]
@@ -57,7 +56,10 @@ pub fn which(name: &str) -> Option<PathBuf> {
 }
 
 fn which_in(path: &str, name: &str) -> Option<PathBuf> {
-    path.split(':').filter(|d| d.starts_with('/')).map(|d| Path::new(d).join(name)).find(|p| nix::unistd::access(p, nix::unistd::AccessFlags::X_OK).is_ok() && p.is_file())
+    path.split(':')
+        .filter(|d| d.starts_with('/'))
+        .map(|d| Path::new(d).join(name))
+        .find(|p| nix::unistd::access(p, nix::unistd::AccessFlags::X_OK).is_ok() && p.is_file())
 }
 
 /// The git program, looked up in the caller's PATH or, for the root side, in folders that only root can write.

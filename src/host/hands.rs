@@ -97,7 +97,9 @@ impl Hands<'_> {
     fn remove_instance(&self, backup: Option<&Path>) -> Result<()> {
         if let Some(to) = backup {
             let folder = |p: &Path| edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o700);
-            for (from, name) in [(self.paths.state().join("user"), "user"), (self.paths.quarantine(), "quarantine"), (self.paths.state().join("nodes"), "nodes")] {
+            for (from, name) in
+                [(self.paths.state().join("user"), "user"), (self.paths.quarantine(), "quarantine"), (self.paths.state().join("nodes"), "nodes")]
+            {
                 let empty = std::fs::read_dir(&from).map_or(true, |mut d| d.next().is_none());
                 if !empty {
                     folder(to).and_then(|()| edit::move_to(&from, &to.join(name))).doing(|| format!("move {} to {}", from.display(), to.display()))?;
@@ -173,7 +175,9 @@ impl Act for Hands<'_> {
                 let base = self.paths.state().join("nodes").join(node);
                 super::fs::seed::copy(&from, &base, Path::new(path), *uid, *gid).doing(|| format!("give {node}/{path} its first content"))
             }
-            Step::Switch { id } => edit::set_link(&self.paths.current(), &Path::new("gen").join(id), self.sealed()).doing(|| format!("make generation {id} live")),
+            Step::Switch { id } => {
+                edit::set_link(&self.paths.current(), &Path::new("gen").join(id), self.sealed()).doing(|| format!("make generation {id} live"))
+            }
             Step::RemoveGeneration { id } => self.discard(&self.paths.generation(id)),
             Step::RemoveInstance { backup } => self.remove_instance(backup.as_deref()),
         }

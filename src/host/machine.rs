@@ -1,6 +1,8 @@
 //! The real machine, as [`Look`] reads it.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use super::accounts::{self, Accounts};
 use super::fs::cache::StatCache;
@@ -20,11 +22,32 @@ pub struct Machine {
     pub readings: Readings,
     /// The sandbox user's name, for ACL entries.
     pub sandbox: String,
+    names: Mutex<HashMap<(bool, u32), String>>,
 }
 
 impl Machine {
     pub fn new(paths: &Paths, sandbox: &str) -> Self {
-        Machine { accounts: accounts::of_this_machine(), cache: StatCache::load(&paths.stat_cache()), readings: Readings::default(), sandbox: sandbox.into() }
+        Machine {
+            accounts: accounts::of_this_machine(),
+            cache: StatCache::load(&paths.stat_cache()),
+            readings: Readings::default(),
+            sandbox: sandbox.into(),
+            names: Mutex::default(),
+        }
+    }
+}
+
+impl Machine {
+    /// The name of an id, asked once while it has one: the database is a file that is read from its start each time.
+    fn name(&self, key: (bool, u32), ask: impl FnOnce() -> Option<String>) -> String {
+        if let Some(known) = self.names.lock().ok().and_then(|n| n.get(&key).cloned()) {
+            return known;
+        }
+        let Some(name) = ask() else { return key.1.to_string() };
+        if let Ok(mut names) = self.names.lock() {
+            names.insert(key, name.clone());
+        }
+        name
     }
 }
 
@@ -47,7 +70,10 @@ pub fn owner(named: Option<&str>, isolated: bool) -> Result<Owner> {
     let me = nix::unistd::geteuid();
     let sudo = super::env::var("SUDO_USER").filter(|_| me.is_root());
     let user = match named.map(str::to_string).or(sudo) {
-        Some(name) => lookup(&name).ok_or_else(|| Problem::new(format!("host.primary_user: there is no account {}", crate::text::escape(&name))).hint("name the account of the person who uses ComfyUI"))?,
+        Some(name) => lookup(&name).ok_or_else(|| {
+            Problem::new(format!("host.primary_user: there is no account {}", crate::text::escape(&name)))
+                .hint("name the account of the person who uses ComfyUI")
+        })?,
         None => match nix::unistd::User::from_uid(me).ok().flatten() {
             Some(user) => user,
             // A container's made-up uid: enough where one account does everything.
@@ -59,10 +85,12 @@ pub fn owner(named: Option<&str>, isolated: bool) -> Result<Owner> {
         },
     };
     if isolated && user.uid.is_root() {
-        return Err(Problem::new("the primary user would be root, whose files no second account can be kept from").hint("set host.primary_user in comfy.toml, or run comfy as that user"));
+        return Err(Problem::new("the primary user would be root, whose files no second account can be kept from")
+            .hint("set host.primary_user in comfy.toml, or run comfy as that user"));
     }
     if !isolated && !me.is_root() && user.uid != me {
-        return Err(Problem::new(format!("host.primary_user is {}, and isolation \"none\" does everything as you", user.name)).hint(format!("run comfy as {}", user.name)));
+        return Err(Problem::new(format!("host.primary_user is {}, and isolation \"none\" does everything as you", user.name))
+            .hint(format!("run comfy as {}", user.name)));
     }
     // What this process makes has its own group, whatever the account database says.
     let gid = if !isolated && user.uid == me { nix::unistd::getegid() } else { user.gid };
@@ -93,11 +121,11 @@ impl Look for Machine {
     }
 
     fn group_name(&self, gid: u32) -> String {
-        nix::unistd::Group::from_gid(gid.into()).ok().flatten().map_or_else(|| gid.to_string(), |g| g.name)
+        self.name((false, gid), || nix::unistd::Group::from_gid(gid.into()).ok().flatten().map(|g| g.name))
     }
 
     fn user_name(&self, uid: u32) -> String {
-        nix::unistd::User::from_uid(uid.into()).ok().flatten().map_or_else(|| uid.to_string(), |u| u.name)
+        self.name((true, uid), || nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|u| u.name))
     }
 
     fn node(&self, path: &Path) -> Seen<Option<Node>> {
@@ -128,7 +156,10 @@ impl Look for Machine {
     fn inventory(&self, paths: &Paths) -> Seen<Inventory> {
         let path = paths.inventory();
         match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|e| Unknown { reason: format!("{}: {e}; restore it, or move it away: comfy then adopts what is there", path.display()), root_can: false }),
+            Ok(text) => serde_json::from_slice(&text).map_err(|e| Unknown {
+                reason: format!("{}: {e}; restore it, or move it away: comfy then adopts what is there", path.display()),
+                root_can: false,
+            }),
             Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(Inventory::default()),
             Err(e) => Err(Unknown { reason: format!("{}: {e}", path.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied }),
         }

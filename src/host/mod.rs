@@ -14,7 +14,8 @@ pub mod signals;
 /// Names of the generations on the disk, sorted.
 pub fn generations(paths: &crate::plan::desired::Paths) -> Vec<String> {
     let entries = std::fs::read_dir(paths.generations()).into_iter().flatten().flatten();
-    let mut all: Vec<String> = entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.len() == 16 && n.bytes().all(|b| b.is_ascii_hexdigit())).collect();
+    let mut all: Vec<String> =
+        entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.len() == 16 && n.bytes().all(|b| b.is_ascii_hexdigit())).collect();
     all.sort();
     all
 }

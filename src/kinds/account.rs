@@ -45,8 +45,11 @@ fn user(draft: &mut Draft, name: &str, group: &str) {
     let ids = draft.ids;
     let wanted_shell = "no login";
     let shell = |s: &str| if NO_LOGIN.contains(&s) { wanted_shell.to_string() } else { s.to_string() };
-    let want = attrs([("uid", ids.sandbox.to_string()), ("gid", ids.sandbox_gid.to_string()), ("home", home.display().to_string()), ("shell", wanted_shell.into())]);
-    let have = seen.as_ref().map(|u| attrs([("uid", u.uid.to_string()), ("gid", u.gid.to_string()), ("home", u.home.display().to_string()), ("shell", shell(&u.shell))]));
+    let want =
+        attrs([("uid", ids.sandbox.to_string()), ("gid", ids.sandbox_gid.to_string()), ("home", home.display().to_string()), ("shell", wanted_shell.into())]);
+    let have = seen
+        .as_ref()
+        .map(|u| attrs([("uid", u.uid.to_string()), ("gid", u.gid.to_string()), ("home", u.home.display().to_string()), ("shell", shell(&u.shell))]));
     let adopted = have.is_some() && !draft.inventory.users.contains_key(name);
     let step = match seen {
         None => Step::CreateUser { name: name.into(), uid: ids.sandbox, gid: ids.sandbox_gid, home },
@@ -57,7 +60,10 @@ fn user(draft: &mut Draft, name: &str, group: &str) {
     if !others.is_empty() {
         draft.warnings.push(format!("user {name} is also in {}: what those groups may do, the sandbox may do", others.join(", ")));
     }
-    let r = Resource::new(address, Some(want), have).steps([step]).needs([format!("group.{name}")]).reason(adopted.then(|| "adopted: it was there before comfy and stays after it".into()));
+    let r = Resource::new(address, Some(want), have)
+        .steps([step])
+        .needs([format!("group.{name}")])
+        .reason(adopted.then(|| "adopted: it was there before comfy and stays after it".into()));
     draft.add(r);
 }
 

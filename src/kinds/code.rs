@@ -4,36 +4,53 @@ use std::collections::BTreeSet;
 
 use crate::lock::Pin;
 use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::desired::GenSpec;
-use crate::plan::facts::{Finding, GenCheck, Kind};
+use crate::plan::desired::{Desired, GenSpec};
+use crate::plan::facts::{Finding, GenCheck, Kind, Node, Seen};
+use crate::plan::ids::Ids;
+use crate::plan::look::Look;
+use crate::plan::select::Selection;
 use crate::plan::{Attrs, Step};
 
 /// The address of steps that serve every part of a generation.
 pub const GENERATION: &str = "generation";
 
-pub fn plan(draft: &mut Draft) {
-    let paths = &draft.d.paths;
-    let current = draft.look.node(&paths.current());
-    let Some(current) = draft.seen("comfyui", current) else { return };
+/// What was seen of the code.
+pub struct Looked {
+    current: Option<Node>,
+    /// Where `current` leads, as text.
+    link: Option<String>,
+    live_id: Option<String>,
+    live: Option<GenSpec>,
+    target: Option<GenSpec>,
+    check: Option<GenCheck>,
+    live_check: Option<GenCheck>,
+}
+
+/// Compares the wanted generation, and the live one if it is another, with what lies on the disk.
+pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<Looked> {
+    let paths = &d.paths;
+    let current = look.node(&paths.current())?;
     let link = current.as_ref().and_then(|n| n.target.as_ref()).map(|t| t.display().to_string());
-    let live_id = link.as_deref().and_then(|t| t.strip_prefix("gen/")).filter(|id| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit())).map(str::to_string);
+    let live_id =
+        link.as_deref().and_then(|t| t.strip_prefix("gen/")).filter(|id| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit())).map(str::to_string);
     let live = match &live_id {
-        Some(id) => {
-            let spec = draft.look.generation_spec(paths, id);
-            let Some(spec) = draft.seen("comfyui", spec) else { return };
-            spec
-        }
+        Some(id) => look.generation_spec(paths, id)?,
         None => None,
     };
-    let Some(target) = draft.only.target(live.as_ref(), &draft.d.code) else { return };
+    let target = only.target(live.as_ref(), &d.code);
+    let check = target.as_ref().map_or(Ok(None), |t| look.generation(paths, t, ids))?;
+    let other = live.as_ref().filter(|_| target.is_some() && live_id != target.as_ref().map(GenSpec::id));
+    let live_check = other.and_then(|spec| look.generation(paths, spec, ids).ok().flatten());
+    Ok(Looked { current, link, live_id, live, target, check, live_check })
+}
+
+pub fn plan(draft: &mut Draft) {
+    let Some(looked) = draft.code.take() else { return };
+    let Some(Looked { current, link, live_id, live, target, check, live_check }) = draft.seen("comfyui", looked) else { return };
+    let Some(target) = target else { return };
+    let paths = &draft.d.paths;
     let id = target.id();
-    let checked = draft.look.generation(paths, &target, &draft.ids);
-    let Some(check) = draft.seen("comfyui", checked) else { return };
     let same = live_id.as_ref() == Some(&id);
-    let live_check = match &live {
-        Some(spec) if !same => draft.look.generation(paths, spec, &draft.ids).ok().flatten(),
-        _ => None,
-    };
 
     let switch = link != Some(format!("gen/{id}"));
     let good = check.as_ref().is_some_and(GenCheck::intact);
@@ -108,14 +125,19 @@ pub fn plan(draft: &mut Draft) {
         draft.add(r);
     }
     // A difference that no part shows, such as another place of a mount, is ComfyUI's own.
-    if !steps.is_empty() && !changed && let Some(c) = draft.changes.iter_mut().find(|c| c.address == "comfyui") {
+    if !steps.is_empty()
+        && !changed
+        && let Some(c) = draft.changes.iter_mut().find(|c| c.address == "comfyui")
+    {
         c.action = crate::plan::Action::Update;
         c.reason.get_or_insert_with(|| "the generation is laid out anew, or a writable path gets its first content".into());
     }
     if !good {
         draft.fetches = target
             .pins()
-            .filter(|(name, p)| !draft.inventory.fetched.contains(&p.tree.to_string()) && basis.as_ref().is_none_or(|b| find(b, name).is_none_or(|q| q.tree != p.tree)))
+            .filter(|(name, p)| {
+                !draft.inventory.fetched.contains(&p.tree.to_string()) && basis.as_ref().is_none_or(|b| find(b, name).is_none_or(|q| q.tree != p.tree))
+            })
             .map(|(_, p)| p.repo.clone())
             .collect();
     }

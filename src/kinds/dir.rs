@@ -79,7 +79,8 @@ fn resource(draft: &mut Draft, address: &str, wishes: Vec<Wish>, sandbox: bool) 
     }
     // Names of ids that the plan creates are not known yet; what counts is whether a step is needed.
     let have = if steps.is_empty() { Some(want.clone()) } else { any.then_some(have) };
-    let needs: Vec<String> = if sandbox && draft.d.isolation == Isolation::Account { vec![format!("user.{}", draft.d.sandbox), "dir.instance".into()] } else { Vec::new() };
+    let needs: Vec<String> =
+        if sandbox && draft.d.isolation == Isolation::Account { vec![format!("user.{}", draft.d.sandbox), "dir.instance".into()] } else { Vec::new() };
     draft.add(Resource::new(address, Some(want), have).steps(steps).needs(needs));
 }
 

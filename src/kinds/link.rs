@@ -23,7 +23,14 @@ pub fn plan(draft: &mut Draft) {
         wishes.push(Wish { address: "link.view".into(), path: view.clone(), target: code.clone(), uid: ids.owner, gid: ids.owner_gid, needs: Vec::new() });
     }
     if let Some(home) = &d.paths.home {
-        wishes.push(Wish { address: "link.home".into(), path: home.join("ComfyUI"), target: code, uid: ids.sandbox, gid: ids.sandbox_gid, needs: vec!["dir.home".into()] });
+        wishes.push(Wish {
+            address: "link.home".into(),
+            path: home.join("ComfyUI"),
+            target: code,
+            uid: ids.sandbox,
+            gid: ids.sandbox_gid,
+            needs: vec!["dir.home".into()],
+        });
     }
     for s in d.shares.iter().filter(|s| s.mount.starts_with("user/")) {
         wishes.push(Wish {
@@ -43,7 +50,11 @@ pub fn plan(draft: &mut Draft) {
     for (path, target) in gone {
         let still = draft.look.node(&path).ok().flatten().is_some_and(|n| n.target.as_ref() == Some(&target));
         if still {
-            let r = Resource::new(format!("link.{}", path.display()), None, Some(attrs([("path", path.display().to_string()), ("target", target.display().to_string())])));
+            let r = Resource::new(
+                format!("link.{}", path.display()),
+                None,
+                Some(attrs([("path", path.display().to_string()), ("target", target.display().to_string())])),
+            );
             draft.add(r.steps([Step::RemoveLink { path, target }]));
         }
     }

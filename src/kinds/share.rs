@@ -1,48 +1,69 @@
 //! `share.NAME`: a folder that both accounts use. A whole tree is one resource, which says how many entries are off.
 
 use crate::manifest::Isolation;
-use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::desired::ShareWish;
-use crate::plan::facts::ShareSpec;
 use crate::plan::Step;
+use crate::plan::build::{Draft, Resource, attrs};
+use crate::plan::desired::{Desired, ShareWish};
+use crate::plan::facts::{Seen, Share, ShareSpec};
+use crate::plan::ids::Ids;
+use crate::plan::look::Look;
+use rayon::prelude::*;
+
+/// What was seen of each share.
+pub type Looked = Vec<(ShareWish, Seen<(ShareSpec, Option<Share>)>)>;
+
+/// Walks all shares at once: it is what takes time.
+pub fn look(d: &Desired, look: &dyn Look, ids: Ids) -> Looked {
+    d.shares
+        .par_iter()
+        .map(|wish| {
+            let mut spec = spec(d, ids, wish);
+            let seen = look.real(&wish.path, spec.owner).and_then(|real| {
+                spec.path = real;
+                look.share(&spec).map(|s| (spec, s))
+            });
+            (wish.clone(), seen)
+        })
+        .collect()
+}
 
 pub fn plan(draft: &mut Draft) {
-    for wish in draft.d.shares.clone() {
-        one(draft, &wish);
+    for (wish, seen) in std::mem::take(&mut draft.shares) {
+        one(draft, &wish, seen);
     }
     prune(draft);
 }
 
 /// The share as data that can be checked and mended.
-pub fn spec(draft: &Draft, wish: &ShareWish) -> ShareSpec {
-    let account = draft.d.isolation == Isolation::Account;
+fn spec(d: &Desired, ids: Ids, wish: &ShareWish) -> ShareSpec {
     ShareSpec {
         name: wish.name.clone(),
         path: wish.path.clone(),
         access: wish.access,
         requires_mount: wish.requires_mount.clone(),
-        owner: draft.ids.owner,
-        owner_gid: draft.ids.owner_gid,
-        sandbox: draft.ids.sandbox,
-        gid: draft.ids.shared,
-        setgid: !draft.d.platform.macos,
-        modes: account,
+        owner: ids.owner,
+        owner_gid: ids.owner_gid,
+        sandbox: ids.sandbox,
+        gid: ids.shared,
+        setgid: !d.platform.macos,
+        modes: d.isolation == Isolation::Account,
         manage: wish.manage,
     }
 }
 
-fn one(draft: &mut Draft, wish: &ShareWish) {
+fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>)>) {
     let address = format!("share.{}", wish.name);
-    let mut spec = spec(draft, wish);
-    let real = draft.look.real(&wish.path, draft.ids.owner);
-    let Some(real) = draft.seen(&address, real) else { return };
-    spec.path = real;
-    let seen = draft.look.share(&spec);
-    let Some(seen) = draft.seen(&address, seen) else { return };
+    let Some((spec, seen)) = draft.seen(&address, seen) else { return };
     let (owner, group) = (draft.d.owner.name.clone(), draft.d.group.clone());
     let mut want = attrs([("path", spec.path.display().to_string())]);
     if spec.modes {
-        want.extend(attrs([("access", format!("{:?}", wish.access).to_lowercase()), ("owner", owner), ("group", group), ("mode", format!("{:04o}", spec.root_mode())), ("entries", "as they should be".into())]));
+        want.extend(attrs([
+            ("access", format!("{:?}", wish.access).to_lowercase()),
+            ("owner", owner),
+            ("group", group),
+            ("mode", format!("{:04o}", spec.root_mode())),
+            ("entries", "as they should be".into()),
+        ]));
     }
     let mut steps = Vec::new();
     let mut have = None;
@@ -82,7 +103,16 @@ fn one(draft: &mut Draft, wish: &ShareWish) {
         draft.add(Resource::new(address, Some(want.clone()), Some(want)));
         return;
     }
-    let needs = if spec.modes { vec![format!("group.{}", draft.d.group), format!("user.{}", draft.d.sandbox), format!("member.{}", draft.d.sandbox), format!("member.{}", draft.d.owner.name)] } else { Vec::new() };
+    let needs = if spec.modes {
+        vec![
+            format!("group.{}", draft.d.group),
+            format!("user.{}", draft.d.sandbox),
+            format!("member.{}", draft.d.sandbox),
+            format!("member.{}", draft.d.owner.name),
+        ]
+    } else {
+        Vec::new()
+    };
     let reason = (!examples.is_empty()).then(|| format!("for example {}", examples.join(", ")));
     draft.add(Resource::new(address, Some(want), have).steps(steps).needs(needs).reason(reason));
 }
@@ -92,7 +122,11 @@ fn phrase(n: usize, what: &str) -> String {
     if n != 1 {
         return format!("{n} {what}");
     }
-    let one = what.replacen("files have", "file has", 1).replacen("folders have", "folder has", 1).replacen("files lack", "file lacks", 1).replacen("folders lack", "folder lacks", 1);
+    let one = what.replacen("files have", "file has", 1).replacen("folders have", "folder has", 1).replacen("files lack", "file lacks", 1).replacen(
+        "folders lack",
+        "folder lacks",
+        1,
+    );
     format!("1 {}", one.replacen("files let", "file lets", 1).replacen("folders let", "folder lets", 1))
 }
 

@@ -33,7 +33,11 @@ pub fn plan(draft: &mut Draft) {
             .needs([format!("user.{user}")]);
         let owner = draft.look.node(folder).ok().flatten().map(|n| n.uid);
         if !search.passes && owner != Some(draft.ids.owner) {
-            r = r.block(format!("{} belongs to {}, so comfy does not open it: move the share, or let {user} pass with your own hands", folder.display(), owner.map_or("nobody".into(), |u| draft.look.user_name(u))));
+            r = r.block(format!(
+                "{} belongs to {}, so comfy does not open it: move the share, or let {user} pass with your own hands",
+                folder.display(),
+                owner.map_or("nobody".into(), |u| draft.look.user_name(u))
+            ));
         }
         draft.add(r);
     }
@@ -41,7 +45,11 @@ pub fn plan(draft: &mut Draft) {
     for folder in gone {
         let entry = draft.look.search(&folder, uid, &[]).ok().flatten().is_some_and(|s| s.entry);
         if entry {
-            let r = Resource::new(format!("traverse.{}", folder.display()), None, Some(want.clone())).steps([Step::RevokeSearch { folder, user: user.clone(), uid }]);
+            let r = Resource::new(format!("traverse.{}", folder.display()), None, Some(want.clone())).steps([Step::RevokeSearch {
+                folder,
+                user: user.clone(),
+                uid,
+            }]);
             draft.add(r);
         }
     }

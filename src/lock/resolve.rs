@@ -105,7 +105,15 @@ pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, repos: &dyn Rep
     Ok(Resolved { lock: Lock { comfyui, nodes: pins }, moved })
 }
 
-fn one(name: &str, repo: &str, git_ref: &str, before: Option<&Pin>, mode: &Mode, repos: &dyn Repositories, report: &dyn Reporter) -> Result<(String, Pin, Option<Moved>)> {
+fn one(
+    name: &str,
+    repo: &str,
+    git_ref: &str,
+    before: Option<&Pin>,
+    mode: &Mode,
+    repos: &dyn Repositories,
+    report: &dyn Reporter,
+) -> Result<(String, Pin, Option<Moved>)> {
     let named = |p: Problem| p.prefixed(&format!("{name}: "));
     let satisfied = before.filter(|p| p.repo == repo && p.git_ref == git_ref);
     let may_move = match mode {
@@ -141,14 +149,25 @@ fn one(name: &str, repo: &str, git_ref: &str, before: Option<&Pin>, mode: &Mode,
 }
 
 #[expect(clippy::too_many_arguments, reason = "a recursion over one repository's submodules")]
-fn collect_submodules(name: &str, repo: &str, prefix: &str, snapshot: &Snapshot, repos: &dyn Repositories, progress: &dyn Progress, out: &mut Vec<Submodule>, depth: usize) -> Result<()> {
+fn collect_submodules(
+    name: &str,
+    repo: &str,
+    prefix: &str,
+    snapshot: &Snapshot,
+    repos: &dyn Repositories,
+    progress: &dyn Progress,
+    out: &mut Vec<Submodule>,
+    depth: usize,
+) -> Result<()> {
     if depth >= MAX_NESTED_SUBMODULES {
         return Err(Problem::new(format!("{name}: submodules nested more than {MAX_NESTED_SUBMODULES} deep")));
     }
     let urls = snapshot.gitmodules.as_deref().map(parse_gitmodules).unwrap_or_default();
     for path in rules::unknown_submodules(&snapshot.listing, &BTreeSet::new()) {
         let shown = crate::text::escape(path);
-        let url = urls.get(path).ok_or_else(|| Problem::new(format!("{name}: submodule `{shown}` has no address in .gitmodules")).hint("choose another commit, or ask the author"))?;
+        let url = urls.get(path).ok_or_else(|| {
+            Problem::new(format!("{name}: submodule `{shown}` has no address in .gitmodules")).hint("choose another commit, or ask the author")
+        })?;
         let url = absolute(repo, url);
         names::repo_url(&url).map_err(|why| Problem::new(format!("{name}: submodule `{shown}`: \"{}\" {why}", crate::text::escape(&url))))?;
         let commit = snapshot.listing.0[path].oid;

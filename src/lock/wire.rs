@@ -54,9 +54,8 @@ struct WireSubmodule {
 pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
     let source = Source::new(path, text, None);
     let again = AGAIN;
-    let syntax = |e: toml::de::Error| {
-        Problem::new(format!("{}: {}", source.place(e.span().map_or(0, |s| s.start)), e.message().replace('\n', "; "))).hint(again)
-    };
+    let syntax =
+        |e: toml::de::Error| Problem::new(format!("{}: {}", source.place(e.span().map_or(0, |s| s.start)), e.message().replace('\n', "; "))).hint(again);
     let first: VersionOnly = toml::from_str(text).map_err(syntax)?;
     match first.version {
         Some(toml::Value::Integer(v)) if v > VERSION => {
@@ -97,7 +96,9 @@ fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) ->
         let (commit, tree) = (id("commit", &at, &s.commit), id("tree", &at, &s.tree));
         submodules.push(Submodule { path: s.path, repo: s.repo, commit, tree });
     }
-    let mut wrong = |key: &str, message: String| problems.push(Problem::new(format!("{}: {message}", source.at(&[at, &key.split('.').collect::<Vec<_>>()].concat()))).hint(again));
+    let mut wrong = |key: &str, message: String| {
+        problems.push(Problem::new(format!("{}: {message}", source.at(&[at, &key.split('.').collect::<Vec<_>>()].concat()))).hint(again))
+    };
     for (i, s) in submodules.iter().enumerate() {
         if let Err(why) = names::relative(&s.path) {
             wrong(&format!("submodules.{i}.path"), format!("submodule path \"{}\" {why}", crate::text::escape(&s.path)));

@@ -35,9 +35,7 @@ fn merged(source: &Source, text: &str, name: &str) -> Result<wire::Manifest> {
     let mut whole: toml::Table = toml::from_str(text).map_err(|e| located(source, &e))?;
     let over = whole.get("hosts").and_then(|h| h.get(name)).and_then(|h| h.as_table()).cloned().unwrap_or_default();
     deep_merge(&mut whole, over);
-    toml::Value::Table(whole).try_into().map_err(|e: toml::de::Error| {
-        Problem::new(format!("{}: [hosts.{name}]: {}", source.name(), e.message()))
-    })
+    toml::Value::Table(whole).try_into().map_err(|e: toml::de::Error| Problem::new(format!("{}: [hosts.{name}]: {}", source.name(), e.message())))
 }
 
 fn deep_merge(base: &mut toml::Table, over: toml::Table) {
@@ -122,16 +120,32 @@ impl Check {
             }
         }
         if names::SYSTEM_USERS.contains(&sandbox_user.as_str()) {
-            self.wrong(&["host", "sandbox_user"], format!("sandbox_user \"{sandbox_user}\" is an account of the system"), "choose a name of its own, such as comfyui_sandbox");
+            self.wrong(
+                &["host", "sandbox_user"],
+                format!("sandbox_user \"{sandbox_user}\" is an account of the system"),
+                "choose a name of its own, such as comfyui_sandbox",
+            );
         }
         if names::PRIVILEGED_GROUPS.contains(&group.as_str()) {
-            self.wrong(&["host", "group"], format!("group \"{group}\" carries rights of its own, which the sandbox would get"), "choose a name of its own, such as comfyshared");
+            self.wrong(
+                &["host", "group"],
+                format!("group \"{group}\" carries rights of its own, which the sandbox would get"),
+                "choose a name of its own, such as comfyshared",
+            );
         }
         if group == sandbox_user {
-            self.wrong(&["host", "group"], "group and sandbox_user have the same name; the sandbox user's own group has it already", "choose another name for the group");
+            self.wrong(
+                &["host", "group"],
+                "group and sandbox_user have the same name; the sandbox user's own group has it already",
+                "choose another name for the group",
+            );
         }
         if w.primary_user.as_deref() == Some(&sandbox_user) {
-            self.wrong(&["host", "sandbox_user"], "sandbox_user and primary_user are the same account", "isolation needs two accounts; for none write `isolation = \"none\"`");
+            self.wrong(
+                &["host", "sandbox_user"],
+                "sandbox_user and primary_user are the same account",
+                "isolation needs two accounts; for none write `isolation = \"none\"`",
+            );
         }
         if w.primary_user.as_deref() == Some("root") {
             self.wrong(&["host", "primary_user"], "primary_user is root", "name the account of the person who uses ComfyUI");
@@ -195,11 +209,8 @@ impl Check {
         }
         let absent = w.is_none();
         let w = w.unwrap_or_default();
-        let (repo, git_ref) = if absent {
-            (DEFAULT_REPO.into(), "master".into())
-        } else {
-            self.repo_and_ref(&["comfyui"], w.repo.or(Some(DEFAULT_REPO.into())), w.git_ref)
-        };
+        let (repo, git_ref) =
+            if absent { (DEFAULT_REPO.into(), "master".into()) } else { self.repo_and_ref(&["comfyui"], w.repo.or(Some(DEFAULT_REPO.into())), w.git_ref) };
         if let Some(view) = &w.view {
             self.path(&["comfyui", "view"], view);
         }
@@ -256,18 +267,27 @@ impl Check {
         for (key, list) in [("requirements", &requirements), ("overrides", &overrides)] {
             for (i, line) in list.iter().enumerate() {
                 if line.trim_start().starts_with('-') || line.contains("://") || line.contains('\n') {
-                    self.wrong(&["python", key, &i.to_string()], format!("\"{line}\" is no plain requirement"), "write `name==1.2`; another index goes into `indexes`");
+                    self.wrong(
+                        &["python", key, &i.to_string()],
+                        format!("\"{line}\" is no plain requirement"),
+                        "write `name==1.2`; another index goes into `indexes`",
+                    );
                 }
             }
         }
         let mut indexes = Vec::new();
         for (i, x) in w.indexes.unwrap_or_default().into_iter().enumerate() {
             let i = i.to_string();
-            if let Err(why) = values::model_source(&x.url).and_then(|()| if x.url.starts_with("http") { Ok(()) } else { Err("is no https:// address".into()) }) {
+            if let Err(why) = values::model_source(&x.url).and_then(|()| if x.url.starts_with("http") { Ok(()) } else { Err("is no https:// address".into()) })
+            {
                 self.wrong(&["python", "indexes", &i], format!("index \"{}\": \"{}\" {why}", x.name, x.url), "use https://");
             }
             if x.packages.is_empty() {
-                self.wrong(&["python", "indexes", &i], format!("index \"{}\" names no packages", x.name), "name the packages that come from it, so that no other can");
+                self.wrong(
+                    &["python", "indexes", &i],
+                    format!("index \"{}\" names no packages", x.name),
+                    "name the packages that come from it, so that no other can",
+                );
             }
             indexes.push(Index { name: x.name, url: x.url, packages: x.packages });
         }
@@ -286,7 +306,11 @@ impl Check {
             let (repo, git_ref) = self.repo_and_ref(&at, n.repo, n.git_ref);
             if !repo.is_empty() {
                 if let Some(other) = by_repo.insert(names::repo_key(&repo), name.clone()) {
-                    self.wrong(&[at[0], at[1], "repo"], format!("nodes `{other}` and `{name}` are the same repository"), "remove one of them: ComfyUI would load its classes twice");
+                    self.wrong(
+                        &[at[0], at[1], "repo"],
+                        format!("nodes `{other}` and `{name}` are the same repository"),
+                        "remove one of them: ComfyUI would load its classes twice",
+                    );
                 }
                 if names::repo_key(&repo) == names::repo_key(core) {
                     self.wrong(&[at[0], at[1], "repo"], format!("node `{name}` is ComfyUI itself"), "ComfyUI goes into [comfyui]");
@@ -301,7 +325,11 @@ impl Check {
                     self.wrong(&at, format!("writable \"{p}\" {why}"), "name a file or folder inside the node");
                 } else if names::is_code(clean) {
                     self.wrong(&at, format!("writable \"{p}\" is code"), "code stays sealed; name the data file or folder that the node writes");
-                } else if writable.iter().enumerate().any(|(j, q)| j.to_string() != i && format!("{clean}/").starts_with(&format!("{}/", q.trim_end_matches('/')))) {
+                } else if writable
+                    .iter()
+                    .enumerate()
+                    .any(|(j, q)| j.to_string() != i && format!("{clean}/").starts_with(&format!("{}/", q.trim_end_matches('/'))))
+                {
                     self.wrong(&at, format!("writable \"{p}\" lies in another writable path"), "name the outer one only");
                 }
             }
@@ -337,7 +365,11 @@ impl Check {
         for (path, m) in w {
             let at = ["models", path.as_str()];
             if let Err(why) = names::relative(&path) {
-                self.wrong(&at, format!("model path \"{}\" {why}", crate::text::escape(&path)), "write it as it lies in the share, such as \"checkpoints/sd15.safetensors\"");
+                self.wrong(
+                    &at,
+                    format!("model path \"{}\" {why}", crate::text::escape(&path)),
+                    "write it as it lies in the share, such as \"checkpoints/sd15.safetensors\"",
+                );
             }
             let share = m.share.unwrap_or_else(|| "models".into());
             if !shares.contains_key(&share) {
@@ -387,17 +419,31 @@ impl Check {
             for (other, o) in &shares {
                 let (a, b) = (format!("{}/", o.mount), format!("{mount}/"));
                 if !mount.is_empty() && (a.starts_with(&b) || b.starts_with(&a)) {
-                    self.wrong(&[at[0], at[1], "mount"], format!("mounts of shares `{other}` ({}) and `{name}` ({mount}) overlap", o.mount), "mount each at a place of its own");
+                    self.wrong(
+                        &[at[0], at[1], "mount"],
+                        format!("mounts of shares `{other}` ({}) and `{name}` ({mount}) overlap", o.mount),
+                        "mount each at a place of its own",
+                    );
                 }
             }
             if let Some(m) = &s.requires_mount
                 && !(m.starts_with('/') && m.len() > 1 && names::relative(&m[1..]).is_ok())
             {
-                self.wrong(&[at[0], at[1], "requires_mount"], format!("requires_mount \"{m}\" is no absolute path"), "write the volume's mount point, such as \"/Volumes/ai\"");
+                self.wrong(
+                    &[at[0], at[1], "requires_mount"],
+                    format!("requires_mount \"{m}\" is no absolute path"),
+                    "write the volume's mount point, such as \"/Volumes/ai\"",
+                );
             }
             shares.insert(
                 name,
-                Share { path: path.trim_end_matches('/').into(), mount, access, requires_mount: s.requires_mount.map(PathBuf::from), manage: s.manage.unwrap_or(true) },
+                Share {
+                    path: path.trim_end_matches('/').into(),
+                    mount,
+                    access,
+                    requires_mount: s.requires_mount.map(PathBuf::from),
+                    manage: s.manage.unwrap_or(true),
+                },
             );
         }
         shares
@@ -444,7 +490,10 @@ impl Check {
                 self.wrong(&at, format!("\"{k}\" is no name of an environment variable"), "use letters, digits and `_`");
             } else if ["PYTHON", "LD_", "DYLD_"].iter().any(|p| upper.starts_with(p)) {
                 self.wrong(&at, format!("{k} changes what code is loaded"), "leave it out; comfy sets what ComfyUI needs");
-            } else if ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "APIKEY", "CREDENTIAL", "_PAT"].iter().any(|p| upper.contains(p)) || upper.ends_with("_KEY") || upper.contains("_KEY_") {
+            } else if ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "APIKEY", "CREDENTIAL", "_PAT"].iter().any(|p| upper.contains(p))
+                || upper.ends_with("_KEY")
+                || upper.contains("_KEY_")
+            {
                 self.wrong(&at, format!("{k} looks like a secret: every node could read it"), "keep secrets out of the manifest and out of the sandbox");
             } else if ["PATH", "HOME", "USER", "SHELL", "BASH_ENV", "ENV", "IFS"].contains(&upper.as_str()) {
                 self.wrong(&at, format!("{k} is set by comfy itself"), "leave it out");
@@ -469,7 +518,11 @@ impl Check {
                 Egress::Only(list)
             }
             Some(Ok(w)) => {
-                self.wrong(&["network", "egress"], format!("egress \"{w}\" is unknown"), "write \"deny\", \"allow\", or a list such as [\"huggingface.co:443\"]");
+                self.wrong(
+                    &["network", "egress"],
+                    format!("egress \"{w}\" is unknown"),
+                    "write \"deny\", \"allow\", or a list such as [\"huggingface.co:443\"]",
+                );
                 Egress::Deny
             }
         };
@@ -479,11 +532,19 @@ impl Check {
             Some(Ok(w)) if w == "any" => Clients::Any,
             Some(Err(list)) => {
                 if !allow_remote {
-                    self.wrong(&["network", "clients"], "a list of clients needs `allow_remote = true` in [comfyui]", "write \"primary\", or allow remote clients");
+                    self.wrong(
+                        &["network", "clients"],
+                        "a list of clients needs `allow_remote = true` in [comfyui]",
+                        "write \"primary\", or allow remote clients",
+                    );
                 }
                 for (i, a) in list.iter().enumerate() {
                     if a.parse::<std::net::IpAddr>().is_err() {
-                        self.wrong(&["network", "clients", &i.to_string()], format!("client \"{a}\" is no address"), "write addresses such as \"192.168.1.20\"");
+                        self.wrong(
+                            &["network", "clients", &i.to_string()],
+                            format!("client \"{a}\" is no address"),
+                            "write addresses such as \"192.168.1.20\"",
+                        );
                     }
                 }
                 Clients::Only(list)
@@ -500,9 +561,7 @@ impl Check {
     fn word_or_list(&mut self, key: &str, value: Option<toml::Value>) -> Option<Result<String, Vec<String>>> {
         match value? {
             toml::Value::String(s) => Some(Ok(s)),
-            toml::Value::Array(a) if a.iter().all(toml::Value::is_str) => {
-                Some(Err(a.into_iter().filter_map(|v| v.as_str().map(str::to_string)).collect()))
-            }
+            toml::Value::Array(a) if a.iter().all(toml::Value::is_str) => Some(Err(a.into_iter().filter_map(|v| v.as_str().map(str::to_string)).collect())),
             _ => {
                 self.wrong(&["network", key], format!("{key} is neither a word nor a list of words"), "see [network] in `comfy init`");
                 None

@@ -37,8 +37,27 @@ pub fn account(name: &str) -> Result<(), &'static str> {
 
 /// Groups whose members gain rights: sharing through one of them would hand those rights to the sandbox.
 pub const PRIVILEGED_GROUPS: &[&str] = &[
-    "root", "wheel", "admin", "sudo", "adm", "staff", "everyone", "nogroup", "nobody", "docker", "lxd", "disk", "shadow", "kmem",
-    "libvirt", "kvm", "users", "daemon", "sys", "operator", "systemd-journal",
+    "root",
+    "wheel",
+    "admin",
+    "sudo",
+    "adm",
+    "staff",
+    "everyone",
+    "nogroup",
+    "nobody",
+    "docker",
+    "lxd",
+    "disk",
+    "shadow",
+    "kmem",
+    "libvirt",
+    "kvm",
+    "users",
+    "daemon",
+    "sys",
+    "operator",
+    "systemd-journal",
 ];
 
 /// Accounts that must never become the sandbox.

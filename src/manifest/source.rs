@@ -16,20 +16,13 @@ pub struct Source {
 
 impl Source {
     pub fn new(path: &Path, text: &str, overlay: Option<&str>) -> Self {
-        Source {
-            path: path.to_path_buf(),
-            text: text.to_string(),
-            document: Document::parse(text.to_string()).ok(),
-            overlay: overlay.map(str::to_string),
-        }
+        Source { path: path.to_path_buf(), text: text.to_string(), document: Document::parse(text.to_string()).ok(), overlay: overlay.map(str::to_string) }
     }
 
     /// `comfy.toml:12:5` of the key at `path`, or of its nearest parent that is there.
     pub fn at(&self, path: &[&str]) -> String {
         let own = self.overlay.as_deref().map(|h| [&["hosts", h][..], path].concat());
-        let start = own
-            .and_then(|p| self.start(&p, true))
-            .or_else(|| self.start(path, false));
+        let start = own.and_then(|p| self.start(&p, true)).or_else(|| self.start(path, false));
         self.place(start.unwrap_or(0))
     }
 

@@ -8,6 +8,7 @@ use super::inventory::Inventory;
 use super::look::Look;
 use super::select::Selection;
 use super::step::{Planned, Step};
+use crate::kinds::{code, share};
 use crate::problem::Result;
 
 /// What kinds see, and what they add to.
@@ -16,7 +17,9 @@ pub struct Draft<'a> {
     pub look: &'a dyn Look,
     pub ids: Ids,
     pub inventory: &'a Inventory,
-    pub only: &'a Selection,
+    /// What took time to see, seen before the kinds begin.
+    pub shares: share::Looked,
+    pub code: Option<Seen<code::Looked>>,
     pub changes: Vec<Change>,
     pub steps: Vec<Planned>,
     pub warnings: Vec<String>,
@@ -88,7 +91,17 @@ impl Draft<'_> {
         let applied = self.inventory.applied.get(&r.address);
         let drift = r.drift.unwrap_or_else(|| applied.is_some() && applied == r.want.as_ref() && action != Action::None);
         self.steps.extend(steps);
-        self.changes.push(Change { address: r.address, action, before: r.have, after: r.want, drift, reason: r.reason, root_can: false, findings: r.findings, needs: r.needs });
+        self.changes.push(Change {
+            address: r.address,
+            action,
+            before: r.have,
+            after: r.want,
+            drift,
+            reason: r.reason,
+            root_can: false,
+            findings: r.findings,
+            needs: r.needs,
+        });
     }
 
     /// Unwraps what was seen; what could not be read becomes an unknown of `address`.
@@ -114,15 +127,18 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
         first.push(unknown("dir.records", &u));
         Inventory::default()
     });
-    let mut draft = Draft { d, look, ids, inventory: &inventory, only, changes: first, steps: Vec::new(), warnings: Vec::new(), fetches: Vec::new() };
+    // The two walks at once; what remains is quick.
+    let (shares, code) = rayon::join(|| share::look(d, look, ids), || code::look(d, look, &ids, only));
+    let mut draft =
+        Draft { d, look, ids, inventory: &inventory, shares, code: Some(code), changes: first, steps: Vec::new(), warnings: Vec::new(), fetches: Vec::new() };
     for kind in crate::kinds::KINDS {
         (kind.plan)(&mut draft);
     }
-    finish(draft)
+    finish(draft, only)
 }
 
-fn finish(draft: Draft) -> Result<Plan> {
-    let Draft { d, ids, only, mut changes, mut steps, warnings, fetches, .. } = draft;
+fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
+    let Draft { d, ids, mut changes, mut steps, warnings, fetches, .. } = draft;
     let keep = only.close(&changes)?;
     let code = keep.iter().any(|a| a == "comfyui" || a.starts_with("node.")) || (!only.is_all() && keep.iter().any(|a| a.starts_with("share.")));
     changes.retain(|c| keep.contains(&c.address));

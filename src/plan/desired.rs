@@ -186,15 +186,25 @@ impl Desired {
         };
         let mut problems = Vec::new();
         if !none && m.host.sandbox_user == cx.owner.name {
-            problems.push(Problem::new(format!("{}: sandbox_user is {}, who is the primary user", m.source.at(&["host", "sandbox_user"]), cx.owner.name)).hint("isolation needs two accounts"));
+            problems.push(
+                Problem::new(format!("{}: sandbox_user is {}, who is the primary user", m.source.at(&["host", "sandbox_user"]), cx.owner.name))
+                    .hint("isolation needs two accounts"),
+            );
         }
-        let prefix = m.host.prefix.clone().map(|p| home(&p.to_string_lossy())).unwrap_or_else(|| if none { cx.data_home.clone() } else { PathBuf::from("/opt/comfy") });
+        let prefix =
+            m.host.prefix.clone().map(|p| home(&p.to_string_lossy())).unwrap_or_else(|| if none { cx.data_home.clone() } else { PathBuf::from("/opt/comfy") });
         if systems_own(&prefix) || prefix == cx.owner.home || prefix.parent() == Some(Path::new(if cx.platform.macos { "/Users" } else { "/home" })) {
-            let why = format!("{}: prefix {} belongs to the system, or is a home", m.source.at(&["host", "prefix"]), crate::text::escape(&prefix.to_string_lossy()));
+            let why =
+                format!("{}: prefix {} belongs to the system, or is a home", m.source.at(&["host", "prefix"]), crate::text::escape(&prefix.to_string_lossy()));
             problems.push(Problem::new(why).hint("leave it out for /opt/comfy, or name a folder of its own"));
         }
         if prefix.starts_with(&cx.repository) || cx.repository.starts_with(&prefix) {
-            let why = format!("{}: prefix {} overlaps the repository of comfy.toml ({})", m.source.at(&["host", "prefix"]), crate::text::escape(&prefix.to_string_lossy()), cx.repository.display());
+            let why = format!(
+                "{}: prefix {} overlaps the repository of comfy.toml ({})",
+                m.source.at(&["host", "prefix"]),
+                crate::text::escape(&prefix.to_string_lossy()),
+                cx.repository.display()
+            );
             problems.push(Problem::new(why).hint("neither may lie in the other; move one of them"));
         }
         let base = prefix.join(&m.host.sandbox_user);
@@ -221,7 +231,8 @@ impl Desired {
         }
         for (name, s) in &m.shares {
             let path = home(&s.path);
-            let mut wrong = |message: String, hint: &str| problems.push(Problem::new(format!("{}: {message}", m.source.at(&["shares", name, "path"]))).hint(hint));
+            let mut wrong =
+                |message: String, hint: &str| problems.push(Problem::new(format!("{}: {message}", m.source.at(&["shares", name, "path"]))).hint(hint));
             let shown = crate::text::escape(&s.path);
             if path == cx.owner.home || path.parent() == Some(homes) || path.parent().is_none() || cx.owner.home.starts_with(&path) {
                 wrong(format!("share {name}: {shown} is a home, or holds one"), "share a folder of its own, not a home");
@@ -229,7 +240,8 @@ impl Desired {
             if systems_own(&path) {
                 wrong(format!("share {name}: {shown} belongs to the system"), "share a folder of its own");
             }
-            let hidden = path.strip_prefix(&cx.owner.home).ok().and_then(|p| p.components().next()).is_some_and(|c| c.as_os_str().to_string_lossy().starts_with('.'));
+            let hidden =
+                path.strip_prefix(&cx.owner.home).ok().and_then(|p| p.components().next()).is_some_and(|c| c.as_os_str().to_string_lossy().starts_with('.'));
             if hidden {
                 wrong(format!("share {name}: {shown} lies in a hidden folder of your home, where keys and settings are"), "share a folder of its own");
             }
@@ -239,21 +251,36 @@ impl Desired {
                 }
             }
             fence.push((format!("share {name}"), path.clone()));
-            shares.push(ShareWish { name: name.clone(), path, mount: s.mount.clone(), access: s.access, requires_mount: s.requires_mount.clone(), manage: s.manage });
+            shares.push(ShareWish {
+                name: name.clone(),
+                path,
+                mount: s.mount.clone(),
+                access: s.access,
+                requires_mount: s.requires_mount.clone(),
+                manage: s.manage,
+            });
         }
         let view = m.comfyui.view.as_deref().map(home);
         if let Some(v) = &view {
             for (what, other) in &fence {
                 let shadows = other.starts_with(v) || (v.starts_with(other) && !what.starts_with("the repository"));
                 if shadows {
-                    problems.push(Problem::new(format!("{}: view {} overlaps {what} ({})", m.source.at(&["comfyui", "view"]), v.display(), other.display())).hint("put the link where nothing else lies"));
+                    problems.push(
+                        Problem::new(format!("{}: view {} overlaps {what} ({})", m.source.at(&["comfyui", "view"]), v.display(), other.display()))
+                            .hint("put the link where nothing else lies"),
+                    );
                 }
             }
         }
         if !problems.is_empty() {
             return Err(Problem::all(problems));
         }
-        let nodes = m.nodes.iter().filter(|(_, n)| n.enabled).filter_map(|(name, n)| Some((name.clone(), NodeSpec { pin: lock.nodes.get(name)?.clone(), writable: n.writable.clone() }))).collect();
+        let nodes = m
+            .nodes
+            .iter()
+            .filter(|(_, n)| n.enabled)
+            .filter_map(|(name, n)| Some((name.clone(), NodeSpec { pin: lock.nodes.get(name)?.clone(), writable: n.writable.clone() })))
+            .collect();
         let mounts = shares.iter().filter(|s| !s.mount.starts_with("user/")).map(|s| (s.mount.clone(), s.path.clone())).collect();
         let code = GenSpec { layout: LAYOUT, comfyui: lock.comfyui.clone(), nodes, mounts, state: paths.state() };
         Ok(Desired {
@@ -307,13 +334,58 @@ impl Desired {
 }
 
 const SYSTEM: &[&str] = &[
-    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib64", "/media", "/mnt", "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var",
-    "/Applications", "/Library", "/System", "/Users", "/Volumes", "/private", "/cores",
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home",
+    "/lib",
+    "/lib64",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/srv",
+    "/sys",
+    "/tmp",
+    "/usr",
+    "/var",
+    "/Applications",
+    "/Library",
+    "/System",
+    "/Users",
+    "/Volumes",
+    "/private",
+    "/cores",
 ];
 /// Nothing at any depth below these is anybody's to share.
 const NEVER_BELOW: &[&str] = &[
-    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/root", "/run", "/sbin", "/sys", "/usr", "/System", "/Library", "/private/etc", "/private/var/db", "/Applications",
-    "/var/lib", "/var/log", "/var/spool", "/var/cache", "/cores",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/root",
+    "/run",
+    "/sbin",
+    "/sys",
+    "/usr",
+    "/System",
+    "/Library",
+    "/private/etc",
+    "/private/var/db",
+    "/Applications",
+    "/var/lib",
+    "/var/log",
+    "/var/spool",
+    "/var/cache",
+    "/cores",
 ];
 
 fn systems_own(path: &Path) -> bool {

@@ -261,7 +261,13 @@ impl Watch for Nobody {
 
 fn pin(name: &str, version: u32) -> Pin {
     let id = |s: String| blob_id(s.as_bytes()).unwrap();
-    Pin { repo: format!("https://github.com/x/{name}"), git_ref: "main".into(), commit: id(format!("c {name} {version}")), tree: id(format!("t {name} {version}")), submodules: Vec::new() }
+    Pin {
+        repo: format!("https://github.com/x/{name}"),
+        git_ref: "main".into(),
+        commit: id(format!("c {name} {version}")),
+        tree: id(format!("t {name} {version}")),
+        submodules: Vec::new(),
+    }
 }
 
 /// A manifest and a lock from a few bits.
@@ -291,15 +297,24 @@ fn wish(bits: u32) -> Desired {
     let manifest = Manifest::parse(Path::new("/repo/comfy.toml"), &text, "host").unwrap();
     let lock = Lock { comfyui: pin("core", bits >> 15 & 1), nodes };
     let owner = Owner { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into() };
-    let cx = Context { hostname: "host".into(), owner, platform: Platform { macos: bits >> 16 & 1 == 1 }, data_home: "/home/alice/data".into(), repository: "/repo".into() };
+    let cx = Context {
+        hostname: "host".into(),
+        owner,
+        platform: Platform { macos: bits >> 16 & 1 == 1 },
+        data_home: "/home/alice/data".into(),
+        repository: "/repo".into(),
+    };
     Desired::new(&manifest, &lock, &lock.render(), &cx).unwrap()
 }
 
 fn fresh() -> Machine {
     let mut s = State::default();
-    s.users.insert("alice".into(), User { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into(), shell: "/bin/sh".into(), groups: Vec::new() });
+    s.users
+        .insert("alice".into(), User { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into(), shell: "/bin/sh".into(), groups: Vec::new() });
     s.groups.insert("alice".into(), (1000, BTreeSet::new()));
-    for (path, uid, mode) in [("/home", 0, 0o755), ("/home/alice", 1000, 0o700), ("/srv", 0, 0o755), ("/opt", 0, 0o755), ("/Users", 0, 0o755), ("/Library", 0, 0o755)] {
+    for (path, uid, mode) in
+        [("/home", 0, 0o755), ("/home/alice", 1000, 0o700), ("/srv", 0, 0o755), ("/opt", 0, 0o755), ("/Users", 0, 0o755), ("/Library", 0, 0o755)]
+    {
         s.nodes.insert(path.into(), dir(uid, uid, mode));
     }
     Machine(Mutex::new(s))
@@ -321,7 +336,12 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
             s.groups.remove(&names[pick(2)]);
         }
         3 => {
-            let all: Vec<PathBuf> = s.nodes.iter().filter(|(p, n)| n.kind == Kind::Dir && (p.starts_with(&paths.base) || p.starts_with("/srv/ai"))).map(|(p, _)| p.clone()).collect();
+            let all: Vec<PathBuf> = s
+                .nodes
+                .iter()
+                .filter(|(p, n)| n.kind == Kind::Dir && (p.starts_with(&paths.base) || p.starts_with("/srv/ai")))
+                .map(|(p, _)| p.clone())
+                .collect();
             if let Some(p) = all.get(pick(all.len())) {
                 s.nodes.get_mut(p).unwrap().mode = 0o700 + u32::from(which % 64);
             }
@@ -359,7 +379,8 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
                 if s.node(Path::new(share)).is_some() {
                     let kind = if which & 1 == 0 { Kind::File } else { Kind::Dir };
                     let uid = if which & 2 == 0 { 1000 } else { 402 };
-                    s.nodes.insert(Path::new(share).join(format!("e{which}")), Node { kind, uid, gid: 1000, mode: 0o600 + u32::from(which % 128), target: None });
+                    s.nodes
+                        .insert(Path::new(share).join(format!("e{which}")), Node { kind, uid, gid: 1000, mode: 0o600 + u32::from(which % 128), target: None });
                 }
             }
         }
@@ -368,7 +389,12 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
 }
 
 fn differences(p: &Plan) -> Vec<String> {
-    p.changes.iter().filter(|c| c.is_difference()).map(|c| format!("{} {:?} {:?} -> {:?} {:?}", c.address, c.action, c.before, c.after, c.reason)).chain(p.steps.iter().map(|s| format!("{:?}", s.step))).collect()
+    p.changes
+        .iter()
+        .filter(|c| c.is_difference())
+        .map(|c| format!("{} {:?} {:?} -> {:?} {:?}", c.address, c.action, c.before, c.after, c.reason))
+        .chain(p.steps.iter().map(|s| format!("{:?}", s.step)))
+        .collect()
 }
 
 /// Plans and applies; `None` where the plan is blocked.

@@ -48,7 +48,8 @@ impl Ids {
             (Some(g), _) => g.gid,
             (None, Some(asked)) => {
                 if look.id_taken(asked).map_err(|e| read("gid", e))? {
-                    return Err(Problem::new(format!("{}: gid {asked} belongs to another group or user", d.at(&["host", "gid"]))).hint("leave host.gid out and comfy takes a free one"));
+                    return Err(Problem::new(format!("{}: gid {asked} belongs to another group or user", d.at(&["host", "gid"])))
+                        .hint("leave host.gid out and comfy takes a free one"));
                 }
                 asked
             }
@@ -58,7 +59,8 @@ impl Ids {
         if let Some(u) = &user
             && (u.uid == 0 || u.uid == owner)
         {
-            return Err(Problem::new(format!("{}: user {} has uid {} and cannot be the sandbox", d.at(&["host", "sandbox_user"]), d.sandbox, u.uid)).hint("name an account of its own, or one that does not exist yet"));
+            return Err(Problem::new(format!("{}: user {} has uid {} and cannot be the sandbox", d.at(&["host", "sandbox_user"]), d.sandbox, u.uid))
+                .hint("name an account of its own, or one that does not exist yet"));
         }
         if let Some(u) = &user
             && let Some(bad) = u.groups.iter().find(|g| crate::manifest::names::PRIVILEGED_GROUPS.contains(&g.as_str()))
@@ -88,7 +90,8 @@ impl Ids {
 }
 
 fn none_free() -> Problem {
-    Problem::new(format!("no free id between {} and {}", ACCOUNT_RANGE.start(), ACCOUNT_RANGE.end())).hint("set host.gid, or remove an account that nobody uses")
+    Problem::new(format!("no free id between {} and {}", ACCOUNT_RANGE.start(), ACCOUNT_RANGE.end()))
+        .hint("set host.gid, or remove an account that nobody uses")
 }
 
 fn free(look: &dyn Look, range: std::ops::RangeInclusive<u32>, taken: &[u32]) -> Seen<Option<u32>> {

@@ -3,10 +3,10 @@
 pub mod build;
 pub mod change;
 pub mod desired;
+pub mod facts;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod fake;
-pub mod facts;
 pub mod ids;
 pub mod inventory;
 pub mod look;

@@ -24,7 +24,12 @@ pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &[String]) -> Resu
     recent.truncate(keep);
     let mut plan = empty(d, look)?;
     for id in present.iter().filter(|id| Some(*id) != live.as_ref() && !recent.contains(id)) {
-        remove(&mut plan, format!("generation.{id}"), attrs([("path", d.paths.generation(id).display().to_string())]), Step::RemoveGeneration { id: id.clone() });
+        remove(
+            &mut plan,
+            format!("generation.{id}"),
+            attrs([("path", d.paths.generation(id).display().to_string())]),
+            Step::RemoveGeneration { id: id.clone() },
+        );
     }
     Ok(plan)
 }
@@ -41,11 +46,21 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
     for (path, target) in &inventory.links {
         let still = look.node(path).ok().flatten().is_some_and(|n| n.target.as_ref() == Some(target));
         if still {
-            remove(&mut plan, format!("link.{}", path.display()), attrs([("target", target.display().to_string())]), Step::RemoveLink { path: path.clone(), target: target.clone() });
+            remove(
+                &mut plan,
+                format!("link.{}", path.display()),
+                attrs([("target", target.display().to_string())]),
+                Step::RemoveLink { path: path.clone(), target: target.clone() },
+            );
         }
     }
     for (path, s) in inventory.shares.iter().filter(|_| account) {
-        remove(&mut plan, format!("share.{}", s.name), attrs([("path", path.display().to_string()), ("content", "stays".into())]), crate::kinds::share::release(ids, path, s));
+        remove(
+            &mut plan,
+            format!("share.{}", s.name),
+            attrs([("path", path.display().to_string()), ("content", "stays".into())]),
+            crate::kinds::share::release(ids, path, s),
+        );
     }
     for folder in &inventory.traverse {
         if look.search(folder, plan.ids.sandbox, &[]).ok().flatten().is_some_and(|s| s.entry) {
@@ -114,5 +129,15 @@ fn empty(d: &Desired, look: &dyn Look) -> Result<Plan> {
 
 fn remove(plan: &mut Plan, address: String, before: super::Attrs, step: Step) {
     plan.steps.push(Planned { address: address.clone(), step });
-    plan.changes.push(Change { address, action: Action::Delete, before: Some(before), after: None, drift: false, reason: None, root_can: false, findings: Vec::new(), needs: Vec::new() });
+    plan.changes.push(Change {
+        address,
+        action: Action::Delete,
+        before: Some(before),
+        after: None,
+        drift: false,
+        reason: None,
+        root_can: false,
+        findings: Vec::new(),
+        needs: Vec::new(),
+    });
 }

@@ -81,7 +81,9 @@ impl Selection {
         if self.is_all() {
             return Some(wish.clone());
         }
-        let code = self.names("comfyui") || wish.nodes.keys().any(|n| self.names(&format!("node.{n}"))) || live.is_some_and(|l| l.nodes.keys().any(|n| self.names(&format!("node.{n}"))));
+        let code = self.names("comfyui")
+            || wish.nodes.keys().any(|n| self.names(&format!("node.{n}")))
+            || live.is_some_and(|l| l.nodes.keys().any(|n| self.names(&format!("node.{n}"))));
         let Some(live) = live else {
             return code.then(|| wish.clone());
         };

@@ -73,7 +73,8 @@ pub fn fault(s: &ShareSpec, e: &Entry) -> (Option<Fault>, Option<Odd>) {
             }
         }
     };
-    let fault = Fault { group: e.gid != s.gid, mode: (want != is).then_some(want), owner: e.kind == Kind::Dir && s.access == Access::Add && e.uid == s.sandbox };
+    let fault =
+        Fault { group: e.gid != s.gid, mode: (want != is).then_some(want), owner: e.kind == Kind::Dir && s.access == Access::Add && e.uid == s.sandbox };
     if fault == (Fault { group: false, mode: None, owner: false }) {
         return (None, stranger);
     }
@@ -99,13 +100,24 @@ pub fn word(s: &ShareSpec, dir: bool, is: u32, want: u32) -> &'static str {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn spec(access: Access) -> ShareSpec {
-        ShareSpec { name: "s".into(), path: "/s".into(), access, requires_mount: None, owner: 1000, owner_gid: 1000, sandbox: 402, gid: 401, setgid: true, modes: true, manage: true }
+        ShareSpec {
+            name: "s".into(),
+            path: "/s".into(),
+            access,
+            requires_mount: None,
+            owner: 1000,
+            owner_gid: 1000,
+            sandbox: 402,
+            gid: 401,
+            setgid: true,
+            modes: true,
+            manage: true,
+        }
     }
 
     /// One line an entry: what is there, and what becomes of it.
@@ -114,8 +126,15 @@ mod tests {
         let mut rows = Vec::new();
         for access in [Access::Read, Access::Write, Access::Add] {
             for (kind, uid, mode) in [
-                (Kind::Dir, 1000, 0o2755), (Kind::Dir, 1000, 0o700), (Kind::Dir, 402, 0o775), (Kind::File, 1000, 0o600), (Kind::File, 1000, 0o664),
-                (Kind::File, 402, 0o644), (Kind::File, 1000, 0o755), (Kind::File, 402, 0o6755), (Kind::File, 7, 0o644),
+                (Kind::Dir, 1000, 0o2755),
+                (Kind::Dir, 1000, 0o700),
+                (Kind::Dir, 402, 0o775),
+                (Kind::File, 1000, 0o600),
+                (Kind::File, 1000, 0o664),
+                (Kind::File, 402, 0o644),
+                (Kind::File, 1000, 0o755),
+                (Kind::File, 402, 0o6755),
+                (Kind::File, 7, 0o644),
             ] {
                 let e = Entry { kind, uid, gid: 401, mode, links: 1 };
                 let (fault, odd) = fault(&spec(access), &e);

@@ -9,44 +9,123 @@ use super::facts::ShareSpec;
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     /// Fetch, unpack and seal a whole generation in staging; unchanged files are linked from `reuse`.
-    BuildGeneration { spec: Box<GenSpec>, reuse: Vec<String> },
+    BuildGeneration {
+        spec: Box<GenSpec>,
+        reuse: Vec<String>,
+    },
 
-    CreateGroup { name: String, gid: u32 },
-    DeleteGroup { name: String, gid: u32 },
-    CreateUser { name: String, uid: u32, gid: u32, home: PathBuf },
+    CreateGroup {
+        name: String,
+        gid: u32,
+    },
+    DeleteGroup {
+        name: String,
+        gid: u32,
+    },
+    CreateUser {
+        name: String,
+        uid: u32,
+        gid: u32,
+        home: PathBuf,
+    },
     /// Primary group, home and shell of an adopted account.
-    ChangeUser { name: String, gid: u32, home: PathBuf },
-    DeleteUser { name: String, uid: u32 },
-    AddMember { user: String, group: String },
-    RemoveMember { user: String, group: String },
+    ChangeUser {
+        name: String,
+        gid: u32,
+        home: PathBuf,
+    },
+    DeleteUser {
+        name: String,
+        uid: u32,
+    },
+    AddMember {
+        user: String,
+        group: String,
+    },
+    RemoveMember {
+        user: String,
+        group: String,
+    },
 
     /// A folder with exactly this owner, group and mode; what is in the way of it and belongs to nobody is moved aside.
-    MakeDir { path: PathBuf, uid: u32, gid: u32, mode: u32 },
-    GrantSearch { folder: PathBuf, user: String, uid: u32 },
-    RevokeSearch { folder: PathBuf, user: String, uid: u32 },
+    MakeDir {
+        path: PathBuf,
+        uid: u32,
+        gid: u32,
+        mode: u32,
+    },
+    GrantSearch {
+        folder: PathBuf,
+        user: String,
+        uid: u32,
+    },
+    RevokeSearch {
+        folder: PathBuf,
+        user: String,
+        uid: u32,
+    },
     /// The share's own folder, its missing parents included.
-    MakeShare { spec: Box<ShareSpec>, created: bool, was_gid: u32, was_mode: u32 },
+    MakeShare {
+        spec: Box<ShareSpec>,
+        created: bool,
+        was_gid: u32,
+        was_mode: u32,
+    },
     /// Every entry below a share that is off, and only those.
-    MendShare { spec: Box<ShareSpec> },
+    MendShare {
+        spec: Box<ShareSpec>,
+    },
     /// Takes comfy's group off again.
-    ReleaseShare { name: String, path: PathBuf, owner: u32, from_gid: u32, to_gid: u32, mode: u32 },
-    SetLink { path: PathBuf, target: PathBuf, uid: u32, gid: u32 },
+    ReleaseShare {
+        name: String,
+        path: PathBuf,
+        owner: u32,
+        from_gid: u32,
+        to_gid: u32,
+        mode: u32,
+    },
+    SetLink {
+        path: PathBuf,
+        target: PathBuf,
+        uid: u32,
+        gid: u32,
+    },
     /// Only if it still leads to `target`.
-    RemoveLink { path: PathBuf, target: PathBuf },
+    RemoveLink {
+        path: PathBuf,
+        target: PathBuf,
+    },
 
     /// Moves entries that nobody declared out of a generation's custom_nodes/.
-    Quarantine { id: String, names: Vec<String> },
+    Quarantine {
+        id: String,
+        names: Vec<String>,
+    },
     /// Puts the staged generation at its place, exchanging it with a damaged one of the same name.
-    Install { id: String },
+    Install {
+        id: String,
+    },
     /// The first content of a `writable` path, from the sealed tree; what is there already stays.
-    Seed { id: String, node: String, path: String, uid: u32, gid: u32 },
+    Seed {
+        id: String,
+        node: String,
+        path: String,
+        uid: u32,
+        gid: u32,
+    },
     /// Makes it live.
-    Switch { id: String },
+    Switch {
+        id: String,
+    },
 
     /// Removes a generation that is not live.
-    RemoveGeneration { id: String },
+    RemoveGeneration {
+        id: String,
+    },
     /// Everything comfy keeps for this instance; `backup` receives `state/user` and the quarantine.
-    RemoveInstance { backup: Option<PathBuf> },
+    RemoveInstance {
+        backup: Option<PathBuf>,
+    },
 }
 
 /// As whom a step's work is done.

@@ -27,7 +27,33 @@ pub struct Summary {
 pub fn plan(plan: &Plan) -> String {
     let (add, change, destroy) = plan.counts();
     let summary = Summary { add, change, destroy, unknown: plan.unknown().count(), blocked: plan.blocked().count() };
-    let json = PlanJson { format_version: plan.format_version, host: &plan.host, instance: &plan.instance, summary, changes: &plan.changes, warnings: &plan.warnings, not_enforced: &plan.not_enforced };
+    let json = PlanJson {
+        format_version: plan.format_version,
+        host: &plan.host,
+        instance: &plan.instance,
+        summary,
+        changes: &plan.changes,
+        warnings: &plan.warnings,
+        not_enforced: &plan.not_enforced,
+    };
     // Control characters are escaped by JSON itself; what else could steer a terminal is not.
-    serde_json::to_string_pretty(&json).unwrap_or_default().chars().map(|c| if c.is_control() && c != '\n' || ('\u{200b}'..='\u{206f}').contains(&c) { format!("\\u{:04x}", c as u32) } else { c.to_string() }).collect()
+    serde_json::to_string_pretty(&json)
+        .unwrap_or_default()
+        .chars()
+        .map(|c| if c.is_control() && c != '\n' || ('\u{200b}'..='\u{206f}').contains(&c) { format!("\\u{:04x}", c as u32) } else { c.to_string() })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    /// `COMFY_WRITE_SCHEMA=1 cargo test --lib schema` writes the file anew.
+    #[test]
+    fn the_schema_in_docs_is_that_of_the_code() {
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(super::PlanJson)).unwrap_or_default() + "\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/plan.schema.json");
+        if crate::host::env::var("COMFY_WRITE_SCHEMA").is_some() {
+            assert!(std::fs::write(path, &schema).is_ok());
+        }
+        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), schema, "write it anew with COMFY_WRITE_SCHEMA=1");
+    }
 }

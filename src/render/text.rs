@@ -23,7 +23,9 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
     let (drift, wished): (Vec<&&Change>, Vec<&&Change>) = acting.iter().partition(|c| c.drift);
     if !acting.is_empty() {
         out.push_str("comfy will perform the following actions:\n");
-        for (action, sign, word) in [(Action::Create, "+", "create"), (Action::Update, "~", "update in place"), (Action::Replace, "-/+", "replace"), (Action::Delete, "-", "destroy")] {
+        for (action, sign, word) in
+            [(Action::Create, "+", "create"), (Action::Update, "~", "update in place"), (Action::Replace, "-/+", "replace"), (Action::Delete, "-", "destroy")]
+        {
             if acting.iter().any(|c| c.action == action) {
                 let _ = writeln!(out, "  {} {word}", colored(action, sign));
             }
@@ -39,7 +41,13 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
         }
     }
     for c in plan.blocked() {
-        let _ = writeln!(out, "\n  {} {} is blocked\n    {}", paint("!", Paint::Red), paint(&format!("# {}", escape(&c.address)), Paint::Bold), escape(c.reason.as_deref().unwrap_or("")));
+        let _ = writeln!(
+            out,
+            "\n  {} {} is blocked\n    {}",
+            paint("!", Paint::Red),
+            paint(&format!("# {}", escape(&c.address)), Paint::Bold),
+            escape(c.reason.as_deref().unwrap_or(""))
+        );
     }
     let unknown: Vec<&Change> = plan.unknown().collect();
     if !unknown.is_empty() {
@@ -52,7 +60,14 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
         let _ = writeln!(out, "\n{} {}", paint("Warning:", Paint::Yellow), escape(w));
     }
     if !plan.fetches.is_empty() {
-        let _ = writeln!(out, "\nTo fetch: {}, not in the store yet (sizes are checked against the free disk before the first file is written).", if plan.fetches.len() == 1 { "1 repository".into() } else { format!("{} repositories", plan.fetches.len()) });
+        let _ = writeln!(
+            out,
+            "\nTo fetch: {}, not in the store yet (sizes are checked against the free disk before the first file is written).",
+            if plan.fetches.len() == 1 { "1 repository".into() } else { format!("{} repositories", plan.fetches.len()) }
+        );
+    }
+    if !plan.not_enforced.is_empty() {
+        out.push('\n');
     }
     for line in &plan.not_enforced {
         let _ = writeln!(out, "{}", paint(&format!("Note: {}", escape(line)), Paint::Dim));
@@ -108,7 +123,8 @@ fn change(out: &mut String, c: &Change, detail: &Detail) {
     for f in c.findings.iter().take(shown) {
         let tail = if f.detail.is_empty() { String::new() } else { format!(" ({})", escape(&f.detail)) };
         let _ = writeln!(out, "      {}: {}{tail}", f.what.word(), f.path);
-        if detail.verbose && f.what == crate::plan::facts::What::Edited
+        if detail.verbose
+            && f.what == crate::plan::facts::What::Edited
             && let Some(d) = (detail.diff)(&c.address, &f.path)
         {
             for line in d.lines() {

@@ -69,7 +69,7 @@ fn collisions(what: &str, listing: &Listing) -> Vec<Problem> {
                 Some(other) if other != prefix => {
                     if told.insert(folded) {
                         problems.push(
-                            Problem::new(format!("{what}: `{}` and `{}` are one name on a Mac's disk", escape(other), escape(prefix)))
+                            Problem::new(format!("{what}: `{}` and `{}` are one name on a Mac's disk", spelled(other), spelled(prefix)))
                                 .hint("choose another commit, or ask the author to rename one"),
                         );
                     }
@@ -83,6 +83,11 @@ fn collisions(what: &str, listing: &Listing) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Letters outside of ASCII by number: two of these names may look the same.
+fn spelled(path: &str) -> String {
+    escape(path).chars().map(|c| if c.is_ascii() { c.to_string() } else { c.escape_unicode().to_string() }).collect()
 }
 
 /// Whether a link at `path` with `target` could lead above the tree's root, followed component by component.
@@ -131,8 +136,8 @@ mod tests {
         };
         let all: Vec<String> = check("node.x", &listing, &contents).into_iter().map(|p| p.message).collect();
         insta::assert_snapshot!(all.join("\n"), @r"
-        node.x: `cafe´.py` and `café.py` are one name on a Mac's disk
         node.x: `Web` and `web` are one name on a Mac's disk
+        node.x: `cafe\u{301}.py` and `caf\u{e9}.py` are one name on a Mac's disk
         node.x: `tab\u{9}here` has a control character in its name
         node.x: `x/.GIT/config` is no path that a tree may hold
         node.x: link `abs` leads out of the tree, to `/etc/passwd`

@@ -1303,7 +1303,16 @@ fn repositories_and_refs() {
     up("leaves", &[init, ("models/up", b"../../outside", 0o120_000), ("abs", b"/etc/passwd", 0o120_000)]);
     up("case", &[init, file("Web/a.js", b"a"), file("web/b.js", b"b")]);
     up("unicode", &[init, file("caf\u{e9}.py", b""), file("cafe\u{301}.py", b"")]);
-    up("lfs", &[init, file("w.bin", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n")]);
+    up(
+        "lfs",
+        &[
+            init,
+            file(
+                "w.bin",
+                b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\nsize 12345\n",
+            ),
+        ],
+    );
     up("control", &[init, file("a\x1b[2Jb.py", b"")]);
     up("lost", &[init, ("sub", b"1111111111111111111111111111111111111111", 0o160_000)]);
     let submodule = |name: &str, url: &str, commit: &str| {
@@ -1324,7 +1333,9 @@ fn repositories_and_refs() {
         below = selfish.commit(&[init, (".gitmodules", modules, 0o100_644), ("me", below.as_bytes(), 0o160_000)]);
     }
 
-    let node = |repo: &str, git_ref: &str| edited("repo = \"https://github.com/up/pack\"\nref = \"main\"", &format!("repo = \"https://github.com/up/{repo}\"\nref = \"{git_ref}\""));
+    let node = |repo: &str, git_ref: &str| {
+        edited("repo = \"https://github.com/up/pack\"\nref = \"main\"", &format!("repo = \"https://github.com/up/{repo}\"\nref = \"{git_ref}\""))
+    };
     let mut s = String::new();
     for (name, repo, git_ref) in [
         ("a repository that is not there", "nowhere", "main"),
@@ -1349,7 +1360,12 @@ fn repositories_and_refs() {
     }
     s += &w.case("two at once", edited("ref = \"v1\"", "ref = \"v9\"").replace("up/pack", "up/nowhere"), None, LOCK);
     s += &w.case("offline", GOOD, None, &["lock", "--offline"]);
-    s += &w.case("update to a ref that is gone", GOOD.replace("\"main\"", "\"gone\""), Some(w.lock.replace("\"main\"", "\"gone\"").as_bytes()), &["update", "pack"]);
+    s += &w.case(
+        "update to a ref that is gone",
+        GOOD.replace("\"main\"", "\"gone\""),
+        Some(w.lock.replace("\"main\"", "\"gone\"").as_bytes()),
+        &["update", "pack"],
+    );
     s += &w.case("outdated, a ref is gone", GOOD.replace("\"main\"", "\"gone\""), Some(w.lock.replace("\"main\"", "\"gone\"").as_bytes()), &["outdated"]);
     insta::assert_snapshot!(s, @r#"
     a repository that is not there: exit 1
@@ -1390,7 +1406,7 @@ fn repositories_and_refs() {
         hint: choose another commit, or ask the author to rename one
 
     names that collide by Unicode form: exit 1
-      error: comfy.toml:13:1: pack: `café.py` and `café.py` are one name on a Mac's disk
+      error: comfy.toml:13:1: pack: `cafe\u{301}.py` and `caf\u{e9}.py` are one name on a Mac's disk
           > ref = "main"
         hint: choose another commit, or ask the author to rename one
 
@@ -1492,8 +1508,17 @@ fn locks() {
         ("a ref that is an option", swap("ref", 1, "--upload-pack=id")),
         ("an unknown key", good.replacen("commit = ", "comit = ", 1)),
         ("a node that leads out", good.replace("[nodes.pack]", "[nodes.\"../pack\"]")),
-        ("a submodule that leads out", format!("{good}\n[[nodes.pack.submodules]]\npath = \"../x\"\nrepo = \"https://github.com/up/x\"\ncommit = \"{0}\"\ntree = \"{0}\"\n", "1".repeat(40))),
-        ("a submodule's commit is no id", format!("{good}\n[[nodes.pack.submodules]]\npath = \"x\"\nrepo = \"https://github.com/up/x\"\ncommit = \"main\"\ntree = \"{}\"\n", "1".repeat(40))),
+        (
+            "a submodule that leads out",
+            format!(
+                "{good}\n[[nodes.pack.submodules]]\npath = \"../x\"\nrepo = \"https://github.com/up/x\"\ncommit = \"{0}\"\ntree = \"{0}\"\n",
+                "1".repeat(40)
+            ),
+        ),
+        (
+            "a submodule's commit is no id",
+            format!("{good}\n[[nodes.pack.submodules]]\npath = \"x\"\nrepo = \"https://github.com/up/x\"\ncommit = \"main\"\ntree = \"{}\"\n", "1".repeat(40)),
+        ),
         ("repo changed in the lock", swap("repo", 1, "https://github.com/evil/pack")),
         ("ref changed in the lock: reverted alone", swap("ref", 1, "v0")),
     ] {
@@ -1503,7 +1528,12 @@ fn locks() {
     s += &w.case("ref changed in comfy.toml", GOOD.replace("\"v1\"", "\"v2\""), lock, PLAN);
     s += &w.case("ref and repo changed, apply", GOOD.replace("up/pack", "me/pack").replace("\"main\"", "\"dev\""), lock, &["apply", "--yes"]);
     s += &w.case("a node is missing", edited("", "[nodes.other]\nrepo = \"https://github.com/up/other\"\nref = \"main\""), lock, PLAN);
-    s += &w.case("a disabled node is missing", edited("", "[nodes.other]\nrepo = \"https://github.com/up/other\"\nref = \"main\"\nenabled = false"), lock, &["destroy"]);
+    s += &w.case(
+        "a disabled node is missing",
+        edited("", "[nodes.other]\nrepo = \"https://github.com/up/other\"\nref = \"main\"\nenabled = false"),
+        lock,
+        &["destroy"],
+    );
     s += &w.case("no lock", GOOD, None, PLAN);
     s += &w.case("no lock, apply", GOOD, None, &["apply", "--yes"]);
     s += &w.case("no lock, outdated", GOOD, None, &["outdated"]);
@@ -1512,7 +1542,12 @@ fn locks() {
     let (toml, whole) = w.with_submodule();
     let (before, submodule) = whole.split_at(whole.find("\n[[nodes.pack.submodules]]").unwrap());
     s += &w.case("a submodule was lost", &toml, Some(before.as_bytes()), &["apply", "--yes"]);
-    s += &w.case("a submodule's commit that upstream never had", &toml, Some(format!("{before}{}", submodule.replace(&submodule[submodule.find("commit = ").unwrap()..][10..50], &"1".repeat(40))).as_bytes()), &["apply", "--yes"]);
+    s += &w.case(
+        "a submodule's commit that upstream never had",
+        &toml,
+        Some(format!("{before}{}", submodule.replace(&submodule[submodule.find("commit = ").unwrap()..][10..50], &"1".repeat(40))).as_bytes()),
+        &["apply", "--yes"],
+    );
     s += &w.case("not UTF-8", GOOD, Some(b"version = 1\n\xff"), PLAN);
     insta::assert_snapshot!(s, @r#"
     empty: exit 1

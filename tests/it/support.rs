@@ -33,7 +33,20 @@ impl Upstream {
         for (path, content, mode) in files {
             let id = if *mode == 0o160_000 { git2::Oid::from_str(std::str::from_utf8(content).unwrap()).unwrap() } else { self.repo.blob(content).unwrap() };
             let time = git2::IndexTime::new(0, 0);
-            let entry = git2::IndexEntry { ctime: time, mtime: time, dev: 0, ino: 0, mode: *mode, uid: 0, gid: 0, file_size: 0, id, flags: 0, flags_extended: 0, path: (*path).into() };
+            let entry = git2::IndexEntry {
+                ctime: time,
+                mtime: time,
+                dev: 0,
+                ino: 0,
+                mode: *mode,
+                uid: 0,
+                gid: 0,
+                file_size: 0,
+                id,
+                flags: 0,
+                flags_extended: 0,
+                path: (*path).into(),
+            };
             index.add(&entry).unwrap();
         }
         let tree = self.repo.find_tree(index.write_tree_to(&self.repo).unwrap()).unwrap();
@@ -86,7 +99,11 @@ pub fn borrowed(files: &[(String, Vec<u8>, u32)]) -> Vec<File<'_>> {
 pub fn command(root: &Path) -> Command {
     let mut c = Command::new(comfy());
     let path = std::env::var("PATH").unwrap_or_default();
-    c.env_clear().env("PATH", path).env("HOME", root.join("home")).env("NO_COLOR", "1").env("COMFY_MIRRORS", format!("https://github.com/=file://{}/upstream/", root.display()));
+    c.env_clear()
+        .env("PATH", path)
+        .env("HOME", root.join("home"))
+        .env("NO_COLOR", "1")
+        .env("COMFY_MIRRORS", format!("https://github.com/=file://{}/upstream/", root.display()));
     c
 }
 

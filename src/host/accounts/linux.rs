@@ -22,7 +22,9 @@ fn absent(e: Errno) -> bool {
 }
 
 fn program(candidates: &[&'static str]) -> Result<&'static str> {
-    first_existing(candidates).ok_or_else(|| Problem::new(format!("none of {} is on this machine", candidates.join(", "))).hint("install the package `passwd` (Debian) or `shadow-utils` (Fedora)"))
+    first_existing(candidates).ok_or_else(|| {
+        Problem::new(format!("none of {} is on this machine", candidates.join(", "))).hint("install the package `passwd` (Debian) or `shadow-utils` (Fedora)")
+    })
 }
 
 const GROUPADD: &[&str] = &["/usr/sbin/groupadd", "/sbin/groupadd", "/usr/bin/groupadd"];
@@ -49,7 +51,14 @@ impl<R: Run> Accounts for Linux<R> {
             Err(e) if absent(e) => return Ok(None),
             Err(e) => return Err(unknown(format!("user {name}"), e)),
         };
-        Ok(Some(User { name: user.name.clone(), uid: user.uid.as_raw(), gid: user.gid.as_raw(), home: user.dir, shell: user.shell.to_string_lossy().into_owned(), groups: groups_of(name, user.gid)? }))
+        Ok(Some(User {
+            name: user.name.clone(),
+            uid: user.uid.as_raw(),
+            gid: user.gid.as_raw(),
+            home: user.dir,
+            shell: user.shell.to_string_lossy().into_owned(),
+            groups: groups_of(name, user.gid)?,
+        }))
     }
 
     fn is_member(&self, user: &str, group: &str) -> Seen<bool> {
@@ -93,7 +102,9 @@ impl<R: Run> Accounts for Linux<R> {
         if matches!(self.user(name), Ok(None)) {
             return Ok(());
         }
-        must(&self.0, &format!("user.{name}"), &[program(USERDEL)?, name]).map(drop).map_err(|p| p.hint(format!("if it is in use, end its processes: pkill -u {name}")))
+        must(&self.0, &format!("user.{name}"), &[program(USERDEL)?, name])
+            .map(drop)
+            .map_err(|p| p.hint(format!("if it is in use, end its processes: pkill -u {name}")))
     }
 
     fn add_member(&self, user: &str, group: &str) -> Result<()> {
@@ -124,11 +135,7 @@ impl<R: Run> Accounts for Linux<R> {
 fn groups_of(name: &str, gid: nix::unistd::Gid) -> Seen<Vec<String>> {
     let c = std::ffi::CString::new(name).map_err(|_| Unknown { reason: "a NUL in a name".into(), root_can: false })?;
     let gids = nix::unistd::getgrouplist(&c, gid).map_err(|e| unknown(format!("groups of {name}"), e))?;
-    Ok(gids
-        .into_iter()
-        .filter(|g| *g != gid)
-        .map(|g| nix::unistd::Group::from_gid(g).ok().flatten().map_or_else(|| g.to_string(), |g| g.name))
-        .collect())
+    Ok(gids.into_iter().filter(|g| *g != gid).map(|g| nix::unistd::Group::from_gid(g).ok().flatten().map_or_else(|| g.to_string(), |g| g.name)).collect())
 }
 
 /// nix leaves getgrouplist(3) out on Apple; this module is then only compiled, never chosen.
@@ -136,4 +143,3 @@ fn groups_of(name: &str, gid: nix::unistd::Gid) -> Seen<Vec<String>> {
 fn groups_of(_: &str, _: nix::unistd::Gid) -> Seen<Vec<String>> {
     Ok(Vec::new())
 }
-

@@ -35,7 +35,11 @@ fn decode(raw: &[u8]) -> Option<Vec<Entry>> {
     if u32::from_le_bytes(*head) != VERSION || rest.len() % 8 != 0 {
         return None;
     }
-    let entries = rest.chunks_exact(8).map(|c| Entry { tag: u16::from_le_bytes([c[0], c[1]]), perm: u16::from_le_bytes([c[2], c[3]]), id: u32::from_le_bytes([c[4], c[5], c[6], c[7]]) });
+    let entries = rest.chunks_exact(8).map(|c| Entry {
+        tag: u16::from_le_bytes([c[0], c[1]]),
+        perm: u16::from_le_bytes([c[2], c[3]]),
+        id: u32::from_le_bytes([c[4], c[5], c[6], c[7]]),
+    });
     Some(entries.collect())
 }
 
@@ -65,7 +69,8 @@ fn passes(entries: &[Entry], owner: u32, group: u32, uid: u32, gids: &[u32]) -> 
     if let Some(e) = entries.iter().find(|e| e.tag == USER && e.id == uid) {
         return e.perm & mask & SEARCH != 0;
     }
-    let groups: Vec<u16> = entries.iter().filter(|e| (e.tag == GROUP_OBJ && gids.contains(&group)) || (e.tag == GROUP && gids.contains(&e.id))).map(|e| e.perm).collect();
+    let groups: Vec<u16> =
+        entries.iter().filter(|e| (e.tag == GROUP_OBJ && gids.contains(&group)) || (e.tag == GROUP && gids.contains(&e.id))).map(|e| e.perm).collect();
     if !groups.is_empty() {
         return groups.iter().any(|p| p & mask & SEARCH != 0);
     }
@@ -148,7 +153,11 @@ pub fn search(folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
         // Without reading it the mode still tells where there is no entry that says otherwise.
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
             let search = Search { passes: plain, entry: false };
-            return if plain { Ok(Some(search)) } else { Err(Unknown { reason: format!("{}: its access list cannot be read", folder.display()), root_can: true }) };
+            return if plain {
+                Ok(Some(search))
+            } else {
+                Err(Unknown { reason: format!("{}: its access list cannot be read", folder.display()), root_can: true })
+            };
         }
         Err(e) => return Err(Unknown { reason: format!("{}: {e}", folder.display()), root_can: false }),
     };
@@ -161,7 +170,9 @@ pub fn search(folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
 
 /// Sets or takes away the entry of `uid`, by descriptor.
 pub fn change(folder: &Path, uid: u32, grant: bool) -> Result<()> {
-    let what = |e: &dyn std::fmt::Display| Problem::new(format!("traverse.{}: {e}", folder.display())).hint("the file system must support ACLs; or put the share outside of this folder");
+    let what = |e: &dyn std::fmt::Display| {
+        Problem::new(format!("traverse.{}: {e}", folder.display())).hint("the file system must support ACLs; or put the share outside of this folder")
+    };
     let fd = match open_dir(folder) {
         Err(e) if !grant && e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         r => r.map_err(|e| what(&e))?,

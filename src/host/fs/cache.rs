@@ -28,7 +28,12 @@ impl Stamp {
     #[allow(clippy::unnecessary_cast, reason = "the widths differ between the platforms")]
     pub fn of(st: &FileStat) -> Stamp {
         let ns = |s: i64, n: i64| s.wrapping_mul(1_000_000_000).wrapping_add(n);
-        Stamp { ino: st.st_ino as u64, size: st.st_size as u64, mtime: ns(st.st_mtime as i64, st.st_mtime_nsec as i64), ctime: ns(st.st_ctime as i64, st.st_ctime_nsec as i64) }
+        Stamp {
+            ino: st.st_ino as u64,
+            size: st.st_size as u64,
+            mtime: ns(st.st_mtime as i64, st.st_mtime_nsec as i64),
+            ctime: ns(st.st_ctime as i64, st.st_ctime_nsec as i64),
+        }
     }
 
     /// Whether content read at `read_ns` (nanoseconds since 1970) can be vouched for by this stamp.

@@ -156,7 +156,12 @@ pub fn write_file(path: &Path, bytes: &[u8], perm: u32, owner: Option<(u32, u32)
     let temporary = cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
     // Left over from a killed run of the same number.
     let _ = unlinkat(&dir, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir);
-    let fd = openat(&dir, temporary.as_c_str(), OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o600))?;
+    let fd = openat(
+        &dir,
+        temporary.as_c_str(),
+        OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::from_bits_truncate(0o600),
+    )?;
     let mut file = std::fs::File::from(fd);
     let written = file.write_all(bytes).and_then(|()| {
         if let Some((uid, gid)) = owner {

@@ -135,7 +135,10 @@ pub fn real(path: &Path, owner: u32) -> Seen<PathBuf> {
                     return Err(Unknown { reason: format!("{}: links lead in a circle", path.display()), root_can: false });
                 }
                 if st.st_uid != 0 && st.st_uid != owner {
-                    return Err(Unknown { reason: format!("{} is a link that belongs to uid {}, neither root nor the owner", next.display(), st.st_uid), root_can: false });
+                    return Err(Unknown {
+                        reason: format!("{} is a link that belongs to uid {}, neither root nor the owner", next.display(), st.st_uid),
+                        root_can: false,
+                    });
                 }
                 let target = PathBuf::from(nix::fcntl::readlink(&next).map_err(|e| unreadable(&next, e))?);
                 if target.is_absolute() {
@@ -176,7 +179,8 @@ pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
     let real = real(path, owner).map_err(|u| Problem::new(format!("{shown}: {}", u.reason)))?;
     let fail = |e: io::Error| Problem::new(format!("{shown}: {e}"));
     let (dir, name) = parent(&real).map_err(fail)?;
-    let fd = openat(&dir, name.as_c_str(), OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| fail(e.into()))?;
+    let fd =
+        openat(&dir, name.as_c_str(), OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| fail(e.into()))?;
     let st = fstat(&fd).map_err(|e| fail(e.into()))?;
     let wrong = |what: String, hint: String| Err(Problem::new(format!("{shown} {what}")).hint(hint));
     if kind(&st) != Kind::File {

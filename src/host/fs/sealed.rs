@@ -153,7 +153,10 @@ impl Visit for Gather {
     }
 
     fn done(&self, local: Vec<Found>, folder: &Folder, entries: usize) {
-        if entries == 0 && !folder.path.is_empty() && let Ok(mut e) = self.empty.lock() {
+        if entries == 0
+            && !folder.path.is_empty()
+            && let Ok(mut e) = self.empty.lock()
+        {
             e.push(String::from_utf8_lossy(&folder.path).into_owned());
         }
         if let Ok(mut all) = self.all.lock() {
@@ -257,7 +260,9 @@ impl Checker<'_> {
                         Some(oid) => Ok((Some(oid), None)),
                         None => {
                             let began = now_ns();
-                            hash_at(fd, &f.path).map(|o| (Some(o), Some(began))).map_err(|e| Unknown { reason: format!("{}: {e}", crate::text::escape(&f.path)), root_can: true })
+                            hash_at(fd, &f.path)
+                                .map(|o| (Some(o), Some(began)))
+                                .map_err(|e| Unknown { reason: format!("{}: {e}", crate::text::escape(&f.path)), root_can: true })
                         }
                     },
                 },
@@ -318,7 +323,17 @@ impl<'a> Comparison<'a> {
     fn new(checker: &'a Checker<'a>, spec: &'a GenSpec) -> Self {
         let layout = Layout::new(spec);
         let links = layout.links();
-        Comparison { checker, spec, layout, links, found_links: BTreeSet::new(), made: BTreeSet::new(), listings: BTreeMap::new(), tops: BTreeSet::new(), check: GenCheck::default() }
+        Comparison {
+            checker,
+            spec,
+            layout,
+            links,
+            found_links: BTreeSet::new(),
+            made: BTreeSet::new(),
+            listings: BTreeMap::new(),
+            tops: BTreeSet::new(),
+            check: GenCheck::default(),
+        }
     }
 
     fn note(&mut self, part: &str, path: &str, what: What, detail: String) {
@@ -422,11 +437,17 @@ impl<'a> Comparison<'a> {
                 self.note("comfyui", name, What::Missing, String::new());
             }
         }
-        for (part, pin) in self.spec.pins() {
-            let listing = self.listings.remove(&part).unwrap_or_default();
-            for (prefix, tree, own) in split(&listing, pin) {
+        let mut listings = std::mem::take(&mut self.listings);
+        let parts: Vec<(String, &Pin, Listing)> = self.spec.pins().map(|(part, pin)| (part.clone(), pin, listings.remove(&part).unwrap_or_default())).collect();
+        let compare = |(part, pin, listing): (String, &Pin, Listing)| {
+            let trees = split(listing, pin).into_iter().map(|(prefix, tree, own)| (own.quick_tree_hash().is_ok_and(|h| h == tree), prefix, tree, own));
+            (part, trees.collect::<Vec<_>>())
+        };
+        let compared: Vec<_> = parts.into_par_iter().map(compare).collect();
+        for (part, trees) in compared {
+            for (same, prefix, tree, own) in trees {
                 let core = part == "comfyui" && prefix.is_empty();
-                if own.tree_hash().is_ok_and(|h| h == tree) {
+                if same {
                     if core {
                         self.strangers(&own);
                     }
@@ -439,7 +460,9 @@ impl<'a> Comparison<'a> {
                         }
                         self.explain(&part, &prefix, &own, &locked);
                     }
-                    None => self.note(&part, &self.layout.locate(&part, prefix.trim_end_matches('/')), What::Edited, "the tree's hash is not the locked one".into()),
+                    None => {
+                        self.note(&part, &self.layout.locate(&part, prefix.trim_end_matches('/')), What::Edited, "the tree's hash is not the locked one".into())
+                    }
                 }
             }
         }
@@ -462,7 +485,9 @@ impl<'a> Comparison<'a> {
             match own.0.get(path) {
                 None if want.mode == Mode::Commit => {}
                 None => notes.push((at(path), What::Missing, String::new())),
-                Some(is) if is.mode != want.mode && (is.mode == Mode::Link || want.mode == Mode::Link) => notes.push((at(path), What::Replaced, "link for file, or file for link".into())),
+                Some(is) if is.mode != want.mode && (is.mode == Mode::Link || want.mode == Mode::Link) => {
+                    notes.push((at(path), What::Replaced, "link for file, or file for link".into()))
+                }
                 Some(is) if is.oid != want.oid => notes.push((at(path), What::Edited, String::new())),
                 Some(is) if is.mode != want.mode => notes.push((at(path), What::Mode, String::new())),
                 Some(_) => {}
@@ -494,14 +519,19 @@ fn find<'a>(spec: &'a GenSpec, part: &str) -> Option<&'a Pin> {
 }
 
 /// A part's listing as the trees that it is made of: its own and each submodule's, with prefix and locked hash.
-pub fn split(listing: &Listing, pin: &Pin) -> Vec<(String, Oid, Listing)> {
+pub fn split(listing: Listing, pin: &Pin) -> Vec<(String, Oid, Listing)> {
+    if pin.submodules.is_empty() {
+        return vec![(String::new(), pin.tree, listing)];
+    }
     let mut trees: Vec<(String, Oid, Listing)> = vec![(String::new(), pin.tree, Listing::default())];
     trees.extend(pin.submodules.iter().map(|s| (format!("{}/", s.path), s.tree, Listing::default())));
-    let owner = |path: &str, trees: &[(String, Oid, Listing)]| trees.iter().enumerate().filter(|(_, (p, ..))| path.starts_with(p.as_str())).max_by_key(|(_, (p, ..))| p.len()).map_or(0, |(i, _)| i);
-    for (path, entry) in &listing.0 {
-        let i = if trees.len() == 1 { 0 } else { owner(path, &trees) };
+    let owner = |path: &str, trees: &[(String, Oid, Listing)]| {
+        trees.iter().enumerate().filter(|(_, (p, ..))| path.starts_with(p.as_str())).max_by_key(|(_, (p, ..))| p.len()).map_or(0, |(i, _)| i)
+    };
+    for (path, entry) in listing.0 {
+        let i = owner(&path, &trees);
         let inner = path[trees[i].0.len()..].to_string();
-        trees[i].2.0.insert(inner, *entry);
+        trees[i].2.0.insert(inner, entry);
     }
     for s in &pin.submodules {
         let i = owner(&s.path, &trees);

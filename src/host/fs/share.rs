@@ -106,7 +106,8 @@ pub fn check(spec: &ShareSpec, group_name: &dyn Fn(u32) -> String) -> Seen<Optio
     if !spec.modes {
         return Ok(Some(share));
     }
-    let fd = open_dir(&spec.path).map_err(|e| Unknown { reason: format!("{}: {e}", spec.path.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied })?;
+    let fd = open_dir(&spec.path)
+        .map_err(|e| Unknown { reason: format!("{}: {e}", spec.path.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied })?;
     let check = Check { spec, total: Mutex::default(), failed: Mutex::new(None) };
     walk(fd, &check);
     if let Some(u) = check.failed.into_inner().unwrap_or(None) {
@@ -182,7 +183,8 @@ impl Mend<'_> {
 /// Opens the entry and decides again on the descriptor: between listing and opening it may have been swapped.
 fn mend_one(spec: &ShareSpec, dir: &OwnedFd, name: &CStr, is_dir: bool) -> std::io::Result<()> {
     // Non-blocking: a pipe put here in the meantime must not hold us.
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | if is_dir { OFlag::O_DIRECTORY } else { OFlag::empty() };
+    let flags =
+        OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | if is_dir { OFlag::O_DIRECTORY } else { OFlag::empty() };
     let fd = match openat(dir, name, flags, Mode::empty()) {
         Ok(fd) => fd,
         Err(Errno::ENOENT) => return Ok(()),
@@ -195,16 +197,10 @@ fn mend_one(spec: &ShareSpec, dir: &OwnedFd, name: &CStr, is_dir: bool) -> std::
     if owner.is_some() || group.is_some() {
         fchown(&fd, owner, group)?;
     }
-    if f.group || f.mode.is_some() {
-        acl::drop_all(&fd);
-    }
-    // chown clears set-ids, so the mode comes after it; and a masked ACL, once gone, may have shown another mode.
-    let now = bits(&fstat(&fd)?);
-    let want = f.mode.unwrap_or_else(|| bits(&st));
-    if now != want {
-        fchmod(&fd, mode(want))?;
-    }
-    Ok(())
+    let Some(want) = f.mode else { return Ok(()) };
+    // A mode would bring a masked entry of an ACL back to life. And chown clears set-ids, so the mode comes after it.
+    acl::drop_all(&fd);
+    Ok(fchmod(&fd, mode(want))?)
 }
 
 /// Brings every entry that is off to what it should be, and touches no other; returns how many.
@@ -238,7 +234,11 @@ pub fn make_root(spec: &ShareSpec) -> Result<()> {
     }
     let st = fstat(&fd).map_err(|e| fail(e.into()))?;
     if st.st_uid != spec.owner && st.st_uid != 0 {
-        return Err(Problem::new(format!("share {}: {} belongs to uid {}", spec.name, spec.path.display(), st.st_uid)).hint(format!("if it is yours: sudo chown {} {}", spec.owner, spec.path.display())));
+        return Err(Problem::new(format!("share {}: {} belongs to uid {}", spec.name, spec.path.display(), st.st_uid)).hint(format!(
+            "if it is yours: sudo chown {} {}",
+            spec.owner,
+            spec.path.display()
+        )));
     }
     acl::drop_all(&fd);
     fchown(&fd, Some(owner), Some(Gid::from_raw(spec.gid))).map_err(|e| fail(e.into()))?;

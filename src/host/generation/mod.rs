@@ -49,7 +49,11 @@ impl Builder<'_> {
         let staged = self.paths.staged(&id);
         let job = self.paths.staging().join(format!("job-{}", std::process::id()));
         // A first apply that fails leaves nothing behind, not even empty folders.
-        let first: Vec<&Path> = [Some(self.paths.prefix.as_path()), Some(&self.paths.base), self.paths.records.parent(), Some(&self.paths.records)].into_iter().flatten().filter(|p| p.symlink_metadata().is_err()).collect();
+        let first: Vec<&Path> = [Some(self.paths.prefix.as_path()), Some(&self.paths.base), self.paths.records.parent(), Some(&self.paths.records)]
+            .into_iter()
+            .flatten()
+            .filter(|p| p.symlink_metadata().is_err())
+            .collect();
         let result = self.make_folders(&job).and_then(|()| self.assemble(spec, reuse, &job, &staged));
         if result.is_err() {
             for path in &first {
@@ -79,7 +83,13 @@ impl Builder<'_> {
             edit::make_dir(&path, i.seal, records.0, records.1).doing(|| doing(&path))?;
         }
         // What an earlier run left when it was killed. One apply at a time holds the lock, so none of it is in use.
-        let old: Vec<PathBuf> = std::fs::read_dir(p.staging()).into_iter().flatten().flatten().map(|e| e.path()).filter(|e| e.file_name().is_some_and(|n| n.to_string_lossy().starts_with("job-") || n.to_string_lossy().starts_with("gen-"))).collect();
+        let old: Vec<PathBuf> = std::fs::read_dir(p.staging())
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.path())
+            .filter(|e| e.file_name().is_some_and(|n| n.to_string_lossy().starts_with("job-") || n.to_string_lossy().starts_with("gen-")))
+            .collect();
         for path in old {
             edit::remove_path(&path).doing(|| format!("clear {}", path.display()))?;
         }
@@ -111,8 +121,10 @@ impl Builder<'_> {
         let mut listings: BTreeMap<String, Listing> = BTreeMap::new();
         let mut items = Vec::new();
         for (part, pin) in spec.pins() {
-            let own = Listing(good.range((part.clone(), String::new())..).take_while(|((p, _), _)| *p == part).map(|((_, path), g)| (path.clone(), g.entry)).collect());
-            if sealed::split(&own, pin).iter().all(|(_, tree, l)| l.tree_hash().is_ok_and(|h| h == *tree)) {
+            let own = Listing(
+                good.range((part.clone(), String::new())..).take_while(|((p, _), _)| *p == part).map(|((_, path), g)| (path.clone(), g.entry)).collect(),
+            );
+            if sealed::split(own.clone(), pin).iter().all(|(_, tree, l)| l.tree_hash().is_ok_and(|h| h == *tree)) {
                 listings.insert(part, own);
             } else {
                 let have = own.0.iter().map(|(p, e)| (p.clone(), *e)).collect();
@@ -122,7 +134,14 @@ impl Builder<'_> {
         let fetched: BTreeSet<String> = items.iter().map(|i| i.part.clone()).collect();
         let targets: BTreeMap<String, PathBuf> = items.iter().map(|i| (i.part.clone(), i.target.clone())).collect();
         if !items.is_empty() {
-            let request = Request { store: self.paths.store(), config: self.paths.staging().join("gitconfig"), git: self.git.clone(), net: self.net.clone(), offline: self.offline, items };
+            let request = Request {
+                store: self.paths.store(),
+                config: self.paths.staging().join("gitconfig"),
+                git: self.git.clone(),
+                net: self.net.clone(),
+                offline: self.offline,
+                items,
+            };
             let made = match self.worker.as_deref_mut() {
                 Some(w) => w.build(self.ids.build, &request, self.report)?,
                 None => worker::run(&request, self.report)?,
@@ -136,10 +155,11 @@ impl Builder<'_> {
         }
         for (part, pin) in spec.pins() {
             let listing = listings.get(&part).ok_or_else(|| Problem::new(format!("{part}: the build process returned no listing")))?;
-            for (prefix, tree, own) in sealed::split(listing, pin) {
+            for (prefix, tree, own) in sealed::split(listing.clone(), pin) {
                 let hash = own.tree_hash()?;
                 if hash != tree {
-                    return Err(Problem::new(format!("{part}: the tree {prefix}. is {hash}, and comfy.lock says {tree}")).hint("comfy.lock was edited by hand, or lacks a submodule: restore it from git, or `comfy update` this node; nothing was installed"));
+                    return Err(Problem::new(format!("{part}: the tree {prefix}. is {hash}, and comfy.lock says {tree}"))
+                        .hint("comfy.lock was edited by hand, or lacks a submodule: restore it from git, or `comfy update` this node; nothing was installed"));
                 }
                 self.keep_listing(&own, tree)?;
             }
@@ -150,8 +170,10 @@ impl Builder<'_> {
         match check {
             Some(c) if c.intact() => {}
             other => {
-                let first = other.and_then(|c| c.findings.values().flatten().next().map(|f| format!("{} {} {}", f.path, f.what.word(), f.detail))).unwrap_or_default();
-                return Err(Problem::new(format!("the new generation is not what comfy.lock pins: {first}")).hint("nothing was installed; this is a bug in comfy, or somebody changes files meanwhile"));
+                let first =
+                    other.and_then(|c| c.findings.values().flatten().next().map(|f| format!("{} {} {}", f.path, f.what.word(), f.detail))).unwrap_or_default();
+                return Err(Problem::new(format!("the new generation is not what comfy.lock pins: {first}"))
+                    .hint("nothing was installed; this is a bug in comfy, or somebody changes files meanwhile"));
             }
         }
         edit::sync(staged).doing(|| "write the new generation to the disk".into())
@@ -167,7 +189,15 @@ impl Builder<'_> {
         edit::write_file(&path, &text, 0o640, nix::unistd::geteuid().is_root().then_some((self.ids.seal, gid))).doing(|| format!("write {}", path.display()))
     }
 
-    fn lay_out(&self, spec: &GenSpec, staged: &Path, listings: &BTreeMap<String, Listing>, fetched: &BTreeSet<String>, targets: &BTreeMap<String, PathBuf>, good: &BTreeMap<(String, String), Good>) -> Result<()> {
+    fn lay_out(
+        &self,
+        spec: &GenSpec,
+        staged: &Path,
+        listings: &BTreeMap<String, Listing>,
+        fetched: &BTreeSet<String>,
+        targets: &BTreeMap<String, PathBuf>,
+        good: &BTreeMap<(String, String), Good>,
+    ) -> Result<()> {
         let i = self.ids;
         let layout = Layout::new(spec);
         let io = |path: &Path| format!("lay out {}", path.display());

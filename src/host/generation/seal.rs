@@ -107,7 +107,11 @@ impl Visit for Sealer<'_> {
     fn entry(&self, local: &mut usize, folder: &Folder, name: &CStr, st: &FileStat) -> bool {
         *local += 1;
         let path = folder.join(name);
-        let done = if kind(st) == Kind::Dir { crate::host::fs::open_dir_at(&folder.fd, name).and_then(|fd| self.folder(&fd)) } else { self.leaf(folder, name, &path, st) };
+        let done = if kind(st) == Kind::Dir {
+            crate::host::fs::open_dir_at(&folder.fd, name).and_then(|fd| self.folder(&fd))
+        } else {
+            self.leaf(folder, name, &path, st)
+        };
         if let Err(e) = done {
             self.problem(&path, &e);
         }

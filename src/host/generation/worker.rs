@@ -50,7 +50,8 @@ enum Message {
 /// # Errors
 /// Every item that failed, in one problem.
 pub fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)>> {
-    let git = Git { program: request.git.clone(), net: request.net.clone(), store: request.store.clone(), offline: request.offline, config: request.config.clone() };
+    let git =
+        Git { program: request.git.clone(), net: request.net.clone(), store: request.store.clone(), offline: request.offline, config: request.config.clone() };
     let fetched: Vec<Result<u64>> = request.items.par_iter().map(|i| fetch(&git, i, report)).collect();
     let (mut bytes, mut problems) = (0, Vec::new());
     for f in fetched {
@@ -64,8 +65,13 @@ pub fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, List
     }
     let free = crate::host::fs::edit::free_bytes(&request.store).doing(|| "ask for free disk space".into())?;
     if free < bytes + bytes / 20 {
-        return Err(Problem::new(format!("the disk that holds {} has {} free, and {} are needed", request.store.display(), crate::text::bytes(free), crate::text::bytes(bytes)))
-            .hint("free some space, `comfy gc` for example, and run it again"));
+        return Err(Problem::new(format!(
+            "the disk that holds {} has {} free, and {} are needed",
+            request.store.display(),
+            crate::text::bytes(free),
+            crate::text::bytes(bytes)
+        ))
+        .hint("free some space, `comfy gc` for example, and run it again"));
     }
     let results: Vec<Result<(String, Listing)>> = request.items.par_iter().map(|i| export(&git, i, report)).collect();
     let mut out = Vec::new();
@@ -87,12 +93,14 @@ fn fetch(git: &Git, item: &Item, report: &dyn Reporter) -> Result<u64> {
     let job = report.job(&item.part);
     let pin = &item.pin;
     let mut bytes = 0;
-    let trees = std::iter::once((&pin.repo, pin.git_ref.as_str(), &pin.commit, &pin.tree)).chain(pin.submodules.iter().map(|s| (&s.repo, "HEAD", &s.commit, &s.tree)));
+    let trees =
+        std::iter::once((&pin.repo, pin.git_ref.as_str(), &pin.commit, &pin.tree)).chain(pin.submodules.iter().map(|s| (&s.repo, "HEAD", &s.commit, &s.tree)));
     for (repo, git_ref, commit, tree) in trees {
         let folder = git.ensure(repo, git_ref, commit, Depth::Whole, job.as_ref()).map_err(named(&item.part))?;
         let is = read::tree_of(&folder, commit).map_err(named(&item.part))?;
         if is != *tree {
-            return Err(Problem::new(format!("{}: commit {commit} has tree {is}, and comfy.lock says {tree}", item.part)).hint("comfy.lock was edited by hand: restore it from git, or delete it and run `comfy lock`"));
+            return Err(Problem::new(format!("{}: commit {commit} has tree {is}, and comfy.lock says {tree}", item.part))
+                .hint("comfy.lock was edited by hand: restore it from git, or delete it and run `comfy lock`"));
         }
         bytes += read::snapshot(&item.part, &folder, commit)?.listing.0.values().map(|e| e.size).sum::<u64>();
     }
@@ -107,7 +115,9 @@ fn export(git: &Git, item: &Item, report: &dyn Reporter) -> Result<(String, List
         let target = item.target.join(prefix);
         std::fs::create_dir_all(&target).doing(|| format!("make {}", target.display()))?;
         let folder = git.folder(repo, Depth::Whole);
-        let listing = read::export(&item.part, &folder, commit, &target, &|path, e| item.have.get(&join(prefix, path)).is_some_and(|h| h.oid == e.oid && h.mode == e.mode))?;
+        let listing = read::export(&item.part, &folder, commit, &target, &|path, e| {
+            item.have.get(&join(prefix, path)).is_some_and(|h| h.oid == e.oid && h.mode == e.mode)
+        })?;
         whole.0.extend(listing.0.into_iter().filter(|(_, e)| e.mode != crate::tree::Mode::Commit).map(|(p, e)| (join(prefix, &p), e)));
         Ok(())
     };
@@ -228,14 +238,16 @@ fn still_running(uid: u32) -> Result<()> {
         let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("");
         field("Uid:").split_whitespace().any(|u| u == wanted) && !field("State:").trim_start().starts_with('Z')
     };
-    let alive = || std::fs::read_dir("/proc").into_iter().flatten().flatten().any(|e| std::fs::read_to_string(e.path().join("status")).is_ok_and(|s| lives(&s)));
+    let alive =
+        || std::fs::read_dir("/proc").into_iter().flatten().flatten().any(|e| std::fs::read_to_string(e.path().join("status")).is_ok_and(|s| lives(&s)));
     for _ in 0..100 {
         if !alive() {
             return Ok(());
         }
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
-    Err(Problem::new(format!("a process of the build uid {uid} does not end, so nothing that it wrote can be trusted")).hint(format!("end it: sudo pkill -9 -U {uid}")))
+    Err(Problem::new(format!("a process of the build uid {uid} does not end, so nothing that it wrote can be trusted"))
+        .hint(format!("end it: sudo pkill -9 -U {uid}")))
 }
 
 struct Wire(Mutex<UnixStream>);

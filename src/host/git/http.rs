@@ -14,7 +14,8 @@ static REGISTER: Once = Once::new();
 
 /// Tells libgit2 to use this transport for http and https, once a process.
 pub(super) fn register(net: &NetEnv) {
-    let proxy = ["https_proxy", "HTTPS_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].iter().find_map(|k| net.vars.get(*k)).and_then(|p| ureq::Proxy::new(p).ok());
+    let proxy =
+        ["https_proxy", "HTTPS_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].iter().find_map(|k| net.vars.get(*k)).and_then(|p| ureq::Proxy::new(p).ok());
     REGISTER.call_once(|| {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .proxy(proxy)
@@ -28,9 +29,7 @@ pub(super) fn register(net: &NetEnv) {
             let agent = agent.clone();
             // SAFETY: called once, before any other thread uses libgit2's transports (git2::transport::register).
             let done = unsafe {
-                git2::transport::register(scheme, move |remote| {
-                    Transport::smart(remote, true, Http { agent: agent.clone(), base: Arc::new(Mutex::new(None)) })
-                })
+                git2::transport::register(scheme, move |remote| Transport::smart(remote, true, Http { agent: agent.clone(), base: Arc::new(Mutex::new(None)) }))
             };
             // Without it libgit2 says "unsupported URL protocol", which names the cause.
             drop(done);

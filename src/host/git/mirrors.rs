@@ -15,7 +15,8 @@ impl Mirrors {
     pub fn parse(text: &str) -> Result<Mirrors> {
         let mut rules = Vec::new();
         for rule in text.split(';').map(str::trim).filter(|r| !r.is_empty()) {
-            let bad = |why: &str| Problem::new(format!("COMFY_MIRRORS: `{}` {why}", crate::text::escape(rule))).hint("write https://github.com/=file:///srv/git/");
+            let bad =
+                |why: &str| Problem::new(format!("COMFY_MIRRORS: `{}` {why}", crate::text::escape(rule))).hint("write https://github.com/=file:///srv/git/");
             let (from, to) = rule.split_once('=').ok_or_else(|| bad("has no `=`"))?;
             let loopback = ["http://127.0.0.1:", "http://127.0.0.1/", "http://localhost:", "http://[::1]:"].iter().any(|p| to.starts_with(p));
             if !(to.starts_with("file:///") || to.starts_with("https://") || loopback) {

@@ -93,7 +93,11 @@ impl Git {
                 .map_err(|_| Problem { message: format!("{repo}: commit {commit} could not be fetched: {}", first.message), ..first })?;
         }
         if !read::has_commit(&folder, commit) {
-            return Err(Problem::new(format!("{repo}: {url} does not have commit {commit}")).hint(if names::is_commit(git_ref) { "check `ref` in comfy.toml: the repository does not have this commit (any more)" } else { "the pinned commit is gone there, or the mirror is old; `comfy update` moves the pin" }));
+            return Err(Problem::new(format!("{repo}: {url} does not have commit {commit}")).hint(if names::is_commit(git_ref) {
+                "check `ref` in comfy.toml: the repository does not have this commit (any more)"
+            } else {
+                "the pinned commit is gone there, or the mirror is old; `comfy update` moves the pin"
+            }));
         }
         read::mark(&folder, commit)?;
         Ok(folder)

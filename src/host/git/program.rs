@@ -92,7 +92,11 @@ fn messages(stderr: &mut impl Read, progress: &dyn Progress) -> String {
 
 /// `Receiving objects:  45% (9/20)` gives 45.
 fn percent(line: &str) -> Option<u64> {
-    let (_, rest) = line.split_once("Receiving objects:").or_else(|| line.split_once("Resolving deltas:")).or_else(|| line.split_once("Counting objects:")).or_else(|| line.split_once("Compressing objects:"))?;
+    let (_, rest) = line
+        .split_once("Receiving objects:")
+        .or_else(|| line.split_once("Resolving deltas:"))
+        .or_else(|| line.split_once("Counting objects:"))
+        .or_else(|| line.split_once("Compressing objects:"))?;
     rest.trim_start().split('%').next()?.parse().ok()
 }
 
@@ -103,7 +107,13 @@ fn explain(url: &str, stderr: &str) -> Problem {
     let problem = Problem::new(format!("{url}: {message}"));
     if lower.contains("could not resolve host") || lower.contains("could not connect") || lower.contains("connection refused") || lower.contains("timed out") {
         problem.hint("is the network up? what is in the store can be used with --offline")
-    } else if lower.contains("not found") || lower.contains("does not appear to be a git repository") || lower.contains("could not read from remote repository") || lower.contains("does not exist") || lower.contains("could not read username") || lower.contains("terminal prompts disabled") {
+    } else if lower.contains("not found")
+        || lower.contains("does not appear to be a git repository")
+        || lower.contains("could not read from remote repository")
+        || lower.contains("does not exist")
+        || lower.contains("could not read username")
+        || lower.contains("terminal prompts disabled")
+    {
         problem.hint("no such public repository: check owner and name")
     } else if lower.contains("no space left") {
         problem.hint("free some disk space and run it again")
@@ -113,9 +123,22 @@ fn explain(url: &str, stderr: &str) -> Problem {
 }
 
 #[expect(clippy::too_many_arguments, reason = "one call of one program, spelled out")]
-pub(super) fn fetch(git: &Git, program: &Path, folder: &Path, url: &str, specs: &[&str], depth: &[&str], filter: Option<&str>, progress: &dyn Progress) -> Result<()> {
+pub(super) fn fetch(
+    git: &Git,
+    program: &Path,
+    folder: &Path,
+    url: &str,
+    specs: &[&str],
+    depth: &[&str],
+    filter: Option<&str>,
+    progress: &dyn Progress,
+) -> Result<()> {
     let mut c = command(git, program);
-    c.current_dir(folder).args(["--git-dir", "."]).arg("fetch").args(["--no-tags", "--force", "--progress", "--no-write-fetch-head", "--no-auto-maintenance"]).args(depth);
+    c.current_dir(folder)
+        .args(["--git-dir", "."])
+        .arg("fetch")
+        .args(["--no-tags", "--force", "--progress", "--no-write-fetch-head", "--no-auto-maintenance"])
+        .args(depth);
     if let Some(f) = filter {
         c.arg(f);
     }

@@ -54,7 +54,8 @@ fn id(oid: &Oid) -> Result<git2::Oid> {
 }
 
 pub fn has_ref(folder: &Path, commit: &Oid) -> bool {
-    folder.join("HEAD").exists() && open(folder).is_ok_and(|r| r.refname_to_id(&marker(commit)).is_ok_and(|o| o.as_bytes() == commit.0) && has_object(&r, commit))
+    folder.join("HEAD").exists()
+        && open(folder).is_ok_and(|r| r.refname_to_id(&marker(commit)).is_ok_and(|o| o.as_bytes() == commit.0) && has_object(&r, commit))
 }
 
 pub fn has_commit(folder: &Path, commit: &Oid) -> bool {
@@ -115,7 +116,11 @@ impl Walk<'_> {
         for entry in tree.iter() {
             let Ok(name) = std::str::from_utf8(entry.name_bytes()) else {
                 let name = String::from_utf8_lossy(entry.name_bytes());
-                self.problems.push(Problem::new(format!("{}: `{prefix}{}` is not UTF-8, which a Mac's disk cannot hold", self.what, crate::text::escape(&name))));
+                self.problems.push(Problem::new(format!(
+                    "{}: `{prefix}{}` is not UTF-8, which a Mac's disk cannot hold",
+                    self.what,
+                    crate::text::escape(&name)
+                )));
                 continue;
             };
             let path = format!("{prefix}{name}");

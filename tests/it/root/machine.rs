@@ -118,7 +118,9 @@ impl Machine {
         let mut c = Command::new("setpriv");
         let home = if user == "root" { "/root".to_string() } else { format!("/home/{user}") };
         c.args(["--reuid", user, "--regid", user, "--init-groups", "env", "-i", "-C", "/"]).arg(format!("HOME={home}")).arg(format!("USER={user}"));
-        c.args(["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "NO_COLOR=1", "COMFY_MIRRORS=https://github.com/=file:///srv/upstream/"]).arg(program).args(args);
+        c.args(["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "NO_COLOR=1", "COMFY_MIRRORS=https://github.com/=file:///srv/upstream/"])
+            .arg(program)
+            .args(args);
         c
     }
 
@@ -182,7 +184,9 @@ impl Machine {
 
     /// Everything below the instance, with owner, mode, type, size and target: what must not change.
     pub fn picture(&self) -> String {
-        sh("for d in /opt/comfy /var/lib/comfy /home; do [ -e $d ] && find $d \\( -path '*/.cache' -o -path '/home/*/dot' \\) -prune -o -printf '%p %U %G %m %y %l\\n'; done | sort; cat /etc/passwd /etc/group")
+        sh(
+            "for d in /opt/comfy /var/lib/comfy /home; do [ -e $d ] && find $d \\( -path '*/.cache' -o -path '/home/*/dot' \\) -prune -o -printf '%p %U %G %m %y %l\\n'; done | sort; cat /etc/passwd /etc/group",
+        )
     }
 }
 
@@ -205,7 +209,13 @@ pub fn content(folder: &Path) -> std::collections::BTreeMap<PathBuf, (u32, Vec<u
             if meta.is_dir() {
                 todo.push(path.clone());
             }
-            let bytes = if meta.is_file() { std::fs::read(&path).unwrap() } else if meta.is_symlink() { std::fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes() } else { Vec::new() };
+            let bytes = if meta.is_file() {
+                std::fs::read(&path).unwrap()
+            } else if meta.is_symlink() {
+                std::fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+            } else {
+                Vec::new()
+            };
             out.insert(path.strip_prefix(folder).unwrap().to_path_buf(), (meta.permissions().mode(), bytes));
         }
     }

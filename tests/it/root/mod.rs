@@ -12,8 +12,16 @@ use crate::support::{borrowed, node};
 /// What happens to the machine, and the address that `plan` must name.
 const DRIFTS: &[(&str, &str, &str)] = &[
     ("a file edited", "echo x >> $N/__init__.py", "node.hello"),
-    ("edited, size and mtime restored", "cp -p $N/__init__.py /tmp/keep.$$; sed -i 's/VERSION = 1/VERSION = 2/' $N/__init__.py; touch -r /tmp/keep.$$ $N/__init__.py; rm /tmp/keep.$$", "node.hello"),
-    ("edited in place, size and mtime restored", "s=$(stat -c %y $N/__init__.py); printf 2 | dd of=$N/__init__.py bs=1 seek=10 conv=notrunc status=none; touch -d \"$s\" $N/__init__.py", "node.hello"),
+    (
+        "edited, size and mtime restored",
+        "cp -p $N/__init__.py /tmp/keep.$$; sed -i 's/VERSION = 1/VERSION = 2/' $N/__init__.py; touch -r /tmp/keep.$$ $N/__init__.py; rm /tmp/keep.$$",
+        "node.hello",
+    ),
+    (
+        "edited in place, size and mtime restored",
+        "s=$(stat -c %y $N/__init__.py); printf 2 | dd of=$N/__init__.py bs=1 seek=10 conv=notrunc status=none; touch -d \"$s\" $N/__init__.py",
+        "node.hello",
+    ),
     ("a file added", "echo x > $N/extra.py", "node.hello"),
     ("a compiled file added", "mkdir $N/__pycache__; echo x > $N/__pycache__/a.pyc", "node.hello"),
     ("a file removed", "rm $N/web/js/a.js", "node.hello"),
@@ -41,7 +49,11 @@ const DRIFTS: &[(&str, &str, &str)] = &[
     ("a missing generation", "rm -r $BASE/gen/*", "comfyui"),
     ("a wrong group after mv", "echo x > /home/alice/m; chown alice:alice /home/alice/m; mv /home/alice/m /home/alice/ai/models/m", "share.models"),
     ("a model the group may write", "chmod g+w /home/alice/ai/models/m", "share.models"),
-    ("a folder without setgid", "mkdir /home/alice/ai/output/d; chown alice:comfyshared /home/alice/ai/output/d; chmod g-s /home/alice/ai/output/d", "share.output"),
+    (
+        "a folder without setgid",
+        "mkdir /home/alice/ai/output/d; chown alice:comfyshared /home/alice/ai/output/d; chmod g-s /home/alice/ai/output/d",
+        "share.output",
+    ),
     ("a share's mode", "chmod 755 /home/alice/ai/output", "share.output"),
     ("a share's owner", "chown root /home/alice/ai/input", "share.input"),
     ("a share gone", "rm -r /home/alice/ai/input", "share.input"),
@@ -143,8 +155,19 @@ fn both_sides_can_use_what_is_shared() {
             m.apply();
             let run = |user: &str, script: &str| m.as_user(user, "/bin/bash", &["-ec", script]).output().unwrap();
             // The sandbox reads models through ComfyUI's own paths, writes outputs, and sees nothing else of the home.
-            ok(&run("comfyui_sandbox", &format!("umask 002; cat {BASE}/current/ComfyUI/models/x; mkdir -p {BASE}/current/ComfyUI/output/day; echo p > {BASE}/current/ComfyUI/output/day/p.png; echo w > {BASE}/current/ComfyUI/user/default/workflows/w.json; ls ~/ComfyUI/custom_nodes")));
-            for denied in ["ls /home/alice", "cat /home/alice/secret", "echo x > /home/alice/ai/models/x", "rm /home/alice/ai/models/x", "touch /home/alice/ai/models/new"] {
+            ok(&run(
+                "comfyui_sandbox",
+                &format!(
+                    "umask 002; cat {BASE}/current/ComfyUI/models/x; mkdir -p {BASE}/current/ComfyUI/output/day; echo p > {BASE}/current/ComfyUI/output/day/p.png; echo w > {BASE}/current/ComfyUI/user/default/workflows/w.json; ls ~/ComfyUI/custom_nodes"
+                ),
+            ));
+            for denied in [
+                "ls /home/alice",
+                "cat /home/alice/secret",
+                "echo x > /home/alice/ai/models/x",
+                "rm /home/alice/ai/models/x",
+                "touch /home/alice/ai/models/new",
+            ] {
                 assert!(!run("comfyui_sandbox", denied).status.success() || (mode == "755" && denied == "ls /home/alice"), "mode {mode}: {denied}");
             }
             assert_eq!(m.sh("stat -c %G /home/alice/ai/output/day/p.png"), "comfyshared");
@@ -290,11 +313,23 @@ fn what_leaves_the_manifest_leaves_the_machine() {
     private("what_leaves_the_manifest_leaves_the_machine", |m| {
         m.sh("chmod 700 /home/alice");
         m.ready();
-        let cut = MANIFEST.split("[shares.input]").next().unwrap().replace("view = \"~/ComfyUI\"\n", "").replace("~/ai/models", "/srv/models").replace("[nodes.world]", "[nodes.world]\nenabled = false");
+        let cut = MANIFEST
+            .split("[shares.input]")
+            .next()
+            .unwrap()
+            .replace("view = \"~/ComfyUI\"\n", "")
+            .replace("~/ai/models", "/srv/models")
+            .replace("[nodes.world]", "[nodes.world]\nenabled = false");
         m.manifest(&cut);
         let out = m.alice(&["plan"]);
         let text = said(&out);
-        for gone in ["# node.world will be destroyed", "# share.input will be destroyed", "# share.output will be destroyed", "# traverse./home/alice will be destroyed", "# link./home/alice/ComfyUI will be destroyed"] {
+        for gone in [
+            "# node.world will be destroyed",
+            "# share.input will be destroyed",
+            "# share.output will be destroyed",
+            "# traverse./home/alice will be destroyed",
+            "# link./home/alice/ComfyUI will be destroyed",
+        ] {
             assert!(text.contains(gone), "{gone}\n{text}");
         }
         m.apply();
@@ -343,7 +378,11 @@ fn recovers(m: &machine::Machine, when: &str) {
     let out = m.root(&["apply", "--yes"]);
     assert!(out.status.success(), "{when}: {}", said(&out));
     assert!(m.differing().is_empty(), "{when}: {:?}", m.differing());
-    assert_eq!(m.sh(&format!("ls -A {BASE}/.staging | grep -v -e '^store$' -e '^gitconfig$' || true; ls -A {BASE}/trash")), "", "{when}: staging or trash was left full");
+    assert_eq!(
+        m.sh(&format!("ls -A {BASE}/.staging | grep -v -e '^store$' -e '^gitconfig$' || true; ls -A {BASE}/trash")),
+        "",
+        "{when}: staging or trash was left full"
+    );
 }
 
 #[cfg(feature = "faults")]
@@ -378,7 +417,8 @@ fn killed_at_any_moment_it_still_ends_clean() {
         let (mut in_prepare, mut in_commit) = (0, 0);
         for round in 0..50u32 {
             ok(&m.root(&["destroy", "--purge", "--yes"]));
-            let mut child = m.root_command(&["apply", "--yes"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).process_group(0).spawn().unwrap();
+            let mut child =
+                m.root_command(&["apply", "--yes"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).process_group(0).spawn().unwrap();
             let committing = || std::path::Path::new("/var/lib/comfy/comfyui_sandbox/audit.log").exists();
             let wait = if round % 2 == 0 {
                 Duration::from_micros(dice.below(whole))
@@ -391,7 +431,11 @@ fn killed_at_any_moment_it_still_ends_clean() {
             };
             std::thread::sleep(wait);
             kill(&mut child);
-            if committing() { in_commit += 1 } else { in_prepare += 1 }
+            if committing() {
+                in_commit += 1
+            } else {
+                in_prepare += 1
+            }
             recovers(m, &format!("round {round}"));
         }
         eprintln!("50 kills: {in_prepare} before the commit, {in_commit} in it or after");
@@ -429,7 +473,8 @@ fn random_machines_become_what_is_asked() {
                 m.sh(&format!("BASE={BASE}; C=$BASE/current/ComfyUI; N=$C/custom_nodes/hello; ( {script} ) 2>/dev/null || true"));
             }
             // A failure at some moment, then again.
-            let mut child = m.root_command(&["apply", "--yes"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).process_group(0).spawn().unwrap();
+            let mut child =
+                m.root_command(&["apply", "--yes"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null()).process_group(0).spawn().unwrap();
             std::thread::sleep(Duration::from_micros(dice.below(200_000)));
             kill(&mut child);
             let out = m.root(&["apply", "--yes"]);
