@@ -55,13 +55,4 @@ pub fn remember(plan: &Plan, inventory: &mut Inventory) {
             None => drop(inventory.applied.remove(&c.address)),
         }
     }
-    for p in &plan.steps {
-        if let crate::plan::Step::Switch { id } = &p.step {
-            inventory.live.retain(|l| l != id);
-            inventory.live.push(id.clone());
-        }
-        if let crate::plan::Step::RemoveGeneration { id } = &p.step {
-            inventory.live.retain(|l| l != id);
-        }
-    }
 }

@@ -106,18 +106,23 @@ impl Session<'_> {
         if destroyed {
             return Ok(outcome);
         }
-        self.look_again(&machine, &plan)?;
-        commit::remember(&plan, &mut inventory);
-        crate::plan::look::Act::write_inventory(&mut hands, &inventory)?;
+        let clean = self.look_again(&machine, &plan);
+        if clean.is_ok() {
+            commit::remember(&plan, &mut inventory);
+            crate::plan::look::Act::write_inventory(&mut hands, &inventory)?;
+        }
+        // Written whatever the second look says: the steps were done.
         if !machine.readings.is_empty() {
             let cache = machine.readings.render();
             crate::host::fs::edit::write_file(&d.paths.stat_cache(), &cache, 0o640, journal.owner)
                 .map_err(|e| Problem::new(format!("the stat cache could not be written: {e}")))?;
         }
         if !plan.is_empty() {
-            journal.line("applied", &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }));
-            journal.receipt(&plan, "applied")?;
+            let said = if clean.is_ok() { "applied" } else { "applied, but the machine is not clean" };
+            journal.line(said, &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }));
+            journal.receipt(&plan, said)?;
         }
+        clean?;
         Ok(outcome)
     }
 

@@ -7,7 +7,7 @@ use crate::host::machine::Machine;
 use crate::plan::desired::Desired;
 use crate::plan::select::Selection;
 use crate::plan::{Plan, build};
-use crate::problem::{Doing, EXIT_FINDINGS, Result};
+use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
 use crate::render::{self, text::Detail};
 
 /// Show the difference from this machine; resolves nothing, changes nothing
@@ -50,6 +50,10 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     } else {
         show(&plan, &desired, global.verbose);
     }
+    if args.out.is_some() && plan.root_could_see_more() {
+        return Err(Problem::new("this plan has unknowns that root could read, so that it could never be carried out as it is")
+            .hint("run `comfy apply`: it asks root first, and then you"));
+    }
     if let Some(file) = &args.out {
         let saved = Saved { comfy_plan: 1, dir: project.dir.clone(), plan: plan.clone() };
         let text = serde_json::to_string_pretty(&saved).doing(|| "write the plan".into())?;
@@ -72,6 +76,10 @@ pub fn show(plan: &Plan, desired: &Desired, verbose: bool) {
 
 /// The unified diff from the locked text to the one that is there; nothing for what is no text or is too large.
 fn diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
+    // The store was filled by another uid: root parses none of it.
+    if nix::unistd::geteuid().is_root() && desired.isolation == crate::manifest::Isolation::Account {
+        return None;
+    }
     const LIMIT: usize = 256 << 10;
     let (_, pin) = desired.code.pins().find(|(a, _)| a == address)?;
     let store = Git { program: None, net: NetEnv::default(), store: desired.paths.store(), offline: true, config: PathBuf::new() };

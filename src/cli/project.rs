@@ -63,9 +63,12 @@ impl Project {
         let manifest = Manifest::parse(&path, &text, hostname)?;
         let mut owners = who.to_vec();
         owners.push(0);
-        let owner = machine::owner(manifest.host.primary_user.as_deref(), manifest.host.isolation == Isolation::Account);
-        if let (true, Ok(o)) = (nix::unistd::geteuid().is_root(), &owner) {
-            owners.insert(0, o.uid);
+        if nix::unistd::geteuid().is_root() {
+            // Through sudo the files are the caller's or root's, whatever they say of themselves.
+            let caller = env::var("SUDO_UID").and_then(|u| u.parse::<u32>().ok());
+            let named = || machine::owner(manifest.host.primary_user.as_deref(), manifest.host.isolation == Isolation::Account).ok().map(|o| o.uid);
+            owners.extend(caller.or_else(named));
+            owners.rotate_right(1);
         }
         let trusted = fs::read_trusted(&path, &owners)?;
         if trusted != text {

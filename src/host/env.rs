@@ -62,7 +62,7 @@ fn which_in(path: &str, name: &str) -> Option<PathBuf> {
         .find(|p| nix::unistd::access(p, nix::unistd::AccessFlags::X_OK).is_ok() && p.is_file())
 }
 
-/// The git program, looked up in the caller's PATH or, for the root side, in folders that only root can write.
+/// The git program, looked up in the caller's PATH or, for the root side (whose build uid runs it), in the usual folders.
 /// macOS's /usr/bin/git is a stub that opens a window where the developer tools are missing, so the tools are asked for first.
 pub fn git_program(fixed_path: bool) -> Option<PathBuf> {
     let mac = std::env::consts::OS == "macos";

@@ -72,9 +72,11 @@ impl Hands<'_> {
 
     /// Out of the way first, then away: a half-removed folder is never where a whole one is expected.
     fn discard(&self, path: &Path) -> Result<()> {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let trash = self.paths.trash().join(format!("{name}-{}", std::process::id()));
-        edit::remove_path(&trash).doing(|| "empty the trash".into())?;
+        // What a killed run left there goes too.
+        for old in std::fs::read_dir(self.paths.trash()).into_iter().flatten().flatten() {
+            edit::remove_path(&old.path()).doing(|| "empty the trash".into())?;
+        }
+        let trash = self.paths.trash().join(path.file_name().unwrap_or_default());
         edit::move_to(path, &trash).doing(|| format!("move {} to the trash", path.display()))?;
         edit::remove_path(&trash).doing(|| "empty the trash".into())
     }
@@ -94,20 +96,22 @@ impl Hands<'_> {
         Ok(())
     }
 
-    fn remove_instance(&self, backup: Option<&Path>) -> Result<()> {
+    fn remove_instance(&self, backup: Option<&Path>, home: Option<&Path>) -> Result<()> {
         if let Some(to) = backup {
             let folder = |p: &Path| edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o700);
             for (from, name) in
                 [(self.paths.state().join("user"), "user"), (self.paths.quarantine(), "quarantine"), (self.paths.state().join("nodes"), "nodes")]
             {
-                let empty = std::fs::read_dir(&from).map_or(true, |mut d| d.next().is_none());
-                if !empty {
+                if from.symlink_metadata().is_ok() && !to.join(name).exists() {
                     folder(to).and_then(|()| edit::move_to(&from, &to.join(name))).doing(|| format!("move {} to {}", from.display(), to.display()))?;
                 }
             }
         }
-        if let Some(home) = &self.paths.home {
-            self.remove_home(home)?;
+        // Only what is the sandbox user's own: its home may have been made by somebody else in the meantime.
+        if let Some(home) = home
+            && matches!(super::fs::node(home), Ok(Some(n)) if n.kind == Kind::Dir && n.uid == self.ids.sandbox)
+        {
+            edit::remove_path(home).doing(|| format!("remove {}", home.display()))?;
         }
         for path in [self.paths.base.clone(), self.paths.records.clone()] {
             edit::remove_path(&path).doing(|| format!("remove {}", path.display()))?;
@@ -117,14 +121,6 @@ impl Hands<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Only what comfy or the sandbox user itself put there.
-    fn remove_home(&self, home: &Path) -> Result<()> {
-        match super::fs::node(home) {
-            Ok(Some(n)) if n.kind == Kind::Dir && n.uid == self.ids.sandbox => edit::remove_path(home).doing(|| format!("remove {}", home.display())),
-            _ => Ok(()),
-        }
     }
 }
 
@@ -164,10 +160,7 @@ impl Act for Hands<'_> {
             Step::MendShare { spec } => self.share(spec),
             Step::ReleaseShare { path, from_gid, to_gid, mode, .. } => share::release(path, *from_gid, *to_gid, *mode),
             Step::SetLink { path, target, uid, gid } => self.set_link(path, target, *uid, *gid),
-            Step::RemoveLink { path, target } => match super::fs::node(path) {
-                Ok(Some(n)) if n.target.as_ref() == Some(target) => edit::remove_path(path).doing(|| format!("remove the link {}", path.display())),
-                _ => Ok(()),
-            },
+            Step::RemoveLink { path, target } => edit::remove_link(path, target).doing(|| format!("remove the link {}", path.display())),
             Step::Quarantine { id, names } => self.quarantine(id, names),
             Step::Install { id } => self.install(id),
             Step::Seed { id, node, path, uid, gid } => {
@@ -179,7 +172,7 @@ impl Act for Hands<'_> {
                 edit::set_link(&self.paths.current(), &Path::new("gen").join(id), self.sealed()).doing(|| format!("make generation {id} live"))
             }
             Step::RemoveGeneration { id } => self.discard(&self.paths.generation(id)),
-            Step::RemoveInstance { backup } => self.remove_instance(backup.as_deref()),
+            Step::RemoveInstance { backup, home } => self.remove_instance(backup.as_deref(), home.as_deref()),
         }
     }
 

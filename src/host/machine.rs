@@ -84,6 +84,10 @@ pub fn owner(named: Option<&str>, isolated: bool) -> Result<Owner> {
             None => return Err(Problem::new(format!("uid {me} has no account")).hint("set host.primary_user in comfy.toml")),
         },
     };
+    if !isolated && me.is_root() && !user.uid.is_root() {
+        return Err(Problem::new(format!("isolation \"none\" does everything as {}, and this is root", user.name))
+            .hint(format!("run it as {}, without sudo", user.name)));
+    }
     if isolated && user.uid.is_root() {
         return Err(Problem::new("the primary user would be root, whose files no second account can be kept from")
             .hint("set host.primary_user in comfy.toml, or run comfy as that user"));

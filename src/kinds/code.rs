@@ -24,6 +24,8 @@ pub struct Looked {
     target: Option<GenSpec>,
     check: Option<GenCheck>,
     live_check: Option<GenCheck>,
+    /// Some of the code was selected, rather than its links alone.
+    named: bool,
 }
 
 /// Compares the wanted generation, and the live one if it is another, with what lies on the disk.
@@ -41,13 +43,18 @@ pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<L
     let check = target.as_ref().map_or(Ok(None), |t| look.generation(paths, t, ids))?;
     let other = live.as_ref().filter(|_| target.is_some() && live_id != target.as_ref().map(GenSpec::id));
     let live_check = other.and_then(|spec| look.generation(paths, spec, ids).ok().flatten());
-    Ok(Looked { current, link, live_id, live, target, check, live_check })
+    let named = target.iter().chain(&live).flat_map(GenSpec::pins).any(|(part, _)| only.names(&part));
+    Ok(Looked { current, link, live_id, live, target, check, live_check, named })
 }
 
 pub fn plan(draft: &mut Draft) {
     let Some(looked) = draft.code.take() else { return };
-    let Some(Looked { current, link, live_id, live, target, check, live_check }) = draft.seen("comfyui", looked) else { return };
+    let Some(Looked { current, link, live_id, live, target, check, live_check, named }) = draft.seen("comfyui", looked) else { return };
     let Some(target) = target else { return };
+    if !named && live.as_ref().is_none_or(|l| l.mounts == target.mounts) {
+        // Shares alone were selected, and none of their links has to move.
+        return;
+    }
     let paths = &draft.d.paths;
     let id = target.id();
     let same = live_id.as_ref() == Some(&id);

@@ -48,8 +48,10 @@ pub fn plan(draft: &mut Draft) {
     }
     let gone: Vec<_> = draft.inventory.links.iter().filter(|(p, _)| !paths.contains(p)).map(|(p, t)| (p.clone(), t.clone())).collect();
     for (path, target) in gone {
-        let still = draft.look.node(&path).ok().flatten().is_some_and(|n| n.target.as_ref() == Some(&target));
-        if still {
+        let seen = draft.look.node(&path);
+        let address = format!("link.{}", path.display());
+        let Some(node) = draft.seen(&address, seen) else { continue };
+        if node.is_some_and(|n| n.target.as_ref() == Some(&target)) {
             let r = Resource::new(
                 format!("link.{}", path.display()),
                 None,
@@ -75,7 +77,10 @@ fn one(draft: &mut Draft, w: Wish) {
         && n.kind != Kind::Link
     {
         let what = if n.kind == Kind::Dir { "a real folder" } else { "a file" };
-        r = r.block(format!("{path} is {what}, and comfy puts a link there: move it away with `mv {path} {path}.old`"));
+        r = r.block(format!(
+            "{path} is {what}, and comfy puts a link there: move it away with `{}mv {path} {path}.old`",
+            if w.uid == draft.ids.owner { "" } else { "sudo " }
+        ));
     }
     draft.add(r);
 }

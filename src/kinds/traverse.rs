@@ -43,8 +43,10 @@ pub fn plan(draft: &mut Draft) {
     }
     let gone: Vec<PathBuf> = draft.inventory.traverse.iter().filter(|f| !needed.contains(*f)).cloned().collect();
     for folder in gone {
-        let entry = draft.look.search(&folder, uid, &[]).ok().flatten().is_some_and(|s| s.entry);
-        if entry {
+        let seen = draft.look.search(&folder, uid, &[]);
+        let address = format!("traverse.{}", folder.display());
+        let Some(search) = draft.seen(&address, seen) else { continue };
+        if search.is_some_and(|s| s.entry) {
             let r = Resource::new(format!("traverse.{}", folder.display()), None, Some(want.clone())).steps([Step::RevokeSearch {
                 folder,
                 user: user.clone(),

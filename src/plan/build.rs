@@ -139,11 +139,15 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
 
 fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
     let Draft { d, ids, mut changes, mut steps, warnings, fetches, .. } = draft;
-    let keep = only.close(&changes)?;
-    let code = keep.iter().any(|a| a == "comfyui" || a.starts_with("node.")) || (!only.is_all() && keep.iter().any(|a| a.starts_with("share.")));
+    let mut keep = only.close(&changes)?;
+    // A share that moved takes its link in the generation along.
+    if !only.is_all() && steps.iter().any(|p| p.address == code::GENERATION) {
+        let core: Vec<String> = changes.iter().filter(|c| c.address == "comfyui").flat_map(|c| c.needs.clone()).collect();
+        keep.extend(core);
+        keep.insert("comfyui".into());
+    }
     changes.retain(|c| keep.contains(&c.address));
-    steps.retain(|p| keep.contains(&p.address) || (p.address == crate::kinds::code::GENERATION && code));
-    // A blocked or unknown resource may be what another step relies on; nothing of its family moves then.
+    steps.retain(|p| keep.contains(&p.address) || p.address == code::GENERATION);
     steps.sort_by_key(|p| p.step.rank());
     steps.dedup();
     let fetches = if steps.iter().any(|p| p.step.in_prepare()) { fetches } else { Vec::new() };

@@ -101,7 +101,7 @@ pub struct NodeSpec {
 pub const LAYOUT: u32 = 1;
 
 impl GenSpec {
-    /// 16 hexadecimal digits that say what the folder holds; which ref or commit a tree came from is no part of it.
+    /// 16 hexadecimal digits that say what the folder holds, and where its trees came from: its description is in it.
     pub fn id(&self) -> String {
         let mut h = Sha256::new();
         let mut line = |s: String| {
@@ -110,9 +110,9 @@ impl GenSpec {
         };
         line(format!("layout {}", self.layout));
         for (name, pin) in self.pins() {
-            line(format!("{name} {}", pin.tree));
+            line(format!("{name} {} {} {} {}", pin.tree, pin.commit, pin.repo, pin.git_ref));
             for s in &pin.submodules {
-                line(format!("  {} {} {}", s.path, s.commit, s.tree));
+                line(format!("  {} {} {} {}", s.path, s.commit, s.tree, s.repo));
             }
         }
         for (name, n) in &self.nodes {
@@ -160,6 +160,8 @@ pub struct Desired {
     /// sha256 of the two files.
     pub manifest_digest: String,
     pub lock_digest: String,
+    /// What no share may overlap, with its name.
+    fence: Vec<(String, PathBuf)>,
     manifest: Manifest,
 }
 
@@ -298,8 +300,17 @@ impl Desired {
             not_enforced: not_enforced(m),
             manifest_digest: super::change::hex(&Sha256::digest(m.source.text.as_bytes())),
             lock_digest: super::change::hex(&Sha256::digest(lock_text.as_bytes())),
+            fence,
             manifest: m.clone(),
         })
+    }
+
+    /// What a share's real path, with the owner's links followed, runs into: they were checked as they are written.
+    pub fn runs_into(&self, share: &str, real: &Path) -> Option<String> {
+        let own = format!("share {share}");
+        let (wide, home) = (|p: &Path| real.starts_with(p) || p.starts_with(real), &self.owner.home);
+        let met = self.fence.iter().find(|(what, path)| *what != own && wide(path)).map(|(what, path)| format!("{what} ({})", path.display()));
+        met.or_else(|| (home.starts_with(real) || systems_own(real)).then(|| "a home or a folder of the system".into()))
     }
 
     /// Where a key stands in comfy.toml.

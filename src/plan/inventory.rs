@@ -71,6 +71,11 @@ impl Inventory {
             Step::RemoveMember { user, group } => drop(self.members.remove(&format!("{user}:{group}"))),
             Step::RevokeSearch { folder, .. } => drop(self.traverse.remove(folder)),
             Step::RemoveLink { path, .. } => drop(self.links.remove(path)),
+            Step::Switch { id } => {
+                self.live.retain(|l| l != id);
+                self.live.push(id.clone());
+            }
+            Step::RemoveGeneration { id } => self.live.retain(|l| l != id),
             Step::ReleaseShare { path, .. } => drop(self.shares.remove(path)),
             Step::BuildGeneration { spec, .. } => self.fetched.extend(spec.pins().map(|(_, p)| p.tree.to_string())),
             _ => {}

@@ -44,7 +44,8 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
     let account = d.isolation == Isolation::Account;
     let ids = plan.ids;
     for (path, target) in &inventory.links {
-        let still = look.node(path).ok().flatten().is_some_and(|n| n.target.as_ref() == Some(target));
+        // What cannot be read may be there; the step itself looks again.
+        let still = look.node(path).map_or(true, |n| n.is_some_and(|n| n.target.as_ref() == Some(target)));
         if still {
             remove(
                 &mut plan,
@@ -63,7 +64,7 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
         );
     }
     for folder in &inventory.traverse {
-        if look.search(folder, plan.ids.sandbox, &[]).ok().flatten().is_some_and(|s| s.entry) {
+        if look.search(folder, plan.ids.sandbox, &[]).map_or(true, |s| s.is_some_and(|s| s.entry)) {
             let step = Step::RevokeSearch { folder: folder.clone(), user: d.sandbox.clone(), uid: plan.ids.sandbox };
             remove(&mut plan, format!("traverse.{}", folder.display()), attrs([("search", d.sandbox.clone())]), step);
         }
@@ -74,7 +75,12 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
         if let Some(b) = &backup {
             a.insert("state/user, state/nodes and quarantine go to".into(), b.display().to_string());
         }
-        remove(&mut plan, "dir.instance".into(), a, Step::RemoveInstance { backup });
+        // The home of an adopted account is not comfy's.
+        let home = d.paths.home.clone().filter(|_| inventory.users.contains_key(&d.sandbox));
+        if let Some(h) = &home {
+            a.insert("home".into(), h.display().to_string());
+        }
+        remove(&mut plan, "dir.instance".into(), a, Step::RemoveInstance { backup, home });
     }
     for (name, uid) in &inventory.users {
         if matches!(look.user(name), Ok(Some(u)) if u.uid == *uid) {
@@ -103,7 +109,7 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
 pub fn without_time(plan: &Plan) -> Plan {
     let mut p = plan.clone();
     for s in &mut p.steps {
-        if let Step::RemoveInstance { backup: Some(b) } = &mut s.step {
+        if let Step::RemoveInstance { backup: Some(b), .. } = &mut s.step {
             *b = PathBuf::from("backup");
         }
     }

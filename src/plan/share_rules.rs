@@ -82,6 +82,10 @@ pub fn fault(s: &ShareSpec, e: &Entry) -> (Option<Fault>, Option<Odd>) {
     if e.kind == Kind::File && e.links > 1 {
         return (None, Some(Odd::HardLink));
     }
+    // Nor is a third party's file anybody's to open.
+    if e.kind == Kind::File && stranger.is_some() {
+        return (None, stranger);
+    }
     (Some(fault), stranger)
 }
 
@@ -160,7 +164,7 @@ mod tests {
         Write File of 402 0644: 0664
         Write File of 1000 0755: 0775
         Write File of 402 6755: fine (set-uid or set-gid files)
-        Write File of 7 0644: 0664 (entries of neither the owner nor the sandbox user)
+        Write File of 7 0644: fine (entries of neither the owner nor the sandbox user)
         Add Dir of 1000 2755: 3775
         Add Dir of 1000 0700: 3770
         Add Dir of 402 0775: 3775, the owner's

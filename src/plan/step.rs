@@ -122,9 +122,10 @@ pub enum Step {
     RemoveGeneration {
         id: String,
     },
-    /// Everything comfy keeps for this instance; `backup` receives `state/user` and the quarantine.
+    /// Everything comfy keeps for this instance, and the home of an account that comfy made; `backup` receives `state/user` and the quarantine.
     RemoveInstance {
         backup: Option<PathBuf>,
+        home: Option<PathBuf>,
     },
 }
 

@@ -136,8 +136,8 @@ mod tests {
         };
         let all: Vec<String> = check("node.x", &listing, &contents).into_iter().map(|p| p.message).collect();
         insta::assert_snapshot!(all.join("\n"), @r"
-        node.x: `Web` and `web` are one name on a Mac's disk
         node.x: `cafe\u{301}.py` and `caf\u{e9}.py` are one name on a Mac's disk
+        node.x: `Web` and `web` are one name on a Mac's disk
         node.x: `tab\u{9}here` has a control character in its name
         node.x: `x/.GIT/config` is no path that a tree may hold
         node.x: link `abs` leads out of the tree, to `/etc/passwd`

@@ -57,11 +57,6 @@ impl Upstream {
         self.repo.commit(Some("HEAD"), &who, &who, "a commit", &tree, &parents).unwrap().to_string()
     }
 
-    pub fn branch(&self, name: &str) {
-        let head = self.repo.head().unwrap().peel_to_commit().unwrap();
-        self.repo.branch(name, &head, true).unwrap();
-    }
-
     pub fn tag(&self, name: &str) {
         let head = self.repo.head().unwrap().peel_to_commit().unwrap();
         self.repo.tag_lightweight(name, head.as_object(), true).unwrap();

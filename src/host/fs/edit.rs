@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat};
 
@@ -86,19 +86,43 @@ pub fn set_link_at(dir: &OwnedFd, name: &CStr, target: &Path, chown_to: Option<(
     Ok(())
 }
 
-/// Removes `name` and everything in it, by descriptor, following nothing; what is gone already is no error.
+/// Removes the link at `path` if it leads to `target`; anything else that is there stays.
+pub fn remove_link(path: &Path, target: &Path) -> io::Result<()> {
+    let (dir, name) = match parent(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        r => r?,
+    };
+    match nix::fcntl::readlinkat(&dir, name.as_c_str()) {
+        Ok(to) if to.as_os_str() == target.as_os_str() => match unlinkat(&dir, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+            // Swapped for a folder in the meantime: not ours to remove.
+            Ok(()) | Err(Errno::EISDIR | Errno::EPERM | Errno::ENOENT) => Ok(()),
+            Err(e) => Err(e.into()),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Removes `name` and everything in it, by descriptor, following nothing and entering no other file system; what is gone
+/// already is no error.
 pub fn remove_tree(dir: &impl AsFd, name: &CStr) -> io::Result<()> {
     let st = match lstat_at(dir, name) {
         Ok(st) => st,
         Err(Errno::ENOENT) => return Ok(()),
         Err(e) => return Err(e.into()),
     };
-    if kind(&st) != Kind::Dir {
+    remove_below(dir, name, &st, st.st_dev)
+}
+
+fn remove_below(dir: &impl AsFd, name: &CStr, st: &nix::sys::stat::FileStat, device: nix::libc::dev_t) -> io::Result<()> {
+    if kind(st) != Kind::Dir {
         unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?;
         return Ok(());
     }
+    if st.st_dev != device {
+        return Err(io::Error::other(format!("{}: something is mounted there", name.to_string_lossy())));
+    }
     let fd = open_dir_at(dir, name)?;
-    if !nix::unistd::geteuid().is_root() && bits(&st) & 0o700 != 0o700 {
+    if !nix::unistd::geteuid().is_root() && bits(st) & 0o700 != 0o700 {
         fchmod(&fd, mode(0o700))?;
     }
     let mut names = Vec::new();
@@ -109,7 +133,11 @@ pub fn remove_tree(dir: &impl AsFd, name: &CStr) -> io::Result<()> {
         }
     }
     for inner in names {
-        remove_tree(&fd, &inner)?;
+        match lstat_at(&fd, &inner) {
+            Ok(st) => remove_below(&fd, &inner, &st, device)?,
+            Err(Errno::ENOENT) => {}
+            Err(e) => return Err(e.into()),
+        }
     }
     unlinkat(dir, name, UnlinkatFlags::RemoveDir)?;
     Ok(())
@@ -195,13 +223,4 @@ pub fn free_bytes(path: &Path) -> io::Result<u64> {
     let st = nix::sys::statvfs::statvfs(there)?;
     #[allow(clippy::useless_conversion, reason = "the widths differ between the platforms")]
     Ok(u64::from(st.blocks_available()) * st.fragment_size() as u64)
-}
-
-/// The open folder of an absolute path, checked to be what is expected: not a link, owned by `uid`.
-pub fn owned_dir(path: &Path, uid: u32) -> io::Result<OwnedFd> {
-    let fd = openat(AT_FDCWD, path, OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    if fstat(&fd)?.st_uid != uid {
-        return Err(io::Error::other("belongs to somebody else"));
-    }
-    Ok(fd)
 }

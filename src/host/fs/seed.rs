@@ -10,10 +10,10 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
 
-use super::{kind, lstat_at, mode, open_dir_at, parent};
+use super::{cstring, kind, lstat_at, mode, open_dir_at, parent};
 use crate::plan::facts::Kind;
 
-/// Copies `from`, sealed, to `to`, which must not exist; its missing parents below `base` are made. Everything made
+/// Copies `from`, sealed, to `base/inner`; what is there already stays as it is. Missing parents are made. Everything made
 /// belongs to `uid`. Nothing that is there already is opened for writing, and no link is followed.
 pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::Result<()> {
     let own = (Uid::from_raw(uid), Gid::from_raw(gid));
@@ -31,7 +31,15 @@ pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::R
         super::edit::make_dir(folder, uid, gid, 0o755)?;
     }
     let (target, target_name) = parent(&to)?;
-    one(&source, &source_name, &target, &target_name, own, 0)
+    if lstat_at(&target, &target_name).is_ok() {
+        return Ok(());
+    }
+    // Under another name until it is whole: a kill leaves nothing that looks finished.
+    let temporary = cstring(format!(".{}.comfy-seed", target_name.to_string_lossy()).as_ref())?;
+    super::edit::remove_tree(&target, &temporary)?;
+    one(&source, &source_name, &target, &temporary, own, 0)?;
+    nix::fcntl::renameat(&target, temporary.as_c_str(), &target, target_name.as_c_str())?;
+    Ok(())
 }
 
 fn one(from: &OwnedFd, from_name: &CStr, to: &OwnedFd, to_name: &CStr, own: (Uid, Gid), depth: usize) -> io::Result<()> {

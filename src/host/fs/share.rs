@@ -245,6 +245,15 @@ pub fn make_root(spec: &ShareSpec) -> Result<()> {
     fchmod(&fd, mode(spec.root_mode())).map_err(|e| fail(e.into()))
 }
 
+/// Set-id files and files that are linked from elsewhere keep what they have: another group could give them rights.
+fn releasable(st: &FileStat) -> bool {
+    match kind(st) {
+        Kind::Dir => true,
+        Kind::File => st.st_nlink == 1 && bits(st) & 0o6000 == 0,
+        _ => false,
+    }
+}
+
 struct Release {
     from: u32,
     to: Gid,
@@ -253,12 +262,12 @@ struct Release {
 impl Visit for Release {
     type Local = ();
     fn entry(&self, (): &mut (), folder: &Folder, name: &CStr, st: &FileStat) -> bool {
-        if st.st_gid == self.from && matches!(kind(st), Kind::Dir | Kind::File) && (kind(st) == Kind::Dir || st.st_nlink == 1) {
+        if st.st_gid == self.from && releasable(st) {
             let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
             if let Ok(fd) = openat(&folder.fd, name, flags, Mode::empty())
                 && let Ok(now) = fstat(&fd)
                 && now.st_gid == self.from
-                && (kind(&now) == Kind::Dir || now.st_nlink == 1)
+                && releasable(&now)
             {
                 // A file that resists keeps a group that no longer means anything.
                 let _ = fchown(&fd, None, Some(self.to));

@@ -266,6 +266,9 @@ fn no_writable_code(spec: &GenSpec, listings: &BTreeMap<String, Listing>) -> Res
     for (name, n) in &spec.nodes {
         let Some(listing) = listings.get(&format!("node.{name}")) else { continue };
         for w in &n.writable {
+            if listing.0.get(w).is_some_and(|e| e.mode == crate::tree::Mode::Link) {
+                problems.push(Problem::new(format!("node.{name}: writable \"{w}\" is a link in the tree")).hint("name the file or folder that it leads to"));
+            }
             let code = listing.0.keys().find(|p| (*p == w || p.starts_with(&format!("{w}/"))) && crate::manifest::names::is_code(p));
             if let Some(path) = code {
                 let why = format!("node.{name}: writable \"{w}\" holds code: {}", crate::text::escape(path));

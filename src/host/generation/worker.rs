@@ -179,9 +179,10 @@ impl Worker {
         let mut jobs: BTreeMap<String, Box<dyn Progress>> = BTreeMap::new();
         socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).doing(|| "talk to the build process".into())?;
         let mut reader = BufReader::new(socket);
-        let mut line = String::new();
+        let mut line = Vec::new();
         loop {
-            match reader.read_line(&mut line) {
+            // Bytes: a timeout may fall into the middle of a character.
+            match reader.read_until(b'\n', &mut line) {
                 Ok(0) => return Err(Problem::new("the build process died").hint("is there enough memory? the kernel's log may tell")),
                 Ok(_) => {}
                 Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
@@ -192,7 +193,7 @@ impl Worker {
                 }
                 Err(e) => return Err(Problem::new(format!("the build process: {e}"))),
             }
-            match serde_json::from_str(&line).doing(|| "understand the build process".into())? {
+            match serde_json::from_slice(&line).doing(|| "understand the build process".into())? {
                 Message::Progress { job, at, total } => jobs.entry(job.clone()).or_insert_with(|| report.job(&job)).at(at, total),
                 Message::Done { listings } => return Ok(listings),
                 Message::Failed(p) => return Err(p),
@@ -238,10 +239,18 @@ fn still_running(uid: u32) -> Result<()> {
         let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("");
         field("Uid:").split_whitespace().any(|u| u == wanted) && !field("State:").trim_start().starts_with('Z')
     };
+    let ps = || {
+        // Where there is no /proc: ps(1) of macOS. What it cannot say counts as alive.
+        use crate::host::process::{Run, System};
+        System
+            .run(&["/bin/ps", "-axo", "uid=,state="])
+            .map_or(true, |o| o.status != 0 || o.stdout.lines().any(|l| l.split_whitespace().next() == Some(&wanted) && !l.contains('Z')))
+    };
     let alive =
         || std::fs::read_dir("/proc").into_iter().flatten().flatten().any(|e| std::fs::read_to_string(e.path().join("status")).is_ok_and(|s| lives(&s)));
+    let proc = std::path::Path::new("/proc/self/status").exists();
     for _ in 0..100 {
-        if !alive() {
+        if !(if proc { alive() } else { ps() }) {
             return Ok(());
         }
         std::thread::sleep(std::time::Duration::from_millis(10));

@@ -286,7 +286,7 @@ fn what_was_there_before_is_adopted_and_stays() {
         m.clean();
         ok(&m.root(&["destroy", "--yes"]));
         assert_eq!(m.sh("getent group comfyshared | cut -d: -f3"), "777");
-        m.sh("id comfyui_sandbox");
+        m.sh("id comfyui_sandbox; test -e /home/comfyui_sandbox/.bashrc");
         assert_eq!(m.sh("stat -c '%G %a' /home/alice/ai/output"), "alice 755");
     });
 }
@@ -340,6 +340,28 @@ fn what_leaves_the_manifest_leaves_the_machine() {
         ok(&m.root(&["gc", "--keep", "0", "--yes"]));
         assert_eq!(m.sh(&format!("ls {BASE}/gen | wc -l")), "1");
         m.clean();
+    });
+}
+
+#[test]
+fn a_selection_does_what_it_says_and_no_more() {
+    private("a_selection_does_what_it_says_and_no_more", |m| {
+        m.ready();
+        m.sh(&format!("chmod 755 /home/alice/ai/output; echo x >> {BASE}/current/ComfyUI/main.py; rm /home/alice/ComfyUI"));
+        ok(&m.root(&["apply", "--yes", "--only", "shares"]));
+        assert_eq!(m.differing(), ["link.view", "comfyui"], "the code and the view were not selected");
+        // A share that moves takes its link in the generation along.
+        m.manifest(&MANIFEST.replace("~/ai/models", "/srv/models"));
+        ok(&m.root(&["apply", "--yes", "--only", "shares"]));
+        assert_eq!(m.sh(&format!("readlink {BASE}/current/ComfyUI/models")), "/srv/models");
+        m.apply();
+        m.clean();
+        // An adopted account keeps its home; a link of the owner's must not lead a share onto a home.
+        m.manifest(MANIFEST);
+        m.sh("rm -r /home/alice/ai/input; ln -s /home/alice /home/alice/ai/input; chown -h alice /home/alice/ai/input");
+        let out = m.alice(&["plan"]);
+        assert!(said(&out).contains("share.input is blocked") && said(&out).contains("which overlaps"), "{}", said(&out));
+        assert_eq!(m.root(&["apply", "--yes"]).status.code(), Some(1));
     });
 }
 
