@@ -158,7 +158,11 @@ impl Act for Hands<'_> {
             Step::RevokeSearch { folder, user, uid } => accounts.revoke_search(folder, user, *uid),
             Step::MakeShare { spec, .. } => share::make_root(spec),
             Step::MendShare { spec } => self.share(spec),
-            Step::ReleaseShare { path, from_gid, to_gid, mode, .. } => share::release(path, *from_gid, *to_gid, *mode),
+            Step::ReleaseShare { name, path, requires_mount, from_gid, to_gid, mode, .. } => {
+                share::mounted(requires_mount.as_deref())
+                    .map_err(|u| Problem::new(format!("share {name}: {}", u.reason)).hint("mount it, so that comfy can take its group off there"))?;
+                share::release(path, *from_gid, *to_gid, *mode)
+            }
             Step::SetLink { path, target, uid, gid } => self.set_link(path, target, *uid, *gid),
             Step::RemoveLink { path, target } => edit::remove_link(path, target).doing(|| format!("remove the link {}", path.display())),
             Step::Quarantine { id, names } => self.quarantine(id, names),

@@ -159,5 +159,13 @@ fn prune(draft: &mut Draft) {
 }
 
 pub fn release(ids: crate::plan::ids::Ids, path: &std::path::Path, s: &crate::plan::inventory::SharedFolder) -> Step {
-    Step::ReleaseShare { name: s.name.clone(), path: path.into(), owner: ids.owner, from_gid: s.group, to_gid: s.gid, mode: s.mode }
+    Step::ReleaseShare {
+        name: s.name.clone(),
+        path: path.into(),
+        requires_mount: s.requires_mount.clone(),
+        owner: ids.owner,
+        from_gid: s.group,
+        to_gid: s.gid,
+        mode: s.mode,
+    }
 }

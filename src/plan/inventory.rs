@@ -32,6 +32,9 @@ pub struct Inventory {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SharedFolder {
     pub name: String,
+    /// Without this volume the path is another folder.
+    #[serde(default)]
+    pub requires_mount: Option<PathBuf>,
     pub created: bool,
     /// Group and mode of the folder before comfy.
     pub gid: u32,
@@ -55,7 +58,14 @@ impl Inventory {
             Step::GrantSearch { folder, .. } => drop(self.traverse.insert(folder.clone())),
             Step::SetLink { path, target, .. } => drop(self.links.insert(path.clone(), target.clone())),
             Step::MakeShare { spec, created, was_gid, was_mode } => {
-                let first = SharedFolder { name: spec.name.clone(), created: *created, gid: *was_gid, mode: *was_mode, group: spec.gid };
+                let first = SharedFolder {
+                    name: spec.name.clone(),
+                    requires_mount: spec.requires_mount.clone(),
+                    created: *created,
+                    gid: *was_gid,
+                    mode: *was_mode,
+                    group: spec.gid,
+                };
                 let entry = self.shares.entry(spec.path.clone()).or_insert(first);
                 (entry.name, entry.group) = (spec.name.clone(), spec.gid);
             }

@@ -79,6 +79,7 @@ pub enum Step {
     ReleaseShare {
         name: String,
         path: PathBuf,
+        requires_mount: Option<PathBuf>,
         owner: u32,
         from_gid: u32,
         to_gid: u32,
@@ -167,7 +168,7 @@ impl Step {
             Step::RevokeSearch { .. } => 33,
             Step::Quarantine { .. } => 40,
             Step::Install { .. } => 41,
-            Step::Seed { .. } => 42,
+            Step::Seed { .. } => 61,
             Step::RemoveMember { .. } => 50,
             Step::Switch { .. } => 60,
             Step::RemoveGeneration { .. } => 61,

@@ -15,12 +15,19 @@ use crate::plan::facts::Kind;
 
 /// A folder with exactly this owner, group and mode.
 ///
-/// What is not a folder is moved aside; a folder of a third party is refused: in a place that the sandbox user can
-/// write, it may have been moved there from a share.
+/// What is not a folder is moved aside. A third party's folder is never given to the sandbox user: where that user can
+/// write it is moved aside too, elsewhere it is refused.
 pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
     let (dir, name) = parent(path)?;
+    let me = nix::unistd::geteuid().as_raw();
+    let strange = |owner: u32| owner != me && owner != uid;
     match lstat_at(&dir, &name) {
-        Ok(st) if kind(&st) == Kind::Dir => {}
+        Ok(st) if kind(&st) == Kind::Dir => {
+            // The sandbox user can move a third party's folder here, from a share: out of the way then, unharmed.
+            if strange(st.st_uid) && uid != me && fstat(&dir)?.st_uid == uid {
+                move_aside(&dir, &name)?;
+            }
+        }
         Ok(_) => move_aside(&dir, &name)?,
         Err(Errno::ENOENT) => {}
         Err(e) => return Err(e.into()),
@@ -31,8 +38,9 @@ pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
     }
     let fd = open_dir_at(&dir, &name)?;
     let st = fstat(&fd)?;
-    let me = nix::unistd::geteuid().as_raw();
-    if st.st_uid != me && st.st_uid != uid {
+    // What is to be root's lies where root alone can put it, and is taken back; what is to be the sandbox's is never
+    // somebody else's.
+    if strange(st.st_uid) && uid != me {
         return Err(io::Error::other(format!("belongs to uid {}, which is neither {uid} nor {me}; move it away", st.st_uid)));
     }
     acl::drop_all(&fd);

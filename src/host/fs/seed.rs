@@ -17,6 +17,11 @@ use crate::plan::facts::Kind;
 /// belongs to `uid`. Nothing that is there already is opened for writing, and no link is followed.
 pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::Result<()> {
     let own = (Uid::from_raw(uid), Gid::from_raw(gid));
+    let to = base.join(inner);
+    let missing: Vec<&Path> = to.ancestors().skip(1).take_while(|p| *p != base).filter(|p| p.symlink_metadata().is_err()).collect();
+    for folder in missing.into_iter().rev() {
+        super::edit::make_dir(folder, uid, gid, 0o755)?;
+    }
     let (source, source_name) = match parent(from) {
         // Nothing of it is tracked: the node makes it itself.
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -24,11 +29,6 @@ pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::R
     };
     if lstat_at(&source, &source_name) == Err(Errno::ENOENT) {
         return Ok(());
-    }
-    let to = base.join(inner);
-    let missing: Vec<&Path> = to.ancestors().skip(1).take_while(|p| *p != base).filter(|p| p.symlink_metadata().is_err()).collect();
-    for folder in missing.into_iter().rev() {
-        super::edit::make_dir(folder, uid, gid, 0o755)?;
     }
     let (target, target_name) = parent(&to)?;
     if lstat_at(&target, &target_name).is_ok() {

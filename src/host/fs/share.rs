@@ -131,7 +131,12 @@ pub fn check(spec: &ShareSpec, group_name: &dyn Fn(u32) -> String) -> Seen<Optio
 
 /// A volume that is absent makes its share unknown; nothing is made on the mount point.
 pub fn mount_ready(spec: &ShareSpec) -> Seen<()> {
-    let Some(volume) = &spec.requires_mount else { return Ok(()) };
+    mounted(spec.requires_mount.as_deref())
+}
+
+/// Whether the volume that something needs is there.
+pub fn mounted(volume: Option<&std::path::Path>) -> Seen<()> {
+    let Some(volume) = volume else { return Ok(()) };
     let say = |why: String| Unknown { reason: format!("volume {} {why}", volume.display()), root_can: false };
     match mounts::is_mounted(volume) {
         Ok(true) => Ok(()),

@@ -66,8 +66,14 @@ const DRIFTS: &[(&str, &str, &str)] = &[
     ("a mount below user leads elsewhere", "ln -sfn /tmp $BASE/state/user/default/workflows", "link.workflows"),
     ("the state of somebody else", "chmod 777 $BASE/state/user", "dir.state"),
     ("a state folder swapped for a link", "rm -r $BASE/state/cache; ln -s /etc $BASE/state/cache", "dir.state"),
+    (
+        "the owner's folder moved onto a state folder",
+        "mkdir /home/alice/ai/output/proj; chown alice:comfyshared /home/alice/ai/output/proj; chmod 2775 /home/alice/ai/output/proj; mv $BASE/state/temp $BASE/state/temp.away; mv /home/alice/ai/output/proj $BASE/state/temp",
+        "dir.state",
+    ),
     ("an open home", "chmod 755 /home/comfyui_sandbox", "dir.home"),
     ("the instance's folder", "chmod 777 $BASE/gen", "dir.instance"),
+    ("the instance's folder chowned", "chown alice $BASE/gen", "dir.instance"),
     ("the records' mode", "chmod 755 /var/lib/comfy/comfyui_sandbox", "dir.records"),
     ("the way through a home closed", "setfacl -b /home/alice 2>/dev/null || chmod g-x /home/alice", "traverse./home/alice"),
 ];
@@ -492,7 +498,9 @@ fn random_machines_become_what_is_asked() {
             // A random machine: some of the drifts, on whatever is there.
             for _ in 0..dice.below(5) {
                 let (_, script, _) = DRIFTS[dice.below(DRIFTS.len() as u64) as usize];
-                m.sh(&format!("BASE={BASE}; C=$BASE/current/ComfyUI; N=$C/custom_nodes/hello; ( {script} ) 2>/dev/null || true"));
+                m.sh(&format!(
+                    "BASE={BASE}; C=$BASE/current/ComfyUI; N=$C/custom_nodes/hello; [ -L $BASE/current ] || exit 0; ( {script} ) 2>/dev/null || true"
+                ));
             }
             // A failure at some moment, then again.
             let mut child =
