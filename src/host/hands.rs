@@ -168,7 +168,7 @@ impl Act for Hands<'_> {
             Step::Quarantine { id, names } => self.quarantine(id, names),
             Step::Install { id } => self.install(id),
             Step::Seed { id, node, path, uid, gid } => {
-                let from = self.paths.generation(id).join(super::fs::sealed::TRACKED).join("custom_nodes").join(node).join(path);
+                let from = self.paths.generation(id).join(super::fs::layout::TRACKED).join("custom_nodes").join(node).join(path);
                 let base = self.paths.state().join("nodes").join(node);
                 super::fs::seed::copy(&from, &base, Path::new(path), *uid, *gid).doing(|| format!("give {node}/{path} its first content"))
             }

@@ -1,6 +1,7 @@
 //! comfy.toml: what should be. [`wire`] is the shape on disk, [`check`] turns it into this model or says what is wrong.
 
 mod check;
+mod check_run;
 pub mod names;
 pub mod source;
 pub mod starter;

@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod cache;
 pub mod edit;
+pub mod layout;
 pub mod mounts;
 pub mod sealed;
 pub mod seed;

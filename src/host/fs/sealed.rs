@@ -1,6 +1,6 @@
 //! A generation on the disk, compared by content with what the lock pins.
 //!
-//! One walk gives every entry; [`Place`] says to which tree it belongs; each tree's hash is computed from what is there.
+//! One walk gives every entry; [`super::layout::Place`] says to which tree it belongs; each tree's hash is computed from what is there.
 //! Only where a hash differs are the entries compared one by one, to say what is off.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,108 +16,13 @@ use nix::sys::stat::{FileStat, Mode as FileMode};
 use rayon::prelude::*;
 
 use super::cache::{Stamp, StatCache, now_ns};
+use super::layout::{Layout, MODEL_PATHS, Place, SPEC, TRACKED, model_paths_text, spec_text, within};
 use super::walk::{Folder, Visit, walk};
 use super::{bits, kind, open_dir};
 use crate::lock::Pin;
 use crate::plan::desired::GenSpec;
 use crate::plan::facts::{Finding, GenCheck, Kind, Seen, Unknown, What};
 use crate::tree::{Entry, Hasher, Listing, Mode, Oid, blob_id};
-
-/// The file in a generation that says what it is; its name is its hash.
-pub const SPEC: &str = "generation.json";
-/// Hands `models/configs` to ComfyUI where `models` is a mount.
-pub const MODEL_PATHS: &str = "extra_model_paths.yaml";
-/// Tracked content that a mount or a writable path stands in for.
-pub const TRACKED: &str = "tracked";
-
-/// Where a path of a generation belongs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
-    /// Part (`comfyui`, `node.X`) and path in its tree.
-    Tree(String, String),
-    /// A link that comfy makes.
-    Link(PathBuf),
-    /// A file that comfy writes.
-    Made(&'static str),
-    /// A folder that only holds others.
-    Frame,
-}
-
-/// The layout of a generation, in both directions.
-pub struct Layout<'a> {
-    spec: &'a GenSpec,
-}
-
-impl<'a> Layout<'a> {
-    pub fn new(spec: &'a GenSpec) -> Self {
-        Layout { spec }
-    }
-
-    /// Links that comfy makes, by their path in the generation.
-    pub fn links(&self) -> BTreeMap<String, PathBuf> {
-        let mut out = BTreeMap::new();
-        out.insert("ComfyUI/user".to_string(), self.spec.state.join("user"));
-        for (mount, target) in &self.spec.mounts {
-            out.insert(format!("ComfyUI/{mount}"), target.clone());
-        }
-        for (name, n) in &self.spec.nodes {
-            for w in &n.writable {
-                out.insert(format!("ComfyUI/custom_nodes/{name}/{w}"), self.spec.state.join("nodes").join(name).join(w));
-            }
-        }
-        out
-    }
-
-    /// Where in the generation the entry `path` of `part` lies.
-    pub fn locate(&self, part: &str, path: &str) -> String {
-        match part.strip_prefix("node.") {
-            Some(name) => {
-                let writable = self.spec.nodes.get(name).is_some_and(|n| n.writable.iter().any(|w| within(path, w)));
-                if writable { format!("{TRACKED}/custom_nodes/{name}/{path}") } else { format!("ComfyUI/custom_nodes/{name}/{path}") }
-            }
-            None => {
-                let mounted = within(path, "user") || self.spec.mounts.keys().any(|m| within(path, m));
-                if mounted { format!("{TRACKED}/{path}") } else { format!("ComfyUI/{path}") }
-            }
-        }
-    }
-
-    fn place(&self, path: &str, links: &BTreeMap<String, PathBuf>) -> Place {
-        if let Some(target) = links.get(path) {
-            return Place::Link(target.clone());
-        }
-        match path {
-            SPEC => return Place::Made(SPEC),
-            MODEL_PATHS => return Place::Made(MODEL_PATHS),
-            TRACKED | "ComfyUI" | "ComfyUI/custom_nodes" => return Place::Frame,
-            _ => {}
-        }
-        let inner = path.strip_prefix("ComfyUI/").or_else(|| path.strip_prefix(TRACKED).and_then(|p| p.strip_prefix('/'))).unwrap_or(path);
-        if let Some(rest) = inner.strip_prefix("custom_nodes/") {
-            let (name, inside) = rest.split_once('/').unwrap_or((rest, ""));
-            if self.spec.nodes.contains_key(name) {
-                return if inside.is_empty() { Place::Frame } else { Place::Tree(format!("node.{name}"), inside.to_string()) };
-            }
-        }
-        Place::Tree("comfyui".into(), inner.to_string())
-    }
-}
-
-fn within(path: &str, folder: &str) -> bool {
-    path.strip_prefix(folder).is_some_and(|r| r.is_empty() || r.starts_with('/'))
-}
-
-/// The bytes of the file that says what a generation is.
-pub fn spec_text(spec: &GenSpec) -> String {
-    serde_json::to_string_pretty(spec).unwrap_or_default() + "\n"
-}
-
-/// The bytes of comfy's extra_model_paths.yaml: relative to the file itself, as ComfyUI resolves it.
-pub fn model_paths_text(spec: &GenSpec) -> String {
-    let moved = spec.mounts.contains_key("models");
-    let base = if moved { TRACKED } else { "ComfyUI" };
-    format!("# Made by comfy.\ncomfy:\n  base_path: {base}\n  configs: models/configs\n")
-}
 
 /// A content id, and when its reading began if it is to be kept.
 type Reading = (Option<Oid>, Option<i64>);
@@ -374,7 +279,7 @@ impl<'a> Comparison<'a> {
             }
             Place::Frame => self.note(&part, &f.path, What::Replaced, "not a folder".into()),
             // `tracked/x` and `ComfyUI/x` map to the same path: only one of them is the right place.
-            Place::Tree(part, path) if self.layout.locate(&part, &path) != f.path => self.note(&part, &f.path, What::Added, String::new()),
+            Place::Tree(part, path) if !lies_right(&f.path, self.layout.aside(&part, &path)) => self.note(&part, &f.path, What::Added, String::new()),
             Place::Tree(part, path) => self.leaf(&part, path, f, id),
         }
     }
@@ -509,6 +414,11 @@ impl<'a> Comparison<'a> {
         };
         self.check.foreign = self.tops.iter().filter(|n| !own(n)).cloned().collect();
     }
+}
+
+/// An entry is in `tracked/` exactly if something stands in for it.
+fn lies_right(path: &str, aside: bool) -> bool {
+    path.starts_with(if aside { "tracked/" } else { "ComfyUI/" })
 }
 
 fn find<'a>(spec: &'a GenSpec, part: &str) -> Option<&'a Pin> {

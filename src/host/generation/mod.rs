@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::AtFlags;
 
 use super::fs::cache::StatCache;
-use super::fs::sealed::{self, Checker, Layout, Readings};
+use super::fs::layout::{self, Layout};
+use super::fs::sealed::{self, Checker, Readings};
 use super::fs::{edit, open_dir, parent};
 use super::git::NetEnv;
 use super::progress::Reporter;
@@ -199,12 +200,12 @@ impl Builder<'_> {
         good: &BTreeMap<(String, String), Good>,
     ) -> Result<()> {
         let i = self.ids;
-        let layout = Layout::new(spec);
+        let places = Layout::new(spec);
         let io = |path: &Path| format!("lay out {}", path.display());
         edit::make_dir(staged, i.seal, i.seal_gid, 0o755).doing(|| io(staged))?;
         // Whole folders move into place first: ComfyUI, then nodes into it.
         for (part, _) in spec.pins() {
-            let to = staged.join(layout.locate(&part, "").trim_end_matches('/'));
+            let to = staged.join(places.locate(&part, "").trim_end_matches('/'));
             match targets.get(&part) {
                 Some(from) => {
                     seal::seal(&part, from, &listings[&part], i, self.readings, self.report)?;
@@ -216,10 +217,10 @@ impl Builder<'_> {
         }
         self.folder(&staged.join("ComfyUI/custom_nodes"), staged)?;
         // Then what mounts and writable paths stand in for is moved aside.
-        let links = layout.links();
+        let links = places.links();
         for at in links.keys() {
             let from = staged.join(at);
-            let to = staged.join(sealed::TRACKED).join(at.strip_prefix("ComfyUI/").unwrap_or(at));
+            let to = staged.join(layout::TRACKED).join(at.strip_prefix("ComfyUI/").unwrap_or(at));
             if from.symlink_metadata().is_ok() {
                 self.folder(to.parent().unwrap_or(staged), staged)?;
                 edit::move_to(&from, &to).doing(|| io(&to))?;
@@ -230,7 +231,7 @@ impl Builder<'_> {
             let all = !fetched.contains(part);
             for (path, entry) in &listing.0 {
                 let Some(g) = good.get(&(part.clone(), path.clone())).filter(|g| g.entry.oid == entry.oid && g.entry.mode == entry.mode) else { continue };
-                let to = staged.join(layout.locate(part, path));
+                let to = staged.join(places.locate(part, path));
                 if !all && to.symlink_metadata().is_ok() {
                     continue;
                 }
@@ -244,7 +245,7 @@ impl Builder<'_> {
             edit::set_link(&path, target, nix::unistd::geteuid().is_root().then_some((i.seal, i.seal_gid))).doing(|| io(&path))?;
         }
         let owner = nix::unistd::geteuid().is_root().then_some((i.seal, i.seal_gid));
-        for (name, text) in [(sealed::SPEC, sealed::spec_text(spec)), (sealed::MODEL_PATHS, sealed::model_paths_text(spec))] {
+        for (name, text) in [(layout::SPEC, layout::spec_text(spec)), (layout::MODEL_PATHS, layout::model_paths_text(spec))] {
             edit::write_file(&staged.join(name), text.as_bytes(), 0o644, owner).doing(|| io(&staged.join(name)))?;
         }
         Ok(())
@@ -292,7 +293,7 @@ fn link_file(from: &Path, to: &Path) -> std::io::Result<()> {
 
 /// What the generation at `folder` says it is, if that hashes to its own name.
 pub fn read_spec(folder: &Path, id: &str) -> Option<GenSpec> {
-    let text = std::fs::read(folder.join(sealed::SPEC)).ok()?;
+    let text = std::fs::read(folder.join(layout::SPEC)).ok()?;
     let spec: GenSpec = serde_json::from_slice(&text).ok()?;
     (spec.id() == id).then_some(spec)
 }
