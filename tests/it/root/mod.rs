@@ -44,7 +44,7 @@ const DRIFTS: &[(&str, &str, &str)] = &[
     ("a foreign file in custom_nodes", "echo x > $C/custom_nodes/evil.py", "comfyui"),
     ("an empty foreign folder", "mkdir $C/custom_nodes/void", "comfyui"),
     ("the mount's link leads elsewhere", "ln -sfn /tmp $C/models", "comfyui"),
-    ("`current` leads elsewhere", "ln -sfn /tmp $BASE/current", "comfyui"),
+    ("`current` leads elsewhere", "ln -sfn /srv $BASE/current", "comfyui"),
     ("`current` is gone", "rm $BASE/current", "comfyui"),
     ("a missing generation", "rm -r $BASE/gen/*", "comfyui"),
     ("a wrong group after mv", "echo x > /home/alice/m; chown alice:alice /home/alice/m; mv /home/alice/m /home/alice/ai/models/m", "share.models"),
