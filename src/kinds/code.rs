@@ -95,8 +95,8 @@ pub fn plan(draft: &mut Draft) {
     let (mut changed, missing) = (false, same && check.is_none());
     for part in &parts {
         let findings: Vec<Finding> = if same { check.as_ref().and_then(|c| c.findings.get(part)).cloned().unwrap_or_default() } else { Vec::new() };
-        let mut want = find(&target, part).map(|p| describe(p, &target, part));
-        let mut have = basis.as_ref().and_then(|b| find(b, part).map(|p| describe(p, b, part)));
+        let mut want = target.pin(part).map(|p| describe(p, &target, part));
+        let mut have = basis.as_ref().and_then(|b| b.pin(part).map(|p| describe(p, b, part)));
         if part == "comfyui" {
             if let Some(w) = want.as_mut() {
                 w.insert("current".into(), format!("gen/{id}"));
@@ -143,19 +143,12 @@ pub fn plan(draft: &mut Draft) {
         draft.fetches = target
             .pins()
             .filter(|(name, p)| {
-                !draft.inventory.fetched.contains(&p.tree.to_string()) && basis.as_ref().is_none_or(|b| find(b, name).is_none_or(|q| q.tree != p.tree))
+                !draft.inventory.fetched.contains(&p.tree.to_string()) && basis.as_ref().is_none_or(|b| b.pin(name).is_none_or(|q| q.tree != p.tree))
             })
             .map(|(_, p)| p.repo.clone())
             .collect();
     }
     draft.steps.extend(steps.into_iter().map(|step| crate::plan::step::Planned { address: GENERATION.into(), step }));
-}
-
-fn find<'a>(spec: &'a GenSpec, part: &str) -> Option<&'a Pin> {
-    match part.strip_prefix("node.") {
-        None => Some(&spec.comfyui),
-        Some(name) => spec.nodes.get(name).map(|n| &n.pin),
-    }
 }
 
 fn describe(pin: &Pin, spec: &GenSpec, part: &str) -> Attrs {

@@ -127,6 +127,14 @@ impl GenSpec {
         super::change::hex(&h.finalize()[..8])
     }
 
+    /// The pin of `comfyui` or of a `node.NAME`.
+    pub fn pin(&self, part: &str) -> Option<&Pin> {
+        match part.strip_prefix("node.") {
+            None => Some(&self.comfyui),
+            Some(name) => self.nodes.get(name).map(|n| &n.pin),
+        }
+    }
+
     /// `comfyui` and every `node.NAME`.
     pub fn pins(&self) -> impl Iterator<Item = (String, &Pin)> {
         std::iter::once(("comfyui".to_string(), &self.comfyui)).chain(self.nodes.iter().map(|(n, s)| (format!("node.{n}"), &s.pin)))

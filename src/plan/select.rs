@@ -100,7 +100,7 @@ impl Selection {
                 };
             }
         }
-        if self.names("share.") || self.0.iter().any(|w| w == "shares" || w.starts_with("share.")) || self.names("comfyui") {
+        if self.0.iter().any(|w| w == "shares" || w.starts_with("share.")) || self.names("comfyui") {
             target.mounts = wish.mounts.clone();
         }
         target.layout = wish.layout;

@@ -307,7 +307,7 @@ impl<'a> Comparison<'a> {
         let submodule = |pin: &Pin, inner: &str| pin.submodules.iter().any(|s| s.path == inner);
         match self.layout.place(path, &self.links) {
             Place::Tree(part, inner) => {
-                if find(self.spec, &part).is_some_and(|p| submodule(p, &inner)) {
+                if self.spec.pin(&part).is_some_and(|p| submodule(p, &inner)) {
                     return;
                 }
                 self.note(&part, path, What::EmptyFolder, String::new());
@@ -419,13 +419,6 @@ impl<'a> Comparison<'a> {
 /// An entry is in `tracked/` exactly if something stands in for it.
 fn lies_right(path: &str, aside: bool) -> bool {
     path.starts_with(if aside { "tracked/" } else { "ComfyUI/" })
-}
-
-fn find<'a>(spec: &'a GenSpec, part: &str) -> Option<&'a Pin> {
-    match part.strip_prefix("node.") {
-        None => Some(&spec.comfyui),
-        Some(n) => spec.nodes.get(n).map(|n| &n.pin),
-    }
 }
 
 /// A part's listing as the trees that it is made of: its own and each submodule's, with prefix and locked hash.
