@@ -5,6 +5,7 @@ use std::time::Instant;
 use super::commit::{self, Watch};
 use super::exclusive;
 use super::journal::{Caller, Journal};
+use crate::host::fs::cache::GRAIN_NS;
 use crate::host::generation::worker::Worker;
 use crate::host::git::NetEnv;
 use crate::host::hands::Hands;
@@ -15,7 +16,7 @@ use crate::plan::desired::Desired;
 use crate::plan::select::Selection;
 use crate::plan::step::Planned;
 use crate::plan::{Action, Plan, Step};
-use crate::problem::{Problem, Result};
+use crate::problem::{Doing, Problem, Result};
 
 /// What an apply is about.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -106,16 +107,21 @@ impl Session<'_> {
         if destroyed {
             return Ok(outcome);
         }
+        // What was just sealed is vouched for once its ctime is older than the clock's grain.
+        if plan.steps.iter().any(|p| matches!(p.step, Step::Install { .. })) {
+            std::thread::sleep(std::time::Duration::from_nanos(GRAIN_NS.unsigned_abs() + 10_000_000));
+        }
         let clean = self.look_again(&machine, &plan);
         if clean.is_ok() {
             commit::remember(&plan, &mut inventory);
             crate::plan::look::Act::write_inventory(&mut hands, &inventory)?;
         }
         // Written whatever the second look says: the steps were done.
-        if !machine.readings.is_empty() {
-            let cache = machine.readings.render();
-            crate::host::fs::edit::write_file(&d.paths.stat_cache(), &cache, 0o640, journal.owner)
-                .map_err(|e| Problem::new(format!("the stat cache could not be written: {e}")))?;
+        let footprints = machine.readings.footprints().map(|f| serde_json::to_vec(&f)).transpose().doing(|| "write the footprints".into())?;
+        for (path, bytes) in [(d.paths.stat_cache(), machine.readings.stat_cache()), (d.paths.footprints(), footprints)] {
+            if let Some(bytes) = bytes {
+                crate::host::fs::edit::write_file(&path, &bytes, 0o640, journal.owner).doing(|| format!("write {}", path.display()))?;
+            }
         }
         if !plan.is_empty() {
             let said = if clean.is_ok() { "applied" } else { "applied, but the machine is not clean" };

@@ -30,7 +30,7 @@ impl Machine {
         Machine {
             accounts: accounts::of_this_machine(),
             cache: StatCache::load(&paths.stat_cache()),
-            readings: Readings::default(),
+            readings: Readings::new(fs::footprint::load(&paths.footprints())),
             sandbox: sandbox.into(),
             names: Mutex::default(),
         }

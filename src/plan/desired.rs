@@ -69,6 +69,9 @@ impl Paths {
     pub fn stat_cache(&self) -> PathBuf {
         self.records.join("stat-cache")
     }
+    pub fn footprints(&self) -> PathBuf {
+        self.records.join("footprints.json")
+    }
     pub fn trees(&self) -> PathBuf {
         self.records.join("trees")
     }

@@ -201,8 +201,28 @@ pub fn drop_all(fd: &OwnedFd) {
         // SAFETY: name is NUL-terminated. Nothing to remove is the usual answer.
         unsafe { nix::libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) };
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = fd;
+    #[cfg(target_os = "macos")]
+    // SAFETY: an empty list of acl_init's own, set on an open descriptor and freed once. A file system without ACLs
+    // refuses, and then has none to drop.
+    unsafe {
+        let empty = acl_init(1);
+        if !empty.is_null() {
+            acl_set_fd_np(fd.as_raw_fd(), empty, ACL_TYPE_EXTENDED);
+            acl_free(empty);
+        }
+    }
+}
+
+/// sys/acl.h of macOS.
+#[cfg(target_os = "macos")]
+const ACL_TYPE_EXTENDED: nix::libc::c_int = 0x100;
+
+// acl_init(3), acl_set(3), acl_free(3) of macOS; libc does not have them.
+#[cfg(target_os = "macos")]
+unsafe extern "C" {
+    fn acl_init(count: nix::libc::c_int) -> *mut nix::libc::c_void;
+    fn acl_set_fd_np(fd: nix::libc::c_int, acl: *mut nix::libc::c_void, kind: nix::libc::c_int) -> nix::libc::c_int;
+    fn acl_free(object: *mut nix::libc::c_void) -> nix::libc::c_int;
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use crate::tree::Oid;
 const RECORD: usize = 8 + 8 + 8 + 8 + 20;
 const MAGIC: &[u8; 8] = b"comfyst2";
 /// Kernel time stamps lag the clock by up to a tick of 10 ms (Linux at HZ=100); file systems with whole seconds by one.
-const GRAIN_NS: i64 = 50_000_000;
+pub const GRAIN_NS: i64 = 50_000_000;
 const COARSE_NS: i64 = 2_000_000_000;
 
 /// The identity of a file's content as far as stat tells.
@@ -37,9 +37,19 @@ impl Stamp {
     }
 
     /// Whether content read at `read_ns` (nanoseconds since 1970) can be vouched for by this stamp.
-    fn settled(&self, read_ns: i64) -> bool {
+    pub fn settled(&self, read_ns: i64) -> bool {
         let grain = if self.ctime % 1_000_000_000 == 0 { COARSE_NS } else { GRAIN_NS };
         self.ctime < read_ns.saturating_sub(grain)
+    }
+
+    /// Big endian, so that bytes sort as numbers.
+    pub fn key(&self) -> [u8; 32] {
+        let mut k = [0; 32];
+        k[..8].copy_from_slice(&self.ino.to_be_bytes());
+        k[8..16].copy_from_slice(&self.size.to_be_bytes());
+        k[16..24].copy_from_slice(&self.mtime.to_be_bytes());
+        k[24..].copy_from_slice(&self.ctime.to_be_bytes());
+        k
     }
 }
 
@@ -64,7 +74,7 @@ impl StatCache {
     pub fn get(&self, stamp: &Stamp) -> Option<Oid> {
         let records = self.records();
         let (mut low, mut high) = (0, records.len() / RECORD);
-        let wanted = key(stamp);
+        let wanted = stamp.key();
         while low < high {
             let middle = usize::midpoint(low, high);
             let record = &records[middle * RECORD..][..RECORD];
@@ -79,7 +89,7 @@ impl StatCache {
 
     /// The bytes of a cache of these readings, each with when it began (`i64::MAX`: nobody but us could write).
     pub fn render(readings: impl IntoIterator<Item = (Stamp, Oid, i64)>) -> Vec<u8> {
-        let mut records: Vec<([u8; 32], Oid)> = readings.into_iter().filter(|(s, _, t)| s.settled(*t)).map(|(s, o, _)| (key(&s), o)).collect();
+        let mut records: Vec<([u8; 32], Oid)> = readings.into_iter().filter(|(s, _, t)| s.settled(*t)).map(|(s, o, _)| (s.key(), o)).collect();
         records.sort_unstable();
         records.dedup();
         let mut out = MAGIC.to_vec();
@@ -89,16 +99,6 @@ impl StatCache {
         }
         out
     }
-}
-
-/// Big endian, so that bytes sort as numbers.
-fn key(s: &Stamp) -> [u8; 32] {
-    let mut k = [0; 32];
-    k[..8].copy_from_slice(&s.ino.to_be_bytes());
-    k[8..16].copy_from_slice(&s.size.to_be_bytes());
-    k[16..24].copy_from_slice(&s.mtime.to_be_bytes());
-    k[24..].copy_from_slice(&s.ctime.to_be_bytes());
-    k
 }
 
 /// Nanoseconds since 1970.

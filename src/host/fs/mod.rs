@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod cache;
 pub mod edit;
+pub mod footprint;
 pub mod layout;
 pub mod mounts;
 pub mod sealed;
@@ -28,6 +29,14 @@ use crate::problem::{Problem, Result};
 pub const THROUGH: OFlag = OFlag::O_PATH;
 #[cfg(not(target_os = "linux"))]
 pub const THROUGH: OFlag = OFlag::from_bits_retain(0x4000_0000);
+
+/// chown(2) of what an O_PATH descriptor stands for; it can be no link that somebody put there since.
+pub fn chown_opened(fd: &OwnedFd, owner: Option<nix::unistd::Uid>, group: Option<nix::unistd::Gid>) -> nix::Result<()> {
+    #[cfg(target_os = "linux")]
+    return nix::unistd::fchownat(fd, c"", owner, group, AtFlags::AT_EMPTY_PATH);
+    #[cfg(not(target_os = "linux"))]
+    nix::unistd::fchown(fd, owner, group)
+}
 
 const FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
