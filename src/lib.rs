@@ -9,13 +9,15 @@
 //! ```
 //!
 //! * [`manifest`]: comfy.toml. `wire` is the shape on disk, `check` the rules and every mistake with its place.
-//! * [`lock`]: comfy.lock. `resolve` asks repositories, `cover` compares with the manifest, `wire` is the file.
+//! * [`lock`]: comfy.lock. `resolve` asks repositories, `python` is what uv is asked and answers, `cover` compares with the
+//!   manifest, `wire` is the file.
 //! * [`tree`]: git trees as data: a listing, the hash it amounts to, and what no tree may hold.
 //! * [`plan`]: PURE. Desired, observed facts, the difference as [`plan::Plan`], steps as a closed enum. It sees the machine
 //!   through [`plan::look::Look`], which cannot change it; only [`apply`] gets a [`plan::look::Act`].
 //! * [`kinds`]: what a resource is: one file each and one line in [`kinds::KINDS`].
 //! * [`host`]: the only place for system calls, files, processes and the network. `machine` looks, `hands` act;
-//!   `accounts` holds both platforms without `cfg`; `fs` works by descriptor; `generation` fetches, seals and assembles.
+//!   `accounts` holds both platforms without `cfg`; `fs` works by descriptor; `generation` fetches, seals and assembles;
+//!   `uv` finds the program and has it resolve.
 //! * [`apply`]: one apply at a time; the loop over steps; the two sides of the elevation and what they say to each other.
 //! * [`render`]: text, JSON and progress; everything from outside is escaped by [`text::escape`].
 //! * [`cli`]: one file a command. [`demo`]: the embedded example.

@@ -1,6 +1,7 @@
 use super::Global;
 use super::project::{self, Project};
 use crate::host::fs;
+use crate::host::uv::Uv;
 use crate::lock::resolve::{self, Mode, Moved, Resolved};
 use crate::lock::{self, cover};
 use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
@@ -28,15 +29,11 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     }
     let resolved = resolve(&project, &Mode::Keep, args.offline)?;
     let written = write(&project, &resolved)?;
-    for m in &resolved.moved {
-        render::stdout(&line(m));
+    for l in lines(&resolved) {
+        render::stdout(&l);
     }
-    let pins = resolved.lock.nodes.len() + 1;
-    render::note(&if written {
-        format!("Locked {} in {}.", crate::text::count(pins, "repository"), lock::FILE)
-    } else {
-        format!("{} is up to date ({}).", lock::FILE, crate::text::count(pins, "repository"))
-    });
+    let pins = pinned(&resolved.lock);
+    render::note(&if written { format!("Locked {pins} in {}.", lock::FILE) } else { format!("{} is up to date ({pins}).", lock::FILE) });
     Ok(0)
 }
 
@@ -54,11 +51,20 @@ fn check(project: &Project) -> Result<u8> {
         problems.push(Problem::new("comfy.lock is not as comfy writes it").hint("run `comfy lock`"));
     }
     if problems.is_empty() {
-        render::note(&format!("{} answers comfy.toml ({}).", lock::FILE, count(lock.nodes.len() + 1, "repository")));
+        render::note(&format!("{} answers comfy.toml ({}).", lock::FILE, pinned(lock)));
         return Ok(0);
     }
     render::problem(&Problem::all(problems));
     Ok(EXIT_FINDINGS)
+}
+
+/// `10 repositories, 158 Python packages`
+fn pinned(lock: &lock::Lock) -> String {
+    let repositories = count(lock.nodes.len() + 1, "repository");
+    match lock.python.as_ref().map_or(0, |p| p.packages.len()) {
+        0 => repositories,
+        n => format!("{repositories}, {}", count(n, "Python package")),
+    }
 }
 
 /// Resolves as the caller, with progress.
@@ -66,8 +72,31 @@ pub fn resolve(project: &Project, mode: &Mode, offline: bool) -> Result<Resolved
     project.announce();
     let git = project::git(project, offline)?;
     let old = project.lock.as_ref().map(|(l, _)| l);
+    let cache = crate::host::env::cache_home().ok_or_else(|| Problem::new("HOME is not set").hint("set HOME, or XDG_CACHE_HOME"))?;
+    let uv = Uv { net: git.net.clone(), cache, offline };
     let report = Bars::default();
-    resolve::run(&project.manifest, old, mode, &git, &report)
+    let resolved = resolve::run(&project.manifest, old, mode, &git, &uv, &report)?;
+    for r in &resolved.remarks {
+        render::warning(r);
+    }
+    Ok(resolved)
+}
+
+/// What moved, a line each; the packages of a first lock as one number.
+pub fn lines(resolved: &Resolved) -> Vec<String> {
+    let mut out: Vec<String> = resolved.moved.iter().map(line).collect();
+    let all = resolved.lock.python.as_ref().map_or(0, |p| p.packages.len());
+    if resolved.packages.iter().all(|p| p.from.is_none()) && resolved.packages.len() > 5 {
+        out.push(format!("Added {}", count(all, "Python package")));
+        return out;
+    }
+    out.extend(resolved.packages.iter().map(|p| match (&p.from, &p.to) {
+        (Some(a), Some(b)) => format!("Updated {} {a} -> {b}", p.name),
+        (None, Some(b)) => format!("Added {} {b}", p.name),
+        (Some(a), None) => format!("Removed {} {a}", p.name),
+        (None, None) => String::new(),
+    }));
+    out
 }
 
 /// Writes comfy.lock where it differs; through a link of the owner's, as dotfile managers make them.
@@ -84,7 +113,7 @@ pub fn write(project: &Project, resolved: &Resolved) -> Result<bool> {
 }
 
 /// `Updated impact-pack 1f4c9a3 -> 9e7ae2d (14 commits)`
-pub fn line(m: &Moved) -> String {
+fn line(m: &Moved) -> String {
     let id = |o: &crate::tree::Oid| short(&o.to_string()).to_string();
     match (&m.from, &m.to) {
         (Some(a), Some(b)) if a == b => format!("Relocked {} {}", m.name, id(b)),

@@ -1,5 +1,5 @@
 use super::Global;
-use super::lock::{line, resolve, write};
+use super::lock::{lines, resolve, write};
 use super::project::Project;
 use crate::lock::resolve::Mode;
 use crate::problem::Result;
@@ -7,9 +7,11 @@ use crate::render;
 
 /// Move pins to what their refs name now
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  comfy update                everything\n  comfy update impact-pack    one node\n  comfy update comfyui --dry-run")]
+#[command(
+    after_help = "Examples:\n  comfy update                everything\n  comfy update impact-pack    one node\n  comfy update numpy          one Python package\n  comfy update comfyui --dry-run"
+)]
 pub struct Args {
-    /// Nodes, or `comfyui` [default: all]
+    /// Nodes, `comfyui`, `python` for all packages, or one package [default: everything]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Say what would move, write nothing
@@ -20,15 +22,14 @@ pub struct Args {
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let project = Project::open(global)?;
     let resolved = resolve(&project, &Mode::Move(&args.names), false)?;
-    for m in &resolved.moved {
-        let text = line(m);
+    for text in lines(&resolved) {
         render::stdout(&if args.dry_run {
             text.replacen("Updated", "Would update", 1).replacen("Added", "Would add", 1).replacen("Removed", "Would remove", 1)
         } else {
             text
         });
     }
-    if resolved.moved.is_empty() {
+    if resolved.moved.is_empty() && resolved.packages.is_empty() {
         render::note("Every pin is where its ref is.");
     }
     if !args.dry_run && write(&project, &resolved)? {

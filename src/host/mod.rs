@@ -6,10 +6,12 @@ pub mod fs;
 pub mod generation;
 pub mod git;
 pub mod hands;
+pub mod http;
 pub mod machine;
 pub mod process;
 pub mod progress;
 pub mod signals;
+pub mod uv;
 
 /// Names of the generations on the disk, sorted.
 pub fn generations(paths: &crate::plan::desired::Paths) -> Vec<String> {

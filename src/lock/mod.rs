@@ -1,6 +1,8 @@
-//! comfy.lock: what is pinned. [`wire`] is the file, [`cover`] compares it with the manifest, [`resolve`] fills it.
+//! comfy.lock: what is pinned. [`wire`] is the file, [`cover`] compares it with the manifest, [`resolve`] fills it;
+//! [`python`] is what uv is asked and answers.
 
 pub mod cover;
+pub mod python;
 pub mod resolve;
 mod wire;
 
@@ -9,6 +11,7 @@ use std::path::Path;
 
 use crate::problem::Result;
 use crate::tree::Oid;
+pub use python::{Asks, Python};
 
 /// The name of the file, beside comfy.toml.
 pub const FILE: &str = "comfy.lock";
@@ -17,6 +20,10 @@ pub const FILE: &str = "comfy.lock";
 pub struct Lock {
     pub comfyui: Pin,
     pub nodes: BTreeMap<String, Pin>,
+    /// What each part asks of Python, by address; those that ask for nothing are not in it.
+    pub asks: BTreeMap<String, Asks>,
+    /// None in a lock that an older comfy wrote.
+    pub python: Option<Python>,
 }
 
 /// One repository at one commit.

@@ -1,10 +1,13 @@
-//! Filling the lock: refs become commits, commits become tree hashes, and what cannot be installed is refused here.
+//! Filling the lock: refs become commits, commits become tree hashes, what they ask of Python becomes packages, and what
+//! cannot be installed is refused here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
-use super::{Lock, Pin, Submodule};
+use super::python::question::{self, Moving};
+use super::python::{self, Asked, Resolver, answer, asks};
+use super::{Asks, Lock, Pin, Python, Submodule};
 use crate::host::progress::{Progress, Reporter};
 use crate::manifest::{Manifest, names};
 use crate::problem::{Problem, Result};
@@ -26,6 +29,8 @@ pub struct Snapshot {
     pub listing: Listing,
     pub contents: Contents,
     pub gitmodules: Option<String>,
+    /// The text of requirements.txt.
+    pub requirements: Option<String>,
 }
 
 /// Which pins may move.
@@ -46,9 +51,20 @@ pub struct Moved {
     pub commits: Option<usize>,
 }
 
+/// One Python package that is new, gone or at another version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackageMoved {
+    pub name: String,
+    pub from: Option<String>,
+    pub to: Option<String>,
+}
+
 pub struct Resolved {
     pub lock: Lock,
     pub moved: Vec<Moved>,
+    pub packages: Vec<PackageMoved>,
+    /// What a person should know of the packages; only where they were resolved anew.
+    pub remarks: Vec<String>,
 }
 
 const MAX_NESTED_SUBMODULES: usize = 5;
@@ -57,36 +73,45 @@ const MAX_NESTED_SUBMODULES: usize = 5;
 ///
 /// # Errors
 /// Every repository that could not be resolved, and every tree that breaks a rule, in one problem.
-pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, repos: &dyn Repositories, report: &dyn Reporter) -> Result<Resolved> {
+pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, repos: &dyn Repositories, uv: &dyn Resolver, report: &dyn Reporter) -> Result<Resolved> {
     let mut asked: Vec<(String, &str, &str)> = vec![("comfyui".into(), &manifest.comfyui.repo, &manifest.comfyui.git_ref)];
     asked.extend(manifest.nodes.iter().map(|(n, x)| (n.clone(), x.repo.as_str(), x.git_ref.as_str())));
     if let Mode::Move(names) = mode {
+        let packages = old.and_then(|l| l.python.as_ref()).map_or(&[][..], |p| &p.packages);
+        let known: Vec<&str> = asked.iter().map(|(n, _, _)| n.as_str()).chain(["python"]).chain(packages.iter().map(|p| p.name.as_str())).collect();
         for name in names.iter() {
-            if !asked.iter().any(|(n, _, _)| n == name) {
-                let p = Problem::new(format!("comfy.toml has no node `{}`", crate::text::escape(name)));
-                return Err(match crate::text::did_you_mean(name, asked.iter().map(|(n, _, _)| n.as_str())) {
+            if !known.contains(&name.as_str()) {
+                let p = Problem::new(format!("comfy.toml has no node `{0}`, and comfy.lock no package of that name", crate::text::escape(name)));
+                return Err(match crate::text::did_you_mean(name, known.iter().copied()) {
                     Some(k) => p.hint(format!("did you mean `{k}`?")),
-                    None => p.hint("names are those of the [nodes.…] sections, and `comfyui`"),
+                    None => p.hint("names are those of the [nodes.…] sections, `comfyui`, `python` for all packages, or one package"),
                 });
             }
         }
     }
     // The whole list at once: which refs and trees are asked does not depend on each other.
-    let results: Vec<Result<(String, Pin, Option<Moved>)>> = asked
+    let asks_known = old.is_some_and(|l| l.python.is_some());
+    let results: Vec<Result<One>> = asked
         .par_iter()
         .map(|(name, repo, git_ref)| {
             let core = name == "comfyui";
             let before = old.and_then(|l| if core { Some(&l.comfyui) } else { l.nodes.get(name) });
-            one(name, repo, git_ref, before, mode, repos, report).map_err(|p| {
+            one(name, repo, git_ref, before.map(|p| (p, asks_known)), mode, repos, report).map_err(|p| {
                 let place = if core { manifest.source.at(&["comfyui", "ref"]) } else { manifest.source.at(&["nodes", name, "ref"]) };
                 p.prefixed(&format!("{place}: "))
             })
         })
         .collect();
-    let (mut pins, mut moved, mut problems) = (BTreeMap::new(), Vec::new(), Vec::new());
+    let (mut pins, mut moved, mut problems, mut asks) = (BTreeMap::new(), Vec::new(), Vec::new(), BTreeMap::new());
     for r in results {
         match r {
-            Ok((name, pin, m)) => {
+            Ok(One { name, pin, moved: m, lines }) => {
+                let address = if name == "comfyui" { name.clone() } else { format!("node.{name}") };
+                let lines = lines.unwrap_or_else(|| old.and_then(|l| l.asks.get(&address)).map(|a| a.lines.clone()).unwrap_or_default());
+                let ignored = manifest.nodes.get(&name).filter(|_| name != "comfyui").map(|n| n.ignore_requirements.clone()).unwrap_or_default();
+                if !lines.is_empty() || !ignored.is_empty() {
+                    asks.insert(address, Asks { lines, ignored });
+                }
                 moved.extend(m);
                 pins.insert(name, pin);
             }
@@ -102,34 +127,130 @@ pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, repos: &dyn Rep
         }
     }
     let comfyui = pins.remove("comfyui").ok_or_else(|| Problem::new("no pin for comfyui"))?;
-    Ok(Resolved { lock: Lock { comfyui, nodes: pins }, moved })
+    let before = old.and_then(|l| l.python.as_ref());
+    let (python, remarks) = packages(manifest, &asks, old, mode, uv, report)?;
+    let packages = differences(before, &python);
+    Ok(Resolved { lock: Lock { comfyui, nodes: pins, asks, python: Some(python) }, moved, packages, remarks })
+}
+
+/// The packages that are asked for: the locked ones where nothing was asked anew, else uv's answer.
+fn packages(
+    manifest: &Manifest,
+    asks: &BTreeMap<String, Asks>,
+    old: Option<&Lock>,
+    mode: &Mode,
+    uv: &dyn Resolver,
+    report: &dyn Reporter,
+) -> Result<(Python, Vec<String>)> {
+    let m = &manifest.python;
+    let fresh = Python {
+        version: m.version.clone(),
+        requirements: m.requirements.clone(),
+        overrides: m.overrides.clone(),
+        indexes: m.indexes.clone(),
+        packages: Vec::new(),
+    };
+    let before = old.and_then(|l| l.python.as_ref());
+    let names: BTreeSet<String> = match mode {
+        Mode::Keep => BTreeSet::new(),
+        Mode::Move(names) => names.iter().map(|n| python::normal(n)).filter(|n| before.is_some_and(|p| p.packages.iter().any(|k| k.name == *n))).collect(),
+    };
+    let moving = match mode {
+        Mode::Move(all) if all.is_empty() || all.iter().any(|n| n == "python") => Moving::All,
+        _ if names.is_empty() => Moving::None,
+        _ => Moving::Only(&names),
+    };
+    let effective = |asks: &BTreeMap<String, Asks>| -> BTreeMap<String, Vec<String>> {
+        let texts = |a: &Asks| a.effective().map(|l| l.text.clone()).collect::<Vec<_>>();
+        asks.iter().map(|(part, a)| (part.clone(), texts(a))).filter(|(_, t)| !t.is_empty()).collect()
+    };
+    let wanted = effective(asks);
+    if wanted.is_empty() && m.requirements.is_empty() {
+        return Ok((fresh, Vec::new()));
+    }
+    if let (Some(locked), Some(lock), Moving::None) = (before, old, moving)
+        && (Python { packages: Vec::new(), ..locked.clone() }) == fresh
+        && effective(&lock.asks) == wanted
+    {
+        return Ok((locked.clone(), Vec::new()));
+    }
+    let newest = chrono::Utc::now() - m.minimum_age;
+    let workspace = question::workspace(manifest, asks, before, moving, newest)?;
+    let job = report.job("python");
+    let solved = uv.solve(&workspace, job.as_ref()).map_err(|p| answer::refusal(p, &workspace, asks, manifest))?;
+    let packages = answer::packages(&solved, &workspace, &m.indexes)?;
+    let mut remarks = answer::remarks(&packages, asks);
+    for (part, a) in asks {
+        remarks.extend(a.idle().map(|i| format!("{part}: ignore_requirements names `{}`, which its requirements do not have", crate::text::escape(i))));
+    }
+    Ok((Python { packages, ..fresh }, remarks))
+}
+
+fn differences(before: Option<&Python>, after: &Python) -> Vec<PackageMoved> {
+    let versions = |p: &Python| -> BTreeMap<String, String> {
+        let mut out: BTreeMap<String, String> = BTreeMap::new();
+        for k in &p.packages {
+            let all = out.entry(k.name.clone()).or_default();
+            *all = if all.is_empty() { k.version.clone() } else { format!("{all} and {}", k.version) };
+        }
+        out
+    };
+    let (before, after) = (before.map(versions).unwrap_or_default(), versions(after));
+    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let moved = |n: &&&String| before.get(**n) != after.get(**n);
+    names.iter().filter(moved).map(|n| PackageMoved { name: (*n).clone(), from: before.get(*n).cloned(), to: after.get(*n).cloned() }).collect()
+}
+
+/// One part, resolved.
+struct One {
+    name: String,
+    pin: Pin,
+    moved: Option<Moved>,
+    /// What it asks of Python, where that was looked up.
+    lines: Option<Vec<Asked>>,
+}
+
+fn requirements(snapshot: &Snapshot) -> Vec<Asked> {
+    snapshot.requirements.as_deref().map(|text| asks::lines(asks::FILE, text)).unwrap_or_default()
 }
 
 fn one(
     name: &str,
     repo: &str,
     git_ref: &str,
-    before: Option<&Pin>,
+    // And whether the lock says what that pin asks of Python.
+    before: Option<(&Pin, bool)>,
     mode: &Mode,
     repos: &dyn Repositories,
     report: &dyn Reporter,
-) -> Result<(String, Pin, Option<Moved>)> {
+) -> Result<One> {
+    let asks_known = before.is_some_and(|(_, known)| known);
+    let before = before.map(|(p, _)| p);
     let named = |p: Problem| p.prefixed(&format!("{name}: "));
     let satisfied = before.filter(|p| p.repo == repo && p.git_ref == git_ref);
     let may_move = match mode {
         Mode::Keep => false,
         Mode::Move(names) => names.is_empty() || names.iter().any(|n| n == name),
     };
+    let keep = |pin: &Pin| -> Result<One> {
+        let lines = if asks_known {
+            None
+        } else {
+            let job = report.job(name);
+            Some(requirements(&repos.snapshot(repo, git_ref, &pin.commit, job.as_ref()).map_err(named)?))
+        };
+        Ok(One { name: name.to_string(), pin: pin.clone(), moved: None, lines })
+    };
     if let Some(pin) = satisfied
         && !may_move
     {
-        return Ok((name.to_string(), pin.clone(), None));
+        return keep(pin);
     }
     let commit = repos.resolve(repo, git_ref).map_err(named)?;
     if let Some(pin) = satisfied
         && pin.commit == commit
     {
-        return Ok((name.to_string(), pin.clone(), None));
+        return keep(pin);
     }
     let job = report.job(name);
     let snapshot = repos.snapshot(repo, git_ref, &commit, job.as_ref()).map_err(named)?;
@@ -145,7 +266,9 @@ fn one(
     let same_repo = before.filter(|p| p.repo == repo);
     let commits = same_repo.and_then(|p| repos.distance(repo, &p.commit, &commit));
     let moved = Moved { name: name.to_string(), from: before.map(|p| p.commit), to: Some(commit), commits };
-    Ok((name.to_string(), Pin { repo: repo.into(), git_ref: git_ref.into(), commit, tree: snapshot.tree, submodules }, Some(moved)))
+    let lines = Some(requirements(&snapshot));
+    let pin = Pin { repo: repo.into(), git_ref: git_ref.into(), commit, tree: snapshot.tree, submodules };
+    Ok(One { name: name.to_string(), pin, moved: Some(moved), lines })
 }
 
 #[expect(clippy::too_many_arguments, reason = "a recursion over one repository's submodules")]

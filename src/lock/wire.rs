@@ -6,8 +6,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use super::python::{Asked, Asks, Package, Python, Wheel};
 use super::{Lock, Pin, Submodule};
-use crate::manifest::{Source, names};
+use crate::manifest::{Index, Source, names};
 use crate::problem::{Problem, Result};
 use crate::tree::Oid;
 
@@ -28,6 +29,48 @@ struct WireLock {
     comfyui: WirePin,
     #[serde(default)]
     nodes: BTreeMap<String, WirePin>,
+    python: Option<WirePython>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WirePython {
+    version: String,
+    #[serde(default)]
+    requirements: Vec<String>,
+    #[serde(default)]
+    overrides: Vec<String>,
+    #[serde(default)]
+    indexes: Vec<WireIndex>,
+    #[serde(default)]
+    packages: Vec<WirePackage>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireIndex {
+    name: String,
+    url: String,
+    packages: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WirePackage {
+    name: String,
+    version: String,
+    index: Option<String>,
+    marker: Option<String>,
+    by: Vec<String>,
+    wheels: Vec<WireWheel>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireWheel {
+    file: String,
+    sha256: String,
+    size: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -38,6 +81,10 @@ struct WirePin {
     git_ref: String,
     commit: String,
     tree: String,
+    #[serde(default)]
+    requirements: Vec<String>,
+    #[serde(default)]
+    ignore_requirements: Vec<String>,
     #[serde(default)]
     submodules: Vec<WireSubmodule>,
 }
@@ -67,16 +114,70 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
     }
     let wire: WireLock = toml::from_str(text).map_err(syntax)?;
     let mut problems = Vec::new();
+    let mut parts = BTreeMap::new();
+    asks(&source, &["comfyui"], "comfyui", &wire.comfyui, &mut parts, &mut problems);
     let comfyui = pin(&source, &["comfyui"], wire.comfyui, &mut problems);
     let mut nodes = BTreeMap::new();
     for (name, w) in wire.nodes {
         if let Err(why) = names::folder(&name) {
             problems.push(Problem::new(format!("{}: node name \"{}\" {why}", source.at(&["nodes", &name]), crate::text::escape(&name))).hint(again));
         }
+        asks(&source, &["nodes", &name], &format!("node.{name}"), &w, &mut parts, &mut problems);
         let p = pin(&source, &["nodes", &name], w, &mut problems);
         nodes.insert(name, p);
     }
-    if problems.is_empty() { Ok(Lock { comfyui, nodes }) } else { Err(Problem::all(problems)) }
+    let python = wire.python.map(|w| python(&source, w, &mut problems));
+    if problems.is_empty() { Ok(Lock { comfyui, nodes, asks: parts, python }) } else { Err(Problem::all(problems)) }
+}
+
+fn asks(source: &Source, at: &[&str], part: &str, w: &WirePin, parts: &mut BTreeMap<String, Asks>, problems: &mut Vec<Problem>) {
+    let mut lines = Vec::new();
+    for (i, text) in w.requirements.iter().enumerate() {
+        match Asked::parse(text) {
+            Some(a) => lines.push(a),
+            None => {
+                let place = source.at(&[at, &["requirements", &i.to_string()]].concat());
+                problems.push(Problem::new(format!("{place}: \"{}\" is no requirement with its place", crate::text::escape(text))).hint(AGAIN));
+            }
+        }
+    }
+    if !lines.is_empty() || !w.ignore_requirements.is_empty() {
+        parts.insert(part.into(), Asks { lines, ignored: w.ignore_requirements.clone() });
+    }
+}
+
+/// What ends up on uv's command line and in its files is checked here, wherever the lock came from.
+fn python(source: &Source, w: WirePython, problems: &mut Vec<Problem>) -> Python {
+    let plain = |s: &str, more: &str| {
+        !s.is_empty() && s.starts_with(|c: char| c.is_ascii_alphanumeric()) && s.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+    };
+    let mut packages = Vec::new();
+    for (i, p) in w.packages.into_iter().enumerate() {
+        let number = i.to_string();
+        let mut wrong = |key: &str, what: &str| {
+            let place = source.at(&["python", "packages", &number, key]);
+            problems.push(Problem::new(format!("{place}: {key} of package \"{}\" {what}", crate::text::escape(&p.name))).hint(AGAIN));
+        };
+        if !plain(&p.name, "-") || super::python::normal(&p.name) != p.name {
+            wrong("name", "is no normalised package name");
+        }
+        if !plain(&p.version, ".+!-_") {
+            wrong("version", "is no version");
+        }
+        if p.index.as_ref().is_some_and(|name| !w.indexes.iter().any(|x| x.name == *name)) {
+            wrong("index", "is not one of [[python.indexes]]");
+        }
+        if p.marker.as_ref().is_some_and(|m| m.contains(['\n', ';', '#'])) {
+            wrong("marker", "is no marker");
+        }
+        if p.wheels.is_empty() || p.wheels.iter().any(|w| !names::is_sha256(&w.sha256) || !w.file.ends_with(".whl") || w.file.contains(['/', '\n'])) {
+            wrong("wheels", "lacks a file with its sha256");
+        }
+        let wheels = p.wheels.into_iter().map(|w| Wheel { file: w.file, sha256: w.sha256, size: w.size }).collect();
+        packages.push(Package { name: p.name, version: p.version, index: p.index, marker: p.marker, by: p.by, wheels });
+    }
+    let indexes = w.indexes.into_iter().map(|x| Index { name: x.name, url: x.url, packages: x.packages }).collect();
+    Python { version: w.version, requirements: w.requirements, overrides: w.overrides, indexes, packages }
 }
 
 fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) -> Pin {
@@ -122,18 +223,65 @@ fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) ->
 
 pub(super) fn render(lock: &Lock) -> String {
     let mut out = format!("{HEADER}version = {VERSION}\n");
-    render_pin(&mut out, "comfyui", &lock.comfyui);
+    render_pin(&mut out, "comfyui", &lock.comfyui, lock.asks.get("comfyui"));
     for (name, pin) in &lock.nodes {
         let key = if name.contains('.') { format!("nodes.\"{name}\"") } else { format!("nodes.{name}") };
-        render_pin(&mut out, &key, pin);
+        render_pin(&mut out, &key, pin, lock.asks.get(&format!("node.{name}")));
+    }
+    if let Some(p) = &lock.python {
+        render_python(&mut out, p);
     }
     out
 }
 
-fn render_pin(out: &mut String, key: &str, pin: &Pin) {
-    let q = |s: &str| toml::Value::String(s.to_string()).to_string();
+fn q(s: &str) -> String {
+    toml::Value::String(s.to_string()).to_string()
+}
+
+/// A list with a line for each item, so that merges stay readable; nothing where it is empty.
+fn list(out: &mut String, key: &str, items: impl IntoIterator<Item = String>) {
+    let mut items = items.into_iter().peekable();
+    if items.peek().is_none() {
+        return;
+    }
+    let _ = writeln!(out, "{key} = [");
+    for item in items {
+        let _ = writeln!(out, "    {item},");
+    }
+    out.push_str("]\n");
+}
+
+fn inline(items: &[String]) -> String {
+    format!("[{}]", items.iter().map(|s| q(s)).collect::<Vec<_>>().join(", "))
+}
+
+fn render_python(out: &mut String, p: &Python) {
+    let _ = write!(out, "\n[python]\nversion = {}\n", q(&p.version));
+    list(out, "requirements", p.requirements.iter().map(|s| q(s)));
+    list(out, "overrides", p.overrides.iter().map(|s| q(s)));
+    for x in &p.indexes {
+        let _ = write!(out, "\n[[python.indexes]]\nname = {}\nurl = {}\npackages = {}\n", q(&x.name), q(&x.url), inline(&x.packages));
+    }
+    for k in &p.packages {
+        let _ = write!(out, "\n[[python.packages]]\nname = {}\nversion = {}\n", q(&k.name), q(&k.version));
+        for (key, value) in [("index", &k.index), ("marker", &k.marker)] {
+            if let Some(v) = value {
+                let _ = writeln!(out, "{key} = {}", q(v));
+            }
+        }
+        let _ = writeln!(out, "by = {}", inline(&k.by));
+        let size = |w: &Wheel| w.size.map_or(String::new(), |n| format!(", size = {n}"));
+        list(out, "wheels", k.wheels.iter().map(|w| format!("{{ file = {}, sha256 = \"{}\"{} }}", q(&w.file), w.sha256, size(w))));
+    }
+}
+
+fn render_pin(out: &mut String, key: &str, pin: &Pin, asks: Option<&Asks>) {
     // Writing to a String cannot fail.
     let _ = write!(out, "\n[{key}]\nrepo = {}\nref = {}\ncommit = \"{}\"\ntree = \"{}\"\n", q(&pin.repo), q(&pin.git_ref), pin.commit, pin.tree);
+    if let Some(a) = asks {
+        list(out, "requirements", a.lines.iter().map(|l| q(&l.to_string())));
+        list(out, "ignore_requirements", a.ignored.iter().map(|l| q(l)));
+    }
     for s in &pin.submodules {
         let _ = write!(out, "\n[[{key}.submodules]]\npath = {}\nrepo = {}\ncommit = \"{}\"\ntree = \"{}\"\n", q(&s.path), q(&s.repo), s.commit, s.tree);
     }

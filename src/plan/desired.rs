@@ -432,7 +432,7 @@ fn not_enforced(m: &Manifest) -> Vec<String> {
         out.push(format!("policy.review = \"{}\"", m.policy.review));
     }
     out.push(format!("policy.confinement = \"{}\"", m.policy.confinement));
-    out.push(format!("python {} and the nodes' requirements", m.python.version));
+    out.push(format!("python {}: its packages are locked, and installed by a later version", m.python.version));
     if !m.models.is_empty() {
         out.push(format!("{} of [models]", crate::text::count(m.models.len(), "entry")));
     }

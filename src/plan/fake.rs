@@ -295,7 +295,15 @@ fn wish(bits: u32) -> Desired {
         }
     }
     let manifest = Manifest::parse(Path::new("/repo/comfy.toml"), &text, "host").unwrap();
-    let lock = Lock { comfyui: pin("core", bits >> 15 & 1), nodes };
+    let p = &manifest.python;
+    let python = crate::lock::Python {
+        version: p.version.clone(),
+        requirements: p.requirements.clone(),
+        overrides: p.overrides.clone(),
+        indexes: p.indexes.clone(),
+        packages: Vec::new(),
+    };
+    let lock = Lock { comfyui: pin("core", bits >> 15 & 1), nodes, asks: BTreeMap::new(), python: Some(python) };
     let owner = Owner { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into() };
     let cx = Context {
         hostname: "host".into(),

@@ -96,7 +96,8 @@ pub fn problem(p: &Problem) {
     let mut told: Vec<&String> = Vec::new();
     let all = p.each();
     for (i, p) in all.iter().enumerate() {
-        stderr(&format!("{error}: {}", crate::text::escape(&p.message)));
+        // Further lines are indented: none of them can pass for a message of its own.
+        stderr(&format!("{error}: {}", crate::text::escape_lines(&p.message).replace('\n', "\n    ")));
         // A way out that several share is said once, after the last of them.
         for h in p.hints.iter().filter(|h| !all[i + 1..].iter().any(|q| q.hints.contains(h))) {
             if !told.contains(&h) {

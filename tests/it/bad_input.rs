@@ -1541,7 +1541,8 @@ fn locks() {
     s += &w.case("another commit's tree", GOOD, Some(swap("tree", 1, &"1".repeat(40)).as_bytes()), &["apply", "--yes"]);
     let (toml, whole) = w.with_submodule();
     let (before, submodule) = whole.split_at(whole.find("\n[[nodes.pack.submodules]]").unwrap());
-    s += &w.case("a submodule was lost", &toml, Some(before.as_bytes()), &["apply", "--yes"]);
+    let python = &submodule[submodule.find("\n[python]").unwrap()..];
+    s += &w.case("a submodule was lost", &toml, Some((before.to_string() + python).as_bytes()), &["apply", "--yes"]);
     s += &w.case(
         "a submodule's commit that upstream never had",
         &toml,
@@ -1578,6 +1579,7 @@ fn locks() {
     cut before a node: exit 1
       error: comfy.toml:11:8: nodes.pack is not in comfy.lock
           > pack]
+      error: comfy.lock holds no Python packages: an older comfy wrote it
         hint: run `comfy lock`
 
     a newer format: exit 1
@@ -1606,7 +1608,7 @@ fn locks() {
         hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
 
     a node twice, from a merge: exit 1
-      error: comfy.lock:16:8: duplicate key
+      error: comfy.lock:19:8: duplicate key
           > pack]
         hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
 
@@ -1636,7 +1638,7 @@ fn locks() {
         hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
 
     an unknown key: exit 1
-      error: comfy.lock:7:1: unknown field `comit`, expected one of `repo`, `ref`, `commit`, `tree`, `submodules`
+      error: comfy.lock:7:1: unknown field `comit`, expected one of `repo`, `ref`, `commit`, `tree`, `requirements`, `ignore_requirements`, `submodules`
           > comit = "COMMIT"
         hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
 
@@ -1646,12 +1648,12 @@ fn locks() {
         hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
 
     a submodule that leads out: exit 1
-      error: comfy.lock:17:1: submodule path "../x" must not contain `.` or `..`
+      error: comfy.lock:20:1: submodule path "../x" must not contain `.` or `..`
           > path = "../x"
         hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
 
     a submodule's commit is no id: exit 1
-      error: comfy.lock:19:1: commit of nodes.pack.submodules.0 is not 40 hexadecimal digits
+      error: comfy.lock:22:1: commit of nodes.pack.submodules.0 is not 40 hexadecimal digits
           > commit = "main"
         hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
 
@@ -1725,7 +1727,8 @@ fn locks() {
 fn locks_that_are_asked_about() {
     let w = World::new();
     let good = &w.lock;
-    let extra = good.replace("[nodes.pack]", "[nodes.old]") + &good[good.find("\n[nodes.pack]").unwrap()..];
+    let (node, python) = (good.find("\n[nodes.pack]").unwrap(), good.find("\n[python]").unwrap());
+    let extra = good[..python].replace("[nodes.pack]", "[nodes.old]") + &good[node..];
     let mut s = String::new();
     for (name, lock, args, expected) in [
         ("a node too many, plan", Some(&extra), PLAN, 0),
@@ -1799,7 +1802,7 @@ fn command_line() {
         fs::write(w.root.join("empty.plan"), "").unwrap();
         s += &w.case(name, GOOD, lock, args);
     }
-    insta::assert_snapshot!(s, @r#"
+    insta::assert_snapshot!(s, @r"
     an unknown flag: exit 1
       error: unexpected argument '--onyl' found
 
@@ -1888,12 +1891,12 @@ fn command_line() {
       error: --only models: this version of comfy manages no such resource yet
 
     an unknown node to update: exit 1
-      error: comfy.toml has no node `pakc`
+      error: comfy.toml has no node `pakc`, and comfy.lock no package of that name
         hint: did you mean `pack`?
 
     a node to update, far from all: exit 1
-      error: comfy.toml has no node `something-else`
-        hint: names are those of the [nodes.…] sections, and `comfyui`
+      error: comfy.toml has no node `something-else`, and comfy.lock no package of that name
+        hint: names are those of the [nodes.…] sections, `comfyui`, `python` for all packages, or one package
 
     nobody to say yes: exit 1
       error: nobody is there to approve the apply: stdin is no terminal
@@ -1930,7 +1933,7 @@ fn command_line() {
     a second manifest: exit 1
       error: ROOT/project/comfy.toml is there already
         hint: edit it, or move it away first
-    "#);
+    ");
 }
 
 /// The folder itself, its files, and the environment.

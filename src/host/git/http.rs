@@ -14,17 +14,8 @@ static REGISTER: Once = Once::new();
 
 /// Tells libgit2 to use this transport for http and https, once a process.
 pub(super) fn register(net: &NetEnv) {
-    let proxy =
-        ["https_proxy", "HTTPS_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].iter().find_map(|k| net.vars.get(*k)).and_then(|p| ureq::Proxy::new(p).ok());
+    let agent = crate::host::http::agent(net, "git/2.0 (comfy)");
     REGISTER.call_once(|| {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .proxy(proxy)
-            .http_status_as_error(true)
-            .timeout_connect(Some(std::time::Duration::from_secs(20)))
-            .timeout_recv_response(Some(std::time::Duration::from_secs(60)))
-            .user_agent("git/2.0 (comfy)")
-            .build()
-            .into();
         for scheme in ["http", "https"] {
             let agent = agent.clone();
             // SAFETY: called once, before any other thread uses libgit2's transports (git2::transport::register).

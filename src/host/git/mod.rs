@@ -14,6 +14,7 @@ use std::time::Duration;
 use sha2::{Digest, Sha256};
 
 use super::progress::Progress;
+use crate::lock::python::asks;
 use crate::lock::resolve::{Repositories, Snapshot};
 use crate::manifest::names;
 use crate::problem::{Doing, Problem, Result};
@@ -103,6 +104,18 @@ impl Git {
         Ok(folder)
     }
 
+    /// A file that the outline left out: alone where the server gives it, else with all others.
+    fn one_file(&self, repo: &str, git_ref: &str, commit: &Oid, folder: &Path, oid: &Oid, progress: &dyn Progress) -> Result<String> {
+        let spec = format!("+{oid}:refs/comfy/file/{oid}");
+        let alone = if self.offline { None } else { self.fetch(folder, &self.net.mirrors.rewrite(repo), &[&spec], Depth::Whole, progress).ok() };
+        let found = if alone.is_some() { read::text(folder, oid, asks::MAX_BYTES)? } else { None };
+        if let Some(text) = found {
+            return Ok(text);
+        }
+        let whole = self.ensure(repo, git_ref, commit, Depth::Whole, progress)?;
+        read::text(&whole, oid, asks::MAX_BYTES)?.ok_or_else(|| Problem::new(format!("{repo}: {} of commit {commit} is not to be had", asks::FILE)))
+    }
+
     /// Some servers give only what a ref names: then the asked ref, at last everything.
     fn fetch_by_ref(&self, folder: &Path, url: &str, git_ref: &str, commit: &Oid, depth: Depth, progress: &dyn Progress) -> Result<()> {
         if !names::is_commit(git_ref) {
@@ -173,7 +186,16 @@ impl Repositories for Git {
     fn snapshot(&self, repo: &str, git_ref: &str, commit: &Oid, progress: &dyn Progress) -> Result<Snapshot> {
         let whole = self.folder(repo, Depth::Whole);
         let folder = if read::has_ref(&whole, commit) { whole } else { self.ensure(repo, git_ref, commit, Depth::Outline, progress)? };
-        read::snapshot(repo, &folder, commit)
+        let mut snapshot = read::snapshot(repo, &folder, commit)?;
+        let file = asks::FILE;
+        if let Some(entry) = snapshot.listing.0.get(file).filter(|e| matches!(e.mode, crate::tree::Mode::File | crate::tree::Mode::Executable)) {
+            let named = |p: Problem| p.prefixed(&format!("{file} "));
+            snapshot.requirements = match read::text(&folder, &entry.oid, asks::MAX_BYTES).map_err(named)? {
+                Some(text) => Some(text),
+                None => Some(self.one_file(repo, git_ref, commit, &folder, &entry.oid, progress)?),
+            };
+        }
+        Ok(snapshot)
     }
 
     fn distance(&self, repo: &str, old: &Oid, new: &Oid) -> Option<usize> {

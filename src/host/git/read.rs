@@ -78,7 +78,20 @@ pub fn tree_of(folder: &Path, commit: &Oid) -> Result<Oid> {
     Oid::parse(&tree.to_string()).ok_or_else(|| Problem::new("an object id of an unknown kind"))
 }
 
-/// Everything that lock needs to know of a commit.
+/// The content of a blob, if it is here and no longer than `limit` bytes.
+///
+/// # Errors
+/// It is longer.
+pub fn text(folder: &Path, oid: &Oid, limit: usize) -> Result<Option<String>> {
+    let repo = open(folder)?;
+    let Ok(blob) = repo.find_blob(id(oid)?) else { return Ok(None) };
+    if blob.size() > limit {
+        return Err(Problem::new(format!("is longer than {}", crate::text::bytes(limit as u64))));
+    }
+    Ok(Some(String::from_utf8_lossy(blob.content()).into_owned()))
+}
+
+/// Everything that lock needs to know of a commit, except its requirements.
 pub fn snapshot(what: &str, folder: &Path, commit: &Oid) -> Result<Snapshot> {
     let repo = open(folder)?;
     let odb = repo.odb().doing(|| format!("read {}", folder.display()))?;
@@ -95,7 +108,7 @@ pub fn snapshot(what: &str, folder: &Path, commit: &Oid) -> Result<Snapshot> {
         }
         None => None,
     };
-    Ok(Snapshot { tree, listing: walk.listing, contents: walk.contents, gitmodules })
+    Ok(Snapshot { tree, listing: walk.listing, contents: walk.contents, gitmodules, requirements: None })
 }
 
 struct Walk<'a> {

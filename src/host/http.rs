@@ -1,0 +1,30 @@
+//! HTTP as comfy itself speaks it: ureq with rustls, the caller's proxy, and limits on how long a server may say nothing.
+
+use std::time::Duration;
+
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+
+use super::git::NetEnv;
+
+/// An agent that takes a status of 400 and above as an error.
+pub fn agent(net: &NetEnv, name: &str) -> ureq::Agent {
+    let roots = net.vars.get("SSL_CERT_FILE").and_then(|path| certificates(path)).unwrap_or(RootCerts::WebPki);
+    let variable = ["https_proxy", "HTTPS_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].iter().find_map(|k| net.vars.get(*k));
+    ureq::Agent::config_builder()
+        .tls_config(TlsConfig::builder().root_certs(roots).build())
+        .proxy(variable.and_then(|p| ureq::Proxy::new(p).ok()))
+        .http_status_as_error(true)
+        .timeout_connect(Some(Duration::from_secs(20)))
+        .timeout_recv_response(Some(Duration::from_secs(60)))
+        .timeout_recv_body(Some(Duration::from_secs(600)))
+        .user_agent(name)
+        .build()
+        .into()
+}
+
+/// The certificates of a PEM file, as OpenSSL and uv take them from SSL_CERT_FILE; none where there is none in it.
+fn certificates(path: &str) -> Option<RootCerts> {
+    let text = std::fs::read(path).ok()?;
+    let found: Vec<_> = parse_pem(&text).filter_map(|item| if let Ok(PemItem::Certificate(c)) = item { Some(c) } else { None }).collect();
+    (!found.is_empty()).then(|| RootCerts::new_with_certs(&found))
+}

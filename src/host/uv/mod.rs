@@ -1,0 +1,145 @@
+//! uv: found or fetched, and run as the caller, with nothing of the caller's environment but indexes and proxies.
+
+mod program;
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use crate::host::env;
+use crate::host::progress::Progress;
+use crate::lock::python::question::Workspace;
+use crate::lock::python::{Resolver, Solved};
+use crate::problem::{Doing, Problem, Result};
+
+/// Variables of uv and pip that say where packages come from.
+const INDEX_VARS: &[&str] = &[
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX_URL",
+    "UV_HTTP_TIMEOUT",
+    "UV_SYSTEM_CERTS",
+    "UV_NATIVE_TLS",
+    "UV_INSECURE_HOST",
+    "UV_CACHE_DIR",
+    "UV_PYTHON_INSTALL_DIR",
+    "UV_PYTHON_INSTALL_MIRROR",
+    "UV_PYTHON_DOWNLOADS_JSON_URL",
+    "NETRC",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+];
+
+/// uv for resolving.
+pub struct Uv {
+    pub net: super::git::NetEnv,
+    /// comfy's own cache, where a fetched uv is kept and workspaces are made.
+    pub cache: PathBuf,
+    pub offline: bool,
+}
+
+impl Uv {
+    #[expect(clippy::disallowed_methods, reason = "the fence's gate for uv")]
+    fn command(&self, program: &std::path::Path) -> Command {
+        let mut c = Command::new(program);
+        c.env_clear().env("LC_ALL", "C").env("UV_NO_PROGRESS", "1").envs(&self.net.vars);
+        for name in ["HOME", "PATH"].iter().chain(INDEX_VARS) {
+            if let Some(value) = env::var(name) {
+                c.env(name, value);
+            }
+        }
+        if let Some(index) = env::var("PIP_INDEX_URL").filter(|_| env::var("UV_DEFAULT_INDEX").or_else(|| env::var("UV_INDEX_URL")).is_none()) {
+            c.env("UV_DEFAULT_INDEX", index);
+        }
+        c.args(["--no-config", "--color", "never"]);
+        if self.offline {
+            c.arg("--offline");
+        }
+        c.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        c
+    }
+
+    /// Runs it to its end, or ends it where comfy was interrupted; stdout.
+    fn run(&self, mut command: Command) -> Result<String> {
+        let start = || "start uv".to_string();
+        let mut child = command.spawn().doing(start)?;
+        let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
+        let read = |from: Option<&mut dyn std::io::Read>| {
+            let mut text = Vec::new();
+            // A broken pipe ends the text; the exit status tells.
+            from.map(|f| f.read_to_end(&mut text));
+            String::from_utf8_lossy(&text).into_owned()
+        };
+        std::thread::scope(|s| {
+            let stdout = s.spawn(move || read(out.as_mut().map(|o| o as &mut dyn std::io::Read)));
+            let stderr = s.spawn(move || read(err.as_mut().map(|e| e as &mut dyn std::io::Read)));
+            let status = loop {
+                if let Some(status) = child.try_wait().doing(|| "wait for uv".into())? {
+                    break status;
+                }
+                if crate::host::signals::interrupted() {
+                    // It may be gone already.
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(Problem::interrupted());
+                }
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            };
+            let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
+            if status.success() { Ok(stdout) } else { Err(explain(&stderr, status.code())) }
+        })
+    }
+}
+
+/// What uv said, without what is about a project that the user does not have.
+fn explain(stderr: &str, code: Option<i32>) -> Problem {
+    let noise = |l: &&str| !(l.starts_with("Using CPython") || l.contains("tool.uv.environments") || l.contains("with `--no-build`"));
+    let kept: Vec<&str> = stderr.lines().filter(noise).map(str::trim_end).collect();
+    let text = kept
+        .join("\n")
+        .replace("your workspace's requirements are unsatisfiable", "no set of packages fits all")
+        .replace("your workspace requires", "comfy.lock has to serve")
+        .replace("error: ", "")
+        .replace("  cause: ", "");
+    let text = if text.trim().is_empty() { format!("uv ended with {}", code.map_or("a signal".into(), |c| c.to_string())) } else { text };
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let mut p = Problem::new(format!("Python packages: {}", lines.join("\n")));
+    let no_answer = ["error sending request", "Failed to fetch", "dns error", "operation timed out", "error decoding response body", "was disabled"];
+    if no_answer.iter().any(|n| stderr.contains(n)) {
+        p = p.hint("the package index did not answer; comfy.lock is as it was. Check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again");
+    }
+    p
+}
+
+impl Resolver for Uv {
+    fn solve(&self, w: &Workspace, progress: &dyn Progress) -> Result<Solved> {
+        let uv = program::find(self)?;
+        progress.at(0, 1);
+        let folder = self.cache.join(format!("resolve-{}", std::process::id()));
+        let result = self.solve_in(&uv, w, &folder);
+        super::fs::edit::remove_path(&folder).doing(|| format!("clear {}", folder.display()))?;
+        progress.at(1, 1);
+        result
+    }
+}
+
+impl Uv {
+    fn solve_in(&self, uv: &std::path::Path, w: &Workspace, folder: &std::path::Path) -> Result<Solved> {
+        for (path, text) in &w.files {
+            let at = folder.join(path);
+            let parent = at.parent().unwrap_or(folder);
+            std::fs::create_dir_all(parent).doing(|| format!("make {}", parent.display()))?;
+            super::fs::edit::write_file(&at, text.as_bytes(), 0o644, None).doing(|| format!("write {}", at.display()))?;
+        }
+        let mut lock = self.command(uv);
+        // An interpreter is asked for its version only; nothing is built, so nothing of a package runs.
+        lock.current_dir(folder).args(["lock", "--no-build", "--exclude-newer", &w.exclude_newer, "--python", &w.version]);
+        self.run(lock)?;
+        let mut export = self.command(uv);
+        export
+            .current_dir(folder)
+            .args(["export", "--frozen", "--all-packages", "--no-emit-workspace", "--no-hashes", "--no-annotate", "--no-header", "--python"])
+            .arg(&w.version);
+        let export = self.run(export)?;
+        let text = std::fs::read_to_string(folder.join("uv.lock")).doing(|| "read uv.lock".into())?;
+        Ok(Solved { lock: text, export })
+    }
+}

@@ -1,0 +1,173 @@
+//! What ComfyUI and each node ask for: the lines of their requirements.txt, as ComfyUI-Manager would install them.
+
+use std::fmt;
+
+use pep508_rs::Requirement;
+
+use crate::problem::Problem;
+use crate::text::escape;
+
+/// The file that is read, at the top of a tree.
+pub const FILE: &str = "requirements.txt";
+/// Far above any real one.
+pub const MAX_BYTES: usize = 256 << 10;
+
+/// One requirement, with its place. Written as `requirements.txt:8 numpy<2`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    pub file: String,
+    pub line: usize,
+    pub text: String,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{} {}", self.file, self.line, self.text)
+    }
+}
+
+impl Asked {
+    pub fn parse(text: &str) -> Option<Asked> {
+        let (place, text) = text.split_once(' ')?;
+        let (file, line) = place.rsplit_once(':')?;
+        let clean = !file.is_empty() && !text.is_empty() && !text.chars().any(char::is_control);
+        Some(Asked { file: file.into(), line: line.parse().ok()?, text: text.into() }).filter(|_| clean)
+    }
+}
+
+/// Everything that one part asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Asks {
+    /// As its tree has them.
+    pub lines: Vec<Asked>,
+    /// Lines that `ignore_requirements` leaves out, as the manifest had them.
+    pub ignored: Vec<String>,
+}
+
+impl Asks {
+    /// The lines that count.
+    pub fn effective(&self) -> impl Iterator<Item = &Asked> {
+        self.lines.iter().filter(|a| !self.ignored.iter().any(|i| without_comment(i) == a.text))
+    }
+
+    /// Entries of `ignore_requirements` that name no line.
+    pub fn idle(&self) -> impl Iterator<Item = &String> {
+        self.ignored.iter().filter(|i| !self.lines.iter().any(|a| a.text == without_comment(i)))
+    }
+}
+
+/// pip's comments: a `#` at the start or after white space (pip's documentation, "Requirements File Format").
+fn without_comment(line: &str) -> &str {
+    let end = line.char_indices().find(|(i, c)| *c == '#' && line[..*i].chars().next_back().is_none_or(char::is_whitespace)).map_or(line.len(), |(i, _)| i);
+    line[..end].trim()
+}
+
+/// The requirements of a file: no comments, no empty lines, continued lines as one, white space that is no space as space.
+pub fn lines(file: &str, text: &str) -> Vec<Asked> {
+    let mut out = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (i, raw) in text.trim_start_matches('\u{feff}').lines().enumerate() {
+        let (number, mut line) = open.take().unwrap_or((i + 1, String::new()));
+        let own = without_comment(raw);
+        line.push_str(own.strip_suffix('\\').unwrap_or(own));
+        if own.ends_with('\\') {
+            open = Some((number, line));
+        } else {
+            push(&mut out, file, number, &line);
+        }
+    }
+    if let Some((number, line)) = open {
+        push(&mut out, file, number, &line);
+    }
+    out
+}
+
+fn push(out: &mut Vec<Asked>, file: &str, line: usize, text: &str) {
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    if !text.is_empty() {
+        out.push(Asked { file: file.into(), line, text });
+    }
+}
+
+/// The requirement that a line of `part` is, or why comfy cannot lock it and what settles it.
+///
+/// # Errors
+/// An option, an address, a path, or no requirement at all.
+pub fn requirement(part: &str, asked: &Asked) -> Result<Requirement, Problem> {
+    let text = &asked.text;
+    let settle = |and: &str| {
+        let quoted = toml::Value::String(text.clone()).to_string();
+        let first = match part.strip_prefix("node.") {
+            Some(node) => format!("leave it out in comfy.toml: [nodes.{node}] ignore_requirements = [{quoted}]"),
+            None => "choose another `ref` for ComfyUI".to_string(),
+        };
+        format!("{first}{and}")
+    };
+    let refuse = |why: &str, and: &str| Problem::new(format!("{part}: {}:{}: `{}` {why}", asked.file, asked.line, escape(text))).hint(settle(and));
+    if text.starts_with("-r") || text.starts_with("--requirement") {
+        return Err(refuse("names another file", ", and name what you need of it in [python] requirements"));
+    }
+    if text.starts_with("-e") || text.starts_with("--editable") {
+        return Err(refuse("would build a package from source", ", and name its released package in [python] requirements"));
+    }
+    if text.starts_with('-') {
+        let and = ", and if packages must come from there: [python] indexes = [{ name = \"…\", url = \"https://…\", packages = [\"…\"] }]";
+        return Err(refuse("is an option: it would decide for everybody where packages come from", and));
+    }
+    if text.contains("://") || text.starts_with("git+") || text.starts_with(['.', '/']) || text.ends_with(".whl") {
+        return Err(refuse("is an address, and comfy pins released wheels only", ", and name its released package in [python] requirements"));
+    }
+    let parsed: Result<Requirement, _> = text.parse();
+    parsed.map_err(|e| refuse(&format!("is no requirement: {}", escape(e.to_string().lines().next().unwrap_or_default())), ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_requirements_file_is_read_as_pip_reads_it() {
+        let text = "\u{feff}# a comment\n\nnumpy<2 # old\ntorch \\\n  >= 2 \\\n\n git+https://x/y#egg=z\nlast";
+        let shown: Vec<String> = lines("requirements.txt", text).iter().map(ToString::to_string).collect();
+        assert_eq!(
+            shown,
+            ["requirements.txt:3 numpy<2", "requirements.txt:4 torch >= 2", "requirements.txt:7 git+https://x/y#egg=z", "requirements.txt:8 last"]
+        );
+        assert!(shown.iter().all(|s| Asked::parse(s).is_some_and(|a| a.to_string() == *s)));
+    }
+
+    #[test]
+    fn what_cannot_be_locked_is_refused_with_the_line_that_settles_it() {
+        let said = |part: &str, text: &str| {
+            let asked = Asked { file: FILE.into(), line: 4, text: text.into() };
+            requirement(part, &asked).map_or_else(|p| format!("{}\n  hint: {}", p.message, p.hints.join("\n  hint: ")), |r| format!("fine: {}", r.name))
+        };
+        let lines = [
+            "Numpy[x]>=1; python_version > '3'",
+            "git+https://github.com/a/b",
+            "b @ https://x/b-1-py3-none-any.whl",
+            "./wheels/c.whl",
+            "-e .",
+            "-r other.txt",
+            "--extra-index-url https://x/simple",
+            "numpy=<2",
+        ];
+        insta::assert_snapshot!(lines.map(|l| said("node.a", l)).join("\n"), @r#"
+        fine: numpy
+        node.a: requirements.txt:4: `git+https://github.com/a/b` is an address, and comfy pins released wheels only
+          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["git+https://github.com/a/b"], and name its released package in [python] requirements
+        node.a: requirements.txt:4: `b @ https://x/b-1-py3-none-any.whl` is an address, and comfy pins released wheels only
+          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["b @ https://x/b-1-py3-none-any.whl"], and name its released package in [python] requirements
+        node.a: requirements.txt:4: `./wheels/c.whl` is an address, and comfy pins released wheels only
+          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["./wheels/c.whl"], and name its released package in [python] requirements
+        node.a: requirements.txt:4: `-e .` would build a package from source
+          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["-e ."], and name its released package in [python] requirements
+        node.a: requirements.txt:4: `-r other.txt` names another file
+          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["-r other.txt"], and name what you need of it in [python] requirements
+        node.a: requirements.txt:4: `--extra-index-url https://x/simple` is an option: it would decide for everybody where packages come from
+          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["--extra-index-url https://x/simple"], and if packages must come from there: [python] indexes = [{ name = "…", url = "https://…", packages = ["…"] }]
+        node.a: requirements.txt:4: `numpy=<2` is no requirement: no such comparison operator "=<", must be one of ~= == != <= >= < > ===
+          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["numpy=<2"]
+        "#);
+    }
+}

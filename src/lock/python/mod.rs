@@ -1,0 +1,76 @@
+//! Python packages in the lock: who asks for what ([`asks`]), the question put to uv ([`question`]), its answer ([`answer`]).
+//!
+//! One universal resolution serves every machine: macOS on arm64 and Linux on x86_64, wheels only, all hashes.
+
+pub mod answer;
+pub mod asks;
+pub mod question;
+
+use crate::host::progress::Progress;
+use crate::manifest::Index;
+use crate::problem::Result;
+pub use asks::{Asked, Asks};
+
+/// The packages of one lock, and what they were resolved for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Python {
+    /// The minor version that was asked for: `3.12`.
+    pub version: String,
+    pub requirements: Vec<String>,
+    pub overrides: Vec<String>,
+    pub indexes: Vec<Index>,
+    /// Sorted by name, then version.
+    pub packages: Vec<Package>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    /// Normalised (PEP 503).
+    pub name: String,
+    pub version: String,
+    /// The `indexes` entry that it comes from; none: the default index.
+    pub index: Option<String>,
+    /// Where it is installed (PEP 508); none: on every platform.
+    pub marker: Option<String>,
+    /// Who asked: `comfyui`, `node.NAME`, `comfy.toml`, or other packages.
+    pub by: Vec<String>,
+    pub wheels: Vec<Wheel>,
+}
+
+/// One file that may be installed. No address: it is the same file on every mirror, as its hash proves.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wheel {
+    pub file: String,
+    pub sha256: String,
+    /// Bytes; indexes need not tell.
+    pub size: Option<u64>,
+}
+
+/// Something that resolves a workspace: the real one is [`crate::host::uv::Uv`].
+pub trait Resolver: Sync {
+    /// # Errors
+    /// No uv, no network, or no solution, in uv's words.
+    fn solve(&self, workspace: &question::Workspace, progress: &dyn Progress) -> Result<Solved>;
+}
+
+/// What uv wrote.
+#[derive(Debug, Clone, Default)]
+pub struct Solved {
+    /// The text of uv.lock.
+    pub lock: String,
+    /// `name==version ; marker` a line.
+    pub export: String,
+}
+
+/// A package name as indexes compare them (PEP 503).
+pub fn normal(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '-' | '_' | '.' if out.ends_with('-') => {}
+            '-' | '_' | '.' => out.push('-'),
+            c => out.extend(c.to_lowercase()),
+        }
+    }
+    out
+}
