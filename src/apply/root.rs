@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::protocol::{GO, Message, Request};
 use super::session::Session;
-use crate::host::generation::worker::Worker;
+use crate::host::generation::worker::Workers;
 use crate::host::progress::{Progress, Reporter};
 use crate::plan::Plan;
 use crate::plan::select::Selection;
@@ -34,7 +34,7 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
     std::env::set_current_dir("/").doing(|| "go to /".into())?;
     // A single Ctrl-C ends prepare or stops between two steps; more of them change nothing.
     crate::host::signals::watch(false);
-    let worker = Worker::start()?;
+    let workers = Workers::start()?;
     let stdin = std::io::stdin();
     let mut line = String::new();
     stdin.lock().read_line(&mut line).doing(|| "read the request".into())?;
@@ -47,7 +47,7 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
         net: request.net.clone(),
         offline: request.offline,
         caller: request.caller.clone(),
-        worker: Some(worker),
+        workers: Some(workers),
         report: &WireReporter(wire.clone()),
     };
     let outcome = session.run(&mut |plan: &Plan| {

@@ -6,15 +6,17 @@ use super::commit::{self, Watch};
 use super::exclusive;
 use super::journal::{Caller, Journal};
 use crate::host::fs::cache::GRAIN_NS;
-use crate::host::generation::worker::Worker;
+use crate::host::generation::worker::Workers;
 use crate::host::git::NetEnv;
 use crate::host::hands::Hands;
 use crate::host::machine::Machine;
 use crate::host::progress::Reporter;
 use crate::manifest::Isolation;
+use crate::plan::change::Wheels;
 use crate::plan::desired::Desired;
 use crate::plan::select::Selection;
 use crate::plan::step::Planned;
+use crate::plan::venv::Install;
 use crate::plan::{Action, Plan, Step};
 use crate::problem::{Doing, Problem, Result};
 
@@ -36,7 +38,7 @@ pub struct Session<'a> {
     pub net: NetEnv,
     pub offline: bool,
     pub caller: Caller,
-    pub worker: Option<Worker>,
+    pub workers: Option<Workers>,
     pub report: &'a dyn Reporter,
 }
 
@@ -55,7 +57,7 @@ pub struct Outcome {
 pub fn plan(d: &Desired, machine: &Machine, only: &Selection, job: &Job) -> Result<Plan> {
     match job {
         Job::Apply => crate::plan::build::plan(d, machine, only),
-        Job::Gc(keep) => crate::plan::removal::gc(d, machine, *keep, &crate::host::generations(&d.paths)),
+        Job::Gc(keep) => crate::plan::removal::gc(d, machine, *keep, &crate::host::generations(&d.paths), &crate::host::venv::present(&d.paths)),
         Job::Destroy { purge } => crate::plan::removal::destroy(d, machine, *purge, &chrono::Utc::now().format("%Y%m%dT%H%M%S%3f").to_string()),
     }
 }
@@ -84,6 +86,13 @@ impl Session<'_> {
         let gid = if d.isolation == Isolation::Account { plan.ids.owner_gid } else { plan.ids.seal_gid };
         let journal = Journal { paths: &d.paths, caller: self.caller.clone(), plan: digest[..16].into(), owner: root.then_some((plan.ids.seal, gid)) };
         let mut inventory = crate::plan::look::Look::inventory(&machine, &d.paths).map_err(|u| Problem::new(u.reason))?;
+        let all = [Some(&d.paths.prefix), Some(&d.paths.base), d.paths.records.parent().map(std::path::Path::to_path_buf).as_ref(), Some(&d.paths.records)]
+            .into_iter()
+            .flatten()
+            .cloned()
+            .collect::<Vec<_>>();
+        let first: Vec<_> = all.into_iter().filter(|p| p.symlink_metadata().is_err()).collect();
+        let disk = |packages: &[Install]| Wheels { count: packages.len(), bytes: packages.iter().map(|p| d.download_size(p)).sum() }.disk();
         let mut hands = Hands {
             machine: &machine,
             paths: d.paths.clone(),
@@ -91,13 +100,17 @@ impl Session<'_> {
             net: self.net.clone(),
             offline: self.offline,
             report: self.report,
-            worker: self.worker.take(),
+            workers: self.workers.take(),
+            disk: &disk,
             git: crate::host::env::git_program(d.isolation == Isolation::Account),
         };
         let mut watch = Told { journal: &journal, report: self.report, in_commit: false };
         let result = commit::run(&plan, &mut hands, &mut inventory, &mut watch);
         let destroyed = matches!(self.job, Job::Destroy { .. });
         if let Err(p) = result {
+            if !watch.in_commit {
+                hands.abandon(&first)?;
+            }
             if watch.in_commit && !destroyed {
                 journal.line("failed", &serde_json::json!(p.message));
             }
@@ -108,7 +121,7 @@ impl Session<'_> {
             return Ok(outcome);
         }
         // What was just sealed is vouched for once its ctime is older than the clock's grain.
-        if plan.steps.iter().any(|p| matches!(p.step, Step::Install { .. })) {
+        if plan.steps.iter().any(|p| matches!(p.step, Step::Install { .. } | Step::InstallVenv { .. })) {
             std::thread::sleep(std::time::Duration::from_nanos(GRAIN_NS.unsigned_abs() + 10_000_000));
         }
         let clean = self.look_again(&machine, &plan);
@@ -116,9 +129,12 @@ impl Session<'_> {
             commit::remember(&plan, &mut inventory);
             crate::plan::look::Act::write_inventory(&mut hands, &inventory)?;
         }
+        machine.readings.settle(&|name| name.strip_prefix("venv-").map(|id| d.paths.venv(id)));
         // Written whatever the second look says: the steps were done.
         let footprints = machine.readings.footprints().map(|f| serde_json::to_vec(&f)).transpose().doing(|| "write the footprints".into())?;
-        for (path, bytes) in [(d.paths.stat_cache(), machine.readings.stat_cache()), (d.paths.footprints(), footprints)] {
+        let interpreters = machine.interpreters.news().map(|a| serde_json::to_vec(&a)).transpose().doing(|| "write the interpreters".into())?;
+        for (path, bytes) in [(d.paths.stat_cache(), machine.readings.stat_cache()), (d.paths.footprints(), footprints), (d.paths.interpreters(), interpreters)]
+        {
             if let Some(bytes) = bytes {
                 crate::host::fs::edit::write_file(&path, &bytes, 0o640, journal.owner).doing(|| format!("write {}", path.display()))?;
             }

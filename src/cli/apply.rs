@@ -141,7 +141,7 @@ impl Carry<'_> {
                 net: env::net()?,
                 offline: self.offline,
                 caller: project::caller(),
-                worker: None,
+                workers: None,
                 report: &report,
             };
             let outcome = session.run(&mut |again: &Plan| if again.digest() == digest { Ok(()) } else { Err(root::stale(self.saved.is_some())) })?;

@@ -73,7 +73,7 @@ pub fn resolve(project: &Project, mode: &Mode, offline: bool) -> Result<Resolved
     let git = project::git(project, offline)?;
     let old = project.lock.as_ref().map(|(l, _)| l);
     let cache = crate::host::env::cache_home().ok_or_else(|| Problem::new("HOME is not set").hint("set HOME, or XDG_CACHE_HOME"))?;
-    let uv = Uv { net: git.net.clone(), cache, offline };
+    let uv = Uv { net: git.net.clone(), cache, offline, own: true };
     let report = Bars::default();
     let resolved = resolve::run(&project.manifest, old, mode, &git, &uv, &report)?;
     for r in &resolved.remarks {

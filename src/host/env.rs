@@ -7,9 +7,27 @@ use super::git::NetEnv;
 use super::git::mirrors::Mirrors;
 use crate::problem::Result;
 
-/// Variables that fetching honours: proxies and certificates.
-const NET_VARS: &[&str] =
-    &["http_proxy", "https_proxy", "HTTPS_PROXY", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy", "SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"];
+/// Variables that fetching honours: proxies, certificates, package indexes, and which uv.
+const NET_VARS: &[&str] = &[
+    "http_proxy",
+    "https_proxy",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "GIT_SSL_CAINFO",
+    "COMFY_UV",
+    "UV_DEFAULT_INDEX",
+    "UV_INDEX_URL",
+    "PIP_INDEX_URL",
+    "UV_HTTP_TIMEOUT",
+    "UV_SYSTEM_CERTS",
+    "UV_NATIVE_TLS",
+    "UV_INSECURE_HOST",
+];
 
 /// A variable that is set and not empty.
 #[expect(clippy::disallowed_methods, reason = "the fence's one gate")]
@@ -55,7 +73,11 @@ pub fn which(name: &str) -> Option<PathBuf> {
     which_in(&var("PATH")?, name)
 }
 
-fn which_in(path: &str, name: &str) -> Option<PathBuf> {
+/// Where systems put programs that anybody may run.
+pub const PUBLIC_PATH: &str = "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin";
+
+/// The program `name` in the folders of `path`.
+pub fn which_in(path: &str, name: &str) -> Option<PathBuf> {
     path.split(':')
         .filter(|d| d.starts_with('/'))
         .map(|d| Path::new(d).join(name))
@@ -70,6 +92,6 @@ pub fn git_program(fixed_path: bool) -> Option<PathBuf> {
     if let Some(found) = tools.iter().map(PathBuf::from).find(|p| mac && p.exists()) {
         return Some(found);
     }
-    let path = if fixed_path { "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin".to_string() } else { var("PATH")? };
+    let path = if fixed_path { PUBLIC_PATH.to_string() } else { var("PATH")? };
     which_in(&path, "git").filter(|p| !(mac && p.starts_with("/usr/bin")))
 }

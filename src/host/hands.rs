@@ -1,11 +1,11 @@
 //! The real machine, as [`Act`] changes it: one step, one short function, each by descriptor.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::unistd::UnlinkatFlags;
 
 use super::fs::{edit, parent, share};
-use super::generation::{Builder, worker::Worker};
+use super::generation::{Builder, worker::Workers};
 use super::git::NetEnv;
 use super::machine::Machine;
 use super::progress::Reporter;
@@ -15,6 +15,7 @@ use crate::plan::ids::Ids;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::Act;
 use crate::plan::step::Step;
+use crate::plan::venv::Install;
 use crate::problem::{Doing, Problem, Result};
 
 pub struct Hands<'a> {
@@ -24,7 +25,8 @@ pub struct Hands<'a> {
     pub net: NetEnv,
     pub offline: bool,
     pub report: &'a dyn Reporter,
-    pub worker: Option<Worker>,
+    pub workers: Option<Workers>,
+    pub disk: &'a dyn Fn(&[Install]) -> u64,
     /// The git program that a build may use.
     pub git: Option<std::path::PathBuf>,
 }
@@ -56,18 +58,45 @@ impl Hands<'_> {
         edit::set_link(path, target, chown_to).doing(what)
     }
 
-    fn install(&self, id: &str) -> Result<()> {
-        let (staged, at) = (self.paths.staged(id), self.paths.generation(id));
-        let what = || format!("put generation {id} in place");
+    fn builder(&mut self) -> Builder<'_> {
+        Builder {
+            paths: &self.paths,
+            ids: self.ids,
+            net: self.net.clone(),
+            git: self.git.clone(),
+            offline: self.offline,
+            cache: &self.machine.cache,
+            readings: &self.machine.readings,
+            report: self.report,
+            workers: self.workers.as_mut(),
+            disk: self.disk,
+        }
+    }
+
+    /// Clears what a failed prepare has left: a first apply then leaves nothing behind, not even empty folders.
+    ///
+    /// # Errors
+    /// Something cannot be removed.
+    pub fn abandon(&self, first: &[PathBuf]) -> Result<()> {
+        let staged = std::fs::read_dir(self.paths.staging()).into_iter().flatten().flatten().map(|e| e.path());
+        let names = |p: &PathBuf| p.file_name().is_some_and(|n| ["gen-", "venv-", "job-"].iter().any(|s| n.to_string_lossy().starts_with(s)));
+        for path in staged.filter(names).chain(first.iter().cloned()) {
+            edit::remove_path(&path).doing(|| format!("clear {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn install(&self, what: &str, id: &str, staged: &Path, at: &Path) -> Result<()> {
+        let what = || format!("put {what} {id} in place");
         if staged.symlink_metadata().is_err() {
             // A repeated step: it is there already, and is looked at again after the apply.
             return Ok(());
         }
         if at.symlink_metadata().is_err() {
-            return edit::move_to(&staged, &at).doing(what);
+            return edit::move_to(staged, at).doing(what);
         }
-        edit::exchange(&staged, &at).doing(what)?;
-        self.discard(&staged)
+        edit::exchange(staged, at).doing(what)?;
+        self.discard(staged)
     }
 
     /// Out of the way first, then away: a half-removed folder is never where a whole one is expected.
@@ -128,18 +157,8 @@ impl Act for Hands<'_> {
     fn perform(&mut self, step: &Step) -> Result<()> {
         let accounts = &self.machine.accounts;
         match step {
-            Step::BuildGeneration { spec, reuse } => Builder {
-                paths: &self.paths,
-                ids: self.ids,
-                net: self.net.clone(),
-                git: self.git.clone(),
-                offline: self.offline,
-                cache: &self.machine.cache,
-                readings: &self.machine.readings,
-                report: self.report,
-                worker: self.worker.as_mut(),
-            }
-            .build(spec, reuse),
+            Step::BuildGeneration { spec, reuse } => self.builder().build(spec, reuse),
+            Step::BuildVenv { spec, reuse } => super::venv::build(&mut self.builder(), spec, reuse),
             Step::CreateGroup { name, gid } => accounts.create_group(name, *gid),
             Step::DeleteGroup { name, .. } => accounts.delete_group(name),
             Step::CreateUser { name, uid, gid, home } => accounts.create_user(name, *uid, *gid, home),
@@ -166,7 +185,8 @@ impl Act for Hands<'_> {
             Step::SetLink { path, target, uid, gid } => self.set_link(path, target, *uid, *gid),
             Step::RemoveLink { path, target } => edit::remove_link(path, target).doing(|| format!("remove the link {}", path.display())),
             Step::Quarantine { id, names } => self.quarantine(id, names),
-            Step::Install { id } => self.install(id),
+            Step::Install { id } => self.install("generation", id, &self.paths.staged(id), &self.paths.generation(id)),
+            Step::InstallVenv { id } => self.install("virtual environment", id, &self.paths.staged_venv(id), &self.paths.venv(id)),
             Step::Seed { id, node, path, uid, gid } => {
                 let from = self.paths.generation(id).join(super::fs::layout::TRACKED).join("custom_nodes").join(node).join(path);
                 let base = self.paths.state().join("nodes").join(node);
@@ -176,6 +196,10 @@ impl Act for Hands<'_> {
                 edit::set_link(&self.paths.current(), &Path::new("gen").join(id), self.sealed()).doing(|| format!("make generation {id} live"))
             }
             Step::RemoveGeneration { id } => self.discard(&self.paths.generation(id)),
+            Step::RemoveVenv { id } => {
+                self.discard(&self.paths.venv(id))?;
+                edit::remove_path(&self.paths.venv_list(id)).doing(|| format!("remove the list of virtual environment {id}"))
+            }
             Step::RemoveInstance { backup, home } => self.remove_instance(backup.as_deref(), home.as_deref()),
         }
     }

@@ -8,18 +8,21 @@ use super::accounts::{self, Accounts};
 use super::fs::cache::StatCache;
 use super::fs::sealed::{Checker, Readings};
 use super::fs::{self, share};
-use super::generation;
-use crate::plan::desired::{GenSpec, Owner, Paths, Platform};
-use crate::plan::facts::{GenCheck, Group, Node, Search, Seen, Share, ShareSpec, Unknown, User};
+use super::python::Interpreters;
+use super::{generation, venv};
+use crate::plan::desired::{Desired, GenSpec, Owner, Paths, Platform};
+use crate::plan::facts::{Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, Unknown, User};
 use crate::plan::ids::Ids;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::Look;
+use crate::plan::venv::{Interpreter, VenvSpec};
 use crate::problem::{Problem, Result};
 
 pub struct Machine {
     pub accounts: Box<dyn Accounts>,
     pub cache: StatCache,
     pub readings: Readings,
+    pub interpreters: Interpreters,
     /// The sandbox user's name, for ACL entries.
     pub sandbox: String,
     names: Mutex<HashMap<(bool, u32), String>>,
@@ -31,6 +34,7 @@ impl Machine {
             accounts: accounts::of_this_machine(),
             cache: StatCache::load(&paths.stat_cache()),
             readings: Readings::new(fs::footprint::load(&paths.footprints())),
+            interpreters: Interpreters::load(&paths.interpreters()),
             sandbox: sandbox.into(),
             names: Mutex::default(),
         }
@@ -52,7 +56,8 @@ impl Machine {
 }
 
 pub fn platform() -> Platform {
-    Platform { macos: cfg!(target_os = "macos") }
+    let (macos, machine) = (cfg!(target_os = "macos"), std::env::consts::ARCH);
+    Platform { macos, machine: if macos && machine == "aarch64" { "arm64".into() } else { machine.into() } }
 }
 
 /// The short host name, as `hostname -s` prints it.
@@ -155,6 +160,14 @@ impl Look for Machine {
     fn generation(&self, paths: &Paths, spec: &GenSpec, ids: &Ids) -> Seen<Option<GenCheck>> {
         let trees = paths.trees();
         Checker { cache: &self.cache, readings: &self.readings, trees: &trees, uid: ids.seal, gid: ids.seal_gid }.check(&paths.generation(&spec.id()), spec)
+    }
+
+    fn interpreter(&self, d: &Desired, ids: &Ids) -> Seen<Result<Interpreter, String>> {
+        Ok(self.interpreters.find(d, ids))
+    }
+
+    fn venv(&self, paths: &Paths, spec: &VenvSpec, ids: &Ids) -> Seen<Option<Vec<Finding>>> {
+        venv::check(paths, spec, ids, &self.readings)
     }
 
     fn inventory(&self, paths: &Paths) -> Seen<Inventory> {

@@ -1,4 +1,5 @@
 pub mod accounts;
+pub mod bytecode;
 pub mod elevate;
 pub mod env;
 pub mod faults;
@@ -10,12 +11,18 @@ pub mod http;
 pub mod machine;
 pub mod process;
 pub mod progress;
+pub mod python;
 pub mod signals;
 pub mod uv;
+pub mod venv;
 
 /// Names of the generations on the disk, sorted.
 pub fn generations(paths: &crate::plan::desired::Paths) -> Vec<String> {
-    let entries = std::fs::read_dir(paths.generations()).into_iter().flatten().flatten();
+    sixteen_digits(&paths.generations())
+}
+
+fn sixteen_digits(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut all: Vec<String> =
         entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.len() == 16 && n.bytes().all(|b| b.is_ascii_hexdigit())).collect();
     all.sort();

@@ -1,18 +1,21 @@
 //! `comfyui` and `node.NAME`: the sealed trees, compared by content, and the generation that is live.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lock::Pin;
 use crate::plan::build::{Draft, Resource, attrs};
+use crate::plan::change::Wheels;
 use crate::plan::desired::{Desired, GenSpec};
 use crate::plan::facts::{Finding, GenCheck, Kind, Node, Seen};
 use crate::plan::ids::Ids;
 use crate::plan::look::Look;
 use crate::plan::select::Selection;
+use crate::plan::venv::{Install, VenvSpec};
 use crate::plan::{Attrs, Step};
 
 /// The address of steps that serve every part of a generation.
 pub const GENERATION: &str = "generation";
+const PYTHON: &str = "python";
 
 /// What was seen of the code.
 pub struct Looked {
@@ -26,6 +29,10 @@ pub struct Looked {
     live_check: Option<GenCheck>,
     /// Some of the code was selected, rather than its links alone.
     named: bool,
+    /// What is off in the wanted virtual environment; `None`: there is none.
+    venv: Option<Vec<Finding>>,
+    /// Why there is no interpreter for it.
+    lacking: Option<String>,
 }
 
 /// Compares the wanted generation, and the live one if it is another, with what lies on the disk.
@@ -39,18 +46,37 @@ pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<L
         Some(id) => look.generation_spec(paths, id)?,
         None => None,
     };
-    let target = only.target(live.as_ref(), &d.code);
-    let check = target.as_ref().map_or(Ok(None), |t| look.generation(paths, t, ids))?;
+    let named = only.code(live.as_ref(), &d.code);
+    let (mut wish, mut lacking) = (d.code.clone(), None);
+    if named {
+        match look.interpreter(d, ids)? {
+            Ok(i) => match VenvSpec::select(&d.python, i, &d.platform) {
+                Ok(v) => wish.venv = Some(v),
+                Err(p) => lacking = Some(p.to_string()),
+            },
+            Err(why) => lacking = Some(why),
+        }
+    }
+    let target = only.target(live.as_ref(), &wish);
+    let (check, venv) = rayon::join(
+        || target.as_ref().map_or(Ok(None), |t| look.generation(paths, t, ids)),
+        || target.as_ref().and_then(|t| t.venv.as_ref()).map_or(Ok(None), |v| look.venv(paths, v, ids)),
+    );
+    let (check, venv) = (check?, venv?);
     let other = live.as_ref().filter(|_| target.is_some() && live_id != target.as_ref().map(GenSpec::id));
     let live_check = other.and_then(|spec| look.generation(paths, spec, ids).ok().flatten());
-    let named = target.iter().chain(&live).flat_map(GenSpec::pins).any(|(part, _)| only.names(&part));
-    Ok(Looked { current, link, live_id, live, target, check, live_check, named })
+    Ok(Looked { current, link, live_id, live, target, check, live_check, named, venv, lacking })
 }
 
 pub fn plan(draft: &mut Draft) {
     let Some(looked) = draft.code.take() else { return };
-    let Some(Looked { current, link, live_id, live, target, check, live_check, named }) = draft.seen("comfyui", looked) else { return };
+    let Some(Looked { current, link, live_id, live, target, check, live_check, named, venv, lacking }) = draft.seen("comfyui", looked) else { return };
     let Some(target) = target else { return };
+    if let Some(why) = lacking {
+        let want = attrs([("version", draft.d.python.version.clone())]);
+        draft.add(Resource::new(PYTHON, Some(want), None).block(why));
+        return;
+    }
     if !named && live.as_ref().is_none_or(|l| l.mounts == target.mounts) {
         // Shares alone were selected, and none of their links has to move.
         return;
@@ -62,6 +88,13 @@ pub fn plan(draft: &mut Draft) {
     let switch = link != Some(format!("gen/{id}"));
     let good = check.as_ref().is_some_and(GenCheck::intact);
     let mut steps = Vec::new();
+    let live_venv = live.as_ref().and_then(|l| l.venv.as_ref());
+    if let Some(v) = target.venv.as_ref().filter(|_| venv.as_ref().is_none_or(|f| !f.is_empty())) {
+        let mut reuse: Vec<String> = venv.iter().map(|_| v.id()).chain(live_venv.map(VenvSpec::id)).collect();
+        reuse.dedup();
+        steps.push(Step::BuildVenv { spec: Box::new(v.clone()), reuse });
+        steps.push(Step::InstallVenv { id: v.id() });
+    }
     if let (Some(c), Some(l)) = (&live_check, &live_id)
         && !c.foreign.is_empty()
     {
@@ -88,11 +121,15 @@ pub fn plan(draft: &mut Draft) {
     if switch {
         steps.push(Step::Switch { id: id.clone() });
     }
-    let needs: Vec<String> = vec!["dir.instance".into(), "dir.records".into(), "dir.state".into()];
+    let mut needs: Vec<String> = vec!["dir.instance".into(), "dir.records".into(), "dir.state".into()];
     // With no readable live generation, what is there of the wanted one is what there is.
     let basis = live.clone().or_else(|| check.is_some().then(|| target.clone()));
     let parts: BTreeSet<String> = target.pins().map(|(n, _)| n).chain(basis.iter().flat_map(|b| b.pins().map(|(n, _)| n).collect::<Vec<_>>())).collect();
     let (mut changed, missing) = (false, same && check.is_none());
+    if let Some(v) = &target.venv {
+        changed |= python(draft, v, live_venv, venv, needs.clone());
+        needs.push(PYTHON.into());
+    }
     for part in &parts {
         let findings: Vec<Finding> = if same { check.as_ref().and_then(|c| c.findings.get(part)).cloned().unwrap_or_default() } else { Vec::new() };
         let mut want = target.pin(part).map(|p| describe(p, &target, part));
@@ -151,6 +188,41 @@ pub fn plan(draft: &mut Draft) {
     draft.steps.extend(steps.into_iter().map(|step| crate::plan::step::Planned { address: GENERATION.into(), step }));
 }
 
+/// The virtual environment as a resource, and what has to be fetched for it; whether it differs.
+fn python(draft: &mut Draft, want: &VenvSpec, live: Option<&VenvSpec>, findings: Option<Vec<Finding>>, needs: Vec<String>) -> bool {
+    let describe = |v: &VenvSpec| {
+        let interpreter = format!("{} ({})", v.interpreter.version, v.interpreter.path.display());
+        attrs([("interpreter", interpreter), ("packages", v.packages.len().to_string()), ("venv", format!("venv/{}", v.id()))])
+    };
+    let (mut after, mut before) = (describe(want), live.map(describe));
+    let same = live == Some(want);
+    let broken = findings.as_ref().filter(|_| same).is_none_or(|f| !f.is_empty());
+    if let (Some(l), Some(b)) = (live, before.as_mut()) {
+        if same && broken {
+            after.insert("content".into(), "as locked".into());
+            b.insert("content".into(), findings.as_ref().map_or("missing".into(), |f| summary(f)));
+        }
+        // What moved, and nothing else of some hundreds.
+        let versions = |v: &VenvSpec| v.packages.iter().map(|p| (p.name.clone(), p.version.clone())).collect::<BTreeMap<_, _>>();
+        let (is, should) = (versions(l), versions(want));
+        b.extend(is.iter().filter(|(n, v)| should.get(*n) != Some(v)).map(|(n, v)| (n.clone(), v.clone())));
+        after.extend(should.into_iter().filter(|(n, v)| is.get(n) != Some(v)));
+    }
+    let differs = before.as_ref() != Some(&after);
+    let build = findings.as_ref().is_none_or(|f| !f.is_empty());
+    if build {
+        let have: BTreeSet<String> = live.iter().flat_map(|l| &l.packages).map(Install::key).collect();
+        let missing = want.packages.iter().filter(|p| !have.contains(&p.key()));
+        let size = |p: &Install| draft.d.download_size(p);
+        draft.wheels = missing.fold(Wheels::default(), |w, p| Wheels { count: w.count + 1, bytes: w.bytes + size(p) });
+    }
+    let mut r = Resource::new(PYTHON, Some(after), before).needs(needs);
+    r.drift = (same && broken).then_some(true);
+    r.findings = findings.filter(|_| same).unwrap_or_default();
+    draft.add(r);
+    differs
+}
+
 fn describe(pin: &Pin, spec: &GenSpec, part: &str) -> Attrs {
     let mut a = attrs([("commit", pin.commit.to_string()), ("tree", pin.tree.to_string()), ("repo", pin.repo.clone())]);
     match part.strip_prefix("node.").and_then(|n| spec.nodes.get(n)) {
@@ -166,7 +238,7 @@ fn describe(pin: &Pin, spec: &GenSpec, part: &str) -> Attrs {
 }
 
 fn summary(findings: &[Finding]) -> String {
-    let mut by: std::collections::BTreeMap<&str, usize> = std::collections::BTreeMap::new();
+    let mut by: BTreeMap<&str, usize> = BTreeMap::new();
     for f in findings {
         *by.entry(f.what.word()).or_default() += 1;
     }

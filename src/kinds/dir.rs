@@ -28,6 +28,7 @@ pub fn plan(draft: &mut Draft) {
             sealed(p.prefix.clone(), 0o755),
             sealed(p.base.clone(), 0o755),
             sealed(p.generations(), 0o755),
+            sealed(p.venvs(), 0o755),
             sealed(p.staging(), private(0o700, 0o711)),
             sealed(p.trash(), 0o700),
             sealed(p.quarantine(), 0o700),

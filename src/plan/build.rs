@@ -1,6 +1,6 @@
 //! Desired and observed become a plan: every kind adds its changes and steps, then order, selection and what blocks.
 
-use super::change::{Action, Attrs, Change, Plan, unknown};
+use super::change::{Action, Attrs, Change, Plan, Wheels, unknown};
 use super::desired::Desired;
 use super::facts::{Finding, Seen, Unknown};
 use super::ids::Ids;
@@ -24,6 +24,7 @@ pub struct Draft<'a> {
     pub steps: Vec<Planned>,
     pub warnings: Vec<String>,
     pub fetches: Vec<String>,
+    pub wheels: Wheels,
 }
 
 /// One resource: what is wanted, what was seen, and the steps from one to the other.
@@ -129,8 +130,19 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
     });
     // The two walks at once; what remains is quick.
     let (shares, code) = rayon::join(|| share::look(d, look, ids), || code::look(d, look, &ids, only));
-    let mut draft =
-        Draft { d, look, ids, inventory: &inventory, shares, code: Some(code), changes: first, steps: Vec::new(), warnings: Vec::new(), fetches: Vec::new() };
+    let mut draft = Draft {
+        d,
+        look,
+        ids,
+        inventory: &inventory,
+        shares,
+        code: Some(code),
+        changes: first,
+        steps: Vec::new(),
+        warnings: Vec::new(),
+        fetches: Vec::new(),
+        wheels: Wheels::default(),
+    };
     for kind in crate::kinds::KINDS {
         (kind.plan)(&mut draft);
     }
@@ -138,7 +150,7 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
 }
 
 fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
-    let Draft { d, ids, mut changes, mut steps, warnings, fetches, .. } = draft;
+    let Draft { d, ids, mut changes, mut steps, warnings, fetches, wheels, .. } = draft;
     let mut keep = only.close(&changes)?;
     // A share that moved takes its link in the generation along.
     if !only.is_all() && steps.iter().any(|p| p.address == code::GENERATION) {
@@ -150,7 +162,8 @@ fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
     steps.retain(|p| keep.contains(&p.address) || p.address == code::GENERATION);
     steps.sort_by_key(|p| p.step.rank());
     steps.dedup();
-    let fetches = if steps.iter().any(|p| p.step.in_prepare()) { fetches } else { Vec::new() };
+    let prepares = steps.iter().any(|p| p.step.in_prepare());
+    let fetches = if prepares { fetches } else { Vec::new() };
     Ok(Plan {
         format_version: 1,
         host: d.host.clone(),
@@ -164,5 +177,6 @@ fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
         warnings,
         not_enforced: d.not_enforced.clone(),
         fetches,
+        wheels: if prepares { wheels } else { Wheels::default() },
     })
 }

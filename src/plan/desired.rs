@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::lock::{Lock, Pin};
+use super::venv::{Install, VenvSpec};
+use crate::lock::{Lock, Pin, Python};
 use crate::manifest::{Access, Clients, Egress, Isolation, Manifest};
 use crate::problem::{Problem, Result};
 
@@ -22,6 +23,8 @@ pub struct Owner {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Platform {
     pub macos: bool,
+    /// As Python's `platform.machine()` says it: `arm64`, `x86_64`.
+    pub machine: String,
 }
 
 /// Where everything of one instance lies.
@@ -56,6 +59,23 @@ impl Paths {
     }
     pub fn store(&self) -> PathBuf {
         self.base.join(".staging/store")
+    }
+    pub fn venvs(&self) -> PathBuf {
+        self.base.join("venv")
+    }
+    pub fn venv(&self, id: &str) -> PathBuf {
+        self.base.join("venv").join(id)
+    }
+    pub fn staged_venv(&self, id: &str) -> PathBuf {
+        self.base.join(".staging").join(format!("venv-{id}"))
+    }
+    /// What a virtual environment holds, file by file.
+    pub fn venv_list(&self, id: &str) -> PathBuf {
+        self.records.join(format!("venv-{id}.json"))
+    }
+    /// Interpreters that were asked for their version.
+    pub fn interpreters(&self) -> PathBuf {
+        self.records.join("interpreters.json")
     }
     pub fn trash(&self) -> PathBuf {
         self.base.join("trash")
@@ -92,6 +112,9 @@ pub struct GenSpec {
     /// Mount (`models`, `models/loras`, `input`, `output`) to where its link leads.
     pub mounts: BTreeMap<String, PathBuf>,
     pub state: PathBuf,
+    /// None before the interpreter is known, and in a generation of an older comfy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub venv: Option<VenvSpec>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -127,6 +150,9 @@ impl GenSpec {
             line(format!("mount {mount} {}", target.display()));
         }
         line(format!("state {}", self.state.display()));
+        if let Some(v) = &self.venv {
+            line(format!("venv {}", v.id()));
+        }
         super::change::hex(&h.finalize()[..8])
     }
 
@@ -166,7 +192,9 @@ pub struct Desired {
     pub paths: Paths,
     pub shares: Vec<ShareWish>,
     pub view: Option<PathBuf>,
+    /// Without its virtual environment, which depends on the interpreter that is found.
     pub code: GenSpec,
+    pub python: Python,
     pub not_enforced: Vec<String>,
     /// sha256 of the two files.
     pub manifest_digest: String,
@@ -295,7 +323,9 @@ impl Desired {
             .filter_map(|(name, n)| Some((name.clone(), NodeSpec { pin: lock.nodes.get(name)?.clone(), writable: n.writable.clone() })))
             .collect();
         let mounts = shares.iter().filter(|s| !s.mount.starts_with("user/")).map(|s| (s.mount.clone(), s.path.clone())).collect();
-        let code = GenSpec { layout: LAYOUT, comfyui: lock.comfyui.clone(), nodes, mounts, state: paths.state() };
+        let code = GenSpec { layout: LAYOUT, comfyui: lock.comfyui.clone(), nodes, mounts, state: paths.state(), venv: None };
+        let python =
+            lock.python.clone().ok_or_else(|| Problem::new("comfy.lock holds no Python packages: an older comfy wrote it").hint("run `comfy lock`"))?;
         Ok(Desired {
             host: cx.hostname.clone(),
             isolation: m.host.isolation,
@@ -308,6 +338,7 @@ impl Desired {
             shares,
             view,
             code,
+            python,
             not_enforced: not_enforced(m),
             manifest_digest: super::change::hex(&Sha256::digest(m.source.text.as_bytes())),
             lock_digest: super::change::hex(&Sha256::digest(lock_text.as_bytes())),
@@ -322,6 +353,14 @@ impl Desired {
         let (wide, home) = (|p: &Path| real.starts_with(p) || p.starts_with(real), &self.owner.home);
         let met = self.fence.iter().find(|(what, path)| *what != own && wide(path)).map(|(what, path)| format!("{what} ({})", path.display()));
         met.or_else(|| (home.starts_with(real) || systems_own(real)).then(|| "a home or a folder of the system".into()))
+    }
+
+    /// Bytes of the wheel that this platform would fetch, where the lock knows them.
+    pub fn download_size(&self, p: &Install) -> u64 {
+        let own = if self.platform.macos { "macosx" } else { "linux" };
+        let locked = self.python.packages.iter().filter(|q| q.name == p.name && q.version == p.version);
+        let fits = |file: &str| file.contains(own) || file.ends_with("-any.whl");
+        locked.flat_map(|q| &q.wheels).filter(|w| fits(&w.file)).filter_map(|w| w.size).max().unwrap_or(0)
     }
 
     /// Where a key stands in comfy.toml.
@@ -432,7 +471,6 @@ fn not_enforced(m: &Manifest) -> Vec<String> {
         out.push(format!("policy.review = \"{}\"", m.policy.review));
     }
     out.push(format!("policy.confinement = \"{}\"", m.policy.confinement));
-    out.push(format!("python {}: its packages are locked, and installed by a later version", m.python.version));
     if !m.models.is_empty() {
         out.push(format!("{} of [models]", crate::text::count(m.models.len(), "entry")));
     }

@@ -15,6 +15,7 @@ use super::inventory::Inventory;
 use super::look::{Act, Look};
 use super::select::Selection;
 use super::step::{Planned, Step};
+use super::venv::{Interpreter, VenvSpec};
 use super::{Action, Desired, Plan, share_rules};
 use crate::apply::commit::{self, Watch};
 use crate::lock::{Lock, Pin};
@@ -31,6 +32,8 @@ struct State {
     entries: BTreeSet<PathBuf>,
     gens: BTreeMap<String, (GenSpec, GenCheck)>,
     staged: BTreeMap<String, GenSpec>,
+    venvs: BTreeMap<String, Vec<Finding>>,
+    staged_venvs: BTreeSet<String>,
     inventory: Inventory,
 }
 
@@ -122,6 +125,12 @@ impl Look for Machine {
     fn generation(&self, _: &Paths, spec: &GenSpec, _: &Ids) -> Seen<Option<GenCheck>> {
         Ok(self.with(|s| s.gens.get(&spec.id()).map(|(_, c)| c.clone())))
     }
+    fn interpreter(&self, _: &Desired, _: &Ids) -> Seen<std::result::Result<Interpreter, String>> {
+        Ok(Ok(Interpreter { path: "/usr/bin/python3.12".into(), version: "3.12.1".into() }))
+    }
+    fn venv(&self, _: &Paths, spec: &VenvSpec, _: &Ids) -> Seen<Option<Vec<Finding>>> {
+        Ok(self.with(|s| s.venvs.get(&spec.id()).cloned()))
+    }
     fn inventory(&self, _: &Paths) -> Seen<Inventory> {
         Ok(self.with(|s| s.inventory.clone()))
     }
@@ -141,6 +150,13 @@ impl Act for Hands<'_> {
         let paths = self.paths.clone();
         self.machine.with(|s| match step {
             Step::BuildGeneration { spec, .. } => drop(s.staged.insert(spec.id(), (**spec).clone())),
+            Step::BuildVenv { spec, .. } => drop(s.staged_venvs.insert(spec.id())),
+            Step::InstallVenv { id } => {
+                if s.staged_venvs.remove(id) {
+                    s.venvs.insert(id.clone(), Vec::new());
+                }
+            }
+            Step::RemoveVenv { id } => drop(s.venvs.remove(id)),
             Step::CreateGroup { name, gid } => drop(s.groups.insert(name.clone(), (*gid, BTreeSet::new()))),
             Step::DeleteGroup { name, .. } => drop(s.groups.remove(name)),
             Step::CreateUser { name, uid, gid, home } => {
@@ -204,6 +220,8 @@ impl Act for Hands<'_> {
             Step::Seed { .. } => {}
             Step::Switch { id } => {
                 assert!(s.gens.get(id).is_some_and(|(_, c)| c.intact()), "a half tree behind current");
+                let venv = s.gens.get(id).and_then(|(g, _)| g.venv.as_ref()).map(VenvSpec::id).unwrap_or_default();
+                assert!(s.venvs.get(&venv).is_some_and(Vec::is_empty), "a half virtual environment behind current");
                 s.nodes.insert(paths.current(), Node { kind: Kind::Link, uid: 0, gid: 0, mode: 0o777, target: Some(Path::new("gen").join(id)) });
             }
             Step::RemoveGeneration { id } => drop(s.gens.remove(id)),
@@ -212,6 +230,7 @@ impl Act for Hands<'_> {
                     s.remove(p);
                 }
                 s.gens.clear();
+                s.venvs.clear();
                 s.inventory = Inventory::default();
             }
         });
@@ -308,7 +327,7 @@ fn wish(bits: u32) -> Desired {
     let cx = Context {
         hostname: "host".into(),
         owner,
-        platform: Platform { macos: bits >> 16 & 1 == 1 },
+        platform: Platform { macos: bits >> 16 & 1 == 1, machine: "x86_64".into() },
         data_home: "/home/alice/data".into(),
         repository: "/repo".into(),
     };
@@ -366,6 +385,13 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
                 s.nodes.get_mut(p).unwrap().target = Some("/tmp/elsewhere".into());
             }
         }
+        6 if which & 1 == 1 => {
+            let all: Vec<String> = s.venvs.keys().cloned().collect();
+            let finding = Finding { path: "bin/python".into(), what: What::Link, detail: String::new() };
+            if let Some(id) = all.get(pick(all.len())) {
+                if which & 2 == 0 { drop(s.venvs.remove(id)) } else { s.venvs.entry(id.clone()).or_default().push(finding) }
+            }
+        }
         6 => {
             let all: Vec<String> = s.gens.keys().cloned().collect();
             if let Some(id) = all.get(pick(all.len())) {
@@ -416,7 +442,10 @@ fn apply(machine: &Machine, d: &Desired, fail: Option<(usize, bool)>) -> Option<
     let (left, after) = fail.unwrap_or((usize::MAX, false));
     let mut act = Failing { hands, left: Cell::new(left), after };
     // A killed process leaves no staged generation that the next one would use.
-    machine.with(|s| s.staged.clear());
+    machine.with(|s| {
+        s.staged.clear();
+        s.staged_venvs.clear();
+    });
     let result = commit::run(&plan, &mut act, &mut inventory, &mut Nobody(RefCell::default()));
     if result.is_ok() {
         commit::remember(&plan, &mut inventory);

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use super::desired::{GenSpec, Paths};
-use super::facts::{GenCheck, Group, Node, Search, Seen, Share, ShareSpec, User};
+use super::desired::{Desired, GenSpec, Paths};
+use super::facts::{Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, User};
 use super::ids::Ids;
 use super::inventory::Inventory;
 use super::step::Step;
+use super::venv::{Interpreter, VenvSpec};
 use crate::problem::Result;
 
 /// Reads the machine. No method may change anything.
@@ -29,6 +30,10 @@ pub trait Look: Sync {
     /// The description of the generation at `id`, if it is there and is what its name says.
     fn generation_spec(&self, paths: &Paths, id: &str) -> Seen<Option<GenSpec>>;
     fn generation(&self, paths: &Paths, spec: &GenSpec, ids: &Ids) -> Seen<Option<GenCheck>>;
+    /// A Python of this minor version that the sandbox user can reach; `Ok(Err)` says why there is none.
+    fn interpreter(&self, d: &Desired, ids: &Ids) -> Seen<Result<Interpreter, String>>;
+    /// What is off in a virtual environment; `None` if there is none of that name.
+    fn venv(&self, paths: &Paths, spec: &VenvSpec, ids: &Ids) -> Seen<Option<Vec<Finding>>>;
     fn inventory(&self, paths: &Paths) -> Seen<Inventory>;
 }
 

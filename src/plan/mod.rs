@@ -14,6 +14,7 @@ pub mod removal;
 pub mod select;
 pub mod share_rules;
 pub mod step;
+pub mod venv;
 
 pub use change::{Action, Attrs, Change, Plan};
 pub use desired::Desired;

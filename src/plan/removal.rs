@@ -12,11 +12,11 @@ use super::step::{Planned, Step};
 use crate::manifest::Isolation;
 use crate::problem::{Problem, Result};
 
-/// Removes generations beyond the live one and the `keep` that were live last.
+/// Removes generations beyond the live one and the `keep` that were live last, and virtual environments that none needs.
 ///
 /// # Errors
 /// Ids or inventory that cannot be read.
-pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &[String]) -> Result<Plan> {
+pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &[String], venvs: &[String]) -> Result<Plan> {
     let inventory = look.inventory(&d.paths).map_err(|u| Problem::new(u.reason))?;
     let current = look.node(&d.paths.current()).map_err(|u| Problem::new(u.reason))?;
     let live = current.and_then(|n| n.target).map(|t| t.display().to_string().trim_start_matches("gen/").to_string());
@@ -31,6 +31,16 @@ pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &[String]) -> Resu
             Step::RemoveGeneration { id: id.clone() },
         );
     }
+    let stays = present.iter().filter(|id| Some(*id) == live.as_ref() || recent.contains(id));
+    let mut needed = Vec::new();
+    for id in stays {
+        let spec = look.generation_spec(&d.paths, id).map_err(|u| Problem::new(u.reason))?;
+        needed.extend(spec.and_then(|s| s.venv).map(|v| v.id()));
+    }
+    for id in venvs.iter().filter(|id| !needed.contains(id)) {
+        remove(&mut plan, format!("venv.{id}"), attrs([("path", d.paths.venv(id).display().to_string())]), Step::RemoveVenv { id: id.clone() });
+    }
+    plan.steps.sort_by_key(|p| p.step.rank());
     Ok(plan)
 }
 

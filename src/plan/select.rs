@@ -29,7 +29,7 @@ impl Selection {
                     None => p.hint(format!("families: {}; addresses: such as node.impact-pack or share.models", FAMILIES.join(", "))),
                 });
             }
-            if w.starts_with("python") || w.starts_with("model") || w.starts_with("network") {
+            if w.starts_with("model") || w.starts_with("network") {
                 return Err(Problem::new(format!("--only {w}: this version of comfy manages no such resource yet")));
             }
         }
@@ -52,6 +52,7 @@ impl Selection {
                 "user" => matches!(kind, "user" | "group" | "member"),
                 "nodes" => kind == "node",
                 "comfyui" => kind == "comfyui",
+                "python" => kind == "python",
                 "shares" => matches!(kind, "share" | "traverse") || (kind == "link" && address != "link.view" && address != "link.home"),
                 w => w == address,
             })
@@ -76,14 +77,18 @@ impl Selection {
         }
     }
 
+    /// Whether some of the code or its packages is selected, rather than its links alone.
+    pub fn code(&self, live: Option<&GenSpec>, wish: &GenSpec) -> bool {
+        let node = |spec: &GenSpec| spec.nodes.keys().any(|n| self.names(&format!("node.{n}")));
+        self.names("comfyui") || self.names("python") || node(wish) || live.is_some_and(node)
+    }
+
     /// The generation to aim at: what is selected from the wish, the rest as it is live. `None`: leave the code alone.
     pub fn target(&self, live: Option<&GenSpec>, wish: &GenSpec) -> Option<GenSpec> {
         if self.is_all() {
             return Some(wish.clone());
         }
-        let code = self.names("comfyui")
-            || wish.nodes.keys().any(|n| self.names(&format!("node.{n}")))
-            || live.is_some_and(|l| l.nodes.keys().any(|n| self.names(&format!("node.{n}"))));
+        let code = self.code(live, wish);
         let Some(live) = live else {
             return code.then(|| wish.clone());
         };
@@ -102,6 +107,10 @@ impl Selection {
         }
         if self.0.iter().any(|w| w == "shares" || w.starts_with("share.")) || self.names("comfyui") {
             target.mounts = wish.mounts.clone();
+        }
+        // Code that moves may need packages that moved with it.
+        if code {
+            target.venv = wish.venv.clone();
         }
         target.layout = wish.layout;
         target.state = wish.state.clone();

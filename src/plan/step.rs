@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::desired::GenSpec;
 use super::facts::ShareSpec;
+use super::venv::VenvSpec;
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -11,6 +12,12 @@ pub enum Step {
     /// Fetch, unpack and seal a whole generation in staging; unchanged files are linked from `reuse`.
     BuildGeneration {
         spec: Box<GenSpec>,
+        reuse: Vec<String>,
+    },
+
+    /// Fetch, unpack, compile and seal a virtual environment in staging; what is unchanged is linked from `reuse`.
+    BuildVenv {
+        spec: Box<VenvSpec>,
         reuse: Vec<String>,
     },
 
@@ -106,6 +113,10 @@ pub enum Step {
     Install {
         id: String,
     },
+    /// The same for a staged virtual environment.
+    InstallVenv {
+        id: String,
+    },
     /// The first content of a `writable` path, from the sealed tree; what is there already stays.
     Seed {
         id: String,
@@ -121,6 +132,10 @@ pub enum Step {
 
     /// Removes a generation that is not live.
     RemoveGeneration {
+        id: String,
+    },
+    /// Removes a virtual environment that no generation needs.
+    RemoveVenv {
         id: String,
     },
     /// Everything comfy keeps for this instance, and the home of an account that comfy made; `backup` receives `state/user` and the quarantine.
@@ -141,7 +156,7 @@ pub enum RunAs {
 impl Step {
     pub fn run_as(&self) -> RunAs {
         match self {
-            Step::BuildGeneration { .. } => RunAs::Build,
+            Step::BuildGeneration { .. } | Step::BuildVenv { .. } => RunAs::Build,
             _ => RunAs::Root,
         }
     }
@@ -154,7 +169,8 @@ impl Step {
     /// Accounts first, `current` late, removals of accounts last.
     pub fn rank(&self) -> u8 {
         match self {
-            Step::BuildGeneration { .. } => 0,
+            Step::BuildVenv { .. } => 0,
+            Step::BuildGeneration { .. } => 1,
             Step::CreateGroup { .. } => 10,
             Step::CreateUser { .. } | Step::ChangeUser { .. } => 11,
             Step::AddMember { .. } => 12,
@@ -167,11 +183,13 @@ impl Step {
             Step::ReleaseShare { .. } => 32,
             Step::RevokeSearch { .. } => 33,
             Step::Quarantine { .. } => 40,
-            Step::Install { .. } => 41,
+            Step::InstallVenv { .. } => 41,
+            Step::Install { .. } => 42,
             Step::Seed { .. } => 61,
             Step::RemoveMember { .. } => 50,
             Step::Switch { .. } => 60,
             Step::RemoveGeneration { .. } => 61,
+            Step::RemoveVenv { .. } => 62,
             // The records go last: a destroy that was killed can be repeated.
             Step::RemoveInstance { .. } => 70,
             Step::DeleteUser { .. } => 63,

@@ -59,12 +59,17 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
     for w in &plan.warnings {
         let _ = writeln!(out, "\n{} {}", paint("Warning:", Paint::Yellow), escape(w));
     }
+    let mut fetch = Vec::new();
     if !plan.fetches.is_empty() {
-        let _ = writeln!(
-            out,
-            "\nTo fetch: {}, not in the store yet (sizes are checked against the free disk before the first file is written).",
-            if plan.fetches.len() == 1 { "1 repository".into() } else { format!("{} repositories", plan.fetches.len()) }
-        );
+        fetch.push(crate::text::count(plan.fetches.len(), "repository"));
+    }
+    if plan.wheels.count > 0 {
+        let (size, n) = (crate::text::bytes(plan.wheels.bytes), crate::text::count(plan.wheels.count, "Python package"));
+        let disk = crate::text::bytes(plan.wheels.disk());
+        fetch.push(format!("{n} ({size}, about {disk} on the disk)"));
+    }
+    if !fetch.is_empty() {
+        let _ = writeln!(out, "\nTo fetch, where the store lacks it: {} (checked against the free disk before the first file is written).", fetch.join(", "));
     }
     if !plan.not_enforced.is_empty() {
         out.push('\n');

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::support::{CORE, File, Upstream, borrowed, command, node, text};
+use crate::support::{CORE, File, Upstream, borrowed, command, node, python, text};
 
 /// What every case starts from; `ROOT` is the case's own folder.
 const GOOD: &str = r#"version = 1
@@ -31,6 +31,9 @@ ref = "main"
 path = "ROOT/share/models"
 mount = "models"
 access = "read"
+
+[python]
+version = "PYTHON"
 "#;
 
 const PLAN: &[&str] = &["plan"];
@@ -40,6 +43,7 @@ const LOCK: &[&str] = &["lock"];
 struct World {
     root: PathBuf,
     lock: String,
+    python: String,
     _temp: tempfile::TempDir,
 }
 
@@ -51,7 +55,7 @@ impl World {
         core.tag("v1");
         core.tag("v2");
         World::upstream(&root, "pack", &borrowed(&node(1)));
-        let mut world = World { root, lock: String::new(), _temp: temp };
+        let mut world = World { root, lock: String::new(), python: python(), _temp: temp };
         let (exit, said) = world.run(GOOD, None, LOCK);
         assert_eq!(exit, 0, "{said}");
         world.lock = fs::read_to_string(world.dir().join("comfy.lock")).unwrap();
@@ -109,7 +113,7 @@ impl World {
             let at = dir.join(name);
             let root = self.root.display().to_string();
             // Bytes that are no text must arrive as they are.
-            let bytes = std::str::from_utf8(bytes).map_or(bytes.to_vec(), |t| t.replace("ROOT", &root).into_bytes());
+            let bytes = std::str::from_utf8(bytes).map_or(bytes.to_vec(), |t| t.replace("ROOT", &root).replace("PYTHON", &self.python).into_bytes());
             fs::write(&at, bytes).unwrap();
             fs::set_permissions(&at, fs::Permissions::from_mode(0o644)).unwrap();
         };

@@ -90,6 +90,16 @@ pub fn borrowed(files: &[(String, Vec<u8>, u32)]) -> Vec<File<'_>> {
     files.iter().map(|(p, c, m)| (p.as_str(), c.as_slice(), *m)).collect()
 }
 
+/// The minor version of a Python that every user can reach, or at least the caller: what tests lock for.
+pub fn python() -> String {
+    let ask = "import sys; print('%d.%d' % sys.version_info[:2])";
+    let found = ["/usr/bin/python3", "/usr/local/bin/python3", "python3"].iter().find_map(|p| {
+        let out = Command::new(p).args(["-I", "-S", "-c", ask]).output().ok()?;
+        Some(String::from_utf8_lossy(&out.stdout).trim().to_string()).filter(|v| v.contains('.'))
+    });
+    found.expect("a python3 in PATH")
+}
+
 /// comfy with a clean environment, its home and cache below `root`, and mirrors to `root/upstream`.
 pub fn command(root: &Path) -> Command {
     let mut c = Command::new(comfy());

@@ -36,6 +36,11 @@ impl Stamp {
         }
     }
 
+    /// In bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Whether content read at `read_ns` (nanoseconds since 1970) can be vouched for by this stamp.
     pub fn settled(&self, read_ns: i64) -> bool {
         let grain = if self.ctime % 1_000_000_000 == 0 { COARSE_NS } else { GRAIN_NS };

@@ -9,6 +9,8 @@ use crate::plan::desired::GenSpec;
 pub const SPEC: &str = "generation.json";
 /// Hands `models/configs` to ComfyUI where `models` is a mount.
 pub const MODEL_PATHS: &str = "extra_model_paths.yaml";
+/// The link to the virtual environment.
+pub const VENV: &str = "venv";
 /// Tracked content that a mount or a writable path stands in for.
 pub const TRACKED: &str = "tracked";
 
@@ -39,6 +41,9 @@ impl<'a> Layout<'a> {
     pub fn links(&self) -> BTreeMap<String, PathBuf> {
         let mut out = BTreeMap::new();
         out.insert("ComfyUI/user".to_string(), self.spec.state.join("user"));
+        if let Some(v) = &self.spec.venv {
+            out.insert(VENV.to_string(), PathBuf::from("../../venv").join(v.id()));
+        }
         for (mount, target) in &self.spec.mounts {
             out.insert(format!("ComfyUI/{mount}"), target.clone());
         }

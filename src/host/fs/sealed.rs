@@ -28,14 +28,35 @@ use crate::tree::{Entry, Hasher, Listing, Mode, Oid, blob_id};
 /// A content id, and when its reading began if it is to be kept.
 type Reading = (Option<Oid>, Option<i64>);
 
-struct Found {
-    path: String,
-    kind: Kind,
-    uid: u32,
-    gid: u32,
-    bits: u32,
+/// One entry of a sealed tree.
+pub struct Found {
+    /// Below the tree's folder.
+    pub path: String,
+    pub kind: Kind,
+    pub uid: u32,
+    pub gid: u32,
+    pub bits: u32,
     stamp: Stamp,
-    target: Option<PathBuf>,
+    pub target: Option<PathBuf>,
+}
+
+impl Found {
+    /// In bytes.
+    pub fn size(&self) -> u64 {
+        self.stamp.size()
+    }
+}
+
+/// Every entry below `folder`, and which folders are empty.
+pub fn gather(fd: &impl AsFd, folder: &Path) -> Seen<(Vec<Found>, Vec<String>)> {
+    let start = super::open_dir_at(fd, c".").map_err(|e| Unknown { reason: format!("{}: {e}", folder.display()), root_can: false })?;
+    let gather = Gather::default();
+    walk(start, &gather);
+    if let Some(mut u) = gather.failed.into_inner().unwrap_or(None) {
+        u.reason = format!("{}/{}", folder.display(), u.reason);
+        return Err(u);
+    }
+    Ok((gather.all.into_inner().unwrap_or_default(), gather.empty.into_inner().unwrap_or_default()))
 }
 
 #[derive(Default)]
@@ -86,6 +107,8 @@ pub struct Readings {
     /// Footprints of an earlier complete check.
     known: Footprints,
     whole: Mutex<Footprints>,
+    /// Trees whose content this process has sealed or shared, by name.
+    vouched: Mutex<BTreeSet<String>>,
 }
 
 impl Readings {
@@ -109,7 +132,34 @@ impl Readings {
         self.contents.lock().ok()?.get(stamp).map(|(o, _)| *o)
     }
 
-    fn found_whole(&self, name: &str, footprint: Footprint) {
+    /// The footprint of the last complete check.
+    pub fn known(&self, name: &str) -> Option<&Footprint> {
+        self.known.get(name)
+    }
+
+    /// Notes that the content of a tree is as it should be, whatever its stamps say.
+    pub fn vouch(&self, name: &str) {
+        if let Ok(mut v) = self.vouched.lock() {
+            v.insert(name.into());
+        }
+    }
+
+    pub fn is_vouched(&self, name: &str) -> bool {
+        self.vouched.lock().is_ok_and(|v| v.contains(name))
+    }
+
+    /// Takes the footprints of vouched trees that no check has taken since; `folder` says where one lies.
+    pub fn settle(&self, folder: &dyn Fn(&str) -> Option<PathBuf>) {
+        let names: Vec<String> = self.vouched.lock().map(|v| v.iter().cloned().collect()).unwrap_or_default();
+        for name in names {
+            let taken = folder(&name).and_then(|f| open_dir(&f).ok()).and_then(|fd| footprint::take(fd, now_ns()));
+            if let Some(is) = taken {
+                self.found_whole(&name, is);
+            }
+        }
+    }
+
+    pub fn found_whole(&self, name: &str, footprint: Footprint) {
         if let Ok(mut w) = self.whole.lock() {
             w.insert(name.into(), footprint);
         }
@@ -121,10 +171,12 @@ impl Readings {
         Some(StatCache::render(m.iter().map(|(s, (o, t))| (*s, *o, *t))))
     }
 
-    /// The footprints found, where they differ from those that were known.
+    /// The footprints known and found, where they differ from those that were known.
     pub fn footprints(&self) -> Option<Footprints> {
         let w = self.whole.lock().ok()?;
-        (!w.is_empty() && *w != self.known).then(|| w.clone())
+        let mut all = self.known.clone();
+        all.extend(w.iter().map(|(n, f)| (n.clone(), *f)));
+        (!w.is_empty() && all != self.known).then_some(all)
     }
 }
 
@@ -158,14 +210,7 @@ impl Checker<'_> {
             self.readings.found_whole(&name, *known);
             return Ok(Some(GenCheck::default()));
         }
-        let gather = Gather::default();
-        walk(again()?, &gather);
-        if let Some(mut u) = gather.failed.into_inner().unwrap_or(None) {
-            u.reason = format!("{}/{}", folder.display(), u.reason);
-            return Err(u);
-        }
-        let found = gather.all.into_inner().unwrap_or_default();
-        let empty = gather.empty.into_inner().unwrap_or_default();
+        let (found, empty) = gather(&fd, folder)?;
         let ids = self.contents(&fd, &found)?;
         let mut state = Comparison::new(self, spec);
         if !framed {

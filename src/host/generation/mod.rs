@@ -16,9 +16,10 @@ use super::git::NetEnv;
 use super::progress::Reporter;
 use crate::plan::desired::{GenSpec, Paths};
 use crate::plan::ids::Ids;
+use crate::plan::venv::Install;
 use crate::problem::{Doing, Problem, Result};
 use crate::tree::{Entry, Listing};
-use worker::{Item, Request, Worker};
+use worker::{Item, Request, Work, Workers};
 
 /// Everything that building a generation needs.
 pub struct Builder<'a> {
@@ -31,7 +32,9 @@ pub struct Builder<'a> {
     pub readings: &'a Readings,
     pub report: &'a dyn Reporter,
     /// `None` under isolation "none": the owner stands for every uid.
-    pub worker: Option<&'a mut Worker>,
+    pub workers: Option<&'a mut Workers>,
+    /// Bytes that must be free for these packages.
+    pub disk: &'a dyn Fn(&[Install]) -> u64,
 }
 
 /// A file of an older generation that can be shared.
@@ -49,18 +52,7 @@ impl Builder<'_> {
         let id = spec.id();
         let staged = self.paths.staged(&id);
         let job = self.paths.staging().join(format!("job-{}", std::process::id()));
-        // A first apply that fails leaves nothing behind, not even empty folders.
-        let first: Vec<&Path> = [Some(self.paths.prefix.as_path()), Some(&self.paths.base), self.paths.records.parent(), Some(&self.paths.records)]
-            .into_iter()
-            .flatten()
-            .filter(|p| p.symlink_metadata().is_err())
-            .collect();
         let result = self.make_folders(&job).and_then(|()| self.assemble(spec, reuse, &job, &staged));
-        if result.is_err() {
-            for path in &first {
-                edit::remove_path(path).doing(|| format!("clear {}", path.display()))?;
-            }
-        }
         // The job's remains are of no use to anyone; a staged generation only when it is whole.
         edit::remove_path(&job).doing(|| format!("clear {}", job.display()))?;
         if result.is_err() {
@@ -69,14 +61,32 @@ impl Builder<'_> {
         result
     }
 
-    fn make_folders(&self, job: &Path) -> Result<()> {
+    /// Has one piece of work done under the build uid, or by the owner where nobody else is.
+    pub fn perform<T: serde::de::DeserializeOwned>(&mut self, work: &Work) -> Result<T> {
+        let value = match self.workers.as_deref_mut() {
+            Some(w) => w.perform(self.ids.build, work, self.report)?,
+            None => work.run(self.report)?,
+        };
+        serde_json::from_value(value).doing(|| "understand the build process".into())
+    }
+
+    /// From here on nobody but the sealer has a way into the job.
+    pub fn take_over(&self, job: &Path) -> Result<()> {
+        if nix::unistd::geteuid().is_root() {
+            let fd = open_dir(job).doing(|| format!("open {}", job.display()))?;
+            nix::unistd::fchown(&fd, Some(self.ids.seal.into()), Some(self.ids.seal_gid.into())).doing(|| format!("take over {}", job.display()))?;
+        }
+        Ok(())
+    }
+
+    pub fn make_folders(&self, job: &Path) -> Result<()> {
         let p = self.paths;
         let i = self.ids;
-        let account = self.worker.is_some();
+        let account = self.workers.is_some();
         let doing = |path: &Path| format!("make {}", path.display());
         edit::make_parents(&p.base.join("x"), nix::unistd::Uid::from_raw(i.seal), nix::unistd::Gid::from_raw(i.seal_gid)).doing(|| doing(&p.base))?;
         edit::make_parents(&p.records.join("x"), nix::unistd::Uid::from_raw(i.seal), nix::unistd::Gid::from_raw(i.seal_gid)).doing(|| doing(&p.records))?;
-        for (path, mode) in [(p.generations(), 0o755), (p.staging(), if account { 0o711 } else { 0o700 }), (p.trash(), 0o700)] {
+        for (path, mode) in [(p.generations(), 0o755), (p.venvs(), 0o755), (p.staging(), if account { 0o711 } else { 0o700 }), (p.trash(), 0o700)] {
             edit::make_dir(&path, i.seal, i.seal_gid, mode).doing(|| doing(&path))?;
         }
         let records = (if account { i.owner_gid } else { i.seal_gid }, if account { 0o750 } else { 0o700 });
@@ -143,17 +153,9 @@ impl Builder<'_> {
                 offline: self.offline,
                 items,
             };
-            let made = match self.worker.as_deref_mut() {
-                Some(w) => w.build(self.ids.build, &request, self.report)?,
-                None => worker::run(&request, self.report)?,
-            };
-            listings.extend(made);
+            listings.extend(self.perform::<Vec<(String, Listing)>>(&Work::Trees(request))?);
         }
-        // From here on nobody but the sealer has a way into the job.
-        if nix::unistd::geteuid().is_root() {
-            let fd = open_dir(job).doing(|| format!("open {}", job.display()))?;
-            nix::unistd::fchown(&fd, Some(self.ids.seal.into()), Some(self.ids.seal_gid.into())).doing(|| format!("take over {}", job.display()))?;
-        }
+        self.take_over(job)?;
         for (part, pin) in spec.pins() {
             let listing = listings.get(&part).ok_or_else(|| Problem::new(format!("{part}: the build process returned no listing")))?;
             for (prefix, tree, own) in sealed::split(listing.clone(), pin) {
@@ -186,7 +188,7 @@ impl Builder<'_> {
             return Ok(());
         }
         let text = serde_json::to_vec(listing).doing(|| "write a listing".into())?;
-        let gid = if self.worker.is_some() { self.ids.owner_gid } else { self.ids.seal_gid };
+        let gid = if self.workers.is_some() { self.ids.owner_gid } else { self.ids.seal_gid };
         edit::write_file(&path, &text, 0o640, nix::unistd::geteuid().is_root().then_some((self.ids.seal, gid))).doing(|| format!("write {}", path.display()))
     }
 
@@ -252,7 +254,7 @@ impl Builder<'_> {
     }
 
     /// A sealed folder and the missing ones above it, within the staged generation.
-    fn folder(&self, path: &Path, staged: &Path) -> Result<()> {
+    pub fn folder(&self, path: &Path, staged: &Path) -> Result<()> {
         let missing: Vec<&Path> = path.ancestors().take_while(|p| *p != staged && p.symlink_metadata().is_err()).collect();
         for p in missing.into_iter().rev() {
             edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o755).doing(|| format!("make {}", p.display()))?;
@@ -285,7 +287,7 @@ fn build_gid(i: &Ids) -> u32 {
     if i.build == i.owner { i.owner_gid } else { i.build }
 }
 
-fn link_file(from: &Path, to: &Path) -> std::io::Result<()> {
+pub fn link_file(from: &Path, to: &Path) -> std::io::Result<()> {
     let ((a, from_name), (b, to_name)) = (parent(from)?, parent(to)?);
     nix::unistd::linkat(&a, from_name.as_c_str(), &b, to_name.as_c_str(), AtFlags::empty())?;
     Ok(())

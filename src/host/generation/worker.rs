@@ -14,6 +14,7 @@ use rayon::prelude::*;
 
 use crate::host::git::{Depth, Git, NetEnv, read};
 use crate::host::progress::{Progress, Reporter};
+use crate::host::venv;
 use crate::lock::Pin;
 use crate::problem::{Doing, Problem, Result};
 use crate::tree::{Entry, Listing, Oid};
@@ -41,15 +42,36 @@ pub struct Request {
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 enum Message {
     Progress { job: String, at: u64, total: u64 },
-    Done { listings: Vec<(String, Listing)> },
+    Done(serde_json::Value),
     Failed(Problem),
+}
+
+/// What the build process can do.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub enum Work {
+    Trees(Request),
+    Venv(Box<venv::work::Job>),
+}
+
+impl Work {
+    /// Does it, as whoever calls.
+    ///
+    /// # Errors
+    /// What went wrong, for a person.
+    pub fn run(&self, report: &dyn Reporter) -> Result<serde_json::Value> {
+        let value = match self {
+            Work::Trees(r) => serde_json::to_value(run(r, report)?),
+            Work::Venv(j) => serde_json::to_value(venv::work::run(j, report)?),
+        };
+        value.doing(|| "answer".into())
+    }
 }
 
 /// Fetches and unpacks all items, several at once.
 ///
 /// # Errors
 /// Every item that failed, in one problem.
-pub fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)>> {
+fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)>> {
     let git =
         Git { program: request.git.clone(), net: request.net.clone(), store: request.store.clone(), offline: request.offline, config: request.config.clone() };
     let fetched: Vec<Result<u64>> = request.items.par_iter().map(|i| fetch(&git, i, report)).collect();
@@ -134,47 +156,67 @@ fn join(prefix: &str, path: &str) -> String {
     if prefix.is_empty() { path.to_string() } else { format!("{prefix}/{path}") }
 }
 
-/// The worker as the root side holds it.
-pub struct Worker {
+/// Build processes that wait, one for each piece of work of an apply.
+pub struct Workers(Vec<Worker>);
+
+impl Workers {
+    /// Forks them. Must be called while the process has a single thread.
+    ///
+    /// # Errors
+    /// No more processes or descriptors.
+    pub fn start() -> Result<Workers> {
+        let mut all = Vec::new();
+        for _ in 0..3 {
+            let next = Worker::start(&mut all)?;
+            all.push(next);
+        }
+        Ok(Workers(all))
+    }
+
+    /// Has the work done under `uid`; afterwards no process of that uid is left.
+    ///
+    /// # Errors
+    /// What the worker says, or that it died.
+    pub fn perform(&mut self, uid: u32, work: &Work, report: &dyn Reporter) -> Result<serde_json::Value> {
+        self.0.pop().ok_or_else(|| Problem::new("no build process is left"))?.perform(uid, work, report)
+    }
+}
+
+/// One worker as the root side holds it.
+struct Worker {
     pid: Pid,
     socket: Option<UnixStream>,
 }
 
 impl Worker {
-    /// Forks it. Must be called while the process has a single thread.
-    ///
-    /// # Errors
-    /// No more processes or descriptors.
-    pub fn start() -> Result<Worker> {
+    /// `earlier` ones' sockets are nothing for the new process: it would keep them open.
+    fn start(earlier: &mut [Worker]) -> Result<Worker> {
         let (ours, theirs) = UnixStream::pair().doing(|| "make a socket pair".into())?;
         // SAFETY: no other thread exists yet, so no lock of the allocator or of std can be held in the child.
         match unsafe { fork() }.doing(|| "start the build process".into())? {
             ForkResult::Parent { child } => Ok(Worker { pid: child, socket: Some(ours) }),
             ForkResult::Child => {
                 drop(ours);
+                earlier.iter_mut().for_each(|w| drop(w.socket.take()));
                 let code = i32::from(serve(theirs).is_err());
                 std::process::exit(code);
             }
         }
     }
 
-    /// Has the request done under `uid`; afterwards no process of that uid is left.
-    ///
-    /// # Errors
-    /// What the worker says, or that it died.
-    pub fn build(&mut self, uid: u32, request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)>> {
+    fn perform(mut self, uid: u32, work: &Work, report: &dyn Reporter) -> Result<serde_json::Value> {
         let socket = self.socket.take().ok_or_else(|| Problem::new("the build process has been used already"))?;
         // What a killed apply may have left; ours is not of that uid yet.
         end_all(uid)?;
-        let result = self.converse(socket, uid, request, report);
+        let result = self.converse(socket, uid, work, report);
         end_all(uid)?;
         let _ = nix::sys::wait::waitpid(self.pid, None);
         result
     }
 
-    fn converse(&self, socket: UnixStream, uid: u32, request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)>> {
+    fn converse(&self, socket: UnixStream, uid: u32, work: &Work, report: &dyn Reporter) -> Result<serde_json::Value> {
         let mut out = socket.try_clone().doing(|| "talk to the build process".into())?;
-        let text = serde_json::to_string(request).doing(|| "talk to the build process".into())?;
+        let text = serde_json::to_string(work).doing(|| "talk to the build process".into())?;
         writeln!(out, "{uid}\n{text}").doing(|| "talk to the build process".into())?;
         let mut jobs: BTreeMap<String, Box<dyn Progress>> = BTreeMap::new();
         socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).doing(|| "talk to the build process".into())?;
@@ -195,7 +237,7 @@ impl Worker {
             }
             match serde_json::from_slice(&line).doing(|| "understand the build process".into())? {
                 Message::Progress { job, at, total } => jobs.entry(job.clone()).or_insert_with(|| report.job(&job)).at(at, total),
-                Message::Done { listings } => return Ok(listings),
+                Message::Done(value) => return Ok(value),
                 Message::Failed(p) => return Err(p),
             }
             line.clear();
@@ -311,9 +353,9 @@ fn serve(socket: UnixStream) -> Result<()> {
     let wire = std::sync::Arc::new(Wire(Mutex::new(socket)));
     line.clear();
     reader.read_line(&mut line).doing(|| "read".into())?;
-    let request: Request = serde_json::from_str(&line).doing(|| "read the request".into())?;
-    let message = match run(&request, &WireReporter(wire.clone())) {
-        Ok(listings) => Message::Done { listings },
+    let work: Work = serde_json::from_str(&line).doing(|| "read the request".into())?;
+    let message = match work.run(&WireReporter(wire.clone())) {
+        Ok(value) => Message::Done(value),
         Err(p) => Message::Failed(p),
     };
     wire.send(&message);

@@ -11,14 +11,10 @@ use crate::lock::python::question::Workspace;
 use crate::lock::python::{Resolver, Solved};
 use crate::problem::{Doing, Problem, Result};
 
-/// Variables of uv and pip that say where packages come from.
-const INDEX_VARS: &[&str] = &[
-    "UV_DEFAULT_INDEX",
-    "UV_INDEX_URL",
-    "UV_HTTP_TIMEOUT",
-    "UV_SYSTEM_CERTS",
-    "UV_NATIVE_TLS",
-    "UV_INSECURE_HOST",
+/// Variables of the caller's own uv.
+const OWN_VARS: &[&str] = &[
+    "HOME",
+    "PATH",
     "UV_CACHE_DIR",
     "UV_PYTHON_INSTALL_DIR",
     "UV_PYTHON_INSTALL_MIRROR",
@@ -28,25 +24,28 @@ const INDEX_VARS: &[&str] = &[
     "XDG_DATA_HOME",
 ];
 
-/// uv for resolving.
+/// uv, with nothing of an environment but indexes, proxies and certificates.
 pub struct Uv {
     pub net: super::git::NetEnv,
-    /// comfy's own cache, where a fetched uv is kept and workspaces are made.
+    /// Where a fetched uv is kept, and workspaces are made.
     pub cache: PathBuf,
     pub offline: bool,
+    /// As the caller, in the caller's folders; else everything stays in `cache`.
+    pub own: bool,
 }
 
 impl Uv {
     #[expect(clippy::disallowed_methods, reason = "the fence's gate for uv")]
-    fn command(&self, program: &std::path::Path) -> Command {
+    pub fn command(&self, program: &std::path::Path) -> Command {
         let mut c = Command::new(program);
         c.env_clear().env("LC_ALL", "C").env("UV_NO_PROGRESS", "1").envs(&self.net.vars);
-        for name in ["HOME", "PATH"].iter().chain(INDEX_VARS) {
-            if let Some(value) = env::var(name) {
-                c.env(name, value);
-            }
+        if self.own {
+            c.envs(OWN_VARS.iter().filter_map(|n| Some((*n, env::var(n)?))));
+        } else {
+            c.env("HOME", &self.cache).env("PATH", env::PUBLIC_PATH).env("UV_CACHE_DIR", self.cache.join("uv-cache"));
         }
-        if let Some(index) = env::var("PIP_INDEX_URL").filter(|_| env::var("UV_DEFAULT_INDEX").or_else(|| env::var("UV_INDEX_URL")).is_none()) {
+        let vars = &self.net.vars;
+        if let Some(index) = vars.get("PIP_INDEX_URL").filter(|_| !vars.contains_key("UV_DEFAULT_INDEX") && !vars.contains_key("UV_INDEX_URL")) {
             c.env("UV_DEFAULT_INDEX", index);
         }
         c.args(["--no-config", "--color", "never"]);
@@ -57,8 +56,11 @@ impl Uv {
         c
     }
 
-    /// Runs it to its end, or ends it where comfy was interrupted; stdout.
-    fn run(&self, mut command: Command) -> Result<String> {
+    /// Runs it to its end, or ends it where comfy was interrupted; stdout. `tick` is called again and again meanwhile.
+    ///
+    /// # Errors
+    /// What uv says.
+    pub fn run(&self, mut command: Command, tick: &dyn Fn()) -> Result<String> {
         let start = || "start uv".to_string();
         let mut child = command.spawn().doing(start)?;
         let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
@@ -81,6 +83,7 @@ impl Uv {
                     let _ = child.wait();
                     return Err(Problem::interrupted());
                 }
+                tick();
                 std::thread::sleep(std::time::Duration::from_millis(10));
             };
             let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
@@ -104,14 +107,24 @@ fn explain(stderr: &str, code: Option<i32>) -> Problem {
     let mut p = Problem::new(format!("Python packages: {}", lines.join("\n")));
     let no_answer = ["error sending request", "Failed to fetch", "dns error", "operation timed out", "error decoding response body", "was disabled"];
     if no_answer.iter().any(|n| stderr.contains(n)) {
-        p = p.hint("the package index did not answer; comfy.lock is as it was. Check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again");
+        p = p.hint("the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again");
     }
     p
 }
 
+impl Uv {
+    /// The program to run, fetched if need be.
+    ///
+    /// # Errors
+    /// There is none, and it cannot be fetched.
+    pub fn program(&self) -> Result<PathBuf> {
+        program::find(self)
+    }
+}
+
 impl Resolver for Uv {
     fn solve(&self, w: &Workspace, progress: &dyn Progress) -> Result<Solved> {
-        let uv = program::find(self)?;
+        let uv = self.program()?;
         progress.at(0, 1);
         let folder = self.cache.join(format!("resolve-{}", std::process::id()));
         let result = self.solve_in(&uv, w, &folder);
@@ -132,13 +145,13 @@ impl Uv {
         let mut lock = self.command(uv);
         // An interpreter is asked for its version only; nothing is built, so nothing of a package runs.
         lock.current_dir(folder).args(["lock", "--no-build", "--exclude-newer", &w.exclude_newer, "--python", &w.version]);
-        self.run(lock)?;
+        self.run(lock, &|| {})?;
         let mut export = self.command(uv);
         export
             .current_dir(folder)
             .args(["export", "--frozen", "--all-packages", "--no-emit-workspace", "--no-hashes", "--no-annotate", "--no-header", "--python"])
             .arg(&w.version);
-        let export = self.run(export)?;
+        let export = self.run(export, &|| {})?;
         let text = std::fs::read_to_string(folder.join("uv.lock")).doing(|| "read uv.lock".into())?;
         Ok(Solved { lock: text, export })
     }

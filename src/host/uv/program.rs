@@ -38,8 +38,9 @@ const MAX_BYTES: u64 = 200 << 20;
 /// # Errors
 /// Root; a COMFY_UV that is none; no network; a file with another hash.
 pub fn find(uv: &Uv) -> Result<PathBuf> {
-    if let Some(own) = env::var("COMFY_UV") {
-        let path = PathBuf::from(&own);
+    // Another uid may have no way to the caller's own.
+    if let Some(own) = uv.net.vars.get("COMFY_UV").filter(|p| uv.own || version(Path::new(p)).is_some()) {
+        let path = PathBuf::from(own);
         return match version(&path) {
             Some(v) if v >= OLDEST && path.is_absolute() => Ok(path),
             Some(v) => Err(Problem::new(format!("COMFY_UV={own}: version {}.{} is too old, or the path is not absolute", v.0, v.1))
@@ -47,7 +48,8 @@ pub fn find(uv: &Uv) -> Result<PathBuf> {
             None => Err(Problem::new(format!("COMFY_UV={own} is no uv that runs")).hint("name one that does, or unset COMFY_UV")),
         };
     }
-    if let Some(found) = env::which("uv").filter(|p| version(p).is_some_and(|v| v >= OLDEST)) {
+    let found = if uv.own { env::which("uv") } else { env::which_in(env::PUBLIC_PATH, "uv") };
+    if let Some(found) = found.filter(|p| version(p).is_some_and(|v| v >= OLDEST)) {
         return Ok(found);
     }
     let kept = uv.cache.join(format!("uv-{VERSION}")).join("uv");
@@ -74,7 +76,8 @@ fn fetch(uv: &Uv, to: &Path) -> Result<()> {
     if uv.offline {
         return Err(Problem::new("uv is needed, is not in PATH, and comfy is offline"));
     }
-    let index = ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"].iter().find_map(|n| env::var(n)).unwrap_or_else(|| "https://pypi.org/simple".into());
+    let index =
+        ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"].iter().find_map(|n| uv.net.vars.get(*n)).map_or("https://pypi.org/simple", String::as_str);
     let page = format!("{}/uv/", index.trim_end_matches('/'));
     let agent = crate::host::http::agent(&uv.net, "comfy");
     let doing = || format!("fetch uv {VERSION} from {page}");

@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::{CORE, Upstream, borrowed, comfy, node};
+use crate::support::{CORE, Upstream, borrowed, comfy, node, python};
 
 /// Runs `body` in a machine of its own: this test's process again, below unshare(1).
 ///
@@ -61,6 +61,9 @@ writable = ["data"]
 repo = "https://github.com/up/world"
 ref = "main"
 
+[python]
+version = "PYTHON"
+
 [shares.models]
 path = "~/ai/models"
 mount = "models"
@@ -107,7 +110,7 @@ impl Machine {
     /// Writes comfy.toml as alice.
     pub fn manifest(&self, text: &str) {
         sh(&format!("mkdir -p {0}", self.dot.display()));
-        std::fs::write(self.dot.join("comfy.toml"), text).unwrap();
+        std::fs::write(self.dot.join("comfy.toml"), text.replace("PYTHON", &python())).unwrap();
         sh(&format!("chown -R alice:alice {0} && chmod 644 {0}/comfy.toml", self.dot.display()));
     }
 

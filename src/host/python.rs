@@ -1,0 +1,153 @@
+//! Finding a Python: the system's own, of the asked minor version, that the sandbox user can reach.
+//!
+//! A candidate is asked for its version once, by running it without site and environment, and not again while its file
+//! is the same. macOS's /usr/bin/python3 is never called: it opens a window where the developer tools are missing.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use super::env;
+use crate::plan::desired::Desired;
+use crate::plan::ids::Ids;
+use crate::plan::venv::Interpreter;
+
+/// Where systems, Homebrew, python.org and MacPorts put it.
+const FOLDERS: &[&str] = &["/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", "/opt/local/bin", "/Library/Frameworks/Python.framework/Versions/VERSION/bin"];
+
+/// What a candidate prints: its version, and the program behind shims, links and virtual environments.
+const ASK: &str = "import sys, platform; print(platform.python_implementation(), sys.implementation.cache_tag, '%d.%d.%d' % sys.version_info[:3], \
+                   getattr(sys, '_base_executable', None) or sys.executable, sep='\\n')";
+
+/// What stat says of a program that was asked, and its answer.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Known {
+    stamp: (u64, u64, u64, i64, i64, i64, i64),
+    answer: Interpreter,
+}
+
+/// Answers by path.
+pub type Answers = BTreeMap<PathBuf, Known>;
+
+#[derive(Default)]
+pub struct Interpreters {
+    known: Answers,
+    asked: Mutex<Answers>,
+}
+
+impl Interpreters {
+    /// With the answers of earlier runs; an absent or damaged file holds none.
+    pub fn load(path: &Path) -> Interpreters {
+        let known = std::fs::read(path).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
+        Interpreters { known, asked: Mutex::default() }
+    }
+
+    /// The answers that were used, where they differ from those that were known.
+    pub fn news(&self) -> Option<Answers> {
+        let asked = self.asked.lock().ok()?;
+        (!asked.is_empty() && *asked != self.known).then(|| asked.clone())
+    }
+
+    /// The first that fits, or why there is none.
+    pub fn find(&self, d: &Desired, ids: &Ids) -> Result<Interpreter, String> {
+        let minor = &d.python.version;
+        let mut folders: Vec<PathBuf> = FOLDERS.iter().map(|f| PathBuf::from(f.replace("VERSION", minor))).collect();
+        let own = ids.sandbox == ids.owner;
+        if own {
+            // Nobody else has to reach it.
+            folders.splice(0..0, env::var("PATH").unwrap_or_default().split(':').filter(|p| p.starts_with('/')).map(PathBuf::from));
+        }
+        let mut refused = Vec::new();
+        for folder in folders {
+            for name in [format!("python{minor}"), "python3".into()] {
+                let at = folder.join(&name);
+                if at.symlink_metadata().is_err() || (at == Path::new("/usr/bin/python3") && d.platform.macos) {
+                    continue;
+                }
+                match self.candidate(&at, minor, if own { None } else { Some(ids) }) {
+                    Ok(Some(found)) => return Ok(found),
+                    Ok(None) => {}
+                    Err(why) => refused.push(format!("{}: {why}", at.display())),
+                }
+            }
+        }
+        let install = if d.platform.macos { format!("`brew install python@{minor}`") } else { format!("`apt install python{minor}`, for example") };
+        let seen = if refused.is_empty() { String::new() } else { format!(" ({})", refused.join("; ")) };
+        Err(format!("there is no Python {minor} that {} can reach{seen}; install one ({install}), or change [python] version", d.sandbox))
+    }
+
+    /// `Ok(None)`: another version.
+    fn candidate(&self, at: &Path, minor: &str, ids: Option<&Ids>) -> Result<Option<Interpreter>, String> {
+        let real = at.canonicalize().map_err(|e| e.to_string())?;
+        if let Some(ids) = ids {
+            reachable(&real, ids)?;
+        }
+        let meta = real.metadata().map_err(|e| e.to_string())?;
+        let stamp = (meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
+        let known = |answers: &Answers| answers.get(&real).filter(|k| k.stamp == stamp).map(|k| k.answer.clone());
+        let answer = match known(&self.known).or_else(|| self.asked.lock().ok().and_then(|a| known(&a))) {
+            Some(a) => a,
+            None => ask(at, &real, ids)?,
+        };
+        if answer.minor() != minor {
+            return Ok(None);
+        }
+        if let (Some(ids), true) = (ids, answer.path != real) {
+            reachable(&answer.path, ids)?;
+        }
+        if let Ok(mut a) = self.asked.lock() {
+            a.insert(real, Known { stamp, answer: answer.clone() });
+        }
+        Ok(Some(answer))
+    }
+}
+
+/// The minor version of the first Python in PATH.
+pub fn minor_in_path() -> Option<String> {
+    let at = env::which("python3")?;
+    ask(&at, &at, None).ok().map(|i| i.minor().to_string())
+}
+
+/// The sandbox user may pass every folder above `real` and run it, and cannot write any of them.
+fn reachable(real: &Path, ids: &Ids) -> Result<(), String> {
+    for (i, p) in real.ancestors().enumerate() {
+        let m = p.metadata().map_err(|e| format!("{}: {e}", p.display()))?;
+        if m.mode() & 0o001 == 0 {
+            return Err(format!("{} is closed to other users", p.display()));
+        }
+        let sticky = m.mode() & 0o1000 != 0 && i > 0;
+        if m.uid() == ids.sandbox || m.gid() == ids.sandbox_gid || m.gid() == ids.shared || (m.mode() & 0o002 != 0 && !sticky) {
+            return Err(format!("{} can be written by others", p.display()));
+        }
+    }
+    Ok(())
+}
+
+/// Runs it without site packages and environment; as root under the build uid, which has no rights at all.
+#[expect(clippy::disallowed_methods, reason = "the fence's gate for interpreters")]
+fn ask(at: &Path, real: &Path, ids: Option<&Ids>) -> Result<Interpreter, String> {
+    use std::os::unix::process::CommandExt;
+    let mut c = Command::new(if ids.is_some() { real } else { at });
+    c.args(["-I", "-S", "-B", "-c", ASK]).env_clear().env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
+    if ids.is_none() {
+        // A shim such as pyenv's looks for its own.
+        c.envs(["PATH", "HOME"].iter().filter_map(|n| Some((*n, env::var(n)?))));
+    }
+    if let Some(ids) = ids.filter(|_| nix::unistd::geteuid().is_root()) {
+        c.uid(ids.build).gid(ids.build);
+    }
+    let out = c.output().map_err(|e| e.to_string())?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    let mut lines = text.lines();
+    let (kind, tag, version, program) = (lines.next(), lines.next(), lines.next(), lines.next());
+    let (Some("CPython"), Some(_), Some(version), Some(program)) = (kind, tag, version, program) else {
+        return Err(if out.status.success() { "is no CPython".into() } else { "does not run".into() });
+    };
+    if version.split('.').count() != 3 || !version.chars().all(|c| c.is_ascii_digit() || c == '.') {
+        return Err("says no version".into());
+    }
+    let path = Path::new(program).canonicalize().map_err(|e| format!("{program}: {e}"))?;
+    Ok(Interpreter { path, version: version.into() })
+}
