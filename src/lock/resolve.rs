@@ -80,7 +80,7 @@ pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, repos: &dyn Rep
         let packages = old.and_then(|l| l.python.as_ref()).map_or(&[][..], |p| &p.packages);
         let known: Vec<&str> = asked.iter().map(|(n, _, _)| n.as_str()).chain(["python"]).chain(packages.iter().map(|p| p.name.as_str())).collect();
         for name in names.iter() {
-            if !known.contains(&name.as_str()) {
+            if !known.contains(&name.as_str()) && !packages.iter().any(|p| p.name == python::normal(name)) {
                 let p = Problem::new(format!("comfy.toml has no node `{0}`, and comfy.lock no package of that name", crate::text::escape(name)));
                 return Err(match crate::text::did_you_mean(name, known.iter().copied()) {
                     Some(k) => p.hint(format!("did you mean `{k}`?")),
@@ -174,12 +174,21 @@ fn packages(
     {
         return Ok((locked.clone(), Vec::new()));
     }
-    let newest = chrono::Utc::now() - m.minimum_age;
-    let workspace = question::workspace(manifest, asks, before, moving, newest)?;
+    // Without an age nothing is compared, so that an index that tells no times serves too.
+    let newest = (!m.minimum_age.is_zero()).then(|| chrono::Utc::now() - m.minimum_age);
+    let mut workspace = question::workspace(manifest, asks, before, moving, newest)?;
     let job = report.job("python");
-    let solved = uv.solve(&workspace, job.as_ref()).map_err(|p| answer::refusal(p, &workspace, asks, manifest))?;
+    let mut solved = uv.solve(&workspace, job.as_ref());
+    if let Err(p) = &solved {
+        workspace.untimed = answer::untimed(p, &m.indexes);
+        if !workspace.untimed.is_empty() {
+            solved = uv.solve(&workspace, job.as_ref());
+        }
+    }
+    let solved = solved.map_err(|p| answer::refusal(p, &workspace, asks, manifest))?;
     let packages = answer::packages(&solved, &workspace, &m.indexes)?;
-    let mut remarks = answer::remarks(&packages, asks);
+    let mut remarks = answer::remarks(&packages, asks, &m.overrides);
+    remarks.extend(workspace.untimed.iter().map(|p| format!("{p}: its index in `indexes` tells no times, so that minimum_age does not hold for it")));
     for (part, a) in asks {
         remarks.extend(a.idle().map(|i| format!("{part}: ignore_requirements names `{}`, which its requirements do not have", crate::text::escape(i))));
     }

@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
-use crate::support::{CORE, File, Upstream, borrowed, command, node, python, text};
+use crate::support::{CORE, File, Upstream, borrowed, command, node, python, redacted, text};
 
 /// What every case starts from; `ROOT` is the case's own folder.
 const GOOD: &str = r#"version = 1
@@ -184,17 +184,6 @@ fn edited(from: &str, to: &str) -> String {
     }
     assert!(GOOD.contains(from), "{from}");
     GOOD.replacen(from, to, 1)
-}
-
-/// Which commit it was says nothing about a message.
-fn redacted(text: &str) -> String {
-    let mut out = String::new();
-    for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
-        let id = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-        let is_id = id.len() == 40 && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        out += &if is_id { word.replacen(id, "COMMIT", 1) } else { word.to_string() };
-    }
-    out
 }
 
 #[test]

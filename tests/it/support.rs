@@ -117,3 +117,19 @@ pub fn text(output: &Output, root: &Path) -> String {
     let all = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     all.replace(&root.display().to_string(), "ROOT")
 }
+
+/// Which commit it was says nothing about a message.
+pub fn redacted(text: &str) -> String {
+    without_ids(text, &[40])
+}
+
+/// Without the hexadecimal words of these lengths: whole ids, abbreviated ones.
+pub fn without_ids(text: &str, lengths: &[usize]) -> String {
+    let mut out = String::new();
+    for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
+        let id = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
+        let is_id = lengths.contains(&id.len()) && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        out += &if is_id { word.replacen(id, "COMMIT", 1) } else { word.to_string() };
+    }
+    out
+}

@@ -144,7 +144,11 @@ impl Uv {
         }
         let mut lock = self.command(uv);
         // An interpreter is asked for its version only; nothing is built, so nothing of a package runs.
-        lock.current_dir(folder).args(["lock", "--no-build", "--exclude-newer", &w.exclude_newer, "--python", &w.version]);
+        lock.current_dir(folder).args(["lock", "--no-build", "--python", &w.version]);
+        if let Some(newest) = &w.exclude_newer {
+            lock.args(["--exclude-newer", newest]);
+            lock.args(w.untimed.iter().map(|p| format!("--exclude-newer-package={p}=false")));
+        }
         self.run(lock, &|| {})?;
         let mut export = self.command(uv);
         export

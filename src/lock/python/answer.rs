@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pep508_rs::VersionOrUrl;
+use pep508_rs::{Requirement, VersionOrUrl};
 use serde::Deserialize;
 
 use super::question::{OWN, PLATFORMS, Workspace};
@@ -107,10 +107,12 @@ const SAME_FILES: &[(&str, &[&str])] = &[
 ];
 
 /// What a person should know: who holds a package back for everybody, and which packages overwrite each other.
-pub fn remarks(packages: &[Package], asked: &BTreeMap<String, Asks>) -> Vec<String> {
+pub fn remarks(packages: &[Package], asked: &BTreeMap<String, Asks>, overrides: &[String]) -> Vec<String> {
     let mut out = Vec::new();
+    // Who is overruled holds nothing back.
+    let overruled: BTreeSet<String> = overrides.iter().filter_map(|o| Some(normal(parsed(o)?.name.as_ref()))).collect();
     // ComfyUI's own bounds are everybody's; a node's are news.
-    for (package, part, line) in direct(asked).into_iter().filter(|(_, part, _)| part != "comfyui") {
+    for (package, part, line) in direct(asked).into_iter().filter(|(package, part, _)| part != "comfyui" && !overruled.contains(package)) {
         let Ok(r) = asks::requirement(&part, line) else { continue };
         let bounded = match &r.version_or_url {
             Some(VersionOrUrl::VersionSpecifier(s)) => s.iter().any(|s| matches!(s.operator().to_string().as_str(), "<" | "<=" | "==" | "===" | "~=")),
@@ -119,13 +121,13 @@ pub fn remarks(packages: &[Package], asked: &BTreeMap<String, Asks>) -> Vec<Stri
         for p in packages.iter().filter(|p| bounded && p.name == package && p.by.iter().any(|b| *b != part)) {
             let others = p.by.iter().filter(|b| **b != part).count();
             out.push(format!(
-                "{} {}: {part} asks for `{}` ({}:{}), which holds it for {} more",
+                "{} {}: {part} asks for `{}` ({}:{}), which holds it for {}",
                 p.name,
                 p.version,
                 escape(&line.text),
                 line.file,
                 line.line,
-                crate::text::count(others, "package or part").replace("package or parts", "packages or parts")
+                crate::text::count(others, "other")
             ));
         }
     }
@@ -150,26 +152,113 @@ fn quoted(said: &str, text: &str) -> bool {
     bounded && said.match_indices(&text).any(|(at, _)| !said[at + text.len()..].starts_with(|c: char| c.is_ascii_digit() || c == '.'))
 }
 
+fn parsed(text: &str) -> Option<Requirement> {
+    text.parse().ok()
+}
+
 /// Every plain requirement: normalised package, part, line.
 fn direct(asked: &BTreeMap<String, Asks>) -> Vec<(String, String, &Asked)> {
     let lines = asked.iter().flat_map(|(part, a)| a.effective().map(move |l| (part.clone(), l)));
     lines.filter_map(|(part, l)| Some((normal(asks::requirement(&part, l).ok()?.name.as_ref()), part, l))).collect()
 }
 
+/// How uv begins to tell that not all wishes fit together.
+const NO_SOLUTION: &str = "No solution";
+/// uv's warning of a file whose index does not say when it was published; `--exclude-newer` leaves such a file out.
+const NO_TIME: &str = "is missing an upload date";
+/// uv's hint where `--exclude-newer` left out everything that would fit.
+const TOO_NEW: &str = "was filtered by `exclude-newer";
+
+/// The package of a file without time: `torch-2.9.1-cp312-….whl` and `torch-2.9.1.tar.gz` are of `torch`.
+fn without_time(line: &str) -> Option<String> {
+    let file = line.split_once(NO_TIME)?.0.split_whitespace().last()?.trim_matches('`');
+    let end = file.match_indices('-').map(|(i, _)| i).find(|i| file[i + 1..].starts_with(|c: char| c.is_ascii_digit()))?;
+    Some(normal(&file[..end]))
+}
+
+/// The packages of `indexes` whose files have no time, as uv's refusal tells.
+pub fn untimed(problem: &Problem, indexes: &[Index]) -> Vec<String> {
+    let routed: BTreeSet<String> = indexes.iter().flat_map(|x| x.packages.iter().map(|p| normal(p))).collect();
+    let found: BTreeSet<String> = problem.message.lines().filter_map(without_time).collect();
+    routed.intersection(&found).cloned().collect()
+}
+
+/// What uv says of times in comfy's words: no lines about files, and the way out as hints.
+fn times(problem: Problem) -> Problem {
+    let untimed: BTreeSet<String> = problem.message.lines().filter_map(without_time).collect();
+    let filtered = |l: &str| l.contains(TOO_NEW).then(|| l.split('`').nth(1).map(normal)).flatten();
+    let all: BTreeSet<String> = problem.message.lines().filter_map(filtered).collect();
+    // The first line begins with what was being done, and may itself be about a file.
+    let (begin, message) = problem.message.split_once(": ").unwrap_or(("", &problem.message));
+    let kept: Vec<&str> = message.lines().filter(|l| !l.contains(NO_TIME) && !l.contains(TOO_NEW)).collect();
+    let mut out = Problem { message: format!("{begin}: {}", kept.join("\n")), ..problem };
+    if !out.message.contains(NO_SOLUTION) {
+        return out;
+    }
+    // Of a package that it knew at some version, uv does not say that it was filtered.
+    let said = words(&out.message);
+    let concerned = |p: &&String| all.contains(*p) || said.contains(*p);
+    let (without, young): (Vec<&str>, Vec<&str>) = all.union(&untimed).filter(concerned).map(String::as_str).partition(|p| untimed.contains(*p));
+    if !without.is_empty() {
+        let names = without.join(", ");
+        out = out.hint(format!(
+            "the index does not tell when the files of {names} were published, so that none is old enough: [python] minimum_age = \"0\" takes them"
+        ));
+    }
+    if !young.is_empty() {
+        out = out.hint(format!("what there is of {} is younger than [python] minimum_age: wait, or make that shorter", young.join(", ")));
+    }
+    out
+}
+
+/// What may be a package's name in a text, normalised.
+fn words(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))).map(|w| normal(w.trim_matches('.'))).collect()
+}
+
+/// Bounds that uv's sentences name for one package: those that do not fit together.
+fn bounds(message: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut out: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for said in ["depends on ", "depend on "].iter().flat_map(|w| message.split(w).skip(1)) {
+        let word = said.split_whitespace().next().unwrap_or_default().trim_end_matches(['.', ',']);
+        if let Some(r) = parsed(word).filter(|r| matches!(r.version_or_url, Some(VersionOrUrl::VersionSpecifier(_)))) {
+            out.entry(normal(r.name.as_ref())).or_default().insert(word.into());
+        }
+    }
+    out
+}
+
+/// Packages without a wheel for one of the platforms, and the marker of the other.
+fn elsewhere(message: &str) -> BTreeMap<String, &'static str> {
+    let mut out = BTreeMap::new();
+    for (platform, other) in PLATFORMS.iter().zip(["sys_platform == 'linux'", "sys_platform == 'darwin'"]) {
+        for (at, _) in message.match_indices(&format!(" `{platform}`-compatible wheels")) {
+            let before = message[..at].trim_end_matches(" no").trim_end_matches(" has").trim_end_matches(" have");
+            let word = before.split_whitespace().last().unwrap_or_default();
+            let name = word.split(['<', '>', '=', '!', '~', '[']).next().unwrap_or_default();
+            if !name.is_empty() {
+                out.insert(normal(name), other);
+            }
+        }
+    }
+    out
+}
+
 /// uv's refusal with the parts' own names, who asked for each package that it names, and what settles it.
 pub fn refusal(problem: Problem, workspace: &Workspace, asked: &BTreeMap<String, Asks>, manifest: &Manifest) -> Problem {
-    if !problem.message.contains("No solution") {
+    let problem = if problem.message.contains(NO_TIME) || problem.message.contains(TOO_NEW) { times(problem) } else { problem };
+    if !problem.message.contains(NO_SOLUTION) {
         return problem;
     }
     let mut message = problem.message.clone();
     // The longest first: `comfy-part-1` begins `comfy-part-10`.
     for (name, part) in workspace.parts.iter().rev().collect::<BTreeSet<_>>().into_iter().rev() {
-        message = message.replace(&format!("{name}'s requirements"), &format!("what {part} asks for")).replace(name.as_str(), part);
+        message =
+            message.replace(&format!("{name}'s requirements are unsatisfiable"), &format!("what {part} asks for cannot be had")).replace(name.as_str(), part);
     }
     let own: Vec<Asked> = manifest.python.requirements.iter().map(|text| Asked { file: OWN.into(), line: 0, text: text.clone() }).collect();
     let said: String = message.split_whitespace().collect();
-    let words: BTreeSet<String> =
-        message.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'))).map(|w| normal(w.trim_matches('.'))).collect();
+    let words = words(&message);
     let named = |package: &str| words.contains(package);
     let mut lines = Vec::new();
     let mut nodes = Vec::new();
@@ -182,7 +271,7 @@ pub fn refusal(problem: Problem, workspace: &Workspace, asked: &BTreeMap<String,
         }
     }
     for line in &own {
-        if let Ok(r) = line.text.parse::<pep508_rs::Requirement>()
+        if let Some(r) = parsed(&line.text)
             && named(&normal(r.name.as_ref()))
         {
             lines.push(format!("  {OWN}  [python] requirements  {}", line.text));
@@ -205,8 +294,20 @@ pub fn refusal(problem: Problem, workspace: &Workspace, asked: &BTreeMap<String,
         for (part, line) in nodes {
             out = out.hint(format!("to leave it out: [nodes.{part}] ignore_requirements = [{}]", toml::Value::String(line)));
         }
-    } else if let Some((_, wishes)) = incompatible {
-        let either: Vec<String> = wishes.iter().map(|w| format!("overrides = [{}]", toml::Value::String(w.clone()))).collect();
+        return out;
+    }
+    let platforms = elsewhere(&out.message);
+    for (package, marker) in &platforms {
+        let own = wishes.get(package).filter(|w| w.len() == 1).and_then(|w| w.first()).filter(|w| !w.contains(';')).unwrap_or(package);
+        let line = toml::Value::String(format!("{own} ; {marker}"));
+        out = out.hint(format!("{package} has no wheel for one of the two platforms; to have it on the other only: [python] overrides = [{line}]"));
+    }
+    // Where two lines contradict each other these, else what packages say of each other.
+    let said = bounds(&out.message);
+    if platforms.is_empty()
+        && let Some(w) = incompatible.or_else(|| said.iter().find(|(_, b)| b.len() > 1)).map(|(_, w)| w)
+    {
+        let either: Vec<String> = w.iter().map(|w| format!("overrides = [{}]", toml::Value::String(w.clone()))).collect();
         out = out.hint(format!("one of them has to give way: [python] {}", either.join("  or  ")));
     }
     out

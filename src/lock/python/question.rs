@@ -18,7 +18,9 @@ pub struct Workspace {
     /// Path to text, below an empty folder.
     pub files: BTreeMap<String, String>,
     /// Nothing that was published later is looked at (RFC 3339).
-    pub exclude_newer: String,
+    pub exclude_newer: Option<String>,
+    /// Packages for which that does not hold: their own index, which the manifest names, tells no times.
+    pub untimed: Vec<String>,
     /// The parts, by the name that their member has.
     pub parts: BTreeMap<String, String>,
     /// `3.12`.
@@ -42,7 +44,7 @@ pub fn workspace(
     asked: &BTreeMap<String, Asks>,
     old: Option<&Python>,
     moving: Moving,
-    newest: chrono::DateTime<chrono::Utc>,
+    newest: Option<chrono::DateTime<chrono::Utc>>,
 ) -> Result<Workspace> {
     let m = &manifest.python;
     let (mut problems, mut members) = (Vec::new(), Vec::new());
@@ -69,7 +71,8 @@ pub fn workspace(
         return Err(Problem::all(problems));
     }
     members.push((OWN.into(), m.requirements.clone()));
-    let mut w = Workspace { exclude_newer: newest.to_rfc3339_opts(chrono::SecondsFormat::Secs, true), version: m.version.clone(), ..Workspace::default() };
+    let exclude_newer = newest.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+    let mut w = Workspace { exclude_newer, version: m.version.clone(), ..Workspace::default() };
     let requires = format!("=={}.*", m.version);
     let list = |items: &[String]| items.iter().map(|i| quoted(i)).collect::<Vec<_>>().join(", ");
     for (i, (part, lines)) in members.iter().enumerate() {
@@ -106,14 +109,17 @@ pub fn workspace(
     }
     w.files.insert("pyproject.toml".into(), root);
     if let Some(old) = old.filter(|o| moving != Moving::All && o.version == m.version && !o.packages.is_empty()) {
-        w.files.insert("uv.lock".into(), preferences(old, &requires, &w.exclude_newer, moving));
+        w.files.insert("uv.lock".into(), preferences(old, &requires, w.exclude_newer.as_deref(), moving));
     }
     Ok(w)
 }
 
 /// The locked packages as a uv.lock that uv takes as preferences.
-fn preferences(old: &Python, requires: &str, newest: &str, moving: Moving) -> String {
-    let mut out = format!("version = 1\nrequires-python = \"{requires}\"\n\n[options]\nexclude-newer = \"{newest}\"\n");
+fn preferences(old: &Python, requires: &str, newest: Option<&str>, moving: Moving) -> String {
+    let mut out = format!("version = 1\nrequires-python = \"{requires}\"\n");
+    if let Some(newest) = newest {
+        let _ = write!(out, "\n[options]\nexclude-newer = \"{newest}\"\n");
+    }
     let stays = |p: &&Package| !matches!(moving, Moving::Only(names) if names.contains(&p.name));
     for p in old.packages.iter().filter(stays) {
         let url = p.index.as_ref().and_then(|name| old.indexes.iter().find(|x| x.name == *name)).map_or("https://pypi.org/simple", |x| x.url.as_str());
