@@ -17,12 +17,14 @@
 //! * [`kinds`]: what a resource is: one file each and one line in [`kinds::KINDS`].
 //! * [`host`]: the only place for system calls, files, processes and the network. `machine` looks, `hands` act;
 //!   `accounts` holds both platforms without `cfg`; `fs` works by descriptor; `generation` fetches, seals and assembles;
-//!   `uv` finds the program and has it resolve.
+//!   `uv` finds the program and has it resolve; `python` finds an interpreter, `venv` builds and compares virtual environments,
+//!   `bytecode` compiles.
+//! * [`run`]: launching. `serve` becomes the sandbox user, `watch` reads what ComfyUI says; the manifest is not looked at.
 //! * [`apply`]: one apply at a time; the loop over steps; the two sides of the elevation and what they say to each other.
 //! * [`render`]: text, JSON and progress; everything from outside is escaped by [`text::escape`].
 //! * [`cli`]: one file a command. [`demo`]: the embedded example.
 //!
-//! Arrows go one way: `cli → {apply, render, lock, demo} → kinds → plan`; `host` implements the traits that `plan` and
+//! Arrows go one way: `cli → {apply, run, render, lock, demo} → kinds → plan`; `host` implements the traits that `plan` and
 //! `lock` declare. Where to start reading: [`plan::build::plan`], then [`apply::session::Session::run`].
 
 pub mod apply;
@@ -35,5 +37,6 @@ pub mod manifest;
 pub mod plan;
 pub mod problem;
 pub mod render;
+pub mod run;
 pub mod text;
 pub mod tree;

@@ -11,6 +11,7 @@ mod man;
 mod outdated;
 mod plan;
 pub mod project;
+mod run;
 mod update;
 
 use std::path::PathBuf;
@@ -64,6 +65,7 @@ enum Command {
     Outdated(outdated::Args),
     Plan(plan::Args),
     Apply(apply::Args),
+    Run(run::Args),
     Gc(gc::Args),
     Destroy(destroy::Args),
     Demo(demo::Args),
@@ -71,6 +73,8 @@ enum Command {
     Man(man::Args),
     #[command(name = "__root", hide = true)]
     Root,
+    #[command(name = "__launch", hide = true)]
+    Launch,
 }
 
 /// Parses the command line, runs the command, prints what went wrong.
@@ -84,11 +88,15 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
+    if matches!(cli.command, Command::Launch) {
+        return crate::run::serve::serve();
+    }
     if matches!(cli.command, Command::Root) {
         return crate::apply::root::serve(&project::for_root);
     }
     render::set_up(cli.global.color, cli.global.quiet);
-    crate::host::signals::watch(true);
+    // `run` passes the second one on.
+    crate::host::signals::watch(!matches!(cli.command, Command::Run(_)));
     match run(&cli) {
         Ok(code) => ExitCode::from(code),
         Err(p) => {
@@ -107,12 +115,13 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Outdated(a) => outdated::run(g, a),
         Command::Plan(a) => plan::run(g, a),
         Command::Apply(a) => apply::run(g, a),
+        Command::Run(a) => run::run(g, a),
         Command::Gc(a) => gc::run(g, a),
         Command::Destroy(a) => destroy::run(g, a),
         Command::Demo(a) => demo::run(a),
         Command::Completions(a) => completions::run(a),
         Command::Man(a) => man::run(a),
-        Command::Root => Ok(EXIT_ERROR),
+        Command::Root | Command::Launch => Ok(EXIT_ERROR),
     }
 }
 

@@ -75,6 +75,48 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
+    /// Starts `comfy run`, waits until it says these words, asks ComfyUI for /system_stats and ends it as Ctrl-C does.
+    ///
+    /// # Errors
+    /// Interrupted; it ended early, or did not end as it should.
+    #[expect(clippy::disallowed_methods, reason = "comfy itself, with a cleared environment")]
+    pub fn serve(&self, address: &str, words: &[&str]) -> Result<String> {
+        use std::io::BufRead;
+        self.typed("comfy run");
+        let failed = |why: String| Problem::new(format!("the demo failed at `comfy run`: {why}"));
+        let mut command = Command::new(self.comfy);
+        command.arg("-C").arg(self.place.dotfiles()).args(["--color", "never", "run"]).current_dir(self.place.dotfiles());
+        command.env_clear().env("HOME", self.place.home()).envs(INHERITED.iter().filter_map(|name| Some((*name, env::var(name)?))));
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut child = command.spawn().doing(|| format!("start {}", self.comfy.display()))?;
+        let mut said = String::new();
+        for line in std::io::BufReader::new(child.stderr.take().ok_or_else(|| failed("no pipe".into()))?).lines().map_while(std::result::Result::ok) {
+            if !line.starts_with("isolation") {
+                render::stdout(&line);
+                said += &line;
+            }
+            if words.iter().all(|w| said.contains(w)) {
+                break;
+            }
+        }
+        let ready = words.iter().all(|w| said.contains(w));
+        let answer = if ready {
+            self.typed(&format!("curl {address}/system_stats"));
+            ureq::get(format!("{address}/system_stats")).call().and_then(|mut r| r.body_mut().read_to_string()).map_err(|e| failed(e.to_string()))
+        } else {
+            Err(failed("it did not become ready".into()))
+        };
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)), nix::sys::signal::Signal::SIGINT);
+        let status = child.wait().doing(|| "wait for it".into())?;
+        let answer = answer?;
+        render::stdout(&format!("{} …", answer.trim_end().chars().take(110).collect::<String>()));
+        if signals::interrupted() {
+            return Err(Problem::interrupted());
+        }
+        self.typed("^C");
+        if status.code() == Some(i32::from(EXIT_INTERRUPTED)) { Ok(answer) } else { Err(failed(format!("it ended with {status}"))) }
+    }
+
     /// Demands a fact after a step.
     ///
     /// # Errors

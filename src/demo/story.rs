@@ -26,26 +26,31 @@ pub fn tell(stage: &mut Stage) -> Result<()> {
     upstream::make(&place.upstream())?;
     let dotfiles = Dotfiles::make(&place.dotfiles())?;
 
-    describe(stage)?;
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr()).doing(|| "find a free port".into())?.port();
+    describe(stage, port)?;
     let pinned = pin(stage, &dotfiles)?;
     let first = install(stage)?;
     drift(stage, &first)?;
     update(stage, &dotfiles)?;
     go_back(stage, &dotfiles, &pinned, &first)?;
+    stage.explain("run starts what was applied: exactly this code, no other node, nothing of your environment.");
+    let stats = stage.serve(&format!("http://127.0.0.1:{port}"), &["is ready at", "2 of 2 nodes loaded"])?;
+    stage.check("comfy run", "the miniature ComfyUI answers", stats.contains("comfyui_version"))?;
+    stage.comfy(&["plan", "--exit-code"], Show::Plan, 0, &["No changes. This machine matches comfy.lock."])?;
 
     stage.explain("That was the loop. What you made yourself, such as the picture in the output folder, stayed all the while.");
     render::stdout("Next: `comfy init` writes a comfy.toml for you, `comfy --help` lists the commands, `comfy man` is the manual.");
     Ok(())
 }
 
-fn describe(stage: &mut Stage) -> Result<()> {
+fn describe(stage: &mut Stage, port: u16) -> Result<()> {
     stage.explain("You begin in your dotfiles repository; init writes a commented comfy.toml.");
     stage.comfy(&["init"], Show::All, 0, &["Wrote "])?;
     let path = stage.place.dotfiles().join("comfy.toml");
     stage.check("comfy init", "comfy.toml is there", text(&path)?.contains("[comfyui]"))?;
     let python =
         crate::host::python::minor_in_path().ok_or_else(|| Problem::new("there is no python3 in PATH").hint("the demo needs Python 3 and nothing else"))?;
-    let manifest = MANIFEST.replace("DIR", &stage.place.dir.display().to_string()).replace("PYTHON", &python);
+    let manifest = MANIFEST.replace("DIR", &stage.place.dir.display().to_string()).replace("PYTHON", &python).replace("PORT", &port.to_string());
     edit::write_file(&path, manifest.as_bytes(), 0o644, None).doing(|| format!("write {}", path.display()))?;
     stage.explain("That one asks for the real ComfyUI and a second account. The demo makes it this one:");
     stage.typed("cat comfy.toml");

@@ -3,13 +3,16 @@
 //! The files are of the unchecked kind (PEP 552): what is sealed with them is the source that they came from, and no
 //! time stamp or hash is looked at on import. Names of sources in them are relative; CPython sets the right ones on import.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::host::progress::Reporter;
 use crate::plan::venv::Interpreter;
 use crate::problem::{Doing, Problem, Result};
+use crate::tree::Oid;
 
 /// Reads `source`, `target`, `name` with NUL between them, a line each; answers a line each. What does not compile has
 /// no bytecode, as with `compileall`: packages carry templates and tests of errors.
@@ -27,6 +30,46 @@ for line in sys.stdin.buffer:
     sys.stdout.write('.\n')
     sys.stdout.flush()
 ";
+
+/// What a generation holds beside its trees: bytecode by path, with the source that it came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Bytecode {
+    /// `3.12.4`
+    pub version: String,
+    /// Path below the generation: content of the source, content of the bytecode.
+    pub files: BTreeMap<String, (Oid, Oid)>,
+}
+
+impl Bytecode {
+    /// That of a generation; none where nothing is noted.
+    pub fn load(path: &Path) -> Bytecode {
+        std::fs::read(path).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
+    }
+}
+
+/// Sources to compile, for the build process: each below `top`, to the file of its number in `target`.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Job {
+    pub interpreter: Interpreter,
+    pub top: PathBuf,
+    pub sources: Vec<String>,
+    pub target: PathBuf,
+}
+
+impl Job {
+    /// Where number `i` is put.
+    pub fn output(&self, i: usize) -> PathBuf {
+        self.target.join(format!("{i}.pyc"))
+    }
+
+    /// # Errors
+    /// As [`compile`].
+    pub fn run(&self, report: &dyn Reporter) -> Result<()> {
+        let progress = report.job("bytecode");
+        let pairs: Vec<_> = self.sources.iter().enumerate().map(|(i, s)| (self.top.join(s), self.output(i))).collect();
+        compile(&self.interpreter, &self.top, &pairs, &|done, all| progress.at(done as u64 + 1, all as u64))
+    }
+}
 
 /// The folder of bytecode beside sources (PEP 3147).
 pub const FOLDER: &str = "__pycache__";

@@ -9,14 +9,26 @@ use crate::problem::{Doing, Problem, Result};
 /// The hidden subcommand of the root side.
 pub const ROOT_SIDE: &str = "__root";
 
-/// Starts the root side with pipes for the protocol; sudo asks for the password on the terminal itself.
+/// The hidden subcommand that launches ComfyUI.
+pub const LAUNCH_SIDE: &str = "__launch";
+
+/// Starts the root side; see [`side`].
+///
+/// # Errors
+/// As [`side`].
+pub fn root_side() -> Result<Child> {
+    side(ROOT_SIDE, true)
+}
+
+/// Starts comfy's own program with a hidden subcommand and pipes for the protocol, as root unless nobody is isolated;
+/// sudo asks for the password on the terminal itself.
 ///
 /// # Errors
 /// No sudo on this machine, or comfy's own program cannot be found.
 #[expect(clippy::disallowed_methods, reason = "the one place that elevates")]
-pub fn root_side() -> Result<Child> {
+pub fn side(subcommand: &str, isolated: bool) -> Result<Child> {
     let own: PathBuf = std::env::current_exe().doing(|| "find comfy's own program".into())?;
-    let mut command = if nix::unistd::geteuid().is_root() {
+    let mut command = if !isolated || nix::unistd::geteuid().is_root() {
         let mut c = Command::new(&own);
         c.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         for name in ["SUDO_USER", "SUDO_UID"] {
@@ -37,6 +49,6 @@ pub fn root_side() -> Result<Child> {
         c.arg("--").arg(&own);
         c
     };
-    command.arg(ROOT_SIDE).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    command.arg(subcommand).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     command.spawn().doing(|| "start the root side".into())
 }

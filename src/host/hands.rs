@@ -184,6 +184,11 @@ impl Act for Hands<'_> {
             }
             Step::SetLink { path, target, uid, gid } => self.set_link(path, target, *uid, *gid),
             Step::RemoveLink { path, target } => edit::remove_link(path, target).doing(|| format!("remove the link {}", path.display())),
+            Step::WriteLaunch { spec } => {
+                let text = serde_json::to_vec_pretty(spec).doing(|| "write how ComfyUI is launched".into())?;
+                let path = self.paths.launch();
+                edit::write_file(&path, &text, 0o640, self.records()).doing(|| format!("write {}", path.display()))
+            }
             Step::Quarantine { id, names } => self.quarantine(id, names),
             Step::Install { id } => self.install("generation", id, &self.paths.staged(id), &self.paths.generation(id)),
             Step::InstallVenv { id } => self.install("virtual environment", id, &self.paths.staged_venv(id), &self.paths.venv(id)),
@@ -195,7 +200,10 @@ impl Act for Hands<'_> {
             Step::Switch { id } => {
                 edit::set_link(&self.paths.current(), &Path::new("gen").join(id), self.sealed()).doing(|| format!("make generation {id} live"))
             }
-            Step::RemoveGeneration { id } => self.discard(&self.paths.generation(id)),
+            Step::RemoveGeneration { id } => {
+                self.discard(&self.paths.generation(id))?;
+                edit::remove_path(&self.paths.bytecode(id)).doing(|| format!("remove the list of generation {id}'s bytecode"))
+            }
             Step::RemoveVenv { id } => {
                 self.discard(&self.paths.venv(id))?;
                 edit::remove_path(&self.paths.venv_list(id)).doing(|| format!("remove the list of virtual environment {id}"))

@@ -14,6 +14,7 @@ use crate::plan::desired::{Desired, GenSpec, Owner, Paths, Platform};
 use crate::plan::facts::{Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, Unknown, User};
 use crate::plan::ids::Ids;
 use crate::plan::inventory::Inventory;
+use crate::plan::launch::LaunchSpec;
 use crate::plan::look::Look;
 use crate::plan::venv::{Interpreter, VenvSpec};
 use crate::problem::{Problem, Result};
@@ -168,6 +169,15 @@ impl Look for Machine {
 
     fn venv(&self, paths: &Paths, spec: &VenvSpec, ids: &Ids) -> Seen<Option<Vec<Finding>>> {
         venv::check(paths, spec, ids, &self.readings)
+    }
+
+    fn launch(&self, paths: &Paths) -> Seen<Option<LaunchSpec>> {
+        let path = paths.launch();
+        match std::fs::read(&path) {
+            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+            Err(e) => Err(Unknown { reason: format!("{}: {e}", path.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied }),
+        }
     }
 
     fn inventory(&self, paths: &Paths) -> Seen<Inventory> {

@@ -16,7 +16,20 @@ pub fn watch(second_ends: bool) {
             let _ = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(flag));
         }
         let _ = signal_hook::flag::register(signal, Arc::clone(flag));
+        // SAFETY: an atomic addition is all that the handler does.
+        let _ = unsafe {
+            signal_hook::low_level::register(signal, || {
+                COUNT.fetch_add(1, Ordering::Relaxed);
+            })
+        };
     }
+}
+
+static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+
+/// How often somebody asked comfy to stop.
+pub fn count() -> usize {
+    COUNT.load(Ordering::Relaxed)
 }
 
 /// Whether somebody asked comfy to stop.

@@ -113,7 +113,8 @@ pub fn plan(draft: &mut Draft) {
         for path in &n.writable {
             let absent = matches!(draft.look.node(&paths.state().join("nodes").join(name).join(path)), Ok(None));
             let tracked = paths.generation(&id).join("tracked/custom_nodes").join(name).join(path);
-            if absent && (!good || matches!(draft.look.node(&tracked), Ok(Some(_)))) {
+            let folder = std::path::Path::new(path).extension().is_none();
+            if absent && (!good || folder || matches!(draft.look.node(&tracked), Ok(Some(_)))) {
                 steps.push(Step::Seed { id: id.clone(), node: name.clone(), path: path.clone(), uid: draft.ids.sandbox, gid: draft.ids.sandbox_gid });
             }
         }
@@ -121,7 +122,7 @@ pub fn plan(draft: &mut Draft) {
     if switch {
         steps.push(Step::Switch { id: id.clone() });
     }
-    let mut needs: Vec<String> = vec!["dir.instance".into(), "dir.records".into(), "dir.state".into()];
+    let mut needs: Vec<String> = vec!["dir.instance".into(), "dir.records".into(), "dir.state".into(), super::launch::ADDRESS.into()];
     // With no readable live generation, what is there of the wanted one is what there is.
     let basis = live.clone().or_else(|| check.is_some().then(|| target.clone()));
     let parts: BTreeSet<String> = target.pins().map(|(n, _)| n).chain(basis.iter().flat_map(|b| b.pins().map(|(n, _)| n).collect::<Vec<_>>())).collect();

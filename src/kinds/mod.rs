@@ -3,6 +3,7 @@
 pub mod account;
 pub mod code;
 pub mod dir;
+pub mod launch;
 pub mod link;
 pub mod share;
 pub mod traverse;
@@ -21,5 +22,6 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "share", plan: share::plan },
     Kind { name: "traverse", plan: traverse::plan },
     Kind { name: "link", plan: link::plan },
+    Kind { name: "launch", plan: launch::plan },
     Kind { name: "code", plan: code::plan },
 ];

@@ -35,7 +35,7 @@ pub fn plan(draft: &mut Draft) {
 }
 
 /// The share as data that can be checked and mended.
-fn spec(d: &Desired, ids: Ids, wish: &ShareWish) -> ShareSpec {
+pub fn spec(d: &Desired, ids: Ids, wish: &ShareWish) -> ShareSpec {
     ShareSpec {
         name: wish.name.clone(),
         path: wish.path.clone(),

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use source::Source;
+pub use values::reserved_flag;
 
 use crate::problem::Result;
 

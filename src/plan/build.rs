@@ -158,6 +158,10 @@ fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
         keep.extend(core);
         keep.insert("comfyui".into());
     }
+    // And how it is launched, which names the shares too.
+    if keep.iter().any(|a| a.starts_with("share.")) {
+        keep.insert(crate::kinds::launch::ADDRESS.into());
+    }
     changes.retain(|c| keep.contains(&c.address));
     steps.retain(|p| keep.contains(&p.address) || p.address == code::GENERATION);
     steps.sort_by_key(|p| p.step.rank());

@@ -73,6 +73,18 @@ impl Paths {
     pub fn venv_list(&self, id: &str) -> PathBuf {
         self.records.join(format!("venv-{id}.json"))
     }
+    /// The bytecode of a generation, file by file.
+    pub fn bytecode(&self, id: &str) -> PathBuf {
+        self.records.join(format!("bytecode-{id}.json"))
+    }
+    /// How ComfyUI is launched.
+    pub fn launch(&self) -> PathBuf {
+        self.records.join("launch.json")
+    }
+    /// Where records lie when there are two accounts.
+    pub fn records_of(sandbox: &str, macos: bool) -> PathBuf {
+        Path::new(if macos { "/Library/Application Support/comfy" } else { "/var/lib/comfy" }).join(sandbox)
+    }
     /// Interpreters that were asked for their version.
     pub fn interpreters(&self) -> PathBuf {
         self.records.join("interpreters.json")
@@ -249,11 +261,7 @@ impl Desired {
             problems.push(Problem::new(why).hint("neither may lie in the other; move one of them"));
         }
         let base = prefix.join(&m.host.sandbox_user);
-        let records = match (none, cx.platform.macos) {
-            (true, _) => base.join("records"),
-            (false, true) => Path::new("/Library/Application Support/comfy").join(&m.host.sandbox_user),
-            (false, false) => Path::new("/var/lib/comfy").join(&m.host.sandbox_user),
-        };
+        let records = if none { base.join("records") } else { Paths::records_of(&m.host.sandbox_user, cx.platform.macos) };
         let homes = Path::new(if cx.platform.macos { "/Users" } else { "/home" });
         let paths = Paths { prefix: prefix.clone(), base, records, home: (!none).then(|| homes.join(&m.host.sandbox_user)) };
 
@@ -355,6 +363,11 @@ impl Desired {
         met.or_else(|| (home.starts_with(real) || systems_own(real)).then(|| "a home or a folder of the system".into()))
     }
 
+    /// What comfy.toml says of launching.
+    pub fn launch(&self) -> (&crate::manifest::Comfyui, &crate::manifest::Run) {
+        (&self.manifest.comfyui, &self.manifest.run)
+    }
+
     /// Bytes of the wheel that this platform would fetch, where the lock knows them.
     pub fn download_size(&self, p: &Install) -> u64 {
         let own = if self.platform.macos { "macosx" } else { "linux" };
@@ -374,6 +387,12 @@ impl Desired {
         let mut out = vec![state.clone()];
         for name in ["user", "temp", "cache", "nodes"] {
             out.push(state.join(name));
+        }
+        // Where no share takes what is put in and what comes out.
+        for name in ["input", "output"] {
+            if !self.shares.iter().any(|s| s.mount == name) {
+                out.push(state.join(name));
+            }
         }
         for s in self.shares.iter().filter(|s| s.mount.starts_with("user/")) {
             let mut at = state.clone();
@@ -475,7 +494,7 @@ fn not_enforced(m: &Manifest) -> Vec<String> {
         out.push(format!("{} of [models]", crate::text::count(m.models.len(), "entry")));
     }
     if m.comfyui.allow_remote {
-        out.push("comfyui.allow_remote (nothing is launched yet)".into());
+        out.push("comfyui.allow_remote: whoever reaches the port may use ComfyUI".into());
     }
     out.into_iter().map(|s| format!("{s}: read and checked, not enforced by this version")).collect()
 }

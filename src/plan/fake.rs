@@ -12,6 +12,7 @@ use super::desired::{Context, GenSpec, Owner, Paths, Platform};
 use super::facts::{Finding, GenCheck, Group, Kind, Node, Search, Seen, Share, ShareSpec, User, What};
 use super::ids::Ids;
 use super::inventory::Inventory;
+use super::launch::LaunchSpec;
 use super::look::{Act, Look};
 use super::select::Selection;
 use super::step::{Planned, Step};
@@ -34,6 +35,7 @@ struct State {
     staged: BTreeMap<String, GenSpec>,
     venvs: BTreeMap<String, Vec<Finding>>,
     staged_venvs: BTreeSet<String>,
+    launch: Option<LaunchSpec>,
     inventory: Inventory,
 }
 
@@ -131,6 +133,9 @@ impl Look for Machine {
     fn venv(&self, _: &Paths, spec: &VenvSpec, _: &Ids) -> Seen<Option<Vec<Finding>>> {
         Ok(self.with(|s| s.venvs.get(&spec.id()).cloned()))
     }
+    fn launch(&self, _: &Paths) -> Seen<Option<LaunchSpec>> {
+        Ok(self.with(|s| s.launch.clone()))
+    }
     fn inventory(&self, _: &Paths) -> Seen<Inventory> {
         Ok(self.with(|s| s.inventory.clone()))
     }
@@ -157,6 +162,7 @@ impl Act for Hands<'_> {
                 }
             }
             Step::RemoveVenv { id } => drop(s.venvs.remove(id)),
+            Step::WriteLaunch { spec } => s.launch = Some((**spec).clone()),
             Step::CreateGroup { name, gid } => drop(s.groups.insert(name.clone(), (*gid, BTreeSet::new()))),
             Step::DeleteGroup { name, .. } => drop(s.groups.remove(name)),
             Step::CreateUser { name, uid, gid, home } => {
@@ -231,6 +237,7 @@ impl Act for Hands<'_> {
                 }
                 s.gens.clear();
                 s.venvs.clear();
+                s.launch = None;
                 s.inventory = Inventory::default();
             }
         });

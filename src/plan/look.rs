@@ -6,6 +6,7 @@ use super::desired::{Desired, GenSpec, Paths};
 use super::facts::{Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, User};
 use super::ids::Ids;
 use super::inventory::Inventory;
+use super::launch::LaunchSpec;
 use super::step::Step;
 use super::venv::{Interpreter, VenvSpec};
 use crate::problem::Result;
@@ -34,6 +35,8 @@ pub trait Look: Sync {
     fn interpreter(&self, d: &Desired, ids: &Ids) -> Seen<Result<Interpreter, String>>;
     /// What is off in a virtual environment; `None` if there is none of that name.
     fn venv(&self, paths: &Paths, spec: &VenvSpec, ids: &Ids) -> Seen<Option<Vec<Finding>>>;
+    /// How the last apply had it launched; `None` where there is nothing that can be read as that.
+    fn launch(&self, paths: &Paths) -> Seen<Option<LaunchSpec>>;
     fn inventory(&self, paths: &Paths) -> Seen<Inventory>;
 }
 

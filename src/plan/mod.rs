@@ -9,6 +9,7 @@ pub mod facts;
 mod fake;
 pub mod ids;
 pub mod inventory;
+pub mod launch;
 pub mod look;
 pub mod removal;
 pub mod select;

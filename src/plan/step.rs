@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::desired::GenSpec;
 use super::facts::ShareSpec;
+use super::launch::LaunchSpec;
 use super::venv::VenvSpec;
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -104,6 +105,11 @@ pub enum Step {
         target: PathBuf,
     },
 
+    /// Notes how ComfyUI is launched.
+    WriteLaunch {
+        spec: Box<LaunchSpec>,
+    },
+
     /// Moves entries that nobody declared out of a generation's custom_nodes/.
     Quarantine {
         id: String,
@@ -187,6 +193,7 @@ impl Step {
             Step::Install { .. } => 42,
             Step::Seed { .. } => 61,
             Step::RemoveMember { .. } => 50,
+            Step::WriteLaunch { .. } => 59,
             Step::Switch { .. } => 60,
             Step::RemoveGeneration { .. } => 61,
             Step::RemoveVenv { .. } => 62,

@@ -33,8 +33,14 @@ mount = "models"
 access = "read"
 
 [python]
-version = "PYTHON"
+version = "MINOR"
 "#;
+
+/// A case may have a `[python]` of its own; else that of this machine.
+fn with_python(toml: &str, version: &str) -> String {
+    let ours = "\n[python]\nversion = \"MINOR\"\n";
+    if toml.matches("[python]").count() > 1 { toml.replacen(ours, "", 1) } else { toml.replace("MINOR", version) }
+}
 
 const PLAN: &[&str] = &["plan"];
 const LOCK: &[&str] = &["lock"];
@@ -113,7 +119,7 @@ impl World {
             let at = dir.join(name);
             let root = self.root.display().to_string();
             // Bytes that are no text must arrive as they are.
-            let bytes = std::str::from_utf8(bytes).map_or(bytes.to_vec(), |t| t.replace("ROOT", &root).replace("PYTHON", &self.python).into_bytes());
+            let bytes = std::str::from_utf8(bytes).map_or(bytes.to_vec(), |t| with_python(t, &self.python).replace("ROOT", &root).into_bytes());
             fs::write(&at, bytes).unwrap();
             fs::set_permissions(&at, fs::Permissions::from_mode(0o644)).unwrap();
         };
@@ -232,7 +238,7 @@ fn syntax_and_types() {
           > ref = "v2"
 
     a section twice: exit 1
-      error: comfy.toml:19:8: duplicate key
+      error: comfy.toml:22:8: duplicate key
           > pack]
 
     no quotes: exit 1
@@ -381,7 +387,7 @@ fn unknown_keys() {
         hint: did you mean `port`?
 
     in an inline table: exit 1
-      error: comfy.toml:20:31: unknown key `sha265`
+      error: comfy.toml:23:31: unknown key `sha265`
           > sha265 = "" }
         hint: did you mean `sha256`?
 
@@ -391,26 +397,26 @@ fn unknown_keys() {
         hint: did you mean `packages`?
 
     an accepted finding without its reason: exit 1
-      error: comfy.toml:20:11: missing field `reason`
+      error: comfy.toml:23:11: missing field `reason`
           > { node = "pack", rule = "r", path = "p" }]
 
     far from every key: exit 1
-      error: comfy.toml:19:2: unknown key `colours`
+      error: comfy.toml:22:2: unknown key `colours`
           > colours]
         hint: known here: version, host, comfyui, python, nodes, models, shares, run, network, policy, hosts
 
     in [hosts.NAME]: exit 1
-      error: comfy.toml:20:15: unknown key `pth`
+      error: comfy.toml:23:15: unknown key `pth`
           > pth = "/x"
         hint: did you mean `path`?
 
     a key that a machine may not change: exit 1
-      error: comfy.toml:20:1: unknown key `nodes`
+      error: comfy.toml:23:1: unknown key `nodes`
           > nodes.pack.ref = "v2"
         hint: known here: host, comfyui, shares, run
 
     a key of comfyui that a machine may not change: exit 1
-      error: comfy.toml:20:9: unknown key `ref`
+      error: comfy.toml:23:9: unknown key `ref`
           > ref = "v2"
         hint: known here: view, port
     "#);
@@ -451,52 +457,52 @@ fn names() {
     ]);
     insta::assert_snapshot!(s, @r#"
     a node leads out: exit 1
-      error: comfy.toml:19:8: node name "../evil" must not start with `-` or `.`
+      error: comfy.toml:22:8: node name "../evil" must not start with `-` or `.`
           > "../evil"]
         hint: choose another name
 
     a node with a slash: exit 1
-      error: comfy.toml:19:8: node name "a/b" may hold letters, digits, `.`, `_` and `-` only
+      error: comfy.toml:22:8: node name "a/b" may hold letters, digits, `.`, `_` and `-` only
           > "a/b"]
         hint: choose another name
 
     an empty node: exit 1
-      error: comfy.toml:19:8: node name "" must have 1 to 64 characters
+      error: comfy.toml:22:8: node name "" must have 1 to 64 characters
           > ""]
         hint: choose another name
 
     a hidden node: exit 1
-      error: comfy.toml:19:8: node name ".git" must not start with `-` or `.`
+      error: comfy.toml:22:8: node name ".git" must not start with `-` or `.`
           > ".git"]
         hint: choose another name
 
     a node like an option: exit 1
-      error: comfy.toml:19:8: node name "-rf" must not start with `-` or `.`
+      error: comfy.toml:22:8: node name "-rf" must not start with `-` or `.`
           > "-rf"]
         hint: choose another name
 
     a node with a space: exit 1
-      error: comfy.toml:19:8: node name "my node" may hold letters, digits, `.`, `_` and `-` only
+      error: comfy.toml:22:8: node name "my node" may hold letters, digits, `.`, `_` and `-` only
           > "my node"]
         hint: choose another name
 
     a node that steers the terminal: exit 1
-      error: comfy.toml:19:8: node name "a\u{1b}[2Jb" may hold letters, digits, `.`, `_` and `-` only
+      error: comfy.toml:22:8: node name "a\u{1b}[2Jb" may hold letters, digits, `.`, `_` and `-` only
           > "a\u001b[2Jb"]
         hint: choose another name
 
     a node of 65 letters: exit 1
-      error: comfy.toml:19:8: node name "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn" must have 1 to 64 characters
+      error: comfy.toml:22:8: node name "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn" must have 1 to 64 characters
           > "nnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnnn"]
         hint: choose another name
 
     a name that ComfyUI skips: exit 1
-      error: comfy.toml:19:8: node name "pack.disabled" has a meaning of its own in ComfyUI
+      error: comfy.toml:22:8: node name "pack.disabled" has a meaning of its own in ComfyUI
           > "pack.disabled"]
         hint: choose another name
 
     Python's cache as a node: exit 1
-      error: comfy.toml:19:8: node name "__pycache__" has a meaning of its own in ComfyUI
+      error: comfy.toml:22:8: node name "__pycache__" has a meaning of its own in ComfyUI
           > __pycache__]
         hint: choose another name
 
@@ -560,7 +566,7 @@ fn names() {
         hint: remove one of them: ComfyUI would load its classes twice
 
     ComfyUI as a node: exit 1
-      error: comfy.toml:20:1: node `core` is ComfyUI itself
+      error: comfy.toml:23:1: node `core` is ComfyUI itself
           > repo = "https://github.com/up/ComfyUI"
         hint: ComfyUI goes into [comfyui]
 
@@ -575,10 +581,10 @@ fn names() {
         hint: add `ref = "main"`, a tag, or a commit of 40 digits
 
     an empty section of a node: exit 1
-      error: comfy.toml:19:8: [nodes.other] names no `repo`
+      error: comfy.toml:22:8: [nodes.other] names no `repo`
           > other]
         hint: add `repo = "https://github.com/OWNER/NAME"`
-      error: comfy.toml:19:8: [nodes.other] names no `ref`
+      error: comfy.toml:22:8: [nodes.other] names no `ref`
           > other]
         hint: add `ref = "main"`, a tag, or a commit of 40 digits
     "#);
@@ -717,17 +723,17 @@ fn paths_and_mounts() {
         hint: neither may lie in the other; move one of them
 
     a share in a share: exit 1
-      error: comfy.toml:20:1: share second: ROOT/share/models/loras overlaps share models (ROOT/share/models)
+      error: comfy.toml:23:1: share second: ROOT/share/models/loras overlaps share models (ROOT/share/models)
           > path = "ROOT/share/models/loras"
         hint: neither may lie in the other; move one of them
 
     a share twice: exit 1
-      error: comfy.toml:20:1: share second: ROOT/share/models overlaps share models (ROOT/share/models)
+      error: comfy.toml:23:1: share second: ROOT/share/models overlaps share models (ROOT/share/models)
           > path = "ROOT/share/models"
         hint: neither may lie in the other; move one of them
 
     a slash at the end hides nothing: exit 1
-      error: comfy.toml:20:1: share second: ROOT/share/models overlaps share models (ROOT/share/models)
+      error: comfy.toml:23:1: share second: ROOT/share/models overlaps share models (ROOT/share/models)
           > path = "ROOT/share/models/"
         hint: neither may lie in the other; move one of them
 
@@ -797,12 +803,12 @@ fn paths_and_mounts() {
         hint: write models, input, output, or a folder below models/ or user/
 
     a mount in a mount: exit 1
-      error: comfy.toml:21:1: mounts of shares `models` (models) and `second` (models/loras) overlap
+      error: comfy.toml:24:1: mounts of shares `models` (models) and `second` (models/loras) overlap
           > mount = "models/loras"
         hint: mount each at a place of its own
 
     one mount twice: exit 1
-      error: comfy.toml:21:1: mounts of shares `models` (models) and `second` (models) overlap
+      error: comfy.toml:24:1: mounts of shares `models` (models) and `second` (models) overlap
           > mount = "models"
         hint: mount each at a place of its own
 
@@ -1020,46 +1026,46 @@ fn values() {
         hint: leave it out; address and port are `listen` and `port`, folders are shares
 
     PYTHONPATH: exit 1
-      error: comfy.toml:20:1: PYTHONPATH changes what code is loaded
+      error: comfy.toml:23:1: PYTHONPATH changes what code is loaded
           > PYTHONPATH = "/x"
         hint: leave it out; comfy sets what ComfyUI needs
 
     LD_PRELOAD: exit 1
-      error: comfy.toml:20:18: LD_PRELOAD changes what code is loaded
+      error: comfy.toml:23:18: LD_PRELOAD changes what code is loaded
           > LD_PRELOAD = "/x.so" }
         hint: leave it out; comfy sets what ComfyUI needs
 
     a secret: exit 1
-      error: comfy.toml:20:1: HF_TOKEN looks like a secret: every node could read it
+      error: comfy.toml:23:1: HF_TOKEN looks like a secret: every node could read it
           > HF_TOKEN = "hf_x"
         hint: keep secrets out of the manifest and out of the sandbox
 
     a variable with a dash: exit 1
-      error: comfy.toml:20:1: "MY-VAR" is no name of an environment variable
+      error: comfy.toml:23:1: "MY-VAR" is no name of an environment variable
           > MY-VAR = "1"
         hint: use letters, digits and `_`
 
     a number as a variable: exit 1
-      error: comfy.toml:20:19: invalid type: integer `4`, expected a string
+      error: comfy.toml:23:19: invalid type: integer `4`, expected a string
           > 4
 
     few open files: exit 1
-      error: comfy.toml:20:1: open_files 10 is not between 256 and 1048576
+      error: comfy.toml:23:1: open_files 10 is not between 256 and 1048576
           > open_files = 10
         hint: 20480 serves most
 
     a size without unit: exit 1
-      error: comfy.toml:20:1: memory_reserve "4" is no size
+      error: comfy.toml:23:1: memory_reserve "4" is no size
           > memory_reserve = "4"
         hint: write "4 GiB"
 
     a size of another tool: exit 1
-      error: comfy.toml:20:1: memory_reserve "4G" is no size
+      error: comfy.toml:23:1: memory_reserve "4G" is no size
           > memory_reserve = "4G"
         hint: write "4 GiB"
 
     a negative size: exit 1
-      error: comfy.toml:20:1: memory_reserve "-4 GiB" is no size
+      error: comfy.toml:23:1: memory_reserve "-4 GiB" is no size
           > memory_reserve = "-4 GiB"
         hint: write "4 GiB"
 
@@ -1108,97 +1114,97 @@ fn values() {
         hint: name the packages that come from it, so that no other can
 
     egress of one word: exit 1
-      error: comfy.toml:20:1: egress "none" is unknown
+      error: comfy.toml:23:1: egress "none" is unknown
           > egress = "none"
         hint: write "deny", "allow", or a list such as ["huggingface.co:443"]
 
     egress without port: exit 1
-      error: comfy.toml:20:27: egress "huggingface.co" is no host:port
+      error: comfy.toml:23:27: egress "huggingface.co" is no host:port
           > "huggingface.co"]
         hint: write "huggingface.co:443"
 
     egress as an address: exit 1
-      error: comfy.toml:20:11: egress "https://huggingface.co" is no host:port
+      error: comfy.toml:23:11: egress "https://huggingface.co" is no host:port
           > "https://huggingface.co"]
         hint: write "huggingface.co:443"
 
     egress as yes or no: exit 1
-      error: comfy.toml:20:1: egress is neither a word nor a list of words
+      error: comfy.toml:23:1: egress is neither a word nor a list of words
           > egress = false
         hint: see [network] in `comfy init`
 
     clients without allow_remote: exit 1
-      error: comfy.toml:20:1: a list of clients needs `allow_remote = true` in [comfyui]
+      error: comfy.toml:23:1: a list of clients needs `allow_remote = true` in [comfyui]
           > clients = ["192.168.1.2"]
         hint: write "primary", or allow remote clients
 
     an unknown policy: exit 1
-      error: comfy.toml:20:1: scan "blok" is unknown
+      error: comfy.toml:23:1: scan "blok" is unknown
           > scan = "blok"
         hint: did you mean "block"?
 
     a finding of an unknown node: exit 1
-      error: comfy.toml:20:11: accept names node "pakc", which is not declared
+      error: comfy.toml:23:11: accept names node "pakc", which is not declared
           > { node = "pakc", rule = "r", path = "p", reason = "x" }]
         hint: remove the entry, or mend the name
 
     a finding accepted without reason: exit 1
-      error: comfy.toml:20:11: accept without a reason
+      error: comfy.toml:23:11: accept without a reason
           > { node = "pack", rule = "r", path = "p", reason = " " }]
         hint: say why it is safe: the next reader needs it
 
     a hash that is none: exit 1
-      error: comfy.toml:20:1: sha256 is not 64 lower-case hexadecimal digits
+      error: comfy.toml:23:1: sha256 is not 64 lower-case hexadecimal digits
           > sha256 = "abc"
         hint: leave it out and `comfy lock` finds it
 
     a hash in capitals: exit 1
-      error: comfy.toml:20:1: sha256 is not 64 lower-case hexadecimal digits
+      error: comfy.toml:23:1: sha256 is not 64 lower-case hexadecimal digits
           > sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
         hint: leave it out and `comfy lock` finds it
 
     a model over plain http: exit 1
-      error: comfy.toml:20:1: source "http://x.test/b" is plain http to another machine; use https://
+      error: comfy.toml:23:1: source "http://x.test/b" is plain http to another machine; use https://
           > source = "http://x.test/b"
         hint: see section models of comfy.toml in the README
 
     a model with a token: exit 1
-      error: comfy.toml:20:1: source "https://me:pw@x.test/b" must hold no user name or token
+      error: comfy.toml:23:1: source "https://me:pw@x.test/b" must hold no user name or token
           > source = "https://me:pw@x.test/b"
         hint: see section models of comfy.toml in the README
 
     half a source: exit 1
-      error: comfy.toml:20:1: source "hf://org/repo" must look like hf://org/repo/file@revision
+      error: comfy.toml:23:1: source "hf://org/repo" must look like hf://org/repo/file@revision
           > source = "hf://org/repo"
         hint: see section models of comfy.toml in the README
 
     an unknown scheme: exit 1
-      error: comfy.toml:20:1: source "ftp://x.test/b" has an unknown scheme `ftp`; known: hf://, https://, civitai:, s3://, file:
+      error: comfy.toml:23:1: source "ftp://x.test/b" has an unknown scheme `ftp`; known: hf://, https://, civitai:, s3://, file:
           > source = "ftp://x.test/b"
         hint: see section models of comfy.toml in the README
 
     no scheme: exit 1
-      error: comfy.toml:20:1: source "org/repo/file" names no scheme; known: hf://, https://, civitai:, s3://, file:
+      error: comfy.toml:23:1: source "org/repo/file" names no scheme; known: hf://, https://, civitai:, s3://, file:
           > source = "org/repo/file"
         hint: see section models of comfy.toml in the README
 
     a relative file: exit 1
-      error: comfy.toml:20:1: source "file:b.bin" must be file:/an/absolute/path or file:~/path
+      error: comfy.toml:23:1: source "file:b.bin" must be file:/an/absolute/path or file:~/path
           > source = "file:b.bin"
         hint: see section models of comfy.toml in the README
 
     a page of civitai: exit 1
-      error: comfy.toml:20:1: source "civitai:sd-xl" must look like civitai:VERSION, a number
+      error: comfy.toml:23:1: source "civitai:sd-xl" must look like civitai:VERSION, a number
           > source = "civitai:sd-xl"
         hint: see section models of comfy.toml in the README
 
     a model in an unknown share: exit 1
-      error: comfy.toml:20:1: model "a/b.safetensors" is in share "modles", which is not declared
+      error: comfy.toml:23:1: model "a/b.safetensors" is in share "modles", which is not declared
           > share = "modles"
         hint: did you mean "models"?
 
     a model that leads out: exit 1
-      error: comfy.toml:19:9: model path "../x.bin" must not contain `.` or `..`
+      error: comfy.toml:22:9: model path "../x.bin" must not contain `.` or `..`
           > "../x.bin"]
         hint: write it as it lies in the share, such as "checkpoints/sd15.safetensors"
 
@@ -1232,17 +1238,17 @@ fn overlays_of_a_host() {
     s += &w.case("hosts as a text", edited("[host]", "hosts = \"macbook\"\n[host]"), lock, here);
     insta::assert_snapshot!(s, @r#"
     a value that is wrong here: exit 1
-      error: comfy.toml:20:9: port 80 is not between 1024 and 65535
+      error: comfy.toml:23:9: port 80 is not between 1024 and 65535
           > port = 80
         hint: 8188 is ComfyUI's own
 
     a path that overlaps here: exit 1
-      error: comfy.toml:20:15: share models: ROOT/prefix/m overlaps comfy's own folder (ROOT/prefix)
+      error: comfy.toml:23:15: share models: ROOT/prefix/m overlaps comfy's own folder (ROOT/prefix)
           > path = "ROOT/prefix/m"
         hint: neither may lie in the other; move one of them
 
     a share of this machine alone, without path: exit 1
-      error: comfy.toml:19:23: [shares.fast] names no `path`
+      error: comfy.toml:22:23: [shares.fast] names no `path`
           > fast]
         hint: add `path = "~/ai/models"`
       error: comfy.toml:17:1: mounts of shares `fast` (models/fast) and `models` (models) overlap
@@ -1250,35 +1256,35 @@ fn overlays_of_a_host() {
         hint: mount each at a place of its own
 
     a type that is wrong here: exit 1
-      error: comfy.toml:20:24: invalid type: string "no", expected a boolean
+      error: comfy.toml:23:24: invalid type: string "no", expected a boolean
           > "no"
 
     a text over a section: exit 1
-      error: comfy.toml:20:7: invalid type: string "fast", expected struct Run
+      error: comfy.toml:23:7: invalid type: string "fast", expected struct Run
           > "fast"
 
     a key that needs another lock: exit 1
-      error: comfy.toml:20:9: unknown key `ref`
+      error: comfy.toml:23:9: unknown key `ref`
           > ref = "v2"
         hint: known here: view, port
 
     an unknown key: exit 1
-      error: comfy.toml:20:15: unknown key `acess`
+      error: comfy.toml:23:15: unknown key `acess`
           > acess = "write"
         hint: did you mean `access`?
 
     access that is wrong here: exit 1
-      error: comfy.toml:20:1: access "all" is unknown
+      error: comfy.toml:23:1: access "all" is unknown
           > access = "all"
         hint: known: read, write, add
 
     a mount that collides here: exit 1
-      error: comfy.toml:21:1: mounts of shares `models` (models) and `second` (models) overlap
+      error: comfy.toml:24:1: mounts of shares `models` (models) and `second` (models) overlap
           > mount = "models"
         hint: mount each at a place of its own
 
     a type that is wrong on another machine: exit 1
-      error: comfy.toml:20:16: invalid type: string "80", expected i64
+      error: comfy.toml:23:16: invalid type: string "80", expected i64
           > "80"
 
     hosts as a text: exit 1
@@ -1673,12 +1679,12 @@ fn locks() {
         hint: run `comfy lock`; if you reverted comfy.lock alone, revert comfy.toml with it
 
     a node is missing: exit 1
-      error: comfy.toml:19:8: nodes.other is not in comfy.lock
+      error: comfy.toml:22:8: nodes.other is not in comfy.lock
           > other]
         hint: run `comfy lock`
 
     a disabled node is missing: exit 1
-      error: comfy.toml:19:8: nodes.other is not in comfy.lock
+      error: comfy.toml:22:8: nodes.other is not in comfy.lock
           > other]
         hint: run `comfy lock`
 
@@ -1823,7 +1829,7 @@ fn command_line() {
 
     no command: exit 1
       error: 'comfy' requires a subcommand but one was not provided
-        [subcommands: init, lock, update, outdated, plan, apply, gc, destroy, demo, completions, man, __root]
+        [subcommands: init, lock, update, outdated, plan, apply, run, gc, destroy, demo, completions, man, __root, __launch]
 
       Usage: comfy [OPTIONS] <COMMAND>
 

@@ -776,7 +776,7 @@ fn an_index_that_is_down() {
         client error (Connect)
         tcp connect error
         Connection refused
-      hint: the package index did not answer; comfy.lock is as it was. Check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
     exit 1
     ");
 }

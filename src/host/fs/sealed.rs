@@ -20,6 +20,7 @@ use super::footprint::{self, Footprint, Footprints};
 use super::layout::{Layout, MODEL_PATHS, Place, SPEC, TRACKED, model_paths_text, spec_text, within};
 use super::walk::{Folder, Visit, walk};
 use super::{bits, kind, open_dir};
+use crate::host::bytecode::Bytecode;
 use crate::lock::Pin;
 use crate::plan::desired::GenSpec;
 use crate::plan::facts::{Finding, GenCheck, Kind, Seen, Unknown, What};
@@ -191,6 +192,13 @@ pub struct Checker<'a> {
 }
 
 impl Checker<'_> {
+    /// The bytecode that a generation should hold.
+    fn bytecode(&self, spec: &GenSpec) -> Bytecode {
+        // Beside the folder of listings: `Paths::bytecode`.
+        let records = self.trees.parent().unwrap_or(Path::new("/"));
+        Bytecode::load(&records.join(format!("bytecode-{}.json", spec.id())))
+    }
+
     /// What is off in the generation at `folder`; `None` if there is none.
     pub fn check(&self, folder: &Path, spec: &GenSpec) -> Seen<Option<GenCheck>> {
         let fd = match open_dir(folder) {
@@ -299,6 +307,7 @@ struct Comparison<'a> {
     links: BTreeMap<String, PathBuf>,
     found_links: BTreeSet<String>,
     made: BTreeSet<&'static str>,
+    bytecode: Bytecode,
     listings: BTreeMap<String, Listing>,
     /// Entries of custom_nodes/ that are there and no node of the lock.
     tops: BTreeSet<String>,
@@ -316,6 +325,7 @@ impl<'a> Comparison<'a> {
             links,
             found_links: BTreeSet::new(),
             made: BTreeSet::new(),
+            bytecode: checker.bytecode(spec),
             listings: BTreeMap::new(),
             tops: BTreeSet::new(),
             check: GenCheck::default(),
@@ -328,7 +338,11 @@ impl<'a> Comparison<'a> {
 
     fn entry(&mut self, f: &Found, id: Option<Oid>, dir: &impl AsFd) {
         if let Some(name) = f.path.strip_prefix("ComfyUI/custom_nodes/").filter(|n| !n.contains('/') && !self.spec.nodes.contains_key(*n)) {
-            self.tops.insert(name.to_string());
+            // The folder of ComfyUI's own bytecode there; anything else in it is an entry that no tree has.
+            let own = name == crate::host::bytecode::FOLDER && self.spec.venv.is_some() && f.kind == Kind::Dir;
+            if !own {
+                self.tops.insert(name.to_string());
+            }
         }
         let place = self.layout.place(&f.path, &self.links);
         let part = match &place {
@@ -337,6 +351,15 @@ impl<'a> Comparison<'a> {
         };
         if f.uid != self.checker.uid || f.gid != self.checker.gid {
             self.note(&part, &f.path, What::Owner, format!("uid {}, gid {}", f.uid, f.gid));
+        }
+        if let Some((_, compiled)) = self.bytecode.files.remove(&f.path) {
+            match f.kind {
+                Kind::File if id != Some(compiled) => self.note(&part, &f.path, What::Edited, "bytecode".into()),
+                Kind::File if f.bits != 0o644 => self.note(&part, &f.path, What::Mode, format!("{:04o}", f.bits)),
+                Kind::File => {}
+                _ => self.note(&part, &f.path, What::Replaced, "bytecode".into()),
+            }
+            return;
         }
         match place {
             Place::Link(target) => {
@@ -417,6 +440,10 @@ impl<'a> Comparison<'a> {
         for link in missing {
             let part = self.part_of(&link);
             self.note(&part, &link, What::Missing, "a link of comfy's".into());
+        }
+        for path in std::mem::take(&mut self.bytecode.files).into_keys() {
+            let part = self.part_of(&path);
+            self.note(&part, &path, What::Missing, "bytecode".into());
         }
         for name in [SPEC, MODEL_PATHS] {
             if !self.made.contains(name) {
@@ -544,8 +571,9 @@ impl Checker<'_> {
         let Ok(ids) = self.contents(&again, &found) else { return Vec::new() };
         let layout = Layout::new(spec);
         let links = layout.links();
+        let bytecode = self.bytecode(spec);
         let mut out = Vec::new();
-        for (f, id) in found.iter().zip(ids) {
+        for (f, id) in found.iter().zip(ids).filter(|(f, _)| !bytecode.files.contains_key(&f.path)) {
             let mode = match (f.kind, f.bits) {
                 (Kind::Link, _) => Mode::Link,
                 (Kind::File, 0o644) => Mode::File,

@@ -22,13 +22,14 @@ pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::R
     for folder in missing.into_iter().rev() {
         super::edit::make_dir(folder, uid, gid, 0o755)?;
     }
+    // Nothing of it is tracked: a file the node makes itself, through the link; a folder has to be there.
+    let untracked = || if is_folder(inner) && to.symlink_metadata().is_err() { super::edit::make_dir(&to, uid, gid, 0o755) } else { Ok(()) };
     let (source, source_name) = match parent(from) {
-        // Nothing of it is tracked: the node makes it itself.
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return untracked(),
         r => r?,
     };
     if lstat_at(&source, &source_name) == Err(Errno::ENOENT) {
-        return Ok(());
+        return untracked();
     }
     let (target, target_name) = parent(&to)?;
     if lstat_at(&target, &target_name).is_ok() {
@@ -40,6 +41,11 @@ pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::R
     one(&source, &source_name, &target, &temporary, own, 0)?;
     nix::fcntl::renameat(&target, temporary.as_c_str(), &target, target_name.as_c_str())?;
     Ok(())
+}
+
+/// What a `writable` path that no tree has stands for: a name without a dot is a folder.
+pub fn is_folder(inner: &Path) -> bool {
+    inner.extension().is_none()
 }
 
 fn one(from: &OwnedFd, from_name: &CStr, to: &OwnedFd, to_name: &CStr, own: (Uid, Gid), depth: usize) -> io::Result<()> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::AtFlags;
 
+use super::bytecode::{self, Bytecode};
 use super::fs::cache::StatCache;
 use super::fs::layout::{self, Layout};
 use super::fs::sealed::{self, Checker, Readings};
@@ -18,7 +19,7 @@ use crate::plan::desired::{GenSpec, Paths};
 use crate::plan::ids::Ids;
 use crate::plan::venv::Install;
 use crate::problem::{Doing, Problem, Result};
-use crate::tree::{Entry, Listing};
+use crate::tree::{Entry, Listing, Mode, Oid};
 use worker::{Item, Request, Work, Workers};
 
 /// Everything that building a generation needs.
@@ -169,6 +170,7 @@ impl Builder<'_> {
         }
         no_writable_code(spec, &listings)?;
         self.lay_out(spec, staged, &listings, &fetched, &targets, &good)?;
+        self.compile(spec, staged, &listings, reuse)?;
         let check = self.checker(&trees).check(staged, spec).map_err(|u| Problem::new(format!("the new generation: {}", u.reason)))?;
         match check {
             Some(c) if c.intact() => {}
@@ -180,6 +182,74 @@ impl Builder<'_> {
             }
         }
         edit::sync(staged).doing(|| "write the new generation to the disk".into())
+    }
+
+    /// Bytecode for every source of the generation: shared with older ones where source and Python are the same.
+    fn compile(&mut self, spec: &GenSpec, staged: &Path, listings: &BTreeMap<String, Listing>, reuse: &[String]) -> Result<()> {
+        let Some(interpreter) = spec.venv.as_ref().map(|v| v.interpreter.clone()) else { return Ok(()) };
+        let places = Layout::new(spec);
+        let mut wanted: BTreeMap<String, (String, Oid)> = BTreeMap::new();
+        for (part, listing) in listings {
+            let sources = listing.0.iter().filter(|(p, e)| p.ends_with(".py") && matches!(e.mode, Mode::File | Mode::Executable) && !places.aside(part, p));
+            for (path, entry) in sources {
+                let at = places.locate(part, path);
+                let target = bytecode::beside(Path::new(&at), &interpreter).display().to_string();
+                // A tree may track bytecode of its own, or have another entry in the way.
+                if staged.join(&target).symlink_metadata().is_err() {
+                    wanted.insert(target, (at, entry.oid));
+                }
+            }
+        }
+        let mut all = Bytecode { version: interpreter.version.clone(), files: BTreeMap::new() };
+        let folder_of = |p: &str| p.rsplit_once('/').map_or(String::new(), |(f, _)| f.to_string());
+        for id in reuse {
+            let old = Bytecode::load(&self.paths.bytecode(id));
+            for (target, (source, compiled)) in old.files.iter().filter(|_| old.version == interpreter.version) {
+                let same = wanted.get(target).is_some_and(|(_, oid)| oid == source) && !all.files.contains_key(target);
+                let from = self.paths.generation(id).join(target);
+                let sealed = || matches!(super::fs::node(&from), Ok(Some(n)) if n.uid == self.ids.seal && n.gid == self.ids.seal_gid && n.mode == 0o644);
+                if same
+                    && sealed()
+                    && sealed::hash_at(open_dir(&self.paths.generation(id)).doing(|| "open a generation".into())?, target).is_ok_and(|h| h == *compiled)
+                {
+                    self.folder(&staged.join(folder_of(target)), staged)?;
+                    link_file(&from, &staged.join(target)).doing(|| format!("share {}", from.display()))?;
+                    all.files.insert(target.clone(), (*source, *compiled));
+                }
+            }
+        }
+        let missing: Vec<(&String, &(String, Oid))> = wanted.iter().filter(|(t, _)| !all.files.contains_key(*t)).collect();
+        if !missing.is_empty() {
+            let target = self.paths.staging().join(format!("job-{}-bytecode", std::process::id()));
+            let i = self.ids;
+            edit::make_dir(&target, i.build, build_gid(&i), 0o700).doing(|| format!("make {}", target.display()))?;
+            let job = bytecode::Job {
+                interpreter,
+                top: staged.to_path_buf(),
+                sources: missing.iter().map(|(_, (s, _))| s.clone()).collect(),
+                target: target.clone(),
+            };
+            let made = self.perform::<()>(&Work::Bytecode(job.clone())).and_then(|()| self.take_over(&target)).and_then(|()| {
+                let mut found = Vec::new();
+                for (n, (to, (_, source))) in missing.iter().enumerate() {
+                    let from = job.output(n);
+                    // What does not compile has none.
+                    if from.symlink_metadata().is_ok() {
+                        let oid = seal::file(&from, i).doing(|| format!("seal {}", from.display()))?;
+                        self.folder(&staged.join(folder_of(to)), staged)?;
+                        edit::move_to(&from, &staged.join(to)).doing(|| format!("lay out {to}"))?;
+                        found.push(((*to).clone(), (*source, oid)));
+                    }
+                }
+                Ok(found)
+            });
+            edit::remove_path(&target).doing(|| format!("clear {}", target.display()))?;
+            all.files.extend(made?);
+        }
+        let text = serde_json::to_vec(&all).doing(|| "write the list of bytecode".into())?;
+        let gid = if self.workers.is_some() { self.ids.owner_gid } else { self.ids.seal_gid };
+        let path = self.paths.bytecode(&spec.id());
+        edit::write_file(&path, &text, 0o640, nix::unistd::geteuid().is_root().then_some((self.ids.seal, gid))).doing(|| format!("write {}", path.display()))
     }
 
     fn keep_listing(&self, listing: &Listing, tree: crate::tree::Oid) -> Result<()> {

@@ -18,7 +18,7 @@ use crate::host::progress::{Progress, Reporter};
 use crate::plan::facts::Kind;
 use crate::plan::ids::Ids;
 use crate::problem::{Doing, Problem, Result};
-use crate::tree::{Listing, Mode, blob_id};
+use crate::tree::{Listing, Mode, Oid, blob_id};
 
 struct Sealer<'a> {
     part: &'a str,
@@ -52,6 +52,23 @@ pub fn seal(part: &str, from: &Path, listing: &Listing, ids: Ids, readings: &Rea
     walk(fd, &sealer);
     let problems = sealer.problems.into_inner().unwrap_or_default();
     if problems.is_empty() { Ok(()) } else { Err(Problem::all(problems)) }
+}
+
+/// Seals one plain file that nobody else can reach any more; its content.
+///
+/// # Errors
+/// It is no plain file of the build process.
+pub fn file(path: &Path, ids: Ids) -> std::io::Result<Oid> {
+    let (dir, name) = crate::host::fs::parent(path)?;
+    let fd = openat(&dir, name.as_c_str(), OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, FileMode::empty())?;
+    let st = fstat(&fd)?;
+    if kind(&st) != Kind::File || st.st_nlink != 1 || st.st_uid != ids.build {
+        return Err(std::io::Error::other("is no plain file of the build process"));
+    }
+    acl::drop_all(&fd);
+    fchown(&fd, Some(Uid::from_raw(ids.seal)), Some(Gid::from_raw(ids.seal_gid)))?;
+    fchmod(&fd, mode(0o644))?;
+    hash_file(std::fs::File::from(fd))
 }
 
 impl Sealer<'_> {

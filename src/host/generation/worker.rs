@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::host::git::{Depth, Git, NetEnv, read};
 use crate::host::progress::{Progress, Reporter};
-use crate::host::venv;
+use crate::host::{bytecode, venv};
 use crate::lock::Pin;
 use crate::problem::{Doing, Problem, Result};
 use crate::tree::{Entry, Listing, Oid};
@@ -51,6 +51,7 @@ enum Message {
 pub enum Work {
     Trees(Request),
     Venv(Box<venv::work::Job>),
+    Bytecode(bytecode::Job),
 }
 
 impl Work {
@@ -62,6 +63,7 @@ impl Work {
         let value = match self {
             Work::Trees(r) => serde_json::to_value(run(r, report)?),
             Work::Venv(j) => serde_json::to_value(venv::work::run(j, report)?),
+            Work::Bytecode(j) => serde_json::to_value(j.run(report)?),
         };
         value.doing(|| "answer".into())
     }

@@ -32,6 +32,7 @@ pub fn private(name: &str, body: impl FnOnce(&mut Machine)) {
 pub struct Machine {
     pub dot: PathBuf,
     pub comfy: PathBuf,
+    pub core: Upstream,
     pub hello: Upstream,
     pub world: Upstream,
 }
@@ -102,7 +103,7 @@ impl Machine {
         core.commit(CORE);
         hello.commit(&borrowed(&node(1)));
         world.commit(&borrowed(&node(10)));
-        let m = Machine { dot: "/home/alice/dot".into(), comfy: "/opt/bin/comfy".into(), hello, world };
+        let m = Machine { dot: "/home/alice/dot".into(), comfy: "/opt/bin/comfy".into(), core, hello, world };
         m.manifest(MANIFEST);
         m
     }

@@ -23,7 +23,9 @@ const DRIFTS: &[(&str, &str, &str)] = &[
         "node.hello",
     ),
     ("a file added", "echo x > $N/extra.py", "node.hello"),
-    ("a compiled file added", "mkdir $N/__pycache__; echo x > $N/__pycache__/a.pyc", "node.hello"),
+    ("a compiled file added", "mkdir -p $N/__pycache__; echo x > $N/__pycache__/a.pyc", "node.hello"),
+    ("forged bytecode", "echo x > $(ls $N/__pycache__/*.pyc | head -1)", "node.hello"),
+    ("bytecode removed", "rm $N/__pycache__/*.pyc", "node.hello"),
     ("a file removed", "rm $N/web/js/a.js", "node.hello"),
     ("a file chmodded", "chmod 666 $N/__init__.py", "node.hello"),
     ("a script that lost its x", "chmod 644 $N/tools/run.sh", "node.hello"),
@@ -105,6 +107,74 @@ fn every_drift_is_found_and_healed() {
             assert!(quarantine.lines().any(|l| l.ends_with(&format!("-{name}"))), "{name} was thrown away: {quarantine}");
         }
         eprintln!("{} drifts found and healed", DRIFTS.len());
+    });
+}
+
+/// The embedded miniature ComfyUI, launched for real: as whom, with what, and that nothing of it is left.
+#[test]
+fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    private("comfyui_runs_as_the_sandbox_user_and_ends_whole", |m| {
+        let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo/files/ComfyUI");
+        let files: Vec<(String, Vec<u8>, u32)> = machine::content(&top).into_iter().map(|(p, (_, b))| (p.display().to_string(), b, 0o100_644)).collect();
+        m.core.commit(&borrowed(&files));
+        // Says as whom it runs, and what it can do; loads nothing that somebody planted.
+        let probe = "import os, sys\nprint('NODE', os.getuid(), sorted(os.getgroups()), oct(os.umask(0o002)), 'evil' in sys.modules, sys.flags.dont_write_bytecode, __cached__ is not None and os.path.exists(__cached__))\n\
+                     try:\n    os.setuid(0)\n    print('ROOT')\nexcept OSError:\n    print('no way to root')\n\
+                     open(os.path.join(os.environ['TMPDIR'], 'x'), 'w').close()\n\
+                     import subprocess\nsubprocess.Popen(['sleep', '1000'])\nNODE_CLASS_MAPPINGS = {}\n";
+        let mut hello = node(1);
+        hello[0].1 = probe.into();
+        m.hello.commit(&borrowed(&hello));
+        let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        m.manifest(&MANIFEST.replace("view = ", &format!("port = {port}\nview = ")));
+        m.ready();
+        let explained = m.root(&["run", "--explain", "--", "--cpu"]);
+        assert!(said(&explained).starts_with("as comfyui_sandbox, in /opt/comfy/comfyui_sandbox/gen/"), "{}", said(&explained));
+        for (args, why) in [(["--", "--lis", "0.0.0.0"], "sets --listen, which comfy sets itself"), (["--", "--cpuu", "x"], "did you mean `--cpu`?")] {
+            let out = m.root(&[&["run"], &args[..]].concat());
+            assert!(out.status.code() == Some(1) && said(&out).contains(why), "{}", said(&out));
+        }
+        // Planted where the sandbox can write: none of it may run.
+        m.sh(
+            "v=$(ls -d /opt/comfy/comfyui_sandbox/venv/*/lib/python3.* | sed 's,.*/,,'); h=/home/comfyui_sandbox; d=$h/.local/lib/$v/site-packages; mkdir -p $d
+             echo 'import evil' > $d/evil.pth; echo 'print(\"PLANTED\")' > $d/evil.py; cp $d/evil.py $d/usercustomize.py; cp $d/evil.py $h/sitecustomize.py
+             chown -R comfyui_sandbox $h/.local",
+        );
+        let mut child = m.root_command(&["run"]);
+        child.env("PYTHONPATH", "/home/comfyui_sandbox").stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).process_group(0);
+        let mut child = child.spawn().unwrap();
+        let mut told = String::new();
+        for line in BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap) {
+            told += &format!("{line}\n");
+            if line.contains("is ready") {
+                break;
+            }
+        }
+        assert!(told.contains("2 of 2 nodes loaded"), "{told}");
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        write!(stream, "GET /system_stats HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        assert!(reply.contains("comfyui_version"), "{reply}");
+        let second = m.root(&["run"]);
+        assert!(said(&second).contains(&format!("port {port} is in use by python")), "{}", said(&second));
+        // Not those that nobody has waited for: the first process of this machine is the test.
+        let all = "for p in /proc/[0-9]*; do if [ \"$(stat -c %U $p 2>/dev/null)\" = comfyui_sandbox ] && ! grep -q '^State:.*Z' $p/status; then echo x; fi; done | wc -l";
+        assert_eq!(m.sh(all), "2", "ComfyUI and what the node started");
+        m.sh(&format!("kill -INT {}", child.id()));
+        let mut log = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut log).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(130), "{told}{log}");
+        assert_eq!(m.sh(all), "0", "something of the launch is still there");
+        let (uid, groups) = (m.sh("id -u comfyui_sandbox"), m.sh("id -G comfyui_sandbox | tr ' ' '\\n' | sort -n | paste -sd, | sed 's/,/, /g'"));
+        assert!(log.contains(&format!("NODE {uid} [{groups}] 0o2 False 1 True")), "{log}");
+        assert!(log.contains("no way to root") && !log.contains("ROOT") && !log.contains("PLANTED"), "{log}");
+        m.clean();
+        // What is not as it was applied is not started.
+        m.sh(&format!("echo x >> {BASE}/current/ComfyUI/custom_nodes/world/__init__.py"));
+        let out = m.root(&["run"]);
+        assert!(out.status.code() == Some(1) && said(&out).contains("the code is not as it was applied"), "{}", said(&out));
     });
 }
 

@@ -1,0 +1,70 @@
+//! `run`: how ComfyUI is launched, kept beside the records so that `comfy run` needs no manifest.
+
+use crate::manifest::Isolation;
+use crate::plan::build::{Draft, Resource, attrs};
+use crate::plan::launch::{FORMAT, LaunchSpec};
+use crate::plan::{Attrs, Step};
+
+pub const ADDRESS: &str = "run";
+
+pub fn plan(draft: &mut Draft) {
+    let want = wish(draft);
+    let seen = draft.look.launch(&draft.d.paths);
+    let Some(have) = draft.seen(ADDRESS, seen) else { return };
+    let step = Step::WriteLaunch { spec: Box::new(want.clone()) };
+    let mut r = Resource::new(ADDRESS, Some(describe(&want)), have.as_ref().map(describe)).needs(vec!["dir.records".to_string()]);
+    if have.as_ref() != Some(&want) {
+        // A difference in numbers that no attribute shows is one all the same.
+        if let (Some(h), Some(w)) = (r.have.as_mut(), r.want.as_mut())
+            && h == w
+        {
+            h.insert("accounts".into(), "others".into());
+            w.insert("accounts".into(), "as in this plan".into());
+        }
+        r = r.steps([step]);
+    }
+    draft.add(r);
+}
+
+fn wish(draft: &Draft) -> LaunchSpec {
+    let (d, ids) = (draft.d, draft.ids);
+    let (c, run) = d.launch();
+    let mounted = |mount: &str| d.shares.iter().find(|s| s.mount == mount).map_or_else(|| d.paths.state().join(mount), |s| s.path.clone());
+    let shares = d.shares.iter().map(|wish| {
+        let mut spec = super::share::spec(d, ids, wish);
+        spec.path = draft.look.real(&wish.path, ids.owner).unwrap_or_else(|_| wish.path.clone());
+        spec
+    });
+    LaunchSpec {
+        format: FORMAT,
+        paths: d.paths.clone(),
+        account: d.isolation == Isolation::Account,
+        macos: d.platform.macos,
+        owner: ids.owner,
+        user: if d.isolation == Isolation::Account { d.sandbox.clone() } else { d.owner.name.clone() },
+        uid: ids.sandbox,
+        gid: ids.sandbox_gid,
+        listen: c.listen.clone(),
+        port: c.port,
+        args: c.args.clone(),
+        env: run.env.clone(),
+        open_files: run.open_files,
+        input: mounted("input"),
+        output: mounted("output"),
+        shares: shares.collect(),
+    }
+}
+
+fn describe(l: &LaunchSpec) -> Attrs {
+    let mut a = attrs([("address", l.address()), ("as", l.user.clone()), ("open_files", l.open_files.to_string())]);
+    if !l.args.is_empty() {
+        a.insert("args".into(), l.args.join(" "));
+    }
+    for (k, v) in &l.env {
+        a.insert(format!("env {k}"), v.clone());
+    }
+    for s in &l.shares {
+        a.insert(format!("share {}", s.name), s.path.display().to_string());
+    }
+    a
+}

@@ -1,0 +1,173 @@
+//! What is launched, as data: written by an apply, read by `run`, which never looks at the manifest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::desired::{GenSpec, Paths};
+use super::facts::ShareSpec;
+use crate::problem::{Problem, Result};
+use crate::text::{did_you_mean, escape};
+
+/// How ComfyUI is launched on this machine, beside the code itself.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LaunchSpec {
+    pub format: u32,
+    pub paths: Paths,
+    /// False under isolation "none": nobody becomes anybody else.
+    pub account: bool,
+    pub macos: bool,
+    pub owner: u32,
+    pub user: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub listen: String,
+    pub port: u16,
+    pub args: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    pub open_files: u64,
+    pub input: PathBuf,
+    pub output: PathBuf,
+    pub shares: Vec<ShareSpec>,
+}
+
+pub const FORMAT: u32 = 1;
+
+/// One process to start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Command {
+    pub program: PathBuf,
+    pub args: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    pub folder: PathBuf,
+    /// Flags that comfy would have liked to pass, and this ComfyUI does not have.
+    pub lacking: Vec<String>,
+}
+
+/// The flags of a `comfy/cli_args.py`, read as text: every string in it that looks like one.
+pub fn flags(text: &str) -> BTreeSet<String> {
+    let quoted = text.split(['"', '\'']).skip(1).step_by(2);
+    quoted
+        .filter(|s| s.starts_with("--") && s.len() > 2 && s[2..].chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_')))
+        .map(str::to_string)
+        .collect()
+}
+
+impl LaunchSpec {
+    pub fn address(&self) -> String {
+        let host = if self.listen.contains(':') { format!("[{}]", self.listen) } else { self.listen.clone() };
+        format!("http://{host}:{}", self.port)
+    }
+
+    /// The command that launches generation `id`. comfy's own flags come last: argparse lets the last one win.
+    ///
+    /// # Errors
+    /// An extra argument that is comfy's own, or that the pinned ComfyUI does not have.
+    pub fn command(&self, id: &str, generation: &GenSpec, known: &BTreeSet<String>, extra: &[String]) -> Result<Command> {
+        let top = self.paths.generation(id);
+        let state = self.paths.state();
+        let mut problems = Vec::new();
+        for a in extra {
+            let name = a.split('=').next().unwrap_or(a);
+            if let Some(flag) = crate::manifest::reserved_flag(a) {
+                problems.push(
+                    Problem::new(format!("`{}` sets {flag}, which comfy sets itself", escape(a)))
+                        .hint("address and port are `listen` and `port` in comfy.toml, folders are shares"),
+                );
+            }
+            if a.chars().any(char::is_control) {
+                problems.push(Problem::new(format!("`{}` has a control character", escape(a))).hint("leave it out"));
+            }
+            // What argparse takes as an abbreviation is fine with it.
+            if name.starts_with("--") && !known.iter().any(|k| k.starts_with(name)) {
+                let p = Problem::new(format!("this ComfyUI has no flag `{}`", escape(name)));
+                problems.push(match did_you_mean(name, known.iter().map(String::as_str)) {
+                    Some(k) => p.hint(format!("did you mean `{k}`?")),
+                    None => p.hint(format!("its flags are in {}", top.join("ComfyUI/comfy/cli_args.py").display())),
+                });
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Problem::all(problems));
+        }
+        let mut command = Command { program: top.join("venv/bin/python"), folder: top.join("ComfyUI"), ..Command::default() };
+        command.args = ["-s", "main.py"].map(String::from).into();
+        command.args.extend(self.args.iter().chain(extra).cloned());
+        let path = |p: PathBuf| p.display().to_string();
+        let nodes: Vec<String> = generation.nodes.keys().cloned().collect();
+        let own: Vec<(&str, Vec<String>)> = vec![
+            ("--listen", vec![self.listen.clone()]),
+            ("--port", vec![self.port.to_string()]),
+            ("--user-directory", vec![path(state.join("user"))]),
+            // ComfyUI makes and removes a folder `temp` in it.
+            ("--temp-directory", vec![path(state.join("temp"))]),
+            ("--input-directory", vec![path(self.input.clone())]),
+            ("--output-directory", vec![path(self.output.clone())]),
+            ("--database-url", vec![format!("sqlite:///{}", path(state.join("user/comfyui.db")))]),
+            ("--extra-model-paths-config", vec![path(top.join("extra_model_paths.yaml"))]),
+            ("--disable-auto-launch", vec![]),
+            // Only what is locked is loaded, whatever lies in the folder.
+            ("--disable-all-custom-nodes", vec![]),
+            ("--whitelist-custom-nodes", nodes),
+        ];
+        let whitelist = known.contains("--whitelist-custom-nodes");
+        for (flag, values) in own {
+            let nothing_to_list = flag == "--whitelist-custom-nodes" && values.is_empty();
+            let alone = flag == "--disable-all-custom-nodes" && !whitelist;
+            if !known.contains(flag) || alone {
+                command.lacking.push(flag.into());
+            } else if !nothing_to_list {
+                command.args.push(flag.into());
+                command.args.extend(values);
+            }
+        }
+        command.env = self.environment(&state, &top);
+        Ok(command)
+    }
+
+    /// All that the process sees of an environment.
+    fn environment(&self, state: &std::path::Path, top: &std::path::Path) -> BTreeMap<String, String> {
+        let mut env = self.env.clone();
+        let cache = state.join("cache");
+        let mut set = |name: &str, value: String| drop(env.insert(name.into(), value));
+        let path = |p: PathBuf| p.display().to_string();
+        let home = self.paths.home.clone().unwrap_or_else(|| state.to_path_buf());
+        set("HOME", path(home));
+        set("USER", self.user.clone());
+        set("LOGNAME", self.user.clone());
+        set("SHELL", "/bin/sh".into());
+        set("PATH", format!("{}:/usr/local/bin:/opt/homebrew/bin:/usr/bin:/bin", top.join("venv/bin").display()));
+        set("LANG", if self.macos { "en_US.UTF-8" } else { "C.UTF-8" }.into());
+        set("TMPDIR", path(state.join("temp")));
+        set("VIRTUAL_ENV", path(top.join("venv")));
+        for (name, value) in [("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONNOUSERSITE", "1"), ("PYTHONUNBUFFERED", "1")] {
+            set(name, value.into());
+        }
+        for (name, folder) in [
+            ("XDG_CACHE_HOME", ""),
+            ("HF_HOME", "huggingface"),
+            ("TORCH_HOME", "torch"),
+            ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
+            ("TRITON_CACHE_DIR", "triton"),
+            ("MPLCONFIGDIR", "matplotlib"),
+            ("NUMBA_CACHE_DIR", "numba"),
+        ] {
+            set(name, path(if folder.is_empty() { cache.clone() } else { cache.join(folder) }));
+        }
+        if self.macos {
+            // PyTorch's own switch for operations that Metal lacks (pytorch.org, "MPS environment variables").
+            set("PYTORCH_ENABLE_MPS_FALLBACK", "1".into());
+        }
+        env
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_read_from_any_kind_of_quotes() {
+        let text = "parser.add_argument(\"--listen\", type=str)\nfp.add_argument('--fp8_e4m3fn-unet', help=\"a --fake one\")\n# --comment\n";
+        assert_eq!(flags(text).into_iter().collect::<Vec<_>>(), ["--fp8_e4m3fn-unet", "--listen"]);
+    }
+}

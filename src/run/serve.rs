@@ -1,0 +1,228 @@
+//! The side that launches: as root it reads what was applied, looks once more, becomes the sandbox user in the child, and
+//! stays until every process of the launch has ended.
+
+use std::io::{BufRead, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use super::{Answer, KILL, Request, STOP, port};
+use crate::host::fs::{self, share};
+use crate::host::machine::Machine;
+use crate::host::{generation, venv};
+use crate::manifest::{Access, names};
+use crate::plan::desired::{GenSpec, Paths};
+use crate::plan::ids::Ids;
+use crate::plan::launch::{self, Command, LaunchSpec};
+use crate::plan::look::Look;
+use crate::problem::{Doing, Problem, Result};
+
+/// How long ComfyUI may take to end by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves one launch: the request is the first line of stdin, words follow; the exit code is ComfyUI's.
+pub fn serve() -> std::process::ExitCode {
+    crate::host::signals::watch(false);
+    match launch() {
+        Ok(code) => std::process::ExitCode::from(code),
+        Err(p) => {
+            let exit = p.exit;
+            say(&Answer::Failed(p));
+            std::process::ExitCode::from(exit)
+        }
+    }
+}
+
+fn say(answer: &Answer) {
+    let text = serde_json::to_string(answer).unwrap_or_default();
+    // Nobody listens any more: the launch ends by its stdin.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn launch() -> Result<u8> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).doing(|| "read the request".into())?;
+    let request: Request = serde_json::from_str(&line).doing(|| "read the request".into())?;
+    let spec = applied(&request)?;
+    let (id, generation) = current(&spec)?;
+    let text = std::fs::read_to_string(spec.paths.generation(&id).join("ComfyUI/comfy/cli_args.py")).doing(|| "read the flags of this ComfyUI".into())?;
+    let command = spec.command(&id, &generation, &launch::flags(&text), &request.args)?;
+    if request.explain {
+        say(&Answer::Explained { user: spec.user.clone(), command });
+        return Ok(0);
+    }
+    sound(&spec, &generation)?;
+    for s in &spec.shares {
+        share::mounted(s.requires_mount.as_deref()).map_err(|u| {
+            Problem::new(format!("share {}: {}", s.name, u.reason)).hint("mount it, then run this again; nothing is made on an empty mount point")
+        })?;
+        // The owner's umask may have taken the group's right to write off a new folder.
+        if s.modes && s.manage && s.access == Access::Write {
+            share::mend(s)?;
+        }
+    }
+    port::free(&spec.listen, spec.port)?;
+    let child = start(&spec, &command)?;
+    let nodes = generation.nodes.keys().cloned().collect();
+    say(&Answer::Started { address: spec.address(), generation: id, nodes, lacking: command.lacking });
+    attend(child)
+}
+
+/// What the last apply noted; a file of root's, or of the owner's under isolation "none".
+fn applied(request: &Request) -> Result<LaunchSpec> {
+    let me = nix::unistd::geteuid();
+    names::account(&request.instance).map_err(|why| Problem::new(format!("instance \"{}\" {why}", crate::text::escape(&request.instance))))?;
+    let sudo = crate::host::env::var("SUDO_UID").and_then(|u| u.parse::<u32>().ok());
+    // Under isolation "none" nobody elevates: whoever does gets the records that root made.
+    let own = request.records.clone().filter(|_| sudo.is_none());
+    let account = own.is_none();
+    let records = own.unwrap_or_else(|| Paths::records_of(&request.instance, cfg!(target_os = "macos")));
+    let path = records.join("launch.json");
+    if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        return Err(Problem::new("nothing was applied on this machine yet").hint("run `comfy apply`"));
+    }
+    let text = fs::read_trusted(&path, &[me.as_raw()])?;
+    let spec: LaunchSpec = serde_json::from_str(&text).doing(|| format!("understand {}", path.display()))?;
+    if spec.format != launch::FORMAT {
+        return Err(Problem::new("this instance was applied by another version of comfy").hint("run `comfy apply`"));
+    }
+    if spec.account != account {
+        return Err(Problem::new("comfy.toml asks for another isolation than was applied").hint("run `comfy apply`"));
+    }
+    if account && !me.is_root() {
+        return Err(Problem::new("this is the side of comfy that launches, which `comfy run` starts by itself").hint("run `comfy run`"));
+    }
+    if account && sudo.is_some_and(|uid| uid != 0 && uid != spec.owner) {
+        return Err(Problem::new("this instance belongs to another user").hint(format!("its owner has uid {}", spec.owner)));
+    }
+    Ok(spec)
+}
+
+/// The live generation.
+fn current(spec: &LaunchSpec) -> Result<(String, GenSpec)> {
+    let stale = |why: &str| Problem::new(format!("{} {why}", spec.paths.current().display())).hint("run `comfy apply`");
+    let link = std::fs::read_link(spec.paths.current()).map_err(|_| stale("leads nowhere: no generation is live"))?;
+    let id = link.to_str().and_then(|t| t.strip_prefix("gen/")).map(str::to_string).ok_or_else(|| stale("leads elsewhere than to a generation"))?;
+    let generation = generation::read_spec(&spec.paths.generation(&id), &id).ok_or_else(|| stale("leads to a generation that is not what its name says"))?;
+    if generation.venv.is_none() {
+        return Err(stale("has no virtual environment: an older comfy made it"));
+    }
+    Ok((id, generation))
+}
+
+/// Code and packages are as they were applied; otherwise nothing is started.
+fn sound(spec: &LaunchSpec, g: &GenSpec) -> Result<()> {
+    let machine = Machine::new(&spec.paths, &spec.user);
+    let seal = if spec.account { (0, 0) } else { (spec.owner, nix::unistd::getegid().as_raw()) };
+    let ids = Ids { seal: seal.0, seal_gid: seal.1, sandbox: spec.uid, sandbox_gid: spec.gid, owner: spec.owner, ..Ids::default() };
+    let damaged =
+        |what: &str| Problem::new(format!("{what} is not as it was applied, so nothing is started")).hint("`comfy plan -v` shows it, `comfy apply` mends it");
+    let unread = |u: crate::plan::facts::Unknown| Problem::new(u.reason);
+    if !machine.generation(&spec.paths, g, &ids).map_err(unread)?.is_some_and(|c| c.intact()) {
+        return Err(damaged("the code"));
+    }
+    let Some(v) = &g.venv else { return Err(damaged("the virtual environment")) };
+    let whole = venv::check(&spec.paths, v, &ids, &machine.readings).map_err(unread)?.is_some_and(|f| f.is_empty());
+    if whole { Ok(()) } else { Err(damaged("the virtual environment")) }
+}
+
+/// Starts it as the sandbox user, in a session of its own, with nothing of this process but two pipes.
+#[expect(clippy::disallowed_methods, reason = "the fence's gate for ComfyUI")]
+fn start(spec: &LaunchSpec, command: &Command) -> Result<Child> {
+    let out = || std::io::stdout().as_fd().try_clone_to_owned().map(Stdio::from).doing(|| "pass the output on".to_string());
+    let mut c = std::process::Command::new(&command.program);
+    c.args(&command.args).env_clear().envs(&command.env).current_dir(&command.folder);
+    c.stdin(Stdio::null()).stdout(out()?).stderr(out()?);
+    let name = std::ffi::CString::new(spec.user.clone()).doing(|| "name the sandbox user".into())?;
+    let (account, uid, gid, files) = (spec.account, spec.uid, spec.gid, spec.open_files);
+    if account && (uid == 0 || uid == spec.owner) {
+        return Err(Problem::new(format!("{} has uid {uid}, which is no sandbox", spec.user)).hint("run `comfy apply`"));
+    }
+    // SAFETY: between fork and exec of a process with one thread that matters: system calls and initgroups(3) alone.
+    unsafe {
+        c.pre_exec(move || {
+            nix::unistd::setsid()?;
+            nix::sys::stat::umask(fs::mode(0o002));
+            limit_files(files)?;
+            if account {
+                nix::errno::Errno::result(nix::libc::initgroups(name.as_ptr(), gid as _))?;
+                nix::unistd::setgid(gid.into())?;
+                nix::unistd::setuid(uid.into())?;
+                if nix::unistd::setuid(0.into()).is_ok() || nix::unistd::geteuid().as_raw() != uid || nix::unistd::getegid().as_raw() != gid {
+                    return Err(std::io::Error::other("root could be regained"));
+                }
+            }
+            #[cfg(target_os = "linux")]
+            nix::errno::Errno::result(nix::libc::prctl(nix::libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
+            Ok(())
+        });
+    }
+    c.spawn().doing(|| format!("start {} as {}", command.program.display(), spec.user))
+}
+
+/// As many as wanted where this process may raise the hard limit, else what that allows.
+fn limit_files(wanted: u64) -> std::io::Result<()> {
+    let mut l = nix::libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: plain calls on a local value.
+    unsafe {
+        nix::errno::Errno::result(nix::libc::getrlimit(nix::libc::RLIMIT_NOFILE, &mut l))?;
+        let all = nix::libc::rlimit { rlim_cur: wanted, rlim_max: wanted };
+        if nix::libc::setrlimit(nix::libc::RLIMIT_NOFILE, &all) != 0 {
+            l.rlim_cur = wanted.min(l.rlim_max);
+            nix::errno::Errno::result(nix::libc::setrlimit(nix::libc::RLIMIT_NOFILE, &l))?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for its end. `stop` or a signal ends it gently, a second word or a closed stdin after it at once.
+fn attend(mut child: Child) -> Result<u8> {
+    let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
+    let words = words();
+    let mut asked: Option<Instant> = None;
+    let status = loop {
+        if let Some(status) = child.try_wait().doing(|| "wait for ComfyUI".into())? {
+            break status;
+        }
+        let word = match words.recv_timeout(Duration::from_millis(if asked.is_some() { 20 } else { 100 })) {
+            Ok(w) => Some(w),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => {
+                std::thread::sleep(Duration::from_millis(20));
+                None
+            }
+        };
+        let stop = word.is_some() || (asked.is_none() && crate::host::signals::interrupted());
+        let now = word.as_deref() == Some(KILL) || (word.is_some() && asked.is_some()) || asked.is_some_and(|t| t.elapsed() > PATIENCE);
+        if now {
+            let _ = killpg(group, Signal::SIGKILL);
+        } else if stop && asked.is_none() {
+            asked = Some(Instant::now());
+            let _ = killpg(group, Signal::SIGINT);
+        }
+    };
+    // What it started and left behind.
+    let _ = killpg(group, Signal::SIGKILL);
+    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+    Ok(u8::try_from(code).unwrap_or(1))
+}
+
+/// Words from stdin; its end counts as one more.
+fn words() -> Receiver<String> {
+    let (tell, hear) = channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            if (line == STOP || line == KILL) && tell.send(line).is_err() {
+                return;
+            }
+        }
+        let _ = tell.send(STOP.into());
+    });
+    hear
+}
