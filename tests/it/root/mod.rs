@@ -115,9 +115,8 @@ fn every_drift_is_found_and_healed() {
 fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
     use std::io::{BufRead, BufReader, Read, Write};
     private("comfyui_runs_as_the_sandbox_user_and_ends_whole", |m| {
-        let top = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo/files/ComfyUI");
-        let files: Vec<(String, Vec<u8>, u32)> = machine::content(&top).into_iter().map(|(p, (_, b))| (p.display().to_string(), b, 0o100_644)).collect();
-        m.core.commit(&borrowed(&files));
+        let files: Vec<(&str, &[u8], u32)> = comfy::demo::files::COMFYUI.iter().map(|f| (f.path, f.text.as_bytes(), 0o100_644)).collect();
+        m.core.commit(&files);
         // Says as whom it runs, and what it can do; loads nothing that somebody planted.
         let probe = "import os, sys\nprint('NODE', os.getuid(), sorted(os.getgroups()), oct(os.umask(0o002)), 'evil' in sys.modules, sys.flags.dont_write_bytecode, __cached__ is not None and os.path.exists(__cached__))\n\
                      try:\n    os.setuid(0)\n    print('ROOT')\nexcept OSError:\n    print('no way to root')\n\
