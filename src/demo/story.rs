@@ -48,8 +48,8 @@ fn describe(stage: &mut Stage, port: u16) -> Result<()> {
     stage.comfy(&["init"], Show::All, 0, &["Wrote "])?;
     let path = stage.place.dotfiles().join("comfy.toml");
     stage.check("comfy init", "comfy.toml is there", text(&path)?.contains("[comfyui]"))?;
-    let python =
-        crate::host::python::minor_in_path().ok_or_else(|| Problem::new("there is no python3 in PATH").hint("the demo needs Python 3 and nothing else"))?;
+    let python = crate::host::python::minor_of_this_machine()
+        .ok_or_else(|| Problem::new("there is no python3 in PATH that runs").hint("the demo needs Python 3 and nothing else"))?;
     let manifest = MANIFEST.replace("DIR", &stage.place.dir.display().to_string()).replace("PYTHON", &python).replace("PORT", &port.to_string());
     edit::write_file(&path, manifest.as_bytes(), 0o644, None).doing(|| format!("write {}", path.display()))?;
     stage.explain("That one asks for the real ComfyUI and a second account. The demo makes it this one:");

@@ -104,10 +104,12 @@ impl Interpreters {
     }
 }
 
-/// The minor version of the first Python in PATH.
-pub fn minor_in_path() -> Option<String> {
-    let at = env::which("python3")?;
-    ask(&at, &at, None).ok().map(|i| i.minor().to_string())
+/// The minor version of the first Python that runs: of PATH, where a shim may find nothing of its own, or of the system.
+pub fn minor_of_this_machine() -> Option<String> {
+    let stub = |p: &PathBuf| cfg!(target_os = "macos") && p == Path::new("/usr/bin/python3");
+    let system = FOLDERS.iter().map(|f| Path::new(f).join("python3"));
+    let found = env::which("python3").into_iter().chain(system).filter(|p| p.exists() && !stub(p)).find_map(|p| ask(&p, &p, None).ok());
+    found.map(|i| i.minor().to_string())
 }
 
 /// The sandbox user may pass every folder above `real` and run it, and cannot write any of them.
