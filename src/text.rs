@@ -24,6 +24,23 @@ fn harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}')
 }
 
+/// Without colours (ECMA-48, select graphic rendition); whatever else could steer a terminal stays, to be escaped.
+pub fn without_colors(line: &str) -> String {
+    let mut parts = line.split("\x1b[");
+    let mut out = parts.next().unwrap_or_default().to_string();
+    for part in parts {
+        let end = part.find(|c: char| !c.is_ascii_digit() && c != ';');
+        match end.filter(|e| part[*e..].starts_with('m')) {
+            Some(e) => out.push_str(&part[e + 1..]),
+            None => {
+                out.push_str("\x1b[");
+                out.push_str(part);
+            }
+        }
+    }
+    out
+}
+
 /// `1 file`, `2 files`.
 pub fn count(n: usize, one: &str) -> String {
     let plural = match one.strip_suffix('y') {

@@ -136,7 +136,7 @@ fn attend(
         match hear.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => {
                 if !line.is_empty() {
-                    render::stdout(&crate::text::escape(&without_colors(&line)));
+                    render::stdout(&crate::text::escape(&crate::text::without_colors(&line)));
                 }
                 if let Some(hint) = log.line(&line) {
                     render::note(&format!("hint: {hint}"));
@@ -179,7 +179,7 @@ fn poll(address: &str, ready: &Arc<AtomicBool>, over: &Arc<AtomicBool>) {
     let url = format!("{}/system_stats", address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:"));
     let (ready, over) = (Arc::clone(ready), Arc::clone(over));
     std::thread::spawn(move || {
-        let agent: ureq::Agent = ureq::Agent::config_builder().proxy(None).timeout_global(Some(Duration::from_secs(2))).build().into();
+        let agent = crate::host::http::local();
         while !over.load(Ordering::Relaxed) {
             if agent.get(&url).call().is_ok() {
                 ready.store(true, Ordering::Relaxed);
@@ -188,21 +188,4 @@ fn poll(address: &str, ready: &Arc<AtomicBool>, over: &Arc<AtomicBool>) {
             std::thread::sleep(Duration::from_millis(50));
         }
     });
-}
-
-/// Without colours (ECMA-48, select graphic rendition): the rest of what could steer a terminal is escaped.
-fn without_colors(line: &str) -> String {
-    let mut parts = line.split("\x1b[");
-    let mut out = parts.next().unwrap_or_default().to_string();
-    for part in parts {
-        let end = part.find(|c: char| !c.is_ascii_digit() && c != ';');
-        match end.filter(|e| part[*e..].starts_with('m')) {
-            Some(e) => out.push_str(&part[e + 1..]),
-            None => {
-                out.push_str("\x1b[");
-                out.push_str(part);
-            }
-        }
-    }
-    out
 }

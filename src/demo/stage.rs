@@ -9,6 +9,7 @@ use super::place::Place;
 use crate::host::{env, signals};
 use crate::problem::{Doing, EXIT_INTERRUPTED, Problem, Result};
 use crate::render::{self, Paint, paint};
+use crate::text::without_colors as plain;
 
 /// What a command inherits; everything else, sudo's variables and the user's folders too, stays outside.
 const INHERITED: [&str; 6] = ["PATH", "TERM", "COLUMNS", "LANG", "LC_ALL", "TMPDIR"];
@@ -79,15 +80,12 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     /// Interrupted; it ended early, or did not end as it should.
-    #[expect(clippy::disallowed_methods, reason = "comfy itself, with a cleared environment")]
     pub fn serve(&self, address: &str, words: &[&str]) -> Result<String> {
         use std::io::BufRead;
         self.typed("comfy run");
         let failed = |why: String| Problem::new(format!("the demo failed at `comfy run`: {why}"));
-        let mut command = Command::new(self.comfy);
-        command.arg("-C").arg(self.place.dotfiles()).args(["--color", "never", "run"]).current_dir(self.place.dotfiles());
-        command.env_clear().env("HOME", self.place.home()).envs(INHERITED.iter().filter_map(|name| Some((*name, env::var(name)?))));
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut command = self.command(&["run"], "never");
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().doing(|| format!("start {}", self.comfy.display()))?;
         let mut said = String::new();
         for line in std::io::BufReader::new(child.stderr.take().ok_or_else(|| failed("no pipe".into()))?).lines().map_while(std::result::Result::ok) {
@@ -102,7 +100,11 @@ impl<'a> Stage<'a> {
         let ready = words.iter().all(|w| said.contains(w));
         let answer = if ready {
             self.typed(&format!("curl {address}/system_stats"));
-            ureq::get(format!("{address}/system_stats")).call().and_then(|mut r| r.body_mut().read_to_string()).map_err(|e| failed(e.to_string()))
+            crate::host::http::local()
+                .get(format!("{address}/system_stats"))
+                .call()
+                .and_then(|mut r| r.body_mut().read_to_string())
+                .map_err(|e| failed(e.to_string()))
         } else {
             Err(failed("it did not become ready".into()))
         };
@@ -125,17 +127,23 @@ impl<'a> Stage<'a> {
         if is_so { Ok(()) } else { Err(Problem::new(format!("the demo failed after `{step}`: it is not so that {fact}"))) }
     }
 
-    /// Exit code (128 + N after signal N), and stdout and stderr in the order in which they came.
+    /// comfy in the dotfiles folder, with an environment of the demo's own.
     #[expect(clippy::disallowed_methods, reason = "comfy itself, with a cleared environment")]
-    fn run(&self, args: &[&str]) -> Result<(i32, String)> {
+    fn command(&self, args: &[&str], color: &str) -> Command {
         let place = self.place;
+        let mut command = Command::new(self.comfy);
+        command.arg("-C").arg(place.dotfiles()).args(["--color", color]).args(args);
+        command.current_dir(place.dotfiles()).env_clear().env("HOME", place.home()).env("COMFY_MIRRORS", place.mirrors());
+        command.envs(INHERITED.iter().filter_map(|name| Some((*name, env::var(name)?)))).stdin(Stdio::null());
+        command
+    }
+
+    /// Exit code (128 + N after signal N), and stdout and stderr in the order in which they came.
+    fn run(&self, args: &[&str]) -> Result<(i32, String)> {
         let (mut reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
         let again = writer.try_clone().doing(|| "make a pipe".into())?;
-        let mut command = Command::new(self.comfy);
-        command.arg("-C").arg(place.dotfiles()).args(["--color", if paint("", Paint::Bold).is_empty() { "never" } else { "always" }]).args(args);
-        command.current_dir(place.dotfiles()).env_clear().env("HOME", place.home()).env("COMFY_MIRRORS", place.mirrors());
-        command.envs(INHERITED.iter().filter_map(|name| Some((*name, env::var(name)?))));
-        command.stdin(Stdio::null()).stdout(writer).stderr(again);
+        let mut command = self.command(args, if paint("", Paint::Bold).is_empty() { "never" } else { "always" });
+        command.stdout(writer).stderr(again);
         let mut child = command.spawn().doing(|| format!("start {}", self.comfy.display()))?;
         // It holds the pipe's other end, which would never close.
         drop(command);
@@ -192,16 +200,6 @@ fn shortened(lines: &[&str], behind: usize) -> Vec<String> {
     }
     if left > 0 {
         out.push(paint(&format!("({} of this plan left out here)", crate::text::count(left, "line")), Paint::Dim));
-    }
-    out
-}
-
-/// Without colours (ECMA-48, select graphic rendition).
-fn plain(text: &str) -> String {
-    let mut parts = text.split("\x1b[");
-    let mut out = parts.next().unwrap_or_default().to_string();
-    for part in parts {
-        out.push_str(part.split_once('m').map_or(part, |(_, rest)| rest));
     }
     out
 }

@@ -50,7 +50,7 @@ fn describe(stage: &mut Stage, port: u16) -> Result<()> {
     stage.check("comfy init", "comfy.toml is there", text(&path)?.contains("[comfyui]"))?;
     let python = crate::host::python::minor_of_this_machine()
         .ok_or_else(|| Problem::new("there is no python3 in PATH that runs").hint("the demo needs Python 3 and nothing else"))?;
-    let manifest = MANIFEST.replace("DIR", &stage.place.dir.display().to_string()).replace("PYTHON", &python).replace("PORT", &port.to_string());
+    let manifest = MANIFEST.replace("PYTHON", &python).replace("PORT", &port.to_string()).replace("DIR", &stage.place.dir.display().to_string());
     edit::write_file(&path, manifest.as_bytes(), 0o644, None).doing(|| format!("write {}", path.display()))?;
     stage.explain("That one asks for the real ComfyUI and a second account. The demo makes it this one:");
     stage.typed("cat comfy.toml");

@@ -22,6 +22,11 @@ pub fn agent(net: &NetEnv, name: &str) -> ureq::Agent {
         .into()
 }
 
+/// An agent for a server on this machine: no proxy, and an answer soon.
+pub fn local() -> ureq::Agent {
+    ureq::Agent::config_builder().proxy(None).timeout_global(Some(Duration::from_secs(2))).build().into()
+}
+
 /// The certificates of a PEM file, as OpenSSL and uv take them from SSL_CERT_FILE; none where there is none in it.
 fn certificates(path: &str) -> Option<RootCerts> {
     let text = std::fs::read(path).ok()?;

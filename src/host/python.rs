@@ -18,7 +18,7 @@ use crate::plan::venv::Interpreter;
 const FOLDERS: &[&str] = &["/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", "/opt/local/bin", "/Library/Frameworks/Python.framework/Versions/VERSION/bin"];
 
 /// What a candidate prints: its version, and the program behind shims, links and virtual environments.
-const ASK: &str = "import sys, platform; print(platform.python_implementation(), sys.implementation.cache_tag, '%d.%d.%d' % sys.version_info[:3], \
+const ASK: &str = "import sys, platform; print(platform.python_implementation(), '%d.%d.%d' % sys.version_info[:3], \
                    getattr(sys, '_base_executable', None) or sys.executable, sep='\\n')";
 
 /// What stat says of a program that was asked, and its answer.
@@ -143,8 +143,8 @@ fn ask(at: &Path, real: &Path, ids: Option<&Ids>) -> Result<Interpreter, String>
     let out = c.output().map_err(|e| e.to_string())?;
     let text = String::from_utf8_lossy(&out.stdout);
     let mut lines = text.lines();
-    let (kind, tag, version, program) = (lines.next(), lines.next(), lines.next(), lines.next());
-    let (Some("CPython"), Some(_), Some(version), Some(program)) = (kind, tag, version, program) else {
+    let (kind, version, program) = (lines.next(), lines.next(), lines.next());
+    let (Some("CPython"), Some(version), Some(program)) = (kind, version, program) else {
         return Err(if out.status.success() { "is no CPython".into() } else { "does not run".into() });
     };
     if version.split('.').count() != 3 || !version.chars().all(|c| c.is_ascii_digit() || c == '.') {

@@ -143,13 +143,7 @@ fn packages(
     report: &dyn Reporter,
 ) -> Result<(Python, Vec<String>)> {
     let m = &manifest.python;
-    let fresh = Python {
-        version: m.version.clone(),
-        requirements: m.requirements.clone(),
-        overrides: m.overrides.clone(),
-        indexes: m.indexes.clone(),
-        packages: Vec::new(),
-    };
+    let fresh = Python::asked(m);
     let before = old.and_then(|l| l.python.as_ref());
     let names: BTreeSet<String> = match mode {
         Mode::Keep => BTreeSet::new(),

@@ -321,14 +321,7 @@ fn wish(bits: u32) -> Desired {
         }
     }
     let manifest = Manifest::parse(Path::new("/repo/comfy.toml"), &text, "host").unwrap();
-    let p = &manifest.python;
-    let python = crate::lock::Python {
-        version: p.version.clone(),
-        requirements: p.requirements.clone(),
-        overrides: p.overrides.clone(),
-        indexes: p.indexes.clone(),
-        packages: Vec::new(),
-    };
+    let python = crate::lock::Python::asked(&manifest.python);
     let lock = Lock { comfyui: pin("core", bits >> 15 & 1), nodes, asks: BTreeMap::new(), python: Some(python) };
     let owner = Owner { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into() };
     let cx = Context {

@@ -23,6 +23,19 @@ pub struct Python {
     pub packages: Vec<Package>,
 }
 
+impl Python {
+    /// What the manifest asks, without any package yet.
+    pub fn asked(m: &crate::manifest::Python) -> Python {
+        Python {
+            version: m.version.clone(),
+            requirements: m.requirements.clone(),
+            overrides: m.overrides.clone(),
+            indexes: m.indexes.clone(),
+            packages: Vec::new(),
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Package {
     /// Normalised (PEP 503).
