@@ -1,5 +1,6 @@
 //! One apply, on whichever side has the rights: plan, approval, steps, a second look, records.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use super::commit::{self, Watch};
@@ -12,11 +13,9 @@ use crate::host::hands::Hands;
 use crate::host::machine::Machine;
 use crate::host::progress::Reporter;
 use crate::manifest::Isolation;
-use crate::plan::change::Wheels;
 use crate::plan::desired::Desired;
 use crate::plan::select::Selection;
 use crate::plan::step::Planned;
-use crate::plan::venv::Install;
 use crate::plan::{Action, Plan, Step};
 use crate::problem::{Doing, Problem, Result};
 
@@ -83,16 +82,16 @@ impl Session<'_> {
         approve(&plan)?;
         let digest = plan.digest();
         let root = nix::unistd::geteuid().is_root();
-        let gid = if d.isolation == Isolation::Account { plan.ids.owner_gid } else { plan.ids.seal_gid };
-        let journal = Journal { paths: &d.paths, caller: self.caller.clone(), plan: digest[..16].into(), owner: root.then_some((plan.ids.seal, gid)) };
+        let journal =
+            Journal { paths: &d.paths, caller: self.caller.clone(), plan: digest[..16].into(), owner: root.then_some((plan.ids.seal, plan.ids.records_gid())) };
         let mut inventory = crate::plan::look::Look::inventory(&machine, &d.paths).map_err(|u| Problem::new(u.reason))?;
-        let all = [Some(&d.paths.prefix), Some(&d.paths.base), d.paths.records.parent().map(std::path::Path::to_path_buf).as_ref(), Some(&d.paths.records)]
+        let p = &d.paths;
+        let first: Vec<PathBuf> = [Some(p.prefix.as_path()), Some(&p.base), p.records.parent(), Some(&p.records)]
             .into_iter()
             .flatten()
-            .cloned()
-            .collect::<Vec<_>>();
-        let first: Vec<_> = all.into_iter().filter(|p| p.symlink_metadata().is_err()).collect();
-        let disk = |packages: &[Install]| Wheels { count: packages.len(), bytes: packages.iter().map(|p| d.download_size(p)).sum() }.disk();
+            .filter(|p| p.symlink_metadata().is_err())
+            .map(PathBuf::from)
+            .collect();
         let mut hands = Hands {
             machine: &machine,
             paths: d.paths.clone(),
@@ -101,7 +100,6 @@ impl Session<'_> {
             offline: self.offline,
             report: self.report,
             workers: self.workers.take(),
-            disk: &disk,
             git: crate::host::env::git_program(d.isolation == Isolation::Account),
         };
         let mut watch = Told { journal: &journal, report: self.report, in_commit: false };
@@ -129,7 +127,7 @@ impl Session<'_> {
             commit::remember(&plan, &mut inventory);
             crate::plan::look::Act::write_inventory(&mut hands, &inventory)?;
         }
-        machine.readings.settle(&|name| name.strip_prefix("venv-").map(|id| d.paths.venv(id)));
+        machine.readings.settle();
         // Written whatever the second look says: the steps were done.
         let footprints = machine.readings.footprints().map(|f| serde_json::to_vec(&f)).transpose().doing(|| "write the footprints".into())?;
         let interpreters = machine.interpreters.news().map(|a| serde_json::to_vec(&a)).transpose().doing(|| "write the interpreters".into())?;

@@ -15,7 +15,6 @@ use crate::plan::ids::Ids;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::Act;
 use crate::plan::step::Step;
-use crate::plan::venv::Install;
 use crate::problem::{Doing, Problem, Result};
 
 pub struct Hands<'a> {
@@ -26,7 +25,6 @@ pub struct Hands<'a> {
     pub offline: bool,
     pub report: &'a dyn Reporter,
     pub workers: Option<Workers>,
-    pub disk: &'a dyn Fn(&[Install]) -> u64,
     /// The git program that a build may use.
     pub git: Option<std::path::PathBuf>,
 }
@@ -37,8 +35,7 @@ impl Hands<'_> {
     }
 
     fn records(&self) -> Option<(u32, u32)> {
-        let gid = if self.ids.seal == 0 { self.ids.owner_gid } else { self.ids.seal_gid };
-        nix::unistd::geteuid().is_root().then_some((self.ids.seal, gid))
+        nix::unistd::geteuid().is_root().then_some((self.ids.seal, self.ids.records_gid()))
     }
 
     fn share(&self, spec: &ShareSpec) -> Result<()> {
@@ -69,7 +66,6 @@ impl Hands<'_> {
             readings: &self.machine.readings,
             report: self.report,
             workers: self.workers.as_mut(),
-            disk: self.disk,
         }
     }
 

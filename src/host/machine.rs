@@ -6,7 +6,8 @@ use std::sync::Mutex;
 
 use super::accounts::{self, Accounts};
 use super::fs::cache::StatCache;
-use super::fs::sealed::{Checker, Readings};
+use super::fs::readings::Readings;
+use super::fs::sealed::Checker;
 use super::fs::{self, share};
 use super::python::Interpreters;
 use super::{generation, venv};

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::lock::Pin;
+use crate::manifest::names;
 use crate::plan::build::{Draft, Resource, attrs};
 use crate::plan::change::Wheels;
 use crate::plan::desired::{Desired, GenSpec};
@@ -89,7 +90,8 @@ pub fn plan(draft: &mut Draft) {
     let good = check.as_ref().is_some_and(GenCheck::intact);
     let mut steps = Vec::new();
     let live_venv = live.as_ref().and_then(|l| l.venv.as_ref());
-    if let Some(v) = target.venv.as_ref().filter(|_| venv.as_ref().is_none_or(|f| !f.is_empty())) {
+    let build_venv = venv.as_ref().is_none_or(|f| !f.is_empty());
+    if let Some(v) = target.venv.as_ref().filter(|_| build_venv) {
         let mut reuse: Vec<String> = venv.iter().map(|_| v.id()).chain(live_venv.map(VenvSpec::id)).collect();
         reuse.dedup();
         steps.push(Step::BuildVenv { spec: Box::new(v.clone()), reuse });
@@ -113,7 +115,7 @@ pub fn plan(draft: &mut Draft) {
         for path in &n.writable {
             let absent = matches!(draft.look.node(&paths.state().join("nodes").join(name).join(path)), Ok(None));
             let tracked = paths.generation(&id).join("tracked/custom_nodes").join(name).join(path);
-            let folder = std::path::Path::new(path).extension().is_none();
+            let folder = names::stands_for_folder(path);
             if absent && (!good || folder || matches!(draft.look.node(&tracked), Ok(Some(_)))) {
                 steps.push(Step::Seed { id: id.clone(), node: name.clone(), path: path.clone(), uid: draft.ids.sandbox, gid: draft.ids.sandbox_gid });
             }
@@ -196,10 +198,10 @@ fn python(draft: &mut Draft, want: &VenvSpec, live: Option<&VenvSpec>, findings:
         attrs([("interpreter", interpreter), ("packages", v.packages.len().to_string()), ("venv", format!("venv/{}", v.id()))])
     };
     let (mut after, mut before) = (describe(want), live.map(describe));
-    let same = live == Some(want);
-    let broken = findings.as_ref().filter(|_| same).is_none_or(|f| !f.is_empty());
+    let build = findings.as_ref().is_none_or(|f| !f.is_empty());
+    let broken = build && live == Some(want);
     if let (Some(l), Some(b)) = (live, before.as_mut()) {
-        if same && broken {
+        if broken {
             after.insert("content".into(), "as locked".into());
             b.insert("content".into(), findings.as_ref().map_or("missing".into(), |f| summary(f)));
         }
@@ -210,16 +212,13 @@ fn python(draft: &mut Draft, want: &VenvSpec, live: Option<&VenvSpec>, findings:
         after.extend(should.into_iter().filter(|(n, v)| is.get(n) != Some(v)));
     }
     let differs = before.as_ref() != Some(&after);
-    let build = findings.as_ref().is_none_or(|f| !f.is_empty());
     if build {
         let have: BTreeSet<String> = live.iter().flat_map(|l| &l.packages).map(Install::key).collect();
-        let missing = want.packages.iter().filter(|p| !have.contains(&p.key()));
-        let size = |p: &Install| draft.d.download_size(p);
-        draft.wheels = missing.fold(Wheels::default(), |w, p| Wheels { count: w.count + 1, bytes: w.bytes + size(p) });
+        draft.wheels = Wheels::of(want.packages.iter().filter(|p| !have.contains(&p.key())));
     }
     let mut r = Resource::new(PYTHON, Some(after), before).needs(needs);
-    r.drift = (same && broken).then_some(true);
-    r.findings = findings.filter(|_| same).unwrap_or_default();
+    r.drift = broken.then_some(true);
+    r.findings = findings.filter(|_| broken).unwrap_or_default();
     draft.add(r);
     differs
 }

@@ -36,7 +36,7 @@ pub fn plan(draft: &mut Draft) {
         false,
     );
     // Readable by the owner, not by the sandbox.
-    let records = |path: PathBuf| Wish { path, uid: ids.seal, gid: if account { ids.owner_gid } else { ids.seal_gid }, mode: private(0o700, 0o750) };
+    let records = |path: PathBuf| Wish { path, uid: ids.seal, gid: ids.records_gid(), mode: private(0o700, 0o750) };
     let mut folders = Vec::new();
     if account && let Some(parent) = p.records.parent() {
         folders.push(sealed(parent.to_path_buf(), 0o755));

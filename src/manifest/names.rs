@@ -138,6 +138,11 @@ pub fn relative(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// What a `writable` path that no tree has stands for: a name without a dot is a folder.
+pub fn stands_for_folder(path: &str) -> bool {
+    std::path::Path::new(path).extension().is_none()
+}
+
 /// Files that run, or that the browser runs.
 pub fn is_code(path: &str) -> bool {
     let lower = path.to_lowercase();

@@ -7,6 +7,7 @@ use sha2::{Digest, Sha256};
 use super::facts::{Finding, Unknown};
 use super::ids::Ids;
 use super::step::Planned;
+use super::venv::Install;
 
 /// Attributes of a resource, ordered by name.
 pub type Attrs = BTreeMap<String, String>;
@@ -80,6 +81,10 @@ pub struct Wheels {
 }
 
 impl Wheels {
+    pub fn of<'a>(packages: impl IntoIterator<Item = &'a Install>) -> Wheels {
+        packages.into_iter().fold(Wheels::default(), |w, p| Wheels { count: w.count + 1, bytes: w.bytes + p.size })
+    }
+
     /// Bytes on the disk at the peak: unpacked, compiled, and with what is on its way. Measured: 2.2 times the wheels.
     pub fn disk(&self) -> u64 {
         self.bytes / 2 * 5

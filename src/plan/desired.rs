@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::venv::{Install, VenvSpec};
+use super::venv::VenvSpec;
 use crate::lock::{Lock, Pin, Python};
 use crate::manifest::{Access, Clients, Egress, Isolation, Manifest};
 use crate::problem::{Problem, Result};
@@ -366,14 +366,6 @@ impl Desired {
     /// What comfy.toml says of launching.
     pub fn launch(&self) -> (&crate::manifest::Comfyui, &crate::manifest::Run) {
         (&self.manifest.comfyui, &self.manifest.run)
-    }
-
-    /// Bytes of the wheel that this platform would fetch, where the lock knows them.
-    pub fn download_size(&self, p: &Install) -> u64 {
-        let own = if self.platform.macos { "macosx" } else { "linux" };
-        let locked = self.python.packages.iter().filter(|q| q.name == p.name && q.version == p.version);
-        let fits = |file: &str| file.contains(own) || file.ends_with("-any.whl");
-        locked.flat_map(|q| &q.wheels).filter(|w| fits(&w.file)).filter_map(|w| w.size).max().unwrap_or(0)
     }
 
     /// Where a key stands in comfy.toml.

@@ -26,6 +26,12 @@ const ACCOUNT_RANGE: std::ops::RangeInclusive<u32> = 401..=499;
 const BUILD_RANGE: std::ops::RangeInclusive<u32> = 58_200..=58_299;
 
 impl Ids {
+    /// The group of comfy's records: the owner may read them, the sandbox may not.
+    pub fn records_gid(&self) -> u32 {
+        // Under isolation "none" both are the owner's own.
+        if self.seal == 0 { self.owner_gid } else { self.seal_gid }
+    }
+
     /// Takes what exists, then what the manifest asks, then what is free.
     ///
     /// # Errors

@@ -34,6 +34,8 @@ pub struct Install {
     /// Where it is fetched; none: the default index.
     pub index: Option<String>,
     pub sha256: Vec<String>,
+    /// Bytes of the wheel that this platform fetches, where the lock knows them.
+    pub size: u64,
 }
 
 impl Install {
@@ -62,6 +64,7 @@ impl VenvSpec {
     /// A marker that cannot be read.
     pub fn select(python: &Python, interpreter: Interpreter, platform: &Platform) -> Result<VenvSpec> {
         let env = environment(&interpreter, platform)?;
+        let own = if platform.macos { "macosx" } else { "linux" };
         let mut packages = Vec::new();
         for p in &python.packages {
             let applies = match &p.marker {
@@ -71,7 +74,9 @@ impl VenvSpec {
             if applies {
                 let index = p.index.as_ref().and_then(|name| python.indexes.iter().find(|x| x.name == *name)).map(|x| x.url.clone());
                 let sha256 = p.wheels.iter().map(|w| w.sha256.clone()).collect();
-                packages.push(Install { name: p.name.clone(), version: p.version.clone(), index, sha256 });
+                let fits = |file: &str| file.contains(own) || file.ends_with("-any.whl");
+                let size = p.wheels.iter().filter(|w| fits(&w.file)).filter_map(|w| w.size).max().unwrap_or(0);
+                packages.push(Install { name: p.name.clone(), version: p.version.clone(), index, sha256, size });
             }
         }
         if let Some(two) = packages.windows(2).find(|w| w[0].name == w[1].name) {

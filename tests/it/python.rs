@@ -921,3 +921,52 @@ fn an_index_that_tells_no_times() {
     numpy 1.26.4, torch-x 2.1
     "#);
 }
+
+/// The environment itself: packages are shared between environments, and one that was damaged is never believed again.
+#[test]
+fn a_damaged_environment_is_healed_even_after_another_was_built_from_it() {
+    let Some(w) = three() else { return };
+    w.index.add(release("numpy", "1.26.4").file("numpy/extra.py", b"A = 1\n").script("tool", "numpy.extra:main").wheel());
+    w.run(&["lock"]);
+    let ok = |args: &str| {
+        let said = w.one(args);
+        assert!(!said.contains("\nexit "), "{said}");
+        said
+    };
+    let live = || w.root.join("prefix/comfyui_sandbox/current/venv").canonicalize().unwrap();
+    let site = |venv: &Path| fs::read_dir(venv.join("lib")).unwrap().next().unwrap().unwrap().path().join("site-packages");
+    ok("apply --yes");
+    assert!(ok("plan --exit-code").contains("No changes."));
+    let first = live();
+    let extra = site(&first).join("numpy/extra.py");
+    assert!(site(&first).join("numpy/__pycache__").read_dir().unwrap().count() > 0, "no bytecode");
+    let script = fs::read_to_string(first.join("bin/tool")).unwrap();
+    assert!(script.starts_with(&format!("#!{}/prefix/comfyui_sandbox/current/venv/bin/python\n", w.root.display())), "{script}");
+    // Damaged, and at the same time another package moves: the new environment takes what is whole.
+    fs::write(&extra, "A = 2\n").unwrap();
+    let old = w.lock();
+    w.index.wheels(&[("tqdm", "5.0")]);
+    ok("update tqdm");
+    ok("apply --yes");
+    let second = live();
+    assert_ne!(first, second);
+    assert_eq!(fs::read_to_string(site(&second).join("numpy/extra.py")).unwrap(), "A = 1\n");
+    use std::os::unix::fs::MetadataExt;
+    let inode = |venv: &Path| {
+        fs::read_dir(site(venv))
+            .unwrap()
+            .map(|e| e.unwrap().path())
+            .find(|p| p.ends_with("scipy-1.1.dist-info"))
+            .map(|p| p.join("METADATA").metadata().unwrap().ino())
+    };
+    assert!(inode(&first).is_some() && inode(&first) == inode(&second), "scipy was not shared");
+    // Back: what was damaged is found, whatever was built meanwhile.
+    fs::write(w.lock_file(), &old).unwrap();
+    ok("apply --yes");
+    assert_eq!(live(), first);
+    assert_eq!(fs::read_to_string(&extra).unwrap(), "A = 1\n");
+    assert!(ok("plan --exit-code").contains("No changes."));
+    // And gc keeps what a kept generation needs.
+    ok("gc --keep 0 --yes");
+    assert!(first.exists() && !second.exists());
+}

@@ -4,22 +4,19 @@
 //! Only where a hash differs are the entries compared one by one, to say what is off.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::CStr;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{FileStat, Mode as FileMode};
+use nix::sys::stat::Mode as FileMode;
 use rayon::prelude::*;
 
-use super::cache::{Stamp, StatCache, now_ns};
-use super::footprint::{self, Footprint, Footprints};
+use super::cache::{StatCache, now_ns};
+use super::gather::{Found, gather};
 use super::layout::{Layout, MODEL_PATHS, Place, SPEC, TRACKED, model_paths_text, spec_text, within};
-use super::walk::{Folder, Visit, walk};
-use super::{bits, kind, open_dir};
+use super::open_dir;
+use super::readings::{Readings, Sealed};
 use crate::host::bytecode::Bytecode;
 use crate::lock::Pin;
 use crate::plan::desired::GenSpec;
@@ -28,158 +25,6 @@ use crate::tree::{Entry, Hasher, Listing, Mode, Oid, blob_id};
 
 /// A content id, and when its reading began if it is to be kept.
 type Reading = (Option<Oid>, Option<i64>);
-
-/// One entry of a sealed tree.
-pub struct Found {
-    /// Below the tree's folder.
-    pub path: String,
-    pub kind: Kind,
-    pub uid: u32,
-    pub gid: u32,
-    pub bits: u32,
-    stamp: Stamp,
-    pub target: Option<PathBuf>,
-}
-
-impl Found {
-    /// In bytes.
-    pub fn size(&self) -> u64 {
-        self.stamp.size()
-    }
-}
-
-/// Every entry below `folder`, and which folders are empty.
-pub fn gather(fd: &impl AsFd, folder: &Path) -> Seen<(Vec<Found>, Vec<String>)> {
-    let start = super::open_dir_at(fd, c".").map_err(|e| Unknown { reason: format!("{}: {e}", folder.display()), root_can: false })?;
-    let gather = Gather::default();
-    walk(start, &gather);
-    if let Some(mut u) = gather.failed.into_inner().unwrap_or(None) {
-        u.reason = format!("{}/{}", folder.display(), u.reason);
-        return Err(u);
-    }
-    Ok((gather.all.into_inner().unwrap_or_default(), gather.empty.into_inner().unwrap_or_default()))
-}
-
-#[derive(Default)]
-struct Gather {
-    all: Mutex<Vec<Found>>,
-    empty: Mutex<Vec<String>>,
-    failed: Mutex<Option<Unknown>>,
-}
-
-impl Visit for Gather {
-    type Local = Vec<Found>;
-
-    fn entry(&self, local: &mut Vec<Found>, folder: &Folder, name: &CStr, st: &FileStat) -> bool {
-        let kind = kind(st);
-        let target = match kind {
-            Kind::Link => nix::fcntl::readlinkat(&folder.fd, name).ok().map(PathBuf::from),
-            _ => None,
-        };
-        local.push(Found { path: folder.join(name), kind, uid: st.st_uid, gid: st.st_gid, bits: bits(st), stamp: Stamp::of(st), target });
-        true
-    }
-
-    fn done(&self, local: Vec<Found>, folder: &Folder, entries: usize) {
-        if entries == 0
-            && !folder.path.is_empty()
-            && let Ok(mut e) = self.empty.lock()
-        {
-            e.push(String::from_utf8_lossy(&folder.path).into_owned());
-        }
-        if let Ok(mut all) = self.all.lock() {
-            all.extend(local);
-        }
-    }
-
-    fn failed(&self, path: &str, e: Errno) {
-        if let Ok(mut f) = self.failed.lock() {
-            let reason = format!("{}: {}", crate::text::escape(path), e.desc());
-            f.get_or_insert(Unknown { reason, root_can: matches!(e, Errno::EACCES | Errno::EPERM) });
-        }
-    }
-}
-
-/// Content ids that were read or vouched for in this process, and whole trees that were: what the next stat cache and
-/// the next footprints are made of.
-#[derive(Default)]
-pub struct Readings {
-    contents: Mutex<std::collections::HashMap<Stamp, (Oid, i64)>>,
-    /// Footprints of an earlier complete check.
-    known: Footprints,
-    whole: Mutex<Footprints>,
-    /// Trees whose content this process has sealed or shared, by name.
-    vouched: Mutex<BTreeSet<String>>,
-}
-
-impl Readings {
-    pub fn new(known: Footprints) -> Readings {
-        Readings { known, ..Readings::default() }
-    }
-
-    pub fn add(&self, stamp: Stamp, oid: Oid, read_ns: i64) {
-        if let Ok(mut m) = self.contents.lock() {
-            m.insert(stamp, (oid, read_ns));
-        }
-    }
-
-    fn extend(&self, more: Vec<(Stamp, Oid, i64)>) {
-        if let Ok(mut m) = self.contents.lock() {
-            m.extend(more.into_iter().map(|(s, o, t)| (s, (o, t))));
-        }
-    }
-
-    pub fn get(&self, stamp: &Stamp) -> Option<Oid> {
-        self.contents.lock().ok()?.get(stamp).map(|(o, _)| *o)
-    }
-
-    /// The footprint of the last complete check.
-    pub fn known(&self, name: &str) -> Option<&Footprint> {
-        self.known.get(name)
-    }
-
-    /// Notes that the content of a tree is as it should be, whatever its stamps say.
-    pub fn vouch(&self, name: &str) {
-        if let Ok(mut v) = self.vouched.lock() {
-            v.insert(name.into());
-        }
-    }
-
-    pub fn is_vouched(&self, name: &str) -> bool {
-        self.vouched.lock().is_ok_and(|v| v.contains(name))
-    }
-
-    /// Takes the footprints of vouched trees that no check has taken since; `folder` says where one lies.
-    pub fn settle(&self, folder: &dyn Fn(&str) -> Option<PathBuf>) {
-        let names: Vec<String> = self.vouched.lock().map(|v| v.iter().cloned().collect()).unwrap_or_default();
-        for name in names {
-            let taken = folder(&name).and_then(|f| open_dir(&f).ok()).and_then(|fd| footprint::take(fd, now_ns()));
-            if let Some(is) = taken {
-                self.found_whole(&name, is);
-            }
-        }
-    }
-
-    pub fn found_whole(&self, name: &str, footprint: Footprint) {
-        if let Ok(mut w) = self.whole.lock() {
-            w.insert(name.into(), footprint);
-        }
-    }
-
-    /// The bytes of the stat cache; `None` where nothing was looked up, so that the old one stays.
-    pub fn stat_cache(&self) -> Option<Vec<u8>> {
-        let m = self.contents.lock().ok().filter(|m| !m.is_empty())?;
-        Some(StatCache::render(m.iter().map(|(s, (o, t))| (*s, *o, *t))))
-    }
-
-    /// The footprints known and found, where they differ from those that were known.
-    pub fn footprints(&self) -> Option<Footprints> {
-        let w = self.whole.lock().ok()?;
-        let mut all = self.known.clone();
-        all.extend(w.iter().map(|(n, f)| (n.clone(), *f)));
-        (!w.is_empty() && all != self.known).then_some(all)
-    }
-}
 
 /// What content check needs beside the generation.
 pub struct Checker<'a> {
@@ -201,41 +46,25 @@ impl Checker<'_> {
 
     /// What is off in the generation at `folder`; `None` if there is none.
     pub fn check(&self, folder: &Path, spec: &GenSpec) -> Seen<Option<GenCheck>> {
-        let fd = match open_dir(folder) {
-            Ok(fd) => fd,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
-            Err(e) => return Err(Unknown { reason: format!("{}: {e}", folder.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied }),
-        };
-        let root = nix::sys::stat::fstat(&fd).map_err(|e| super::unreadable(folder, e))?;
-        let framed = root.st_uid == self.uid && root.st_gid == self.gid && bits(&root) == 0o755;
-        // Opened anew for each walk: a duplicate would share the place in the listing.
-        let again = || super::open_dir_at(&fd, c".").map_err(|e| Unknown { reason: format!("{}: {e}", folder.display()), root_can: false });
-        let name = spec.id();
-        let began = now_ns();
-        if let Some(known) = self.readings.known.get(&name).filter(|_| framed)
-            && footprint::take(again()?, began).is_some_and(|is| is == *known)
-        {
-            self.readings.found_whole(&name, *known);
+        let Some(sealed) = Sealed::open(folder, spec.id(), self.uid, self.gid)? else { return Ok(None) };
+        if sealed.unchanged(self.readings)? {
             return Ok(Some(GenCheck::default()));
         }
-        let (found, empty) = gather(&fd, folder)?;
-        let ids = self.contents(&fd, &found)?;
+        let (found, empty) = gather(&sealed.fd, folder)?;
+        let ids = self.contents(&sealed.fd, &found)?;
         let mut state = Comparison::new(self, spec);
-        if !framed {
-            state.note("comfyui", ".", What::Owner, format!("the generation's folder has uid {}, gid {}, mode {:04o}", root.st_uid, root.st_gid, bits(&root)));
+        if let Some(off) = sealed.frame() {
+            state.note("comfyui", ".", What::Owner, format!("the generation's folder has {off}"));
         }
         for (f, id) in found.iter().zip(ids) {
-            state.entry(f, id, &fd);
+            state.entry(f, id, &sealed.fd);
         }
         for path in empty {
             state.empty(&path);
         }
         let check = state.finish();
-        // Taken after the check, and settled before it: what changed in between shows a later ctime, and is not kept.
-        if check.intact()
-            && let Some(is) = footprint::take(again()?, began)
-        {
-            self.readings.found_whole(&name, is);
+        if check.intact() {
+            sealed.whole(self.readings)?;
         }
         Ok(Some(check))
     }
@@ -564,11 +393,8 @@ impl Checker<'_> {
     /// what it is, and its path below `folder`.
     pub fn good_files(&self, folder: &Path, spec: &GenSpec) -> Vec<(String, String, Entry, String)> {
         let Ok(fd) = open_dir(folder) else { return Vec::new() };
-        let Ok(again) = fd.try_clone() else { return Vec::new() };
-        let gather = Gather::default();
-        walk(fd, &gather);
-        let found = gather.all.into_inner().unwrap_or_default();
-        let Ok(ids) = self.contents(&again, &found) else { return Vec::new() };
+        let Ok((found, _)) = gather(&fd, folder) else { return Vec::new() };
+        let Ok(ids) = self.contents(&fd, &found) else { return Vec::new() };
         let layout = Layout::new(spec);
         let links = layout.links();
         let bytecode = self.bytecode(spec);

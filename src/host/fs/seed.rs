@@ -11,6 +11,7 @@ use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
 
 use super::{cstring, kind, lstat_at, mode, open_dir_at, parent};
+use crate::manifest::names;
 use crate::plan::facts::Kind;
 
 /// Copies `from`, sealed, to `base/inner`; what is there already stays as it is. Missing parents are made. Everything made
@@ -23,7 +24,9 @@ pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::R
         super::edit::make_dir(folder, uid, gid, 0o755)?;
     }
     // Nothing of it is tracked: a file the node makes itself, through the link; a folder has to be there.
-    let untracked = || if is_folder(inner) && to.symlink_metadata().is_err() { super::edit::make_dir(&to, uid, gid, 0o755) } else { Ok(()) };
+    let untracked = || {
+        if names::stands_for_folder(&inner.to_string_lossy()) && to.symlink_metadata().is_err() { super::edit::make_dir(&to, uid, gid, 0o755) } else { Ok(()) }
+    };
     let (source, source_name) = match parent(from) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return untracked(),
         r => r?,
@@ -41,11 +44,6 @@ pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::R
     one(&source, &source_name, &target, &temporary, own, 0)?;
     nix::fcntl::renameat(&target, temporary.as_c_str(), &target, target_name.as_c_str())?;
     Ok(())
-}
-
-/// What a `writable` path that no tree has stands for: a name without a dot is a folder.
-pub fn is_folder(inner: &Path) -> bool {
-    inner.extension().is_none()
 }
 
 fn one(from: &OwnedFd, from_name: &CStr, to: &OwnedFd, to_name: &CStr, own: (Uid, Gid), depth: usize) -> io::Result<()> {

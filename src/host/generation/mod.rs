@@ -11,13 +11,13 @@ use nix::fcntl::AtFlags;
 use super::bytecode::{self, Bytecode};
 use super::fs::cache::StatCache;
 use super::fs::layout::{self, Layout};
-use super::fs::sealed::{self, Checker, Readings};
+use super::fs::readings::Readings;
+use super::fs::sealed::{self, Checker};
 use super::fs::{edit, open_dir, parent};
 use super::git::NetEnv;
 use super::progress::Reporter;
 use crate::plan::desired::{GenSpec, Paths};
 use crate::plan::ids::Ids;
-use crate::plan::venv::Install;
 use crate::problem::{Doing, Problem, Result};
 use crate::tree::{Entry, Listing, Mode, Oid};
 use worker::{Item, Request, Work, Workers};
@@ -34,8 +34,6 @@ pub struct Builder<'a> {
     pub report: &'a dyn Reporter,
     /// `None` under isolation "none": the owner stands for every uid.
     pub workers: Option<&'a mut Workers>,
-    /// Bytes that must be free for these packages.
-    pub disk: &'a dyn Fn(&[Install]) -> u64,
 }
 
 /// A file of an older generation that can be shared.
@@ -50,16 +48,27 @@ impl Builder<'_> {
     /// # Errors
     /// What could not be fetched, unpacked, verified or written; staging is then as it was.
     pub fn build(&mut self, spec: &GenSpec, reuse: &[String]) -> Result<()> {
-        let id = spec.id();
-        let staged = self.paths.staged(&id);
+        let staged = self.paths.staged(&spec.id());
+        self.in_job(&staged, |b, job| b.assemble(spec, reuse, job, &staged))
+    }
+
+    /// Runs `make` with a folder for the build process, which goes afterwards; what was staged stays only when it is whole.
+    pub fn in_job(&mut self, staged: &Path, make: impl FnOnce(&mut Self, &Path) -> Result<()>) -> Result<()> {
+        let clear = |path: &Path| edit::remove_path(path).doing(|| format!("clear {}", path.display()));
         let job = self.paths.staging().join(format!("job-{}", std::process::id()));
-        let result = self.make_folders(&job).and_then(|()| self.assemble(spec, reuse, &job, &staged));
-        // The job's remains are of no use to anyone; a staged generation only when it is whole.
-        edit::remove_path(&job).doing(|| format!("clear {}", job.display()))?;
+        let result = self.make_folders(&job).and_then(|()| clear(staged)).and_then(|()| make(self, &job));
+        clear(&job)?;
         if result.is_err() {
-            edit::remove_path(&staged).doing(|| format!("clear {}", staged.display()))?;
+            clear(staged)?;
         }
         result
+    }
+
+    /// Writes a record of comfy's, readable by the owner.
+    pub fn record(&self, path: &Path, value: &impl serde::Serialize) -> Result<()> {
+        let text = serde_json::to_vec(value).doing(|| format!("write {}", path.display()))?;
+        let owner = nix::unistd::geteuid().is_root().then_some((self.ids.seal, self.ids.records_gid()));
+        edit::write_file(path, &text, 0o640, owner).doing(|| format!("write {}", path.display()))
     }
 
     /// Has one piece of work done under the build uid, or by the owner where nobody else is.
@@ -80,7 +89,7 @@ impl Builder<'_> {
         Ok(())
     }
 
-    pub fn make_folders(&self, job: &Path) -> Result<()> {
+    fn make_folders(&self, job: &Path) -> Result<()> {
         let p = self.paths;
         let i = self.ids;
         let account = self.workers.is_some();
@@ -90,9 +99,8 @@ impl Builder<'_> {
         for (path, mode) in [(p.generations(), 0o755), (p.venvs(), 0o755), (p.staging(), if account { 0o711 } else { 0o700 }), (p.trash(), 0o700)] {
             edit::make_dir(&path, i.seal, i.seal_gid, mode).doing(|| doing(&path))?;
         }
-        let records = (if account { i.owner_gid } else { i.seal_gid }, if account { 0o750 } else { 0o700 });
         for path in [p.records.clone(), p.trees()] {
-            edit::make_dir(&path, i.seal, records.0, records.1).doing(|| doing(&path))?;
+            edit::make_dir(&path, i.seal, i.records_gid(), if account { 0o750 } else { 0o700 }).doing(|| doing(&path))?;
         }
         // What an earlier run left when it was killed. One apply at a time holds the lock, so none of it is in use.
         let old: Vec<PathBuf> = std::fs::read_dir(p.staging())
@@ -204,14 +212,15 @@ impl Builder<'_> {
         let folder_of = |p: &str| p.rsplit_once('/').map_or(String::new(), |(f, _)| f.to_string());
         for id in reuse {
             let old = Bytecode::load(&self.paths.bytecode(id));
+            let folder = self.paths.generation(id);
+            let Ok(fd) = open_dir(&folder) else { continue };
             for (target, (source, compiled)) in old.files.iter().filter(|_| old.version == interpreter.version) {
-                let same = wanted.get(target).is_some_and(|(_, oid)| oid == source) && !all.files.contains_key(target);
-                let from = self.paths.generation(id).join(target);
-                let sealed = || matches!(super::fs::node(&from), Ok(Some(n)) if n.uid == self.ids.seal && n.gid == self.ids.seal_gid && n.mode == 0o644);
-                if same
-                    && sealed()
-                    && sealed::hash_at(open_dir(&self.paths.generation(id)).doing(|| "open a generation".into())?, target).is_ok_and(|h| h == *compiled)
-                {
+                if all.files.contains_key(target) || wanted.get(target).is_none_or(|(_, oid)| oid != source) {
+                    continue;
+                }
+                let from = folder.join(target);
+                let sealed = matches!(super::fs::node(&from), Ok(Some(n)) if n.uid == self.ids.seal && n.gid == self.ids.seal_gid && n.mode == 0o644);
+                if sealed && sealed::hash_at(&fd, target).is_ok_and(|h| h == *compiled) {
                     self.folder(&staged.join(folder_of(target)), staged)?;
                     link_file(&from, &staged.join(target)).doing(|| format!("share {}", from.display()))?;
                     all.files.insert(target.clone(), (*source, *compiled));
@@ -246,20 +255,12 @@ impl Builder<'_> {
             edit::remove_path(&target).doing(|| format!("clear {}", target.display()))?;
             all.files.extend(made?);
         }
-        let text = serde_json::to_vec(&all).doing(|| "write the list of bytecode".into())?;
-        let gid = if self.workers.is_some() { self.ids.owner_gid } else { self.ids.seal_gid };
-        let path = self.paths.bytecode(&spec.id());
-        edit::write_file(&path, &text, 0o640, nix::unistd::geteuid().is_root().then_some((self.ids.seal, gid))).doing(|| format!("write {}", path.display()))
+        self.record(&self.paths.bytecode(&spec.id()), &all)
     }
 
     fn keep_listing(&self, listing: &Listing, tree: crate::tree::Oid) -> Result<()> {
         let path = self.paths.trees().join(format!("{tree}.json"));
-        if path.exists() {
-            return Ok(());
-        }
-        let text = serde_json::to_vec(listing).doing(|| "write a listing".into())?;
-        let gid = if self.workers.is_some() { self.ids.owner_gid } else { self.ids.seal_gid };
-        edit::write_file(&path, &text, 0o640, nix::unistd::geteuid().is_root().then_some((self.ids.seal, gid))).doing(|| format!("write {}", path.display()))
+        if path.exists() { Ok(()) } else { self.record(&path, listing) }
     }
 
     fn lay_out(

@@ -11,7 +11,8 @@ use nix::sys::stat::{FileStat, Mode as FileMode, fchmod, fstat};
 use nix::unistd::{Gid, Uid, fchown, fchownat};
 
 use crate::host::fs::cache::Stamp;
-use crate::host::fs::sealed::{Readings, hash_file};
+use crate::host::fs::readings::Readings;
+use crate::host::fs::sealed::hash_file;
 use crate::host::fs::walk::{Folder, Visit, walk};
 use crate::host::fs::{acl, kind, mode, open_dir};
 use crate::host::progress::{Progress, Reporter};

@@ -17,15 +17,16 @@ use nix::sys::stat::{FchmodatFlags, FileStat, fchmodat};
 use nix::unistd::{Gid, Uid, fchownat};
 use rayon::prelude::*;
 
-use super::fs::cache::now_ns;
-use super::fs::sealed::{Found, Readings, gather};
+use super::fs::gather::{Found, gather};
+use super::fs::readings::{Readings, Sealed};
 use super::fs::walk::{Folder, Visit, walk};
-use super::fs::{bits, edit, footprint, kind, mode, open_dir};
+use super::fs::{bits, edit, kind, mode, open_dir};
 use super::generation::{Builder, link_file, worker::Work};
+use crate::plan::change::Wheels;
 use crate::plan::desired::Paths;
 use crate::plan::facts::{Finding, Kind, Seen, Unknown, What};
 use crate::plan::ids::Ids;
-use crate::plan::venv::VenvSpec;
+use crate::plan::venv::{Install, VenvSpec};
 use crate::problem::{Doing, Problem, Result};
 use list::{Item, List};
 
@@ -43,19 +44,9 @@ pub fn present(paths: &Paths) -> Vec<String> {
 pub fn check(paths: &Paths, spec: &VenvSpec, ids: &Ids, readings: &Readings) -> Seen<Option<Vec<Finding>>> {
     let id = spec.id();
     let folder = paths.venv(&id);
-    let fd = match open_dir(&folder) {
-        Ok(fd) => fd,
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
-        Err(e) => return Err(Unknown { reason: format!("{}: {e}", folder.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied }),
-    };
-    let root = nix::sys::stat::fstat(&fd).map_err(|e| super::fs::unreadable(&folder, e))?;
-    let framed = root.st_uid == ids.seal && root.st_gid == ids.seal_gid && bits(&root) == 0o755;
-    let again = || super::fs::open_dir_at(&fd, c".").map_err(|e| Unknown { reason: format!("{}: {e}", folder.display()), root_can: false });
-    let (name, began) = (footprint_name(&id), now_ns());
-    if let Some(known) = readings.known(&name).filter(|_| framed)
-        && footprint::take(again()?, began).is_some_and(|is| is == *known)
-    {
-        readings.found_whole(&name, *known);
+    let name = footprint_name(&id);
+    let Some(sealed) = Sealed::open(&folder, name.clone(), ids.seal, ids.seal_gid)? else { return Ok(None) };
+    if sealed.unchanged(readings)? {
         return Ok(Some(Vec::new()));
     }
     let list = match std::fs::read(paths.venv_list(&id)) {
@@ -65,22 +56,18 @@ pub fn check(paths: &Paths, spec: &VenvSpec, ids: &Ids, readings: &Readings) -> 
         }
         Err(_) => List::default(),
     };
-    let mut findings: Vec<Finding> = compare(&folder, &list, spec, ids, readings.is_vouched(&name))?.into_iter().map(|(_, f)| f).collect();
-    if !framed {
-        findings.push(Finding { path: ".".into(), what: What::Owner, detail: format!("uid {}, gid {}, mode {:04o}", root.st_uid, root.st_gid, bits(&root)) });
-    }
-    if findings.is_empty()
-        && let Some(is) = footprint::take(again()?, began)
-    {
-        readings.found_whole(&name, is);
+    let mut findings: Vec<Finding> = compare(&sealed, &folder, &list, spec, ids, readings.is_vouched(&name))?.into_iter().map(|(_, f)| f).collect();
+    findings.extend(sealed.frame().map(|detail| Finding { path: ".".into(), what: What::Owner, detail }));
+    if findings.is_empty() {
+        sealed.whole(readings)?;
     }
     Ok(Some(findings))
 }
 
 /// Every difference with the package it belongs to. `vouched`: this process has sealed the content.
-fn compare(folder: &Path, list: &List, spec: &VenvSpec, ids: &Ids, vouched: bool) -> Seen<Vec<(String, Finding)>> {
-    let fd = open_dir(folder).map_err(|e| Unknown { reason: format!("{}: {e}", folder.display()), root_can: true })?;
-    let (found, empty) = gather(&fd, folder)?;
+fn compare(sealed: &Sealed, folder: &Path, list: &List, spec: &VenvSpec, ids: &Ids, vouched: bool) -> Seen<Vec<(String, Finding)>> {
+    let fd = &sealed.fd;
+    let (found, empty) = gather(fd, folder)?;
     let wanted = list.by_path();
     let mut folders: BTreeSet<&str> = BTreeSet::new();
     let site = spec.site_packages();
@@ -116,7 +103,7 @@ fn compare(folder: &Path, list: &List, spec: &VenvSpec, ids: &Ids, vouched: bool
                 if f.bits != if *exec { 0o755 } else { 0o644 } {
                     note(What::Mode, format!("{:04o}", f.bits));
                 }
-                let same = f.size() == *size && (vouched || content(&fd, &f.path, *size)? == *hash);
+                let same = f.stamp.size() == *size && (vouched || content(fd, &f.path, *size)? == *hash);
                 if !same {
                     note(What::Edited, String::new());
                 }
@@ -147,34 +134,25 @@ fn content(dir: &std::os::fd::OwnedFd, path: &str, size: u64) -> Seen<String> {
 /// # Errors
 /// What could not be fetched, unpacked, verified or written.
 pub fn build(b: &mut Builder, spec: &VenvSpec, reuse: &[String]) -> Result<()> {
-    let id = spec.id();
-    let staged = b.paths.staged_venv(&id);
-    let job = b.paths.staging().join(format!("job-{}", std::process::id()));
-    b.make_folders(&job)?;
-    edit::remove_path(&staged).doing(|| format!("clear {}", staged.display()))?;
-    let result = make(b, spec, reuse, &job, &staged);
-    edit::remove_path(&job).doing(|| format!("clear {}", job.display()))?;
-    if result.is_err() {
-        edit::remove_path(&staged).doing(|| format!("clear {}", staged.display()))?;
-    }
-    result
+    let staged = b.paths.staged_venv(&spec.id());
+    b.in_job(&staged, |b, job| make(b, spec, reuse, job, &staged))
 }
 
 fn make(b: &mut Builder, spec: &VenvSpec, reuse: &[String], job: &Path, staged: &Path) -> Result<()> {
-    let wanted: BTreeSet<String> = spec.packages.iter().map(super::super::plan::venv::Install::key).collect();
-    let mut old: BTreeMap<String, (String, BTreeMap<String, Item>)> = BTreeMap::new();
-    let mut expected = BTreeMap::new();
+    let wanted: BTreeSet<String> = spec.packages.iter().map(Install::key).collect();
+    let mut old: BTreeMap<String, (String, Packages)> = BTreeMap::new();
+    let (mut expected, mut whole) = (BTreeMap::new(), BTreeSet::new());
     for id in reuse {
-        for (key, items) in listed(b, id, spec) {
-            expected.insert(key, list::digest(&items));
+        let earlier = Earlier::read(b, id, spec);
+        expected.extend(earlier.all.iter().map(|(key, items)| (key.clone(), list::digest(items))));
+        if earlier.bad.is_empty() {
+            whole.insert(id);
         }
-        for (key, items) in good_packages(b, id, spec) {
-            if wanted.contains(&key) {
-                old.entry(key).or_insert((id.clone(), items));
-            }
+        for (key, items) in earlier.all.into_iter().filter(|(key, _)| wanted.contains(key) && !earlier.bad.contains(key)) {
+            old.entry(key).or_insert((id.clone(), items));
         }
     }
-    let wheels = spec.packages.iter().filter(|p| !old.contains_key(&p.key()));
+    let missing = spec.packages.iter().filter(|p| !old.contains_key(&p.key()));
     let work = Work::Venv(Box::new(work::Job {
         spec: spec.clone(),
         target: job.join("venv"),
@@ -184,7 +162,7 @@ fn make(b: &mut Builder, spec: &VenvSpec, reuse: &[String], job: &Path, staged: 
         cache: b.paths.store(),
         net: b.net.clone(),
         offline: b.offline,
-        disk: (b.disk)(&wheels.cloned().collect::<Vec<_>>()),
+        disk: Wheels::of(missing).disk(),
     }));
     let mut list: List = b.perform(&work)?;
     b.take_over(job)?;
@@ -201,38 +179,44 @@ fn make(b: &mut Builder, spec: &VenvSpec, reuse: &[String], job: &Path, staged: 
             }
             link_file(&from.join(path), &staged.join(path)).doing(|| format!("share {}", from.join(path).display()))?;
         }
-        // Their links changed, not their content.
-        b.readings.vouch(&footprint_name(&id));
+        if whole.contains(&id) {
+            b.readings.linked(footprint_name(&id), from);
+        }
         list.0.insert(key, items);
     }
-    let gid = if b.ids.seal == 0 { b.ids.owner_gid } else { b.ids.seal_gid };
-    let text = serde_json::to_vec(&list).doing(|| "write the list of a virtual environment".into())?;
-    let path = b.paths.venv_list(&spec.id());
-    edit::write_file(&path, &text, 0o640, nix::unistd::geteuid().is_root().then_some((b.ids.seal, gid))).doing(|| format!("write {}", path.display()))?;
+    b.record(&b.paths.venv_list(&spec.id()), &list)?;
     b.readings.vouch(&footprint_name(&spec.id()));
     edit::sync(staged).doing(|| "write the virtual environment to the disk".into())
 }
 
-/// Packages of an older environment of the same Python that are whole.
-fn good_packages(b: &Builder, id: &str, spec: &VenvSpec) -> BTreeMap<String, BTreeMap<String, Item>> {
-    let folder = b.paths.venv(id);
-    let mut packages = listed(b, id, spec);
-    let whole = open_dir(&folder).ok().and_then(|fd| footprint::take(fd, now_ns())).is_some_and(|is| b.readings.known(&footprint_name(id)) == Some(&is));
-    if !whole {
-        let Ok(all) = std::fs::read(b.paths.venv_list(id)).map(|t| serde_json::from_slice::<List>(&t).unwrap_or_default()) else { return BTreeMap::new() };
-        let Ok(bad) = compare(&folder, &all, spec, &b.ids, false) else { return BTreeMap::new() };
-        for (key, _) in bad {
-            packages.remove(&key);
-        }
-    }
-    packages
+/// The files of one package.
+type Packages = BTreeMap<String, Item>;
+
+/// An older environment of the same Python.
+struct Earlier {
+    /// What it should hold, by package.
+    all: BTreeMap<String, Packages>,
+    /// Packages that are not as they should be.
+    bad: BTreeSet<String>,
 }
 
-/// What an older environment of the same Python should hold, by package.
-fn listed(b: &Builder, id: &str, spec: &VenvSpec) -> BTreeMap<String, BTreeMap<String, Item>> {
-    let list: List = std::fs::read(b.paths.venv_list(id)).ok().and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default();
-    let site = spec.site_packages();
-    list.0.into_iter().filter(|(key, items)| !key.is_empty() && items.keys().any(|p| p.starts_with(&site))).collect()
+impl Earlier {
+    fn read(b: &Builder, id: &str, spec: &VenvSpec) -> Earlier {
+        let list: List = std::fs::read(b.paths.venv_list(id)).ok().and_then(|t| serde_json::from_slice(&t).ok()).unwrap_or_default();
+        let folder = b.paths.venv(id);
+        let sealed = Sealed::open(&folder, footprint_name(id), b.ids.seal, b.ids.seal_gid).ok().flatten();
+        let bad = match sealed {
+            Some(s) if s.unchanged(b.readings).unwrap_or(false) => Some(BTreeSet::new()),
+            Some(s) => compare(&s, &folder, &list, spec, &b.ids, false).ok().map(|found| found.into_iter().map(|(key, _)| key).collect()),
+            None => None,
+        };
+        let site = spec.site_packages();
+        let own = |(key, items): &(String, Packages)| !key.is_empty() && items.keys().any(|p| p.starts_with(&site));
+        let all: BTreeMap<_, _> = list.0.into_iter().filter(own).collect();
+        // What could not be looked at is not shared.
+        let bad = bad.unwrap_or_else(|| all.keys().cloned().chain([String::new()]).collect());
+        Earlier { all, bad }
+    }
 }
 
 struct Sealer<'a> {

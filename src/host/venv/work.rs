@@ -1,16 +1,17 @@
 //! The unprivileged part: fetch and unpack with uv, compile, and say what is there. Nothing of a package is ever run.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
 use super::list::{self, Item, List};
-use crate::host::fs::edit;
+use crate::host::fs::gather::{Found, gather};
+use crate::host::fs::{edit, open_dir};
 use crate::host::git::NetEnv;
 use crate::host::progress::{Progress, Reporter};
 use crate::host::uv::Uv;
+use crate::plan::facts::Kind;
 use crate::plan::venv::{Install, VenvSpec};
 use crate::problem::{Doing, Problem, Result};
 
@@ -122,9 +123,8 @@ fn install(job: &Job, packages: &[&Install], progress: &dyn Progress) -> Result<
 
 fn compile(job: &Job, progress: &dyn Progress) -> Result<()> {
     let site = job.target.join(job.spec.site_packages());
-    let files = walk(&site)?;
-    let sources = files.iter().filter(|f| f.extension().is_some_and(|e| e == "py"));
-    let pairs: Vec<(PathBuf, PathBuf)> = sources.map(|s| (s.clone(), crate::host::bytecode::beside(s, &job.spec.interpreter))).collect();
+    let sources = entries(&site)?.into_iter().filter(|f| f.path.ends_with(".py")).map(|f| site.join(f.path));
+    let pairs: Vec<(PathBuf, PathBuf)> = sources.map(|s| (s.clone(), crate::host::bytecode::beside(&s, &job.spec.interpreter))).collect();
     crate::host::bytecode::compile(&job.spec.interpreter, &job.target, &pairs, &|done, all| progress.at(60 + (done * 35 / all.max(1)) as u64, 100))
 }
 
@@ -174,19 +174,12 @@ fn scripts(job: &Job) -> Result<()> {
     Ok(())
 }
 
-/// Every entry that is no folder.
-fn walk(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut out = Vec::new();
-    let mut open = vec![folder.to_path_buf()];
-    while let Some(at) = open.pop() {
-        for entry in std::fs::read_dir(&at).doing(|| format!("read {}", at.display()))? {
-            let entry = entry.doing(|| format!("read {}", at.display()))?;
-            let kind = entry.file_type().doing(|| format!("read {}", at.display()))?;
-            if kind.is_dir() { open.push(entry.path()) } else { out.push(entry.path()) }
-        }
-    }
-    out.sort();
-    Ok(out)
+/// Every entry below `folder` that is no folder itself.
+fn entries(folder: &Path) -> Result<Vec<Found>> {
+    let fd = open_dir(folder).doing(|| format!("open {}", folder.display()))?;
+    let (mut all, _) = gather(&fd, folder).map_err(|u| Problem::new(u.reason))?;
+    all.retain(|f| f.kind != Kind::Dir);
+    Ok(all)
 }
 
 /// What is there, and the packages that are not what their own records say, or an earlier installation.
@@ -211,32 +204,27 @@ fn listing(job: &Job) -> Result<(List, Vec<String>)> {
             }
         }
     }
-    let files = walk(&job.target)?;
+    let files = entries(&job.target)?;
     let bad = std::sync::Mutex::new(BTreeSet::new());
     let items: Vec<Result<(String, String, Item)>> = files
-        .par_iter()
-        .map(|file| {
-            let doing = || format!("read {}", file.display());
-            let path =
-                file.strip_prefix(&job.target).unwrap_or(file).to_str().ok_or_else(|| Problem::new(format!("{} is no UTF-8", file.display())))?.to_string();
-            let meta = file.symlink_metadata().doing(doing)?;
+        .into_par_iter()
+        .map(|f| {
             // Bytecode belongs to the package of its source.
             let owner = |p: &str| known.get(p).filter(|_| !twice.contains(p)).map(|(k, _)| k.clone());
-            let source = crate::host::bytecode::source(&path);
-            let key = owner(&path).or_else(|| source.and_then(|s| owner(&s))).unwrap_or_default();
-            if meta.is_symlink() {
-                let to = std::fs::read_link(file).doing(doing)?;
-                return Ok((key, path, Item::Link(to.display().to_string())));
+            let key = owner(&f.path).or_else(|| crate::host::bytecode::source(&f.path).and_then(|s| owner(&s))).unwrap_or_default();
+            if let Some(to) = f.target {
+                return Ok((key, f.path, Item::Link(to.display().to_string())));
             }
-            let exec = meta.mode() & 0o100 != 0;
-            let hash = list::hash(std::fs::File::open(file).doing(doing)?, meta.size()).doing(doing)?;
-            let recorded = known.get(&path).and_then(|(_, h)| h.as_ref()).filter(|_| !twice.contains(&path));
-            if recorded.is_some_and(|(h, size)| *h != hash || *size != meta.size())
+            let (at, size) = (job.target.join(&f.path), f.stamp.size());
+            let doing = || format!("read {}", at.display());
+            let hash = list::hash(std::fs::File::open(&at).doing(doing)?, size).doing(doing)?;
+            let recorded = known.get(&f.path).and_then(|(_, h)| h.as_ref()).filter(|_| !twice.contains(&f.path));
+            if recorded.is_some_and(|(h, n)| *h != hash || *n != size)
                 && let Ok(mut b) = bad.lock()
             {
                 b.insert(key.clone());
             }
-            Ok((key, path, Item::File(meta.size(), hash, exec)))
+            Ok((key, f.path, Item::File(size, hash, f.bits & 0o100 != 0)))
         })
         .collect();
     let mut out = List::default();
