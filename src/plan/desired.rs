@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+pub use super::paths::Paths;
 use super::venv::VenvSpec;
 use crate::lock::{Lock, Pin, Python};
 use crate::manifest::{Access, Clients, Egress, Isolation, Manifest};
@@ -25,94 +26,6 @@ pub struct Platform {
     pub macos: bool,
     /// As Python's `platform.machine()` says it: `arm64`, `x86_64`.
     pub machine: String,
-}
-
-/// Where everything of one instance lies.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Paths {
-    pub prefix: PathBuf,
-    /// `PREFIX/<sandbox_user>`.
-    pub base: PathBuf,
-    pub records: PathBuf,
-    /// The sandbox user's home; none of its own under isolation "none".
-    pub home: Option<PathBuf>,
-}
-
-impl Paths {
-    pub fn generations(&self) -> PathBuf {
-        self.base.join("gen")
-    }
-    pub fn generation(&self, id: &str) -> PathBuf {
-        self.base.join("gen").join(id)
-    }
-    pub fn current(&self) -> PathBuf {
-        self.base.join("current")
-    }
-    pub fn state(&self) -> PathBuf {
-        self.base.join("state")
-    }
-    pub fn staging(&self) -> PathBuf {
-        self.base.join(".staging")
-    }
-    pub fn staged(&self, id: &str) -> PathBuf {
-        self.base.join(".staging").join(format!("gen-{id}"))
-    }
-    pub fn store(&self) -> PathBuf {
-        self.base.join(".staging/store")
-    }
-    pub fn venvs(&self) -> PathBuf {
-        self.base.join("venv")
-    }
-    pub fn venv(&self, id: &str) -> PathBuf {
-        self.base.join("venv").join(id)
-    }
-    pub fn staged_venv(&self, id: &str) -> PathBuf {
-        self.base.join(".staging").join(format!("venv-{id}"))
-    }
-    /// What a virtual environment holds, file by file.
-    pub fn venv_list(&self, id: &str) -> PathBuf {
-        self.records.join(format!("venv-{id}.json"))
-    }
-    /// The bytecode of a generation, file by file.
-    pub fn bytecode(&self, id: &str) -> PathBuf {
-        self.records.join(format!("bytecode-{id}.json"))
-    }
-    /// How ComfyUI is launched.
-    pub fn launch(&self) -> PathBuf {
-        self.records.join("launch.json")
-    }
-    /// Where records lie when there are two accounts.
-    pub fn records_of(sandbox: &str, macos: bool) -> PathBuf {
-        Path::new(if macos { "/Library/Application Support/comfy" } else { "/var/lib/comfy" }).join(sandbox)
-    }
-    /// Interpreters that were asked for their version.
-    pub fn interpreters(&self) -> PathBuf {
-        self.records.join("interpreters.json")
-    }
-    pub fn trash(&self) -> PathBuf {
-        self.base.join("trash")
-    }
-    pub fn quarantine(&self) -> PathBuf {
-        self.base.join("quarantine")
-    }
-    pub fn inventory(&self) -> PathBuf {
-        self.records.join("inventory.json")
-    }
-    pub fn stat_cache(&self) -> PathBuf {
-        self.records.join("stat-cache")
-    }
-    pub fn footprints(&self) -> PathBuf {
-        self.records.join("footprints.json")
-    }
-    pub fn trees(&self) -> PathBuf {
-        self.records.join("trees")
-    }
-    pub fn audit_log(&self) -> PathBuf {
-        self.records.join("audit.log")
-    }
-    pub fn receipts(&self) -> PathBuf {
-        self.records.join("receipts")
-    }
 }
 
 /// A whole generation: what its folder holds, down to the last link.
