@@ -13,6 +13,7 @@ mod plan;
 pub mod project;
 mod run;
 mod update;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -66,6 +67,7 @@ enum Command {
     Plan(plan::Args),
     Apply(apply::Args),
     Run(run::Args),
+    Verify(verify::Args),
     Gc(gc::Args),
     Destroy(destroy::Args),
     Demo(demo::Args),
@@ -116,6 +118,7 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Plan(a) => plan::run(g, a),
         Command::Apply(a) => apply::run(g, a),
         Command::Run(a) => run::run(g, a),
+        Command::Verify(a) => verify::run(g, a),
         Command::Gc(a) => gc::run(g, a),
         Command::Destroy(a) => destroy::run(g, a),
         Command::Demo(a) => demo::run(a),

@@ -75,7 +75,7 @@ pub fn show(plan: &Plan, desired: &Desired, verbose: bool) {
 }
 
 /// The unified diff from the locked text to the one that is there; nothing for what is no text or is too large.
-fn diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
+pub fn diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
     // The store was filled by another uid: root parses none of it.
     if nix::unistd::geteuid().is_root() && desired.isolation == crate::manifest::Isolation::Account {
         return None;

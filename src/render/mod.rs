@@ -3,6 +3,7 @@
 pub mod bars;
 pub mod json;
 pub mod text;
+pub mod verdicts;
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{Paint, paint};
+use crate::plan::facts::{Finding, What};
 use crate::plan::{Action, Attrs, Change, Plan, Step};
 use crate::text::{count, escape};
 
@@ -124,13 +125,18 @@ fn change(out: &mut String, c: &Change, detail: &Detail) {
     if let Some(r) = &c.reason {
         let _ = writeln!(out, "    # {}", escape(r));
     }
-    let shown = if detail.verbose { c.findings.len() } else { FILES_SHOWN };
-    for f in c.findings.iter().take(shown) {
+    files(out, &c.address, &c.findings, detail, 6);
+}
+
+/// What is off in a part, file by file: a few of them, or all with their diffs.
+pub fn files(out: &mut String, address: &str, findings: &[Finding], detail: &Detail, indent: usize) {
+    let shown = if detail.verbose { findings.len() } else { FILES_SHOWN };
+    for f in findings.iter().take(shown) {
         let tail = if f.detail.is_empty() { String::new() } else { format!(" ({})", escape(&f.detail)) };
-        let _ = writeln!(out, "      {}: {}{tail}", f.what.word(), f.path);
+        let _ = writeln!(out, "{:indent$}{}: {}{tail}", "", f.what.word(), f.path);
         if detail.verbose
-            && f.what == crate::plan::facts::What::Edited
-            && let Some(d) = (detail.diff)(&c.address, &f.path)
+            && f.what == What::Edited
+            && let Some(d) = (detail.diff)(address, &f.path)
         {
             for line in d.lines() {
                 let p = match line.as_bytes().first() {
@@ -138,12 +144,12 @@ fn change(out: &mut String, c: &Change, detail: &Detail) {
                     Some(b'-') => Paint::Red,
                     _ => Paint::Dim,
                 };
-                let _ = writeln!(out, "        {}", paint(&escape(line), p));
+                let _ = writeln!(out, "{:indent$}  {}", "", paint(&escape(line), p));
             }
         }
     }
-    if c.findings.len() > shown {
-        let _ = writeln!(out, "      and {} more (-v shows them)", c.findings.len() - shown);
+    if findings.len() > shown {
+        let _ = writeln!(out, "{:indent$}and {} more (-v shows them)", "", findings.len() - shown);
     }
 }
 

@@ -5,6 +5,8 @@ mod machine;
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
+use comfy::host::fs::cache::now_ns;
+use comfy::host::fs::{footprint, open_dir};
 use machine::{BASE, MANIFEST, content, ok, private, said};
 
 use crate::support::{borrowed, node};
@@ -107,6 +109,53 @@ fn every_drift_is_found_and_healed() {
             assert!(quarantine.lines().any(|l| l.ends_with(&format!("-{name}"))), "{name} was thrown away: {quarantine}");
         }
         eprintln!("{} drifts found and healed", DRIFTS.len());
+    });
+}
+
+/// A disk that lies: the same stat, other bytes. Only reading them tells.
+#[test]
+fn verify_names_each_file_and_full_believes_nothing() {
+    private("verify_names_each_file_and_full_believes_nothing", |m| {
+        m.ready();
+        let ids = |out: &std::process::Output| crate::support::without_ids(&said(out), &[7, 16]);
+        let python = m.sh("readlink -f /usr/bin/python3");
+        let version = m.sh("/usr/bin/python3 -c 'import platform; print(platform.python_version())'");
+        let whole = m.alice(&["verify"]);
+        assert_eq!(whole.status.code(), Some(0), "{}", said(&whole));
+        insta::assert_snapshot!(ids(&whole).replace(&python, "PYTHON").replace(&version, "VERSION"), @"
+        ok      python      0 packages, VERSION (PYTHON)
+        ok      comfyui     commit COMMIT
+        ok      node.hello  commit COMMIT
+        ok      node.world  commit COMMIT
+        4 of 4 parts as comfy.lock pins them.
+        ");
+        m.sh(&format!("cd {BASE}/current/ComfyUI; echo x >> main.py; rm custom_nodes/hello/web/js/a.js; touch custom_nodes/hello/extra.py"));
+        let off = m.alice(&["verify"]);
+        assert_eq!(off.status.code(), Some(2), "{}", said(&off));
+        insta::assert_snapshot!(ids(&off).replace(&python, "PYTHON").replace(&version, "VERSION"), @"
+        ok      python      0 packages, VERSION (PYTHON)
+        differs comfyui     1 edited
+                  edited: ComfyUI/main.py
+        differs node.hello  1 added, 1 empty folder added, 1 missing
+                  added: ComfyUI/custom_nodes/hello/extra.py
+                  empty folder added: ComfyUI/custom_nodes/hello/web/js
+                  missing: ComfyUI/custom_nodes/hello/web/js/a.js
+        ok      node.world  commit COMMIT
+        2 of 4 parts as comfy.lock pins them.
+        ");
+        m.apply();
+        m.sh(&format!("echo 'VERSION = 7' > {BASE}/current/ComfyUI/custom_nodes/world/__init__.py; sleep 0.3"));
+        let known = std::path::Path::new("/var/lib/comfy/comfyui_sandbox/footprints.json");
+        let mut footprints = footprint::load(known);
+        let id = m.sh(&format!("basename $(readlink {BASE}/current)"));
+        let damaged = open_dir(&std::path::Path::new(BASE).join("gen").join(&id)).unwrap();
+        footprints.insert(id, footprint::take(damaged, now_ns() + 10_000_000_000).unwrap());
+        std::fs::write(known, serde_json::to_vec(&footprints).unwrap()).unwrap();
+        assert_eq!(m.alice(&["verify"]).status.code(), Some(0), "this one believes stat");
+        assert_eq!(m.alice(&["verify", "--full"]).status.code(), Some(2));
+        m.sh(&format!("rm {}", known.display()));
+        m.apply();
+        assert_eq!(m.alice(&["verify", "--full"]).status.code(), Some(0));
     });
 }
 
