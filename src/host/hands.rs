@@ -124,9 +124,12 @@ impl Hands<'_> {
     fn remove_instance(&self, backup: Option<&Path>, home: Option<&Path>) -> Result<()> {
         if let Some(to) = backup {
             let folder = |p: &Path| edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o700);
-            for (from, name) in
-                [(self.paths.state().join("user"), "user"), (self.paths.quarantine(), "quarantine"), (self.paths.state().join("nodes"), "nodes")]
-            {
+            for (from, name) in [
+                (self.paths.state().join("user"), "user"),
+                (self.paths.quarantine(), "quarantine"),
+                (self.paths.state().join("nodes"), "nodes"),
+                (self.paths.state().join("core"), "core"),
+            ] {
                 if from.symlink_metadata().is_ok() && !to.join(name).exists() {
                     folder(to).and_then(|()| edit::move_to(&from, &to.join(name))).doing(|| format!("move {} to {}", from.display(), to.display()))?;
                 }
@@ -188,10 +191,10 @@ impl Act for Hands<'_> {
             Step::Quarantine { id, names } => self.quarantine(id, names),
             Step::Install { id } => self.install("generation", id, &self.paths.staged(id), &self.paths.generation(id)),
             Step::InstallVenv { id } => self.install("virtual environment", id, &self.paths.staged_venv(id), &self.paths.venv(id)),
-            Step::Seed { id, node, path, uid, gid } => {
-                let from = self.paths.generation(id).join(super::fs::layout::TRACKED).join("custom_nodes").join(node).join(path);
-                let base = self.paths.state().join("nodes").join(node);
-                super::fs::seed::copy(&from, &base, Path::new(path), *uid, *gid).doing(|| format!("give {node}/{path} its first content"))
+            Step::Seed { id, part, path, uid, gid } => {
+                let from = self.paths.generation(id).join(Paths::tracked(part)).join(path);
+                let base = Paths::written_by(&self.paths.state(), part);
+                super::fs::seed::copy(&from, &base, Path::new(path), *uid, *gid).doing(|| format!("give {part}: {path} its first content"))
             }
             Step::Switch { id } => {
                 edit::set_link(&self.paths.current(), &Path::new("gen").join(id), self.sealed()).doing(|| format!("make generation {id} live"))

@@ -6,7 +6,7 @@ use crate::lock::Pin;
 use crate::manifest::names;
 use crate::plan::build::{Draft, Resource, attrs};
 use crate::plan::change::Wheels;
-use crate::plan::desired::{Desired, GenSpec};
+use crate::plan::desired::{Desired, GenSpec, Paths};
 use crate::plan::facts::{Finding, GenCheck, Kind, Node, Seen};
 use crate::plan::ids::Ids;
 use crate::plan::look::Look;
@@ -111,14 +111,12 @@ pub fn plan(draft: &mut Draft) {
         }
         steps.push(Step::Install { id: id.clone() });
     }
-    for (name, n) in &target.nodes {
-        for path in &n.writable {
-            let absent = matches!(draft.look.node(&paths.state().join("nodes").join(name).join(path)), Ok(None));
-            let tracked = paths.generation(&id).join("tracked/custom_nodes").join(name).join(path);
-            let folder = names::stands_for_folder(path);
-            if absent && (!good || folder || matches!(draft.look.node(&tracked), Ok(Some(_)))) {
-                steps.push(Step::Seed { id: id.clone(), node: name.clone(), path: path.clone(), uid: draft.ids.sandbox, gid: draft.ids.sandbox_gid });
-            }
+    for (part, path) in target.writable() {
+        let absent = matches!(draft.look.node(&Paths::written_by(&paths.state(), &part).join(path)), Ok(None));
+        let tracked = paths.generation(&id).join(Paths::tracked(&part)).join(path);
+        let folder = names::stands_for_folder(path);
+        if absent && (!good || folder || matches!(draft.look.node(&tracked), Ok(Some(_)))) {
+            steps.push(Step::Seed { id: id.clone(), part, path: path.clone(), uid: draft.ids.sandbox, gid: draft.ids.sandbox_gid });
         }
     }
     if switch {
@@ -225,14 +223,12 @@ fn python(draft: &mut Draft, want: &VenvSpec, live: Option<&VenvSpec>, findings:
 
 fn describe(pin: &Pin, spec: &GenSpec, part: &str) -> Attrs {
     let mut a = attrs([("commit", pin.commit.to_string()), ("tree", pin.tree.to_string()), ("repo", pin.repo.clone())]);
-    match part.strip_prefix("node.").and_then(|n| spec.nodes.get(n)) {
-        Some(n) if !n.writable.is_empty() => drop(a.insert("writable".into(), n.writable.join(", "))),
-        Some(_) => {}
-        None => {
-            for (mount, path) in &spec.mounts {
-                a.insert(format!("mount {mount}"), path.display().to_string());
-            }
-        }
+    let writable: Vec<&str> = spec.writable().filter(|(p, _)| p == part).map(|(_, w)| w.as_str()).collect();
+    if !writable.is_empty() {
+        a.insert("writable".into(), writable.join(", "));
+    }
+    if part == "comfyui" {
+        a.extend(spec.mounts.iter().map(|(mount, path)| (format!("mount {mount}"), path.display().to_string())));
     }
     a
 }

@@ -248,7 +248,13 @@ impl Check {
                 self.wrong(&["comfyui", "args", &i.to_string()], "an argument has a control character", "leave it out");
             }
         }
-        Comfyui { repo, git_ref, view: w.view, listen, allow_remote, port, args }
+        let writable = self.writable(&["comfyui"], w.writable);
+        for (i, p) in writable.iter().enumerate().filter(|(_, p)| *p != "web" && !p.starts_with("web/")) {
+            // Beside main.py every folder is a package that Python would find first.
+            let hint = "nodes that put files into ComfyUI itself put them into web/extensions; everything else stays sealed";
+            self.wrong(&["comfyui", "writable", &i.to_string()], format!("writable \"{p}\" lies where ComfyUI's code is"), hint);
+        }
+        Comfyui { repo, git_ref, view: w.view, listen, allow_remote, port, args, writable }
     }
 
     fn python(&mut self, w: wire::Python) -> Python {
@@ -316,23 +322,7 @@ impl Check {
                     self.wrong(&[at[0], at[1], "repo"], format!("node `{name}` is ComfyUI itself"), "ComfyUI goes into [comfyui]");
                 }
             }
-            let writable = n.writable.unwrap_or_default();
-            for (i, p) in writable.iter().enumerate() {
-                let i = i.to_string();
-                let at = [at[0], at[1], "writable", i.as_str()];
-                let clean = p.trim_end_matches('/');
-                if let Err(why) = names::relative(clean) {
-                    self.wrong(&at, format!("writable \"{p}\" {why}"), "name a file or folder inside the node");
-                } else if names::is_code(clean) {
-                    self.wrong(&at, format!("writable \"{p}\" is code"), "code stays sealed; name the data file or folder that the node writes");
-                } else if writable
-                    .iter()
-                    .enumerate()
-                    .any(|(j, q)| j.to_string() != i && format!("{clean}/").starts_with(&format!("{}/", q.trim_end_matches('/'))))
-                {
-                    self.wrong(&at, format!("writable \"{p}\" lies in another writable path"), "name the outer one only");
-                }
-            }
+            let writable = self.writable(&at, n.writable);
             nodes.insert(
                 name,
                 Node {
@@ -340,7 +330,7 @@ impl Check {
                     git_ref,
                     enabled: n.enabled.unwrap_or(true),
                     note: n.note,
-                    writable: writable.iter().map(|p| p.trim_end_matches('/').to_string()).collect(),
+                    writable,
                     ignore_requirements: n.ignore_requirements.unwrap_or_default(),
                 },
             );
@@ -358,6 +348,23 @@ impl Check {
                 self.wrong(&[section, name], format!("`{other}` and `{name}` are one name on a Mac's disk"), "rename one of them");
             }
         }
+    }
+
+    /// The `writable` paths of ComfyUI or of a node.
+    fn writable(&mut self, at: &[&str], list: Option<Vec<String>>) -> Vec<String> {
+        let all: Vec<String> = list.unwrap_or_default().iter().map(|p| p.trim_end_matches('/').to_string()).collect();
+        for (i, p) in all.iter().enumerate() {
+            let number = i.to_string();
+            let at = [at, &["writable", &number]].concat();
+            if let Err(why) = names::relative(p) {
+                self.wrong(&at, format!("writable \"{p}\" {why}"), "name a file or folder inside the node");
+            } else if names::is_code(p) {
+                self.wrong(&at, format!("writable \"{p}\" is code"), "code stays sealed; name the data file or folder that the node writes");
+            } else if all.iter().enumerate().any(|(j, q)| j != i && format!("{p}/").starts_with(&format!("{q}/"))) {
+                self.wrong(&at, format!("writable \"{p}\" lies in another writable path"), "name the outer one only");
+            }
+        }
+        all
     }
 
     fn models(&mut self, w: BTreeMap<String, wire::Model>, shares: &BTreeMap<String, Share>) -> BTreeMap<String, Model> {

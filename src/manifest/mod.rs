@@ -57,6 +57,8 @@ pub struct Comfyui {
     pub allow_remote: bool,
     pub port: u16,
     pub args: Vec<String>,
+    /// Below `web`, for nodes that put files there.
+    pub writable: Vec<String>,
 }
 
 #[derive(Debug, Clone)]

@@ -70,6 +70,7 @@ pub struct Comfyui {
     pub allow_remote: Option<bool>,
     pub port: Option<i64>,
     pub args: Option<Vec<String>>,
+    pub writable: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -37,6 +37,9 @@ pub struct GenSpec {
     /// Mount (`models`, `models/loras`, `input`, `output`) to where its link leads.
     pub mounts: BTreeMap<String, PathBuf>,
     pub state: PathBuf,
+    /// What nodes may write in ComfyUI's own folders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writable: Vec<String>,
     /// None before the interpreter is known, and in a generation of an older comfy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub venv: Option<VenvSpec>,
@@ -66,10 +69,8 @@ impl GenSpec {
                 line(format!("  {} {} {} {}", s.path, s.commit, s.tree, s.repo));
             }
         }
-        for (name, n) in &self.nodes {
-            for w in &n.writable {
-                line(format!("writable {name} {w}"));
-            }
+        for (part, w) in self.writable() {
+            line(format!("writable {} {w}", part.strip_prefix("node.").unwrap_or("/")));
         }
         for (mount, target) in &self.mounts {
             line(format!("mount {mount} {}", target.display()));
@@ -79,6 +80,12 @@ impl GenSpec {
             line(format!("venv {}", v.id()));
         }
         super::change::hex(&h.finalize()[..8])
+    }
+
+    /// Every part with each path that it may write.
+    pub fn writable(&self) -> impl Iterator<Item = (String, &String)> {
+        let nodes = self.nodes.iter().flat_map(|(name, n)| n.writable.iter().map(move |w| (format!("node.{name}"), w)));
+        self.writable.iter().map(|w| ("comfyui".to_string(), w)).chain(nodes)
     }
 
     /// The pin of `comfyui` or of a `node.NAME`.
@@ -244,7 +251,8 @@ impl Desired {
             .filter_map(|(name, n)| Some((name.clone(), NodeSpec { pin: lock.nodes.get(name)?.clone(), writable: n.writable.clone() })))
             .collect();
         let mounts = shares.iter().filter(|s| !s.mount.starts_with("user/")).map(|s| (s.mount.clone(), s.path.clone())).collect();
-        let code = GenSpec { layout: LAYOUT, comfyui: lock.comfyui.clone(), nodes, mounts, state: paths.state(), venv: None };
+        let code =
+            GenSpec { layout: LAYOUT, comfyui: lock.comfyui.clone(), nodes, mounts, state: paths.state(), writable: m.comfyui.writable.clone(), venv: None };
         let python =
             lock.python.clone().ok_or_else(|| Problem::new("comfy.lock holds no Python packages: an older comfy wrote it").hint("run `comfy lock`"))?;
         Ok(Desired {
@@ -309,9 +317,10 @@ impl Desired {
                 }
             }
         }
-        for (name, n) in &self.code.nodes {
-            if !n.writable.is_empty() {
-                out.push(state.join("nodes").join(name));
+        for (part, _) in self.code.writable() {
+            let folder = Paths::written_by(&state, &part);
+            if !out.contains(&folder) {
+                out.push(folder);
             }
         }
         out

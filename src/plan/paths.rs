@@ -26,6 +26,20 @@ impl Paths {
     pub fn state(&self) -> PathBuf {
         self.base.join("state")
     }
+    /// Where a part's `writable` paths lie.
+    pub fn written_by(state: &Path, part: &str) -> PathBuf {
+        match part.strip_prefix("node.") {
+            Some(name) => state.join("nodes").join(name),
+            None => state.join("core"),
+        }
+    }
+    /// Where, in a generation, a part's tracked content lies that something else stands in for.
+    pub fn tracked(part: &str) -> PathBuf {
+        match part.strip_prefix("node.") {
+            Some(name) => Path::new("tracked/custom_nodes").join(name),
+            None => PathBuf::from("tracked"),
+        }
+    }
     pub fn staging(&self) -> PathBuf {
         self.base.join(".staging")
     }

@@ -95,6 +95,7 @@ impl Selection {
         let mut target = live.clone();
         if self.names("comfyui") {
             target.comfyui = wish.comfyui.clone();
+            target.writable = wish.writable.clone();
         }
         let all: BTreeSet<&String> = live.nodes.keys().chain(wish.nodes.keys()).collect();
         for name in all {

@@ -126,7 +126,8 @@ pub enum Step {
     /// The first content of a `writable` path, from the sealed tree; what is there already stays.
     Seed {
         id: String,
-        node: String,
+        /// `comfyui` or `node.NAME`.
+        part: String,
         path: String,
         uid: u32,
         gid: u32,

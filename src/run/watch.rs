@@ -57,12 +57,16 @@ fn denied(line: &str) -> Option<String> {
     if !line.contains("[Errno 13]") && !line.contains("[Errno 30]") {
         return None;
     }
-    let (_, rest) = line.split_once("/ComfyUI/custom_nodes/")?;
-    let path = rest.split(['\'', '"']).next()?;
-    let (node, inner) = path.split_once('/')?;
-    let fits = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_alphanumeric() || "-_./ ".contains(c));
-    (fits(node) && fits(inner))
-        .then(|| format!("node.{node} wants to write {inner}: if you agree, add to comfy.toml, then `comfy apply`: [nodes.{node}] writable = [\"{inner}\"]"))
+    let (_, rest) = line.split_once("/ComfyUI/")?;
+    let path = rest.split(['\'', '"']).next().filter(|p| p.chars().all(|c| c.is_alphanumeric() || "-_./ ".contains(c)))?;
+    let (who, section, inner) = match path.strip_prefix("custom_nodes/").and_then(|p| p.split_once('/')) {
+        Some((node, inner)) => (format!("node.{node}"), format!("nodes.{node}"), inner),
+        // The only place of ComfyUI's own where nodes put files.
+        None if path == "web" || path.starts_with("web/") => ("a node".into(), "comfyui".into(), "web/extensions"),
+        None => return None,
+    };
+    (!inner.is_empty())
+        .then(|| format!("{who} wants to write {inner}: if you agree, add to comfy.toml, then `comfy apply`: [{section}] writable = [\"{inner}\"]"))
 }
 
 fn lacking(line: &str) -> Option<String> {
@@ -84,12 +88,15 @@ mod tests {
 Cannot import /x/ComfyUI/custom_nodes/b module for custom nodes: No module named 'cv2'
 Import times for custom nodes:
    0.0 seconds: /x/ComfyUI/custom_nodes/c
-   0.1 seconds (IMPORT FAILED): /x/ComfyUI/custom_nodes/a";
+   0.1 seconds (IMPORT FAILED): /x/ComfyUI/custom_nodes/a
+PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/web'
+PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/comfy/evil'";
         let mut log = Log::default();
         let mut said: Vec<String> = text.lines().filter_map(|l| log.line(l)).collect();
         said.extend(log.summary(&["a", "b", "c"].map(String::from)));
         insta::assert_snapshot!(said.join("\n"), @r#"
         the module cv2 is missing: if its package is `opencv-python-headless`, add to comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = ["opencv-python-headless"]
+        a node wants to write web/extensions: if you agree, add to comfy.toml, then `comfy apply`: [comfyui] writable = ["web/extensions"]
         1 of 3 nodes loaded
         node.a failed to import: [Errno 13] Permission denied: '/opt/comfy/s/gen/1/ComfyUI/custom_nodes/a/pysssss.json'
         node.b failed to import: No module named 'cv2'

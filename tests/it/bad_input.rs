@@ -379,7 +379,7 @@ fn unknown_keys() {
     another tool's word: exit 1
       error: comfy.toml:9:1: unknown key `branch`
           > branch = "v1"
-        hint: known here: repo, ref, view, listen, allow_remote, port, args
+        hint: known here: repo, ref, view, listen, allow_remote, port, args, writable
 
     two letters swapped: exit 1
       error: comfy.toml:10:1: unknown key `prot`
@@ -637,6 +637,7 @@ fn paths_and_mounts() {
         ("a volume that is no path", "access = \"read\"", "access = \"read\"\nrequires_mount = \"Volumes/ai\""),
         ("a writable path that leads out", "ref = \"main\"", "ref = \"main\"\nwritable = [\"data\", \"../x\"]"),
         ("a writable program", "ref = \"main\"", "ref = \"main\"\nwritable = [\"__init__.py\"]"),
+        ("code of ComfyUI's own, writable", "[comfyui]", "[comfyui]\nwritable = [\"comfy/ldm\"]"),
         ("writable in writable", "ref = \"main\"", "ref = \"main\"\nwritable = [\"data\", \"data/a\"]"),
     ]);
     insta::assert_snapshot!(s, @r#"
@@ -836,6 +837,11 @@ fn paths_and_mounts() {
       error: comfy.toml:14:13: writable "__init__.py" is code
           > "__init__.py"]
         hint: code stays sealed; name the data file or folder that the node writes
+
+    code of ComfyUI's own, writable: exit 1
+      error: comfy.toml:8:13: writable "comfy/ldm" lies where ComfyUI's code is
+          > "comfy/ldm"]
+        hint: nodes that put files into ComfyUI itself put them into web/extensions; everything else stays sealed
 
     writable in writable: exit 1
       error: comfy.toml:14:21: writable "data/a" lies in another writable path
@@ -1829,7 +1835,7 @@ fn command_line() {
 
     no command: exit 1
       error: 'comfy' requires a subcommand but one was not provided
-        [subcommands: init, lock, update, outdated, plan, apply, run, gc, destroy, demo, completions, man, __root, __launch]
+        [subcommands: init, lock, update, outdated, plan, apply, run, verify, gc, destroy, demo, completions, man, __root, __launch]
 
       Usage: comfy [OPTIONS] <COMMAND>
 

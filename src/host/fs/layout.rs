@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::plan::desired::GenSpec;
+use crate::plan::desired::{GenSpec, Paths};
 
 /// The file in a generation that says what it is; its name is its hash.
 pub const SPEC: &str = "generation.json";
@@ -47,10 +47,12 @@ impl<'a> Layout<'a> {
         for (mount, target) in &self.spec.mounts {
             out.insert(format!("ComfyUI/{mount}"), target.clone());
         }
-        for (name, n) in &self.spec.nodes {
-            for w in &n.writable {
-                out.insert(format!("ComfyUI/custom_nodes/{name}/{w}"), self.spec.state.join("nodes").join(name).join(w));
-            }
+        for (part, w) in self.spec.writable() {
+            let at = match part.strip_prefix("node.") {
+                Some(name) => format!("ComfyUI/custom_nodes/{name}/{w}"),
+                None => format!("ComfyUI/{w}"),
+            };
+            out.insert(at, Paths::written_by(&self.spec.state, &part).join(w));
         }
         out
     }
@@ -59,7 +61,7 @@ impl<'a> Layout<'a> {
     pub fn aside(&self, part: &str, path: &str) -> bool {
         match part.strip_prefix("node.") {
             Some(name) => self.spec.nodes.get(name).is_some_and(|n| n.writable.iter().any(|w| within(path, w))),
-            None => within(path, "user") || self.spec.mounts.keys().any(|m| within(path, m)),
+            None => within(path, "user") || self.spec.mounts.keys().chain(&self.spec.writable).any(|m| within(path, m)),
         }
     }
 

@@ -337,17 +337,15 @@ impl Builder<'_> {
 /// Code stays sealed: a `writable` path that holds some is refused before anything is laid out.
 fn no_writable_code(spec: &GenSpec, listings: &BTreeMap<String, Listing>) -> Result<()> {
     let mut problems = Vec::new();
-    for (name, n) in &spec.nodes {
-        let Some(listing) = listings.get(&format!("node.{name}")) else { continue };
-        for w in &n.writable {
-            if listing.0.get(w).is_some_and(|e| e.mode == crate::tree::Mode::Link) {
-                problems.push(Problem::new(format!("node.{name}: writable \"{w}\" is a link in the tree")).hint("name the file or folder that it leads to"));
-            }
-            let code = listing.0.keys().find(|p| (*p == w || p.starts_with(&format!("{w}/"))) && crate::manifest::names::is_code(p));
-            if let Some(path) = code {
-                let why = format!("node.{name}: writable \"{w}\" holds code: {}", crate::text::escape(path));
-                problems.push(Problem::new(why).hint("name the data file or folder that the node writes; code stays sealed"));
-            }
+    for (part, w) in spec.writable() {
+        let Some(listing) = listings.get(&part) else { continue };
+        if listing.0.get(w).is_some_and(|e| e.mode == crate::tree::Mode::Link) {
+            problems.push(Problem::new(format!("{part}: writable \"{w}\" is a link in the tree")).hint("name the file or folder that it leads to"));
+        }
+        let code = listing.0.keys().find(|p| layout::within(p, w) && crate::manifest::names::is_code(p));
+        if let Some(path) = code {
+            let why = format!("{part}: writable \"{w}\" holds code: {}", crate::text::escape(path));
+            problems.push(Problem::new(why).hint("name the data file or folder that the node writes; code stays sealed"));
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(Problem::all(problems)) }

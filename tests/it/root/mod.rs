@@ -169,13 +169,13 @@ fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
         // Says as whom it runs, and what it can do; loads nothing that somebody planted.
         let probe = "import os, sys\nprint('NODE', os.getuid(), sorted(os.getgroups()), oct(os.umask(0o002)), 'evil' in sys.modules, sys.flags.dont_write_bytecode, __cached__ is not None and os.path.exists(__cached__))\n\
                      try:\n    os.setuid(0)\n    print('ROOT')\nexcept OSError:\n    print('no way to root')\n\
-                     open(os.path.join(os.environ['TMPDIR'], 'x'), 'w').close()\n\
+                     open(os.path.join(os.environ['TMPDIR'], 'x'), 'w').close()\nopen('web/extensions/x.js', 'w').close()\n\
                      import subprocess\nsubprocess.Popen(['sleep', '1000'])\nNODE_CLASS_MAPPINGS = {}\n";
         let mut hello = node(1);
         hello[0].1 = probe.into();
         m.hello.commit(&borrowed(&hello));
         let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        m.manifest(&MANIFEST.replace("view = ", &format!("port = {port}\nview = ")));
+        m.manifest(&MANIFEST.replace("view = ", &format!("port = {port}\nwritable = [\"web/extensions\"]\nview = ")));
         m.ready();
         let explained = m.root(&["run", "--explain", "--", "--cpu"]);
         assert!(said(&explained).starts_with("as comfyui_sandbox, in /opt/comfy/comfyui_sandbox/gen/"), "{}", said(&explained));
