@@ -56,7 +56,7 @@ pub struct Outcome {
 pub fn plan(d: &Desired, machine: &Machine, only: &Selection, job: &Job) -> Result<Plan> {
     match job {
         Job::Apply => crate::plan::build::plan(d, machine, only),
-        Job::Gc(keep) => crate::plan::removal::gc(d, machine, *keep, &crate::host::generations(&d.paths), &crate::host::venv::present(&d.paths)),
+        Job::Gc(keep) => crate::plan::removal::gc(d, machine, *keep, &crate::host::present(&d.paths)),
         Job::Destroy { purge } => crate::plan::removal::destroy(d, machine, *purge, &chrono::Utc::now().format("%Y%m%dT%H%M%S%3f").to_string()),
     }
 }

@@ -157,6 +157,7 @@ impl Act for Hands<'_> {
         let accounts = &self.machine.accounts;
         match step {
             Step::BuildGeneration { spec, reuse } => self.builder().build(spec, reuse),
+            Step::BuildPython { version } => super::python::managed::build(&mut self.builder(), version),
             Step::BuildVenv { spec, reuse } => super::venv::build(&mut self.builder(), spec, reuse),
             Step::CreateGroup { name, gid } => accounts.create_group(name, *gid),
             Step::DeleteGroup { name, .. } => accounts.delete_group(name),
@@ -206,6 +207,10 @@ impl Act for Hands<'_> {
             Step::RemoveVenv { id } => {
                 self.discard(&self.paths.venv(id))?;
                 edit::remove_path(&self.paths.venv_list(id)).doing(|| format!("remove the list of virtual environment {id}"))
+            }
+            Step::RemovePython { version } => {
+                self.discard(&self.paths.python(version))?;
+                edit::remove_path(&self.paths.python_list(version)).doing(|| format!("remove the list of interpreter {version}"))
             }
             Step::RemoveInstance { backup, home } => self.remove_instance(backup.as_deref(), home.as_deref()),
         }

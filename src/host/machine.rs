@@ -9,7 +9,7 @@ use super::fs::cache::StatCache;
 use super::fs::readings::Readings;
 use super::fs::sealed::Checker;
 use super::fs::{self, share};
-use super::python::Interpreters;
+use super::python::{Interpreters, managed};
 use super::{generation, venv};
 use crate::plan::desired::{Desired, GenSpec, Owner, Paths, Platform};
 use crate::plan::facts::{Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, Unknown, User};
@@ -171,6 +171,14 @@ impl Look for Machine {
 
     fn interpreter(&self, d: &Desired, ids: &Ids) -> Seen<Result<Interpreter, String>> {
         Ok(self.interpreters.find(d, ids))
+    }
+
+    fn managed(&self, paths: &Paths, version: &str) -> Interpreter {
+        managed::interpreter(paths, version)
+    }
+
+    fn managed_check(&self, paths: &Paths, version: &str, ids: &Ids) -> Seen<Option<Vec<Finding>>> {
+        managed::check(paths, version, ids, &self.readings)
     }
 
     fn venv(&self, paths: &Paths, spec: &VenvSpec, ids: &Ids) -> Seen<Option<Vec<Finding>>> {

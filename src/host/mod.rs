@@ -8,6 +8,7 @@ pub mod generation;
 pub mod git;
 pub mod hands;
 pub mod http;
+pub mod listed;
 pub mod machine;
 pub mod process;
 pub mod progress;
@@ -15,6 +16,11 @@ pub mod python;
 pub mod signals;
 pub mod uv;
 pub mod venv;
+
+/// What lies on the disk.
+pub fn present(paths: &crate::plan::desired::Paths) -> crate::plan::removal::Present {
+    crate::plan::removal::Present { generations: generations(paths), venvs: venv::present(paths), pythons: python::managed::present(paths) }
+}
 
 /// Names of the generations on the disk, sorted.
 pub fn generations(paths: &crate::plan::desired::Paths) -> Vec<String> {

@@ -32,6 +32,8 @@ pub struct Looked {
     named: bool,
     /// What is off in the wanted virtual environment; `None`: there is none.
     venv: Option<Vec<Finding>>,
+    /// The interpreter that comfy has to have of its own for it, and what is off with that; `None`: it is not there.
+    own: Option<(String, Option<Vec<Finding>>)>,
     /// Why there is no interpreter for it.
     lacking: Option<String>,
 }
@@ -50,7 +52,8 @@ pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<L
     let named = only.code(live.as_ref(), &d.code);
     let (mut wish, mut lacking) = (d.code.clone(), None);
     if named {
-        match look.interpreter(d, ids)? {
+        let found = look.interpreter(d, ids)?;
+        match found.or_else(|why| d.python.managed.as_ref().map(|v| look.managed(paths, v)).ok_or(why)) {
             Ok(i) => match VenvSpec::select(&d.python, i, &d.platform) {
                 Ok(v) => wish.venv = Some(v),
                 Err(p) => lacking = Some(p.to_string()),
@@ -64,14 +67,19 @@ pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<L
         || target.as_ref().and_then(|t| t.venv.as_ref()).map_or(Ok(None), |v| look.venv(paths, v, ids)),
     );
     let (check, venv) = (check?, venv?);
+    let version = target.as_ref().and_then(|t| t.venv.as_ref()).filter(|v| v.interpreter.path.starts_with(paths.pythons())).map(|v| &v.interpreter.version);
+    let own = match version {
+        Some(v) => Some((v.clone(), look.managed_check(paths, v, ids)?)),
+        None => None,
+    };
     let other = live.as_ref().filter(|_| target.is_some() && live_id != target.as_ref().map(GenSpec::id));
     let live_check = other.and_then(|spec| look.generation(paths, spec, ids).ok().flatten());
-    Ok(Looked { current, link, live_id, live, target, check, live_check, named, venv, lacking })
+    Ok(Looked { current, link, live_id, live, target, check, live_check, named, venv, own, lacking })
 }
 
 pub fn plan(draft: &mut Draft) {
     let Some(looked) = draft.code.take() else { return };
-    let Some(Looked { current, link, live_id, live, target, check, live_check, named, venv, lacking }) = draft.seen("comfyui", looked) else { return };
+    let Some(Looked { current, link, live_id, live, target, check, live_check, named, venv, own, lacking }) = draft.seen("comfyui", looked) else { return };
     let Some(target) = target else { return };
     if let Some(why) = lacking {
         let want = attrs([("version", draft.d.python.version.clone())]);
@@ -91,6 +99,11 @@ pub fn plan(draft: &mut Draft) {
     let mut steps = Vec::new();
     let live_venv = live.as_ref().and_then(|l| l.venv.as_ref());
     let build_venv = venv.as_ref().is_none_or(|f| !f.is_empty());
+    let build_own = own.as_ref().filter(|(_, found)| found.as_ref().is_none_or(|f| !f.is_empty()));
+    if let Some((version, _)) = build_own {
+        steps.push(Step::BuildPython { version: version.clone() });
+        draft.interpreter = Some(version.clone());
+    }
     if let Some(v) = target.venv.as_ref().filter(|_| build_venv) {
         let mut reuse: Vec<String> = venv.iter().map(|_| v.id()).chain(live_venv.map(VenvSpec::id)).collect();
         reuse.dedup();
@@ -128,7 +141,7 @@ pub fn plan(draft: &mut Draft) {
     let parts: BTreeSet<String> = target.pins().map(|(n, _)| n).chain(basis.iter().flat_map(|b| b.pins().map(|(n, _)| n).collect::<Vec<_>>())).collect();
     let (mut changed, missing) = (false, same && check.is_none());
     if let Some(v) = &target.venv {
-        changed |= python(draft, v, live_venv, venv, needs.clone());
+        changed |= python(draft, v, live_venv, venv, own.and_then(|(_, found)| found).unwrap_or_default(), needs.clone());
         needs.push(PYTHON.into());
     }
     for part in &parts {
@@ -190,7 +203,9 @@ pub fn plan(draft: &mut Draft) {
 }
 
 /// The virtual environment as a resource, and what has to be fetched for it; whether it differs.
-fn python(draft: &mut Draft, want: &VenvSpec, live: Option<&VenvSpec>, findings: Option<Vec<Finding>>, needs: Vec<String>) -> bool {
+///
+/// `own`: what is off with an interpreter of comfy's.
+fn python(draft: &mut Draft, want: &VenvSpec, live: Option<&VenvSpec>, findings: Option<Vec<Finding>>, own: Vec<Finding>, needs: Vec<String>) -> bool {
     let describe = |v: &VenvSpec| {
         let interpreter = format!("{} ({})", v.interpreter.version, v.interpreter.path.display());
         attrs([("interpreter", interpreter), ("packages", v.packages.len().to_string()), ("venv", format!("venv/{}", v.id()))])
@@ -202,6 +217,10 @@ fn python(draft: &mut Draft, want: &VenvSpec, live: Option<&VenvSpec>, findings:
         if broken {
             after.insert("content".into(), "as locked".into());
             b.insert("content".into(), findings.as_ref().map_or("missing".into(), |f| summary(f)));
+        }
+        if !own.is_empty() {
+            after.insert("the interpreter's content".into(), "as installed".into());
+            b.insert("the interpreter's content".into(), summary(&own));
         }
         // What moved, and nothing else of some hundreds.
         let versions = |v: &VenvSpec| v.packages.iter().map(|p| (p.name.clone(), p.version.clone())).collect::<BTreeMap<_, _>>();
@@ -215,8 +234,9 @@ fn python(draft: &mut Draft, want: &VenvSpec, live: Option<&VenvSpec>, findings:
         draft.wheels = Wheels::of(want.packages.iter().filter(|p| !have.contains(&p.key())));
     }
     let mut r = Resource::new(PYTHON, Some(after), before).needs(needs);
-    r.drift = broken.then_some(true);
+    r.drift = (broken || !own.is_empty()).then_some(true);
     r.findings = findings.filter(|_| broken).unwrap_or_default();
+    r.findings.extend(own);
     draft.add(r);
     differs
 }

@@ -162,11 +162,14 @@ fn packages(
     if wanted.is_empty() && m.requirements.is_empty() {
         return Ok((fresh, Vec::new()));
     }
+    // It stays like any pin. A lock of an older comfy gets one; where there is no uv, it stays without.
+    let kept = before.filter(|p| p.version == m.version && !matches!(moving, Moving::All)).and_then(|p| p.managed.clone());
     if let (Some(locked), Some(lock), Moving::None) = (before, old, moving)
-        && (Python { packages: Vec::new(), ..locked.clone() }) == fresh
+        && (Python { packages: Vec::new(), managed: None, ..locked.clone() }) == fresh
         && effective(&lock.asks) == wanted
     {
-        return Ok((locked.clone(), Vec::new()));
+        let managed = kept.or_else(|| uv.newest(&m.version).unwrap_or(None));
+        return Ok((Python { managed, ..locked.clone() }, Vec::new()));
     }
     // Without an age nothing is compared, so that an index that tells no times serves too.
     let newest = (!m.minimum_age.is_zero()).then(|| chrono::Utc::now() - m.minimum_age);
@@ -186,7 +189,11 @@ fn packages(
     for (part, a) in asks {
         remarks.extend(a.idle().map(|i| format!("{part}: ignore_requirements names `{}`, which its requirements do not have", crate::text::escape(i))));
     }
-    Ok((Python { packages, ..fresh }, remarks))
+    let managed = match kept {
+        Some(m) => Some(m),
+        None => uv.newest(&m.version)?,
+    };
+    Ok((Python { packages, managed, ..fresh }, remarks))
 }
 
 fn differences(before: Option<&Python>, after: &Python) -> Vec<PackageMoved> {

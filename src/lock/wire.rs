@@ -36,6 +36,7 @@ struct WireLock {
 #[serde(deny_unknown_fields)]
 struct WirePython {
     version: String,
+    managed: Option<String>,
     #[serde(default)]
     requirements: Vec<String>,
     #[serde(default)]
@@ -177,7 +178,12 @@ fn python(source: &Source, w: WirePython, problems: &mut Vec<Problem>) -> Python
         packages.push(Package { name: p.name, version: p.version, index: p.index, marker: p.marker, by: p.by, wheels });
     }
     let indexes = w.indexes.into_iter().map(|x| Index { name: x.name, url: x.url, packages: x.packages }).collect();
-    Python { version: w.version, requirements: w.requirements, overrides: w.overrides, indexes, packages }
+    let fits = |m: &String| m.strip_prefix(&format!("{}.", w.version)).is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+    if w.managed.as_ref().is_some_and(|m| !fits(m)) {
+        let place = source.at(&["python", "managed"]);
+        problems.push(Problem::new(format!("{place}: python.managed is no version of Python {}", crate::text::escape(&w.version))).hint(AGAIN));
+    }
+    Python { version: w.version, managed: w.managed, requirements: w.requirements, overrides: w.overrides, indexes, packages }
 }
 
 fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) -> Pin {
@@ -257,6 +263,9 @@ fn inline(items: &[String]) -> String {
 
 fn render_python(out: &mut String, p: &Python) {
     let _ = write!(out, "\n[python]\nversion = {}\n", q(&p.version));
+    if let Some(m) = &p.managed {
+        let _ = writeln!(out, "managed = {}", q(m));
+    }
     list(out, "requirements", p.requirements.iter().map(|s| q(s)));
     list(out, "overrides", p.overrides.iter().map(|s| q(s)));
     for x in &p.indexes {

@@ -25,6 +25,7 @@ pub struct Draft<'a> {
     pub warnings: Vec<String>,
     pub fetches: Vec<String>,
     pub wheels: Wheels,
+    pub interpreter: Option<String>,
 }
 
 /// One resource: what is wanted, what was seen, and the steps from one to the other.
@@ -142,6 +143,7 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
         warnings: Vec::new(),
         fetches: Vec::new(),
         wheels: Wheels::default(),
+        interpreter: None,
     };
     for kind in crate::kinds::KINDS {
         (kind.plan)(&mut draft);
@@ -150,7 +152,7 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
 }
 
 fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
-    let Draft { d, ids, mut changes, mut steps, warnings, fetches, wheels, .. } = draft;
+    let Draft { d, ids, mut changes, mut steps, warnings, fetches, wheels, interpreter, .. } = draft;
     let mut keep = only.close(&changes)?;
     // A share that moved takes its link in the generation along.
     if !only.is_all() && steps.iter().any(|p| p.address == code::GENERATION) {
@@ -182,5 +184,6 @@ fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
         not_enforced: d.not_enforced.clone(),
         fetches,
         wheels: if prepares { wheels } else { Wheels::default() },
+        interpreter: interpreter.filter(|_| prepares),
     })
 }

@@ -70,6 +70,9 @@ pub struct Plan {
     pub fetches: Vec<String>,
     #[serde(default)]
     pub wheels: Wheels,
+    /// The interpreter to fetch: `3.12.4`.
+    #[serde(default)]
+    pub interpreter: Option<String>,
 }
 
 /// Python packages to fetch.

@@ -35,6 +35,9 @@ struct State {
     staged: BTreeMap<String, GenSpec>,
     venvs: BTreeMap<String, Vec<Finding>>,
     staged_venvs: BTreeSet<String>,
+    /// False: the system has none that fits.
+    system_python: bool,
+    pythons: BTreeMap<String, Vec<Finding>>,
     launch: Option<LaunchSpec>,
     inventory: Inventory,
 }
@@ -128,7 +131,14 @@ impl Look for Machine {
         Ok(self.with(|s| s.gens.get(&spec.id()).map(|(_, c)| c.clone())))
     }
     fn interpreter(&self, _: &Desired, _: &Ids) -> Seen<std::result::Result<Interpreter, String>> {
-        Ok(Ok(Interpreter { path: "/usr/bin/python3.12".into(), version: "3.12.1".into() }))
+        let system = Interpreter { path: "/usr/bin/python3.12".into(), version: "3.12.1".into() };
+        Ok(if self.with(|s| s.system_python) { Ok(system) } else { Err("there is none".into()) })
+    }
+    fn managed(&self, paths: &Paths, version: &str) -> Interpreter {
+        Interpreter { path: paths.python(version).join("bin/python3.12"), version: version.into() }
+    }
+    fn managed_check(&self, _: &Paths, version: &str, _: &Ids) -> Seen<Option<Vec<Finding>>> {
+        Ok(self.with(|s| s.pythons.get(version).cloned()))
     }
     fn venv(&self, _: &Paths, spec: &VenvSpec, _: &Ids) -> Seen<Option<Vec<Finding>>> {
         Ok(self.with(|s| s.venvs.get(&spec.id()).cloned()))
@@ -155,6 +165,8 @@ impl Act for Hands<'_> {
         let paths = self.paths.clone();
         self.machine.with(|s| match step {
             Step::BuildGeneration { spec, .. } => drop(s.staged.insert(spec.id(), (**spec).clone())),
+            Step::BuildPython { version } => drop(s.pythons.insert(version.clone(), Vec::new())),
+            Step::RemovePython { version } => drop(s.pythons.remove(version)),
             Step::BuildVenv { spec, .. } => drop(s.staged_venvs.insert(spec.id())),
             Step::InstallVenv { id } => {
                 if s.staged_venvs.remove(id) {
@@ -228,6 +240,8 @@ impl Act for Hands<'_> {
                 assert!(s.gens.get(id).is_some_and(|(_, c)| c.intact()), "a half tree behind current");
                 let venv = s.gens.get(id).and_then(|(g, _)| g.venv.as_ref()).map(VenvSpec::id).unwrap_or_default();
                 assert!(s.venvs.get(&venv).is_some_and(Vec::is_empty), "a half virtual environment behind current");
+                let own = s.gens.get(id).and_then(|(g, _)| g.venv.as_ref()).map(|v| &v.interpreter).filter(|i| i.path.starts_with(paths.pythons()));
+                assert!(own.is_none_or(|i| s.pythons.get(&i.version).is_some_and(Vec::is_empty)), "a half interpreter behind current");
                 s.nodes.insert(paths.current(), Node { kind: Kind::Link, uid: 0, gid: 0, mode: 0o777, target: Some(Path::new("gen").join(id)) });
             }
             Step::RemoveGeneration { id } => drop(s.gens.remove(id)),
@@ -237,6 +251,7 @@ impl Act for Hands<'_> {
                 }
                 s.gens.clear();
                 s.venvs.clear();
+                s.pythons.clear();
                 s.launch = None;
                 s.inventory = Inventory::default();
             }
@@ -321,7 +336,8 @@ fn wish(bits: u32) -> Desired {
         }
     }
     let manifest = Manifest::parse(Path::new("/repo/comfy.toml"), &text, "host").unwrap();
-    let python = crate::lock::Python::asked(&manifest.python);
+    let mut python = crate::lock::Python::asked(&manifest.python);
+    python.managed = Some("3.12.1".into());
     let lock = Lock { comfyui: pin("core", bits >> 15 & 1), nodes, asks: BTreeMap::new(), python: Some(python) };
     let owner = Owner { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into() };
     let cx = Context {
@@ -335,7 +351,7 @@ fn wish(bits: u32) -> Desired {
 }
 
 fn fresh() -> Machine {
-    let mut s = State::default();
+    let mut s = State { system_python: true, ..State::default() };
     s.users
         .insert("alice".into(), User { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into(), shell: "/bin/sh".into(), groups: Vec::new() });
     s.groups.insert("alice".into(), (1000, BTreeSet::new()));
@@ -350,7 +366,7 @@ fn fresh() -> Machine {
 /// Something that happens to a machine.
 fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
     let pick = |n: usize| which as usize % n.max(1);
-    match what % 12 {
+    match what % 13 {
         0 => drop(s.users.remove("comfyui_sandbox")),
         1 => {
             if let Some((_, m)) = s.groups.get_mut("comfyshared") {
@@ -401,7 +417,7 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
         7 | 8 => {
             if let Some((spec, c)) = s.gens.values_mut().next() {
                 let part = spec.pins().map(|(n, _)| n).nth(pick(4)).unwrap_or("comfyui".into());
-                if what % 12 == 7 {
+                if what % 13 == 7 {
                     c.findings.entry(part).or_default().push(Finding { path: "x.py".into(), what: What::Edited, detail: String::new() });
                 } else {
                     c.foreign.push(format!("evil{which}"));
@@ -417,6 +433,11 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
                         .insert(Path::new(share).join(format!("e{which}")), Node { kind, uid, gid: 1000, mode: 0o600 + u32::from(which % 128), target: None });
                 }
             }
+        }
+        11 if which & 1 == 0 => s.system_python = !s.system_python,
+        11 => {
+            let finding = Finding { path: "bin/python3.12".into(), what: What::Edited, detail: String::new() };
+            if which & 2 == 0 { s.pythons.clear() } else { s.pythons.values_mut().for_each(|f| f.push(finding.clone())) }
         }
         _ => s.entries.clear(),
     }

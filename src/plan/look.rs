@@ -33,6 +33,10 @@ pub trait Look: Sync {
     fn generation(&self, paths: &Paths, spec: &GenSpec, ids: &Ids) -> Seen<Option<GenCheck>>;
     /// A Python of this minor version that the sandbox user can reach; `Ok(Err)` says why there is none.
     fn interpreter(&self, d: &Desired, ids: &Ids) -> Seen<Result<Interpreter, String>>;
+    /// The interpreter that comfy has of its own, or would have, in this version.
+    fn managed(&self, paths: &Paths, version: &str) -> Interpreter;
+    /// What is off with it; `None` if it is not there.
+    fn managed_check(&self, paths: &Paths, version: &str, ids: &Ids) -> Seen<Option<Vec<Finding>>>;
     /// What is off in a virtual environment; `None` if there is none of that name.
     fn venv(&self, paths: &Paths, spec: &VenvSpec, ids: &Ids) -> Seen<Option<Vec<Finding>>>;
     /// How the last apply had it launched; `None` where there is nothing that can be read as that.

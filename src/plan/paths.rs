@@ -58,6 +58,17 @@ impl Paths {
     pub fn staged_venv(&self, id: &str) -> PathBuf {
         self.base.join(".staging").join(format!("venv-{id}"))
     }
+    pub fn pythons(&self) -> PathBuf {
+        self.base.join("python")
+    }
+    /// An interpreter of comfy's own, by its whole version.
+    pub fn python(&self, version: &str) -> PathBuf {
+        self.base.join("python").join(version)
+    }
+    /// What it holds, file by file.
+    pub fn python_list(&self, version: &str) -> PathBuf {
+        self.records.join(format!("python-{version}.json"))
+    }
     /// What a virtual environment holds, file by file.
     pub fn venv_list(&self, id: &str) -> PathBuf {
         self.records.join(format!("venv-{id}.json"))

@@ -12,18 +12,26 @@ use super::step::{Planned, Step};
 use crate::manifest::Isolation;
 use crate::problem::{Problem, Result};
 
-/// Removes generations beyond the live one and the `keep` that were live last, and virtual environments that none needs.
+/// What lies on the disk, by name.
+pub struct Present {
+    pub generations: Vec<String>,
+    pub venvs: Vec<String>,
+    pub pythons: Vec<String>,
+}
+
+/// Removes generations beyond the live one and the `keep` that were live last, and environments and interpreters that none
+/// needs.
 ///
 /// # Errors
 /// Ids or inventory that cannot be read.
-pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &[String], venvs: &[String]) -> Result<Plan> {
+pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &Present) -> Result<Plan> {
     let inventory = look.inventory(&d.paths).map_err(|u| Problem::new(u.reason))?;
     let current = look.node(&d.paths.current()).map_err(|u| Problem::new(u.reason))?;
     let live = current.and_then(|n| n.target).map(|t| t.display().to_string().trim_start_matches("gen/").to_string());
-    let mut recent: Vec<&String> = inventory.live.iter().rev().filter(|id| Some(*id) != live.as_ref() && present.contains(id)).collect();
+    let mut recent: Vec<&String> = inventory.live.iter().rev().filter(|id| Some(*id) != live.as_ref() && present.generations.contains(id)).collect();
     recent.truncate(keep);
     let mut plan = empty(d, look)?;
-    for id in present.iter().filter(|id| Some(*id) != live.as_ref() && !recent.contains(id)) {
+    for id in present.generations.iter().filter(|id| Some(*id) != live.as_ref() && !recent.contains(id)) {
         remove(
             &mut plan,
             format!("generation.{id}"),
@@ -31,14 +39,19 @@ pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &[String], venvs: 
             Step::RemoveGeneration { id: id.clone() },
         );
     }
-    let stays = present.iter().filter(|id| Some(*id) == live.as_ref() || recent.contains(id));
+    let stays = present.generations.iter().filter(|id| Some(*id) == live.as_ref() || recent.contains(id));
     let mut needed = Vec::new();
     for id in stays {
         let spec = look.generation_spec(&d.paths, id).map_err(|u| Problem::new(u.reason))?;
-        needed.extend(spec.and_then(|s| s.venv).map(|v| v.id()));
+        needed.extend(spec.and_then(|s| s.venv));
     }
-    for id in venvs.iter().filter(|id| !needed.contains(id)) {
+    let (venvs, pythons): (Vec<String>, Vec<&str>) = needed.iter().map(|v| (v.id(), v.interpreter.version.as_str())).unzip();
+    for id in present.venvs.iter().filter(|id| !venvs.contains(id)) {
         remove(&mut plan, format!("venv.{id}"), attrs([("path", d.paths.venv(id).display().to_string())]), Step::RemoveVenv { id: id.clone() });
+    }
+    for version in present.pythons.iter().filter(|v| !pythons.contains(&v.as_str())) {
+        let at = attrs([("path", d.paths.python(version).display().to_string())]);
+        remove(&mut plan, format!("interpreter.{version}"), at, Step::RemovePython { version: version.clone() });
     }
     plan.steps.sort_by_key(|p| p.step.rank());
     Ok(plan)

@@ -16,6 +16,11 @@ pub enum Step {
         reuse: Vec<String>,
     },
 
+    /// Fetch, compile and seal an interpreter, at its place: nothing refers to it before there is a whole one.
+    BuildPython {
+        version: String,
+    },
+
     /// Fetch, unpack, compile and seal a virtual environment in staging; what is unchanged is linked from `reuse`.
     BuildVenv {
         spec: Box<VenvSpec>,
@@ -145,6 +150,10 @@ pub enum Step {
     RemoveVenv {
         id: String,
     },
+    /// Removes an interpreter that no virtual environment needs.
+    RemovePython {
+        version: String,
+    },
     /// Everything comfy keeps for this instance, and the home of an account that comfy made; `backup` receives `state/user` and the quarantine.
     RemoveInstance {
         backup: Option<PathBuf>,
@@ -163,7 +172,7 @@ pub enum RunAs {
 impl Step {
     pub fn run_as(&self) -> RunAs {
         match self {
-            Step::BuildGeneration { .. } | Step::BuildVenv { .. } => RunAs::Build,
+            Step::BuildPython { .. } | Step::BuildGeneration { .. } | Step::BuildVenv { .. } => RunAs::Build,
             _ => RunAs::Root,
         }
     }
@@ -176,8 +185,9 @@ impl Step {
     /// Accounts first, `current` late, removals of accounts last.
     pub fn rank(&self) -> u8 {
         match self {
-            Step::BuildVenv { .. } => 0,
-            Step::BuildGeneration { .. } => 1,
+            Step::BuildPython { .. } => 0,
+            Step::BuildVenv { .. } => 1,
+            Step::BuildGeneration { .. } => 2,
             Step::CreateGroup { .. } => 10,
             Step::CreateUser { .. } | Step::ChangeUser { .. } => 11,
             Step::AddMember { .. } => 12,
@@ -197,7 +207,7 @@ impl Step {
             Step::WriteLaunch { .. } => 59,
             Step::Switch { .. } => 60,
             Step::RemoveGeneration { .. } => 61,
-            Step::RemoveVenv { .. } => 62,
+            Step::RemoveVenv { .. } | Step::RemovePython { .. } => 62,
             // The records go last: a destroy that was killed can be repeated.
             Step::RemoveInstance { .. } => 70,
             Step::DeleteUser { .. } => 63,

@@ -142,6 +142,7 @@ mod tests {
         };
         let python = Python {
             version: "3.12".into(),
+            managed: None,
             requirements: Vec::new(),
             overrides: Vec::new(),
             indexes: Vec::new(),

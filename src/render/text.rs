@@ -64,6 +64,9 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
     if !plan.fetches.is_empty() {
         fetch.push(crate::text::count(plan.fetches.len(), "repository"));
     }
+    if let Some(version) = &plan.interpreter {
+        fetch.push(format!("CPython {version} (about 35 MB)"));
+    }
     if plan.wheels.count > 0 {
         let (size, n) = (crate::text::bytes(plan.wheels.bytes), crate::text::count(plan.wheels.count, "Python package"));
         let disk = crate::text::bytes(plan.wheels.disk());

@@ -14,9 +14,11 @@ use nix::unistd::Pid;
 use super::{Answer, KILL, Request, STOP, port};
 use crate::host::fs::{self, share};
 use crate::host::machine::Machine;
+use crate::host::python::managed;
 use crate::host::{generation, venv};
 use crate::manifest::{Access, names};
 use crate::plan::desired::{GenSpec, Paths};
+use crate::plan::facts::{Finding, Seen};
 use crate::plan::ids::Ids;
 use crate::plan::launch::{self, Command, LaunchSpec};
 use crate::plan::look::Look;
@@ -127,8 +129,15 @@ fn sound(spec: &LaunchSpec, g: &GenSpec) -> Result<()> {
         return Err(damaged("the code"));
     }
     let Some(v) = &g.venv else { return Err(damaged("the virtual environment")) };
-    let whole = venv::check(&spec.paths, v, &ids, &machine.readings).map_err(unread)?.is_some_and(|f| f.is_empty());
-    if whole { Ok(()) } else { Err(damaged("the virtual environment")) }
+    let whole = |seen: Seen<Option<Vec<Finding>>>| seen.map(|f| f.is_some_and(|f| f.is_empty())).map_err(unread);
+    if !whole(venv::check(&spec.paths, v, &ids, &machine.readings))? {
+        return Err(damaged("the virtual environment"));
+    }
+    let own = v.interpreter.path.starts_with(spec.paths.pythons());
+    if own && !whole(managed::check(&spec.paths, &v.interpreter.version, &ids, &machine.readings))? {
+        return Err(damaged("the interpreter"));
+    }
+    Ok(())
 }
 
 /// Starts it as the sandbox user, in a session of its own, with nothing of this process but two pipes.

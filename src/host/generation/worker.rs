@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::host::git::{Depth, Git, NetEnv, read};
 use crate::host::progress::{Progress, Reporter};
-use crate::host::{bytecode, venv};
+use crate::host::{bytecode, python, venv};
 use crate::lock::Pin;
 use crate::problem::{Doing, Problem, Result};
 use crate::tree::{Entry, Listing, Oid};
@@ -52,6 +52,7 @@ pub enum Work {
     Trees(Request),
     Venv(Box<venv::work::Job>),
     Bytecode(bytecode::Job),
+    Python(python::managed::Job),
 }
 
 impl Work {
@@ -64,6 +65,7 @@ impl Work {
             Work::Trees(r) => serde_json::to_value(run(r, report)?),
             Work::Venv(j) => serde_json::to_value(venv::work::run(j, report)?),
             Work::Bytecode(j) => serde_json::to_value(j.run(report)?),
+            Work::Python(j) => serde_json::to_value(j.run(report)?),
         };
         value.doing(|| "answer".into())
     }
@@ -158,6 +160,9 @@ fn join(prefix: &str, path: &str) -> String {
     if prefix.is_empty() { path.to_string() } else { format!("{prefix}/{path}") }
 }
 
+/// An interpreter, trees, a virtual environment, bytecode.
+const MOST: usize = 4;
+
 /// Build processes that wait, one for each piece of work of an apply.
 pub struct Workers(Vec<Worker>);
 
@@ -168,7 +173,7 @@ impl Workers {
     /// No more processes or descriptors.
     pub fn start() -> Result<Workers> {
         let mut all = Vec::new();
-        for _ in 0..3 {
+        for _ in 0..MOST {
             let next = Worker::start(&mut all)?;
             all.push(next);
         }

@@ -17,8 +17,6 @@ const OWN_VARS: &[&str] = &[
     "PATH",
     "UV_CACHE_DIR",
     "UV_PYTHON_INSTALL_DIR",
-    "UV_PYTHON_INSTALL_MIRROR",
-    "UV_PYTHON_DOWNLOADS_JSON_URL",
     "NETRC",
     "XDG_CACHE_HOME",
     "XDG_DATA_HOME",
@@ -122,6 +120,14 @@ impl Uv {
     }
 }
 
+/// One line of `uv python list`.
+#[derive(serde::Deserialize)]
+struct Download {
+    version: String,
+    implementation: String,
+    variant: String,
+}
+
 impl Resolver for Uv {
     fn solve(&self, w: &Workspace, progress: &dyn Progress) -> Result<Solved> {
         let uv = self.program()?;
@@ -131,6 +137,16 @@ impl Resolver for Uv {
         super::fs::edit::remove_path(&folder).doing(|| format!("clear {}", folder.display()))?;
         progress.at(1, 1);
         result
+    }
+
+    fn newest(&self, minor: &str) -> Result<Option<String>> {
+        let mut c = self.command(&self.program()?);
+        c.args(["python", "list", minor, "--only-downloads", "--output-format", "json"]);
+        let text = self.run(c, &|| {})?;
+        let all: Vec<Download> = serde_json::from_str(&text).doing(|| "understand what uv says of interpreters".into())?;
+        // The newest first; `variant` tells free-threaded and debug builds apart.
+        let plain = all.into_iter().filter(|d| d.implementation == "cpython" && d.variant == "default");
+        Ok(plain.map(|d| d.version).find(|v| v.split('.').count() == 3 && v.bytes().all(|b| b.is_ascii_digit() || b == b'.')))
     }
 }
 

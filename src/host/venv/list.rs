@@ -1,52 +1,19 @@
-//! What a virtual environment holds, file by file: from the wheels' own records, which their hashes in the lock cover.
+//! What packages say of themselves: the wheels' own records, which their hashes in the lock cover.
 
 use std::collections::BTreeMap;
-use std::io::Read;
 use std::path::Path;
 
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 
-/// One entry; folders are implied.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Item {
-    /// Size in bytes, SHA-256 as a RECORD writes it, executable.
-    File(u64, String, bool),
-    Link(String),
-}
-
-/// Paths below the folder, by the package (`numpy==1.26.4`) that brought them; `""` holds what comfy made.
-#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct List(pub BTreeMap<String, BTreeMap<String, Item>>);
-
-impl List {
-    /// Every entry by path, with its package.
-    pub fn by_path(&self) -> BTreeMap<&str, (&str, &Item)> {
-        self.0.iter().flat_map(|(k, items)| items.iter().map(move |(p, i)| (p.as_str(), (k.as_str(), i)))).collect()
-    }
-}
+use crate::host::listed::Item;
 
 /// What a package is, as one value: equal where all its sources and data are. Bytecode is made anew, and uv writes
 /// the lines of a RECORD in any order.
 pub fn digest(items: &BTreeMap<String, Item>) -> String {
     let sources: BTreeMap<_, _> = items.iter().filter(|(p, _)| !p.ends_with(".pyc") && !p.ends_with(".dist-info/RECORD")).collect();
     BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(serde_json::to_vec(&sources).unwrap_or_default()))
-}
-
-/// The hash of a file of about `size` bytes, as a RECORD writes it.
-///
-/// # Errors
-/// It cannot be read.
-pub fn hash(mut file: impl Read, size: u64) -> std::io::Result<String> {
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; usize::try_from(size).unwrap_or(usize::MAX).clamp(1, 1 << 18)];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(BASE64_URL_SAFE_NO_PAD.encode(hasher.finalize())),
-            n => hasher.update(&buffer[..n]),
-        }
-    }
 }
 
 /// The files of a RECORD with hash and size (PyPA's "Recording installed projects"); paths are relative to `site`, as are

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::list::{self, Item, List};
-use crate::host::fs::gather::{Found, gather};
-use crate::host::fs::{edit, open_dir};
+use super::list;
+use crate::host::fs::edit;
 use crate::host::git::NetEnv;
+use crate::host::listed::{Item, List, entries, item};
 use crate::host::progress::{Progress, Reporter};
 use crate::host::uv::Uv;
-use crate::plan::facts::Kind;
 use crate::plan::venv::{Install, VenvSpec};
 use crate::problem::{Doing, Problem, Result};
 
@@ -174,14 +173,6 @@ fn scripts(job: &Job) -> Result<()> {
     Ok(())
 }
 
-/// Every entry below `folder` that is no folder itself.
-fn entries(folder: &Path) -> Result<Vec<Found>> {
-    let fd = open_dir(folder).doing(|| format!("open {}", folder.display()))?;
-    let (mut all, _) = gather(&fd, folder).map_err(|u| Problem::new(u.reason))?;
-    all.retain(|f| f.kind != Kind::Dir);
-    Ok(all)
-}
-
 /// What is there, and the packages that are not what their own records say, or an earlier installation.
 fn listing(job: &Job) -> Result<(List, Vec<String>)> {
     let site = job.spec.site_packages();
@@ -212,19 +203,15 @@ fn listing(job: &Job) -> Result<(List, Vec<String>)> {
             // Bytecode belongs to the package of its source.
             let owner = |p: &str| known.get(p).filter(|_| !twice.contains(p)).map(|(k, _)| k.clone());
             let key = owner(&f.path).or_else(|| crate::host::bytecode::source(&f.path).and_then(|s| owner(&s))).unwrap_or_default();
-            if let Some(to) = f.target {
-                return Ok((key, f.path, Item::Link(to.display().to_string())));
-            }
-            let (at, size) = (job.target.join(&f.path), f.stamp.size());
-            let doing = || format!("read {}", at.display());
-            let hash = list::hash(std::fs::File::open(&at).doing(doing)?, size).doing(doing)?;
+            let item = item(&job.target, &f)?;
             let recorded = known.get(&f.path).and_then(|(_, h)| h.as_ref()).filter(|_| !twice.contains(&f.path));
-            if recorded.is_some_and(|(h, n)| *h != hash || *n != size)
+            if let (Item::File(size, hash, _), Some((h, n))) = (&item, recorded)
+                && (h != hash || n != size)
                 && let Ok(mut b) = bad.lock()
             {
                 b.insert(key.clone());
             }
-            Ok((key, f.path, Item::File(size, hash, f.bits & 0o100 != 0)))
+            Ok((key, f.path, item))
         })
         .collect();
     let mut out = List::default();

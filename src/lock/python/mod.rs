@@ -16,6 +16,9 @@ pub use asks::{Asked, Asks};
 pub struct Python {
     /// The minor version that was asked for: `3.12`.
     pub version: String,
+    /// The whole version of the interpreter that comfy installs where the system has none of that minor version; none
+    /// where uv was not asked, or knows none.
+    pub managed: Option<String>,
     pub requirements: Vec<String>,
     pub overrides: Vec<String>,
     pub indexes: Vec<Index>,
@@ -28,6 +31,7 @@ impl Python {
     pub fn asked(m: &crate::manifest::Python) -> Python {
         Python {
             version: m.version.clone(),
+            managed: None,
             requirements: m.requirements.clone(),
             overrides: m.overrides.clone(),
             indexes: m.indexes.clone(),
@@ -64,6 +68,11 @@ pub trait Resolver: Sync {
     /// # Errors
     /// No uv, no network, or no solution, in uv's words.
     fn solve(&self, workspace: &question::Workspace, progress: &dyn Progress) -> Result<Solved>;
+    /// The newest CPython of this minor version that can be installed: `3.12.4`.
+    ///
+    /// # Errors
+    /// No uv.
+    fn newest(&self, minor: &str) -> Result<Option<String>>;
 }
 
 /// What uv wrote.

@@ -3,6 +3,8 @@
 //! A candidate is asked for its version once, by running it without site and environment, and not again while its file
 //! is the same. macOS's /usr/bin/python3 is never called: it opens a window where the developer tools are missing.
 
+pub mod managed;
+
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -75,7 +77,7 @@ impl Interpreters {
         }
         let install = if d.platform.macos { format!("`brew install python@{minor}`") } else { format!("`apt install python{minor}`, for example") };
         let seen = if refused.is_empty() { String::new() } else { format!(" ({})", refused.join("; ")) };
-        Err(format!("there is no Python {minor} that {} can reach{seen}; install one ({install}), or change [python] version", d.sandbox))
+        Err(format!("there is no Python {minor} that {} can reach{seen}; install one ({install}), or change [python] version; a lock that is made where uv is names one that comfy installs", d.sandbox))
     }
 
     /// `Ok(None)`: another version.
