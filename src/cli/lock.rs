@@ -4,6 +4,7 @@ use crate::host::fs;
 use crate::host::uv::Uv;
 use crate::lock::resolve::{self, Mode, Moved, Resolved};
 use crate::lock::{self, cover};
+use crate::manifest::known;
 use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
 use crate::render::{self, bars::Bars};
 use crate::text::{count, short};
@@ -31,6 +32,10 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let written = write(&project, &resolved)?;
     for l in lines(&resolved) {
         render::stdout(&l);
+    }
+    let new = resolved.moved.iter().filter(|m| m.from.is_none() && m.to.is_some()).map(|m| m.name.as_str());
+    for advice in known::advice(&project.manifest, new) {
+        render::note(&format!("hint: {advice}"));
     }
     let pins = pinned(&resolved.lock);
     render::note(&if written { format!("Locked {pins} in {}.", lock::FILE) } else { format!("{} is up to date ({pins}).", lock::FILE) });

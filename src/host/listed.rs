@@ -131,62 +131,62 @@ impl Listed<'_> {
         Ok(Some(findings))
     }
 
-/// Every difference with what brought the entry. `vouched`: this process has sealed the content.
-pub fn compare(&self, sealed: &Sealed, list: &List, ids: &Ids, vouched: bool) -> Seen<Vec<(String, Finding)>> {
-    let fd = &sealed.fd;
-    let (found, empty) = gather(fd, self.folder)?;
-    let wanted = list.by_path();
-    let mut folders: BTreeSet<&str> = BTreeSet::new();
-    // Without anything in them they are there all the same.
-    folders.extend(self.frame);
-    for path in wanted.keys().copied().chain(self.frame.iter().copied()) {
-        folders.extend(path.match_indices('/').map(|(i, _)| &path[..i]));
-    }
-    let seen: BTreeSet<&str> = found.iter().map(|f| f.path.as_str()).collect();
-    let finding = |path: &str, what: What, detail: String| Finding { path: crate::text::escape(path), what, detail };
-    let one = |f: &Found| -> Seen<Vec<(String, Finding)>> {
+    /// Every difference with what brought the entry. `vouched`: this process has sealed the content.
+    pub fn compare(&self, sealed: &Sealed, list: &List, ids: &Ids, vouched: bool) -> Seen<Vec<(String, Finding)>> {
+        let fd = &sealed.fd;
+        let (found, empty) = gather(fd, self.folder)?;
+        let wanted = list.by_path();
+        let mut folders: BTreeSet<&str> = BTreeSet::new();
+        // Without anything in them they are there all the same.
+        folders.extend(self.frame);
+        for path in wanted.keys().copied().chain(self.frame.iter().copied()) {
+            folders.extend(path.match_indices('/').map(|(i, _)| &path[..i]));
+        }
+        let seen: BTreeSet<&str> = found.iter().map(|f| f.path.as_str()).collect();
+        let finding = |path: &str, what: What, detail: String| Finding { path: crate::text::escape(path), what, detail };
+        let one = |f: &Found| -> Seen<Vec<(String, Finding)>> {
+            let mut out = Vec::new();
+            let item = wanted.get(f.path.as_str());
+            let key = item.map_or("", |(k, _)| k).to_string();
+            let mut note = |what, detail| out.push((key.clone(), finding(&f.path, what, detail)));
+            if f.uid != ids.seal || f.gid != ids.seal_gid {
+                note(What::Owner, format!("uid {}, gid {}", f.uid, f.gid));
+            }
+            match (f.kind, item.map(|(_, i)| *i)) {
+                (Kind::Dir, None) if folders.contains(f.path.as_str()) => {
+                    if f.bits != 0o755 {
+                        note(What::Mode, format!("{:04o}", f.bits));
+                    }
+                }
+                (Kind::Dir, None) if empty.contains(&f.path) => note(What::EmptyFolder, String::new()),
+                (Kind::Dir, None) => {}
+                (Kind::Link, Some(Item::Link(to))) => {
+                    if f.target.as_ref().is_none_or(|t| t.as_os_str() != to.as_str()) {
+                        note(What::Link, String::new());
+                    }
+                }
+                (Kind::File, Some(Item::File(size, hash, exec))) => {
+                    if f.bits != if *exec { 0o755 } else { 0o644 } {
+                        note(What::Mode, format!("{:04o}", f.bits));
+                    }
+                    let same = f.stamp.size() == *size && (vouched || content(fd, &f.path, *size)? == *hash);
+                    if !same {
+                        note(What::Edited, String::new());
+                    }
+                }
+                (_, None) => note(What::Added, String::new()),
+                (_, Some(_)) => note(What::Replaced, String::new()),
+            }
+            Ok(out)
+        };
         let mut out = Vec::new();
-        let item = wanted.get(f.path.as_str());
-        let key = item.map_or("", |(k, _)| k).to_string();
-        let mut note = |what, detail| out.push((key.clone(), finding(&f.path, what, detail)));
-        if f.uid != ids.seal || f.gid != ids.seal_gid {
-            note(What::Owner, format!("uid {}, gid {}", f.uid, f.gid));
+        for r in found.par_iter().with_min_len(16).map(one).collect::<Vec<_>>() {
+            out.extend(r?);
         }
-        match (f.kind, item.map(|(_, i)| *i)) {
-            (Kind::Dir, None) if folders.contains(f.path.as_str()) => {
-                if f.bits != 0o755 {
-                    note(What::Mode, format!("{:04o}", f.bits));
-                }
-            }
-            (Kind::Dir, None) if empty.contains(&f.path) => note(What::EmptyFolder, String::new()),
-            (Kind::Dir, None) => {}
-            (Kind::Link, Some(Item::Link(to))) => {
-                if f.target.as_ref().is_none_or(|t| t.as_os_str() != to.as_str()) {
-                    note(What::Link, String::new());
-                }
-            }
-            (Kind::File, Some(Item::File(size, hash, exec))) => {
-                if f.bits != if *exec { 0o755 } else { 0o644 } {
-                    note(What::Mode, format!("{:04o}", f.bits));
-                }
-                let same = f.stamp.size() == *size && (vouched || content(fd, &f.path, *size)? == *hash);
-                if !same {
-                    note(What::Edited, String::new());
-                }
-            }
-            (_, None) => note(What::Added, String::new()),
-            (_, Some(_)) => note(What::Replaced, String::new()),
-        }
+        out.extend(wanted.iter().filter(|(p, _)| !seen.contains(*p)).map(|(p, (k, _))| ((*k).to_string(), finding(p, What::Missing, String::new()))));
+        out.sort_by(|a, b| a.1.path.cmp(&b.1.path));
         Ok(out)
-    };
-    let mut out = Vec::new();
-    for r in found.par_iter().with_min_len(16).map(one).collect::<Vec<_>>() {
-        out.extend(r?);
     }
-    out.extend(wanted.iter().filter(|(p, _)| !seen.contains(*p)).map(|(p, (k, _))| ((*k).to_string(), finding(p, What::Missing, String::new()))));
-    out.sort_by(|a, b| a.1.path.cmp(&b.1.path));
-    Ok(out)
-}
 }
 
 fn content(dir: &std::os::fd::OwnedFd, path: &str, size: u64) -> Seen<String> {

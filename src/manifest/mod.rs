@@ -2,6 +2,7 @@
 
 mod check;
 mod check_run;
+pub mod known;
 pub mod names;
 pub mod source;
 pub mod starter;

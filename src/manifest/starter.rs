@@ -1,7 +1,11 @@
 //! The commented comfy.toml that `comfy init` writes.
 
+use super::known::KNOWN;
+
 /// A starter for this machine; shares lie outside the home, where no parent folder needs an ACL entry.
 pub fn text(primary_user: &str, shared_root: &str) -> String {
+    let commented = |text: String| text.lines().map(|l| format!("# {}\n", l.trim_start_matches("# "))).collect::<String>();
+    let known = KNOWN.iter().map(|k| commented(k.section())).collect::<Vec<_>>().join("\n");
     format!(
         r#"# What should be on this machine. `comfy lock` pins it, `comfy plan` shows the difference, `comfy apply` removes it.
 version = 1
@@ -15,13 +19,17 @@ group        = "comfyshared"      # what both share
 [comfyui]
 repo = "https://github.com/comfyanonymous/ComfyUI"
 ref  = "v0.3.64"                  # a tag, a branch, or a commit of 40 digits
+# writable = ["web/extensions"]   # for nodes that put files there, such as Custom-Scripts
 # view = "~/ComfyUI"              # a link to the live code, for reading and scanning
 
 # One section a node; the name is its folder under custom_nodes/.
 # [nodes.comfyui-kjnodes]
 # repo = "https://github.com/kijai/ComfyUI-KJNodes"
 # ref  = "main"
-
+#
+# Nodes that need more than that; `comfy run` says what others would need:
+#
+{known}
 # Folders that both accounts use. Outside your home, so that nothing in it needs to be opened.
 [shares.models]
 path   = "{shared_root}/models"

@@ -45,11 +45,12 @@ pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &Present) -> Resul
         let spec = look.generation_spec(&d.paths, id).map_err(|u| Problem::new(u.reason))?;
         needed.extend(spec.and_then(|s| s.venv));
     }
-    let (venvs, pythons): (Vec<String>, Vec<&str>) = needed.iter().map(|v| (v.id(), v.interpreter.version.as_str())).unzip();
+    let venvs: Vec<String> = needed.iter().map(|v| v.id()).collect();
+    let pythons: Vec<&std::path::Path> = needed.iter().map(|v| v.interpreter.path.as_path()).collect();
     for id in present.venvs.iter().filter(|id| !venvs.contains(id)) {
         remove(&mut plan, format!("venv.{id}"), attrs([("path", d.paths.venv(id).display().to_string())]), Step::RemoveVenv { id: id.clone() });
     }
-    for version in present.pythons.iter().filter(|v| !pythons.contains(&v.as_str())) {
+    for version in present.pythons.iter().filter(|v| !pythons.iter().any(|p| p.starts_with(d.paths.python(v)))) {
         let at = attrs([("path", d.paths.python(version).display().to_string())]);
         remove(&mut plan, format!("interpreter.{version}"), at, Step::RemovePython { version: version.clone() });
     }

@@ -25,6 +25,31 @@ fn uv() -> Result<&'static Path, &'static str> {
     .map_err(String::as_str)
 }
 
+/// The same; where there is none the test is skipped, and says so.
+pub fn uv_or_skip() -> Option<PathBuf> {
+    match uv() {
+        Ok(uv) => Some(uv.to_path_buf()),
+        Err(why) => {
+            let name = std::thread::current().name().unwrap_or_default().to_string();
+            assert_ne!(std::env::var("COMFY_TEST_UV").as_deref(), Ok("required"), "{name} must run, and there is no uv: {why}");
+            // Not by eprintln!, which is kept back of a test that passes.
+            let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {name}: there is no uv, and it could not be fetched: {why} ***");
+            None
+        }
+    }
+}
+
+/// The list of interpreters that uv is told to know: one, for this platform.
+pub fn pythons(version: &str, url: &str, sha256: &str) -> String {
+    let (os, arch, libc) = if cfg!(target_os = "macos") { ("darwin", "aarch64", "none") } else { ("linux", "x86_64", "gnu") };
+    let number: Vec<&str> = version.split('.').collect();
+    format!(
+        r#"{{"cpython-{version}-{os}-{arch}-{libc}": {{"name": "cpython", "arch": {{"family": "{arch}", "variant": null}}, "os": "{os}", "libc": "{libc}",
+        "major": {}, "minor": {}, "patch": {}, "prerelease": "", "url": "{url}", "sha256": "{sha256}", "variant": null, "build": null}}}}"#,
+        number[0], number[1], number[2]
+    )
+}
+
 /// Has comfy fetch uv from the real index, once: it is kept among what tests leave in the target folder.
 fn fetched() -> Result<PathBuf, String> {
     let temp = tempfile::tempdir().unwrap();
@@ -95,16 +120,7 @@ struct World {
 impl World {
     /// What ComfyUI asks for, and each node. None where there is no uv, and says so.
     fn new(core: &str, nodes: &[(&str, &str)]) -> Option<World> {
-        let uv = match uv() {
-            Ok(uv) => uv.to_path_buf(),
-            Err(why) => {
-                let name = std::thread::current().name().unwrap_or_default().to_string();
-                assert_ne!(std::env::var("COMFY_TEST_UV").as_deref(), Ok("required"), "{name} must run, and there is no uv: {why}");
-                // Not by eprintln!, which is kept back of a test that passes.
-                let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {name}: there is no uv, and it could not be fetched: {why} ***");
-                return None;
-            }
-        };
+        let uv = uv_or_skip()?;
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().canonicalize().unwrap();
         let mut upstreams = Vec::new();
@@ -113,6 +129,7 @@ impl World {
         }
         upstreams[0].1.tag("v1");
         fs::create_dir(root.join("project")).unwrap();
+        fs::write(root.join("pythons.json"), pythons(&format!("{}.99", python().1), "https://python.invalid/x.tar.gz", &"0".repeat(64))).unwrap();
         let world = World { root, uv, index: Index::start(Pages::Json), second: Index::start(Pages::Json), upstreams, _temp: temp };
         world.python("");
         Some(world)
@@ -168,6 +185,7 @@ impl World {
         let path = format!("{}:{}", python().0.display(), std::env::var("PATH").unwrap_or_default());
         c.current_dir(&self.root).args(["-C", "project"]).args(args.split(' ')).stdin(Stdio::null());
         c.env("PATH", path).env("COMFY_UV", &self.uv).env("UV_DEFAULT_INDEX", self.index.url()).env("UV_CACHE_DIR", self.root.join("uv"));
+        c.env("UV_PYTHON_DOWNLOADS_JSON_URL", self.root.join("pythons.json"));
         let output = c.output().unwrap();
         let exit = output.status.code().unwrap_or(-1);
         if exit != 0 {
@@ -265,6 +283,7 @@ fn lock_pins_packages_with_hashes_and_no_address() {
 
     [python]
     version = "PYTHON"
+    managed = "PYTHON.99"
 
     [[python.packages]]
     name = "numpy"
@@ -813,6 +832,7 @@ fn a_named_index_serves_its_packages_and_no_others() {
 
     [python]
     version = "PYTHON"
+    managed = "PYTHON.99"
 
     [[python.indexes]]
     name = "cu"

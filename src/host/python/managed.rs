@@ -72,7 +72,8 @@ impl Job {
 
     /// The one real folder that uv made, beside its links and locks.
     fn found(&self, folder: &Path) -> Result<PathBuf> {
-        let none = || Problem::new(format!("python: uv installed no CPython {}", self.version)).hint("run `comfy update python`, or set COMFY_UV to a newer uv");
+        let none =
+            || Problem::new(format!("python: uv installed no CPython {}", self.version)).hint("run `comfy update python`, or set COMFY_UV to a newer uv");
         let all = std::fs::read_dir(folder).doing(|| format!("read {}", folder.display()))?.flatten();
         let program = |p: &Path| p.join(program(&self.version));
         all.map(|e| e.path()).find(|p| p.symlink_metadata().is_ok_and(|m| m.is_dir()) && program(p).is_file()).ok_or_else(none)

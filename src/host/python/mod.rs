@@ -77,7 +77,10 @@ impl Interpreters {
         }
         let install = if d.platform.macos { format!("`brew install python@{minor}`") } else { format!("`apt install python{minor}`, for example") };
         let seen = if refused.is_empty() { String::new() } else { format!(" ({})", refused.join("; ")) };
-        Err(format!("there is no Python {minor} that {} can reach{seen}; install one ({install}), or change [python] version; a lock that is made where uv is names one that comfy installs", d.sandbox))
+        Err(format!(
+            "there is no Python {minor} that {} can reach{seen}; install one ({install}), or change [python] version; a lock that is made where uv is names one that comfy installs",
+            d.sandbox
+        ))
     }
 
     /// `Ok(None)`: another version.

@@ -12,15 +12,7 @@ use crate::lock::python::{Resolver, Solved};
 use crate::problem::{Doing, Problem, Result};
 
 /// Variables of the caller's own uv.
-const OWN_VARS: &[&str] = &[
-    "HOME",
-    "PATH",
-    "UV_CACHE_DIR",
-    "UV_PYTHON_INSTALL_DIR",
-    "NETRC",
-    "XDG_CACHE_HOME",
-    "XDG_DATA_HOME",
-];
+const OWN_VARS: &[&str] = &["HOME", "PATH", "UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR", "NETRC", "XDG_CACHE_HOME", "XDG_DATA_HOME"];
 
 /// uv, with nothing of an environment but indexes, proxies and certificates.
 pub struct Uv {

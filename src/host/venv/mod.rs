@@ -119,7 +119,9 @@ impl Earlier {
         let sealed = Sealed::open(&folder, footprint_name(id), b.ids.seal, b.ids.seal_gid).ok().flatten();
         let bad = match sealed {
             Some(s) if s.unchanged(b.readings).unwrap_or(false) => Some(BTreeSet::new()),
-            Some(s) => listed(id, &folder, &at, &spec.site_packages(), |l| l.compare(&s, &list, &b.ids, false)).ok().map(|found| found.into_iter().map(|(key, _)| key).collect()),
+            Some(s) => listed(id, &folder, &at, &spec.site_packages(), |l| l.compare(&s, &list, &b.ids, false))
+                .ok()
+                .map(|found| found.into_iter().map(|(key, _)| key).collect()),
             None => None,
         };
         let site = spec.site_packages();

@@ -35,6 +35,8 @@ pub struct Machine {
     pub core: Upstream,
     pub hello: Upstream,
     pub world: Upstream,
+    /// Variables of everybody's environment, beside the usual ones.
+    pub env: Vec<(String, String)>,
 }
 
 fn sh(script: &str) -> String {
@@ -103,7 +105,7 @@ impl Machine {
         core.commit(CORE);
         hello.commit(&borrowed(&node(1)));
         world.commit(&borrowed(&node(10)));
-        let m = Machine { dot: "/home/alice/dot".into(), comfy: "/opt/bin/comfy".into(), core, hello, world };
+        let m = Machine { dot: "/home/alice/dot".into(), comfy: "/opt/bin/comfy".into(), core, hello, world, env: Vec::new() };
         m.manifest(MANIFEST);
         m
     }
@@ -121,6 +123,7 @@ impl Machine {
         let home = if user == "root" { "/root".to_string() } else { format!("/home/{user}") };
         c.args(["--reuid", user, "--regid", user, "--init-groups", "env", "-i", "-C", "/"]).arg(format!("HOME={home}")).arg(format!("USER={user}"));
         c.args(["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "NO_COLOR=1", "COMFY_MIRRORS=https://github.com/=file:///srv/upstream/"])
+            .args(self.env.iter().map(|(k, v)| format!("{k}={v}")))
             .arg(program)
             .args(args);
         c
@@ -141,6 +144,7 @@ impl Machine {
             .env("SUDO_USER", "alice")
             .env("SUDO_UID", sh("id -u alice"))
             .env("COMFY_MIRRORS", "https://github.com/=file:///srv/upstream/")
+            .envs(self.env.iter().cloned())
             .args(["-C", "/home/alice/dot"])
             .args(args);
         c

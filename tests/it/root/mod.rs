@@ -159,6 +159,52 @@ fn verify_names_each_file_and_full_believes_nothing() {
     });
 }
 
+/// uv knows interpreters by a list of archives; this one is made of the machine's own Python, whose program is then closed
+/// to others.
+#[test]
+fn an_interpreter_is_fetched_where_the_system_has_none() {
+    private("an_interpreter_is_fetched_where_the_system_has_none", |m| {
+        let Some(uv) = crate::python::uv_or_skip() else { return };
+        m.sh(&format!("install -m 755 {} /opt/bin/uv", uv.display()));
+        let version = m.sh("/usr/bin/python3 -c 'import platform; print(platform.python_version())'");
+        let minor = version.rsplit_once('.').unwrap().0;
+        m.sh(&format!(
+            "mkdir -p /srv/py/python/bin /srv/py/python/lib; cd /srv/py; cp /usr/bin/python{minor} python/bin/; ln -s python{minor} python/bin/python3
+             cp -rL /usr/lib/python{minor} python/lib/; rm -rf python/lib/python{minor}/test; find python -name __pycache__ -prune -exec rm -r {{}} +
+             chmod -R a+rX python; tar czf cpython.tar.gz python; rm -r python; chmod 644 cpython.tar.gz
+             cp /usr/bin/python{minor} /srv/closed; chmod 700 /srv/closed; mount --bind /srv/closed /usr/bin/python{minor}"
+        ));
+        let sha256 = m.sh("sha256sum /srv/py/cpython.tar.gz | cut -d' ' -f1");
+        std::fs::write("/srv/py/list.json", crate::python::pythons(&version, "file:///srv/py/cpython.tar.gz", &sha256)).unwrap();
+        m.env = vec![("COMFY_UV".into(), "/opt/bin/uv".into()), ("UV_PYTHON_DOWNLOADS_JSON_URL".into(), "/srv/py/list.json".into())];
+        m.manifest(&MANIFEST.replace("[python]", "[python]\nrequirements = [\"nothing ; python_version < '3'\"]"));
+        m.lock();
+        assert!(m.sh("cat /home/alice/dot/comfy.lock").contains(&format!("managed = \"{version}\"")));
+        let planned = m.alice(&["plan"]);
+        assert!(said(&planned).contains(&format!("CPython {version}")), "{}", said(&planned));
+        m.apply();
+        m.clean();
+        let at = format!("{BASE}/python/{version}");
+        // It is what runs, it is root's alone, and its library has its bytecode.
+        assert_eq!(m.sh(&format!("readlink {BASE}/current/venv/bin/python")), format!("{at}/bin/python{minor}"));
+        assert_eq!(m.sh(&format!("find {at} ! -user root -o ! -group root -o ! -type l -perm /022 | wc -l")), "0");
+        m.sh(&format!("test -s {at}/lib/python{minor}/__pycache__/os.cpython-{}.pyc", minor.replace('.', "")));
+        let out = m.as_user("comfyui_sandbox", &format!("{BASE}/current/venv/bin/python"), &["-c", "import sys, ssl; print(sys.prefix)"]).output().unwrap();
+        assert!(said(&out).trim().ends_with("/venv"), "{}", said(&out));
+        // Damaged, it is made again from the archive that was kept.
+        m.sh(&format!("echo 'import evil' >> {at}/lib/python{minor}/os.py; rm /srv/py/cpython.tar.gz"));
+        assert_eq!(m.differing(), ["python"]);
+        ok(&m.root(&["apply", "--yes", "--offline"]));
+        m.clean();
+        // With the system's own open again, that one serves, and `gc` takes the other away.
+        m.sh(&format!("umount /usr/bin/python{minor}"));
+        m.apply();
+        m.clean();
+        ok(&m.root(&["gc", "--keep", "0", "--yes"]));
+        assert_eq!(m.sh(&format!("ls {BASE}/python; ls /var/lib/comfy/comfyui_sandbox | grep -c python- || true")), "0");
+    });
+}
+
 /// The embedded miniature ComfyUI, launched for real: as whom, with what, and that nothing of it is left.
 #[test]
 fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {

@@ -1,0 +1,115 @@
+//! What popular nodes need in comfy.toml. Every entry was tried with the real node: without its lines it does not lock, or
+//! fails to import from a sealed folder.
+
+use super::{Manifest, names};
+
+/// A node, and what it needs.
+pub struct Known {
+    /// The name that people give its folder, its address and its branch.
+    folder: &'static str,
+    url: &'static str,
+    git_ref: &'static str,
+    writable: &'static [&'static str],
+    /// What it writes in ComfyUI's own folders.
+    core: &'static [&'static str],
+    ignore_requirements: &'static [&'static str],
+    why: &'static str,
+}
+
+pub const KNOWN: &[Known] = &[
+    Known {
+        folder: "comfyui-custom-scripts",
+        url: "https://github.com/pythongosssss/ComfyUI-Custom-Scripts",
+        git_ref: "main",
+        writable: &["pysssss.json"],
+        core: &["web/extensions"],
+        ignore_requirements: &[],
+        why: "keeps its settings in its own folder, and makes one in ComfyUI's",
+    },
+    Known {
+        folder: "comfyui-easy-use",
+        url: "https://github.com/yolain/ComfyUI-Easy-Use",
+        git_ref: "main",
+        writable: &["wildcards", "styles"],
+        core: &[],
+        ignore_requirements: &[],
+        why: "makes folders for wildcards and styles",
+    },
+    Known {
+        folder: "comfyui_controlnet_aux",
+        url: "https://github.com/Fannovel16/comfyui_controlnet_aux",
+        git_ref: "main",
+        writable: &[],
+        core: &[],
+        ignore_requirements: &["fvcore", "onnxruntime-gpu"],
+        why: "asks for two packages that have no wheels for both platforms",
+    },
+];
+
+impl Known {
+    /// The entry of a repository.
+    pub fn of(repo: &str) -> Option<&'static Known> {
+        let key = names::repo_key(repo);
+        KNOWN.iter().find(|k| names::repo_key(k.url) == key)
+    }
+
+    /// Its section of comfy.toml, with why.
+    pub fn section(&self) -> String {
+        let mut out = format!("[nodes.{}]\nrepo = \"{}\"\nref  = \"{}\"\n", self.folder, self.url, self.git_ref);
+        for (key, list) in [("writable", self.writable), ("ignore_requirements", self.ignore_requirements)] {
+            if !list.is_empty() {
+                out += &format!("{key} = {}\n", quoted(list));
+            }
+        }
+        out + &format!("# it {}\n", self.why)
+    }
+
+    /// The lines that `name`, which is this node, lacks in comfy.toml; none where it has all.
+    pub fn advice(&self, name: &str, m: &Manifest) -> Option<String> {
+        let node = m.nodes.get(name)?;
+        let lacks = |have: &[String], wants: &[&str]| wants.iter().any(|w| !have.iter().any(|h| h == w));
+        let mut lines = Vec::new();
+        if lacks(&node.writable, self.writable) {
+            lines.push(format!("[nodes.{name}] writable = {}", quoted(self.writable)));
+        }
+        if lacks(&m.comfyui.writable, self.core) {
+            lines.push(format!("[comfyui] writable = {}", quoted(self.core)));
+        }
+        (!lines.is_empty()).then(|| format!("node.{name} {}: if you agree, add to comfy.toml: {}", self.why, lines.join("  and  ")))
+    }
+}
+
+fn quoted(list: &[&str]) -> String {
+    format!("[{}]", list.iter().map(|s| format!("\"{s}\"")).collect::<Vec<_>>().join(", "))
+}
+
+/// What every node of `new` that is known lacks.
+pub fn advice<'a>(m: &Manifest, new: impl Iterator<Item = &'a str>) -> Vec<String> {
+    new.filter_map(|name| Known::of(&m.nodes.get(name)?.repo)?.advice(name, m)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_known_node_is_told_what_it_lacks_and_the_starter_has_it_all() {
+        let text = |more: &str| {
+            format!(
+                "version = 1\n[comfyui]\nref = \"master\"\n{more}\n[nodes.scripts]\nrepo = \"https://github.com/pythongosssss/ComfyUI-Custom-Scripts.git\"\nref = \"main\"\n"
+            )
+        };
+        let parse = |t: &str| Manifest::parse(std::path::Path::new("comfy.toml"), t, "host").unwrap();
+        let all = |t: &str| advice(&parse(t), ["scripts", "gone"].into_iter()).join("\n");
+        insta::assert_snapshot!(all(&text("")), @r#"node.scripts keeps its settings in its own folder, and makes one in ComfyUI's: if you agree, add to comfy.toml: [nodes.scripts] writable = ["pysssss.json"]  and  [comfyui] writable = ["web/extensions"]"#);
+        assert_eq!(all(&(text("writable = [\"web/extensions\"]") + "writable = [\"pysssss.json\"]\n")), "");
+        // Everything that `init` offers is a manifest once its comment signs are gone.
+        let offered =
+            crate::manifest::starter::text("alice", "/srv/comfy").replace("# [nodes.", "[nodes.").lines().fold((String::new(), false), |(out, on), l| {
+                let on = l.starts_with("[nodes.") || (on && l.starts_with("# ") && l.contains(" = "));
+                (out + if on { l.strip_prefix("# ").unwrap_or(l) } else { l } + "\n", on)
+            });
+        assert!(advice(&parse(&offered.0), KNOWN.iter().map(|k| k.folder)).iter().all(|a| a.contains("[comfyui]")), "{}", offered.0);
+        assert_eq!(parse(&offered.0).nodes.len(), KNOWN.len() + 1);
+    }
+}
