@@ -142,8 +142,20 @@ pub enum Pages {
     HtmlOnly,
 }
 
+/// What an index does wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Fault {
+    /// Another file under the right name.
+    OtherBytes,
+    /// Takes the question for a file, and says nothing.
+    Stalls,
+    /// Ends in the middle of a file.
+    Cut,
+}
+
 #[derive(Default)]
 struct State {
+    fault: Option<Fault>,
     files: BTreeMap<String, File>,
     asked: BTreeSet<String>,
     stop: bool,
@@ -197,6 +209,11 @@ impl Index {
         }
     }
 
+    /// From now on, with every file.
+    pub fn fault(&self, fault: Option<Fault>) {
+        lock(&self.state).fault = fault;
+    }
+
     pub fn files(&self) -> Vec<File> {
         lock(&self.state).files.values().cloned().collect()
     }
@@ -240,10 +257,23 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, pages: Pages) -> Option<()> {
             json |= line.starts_with("accept:") && line.contains("application/vnd.pypi.simple.v1+json");
         }
         let path = first.split(' ').nth(1)?;
-        let (status, kind, body) = answer(path, json && pages == Pages::Json, &mut lock(state));
+        let (status, kind, mut body) = answer(path, json && pages == Pages::Json, &mut lock(state));
+        let fault = lock(state).fault.filter(|_| path.starts_with("/files/") && !path.ends_with(".metadata"));
+        match fault {
+            Some(Fault::OtherBytes) => {
+                let mut name = path.rsplit('/').next()?.split('-');
+                body = release(name.next()?, name.next()?).file("evil.py", b"import os\n").wheel().bytes;
+            }
+            // Until the client gives up: its end closes the connection.
+            Some(Fault::Stalls) => drop(lines.next()),
+            _ => {}
+        }
         let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\r\n", body.len());
         let mut out: &TcpStream = stream;
         out.write_all(head.as_bytes()).ok()?;
+        if fault == Some(Fault::Cut) {
+            return out.write_all(&body[..body.len() / 2]).ok();
+        }
         if !first.starts_with("HEAD ") {
             out.write_all(&body).ok()?;
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use crate::index::{Index, Pages, release};
+use crate::index::{Fault, Index, Pages, release};
 use crate::support::{CORE, File, Upstream, command, text, without_ids};
 
 /// A uv that runs: COMFY_UV, the one in PATH, or the one that comfy fetches. None: why not.
@@ -180,12 +180,17 @@ impl World {
     }
 
     fn one(&self, args: &str) -> String {
+        self.with(args, |_| ())
+    }
+
+    fn with(&self, args: &str, change: impl FnOnce(&mut Command)) -> String {
         let before = self.lock();
         let mut c = command(&self.root);
         let path = format!("{}:{}", python().0.display(), std::env::var("PATH").unwrap_or_default());
         c.current_dir(&self.root).args(["-C", "project"]).args(args.split(' ')).stdin(Stdio::null());
         c.env("PATH", path).env("COMFY_UV", &self.uv).env("UV_DEFAULT_INDEX", self.index.url()).env("UV_CACHE_DIR", self.root.join("uv"));
         c.env("UV_PYTHON_DOWNLOADS_JSON_URL", self.root.join("pythons.json"));
+        change(&mut c);
         let output = c.output().unwrap();
         let exit = output.status.code().unwrap_or(-1);
         if exit != 0 {
@@ -989,4 +994,93 @@ fn a_damaged_environment_is_healed_even_after_another_was_built_from_it() {
     // And gc keeps what a kept generation needs.
     ok("gc --keep 0 --yes");
     assert!(first.exists() && !second.exists());
+}
+
+/// Whatever goes wrong while packages are fetched: what is live stays, nothing half made is left, and the next apply does it.
+#[test]
+fn a_failed_fetch_of_packages_changes_nothing() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(w) = World::new("numpy\n", &[]) else { return };
+    w.index.wheels(&[("numpy", "1.26.4")]);
+    w.run(&["lock", "apply --yes"]);
+    let live = || fs::read_link(w.root.join("prefix/comfyui_sandbox/current")).unwrap();
+    // Everything but the caches in .staging/store.
+    let picture = || {
+        let find = "cd \"$0\" && find . -path ./comfyui_sandbox/.staging/store -prune -o -printf '%p %y %m %l\\n' | sort";
+        String::from_utf8(Command::new("bash").args(["-c", find]).arg(w.root.join("prefix")).output().unwrap().stdout).unwrap()
+    };
+    let (before, was) = (picture(), live());
+    w.index.wheels(&[("tqdm", "4.0")]);
+    w.python("requirements = [\"tqdm\"]\n");
+    w.run(&["lock"]);
+    let killed = w.root.join("uv-killed");
+    fs::write(&killed, format!("#!/bin/sh\ncase \"$*\" in *\"pip install\"*) kill -9 $$;; esac\nexec {} \"$@\"\n", w.uv.display())).unwrap();
+    fs::set_permissions(&killed, fs::Permissions::from_mode(0o755)).unwrap();
+    let down = Index::down();
+    let mut said = String::new();
+    let mut fails = |what: &str, fault: Option<Fault>, change: &dyn Fn(&mut Command)| {
+        w.index.fault(fault);
+        let out = w.with("apply --yes", |c| {
+            c.env("UV_HTTP_TIMEOUT", "1").env("UV_HTTP_RETRIES", "0");
+            change(c);
+        });
+        assert_eq!((picture(), live()), (before.clone(), was.clone()), "{what}: {out}");
+        // The plan was shown; how long uv tried is not comfy's.
+        let error: Vec<&str> =
+            out.lines().skip_while(|l| !l.starts_with("error")).map(|l| l.split(" after ").next().unwrap().split(" (os error").next().unwrap()).collect();
+        said += &format!("== {what}\n{}\n", error.join("\n").replace(&down.host(), "INDEX"));
+    };
+    fails("another file under its name", Some(Fault::OtherBytes), &|_| ());
+    fails("an index that stalls", Some(Fault::Stalls), &|_| ());
+    fails("cut in the middle", Some(Fault::Cut), &|_| ());
+    fails("no network", None, &|c| {
+        c.env("UV_DEFAULT_INDEX", down.url());
+    });
+    fails("uv is killed", None, &|c| {
+        c.env("COMFY_UV", &killed);
+    });
+    insta::assert_snapshot!(said, @"
+    == another file under its name
+    error: the virtual environment: Failed to download `tqdm==4.0`
+        Hash mismatch for `tqdm==4.0`
+        Expected:
+        sha256:a05cca6248c2eec2389bbf5dc9bf13eb3d19e6ba85d2d0330b6977439e4c8063
+        Computed:
+        sha256:8a4768456fbe0852b3d8c1fecf4cc2960400d1b82feb65538b709b3fc1c54e86
+      hint: the index has another file under that name than comfy.lock pins, and nothing was installed: ask whoever runs the index, or `comfy update` that package once you trust it
+    exit 1
+    == an index that stalls
+    error: the virtual environment: Failed to download `tqdm==4.0`
+        Request failed
+        Failed to fetch: http://INDEX/files/tqdm-4.0-py3-none-any.whl
+        error sending request for url (http://INDEX/files/tqdm-4.0-py3-none-any.whl)
+        operation timed out
+      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+    exit 1
+    == cut in the middle
+    error: the virtual environment: Failed to download `tqdm==4.0`
+        Failed to write to the distribution cache
+        error decoding response body
+        request or response body error
+        error reading a body from connection
+        end of file before message length reached
+      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+    exit 1
+    == no network
+    error: the virtual environment: Request failed
+        Failed to fetch: http://INDEX/simple/tqdm/
+        error sending request for url (http://INDEX/simple/tqdm/)
+        client error (Connect)
+        tcp connect error
+        Connection refused
+      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+    exit 1
+    == uv is killed
+    error: the virtual environment: uv ended with a signal
+      hint: nothing was changed: is there enough memory? the kernel's log may tell; then run it again
+    exit 1
+    ");
+    w.index.fault(None);
+    let done = w.run(&["apply --yes", "plan --exit-code"]);
+    assert!(done.contains("Apply complete!") && done.contains("No changes."), "{done}");
 }

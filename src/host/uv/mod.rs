@@ -84,7 +84,7 @@ impl Uv {
 
 /// What uv said, without what is about a project that the user does not have.
 fn explain(stderr: &str, code: Option<i32>) -> Problem {
-    let noise = |l: &&str| !(l.starts_with("Using CPython") || l.contains("tool.uv.environments") || l.contains("with `--no-build`"));
+    let noise = |l: &&str| !(l.starts_with("Using ") || l.starts_with("Resolved ") || l.contains("tool.uv.environments") || l.contains("with `--no-build`"));
     let kept: Vec<&str> = stderr.lines().filter(noise).map(str::trim_end).collect();
     let text = kept
         .join("\n")
@@ -93,11 +93,16 @@ fn explain(stderr: &str, code: Option<i32>) -> Problem {
         .replace("error: ", "")
         .replace("  cause: ", "");
     let text = if text.trim().is_empty() { format!("uv ended with {}", code.map_or("a signal".into(), |c| c.to_string())) } else { text };
+    let ended = code.is_none();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
     let mut p = Problem::new(format!("Python packages: {}", lines.join("\n")));
     let no_answer = ["error sending request", "Failed to fetch", "dns error", "operation timed out", "error decoding response body", "was disabled"];
     if no_answer.iter().any(|n| stderr.contains(n)) {
         p = p.hint("the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again");
+    } else if stderr.contains("Hash mismatch") {
+        p = p.hint("the index has another file under that name than comfy.lock pins, and nothing was installed: ask whoever runs the index, or `comfy update` that package once you trust it");
+    } else if ended {
+        p = p.hint("nothing was changed: is there enough memory? the kernel's log may tell; then run it again");
     }
     p
 }
