@@ -1,0 +1,153 @@
+"""What the Python side of comfy costs on real ComfyUI, against the same by hand: `scripts/accept-real --bench`. Ratios come
+from one run, in turn; times are medians of whole processes."""
+import glob, json, os, pathlib, re, shutil, signal, statistics, subprocess, time, urllib.request
+
+from private_machine import BASE, COMFY, as_alice, sh
+
+UV = ["/opt/bin/uv"]
+
+
+def row(what, ours, theirs, other, bound=None):
+    ratio = ours / theirs
+    verdict = "" if bound is None else f"  {'ok' if ratio <= bound else 'MISSED'} (bound {bound:g})"
+    print(f"{what:44} {ours:8.2f} s   {other} {theirs:8.2f} s   ratio {ratio:6.2f}{verdict}", flush=True)
+
+
+def timed(argv, **kw):
+    start = time.perf_counter()
+    r = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kw)
+    if r.returncode:
+        raise SystemExit(f"{argv} ended with {r.returncode}:\n{r.stdout[-3000:]}")
+    return time.perf_counter() - start
+
+
+def in_turn(runs, *commands):
+    """A B A B …, after one warm-up each."""
+    times = [[] for _ in commands]
+    for i in range(runs + 1):
+        for t, c in zip(times, commands):
+            s = c()
+            if i:
+                t.append(s)
+    return [statistics.median(t) for t in times]
+
+
+def sandboxed(*argv):
+    return ["setpriv", "--reuid", "comfyui_sandbox", "--regid", "comfyui_sandbox", "--init-groups", "--no-new-privs", *argv]
+
+
+def by_hand(folder, port, env):
+    """Seconds from the start of main.py to the first answer, as the sandbox user, without comfy."""
+    argv = sandboxed(f"{folder}/venv/bin/python", "-s", "main.py", "--cpu", "--port", str(port), "--disable-auto-launch", "--user-directory", f"{BASE}/state/user",
+                     "--temp-directory", f"{BASE}/state/temp", "--database-url", "sqlite:///:memory:", "--disable-all-custom-nodes",
+                     "--whitelist-custom-nodes", *sorted(os.listdir(f"{BASE}/current/ComfyUI/custom_nodes")))
+    start = time.perf_counter()
+    child = subprocess.Popen(argv, cwd=f"{folder}/ComfyUI", env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    while True:
+        try:
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/system_stats", timeout=5).read()
+            break
+        except OSError:
+            if child.poll() is not None or time.perf_counter() - start > 120:
+                raise SystemExit("ComfyUI by hand did not start")
+            time.sleep(0.02)
+    seconds = time.perf_counter() - start
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    return seconds
+
+
+def requirements(lock, path):
+    """The locked packages as a requirements file with hashes."""
+    lines = []
+    for entry in lock.split("[[python.packages]]")[1:]:
+        field = lambda k: (re.search(rf'^{k} = "(.*)"$', entry, re.M) or re.search(rf"^{k} = '(.*)'$", entry, re.M))
+        marker = field("marker")
+        hashes = " ".join(f"--hash=sha256:{h}" for h in re.findall(r'sha256 = "([0-9a-f]{64})"', entry))
+        lines.append(f"{field('name')[1]}=={field('version')[1]}{' ; ' + marker[1] if marker else ''} {hashes}")
+    pathlib.Path(path).write_text("\n".join(lines) + "\n")
+
+
+def project(lock, folder, overrides):
+    """The same question for bare uv: one project that asks for what all parts ask for."""
+    asked = [json.loads(f'"{l}"').split(" ", 1)[1] for l in re.findall(r'^    "(requirements\.txt:\d+ .*)",$', lock, re.M)]
+    both = ["sys_platform == 'darwin' and platform_machine == 'arm64'", "sys_platform == 'linux' and platform_machine == 'x86_64'"]
+    folder.mkdir()
+    (folder / "pyproject.toml").write_text(f'[project]\nname = "all"\nversion = "1"\nrequires-python = "==3.11.*"\ndependencies = {json.dumps(asked)}\n'
+        f"[tool.uv]\nenvironments = {json.dumps(both)}\nrequired-environments = {json.dumps(both)}\noverride-dependencies = {json.dumps(overrides)}\n")
+    sh(f"chown -R alice: {folder}; chmod 755 {folder}")
+
+
+def measure(m, running, top, moved, overrides):
+    """`m`: the finished machine; `moved`: makes another lock of a lock."""
+    print("\n== measured", flush=True)
+    comfy = lambda *a: timed([COMFY, "-C", str(m.dot), *a], env=m.root_env)
+    alice = lambda *a: timed(as_alice(COMFY, "-C", str(m.dot), *a), env=m.alice_env)
+    lock_file = m.dot / "comfy.lock"
+    lock = lock_file.read_text()
+
+    # Twins by hard link, so that the same bytes are in the page cache; one of them without bytecode.
+    hand, bare = f"{top}/hand", f"{top}/bare"
+    for folder in (hand, bare):
+        sh(f"mkdir {folder}; cp -al {BASE}/current/ComfyUI {folder}/; cp -al {BASE}/current/venv/ {folder}/venv; chmod -R a+rX {top} 2>/dev/null || true")
+    sh(f"find {bare} -name __pycache__ -type d -prune -exec rm -r {{}} +")
+    env = {"PATH": f"{hand}/venv/bin:/usr/bin:/bin", "HOME": f"{BASE}/state", "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": f"{BASE}/state/cache", "HF_HOME": f"{BASE}/state/cache"}
+
+    def launched():
+        run = running(m, "--", "--cpu", quiet=True)
+        run.end(quiet=True)
+        return run.ready
+    ours, warm, cold = in_turn(3, launched, lambda: by_hand(hand, 8190, env), lambda: by_hand(bare, 8191, env))
+    row("ready: comfy run", ours, warm, "by hand, warm bytecode", 1.1)
+    row("ready: comfy run", ours, cold, "by hand, no bytecode")
+
+    walk = as_alice("/opt/bin/stat_walk", os.path.realpath(f"{BASE}/current"), os.path.realpath(f"{BASE}/current/venv"), *[f"/home/alice/ai/{s}" for s in ("models", "input", "output", "workflows")])
+    plan, floor = in_turn(9, lambda: alice("plan", "--exit-code", "-q"), lambda: timed(walk))
+    row(f"no-op plan ({sh(' '.join(walk))} entries)", plan, floor, "stat walk", 1.5)
+
+    back = []
+    for i in range(6):
+        lock_file.write_text(moved(lock) if i % 2 == 0 else lock)
+        sh("chown alice: /home/alice/dot/comfy.lock")
+        t = comfy("apply", "--yes", "--offline")
+        back.append(t)
+    t = statistics.median(back[1:])
+    print(f"{'rollback to the venv before':44} {t:8.2f} s   {'ok' if t < 0.3 else 'MISSED'} (bound 0.3 s)", flush=True)
+
+    # Both from the same warm cache, under the same uid, by hard link.
+    build, store = sh(f"stat -c %u {BASE}/.staging/store"), f"{BASE}/.staging/store"
+    requirements(lock, f"{top}/requirements.txt")
+    uv_env = {"PATH": "/usr/bin:/bin", "HOME": store, "UV_CACHE_DIR": f"{store}/uv-cache", "UV_LINK_MODE": "hardlink", "UV_NO_PROGRESS": "1"}
+    as_build = ["setpriv", "--reuid", build, "--regid", build, "--clear-groups"]
+    plain = pathlib.Path(f"{store}/plain")
+
+    def uv(*more):
+        sh(f"rm -rf {plain}; install -d -o {build} -g {build} {plain}")
+        timed([*as_build, *UV, "-q", "venv", "--python", "/usr/bin/python3.11", f"{plain}/venv"], env=uv_env, cwd="/")
+        t = timed([*as_build, *UV, "-q", "--offline", "pip", "sync", "--no-build", "--require-hashes", *more, "--python", f"{plain}/venv/bin/python", f"{top}/requirements.txt"], env=uv_env, cwd="/")
+        shutil.rmtree(plain)
+        return t
+
+    def rebuilt():
+        # Without anything to share: a whole environment from the cache.
+        sh(f"rm -rf {BASE}/venv/*")
+        return comfy("apply", "--yes", "--offline", "--only", "python")
+    ours, synced, compiled = in_turn(2, rebuilt, uv, lambda: uv("--compile-bytecode"))
+    row("venv: a whole apply, compiled and sealed", ours, compiled, "uv pip sync, compiled", 1.2)
+    row("venv: a whole apply, compiled and sealed", ours, synced, "uv pip sync, not compiled")
+
+    folder = pathlib.Path(f"{top}/project")
+    project(lock, folder, overrides)
+
+    def locked():
+        lock_file.unlink()
+        t = alice("lock")
+        return t
+
+    def bare_lock():
+        (folder / "uv.lock").unlink(missing_ok=True)
+        return timed(as_alice(*UV, "-q", "lock", "--no-build", "--python", "/usr/bin/python3.11"), env={**m.alice_env, "UV_CACHE_DIR": "/home/alice/uv-bare"}, cwd=folder)
+    ours, bare_t = in_turn(5, locked, bare_lock)
+    row("lock, ten repositories, warm caches", ours, bare_t, "bare uv lock", 1.3)
+    lock_file.write_text(lock)
+    sh("chown alice: /home/alice/dot/comfy.lock")
