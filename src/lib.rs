@@ -17,8 +17,8 @@
 //! * [`kinds`]: what a resource is: one file each and one line in [`kinds::KINDS`].
 //! * [`host`]: the only place for system calls, files, processes and the network. `machine` looks, `hands` act;
 //!   `accounts` holds both platforms without `cfg`; `fs` works by descriptor; `generation` fetches, seals and assembles;
-//!   `uv` finds the program and has it resolve; `python` finds an interpreter, `venv` builds and compares virtual environments,
-//!   `bytecode` compiles.
+//!   `uv` finds the program and has it resolve; `python` finds an interpreter or has one fetched, `venv` builds virtual
+//!   environments, `bytecode` compiles; `listed` seals a folder by a list of its files and compares it ever after.
 //! * [`run`]: launching. `serve` becomes the sandbox user, `watch` reads what ComfyUI says; the manifest is not looked at.
 //! * [`apply`]: one apply at a time; the loop over steps; the two sides of the elevation and what they say to each other.
 //! * [`render`]: text, JSON and progress; everything from outside is escaped by [`text::escape`].
