@@ -19,17 +19,22 @@
 //!   `accounts` holds both platforms without `cfg`; `fs` works by descriptor; `generation` fetches, seals and assembles;
 //!   `uv` finds the program and has it resolve; `python` finds an interpreter or has one fetched, `venv` builds virtual
 //!   environments, `bytecode` compiles; `listed` seals a folder by a list of its files and compares it ever after.
-//! * [`run`]: launching. `serve` becomes the sandbox user, `watch` reads what ComfyUI says; the manifest is not looked at.
+//! * [`confine`]: PURE. What a launched ComfyUI may touch, as data, with the reason of each; `host::confine` has the kernel do it.
+//! * [`front`]: the process that holds ComfyUI's port: `admit` who gets in (pure), `relay` passes on.
+//! * [`run`]: launching. `serve` looks once more, `start` starts front and ComfyUI, `cell` becomes the sandbox user, `watch` reads
+//!   what ComfyUI says; the manifest is not looked at.
 //! * [`apply`]: one apply at a time; the loop over steps; the two sides of the elevation and what they say to each other.
 //! * [`render`]: text, JSON and progress; everything from outside is escaped by [`text::escape`].
 //! * [`cli`]: one file a command. [`demo`]: the embedded example.
 //!
-//! Arrows go one way: `cli → {apply, run, render, lock, demo} → kinds → plan`; `host` implements the traits that `plan` and
+//! Arrows go one way: `cli → {apply, run, front, render, lock, demo} → {kinds, confine} → plan`; `host` implements the traits that `plan` and
 //! `lock` declare. Where to start reading: [`plan::build::plan`], then [`apply::session::Session::run`].
 
 pub mod apply;
 pub mod cli;
+pub mod confine;
 pub mod demo;
+pub mod front;
 pub mod host;
 pub mod kinds;
 pub mod lock;

@@ -77,6 +77,10 @@ enum Command {
     Root,
     #[command(name = "__launch", hide = true)]
     Launch,
+    #[command(name = "__cell", hide = true)]
+    Cell,
+    #[command(name = "__front", hide = true)]
+    Front,
 }
 
 /// Parses the command line, runs the command, prints what went wrong.
@@ -90,11 +94,12 @@ pub fn main() -> ExitCode {
             return ExitCode::from(code);
         }
     };
-    if matches!(cli.command, Command::Launch) {
-        return crate::run::serve::serve();
-    }
-    if matches!(cli.command, Command::Root) {
-        return crate::apply::root::serve(&project::for_root);
+    match cli.command {
+        Command::Launch => return crate::run::serve::serve(),
+        Command::Cell => return crate::run::cell::serve(),
+        Command::Front => return crate::front::serve::serve(),
+        Command::Root => return crate::apply::root::serve(&project::for_root),
+        _ => {}
     }
     render::set_up(cli.global.color, cli.global.quiet);
     // `run` passes the second one on.
@@ -124,7 +129,7 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Demo(a) => demo::run(a),
         Command::Completions(a) => completions::run(a),
         Command::Man(a) => man::run(a),
-        Command::Root | Command::Launch => Ok(EXIT_ERROR),
+        Command::Root | Command::Launch | Command::Cell | Command::Front => Ok(EXIT_ERROR),
     }
 }
 

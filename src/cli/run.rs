@@ -53,15 +53,18 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
             let _ = child.wait();
             Err(p)
         }
-        Answer::Explained { user, command } => {
+        Answer::Explained { user, command, confinement, lacking } => {
             let _ = child.wait();
             render::stdout(&explained(&user, &command));
+            render::stdout(&crate::confine::explain::text(&confinement));
+            lacking.iter().for_each(|l| render::warning(l));
             Ok(0)
         }
-        Answer::Started { address, generation, nodes, lacking } => {
-            if !lacking.is_empty() {
-                render::warning(&format!("this ComfyUI has no {}: it was started without", lacking.join(", ")));
+        Answer::Started { address, generation, nodes, unknown, lacking } => {
+            if !unknown.is_empty() {
+                render::warning(&format!("this ComfyUI has no {}: it was started without", unknown.join(", ")));
             }
+            lacking.iter().for_each(|l| render::warning(l));
             let live = desired.code.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>();
             let same = crate::host::generation::read_spec(&desired.paths.generation(&generation), &generation)
                 .is_some_and(|g| g.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>() == live);

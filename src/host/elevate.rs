@@ -12,6 +12,12 @@ pub const ROOT_SIDE: &str = "__root";
 /// The hidden subcommand that launches ComfyUI.
 pub const LAUNCH_SIDE: &str = "__launch";
 
+/// The hidden subcommand that becomes ComfyUI.
+pub const CELL_SIDE: &str = "__cell";
+
+/// The hidden subcommand that serves ComfyUI's port.
+pub const FRONT_SIDE: &str = "__front";
+
 /// Starts the root side; see [`side`].
 ///
 /// # Errors

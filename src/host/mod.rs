@@ -1,5 +1,7 @@
 pub mod accounts;
 pub mod bytecode;
+#[cfg(target_os = "linux")]
+pub mod confine;
 pub mod elevate;
 pub mod env;
 pub mod faults;
@@ -8,8 +10,10 @@ pub mod generation;
 pub mod git;
 pub mod hands;
 pub mod http;
+pub mod launched;
 pub mod listed;
 pub mod machine;
+pub mod peer;
 pub mod process;
 pub mod progress;
 pub mod python;

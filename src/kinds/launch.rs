@@ -28,7 +28,8 @@ pub fn plan(draft: &mut Draft) {
 
 fn wish(draft: &Draft) -> LaunchSpec {
     let (d, ids) = (draft.d, draft.ids);
-    let (c, run) = d.launch();
+    let m = d.launch();
+    let (c, run) = (&m.comfyui, &m.run);
     let mounted = |mount: &str| d.shares.iter().find(|s| s.mount == mount).map_or_else(|| d.paths.state().join(mount), |s| s.path.clone());
     let shares = d.shares.iter().map(|wish| {
         let mut spec = super::share::spec(d, ids, wish);
@@ -49,6 +50,10 @@ fn wish(draft: &Draft) -> LaunchSpec {
         args: c.args.clone(),
         env: run.env.clone(),
         open_files: run.open_files,
+        front: ids.front,
+        network: m.network.clone(),
+        remote: c.allow_remote,
+        strict: m.policy.confinement == "required",
         input: mounted("input"),
         output: mounted("output"),
         shares: shares.collect(),

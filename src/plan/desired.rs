@@ -268,7 +268,7 @@ impl Desired {
             view,
             code,
             python,
-            not_enforced: not_enforced(m),
+            not_enforced: not_enforced(m, cx.platform.macos),
             manifest_digest: super::change::hex(&Sha256::digest(m.source.text.as_bytes())),
             lock_digest: super::change::hex(&Sha256::digest(lock_text.as_bytes())),
             fence,
@@ -285,8 +285,8 @@ impl Desired {
     }
 
     /// What comfy.toml says of launching.
-    pub fn launch(&self) -> (&crate::manifest::Comfyui, &crate::manifest::Run) {
-        (&self.manifest.comfyui, &self.manifest.run)
+    pub fn launch(&self) -> &Manifest {
+        &self.manifest
     }
 
     /// Where a key stands in comfy.toml.
@@ -387,15 +387,20 @@ fn systems_own(path: &Path) -> bool {
 }
 
 /// What the manifest promises, by a default or in words, and this version does not yet enforce.
-fn not_enforced(m: &Manifest) -> Vec<String> {
+fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
     let mut out = Vec::new();
+    // A namespace of its own keeps the network, and the front the port.
+    let rooms = m.host.isolation == Isolation::Account && !macos;
     match &m.network.egress {
-        Egress::Allow => {}
-        Egress::Deny => out.push("network.egress = \"deny\"".to_string()),
         Egress::Only(list) => out.push(format!("network.egress = a list of {}", list.len())),
+        Egress::Deny if !rooms => out.push("network.egress = \"deny\"".to_string()),
+        _ => {}
     }
-    if m.network.clients != Clients::Any {
+    if m.network.clients != Clients::Any && !rooms {
         out.push("network.clients".into());
+    }
+    if m.run.memory_reserve > 0 {
+        out.push("run.memory_reserve".into());
     }
     if m.policy.scan != "off" {
         out.push(format!("policy.scan = \"{}\"", m.policy.scan));
@@ -403,11 +408,13 @@ fn not_enforced(m: &Manifest) -> Vec<String> {
     if m.policy.review != "off" {
         out.push(format!("policy.review = \"{}\"", m.policy.review));
     }
-    out.push(format!("policy.confinement = \"{}\"", m.policy.confinement));
+    if macos {
+        out.push(format!("policy.confinement = \"{}\"", m.policy.confinement));
+    }
     if !m.models.is_empty() {
         out.push(format!("{} of [models]", crate::text::count(m.models.len(), "entry")));
     }
-    if m.comfyui.allow_remote {
+    if m.comfyui.allow_remote && !rooms {
         out.push("comfyui.allow_remote: whoever reaches the port may use ComfyUI".into());
     }
     out.into_iter().map(|s| format!("{s}: read and checked, not enforced by this version")).collect()

@@ -15,6 +15,9 @@ pub struct Ids {
     pub shared: u32,
     /// Fetches and unpacks; no account has it.
     pub build: u32,
+    /// Serves ComfyUI's port and the way out; no account has it either.
+    #[serde(default)]
+    pub front: u32,
     /// Owns what is sealed: root.
     pub seal: u32,
     pub seal_gid: u32,
@@ -39,7 +42,17 @@ impl Ids {
     pub fn choose(d: &Desired, look: &dyn Look) -> Result<Ids> {
         let (owner, owner_gid) = (d.owner.uid, d.owner.gid);
         if d.isolation == Isolation::None {
-            return Ok(Ids { owner, owner_gid, sandbox: owner, sandbox_gid: owner_gid, shared: owner_gid, build: owner, seal: owner, seal_gid: owner_gid });
+            return Ok(Ids {
+                owner,
+                owner_gid,
+                sandbox: owner,
+                sandbox_gid: owner_gid,
+                shared: owner_gid,
+                build: owner,
+                front: owner,
+                seal: owner,
+                seal_gid: owner_gid,
+            });
         }
         let read = |what: &str, e: super::facts::Unknown| Problem::new(format!("{what} could not be read: {}", e.reason));
         let group = look.group(&d.group).map_err(|e| read(&format!("group.{}", d.group), e))?;
@@ -91,7 +104,8 @@ impl Ids {
             }
         };
         let build = free(look, BUILD_RANGE, &[]).map_err(|e| read("ids", e))?.ok_or_else(none_free)?;
-        Ok(Ids { owner, owner_gid, sandbox, sandbox_gid, shared, build, seal: 0, seal_gid: 0 })
+        let front = free(look, BUILD_RANGE, &[build]).map_err(|e| read("ids", e))?.ok_or_else(none_free)?;
+        Ok(Ids { owner, owner_gid, sandbox, sandbox_gid, shared, build, front, seal: 0, seal_gid: 0 })
     }
 }
 

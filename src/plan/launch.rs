@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::desired::{GenSpec, Paths};
 use super::facts::ShareSpec;
+use crate::manifest::Network;
 use crate::problem::{Problem, Result};
 use crate::text::{did_you_mean, escape};
 
@@ -25,12 +26,19 @@ pub struct LaunchSpec {
     pub args: Vec<String>,
     pub env: BTreeMap<String, String>,
     pub open_files: u64,
+    /// Serves the port for ComfyUI; no account has it.
+    pub front: u32,
+    pub network: Network,
+    /// `allow_remote`: whoever reaches the address may try.
+    pub remote: bool,
+    /// What the kernel lacks for the confinement ends the launch.
+    pub strict: bool,
     pub input: PathBuf,
     pub output: PathBuf,
     pub shares: Vec<ShareSpec>,
 }
 
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One process to start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -58,11 +66,16 @@ impl LaunchSpec {
         format!("http://{host}:{}", self.port)
     }
 
-    /// The command that launches generation `id`. comfy's own flags come last: argparse lets the last one win.
+    /// Whether a front serves the port: where there are two accounts, ComfyUI itself listens where only the front reaches it.
+    pub fn fronted(&self) -> bool {
+        self.account
+    }
+
+    /// The command that launches generation `id`, to listen on `port`. comfy's own flags come last: argparse lets the last one win.
     ///
     /// # Errors
     /// An extra argument that is comfy's own, or that the pinned ComfyUI does not have.
-    pub fn command(&self, id: &str, generation: &GenSpec, known: &BTreeSet<String>, extra: &[String]) -> Result<Command> {
+    pub fn command(&self, id: &str, generation: &GenSpec, known: &BTreeSet<String>, extra: &[String], port: u16) -> Result<Command> {
         let top = self.paths.generation(id);
         let state = self.paths.state();
         let mut problems = Vec::new();
@@ -95,8 +108,8 @@ impl LaunchSpec {
         let path = |p: PathBuf| p.display().to_string();
         let nodes: Vec<String> = generation.nodes.keys().cloned().collect();
         let own: Vec<(&str, Vec<String>)> = vec![
-            ("--listen", vec![self.listen.clone()]),
-            ("--port", vec![self.port.to_string()]),
+            ("--listen", vec![if self.fronted() { "127.0.0.1".into() } else { self.listen.clone() }]),
+            ("--port", vec![port.to_string()]),
             ("--user-directory", vec![path(state.join("user"))]),
             // ComfyUI makes and removes a folder `temp` in it.
             ("--temp-directory", vec![path(state.join("temp"))]),

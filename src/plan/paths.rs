@@ -81,6 +81,10 @@ impl Paths {
     pub fn launch(&self) -> PathBuf {
         self.records.join("launch.json")
     }
+    /// How the front of a running launch is reached; the owner's alone.
+    pub fn front(&self) -> PathBuf {
+        self.records.join("front.json")
+    }
     /// Where records lie when there are two accounts.
     pub fn records_of(sandbox: &str, macos: bool) -> PathBuf {
         Path::new(if macos { "/Library/Application Support/comfy" } else { "/var/lib/comfy" }).join(sandbox)

@@ -1,9 +1,13 @@
-//! Launching ComfyUI: [`serve`] is the side that becomes the sandbox user, [`watch`] reads what ComfyUI says.
+//! Launching ComfyUI: [`serve`] is the side that launches, [`start`] its processes, [`cell`] the one that becomes the
+//! sandbox user, [`watch`] reads what ComfyUI says.
 
+pub mod cell;
 pub mod port;
 pub mod serve;
+pub mod start;
 pub mod watch;
 
+use crate::confine::Confinement;
 use crate::plan::launch::Command;
 use crate::problem::Problem;
 
@@ -23,8 +27,21 @@ pub struct Request {
 /// Its first line. After `Started` ComfyUI's own output follows, to its end.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub enum Answer {
-    Started { address: String, generation: String, nodes: Vec<String>, lacking: Vec<String> },
-    Explained { user: String, command: Command },
+    Started {
+        address: String,
+        generation: String,
+        nodes: Vec<String>,
+        /// Flags that this ComfyUI does not have.
+        unknown: Vec<String>,
+        /// What this system lacks for the confinement.
+        lacking: Vec<String>,
+    },
+    Explained {
+        user: String,
+        command: Command,
+        confinement: Confinement,
+        lacking: Vec<String>,
+    },
     Failed(Problem),
 }
 

@@ -3,15 +3,32 @@
 use std::net::TcpListener;
 
 use crate::host::process::{Run, System};
-use crate::problem::{Problem, Result};
+use crate::problem::{Doing, Problem, Result};
 
 /// Whether ComfyUI will be able to listen there.
 ///
 /// # Errors
-/// The port is in use, by whom as far as that can be seen; or the address is none of this machine's.
+/// As [`claim`].
 pub fn free(listen: &str, port: u16) -> Result<()> {
+    claim(listen, port).map(drop)
+}
+
+/// A port of loopback that nobody uses.
+///
+/// # Errors
+/// There is none.
+pub fn any() -> Result<u16> {
+    let found = TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr());
+    found.map(|a| a.port()).doing(|| "find a free port".into())
+}
+
+/// Listens there.
+///
+/// # Errors
+/// The port is in use, by whom as far as that can be seen; or the address is none of this machine's.
+pub fn claim(listen: &str, port: u16) -> Result<TcpListener> {
     match TcpListener::bind((listen, port)) {
-        Ok(_) => Ok(()),
+        Ok(listener) => Ok(listener),
         Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
             let by = holder(port).map_or(String::new(), |w| format!(" by {w}"));
             Err(Problem::new(format!("port {port} is in use{by}")).hint("end that process, or set another `port` in comfy.toml and run `comfy apply`"))

@@ -1,17 +1,10 @@
-//! The side that launches: as root it reads what was applied, looks once more, becomes the sandbox user in the child, and
-//! stays until every process of the launch has ended.
+//! The side that launches: as root it reads what was applied, looks once more, has [`start`] start the processes, and
+//! stays until all of them have ended.
 
 use std::io::{BufRead, Write};
-use std::os::fd::AsFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
-
-use super::{Answer, KILL, Request, STOP, port};
+use super::{Answer, Request, start};
+use crate::confine::Confinement;
 use crate::host::fs::{self, share};
 use crate::host::machine::Machine;
 use crate::host::python::managed;
@@ -20,12 +13,9 @@ use crate::manifest::{Access, names};
 use crate::plan::desired::{GenSpec, Paths};
 use crate::plan::facts::{Finding, Seen};
 use crate::plan::ids::Ids;
-use crate::plan::launch::{self, Command, LaunchSpec};
+use crate::plan::launch::{self, LaunchSpec};
 use crate::plan::look::Look;
 use crate::problem::{Doing, Problem, Result};
-
-/// How long ComfyUI may take to end by itself.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves one launch: the request is the first line of stdin, words follow; the exit code is ComfyUI's.
 pub fn serve() -> std::process::ExitCode {
@@ -53,9 +43,12 @@ fn launch() -> Result<u8> {
     let spec = applied(&request)?;
     let (id, generation) = current(&spec)?;
     let text = std::fs::read_to_string(spec.paths.generation(&id).join("ComfyUI/comfy/cli_args.py")).doing(|| "read the flags of this ComfyUI".into())?;
-    let command = spec.command(&id, &generation, &launch::flags(&text), &request.args)?;
+    let network = start::network(&spec)?;
+    let rooms = network.room.is_some();
+    let confinement = Confinement::of(&spec, &id, &generation, rooms);
+    let command = spec.command(&id, &generation, &launch::flags(&text), &request.args, network.inner.port())?;
     if request.explain {
-        say(&Answer::Explained { user: spec.user.clone(), command });
+        say(&Answer::Explained { user: spec.user.clone(), command, confinement, lacking: network.lacking });
         return Ok(0);
     }
     sound(&spec, &generation)?;
@@ -68,11 +61,11 @@ fn launch() -> Result<u8> {
             share::mend(s)?;
         }
     }
-    port::free(&spec.listen, spec.port)?;
-    let child = start(&spec, &command)?;
+    let lacking = network.lacking.clone();
+    let running = start::start(&spec, network, confinement, &command)?;
     let nodes = generation.nodes.keys().cloned().collect();
-    say(&Answer::Started { address: spec.address(), generation: id, nodes, lacking: command.lacking });
-    attend(child)
+    say(&Answer::Started { address: spec.address(), generation: id, nodes, unknown: command.lacking, lacking });
+    running.attend()
 }
 
 /// What the last apply noted; a file of root's, or of the owner's under isolation "none".
@@ -138,100 +131,4 @@ fn sound(spec: &LaunchSpec, g: &GenSpec) -> Result<()> {
         return Err(damaged("the interpreter"));
     }
     Ok(())
-}
-
-/// Starts it as the sandbox user, in a session of its own, with nothing of this process but two pipes.
-#[expect(clippy::disallowed_methods, reason = "the fence's gate for ComfyUI")]
-fn start(spec: &LaunchSpec, command: &Command) -> Result<Child> {
-    let out = || std::io::stdout().as_fd().try_clone_to_owned().map(Stdio::from).doing(|| "pass the output on".to_string());
-    let mut c = std::process::Command::new(&command.program);
-    c.args(&command.args).env_clear().envs(&command.env).current_dir(&command.folder);
-    c.stdin(Stdio::null()).stdout(out()?).stderr(out()?);
-    let name = std::ffi::CString::new(spec.user.clone()).doing(|| "name the sandbox user".into())?;
-    let (account, uid, gid, files) = (spec.account, spec.uid, spec.gid, spec.open_files);
-    if account && (uid == 0 || uid == spec.owner) {
-        return Err(Problem::new(format!("{} has uid {uid}, which is no sandbox", spec.user)).hint("run `comfy apply`"));
-    }
-    // SAFETY: between fork and exec of a process with one thread that matters: system calls and initgroups(3) alone.
-    unsafe {
-        c.pre_exec(move || {
-            nix::unistd::setsid()?;
-            nix::sys::stat::umask(fs::mode(0o002));
-            limit_files(files)?;
-            if account {
-                nix::errno::Errno::result(nix::libc::initgroups(name.as_ptr(), gid as _))?;
-                nix::unistd::setgid(gid.into())?;
-                nix::unistd::setuid(uid.into())?;
-                if nix::unistd::setuid(0.into()).is_ok() || nix::unistd::geteuid().as_raw() != uid || nix::unistd::getegid().as_raw() != gid {
-                    return Err(std::io::Error::other("root could be regained"));
-                }
-            }
-            #[cfg(target_os = "linux")]
-            nix::errno::Errno::result(nix::libc::prctl(nix::libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))?;
-            Ok(())
-        });
-    }
-    c.spawn().doing(|| format!("start {} as {}", command.program.display(), spec.user))
-}
-
-/// As many as wanted where this process may raise the hard limit, else what that allows.
-fn limit_files(wanted: u64) -> std::io::Result<()> {
-    let mut l = nix::libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: plain calls on a local value.
-    unsafe {
-        nix::errno::Errno::result(nix::libc::getrlimit(nix::libc::RLIMIT_NOFILE, &mut l))?;
-        let all = nix::libc::rlimit { rlim_cur: wanted, rlim_max: wanted };
-        if nix::libc::setrlimit(nix::libc::RLIMIT_NOFILE, &all) != 0 {
-            l.rlim_cur = wanted.min(l.rlim_max);
-            nix::errno::Errno::result(nix::libc::setrlimit(nix::libc::RLIMIT_NOFILE, &l))?;
-        }
-    }
-    Ok(())
-}
-
-/// Waits for its end. `stop` or a signal ends it gently, a second word or a closed stdin after it at once.
-fn attend(mut child: Child) -> Result<u8> {
-    let group = Pid::from_raw(i32::try_from(child.id()).unwrap_or(0));
-    let words = words();
-    let mut asked: Option<Instant> = None;
-    let status = loop {
-        if let Some(status) = child.try_wait().doing(|| "wait for ComfyUI".into())? {
-            break status;
-        }
-        let word = match words.recv_timeout(Duration::from_millis(if asked.is_some() { 20 } else { 100 })) {
-            Ok(w) => Some(w),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => {
-                std::thread::sleep(Duration::from_millis(20));
-                None
-            }
-        };
-        let stop = word.is_some() || (asked.is_none() && crate::host::signals::interrupted());
-        let now = word.as_deref() == Some(KILL) || (word.is_some() && asked.is_some()) || asked.is_some_and(|t| t.elapsed() > PATIENCE);
-        if now {
-            let _ = killpg(group, Signal::SIGKILL);
-        } else if stop && asked.is_none() {
-            asked = Some(Instant::now());
-            let _ = killpg(group, Signal::SIGINT);
-        }
-    };
-    // What it started and left behind.
-    let _ = killpg(group, Signal::SIGKILL);
-    let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-    Ok(u8::try_from(code).unwrap_or(1))
-}
-
-/// Words from stdin; its end counts as one more.
-fn words() -> Receiver<String> {
-    let (tell, hear) = channel();
-    std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines() {
-            let Ok(line) = line else { break };
-            if (line == STOP || line == KILL) && tell.send(line).is_err() {
-                return;
-            }
-        }
-        let _ = tell.send(STOP.into());
-    });
-    hear
 }

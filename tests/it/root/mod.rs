@@ -1,5 +1,6 @@
 //! Real users, real groups, real files. Each test is named after what it cures.
 
+mod confined;
 mod machine;
 
 use std::os::unix::process::CommandExt;
@@ -252,7 +253,7 @@ fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
         stream.read_to_string(&mut reply).unwrap();
         assert!(reply.contains("comfyui_version"), "{reply}");
         let second = m.root(&["run"]);
-        assert!(said(&second).contains(&format!("port {port} is in use by python")), "{}", said(&second));
+        assert!(said(&second).contains(&format!("port {port} is in use by comfy")), "{}", said(&second));
         // Not those that nobody has waited for: the first process of this machine is the test.
         let all = "for p in /proc/[0-9]*; do if [ \"$(stat -c %U $p 2>/dev/null)\" = comfyui_sandbox ] && ! grep -q '^State:.*Z' $p/status; then echo x; fi; done | wc -l";
         assert_eq!(m.sh(all), "2", "ComfyUI and what the node started");

@@ -1,0 +1,117 @@
+//! What a launched ComfyUI may touch, as data: made from what was applied, and from nothing else.
+//!
+//! [`crate::host::confine`] renders it on Linux. What is not listed here does not exist for ComfyUI, or is refused.
+
+pub mod explain;
+pub mod places;
+
+use std::path::{Path, PathBuf};
+
+use crate::manifest::Access;
+use crate::plan::desired::GenSpec;
+use crate::plan::launch::LaunchSpec;
+
+/// What may be done below a path. Account and modes still decide too: this takes away, it gives nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum May {
+    Read,
+    /// Read, and start programs.
+    Run,
+    /// Read, write, make and remove; no program is started from there.
+    Write,
+    /// Read and write a device, and ask its driver.
+    Device,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Rule {
+    pub path: PathBuf,
+    pub may: May,
+    pub why: String,
+}
+
+/// A file system of ComfyUI's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Room {
+    /// `state/temp`, under another name too.
+    Temp,
+    /// Empty, in memory, gone with the last process.
+    Memory,
+    /// The processes of the launch alone.
+    Processes,
+    /// Hardware as the own network namespace sees it, read-only.
+    Hardware,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Confinement {
+    /// Sorted by path, so that what holds others comes first.
+    pub rules: Vec<Rule>,
+    /// Mounted before the rules apply; only where the launch has a mount namespace.
+    pub rooms: Vec<(PathBuf, Room)>,
+    /// The folder behind [`Room::Temp`].
+    pub temp: PathBuf,
+    /// TCP ports that may be bound and reached where there is no network namespace; none: all.
+    pub ports: Option<Ports>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Ports {
+    pub bind: Vec<u16>,
+    pub connect: Vec<u16>,
+}
+
+impl Confinement {
+    /// For a generation; `rooms`: the launch has namespaces of its own.
+    pub fn of(spec: &LaunchSpec, id: &str, generation: &GenSpec, rooms: bool) -> Confinement {
+        let mut rules = Vec::new();
+        let mut add = |path: PathBuf, may: May, why: &str| rules.push(Rule { path, may, why: why.into() });
+        for (path, may, why) in places::of(spec.macos) {
+            add(PathBuf::from(path), *may, why);
+        }
+        let (state, paths) = (spec.paths.state(), &spec.paths);
+        add(paths.generation(id), May::Run, "the code that was applied, sealed");
+        if let Some(v) = &generation.venv {
+            add(paths.venv(&v.id()), May::Run, "its Python packages, sealed");
+            for path in places::interpreter(&v.interpreter.path) {
+                add(path, May::Run, "the Python interpreter and its library");
+            }
+        }
+        add(state.clone(), May::Write, "settings, database, caches and what nodes may write: `state/`");
+        if let Some(home) = &paths.home {
+            add(home.clone(), May::Write, "the sandbox user's own home");
+        }
+        for s in &spec.shares {
+            let (may, what) = match s.access {
+                Access::Read => (May::Read, "reads"),
+                Access::Write => (May::Write, "reads and writes"),
+                // The sticky folders keep it from files that are not its own.
+                Access::Add => (May::Write, "reads, and adds files"),
+            };
+            add(s.path.clone(), may, &format!("share {}: ComfyUI {what}", s.name));
+        }
+        let rooms = if rooms { places::rooms() } else { Vec::new() };
+        for (path, room) in &rooms {
+            let (may, why) = match room {
+                Room::Temp => (May::Write, "private: what lies in `state/temp`"),
+                Room::Memory => (May::Write, "private, in memory: gone with the last process"),
+                Room::Processes => (May::Read, "the processes of this launch, and no others"),
+                Room::Hardware => (May::Read, "processors, memory and graphics cards, as drivers and libraries look for them"),
+            };
+            add(path.clone(), may, why);
+        }
+        if rooms.is_empty() {
+            for (path, may, why) in places::without_rooms(spec.macos) {
+                add(PathBuf::from(path), *may, why);
+            }
+        }
+        rules.sort_by(|a, b| a.path.cmp(&b.path).then(b.may.cmp(&a.may)));
+        rules.dedup_by(|b, a| a.path == b.path);
+        Confinement { rules, rooms, temp: state.join("temp"), ports: None }
+    }
+
+    /// Whether the rules let ComfyUI do that with a path, by the innermost rule alone; for tests and `--explain`.
+    pub fn may(&self, path: &Path) -> Option<May> {
+        self.rules.iter().filter(|r| path.starts_with(&r.path)).max_by_key(|r| r.path.components().count()).map(|r| r.may)
+    }
+}

@@ -1,0 +1,140 @@
+//! The process of the front: takes what root opened for it, becomes nobody, then listens.
+
+use std::convert::Infallible;
+use std::io::{BufRead, Write};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::Config;
+use super::admit::Peer;
+use super::relay::{Front, Line};
+use super::token::Desk;
+use crate::host::peer::{self, Identify};
+use crate::host::{fs, launched};
+use crate::problem::{Doing, Result};
+
+/// Connections at once; more of them wait.
+const AT_ONCE: usize = 1024;
+/// How long a request may take to say what it is.
+const HEAD: Duration = Duration::from_secs(30);
+
+/// Serves until its stdin ends. The first line of it is the [`Config`]. Must be called while there is one thread.
+pub fn serve() -> ExitCode {
+    let mut line = String::new();
+    let asked = std::io::stdin().lock().read_line(&mut line).doing(|| "read what to serve".into());
+    let config = asked.and_then(|_| serde_json::from_str::<Config>(&line).doing(|| "understand what to serve".into()));
+    let (config, report) = match config.and_then(|c| launched::take_over(c.report).map(|fd| (c, fd))) {
+        Ok(both) => both,
+        Err(p) => {
+            crate::render::problem(&p);
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut report = Some(report);
+    match run(config, &mut report) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(p) => {
+            match report {
+                Some(fd) => drop(std::fs::File::from(fd).write_all(serde_json::to_string(&p).unwrap_or_default().as_bytes())),
+                None => crate::render::problem(&p),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config, report: &mut Option<OwnedFd>) -> Result<()> {
+    launched::keep_three()?;
+    launched::die_with(config.launcher)?;
+    nix::sys::stat::umask(fs::mode(0o077));
+    let listener = std::net::TcpListener::from(launched::take_over(config.listener)?);
+    listener.set_nonblocking(true).doing(|| "listen".into())?;
+    // Both belong to the network outside, where this process does not stay.
+    let peers = peer::of_this_system().doing(|| "ask whose connections are".into())?;
+    retire(&config)?;
+    let front = Arc::new(Front::new(config.rules, config.inner, Desk::new(config.secret)));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing(|| "start the front".into())?;
+    std::thread::spawn(|| {
+        // Where nothing else tells that the launcher has ended.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        std::process::exit(0);
+    });
+    *report = None;
+    runtime.block_on(async {
+        let listener = TcpListener::from_std(listener).doing(|| "listen".into())?;
+        accept(&listener, &front, peers.as_ref()).await;
+        Ok(())
+    })
+}
+
+/// Goes into the launch's network, becomes an account that does not exist, and lets go of the file system.
+fn retire(config: &Config) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    {
+        if let Some(network) = config.network {
+            crate::host::confine::net::enter(&launched::take_over(network)?)?;
+        }
+        crate::host::confine::rules::apply(&crate::confine::Confinement::default())?;
+    }
+    launched::drop_groups()?;
+    launched::become_id(config.uid, config.uid)?;
+    launched::no_new_rights()?;
+    launched::hide();
+    Ok(())
+}
+
+async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Identify) {
+    let places = Arc::new(Semaphore::new(AT_ONCE));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let line = Arc::new(Line::new(front.rules.peer(who(&stream, peers))));
+                let front = Arc::clone(front);
+                tokio::spawn(async move {
+                    converse(stream, front, line).await;
+                    drop(place);
+                });
+            }
+            // Out of descriptors, for example: it passes.
+            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    }
+}
+
+async fn converse(stream: TcpStream, front: Arc<Front>, line: Arc<Line>) {
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let (front, line) = (Arc::clone(&front), Arc::clone(&line));
+        async move { Ok::<_, Infallible>(front.answer(&line, request).await) }
+    });
+    let mut server = http1::Builder::new();
+    server.timer(TokioTimer::new()).header_read_timeout(HEAD).preserve_header_case(true);
+    // The other end went away, or spoke no HTTP.
+    let _ = server.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+}
+
+fn who(stream: &TcpStream, peers: &dyn Identify) -> Peer {
+    let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return Peer::Gone };
+    let ip = peer.ip().to_canonical();
+    // A connection from this machine to an address of its own has the same one at both ends.
+    if !ip.is_loopback() && ip != own.ip().to_canonical() {
+        return match peers.uid(peer, own) {
+            Ok(Some(uid)) => Peer::Local(uid),
+            _ => Peer::Remote(ip),
+        };
+    }
+    match peers.uid(peer, own) {
+        Ok(Some(uid)) => Peer::Local(uid),
+        Ok(None) => Peer::Gone,
+        Err(_) => Peer::Untold,
+    }
+}

@@ -1,0 +1,41 @@
+//! What the Linux kernel does for a launch: rooms of its own ([`rooms`], [`net`]), which files and ports ([`rules`]),
+//! and which system calls not ([`filter`]).
+
+pub mod filter;
+pub mod net;
+pub mod rooms;
+pub mod rules;
+
+use std::path::PathBuf;
+
+use crate::confine::{Confinement, Rule};
+
+/// A rule of which this machine has the path, and the real path behind it.
+pub struct Present {
+    pub rule: Rule,
+    pub real: PathBuf,
+}
+
+/// The rules that this machine has something for.
+pub fn present(c: &Confinement) -> Vec<Present> {
+    let own = |r: &Rule| c.rooms.iter().any(|(path, _)| *path == r.path);
+    c.rules.iter().filter(|r| !own(r)).filter_map(|r| Some(Present { rule: r.clone(), real: r.path.canonicalize().ok()? })).collect()
+}
+
+/// What this kernel cannot do of it, in words.
+pub fn lacking(rooms: bool) -> Vec<String> {
+    let mut out = Vec::new();
+    let abi = rules::abi();
+    if abi < 1 {
+        out.push("this kernel has no Landlock (kernel 5.13 and newer, with `landlock` in its `lsm=`): files are held by accounts and modes alone".into());
+    } else if abi < 3 {
+        out.push("this kernel's Landlock is older than Linux 6.2 and does not see truncation".into());
+    }
+    if !rooms && (1..4).contains(&abi) {
+        out.push("this kernel's Landlock is older than Linux 6.7 and knows no TCP ports".into());
+    }
+    if !rooms && (1..6).contains(&abi) {
+        out.push("this kernel's Landlock is older than Linux 6.12 and does not hold back signals and abstract sockets".into());
+    }
+    out
+}

@@ -1,0 +1,83 @@
+//! File systems of the launch's own: a new root that holds what the rules name and nothing else (pivot_root(2)).
+
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use super::Present;
+use crate::confine::{Confinement, Room};
+use crate::problem::{Doing, Result};
+
+/// Where the new root is put together; any folder that every system has.
+const STAGE: &str = "/tmp";
+/// The old root, while it is needed.
+const OLD: &str = ".old";
+
+const NONE: Option<&str> = None;
+const QUIET: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
+
+/// Builds it in this process's mount namespace, which must be its own, and goes there.
+///
+/// # Errors
+/// A mount that the kernel refuses, by its path.
+pub fn build(c: &Confinement, present: &[Present]) -> Result<()> {
+    let stage = Path::new(STAGE);
+    // What is mounted from here on is nobody else's business.
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).doing(|| "detach from the system's mounts".into())?;
+    mount(Some("tmpfs"), stage, Some("tmpfs"), QUIET, Some("size=4m,mode=755")).doing(|| format!("mount on {STAGE}"))?;
+    let old = stage.join(OLD);
+    std::fs::create_dir(&old).doing(|| "make room for the old root".into())?;
+    nix::unistd::pivot_root(stage, &old).doing(|| "change the root".into())?;
+    std::env::set_current_dir("/").doing(|| "enter the new root".into())?;
+    let old = Path::new("/").join(OLD);
+    let there = |path: &Path| path.strip_prefix("/").map_or_else(|_| old.clone(), |p| old.join(p));
+    for p in present {
+        place(&there(&p.real), &p.rule.path)?;
+    }
+    for (path, room) in &c.rooms {
+        self::room(path, *room, &there(&c.temp))?;
+    }
+    links()?;
+    umount2(&old, MntFlags::MNT_DETACH).doing(|| "let go of the old root".into())?;
+    std::fs::remove_dir(&old).doing(|| "let go of the old root".into())?;
+    // The root itself stays as it is now.
+    mount(NONE, "/", NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | QUIET, NONE).doing(|| "seal the new root".into())
+}
+
+/// Puts what lies at `from` to its own name in the new root.
+fn place(from: &Path, at: &Path) -> Result<()> {
+    let what = || format!("bring {} into the new root", at.display());
+    if at.symlink_metadata().is_ok() {
+        // It came with a folder above it.
+        return Ok(());
+    }
+    if from.is_dir() {
+        std::fs::create_dir_all(at).doing(what)?;
+    } else {
+        std::fs::create_dir_all(at.parent().unwrap_or(at)).doing(what)?;
+        std::fs::File::create(at).doing(what)?;
+    }
+    mount(Some(from), at, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE).doing(what)
+}
+
+fn room(path: &Path, room: Room, temp: &Path) -> Result<()> {
+    let what = || format!("mount {} for the launch alone", path.display());
+    std::fs::create_dir_all(path).doing(what)?;
+    let exec = QUIET | MsFlags::MS_NOEXEC;
+    match room {
+        Room::Temp => mount(Some(temp), path, NONE, MsFlags::MS_BIND, NONE),
+        Room::Memory => mount(Some("tmpfs"), path, Some("tmpfs"), exec, Some("mode=1777")),
+        Room::Processes => mount(Some("proc"), path, Some("proc"), exec, NONE),
+        Room::Hardware => mount(Some("sysfs"), path, Some("sysfs"), exec | MsFlags::MS_RDONLY, NONE),
+    }
+    .doing(what)
+}
+
+/// Names below /dev that lead to a process's own descriptors, as every system has them.
+fn links() -> Result<()> {
+    let dev = PathBuf::from("/dev");
+    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")] {
+        std::os::unix::fs::symlink(target, dev.join(name)).doing(|| format!("make /dev/{name}"))?;
+    }
+    Ok(())
+}

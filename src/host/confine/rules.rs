@@ -1,0 +1,59 @@
+//! Landlock: which files, and where there is no network namespace which ports (kernel doc userspace-api/landlock).
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
+};
+
+use crate::confine::{Confinement, May};
+use crate::problem::{Doing, Result};
+
+/// The newest that is asked for; an older kernel does what it knows of it.
+const NEWEST: ABI = ABI::V10;
+
+/// The kernel's Landlock version; 0 where it has none or it is off.
+pub fn abi() -> i64 {
+    // LANDLOCK_CREATE_RULESET_VERSION (linux/landlock.h).
+    // SAFETY: asks for a number; no pointer is read.
+    let n = unsafe { nix::libc::syscall(nix::libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0_usize, 1_u32) };
+    n.max(0)
+}
+
+/// Confines this thread and all that it starts. The paths are looked up as it sees them now.
+///
+/// # Errors
+/// The kernel refuses a rule; a kernel without Landlock does nothing, which [`super::lacking`] has told.
+pub fn apply(c: &Confinement) -> Result<()> {
+    let what = || "ask Landlock".to_string();
+    let all = AccessFs::from_all(NEWEST);
+    let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(all).doing(what)?;
+    ruleset = ruleset.scope(Scope::from_all(NEWEST)).doing(what)?;
+    if c.ports.is_some() {
+        ruleset = ruleset.handle_access(AccessNet::from_all(NEWEST)).doing(what)?;
+    }
+    let mut created = ruleset.create().doing(what)?.no_new_privs(true);
+    for r in &c.rules {
+        // What is not there needs no rule.
+        let Ok(fd) = PathFd::new(&r.path) else { continue };
+        let folder = r.path.is_dir();
+        created = created.add_rule(PathBeneath::new(fd, rights(r.may, folder))).doing(|| format!("ask Landlock for {}", r.path.display()))?;
+    }
+    if let Some(ports) = &c.ports {
+        for (port, access) in ports.bind.iter().map(|p| (p, AccessNet::BindTcp)).chain(ports.connect.iter().map(|p| (p, AccessNet::ConnectTcp))) {
+            created = created.add_rule(NetPort::new(*port, access)).doing(what)?;
+        }
+    }
+    created.restrict_self().doing(what)?;
+    Ok(())
+}
+
+fn rights(may: May, folder: bool) -> BitFlags<AccessFs> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let rights = match may {
+        May::Read => read,
+        May::Run => read | AccessFs::Execute,
+        // No device is made there, and no program started.
+        May::Write => AccessFs::from_all(NEWEST) & !(AccessFs::Execute | AccessFs::IoctlDev | AccessFs::MakeChar | AccessFs::MakeBlock),
+        May::Device => read | AccessFs::WriteFile | AccessFs::IoctlDev,
+    };
+    if folder { rights } else { rights & AccessFs::from_file(NEWEST) }
+}

@@ -1,0 +1,165 @@
+//! The side that becomes ComfyUI: it leaves every right behind in the order that the system asks for, then executes it.
+//!
+//! Where the launch has rooms (Linux, two accounts) it stays twice as a process of root's that does nothing but wait: outside,
+//! to be told when to end, and as the first process of the launch's process namespace, whose end is everybody's end
+//! (pid_namespaces(7)).
+
+use std::io::{Read, Write};
+use std::os::fd::{OwnedFd, RawFd};
+use std::process::ExitCode;
+
+use crate::confine::Confinement;
+use crate::host::{fs, launched};
+use crate::plan::launch::Command;
+use crate::problem::{Doing, Problem, Result};
+
+/// What the launcher asks of it, on stdin.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Cell {
+    /// Whom it becomes; nobody else under isolation "none".
+    pub account: Option<Account>,
+    pub open_files: u64,
+    pub command: Command,
+    pub confinement: Confinement,
+    /// A pipe for what goes wrong; its end without a word means that ComfyUI was executed.
+    pub report: RawFd,
+    /// The network namespace to live in, where there are rooms.
+    pub network: Option<RawFd>,
+    /// Who started it: without that process it ends.
+    pub launcher: i32,
+}
+
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Account {
+    pub name: String,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Becomes ComfyUI, or says why not; where it waits, the exit code is ComfyUI's. Must be called while there is one thread.
+pub fn serve() -> ExitCode {
+    let mut text = String::new();
+    let asked = std::io::stdin().read_to_string(&mut text).doing(|| "read what to start".into());
+    let taken = asked.and_then(|_| serde_json::from_str::<Cell>(&text).doing(|| "understand what to start".into()));
+    let (cell, fd) = match taken.and_then(|cell| launched::take_over(cell.report).map(|fd| (cell, fd))) {
+        Ok(both) => both,
+        Err(p) => {
+            crate::render::problem(&p);
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut report = Some(fd);
+    match enter(&cell, &mut report) {
+        Ok(code) => ExitCode::from(code),
+        Err(p) => {
+            if let Some(fd) = report {
+                let _ = std::fs::File::from(fd).write_all(serde_json::to_string(&p).unwrap_or_default().as_bytes());
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn enter(cell: &Cell, report: &mut Option<OwnedFd>) -> Result<u8> {
+    launched::keep_three()?;
+    launched::die_with(cell.launcher)?;
+    nix::unistd::setsid().doing(|| "begin a session".into())?;
+    nix::sys::stat::umask(fs::mode(0o002));
+    launched::limit(cell.open_files)?;
+    #[cfg(target_os = "linux")]
+    if let Some(network) = cell.network {
+        return rooms::enter(cell, &launched::take_over(network)?, report);
+    }
+    if let Some(a) = &cell.account {
+        launched::take_groups(&a.name, a.gid)?;
+    }
+    Err(execute(cell))
+}
+
+/// Becomes the account, takes the confinement on, executes; returns only if that fails.
+fn execute(cell: &Cell) -> Problem {
+    let become_it = || -> Result<()> {
+        if let Some(a) = &cell.account {
+            launched::become_id(a.uid, a.gid)?;
+        }
+        launched::no_new_rights()?;
+        #[cfg(target_os = "linux")]
+        {
+            crate::host::confine::rules::apply(&cell.confinement)?;
+            crate::host::confine::filter::apply()?;
+        }
+        Ok(())
+    };
+    match become_it() {
+        Ok(()) => program(&cell.command),
+        Err(p) => p,
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the fence's gate for ComfyUI")]
+fn program(c: &Command) -> Problem {
+    use std::os::unix::process::CommandExt;
+    let mut command = std::process::Command::new(&c.program);
+    command.args(&c.args).env_clear().envs(&c.env).current_dir(&c.folder).stdin(std::process::Stdio::null());
+    Problem::new(format!("could not start {}: {}", c.program.display(), command.exec()))
+}
+
+/// The two processes that wait.
+#[cfg(target_os = "linux")]
+mod rooms {
+    use nix::sched::{CloneFlags, unshare};
+    use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    use nix::unistd::Pid;
+
+    use super::*;
+    use crate::host::confine;
+
+    pub(super) fn enter(cell: &Cell, network: &OwnedFd, report: &mut Option<OwnedFd>) -> Result<u8> {
+        // From here on signals are waited for; what is executed in the end gets none of this.
+        let all = SigSet::all();
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).doing(|| "wait for signals".into())?;
+        // While accounts can still be looked up as the system does it.
+        if let Some(a) = &cell.account {
+            launched::take_groups(&a.name, a.gid)?;
+        }
+        // Killed before others when memory runs out (proc_pid_oom_score_adj(5)).
+        let _ = std::fs::write("/proc/self/oom_score_adj", "500");
+        let present = confine::present(&cell.confinement);
+        confine::net::enter(network)?;
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID).doing(|| "make the launch's namespaces".into())?;
+        if let Some(first) = launched::fork()? {
+            *report = None;
+            // Asked gently it passes that on; anything harder ends the namespace, and with it everybody in it.
+            return attend(first, &all, |pid, s| (pid, if s == Signal::SIGINT { s } else { Signal::SIGKILL }));
+        }
+        launched::die_with(0)?;
+        confine::rooms::build(&cell.confinement, &present)?;
+        if let Some(comfyui) = launched::fork()? {
+            *report = None;
+            // Its whole group, as a terminal does it.
+            return attend(comfyui, &all, |pid, s| (Pid::from_raw(-pid.as_raw()), s));
+        }
+        nix::unistd::setsid().doing(|| "begin a session".into())?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).doing(|| "take signals".into())?;
+        Err(execute(cell))
+    }
+
+    /// Waits for `child`, reaps whoever else ends, passes signals on; the child's exit code, 128 and the number for a signal.
+    fn attend(child: Pid, all: &SigSet, pass: fn(Pid, Signal) -> (Pid, Signal)) -> Result<u8> {
+        loop {
+            loop {
+                match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+                    Ok(WaitStatus::Exited(pid, code)) if pid == child => return Ok(u8::try_from(code & 0xff).unwrap_or(1)),
+                    Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => return Ok(u8::try_from(128 + signal as i32).unwrap_or(1)),
+                    Ok(WaitStatus::StillAlive) | Err(_) => break,
+                    Ok(_) => {}
+                }
+            }
+            if let Ok(s @ (Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT)) = all.wait() {
+                let (whom, signal) = pass(child, s);
+                let _ = kill(whom, signal);
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The processes of a launch: the front, then ComfyUI; and their end.
+
+use std::io::{BufRead, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::cell::{Account, Cell};
+use super::{KILL, STOP, port};
+use crate::confine::Confinement;
+use crate::front::{self, admit, token};
+use crate::host::{elevate, launched};
+use crate::plan::launch::{self, LaunchSpec};
+use crate::problem::{Doing, Problem, Result};
+
+/// How long ComfyUI may take to end by itself.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where ComfyUI listens, and what this system lacks to keep it there.
+pub struct Network {
+    /// A network namespace of the launch's own.
+    pub room: Option<OwnedFd>,
+    pub inner: SocketAddr,
+    pub lacking: Vec<String>,
+}
+
+/// Makes the launch's network, and looks what the system can do.
+///
+/// # Errors
+/// It cannot do what `policy.confinement = "required"` asks.
+pub fn network(spec: &LaunchSpec) -> Result<Network> {
+    let mut lacking = Vec::new();
+    #[cfg(target_os = "linux")]
+    let room = {
+        let made = spec.account.then(crate::host::confine::net::room).transpose();
+        let room = made.unwrap_or_else(|p| {
+            lacking.push(format!("no namespaces, so other programs' processes, sockets and ports are within reach: {p}"));
+            None
+        });
+        lacking.extend(crate::host::confine::lacking(room.is_some()));
+        room
+    };
+    #[cfg(not(target_os = "linux"))]
+    let room = None;
+    if spec.account && spec.strict && !lacking.is_empty() {
+        let problems = lacking.into_iter().map(Problem::new).collect();
+        return Err(Problem::all(problems).hint("`confinement = \"warn\"` in [policy] of comfy.toml starts ComfyUI all the same"));
+    }
+    let own = room.is_some() || !spec.fronted();
+    let port = if own { spec.port } else { port::any()? };
+    Ok(Network { room, inner: (Ipv4Addr::LOCALHOST, port).into(), lacking })
+}
+
+/// What was started.
+pub struct Running {
+    comfyui: Child,
+    /// Whom signals go to: a process that passes them on, or ComfyUI's group.
+    target: Pid,
+    front: Option<Front>,
+}
+
+struct Front {
+    child: Child,
+    handle: PathBuf,
+}
+
+/// Starts the front and ComfyUI. Both are comfy's own program again, so that nothing of this process is in their memory.
+///
+/// # Errors
+/// The port is taken; a process cannot become what it should.
+pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, command: &launch::Command) -> Result<Running> {
+    if spec.account && (spec.uid == 0 || spec.uid == spec.owner || [0, spec.owner, spec.uid].contains(&spec.front)) {
+        return Err(Problem::new(format!("{} has uid {} and the front {}: neither is a sandbox", spec.user, spec.uid, spec.front)).hint("run `comfy apply`"));
+    }
+    let front = if spec.fronted() {
+        Some(serve(spec, &network)?)
+    } else {
+        port::free(&spec.listen, spec.port)?;
+        None
+    };
+    let (report, told) = pipe()?;
+    let mut c = side(elevate::CELL_SIDE)?;
+    c.stdout(output()?).stderr(output()?);
+    let mut kept = vec![&told];
+    kept.extend(&network.room);
+    launched::hand_over(&mut c, &kept);
+    let cell = Cell {
+        account: spec.account.then(|| Account { name: spec.user.clone(), uid: spec.uid, gid: spec.gid }),
+        open_files: spec.open_files,
+        command: command.clone(),
+        confinement,
+        report: told.as_raw_fd(),
+        network: network.room.as_ref().map(AsRawFd::as_raw_fd),
+        launcher: me(),
+    };
+    let mut comfyui = c.spawn().doing(|| "start ComfyUI".into())?;
+    drop(told);
+    hand(&mut comfyui, &cell)?;
+    drop(comfyui.stdin.take());
+    let pid = i32::try_from(comfyui.id()).unwrap_or(0);
+    let target = Pid::from_raw(if network.room.is_some() { pid } else { -pid });
+    let running = Running { comfyui, target, front };
+    match hear(report) {
+        None => Ok(running),
+        Some(p) => {
+            running.end();
+            Err(p)
+        }
+    }
+}
+
+/// Starts the front, which listens when this returns.
+fn serve(spec: &LaunchSpec, network: &Network) -> Result<Front> {
+    let listener: OwnedFd = port::claim(&spec.listen, spec.port)?.into();
+    let secret = token::Secret::new()?;
+    let (report, told) = pipe()?;
+    let mut c = side(elevate::FRONT_SIDE)?;
+    c.stdout(output()?).stderr(output()?);
+    let mut kept = vec![&told, &listener];
+    kept.extend(&network.room);
+    launched::hand_over(&mut c, &kept);
+    let config = front::Config {
+        uid: spec.front,
+        listener: listener.as_raw_fd(),
+        network: network.room.as_ref().map(AsRawFd::as_raw_fd),
+        inner: network.inner,
+        rules: admit::Rules {
+            owner: spec.owner,
+            clients: spec.network.clients.clone(),
+            listen: spec.listen.clone(),
+            port: spec.port,
+            remote: spec.remote,
+            hostname: crate::host::machine::hostname(),
+        },
+        secret: secret.clone(),
+        report: told.as_raw_fd(),
+        launcher: me(),
+    };
+    let mut child = c.spawn().doing(|| "start the front".into())?;
+    drop(told);
+    let handle = spec.paths.front();
+    // Its stdin stays open: by its end it knows that this process has ended.
+    let started = hand(&mut child, &config).and_then(|()| match hear(report) {
+        Some(p) => Err(p),
+        None => token::Handle::new(spec.address(), secret).write(&handle, (spec.owner, 0)),
+    });
+    let front = Front { child, handle };
+    match started {
+        Ok(()) => Ok(front),
+        Err(p) => {
+            front.end();
+            Err(p)
+        }
+    }
+}
+
+impl Front {
+    fn end(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = crate::host::fs::edit::remove_path(&self.handle);
+    }
+}
+
+/// Comfy's own program in another role, with a pipe to it and nothing of the environment.
+#[expect(clippy::disallowed_methods, reason = "comfy itself, with a cleared environment")]
+fn side(role: &str) -> Result<Command> {
+    let own = std::env::current_exe().doing(|| "find comfy's own program".into())?;
+    let mut c = Command::new(own);
+    c.arg(role).env_clear().current_dir("/").stdin(Stdio::piped());
+    Ok(c)
+}
+
+fn me() -> i32 {
+    nix::unistd::getpid().as_raw()
+}
+
+fn output() -> Result<Stdio> {
+    std::io::stdout().as_fd().try_clone_to_owned().map(Stdio::from).doing(|| "pass the output on".into())
+}
+
+/// A pipe, to read and to write.
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
+    Ok((reader.into(), writer.into()))
+}
+
+/// Writes what it is asked, as one line.
+fn hand(child: &mut Child, what: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string(what).doing(|| "say what to start".into())?;
+    let stdin = child.stdin.as_mut().ok_or_else(|| Problem::new("no pipe to what was started"))?;
+    // One that ended already says why by itself.
+    let _ = writeln!(stdin, "{text}");
+    Ok(())
+}
+
+/// What goes wrong before it is what it should be; nothing where all is well.
+fn hear(report: OwnedFd) -> Option<Problem> {
+    let mut text = String::new();
+    let _ = std::fs::File::from(report).read_to_string(&mut text);
+    (!text.is_empty()).then(|| serde_json::from_str(&text).unwrap_or_else(|_| Problem::new(crate::text::escape(&text))))
+}
+
+impl Running {
+    fn signal(&self, s: Signal) {
+        let _ = kill(self.target, s);
+    }
+
+    fn end(mut self) {
+        // Whoever waits outside passes it on as the end of the whole namespace.
+        self.signal(if self.target.as_raw() > 0 { Signal::SIGTERM } else { Signal::SIGKILL });
+        let _ = self.comfyui.wait();
+        if let Some(front) = self.front {
+            front.end();
+        }
+    }
+
+    /// Waits for ComfyUI's end; its exit code. `stop` or a signal ends it gently, a second word or a closed stdin after it at once.
+    ///
+    /// # Errors
+    /// The front ended, and ComfyUI with it.
+    pub fn attend(mut self) -> Result<u8> {
+        let words = words();
+        let mut asked: Option<Instant> = None;
+        let status = loop {
+            if let Some(status) = self.comfyui.try_wait().doing(|| "wait for ComfyUI".into())? {
+                break status;
+            }
+            if let Some(front) = &mut self.front
+                && let Ok(Some(status)) = front.child.try_wait()
+            {
+                self.end();
+                return Err(Problem::new(format!("the front ended ({status}), so ComfyUI was ended too")).hint("the lines above say why"));
+            }
+            let word = match words.recv_timeout(Duration::from_millis(if asked.is_some() { 20 } else { 100 })) {
+                Ok(w) => Some(w),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => {
+                    std::thread::sleep(Duration::from_millis(20));
+                    None
+                }
+            };
+            let stop = word.is_some() || (asked.is_none() && crate::host::signals::interrupted());
+            let now = word.as_deref() == Some(KILL) || (word.is_some() && asked.is_some()) || asked.is_some_and(|t| t.elapsed() > PATIENCE);
+            if now {
+                self.signal(if self.target.as_raw() > 0 { Signal::SIGTERM } else { Signal::SIGKILL });
+            } else if stop && asked.is_none() {
+                asked = Some(Instant::now());
+                self.signal(Signal::SIGINT);
+            }
+        };
+        if self.target.as_raw() < 0 {
+            // What it started and left behind; a namespace ends with its first process.
+            self.signal(Signal::SIGKILL);
+        }
+        if let Some(front) = self.front {
+            front.end();
+        }
+        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        Ok(u8::try_from(code).unwrap_or(1))
+    }
+}
+
+/// Words from stdin; its end counts as one more.
+fn words() -> Receiver<String> {
+    let (tell, hear) = channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines() {
+            let Ok(line) = line else { break };
+            if (line == STOP || line == KILL) && tell.send(line).is_err() {
+                return;
+            }
+        }
+        let _ = tell.send(STOP.into());
+    });
+    hear
+}
