@@ -7,9 +7,9 @@ pub mod places;
 
 use std::path::{Path, PathBuf};
 
-use crate::manifest::Access;
+use crate::manifest::{Access, Egress};
 use crate::plan::desired::GenSpec;
-use crate::plan::launch::LaunchSpec;
+use crate::plan::launch::{Inner, LaunchSpec};
 
 /// What may be done below a path. Account and modes still decide too: this takes away, it gives nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -59,11 +59,44 @@ pub struct Confinement {
 pub struct Ports {
     pub bind: Vec<u16>,
     pub connect: Vec<u16>,
+    /// Leave UDP alone: names are resolved with it.
+    pub udp: bool,
+}
+
+/// Ports in a network that is everybody's: its own one, the proxy, and under isolation "none", where there is none, those of
+/// the list, whatever the host.
+fn shared(spec: &LaunchSpec, inner: Inner) -> Option<Ports> {
+    let mut ports = Ports { bind: vec![inner.comfyui], connect: vec![inner.comfyui], udp: false };
+    match (inner.proxy, &spec.network.egress) {
+        (Some(proxy), _) => ports.connect.push(proxy),
+        (None, Egress::Deny) => {}
+        (None, Egress::Allow) => return None,
+        (None, Egress::Only(_)) => {
+            ports.udp = true;
+            ports.connect.push(53);
+            ports.connect.extend(spec.network.egress.ports());
+        }
+    }
+    Some(ports)
+}
+
+/// What the front may touch: nothing, and what resolving names takes where something may leave.
+pub fn front(egress: &Egress, comfyui: u16, proxy: u16) -> Confinement {
+    let mut c = Confinement::default();
+    let mut connect = vec![comfyui];
+    if *egress != Egress::Deny {
+        let rules = places::RESOLVER.iter().map(|(path, may, why)| Rule { path: PathBuf::from(path), may: *may, why: (*why).into() });
+        c.rules.extend(rules);
+        connect.push(53);
+        connect.extend(egress.ports());
+    }
+    c.ports = (*egress != Egress::Allow).then_some(Ports { bind: vec![proxy], connect, udp: true });
+    c
 }
 
 impl Confinement {
     /// For a generation; `rooms`: the launch has namespaces of its own.
-    pub fn of(spec: &LaunchSpec, id: &str, generation: &GenSpec, rooms: bool) -> Confinement {
+    pub fn of(spec: &LaunchSpec, id: &str, generation: &GenSpec, rooms: bool, ports: Inner) -> Confinement {
         let mut rules = Vec::new();
         let mut add = |path: PathBuf, may: May, why: &str| rules.push(Rule { path, may, why: why.into() });
         for (path, may, why) in places::of(spec.macos) {
@@ -107,7 +140,8 @@ impl Confinement {
         }
         rules.sort_by(|a, b| a.path.cmp(&b.path).then(b.may.cmp(&a.may)));
         rules.dedup_by(|b, a| a.path == b.path);
-        Confinement { rules, rooms, temp: state.join("temp"), ports: None }
+        let ports = if rooms.is_empty() { shared(spec, ports) } else { None };
+        Confinement { rules, rooms, temp: state.join("temp"), ports }
     }
 
     /// Whether the rules let ComfyUI do that with a path, by the innermost rule alone; for tests and `--explain`.

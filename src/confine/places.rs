@@ -78,6 +78,25 @@ const LINUX: &[Place] = &[
     ("/dev/nvidia7", May::Device, CARDS),
 ];
 
+/// What getaddrinfo(3) reads.
+pub(super) const RESOLVER: &[Place] = &[
+    ("/usr", May::Read, LIBRARIES),
+    ("/lib", May::Read, LIBRARIES),
+    ("/lib64", May::Read, LIBRARIES),
+    ("/nix/store", May::Read, LIBRARIES),
+    ("/etc/ld.so.cache", May::Read, LOADER),
+    ("/etc/nsswitch.conf", May::Read, NAMES),
+    ("/etc/hosts", May::Read, NAMES),
+    ("/etc/host.conf", May::Read, NAMES),
+    ("/etc/gai.conf", May::Read, NAMES),
+    ("/etc/services", May::Read, NAMES),
+    ("/etc/resolv.conf", May::Read, NAMES),
+    ("/run/systemd/resolve", May::Read, NAMES),
+    ("/run/NetworkManager", May::Read, NAMES),
+    ("/run/resolvconf", May::Read, NAMES),
+    ("/mnt/wsl/resolv.conf", May::Read, NAMES),
+];
+
 /// Where nothing is mounted for the launch, the system's own.
 const LINUX_SHARED: &[Place] = &[
     ("/dev/shm", May::Write, "memory shared between processes (sem_open(3)); the system's own"),

@@ -1,16 +1,19 @@
 //! The front: one process between ComfyUI and everybody else, under a uid that is neither the sandbox's nor the owner's.
 //!
 //! It holds the port outside and speaks to ComfyUI inside the launch's network; what ComfyUI may ask of the world goes
-//! through it as well. [`admit`] says who gets in (pure), [`token`] proves it where the system does not tell,
+//! through it as well: [`egress`]. [`admit`] says who gets in (pure), [`token`] proves it where the system does not tell,
 //! [`relay`] passes requests on, [`serve`] is the process.
 
 pub mod admit;
+pub mod egress;
 pub mod relay;
 pub mod serve;
 pub mod token;
 
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+
+use crate::manifest::Egress;
 
 /// What the launcher asks of it, on stdin.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -24,6 +27,9 @@ pub struct Config {
     /// Where ComfyUI listens in there.
     pub inner: SocketAddr,
     pub rules: admit::Rules,
+    /// Where the proxy for the way out listens, in there too.
+    pub proxy: SocketAddr,
+    pub egress: Egress,
     pub secret: token::Secret,
     /// A pipe for what goes wrong; its end without a word means that it listens.
     pub report: RawFd,

@@ -15,10 +15,12 @@ use tokio::sync::Semaphore;
 
 use super::Config;
 use super::admit::Peer;
+use super::egress::{Outside, Proxy};
 use super::relay::{Front, Line};
 use super::token::Desk;
 use crate::host::peer::{self, Identify};
 use crate::host::{fs, launched};
+use crate::manifest::Egress;
 use crate::problem::{Doing, Result};
 
 /// Connections at once; more of them wait.
@@ -59,7 +61,9 @@ fn run(config: Config, report: &mut Option<OwnedFd>) -> Result<()> {
     listener.set_nonblocking(true).doing(|| "listen".into())?;
     // Both belong to the network outside, where this process does not stay.
     let peers = peer::of_this_system().doing(|| "ask whose connections are".into())?;
-    retire(&config)?;
+    let (outside, proxy) = retire(&config)?;
+    let proxy_listener = proxy;
+    let proxy = Arc::new(Proxy::new(config.egress, outside, |line| crate::render::stdout(&format!("comfy: {line}"))));
     let front = Arc::new(Front::new(config.rules, config.inner, Desk::new(config.secret)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing(|| "start the front".into())?;
     std::thread::spawn(|| {
@@ -70,28 +74,35 @@ fn run(config: Config, report: &mut Option<OwnedFd>) -> Result<()> {
     *report = None;
     runtime.block_on(async {
         let listener = TcpListener::from_std(listener).doing(|| "listen".into())?;
+        tokio::spawn(proxy.accept(TcpListener::from_std(proxy_listener).doing(|| "listen".into())?));
         accept(&listener, &front, peers.as_ref()).await;
         Ok(())
     })
 }
 
-/// Goes into the launch's network, becomes an account that does not exist, and lets go of the file system.
-fn retire(config: &Config) -> Result<()> {
+/// Goes into the launch's network, becomes an account that does not exist, and lets go of the file system. The thread that
+/// stays outside is as poor; the proxy's listener is inside.
+fn retire(config: &Config) -> Result<(Option<Outside>, std::net::TcpListener)> {
+    // Every thread has its own confinement: it comes before the second one.
+    launched::no_new_rights()?;
+    #[cfg(target_os = "linux")]
+    crate::host::confine::rules::apply(&crate::confine::front(&config.egress, config.inner.port(), config.proxy.port()))?;
+    let outside = (config.egress != Egress::Deny).then(Outside::start).transpose().doing(|| "start the way out".into())?;
     #[cfg(target_os = "linux")]
     {
         if let Some(network) = config.network {
             crate::host::confine::net::enter(&launched::take_over(network)?)?;
         }
-        crate::host::confine::rules::apply(&crate::confine::Confinement::default())?;
     }
+    let proxy = std::net::TcpListener::bind(config.proxy).and_then(|l| l.set_nonblocking(true).map(|()| l)).doing(|| "listen for the way out".into())?;
     launched::drop_groups()?;
     launched::become_id(config.uid, config.uid)?;
-    launched::no_new_rights()?;
     launched::hide();
-    Ok(())
+    Ok((outside, proxy))
 }
 
-async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Identify) {
+/// Serves every connection of `listener`, for ever.
+pub async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Identify) {
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };

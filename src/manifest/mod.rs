@@ -130,6 +130,31 @@ pub enum Egress {
     Only(Vec<String>),
 }
 
+impl Egress {
+    /// Whether ComfyUI may reach `host:port`; `*.` in a list stands for every name below.
+    pub fn allows(&self, host: &str, port: u16) -> bool {
+        let host = host.trim_end_matches('.').to_ascii_lowercase();
+        match self {
+            Egress::Deny => false,
+            Egress::Allow => true,
+            Egress::Only(list) => list.iter().filter_map(|e| e.rsplit_once(':')).any(|(name, p)| {
+                let name = name.to_ascii_lowercase();
+                let fits = match name.strip_prefix("*.") {
+                    Some(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+                    None => host == name,
+                };
+                fits && p.parse() == Ok(port)
+            }),
+        }
+    }
+
+    /// The ports that a list names.
+    pub fn ports(&self) -> Vec<u16> {
+        let Egress::Only(list) = self else { return Vec::new() };
+        list.iter().filter_map(|e| e.rsplit_once(':')?.1.parse().ok()).collect()
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Clients {
@@ -168,5 +193,30 @@ impl Manifest {
     /// One problem that lists every mistake with file, line and column, and how to mend it.
     pub fn parse(path: &Path, text: &str, hostname: &str) -> Result<Manifest> {
         check::manifest(path, text, hostname)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Egress;
+
+    #[test]
+    fn a_list_means_its_hosts_and_ports_and_no_others() {
+        let list = Egress::Only(vec!["huggingface.co:443".into(), "*.hf.co:443".into()]);
+        for (host, port, is) in [
+            ("huggingface.co", 443, true),
+            ("HuggingFace.co.", 443, true),
+            ("huggingface.co", 80, false),
+            ("cdn.hf.co", 443, true),
+            ("a.b.hf.co", 443, true),
+            ("hf.co", 443, false),
+            (".hf.co", 443, false),
+            ("evilhf.co", 443, false),
+            ("huggingface.co.evil.test", 443, false),
+            ("evil-huggingface.co", 443, false),
+        ] {
+            assert_eq!(list.allows(host, port), is, "{host}:{port}");
+        }
+        assert!(!Egress::Deny.allows("huggingface.co", 443) && Egress::Allow.allows("anything.test", 1));
     }
 }

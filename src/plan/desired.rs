@@ -392,7 +392,7 @@ fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
     // A namespace of its own keeps the network, and the front the port.
     let rooms = m.host.isolation == Isolation::Account && !macos;
     match &m.network.egress {
-        Egress::Only(list) => out.push(format!("network.egress = a list of {}", list.len())),
+        Egress::Only(list) if !rooms => out.push(format!("network.egress = a list of {}", list.len())),
         Egress::Deny if !rooms => out.push("network.egress = \"deny\"".to_string()),
         _ => {}
     }

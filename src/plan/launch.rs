@@ -40,6 +40,14 @@ pub struct LaunchSpec {
 
 pub const FORMAT: u32 = 2;
 
+/// Ports inside the launch's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inner {
+    pub comfyui: u16,
+    /// The proxy for the way out, where there is a front.
+    pub proxy: Option<u16>,
+}
+
 /// One process to start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Command {
@@ -71,11 +79,11 @@ impl LaunchSpec {
         self.account
     }
 
-    /// The command that launches generation `id`, to listen on `port`. comfy's own flags come last: argparse lets the last one win.
+    /// The command that launches generation `id`, to listen on these ports. comfy's own flags come last: argparse lets the last one win.
     ///
     /// # Errors
     /// An extra argument that is comfy's own, or that the pinned ComfyUI does not have.
-    pub fn command(&self, id: &str, generation: &GenSpec, known: &BTreeSet<String>, extra: &[String], port: u16) -> Result<Command> {
+    pub fn command(&self, id: &str, generation: &GenSpec, known: &BTreeSet<String>, extra: &[String], ports: Inner) -> Result<Command> {
         let top = self.paths.generation(id);
         let state = self.paths.state();
         let mut problems = Vec::new();
@@ -109,7 +117,7 @@ impl LaunchSpec {
         let nodes: Vec<String> = generation.nodes.keys().cloned().collect();
         let own: Vec<(&str, Vec<String>)> = vec![
             ("--listen", vec![if self.fronted() { "127.0.0.1".into() } else { self.listen.clone() }]),
-            ("--port", vec![port.to_string()]),
+            ("--port", vec![ports.comfyui.to_string()]),
             ("--user-directory", vec![path(state.join("user"))]),
             // ComfyUI makes and removes a folder `temp` in it.
             ("--temp-directory", vec![path(state.join("temp"))]),
@@ -133,8 +141,42 @@ impl LaunchSpec {
                 command.args.extend(values);
             }
         }
+        // Nodes that are nothing but a client of a company's server; newer versions have another word for it.
+        let no_clients = ["--disable-api-nodes", "--disable-partner-nodes"].into_iter().find(|f| known.contains(*f));
+        if let Some(flag) = no_clients.filter(|_| !self.reaches("api.comfy.org")) {
+            command.args.push(flag.into());
+        }
         command.env = self.environment(&state, &top);
+        self.way_out(ports.proxy, &mut command.env);
         Ok(command)
+    }
+
+    /// Whether `network.egress` lets it speak https with a host.
+    fn reaches(&self, host: &str) -> bool {
+        self.network.egress.allows(host, 443)
+    }
+
+    /// What makes libraries use the proxy, and not try where nothing can be had.
+    fn way_out(&self, proxy: Option<u16>, env: &mut BTreeMap<String, String>) {
+        let mut set = |name: &str, value: String| drop(env.insert(name.into(), value));
+        if let Some(port) = proxy {
+            for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
+                set(name, format!("http://127.0.0.1:{port}"));
+            }
+            for name in ["NO_PROXY", "no_proxy"] {
+                set(name, "localhost,127.0.0.1,::1".into());
+            }
+        }
+        if self.network.egress != crate::manifest::Egress::Allow {
+            // huggingface_hub, "Environment variables"; consoledonottrack.com.
+            set("HF_HUB_DISABLE_TELEMETRY", "1".into());
+            set("DO_NOT_TRACK", "1".into());
+        }
+        if !self.reaches("huggingface.co") {
+            for name in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"] {
+                set(name, "1".into());
+            }
+        }
     }
 
     /// All that the process sees of an environment.

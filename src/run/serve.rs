@@ -45,8 +45,8 @@ fn launch() -> Result<u8> {
     let text = std::fs::read_to_string(spec.paths.generation(&id).join("ComfyUI/comfy/cli_args.py")).doing(|| "read the flags of this ComfyUI".into())?;
     let network = start::network(&spec)?;
     let rooms = network.room.is_some();
-    let confinement = Confinement::of(&spec, &id, &generation, rooms);
-    let command = spec.command(&id, &generation, &launch::flags(&text), &request.args, network.inner.port())?;
+    let confinement = Confinement::of(&spec, &id, &generation, rooms, network.ports());
+    let command = spec.command(&id, &generation, &launch::flags(&text), &request.args, network.ports())?;
     if request.explain {
         say(&Answer::Explained { user: spec.user.clone(), command, confinement, lacking: network.lacking });
         return Ok(0);

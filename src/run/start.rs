@@ -17,9 +17,11 @@ use super::{KILL, STOP, port};
 use crate::confine::Confinement;
 use crate::front::{self, admit, token};
 use crate::host::{elevate, launched};
-use crate::plan::launch::{self, LaunchSpec};
+use crate::plan::launch::{self, Inner, LaunchSpec};
 use crate::problem::{Doing, Problem, Result};
 
+/// Where proxies usually listen.
+const PROXY: u16 = 3128;
 /// How long ComfyUI may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -28,6 +30,8 @@ pub struct Network {
     /// A network namespace of the launch's own.
     pub room: Option<OwnedFd>,
     pub inner: SocketAddr,
+    /// Where the proxy for the way out listens, where there is a front.
+    pub proxy: Option<SocketAddr>,
     pub lacking: Vec<String>,
 }
 
@@ -53,9 +57,20 @@ pub fn network(spec: &LaunchSpec) -> Result<Network> {
         let problems = lacking.into_iter().map(Problem::new).collect();
         return Err(Problem::all(problems).hint("`confinement = \"warn\"` in [policy] of comfy.toml starts ComfyUI all the same"));
     }
-    let own = room.is_some() || !spec.fronted();
-    let port = if own { spec.port } else { port::any()? };
-    Ok(Network { room, inner: (Ipv4Addr::LOCALHOST, port).into(), lacking })
+    let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    // In a network of its own every port is free.
+    let (port, proxy) = match (spec.fronted(), room.is_some()) {
+        (false, _) => (spec.port, None),
+        (true, true) => (spec.port, Some(if spec.port == PROXY { PROXY + 1 } else { PROXY })),
+        (true, false) => (port::any()?, Some(port::any()?)),
+    };
+    Ok(Network { room, inner: at(port), proxy: proxy.map(at), lacking })
+}
+
+impl Network {
+    pub fn ports(&self) -> Inner {
+        Inner { comfyui: self.inner.port(), proxy: self.proxy.map(|a| a.port()) }
+    }
 }
 
 /// What was started.
@@ -139,6 +154,8 @@ fn serve(spec: &LaunchSpec, network: &Network) -> Result<Front> {
             remote: spec.remote,
             hostname: crate::host::machine::hostname(),
         },
+        proxy: network.proxy.ok_or_else(|| Problem::new("no port for the way out"))?,
+        egress: spec.network.egress.clone(),
         secret: secret.clone(),
         report: told.as_raw_fd(),
         launcher: me(),

@@ -27,8 +27,9 @@ pub fn apply(c: &Confinement) -> Result<()> {
     let all = AccessFs::from_all(NEWEST);
     let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(all).doing(what)?;
     ruleset = ruleset.scope(Scope::from_all(NEWEST)).doing(what)?;
-    if c.ports.is_some() {
-        ruleset = ruleset.handle_access(AccessNet::from_all(NEWEST)).doing(what)?;
+    if let Some(ports) = &c.ports {
+        let all = if ports.udp { AccessNet::BindTcp | AccessNet::ConnectTcp } else { AccessNet::from_all(NEWEST) };
+        ruleset = ruleset.handle_access(all).doing(what)?;
     }
     let mut created = ruleset.create().doing(what)?.no_new_privs(true);
     for r in &c.rules {

@@ -10,6 +10,11 @@ use crate::support::{CORE, Upstream, borrowed, comfy, node, python};
 ///
 /// Without root the test is skipped, and says so; with COMFY_TEST_ROOT=required that is a failure.
 pub fn private(name: &str, body: impl FnOnce(&mut Machine)) {
+    apart(name, &[], body);
+}
+
+/// The same with more of its own: `--net`, for example.
+pub fn apart(name: &str, also: &[&str], body: impl FnOnce(&mut Machine)) {
     if std::env::var("COMFY_TEST_MACHINE").as_deref() == Ok(name) {
         body(&mut Machine::new());
         return;
@@ -20,7 +25,9 @@ pub fn private(name: &str, body: impl FnOnce(&mut Machine)) {
         return;
     }
     let status = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
+        .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args(also)
+        .arg("--")
         .arg(std::env::current_exe().unwrap())
         .args([&format!("root::{name}"), "--exact", "--nocapture", "--test-threads=1"])
         .env("COMFY_TEST_MACHINE", name)

@@ -2,6 +2,7 @@
 
 mod confined;
 mod machine;
+mod network;
 
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
