@@ -87,10 +87,12 @@ def measure(m, running, top, moved, overrides):
     lock = lock_file.read_text()
 
     # Twins by hard link, so that the same bytes are in the page cache; one of them without bytecode.
-    hand, bare = f"{top}/hand", f"{top}/bare"
+    hand, bare = "/opt/hand", "/opt/bare"
     for folder in (hand, bare):
-        sh(f"mkdir {folder}; cp -al {BASE}/current/ComfyUI {folder}/; cp -al {BASE}/current/venv/ {folder}/venv; chmod -R a+rX {top} 2>/dev/null || true")
+        sh(f"mkdir {folder}; cp -al {BASE}/current/ComfyUI {folder}/; cp -al {BASE}/current/venv/ {folder}/venv")
     sh(f"find {bare} -name __pycache__ -type d -prune -exec rm -r {{}} +")
+    # The links changed what stat says of every file: looked at once more, and noted.
+    comfy("apply", "--yes")
     env = {"PATH": f"{hand}/venv/bin:/usr/bin:/bin", "HOME": f"{BASE}/state", "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": f"{BASE}/state/cache", "HF_HOME": f"{BASE}/state/cache"}
 
     def launched():

@@ -4,14 +4,21 @@ mod apply;
 mod completions;
 mod demo;
 mod destroy;
+mod exec;
 mod gc;
 mod init;
 mod lock;
+mod logs;
 mod man;
+mod open;
 mod outdated;
 mod plan;
 pub mod project;
+mod restart;
 mod run;
+mod start;
+mod status;
+mod stop;
 mod update;
 mod verify;
 
@@ -67,6 +74,13 @@ enum Command {
     Plan(plan::Args),
     Apply(apply::Args),
     Run(run::Args),
+    Start(start::Args),
+    Stop(stop::Args),
+    Restart(restart::Args),
+    Status(status::Args),
+    Logs(logs::Args),
+    Open(open::Args),
+    Exec(exec::Args),
     Verify(verify::Args),
     Gc(gc::Args),
     Destroy(destroy::Args),
@@ -81,6 +95,8 @@ enum Command {
     Cell,
     #[command(name = "__front", hide = true)]
     Front,
+    #[command(name = "__log", hide = true)]
+    Scribe,
 }
 
 /// Parses the command line, runs the command, prints what went wrong.
@@ -98,12 +114,13 @@ pub fn main() -> ExitCode {
         Command::Launch => return crate::run::serve::serve(),
         Command::Cell => return crate::run::cell::serve(),
         Command::Front => return crate::front::serve::serve(),
+        Command::Scribe => return crate::run::scribe::serve(),
         Command::Root => return crate::apply::root::serve(&project::for_root),
         _ => {}
     }
     render::set_up(cli.global.color, cli.global.quiet);
-    // `run` passes the second one on.
-    crate::host::signals::watch(!matches!(cli.command, Command::Run(_)));
+    // These pass the second one on.
+    crate::host::signals::watch(!matches!(cli.command, Command::Run(_) | Command::Exec(_) | Command::Stop(_)));
     match run(&cli) {
         Ok(code) => ExitCode::from(code),
         Err(p) => {
@@ -123,13 +140,20 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Plan(a) => plan::run(g, a),
         Command::Apply(a) => apply::run(g, a),
         Command::Run(a) => run::run(g, a),
+        Command::Start(a) => start::run(g, a),
+        Command::Stop(a) => stop::run(g, a),
+        Command::Restart(a) => restart::run(g, a),
+        Command::Status(a) => status::run(g, a),
+        Command::Logs(a) => logs::run(g, a),
+        Command::Open(a) => open::run(g, a),
+        Command::Exec(a) => exec::run(g, a),
         Command::Verify(a) => verify::run(g, a),
         Command::Gc(a) => gc::run(g, a),
         Command::Destroy(a) => destroy::run(g, a),
         Command::Demo(a) => demo::run(a),
         Command::Completions(a) => completions::run(a),
         Command::Man(a) => man::run(a),
-        Command::Root | Command::Launch | Command::Cell | Command::Front => Ok(EXIT_ERROR),
+        Command::Root | Command::Launch | Command::Cell | Command::Front | Command::Scribe => Ok(EXIT_ERROR),
     }
 }
 

@@ -1,4 +1,4 @@
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -6,11 +6,14 @@ use std::time::{Duration, Instant};
 
 use super::Global;
 use super::project::Project;
-use crate::host::{elevate, signals};
+use crate::front::token::Handle;
+use crate::host::signals;
+use crate::plan::desired::{Desired, Paths};
 use crate::problem::{Doing, EXIT_ERROR, EXIT_INTERRUPTED, Problem, Result};
 use crate::render;
-use crate::run::watch::Log;
-use crate::run::{Answer, KILL, Request, STOP};
+use crate::run::ask::{Asked, ask};
+use crate::run::watch::{self, Log};
+use crate::run::{Answer, How, KILL, Request, STOP, live, ready, scribe};
 
 /// Start ComfyUI as the sandbox user, in the foreground
 #[derive(clap::Args)]
@@ -30,29 +33,10 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let project = Project::open(global)?;
     project.announce();
     let desired = project.desired()?;
-    let records = (!project.isolated()).then(|| desired.paths.records.clone());
-    let request = Request { instance: desired.sandbox.clone(), records, args: args.args.clone(), explain: args.explain };
-    let mut child = elevate::side(elevate::LAUNCH_SIDE, project.isolated())?;
-    let mut stdin = child.stdin.take().ok_or_else(|| Problem::new("no pipe to the launcher"))?;
-    let stdout = child.stdout.take().ok_or_else(|| Problem::new("no pipe from the launcher"))?;
-    let text = serde_json::to_string(&request).doing(|| "ask the launcher".into())?;
-    // One that ended already says why on its own.
-    let _ = writeln!(stdin, "{text}");
-    let mut reader = BufReader::new(stdout);
-    let Some(answer) = answer(&mut reader) else {
-        drop(stdin);
-        let status = child.wait().doing(|| "wait for the launcher".into())?;
-        return Err(if signals::interrupted() {
-            Problem::interrupted()
-        } else {
-            Problem::new(format!("the launcher ended without an answer ({status})")).hint("did sudo refuse?")
-        });
-    };
+    let how = if args.explain { How::Explained } else { How::Attended };
+    let Asked { answer, reader, stdin, mut child } = ask(&request(&project, &desired, &args.args, how), project.isolated())?;
     match answer {
-        Answer::Failed(p) => {
-            let _ = child.wait();
-            Err(p)
-        }
+        Answer::Failed(p) => Err(p),
         Answer::Explained { user, command, confinement, lacking } => {
             let _ = child.wait();
             render::stdout(&explained(&user, &command));
@@ -61,31 +45,30 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
             Ok(0)
         }
         Answer::Started { address, generation, nodes, unknown, lacking } => {
-            if !unknown.is_empty() {
-                render::warning(&format!("this ComfyUI has no {}: it was started without", unknown.join(", ")));
-            }
-            lacking.iter().for_each(|l| render::warning(l));
-            let live = desired.code.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>();
-            let same = crate::host::generation::read_spec(&desired.paths.generation(&generation), &generation)
-                .is_some_and(|g| g.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>() == live);
-            if !same {
-                render::warning("comfy.lock asks for other code than was applied, which is what runs; `comfy apply` brings it");
-            }
-            attend(reader, stdin, child, &address, &nodes)
+            caveats(&desired, &generation, &unknown, &lacking);
+            attend(reader, stdin, child, &address, &nodes, &desired.paths)
         }
     }
 }
 
-/// The launcher's first line; what sudo or PAM print before it is not ours.
-fn answer(reader: &mut impl BufRead) -> Option<Answer> {
-    let mut line = String::new();
-    while reader.read_line(&mut line).ok()? > 0 {
-        if let Ok(a) = serde_json::from_str(&line) {
-            return Some(a);
-        }
-        line.clear();
+/// What the launcher is asked.
+pub fn request(project: &Project, desired: &Desired, args: &[String], how: How) -> Request {
+    let records = (!project.isolated()).then(|| desired.paths.records.clone());
+    Request { instance: desired.sandbox.clone(), records, args: args.to_vec(), how }
+}
+
+/// What a person should know of a launch that was started all the same.
+pub fn caveats(desired: &Desired, generation: &str, unknown: &[String], lacking: &[String]) {
+    if !unknown.is_empty() {
+        render::warning(&format!("this ComfyUI has no {}: it was started without", unknown.join(", ")));
     }
-    None
+    lacking.iter().for_each(|l| render::warning(l));
+    let live = desired.code.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>();
+    let same = crate::host::generation::read_spec(&desired.paths.generation(generation), generation)
+        .is_some_and(|g| g.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>() == live);
+    if !same {
+        render::warning("comfy.lock asks for other code than was applied, which is what runs; `comfy apply` brings it");
+    }
 }
 
 fn explained(user: &str, c: &crate::plan::launch::Command) -> String {
@@ -108,32 +91,25 @@ fn explained(user: &str, c: &crate::plan::launch::Command) -> String {
 
 /// Passes on what ComfyUI says, says when it is ready, and ends it on Ctrl-C.
 fn attend(
-    mut reader: impl BufRead + Send + 'static,
+    reader: impl BufRead + Send + 'static,
     mut stdin: std::process::ChildStdin,
     mut child: std::process::Child,
     address: &str,
     nodes: &[String],
+    paths: &Paths,
 ) -> Result<u8> {
     let (tell, hear) = channel();
     std::thread::spawn(move || {
-        let mut line = Vec::new();
-        // A progress bar's line ends with a carriage return.
-        for byte in std::io::Read::by_ref(&mut reader).bytes().map_while(std::result::Result::ok) {
-            if byte == b'\n' || byte == b'\r' || line.len() > 16_384 {
-                if tell.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
-                    return;
-                }
-                line.clear();
-            }
-            if byte != b'\n' && byte != b'\r' {
-                line.push(byte);
+        for line in scribe::lines(reader) {
+            if tell.send(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_string()).is_err() {
+                return;
             }
         }
-        let _ = tell.send(String::from_utf8_lossy(&line).into_owned());
     });
     let started = Instant::now();
     let (ready, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    poll(address, &ready, &over);
+    let handle = paths.front();
+    ready::poll(address, &ready, &over, move || Handle::read(&handle).ok());
     let (mut log, mut told, mut asked) = (Log::default(), false, 0);
     loop {
         match hear.recv_timeout(Duration::from_millis(50)) {
@@ -150,7 +126,7 @@ fn attend(
         }
         if ready.load(Ordering::Relaxed) && !told {
             told = true;
-            let mut summary = log.summary(nodes).into_iter();
+            let mut summary = watch::summary(nodes, &log.failed(nodes)).into_iter();
             render::note(&format!("ComfyUI is ready at {address} after {:.1} s; {}.", started.elapsed().as_secs_f64(), summary.next().unwrap_or_default()));
             summary.for_each(|l| render::warning(&l));
         }
@@ -170,25 +146,9 @@ fn attend(
     match status.code() {
         Some(0) => Ok(0),
         code => {
-            let what = code.map_or("a signal".into(), |c| if c > 128 { format!("signal {}", c - 128) } else { format!("exit code {c}") });
+            let what = code.and_then(|c| u8::try_from(c).ok()).map_or("a signal".into(), live::code);
             render::problem(&Problem::new(format!("ComfyUI ended with {what}")).hint("its last lines above say why"));
             Ok(EXIT_ERROR)
         }
     }
-}
-
-/// Asks until ComfyUI answers.
-fn poll(address: &str, ready: &Arc<AtomicBool>, over: &Arc<AtomicBool>) {
-    let url = format!("{}/system_stats", address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:"));
-    let (ready, over) = (Arc::clone(ready), Arc::clone(over));
-    std::thread::spawn(move || {
-        let agent = crate::host::http::local();
-        while !over.load(Ordering::Relaxed) {
-            if agent.get(&url).call().is_ok() {
-                ready.store(true, Ordering::Relaxed);
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    });
 }

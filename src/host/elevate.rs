@@ -18,6 +18,9 @@ pub const CELL_SIDE: &str = "__cell";
 /// The hidden subcommand that serves ComfyUI's port.
 pub const FRONT_SIDE: &str = "__front";
 
+/// The hidden subcommand that keeps the log.
+pub const SCRIBE_SIDE: &str = "__log";
+
 /// Starts the root side; see [`side`].
 ///
 /// # Errors

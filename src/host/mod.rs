@@ -1,4 +1,5 @@
 pub mod accounts;
+pub mod browser;
 pub mod bytecode;
 #[cfg(target_os = "linux")]
 pub mod confine;

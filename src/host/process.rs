@@ -44,3 +44,17 @@ impl Run for System {
 pub fn first_existing<'a>(candidates: &[&'a str]) -> Option<&'a str> {
     candidates.iter().find(|p| Path::new(p).exists()).copied()
 }
+
+/// Bytes of memory that all processes of `uid` hold: resident sets, so that shared pages count in each (proc_pid_status(5),
+/// ps(1)). `None`: the system does not tell.
+pub fn memory_of(uid: u32) -> Option<u64> {
+    let kib = |line: &str| line.split_whitespace().find_map(|w| w.parse::<u64>().ok());
+    if Path::new("/proc/self/status").exists() {
+        let all = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|e| std::fs::read_to_string(e.path().join("status")).ok());
+        let field = |s: &str, name: &str| s.lines().find_map(|l| l.strip_prefix(name).and_then(kib));
+        return Some(all.filter(|s| field(s, "Uid:") == Some(u64::from(uid))).filter_map(|s| field(&s, "VmRSS:")).sum::<u64>() * 1024);
+    }
+    let out = System.run(&["/bin/ps", "-axo", "uid=,rss="]).ok().filter(|o| o.status == 0)?;
+    let own = |l: &&str| l.split_whitespace().next() == Some(uid.to_string().as_str());
+    Some(out.stdout.lines().filter(own).filter_map(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok()).sum::<u64>() * 1024)
+}

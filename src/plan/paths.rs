@@ -81,6 +81,21 @@ impl Paths {
     pub fn launch(&self) -> PathBuf {
         self.records.join("launch.json")
     }
+    /// What runs, and how the last launch ended.
+    pub fn live(&self) -> PathBuf {
+        self.records.join("live.json")
+    }
+    pub fn ended(&self) -> PathBuf {
+        self.records.join("ended.json")
+    }
+    /// The socket of a launch.
+    pub fn control(&self) -> PathBuf {
+        self.records.join("control")
+    }
+    /// What ComfyUI said: the owner's folder.
+    pub fn logs(&self) -> PathBuf {
+        self.records.join("log")
+    }
     /// How the front of a running launch is reached; the owner's alone.
     pub fn front(&self) -> PathBuf {
         self.records.join("front.json")

@@ -1,8 +1,14 @@
-//! Launching ComfyUI: [`serve`] is the side that launches, [`start`] its processes, [`cell`] the one that becomes the
-//! sandbox user, [`watch`] reads what ComfyUI says.
+//! Launching ComfyUI: [`ask`] is the owner's side, [`serve`] the one that launches, [`start`] its processes, [`cell`] the one
+//! that becomes the sandbox user, [`scribe`] keeps the log where there is no terminal, [`watch`] reads what ComfyUI says,
+//! [`live`] tells others what runs, [`control`] takes their word.
 
+pub mod ask;
 pub mod cell;
+pub mod control;
+pub mod live;
 pub mod port;
+pub mod ready;
+pub mod scribe;
 pub mod serve;
 pub mod start;
 pub mod watch;
@@ -20,8 +26,20 @@ pub struct Request {
     pub records: Option<std::path::PathBuf>,
     /// For this launch alone, after those of the manifest.
     pub args: Vec<String>,
+    pub how: How,
+}
+
+/// What is launched, and who attends it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum How {
+    /// Whoever asks hears what ComfyUI says, and ends it by a word or by going away.
+    Attended,
+    /// It goes on by itself; what ComfyUI says goes into the log.
+    Detached,
     /// Say what would be started, start nothing.
-    pub explain: bool,
+    Explained,
+    /// Another program in ComfyUI's place, beside it if it runs.
+    Once(Vec<String>),
 }
 
 /// Its first line. After `Started` ComfyUI's own output follows, to its end.

@@ -3,12 +3,15 @@
 
 use std::io::{BufRead, Write};
 
-use super::{Answer, Request, start};
+use super::control::Desk;
+use super::live::{self, Ended, Held, Live};
+use super::start::{self, Voice};
+use super::{Answer, How, Request};
 use crate::confine::Confinement;
 use crate::host::fs::{self, share};
 use crate::host::machine::Machine;
 use crate::host::python::managed;
-use crate::host::{generation, venv};
+use crate::host::{generation, launched, venv};
 use crate::manifest::{Access, names};
 use crate::plan::desired::{GenSpec, Paths};
 use crate::plan::facts::{Finding, Seen};
@@ -41,13 +44,26 @@ fn launch() -> Result<u8> {
     std::io::stdin().lock().read_line(&mut line).doing(|| "read the request".into())?;
     let request: Request = serde_json::from_str(&line).doing(|| "read the request".into())?;
     let spec = applied(&request)?;
+    // Before anything here has a second thread.
+    if request.how == How::Detached
+        && let Some(code) = detach()?
+    {
+        return Ok(code);
+    }
     let (id, generation) = current(&spec)?;
+    let owner_gid = nix::unistd::User::from_uid(spec.owner.into()).ok().flatten().map_or(spec.owner, |u| u.gid.as_raw());
+    let once = if let How::Once(argv) = &request.how { Some(argv.clone()) } else { None };
+    let serves = once.is_none() && request.how != How::Explained;
+    let held = serves.then(|| Held::take(&spec, owner_gid)).transpose()?;
     let text = std::fs::read_to_string(spec.paths.generation(&id).join("ComfyUI/comfy/cli_args.py")).doing(|| "read the flags of this ComfyUI".into())?;
     let network = start::network(&spec)?;
     let rooms = network.room.is_some();
     let confinement = Confinement::of(&spec, &id, &generation, rooms, network.ports());
-    let command = spec.command(&id, &generation, &launch::flags(&text), &request.args, network.ports())?;
-    if request.explain {
+    let mut command = spec.command(&id, &generation, &launch::flags(&text), &request.args, network.ports())?;
+    if let Some((program, args)) = once.as_deref().and_then(<[String]>::split_first) {
+        (command.program, command.args, command.lacking) = (program.into(), args.to_vec(), Vec::new());
+    }
+    if request.how == How::Explained {
         say(&Answer::Explained { user: spec.user.clone(), command, confinement, lacking: network.lacking });
         return Ok(0);
     }
@@ -62,10 +78,62 @@ fn launch() -> Result<u8> {
         }
     }
     let lacking = network.lacking.clone();
-    let running = start::start(&spec, network, confinement, &command)?;
-    let nodes = generation.nodes.keys().cloned().collect();
+    let nodes: Vec<String> = generation.nodes.keys().cloned().collect();
+    let detached = request.how == How::Detached;
+    let (scribe, voice) = if detached { start::scribe(&spec, owner_gid, nodes.clone()).map(|(s, v)| (Some(s), v))? } else { (None, Voice::Own) };
+    let running = start::start(&spec, network, confinement, &command, &voice, serves)?;
+    // Only what was started holds the other end of the log now.
+    drop(voice);
+    let (tell, words) = std::sync::mpsc::channel();
+    let desk = held.as_ref().map(|_| Desk::open(&spec.paths, spec.owner, owner_gid, tell.clone())).transpose()?;
+    if let Some(h) = &held {
+        let (pid, since, launch) = (std::process::id(), live::now(), live::digest(&spec));
+        h.announce(&Live { pid, since, address: spec.address(), generation: id.clone(), nodes: nodes.clone(), launch, detached })?;
+    }
     say(&Answer::Started { address: spec.address(), generation: id, nodes, unknown: command.lacking, lacking });
-    running.attend()
+    if detached {
+        quiet()?;
+    } else {
+        start::hear_stdin(tell);
+    }
+    let (code, asked) = running.attend(&words)?;
+    drop(desk);
+    if let Some(h) = held {
+        h.ended(&Ended { code, when: live::now(), asked })?;
+    }
+    if let Some(mut s) = scribe {
+        // It has read everything once the last of the launch is gone.
+        let _ = s.wait();
+    }
+    Ok(code)
+}
+
+/// Goes on in a process of its own session, while this one passes the answer on and ends: `Some` here, `None` there.
+/// One fork alone: a process that was daemonised by two is reported to have lost the Metal compiler service on macOS.
+fn detach() -> Result<Option<u8>> {
+    let (reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
+    if launched::fork()?.is_none() {
+        drop(reader);
+        nix::unistd::setsid().doing(|| "begin a session".into())?;
+        nix::unistd::dup2_stdout(&writer).doing(|| "answer through the pipe".into())?;
+        return Ok(None);
+    }
+    drop(writer);
+    let mut line = String::new();
+    let mut reader = std::io::BufReader::new(reader);
+    reader.read_line(&mut line).doing(|| "hear whether it was started".into())?;
+    let answer = serde_json::from_str(&line).unwrap_or_else(|_| Answer::Failed(Problem::new("the supervisor ended without an answer")));
+    say(&answer);
+    Ok(Some(u8::from(matches!(answer, Answer::Failed(_)))))
+}
+
+/// From here on nothing of the terminal is held.
+fn quiet() -> Result<()> {
+    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").doing(|| "open /dev/null".into())?;
+    let to = || "let go of the terminal".to_string();
+    nix::unistd::dup2_stdin(&null).doing(to)?;
+    nix::unistd::dup2_stdout(&null).doing(to)?;
+    nix::unistd::dup2_stderr(&null).doing(to)
 }
 
 /// What the last apply noted; a file of root's, or of the owner's under isolation "none".

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -73,6 +73,24 @@ impl Network {
     }
 }
 
+/// Where what is started says what it says.
+pub enum Voice {
+    /// Where this process does.
+    Own,
+    /// Into a pipe.
+    Pipe(OwnedFd),
+}
+
+impl Voice {
+    fn stdio(&self) -> Result<Stdio> {
+        let fd = match self {
+            Voice::Own => std::io::stdout().as_fd().try_clone_to_owned(),
+            Voice::Pipe(fd) => fd.try_clone(),
+        };
+        fd.map(Stdio::from).doing(|| "pass the output on".into())
+    }
+}
+
 /// What was started.
 pub struct Running {
     comfyui: Child,
@@ -86,23 +104,25 @@ struct Front {
     handle: PathBuf,
 }
 
-/// Starts the front and ComfyUI. Both are comfy's own program again, so that nothing of this process is in their memory.
+/// Starts ComfyUI, and the front before it where it `serves`. Both are comfy's own program again, so that nothing of this process is in their memory.
 ///
 /// # Errors
 /// The port is taken; a process cannot become what it should.
-pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, command: &launch::Command) -> Result<Running> {
+pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, command: &launch::Command, voice: &Voice, serves: bool) -> Result<Running> {
     if spec.account && (spec.uid == 0 || spec.uid == spec.owner || [0, spec.owner, spec.uid].contains(&spec.front)) {
         return Err(Problem::new(format!("{} has uid {} and the front {}: neither is a sandbox", spec.user, spec.uid, spec.front)).hint("run `comfy apply`"));
     }
-    let front = if spec.fronted() {
-        Some(serve(spec, &network)?)
-    } else {
-        port::free(&spec.listen, spec.port)?;
-        None
+    let front = match serves {
+        true if spec.fronted() => Some(serve(spec, &network, voice)?),
+        true => {
+            port::free(&spec.listen, spec.port)?;
+            None
+        }
+        false => None,
     };
     let (report, told) = pipe()?;
     let mut c = side(elevate::CELL_SIDE)?;
-    c.stdout(output()?).stderr(output()?);
+    c.stdout(voice.stdio()?).stderr(voice.stdio()?);
     let mut kept = vec![&told];
     kept.extend(&network.room);
     launched::hand_over(&mut c, &kept);
@@ -132,12 +152,12 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, comm
 }
 
 /// Starts the front, which listens when this returns.
-fn serve(spec: &LaunchSpec, network: &Network) -> Result<Front> {
+fn serve(spec: &LaunchSpec, network: &Network, voice: &Voice) -> Result<Front> {
     let listener: OwnedFd = port::claim(&spec.listen, spec.port)?.into();
     let secret = token::Secret::new()?;
     let (report, told) = pipe()?;
     let mut c = side(elevate::FRONT_SIDE)?;
-    c.stdout(output()?).stderr(output()?);
+    c.stdout(voice.stdio()?).stderr(voice.stdio()?);
     let mut kept = vec![&told, &listener];
     kept.extend(&network.room);
     launched::hand_over(&mut c, &kept);
@@ -199,14 +219,29 @@ fn me() -> i32 {
     nix::unistd::getpid().as_raw()
 }
 
-fn output() -> Result<Stdio> {
-    std::io::stdout().as_fd().try_clone_to_owned().map(Stdio::from).doing(|| "pass the output on".into())
-}
-
 /// A pipe, to read and to write.
 fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
     Ok((reader.into(), writer.into()))
+}
+
+/// Starts the log keeper, and the pipe that it reads.
+///
+/// # Errors
+/// It cannot be started.
+pub fn scribe(spec: &LaunchSpec, owner_gid: u32, nodes: Vec<String>) -> Result<(Child, Voice)> {
+    let (reader, writer) = pipe()?;
+    let logs = spec.paths.logs();
+    crate::host::fs::edit::make_dir(&logs, spec.owner, owner_gid, 0o700).doing(|| format!("make {}", logs.display()))?;
+    let mut c = side(elevate::SCRIBE_SIDE)?;
+    c.stdout(Stdio::null()).stderr(Stdio::null());
+    launched::hand_over(&mut c, &[&reader]);
+    let account = spec.account.then_some((spec.owner, owner_gid));
+    let config = super::scribe::Config { account, paths: spec.paths.clone(), input: reader.as_raw_fd(), address: spec.address(), nodes };
+    let mut child = c.spawn().doing(|| "start the log keeper".into())?;
+    hand(&mut child, &config)?;
+    drop(child.stdin.take());
+    Ok((child, Voice::Pipe(writer)))
 }
 
 /// Writes what it is asked, as one line.
@@ -239,12 +274,11 @@ impl Running {
         }
     }
 
-    /// Waits for ComfyUI's end; its exit code. `stop` or a signal ends it gently, a second word or a closed stdin after it at once.
+    /// Waits for ComfyUI's end; its exit code, and whether somebody asked for it. `stop` or a signal ends it gently, a second word after it at once.
     ///
     /// # Errors
     /// The front ended, and ComfyUI with it.
-    pub fn attend(mut self) -> Result<u8> {
-        let words = words();
+    pub fn attend(mut self, words: &Receiver<String>) -> Result<(u8, bool)> {
         let mut asked: Option<Instant> = None;
         let status = loop {
             if let Some(status) = self.comfyui.try_wait().doing(|| "wait for ComfyUI".into())? {
@@ -281,13 +315,12 @@ impl Running {
             front.end();
         }
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
-        Ok(u8::try_from(code).unwrap_or(1))
+        Ok((u8::try_from(code).unwrap_or(1), asked.is_some()))
     }
 }
 
 /// Words from stdin; its end counts as one more.
-fn words() -> Receiver<String> {
-    let (tell, hear) = channel();
+pub fn hear_stdin(tell: Sender<String>) {
     std::thread::spawn(move || {
         for line in std::io::stdin().lock().lines() {
             let Ok(line) = line else { break };
@@ -297,5 +330,4 @@ fn words() -> Receiver<String> {
         }
         let _ = tell.send(STOP.into());
     });
-    hear
 }

@@ -39,13 +39,17 @@ impl Log {
         self.hints.insert(hint.clone()).then_some(hint)
     }
 
-    /// `9 of 9 nodes loaded`, and a line for each that did not.
-    pub fn summary(&self, nodes: &[String]) -> Vec<String> {
-        let failed: Vec<_> = nodes.iter().filter(|n| self.failed.contains_key(*n)).collect();
-        let mut out = vec![format!("{} of {} loaded", nodes.len() - failed.len(), crate::text::count(nodes.len(), "node"))];
-        out.extend(failed.into_iter().map(|n| format!("node.{n} failed to import: {}", crate::text::escape(&self.failed[n]))));
-        out
+    /// Which of `nodes` failed to import, and why.
+    pub fn failed(&self, nodes: &[String]) -> Vec<(String, String)> {
+        nodes.iter().filter_map(|n| Some((n.clone(), self.failed.get(n)?.clone()))).collect()
     }
+}
+
+/// `9 of 9 nodes loaded`, and a line for each that did not.
+pub fn summary(nodes: &[String], failed: &[(String, String)]) -> Vec<String> {
+    let mut out = vec![format!("{} of {} loaded", nodes.len().saturating_sub(failed.len()), crate::text::count(nodes.len(), "node"))];
+    out.extend(failed.iter().map(|(n, why)| format!("node.{} failed to import: {}", crate::text::escape(n), crate::text::escape(why))));
+    out
 }
 
 fn name(path: &str) -> String {
@@ -93,7 +97,8 @@ PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/web'
 PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/comfy/evil'";
         let mut log = Log::default();
         let mut said: Vec<String> = text.lines().filter_map(|l| log.line(l)).collect();
-        said.extend(log.summary(&["a", "b", "c"].map(String::from)));
+        let nodes = ["a", "b", "c"].map(String::from);
+        said.extend(summary(&nodes, &log.failed(&nodes)));
         insta::assert_snapshot!(said.join("\n"), @r#"
         the module cv2 is missing: if its package is `opencv-python-headless`, add to comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = ["opencv-python-headless"]
         a node wants to write web/extensions: if you agree, add to comfy.toml, then `comfy apply`: [comfyui] writable = ["web/extensions"]

@@ -170,6 +170,22 @@ pub fn move_to(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// Moves `from` to `to`, over what is there.
+pub fn move_over(from: &Path, to: &Path) -> io::Result<()> {
+    let ((a, from_name), (b, to_name)) = (parent(from)?, parent(to)?);
+    nix::fcntl::renameat(&a, from_name.as_c_str(), &b, to_name.as_c_str())?;
+    Ok(())
+}
+
+/// Owner and mode of something in a folder that root alone can write.
+pub fn set_owner(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
+    let (dir, name) = parent(path)?;
+    fchownat(&dir, name.as_c_str(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    // No link: nobody else could put one there.
+    nix::sys::stat::fchmodat(&dir, name.as_c_str(), mode(perm), nix::sys::stat::FchmodatFlags::FollowSymlink)?;
+    Ok(())
+}
+
 /// Swaps two entries in one step (renameat2(2) RENAME_EXCHANGE, renamex_np(2) RENAME_SWAP).
 pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     let ((da, na), (db, nb)) = (parent(a)?, parent(b)?);

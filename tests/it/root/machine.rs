@@ -24,12 +24,15 @@ pub fn apart(name: &str, also: &[&str], body: impl FnOnce(&mut Machine)) {
         eprintln!("\n*** SKIPPED {name}: real users need root; run `sudo -E scripts/test` ***\n");
         return;
     }
+    // The test's own thread has its whole name: one that is called otherwise would run nothing there, and pass.
+    let own = std::thread::current().name().unwrap_or_default().to_string();
+    assert_eq!(own, format!("root::{name}"), "`private` has to be given the test's own name");
     let status = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
         .args(also)
         .arg("--")
         .arg(std::env::current_exe().unwrap())
-        .args([&format!("root::{name}"), "--exact", "--nocapture", "--test-threads=1"])
+        .args([own.as_str(), "--exact", "--nocapture", "--test-threads=1"])
         .env("COMFY_TEST_MACHINE", name)
         .status()
         .expect("unshare(1) of util-linux");

@@ -1,6 +1,7 @@
 //! Real users, real groups, real files. Each test is named after what it cures.
 
 mod confined;
+mod daily;
 mod machine;
 mod network;
 
@@ -254,7 +255,7 @@ fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
         stream.read_to_string(&mut reply).unwrap();
         assert!(reply.contains("comfyui_version"), "{reply}");
         let second = m.root(&["run"]);
-        assert!(said(&second).contains(&format!("port {port} is in use by comfy")), "{}", said(&second));
+        assert!(said(&second).contains("ComfyUI runs already since"), "{}", said(&second));
         // Not those that nobody has waited for: the first process of this machine is the test.
         let all = "for p in /proc/[0-9]*; do if [ \"$(stat -c %U $p 2>/dev/null)\" = comfyui_sandbox ] && ! grep -q '^State:.*Z' $p/status; then echo x; fi; done | wc -l";
         assert_eq!(m.sh(all), "2", "ComfyUI and what the node started");
@@ -267,6 +268,11 @@ fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
         assert!(log.contains(&format!("NODE {uid} [{groups}] 0o2 False 1 True")), "{log}");
         assert!(log.contains("no way to root") && !log.contains("ROOT") && !log.contains("PLANTED"), "{log}");
         m.clean();
+        // Somebody else's port is told with who has it.
+        let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+        let out = m.root(&["run"]);
+        assert!(out.status.code() == Some(1) && said(&out).contains(&format!("port {port} is in use by ")), "{}", said(&out));
+        drop(taken);
         // What is not as it was applied is not started.
         m.sh(&format!("echo x >> {BASE}/current/ComfyUI/custom_nodes/world/__init__.py"));
         let out = m.root(&["run"]);

@@ -1,0 +1,92 @@
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+
+use super::Global;
+use super::project::Project;
+use crate::host::signals;
+use crate::plan::desired::Paths;
+use crate::problem::{Doing, EXIT_INTERRUPTED, Problem, Result};
+use crate::render;
+use crate::run::live;
+use crate::run::scribe::{lines, log_path};
+
+/// What ComfyUI said since `comfy start`
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  comfy logs                  the last launch, from its start\n  comfy logs -n 50 -f         its last lines, and what follows"
+)]
+pub struct Args {
+    /// Go on as ComfyUI does, until it ends or Ctrl-C
+    #[arg(short, long)]
+    follow: bool,
+    /// Only the last lines
+    #[arg(short = 'n', long, value_name = "N")]
+    lines: Option<usize>,
+}
+
+pub fn run(global: &Global, args: &Args) -> Result<u8> {
+    let desired = Project::open(global)?.desired()?;
+    let paths = &desired.paths;
+    let path = log_path(paths, 0);
+    if path.symlink_metadata().is_err() {
+        return Err(Problem::new("there is no log yet").hint("`comfy start` keeps one; `comfy run` shows everything where it was started"));
+    }
+    let mut file = std::fs::File::open(&path).doing(|| format!("read {}", path.display()))?;
+    if let Some(n) = args.lines {
+        file.seek(SeekFrom::Start(start_of(&file, n)?)).doing(|| format!("read {}", path.display()))?;
+    }
+    loop {
+        for line in lines(&mut file) {
+            show(&line);
+        }
+        if !args.follow {
+            return Ok(0);
+        }
+        if signals::interrupted() {
+            return Ok(EXIT_INTERRUPTED);
+        }
+        let (over, turned) = (live::read(paths).is_none(), std::fs::metadata(&path).is_ok_and(|m| file.metadata().is_ok_and(|f| f.ino() != m.ino())));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        if turned {
+            lines(&mut file).for_each(|l| show(&l));
+            file = std::fs::File::open(&path).doing(|| format!("read {}", path.display()))?;
+        } else if over {
+            lines(&mut file).for_each(|l| show(&l));
+            return Ok(0);
+        }
+    }
+}
+
+fn plain(line: &[u8]) -> String {
+    crate::text::escape(&crate::text::without_colors(String::from_utf8_lossy(line).trim_end_matches(['\n', '\r'])))
+}
+
+fn show(line: &[u8]) {
+    let text = plain(line);
+    if !text.is_empty() {
+        render::stdout(&text);
+    }
+}
+
+/// Where the last `n` lines begin; only the end of a long log is read.
+fn start_of(mut file: &std::fs::File, n: usize) -> Result<u64> {
+    let what = || "read the log".to_string();
+    let size = file.metadata().doing(what)?.len();
+    let from = size.saturating_sub((n as u64).saturating_mul(400).max(1 << 16));
+    file.seek(SeekFrom::Start(from)).doing(what)?;
+    let mut bytes = Vec::new();
+    file.take(size - from).read_to_end(&mut bytes).doing(what)?;
+    let ends: Vec<usize> = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).filter(|i| *i < bytes.len()).collect();
+    let at = if n == 0 { bytes.len() } else { ends.len().checked_sub(n).and_then(|i| ends.get(i).copied()).unwrap_or(0) };
+    Ok(from + at as u64)
+}
+
+/// The last lines of the log.
+///
+/// # Errors
+/// It cannot be read.
+pub fn tail(paths: &Paths, n: usize) -> Result<String> {
+    let Ok(mut file) = std::fs::File::open(log_path(paths, 0)) else { return Ok(String::new()) };
+    file.seek(SeekFrom::Start(start_of(&file, n)?)).doing(|| "read the log".into())?;
+    Ok(lines(file).map(|l| plain(&l)).collect::<Vec<_>>().join("\n"))
+}

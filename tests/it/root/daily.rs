@@ -1,0 +1,111 @@
+//! Daily life: started in the background, looked at, ended, without root where none is needed.
+
+use std::time::{Duration, Instant};
+
+use super::confined::ready;
+use super::machine::{Machine, ok, private, said};
+
+fn json(m: &Machine) -> serde_json::Value {
+    let out = m.alice(&["status", "--json"]);
+    ok(&out);
+    serde_json::from_slice(&out.stdout).unwrap()
+}
+
+/// Processes of the sandbox user that live.
+const ALIVE: &str =
+    "for p in /proc/[0-9]*; do if [ \"$(stat -c %U $p 2>/dev/null)\" = comfyui_sandbox ] && ! grep -q '^State:.*Z' $p/status; then echo x; fi; done | wc -l";
+
+#[test]
+fn started_in_the_background_it_is_watched_and_ended_without_root() {
+    private("daily::started_in_the_background_it_is_watched_and_ended_without_root", |m| {
+        let port = ready(m, "import subprocess\nsubprocess.Popen(['sleep', '1000'])\nprint('A NODE SAYS \\x1b]0;evil\\x07')", |t| t.into());
+        assert_eq!(said(&m.alice(&["status"])), "ComfyUI does not run.\n");
+        let before = Instant::now();
+        let out = m.root(&["start"]);
+        ok(&out);
+        assert!(said(&out).contains("is ready at") && said(&out).contains("2 of 2 nodes loaded"), "{}", said(&out));
+        assert!(before.elapsed() < Duration::from_secs(60));
+        // A second one is told of the first.
+        for command in ["start", "run"] {
+            let second = m.root(&[command]);
+            assert!(second.status.code() == Some(1) && said(&second).contains("ComfyUI runs already since"), "{}", said(&second));
+        }
+        let status = json(m);
+        assert_eq!((&status["running"], &status["ready"], &status["restart_due"]), (&true.into(), &true.into(), &false.into()), "{status:#}");
+        assert_eq!(status["address"], format!("http://127.0.0.1:{port}"));
+        assert!(status["memory"].as_u64().unwrap() > 1 << 20, "{status:#}");
+        // Nobody else sees anything of it.
+        assert_eq!(m.as_user("mallory", "cat", &["/var/lib/comfy/comfyui_sandbox/live.json"]).output().unwrap().status.code(), Some(1));
+        assert_eq!(m.as_user("mallory", "cat", &["/var/lib/comfy/comfyui_sandbox/log/comfyui.log"]).output().unwrap().status.code(), Some(1));
+        let log = said(&m.alice(&["logs"]));
+        assert!(log.contains("A NODE SAYS \\u{1b}]0;evil\\u{7}") && !log.contains('\x1b'), "{log}");
+        assert_eq!(said(&m.alice(&["logs", "-n", "1"])).lines().count(), 1);
+        // The token lets a program in; without it another user stays outside.
+        let url = format!("http://127.0.0.1:{port}/system_stats");
+        let token = said(&m.alice(&["open", "--token"]));
+        let code = |user: &str, header: &str| m.as_user(user, "curl", &["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", header, &url]).output().unwrap();
+        assert_eq!(said(&code("alice", "X: y")), "200");
+        assert_eq!(said(&code("mallory", "X: y")), "403");
+        assert!(said(&m.alice(&["open", "--print"])).contains("/?ticket="), "{token}");
+        assert!(!m.as_user("mallory", "/opt/bin/comfy", &["-C", "/home/alice/dot", "stop"]).output().unwrap().status.success());
+        assert!(json(m)["running"].as_bool().unwrap());
+        // An apply that moves code: what runs goes on, and is told to be old.
+        m.hello.commit(&crate::support::borrowed(&crate::support::node(7)));
+        ok(&m.alice(&["update", "hello"]));
+        m.apply();
+        assert_eq!(json(m)["restart_due"], true);
+        assert!(said(&m.alice(&["status"])).contains("a restart is due"));
+        let again = m.root(&["restart"]);
+        ok(&again);
+        assert_eq!(json(m)["restart_due"], false);
+        // Ended by its owner, without root; nothing is left, and the next launch is free to begin.
+        ok(&m.alice(&["stop"]));
+        assert_eq!(m.sh(ALIVE), "0");
+        assert!(said(&m.alice(&["status"])).contains("it was ended at"), "{}", said(&m.alice(&["status"])));
+        assert_eq!(said(&m.alice(&["stop"])), "ComfyUI does not run.\n");
+        m.clean();
+    });
+}
+
+#[test]
+fn a_start_that_fails_says_why_and_leaves_nothing() {
+    private("daily::a_start_that_fails_says_why_and_leaves_nothing", |m| {
+        ready(m, "import os\nprint('LAST WORDS', flush=True)\nos._exit(7)", |t| t.into());
+        let out = m.root(&["start"]);
+        assert_eq!(out.status.code(), Some(1));
+        assert!(said(&out).contains("LAST WORDS") && said(&out).contains("ComfyUI ended with exit code 7 before it was ready"), "{}", said(&out));
+        assert_eq!(m.sh(ALIVE), "0");
+        assert!(said(&m.alice(&["status"])).contains("it ended by itself with exit code 7"), "{}", said(&m.alice(&["status"])));
+    });
+}
+
+#[test]
+fn a_supervisor_that_is_killed_takes_everything_with_it() {
+    private("daily::a_supervisor_that_is_killed_takes_everything_with_it", |m| {
+        ready(m, "import subprocess\nsubprocess.Popen(['setsid', 'sleep', '1000'])", |t| t.into());
+        ok(&m.root(&["start"]));
+        assert_ne!(m.sh(ALIVE), "0");
+        m.sh(&format!("kill -9 {}", json(m)["pid"]));
+        let end = Instant::now() + Duration::from_secs(10);
+        while m.sh(ALIVE) != "0" {
+            assert!(Instant::now() < end, "{}", m.sh("ps -ef"));
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        assert_eq!(json(m)["running"], false);
+        ok(&m.root(&["start"]));
+        ok(&m.alice(&["stop"]));
+    });
+}
+
+#[test]
+fn exec_is_as_confined_as_comfyui() {
+    private("daily::exec_is_as_confined_as_comfyui", |m| {
+        ready(m, "", |t| t.into());
+        m.sh("echo key > /home/alice/key; chmod 644 /home/alice/key; chmod 755 /home/alice");
+        let out = m.root(&["exec", "--", "sh", "-c", "id -un; pwd; echo $VIRTUAL_ENV; ls /tmp | wc -l; cat /home/alice/key; exit 3"]);
+        assert_eq!(out.status.code(), Some(3), "{}", said(&out));
+        let text = said(&out);
+        assert!(text.starts_with("comfyui_sandbox\n/opt/comfy/comfyui_sandbox/gen/") && !text.contains("key\nkey"), "{text}");
+        assert!(text.contains("Permission denied") || text.contains("No such file"), "{text}");
+    });
+}
