@@ -21,7 +21,7 @@
 //!   environments, `bytecode` compiles; `listed` seals a folder by a list of its files and compares it ever after.
 //! * [`confine`]: PURE. What a launched ComfyUI may touch, as data, with the reason of each; `host::confine` has the kernel do it.
 //! * [`front`]: the process that holds ComfyUI's port: `admit` who gets in (pure), `relay` passes on.
-//! * [`run`]: launching. `serve` looks once more, `start` starts front and ComfyUI, `cell` becomes the sandbox user, `watch` reads
+//! * [`run`]: launching, in a terminal or in the background. `serve` looks once more, `start` starts front and ComfyUI, `cell` becomes the sandbox user, `watch` reads
 //!   what ComfyUI says; the manifest is not looked at.
 //! * [`apply`]: one apply at a time; the loop over steps; the two sides of the elevation and what they say to each other.
 //! * [`render`]: text, JSON and progress; everything from outside is escaped by [`text::escape`].
