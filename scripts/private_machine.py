@@ -6,8 +6,6 @@ HERE = pathlib.Path(__file__).resolve().parent.parent
 COMFY = "/opt/bin/comfy"
 BASE = "/opt/comfy/comfyui_sandbox"
 PATH = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
-# Where the disk shows below the private folders.
-HOLD = pathlib.Path("/srv-comfy")
 # The nine nodes of a usual machine, and the core, by the repository that they come from.
 CORE = "Comfy-Org/ComfyUI"
 NODES = {
@@ -31,22 +29,23 @@ def inside(args, own=(), build=("--bin", "comfy")):
             subprocess.run(["cargo", "build", "--release", "--locked", *build], cwd=HERE, check=True)
         # The disk's folder, kept reachable below the private /var.
         disk = tempfile.mkdtemp(prefix="comfy-machine-", dir=args.disk)
-        HOLD.mkdir(exist_ok=True)
+        # Where it shows below the private folders.
+        hold = tempfile.mkdtemp(prefix="srv-comfy-", dir="/")
         try:
             argv = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--", sys.executable, *sys.argv]
-            env = {**os.environ, "COMFY_PRIVATE_MACHINE": "inside", "COMFY_PRIVATE_DISK": disk}
+            env = {**os.environ, "COMFY_PRIVATE_MACHINE": "inside", "COMFY_PRIVATE_DISK": disk, "COMFY_PRIVATE_HOLD": hold}
             sys.exit(subprocess.run(argv, env=env).returncode)
         finally:
             shutil.rmtree(disk, ignore_errors=True)
-            HOLD.rmdir()
-    disk = os.environ["COMFY_PRIVATE_DISK"]
+            os.rmdir(hold)
+    disk, hold = os.environ["COMFY_PRIVATE_DISK"], os.environ["COMFY_PRIVATE_HOLD"]
     os.chmod(disk, 0o755)
-    sh(f"mount --bind {disk} {HOLD}; mkdir {HOLD}/data; chmod 755 {HOLD} {HOLD}/data")
+    sh(f"mount --bind {disk} {hold}; mkdir {hold}/data; chmod 755 {hold} {hold}/data")
     files = " ".join(str(HERE / "target/release" / f) for f in ("comfy", *own))
     if uv := os.environ.get("COMFY_UV"):
         files += f" {uv}"
         os.environ["COMFY_UV"] = f"/opt/bin/{os.path.basename(uv)}"
-    top = pathlib.Path(f"{HOLD}/data/m")
+    top = pathlib.Path(f"{hold}/data/m")
     sh(f"""t={top}; mkdir -p $t/etc $t/home $t/var/lib $t/var/tmp $t/opt/bin $t/run/lock
         cp -a /etc/. $t/etc/; install -m 755 {files} $t/opt/bin/; chmod 1777 $t/var/tmp
         for d in etc home var opt run; do mount --bind $t/$d /$d; done

@@ -25,6 +25,7 @@
 //!   what ComfyUI says; the manifest is not looked at.
 //! * [`apply`]: one apply at a time; the loop over steps; the two sides of the elevation and what they say to each other.
 //! * [`render`]: text, JSON and progress; everything from outside is escaped by [`text::escape`].
+//! * [`doctor`]: what must not be possible, as a table, and a script that tries it as the sandbox user.
 //! * [`cli`]: one file a command. [`demo`]: the embedded example.
 //!
 //! Arrows go one way: `cli → {apply, run, front, render, lock, demo} → {kinds, confine} → plan`; `host` implements the traits that `plan` and
@@ -34,6 +35,7 @@ pub mod apply;
 pub mod cli;
 pub mod confine;
 pub mod demo;
+pub mod doctor;
 pub mod front;
 pub mod host;
 pub mod kinds;

@@ -17,7 +17,7 @@ use crate::plan::desired::Desired;
 use crate::plan::select::Selection;
 use crate::plan::step::Planned;
 use crate::plan::{Action, Plan, Step};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Problem, Result};
 
 /// What an apply is about.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -80,10 +80,14 @@ impl Session<'_> {
         let plan = plan(d, &machine, &self.only, &self.job)?;
         admit(&plan)?;
         approve(&plan)?;
+        let owner = nix::unistd::geteuid().is_root().then_some((plan.ids.seal, plan.ids.records_gid()));
+        if plan.is_empty() {
+            // What had to be read again, since something touched it without changing it, need not be read the next time.
+            machine.remember(&d.paths, owner)?;
+            return Ok(outcome(&plan, d, started));
+        }
         let digest = plan.digest();
-        let root = nix::unistd::geteuid().is_root();
-        let journal =
-            Journal { paths: &d.paths, caller: self.caller.clone(), plan: digest[..16].into(), owner: root.then_some((plan.ids.seal, plan.ids.records_gid())) };
+        let journal = Journal { paths: &d.paths, caller: self.caller.clone(), plan: digest[..16].into(), owner };
         let mut inventory = crate::plan::look::Look::inventory(&machine, &d.paths).map_err(|u| Problem::new(u.reason))?;
         let p = &d.paths;
         let first: Vec<PathBuf> = [Some(p.prefix.as_path()), Some(&p.base), p.records.parent(), Some(&p.records)]
@@ -127,16 +131,8 @@ impl Session<'_> {
             commit::remember(&plan, &mut inventory);
             crate::plan::look::Act::write_inventory(&mut hands, &inventory)?;
         }
-        machine.readings.settle();
         // Written whatever the second look says: the steps were done.
-        let footprints = machine.readings.footprints().map(|f| serde_json::to_vec(&f)).transpose().doing(|| "write the footprints".into())?;
-        let interpreters = machine.interpreters.news().map(|a| serde_json::to_vec(&a)).transpose().doing(|| "write the interpreters".into())?;
-        for (path, bytes) in [(d.paths.stat_cache(), machine.readings.stat_cache()), (d.paths.footprints(), footprints), (d.paths.interpreters(), interpreters)]
-        {
-            if let Some(bytes) = bytes {
-                crate::host::fs::edit::write_file(&path, &bytes, 0o640, journal.owner).doing(|| format!("write {}", path.display()))?;
-            }
-        }
+        machine.remember(&d.paths, journal.owner)?;
         if !plan.is_empty() {
             let said = if clean.is_ok() { "applied" } else { "applied, but the machine is not clean" };
             journal.line(said, &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }));

@@ -114,25 +114,37 @@ pub struct Carry<'a> {
 }
 
 impl Carry<'_> {
-    pub fn run(self, ask: &Ask) -> Result<(Outcome, Plan)> {
+    /// The plan as whoever calls sees it.
+    fn own_plan(&self) -> Result<Plan> {
         let machine = Machine::new(&self.desired.paths, &self.desired.sandbox);
         let plan = session::plan(self.desired, &machine, &self.only, &self.job)?;
-        drop(machine);
-        // What root alone can read is asked of root, whose plan is then the one to approve.
-        let root_first = self.project.isolated() && plan.root_could_see_more() && self.saved.is_none();
-        if let Some(saved) = &self.saved
-            && saved.digest() != plan.digest()
-        {
+        if self.saved.as_ref().is_some_and(|saved| saved.digest() != plan.digest()) {
             return Err(root::stale(true));
         }
-        if plan.is_empty() {
-            return Ok((Outcome::default(), plan));
+        // What had to be read again, since something touched it without changing it, need not be read the next time.
+        if plan.is_empty() && !self.project.isolated() {
+            machine.remember(&self.desired.paths, None)?;
         }
-        if !root_first {
-            ask.approve(&plan, self.desired)?;
+        Ok(plan)
+    }
+
+    pub fn run(self, ask: &Ask) -> Result<(Outcome, Plan)> {
+        // Root has nothing to ask itself first: the root side's plan is the one to approve.
+        let root = self.project.isolated() && nix::unistd::geteuid().is_root() && self.saved.is_none();
+        let own = if root { None } else { Some(self.own_plan()?) };
+        // What root alone can read is asked of root, too.
+        let root_first = own.as_ref().is_none_or(|p| self.project.isolated() && p.root_could_see_more() && self.saved.is_none());
+        if let Some(plan) = own.as_ref() {
+            if plan.is_empty() {
+                return Ok((Outcome::default(), plan.clone()));
+            }
+            if !root_first {
+                ask.approve(plan, self.desired)?;
+            }
         }
         let report = Bars::default();
         if !self.project.isolated() {
+            let plan = own.ok_or_else(|| Problem::new("no plan was made"))?;
             let digest = plan.digest();
             let session = Session {
                 desired: self.desired,
@@ -155,10 +167,10 @@ impl Carry<'_> {
             offline: self.offline,
             net: env::net()?,
             caller: project::caller(),
-            approved: (!root_first).then(|| plan.digest()),
+            approved: own.as_ref().filter(|_| !root_first).map(Plan::digest),
             saved: self.saved.is_some(),
         };
-        let mut approved = plan;
+        let mut approved = own.unwrap_or_default();
         let outcome = elevated::run(&request, &report, &mut |theirs: &Plan| {
             approved = theirs.clone();
             if theirs.is_empty() { Ok(()) } else { ask.approve(theirs, self.desired) }

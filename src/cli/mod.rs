@@ -4,6 +4,7 @@ mod apply;
 mod completions;
 mod demo;
 mod destroy;
+mod doctor;
 mod exec;
 mod gc;
 mod init;
@@ -81,6 +82,7 @@ enum Command {
     Logs(logs::Args),
     Open(open::Args),
     Exec(exec::Args),
+    Doctor(doctor::Args),
     Verify(verify::Args),
     Gc(gc::Args),
     Destroy(destroy::Args),
@@ -147,6 +149,7 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Logs(a) => logs::run(g, a),
         Command::Open(a) => open::run(g, a),
         Command::Exec(a) => exec::run(g, a),
+        Command::Doctor(a) => doctor::run(g, a),
         Command::Verify(a) => verify::run(g, a),
         Command::Gc(a) => gc::run(g, a),
         Command::Destroy(a) => destroy::run(g, a),

@@ -18,7 +18,7 @@ use crate::plan::inventory::Inventory;
 use crate::plan::launch::LaunchSpec;
 use crate::plan::look::Look;
 use crate::plan::venv::{Interpreter, VenvSpec};
-use crate::problem::{Problem, Result};
+use crate::problem::{Doing, Problem, Result};
 
 pub struct Machine {
     pub accounts: Box<dyn Accounts>,
@@ -40,6 +40,23 @@ impl Machine {
             sandbox: sandbox.into(),
             names: Mutex::default(),
         }
+    }
+
+    /// Writes down what was read, for the next run to believe; what changed shows another stamp. Root's to do, or the owner's under
+    /// isolation "none"; `owner` is that of the records.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn remember(&self, paths: &Paths, owner: Option<(u32, u32)>) -> Result<()> {
+        self.readings.settle();
+        let footprints = self.readings.footprints().map(|f| serde_json::to_vec(&f)).transpose().doing(|| "write the footprints".into())?;
+        let interpreters = self.interpreters.news().map(|a| serde_json::to_vec(&a)).transpose().doing(|| "write the interpreters".into())?;
+        for (path, bytes) in [(paths.stat_cache(), self.readings.stat_cache()), (paths.footprints(), footprints), (paths.interpreters(), interpreters)] {
+            if let Some(bytes) = bytes {
+                fs::edit::write_file(&path, &bytes, 0o640, owner).doing(|| format!("write {}", path.display()))?;
+            }
+        }
+        Ok(())
     }
 
     /// One that reads every byte, whatever earlier runs have read.

@@ -14,6 +14,7 @@ pub mod start;
 pub mod watch;
 
 use crate::confine::Confinement;
+use crate::doctor::Try;
 use crate::plan::launch::Command;
 use crate::problem::Problem;
 
@@ -40,6 +41,8 @@ pub enum How {
     Explained,
     /// Another program in ComfyUI's place, beside it if it runs.
     Once(Vec<String>),
+    /// What must not be possible, tried.
+    Tried(Try),
 }
 
 /// Its first line. After `Started` ComfyUI's own output follows, to its end.

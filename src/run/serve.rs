@@ -3,11 +3,14 @@
 
 use std::io::{BufRead, Write};
 
+use super::cell::Account;
 use super::control::Desk;
 use super::live::{self, Ended, Held, Live};
 use super::start::{self, Voice};
 use super::{Answer, How, Request};
 use crate::confine::Confinement;
+use crate::doctor::question::Question;
+use crate::doctor::{self, By};
 use crate::host::fs::{self, share};
 use crate::host::machine::Machine;
 use crate::host::python::managed;
@@ -52,22 +55,35 @@ fn launch() -> Result<u8> {
     }
     let (id, generation) = current(&spec)?;
     let owner_gid = nix::unistd::User::from_uid(spec.owner.into()).ok().flatten().map_or(spec.owner, |u| u.gid.as_raw());
-    let once = if let How::Once(argv) = &request.how { Some(argv.clone()) } else { None };
-    let serves = once.is_none() && request.how != How::Explained;
+    let serves = matches!(request.how, How::Attended | How::Detached);
     let held = serves.then(|| Held::take(&spec, owner_gid)).transpose()?;
     let text = std::fs::read_to_string(spec.paths.generation(&id).join("ComfyUI/comfy/cli_args.py")).doing(|| "read the flags of this ComfyUI".into())?;
-    let network = start::network(&spec)?;
+    let bare = match &request.how {
+        How::Tried(t) => bare(t.by, &spec)?,
+        _ => None,
+    };
+    let network = if bare.is_some() { start::Network::none(&spec) } else { start::network(&spec)? };
     let rooms = network.room.is_some();
     let confinement = Confinement::of(&spec, &id, &generation, rooms, network.ports());
     let mut command = spec.command(&id, &generation, &launch::flags(&text), &request.args, network.ports())?;
-    if let Some((program, args)) = once.as_deref().and_then(<[String]>::split_first) {
-        (command.program, command.args, command.lacking) = (program.into(), args.to_vec(), Vec::new());
+    match &request.how {
+        How::Once(argv) => {
+            let (program, args) = argv.split_first().ok_or_else(|| Problem::new("no program to run").hint("comfy exec -- PROGRAM"))?;
+            (command.program, command.args, command.lacking) = (program.into(), args.to_vec(), Vec::new());
+        }
+        How::Tried(t) => {
+            let question = Question { by: Some(t.by), ..(*t.question).clone() };
+            let text = serde_json::to_string(&question).doing(|| "say what to try".into())?;
+            // Without site and environment: nothing of a package is loaded.
+            (command.args, command.lacking) = (["-I", "-S", "-c", doctor::SCRIPT, &text].map(String::from).into(), Vec::new());
+        }
+        _ => {}
     }
     if request.how == How::Explained {
         say(&Answer::Explained { user: spec.user.clone(), command, confinement, lacking: network.lacking });
         return Ok(0);
     }
-    sound(&spec, &generation)?;
+    sound(&spec, &generation, owner_gid)?;
     for s in &spec.shares {
         share::mounted(s.requires_mount.as_deref()).map_err(|u| {
             Problem::new(format!("share {}: {}", s.name, u.reason)).hint("mount it, then run this again; nothing is made on an empty mount point")
@@ -81,7 +97,7 @@ fn launch() -> Result<u8> {
     let nodes: Vec<String> = generation.nodes.keys().cloned().collect();
     let detached = request.how == How::Detached;
     let (scribe, voice) = if detached { start::scribe(&spec, owner_gid, nodes.clone()).map(|(s, v)| (Some(s), v))? } else { (None, Voice::Own) };
-    let running = start::start(&spec, network, confinement, &command, &voice, serves)?;
+    let running = start::start(&spec, network, confinement, start::Cast { command: &command, voice: &voice, serves, bare })?;
     // Only what was started holds the other end of the log now.
     drop(voice);
     let (tell, words) = std::sync::mpsc::channel();
@@ -106,6 +122,19 @@ fn launch() -> Result<u8> {
         let _ = s.wait();
     }
     Ok(code)
+}
+
+/// Who tries without any confinement: the sandbox user, or somebody else on this machine.
+fn bare(by: By, spec: &LaunchSpec) -> Result<Option<Account>> {
+    Ok(match by {
+        By::Confined => None,
+        By::Bare => Some(Account { name: spec.user.clone(), uid: spec.uid, gid: spec.gid }),
+        By::Stranger => {
+            let nobody = nix::unistd::User::from_name("nobody").ok().flatten().filter(|u| ![0, spec.owner, spec.uid].contains(&u.uid.as_raw()));
+            let u = nobody.ok_or_else(|| Problem::new("there is no account `nobody` to try as"))?;
+            Some(Account { name: u.name, uid: u.uid.as_raw(), gid: u.gid.as_raw() })
+        }
+    })
 }
 
 /// Goes on in a process of its own session, while this one passes the answer on and ends: `Some` here, `None` there.
@@ -179,7 +208,7 @@ fn current(spec: &LaunchSpec) -> Result<(String, GenSpec)> {
 }
 
 /// Code and packages are as they were applied; otherwise nothing is started.
-fn sound(spec: &LaunchSpec, g: &GenSpec) -> Result<()> {
+fn sound(spec: &LaunchSpec, g: &GenSpec, owner_gid: u32) -> Result<()> {
     let machine = Machine::new(&spec.paths, &spec.user);
     let seal = if spec.account { (0, 0) } else { (spec.owner, nix::unistd::getegid().as_raw()) };
     let ids = Ids { seal: seal.0, seal_gid: seal.1, sandbox: spec.uid, sandbox_gid: spec.gid, owner: spec.owner, ..Ids::default() };
@@ -198,5 +227,6 @@ fn sound(spec: &LaunchSpec, g: &GenSpec) -> Result<()> {
     if own && !whole(managed::check(&spec.paths, &v.interpreter.version, &ids, &machine.readings))? {
         return Err(damaged("the interpreter"));
     }
-    Ok(())
+    // The next launch and the next plan need not read it again.
+    machine.remember(&spec.paths, spec.account.then_some((0, owner_gid)))
 }

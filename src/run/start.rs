@@ -68,6 +68,11 @@ pub fn network(spec: &LaunchSpec) -> Result<Network> {
 }
 
 impl Network {
+    /// The network that everybody has.
+    pub fn none(spec: &LaunchSpec) -> Network {
+        Network { room: None, inner: (Ipv4Addr::LOCALHOST, spec.port).into(), proxy: None, lacking: Vec::new() }
+    }
+
     pub fn ports(&self) -> Inner {
         Inner { comfyui: self.inner.port(), proxy: self.proxy.map(|a| a.port()) }
     }
@@ -104,11 +109,22 @@ struct Front {
     handle: PathBuf,
 }
 
+/// What is started, and how.
+pub struct Cast<'a> {
+    pub command: &'a launch::Command,
+    pub voice: &'a Voice,
+    /// It is ComfyUI, which has a port.
+    pub serves: bool,
+    /// With nothing but this account in its way.
+    pub bare: Option<Account>,
+}
+
 /// Starts ComfyUI, and the front before it where it `serves`. Both are comfy's own program again, so that nothing of this process is in their memory.
 ///
 /// # Errors
 /// The port is taken; a process cannot become what it should.
-pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, command: &launch::Command, voice: &Voice, serves: bool) -> Result<Running> {
+pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast: Cast) -> Result<Running> {
+    let Cast { command, voice, serves, bare } = cast;
     if spec.account && (spec.uid == 0 || spec.uid == spec.owner || [0, spec.owner, spec.uid].contains(&spec.front)) {
         return Err(Problem::new(format!("{} has uid {} and the front {}: neither is a sandbox", spec.user, spec.uid, spec.front)).hint("run `comfy apply`"));
     }
@@ -127,7 +143,8 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, comm
     kept.extend(&network.room);
     launched::hand_over(&mut c, &kept);
     let cell = Cell {
-        account: spec.account.then(|| Account { name: spec.user.clone(), uid: spec.uid, gid: spec.gid }),
+        bare: bare.is_some(),
+        account: bare.or_else(|| spec.account.then(|| Account { name: spec.user.clone(), uid: spec.uid, gid: spec.gid })),
         open_files: spec.open_files,
         command: command.clone(),
         confinement,
