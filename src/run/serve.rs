@@ -7,7 +7,7 @@ use super::control::Desk;
 use super::live::{self, Ended, Held, Live};
 use super::start::{self, Voice};
 use super::{Answer, How, Request};
-use crate::confine::Confinement;
+use crate::confine::{Confinement, explain};
 use crate::host::fs::{self, share};
 use crate::host::machine::Machine;
 use crate::host::python::managed;
@@ -64,7 +64,8 @@ fn launch() -> Result<u8> {
         (command.program, command.args, command.lacking) = (program.into(), args.to_vec(), Vec::new());
     }
     if request.how == How::Explained {
-        say(&Answer::Explained { user: spec.user.clone(), command, confinement, lacking: network.lacking });
+        let allowed = explain::text(&spec, &confinement, network.ports());
+        say(&Answer::Explained { user: spec.user.clone(), command, allowed, lacking: network.lacking });
         return Ok(0);
     }
     sound(&spec, &generation)?;

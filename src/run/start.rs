@@ -17,6 +17,8 @@ use super::{KILL, STOP, port};
 use crate::confine::Confinement;
 use crate::front::{self, admit, token};
 use crate::host::{elevate, launched};
+#[cfg(target_os = "linux")]
+use crate::manifest::Egress;
 use crate::plan::launch::{self, Inner, LaunchSpec};
 use crate::problem::{Doing, Problem, Result};
 
@@ -112,6 +114,10 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, comm
     if spec.account && (spec.uid == 0 || spec.uid == spec.owner || [0, spec.owner, spec.uid].contains(&spec.front)) {
         return Err(Problem::new(format!("{} has uid {} and the front {}: neither is a sandbox", spec.user, spec.uid, spec.front)).hint("run `comfy apply`"));
     }
+    #[cfg(target_os = "linux")]
+    if spec.account && spec.network.egress != Egress::Allow {
+        fence(spec)?;
+    }
     let front = match serves {
         true if spec.fronted() => Some(serve(spec, &network, voice)?),
         true => {
@@ -148,6 +154,18 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, comm
             running.end();
             Err(p)
         }
+    }
+}
+
+/// The backstop is there again after a restart of the machine, and looked at every time.
+#[cfg(target_os = "linux")]
+fn fence(spec: &LaunchSpec) -> Result<()> {
+    use crate::host::{firewall, process::System};
+    use crate::plan::facts::Fence;
+    let record = spec.paths.fence();
+    match firewall::look(spec.uid, &record, &System) {
+        Fence::Absent => firewall::set(spec.uid, &record, &System),
+        Fence::There | Fence::Unusable => Ok(()),
     }
 }
 
