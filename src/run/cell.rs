@@ -70,6 +70,8 @@ fn enter(cell: &Cell, report: &mut Option<OwnedFd>) -> Result<u8> {
     if let Some(network) = cell.network {
         return rooms::enter(cell, &launched::take_over(network)?, report);
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = report;
     if let Some(a) = &cell.account {
         launched::take_groups(&a.name, a.gid)?;
     }

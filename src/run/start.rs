@@ -42,19 +42,7 @@ pub struct Network {
 /// # Errors
 /// It cannot do what `policy.confinement = "required"` asks.
 pub fn network(spec: &LaunchSpec) -> Result<Network> {
-    let mut lacking = Vec::new();
-    #[cfg(target_os = "linux")]
-    let room = {
-        let made = spec.account.then(crate::host::confine::net::room).transpose();
-        let room = made.unwrap_or_else(|p| {
-            lacking.push(format!("no namespaces, so other programs' processes, sockets and ports are within reach: {p}"));
-            None
-        });
-        lacking.extend(crate::host::confine::lacking(room.is_some()));
-        room
-    };
-    #[cfg(not(target_os = "linux"))]
-    let room = None;
+    let (room, lacking) = room(spec);
     if spec.account && spec.strict && !lacking.is_empty() {
         let problems = lacking.into_iter().map(Problem::new).collect();
         return Err(Problem::all(problems).hint("`confinement = \"warn\"` in [policy] of comfy.toml starts ComfyUI all the same"));
@@ -67,6 +55,24 @@ pub fn network(spec: &LaunchSpec) -> Result<Network> {
         (true, false) => (port::any()?, Some(port::any()?)),
     };
     Ok(Network { room, inner: at(port), proxy: proxy.map(at), lacking })
+}
+
+/// A network namespace, where this system and this launch have one, and what the system lacks.
+#[cfg(target_os = "linux")]
+fn room(spec: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
+    use crate::host::confine;
+    let mut lacking = Vec::new();
+    let room = spec.account.then(confine::net::room).transpose().unwrap_or_else(|p| {
+        lacking.push(format!("no namespaces, so other programs' processes, sockets and ports are within reach: {p}"));
+        None
+    });
+    lacking.extend(confine::lacking(room.is_some()));
+    (room, lacking)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn room(_: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
+    (None, Vec::new())
 }
 
 impl Network {

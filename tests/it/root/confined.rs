@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 
-use super::machine::{BASE, MANIFEST, Machine, private};
+use super::machine::{BASE, MANIFEST, Machine, private, said};
 use crate::support::{borrowed, node};
 
 /// A running `comfy run`, ended when dropped.
@@ -214,5 +214,27 @@ fn a_killed_launcher_takes_comfyui_along() {
             drop(run);
             assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
         }
+    });
+}
+
+#[test]
+fn graphics_cards_are_within_reach() {
+    private("confined::graphics_cards_are_within_reach", |m| {
+        let probe = "import os\nfor p in ('/dev/dri/renderD128', '/dev/other'):\n    try: print('CARD', os.write(os.open(p, os.O_RDWR), b'x'), flush=True)\n    except OSError as e: print('CARD', type(e).__name__, flush=True)";
+        ready(m, probe, str::to_string);
+        // A card that is the null device, in a /dev of this machine's own.
+        m.sh("mkdir /run/dev; mount -t tmpfs -o mode=755 tmpfs /run/dev; cd /dev; cp -a null zero full random urandom fd stdin stdout stderr /run/dev/
+             mkdir /run/dev/dri /run/dev/shm; getent group render > /dev/null || groupadd -r render
+             mknod -m 660 /run/dev/dri/renderD128 c 1 3; mknod -m 666 /run/dev/other c 1 3; chgrp render /run/dev/dri/renderD128; mount --move /run/dev /dev");
+        let plan = said(&m.alice(&["plan"]));
+        assert!(plan.contains("# member.comfyui_sandbox.render will be created"), "{plan}");
+        m.apply();
+        m.clean();
+        assert!(m.sh("id -nG comfyui_sandbox").split(' ').any(|g| g == "render"));
+        let log = Run::start(m).end();
+        assert!(log.contains("CARD 1\nCARD FileNotFoundError"), "{log}");
+        m.sh("chmod 666 /dev/dri/renderD128");
+        let plan = said(&m.alice(&["plan"]));
+        assert!(plan.contains("# member.comfyui_sandbox.render will be destroyed"), "{plan}");
     });
 }

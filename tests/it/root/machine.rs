@@ -20,6 +20,7 @@ pub fn online(name: &str, body: impl FnOnce(&mut Machine)) {
 
 fn machine(name: &str, offline: bool, body: impl FnOnce(&mut Machine)) {
     if std::env::var("COMFY_TEST_MACHINE").as_deref() == Ok(name) {
+        #[cfg(target_os = "linux")]
         if offline {
             comfy::host::confine::net::loopback_up().unwrap();
         }
