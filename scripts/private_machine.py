@@ -31,11 +31,15 @@ def inside(args, own=(), build=("--bin", "comfy")):
         disk = tempfile.mkdtemp(prefix="comfy-machine-", dir=args.disk)
         # Where it shows below the private folders.
         hold = tempfile.mkdtemp(prefix="srv-comfy-", dir="/")
+        before = tables()
         try:
             argv = ["unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--", sys.executable, *sys.argv]
             env = {**os.environ, "COMFY_PRIVATE_MACHINE": "inside", "COMFY_PRIVATE_DISK": disk, "COMFY_PRIVATE_HOLD": hold}
             sys.exit(subprocess.run(argv, env=env).returncode)
         finally:
+            # What an apply loads into the firewall is the real machine's: its network is shared.
+            for table in tables() - before:
+                subprocess.run(["nft", "delete", "table", "inet", table], check=False)
             shutil.rmtree(disk, ignore_errors=True)
             os.rmdir(hold)
     disk, hold = os.environ["COMFY_PRIVATE_DISK"], os.environ["COMFY_PRIVATE_HOLD"]
@@ -51,6 +55,14 @@ def inside(args, own=(), build=("--bin", "comfy")):
         for d in etc home var opt run; do mount --bind $t/$d /$d; done
         useradd -m -s /bin/bash alice; mkdir -p /home/alice/dot; chown -R alice: /home/alice""")
     return top
+
+
+def tables():
+    """Firewall tables of comfy's."""
+    if not shutil.which("nft"):
+        return set()
+    listed = subprocess.run(["nft", "list", "tables"], capture_output=True, text=True).stdout
+    return {line.split()[-1] for line in listed.splitlines() if line.split()[-1].startswith("comfy_")}
 
 
 def as_alice(*argv):

@@ -18,7 +18,7 @@ use crate::run::{Answer, How, KILL, Request, STOP, live, ready, scribe};
 /// Start ComfyUI as the sandbox user, in the foreground
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy run                   what was applied; Ctrl-C ends it, twice at once\n  comfy run -- --cpu          with a flag of ComfyUI's for this time\n  comfy run --explain         what would be started, as whom, with which environment"
+    after_help = "Examples:\n  comfy run                   what was applied; Ctrl-C ends it, twice at once\n  comfy run -- --cpu          with a flag of ComfyUI's for this time\n  comfy run --explain         what would be started, as whom, what it may touch and why"
 )]
 pub struct Args {
     /// Say what would be started, and start nothing
@@ -37,10 +37,10 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let Asked { answer, reader, stdin, mut child } = ask(&request(&project, &desired, &args.args, how), project.isolated())?;
     match answer {
         Answer::Failed(p) => Err(p),
-        Answer::Explained { user, command, confinement, lacking } => {
+        Answer::Explained { user, command, allowed, lacking } => {
             let _ = child.wait();
             render::stdout(&explained(&user, &command));
-            render::stdout(&crate::confine::explain::text(&confinement));
+            render::stdout(&allowed);
             lacking.iter().for_each(|l| render::warning(l));
             Ok(0)
         }
@@ -75,7 +75,7 @@ fn explained(user: &str, c: &crate::plan::launch::Command) -> String {
     let quoted = |s: &str| {
         if s.chars().all(|c| c.is_alphanumeric() || "-_./:=@+,".contains(c)) && !s.is_empty() { s.to_string() } else { format!("'{}'", crate::text::escape(s)) }
     };
-    let mut out = format!("as {user}, in {}, umask 002, no way to new rights, and no terminal:\n", c.folder.display());
+    let mut out = format!("as {user}, in {}, umask 002, and no terminal:\n", c.folder.display());
     for (k, v) in &c.env {
         out += &format!("  {k}={}\n", quoted(v));
     }

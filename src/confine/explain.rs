@@ -1,11 +1,36 @@
 //! The confinement for people: what is allowed, and why.
 
-use super::{Confinement, May};
+use super::{Confinement, May, Room};
+use crate::manifest::{Clients, Egress};
+use crate::plan::launch::{Inner, LaunchSpec};
 
-/// One line a rule, by what may be done.
-pub fn text(c: &Confinement) -> String {
-    let mut out = String::from("files: these alone, as far as accounts and modes allow\n");
-    let width = c.rules.iter().map(|r| r.path.display().to_string().chars().count()).max().unwrap_or(0).min(60);
+/// A line a wall, then one a file rule.
+pub fn text(spec: &LaunchSpec, c: &Confinement, inner: Inner) -> String {
+    let rooms = !c.rooms.is_empty();
+    let mut out = String::from("walls:\n");
+    let mut line = |name: &str, what: String| out += &format!("  {name:<12} {what}\n");
+    if rooms {
+        line("network", format!("of its own, loopback alone; ComfyUI listens there, at 127.0.0.1:{}", inner.comfyui));
+        line("processes", "of its own; they end together".into());
+        line("root folder", "of its own, holding what is listed below; /run is not there, nor any socket in it".into());
+    } else if let Some(p) = &c.ports {
+        let list = |ports: &[u16]| ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
+        line("network", format!("the system's; TCP ports to listen on: {}; to reach: {}", list(&p.bind), list(&p.connect)));
+    } else {
+        line("network", "the system's, without limits".into());
+    }
+    line("way out", way_out(&spec.network.egress, inner));
+    line("way in", way_in(spec));
+    if spec.macos {
+        line("files", "Seatbelt lets it reach what is listed below".into());
+    } else {
+        line("files", "Landlock lets it reach what is listed below".into());
+        line("system calls", "none for namespaces, mounts, ptrace, io_uring, keyrings, bpf; sockets of UNIX, IP and netlink alone".into());
+        line("rights", "none to be gained: set-uid programs are without effect".into());
+    }
+    line("limits", format!("{} open files, no core dumps; killed before others when memory runs out", spec.open_files));
+    out += "files, as far as accounts and modes allow them:\n";
+    let width = c.rules.iter().map(|r| r.path.to_string_lossy().chars().count()).max().unwrap_or(0).min(60);
     for r in &c.rules {
         let word = match r.may {
             May::Read => "read",
@@ -13,7 +38,31 @@ pub fn text(c: &Confinement) -> String {
             May::Write => "read, write",
             May::Device => "device",
         };
-        out += &format!("  {word:<11} {:<width$}  {}\n", crate::text::escape(&r.path.to_string_lossy()), r.why);
+        let here = if c.rooms.iter().any(|(p, room)| *p == r.path && *room != Room::Temp) || r.path.symlink_metadata().is_ok() { "" } else { " (not here)" };
+        out += &format!("  {word:<12} {:<width$}  {}{here}\n", crate::text::escape(&r.path.to_string_lossy()), r.why);
     }
     out.trim_end().to_string()
+}
+
+fn way_out(egress: &Egress, inner: Inner) -> String {
+    let proxy = inner.proxy.map_or(String::new(), |p| format!(", through the front's proxy at 127.0.0.1:{p}"));
+    match egress {
+        Egress::Deny => "none".into(),
+        Egress::Allow => format!("every address of the internet{proxy}"),
+        Egress::Only(list) if inner.proxy.is_none() => format!("the ports of {}, whatever the host", list.join(", ")),
+        Egress::Only(list) => format!("{}{proxy}", list.join(", ")),
+    }
+}
+
+fn way_in(spec: &LaunchSpec) -> String {
+    if !spec.fronted() {
+        return format!("{} is ComfyUI's own port: whoever reaches it gets in", spec.address());
+    }
+    let who = match &spec.network.clients {
+        Clients::Any => "every user of this machine".to_string(),
+        Clients::Primary => format!("uid {} and root", spec.owner),
+        Clients::Only(list) => format!("uid {}, root and {}", spec.owner, list.join(", ")),
+    };
+    let how = if spec.macos { " by token" } else { "" };
+    format!("{} is the front's (uid {}), which admits {who}{how}; pages of other sites never", spec.address(), spec.front)
 }

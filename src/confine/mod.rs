@@ -1,9 +1,11 @@
 //! What a launched ComfyUI may touch, as data: made from what was applied, and from nothing else.
 //!
-//! [`crate::host::confine`] renders it on Linux. What is not listed here does not exist for ComfyUI, or is refused.
+//! Two back ends render it: [`crate::host::confine`] builds private rooms and asks Landlock (Linux), [`seatbelt`] writes a
+//! profile (macOS). What is not listed here does not exist for ComfyUI, or is refused.
 
 pub mod explain;
 pub mod places;
+pub mod seatbelt;
 
 use std::path::{Path, PathBuf};
 

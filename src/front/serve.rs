@@ -98,6 +98,8 @@ fn retire(config: &Config) -> Result<(Option<Outside>, std::net::TcpListener)> {
     launched::drop_groups()?;
     launched::become_id(config.uid, config.uid)?;
     launched::hide();
+    // A change of identity undoes it.
+    launched::die_with(config.launcher)?;
     Ok((outside, proxy))
 }
 

@@ -189,6 +189,8 @@ impl Act for Hands<'_> {
                 let path = self.paths.launch();
                 edit::write_file(&path, &text, 0o640, self.records()).doing(|| format!("write {}", path.display()))
             }
+            Step::SetFence { uid, record } => super::firewall::set(*uid, record, &super::process::System),
+            Step::RemoveFence { uid, record } => super::firewall::remove(*uid, record, &super::process::System),
             Step::Quarantine { id, names } => self.quarantine(id, names),
             Step::Install { id } => self.install("generation", id, &self.paths.staged(id), &self.paths.generation(id)),
             Step::InstallVenv { id } => self.install("virtual environment", id, &self.paths.staged_venv(id), &self.paths.venv(id)),

@@ -12,7 +12,7 @@ use super::fs::{self, share};
 use super::python::{Interpreters, managed};
 use super::{generation, venv};
 use crate::plan::desired::{Desired, GenSpec, Owner, Paths, Platform};
-use crate::plan::facts::{Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, Unknown, User};
+use crate::plan::facts::{Fence, Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, Unknown, User};
 use crate::plan::ids::Ids;
 use crate::plan::inventory::Inventory;
 use crate::plan::launch::LaunchSpec;
@@ -209,6 +209,10 @@ impl Look for Machine {
             Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
             Err(e) => Err(Unknown { reason: format!("{}: {e}", path.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied }),
         }
+    }
+
+    fn fence(&self, paths: &Paths, uid: u32) -> Seen<Fence> {
+        Ok(super::firewall::look(uid, &paths.fence(), &super::process::System))
     }
 
     fn inventory(&self, paths: &Paths) -> Seen<Inventory> {

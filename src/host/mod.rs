@@ -1,11 +1,11 @@
 pub mod accounts;
 pub mod browser;
 pub mod bytecode;
-#[cfg(target_os = "linux")]
 pub mod confine;
 pub mod elevate;
 pub mod env;
 pub mod faults;
+pub mod firewall;
 pub mod fs;
 pub mod generation;
 pub mod git;

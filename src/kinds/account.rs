@@ -1,6 +1,7 @@
 //! `group.NAME`, `user.NAME`, `member.NAME`: the two accounts, the group they share, and who is in it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::manifest::Isolation;
 use crate::plan::Step;
@@ -18,8 +19,11 @@ pub fn plan(draft: &mut Draft) {
     group_resource(draft, &sandbox, ids.sandbox_gid);
     user(draft, &sandbox, &group);
     let owner = draft.d.owner.name.clone();
-    for member in [owner, sandbox] {
+    for member in [owner, sandbox.clone()] {
         membership(draft, &member, &group);
+    }
+    for name in cards(draft) {
+        card(draft, &sandbox, &name);
     }
     strangers(draft, &group);
     prune(draft);
@@ -56,7 +60,8 @@ fn user(draft: &mut Draft, name: &str, group: &str) {
         Some(_) => Step::ChangeUser { name: name.into(), gid: ids.sandbox_gid, home },
     };
     let mut others: Vec<String> = seen.map(|u| u.groups).unwrap_or_default();
-    others.retain(|g| g != group && g != name);
+    let cards = cards(draft);
+    others.retain(|g| g != group && g != name && !cards.contains(g));
     if !others.is_empty() {
         draft.warnings.push(format!("user {name} is also in {}: what those groups may do, the sandbox may do", others.join(", ")));
     }
@@ -78,6 +83,32 @@ fn membership(draft: &mut Draft, user: &str, group: &str) {
     draft.add(r);
 }
 
+/// Where graphics drivers have their devices.
+const DEVICES: &[&str] = &["/dev/dri/renderD128", "/dev/dri/renderD129", "/dev/dri/renderD130", "/dev/dri/renderD131", "/dev/kfd"];
+/// Groups that distributions give them to (systemd's udev rules); no other group is joined for a device.
+const CARDS: &[&str] = &["render", "video"];
+
+/// The groups without which the sandbox user cannot use this machine's graphics cards.
+fn cards(draft: &Draft) -> BTreeSet<String> {
+    let closed = |path: &str| {
+        let node = draft.look.node(Path::new(path)).ok().flatten()?;
+        (node.mode & 0o006 != 0o006 && node.mode & 0o060 == 0o060).then(|| draft.look.group_name(node.gid))
+    };
+    DEVICES.iter().filter_map(|p| closed(p)).filter(|g| CARDS.contains(&g.as_str())).collect()
+}
+
+fn card(draft: &mut Draft, user: &str, group: &str) {
+    let address = format!("member.{user}.{group}");
+    let seen = draft.look.is_member(user, group);
+    let Some(is) = draft.seen(&address, seen) else { return };
+    let want = attrs([("group", group.to_string())]);
+    let r = Resource::new(address, Some(want.clone()), is.then_some(want))
+        .steps([Step::AddMember { user: user.into(), group: group.into() }])
+        .needs([format!("user.{user}")])
+        .reason(Some("the graphics cards of this machine are that group's".into()));
+    draft.add(r);
+}
+
 /// Members that nobody declared are reported: they may be the owner's intention.
 fn strangers(draft: &mut Draft, group: &str) {
     let expected: BTreeSet<&str> = [draft.d.owner.name.as_str(), draft.d.sandbox.as_str()].into();
@@ -93,9 +124,10 @@ fn strangers(draft: &mut Draft, group: &str) {
 fn prune(draft: &mut Draft) {
     let (group, sandbox, owner) = (&draft.d.group, &draft.d.sandbox, &draft.d.owner.name);
     let mut gone = Vec::new();
+    let cards = cards(draft);
     for key in &draft.inventory.members {
         let Some((user, g)) = key.split_once(':') else { continue };
-        if (g == group && (user == owner || user == sandbox)) || !draft.look.is_member(user, g).unwrap_or(false) {
+        if (g == group && (user == owner || user == sandbox)) || (user == sandbox && cards.contains(g)) || !draft.look.is_member(user, g).unwrap_or(false) {
             continue;
         }
         let step = Step::RemoveMember { user: user.into(), group: g.into() };

@@ -13,7 +13,14 @@ pub fn plan(draft: &mut Draft) {
     let Some(have) = draft.seen(ADDRESS, seen) else { return };
     let step = Step::WriteLaunch { spec: Box::new(want.clone()) };
     let mut r = Resource::new(ADDRESS, Some(describe(&want)), have.as_ref().map(describe)).needs(vec!["dir.records".to_string()]);
-    if have.as_ref() != Some(&want) {
+    // The network has resources of its own.
+    let same = have.clone().is_some_and(|mut h| {
+        if want.account {
+            (h.network, h.remote) = (want.network.clone(), want.remote);
+        }
+        h == want
+    });
+    if !same {
         // A difference in numbers that no attribute shows is one all the same.
         if let (Some(h), Some(w)) = (r.have.as_mut(), r.want.as_mut())
             && h == w
@@ -26,7 +33,7 @@ pub fn plan(draft: &mut Draft) {
     draft.add(r);
 }
 
-fn wish(draft: &Draft) -> LaunchSpec {
+pub(super) fn wish(draft: &Draft) -> LaunchSpec {
     let (d, ids) = (draft.d, draft.ids);
     let m = d.launch();
     let (c, run) = (&m.comfyui, &m.run);

@@ -5,6 +5,7 @@ pub mod code;
 pub mod dir;
 pub mod launch;
 pub mod link;
+pub mod network;
 pub mod share;
 pub mod traverse;
 
@@ -22,6 +23,8 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "share", plan: share::plan },
     Kind { name: "traverse", plan: traverse::plan },
     Kind { name: "link", plan: link::plan },
+    // Before `run`, whose note of everything is the last word.
+    Kind { name: "network", plan: network::plan },
     Kind { name: "launch", plan: launch::plan },
     Kind { name: "code", plan: code::plan },
 ];

@@ -386,19 +386,34 @@ fn systems_own(path: &Path) -> bool {
     SYSTEM.iter().any(|s| path == Path::new(s)) || NEVER_BELOW.iter().any(|s| path.starts_with(s))
 }
 
-/// What the manifest promises, by a default or in words, and this version does not yet enforce.
+/// What the manifest promises, by a default or in words, and this version does not enforce on this platform.
 fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
     let mut out = Vec::new();
+    let none = m.host.isolation == Isolation::None;
+    let egress = match &m.network.egress {
+        Egress::Allow => None,
+        Egress::Deny => Some("network.egress = \"deny\"".to_string()),
+        Egress::Only(list) => Some(format!("network.egress = a list of {}", list.len())),
+    };
     // A namespace of its own keeps the network, and the front the port.
-    let rooms = m.host.isolation == Isolation::Account && !macos;
-    match &m.network.egress {
-        Egress::Only(list) if !rooms => out.push(format!("network.egress = a list of {}", list.len())),
-        Egress::Deny if !rooms => out.push("network.egress = \"deny\"".to_string()),
-        _ => {}
+    if let Some(egress) = egress.filter(|_| none) {
+        let how = if macos { "by port alone, not by host" } else { "for TCP and by port alone, as far as the kernel's Landlock knows ports" };
+        out.push(format!("{egress}: under isolation \"none\" it holds {how}"));
     }
-    if m.network.clients != Clients::Any && !rooms {
-        out.push("network.clients".into());
+    if m.network.clients != Clients::Any && none {
+        out.push("network.clients: under isolation \"none\" every user of this machine reaches ComfyUI".into());
+    } else if m.network.clients != Clients::Any && macos {
+        out.push("network.clients: not enforced for ComfyUI's own port, which other users of this machine reach beside the front's".into());
     }
+    if macos {
+        out.push(format!("policy.confinement = \"{}\": a Seatbelt profile is applied that nobody has tried on a Mac yet", m.policy.confinement));
+    }
+    out.extend(not_yet(m).into_iter().map(|s| format!("{s}: read and checked, not enforced by this version")));
+    out
+}
+
+fn not_yet(m: &Manifest) -> Vec<String> {
+    let mut out = Vec::new();
     if m.run.memory_reserve > 0 {
         out.push("run.memory_reserve".into());
     }
@@ -408,14 +423,11 @@ fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
     if m.policy.review != "off" {
         out.push(format!("policy.review = \"{}\"", m.policy.review));
     }
-    if macos {
-        out.push(format!("policy.confinement = \"{}\"", m.policy.confinement));
-    }
     if !m.models.is_empty() {
         out.push(format!("{} of [models]", crate::text::count(m.models.len(), "entry")));
     }
-    if m.comfyui.allow_remote && !rooms {
+    if m.comfyui.allow_remote && m.host.isolation == Isolation::None {
         out.push("comfyui.allow_remote: whoever reaches the port may use ComfyUI".into());
     }
-    out.into_iter().map(|s| format!("{s}: read and checked, not enforced by this version")).collect()
+    out
 }

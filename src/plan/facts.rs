@@ -107,6 +107,15 @@ pub struct Search {
     pub entry: bool,
 }
 
+/// What nftables keeps for the sandbox's uid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fence {
+    /// There is no nft on this machine, or none that works.
+    Unusable,
+    Absent,
+    There,
+}
+
 /// One thing in a sealed tree that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Finding {

@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 
 use super::desired::{Context, GenSpec, Owner, Paths, Platform};
-use super::facts::{Finding, GenCheck, Group, Kind, Node, Search, Seen, Share, ShareSpec, User, What};
+use super::facts::{Fence, Finding, GenCheck, Group, Kind, Node, Search, Seen, Share, ShareSpec, User, What};
 use super::ids::Ids;
 use super::inventory::Inventory;
 use super::launch::LaunchSpec;
@@ -39,6 +39,7 @@ struct State {
     system_python: bool,
     pythons: BTreeMap<String, Vec<Finding>>,
     launch: Option<LaunchSpec>,
+    fences: BTreeSet<u32>,
     inventory: Inventory,
 }
 
@@ -146,6 +147,9 @@ impl Look for Machine {
     fn launch(&self, _: &Paths) -> Seen<Option<LaunchSpec>> {
         Ok(self.with(|s| s.launch.clone()))
     }
+    fn fence(&self, _: &Paths, uid: u32) -> Seen<Fence> {
+        Ok(self.with(|s| if s.fences.contains(&uid) { Fence::There } else { Fence::Absent }))
+    }
     fn inventory(&self, _: &Paths) -> Seen<Inventory> {
         Ok(self.with(|s| s.inventory.clone()))
     }
@@ -225,6 +229,8 @@ impl Act for Hands<'_> {
                 s.nodes.insert(path.clone(), Node { kind: Kind::Link, uid: *uid, gid: *gid, mode: 0o777, target: Some(target.clone()) });
             }
             Step::RemoveLink { path, .. } => s.remove(path),
+            Step::SetFence { uid, .. } => drop(s.fences.insert(*uid)),
+            Step::RemoveFence { uid, .. } => drop(s.fences.remove(uid)),
             Step::Quarantine { id, .. } => {
                 if let Some((_, c)) = s.gens.get_mut(id) {
                     c.foreign.clear();

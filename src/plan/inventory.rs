@@ -20,6 +20,8 @@ pub struct Inventory {
     pub links: BTreeMap<PathBuf, PathBuf>,
     /// By path: a share that moves is released where it was.
     pub shares: BTreeMap<PathBuf, SharedFolder>,
+    /// The uid that nftables has rules of comfy's for.
+    pub fence: Option<u32>,
     /// What each resource was last brought to: a difference from it is drift, not a new wish.
     pub applied: BTreeMap<String, Attrs>,
     /// Generations in the order in which they were last live.
@@ -56,6 +58,8 @@ impl Inventory {
             Step::CreateUser { name, uid, .. } => drop(self.users.insert(name.clone(), *uid)),
             Step::AddMember { user, group } => drop(self.members.insert(format!("{user}:{group}"))),
             Step::GrantSearch { folder, .. } => drop(self.traverse.insert(folder.clone())),
+            // One of an older uid is removed in the same plan, before.
+            Step::SetFence { uid, .. } => self.fence = Some(*uid),
             Step::SetLink { path, target, .. } => drop(self.links.insert(path.clone(), target.clone())),
             Step::MakeShare { spec, created, was_gid, was_mode } => {
                 let first = SharedFolder {
@@ -81,6 +85,7 @@ impl Inventory {
             Step::RemoveMember { user, group } => drop(self.members.remove(&format!("{user}:{group}"))),
             Step::RevokeSearch { folder, .. } => drop(self.traverse.remove(folder)),
             Step::RemoveLink { path, .. } => drop(self.links.remove(path)),
+            Step::RemoveFence { uid, .. } if self.fence == Some(*uid) => self.fence = None,
             Step::Switch { id } => {
                 self.live.retain(|l| l != id);
                 self.live.push(id.clone());

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::desired::{Desired, GenSpec, Paths};
-use super::facts::{Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, User};
+use super::facts::{Fence, Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, User};
 use super::ids::Ids;
 use super::inventory::Inventory;
 use super::launch::LaunchSpec;
@@ -41,6 +41,8 @@ pub trait Look: Sync {
     fn venv(&self, paths: &Paths, spec: &VenvSpec, ids: &Ids) -> Seen<Option<Vec<Finding>>>;
     /// How the last apply had it launched; `None` where there is nothing that can be read as that.
     fn launch(&self, paths: &Paths) -> Seen<Option<LaunchSpec>>;
+    /// The backstop of `network.egress` for the sandbox's uid.
+    fn fence(&self, paths: &Paths, uid: u32) -> Seen<Fence>;
     fn inventory(&self, paths: &Paths) -> Seen<Inventory>;
 }
 

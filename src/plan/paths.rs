@@ -100,6 +100,10 @@ impl Paths {
     pub fn front(&self) -> PathBuf {
         self.records.join("front.json")
     }
+    /// In which boot the firewall's rules were loaded.
+    pub fn fence(&self) -> PathBuf {
+        self.records.join("fence")
+    }
     /// Where records lie when there are two accounts.
     pub fn records_of(sandbox: &str, macos: bool) -> PathBuf {
         Path::new(if macos { "/Library/Application Support/comfy" } else { "/var/lib/comfy" }).join(sandbox)

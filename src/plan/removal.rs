@@ -93,6 +93,10 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
             remove(&mut plan, format!("traverse.{}", folder.display()), attrs([("search", d.sandbox.clone())]), step);
         }
     }
+    if let Some(uid) = inventory.fence {
+        let step = Step::RemoveFence { uid, record: d.paths.fence() };
+        remove(&mut plan, crate::kinds::network::EGRESS.into(), attrs([("nftables", format!("uid {uid}"))]), step);
+    }
     if look.node(&d.paths.base).ok().flatten().is_some_and(|n| n.kind == Kind::Dir) || look.node(&d.paths.records).ok().flatten().is_some() {
         let backup = (!purge).then(|| d.paths.prefix.join(format!("{}.backup-{now}", d.sandbox)));
         let mut a = attrs([("path", d.paths.base.display().to_string())]);

@@ -29,7 +29,7 @@ impl Selection {
                     None => p.hint(format!("families: {}; addresses: such as node.impact-pack or share.models", FAMILIES.join(", "))),
                 });
             }
-            if w.starts_with("model") || w.starts_with("network") {
+            if w.starts_with("model") {
                 return Err(Problem::new(format!("--only {w}: this version of comfy manages no such resource yet")));
             }
         }
@@ -53,6 +53,7 @@ impl Selection {
                 "nodes" => kind == "node",
                 "comfyui" => kind == "comfyui",
                 "python" => kind == "python",
+                "network" => kind == "network",
                 "shares" => matches!(kind, "share" | "traverse") || (kind == "link" && address != "link.view" && address != "link.home"),
                 w => w == address,
             })

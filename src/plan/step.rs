@@ -110,6 +110,16 @@ pub enum Step {
         target: PathBuf,
     },
 
+    /// Has nftables refuse what this uid sends outside of a launch; `record` says in which boot.
+    SetFence {
+        uid: u32,
+        record: PathBuf,
+    },
+    RemoveFence {
+        uid: u32,
+        record: PathBuf,
+    },
+
     /// Notes how ComfyUI is launched.
     WriteLaunch {
         spec: Box<LaunchSpec>,
@@ -203,6 +213,8 @@ impl Step {
             Step::InstallVenv { .. } => 41,
             Step::Install { .. } => 42,
             Step::Seed { .. } => 61,
+            Step::RemoveFence { .. } => 34,
+            Step::SetFence { .. } => 35,
             Step::RemoveMember { .. } => 50,
             Step::WriteLaunch { .. } => 59,
             Step::Switch { .. } => 60,

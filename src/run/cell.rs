@@ -8,8 +8,8 @@ use std::io::{Read, Write};
 use std::os::fd::{OwnedFd, RawFd};
 use std::process::ExitCode;
 
-use crate::confine::Confinement;
-use crate::host::{fs, launched};
+use crate::confine::{Confinement, seatbelt};
+use crate::host::{confine, fs, launched};
 use crate::plan::launch::Command;
 use crate::problem::{Doing, Problem, Result};
 
@@ -72,6 +72,8 @@ fn enter(cell: &Cell, report: &mut Option<OwnedFd>) -> Result<u8> {
     if let Some(network) = cell.network {
         return rooms::enter(cell, &launched::take_over(network)?, report);
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = report;
     if let Some(a) = &cell.account {
         launched::take_groups(&a.name, a.gid)?;
     }
@@ -96,15 +98,21 @@ fn execute(cell: &Cell) -> Problem {
         Ok(())
     };
     match become_it() {
-        Ok(()) => program(&cell.command),
+        Ok(()) => program(cell),
         Err(p) => p,
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the fence's gate for ComfyUI")]
-fn program(c: &Command) -> Problem {
+fn program(cell: &Cell) -> Problem {
     use std::os::unix::process::CommandExt;
-    let mut command = std::process::Command::new(&c.program);
+    let c = &cell.command;
+    let mut command = std::process::Command::new(if cfg!(target_os = "macos") { seatbelt::PROGRAM.as_ref() } else { c.program.as_path() });
+    if cfg!(target_os = "macos") {
+        // It takes the profile on, then executes the rest.
+        let profile = seatbelt::Profile::of(&confine::real(&cell.confinement), &launched::caches());
+        command.args(profile.arguments()).arg(&c.program);
+    }
     command.args(&c.args).env_clear().envs(&c.env).current_dir(&c.folder).stdin(std::process::Stdio::null());
     Problem::new(format!("could not start {}: {}", c.program.display(), command.exec()))
 }
@@ -118,7 +126,6 @@ mod rooms {
     use nix::unistd::Pid;
 
     use super::*;
-    use crate::host::confine;
 
     pub(super) fn enter(cell: &Cell, network: &OwnedFd, report: &mut Option<OwnedFd>) -> Result<u8> {
         // From here on signals are waited for; what is executed in the end gets none of this.

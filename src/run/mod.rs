@@ -13,7 +13,6 @@ pub mod serve;
 pub mod start;
 pub mod watch;
 
-use crate::confine::Confinement;
 use crate::doctor::Try;
 use crate::plan::launch::Command;
 use crate::problem::Problem;
@@ -60,7 +59,8 @@ pub enum Answer {
     Explained {
         user: String,
         command: Command,
-        confinement: Confinement,
+        /// What is allowed, and why.
+        allowed: String,
         lacking: Vec<String>,
     },
     Failed(Problem),

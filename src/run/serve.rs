@@ -8,7 +8,7 @@ use super::control::Desk;
 use super::live::{self, Ended, Held, Live};
 use super::start::{self, Voice};
 use super::{Answer, How, Request};
-use crate::confine::Confinement;
+use crate::confine::{Confinement, explain};
 use crate::doctor::question::Question;
 use crate::doctor::{self, By};
 use crate::host::fs::{self, share};
@@ -80,7 +80,8 @@ fn launch() -> Result<u8> {
         _ => {}
     }
     if request.how == How::Explained {
-        say(&Answer::Explained { user: spec.user.clone(), command, confinement, lacking: network.lacking });
+        let allowed = explain::text(&spec, &confinement, network.ports());
+        say(&Answer::Explained { user: spec.user.clone(), command, allowed, lacking: network.lacking });
         return Ok(0);
     }
     sound(&spec, &generation, owner_gid)?;

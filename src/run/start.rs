@@ -17,6 +17,8 @@ use super::{KILL, STOP, port};
 use crate::confine::Confinement;
 use crate::front::{self, admit, token};
 use crate::host::{elevate, launched};
+#[cfg(target_os = "linux")]
+use crate::manifest::Egress;
 use crate::plan::launch::{self, Inner, LaunchSpec};
 use crate::problem::{Doing, Problem, Result};
 
@@ -40,19 +42,7 @@ pub struct Network {
 /// # Errors
 /// It cannot do what `policy.confinement = "required"` asks.
 pub fn network(spec: &LaunchSpec) -> Result<Network> {
-    let mut lacking = Vec::new();
-    #[cfg(target_os = "linux")]
-    let room = {
-        let made = spec.account.then(crate::host::confine::net::room).transpose();
-        let room = made.unwrap_or_else(|p| {
-            lacking.push(format!("no namespaces, so other programs' processes, sockets and ports are within reach: {p}"));
-            None
-        });
-        lacking.extend(crate::host::confine::lacking(room.is_some()));
-        room
-    };
-    #[cfg(not(target_os = "linux"))]
-    let room = None;
+    let (room, lacking) = room(spec);
     if spec.account && spec.strict && !lacking.is_empty() {
         let problems = lacking.into_iter().map(Problem::new).collect();
         return Err(Problem::all(problems).hint("`confinement = \"warn\"` in [policy] of comfy.toml starts ComfyUI all the same"));
@@ -65,6 +55,24 @@ pub fn network(spec: &LaunchSpec) -> Result<Network> {
         (true, false) => (port::any()?, Some(port::any()?)),
     };
     Ok(Network { room, inner: at(port), proxy: proxy.map(at), lacking })
+}
+
+/// A network namespace, where this system and this launch have one, and what the system lacks.
+#[cfg(target_os = "linux")]
+fn room(spec: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
+    use crate::host::confine;
+    let mut lacking = Vec::new();
+    let room = spec.account.then(confine::net::room).transpose().unwrap_or_else(|p| {
+        lacking.push(format!("no namespaces, so other programs' processes, sockets and ports are within reach: {p}"));
+        None
+    });
+    lacking.extend(confine::lacking(room.is_some()));
+    (room, lacking)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn room(_: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
+    (None, Vec::new())
 }
 
 impl Network {
@@ -128,6 +136,10 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast
     if spec.account && (spec.uid == 0 || spec.uid == spec.owner || [0, spec.owner, spec.uid].contains(&spec.front)) {
         return Err(Problem::new(format!("{} has uid {} and the front {}: neither is a sandbox", spec.user, spec.uid, spec.front)).hint("run `comfy apply`"));
     }
+    #[cfg(target_os = "linux")]
+    if spec.account && spec.network.egress != Egress::Allow {
+        fence(spec)?;
+    }
     let front = match serves {
         true if spec.fronted() => Some(serve(spec, &network, voice)?),
         true => {
@@ -165,6 +177,18 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast
             running.end();
             Err(p)
         }
+    }
+}
+
+/// The backstop is there again after a restart of the machine, and looked at every time.
+#[cfg(target_os = "linux")]
+fn fence(spec: &LaunchSpec) -> Result<()> {
+    use crate::host::{firewall, process::System};
+    use crate::plan::facts::Fence;
+    let record = spec.paths.fence();
+    match firewall::look(spec.uid, &record, &System) {
+        Fence::Absent => firewall::set(spec.uid, &record, &System),
+        Fence::There | Fence::Unusable => Ok(()),
     }
 }
 

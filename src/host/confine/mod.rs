@@ -1,9 +1,13 @@
-//! What the Linux kernel does for a launch: rooms of its own ([`rooms`], [`net`]), which files and ports ([`rules`]),
-//! and which system calls not ([`filter`]).
+//! What the Linux kernel does for a launch: rooms of its own (`rooms`, `net`), which files and ports (`rules`), and which
+//! system calls not (`filter`).
 
+#[cfg(target_os = "linux")]
 pub mod filter;
+#[cfg(target_os = "linux")]
 pub mod net;
+#[cfg(target_os = "linux")]
 pub mod rooms;
+#[cfg(target_os = "linux")]
 pub mod rules;
 
 use std::path::PathBuf;
@@ -22,7 +26,14 @@ pub fn present(c: &Confinement) -> Vec<Present> {
     c.rules.iter().filter(|r| !own(r)).filter_map(|r| Some(Present { rule: r.clone(), real: r.path.canonicalize().ok()? })).collect()
 }
 
+/// The same rules by the real paths of what is there.
+pub fn real(c: &Confinement) -> Confinement {
+    let rules = present(c).into_iter().map(|p| Rule { path: p.real, ..p.rule }).collect();
+    Confinement { rules, ..c.clone() }
+}
+
 /// What this kernel cannot do of it, in words.
+#[cfg(target_os = "linux")]
 pub fn lacking(rooms: bool) -> Vec<String> {
     let mut out = Vec::new();
     let abi = rules::abi();

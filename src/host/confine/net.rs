@@ -31,8 +31,11 @@ pub fn enter(room: &OwnedFd) -> Result<()> {
     setns(room, CloneFlags::CLONE_NEWNET).doing(|| "enter the network namespace".into())
 }
 
-/// netdevice(7).
-fn loopback_up() -> std::io::Result<()> {
+/// Brings up the loopback device of this thread's network (netdevice(7)).
+///
+/// # Errors
+/// Without root.
+pub fn loopback_up() -> std::io::Result<()> {
     // SAFETY: plain calls; the request is a local value that outlives them.
     unsafe {
         let fd = Errno::result(libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?;

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 
-use super::machine::{BASE, MANIFEST, Machine, private};
+use super::machine::{BASE, MANIFEST, Machine, private, said};
 use crate::support::{borrowed, node};
 
 /// A running `comfy run`, ended when dropped.
@@ -177,6 +177,7 @@ fn a_hostile_node_gets_nothing_through() {
         m.sh("chmod 666 /home/alice/ai/models/m.safetensors");
         // The same without walls, as the same user: the payloads are not empty threats.
         std::fs::write("/srv/payloads.py", &text).unwrap();
+        m.sh("nft delete table inet comfy_$(id -u comfyui_sandbox)");
         let bare = m.as_user("comfyui_sandbox", "/usr/bin/env", &["TMPDIR=/tmp", "/usr/bin/python3", "-u", "/srv/payloads.py"]).output().unwrap();
         let bare = String::from_utf8_lossy(&bare.stdout).into_owned();
         let empty: Vec<&str> = EFFECTIVE.iter().filter(|name| !bare.contains(&format!("THROUGH {name} "))).copied().collect();
@@ -191,5 +192,49 @@ fn a_hostile_node_gets_nothing_through() {
         assert_eq!(held, PAYLOADS.matches("\nattempt(").count(), "{log}");
         assert!(log.contains("DONE 4 1 True"), "descriptors 0 to 2 and the folder's own, no new rights, its own session: {log}");
         eprintln!("{held} payloads held, none through; without walls {} of them got through", bare.matches("THROUGH").count());
+    });
+}
+
+#[test]
+fn a_killed_launcher_takes_comfyui_along() {
+    private("confined::a_killed_launcher_takes_comfyui_along", |m| {
+        let port = ready(m, "import subprocess\nsubprocess.Popen(['setsid', 'sleep', '1000'])", str::to_string);
+        let alive = "for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2> /dev/null | grep -qE 'main[.]py|sleep 100[0]|__fron[t]|__cel[l]'; then echo $p $(tr '\\0' ' ' < $p/cmdline | cut -c 1-60); fi; done";
+        for role in ["__launc[h]", "__cel[l]", "__fron[t]"] {
+            let run = Run::start(m);
+            assert!(m.sh(alive).lines().count() >= 5, "{}", m.sh(alive));
+            m.sh(&format!(
+                "for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2> /dev/null | grep -q '{role}'; then kill -KILL ${{p#/proc/}}; break; fi; done"
+            ));
+            let started = std::time::Instant::now();
+            while !m.sh(alive).is_empty() {
+                assert!(started.elapsed().as_secs() < 5, "{role} was killed, and there is still {}", m.sh(alive));
+                std::thread::sleep(std::time::Duration::from_millis(50));
+            }
+            drop(run);
+            assert!(std::net::TcpStream::connect(("127.0.0.1", port)).is_err());
+        }
+    });
+}
+
+#[test]
+fn graphics_cards_are_within_reach() {
+    private("confined::graphics_cards_are_within_reach", |m| {
+        let probe = "import os\nfor p in ('/dev/dri/renderD128', '/dev/other'):\n    try: print('CARD', os.write(os.open(p, os.O_RDWR), b'x'), flush=True)\n    except OSError as e: print('CARD', type(e).__name__, flush=True)";
+        ready(m, probe, str::to_string);
+        // A card that is the null device, in a /dev of this machine's own.
+        m.sh("mkdir /run/dev; mount -t tmpfs -o mode=755 tmpfs /run/dev; cd /dev; cp -a null zero full random urandom fd stdin stdout stderr /run/dev/
+             mkdir /run/dev/dri /run/dev/shm; getent group render > /dev/null || groupadd -r render
+             mknod -m 660 /run/dev/dri/renderD128 c 1 3; mknod -m 666 /run/dev/other c 1 3; chgrp render /run/dev/dri/renderD128; mount --move /run/dev /dev");
+        let plan = said(&m.alice(&["plan"]));
+        assert!(plan.contains("# member.comfyui_sandbox.render will be created"), "{plan}");
+        m.apply();
+        m.clean();
+        assert!(m.sh("id -nG comfyui_sandbox").split(' ').any(|g| g == "render"));
+        let log = Run::start(m).end();
+        assert!(log.contains("CARD 1\nCARD FileNotFoundError"), "{log}");
+        m.sh("chmod 666 /dev/dri/renderD128");
+        let plan = said(&m.alice(&["plan"]));
+        assert!(plan.contains("# member.comfyui_sandbox.render will be destroyed"), "{plan}");
     });
 }

@@ -1,4 +1,4 @@
-//! A private machine: its own /etc, /home, /var, /opt, /srv and /run in a mount namespace, with real users made by useradd.
+//! A private machine: its own /etc, /home, /var, /opt, /srv and /run in a mount and network namespace, with real users made by useradd.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,20 @@ use crate::support::{CORE, Upstream, borrowed, comfy, node, python};
 ///
 /// Without root the test is skipped, and says so; with COMFY_TEST_ROOT=required that is a failure.
 pub fn private(name: &str, body: impl FnOnce(&mut Machine)) {
-    apart(name, &[], body);
+    machine(name, true, body);
 }
 
-/// The same with more of its own: `--net`, for example.
-pub fn apart(name: &str, also: &[&str], body: impl FnOnce(&mut Machine)) {
+/// The same with the network of the real machine, where what an apply loads into its firewall is taken away again.
+pub fn online(name: &str, body: impl FnOnce(&mut Machine)) {
+    machine(name, false, body);
+}
+
+fn machine(name: &str, offline: bool, body: impl FnOnce(&mut Machine)) {
     if std::env::var("COMFY_TEST_MACHINE").as_deref() == Ok(name) {
+        #[cfg(target_os = "linux")]
+        if offline {
+            comfy::host::confine::net::loopback_up().unwrap();
+        }
         body(&mut Machine::new());
         return;
     }
@@ -27,15 +35,20 @@ pub fn apart(name: &str, also: &[&str], body: impl FnOnce(&mut Machine)) {
     // The test's own thread has its whole name: one that is called otherwise would run nothing there, and pass.
     let own = std::thread::current().name().unwrap_or_default().to_string();
     assert_eq!(own, format!("root::{name}"), "`private` has to be given the test's own name");
+    let tables = || sh("command -v nft > /dev/null && nft list tables | grep -o 'comfy_.*' || true").lines().map(str::to_string).collect::<Vec<_>>();
+    let before = tables();
     let status = Command::new("unshare")
         .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
-        .args(also)
+        .args(offline.then_some("--net"))
         .arg("--")
         .arg(std::env::current_exe().unwrap())
         .args([own.as_str(), "--exact", "--nocapture", "--test-threads=1"])
         .env("COMFY_TEST_MACHINE", name)
         .status()
         .expect("unshare(1) of util-linux");
+    for table in tables().iter().filter(|t| !before.contains(t) && !offline) {
+        sh(&format!("nft delete table inet {table}"));
+    }
     assert!(status.success(), "{name} failed in its private machine");
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use comfy::host::fs::cache::now_ns;
 use comfy::host::fs::{footprint, open_dir};
-use machine::{BASE, MANIFEST, content, ok, private, said};
+use machine::{BASE, MANIFEST, content, ok, online, private, said};
 
 use crate::support::{borrowed, node};
 
@@ -173,7 +173,7 @@ fn verify_names_each_file_and_full_believes_nothing() {
 /// to others.
 #[test]
 fn an_interpreter_is_fetched_where_the_system_has_none() {
-    private("an_interpreter_is_fetched_where_the_system_has_none", |m| {
+    online("an_interpreter_is_fetched_where_the_system_has_none", |m| {
         let Some(uv) = crate::python::uv_or_skip() else { return };
         m.sh(&format!("install -m 755 {} /opt/bin/uv", uv.display()));
         let version = m.sh("/usr/bin/python3 -c 'import platform; print(platform.python_version())'");
@@ -235,6 +235,15 @@ fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
         m.ready();
         let explained = m.root(&["run", "--explain", "--", "--cpu"]);
         assert!(said(&explained).starts_with("as comfyui_sandbox, in /opt/comfy/comfyui_sandbox/gen/"), "{}", said(&explained));
+        for line in [
+            "network      of its own, loopback alone; ComfyUI listens there, at 127.0.0.1:",
+            "way out      none",
+            "is the front's (uid 58201), which admits uid ",
+            "share output: ComfyUI reads and writes",
+            "the Python interpreter and its library",
+        ] {
+            assert!(said(&explained).contains(line), "{line}\n{}", said(&explained));
+        }
         for (args, why) in [(["--", "--lis", "0.0.0.0"], "sets --listen, which comfy sets itself"), (["--", "--cpuu", "x"], "did you mean `--cpu`?")] {
             let out = m.root(&[&["run"], &args[..]].concat());
             assert!(out.status.code() == Some(1) && said(&out).contains(why), "{}", said(&out));
