@@ -48,7 +48,7 @@ fn converse(
                 approve(&plan).map_err(Some)?;
                 writeln!(stdin, "{GO}").map_err(|_| None)?;
             }
-            Message::Progress { job, at, total } => jobs.entry(job.clone()).or_insert_with(|| report.job(&job)).at(at, total),
+            Message::Progress { job, unit, at, total } => jobs.entry(job.clone()).or_insert_with(|| report.work(&job, unit)).at(at, total),
             Message::Say(line) => report.say(&line),
             Message::Step(address) => report.step(&address),
             Message::Done(outcome) => return Ok(outcome),

@@ -3,6 +3,7 @@
 use super::journal::Caller;
 use super::session::{Job, Outcome};
 use crate::host::git::NetEnv;
+use crate::host::models::Hubs;
 use crate::plan::Plan;
 
 /// The owner's side, once.
@@ -15,6 +16,10 @@ pub struct Request {
     pub job: Job,
     pub offline: bool,
     pub net: NetEnv,
+    /// Keys come this way alone: no argument, no environment and no file has them.
+    pub hubs: Hubs,
+    /// Files that the caller has read, and that are not what the lock says: root reads them too, before it plans.
+    pub suspects: Vec<std::path::PathBuf>,
     pub caller: Caller,
     /// The digest of the plan that was approved; `None`: show the root side's plan first.
     pub approved: Option<String>,
@@ -29,6 +34,7 @@ pub enum Message {
     Approve(Box<Plan>),
     Progress {
         job: String,
+        unit: crate::host::progress::Unit,
         at: u64,
         total: u64,
     },

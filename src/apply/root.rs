@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::protocol::{GO, Message, Request};
 use super::session::Session;
 use crate::host::generation::worker::Workers;
-use crate::host::progress::{Progress, Reporter};
+use crate::host::progress::{Progress, Reporter, Unit};
 use crate::plan::Plan;
 use crate::plan::select::Selection;
 use crate::problem::{Doing, Problem, Result};
@@ -45,6 +45,8 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
         only: Selection::parse(&request.only)?,
         job: request.job.clone(),
         net: request.net.clone(),
+        hubs: request.hubs.clone(),
+        suspects: request.suspects.clone(),
         offline: request.offline,
         caller: request.caller.clone(),
         workers: Some(workers),
@@ -88,8 +90,8 @@ impl Wire {
 struct WireReporter(Arc<Wire>);
 
 impl Reporter for WireReporter {
-    fn job(&self, name: &str) -> Box<dyn Progress> {
-        Box::new(Job { wire: self.0.clone(), name: name.into(), last: Mutex::new(BTreeMap::new()) })
+    fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
+        Box::new(Job { wire: self.0.clone(), name: name.into(), unit, last: Mutex::new(BTreeMap::new()) })
     }
     fn say(&self, line: &str) {
         self.0.send(&Message::Say(line.into()));
@@ -102,6 +104,7 @@ impl Reporter for WireReporter {
 struct Job {
     wire: Arc<Wire>,
     name: String,
+    unit: Unit,
     last: Mutex<BTreeMap<u64, std::time::Instant>>,
 }
 
@@ -112,6 +115,6 @@ impl Progress for Job {
             return;
         }
         last.insert(0, std::time::Instant::now());
-        self.wire.send(&Message::Progress { job: self.name.clone(), at, total });
+        self.wire.send(&Message::Progress { job: self.name.clone(), unit: self.unit, at, total });
     }
 }

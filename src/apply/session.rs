@@ -11,6 +11,7 @@ use crate::host::generation::worker::Workers;
 use crate::host::git::NetEnv;
 use crate::host::hands::Hands;
 use crate::host::machine::Machine;
+use crate::host::models::{Hubs, steps};
 use crate::host::progress::Reporter;
 use crate::manifest::Isolation;
 use crate::plan::desired::Desired;
@@ -35,6 +36,8 @@ pub struct Session<'a> {
     pub only: Selection,
     pub job: Job,
     pub net: NetEnv,
+    pub hubs: Hubs,
+    pub suspects: Vec<PathBuf>,
     pub offline: bool,
     pub caller: Caller,
     pub workers: Option<Workers>,
@@ -63,7 +66,9 @@ pub fn plan(d: &Desired, machine: &Machine, only: &Selection, job: &Job) -> Resu
 
 /// Refuses what no apply may begin with.
 pub fn admit(plan: &Plan) -> Result<()> {
-    let blocked: Vec<Problem> = plan.blocked().map(|c| Problem::new(format!("{}: {}", c.address, c.reason.clone().unwrap_or_default()))).collect();
+    // A model that is nowhere to be had holds up nothing else: the rest is done, and then the apply says that it is missing.
+    let blocked = plan.blocked().filter(|c| !c.address.starts_with("model."));
+    let blocked: Vec<Problem> = blocked.map(|c| Problem::new(format!("{}: {}", c.address, c.reason.clone().unwrap_or_default()))).collect();
     if blocked.is_empty() { Ok(()) } else { Err(Problem::all(blocked).hint("nothing was changed; afterwards run `comfy apply` again")) }
 }
 
@@ -77,6 +82,10 @@ impl Session<'_> {
         let started = Instant::now();
         let _exclusive = exclusive::take(d, "apply")?;
         let machine = Machine::new(&d.paths, &d.sandbox);
+        if !self.suspects.is_empty() {
+            let sandbox = crate::plan::look::Look::user(&machine, &d.sandbox).ok().flatten().map_or(d.owner.uid, |u| u.uid);
+            steps::reread(&self.suspects, d.owner.uid, sandbox, &machine.hashes, self.report);
+        }
         let plan = plan(d, &machine, &self.only, &self.job)?;
         admit(&plan)?;
         approve(&plan)?;
@@ -101,6 +110,9 @@ impl Session<'_> {
             paths: d.paths.clone(),
             ids: plan.ids,
             net: self.net.clone(),
+            hubs: self.hubs.clone(),
+            ready: Default::default(),
+            placed: Vec::new(),
             offline: self.offline,
             report: self.report,
             workers: self.workers.take(),
@@ -123,7 +135,7 @@ impl Session<'_> {
             return Ok(outcome);
         }
         // What was just sealed is vouched for once its ctime is older than the clock's grain.
-        if plan.steps.iter().any(|p| matches!(p.step, Step::Install { .. } | Step::InstallVenv { .. })) {
+        if plan.steps.iter().any(|p| matches!(p.step, Step::Install { .. } | Step::InstallVenv { .. } | Step::PlaceModel { .. })) {
             std::thread::sleep(std::time::Duration::from_nanos(GRAIN_NS.unsigned_abs() + 10_000_000));
         }
         let clean = self.look_again(&machine, &plan);
@@ -133,6 +145,10 @@ impl Session<'_> {
         }
         // Written whatever the second look says: the steps were done.
         machine.remember(&d.paths, journal.owner)?;
+        steps::settle(&hands.placed, &machine.hashes);
+        if machine.hashes.has_news() {
+            machine.hashes.save(&d.paths.model_hashes(), journal.owner)?;
+        }
         if !plan.is_empty() {
             let said = if clean.is_ok() { "applied" } else { "applied, but the machine is not clean" };
             journal.line(said, &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }));

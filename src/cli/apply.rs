@@ -143,6 +143,7 @@ impl Carry<'_> {
             }
         }
         let report = Bars::default();
+        let suspects = own.as_ref().map(|p| p.library.suspects.clone()).unwrap_or_default();
         if !self.project.isolated() {
             let plan = own.ok_or_else(|| Problem::new("no plan was made"))?;
             let digest = plan.digest();
@@ -151,6 +152,8 @@ impl Carry<'_> {
                 only: self.only,
                 job: self.job,
                 net: env::net()?,
+                hubs: env::hubs()?,
+                suspects,
                 offline: self.offline,
                 caller: project::caller(),
                 workers: None,
@@ -166,6 +169,8 @@ impl Carry<'_> {
             job: self.job,
             offline: self.offline,
             net: env::net()?,
+            hubs: env::hubs()?,
+            suspects,
             caller: project::caller(),
             approved: own.as_ref().filter(|_| !root_first).map(Plan::digest),
             saved: self.saved.is_some(),

@@ -1,8 +1,9 @@
 use super::Global;
 use super::project::{self, Project};
 use crate::host::fs;
+use crate::host::models::library::Disk;
 use crate::host::uv::Uv;
-use crate::lock::resolve::{self, Mode, Moved, Resolved};
+use crate::lock::resolve::{self, Asking, Mode, Moved, Resolved};
 use crate::lock::{self, cover};
 use crate::manifest::known;
 use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
@@ -63,13 +64,12 @@ fn check(project: &Project) -> Result<u8> {
     Ok(EXIT_FINDINGS)
 }
 
-/// `10 repositories, 158 Python packages`
+/// `10 repositories, 158 Python packages, 12 models`
 fn pinned(lock: &lock::Lock) -> String {
     let repositories = count(lock.nodes.len() + 1, "repository");
-    match lock.python.as_ref().map_or(0, |p| p.packages.len()) {
-        0 => repositories,
-        n => format!("{repositories}, {}", count(n, "Python package")),
-    }
+    let packages = lock.python.as_ref().map_or(0, |p| p.packages.len());
+    let more = [(packages, "Python package"), (lock.models.len(), "model")];
+    more.iter().filter(|(n, _)| *n > 0).fold(repositories, |all, (n, what)| format!("{all}, {}", count(*n, what)))
 }
 
 /// Resolves as the caller, with progress.
@@ -78,9 +78,10 @@ pub fn resolve(project: &Project, mode: &Mode, offline: bool) -> Result<Resolved
     let git = project::git(project, offline)?;
     let old = project.lock.as_ref().map(|(l, _)| l);
     let cache = crate::host::env::cache_home().ok_or_else(|| Problem::new("HOME is not set").hint("set HOME, or XDG_CACHE_HOME"))?;
+    let library = Disk { net: git.net.clone(), hubs: crate::host::env::hubs()?, cache: cache.clone(), home: project.owner().ok().map(|o| o.home), offline };
     let uv = Uv { net: git.net.clone(), cache, offline, own: true };
     let report = Bars::default();
-    let resolved = resolve::run(&project.manifest, old, mode, &git, &uv, &report)?;
+    let resolved = resolve::run(&project.manifest, old, mode, &Asking { repos: &git, uv: &uv, library: &library }, &report)?;
     for r in &resolved.remarks {
         render::warning(r);
     }
@@ -90,6 +91,7 @@ pub fn resolve(project: &Project, mode: &Mode, offline: bool) -> Result<Resolved
 /// What moved, a line each; the packages of a first lock as one number.
 pub fn lines(resolved: &Resolved) -> Vec<String> {
     let mut out: Vec<String> = resolved.moved.iter().map(line).collect();
+    out.extend(models(&resolved.models, &resolved.lock));
     let all = resolved.lock.python.as_ref().map_or(0, |p| p.packages.len());
     if resolved.packages.iter().all(|p| p.from.is_none()) && resolved.packages.len() > 5 {
         out.push(format!("Added {}", count(all, "Python package")));
@@ -102,6 +104,31 @@ pub fn lines(resolved: &Resolved) -> Vec<String> {
         (None, None) => String::new(),
     }));
     out
+}
+
+/// Models that moved, a line each; many new ones as one number.
+fn models(moved: &[crate::lock::models::ModelMoved], lock: &lock::Lock) -> Vec<String> {
+    let (added, others): (Vec<_>, Vec<_>) = moved.iter().partition(|m| m.from.is_none());
+    let mut out = Vec::new();
+    if added.len() > 5 {
+        let size: u64 = added.iter().filter_map(|m| lock.models.get(&m.path)).map(|p| p.size).sum();
+        out.push(format!("Added {} ({})", count(added.len(), "model"), crate::text::bytes(size)));
+    } else {
+        out.extend(added.iter().filter_map(|m| Some(format!("Added {} {}", crate::text::escape(&m.path), brief(m.to?)))));
+    }
+    out.extend(others.iter().map(|m| {
+        let path = crate::text::escape(&m.path);
+        match (m.from, m.to) {
+            (Some(a), Some(b)) if a == b => format!("Relocked {path} {}", brief(b)),
+            (Some(a), Some(b)) => format!("Updated {path} {} -> {}", brief(a), brief(b)),
+            _ => format!("Removed {path}"),
+        }
+    }));
+    out
+}
+
+fn brief(sha256: lock::Sha) -> String {
+    sha256.to_string()[..12].to_string()
 }
 
 /// Writes comfy.lock where it differs; through a link of the owner's, as dotfile managers make them.

@@ -11,7 +11,7 @@ use crate::render;
     after_help = "Examples:\n  comfy update                everything\n  comfy update impact-pack    one node\n  comfy update numpy          one Python package\n  comfy update comfyui --dry-run"
 )]
 pub struct Args {
-    /// Nodes, `comfyui`, `python` for all packages, or one package [default: everything]
+    /// Nodes, `comfyui`, `python` for all packages, one package, or one model's path [default: everything]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Say what would move, write nothing
@@ -29,7 +29,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
             text
         });
     }
-    if resolved.moved.is_empty() && resolved.packages.is_empty() {
+    if resolved.moved.is_empty() && resolved.packages.is_empty() && resolved.models.is_empty() {
         render::note("Every pin is where its ref is.");
     }
     if !args.dry_run && write(&project, &resolved)? {

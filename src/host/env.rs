@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use super::git::NetEnv;
 use super::git::mirrors::Mirrors;
-use crate::problem::Result;
+use super::models::{Hubs, Secret};
+use crate::problem::{Problem, Result};
 
 /// Variables that fetching honours: proxies, certificates, package indexes, and which uv.
 const NET_VARS: &[&str] = &[
@@ -49,6 +50,34 @@ pub fn net() -> Result<NetEnv> {
     };
     let mirrors = var("COMFY_MIRRORS").or_else(from_file).unwrap_or_default();
     Ok(NetEnv { mirrors: Mirrors::parse(&mirrors)?, vars })
+}
+
+/// The servers that models come from, by the names that their own tools give these variables (huggingface_hub's
+/// "Environment variables"; civitai's API reference), and the caller's keys for them.
+///
+/// # Errors
+/// An address that is neither https:// nor on this machine.
+pub fn hubs() -> Result<Hubs> {
+    let address = |name: &str, default: &str| -> Result<String> {
+        let text = var(name).unwrap_or_else(|| default.into()).trim_end_matches('/').to_string();
+        match crate::manifest::model_source(&format!("{text}/")) {
+            Ok(()) if text.starts_with("http") => Ok(text),
+            _ => Err(Problem::new(format!("{name}: `{}` is no https:// address", crate::text::escape(&text))).hint("http:// goes to this machine only")),
+        }
+    };
+    let file = var("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| {
+        let own = var("HF_HOME").map(PathBuf::from).or_else(|| Some(base("XDG_CACHE_HOME", ".cache", ".cache")?.join("huggingface")));
+        own.map(|p| p.join("token"))
+    });
+    let from_file = || std::fs::read_to_string(file?).ok().map(|t| t.trim().to_string()).filter(|t| !t.is_empty());
+    let secret = |text: Option<String>| text.filter(|t| !t.chars().any(char::is_control)).map(Secret::new);
+    Ok(Hubs {
+        huggingface: address("HF_ENDPOINT", "https://huggingface.co")?,
+        huggingface_token: secret(var("HF_TOKEN").or_else(from_file)),
+        civitai: address("CIVITAI_ENDPOINT", "https://civitai.com")?,
+        civitai_token: secret(var("CIVITAI_API_TOKEN")),
+        patience: var("COMFY_STALL_SECONDS").and_then(|s| s.parse().ok()).filter(|s| (1..=3600).contains(s)).unwrap_or(30),
+    })
 }
 
 pub fn home() -> Option<PathBuf> {

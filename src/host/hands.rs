@@ -8,6 +8,7 @@ use super::fs::{edit, parent, share};
 use super::generation::{Builder, worker::Workers};
 use super::git::NetEnv;
 use super::machine::Machine;
+use super::models::{Hubs, steps};
 use super::progress::Reporter;
 use crate::plan::desired::Paths;
 use crate::plan::facts::{Kind, ShareSpec};
@@ -22,6 +23,10 @@ pub struct Hands<'a> {
     pub paths: Paths,
     pub ids: Ids,
     pub net: NetEnv,
+    pub hubs: Hubs,
+    /// Models whose bytes are here, and those that are in their share now.
+    pub ready: std::collections::BTreeMap<crate::lock::Sha, steps::Ready>,
+    pub placed: steps::Placed,
     pub offline: bool,
     pub report: &'a dyn Reporter,
     pub workers: Option<Workers>,
@@ -76,7 +81,14 @@ impl Hands<'_> {
     pub fn abandon(&self, first: &[PathBuf]) -> Result<()> {
         let staged = std::fs::read_dir(self.paths.staging()).into_iter().flatten().flatten().map(|e| e.path());
         let names = |p: &PathBuf| p.file_name().is_some_and(|n| ["gen-", "venv-", "job-"].iter().any(|s| n.to_string_lossy().starts_with(s)));
-        for path in staged.filter(names).chain(first.iter().cloned()) {
+        // What was fetched of models stays: the next run goes on from there.
+        let fetched = std::fs::read_dir(self.paths.downloads()).is_ok_and(|mut d| d.next().is_some());
+        if !fetched {
+            // Empty, and no harm where it stays.
+            let _ = edit::remove_path(&self.paths.downloads());
+        }
+        let first = first.iter().filter(|p| !(fetched && self.paths.downloads().starts_with(p)));
+        for path in staged.filter(names).chain(first.cloned()) {
             edit::remove_path(&path).doing(|| format!("clear {}", path.display()))?;
         }
         Ok(())
@@ -141,6 +153,11 @@ impl Hands<'_> {
         {
             edit::remove_path(home).doing(|| format!("remove {}", home.display()))?;
         }
+        // Another instance of this prefix may go on with what was fetched.
+        let alone = |e: std::io::Result<std::fs::DirEntry>| e.is_ok_and(|e| e.path() == self.paths.base || e.path() == self.paths.downloads());
+        if std::fs::read_dir(&self.paths.prefix).is_ok_and(|mut d| d.all(alone)) {
+            edit::remove_path(&self.paths.downloads()).doing(|| "clear the downloads".into())?;
+        }
         for path in [self.paths.base.clone(), self.paths.records.clone()] {
             edit::remove_path(&path).doing(|| format!("remove {}", path.display()))?;
             // The folder above, where nothing else is in it.
@@ -159,6 +176,13 @@ impl Act for Hands<'_> {
             Step::BuildGeneration { spec, reuse } => self.builder().build(spec, reuse),
             Step::BuildPython { version } => super::python::managed::build(&mut self.builder(), version),
             Step::BuildVenv { spec, reuse } => super::venv::build(&mut self.builder(), spec, reuse),
+            Step::FetchModels { items } => {
+                let hubs = self.hubs.clone();
+                let ready = steps::fetch(&mut self.builder(), &hubs, items)?;
+                self.ready.extend(ready);
+                Ok(())
+            }
+            Step::PlaceModel { share, path, sha256, .. } => steps::put(&mut self.ready, share, path, *sha256, &mut self.placed),
             Step::CreateGroup { name, gid } => accounts.create_group(name, *gid),
             Step::DeleteGroup { name, .. } => accounts.delete_group(name),
             Step::CreateUser { name, uid, gid, home } => accounts.create_user(name, *uid, *gid, home),

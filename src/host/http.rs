@@ -6,18 +6,40 @@ use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use super::git::NetEnv;
 
-/// An agent that takes a status of 400 and above as an error.
-pub fn agent(net: &NetEnv, name: &str) -> ureq::Agent {
+type Builder = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
+
+fn builder(net: &NetEnv) -> Builder {
     let roots = net.vars.get("SSL_CERT_FILE").and_then(|path| certificates(path)).unwrap_or(RootCerts::WebPki);
     let variable = ["https_proxy", "HTTPS_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].iter().find_map(|k| net.vars.get(*k));
     ureq::Agent::config_builder()
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .proxy(variable.and_then(|p| ureq::Proxy::new(p).ok()))
-        .http_status_as_error(true)
         .timeout_connect(Some(Duration::from_secs(20)))
+}
+
+/// An agent that takes a status of 400 and above as an error.
+pub fn agent(net: &NetEnv, name: &str) -> ureq::Agent {
+    builder(net)
+        .http_status_as_error(true)
         .timeout_recv_response(Some(Duration::from_secs(60)))
         .timeout_recv_body(Some(Duration::from_secs(600)))
         .user_agent(name)
+        .build()
+        .into()
+}
+
+/// An agent for files of any size: it gives up after `silence`, and hands redirects and errors to the caller.
+pub fn patient(net: &NetEnv, silence: Duration) -> ureq::Agent {
+    builder(net)
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_per_read(Some(silence))
+        .timeout_per_write(Some(silence))
+        .max_idle_connections_per_host(16)
+        .max_idle_connections(32)
+        .input_buffer_size(256 << 10)
+        .user_agent(concat!("comfy/", env!("CARGO_PKG_VERSION")))
         .build()
         .into()
 }

@@ -9,6 +9,7 @@ use super::fs::cache::StatCache;
 use super::fs::readings::Readings;
 use super::fs::sealed::Checker;
 use super::fs::{self, share};
+use super::models::hashes::{self, Hashes};
 use super::python::{Interpreters, managed};
 use super::{generation, venv};
 use crate::plan::desired::{Desired, GenSpec, Owner, Paths, Platform};
@@ -25,6 +26,8 @@ pub struct Machine {
     pub cache: StatCache,
     pub readings: Readings,
     pub interpreters: Interpreters,
+    /// What models were when they were last read.
+    pub hashes: Hashes,
     /// The sandbox user's name, for ACL entries.
     pub sandbox: String,
     names: Mutex<HashMap<(bool, u32), String>>,
@@ -32,7 +35,11 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(paths: &Paths, sandbox: &str) -> Self {
+        // Root believes the records alone; the caller's own file may say more to the caller.
+        let own = (!nix::unistd::geteuid().is_root()).then(hashes::own_path).flatten();
+        let known: Vec<PathBuf> = std::iter::once(paths.model_hashes()).chain(own).collect();
         Machine {
+            hashes: Hashes::load(&known),
             accounts: accounts::of_this_machine(),
             cache: StatCache::load(&paths.stat_cache()),
             readings: Readings::new(fs::footprint::load(&paths.footprints())),
@@ -173,8 +180,8 @@ impl Look for Machine {
         self.accounts.search(folder, &self.sandbox, uid, gids)
     }
 
-    fn share(&self, spec: &ShareSpec) -> Seen<Option<Share>> {
-        share::check(spec, &|gid| self.group_name(gid))
+    fn share(&self, spec: &ShareSpec, models: bool) -> Seen<Option<Share>> {
+        share::check(spec, models.then_some(&self.hashes), &|gid| self.group_name(gid))
     }
 
     fn generation_spec(&self, paths: &Paths, id: &str) -> Seen<Option<GenSpec>> {

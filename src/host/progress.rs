@@ -13,9 +13,20 @@ impl Progress for Silent {
     fn at(&self, _: u64, _: u64) {}
 }
 
+/// What a job counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Unit {
+    Steps,
+    /// Shown with how fast they come, and how long it will take.
+    Bytes,
+}
+
 /// Makes a [`Progress`] for each named job, and takes remarks.
 pub trait Reporter: Sync + Send {
-    fn job(&self, name: &str) -> Box<dyn Progress>;
+    fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress>;
+    fn job(&self, name: &str) -> Box<dyn Progress> {
+        self.work(name, Unit::Steps)
+    }
     fn say(&self, line: &str);
     /// A step of `address` is done.
     fn step(&self, _address: &str) {}
@@ -25,7 +36,7 @@ pub trait Reporter: Sync + Send {
 pub struct Quiet;
 
 impl Reporter for Quiet {
-    fn job(&self, _: &str) -> Box<dyn Progress> {
+    fn work(&self, _: &str, _: Unit) -> Box<dyn Progress> {
         Box::new(Silent)
     }
     fn say(&self, _: &str) {}

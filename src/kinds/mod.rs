@@ -6,6 +6,7 @@ pub mod dir;
 pub mod launch;
 pub mod link;
 pub mod network;
+pub mod model;
 pub mod share;
 pub mod traverse;
 
@@ -27,4 +28,5 @@ pub const KINDS: &[Kind] = &[
     Kind { name: "network", plan: network::plan },
     Kind { name: "launch", plan: launch::plan },
     Kind { name: "code", plan: code::plan },
+    Kind { name: "model", plan: model::plan },
 ];

@@ -20,7 +20,7 @@ pub fn look(d: &Desired, look: &dyn Look, ids: Ids) -> Looked {
             let mut spec = spec(d, ids, wish);
             let seen = look.real(&wish.path, spec.owner).and_then(|real| {
                 spec.path = real;
-                look.share(&spec).map(|s| (spec, s))
+                look.share(&spec, d.has_models(&wish.name)).map(|s| (spec, s))
             });
             (wish.clone(), seen)
         })
@@ -61,7 +61,11 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
         draft.add(Resource::new(address, Some(attrs([("path", wish.path.display().to_string())])), None).block(why));
         return;
     }
-    let (owner, group) = (draft.d.owner.name.clone(), draft.d.group.clone());
+    let (mut seen, owner, group) = (seen, draft.d.owner.name.clone(), draft.d.group.clone());
+    if draft.d.has_models(&wish.name) {
+        let files = seen.as_mut().map(|s| std::mem::take(&mut s.files)).unwrap_or_default();
+        draft.models.insert(wish.name.clone(), (spec.clone(), files));
+    }
     let mut want = attrs([("path", spec.path.display().to_string())]);
     if spec.modes {
         want.extend(attrs([

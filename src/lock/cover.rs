@@ -4,6 +4,9 @@ use super::{Lock, Pin};
 use crate::manifest::Manifest;
 use crate::problem::Problem;
 
+/// Of thousands of models that the lock lacks, these are named.
+const SHOWN: usize = 5;
+
 /// What the comparison found.
 #[derive(Debug, Default)]
 pub struct Cover {
@@ -22,6 +25,7 @@ pub fn compare(manifest: &Manifest, lock: &Lock) -> Cover {
         cover.pin(manifest, &["nodes", name], (&node.repo, &node.git_ref), lock.nodes.get(name));
     }
     cover.python(manifest, lock);
+    cover.models(manifest, lock);
     for name in lock.nodes.keys().filter(|n| !manifest.nodes.contains_key(*n)) {
         cover.warnings.push(format!("comfy.lock pins node.{name}, which comfy.toml no longer names; `comfy lock` removes it"));
     }
@@ -29,6 +33,36 @@ pub fn compare(manifest: &Manifest, lock: &Lock) -> Cover {
 }
 
 impl Cover {
+    /// Source and sha256 of every model.
+    fn models(&mut self, manifest: &Manifest, lock: &Lock) {
+        let mut off = 0;
+        for (path, m) in &manifest.models {
+            let shown = crate::text::escape(path);
+            let Some(pin) = lock.models.get(path) else {
+                off += 1;
+                if off <= SHOWN {
+                    let place = manifest.source.at(&["models", path]);
+                    self.problems.push(Problem::new(format!("{place}: model \"{shown}\" is not in comfy.lock")).hint("run `comfy lock`"));
+                }
+                continue;
+            };
+            let hash = m.sha256.as_deref().is_some_and(|h| Some(pin.sha256) != super::Sha::parse(h));
+            let differs = [("source", m.source != pin.source), ("sha256", hash)];
+            for (key, _) in differs.iter().filter(|(_, d)| *d) {
+                let place = manifest.source.at(&["models", path, key]);
+                self.problems.push(Problem::new(format!("{place}: {key} of model \"{shown}\" is not what comfy.lock was made for")).hint("run `comfy lock`"));
+            }
+        }
+        if off > SHOWN {
+            self.problems.push(Problem::new(format!("{} more are not in comfy.lock", crate::text::count(off - SHOWN, "model"))).hint("run `comfy lock`"));
+        }
+        let extra: Vec<&String> = lock.models.keys().filter(|p| !manifest.models.contains_key(*p)).collect();
+        if let Some(first) = extra.first() {
+            let more = if extra.len() > 1 { format!(" and {} more", extra.len() - 1) } else { String::new() };
+            self.warnings.push(format!("comfy.lock pins model \"{first}\"{more}, which comfy.toml no longer names; `comfy lock` removes what is too much"));
+        }
+    }
+
     /// The Python version, requirements, overrides, indexes, and every node's `ignore_requirements`.
     fn python(&mut self, manifest: &Manifest, lock: &Lock) {
         let Some(p) = &lock.python else {

@@ -1,7 +1,9 @@
 //! comfy.lock: what is pinned. [`wire`] is the file, [`cover`] compares it with the manifest, [`resolve`] fills it;
-//! [`python`] is what uv is asked and answers.
+//! [`python`] is what uv is asked and answers; [`models`] asks hubs and disks for sizes and hashes.
 
 pub mod cover;
+pub mod model;
+pub mod models;
 pub mod python;
 pub mod resolve;
 mod wire;
@@ -11,6 +13,7 @@ use std::path::Path;
 
 use crate::problem::Result;
 use crate::tree::Oid;
+pub use model::{ModelPin, Origin, Sha};
 pub use python::{Asks, Python};
 
 /// The name of the file, beside comfy.toml.
@@ -24,6 +27,8 @@ pub struct Lock {
     pub asks: BTreeMap<String, Asks>,
     /// None in a lock that an older comfy wrote.
     pub python: Option<Python>,
+    /// By the path in their share.
+    pub models: BTreeMap<String, ModelPin>,
 }
 
 /// One repository at one commit.

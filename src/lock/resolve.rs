@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
+use super::models::{self, Library, ModelMoved};
 use super::python::question::{self, Moving};
 use super::python::{self, Asked, Resolver, answer, asks};
 use super::{Asks, Lock, Pin, Python, Submodule};
@@ -31,6 +32,13 @@ pub struct Snapshot {
     pub gitmodules: Option<String>,
     /// The text of requirements.txt.
     pub requirements: Option<String>,
+}
+
+/// Who is asked.
+pub struct Asking<'a> {
+    pub repos: &'a dyn Repositories,
+    pub uv: &'a dyn Resolver,
+    pub library: &'a dyn Library,
 }
 
 /// Which pins may move.
@@ -63,6 +71,7 @@ pub struct Resolved {
     pub lock: Lock,
     pub moved: Vec<Moved>,
     pub packages: Vec<PackageMoved>,
+    pub models: Vec<ModelMoved>,
     /// What a person should know of the packages; only where they were resolved anew.
     pub remarks: Vec<String>,
 }
@@ -73,13 +82,14 @@ const MAX_NESTED_SUBMODULES: usize = 5;
 ///
 /// # Errors
 /// Every repository that could not be resolved, and every tree that breaks a rule, in one problem.
-pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, repos: &dyn Repositories, uv: &dyn Resolver, report: &dyn Reporter) -> Result<Resolved> {
+pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, ask: &Asking, report: &dyn Reporter) -> Result<Resolved> {
+    let (repos, uv) = (ask.repos, ask.uv);
     let mut asked: Vec<(String, &str, &str)> = vec![("comfyui".into(), &manifest.comfyui.repo, &manifest.comfyui.git_ref)];
     asked.extend(manifest.nodes.iter().map(|(n, x)| (n.clone(), x.repo.as_str(), x.git_ref.as_str())));
     if let Mode::Move(names) = mode {
         let packages = old.and_then(|l| l.python.as_ref()).map_or(&[][..], |p| &p.packages);
         let known: Vec<&str> = asked.iter().map(|(n, _, _)| n.as_str()).chain(["python"]).chain(packages.iter().map(|p| p.name.as_str())).collect();
-        for name in names.iter() {
+        for name in names.iter().filter(|n| !manifest.models.contains_key(*n)) {
             if !known.contains(&name.as_str()) && !packages.iter().any(|p| p.name == python::normal(name)) {
                 let p = Problem::new(format!("comfy.toml has no node `{0}`, and comfy.lock no package of that name", crate::text::escape(name)));
                 return Err(match crate::text::did_you_mean(name, known.iter().copied()) {
@@ -130,7 +140,8 @@ pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, repos: &dyn Rep
     let before = old.and_then(|l| l.python.as_ref());
     let (python, remarks) = packages(manifest, &asks, old, mode, uv, report)?;
     let packages = differences(before, &python);
-    Ok(Resolved { lock: Lock { comfyui, nodes: pins, asks, python: Some(python) }, moved, packages, remarks })
+    let (models, models_moved) = models::run(manifest, old, mode, ask.library, report)?;
+    Ok(Resolved { lock: Lock { comfyui, nodes: pins, asks, python: Some(python), models }, moved, packages, models: models_moved, remarks })
 }
 
 /// The packages that are asked for: the locked ones where nothing was asked anew, else uv's answer.

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::python::{Asked, Asks, Package, Python, Wheel};
-use super::{Lock, Pin, Submodule};
+use super::{Lock, ModelPin, Pin, Sha, Submodule};
 use crate::manifest::{Index, Source, names};
 use crate::problem::{Problem, Result};
 use crate::tree::Oid;
@@ -24,12 +24,23 @@ struct VersionOnly {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct WireLock {
-    #[expect(dead_code, reason = "read on its own first")]
     version: i64,
     comfyui: WirePin,
     #[serde(default)]
     nodes: BTreeMap<String, WirePin>,
     python: Option<WirePython>,
+    #[serde(default)]
+    models: BTreeMap<String, WireModel>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireModel {
+    source: Option<String>,
+    revision: Option<String>,
+    etag: Option<String>,
+    size: u64,
+    sha256: String,
 }
 
 #[derive(Deserialize)]
@@ -104,16 +115,21 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
     let again = AGAIN;
     let syntax =
         |e: toml::de::Error| Problem::new(format!("{}: {}", source.place(e.span().map_or(0, |s| s.start)), e.message().replace('\n', "; "))).hint(again);
-    let first: VersionOnly = toml::from_str(text).map_err(syntax)?;
-    match first.version {
-        Some(toml::Value::Integer(v)) if v > VERSION => {
-            return Err(Problem::new(format!("{}: format {v} is newer than this comfy reads ({VERSION})", source.at(&["version"])))
-                .hint("install the comfy that wrote it, or a newer one"));
+    let wire = match toml::from_str::<WireLock>(text) {
+        Ok(w) if w.version == VERSION => w,
+        // Another format may have another shape: its number is the better message.
+        other => {
+            let first: VersionOnly = toml::from_str(text).map_err(syntax)?;
+            match first.version {
+                Some(toml::Value::Integer(v)) if v > VERSION => {
+                    return Err(Problem::new(format!("{}: format {v} is newer than this comfy reads ({VERSION})", source.at(&["version"])))
+                        .hint("install the comfy that wrote it, or a newer one"));
+                }
+                Some(toml::Value::Integer(VERSION)) => other.map_err(syntax)?,
+                _ => return Err(Problem::new(format!("{}: no version that comfy knows", source.at(&["version"]))).hint(again)),
+            }
         }
-        Some(toml::Value::Integer(1)) => {}
-        _ => return Err(Problem::new(format!("{}: no version that comfy knows", source.at(&["version"]))).hint(again)),
-    }
-    let wire: WireLock = toml::from_str(text).map_err(syntax)?;
+    };
     let mut problems = Vec::new();
     let mut parts = BTreeMap::new();
     asks(&source, &["comfyui"], "comfyui", &wire.comfyui, &mut parts, &mut problems);
@@ -128,7 +144,35 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
         nodes.insert(name, p);
     }
     let python = wire.python.map(|w| python(&source, w, &mut problems));
-    if problems.is_empty() { Ok(Lock { comfyui, nodes, asks: parts, python }) } else { Err(Problem::all(problems)) }
+    let models = wire.models.into_iter().filter_map(|(path, w)| Some((path.clone(), model(&source, &path, w, &mut problems)?))).collect();
+    if problems.is_empty() { Ok(Lock { comfyui, nodes, asks: parts, python, models }) } else { Err(Problem::all(problems)) }
+}
+
+/// What reaches servers and paths is checked here, wherever the lock came from.
+fn model(source: &Source, path: &str, w: WireModel, problems: &mut Vec<Problem>) -> Option<ModelPin> {
+    let mut wrong = |key: &str, what: &str| {
+        let place = source.at(&["models", path, key]);
+        problems.push(Problem::new(format!("{place}: {key} of model \"{}\" {what}", crate::text::escape(path))).hint(AGAIN));
+    };
+    if let Err(why) = names::relative(path) {
+        wrong("path", why);
+    }
+    if let Some(Err(why)) = w.source.as_deref().map(crate::manifest::model_source) {
+        wrong("source", &why);
+    }
+    if w.revision.as_ref().is_some_and(|r| !names::is_commit(r)) {
+        wrong("revision", "is no commit");
+    }
+    if w.etag.as_ref().is_some_and(|e| e.len() > 256 || e.chars().any(char::is_control)) {
+        wrong("etag", "is none");
+    }
+    match Sha::parse(&w.sha256) {
+        Some(sha256) => Some(ModelPin { source: w.source, revision: w.revision, etag: w.etag, size: w.size, sha256 }),
+        None => {
+            wrong("sha256", "is not 64 hexadecimal digits");
+            None
+        }
+    }
 }
 
 fn asks(source: &Source, at: &[&str], part: &str, w: &WirePin, parts: &mut BTreeMap<String, Asks>, problems: &mut Vec<Problem>) {
@@ -237,7 +281,25 @@ pub(super) fn render(lock: &Lock) -> String {
     if let Some(p) = &lock.python {
         render_python(&mut out, p);
     }
+    for (path, m) in &lock.models {
+        render_model(&mut out, path, m);
+    }
     out
+}
+
+fn render_model(out: &mut String, path: &str, m: &ModelPin) {
+    let _ = writeln!(out, "\n[models.{}]", quoted(path));
+    for (key, value) in [("source", &m.source), ("revision", &m.revision), ("etag", &m.etag)] {
+        if let Some(v) = value {
+            let _ = writeln!(out, "{key} = {}", q(v));
+        }
+    }
+    let _ = writeln!(out, "size = {}\nsha256 = \"{}\"", m.size, m.sha256);
+}
+
+/// A key in basic quotes: a path has no control characters, and may have anything else.
+fn quoted(key: &str) -> String {
+    format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn q(s: &str) -> String {

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub use source::Source;
-pub use values::reserved_flag;
+pub use values::{model_address, model_source, reserved_flag};
 
 use crate::problem::Result;
 

@@ -9,14 +9,15 @@ use toml_edit::{Document, Item, Value};
 pub struct Source {
     pub path: PathBuf,
     pub text: String,
-    document: Option<Document<String>>,
+    /// Parsed when the first place is asked for: a file without mistakes never is.
+    document: std::sync::OnceLock<Option<Document<String>>>,
     /// `hosts.NAME`, looked at before the key itself: what the machine's own part says wins.
     overlay: Option<String>,
 }
 
 impl Source {
     pub fn new(path: &Path, text: &str, overlay: Option<&str>) -> Self {
-        Source { path: path.to_path_buf(), text: text.to_string(), document: Document::parse(text.to_string()).ok(), overlay: overlay.map(str::to_string) }
+        Source { path: path.to_path_buf(), text: text.to_string(), document: std::sync::OnceLock::new(), overlay: overlay.map(str::to_string) }
     }
 
     /// `comfy.toml:12:5` of the key at `path`, or of its nearest parent that is there.
@@ -40,7 +41,7 @@ impl Source {
     }
 
     fn start(&self, path: &[&str], whole: bool) -> Option<usize> {
-        let mut here = Here::Item(self.document.as_ref()?.as_item());
+        let mut here = Here::Item(self.document.get_or_init(|| Document::parse(self.text.clone()).ok()).as_ref()?.as_item());
         let mut found = None;
         for key in path {
             let Some((next, at)) = here.child(key) else {

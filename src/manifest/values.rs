@@ -58,9 +58,33 @@ pub fn host_port(text: &str) -> bool {
         && !name.starts_with(['-', '.'])
 }
 
+/// What is wrong with an address that a file is fetched from, if anything: plain http goes to this machine only.
+pub fn model_address(text: &str) -> Result<(), String> {
+    let (scheme, rest) = text.split_once("://").ok_or("is no address")?;
+    if scheme != "https" && scheme != "http" {
+        return Err("is no https:// address".into());
+    }
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
+    if authority.contains('@') {
+        return Err("must hold no user name or token".into());
+    }
+    let host = match authority.rsplit_once(':') {
+        Some((h, p)) if p.bytes().all(|b| b.is_ascii_digit()) => h,
+        _ => authority,
+    };
+    if host.is_empty() {
+        return Err("names no host".into());
+    }
+    if scheme == "http" && !is_loopback(host) {
+        return Err("is plain http to another machine; use https://".into());
+    }
+    Ok(())
+}
+
 /// What is wrong with a model's `source`, if anything.
 pub fn model_source(text: &str) -> Result<(), String> {
-    if text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+    // People's folders have spaces in their names; addresses have none.
+    if text.chars().any(|c| c.is_control() || (c.is_whitespace() && !text.starts_with("file:"))) {
         return Err("has white space or a control character".into());
     }
     let Some((scheme, rest)) = text.split_once(':') else {
@@ -68,30 +92,21 @@ pub fn model_source(text: &str) -> Result<(), String> {
     };
     match scheme {
         "hf" => {
-            let parts: Vec<&str> = rest.trim_start_matches('/').splitn(3, '/').collect();
-            if rest.starts_with("//") && parts.len() == 3 && parts.iter().all(|p| !p.is_empty() && !p.ends_with('@')) {
-                Ok(())
-            } else {
-                Err("must look like hf://org/repo/file@revision".into())
-            }
+            let path = rest.strip_prefix("//").map(|p| p.rsplit_once('@').unwrap_or((p, "main")));
+            let good = path.is_some_and(|(path, revision)| {
+                path.split('/').count() >= 3 && super::names::relative(path).is_ok() && super::names::git_ref(revision).is_ok() && !path.contains(['?', '#'])
+            });
+            if good { Ok(()) } else { Err("must look like hf://org/repo/file@revision".into()) }
         }
         "https" | "http" => {
-            let Some(rest) = rest.strip_prefix("//") else { return Err("is no address".into()) };
-            let authority = rest.split(['/', '?']).next().unwrap_or("");
-            if authority.contains('@') {
+            let secret = |k: &str| {
+                let name = k.split('=').next().unwrap_or("").to_ascii_lowercase();
+                ["token", "access_token", "api_key", "apikey", "key", "sig", "signature", "x-amz-signature", "x-amz-security-token"].contains(&name.as_str())
+            };
+            if rest.split_once('?').is_some_and(|(_, query)| query.split('&').any(secret)) {
                 return Err("must hold no user name or token".into());
             }
-            let host = match authority.rsplit_once(':') {
-                Some((h, p)) if p.bytes().all(|b| b.is_ascii_digit()) => h,
-                _ => authority,
-            };
-            if host.is_empty() {
-                return Err("names no host".into());
-            }
-            if scheme == "http" && !is_loopback(host) {
-                return Err("is plain http to another machine; use https://".into());
-            }
-            Ok(())
+            model_address(text)
         }
         "civitai" if !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
         "civitai" => Err("must look like civitai:VERSION, a number".into()),

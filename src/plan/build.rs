@@ -6,9 +6,10 @@ use super::facts::{Finding, Seen, Unknown};
 use super::ids::Ids;
 use super::inventory::Inventory;
 use super::look::Look;
+use super::models::{Downloads, Fetch, Library};
 use super::select::Selection;
 use super::step::{Planned, Step};
-use crate::kinds::{code, share};
+use crate::kinds::{code, model, share};
 use crate::problem::Result;
 
 /// What kinds see, and what they add to.
@@ -16,6 +17,7 @@ pub struct Draft<'a> {
     pub d: &'a Desired,
     pub look: &'a dyn Look,
     pub ids: Ids,
+    pub only: &'a Selection,
     pub inventory: &'a Inventory,
     /// What took time to see, seen before the kinds begin.
     pub shares: share::Looked,
@@ -26,6 +28,10 @@ pub struct Draft<'a> {
     pub fetches: Vec<String>,
     pub wheels: Wheels,
     pub interpreter: Option<String>,
+    /// What the shares' walks saw of models.
+    pub models: model::Seen,
+    pub missing: Vec<Fetch>,
+    pub library: Library,
 }
 
 /// One resource: what is wanted, what was seen, and the steps from one to the other.
@@ -135,6 +141,7 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
         d,
         look,
         ids,
+        only,
         inventory: &inventory,
         shares,
         code: Some(code),
@@ -144,6 +151,9 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
         fetches: Vec::new(),
         wheels: Wheels::default(),
         interpreter: None,
+        models: model::Seen::new(),
+        missing: Vec::new(),
+        library: Library::default(),
     };
     for kind in crate::kinds::KINDS {
         (kind.plan)(&mut draft);
@@ -152,7 +162,7 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
 }
 
 fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
-    let Draft { d, ids, mut changes, mut steps, warnings, fetches, wheels, interpreter, .. } = draft;
+    let Draft { d, ids, mut changes, mut steps, warnings, fetches, wheels, interpreter, mut missing, library, .. } = draft;
     let mut keep = only.close(&changes)?;
     // A share that moved takes its link in the generation along.
     if !only.is_all() && steps.iter().any(|p| p.address == code::GENERATION) {
@@ -166,9 +176,15 @@ fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
     }
     changes.retain(|c| keep.contains(&c.address));
     steps.retain(|p| keep.contains(&p.address) || p.address == code::GENERATION);
+    let prepares = steps.iter().any(|p| p.step.in_prepare());
+    missing.retain(|f| keep.contains(&f.address));
+    let from_afar = missing.iter().filter(|f| f.source.as_ref().is_some_and(|s| !s.starts_with("file:")));
+    let models = from_afar.fold(Downloads::default(), |d, f| Downloads { count: d.count + 1, bytes: d.bytes + f.size });
+    if !missing.is_empty() {
+        steps.push(Planned { address: model::FETCH.into(), step: Step::FetchModels { items: missing } });
+    }
     steps.sort_by_key(|p| p.step.rank());
     steps.dedup();
-    let prepares = steps.iter().any(|p| p.step.in_prepare());
     let fetches = if prepares { fetches } else { Vec::new() };
     Ok(Plan {
         format_version: 1,
@@ -185,5 +201,7 @@ fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
         fetches,
         wheels: if prepares { wheels } else { Wheels::default() },
         interpreter: interpreter.filter(|_| prepares),
+        models,
+        library,
     })
 }

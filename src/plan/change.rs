@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::facts::{Finding, Unknown};
 use super::ids::Ids;
+use super::models::{Downloads, Library};
 use super::step::Planned;
 use super::venv::Install;
 
@@ -73,6 +74,10 @@ pub struct Plan {
     /// The interpreter to fetch: `3.12.4`.
     #[serde(default)]
     pub interpreter: Option<String>,
+    #[serde(default)]
+    pub models: Downloads,
+    #[serde(default)]
+    pub library: Library,
 }
 
 /// Python packages to fetch.

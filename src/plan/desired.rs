@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 pub use super::paths::Paths;
 use super::venv::VenvSpec;
-use crate::lock::{Lock, Pin, Python};
+use crate::lock::{Lock, ModelPin, Pin, Python};
 use crate::manifest::{Access, Clients, Egress, Isolation, Manifest};
 use crate::problem::{Problem, Result};
 
@@ -112,6 +112,12 @@ pub struct ShareWish {
     pub manage: bool,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelWish {
+    pub share: String,
+    pub pin: ModelPin,
+}
+
 #[derive(Debug, Clone)]
 pub struct Desired {
     pub host: String,
@@ -127,6 +133,8 @@ pub struct Desired {
     /// Without its virtual environment, which depends on the interpreter that is found.
     pub code: GenSpec,
     pub python: Python,
+    /// By the path in their share.
+    pub models: BTreeMap<String, ModelWish>,
     pub not_enforced: Vec<String>,
     /// sha256 of the two files.
     pub manifest_digest: String,
@@ -255,6 +263,9 @@ impl Desired {
             GenSpec { layout: LAYOUT, comfyui: lock.comfyui.clone(), nodes, mounts, state: paths.state(), writable: m.comfyui.writable.clone(), venv: None };
         let python =
             lock.python.clone().ok_or_else(|| Problem::new("comfy.lock holds no Python packages: an older comfy wrote it").hint("run `comfy lock`"))?;
+        let wish =
+            |(path, m): (&String, &crate::manifest::Model)| Some((path.clone(), ModelWish { share: m.share.clone(), pin: lock.models.get(path)?.clone() }));
+        let models = m.models.iter().filter_map(wish).collect();
         Ok(Desired {
             host: cx.hostname.clone(),
             isolation: m.host.isolation,
@@ -268,6 +279,7 @@ impl Desired {
             view,
             code,
             python,
+            models,
             not_enforced: not_enforced(m, cx.platform.macos),
             manifest_digest: super::change::hex(&Sha256::digest(m.source.text.as_bytes())),
             lock_digest: super::change::hex(&Sha256::digest(lock_text.as_bytes())),
@@ -287,6 +299,11 @@ impl Desired {
     /// What comfy.toml says of launching.
     pub fn launch(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// Whether the files of a share matter, beside their modes.
+    pub fn has_models(&self, share: &str) -> bool {
+        self.shares.iter().any(|s| s.name == share && super::models::holds_models(&s.mount)) || self.manifest.models.values().any(|m| m.share == share)
     }
 
     /// Where a key stands in comfy.toml.
@@ -422,9 +439,6 @@ fn not_yet(m: &Manifest) -> Vec<String> {
     }
     if m.policy.review != "off" {
         out.push(format!("policy.review = \"{}\"", m.policy.review));
-    }
-    if !m.models.is_empty() {
-        out.push(format!("{} of [models]", crate::text::count(m.models.len(), "entry")));
     }
     if m.comfyui.allow_remote && m.host.isolation == Isolation::None {
         out.push("comfyui.allow_remote: whoever reaches the port may use ComfyUI".into());

@@ -97,6 +97,8 @@ pub struct Share {
     pub examples: Vec<String>,
     /// What is reported and never touched.
     pub warnings: Vec<String>,
+    /// Every file and link, where it holds models.
+    pub files: Vec<super::models::ModelFile>,
 }
 
 /// Whether the sandbox user can pass through a folder.

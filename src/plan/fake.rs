@@ -14,12 +14,13 @@ use super::ids::Ids;
 use super::inventory::Inventory;
 use super::launch::LaunchSpec;
 use super::look::{Act, Look};
+use super::models::ModelFile;
 use super::select::Selection;
 use super::step::{Planned, Step};
 use super::venv::{Interpreter, VenvSpec};
 use super::{Action, Desired, Plan, share_rules};
 use crate::apply::commit::{self, Watch};
-use crate::lock::{Lock, Pin};
+use crate::lock::{Lock, ModelPin, Pin, Sha};
 use crate::manifest::Manifest;
 use crate::problem::{Problem, Result};
 use crate::tree::blob_id;
@@ -40,6 +41,9 @@ struct State {
     pythons: BTreeMap<String, Vec<Finding>>,
     launch: Option<LaunchSpec>,
     fences: BTreeSet<u32>,
+    /// Content of files in shares.
+    models: BTreeMap<PathBuf, (u64, Sha)>,
+    fetched: BTreeSet<Sha>,
     inventory: Inventory,
 }
 
@@ -64,6 +68,7 @@ impl State {
     }
 
     fn remove(&mut self, path: &Path) {
+        self.models.retain(|p, _| !p.starts_with(path));
         self.nodes.retain(|p, _| !p.starts_with(path));
     }
 
@@ -111,7 +116,7 @@ impl Look for Machine {
             })
         }))
     }
-    fn share(&self, spec: &ShareSpec) -> Seen<Option<Share>> {
+    fn share(&self, spec: &ShareSpec, models: bool) -> Seen<Option<Share>> {
         Ok(self.with(|s| {
             let root = s.node(&spec.path)?;
             let mut share = Share { real: spec.path.clone(), uid: root.uid, gid: root.gid, mode: root.mode, ..Share::default() };
@@ -121,6 +126,10 @@ impl Look for Machine {
                     *share.off.entry("entries are off".into()).or_default() += 1;
                     share.examples.push(path.display().to_string());
                 }
+            }
+            for (path, (size, sha256)) in s.models.iter().filter(|(p, _)| models && p.starts_with(&spec.path)) {
+                let path = path.strip_prefix(&spec.path).unwrap().display().to_string();
+                share.files.push(ModelFile { path, kind: Kind::File, size: *size, changed: 0, known: Some(*sha256) });
             }
             Some(share)
         }))
@@ -172,6 +181,14 @@ impl Act for Hands<'_> {
             Step::BuildPython { version } => drop(s.pythons.insert(version.clone(), Vec::new())),
             Step::RemovePython { version } => drop(s.pythons.remove(version)),
             Step::BuildVenv { spec, .. } => drop(s.staged_venvs.insert(spec.id())),
+            Step::FetchModels { items } => s.fetched.extend(items.iter().map(|i| i.sha256)),
+            Step::PlaceModel { share, path, size, sha256 } => {
+                assert!(s.fetched.contains(sha256), "a model without its bytes");
+                let mode = if share.access == crate::manifest::Access::Write { 0o664 } else { 0o644 };
+                let node = Node { kind: Kind::File, uid: share.owner, gid: share.gid, mode, target: None };
+                s.nodes.insert(share.path.join(path), node);
+                s.models.insert(share.path.join(path), (*size, *sha256));
+            }
             Step::InstallVenv { id } => {
                 if s.staged_venvs.remove(id) {
                     s.venvs.insert(id.clone(), Vec::new());
@@ -341,10 +358,17 @@ fn wish(bits: u32) -> Desired {
             text += &format!("[shares.{name}]\npath = \"{home}/ai/{name}\"\nmount = \"{mount}\"\naccess = \"{access}\"\n");
         }
     }
+    let mut models = BTreeMap::new();
+    if on(8) && on(17) {
+        let source = "https://x.test/m";
+        text += &format!("[models.\"m.safetensors\"]\nsource = \"{source}\"\n");
+        let sha256 = Sha([(bits >> 18 & 1) as u8; 32]);
+        models.insert("m.safetensors".to_string(), ModelPin { source: Some(source.into()), revision: None, etag: None, size: 7, sha256 });
+    }
     let manifest = Manifest::parse(Path::new("/repo/comfy.toml"), &text, "host").unwrap();
     let mut python = crate::lock::Python::asked(&manifest.python);
     python.managed = Some("3.12.1".into());
-    let lock = Lock { comfyui: pin("core", bits >> 15 & 1), nodes, asks: BTreeMap::new(), python: Some(python) };
+    let lock = Lock { comfyui: pin("core", bits >> 15 & 1), nodes, asks: BTreeMap::new(), python: Some(python), models };
     let owner = Owner { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into() };
     let cx = Context {
         hostname: "host".into(),
@@ -372,7 +396,7 @@ fn fresh() -> Machine {
 /// Something that happens to a machine.
 fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
     let pick = |n: usize| which as usize % n.max(1);
-    match what % 13 {
+    match what % 14 {
         0 => drop(s.users.remove("comfyui_sandbox")),
         1 => {
             if let Some((_, m)) = s.groups.get_mut("comfyshared") {
@@ -423,7 +447,7 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
         7 | 8 => {
             if let Some((spec, c)) = s.gens.values_mut().next() {
                 let part = spec.pins().map(|(n, _)| n).nth(pick(4)).unwrap_or("comfyui".into());
-                if what % 13 == 7 {
+                if what % 14 == 7 {
                     c.findings.entry(part).or_default().push(Finding { path: "x.py".into(), what: What::Edited, detail: String::new() });
                 } else {
                     c.foreign.push(format!("evil{which}"));
@@ -444,6 +468,11 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
         11 => {
             let finding = Finding { path: "bin/python3.12".into(), what: What::Edited, detail: String::new() };
             if which & 2 == 0 { s.pythons.clear() } else { s.pythons.values_mut().for_each(|f| f.push(finding.clone())) }
+        }
+        12 => {
+            for (size, sha256) in s.models.values_mut() {
+                (*size, *sha256) = (7 + u64::from(which & 1), Sha([which; 32]));
+            }
         }
         _ => s.entries.clear(),
     }
@@ -472,6 +501,7 @@ fn apply(machine: &Machine, d: &Desired, fail: Option<(usize, bool)>) -> Option<
     machine.with(|s| {
         s.staged.clear();
         s.staged_venvs.clear();
+        s.fetched.clear();
     });
     let result = commit::run(&plan, &mut act, &mut inventory, &mut Nobody(RefCell::default()));
     if result.is_ok() {

@@ -27,7 +27,8 @@ pub trait Look: Sync {
     /// The path behind the owner's links.
     fn real(&self, path: &Path, owner: u32) -> Seen<std::path::PathBuf>;
     fn search(&self, folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<Search>>;
-    fn share(&self, spec: &ShareSpec) -> Seen<Option<Share>>;
+    /// `models`: every file is told too.
+    fn share(&self, spec: &ShareSpec, models: bool) -> Seen<Option<Share>>;
     /// The description of the generation at `id`, if it is there and is what its name says.
     fn generation_spec(&self, paths: &Paths, id: &str) -> Seen<Option<GenSpec>>;
     fn generation(&self, paths: &Paths, spec: &GenSpec, ids: &Ids) -> Seen<Option<GenCheck>>;

@@ -11,6 +11,7 @@ pub mod ids;
 pub mod inventory;
 pub mod launch;
 pub mod look;
+pub mod models;
 pub mod paths;
 pub mod removal;
 pub mod select;

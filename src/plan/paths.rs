@@ -112,6 +112,14 @@ impl Paths {
     pub fn interpreters(&self) -> PathBuf {
         self.records.join("interpreters.json")
     }
+    /// What is fetched of models, and not in its share yet: one place for all instances of a prefix.
+    pub fn downloads(&self) -> PathBuf {
+        self.prefix.join(".downloads")
+    }
+    /// Hashes of models that an apply has read.
+    pub fn model_hashes(&self) -> PathBuf {
+        self.records.join("model-hashes")
+    }
     pub fn trash(&self) -> PathBuf {
         self.base.join("trash")
     }

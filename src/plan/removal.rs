@@ -133,9 +133,11 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
     Ok(plan)
 }
 
-/// A folder's backup is named by time, which a second derivation does not share: both sides agree on the rest.
+/// A folder's backup is named by time, which a second derivation does not share, and what is told of models beside
+/// differences may change between two looks: both sides agree on the rest.
 pub fn without_time(plan: &Plan) -> Plan {
     let mut p = plan.clone();
+    p.library = Default::default();
     for s in &mut p.steps {
         if let Step::RemoveInstance { backup: Some(b), .. } = &mut s.step {
             *b = PathBuf::from("backup");

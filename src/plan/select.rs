@@ -29,9 +29,6 @@ impl Selection {
                     None => p.hint(format!("families: {}; addresses: such as node.impact-pack or share.models", FAMILIES.join(", "))),
                 });
             }
-            if w.starts_with("model") {
-                return Err(Problem::new(format!("--only {w}: this version of comfy manages no such resource yet")));
-            }
         }
         Ok(Selection(words.to_vec()))
     }
@@ -54,6 +51,7 @@ impl Selection {
                 "comfyui" => kind == "comfyui",
                 "python" => kind == "python",
                 "network" => kind == "network",
+                "models" => kind == "model",
                 "shares" => matches!(kind, "share" | "traverse") || (kind == "link" && address != "link.view" && address != "link.home"),
                 w => w == address,
             })

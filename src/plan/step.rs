@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use super::desired::GenSpec;
 use super::facts::ShareSpec;
 use super::launch::LaunchSpec;
+use super::models::Fetch;
 use super::venv::VenvSpec;
+use crate::lock::Sha;
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -25,6 +27,11 @@ pub enum Step {
     BuildVenv {
         spec: Box<VenvSpec>,
         reuse: Vec<String>,
+    },
+
+    /// Have the bytes of these models on this machine, verified.
+    FetchModels {
+        items: Vec<Fetch>,
     },
 
     CreateGroup {
@@ -97,6 +104,13 @@ pub enum Step {
         from_gid: u32,
         to_gid: u32,
         mode: u32,
+    },
+    /// Puts a fetched model into its share.
+    PlaceModel {
+        share: Box<ShareSpec>,
+        path: String,
+        size: u64,
+        sha256: Sha,
     },
     SetLink {
         path: PathBuf,
@@ -182,7 +196,7 @@ pub enum RunAs {
 impl Step {
     pub fn run_as(&self) -> RunAs {
         match self {
-            Step::BuildPython { .. } | Step::BuildGeneration { .. } | Step::BuildVenv { .. } => RunAs::Build,
+            Step::BuildPython { .. } | Step::BuildGeneration { .. } | Step::BuildVenv { .. } | Step::FetchModels { .. } => RunAs::Build,
             _ => RunAs::Root,
         }
     }
@@ -198,6 +212,7 @@ impl Step {
             Step::BuildPython { .. } => 0,
             Step::BuildVenv { .. } => 1,
             Step::BuildGeneration { .. } => 2,
+            Step::FetchModels { .. } => 3,
             Step::CreateGroup { .. } => 10,
             Step::CreateUser { .. } | Step::ChangeUser { .. } => 11,
             Step::AddMember { .. } => 12,
@@ -205,6 +220,7 @@ impl Step {
             Step::MakeShare { .. } => 22,
             Step::GrantSearch { .. } => 23,
             Step::MendShare { .. } => 24,
+            Step::PlaceModel { .. } => 25,
             Step::SetLink { .. } => 30,
             Step::RemoveLink { .. } => 31,
             Step::ReleaseShare { .. } => 32,

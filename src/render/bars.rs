@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::host::progress::{Progress, Reporter};
+use crate::host::progress::{Progress, Reporter, Unit};
 
 pub struct Bars {
     all: MultiProgress,
@@ -26,8 +26,8 @@ impl Default for Bars {
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Reporter for Bars {
-    fn job(&self, name: &str) -> Box<dyn Progress> {
-        Box::new(Bar { all: self.all.clone(), name: crate::text::escape(name), bar: Mutex::new(None), started: self.started, on: self.on })
+    fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
+        Box::new(Bar { all: self.all.clone(), name: crate::text::escape(name), unit, bar: Mutex::new(None), started: self.started, on: self.on })
     }
 
     fn say(&self, line: &str) {
@@ -38,6 +38,7 @@ impl Reporter for Bars {
 struct Bar {
     all: MultiProgress,
     name: String,
+    unit: Unit,
     bar: Mutex<Option<ProgressBar>>,
     started: Instant,
     on: bool,
@@ -51,7 +52,11 @@ impl Progress for Bar {
         let Ok(mut bar) = self.bar.lock() else { return };
         let bar = bar.get_or_insert_with(|| {
             let bar = self.all.add(ProgressBar::new(total));
-            if let Ok(style) = ProgressStyle::with_template("  {msg:24} {wide_bar} {percent:>3}%") {
+            let template = match self.unit {
+                Unit::Steps => "  {msg:24} {wide_bar} {percent:>3}%",
+                Unit::Bytes => "  {msg:24} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+            };
+            if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
             bar.set_message(self.name.clone());

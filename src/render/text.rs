@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::{Paint, paint};
 use crate::plan::facts::{Finding, What};
+use crate::plan::models::Library;
 use crate::plan::{Action, Attrs, Change, Plan, Step};
 use crate::text::{count, escape};
 
@@ -72,9 +73,13 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
         let disk = crate::text::bytes(plan.wheels.disk());
         fetch.push(format!("{n} ({size}, about {disk} on the disk)"));
     }
+    if plan.models.count > 0 {
+        fetch.push(format!("{} ({})", count(plan.models.count, "model"), crate::text::bytes(plan.models.bytes)));
+    }
     if !fetch.is_empty() {
         let _ = writeln!(out, "\nTo fetch, where the store lacks it: {} (checked against the free disk before the first file is written).", fetch.join(", "));
     }
+    library(&mut out, &plan.library, detail.verbose);
     if !plan.not_enforced.is_empty() {
         out.push('\n');
     }
@@ -87,6 +92,20 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
     out.push_str(&summary(plan));
     out.push('\n');
     out
+}
+
+/// What is known of models beside differences, in a line each.
+fn library(out: &mut String, l: &Library, verbose: bool) {
+    if l.unmanaged > 0 {
+        let size = crate::text::bytes(l.unmanaged_bytes);
+        let _ = writeln!(out, "\n{} ({size}) that comfy.toml does not name: left alone.", count(l.unmanaged, "model"));
+        for name in l.names.iter().filter(|_| verbose) {
+            let _ = writeln!(out, "  {}", escape(name));
+        }
+    }
+    if l.unverified > 0 {
+        let _ = writeln!(out, "\n{} of the right size, whose bytes nobody has compared since they changed.", count(l.unverified, "model"));
+    }
 }
 
 /// `Plan: 3 to add, 1 to change, 0 to destroy.`, or that nothing is to do; with unknowns never the latter.

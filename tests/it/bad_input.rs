@@ -1789,7 +1789,6 @@ fn command_line() {
         ("a share of that name is not there", &["apply", "--yes", "--only", "share.outputs"]),
         ("a selection that steers the terminal", &["plan", "--only", "\u{1b}[2J"]),
         ("an empty selection", &["plan", "--only", ""]),
-        ("a family that is not managed yet", &["plan", "--only", "models"]),
         ("an unknown node to update", &["update", "pakc"]),
         ("a node to update, far from all", &["update", "something-else"]),
         ("nobody to say yes", &["apply"]),
@@ -1891,9 +1890,6 @@ fn command_line() {
     an empty selection: exit 1
       error: --only : neither a family nor an address
         hint: families: user, comfyui, nodes, python, models, shares, network; addresses: such as node.impact-pack or share.models
-
-    a family that is not managed yet: exit 1
-      error: --only models: this version of comfy manages no such resource yet
 
     an unknown node to update: exit 1
       error: comfy.toml has no node `pakc`, and comfy.lock no package of that name

@@ -4,7 +4,9 @@
 
 mod bad_input;
 mod front;
+mod hub;
 mod index;
+mod models;
 mod python;
 mod root;
 mod support;

@@ -100,6 +100,12 @@ pub fn python() -> String {
     found.expect("a python3 in PATH")
 }
 
+/// The SHA-256 of these bytes.
+pub fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
 /// comfy with a clean environment, its home and cache below `root`, and mirrors to `root/upstream`.
 pub fn command(root: &Path) -> Command {
     let mut c = Command::new(comfy());

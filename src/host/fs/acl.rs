@@ -195,7 +195,7 @@ pub fn change(folder: &Path, uid: u32, grant: bool) -> Result<()> {
 }
 
 /// Takes every ACL off an open file or folder: a mask that comes back to life would undo a mode.
-pub fn drop_all(fd: &OwnedFd) {
+pub fn drop_all(fd: &impl AsRawFd) {
     #[cfg(target_os = "linux")]
     for name in [NAME, c"system.posix_acl_default"] {
         // SAFETY: name is NUL-terminated. Nothing to remove is the usual answer.

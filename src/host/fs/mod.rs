@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod cache;
+pub mod clone;
 pub mod edit;
 pub mod footprint;
 pub mod gather;

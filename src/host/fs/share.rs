@@ -13,7 +13,9 @@ use nix::unistd::{Gid, Uid, fchown};
 
 use super::walk::{Folder, Visit, walk};
 use super::{acl, bits, kind, mode, mounts, open_dir};
+use crate::host::models::hashes::{Hashes, Key};
 use crate::plan::facts::{Kind, Seen, Share, ShareSpec, Unknown};
+use crate::plan::models::ModelFile;
 use crate::plan::share_rules::{self as rules, Entry, Fault, Odd};
 use crate::problem::{Problem, Result};
 
@@ -32,12 +34,15 @@ struct Tally {
     modes: BTreeMap<&'static str, usize>,
     odd: BTreeMap<Odd, usize>,
     examples: Vec<String>,
+    files: Vec<ModelFile>,
 }
 
 const EXAMPLES: usize = 3;
 
 struct Check<'a> {
     spec: &'a ShareSpec,
+    /// What is known of models, where the share holds some.
+    hashes: Option<&'a Hashes>,
     total: Mutex<Tally>,
     failed: Mutex<Option<Unknown>>,
 }
@@ -47,6 +52,12 @@ impl Visit for Check<'_> {
 
     fn entry(&self, t: &mut Tally, folder: &Folder, name: &CStr, st: &FileStat) -> bool {
         let dir = kind(st) == Kind::Dir;
+        if let Some(hashes) = self.hashes.filter(|_| !dir) {
+            t.files.push(model(hashes, folder.join(name), st));
+        }
+        if !self.spec.modes {
+            return dir;
+        }
         let (fault, odd) = fault(self.spec, st);
         if let Some(o) = odd {
             *t.odd.entry(o).or_default() += 1;
@@ -80,6 +91,7 @@ impl Visit for Check<'_> {
         for (k, n) in local.odd {
             *all.odd.entry(k).or_default() += n;
         }
+        all.files.extend(local.files);
         all.examples.extend(local.examples);
         if all.examples.len() > EXAMPLES * 8 {
             all.examples.sort();
@@ -95,20 +107,26 @@ impl Visit for Check<'_> {
     }
 }
 
-/// What the share at `spec.path` is; that path holds no links.
-pub fn check(spec: &ShareSpec, group_name: &dyn Fn(u32) -> String) -> Seen<Option<Share>> {
+#[allow(clippy::useless_conversion, reason = "the widths differ between the platforms")]
+fn model(hashes: &Hashes, path: String, st: &FileStat) -> ModelFile {
+    let changed = i64::from(st.st_mtime).max(i64::from(st.st_ctime));
+    ModelFile { path, kind: kind(st), size: u64::try_from(st.st_size).unwrap_or(0), changed, known: hashes.get(&Key::of(st)) }
+}
+
+/// What the share at `spec.path` is; that path holds no links. With `hashes` every file is told.
+pub fn check(spec: &ShareSpec, hashes: Option<&Hashes>, group_name: &dyn Fn(u32) -> String) -> Seen<Option<Share>> {
     mount_ready(spec)?;
     let Some(node) = super::node(&spec.path)? else { return Ok(None) };
     if node.kind != Kind::Dir {
         return Err(Unknown { reason: format!("{} is not a folder", spec.path.display()), root_can: false });
     }
     let mut share = Share { real: spec.path.clone(), uid: node.uid, gid: node.gid, mode: node.mode, ..Share::default() };
-    if !spec.modes {
+    if !spec.modes && hashes.is_none() {
         return Ok(Some(share));
     }
     let fd = open_dir(&spec.path)
         .map_err(|e| Unknown { reason: format!("{}: {e}", spec.path.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied })?;
-    let check = Check { spec, total: Mutex::default(), failed: Mutex::new(None) };
+    let check = Check { spec, hashes, total: Mutex::default(), failed: Mutex::new(None) };
     walk(fd, &check);
     if let Some(u) = check.failed.into_inner().unwrap_or(None) {
         return Err(u);
@@ -123,6 +141,7 @@ pub fn check(spec: &ShareSpec, group_name: &dyn Fn(u32) -> String) -> Seen<Optio
         *share.off.entry(what.to_string()).or_default() += n;
     }
     share.warnings = t.odd.iter().map(|(o, n)| format!("{n} {}: left alone", o.word())).collect();
+    share.files = t.files;
     share.examples = t.examples;
     share.examples.sort();
     share.examples.truncate(EXAMPLES);

@@ -123,6 +123,18 @@ impl Builder<'_> {
         edit::write_file(&p.staging().join("gitconfig"), super::git::CONFIG.as_bytes(), 0o644, None).doing(|| "write comfy's git configuration".into())
     }
 
+    /// Where models arrive: the build uid's alone, kept for the next run whatever becomes of this one.
+    pub fn make_downloads(&self) -> Result<()> {
+        let (i, path) = (self.ids, self.paths.downloads());
+        let doing = || format!("make {}", path.display());
+        edit::make_parents(&path, nix::unistd::Uid::from_raw(i.seal), nix::unistd::Gid::from_raw(i.seal_gid)).doing(doing)?;
+        // Of another build uid: parts that nobody could go on with.
+        if std::fs::symlink_metadata(&path).is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) != i.build) {
+            edit::remove_path(&path).doing(|| "clear old downloads".into())?;
+        }
+        edit::make_dir(&path, i.build, build_gid(&i), 0o700).doing(doing)
+    }
+
     fn checker<'b>(&'b self, trees: &'b Path) -> Checker<'b> {
         Checker { cache: self.cache, readings: self.readings, trees, uid: self.ids.seal, gid: self.ids.seal_gid }
     }

@@ -13,8 +13,8 @@ use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setuid};
 use rayon::prelude::*;
 
 use crate::host::git::{Depth, Git, NetEnv, read};
-use crate::host::progress::{Progress, Reporter};
-use crate::host::{bytecode, python, venv};
+use crate::host::progress::{Progress, Reporter, Unit};
+use crate::host::{bytecode, models, python, venv};
 use crate::lock::Pin;
 use crate::problem::{Doing, Problem, Result};
 use crate::tree::{Entry, Listing, Oid};
@@ -41,7 +41,7 @@ pub struct Request {
 
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 enum Message {
-    Progress { job: String, at: u64, total: u64 },
+    Progress { job: String, unit: Unit, at: u64, total: u64 },
     Done(serde_json::Value),
     Failed(Problem),
 }
@@ -53,6 +53,7 @@ pub enum Work {
     Venv(Box<venv::work::Job>),
     Bytecode(bytecode::Job),
     Python(python::managed::Job),
+    Models(models::work::Job),
 }
 
 impl Work {
@@ -66,6 +67,7 @@ impl Work {
             Work::Venv(j) => serde_json::to_value(venv::work::run(j, report)?),
             Work::Bytecode(j) => serde_json::to_value(j.run(report)?),
             Work::Python(j) => serde_json::to_value(j.run(report)?),
+            Work::Models(j) => serde_json::to_value(models::work::run(j, report)?),
         };
         value.doing(|| "answer".into())
     }
@@ -160,8 +162,8 @@ fn join(prefix: &str, path: &str) -> String {
     if prefix.is_empty() { path.to_string() } else { format!("{prefix}/{path}") }
 }
 
-/// An interpreter, trees, a virtual environment, bytecode.
-const MOST: usize = 4;
+/// An interpreter, trees, a virtual environment, bytecode, models.
+const MOST: usize = 5;
 
 /// Build processes that wait, one for each piece of work of an apply.
 pub struct Workers(Vec<Worker>);
@@ -243,7 +245,7 @@ impl Worker {
                 Err(e) => return Err(Problem::new(format!("the build process: {e}"))),
             }
             match serde_json::from_slice(&line).doing(|| "understand the build process".into())? {
-                Message::Progress { job, at, total } => jobs.entry(job.clone()).or_insert_with(|| report.job(&job)).at(at, total),
+                Message::Progress { job, unit, at, total } => jobs.entry(job.clone()).or_insert_with(|| report.work(&job, unit)).at(at, total),
                 Message::Done(value) => return Ok(value),
                 Message::Failed(p) => return Err(p),
             }
@@ -322,6 +324,7 @@ impl Wire {
 struct WireJob {
     wire: std::sync::Arc<Wire>,
     job: String,
+    unit: Unit,
     last: Mutex<(u64, std::time::Instant)>,
 }
 
@@ -332,16 +335,16 @@ impl Progress for WireJob {
             return;
         }
         *last = (at, std::time::Instant::now());
-        self.wire.send(&Message::Progress { job: self.job.clone(), at, total });
+        self.wire.send(&Message::Progress { job: self.job.clone(), unit: self.unit, at, total });
     }
 }
 
 struct WireReporter(std::sync::Arc<Wire>);
 
 impl Reporter for WireReporter {
-    fn job(&self, name: &str) -> Box<dyn Progress> {
+    fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
         let started = std::time::Instant::now();
-        Box::new(WireJob { wire: self.0.clone(), job: name.into(), last: Mutex::new((0, started)) })
+        Box::new(WireJob { wire: self.0.clone(), job: name.into(), unit, last: Mutex::new((0, started)) })
     }
     fn say(&self, _: &str) {}
 }

@@ -4,6 +4,7 @@ mod confined;
 mod daily;
 mod doctor;
 mod machine;
+mod models;
 mod network;
 
 use std::os::unix::process::CommandExt;

@@ -1,0 +1,110 @@
+//! What was verified before: the SHA-256 that a file had when stat said this of it.
+//!
+//! As with [`crate::host::fs::cache`], a vouching rests on ctime, and only once that is older than the clock's grain. Two
+//! files hold it: one among the records, written by an apply, and the caller's own, written by `lock` and `verify`. The
+//! sandbox user can write neither.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use nix::sys::stat::FileStat;
+
+use crate::host::fs::cache::Stamp;
+use crate::host::fs::edit;
+use crate::lock::Sha;
+use crate::problem::{Doing, Result};
+
+const MAGIC: &[u8; 8] = b"comfymh1";
+const KEY: usize = 8 + 32;
+const RECORD: usize = KEY + 32;
+/// Beyond this, what was not asked for in this run is forgotten.
+const MOST: usize = 400_000;
+
+/// A file's identity: device and [`Stamp`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key([u8; KEY]);
+
+impl Key {
+    #[allow(clippy::unnecessary_cast, reason = "the widths differ between the platforms")]
+    pub fn of(st: &FileStat) -> Key {
+        let mut k = [0; KEY];
+        k[..8].copy_from_slice(&(st.st_dev as u64).to_be_bytes());
+        k[8..].copy_from_slice(&Stamp::of(st).key());
+        Key(k)
+    }
+}
+
+#[derive(Default)]
+pub struct Hashes {
+    /// Sorted records, searched in place.
+    old: Vec<Vec<u8>>,
+    new: Mutex<HashMap<Key, Sha>>,
+}
+
+impl Hashes {
+    /// What these files hold; absent or damaged ones hold nothing.
+    pub fn load(paths: &[PathBuf]) -> Hashes {
+        let read = |p: &PathBuf| {
+            let bytes = std::fs::read(p).ok()?;
+            (bytes.len() >= 8 && &bytes[..8] == MAGIC && (bytes.len() - 8).is_multiple_of(RECORD)).then_some(bytes)
+        };
+        Hashes { old: paths.iter().filter_map(read).collect(), new: Mutex::default() }
+    }
+
+    pub fn get(&self, key: &Key) -> Option<Sha> {
+        if let Some(sha) = self.new.lock().ok().and_then(|n| n.get(key).copied()) {
+            return Some(sha);
+        }
+        self.old.iter().find_map(|bytes| {
+            let records = bytes[8..].as_chunks::<RECORD>().0;
+            let at = records.binary_search_by(|r| r[..KEY].cmp(&key.0)).ok()?;
+            records[at][KEY..].try_into().ok().map(Sha)
+        })
+    }
+
+    /// Notes a reading that began at `read_ns` (nanoseconds since 1970), where its stamp can vouch for it.
+    pub fn add(&self, st: &FileStat, sha: Sha, read_ns: i64) {
+        if Stamp::of(st).settled(read_ns)
+            && let Ok(mut new) = self.new.lock()
+        {
+            new.insert(Key::of(st), sha);
+        }
+    }
+
+    pub fn has_news(&self) -> bool {
+        self.new.lock().is_ok_and(|n| !n.is_empty())
+    }
+
+    /// Writes what is new into the file at `path`, beside what that holds.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn save(&self, path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+        let Ok(new) = self.new.lock().map(|n| n.clone()) else { return Ok(()) };
+        // Read again: another comfy may have written meanwhile.
+        let before = Hashes::load(&[path.to_path_buf()]);
+        let mut records: Vec<[u8; RECORD]> = new.iter().map(|(k, s)| record(k, s)).collect();
+        let kept = before.old.iter().flat_map(|b| b[8..].as_chunks::<RECORD>().0);
+        records.extend(kept.filter(|r| !r[..KEY].try_into().is_ok_and(|k| new.contains_key(&Key(k)))).take(MOST.saturating_sub(new.len())));
+        records.sort_unstable();
+        let mut bytes = MAGIC.to_vec();
+        records.iter().for_each(|r| bytes.extend_from_slice(r));
+        let me = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let doing = || format!("write {}", path.display());
+        edit::make_parents(path, me.0, me.1).doing(doing)?;
+        edit::write_file(path, &bytes, 0o640, owner).doing(doing)
+    }
+}
+
+fn record(key: &Key, sha: &Sha) -> [u8; RECORD] {
+    let mut r = [0; RECORD];
+    r[..KEY].copy_from_slice(&key.0);
+    r[KEY..].copy_from_slice(&sha.0);
+    r
+}
+
+/// The caller's own file.
+pub fn own_path() -> Option<PathBuf> {
+    Some(crate::host::env::cache_home()?.join("model-hashes"))
+}

@@ -1,0 +1,199 @@
+//! HTTP as models are fetched: redirects by hand, so that no key follows one to another server; no answer of any length is
+//! waited for when nothing comes.
+
+use std::time::Duration;
+
+use ureq::http::{Response, StatusCode};
+use ureq::{Agent, Body};
+
+use super::{Hubs, Secret};
+use crate::host::git::NetEnv;
+use crate::problem::{Problem, Result};
+use crate::text::escape;
+
+const MAX_REDIRECTS: usize = 10;
+
+/// Asks servers for parts of files.
+pub struct Web {
+    agent: Agent,
+    /// For this machine's own servers, past any proxy.
+    local: Agent,
+}
+
+/// What is asked of one address.
+#[derive(Debug, Clone, Default)]
+pub struct Ask<'a> {
+    pub address: &'a str,
+    /// Sent to the address's own server alone.
+    pub key: Option<&'a Secret>,
+    /// First byte, and the last one where only some are wanted.
+    pub range: Option<(u64, Option<u64>)>,
+    pub head_only: bool,
+    /// Redirects to another server are an answer, rather than followed.
+    pub stay: bool,
+}
+
+/// An answer, and who gave it.
+pub struct Reply {
+    /// Where the redirects ended.
+    pub address: String,
+    pub response: Response<Body>,
+}
+
+/// Why there is no answer that can be used.
+#[derive(Debug)]
+pub enum Refusal {
+    /// Worth another try: the network, a server that is busy.
+    Passing(String),
+    Status(u16, String),
+    Final(Problem),
+}
+
+impl Refusal {
+    pub fn problem(self) -> Problem {
+        match self {
+            Refusal::Passing(why) => Problem::new(why).hint("the server did not answer as it should: check the network, and run it again"),
+            Refusal::Status(code, address) => {
+                let p = Problem::new(format!("{} answers {code}", shown(&address)));
+                match code {
+                    401 | 403 => {
+                        p.hint("it wants a key, or does not let yours in: set HF_TOKEN or CIVITAI_API_TOKEN, and accept the model's licence on its page")
+                    }
+                    404 | 410 => p.hint("it is not there (any more): correct `source` in comfy.toml, or its revision"),
+                    _ => p,
+                }
+            }
+            Refusal::Final(p) => p,
+        }
+    }
+}
+
+/// An address without its query, which may hold a signature.
+pub fn shown(address: &str) -> String {
+    escape(address.split('?').next().unwrap_or(address))
+}
+
+/// `https://host:port`
+fn server(address: &str) -> Option<String> {
+    let (scheme, rest) = address.split_once("://")?;
+    let host = rest.split(['/', '?', '#']).next()?;
+    Some(format!("{}://{}", scheme.to_ascii_lowercase(), host.to_ascii_lowercase()))
+}
+
+/// Whether a key for one may be shown to the other.
+pub fn same_server(a: &str, b: &str) -> bool {
+    server(a).is_some() && server(a) == server(b)
+}
+
+/// The address that a Location header means (RFC 3986, 5.2).
+fn resolve(from: &str, location: &str) -> Option<String> {
+    if location.contains("://") {
+        return Some(location.into());
+    }
+    let server = server(from)?;
+    if let Some(rest) = location.strip_prefix("//") {
+        return Some(format!("{}://{rest}", server.split("://").next()?));
+    }
+    if location.starts_with('/') {
+        return Some(format!("{server}{location}"));
+    }
+    let path = from[server.len()..].split(['?', '#']).next()?;
+    let folder = path.rsplit_once('/').map_or("", |(f, _)| f);
+    Some(format!("{server}{folder}/{location}"))
+}
+
+impl Web {
+    pub fn new(net: &NetEnv, hubs: &Hubs) -> Web {
+        let silence = Duration::from_secs(hubs.patience);
+        Web { agent: crate::host::http::patient(net, silence), local: crate::host::http::patient(&NetEnv::default(), silence) }
+    }
+
+    /// One request, through its redirects.
+    pub fn ask(&self, ask: &Ask) -> Result<Reply, Refusal> {
+        let mut address = ask.address.to_string();
+        let first = server(&address);
+        for _ in 0..=MAX_REDIRECTS {
+            if let Err(why) = crate::manifest::model_address(&address) {
+                return Err(Refusal::Final(Problem::new(format!("{} leads to {}, which {why}", shown(ask.address), shown(&address)))));
+            }
+            // Plain http goes to this machine alone, which was just seen.
+            let agent = if address.starts_with("http://") { &self.local } else { &self.agent };
+            let mut request = if ask.head_only { agent.head(&address) } else { agent.get(&address) };
+            // What is hashed are the file's own bytes.
+            request = request.header("Accept-Encoding", "identity");
+            if let Some((from, to)) = ask.range {
+                request = request.header("Range", format!("bytes={from}-{}", to.map_or(String::new(), |t| t.to_string())));
+            }
+            if let Some(key) = ask.key.filter(|_| server(&address) == first) {
+                request = request.header("Authorization", format!("Bearer {}", key.reveal()));
+            }
+            let response = request.call().map_err(|e| Refusal::Passing(format!("{}: {e}", shown(&address))))?;
+            let status = response.status();
+            if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
+                return match status.as_u16() {
+                    200..=299 => Ok(Reply { address, response }),
+                    code @ (408 | 425 | 429 | 500..=599) => Err(Refusal::Passing(format!("{} answers {code}", shown(&address)))),
+                    code => Err(Refusal::Status(code, address)),
+                };
+            }
+            let location = response.headers().get("Location").and_then(|l| l.to_str().ok()).and_then(|l| resolve(&address, l));
+            let Some(next) = location else {
+                return Err(Refusal::Final(Problem::new(format!("{} redirects to nowhere", shown(&address)))));
+            };
+            if ask.stay && server(&next) != first {
+                return Ok(Reply { address, response });
+            }
+            address = next;
+        }
+        Err(Refusal::Final(Problem::new(format!("{}: too many redirects", shown(ask.address)))))
+    }
+}
+
+impl Reply {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
+    /// The whole file's length, from whichever header tells it.
+    pub fn total(&self) -> Option<u64> {
+        if self.response.status() == StatusCode::PARTIAL_CONTENT {
+            return self.header("Content-Range")?.rsplit_once('/')?.1.parse().ok();
+        }
+        self.header("Content-Length")?.parse().ok()
+    }
+
+    /// Where the bytes of a partial answer begin; 0 where the server sends all.
+    pub fn begins(&self) -> Option<u64> {
+        if self.response.status() != StatusCode::PARTIAL_CONTENT {
+            return Some(0);
+        }
+        self.header("Content-Range")?.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
+    }
+
+    /// A strong name of this version, without its quotes.
+    pub fn etag(&self) -> Option<String> {
+        let tag = self.header("ETag")?.strip_prefix('"')?.strip_suffix('"')?;
+        (tag.len() <= 256).then(|| tag.to_string())
+    }
+
+    /// A page where a file was asked for: a login, a notice, a captive network.
+    pub fn is_page(&self) -> bool {
+        self.header("Content-Type").is_some_and(|t| t.trim_start().to_ascii_lowercase().starts_with("text/html"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_relative_to_where_they_were_said() {
+        let from = "https://a.test:8/x/y?z=/1";
+        let table =
+            [("https://b.test/q", "https://b.test/q"), ("//b.test/q", "https://b.test/q"), ("/q?r", "https://a.test:8/q?r"), ("q", "https://a.test:8/x/q")];
+        for (location, meant) in table {
+            assert_eq!(resolve(from, location).as_deref(), Some(meant));
+        }
+        assert_eq!(server("HTTPS://A.test:8/x"), server("https://a.test:8?y"));
+    }
+}

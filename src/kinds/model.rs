@@ -1,0 +1,166 @@
+//! `model.PATH`: one file of a share, with the size and the hash that the lock says.
+//!
+//! A plan stats and does not read. Size, and what is known of a file that did not change since it was read, are compared;
+//! bytes that nobody has compared yet are counted, and `verify` reads them.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+
+use crate::lock::ModelPin;
+use crate::plan::build::{Draft, Resource, attrs};
+use crate::plan::facts::{Kind, ShareSpec};
+use crate::plan::models::{Fetch, ModelFile, holds_models, is_model};
+use crate::plan::{Attrs, Step};
+use crate::text::{bytes, count, escape};
+
+/// The address of the step that serves all of them.
+pub const FETCH: &str = "models";
+
+/// Files of the same size that are looked at for a copy.
+const COPIES: usize = 4;
+/// Unmanaged ones that are kept for `-v`.
+const NAMES: usize = 100_000;
+
+/// What a share's walk saw, by the share's name.
+pub type Seen = BTreeMap<String, (ShareSpec, Vec<ModelFile>)>;
+
+pub fn plan(draft: &mut Draft) {
+    let seen = std::mem::take(&mut draft.models);
+    let d = draft.d;
+    draft.library.declared = d.models.len();
+    let mut by_size: Option<HashMap<u64, Vec<PathBuf>>> = None;
+    for (share, (spec, files)) in &seen {
+        let there: HashMap<&str, &ModelFile> = files.iter().map(|f| (f.path.as_str(), f)).collect();
+        let links: HashSet<&str> = files.iter().filter(|f| f.kind == Kind::Link).map(|f| f.path.as_str()).collect();
+        let wanted = d.models.iter().filter(|(_, w)| w.share == *share);
+        for (path, wish) in wanted {
+            let file = there.get(path.as_str()).copied();
+            let pin = &wish.pin;
+            let fine = file.is_some_and(|f| f.kind == Kind::File && f.size == pin.size && f.known.is_none_or(|k| k == pin.sha256));
+            if fine {
+                draft.library.unverified += usize::from(file.is_some_and(|f| f.known.is_none()));
+                // Thousands of them: one that is as it should be is in the plan only where it was asked for by name.
+                if draft.only.words().iter().any(|w| w.strip_prefix("model.") == Some(path)) {
+                    let is = describe(pin);
+                    draft.add(Resource::new(format!("model.{path}"), Some(is.clone()), Some(is)));
+                }
+                continue;
+            }
+            let sizes = by_size.get_or_insert_with(|| sizes(&seen));
+            let target = spec.path.join(path);
+            let copies: Vec<PathBuf> = sizes.get(&pin.size).into_iter().flatten().filter(|p| **p != target).take(COPIES).cloned().collect();
+            one(draft, spec, path, pin, file, &links, copies);
+        }
+        unmanaged(draft, share, files);
+    }
+}
+
+fn one(draft: &mut Draft, spec: &ShareSpec, path: &str, pin: &ModelPin, file: Option<&ModelFile>, links: &HashSet<&str>, copies: Vec<PathBuf>) {
+    let target = spec.path.join(path);
+    let shown = escape(&target.to_string_lossy());
+    let want = describe(pin);
+    let have = file.map(|f| {
+        // Only what both sides of an apply see: for a file of the right size root reads what the caller has read.
+        let sha256 = f.known.filter(|_| f.size == pin.size).map_or("another".to_string(), |k| k.to_string());
+        let mut is = attrs([("size", size(f.size)), ("sha256", sha256)]);
+        if let Some(s) = &pin.source {
+            is.insert("source".into(), s.clone());
+        }
+        is
+    });
+    if let Some(f) = file.filter(|f| f.kind == Kind::File && f.size == pin.size && f.known.is_some()) {
+        draft.library.suspects.push(spec.path.join(&f.path));
+    }
+    if !spec.manage {
+        let what = if file.is_some() { "is not what comfy.lock says" } else { "is not there" };
+        draft.warnings.push(format!("model.{path} {what}; share {}: `manage = false`, so comfy leaves it alone", spec.name));
+        return;
+    }
+    let mut r = Resource::new(format!("model.{path}"), Some(want), have).needs([format!("share.{}", spec.name)]);
+    // It was there as it should be, or is there as something else: the machine moved.
+    r.drift = file.is_some().then_some(true);
+    r.reason = file.map(|f| format!("the file changed {}", time(f.changed)));
+    let link = path.match_indices('/').map(|(i, _)| &path[..i]).chain([path]).find(|p| links.contains(p));
+    if let Some(link) = link {
+        let at = escape(&spec.path.join(link).to_string_lossy());
+        draft.add(r.block(format!("{at} is a link, and comfy follows none inside a share: put the real file or folder there, or make it a share of its own")));
+        return;
+    }
+    if file.is_some_and(|f| f.kind != Kind::File) {
+        draft.add(r.block(format!("{shown} is no file: move it away")));
+        return;
+    }
+    if pin.source.is_none() && copies.is_empty() {
+        let why = match file {
+            None => format!("{shown} is not there, and comfy.lock knows no source for it: put it back, name a `source`, or take it out of comfy.toml"),
+            Some(f) => format!(
+                "{shown} changed {} and comfy.lock knows no source to mend it: put the old file back, or take it over with `comfy update \"{}\"`",
+                time(f.changed),
+                escape(path)
+            ),
+        };
+        draft.add(r.block(why));
+        return;
+    }
+    let fetch = Fetch {
+        address: r.address.clone(),
+        share: Box::new(spec.clone()),
+        path: path.into(),
+        source: pin.source.clone(),
+        revision: pin.revision.clone(),
+        size: pin.size,
+        sha256: pin.sha256,
+        copies,
+    };
+    draft.missing.push(fetch);
+    let step = Step::PlaceModel { share: Box::new(spec.clone()), path: path.into(), size: pin.size, sha256: pin.sha256 };
+    draft.add(r.steps([step]));
+}
+
+/// Where files of each size are.
+fn sizes(seen: &Seen) -> HashMap<u64, Vec<PathBuf>> {
+    let mut out: HashMap<u64, Vec<PathBuf>> = HashMap::new();
+    for (spec, files) in seen.values() {
+        for f in files.iter().filter(|f| f.kind == Kind::File) {
+            out.entry(f.size).or_default().push(spec.path.join(&f.path));
+        }
+    }
+    out.values_mut().for_each(|paths| paths.sort());
+    out
+}
+
+/// Models that nobody declared are counted: they may be the owner's intention.
+fn unmanaged(draft: &mut Draft, share: &str, files: &[ModelFile]) {
+    let d = draft.d;
+    if !d.shares.iter().any(|s| s.name == share && holds_models(&s.mount)) {
+        return;
+    }
+    let library = &mut draft.library;
+    for f in files.iter().filter(|f| f.kind == Kind::File && is_model(&f.path)) {
+        if d.models.get(&f.path).is_none_or(|w| w.share != share) {
+            library.unmanaged += 1;
+            library.unmanaged_bytes += f.size;
+            if library.names.len() < NAMES {
+                library.names.push(format!("{share}: {}", f.path));
+            }
+        }
+    }
+    library.names.sort();
+}
+
+fn describe(pin: &ModelPin) -> Attrs {
+    let mut a = attrs([("size", size(pin.size)), ("sha256", pin.sha256.to_string())]);
+    if let Some(s) = &pin.source {
+        a.insert("source".into(), s.clone());
+    }
+    a
+}
+
+fn size(n: u64) -> String {
+    if n < 1024 { count(usize::try_from(n).unwrap_or(0), "byte") } else { format!("{} ({n} bytes)", bytes(n)) }
+}
+
+/// In UTC, so that both sides of an apply say the same.
+fn time(seconds: i64) -> String {
+    chrono::DateTime::from_timestamp(seconds, 0).map_or("at an unknown time".into(), |t| t.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+}

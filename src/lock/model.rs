@@ -1,0 +1,126 @@
+//! Models as data: where one comes from, and what it is pinned to.
+
+use std::fmt;
+
+use crate::manifest::names;
+
+/// A SHA-256, as hexadecimal digits in every text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Sha(pub [u8; 32]);
+
+impl Sha {
+    /// 64 lower-case hexadecimal digits.
+    pub fn parse(text: &str) -> Option<Sha> {
+        if !names::is_sha256(text) {
+            return None;
+        }
+        let mut out = [0; 32];
+        for (byte, pair) in out.iter_mut().zip(text.as_bytes().as_chunks::<2>().0) {
+            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        }
+        Some(Sha(out))
+    }
+
+    pub fn of(bytes: &[u8]) -> Sha {
+        use sha2::Digest;
+        Sha(sha2::Sha256::digest(bytes).into())
+    }
+}
+
+impl fmt::Display for Sha {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl serde::Serialize for Sha {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for Sha {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Sha, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        Sha::parse(&text).ok_or_else(|| serde::de::Error::custom("no sha256"))
+    }
+}
+
+/// One model, whichever machine it lies on.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ModelPin {
+    /// As the manifest asks; none: the file that is there.
+    pub source: Option<String>,
+    /// The commit that the revision of a hub's source named.
+    pub revision: Option<String>,
+    /// What the server called this version of the file, as far as that says anything.
+    pub etag: Option<String>,
+    /// In bytes.
+    pub size: u64,
+    pub sha256: Sha,
+}
+
+/// Where a model can be had.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// `hf://org/repo/file@revision`
+    Hub {
+        repo: String,
+        file: String,
+        revision: String,
+    },
+    Web(String),
+    /// A version's number.
+    Civitai(String),
+    Bucket {
+        bucket: String,
+        key: String,
+    },
+    /// As written; `~` is the primary user's home.
+    File(String),
+}
+
+impl Origin {
+    /// The parts of a source that the manifest's rules let pass.
+    pub fn parse(source: &str) -> Option<Origin> {
+        let (scheme, rest) = source.split_once(':')?;
+        let inner = rest.strip_prefix("//").unwrap_or(rest);
+        match scheme {
+            "hf" => {
+                let (path, revision) = inner.rsplit_once('@').unwrap_or((inner, "main"));
+                let mut parts = path.splitn(3, '/');
+                let (org, name, file) = (parts.next()?, parts.next()?, parts.next()?);
+                Some(Origin::Hub { repo: format!("{org}/{name}"), file: file.into(), revision: revision.into() })
+            }
+            "https" | "http" => Some(Origin::Web(source.into())),
+            "civitai" => Some(Origin::Civitai(rest.into())),
+            "s3" => inner.split_once('/').map(|(bucket, key)| Origin::Bucket { bucket: bucket.into(), key: key.into() }),
+            "file" => Some(Origin::File(rest.into())),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_taken_apart() {
+        let hub = |repo: &str, file: &str, revision: &str| Some(Origin::Hub { repo: repo.into(), file: file.into(), revision: revision.into() });
+        assert_eq!(Origin::parse("hf://o/r/a/b.safetensors"), hub("o/r", "a/b.safetensors", "main"));
+        assert_eq!(Origin::parse("hf://o/r/b.bin@refs/pr/1"), hub("o/r", "b.bin", "refs/pr/1"));
+        assert_eq!(Origin::parse("civitai:12"), Some(Origin::Civitai("12".into())));
+        assert_eq!(Origin::parse("s3://b/k/l"), Some(Origin::Bucket { bucket: "b".into(), key: "k/l".into() }));
+        assert_eq!(Origin::parse("file:~/a"), Some(Origin::File("~/a".into())));
+        let text = "00ff".repeat(16);
+        assert_eq!(Sha::parse(&text).map(|s| s.to_string()), Some(text));
+        assert_eq!(Sha::parse("00FF"), None);
+    }
+}

@@ -1,0 +1,473 @@
+//! Models from outside: real servers on loopback, real files, comfy as a child process.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::hub::{Answer, Asked, Server, Then, huggingface};
+use crate::support::{CORE, Upstream, command, python, sha256, text};
+
+/// Bytes that look like no other's, and are no safetensors.
+pub fn noise(seed: u32, length: usize) -> Vec<u8> {
+    let mut x = seed.wrapping_mul(2_654_435_761).max(1);
+    let mut step = || {
+        x ^= x << 13;
+        x ^= x >> 17;
+        x ^= x << 5;
+        x
+    };
+    (0..length.div_ceil(4)).flat_map(|_| step().to_le_bytes()).take(length).collect()
+}
+
+/// A project under isolation "none", with one share of models.
+struct World {
+    root: PathBuf,
+    env: Vec<(String, String)>,
+    _temp: tempfile::TempDir,
+}
+
+impl World {
+    fn new() -> World {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        let up = Upstream::new(&root.join("upstream"), "up/ComfyUI");
+        up.commit(CORE);
+        fs::create_dir_all(root.join("project")).unwrap();
+        fs::create_dir_all(root.join("share")).unwrap();
+        let w = World { root, env: vec![("COMFY_STALL_SECONDS".into(), "1".into())], _temp: temp };
+        w.models("");
+        w
+    }
+
+    fn env(mut self, name: &str, value: &str) -> World {
+        self.env.push((name.into(), value.into()));
+        self
+    }
+
+    /// comfy.toml, with these sections at its end.
+    fn models(&self, sections: &str) {
+        let root = self.root.display();
+        let text = format!(
+            "version = 1\n[host]\nisolation = \"none\"\nprefix = \"{root}/prefix\"\n[comfyui]\nrepo = \"https://github.com/up/ComfyUI\"\nref = \"main\"\n\
+             [python]\nversion = \"{}\"\n[shares.models]\npath = \"{root}/share\"\nmount = \"models\"\n{sections}",
+            python()
+        );
+        fs::write(self.root.join("project/comfy.toml"), text).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut c = command(&self.root);
+        c.current_dir(&self.root).args(["-C", "project"]).args(args).stdin(Stdio::null()).envs(self.env.iter().cloned());
+        c
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// What it says, where it ends well.
+    fn ok(&self, args: &[&str]) -> String {
+        let out = self.run(args);
+        let said = text(&out, &self.root);
+        assert!(out.status.success(), "{args:?}: {said}");
+        said
+    }
+
+    /// What it says, where it ends with 1.
+    fn fails(&self, args: &[&str]) -> String {
+        let out = self.run(args);
+        let said = text(&out, &self.root);
+        assert_eq!(out.status.code(), Some(1), "{args:?}: {said}");
+        said
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join("share").join(path)
+    }
+
+    fn put(&self, path: &str, bytes: &[u8]) {
+        let at = self.at(path);
+        fs::create_dir_all(at.parent().unwrap()).unwrap();
+        fs::write(at, bytes).unwrap();
+    }
+
+    /// The pin of a model.
+    fn pin(&self, path: &str) -> toml::Table {
+        let lock: toml::Table = fs::read_to_string(self.root.join("project/comfy.lock")).unwrap().parse().unwrap();
+        lock["models"][path].as_table().unwrap().clone()
+    }
+
+    /// The lock says another hash, or another size.
+    fn edit_lock(&self, from: &str, to: &str) {
+        let path = self.root.join("project/comfy.lock");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "{from}\n{text}");
+        fs::write(path, text.replace(from, to)).unwrap();
+    }
+
+    fn is(&self, path: &str, bytes: &[u8]) {
+        assert!(fs::read(self.at(path)).unwrap() == bytes, "{path} has other bytes");
+        assert_eq!(fs::metadata(self.at(path)).unwrap().permissions().mode() & 0o7777, 0o644, "{path}");
+        self.tidy();
+    }
+
+    /// Nothing half done is left in the share.
+    fn tidy(&self) {
+        let mut todo = vec![self.root.join("share")];
+        while let Some(folder) = todo.pop() {
+            for e in fs::read_dir(folder).unwrap().flatten() {
+                assert!(!e.file_name().to_string_lossy().contains(".comfy-"), "{}", e.path().display());
+                if e.file_type().unwrap().is_dir() {
+                    todo.push(e.path());
+                }
+            }
+        }
+    }
+
+    fn clean(&self) {
+        let out = self.run(&["plan", "--exit-code"]);
+        assert_eq!(out.status.code(), Some(0), "{}", text(&out, &self.root));
+    }
+}
+
+fn model(path: &str, source: &str) -> String {
+    format!("[models.\"{path}\"]\nsource = \"{source}\"\n")
+}
+
+const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+#[test]
+fn a_hub_tells_the_hash_and_the_bytes_are_held_to_it() {
+    let big = noise(1, 9 << 20);
+    let bytes = big.clone();
+    let storage = Server::start(move |a| Answer::ranged(a, &bytes));
+    let hub = Server::start(huggingface(vec![("dir/big.safetensors.bin", big.clone()), ("small.bin", b"small".to_vec())], storage.url(), COMMIT));
+    let w = World::new().env("HF_ENDPOINT", &hub.url()).env("HF_TOKEN", "hf_secret");
+    w.models(&(model("checkpoints/big.bin", "hf://org/repo/dir/big.safetensors.bin@main") + &model("small.bin", "hf://org/repo/small.bin")));
+    let said = w.ok(&["lock"]);
+    assert!(said.contains("Added checkpoints/big.bin"), "{said}");
+    let pin = w.pin("checkpoints/big.bin");
+    assert_eq!(pin["revision"].as_str(), Some(COMMIT));
+    assert_eq!((pin["sha256"].as_str().unwrap(), pin["size"].as_integer().unwrap()), (sha256(&big).as_str(), 9 << 20));
+    assert!(storage.asked().is_empty(), "the hash is told: nothing is fetched to lock it");
+    assert!(hub.asked().iter().all(|a| a.header("authorization") == Some("Bearer hf_secret")));
+    let plan = w.ok(&["plan"]);
+    assert!(plan.contains("# model.checkpoints/big.bin will be created") && plan.contains("2 models (9.0 MiB)"), "{plan}");
+    w.ok(&["apply", "--yes"]);
+    w.is("checkpoints/big.bin", &big);
+    w.is("small.bin", b"small");
+    w.clean();
+    let there = storage.asked();
+    assert!(!there.is_empty() && there.iter().all(|a| a.header("authorization").is_none()), "a key followed a redirect to another server");
+    assert!(hub.asked().iter().all(|a| a.method == "GET" && a.path.contains(COMMIT)), "fetched at the pinned commit");
+    for place in ["project", "prefix"] {
+        let grep = Command::new("grep").args(["-r", "hf_secret", place]).current_dir(&w.root).output().unwrap();
+        assert_eq!(grep.status.code(), Some(1), "a key was written down: {}", String::from_utf8_lossy(&grep.stdout));
+    }
+    // Again: nothing is asked of anybody.
+    w.ok(&["apply", "--yes"]);
+    w.ok(&["lock"]);
+    assert!(storage.asked().is_empty() && hub.asked().is_empty());
+}
+
+#[test]
+fn what_is_on_this_machine_is_never_fetched() {
+    let (one, two) = (noise(2, 300_000), noise(3, 300_000));
+    let bytes = one.clone();
+    let web = Server::start(move |a| Answer::ranged(a, &bytes).header("ETag", "\"v1\""));
+    let w = World::new();
+    // Locking has to read it, and keeps what it has read.
+    w.models(&model("a.bin", &format!("{}/x", web.url())));
+    w.ok(&["lock"]);
+    assert_eq!(w.pin("a.bin")["etag"].as_str(), Some("v1"));
+    web.asked();
+    w.ok(&["apply", "--yes"]);
+    assert!(web.asked().is_empty(), "what `lock` fetched was fetched again");
+    w.is("a.bin", &one);
+    // A second place of the same content; a file beside the shares; one that is there already.
+    fs::write(w.root.join("elsewhere.bin"), &two).unwrap();
+    w.put("mine/c.bin", b"my own");
+    let sections = model("a.bin", &format!("{}/x", web.url()))
+        + &model("deep/er/b.bin", &format!("{}/x", web.url()))
+        + &model("d.bin", &format!("file:{}/elsewhere.bin", w.root.display()));
+    w.models(&(sections + "[models.\"mine/c.bin\"]\n"));
+    w.ok(&["lock"]);
+    fs::remove_dir_all(w.root.join("home/.cache/comfy/models")).unwrap();
+    web.asked();
+    w.ok(&["apply", "--yes"]);
+    assert!(web.asked().is_empty(), "it was in the share under another name");
+    w.is("deep/er/b.bin", &one);
+    w.is("d.bin", &two);
+    w.clean();
+    assert_ne!(fs::metadata(w.at("a.bin")).unwrap().ino(), fs::metadata(w.at("deep/er/b.bin")).unwrap().ino(), "never a hard link");
+    // One that comfy.toml does not name is counted.
+    w.put("loras/unknown.safetensors", &noise(4, 1000));
+    let plan = w.ok(&["plan"]);
+    assert!(plan.contains("1 model (1000 B) that comfy.toml does not name"), "{plan}");
+    assert!(!plan.contains("loras/unknown") && w.ok(&["plan", "-v"]).contains("models: loras/unknown.safetensors"));
+}
+
+/// A way in which a server is no help: what it answers, and what comfy says.
+type Trouble = (&'static str, Box<dyn Fn(&Asked, &[u8]) -> Answer + Send + Sync>, &'static str);
+
+#[test]
+fn servers_that_do_not_give_the_file() {
+    let file = noise(5, 200_000);
+    let troubles: Vec<Trouble> = vec![
+        (
+            "a login page",
+            Box::new(|_, _| Answer::new(200, b"<html>log in</html>").header("Content-Type", "text/html; charset=utf-8")),
+            "answers with a web page instead of the file",
+        ),
+        ("another length", Box::new(|a, f| Answer::ranged(a, &f[..199_999])), "says that the file has 199999 bytes"),
+        ("other bytes", Box::new(|a, f| Answer::ranged(a, &vec![7; f.len()])), "gave a file with sha256"),
+        ("gone", Box::new(|_, _| Answer::new(404, b"no")), "answers 404"),
+        ("closed", Box::new(|_, _| Answer::new(403, b"no")), "answers 403"),
+        ("broken", Box::new(|_, _| Answer::new(503, b"no")), "answers 503"),
+        ("shorter than it says", Box::new(|a, f| Answer::ranged(a, f).cut(0, Then::HangUp)), "/x: "),
+        ("silent", Box::new(|a, f| Answer::ranged(a, f).cut(0, Then::Stall)), "timeout"),
+        ("in a circle", Box::new(|_, _| Answer::new(302, b"").header("Location", "/x")), "too many redirects"),
+        ("to plain http elsewhere", Box::new(|_, _| Answer::new(302, b"").header("Location", "http://192.0.2.1/x")), "plain http to another machine"),
+        ("to a file", Box::new(|_, _| Answer::new(302, b"").header("Location", "file:///etc/passwd")), "no https:// address"),
+        (
+            "another part",
+            Box::new(|_, f| Answer::new(206, &f[5..]).header("Content-Range", &format!("bytes 5-{}/{}", f.len() - 1, f.len()))),
+            "another part of the file",
+        ),
+    ];
+    std::thread::scope(|s| troubles.into_iter().for_each(|t| drop(s.spawn(|| no_help(&file, t)))));
+}
+
+fn no_help(file: &[u8], (what, answer, why): Trouble) {
+    let bytes = file.to_vec();
+    let web = Server::start(move |a| answer(a, &bytes));
+    let w = World::new();
+    w.put("old.bin", file);
+    w.models(&format!("[models.\"x.bin\"]\nsource = \"file:{}/share/old.bin\"\n", w.root.display()));
+    w.ok(&["lock"]);
+    // Pinned from the file, and then only the server is left.
+    let source = format!("{}/x", web.url());
+    w.models(&model("x.bin", &source));
+    w.edit_lock(&format!("file:{}/share/old.bin", w.root.display()), &source);
+    fs::remove_file(w.at("old.bin")).unwrap();
+    fs::remove_file(w.root.join("home/.cache/comfy/model-hashes")).ok();
+    let before = Instant::now();
+    let said = w.fails(&["apply", "--yes"]);
+    assert!(said.contains(why) && said.contains("model.x.bin: "), "{what}: {said}");
+    assert!(before.elapsed() < Duration::from_secs(30), "{what}");
+    assert!(!w.at("x.bin").exists(), "{what}: it appeared");
+    assert!(!w.root.join("prefix/comfyui_sandbox/current").exists(), "{what}: nothing else was applied either");
+    if what == "other bytes" {
+        assert!(said.contains(&sha256(file)) && said.contains(&sha256(&vec![7; file.len()])), "both hashes: {said}");
+    }
+}
+
+#[test]
+fn a_server_without_ranges_and_one_that_is_cut_again_and_again() {
+    let file = noise(6, 30 << 20);
+    let (plain, bytes) = (file.clone(), file.clone());
+    let whole = Server::start(move |_| Answer::new(200, &plain));
+    // A third of each answer comes.
+    let shaky = Server::start(move |a| {
+        let answer = Answer::ranged(a, &bytes);
+        let some = answer.body.len() / 3 + 1;
+        if answer.body.len() > 1000 { answer.cut(some, Then::HangUp) } else { answer }
+    });
+    let w = World::new();
+    let pin = |w: &World, source: &str| {
+        fs::write(w.root.join("f"), &file).unwrap();
+        w.models(&model("x.bin", &format!("file:{}/f", w.root.display())));
+        w.ok(&["lock"]);
+        w.models(&model("x.bin", source));
+        w.edit_lock(&format!("file:{}/f", w.root.display()), source);
+        fs::remove_file(w.root.join("f")).unwrap();
+    };
+    pin(&w, &whole.url());
+    w.ok(&["apply", "--yes"]);
+    w.is("x.bin", &file);
+    fs::remove_file(w.at("x.bin")).unwrap();
+    pin(&w, &format!("{}/y", shaky.url()));
+    // Even so: what came is kept, and what is asked again is the rest.
+    let end = Instant::now() + Duration::from_secs(60);
+    while !w.run(&["apply", "--yes"]).status.success() && Instant::now() < end {}
+    w.is("x.bin", &file);
+    w.clean();
+}
+
+#[test]
+fn a_download_that_is_killed_goes_on() {
+    let file = noise(7, 48 << 20);
+    let bytes = file.clone();
+    let given = std::sync::Arc::new(std::sync::atomic::AtomicU64::new(0));
+    let count = given.clone();
+    let web = Server::start(move |a| {
+        let answer = Answer::ranged(a, &bytes);
+        count.fetch_add(answer.body.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        std::thread::sleep(Duration::from_millis(60));
+        answer
+    });
+    let w = World::new();
+    fs::write(w.root.join("f"), &file).unwrap();
+    w.models(&model("x.bin", &format!("file:{}/f", w.root.display())));
+    w.ok(&["lock"]);
+    w.models(&model("x.bin", &web.url()));
+    w.edit_lock(&format!("file:{}/f", w.root.display()), &web.url());
+    fs::remove_file(w.root.join("f")).unwrap();
+    let part = |w: &World| {
+        let parts = fs::read_dir(w.root.join("prefix/.downloads")).into_iter().flatten().flatten();
+        parts.map(|e| e.metadata().unwrap().len()).max().unwrap_or(0)
+    };
+    let (mut kills, mut last) = (0, 0);
+    while kills < 3 {
+        let mut child = w.command(&["apply", "--yes"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let end = Instant::now() + Duration::from_secs(30);
+        while part(&w) < last + (9 << 20) && Instant::now() < end && child.try_wait().unwrap().is_none() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(part(&w) >= last, "a part was thrown away");
+        last = part(&w);
+        kills += 1;
+    }
+    assert!(!w.at("x.bin").exists());
+    // Somebody damages what is there: it is not believed.
+    let at = fs::read_dir(w.root.join("prefix/.downloads")).unwrap().flatten().next().unwrap().path();
+    let before = given.load(std::sync::atomic::Ordering::Relaxed);
+    w.ok(&["apply", "--yes"]);
+    w.is("x.bin", &file);
+    w.clean();
+    let total = given.load(std::sync::atomic::Ordering::Relaxed);
+    assert!(total < (48 << 20) + 3 * 20 * (1 << 20), "{total} bytes for {}", file.len());
+    assert!(before < total && !at.exists());
+}
+
+#[test]
+fn a_damaged_part_is_not_believed() {
+    let file = noise(8, 1 << 20);
+    let bytes = file.clone();
+    let web = Server::start(move |a| Answer::ranged(a, &bytes));
+    let w = World::new();
+    w.models(&model("x.bin", &web.url()));
+    w.ok(&["lock"]);
+    fs::remove_dir_all(w.root.join("home/.cache/comfy/models")).unwrap();
+    let folder = w.root.join("prefix/.downloads");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join(format!("{}.part", sha256(&file))), noise(9, 500_000)).unwrap();
+    w.ok(&["apply", "--yes"]);
+    w.is("x.bin", &file);
+}
+
+#[test]
+fn a_folder_that_takes_no_file_and_a_link_in_the_way() {
+    if nix::unistd::geteuid().is_root() {
+        // Root writes into any folder; the root tests have a file system that is read-only.
+        return;
+    }
+    let w = World::new();
+    w.put("a.bin", b"abc");
+    fs::create_dir(w.at("closed")).unwrap();
+    w.models(&(model("closed/b.bin", &format!("file:{}/share/a.bin", w.root.display()))));
+    w.ok(&["lock"]);
+    fs::set_permissions(w.at("closed"), fs::Permissions::from_mode(0o555)).unwrap();
+    let said = w.fails(&["apply", "--yes"]);
+    assert!(said.contains("ROOT/share/closed takes no new file: Permission denied"), "{said}");
+    fs::set_permissions(w.at("closed"), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn adopted_files_are_compared_and_never_lost() {
+    let w = World::new();
+    w.put("checkpoints/a.bin", &noise(10, 5000));
+    w.put("b.bin", b"bbb");
+    w.models("[models.\"checkpoints/a.bin\"]\n[models.\"b.bin\"]\n");
+    w.ok(&["lock"]);
+    w.ok(&["apply", "--yes"]);
+    w.clean();
+    // Another size, seen by stat alone; no source to mend it, and nothing else is held up.
+    w.put("b.bin", b"bbbb");
+    let plan = w.ok(&["plan"]);
+    assert!(plan.contains("# model.b.bin is blocked") && plan.contains("comfy update \"b.bin\""), "{plan}");
+    w.models("[models.\"checkpoints/a.bin\"]\n[models.\"b.bin\"]\n[comfyui2]\n".trim_end_matches("[comfyui2]\n"));
+    let said = w.fails(&["apply", "--yes"]);
+    assert!(said.contains("model.b.bin is still not as it should be"), "{said}");
+    assert_eq!(fs::read(w.at("b.bin")).unwrap(), b"bbbb");
+    assert!(w.ok(&["update"]).contains("Every pin is where its ref is"), "a changed file is not taken over along the way");
+    assert!(w.ok(&["update", "b.bin"]).contains("Updated b.bin"));
+    w.ok(&["apply", "--yes"]);
+    w.clean();
+    // Gone, but its content is there under another name.
+    fs::rename(w.at("checkpoints/a.bin"), w.at("renamed.bin")).unwrap();
+    w.ok(&["apply", "--yes"]);
+    w.is("checkpoints/a.bin", &noise(10, 5000));
+    // Links are refused, when locking and in the plan.
+    std::os::unix::fs::symlink(w.at("renamed.bin"), w.at("link.bin")).unwrap();
+    w.models("[models.\"link.bin\"]\n");
+    assert!(w.fails(&["lock"]).contains("is a link"));
+    fs::remove_dir_all(w.at("checkpoints")).unwrap();
+    fs::create_dir(w.root.join("other")).unwrap();
+    std::os::unix::fs::symlink(w.root.join("other"), w.at("checkpoints")).unwrap();
+    w.models("[models.\"checkpoints/a.bin\"]\n");
+    fs::write(w.root.join("other/a.bin"), noise(10, 5000)).unwrap();
+    w.ok(&["lock"]);
+    let plan = w.ok(&["plan"]);
+    assert!(plan.contains("ROOT/share/checkpoints is a link, and comfy follows none inside a share"), "{plan}");
+}
+
+#[test]
+fn a_hash_in_the_manifest_is_held_to() {
+    let w = World::new();
+    w.put("a.bin", b"abc");
+    w.models(&format!("[models.\"a.bin\"]\nsha256 = \"{}\"\n", sha256(b"xyz")));
+    let said = w.fails(&["lock"]);
+    assert!(said.contains(&sha256(b"abc")) && said.contains(&sha256(b"xyz")), "{said}");
+    w.models(&format!("[models.\"a.bin\"]\nsha256 = \"{}\"\n", sha256(b"abc")));
+    w.ok(&["lock"]);
+    w.ok(&["lock", "--check"]);
+    w.models(&format!("[models.\"a.bin\"]\nsha256 = \"{}\"\n", sha256(b"xyz")));
+    let out = w.run(&["lock", "--check"]);
+    assert_eq!(out.status.code(), Some(2));
+    assert!(text(&out, &w.root).contains("sha256 of model \"a.bin\" is not what comfy.lock was made for"));
+}
+
+#[test]
+fn civitai_is_asked_for_the_version_and_its_file() {
+    let file = noise(11, 70_000);
+    let bytes = file.clone();
+    let site = Server::start(move |a| match a.path.as_str() {
+        "/api/v1/model-versions/77" => {
+            let files = serde_json::json!([
+                { "name": "training.zip", "sizeKB": 1.0, "hashes": { "SHA256": "AB".repeat(32) }, "downloadUrl": "https://civitai.com/api/download/models/77?type=Training" },
+                { "name": "lora.safetensors", "primary": true, "sizeKB": 68.359375, "hashes": { "SHA256": sha256(&bytes).to_uppercase() }, "downloadUrl": "https://civitai.com/api/download/models/77" },
+            ]);
+            Answer::new(200, serde_json::json!({ "id": 77, "files": files }).to_string().as_bytes()).header("Content-Type", "application/json")
+        }
+        "/api/download/models/77" if a.header("authorization") == Some("Bearer key") => Answer::ranged(a, &bytes),
+        "/api/download/models/77" => Answer::new(302, b"").header("Location", "/login"),
+        "/login" => Answer::new(200, b"<html>").header("Content-Type", "text/html"),
+        _ => Answer::new(404, b""),
+    });
+    let w = World::new().env("CIVITAI_ENDPOINT", &site.url());
+    w.models(&model("loras/l.bin", "civitai:77"));
+    let said = w.fails(&["lock"]);
+    assert!(said.contains("CIVITAI_API_TOKEN"), "{said}");
+    let w = w.env("CIVITAI_API_TOKEN", "key");
+    w.ok(&["lock"]);
+    assert_eq!((w.pin("loras/l.bin")["sha256"].as_str(), w.pin("loras/l.bin")["size"].as_integer()), (Some(sha256(&file).as_str()), Some(70_000)));
+    w.ok(&["apply", "--yes"]);
+    w.is("loras/l.bin", &file);
+}
+
+/// The path is what every test of this file begins with.
+#[test]
+fn offline_says_what_is_missing() {
+    let w = World::new();
+    let web = Server::start(|a| Answer::ranged(a, b"abc"));
+    w.models(&model("x.bin", &web.url()));
+    assert!(w.fails(&["lock", "--offline"]).contains("cannot be asked offline"));
+    w.ok(&["lock"]);
+    fs::remove_dir_all(Path::new(&w.root).join("home/.cache/comfy/models")).unwrap();
+    assert!(w.fails(&["apply", "--yes", "--offline", "--only", "models"]).contains("model.x.bin: is not on this machine, and comfy is offline"));
+}
