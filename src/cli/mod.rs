@@ -1,5 +1,6 @@
 //! One file a command: its arguments, and `run`. What a command means is elsewhere.
 
+mod add;
 mod apply;
 mod completions;
 mod demo;
@@ -69,6 +70,7 @@ pub struct Global {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Args),
+    Add(add::Args),
     Lock(lock::Args),
     Update(update::Args),
     Outdated(outdated::Args),
@@ -136,6 +138,7 @@ fn run(cli: &Cli) -> Result<u8> {
     let g = &cli.global;
     match &cli.command {
         Command::Init(a) => init::run(g, a),
+        Command::Add(a) => add::run(g, a),
         Command::Lock(a) => lock::run(g, a),
         Command::Update(a) => update::run(g, a),
         Command::Outdated(a) => outdated::run(g, a),

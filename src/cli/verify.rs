@@ -1,13 +1,15 @@
 use super::Global;
 use super::project::Project;
 use crate::host::machine::Machine;
+use crate::host::models;
 use crate::plan::build;
 use crate::plan::select::Selection;
 use crate::problem::{EXIT_FINDINGS, Result};
+use crate::render::bars::Bars;
 use crate::render::text::Detail;
 use crate::render::{self, verdicts};
 
-/// Compare code and virtual environment with comfy.lock, file by file; changes nothing
+/// Compare code, virtual environment and models with comfy.lock, file by file; changes nothing
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy verify                reads what changed since it was last known to be whole\n  comfy verify --full         reads every byte, whatever was known\n\nExit code 2 if anything is not as comfy.lock pins it."
@@ -23,7 +25,13 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     project.announce();
     let desired = project.desired()?;
     let machine = if args.full { Machine::without_memory(&desired.paths, &desired.sandbox) } else { Machine::new(&desired.paths, &desired.sandbox) };
-    let plan = build::plan(&desired, &machine, &Selection::parse(&["comfyui", "nodes", "python"].map(String::from))?)?;
+    let all = Selection::parse(&["comfyui", "nodes", "python", "models"].map(String::from))?;
+    let mut plan = build::plan(&desired, &machine, &all)?;
+    // A look at the files told that their bytes are not known: they are read, and then compared.
+    if plan.library.unverified > 0 {
+        models::verify::read(&desired, &machine, &plan.ids, &Bars::default())?;
+        plan = build::plan(&desired, &machine, &all)?;
+    }
     let verdicts = verdicts::of(&plan);
     render::stdout(verdicts::text(&verdicts, &Detail { verbose: global.verbose, diff: &|a, p| super::plan::diff(&desired, a, p) }).trim_end());
     let off = verdicts.iter().filter(|v| !v.good).count();

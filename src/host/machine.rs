@@ -35,11 +35,8 @@ pub struct Machine {
 
 impl Machine {
     pub fn new(paths: &Paths, sandbox: &str) -> Self {
-        // Root believes the records alone; the caller's own file may say more to the caller.
-        let own = (!nix::unistd::geteuid().is_root()).then(hashes::own_path).flatten();
-        let known: Vec<PathBuf> = std::iter::once(paths.model_hashes()).chain(own).collect();
         Machine {
-            hashes: Hashes::load(&known),
+            hashes: Hashes::load(&hashes::believed(paths)),
             accounts: accounts::of_this_machine(),
             cache: StatCache::load(&paths.stat_cache()),
             readings: Readings::new(fs::footprint::load(&paths.footprints())),
@@ -68,7 +65,7 @@ impl Machine {
 
     /// One that reads every byte, whatever earlier runs have read.
     pub fn without_memory(paths: &Paths, sandbox: &str) -> Self {
-        Machine { cache: StatCache::default(), readings: Readings::default(), ..Machine::new(paths, sandbox) }
+        Machine { cache: StatCache::default(), readings: Readings::default(), hashes: Hashes::default(), ..Machine::new(paths, sandbox) }
     }
 }
 

@@ -32,9 +32,11 @@ pub fn plan(draft: &mut Draft) {
     for (share, (spec, files)) in &seen {
         let there: HashMap<&str, &ModelFile> = files.iter().map(|f| (f.path.as_str(), f)).collect();
         let links: HashSet<&str> = files.iter().filter(|f| f.kind == Kind::Link).map(|f| f.path.as_str()).collect();
+        let mut strange = files.iter().filter(|f| f.kind == Kind::File && is_model(&f.path)).count();
         let wanted = d.models.iter().filter(|(_, w)| w.share == *share);
         for (path, wish) in wanted {
             let file = there.get(path.as_str()).copied();
+            strange -= usize::from(file.is_some_and(|f| f.kind == Kind::File && is_model(path)));
             let pin = &wish.pin;
             let fine = file.is_some_and(|f| f.kind == Kind::File && f.size == pin.size && f.known.is_none_or(|k| k == pin.sha256));
             if fine {
@@ -51,7 +53,9 @@ pub fn plan(draft: &mut Draft) {
             let copies: Vec<PathBuf> = sizes.get(&pin.size).into_iter().flatten().filter(|p| **p != target).take(COPIES).cloned().collect();
             one(draft, spec, path, pin, file, &links, copies);
         }
-        unmanaged(draft, share, files);
+        if strange > 0 {
+            unmanaged(draft, share, files);
+        }
     }
 }
 

@@ -36,13 +36,20 @@ impl Cover {
     /// Source and sha256 of every model.
     fn models(&mut self, manifest: &Manifest, lock: &Lock) {
         let mut off = 0;
+        // Both sorted, and twenty thousand of each: side by side.
+        let mut pins = lock.models.iter().peekable();
+        let mut extra = Vec::new();
         for (path, m) in &manifest.models {
-            let shown = crate::text::escape(path);
-            let Some(pin) = lock.models.get(path) else {
+            while let Some((p, _)) = pins.next_if(|(p, _)| *p < path) {
+                extra.push(p);
+            }
+            let pin = pins.next_if(|(p, _)| *p == path).map(|(_, pin)| pin);
+            let shown = || crate::text::escape(path);
+            let Some(pin) = pin else {
                 off += 1;
                 if off <= SHOWN {
                     let place = manifest.source.at(&["models", path]);
-                    self.problems.push(Problem::new(format!("{place}: model \"{shown}\" is not in comfy.lock")).hint("run `comfy lock`"));
+                    self.problems.push(Problem::new(format!("{place}: model \"{}\" is not in comfy.lock", shown())).hint("run `comfy lock`"));
                 }
                 continue;
             };
@@ -50,13 +57,14 @@ impl Cover {
             let differs = [("source", m.source != pin.source), ("sha256", hash)];
             for (key, _) in differs.iter().filter(|(_, d)| *d) {
                 let place = manifest.source.at(&["models", path, key]);
-                self.problems.push(Problem::new(format!("{place}: {key} of model \"{shown}\" is not what comfy.lock was made for")).hint("run `comfy lock`"));
+                self.problems
+                    .push(Problem::new(format!("{place}: {key} of model \"{}\" is not what comfy.lock was made for", shown())).hint("run `comfy lock`"));
             }
         }
         if off > SHOWN {
             self.problems.push(Problem::new(format!("{} more are not in comfy.lock", crate::text::count(off - SHOWN, "model"))).hint("run `comfy lock`"));
         }
-        let extra: Vec<&String> = lock.models.keys().filter(|p| !manifest.models.contains_key(*p)).collect();
+        extra.extend(pins.map(|(p, _)| p));
         if let Some(first) = extra.first() {
             let more = if extra.len() > 1 { format!(" and {} more", extra.len() - 1) } else { String::new() };
             self.warnings.push(format!("comfy.lock pins model \"{first}\"{more}, which comfy.toml no longer names; `comfy lock` removes what is too much"));

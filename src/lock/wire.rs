@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::python::{Asked, Asks, Package, Python, Wheel};
 use super::{Lock, ModelPin, Pin, Sha, Submodule};
-use crate::manifest::{Index, Source, names};
+use crate::manifest::{Index, Source, blocks, names};
 use crate::problem::{Problem, Result};
 use crate::tree::Oid;
 
@@ -115,11 +115,15 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
     let again = AGAIN;
     let syntax =
         |e: toml::de::Error| Problem::new(format!("{}: {}", source.place(e.span().map_or(0, |s| s.start)), e.message().replace('\n', "; "))).hint(again);
-    let wire = match toml::from_str::<WireLock>(text) {
+    let (rest, blocks) = blocks::take(text, &["source", "revision", "etag", "size", "sha256"]);
+    let blocks: Option<Vec<(String, WireModel)>> = blocks.into_iter().map(block).collect();
+    // One that lacks a field: the parser says which.
+    let (rest, blocks) = blocks.map_or((std::borrow::Cow::Borrowed(text), Vec::new()), |b| (rest, b));
+    let mut wire = match toml::from_str::<WireLock>(&rest) {
         Ok(w) if w.version == VERSION => w,
         // Another format may have another shape: its number is the better message.
         other => {
-            let first: VersionOnly = toml::from_str(text).map_err(syntax)?;
+            let first: VersionOnly = toml::from_str(&rest).map_err(syntax)?;
             match first.version {
                 Some(toml::Value::Integer(v)) if v > VERSION => {
                     return Err(Problem::new(format!("{}: format {v} is newer than this comfy reads ({VERSION})", source.at(&["version"])))
@@ -130,6 +134,7 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
             }
         }
     };
+    wire.models.extend(blocks);
     let mut problems = Vec::new();
     let mut parts = BTreeMap::new();
     asks(&source, &["comfyui"], "comfyui", &wire.comfyui, &mut parts, &mut problems);
@@ -146,6 +151,14 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
     let python = wire.python.map(|w| python(&source, w, &mut problems));
     let models = wire.models.into_iter().filter_map(|(path, w)| Some((path.clone(), model(&source, &path, w, &mut problems)?))).collect();
     if problems.is_empty() { Ok(Lock { comfyui, nodes, asks: parts, python, models }) } else { Err(Problem::all(problems)) }
+}
+
+fn block(b: blocks::Block) -> Option<(String, WireModel)> {
+    let text = |key: &str| b.fields.iter().find_map(|(k, v)| if let (true, blocks::Field::Text(t)) = (*k == key, v) { Some((*t).to_string()) } else { None });
+    let size = b.fields.iter().find_map(|(k, v)| if let ("size", blocks::Field::Number(n)) = (*k, v) { Some(*n) } else { None })?;
+    let kinds = b.fields.iter().all(|(k, v)| (*k == "size") == matches!(v, blocks::Field::Number(_)));
+    let model = WireModel { source: text("source"), revision: text("revision"), etag: text("etag"), size, sha256: text("sha256")? };
+    kinds.then(|| (b.path.to_string(), model))
 }
 
 /// What reaches servers and paths is checked here, wherever the lock came from.

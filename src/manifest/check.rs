@@ -1,6 +1,6 @@
 //! From the wire form to the model: defaults, rules, and every mistake with its place and its remedy.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use super::{wire, *};
@@ -19,16 +19,32 @@ pub(super) fn manifest(path: &Path, text: &str, hostname: &str) -> Result<Manife
         return Err(Problem::new(format!("{}: larger than 32 MiB", source.name())).hint("this is no manifest; is it the right file?"));
     }
     // Once over the text as it stands, for the places of mistakes; then merged for this machine.
-    let plain: wire::Manifest = toml::from_str(text).map_err(|e| located(&source, &e))?;
+    let (rest, models) = blocks::take(text, &["share", "source", "sha256"]);
+    let plain: wire::Manifest = toml::from_str(&rest).map_err(|e| located(&source, &e))?;
     let overlay = plain.hosts.keys().find(|h| h.eq_ignore_ascii_case(hostname)).cloned();
-    let wire = match &overlay {
+    let mut wire = match &overlay {
         None => plain,
-        Some(name) => merged(&source, text, name)?,
+        Some(name) => merged(&source, &rest, name)?,
     };
+    wire.models.extend(models.into_iter().map(model));
     let source = Source::new(path, text, overlay.as_deref());
     let mut check = Check { source, problems: Vec::new() };
     let manifest = check.manifest(wire);
     if check.problems.is_empty() { Ok(manifest) } else { Err(Problem::all(check.problems)) }
+}
+
+fn model(block: blocks::Block) -> (String, wire::Model) {
+    let mut m = wire::Model::default();
+    for (key, value) in block.fields {
+        let blocks::Field::Text(text) = value else { continue };
+        let slot = match key {
+            "share" => &mut m.share,
+            "source" => &mut m.source,
+            _ => &mut m.sha256,
+        };
+        *slot = Some(text.to_string());
+    }
+    (block.path.to_string(), m)
 }
 
 fn merged(source: &Source, text: &str, name: &str) -> Result<wire::Manifest> {
@@ -368,9 +384,13 @@ impl Check {
     }
 
     fn models(&mut self, w: BTreeMap<String, wire::Model>, shares: &BTreeMap<String, Share>) -> BTreeMap<String, Model> {
-        let mut models = BTreeMap::new();
+        let mut models: BTreeMap<String, Model> = BTreeMap::new();
+        let mut folded: HashMap<String, String> = HashMap::with_capacity(w.len());
         for (path, m) in w {
             let at = ["models", path.as_str()];
+            if let Some(other) = folded.insert(format!("{}/{}", m.share.as_deref().unwrap_or("models"), names::folded(&path)), path.clone()) {
+                self.wrong(&at, format!("models \"{other}\" and \"{path}\" are one file on a Mac's disk"), "rename one of them");
+            }
             if let Err(why) = names::relative(&path) {
                 self.wrong(
                     &at,

@@ -1,7 +1,9 @@
 //! comfy.toml: what should be. [`wire`] is the shape on disk, [`check`] turns it into this model or says what is wrong.
 
+pub mod blocks;
 mod check;
 mod check_run;
+pub mod edit;
 pub mod known;
 pub mod names;
 pub mod source;

@@ -151,5 +151,8 @@ pub fn is_code(path: &str) -> bool {
 
 /// The form in which APFS compares names: NFD and case folded.
 pub fn folded(name: &str) -> String {
+    if name.is_ascii() {
+        return name.to_ascii_lowercase();
+    }
     name.nfd().flat_map(char::to_lowercase).collect()
 }

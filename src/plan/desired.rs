@@ -263,8 +263,12 @@ impl Desired {
             GenSpec { layout: LAYOUT, comfyui: lock.comfyui.clone(), nodes, mounts, state: paths.state(), writable: m.comfyui.writable.clone(), venv: None };
         let python =
             lock.python.clone().ok_or_else(|| Problem::new("comfy.lock holds no Python packages: an older comfy wrote it").hint("run `comfy lock`"))?;
-        let wish =
-            |(path, m): (&String, &crate::manifest::Model)| Some((path.clone(), ModelWish { share: m.share.clone(), pin: lock.models.get(path)?.clone() }));
+        let mut pins = lock.models.iter().peekable();
+        let wish = |(path, m): (&String, &crate::manifest::Model)| {
+            while pins.next_if(|(p, _)| *p < path).is_some() {}
+            let (_, pin) = pins.next_if(|(p, _)| *p == path)?;
+            Some((path.clone(), ModelWish { share: m.share.clone(), pin: pin.clone() }))
+        };
         let models = m.models.iter().filter_map(wish).collect();
         Ok(Desired {
             host: cx.hostname.clone(),

@@ -98,13 +98,17 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
 fn library(out: &mut String, l: &Library, verbose: bool) {
     if l.unmanaged > 0 {
         let size = crate::text::bytes(l.unmanaged_bytes);
-        let _ = writeln!(out, "\n{} ({size}) that comfy.toml does not name: left alone.", count(l.unmanaged, "model"));
+        let _ = writeln!(out, "\n{} ({size}) that comfy.toml does not name: left alone; `comfy add model` takes them in.", count(l.unmanaged, "model"));
         for name in l.names.iter().filter(|_| verbose) {
             let _ = writeln!(out, "  {}", escape(name));
         }
     }
     if l.unverified > 0 {
-        let _ = writeln!(out, "\n{} of the right size, whose bytes nobody has compared since they changed.", count(l.unverified, "model"));
+        let _ = writeln!(
+            out,
+            "\n{} of the right size, whose bytes nobody has compared since they changed: `comfy verify` reads them.",
+            count(l.unverified, "model")
+        );
     }
 }
 

@@ -21,7 +21,18 @@ pub struct Verdict {
 /// Of everything in `plan` that comfy.lock pins by content.
 pub fn of(plan: &Plan) -> Vec<Verdict> {
     let pinned = |a: &str| a == "comfyui" || a == "python" || a.starts_with("node.") || a.starts_with("model.");
-    plan.changes.iter().filter(|c| pinned(&c.address)).map(one).collect()
+    let mut out: Vec<Verdict> = plan.changes.iter().filter(|c| pinned(&c.address)).map(one).collect();
+    // Thousands of models are one line; those that differ have one each.
+    let l = &plan.library;
+    let off = out.iter().filter(|v| v.address.starts_with("model.") && !v.good).count();
+    if l.declared > 0 {
+        let what = match l.unverified {
+            0 => format!("{} as locked", crate::text::count(l.declared - off, "file")),
+            n => format!("{} as locked, and {n} could not be read", crate::text::count(l.declared - off - n, "file")),
+        };
+        out.push(Verdict { address: "models".into(), good: off == 0 && l.unverified == 0, what, findings: Vec::new() });
+    }
+    out
 }
 
 fn one(c: &Change) -> Verdict {
@@ -33,6 +44,11 @@ fn one(c: &Change) -> Verdict {
         (_, Some(_), None) => "is on this machine, and comfy.lock does not pin it".into(),
         (_, Some(b), Some(a)) => differences(b, a),
         _ => c.reason.clone().unwrap_or_default(),
+    };
+    // When it happened is most of what can be known of a model that changed.
+    let what = match &c.reason {
+        Some(r) if c.action == Action::Update && c.address.starts_with("model.") => format!("{what}; {r}"),
+        _ => what,
     };
     let what = if what.is_empty() { c.reason.clone().unwrap_or_else(|| "differs".into()) } else { what };
     Verdict { address: c.address.clone(), good, what, findings: c.findings.clone() }

@@ -471,3 +471,104 @@ fn offline_says_what_is_missing() {
     fs::remove_dir_all(Path::new(&w.root).join("home/.cache/comfy/models")).unwrap();
     assert!(w.fails(&["apply", "--yes", "--offline", "--only", "models"]).contains("model.x.bin: is not on this machine, and comfy is offline"));
 }
+
+#[test]
+fn a_changed_model_is_named_with_when_it_changed() {
+    let w = World::new();
+    let (good, mut bad) = (noise(20, 100_000), noise(20, 100_000));
+    bad[50_000] ^= 1;
+    w.put("a.bin", &good);
+    w.put("b.bin", b"bbb");
+    fs::write(w.root.join("source"), &good).unwrap();
+    w.models(&format!("[models.\"a.bin\"]\nsource = \"file:{}/source\"\n[models.\"b.bin\"]\n", w.root.display()));
+    w.ok(&["lock"]);
+    w.ok(&["apply", "--yes"]);
+    let said = w.ok(&["verify"]);
+    assert!(said.contains("models") && said.contains("2 files as locked"), "{said}");
+    // The same size, and the same time: stat alone tells that something happened, and only reading tells what.
+    let keep = fs::metadata(w.at("a.bin")).unwrap().modified().unwrap();
+    let file = fs::OpenOptions::new().write(true).open(w.at("a.bin")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &bad[50_000..50_001], 50_000).unwrap();
+    file.set_modified(keep).unwrap();
+    drop(file);
+    std::thread::sleep(Duration::from_millis(100));
+    let plan = w.ok(&["plan"]);
+    assert!(plan.contains("1 model of the right size, whose bytes nobody has compared since they changed"), "{plan}");
+    let out = w.run(&["verify"]);
+    let said = text(&out, &w.root);
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("differs model.a.bin") && said.contains(&sha256(&bad)) && said.contains("the file changed 20") && said.contains("1 file as locked"),
+        "{said}"
+    );
+    // From now on the plan knows, and an apply mends it.
+    let plan = w.run(&["plan", "--exit-code"]);
+    assert_eq!(plan.status.code(), Some(2));
+    assert!(text(&plan, &w.root).contains("Drift: this machine moved away"));
+    w.ok(&["apply", "--yes"]);
+    w.is("a.bin", &good);
+    w.ok(&["verify", "--full"]);
+}
+
+#[test]
+fn a_library_is_adopted_with_one_command() {
+    let w = World::new();
+    for i in 0..500 {
+        w.put(&format!("loras/d{}/m{i}.safetensors.bin", i % 7), format!("model {i}").as_bytes());
+    }
+    w.put("vae/put_vae_here", b"");
+    w.put("vae/x.sha256", b"abc");
+    w.models("# keep me\n");
+    // Older than the clock's grain, as a library is.
+    std::thread::sleep(Duration::from_millis(100));
+    let said = w.ok(&["add", "model", "--all"]);
+    assert!(said.contains("Added 500 models (4."), "{said}");
+    assert!(fs::read_to_string(w.root.join("project/comfy.toml")).unwrap().contains("# keep me"));
+    assert!(w.ok(&["add", "model", "--all"]).contains("is named already"));
+    let said = w.ok(&["lock"]);
+    assert!(said.contains("Added 500 models"), "{said}");
+    w.ok(&["apply", "--yes"]);
+    w.clean();
+    assert!(!w.ok(&["plan"]).contains("nobody has compared"), "what `lock` has read is known");
+    // One more, by its path on the disk.
+    w.put("new one.bin", b"new");
+    w.ok(&["add", "model", &w.at("new one.bin").display().to_string()]);
+    w.ok(&["add", "model", "flux/x.bin", "--source", "hf://org/repo/x.bin@v1"]);
+    let toml = fs::read_to_string(w.root.join("project/comfy.toml")).unwrap();
+    assert!(toml.contains("[models.\"new one.bin\"]\n\n[models.\"flux/x.bin\"]\nsource = \"hf://org/repo/x.bin@v1\"\n"), "{toml}");
+    assert!(w.fails(&["add", "model", "flux/x.bin"]).contains("already"));
+    assert!(w.fails(&["add", "model", "../x.bin"]).contains("must not contain"));
+    assert!(w.fails(&["add", "model", "y.bin", "--source", "ftp://x"]).contains("unknown scheme"));
+}
+
+#[test]
+fn an_interrupted_lock_reads_nothing_twice() {
+    let w = World::new();
+    let mut sections = String::new();
+    // Holes cost no disk and are read all the same.
+    for i in 0..6 {
+        let file = fs::File::create(w.at(&format!("m{i}.bin"))).unwrap();
+        file.set_len((200 << 20) + i).unwrap();
+        sections += &format!("[models.\"m{i}.bin\"]\n");
+    }
+    w.models(&sections);
+    std::thread::sleep(Duration::from_millis(100));
+    let hashes = w.root.join("home/.cache/comfy/model-hashes");
+    let mut rounds = 0;
+    loop {
+        let mut child = w.command(&["lock"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(900));
+        let known = fs::metadata(&hashes).map_or(0, |m| m.len());
+        if child.try_wait().unwrap().is_none() {
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().try_into().unwrap()), nix::sys::signal::SIGINT).unwrap();
+        }
+        let out = child.wait_with_output().unwrap();
+        rounds += 1;
+        if out.status.success() {
+            break;
+        }
+        assert_eq!(out.status.code(), Some(130), "{}", text(&out, &w.root));
+        assert!(fs::metadata(&hashes).map_or(0, |m| m.len()) >= known && rounds < 40, "what was read was forgotten");
+    }
+    w.ok(&["lock", "--check"]);
+}

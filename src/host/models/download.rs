@@ -226,7 +226,7 @@ fn pieces(web: &Web, address: &str, key: Option<&Secret>, end: u64, connections:
         type Piece = Result<Vec<u8>, Refusal>;
         let mut ends: Vec<(Receiver<Piece>, Sender<Vec<u8>>)> = Vec::new();
         for lane in 0..lanes {
-            let (out, full): (SyncSender<Piece>, Receiver<Piece>) = sync_channel(1);
+            let (out, full): (SyncSender<Piece>, Receiver<Piece>) = sync_channel(0);
             let (spent, empty) = channel::<Vec<u8>>();
             ends.push((full, spent));
             scope.spawn(move || {

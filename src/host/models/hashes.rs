@@ -13,6 +13,7 @@ use nix::sys::stat::FileStat;
 use crate::host::fs::cache::Stamp;
 use crate::host::fs::edit;
 use crate::lock::Sha;
+use crate::plan::paths::Paths;
 use crate::problem::{Doing, Result};
 
 const MAGIC: &[u8; 8] = b"comfymh1";
@@ -107,4 +108,10 @@ fn record(key: &Key, sha: &Sha) -> [u8; RECORD] {
 /// The caller's own file.
 pub fn own_path() -> Option<PathBuf> {
     Some(crate::host::env::cache_home()?.join("model-hashes"))
+}
+
+/// The records, and the caller's own file but for root, who believes the records alone where there are two accounts.
+pub fn believed(paths: &Paths) -> Vec<PathBuf> {
+    let own = (paths.home.is_none() || !nix::unistd::geteuid().is_root()).then(own_path).flatten();
+    std::iter::once(paths.model_hashes()).chain(own).collect()
 }

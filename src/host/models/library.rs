@@ -14,10 +14,12 @@ use super::web::Web;
 use super::{Hubs, hash, place};
 use crate::host::fs::cache::now_ns;
 use crate::host::fs::edit;
+use crate::host::fs::gather::gather;
 use crate::host::git::NetEnv;
 use crate::host::progress::{Progress, Reporter, Unit};
 use crate::lock::models::{Asked, Found, Library};
 use crate::lock::{Origin, Sha};
+use crate::plan::facts::Kind;
 use crate::problem::{Doing, Problem, Result};
 
 /// Servers asked at a time: they answer when they answer.
@@ -44,12 +46,23 @@ pub fn cached(cache: &Path, sha256: Sha) -> PathBuf {
     folder(cache).join(sha256.to_string())
 }
 
+/// Every regular file below a share's folder, with its size.
+///
+/// # Errors
+/// Something in it cannot be read.
+pub fn present(share: &Path) -> Result<Vec<(String, u64)>> {
+    let Ok(real) = share.canonicalize() else { return Ok(Vec::new()) };
+    let fd = crate::host::fs::open_dir(&real).doing(|| format!("open {}", real.display()))?;
+    let (all, _) = gather(&fd, &real).map_err(|u| Problem::new(u.reason))?;
+    Ok(all.into_iter().filter(|f| f.kind == Kind::File).map(|f| (f.path, f.stamp.size())).collect())
+}
+
 impl Library for Disk {
     fn find(&self, asked: &[Asked], report: &dyn Reporter) -> Vec<Result<Found>> {
         let own: Vec<PathBuf> = hashes::own_path().into_iter().collect();
         let known = Hashes::load(&own);
         let here = |a: &Asked| matches!(a.origin, None | Some(Origin::File(_)));
-        let read = Reading::new(&known, own.first().cloned(), asked.iter().filter(|a| here(a)).filter_map(|a| self.path(a)), report);
+        let read = Reading::new(&known, own.first().cloned(), None, asked.iter().filter(|a| here(a)).filter_map(|a| self.path(a)), report);
         let mut out: Vec<Option<Result<Found>>> = asked.iter().map(|_| None).collect();
         let slots: Vec<(usize, Result<Found>)> = asked.par_iter().enumerate().filter(|(_, a)| here(a)).map(|(i, a)| (i, self.on_disk(a, &read))).collect();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(ASKED).build();
@@ -151,6 +164,7 @@ pub struct Reading<'a> {
     known: &'a Hashes,
     /// Where it is written down.
     path: Option<PathBuf>,
+    owner: Option<(u32, u32)>,
     last: Mutex<Instant>,
     done: AtomicU64,
     total: u64,
@@ -159,13 +173,19 @@ pub struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     /// For these files, which makes the bar as long as what is left to read.
-    pub fn new(known: &'a Hashes, path: Option<PathBuf>, files: impl Iterator<Item = PathBuf>, report: &dyn Reporter) -> Reading<'a> {
+    pub fn new(
+        known: &'a Hashes,
+        path: Option<PathBuf>,
+        owner: Option<(u32, u32)>,
+        files: impl Iterator<Item = PathBuf>,
+        report: &dyn Reporter,
+    ) -> Reading<'a> {
         let size = |p: PathBuf| {
             let st = nix::sys::stat::lstat(&p).ok()?;
             known.get(&Key::of(&st)).is_none().then(|| u64::try_from(st.st_size).unwrap_or(0))
         };
         let total = files.filter_map(size).sum();
-        Reading { known, path, last: Mutex::new(Instant::now()), done: AtomicU64::new(0), total, progress: report.work("models", Unit::Bytes) }
+        Reading { known, path, owner, last: Mutex::new(Instant::now()), done: AtomicU64::new(0), total, progress: report.work("models", Unit::Bytes) }
     }
 
     /// Size and hash of a regular file, by what is known of it or by reading it.
@@ -205,7 +225,7 @@ impl<'a> Reading<'a> {
     /// Writes down what was read. Where that cannot be done it is read again another time.
     pub fn flush(&self) {
         if let Some(path) = self.path.as_ref().filter(|_| self.known.has_news())
-            && let Err(p) = self.known.save(path, None)
+            && let Err(p) = self.known.save(path, self.owner)
         {
             self.progress.at(self.total, self.total);
             crate::render::warning(&p.message);

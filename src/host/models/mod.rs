@@ -10,6 +10,7 @@ pub mod hub;
 pub mod library;
 pub mod place;
 pub mod steps;
+pub mod verify;
 pub mod web;
 pub mod work;
 

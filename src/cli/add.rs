@@ -1,0 +1,112 @@
+use std::path::Path;
+
+use super::Global;
+use super::project::{MANIFEST, Project};
+use crate::host::fs::{self, edit};
+use crate::host::models::library;
+use crate::manifest::Manifest;
+use crate::manifest::edit::{NewModel, add_models};
+use crate::manifest::names;
+use crate::plan::models::{holds_models, is_model};
+use crate::problem::{Doing, Problem, Result};
+use crate::render;
+use crate::text::{bytes, count, escape};
+
+/// Name more in comfy.toml; its comments stay
+#[derive(clap::Args)]
+#[command(
+    after_help = "Examples:\n  comfy add model checkpoints/sd15.safetensors --source hf://org/repo/sd15.safetensors\n  comfy add model loras/mine.safetensors       adopts the file that is there\n  comfy add model --all                        adopts every model in the shares that hold models"
+)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// Models: one, or all that are there
+    Model(Model),
+}
+
+#[derive(clap::Args)]
+struct Model {
+    /// Its path in the share, or on the disk
+    #[arg(value_name = "PATH", required_unless_present = "all")]
+    path: Option<String>,
+    /// Where it can be fetched: hf://, https://, civitai:ID or file: [default: the file that is there]
+    #[arg(long, value_name = "SOURCE", conflicts_with = "all")]
+    source: Option<String>,
+    /// The share that holds it [default: models]
+    #[arg(long, value_name = "NAME")]
+    share: Option<String>,
+    /// Every model that comfy.toml does not name yet
+    #[arg(long, conflicts_with = "path")]
+    all: bool,
+}
+
+pub fn run(global: &Global, args: &Args) -> Result<u8> {
+    let What::Model(args) = &args.what;
+    let project = Project::open(global)?;
+    let (models, size) = if args.all { everything(&project, args.share.as_deref())? } else { (vec![one(&project, args)?], 0) };
+    if models.is_empty() {
+        render::note("Every model in the shares is named already.");
+        return Ok(0);
+    }
+    let text = add_models(&project.manifest.source.text, &models)?;
+    let path = project.dir.join(MANIFEST);
+    // The whole file as it will be, by the rules for every file.
+    Manifest::parse(&path, &text, &project.hostname)?;
+    let real = fs::real(&path, nix::unistd::geteuid().as_raw()).map_err(|u| Problem::new(u.reason))?;
+    edit::write_file(&real, text.as_bytes(), 0o644, None).doing(|| format!("write {}", path.display()))?;
+    let what = match &models[..] {
+        [m] => escape(&m.path),
+        all => format!("{} ({})", count(all.len(), "model"), bytes(size)),
+    };
+    render::stdout(&format!("Added {what} to comfy.toml."));
+    render::note("`comfy lock` pins what was added.");
+    Ok(0)
+}
+
+fn one(project: &Project, args: &Model) -> Result<NewModel> {
+    let given = args.path.clone().unwrap_or_default();
+    let home = project.owner()?.home;
+    let folder = |path: &str| path.strip_prefix("~/").map_or_else(|| Path::new(path).to_path_buf(), |rest| home.join(rest));
+    // A path on the disk means the share that it lies in.
+    let here = std::env::current_dir().doing(|| "find the current folder".into())?.join(&given);
+    let inside = project.manifest.shares.iter().filter(|(n, _)| args.share.as_ref().is_none_or(|s| s == *n)).find_map(|(name, s)| {
+        let top = folder(&s.path);
+        let real = top.canonicalize().unwrap_or_else(|_| top.clone());
+        let rest = here.strip_prefix(&top).or_else(|_| here.strip_prefix(&real)).ok()?;
+        Some((name.clone(), rest.to_str()?.to_string()))
+    });
+    let (share, path) = match inside {
+        Some((share, path)) => (Some(share), path),
+        None => (args.share.clone(), given),
+    };
+    if project.manifest.models.contains_key(&path) {
+        return Err(Problem::new(format!("comfy.toml names model \"{}\" already", escape(&path))));
+    }
+    names::relative(&path)
+        .map_err(|why| Problem::new(format!("\"{}\" {why}", escape(&path))).hint("name it as it lies in the share, such as loras/x.safetensors"))?;
+    Ok(NewModel { path, share: share.filter(|s| s != "models"), source: args.source.clone() })
+}
+
+fn everything(project: &Project, only: Option<&str>) -> Result<(Vec<NewModel>, u64)> {
+    let home = project.owner()?.home;
+    let (mut out, mut size) = (Vec::new(), 0);
+    for (name, s) in project.manifest.shares.iter().filter(|(n, s)| holds_models(&s.mount) && only.is_none_or(|o| o == *n)) {
+        let top = s.path.strip_prefix("~/").map_or_else(|| Path::new(&s.path).to_path_buf(), |rest| home.join(rest));
+        let mut there = library::present(&top)?;
+        there.retain(|(path, _)| is_model(path) && !project.manifest.models.contains_key(path));
+        for (path, n) in there {
+            if let Err(why) = names::relative(&path).and(if path.contains('\u{fffd}') { Err("is no UTF-8") } else { Ok(()) }) {
+                render::warning(&format!("{name}: \"{path}\" {why}: left out"));
+                continue;
+            }
+            size += n;
+            out.push(NewModel { path, share: (name != "models").then(|| name.clone()), source: None });
+        }
+    }
+    out.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok((out, size))
+}

@@ -1,0 +1,109 @@
+//! Sections of models, read without the TOML parser: a library has twenty thousand of them, in the manifest and in the lock,
+//! and most of a plan would be their parsing.
+//!
+//! Only what cannot mean anything else is taken: `[models."PATH"]` and plain `key = "text"` or `key = 12` lines. Whatever
+//! looks different stays in the text, for the parser and its messages.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+/// One section that was taken out.
+pub struct Block<'a> {
+    pub path: &'a str,
+    pub fields: Vec<(&'a str, Field<'a>)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field<'a> {
+    Text(&'a str),
+    Number(u64),
+}
+
+/// The text with the taken sections as white space, so that every other place stays where it was, and those sections.
+pub fn take<'a>(text: &'a str, known: &[&str]) -> (Cow<'a, str>, Vec<Block<'a>>) {
+    const HEAD: &str = "[models.\"";
+    let all = (Cow::Borrowed(text), Vec::new());
+    // In a text of several lines anything may stand; a section of another form may name the same model.
+    if !text.contains(HEAD) || text.contains("\"\"\"") || text.contains("'''") || text.contains('\r') {
+        return all;
+    }
+    let (mut rest, mut blocks): (String, Vec<Block>) = (String::with_capacity(text.len()), Vec::new());
+    let mut seen = HashSet::new();
+    let mut lines = text.split_inclusive('\n').peekable();
+    while let Some(line) = lines.next() {
+        let head = line.strip_prefix(HEAD).and_then(|l| l.trim_end().strip_suffix("\"]")).filter(|p| plain(p));
+        let Some(path) = head else {
+            rest.push_str(line);
+            continue;
+        };
+        let (mut block, mut taken, mut good) = (Block { path, fields: Vec::new() }, line.len(), true);
+        let begin = rest.len();
+        rest.push_str(line);
+        while let Some(next) = lines.next_if(|l| !l.starts_with('[')) {
+            rest.push_str(next);
+            taken += next.len();
+            match field(next) {
+                Some(None) => {}
+                Some(Some((key, value))) if known.contains(&key) && !block.fields.iter().any(|(k, _)| *k == key) => block.fields.push((key, value)),
+                _ => good = false,
+            }
+        }
+        if good {
+            if !seen.insert(path) {
+                // Named twice: the parser says where.
+                return all;
+            }
+            rest.truncate(begin);
+            rest.extend(std::iter::repeat_n(' ', taken.saturating_sub(1)));
+            rest.push(if text.as_bytes()[begin + taken - 1] == b'\n' { '\n' } else { ' ' });
+            blocks.push(block);
+        }
+    }
+    // Another form of the same table: `models = …`, `[models]`, `models."x"…`.
+    if rest.lines().any(|l| l.trim_start().trim_start_matches('[').trim_start().trim_start_matches(['"', '\'']).starts_with("models")) {
+        return all;
+    }
+    (Cow::Owned(rest), blocks)
+}
+
+fn plain(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(|c| c == '"' || c == '\\' || c.is_control())
+}
+
+/// `None`: something else. `Some(None)`: nothing, or a comment.
+fn field(line: &str) -> Option<Option<(&str, Field<'_>)>> {
+    let line = line.trim_end();
+    if line.is_empty() || (line.starts_with('#') && !line.chars().any(|c| c.is_control() && c != '\t')) {
+        return Some(None);
+    }
+    let (key, value) = line.split_once(" = ")?;
+    let text = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
+    match text {
+        Some(t) if t.is_empty() || plain(t) => Some(Some((key, Field::Text(t)))),
+        None if value.bytes().all(|b| b.is_ascii_digit()) && !value.starts_with('0') => Some(Some((key, Field::Number(value.parse().ok()?)))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_what_the_parser_would_read_and_nothing_moves() {
+        let text = "a = 1\n[models.\"x/y.bin\"]\nsource = \"hf://o\"\nsize = 12\n# c\n\n[models.\"odd\"]\nsize = \"a\\\"b\"\n[z]\nb = 2\n";
+        let (rest, blocks) = take(text, &["source", "size"]);
+        // One section is of another form, and stays with the parser; so do all.
+        assert!(blocks.is_empty() && rest == text);
+        let text = text.replace("[models.\"odd\"]\nsize = \"a\\\"b\"\n", "");
+        let (rest, blocks) = take(&text, &["source", "size"]);
+        assert_eq!(blocks[0].path, "x/y.bin");
+        assert_eq!(blocks[0].fields, [("source", Field::Text("hf://o")), ("size", Field::Number(12))]);
+        assert_eq!((rest.len(), rest.find("[z]")), (text.len(), text.find("[z]")));
+        assert_eq!(rest.lines().map(str::trim).collect::<String>(), "a = 1[z]b = 2");
+        for other in ["[models]\n", "models = {}\n", "[[models]]\n", "[ \"models\" ]\n", "x = \"\"\"\n\"\"\"\n", "[models.\"x/y.bin\"]\n"] {
+            assert!(take(&format!("{other}{text}"), &["source", "size"]).1.is_empty(), "{other}");
+        }
+        assert!(take(&text, &["source"]).1.is_empty(), "a key that nobody knows");
+    }
+}
