@@ -2,16 +2,20 @@
 
 mod add;
 mod apply;
+mod cache;
 mod completions;
+mod dedupe;
 mod demo;
 mod destroy;
 mod doctor;
 mod exec;
+mod export;
 mod gc;
 mod init;
 mod lock;
 mod logs;
 mod man;
+mod model;
 mod open;
 mod outdated;
 mod plan;
@@ -74,6 +78,7 @@ enum Command {
     Lock(lock::Args),
     Update(update::Args),
     Outdated(outdated::Args),
+    Model(model::Args),
     Plan(plan::Args),
     Apply(apply::Args),
     Run(run::Args),
@@ -87,6 +92,9 @@ enum Command {
     Doctor(doctor::Args),
     Verify(verify::Args),
     Gc(gc::Args),
+    Dedupe(dedupe::Args),
+    Cache(cache::Args),
+    Export(export::Args),
     Destroy(destroy::Args),
     Demo(demo::Args),
     Completions(completions::Args),
@@ -142,6 +150,7 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Lock(a) => lock::run(g, a),
         Command::Update(a) => update::run(g, a),
         Command::Outdated(a) => outdated::run(g, a),
+        Command::Model(a) => model::run(g, a),
         Command::Plan(a) => plan::run(g, a),
         Command::Apply(a) => apply::run(g, a),
         Command::Run(a) => run::run(g, a),
@@ -155,6 +164,9 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Doctor(a) => doctor::run(g, a),
         Command::Verify(a) => verify::run(g, a),
         Command::Gc(a) => gc::run(g, a),
+        Command::Dedupe(a) => dedupe::run(g, a),
+        Command::Cache(a) => cache::run(g, a),
+        Command::Export(a) => export::run(g, a),
         Command::Destroy(a) => destroy::run(g, a),
         Command::Demo(a) => demo::run(a),
         Command::Completions(a) => completions::run(a),

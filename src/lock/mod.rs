@@ -2,10 +2,12 @@
 //! [`python`] is what uv is asked and answers; [`models`] asks hubs and disks for sizes and hashes.
 
 pub mod cover;
+mod describe;
 pub mod model;
 pub mod models;
 pub mod python;
 pub mod resolve;
+pub mod safetensors;
 mod wire;
 
 use std::collections::BTreeMap;

@@ -2,6 +2,7 @@
 
 pub mod bars;
 pub mod json;
+pub mod sbom;
 pub mod text;
 pub mod verdicts;
 

@@ -572,3 +572,84 @@ fn an_interrupted_lock_reads_nothing_twice() {
     }
     w.ok(&["lock", "--check"]);
 }
+
+/// A safetensors file with this header and so many bytes of data.
+fn safetensors(header: &str, data: usize) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &noise(30, data)].concat()
+}
+
+#[test]
+fn safetensors_are_checked_when_they_are_locked_and_told_by_name() {
+    let meta = "\"__metadata__\":{\"modelspec.license\":\"CreativeML \\u001b[2J\",\"ss_base_model_version\":\"sdxl_base_v1-0\",\"ss_tag_frequency\":\"{\\\"img\\\":{\\\"cat\\\":3,\\\"xyz style\\\":9}}\"}";
+    let good = safetensors(&format!("{{{meta},\"lora_unet_x.lora_down.weight\":{{\"dtype\":\"F16\",\"shape\":[4,2000],\"data_offsets\":[0,16000]}}}}"), 16_000);
+    let mut bad = good.clone();
+    bad.extend(b"hidden");
+    let (g, b) = (good.clone(), bad.clone());
+    let storage = Server::start(move |a| if a.path.starts_with("/good") { Answer::ranged(a, &g) } else { Answer::ranged(a, &b) });
+    let (files, to) = (vec![("good.safetensors", good.clone()), ("bad.safetensors", bad.clone())], storage.url());
+    let hub = Server::start(huggingface(files, to, COMMIT));
+    let w = World::new().env("HF_ENDPOINT", &hub.url());
+    // On the disk, in a file that a server gives, and by the header alone where the hub tells the hash.
+    w.put("bad.safetensors", &bad);
+    w.models("[models.\"bad.safetensors\"]\n");
+    assert!(w.fails(&["lock"]).contains("6 bytes at its end belong to no tensor"));
+    for source in [format!("{}/bad", storage.url()), "hf://org/repo/bad.safetensors".into()] {
+        w.models(&model("x.safetensors", &source));
+        let said = w.fails(&["lock"]);
+        assert!(said.contains("model \"x.safetensors\": is no sound safetensors file: 6 bytes at its end"), "{said}");
+    }
+    w.models(&model("loras/x.safetensors", "hf://org/repo/good.safetensors"));
+    w.ok(&["lock"]);
+    assert!(w.ok(&["model", "x.safetensors"]).contains("is not there"));
+    w.ok(&["apply", "--yes"]);
+    let said = w.ok(&["model", "x.safetensors"]).replace(&sha256(&good), "SHA256");
+    insta::assert_snapshot!(said, @r#"
+    model          loras/x.safetensors
+    share          models
+    source         hf://org/repo/good.safetensors
+    revision       0123456789abcdef0123456789abcdef01234567
+    size           15.9 KiB (16258 bytes)
+    sha256         SHA256
+    file           ROOT/share/loras/x.safetensors
+    format         safetensors: 1 tensor, 8000 numbers, F16 1
+    architecture   LoRA (sdxl_base_v1-0)
+    licence        CreativeML \u{1b}[2J
+    trigger words  xyz style, cat
+    "#);
+    assert!(w.fails(&["model", "y.safetensors"]).contains("did you mean `x.safetensors`?"));
+    // The bill of materials has it, with its hash.
+    let bom: serde_json::Value = serde_json::from_slice(&w.run(&["export", "sbom"]).stdout).unwrap();
+    assert_eq!((bom["bomFormat"].as_str(), bom["specVersion"].as_str()), (Some("CycloneDX"), Some("1.6")));
+    let components = bom["components"].as_array().unwrap();
+    let one = components.iter().find(|c| c["bom-ref"] == "model.loras/x.safetensors").unwrap();
+    assert_eq!((&one["type"], &one["hashes"][0]["content"]), (&"machine-learning-model".into(), &sha256(&good).into()));
+    assert!(components.iter().any(|c| c["bom-ref"] == "comfyui" && c["purl"].as_str().unwrap().starts_with("pkg:github/up/comfyui@")));
+}
+
+#[test]
+fn what_is_kept_of_downloads_can_be_pruned() {
+    let w = World::new();
+    let web = Server::start(|a| Answer::ranged(a, &noise(31, 2 << 20)));
+    w.models(&model("x.bin", &web.url()));
+    w.ok(&["lock"]);
+    assert!(w.ok(&["cache", "prune", "--dry-run"]).contains("Would remove 1 file (2.0 MiB)."));
+    assert!(w.ok(&["cache", "prune"]).contains("Removed 1 file (2.0 MiB)."));
+    assert!(w.ok(&["cache", "prune"]).contains("Nothing to remove."));
+    w.ok(&["apply", "--yes"]);
+    w.is("x.bin", &noise(31, 2 << 20));
+}
+
+#[test]
+fn where_blocks_cannot_be_shared_dedupe_says_so() {
+    let w = World::new();
+    for name in ["a.bin", "b/c.bin", "other.bin"] {
+        w.put(name, &noise(u32::from(name == "other.bin"), 200_000));
+    }
+    let said = w.ok(&["dedupe", "--dry-run"]);
+    let cannot = said.contains("ROOT/share/b/c.bin is the same as, on a file system that cannot share, ROOT/share/a.bin (195.3 KiB)");
+    assert!(cannot || said.contains("ROOT/share/b/c.bin could share ROOT/share/a.bin"), "{said}");
+    w.ok(&["dedupe"]);
+    assert!(fs::read(w.at("b/c.bin")).unwrap() == noise(0, 200_000));
+    assert_ne!(fs::metadata(w.at("a.bin")).unwrap().ino(), fs::metadata(w.at("b/c.bin")).unwrap().ino(), "never a hard link");
+    w.tidy();
+}

@@ -3,6 +3,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 use nix::fcntl::{OFlag, openat};
 
@@ -51,4 +52,164 @@ pub fn clone(from: &File, folder: &OwnedFd, name: &CStr) -> std::io::Result<Opti
 pub fn create(folder: &OwnedFd, name: &CStr) -> std::io::Result<File> {
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(File::from(openat(folder, name, flags, mode(0o600))?))
+}
+
+/// What became of two files of the same content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shared {
+    /// They share blocks from now on, or could.
+    Now,
+    Already,
+    /// Not on this file system.
+    Cannot,
+}
+
+/// Whether two files share their blocks, or could.
+///
+/// # Errors
+/// One of them cannot be read.
+pub fn shared(a: &Path, b: &Path) -> std::io::Result<Shared> {
+    let (fa, fb) = (File::open(a)?, File::open(b)?);
+    if first_block(&fa).is_some_and(|x| Some(x) == first_block(&fb)) {
+        return Ok(Shared::Already);
+    }
+    // A trial on an empty range says whether the file system knows how.
+    let (dir, _) = super::parent(b)?;
+    let probe = super::cstring(format!(".comfy-probe-{}", std::process::id()).as_ref())?;
+    let folder = super::open_dir_at(&dir, c".")?;
+    let could = clone(&fa, &folder, &probe)?.is_some();
+    if could {
+        nix::unistd::unlinkat(&folder, probe.as_c_str(), nix::unistd::UnlinkatFlags::NoRemoveDir)?;
+    }
+    Ok(if could { Shared::Now } else { Shared::Cannot })
+}
+
+/// Where the first block of a file lies (FS_IOC_FIEMAP of linux/fiemap.h); `None` where nobody tells.
+#[cfg(target_os = "linux")]
+fn first_block(file: &File) -> Option<u64> {
+    use std::os::fd::AsRawFd;
+    #[repr(C)]
+    #[derive(Default)]
+    struct Fiemap {
+        start: u64,
+        length: u64,
+        flags: u32,
+        mapped: u32,
+        count: u32,
+        reserved: u32,
+        logical: u64,
+        physical: u64,
+        extent: u64,
+        reserved64: [u64; 2],
+        extent_flags: u32,
+        reserved32: [u32; 3],
+    }
+    const FS_IOC_FIEMAP: nix::libc::c_ulong = 0xC020_660B;
+    // Where the place is not known yet, or lies in the file's own record.
+    const NO_PLACE: u32 = 0x2 | 0x4 | 0x200;
+    let mut map = Fiemap { length: 1, flags: 1, count: 1, ..Fiemap::default() };
+    // SAFETY: the structure has room for the one extent that it asks for.
+    let done = unsafe { nix::libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP as _, &raw mut map) };
+    (done == 0 && map.mapped == 1 && map.extent_flags & NO_PLACE == 0).then_some(map.physical)
+}
+
+/// APFS has no such question; a second clone costs nothing.
+#[cfg(not(target_os = "linux"))]
+fn first_block(_: &File) -> Option<u64> {
+    None
+}
+
+/// Lets `b` share the blocks of `a`, which the kernel compares byte for byte (ioctl_fideduperange(2)).
+///
+/// # Errors
+/// They differ, or cannot be opened.
+#[cfg(target_os = "linux")]
+pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
+    use std::os::fd::AsRawFd;
+    #[repr(C)]
+    struct Range {
+        offset: u64,
+        length: u64,
+        count: u16,
+        reserved: [u16; 3],
+        fd: i64,
+        to: u64,
+        deduped: u64,
+        status: i32,
+        reserved2: u32,
+    }
+    const FIDEDUPERANGE: nix::libc::c_ulong = 0xC018_9436;
+    // Kernels take up to 16 MiB at a time, btrfs's own limit.
+    const PIECE: u64 = 16 << 20;
+    let (fa, fb) = (File::open(a)?, std::fs::OpenOptions::new().read(true).write(true).open(b)?);
+    let size = fa.metadata()?.len();
+    if first_block(&fa).is_some_and(|x| Some(x) == first_block(&fb)) {
+        return Ok(Shared::Already);
+    }
+    let mut at = 0;
+    while at < size {
+        let mut r = Range {
+            offset: at,
+            length: PIECE.min(size - at),
+            count: 1,
+            reserved: [0; 3],
+            fd: fb.as_raw_fd().into(),
+            to: at,
+            deduped: 0,
+            status: 0,
+            reserved2: 0,
+        };
+        // SAFETY: one destination follows the head, as `count` says; both descriptors are open.
+        if unsafe { nix::libc::ioctl(fa.as_raw_fd(), FIDEDUPERANGE as _, &raw mut r) } != 0 {
+            let e = std::io::Error::last_os_error();
+            return match e.raw_os_error() {
+                Some(nix::libc::EOPNOTSUPP | nix::libc::EXDEV | nix::libc::EINVAL | nix::libc::ENOTTY) if at == 0 => Ok(Shared::Cannot),
+                _ => Err(e),
+            };
+        }
+        match r.status {
+            0 if r.deduped > 0 => at += r.deduped,
+            1 => return Err(std::io::Error::other("differs from the other file, whatever was known of it")),
+            s if s == -nix::libc::EOPNOTSUPP || s == -nix::libc::EXDEV || s == -nix::libc::EINVAL => return Ok(Shared::Cannot),
+            s => return Err(std::io::Error::from_raw_os_error(-s)),
+        }
+    }
+    Ok(Shared::Now)
+}
+
+/// Lets `b` share the blocks of `a`: a clone beside it, compared byte for byte, takes its place (clonefile(2)).
+///
+/// # Errors
+/// They differ, or cannot be opened or replaced.
+#[cfg(target_os = "macos")]
+pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
+    use std::io::Read;
+    let (fa, mut fb) = (File::open(a)?, File::open(b)?);
+    let (dir, name) = super::parent(b)?;
+    let folder = super::open_dir_at(&dir, c".")?;
+    let temporary = super::cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
+    let Some(mut made) = clone(&fa, &folder, &temporary)? else { return Ok(Shared::Cannot) };
+    let placed = (|| {
+        let (mut x, mut y) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+        loop {
+            let n = made.read(&mut x)?;
+            if n == 0 {
+                break;
+            }
+            fb.read_exact(&mut y[..n])?;
+            if x[..n] != y[..n] {
+                return Err(std::io::Error::other("differs from the other file, whatever was known of it"));
+            }
+        }
+        let st = nix::sys::stat::fstat(&fb)?;
+        nix::sys::stat::fchmod(&made, mode(super::bits(&st)))?;
+        // The group is the folder's own on macOS; where it was another it is kept if that is allowed.
+        let _ = nix::unistd::fchown(&made, None, Some(st.st_gid.into()));
+        nix::fcntl::renameat(&folder, temporary.as_c_str(), &folder, name.as_c_str())?;
+        Ok(Shared::Now)
+    })();
+    if placed.is_err() {
+        let _ = nix::unistd::unlinkat(&folder, temporary.as_c_str(), nix::unistd::UnlinkatFlags::NoRemoveDir);
+    }
+    placed
 }

@@ -11,14 +11,14 @@ use super::download::{self, Fetch};
 use super::hashes::{self, Hashes, Key};
 use super::hub::{self, Told};
 use super::web::Web;
-use super::{Hubs, hash, place};
+use super::{Hubs, hash, header, place};
 use crate::host::fs::cache::now_ns;
 use crate::host::fs::edit;
 use crate::host::fs::gather::gather;
 use crate::host::git::NetEnv;
 use crate::host::progress::{Progress, Reporter, Unit};
 use crate::lock::models::{Asked, Found, Library};
-use crate::lock::{Origin, Sha};
+use crate::lock::{Origin, Sha, safetensors};
 use crate::plan::facts::Kind;
 use crate::problem::{Doing, Problem, Result};
 
@@ -109,7 +109,16 @@ impl Disk {
             _ if path.is_symlink() => Problem::new(format!("{} is a link", path.display())).hint("a link can lead elsewhere tomorrow: put the real file there"),
             _ => Problem::new(format!("{}: {e}", path.display())).hint(hint),
         })?;
+        self.sound(a, &path, size)?;
         Ok(Found { revision: None, etag: None, size, sha256 })
+    }
+
+    fn sound(&self, a: &Asked, path: &Path, size: u64) -> Result<()> {
+        if !safetensors::is_one(&a.path) {
+            return Ok(());
+        }
+        let file = place::open(path, &|_| true).doing(|| format!("open {}", path.display()))?;
+        header::of_file(&file, size).map(drop)
     }
 
     fn far(&self, a: &Asked, web: &Web, report: &dyn Reporter) -> Result<Found> {
@@ -122,13 +131,21 @@ impl Disk {
         let origin = a.origin.as_ref().ok_or_else(|| Problem::new("has no source"))?;
         let before = a.before.as_ref().map(|b| b.sha256.to_string());
         match hub::ask(web, &self.hubs, origin, &a.path, before.as_deref())? {
-            Told::All(found) => Ok(found),
+            Told::All(found) => {
+                // The header alone is fetched; the bytes are held to the hash when all of them are.
+                if safetensors::is_one(&a.path) {
+                    let place = hub::place(web, &self.hubs, origin, found.revision.as_deref(), found.sha256)?;
+                    header::of_server(web, &place, found.size)?;
+                }
+                Ok(found)
+            }
             Told::Some { place, revision, etag, size } => {
                 let same = |b: &&crate::lock::ModelPin| etag.is_some() && b.etag == etag && size.is_none_or(|s| s == b.size);
                 if let Some(b) = a.before.as_ref().filter(same) {
                     return Ok(Found { revision, etag, size: b.size, sha256: b.sha256 });
                 }
                 let (size, sha256) = self.fetch(&a.path, &place, etag.as_deref(), size, web, report)?;
+                self.sound(a, &cached(&self.cache, sha256), size)?;
                 Ok(Found { revision, etag, size, sha256 })
             }
         }

@@ -6,6 +6,7 @@
 pub mod download;
 pub mod hash;
 pub mod hashes;
+pub mod header;
 pub mod hub;
 pub mod library;
 pub mod place;

@@ -169,3 +169,48 @@ fn a_killed_apply_goes_on_with_what_was_fetched() {
         assert!(total < 62 << 20, "{total} bytes of {}", file.len());
     });
 }
+
+#[test]
+fn identical_models_share_their_blocks_where_the_disk_can() {
+    private("models::identical_models_share_their_blocks_where_the_disk_can", |m| {
+        m.ready();
+        for (fs, make) in [("btrfs", "mkfs.btrfs -q -f"), ("xfs", "mkfs.xfs -q -f")] {
+            if m.sh(&format!("command -v {} || true; grep -w {fs} /proc/filesystems || true", make.split(' ').next().unwrap())).lines().count() < 2 {
+                eprintln!("\n*** SKIPPED {fs}: no mkfs.{fs}, or no kernel that mounts it ***\n");
+                continue;
+            }
+            let used = || m.sh(&format!("sync; sync -f {SHARE}; df --output=used -B1 {SHARE} | tail -1")).trim().parse::<u64>().unwrap();
+            m.sh(&format!(
+                "truncate -s 600M /var/tmp/disk; {make} /var/tmp/disk; mount -o loop /var/tmp/disk {SHARE}
+                 head -c 40M /dev/urandom > {SHARE}/a.bin; cp --reflink=never {SHARE}/a.bin {SHARE}/b.bin; cp --reflink=never {SHARE}/a.bin {SHARE}/c.bin
+                 printf x | dd of={SHARE}/c.bin bs=1 seek=30000000 conv=notrunc status=none
+                 chown -R alice:comfyshared {SHARE}; chmod 2755 {SHARE}; chmod 644 {SHARE}/*"
+            ));
+            let before = used();
+            let dry = m.alice(&["dedupe", "--dry-run"]);
+            assert!(
+                said(&dry).contains("b.bin could share /home/alice/ai/models/a.bin (40.0 MiB)") && said(&dry).contains("40.0 MiB could be saved in 1 file"),
+                "{}",
+                said(&dry)
+            );
+            assert_eq!(used(), before);
+            let done = m.alice(&["dedupe"]);
+            assert!(said(&done).contains("40.0 MiB saved in 1 file"), "{fs}: {}", said(&done));
+            assert!(used() < before - (35 << 20), "{fs}: {} of {before} are still used", used());
+            m.sh(&format!(
+                "cmp {SHARE}/a.bin {SHARE}/b.bin; [ $(stat -c %i {SHARE}/a.bin) != $(stat -c %i {SHARE}/b.bin) ]; ! cmp -s {SHARE}/a.bin {SHARE}/c.bin"
+            ));
+            assert!(said(&m.alice(&["dedupe"])).contains("they share their blocks already"));
+            // A model that is there under another name is cloned, not copied.
+            declare(m, "[models.\"d.bin\"]\nsource = \"file:~/ai/models/a.bin\"\n");
+            m.sh("rm /home/alice/dot/comfy.lock");
+            ok(&m.alice(&["lock"]));
+            let before = used();
+            m.apply();
+            is(m, "d.bin", &std::fs::read(format!("{SHARE}/a.bin")).unwrap());
+            assert!(used() < before + (5 << 20), "{fs}: a copy took {} bytes", used() - before);
+            m.clean();
+            m.sh(&format!("umount {SHARE}; rm /var/tmp/disk"));
+        }
+    });
+}

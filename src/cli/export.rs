@@ -1,0 +1,28 @@
+use super::Global;
+use super::project::Project;
+use crate::problem::{Problem, Result};
+use crate::render::{self, sbom};
+
+/// Tell other tools what is pinned
+#[derive(clap::Args)]
+#[command(after_help = "Examples:\n  comfy export sbom > comfy.cdx.json")]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    /// A bill of materials (CycloneDX 1.6, JSON): ComfyUI, nodes, Python packages, models, with their hashes
+    Sbom,
+}
+
+pub fn run(global: &Global, args: &Args) -> Result<u8> {
+    let What::Sbom = args.what;
+    let project = Project::open(global)?;
+    let Some((lock, _)) = &project.lock else {
+        return Err(Problem::new("there is no comfy.lock").hint("run `comfy lock`"));
+    };
+    render::stdout(&sbom::text(lock));
+    Ok(0)
+}

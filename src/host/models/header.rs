@@ -1,0 +1,58 @@
+//! Where the header of a safetensors file comes from: the disk, or the first bytes that a server gives.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::FileExt;
+
+use super::hub::Place;
+use super::web::{Ask, Refusal, Web};
+use crate::lock::safetensors::{Header, length, parse};
+use crate::problem::{Problem, Result};
+
+fn refused(why: String) -> Problem {
+    Problem::new(format!("is no sound safetensors file: {why}")).hint("fetch it anew, or take it from somebody else: readers would not agree on what it holds")
+}
+
+/// # Errors
+/// It cannot be read, or is not sound.
+pub fn of_file(file: &File, size: u64) -> Result<Header> {
+    let fail = |e: std::io::Error| Problem::new(format!("its header could not be read: {e}"));
+    let mut first = [0; 8];
+    if size < 8 {
+        return Err(refused(format!("it has {size} bytes")));
+    }
+    file.read_exact_at(&mut first, 0).map_err(fail)?;
+    let n = length(first, size).map_err(refused)?;
+    let mut json = vec![0; usize::try_from(n).unwrap_or(0)];
+    file.read_exact_at(&mut json, 8).map_err(fail)?;
+    parse(&json, size).map_err(refused)
+}
+
+/// Most headers are in the first piece; a longer one takes a second request.
+const FIRST: u64 = 128 << 10;
+
+/// # Errors
+/// The server does not give its first bytes, or they are not sound.
+pub fn of_server(web: &Web, place: &Place, size: u64) -> Result<Header> {
+    if size < 8 {
+        return Err(refused(format!("it has {size} bytes")));
+    }
+    let part = |from: u64, to: u64| -> Result<Vec<u8>> {
+        let ask = Ask { address: &place.address, key: place.key.as_ref(), range: Some((from, Some(to - 1))), ..Ask::default() };
+        let reply = web.ask(&ask).map_err(Refusal::problem)?;
+        let skip = from - reply.begins().filter(|b| *b <= from).ok_or_else(|| Problem::new("the server gives another part than was asked for"))?;
+        let mut body = reply.response.into_body().into_reader().take(skip + (to - from));
+        let mut bytes = Vec::new();
+        body.read_to_end(&mut bytes).map_err(|e| Problem::new(format!("its header could not be read: {e}")))?;
+        bytes.drain(..usize::try_from(skip).unwrap_or(0).min(bytes.len()));
+        if bytes.len() as u64 == to - from { Ok(bytes) } else { Err(Problem::new("the server ended before the header did")) }
+    };
+    let mut bytes = part(0, FIRST.min(size))?;
+    let n = length(bytes.first_chunk().copied().unwrap_or_default(), size).map_err(refused)?;
+    let end = 8 + n;
+    if end > bytes.len() as u64 {
+        let more = part(bytes.len() as u64, end)?;
+        bytes.extend(more);
+    }
+    parse(&bytes[8..usize::try_from(end).unwrap_or(8)], size).map_err(refused)
+}

@@ -1,0 +1,76 @@
+//! comfy.lock as a CycloneDX bill of materials (ECMA-424, 1.6): the same lock always gives the same bytes.
+
+use serde_json::{Value, json};
+
+use crate::lock::{Lock, ModelPin, Pin, python};
+
+pub fn text(lock: &Lock) -> String {
+    let mut components: Vec<Value> = lock.pins().map(|(address, pin)| repository(&address, pin)).collect();
+    components.extend(lock.python.iter().flat_map(|p| &p.packages).map(package));
+    components.extend(lock.models.iter().map(|(path, pin)| model(path, pin)));
+    let bom = json!({
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.6",
+        "version": 1,
+        "metadata": {
+            "tools": { "components": [{ "type": "application", "name": "comfy", "version": env!("CARGO_PKG_VERSION") }] },
+            "component": { "type": "application", "bom-ref": "instance", "name": "comfy.lock" },
+        },
+        "components": components,
+    });
+    serde_json::to_string_pretty(&bom).unwrap_or_default()
+}
+
+fn repository(address: &str, pin: &Pin) -> Value {
+    let core = address == "comfyui";
+    let name = address.trim_start_matches("node.");
+    let mut c = json!({
+        "type": if core { "application" } else { "library" },
+        "bom-ref": address,
+        "name": name,
+        "version": pin.commit.to_string(),
+        "externalReferences": [{ "type": "vcs", "url": pin.repo }],
+        "properties": [{ "name": "comfy:ref", "value": pin.git_ref }, { "name": "comfy:tree", "value": pin.tree.to_string() }],
+    });
+    // purl-spec, types/github: names in lower case.
+    if let Some(path) = pin.repo.strip_prefix("https://github.com/") {
+        c["purl"] = json!(format!("pkg:github/{}@{}", path.trim_end_matches('/').trim_end_matches(".git").to_lowercase(), pin.commit));
+    }
+    let submodule = |s: &crate::lock::Submodule| json!({ "type": "library", "bom-ref": format!("{address}/{}", s.path), "name": s.path, "version": s.commit.to_string(), "externalReferences": [{ "type": "vcs", "url": s.repo }] });
+    if !pin.submodules.is_empty() {
+        c["components"] = pin.submodules.iter().map(submodule).collect();
+    }
+    c
+}
+
+fn package(p: &python::Package) -> Value {
+    let key = format!("{}=={}", p.name, p.version);
+    let mut c = json!({
+        "type": "library",
+        "bom-ref": key,
+        "name": p.name,
+        "version": p.version,
+        "purl": format!("pkg:pypi/{}@{}", p.name, p.version),
+    });
+    // One file is the package; of several, each machine installs another.
+    match &p.wheels[..] {
+        [one] => c["hashes"] = json!([{ "alg": "SHA-256", "content": one.sha256 }]),
+        many => c["properties"] = many.iter().map(|w| json!({ "name": format!("comfy:wheel:{}", w.file), "value": format!("sha256:{}", w.sha256) })).collect(),
+    }
+    c
+}
+
+fn model(path: &str, pin: &ModelPin) -> Value {
+    let mut c = json!({
+        "type": "machine-learning-model",
+        "bom-ref": format!("model.{path}"),
+        "name": path,
+        "version": pin.revision.clone().unwrap_or_else(|| format!("sha256:{}", pin.sha256)),
+        "hashes": [{ "alg": "SHA-256", "content": pin.sha256.to_string() }],
+        "properties": [{ "name": "comfy:size", "value": pin.size.to_string() }],
+    });
+    if let Some(source) = pin.source.as_ref().filter(|s| !s.starts_with("file:")) {
+        c["externalReferences"] = json!([{ "type": "distribution", "url": source, "hashes": [{ "alg": "SHA-256", "content": pin.sha256.to_string() }] }]);
+    }
+    c
+}
