@@ -9,8 +9,8 @@
 //! ```
 //!
 //! * [`manifest`]: comfy.toml. `wire` is the shape on disk, `check` the rules and every mistake with its place.
-//! * [`lock`]: comfy.lock. `resolve` asks repositories, `python` is what uv is asked and answers, `cover` compares with the
-//!   manifest, `wire` is the file.
+//! * [`lock`]: comfy.lock. `resolve` asks repositories, `python` is what uv is asked and answers, `models` asks hubs and
+//!   disks, `cover` compares with the manifest, `wire` is the file.
 //! * [`tree`]: git trees as data: a listing, the hash it amounts to, and what no tree may hold.
 //! * [`plan`]: PURE. Desired, observed facts, the difference as [`plan::Plan`], steps as a closed enum. It sees the machine
 //!   through [`plan::look::Look`], which cannot change it; only [`apply`] gets a [`plan::look::Act`].
@@ -18,7 +18,8 @@
 //! * [`host`]: the only place for system calls, files, processes and the network. `machine` looks, `hands` act;
 //!   `accounts` holds both platforms without `cfg`; `fs` works by descriptor; `generation` fetches, seals and assembles;
 //!   `uv` finds the program and has it resolve; `python` finds an interpreter or has one fetched, `venv` builds virtual
-//!   environments, `bytecode` compiles; `listed` seals a folder by a list of its files and compares it ever after.
+//!   environments, `bytecode` compiles; `listed` seals a folder by a list of its files and compares it ever after;
+//!   `models` asks for models, fetches, verifies and places them.
 //! * [`confine`]: PURE. What a launched ComfyUI may touch, as data, with the reason of each; `host::confine` has the kernel do it.
 //! * [`front`]: the process that holds ComfyUI's port: `admit` who gets in (pure), `relay` passes on.
 //! * [`run`]: launching, in a terminal or in the background. `serve` looks once more, `start` starts front and ComfyUI, `cell` becomes the sandbox user, `watch` reads

@@ -72,13 +72,19 @@ fn pinned(lock: &lock::Lock) -> String {
     more.iter().filter(|(n, _)| *n > 0).fold(repositories, |all, (n, what)| format!("{all}, {}", count(*n, what)))
 }
 
+/// What models are asked of.
+pub fn disk(project: &Project, net: crate::host::git::NetEnv, offline: bool) -> Result<Disk> {
+    let cache = crate::host::env::cache_home().ok_or_else(|| Problem::new("HOME is not set").hint("set HOME, or XDG_CACHE_HOME"))?;
+    Ok(Disk { net, hubs: crate::host::env::hubs()?, cache, home: project.owner().ok().map(|o| o.home), offline })
+}
+
 /// Resolves as the caller, with progress.
 pub fn resolve(project: &Project, mode: &Mode, offline: bool) -> Result<Resolved> {
     project.announce();
     let git = project::git(project, offline)?;
     let old = project.lock.as_ref().map(|(l, _)| l);
     let cache = crate::host::env::cache_home().ok_or_else(|| Problem::new("HOME is not set").hint("set HOME, or XDG_CACHE_HOME"))?;
-    let library = Disk { net: git.net.clone(), hubs: crate::host::env::hubs()?, cache: cache.clone(), home: project.owner().ok().map(|o| o.home), offline };
+    let library = disk(project, git.net.clone(), offline)?;
     let uv = Uv { net: git.net.clone(), cache, offline, own: true };
     let report = Bars::default();
     let resolved = resolve::run(&project.manifest, old, mode, &Asking { repos: &git, uv: &uv, library: &library }, &report)?;

@@ -34,6 +34,17 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
             Err(p) => problems.push(p),
         }
     }
+    for (path, newer) in super::lock::disk(&project, git.net.clone(), false)?.newer(lock.models.iter())? {
+        match newer {
+            Ok(Some(n)) => {
+                let pin = lock.models.get(path);
+                let source = pin.and_then(|p| p.source.clone()).unwrap_or_default();
+                rows.push((crate::text::escape(path), source, pin.map_or(String::new(), |p| p.sha256.to_string()), n));
+            }
+            Ok(None) => {}
+            Err(p) => problems.push(p.prefixed(&format!("model.{}: ", crate::text::escape(path)))),
+        }
+    }
     let width = rows.iter().map(|r| r.0.len()).max().unwrap_or(0);
     for (name, git_ref, old, new) in &rows {
         render::stdout(&format!("{name:width$}  {} -> {}  ({})", short(old), short(new), crate::text::escape(git_ref)));

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::git::NetEnv;
 use super::git::mirrors::Mirrors;
+use super::models::bucket::Store;
 use super::models::{Hubs, Secret};
 use crate::problem::{Problem, Result};
 
@@ -53,7 +54,7 @@ pub fn net() -> Result<NetEnv> {
 }
 
 /// The servers that models come from, by the names that their own tools give these variables (huggingface_hub's
-/// "Environment variables"; civitai's API reference), and the caller's keys for them.
+/// "Environment variables"; civitai's API reference; the AWS SDKs' reference), and the caller's keys for them.
 ///
 /// # Errors
 /// An address that is neither https:// nor on this machine.
@@ -71,7 +72,16 @@ pub fn hubs() -> Result<Hubs> {
     });
     let from_file = || std::fs::read_to_string(file?).ok().map(|t| t.trim().to_string()).filter(|t| !t.is_empty());
     let secret = |text: Option<String>| text.filter(|t| !t.chars().any(char::is_control)).map(Secret::new);
+    let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find(|n| var(n).is_some());
+    let store = Store {
+        endpoint: endpoint.map(|n| address(n, "")).transpose()?,
+        region: var("AWS_REGION").or_else(|| var("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".into()),
+        key_id: var("AWS_ACCESS_KEY_ID"),
+        key: secret(var("AWS_SECRET_ACCESS_KEY")),
+        session: secret(var("AWS_SESSION_TOKEN")),
+    };
     Ok(Hubs {
+        store,
         huggingface: address("HF_ENDPOINT", "https://huggingface.co")?,
         huggingface_token: secret(var("HF_TOKEN").or_else(from_file)),
         civitai: address("CIVITAI_ENDPOINT", "https://civitai.com")?,

@@ -5,8 +5,8 @@ pub mod code;
 pub mod dir;
 pub mod launch;
 pub mod link;
-pub mod network;
 pub mod model;
+pub mod network;
 pub mod share;
 pub mod traverse;
 

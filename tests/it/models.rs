@@ -573,6 +573,53 @@ fn an_interrupted_lock_reads_nothing_twice() {
     w.ok(&["lock", "--check"]);
 }
 
+#[test]
+fn a_file_that_moved_is_told_and_taken_by_update() {
+    let version = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(1));
+    let now = version.clone();
+    let web = Server::start(move |a| {
+        let n = now.load(std::sync::atomic::Ordering::Relaxed);
+        Answer::ranged(a, &noise(n, 5000)).header("ETag", &format!("\"v{n}\""))
+    });
+    let w = World::new();
+    w.put("mine.bin", b"mine");
+    w.models(&(model("x.bin", &web.url()) + "[models.\"mine.bin\"]\n"));
+    w.ok(&["lock"]);
+    w.ok(&["apply", "--yes"]);
+    assert!(w.ok(&["outdated"]).contains("Every pin is where its ref is."));
+    assert!(w.ok(&["update"]).contains("Every pin is where its ref is."), "the server says that it is the same: it is not fetched");
+    version.store(2, std::sync::atomic::Ordering::Relaxed);
+    let out = w.run(&["outdated", "--exit-code"]);
+    assert!(out.status.code() == Some(2) && text(&out, &w.root).contains("x.bin  "), "{}", text(&out, &w.root));
+    let said = w.fails(&["apply", "--yes", "--only", "model.nothing"]);
+    assert!(said.contains("no such resource"), "{said}");
+    assert!(w.ok(&["update"]).contains("Updated x.bin"));
+    w.ok(&["apply", "--yes"]);
+    w.is("x.bin", &noise(2, 5000));
+}
+
+#[test]
+fn a_bucket_is_asked_with_a_signed_address() {
+    let file = noise(40, 10 << 20);
+    let bytes = file.clone();
+    let store = Server::start(move |a| {
+        let signed = ["X-Amz-Credential=key%2F", "%2Feu-west-1%2Fs3%2Faws4_request", "X-Amz-Signature="].iter().all(|p| a.path.contains(p));
+        if signed && a.path.starts_with("/bucket/dir/x.bin?") { Answer::ranged(a, &bytes).header("ETag", "\"s3\"") } else { Answer::new(403, b"<Error/>") }
+    });
+    let w = World::new().env("AWS_ENDPOINT_URL", &store.url()).env("AWS_REGION", "eu-west-1");
+    w.models(&model("x.bin", "s3://bucket/dir/x.bin"));
+    let said = w.fails(&["lock"]);
+    assert!(said.contains("/bucket/dir/x.bin answers 403") && said.contains("AWS_ENDPOINT_URL leads to another store"), "{said}");
+    let w = w.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "hidden");
+    w.ok(&["lock"]);
+    assert_eq!((w.pin("x.bin")["sha256"].as_str(), w.pin("x.bin")["etag"].as_str()), (Some(sha256(&file).as_str()), Some("s3")));
+    fs::remove_dir_all(w.root.join("home/.cache/comfy/models")).unwrap();
+    w.ok(&["apply", "--yes"]);
+    w.is("x.bin", &file);
+    let grep = Command::new("grep").args(["-rE", "hidden|X-Amz", "project", "prefix"]).current_dir(&w.root).output().unwrap();
+    assert_eq!(grep.status.code(), Some(1), "{}", String::from_utf8_lossy(&grep.stdout));
+}
+
 /// A safetensors file with this header and so many bytes of data.
 fn safetensors(header: &str, data: usize) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &noise(30, data)].concat()

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::web::{Ask, Refusal, Reply, Web, shown};
-use super::{Hubs, Secret};
+use super::{Hubs, Secret, bucket};
 use crate::lock::models::Found;
 use crate::lock::{Origin, Sha};
 use crate::manifest::names;
@@ -40,7 +40,8 @@ pub fn place(web: &Web, hubs: &Hubs, origin: &Origin, revision: Option<&str>, sh
             };
             Ok(Place { address: civitai_address(hubs, file.ok_or_else(gone)?)?, key: hubs.civitai_token.clone() })
         }
-        Origin::Bucket { .. } | Origin::File(_) => Err(Problem::new("is not fetched by HTTP")),
+        Origin::Bucket { bucket, key } => Ok(bucket::place(hubs, bucket, key, chrono::Utc::now())),
+        Origin::File(_) => Err(Problem::new("is not fetched by HTTP")),
     }
 }
 
@@ -78,7 +79,13 @@ pub fn ask(web: &Web, hubs: &Hubs, origin: &Origin, name: &str, before: Option<&
                 _ => Told::Some { place, revision: None, etag: None, size },
             })
         }
-        Origin::Bucket { .. } | Origin::File(_) => Err(Problem::new("is not asked by HTTP")),
+        Origin::Bucket { bucket, key } => {
+            let place = bucket::place(hubs, bucket, key, chrono::Utc::now());
+            let reply =
+                first_byte(web, &place).map_err(|p| p.hint("keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL leads to another store"))?;
+            Ok(Told::Some { place, revision: None, etag: reply.etag(), size: reply.total() })
+        }
+        Origin::File(_) => Err(Problem::new("is not asked by HTTP")),
     }
 }
 

@@ -18,7 +18,8 @@ use crate::host::fs::gather::gather;
 use crate::host::git::NetEnv;
 use crate::host::progress::{Progress, Reporter, Unit};
 use crate::lock::models::{Asked, Found, Library};
-use crate::lock::{Origin, Sha, safetensors};
+use crate::lock::{ModelPin, Origin, Sha, safetensors};
+use crate::manifest::names;
 use crate::plan::facts::Kind;
 use crate::problem::{Doing, Problem, Result};
 
@@ -35,6 +36,9 @@ pub struct Disk {
     pub home: Option<PathBuf>,
     pub offline: bool,
 }
+
+/// A model's path, and what its server calls the file that it has now, where that is another.
+pub type Newer<'a> = (&'a String, Result<Option<String>>);
 
 /// The folder of an owner's cache that holds models by their hash.
 pub fn folder(cache: &Path) -> PathBuf {
@@ -83,6 +87,32 @@ impl Library for Disk {
 }
 
 impl Disk {
+    /// Pinned models whose servers have something else now, each with what that is called, several asked at once. What lies
+    /// on a disk, and what a commit or a version names, has no newer one.
+    ///
+    /// # Errors
+    /// No threads.
+    pub fn newer<'a>(&self, pins: impl Iterator<Item = (&'a String, &'a ModelPin)>) -> Result<Vec<Newer<'a>>> {
+        let moving = |o: &Origin| match o {
+            Origin::Hub { revision, .. } => !names::is_commit(revision),
+            Origin::Web(_) | Origin::Bucket { .. } => true,
+            Origin::Civitai(_) | Origin::File(_) => false,
+        };
+        let asked: Vec<_> = pins.filter_map(|(path, pin)| Some((path, pin, Origin::parse(pin.source.as_deref()?).filter(moving)?))).collect();
+        let web = Web::new(&self.net, &self.hubs);
+        let one = |path: &'a String, pin: &ModelPin, origin: &Origin| -> Result<Option<String>> {
+            Ok(match hub::ask(&web, &self.hubs, origin, path, None)? {
+                Told::All(f) => (f.sha256 != pin.sha256).then(|| f.sha256.to_string()),
+                Told::Some { etag, size, .. } => {
+                    let other = size.is_some_and(|s| s != pin.size) || (pin.etag.is_some() && etag.is_some() && etag != pin.etag);
+                    other.then(|| etag.unwrap_or_else(|| "another".into()))
+                }
+            })
+        };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(ASKED).build().doing(|| "start threads".into())?;
+        Ok(pool.install(|| asked.par_iter().with_max_len(1).map(|(path, pin, origin)| (*path, one(path, pin, origin))).collect()))
+    }
+
     fn expand(&self, path: &str) -> PathBuf {
         match (path.strip_prefix("~/"), &self.home) {
             (Some(rest), Some(home)) => home.join(rest),
@@ -156,7 +186,12 @@ impl Disk {
         let folder = folder(&self.cache);
         std::fs::create_dir_all(&folder).doing(|| format!("make {}", folder.display()))?;
         super::work::room(&folder, size.unwrap_or(0))?;
-        let version = format!("{}\n{}", place.address, etag.map_or_else(|| format!("{}-{name}", std::process::id()), str::to_string));
+        // Without a signature, which is another one each time.
+        let version = format!(
+            "{}\n{}",
+            place.address.split("?X-Amz-").next().unwrap_or_default(),
+            etag.map_or_else(|| format!("{}-{name}", std::process::id()), str::to_string)
+        );
         let part = folder.join(format!("{}.part", Sha::of(version.as_bytes())));
         let progress = report.work(name, Unit::Bytes);
         let fetch = Fetch { place, part: &part, size, sha256: None, connections: 4 };

@@ -1,8 +1,9 @@
 //! Models: where they are asked for, how they are fetched, verified and put into their share.
 //!
-//! [`library`] is what `lock` asks. [`work`] fetches, under the build uid: [`web`] speaks HTTP, [`hub`] knows addresses,
+//! [`library`] is what `lock` asks. [`work`] fetches, under the build uid: [`web`] speaks HTTP, [`hub`] and [`bucket`] know addresses,
 //! [`download`] makes one file. [`place`] puts verified bytes into a share, as root. [`hashes`] is what was verified before.
 
+pub mod bucket;
 pub mod download;
 pub mod hash;
 pub mod hashes;
@@ -47,6 +48,7 @@ pub struct Hubs {
     pub huggingface_token: Option<Secret>,
     pub civitai: String,
     pub civitai_token: Option<Secret>,
+    pub store: bucket::Store,
     /// Seconds without a byte after which a connection is given up.
     pub patience: u64,
 }

@@ -57,7 +57,7 @@ impl Refusal {
                 let p = Problem::new(format!("{} answers {code}", shown(&address)));
                 match code {
                     401 | 403 => {
-                        p.hint("it wants a key, or does not let yours in: set HF_TOKEN or CIVITAI_API_TOKEN, and accept the model's licence on its page")
+                        p.hint("it wants a key, or does not let yours in: set HF_TOKEN, CIVITAI_API_TOKEN or AWS_ACCESS_KEY_ID, and accept the model's licence on its page")
                     }
                     404 | 410 => p.hint("it is not there (any more): correct `source` in comfy.toml, or its revision"),
                     _ => p,
