@@ -130,7 +130,9 @@ impl Carry<'_> {
 
     pub fn run(self, ask: &Ask) -> Result<(Outcome, Plan)> {
         // Root has nothing to ask itself first: the root side's plan is the one to approve.
-        let root = self.project.isolated() && nix::unistd::geteuid().is_root() && self.saved.is_none();
+        // Models are looked at here, so that the root side reads again what seems to have changed.
+        let models = !self.desired.models.is_empty();
+        let root = self.project.isolated() && nix::unistd::geteuid().is_root() && self.saved.is_none() && !models;
         let own = if root { None } else { Some(self.own_plan()?) };
         // What root alone can read is asked of root, too.
         let root_first = own.as_ref().is_none_or(|p| self.project.isolated() && p.root_could_see_more() && self.saved.is_none());
