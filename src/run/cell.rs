@@ -4,7 +4,7 @@
 //! to be told when to end, and as the first process of the launch's process namespace, whose end is everybody's end
 //! (pid_namespaces(7)).
 
-use std::io::{Read, Write};
+use std::io::{BufRead, Write};
 use std::os::fd::{OwnedFd, RawFd};
 use std::process::ExitCode;
 
@@ -13,7 +13,7 @@ use crate::host::{confine, fs, launched};
 use crate::plan::launch::Command;
 use crate::problem::{Doing, Problem, Result};
 
-/// What the launcher asks of it, on stdin.
+/// What the launcher asks of it, as the first line of stdin; a second one lets it go.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Cell {
     /// Whom it becomes; nobody else under isolation "none".
@@ -23,7 +23,7 @@ pub struct Cell {
     pub open_files: u64,
     pub command: Command,
     pub confinement: Confinement,
-    /// A pipe for what goes wrong; its end without a word means that ComfyUI was executed.
+    /// A pipe: an empty line once nothing but the execution is left, else what went wrong. Its end means that ComfyUI was executed.
     pub report: RawFd,
     /// The network namespace to live in, where there are rooms.
     pub network: Option<RawFd>,
@@ -41,7 +41,7 @@ pub struct Account {
 /// Becomes ComfyUI, or says why not; where it waits, the exit code is ComfyUI's. Must be called while there is one thread.
 pub fn serve() -> ExitCode {
     let mut text = String::new();
-    let asked = std::io::stdin().read_to_string(&mut text).doing(|| "read what to start".into());
+    let asked = std::io::stdin().lock().read_line(&mut text).doing(|| "read what to start".into());
     let taken = asked.and_then(|_| serde_json::from_str::<Cell>(&text).doing(|| "understand what to start".into()));
     let (cell, fd) = match taken.and_then(|cell| launched::take_over(cell.report).map(|fd| (cell, fd))) {
         Ok(both) => both,
@@ -72,16 +72,14 @@ fn enter(cell: &Cell, report: &mut Option<OwnedFd>) -> Result<u8> {
     if let Some(network) = cell.network {
         return rooms::enter(cell, &launched::take_over(network)?, report);
     }
-    #[cfg(not(target_os = "linux"))]
-    let _ = report;
     if let Some(a) = &cell.account {
         launched::take_groups(&a.name, a.gid)?;
     }
-    Err(execute(cell))
+    Err(execute(cell, report))
 }
 
 /// Becomes the account, takes the confinement on, executes; returns only if that fails.
-fn execute(cell: &Cell) -> Problem {
+fn execute(cell: &Cell, report: &Option<OwnedFd>) -> Problem {
     let become_it = || -> Result<()> {
         if let Some(a) = &cell.account {
             launched::become_id(a.uid, a.gid)?;
@@ -93,13 +91,27 @@ fn execute(cell: &Cell) -> Problem {
         #[cfg(target_os = "linux")]
         {
             crate::host::confine::rules::apply(&cell.confinement)?;
-            crate::host::confine::filter::apply()?;
+            // Without, the launcher has said so, or refused.
+            if crate::host::confine::filter::available() {
+                crate::host::confine::filter::apply()?;
+            }
         }
         Ok(())
     };
-    match become_it() {
+    match become_it().and_then(|()| permitted(report)) {
         Ok(()) => program(cell),
         Err(p) => p,
+    }
+}
+
+/// Waits until the launcher has told that everything is ready: what ComfyUI says comes after it.
+fn permitted(report: &Option<OwnedFd>) -> Result<()> {
+    if let Some(fd) = report {
+        nix::unistd::write(fd, b"\n").doing(|| "say that it is ready".into())?;
+    }
+    match nix::unistd::read(std::io::stdin(), &mut [0; 1]) {
+        Ok(1) => Ok(()),
+        _ => Err(Problem::new("the launcher has ended")),
     }
 }
 
@@ -154,7 +166,7 @@ mod rooms {
         }
         nix::unistd::setsid().doing(|| "begin a session".into())?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).doing(|| "take signals".into())?;
-        Err(execute(cell))
+        Err(execute(cell, report))
     }
 
     /// Waits for `child`, reaps whoever else ends, passes signals on; the child's exit code, 128 and the number for a signal.

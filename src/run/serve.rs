@@ -98,7 +98,7 @@ fn launch() -> Result<u8> {
     let nodes: Vec<String> = generation.nodes.keys().cloned().collect();
     let detached = request.how == How::Detached;
     let (scribe, voice) = if detached { start::scribe(&spec, owner_gid, nodes.clone()).map(|(s, v)| (Some(s), v))? } else { (None, Voice::Own) };
-    let running = start::start(&spec, network, confinement, start::Cast { command: &command, voice: &voice, serves, bare })?;
+    let mut running = start::start(&spec, network, confinement, start::Cast { command: &command, voice: &voice, serves, bare })?;
     // Only what was started holds the other end of the log now.
     drop(voice);
     let (tell, words) = std::sync::mpsc::channel();
@@ -108,6 +108,7 @@ fn launch() -> Result<u8> {
         h.announce(&Live { pid, since, address: spec.address(), generation: id.clone(), nodes: nodes.clone(), launch, detached })?;
     }
     say(&Answer::Started { address: spec.address(), generation: id, nodes, unknown: command.lacking, lacking });
+    running.go();
     if detached {
         quiet()?;
     } else {

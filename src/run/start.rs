@@ -110,6 +110,8 @@ pub struct Running {
     /// Whom signals go to: a process that passes them on, or ComfyUI's group.
     target: Pid,
     front: Option<Front>,
+    /// Stdin and report of ComfyUI while it waits to begin.
+    gate: Option<(std::process::ChildStdin, std::fs::File)>,
 }
 
 struct Front {
@@ -167,17 +169,19 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast
     let mut comfyui = c.spawn().doing(|| "start ComfyUI".into())?;
     drop(told);
     hand(&mut comfyui, &cell)?;
-    drop(comfyui.stdin.take());
+    let stdin = comfyui.stdin.take();
     let pid = i32::try_from(comfyui.id()).unwrap_or(0);
     let target = Pid::from_raw(if network.room.is_some() { pid } else { -pid });
-    let running = Running { comfyui, target, front };
-    match hear(report) {
-        None => Ok(running),
-        Some(p) => {
-            running.end();
-            Err(p)
-        }
+    let mut running = Running { comfyui, target, front, gate: None };
+    let mut report = std::fs::File::from(report);
+    let mut first = [0; 1];
+    if report.read(&mut first).is_ok_and(|n| n == 1) && first == *b"\n" {
+        running.gate = stdin.map(|s| (s, report));
+        return Ok(running);
     }
+    let p = hear(report, &first).unwrap_or_else(|| Problem::new("ComfyUI ended before it began"));
+    running.end();
+    Err(p)
 }
 
 /// The backstop is there again after a restart of the machine, and looked at every time.
@@ -225,7 +229,7 @@ fn serve(spec: &LaunchSpec, network: &Network, voice: &Voice) -> Result<Front> {
     drop(told);
     let handle = spec.paths.front();
     // Its stdin stays open: by its end it knows that this process has ended.
-    let started = hand(&mut child, &config).and_then(|()| match hear(report) {
+    let started = hand(&mut child, &config).and_then(|()| match hear(report.into(), b"") {
         Some(p) => Err(p),
         None => token::Handle::new(spec.address(), secret).write(&handle, (spec.owner, 0)),
     });
@@ -295,13 +299,26 @@ fn hand(child: &mut Child, what: &impl serde::Serialize) -> Result<()> {
 }
 
 /// What goes wrong before it is what it should be; nothing where all is well.
-fn hear(report: OwnedFd) -> Option<Problem> {
-    let mut text = String::new();
-    let _ = std::fs::File::from(report).read_to_string(&mut text);
-    (!text.is_empty()).then(|| serde_json::from_str(&text).unwrap_or_else(|_| Problem::new(crate::text::escape(&text))))
+fn hear(mut report: std::fs::File, first: &[u8]) -> Option<Problem> {
+    let mut text = first.to_vec();
+    let _ = report.read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text);
+    let text = text.trim_matches('\0');
+    (!text.is_empty()).then(|| serde_json::from_str(text).unwrap_or_else(|_| Problem::new(crate::text::escape(text))))
 }
 
 impl Running {
+    /// Lets ComfyUI begin. Where it cannot be executed that is said, and [`Running::attend`] sees its end.
+    pub fn go(&mut self) {
+        if let Some((mut stdin, report)) = self.gate.take() {
+            let _ = stdin.write_all(b"\n");
+            drop(stdin);
+            if let Some(p) = hear(report, b"") {
+                crate::render::problem(&p);
+            }
+        }
+    }
+
     fn signal(&self, s: Signal) {
         let _ = kill(self.target, s);
     }

@@ -38,10 +38,18 @@ const REFUSED: &[i64] = &[
 /// Families that the network namespace divides; AF_VSOCK and its like reach past it (vsock(7)).
 const FAMILIES: &[i32] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
+/// Whether this kernel filters system calls, and comfy knows this processor's numbers for them.
+pub fn available() -> bool {
+    // EINVAL where the kernel has no seccomp (prctl(2)).
+    // SAFETY: asks for a number; this process has no strict mode that would end it.
+    let kernel = unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) } >= 0;
+    kernel && TargetArch::try_from(std::env::consts::ARCH).is_ok()
+}
+
 /// Applies the filters to this thread and all that it starts; needs no_new_privs.
 ///
 /// # Errors
-/// A kernel without seccomp; an architecture that the filters do not know.
+/// What [`available`] says no to.
 pub fn apply() -> Result<()> {
     let what = || "filter system calls".to_string();
     for program in [filter(libc::EPERM, refused()).doing(what)?, filter(libc::ENOSYS, unknown()).doing(what)?] {

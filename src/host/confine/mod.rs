@@ -42,6 +42,9 @@ pub fn lacking(rooms: bool) -> Vec<String> {
     } else if abi < 3 {
         out.push("this kernel's Landlock is older than Linux 6.2 and does not see truncation".into());
     }
+    if !filter::available() {
+        out.push("this kernel filters no system calls (seccomp)".into());
+    }
     if !rooms && (1..4).contains(&abi) {
         out.push("this kernel's Landlock is older than Linux 6.7 and knows no TCP ports".into());
     }
