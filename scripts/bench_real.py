@@ -103,6 +103,14 @@ def measure(m, running, top, moved, overrides):
     row("ready: comfy run", ours, warm, "by hand, warm bytecode", 1.1)
     row("ready: comfy run", ours, cold, "by hand, no bytecode")
 
+    # From the command to the program: comfy itself, a look at code and packages, the walls.
+    def begun(argv, env):
+        start = time.time()
+        return float(subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1]) - start
+    looks = lambda: timed([COMFY, "-C", str(m.dot), "run", "--explain"], env=m.root_env)
+    whole, explained = in_turn(9, lambda: begun([COMFY, "-C", str(m.dot), "exec", "--", "/bin/date", "+%s.%N"], m.root_env), looks)
+    print(f"{'launch: from the command to the program':44} {whole * 1e3:8.1f} ms  run --explain {explained * 1e3:8.1f} ms", flush=True)
+
     walk = as_alice("/opt/bin/stat_walk", os.path.realpath(f"{BASE}/current"), os.path.realpath(f"{BASE}/current/venv"), *[f"/home/alice/ai/{s}" for s in ("models", "input", "output", "workflows")])
     plan, floor = in_turn(9, lambda: alice("plan", "--exit-code", "-q"), lambda: timed(walk))
     row(f"no-op plan ({sh(' '.join(walk))} entries)", plan, floor, "stat walk", 1.5)

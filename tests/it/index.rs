@@ -155,6 +155,8 @@ pub enum Fault {
 
 #[derive(Default)]
 struct State {
+    /// What it answers may be kept, so that it is there without the index.
+    keep: bool,
     fault: Option<Fault>,
     files: BTreeMap<String, File>,
     asked: BTreeSet<String>,
@@ -207,6 +209,11 @@ impl Index {
         for (name, version) in releases {
             self.add(release(name, version).wheel());
         }
+    }
+
+    /// From now on its answers may be kept.
+    pub fn keep(&self) {
+        lock(&self.state).keep = true;
     }
 
     /// From now on, with every file.
@@ -268,7 +275,8 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, pages: Pages) -> Option<()> {
             Some(Fault::Stalls) => drop(lines.next()),
             _ => {}
         }
-        let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\r\n", body.len());
+        let kept = if lock(state).keep { "max-age=600" } else { "no-store" };
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: {kept}\r\n\r\n", body.len());
         let mut out: &TcpStream = stream;
         out.write_all(head.as_bytes()).ok()?;
         if fault == Some(Fault::Cut) {

@@ -101,13 +101,19 @@ fn install(job: &Job, packages: &[&Install], progress: &dyn Progress) -> Result<
         let lines: Vec<String> = packages.iter().map(|p| format!("{}{}", p.key(), hashes(p))).collect();
         let file = job.target.join("requirements.txt");
         std::fs::write(&file, lines.join("\n")).doing(|| "write the requirements".into())?;
-        let mut c = uv.command(&program);
-        c.args(["pip", "install", "--no-deps", "--no-build", "--require-hashes", "--link-mode", "hardlink", "--python"]);
-        c.arg(job.target.join("bin/python")).arg("--requirements").arg(&file);
-        if let Some(index) = index {
-            c.args(["--default-index", index]);
-        }
-        uv.run(c, &|| progress.at(((unpacked(&job.cache).saturating_sub(before)).min(total) * 60 / total.max(1)) as u64, 100)).map_err(|p| {
+        let with = |mode: &[&str]| {
+            let mut c = uv.command(&program);
+            c.args(["pip", "install", "--no-deps", "--no-build", "--require-hashes", "--python"]);
+            c.arg(job.target.join("bin/python")).arg("--requirements").arg(&file).arg("--link-mode").args(mode);
+            if let Some(index) = index {
+                c.args(["--default-index", index]);
+            }
+            uv.run(c, &|| progress.at(((unpacked(&job.cache).saturating_sub(before)).min(total) * 60 / total.max(1)) as u64, 100))
+        };
+        // What was sealed once is root's in uv's cache as well, and Linux lets nobody else link to it (proc(5),
+        // fs.protected_hardlinks).
+        let linked = with(&["hardlink"]).or_else(|p| if p.message.contains("hardlink") { with(&["copy", "--reinstall"]) } else { Err(p) });
+        linked.map_err(|p| {
             let p = Problem { message: p.message.replace("Python packages: ", "the virtual environment: "), ..p };
             if job.offline { p.hint("some packages are not in the store: run it without --offline") } else { p }
         })?;

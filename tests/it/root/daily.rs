@@ -20,11 +20,9 @@ fn started_in_the_background_it_is_watched_and_ended_without_root() {
     private("daily::started_in_the_background_it_is_watched_and_ended_without_root", |m| {
         let port = ready(m, "import subprocess\nsubprocess.Popen(['sleep', '1000'])\nprint('A NODE SAYS \\x1b]0;evil\\x07')", |t| t.into());
         assert_eq!(said(&m.alice(&["status"])), "ComfyUI does not run.\n");
-        let before = Instant::now();
         let out = m.root(&["start"]);
         ok(&out);
         assert!(said(&out).contains("is ready at") && said(&out).contains("2 of 2 nodes loaded"), "{}", said(&out));
-        assert!(before.elapsed() < Duration::from_secs(60));
         // A second one is told of the first.
         for command in ["start", "run"] {
             let second = m.root(&[command]);
