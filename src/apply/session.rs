@@ -144,11 +144,8 @@ impl Session<'_> {
             crate::plan::look::Act::write_inventory(&mut hands, &inventory)?;
         }
         // Written whatever the second look says: the steps were done.
-        machine.remember(&d.paths, journal.owner)?;
         steps::settle(&hands.placed, &machine.hashes);
-        if machine.hashes.has_news() {
-            machine.hashes.save(&d.paths.model_hashes(), journal.owner)?;
-        }
+        machine.remember(&d.paths, journal.owner)?;
         if !plan.is_empty() {
             let said = if clean.is_ok() { "applied" } else { "applied, but the machine is not clean" };
             journal.line(said, &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }));

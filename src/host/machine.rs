@@ -60,7 +60,7 @@ impl Machine {
                 fs::edit::write_file(&path, &bytes, 0o640, owner).doing(|| format!("write {}", path.display()))?;
             }
         }
-        Ok(())
+        if self.hashes.has_news() { self.hashes.save(&paths.model_hashes(), owner) } else { Ok(()) }
     }
 
     /// One that reads every byte, whatever earlier runs have read.
