@@ -86,44 +86,6 @@ def measure(m, running, top, moved, overrides):
     lock_file = m.dot / "comfy.lock"
     lock = lock_file.read_text()
 
-    # Twins by hard link, so that the same bytes are in the page cache; one of them without bytecode.
-    hand, bare = "/opt/hand", "/opt/bare"
-    for folder in (hand, bare):
-        sh(f"mkdir {folder}; cp -al {BASE}/current/ComfyUI {folder}/; cp -al {BASE}/current/venv/ {folder}/venv")
-    sh(f"find {bare} -name __pycache__ -type d -prune -exec rm -r {{}} +")
-    # The links changed what stat says of every file: looked at once more, and noted.
-    comfy("apply", "--yes")
-    env = {"PATH": f"{hand}/venv/bin:/usr/bin:/bin", "HOME": f"{BASE}/state", "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": f"{BASE}/state/cache", "HF_HOME": f"{BASE}/state/cache"}
-
-    def launched():
-        run = running(m, "--", "--cpu", quiet=True)
-        run.end(quiet=True)
-        return run.ready
-    ours, warm, cold = in_turn(3, launched, lambda: by_hand(hand, 8190, env), lambda: by_hand(bare, 8191, env))
-    row("ready: comfy run", ours, warm, "by hand, warm bytecode", 1.1)
-    row("ready: comfy run", ours, cold, "by hand, no bytecode")
-
-    # From the command to the program: comfy itself, a look at code and packages, the walls.
-    def begun(argv, env):
-        start = time.time()
-        return float(subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1]) - start
-    looks = lambda: timed([COMFY, "-C", str(m.dot), "run", "--explain"], env=m.root_env)
-    whole, explained = in_turn(9, lambda: begun([COMFY, "-C", str(m.dot), "exec", "--", "/bin/date", "+%s.%N"], m.root_env), looks)
-    print(f"{'launch: from the command to the program':44} {whole * 1e3:8.1f} ms  run --explain {explained * 1e3:8.1f} ms", flush=True)
-
-    walk = as_alice("/opt/bin/stat_walk", os.path.realpath(f"{BASE}/current"), os.path.realpath(f"{BASE}/current/venv"), *[f"/home/alice/ai/{s}" for s in ("models", "input", "output", "workflows")])
-    plan, floor = in_turn(9, lambda: alice("plan", "--exit-code", "-q"), lambda: timed(walk))
-    row(f"no-op plan ({sh(' '.join(walk))} entries)", plan, floor, "stat walk", 1.5)
-
-    back = []
-    for i in range(6):
-        lock_file.write_text(moved(lock) if i % 2 == 0 else lock)
-        sh("chown alice: /home/alice/dot/comfy.lock")
-        t = comfy("apply", "--yes", "--offline")
-        back.append(t)
-    t = statistics.median(back[1:])
-    print(f"{'rollback to the venv before':44} {t:8.2f} s   {'ok' if t < 0.3 else 'MISSED'} (bound 0.3 s)", flush=True)
-
     # Both from the same warm cache, under the same uid. What was sealed there may not be linked to: both copy.
     build, store = sh(f"stat -c %u {BASE}/.staging/store"), f"{BASE}/.staging/store"
     requirements(lock, f"{top}/requirements.txt")
@@ -161,3 +123,41 @@ def measure(m, running, top, moved, overrides):
     row("lock, ten repositories, warm caches", ours, bare_t, "bare uv lock", 1.3)
     lock_file.write_text(lock)
     sh("chown alice: /home/alice/dot/comfy.lock")
+
+    # Twins by hard link, so that the same bytes are in the page cache; one of them without bytecode.
+    hand, bare = "/opt/hand", "/opt/bare"
+    for folder in (hand, bare):
+        sh(f"mkdir {folder}; cp -al {BASE}/current/ComfyUI {folder}/; cp -al {BASE}/current/venv/ {folder}/venv")
+    sh(f"find {bare} -name __pycache__ -type d -prune -exec rm -r {{}} +")
+    # The links changed what stat says of every file: looked at once more, and noted.
+    comfy("apply", "--yes")
+    env = {"PATH": f"{hand}/venv/bin:/usr/bin:/bin", "HOME": f"{BASE}/state", "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": f"{BASE}/state/cache", "HF_HOME": f"{BASE}/state/cache"}
+
+    def launched():
+        run = running(m, "--", "--cpu", quiet=True)
+        run.end(quiet=True)
+        return run.ready
+    ours, warm, cold = in_turn(3, launched, lambda: by_hand(hand, 8190, env), lambda: by_hand(bare, 8191, env))
+    row("ready: comfy run", ours, warm, "by hand, warm bytecode", 1.1)
+    row("ready: comfy run", ours, cold, "by hand, no bytecode")
+
+    # From the command to the program: comfy itself, a look at code and packages, the walls.
+    def begun(argv, env):
+        start = time.time()
+        return float(subprocess.run(argv, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True).stdout.split()[-1]) - start
+    looks = lambda: timed([COMFY, "-C", str(m.dot), "run", "--explain"], env=m.root_env)
+    whole, explained = in_turn(9, lambda: begun([COMFY, "-C", str(m.dot), "exec", "--", "/bin/date", "+%s.%N"], m.root_env), looks)
+    print(f"{'launch: from the command to the program':44} {whole * 1e3:8.1f} ms  run --explain {explained * 1e3:8.1f} ms", flush=True)
+
+    walk = as_alice("/opt/bin/stat_walk", os.path.realpath(f"{BASE}/current"), os.path.realpath(f"{BASE}/current/venv"), *[f"/home/alice/ai/{s}" for s in ("models", "input", "output", "workflows")])
+    plan, floor = in_turn(9, lambda: alice("plan", "--exit-code", "-q"), lambda: timed(walk))
+    row(f"no-op plan ({sh(' '.join(walk))} entries)", plan, floor, "stat walk", 1.5)
+
+    back = []
+    for i in range(6):
+        lock_file.write_text(moved(lock) if i % 2 == 0 else lock)
+        sh("chown alice: /home/alice/dot/comfy.lock")
+        t = comfy("apply", "--yes", "--offline")
+        back.append(t)
+    t = statistics.median(back[1:])
+    print(f"{'rollback to the venv before':44} {t:8.2f} s   {'ok' if t < 0.3 else 'MISSED'} (bound 0.3 s)", flush=True)

@@ -1,59 +1,94 @@
 //! The owner's side of the protocol: starts the root side, shows what it says, answers what it asks.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, Write};
 
-use super::protocol::{GO, Message, Request};
+use super::protocol::{GO, LAUNCH, Message, Request};
 use super::session::Outcome;
+use crate::host::elevate::{self, Side};
 use crate::host::progress::{Progress, Reporter};
 use crate::plan::Plan;
 use crate::problem::{Doing, Problem, Result};
+
+/// A root side that has done what it was asked; it ends with this.
+pub struct Elevated(Option<Side>);
 
 /// Has the root side do `request`. `approve` is asked when it sends a plan of its own.
 ///
 /// # Errors
 /// What the root side says, or that it ended without a word.
-pub fn run(request: &Request, report: &dyn Reporter, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<Outcome> {
-    let mut child = crate::host::elevate::root_side()?;
-    let result = converse(&mut child, request, report, approve);
+pub fn run(request: &Request, report: &dyn Reporter, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<(Outcome, Elevated)> {
+    let mut side = elevate::side(elevate::ROOT_SIDE, true)?;
+    let failed = match converse(&mut side, request, report, approve) {
+        Ok(outcome) => return Ok((outcome, Elevated(Some(side)))),
+        Err(failed) => failed,
+    };
     // With its stdin closed it gives up where it was still waiting for an answer.
-    drop(child.stdin.take());
-    let status = child.wait().doing(|| "wait for the root side".into())?;
-    match result {
-        Err(None) if crate::host::signals::interrupted() => Err(Problem::interrupted()),
-        Err(None) => Err(Problem::new(format!("the root side ended without an answer ({status})"))
-            .hint("did sudo refuse? otherwise `comfy plan` shows where the machine stands")),
-        Err(Some(p)) => Err(p),
-        Ok(o) => Ok(o),
-    }
+    drop(side.stdin);
+    let status = side.child.wait().doing(|| "wait for the root side".into())?;
+    Err(match failed {
+        None if crate::host::signals::interrupted() => Problem::interrupted(),
+        None => Problem::new(format!("the root side ended without an answer ({status})"))
+            .hint("did sudo refuse? otherwise `comfy plan` shows where the machine stands"),
+        Some(p) => p,
+    })
 }
 
-fn converse(
-    child: &mut std::process::Child,
-    request: &Request,
-    report: &dyn Reporter,
-    approve: &mut dyn FnMut(&Plan) -> Result<()>,
-) -> Result<Outcome, Option<Problem>> {
-    let mut stdin = child.stdin.take().ok_or(None)?;
-    let stdout = child.stdout.take().ok_or(None)?;
+fn converse(side: &mut Side, request: &Request, report: &dyn Reporter, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<Outcome, Option<Problem>> {
     let text = serde_json::to_string(request).map_err(|e| Some(Problem::new(e.to_string())))?;
-    writeln!(stdin, "{text}").map_err(|_| None)?;
+    writeln!(side.stdin, "{text}").map_err(|_| None)?;
     let mut jobs: BTreeMap<String, Box<dyn Progress>> = BTreeMap::new();
-    for line in BufReader::new(stdout).lines() {
-        let line = line.map_err(|_| None)?;
-        // Whatever sudo or PAM prints on stdout is not ours.
-        let Ok(message) = serde_json::from_str::<Message>(&line) else { continue };
+    while let Some(message) = next(side) {
         match message {
             Message::Approve(plan) => {
                 approve(&plan).map_err(Some)?;
-                writeln!(stdin, "{GO}").map_err(|_| None)?;
+                writeln!(side.stdin, "{GO}").map_err(|_| None)?;
             }
             Message::Progress { job, unit, at, total } => jobs.entry(job.clone()).or_insert_with(|| report.work(&job, unit)).at(at, total),
             Message::Say(line) => report.say(&line),
             Message::Step(address) => report.step(&address),
             Message::Done(outcome) => return Ok(outcome),
             Message::Failed(p) => return Err(Some(p)),
+            Message::Launching => {}
         }
     }
     Err(None)
+}
+
+/// Its next message; whatever sudo or PAM print on stdout is not ours.
+fn next(side: &mut Side) -> Option<Message> {
+    let mut line = String::new();
+    while side.reader.read_line(&mut line).ok()? > 0 {
+        if let Ok(m) = serde_json::from_str(&line) {
+            return Some(m);
+        }
+        line.clear();
+    }
+    None
+}
+
+impl Elevated {
+    /// The same process, root already, as the side that launches.
+    ///
+    /// # Errors
+    /// It ended instead.
+    pub fn launcher(mut self) -> Result<Side> {
+        let ended = || Problem::new("the root side ended without becoming the launcher");
+        let mut side = self.0.take().ok_or_else(ended)?;
+        writeln!(side.stdin, "{LAUNCH}").doing(|| "ask for the launcher".into())?;
+        match next(&mut side) {
+            Some(Message::Launching) => Ok(side),
+            Some(Message::Failed(p)) => Err(p),
+            _ => Err(ended()),
+        }
+    }
+}
+
+impl Drop for Elevated {
+    fn drop(&mut self) {
+        if let Some(Side { mut child, stdin, reader }) = self.0.take() {
+            drop((stdin, reader));
+            let _ = child.wait();
+        }
+    }
 }

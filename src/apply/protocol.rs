@@ -41,8 +41,12 @@ pub enum Message {
     Say(String),
     Step(String),
     Done(Outcome),
+    Launching,
     Failed(crate::problem::Problem),
 }
 
 /// The answer that lets the root side go on.
 pub const GO: &str = "go";
+
+/// After `Done`: the root side becomes the launcher, says so by `Launching`, and is asked from there on.
+pub const LAUNCH: &str = "launch";

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::sync::{Arc, Mutex};
 
-use super::protocol::{GO, Message, Request};
+use super::protocol::{GO, LAUNCH, Message, Request};
 use super::session::Session;
 use crate::host::generation::worker::Workers;
 use crate::host::progress::{Progress, Reporter, Unit};
@@ -64,6 +64,12 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
         if answer.trim() == GO { Ok(()) } else { Err(Problem::new("declined")) }
     })?;
     wire.send(&Message::Done(outcome));
+    let mut word = String::new();
+    std::io::stdin().lock().read_line(&mut word).doing(|| "hear whether that was all".into())?;
+    if word.trim() == LAUNCH {
+        wire.send(&Message::Launching);
+        return Err(crate::host::elevate::become_launcher());
+    }
     Ok(())
 }
 

@@ -26,6 +26,10 @@ pub enum Job {
     Apply,
     /// Keep this many generations beside the live one.
     Gc(usize),
+    /// Make a generation live that was so before.
+    Back {
+        to: String,
+    },
     Destroy {
         purge: bool,
     },
@@ -59,6 +63,7 @@ pub struct Outcome {
 pub fn plan(d: &Desired, machine: &Machine, only: &Selection, job: &Job) -> Result<Plan> {
     match job {
         Job::Apply => crate::plan::build::plan(d, machine, only),
+        Job::Back { to } => crate::plan::removal::back(d, machine, to),
         Job::Gc(keep) => crate::plan::removal::gc(d, machine, *keep, &crate::host::present(&d.paths)),
         Job::Destroy { purge } => crate::plan::removal::destroy(d, machine, *purge, &chrono::Utc::now().format("%Y%m%dT%H%M%S%3f").to_string()),
     }
@@ -146,11 +151,9 @@ impl Session<'_> {
         // Written whatever the second look says: the steps were done.
         steps::settle(&hands.placed, &machine.hashes);
         machine.remember(&d.paths, journal.owner)?;
-        if !plan.is_empty() {
-            let said = if clean.is_ok() { "applied" } else { "applied, but the machine is not clean" };
-            journal.line(said, &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }));
-            journal.receipt(&plan, said)?;
-        }
+        let said = if clean.is_ok() { "applied" } else { "applied, but the machine is not clean" };
+        journal.line(said, &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }));
+        journal.receipt(&plan, said)?;
         clean?;
         Ok(outcome)
     }

@@ -2,11 +2,13 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::PathBuf;
 
 use super::Global;
+use super::gate::{self, Gate};
 use super::plan::{Saved, show};
 use super::project::{self, Project};
+use crate::apply::elevated::{self, Elevated};
 use crate::apply::protocol::Request;
+use crate::apply::root;
 use crate::apply::session::{self, Job, Outcome, Session};
-use crate::apply::{elevated, root};
 use crate::host::env;
 use crate::host::machine::Machine;
 use crate::plan::Plan;
@@ -18,7 +20,7 @@ use crate::render::{self, bars::Bars};
 /// Bring this machine to what comfy.toml and comfy.lock say
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy apply                 shows the plan, asks, does it (sudo asks for your password)\n  comfy apply --yes           without the question\n  comfy apply --only shares   the old fix-permissions\n  comfy apply today.plan      exactly the saved plan, or nothing"
+    after_help = "Examples:\n  comfy apply                 shows the plan, asks, does it (sudo asks for your password)\n  comfy apply --yes           without the question\n  comfy apply --only shares   the old fix-permissions\n  comfy apply --rollback-on-failure\n                              back to what ran before, if a node that loaded fails now\n  comfy apply today.plan      exactly the saved plan, or nothing"
 )]
 pub struct Args {
     /// A plan saved by `comfy plan --out`
@@ -33,6 +35,12 @@ pub struct Args {
     /// Fetch nothing: what the store has must do
     #[arg(long)]
     offline: bool,
+    /// Where something fails to load that loaded before, make the generation before live again
+    #[arg(long)]
+    rollback_on_failure: bool,
+    /// Do not load everything once afterwards
+    #[arg(long, conflicts_with = "rollback_on_failure")]
+    no_check: bool,
     /// The outcome as JSON
     #[arg(long)]
     json: bool,
@@ -49,15 +57,18 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let ask = Ask { yes: args.yes || saved.is_some(), verbose: global.verbose, quiet: args.json, what: "apply" };
     let desired = project.desired()?;
     let job = Carry { project: &project, desired: &desired, only, job: Job::Apply, offline: args.offline, saved: saved.map(|s| s.plan) };
-    let (outcome, plan) = job.run(&ask)?;
-    if args.json {
-        let json = serde_json::json!({ "format_version": 1, "outcome": outcome, "plan": serde_json::from_str::<serde_json::Value>(&render::json::plan(&plan)).unwrap_or_default() });
-        render::stdout(&format!("{json:#}"));
-    } else if plan.is_empty() {
+    let Carried { outcome, plan, elevated } = job.run(&ask)?;
+    if !args.json && plan.is_empty() {
         show(&plan, &desired, global.verbose);
-    } else {
+    } else if !args.json {
         render::stdout(&render::text::outcome(&outcome, "Apply"));
         outcome.notes.iter().for_each(|n| render::note(&format!("Note: {n}")));
+    }
+    let gate = Gate { project: &project, desired: &desired, back: args.rollback_on_failure, ask: !args.yes && !args.json && gate::somebody() };
+    let health = if args.no_check { None } else { gate.pass(&plan, elevated)? };
+    if args.json {
+        let plan = serde_json::from_str::<serde_json::Value>(&render::json::plan(&plan)).unwrap_or_default();
+        render::stdout(&format!("{:#}", serde_json::json!({ "format_version": 1, "outcome": outcome, "health": health, "plan": plan })));
     }
     Ok(0)
 }
@@ -93,14 +104,22 @@ impl Ask {
         if !std::io::stdin().is_terminal() {
             return Err(Problem::new(format!("nobody is there to approve the {}: stdin is no terminal", self.what)).hint("add --yes if you have seen the plan"));
         }
-        let _ = write!(std::io::stderr(), "\nDo this? Only \"yes\" is accepted: ");
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer).doing(|| "read the answer".into())?;
-        if crate::host::signals::interrupted() {
-            return Err(Problem::interrupted());
-        }
-        if answer.trim_end_matches('\n') == "yes" { Ok(()) } else { Err(Problem::new("declined; nothing was changed")) }
+        if yes("\nDo this? Only \"yes\" is accepted: ")? { Ok(()) } else { Err(Problem::new("declined; nothing was changed")) }
     }
+}
+
+/// Asks on the terminal.
+///
+/// # Errors
+/// Interrupted.
+pub fn yes(question: &str) -> Result<bool> {
+    let _ = write!(std::io::stderr(), "{question}");
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).doing(|| "read the answer".into())?;
+    if crate::host::signals::interrupted() {
+        return Err(Problem::interrupted());
+    }
+    Ok(answer.trim_end_matches('\n') == "yes")
 }
 
 /// A job on the side that has the rights for it.
@@ -111,6 +130,14 @@ pub struct Carry<'a> {
     pub job: Job,
     pub offline: bool,
     pub saved: Option<Plan>,
+}
+
+/// What came of it.
+pub struct Carried {
+    pub outcome: Outcome,
+    pub plan: Plan,
+    /// The root side, where there is one, for what comes after.
+    pub elevated: Option<Elevated>,
 }
 
 impl Carry<'_> {
@@ -128,7 +155,7 @@ impl Carry<'_> {
         Ok(plan)
     }
 
-    pub fn run(self, ask: &Ask) -> Result<(Outcome, Plan)> {
+    pub fn run(self, ask: &Ask) -> Result<Carried> {
         // Root has nothing to ask itself first: the root side's plan is the one to approve.
         // Models are looked at here, so that the root side reads again what seems to have changed.
         let models = !self.desired.models.is_empty();
@@ -138,7 +165,7 @@ impl Carry<'_> {
         let root_first = own.as_ref().is_none_or(|p| self.project.isolated() && p.root_could_see_more() && self.saved.is_none());
         if let Some(plan) = own.as_ref() {
             if plan.is_empty() {
-                return Ok((Outcome::default(), plan.clone()));
+                return Ok(Carried { outcome: Outcome::default(), plan: plan.clone(), elevated: None });
             }
             if !root_first {
                 ask.approve(plan, self.desired)?;
@@ -162,7 +189,7 @@ impl Carry<'_> {
                 report: &report,
             };
             let outcome = session.run(&mut |again: &Plan| if again.digest() == digest { Ok(()) } else { Err(root::stale(self.saved.is_some())) })?;
-            return Ok((outcome, plan));
+            return Ok(Carried { outcome, plan, elevated: None });
         }
         let request = Request {
             dir: self.project.dir.clone(),
@@ -178,10 +205,10 @@ impl Carry<'_> {
             saved: self.saved.is_some(),
         };
         let mut approved = own.unwrap_or_default();
-        let outcome = elevated::run(&request, &report, &mut |theirs: &Plan| {
+        let (outcome, elevated) = elevated::run(&request, &report, &mut |theirs: &Plan| {
             approved = theirs.clone();
             if theirs.is_empty() { Ok(()) } else { ask.approve(theirs, self.desired) }
         })?;
-        Ok((outcome, approved))
+        Ok(Carried { outcome, plan: approved, elevated: Some(elevated) })
     }
 }

@@ -1,5 +1,5 @@
 use super::Global;
-use super::apply::{Ask, Carry};
+use super::apply::{Ask, Carried, Carry};
 use super::project::Project;
 use crate::apply::session::Job;
 use crate::plan::select::Selection;
@@ -27,7 +27,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let desired = project.desired()?;
     let ask = Ask { yes: args.yes, verbose: global.verbose, quiet: false, what: "removal" };
     let carry = Carry { project: &project, desired: &desired, only: Selection::default(), job: Job::Destroy { purge: args.purge }, offline: true, saved: None };
-    let (outcome, plan) = carry.run(&ask)?;
+    let Carried { outcome, plan, .. } = carry.run(&ask)?;
     render::stdout(&if plan.is_empty() { "Nothing to remove: comfy made nothing here.".to_string() } else { render::text::outcome(&outcome, "Destroy") });
     Ok(0)
 }

@@ -1,4 +1,4 @@
-use std::io::{BufRead, Read, Write};
+use std::io::{BufRead, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -76,16 +76,15 @@ fn tried(project: &Project, desired: &Desired, question: &Question, by: By) -> R
     let how = How::Tried(Try { by, question: Box::new(question.clone()) });
     let mut asked = ask(&request(project, desired, &[], how), true)?;
     let mut said = Vec::new();
-    for line in asked.reader.lines().map_while(std::result::Result::ok) {
+    for line in asked.side.reader.lines().map_while(std::result::Result::ok) {
         if let Some(port) = listening(&line) {
             let (outcome, detail) = if greeted(port, &question.mark) { (Outcome::Broken, format!("port {port}")) } else { (Outcome::Held, String::new()) };
             said.push(Said { by, id: "network.listen".into(), outcome, detail });
         }
         said.extend(parse(by, &line));
     }
-    let _ = asked.stdin.flush();
-    drop(asked.stdin);
-    let status = asked.child.wait().doing(|| "wait for the launcher".into())?;
+    drop(asked.side.stdin);
+    let status = asked.side.child.wait().doing(|| "wait for the launcher".into())?;
     if !status.success() || said.is_empty() {
         return Err(
             Problem::new(format!("the tries ended early ({status}), so they prove nothing")).hint("run `comfy run --explain`; what stands above may say why")

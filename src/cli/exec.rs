@@ -3,6 +3,7 @@ use std::io::{Read, Write};
 use super::Global;
 use super::project::Project;
 use super::run::{caveats, request};
+use crate::host::elevate::Side;
 use crate::host::signals;
 use crate::problem::{Doing, EXIT_INTERRUPTED, Result};
 use crate::run::ask::{Asked, ask};
@@ -23,7 +24,8 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let project = Project::open(global)?;
     project.announce();
     let desired = project.desired()?;
-    let Asked { answer, mut reader, mut stdin, mut child } = ask(&request(&project, &desired, &[], How::Once(args.command.clone())), project.isolated())?;
+    let Asked { answer, side: Side { mut child, mut stdin, mut reader } } =
+        ask(&request(&project, &desired, &[], How::Once(args.command.clone())), project.isolated())?;
     if let Answer::Started { generation, unknown, lacking, .. } = &answer {
         caveats(&desired, generation, unknown, lacking);
     }

@@ -10,6 +10,7 @@ mod destroy;
 mod doctor;
 mod exec;
 mod export;
+mod gate;
 mod gc;
 mod init;
 mod lock;
@@ -22,6 +23,7 @@ mod plan;
 pub mod project;
 mod restart;
 mod run;
+mod shell;
 mod start;
 mod status;
 mod stop;
@@ -88,6 +90,7 @@ enum Command {
     Status(status::Args),
     Logs(logs::Args),
     Open(open::Args),
+    Shell(shell::Args),
     Exec(exec::Args),
     Doctor(doctor::Args),
     Verify(verify::Args),
@@ -160,6 +163,7 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Status(a) => status::run(g, a),
         Command::Logs(a) => logs::run(g, a),
         Command::Open(a) => open::run(g, a),
+        Command::Shell(a) => shell::run(g, a),
         Command::Exec(a) => exec::run(g, a),
         Command::Doctor(a) => doctor::run(g, a),
         Command::Verify(a) => verify::run(g, a),

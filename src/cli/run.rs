@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::Global;
 use super::project::Project;
 use crate::front::token::Handle;
+use crate::host::elevate::Side;
 use crate::host::signals;
 use crate::plan::desired::{Desired, Paths};
 use crate::problem::{Doing, EXIT_ERROR, EXIT_INTERRUPTED, Problem, Result};
@@ -34,7 +35,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     project.announce();
     let desired = project.desired()?;
     let how = if args.explain { How::Explained } else { How::Attended };
-    let Asked { answer, reader, stdin, mut child } = ask(&request(&project, &desired, &args.args, how), project.isolated())?;
+    let Asked { answer, side: Side { mut child, stdin, reader } } = ask(&request(&project, &desired, &args.args, how), project.isolated())?;
     match answer {
         Answer::Failed(p) => Err(p),
         Answer::Explained { user, command, allowed, lacking } => {

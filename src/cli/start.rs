@@ -33,7 +33,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
 pub fn start(project: &Project, desired: &Desired, args: &[String]) -> Result<u8> {
     let mut asked = ask(&request(project, desired, args, How::Detached), project.isolated())?;
     // It has answered: the launch is a process of its own by now.
-    let _ = asked.child.wait();
+    let _ = asked.side.child.wait();
     let Answer::Started { address, generation, nodes, unknown, lacking } = asked.answer else { return Ok(0) };
     caveats(desired, &generation, &unknown, &lacking);
     wait(&desired.paths, &address, &nodes)

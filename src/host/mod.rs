@@ -20,6 +20,7 @@ pub mod process;
 pub mod progress;
 pub mod python;
 pub mod signals;
+pub mod terminal;
 pub mod uv;
 pub mod venv;
 

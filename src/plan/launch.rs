@@ -151,6 +151,28 @@ impl LaunchSpec {
         Ok(command)
     }
 
+    /// Makes `command` load everything and end, beside a ComfyUI that may run: with files of its own.
+    pub fn only_load(&self, command: &mut Command, known: &BTreeSet<String>, card: bool) {
+        let state = self.paths.state();
+        // One group of flags, of which ComfyUI takes one (comfy/cli_args.py).
+        let chosen = ["--gpu-only", "--highvram", "--normalvram", "--lowvram", "--novram", "--cpu"].iter().any(|f| command.args.iter().any(|a| a == f));
+        let mut pass = |flag: &str, value: Option<String>| {
+            if known.contains(flag) {
+                command.args.push(flag.into());
+                command.args.extend(value);
+            }
+        };
+        // ComfyUI empties the folder when it starts.
+        pass("--temp-directory", Some(state.join("temp/load").display().to_string()));
+        pass("--database-url", Some("sqlite:///:memory:".into()));
+        pass("--quick-test-for-ci", None);
+        // Where there is nothing to compute with, that is no fault of the code.
+        if !self.macos && !card && !chosen {
+            pass("--cpu", None);
+        }
+        command.lacking.clear();
+    }
+
     /// Whether `network.egress` lets it speak https with a host.
     fn reaches(&self, host: &str) -> bool {
         self.network.egress.allows(host, 443)

@@ -96,6 +96,10 @@ impl Paths {
     pub fn logs(&self) -> PathBuf {
         self.records.join("log")
     }
+    /// Which generations could be loaded; the owner's.
+    pub fn health(&self) -> PathBuf {
+        self.logs().join("health.json")
+    }
     /// How the front of a running launch is reached; the owner's alone.
     pub fn front(&self) -> PathBuf {
         self.records.join("front.json")

@@ -1,4 +1,4 @@
-//! Plans that only take away: `gc` and `destroy`.
+//! Plans that do not come from comparing: `gc`, `destroy`, and going back to a generation.
 
 use std::path::PathBuf;
 
@@ -55,6 +55,35 @@ pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &Present) -> Resul
         remove(&mut plan, format!("interpreter.{version}"), at, Step::RemovePython { version: version.clone() });
     }
     plan.steps.sort_by_key(|p| p.step.rank());
+    Ok(plan)
+}
+
+/// Makes generation `to` live again, which is there and was live before.
+///
+/// # Errors
+/// It is not there, or not what its name says.
+pub fn back(d: &Desired, look: &dyn Look, to: &str) -> Result<Plan> {
+    let unread = |u: super::facts::Unknown| Problem::new(u.reason);
+    let target = |id: &str| attrs([("generation", id.to_string())]);
+    look.generation_spec(&d.paths, to).map_err(unread)?.ok_or_else(|| Problem::new(format!("generation {to} is not on this machine")))?;
+    let live = look.node(&d.paths.current()).map_err(unread)?.and_then(|n| n.target);
+    let inventory = look.inventory(&d.paths).map_err(unread)?;
+    let mut plan = empty(d, look)?;
+    // All of the code, so that what differs from comfy.lock afterwards is no drift.
+    for address in inventory.applied.into_keys().filter(|a| a == "comfyui" || a == "python" || a.starts_with("node.")) {
+        plan.changes.push(Change {
+            address,
+            action: Action::Update,
+            before: live.as_ref().map(|t| target(t.display().to_string().trim_start_matches("gen/"))),
+            after: Some(target(to)),
+            drift: false,
+            reason: Some("what is live now could not be loaded".into()),
+            root_can: false,
+            findings: Vec::new(),
+            needs: Vec::new(),
+        });
+    }
+    plan.steps.push(Planned { address: "comfyui".into(), step: Step::Switch { id: to.into() } });
     Ok(plan)
 }
 

@@ -3,6 +3,7 @@
 pub mod bars;
 pub mod json;
 pub mod sbom;
+pub mod screen;
 pub mod text;
 pub mod verdicts;
 

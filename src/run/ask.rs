@@ -1,40 +1,41 @@
 //! The owner's side of a launch: starts the launcher, asks, hears its first answer.
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout};
+use std::io::{BufRead, Write};
 
 use super::{Answer, Request};
-use crate::host::{elevate, signals};
+use crate::host::elevate::{self, Side};
+use crate::host::signals;
 use crate::problem::{Doing, Problem, Result};
 
-/// A launcher that answered.
+/// A launcher that answered: words go to its stdin, whose end means to stop.
 pub struct Asked {
     pub answer: Answer,
-    pub reader: BufReader<ChildStdout>,
-    /// Words go here; its end means to stop.
-    pub stdin: ChildStdin,
-    pub child: Child,
+    pub side: Side,
 }
 
 /// # Errors
 /// What the launcher says, or that it ended without a word.
 pub fn ask(request: &Request, isolated: bool) -> Result<Asked> {
-    let mut child = elevate::side(elevate::LAUNCH_SIDE, isolated)?;
-    let mut stdin = child.stdin.take().ok_or_else(|| Problem::new("no pipe to the launcher"))?;
-    let stdout = child.stdout.take().ok_or_else(|| Problem::new("no pipe from the launcher"))?;
+    put(request, elevate::side(elevate::LAUNCH_SIDE, isolated)?)
+}
+
+/// Asks a launcher that was started already.
+///
+/// # Errors
+/// As [`ask`].
+pub fn put(request: &Request, mut side: Side) -> Result<Asked> {
     let text = serde_json::to_string(request).doing(|| "ask the launcher".into())?;
     // One that ended already says why on its own.
-    let _ = writeln!(stdin, "{text}");
-    let mut reader = BufReader::new(stdout);
-    match first(&mut reader) {
+    let _ = writeln!(side.stdin, "{text}");
+    match first(&mut side.reader) {
         Some(Answer::Failed(p)) => {
-            let _ = child.wait();
+            let _ = side.child.wait();
             Err(p)
         }
-        Some(answer) => Ok(Asked { answer, reader, stdin, child }),
+        Some(answer) => Ok(Asked { answer, side }),
         None => {
-            drop(stdin);
-            let status = child.wait().doing(|| "wait for the launcher".into())?;
+            drop(side.stdin);
+            let status = side.child.wait().doing(|| "wait for the launcher".into())?;
             Err(if signals::interrupted() {
                 Problem::interrupted()
             } else {

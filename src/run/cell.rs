@@ -9,7 +9,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::process::ExitCode;
 
 use crate::confine::{Confinement, seatbelt};
-use crate::host::{confine, fs, launched};
+use crate::host::{confine, fs, launched, terminal};
 use crate::plan::launch::Command;
 use crate::problem::{Doing, Problem, Result};
 
@@ -27,6 +27,8 @@ pub struct Cell {
     pub report: RawFd,
     /// The network namespace to live in, where there are rooms.
     pub network: Option<RawFd>,
+    /// A terminal of its own, in place of null and pipes.
+    pub terminal: Option<RawFd>,
     /// Who started it: without that process it ends.
     pub launcher: i32,
 }
@@ -126,6 +128,17 @@ fn program(cell: &Cell) -> Problem {
         command.args(profile.arguments()).arg(&c.program);
     }
     command.args(&c.args).env_clear().envs(&c.env).current_dir(&c.folder).stdin(std::process::Stdio::null());
+    if let Some(number) = cell.terminal {
+        let taken = launched::take_over(number).and_then(|fd| {
+            terminal::control(&fd)?;
+            let copy = || fd.try_clone().doing(|| "take the terminal".into());
+            command.stdin(copy()?).stdout(copy()?).stderr(fd);
+            Ok(())
+        });
+        if let Err(p) = taken {
+            return p;
+        }
+    }
     Problem::new(format!("could not start {}: {}", c.program.display(), command.exec()))
 }
 

@@ -1,10 +1,11 @@
 //! Launching ComfyUI: [`ask`] is the owner's side, [`serve`] the one that launches, [`start`] its processes, [`cell`] the one
-//! that becomes the sandbox user, [`scribe`] keeps the log where there is no terminal, [`watch`] reads what ComfyUI says,
+//! that becomes the sandbox user, [`scribe`] keeps the log where there is no terminal, [`watch`] reads what ComfyUI says, [`health`] has everything loaded once,
 //! [`live`] tells others what runs, [`control`] takes their word.
 
 pub mod ask;
 pub mod cell;
 pub mod control;
+pub mod health;
 pub mod live;
 pub mod port;
 pub mod ready;
@@ -14,6 +15,7 @@ pub mod start;
 pub mod watch;
 
 use crate::doctor::Try;
+use crate::host::terminal::Size;
 use crate::plan::launch::Command;
 use crate::problem::Problem;
 
@@ -40,8 +42,12 @@ pub enum How {
     Explained,
     /// Another program in ComfyUI's place, beside it if it runs.
     Once(Vec<String>),
+    /// A shell in its place, with a terminal of its own.
+    Shell { size: Size, term: String },
     /// What must not be possible, tried.
     Tried(Try),
+    /// Everything is loaded once, nothing is served: of the live generation, or of another that is there.
+    Loaded(Option<String>),
 }
 
 /// Its first line. After `Started` ComfyUI's own output follows, to its end.
@@ -64,6 +70,19 @@ pub enum Answer {
         lacking: Vec<String>,
     },
     Failed(Problem),
+}
+
+/// What the owner's side of a shell says, a line each.
+#[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Word {
+    Typed(Vec<u8>),
+    Sized(Size),
+}
+
+impl Word {
+    pub fn line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
 }
 
 /// Ends ComfyUI as Ctrl-C does.

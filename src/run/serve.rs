@@ -14,7 +14,7 @@ use crate::doctor::{self, By};
 use crate::host::fs::{self, share};
 use crate::host::machine::Machine;
 use crate::host::python::managed;
-use crate::host::{generation, launched, venv};
+use crate::host::{generation, launched, terminal, venv};
 use crate::manifest::{Access, names};
 use crate::plan::desired::{GenSpec, Paths};
 use crate::plan::facts::{Finding, Seen};
@@ -53,7 +53,10 @@ fn launch() -> Result<u8> {
     {
         return Ok(code);
     }
-    let (id, generation) = current(&spec)?;
+    let (id, generation) = match &request.how {
+        How::Loaded(Some(id)) => (id.clone(), of(&spec, id)?),
+        _ => current(&spec)?,
+    };
     let owner_gid = nix::unistd::User::from_uid(spec.owner.into()).ok().flatten().map_or(spec.owner, |u| u.gid.as_raw());
     let serves = matches!(request.how, How::Attended | How::Detached);
     let held = serves.then(|| Held::take(&spec, owner_gid)).transpose()?;
@@ -65,17 +68,32 @@ fn launch() -> Result<u8> {
     let network = if bare.is_some() { start::Network::none(&spec) } else { start::network(&spec)? };
     let rooms = network.room.is_some();
     let confinement = Confinement::of(&spec, &id, &generation, rooms, network.ports());
-    let mut command = spec.command(&id, &generation, &launch::flags(&text), &request.args, network.ports())?;
+    let known = launch::flags(&text);
+    let mut command = spec.command(&id, &generation, &known, &request.args, network.ports())?;
     match &request.how {
         How::Once(argv) => {
             let (program, args) = argv.split_first().ok_or_else(|| Problem::new("no program to run").hint("comfy exec -- PROGRAM"))?;
             (command.program, command.args, command.lacking) = (program.into(), args.to_vec(), Vec::new());
+        }
+        How::Shell { term, .. } => {
+            let shell = ["/bin/bash", "/bin/sh"].into_iter().find(|p| std::path::Path::new(p).exists()).unwrap_or("/bin/sh");
+            // Nothing of the sandbox user's own is read first.
+            let plain: &[&str] = if shell.ends_with("bash") { &["--noprofile", "--norc", "-i"] } else { &["-i"] };
+            (command.program, command.args, command.lacking) = (shell.into(), plain.iter().map(|a| a.to_string()).collect(), Vec::new());
+            let known = term.chars().all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c));
+            command
+                .env
+                .extend([("TERM", if known { term } else { "dumb" }), ("PS1", "comfy \\w\\$ "), ("HISTFILE", "")].map(|(k, v)| (k.to_string(), v.to_string())));
         }
         How::Tried(t) => {
             let question = Question { by: Some(t.by), ..(*t.question).clone() };
             let text = serde_json::to_string(&question).doing(|| "say what to try".into())?;
             // Without site and environment: nothing of a package is loaded.
             (command.args, command.lacking) = (["-I", "-S", "-c", doctor::SCRIPT, &text].map(String::from).into(), Vec::new());
+        }
+        How::Loaded(_) => {
+            spec.only_load(&mut command, &known, crate::host::confine::has_card(&confinement));
+            start::logs(&spec, owner_gid)?;
         }
         _ => {}
     }
@@ -98,7 +116,11 @@ fn launch() -> Result<u8> {
     let nodes: Vec<String> = generation.nodes.keys().cloned().collect();
     let detached = request.how == How::Detached;
     let (scribe, voice) = if detached { start::scribe(&spec, owner_gid, nodes.clone()).map(|(s, v)| (Some(s), v))? } else { (None, Voice::Own) };
-    let mut running = start::start(&spec, network, confinement, start::Cast { command: &command, voice: &voice, serves, bare })?;
+    let (master, terminal) = match request.how {
+        How::Shell { size, .. } => terminal::open(size).map(|(m, s)| (Some(m), Some(s)))?,
+        _ => (None, None),
+    };
+    let mut running = start::start(&spec, network, confinement, start::Cast { command: &command, voice: &voice, serves, bare, terminal })?;
     // Only what was started holds the other end of the log now.
     drop(voice);
     let (tell, words) = std::sync::mpsc::channel();
@@ -109,12 +131,18 @@ fn launch() -> Result<u8> {
     }
     say(&Answer::Started { address: spec.address(), generation: id, nodes, unknown: command.lacking, lacking });
     running.go();
-    if detached {
-        quiet()?;
-    } else {
-        start::hear_stdin(tell);
-    }
+    let relay = match master {
+        Some(m) => Some(start::relay(m, tell)?),
+        None if detached => quiet().map(|()| None)?,
+        None => {
+            start::hear_stdin(tell);
+            None
+        }
+    };
     let (code, asked) = running.attend(&words)?;
+    if let Some(r) = relay {
+        let _ = r.join();
+    }
     drop(desk);
     if let Some(h) = held {
         h.ended(&Ended { code, when: live::now(), asked })?;
@@ -202,11 +230,19 @@ fn current(spec: &LaunchSpec) -> Result<(String, GenSpec)> {
     let stale = |why: &str| Problem::new(format!("{} {why}", spec.paths.current().display())).hint("run `comfy apply`");
     let link = std::fs::read_link(spec.paths.current()).map_err(|_| stale("leads nowhere: no generation is live"))?;
     let id = link.to_str().and_then(|t| t.strip_prefix("gen/")).map(str::to_string).ok_or_else(|| stale("leads elsewhere than to a generation"))?;
-    let generation = generation::read_spec(&spec.paths.generation(&id), &id).ok_or_else(|| stale("leads to a generation that is not what its name says"))?;
-    if generation.venv.is_none() {
-        return Err(stale("has no virtual environment: an older comfy made it"));
-    }
+    let generation = of(spec, &id)?;
     Ok((id, generation))
+}
+
+/// A generation that is there.
+fn of(spec: &LaunchSpec, id: &str) -> Result<GenSpec> {
+    names::relative(id).map_err(|why| Problem::new(format!("generation \"{}\" {why}", crate::text::escape(id))))?;
+    let bad = |why: &str| Problem::new(format!("{} {why}", spec.paths.generation(id).display())).hint("run `comfy apply`");
+    let generation = generation::read_spec(&spec.paths.generation(id), id).ok_or_else(|| bad("is no generation, or not what its name says"))?;
+    if generation.venv.is_none() {
+        return Err(bad("has no virtual environment: an older comfy made it"));
+    }
+    Ok(generation)
 }
 
 /// Code and packages are as they were applied; otherwise nothing is started.

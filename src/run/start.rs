@@ -13,10 +13,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::cell::{Account, Cell};
-use super::{KILL, STOP, port};
+use super::{KILL, STOP, Word, port};
 use crate::confine::Confinement;
 use crate::front::{self, admit, token};
-use crate::host::{elevate, launched};
+use crate::host::{elevate, launched, terminal};
 #[cfg(target_os = "linux")]
 use crate::manifest::Egress;
 use crate::plan::launch::{self, Inner, LaunchSpec};
@@ -127,6 +127,8 @@ pub struct Cast<'a> {
     pub serves: bool,
     /// With nothing but this account in its way.
     pub bare: Option<Account>,
+    /// A terminal of its own.
+    pub terminal: Option<OwnedFd>,
 }
 
 /// Starts ComfyUI, and the front before it where it `serves`. Both are comfy's own program again, so that nothing of this process is in their memory.
@@ -134,7 +136,7 @@ pub struct Cast<'a> {
 /// # Errors
 /// The port is taken; a process cannot become what it should.
 pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast: Cast) -> Result<Running> {
-    let Cast { command, voice, serves, bare } = cast;
+    let Cast { command, voice, serves, bare, terminal } = cast;
     if spec.account && (spec.uid == 0 || spec.uid == spec.owner || [0, spec.owner, spec.uid].contains(&spec.front)) {
         return Err(Problem::new(format!("{} has uid {} and the front {}: neither is a sandbox", spec.user, spec.uid, spec.front)).hint("run `comfy apply`"));
     }
@@ -155,6 +157,7 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast
     c.stdout(voice.stdio()?).stderr(voice.stdio()?);
     let mut kept = vec![&told];
     kept.extend(&network.room);
+    kept.extend(&terminal);
     launched::hand_over(&mut c, &kept);
     let cell = Cell {
         bare: bare.is_some(),
@@ -164,6 +167,7 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast
         confinement,
         report: told.as_raw_fd(),
         network: network.room.as_ref().map(AsRawFd::as_raw_fd),
+        terminal: terminal.as_ref().map(AsRawFd::as_raw_fd),
         launcher: me(),
     };
     let mut comfyui = c.spawn().doing(|| "start ComfyUI".into())?;
@@ -270,14 +274,22 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
     Ok((reader.into(), writer.into()))
 }
 
+/// Makes the owner's folder among the records.
+///
+/// # Errors
+/// The disk.
+pub fn logs(spec: &LaunchSpec, owner_gid: u32) -> Result<()> {
+    let logs = spec.paths.logs();
+    crate::host::fs::edit::make_dir(&logs, spec.owner, owner_gid, 0o700).doing(|| format!("make {}", logs.display()))
+}
+
 /// Starts the log keeper, and the pipe that it reads.
 ///
 /// # Errors
 /// It cannot be started.
 pub fn scribe(spec: &LaunchSpec, owner_gid: u32, nodes: Vec<String>) -> Result<(Child, Voice)> {
     let (reader, writer) = pipe()?;
-    let logs = spec.paths.logs();
-    crate::host::fs::edit::make_dir(&logs, spec.owner, owner_gid, 0o700).doing(|| format!("make {}", logs.display()))?;
+    logs(spec, owner_gid)?;
     let mut c = side(elevate::SCRIBE_SIDE)?;
     c.stdout(Stdio::null()).stderr(Stdio::null());
     launched::hand_over(&mut c, &[&reader]);
@@ -375,6 +387,35 @@ impl Running {
         let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         Ok((u8::try_from(code).unwrap_or(1), asked.is_some()))
     }
+}
+
+/// Has what is typed reach the terminal `master`, and what a program says there reach stdout, until the last of them has ended.
+/// The end of stdin is the shell's end.
+///
+/// # Errors
+/// The system's own.
+pub fn relay(master: OwnedFd, tell: Sender<String>) -> Result<std::thread::JoinHandle<()>> {
+    let mut typed = std::fs::File::from(master.try_clone().doing(|| "hold the terminal".into())?);
+    let mut said = std::fs::File::from(master);
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
+            match serde_json::from_str(&line) {
+                Ok(Word::Typed(bytes)) => drop(typed.write_all(&bytes)),
+                Ok(Word::Sized(size)) => terminal::resize(&typed, size),
+                Err(_) => {}
+            }
+        }
+        let _ = tell.send(KILL.into());
+    });
+    Ok(std::thread::spawn(move || {
+        let (mut buffer, mut out) = ([0; 1 << 14], std::io::stdout());
+        // EIO: nobody has the other side open any more.
+        while let Ok(n @ 1..) = said.read(&mut buffer) {
+            if out.write_all(&buffer[..n]).and_then(|()| out.flush()).is_err() {
+                return;
+            }
+        }
+    }))
 }
 
 /// Words from stdin; its end counts as one more.

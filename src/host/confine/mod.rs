@@ -26,6 +26,12 @@ pub fn present(c: &Confinement) -> Vec<Present> {
     c.rules.iter().filter(|r| !own(r)).filter_map(|r| Some(Present { rule: r.clone(), real: r.path.canonicalize().ok()? })).collect()
 }
 
+/// Whether there is a card to compute with: CUDA or ROCm, which ComfyUI looks for by itself.
+pub fn has_card(c: &Confinement) -> bool {
+    const DRIVERS: [&str; 3] = ["/dev/nvidiactl", "/dev/kfd", "/dev/dxg"];
+    c.rules.iter().any(|r| DRIVERS.iter().any(|d| r.path.as_os_str() == *d) && r.path.exists())
+}
+
 /// The same rules by the real paths of what is there.
 pub fn real(c: &Confinement) -> Confinement {
     let rules = present(c).into_iter().map(|p| Rule { path: p.real, ..p.rule }).collect();

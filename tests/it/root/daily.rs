@@ -107,3 +107,44 @@ fn exec_is_as_confined_as_comfyui() {
         assert!(text.contains("Permission denied") || text.contains("No such file"), "{text}");
     });
 }
+
+#[test]
+fn a_shell_has_a_terminal_of_its_own() {
+    private("daily::a_shell_has_a_terminal_of_its_own", |m| {
+        ready(m, "", |t| t.into());
+        let refused = m.root(&["shell"]);
+        assert!(refused.status.code() == Some(1) && said(&refused).contains("`comfy exec -- sh -c '…'` needs none"), "{}", said(&refused));
+        let size = comfy::host::terminal::Size { rows: 33, columns: 111 };
+        let (ours, theirs) = comfy::host::terminal::open(size).unwrap();
+        let mut c = m.root_command(&["shell"]);
+        c.env("TERM", "xterm").stdin(theirs.try_clone().unwrap()).stdout(theirs.try_clone().unwrap()).stderr(theirs);
+        let mut child = c.spawn().unwrap();
+        drop(c);
+        let (mut type_, mut read) = (std::fs::File::from(ours.try_clone().unwrap()), std::fs::File::from(ours));
+        let mut seen = String::new();
+        let mut until = |what: &str, seen: &mut String| {
+            let mut b = [0; 4096];
+            while !seen.contains(what) {
+                let n = std::io::Read::read(&mut read, &mut b).unwrap_or(0);
+                assert!(n > 0, "no {what:?} in {seen:?}");
+                seen.push_str(&String::from_utf8_lossy(&b[..n]));
+            }
+        };
+        let mut line = |text: &str| std::io::Write::write_all(&mut type_, text.as_bytes()).unwrap();
+        until("comfy ", &mut seen);
+        // What it prints is not what was typed: the answer counts, not the echo.
+        line("echo I-AM-$(id -un) SIZE-$(stty size | tr ' ' x) $(test -t 0 && echo TER''MINAL) VENV-${VIRTUAL_ENV##*/}\r");
+        until("I-AM-comfyui_sandbox SIZE-33x111 TERMINAL VENV-venv", &mut seen);
+        // Ctrl-C is the program's inside; the shell goes on.
+        line("sleep 1000\r");
+        std::thread::sleep(Duration::from_millis(300));
+        line("\x03");
+        line("printf '\\033]0;evil\\007\\033[31mRED\\n'; ls /home/alice 2>&1 | tail -1; echo DO''NE\r");
+        until("DONE", &mut seen);
+        assert!(seen.contains("\x1b[31mRED") && !seen.contains("\x1b]0;evil"), "{seen:?}");
+        line("exit 3\r");
+        until("\x1b[0m", &mut seen);
+        assert_eq!(child.wait().unwrap().code(), Some(3), "{seen:?}");
+        assert_eq!(m.sh(ALIVE), "0");
+    });
+}

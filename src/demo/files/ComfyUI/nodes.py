@@ -51,17 +51,17 @@ def load_custom_node(path):
                 NODE_CLASS_MAPPINGS[key] = node
         NODE_DISPLAY_NAME_MAPPINGS.update(getattr(module, "NODE_DISPLAY_NAME_MAPPINGS", {}))
         return True
-    except Exception:
+    except Exception as error:
         # One node that fails must not keep the others from loading.
         sys.modules.pop(module_name, None)
         print(traceback.format_exc(), flush=True)
-        print(f"Cannot import {path} module for custom nodes.", flush=True)
+        print(f"Cannot import {path} module for custom nodes: {error}", flush=True)
         return False
 
 
 def init_external_custom_nodes():
-    """Loads all of custom_nodes/ in order of name; the names of those that failed."""
-    times, failed = [], []
+    """Loads all of custom_nodes/ in order of name."""
+    times = []
     for top in folder_paths.get_folder_paths("custom_nodes"):
         for entry in sorted(os.listdir(top)):
             path = os.path.realpath(os.path.join(top, entry))
@@ -73,10 +73,7 @@ def init_external_custom_nodes():
             before = time.perf_counter()
             loaded = load_custom_node(path)
             times.append((time.perf_counter() - before, path, loaded))
-            if not loaded:
-                failed.append(entry)
     print("\nImport times for custom nodes:", flush=True)
     for seconds, path, loaded in sorted(times):
         mark = "" if loaded else " (IMPORT FAILED)"
         print(f"{seconds:6.1f} seconds{mark}: {path}", flush=True)
-    return failed

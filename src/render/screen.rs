@@ -1,0 +1,173 @@
+//! What a shell inside the sandbox may do to the owner's terminal: colours, cursor and keys, as every program in a terminal
+//! does; no clipboard, no title, no answers of the program's own choosing, no printer (ECMA-48; xterm, "Control Sequences").
+
+/// Passes bytes on as they come, without what is not allowed. Knows UTF-8, in which a control of two bytes can hide.
+#[derive(Debug, Default)]
+pub struct Screen {
+    state: State,
+    /// A sequence that is not complete, or the first bytes of a character.
+    held: Vec<u8>,
+    /// Bytes that this character still lacks.
+    lacking: u8,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum State {
+    #[default]
+    Text,
+    Escape,
+    /// A control sequence: parameters, then one letter.
+    Sequence,
+    /// A string for the terminal itself, which is dropped, until its end.
+    Dropped(bool),
+}
+
+/// Longer ones have no meaning.
+const LONGEST: usize = 64;
+
+impl Screen {
+    /// What of these bytes may go to the terminal.
+    pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes.len());
+        bytes.iter().for_each(|b| self.byte(*b, &mut out));
+        out
+    }
+
+    fn byte(&mut self, b: u8, out: &mut Vec<u8>) {
+        match self.state {
+            State::Text => self.text(b, out),
+            State::Escape => self.escape(b, out),
+            State::Sequence => self.sequence(b, out),
+            // BEL, or ESC and a backslash; CAN and SUB break it off.
+            State::Dropped(_) if matches!(b, 0x07 | 0x18 | 0x1a) => self.state = State::Text,
+            State::Dropped(true) if b == b'\\' => self.state = State::Text,
+            State::Dropped(_) => self.state = State::Dropped(b == 0x1b),
+        }
+    }
+
+    fn text(&mut self, b: u8, out: &mut Vec<u8>) {
+        if self.lacking > 0 && (0x80..0xc0).contains(&b) {
+            self.held.push(b);
+            self.lacking -= 1;
+            if self.lacking == 0 {
+                let character = std::mem::take(&mut self.held);
+                match character.as_slice() {
+                    // The same controls as ESC and a letter, as one character of Unicode.
+                    [0xc2, c @ 0x80..0xa0] => self.escape(c - 0x40, out),
+                    _ if std::str::from_utf8(&character).is_ok() => out.extend(character),
+                    _ => out.push(b'?'),
+                }
+            }
+            return;
+        }
+        if self.lacking > 0 {
+            self.lacking = 0;
+            self.held.clear();
+            out.push(b'?');
+        }
+        match b {
+            0x1b => self.state = State::Escape,
+            // ENQ: the terminal would answer with what somebody has set.
+            0x05 => {}
+            0x00..0x80 => out.push(b),
+            0xc2..0xe0 => self.begin(b, 1),
+            0xe0..0xf0 => self.begin(b, 2),
+            0xf0..0xf5 => self.begin(b, 3),
+            _ => out.push(b'?'),
+        }
+    }
+
+    fn begin(&mut self, b: u8, lacking: u8) {
+        (self.held, self.lacking) = (vec![b], lacking);
+    }
+
+    fn escape(&mut self, b: u8, out: &mut Vec<u8>) {
+        self.state = State::Text;
+        match b {
+            b'[' => {
+                self.held.clear();
+                self.state = State::Sequence;
+            }
+            // OSC, DCS, SOS, PM, APC.
+            b']' | b'P' | b'X' | b'^' | b'_' => self.state = State::Dropped(false),
+            0x1b => self.state = State::Escape,
+            // What an older terminal answers with its name.
+            b'Z' => {}
+            // Character sets: one more byte, which is a plain letter.
+            0x20..0x7f => out.extend([0x1b, b]),
+            _ => self.text(b, out),
+        }
+    }
+
+    fn sequence(&mut self, b: u8, out: &mut Vec<u8>) {
+        match b {
+            0x20..0x40 if self.held.len() < LONGEST => self.held.push(b),
+            0x40..0x7f => {
+                self.state = State::Text;
+                let held = std::mem::take(&mut self.held);
+                // Windows and titles (t), the printer (i).
+                if !matches!(b, b't' | b'i') {
+                    out.extend([0x1b, b'[']);
+                    out.extend(held);
+                    out.push(b);
+                }
+            }
+            _ => {
+                self.held.clear();
+                self.state = State::Text;
+                self.text(b, out);
+            }
+        }
+    }
+}
+
+/// Undoes what a program may have left on: other screen, hidden cursor, mouse and paste reports, colours.
+pub const RESTORE: &[u8] = b"\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?25h\x1b[0m";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_inside_draws_and_does_not_reach_behind_the_screen() {
+        let cases: &[(&str, &[u8])] = &[
+            ("colours", b"\x1b[1;31mred\x1b[0m"),
+            ("cursor", b"a\x1b[2J\x1b[10;20Hb\x1b[?25l"),
+            ("letters", "ä€😀".as_bytes()),
+            ("a title", b"a\x1b]0;evil\x07b"),
+            ("the clipboard", b"a\x1b]52;c;ZXZpbA==\x1b\\b"),
+            ("a link", b"\x1b]8;;http://evil\x1b\\text\x1b]8;;\x1b\\"),
+            ("a device's string", b"a\x1bP$qm\x1b\\b"),
+            ("the same as one character", b"a\xc2\x9d0;evil\x07b\xc2\x9b31mc"),
+            ("half a character, then a title", b"a\xc2\x1b]0;evil\x07b"),
+            ("stray bytes", b"a\x9d0;evil\x07b\xff"),
+            ("who are you", b"a\x05\x1bZb"),
+            ("move the window, print", b"a\x1b[21tb\x1b[5ic"),
+            ("an endless sequence", b"a\x1b[1111111111222222222233333333334444444444555555555566666666667777777mb"),
+            ("a sequence in a sequence", b"a\x1b[3\x1b]0;evil\x07b"),
+        ];
+        let told = cases.iter().map(|(what, bytes)| {
+            let whole = Screen::default().pass(bytes);
+            let mut one = Screen::default();
+            let single: Vec<u8> = bytes.iter().flat_map(|b| one.pass(&[*b])).collect();
+            assert_eq!(whole, single, "{what}: the same in pieces");
+            format!("{what}: {}", whole.escape_ascii())
+        });
+        insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @r"
+        colours: \x1b[1;31mred\x1b[0m
+        cursor: a\x1b[2J\x1b[10;20Hb\x1b[?25l
+        letters: \xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80
+        a title: ab
+        the clipboard: ab
+        a link: text
+        a device's string: ab
+        the same as one character: ab\x1b[31mc
+        half a character, then a title: a?b
+        stray bytes: a?0;evil\x07b?
+        who are you: ab
+        move the window, print: abc
+        an endless sequence: a777mb
+        a sequence in a sequence: ab
+        ");
+    }
+}
