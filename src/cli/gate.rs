@@ -101,7 +101,9 @@ impl Gate<'_> {
             let p = Problem::new(format!("{what}: could not be loaded, and there is no generation before to go back to"));
             return if self.back { Err(p.hint("the lines above say why")) } else { Ok(()) };
         };
-        if !self.back && !(self.ask && yes(&format!("\nMake the generation before ({id}) live again? Only \"yes\" is accepted: "))?) {
+        let question = format!("\nMake the generation before ({id}) live again? Only \"yes\" is accepted: ");
+        let agreed = self.back || (self.ask && yes(&question)?);
+        if !agreed {
             render::note("hint: to go back: `git revert` what moved comfy.lock, then `comfy apply`; `comfy apply --rollback-on-failure` does it by itself");
             return Ok(());
         }
