@@ -74,7 +74,7 @@ fn offer(q: &mut Question) -> Result<Vec<Box<dyn std::any::Any>>> {
 /// Has the launcher try, and hears what comes of it.
 fn tried(project: &Project, desired: &Desired, question: &Question, by: By) -> Result<Vec<Said>> {
     let how = How::Tried(Try { by, question: Box::new(question.clone()) });
-    let mut asked = ask(&request(project, desired, &[], how), true)?;
+    let mut asked = ask(&request(project, desired, &[], how), &desired.paths, true)?;
     let mut said = Vec::new();
     for line in asked.side.reader.lines().map_while(std::result::Result::ok) {
         if let Some(port) = listening(&line) {

@@ -25,7 +25,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     project.announce();
     let desired = project.desired()?;
     let Asked { answer, side: Side { mut child, mut stdin, mut reader } } =
-        ask(&request(&project, &desired, &[], How::Once(args.command.clone())), project.isolated())?;
+        ask(&request(&project, &desired, &[], How::Once(args.command.clone())), &desired.paths, project.isolated())?;
     if let Answer::Started { generation, unknown, lacking, .. } = &answer {
         caveats(&desired, generation, unknown, lacking);
     }

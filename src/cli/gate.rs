@@ -82,7 +82,7 @@ impl Gate<'_> {
         });
         let side: Side = match elevated {
             Some(e) => e.launcher()?,
-            None => elevate::side(elevate::LAUNCH_SIDE, self.project.isolated())?,
+            None => elevate::launch_side(&self.desired.sandbox, &self.desired.paths, self.project.isolated())?,
         };
         let health = health::load(&request(self.project, self.desired, &[], How::Loaded(generation)), side)?;
         book.note(&health, &self.desired.paths, &self.desired.owner)?;

@@ -105,7 +105,13 @@ enum Command {
     #[command(name = "__root", hide = true)]
     Root,
     #[command(name = "__launch", hide = true)]
-    Launch,
+    Launch {
+        /// This one and no other: what a rule of sudo's names.
+        instance: Option<String>,
+        /// Nobody asks: the system starts.
+        #[arg(long, requires = "instance")]
+        boot: bool,
+    },
     #[command(name = "__cell", hide = true)]
     Cell,
     #[command(name = "__front", hide = true)]
@@ -126,7 +132,7 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Launch => return crate::run::serve::serve(),
+        Command::Launch { instance, boot } => return crate::run::serve::serve(instance, boot),
         Command::Cell => return crate::run::cell::serve(),
         Command::Front => return crate::front::serve::serve(),
         Command::Scribe => return crate::run::scribe::serve(),
@@ -175,7 +181,7 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Demo(a) => demo::run(a),
         Command::Completions(a) => completions::run(a),
         Command::Man(a) => man::run(a),
-        Command::Root | Command::Launch | Command::Cell | Command::Front | Command::Scribe => Ok(EXIT_ERROR),
+        Command::Root | Command::Launch { .. } | Command::Cell | Command::Front | Command::Scribe => Ok(EXIT_ERROR),
     }
 }
 

@@ -35,7 +35,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     project.announce();
     let desired = project.desired()?;
     let how = if args.explain { How::Explained } else { How::Attended };
-    let Asked { answer, side: Side { mut child, stdin, reader } } = ask(&request(&project, &desired, &args.args, how), project.isolated())?;
+    let Asked { answer, side: Side { mut child, stdin, reader } } = ask(&request(&project, &desired, &args.args, how), &desired.paths, project.isolated())?;
     match answer {
         Answer::Failed(p) => Err(p),
         Answer::Explained { user, command, allowed, lacking } => {

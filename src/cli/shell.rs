@@ -28,7 +28,7 @@ pub fn run(global: &Global, _: &Args) -> Result<u8> {
     let mut is = here.ok_or_else(|| Problem::new("stdin or stdout is no terminal").hint("`comfy exec -- sh -c '…'` needs none"))?;
     let term = env::var("TERM").unwrap_or_else(|| "dumb".into());
     let Asked { answer, side: Side { mut child, mut stdin, mut reader } } =
-        ask(&request(&project, &desired, &[], How::Shell { size: is, term }), project.isolated())?;
+        ask(&request(&project, &desired, &[], How::Shell { size: is, term }), &desired.paths, project.isolated())?;
     if let Answer::Started { generation, unknown, lacking, .. } = &answer {
         caveats(&desired, generation, unknown, lacking);
     }

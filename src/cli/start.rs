@@ -31,7 +31,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
 /// # Errors
 /// It did not start, or ended before it was ready: with the end of its log.
 pub fn start(project: &Project, desired: &Desired, args: &[String]) -> Result<u8> {
-    let mut asked = ask(&request(project, desired, args, How::Detached), project.isolated())?;
+    let mut asked = ask(&request(project, desired, args, How::Detached), &desired.paths, project.isolated())?;
     // It has answered: the launch is a process of its own by now.
     let _ = asked.side.child.wait();
     let Answer::Started { address, generation, nodes, unknown, lacking } = asked.answer else { return Ok(0) };

@@ -1,10 +1,12 @@
 //! The single place that may elevate: it starts the root side of comfy, through sudo or, as root, directly.
 
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::process::first_existing;
+use crate::plan::desired::Paths;
+use crate::plan::service::Program;
 use crate::problem::{Doing, Problem, Result};
 
 /// The hidden subcommand of the root side.
@@ -29,16 +31,69 @@ pub struct Side {
     pub reader: BufReader<ChildStdout>,
 }
 
+/// The program that runs now; on Linux by its inode, whatever its path leads to by now.
+///
+/// # Errors
+/// The system does not tell.
+pub fn own() -> std::io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() { Ok(running) } else { std::env::current_exe() }
+}
+
+/// What stat(2) says of a copy of comfy at `path`, or of the program that runs.
+///
+/// # Errors
+/// Anything but that it is not there.
+pub fn program(path: Option<&Path>) -> std::io::Result<Option<Program>> {
+    use std::os::unix::fs::MetadataExt;
+    let seen = match path {
+        Some(p) => p.symlink_metadata(),
+        None => own().and_then(std::fs::metadata),
+    };
+    match seen {
+        Ok(m) => Ok(Some(Program { uid: m.uid(), mode: m.mode(), size: m.size(), modified: m.mtime() })),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// The launcher of an instance, for which sudo may have a rule: only one that is root's, and this comfy.
+fn launcher(paths: &Paths) -> Option<PathBuf> {
+    let path = paths.launcher();
+    let there = program(Some(&path)).ok().flatten()?;
+    if program(None).ok().flatten().is_some_and(|own| there.is_copy_of(&own)) {
+        return Some(path);
+    }
+    crate::render::note("The launcher is of another comfy, so sudo may ask for your password: `comfy apply` brings this one.");
+    None
+}
+
+/// Starts the side that launches, for this instance alone where it has a launcher of its own.
+///
+/// # Errors
+/// As [`side`].
+pub fn launch_side(instance: &str, paths: &Paths, isolated: bool) -> Result<Side> {
+    let rule = isolated && !nix::unistd::geteuid().is_root();
+    match rule.then(|| launcher(paths)).flatten() {
+        Some(program) => start(&program, &[LAUNCH_SIDE, instance], true),
+        None => side(LAUNCH_SIDE, isolated),
+    }
+}
+
 /// Starts comfy's own program with a hidden subcommand and pipes for the protocol, as root unless nobody is isolated;
 /// sudo asks for the password on the terminal itself.
 ///
 /// # Errors
 /// No sudo on this machine, or comfy's own program cannot be found.
-#[expect(clippy::disallowed_methods, reason = "the one place that elevates")]
 pub fn side(subcommand: &str, isolated: bool) -> Result<Side> {
     let own: PathBuf = std::env::current_exe().doing(|| "find comfy's own program".into())?;
+    start(&own, &[subcommand], isolated)
+}
+
+#[expect(clippy::disallowed_methods, reason = "the one place that elevates")]
+fn start(own: &Path, arguments: &[&str], isolated: bool) -> Result<Side> {
     let mut command = if !isolated || nix::unistd::geteuid().is_root() {
-        let mut c = Command::new(&own);
+        let mut c = Command::new(own);
         c.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
         for name in ["SUDO_USER", "SUDO_UID"] {
             if let Some(v) = super::env::var(name) {
@@ -55,10 +110,10 @@ pub fn side(subcommand: &str, isolated: bool) -> Result<Side> {
         let sudo = first_existing(&["/usr/bin/sudo", "/usr/local/bin/sudo", "/opt/homebrew/bin/sudo"])
             .ok_or_else(|| Problem::new("this needs root, and sudo is not on this machine").hint("run the same command as root"))?;
         let mut c = Command::new(sudo);
-        c.arg("--").arg(&own);
+        c.arg("--").arg(own);
         c
     };
-    command.arg(subcommand).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
     let mut child = command.spawn().doing(|| "start the root side".into())?;
     let pipes = child.stdin.take().zip(child.stdout.take());
     let (stdin, stdout) = pipes.ok_or_else(|| Problem::new("no pipes to the root side"))?;

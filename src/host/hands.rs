@@ -215,6 +215,10 @@ impl Act for Hands<'_> {
             }
             Step::SetFence { uid, record } => super::firewall::set(*uid, record, &super::process::System),
             Step::RemoveFence { uid, record } => super::firewall::remove(*uid, record, &super::process::System),
+            Step::InstallLauncher { path, size, modified } => super::service::install_launcher(path, *size, *modified),
+            Step::RemoveLauncher { path } => edit::remove_path(path).doing(|| format!("remove {}", path.display())),
+            Step::WriteSystemFile { file } => super::service::write(file, &self.paths, &super::process::System),
+            Step::RemoveSystemFile { kind, path } => super::service::remove(*kind, path, &super::process::System),
             Step::Quarantine { id, names } => self.quarantine(id, names),
             Step::Install { id } => self.install("generation", id, &self.paths.staged(id), &self.paths.generation(id)),
             Step::InstallVenv { id } => self.install("virtual environment", id, &self.paths.staged_venv(id), &self.paths.venv(id)),

@@ -18,6 +18,7 @@ use crate::plan::ids::Ids;
 use crate::plan::inventory::Inventory;
 use crate::plan::launch::LaunchSpec;
 use crate::plan::look::Look;
+use crate::plan::service::Program;
 use crate::plan::venv::{Interpreter, VenvSpec};
 use crate::problem::{Doing, Problem, Result};
 
@@ -217,6 +218,18 @@ impl Look for Machine {
 
     fn fence(&self, paths: &Paths, uid: u32) -> Seen<Fence> {
         Ok(super::firewall::look(uid, &paths.fence(), &super::process::System))
+    }
+
+    fn program(&self, path: Option<&Path>) -> Seen<Option<Program>> {
+        super::elevate::program(path).map_err(|e| Unknown { reason: format!("comfy's own program: {e}"), root_can: false })
+    }
+
+    fn system_text(&self, path: &Path) -> Seen<Option<String>> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+            Err(e) => Err(Unknown { reason: format!("{}: {e}", path.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied }),
+        }
     }
 
     fn inventory(&self, paths: &Paths) -> Seen<Inventory> {

@@ -19,6 +19,7 @@ pub mod peer;
 pub mod process;
 pub mod progress;
 pub mod python;
+pub mod service;
 pub mod signals;
 pub mod terminal;
 pub mod uv;

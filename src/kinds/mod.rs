@@ -7,6 +7,7 @@ pub mod launch;
 pub mod link;
 pub mod model;
 pub mod network;
+pub mod service;
 pub mod share;
 pub mod traverse;
 
@@ -27,6 +28,7 @@ pub const KINDS: &[Kind] = &[
     // Before `run`, whose note of everything is the last word.
     Kind { name: "network", plan: network::plan },
     Kind { name: "launch", plan: launch::plan },
+    Kind { name: "service", plan: service::plan },
     Kind { name: "code", plan: code::plan },
     Kind { name: "model", plan: model::plan },
 ];

@@ -38,7 +38,7 @@ impl Check {
                 self.wrong(&at, format!("the value of {k} has a NUL"), "leave it out");
             }
         }
-        Run { open_files, memory_reserve, env }
+        Run { open_files, memory_reserve, passwordless: w.passwordless.unwrap_or(false), boot: w.boot.unwrap_or(false), env }
     }
 
     pub(super) fn network(&mut self, w: wire::Network, allow_remote: bool) -> Network {

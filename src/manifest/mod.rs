@@ -120,6 +120,10 @@ pub struct Run {
     pub open_files: u64,
     /// Bytes kept for the system.
     pub memory_reserve: u64,
+    /// sudo starts it without a password: a rule for one root-owned program.
+    pub passwordless: bool,
+    /// The system starts it.
+    pub boot: bool,
     pub env: BTreeMap<String, String>,
 }
 

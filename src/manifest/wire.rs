@@ -126,6 +126,8 @@ pub struct Share {
 pub struct Run {
     pub open_files: Option<i64>,
     pub memory_reserve: Option<String>,
+    pub passwordless: Option<bool>,
+    pub boot: Option<bool>,
     pub env: Option<BTreeMap<String, String>>,
 }
 

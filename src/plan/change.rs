@@ -78,6 +78,9 @@ pub struct Plan {
     pub models: Downloads,
     #[serde(default)]
     pub library: Library,
+    /// Root's own plan may have more to say.
+    #[serde(default)]
+    pub hidden: bool,
 }
 
 /// Python packages to fetch.

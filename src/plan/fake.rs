@@ -16,6 +16,7 @@ use super::launch::LaunchSpec;
 use super::look::{Act, Look};
 use super::models::ModelFile;
 use super::select::Selection;
+use super::service::Program;
 use super::step::{Planned, Step};
 use super::venv::{Interpreter, VenvSpec};
 use super::{Action, Desired, Plan, share_rules};
@@ -44,6 +45,8 @@ struct State {
     /// Content of files in shares.
     models: BTreeMap<PathBuf, (u64, Sha)>,
     fetched: BTreeSet<Sha>,
+    launcher: Option<Program>,
+    system: BTreeMap<PathBuf, String>,
     inventory: Inventory,
 }
 
@@ -159,6 +162,13 @@ impl Look for Machine {
     fn fence(&self, _: &Paths, uid: u32) -> Seen<Fence> {
         Ok(self.with(|s| if s.fences.contains(&uid) { Fence::There } else { Fence::Absent }))
     }
+    fn program(&self, path: Option<&Path>) -> Seen<Option<Program>> {
+        let own = Program { uid: 1000, mode: 0o755, size: 7, modified: 7 };
+        Ok(if path.is_some() { self.with(|s| s.launcher.clone()) } else { Some(own) })
+    }
+    fn system_text(&self, path: &Path) -> Seen<Option<String>> {
+        Ok(self.with(|s| s.system.get(path).cloned()))
+    }
     fn inventory(&self, _: &Paths) -> Seen<Inventory> {
         Ok(self.with(|s| s.inventory.clone()))
     }
@@ -248,6 +258,13 @@ impl Act for Hands<'_> {
             Step::RemoveLink { path, .. } => s.remove(path),
             Step::SetFence { uid, .. } => drop(s.fences.insert(*uid)),
             Step::RemoveFence { uid, .. } => drop(s.fences.remove(uid)),
+            Step::InstallLauncher { size, modified, .. } => s.launcher = Some(Program { uid: 0, mode: 0o755, size: *size, modified: *modified }),
+            Step::RemoveLauncher { .. } => s.launcher = None,
+            Step::WriteSystemFile { file } => {
+                assert!(s.launcher.is_some(), "a rule for a program that is not there");
+                s.system.insert(file.path.clone(), file.text.clone());
+            }
+            Step::RemoveSystemFile { path, .. } => drop(s.system.remove(path)),
             Step::Quarantine { id, .. } => {
                 if let Some((_, c)) = s.gens.get_mut(id) {
                     c.foreign.clear();
@@ -276,6 +293,8 @@ impl Act for Hands<'_> {
                 s.venvs.clear();
                 s.pythons.clear();
                 s.launch = None;
+                assert!(s.system.is_empty(), "a rule for a program that goes");
+                s.launcher = None;
                 s.inventory = Inventory::default();
             }
         });
@@ -365,6 +384,7 @@ fn wish(bits: u32) -> Desired {
         let sha256 = Sha([(bits >> 18 & 1) as u8; 32]);
         models.insert("m.safetensors".to_string(), ModelPin { source: Some(source.into()), revision: None, etag: None, size: 7, sha256 });
     }
+    text += &format!("[run]\npasswordless = {}\nboot = {}\n", on(19), on(20));
     let manifest = Manifest::parse(Path::new("/repo/comfy.toml"), &text, "host").unwrap();
     let mut python = crate::lock::Python::asked(&manifest.python);
     python.managed = Some("3.12.1".into());
@@ -390,13 +410,16 @@ fn fresh() -> Machine {
     {
         s.nodes.insert(path.into(), dir(uid, uid, mode));
     }
+    for path in ["/etc/sudoers.d", "/private/etc/sudoers.d", "/etc/systemd/system", "/Library/LaunchDaemons"] {
+        s.nodes.insert(path.into(), dir(0, 0, 0o755));
+    }
     Machine(Mutex::new(s))
 }
 
 /// Something that happens to a machine.
 fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
     let pick = |n: usize| which as usize % n.max(1);
-    match what % 14 {
+    match what % 15 {
         0 => drop(s.users.remove("comfyui_sandbox")),
         1 => {
             if let Some((_, m)) = s.groups.get_mut("comfyshared") {
@@ -447,7 +470,7 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
         7 | 8 => {
             if let Some((spec, c)) = s.gens.values_mut().next() {
                 let part = spec.pins().map(|(n, _)| n).nth(pick(4)).unwrap_or("comfyui".into());
-                if what % 14 == 7 {
+                if what % 15 == 7 {
                     c.findings.entry(part).or_default().push(Finding { path: "x.py".into(), what: What::Edited, detail: String::new() });
                 } else {
                     c.foreign.push(format!("evil{which}"));
@@ -473,6 +496,10 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
             for (size, sha256) in s.models.values_mut() {
                 (*size, *sha256) = (7 + u64::from(which & 1), Sha([which; 32]));
             }
+        }
+        13 => {
+            s.launcher = s.launcher.clone().filter(|_| which & 1 == 1).map(|p| Program { uid: 1000, ..p });
+            s.system.values_mut().for_each(|t| t.push('x'));
         }
         _ => s.entries.clear(),
     }
@@ -516,12 +543,12 @@ proptest! {
 
     #[test]
     fn whatever_was_there_and_wherever_it_failed_one_more_apply_ends_clean(
-        before in any::<u32>(), asked in any::<u32>(), events in prop::collection::vec((any::<u8>(), any::<u8>()), 0..10), step in 0usize..45, after in any::<bool>(),
+        before in any::<u32>(), asked in any::<u32>(), events in prop::collection::vec((any::<u8>(), any::<u8>()), 0..10), step in 0usize..50, after in any::<bool>(),
     ) {
         let machine = fresh();
         let (first, second) = (wish(before & !(1 << 16) | asked & (1 << 16)), wish(asked));
         // Some earlier wish, applied or half applied; then things happen; then another wish that fails half way.
-        let _ = apply(&machine, &first, (before & 1 << 20 != 0).then_some((step, !after)));
+        let _ = apply(&machine, &first, (before & 1 << 24 != 0).then_some((step, !after)));
         machine.with(|s| events.iter().for_each(|(what, which)| happen(s, &second.paths, *what, *which)));
         if let Err(e) = super::build::plan(&second, &machine, &Selection::default()) {
             // The one contradiction that these wishes can hold: another gid than the group has.

@@ -22,6 +22,8 @@ pub struct Inventory {
     pub shares: BTreeMap<PathBuf, SharedFolder>,
     /// The uid that nftables has rules of comfy's for.
     pub fence: Option<u32>,
+    /// Files in folders of the system, with their text: not everybody who plans may read them.
+    pub system: BTreeMap<PathBuf, String>,
     /// What each resource was last brought to: a difference from it is drift, not a new wish.
     pub applied: BTreeMap<String, Attrs>,
     /// Generations in the order in which they were last live.
@@ -60,6 +62,7 @@ impl Inventory {
             Step::GrantSearch { folder, .. } => drop(self.traverse.insert(folder.clone())),
             // One of an older uid is removed in the same plan, before.
             Step::SetFence { uid, .. } => self.fence = Some(*uid),
+            Step::WriteSystemFile { file } => drop(self.system.insert(file.path.clone(), file.text.clone())),
             Step::SetLink { path, target, .. } => drop(self.links.insert(path.clone(), target.clone())),
             Step::MakeShare { spec, created, was_gid, was_mode } => {
                 let first = SharedFolder {
@@ -84,6 +87,7 @@ impl Inventory {
             Step::DeleteUser { name, .. } => drop(self.users.remove(name)),
             Step::RemoveMember { user, group } => drop(self.members.remove(&format!("{user}:{group}"))),
             Step::RevokeSearch { folder, .. } => drop(self.traverse.remove(folder)),
+            Step::RemoveSystemFile { path, .. } => drop(self.system.remove(path)),
             Step::RemoveLink { path, .. } => drop(self.links.remove(path)),
             Step::RemoveFence { uid, .. } if self.fence == Some(*uid) => self.fence = None,
             Step::Switch { id } => {

@@ -7,6 +7,7 @@ use super::facts::{Fence, Finding, GenCheck, Group, Node, Search, Seen, Share, S
 use super::ids::Ids;
 use super::inventory::Inventory;
 use super::launch::LaunchSpec;
+use super::service::Program;
 use super::step::Step;
 use super::venv::{Interpreter, VenvSpec};
 use crate::problem::Result;
@@ -44,6 +45,10 @@ pub trait Look: Sync {
     fn launch(&self, paths: &Paths) -> Seen<Option<LaunchSpec>>;
     /// The backstop of `network.egress` for the sandbox's uid.
     fn fence(&self, paths: &Paths, uid: u32) -> Seen<Fence>;
+    /// A copy of comfy at `path`, or the program that runs now.
+    fn program(&self, path: Option<&Path>) -> Seen<Option<Program>>;
+    /// The text of a small file in a folder of the system.
+    fn system_text(&self, path: &Path) -> Seen<Option<String>>;
     fn inventory(&self, paths: &Paths) -> Seen<Inventory>;
 }
 

@@ -15,6 +15,7 @@ pub mod models;
 pub mod paths;
 pub mod removal;
 pub mod select;
+pub mod service;
 pub mod share_rules;
 pub mod step;
 pub mod venv;

@@ -124,6 +124,10 @@ impl Paths {
     pub fn model_hashes(&self) -> PathBuf {
         self.records.join("model-hashes")
     }
+    /// What starts it without asking, where there is such a thing.
+    pub fn launcher(&self) -> PathBuf {
+        self.base.join("bin/comfy")
+    }
     pub fn trash(&self) -> PathBuf {
         self.base.join("trash")
     }

@@ -8,6 +8,7 @@ use super::desired::Desired;
 use super::facts::Kind;
 use super::ids::Ids;
 use super::look::Look;
+use super::service::FileKind;
 use super::step::{Planned, Step};
 use crate::manifest::Isolation;
 use crate::problem::{Problem, Result};
@@ -126,6 +127,17 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
         let step = Step::RemoveFence { uid, record: d.paths.fence() };
         remove(&mut plan, crate::kinds::network::EGRESS.into(), attrs([("nftables", format!("uid {uid}"))]), step);
     }
+    for path in inventory.system.keys() {
+        let kind = [FileKind::Sudoers, FileKind::Unit, FileKind::Daemon].into_iter().find(|k| k.path(&d.sandbox, d.platform.macos) == *path);
+        if let Some(kind) = kind {
+            remove(
+                &mut plan,
+                format!("service.{}", path.display()),
+                attrs([("file", path.display().to_string())]),
+                Step::RemoveSystemFile { kind, path: path.clone() },
+            );
+        }
+    }
     if look.node(&d.paths.base).ok().flatten().is_some_and(|n| n.kind == Kind::Dir) || look.node(&d.paths.records).ok().flatten().is_some() {
         let backup = (!purge).then(|| d.paths.prefix.join(format!("{}.backup-{now}", d.sandbox)));
         let mut a = attrs([("path", d.paths.base.display().to_string())]);
@@ -167,6 +179,7 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
 pub fn without_time(plan: &Plan) -> Plan {
     let mut p = plan.clone();
     p.library = Default::default();
+    p.hidden = false;
     for s in &mut p.steps {
         if let Step::RemoveInstance { backup: Some(b), .. } = &mut s.step {
             *b = PathBuf::from("backup");

@@ -10,7 +10,7 @@ use crate::text::{did_you_mean, escape};
 /// Families that `--only` knows.
 pub const FAMILIES: &[&str] = &["user", "comfyui", "nodes", "python", "models", "shares", "network"];
 /// Prefixes of addresses.
-const KINDS: &[&str] = &["group", "user", "member", "traverse", "share", "dir", "link", "run", "comfyui", "node", "python", "model", "network"];
+const KINDS: &[&str] = &["group", "user", "member", "traverse", "share", "dir", "link", "run", "comfyui", "node", "python", "model", "network", "service"];
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection(Vec<String>);

@@ -6,6 +6,7 @@ use super::desired::GenSpec;
 use super::facts::ShareSpec;
 use super::launch::LaunchSpec;
 use super::models::Fetch;
+use super::service::{FileKind, SystemFile};
 use super::venv::VenvSpec;
 use crate::lock::Sha;
 
@@ -139,6 +140,24 @@ pub enum Step {
         spec: Box<LaunchSpec>,
     },
 
+    /// Copies the comfy that runs, if it is still of this size and age, to where sudo and the boot start it.
+    InstallLauncher {
+        path: PathBuf,
+        size: u64,
+        modified: i64,
+    },
+    RemoveLauncher {
+        path: PathBuf,
+    },
+    /// Puts one of comfy's few files into a folder of the system, checked by the program that reads it.
+    WriteSystemFile {
+        file: SystemFile,
+    },
+    RemoveSystemFile {
+        kind: FileKind,
+        path: PathBuf,
+    },
+
     /// Moves entries that nobody declared out of a generation's custom_nodes/.
     Quarantine {
         id: String,
@@ -232,7 +251,12 @@ impl Step {
             Step::RemoveFence { .. } => 34,
             Step::SetFence { .. } => 35,
             Step::RemoveMember { .. } => 50,
+            // No rule before the program that it names, and none after it.
+            Step::RemoveSystemFile { .. } => 29,
+            Step::RemoveLauncher { .. } => 30,
             Step::WriteLaunch { .. } => 59,
+            Step::InstallLauncher { .. } => 65,
+            Step::WriteSystemFile { .. } => 66,
             Step::Switch { .. } => 60,
             Step::RemoveGeneration { .. } => 61,
             Step::RemoveVenv { .. } | Step::RemovePython { .. } => 62,

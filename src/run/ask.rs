@@ -5,6 +5,7 @@ use std::io::{BufRead, Write};
 use super::{Answer, Request};
 use crate::host::elevate::{self, Side};
 use crate::host::signals;
+use crate::plan::desired::Paths;
 use crate::problem::{Doing, Problem, Result};
 
 /// A launcher that answered: words go to its stdin, whose end means to stop.
@@ -15,8 +16,8 @@ pub struct Asked {
 
 /// # Errors
 /// What the launcher says, or that it ended without a word.
-pub fn ask(request: &Request, isolated: bool) -> Result<Asked> {
-    put(request, elevate::side(elevate::LAUNCH_SIDE, isolated)?)
+pub fn ask(request: &Request, paths: &Paths, isolated: bool) -> Result<Asked> {
+    put(request, elevate::launch_side(&request.instance, paths, isolated)?)
 }
 
 /// Asks a launcher that was started already.

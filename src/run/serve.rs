@@ -24,9 +24,16 @@ use crate::plan::look::Look;
 use crate::problem::{Doing, Problem, Result};
 
 /// Serves one launch: the request is the first line of stdin, words follow; the exit code is ComfyUI's.
-pub fn serve() -> std::process::ExitCode {
+///
+/// `only`: another instance is refused. `boot`: nothing is asked and nobody answers; it is launched as by `comfy start`, and
+/// what started this process supervises it.
+pub fn serve(only: Option<String>, boot: bool) -> std::process::ExitCode {
     crate::host::signals::watch(false);
-    match launch() {
+    match launch(only, boot) {
+        Err(p) if boot => {
+            crate::render::problem(&p);
+            std::process::ExitCode::from(p.exit)
+        }
         Ok(code) => std::process::ExitCode::from(code),
         Err(p) => {
             let exit = p.exit;
@@ -42,13 +49,24 @@ fn say(answer: &Answer) {
     let _ = writeln!(std::io::stdout(), "{text}");
 }
 
-fn launch() -> Result<u8> {
+fn request() -> Result<Request> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).doing(|| "read the request".into())?;
-    let request: Request = serde_json::from_str(&line).doing(|| "read the request".into())?;
+    serde_json::from_str(&line).doing(|| "read the request".into())
+}
+
+fn launch(only: Option<String>, boot: bool) -> Result<u8> {
+    let request = match &only {
+        Some(instance) if boot => Request { instance: instance.clone(), records: None, args: Vec::new(), how: How::Detached },
+        _ => request()?,
+    };
+    if only.is_some_and(|o| o != request.instance) {
+        return Err(Problem::new("this launcher is for another instance"));
+    }
     let spec = applied(&request)?;
     // Before anything here has a second thread.
     if request.how == How::Detached
+        && !boot
         && let Some(code) = detach()?
     {
         return Ok(code);
@@ -129,7 +147,9 @@ fn launch() -> Result<u8> {
         let (pid, since, launch) = (std::process::id(), live::now(), live::digest(&spec));
         h.announce(&Live { pid, since, address: spec.address(), generation: id.clone(), nodes: nodes.clone(), launch, detached })?;
     }
-    say(&Answer::Started { address: spec.address(), generation: id, nodes, unknown: command.lacking, lacking });
+    if !boot {
+        say(&Answer::Started { address: spec.address(), generation: id, nodes, unknown: command.lacking, lacking });
+    }
     running.go();
     let relay = match master {
         Some(m) => Some(start::relay(m, tell)?),
@@ -151,7 +171,8 @@ fn launch() -> Result<u8> {
         // It has read everything once the last of the launch is gone.
         let _ = s.wait();
     }
-    Ok(code)
+    // An end that was asked for is none that the system should make up for.
+    Ok(if boot && asked { 0 } else { code })
 }
 
 /// Who tries without any confinement: the sandbox user, or somebody else on this machine.

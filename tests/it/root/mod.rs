@@ -7,6 +7,7 @@ mod health;
 mod machine;
 mod models;
 mod network;
+mod service;
 
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
