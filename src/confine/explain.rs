@@ -28,7 +28,9 @@ pub fn text(spec: &LaunchSpec, c: &Confinement, inner: Inner) -> String {
         line("system calls", "none for namespaces, mounts, ptrace, io_uring, keyrings, bpf; sockets of UNIX, IP and netlink alone".into());
         line("rights", "none to be gained: set-uid programs are without effect".into());
     }
-    line("limits", format!("{} open files, no core dumps; killed before others when memory runs out", spec.open_files));
+    let kept =
+        if spec.reserve > 0 && spec.account { format!("{} of memory kept for the system", crate::text::bytes(spec.reserve)) } else { "all memory".into() };
+    line("limits", format!("{} open files, no core dumps; {kept}; killed before others when memory runs out", spec.open_files));
     out += "files, as far as accounts and modes allow them:\n";
     let width = c.rules.iter().map(|r| r.path.to_string_lossy().chars().count()).max().unwrap_or(0).min(60);
     for r in &c.rules {

@@ -14,6 +14,7 @@ pub mod http;
 pub mod launched;
 pub mod listed;
 pub mod machine;
+pub mod memory;
 pub mod models;
 pub mod peer;
 pub mod process;

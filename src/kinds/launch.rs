@@ -57,6 +57,7 @@ pub(super) fn wish(draft: &Draft) -> LaunchSpec {
         args: c.args.clone(),
         env: run.env.clone(),
         open_files: run.open_files,
+        reserve: run.memory_reserve,
         front: ids.front,
         network: m.network.clone(),
         remote: c.allow_remote,
@@ -69,6 +70,9 @@ pub(super) fn wish(draft: &Draft) -> LaunchSpec {
 
 fn describe(l: &LaunchSpec) -> Attrs {
     let mut a = attrs([("address", l.address()), ("as", l.user.clone()), ("open_files", l.open_files.to_string())]);
+    if l.reserve > 0 && (l.account || l.macos) {
+        a.insert("memory_reserve".into(), crate::text::bytes(l.reserve));
+    }
     if !l.args.is_empty() {
         a.insert("args".into(), l.args.join(" "));
     }

@@ -426,6 +426,9 @@ fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
     } else if m.network.clients != Clients::Any && macos {
         out.push("network.clients: not enforced for ComfyUI's own port, which other users of this machine reach beside the front's".into());
     }
+    if none && !macos && m.run.memory_reserve > 0 {
+        out.push("run.memory_reserve: under isolation \"none\" nothing is kept for the system".into());
+    }
     if macos {
         out.push(format!("policy.confinement = \"{}\": a Seatbelt profile is applied that nobody has tried on a Mac yet", m.policy.confinement));
     }
@@ -435,9 +438,6 @@ fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
 
 fn not_yet(m: &Manifest) -> Vec<String> {
     let mut out = Vec::new();
-    if m.run.memory_reserve > 0 {
-        out.push("run.memory_reserve".into());
-    }
     if m.policy.scan != "off" {
         out.push(format!("policy.scan = \"{}\"", m.policy.scan));
     }

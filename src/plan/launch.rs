@@ -26,6 +26,8 @@ pub struct LaunchSpec {
     pub args: Vec<String>,
     pub env: BTreeMap<String, String>,
     pub open_files: u64,
+    /// Bytes of memory kept for the system.
+    pub reserve: u64,
     /// Serves the port for ComfyUI; no account has it.
     pub front: u32,
     pub network: Network,
@@ -38,7 +40,7 @@ pub struct LaunchSpec {
     pub shares: Vec<ShareSpec>,
 }
 
-pub const FORMAT: u32 = 2;
+pub const FORMAT: u32 = 3;
 
 /// Ports inside the launch's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +114,10 @@ impl LaunchSpec {
         }
         let mut command = Command { program: top.join("venv/bin/python"), folder: top.join("ComfyUI"), ..Command::default() };
         command.args = ["-s", "main.py"].map(String::from).into();
+        // Memory is the graphics card's too; ComfyUI counts in gigabytes (comfy/cli_args.py). Who passes it again means that.
+        if self.macos && self.reserve > 0 && known.contains("--reserve-vram") {
+            command.args.extend(["--reserve-vram".to_string(), format!("{:.2}", self.reserve as f64 / f64::from(1 << 30))]);
+        }
         command.args.extend(self.args.iter().chain(extra).cloned());
         let path = |p: PathBuf| p.display().to_string();
         let nodes: Vec<String> = generation.nodes.keys().cloned().collect();

@@ -16,7 +16,7 @@ use super::cell::{Account, Cell};
 use super::{KILL, STOP, Word, port};
 use crate::confine::Confinement;
 use crate::front::{self, admit, token};
-use crate::host::{elevate, launched, terminal};
+use crate::host::{elevate, launched, memory, terminal};
 #[cfg(target_os = "linux")]
 use crate::manifest::Egress;
 use crate::plan::launch::{self, Inner, LaunchSpec};
@@ -27,7 +27,7 @@ const PROXY: u16 = 3128;
 /// How long ComfyUI may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where ComfyUI listens, and what this system lacks to keep it there.
+/// Where ComfyUI listens, how much memory it gets, and what this system lacks to keep it there.
 pub struct Network {
     /// A network namespace of the launch's own.
     pub room: Option<OwnedFd>,
@@ -35,9 +35,11 @@ pub struct Network {
     /// Where the proxy for the way out listens, where there is a front.
     pub proxy: Option<SocketAddr>,
     pub lacking: Vec<String>,
+    /// What keeps memory for the system.
+    pub memory: Option<memory::Group>,
 }
 
-/// Makes the launch's network, and looks what the system can do.
+/// Makes the launch's network and its memory's limit, and looks what the system can do.
 ///
 /// # Errors
 /// It cannot do what `policy.confinement = "required"` asks.
@@ -54,7 +56,15 @@ pub fn network(spec: &LaunchSpec) -> Result<Network> {
         (true, true) => (spec.port, Some(if spec.port == PROXY { PROXY + 1 } else { PROXY })),
         (true, false) => (port::any()?, Some(port::any()?)),
     };
-    Ok(Network { room, inner: at(port), proxy: proxy.map(at), lacking })
+    let mut lacking = lacking;
+    // A limit is no wall: without it ComfyUI starts all the same.
+    let memory = match spec.reserve {
+        bytes @ 1.. if spec.account && !spec.macos => {
+            memory::group(&spec.user, bytes).map_err(|why| lacking.push(format!("run.memory_reserve is not kept: {why}"))).ok()
+        }
+        _ => None,
+    };
+    Ok(Network { room, inner: at(port), proxy: proxy.map(at), lacking, memory })
 }
 
 /// A network namespace, where this system and this launch have one, and what the system lacks.
@@ -78,7 +88,7 @@ fn room(_: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
 impl Network {
     /// The network that everybody has.
     pub fn none(spec: &LaunchSpec) -> Network {
-        Network { room: None, inner: (Ipv4Addr::LOCALHOST, spec.port).into(), proxy: None, lacking: Vec::new() }
+        Network { room: None, inner: (Ipv4Addr::LOCALHOST, spec.port).into(), proxy: None, lacking: Vec::new(), memory: None }
     }
 
     pub fn ports(&self) -> Inner {
@@ -110,6 +120,8 @@ pub struct Running {
     /// Whom signals go to: a process that passes them on, or ComfyUI's group.
     target: Pid,
     front: Option<Front>,
+    /// What keeps memory for the system; it goes with the last process.
+    _memory: Option<memory::Group>,
     /// Stdin and report of ComfyUI while it waits to begin.
     gate: Option<(std::process::ChildStdin, std::fs::File)>,
 }
@@ -172,11 +184,17 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast
     };
     let mut comfyui = c.spawn().doing(|| "start ComfyUI".into())?;
     drop(told);
+    // It waits for what it is asked, so that all it does is in there.
+    if let Some(group) = &network.memory
+        && let Err(why) = group.take(comfyui.id())
+    {
+        crate::render::warning(&format!("run.memory_reserve: {why}"));
+    }
     hand(&mut comfyui, &cell)?;
     let stdin = comfyui.stdin.take();
     let pid = i32::try_from(comfyui.id()).unwrap_or(0);
     let target = Pid::from_raw(if network.room.is_some() { pid } else { -pid });
-    let mut running = Running { comfyui, target, front, gate: None };
+    let mut running = Running { comfyui, target, front, _memory: network.memory, gate: None };
     let mut report = std::fs::File::from(report);
     let mut first = [0; 1];
     if report.read(&mut first).is_ok_and(|n| n == 1) && first == *b"\n" {

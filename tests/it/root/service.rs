@@ -112,3 +112,28 @@ fn a_rule_is_refused_where_somebody_else_could_change_the_program() {
         assert_eq!(m.sh(&format!("ls {RULE} 2>/dev/null || true")), "");
     });
 }
+
+#[test]
+fn memory_is_kept_for_the_system() {
+    private("service::memory_is_kept_for_the_system", |m| {
+        if m.sh("grep -qw memory /sys/fs/cgroup/cgroup.controllers 2>/dev/null || ls /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || true; mkdir /sys/fs/cgroup/memory/comfy-probe 2>/dev/null && rmdir /sys/fs/cgroup/memory/comfy-probe && echo yes || true").is_empty() {
+            return eprintln!("\n*** SKIPPED: control groups for memory are not ours to make here ***\n");
+        }
+        // All but a gibibyte and a half are kept: more than that is not to be had, and what asks for it is told or ended.
+        let total: u64 = m.sh("awk '/MemTotal/ {print $2}' /proc/meminfo").parse::<u64>().unwrap() >> 10;
+        ready(m, "", |t| format!("{t}\n[run]\nmemory_reserve = \"{} MiB\"\n", total - 1536));
+        let take =
+            |mib: u64| m.root(&["exec", "--", "python", "-c", &format!("b = bytearray({mib} << 20)\nfor i in range(0, len(b), 4096): b[i] = 1\nprint('GOT')")]);
+        let some = take(256);
+        assert!(said(&some).contains("GOT") && !said(&some).contains("memory_reserve"), "{}", said(&some));
+        let much = take(2048);
+        assert!(!much.status.success() && !said(&much).contains("GOT"), "{}", said(&much));
+        assert_eq!(m.sh("find /sys/fs/cgroup -maxdepth 2 -name 'comfy-*'"), "");
+        // What leaves nothing is said, and nothing is limited.
+        let text = std::fs::read_to_string(m.dot.join("comfy.toml")).unwrap().replace(&format!("{} MiB", total - 1536), "1000000 GiB");
+        m.manifest(&text);
+        m.apply();
+        let out = take(256);
+        assert!(said(&out).contains("GOT") && said(&out).contains("run.memory_reserve is not kept: "), "{}", said(&out));
+    });
+}
