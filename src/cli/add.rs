@@ -7,7 +7,7 @@ use crate::host::models::library;
 use crate::manifest::Manifest;
 use crate::manifest::edit::{NewModel, add_models};
 use crate::manifest::names;
-use crate::plan::models::{holds_models, is_model};
+use crate::plan::models::is_model;
 use crate::problem::{Doing, Problem, Result};
 use crate::render;
 use crate::text::{bytes, count, escape};
@@ -94,10 +94,10 @@ fn one(project: &Project, args: &Model) -> Result<NewModel> {
 fn everything(project: &Project, only: Option<&str>) -> Result<(Vec<NewModel>, u64)> {
     let home = project.owner()?.home;
     let (mut out, mut size) = (Vec::new(), 0);
-    for (name, s) in project.manifest.shares.iter().filter(|(n, s)| holds_models(&s.mount) && only.is_none_or(|o| o == *n)) {
+    for (name, s) in project.manifest.shares.iter().filter(|(n, s)| s.role.holds_models() && only.is_none_or(|o| o == *n)) {
         let top = s.path.strip_prefix("~/").map_or_else(|| Path::new(&s.path).to_path_buf(), |rest| home.join(rest));
         let mut there = library::present(&top)?;
-        there.retain(|(path, _)| is_model(path) && !project.manifest.models.contains_key(path));
+        there.retain(|(path, _)| is_model(path) && s.role.shows(path) && !project.manifest.models.contains_key(path));
         for (path, n) in there {
             if let Err(why) = names::relative(&path).and(if path.contains('\u{fffd}') { Err("is no UTF-8") } else { Ok(()) }) {
                 render::warning(&format!("{name}: \"{path}\" {why}: left out"));

@@ -8,7 +8,6 @@ use super::project::Project;
 use crate::host::fs::clone::{self, Shared};
 use crate::host::models::hashes::{self, Hashes};
 use crate::host::models::library::{self, Reading};
-use crate::plan::models::holds_models;
 use crate::problem::{Problem, Result};
 use crate::render::{self, bars::Bars};
 use crate::text::{bytes, count, escape};
@@ -31,10 +30,10 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let project = Project::open(global)?;
     let home = project.owner()?.home;
     let mut by_size: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
-    for s in project.manifest.shares.values().filter(|s| holds_models(&s.mount)) {
+    for s in project.manifest.shares.values().filter(|s| s.role.holds_models()) {
         let top = s.path.strip_prefix("~/").map_or_else(|| Path::new(&s.path).to_path_buf(), |rest| home.join(rest));
         let Ok(top) = top.canonicalize() else { continue };
-        for (path, size) in library::present(&top)?.into_iter().filter(|(_, n)| *n >= LEAST) {
+        for (path, size) in library::present(&top)?.into_iter().filter(|(path, n)| *n >= LEAST && s.role.shows(path)) {
             by_size.entry(size).or_default().push(top.join(path));
         }
     }

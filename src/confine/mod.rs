@@ -51,6 +51,9 @@ pub struct Confinement {
     pub rules: Vec<Rule>,
     /// Mounted before the rules apply; only where the launch has a mount namespace.
     pub rooms: Vec<(PathBuf, Room)>,
+    /// Links of the owner's on the way to a share, which ComfyUI's own links lead through; made anew where the launch has
+    /// rooms, to the paths that were looked at.
+    pub links: Vec<(PathBuf, PathBuf)>,
     /// The folder behind [`Room::Temp`].
     pub temp: PathBuf,
     /// TCP ports that may be bound and reached where there is no network namespace; none: all.
@@ -143,7 +146,7 @@ impl Confinement {
         rules.sort_by(|a, b| a.path.cmp(&b.path).then(b.may.cmp(&a.may)));
         rules.dedup_by(|b, a| a.path == b.path);
         let ports = if rooms.is_empty() { shared(spec, ports) } else { None };
-        Confinement { rules, rooms, temp: state.join("temp"), ports }
+        Confinement { rules, rooms, links: spec.links.clone(), temp: state.join("temp"), ports }
     }
 
     /// Whether the rules let ComfyUI do that with a path, by the innermost rule alone; for tests and `--explain`.

@@ -31,6 +31,7 @@ pub const COMFYUI: &[File] = tree!("ComfyUI":
     "output/_output_images_will_be_put_here",
     "requirements.txt",
     "server.py",
+    "utils/extra_config.py",
     "web/index.html",
 );
 

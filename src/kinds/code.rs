@@ -86,7 +86,7 @@ pub fn plan(draft: &mut Draft) {
         draft.add(Resource::new(PYTHON, Some(want), None).block(why));
         return;
     }
-    if !named && live.as_ref().is_none_or(|l| l.mounts == target.mounts) {
+    if !named && live.as_ref().is_none_or(|l| l.mounts == target.mounts && l.elsewhere == target.elsewhere) {
         // Shares alone were selected, and none of their links has to move.
         return;
     }
@@ -249,6 +249,10 @@ fn describe(pin: &Pin, spec: &GenSpec, part: &str) -> Attrs {
     }
     if part == "comfyui" {
         a.extend(spec.mounts.iter().map(|(mount, path)| (format!("mount {mount}"), path.display().to_string())));
+        for (share, kind, folder) in spec.elsewhere() {
+            let folders = a.entry(format!("models {share} {kind}")).or_default();
+            *folders = [folders.as_str(), &folder.display().to_string()].into_iter().filter(|f| !f.is_empty()).collect::<Vec<_>>().join(", ");
+        }
     }
     a
 }

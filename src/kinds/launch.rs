@@ -2,6 +2,8 @@
 
 use crate::manifest::Isolation;
 use crate::plan::build::{Draft, Resource, attrs};
+use crate::plan::desired::ShareWish;
+use crate::plan::facts::ShareSpec;
 use crate::plan::launch::{FORMAT, LaunchSpec};
 use crate::plan::{Attrs, Step};
 
@@ -37,12 +39,10 @@ pub(super) fn wish(draft: &Draft) -> LaunchSpec {
     let (d, ids) = (draft.d, draft.ids);
     let m = d.launch();
     let (c, run) = (&m.comfyui, &m.run);
-    let mounted = |mount: &str| d.shares.iter().find(|s| s.mount == mount).map_or_else(|| d.paths.state().join(mount), |s| s.path.clone());
-    let shares = d.shares.iter().map(|wish| {
-        let mut spec = super::share::spec(d, ids, wish);
-        spec.path = draft.look.real(&wish.path, ids.owner).unwrap_or_else(|_| wish.path.clone());
-        spec
-    });
+    let mounted = |mount: &str| d.shares.iter().find(|s| s.role.mount() == Some(mount)).map_or_else(|| d.paths.state().join(mount), |s| s.path.clone());
+    let real = |wish: &ShareWish| draft.look.real(&wish.path, ids.owner).unwrap_or_else(|_| wish.path.clone());
+    let shares = d.shares.iter().map(|wish| ShareSpec { path: real(wish), ..super::share::spec(d, ids, wish) });
+    let links = d.shares.iter().map(|wish| (wish.path.clone(), real(wish))).filter(|(written, real)| written != real);
     LaunchSpec {
         format: FORMAT,
         paths: d.paths.clone(),
@@ -65,6 +65,7 @@ pub(super) fn wish(draft: &Draft) -> LaunchSpec {
         input: mounted("input"),
         output: mounted("output"),
         shares: shares.collect(),
+        links: links.collect(),
     }
 }
 

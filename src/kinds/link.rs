@@ -32,10 +32,10 @@ pub fn plan(draft: &mut Draft) {
             needs: vec!["dir.home".into()],
         });
     }
-    for s in d.shares.iter().filter(|s| s.mount.starts_with("user/")) {
+    for s in d.shares.iter().filter(|s| s.role.mount().is_some_and(|m| m.starts_with("user/"))) {
         wishes.push(Wish {
             address: format!("link.{}", s.name),
-            path: d.paths.state().join(&s.mount),
+            path: d.paths.state().join(s.role.mount().unwrap_or_default()),
             target: s.path.clone(),
             uid: ids.sandbox,
             gid: ids.sandbox_gid,

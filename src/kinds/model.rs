@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::lock::ModelPin;
 use crate::plan::build::{Draft, Resource, attrs};
 use crate::plan::facts::{Kind, ShareSpec};
-use crate::plan::models::{Fetch, ModelFile, holds_models, is_model};
+use crate::plan::models::{Fetch, ModelFile, is_model};
 use crate::plan::{Attrs, Step};
 use crate::text::{bytes, count, escape};
 
@@ -136,11 +136,9 @@ fn sizes(seen: &Seen) -> HashMap<u64, Vec<PathBuf>> {
 /// Models that nobody declared are counted: they may be the owner's intention.
 fn unmanaged(draft: &mut Draft, share: &str, files: &[ModelFile]) {
     let d = draft.d;
-    if !d.shares.iter().any(|s| s.name == share && holds_models(&s.mount)) {
-        return;
-    }
+    let Some(role) = d.shares.iter().find(|s| s.name == share && s.role.holds_models()).map(|s| &s.role) else { return };
     let library = &mut draft.library;
-    for f in files.iter().filter(|f| f.kind == Kind::File && is_model(&f.path)) {
+    for f in files.iter().filter(|f| f.kind == Kind::File && is_model(&f.path) && role.shows(&f.path)) {
         if d.models.get(&f.path).is_none_or(|w| w.share != share) {
             library.unmanaged += 1;
             library.unmanaged_bytes += f.size;

@@ -1,10 +1,10 @@
 //! `share.NAME`: a folder that both accounts use. A whole tree is one resource, which says how many entries are off.
 
-use crate::manifest::Isolation;
+use crate::manifest::{Isolation, Role};
 use crate::plan::Step;
 use crate::plan::build::{Draft, Resource, attrs};
 use crate::plan::desired::{Desired, ShareWish};
-use crate::plan::facts::{Seen, Share, ShareSpec};
+use crate::plan::facts::{Kind, Seen, Share, ShareSpec};
 use crate::plan::ids::Ids;
 use crate::plan::look::Look;
 use rayon::prelude::*;
@@ -65,6 +65,15 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
     if draft.d.has_models(&wish.name) {
         let files = seen.as_mut().map(|s| std::mem::take(&mut s.files)).unwrap_or_default();
         draft.models.insert(wish.name.clone(), (spec.clone(), files));
+    }
+    if let Role::Models(kinds) = &wish.role {
+        // ComfyUI passes over a folder that is not there, without a word.
+        for folder in kinds.values().flatten().filter(|f| *f != ".") {
+            let node = draft.look.node(&spec.path.join(folder));
+            if seen.is_some() && !matches!(&node, Ok(Some(n)) if n.kind == Kind::Dir) && node.is_ok() {
+                draft.warnings.push(format!("share {}: {folder} is no folder there, so ComfyUI finds no models in it", wish.name));
+            }
+        }
     }
     let mut want = attrs([("path", spec.path.display().to_string())]);
     if spec.modes {

@@ -60,10 +60,23 @@ pub fn take<'a>(text: &'a str, known: &[&str]) -> (Cow<'a, str>, Vec<Block<'a>>)
         }
     }
     // Another form of the same table: `models = …`, `[models]`, `models."x"…`.
-    if rest.lines().any(|l| l.trim_start().trim_start_matches('[').trim_start().trim_start_matches(['"', '\'']).starts_with("models")) {
-        return all;
+    let mut in_share = false;
+    for line in rest.lines().map(str::trim_start) {
+        let key = line.trim_start_matches('[').trim_start().trim_start_matches(['"', '\'']);
+        if key.starts_with("models") && !(in_share && key.len() == line.len()) {
+            return all;
+        }
+        if line.starts_with('[') {
+            in_share = is_share(line.trim_end());
+        }
     }
     (Cow::Owned(rest), blocks)
+}
+
+/// `[shares.NAME]`, below which `models` is the share's own key. No line of an array looks like it.
+fn is_share(line: &str) -> bool {
+    let name = line.strip_prefix("[shares.").and_then(|l| l.strip_suffix(']'));
+    name.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')))
 }
 
 fn plain(text: &str) -> bool {
@@ -105,5 +118,15 @@ mod tests {
             assert!(take(&format!("{other}{text}"), &["source", "size"]).1.is_empty(), "{other}");
         }
         assert!(take(&text, &["source"]).1.is_empty(), "a key that nobody knows");
+        // A share's own key of that name is no section of models; an array's row is no share.
+        for (other, taken) in [
+            ("[shares.a]\npath = \"/x\"\nmodels = { loras = \".\" }\n", 1),
+            ("[shares.a]\n[shares.a.models]\nloras = \".\"\n", 1),
+            ("[shares.a]\n[other]\nmodels = {}\n", 0),
+            ("[shares.a]\n[[models]]\n", 0),
+            ("x = [\n[\"shares.a\"]\n]\nmodels = {}\n", 0),
+        ] {
+            assert_eq!(take(&format!("{other}{text}"), &["source", "size"]).1.len(), taken, "{other}");
+        }
     }
 }

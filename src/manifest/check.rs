@@ -182,7 +182,7 @@ impl Check {
     }
 
     /// Absolute or below `~`, clean, without anything that could hide.
-    fn path(&mut self, at: &[&str], path: &str) -> Option<()> {
+    pub(super) fn path(&mut self, at: &[&str], path: &str) -> Option<()> {
         let key = at.last().copied().unwrap_or("path");
         if path.trim_matches('/').is_empty() {
             self.wrong(at, format!("{key} \"{path}\" is the whole disk"), "name a folder of its own");
@@ -354,7 +354,7 @@ impl Check {
         nodes
     }
 
-    fn folder_names<'a>(&mut self, section: &str, what: &str, all: impl Iterator<Item = &'a String>) {
+    pub(super) fn folder_names<'a>(&mut self, section: &str, what: &str, all: impl Iterator<Item = &'a String>) {
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for name in all {
             if let Err(why) = names::folder(name) {
@@ -419,80 +419,5 @@ impl Check {
             models.insert(path, Model { share, source: m.source, sha256: m.sha256 });
         }
         models
-    }
-
-    fn shares(&mut self, w: BTreeMap<String, wire::Share>) -> BTreeMap<String, Share> {
-        let mut shares: BTreeMap<String, Share> = BTreeMap::new();
-        self.folder_names("shares", "share", w.keys());
-        for (name, s) in w {
-            let at = ["shares", name.as_str()];
-            let path = s.path.unwrap_or_default();
-            if path.is_empty() {
-                self.wrong(&at, format!("[shares.{name}] names no `path`"), "add `path = \"~/ai/models\"`");
-            } else {
-                self.path(&[at[0], at[1], "path"], &path);
-            }
-            let mount = s.mount.unwrap_or_default();
-            if mount.is_empty() {
-                self.wrong(&at, format!("[shares.{name}] names no `mount`"), "add `mount = \"models\"`, input, output, or user/…");
-            } else {
-                self.mount(&[at[0], at[1], "mount"], &mount);
-            }
-            let access = match self.one_of(&[at[0], at[1], "access"], s.access, "read", &["read", "write", "add"]).as_str() {
-                "write" => Access::Write,
-                "add" => Access::Add,
-                _ => Access::Read,
-            };
-            for (other, o) in &shares {
-                let (a, b) = (format!("{}/", o.mount), format!("{mount}/"));
-                if !mount.is_empty() && (a.starts_with(&b) || b.starts_with(&a)) {
-                    self.wrong(
-                        &[at[0], at[1], "mount"],
-                        format!("mounts of shares `{other}` ({}) and `{name}` ({mount}) overlap", o.mount),
-                        "mount each at a place of its own",
-                    );
-                }
-            }
-            if let Some(m) = &s.requires_mount
-                && !(m.starts_with('/') && m.len() > 1 && names::relative(&m[1..]).is_ok())
-            {
-                self.wrong(
-                    &[at[0], at[1], "requires_mount"],
-                    format!("requires_mount \"{m}\" is no absolute path"),
-                    "write the volume's mount point, such as \"/Volumes/ai\"",
-                );
-            }
-            shares.insert(
-                name,
-                Share {
-                    path: path.trim_end_matches('/').into(),
-                    mount,
-                    access,
-                    requires_mount: s.requires_mount.map(PathBuf::from),
-                    manage: s.manage.unwrap_or(true),
-                },
-            );
-        }
-        shares
-    }
-
-    fn mount(&mut self, at: &[&str], mount: &str) {
-        if let Err(why) = names::relative(mount) {
-            self.wrong(at, format!("mount \"{mount}\" {why}"), "write models, input, output, or a folder below models/ or user/");
-            return;
-        }
-        let first = mount.split('/').next().unwrap_or("");
-        let deep = mount.contains('/');
-        let allowed = match first {
-            "models" => true,
-            "input" | "output" => !deep,
-            "user" => deep,
-            _ => false,
-        };
-        if !allowed {
-            self.wrong(at, format!("mount \"{mount}\" is not a place for a share"), "only models, models/…, input, output and user/… can be mounted");
-        } else if mount == "models/configs" || mount.starts_with("models/configs/") {
-            self.wrong(at, "models/configs comes from ComfyUI itself", "mount elsewhere below models/");
-        }
     }
 }

@@ -3,6 +3,7 @@
 pub mod blocks;
 mod check;
 mod check_run;
+mod check_shares;
 pub mod edit;
 pub mod known;
 pub mod names;
@@ -101,10 +102,44 @@ pub struct Model {
 pub struct Share {
     /// As written; `~` is the primary user's home.
     pub path: String,
-    pub mount: String,
+    pub role: Role,
     pub access: Access,
     pub requires_mount: Option<PathBuf>,
     pub manage: bool,
+}
+
+/// What ComfyUI takes a share for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Role {
+    /// It stands in for this folder of ComfyUI's: `models`, `models/…`, `input`, `output`, `user/…`.
+    Mount(String),
+    /// Which of its folders hold which kind of models, beside ComfyUI's own; `.` is the share itself.
+    Models(BTreeMap<String, Vec<String>>),
+}
+
+impl Role {
+    pub fn mount(&self) -> Option<&str> {
+        match self {
+            Role::Mount(m) => Some(m),
+            Role::Models(_) => None,
+        }
+    }
+
+    pub fn holds_models(&self) -> bool {
+        match self {
+            Role::Mount(m) => m == "models" || m.starts_with("models/"),
+            Role::Models(_) => true,
+        }
+    }
+
+    /// Whether ComfyUI looks for models where `path` of the share lies: another program keeps more than models.
+    pub fn shows(&self, path: &str) -> bool {
+        let below = |folder: &String| folder == "." || path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        match self {
+            Role::Mount(_) => self.holds_models(),
+            Role::Models(kinds) => kinds.values().flatten().any(below),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]

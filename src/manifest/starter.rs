@@ -36,6 +36,13 @@ path   = "{shared_root}/models"
 mount  = "models"
 access = "read"                   # the sandbox cannot change a model
 
+# Models that lie elsewhere, on a NAS or in another program's folder: which kind is in which folder of it.
+# [shares.a1111]
+# path   = "/srv/stable-diffusion-webui"
+# models = {{ checkpoints = "models/Stable-diffusion", loras = ["models/Lora", "models/LyCORIS"], embeddings = "embeddings" }}
+# manage = false                  # only read as it is: comfy sets no groups and modes in it
+# requires_mount = "/mnt/nas"     # where it is a volume that may be absent
+
 [shares.input]
 path   = "{shared_root}/input"
 mount  = "input"

@@ -116,9 +116,17 @@ pub struct Model {
 pub struct Share {
     pub path: Option<String>,
     pub mount: Option<String>,
+    pub models: Option<BTreeMap<String, Folders>>,
     pub access: Option<String>,
     pub requires_mount: Option<String>,
     pub manage: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged, expecting = "must be a folder, or a list of folders")]
+pub enum Folders {
+    One(String),
+    Some(Vec<String>),
 }
 
 #[derive(Debug, Default, Deserialize)]

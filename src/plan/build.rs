@@ -6,7 +6,7 @@ use super::facts::{Finding, Seen, Unknown};
 use super::ids::Ids;
 use super::inventory::Inventory;
 use super::look::Look;
-use super::models::{Downloads, Fetch, Library};
+use super::models::{Amount, Fetch, Library};
 use super::select::Selection;
 use super::step::{Planned, Step};
 use crate::kinds::{code, model, share};
@@ -182,7 +182,7 @@ fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
     let prepares = steps.iter().any(|p| p.step.in_prepare());
     missing.retain(|f| keep.contains(&f.address));
     let from_afar = missing.iter().filter(|f| f.source.as_ref().is_some_and(|s| !s.starts_with("file:")));
-    let models = from_afar.fold(Downloads::default(), |d, f| Downloads { count: d.count + 1, bytes: d.bytes + f.size });
+    let models = from_afar.fold(Amount::default(), |d, f| Amount { count: d.count + 1, bytes: d.bytes + f.size });
     if !missing.is_empty() {
         steps.push(Planned { address: model::FETCH.into(), step: Step::FetchModels { items: missing } });
     }

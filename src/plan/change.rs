@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::facts::{Finding, Unknown};
 use super::ids::Ids;
-use super::models::{Downloads, Library};
+use super::models::{Amount, Library};
 use super::step::Planned;
 use super::venv::Install;
 
@@ -75,7 +75,7 @@ pub struct Plan {
     #[serde(default)]
     pub interpreter: Option<String>,
     #[serde(default)]
-    pub models: Downloads,
+    pub models: Amount,
     #[serde(default)]
     pub library: Library,
     /// Root's own plan may have more to say.

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 pub use super::paths::Paths;
 use super::venv::VenvSpec;
 use crate::lock::{Lock, ModelPin, Pin, Python};
-use crate::manifest::{Access, Clients, Egress, Isolation, Manifest};
+use crate::manifest::{Access, Clients, Egress, Isolation, Manifest, Role};
 use crate::problem::{Problem, Result};
 
 /// The primary user as the host knows them.
@@ -36,6 +36,9 @@ pub struct GenSpec {
     pub nodes: BTreeMap<String, NodeSpec>,
     /// Mount (`models`, `models/loras`, `input`, `output`) to where its link leads.
     pub mounts: BTreeMap<String, PathBuf>,
+    /// Folders elsewhere that ComfyUI searches too, by share and kind of models.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub elsewhere: BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>,
     pub state: PathBuf,
     /// What nodes may write in ComfyUI's own folders.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -75,11 +78,20 @@ impl GenSpec {
         for (mount, target) in &self.mounts {
             line(format!("mount {mount} {}", target.display()));
         }
+        for (share, kind, folder) in self.elsewhere() {
+            line(format!("models {share} {kind} {}", folder.display()));
+        }
         line(format!("state {}", self.state.display()));
         if let Some(v) = &self.venv {
             line(format!("venv {}", v.id()));
         }
         super::change::hex(&h.finalize()[..8])
+    }
+
+    /// Share, kind of models, folder.
+    pub fn elsewhere(&self) -> impl Iterator<Item = (&str, &str, &Path)> {
+        let kinds = self.elsewhere.iter().flat_map(|(share, kinds)| kinds.iter().map(move |(kind, folders)| (share, kind, folders)));
+        kinds.flat_map(|(share, kind, folders)| folders.iter().map(move |f| (share.as_str(), kind.as_str(), f.as_path())))
     }
 
     /// Every part with each path that it may write.
@@ -106,7 +118,7 @@ impl GenSpec {
 pub struct ShareWish {
     pub name: String,
     pub path: PathBuf,
-    pub mount: String,
+    pub role: Role,
     pub access: Access,
     pub requires_mount: Option<PathBuf>,
     pub manage: bool,
@@ -231,7 +243,7 @@ impl Desired {
             shares.push(ShareWish {
                 name: name.clone(),
                 path,
-                mount: s.mount.clone(),
+                role: s.role.clone(),
                 access: s.access,
                 requires_mount: s.requires_mount.clone(),
                 manage: s.manage,
@@ -258,9 +270,17 @@ impl Desired {
             .filter(|(_, n)| n.enabled)
             .filter_map(|(name, n)| Some((name.clone(), NodeSpec { pin: lock.nodes.get(name)?.clone(), writable: n.writable.clone() })))
             .collect();
-        let mounts = shares.iter().filter(|s| !s.mount.starts_with("user/")).map(|s| (s.mount.clone(), s.path.clone())).collect();
-        let code =
-            GenSpec { layout: LAYOUT, comfyui: lock.comfyui.clone(), nodes, mounts, state: paths.state(), writable: m.comfyui.writable.clone(), venv: None };
+        let mounts = shares.iter().filter_map(|s| Some((s.role.mount().filter(|m| !m.starts_with("user/"))?.to_string(), s.path.clone()))).collect();
+        let code = GenSpec {
+            layout: LAYOUT,
+            comfyui: lock.comfyui.clone(),
+            nodes,
+            mounts,
+            elsewhere: elsewhere(&shares),
+            state: paths.state(),
+            writable: m.comfyui.writable.clone(),
+            venv: None,
+        };
         let python =
             lock.python.clone().ok_or_else(|| Problem::new("comfy.lock holds no Python packages: an older comfy wrote it").hint("run `comfy lock`"))?;
         let mut pins = lock.models.iter().peekable();
@@ -307,7 +327,7 @@ impl Desired {
 
     /// Whether the files of a share matter, beside their modes.
     pub fn has_models(&self, share: &str) -> bool {
-        self.shares.iter().any(|s| s.name == share && super::models::holds_models(&s.mount)) || self.manifest.models.values().any(|m| m.share == share)
+        self.shares.iter().any(|s| s.name == share && s.role.holds_models()) || self.manifest.models.values().any(|m| m.share == share)
     }
 
     /// Where a key stands in comfy.toml.
@@ -324,13 +344,13 @@ impl Desired {
         }
         // Where no share takes what is put in and what comes out.
         for name in ["input", "output"] {
-            if !self.shares.iter().any(|s| s.mount == name) {
+            if !self.shares.iter().any(|s| s.role.mount() == Some(name)) {
                 out.push(state.join(name));
             }
         }
-        for s in self.shares.iter().filter(|s| s.mount.starts_with("user/")) {
+        for mount in self.shares.iter().filter_map(|s| s.role.mount()).filter(|m| m.starts_with("user/")) {
             let mut at = state.clone();
-            let parts: Vec<&str> = s.mount.split('/').collect();
+            let parts: Vec<&str> = mount.split('/').collect();
             for part in &parts[..parts.len() - 1] {
                 at = at.join(part);
                 if !out.contains(&at) {
@@ -346,6 +366,16 @@ impl Desired {
         }
         out
     }
+}
+
+/// Where the shares that hold models elsewhere have them.
+fn elsewhere(shares: &[ShareWish]) -> BTreeMap<String, BTreeMap<String, Vec<PathBuf>>> {
+    let at = |s: &ShareWish, folder: &String| if folder == "." { s.path.clone() } else { s.path.join(folder) };
+    let one = |s: &ShareWish| match &s.role {
+        Role::Models(kinds) => Some((s.name.clone(), kinds.iter().map(|(k, all)| (k.clone(), all.iter().map(|f| at(s, f)).collect())).collect())),
+        Role::Mount(_) => None,
+    };
+    shares.iter().filter_map(one).collect()
 }
 
 const SYSTEM: &[&str] = &[

@@ -38,6 +38,9 @@ pub struct LaunchSpec {
     pub input: PathBuf,
     pub output: PathBuf,
     pub shares: Vec<ShareSpec>,
+    /// Where a share's path has links of the owner's in it: the path as it is written, and the real one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<(PathBuf, PathBuf)>,
 }
 
 pub const FORMAT: u32 = 3;

@@ -34,9 +34,9 @@ pub struct Fetch {
     pub copies: Vec<PathBuf>,
 }
 
-/// How much has to be fetched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Downloads {
+/// How many files, and how much that is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+pub struct Amount {
     pub count: usize,
     pub bytes: u64,
 }
@@ -64,9 +64,4 @@ const EXTENSIONS: &[&str] = &["safetensors", "sft", "ckpt", "pt", "pt2", "pth", 
 pub fn is_model(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     !name.starts_with('.') && name.rsplit_once('.').is_some_and(|(_, e)| EXTENSIONS.iter().any(|x| e.eq_ignore_ascii_case(x)))
-}
-
-/// Whether a share mounted there holds models.
-pub fn holds_models(mount: &str) -> bool {
-    mount == "models" || mount.starts_with("models/")
 }

@@ -107,6 +107,7 @@ impl Selection {
         }
         if self.0.iter().any(|w| w == "shares" || w.starts_with("share.")) || self.names("comfyui") {
             target.mounts = wish.mounts.clone();
+            target.elsewhere = wish.elsewhere.clone();
         }
         // Code that moves may need packages that moved with it.
         if code {

@@ -630,6 +630,15 @@ fn paths_and_mounts() {
         ("a mount that leads out", m, &mount("models/../custom_nodes")),
         ("an absolute mount", m, &mount("/models")),
         ("a mount with a slash at its end", m, &mount("models/")),
+        ("a mount and kinds of models", m, &format!("{m}\nmodels = {{ loras = \"x\" }}")),
+        ("no kind of models", m, "models = {}"),
+        ("nodes as a kind of models", m, "models = { custom_nodes = \"nodes\" }"),
+        ("a word of the file of model paths", m, "models = { base_path = \"x\", is_default = \"y\" }"),
+        ("a kind that is no word", m, "models = { \"Loras and more\" = \"x\" }"),
+        ("a folder that leads out of the share", m, "models = { loras = [\"ok\", \"../../home\"] }"),
+        ("a folder elsewhere", m, "models = { vae = \"/etc\" }"),
+        ("a kind without a folder", m, "models = { loras = [] }"),
+        ("a folder that is a number", m, "models = { loras = 3 }"),
         ("a mount in a mount", "", &second("/srv/x/loras", "models/loras")),
         ("one mount twice", "", &second("/srv/x/two", "models")),
         ("an access that is unknown", "access = \"read\"", "access = \"raed\""),
@@ -761,7 +770,7 @@ fn paths_and_mounts() {
     no mount: exit 1
       error: comfy.toml:15:9: [shares.models] names no `mount`
           > models]
-        hint: add `mount = "models"`, input, output, or user/…
+        hint: add `mount = "models"`, input, output, or user/…; or `models = { loras = "FOLDER" }` where models lie elsewhere
 
     a mount over the nodes: exit 1
       error: comfy.toml:17:1: mount "custom_nodes" is not a place for a share
@@ -802,6 +811,53 @@ fn paths_and_mounts() {
       error: comfy.toml:17:1: mount "models/" has a `/` too many
           > mount = "models/"
         hint: write models, input, output, or a folder below models/ or user/
+
+    a mount and kinds of models: exit 1
+      error: comfy.toml:18:1: share `models` has both `mount` and `models`
+          > models = { loras = "x" }
+        hint: keep `mount` where ComfyUI's own folders are, and `models` where another program's are
+
+    no kind of models: exit 1
+      error: comfy.toml:17:1: `models` names no kind of models
+          > models = {}
+        hint: write `models = { checkpoints = "FOLDER", loras = "FOLDER" }`
+
+    nodes as a kind of models: exit 1
+      error: comfy.toml:17:12: kind `custom_nodes` is code, not models
+          > custom_nodes = "nodes" }
+        hint: nodes are locked: they go into [nodes.NAME]
+
+    a word of the file of model paths: exit 1
+      error: comfy.toml:17:12: kind `base_path` has a meaning of its own in ComfyUI's file of model paths
+          > base_path = "x", is_default = "y" }
+        hint: folders are relative to `path` already
+      error: comfy.toml:17:29: kind `is_default` has a meaning of its own in ComfyUI's file of model paths
+          > is_default = "y" }
+        hint: ComfyUI's own folders come first
+
+    a kind that is no word: exit 1
+      error: comfy.toml:17:12: kind "Loras and more" may hold lower-case letters, digits, `_` and `-` only
+          > "Loras and more" = "x" }
+        hint: ComfyUI's own are checkpoints, loras, vae, embeddings, controlnet, upscale_models and more; nodes add theirs
+
+    a folder that leads out of the share: exit 1
+      error: comfy.toml:17:27: folder "../../home" of kind `loras` must not contain `.` or `..`
+          > "../../home"] }
+        hint: write it as it lies in the share, or "." for the share itself
+
+    a folder elsewhere: exit 1
+      error: comfy.toml:17:12: folder "/etc" of kind `vae` must be relative
+          > vae = "/etc" }
+        hint: write it as it lies in the share, or "." for the share itself
+
+    a kind without a folder: exit 1
+      error: comfy.toml:17:12: kind `loras` names no folder
+          > loras = [] }
+        hint: name one, or leave the kind out
+
+    a folder that is a number: exit 1
+      error: comfy.toml:17:20: must be a folder, or a list of folders
+          > 3 }
 
     a mount in a mount: exit 1
       error: comfy.toml:24:1: mounts of shares `models` (models) and `second` (models/loras) overlap

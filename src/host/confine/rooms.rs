@@ -34,6 +34,10 @@ pub fn build(c: &Confinement, present: &[Present]) -> Result<()> {
     for p in present {
         place(&there(&p.real), &p.rule.path)?;
     }
+    // Nothing is made in what came from the system: a link there came along.
+    for (at, to) in c.links.iter().filter(|(at, _)| !present.iter().any(|p| at.starts_with(&p.rule.path))) {
+        link(at, to).doing(|| format!("lead {} to {}", at.display(), to.display()))?;
+    }
     for (path, room) in &c.rooms {
         self::room(path, *room, &there(&c.temp))?;
     }
@@ -58,6 +62,11 @@ fn place(from: &Path, at: &Path) -> Result<()> {
         std::fs::File::create(at).doing(what)?;
     }
     mount(Some(from), at, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE).doing(what)
+}
+
+fn link(at: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(at.parent().unwrap_or(at))?;
+    std::os::unix::fs::symlink(to, at)
 }
 
 fn room(path: &Path, room: Room, temp: &Path) -> Result<()> {

@@ -104,9 +104,50 @@ pub fn spec_text(spec: &GenSpec) -> String {
     serde_json::to_string_pretty(spec).unwrap_or_default() + "\n"
 }
 
-/// The bytes of comfy's extra_model_paths.yaml: relative to the file itself, as ComfyUI resolves it.
+/// The bytes of comfy's extra_model_paths.yaml: relative to the file itself, as ComfyUI resolves it (utils/extra_config.py).
 pub fn model_paths_text(spec: &GenSpec) -> String {
     let moved = spec.mounts.contains_key("models");
     let base = if moved { TRACKED } else { "ComfyUI" };
-    format!("# Made by comfy.\ncomfy:\n  base_path: {base}\n  configs: models/configs\n")
+    format!("# Made by comfy.\ncomfy:\n  base_path: {base}\n  configs: models/configs\n{}", elsewhere_text(&spec.elsewhere))
+}
+
+fn elsewhere_text(shares: &BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>) -> String {
+    let mut out = String::new();
+    for (share, kinds) in shares {
+        // No base_path: ComfyUI would expand `$` in it. Its own words could be a section's name, hence the prefix.
+        out += &format!("{}:\n", quoted(&format!("share.{share}")));
+        for (kind, folders) in kinds {
+            let all: Vec<_> = folders.iter().map(|f| f.to_string_lossy()).collect();
+            // ComfyUI takes a text of several lines as several folders.
+            out += &format!("  {}: {}\n", quoted(kind), quoted(&all.join("\n")));
+        }
+    }
+    out
+}
+
+/// A YAML string that no reader can take for anything else (YAML 1.1, 5.6, "escape sequences").
+fn quoted(text: &str) -> String {
+    let one = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        '\n' => "\\n".into(),
+        ' '..='~' => c.to_string(),
+        c => format!("\\U{:08X}", u32::from(c)),
+    };
+    format!("\"{}\"", text.chars().map(one).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_a_folder_steers_the_file_of_model_paths() {
+        let folders = |all: &[&str]| all.iter().map(PathBuf::from).collect::<Vec<_>>();
+        let kinds = BTreeMap::from([("loras".to_string(), folders(&["/a/$HOME \"x\": [", "/a/ü\u{2028}\\n"])), ("vae".to_string(), folders(&["/a"]))]);
+        insta::assert_snapshot!(elsewhere_text(&BTreeMap::from([("on".to_string(), kinds)])), @r#"
+        "share.on":
+          "loras": "/a/$HOME \"x\": [\n/a/\U000000FC\U00002028\\n"
+          "vae": "/a"
+        "#);
+    }
 }

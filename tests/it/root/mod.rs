@@ -3,6 +3,7 @@
 mod confined;
 mod daily;
 mod doctor;
+mod elsewhere;
 mod health;
 mod machine;
 mod models;

@@ -41,6 +41,12 @@ def get_folder_paths(name):
     return folder_names_and_paths[name][0][:]
 
 
+def add_model_folder_path(name, path):
+    folders = folder_names_and_paths.setdefault(name, ([], set()))[0]
+    if path not in folders:
+        folders.append(path)
+
+
 def get_filename_list(name):
     """The files of one kind of model, relative to their folder, sorted."""
     folders, extensions = folder_names_and_paths[name]
@@ -48,6 +54,6 @@ def get_filename_list(name):
     for top in folders:
         for folder, _, files in os.walk(top, followlinks=True):
             for file in files:
-                if os.path.splitext(file)[1].lower() in extensions:
+                if not extensions or os.path.splitext(file)[1].lower() in extensions:
                     found.add(os.path.relpath(os.path.join(folder, file), top))
     return sorted(found)

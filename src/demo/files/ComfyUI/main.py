@@ -1,5 +1,6 @@
 """Starts the miniature ComfyUI: loads the nodes, then serves until it is told to stop."""
 
+import os
 import signal
 import sys
 
@@ -14,8 +15,12 @@ def stop(*_):
 def main():
     import nodes
     import server
+    from utils import extra_config
 
     signal.signal(signal.SIGTERM, stop)
+    beside = os.path.join(os.path.dirname(os.path.realpath(__file__)), "extra_model_paths.yaml")
+    for path in [beside] * os.path.isfile(beside) + sum(args.extra_model_paths_config or [], []):
+        extra_config.load_extra_path_config(path)
     print(f"ComfyUI version: {__version__}\nPython version: {sys.version.split()[0]}", flush=True)
     if unknown:
         print(f"Flags that the miniature does not know: {' '.join(unknown)}", flush=True)
