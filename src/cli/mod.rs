@@ -116,6 +116,8 @@ enum Command {
     Cell,
     #[command(name = "__front", hide = true)]
     Front,
+    #[command(name = "__prove", hide = true)]
+    Prove,
     #[command(name = "__log", hide = true)]
     Scribe,
 }
@@ -135,6 +137,7 @@ pub fn main() -> ExitCode {
         Command::Launch { instance, boot } => return crate::run::serve::serve(instance, boot),
         Command::Cell => return crate::run::cell::serve(),
         Command::Front => return crate::front::serve::serve(),
+        Command::Prove => return crate::run::prove::serve(),
         Command::Scribe => return crate::run::scribe::serve(),
         Command::Root => return crate::apply::root::serve(&project::for_root),
         _ => {}
@@ -181,7 +184,7 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Demo(a) => demo::run(a),
         Command::Completions(a) => completions::run(a),
         Command::Man(a) => man::run(a),
-        Command::Root | Command::Launch { .. } | Command::Cell | Command::Front | Command::Scribe => Ok(EXIT_ERROR),
+        Command::Root | Command::Launch { .. } | Command::Cell | Command::Front | Command::Prove | Command::Scribe => Ok(EXIT_ERROR),
     }
 }
 

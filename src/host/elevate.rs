@@ -21,6 +21,9 @@ pub const CELL_SIDE: &str = "__cell";
 /// The hidden subcommand that serves ComfyUI's port.
 pub const FRONT_SIDE: &str = "__front";
 
+/// The hidden subcommand that tries as the sandbox user what a share keeps from it.
+pub const PROVE_SIDE: &str = "__prove";
+
 /// The hidden subcommand that keeps the log.
 pub const SCRIBE_SIDE: &str = "__log";
 

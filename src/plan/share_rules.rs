@@ -82,9 +82,10 @@ pub fn fault(s: &ShareSpec, e: &Entry) -> (Option<Fault>, Option<Odd>) {
     if e.kind == Kind::File && e.links > 1 {
         return (None, Some(Odd::HardLink));
     }
-    // Nor is a third party's file anybody's to open.
+    // Nor is a third party's file anybody's to open; that the sandbox may write it through the group is nobody's intention.
     if e.kind == Kind::File && stranger.is_some() {
-        return (None, stranger);
+        let closes = e.gid == s.gid && s.access != Access::Write && is & 0o020 != 0;
+        return (closes.then_some(Fault { group: false, mode: Some(is & !0o020), owner: false }), stranger);
     }
     (Some(fault), stranger)
 }
@@ -139,6 +140,7 @@ mod tests {
                 (Kind::File, 1000, 0o755),
                 (Kind::File, 402, 0o6755),
                 (Kind::File, 7, 0o644),
+                (Kind::File, 7, 0o664),
             ] {
                 let e = Entry { kind, uid, gid: 401, mode, links: 1 };
                 let (fault, odd) = fault(&spec(access), &e);
@@ -146,7 +148,7 @@ mod tests {
                 rows.push(format!("{access:?} {kind:?} of {uid} {mode:04o}: {becomes}{}", odd.map_or(String::new(), |o| format!(" ({})", o.word()))));
             }
         }
-        insta::assert_snapshot!(rows.join("\n"), @r"
+        insta::assert_snapshot!(rows.join("\n"), @"
         Read Dir of 1000 2755: fine
         Read Dir of 1000 0700: 2750
         Read Dir of 402 0775: 2755
@@ -156,6 +158,7 @@ mod tests {
         Read File of 1000 0755: fine
         Read File of 402 6755: fine (set-uid or set-gid files)
         Read File of 7 0644: fine (entries of neither the owner nor the sandbox user)
+        Read File of 7 0664: 0644 (entries of neither the owner nor the sandbox user)
         Write Dir of 1000 2755: 2775
         Write Dir of 1000 0700: 2770
         Write Dir of 402 0775: 2775
@@ -165,6 +168,7 @@ mod tests {
         Write File of 1000 0755: 0775
         Write File of 402 6755: fine (set-uid or set-gid files)
         Write File of 7 0644: fine (entries of neither the owner nor the sandbox user)
+        Write File of 7 0664: fine (entries of neither the owner nor the sandbox user)
         Add Dir of 1000 2755: 3775
         Add Dir of 1000 0700: 3770
         Add Dir of 402 0775: 3775, the owner's
@@ -174,6 +178,7 @@ mod tests {
         Add File of 1000 0755: fine
         Add File of 402 6755: fine (set-uid or set-gid files)
         Add File of 7 0644: fine (entries of neither the owner nor the sandbox user)
+        Add File of 7 0664: 0644 (entries of neither the owner nor the sandbox user)
         ");
     }
 

@@ -1,6 +1,6 @@
 //! Launching ComfyUI: [`ask`] is the owner's side, [`serve`] the one that launches, [`start`] its processes, [`cell`] the one
 //! that becomes the sandbox user, [`scribe`] keeps the log where there is no terminal, [`watch`] reads what ComfyUI says, [`health`] has everything loaded once,
-//! [`live`] tells others what runs, [`control`] takes their word.
+//! [`live`] tells others what runs, [`control`] takes their word, [`prove`] tries what a share keeps.
 
 pub mod ask;
 pub mod cell;
@@ -8,6 +8,7 @@ pub mod control;
 pub mod health;
 pub mod live;
 pub mod port;
+pub mod prove;
 pub mod ready;
 pub mod scribe;
 pub mod serve;

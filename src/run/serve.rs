@@ -7,7 +7,7 @@ use super::cell::Account;
 use super::control::Desk;
 use super::live::{self, Ended, Held, Live};
 use super::start::{self, Voice};
-use super::{Answer, How, Request};
+use super::{Answer, How, Request, prove};
 use crate::confine::{Confinement, explain};
 use crate::doctor::question::Question;
 use crate::doctor::{self, By};
@@ -121,16 +121,24 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
         return Ok(0);
     }
     sound(&spec, &generation, owner_gid)?;
+    let mut lacking = network.lacking.clone();
     for s in &spec.shares {
         share::mounted(s.requires_mount.as_deref()).map_err(|u| {
             Problem::new(format!("share {}: {}", s.name, u.reason)).hint("mount it, then run this again; nothing is made on an empty mount point")
         })?;
-        // The owner's umask may have taken the group's right to write off a new folder.
-        if s.modes && s.manage && s.access == Access::Write {
+        // The owner's umask may have taken the group's right to write off a new folder; one of the sandbox's own would let
+        // it remove what the owner puts there.
+        if s.modes && s.manage && s.access != Access::Read {
             share::mend(s)?;
         }
+        // No other wall is there: the confinement lets it write where it may add.
+        if s.modes && s.access == Access::Add {
+            match prove::added_to(&spec, s) {
+                Err(p) if !spec.strict => lacking.push(p.message),
+                other => other?,
+            }
+        }
     }
-    let lacking = network.lacking.clone();
     let nodes: Vec<String> = generation.nodes.keys().cloned().collect();
     let detached = request.how == How::Detached;
     let (scribe, voice) = if detached { start::scribe(&spec, owner_gid, nodes.clone()).map(|(s, v)| (Some(s), v))? } else { (None, Voice::Own) };

@@ -275,7 +275,7 @@ impl Front {
 
 /// Comfy's own program in another role, with a pipe to it and nothing of the environment.
 #[expect(clippy::disallowed_methods, reason = "comfy itself, with a cleared environment")]
-fn side(role: &str) -> Result<Command> {
+pub(super) fn side(role: &str) -> Result<Command> {
     let own = std::env::current_exe().doing(|| "find comfy's own program".into())?;
     let mut c = Command::new(own);
     c.arg(role).env_clear().current_dir("/").stdin(Stdio::piped());
@@ -320,7 +320,7 @@ pub fn scribe(spec: &LaunchSpec, owner_gid: u32, nodes: Vec<String>) -> Result<(
 }
 
 /// Writes what it is asked, as one line.
-fn hand(child: &mut Child, what: &impl serde::Serialize) -> Result<()> {
+pub(super) fn hand(child: &mut Child, what: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string(what).doing(|| "say what to start".into())?;
     let stdin = child.stdin.as_mut().ok_or_else(|| Problem::new("no pipe to what was started"))?;
     // One that ended already says why by itself.

@@ -1,5 +1,6 @@
 //! Real users, real groups, real files. Each test is named after what it cures.
 
+mod added;
 mod confined;
 mod daily;
 mod doctor;
