@@ -1,5 +1,6 @@
 //! `plan --json`: the shape that docs/plan.schema.json describes.
 
+use crate::plan::models::Amount;
 use crate::plan::{Change, Plan};
 
 #[derive(Debug, serde::Serialize, schemars::JsonSchema)]
@@ -10,6 +11,7 @@ pub struct PlanJson<'a> {
     /// The sandbox user, who names the instance.
     pub instance: &'a str,
     pub summary: Summary,
+    pub models: Models,
     pub changes: &'a [Change],
     pub warnings: &'a [String],
     pub not_enforced: &'a [String],
@@ -24,14 +26,34 @@ pub struct Summary {
     pub blocked: usize,
 }
 
+/// What was seen of models beside what differs.
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
+pub struct Models {
+    /// Named by comfy.toml.
+    pub declared: usize,
+    /// Of those, the ones of the right size whose bytes nobody has compared since they changed.
+    pub unverified: usize,
+    /// To be fetched.
+    pub missing: Amount,
+    /// There, and not named by comfy.toml.
+    pub unmanaged: Amount,
+}
+
 pub fn plan(plan: &Plan) -> String {
     let (add, change, destroy) = plan.counts();
     let summary = Summary { add, change, destroy, unknown: plan.unknown().count(), blocked: plan.blocked().count() };
+    let library = &plan.library;
     let json = PlanJson {
         format_version: plan.format_version,
         host: &plan.host,
         instance: &plan.instance,
         summary,
+        models: Models {
+            declared: library.declared,
+            unverified: library.unverified,
+            missing: plan.models,
+            unmanaged: Amount { count: library.unmanaged, bytes: library.unmanaged_bytes },
+        },
         changes: &plan.changes,
         warnings: &plan.warnings,
         not_enforced: &plan.not_enforced,
