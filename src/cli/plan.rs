@@ -61,7 +61,10 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         std::fs::write(here.join(file), text + "\n").doing(|| format!("write {}", file.display()))?;
         render::note(&format!("Saved. To do exactly this: comfy apply {}", file.display()));
     }
-    Ok(if args.exit_code && !plan.is_empty() { EXIT_FINDINGS } else { 0 })
+    let differs = !plan.is_empty();
+    // The process ends: to free a library of models piece by piece takes longer than to look at it.
+    std::mem::forget((plan, desired, project));
+    Ok(if args.exit_code && differs { EXIT_FINDINGS } else { 0 })
 }
 
 /// The plan on stdout.

@@ -15,8 +15,9 @@ impl Sha {
             return None;
         }
         let mut out = [0; 32];
-        for (byte, pair) in out.iter_mut().zip(text.as_bytes().as_chunks::<2>().0) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+        let digit = |c: u8| if c <= b'9' { c - b'0' } else { c - b'a' + 10 };
+        for (byte, [high, low]) in out.iter_mut().zip(text.as_bytes().as_chunks::<2>().0) {
+            *byte = digit(*high) << 4 | digit(*low);
         }
         Some(Sha(out))
     }

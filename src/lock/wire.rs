@@ -119,11 +119,16 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
     let blocks: Option<Vec<(String, WireModel)>> = blocks.into_iter().map(block).collect();
     // One that lacks a field: the parser says which.
     let (rest, blocks) = blocks.map_or((std::borrow::Cow::Borrowed(text), Vec::new()), |b| (rest, b));
-    let mut wire = match toml::from_str::<WireLock>(&rest) {
+    let (parsed, blocks) = match toml::from_str::<WireLock>(&rest) {
+        Ok(wire) => (Ok(wire), blocks),
+        // For its place in the whole text.
+        Err(_) => (toml::from_str(text), Vec::new()),
+    };
+    let wire = match parsed {
         Ok(w) if w.version == VERSION => w,
         // Another format may have another shape: its number is the better message.
         other => {
-            let first: VersionOnly = toml::from_str(&rest).map_err(syntax)?;
+            let first: VersionOnly = toml::from_str(text).map_err(syntax)?;
             match first.version {
                 Some(toml::Value::Integer(v)) if v > VERSION => {
                     return Err(Problem::new(format!("{}: format {v} is newer than this comfy reads ({VERSION})", source.at(&["version"])))
@@ -134,7 +139,6 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
             }
         }
     };
-    wire.models.extend(blocks);
     let mut problems = Vec::new();
     let mut parts = BTreeMap::new();
     asks(&source, &["comfyui"], "comfyui", &wire.comfyui, &mut parts, &mut problems);
@@ -149,7 +153,8 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
         nodes.insert(name, p);
     }
     let python = wire.python.map(|w| python(&source, w, &mut problems));
-    let models = wire.models.into_iter().filter_map(|(path, w)| Some((path.clone(), model(&source, &path, w, &mut problems)?))).collect();
+    let all = wire.models.into_iter().chain(blocks);
+    let models = all.filter_map(|(path, w)| model(&source, &path, w, &mut problems).map(|m| (path, m))).collect();
     if problems.is_empty() { Ok(Lock { comfyui, nodes, asks: parts, python, models }) } else { Err(Problem::all(problems)) }
 }
 

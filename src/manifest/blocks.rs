@@ -19,7 +19,8 @@ pub enum Field<'a> {
     Number(u64),
 }
 
-/// The text with the taken sections as white space, so that every other place stays where it was, and those sections.
+/// The text without the taken sections, and those sections. Places are only those of the text itself where none was taken:
+/// whoever has to name one lets the parser read all of it.
 pub fn take<'a>(text: &'a str, known: &[&str]) -> (Cow<'a, str>, Vec<Block<'a>>) {
     const HEAD: &str = "[models.\"";
     let all = (Cow::Borrowed(text), Vec::new());
@@ -27,50 +28,55 @@ pub fn take<'a>(text: &'a str, known: &[&str]) -> (Cow<'a, str>, Vec<Block<'a>>)
     if !text.contains(HEAD) || text.contains("\"\"\"") || text.contains("'''") || text.contains('\r') {
         return all;
     }
-    let (mut rest, mut blocks): (String, Vec<Block>) = (String::with_capacity(text.len()), Vec::new());
-    let mut seen = HashSet::new();
-    let mut lines = text.split_inclusive('\n').peekable();
-    while let Some(line) = lines.next() {
-        let head = line.strip_prefix(HEAD).and_then(|l| l.trim_end().strip_suffix("\"]")).filter(|p| plain(p));
-        let Some(path) = head else {
-            rest.push_str(line);
-            continue;
-        };
-        let (mut block, mut taken, mut good) = (Block { path, fields: Vec::new() }, line.len(), true);
-        let begin = rest.len();
-        rest.push_str(line);
-        while let Some(next) = lines.next_if(|l| !l.starts_with('[')) {
-            rest.push_str(next);
-            taken += next.len();
-            match field(next) {
-                Some(None) => {}
-                Some(Some((key, value))) if known.contains(&key) && !block.fields.iter().any(|(k, _)| *k == key) => block.fields.push((key, value)),
-                _ => good = false,
-            }
-        }
-        if good {
-            if !seen.insert(path) {
-                // Named twice: the parser says where.
+    let mut rest = String::new();
+    let mut blocks: Vec<Block> = Vec::new();
+    let (mut at, mut sorted, mut in_share) = (0, true, false);
+    while at < text.len() {
+        let line = line(text, at);
+        let end = at + line.len();
+        let Some(path) = line.strip_prefix(HEAD).and_then(|l| l.trim_end().strip_suffix("\"]")).filter(|p| plain(p)) else {
+            // Another form of the same table: `models = …`, `[models]`, `models."x"…`.
+            let words = line.trim_start();
+            let key = words.trim_start_matches('[').trim_start().trim_start_matches(['"', '\'']);
+            if key.starts_with("models") && !(in_share && key.len() == words.len()) {
                 return all;
             }
-            rest.truncate(begin);
-            rest.extend(std::iter::repeat_n(' ', taken.saturating_sub(1)));
-            rest.push(if text.as_bytes()[begin + taken - 1] == b'\n' { '\n' } else { ' ' });
-            blocks.push(block);
+            if words.starts_with('[') {
+                in_share = is_share(words.trim_end());
+            }
+            rest.push_str(line);
+            at = end;
+            continue;
+        };
+        let mut block = Block { path, fields: Vec::with_capacity(known.len()) };
+        let mut next = end;
+        while next < text.len() && text.as_bytes()[next] != b'[' {
+            let line = self::line(text, next);
+            match field(line) {
+                Some(None) => {}
+                Some(Some((key, value))) if known.contains(&key) && !block.fields.iter().any(|(k, _)| *k == key) => block.fields.push((key, value)),
+                // With one of another form all of them are the parser's.
+                _ => return all,
+            }
+            next += line.len();
         }
+        sorted &= blocks.last().is_none_or(|b| b.path < path);
+        blocks.push(block);
+        in_share = false;
+        at = next;
     }
-    // Another form of the same table: `models = …`, `[models]`, `models."x"…`.
-    let mut in_share = false;
-    for line in rest.lines().map(str::trim_start) {
-        let key = line.trim_start_matches('[').trim_start().trim_start_matches(['"', '\'']);
-        if key.starts_with("models") && !(in_share && key.len() == line.len()) {
-            return all;
-        }
-        if line.starts_with('[') {
-            in_share = is_share(line.trim_end());
-        }
+    let mut seen = HashSet::new();
+    if !sorted && !blocks.iter().all(|b| seen.insert(b.path)) {
+        // Named twice: the parser says where.
+        return all;
     }
     (Cow::Owned(rest), blocks)
+}
+
+/// The line that begins there, with its end.
+fn line(text: &str, at: usize) -> &str {
+    let rest = &text[at..];
+    rest.find('\n').map_or(rest, |n| &rest[..=n])
 }
 
 /// `[shares.NAME]`, below which `models` is the share's own key. No line of an array looks like it.
@@ -80,7 +86,8 @@ fn is_share(line: &str) -> bool {
 }
 
 fn plain(text: &str) -> bool {
-    !text.is_empty() && !text.chars().any(|c| c == '"' || c == '\\' || c.is_control())
+    let odd = |b: u8| b < b' ' || matches!(b, b'"' | b'\\' | 0x7f);
+    !text.is_empty() && !text.bytes().any(odd) && (text.is_ascii() || !text.chars().any(char::is_control))
 }
 
 /// `None`: something else. `Some(None)`: nothing, or a comment.
@@ -89,7 +96,8 @@ fn field(line: &str) -> Option<Option<(&str, Field<'_>)>> {
     if line.is_empty() || (line.starts_with('#') && !line.chars().any(|c| c.is_control() && c != '\t')) {
         return Some(None);
     }
-    let (key, value) = line.split_once(" = ")?;
+    let (key, value) = line.split_at(line.find(' ')?);
+    let value = value.strip_prefix(" = ")?;
     let text = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
     match text {
         Some(t) if t.is_empty() || plain(t) => Some(Some((key, Field::Text(t)))),
@@ -103,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_is_what_the_parser_would_read_and_nothing_moves() {
+    fn what_is_taken_is_what_the_parser_would_read() {
         let text = "a = 1\n[models.\"x/y.bin\"]\nsource = \"hf://o\"\nsize = 12\n# c\n\n[models.\"odd\"]\nsize = \"a\\\"b\"\n[z]\nb = 2\n";
         let (rest, blocks) = take(text, &["source", "size"]);
         // One section is of another form, and stays with the parser; so do all.
@@ -112,8 +120,7 @@ mod tests {
         let (rest, blocks) = take(&text, &["source", "size"]);
         assert_eq!(blocks[0].path, "x/y.bin");
         assert_eq!(blocks[0].fields, [("source", Field::Text("hf://o")), ("size", Field::Number(12))]);
-        assert_eq!((rest.len(), rest.find("[z]")), (text.len(), text.find("[z]")));
-        assert_eq!(rest.lines().map(str::trim).collect::<String>(), "a = 1[z]b = 2");
+        assert_eq!(rest, "a = 1\n[z]\nb = 2\n");
         for other in ["[models]\n", "models = {}\n", "[[models]]\n", "[ \"models\" ]\n", "x = \"\"\"\n\"\"\"\n", "[models.\"x/y.bin\"]\n"] {
             assert!(take(&format!("{other}{text}"), &["source", "size"]).1.is_empty(), "{other}");
         }

@@ -228,6 +228,23 @@ pub struct Accept {
 }
 
 impl Manifest {
+    /// All but the models, of which there may be twenty thousand.
+    pub fn without_models(&self) -> Manifest {
+        let Manifest { source, host, comfyui, python, nodes, models: _, shares, run, network, policy } = self;
+        Manifest {
+            source: source.clone(),
+            host: host.clone(),
+            comfyui: comfyui.clone(),
+            python: python.clone(),
+            nodes: nodes.clone(),
+            models: BTreeMap::new(),
+            shares: shares.clone(),
+            run: run.clone(),
+            network: network.clone(),
+            policy: policy.clone(),
+        }
+    }
+
     /// Parses `text`, merges the part of the machine called `hostname`, checks everything.
     ///
     /// # Errors

@@ -1,7 +1,5 @@
 //! Rules for names that reach paths, account databases and git: checked once, here.
 
-use std::path::{Component, Path};
-
 use unicode_normalization::UnicodeNormalization;
 
 /// A folder name under custom_nodes/, or a share's name: `[A-Za-z0-9._-]{1,64}`, no leading `.` or `-`.
@@ -123,7 +121,7 @@ pub fn relative(path: &str) -> Result<(), &'static str> {
     if path.is_empty() || path.len() > 1024 {
         return Err("must have 1 to 1024 characters");
     }
-    if path.chars().any(char::is_control) {
+    if path.bytes().any(|b| b.is_ascii_control()) || (!path.is_ascii() && path.chars().any(char::is_control)) {
         return Err("has a control character");
     }
     if path.starts_with('/') {
@@ -132,7 +130,7 @@ pub fn relative(path: &str) -> Result<(), &'static str> {
     if path.ends_with('/') || path.contains("//") {
         return Err("has a `/` too many");
     }
-    if !Path::new(path).components().all(|c| matches!(c, Component::Normal(_))) || path.split('/').any(|c| c == ".") {
+    if path.split('/').any(|c| c == "." || c == "..") {
         return Err("must not contain `.` or `..`");
     }
     Ok(())
@@ -147,6 +145,11 @@ pub fn stands_for_folder(path: &str) -> bool {
 pub fn is_code(path: &str) -> bool {
     let lower = path.to_lowercase();
     [".py", ".pyc", ".pyd", ".so", ".dylib", ".js", ".mjs", ".pth"].iter().any(|e| lower.ends_with(e))
+}
+
+/// Whether [`folded`] would change nothing.
+pub fn is_folded(name: &str) -> bool {
+    if name.is_ascii() { !name.bytes().any(|b| b.is_ascii_uppercase()) } else { folded(name) == name }
 }
 
 /// The form in which APFS compares names: NFD and case folded.

@@ -153,6 +153,7 @@ pub struct Desired {
     pub lock_digest: String,
     /// What no share may overlap, with its name.
     fence: Vec<(String, PathBuf)>,
+    /// Without its models.
     manifest: Manifest,
 }
 
@@ -308,7 +309,7 @@ impl Desired {
             manifest_digest: super::change::hex(&Sha256::digest(m.source.text.as_bytes())),
             lock_digest: super::change::hex(&Sha256::digest(lock_text.as_bytes())),
             fence,
-            manifest: m.clone(),
+            manifest: m.without_models(),
         })
     }
 
@@ -320,14 +321,14 @@ impl Desired {
         met.or_else(|| (home.starts_with(real) || systems_own(real)).then(|| "a home or a folder of the system".into()))
     }
 
-    /// What comfy.toml says of launching.
+    /// What comfy.toml says of launching; its models are [`Desired::models`].
     pub fn launch(&self) -> &Manifest {
         &self.manifest
     }
 
     /// Whether the files of a share matter, beside their modes.
     pub fn has_models(&self, share: &str) -> bool {
-        self.shares.iter().any(|s| s.name == share && s.role.holds_models()) || self.manifest.models.values().any(|m| m.share == share)
+        self.shares.iter().any(|s| s.name == share && s.role.holds_models()) || self.models.values().any(|m| m.share == share)
     }
 
     /// Where a key stands in comfy.toml.

@@ -209,7 +209,10 @@ fn what_is_on_this_machine_is_never_fetched() {
     assert!(!plan.contains("loras/unknown") && w.ok(&["plan", "-v"]).contains("models: loras/unknown.safetensors"));
     let json: serde_json::Value = serde_json::from_slice(&w.run(&["plan", "--json"]).stdout).unwrap();
     let none = serde_json::json!({ "count": 0, "bytes": 0 });
-    assert_eq!(json["models"], serde_json::json!({ "declared": 4, "unverified": json["models"]["unverified"], "missing": none, "unmanaged": { "count": 1, "bytes": 1000 } }));
+    assert_eq!(
+        json["models"],
+        serde_json::json!({ "declared": 4, "unverified": json["models"]["unverified"], "missing": none, "unmanaged": { "count": 1, "bytes": 1000 } })
+    );
 }
 
 /// A way in which a server is no help: what it answers, and what comfy says.
