@@ -33,7 +33,7 @@ struct Model {
     /// Its path in the share, or on the disk
     #[arg(value_name = "PATH", required_unless_present = "all")]
     path: Option<String>,
-    /// Where it can be fetched: hf://, https://, civitai:ID or file: [default: the file that is there]
+    /// Where it can be fetched: hf://, https://, civitai:ID, s3://, gs://, az:// or file: [default: the file that is there]
     #[arg(long, value_name = "SOURCE", conflicts_with = "all")]
     source: Option<String>,
     /// The share that holds it [default: models]

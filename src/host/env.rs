@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::git::NetEnv;
 use super::git::mirrors::Mirrors;
-use super::models::bucket::Store;
+use super::models::bucket::Stores;
 use super::models::{Hubs, Secret};
 use crate::problem::{Problem, Result};
 
@@ -73,15 +73,20 @@ pub fn hubs() -> Result<Hubs> {
     let from_file = || std::fs::read_to_string(file?).ok().map(|t| t.trim().to_string()).filter(|t| !t.is_empty());
     let secret = |text: Option<String>| text.filter(|t| !t.chars().any(char::is_control)).map(Secret::new);
     let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find(|n| var(n).is_some());
-    let store = Store {
+    // A key has several lines; what is in them is the signing's to judge.
+    let google = || std::fs::read_to_string(var("GOOGLE_APPLICATION_CREDENTIALS")?).ok().map(Secret::new);
+    let stores = Stores {
         endpoint: endpoint.map(|n| address(n, "")).transpose()?,
         region: var("AWS_REGION").or_else(|| var("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".into()),
         key_id: var("AWS_ACCESS_KEY_ID"),
         key: secret(var("AWS_SECRET_ACCESS_KEY")),
         session: secret(var("AWS_SESSION_TOKEN")),
+        google: google(),
+        azure: var("AZURE_STORAGE_ACCOUNT_NAME"),
+        azure_key: secret(var("AZURE_STORAGE_ACCOUNT_KEY")),
     };
     Ok(Hubs {
-        store,
+        stores,
         huggingface: address("HF_ENDPOINT", "https://huggingface.co")?,
         huggingface_token: secret(var("HF_TOKEN").or_else(from_file)),
         civitai: address("CIVITAI_ENDPOINT", "https://civitai.com")?,

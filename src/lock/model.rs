@@ -67,6 +67,14 @@ pub struct ModelPin {
     pub sha256: Sha,
 }
 
+/// Whose store of objects: `s3://`, `gs://`, `az://`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cloud {
+    S3,
+    Google,
+    Azure,
+}
+
 /// Where a model can be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -80,6 +88,7 @@ pub enum Origin {
     /// A version's number.
     Civitai(String),
     Bucket {
+        cloud: Cloud,
         bucket: String,
         key: String,
     },
@@ -101,7 +110,14 @@ impl Origin {
             }
             "https" | "http" => Some(Origin::Web(source.into())),
             "civitai" => Some(Origin::Civitai(rest.into())),
-            "s3" => inner.split_once('/').map(|(bucket, key)| Origin::Bucket { bucket: bucket.into(), key: key.into() }),
+            "s3" | "gs" | "az" => {
+                let cloud = match scheme {
+                    "gs" => Cloud::Google,
+                    "az" => Cloud::Azure,
+                    _ => Cloud::S3,
+                };
+                inner.split_once('/').map(|(bucket, key)| Origin::Bucket { cloud, bucket: bucket.into(), key: key.into() })
+            }
             "file" => Some(Origin::File(rest.into())),
             _ => None,
         }
@@ -118,7 +134,8 @@ mod tests {
         assert_eq!(Origin::parse("hf://o/r/a/b.safetensors"), hub("o/r", "a/b.safetensors", "main"));
         assert_eq!(Origin::parse("hf://o/r/b.bin@refs/pr/1"), hub("o/r", "b.bin", "refs/pr/1"));
         assert_eq!(Origin::parse("civitai:12"), Some(Origin::Civitai("12".into())));
-        assert_eq!(Origin::parse("s3://b/k/l"), Some(Origin::Bucket { bucket: "b".into(), key: "k/l".into() }));
+        assert_eq!(Origin::parse("s3://b/k/l"), Some(Origin::Bucket { cloud: Cloud::S3, bucket: "b".into(), key: "k/l".into() }));
+        assert_eq!(Origin::parse("az://b/k l"), Some(Origin::Bucket { cloud: Cloud::Azure, bucket: "b".into(), key: "k l".into() }));
         assert_eq!(Origin::parse("file:~/a"), Some(Origin::File("~/a".into())));
         let text = "00ff".repeat(16);
         assert_eq!(Sha::parse(&text).map(|s| s.to_string()), Some(text));

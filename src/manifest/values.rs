@@ -83,12 +83,13 @@ pub fn model_address(text: &str) -> Result<(), String> {
 
 /// What is wrong with a model's `source`, if anything.
 pub fn model_source(text: &str) -> Result<(), String> {
-    // People's folders have spaces in their names; addresses have none.
-    if text.chars().any(|c| c.is_control() || (c.is_whitespace() && !text.starts_with("file:"))) {
+    // Names of files and objects have spaces in them; addresses have none.
+    let spaces = ["file:", "s3:", "gs:", "az:"].iter().any(|s| text.starts_with(s));
+    if text.chars().any(|c| c.is_control() || (c.is_whitespace() && !spaces)) {
         return Err("has white space or a control character".into());
     }
     let Some((scheme, rest)) = text.split_once(':') else {
-        return Err("names no scheme; known: hf://, https://, civitai:, s3://, file:".into());
+        return Err("names no scheme; known: hf://, https://, civitai:, s3://, gs://, az://, file:".into());
     };
     match scheme {
         "hf" => {
@@ -110,14 +111,19 @@ pub fn model_source(text: &str) -> Result<(), String> {
         }
         "civitai" if !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
         "civitai" => Err("must look like civitai:VERSION, a number".into()),
-        "s3" => match rest.strip_prefix("//").and_then(|r| r.split_once('/')) {
-            Some((bucket, key)) if !bucket.is_empty() && !key.is_empty() => Ok(()),
-            _ => Err("must look like s3://bucket/key".into()),
+        "s3" | "gs" | "az" => match rest.strip_prefix("//").and_then(|r| r.split_once('/')) {
+            Some((bucket, key)) if plain_name(bucket) && super::names::relative(key).is_ok() => Ok(()),
+            _ => Err(format!("must look like {scheme}://bucket/key")),
         },
         "file" if (rest.starts_with('/') || rest.starts_with("~/")) && !rest.split('/').any(|c| c == "..") => Ok(()),
         "file" => Err("must be file:/an/absolute/path or file:~/path".into()),
-        _ => Err(format!("has an unknown scheme `{scheme}`; known: hf://, https://, civitai:, s3://, file:")),
+        _ => Err(format!("has an unknown scheme `{scheme}`; known: hf://, https://, civitai:, s3://, gs://, az://, file:")),
     }
+}
+
+/// A bucket's or container's name: it becomes part of a host's.
+fn plain_name(bucket: &str) -> bool {
+    bucket.starts_with(|c: char| c.is_ascii_alphanumeric()) && bucket.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
 /// ComfyUI flags that comfy sets itself (comfy/cli_args.py of ComfyUI); argparse takes every prefix of them too.

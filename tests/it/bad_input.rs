@@ -1241,12 +1241,12 @@ fn values() {
         hint: see section models of comfy.toml in the README
 
     an unknown scheme: exit 1
-      error: comfy.toml:23:1: source "ftp://x.test/b" has an unknown scheme `ftp`; known: hf://, https://, civitai:, s3://, file:
+      error: comfy.toml:23:1: source "ftp://x.test/b" has an unknown scheme `ftp`; known: hf://, https://, civitai:, s3://, gs://, az://, file:
           > source = "ftp://x.test/b"
         hint: see section models of comfy.toml in the README
 
     no scheme: exit 1
-      error: comfy.toml:23:1: source "org/repo/file" names no scheme; known: hf://, https://, civitai:, s3://, file:
+      error: comfy.toml:23:1: source "org/repo/file" names no scheme; known: hf://, https://, civitai:, s3://, gs://, az://, file:
           > source = "org/repo/file"
         hint: see section models of comfy.toml in the README
 

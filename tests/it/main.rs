@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::disallowed_macros, reason = "tests fail loudly and act from outside")]
 
 mod bad_input;
+mod buckets;
 mod front;
 mod hub;
 mod index;

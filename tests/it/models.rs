@@ -22,14 +22,14 @@ pub fn noise(seed: u32, length: usize) -> Vec<u8> {
 }
 
 /// A project under isolation "none", with one share of models.
-struct World {
-    root: PathBuf,
+pub struct World {
+    pub root: PathBuf,
     env: Vec<(String, String)>,
     _temp: tempfile::TempDir,
 }
 
 impl World {
-    fn new() -> World {
+    pub fn new() -> World {
         let temp = tempfile::tempdir().unwrap();
         let root = temp.path().canonicalize().unwrap();
         let up = Upstream::new(&root.join("upstream"), "up/ComfyUI");
@@ -41,13 +41,13 @@ impl World {
         w
     }
 
-    fn env(mut self, name: &str, value: &str) -> World {
+    pub fn env(mut self, name: &str, value: &str) -> World {
         self.env.push((name.into(), value.into()));
         self
     }
 
     /// comfy.toml, with these sections at its end.
-    fn models(&self, sections: &str) {
+    pub fn models(&self, sections: &str) {
         let root = self.root.display();
         let text = format!(
             "version = 1\n[host]\nisolation = \"none\"\nprefix = \"{root}/prefix\"\n[comfyui]\nrepo = \"https://github.com/up/ComfyUI\"\nref = \"main\"\n\
@@ -57,18 +57,18 @@ impl World {
         fs::write(self.root.join("project/comfy.toml"), text).unwrap();
     }
 
-    fn command(&self, args: &[&str]) -> Command {
+    pub fn command(&self, args: &[&str]) -> Command {
         let mut c = command(&self.root);
         c.current_dir(&self.root).args(["-C", "project"]).args(args).stdin(Stdio::null()).envs(self.env.iter().cloned());
         c
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 
     /// What it says, where it ends well.
-    fn ok(&self, args: &[&str]) -> String {
+    pub fn ok(&self, args: &[&str]) -> String {
         let out = self.run(args);
         let said = text(&out, &self.root);
         assert!(out.status.success(), "{args:?}: {said}");
@@ -76,7 +76,7 @@ impl World {
     }
 
     /// What it says, where it ends with 1.
-    fn fails(&self, args: &[&str]) -> String {
+    pub fn fails(&self, args: &[&str]) -> String {
         let out = self.run(args);
         let said = text(&out, &self.root);
         assert_eq!(out.status.code(), Some(1), "{args:?}: {said}");
@@ -94,7 +94,7 @@ impl World {
     }
 
     /// The pin of a model.
-    fn pin(&self, path: &str) -> toml::Table {
+    pub fn pin(&self, path: &str) -> toml::Table {
         let lock: toml::Table = fs::read_to_string(self.root.join("project/comfy.lock")).unwrap().parse().unwrap();
         lock["models"][path].as_table().unwrap().clone()
     }
@@ -107,7 +107,7 @@ impl World {
         fs::write(path, text.replace(from, to)).unwrap();
     }
 
-    fn is(&self, path: &str, bytes: &[u8]) {
+    pub fn is(&self, path: &str, bytes: &[u8]) {
         assert!(fs::read(self.at(path)).unwrap() == bytes, "{path} has other bytes");
         assert_eq!(fs::metadata(self.at(path)).unwrap().permissions().mode() & 0o7777, 0o644, "{path}");
         self.tidy();
@@ -132,7 +132,7 @@ impl World {
     }
 }
 
-fn model(path: &str, source: &str) -> String {
+pub fn model(path: &str, source: &str) -> String {
     format!("[models.\"{path}\"]\nsource = \"{source}\"\n")
 }
 

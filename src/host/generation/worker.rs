@@ -53,7 +53,7 @@ pub enum Work {
     Venv(Box<venv::work::Job>),
     Bytecode(bytecode::Job),
     Python(python::managed::Job),
-    Models(models::work::Job),
+    Models(Box<models::work::Job>),
 }
 
 impl Work {

@@ -1,89 +1,173 @@
-//! `s3://bucket/key`: one GET, signed in its address (AWS Signature Version 4, "Authenticating requests: using query
-//! parameters"), so that ranges, resuming and redirects are those of any other file.
+//! `s3://`, `gs://` and `az://`: an object's address, signed for one GET, so that ranges, resuming and redirects are those of
+//! any other file. object_store signs; it asks nobody, and finds no keys by itself.
 
-use chrono::{DateTime, Utc};
-use sha2::{Digest, Sha256};
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use object_store::ClientOptions;
+use object_store::aws::AmazonS3Builder;
+use object_store::azure::MicrosoftAzureBuilder;
+use object_store::client::{HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService};
+use object_store::gcp::GoogleCloudStorageBuilder;
+use object_store::signer::{Method, Signer};
 
 use super::hub::{Place, encode};
 use super::{Hubs, Secret};
-use crate::plan::change::hex;
+use crate::lock::model::Cloud;
+use crate::problem::{Doing, Problem, Result};
 
-/// The caller's account with a store that speaks S3.
+/// The caller's accounts with stores of objects.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub struct Store {
+pub struct Stores {
     /// Of another store than Amazon's; without a slash at the end.
     pub endpoint: Option<String>,
     pub region: String,
     pub key_id: Option<String>,
     pub key: Option<Secret>,
     pub session: Option<Secret>,
+    /// A service account of Google's, as JSON.
+    pub google: Option<Secret>,
+    /// Whose containers are meant: it is part of every address of Azure's.
+    pub azure: Option<String>,
+    pub azure_key: Option<Secret>,
 }
 
-/// Seconds for which a signed address holds: longer than a download takes.
-const EXPIRES: u32 = 86_400;
+/// For which a signed address holds: longer than a download takes.
+const EXPIRES: Duration = Duration::from_secs(86_400);
 
-/// Where an object is fetched: signed where there is a key, plain for a public bucket.
-pub fn place(hubs: &Hubs, bucket: &str, key: &str, now: DateTime<Utc>) -> Place {
-    let s = &hubs.store;
-    // Other stores take the bucket in the path; a name with a dot has no certificate of Amazon's.
-    let (server, path) = match &s.endpoint {
-        Some(e) => (e.clone(), format!("/{bucket}/{}", encode(key, "/"))),
-        None if bucket.contains('.') => (format!("https://s3.{}.amazonaws.com", s.region), format!("/{bucket}/{}", encode(key, "/"))),
-        None => (format!("https://{bucket}.s3.{}.amazonaws.com", s.region), format!("/{}", encode(key, "/"))),
+/// Where an object is fetched: signed where there is a key, plain for a public one.
+///
+/// # Errors
+/// Keys that are none; no account where the address needs one.
+pub fn place(hubs: &Hubs, cloud: Cloud, bucket: &str, key: &str) -> Result<Place> {
+    let s = &hubs.stores;
+    let path = encode(key, "/");
+    let (plain, signed) = match cloud {
+        Cloud::S3 => (amazon(s, bucket, &path), s3(s, bucket, key)),
+        Cloud::Google => (format!("https://storage.googleapis.com/{bucket}/{path}"), google(s, bucket, key)),
+        Cloud::Azure => {
+            let missing = || {
+                Problem::new("az:// needs the account that has the container")
+                    .hint("set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY unless it is public")
+            };
+            let account = s.azure.as_ref().ok_or_else(missing)?;
+            (format!("https://{}.blob.core.windows.net/{bucket}/{path}", encode(account, "")), azure(s, account, bucket, key))
+        }
     };
-    let address = match (&s.key_id, &s.key) {
-        (Some(id), Some(key)) => signed(s, id, key, &server, &path, now),
-        _ => format!("{server}{path}"),
-    };
-    Place { address, key: None }
+    Ok(match signed? {
+        Some(address) => Place { address, key: None, signed: true },
+        None => Place { address: plain, key: None, signed: false },
+    })
 }
 
-fn signed(s: &Store, id: &str, key: &Secret, server: &str, path: &str, now: DateTime<Utc>) -> String {
-    let host = server.split("://").nth(1).unwrap_or(server);
-    let (time, day) = (now.format("%Y%m%dT%H%M%SZ").to_string(), now.format("%Y%m%d").to_string());
-    let scope = format!("{day}/{}/s3/aws4_request", s.region);
-    let credential = encode(&format!("{id}/{scope}"), "");
-    let session = s.session.as_ref().map_or(String::new(), |t| format!("&X-Amz-Security-Token={}", encode(t.reveal(), "")));
-    let query =
-        format!("X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={credential}&X-Amz-Date={time}&X-Amz-Expires={EXPIRES}{session}&X-Amz-SignedHeaders=host");
-    let request = format!("GET\n{path}\n{query}\nhost:{host}\n\nhost\nUNSIGNED-PAYLOAD");
-    let text = format!("AWS4-HMAC-SHA256\n{time}\n{scope}\n{}", hex(&Sha256::digest(request.as_bytes())));
-    let mut signing = hmac(format!("AWS4{}", key.reveal()).as_bytes(), day.as_bytes());
-    for part in [s.region.as_str(), "s3", "aws4_request"] {
-        signing = hmac(&signing, part.as_bytes());
-    }
-    format!("{server}{path}?{query}&X-Amz-Signature={}", hex(&hmac(&signing, text.as_bytes())))
+/// Other stores take the bucket in the path; a name with a dot has no certificate of Amazon's.
+fn in_path(s: &Stores, bucket: &str) -> bool {
+    s.endpoint.is_some() || bucket.contains('.')
 }
 
-/// HMAC-SHA256 (RFC 2104).
-fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
-    let mut block = [0; 64];
-    match key.len() {
-        0..=64 => block[..key.len()].copy_from_slice(key),
-        _ => block[..32].copy_from_slice(&Sha256::digest(key)),
+fn amazon(s: &Stores, bucket: &str, path: &str) -> String {
+    match &s.endpoint {
+        Some(e) => format!("{e}/{bucket}/{path}"),
+        None if in_path(s, bucket) => format!("https://s3.{}.amazonaws.com/{bucket}/{path}", s.region),
+        None => format!("https://{bucket}.s3.{}.amazonaws.com/{path}", s.region),
     }
-    let inner = Sha256::new().chain_update(block.map(|b| b ^ 0x36)).chain_update(message).finalize();
-    Sha256::new().chain_update(block.map(|b| b ^ 0x5c)).chain_update(inner).finalize().into()
+}
+
+fn s3(s: &Stores, bucket: &str, key: &str) -> Result<Option<String>> {
+    let (Some(id), Some(secret)) = (&s.key_id, &s.key) else { return Ok(None) };
+    let mut b = AmazonS3Builder::new().with_http_connector(Nobody).with_bucket_name(bucket).with_region(&s.region);
+    b = b.with_access_key_id(id).with_secret_access_key(secret.reveal()).with_virtual_hosted_style_request(!in_path(s, bucket));
+    if let Some(e) = &s.endpoint {
+        b = b.with_endpoint(e);
+    }
+    if let Some(token) = &s.session {
+        b = b.with_token(token.reveal());
+    }
+    sign(&b.build().map_err(refused)?, key).map(Some)
+}
+
+fn google(s: &Stores, bucket: &str, key: &str) -> Result<Option<String>> {
+    let Some(account) = &s.google else { return Ok(None) };
+    let b = GoogleCloudStorageBuilder::new().with_http_connector(Nobody).with_bucket_name(bucket).with_service_account_key(account.reveal());
+    // What the crate says of it may quote it.
+    let b = b.build().map_err(|_| {
+        Problem::new("GOOGLE_APPLICATION_CREDENTIALS leads to no key of a service account").hint("gs:// is signed with one; a public bucket needs none")
+    })?;
+    sign(&b, key).map(Some)
+}
+
+fn azure(s: &Stores, account: &str, container: &str, key: &str) -> Result<Option<String>> {
+    let Some(secret) = &s.azure_key else { return Ok(None) };
+    let b = MicrosoftAzureBuilder::new().with_http_connector(Nobody).with_account(account).with_container_name(container).with_access_key(secret.reveal());
+    let b = b.build().map_err(|_| Problem::new("AZURE_STORAGE_ACCOUNT_KEY is no key").hint("it is base64, as Azure's portal shows it"))?;
+    sign(&b, key).map(Some)
+}
+
+fn refused(e: object_store::Error) -> Problem {
+    Problem::new(format!("could not sign for the store: {}", crate::text::escape(&e.to_string())))
+}
+
+fn sign(store: &impl Signer, key: &str) -> Result<String> {
+    let path = object_store::path::Path::parse(key).doing(|| format!("understand the key {}", crate::text::escape(key)))?;
+    let signed = pin!(store.signed_url(Method::GET, &path, EXPIRES));
+    // With its keys at hand it waits for nobody.
+    match signed.poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(address) => address.map(String::from).map_err(refused),
+        Poll::Pending => Err(Problem::new("these keys are good only with an answer of the store's own, which comfy does not ask for")),
+    }
+}
+
+/// The HTTP of a store of which nothing is asked.
+#[derive(Debug)]
+struct Nobody;
+
+impl HttpConnector for Nobody {
+    fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(Nobody))
+    }
+}
+
+impl HttpService for Nobody {
+    fn call<'a, 'f>(&'a self, _: HttpRequest) -> Pin<Box<dyn Future<Output = Result<HttpResponse, HttpError>> + Send + 'f>>
+    where
+        'a: 'f,
+        Self: 'f,
+    {
+        Box::pin(std::future::ready(Err(HttpError::new(HttpErrorKind::Connect, std::io::Error::other("comfy asks no store for keys")))))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The example of Amazon's own page on signing with query parameters.
+    fn secret(text: &str) -> Option<Secret> {
+        Some(Secret::new(text.into()))
+    }
+
     #[test]
-    fn the_signature_is_amazons() {
-        let store = Store {
-            endpoint: None,
-            region: "us-east-1".into(),
-            key_id: Some("AKIAIOSFODNN7EXAMPLE".into()),
-            key: Some(Secret::new("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY".into())),
-            session: None,
-        };
-        let now = "2013-05-24T00:00:00Z".parse().unwrap();
-        let address = signed(&store, "AKIAIOSFODNN7EXAMPLE", store.key.as_ref().unwrap(), "https://examplebucket.s3.amazonaws.com", "/test.txt", now);
-        assert!(address.ends_with("&X-Amz-Signature=aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"), "{address}");
-        let hubs = Hubs { store: Store { key: None, ..store }, ..Hubs::default() };
-        assert_eq!(place(&hubs, "b", "a b/c.bin", now).address, "https://b.s3.us-east-1.amazonaws.com/a%20b/c.bin");
+    fn addresses_are_plain_without_a_key_and_signed_with_one() {
+        let mut hubs = Hubs { stores: Stores { region: "eu-west-1".into(), azure: Some("acc".into()), ..Stores::default() }, ..Hubs::default() };
+        let address = |hubs: &Hubs, cloud, bucket: &str| place(hubs, cloud, bucket, "a b/ü.bin").map(|p| p.address).map_err(|p| p.message);
+        let all = |hubs: &Hubs| [(Cloud::S3, "b"), (Cloud::S3, "b.c"), (Cloud::Google, "b"), (Cloud::Azure, "b")].map(|(c, b)| address(hubs, c, b).unwrap());
+        let plain = all(&hubs);
+        insta::assert_snapshot!(plain.join("\n"), @"
+        https://b.s3.eu-west-1.amazonaws.com/a%20b/%C3%BC.bin
+        https://s3.eu-west-1.amazonaws.com/b.c/a%20b/%C3%BC.bin
+        https://storage.googleapis.com/b/a%20b/%C3%BC.bin
+        https://acc.blob.core.windows.net/b/a%20b/%C3%BC.bin
+        ");
+        hubs.stores = Stores { key_id: Some("id".into()), key: secret("hidden"), session: secret("for+now"), azure_key: secret("aGlkZGVu"), ..hubs.stores };
+        for (i, (signed, plain)) in all(&hubs).iter().zip(&plain).enumerate().filter(|(i, _)| *i != 2) {
+            let (at, query) = signed.split_once('?').unwrap();
+            assert_eq!(at, plain);
+            assert!(query.contains(if i == 3 { "sig=" } else { "X-Amz-Signature=" }) && !query.contains("hidden"), "{query}");
+            assert_eq!(query.contains("X-Amz-Security-Token=for%2Bnow"), i < 2, "{query}");
+        }
+        hubs.stores = Stores { google: secret("{\"private_key\": \"hidden\"}"), azure: None, ..hubs.stores };
+        assert_eq!(address(&hubs, Cloud::Google, "b").unwrap_err(), "GOOGLE_APPLICATION_CREDENTIALS leads to no key of a service account");
+        assert_eq!(address(&hubs, Cloud::Azure, "b").unwrap_err(), "az:// needs the account that has the container");
     }
 }

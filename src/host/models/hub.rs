@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::web::{Ask, Refusal, Reply, Web, shown};
 use super::{Hubs, Secret, bucket};
+use crate::lock::model::Cloud;
 use crate::lock::models::Found;
 use crate::lock::{Origin, Sha};
 use crate::manifest::names;
@@ -14,6 +15,23 @@ use crate::problem::{Problem, Result};
 pub struct Place {
     pub address: String,
     pub key: Option<Secret>,
+    /// Its query is a signature, which is another one each time.
+    pub signed: bool,
+}
+
+impl Place {
+    /// The same for the same file, however often it is asked for.
+    pub fn name(&self) -> &str {
+        if self.signed { self.address.split('?').next().unwrap_or_default() } else { &self.address }
+    }
+}
+
+fn keys(cloud: Cloud) -> &'static str {
+    match cloud {
+        Cloud::S3 => "keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL leads to another store",
+        Cloud::Google => "the key is a service account's, in the file that GOOGLE_APPLICATION_CREDENTIALS names",
+        Cloud::Azure => "the key is AZURE_STORAGE_ACCOUNT_KEY, for AZURE_STORAGE_ACCOUNT_NAME",
+    }
 }
 
 /// What a server says of a file.
@@ -31,16 +49,16 @@ pub enum Told {
 pub fn place(web: &Web, hubs: &Hubs, origin: &Origin, revision: Option<&str>, sha256: Sha) -> Result<Place> {
     match origin {
         Origin::Hub { repo, file, revision: asked } => Ok(huggingface(hubs, repo, file, revision.unwrap_or(asked))),
-        Origin::Web(address) => Ok(Place { address: address.clone(), key: None }),
+        Origin::Web(address) => Ok(Place { address: address.clone(), key: None, signed: false }),
         Origin::Civitai(version) => {
             let file = files(web, hubs, version)?.into_iter().find(|f| f.sha256() == Some(sha256));
             let gone = || {
                 Problem::new(format!("civitai's version {version} has no file with sha256 {sha256} any more"))
                     .hint("`comfy update` this model, or choose another")
             };
-            Ok(Place { address: civitai_address(hubs, file.ok_or_else(gone)?)?, key: hubs.civitai_token.clone() })
+            Ok(Place { address: civitai_address(hubs, file.ok_or_else(gone)?)?, key: hubs.civitai_token.clone(), signed: false })
         }
-        Origin::Bucket { bucket, key } => Ok(bucket::place(hubs, bucket, key, chrono::Utc::now())),
+        Origin::Bucket { cloud, bucket, key } => bucket::place(hubs, *cloud, bucket, key),
         Origin::File(_) => Err(Problem::new("is not fetched by HTTP")),
     }
 }
@@ -53,7 +71,7 @@ pub fn ask(web: &Web, hubs: &Hubs, origin: &Origin, name: &str, before: Option<&
     match origin {
         Origin::Hub { repo, file, revision } => ask_huggingface(web, hubs, repo, file, revision),
         Origin::Web(address) => {
-            let place = Place { address: address.clone(), key: None };
+            let place = Place { address: address.clone(), key: None, signed: false };
             let reply = first_byte(web, &place)?;
             Ok(Told::Some { place, revision: None, etag: reply.etag(), size: reply.total() })
         }
@@ -71,7 +89,7 @@ pub fn ask(web: &Web, hubs: &Hubs, origin: &Origin, name: &str, before: Option<&
             }
             let file = all.swap_remove(at);
             let sha256 = file.sha256();
-            let place = Place { address: civitai_address(hubs, file)?, key: hubs.civitai_token.clone() };
+            let place = Place { address: civitai_address(hubs, file)?, key: hubs.civitai_token.clone(), signed: false };
             // The API tells kilobytes: the exact size is the download's own.
             let size = first_byte(web, &place)?.total();
             Ok(match (sha256, size) {
@@ -79,10 +97,9 @@ pub fn ask(web: &Web, hubs: &Hubs, origin: &Origin, name: &str, before: Option<&
                 _ => Told::Some { place, revision: None, etag: None, size },
             })
         }
-        Origin::Bucket { bucket, key } => {
-            let place = bucket::place(hubs, bucket, key, chrono::Utc::now());
-            let reply =
-                first_byte(web, &place).map_err(|p| p.hint("keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL leads to another store"))?;
+        Origin::Bucket { cloud, bucket, key } => {
+            let place = bucket::place(hubs, *cloud, bucket, key)?;
+            let reply = first_byte(web, &place).map_err(|p| p.hint(keys(*cloud)))?;
             Ok(Told::Some { place, revision: None, etag: reply.etag(), size: reply.total() })
         }
         Origin::File(_) => Err(Problem::new("is not asked by HTTP")),
@@ -101,7 +118,7 @@ fn first_byte(web: &Web, place: &Place) -> Result<Reply> {
 
 fn huggingface(hubs: &Hubs, repo: &str, file: &str, revision: &str) -> Place {
     let address = format!("{}/{repo}/resolve/{}/{}", hubs.huggingface, encode(revision, ""), encode(file, "/"));
-    Place { address, key: hubs.huggingface_token.clone() }
+    Place { address, key: hubs.huggingface_token.clone(), signed: false }
 }
 
 /// Percent-encoded but for letters, digits, `-._~` (RFC 3986, 2.3) and `keep`.

@@ -186,12 +186,7 @@ impl Disk {
         let folder = folder(&self.cache);
         std::fs::create_dir_all(&folder).doing(|| format!("make {}", folder.display()))?;
         super::work::room(&folder, size.unwrap_or(0))?;
-        // Without a signature, which is another one each time.
-        let version = format!(
-            "{}\n{}",
-            place.address.split("?X-Amz-").next().unwrap_or_default(),
-            etag.map_or_else(|| format!("{}-{name}", std::process::id()), str::to_string)
-        );
+        let version = format!("{}\n{}", place.name(), etag.map_or_else(|| format!("{}-{name}", std::process::id()), str::to_string));
         let part = folder.join(format!("{}.part", Sha::of(version.as_bytes())));
         let progress = report.work(name, Unit::Bytes);
         let fetch = Fetch { place, part: &part, size, sha256: None, connections: 4 };

@@ -48,7 +48,7 @@ pub struct Hubs {
     pub huggingface_token: Option<Secret>,
     pub civitai: String,
     pub civitai_token: Option<Secret>,
-    pub store: bucket::Store,
+    pub stores: bucket::Stores,
     /// Seconds without a byte after which a connection is given up.
     pub patience: u64,
 }

@@ -62,7 +62,7 @@ pub fn fetch(b: &mut Builder, hubs: &Hubs, items: &[Fetch]) -> Result<BTreeMap<S
         work::Item { address: f.address.clone(), source, revision: f.revision.clone(), size: f.size, sha256: f.sha256 }
     };
     let job = work::Job { folder: folder.clone(), net: b.net.clone(), hubs: hubs.clone(), items: missing.iter().map(item).collect() };
-    b.perform::<()>(&Work::Models(job))?;
+    b.perform::<()>(&Work::Models(Box::new(job)))?;
     let (ids, report) = (b.ids, b.report);
     let taken: Vec<Result<Ready>> = missing.par_iter().with_max_len(1).map(|f| take(f, &work::whole(&folder, f.sha256), ids, report)).collect();
     for (f, r) in missing.iter().zip(taken) {
