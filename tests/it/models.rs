@@ -442,6 +442,9 @@ fn a_hash_in_the_manifest_is_held_to() {
 fn civitai_is_asked_for_the_version_and_its_file() {
     let file = noise(11, 70_000);
     let bytes = file.clone();
+    // As the real one, it sends to its storage who has the key.
+    let storage = Server::start(move |a| Answer::ranged(a, &bytes));
+    let (bytes, to) = (file.clone(), storage.url());
     let site = Server::start(move |a| match a.path.as_str() {
         "/api/v1/model-versions/77" => {
             let files = serde_json::json!([
@@ -450,7 +453,9 @@ fn civitai_is_asked_for_the_version_and_its_file() {
             ]);
             Answer::new(200, serde_json::json!({ "id": 77, "files": files }).to_string().as_bytes()).header("Content-Type", "application/json")
         }
-        "/api/download/models/77" if a.header("authorization") == Some("Bearer key") => Answer::ranged(a, &bytes),
+        "/api/download/models/77" if a.header("authorization") == Some("Bearer key") => {
+            Answer::new(302, b"").header("Location", &format!("{to}/l?signature=x"))
+        }
         "/api/download/models/77" => Answer::new(302, b"").header("Location", "/login"),
         "/login" => Answer::new(200, b"<html>").header("Content-Type", "text/html"),
         _ => Answer::new(404, b""),
@@ -464,6 +469,8 @@ fn civitai_is_asked_for_the_version_and_its_file() {
     assert_eq!((w.pin("loras/l.bin")["sha256"].as_str(), w.pin("loras/l.bin")["size"].as_integer()), (Some(sha256(&file).as_str()), Some(70_000)));
     w.ok(&["apply", "--yes"]);
     w.is("loras/l.bin", &file);
+    let there = storage.asked();
+    assert!(!there.is_empty() && there.iter().all(|a| a.header("authorization").is_none()), "a key followed a redirect to another server");
 }
 
 /// The path is what every test of this file begins with.
