@@ -46,6 +46,20 @@ impl Problem {
         first
     }
 
+    /// What to do about a system call that failed, by what strerror(3) and nix say of it; nothing where the problem has its own hint.
+    pub fn way_out(&self) -> Option<&'static str> {
+        const KNOWN: &[(&str, &str)] = &[
+            ("No space left on device", "free some space on that disk, then run it again"),
+            ("uota exceeded", "the quota of that disk is used up: free some space or have it raised, then run it again"),
+            ("Read-only file system", "mount it writable, then run it again"),
+            ("Input/output error", "the disk may be failing: look at the system's log before you run it again"),
+            ("I/O error", "the disk may be failing: look at the system's log before you run it again"),
+            ("symbolic links", "a link is where a folder belongs: look who put it there, then move it away"),
+            ("Not a directory", "something else is where a folder belongs: look who put it there, then move it away"),
+        ];
+        KNOWN.iter().find(|(words, _)| self.hints.is_empty() && self.message.contains(words)).map(|(_, hint)| *hint)
+    }
+
     /// This one and those beside it.
     pub fn each(&self) -> Vec<&Problem> {
         std::iter::once(self).chain(self.also.iter().flat_map(|p| p.each())).collect()

@@ -20,7 +20,32 @@ pub fn escape_lines(s: &str) -> String {
     s.split('\n').map(escape).collect::<Vec<_>>().join("\n")
 }
 
-fn harmful(c: char) -> bool {
+/// The last look before a terminal: what is laid out already, with line ends and tabs, and with colours where `colors` says that
+/// comfy puts some in. Whatever else is in it came past [`escape`], which then happens here.
+pub fn harmless(text: &str, colors: bool) -> std::borrow::Cow<'_, str> {
+    let fine = |c: char| !harmful(c) || c == '\n' || c == '\t';
+    if text.chars().all(fine) {
+        return text.into();
+    }
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let color = rest.strip_prefix("\x1b[").filter(|_| colors).and_then(|r| {
+            let digits = r.bytes().take_while(u8::is_ascii_digit).count();
+            r[digits..].starts_with('m').then_some(2 + digits + 1)
+        });
+        let taken = color.unwrap_or(c.len_utf8());
+        if color.is_some() || fine(c) {
+            out.push_str(&rest[..taken]);
+        } else {
+            out.extend(c.escape_unicode());
+        }
+        rest = &rest[taken..];
+    }
+    out.into()
+}
+
+pub fn harmful(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}')
 }
 

@@ -18,7 +18,7 @@ use crate::plan::desired::Desired;
 use crate::plan::select::Selection;
 use crate::plan::step::Planned;
 use crate::plan::{Action, Plan, Step};
-use crate::problem::{Problem, Result};
+use crate::problem::{Doing, Problem, Result};
 
 /// What an apply is about.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -86,6 +86,10 @@ impl Session<'_> {
         let d = self.desired;
         let started = Instant::now();
         let _exclusive = exclusive::take(d, "apply")?;
+        // What killed runs have left.
+        for folder in [&d.paths.base, &d.paths.records, &d.paths.trees(), &d.paths.receipts(), &d.paths.staging()] {
+            crate::host::fs::edit::sweep(folder).doing(|| format!("clear {}", folder.display()))?;
+        }
         let machine = Machine::new(&d.paths, &d.sandbox);
         if !self.suspects.is_empty() {
             let sandbox = crate::plan::look::Look::user(&machine, &d.sandbox).ok().flatten().map_or(d.owner.uid, |u| u.uid);

@@ -68,7 +68,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let health = if args.no_check { None } else { gate.pass(&plan, elevated)? };
     if args.json {
         let plan = serde_json::from_str::<serde_json::Value>(&render::json::plan(&plan)).unwrap_or_default();
-        render::stdout(&format!("{:#}", serde_json::json!({ "format_version": 1, "outcome": outcome, "health": health, "plan": plan })));
+        render::stdout(&render::json::text(&serde_json::json!({ "format_version": 1, "outcome": outcome, "health": health, "plan": plan })));
     }
     Ok(0)
 }

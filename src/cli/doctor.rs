@@ -43,7 +43,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let verdicts = judge(&said);
     let broken = verdicts.iter().any(|v| v.outcome == Outcome::Broken);
     if args.json {
-        render::stdout(&serde_json::to_string_pretty(&serde_json::json!({ "format_version": 1, "held": !broken, "probes": verdicts })).unwrap_or_default());
+        render::stdout(&render::json::text(&serde_json::json!({ "format_version": 1, "held": !broken, "probes": verdicts })));
     } else {
         render::stdout(text(&verdicts).trim_end());
         let count = |o: Outcome| verdicts.iter().filter(|v| v.outcome == o).count();

@@ -129,7 +129,12 @@ pub fn main() -> ExitCode {
         Err(e) => {
             // Help and version are no errors; bad usage is 1 here, not clap's 2.
             let code = if e.use_stderr() { EXIT_ERROR } else { 0 };
-            let _ = e.print();
+            // It repeats the arguments.
+            let text = e.render().to_string();
+            match crate::text::harmless(&text, false) {
+                std::borrow::Cow::Borrowed(_) => drop(e.print()),
+                std::borrow::Cow::Owned(text) => render::stderr(text.trim_end()),
+            }
             return ExitCode::from(code);
         }
     };

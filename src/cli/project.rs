@@ -59,10 +59,10 @@ impl Project {
     fn load(dir: &Path, hostname: &str, who: &[u32]) -> Result<Project> {
         let path = dir.join(MANIFEST);
         // Root reads for others too; whose file it may be is known once it says who the primary user is.
-        let text = std::fs::read_to_string(&path).doing(|| format!("read {}", path.display()))?;
+        let text = fs::read_regular(&path)?;
         let at = dir.join(lock::FILE);
         // Both at once: with twenty thousand models in each that is most of a plan. What the lock holds counts once it is trusted.
-        let locked = std::fs::read_to_string(&at).ok();
+        let locked = fs::read_regular(&at).ok();
         let (manifest, parsed) = std::thread::scope(|s| {
             let manifest = s.spawn(|| Manifest::parse(&path, &text, hostname));
             let parsed = locked.as_ref().map(|text| Lock::parse(&at, text));

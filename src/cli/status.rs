@@ -41,7 +41,7 @@ struct Report {
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let desired = Project::open(global)?.desired()?;
     let report = look(&desired);
-    render::stdout(&if args.json { serde_json::to_string_pretty(&report).unwrap_or_default() } else { text(&report) });
+    render::stdout(&if args.json { render::json::text(&report) } else { text(&report) });
     Ok(0)
 }
 

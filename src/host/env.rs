@@ -22,6 +22,7 @@ const NET_VARS: &[&str] = &[
     "SSL_CERT_DIR",
     "GIT_SSL_CAINFO",
     "COMFY_UV",
+    "COMFY_STALL_SECONDS",
     "UV_DEFAULT_INDEX",
     "UV_INDEX_URL",
     "PIP_INDEX_URL",
@@ -91,7 +92,7 @@ pub fn hubs() -> Result<Hubs> {
         huggingface_token: secret(var("HF_TOKEN").or_else(from_file)),
         civitai: address("CIVITAI_ENDPOINT", "https://civitai.com")?,
         civitai_token: secret(var("CIVITAI_API_TOKEN")),
-        patience: var("COMFY_STALL_SECONDS").and_then(|s| s.parse().ok()).filter(|s| (1..=3600).contains(s)).unwrap_or(30),
+        patience: net()?.patience(),
     })
 }
 

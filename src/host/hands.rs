@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::UnlinkatFlags;
 
+use super::fs::remove::{Foreign, remove_of};
 use super::fs::{edit, parent, share};
 use super::generation::{Builder, worker::Workers};
 use super::git::NetEnv;
@@ -133,6 +134,21 @@ impl Hands<'_> {
         Ok(())
     }
 
+    /// A folder where the sandbox user can put things, others' among them.
+    fn remove_sandboxs(&self, path: &Path) -> Result<()> {
+        let away = |e: &std::io::Error| {
+            let foreign = e.get_ref()?.downcast_ref::<Foreign>()?;
+            Some(format!(
+                "move it out of there, with the rights that it has, then run this again: sudo mv '{}' /somewhere/else/",
+                path.join(&foreign.path).display()
+            ))
+        };
+        remove_of(path, self.ids.sandbox).map_err(|e| {
+            let p = Problem::new(format!("could not remove {}: {e}", path.display()));
+            away(&e).into_iter().fold(p, Problem::hint)
+        })
+    }
+
     fn remove_instance(&self, backup: Option<&Path>, home: Option<&Path>) -> Result<()> {
         if let Some(to) = backup {
             let folder = |p: &Path| edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o700);
@@ -151,8 +167,9 @@ impl Hands<'_> {
         if let Some(home) = home
             && matches!(super::fs::node(home), Ok(Some(n)) if n.kind == Kind::Dir && n.uid == self.ids.sandbox)
         {
-            edit::remove_path(home).doing(|| format!("remove {}", home.display()))?;
+            self.remove_sandboxs(home)?;
         }
+        self.remove_sandboxs(&self.paths.state())?;
         // Another instance of this prefix may go on with what was fetched.
         let alone = |e: std::io::Result<std::fs::DirEntry>| e.is_ok_and(|e| e.path() == self.paths.base || e.path() == self.paths.downloads());
         if std::fs::read_dir(&self.paths.prefix).is_ok_and(|mut d| d.all(alone)) {

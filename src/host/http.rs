@@ -21,8 +21,8 @@ fn builder(net: &NetEnv) -> Builder {
 pub fn agent(net: &NetEnv, name: &str) -> ureq::Agent {
     builder(net)
         .http_status_as_error(true)
-        .timeout_recv_response(Some(Duration::from_secs(60)))
-        .timeout_recv_body(Some(Duration::from_secs(600)))
+        .timeout_recv_response(Some(Duration::from_secs(2 * net.patience())))
+        .timeout_per_read(Some(Duration::from_secs(net.patience())))
         .user_agent(name)
         .build()
         .into()

@@ -84,7 +84,7 @@ impl Inventory {
     pub fn after(&mut self, step: &Step) {
         match step {
             Step::DeleteGroup { name, .. } => drop(self.groups.remove(name)),
-            Step::DeleteUser { name, .. } => drop(self.users.remove(name)),
+            // A deleted user stays noted: a removal that was killed still has to know that the home was comfy's. The records go with it.
             Step::RemoveMember { user, group } => drop(self.members.remove(&format!("{user}:{group}"))),
             Step::RevokeSearch { folder, .. } => drop(self.traverse.remove(folder)),
             Step::RemoveSystemFile { path, .. } => drop(self.system.remove(path)),

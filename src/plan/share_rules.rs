@@ -31,6 +31,7 @@ pub enum Odd {
     HardLink,
     SetId,
     Stranger,
+    Deep,
 }
 
 impl Odd {
@@ -39,6 +40,7 @@ impl Odd {
             Odd::Special => "devices, sockets or pipes",
             Odd::HardLink => "files with another hard link elsewhere",
             Odd::SetId => "set-uid or set-gid files",
+            Odd::Deep => "folders nested deeper than a path can be long",
             Odd::Stranger => "entries of neither the owner nor the sandbox user",
         }
     }

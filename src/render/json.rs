@@ -58,12 +58,22 @@ pub fn plan(plan: &Plan) -> String {
         warnings: &plan.warnings,
         not_enforced: &plan.not_enforced,
     };
-    // Control characters are escaped by JSON itself; what else could steer a terminal is not.
-    serde_json::to_string_pretty(&json)
-        .unwrap_or_default()
-        .chars()
-        .map(|c| if c.is_control() && c != '\n' || ('\u{200b}'..='\u{206f}').contains(&c) { format!("\\u{:04x}", c as u32) } else { c.to_string() })
-        .collect()
+    text(&json)
+}
+
+/// Anything as JSON for people and programs. The format escapes C0 itself; what else could steer a terminal stands in strings alone.
+pub fn text(value: &impl serde::Serialize) -> String {
+    let plain = serde_json::to_string_pretty(value).unwrap_or_default();
+    let mut out = String::with_capacity(plain.len());
+    for c in plain.chars() {
+        if c != '\n' && crate::text::harmful(c) {
+            let mut units = [0; 2];
+            c.encode_utf16(&mut units).iter().for_each(|u| out += &format!("\\u{u:04x}"));
+        } else {
+            out.push(c);
+        }
+    }
+    out
 }
 
 #[cfg(test)]

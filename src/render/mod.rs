@@ -73,12 +73,12 @@ fn dye(text: &str, p: Paint) -> String {
 
 /// Data, to stdout. Someone who closed the pipe wants no more of it.
 pub fn stdout(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{text}");
+    let _ = writeln!(std::io::stdout().lock(), "{}", crate::text::harmless(text, setting(COLOR_OUT)));
 }
 
 /// A diagnostic, to stderr, whatever `-q` says.
 pub fn stderr(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", crate::text::harmless(text, setting(COLOR_ERR)));
 }
 
 /// Something good to know, to stderr, silenced by `-q`.
@@ -96,15 +96,16 @@ pub fn warning(text: &str) {
 /// An error and its hints, as cargo and uv print them.
 pub fn problem(p: &Problem) {
     let (error, hint) = if setting(COLOR_ERR) { (dye("error", Paint::Red), dye("hint", Paint::Cyan)) } else { ("error".into(), "hint".into()) };
-    let mut told: Vec<&String> = Vec::new();
+    let mut told: Vec<String> = Vec::new();
     let all = p.each();
     for (i, p) in all.iter().enumerate() {
         // Further lines are indented: none of them can pass for a message of its own.
         stderr(&format!("{error}: {}", crate::text::escape_lines(&p.message).replace('\n', "\n    ")));
         // A way out that several share is said once, after the last of them.
-        for h in p.hints.iter().filter(|h| !all[i + 1..].iter().any(|q| q.hints.contains(h))) {
+        let hints = |p: &Problem| p.hints.iter().cloned().chain(p.way_out().map(String::from)).collect::<Vec<_>>();
+        for h in hints(p).into_iter().filter(|h| !all[i + 1..].iter().any(|q| hints(q).contains(h))) {
             if !told.contains(&h) {
-                stderr(&format!("  {hint}: {}", crate::text::escape_lines(h)));
+                stderr(&format!("  {hint}: {}", crate::text::escape_lines(&h)));
                 told.push(h);
             }
         }

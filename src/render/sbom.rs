@@ -18,7 +18,7 @@ pub fn text(lock: &Lock) -> String {
         },
         "components": components,
     });
-    serde_json::to_string_pretty(&bom).unwrap_or_default()
+    super::json::text(&bom)
 }
 
 fn repository(address: &str, pin: &Pin) -> Value {

@@ -2058,7 +2058,8 @@ fn folders_and_surroundings() {
         hint: name its folder with -C, or make one with `comfy init`
 
     comfy.toml is a folder: exit 1
-      error: could not read ROOT/project/comfy.toml: Is a directory (os error 21)
+      error: ROOT/project/comfy.toml is not a regular file
+        hint: put the real file there
 
     comfy.toml is a link to nothing: exit 1
       error: ROOT/project has no comfy.toml

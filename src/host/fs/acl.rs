@@ -97,6 +97,8 @@ fn edit(mut entries: Vec<Entry>, uid: u32, grant: bool) -> Vec<Entry> {
 
 #[cfg(target_os = "linux")]
 const NAME: &std::ffi::CStr = c"system.posix_acl_access";
+#[cfg(target_os = "linux")]
+const DEFAULT: &std::ffi::CStr = c"system.posix_acl_default";
 
 #[cfg(target_os = "linux")]
 fn read(fd: &OwnedFd) -> std::result::Result<Option<Vec<u8>>, Errno> {
@@ -194,10 +196,31 @@ pub fn change(folder: &Path, uid: u32, grant: bool) -> Result<()> {
     Ok(())
 }
 
+/// Whether an open folder has any list beside its mode, for itself or for what is made in it.
+#[cfg(target_os = "linux")]
+pub fn has_list(fd: &impl AsRawFd) -> bool {
+    // SAFETY: names are NUL-terminated; with no buffer the answer is a length (getxattr(2)).
+    [NAME, DEFAULT].iter().any(|name| unsafe { nix::libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), std::ptr::null_mut(), 0) > 0 })
+}
+
+/// There one list serves both.
+#[cfg(target_os = "macos")]
+pub fn has_list(fd: &impl AsRawFd) -> bool {
+    // SAFETY: an open descriptor; the list is acl_get_fd_np's own and freed once. No list is null.
+    unsafe {
+        let list = acl_get_fd_np(fd.as_raw_fd(), ACL_TYPE_EXTENDED);
+        if list.is_null() {
+            return false;
+        }
+        acl_free(list);
+        true
+    }
+}
+
 /// Takes every ACL off an open file or folder: a mask that comes back to life would undo a mode.
 pub fn drop_all(fd: &impl AsRawFd) {
     #[cfg(target_os = "linux")]
-    for name in [NAME, c"system.posix_acl_default"] {
+    for name in [NAME, DEFAULT] {
         // SAFETY: name is NUL-terminated. Nothing to remove is the usual answer.
         unsafe { nix::libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) };
     }
@@ -217,9 +240,10 @@ pub fn drop_all(fd: &impl AsRawFd) {
 #[cfg(target_os = "macos")]
 const ACL_TYPE_EXTENDED: nix::libc::c_int = 0x100;
 
-// acl_init(3), acl_set(3), acl_free(3) of macOS; libc does not have them.
+// acl_get(3), acl_init(3), acl_set(3), acl_free(3) of macOS; libc does not have them.
 #[cfg(target_os = "macos")]
 unsafe extern "C" {
+    fn acl_get_fd_np(fd: nix::libc::c_int, kind: nix::libc::c_int) -> *mut nix::libc::c_void;
     fn acl_init(count: nix::libc::c_int) -> *mut nix::libc::c_void;
     fn acl_set_fd_np(fd: nix::libc::c_int, acl: *mut nix::libc::c_void, kind: nix::libc::c_int) -> nix::libc::c_int;
     fn acl_free(object: *mut nix::libc::c_void) -> nix::libc::c_int;

@@ -54,6 +54,14 @@ pub fn create(folder: &OwnedFd, name: &CStr) -> std::io::Result<File> {
     Ok(File::from(openat(folder, name, flags, mode(0o600))?))
 }
 
+/// Opens what was read before; where others may write it can be a link or a pipe by now.
+fn regular(path: &Path, how: OFlag) -> std::io::Result<File> {
+    let (dir, name) = super::parent(path)?;
+    let fd = openat(&dir, name.as_c_str(), how | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, mode(0))?;
+    let file = File::from(fd);
+    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::Error::other("is no regular file any more")) }
+}
+
 /// What became of two files of the same content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shared {
@@ -69,7 +77,7 @@ pub enum Shared {
 /// # Errors
 /// One of them cannot be read.
 pub fn shared(a: &Path, b: &Path) -> std::io::Result<Shared> {
-    let (fa, fb) = (File::open(a)?, File::open(b)?);
+    let (fa, fb) = (regular(a, OFlag::O_RDONLY)?, regular(b, OFlag::O_RDONLY)?);
     if first_block(&fa).is_some_and(|x| Some(x) == first_block(&fb)) {
         return Ok(Shared::Already);
     }
@@ -141,7 +149,7 @@ pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
     const FIDEDUPERANGE: nix::libc::c_ulong = 0xC018_9436;
     // Kernels take up to 16 MiB at a time, btrfs's own limit.
     const PIECE: u64 = 16 << 20;
-    let (fa, fb) = (File::open(a)?, std::fs::OpenOptions::new().read(true).write(true).open(b)?);
+    let (fa, fb) = (regular(a, OFlag::O_RDONLY)?, regular(b, OFlag::O_RDWR)?);
     let size = fa.metadata()?.len();
     if first_block(&fa).is_some_and(|x| Some(x) == first_block(&fb)) {
         return Ok(Shared::Already);
@@ -184,7 +192,7 @@ pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
 #[cfg(target_os = "macos")]
 pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
     use std::io::Read;
-    let (fa, mut fb) = (File::open(a)?, File::open(b)?);
+    let (fa, mut fb) = (regular(a, OFlag::O_RDONLY)?, regular(b, OFlag::O_RDONLY)?);
     let (dir, name) = super::parent(b)?;
     let folder = super::open_dir_at(&dir, c".")?;
     let temporary = super::cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;

@@ -2,13 +2,15 @@
 
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat};
+
+pub use super::remove::{remove_path, remove_tree};
 
 use super::{acl, bits, cstring, kind, lstat_at, mode, open_dir_at, parent};
 use crate::plan::facts::Kind;
@@ -20,11 +22,12 @@ use crate::plan::facts::Kind;
 pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
     let (dir, name) = parent(path)?;
     let me = nix::unistd::geteuid().as_raw();
-    let strange = |owner: u32| owner != me && owner != uid;
+    // What a killed step has made is closed to everybody: a folder of root's that is not could have been moved here, too.
+    let strange = |st: &FileStat| st.st_uid != uid && !(st.st_uid == me && bits(st) & 0o077 == 0);
     match lstat_at(&dir, &name) {
         Ok(st) if kind(&st) == Kind::Dir => {
             // The sandbox user can move a third party's folder here, from a share: out of the way then, unharmed.
-            if strange(st.st_uid) && uid != me && fstat(&dir)?.st_uid == uid {
+            if strange(&st) && uid != me && fstat(&dir)?.st_uid == uid {
                 move_aside(&dir, &name)?;
             }
         }
@@ -39,9 +42,9 @@ pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
     let fd = open_dir_at(&dir, &name)?;
     let st = fstat(&fd)?;
     // What is to be root's lies where root alone can put it, and is taken back; what is to be the sandbox's is never
-    // somebody else's.
-    if strange(st.st_uid) && uid != me {
-        return Err(io::Error::other(format!("belongs to uid {}, which is neither {uid} nor {me}; move it away", st.st_uid)));
+    // somebody else's. Where root alone can write, its own folder is taken as it is.
+    if uid != me && strange(&st) && !(st.st_uid == me && fstat(&dir)?.st_uid == me) {
+        return Err(io::Error::other(format!("belongs to uid {}, which is not {uid}; move it away", st.st_uid)));
     }
     acl::drop_all(&fd);
     if st.st_uid != uid || st.st_gid != gid {
@@ -68,10 +71,21 @@ pub fn make_parents(path: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
     Ok(())
 }
 
-fn move_aside(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
-    let aside = cstring(format!("{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
+/// Out of the way, under a name that nobody has: the sandbox user may have taken those that can be guessed.
+pub fn move_aside(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
+    let aside = loop {
+        let aside = cstring(format!("{}.comfy-{}", name.to_string_lossy(), chance()?).as_ref())?;
+        if lstat_at(dir, &aside) == Err(Errno::ENOENT) {
+            break aside;
+        }
+    };
     nix::fcntl::renameat(dir, name, dir, aside.as_c_str())?;
     Ok(())
+}
+
+/// A number that nobody can guess.
+fn chance() -> io::Result<String> {
+    Ok(format!("{:016x}", getrandom::u64().map_err(io::Error::other)?))
 }
 
 /// A link at `path`, put there by rename so that it is never missing; owned by `uid` where nobody else could race for it.
@@ -81,12 +95,14 @@ pub fn set_link(path: &Path, target: &Path, chown_to: Option<(u32, u32)>) -> io:
 }
 
 pub fn set_link_at(dir: &OwnedFd, name: &CStr, target: &Path, chown_to: Option<(u32, u32)>) -> io::Result<()> {
-    let temporary = cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
-    match unlinkat(dir, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir) {
-        Ok(()) | Err(Errno::ENOENT) => {}
-        Err(e) => return Err(e.into()),
+    let mut temporary = cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
+    while let Err(e) = symlinkat(target, dir, temporary.as_c_str()) {
+        if e != Errno::EEXIST {
+            return Err(e.into());
+        }
+        // Of a killed run of the same number, or of the sandbox user, who guessed it.
+        temporary = cstring(format!(".{}.comfy-{}-{}", name.to_string_lossy(), std::process::id(), chance()?).as_ref())?;
     }
-    symlinkat(target, dir, temporary.as_c_str())?;
     if let Some((uid, gid)) = chown_to {
         fchownat(dir, temporary.as_c_str(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::AT_SYMLINK_NOFOLLOW)?;
     }
@@ -107,56 +123,6 @@ pub fn remove_link(path: &Path, target: &Path) -> io::Result<()> {
             Err(e) => Err(e.into()),
         },
         _ => Ok(()),
-    }
-}
-
-/// Removes `name` and everything in it, by descriptor, following nothing and entering no other file system; what is gone
-/// already is no error.
-pub fn remove_tree(dir: &impl AsFd, name: &CStr) -> io::Result<()> {
-    let st = match lstat_at(dir, name) {
-        Ok(st) => st,
-        Err(Errno::ENOENT) => return Ok(()),
-        Err(e) => return Err(e.into()),
-    };
-    remove_below(dir, name, &st, st.st_dev)
-}
-
-fn remove_below(dir: &impl AsFd, name: &CStr, st: &nix::sys::stat::FileStat, device: nix::libc::dev_t) -> io::Result<()> {
-    if kind(st) != Kind::Dir {
-        unlinkat(dir, name, UnlinkatFlags::NoRemoveDir)?;
-        return Ok(());
-    }
-    if st.st_dev != device {
-        return Err(io::Error::other(format!("{}: something is mounted there", name.to_string_lossy())));
-    }
-    let fd = open_dir_at(dir, name)?;
-    if !nix::unistd::geteuid().is_root() && bits(st) & 0o700 != 0o700 {
-        fchmod(&fd, mode(0o700))?;
-    }
-    let mut names = Vec::new();
-    for entry in nix::dir::Dir::from_fd(fd.try_clone()?)?.iter() {
-        let entry = entry?;
-        if entry.file_name() != c"." && entry.file_name() != c".." {
-            names.push(entry.file_name().to_owned());
-        }
-    }
-    for inner in names {
-        match lstat_at(&fd, &inner) {
-            Ok(st) => remove_below(&fd, &inner, &st, device)?,
-            Err(Errno::ENOENT) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-    unlinkat(dir, name, UnlinkatFlags::RemoveDir)?;
-    Ok(())
-}
-
-/// [`remove_tree`] by path; a missing parent is no error either.
-pub fn remove_path(path: &Path) -> io::Result<()> {
-    match parent(path) {
-        Ok((dir, name)) => remove_tree(&dir, &name),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(e),
     }
 }
 
@@ -227,6 +193,32 @@ pub fn write_file(path: &Path, bytes: &[u8], perm: u32, owner: Option<(u32, u32)
         let _ = unlinkat(&dir, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir);
     }
     written
+}
+
+/// Removes what [`write_file`] and [`set_link`] of killed runs have left in a folder that the caller alone can write.
+pub fn sweep(folder: &Path) -> io::Result<()> {
+    let dir = match super::open_dir(folder) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        r => r?,
+    };
+    for entry in nix::dir::Dir::from_fd(dir.try_clone()?)?.iter() {
+        let entry = entry?;
+        let name = entry.file_name();
+        if left_over(name) {
+            match unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir) {
+                Ok(()) | Err(Errno::ENOENT | Errno::EISDIR | Errno::EPERM) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `.NAME.comfy-PID` of a process that is gone, or of this one, which makes one at a time.
+pub fn left_over(name: &CStr) -> bool {
+    let name = name.to_string_lossy();
+    let pid = name.strip_prefix('.').and_then(|n| n.rsplit_once(".comfy-")).and_then(|(_, pid)| pid.split('-').next()?.parse::<i32>().ok());
+    pid.is_some_and(|p| p == nix::unistd::getpid().as_raw() || p > 0 && nix::sys::signal::kill(nix::unistd::Pid::from_raw(p), None) == Err(Errno::ESRCH))
 }
 
 /// Everything written below `folder` reaches the disk before this returns.

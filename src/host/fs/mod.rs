@@ -9,6 +9,7 @@ pub mod gather;
 pub mod layout;
 pub mod mounts;
 pub mod readings;
+pub mod remove;
 pub mod sealed;
 pub mod seed;
 pub mod share;
@@ -180,8 +181,25 @@ fn normal(c: Component) -> Option<std::ffi::OsString> {
     }
 }
 
+/// Whatever a file holds that may be anybody's: nothing is believed of it yet. A pipe is not waited for, nor a device read.
+///
+/// # Errors
+/// It is no regular file, or cannot be read.
+pub fn read_regular(path: &Path) -> Result<String> {
+    use std::io::Read;
+    let fail = |e: io::Error| Problem::new(format!("could not read {}: {e}", path.display()));
+    let fd = openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| fail(e.into()))?;
+    if kind(&fstat(&fd).map_err(|e| fail(e.into()))?) != Kind::File {
+        return Err(Problem::new(format!("{} is not a regular file", path.display())).hint("put the real file there"));
+    }
+    let mut text = String::new();
+    std::fs::File::from(fd).take(64 << 20).read_to_string(&mut text).map_err(fail)?;
+    Ok(text)
+}
+
 /// Reads a file that decides what happens on this machine: a regular file with one link, owned by one of `owners`,
-/// writable by nobody else, reached through no link of a stranger's.
+/// writable by nobody else, reached through no link of a stranger's and through no folder in which somebody else could put another
+/// one in its place.
 ///
 /// # Errors
 /// Which of that does not hold.
@@ -191,6 +209,12 @@ pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
     let owner = owners.first().copied().unwrap_or(0);
     let real = real(path, owner).map_err(|u| Problem::new(format!("{shown}: {}", u.reason)))?;
     let fail = |e: io::Error| Problem::new(format!("{shown}: {e}"));
+    for folder in real.ancestors().skip(1) {
+        let st = nix::sys::stat::stat(folder).map_err(|e| fail(e.into()))?;
+        if let Some((why, hint)) = opened_to_others(&st, owners, folder) {
+            return Err(Problem::new(format!("{shown}: the folder {} {why}, who could put another file in its place", folder.display())).hint(hint));
+        }
+    }
     let (dir, name) = parent(&real).map_err(fail)?;
     let fd =
         openat(&dir, name.as_c_str(), OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| fail(e.into()))?;
@@ -211,4 +235,18 @@ pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
     let mut text = String::new();
     std::fs::File::from(fd).take(64 << 20).read_to_string(&mut text).map_err(fail)?;
     Ok(text)
+}
+
+/// Who else could rename in a folder, and the way out. The owner's own group is the owner alone (useradd(8), USERGROUPS_ENAB); in a sticky
+/// folder everybody moves what is his.
+fn opened_to_others(st: &FileStat, owners: &[u32], folder: &Path) -> Option<(String, String)> {
+    let shown = folder.display();
+    if st.st_uid != 0 && !owners.contains(&st.st_uid) {
+        let owner = owners.first().copied().unwrap_or(0);
+        return Some((format!("belongs to uid {}", st.st_uid), format!("look at it, then: sudo chown {owner} {shown}")));
+    }
+    let own = || owners.iter().any(|o| nix::unistd::User::from_uid((*o).into()).ok().flatten().is_some_and(|u| u.gid.as_raw() == st.st_gid));
+    let mode = bits(st);
+    let open = mode & 0o1000 == 0 && (mode & 0o002 != 0 || (mode & 0o020 != 0 && !own()));
+    open.then(|| (format!("can be written by others (mode {mode:04o})"), format!("chmod go-w {shown}")))
 }

@@ -40,7 +40,14 @@ pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::R
     }
     // Under another name until it is whole: a kill leaves nothing that looks finished.
     let temporary = cstring(format!(".{}.comfy-seed", target_name.to_string_lossy()).as_ref())?;
-    super::edit::remove_tree(&target, &temporary)?;
+    match lstat_at(&target, &temporary) {
+        Err(Errno::ENOENT) => {}
+        // Of a killed run: closed to everybody, so that nobody can have put anything into it.
+        Ok(st) if st.st_uid == nix::unistd::geteuid().as_raw() && super::bits(&st) & 0o077 == 0 => super::edit::remove_tree(&target, &temporary)?,
+        // The sandbox user can have moved others' things here.
+        Ok(_) => super::edit::move_aside(&target, &temporary)?,
+        Err(e) => return Err(e.into()),
+    }
     one(&source, &source_name, &target, &temporary, own, 0)?;
     nix::fcntl::renameat(&target, temporary.as_c_str(), &target, target_name.as_c_str())?;
     Ok(())

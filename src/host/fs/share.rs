@@ -14,6 +14,7 @@ use nix::unistd::{Gid, Uid, fchown};
 use super::walk::{Folder, Visit, walk};
 use super::{acl, bits, kind, mode, mounts, open_dir};
 use crate::host::models::hashes::{Hashes, Key};
+use crate::manifest::Access;
 use crate::plan::facts::{Kind, Seen, Share, ShareSpec, Unknown};
 use crate::plan::models::ModelFile;
 use crate::plan::share_rules::{self as rules, Entry, Fault, Odd};
@@ -32,12 +33,34 @@ struct Tally {
     groups: BTreeMap<(bool, u32), usize>,
     /// Word, count.
     modes: BTreeMap<&'static str, usize>,
-    odd: BTreeMap<Odd, usize>,
+    odd: BTreeMap<Odd, (usize, Vec<String>)>,
     examples: Vec<String>,
     files: Vec<ModelFile>,
 }
 
 const EXAMPLES: usize = 3;
+/// Characters of an example.
+const LENGTH: usize = 80;
+
+impl Tally {
+    fn odd(&mut self, odd: Odd, path: &str) {
+        let (n, examples) = self.odd.entry(odd).or_default();
+        *n += 1;
+        if examples.len() < EXAMPLES {
+            examples.push(example(path));
+        }
+    }
+}
+
+/// A path for people; of a long one the beginning.
+fn example(path: &str) -> String {
+    let mut short: String = crate::text::escape(path).chars().take(LENGTH + 1).collect();
+    if short.chars().count() > LENGTH {
+        short.pop();
+        short.push('…');
+    }
+    short
+}
 
 struct Check<'a> {
     spec: &'a ShareSpec,
@@ -60,7 +83,7 @@ impl Visit for Check<'_> {
         }
         let (fault, odd) = fault(self.spec, st);
         if let Some(o) = odd {
-            *t.odd.entry(o).or_default() += 1;
+            t.odd(o, &folder.join(name));
         }
         if let Some(f) = fault {
             if f.group {
@@ -73,13 +96,13 @@ impl Visit for Check<'_> {
                 *t.modes.entry("folders belong to the sandbox user").or_default() += 1;
             }
             if t.examples.len() < EXAMPLES {
-                t.examples.push(crate::text::escape(&folder.join(name)));
+                t.examples.push(example(&folder.join(name)));
             }
         }
         dir
     }
 
-    fn done(&self, local: Tally, _: &Folder, entries: usize) {
+    fn done(&self, local: Tally, folder: &Folder, entries: usize) {
         let Ok(mut all) = self.total.lock() else { return };
         all.entries += entries;
         for (k, n) in local.groups {
@@ -88,8 +111,16 @@ impl Visit for Check<'_> {
         for (k, n) in local.modes {
             *all.modes.entry(k).or_default() += n;
         }
-        for (k, n) in local.odd {
-            *all.odd.entry(k).or_default() += n;
+        for (k, (n, examples)) in local.odd {
+            let (total, some) = all.odd.entry(k).or_default();
+            *total += n;
+            some.extend(examples);
+            some.sort();
+            some.truncate(EXAMPLES);
+        }
+        if hands_down(self.spec, folder) {
+            *all.modes.entry(HANDS_DOWN).or_default() += 1;
+            all.examples.push(example(&String::from_utf8_lossy(&folder.path)));
         }
         all.files.extend(local.files);
         all.examples.extend(local.examples);
@@ -100,7 +131,11 @@ impl Visit for Check<'_> {
     }
 
     fn failed(&self, path: &str, e: Errno) {
-        if let Ok(mut f) = self.failed.lock() {
+        if e == Errno::ENAMETOOLONG {
+            if let Ok(mut all) = self.total.lock() {
+                all.odd(Odd::Deep, path);
+            }
+        } else if let Ok(mut f) = self.failed.lock() {
             let reason = format!("{}/{}: {}", self.spec.path.display(), crate::text::escape(path), e.desc());
             f.get_or_insert(Unknown { reason, root_can: matches!(e, Errno::EACCES | Errno::EPERM) });
         }
@@ -140,7 +175,7 @@ pub fn check(spec: &ShareSpec, hashes: Option<&Hashes>, group_name: &dyn Fn(u32)
     for (what, n) in t.modes {
         *share.off.entry(what.to_string()).or_default() += n;
     }
-    share.warnings = t.odd.iter().map(|(o, n)| format!("{n} {}: left alone", o.word())).collect();
+    share.warnings = t.odd.iter().map(|(o, (n, examples))| format!("{n} {}: left alone, for example {}", o.word(), examples.join(", "))).collect();
     share.files = t.files;
     share.examples = t.examples;
     share.examples.sort();
@@ -164,6 +199,14 @@ pub fn mounted(volume: Option<&std::path::Path>) -> Seen<()> {
     }
 }
 
+/// Whether a folder has a list of others' rights, which whatever is made in it inherits. Where the sandbox may add folders it may have
+/// made such a one, and what the owner puts there would be for others to change.
+fn hands_down(spec: &ShareSpec, folder: &Folder) -> bool {
+    spec.modes && spec.access == Access::Add && acl::has_list(&folder.fd)
+}
+
+const HANDS_DOWN: &str = "folders have an access list";
+
 struct Mend<'a> {
     spec: &'a ShareSpec,
     mended: AtomicUsize,
@@ -184,11 +227,18 @@ impl Visit for Mend<'_> {
         dir
     }
 
-    fn done(&self, (): (), _: &Folder, _: usize) {}
+    fn done(&self, (): (), folder: &Folder, _: usize) {
+        // The walk has it open: it is this folder, wherever it is by now. One that is not of this share was never entered.
+        if hands_down(self.spec, folder) {
+            acl::drop_all(&folder.fd);
+            self.mended.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 
     fn failed(&self, path: &str, e: Errno) {
         // A folder that vanished or became a link while we walked is seen again by the next look.
-        if !matches!(e, Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR) {
+        // One that is nested too deep was told by the look, and is left alone.
+        if !matches!(e, Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR | Errno::ENAMETOOLONG) {
             self.problem(format!("share {}: {}: {}", self.spec.name, crate::text::escape(path), e.desc()));
         }
     }
@@ -206,8 +256,8 @@ impl Mend<'_> {
 
 /// Opens the entry and decides again on the descriptor: between listing and opening it may have been swapped.
 fn mend_one(spec: &ShareSpec, dir: &OwnedFd, name: &CStr, is_dir: bool, seen: &Fault) -> std::io::Result<()> {
-    // An owner or a group alone needs no open file, which on Linux is the cheaper way (open(2), O_PATH).
-    let light = cfg!(target_os = "linux") && seen.mode.is_none();
+    // A group alone needs no open file, which on Linux is the cheaper way (open(2), O_PATH).
+    let light = cfg!(target_os = "linux") && seen.mode.is_none() && !seen.owner;
     // Non-blocking: a pipe put here in the meantime must not hold us.
     let flags = if light { super::THROUGH } else { OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY }
         | OFlag::O_NOFOLLOW
@@ -220,13 +270,17 @@ fn mend_one(spec: &ShareSpec, dir: &OwnedFd, name: &CStr, is_dir: bool, seen: &F
     };
     let st = fstat(&fd)?;
     let Some(f) = fault(spec, &st).0 else { return Ok(()) };
-    if light && f.mode.is_some() {
+    if light && (f.mode.is_some() || f.owner) {
         return mend_one(spec, dir, name, is_dir, &f);
     }
     let owner = f.owner.then(|| Uid::from_raw(spec.owner));
     let group = f.group.then(|| Gid::from_raw(spec.gid));
     if owner.is_some() || group.is_some() {
         if light { super::chown_opened(&fd, owner, group)? } else { fchown(&fd, owner, group)? }
+    }
+    if f.owner {
+        // The sandbox user may have put itself on the list of what will be made in it.
+        acl::drop_all(&fd);
     }
     let Some(want) = f.mode else { return Ok(()) };
     // A mode would bring a masked entry of an ACL back to life. And chown clears set-ids, so the mode comes after it.

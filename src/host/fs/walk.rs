@@ -42,6 +42,10 @@ pub trait Visit: Sync {
     fn failed(&self, path: &str, e: Errno);
 }
 
+/// Bytes of a path below the start. Nobody reaches what lies deeper by a path (PATH_MAX), and somebody who nests folders without
+/// end gains nothing: it is told as ENAMETOOLONG, and not entered.
+const LONGEST: usize = 4096;
+
 /// Walks everything below `start`.
 pub fn walk<V: Visit>(start: OwnedFd, visit: &V) {
     rayon::scope(|s| folder(s, Folder { fd: start, path: Vec::new() }, visit));
@@ -83,6 +87,9 @@ fn folder<'s, V: Visit>(scope: &rayon::Scope<'s>, here: Folder, visit: &'s V) {
             let (parent, name) = (Arc::clone(&here), name.to_owned());
             scope.spawn(move |scope| {
                 let path = child_path(&parent.path, &name);
+                if path.len() > LONGEST {
+                    return visit.failed(&String::from_utf8_lossy(&path), Errno::ENAMETOOLONG);
+                }
                 match open_dir_at(&parent.fd, &name) {
                     Ok(fd) => folder(scope, Folder { fd, path }, visit),
                     Err(e) => visit.failed(&String::from_utf8_lossy(&path), Errno::from_raw(e.raw_os_error().unwrap_or(0))),

@@ -29,6 +29,13 @@ pub struct NetEnv {
     pub vars: std::collections::BTreeMap<String, String>,
 }
 
+impl NetEnv {
+    /// Seconds without a byte after which a server is given up.
+    pub fn patience(&self) -> u64 {
+        self.vars.get("COMFY_STALL_SECONDS").and_then(|s| s.parse().ok()).filter(|s| (1..=3600).contains(s)).unwrap_or(30)
+    }
+}
+
 /// A way to fetch, and the folder of bare repositories that it fetches into.
 pub struct Git {
     /// The git program; `None`: libgit2 fetches.
@@ -53,7 +60,7 @@ pub enum Depth {
 /// (git-config(1), which also says that it is read from a file and never from `-c`).
 pub const CONFIG: &str = "[safe]\n\tdirectory = *\n[protocol]\n\tallow = never\n[protocol \"https\"]\n\tallow = always\n[protocol \"http\"]\n\tallow = always\n\
 [protocol \"file\"]\n\tallow = always\n[core]\n\thooksPath = /dev/null\n\tfsmonitor = false\n\tsymlinks = false\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
-[http]\n\tlowSpeedLimit = 1000\n\tlowSpeedTime = 30\n\tfollowRedirects = initial\n[transfer]\n\tfsckObjects = false\n[fetch]\n\trecurseSubmodules = false\n\
+[http]\n\tfollowRedirects = initial\n[transfer]\n\tfsckObjects = false\n[fetch]\n\trecurseSubmodules = false\n\
 [credential]\n\thelper = \n[submodule]\n\trecurse = false\n";
 
 /// No transfer of a single repository takes longer.
@@ -90,8 +97,10 @@ impl Git {
             if first.exit == crate::problem::EXIT_INTERRUPTED {
                 return Err(first);
             }
-            self.fetch_by_ref(&folder, &url, git_ref, commit, depth, progress)
-                .map_err(|_| Problem { message: format!("{repo}: commit {commit} could not be fetched: {}", first.message), ..first })?;
+            // A server that does not answer is not asked for more.
+            let again =
+                if program::broken_off(&first.message) { Err(()) } else { self.fetch_by_ref(&folder, &url, git_ref, commit, depth, progress).map_err(drop) };
+            again.map_err(|()| Problem { message: format!("{repo}: commit {commit} could not be fetched: {}", first.message), ..first })?;
         }
         if !read::has_commit(&folder, commit) {
             return Err(Problem::new(format!("{repo}: {url} does not have commit {commit}")).hint(if names::is_commit(git_ref) {

@@ -24,6 +24,9 @@ fn command(git: &Git, program: &Path) -> Command {
         .env("GIT_ASKPASS", "/usr/bin/false")
         .env("GIT_SSH_COMMAND", "/usr/bin/false")
         .env("GIT_NO_LAZY_FETCH", "1")
+        // git(1): a server that sends less for that many seconds is given up.
+        .env("GIT_HTTP_LOW_SPEED_LIMIT", "1000")
+        .env("GIT_HTTP_LOW_SPEED_TIME", git.net.patience().to_string())
         .envs(&git.net.vars)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -117,9 +120,25 @@ fn explain(url: &str, stderr: &str) -> Problem {
         problem.hint("no such public repository: check owner and name")
     } else if lower.contains("no space left") {
         problem.hint("free some disk space and run it again")
+    } else if broken_off(&lower) {
+        problem.hint("the server stalled or broke off: run it again")
+    } else if WRONG.iter().any(|w| lower.contains(w)) {
+        problem.hint("what came is not what was asked for, and nothing of it was used: run it again, or fetch it from elsewhere (COMFY_MIRRORS)")
     } else {
         problem
     }
+}
+
+/// What git says of a pack that is damaged, or lacks what was wanted.
+const WRONG: &[&str] =
+    &["bad object", "did not send all", "index-pack", "inflate", "pack", "corrupt", "protocol error", "bad line length", "missing", "unexpected", "expected"];
+
+/// Whether a connection ended before the answer did: the same server is then not asked for more.
+pub(super) fn broken_off(message: &str) -> bool {
+    let lower = message.to_lowercase();
+    ["operation too slow", "transfer closed", "timed out", "early eof", "unexpected disconnect", "the remote end hung up", "recv failure"]
+        .iter()
+        .any(|w| lower.contains(w))
 }
 
 #[expect(clippy::too_many_arguments, reason = "one call of one program, spelled out")]

@@ -14,7 +14,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use super::hash::{self, Hasher};
 use super::hashes::Key;
-use crate::host::fs::{acl, clone, cstring, kind, lstat_at, mode, open_dir, open_dir_at, parent};
+use crate::host::fs::{acl, clone, cstring, edit, kind, lstat_at, mode, open_dir, open_dir_at, parent};
 use crate::host::progress::Progress;
 use crate::lock::Sha;
 use crate::manifest::Access;
@@ -92,8 +92,7 @@ pub fn put(share: &ShareSpec, path: &str, good: &Good, sha256: Sha, staged: Opti
         }
     }
     let temporary = cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
-    // Left over from a killed run of the same number.
-    let _ = unlinkat(&folder, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir);
+    sweep(&folder, &name, share.owner)?;
     let made = copy(&good.file, &folder, &temporary, sha256).and_then(|file| {
         finish(share, &file)?;
         file.sync_data()?;
@@ -106,6 +105,21 @@ pub fn put(share: &ShareSpec, path: &str, good: &Good, sha256: Sha, staged: Opti
         let _ = unlinkat(&folder, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir);
     }
     made
+}
+
+/// Removes what killed runs have left of this file: copies of root's, or those that were the owner's already.
+fn sweep(folder: &OwnedFd, name: &CStr, owner: u32) -> io::Result<()> {
+    let start = [b".", name.to_bytes(), b".comfy-"].concat();
+    let me = nix::unistd::geteuid().as_raw();
+    for entry in nix::dir::Dir::from_fd(open_dir_at(folder, c".")?)?.iter() {
+        let entry = entry?;
+        let found = entry.file_name();
+        let ours = || lstat_at(folder, found).is_ok_and(|st| kind(&st) == Kind::File && (st.st_uid == me || st.st_uid == owner));
+        if found.to_bytes().starts_with(&start) && edit::left_over(found) && ours() {
+            let _ = unlinkat(folder, found, UnlinkatFlags::NoRemoveDir);
+        }
+    }
+    Ok(())
 }
 
 /// A copy that is the caller's alone, verified.
@@ -151,6 +165,10 @@ fn descend(share: &ShareSpec, top: OwnedFd, folders: &str) -> io::Result<OwnedFd
         match mkdirat(&at, name.as_c_str(), mode(0o700)) {
             Ok(()) => {
                 let fd = open_dir_at(&at, &name)?;
+                // Where the sandbox may write it can have put another one there meanwhile.
+                if fstat(&fd)?.st_uid != nix::unistd::geteuid().as_raw() {
+                    return Err(io::Error::other(format!("{part}: somebody replaced the new folder")));
+                }
                 acl::drop_all(&fd);
                 if share.modes {
                     fchown(&fd, Some(Uid::from_raw(share.owner)), Some(Gid::from_raw(share.gid)))?;

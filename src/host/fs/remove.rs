@@ -1,0 +1,211 @@
+//! Removing a folder with everything in it, by descriptor: nothing is followed, no other file system is entered, and neither
+//! depth nor somebody who goes on making files in it can hold it up for ever.
+
+use std::ffi::{CStr, CString};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::renameat;
+use nix::sys::stat::{FileStat, fchmod, fstat};
+use nix::unistd::{UnlinkatFlags, unlinkat};
+
+use super::{bits, cstring, kind, lstat_at, mode, open_dir_at, parent};
+use crate::plan::facts::Kind;
+
+/// Folders held open at a time. What lies deeper is moved up, and removed from there: a chain of folders can be longer than any
+/// number of descriptors.
+const DEPTH: usize = 64;
+/// Passes over a folder in which others go on making files.
+const ROUNDS: usize = 16;
+
+/// Something in the folder is not for the caller to remove.
+#[derive(Debug)]
+pub struct Foreign {
+    /// Below the folder.
+    pub path: String,
+    pub uid: u32,
+}
+
+impl fmt::Display for Foreign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} in it belongs to uid {}, which is not the sandbox user's", crate::text::escape(&self.path), self.uid)
+    }
+}
+
+impl std::error::Error for Foreign {}
+
+/// Removes `name` and everything in it; what is gone already is no error.
+pub fn remove_tree(dir: &impl AsFd, name: &CStr) -> io::Result<()> {
+    remove(dir, name, &|_| true)
+}
+
+/// [`remove_tree`] by path; a missing parent is no error either.
+pub fn remove_path(path: &Path) -> io::Result<()> {
+    remove_if(path, &|_| true)
+}
+
+/// The same for a folder of the sandbox user's, who may have moved others' folders there from a share: those are refused, since what is
+/// in them was never the sandbox's to remove. A file that it could move it could as well have removed.
+///
+/// # Errors
+/// [`Foreign`], with what was in front of it gone already.
+pub fn remove_of(path: &Path, sandbox: u32) -> io::Result<()> {
+    let me = nix::unistd::geteuid().as_raw();
+    // What a killed step has left is closed: the sandbox user could never have moved that here.
+    remove_if(path, &|st| st.st_uid == sandbox || (st.st_uid == me && bits(st) & 0o077 == 0))
+}
+
+fn remove_if(path: &Path, ours: &dyn Fn(&FileStat) -> bool) -> io::Result<()> {
+    match parent(path) {
+        Ok((dir, name)) => remove(&dir, &name, ours),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(e),
+    }
+}
+
+struct Removal<'a> {
+    /// Of folders.
+    ours: &'a dyn Fn(&FileStat) -> bool,
+    device: nix::libc::dev_t,
+    /// The folder that all of it lies in.
+    top: OwnedFd,
+    /// Entries of `top` that are to go.
+    queue: Vec<CString>,
+    moved: u64,
+}
+
+fn remove(dir: &impl AsFd, name: &CStr, ours: &dyn Fn(&FileStat) -> bool) -> io::Result<()> {
+    let st = match lstat_at(dir, name) {
+        Ok(st) => st,
+        Err(Errno::ENOENT) => return Ok(()),
+        Err(e) => return Err(e.into()),
+    };
+    if kind(&st) != Kind::Dir {
+        return match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => Ok(()),
+            Err(e) => Err(e.into()),
+        };
+    }
+    let top = open_dir_at(dir, name)?;
+    let mut r = Removal { ours, device: fstat(&top)?.st_dev, top, queue: Vec::new(), moved: 0 };
+    r.admit(&fstat(&r.top)?, "")?;
+    for _ in 0..ROUNDS {
+        r.queue = names(&r.top)?;
+        while let Some(next) = r.queue.pop() {
+            let top = r.top.try_clone()?;
+            r.entry(&top, &next, &next.to_string_lossy(), 1)?;
+        }
+        match unlinkat(dir, name, UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(Errno::ENOENT) => return Ok(()),
+            Err(Errno::ENOTEMPTY | Errno::EEXIST) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Err(io::Error::other(format!("{}: somebody goes on making files in it; end that process", name.to_string_lossy())))
+}
+
+/// What is in a folder. One that the caller may not read is opened up first.
+fn names(fd: &OwnedFd) -> io::Result<Vec<CString>> {
+    if !nix::unistd::geteuid().is_root() && bits(&fstat(fd)?) & 0o700 != 0o700 {
+        fchmod(fd, mode(0o700))?;
+    }
+    let mut names = Vec::new();
+    for entry in nix::dir::Dir::from_fd(fd.try_clone()?)?.iter() {
+        let entry = entry?;
+        if entry.file_name() != c"." && entry.file_name() != c".." {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
+}
+
+/// Opens a folder that nothing is mounted on. A mount of the same file system has the same device, so Linux is asked for more (openat2(2)).
+fn open_inside(dir: &OwnedFd, name: &CStr) -> nix::Result<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    {
+        use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        match openat2(dir, name, OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_XDEV)) {
+            // Linux before 5.6, or a container that does not know the call.
+            Err(Errno::ENOSYS | Errno::EPERM) => {}
+            other => return other,
+        }
+    }
+    open_dir_at(dir, name).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))
+}
+
+fn mounted(path: &str) -> io::Error {
+    io::Error::other(format!("{}: something is mounted there", crate::text::escape(path)))
+}
+
+/// Gone, or something else by now: the next round looks again.
+fn changed(e: Errno) -> bool {
+    matches!(e, Errno::ENOENT | Errno::ENOTDIR | Errno::EISDIR | Errno::ELOOP | Errno::ENOTEMPTY | Errno::EEXIST)
+}
+
+impl Removal<'_> {
+    fn admit(&self, st: &FileStat, path: &str) -> io::Result<()> {
+        if st.st_dev != self.device {
+            return Err(mounted(path));
+        }
+        if (self.ours)(st) { Ok(()) } else { Err(io::Error::other(Foreign { path: path.into(), uid: st.st_uid })) }
+    }
+
+    fn entry(&mut self, dir: &OwnedFd, name: &CStr, path: &str, depth: usize) -> io::Result<()> {
+        let forgive = |r: nix::Result<()>| match r {
+            Err(e) if !changed(e) => Err(io::Error::from(e)),
+            _ => Ok(()),
+        };
+        let st = match lstat_at(dir, name) {
+            Ok(st) => st,
+            Err(e) => return forgive(Err(e)),
+        };
+        if kind(&st) != Kind::Dir {
+            return forgive(unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));
+        }
+        let fd = match open_inside(dir, name) {
+            Ok(fd) => fd,
+            Err(Errno::EXDEV) => return Err(mounted(path)),
+            Err(e) => return forgive(Err(e)),
+        };
+        self.admit(&fstat(&fd)?, path)?;
+        let inner = names(&fd)?;
+        if depth == DEPTH && !inner.is_empty() {
+            self.moved += 1;
+            let up = cstring(format!(".comfy-{}-{}", std::process::id(), self.moved).as_ref())?;
+            forgive(renameat(dir, name, &self.top, up.as_c_str()))?;
+            self.queue.push(up);
+            return Ok(());
+        }
+        for n in inner {
+            self.entry(&fd, &n, &format!("{path}/{}", n.to_string_lossy()), depth + 1)?;
+        }
+        drop(fd);
+        forgive(unlinkat(dir, name, UnlinkatFlags::RemoveDir))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_of_folders_longer_than_any_path_goes_and_what_links_lead_to_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("kept")).unwrap();
+        std::fs::write(dir.path().join("kept/f"), "x").unwrap();
+        std::fs::create_dir(dir.path().join("t")).unwrap();
+        let mut at = super::super::open_dir(&dir.path().join("t")).unwrap();
+        for _ in 0..3000 {
+            nix::unistd::symlinkat("../kept", &at, c"l").unwrap_or(());
+            nix::sys::stat::mkdirat(&at, c"dddddddddd", mode(0o700)).unwrap();
+            at = open_dir_at(&at, c"dddddddddd").unwrap();
+        }
+        remove_path(&dir.path().join("t")).unwrap();
+        assert!(!dir.path().join("t").exists());
+        assert_eq!(std::fs::read_to_string(dir.path().join("kept/f")).unwrap(), "x");
+    }
+}
