@@ -13,6 +13,7 @@ pub struct Asked {
     /// With its query.
     pub path: String,
     pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
 }
 
 impl Asked {
@@ -117,6 +118,28 @@ impl Drop for Server {
     }
 }
 
+/// What comes after the head: as long as is said, in pieces (RFC 9112, 7.1), packed or not.
+fn body(reader: &mut impl BufRead, asked: &Asked) -> Option<Vec<u8>> {
+    let mut body = vec![0; asked.header("content-length").and_then(|n| n.parse().ok()).unwrap_or(0)];
+    reader.read_exact(&mut body).ok()?;
+    while asked.header("transfer-encoding") == Some("chunked") {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        let mut piece = vec![0; usize::from_str_radix(line.trim(), 16).ok()? + 2];
+        reader.read_exact(&mut piece).ok()?;
+        if piece.len() == 2 {
+            break;
+        }
+        body.extend_from_slice(&piece[..piece.len() - 2]);
+    }
+    if asked.header("content-encoding") == Some("gzip") {
+        let mut child = std::process::Command::new("gzip").arg("-d").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().ok()?;
+        child.stdin.take()?.write_all(&body).ok()?;
+        body = child.wait_with_output().ok()?.stdout;
+    }
+    Some(body)
+}
+
 /// Answers requests of one connection until it ends.
 fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &Handler) -> Option<()> {
     let mut reader = BufReader::new(stream);
@@ -126,13 +149,14 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &Handler) -> Opti
             return None;
         }
         let mut words = first.split_whitespace().map(str::to_string);
-        let mut asked = Asked { method: words.next()?, path: words.next()?, headers: BTreeMap::new() };
+        let mut asked = Asked { method: words.next()?, path: words.next()?, headers: BTreeMap::new(), body: Vec::new() };
         loop {
             let mut line = String::new();
             reader.read_line(&mut line).ok()?;
             let Some((name, value)) = line.trim_end().split_once(": ") else { break };
             asked.headers.insert(name.to_lowercase(), value.to_string());
         }
+        asked.body = body(&mut reader, &asked)?;
         log.lock().unwrap().push(asked.clone());
         let a = handler(&asked);
         let length = a.says.unwrap_or(a.body.len());

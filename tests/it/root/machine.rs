@@ -18,6 +18,17 @@ pub fn online(name: &str, body: impl FnOnce(&mut Machine)) {
     machine(name, false, body);
 }
 
+/// The same twice: with the kernel's guards of links and open files (`fs.protected_*`) all off, as macOS has none, and all on.
+pub fn attacked(name: &str, mut body: impl FnMut(&mut Machine)) {
+    if std::env::var("COMFY_TEST_MACHINE").as_deref() == Ok(name) {
+        return machine(name, true, body);
+    }
+    for on in [false, true] {
+        let _held = super::attack::switches::hold(on);
+        machine(name, true, &mut body);
+    }
+}
+
 fn machine(name: &str, offline: bool, body: impl FnOnce(&mut Machine)) {
     if std::env::var("COMFY_TEST_MACHINE").as_deref() == Ok(name) {
         #[cfg(target_os = "linux")]
