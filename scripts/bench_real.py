@@ -21,6 +21,10 @@ def timed(argv, **kw):
     return time.perf_counter() - start
 
 
+def answer(argv, **kw):
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True, **kw).stdout.strip()
+
+
 def in_turn(runs, *commands):
     """A B A B …, after one warm-up each."""
     times = [[] for _ in commands]
@@ -38,8 +42,36 @@ def sandboxed(*argv):
 
 def by_hand(folder, port, env):
     """Seconds from the start of main.py to the first answer, as the sandbox user, without comfy."""
+    child, seconds = hand(folder, port, env)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    return seconds
+
+
+def blurred(url, number, token=None):
+    """Seconds for a workflow that is nothing but work for the processor; `number` keeps it from being remembered."""
+    prompt = {
+        "1": {"class_type": "EmptyImage", "inputs": {"width": 1024, "height": 1024, "batch_size": 4, "color": number}},
+        "2": {"class_type": "ImageBlur", "inputs": {"image": ["1", 0], "blur_radius": 31, "sigma": 10.0}},
+        "3": {"class_type": "SaveImage", "inputs": {"images": ["2", 0], "filename_prefix": "bench"}},
+    }
+
+    def ask(path, body=None):
+        headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        return json.load(urllib.request.urlopen(urllib.request.Request(url + path, data=body, headers=headers), timeout=60))
+    start = time.perf_counter()
+    done = ask("/prompt", json.dumps({"prompt": prompt}).encode())["prompt_id"]
+    while done not in (history := ask(f"/history/{done}")):
+        time.sleep(0.02)
+    seconds = time.perf_counter() - start
+    if history[done]["status"]["status_str"] != "success":
+        raise SystemExit(f"the workflow failed: {history[done]['status']}")
+    return seconds
+
+
+def hand(folder, port, env):
     argv = sandboxed(f"{folder}/venv/bin/python", "-s", "main.py", "--cpu", "--port", str(port), "--disable-auto-launch", "--user-directory", f"{BASE}/state/user",
-                     "--temp-directory", f"{BASE}/state/temp", "--database-url", "sqlite:///:memory:", "--disable-all-custom-nodes",
+                     "--temp-directory", f"{BASE}/state/temp", "--output-directory", "/home/alice/ai/output", "--database-url", "sqlite:///:memory:", "--disable-all-custom-nodes",
                      "--whitelist-custom-nodes", *sorted(os.listdir(f"{BASE}/current/ComfyUI/custom_nodes")))
     start = time.perf_counter()
     child = subprocess.Popen(argv, cwd=f"{folder}/ComfyUI", env=env, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
@@ -51,10 +83,7 @@ def by_hand(folder, port, env):
             if child.poll() is not None or time.perf_counter() - start > 120:
                 raise SystemExit("ComfyUI by hand did not start")
             time.sleep(0.02)
-    seconds = time.perf_counter() - start
-    os.killpg(child.pid, signal.SIGKILL)
-    child.wait()
-    return seconds
+    return child, time.perf_counter() - start
 
 
 def requirements(lock, path):
@@ -125,21 +154,32 @@ def measure(m, running, top, moved, overrides):
     sh("chown alice: /home/alice/dot/comfy.lock")
 
     # Twins by hard link, so that the same bytes are in the page cache; one of them without bytecode.
-    hand, bare = "/opt/hand", "/opt/bare"
-    for folder in (hand, bare):
+    hand_made, bare = "/opt/hand", "/opt/bare"
+    for folder in (hand_made, bare):
         sh(f"mkdir {folder}; cp -al {BASE}/current/ComfyUI {folder}/; cp -al {BASE}/current/venv/ {folder}/venv")
     sh(f"find {bare} -name __pycache__ -type d -prune -exec rm -r {{}} +")
     # The links changed what stat says of every file: looked at once more, and noted.
     comfy("apply", "--yes")
-    env = {"PATH": f"{hand}/venv/bin:/usr/bin:/bin", "HOME": f"{BASE}/state", "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": f"{BASE}/state/cache", "HF_HOME": f"{BASE}/state/cache"}
+    env = {"PATH": f"{hand_made}/venv/bin:/usr/bin:/bin", "HOME": f"{BASE}/state", "PYTHONDONTWRITEBYTECODE": "1", "XDG_CACHE_HOME": f"{BASE}/state/cache", "HF_HOME": f"{BASE}/state/cache"}
 
     def launched():
         run = running(m, "--", "--cpu", quiet=True)
         run.end(quiet=True)
         return run.ready
-    ours, warm, cold = in_turn(3, launched, lambda: by_hand(hand, 8190, env), lambda: by_hand(bare, 8191, env))
+    ours, warm, cold = in_turn(3, launched, lambda: by_hand(hand_made, 8190, env), lambda: by_hand(bare, 8191, env))
     row("ready: comfy run", ours, warm, "by hand, warm bytecode", 1.1)
     row("ready: comfy run", ours, cold, "by hand, no bytecode")
+
+    # Both at once, of which one works at a time.
+    run = running(m, "--", "--cpu", quiet=True)
+    child, _ = hand(hand_made, 8190, env)
+    token = answer([COMFY, "-C", str(m.dot), "open", "--token"], env=m.root_env)
+    number = iter(range(1, 1000))
+    ours, theirs = in_turn(7, lambda: blurred("http://127.0.0.1:8188", next(number), token), lambda: blurred("http://127.0.0.1:8190", next(number)))
+    row("a workflow on the processor", ours, theirs, "by hand")
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    run.end(quiet=True)
 
     # From the command to the program: comfy itself, a look at code and packages, the walls.
     def begun(argv, env):

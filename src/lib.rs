@@ -19,13 +19,15 @@
 //!   `accounts` holds both platforms without `cfg`; `fs` works by descriptor; `generation` fetches, seals and assembles;
 //!   `uv` finds the program and has it resolve; `python` finds an interpreter or has one fetched, `venv` builds virtual
 //!   environments, `bytecode` compiles; `listed` seals a folder by a list of its files and compares it ever after;
-//!   `models` asks for models, fetches, verifies and places them.
+//!   `models` asks for models, fetches, verifies and places them; `service` writes comfy's few files in folders of the system,
+//!   `memory` and `terminal` are what a launch has of its own.
 //! * [`confine`]: PURE. What a launched ComfyUI may touch, as data, with the reason of each; `host::confine` has the kernel do it.
 //! * [`front`]: the process that holds ComfyUI's port: `admit` who gets in (pure), `relay` passes on.
 //! * [`run`]: launching, in a terminal or in the background. `serve` looks once more, `start` starts front and ComfyUI, `cell` becomes the sandbox user, `watch` reads
-//!   what ComfyUI says; the manifest is not looked at.
+//!   what ComfyUI says, `health` has everything loaded once after an apply; the manifest is not looked at.
 //! * [`apply`]: one apply at a time; the loop over steps; the two sides of the elevation and what they say to each other.
-//! * [`render`]: text, JSON and progress; everything from outside is escaped by [`text::escape`].
+//! * [`render`]: text, JSON and progress; everything from outside is escaped by [`text::escape`], but for a shell's, which passes
+//!   [`render::screen`].
 //! * [`doctor`]: what must not be possible, as a table, and a script that tries it as the sandbox user.
 //! * [`cli`]: one file a command. [`demo`]: the embedded example.
 //!

@@ -162,7 +162,7 @@ impl Carry<'_> {
         let root = self.project.isolated() && nix::unistd::geteuid().is_root() && self.saved.is_none() && !models;
         let own = if root { None } else { Some(self.own_plan()?) };
         // What root alone can read is asked of root, too.
-        let root_first = own.as_ref().is_none_or(|p| self.project.isolated() && (p.hidden || p.root_could_see_more()) && self.saved.is_none());
+        let root_first = own.as_ref().is_none_or(|p| self.project.isolated() && (p.believed || p.root_could_see_more()) && self.saved.is_none());
         if let Some(plan) = own.as_ref() {
             if plan.is_empty() {
                 return Ok(Carried { outcome: Outcome::default(), plan: plan.clone(), elevated: None });

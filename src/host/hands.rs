@@ -232,6 +232,8 @@ impl Act for Hands<'_> {
             }
             Step::SetFence { uid, record } => super::firewall::set(*uid, record, &super::process::System),
             Step::RemoveFence { uid, record } => super::firewall::remove(*uid, record, &super::process::System),
+            Step::Deny { file, user } => super::service::list(file, user, true),
+            Step::Permit { file, user } => super::service::list(file, user, false),
             Step::InstallLauncher { path, size, modified } => super::service::install_launcher(path, *size, *modified),
             Step::RemoveLauncher { path } => edit::remove_path(path).doing(|| format!("remove {}", path.display())),
             Step::WriteSystemFile { file } => super::service::write(file, &self.paths, &super::process::System),

@@ -62,7 +62,8 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         // The last of its processes may take a moment to be gone; an empty group does no harm, and is taken again.
-        for _ in 0..20 {
+        // Another launch of the same instance may go on in it.
+        for _ in 0..5 {
             if std::fs::remove_dir(&self.0).is_ok() {
                 return;
             }

@@ -78,6 +78,29 @@ fn wants(unit: &Path) -> Result<std::path::PathBuf> {
     both.map(|(folder, name)| folder.join("multi-user.target.wants").join(name)).ok_or_else(|| Problem::new(format!("{} is no unit", unit.display())))
 }
 
+/// Puts `user` into a file with a name a line, or takes it out; owner and mode stay.
+///
+/// # Errors
+/// It is no plain file; the disk.
+pub fn list(file: &Path, user: &str, on: bool) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let doing = || format!("write {}", file.display());
+    let (text, perm, own) = match file.symlink_metadata() {
+        Ok(m) if m.is_file() => (std::fs::read_to_string(file).doing(doing)?, m.mode() & 0o7777, (m.uid(), m.gid())),
+        Ok(_) => return Err(Problem::new(format!("{} is no plain file", file.display())).hint("put the real file there")),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => (String::new(), 0o644, (0, 0)),
+        Err(e) => return Err(e).doing(doing),
+    };
+    let mut lines: Vec<&str> = text.lines().filter(|l| l.trim() != user).collect();
+    lines.extend(on.then_some(user));
+    if lines.is_empty() && file.ends_with("cron.deny") && Path::new("/etc/debian_version").exists() {
+        // Where everybody may without it; elsewhere an empty one is what lets them.
+        return edit::remove_path(file).doing(doing);
+    }
+    let text: String = lines.iter().flat_map(|l| [*l, "\n"]).collect();
+    edit::write_file(file, text.as_bytes(), perm, Some(own)).doing(doing)
+}
+
 /// Has systemd read its units again, where it runs (sd_booted(3)).
 fn reload(run: &dyn Run) -> Result<()> {
     let booted = Path::new("/run/systemd/system").is_dir();

@@ -7,6 +7,7 @@ pub mod launch;
 pub mod link;
 pub mod model;
 pub mod network;
+pub mod schedule;
 pub mod service;
 pub mod share;
 pub mod traverse;
@@ -21,6 +22,7 @@ pub struct Kind {
 /// In the order in which people read a plan.
 pub const KINDS: &[Kind] = &[
     Kind { name: "account", plan: account::plan },
+    Kind { name: "schedule", plan: schedule::plan },
     Kind { name: "dir", plan: dir::plan },
     Kind { name: "share", plan: share::plan },
     Kind { name: "traverse", plan: traverse::plan },

@@ -78,7 +78,7 @@ fn file(draft: &mut Draft, address: &str, wanted: Option<SystemFile>, kinds: &[F
         Ok(have) => have,
         // What root alone reads is believed to be what root wrote; root's own plan looks.
         Err(Unknown { root_can: true, .. }) => {
-            draft.hidden = true;
+            draft.believed = true;
             draft.inventory.system.get(&path).cloned()
         }
         Err(u) => {

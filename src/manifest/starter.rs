@@ -57,6 +57,11 @@ access = "write"
 path   = "{shared_root}/workflows"
 mount  = "user/default/workflows"
 access = "write"
+
+# [run]
+# memory_reserve = "4 GiB"        # kept for the system
+# passwordless   = true           # sudo starts ComfyUI without your password: one rule, for one program that root owns
+# boot           = true           # systemd or launchd starts it
 "#
     )
 }

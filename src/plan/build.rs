@@ -33,7 +33,7 @@ pub struct Draft<'a> {
     pub missing: Vec<Fetch>,
     pub library: Library,
     /// Something was believed that root can see for itself.
-    pub hidden: bool,
+    pub believed: bool,
 }
 
 /// One resource: what is wanted, what was seen, and the steps from one to the other.
@@ -156,7 +156,7 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
         models: model::Seen::new(),
         missing: Vec::new(),
         library: Library::default(),
-        hidden: false,
+        believed: false,
     };
     for kind in crate::kinds::KINDS {
         (kind.plan)(&mut draft);
@@ -165,7 +165,7 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
 }
 
 fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
-    let Draft { d, ids, mut changes, mut steps, warnings, fetches, wheels, interpreter, mut missing, library, hidden, .. } = draft;
+    let Draft { d, ids, mut changes, mut steps, warnings, fetches, wheels, interpreter, mut missing, library, believed, .. } = draft;
     let mut keep = only.close(&changes)?;
     // A share that moved takes its link in the generation along.
     if !only.is_all() && steps.iter().any(|p| p.address == code::GENERATION) {
@@ -206,6 +206,6 @@ fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
         interpreter: interpreter.filter(|_| prepares),
         models,
         library,
-        hidden,
+        believed,
     })
 }

@@ -80,7 +80,7 @@ pub struct Plan {
     pub library: Library,
     /// Root's own plan may have more to say.
     #[serde(default)]
-    pub hidden: bool,
+    pub believed: bool,
 }
 
 /// Python packages to fetch.

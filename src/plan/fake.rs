@@ -258,6 +258,7 @@ impl Act for Hands<'_> {
             Step::RemoveLink { path, .. } => s.remove(path),
             Step::SetFence { uid, .. } => drop(s.fences.insert(*uid)),
             Step::RemoveFence { uid, .. } => drop(s.fences.remove(uid)),
+            Step::Deny { .. } | Step::Permit { .. } => {}
             Step::InstallLauncher { size, modified, .. } => s.launcher = Some(Program { uid: 0, mode: 0o755, size: *size, modified: *modified }),
             Step::RemoveLauncher { .. } => s.launcher = None,
             Step::WriteSystemFile { file } => {

@@ -24,6 +24,8 @@ pub struct Inventory {
     pub fence: Option<u32>,
     /// Files in folders of the system, with their text: not everybody who plans may read them.
     pub system: BTreeMap<PathBuf, String>,
+    /// Lists of who may have no jobs, with a line of comfy's.
+    pub denied: BTreeSet<PathBuf>,
     /// What each resource was last brought to: a difference from it is drift, not a new wish.
     pub applied: BTreeMap<String, Attrs>,
     /// Generations in the order in which they were last live.
@@ -62,6 +64,7 @@ impl Inventory {
             Step::GrantSearch { folder, .. } => drop(self.traverse.insert(folder.clone())),
             // One of an older uid is removed in the same plan, before.
             Step::SetFence { uid, .. } => self.fence = Some(*uid),
+            Step::Deny { file, .. } => drop(self.denied.insert(file.clone())),
             Step::WriteSystemFile { file } => drop(self.system.insert(file.path.clone(), file.text.clone())),
             Step::SetLink { path, target, .. } => drop(self.links.insert(path.clone(), target.clone())),
             Step::MakeShare { spec, created, was_gid, was_mode } => {
@@ -87,6 +90,7 @@ impl Inventory {
             // A deleted user stays noted: a removal that was killed still has to know that the home was comfy's. The records go with it.
             Step::RemoveMember { user, group } => drop(self.members.remove(&format!("{user}:{group}"))),
             Step::RevokeSearch { folder, .. } => drop(self.traverse.remove(folder)),
+            Step::Permit { file, .. } => drop(self.denied.remove(file)),
             Step::RemoveSystemFile { path, .. } => drop(self.system.remove(path)),
             Step::RemoveLink { path, .. } => drop(self.links.remove(path)),
             Step::RemoveFence { uid, .. } if self.fence == Some(*uid) => self.fence = None,

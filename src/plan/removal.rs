@@ -127,6 +127,10 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
         let step = Step::RemoveFence { uid, record: d.paths.fence() };
         remove(&mut plan, crate::kinds::network::EGRESS.into(), attrs([("nftables", format!("uid {uid}"))]), step);
     }
+    for file in &inventory.denied {
+        let step = Step::Permit { file: file.clone(), user: d.sandbox.clone() };
+        remove(&mut plan, format!("cron.{}", d.sandbox), attrs([("denied by", file.display().to_string())]), step);
+    }
     for path in inventory.system.keys() {
         let kind = [FileKind::Sudoers, FileKind::Unit, FileKind::Daemon].into_iter().find(|k| k.path(&d.sandbox, d.platform.macos) == *path);
         if let Some(kind) = kind {
@@ -179,7 +183,7 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
 pub fn without_time(plan: &Plan) -> Plan {
     let mut p = plan.clone();
     p.library = Default::default();
-    p.hidden = false;
+    p.believed = false;
     for s in &mut p.steps {
         if let Step::RemoveInstance { backup: Some(b), .. } = &mut s.step {
             *b = PathBuf::from("backup");

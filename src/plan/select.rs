@@ -10,7 +10,8 @@ use crate::text::{did_you_mean, escape};
 /// Families that `--only` knows.
 pub const FAMILIES: &[&str] = &["user", "comfyui", "nodes", "python", "models", "shares", "network"];
 /// Prefixes of addresses.
-const KINDS: &[&str] = &["group", "user", "member", "traverse", "share", "dir", "link", "run", "comfyui", "node", "python", "model", "network", "service"];
+const KINDS: &[&str] =
+    &["group", "user", "member", "traverse", "share", "dir", "link", "run", "comfyui", "node", "python", "model", "network", "service", "cron"];
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection(Vec<String>);
@@ -46,7 +47,7 @@ impl Selection {
         let kind = address.split('.').next().unwrap_or(address);
         self.is_all()
             || self.0.iter().any(|w| match w.as_str() {
-                "user" => matches!(kind, "user" | "group" | "member"),
+                "user" => matches!(kind, "user" | "group" | "member" | "cron"),
                 "nodes" => kind == "node",
                 "comfyui" => kind == "comfyui",
                 "python" => kind == "python",

@@ -63,6 +63,16 @@ pub enum Step {
         user: String,
         group: String,
     },
+    /// One more line in a list of who may have no jobs.
+    Deny {
+        file: PathBuf,
+        user: String,
+    },
+    /// Takes it out again.
+    Permit {
+        file: PathBuf,
+        user: String,
+    },
     RemoveMember {
         user: String,
         group: String,
@@ -235,6 +245,7 @@ impl Step {
             Step::CreateGroup { .. } => 10,
             Step::CreateUser { .. } | Step::ChangeUser { .. } => 11,
             Step::AddMember { .. } => 12,
+            Step::Deny { .. } => 13,
             Step::MakeDir { .. } => 20,
             Step::MakeShare { .. } => 22,
             Step::GrantSearch { .. } => 23,
@@ -250,6 +261,7 @@ impl Step {
             Step::Seed { .. } => 61,
             Step::RemoveFence { .. } => 34,
             Step::SetFence { .. } => 35,
+            Step::Permit { .. } => 49,
             Step::RemoveMember { .. } => 50,
             // No rule before the program that it names, and none after it.
             Step::RemoveSystemFile { .. } => 29,

@@ -120,7 +120,6 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
         say(&Answer::Explained { user: spec.user.clone(), command, allowed, lacking: network.lacking });
         return Ok(0);
     }
-    sound(&spec, &generation, owner_gid)?;
     let mut lacking = network.lacking.clone();
     for s in &spec.shares {
         share::mounted(s.requires_mount.as_deref()).map_err(|u| {
@@ -146,7 +145,23 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
         How::Shell { size, .. } => terminal::open(size).map(|(m, s)| (Some(m), Some(s)))?,
         _ => (None, None),
     };
-    let mut running = start::start(&spec, network, confinement, start::Cast { command: &command, voice: &voice, serves, bare, terminal })?;
+    // The look at code and packages takes as long as the walls: both at once. What was started waits to be let go, and this
+    // thread is the one that started it, whose end would be its end.
+    let cast = start::Cast { command: &command, voice: &voice, serves, bare, terminal };
+    let (looked, started) = std::thread::scope(|s| {
+        let look = s.spawn(|| sound(&spec, &generation, owner_gid));
+        let started = start::start(&spec, network, confinement, cast);
+        (look.join(), started)
+    });
+    let mut running = match (looked.unwrap_or_else(|panic| std::panic::resume_unwind(panic)), started) {
+        (Ok(()), started) => started?,
+        (Err(p), started) => {
+            if let Ok(running) = started {
+                running.end();
+            }
+            return Err(p);
+        }
+    };
     // Only what was started holds the other end of the log now.
     drop(voice);
     let (tell, words) = std::sync::mpsc::channel();

@@ -353,7 +353,8 @@ impl Running {
         let _ = kill(self.target, s);
     }
 
-    fn end(mut self) {
+    /// Ends it at once, and everything with it.
+    pub fn end(mut self) {
         // Whoever waits outside passes it on as the end of the whole namespace.
         self.signal(if self.target.as_raw() > 0 { Signal::SIGTERM } else { Signal::SIGKILL });
         let _ = self.comfyui.wait();

@@ -1890,7 +1890,7 @@ fn command_line() {
 
     no command: exit 1
       error: 'comfy' requires a subcommand but one was not provided
-        [subcommands: init, add, lock, update, outdated, model, plan, apply, run, start, stop, restart, status, logs, open, exec, doctor, verify, gc, dedupe, cache, export, destroy, demo, completions, man, __root, __launch, __cell, __front, __prove, __log]
+        [subcommands: init, add, lock, update, outdated, model, plan, apply, run, start, stop, restart, status, logs, open, shell, exec, doctor, verify, gc, dedupe, cache, export, destroy, demo, completions, man, __root, __launch, __cell, __front, __prove, __log]
 
       Usage: comfy [OPTIONS] <COMMAND>
 

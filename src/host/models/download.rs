@@ -20,7 +20,7 @@ use crate::text::bytes;
 
 /// What one request asks for. Half of what is on its way is lost with a kill.
 const PIECE: u64 = 4 << 20;
-/// Tries without a single new byte before a server is given up.
+/// Tries without [`SOMETHING`] new before a server is given up.
 const TRIES: u32 = 5;
 
 /// One file to fetch.
@@ -119,6 +119,9 @@ pub fn run(web: &Web, f: &Fetch, progress: &dyn Progress) -> Result<(u64, Sha)> 
     }
 }
 
+/// Bytes between two cuts that count as something: a server that gives a few and falls silent does not hold a download for ever.
+const SOMETHING: u64 = 64 << 10;
+
 /// Goes on after cuts, as long as something comes.
 fn patiently(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> Result<()> {
     let mut tries = 0;
@@ -129,7 +132,7 @@ fn patiently(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> 
             Err(Refusal::Passing(why)) => why,
             Err(r) => return Err(r.problem()),
         };
-        tries = if part.hasher.bytes > before { 1 } else { tries + 1 };
+        tries = if part.hasher.bytes >= before + SOMETHING { 1 } else { tries + 1 };
         if tries > TRIES {
             return Err(Refusal::Passing(refusal).problem());
         }
