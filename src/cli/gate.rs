@@ -41,7 +41,8 @@ impl Gate<'_> {
         // Who asks for the way back means what is live now, too.
         let known_bad = |id: &String| self.back && book.of(id).is_some_and(|h| !h.is_good());
         let Some(live) = live.filter(|id| moved || known_bad(id)) else { return Ok(None) };
-        if book.of(&live).is_some_and(Health::is_good) {
+        // What it can do is known: going back to it takes no longer than the switch.
+        if book.of(&live).is_some_and(|h| h.is_good() || (h.stopped.is_none() && !self.back)) {
             return Ok(None);
         }
         let now = match self.load(None, elevated, &mut book) {
