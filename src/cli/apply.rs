@@ -65,11 +65,12 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         outcome.notes.iter().for_each(|n| render::note(&format!("Note: {n}")));
     }
     let gate = Gate { project: &project, desired: &desired, back: args.rollback_on_failure, ask: !args.yes && !args.json && gate::somebody() };
-    let health = if args.no_check { None } else { gate.pass(&plan, elevated)? };
+    let health = if args.no_check { Ok(None) } else { gate.pass(&plan, elevated) };
     if args.json {
         let plan = serde_json::from_str::<serde_json::Value>(&render::json::plan(&plan)).unwrap_or_default();
-        render::stdout(&render::json::text(&serde_json::json!({ "format_version": 1, "outcome": outcome, "health": health, "plan": plan })));
+        render::stdout(&render::json::text(&serde_json::json!({ "format_version": 1, "outcome": outcome, "health": health.as_ref().ok(), "plan": plan })));
     }
+    health?;
     Ok(0)
 }
 

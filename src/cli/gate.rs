@@ -57,7 +57,11 @@ impl Gate<'_> {
         let before = self.before(&live);
         // Only what fails is compared, so only then the one before has to be known.
         if let Some(id) = before.as_ref().filter(|id| !now.is_good() && book.of(id).is_none()) {
-            self.load(Some(id.clone()), None, &mut book)?;
+            match self.load(Some(id.clone()), None, &mut book) {
+                Err(p) if p.exit == EXIT_INTERRUPTED => return Err(p),
+                Err(p) => render::warning(&format!("generation {id} could not be loaded, so nothing is compared: {p}")),
+                Ok(_) => {}
+            }
         }
         let known = before.as_ref().and_then(|id| book.of(id));
         let (first, rest) = now.lines(known);

@@ -5,7 +5,8 @@ use crate::manifest::{Clients, Egress};
 use crate::plan::launch::{Inner, LaunchSpec};
 
 /// A line a wall, then one a file rule.
-pub fn text(spec: &LaunchSpec, c: &Confinement, inner: Inner) -> String {
+/// `limited`: its memory is.
+pub fn text(spec: &LaunchSpec, c: &Confinement, inner: Inner, limited: bool) -> String {
     let rooms = !c.rooms.is_empty();
     let mut out = String::from("walls:\n");
     let mut line = |name: &str, what: String| out += &format!("  {name:<12} {what}\n");
@@ -28,8 +29,11 @@ pub fn text(spec: &LaunchSpec, c: &Confinement, inner: Inner) -> String {
         line("system calls", "none for namespaces, mounts, ptrace, io_uring, keyrings, bpf; sockets of UNIX, IP and netlink alone".into());
         line("rights", "none to be gained: set-uid programs are without effect".into());
     }
-    let kept =
-        if spec.reserve > 0 && spec.account { format!("{} of memory kept for the system", crate::text::bytes(spec.reserve)) } else { "all memory".into() };
+    let kept = match limited {
+        true => format!("{} of memory kept for the system", crate::text::bytes(spec.reserve)),
+        false if spec.macos && spec.reserve > 0 => format!("{} of memory that ComfyUI is asked to leave", crate::text::bytes(spec.reserve)),
+        false => "all memory".into(),
+    };
     line("limits", format!("{} open files, no core dumps; {kept}; killed before others when memory runs out", spec.open_files));
     out += "files, as far as accounts and modes allow them:\n";
     let width = c.rules.iter().map(|r| r.path.to_string_lossy().chars().count()).max().unwrap_or(0).min(60);

@@ -23,7 +23,8 @@ pub fn group(instance: &str, reserve: u64) -> Result<Group, String> {
         .filter(|l| *l >= LEAST)
         .ok_or_else(|| format!("{} of {} leaves nothing to work with", crate::text::bytes(reserve), crate::text::bytes(total)))?;
     let said = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
-    let name = format!("comfy-{instance}");
+    // One for each launch: what is tried beside a ComfyUI that runs does not take it along.
+    let name = format!("comfy-{instance}-{}", std::process::id());
     let controllers = std::fs::read_to_string(Path::new(V2).join("cgroup.controllers")).unwrap_or_default();
     let (folder, file) = if controllers.split_whitespace().any(|c| c == "memory") {
         // Passed on to groups below; it mostly is already.
@@ -34,6 +35,12 @@ pub fn group(instance: &str, reserve: u64) -> Result<Group, String> {
     } else {
         return Err("this system has no control groups for memory".into());
     };
+    // What killed launches have left; one with somebody in it stays.
+    for old in folder.parent().and_then(|p| std::fs::read_dir(p).ok()).into_iter().flatten().flatten() {
+        if old.file_name().to_string_lossy().starts_with(&format!("comfy-{instance}-")) {
+            let _ = std::fs::remove_dir(old.path());
+        }
+    }
     match std::fs::create_dir(&folder) {
         Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(said(&folder, e)),
         _ => {}
@@ -62,7 +69,6 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         // The last of its processes may take a moment to be gone; an empty group does no harm, and is taken again.
-        // Another launch of the same instance may go on in it.
         for _ in 0..5 {
             if std::fs::remove_dir(&self.0).is_ok() {
                 return;

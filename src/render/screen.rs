@@ -18,6 +18,8 @@ enum State {
     Escape,
     /// A control sequence: parameters, then one letter.
     Sequence,
+    /// Which letters are shown: ASCII, or lines.
+    Letters(u8),
     /// A string for the terminal itself, which is dropped, until its end.
     Dropped(bool),
 }
@@ -38,6 +40,13 @@ impl Screen {
             State::Text => self.text(b, out),
             State::Escape => self.escape(b, out),
             State::Sequence => self.sequence(b, out),
+            State::Letters(which) => {
+                self.state = State::Text;
+                match b {
+                    b'0' | b'A' | b'B' => out.extend([0x1b, which, b]),
+                    _ => self.text(b, out),
+                }
+            }
             // BEL, or ESC and a backslash; CAN and SUB break it off.
             State::Dropped(_) if matches!(b, 0x07 | 0x18 | 0x1a) => self.state = State::Text,
             State::Dropped(true) if b == b'\\' => self.state = State::Text,
@@ -88,13 +97,14 @@ impl Screen {
                 self.held.clear();
                 self.state = State::Sequence;
             }
-            // OSC, DCS, SOS, PM, APC.
-            b']' | b'P' | b'X' | b'^' | b'_' => self.state = State::Dropped(false),
+            // OSC, DCS, SOS, PM, APC; titles and messages of screen(1).
+            b']' | b'P' | b'X' | b'^' | b'_' | b'k' | b'!' => self.state = State::Dropped(false),
             0x1b => self.state = State::Escape,
-            // What an older terminal answers with its name.
-            b'Z' => {}
-            // Character sets: one more byte, which is a plain letter.
-            0x20..0x7f => out.extend([0x1b, b]),
+            b'(' | b')' => self.state = State::Letters(b),
+            // Cursor kept and back, lines, tabulators, keys, all anew.
+            b'7' | b'8' | b'D' | b'E' | b'H' | b'M' | b'=' | b'>' | b'c' => out.extend([0x1b, b]),
+            // Whatever else: another encoding (%), what an older terminal answers with its name (Z).
+            0x20..0x7f => {}
             _ => self.text(b, out),
         }
     }
@@ -105,8 +115,11 @@ impl Screen {
             0x40..0x7f => {
                 self.state = State::Text;
                 let held = std::mem::take(&mut self.held);
-                // Windows and titles (t), the printer (i).
-                if !matches!(b, b't' | b'i') {
+                // Windows and titles (t), the printer (i). What has an intermediate byte asks for more than a picture, checksums of
+                // what stands on the screen among it: but for the cursor's shape and a soft reset.
+                let intermediate = held.iter().any(|c| (0x20..0x30).contains(c));
+                let fine = !intermediate || (b == b'q' && held.ends_with(b" ")) || (b == b'p' && held == b"!");
+                if !matches!(b, b't' | b'i') && fine {
                     out.extend([0x1b, b'[']);
                     out.extend(held);
                     out.push(b);
@@ -122,7 +135,7 @@ impl Screen {
 }
 
 /// Undoes what a program may have left on: other screen, hidden cursor, mouse and paste reports, colours.
-pub const RESTORE: &[u8] = b"\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?25h\x1b[0m";
+pub const RESTORE: &[u8] = b"\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?9l\x1b[?1005l\x1b[?1015l\x1b[>4m\x1b[<u\x1b[!p\x1b(B\x0f\x1b>\x1b[?1l\x1b[?6l\x1b[?7h\x1b[4l\x1b[r\x1b[?25h\x1b[0m";
 
 #[cfg(test)]
 mod tests {
@@ -144,6 +157,8 @@ mod tests {
             ("who are you", b"a\x05\x1bZb"),
             ("move the window, print", b"a\x1b[21tb\x1b[5ic"),
             ("an endless sequence", b"a\x1b[1111111111222222222233333333334444444444555555555566666666667777777mb"),
+            ("lines, another encoding, a title of screen's", b"\x1b(0lqk\x1b(Ba\x1b%@b\x1bkevil\x1b\\c\x1b!evil\x1b\\d"),
+            ("what stands on the screen", b"a\x1b[1;1;1;1;1;1*yb\x1b[2 qc"),
             ("a sequence in a sequence", b"a\x1b[3\x1b]0;evil\x07b"),
         ];
         let told = cases.iter().map(|(what, bytes)| {
@@ -167,6 +182,8 @@ mod tests {
         who are you: ab
         move the window, print: abc
         an endless sequence: a777mb
+        lines, another encoding, a title of screen's: \x1b(0lqk\x1b(Ba@bcd
+        what stands on the screen: ab\x1b[2 qc
         a sequence in a sequence: ab
         ");
     }

@@ -156,6 +156,8 @@ pub fn load(request: &Request, side: Side) -> Result<Health> {
     health.seconds = started.elapsed().as_secs_f64();
     health.failed = log.failed(&health.nodes);
     health.stopped = match status.code() {
+        // A node that ends the program while it is imported may do so with any code.
+        Some(0) if !log.untold(&health.nodes).is_empty() => Some("it ended before it had loaded everything".into()),
         Some(0) => None,
         _ if loaded => None,
         _ if started.elapsed() > PATIENCE => Some(format!("it had not come to the end after {} minutes", PATIENCE.as_secs() / 60)),

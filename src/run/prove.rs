@@ -5,12 +5,14 @@
 
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
+use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::unistd::{Gid, Uid, fchown};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use super::cell::Account;
 use super::start;
@@ -34,16 +36,17 @@ struct Asked {
 /// # Errors
 /// The sandbox user can change or remove the owner's file, or it could not be tried.
 pub fn added_to(spec: &LaunchSpec, share: &ShareSpec) -> Result<()> {
-    let name = format!(".comfy-tries-{}", std::process::id());
     let unproven = |p: Problem| p.prefixed(&format!("share {}: what the sandbox user may do there could not be tried: ", share.name));
+    // Names that are known beforehand could be taken beforehand.
+    let name = edit::chance().map(|n| format!(".comfy-tries-{n}")).doing(|| "find a name".into()).map_err(unproven)?;
     let path = share.path.join(&name);
-    let made = make(share, &name).doing(|| format!("make {}", path.display())).map_err(|p| unproven(p).hint(HINT))?;
+    let (folder, made) = make(share, &name).doing(|| format!("make a file in {}", share.path.display())).map_err(|p| unproven(p).hint(HINT))?;
     let account = Account { name: spec.user.clone(), uid: spec.uid, gid: spec.gid };
     let tried = attempt(&Asked { account, file: path.clone() });
     let same = path.symlink_metadata().is_ok_and(|m| made.metadata().is_ok_and(|n| (m.ino(), m.dev()) == (n.ino(), n.dev())));
     let mut content = vec![0; CONTENT.len()];
     let whole = made.metadata().is_ok_and(|m| m.len() == CONTENT.len() as u64) && made.read_exact_at(&mut content, 0).is_ok() && content == CONTENT;
-    let gone = edit::remove_path(&path).and_then(|()| edit::remove_path(&moved(&path)));
+    let gone = forget(&folder, &path).and_then(|()| forget(&folder, &moved(&path)));
     let done = tried.map_err(unproven)?;
     if !done.is_empty() || !same || !whole {
         let what = if done.is_empty() { "changed".to_string() } else { done.join(", ") };
@@ -59,15 +62,24 @@ fn moved(path: &Path) -> PathBuf {
     path.with_extension("moved")
 }
 
-fn make(share: &ShareSpec, name: &str) -> std::io::Result<File> {
+/// Removes a file, and nothing but a file: what somebody has put in its place meanwhile may be a folder of the owner's.
+fn forget(folder: &OwnedFd, path: &Path) -> std::io::Result<()> {
+    let name = cstring(path.file_name().unwrap_or_default())?;
+    match unlinkat(folder, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+        Ok(()) | Err(Errno::ENOENT) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn make(share: &ShareSpec, name: &str) -> std::io::Result<(OwnedFd, File)> {
     let folder = open_dir(&share.path)?;
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = File::from(openat(&folder, cstring(name.as_ref())?.as_c_str(), flags, mode(0o640))?);
     let whole = (&file).write_all(CONTENT).and_then(|()| Ok(fchown(&file, Some(Uid::from_raw(share.owner)), Some(Gid::from_raw(share.gid)))?));
     if whole.is_err() {
-        edit::remove_path(&share.path.join(name))?;
+        forget(&folder, &share.path.join(name))?;
     }
-    whole.map(|()| file)
+    whole.map(|()| (folder, file))
 }
 
 /// What the sandbox user could do with the file, in words.

@@ -1,7 +1,7 @@
 //! The side that launches: as root it reads what was applied, looks once more, has [`start`] start the processes, and
 //! stays until all of them have ended.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, Read, Write};
 
 use super::cell::Account;
 use super::control::Desk;
@@ -51,7 +51,8 @@ fn say(answer: &Answer) {
 
 fn request() -> Result<Request> {
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).doing(|| "read the request".into())?;
+    // Whoever may start this for the owner may not fill root's memory.
+    std::io::stdin().lock().take(1 << 20).read_line(&mut line).doing(|| "read the request".into())?;
     serde_json::from_str(&line).doing(|| "read the request".into())
 }
 
@@ -60,8 +61,14 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
         Some(instance) if boot => Request { instance: instance.clone(), records: None, args: Vec::new(), how: How::Detached },
         _ => request()?,
     };
-    if only.is_some_and(|o| o != request.instance) {
-        return Err(Problem::new("this launcher is for another instance"));
+    if let Some(only) = &only {
+        if *only != request.instance {
+            return Err(Problem::new("this launcher is for another instance"));
+        }
+        // Nothing without walls comes without a password.
+        if matches!(&request.how, How::Tried(t) if t.by != By::Confined) {
+            return Err(Problem::new("this launcher starts nothing outside of the walls").hint("`comfy doctor` asks sudo itself"));
+        }
     }
     let spec = applied(&request)?;
     // Before anything here has a second thread.
@@ -116,7 +123,7 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
         _ => {}
     }
     if request.how == How::Explained {
-        let allowed = explain::text(&spec, &confinement, network.ports());
+        let allowed = explain::text(&spec, &confinement, network.ports(), network.memory.is_some());
         say(&Answer::Explained { user: spec.user.clone(), command, allowed, lacking: network.lacking });
         return Ok(0);
     }
@@ -184,7 +191,13 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
     };
     let (code, asked) = running.attend(&words)?;
     if let Some(r) = relay {
-        let _ = r.join();
+        // What was left in the background may hold the terminal: the last words come at once, or not at all.
+        for _ in 0..20 {
+            if r.is_finished() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
     }
     drop(desk);
     if let Some(h) = held {

@@ -39,6 +39,11 @@ impl Log {
         self.hints.insert(hint.clone()).then_some(hint)
     }
 
+    /// Which of `nodes` were named neither as loaded nor as failed: ComfyUI ended before it came to say so.
+    pub fn untold(&self, nodes: &[String]) -> Vec<String> {
+        nodes.iter().filter(|n| !self.loaded.contains(*n) && !self.failed.contains_key(*n)).cloned().collect()
+    }
+
     /// Which of `nodes` failed to import, and why.
     pub fn failed(&self, nodes: &[String]) -> Vec<(String, String)> {
         nodes.iter().filter_map(|n| Some((n.clone(), self.failed.get(n)?.clone()))).collect()

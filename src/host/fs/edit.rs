@@ -84,7 +84,10 @@ pub fn move_aside(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
 }
 
 /// A number that nobody can guess.
-fn chance() -> io::Result<String> {
+///
+/// # Errors
+/// The system has no random numbers.
+pub fn chance() -> io::Result<String> {
     Ok(format!("{:016x}", getrandom::u64().map_err(io::Error::other)?))
 }
 

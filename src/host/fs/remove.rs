@@ -18,6 +18,8 @@ use crate::plan::facts::Kind;
 /// Folders held open at a time. What lies deeper is moved up, and removed from there: a chain of folders can be longer than any
 /// number of descriptors.
 const DEPTH: usize = 64;
+/// Folders moved up in all: far more than any chain that a disk holds, and an end for one that somebody goes on lengthening.
+const MOVES: u64 = 1 << 20;
 /// Passes over a folder in which others go on making files.
 const ROUNDS: usize = 16;
 
@@ -175,6 +177,9 @@ impl Removal<'_> {
         let inner = names(&fd)?;
         if depth == DEPTH && !inner.is_empty() {
             self.moved += 1;
+            if self.moved > MOVES {
+                return Err(io::Error::other(format!("{}: somebody goes on making folders in it; end that process", crate::text::escape(path))));
+            }
             let up = cstring(format!(".comfy-{}-{}", std::process::id(), self.moved).as_ref())?;
             forgive(renameat(dir, name, &self.top, up.as_c_str()))?;
             self.queue.push(up);
