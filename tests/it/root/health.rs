@@ -49,6 +49,12 @@ fn a_node_that_fails_after_an_apply_is_told_and_taken_back() {
         assert!(said(&out).contains("LAST WORDS") && said(&out).contains("comfyui: could be loaded before and not now"), "{}", said(&out));
         assert_eq!(live(m), good);
 
+        // One that ends it with a good face.
+        moved(m, "import os\nos._exit(0)");
+        let out = m.root(&["apply", "--yes", "--rollback-on-failure"]);
+        assert!(out.status.code() == Some(1) && said(&out).contains("it ended before it had loaded everything"), "{}", said(&out));
+        assert_eq!(live(m), good);
+
         // What is known to be good is not loaded again: going back costs nothing.
         moved(m, "VERSION = 6");
         ok(&m.root(&["apply", "--yes"]));
