@@ -1,7 +1,7 @@
 //! The owner's side of the protocol: starts the root side, shows what it says, answers what it asks.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Write};
+use std::io::Write;
 
 use super::protocol::{GO, LAUNCH, Message, Request};
 use super::session::Outcome;
@@ -38,7 +38,7 @@ fn converse(side: &mut Side, request: &Request, report: &dyn Reporter, approve: 
     let text = serde_json::to_string(request).map_err(|e| Some(Problem::new(e.to_string())))?;
     writeln!(side.stdin, "{text}").map_err(|_| None)?;
     let mut jobs: BTreeMap<String, Box<dyn Progress>> = BTreeMap::new();
-    while let Some(message) = next(side) {
+    while let Some(message) = side.hear() {
         match message {
             Message::Approve(plan) => {
                 approve(&plan).map_err(Some)?;
@@ -55,18 +55,6 @@ fn converse(side: &mut Side, request: &Request, report: &dyn Reporter, approve: 
     Err(None)
 }
 
-/// Its next message; whatever sudo or PAM print on stdout is not ours.
-fn next(side: &mut Side) -> Option<Message> {
-    let mut line = String::new();
-    while side.reader.read_line(&mut line).ok()? > 0 {
-        if let Ok(m) = serde_json::from_str(&line) {
-            return Some(m);
-        }
-        line.clear();
-    }
-    None
-}
-
 impl Elevated {
     /// The same process, root already, as the side that launches.
     ///
@@ -76,7 +64,7 @@ impl Elevated {
         let ended = || Problem::new("the root side ended without becoming the launcher");
         let mut side = self.0.take().ok_or_else(ended)?;
         writeln!(side.stdin, "{LAUNCH}").doing(|| "ask for the launcher".into())?;
-        match next(&mut side) {
+        match side.hear() {
             Some(Message::Launching) => Ok(side),
             Some(Message::Failed(p)) => Err(p),
             _ => Err(ended()),

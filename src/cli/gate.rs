@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use super::apply::{Carried, Carry, yes};
+use super::apply::{Carry, yes};
 use super::project::Project;
 use super::run::request;
 use crate::apply::elevated::Elevated;
@@ -114,7 +114,7 @@ impl Gate<'_> {
         }
         let carry =
             Carry { project: self.project, desired: self.desired, only: Selection::default(), job: Job::Back { to: id.into() }, offline: true, saved: None };
-        let Carried { .. } = carry.run(&super::apply::Ask { yes: true, verbose: false, quiet: true, what: "apply" })?;
+        carry.run(&super::apply::Ask { yes: true, verbose: false, quiet: true, what: "apply" })?;
         Err(Problem::new(format!("{what}: could be loaded before and not now, so generation {id} is live again"))
             .hint("comfy.lock still asks for the other one: `git revert` what moved it, or mend it, then `comfy apply`"))
     }

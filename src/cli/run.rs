@@ -1,7 +1,7 @@
 use std::io::{BufRead, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::Global;
@@ -99,14 +99,7 @@ fn attend(
     nodes: &[String],
     paths: &Paths,
 ) -> Result<u8> {
-    let (tell, hear) = channel();
-    std::thread::spawn(move || {
-        for line in scribe::lines(reader) {
-            if tell.send(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_string()).is_err() {
-                return;
-            }
-        }
-    });
+    let hear = scribe::heard(reader);
     let started = Instant::now();
     let (ready, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
     let handle = paths.front();

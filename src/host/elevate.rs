@@ -1,6 +1,6 @@
 //! The single place that may elevate: it starts the root side of comfy, through sudo or, as root, directly.
 
-use std::io::BufReader;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
@@ -32,6 +32,20 @@ pub struct Side {
     pub child: Child,
     pub stdin: ChildStdin,
     pub reader: BufReader<ChildStdout>,
+}
+
+impl Side {
+    /// Its next word, a line of JSON; what sudo or PAM print on stdout is not ours. `None`: it says no more.
+    pub fn hear<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
+        let mut line = String::new();
+        while self.reader.read_line(&mut line).ok()? > 0 {
+            if let Ok(word) = serde_json::from_str(&line) {
+                return Some(word);
+            }
+            line.clear();
+        }
+        None
+    }
 }
 
 /// The program that runs now; on Linux by its inode, whatever its path leads to by now.

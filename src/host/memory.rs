@@ -3,11 +3,15 @@
 
 use std::path::{Path, PathBuf};
 
+use super::fs::edit;
+
 /// The hierarchies, newer first: where they are mounted, and the file with the limit.
 const V2: &str = "/sys/fs/cgroup";
 const V1: &str = "/sys/fs/cgroup/memory";
 /// With less than this nothing could be computed at all, so nothing is limited.
 const LEAST: u64 = 1 << 30;
+/// From the making of a group to its first process it takes milliseconds.
+const FRESH: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// A control group; gone with this, once nobody is in it.
 pub struct Group(PathBuf);
@@ -24,7 +28,7 @@ pub fn group(instance: &str, reserve: u64) -> Result<Group, String> {
         .ok_or_else(|| format!("{} of {} leaves nothing to work with", crate::text::bytes(reserve), crate::text::bytes(total)))?;
     let said = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
     // One for each launch: what is tried beside a ComfyUI that runs does not take it along.
-    let name = format!("comfy-{instance}-{}", std::process::id());
+    let name = format!("comfy-{instance}-{}", edit::chance().map_err(|e| e.to_string())?);
     let controllers = std::fs::read_to_string(Path::new(V2).join("cgroup.controllers")).unwrap_or_default();
     let (folder, file) = if controllers.split_whitespace().any(|c| c == "memory") {
         // Passed on to groups below; it mostly is already.
@@ -35,9 +39,10 @@ pub fn group(instance: &str, reserve: u64) -> Result<Group, String> {
     } else {
         return Err("this system has no control groups for memory".into());
     };
-    // What killed launches have left; one with somebody in it stays.
+    // What killed launches have left: one with somebody in it stays, and a new one may have nobody in it yet.
+    let old_enough = |e: &std::fs::DirEntry| e.metadata().and_then(|m| m.modified()).is_ok_and(|t| t.elapsed().is_ok_and(|age| age > FRESH));
     for old in folder.parent().and_then(|p| std::fs::read_dir(p).ok()).into_iter().flatten().flatten() {
-        if old.file_name().to_string_lossy().starts_with(&format!("comfy-{instance}-")) {
+        if old.file_name().to_string_lossy().starts_with(&format!("comfy-{instance}-")) && old_enough(&old) {
             let _ = std::fs::remove_dir(old.path());
         }
     }

@@ -1,6 +1,6 @@
 //! The owner's side of a launch: starts the launcher, asks, hears its first answer.
 
-use std::io::{BufRead, Write};
+use std::io::Write;
 
 use super::{Answer, Request};
 use crate::host::elevate::{self, Side};
@@ -28,7 +28,7 @@ pub fn put(request: &Request, mut side: Side) -> Result<Asked> {
     let text = serde_json::to_string(request).doing(|| "ask the launcher".into())?;
     // One that ended already says why on its own.
     let _ = writeln!(side.stdin, "{text}");
-    match first(&mut side.reader) {
+    match side.hear() {
         Some(Answer::Failed(p)) => {
             let _ = side.child.wait();
             Err(p)
@@ -44,16 +44,4 @@ pub fn put(request: &Request, mut side: Side) -> Result<Asked> {
             })
         }
     }
-}
-
-/// The launcher's first line; what sudo or PAM print before it is not ours.
-fn first(reader: &mut impl BufRead) -> Option<Answer> {
-    let mut line = String::new();
-    while reader.read_line(&mut line).ok()? > 0 {
-        if let Ok(a) = serde_json::from_str(&line) {
-            return Some(a);
-        }
-        line.clear();
-    }
-    None
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::ask::{Asked, put};
@@ -111,14 +111,7 @@ pub fn load(request: &Request, side: Side) -> Result<Health> {
     let Answer::Started { generation, nodes, .. } = answer else {
         return Err(Problem::new("the launcher started nothing"));
     };
-    let (tell, hear) = channel();
-    std::thread::spawn(move || {
-        for line in scribe::lines(reader) {
-            if tell.send(String::from_utf8_lossy(&line).trim_end().to_string()).is_err() {
-                return;
-            }
-        }
-    });
+    let hear = scribe::heard(reader);
     let mut health = Health { generation, nodes, when: live::now(), ..Health::default() };
     let (mut log, mut loaded, mut word) = (Log::default(), false, None);
     loop {

@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -99,6 +100,19 @@ fn run() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The same as texts without their ends, from a thread that reads.
+pub fn heard(from: impl Read + Send + 'static) -> Receiver<String> {
+    let (tell, hear) = channel();
+    std::thread::spawn(move || {
+        for line in lines(from) {
+            if tell.send(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_string()).is_err() {
+                return;
+            }
+        }
+    });
+    hear
 }
 
 /// Lines as bytes, each with its end; a progress bar's end with a carriage return, overlong ones are cut.
