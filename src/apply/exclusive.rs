@@ -23,7 +23,7 @@ fn place(d: &Desired) -> PathBuf {
         Path::new(if d.platform.macos { "/private/var/run/comfy" } else { "/run/comfy" }).join("apply.lock")
     } else {
         // Never inside what a plan looks at: taking the lock must not change the plan.
-        let key = crate::plan::change::hex(&Sha256::digest(d.paths.base.as_os_str().as_bytes())[..8]);
+        let key = base16ct::lower::encode_string(&Sha256::digest(d.paths.base.as_os_str().as_bytes())[..8]);
         crate::host::env::cache_home().unwrap_or_else(|| PathBuf::from("/var/tmp/comfy")).join("locks").join(key)
     }
 }

@@ -53,7 +53,7 @@ fn check(project: &Project) -> Result<u8> {
         render::warning(w);
     }
     let mut problems = cover.problems;
-    if lock.render() != *text {
+    if lock.render() != **text {
         problems.push(Problem::new("comfy.lock is not as comfy writes it").hint("run `comfy lock`"));
     }
     if problems.is_empty() {
@@ -140,7 +140,7 @@ fn brief(sha256: lock::Sha) -> String {
 /// Writes comfy.lock where it differs; through a link of the owner's, as dotfile managers make them.
 pub fn write(project: &Project, resolved: &Resolved) -> Result<bool> {
     let text = resolved.lock.render();
-    if project.lock.as_ref().is_some_and(|(_, old)| *old == text) {
+    if project.lock.as_ref().is_some_and(|(_, old)| **old == text) {
         return Ok(false);
     }
     let me = nix::unistd::geteuid().as_raw();

@@ -50,7 +50,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     } else {
         row("pin", "none yet: `comfy lock` makes it");
     }
-    let share = project.manifest.shares.get(&model.share).map(|s| s.path.clone()).unwrap_or_default();
+    let share = project.manifest.shares.get(&*model.share).map(|s| s.path.clone()).unwrap_or_default();
     let owner = project.owner()?;
     let folder = share.strip_prefix("~/").map_or_else(|| share.clone().into(), |rest| owner.home.join(rest));
     let at = fs::real(&folder, owner.uid).map_err(|u| Problem::new(u.reason))?.join(path);

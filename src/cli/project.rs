@@ -1,6 +1,7 @@
 //! What every command begins with: which manifest, whose, and what the lock says.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::Global;
 use crate::apply::journal::Caller;
@@ -19,7 +20,7 @@ pub struct Project {
     pub dir: PathBuf,
     pub hostname: String,
     pub manifest: Manifest,
-    pub lock: Option<(Lock, String)>,
+    pub lock: Option<(Lock, Arc<String>)>,
 }
 
 /// The folder of the manifest.
@@ -59,10 +60,10 @@ impl Project {
     fn load(dir: &Path, hostname: &str, who: &[u32]) -> Result<Project> {
         let path = dir.join(MANIFEST);
         // Root reads for others too; whose file it may be is known once it says who the primary user is.
-        let text = fs::read_regular(&path)?;
+        let text = Arc::new(fs::read_regular(&path)?);
         let at = dir.join(lock::FILE);
         // Both at once: with twenty thousand models in each that is most of a plan. What the lock holds counts once it is trusted.
-        let locked = fs::read_regular(&at).ok();
+        let locked = fs::read_regular(&at).ok().map(Arc::new);
         let (manifest, parsed) = std::thread::scope(|s| {
             let manifest = s.spawn(|| Manifest::parse(&path, &text, hostname));
             let parsed = locked.as_ref().map(|text| Lock::parse(&at, text));
@@ -78,16 +79,17 @@ impl Project {
             owners.extend(caller.or_else(named));
             owners.rotate_right(1);
         }
-        let trusted = fs::read_trusted(&path, &owners)?;
-        if trusted != text {
+        if !fs::is_trusted(&path, &owners, &text)? {
             return Err(Problem::new(format!("{} changed while it was read", path.display())).hint("run it again"));
         }
         let lock = match at.symlink_metadata() {
-            Ok(_) => {
-                let text = fs::read_trusted(&at, &owners)?;
-                let parsed = parsed.filter(|_| locked.as_ref() == Some(&text)).unwrap_or_else(|| Lock::parse(&at, &text));
-                Some((parsed?, text))
-            }
+            Ok(_) => match locked.zip(parsed) {
+                Some((text, parsed)) if fs::is_trusted(&at, &owners, &text)? => Some((parsed?, text)),
+                _ => {
+                    let text = Arc::new(fs::read_trusted(&at, &owners)?);
+                    Some((Lock::parse(&at, &text)?, text))
+                }
+            },
             Err(_) => None,
         };
         Ok(Project { dir: dir.to_path_buf(), hostname: hostname.into(), manifest, lock })

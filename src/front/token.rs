@@ -12,11 +12,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use base16ct::lower::encode_string;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::host::fs::{self, edit};
-use crate::plan::change::hex;
 use crate::problem::{Doing, Problem, Result};
 
 /// How long a ticket is good, in seconds.
@@ -39,7 +39,7 @@ impl std::fmt::Debug for Secret {
 pub fn random(n: usize) -> Result<String> {
     let mut bytes = vec![0; n];
     getrandom::fill(&mut bytes).doing(|| "get random numbers".into())?;
-    Ok(hex(&bytes))
+    Ok(encode_string(&bytes))
 }
 
 fn now() -> u64 {
@@ -57,7 +57,7 @@ impl Secret {
         // HMAC takes keys of any length (RFC 2104).
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()) else { return String::new() };
         mac.update(what.as_bytes());
-        hex(&mac.finalize().into_bytes())
+        encode_string(&mac.finalize().into_bytes())
     }
 
     /// The token for programs, the same for the whole launch.

@@ -30,13 +30,11 @@ pub fn plan(draft: &mut Draft) {
     draft.library.declared = d.models.len();
     let mut by_size: Option<HashMap<u64, Vec<PathBuf>>> = None;
     for (share, (spec, files)) in &seen {
-        let there: HashMap<&str, &ModelFile> = files.iter().map(|f| (f.path.as_str(), f)).collect();
+        let mut there: HashMap<&str, &ModelFile> = files.iter().map(|f| (f.path.as_str(), f)).collect();
         let links: HashSet<&str> = files.iter().filter(|f| f.kind == Kind::Link).map(|f| f.path.as_str()).collect();
-        let mut strange = files.iter().filter(|f| f.kind == Kind::File && is_model(&f.path)).count();
-        let wanted = d.models.iter().filter(|(_, w)| w.share == *share);
+        let wanted = d.models.iter().filter(|(_, w)| *w.share == **share);
         for (path, wish) in wanted {
-            let file = there.get(path.as_str()).copied();
-            strange -= usize::from(file.is_some_and(|f| f.kind == Kind::File && is_model(path)));
+            let file = there.remove(path.as_str());
             let pin = &wish.pin;
             let fine = file.is_some_and(|f| f.kind == Kind::File && f.size == pin.size && f.known.is_none_or(|k| k == pin.sha256));
             if fine {
@@ -53,9 +51,7 @@ pub fn plan(draft: &mut Draft) {
             let copies: Vec<PathBuf> = sizes.get(&pin.size).into_iter().flatten().filter(|p| **p != target).take(COPIES).cloned().collect();
             one(draft, spec, path, pin, file, &links, copies);
         }
-        if strange > 0 {
-            unmanaged(draft, share, files);
-        }
+        unmanaged(draft, share, there.into_values());
     }
 }
 
@@ -134,17 +130,15 @@ fn sizes(seen: &Seen) -> HashMap<u64, Vec<PathBuf>> {
 }
 
 /// Models that nobody declared are counted: they may be the owner's intention.
-fn unmanaged(draft: &mut Draft, share: &str, files: &[ModelFile]) {
+fn unmanaged<'a>(draft: &mut Draft, share: &str, undeclared: impl Iterator<Item = &'a ModelFile>) {
     let d = draft.d;
     let Some(role) = d.shares.iter().find(|s| s.name == share && s.role.holds_models()).map(|s| &s.role) else { return };
     let library = &mut draft.library;
-    for f in files.iter().filter(|f| f.kind == Kind::File && is_model(&f.path) && role.shows(&f.path)) {
-        if d.models.get(&f.path).is_none_or(|w| w.share != share) {
-            library.unmanaged += 1;
-            library.unmanaged_bytes += f.size;
-            if library.names.len() < NAMES {
-                library.names.push(format!("{share}: {}", f.path));
-            }
+    for f in undeclared.filter(|f| f.kind == Kind::File && is_model(&f.path) && role.shows(&f.path)) {
+        library.unmanaged += 1;
+        library.unmanaged_bytes += f.size;
+        if library.names.len() < NAMES {
+            library.names.push(format!("{share}: {}", f.path));
         }
     }
     library.names.sort();

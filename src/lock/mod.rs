@@ -12,6 +12,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::problem::Result;
 use crate::tree::Oid;
@@ -56,7 +57,7 @@ pub struct Submodule {
 impl Lock {
     /// # Errors
     /// What is wrong with the file, with its place; a newer format says so.
-    pub fn parse(path: &Path, text: &str) -> Result<Lock> {
+    pub fn parse(path: &Path, text: &Arc<String>) -> Result<Lock> {
         wire::parse(path, text)
     }
 

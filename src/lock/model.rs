@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-use crate::manifest::names;
-
 /// A SHA-256, as hexadecimal digits in every text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Sha(pub [u8; 32]);
@@ -11,15 +9,9 @@ pub struct Sha(pub [u8; 32]);
 impl Sha {
     /// 64 lower-case hexadecimal digits.
     pub fn parse(text: &str) -> Option<Sha> {
-        if !names::is_sha256(text) {
-            return None;
-        }
         let mut out = [0; 32];
-        let digit = |c: u8| if c <= b'9' { c - b'0' } else { c - b'a' + 10 };
-        for (byte, [high, low]) in out.iter_mut().zip(text.as_bytes().as_chunks::<2>().0) {
-            *byte = digit(*high) << 4 | digit(*low);
-        }
-        Some(Sha(out))
+        let read = base16ct::lower::decode(text, &mut out).ok()?.len();
+        (read == out.len()).then_some(Sha(out))
     }
 
     pub fn of(bytes: &[u8]) -> Sha {
@@ -30,7 +22,7 @@ impl Sha {
 
 impl fmt::Display for Sha {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+        f.write_str(base16ct::lower::encode_str(&self.0, &mut [0; 64]).map_err(|_| fmt::Error)?)
     }
 }
 

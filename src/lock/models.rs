@@ -71,7 +71,7 @@ pub fn run(
         match satisfied.filter(|_| !moves(path, origin.as_ref(), mode)) {
             Some(p) => drop(pins.insert(path.clone(), p.clone())),
             None => {
-                let share = manifest.shares.get(&m.share).map(|s| s.path.clone()).unwrap_or_default();
+                let share = manifest.shares.get(&*m.share).map(|s| s.path.clone()).unwrap_or_default();
                 asked.push(Asked { path: path.clone(), origin, share, sha256, before: satisfied.cloned() });
             }
         }

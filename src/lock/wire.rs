@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -110,17 +111,14 @@ struct WireSubmodule {
     tree: String,
 }
 
-pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
+pub(super) fn parse(path: &Path, text: &Arc<String>) -> Result<Lock> {
     let source = Source::new(path, text, None);
     let again = AGAIN;
     let syntax =
         |e: toml::de::Error| Problem::new(format!("{}: {}", source.place(e.span().map_or(0, |s| s.start)), e.message().replace('\n', "; "))).hint(again);
-    let (rest, blocks) = blocks::take(text, &["source", "revision", "etag", "size", "sha256"]);
-    let blocks: Option<Vec<(String, WireModel)>> = blocks.into_iter().map(block).collect();
-    // One that lacks a field: the parser says which.
-    let (rest, blocks) = blocks.map_or((std::borrow::Cow::Borrowed(text), Vec::new()), |b| (rest, b));
-    let (parsed, blocks) = match toml::from_str::<WireLock>(&rest) {
-        Ok(wire) => (Ok(wire), blocks),
+    let (rest, taken) = blocks::take(text, &["source", "revision", "etag", "size", "sha256"], block);
+    let (parsed, taken) = match toml::from_str::<WireLock>(&rest) {
+        Ok(wire) => (Ok(wire), taken),
         // For its place in the whole text.
         Err(_) => (toml::from_str(text), Vec::new()),
     };
@@ -153,44 +151,41 @@ pub(super) fn parse(path: &Path, text: &str) -> Result<Lock> {
         nodes.insert(name, p);
     }
     let python = wire.python.map(|w| python(&source, w, &mut problems));
-    let all = wire.models.into_iter().chain(blocks);
-    let models = all.filter_map(|(path, w)| model(&source, &path, w, &mut problems).map(|m| (path, m))).collect();
+    // Twenty thousand sorted ones are built at once, which is quicker than one after the other.
+    let mut models: BTreeMap<String, ModelPin> = taken.into_iter().collect();
+    models.extend(wire.models.into_iter().filter_map(|(path, w)| model(&source, &path, w, &mut problems).map(|m| (path, m))));
     if problems.is_empty() { Ok(Lock { comfyui, nodes, asks: parts, python, models }) } else { Err(Problem::all(problems)) }
 }
 
-fn block(b: blocks::Block) -> Option<(String, WireModel)> {
-    let text = |key: &str| b.fields.iter().find_map(|(k, v)| if let (true, blocks::Field::Text(t)) = (*k == key, v) { Some((*t).to_string()) } else { None });
-    let size = b.fields.iter().find_map(|(k, v)| if let ("size", blocks::Field::Number(n)) = (*k, v) { Some(*n) } else { None })?;
-    let kinds = b.fields.iter().all(|(k, v)| (*k == "size") == matches!(v, blocks::Field::Number(_)));
-    let model = WireModel { source: text("source"), revision: text("revision"), etag: text("etag"), size, sha256: text("sha256")? };
-    kinds.then(|| (b.path.to_string(), model))
+/// One that lacks a field, or has a wrong one, is left for the parser and its messages.
+fn block(path: &str, [source, revision, etag, size, sha256]: [Option<blocks::Field>; 5]) -> Option<ModelPin> {
+    let (size, sha256) = (size?.number()?, Sha::parse(sha256?.text()?)?);
+    let pin = ModelPin { source: blocks::optional(source)?, revision: blocks::optional(revision)?, etag: blocks::optional(etag)?, size, sha256 };
+    let fine = faults(path, &pin).next().is_none();
+    fine.then_some(pin)
 }
 
-/// What reaches servers and paths is checked here, wherever the lock came from.
 fn model(source: &Source, path: &str, w: WireModel, problems: &mut Vec<Problem>) -> Option<ModelPin> {
-    let mut wrong = |key: &str, what: &str| {
+    let sha256 = Sha::parse(&w.sha256);
+    let bad = sha256.is_none().then(|| ("sha256", "is not 64 hexadecimal digits".to_string()));
+    let pin = ModelPin { source: w.source, revision: w.revision, etag: w.etag, size: w.size, sha256: sha256.unwrap_or_default() };
+    for (key, what) in faults(path, &pin).chain(bad) {
         let place = source.at(&["models", path, key]);
         problems.push(Problem::new(format!("{place}: {key} of model \"{}\" {what}", crate::text::escape(path))).hint(AGAIN));
-    };
-    if let Err(why) = names::relative(path) {
-        wrong("path", why);
     }
-    if let Some(Err(why)) = w.source.as_deref().map(crate::manifest::model_source) {
-        wrong("source", &why);
-    }
-    if w.revision.as_ref().is_some_and(|r| !names::is_commit(r)) {
-        wrong("revision", "is no commit");
-    }
-    if w.etag.as_ref().is_some_and(|e| e.len() > 256 || e.chars().any(char::is_control)) {
-        wrong("etag", "is none");
-    }
-    match Sha::parse(&w.sha256) {
-        Some(sha256) => Some(ModelPin { source: w.source, revision: w.revision, etag: w.etag, size: w.size, sha256 }),
-        None => {
-            wrong("sha256", "is not 64 hexadecimal digits");
-            None
-        }
-    }
+    sha256.map(|_| pin)
+}
+
+/// What reaches servers and paths is checked here, wherever the lock came from: the key, and what is wrong with it.
+fn faults(path: &str, pin: &ModelPin) -> impl Iterator<Item = (&'static str, String)> {
+    let odd = |e: &String| e.len() > 256 || e.chars().any(char::is_control);
+    let all = [
+        names::relative(path).err().map(|why| ("path", why.to_string())),
+        pin.source.as_deref().and_then(|s| crate::manifest::model_source(s).err()).map(|why| ("source", why)),
+        pin.revision.as_ref().is_some_and(|r| !names::is_commit(r)).then(|| ("revision", "is no commit".into())),
+        pin.etag.as_ref().is_some_and(odd).then(|| ("etag", "is none".into())),
+    ];
+    all.into_iter().flatten()
 }
 
 fn asks(source: &Source, at: &[&str], part: &str, w: &WirePin, parts: &mut BTreeMap<String, Asks>, problems: &mut Vec<Problem>) {

@@ -7,21 +7,38 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-/// One section that was taken out.
-pub struct Block<'a> {
-    pub path: &'a str,
-    pub fields: Vec<(&'a str, Field<'a>)>,
-}
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field<'a> {
     Text(&'a str),
     Number(u64),
 }
 
-/// The text without the taken sections, and those sections. Places are only those of the text itself where none was taken:
-/// whoever has to name one lets the parser read all of it.
-pub fn take<'a>(text: &'a str, known: &[&str]) -> (Cow<'a, str>, Vec<Block<'a>>) {
+impl<'a> Field<'a> {
+    pub fn text(self) -> Option<&'a str> {
+        if let Field::Text(t) = self { Some(t) } else { None }
+    }
+
+    pub fn number(self) -> Option<u64> {
+        if let Field::Number(n) = self { Some(n) } else { None }
+    }
+}
+
+/// A text that may be absent; nothing where a number stands.
+pub fn optional(field: Option<Field<'_>>) -> Option<Option<String>> {
+    match field {
+        None => Some(None),
+        Some(f) => f.text().map(|t| Some(t.to_string())),
+    }
+}
+
+/// The text without the taken sections, and what `make` makes of each of those: of its path and of the values of the keys `known`.
+/// Where it makes nothing of one, none is taken. Places are only those of the text itself where none was taken: whoever has to
+/// name one lets the parser read all of it.
+pub fn take<'a, T, const N: usize>(
+    text: &'a str,
+    known: &[&str; N],
+    make: impl Fn(&'a str, [Option<Field<'a>>; N]) -> Option<T>,
+) -> (Cow<'a, str>, Vec<(String, T)>) {
     const HEAD: &str = "[models.\"";
     let all = (Cow::Borrowed(text), Vec::new());
     // In a text of several lines anything may stand; a section of another form may name the same model.
@@ -29,7 +46,7 @@ pub fn take<'a>(text: &'a str, known: &[&str]) -> (Cow<'a, str>, Vec<Block<'a>>)
         return all;
     }
     let mut rest = String::new();
-    let mut blocks: Vec<Block> = Vec::new();
+    let mut taken: Vec<(String, T)> = Vec::new();
     let (mut at, mut sorted, mut in_share) = (0, true, false);
     while at < text.len() {
         let line = line(text, at);
@@ -48,29 +65,33 @@ pub fn take<'a>(text: &'a str, known: &[&str]) -> (Cow<'a, str>, Vec<Block<'a>>)
             at = end;
             continue;
         };
-        let mut block = Block { path, fields: Vec::with_capacity(known.len()) };
+        let mut fields = [None; N];
         let mut next = end;
         while next < text.len() && text.as_bytes()[next] != b'[' {
             let line = self::line(text, next);
             match field(line) {
                 Some(None) => {}
-                Some(Some((key, value))) if known.contains(&key) && !block.fields.iter().any(|(k, _)| *k == key) => block.fields.push((key, value)),
-                // With one of another form all of them are the parser's.
-                _ => return all,
+                // With one of another form, or a key that is unknown or there twice, all of them are the parser's.
+                Some(Some((key, value))) => match known.iter().position(|k| *k == key).map(|i| fields[i].replace(value)) {
+                    Some(None) => {}
+                    _ => return all,
+                },
+                None => return all,
             }
             next += line.len();
         }
-        sorted &= blocks.last().is_none_or(|b| b.path < path);
-        blocks.push(block);
+        let Some(made) = make(path, fields) else { return all };
+        sorted &= taken.last().is_none_or(|(p, _)| p.as_str() < path);
+        taken.push((path.to_string(), made));
         in_share = false;
         at = next;
     }
     let mut seen = HashSet::new();
-    if !sorted && !blocks.iter().all(|b| seen.insert(b.path)) {
+    if !sorted && !taken.iter().all(|(p, _)| seen.insert(p.as_str())) {
         // Named twice: the parser says where.
         return all;
     }
-    (Cow::Owned(rest), blocks)
+    (Cow::Owned(rest), taken)
 }
 
 /// The line that begins there, with its end.
@@ -113,18 +134,21 @@ mod tests {
     #[test]
     fn what_is_taken_is_what_the_parser_would_read() {
         let text = "a = 1\n[models.\"x/y.bin\"]\nsource = \"hf://o\"\nsize = 12\n# c\n\n[models.\"odd\"]\nsize = \"a\\\"b\"\n[z]\nb = 2\n";
-        let (rest, blocks) = take(text, &["source", "size"]);
+        let read = |path: &str, fields: [Option<Field>; 2]| {
+            Some((path.to_string(), fields[0].and_then(Field::text).map(String::from), fields[1].and_then(Field::number)))
+        };
+        let (rest, blocks) = take(text, &["source", "size"], read);
         // One section is of another form, and stays with the parser; so do all.
         assert!(blocks.is_empty() && rest == text);
         let text = text.replace("[models.\"odd\"]\nsize = \"a\\\"b\"\n", "");
-        let (rest, blocks) = take(&text, &["source", "size"]);
-        assert_eq!(blocks[0].path, "x/y.bin");
-        assert_eq!(blocks[0].fields, [("source", Field::Text("hf://o")), ("size", Field::Number(12))]);
+        let (rest, blocks) = take(&text, &["source", "size"], read);
+        assert_eq!(blocks, [("x/y.bin".into(), ("x/y.bin".into(), Some("hf://o".into()), Some(12)))]);
         assert_eq!(rest, "a = 1\n[z]\nb = 2\n");
         for other in ["[models]\n", "models = {}\n", "[[models]]\n", "[ \"models\" ]\n", "x = \"\"\"\n\"\"\"\n", "[models.\"x/y.bin\"]\n"] {
-            assert!(take(&format!("{other}{text}"), &["source", "size"]).1.is_empty(), "{other}");
+            assert!(take(&format!("{other}{text}"), &["source", "size"], read).1.is_empty(), "{other}");
         }
-        assert!(take(&text, &["source"]).1.is_empty(), "a key that nobody knows");
+        assert!(take(&text, &["source"], |_, _| Some(())).1.is_empty(), "a key that nobody knows");
+        assert!(take(&text, &["source", "size"], |_, _| None::<()>).1.is_empty(), "nothing can be made of it");
         // A share's own key of that name is no section of models; an array's row is no share.
         for (other, taken) in [
             ("[shares.a]\npath = \"/x\"\nmodels = { loras = \".\" }\n", 1),
@@ -133,7 +157,7 @@ mod tests {
             ("[shares.a]\n[[models]]\n", 0),
             ("x = [\n[\"shares.a\"]\n]\nmodels = {}\n", 0),
         ] {
-            assert_eq!(take(&format!("{other}{text}"), &["source", "size"]).1.len(), taken, "{other}");
+            assert_eq!(take(&format!("{other}{text}"), &["source", "size"], read).1.len(), taken, "{other}");
         }
     }
 }

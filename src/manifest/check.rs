@@ -12,18 +12,20 @@ const DEFAULT_REPO: &str = "https://github.com/comfyanonymous/ComfyUI";
 /// More than anyone has, and few enough that no later step can be made slow by it.
 const MAX_NODES: usize = 2_000;
 const MAX_FILE: usize = 32 << 20;
+/// The share of a model that names none.
+const MODELS: &str = "models";
 
-pub(super) fn manifest(path: &Path, text: &str, hostname: &str) -> Result<Manifest> {
+pub(super) fn manifest(path: &Path, text: &Arc<String>, hostname: &str) -> Result<Manifest> {
     let source = Source::new(path, text, None);
     if text.len() > MAX_FILE {
         return Err(Problem::new(format!("{}: larger than 32 MiB", source.name())).hint("this is no manifest; is it the right file?"));
     }
     // Once over the text as it stands, for the places of mistakes; then merged for this machine.
-    let (mut rest, mut models) = blocks::take(text, &["share", "source", "sha256"]);
+    let (mut rest, mut models) = blocks::take(text, &["share", "source", "sha256"], model);
     let plain: wire::Manifest = match toml::from_str(&rest) {
         Ok(plain) => plain,
         Err(_) => {
-            (rest, models) = (text.into(), Vec::new());
+            (rest, models) = (text.as_str().into(), Vec::new());
             toml::from_str(text).map_err(|e| located(&source, &e))?
         }
     };
@@ -32,26 +34,20 @@ pub(super) fn manifest(path: &Path, text: &str, hostname: &str) -> Result<Manife
         None => plain,
         Some(name) => merged(&source, &rest, name)?,
     };
-    // Twenty thousand sorted ones are built at once, which is quicker than one after the other.
-    wire.models = std::mem::take(&mut wire.models).into_iter().chain(models.into_iter().map(model)).collect();
+    if !models.is_empty() {
+        // The parser saw none.
+        wire.models = models.into_iter().collect();
+    }
     let source = Source::new(path, text, overlay.as_deref());
     let mut check = Check { source, problems: Vec::new() };
     let manifest = check.manifest(wire);
     if check.problems.is_empty() { Ok(manifest) } else { Err(Problem::all(check.problems)) }
 }
 
-fn model(block: blocks::Block) -> (String, wire::Model) {
-    let mut m = wire::Model::default();
-    for (key, value) in block.fields {
-        let blocks::Field::Text(text) = value else { continue };
-        let slot = match key {
-            "share" => &mut m.share,
-            "source" => &mut m.source,
-            _ => &mut m.sha256,
-        };
-        *slot = Some(text.to_string());
-    }
-    (block.path.to_string(), m)
+fn model(_: &str, fields: [Option<blocks::Field>; 3]) -> Option<wire::Model> {
+    // A number is the parser's to refuse.
+    let [share, source, sha256] = fields.map(blocks::optional);
+    Some(wire::Model { share: share?, source: source?, sha256: sha256? })
 }
 
 fn merged(source: &Source, text: &str, name: &str) -> Result<wire::Manifest> {
@@ -391,8 +387,7 @@ impl Check {
     }
 
     fn models(&mut self, w: BTreeMap<String, wire::Model>, shares: &BTreeMap<String, Share>) -> BTreeMap<String, Model> {
-        let mut models: Vec<(String, Model)> = Vec::with_capacity(w.len());
-        let share = |m: &wire::Model| m.share.clone().unwrap_or_else(|| "models".into());
+        let share = |m: &wire::Model| m.share.clone().unwrap_or_else(|| MODELS.into());
         // Two names that differ are one only where one of them is not in its folded form already.
         let odd: Vec<(&String, String, String)> = w.iter().filter(|(p, _)| !names::is_folded(p)).map(|(p, m)| (p, share(m), names::folded(p))).collect();
         let mut seen: HashMap<(&str, &str), &str> = HashMap::new();
@@ -403,6 +398,8 @@ impl Check {
             }
         }
         drop(odd);
+        let mut models: Vec<(String, Model)> = Vec::with_capacity(w.len());
+        let mut share: Arc<str> = MODELS.into();
         for (path, m) in w {
             let at = ["models", path.as_str()];
             if let Err(why) = names::relative(&path) {
@@ -412,8 +409,11 @@ impl Check {
                     "write it as it lies in the share, such as \"checkpoints/sd15.safetensors\"",
                 );
             }
-            let share = m.share.unwrap_or_else(|| "models".into());
-            if !shares.contains_key(&share) {
+            let named = m.share.as_deref().unwrap_or(MODELS);
+            if *share != *named {
+                share = named.into();
+            }
+            if !shares.contains_key(&*share) {
                 let hint = match did_you_mean(&share, shares.keys().map(String::as_str)) {
                     Some(s) => format!("did you mean \"{s}\"?"),
                     None => format!("add [shares.{share}], or name another share"),
@@ -430,7 +430,7 @@ impl Check {
             {
                 self.wrong(&[at[0], at[1], "sha256"], "sha256 is not 64 lower-case hexadecimal digits", "leave it out and `comfy lock` finds it");
             }
-            models.push((path, Model { share, source: m.source, sha256: m.sha256 }));
+            models.push((path, Model { share: Arc::clone(&share), source: m.source, sha256: m.sha256 }));
         }
         models.into_iter().collect()
     }

@@ -99,7 +99,7 @@ mod tests {
                 "version = 1\n[comfyui]\nref = \"master\"\n{more}\n[nodes.scripts]\nrepo = \"https://github.com/pythongosssss/ComfyUI-Custom-Scripts.git\"\nref = \"main\"\n"
             )
         };
-        let parse = |t: &str| Manifest::parse(std::path::Path::new("comfy.toml"), t, "host").unwrap();
+        let parse = |t: &str| Manifest::parse(std::path::Path::new("comfy.toml"), &t.to_string().into(), "host").unwrap();
         let all = |t: &str| advice(&parse(t), ["scripts", "gone"].into_iter()).join("\n");
         insta::assert_snapshot!(all(&text("")), @r#"node.scripts keeps its settings in its own folder, and makes one in ComfyUI's: if you agree, add to comfy.toml: [nodes.scripts] writable = ["pysssss.json"]  and  [comfyui] writable = ["web/extensions"]"#);
         assert_eq!(all(&(text("writable = [\"web/extensions\"]") + "writable = [\"pysssss.json\"]\n")), "");

@@ -14,6 +14,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use source::Source;
 pub use values::{model_address, model_source, reserved_flag};
@@ -93,7 +94,8 @@ pub struct Node {
 
 #[derive(Debug, Clone)]
 pub struct Model {
-    pub share: String,
+    /// One text for all that are in the same.
+    pub share: Arc<str>,
     pub source: Option<String>,
     pub sha256: Option<String>,
 }
@@ -249,7 +251,7 @@ impl Manifest {
     ///
     /// # Errors
     /// One problem that lists every mistake with file, line and column, and how to mend it.
-    pub fn parse(path: &Path, text: &str, hostname: &str) -> Result<Manifest> {
+    pub fn parse(path: &Path, text: &Arc<String>, hostname: &str) -> Result<Manifest> {
         check::manifest(path, text, hostname)
     }
 }

@@ -1,6 +1,7 @@
 //! Where a key stands in the file, so that every message can say file:line:column.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 
 use toml_edit::{Document, Item, Value};
 
@@ -8,16 +9,17 @@ use toml_edit::{Document, Item, Value};
 #[derive(Debug, Clone)]
 pub struct Source {
     pub path: PathBuf,
-    pub text: String,
+    /// Not copied: it may be megabytes.
+    pub text: Arc<String>,
     /// Parsed when the first place is asked for: a file without mistakes never is.
-    document: std::sync::OnceLock<Option<Document<String>>>,
+    document: OnceLock<Option<Document<String>>>,
     /// `hosts.NAME`, looked at before the key itself: what the machine's own part says wins.
     overlay: Option<String>,
 }
 
 impl Source {
-    pub fn new(path: &Path, text: &str, overlay: Option<&str>) -> Self {
-        Source { path: path.to_path_buf(), text: text.to_string(), document: std::sync::OnceLock::new(), overlay: overlay.map(str::to_string) }
+    pub fn new(path: &Path, text: &Arc<String>, overlay: Option<&str>) -> Self {
+        Source { path: path.to_path_buf(), text: Arc::clone(text), document: OnceLock::new(), overlay: overlay.map(str::to_string) }
     }
 
     /// `comfy.toml:12:5` of the key at `path`, or of its nearest parent that is there.
@@ -41,7 +43,7 @@ impl Source {
     }
 
     fn start(&self, path: &[&str], whole: bool) -> Option<usize> {
-        let mut here = Here::Item(self.document.get_or_init(|| Document::parse(self.text.clone()).ok()).as_ref()?.as_item());
+        let mut here = Here::Item(self.document.get_or_init(|| Document::parse(self.text.to_string()).ok()).as_ref()?.as_item());
         let mut found = None;
         for key in path {
             let Some((next, at)) = here.child(key) else {

@@ -128,12 +128,8 @@ impl Plan {
     /// What two derivations of the same plan share: everything but what only one of them could see in detail.
     pub fn digest(&self) -> String {
         let text = serde_json::to_string(&super::removal::without_time(self)).unwrap_or_default();
-        hex(&Sha256::digest(text.as_bytes()))
+        base16ct::lower::encode_string(&Sha256::digest(text.as_bytes()))
     }
-}
-
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// An unknown as a change.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -85,7 +86,7 @@ impl GenSpec {
         if let Some(v) = &self.venv {
             line(format!("venv {}", v.id()));
         }
-        super::change::hex(&h.finalize()[..8])
+        base16ct::lower::encode_string(&h.finalize()[..8])
     }
 
     /// Share, kind of models, folder.
@@ -126,7 +127,7 @@ pub struct ShareWish {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelWish {
-    pub share: String,
+    pub share: Arc<str>,
     pub pin: ModelPin,
 }
 
@@ -288,9 +289,11 @@ impl Desired {
         let wish = |(path, m): (&String, &crate::manifest::Model)| {
             while pins.next_if(|(p, _)| *p < path).is_some() {}
             let (_, pin) = pins.next_if(|(p, _)| *p == path)?;
-            Some((path.clone(), ModelWish { share: m.share.clone(), pin: pin.clone() }))
+            Some((path.clone(), ModelWish { share: Arc::clone(&m.share), pin: pin.clone() }))
         };
-        let models = m.models.iter().filter_map(wish).collect();
+        let digest = |text: &str| base16ct::lower::encode_string(&Sha256::digest(text.as_bytes()));
+        let (models, (manifest_digest, lock_digest)) =
+            rayon::join(|| m.models.iter().filter_map(wish).collect(), || (digest(&m.source.text), digest(lock_text)));
         Ok(Desired {
             host: cx.hostname.clone(),
             isolation: m.host.isolation,
@@ -306,8 +309,8 @@ impl Desired {
             python,
             models,
             not_enforced: not_enforced(m, cx.platform.macos),
-            manifest_digest: super::change::hex(&Sha256::digest(m.source.text.as_bytes())),
-            lock_digest: super::change::hex(&Sha256::digest(lock_text.as_bytes())),
+            manifest_digest,
+            lock_digest,
             fence,
             manifest: m.without_models(),
         })
@@ -328,7 +331,7 @@ impl Desired {
 
     /// Whether the files of a share matter, beside their modes.
     pub fn has_models(&self, share: &str) -> bool {
-        self.shares.iter().any(|s| s.name == share && s.role.holds_models()) || self.models.values().any(|m| m.share == share)
+        self.shares.iter().any(|s| s.name == share && s.role.holds_models()) || self.models.values().any(|m| *m.share == *share)
     }
 
     /// Where a key stands in comfy.toml.

@@ -386,7 +386,7 @@ fn wish(bits: u32) -> Desired {
         models.insert("m.safetensors".to_string(), ModelPin { source: Some(source.into()), revision: None, etag: None, size: 7, sha256 });
     }
     text += &format!("[run]\npasswordless = {}\nboot = {}\n", on(19), on(20));
-    let manifest = Manifest::parse(Path::new("/repo/comfy.toml"), &text, "host").unwrap();
+    let manifest = Manifest::parse(Path::new("/repo/comfy.toml"), &text.clone().into(), "host").unwrap();
     let mut python = crate::lock::Python::asked(&manifest.python);
     python.managed = Some("3.12.1".into());
     let lock = Lock { comfyui: pin("core", bits >> 15 & 1), nodes, asks: BTreeMap::new(), python: Some(python), models };

@@ -97,7 +97,7 @@ impl VenvSpec {
         for p in &self.packages {
             line(format!("{} {} {}", p.name, p.version, p.sha256.join(" ")));
         }
-        super::change::hex(&h.finalize()[..8])
+        base16ct::lower::encode_string(&h.finalize()[..8])
     }
 
     /// Where packages lie in the folder.

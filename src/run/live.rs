@@ -49,7 +49,7 @@ pub fn now() -> String {
 /// The digest of a launch's description.
 pub fn digest(spec: &LaunchSpec) -> String {
     use sha2::{Digest, Sha256};
-    crate::plan::change::hex(&Sha256::digest(serde_json::to_vec(spec).unwrap_or_default()))
+    base16ct::lower::encode_string(&Sha256::digest(serde_json::to_vec(spec).unwrap_or_default()))
 }
 
 /// Held by the supervisor: while it lives nobody else launches this instance.

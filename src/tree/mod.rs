@@ -19,19 +19,14 @@ pub struct Oid(pub [u8; 20]);
 impl Oid {
     pub fn parse(hex: &str) -> Option<Oid> {
         let mut out = [0; 20];
-        if hex.len() != 40 || !hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            return None;
-        }
-        for (i, o) in out.iter_mut().enumerate() {
-            *o = u8::from_str_radix(&hex[i * 2..i * 2 + 2], 16).ok()?;
-        }
-        Some(Oid(out))
+        let read = base16ct::lower::decode(hex, &mut out).ok()?.len();
+        (read == out.len()).then_some(Oid(out))
     }
 }
 
 impl fmt::Display for Oid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+        f.write_str(base16ct::lower::encode_str(&self.0, &mut [0; 40]).map_err(|_| fmt::Error)?)
     }
 }
 

@@ -1779,7 +1779,7 @@ fn locks() {
         hint: the pinned commit is gone there, or the mirror is old; `comfy update` moves the pin
 
     not UTF-8: exit 1
-      error: ROOT/project/comfy.lock: stream did not contain valid UTF-8
+      error: could not read ROOT/project/comfy.lock: stream did not contain valid UTF-8
     "#);
 }
 

@@ -16,7 +16,7 @@ pub mod share;
 pub mod walk;
 
 use std::ffi::CString;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -26,7 +26,10 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 
 use crate::plan::facts::{Kind, Node, Seen, Unknown};
-use crate::problem::{Problem, Result};
+use crate::problem::{Doing, Problem, Result};
+
+/// Bytes of a file that is read whole.
+const LARGEST: u64 = 64 << 20;
 
 /// Enough to go through a folder without reading it: O_PATH on Linux, O_SEARCH (O_EXEC) on macOS (open(2) of both).
 #[cfg(target_os = "linux")]
@@ -186,25 +189,47 @@ fn normal(c: Component) -> Option<std::ffi::OsString> {
 /// # Errors
 /// It is no regular file, or cannot be read.
 pub fn read_regular(path: &Path) -> Result<String> {
-    use std::io::Read;
     let fail = |e: io::Error| Problem::new(format!("could not read {}: {e}", path.display()));
     let fd = openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| fail(e.into()))?;
     if kind(&fstat(&fd).map_err(|e| fail(e.into()))?) != Kind::File {
         return Err(Problem::new(format!("{} is not a regular file", path.display())).hint("put the real file there"));
     }
     let mut text = String::new();
-    std::fs::File::from(fd).take(64 << 20).read_to_string(&mut text).map_err(fail)?;
+    std::fs::File::from(fd).take(LARGEST).read_to_string(&mut text).map_err(fail)?;
     Ok(text)
 }
 
-/// Reads a file that decides what happens on this machine: a regular file with one link, owned by one of `owners`,
-/// writable by nobody else, reached through no link of a stranger's and through no folder in which somebody else could put another
-/// one in its place.
+/// Reads a file that decides what happens on this machine, as [`open_trusted`] opens it.
 ///
 /// # Errors
-/// Which of that does not hold.
+/// It is not to be trusted, or cannot be read.
 pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
-    use std::io::Read;
+    let file = open_trusted(path, owners)?;
+    let mut text = String::new();
+    file.take(LARGEST).read_to_string(&mut text).doing(|| format!("read {}", path.display()))?;
+    Ok(text)
+}
+
+/// Whether `text` is what a file holds that decides what happens on this machine.
+///
+/// # Errors
+/// As [`read_trusted`].
+pub fn is_trusted(path: &Path, owners: &[u32], text: &str) -> Result<bool> {
+    let mut file = open_trusted(path, owners)?.take(LARGEST);
+    let (mut rest, mut part) = (text.as_bytes(), vec![0; 1 << 16]);
+    loop {
+        let n = file.read(&mut part).doing(|| format!("read {}", path.display()))?;
+        match rest.strip_prefix(&part[..n]) {
+            Some([]) if n == 0 => return Ok(true),
+            Some(more) if n > 0 => rest = more,
+            _ => return Ok(false),
+        }
+    }
+}
+
+/// A regular file with one link, owned by one of `owners`, writable by nobody else, reached through no link of a stranger's and
+/// through no folder in which somebody else could put another one in its place.
+fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
     let shown = path.display();
     let owner = owners.first().copied().unwrap_or(0);
     let real = real(path, owner).map_err(|u| Problem::new(format!("{shown}: {}", u.reason)))?;
@@ -232,9 +257,7 @@ pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
     if st.st_nlink > 1 {
         return wrong(format!("has {} hard links", st.st_nlink), format!("copy it: cp {shown} {shown}.new && mv {shown}.new {shown}"));
     }
-    let mut text = String::new();
-    std::fs::File::from(fd).take(64 << 20).read_to_string(&mut text).map_err(fail)?;
-    Ok(text)
+    Ok(fd.into())
 }
 
 /// Who else could rename in a folder, and the way out. The owner's own group is the owner alone (useradd(8), USERGROUPS_ENAB); in a sticky

@@ -21,12 +21,7 @@ pub struct Folder {
 impl Folder {
     /// The path of an entry below the start; lossy where it is not UTF-8.
     pub fn join(&self, name: &CStr) -> String {
-        let mut p = self.path.clone();
-        if !p.is_empty() {
-            p.push(b'/');
-        }
-        p.extend_from_slice(name.to_bytes());
-        String::from_utf8(p).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+        String::from_utf8(child_path(&self.path, name)).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
     }
 }
 

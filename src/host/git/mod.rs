@@ -70,7 +70,7 @@ impl Git {
     /// The bare repository of `repo` inside the store.
     pub fn folder(&self, repo: &str, depth: Depth) -> PathBuf {
         let key = names::repo_key(repo);
-        let digest: String = Sha256::digest(key.as_bytes()).iter().take(8).map(|b| format!("{b:02x}")).collect();
+        let digest = base16ct::lower::encode_string(&Sha256::digest(key.as_bytes())[..8]);
         let name: String = key.rsplit('/').next().unwrap_or("repo").chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
         let suffix = if depth == Depth::Outline { ".outline" } else { "" };
         self.store.join(format!("{name}-{digest}{suffix}.git"))

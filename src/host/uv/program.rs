@@ -88,7 +88,7 @@ fn fetch(uv: &Uv, to: &Path) -> Result<()> {
     let address = absolute(&page, href.split('#').next().unwrap_or(href));
     let mut bytes = Vec::new();
     agent.get(&address).call().doing(doing)?.body_mut().with_config().limit(MAX_BYTES).reader().read_to_end(&mut bytes).doing(doing)?;
-    let is = crate::plan::change::hex(&Sha256::digest(&bytes));
+    let is = base16ct::lower::encode_string(&Sha256::digest(&bytes));
     if is != *sha256 {
         return Err(Problem::new(format!("{file} has sha256 {is}, and comfy expects {sha256}: it was not used")));
     }
