@@ -83,7 +83,7 @@ fn one(project: &Project, args: &Model) -> Result<NewModel> {
         Some((share, path)) => (Some(share), path),
         None => (args.share.clone(), given),
     };
-    if project.manifest.models.contains_key(&path) {
+    if project.manifest.models.contains_key(path.as_str()) {
         return Err(Problem::new(format!("comfy.toml names model \"{}\" already", escape(&path))));
     }
     names::relative(&path)
@@ -97,7 +97,7 @@ fn everything(project: &Project, only: Option<&str>) -> Result<(Vec<NewModel>, u
     for (name, s) in project.manifest.shares.iter().filter(|(n, s)| s.role.holds_models() && only.is_none_or(|o| o == *n)) {
         let top = s.path.strip_prefix("~/").map_or_else(|| Path::new(&s.path).to_path_buf(), |rest| home.join(rest));
         let mut there = library::present(&top)?;
-        there.retain(|(path, _)| is_model(path) && s.role.shows(path) && !project.manifest.models.contains_key(path));
+        there.retain(|(path, _)| is_model(path) && s.role.shows(path) && !project.manifest.models.contains_key(path.as_str()));
         for (path, n) in there {
             if let Err(why) = names::relative(&path).and(if path.contains('\u{fffd}') { Err("is no UTF-8") } else { Ok(()) }) {
                 render::warning(&format!("{name}: \"{path}\" {why}: left out"));

@@ -117,7 +117,7 @@ fn models(moved: &[crate::lock::models::ModelMoved], lock: &lock::Lock) -> Vec<S
     let (added, others): (Vec<_>, Vec<_>) = moved.iter().partition(|m| m.from.is_none());
     let mut out = Vec::new();
     if added.len() > 5 {
-        let size: u64 = added.iter().filter_map(|m| lock.models.get(&m.path)).map(|p| p.size).sum();
+        let size: u64 = added.iter().filter_map(|m| lock.models.get(m.path.as_str())).map(|p| p.size).sum();
         out.push(format!("Added {} ({})", count(added.len(), "model"), crate::text::bytes(size)));
     } else {
         out.extend(added.iter().filter_map(|m| Some(format!("Added {} {}", crate::text::escape(&m.path), brief(m.to?)))));

@@ -53,7 +53,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let share = project.manifest.shares.get(&*model.share).map(|s| s.path.clone()).unwrap_or_default();
     let owner = project.owner()?;
     let folder = share.strip_prefix("~/").map_or_else(|| share.clone().into(), |rest| owner.home.join(rest));
-    let at = fs::real(&folder, owner.uid).map_err(|u| Problem::new(u.reason))?.join(path);
+    let at = fs::real(&folder, owner.uid).map_err(|u| Problem::new(u.reason))?.join(&**path);
     let Ok(file) = place::open(&at, &|_| true) else {
         row("file", &format!("{} is not there", at.display()));
         return Ok(0);

@@ -34,7 +34,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
             Err(p) => problems.push(p),
         }
     }
-    for (path, newer) in super::lock::disk(&project, git.net.clone(), false)?.newer(lock.models.iter())? {
+    for (path, newer) in super::lock::disk(&project, git.net.clone(), false)?.newer(lock.models.iter().map(|(path, pin)| (&**path, &**pin)))? {
         match newer {
             Ok(Some(n)) => {
                 let pin = lock.models.get(path);

@@ -60,14 +60,12 @@ impl Project {
     fn load(dir: &Path, hostname: &str, who: &[u32]) -> Result<Project> {
         let path = dir.join(MANIFEST);
         // Root reads for others too; whose file it may be is known once it says who the primary user is.
-        let text = Arc::new(fs::read_regular(&path)?);
         let at = dir.join(lock::FILE);
         // Both at once: with twenty thousand models in each that is most of a plan. What the lock holds counts once it is trusted.
-        let locked = fs::read_regular(&at).ok().map(Arc::new);
-        let (manifest, parsed) = std::thread::scope(|s| {
-            let manifest = s.spawn(|| Manifest::parse(&path, &text, hostname));
-            let parsed = locked.as_ref().map(|text| Lock::parse(&at, text));
-            (manifest.join(), parsed)
+        let (manifest, locked) = std::thread::scope(|s| {
+            let manifest = s.spawn(|| Manifest::parse(&path, &Arc::new(fs::read_regular(&path)?), hostname));
+            let locked = fs::read_regular(&at).ok().map(Arc::new).map(|text| (Lock::parse(&at, &text), text));
+            (manifest.join(), locked)
         });
         let manifest = manifest.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let mut owners = who.to_vec();
@@ -79,12 +77,12 @@ impl Project {
             owners.extend(caller.or_else(named));
             owners.rotate_right(1);
         }
-        if !fs::is_trusted(&path, &owners, &text)? {
+        if !fs::is_trusted(&path, &owners, &manifest.source.text)? {
             return Err(Problem::new(format!("{} changed while it was read", path.display())).hint("run it again"));
         }
         let lock = match at.symlink_metadata() {
-            Ok(_) => match locked.zip(parsed) {
-                Some((text, parsed)) if fs::is_trusted(&at, &owners, &text)? => Some((parsed?, text)),
+            Ok(_) => match locked {
+                Some((parsed, text)) if fs::is_trusted(&at, &owners, &text)? => Some((parsed?, text)),
                 _ => {
                     let text = Arc::new(fs::read_trusted(&at, &owners)?);
                     Some((Lock::parse(&at, &text)?, text))

@@ -22,7 +22,7 @@ const COPIES: usize = 4;
 const NAMES: usize = 100_000;
 
 /// What a share's walk saw, by the share's name.
-pub type Seen = BTreeMap<String, (ShareSpec, Vec<ModelFile>)>;
+pub type Seen = BTreeMap<String, (ShareSpec, Vec<Vec<ModelFile>>)>;
 
 pub fn plan(draft: &mut Draft) {
     let seen = std::mem::take(&mut draft.models);
@@ -30,24 +30,25 @@ pub fn plan(draft: &mut Draft) {
     draft.library.declared = d.models.len();
     let mut by_size: Option<HashMap<u64, Vec<PathBuf>>> = None;
     for (share, (spec, files)) in &seen {
-        let mut there: HashMap<&str, &ModelFile> = files.iter().map(|f| (f.path.as_str(), f)).collect();
-        let links: HashSet<&str> = files.iter().filter(|f| f.kind == Kind::Link).map(|f| f.path.as_str()).collect();
+        let mut there: HashMap<&str, &ModelFile> = HashMap::with_capacity(files.iter().map(Vec::len).sum());
+        there.extend(files.iter().flatten().map(|f| (f.path.as_str(), f)));
+        let links: HashSet<&str> = files.iter().flatten().filter(|f| f.kind == Kind::Link).map(|f| f.path.as_str()).collect();
         let wanted = d.models.iter().filter(|(_, w)| *w.share == **share);
         for (path, wish) in wanted {
-            let file = there.remove(path.as_str());
+            let file = there.remove(&**path);
             let pin = &wish.pin;
             let fine = file.is_some_and(|f| f.kind == Kind::File && f.size == pin.size && f.known.is_none_or(|k| k == pin.sha256));
             if fine {
                 draft.library.unverified += usize::from(file.is_some_and(|f| f.known.is_none()));
                 // Thousands of them: one that is as it should be is in the plan only where it was asked for by name.
-                if draft.only.words().iter().any(|w| w.strip_prefix("model.") == Some(path)) {
+                if draft.only.words().iter().any(|w| w.strip_prefix("model.") == Some(&**path)) {
                     let is = describe(pin);
                     draft.add(Resource::new(format!("model.{path}"), Some(is.clone()), Some(is)));
                 }
                 continue;
             }
             let sizes = by_size.get_or_insert_with(|| sizes(&seen));
-            let target = spec.path.join(path);
+            let target = spec.path.join(&**path);
             let copies: Vec<PathBuf> = sizes.get(&pin.size).into_iter().flatten().filter(|p| **p != target).take(COPIES).cloned().collect();
             one(draft, spec, path, pin, file, &links, copies);
         }
@@ -121,7 +122,7 @@ fn one(draft: &mut Draft, spec: &ShareSpec, path: &str, pin: &ModelPin, file: Op
 fn sizes(seen: &Seen) -> HashMap<u64, Vec<PathBuf>> {
     let mut out: HashMap<u64, Vec<PathBuf>> = HashMap::new();
     for (spec, files) in seen.values() {
-        for f in files.iter().filter(|f| f.kind == Kind::File) {
+        for f in files.iter().flatten().filter(|f| f.kind == Kind::File) {
             out.entry(f.size).or_default().push(spec.path.join(&f.path));
         }
     }

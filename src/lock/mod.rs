@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::manifest::Table;
 use crate::problem::Result;
 use crate::tree::Oid;
 pub use model::{ModelPin, Origin, Sha};
@@ -31,7 +32,7 @@ pub struct Lock {
     /// None in a lock that an older comfy wrote.
     pub python: Option<Python>,
     /// By the path in their share.
-    pub models: BTreeMap<String, ModelPin>,
+    pub models: Table<Arc<ModelPin>>,
 }
 
 /// One repository at one commit.

@@ -1,11 +1,12 @@
 //! Filling the lock with models: those that are asked for and not pinned yet, or for another source.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::resolve::Mode;
 use super::{Lock, ModelPin, Origin, Sha};
 use crate::host::progress::Reporter;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, Table};
 use crate::problem::{Problem, Result};
 
 /// Where models are asked for: the real one is [`crate::host::models::library::Disk`].
@@ -59,8 +60,8 @@ pub fn run(
     mode: &Mode,
     library: &dyn Library,
     report: &dyn Reporter,
-) -> Result<(BTreeMap<String, ModelPin>, Vec<ModelMoved>)> {
-    let empty = BTreeMap::new();
+) -> Result<(Table<Arc<ModelPin>>, Vec<ModelMoved>)> {
+    let empty = Table::new_vec();
     let before = old.map_or(&empty, |l| &l.models);
     let (mut pins, mut asked) = (BTreeMap::new(), Vec::new());
     for (path, m) in &manifest.models {
@@ -69,10 +70,10 @@ pub fn run(
         let pin = before.get(path).filter(|p| p.source == m.source);
         let satisfied = pin.filter(|p| sha256.is_none_or(|s| s == p.sha256));
         match satisfied.filter(|_| !moves(path, origin.as_ref(), mode)) {
-            Some(p) => drop(pins.insert(path.clone(), p.clone())),
+            Some(p) => drop(pins.insert(Arc::clone(path), Arc::clone(p))),
             None => {
                 let share = manifest.shares.get(&*m.share).map(|s| s.path.clone()).unwrap_or_default();
-                asked.push(Asked { path: path.clone(), origin, share, sha256, before: satisfied.cloned() });
+                asked.push(Asked { path: path.to_string(), origin, share, sha256, before: satisfied.map(|p| ModelPin::clone(p)) });
             }
         }
     }
@@ -86,8 +87,9 @@ pub fn run(
             });
         match found {
             Ok(f) => {
-                let source = manifest.models.get(&a.path).and_then(|m| m.source.clone());
-                pins.insert(a.path.clone(), ModelPin { source, revision: f.revision, etag: f.etag, size: f.size, sha256: f.sha256 });
+                let source = manifest.models.get(a.path.as_str()).and_then(|m| m.source.clone());
+                let pin = ModelPin { source, revision: f.revision, etag: f.etag, size: f.size, sha256: f.sha256 };
+                pins.insert(a.path.as_str().into(), Arc::new(pin));
             }
             Err(p) if p.exit == crate::problem::EXIT_INTERRUPTED => return Err(p),
             Err(p) => {
@@ -103,12 +105,13 @@ pub fn run(
     if !problems.is_empty() {
         return Err(Problem::all(problems));
     }
-    let hash = |pins: &BTreeMap<String, ModelPin>, path: &String| pins.get(path).map(|p| p.sha256);
-    let paths: std::collections::BTreeSet<&String> = before.keys().chain(pins.keys()).collect();
+    let pins: Table<_> = pins.into_iter().collect();
+    let hash = |pins: &Table<Arc<ModelPin>>, path: &Arc<str>| pins.get(path).map(|p| p.sha256);
+    let paths: std::collections::BTreeSet<&Arc<str>> = before.keys().chain(pins.keys()).collect();
     let moved = paths
         .into_iter()
-        .map(|p| ModelMoved { path: p.clone(), from: hash(before, p), to: hash(&pins, p) })
-        .filter(|m| m.from != m.to || before.get(&m.path) != pins.get(&m.path))
+        .map(|p| ModelMoved { path: p.to_string(), from: hash(before, p), to: hash(&pins, p) })
+        .filter(|m| m.from != m.to || before.get(m.path.as_str()) != pins.get(m.path.as_str()))
         .collect();
     Ok((pins, moved))
 }

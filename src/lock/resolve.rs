@@ -89,7 +89,7 @@ pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, ask: &Asking, r
     if let Mode::Move(names) = mode {
         let packages = old.and_then(|l| l.python.as_ref()).map_or(&[][..], |p| &p.packages);
         let known: Vec<&str> = asked.iter().map(|(n, _, _)| n.as_str()).chain(["python"]).chain(packages.iter().map(|p| p.name.as_str())).collect();
-        for name in names.iter().filter(|n| !manifest.models.contains_key(*n)) {
+        for name in names.iter().filter(|n| !manifest.models.contains_key(n.as_str())) {
             if !known.contains(&name.as_str()) && !packages.iter().any(|p| p.name == python::normal(name)) {
                 let p = Problem::new(format!("comfy.toml has no node `{0}`, and comfy.lock no package of that name", crate::text::escape(name)));
                 return Err(match crate::text::did_you_mean(name, known.iter().copied()) {

@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 use super::python::{Asked, Asks, Package, Python, Wheel};
 use super::{Lock, ModelPin, Pin, Sha, Submodule};
-use crate::manifest::{Index, Source, blocks, names};
+use crate::manifest::{Index, Source, Table, blocks, names};
 use crate::problem::{Problem, Result};
 use crate::tree::Oid;
 
@@ -120,7 +120,7 @@ pub(super) fn parse(path: &Path, text: &Arc<String>) -> Result<Lock> {
     let (parsed, taken) = match toml::from_str::<WireLock>(&rest) {
         Ok(wire) => (Ok(wire), taken),
         // For its place in the whole text.
-        Err(_) => (toml::from_str(text), Vec::new()),
+        Err(_) => (toml::from_str(text), Table::new_vec()),
     };
     let wire = match parsed {
         Ok(w) if w.version == VERSION => w,
@@ -151,18 +151,17 @@ pub(super) fn parse(path: &Path, text: &Arc<String>) -> Result<Lock> {
         nodes.insert(name, p);
     }
     let python = wire.python.map(|w| python(&source, w, &mut problems));
-    // Twenty thousand sorted ones are built at once, which is quicker than one after the other.
-    let mut models: BTreeMap<String, ModelPin> = taken.into_iter().collect();
-    models.extend(wire.models.into_iter().filter_map(|(path, w)| model(&source, &path, w, &mut problems).map(|m| (path, m))));
+    let others = wire.models.into_iter().filter_map(|(path, w)| model(&source, &path, w, &mut problems).map(|m| (path.into(), Arc::new(m))));
+    let models = if taken.is_empty() { others.collect() } else { taken };
     if problems.is_empty() { Ok(Lock { comfyui, nodes, asks: parts, python, models }) } else { Err(Problem::all(problems)) }
 }
 
 /// One that lacks a field, or has a wrong one, is left for the parser and its messages.
-fn block(path: &str, [source, revision, etag, size, sha256]: [Option<blocks::Field>; 5]) -> Option<ModelPin> {
+fn block(path: &str, [source, revision, etag, size, sha256]: [Option<blocks::Field>; 5]) -> Option<Arc<ModelPin>> {
     let (size, sha256) = (size?.number()?, Sha::parse(sha256?.text()?)?);
     let pin = ModelPin { source: blocks::optional(source)?, revision: blocks::optional(revision)?, etag: blocks::optional(etag)?, size, sha256 };
     let fine = faults(path, &pin).next().is_none();
-    fine.then_some(pin)
+    fine.then(|| Arc::new(pin))
 }
 
 fn model(source: &Source, path: &str, w: WireModel, problems: &mut Vec<Problem>) -> Option<ModelPin> {

@@ -5,7 +5,9 @@
 //! looks different stays in the text, for the parser and its messages.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::Table;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field<'a> {
@@ -34,19 +36,16 @@ pub fn optional(field: Option<Field<'_>>) -> Option<Option<String>> {
 /// The text without the taken sections, and what `make` makes of each of those: of its path and of the values of the keys `known`.
 /// Where it makes nothing of one, none is taken. Places are only those of the text itself where none was taken: whoever has to
 /// name one lets the parser read all of it.
-pub fn take<'a, T, const N: usize>(
-    text: &'a str,
-    known: &[&str; N],
-    make: impl Fn(&'a str, [Option<Field<'a>>; N]) -> Option<T>,
-) -> (Cow<'a, str>, Vec<(String, T)>) {
+pub fn take<'a, T, const N: usize>(text: &'a str, known: &[&str; N], make: impl Fn(&'a str, [Option<Field<'a>>; N]) -> Option<T>) -> (Cow<'a, str>, Table<T>) {
     const HEAD: &str = "[models.\"";
-    let all = (Cow::Borrowed(text), Vec::new());
+    let all = (Cow::Borrowed(text), Table::new_vec());
     // In a text of several lines anything may stand; a section of another form may name the same model.
-    if !text.contains(HEAD) || text.contains("\"\"\"") || text.contains("'''") || text.contains('\r') {
+    let has = |what: &str| memchr::memmem::find(text.as_bytes(), what.as_bytes()).is_some();
+    if !has(HEAD) || has("\"\"\"") || has("'''") || has("\r") {
         return all;
     }
     let mut rest = String::new();
-    let mut taken: Vec<(String, T)> = Vec::new();
+    let mut taken: Vec<(Arc<str>, T)> = Vec::new();
     let (mut at, mut sorted, mut in_share) = (0, true, false);
     while at < text.len() {
         let line = line(text, at);
@@ -81,23 +80,23 @@ pub fn take<'a, T, const N: usize>(
             next += line.len();
         }
         let Some(made) = make(path, fields) else { return all };
-        sorted &= taken.last().is_none_or(|(p, _)| p.as_str() < path);
-        taken.push((path.to_string(), made));
+        sorted &= taken.last().is_none_or(|(p, _)| **p < *path);
+        taken.push((path.into(), made));
         in_share = false;
         at = next;
     }
-    let mut seen = HashSet::new();
-    if !sorted && !taken.iter().all(|(p, _)| seen.insert(p.as_str())) {
-        // Named twice: the parser says where.
-        return all;
+    if sorted {
+        return (Cow::Owned(rest), Table::from_sorted_store_unchecked(taken));
     }
-    (Cow::Owned(rest), taken)
+    let (many, taken) = (taken.len(), taken.into_iter().collect::<Table<T>>());
+    // Named twice: the parser says where.
+    if taken.len() < many { all } else { (Cow::Owned(rest), taken) }
 }
 
 /// The line that begins there, with its end.
 fn line(text: &str, at: usize) -> &str {
     let rest = &text[at..];
-    rest.find('\n').map_or(rest, |n| &rest[..=n])
+    memchr::memchr(b'\n', rest.as_bytes()).map_or(rest, |n| &rest[..=n])
 }
 
 /// `[shares.NAME]`, below which `models` is the share's own key. No line of an array looks like it.
@@ -107,8 +106,9 @@ fn is_share(line: &str) -> bool {
 }
 
 fn plain(text: &str) -> bool {
-    let odd = |b: u8| b < b' ' || matches!(b, b'"' | b'\\' | 0x7f);
-    !text.is_empty() && !text.bytes().any(odd) && (text.is_ascii() || !text.chars().any(char::is_control))
+    // Without a branch for each, so that many are looked at at once.
+    let odd = |so_far: bool, b: u8| so_far | (b < b' ') | (b == b'"') | (b == b'\\') | (b == 0x7f);
+    !text.is_empty() && !text.bytes().fold(false, odd) && (text.is_ascii() || !text.chars().any(char::is_control))
 }
 
 /// `None`: something else. `Some(None)`: nothing, or a comment.
@@ -142,7 +142,7 @@ mod tests {
         assert!(blocks.is_empty() && rest == text);
         let text = text.replace("[models.\"odd\"]\nsize = \"a\\\"b\"\n", "");
         let (rest, blocks) = take(&text, &["source", "size"], read);
-        assert_eq!(blocks, [("x/y.bin".into(), ("x/y.bin".into(), Some("hf://o".into()), Some(12)))]);
+        assert_eq!(blocks.into_tuple_vec(), [("x/y.bin".into(), ("x/y.bin".into(), Some("hf://o".into()), Some(12)))]);
         assert_eq!(rest, "a = 1\n[z]\nb = 2\n");
         for other in ["[models]\n", "models = {}\n", "[[models]]\n", "[ \"models\" ]\n", "x = \"\"\"\n\"\"\"\n", "[models.\"x/y.bin\"]\n"] {
             assert!(take(&format!("{other}{text}"), &["source", "size"], read).1.is_empty(), "{other}");

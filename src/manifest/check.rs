@@ -25,7 +25,7 @@ pub(super) fn manifest(path: &Path, text: &Arc<String>, hostname: &str) -> Resul
     let plain: wire::Manifest = match toml::from_str(&rest) {
         Ok(plain) => plain,
         Err(_) => {
-            (rest, models) = (text.as_str().into(), Vec::new());
+            (rest, models) = (text.as_str().into(), Table::new_vec());
             toml::from_str(text).map_err(|e| located(&source, &e))?
         }
     };
@@ -34,13 +34,12 @@ pub(super) fn manifest(path: &Path, text: &Arc<String>, hostname: &str) -> Resul
         None => plain,
         Some(name) => merged(&source, &rest, name)?,
     };
-    if !models.is_empty() {
-        // The parser saw none.
-        wire.models = models.into_iter().collect();
+    if models.is_empty() {
+        models = std::mem::take(&mut wire.models).into_iter().map(|(path, m)| (path.into(), m)).collect();
     }
     let source = Source::new(path, text, overlay.as_deref());
     let mut check = Check { source, problems: Vec::new() };
-    let manifest = check.manifest(wire);
+    let manifest = check.manifest(wire, models);
     if check.problems.is_empty() { Ok(manifest) } else { Err(Problem::all(check.problems)) }
 }
 
@@ -107,7 +106,7 @@ impl Check {
         value
     }
 
-    fn manifest(&mut self, w: wire::Manifest) -> Manifest {
+    fn manifest(&mut self, w: wire::Manifest, models: Table<wire::Model>) -> Manifest {
         match w.version {
             Some(KNOWN_VERSION) => {}
             Some(v) if v > KNOWN_VERSION => {
@@ -121,7 +120,7 @@ impl Check {
         let python = self.python(w.python);
         let nodes = self.nodes(w.nodes, &comfyui.repo);
         let shares = self.shares(w.shares);
-        let models = self.models(w.models, &shares);
+        let models = self.models(models, &shares);
         let run = self.run(w.run);
         let network = self.network(w.network, comfyui.allow_remote);
         let policy = self.policy(w.policy, &nodes);
@@ -386,22 +385,21 @@ impl Check {
         all
     }
 
-    fn models(&mut self, w: BTreeMap<String, wire::Model>, shares: &BTreeMap<String, Share>) -> BTreeMap<String, Model> {
+    fn models(&mut self, w: Table<wire::Model>, shares: &BTreeMap<String, Share>) -> Table<Model> {
         let share = |m: &wire::Model| m.share.clone().unwrap_or_else(|| MODELS.into());
         // Two names that differ are one only where one of them is not in its folded form already.
-        let odd: Vec<(&String, String, String)> = w.iter().filter(|(p, _)| !names::is_folded(p)).map(|(p, m)| (p, share(m), names::folded(p))).collect();
+        let odd: Vec<(&Arc<str>, String, String)> = w.iter().filter(|(p, _)| !names::is_folded(p)).map(|(p, m)| (p, share(m), names::folded(p))).collect();
         let mut seen: HashMap<(&str, &str), &str> = HashMap::new();
         for (path, share_of, folded) in &odd {
-            let plain = w.get_key_value(folded).filter(|(_, m)| share(m) == *share_of).map(|(p, _)| p.as_str());
+            let plain = w.get(folded.as_str()).filter(|m| share(m) == *share_of).map(|_| folded.as_str());
             if let Some(other) = seen.insert((share_of, folded), path).or(plain) {
                 self.wrong(&["models", path], format!("models \"{other}\" and \"{path}\" are one file on a Mac's disk"), "rename one of them");
             }
         }
         drop(odd);
-        let mut models: Vec<(String, Model)> = Vec::with_capacity(w.len());
         let mut share: Arc<str> = MODELS.into();
-        for (path, m) in w {
-            let at = ["models", path.as_str()];
+        let checked = |(path, m): (Arc<str>, wire::Model)| {
+            let at = ["models", &*path];
             if let Err(why) = names::relative(&path) {
                 self.wrong(
                     &at,
@@ -430,8 +428,9 @@ impl Check {
             {
                 self.wrong(&[at[0], at[1], "sha256"], "sha256 is not 64 lower-case hexadecimal digits", "leave it out and `comfy lock` finds it");
             }
-            models.push((path, Model { share: Arc::clone(&share), source: m.source, sha256: m.sha256 }));
-        }
-        models.into_iter().collect()
+            (path, Model { share: Arc::clone(&share), source: m.source, sha256: m.sha256 })
+        };
+        // In place, and as sorted as before.
+        Table::from_sorted_store_unchecked(w.into_tuple_vec().into_iter().map(checked).collect())
     }
 }

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 pub use super::paths::Paths;
 use super::venv::VenvSpec;
 use crate::lock::{Lock, ModelPin, Pin, Python};
-use crate::manifest::{Access, Clients, Egress, Isolation, Manifest, Role};
+use crate::manifest::{Access, Clients, Egress, Isolation, Manifest, Role, Table};
 use crate::problem::{Problem, Result};
 
 /// The primary user as the host knows them.
@@ -128,7 +128,7 @@ pub struct ShareWish {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelWish {
     pub share: Arc<str>,
-    pub pin: ModelPin,
+    pub pin: Arc<ModelPin>,
 }
 
 #[derive(Debug, Clone)]
@@ -147,7 +147,7 @@ pub struct Desired {
     pub code: GenSpec,
     pub python: Python,
     /// By the path in their share.
-    pub models: BTreeMap<String, ModelWish>,
+    pub models: Table<ModelWish>,
     pub not_enforced: Vec<String>,
     /// sha256 of the two files.
     pub manifest_digest: String,
@@ -286,14 +286,14 @@ impl Desired {
         let python =
             lock.python.clone().ok_or_else(|| Problem::new("comfy.lock holds no Python packages: an older comfy wrote it").hint("run `comfy lock`"))?;
         let mut pins = lock.models.iter().peekable();
-        let wish = |(path, m): (&String, &crate::manifest::Model)| {
+        let wish = |(path, m): (&Arc<str>, &crate::manifest::Model)| {
             while pins.next_if(|(p, _)| *p < path).is_some() {}
             let (_, pin) = pins.next_if(|(p, _)| *p == path)?;
-            Some((path.clone(), ModelWish { share: Arc::clone(&m.share), pin: pin.clone() }))
+            Some((Arc::clone(path), ModelWish { share: Arc::clone(&m.share), pin: Arc::clone(pin) }))
         };
         let digest = |text: &str| base16ct::lower::encode_string(&Sha256::digest(text.as_bytes()));
-        let (models, (manifest_digest, lock_digest)) =
-            rayon::join(|| m.models.iter().filter_map(wish).collect(), || (digest(&m.source.text), digest(lock_text)));
+        let ((models, manifest_digest), lock_digest) =
+            rayon::join(|| (m.models.iter().filter_map(wish).collect(), digest(&m.source.text)), || digest(lock_text));
         Ok(Desired {
             host: cx.hostname.clone(),
             isolation: m.host.isolation,

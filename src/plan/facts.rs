@@ -98,7 +98,7 @@ pub struct Share {
     /// What is reported and never touched.
     pub warnings: Vec<String>,
     /// Every file and link, where it holds models.
-    pub files: Vec<super::models::ModelFile>,
+    pub files: Vec<Vec<super::models::ModelFile>>,
 }
 
 /// Whether the sandbox user can pass through a folder.

@@ -132,7 +132,7 @@ impl Look for Machine {
             }
             for (path, (size, sha256)) in s.models.iter().filter(|(p, _)| models && p.starts_with(&spec.path)) {
                 let path = path.strip_prefix(&spec.path).unwrap().display().to_string();
-                share.files.push(ModelFile { path, kind: Kind::File, size: *size, changed: 0, known: Some(*sha256) });
+                share.files.push(vec![ModelFile { path, kind: Kind::File, size: *size, changed: 0, known: Some(*sha256) }]);
             }
             Some(share)
         }))
@@ -378,12 +378,12 @@ fn wish(bits: u32) -> Desired {
             text += &format!("[shares.{name}]\npath = \"{home}/ai/{name}\"\nmount = \"{mount}\"\naccess = \"{access}\"\n");
         }
     }
-    let mut models = BTreeMap::new();
+    let mut models = crate::manifest::Table::new_vec();
     if on(8) && on(17) {
         let source = "https://x.test/m";
         text += &format!("[models.\"m.safetensors\"]\nsource = \"{source}\"\n");
         let sha256 = Sha([(bits >> 18 & 1) as u8; 32]);
-        models.insert("m.safetensors".to_string(), ModelPin { source: Some(source.into()), revision: None, etag: None, size: 7, sha256 });
+        models.insert("m.safetensors".into(), ModelPin { source: Some(source.into()), revision: None, etag: None, size: 7, sha256 }.into());
     }
     text += &format!("[run]\npasswordless = {}\nboot = {}\n", on(19), on(20));
     let manifest = Manifest::parse(Path::new("/repo/comfy.toml"), &text.clone().into(), "host").unwrap();

@@ -191,10 +191,11 @@ fn normal(c: Component) -> Option<std::ffi::OsString> {
 pub fn read_regular(path: &Path) -> Result<String> {
     let fail = |e: io::Error| Problem::new(format!("could not read {}: {e}", path.display()));
     let fd = openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| fail(e.into()))?;
-    if kind(&fstat(&fd).map_err(|e| fail(e.into()))?) != Kind::File {
+    let st = fstat(&fd).map_err(|e| fail(e.into()))?;
+    if kind(&st) != Kind::File {
         return Err(Problem::new(format!("{} is not a regular file", path.display())).hint("put the real file there"));
     }
-    let mut text = String::new();
+    let mut text = String::with_capacity(usize::try_from(st.st_size).unwrap_or(0).min(LARGEST as usize) + 1);
     std::fs::File::from(fd).take(LARGEST).read_to_string(&mut text).map_err(fail)?;
     Ok(text)
 }

@@ -35,6 +35,7 @@ struct Tally {
     modes: BTreeMap<&'static str, usize>,
     odd: BTreeMap<Odd, (usize, Vec<String>)>,
     examples: Vec<String>,
+    /// Of one folder.
     files: Vec<ModelFile>,
 }
 
@@ -67,6 +68,7 @@ struct Check<'a> {
     /// What is known of models, where the share holds some.
     hashes: Option<&'a Hashes>,
     total: Mutex<Tally>,
+    files: Mutex<Vec<Vec<ModelFile>>>,
     failed: Mutex<Option<Unknown>>,
 }
 
@@ -103,6 +105,11 @@ impl Visit for Check<'_> {
     }
 
     fn done(&self, local: Tally, folder: &Folder, entries: usize) {
+        if !local.files.is_empty()
+            && let Ok(mut files) = self.files.lock()
+        {
+            files.push(local.files);
+        }
         let Ok(mut all) = self.total.lock() else { return };
         all.entries += entries;
         for (k, n) in local.groups {
@@ -122,7 +129,6 @@ impl Visit for Check<'_> {
             *all.modes.entry(HANDS_DOWN).or_default() += 1;
             all.examples.push(example(&String::from_utf8_lossy(&folder.path)));
         }
-        all.files.extend(local.files);
         all.examples.extend(local.examples);
         if all.examples.len() > EXAMPLES * 8 {
             all.examples.sort();
@@ -161,7 +167,7 @@ pub fn check(spec: &ShareSpec, hashes: Option<&Hashes>, group_name: &dyn Fn(u32)
     }
     let fd = open_dir(&spec.path)
         .map_err(|e| Unknown { reason: format!("{}: {e}", spec.path.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied })?;
-    let check = Check { spec, hashes, total: Mutex::default(), failed: Mutex::new(None) };
+    let check = Check { spec, hashes, total: Mutex::default(), files: Mutex::default(), failed: Mutex::new(None) };
     walk(fd, &check);
     if let Some(u) = check.failed.into_inner().unwrap_or(None) {
         return Err(u);
@@ -176,7 +182,7 @@ pub fn check(spec: &ShareSpec, hashes: Option<&Hashes>, group_name: &dyn Fn(u32)
         *share.off.entry(what.to_string()).or_default() += n;
     }
     share.warnings = t.odd.iter().map(|(o, (n, examples))| format!("{n} {}: left alone, for example {}", o.word(), examples.join(", "))).collect();
-    share.files = t.files;
+    share.files = check.files.into_inner().unwrap_or_default();
     share.examples = t.examples;
     share.examples.sort();
     share.examples.truncate(EXAMPLES);

@@ -6,7 +6,8 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
 
 use nix::sys::stat::FileStat;
 
@@ -38,27 +39,27 @@ impl Key {
 
 #[derive(Default)]
 pub struct Hashes {
-    /// Sorted records, searched in place.
-    old: Vec<Vec<u8>>,
+    /// Files of sorted records, searched in place; each is read when those before it do not know a file.
+    old: Vec<(PathBuf, OnceLock<Vec<u8>>)>,
     new: Mutex<HashMap<Key, Sha>>,
+    /// Whether there is something in `new`: most runs have nothing, and ask twenty thousand times.
+    news: AtomicBool,
 }
 
 impl Hashes {
     /// What these files hold; absent or damaged ones hold nothing.
     pub fn load(paths: &[PathBuf]) -> Hashes {
-        let read = |p: &PathBuf| {
-            let bytes = std::fs::read(p).ok()?;
-            (bytes.len() >= 8 && &bytes[..8] == MAGIC && (bytes.len() - 8).is_multiple_of(RECORD)).then_some(bytes)
-        };
-        Hashes { old: paths.iter().filter_map(read).collect(), new: Mutex::default() }
+        Hashes { old: paths.iter().map(|p| (p.clone(), OnceLock::new())).collect(), ..Hashes::default() }
     }
 
     pub fn get(&self, key: &Key) -> Option<Sha> {
-        if let Some(sha) = self.new.lock().ok().and_then(|n| n.get(key).copied()) {
+        if self.has_news()
+            && let Some(sha) = self.new.lock().ok().and_then(|n| n.get(key).copied())
+        {
             return Some(sha);
         }
-        self.old.iter().find_map(|bytes| {
-            let records = bytes[8..].as_chunks::<RECORD>().0;
+        self.old.iter().find_map(|old| {
+            let records = vouched(old);
             // Device and inode as one number first: a library asks this twenty thousand times.
             let wanted = head(&key.0);
             let at = records.partition_point(|r| head(r) < wanted);
@@ -73,11 +74,12 @@ impl Hashes {
             && let Ok(mut new) = self.new.lock()
         {
             new.insert(Key::of(st), sha);
+            self.news.store(true, Ordering::Release);
         }
     }
 
     pub fn has_news(&self) -> bool {
-        self.new.lock().is_ok_and(|n| !n.is_empty())
+        self.news.load(Ordering::Acquire)
     }
 
     /// Writes what is new into the file at `path`, beside what that holds.
@@ -89,7 +91,7 @@ impl Hashes {
         // Read again: another comfy may have written meanwhile.
         let before = Hashes::load(&[path.to_path_buf()]);
         let mut records: Vec<[u8; RECORD]> = new.iter().map(|(k, s)| record(k, s)).collect();
-        let kept = before.old.iter().flat_map(|b| b[8..].as_chunks::<RECORD>().0);
+        let kept = before.old.iter().flat_map(vouched);
         records.extend(kept.filter(|r| !r[..KEY].try_into().is_ok_and(|k| new.contains_key(&Key(k)))).take(MOST.saturating_sub(new.len())));
         records.sort_unstable();
         let mut bytes = MAGIC.to_vec();
@@ -99,6 +101,13 @@ impl Hashes {
         edit::make_parents(path, me.0, me.1).doing(doing)?;
         edit::write_file(path, &bytes, 0o640, owner).doing(doing)
     }
+}
+
+/// The records of a file; none where it is damaged.
+fn vouched((path, bytes): &(PathBuf, OnceLock<Vec<u8>>)) -> &[[u8; RECORD]] {
+    let bytes = bytes.get_or_init(|| std::fs::read(path).unwrap_or_default());
+    let records = bytes.strip_prefix(MAGIC).map(|b| b.as_chunks::<RECORD>());
+    records.filter(|(_, rest)| rest.is_empty()).map_or(&[], |(all, _)| all)
 }
 
 fn head(record: &[u8]) -> u128 {

@@ -38,7 +38,7 @@ pub struct Disk {
 }
 
 /// A model's path, and what its server calls the file that it has now, where that is another.
-pub type Newer<'a> = (&'a String, Result<Option<String>>);
+pub type Newer<'a> = (&'a str, Result<Option<String>>);
 
 /// The folder of an owner's cache that holds models by their hash.
 pub fn folder(cache: &Path) -> PathBuf {
@@ -92,7 +92,7 @@ impl Disk {
     ///
     /// # Errors
     /// No threads.
-    pub fn newer<'a>(&self, pins: impl Iterator<Item = (&'a String, &'a ModelPin)>) -> Result<Vec<Newer<'a>>> {
+    pub fn newer<'a>(&self, pins: impl Iterator<Item = (&'a str, &'a ModelPin)>) -> Result<Vec<Newer<'a>>> {
         let moving = |o: &Origin| match o {
             Origin::Hub { revision, .. } => !names::is_commit(revision),
             Origin::Web(_) | Origin::Bucket { .. } => true,
@@ -100,7 +100,7 @@ impl Disk {
         };
         let asked: Vec<_> = pins.filter_map(|(path, pin)| Some((path, pin, Origin::parse(pin.source.as_deref()?).filter(moving)?))).collect();
         let web = Web::new(&self.net, &self.hubs);
-        let one = |path: &'a String, pin: &ModelPin, origin: &Origin| -> Result<Option<String>> {
+        let one = |path: &'a str, pin: &ModelPin, origin: &Origin| -> Result<Option<String>> {
             Ok(match hub::ask(&web, &self.hubs, origin, path, None)? {
                 Told::All(f) => (f.sha256 != pin.sha256).then(|| f.sha256.to_string()),
                 Told::Some { etag, size, .. } => {
