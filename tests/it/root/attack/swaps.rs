@@ -57,8 +57,8 @@ impl Drop for Race {
 }
 
 #[test]
-fn ten_seconds_of_swapping_move_nothing_of_others() {
-    attacked("attack::swaps::ten_seconds_of_swapping_move_nothing_of_others", |m| {
+fn two_hundred_applies_among_swaps_move_nothing_of_others() {
+    attacked("attack::swaps::two_hundred_applies_among_swaps_move_nothing_of_others", |m| {
         ready(m);
         m.sh("head -c 400000 /dev/urandom > /home/alice/m.bin; chown alice /home/alice/m.bin");
         m.manifest(&format!("{}[models.\"loras/m.bin\"]\nsource = \"file:~/m.bin\"\n", super::manifest()));
@@ -101,7 +101,7 @@ fn ten_seconds_of_swapping_move_nothing_of_others() {
             (Instant::now() + Duration::from_secs(10), 0, std::collections::BTreeMap::<String, usize>::new(), 0, 0);
         let with = std::fs::read_to_string("/home/alice/dot/comfy.toml").unwrap();
         let without = with.split("[models.").next().unwrap();
-        while Instant::now() < end {
+        while Instant::now() < end || applies < 200 {
             // With a model both sides have to see the same before root begins, which they seldom do now.
             std::fs::write("/home/alice/dot/comfy.toml", if applies % 3 == 2 { &with } else { without }).unwrap();
             // Something to mend each time, all through the trees.
@@ -135,7 +135,6 @@ fn ten_seconds_of_swapping_move_nothing_of_others() {
         }
         assert_eq!(victims(m), before);
         assert_eq!(m.sh("stat -c '%u %a' /opt/alice/second; cat /opt/alice/second").lines().last(), Some("secret"));
-        assert!(applies >= 10, "{applies}");
         std::fs::write("/home/alice/dot/comfy.toml", &with).unwrap();
         // Once nobody swaps any more, one apply ends clean, after what it asks to move away.
         m.sh(&format!("rm -rf {home}/ComfyUI {state}/nodes {state}/nodes.l {state}/user/default"));
