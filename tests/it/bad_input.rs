@@ -208,6 +208,7 @@ fn syntax_and_types() {
         ("text where a list belongs", "ref = \"v1\"", "ref = \"v1\"\nargs = \"--lowvram\""),
         ("text where yes or no belongs", "ref = \"main\"", "ref = \"main\"\nenabled = \"no\""),
         ("a number in a list of texts", "ref = \"v1\"", "ref = \"v1\"\nargs = [\"--reserve-vram\", 2]"),
+        ("a number where a model's source belongs", "", "[models.\"a.bin\"]\nsource = 12\n"),
         ("a key where a section belongs", "[host]", "nodes = \"pack\"\n[host]"),
         ("a list of sections where one belongs", "[comfyui]", "[[comfyui]]"),
         ("a number that is too large", "ref = \"v1\"", "ref = \"v1\"\nport = 99999999999999999999"),
@@ -268,6 +269,10 @@ fn syntax_and_types() {
     a number in a list of texts: exit 1
       error: comfy.toml:10:27: invalid type: integer `2`, expected a string
           > 2]
+
+    a number where a model's source belongs: exit 1
+      error: comfy.toml:23:10: invalid type: integer `12`, expected a string
+          > 12
 
     a key where a section belongs: exit 1
       error: comfy.toml:12:2: cannot extend value of type string with a dotted key
