@@ -7,7 +7,7 @@ use crate::problem::Result;
 use crate::render;
 use crate::run::live::{self, Live};
 use crate::run::scribe::Status;
-use crate::text::{bytes, count, escape};
+use crate::text::{bytes, escape};
 
 /// What runs: since when, where, which generation, which nodes, how much memory
 #[derive(clap::Args)]
@@ -98,7 +98,7 @@ fn text(r: &Report) -> String {
         out += "  (a restart is due: `comfy restart`)";
     }
     out += &match r.ready {
-        Some(true) => format!("\nnodes       {} of {} loaded", r.nodes.len().saturating_sub(r.failed.len()), count(r.nodes.len(), "node")),
+        Some(true) => format!("\nnodes       {} of {} loaded", r.nodes.len().saturating_sub(r.failed.len()), r.nodes.len()),
         Some(false) => "\nnodes       not ready yet".into(),
         None => format!("\nnodes       {} (it runs in a terminal, which shows them)", r.nodes.len()),
     };

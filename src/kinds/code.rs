@@ -54,7 +54,7 @@ pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<L
     if named {
         let found = look.interpreter(d, ids)?;
         match found.or_else(|why| d.python.managed.as_ref().map(|v| look.managed(paths, v)).ok_or(why)) {
-            Ok(i) => match VenvSpec::select(&d.python, i, &d.platform) {
+            Ok(i) => match VenvSpec::select(&d.python, i, &d.platform, |node| d.code.nodes.contains_key(node)) {
                 Ok(v) => wish.venv = Some(v),
                 Err(p) => lacking = Some(p.to_string()),
             },

@@ -1,5 +1,6 @@
 //! A virtual environment as data: for which interpreter, and which of the locked packages belong to this machine.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree};
@@ -7,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::desired::Platform;
 use crate::lock::Python;
+use crate::lock::python::Package;
 use crate::problem::{Doing, Problem, Result};
 
 /// A Python that a virtual environment can be made for.
@@ -58,15 +60,16 @@ pub struct VenvSpec {
 pub const LAYOUT: u32 = 1;
 
 impl VenvSpec {
-    /// The packages of `python` that this platform installs.
+    /// The packages of `python` that this platform installs, without those that only nodes ask for that are not `enabled`.
     ///
     /// # Errors
     /// A marker that cannot be read.
-    pub fn select(python: &Python, interpreter: Interpreter, platform: &Platform) -> Result<VenvSpec> {
+    pub fn select(python: &Python, interpreter: Interpreter, platform: &Platform, enabled: impl Fn(&str) -> bool) -> Result<VenvSpec> {
         let env = environment(&interpreter, platform)?;
+        let wanted = wanted(&python.packages, enabled);
         let own = if platform.macos { "macosx" } else { "linux" };
         let mut packages = Vec::new();
-        for p in &python.packages {
+        for p in python.packages.iter().filter(|p| wanted.contains(p.name.as_str())) {
             let applies = match &p.marker {
                 None => true,
                 Some(m) => m.parse::<MarkerTree>().doing(|| format!("read the marker of {} in comfy.lock", p.name))?.evaluate(&env, &[]),
@@ -125,10 +128,28 @@ fn environment(interpreter: &Interpreter, platform: &Platform) -> Result<MarkerE
     .doing(|| format!("understand the version {} of {}", crate::text::escape(&interpreter.version), interpreter.path.display()))
 }
 
+/// The names of the packages that somebody asks for who is on this machine, directly or through others. One that nobody asks for
+/// stays: what is not understood is not left out.
+fn wanted(packages: &[Package], enabled: impl Fn(&str) -> bool) -> HashSet<&str> {
+    let mut wanted = HashSet::new();
+    loop {
+        let asks = |by: &String| match by.strip_prefix("node.") {
+            Some(node) => enabled(node),
+            None => ["comfyui", "comfy.toml"].contains(&by.as_str()) || wanted.contains(by.as_str()),
+        };
+        let more: Vec<&str> =
+            packages.iter().filter(|p| !wanted.contains(p.name.as_str()) && (p.by.is_empty() || p.by.iter().any(asks))).map(|p| p.name.as_str()).collect();
+        if more.is_empty() {
+            return wanted;
+        }
+        wanted.extend(more);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::python::{Package, Wheel};
+    use crate::lock::python::Wheel;
 
     #[test]
     fn each_platform_installs_its_own_packages() {
@@ -155,10 +176,26 @@ mod tests {
         };
         let on = |macos: bool, machine: &str, version: &str| {
             let interpreter = Interpreter { path: "/usr/bin/python3.12".into(), version: version.into() };
-            let spec = VenvSpec::select(&python, interpreter, &Platform { macos, machine: machine.into() }).unwrap();
+            let spec = VenvSpec::select(&python, interpreter, &Platform { macos, machine: machine.into() }, |node| node == "on").unwrap();
             spec.packages.iter().map(|p| p.name.clone()).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(on(false, "x86_64", "3.12.4"), "everywhere linux");
         assert_eq!(on(true, "arm64", "3.12.1"), "everywhere mac old");
+        // What only a disabled node asks for, directly or through another package, is not on the machine.
+        let mut python = python.clone();
+        for (name, by) in [
+            ("alone", &["node.off"][..]),
+            ("below-alone", &["alone"]),
+            ("both", &["node.off", "node.on"]),
+            ("below-both", &["both", "below-alone"]),
+            ("circle-a", &["circle-b", "node.off"]),
+            ("circle-b", &["circle-a"]),
+            ("core", &["comfyui"]),
+        ] {
+            python.packages.push(Package { by: by.iter().map(|b| (*b).to_string()).collect(), ..package(name, None) });
+        }
+        let interpreter = Interpreter { path: "/usr/bin/python3.12".into(), version: "3.12.4".into() };
+        let spec = VenvSpec::select(&python, interpreter, &Platform { macos: false, machine: "x86_64".into() }, |node| node == "on").unwrap();
+        assert_eq!(spec.packages.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["everywhere", "linux", "both", "below-both", "core"]);
     }
 }
