@@ -32,6 +32,8 @@ pub enum Job {
     },
     Destroy {
         purge: bool,
+        /// Names the backup: the same for every side that makes this plan.
+        at: chrono::DateTime<chrono::Utc>,
     },
 }
 
@@ -65,7 +67,7 @@ pub fn plan(d: &Desired, machine: &Machine, only: &Selection, job: &Job) -> Resu
         Job::Apply => crate::plan::build::plan(d, machine, only),
         Job::Back { to } => crate::plan::removal::back(d, machine, to),
         Job::Gc(keep) => crate::plan::removal::gc(d, machine, *keep, &crate::host::present(&d.paths)),
-        Job::Destroy { purge } => crate::plan::removal::destroy(d, machine, *purge, &chrono::Utc::now().format("%Y%m%dT%H%M%S%3f").to_string()),
+        Job::Destroy { purge, at } => crate::plan::removal::destroy(d, machine, *purge, &at.format("%Y%m%dT%H%M%S%3f").to_string()),
     }
 }
 

@@ -26,7 +26,8 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     project.announce();
     let desired = project.desired()?;
     let ask = Ask { yes: args.yes, verbose: global.verbose, quiet: false, what: "removal" };
-    let carry = Carry { project: &project, desired: &desired, only: Selection::default(), job: Job::Destroy { purge: args.purge }, offline: true, saved: None };
+    let job = Job::Destroy { purge: args.purge, at: chrono::Utc::now() };
+    let carry = Carry { project: &project, desired: &desired, only: Selection::default(), job, offline: true, saved: None };
     let Carried { outcome, plan, .. } = carry.run(&ask)?;
     render::stdout(&if plan.is_empty() { "Nothing to remove: comfy made nothing here.".to_string() } else { render::text::outcome(&outcome, "Destroy") });
     Ok(0)

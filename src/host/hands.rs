@@ -82,15 +82,18 @@ impl Hands<'_> {
     pub fn abandon(&self, first: &[PathBuf]) -> Result<()> {
         let staged = std::fs::read_dir(self.paths.staging()).into_iter().flatten().flatten().map(|e| e.path());
         let names = |p: &PathBuf| p.file_name().is_some_and(|n| ["gen-", "venv-", "job-"].iter().any(|s| n.to_string_lossy().starts_with(s)));
-        // What was fetched of models stays: the next run goes on from there.
-        let fetched = std::fs::read_dir(self.paths.downloads()).is_ok_and(|mut d| d.next().is_some());
-        if !fetched {
+        // What was fetched of models, packages and repositories stays: the next run goes on from there.
+        let some = |folder: PathBuf| std::fs::read_dir(folder).is_ok_and(|mut d| d.next().is_some());
+        let store = self.paths.store();
+        let repositories = std::fs::read_dir(&store).into_iter().flatten().flatten().any(|e| some(e.path().join("objects/pack")));
+        let fetched = [(self.paths.downloads(), some(self.paths.downloads())), (store.clone(), repositories || some(store.join("uv-cache/archive-v0")))];
+        let kept: Vec<PathBuf> = fetched.into_iter().filter_map(|(folder, any)| any.then_some(folder)).collect();
+        if !kept.contains(&self.paths.downloads()) {
             // Empty, and no harm where it stays.
             let _ = edit::remove_path(&self.paths.downloads());
         }
-        let first = first.iter().filter(|p| !(fetched && self.paths.downloads().starts_with(p)));
-        for path in staged.filter(names).chain(first.cloned()) {
-            edit::remove_path(&path).doing(|| format!("clear {}", path.display()))?;
+        for path in staged.filter(names).chain(first.iter().cloned()) {
+            clear_but(&path, &kept).doing(|| format!("clear {}", path.display()))?;
         }
         Ok(())
     }
@@ -184,6 +187,20 @@ impl Hands<'_> {
         }
         Ok(())
     }
+}
+
+/// Removes `path`, but for what leads to `kept`.
+fn clear_but(path: &Path, kept: &[PathBuf]) -> std::io::Result<()> {
+    if kept.iter().any(|k| k == path) {
+        return Ok(());
+    }
+    if !kept.iter().any(|k| k.starts_with(path)) {
+        return edit::remove_path(path);
+    }
+    for entry in std::fs::read_dir(path)? {
+        clear_but(&entry?.path(), kept)?;
+    }
+    Ok(())
 }
 
 impl Act for Hands<'_> {

@@ -125,9 +125,10 @@ impl Plan {
         (n(Action::Create) + n(Action::Replace), n(Action::Update), n(Action::Delete) + n(Action::Replace))
     }
 
-    /// What two derivations of the same plan share: everything but what only one of them could see in detail.
+    /// What two derivations of the same plan share: what is told of models beside differences may change between two looks.
     pub fn digest(&self) -> String {
-        let text = serde_json::to_string(&super::removal::without_time(self)).unwrap_or_default();
+        let shared = Plan { library: Library::default(), believed: false, ..self.clone() };
+        let text = serde_json::to_string(&shared).unwrap_or_default();
         base16ct::lower::encode_string(&Sha256::digest(text.as_bytes()))
     }
 }

@@ -1,7 +1,5 @@
 //! Plans that do not come from comparing: `gc`, `destroy`, and going back to a generation.
 
-use std::path::PathBuf;
-
 use super::build::attrs;
 use super::change::{Action, Change, Plan};
 use super::desired::Desired;
@@ -176,25 +174,6 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
     }
     plan.steps.sort_by_key(|p| p.step.rank());
     Ok(plan)
-}
-
-/// A folder's backup is named by time, which a second derivation does not share, and what is told of models beside
-/// differences may change between two looks: both sides agree on the rest.
-pub fn without_time(plan: &Plan) -> Plan {
-    let mut p = plan.clone();
-    p.library = Default::default();
-    p.believed = false;
-    for s in &mut p.steps {
-        if let Step::RemoveInstance { backup: Some(b), .. } = &mut s.step {
-            *b = PathBuf::from("backup");
-        }
-    }
-    for c in &mut p.changes {
-        if let Some(b) = &mut c.before {
-            b.retain(|k, _| !k.starts_with("state/user"));
-        }
-    }
-    p
 }
 
 fn empty(d: &Desired, look: &dyn Look) -> Result<Plan> {

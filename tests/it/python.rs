@@ -1084,3 +1084,28 @@ fn a_failed_fetch_of_packages_changes_nothing() {
     let done = w.run(&["apply --yes", "plan --exit-code"]);
     assert!(done.contains("Apply complete!") && done.contains("No changes."), "{done}");
 }
+
+/// Gigabytes are not fetched twice because of what went wrong after them.
+#[test]
+fn a_failed_first_apply_keeps_what_it_fetched_and_nothing_else() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(w) = World::new("numpy\n", &[]) else { return };
+    w.index.wheels(&[("numpy", "1.26.4")]);
+    w.index.keep();
+    w.run(&["lock"]);
+    let killed = w.root.join("uv-killed");
+    fs::write(&killed, format!("#!/bin/sh\n{} \"$@\"\ncase \"$*\" in *\"pip install\"*) kill -9 $$;; esac\n", w.uv.display())).unwrap();
+    fs::set_permissions(&killed, fs::Permissions::from_mode(0o755)).unwrap();
+    let out = w.with("apply --yes", |c| {
+        c.env("COMFY_UV", &killed);
+    });
+    assert!(out.contains("error: the virtual environment"), "{out}");
+    let find = "cd \"$0\" && find . -path ./comfyui_sandbox/.staging/store -prune -o -print | sort";
+    let left = String::from_utf8(Command::new("bash").args(["-c", find]).arg(w.root.join("prefix")).output().unwrap().stdout).unwrap();
+    assert_eq!(left, ".\n./comfyui_sandbox\n./comfyui_sandbox/.staging\n");
+    // Nobody gives the file again.
+    w.index.fault(Some(Fault::Stalls));
+    let done = w.run(&["apply --yes", "plan --exit-code", "destroy --purge --yes"]);
+    assert!(done.contains("Apply complete!") && done.contains("No changes."), "{done}");
+    assert!(!w.root.join("prefix").exists(), "{done}");
+}

@@ -513,7 +513,12 @@ fn what_was_there_before_is_adopted_and_stays() {
         m.manifest(MANIFEST);
         m.apply();
         m.clean();
-        ok(&m.root(&["destroy", "--yes"]));
+        let out = m.root(&["destroy", "--yes"]);
+        ok(&out);
+        // What the sandbox user kept lies where the plan said.
+        let told = said(&out);
+        let backup = told.lines().find_map(|l| l.split_once("quarantine go to = \"")?.1.strip_suffix('"')).expect(&told);
+        assert!(m.sh(&format!("ls {backup}")).contains("user"));
         assert_eq!(m.sh("getent group comfyshared | cut -d: -f3"), "777");
         m.sh("id comfyui_sandbox; test -e /home/comfyui_sandbox/.bashrc");
         assert_eq!(m.sh("stat -c '%G %a' /home/alice/ai/output"), "alice 755");
