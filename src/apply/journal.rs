@@ -6,6 +6,7 @@ use std::path::Path;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use crate::host::env;
 use crate::host::fs::{edit, parent};
 use crate::plan::Plan;
 use crate::plan::desired::Paths;
@@ -16,6 +17,16 @@ use crate::problem::{Doing, Result};
 pub struct Caller {
     pub name: String,
     pub uid: u32,
+}
+
+impl Caller {
+    /// Who is at the keyboard: below sudo whom sudo names, so that the root side asks for itself and believes nobody.
+    pub fn now() -> Caller {
+        use nix::unistd::{User, getuid};
+        let name = env::var("SUDO_USER").or_else(|| User::from_uid(getuid()).ok().flatten().map(|u| u.name)).unwrap_or_else(|| "unknown".into());
+        let uid = env::var("SUDO_UID").and_then(|u| u.parse().ok()).unwrap_or_else(|| getuid().as_raw());
+        Caller { name, uid }
+    }
 }
 
 pub struct Journal<'a> {

@@ -1,6 +1,5 @@
 //! What the owner's side and the root side say to each other, a line of JSON each, over the root side's stdin and stdout.
 
-use super::journal::Caller;
 use super::session::{Job, Outcome};
 use crate::host::git::NetEnv;
 use crate::host::models::Hubs;
@@ -20,7 +19,6 @@ pub struct Request {
     pub hubs: Hubs,
     /// Files that the caller has read, and that are not what the lock says: root reads them too, before it plans.
     pub suspects: Vec<std::path::PathBuf>,
-    pub caller: Caller,
     /// The digest of the plan that was approved; `None`: show the root side's plan first.
     pub approved: Option<String>,
     /// Whether another plan than the approved one is an error or a new question.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::sync::{Arc, Mutex};
 
+use super::journal::Caller;
 use super::protocol::{GO, LAUNCH, Message, Request};
 use super::session::Session;
 use crate::host::generation::worker::Workers;
@@ -48,7 +49,7 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
         hubs: request.hubs.clone(),
         suspects: request.suspects.clone(),
         offline: request.offline,
-        caller: request.caller.clone(),
+        caller: Caller::now(),
         workers: Some(workers),
         report: &WireReporter(wire.clone()),
     };

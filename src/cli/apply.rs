@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use super::Global;
 use super::gate::{self, Gate};
 use super::plan::{Saved, show};
-use super::project::{self, Project};
+use super::project::Project;
 use crate::apply::elevated::{self, Elevated};
+use crate::apply::journal::Caller;
 use crate::apply::protocol::Request;
 use crate::apply::root;
 use crate::apply::session::{self, Job, Outcome, Session};
@@ -185,7 +186,7 @@ impl Carry<'_> {
                 hubs: env::hubs()?,
                 suspects,
                 offline: self.offline,
-                caller: project::caller(),
+                caller: Caller::now(),
                 workers: None,
                 report: &report,
             };
@@ -201,7 +202,6 @@ impl Carry<'_> {
             net: env::net()?,
             hubs: env::hubs()?,
             suspects,
-            caller: project::caller(),
             approved: own.as_ref().filter(|_| !root_first).map(Plan::digest),
             saved: self.saved.is_some(),
         };

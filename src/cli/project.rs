@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::Global;
-use crate::apply::journal::Caller;
 use crate::apply::protocol::Request;
 use crate::host::{env, fs, git, machine};
 use crate::lock::{self, Lock};
@@ -59,7 +58,14 @@ impl Project {
 
     fn load(dir: &Path, hostname: &str, who: &[u32]) -> Result<Project> {
         let path = dir.join(MANIFEST);
-        // Root reads for others too; whose file it may be is known once it says who the primary user is.
+        let root = nix::unistd::geteuid().is_root();
+        // Through sudo the files are the caller's or root's, whatever they say of themselves.
+        let caller = env::var("SUDO_UID").and_then(|u| u.parse::<u32>().ok()).filter(|_| root);
+        let mut owners: Vec<u32> = caller.iter().chain(who).copied().chain([0]).collect();
+        if !root || caller.is_some() {
+            // Nobody else's is so much as parsed. Root reads for others too: whose file it may be is known once it says who the primary user is.
+            fs::open_trusted(&path, &owners)?;
+        }
         let at = dir.join(lock::FILE);
         // Both at once: with twenty thousand models in each that is most of a plan. What the lock holds counts once it is trusted.
         let (manifest, locked) = std::thread::scope(|s| {
@@ -68,14 +74,9 @@ impl Project {
             (manifest.join(), locked)
         });
         let manifest = manifest.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        let mut owners = who.to_vec();
-        owners.push(0);
-        if nix::unistd::geteuid().is_root() {
-            // Through sudo the files are the caller's or root's, whatever they say of themselves.
-            let caller = env::var("SUDO_UID").and_then(|u| u.parse::<u32>().ok());
-            let named = || machine::owner(manifest.host.primary_user.as_deref(), manifest.host.isolation == Isolation::Account).ok().map(|o| o.uid);
-            owners.extend(caller.or_else(named));
-            owners.rotate_right(1);
+        if root && caller.is_none() {
+            let named = machine::owner(manifest.host.primary_user.as_deref(), manifest.host.isolation == Isolation::Account).ok().map(|o| o.uid);
+            owners.splice(0..0, named);
         }
         if !fs::is_trusted(&path, &owners, &manifest.source.text)? {
             return Err(Problem::new(format!("{} changed while it was read", path.display())).hint("run it again"));
@@ -145,14 +146,6 @@ pub fn for_root(request: &Request) -> Result<Desired> {
         return Err(Problem::new("the sandbox user must not run comfy").hint("take it out of sudoers: it could become root"));
     }
     project.desired()
-}
-
-/// Who is at the keyboard.
-pub fn caller() -> Caller {
-    let name =
-        env::var("SUDO_USER").or_else(|| nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|u| u.name)).unwrap_or_else(|| "unknown".into());
-    let uid = env::var("SUDO_UID").and_then(|u| u.parse().ok()).unwrap_or_else(|| nix::unistd::getuid().as_raw());
-    Caller { name, uid }
 }
 
 /// git as `lock` and its kin use it: as the caller, in the caller's cache.

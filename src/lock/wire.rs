@@ -118,9 +118,9 @@ pub(super) fn parse(path: &Path, text: &Arc<String>) -> Result<Lock> {
         |e: toml::de::Error| Problem::new(format!("{}: {}", source.place(e.span().map_or(0, |s| s.start)), e.message().replace('\n', "; "))).hint(again);
     let (rest, taken) = blocks::take(text, &["source", "revision", "etag", "size", "sha256"], block);
     let (parsed, taken) = match toml::from_str::<WireLock>(&rest) {
-        Ok(wire) => (Ok(wire), taken),
-        // For its place in the whole text.
-        Err(_) => (toml::from_str(text), Table::new_vec()),
+        Ok(wire) if taken.is_empty() || wire.models.is_empty() => (Ok(wire), taken),
+        // In two forms, or with a mistake: all of it by the parser, which knows the places in the whole text.
+        _ => (toml::from_str(text), Table::new_vec()),
     };
     let wire = match parsed {
         Ok(w) if w.version == VERSION => w,

@@ -39,9 +39,10 @@ pub fn optional(field: Option<Field<'_>>) -> Option<Option<String>> {
 pub fn take<'a, T, const N: usize>(text: &'a str, known: &[&str; N], make: impl Fn(&'a str, [Option<Field<'a>>; N]) -> Option<T>) -> (Cow<'a, str>, Table<T>) {
     const HEAD: &str = "[models.\"";
     let all = (Cow::Borrowed(text), Table::new_vec());
-    // In a text of several lines anything may stand; a section of another form may name the same model.
+    // In a text of several lines anything may stand; a section of another form may name the same model; a byte order mark hides
+    // what the first line is.
     let has = |what: &str| memchr::memmem::find(text.as_bytes(), what.as_bytes()).is_some();
-    if !has(HEAD) || has("\"\"\"") || has("'''") || has("\r") {
+    if !has(HEAD) || has("\"\"\"") || has("'''") || has("\r") || text.starts_with('\u{feff}') {
         return all;
     }
     let mut rest = String::new();
@@ -50,7 +51,7 @@ pub fn take<'a, T, const N: usize>(text: &'a str, known: &[&str; N], make: impl 
     while at < text.len() {
         let line = line(text, at);
         let end = at + line.len();
-        let Some(path) = line.strip_prefix(HEAD).and_then(|l| l.trim_end().strip_suffix("\"]")).filter(|p| plain(p)) else {
+        let Some(path) = line.strip_prefix(HEAD).and_then(|l| trimmed(l).strip_suffix("\"]")).filter(|p| plain(p)) else {
             // Another form of the same table: `models = …`, `[models]`, `models."x"…`.
             let words = line.trim_start();
             let key = words.trim_start_matches('[').trim_start().trim_start_matches(['"', '\'']);
@@ -58,7 +59,7 @@ pub fn take<'a, T, const N: usize>(text: &'a str, known: &[&str; N], make: impl 
                 return all;
             }
             if words.starts_with('[') {
-                in_share = is_share(words.trim_end());
+                in_share = is_share(trimmed(words));
             }
             rest.push_str(line);
             at = end;
@@ -99,6 +100,11 @@ fn line(text: &str, at: usize) -> &str {
     memchr::memchr(b'\n', rest.as_bytes()).map_or(rest, |n| &rest[..=n])
 }
 
+/// Without what TOML takes for white space at the end of a line, and no other.
+fn trimmed(line: &str) -> &str {
+    line.trim_end_matches([' ', '\t', '\n'])
+}
+
 /// `[shares.NAME]`, below which `models` is the share's own key. No line of an array looks like it.
 fn is_share(line: &str) -> bool {
     let name = line.strip_prefix("[shares.").and_then(|l| l.strip_suffix(']'));
@@ -113,7 +119,7 @@ fn plain(text: &str) -> bool {
 
 /// `None`: something else. `Some(None)`: nothing, or a comment.
 fn field(line: &str) -> Option<Option<(&str, Field<'_>)>> {
-    let line = line.trim_end();
+    let line = trimmed(line);
     if line.is_empty() || (line.starts_with('#') && !line.chars().any(|c| c.is_control() && c != '\t')) {
         return Some(None);
     }
@@ -144,7 +150,17 @@ mod tests {
         let (rest, blocks) = take(&text, &["source", "size"], read);
         assert_eq!(blocks.into_tuple_vec(), [("x/y.bin".into(), ("x/y.bin".into(), Some("hf://o".into()), Some(12)))]);
         assert_eq!(rest, "a = 1\n[z]\nb = 2\n");
-        for other in ["[models]\n", "models = {}\n", "[[models]]\n", "[ \"models\" ]\n", "x = \"\"\"\n\"\"\"\n", "[models.\"x/y.bin\"]\n"] {
+        for other in [
+            "[models]\n",
+            "models = {}\n",
+            "[[models]]\n",
+            "[ \"models\" ]\n",
+            "x = \"\"\"\n\"\"\"\n",
+            "[models.\"x/y.bin\"]\n",
+            "\u{feff}",
+            "[models.\"b\"]\u{a0}\n",
+            "[models.\"b\"]\nsize = 1\u{85}\n",
+        ] {
             assert!(take(&format!("{other}{text}"), &["source", "size"], read).1.is_empty(), "{other}");
         }
         assert!(take(&text, &["source"], |_, _| Some(())).1.is_empty(), "a key that nobody knows");

@@ -12,6 +12,8 @@ const DEFAULT_REPO: &str = "https://github.com/comfyanonymous/ComfyUI";
 /// More than anyone has, and few enough that no later step can be made slow by it.
 const MAX_NODES: usize = 2_000;
 const MAX_FILE: usize = 32 << 20;
+/// Mistakes that are told one by one.
+const SHOWN: usize = 100;
 /// The share of a model that names none.
 const MODELS: &str = "models";
 
@@ -20,26 +22,37 @@ pub(super) fn manifest(path: &Path, text: &Arc<String>, hostname: &str) -> Resul
     if text.len() > MAX_FILE {
         return Err(Problem::new(format!("{}: larger than 32 MiB", source.name())).hint("this is no manifest; is it the right file?"));
     }
-    // Once over the text as it stands, for the places of mistakes; then merged for this machine.
-    let (mut rest, mut models) = blocks::take(text, &["share", "source", "sha256"], model);
-    let plain: wire::Manifest = match toml::from_str(&rest) {
-        Ok(plain) => plain,
-        Err(_) => {
-            (rest, models) = (text.as_str().into(), Table::new_vec());
-            toml::from_str(text).map_err(|e| located(&source, &e))?
-        }
-    };
+    let (rest, models) = blocks::take(text, &["share", "source", "sha256"], model);
+    if !models.is_empty()
+        && let Ok(manifest) = read(&source, &rest, models, hostname)
+    {
+        return Ok(manifest);
+    }
+    // All of it by the parser: mistakes are told as it sees them, with their places in the text as it stands.
+    read(&source, text, Table::new_vec(), hostname)
+}
+
+/// `text` is all of `source`, or what is left of it without `models`.
+fn read(source: &Source, text: &str, mut models: Table<wire::Model>, hostname: &str) -> Result<Manifest> {
+    // Once as it stands; then merged for this machine.
+    let plain: wire::Manifest = toml::from_str(text).map_err(|e| located(source, &e))?;
     let overlay = plain.hosts.keys().find(|h| h.eq_ignore_ascii_case(hostname)).cloned();
     let mut wire = match &overlay {
         None => plain,
-        Some(name) => merged(&source, &rest, name)?,
+        Some(name) => merged(source, text, name)?,
     };
+    let source = Source::new(&source.path, &source.text, overlay.as_deref());
+    let mut check = Check { source, problems: Vec::new(), more: 0 };
+    let others = std::mem::take(&mut wire.models);
     if models.is_empty() {
-        models = std::mem::take(&mut wire.models).into_iter().map(|(path, m)| (path.into(), m)).collect();
+        models = others.into_iter().map(|(path, m)| (path.into(), m)).collect();
+    } else if !others.is_empty() {
+        check.wrong(&["models"], "models in two forms", "write them in one");
     }
-    let source = Source::new(path, text, overlay.as_deref());
-    let mut check = Check { source, problems: Vec::new() };
     let manifest = check.manifest(wire, models);
+    if check.more > 0 {
+        check.problems.push(Problem::new(format!("and {} more", check.more)));
+    }
     if check.problems.is_empty() { Ok(manifest) } else { Err(Problem::all(check.problems)) }
 }
 
@@ -86,10 +99,16 @@ fn located(source: &Source, e: &toml::de::Error) -> Problem {
 pub(super) struct Check {
     source: Source,
     problems: Vec<Problem>,
+    /// Beyond [`SHOWN`].
+    more: usize,
 }
 
 impl Check {
     pub(super) fn wrong(&mut self, at: &[&str], message: impl AsRef<str>, hint: impl Into<String>) {
+        if self.problems.len() == SHOWN {
+            self.more += 1;
+            return;
+        }
         let place = self.source.at(at);
         self.problems.push(Problem::new(format!("{place}: {}", crate::text::escape(message.as_ref()))).hint(hint));
     }
@@ -122,6 +141,11 @@ impl Check {
         let shares = self.shares(w.shares);
         let models = self.models(models, &shares);
         let run = self.run(w.run);
+        let plain = |p: &Path| p.to_str().is_some_and(|p| p.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b)));
+        if let Some(prefix) = host.prefix.as_ref().filter(|p| (run.passwordless || run.boot) && !plain(p)) {
+            let message = format!("sudo and the system read {} in their own way, which [run] passwordless and boot need", prefix.display());
+            self.wrong(&["host", "prefix"], message, "use letters, digits, `.`, `_`, `-` and `/`");
+        }
         let network = self.network(w.network, comfyui.allow_remote);
         let policy = self.policy(w.policy, &nodes);
         Manifest { source: self.source.clone(), host, comfyui, python, nodes, models, shares, run, network, policy }

@@ -13,13 +13,15 @@ pub struct Source {
     pub text: Arc<String>,
     /// Parsed when the first place is asked for: a file without mistakes never is.
     document: OnceLock<Option<Document<String>>>,
+    /// Where each line begins: a file may have thousands of mistakes.
+    lines: OnceLock<Vec<usize>>,
     /// `hosts.NAME`, looked at before the key itself: what the machine's own part says wins.
     overlay: Option<String>,
 }
 
 impl Source {
     pub fn new(path: &Path, text: &Arc<String>, overlay: Option<&str>) -> Self {
-        Source { path: path.to_path_buf(), text: Arc::clone(text), document: OnceLock::new(), overlay: overlay.map(str::to_string) }
+        Source { path: path.to_path_buf(), text: Arc::clone(text), document: OnceLock::new(), lines: OnceLock::new(), overlay: overlay.map(str::to_string) }
     }
 
     /// `comfy.toml:12:5` of the key at `path`, or of its nearest parent that is there.
@@ -31,9 +33,10 @@ impl Source {
 
     /// `comfy.toml:12:5` of a byte offset.
     pub fn place(&self, offset: usize) -> String {
-        let before = &self.text[..self.text.floor_char_boundary(offset.min(self.text.len()))];
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        let offset = self.text.floor_char_boundary(offset.min(self.text.len()));
+        let lines = self.lines.get_or_init(|| std::iter::once(0).chain(self.text.match_indices('\n').map(|(at, _)| at + 1)).collect());
+        let line = lines.partition_point(|start| *start <= offset);
+        let column = self.text[lines[line - 1]..offset].chars().count() + 1;
         format!("{}:{line}:{column}", self.name())
     }
 

@@ -208,6 +208,8 @@ fn syntax_and_types() {
         ("text where a list belongs", "ref = \"v1\"", "ref = \"v1\"\nargs = \"--lowvram\""),
         ("text where yes or no belongs", "ref = \"main\"", "ref = \"main\"\nenabled = \"no\""),
         ("a number in a list of texts", "ref = \"v1\"", "ref = \"v1\"\nargs = [\"--reserve-vram\", 2]"),
+        ("models in two forms, one of them wrong", "", "[\"\\u006dodels\".\"a.bin\"]\nsha256 = \"bad\"\n[models.\"b.bin\"]\n"),
+        ("a hard space behind a section", "", "[models.\"b.bin\"]\u{a0}\n"),
         ("a number where a model's source belongs", "", "[models.\"a.bin\"]\nsource = 12\n"),
         ("a key where a section belongs", "[host]", "nodes = \"pack\"\n[host]"),
         ("a list of sections where one belongs", "[comfyui]", "[[comfyui]]"),
@@ -219,6 +221,9 @@ fn syntax_and_types() {
         ("a version in quotes", "version = 1", "version = \"1\""),
         ("version 0", "version = 1", "version = 0"),
     ]);
+    let many: String = (0..150).map(|i| format!("[models.\"{i:03}.bin\"]\nshare = \"nowhere\"\n")).collect();
+    let all = w.toml(&[("more mistakes than anybody reads", "", &many)]);
+    s += &format!("{}    …\n{}\n", all.lines().take(5).map(|l| format!("{l}\n")).collect::<String>(), all.trim_end().lines().last().unwrap());
     s += &w.case("an empty file", "", lock, PLAN);
     s += &w.case("nested without end", format!("x = {}", "[".repeat(100_000)), lock, PLAN);
     s += &w.case("a NUL", "version = 1\n\0", lock, PLAN);
@@ -270,6 +275,15 @@ fn syntax_and_types() {
       error: comfy.toml:10:27: invalid type: integer `2`, expected a string
           > 2]
 
+    models in two forms, one of them wrong: exit 1
+      error: comfy.toml:23:1: sha256 is not 64 lower-case hexadecimal digits
+          > sha256 = "bad"
+        hint: leave it out and `comfy lock` finds it
+
+    a hard space behind a section: exit 1
+      error: comfy.toml:22:17: unexpected key or value, expected newline, `#`
+          >  
+
     a number where a model's source belongs: exit 1
       error: comfy.toml:23:10: invalid type: integer `12`, expected a string
           > 12
@@ -313,6 +327,13 @@ fn syntax_and_types() {
           > version = 0
         hint: write `version = 1`
 
+    more mistakes than anybody reads: exit 1
+      error: comfy.toml:23:1: model "000.bin" is in share "nowhere", which is not declared
+          > share = "nowhere"
+      error: comfy.toml:25:1: model "001.bin" is in share "nowhere", which is not declared
+          > share = "nowhere"
+        …
+      error: and 50 more
     an empty file: exit 1
       error: comfy.toml:1:1: no `version`
           > (the line ends here)
@@ -920,6 +941,7 @@ fn values() {
     let comfyui = |line: &str| format!("ref = \"v1\"\n{line}");
     let model = |line: &str| format!("[models.\"a/b.safetensors\"]\n{line}");
     let s = w.toml(&[
+        ("a prefix that sudo would read in two", "prefix = \"ROOT/prefix\"", "prefix = \"/opt/my comfy\"\n[run]\npasswordless = true"),
         ("ssh", r, &repo("git@github.com:up/pack.git")),
         ("plain http", r, &repo("http://github.com/up/pack")),
         ("a folder", r, &repo("file:///srv/git/pack")),
@@ -982,6 +1004,11 @@ fn values() {
         ("isolation of another word", "isolation = \"none\"", "isolation = \"non\""),
     ]);
     insta::assert_snapshot!(s, @r#"
+    a prefix that sudo would read in two: exit 1
+      error: comfy.toml:5:1: sudo and the system read /opt/my comfy in their own way, which [run] passwordless and boot need
+          > prefix = "/opt/my comfy"
+        hint: use letters, digits, `.`, `_`, `-` and `/`
+
     ssh: exit 1
       error: comfy.toml:12:1: repo "git@github.com:up/pack.git" must be an https:// address (a local copy goes through COMFY_MIRRORS)
           > repo = "git@github.com:up/pack.git"

@@ -39,6 +39,11 @@ pub fn clone(from: &File, folder: &OwnedFd, name: &CStr) -> std::io::Result<Opti
             return if e.kind() == std::io::ErrorKind::AlreadyExists { Err(e) } else { Ok(None) };
         }
         let fd = openat(folder, name, OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode(0))?;
+        // Where others may write the folder, another file may have been put under the name since.
+        let st = nix::sys::stat::fstat(&fd)?;
+        if super::kind(&st) != crate::plan::facts::Kind::File || st.st_uid != nix::unistd::geteuid().as_raw() || st.st_nlink != 1 {
+            return Err(std::io::Error::other("somebody else put another file there"));
+        }
         super::acl::drop_all(&fd);
         nix::sys::stat::fchmod(&fd, mode(0o600))?;
         Ok(Some(File::from(fd)))

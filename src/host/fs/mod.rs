@@ -230,7 +230,10 @@ pub fn is_trusted(path: &Path, owners: &[u32], text: &str) -> Result<bool> {
 
 /// A regular file with one link, owned by one of `owners`, writable by nobody else, reached through no link of a stranger's and
 /// through no folder in which somebody else could put another one in its place.
-fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
+///
+/// # Errors
+/// Which of that does not hold.
+pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
     let shown = path.display();
     let owner = owners.first().copied().unwrap_or(0);
     let real = real(path, owner).map_err(|u| Problem::new(format!("{shown}: {}", u.reason)))?;

@@ -35,8 +35,6 @@ struct Tally {
     modes: BTreeMap<&'static str, usize>,
     odd: BTreeMap<Odd, (usize, Vec<String>)>,
     examples: Vec<String>,
-    /// Of one folder.
-    files: Vec<ModelFile>,
 }
 
 const EXAMPLES: usize = 3;
@@ -73,12 +71,13 @@ struct Check<'a> {
 }
 
 impl Visit for Check<'_> {
-    type Local = Tally;
+    /// The files are those of one folder, for [`Check::files`].
+    type Local = (Tally, Vec<ModelFile>);
 
-    fn entry(&self, t: &mut Tally, folder: &Folder, name: &CStr, st: &FileStat) -> bool {
+    fn entry(&self, (t, files): &mut Self::Local, folder: &Folder, name: &CStr, st: &FileStat) -> bool {
         let dir = kind(st) == Kind::Dir;
         if let Some(hashes) = self.hashes.filter(|_| !dir) {
-            t.files.push(model(hashes, folder.join(name), st));
+            files.push(model(hashes, folder.join(name), st));
         }
         if !self.spec.modes {
             return dir;
@@ -104,11 +103,11 @@ impl Visit for Check<'_> {
         dir
     }
 
-    fn done(&self, local: Tally, folder: &Folder, entries: usize) {
-        if !local.files.is_empty()
+    fn done(&self, (local, found): Self::Local, folder: &Folder, entries: usize) {
+        if !found.is_empty()
             && let Ok(mut files) = self.files.lock()
         {
-            files.push(local.files);
+            files.push(found);
         }
         let Ok(mut all) = self.total.lock() else { return };
         all.entries += entries;

@@ -82,9 +82,10 @@ pub fn put(share: &ShareSpec, path: &str, good: &Good, sha256: Sha, staged: Opti
         let (from, from_name) = parent(staged)?;
         let same = lstat_at(&from, &from_name).is_ok_and(|st| fstat(&good.file).is_ok_and(|g| g.st_ino == st.st_ino && g.st_dev == st.st_dev));
         if same && fstat(&good.file)?.st_dev == fstat(&folder)?.st_dev {
+            let verified = fstat(&good.file)?;
             finish(share, &good.file)?;
             match renameat(&from, from_name.as_c_str(), &folder, name.as_c_str()) {
-                Ok(()) => return Ok(fstat(&good.file)?),
+                Ok(()) => return unwritten(&verified, fstat(&good.file)?),
                 // Two mounts of one file system.
                 Err(Errno::EXDEV) => {}
                 Err(e) => return Err(e.into()),
@@ -94,10 +95,12 @@ pub fn put(share: &ShareSpec, path: &str, good: &Good, sha256: Sha, staged: Opti
     let temporary = cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
     sweep(&folder, &name, share.owner)?;
     let made = copy(&good.file, &folder, &temporary, sha256).and_then(|file| {
-        finish(share, &file)?;
+        // On the disk before anybody else may write it: what takes long is behind us then.
         file.sync_data()?;
+        let verified = fstat(&file)?;
+        finish(share, &file)?;
         renameat(&folder, temporary.as_c_str(), &folder, name.as_c_str())?;
-        let (st, there) = (fstat(&file)?, lstat_at(&folder, &name)?);
+        let (st, there) = (unwritten(&verified, fstat(&file)?)?, lstat_at(&folder, &name)?);
         // In a share that the sandbox may write, it may have put another file under the temporary name.
         if (st.st_ino, st.st_dev) == (there.st_ino, there.st_dev) { Ok(st) } else { Err(io::Error::other("somebody replaced it meanwhile")) }
     });
@@ -105,6 +108,12 @@ pub fn put(share: &ShareSpec, path: &str, good: &Good, sha256: Sha, staged: Opti
         let _ = unlinkat(&folder, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir);
     }
     made
+}
+
+/// Nobody wrote it since it was verified. Only then is it vouched for.
+fn unwritten(verified: &FileStat, now: FileStat) -> io::Result<FileStat> {
+    let content = |st: &FileStat| (st.st_size, st.st_mtime, st.st_mtime_nsec);
+    if content(verified) == content(&now) { Ok(now) } else { Err(io::Error::other("somebody wrote into it meanwhile")) }
 }
 
 /// Removes what killed runs have left of this file: copies of root's, or those that were the owner's already.
