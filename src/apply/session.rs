@@ -66,8 +66,15 @@ pub fn plan(d: &Desired, machine: &Machine, only: &Selection, job: &Job) -> Resu
     match job {
         Job::Apply => crate::plan::build::plan(d, machine, only),
         Job::Back { to } => crate::plan::removal::back(d, machine, to),
-        Job::Gc(keep) => crate::plan::removal::gc(d, machine, *keep, &crate::host::present(&d.paths)),
-        Job::Destroy { purge, at } => crate::plan::removal::destroy(d, machine, *purge, &at.format("%Y%m%dT%H%M%S%3f").to_string()),
+        Job::Gc(keep) => {
+            let running = crate::run::live::read(&d.paths).map(|l| l.generation);
+            crate::plan::removal::gc(d, machine, *keep, &crate::host::present(&d.paths), running.as_deref())
+        }
+        Job::Destroy { purge, at } => match crate::run::live::read(&d.paths) {
+            // It would live on without its files, and nobody could stop it any more.
+            Some(live) => Err(Problem::new(format!("ComfyUI runs (process {})", live.pid)).hint("`comfy stop` ends it; nothing was changed")),
+            None => crate::plan::removal::destroy(d, machine, *purge, &at.format("%Y%m%dT%H%M%S%3f").to_string()),
+        },
     }
 }
 

@@ -88,6 +88,13 @@ fn one(project: &Project, args: &Model) -> Result<NewModel> {
     }
     names::relative(&path)
         .map_err(|why| Problem::new(format!("\"{}\" {why}", escape(&path))).hint("name it as it lies in the share, such as loras/x.safetensors"))?;
+    let named = project.manifest.shares.get(share.as_deref().unwrap_or("models"));
+    if args.source.is_none()
+        && let Some(file) = named.map(|s| folder(&s.path).join(&path))
+        && matches!(file.try_exists(), Ok(false))
+    {
+        return Err(Problem::new(format!("there is no {}", escape(&file.to_string_lossy()))).hint("put the file there first, or name a --source"));
+    }
     Ok(NewModel { path, share: share.filter(|s| s != "models"), source: args.source.clone() })
 }
 

@@ -1,5 +1,8 @@
 use std::io::{BufRead, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Global;
 use super::gate::{self, Gate};
@@ -116,8 +119,16 @@ impl Ask {
 /// Interrupted.
 pub fn yes(question: &str) -> Result<bool> {
     let _ = write!(std::io::stderr(), "{question}");
+    // Ctrl-C ends it at once, and not after the next line: reading alone would go on.
+    let stdin = std::io::stdin();
+    let mut there = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    while matches!(poll(&mut there, PollTimeout::from(100u8)), Ok(0) | Err(nix::errno::Errno::EINTR)) && !crate::host::signals::interrupted() {}
+    if crate::host::signals::interrupted() {
+        render::stderr("");
+        return Err(Problem::interrupted());
+    }
     let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).doing(|| "read the answer".into())?;
+    stdin.lock().read_line(&mut answer).doing(|| "read the answer".into())?;
     if crate::host::signals::interrupted() {
         return Err(Problem::interrupted());
     }

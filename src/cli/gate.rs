@@ -42,7 +42,8 @@ impl Gate<'_> {
         let known_bad = |id: &String| self.back && book.of(id).is_some_and(|h| !h.is_good());
         let Some(live) = live.filter(|id| moved || known_bad(id)) else { return Ok(None) };
         // What it can do is known: going back to it takes no longer than the switch.
-        if book.of(&live).is_some_and(|h| h.is_good() || (h.stopped.is_none() && !self.back)) {
+        if let Some(known) = book.of(&live).filter(|h| h.is_good() || (h.stopped.is_none() && !self.back)) {
+            known.lines(None).1.iter().for_each(|l| render::warning(l));
             return Ok(None);
         }
         let now = match self.load(None, elevated, &mut book) {

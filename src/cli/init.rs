@@ -1,3 +1,5 @@
+use std::path::{Component, Path, PathBuf};
+
 use super::Global;
 use super::project::MANIFEST;
 use crate::host::{env, fs, machine};
@@ -10,7 +12,7 @@ use crate::render;
 pub struct Args {
     /// Where the shared folders should lie [default: outside of your home, so that nothing in it is opened]
     #[arg(long, value_name = "DIR")]
-    shares: Option<std::path::PathBuf>,
+    shares: Option<PathBuf>,
 }
 
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
@@ -25,9 +27,27 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let owner = machine::owner(None, false)?;
     let name = env::var("SUDO_USER").unwrap_or(owner.name);
     let default = if cfg!(target_os = "macos") { "/Users/Shared/comfy" } else { "/srv/comfy" };
-    let shares = args.shares.as_ref().map_or_else(|| default.to_string(), |p| here.join(p).display().to_string());
+    let shares = match &args.shares {
+        None => default.to_string(),
+        // The owner's home, as comfy.toml writes it.
+        Some(p) if p.starts_with("~") => p.display().to_string(),
+        Some(p) => clean(&here.join(p)).display().to_string(),
+    };
     fs::edit::write_file(&dir.join(MANIFEST), crate::manifest::starter::text(&name, &shares).as_bytes(), 0o644, None)
         .doing(|| format!("write {}", path.display()))?;
     render::note(&format!("Wrote {}. Read it, change it, then: comfy lock", path.display()));
     Ok(0)
+}
+
+/// Without `.` and `..`, which comfy.toml refuses.
+fn clean(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(out.pop()),
+            part => out.push(part),
+        }
+    }
+    out
 }

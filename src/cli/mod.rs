@@ -150,8 +150,19 @@ pub fn main() -> ExitCode {
     render::set_up(cli.global.color, cli.global.quiet);
     // These pass the second one on.
     crate::host::signals::watch(!matches!(cli.command, Command::Run(_) | Command::Exec(_) | Command::Stop(_)));
-    match run(&cli) {
+    let result = run(&cli);
+    if let Some(e) = render::unsaid() {
+        render::problem(&crate::problem::Problem::new(format!("the output could not be written: {e}")));
+        return ExitCode::from(EXIT_ERROR);
+    }
+    match result {
         Ok(code) => ExitCode::from(code),
+        // The terminal's Ctrl-C ends git and uv too: what they say of that is no news.
+        Err(p) if p.exit == EXIT_ERROR && crate::host::signals::interrupted() => {
+            let p = crate::problem::Problem::interrupted();
+            render::problem(&p);
+            ExitCode::from(p.exit)
+        }
         Err(p) => {
             render::problem(&p);
             ExitCode::from(p.exit)

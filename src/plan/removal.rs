@@ -18,19 +18,20 @@ pub struct Present {
     pub pythons: Vec<String>,
 }
 
-/// Removes generations beyond the live one and the `keep` that were live last, and environments and interpreters that none
+/// Removes generations beyond the live one, the one that is `running` and the `keep` that were live last, and environments and interpreters that none
 /// needs.
 ///
 /// # Errors
 /// Ids or inventory that cannot be read.
-pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &Present) -> Result<Plan> {
+pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &Present, running: Option<&str>) -> Result<Plan> {
     let inventory = look.inventory(&d.paths).map_err(|u| Problem::new(u.reason))?;
     let current = look.node(&d.paths.current()).map_err(|u| Problem::new(u.reason))?;
     let live = current.and_then(|n| n.target).map(|t| t.display().to_string().trim_start_matches("gen/").to_string());
     let mut recent: Vec<&String> = inventory.live.iter().rev().filter(|id| Some(*id) != live.as_ref() && present.generations.contains(id)).collect();
     recent.truncate(keep);
+    let stays = |id: &String| Some(id) == live.as_ref() || Some(id.as_str()) == running || recent.contains(&id);
     let mut plan = empty(d, look)?;
-    for id in present.generations.iter().filter(|id| Some(*id) != live.as_ref() && !recent.contains(id)) {
+    for id in present.generations.iter().filter(|id| !stays(id)) {
         remove(
             &mut plan,
             format!("generation.{id}"),
@@ -38,9 +39,8 @@ pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &Present) -> Resul
             Step::RemoveGeneration { id: id.clone() },
         );
     }
-    let stays = present.generations.iter().filter(|id| Some(*id) == live.as_ref() || recent.contains(id));
     let mut needed = Vec::new();
-    for id in stays {
+    for id in present.generations.iter().filter(|id| stays(id)) {
         let spec = look.generation_spec(&d.paths, id).map_err(|u| Problem::new(u.reason))?;
         needed.extend(spec.and_then(|s| s.venv));
     }

@@ -73,8 +73,19 @@ fn dye(text: &str, p: Paint) -> String {
 
 /// Data, to stdout. Someone who closed the pipe wants no more of it.
 pub fn stdout(text: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{}", crate::text::harmless(text, setting(COLOR_OUT)));
+    let mut out = std::io::stdout().lock();
+    let written = writeln!(out, "{}", crate::text::harmless(text, setting(COLOR_OUT))).and_then(|()| out.flush());
+    if let Err(e) = written.or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) }) {
+        let _ = UNSAID.set(e);
+    }
 }
+
+/// Why something could not be written to stdout: half a bill of materials is no success.
+pub fn unsaid() -> Option<&'static std::io::Error> {
+    UNSAID.get()
+}
+
+static UNSAID: std::sync::OnceLock<std::io::Error> = std::sync::OnceLock::new();
 
 /// A diagnostic, to stderr, whatever `-q` says.
 pub fn stderr(text: &str) {

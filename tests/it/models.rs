@@ -549,6 +549,7 @@ fn a_library_is_adopted_with_one_command() {
     let toml = fs::read_to_string(w.root.join("project/comfy.toml")).unwrap();
     assert!(toml.contains("[models.\"new one.bin\"]\n\n[models.\"flux/x.bin\"]\nsource = \"hf://org/repo/x.bin@v1\"\n"), "{toml}");
     assert!(w.fails(&["add", "model", "flux/x.bin"]).contains("already"));
+    assert!(w.fails(&["add", "model", "new one.bim"]).contains("put the file there first"));
     assert!(w.fails(&["add", "model", "../x.bin"]).contains("must not contain"));
     assert!(w.fails(&["add", "model", "y.bin", "--source", "ftp://x"]).contains("unknown scheme"));
 }
@@ -676,6 +677,11 @@ fn safetensors_are_checked_when_they_are_locked_and_told_by_name() {
     trigger words  xyz style, cat
     "#);
     assert!(w.fails(&["model", "y.safetensors"]).contains("did you mean `x.safetensors`?"));
+    // Half a bill of materials is no success.
+    if let Ok(full) = fs::File::options().write(true).open("/dev/full") {
+        let out = w.command(&["export", "sbom"]).stdout(full).output().unwrap();
+        assert!(out.status.code() == Some(1) && text(&out, &w.root).contains("the output could not be written: No space left"), "{}", text(&out, &w.root));
+    }
     // The bill of materials has it, with its hash.
     let bom: serde_json::Value = serde_json::from_slice(&w.run(&["export", "sbom"]).stdout).unwrap();
     assert_eq!((bom["bomFormat"].as_str(), bom["specVersion"].as_str()), (Some("CycloneDX"), Some("1.6")));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::confined::ready;
-use super::machine::{Machine, ok, private, said};
+use super::machine::{BASE, Machine, ok, private, said};
 
 fn json(m: &Machine) -> serde_json::Value {
     let out = m.alice(&["status", "--json"]);
@@ -53,6 +53,12 @@ fn started_in_the_background_it_is_watched_and_ended_without_root() {
         m.apply();
         assert_eq!(json(m)["restart_due"], true);
         assert!(said(&m.alice(&["status"])).contains("a restart is due"));
+        // What runs keeps its files: gc leaves them, destroy wants it ended first.
+        let running = json(m)["generation"].as_str().unwrap().to_string();
+        ok(&m.root(&["gc", "--keep", "0", "--yes"]));
+        m.sh(&format!("test -e {BASE}/gen/{running}/ComfyUI/main.py"));
+        let out = m.root(&["destroy", "--yes"]);
+        assert!(out.status.code() == Some(1) && said(&out).contains("`comfy stop` ends it"), "{}", said(&out));
         let again = m.root(&["restart"]);
         ok(&again);
         assert_eq!(json(m)["restart_due"], false);
