@@ -45,7 +45,7 @@ use crate::render::{self, Color};
 #[derive(Parser)]
 #[command(name = "comfy", version, max_term_width = 100, arg_required_else_help = true, disable_help_subcommand = true)]
 #[command(
-    after_help = "Examples:\n  comfy demo                  the whole loop on an embedded example, no root, no network\n  comfy init && comfy lock    a first comfy.toml, pinned\n  comfy plan                  what would change on this machine\n  comfy apply                 change it\n\nExit codes: 0 done or nothing to do, 1 error, 2 asked-for differences, 130 interrupted."
+    after_help = "Examples:\n  comfy demo                  the whole loop on an embedded example, no root, no network\n  comfy init && comfy lock    a first comfy.toml, pinned\n  comfy plan                  what would change on this machine\n  comfy apply                 change it\n\nExit codes: 0 done or nothing to do, 1 error, 2 differences or findings (plan --exit-code, lock --check, outdated --exit-code,\nverify, doctor), 130 interrupted; exec and shell pass on the program's own."
 )]
 struct Cli {
     #[command(flatten)]

@@ -22,6 +22,8 @@ pub struct Args {
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let project = Project::open(global)?;
     let resolved = resolve(&project, &Mode::Move(&args.names), false)?;
+    // Told once it is true.
+    let wrote = !args.dry_run && write(&project, &resolved)?;
     for text in lines(&resolved) {
         render::stdout(&if args.dry_run {
             text.replacen("Updated", "Would update", 1).replacen("Added", "Would add", 1).replacen("Removed", "Would remove", 1)
@@ -30,9 +32,12 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         });
     }
     if resolved.moved.is_empty() && resolved.packages.is_empty() && resolved.models.is_empty() {
-        render::note("Every pin is where its ref is.");
+        render::note(&match &args.names[..] {
+            [] => "Every pin is where its ref is.".to_string(),
+            names => format!("Nothing newer for {}.", crate::text::escape(&names.join(", "))),
+        });
     }
-    if !args.dry_run && write(&project, &resolved)? {
+    if wrote {
         render::note("Wrote comfy.lock. Look at it with `comfy plan`, then commit it.");
     }
     Ok(0)

@@ -445,7 +445,11 @@ impl Check {
             if let Some(s) = &m.source
                 && let Err(why) = values::model_source(s)
             {
-                self.wrong(&[at[0], at[1], "source"], format!("source \"{}\" {why}", crate::text::escape(s)), "see section models of comfy.toml in the README");
+                self.wrong(
+                    &[at[0], at[1], "source"],
+                    format!("source \"{}\" {why}", crate::text::escape(s)),
+                    "write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none",
+                );
             }
             if let Some(h) = &m.sha256
                 && !names::is_sha256(h)

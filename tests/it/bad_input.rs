@@ -1260,37 +1260,37 @@ fn values() {
     a model over plain http: exit 1
       error: comfy.toml:23:1: source "http://x.test/b" is plain http to another machine; use https://
           > source = "http://x.test/b"
-        hint: see section models of comfy.toml in the README
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
 
     a model with a token: exit 1
       error: comfy.toml:23:1: source "https://me:pw@x.test/b" must hold no user name or token
           > source = "https://me:pw@x.test/b"
-        hint: see section models of comfy.toml in the README
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
 
     half a source: exit 1
       error: comfy.toml:23:1: source "hf://org/repo" must look like hf://org/repo/file@revision
           > source = "hf://org/repo"
-        hint: see section models of comfy.toml in the README
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
 
     an unknown scheme: exit 1
       error: comfy.toml:23:1: source "ftp://x.test/b" has an unknown scheme `ftp`; known: hf://, https://, civitai:, s3://, gs://, az://, file:
           > source = "ftp://x.test/b"
-        hint: see section models of comfy.toml in the README
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
 
     no scheme: exit 1
       error: comfy.toml:23:1: source "org/repo/file" names no scheme; known: hf://, https://, civitai:, s3://, gs://, az://, file:
           > source = "org/repo/file"
-        hint: see section models of comfy.toml in the README
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
 
     a relative file: exit 1
       error: comfy.toml:23:1: source "file:b.bin" must be file:/an/absolute/path or file:~/path
           > source = "file:b.bin"
-        hint: see section models of comfy.toml in the README
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
 
     a page of civitai: exit 1
       error: comfy.toml:23:1: source "civitai:sd-xl" must look like civitai:VERSION, a number
           > source = "civitai:sd-xl"
-        hint: see section models of comfy.toml in the README
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
 
     a model in an unknown share: exit 1
       error: comfy.toml:23:1: model "a/b.safetensors" is in share "modles", which is not declared

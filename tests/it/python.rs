@@ -368,7 +368,7 @@ fn a_new_release_is_taken_by_update_only() {
     einops 0.8, numpy 2.0, pillow 11.0, scipy 1.1, tqdm 5.0
 
     $ comfy update python
-    Every pin is where its ref is.
+    Nothing newer for python.
 
     $ comfy update nump
     error: comfy.toml has no node `nump`, and comfy.lock no package of that name

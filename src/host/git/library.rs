@@ -49,6 +49,6 @@ fn explain(url: &str, e: &git2::Error) -> Problem {
     match e.code() {
         git2::ErrorCode::NotFound => problem.hint("no such public repository: check owner and name"),
         git2::ErrorCode::User => Problem::interrupted(),
-        _ => problem.hint("is the network up? what is in the store can be used with --offline"),
+        _ => problem.hint("is the network up? `comfy apply --offline` does with what is in the store"),
     }
 }

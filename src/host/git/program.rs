@@ -109,7 +109,7 @@ fn explain(url: &str, stderr: &str) -> Problem {
     let lower = stderr.to_lowercase();
     let problem = Problem::new(format!("{url}: {message}"));
     if lower.contains("could not resolve host") || lower.contains("could not connect") || lower.contains("connection refused") || lower.contains("timed out") {
-        problem.hint("is the network up? what is in the store can be used with --offline")
+        problem.hint("is the network up? `comfy apply --offline` does with what is in the store")
     } else if lower.contains("not found")
         || lower.contains("does not appear to be a git repository")
         || lower.contains("could not read from remote repository")
