@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use super::Global;
 use super::project::Project;
 use crate::plan::desired::Paths;
@@ -11,8 +13,18 @@ use crate::run::{control, live};
 pub struct Args {}
 
 pub fn run(global: &Global, _: &Args) -> Result<u8> {
-    let desired = Project::open(global)?.desired()?;
-    render::note(if stop(&desired.paths)? { "ComfyUI has ended." } else { "ComfyUI does not run." });
+    let paths = match Project::open(global).and_then(|p| p.desired()) {
+        Ok(desired) => desired.paths,
+        // A mistake in comfy.toml is no reason to let it run: what the caller may end is found by its records.
+        Err(p) => match &running()[..] {
+            [one] => {
+                render::problem(&p);
+                one.clone()
+            }
+            _ => return Err(p),
+        },
+    };
+    render::note(if stop(&paths)? { "ComfyUI has ended." } else { "ComfyUI does not run." });
     Ok(0)
 }
 
@@ -26,4 +38,12 @@ pub fn stop(paths: &Paths) -> Result<bool> {
     }
     control::end(paths)?;
     Ok(true)
+}
+
+/// What runs on this machine under accounts of its own, as far as the caller may see the records.
+fn running() -> Vec<Paths> {
+    let all = Paths::records_of("", cfg!(target_os = "macos"));
+    let of = |records: PathBuf| Paths { prefix: PathBuf::new(), base: PathBuf::new(), records, home: None };
+    let there = std::fs::read_dir(all).into_iter().flatten().flatten();
+    there.map(|e| of(e.path())).filter(|paths| live::read(paths).is_some()).collect()
 }

@@ -62,8 +62,13 @@ fn started_in_the_background_it_is_watched_and_ended_without_root() {
         let again = m.root(&["restart"]);
         ok(&again);
         assert_eq!(json(m)["restart_due"], false);
-        // Ended by its owner, without root; nothing is left, and the next launch is free to begin.
-        ok(&m.alice(&["stop"]));
+        // Ended by its owner, without root, whatever comfy.toml says by now; nothing is left, and the next launch is free to begin.
+        let toml = std::fs::read_to_string("/home/alice/dot/comfy.toml").unwrap();
+        m.manifest(&format!("{toml}\nx y\n"));
+        let out = m.alice(&["stop"]);
+        ok(&out);
+        assert!(said(&out).contains("key with no value") && said(&out).contains("ComfyUI has ended."), "{}", said(&out));
+        m.manifest(&toml);
         assert_eq!(m.sh(ALIVE), "0");
         assert!(said(&m.alice(&["status"])).contains("it was ended at"), "{}", said(&m.alice(&["status"])));
         assert_eq!(said(&m.alice(&["stop"])), "ComfyUI does not run.\n");
