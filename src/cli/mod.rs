@@ -35,7 +35,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::problem::{EXIT_ERROR, Result};
+use crate::problem::{EXIT_ERROR, Problem, Result};
 use crate::render::{self, Color};
 
 /// ComfyUI as another user of this machine, at full speed, as code.
@@ -150,19 +150,14 @@ pub fn main() -> ExitCode {
     render::set_up(cli.global.color, cli.global.quiet);
     // These pass the second one on.
     crate::host::signals::watch(!matches!(cli.command, Command::Run(_) | Command::Exec(_) | Command::Stop(_)));
-    let result = run(&cli);
-    if let Some(e) = render::unsaid() {
-        render::problem(&crate::problem::Problem::new(format!("the output could not be written: {e}")));
-        return ExitCode::from(EXIT_ERROR);
-    }
+    let result = match (run(&cli), render::unsaid()) {
+        // The terminal's Ctrl-C ends git and uv too: what they say of that is no news.
+        (Err(p), _) if p.exit == EXIT_ERROR && crate::host::signals::interrupted() => Err(Problem::interrupted()),
+        (Ok(_), Some(e)) => Err(Problem::new(format!("the output could not be written: {e}"))),
+        (result, _) => result,
+    };
     match result {
         Ok(code) => ExitCode::from(code),
-        // The terminal's Ctrl-C ends git and uv too: what they say of that is no news.
-        Err(p) if p.exit == EXIT_ERROR && crate::host::signals::interrupted() => {
-            let p = crate::problem::Problem::interrupted();
-            render::problem(&p);
-            ExitCode::from(p.exit)
-        }
         Err(p) => {
             render::problem(&p);
             ExitCode::from(p.exit)

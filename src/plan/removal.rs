@@ -18,8 +18,8 @@ pub struct Present {
     pub pythons: Vec<String>,
 }
 
-/// Removes generations beyond the live one, the one that is `running` and the `keep` that were live last, and environments and interpreters that none
-/// needs.
+/// Removes generations beyond the live one, the one that is `running` and the `keep` that were live last, and environments and
+/// interpreters that none needs.
 ///
 /// # Errors
 /// Ids or inventory that cannot be read.
