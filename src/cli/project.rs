@@ -62,35 +62,29 @@ impl Project {
         // Through sudo the files are the caller's or root's, whatever they say of themselves.
         let caller = env::var("SUDO_UID").and_then(|u| u.parse::<u32>().ok()).filter(|_| root);
         let mut owners: Vec<u32> = caller.iter().chain(who).copied().chain([0]).collect();
-        if !root || caller.is_some() {
-            // Nobody else's is so much as parsed. Root reads for others too: whose file it may be is known once it says who the primary user is.
-            fs::open_trusted(&path, &owners)?;
-        }
+        // Root alone reads for others too: whose files they may be is known once the manifest says who the primary user is.
+        let known = !root || caller.is_some();
         let at = dir.join(lock::FILE);
-        // Both at once: with twenty thousand models in each that is most of a plan. What the lock holds counts once it is trusted.
+        let read = |path: &Path| if known { fs::read_trusted(path, &owners) } else { fs::read_regular(path) }.map(Arc::new);
+        // Both at once: with twenty thousand models in each that is most of a plan.
         let (manifest, locked) = std::thread::scope(|s| {
-            let manifest = s.spawn(|| Manifest::parse(&path, &Arc::new(fs::read_regular(&path)?), hostname));
-            let locked = fs::read_regular(&at).ok().map(Arc::new).map(|text| (Lock::parse(&at, &text), text));
+            let manifest = s.spawn(|| Manifest::parse(&path, &read(&path)?, hostname));
+            let there = !at.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+            let locked = there.then(|| read(&at).map(|text| (Lock::parse(&at, &text), text)));
             (manifest.join(), locked)
         });
         let manifest = manifest.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-        if root && caller.is_none() {
+        let locked = locked.transpose()?;
+        if !known {
             let named = machine::owner(manifest.host.primary_user.as_deref(), manifest.host.isolation == Isolation::Account).ok().map(|o| o.uid);
             owners.splice(0..0, named);
-        }
-        if !fs::is_trusted(&path, &owners, &manifest.source.text)? {
-            return Err(Problem::new(format!("{} changed while it was read", path.display())).hint("run it again"));
-        }
-        let lock = match at.symlink_metadata() {
-            Ok(_) => match locked {
-                Some((parsed, text)) if fs::is_trusted(&at, &owners, &text)? => Some((parsed?, text)),
-                _ => {
-                    let text = Arc::new(fs::read_trusted(&at, &owners)?);
-                    Some((Lock::parse(&at, &text)?, text))
+            for (path, text) in [(&path, &manifest.source.text)].into_iter().chain(locked.as_ref().map(|(_, text)| (&at, text))) {
+                if !fs::is_trusted(path, &owners, text)? {
+                    return Err(Problem::new(format!("{} changed while it was read", path.display())).hint("run it again"));
                 }
-            },
-            Err(_) => None,
-        };
+            }
+        }
+        let lock = locked.map(|(parsed, text)| Ok::<_, Problem>((parsed?, text))).transpose()?;
         Ok(Project { dir: dir.to_path_buf(), hostname: hostname.into(), manifest, lock })
     }
 

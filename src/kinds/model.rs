@@ -5,9 +5,13 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use rayon::prelude::*;
 
 use crate::lock::ModelPin;
 use crate::plan::build::{Draft, Resource, attrs};
+use crate::plan::desired::ModelWish;
 use crate::plan::facts::{Kind, ShareSpec};
 use crate::plan::models::{Fetch, ModelFile, is_model};
 use crate::plan::{Attrs, Step};
@@ -33,14 +37,24 @@ pub fn plan(draft: &mut Draft) {
         let mut there: HashMap<&str, &ModelFile> = HashMap::with_capacity(files.iter().map(Vec::len).sum());
         there.extend(files.iter().flatten().map(|f| (f.path.as_str(), f)));
         let links: HashSet<&str> = files.iter().flatten().filter(|f| f.kind == Kind::Link).map(|f| f.path.as_str()).collect();
-        let wanted = d.models.iter().filter(|(_, w)| *w.share == **share);
-        for (path, wish) in wanted {
-            let file = there.remove(&**path);
+        let wanted: Vec<(&Arc<str>, &ModelWish)> = d.models.iter().filter(|(_, w)| *w.share == **share).collect();
+        // Thousands of them: every core looks some up.
+        let looked_up: Vec<(Option<&ModelFile>, bool)> = wanted
+            .par_iter()
+            .map(|(path, wish)| {
+                let (file, pin) = (there.get(&***path).copied(), &wish.pin);
+                (file, file.is_some_and(|f| f.kind == Kind::File && f.size == pin.size && f.known.is_none_or(|k| k == pin.sha256)))
+            })
+            .collect();
+        if looked_up.iter().filter(|(file, _)| file.is_some()).count() == there.len() {
+            there.clear();
+        }
+        for ((path, wish), (file, fine)) in wanted.into_iter().zip(looked_up) {
+            there.remove(&**path);
             let pin = &wish.pin;
-            let fine = file.is_some_and(|f| f.kind == Kind::File && f.size == pin.size && f.known.is_none_or(|k| k == pin.sha256));
             if fine {
                 draft.library.unverified += usize::from(file.is_some_and(|f| f.known.is_none()));
-                // Thousands of them: one that is as it should be is in the plan only where it was asked for by name.
+                // One that is as it should be is in the plan only where it was asked for by name.
                 if draft.only.words().iter().any(|w| w.strip_prefix("model.") == Some(&**path)) {
                     let is = describe(pin);
                     draft.add(Resource::new(format!("model.{path}"), Some(is.clone()), Some(is)));

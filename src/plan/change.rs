@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
+use super::digest::TextDigest;
 use super::facts::{Finding, Unknown};
 use super::ids::Ids;
 use super::models::{Amount, Library};
@@ -58,8 +59,8 @@ pub struct Plan {
     pub host: String,
     pub instance: String,
     /// sha256 of comfy.toml and comfy.lock as they were read.
-    pub manifest: String,
-    pub lock: String,
+    pub manifest: TextDigest,
+    pub lock: TextDigest,
     pub ids: Ids,
     pub only: Vec<String>,
     pub changes: Vec<Change>,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
+use super::digest::TextDigest;
 pub use super::paths::Paths;
 use super::venv::VenvSpec;
 use crate::lock::{Lock, ModelPin, Pin, Python};
@@ -150,8 +151,8 @@ pub struct Desired {
     pub models: Table<ModelWish>,
     pub not_enforced: Vec<String>,
     /// sha256 of the two files.
-    pub manifest_digest: String,
-    pub lock_digest: String,
+    pub manifest_digest: TextDigest,
+    pub lock_digest: TextDigest,
     /// What no share may overlap, with its name.
     fence: Vec<(String, PathBuf)>,
     /// Without its models.
@@ -173,7 +174,7 @@ pub struct Context {
 impl Desired {
     /// # Errors
     /// Paths that overlap or lie where none may, each with its place in comfy.toml.
-    pub fn new(m: &Manifest, lock: &Lock, lock_text: &str, cx: &Context) -> Result<Desired> {
+    pub fn new(m: &Manifest, lock: &Lock, lock_text: &Arc<String>, cx: &Context) -> Result<Desired> {
         let none = m.host.isolation == Isolation::None;
         let home = |p: &str| match p.strip_prefix("~/") {
             Some(rest) => cx.owner.home.join(rest),
@@ -291,9 +292,7 @@ impl Desired {
             let (_, pin) = pins.next_if(|(p, _)| *p == path)?;
             Some((Arc::clone(path), ModelWish { share: Arc::clone(&m.share), pin: Arc::clone(pin) }))
         };
-        let digest = |text: &str| base16ct::lower::encode_string(&Sha256::digest(text.as_bytes()));
-        let ((models, manifest_digest), lock_digest) =
-            rayon::join(|| (m.models.iter().filter_map(wish).collect(), digest(&m.source.text)), || digest(lock_text));
+        let models = m.models.iter().filter_map(wish).collect();
         Ok(Desired {
             host: cx.hostname.clone(),
             isolation: m.host.isolation,
@@ -309,8 +308,8 @@ impl Desired {
             python,
             models,
             not_enforced: not_enforced(m, cx.platform.macos),
-            manifest_digest,
-            lock_digest,
+            manifest_digest: TextDigest::of(&m.source.text),
+            lock_digest: TextDigest::of(lock_text),
             fence,
             manifest: m.without_models(),
         })

@@ -398,7 +398,7 @@ fn wish(bits: u32) -> Desired {
         data_home: "/home/alice/data".into(),
         repository: "/repo".into(),
     };
-    Desired::new(&manifest, &lock, &lock.render(), &cx).unwrap()
+    Desired::new(&manifest, &lock, &lock.render().into(), &cx).unwrap()
 }
 
 fn fresh() -> Machine {

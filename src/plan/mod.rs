@@ -3,6 +3,7 @@
 pub mod build;
 pub mod change;
 pub mod desired;
+pub mod digest;
 pub mod facts;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test")]

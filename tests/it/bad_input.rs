@@ -2077,7 +2077,7 @@ fn folders_and_surroundings() {
         assert!(!w.dir().join("comfy.lock").exists());
         s += &w.row(name, 1, &text(&output, &w.root));
     }
-    insta::assert_snapshot!(s, @r#"
+    insta::assert_snapshot!(s, @"
     no comfy.toml: exit 1
       error: ROOT/project has no comfy.toml
         hint: name its folder with -C, or make one with `comfy init`
@@ -2114,7 +2114,7 @@ fn folders_and_surroundings() {
         hint: put the real file there
 
     comfy.lock is a link to nothing: exit 1
-      error: ROOT/project/comfy.lock: No such file or directory (os error 2)
+      error: could not read ROOT/project/comfy.lock: No such file or directory (os error 2)
 
     a mirror without =: exit 1
       error: COMFY_MIRRORS: `https://github.com/` has no `=`
@@ -2131,5 +2131,5 @@ fn folders_and_surroundings() {
     a mirror of a folder: exit 1
       error: COMFY_MIRRORS: `/srv/=https://github.com/` must replace an https:// address
         hint: write https://github.com/=file:///srv/git/
-    "#);
+    ");
 }

@@ -195,9 +195,7 @@ pub fn read_regular(path: &Path) -> Result<String> {
     if kind(&st) != Kind::File {
         return Err(Problem::new(format!("{} is not a regular file", path.display())).hint("put the real file there"));
     }
-    let mut text = String::with_capacity(usize::try_from(st.st_size).unwrap_or(0).min(LARGEST as usize) + 1);
-    std::fs::File::from(fd).take(LARGEST).read_to_string(&mut text).map_err(fail)?;
-    Ok(text)
+    read(fd.into()).map_err(fail)
 }
 
 /// Reads a file that decides what happens on this machine, as [`open_trusted`] opens it.
@@ -205,9 +203,15 @@ pub fn read_regular(path: &Path) -> Result<String> {
 /// # Errors
 /// It is not to be trusted, or cannot be read.
 pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
-    let file = open_trusted(path, owners)?;
-    let mut text = String::new();
-    file.take(LARGEST).read_to_string(&mut text).doing(|| format!("read {}", path.display()))?;
+    read(open_trusted(path, owners)?).doing(|| format!("read {}", path.display()))
+}
+
+fn read(file: std::fs::File) -> io::Result<String> {
+    let size = file.metadata()?.len();
+    let mut text = String::with_capacity(usize::try_from(size.min(LARGEST)).unwrap_or(0) + 1);
+    if file.take(LARGEST + 1).read_to_string(&mut text)? as u64 > LARGEST {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 MiB"));
+    }
     Ok(text)
 }
 
@@ -216,7 +220,7 @@ pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
 /// # Errors
 /// As [`read_trusted`].
 pub fn is_trusted(path: &Path, owners: &[u32], text: &str) -> Result<bool> {
-    let mut file = open_trusted(path, owners)?.take(LARGEST);
+    let mut file = open_trusted(path, owners)?;
     let (mut rest, mut part) = (text.as_bytes(), vec![0; 1 << 16]);
     loop {
         let n = file.read(&mut part).doing(|| format!("read {}", path.display()))?;
