@@ -86,6 +86,11 @@ fn one(project: &Project, args: &Model) -> Result<NewModel> {
     if project.manifest.models.contains_key(path.as_str()) {
         return Err(Problem::new(format!("comfy.toml names model \"{}\" already", escape(&path))));
     }
+    if Path::new(&path).is_absolute() || path.starts_with("~/") {
+        let shares = project.manifest.shares.iter().filter(|(_, s)| s.role.holds_models()).map(|(n, s)| format!("{n} ({})", s.path)).collect::<Vec<_>>();
+        return Err(Problem::new(format!("\"{}\" lies in no share that holds models", escape(&path)))
+            .hint(format!("move it into one, or make its folder a share of its own; there is: {}", escape(&shares.join(", ")))));
+    }
     names::relative(&path)
         .map_err(|why| Problem::new(format!("\"{}\" {why}", escape(&path))).hint("name it as it lies in the share, such as loras/x.safetensors"))?;
     let named = project.manifest.shares.get(share.as_deref().unwrap_or("models"));

@@ -27,13 +27,13 @@ use crate::render::{self, bars::Bars};
     after_help = "Examples:\n  comfy apply                 shows the plan, asks, does it (sudo asks for your password)\n  comfy apply --yes           without the question\n  comfy apply --only shares   the old fix-permissions\n  comfy apply --rollback-on-failure\n                              back to what ran before, if a node that loaded fails now\n  comfy apply today.plan      exactly the saved plan, or nothing"
 )]
 pub struct Args {
-    /// A plan saved by `comfy plan --out`
+    /// A plan saved by `comfy plan --out`; it was looked at then, so nothing is asked now
     #[arg(value_name = "PLANFILE")]
     plan: Option<PathBuf>,
-    /// Do not ask
+    /// Do not ask; with -q the plan is not shown either
     #[arg(short, long)]
     yes: bool,
-    /// Only this family or address, and what it needs
+    /// Only this family (user, comfyui, nodes, python, models, shares, network) or address, and what it needs; may be repeated
     #[arg(long, value_name = "SEL", conflicts_with = "plan")]
     only: Vec<String>,
     /// Fetch nothing: what the store has must do
@@ -58,7 +58,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     };
     let only = Selection::parse(saved.as_ref().map_or(&args.only, |s| &s.plan.only))?;
     project.announce();
-    let ask = Ask { yes: args.yes || saved.is_some(), verbose: global.verbose, quiet: args.json, what: "apply" };
+    let ask = Ask { yes: args.yes || saved.is_some(), verbose: global.verbose, quiet: args.json || (global.quiet && args.yes), what: "apply" };
     let desired = project.desired()?;
     let job = Carry { project: &project, desired: &desired, only, job: Job::Apply, offline: args.offline, saved: saved.map(|s| s.plan) };
     let Carried { outcome, plan, elevated } = job.run(&ask)?;

@@ -1,5 +1,6 @@
 use super::Global;
 use super::project::Project;
+use crate::lock::cover;
 use crate::problem::{Problem, Result};
 use crate::render::{self, sbom};
 
@@ -23,6 +24,11 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let Some((lock, _)) = &project.lock else {
         return Err(Problem::new("there is no comfy.lock").hint("run `comfy lock`"));
     };
+    let cover = cover::compare(&project.manifest, lock);
+    if !cover.problems.is_empty() {
+        return Err(Problem::all(cover.problems));
+    }
+    cover.warnings.iter().for_each(|w| render::warning(w));
     render::stdout(&sbom::text(lock));
     Ok(0)
 }

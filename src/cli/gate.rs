@@ -40,13 +40,19 @@ impl Gate<'_> {
         let mut book = Book::read(paths);
         // Who asks for the way back means what is live now, too.
         let known_bad = |id: &String| self.back && book.of(id).is_some_and(|h| !h.is_good());
-        let Some(live) = live.filter(|id| moved || known_bad(id)) else { return Ok(None) };
+        let owed = |id: &String| Book::owes(paths, id);
+        let Some(live) = live.filter(|id| moved || known_bad(id) || owed(id)) else { return Ok(None) };
         // What it can do is known: going back to it takes no longer than the switch.
         if let Some(known) = book.of(&live).filter(|h| h.is_good() || (h.stopped.is_none() && !self.back)) {
             known.lines(None).1.iter().for_each(|l| render::warning(l));
             return Ok(None);
         }
-        let now = match self.load(None, elevated, &mut book) {
+        Book::owe(paths, &self.desired.owner, &live);
+        let now = self.load(None, elevated, &mut book);
+        if !now.as_ref().is_err_and(|p| p.exit == EXIT_INTERRUPTED) {
+            Book::settle(paths);
+        }
+        let now = match now {
             Ok(now) => now,
             Err(p) if self.back || p.exit == EXIT_INTERRUPTED => return Err(p),
             // The machine is what was asked for, all the same.

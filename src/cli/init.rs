@@ -35,6 +35,11 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     };
     fs::edit::write_file(&dir.join(MANIFEST), crate::manifest::starter::text(&name, &shares).as_bytes(), 0o644, None)
         .doing(|| format!("write {}", path.display()))?;
+    if nix::unistd::geteuid().is_root() {
+        render::warning(
+            "this is root, whose files no second account can be kept from: name in host.primary_user who uses ComfyUI, or write isolation = \"none\"",
+        );
+    }
     render::note(&format!("Wrote {}. Read it, change it, then: comfy lock", path.display()));
     Ok(0)
 }

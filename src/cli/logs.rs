@@ -31,6 +31,9 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     if path.symlink_metadata().is_err() {
         return Err(Problem::new("there is no log yet").hint("`comfy start` keeps one; `comfy run` shows everything where it was started"));
     }
+    if live::read(paths).is_some_and(|l| !l.detached) {
+        render::note("What runs now shows everything where it was started; this is what the last `comfy start` said.");
+    }
     let mut file = std::fs::File::open(&path).doing(|| format!("read {}", path.display()))?;
     if let Some(n) = args.lines {
         file.seek(SeekFrom::Start(start_of(&file, n)?)).doing(|| format!("read {}", path.display()))?;

@@ -43,9 +43,9 @@ use crate::render::{self, Color};
 /// comfy.toml says what should be, comfy.lock pins it, `comfy plan` shows the difference from this machine, and
 /// `comfy apply` removes it. Going back is `git revert` of the commit that moved the pins, then `comfy apply`.
 #[derive(Parser)]
-#[command(name = "comfy", version, max_term_width = 100, arg_required_else_help = true, disable_help_subcommand = true)]
+#[command(name = "comfy", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(
-    after_help = "Examples:\n  comfy demo                  the whole loop on an embedded example, no root, no network\n  comfy init && comfy lock    a first comfy.toml, pinned\n  comfy plan                  what would change on this machine\n  comfy apply                 change it\n\nExit codes: 0 done or nothing to do, 1 error, 2 differences or findings (plan --exit-code, lock --check, outdated --exit-code,\nverify, doctor), 130 interrupted; exec and shell pass on the program's own."
+    after_help = "Examples:\n  comfy demo                  the whole loop on an embedded example, no root, no network\n  comfy init && comfy lock    a first comfy.toml, pinned\n  comfy plan                  what would change on this machine\n  comfy apply                 change it\n\nExit codes: 0 done or nothing to do, 1 error, 130 interrupted; 2 differences or findings: plan\n--exit-code, lock --check, outdated --exit-code, verify, doctor. exec and shell pass on the program's own.\n\nEnvironment:\n  COMFY_MIRRORS               FROM=TO;…: where repositories are fetched from instead\n  COMFY_UV                    the uv to use [default: PATH's, else a pinned one that comfy fetches]\n  HF_TOKEN, HF_ENDPOINT, CIVITAI_API_TOKEN, CIVITAI_ENDPOINT, AWS_…, GOOGLE_…, AZURE_…\n                              where models are fetched from, and the keys for it\n  NO_COLOR                    no colours"
 )]
 struct Cli {
     #[command(flatten)]

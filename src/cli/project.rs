@@ -11,6 +11,7 @@ use crate::manifest::{Isolation, Manifest};
 use crate::plan::Desired;
 use crate::plan::desired::{Context, Owner};
 use crate::problem::{Doing, Problem, Result};
+use crate::text::{did_you_mean, escape};
 
 /// The name of the manifest.
 pub const MANIFEST: &str = "comfy.toml";
@@ -49,11 +50,23 @@ pub fn folder(global: &Global) -> Result<PathBuf> {
 
 impl Project {
     /// # Errors
-    /// No manifest, or something wrong in it or in the lock.
+    /// No manifest, or something wrong in it or in the lock; a host that it does not know.
     pub fn open(global: &Global) -> Result<Project> {
         let dir = folder(global)?;
         let hostname = global.host.clone().unwrap_or_else(machine::hostname);
-        Project::load(&dir, &hostname, &[nix::unistd::geteuid().as_raw()])
+        let project = Project::load(&dir, &hostname, &[nix::unistd::geteuid().as_raw()])?;
+        let hosts = &project.manifest.hosts;
+        // Asked for by name, it is meant; this machine itself needs no part of its own.
+        let asked = global.host.as_ref().filter(|h| !h.eq_ignore_ascii_case(&machine::hostname()));
+        if let Some(name) = asked.filter(|n| !hosts.iter().any(|h| h.eq_ignore_ascii_case(n))) {
+            let p = Problem::new(format!("--host {}: comfy.toml has no [hosts.{0}]", escape(name)));
+            return Err(match did_you_mean(name, hosts.iter().map(String::as_str)) {
+                Some(near) => p.hint(format!("did you mean `{}`?", escape(near))),
+                None if hosts.is_empty() => p.hint("it has no [hosts.NAME] at all: leave --host out"),
+                None => p.hint(format!("it has: {}", escape(&hosts.join(", ")))),
+            });
+        }
+        Ok(project)
     }
 
     fn load(dir: &Path, hostname: &str, who: &[u32]) -> Result<Project> {

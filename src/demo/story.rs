@@ -38,7 +38,7 @@ pub fn tell(stage: &mut Stage) -> Result<()> {
     stage.check("comfy run", "the miniature ComfyUI answers", stats.contains("comfyui_version"))?;
     stage.comfy(&["plan", "--exit-code"], Show::Plan, 0, &["No changes. This machine matches comfy.lock."])?;
 
-    stage.explain("That was the loop. What you made yourself, such as the picture in the output folder, stayed all the while.");
+    stage.explain("That was the loop. What you made yourself, such as the file in the output folder, stayed all the while.");
     render::stdout("Next: `comfy init` writes a comfy.toml for you, `comfy --help` lists the commands, `comfy man` is the manual.");
     Ok(())
 }
@@ -91,7 +91,7 @@ fn install(stage: &mut Stage) -> Result<Tree> {
     stage.explain("Now this machine is as comfy.lock says, and a second look agrees: exit code 0, not 2.");
     stage.comfy(&["plan", "--exit-code"], Show::Plan, 0, &["No changes. This machine matches comfy.lock."])?;
     let first = tree(&canonical(&place.view())?)?;
-    // What ComfyUI makes lands in the share.
+    stage.explain("What ComfyUI makes lands in the output share; this demo puts a file there in its stead.");
     write(&place.view().join("output/picture.txt"), "a picture\n")?;
     stage.check("comfy apply --yes", "ComfyUI's output folder is the share", place.shares().join("output/picture.txt").exists())?;
     Ok(first)

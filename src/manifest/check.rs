@@ -134,6 +134,7 @@ impl Check {
             Some(v) => self.wrong(&["version"], format!("version {v} is unknown"), "write `version = 1`"),
             None => self.wrong(&[], "no `version`", "write `version = 1` as the first line"),
         }
+        let hosts = w.hosts.into_keys().collect();
         let host = self.host(w.host);
         let comfyui = self.comfyui(w.comfyui);
         let python = self.python(w.python);
@@ -148,7 +149,7 @@ impl Check {
         }
         let network = self.network(w.network, comfyui.allow_remote);
         let policy = self.policy(w.policy, &nodes);
-        Manifest { source: self.source.clone(), host, comfyui, python, nodes, models, shares, run, network, policy }
+        Manifest { source: self.source.clone(), hosts, host, comfyui, python, nodes, models, shares, run, network, policy }
     }
 
     fn host(&mut self, w: wire::Host) -> Host {

@@ -28,6 +28,8 @@ pub type Table<V> = litemap::LiteMap<Arc<str>, V>;
 #[derive(Debug, Clone)]
 pub struct Manifest {
     pub source: Source,
+    /// Whose part `[hosts.NAME]` has.
+    pub hosts: Vec<String>,
     pub host: Host,
     pub comfyui: Comfyui,
     pub python: Python,
@@ -235,9 +237,10 @@ pub struct Accept {
 impl Manifest {
     /// All but the models, of which there may be twenty thousand.
     pub fn without_models(&self) -> Manifest {
-        let Manifest { source, host, comfyui, python, nodes, models: _, shares, run, network, policy } = self;
+        let Manifest { source, hosts, host, comfyui, python, nodes, models: _, shares, run, network, policy } = self;
         Manifest {
             source: source.clone(),
+            hosts: hosts.clone(),
             host: host.clone(),
             comfyui: comfyui.clone(),
             python: python.clone(),

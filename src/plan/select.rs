@@ -25,6 +25,9 @@ impl Selection {
             let known = FAMILIES.contains(&w.as_str()) || (w.contains('.') && KINDS.contains(&kind));
             if !known {
                 let p = Problem::new(format!("--only {}: neither a family nor an address", escape(w)));
+                if w.contains(',') {
+                    return Err(p.hint("one each: --only A --only B"));
+                }
                 return Err(match did_you_mean(w, FAMILIES.iter().copied()) {
                     Some(k) => p.hint(format!("did you mean `{k}`?")),
                     None => p.hint(format!("families: {}; addresses: such as node.impact-pack or share.models", FAMILIES.join(", "))),
@@ -58,14 +61,19 @@ impl Selection {
             })
     }
 
-    /// The selected changes with everything that they need, and what was named but is not there.
-    pub fn close(&self, changes: &[Change]) -> Result<BTreeSet<String>> {
+    /// The selected changes with everything that they need. Of what is named and is not there, `more` has names that were meant perhaps.
+    pub fn close(&self, changes: &[Change], more: &[String]) -> Result<BTreeSet<String>> {
         let mut out: BTreeSet<String> = changes.iter().filter(|c| self.names(&c.address)).map(|c| c.address.clone()).collect();
         if let Some(w) = self.0.iter().find(|w| w.contains('.') && !out.contains(*w)) {
             let p = Problem::new(format!("--only {}: no such resource", escape(w)));
-            return Err(match did_you_mean(w, changes.iter().map(|c| c.address.as_str())) {
+            let known: BTreeSet<&str> = changes.iter().map(|c| &c.address).chain(more).map(String::as_str).collect();
+            return Err(match did_you_mean(w, known.iter().copied()) {
                 Some(k) => p.hint(format!("did you mean `{k}`?")),
-                None => p,
+                None => {
+                    let kind = w.split_once('.').map_or("", |(kind, _)| kind);
+                    let same: Vec<&str> = known.into_iter().filter(|a| a.split('.').next() == Some(kind)).take(20).collect();
+                    if same.is_empty() { p.hint(format!("families: {}", FAMILIES.join(", "))) } else { p.hint(format!("there is: {}", same.join(", "))) }
+                }
             });
         }
         loop {

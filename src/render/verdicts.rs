@@ -26,10 +26,11 @@ pub fn of(plan: &Plan) -> Vec<Verdict> {
     let l = &plan.library;
     let off = out.iter().filter(|v| v.address.starts_with("model.") && !v.good).count();
     if l.declared > 0 {
-        let what = match l.unverified {
-            0 => format!("{} as locked", crate::text::count(l.declared - off, "file")),
-            n => format!("{} as locked, and {n} could not be read", crate::text::count(l.declared - off - n, "file")),
-        };
+        let (good, all) = (l.declared - off - l.unverified, crate::text::count(l.declared, "file"));
+        let mut what = if good == l.declared { format!("{all} as locked") } else { format!("{good} of {all} as locked") };
+        if l.unverified > 0 {
+            let _ = write!(what, ", and {} could not be read", l.unverified);
+        }
         out.push(Verdict { address: "models".into(), good: off == 0 && l.unverified == 0, what, findings: Vec::new() });
     }
     out

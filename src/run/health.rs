@@ -78,6 +78,9 @@ impl Health {
 #[derive(Debug, Default)]
 pub struct Book(BTreeMap<String, Health>);
 
+/// Stands beside the book from before a load until something is known.
+const OWED: &str = "owed";
+
 impl Book {
     pub fn read(paths: &Paths) -> Book {
         Book(std::fs::read(paths.health()).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default())
@@ -85,6 +88,20 @@ impl Book {
 
     pub fn of(&self, generation: &str) -> Option<&Health> {
         self.0.get(generation)
+    }
+
+    /// A load of that generation was begun and came to no end: Ctrl-C, a crash, no power.
+    pub fn owes(paths: &Paths, generation: &str) -> bool {
+        std::fs::read_to_string(paths.health().with_extension(OWED)).is_ok_and(|g| g == generation)
+    }
+
+    /// Before a load. It is a help and no promise, so a disk that is full is no error.
+    pub fn owe(paths: &Paths, owner: &Owner, generation: &str) {
+        let _ = edit::write_file(&paths.health().with_extension(OWED), generation.as_bytes(), 0o600, own(owner));
+    }
+
+    pub fn settle(paths: &Paths) {
+        let _ = edit::remove_path(&paths.health().with_extension(OWED));
     }
 
     /// Notes it, and forgets generations that are gone.
@@ -95,10 +112,14 @@ impl Book {
         self.0.retain(|id, _| paths.generation(id).exists());
         self.0.insert(health.generation.clone(), health.clone());
         let text = serde_json::to_vec(&self.0).doing(|| "write down what could be loaded".into())?;
-        let own = nix::unistd::geteuid().is_root().then_some((owner.uid, owner.gid));
         let path = paths.health();
-        edit::write_file(&path, &text, 0o600, own).doing(|| format!("write {}", path.display()))
+        edit::write_file(&path, &text, 0o600, own(owner)).doing(|| format!("write {}", path.display()))
     }
+}
+
+/// Whose the book is, where root writes it.
+fn own(owner: &Owner) -> Option<(u32, u32)> {
+    nix::unistd::geteuid().is_root().then_some((owner.uid, owner.gid))
 }
 
 /// Has the launcher load everything, and listens.

@@ -1328,6 +1328,8 @@ fn overlays_of_a_host() {
     ] {
         s += &w.case(name, edited("", overlay), lock, here);
     }
+    s += &w.case("another machine, with a typo", edited("", "[hosts.macbook]\ncomfyui.port = 8189"), lock, &["--host", "macbok", "plan"]);
+    s += &w.case("another machine, far from all", edited("", "[hosts.macbook]\ncomfyui.port = 8189"), lock, &["--host", "studio", "plan"]);
     s += &w.case("a type that is wrong on another machine", edited("", "[hosts.other]\ncomfyui.port = \"80\""), lock, here);
     s += &w.case("hosts as a text", edited("[host]", "hosts = \"macbook\"\n[host]"), lock, here);
     insta::assert_snapshot!(s, @r#"
@@ -1376,6 +1378,14 @@ fn overlays_of_a_host() {
       error: comfy.toml:24:1: mounts of shares `models` (models) and `second` (models) overlap
           > mount = "models"
         hint: mount each at a place of its own
+
+    another machine, with a typo: exit 1
+      error: --host macbok: comfy.toml has no [hosts.macbok]
+        hint: did you mean `macbook`?
+
+    another machine, far from all: exit 1
+      error: --host studio: comfy.toml has no [hosts.studio]
+        hint: it has: macbook
 
     a type that is wrong on another machine: exit 1
       error: comfy.toml:23:16: invalid type: string "80", expected i64
@@ -1464,7 +1474,7 @@ fn repositories_and_refs() {
     a repository that is not there: exit 1
       error: comfy.toml:13:1: pack: file://ROOT/upstream/up/nowhere: 'ROOT/upstream/up/nowhere' does not appear to be a git repository
           > ref = "main"
-        hint: no such public repository: check owner and name
+        hint: COMFY_MIRRORS leads there: it has no such repository
 
     a branch with a typo: exit 1
       error: comfy.toml:13:1: pack: https://github.com/up/pack has no branch or tag `mian`
@@ -1520,7 +1530,7 @@ fn repositories_and_refs() {
     a submodule whose repository is gone: exit 1
       error: comfy.toml:13:1: pack: submodule `sub`: https://github.com/up/nowhere: commit COMMIT could not be fetched: file://ROOT/upstream/up/nowhere: 'ROOT/upstream/up/nowhere' does not appear to be a git repository
           > ref = "main"
-        hint: no such public repository: check owner and name
+        hint: COMFY_MIRRORS leads there: it has no such repository
 
     a submodule whose commit is gone: exit 1
       error: comfy.toml:13:1: pack: submodule `sub`: https://github.com/up/pack: file://ROOT/upstream/up/pack.git does not have commit COMMIT
@@ -1550,7 +1560,7 @@ fn repositories_and_refs() {
         hint: did you mean `v1`?
       error: comfy.toml:13:1: pack: file://ROOT/upstream/up/nowhere: 'ROOT/upstream/up/nowhere' does not appear to be a git repository
           > ref = "main"
-        hint: no such public repository: check owner and name
+        hint: COMFY_MIRRORS leads there: it has no such repository
 
     offline: exit 1
       error: comfy.toml:9:1: comfyui: https://github.com/up/ComfyUI: which commit `v1` is cannot be asked offline
@@ -1877,6 +1887,9 @@ fn command_line() {
         ("a share of that name is not there", &["apply", "--yes", "--only", "share.outputs"]),
         ("a selection that steers the terminal", &["plan", "--only", "\u{1b}[2J"]),
         ("an empty selection", &["plan", "--only", ""]),
+        ("two selections in one", &["plan", "--only", "nodes,python"]),
+        ("a host without a part of its own", &["--host", "macbok", "plan"]),
+        ("a model that lies in no share", &["add", "model", "ROOT/x.safetensors"]),
         ("an unknown node to update", &["update", "pakc"]),
         ("a node to update, far from all", &["update", "something-else"]),
         ("nobody to say yes", &["apply"]),
@@ -1894,7 +1907,8 @@ fn command_line() {
         fs::write(w.root.join("empty.plan"), "").unwrap();
         s += &w.case(name, GOOD, lock, args);
     }
-    insta::assert_snapshot!(s, @r"
+    s += &w.case("a bill of what comfy.toml does not say", edited("ref = \"v1\"", "ref = \"v2\""), lock, &["export", "sbom"]);
+    insta::assert_snapshot!(s, @r#"
     an unknown flag: exit 1
       error: unexpected argument '--onyl' found
 
@@ -1922,7 +1936,7 @@ fn command_line() {
 
     no command: exit 1
       error: 'comfy' requires a subcommand but one was not provided
-        [subcommands: init, add, lock, update, outdated, model, plan, apply, run, start, stop, restart, status, logs, open, shell, exec, doctor, verify, gc, dedupe, cache, export, destroy, demo, completions, man, __root, __launch, __cell, __front, __prove, __log]
+        [subcommands: init, add, lock, update, outdated, model, plan, apply, run, start, stop, restart, status, logs, open, shell, exec, doctor, verify, gc, dedupe, cache, export, destroy, demo, completions, man, __root, __launch, __cell, __front, __prove, __log, help]
 
       Usage: comfy [OPTIONS] <COMMAND>
 
@@ -1967,9 +1981,11 @@ fn command_line() {
 
     a node of that name is not there: exit 1
       error: --only node.pakc: no such resource
+        hint: did you mean `node.pack`?
 
     a share of that name is not there: exit 1
       error: --only share.outputs: no such resource
+        hint: there is: share.models
 
     a selection that steers the terminal: exit 1
       error: --only \u{1b}[2J: neither a family nor an address
@@ -1978,6 +1994,18 @@ fn command_line() {
     an empty selection: exit 1
       error: --only : neither a family nor an address
         hint: families: user, comfyui, nodes, python, models, shares, network; addresses: such as node.impact-pack or share.models
+
+    two selections in one: exit 1
+      error: --only nodes,python: neither a family nor an address
+        hint: one each: --only A --only B
+
+    a host without a part of its own: exit 1
+      error: --host macbok: comfy.toml has no [hosts.macbok]
+        hint: it has no [hosts.NAME] at all: leave --host out
+
+    a model that lies in no share: exit 1
+      error: "ROOT/x.safetensors" lies in no share that holds models
+        hint: move it into one, or make its folder a share of its own; there is: models (ROOT/share/models)
 
     an unknown node to update: exit 1
       error: comfy.toml has no node `pakc`, and comfy.lock no package of that name
@@ -2022,7 +2050,12 @@ fn command_line() {
     a second manifest: exit 1
       error: ROOT/project/comfy.toml is there already
         hint: edit it, or move it away first
-    ");
+
+    a bill of what comfy.toml does not say: exit 1
+      error: comfy.toml:9:1: comfyui.ref is "v2", but comfy.lock was made for "v1"
+          > ref = "v2"
+        hint: run `comfy lock`; if you reverted comfy.lock alone, revert comfy.toml with it
+    "#);
 }
 
 /// The folder itself, its files, and the environment.

@@ -510,7 +510,11 @@ fn a_changed_model_is_named_with_when_it_changed() {
     let said = text(&out, &w.root);
     assert_eq!(out.status.code(), Some(2), "{said}");
     assert!(
-        said.contains("differs model.a.bin") && said.contains(&sha256(&bad)) && said.contains("the file changed 20") && said.contains("1 file as locked"),
+        said.contains("differs model.a.bin")
+            && said.contains(&sha256(&bad))
+            && said.contains("the file changed 20")
+            && said.contains("1 of 2 files as locked")
+            && said.contains("2 of 3 parts"),
         "{said}"
     );
     // From now on the plan knows, and an apply mends it.

@@ -47,8 +47,9 @@ pub(super) fn ls_remote(net: &NetEnv, url: &str) -> Result<Vec<(String, String)>
 fn explain(url: &str, e: &git2::Error) -> Problem {
     let problem = Problem::new(format!("{url}: {}", crate::text::escape(e.message())));
     match e.code() {
-        git2::ErrorCode::NotFound => problem.hint("no such public repository: check owner and name"),
+        git2::ErrorCode::NotFound => problem.hint(super::program::absent(url)),
         git2::ErrorCode::User => Problem::interrupted(),
+        _ if url.starts_with("file://") => problem.hint(super::program::absent(url)),
         _ => problem.hint("is the network up? `comfy apply --offline` does with what is in the store"),
     }
 }

@@ -117,7 +117,7 @@ fn explain(url: &str, stderr: &str) -> Problem {
         || lower.contains("could not read username")
         || lower.contains("terminal prompts disabled")
     {
-        problem.hint("no such public repository: check owner and name")
+        problem.hint(absent(url))
     } else if lower.contains("no space left") {
         problem.hint("free some disk space and run it again")
     } else if broken_off(&lower) {
@@ -127,6 +127,12 @@ fn explain(url: &str, stderr: &str) -> Problem {
     } else {
         problem
     }
+}
+
+/// What to do where there is no such repository.
+pub(super) fn absent(url: &str) -> &'static str {
+    // comfy.toml names only https:// addresses.
+    if url.starts_with("https://") { "no such public repository: check owner and name" } else { "COMFY_MIRRORS leads there: it has no such repository" }
 }
 
 /// What git says of a pack that is damaged, or lacks what was wanted.

@@ -1,5 +1,9 @@
 //! After an apply everything is loaded once; what fails is compared with the generation before.
 
+use std::path::Path;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
 use super::confined::ready;
 use super::machine::{BASE, Machine, ok, private, said};
 use crate::support::{borrowed, node};
@@ -67,6 +71,33 @@ fn a_node_that_fails_after_an_apply_is_told_and_taken_back() {
         m.sh(&format!("mv {0}/new.lock {0}/comfy.lock", m.dot.display()));
         let out = m.root(&["apply", "--yes", "--offline"]);
         ok(&out);
+        assert!(!said(&out).contains("Loading"), "{}", said(&out));
+        m.clean();
+    });
+}
+
+#[test]
+fn a_check_that_was_interrupted_is_made_up() {
+    private("health::a_check_that_was_interrupted_is_made_up", |m| {
+        ready(m, "", |t| t.into());
+        let slow = format!("{BASE}/state/temp/slow");
+        moved(m, &format!("import os, pathlib, time\npathlib.Path('{BASE}/state/temp/began').touch()\nif os.path.exists('{slow}'): time.sleep(60)"));
+        m.sh(&format!("touch {slow}; chmod 644 {slow}"));
+        let child = m.root_command(&["apply", "--yes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let began = Path::new(BASE).join("state/temp/began");
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !began.exists() {
+            assert!(Instant::now() < deadline, "it never loaded anything");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().cast_signed()), nix::sys::signal::SIGINT).unwrap();
+        let out = child.wait_with_output().unwrap();
+        assert_eq!(out.status.code(), Some(130), "{}", said(&out));
+        m.sh(&format!("rm {slow}"));
+        // Nothing is to do, and it was never known whether it is any good.
+        let out = m.root(&["apply", "--yes"]);
+        assert!(said(&out).contains("No changes.") && said(&out).contains("2 of 2 nodes loaded"), "{}", said(&out));
+        let out = m.root(&["apply", "--yes"]);
         assert!(!said(&out).contains("Loading"), "{}", said(&out));
         m.clean();
     });
