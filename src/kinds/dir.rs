@@ -1,6 +1,6 @@
 //! `dir.NAME`: comfy's own folders, sealed ones and the sandbox user's.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::manifest::Isolation;
 use crate::plan::build::{Draft, Resource};
@@ -46,7 +46,21 @@ pub fn plan(draft: &mut Draft) {
     if let Some(home) = &p.home {
         resource(draft, "dir.home", vec![own(home.clone())], true);
     }
+    moved(draft);
     resource(draft, "dir.state", d.state_folders().into_iter().map(own).collect(), true);
+}
+
+/// Another `host.prefix`: comfy begins anew there, and knows nothing of the old folder from then on.
+fn moved(draft: &mut Draft) {
+    let state = draft.inventory.applied.get("dir.state").and_then(|a| a.keys().next());
+    let Some(old) = state.and_then(|s| Path::new(s).parent()).filter(|old| *old != draft.d.paths.base) else { return };
+    if !matches!(draft.look.node(old), Ok(None)) {
+        let (old, new) = (old.display(), draft.d.paths.base.display());
+        draft.warnings.push(format!(
+            "host.prefix is another one: {new} is made anew, and {old} stays as it is, with what nodes have written in {old}/state. \
+             Copy from there what you need, and remove it; or take the change of host.prefix back"
+        ));
+    }
 }
 
 fn resource(draft: &mut Draft, address: &str, wishes: Vec<Wish>, sandbox: bool) {

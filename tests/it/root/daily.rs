@@ -1,5 +1,6 @@
 //! Daily life: started in the background, looked at, ended, without root where none is needed.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::confined::ready;
@@ -157,5 +158,27 @@ fn a_shell_has_a_terminal_of_its_own() {
         until("\x1b[0m", &mut seen);
         assert_eq!(child.wait().unwrap().code(), Some(3), "{seen:?}");
         assert_eq!(m.sh(ALIVE), "0");
+    });
+}
+
+#[test]
+fn another_prefix_begins_anew_and_says_what_stays_behind() {
+    private("daily::another_prefix_begins_anew_and_says_what_stays_behind", |m| {
+        ready(m, "", |t| t.into());
+        m.apply();
+        let text = std::fs::read_to_string(m.dot.join("comfy.toml")).unwrap();
+        m.manifest(&text.replacen("\n[comfyui]", "\n[host]\nprefix = \"/opt/elsewhere\"\n\n[comfyui]", 1));
+        let plan = said(&m.alice(&["plan"]));
+        assert!(plan.contains(&format!("/opt/elsewhere/comfyui_sandbox is made anew, and {BASE} stays as it is")), "{plan}");
+        m.apply();
+        m.clean();
+        // What is there now is told once; the old folder is the owner's to remove.
+        let plan = said(&m.alice(&["plan"]));
+        assert!(!plan.contains("Warning") && Path::new(BASE).join("state").exists(), "{plan}");
+        // And back: what is there still is taken as it is.
+        m.manifest(&text);
+        m.apply();
+        m.clean();
+        m.sh("rm -r /opt/elsewhere");
     });
 }
