@@ -136,9 +136,12 @@ impl Session<'_> {
             workers: self.workers.take(),
             git: crate::host::env::git_program(d.isolation == Isolation::Account),
         };
+        let destroyed = matches!(self.job, Job::Destroy { .. });
+        if destroyed {
+            hands.make_room(&inventory);
+        }
         let mut watch = Told { journal: &journal, report: self.report, in_commit: false };
         let result = commit::run(&plan, &mut hands, &mut inventory, &mut watch);
-        let destroyed = matches!(self.job, Job::Destroy { .. });
         if let Err(p) = result {
             if !watch.in_commit {
                 hands.abandon(&first)?;

@@ -98,6 +98,14 @@ impl Hands<'_> {
         Ok(())
     }
 
+    /// A removal writes down what it does before it frees anything: where the disk is too full for that, what was fetched goes first.
+    pub fn make_room(&mut self, inventory: &Inventory) {
+        if self.write_inventory(inventory).is_err() {
+            // Whether that was enough is told by what comes next.
+            let _ = edit::remove_path(&self.paths.store());
+        }
+    }
+
     fn install(&self, what: &str, id: &str, staged: &Path, at: &Path) -> Result<()> {
         let what = || format!("put {what} {id} in place");
         if staged.symlink_metadata().is_err() {
