@@ -84,6 +84,7 @@ pub fn hubs() -> Result<Hubs> {
         session: secret(var("AWS_SESSION_TOKEN")),
         google: google(),
         azure: var("AZURE_STORAGE_ACCOUNT_NAME"),
+        azure_endpoint: var("AZURE_STORAGE_SERVICE_ENDPOINT").map(|_| address("AZURE_STORAGE_SERVICE_ENDPOINT", "")).transpose()?,
         azure_key: secret(var("AZURE_STORAGE_ACCOUNT_KEY")),
     };
     Ok(Hubs {

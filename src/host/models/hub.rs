@@ -30,7 +30,7 @@ fn keys(cloud: Cloud) -> &'static str {
     match cloud {
         Cloud::S3 => "keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL leads to another store",
         Cloud::Google => "the key is a service account's, in the file that GOOGLE_APPLICATION_CREDENTIALS names",
-        Cloud::Azure => "the key is AZURE_STORAGE_ACCOUNT_KEY, for AZURE_STORAGE_ACCOUNT_NAME",
+        Cloud::Azure => "the key is AZURE_STORAGE_ACCOUNT_KEY, for AZURE_STORAGE_ACCOUNT_NAME; AZURE_STORAGE_SERVICE_ENDPOINT leads to another cloud",
     }
 }
 
