@@ -52,7 +52,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         render::note("Every model in the shares is named already.");
         return Ok(0);
     }
-    let text = std::sync::Arc::new(add_models(&project.manifest.source.text, &models)?);
+    let text = add_models(&project.manifest.source.text, &models)?.into();
     let path = project.dir.join(MANIFEST);
     // The whole file as it will be, by the rules for every file.
     Manifest::parse(&path, &text, &project.hostname)?;

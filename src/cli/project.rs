@@ -1,7 +1,8 @@
 //! What every command begins with: which manifest, whose, and what the lock says.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+
+use bytestring::ByteString;
 
 use super::Global;
 use crate::apply::protocol::Request;
@@ -20,7 +21,7 @@ pub struct Project {
     pub dir: PathBuf,
     pub hostname: String,
     pub manifest: Manifest,
-    pub lock: Option<(Lock, Arc<String>)>,
+    pub lock: Option<(Lock, ByteString)>,
 }
 
 /// The folder of the manifest.
@@ -78,7 +79,7 @@ impl Project {
         // Root alone reads for others too: whose files they may be is known once the manifest says who the primary user is.
         let known = !root || caller.is_some();
         let at = dir.join(lock::FILE);
-        let read = |path: &Path| if known { fs::read_trusted(path, &owners) } else { fs::read_regular(path) }.map(Arc::new);
+        let read = |path: &Path| if known { fs::read_trusted(path, &owners) } else { fs::read_regular(path) }.map(ByteString::from);
         // Both at once: with twenty thousand models in each that is most of a plan.
         let (manifest, locked) = std::thread::scope(|s| {
             let manifest = s.spawn(|| Manifest::parse(&path, &read(&path)?, hostname));

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::Arc;
 
+use bytestring::ByteString;
 use rayon::prelude::*;
 
 use crate::lock::ModelPin;
@@ -37,7 +37,7 @@ pub fn plan(draft: &mut Draft) {
         let mut there: HashMap<&str, &ModelFile> = HashMap::with_capacity(files.iter().map(Vec::len).sum());
         there.extend(files.iter().flatten().map(|f| (f.path.as_str(), f)));
         let links: HashSet<&str> = files.iter().flatten().filter(|f| f.kind == Kind::Link).map(|f| f.path.as_str()).collect();
-        let wanted: Vec<(&Arc<str>, &ModelWish)> = d.models.iter().filter(|(_, w)| *w.share == **share).collect();
+        let wanted: Vec<(&ByteString, &ModelWish)> = d.models.iter().filter(|(_, w)| *w.share == **share).collect();
         // Thousands of them: every core looks some up.
         let looked_up: Vec<(Option<&ModelFile>, bool)> = wanted
             .par_iter()

@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytestring::ByteString;
+
 use crate::manifest::Table;
 use crate::problem::Result;
 use crate::tree::Oid;
@@ -58,7 +60,7 @@ pub struct Submodule {
 impl Lock {
     /// # Errors
     /// What is wrong with the file, with its place; a newer format says so.
-    pub fn parse(path: &Path, text: &Arc<String>) -> Result<Lock> {
+    pub fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
         wire::parse(path, text)
     }
 

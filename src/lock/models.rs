@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytestring::ByteString;
+
 use super::resolve::Mode;
 use super::{Lock, ModelPin, Origin, Sha};
 use crate::host::progress::Reporter;
@@ -70,7 +72,7 @@ pub fn run(
         let pin = before.get(path).filter(|p| p.source == m.source);
         let satisfied = pin.filter(|p| sha256.is_none_or(|s| s == p.sha256));
         match satisfied.filter(|_| !moves(path, origin.as_ref(), mode)) {
-            Some(p) => drop(pins.insert(Arc::clone(path), Arc::clone(p))),
+            Some(p) => drop(pins.insert(path.clone(), Arc::clone(p))),
             None => {
                 let share = manifest.shares.get(&*m.share).map(|s| s.path.clone()).unwrap_or_default();
                 asked.push(Asked { path: path.to_string(), origin, share, sha256, before: satisfied.map(|p| ModelPin::clone(p)) });
@@ -106,8 +108,8 @@ pub fn run(
         return Err(Problem::all(problems));
     }
     let pins: Table<_> = pins.into_iter().collect();
-    let hash = |pins: &Table<Arc<ModelPin>>, path: &Arc<str>| pins.get(path).map(|p| p.sha256);
-    let paths: std::collections::BTreeSet<&Arc<str>> = before.keys().chain(pins.keys()).collect();
+    let hash = |pins: &Table<Arc<ModelPin>>, path: &ByteString| pins.get(path).map(|p| p.sha256);
+    let paths: std::collections::BTreeSet<&ByteString> = before.keys().chain(pins.keys()).collect();
     let moved = paths
         .into_iter()
         .map(|p| ModelMoved { path: p.to_string(), from: hash(before, p), to: hash(&pins, p) })

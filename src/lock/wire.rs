@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 
+use bytestring::ByteString;
 use serde::Deserialize;
 
 use super::python::{Asked, Asks, Package, Python, Wheel};
@@ -111,7 +112,7 @@ struct WireSubmodule {
     tree: String,
 }
 
-pub(super) fn parse(path: &Path, text: &Arc<String>) -> Result<Lock> {
+pub(super) fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
     let source = Source::new(path, text, None);
     let again = AGAIN;
     let syntax =

@@ -5,7 +5,8 @@
 //! looks different stays in the text, for the parser and its messages.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+
+use bytestring::ByteString;
 
 use super::Table;
 
@@ -36,9 +37,13 @@ pub fn optional(field: Option<Field<'_>>) -> Option<Option<String>> {
 /// The text without the taken sections, and what `make` makes of each of those: of its path and of the values of the keys `known`.
 /// Where it makes nothing of one, none is taken. Places are only those of the text itself where none was taken: whoever has to
 /// name one lets the parser read all of it.
-pub fn take<'a, T, const N: usize>(text: &'a str, known: &[&str; N], make: impl Fn(&'a str, [Option<Field<'a>>; N]) -> Option<T>) -> (Cow<'a, str>, Table<T>) {
+pub fn take<'a, T, const N: usize>(
+    text: &'a ByteString,
+    known: &[&str; N],
+    make: impl Fn(&'a str, [Option<Field<'a>>; N]) -> Option<T>,
+) -> (Cow<'a, str>, Table<T>) {
     const HEAD: &str = "[models.\"";
-    let all = (Cow::Borrowed(text), Table::new_vec());
+    let all = (Cow::Borrowed(&**text), Table::new_vec());
     // In a text of several lines anything may stand; a section of another form may name the same model; a byte order mark hides
     // what the first line is.
     let has = |what: &str| memchr::memmem::find(text.as_bytes(), what.as_bytes()).is_some();
@@ -46,7 +51,7 @@ pub fn take<'a, T, const N: usize>(text: &'a str, known: &[&str; N], make: impl 
         return all;
     }
     let mut rest = String::new();
-    let mut taken: Vec<(Arc<str>, T)> = Vec::new();
+    let mut taken: Vec<(ByteString, T)> = Vec::new();
     let (mut at, mut sorted, mut in_share) = (0, true, false);
     while at < text.len() {
         let line = line(text, at);
@@ -82,7 +87,7 @@ pub fn take<'a, T, const N: usize>(text: &'a str, known: &[&str; N], make: impl 
         }
         let Some(made) = make(path, fields) else { return all };
         sorted &= taken.last().is_none_or(|(p, _)| **p < *path);
-        taken.push((path.into(), made));
+        taken.push((text.slice_ref(path), made));
         in_share = false;
         at = next;
     }
@@ -139,14 +144,15 @@ mod tests {
 
     #[test]
     fn what_is_taken_is_what_the_parser_would_read() {
-        let text = "a = 1\n[models.\"x/y.bin\"]\nsource = \"hf://o\"\nsize = 12\n# c\n\n[models.\"odd\"]\nsize = \"a\\\"b\"\n[z]\nb = 2\n";
+        let text =
+            ByteString::from_static("a = 1\n[models.\"x/y.bin\"]\nsource = \"hf://o\"\nsize = 12\n# c\n\n[models.\"odd\"]\nsize = \"a\\\"b\"\n[z]\nb = 2\n");
         let read = |path: &str, fields: [Option<Field>; 2]| {
             Some((path.to_string(), fields[0].and_then(Field::text).map(String::from), fields[1].and_then(Field::number)))
         };
-        let (rest, blocks) = take(text, &["source", "size"], read);
+        let (rest, blocks) = take(&text, &["source", "size"], read);
         // One section is of another form, and stays with the parser; so do all.
-        assert!(blocks.is_empty() && rest == text);
-        let text = text.replace("[models.\"odd\"]\nsize = \"a\\\"b\"\n", "");
+        assert!(blocks.is_empty() && *rest == *text);
+        let text = ByteString::from(text.replace("[models.\"odd\"]\nsize = \"a\\\"b\"\n", ""));
         let (rest, blocks) = take(&text, &["source", "size"], read);
         assert_eq!(blocks.into_tuple_vec(), [("x/y.bin".into(), ("x/y.bin".into(), Some("hf://o".into()), Some(12)))]);
         assert_eq!(rest, "a = 1\n[z]\nb = 2\n");
@@ -161,7 +167,7 @@ mod tests {
             "[models.\"b\"]\u{a0}\n",
             "[models.\"b\"]\nsize = 1\u{85}\n",
         ] {
-            assert!(take(&format!("{other}{text}"), &["source", "size"], read).1.is_empty(), "{other}");
+            assert!(take(&format!("{other}{text}").into(), &["source", "size"], read).1.is_empty(), "{other}");
         }
         assert!(take(&text, &["source"], |_, _| Some(())).1.is_empty(), "a key that nobody knows");
         assert!(take(&text, &["source", "size"], |_, _| None::<()>).1.is_empty(), "nothing can be made of it");
@@ -173,7 +179,7 @@ mod tests {
             ("[shares.a]\n[[models]]\n", 0),
             ("x = [\n[\"shares.a\"]\n]\nmodels = {}\n", 0),
         ] {
-            assert_eq!(take(&format!("{other}{text}"), &["source", "size"], read).1.len(), taken, "{other}");
+            assert_eq!(take(&format!("{other}{text}").into(), &["source", "size"], read).1.len(), taken, "{other}");
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
+use bytestring::ByteString;
+
 use super::{wire, *};
 use crate::problem::Problem;
 use crate::text::did_you_mean;
@@ -17,7 +19,7 @@ const SHOWN: usize = 100;
 /// The share of a model that names none.
 const MODELS: &str = "models";
 
-pub(super) fn manifest(path: &Path, text: &Arc<String>, hostname: &str) -> Result<Manifest> {
+pub(super) fn manifest(path: &Path, text: &ByteString, hostname: &str) -> Result<Manifest> {
     let source = Source::new(path, text, None);
     if text.len() > MAX_FILE {
         return Err(Problem::new(format!("{}: larger than 32 MiB", source.name())).hint("this is no manifest; is it the right file?"));
@@ -413,7 +415,7 @@ impl Check {
     fn models(&mut self, w: Table<wire::Model>, shares: &BTreeMap<String, Share>) -> Table<Model> {
         let share = |m: &wire::Model| m.share.clone().unwrap_or_else(|| MODELS.into());
         // Two names that differ are one only where one of them is not in its folded form already.
-        let odd: Vec<(&Arc<str>, String, String)> = w.iter().filter(|(p, _)| !names::is_folded(p)).map(|(p, m)| (p, share(m), names::folded(p))).collect();
+        let odd: Vec<(&ByteString, String, String)> = w.iter().filter(|(p, _)| !names::is_folded(p)).map(|(p, m)| (p, share(m), names::folded(p))).collect();
         let mut seen: HashMap<(&str, &str), &str> = HashMap::new();
         for (path, share_of, folded) in &odd {
             let plain = w.get(folded.as_str()).filter(|m| share(m) == *share_of).map(|_| folded.as_str());
@@ -423,7 +425,7 @@ impl Check {
         }
         drop(odd);
         let mut share: Arc<str> = MODELS.into();
-        let checked = |(path, m): (Arc<str>, wire::Model)| {
+        let checked = |(path, m): (ByteString, wire::Model)| {
             let at = ["models", &*path];
             if let Err(why) = names::relative(&path) {
                 self.wrong(

@@ -16,13 +16,15 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytestring::ByteString;
+
 pub use source::Source;
 pub use values::{model_address, model_source, reserved_flag};
 
 use crate::problem::Result;
 
 /// Twenty thousand things by name: sorted in one piece of memory, where a tree would be made of thousands.
-pub type Table<V> = litemap::LiteMap<Arc<str>, V>;
+pub type Table<V> = litemap::LiteMap<ByteString, V>;
 
 /// The manifest of one machine: the file with its `[hosts.NAME]` part merged in.
 #[derive(Debug, Clone)]
@@ -257,7 +259,7 @@ impl Manifest {
     ///
     /// # Errors
     /// One problem that lists every mistake with file, line and column, and how to mend it.
-    pub fn parse(path: &Path, text: &Arc<String>, hostname: &str) -> Result<Manifest> {
+    pub fn parse(path: &Path, text: &ByteString, hostname: &str) -> Result<Manifest> {
         check::manifest(path, text, hostname)
     }
 }

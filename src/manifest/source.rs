@@ -1,8 +1,9 @@
 //! Where a key stands in the file, so that every message can say file:line:column.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
+use bytestring::ByteString;
 use toml_edit::{Document, Item, Value};
 
 /// A TOML file with the positions of its keys.
@@ -10,7 +11,7 @@ use toml_edit::{Document, Item, Value};
 pub struct Source {
     pub path: PathBuf,
     /// Not copied: it may be megabytes.
-    pub text: Arc<String>,
+    pub text: ByteString,
     /// Parsed when the first place is asked for: a file without mistakes never is.
     document: OnceLock<Option<Document<String>>>,
     /// Where each line begins: a file may have thousands of mistakes.
@@ -20,8 +21,8 @@ pub struct Source {
 }
 
 impl Source {
-    pub fn new(path: &Path, text: &Arc<String>, overlay: Option<&str>) -> Self {
-        Source { path: path.to_path_buf(), text: Arc::clone(text), document: OnceLock::new(), lines: OnceLock::new(), overlay: overlay.map(str::to_string) }
+    pub fn new(path: &Path, text: &ByteString, overlay: Option<&str>) -> Self {
+        Source { path: path.to_path_buf(), text: text.clone(), document: OnceLock::new(), lines: OnceLock::new(), overlay: overlay.map(str::to_string) }
     }
 
     /// `comfy.toml:12:5` of the key at `path`, or of its nearest parent that is there.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytestring::ByteString;
 use sha2::{Digest, Sha256};
 
 use super::digest::TextDigest;
@@ -174,7 +175,7 @@ pub struct Context {
 impl Desired {
     /// # Errors
     /// Paths that overlap or lie where none may, each with its place in comfy.toml.
-    pub fn new(m: &Manifest, lock: &Lock, lock_text: &Arc<String>, cx: &Context) -> Result<Desired> {
+    pub fn new(m: &Manifest, lock: &Lock, lock_text: &ByteString, cx: &Context) -> Result<Desired> {
         let none = m.host.isolation == Isolation::None;
         let home = |p: &str| match p.strip_prefix("~/") {
             Some(rest) => cx.owner.home.join(rest),
@@ -287,10 +288,10 @@ impl Desired {
         let python =
             lock.python.clone().ok_or_else(|| Problem::new("comfy.lock holds no Python packages: an older comfy wrote it").hint("run `comfy lock`"))?;
         let mut pins = lock.models.iter().peekable();
-        let wish = |(path, m): (&Arc<str>, &crate::manifest::Model)| {
+        let wish = |(path, m): (&ByteString, &crate::manifest::Model)| {
             while pins.next_if(|(p, _)| *p < path).is_some() {}
             let (_, pin) = pins.next_if(|(p, _)| *p == path)?;
-            Some((Arc::clone(path), ModelWish { share: Arc::clone(&m.share), pin: Arc::clone(pin) }))
+            Some((path.clone(), ModelWish { share: Arc::clone(&m.share), pin: Arc::clone(pin) }))
         };
         let models = m.models.iter().filter_map(wish).collect();
         Ok(Desired {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
+use bytestring::ByteString;
 use sha2::{Digest, Sha256};
 
 /// sha256 of a text, worked out once somebody asks: of twenty thousand models it takes a few milliseconds, and most plans are
@@ -13,8 +14,8 @@ pub struct TextDigest(Arc<LazyLock<String, Make>>);
 type Make = Box<dyn FnOnce() -> String + Send>;
 
 impl TextDigest {
-    pub fn of(text: &Arc<String>) -> TextDigest {
-        let text = Arc::clone(text);
+    pub fn of(text: &ByteString) -> TextDigest {
+        let text = text.clone();
         TextDigest::new(Box::new(move || base16ct::lower::encode_string(&Sha256::digest(text.as_bytes()))))
     }
 

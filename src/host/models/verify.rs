@@ -18,7 +18,7 @@ use crate::problem::{Problem, Result};
 /// comfy was interrupted: what was read by then is noted. What cannot be read stays unknown.
 pub fn read(d: &Desired, machine: &Machine, ids: &Ids, report: &dyn Reporter) -> Result<()> {
     let shares = d.shares.iter().filter_map(|s| Some((s.name.as_str(), fs::real(&s.path, d.owner.uid).ok()?))).collect::<std::collections::BTreeMap<_, _>>();
-    let place = |(path, wish): (&std::sync::Arc<str>, &crate::plan::desired::ModelWish)| Some((shares.get(&*wish.share)?.join(&**path), wish.pin.size));
+    let place = |(path, wish): (&bytestring::ByteString, &crate::plan::desired::ModelWish)| Some((shares.get(&*wish.share)?.join(&**path), wish.pin.size));
     let mut files: Vec<_> = d.models.iter().filter_map(place).collect();
     // The large ones first: no core then has one left to itself at the end.
     files.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
