@@ -4,9 +4,9 @@ use super::Global;
 use super::project::{MANIFEST, Project};
 use crate::host::fs::{self, edit};
 use crate::host::models::library;
-use crate::manifest::Manifest;
 use crate::manifest::edit::{NewModel, add_models};
 use crate::manifest::names;
+use crate::manifest::{MODELS, Manifest};
 use crate::plan::models::is_model;
 use crate::problem::{Doing, Problem, Result};
 use crate::render;
@@ -93,14 +93,14 @@ fn one(project: &Project, args: &Model) -> Result<NewModel> {
     }
     names::relative(&path)
         .map_err(|why| Problem::new(format!("\"{}\" {why}", escape(&path))).hint("name it as it lies in the share, such as loras/x.safetensors"))?;
-    let named = project.manifest.shares.get(share.as_deref().unwrap_or("models"));
+    let named = project.manifest.shares.get(share.as_deref().unwrap_or(MODELS));
     if args.source.is_none()
         && let Some(file) = named.map(|s| folder(&s.path).join(&path))
         && matches!(file.try_exists(), Ok(false))
     {
         return Err(Problem::new(format!("there is no {}", escape(&file.to_string_lossy()))).hint("put the file there first, or name a --source"));
     }
-    Ok(NewModel { path, share: share.filter(|s| s != "models"), source: args.source.clone() })
+    Ok(NewModel { path, share: share.filter(|s| s != MODELS), source: args.source.clone() })
 }
 
 fn everything(project: &Project, only: Option<&str>) -> Result<(Vec<NewModel>, u64)> {
@@ -116,7 +116,7 @@ fn everything(project: &Project, only: Option<&str>) -> Result<(Vec<NewModel>, u
                 continue;
             }
             size += n;
-            out.push(NewModel { path, share: (name != "models").then(|| name.clone()), source: None });
+            out.push(NewModel { path, share: (name != MODELS).then(|| name.clone()), source: None });
         }
     }
     out.sort_by(|a, b| a.path.cmp(&b.path));

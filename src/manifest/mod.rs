@@ -2,6 +2,7 @@
 
 pub mod blocks;
 mod check;
+mod check_models;
 mod check_run;
 mod check_shares;
 pub mod edit;
@@ -25,6 +26,9 @@ use crate::problem::Result;
 
 /// Twenty thousand things by name: sorted in one piece of memory, where a tree would be made of thousands.
 pub type Table<V> = litemap::LiteMap<ByteString, V>;
+
+/// The share of a model that names none.
+pub const MODELS: &str = "models";
 
 /// The manifest of one machine: the file with its `[hosts.NAME]` part merged in.
 #[derive(Debug, Clone)]
