@@ -19,6 +19,7 @@ use crate::plan::select::Selection;
 use crate::plan::step::Planned;
 use crate::plan::{Action, Plan, Step};
 use crate::problem::{Doing, Problem, Result};
+use crate::run::health::Book;
 
 /// What an apply is about.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -96,7 +97,7 @@ impl Session<'_> {
         let started = Instant::now();
         let _exclusive = exclusive::take(d, "apply")?;
         // What killed runs have left.
-        for folder in [&d.paths.base, &d.paths.records, &d.paths.trees(), &d.paths.receipts(), &d.paths.staging()] {
+        for folder in [&d.paths.base, &d.paths.records, &d.paths.trees(), &d.paths.receipts(), &d.paths.logs(), &d.paths.staging()] {
             crate::host::fs::edit::sweep(folder).doing(|| format!("clear {}", folder.display()))?;
         }
         let machine = Machine::new(&d.paths, &d.sandbox);
@@ -150,6 +151,12 @@ impl Session<'_> {
                 journal.line("failed", &serde_json::json!(p.message));
             }
             return Err(p);
+        }
+        if self.job == Job::Apply
+            && plan.moves_code()
+            && let Some(live) = crate::run::live::generation(&d.paths)
+        {
+            Book::owe(&d.paths, &d.owner, &live);
         }
         let outcome = outcome(&plan, d, started);
         if destroyed {

@@ -72,7 +72,8 @@ fn one(project: &Project, args: &Model) -> Result<NewModel> {
     let home = project.owner()?.home;
     let folder = |path: &str| path.strip_prefix("~/").map_or_else(|| Path::new(path).to_path_buf(), |rest| home.join(rest));
     // A path on the disk means the share that it lies in.
-    let here = std::env::current_dir().doing(|| "find the current folder".into())?.join(&given);
+    let here = std::env::current_dir().doing(|| "find the current folder".into())?.join(folder(&given));
+    let here = here.parent().and_then(|p| Some(p.canonicalize().ok()?.join(here.file_name()?))).unwrap_or(here);
     let inside = project.manifest.shares.iter().filter(|(n, _)| args.share.as_ref().is_none_or(|s| s == *n)).find_map(|(name, s)| {
         let top = folder(&s.path);
         let real = top.canonicalize().unwrap_or_else(|_| top.clone());
@@ -88,8 +89,9 @@ fn one(project: &Project, args: &Model) -> Result<NewModel> {
     }
     if Path::new(&path).is_absolute() || path.starts_with("~/") {
         let shares = project.manifest.shares.iter().filter(|(_, s)| s.role.holds_models()).map(|(n, s)| format!("{n} ({})", s.path)).collect::<Vec<_>>();
+        let there = if shares.is_empty() { "there is none yet".into() } else { format!("there is: {}", escape(&shares.join(", "))) };
         return Err(Problem::new(format!("\"{}\" lies in no share that holds models", escape(&path)))
-            .hint(format!("move it into one, or make its folder a share of its own; there is: {}", escape(&shares.join(", ")))));
+            .hint(format!("move it into one, or make its folder a share of its own; {there}")));
     }
     names::relative(&path)
         .map_err(|why| Problem::new(format!("\"{}\" {why}", escape(&path))).hint("name it as it lies in the share, such as loras/x.safetensors"))?;

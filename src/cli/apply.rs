@@ -20,6 +20,7 @@ use crate::plan::desired::Desired;
 use crate::plan::select::Selection;
 use crate::problem::{Doing, Problem, Result};
 use crate::render::{self, bars::Bars};
+use crate::run::health::Book;
 
 /// Bring this machine to what comfy.toml and comfy.lock say
 #[derive(clap::Args)]
@@ -53,7 +54,7 @@ pub struct Args {
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let saved = args.plan.as_ref().map(read_saved).transpose()?;
     let project = match &saved {
-        Some(s) => Project::open(&Global { dir: Some(s.dir.clone()), host: Some(s.plan.host.clone()), ..global.clone() })?,
+        Some(s) => Project::of(&s.dir, &s.plan.host)?,
         None => Project::open(global)?,
     };
     let only = Selection::parse(saved.as_ref().map_or(&args.only, |s| &s.plan.only))?;
@@ -69,7 +70,12 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         outcome.notes.iter().for_each(|n| render::note(&format!("Note: {n}")));
     }
     let gate = Gate { project: &project, desired: &desired, back: args.rollback_on_failure, ask: !args.yes && !args.json && gate::somebody() };
-    let health = if args.no_check { Ok(None) } else { gate.pass(&plan, elevated) };
+    let health = if args.no_check {
+        Book::settle(&desired.paths);
+        Ok(None)
+    } else {
+        gate.pass(&plan, elevated)
+    };
     if args.json {
         let plan = serde_json::from_str::<serde_json::Value>(&render::json::plan(&plan)).unwrap_or_default();
         render::stdout(&render::json::text(&serde_json::json!({ "format_version": 1, "outcome": outcome, "health": health.as_ref().ok(), "plan": plan })));

@@ -9,14 +9,15 @@ use crate::apply::elevated::Elevated;
 use crate::apply::session::Job;
 use crate::host::elevate::{self, Side};
 use crate::host::machine::Machine;
+use crate::plan::Plan;
 use crate::plan::desired::Desired;
 use crate::plan::look::Look;
 use crate::plan::select::Selection;
-use crate::plan::{Plan, Step};
 use crate::problem::{EXIT_INTERRUPTED, Problem, Result};
 use crate::render;
 use crate::run::How;
 use crate::run::health::{self, Book, Health};
+use crate::run::live;
 
 /// How a person wants it.
 pub struct Gate<'a> {
@@ -35,29 +36,29 @@ impl Gate<'_> {
     /// It is worse than the generation before, which was made live again.
     pub fn pass(&self, plan: &Plan, elevated: Option<Elevated>) -> Result<Option<Health>> {
         let paths = &self.desired.paths;
-        let moved = plan.steps.iter().any(|p| matches!(p.step, Step::Switch { .. } | Step::Install { .. } | Step::InstallVenv { .. }));
-        let live = std::fs::read_link(paths.current()).ok().and_then(|t| Some(t.to_str()?.strip_prefix("gen/")?.to_string()));
+        let (moved, live) = (plan.moves_code(), live::generation(paths));
         let mut book = Book::read(paths);
         // Who asks for the way back means what is live now, too.
         let known_bad = |id: &String| self.back && book.of(id).is_some_and(|h| !h.is_good());
-        let owed = |id: &String| Book::owes(paths, id);
+        // Not after an apply that was about something else.
+        let owed = |id: &String| !moved && plan.only.is_empty() && Book::owes(paths, id);
         let Some(live) = live.filter(|id| moved || known_bad(id) || owed(id)) else { return Ok(None) };
         // What it can do is known: going back to it takes no longer than the switch.
-        if let Some(known) = book.of(&live).filter(|h| h.is_good() || (h.stopped.is_none() && !self.back)) {
+        if let Some(known) = book.of(&live).filter(|h| h.is_good() || (h.stopped.is_none() && !self.back && !owed(&live))) {
             known.lines(None).1.iter().for_each(|l| render::warning(l));
+            Book::settle(paths);
             return Ok(None);
         }
-        Book::owe(paths, &self.desired.owner, &live);
-        let now = self.load(None, elevated, &mut book);
-        if !now.as_ref().is_err_and(|p| p.exit == EXIT_INTERRUPTED) {
-            Book::settle(paths);
+        if owed(&live) {
+            render::note("What was applied last has not been loaded yet.");
         }
-        let now = match now {
+        let now = match self.load(None, elevated, &mut book) {
             Ok(now) => now,
             Err(p) if self.back || p.exit == EXIT_INTERRUPTED => return Err(p),
             // The machine is what was asked for, all the same.
             Err(p) => {
                 render::warning(&format!("nothing could be loaded to try it: {p}"));
+                Book::settle(paths);
                 return Ok(None);
             }
         };
@@ -70,6 +71,7 @@ impl Gate<'_> {
                 Ok(_) => {}
             }
         }
+        Book::settle(paths);
         let known = before.as_ref().and_then(|id| book.of(id));
         let (first, rest) = now.lines(known);
         if now.stopped.is_some() {

@@ -2,7 +2,6 @@ use std::path::PathBuf;
 
 use super::Global;
 use super::project::Project;
-use crate::host::fs::edit;
 use crate::host::git::{Depth, Git, NetEnv, read};
 use crate::host::machine::Machine;
 use crate::plan::desired::Desired;
@@ -58,11 +57,9 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     if let Some(file) = &args.out {
         let saved = Saved { comfy_plan: 1, dir: project.dir.clone(), plan: plan.clone() };
         let text = serde_json::to_string_pretty(&saved).doing(|| "write the plan".into())?;
-        let path = std::env::current_dir().doing(|| "find the current folder".into())?.join(file);
-        // A pipe or /dev/stdout is written to; a file is there as a whole or not at all.
-        let written =
-            if path.exists() && !path.is_file() { std::fs::write(&path, text + "\n") } else { edit::write_file(&path, (text + "\n").as_bytes(), 0o644, None) };
-        written.doing(|| format!("write {}", file.display()))?;
+        let here = std::env::current_dir().doing(|| "find the current folder".into())?;
+        // Half a file, after a full disk, is refused by `apply`.
+        std::fs::write(here.join(file), text + "\n").doing(|| format!("write {}", file.display()))?;
         render::note(&format!("Saved. To do exactly this: comfy apply {}", file.display()));
     }
     let differs = !plan.is_empty();

@@ -55,7 +55,7 @@ impl Project {
     pub fn open(global: &Global) -> Result<Project> {
         let dir = folder(global)?;
         let hostname = global.host.clone().unwrap_or_else(machine::hostname);
-        let project = Project::load(&dir, &hostname, &[nix::unistd::geteuid().as_raw()])?;
+        let project = Project::of(&dir, &hostname)?;
         let hosts = &project.manifest.hosts;
         // Asked for by name, it is meant; this machine itself needs no part of its own.
         let asked = global.host.as_ref().filter(|h| !h.eq_ignore_ascii_case(&machine::hostname()));
@@ -68,6 +68,14 @@ impl Project {
             });
         }
         Ok(project)
+    }
+
+    /// For the machine of that name, whether or not it has a part of its own.
+    ///
+    /// # Errors
+    /// As [`Project::open`].
+    pub fn of(dir: &Path, hostname: &str) -> Result<Project> {
+        Project::load(dir, hostname, &[nix::unistd::geteuid().as_raw()])
     }
 
     fn load(dir: &Path, hostname: &str, who: &[u32]) -> Result<Project> {

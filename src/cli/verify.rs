@@ -1,5 +1,6 @@
 use super::Global;
 use super::project::Project;
+use crate::host::fs::cache::GRAIN_NS;
 use crate::host::machine::Machine;
 use crate::host::models;
 use crate::plan::build;
@@ -29,10 +30,13 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let mut plan = build::plan(&desired, &machine, &all)?;
     // A look at the files told that their bytes are not known: they are read, and then compared.
     if plan.library.unverified > 0 {
+        // A file written this moment could change once more and look the same.
+        std::thread::sleep(std::time::Duration::from_nanos(GRAIN_NS.unsigned_abs()));
         models::verify::read(&desired, &machine, &plan.ids, &Bars::default())?;
         plan = build::plan(&desired, &machine, &all)?;
     }
     let verdicts = verdicts::of(&plan);
+    plan.warnings.iter().filter(|w| w.starts_with("model.")).for_each(|w| render::warning(w));
     render::stdout(verdicts::text(&verdicts, &Detail { verbose: global.verbose, diff: &|a, p| super::plan::diff(&desired, a, p) }).trim_end());
     // A model that differs has a line of its own, and is a part of the library's.
     let (all, good) = verdicts.iter().filter(|v| !v.address.starts_with("model.")).fold((0, 0), |(all, good), v| (all + 1, good + usize::from(v.good)));

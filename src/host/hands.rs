@@ -99,11 +99,20 @@ impl Hands<'_> {
     }
 
     /// A removal writes down what it does before it frees anything: where the disk is too full for that, what was fetched goes first.
-    pub fn make_room(&mut self, inventory: &Inventory) {
-        if self.write_inventory(inventory).is_err() {
+    pub fn make_room(&self, inventory: &Inventory) {
+        use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+        let full = |e: std::io::Error| matches!(e.kind(), StorageFull | QuotaExceeded);
+        if self.note(inventory).is_err_and(full) {
             // Whether that was enough is told by what comes next.
             let _ = edit::remove_path(&self.paths.store());
         }
+    }
+
+    fn note(&self, inventory: &Inventory) -> std::io::Result<()> {
+        let (path, text) = (self.paths.inventory(), serde_json::to_vec_pretty(inventory)?);
+        let own = nix::unistd::Uid::from_raw(self.ids.seal);
+        edit::make_parents(&path, own, nix::unistd::Gid::from_raw(self.ids.seal_gid))?;
+        edit::write_file(&path, &text, 0o640, self.records())
     }
 
     fn install(&self, what: &str, id: &str, staged: &Path, at: &Path) -> Result<()> {
@@ -291,10 +300,6 @@ impl Act for Hands<'_> {
     }
 
     fn write_inventory(&mut self, inventory: &Inventory) -> Result<()> {
-        let path = self.paths.inventory();
-        let text = serde_json::to_vec_pretty(inventory).doing(|| "write the inventory".into())?;
-        let own = nix::unistd::Uid::from_raw(self.ids.seal);
-        edit::make_parents(&path, own, nix::unistd::Gid::from_raw(self.ids.seal_gid)).doing(|| format!("make {}", self.paths.records.display()))?;
-        edit::write_file(&path, &text, 0o640, self.records()).doing(|| format!("write {}", path.display()))
+        self.note(inventory).doing(|| format!("write {}", self.paths.inventory().display()))
     }
 }

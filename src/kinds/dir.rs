@@ -50,7 +50,8 @@ pub fn plan(draft: &mut Draft) {
     resource(draft, "dir.state", d.state_folders().into_iter().map(own).collect(), true);
 }
 
-/// Another `host.prefix`: comfy begins anew there, and knows nothing of the old folder from then on.
+/// Another `host.prefix`: comfy begins anew there, and knows nothing of the old folder from then on. Under isolation "none" the
+/// records lie in it too, so that there nothing is known of it at once.
 fn moved(draft: &mut Draft) {
     let state = draft.inventory.applied.get("dir.state").and_then(|a| a.keys().next());
     let Some(old) = state.and_then(|s| Path::new(s).parent()).filter(|old| *old != draft.d.paths.base) else { return };

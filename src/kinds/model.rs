@@ -46,11 +46,11 @@ pub fn plan(draft: &mut Draft) {
                 (file, file.is_some_and(|f| f.kind == Kind::File && f.size == pin.size && f.known.is_none_or(|k| k == pin.sha256)))
             })
             .collect();
-        if looked_up.iter().filter(|(file, _)| file.is_some()).count() == there.len() {
-            there.clear();
-        }
+        let undeclared = there.len() - looked_up.iter().filter(|(file, _)| file.is_some()).count();
         for ((path, wish), (file, fine)) in wanted.into_iter().zip(looked_up) {
-            there.remove(&**path);
+            if undeclared > 0 {
+                there.remove(&**path);
+            }
             let pin = &wish.pin;
             if fine {
                 draft.library.unverified += usize::from(file.is_some_and(|f| f.known.is_none()));
@@ -66,7 +66,9 @@ pub fn plan(draft: &mut Draft) {
             let copies: Vec<PathBuf> = sizes.get(&pin.size).into_iter().flatten().filter(|p| **p != target).take(COPIES).cloned().collect();
             one(draft, spec, path, pin, file, &links, copies);
         }
-        unmanaged(draft, share, there.into_values());
+        if undeclared > 0 {
+            unmanaged(draft, share, there.into_values());
+        }
     }
 }
 
@@ -88,6 +90,7 @@ fn one(draft: &mut Draft, spec: &ShareSpec, path: &str, pin: &ModelPin, file: Op
     }
     if !spec.manage {
         let what = if file.is_some() { "is not what comfy.lock says" } else { "is not there" };
+        draft.library.left += 1;
         draft.warnings.push(format!("model.{path} {what}; share {}: `manage = false`, so comfy leaves it alone", spec.name));
         return;
     }

@@ -166,8 +166,8 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
 
 fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
     let Draft { d, ids, mut changes, mut steps, warnings, fetches, wheels, interpreter, mut missing, library, believed, .. } = draft;
-    let nodes: Vec<String> = d.code.nodes.keys().map(|n| format!("node.{n}")).collect();
-    let mut keep = only.close(&changes, &nodes)?;
+    let declared = || d.code.nodes.keys().map(|n| format!("node.{n}")).chain(d.models.keys().map(|m| format!("model.{m}")));
+    let mut keep = only.close(&changes, declared)?;
     // A share that moved takes its link in the generation along.
     if !only.is_all() && steps.iter().any(|p| p.address == code::GENERATION) {
         let core: Vec<String> = changes.iter().filter(|c| c.address == "comfyui").flat_map(|c| c.needs.clone()).collect();

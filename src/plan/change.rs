@@ -8,7 +8,7 @@ use super::digest::TextDigest;
 use super::facts::{Finding, Unknown};
 use super::ids::Ids;
 use super::models::{Amount, Library};
-use super::step::Planned;
+use super::step::{Planned, Step};
 use super::venv::Install;
 
 /// Attributes of a resource, ordered by name.
@@ -124,6 +124,11 @@ impl Plan {
     pub fn counts(&self) -> (usize, usize, usize) {
         let n = |a: Action| self.changes.iter().filter(|c| c.action == a).count();
         (n(Action::Create) + n(Action::Replace), n(Action::Update), n(Action::Delete) + n(Action::Replace))
+    }
+
+    /// Whether other code or other packages are live afterwards.
+    pub fn moves_code(&self) -> bool {
+        self.steps.iter().any(|p| matches!(p.step, Step::Switch { .. } | Step::Install { .. } | Step::InstallVenv { .. }))
     }
 
     /// What two derivations of the same plan share: what is told of models beside differences may change between two looks.

@@ -51,6 +51,9 @@ pub struct Library {
     pub unmanaged_bytes: u64,
     /// Their paths, with their shares.
     pub names: Vec<String>,
+    /// Declared ones that are not there or something else, in a share that comfy leaves alone.
+    #[serde(default)]
+    pub left: usize,
     /// Declared ones of the right size whose bytes nobody has compared since they last changed.
     pub unverified: usize,
     /// Files of the right size that were read, and are something else.

@@ -100,6 +100,10 @@ impl Paths {
     pub fn health(&self) -> PathBuf {
         self.logs().join("health.json")
     }
+    /// The generation of which that is to be found out still.
+    pub fn owed(&self) -> PathBuf {
+        self.logs().join("owed")
+    }
     /// How the front of a running launch is reached; the owner's alone.
     pub fn front(&self) -> PathBuf {
         self.records.join("front.json")

@@ -13,8 +13,34 @@ pub const FAMILIES: &[&str] = &["user", "comfyui", "nodes", "python", "models", 
 const KINDS: &[&str] =
     &["group", "user", "member", "traverse", "share", "dir", "link", "run", "comfyui", "node", "python", "model", "network", "service", "cron"];
 
+const ONE_EACH: &str = "one each: --only A --only B";
+/// Of many addresses, these are named.
+const SHOWN: usize = 20;
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection(Vec<String>);
+
+fn absent(word: &str, known: BTreeSet<String>) -> Problem {
+    let p = Problem::new(format!("--only {}: no such resource", escape(word)));
+    if known.contains(word) {
+        return Problem::new(format!("--only {}: it cannot be planned as things are", escape(word))).hint("`comfy plan` without --only says why");
+    }
+    if word.contains(',') {
+        return p.hint(ONE_EACH);
+    }
+    if let Some(near) = did_you_mean(word, known.iter().map(String::as_str)) {
+        return p.hint(format!("did you mean `{}`?", escape(near)));
+    }
+    let kind = word.split('.').next();
+    let same: Vec<&String> = known.iter().filter(|a| a.split('.').next() == kind).collect();
+    let (named, more) = same.split_at(same.len().min(SHOWN));
+    let named = named.iter().map(|a| escape(a)).collect::<Vec<_>>().join(", ");
+    match (named.is_empty(), more.len()) {
+        (true, _) => p.hint(format!("families: {}", FAMILIES.join(", "))),
+        (_, 0) => p.hint(format!("there is: {named}")),
+        (_, n) => p.hint(format!("there is: {named} and {n} more")),
+    }
+}
 
 impl Selection {
     /// # Errors
@@ -26,7 +52,7 @@ impl Selection {
             if !known {
                 let p = Problem::new(format!("--only {}: neither a family nor an address", escape(w)));
                 if w.contains(',') {
-                    return Err(p.hint("one each: --only A --only B"));
+                    return Err(p.hint(ONE_EACH));
                 }
                 return Err(match did_you_mean(w, FAMILIES.iter().copied()) {
                     Some(k) => p.hint(format!("did you mean `{k}`?")),
@@ -61,20 +87,14 @@ impl Selection {
             })
     }
 
-    /// The selected changes with everything that they need. Of what is named and is not there, `more` has names that were meant perhaps.
-    pub fn close(&self, changes: &[Change], more: &[String]) -> Result<BTreeSet<String>> {
+    /// The selected changes with everything that they need. `declared` are addresses that comfy.toml has, with or without a change.
+    ///
+    /// # Errors
+    /// What is named is not there, or cannot be planned.
+    pub fn close<I: Iterator<Item = String>>(&self, changes: &[Change], declared: impl Fn() -> I) -> Result<BTreeSet<String>> {
         let mut out: BTreeSet<String> = changes.iter().filter(|c| self.names(&c.address)).map(|c| c.address.clone()).collect();
         if let Some(w) = self.0.iter().find(|w| w.contains('.') && !out.contains(*w)) {
-            let p = Problem::new(format!("--only {}: no such resource", escape(w)));
-            let known: BTreeSet<&str> = changes.iter().map(|c| &c.address).chain(more).map(String::as_str).collect();
-            return Err(match did_you_mean(w, known.iter().copied()) {
-                Some(k) => p.hint(format!("did you mean `{k}`?")),
-                None => {
-                    let kind = w.split_once('.').map_or("", |(kind, _)| kind);
-                    let same: Vec<&str> = known.into_iter().filter(|a| a.split('.').next() == Some(kind)).take(20).collect();
-                    if same.is_empty() { p.hint(format!("families: {}", FAMILIES.join(", "))) } else { p.hint(format!("there is: {}", same.join(", "))) }
-                }
-            });
+            return Err(absent(w, changes.iter().map(|c| c.address.clone()).chain(declared()).collect()));
         }
         loop {
             let more: Vec<String> = changes.iter().filter(|c| out.contains(&c.address)).flat_map(|c| c.needs.clone()).filter(|n| !out.contains(n)).collect();

@@ -26,12 +26,12 @@ pub fn of(plan: &Plan) -> Vec<Verdict> {
     let l = &plan.library;
     let off = out.iter().filter(|v| v.address.starts_with("model.") && !v.good).count();
     if l.declared > 0 {
-        let (good, all) = (l.declared - off - l.unverified, crate::text::count(l.declared, "file"));
+        let (good, all) = (l.declared - off - l.left - l.unverified, crate::text::count(l.declared, "file"));
         let mut what = if good == l.declared { format!("{all} as locked") } else { format!("{good} of {all} as locked") };
         if l.unverified > 0 {
             let _ = write!(what, ", and {} could not be read", l.unverified);
         }
-        out.push(Verdict { address: "models".into(), good: off == 0 && l.unverified == 0, what, findings: Vec::new() });
+        out.push(Verdict { address: "models".into(), good: good == l.declared, what, findings: Vec::new() });
     }
     out
 }

@@ -78,9 +78,6 @@ impl Health {
 #[derive(Debug, Default)]
 pub struct Book(BTreeMap<String, Health>);
 
-/// Stands beside the book from before a load until something is known.
-const OWED: &str = "owed";
-
 impl Book {
     pub fn read(paths: &Paths) -> Book {
         Book(std::fs::read(paths.health()).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default())
@@ -90,18 +87,20 @@ impl Book {
         self.0.get(generation)
     }
 
-    /// A load of that generation was begun and came to no end: Ctrl-C, a crash, no power.
+    /// That generation was made live, and whether it can be loaded was not found out: Ctrl-C, a crash, no power.
     pub fn owes(paths: &Paths, generation: &str) -> bool {
-        std::fs::read_to_string(paths.health().with_extension(OWED)).is_ok_and(|g| g == generation)
+        std::fs::read_to_string(paths.owed()).is_ok_and(|g| g == generation)
     }
 
-    /// Before a load. It is a help and no promise, so a disk that is full is no error.
+    /// Noted by whoever makes it live. It is a help and no promise, so a disk that is full is no error.
     pub fn owe(paths: &Paths, owner: &Owner, generation: &str) {
-        let _ = edit::write_file(&paths.health().with_extension(OWED), generation.as_bytes(), 0o600, own(owner));
+        let _ =
+            edit::make_dir(&paths.logs(), owner.uid, owner.gid, 0o700).and_then(|()| edit::write_file(&paths.owed(), generation.as_bytes(), 0o600, own(owner)));
     }
 
+    /// It was found out, or tried in vain, or nobody wants to know.
     pub fn settle(paths: &Paths) {
-        let _ = edit::remove_path(&paths.health().with_extension(OWED));
+        let _ = edit::remove_path(&paths.owed());
     }
 
     /// Notes it, and forgets generations that are gone.

@@ -120,6 +120,11 @@ pub fn read(paths: &Paths) -> Option<Live> {
     serde_json::from_slice(&std::fs::read(paths.live()).ok()?).ok()
 }
 
+/// The generation that `current` leads to.
+pub fn generation(paths: &Paths) -> Option<String> {
+    std::fs::read_link(paths.current()).ok().and_then(|t| Some(t.to_str()?.strip_prefix("gen/")?.to_string()))
+}
+
 /// How the last launch ended, where that is known.
 pub fn last(paths: &Paths) -> Option<Ended> {
     serde_json::from_slice(&std::fs::read(paths.ended()).ok()?).ok()

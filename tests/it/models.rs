@@ -554,6 +554,7 @@ fn a_library_is_adopted_with_one_command() {
     assert!(toml.contains("[models.\"new one.bin\"]\n\n[models.\"flux/x.bin\"]\nsource = \"hf://org/repo/x.bin@v1\"\n"), "{toml}");
     assert!(w.fails(&["add", "model", "flux/x.bin"]).contains("already"));
     assert!(w.fails(&["add", "model", "new one.bim"]).contains("put the file there first"));
+    assert!(w.fails(&["add", "model", "/elsewhere/x.bin"]).contains("lies in no share that holds models"));
     assert!(w.fails(&["add", "model", "../x.bin"]).contains("must not contain"));
     assert!(w.fails(&["add", "model", "y.bin", "--source", "ftp://x"]).contains("unknown scheme"));
 }

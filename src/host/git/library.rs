@@ -49,7 +49,8 @@ fn explain(url: &str, e: &git2::Error) -> Problem {
     match e.code() {
         git2::ErrorCode::NotFound => problem.hint(super::program::absent(url)),
         git2::ErrorCode::User => Problem::interrupted(),
-        _ if url.starts_with("file://") => problem.hint(super::program::absent(url)),
+        _ if url.strip_prefix("file://").is_some_and(|p| !Path::new(p).exists()) => problem.hint(super::program::absent(url)),
+        _ if url.starts_with("file://") => problem,
         _ => problem.hint("is the network up? `comfy apply --offline` does with what is in the store"),
     }
 }

@@ -82,7 +82,8 @@ fn a_check_that_was_interrupted_is_made_up() {
         ready(m, "", |t| t.into());
         let slow = format!("{BASE}/state/temp/slow");
         moved(m, &format!("import os, pathlib, time\npathlib.Path('{BASE}/state/temp/began').touch()\nif os.path.exists('{slow}'): time.sleep(60)"));
-        m.sh(&format!("touch {slow}; chmod 644 {slow}"));
+        // As before a first apply.
+        m.sh(&format!("touch {slow}; chmod 644 {slow}; rm -r /var/lib/comfy/comfyui_sandbox/log"));
         let child = m.root_command(&["apply", "--yes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let began = Path::new(BASE).join("state/temp/began");
         let deadline = Instant::now() + Duration::from_secs(60);
@@ -94,6 +95,9 @@ fn a_check_that_was_interrupted_is_made_up() {
         let out = child.wait_with_output().unwrap();
         assert_eq!(out.status.code(), Some(130), "{}", said(&out));
         m.sh(&format!("rm {slow}"));
+        // That is not what this is about.
+        let out = m.root(&["apply", "--yes", "--only", "shares"]);
+        assert!(!said(&out).contains("Loading"), "{}", said(&out));
         // Nothing is to do, and it was never known whether it is any good.
         let out = m.root(&["apply", "--yes"]);
         assert!(said(&out).contains("No changes.") && said(&out).contains("2 of 2 nodes loaded"), "{}", said(&out));

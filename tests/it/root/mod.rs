@@ -648,7 +648,7 @@ fn a_full_disk_does_not_keep_an_instance_from_being_removed() {
         m.sh("mkdir /srv/small; mount -t tmpfs -o size=64m,mode=755 tmpfs /srv/small; mkdir /srv/small/opt /srv/small/lib
               cp -a /opt/comfy/. /srv/small/opt/; cp -a /var/lib/comfy/. /srv/small/lib/
               mount --bind /srv/small/opt /opt/comfy; mount --bind /srv/small/lib /var/lib/comfy
-              dd if=/dev/zero of=/srv/small/full bs=4k 2>/dev/null || true; ! echo x > /var/lib/comfy/x; rm -f /var/lib/comfy/x");
+              dd if=/dev/zero of=/srv/small/full bs=4k 2>/dev/null || true; if echo x > /var/lib/comfy/x; then exit 1; fi; rm -f /var/lib/comfy/x");
         ok(&m.root(&["destroy", "--yes", "--purge"]));
         assert_eq!(m.sh("ls -A /opt/comfy /var/lib/comfy; getent passwd comfyui_sandbox || true"), "/opt/comfy:\n\n/var/lib/comfy:");
         m.sh("umount /opt/comfy /var/lib/comfy /srv/small");
