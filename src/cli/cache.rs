@@ -3,7 +3,7 @@ use super::project::Project;
 use crate::apply::exclusive;
 use crate::host::env;
 use crate::host::fs::edit;
-use crate::host::models::library;
+use crate::host::models::{library, place};
 use crate::problem::{Doing, Problem, Result};
 use crate::render;
 use crate::text::{bytes, count};
@@ -41,15 +41,24 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         }
         _ => None,
     };
-    let (mut files, mut size) = (0, 0);
+    let (mut files, mut size, mut used) = (0, 0, 0);
     for folder in &folders {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            // Somebody fetches into it.
+            let taken = |f: std::fs::File| matches!(f.try_lock(), Err(std::fs::TryLockError::WouldBlock));
+            if place::open(&entry.path(), &|_| true).is_ok_and(taken) {
+                used += 1;
+                continue;
+            }
             files += 1;
             size += entry.path().symlink_metadata().map_or(0, |m| m.len());
             if !dry_run {
                 edit::remove_path(&entry.path()).doing(|| format!("remove {}", entry.path().display()))?;
             }
         }
+    }
+    if used > 0 {
+        render::note(&format!("{} in use: left alone.", count(used, "file")));
     }
     let verb = if dry_run { "Would remove" } else { "Removed" };
     render::stdout(&if files == 0 { "Nothing to remove.".to_string() } else { format!("{verb} {} ({}).", count(files, "file"), bytes(size)) });

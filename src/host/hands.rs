@@ -233,7 +233,14 @@ impl Act for Hands<'_> {
                 self.ready.extend(ready);
                 Ok(())
             }
-            Step::PlaceModel { share, path, sha256, .. } => steps::put(&mut self.ready, share, path, *sha256, &mut self.placed),
+            Step::PlaceModel { share, path, sha256, keep, .. } => {
+                let kept = keep.then(|| format!("replaced-{}", chrono::Utc::now().format("%Y%m%dT%H%M%S%3f")));
+                let kept = steps::put(&mut self.ready, share, path, *sha256, kept.as_deref(), &mut self.placed)?;
+                if let Some(kept) = kept {
+                    self.report.say(&format!("model.{path}: another file was there; it is kept as {}", kept.display()));
+                }
+                Ok(())
+            }
             Step::CreateGroup { name, gid } => accounts.create_group(name, *gid),
             Step::DeleteGroup { name, .. } => accounts.delete_group(name),
             Step::CreateUser { name, uid, gid, home } => accounts.create_user(name, *uid, *gid, home),

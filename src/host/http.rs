@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport};
 
 use super::git::NetEnv;
 
@@ -30,7 +32,7 @@ pub fn agent(net: &NetEnv, name: &str) -> ureq::Agent {
 
 /// An agent for files of any size: it gives up after `silence`, and hands redirects and errors to the caller.
 pub fn patient(net: &NetEnv, silence: Duration) -> ureq::Agent {
-    builder(net)
+    let config = builder(net)
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -40,8 +42,59 @@ pub fn patient(net: &NetEnv, silence: Duration) -> ureq::Agent {
         .max_idle_connections(32)
         .input_buffer_size(256 << 10)
         .user_agent(concat!("comfy/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .into()
+        .build();
+    ureq::Agent::with_parts(config, DefaultConnector::default().chain(Heedful), DefaultResolver::default())
+}
+
+/// Waits for a silent server no longer than a person who presses Ctrl-C does.
+#[derive(Debug)]
+struct Heedful;
+
+impl<In: Transport> Connector<In> for Heedful {
+    type Out = Heeding<In>;
+
+    fn connect(&self, _: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, ureq::Error> {
+        Ok(chained.map(Heeding))
+    }
+}
+
+#[derive(Debug)]
+struct Heeding<T>(T);
+
+/// Between two looks at whether somebody asked comfy to stop.
+const LOOK: Duration = Duration::from_millis(200);
+
+impl<T: Transport> Transport for Heeding<T> {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        self.0.buffers()
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        self.0.transmit_output(amount, timeout)
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let (whole, began) = (timeout.for_read(), std::time::Instant::now());
+        loop {
+            let left = whole.after.saturating_sub(began.elapsed());
+            let slice = NextTimeout { after: left.min(LOOK).into(), reason: whole.reason, per_read: None, per_write: None };
+            match self.0.await_input(slice) {
+                Err(ureq::Error::Timeout(_)) if crate::host::signals::interrupted() => {
+                    return Err(ureq::Error::Io(std::io::Error::other("interrupted")));
+                }
+                Err(ureq::Error::Timeout(_)) if left > LOOK => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        self.0.is_open()
+    }
+
+    fn is_tls(&self) -> bool {
+        self.0.is_tls()
+    }
 }
 
 /// An agent for a server on this machine: no proxy, and an answer soon.

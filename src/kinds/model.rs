@@ -98,6 +98,16 @@ fn one(draft: &mut Draft, spec: &ShareSpec, path: &str, pin: &ModelPin, file: Op
     // It was there as it should be, or is there as something else: the machine moved.
     r.drift = file.is_some().then_some(true);
     r.reason = file.map(|f| format!("the file changed {}", time(f.changed)));
+    // What comfy has put there itself can be had again; anything else may be the only copy of somebody's work.
+    let placed = draft.inventory.applied.get(&r.address);
+    let ours = |f: &ModelFile| {
+        let is = |key: &str, what: String| placed.is_some_and(|a| a.get(key) == Some(&what));
+        is("size", size(f.size)) && (f.size != pin.size || f.known.is_some_and(|k| is("sha256", k.to_string())))
+    };
+    let keep = file.is_some_and(|f| !ours(f));
+    if keep {
+        r.reason = r.reason.map(|why| format!("{why}; it stays beside the new one as NAME.replaced-…"));
+    }
     let link = path.match_indices('/').map(|(i, _)| &path[..i]).chain([path]).find(|p| links.contains(p));
     if let Some(link) = link {
         let at = escape(&spec.path.join(link).to_string_lossy());
@@ -108,13 +118,18 @@ fn one(draft: &mut Draft, spec: &ShareSpec, path: &str, pin: &ModelPin, file: Op
         draft.add(r.block(format!("{shown} is no file: move it away")));
         return;
     }
-    if pin.source.is_none() && copies.is_empty() {
+    if let Some(what) = in_the_way(draft, spec, path).filter(|_| file.is_none()) {
+        draft.add(r.block(what));
+        return;
+    }
+    if pin.source.is_none() && (copies.is_empty() || file.is_some()) {
         let why = match file {
             None => format!("{shown} is not there, and comfy.lock knows no source for it: put it back, name a `source`, or take it out of comfy.toml"),
             Some(f) => format!(
-                "{shown} changed {} and comfy.lock knows no source to mend it: put the old file back, or take it over with `comfy update \"{}\"`",
+                "{shown} changed {} and comfy.lock knows no source to mend it: put the old file back, or take it over with `comfy update {}`",
                 time(f.changed),
-                escape(path)
+                // Whoever named it may hope that the line is pasted.
+                escape(&shlex::try_quote(path).unwrap_or_default())
             ),
         };
         draft.add(r.block(why));
@@ -131,8 +146,24 @@ fn one(draft: &mut Draft, spec: &ShareSpec, path: &str, pin: &ModelPin, file: Op
         copies,
     };
     draft.missing.push(fetch);
-    let step = Step::PlaceModel { share: Box::new(spec.clone()), path: path.into(), size: pin.size, sha256: pin.sha256 };
+    let step = Step::PlaceModel { keep, share: Box::new(spec.clone()), path: path.into(), size: pin.size, sha256: pin.sha256 };
     draft.add(r.steps([step]));
+}
+
+/// A folder where the file should be, or a file where a folder should be.
+fn in_the_way(draft: &Draft, spec: &ShareSpec, path: &str) -> Option<String> {
+    for part in path.match_indices('/').map(|(i, _)| &path[..i]).chain([path]) {
+        let at = spec.path.join(part);
+        match draft.look.node(&at).ok()?? {
+            n if n.kind == Kind::Dir && part != path => {}
+            n if n.kind == Kind::Dir => return Some(format!("{} is a folder: move it away", escape(&at.to_string_lossy()))),
+            n if n.kind == Kind::File && part != path => {
+                return Some(format!("{} is a file where a folder has to be: move it away", escape(&at.to_string_lossy())));
+            }
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// Where files of each size are.

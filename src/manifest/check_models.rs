@@ -9,6 +9,9 @@ use super::check::Check;
 use super::{MODELS, Model, Share, Table, names, values, wire};
 use crate::text::did_you_mean;
 
+/// Bytes in a name: of the 255 that file systems take, some are for what lies beside a model for a while.
+const LONGEST: usize = 225;
+
 impl Check {
     pub(super) fn models(&mut self, w: Table<wire::Model>, shares: &BTreeMap<String, Share>) -> Table<Model> {
         let share = |m: &wire::Model| m.share.clone().unwrap_or_else(|| MODELS.into());
@@ -25,6 +28,13 @@ impl Check {
         let mut share: Arc<str> = MODELS.into();
         let checked = |(path, m): (ByteString, wire::Model)| {
             let at = ["models", &*path];
+            if path.len() > LONGEST && path.split('/').any(|p| p.len() > LONGEST) {
+                self.wrong(
+                    &at,
+                    format!("model path \"{}\" has a name of more than {LONGEST} bytes", crate::text::escape(&path)),
+                    "no file system takes it: shorten it",
+                );
+            }
             if let Err(why) = names::relative(&path) {
                 self.wrong(
                     &at,

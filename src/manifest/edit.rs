@@ -35,7 +35,9 @@ pub fn add_models(text: &str, models: &[NewModel]) -> Result<String> {
         }
         table.insert(&m.path, Item::Table(t));
     }
-    Ok(document.to_string())
+    let out = document.to_string();
+    // The library writes the lines of one kind of machine.
+    Ok(if text.contains("\r\n") { out.replace("\r\n", "\n").replace('\n', "\r\n") } else { out })
 }
 
 #[cfg(test)]

@@ -192,7 +192,7 @@ impl Act for Hands<'_> {
             Step::RemovePython { version } => drop(s.pythons.remove(version)),
             Step::BuildVenv { spec, .. } => drop(s.staged_venvs.insert(spec.id())),
             Step::FetchModels { items } => s.fetched.extend(items.iter().map(|i| i.sha256)),
-            Step::PlaceModel { share, path, size, sha256 } => {
+            Step::PlaceModel { share, path, size, sha256, .. } => {
                 assert!(s.fetched.contains(sha256), "a model without its bytes");
                 let mode = if share.access == crate::manifest::Access::Write { 0o664 } else { 0o644 };
                 let node = Node { kind: Kind::File, uid: share.owner, gid: share.gid, mode, target: None };

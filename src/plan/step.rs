@@ -118,6 +118,9 @@ pub enum Step {
     },
     /// Puts a fetched model into its share.
     PlaceModel {
+        /// What is there is not comfy's own, and stays beside it under another name.
+        #[serde(default)]
+        keep: bool,
         share: Box<ShareSpec>,
         path: String,
         size: u64,

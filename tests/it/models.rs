@@ -394,7 +394,7 @@ fn adopted_files_are_compared_and_never_lost() {
     // Another size, seen by stat alone; no source to mend it, and nothing else is held up.
     w.put("b.bin", b"bbbb");
     let plan = w.ok(&["plan"]);
-    assert!(plan.contains("# model.b.bin is blocked") && plan.contains("comfy update \"b.bin\""), "{plan}");
+    assert!(plan.contains("# model.b.bin is blocked") && plan.contains("comfy update b.bin`"), "{plan}");
     w.models("[models.\"checkpoints/a.bin\"]\n[models.\"b.bin\"]\n[comfyui2]\n".trim_end_matches("[comfyui2]\n"));
     let said = w.fails(&["apply", "--yes"]);
     assert!(said.contains("model.b.bin is still not as it should be"), "{said}");
@@ -419,6 +419,117 @@ fn adopted_files_are_compared_and_never_lost() {
     w.ok(&["lock"]);
     let plan = w.ok(&["plan"]);
     assert!(plan.contains("ROOT/share/checkpoints is a link, and comfy follows none inside a share"), "{plan}");
+}
+
+#[test]
+fn what_is_replaced_and_was_not_comfys_own_is_kept_beside() {
+    let w = World::new();
+    for (name, seed) in [("one", 51), ("two", 52)] {
+        fs::write(w.root.join(name), noise(seed, 3000)).unwrap();
+    }
+    let from = |name: &str| model("t/x.bin", &format!("file:{}/{name}", w.root.display()));
+    // Somebody's own work lies where the declared file should.
+    w.put("t/x.bin", b"my own training");
+    w.models(&from("one"));
+    w.ok(&["lock"]);
+    assert!(w.ok(&["plan"]).contains("it stays beside the new one as NAME.replaced-…"));
+    let said = w.ok(&["apply", "--yes"]);
+    assert!(said.contains("model.t/x.bin: another file was there; it is kept as "), "{said}");
+    w.is("t/x.bin", &noise(51, 3000));
+    let kept = || {
+        let all = fs::read_dir(w.at("t")).unwrap().map(|e| e.unwrap().path());
+        all.filter(|p| p.to_string_lossy().contains("x.bin.replaced-")).map(|p| fs::read(p).unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(kept(), [b"my own training"]);
+    // What comfy has put there can be had again.
+    w.models(&from("two"));
+    w.ok(&["lock"]);
+    w.ok(&["apply", "--yes"]);
+    w.is("t/x.bin", &noise(52, 3000));
+    assert_eq!(kept().len(), 1);
+    // Trained on, in place and of the same size.
+    w.put("t/x.bin", &noise(53, 3000));
+    assert_eq!(w.run(&["verify"]).status.code(), Some(2));
+    w.ok(&["apply", "--yes"]);
+    w.is("t/x.bin", &noise(52, 3000));
+    assert!(kept().contains(&noise(53, 3000)), "what was trained is lost");
+    // Without a source, an old copy is no reason to go back.
+    w.put("mine.bin", &noise(54, 2000));
+    w.models("[models.\"mine.bin\"]\n");
+    w.ok(&["lock"]);
+    w.ok(&["apply", "--yes"]);
+    w.put("old.bin", &noise(54, 2000));
+    w.put("mine.bin", &noise(55, 2000));
+    assert_eq!(w.run(&["verify"]).status.code(), Some(2));
+    w.fails(&["apply", "--yes"]);
+    w.is("mine.bin", &noise(55, 2000));
+}
+
+#[test]
+fn two_models_of_one_source_are_fetched_once() {
+    let w = World::new();
+    let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = asked.clone();
+    let bytes = noise(61, 9 << 20);
+    let web = Server::start(move |a| {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Answer::ranged(a, &bytes)
+    });
+    let (one, two) = (format!("{}/one", web.url()), format!("{}/two", web.url()));
+    w.models(&format!("{}{}", model("a.bin", &one), model("b.bin", &one)));
+    w.ok(&["lock"]);
+    let once = asked.load(std::sync::atomic::Ordering::Relaxed);
+    // The same content by two names, both on their way at once.
+    w.ok(&["cache", "prune"]);
+    w.models(&format!("{}{}{}", model("a.bin", &one), model("b.bin", &one), model("c.bin", &two)));
+    fs::remove_file(w.root.join("project/comfy.lock")).unwrap();
+    w.ok(&["lock"]);
+    assert!(once <= 5, "{once} requests for three pieces and a head");
+    w.ok(&["apply", "--yes"]);
+    w.is("c.bin", &noise(61, 9 << 20));
+}
+
+#[test]
+fn what_stands_in_the_way_and_what_is_no_model_is_told() {
+    let w = World::new();
+    let page = Server::start(|_| Answer::new(200, b"\n<!DOCTYPE html><title>Sign in</title>").header("Content-Type", "application/octet-stream"));
+    w.models(&model("x.ckpt", &page.url()));
+    assert!(w.fails(&["lock"]).contains("is a web page, and no model"));
+    fs::write(w.root.join("source"), b"bytes").unwrap();
+    let source = format!("file:{}/source", w.root.display());
+    w.models(&format!("{}{}", model("a/x.bin", &source), model("b/y.bin", &source)));
+    w.ok(&["lock"]);
+    fs::create_dir_all(w.at("a/x.bin")).unwrap();
+    w.put("b", b"a file");
+    let plan = w.ok(&["plan"]);
+    assert!(plan.contains("/share/a/x.bin is a folder: move it away") && plan.contains("/share/b is a file where a folder has to be"), "{plan}");
+    assert!(w.fails(&["add", "model", &format!("{}.bin", "n".repeat(230)), "--source", &source]).contains("more than 225 bytes"));
+    // A manifest of another system stays one.
+    let path = w.root.join("project/comfy.toml");
+    fs::write(&path, fs::read_to_string(&path).unwrap().replace('\n', "\r\n")).unwrap();
+    w.ok(&["add", "model", "new.bin", "--source", &source]);
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains("new.bin") && text.matches('\n').count() == text.matches("\r\n").count(), "{text:?}");
+}
+
+#[test]
+fn a_share_that_is_left_alone_is_looked_at_all_the_same() {
+    let w = World::new();
+    w.put("a.bin", &noise(71, 1000));
+    w.put("b.bin", &noise(72, 1000));
+    w.models("manage = false\n[models.\"a.bin\"]\n[models.\"b.bin\"]\n");
+    w.ok(&["lock"]);
+    w.ok(&["apply", "--yes"]);
+    assert!(w.ok(&["verify"]).contains("2 files as locked"));
+    for (what, good) in [(&noise(73, 1000)[..], 1), (b"short", 1)] {
+        w.put("a.bin", what);
+        let out = w.run(&["verify"]);
+        let said = text(&out, &w.root);
+        assert!(out.status.code() == Some(2) && said.contains(&format!("{good} of 2 files as locked")) && said.contains("model.a.bin"), "{said}");
+    }
+    fs::rename(w.root.join("share"), w.root.join("away")).unwrap();
+    let out = w.run(&["verify"]);
+    assert!(out.status.code() == Some(2) && text(&out, &w.root).contains("0 of 2 files as locked"), "{}", text(&out, &w.root));
 }
 
 #[test]

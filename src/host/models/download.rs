@@ -3,9 +3,9 @@
 //! A part is always a beginning of the file, written in order and hashed on the way, whichever connection brought which
 //! piece. What an earlier run left is hashed again, never believed.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
@@ -44,8 +44,7 @@ struct Part {
 impl Part {
     fn open(path: &Path, most: Option<u64>, progress: &dyn Progress) -> Result<Part> {
         let doing = || format!("write {}", path.display());
-        let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(path);
-        let file = options().doing(doing)?;
+        let file = Part::alone(path)?;
         let mut part = Part { file, hasher: Hasher::default(), resumed: false };
         let there = part.file.metadata().doing(doing)?.len();
         if most.is_some_and(|m| there > m) {
@@ -60,6 +59,28 @@ impl Part {
         read.map_err(|e| interrupted_or(e, || format!("read {}", path.display())))?;
         part.resumed = part.hasher.bytes > 0;
         Ok(part)
+    }
+
+    /// Open, and nobody else's: another comfy that fetches the same is waited for.
+    fn alone(path: &Path) -> Result<File> {
+        let doing = || format!("write {}", path.display());
+        let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(path);
+        let mut file = options().doing(doing)?;
+        loop {
+            match file.try_lock() {
+                Ok(()) => {
+                    let (ours, there) = (file.metadata().doing(doing)?, path.symlink_metadata());
+                    if there.is_ok_and(|t| (t.dev(), t.ino()) == (ours.dev(), ours.ino())) {
+                        return Ok(file);
+                    }
+                    // Whoever had it has put it in its place.
+                    file = options().doing(doing)?;
+                }
+                Err(TryLockError::WouldBlock) if crate::host::signals::interrupted() => return Err(Problem::interrupted()),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(100)),
+                Err(TryLockError::Error(e)) => return Err(e).doing(|| format!("lock {}", path.display())),
+            }
+        }
     }
 
     fn restart(&mut self) -> std::io::Result<()> {
@@ -129,6 +150,7 @@ fn patiently(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> 
         let before = part.hasher.bytes;
         let refusal = match some(web, f, part, progress) {
             Ok(()) => return Ok(()),
+            Err(_) if crate::host::signals::interrupted() => return Err(Problem::interrupted()),
             Err(Refusal::Passing(why)) => why,
             Err(r) => return Err(r.problem()),
         };

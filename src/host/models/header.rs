@@ -13,6 +13,17 @@ fn refused(why: String) -> Problem {
     Problem::new(format!("is no sound safetensors file: {why}")).hint("fetch it anew, or take it from somebody else: readers would not agree on what it holds")
 }
 
+/// A login page or a notice that was given the name of a model.
+///
+/// # Errors
+/// It cannot be read.
+pub fn is_page(file: &File) -> std::io::Result<bool> {
+    let mut first = [0; 256];
+    let n = file.read_at(&mut first, 0)?;
+    let text = first[..n].trim_ascii_start().to_ascii_lowercase();
+    Ok([&b"<!doctype html"[..], b"<html"].iter().any(|s| text.starts_with(s)))
+}
+
 /// # Errors
 /// It cannot be read, or is not sound.
 pub fn of_file(file: &File, size: u64) -> Result<Header> {

@@ -1,5 +1,6 @@
 //! What `lock` asks, as its caller: servers for what they know, disks and downloads for what has to be read.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -71,8 +72,18 @@ impl Library for Disk {
         let slots: Vec<(usize, Result<Found>)> = asked.par_iter().enumerate().filter(|(_, a)| here(a)).map(|(i, a)| (i, self.on_disk(a, &read))).collect();
         let pool = rayon::ThreadPoolBuilder::new().num_threads(ASKED).build();
         let web = Web::new(&self.net, &self.hubs);
+        // Two models of one source: it is asked once, and fetched once.
+        let mut sources: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (i, a) in asked.iter().enumerate().filter(|(_, a)| !here(a)) {
+            sources.entry(format!("{:?} {} {:?}", a.origin, safetensors::is_one(&a.path), a.before)).or_default().push(i);
+        }
+        let sources: Vec<Vec<usize>> = sources.into_values().collect();
         let far = || -> Vec<(usize, Result<Found>)> {
-            asked.par_iter().with_max_len(1).enumerate().filter(|(_, a)| !here(a)).map(|(i, a)| (i, self.far(a, &web, report))).collect()
+            let one = |all: &Vec<usize>| -> Vec<(usize, Result<Found>)> {
+                let found = self.far(&asked[all[0]], &web, report);
+                all.iter().map(|i| (*i, found.clone())).collect()
+            };
+            sources.par_iter().with_max_len(1).flat_map_iter(one).collect()
         };
         let far = match pool {
             Ok(p) => p.install(far),
@@ -133,7 +144,8 @@ impl Disk {
     fn on_disk(&self, a: &Asked, read: &Reading) -> Result<Found> {
         let adopted = a.origin.is_none();
         let hint = if adopted { "put the file there, or name a `source`" } else { "correct `source` in comfy.toml" };
-        let path = self.path(a).ok_or_else(|| Problem::new(format!("there is no folder {}", self.expand(&a.share).join(&a.path).display())).hint(hint))?;
+        let wanted = if let Some(Origin::File(p)) = &a.origin { self.expand(p) } else { self.expand(&a.share).join(&a.path) };
+        let path = self.path(a).ok_or_else(|| Problem::new(format!("there is no {}", wanted.display())).hint(hint))?;
         let (size, sha256) = read.file(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::Interrupted => Problem::interrupted().hint("what was read so far is not read again"),
             _ if path.is_symlink() => Problem::new(format!("{} is a link", path.display())).hint("a link can lead elsewhere tomorrow: put the real file there"),
@@ -144,10 +156,13 @@ impl Disk {
     }
 
     fn sound(&self, a: &Asked, path: &Path, size: u64) -> Result<()> {
+        let file = place::open(path, &|_| true).doing(|| format!("open {}", path.display()))?;
+        if header::is_page(&file).doing(|| format!("read {}", path.display()))? {
+            return Err(Problem::new("is a web page, and no model").hint("a login or a notice, most likely: open its source in a browser, and fetch it anew"));
+        }
         if !safetensors::is_one(&a.path) {
             return Ok(());
         }
-        let file = place::open(path, &|_| true).doing(|| format!("open {}", path.display()))?;
         header::of_file(&file, size).map(drop)
     }
 
@@ -201,7 +216,7 @@ impl Disk {
             }
         };
         let to = cached(&self.cache, sha256);
-        edit::remove_path(&to).and_then(|()| edit::move_to(&part, &to)).doing(|| format!("keep {}", to.display()))?;
+        edit::move_over(&part, &to).doing(|| format!("keep {}", to.display()))?;
         Ok((size, sha256))
     }
 }

@@ -5,12 +5,12 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, fchmod, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
 
 use super::hash::{self, Hasher};
 use super::hashes::Key;
@@ -108,6 +108,38 @@ pub fn put(share: &ShareSpec, path: &str, good: &Good, sha256: Sha, staged: Opti
         let _ = unlinkat(&folder, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir);
     }
     made
+}
+
+/// Gives the file at `path` a second name beside it, with that ending, so that a rename over it loses nothing; that name's path. `None`: there is
+/// no file.
+///
+/// # Errors
+/// It cannot be kept.
+pub fn keep(share: &ShareSpec, path: &str, ending: &str) -> io::Result<Option<PathBuf>> {
+    let top = open_dir(&share.path)?;
+    let (folder, name) = match path.rsplit_once('/') {
+        Some((folders, name)) => (descend(share, top, folders)?, name),
+        None => (top, path),
+    };
+    let (from, to) = (cstring(name.as_ref())?, cstring(format!("{name}.{ending}").as_ref())?);
+    match lstat_at(&folder, &from) {
+        Ok(st) if kind(&st) == Kind::File => {}
+        Ok(_) => return Err(io::Error::other("something that is no file is there: move it away")),
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    }
+    match linkat(&folder, from.as_c_str(), &folder, to.as_c_str(), AtFlags::empty()) {
+        Ok(()) => {}
+        // A file system without second names: for a moment there is none.
+        Err(Errno::EPERM | Errno::ENOTSUP | Errno::ENOSYS | Errno::EMLINK) => {
+            if lstat_at(&folder, &to).is_ok() {
+                return Err(Errno::EEXIST.into());
+            }
+            renameat(&folder, from.as_c_str(), &folder, to.as_c_str())?;
+        }
+        Err(e) => return Err(e.into()),
+    }
+    Ok(Some(share.path.join(format!("{path}.{ending}"))))
 }
 
 /// Nobody wrote it since it was verified. Only then is it vouched for.

@@ -180,7 +180,7 @@ pub type Placed = Vec<(PathBuf, Key, Sha)>;
 ///
 /// # Errors
 /// What could not be written; the share has the old file then, or none.
-pub fn put(ready: &mut BTreeMap<Sha, Ready>, share: &ShareSpec, path: &str, sha256: Sha, placed: &mut Placed) -> Result<()> {
+pub fn put(ready: &mut BTreeMap<Sha, Ready>, share: &ShareSpec, path: &str, sha256: Sha, kept: Option<&str>, placed: &mut Placed) -> Result<Option<PathBuf>> {
     let target = share.path.join(path);
     let doing = || format!("put {} in place", target.display());
     let r = ready.get_mut(&sha256).ok_or_else(|| Problem::new(format!("could not {}: it was not fetched", doing())))?;
@@ -190,6 +190,10 @@ pub fn put(ready: &mut BTreeMap<Sha, Ready>, share: &ShareSpec, path: &str, sha2
         return Err(Problem::new(format!("could not {}: {} changed since it was verified", doing(), r.path.display())));
     }
     let good = Good { file, key: r.key };
+    let kept = match kept {
+        Some(ending) => place::keep(share, path, ending).doing(|| format!("keep what is at {}", target.display()))?,
+        None => None,
+    };
     let st = place::put(share, path, &good, sha256, r.staged.then_some(r.path.as_path())).doing(doing)?;
     if r.staged {
         edit::remove_path(&r.path).doing(|| format!("clear {}", r.path.display()))?;
@@ -197,7 +201,7 @@ pub fn put(ready: &mut BTreeMap<Sha, Ready>, share: &ShareSpec, path: &str, sha2
     // The next one of the same content is copied from here.
     *r = Ready { path: target.clone(), key: Key::of(&st), staged: false };
     placed.push((target, Key::of(&st), sha256));
-    Ok(())
+    Ok(kept)
 }
 
 /// Vouches for what was put in place, where nothing happened to it since.

@@ -182,7 +182,7 @@ fn identical_models_share_their_blocks_where_the_disk_can() {
             let used = || m.sh(&format!("sync; sync -f {SHARE}; df --output=used -B1 {SHARE} | tail -1")).trim().parse::<u64>().unwrap();
             m.sh(&format!(
                 "truncate -s 600M /var/tmp/disk; {make} /var/tmp/disk; mount -o loop /var/tmp/disk {SHARE}
-                 head -c 40M /dev/urandom > {SHARE}/a.bin; cp --reflink=never {SHARE}/a.bin {SHARE}/b.bin; cp --reflink=never {SHARE}/a.bin {SHARE}/c.bin
+                 head -c 40M /dev/urandom | tr x y > {SHARE}/a.bin; cp --reflink=never {SHARE}/a.bin {SHARE}/b.bin; cp --reflink=never {SHARE}/a.bin {SHARE}/c.bin
                  printf x | dd of={SHARE}/c.bin bs=1 seek=30000000 conv=notrunc status=none
                  chown -R alice:comfyshared {SHARE}; chmod 2755 {SHARE}; chmod 644 {SHARE}/*"
             ));
