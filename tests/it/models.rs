@@ -466,6 +466,21 @@ fn what_is_replaced_and_was_not_comfys_own_is_kept_beside() {
 }
 
 #[test]
+fn a_busy_server_says_when_and_gets_asked_again() {
+    let w = World::new();
+    let bytes = noise(81, 5000);
+    let asked = std::sync::atomic::AtomicUsize::new(0);
+    let web = Server::start(move |a| match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+        n if n % 2 == 0 => Answer::new(429, b"later").header("Retry-After", "1"),
+        _ => Answer::ranged(a, &bytes),
+    });
+    w.models(&model("x.bin", &web.url()));
+    w.ok(&["lock"]);
+    w.ok(&["apply", "--yes"]);
+    w.is("x.bin", &noise(81, 5000));
+}
+
+#[test]
 fn two_models_of_one_source_are_fetched_once() {
     let w = World::new();
     let asked = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));

@@ -102,6 +102,22 @@ fn resolve(from: &str, location: &str) -> Option<String> {
     Some(format!("{server}{folder}/{location}"))
 }
 
+/// Seconds that a busy server may ask for.
+const LATER: u64 = 30;
+/// How often it may.
+const WAITS: u32 = 3;
+
+fn pause(time: Duration) -> Result<(), Refusal> {
+    let end = std::time::Instant::now() + time;
+    while std::time::Instant::now() < end {
+        if crate::host::signals::interrupted() {
+            return Err(Refusal::Final(Problem::interrupted()));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}
+
 impl Web {
     pub fn new(net: &NetEnv, hubs: &Hubs) -> Web {
         let silence = Duration::from_secs(hubs.patience);
@@ -112,6 +128,7 @@ impl Web {
     pub fn ask(&self, ask: &Ask) -> Result<Reply, Refusal> {
         let mut address = ask.address.to_string();
         let first = server(&address);
+        let mut waits = 0;
         for _ in 0..=MAX_REDIRECTS {
             if let Err(why) = crate::manifest::model_address(&address) {
                 return Err(Refusal::Final(Problem::new(format!("{} leads to {}, which {why}", shown(ask.address), shown(&address)))));
@@ -129,6 +146,16 @@ impl Web {
             }
             let response = request.call().map_err(|e| Refusal::Passing(format!("{}: {e}", shown(&address))))?;
             let status = response.status();
+            // It says when it has time for us.
+            let later = response.headers().get("Retry-After").and_then(|v| v.to_str().ok()?.trim().parse::<u64>().ok());
+            if let (429 | 503, Some(seconds @ ..=LATER)) = (status.as_u16(), later)
+                && waits < WAITS
+            {
+                waits += 1;
+                drop(response);
+                pause(Duration::from_secs(seconds.max(1)))?;
+                continue;
+            }
             if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
                 return match status.as_u16() {
                     200..=299 => Ok(Reply { address, response }),
