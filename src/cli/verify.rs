@@ -26,7 +26,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     project.announce();
     let desired = project.desired()?;
     let machine = if args.full { Machine::without_memory(&desired.paths, &desired.sandbox) } else { Machine::new(&desired.paths, &desired.sandbox) };
-    let all = Selection::parse(&["comfyui", "nodes", "python", "models"].map(String::from))?;
+    let all = Selection::parse(&["comfyui", "nodes", "python", "models", "shares"].map(String::from))?;
     let mut plan = build::plan(&desired, &machine, &all)?;
     // A look at the files told that their bytes are not known: they are read, and then compared.
     if plan.library.unverified > 0 {
@@ -36,6 +36,9 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         plan = build::plan(&desired, &machine, &all)?;
     }
     let verdicts = verdicts::of(&plan);
+    for c in plan.unknown().filter(|c| c.address.starts_with("share.")) {
+        render::warning(&format!("{}: {}", c.address, c.reason.as_deref().unwrap_or("could not be read")));
+    }
     plan.warnings.iter().filter(|w| w.starts_with("model.")).for_each(|w| render::warning(w));
     render::stdout(verdicts::text(&verdicts, &Detail { verbose: global.verbose, diff: &|a, p| super::plan::diff(&desired, a, p) }).trim_end());
     // A model that differs has a line of its own, and is a part of the library's.

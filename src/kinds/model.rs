@@ -32,6 +32,8 @@ pub fn plan(draft: &mut Draft) {
     let seen = std::mem::take(&mut draft.models);
     let d = draft.d;
     draft.library.declared = d.models.len();
+    // What could not be looked at is not as it should be.
+    draft.library.left += d.models.values().filter(|w| !seen.contains_key(&*w.share)).count();
     let mut by_size: Option<HashMap<u64, Vec<PathBuf>>> = None;
     for (share, (spec, files)) in &seen {
         let mut there: HashMap<&str, &ModelFile> = HashMap::with_capacity(files.iter().map(Vec::len).sum());

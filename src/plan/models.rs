@@ -51,7 +51,7 @@ pub struct Library {
     pub unmanaged_bytes: u64,
     /// Their paths, with their shares.
     pub names: Vec<String>,
-    /// Declared ones that are not there or something else, in a share that comfy leaves alone.
+    /// Declared ones that are not there or something else in a share that comfy leaves alone, or in one that could not be looked at.
     #[serde(default)]
     pub left: usize,
     /// Declared ones of the right size whose bytes nobody has compared since they last changed.

@@ -545,6 +545,12 @@ fn a_share_that_is_left_alone_is_looked_at_all_the_same() {
     fs::rename(w.root.join("share"), w.root.join("away")).unwrap();
     let out = w.run(&["verify"]);
     assert!(out.status.code() == Some(2) && text(&out, &w.root).contains("0 of 2 files as locked"), "{}", text(&out, &w.root));
+    // Its volume is not mounted: nothing is known of what is in it.
+    fs::rename(w.root.join("away"), w.root.join("share")).unwrap();
+    w.models(&format!("requires_mount = \"{}/share\"\n[models.\"a.bin\"]\n[models.\"b.bin\"]\n", w.root.display()));
+    let out = w.run(&["verify"]);
+    let said = text(&out, &w.root);
+    assert!(out.status.code() == Some(2) && said.contains("0 of 2 files as locked") && said.contains("warning: share.models: "), "{said}");
 }
 
 #[test]
