@@ -4,7 +4,8 @@ use std::fmt;
 use std::sync::{Arc, LazyLock};
 
 use bytestring::ByteString;
-use sha2::{Digest, Sha256};
+
+use crate::lock::Sha;
 
 /// sha256 of a text, worked out once somebody asks: of twenty thousand models it takes a few milliseconds, and most plans are
 /// only looked at.
@@ -16,7 +17,7 @@ type Make = Box<dyn FnOnce() -> String + Send>;
 impl TextDigest {
     pub fn of(text: &ByteString) -> TextDigest {
         let text = text.clone();
-        TextDigest::new(Box::new(move || base16ct::lower::encode_string(&Sha256::digest(text.as_bytes()))))
+        TextDigest::new(Box::new(move || Sha::of(text.as_bytes()).to_string()))
     }
 
     fn new(make: Make) -> TextDigest {

@@ -11,7 +11,7 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use super::hash::{self, Hasher};
-use super::web::{Ask, Refusal, Reply, Web, shown};
+use super::web::{Ask, Refusal, Reply, Web, pause, shown};
 use super::{Secret, hub::Place};
 use crate::host::progress::Progress;
 use crate::lock::Sha;
@@ -159,12 +159,7 @@ fn patiently(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> 
         if tries > TRIES {
             return Err(Refusal::Passing(refusal).problem());
         }
-        for _ in 0..(1 << tries) {
-            if crate::host::signals::interrupted() {
-                return Err(Problem::interrupted());
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        pause(Duration::from_millis(100 << tries)).map_err(Refusal::problem)?;
     }
 }
 

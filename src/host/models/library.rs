@@ -131,11 +131,16 @@ impl Disk {
         }
     }
 
-    fn path(&self, a: &Asked) -> Option<PathBuf> {
-        let path = match &a.origin {
+    /// Where it is said to lie.
+    fn said(&self, a: &Asked) -> PathBuf {
+        match &a.origin {
             Some(Origin::File(p)) => self.expand(p),
             _ => self.expand(&a.share).join(&a.path),
-        };
+        }
+    }
+
+    fn path(&self, a: &Asked) -> Option<PathBuf> {
+        let path = self.said(a);
         // The links on the way are the caller's own; the file itself must be none.
         let folder = path.parent()?.canonicalize().ok()?;
         Some(folder.join(path.file_name()?))
@@ -144,8 +149,7 @@ impl Disk {
     fn on_disk(&self, a: &Asked, read: &Reading) -> Result<Found> {
         let adopted = a.origin.is_none();
         let hint = if adopted { "put the file there, or name a `source`" } else { "correct `source` in comfy.toml" };
-        let wanted = if let Some(Origin::File(p)) = &a.origin { self.expand(p) } else { self.expand(&a.share).join(&a.path) };
-        let path = self.path(a).ok_or_else(|| Problem::new(format!("there is no {}", wanted.display())).hint(hint))?;
+        let path = self.path(a).ok_or_else(|| Problem::new(format!("there is no {}", self.said(a).display())).hint(hint))?;
         let (size, sha256) = read.file(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::Interrupted => Problem::interrupted().hint("what was read so far is not read again"),
             _ if path.is_symlink() => Problem::new(format!("{} is a link", path.display())).hint("a link can lead elsewhere tomorrow: put the real file there"),

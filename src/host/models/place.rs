@@ -65,11 +65,7 @@ pub fn verify(file: File, size: u64, sha256: Sha, progress: &dyn Progress) -> io
 /// # Errors
 /// What could not be made or written; the share has the old file then, or none.
 pub fn put(share: &ShareSpec, path: &str, good: &Good, sha256: Sha, staged: Option<&Path>) -> io::Result<FileStat> {
-    let top = open_dir(&share.path)?;
-    let (folder, name) = match path.rsplit_once('/') {
-        Some((folders, name)) => (descend(share, top, folders)?, name),
-        None => (top, path),
-    };
+    let (folder, name) = within(share, path)?;
     let name = cstring(name.as_ref())?;
     if let Ok(st) = lstat_at(&folder, &name)
         && kind(&st) != Kind::File
@@ -110,17 +106,22 @@ pub fn put(share: &ShareSpec, path: &str, good: &Good, sha256: Sha, staged: Opti
     made
 }
 
+/// The folder of `path` in the share, made where it is missing, and the name in it.
+fn within<'a>(share: &ShareSpec, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
+    let top = open_dir(&share.path)?;
+    match path.rsplit_once('/') {
+        Some((folders, name)) => Ok((descend(share, top, folders)?, name)),
+        None => Ok((top, path)),
+    }
+}
+
 /// Gives the file at `path` a second name beside it, with that ending, so that a rename over it loses nothing; that name's path. `None`: there is
 /// no file.
 ///
 /// # Errors
 /// It cannot be kept.
 pub fn keep(share: &ShareSpec, path: &str, ending: &str) -> io::Result<Option<PathBuf>> {
-    let top = open_dir(&share.path)?;
-    let (folder, name) = match path.rsplit_once('/') {
-        Some((folders, name)) => (descend(share, top, folders)?, name),
-        None => (top, path),
-    };
+    let (folder, name) = within(share, path)?;
     let (from, to) = (cstring(name.as_ref())?, cstring(format!("{name}.{ending}").as_ref())?);
     match lstat_at(&folder, &from) {
         Ok(st) if kind(&st) == Kind::File => {}

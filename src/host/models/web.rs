@@ -107,7 +107,8 @@ const LATER: u64 = 30;
 /// How often it may.
 const WAITS: u32 = 3;
 
-fn pause(time: Duration) -> Result<(), Refusal> {
+/// Unless somebody asks comfy to stop.
+pub fn pause(time: Duration) -> Result<(), Refusal> {
     let end = std::time::Instant::now() + time;
     while std::time::Instant::now() < end {
         if crate::host::signals::interrupted() {
