@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::commit::{self, Watch};
 use super::exclusive;
 use super::journal::{Caller, Journal};
-use crate::host::fs::cache::GRAIN_NS;
+use crate::host::fs::cache::wait_for_grain;
 use crate::host::generation::worker::Workers;
 use crate::host::git::NetEnv;
 use crate::host::hands::Hands;
@@ -164,7 +164,7 @@ impl Session<'_> {
         }
         // What was just sealed is vouched for once its ctime is older than the clock's grain.
         if plan.steps.iter().any(|p| matches!(p.step, Step::Install { .. } | Step::InstallVenv { .. } | Step::PlaceModel { .. })) {
-            std::thread::sleep(std::time::Duration::from_nanos(GRAIN_NS.unsigned_abs() + 10_000_000));
+            wait_for_grain();
         }
         let clean = self.look_again(&machine, &plan);
         if clean.is_ok() {

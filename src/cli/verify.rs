@@ -1,6 +1,6 @@
 use super::Global;
 use super::project::Project;
-use crate::host::fs::cache::GRAIN_NS;
+use crate::host::fs::cache::wait_for_grain;
 use crate::host::machine::Machine;
 use crate::host::models;
 use crate::plan::build;
@@ -31,7 +31,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     // A look at the files told that their bytes are not known: they are read, and then compared.
     if plan.library.unverified > 0 {
         // A file written this moment could change once more and look the same.
-        std::thread::sleep(std::time::Duration::from_nanos(GRAIN_NS.unsigned_abs()));
+        wait_for_grain();
         models::verify::read(&desired, &machine, &plan.ids, &Bars::default())?;
         plan = build::plan(&desired, &machine, &all)?;
     }

@@ -3,7 +3,7 @@
 //! A plan stats and does not read. Size, and what is known of a file that did not change since it was read, are compared;
 //! bytes that nobody has compared yet are counted, and `verify` reads them.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use bytestring::ByteString;
@@ -38,7 +38,6 @@ pub fn plan(draft: &mut Draft) {
     for (share, (spec, files)) in &seen {
         let mut there: HashMap<&str, &ModelFile> = HashMap::with_capacity(files.iter().map(Vec::len).sum());
         there.extend(files.iter().flatten().map(|f| (f.path.as_str(), f)));
-        let links: HashSet<&str> = files.iter().flatten().filter(|f| f.kind == Kind::Link).map(|f| f.path.as_str()).collect();
         let wanted: Vec<(&ByteString, &ModelWish)> = d.models.iter().filter(|(_, w)| *w.share == **share).collect();
         // Thousands of them: every core looks some up.
         let looked_up: Vec<(Option<&ModelFile>, bool)> = wanted
@@ -66,7 +65,7 @@ pub fn plan(draft: &mut Draft) {
             let sizes = by_size.get_or_insert_with(|| sizes(&seen));
             let target = spec.path.join(&**path);
             let copies: Vec<PathBuf> = sizes.get(&pin.size).into_iter().flatten().filter(|p| **p != target).take(COPIES).cloned().collect();
-            one(draft, spec, path, pin, file, &links, copies);
+            one(draft, spec, path, pin, file, copies);
         }
         if undeclared > 0 {
             unmanaged(draft, share, there.into_values());
@@ -74,7 +73,7 @@ pub fn plan(draft: &mut Draft) {
     }
 }
 
-fn one(draft: &mut Draft, spec: &ShareSpec, path: &str, pin: &ModelPin, file: Option<&ModelFile>, links: &HashSet<&str>, copies: Vec<PathBuf>) {
+fn one(draft: &mut Draft, spec: &ShareSpec, path: &str, pin: &ModelPin, file: Option<&ModelFile>, copies: Vec<PathBuf>) {
     let target = spec.path.join(path);
     let shown = escape(&target.to_string_lossy());
     let want = describe(pin);
@@ -110,18 +109,12 @@ fn one(draft: &mut Draft, spec: &ShareSpec, path: &str, pin: &ModelPin, file: Op
     if keep {
         r.reason = r.reason.map(|why| format!("{why}; it stays beside the new one as NAME.replaced-…"));
     }
-    let link = path.match_indices('/').map(|(i, _)| &path[..i]).chain([path]).find(|p| links.contains(p));
-    if let Some(link) = link {
-        let at = escape(&spec.path.join(link).to_string_lossy());
-        draft.add(r.block(format!("{at} is a link, and comfy follows none inside a share: put the real file or folder there, or make it a share of its own")));
+    if let Some(what) = in_the_way(draft, spec, path) {
+        draft.add(r.block(what));
         return;
     }
     if file.is_some_and(|f| f.kind != Kind::File) {
         draft.add(r.block(format!("{shown} is no file: move it away")));
-        return;
-    }
-    if let Some(what) = in_the_way(draft, spec, path).filter(|_| file.is_none()) {
-        draft.add(r.block(what));
         return;
     }
     if pin.source.is_none() && (copies.is_empty() || file.is_some()) {
@@ -152,18 +145,18 @@ fn one(draft: &mut Draft, spec: &ShareSpec, path: &str, pin: &ModelPin, file: Op
     draft.add(r.steps([step]));
 }
 
-/// A folder where the file should be, or a file where a folder should be.
+/// A link anywhere on the way, a folder where the file should be, or a file where a folder should be.
 fn in_the_way(draft: &Draft, spec: &ShareSpec, path: &str) -> Option<String> {
     for part in path.match_indices('/').map(|(i, _)| &path[..i]).chain([path]) {
-        let at = spec.path.join(part);
-        match draft.look.node(&at).ok()?? {
-            n if n.kind == Kind::Dir && part != path => {}
-            n if n.kind == Kind::Dir => return Some(format!("{} is a folder: move it away", escape(&at.to_string_lossy()))),
-            n if n.kind == Kind::File && part != path => {
-                return Some(format!("{} is a file where a folder has to be: move it away", escape(&at.to_string_lossy())));
-            }
+        let (at, last) = (spec.path.join(part), part == path);
+        let what = match draft.look.node(&at).ok()??.kind {
+            Kind::Dir if !last => continue,
+            Kind::Link => "is a link, and comfy follows none inside a share: put the real file or folder there, or make it a share of its own",
+            Kind::Dir => "is a folder: move it away",
+            Kind::File if !last => "is a file where a folder has to be: move it away",
             _ => return None,
-        }
+        };
+        return Some(format!("{} {what}", escape(&at.to_string_lossy())));
     }
     None
 }

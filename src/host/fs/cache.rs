@@ -13,6 +13,11 @@ const RECORD: usize = 8 + 8 + 8 + 8 + 20;
 const MAGIC: &[u8; 8] = b"comfyst2";
 /// Kernel time stamps lag the clock by up to a tick of 10 ms (Linux at HZ=100); file systems with whole seconds by one.
 pub const GRAIN_NS: i64 = 50_000_000;
+
+/// Until what was written before this moment is older than the clock's grain, and can be vouched for.
+pub fn wait_for_grain() {
+    std::thread::sleep(std::time::Duration::from_nanos(GRAIN_NS.unsigned_abs() + 10_000_000));
+}
 const COARSE_NS: i64 = 2_000_000_000;
 
 /// The identity of a file's content as far as stat tells.
