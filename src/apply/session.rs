@@ -13,6 +13,7 @@ use crate::host::hands::Hands;
 use crate::host::machine::Machine;
 use crate::host::models::{Hubs, steps};
 use crate::host::progress::Reporter;
+use crate::host::state;
 use crate::manifest::Isolation;
 use crate::plan::desired::Desired;
 use crate::plan::select::Selection;
@@ -162,6 +163,7 @@ impl Session<'_> {
         if destroyed {
             return Ok(outcome);
         }
+        self.empty_caches(&plan);
         // What was just sealed is vouched for once its ctime is older than the clock's grain.
         if plan.steps.iter().any(|p| matches!(p.step, Step::Install { .. } | Step::InstallVenv { .. } | Step::PlaceModel { .. })) {
             wait_for_grain();
@@ -179,6 +181,27 @@ impl Session<'_> {
         journal.receipt(&plan, said)?;
         clean?;
         Ok(outcome)
+    }
+
+    /// What code has left in caches goes with it: at once where nothing runs, else before the next launch.
+    fn empty_caches(&self, plan: &Plan) {
+        let (d, ids) = (self.desired, plan.ids);
+        let account = d.isolation == Isolation::Account;
+        let folders = d.state_children();
+        state::strip_set_ids(folders.iter().chain(&d.paths.home), ids.sandbox);
+        let Some(live) = crate::run::live::generation(&d.paths).filter(|live| !state::cache_is_of(&d.paths, live)) else { return };
+        if crate::run::live::read(&d.paths).is_some() {
+            return;
+        }
+        let who = state::Who {
+            uid: ids.sandbox,
+            gid: ids.sandbox_gid,
+            passer: account.then_some(ids.owner),
+            records: nix::unistd::geteuid().is_root().then_some((ids.seal, ids.records_gid())),
+        };
+        if let Err(p) = state::renew(&d.paths, &live, &who) {
+            self.report.say(&format!("{}: the next launch tries again", p.message));
+        }
     }
 
     fn look_again(&self, machine: &Machine, plan: &Plan) -> Result<()> {

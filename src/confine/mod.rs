@@ -29,7 +29,25 @@ pub enum May {
 pub struct Rule {
     pub path: PathBuf,
     pub may: May,
+    pub whose: Whose,
     pub why: String,
+}
+
+/// Who answers for a path: what is asked of it before a launch uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum Whose {
+    /// The system's: root alone can change what it leads to. It may be missing.
+    System,
+    /// An interpreter of the system's or the owner's; parts of it may be missing.
+    Interpreter,
+    /// Sealed by comfy.
+    Sealed,
+    /// The sandbox user's own folder.
+    Own,
+    /// A share's.
+    Share,
+    /// Made for the launch.
+    Room,
 }
 
 /// A file system of ComfyUI's own.
@@ -90,7 +108,7 @@ pub fn front(egress: &Egress, comfyui: u16, proxy: u16) -> Confinement {
     let mut c = Confinement::default();
     let mut connect = vec![comfyui];
     if *egress != Egress::Deny {
-        let rules = places::RESOLVER.iter().map(|(path, may, why)| Rule { path: PathBuf::from(path), may: *may, why: (*why).into() });
+        let rules = places::RESOLVER.iter().map(|(path, may, why)| Rule { path: PathBuf::from(path), may: *may, whose: Whose::System, why: (*why).into() });
         c.rules.extend(rules);
         connect.push(53);
         connect.extend(egress.ports());
@@ -103,21 +121,32 @@ impl Confinement {
     /// For a generation; `rooms`: the launch has namespaces of its own.
     pub fn of(spec: &LaunchSpec, id: &str, generation: &GenSpec, rooms: bool, ports: Inner) -> Confinement {
         let mut rules = Vec::new();
-        let mut add = |path: PathBuf, may: May, why: &str| rules.push(Rule { path, may, why: why.into() });
+        let mut add = |path: PathBuf, whose: Whose, may: May, why: &str| rules.push(Rule { path, may, whose, why: why.into() });
         for (path, may, why) in places::of(spec.macos) {
-            add(PathBuf::from(path), *may, why);
+            add(PathBuf::from(path), Whose::System, *may, why);
         }
-        let (state, paths) = (spec.paths.state(), &spec.paths);
-        add(paths.generation(id), May::Run, "the code that was applied, sealed");
+        let paths = &spec.paths;
+        add(paths.generation(id), Whose::Sealed, May::Run, "the code that was applied, sealed");
         if let Some(v) = &generation.venv {
-            add(paths.venv(&v.id()), May::Run, "its Python packages, sealed");
+            add(paths.venv(&v.id()), Whose::Sealed, May::Run, "its Python packages, sealed");
             for path in places::interpreter(&v.interpreter.path) {
-                add(path, May::Run, "the Python interpreter and its library");
+                add(path, Whose::Interpreter, May::Run, "the Python interpreter and its library");
             }
         }
-        add(state.clone(), May::Write, "settings, database, caches and what nodes may write: `state/`");
+        for child in spec.state_children() {
+            let why = match child.file_name().and_then(|n| n.to_str()) {
+                Some("user") => "settings and database",
+                Some("temp") => "temporary files",
+                Some("cache") => "caches of code, emptied when code or packages change",
+                Some("downloads") => "what libraries have downloaded, kept",
+                Some("input" | "output") => "what is put in and what comes out, where no share has it",
+                Some("home") => "what programs take for a home",
+                _ => "what ComfyUI and its nodes may write: `writable`",
+            };
+            add(child, Whose::Own, May::Write, why);
+        }
         if let Some(home) = &paths.home {
-            add(home.clone(), May::Write, "the sandbox user's own home");
+            add(home.clone(), Whose::Own, May::Write, "the sandbox user's own home");
         }
         for s in &spec.shares {
             let (may, what) = match s.access {
@@ -126,7 +155,7 @@ impl Confinement {
                 // The sticky folders keep it from files that are not its own.
                 Access::Add => (May::Write, "reads, and adds files"),
             };
-            add(s.path.clone(), may, &format!("share {}: ComfyUI {what}", s.name));
+            add(s.path.clone(), Whose::Share, may, &format!("share {}: ComfyUI {what}", s.name));
         }
         let rooms = if rooms { places::rooms() } else { Vec::new() };
         for (path, room) in &rooms {
@@ -136,17 +165,17 @@ impl Confinement {
                 Room::Processes => (May::Read, "the processes of this launch, and no others"),
                 Room::Hardware => (May::Read, "processors, memory and graphics cards, as drivers and libraries look for them"),
             };
-            add(path.clone(), may, why);
+            add(path.clone(), Whose::Room, may, why);
         }
         if rooms.is_empty() {
             for (path, may, why) in places::without_rooms(spec.macos) {
-                add(PathBuf::from(path), *may, why);
+                add(PathBuf::from(path), Whose::System, *may, why);
             }
         }
         rules.sort_by(|a, b| a.path.cmp(&b.path).then(b.may.cmp(&a.may)));
         rules.dedup_by(|b, a| a.path == b.path);
         let ports = if rooms.is_empty() { shared(spec, ports) } else { None };
-        Confinement { rules, rooms, links: spec.links.clone(), temp: state.join("temp"), ports }
+        Confinement { rules, rooms, links: spec.links.clone(), temp: paths.state_of("temp"), ports }
     }
 
     /// Whether the rules let ComfyUI do that with a path, by the innermost rule alone; for tests and `--explain`.

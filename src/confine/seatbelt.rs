@@ -107,12 +107,12 @@ impl Profile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Ports, Rule};
+    use super::super::{Ports, Rule, Whose};
     use super::*;
 
     #[test]
     fn a_profile_names_parameters_and_never_a_path() {
-        let rule = |path: &str, may, why: &str| Rule { path: path.into(), may, why: why.into() };
+        let rule = |path: &str, may, why: &str| Rule { path: path.into(), may, whose: Whose::System, why: why.into() };
         let c = Confinement {
             rules: vec![
                 rule("/opt/comfy/s/gen/1", May::Run, "the code that was applied, sealed"),

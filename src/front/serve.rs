@@ -86,7 +86,7 @@ fn retire(config: &Config) -> Result<(Option<Outside>, std::net::TcpListener)> {
     // Every thread has its own confinement: it comes before the second one.
     launched::no_new_rights()?;
     #[cfg(target_os = "linux")]
-    crate::host::confine::rules::apply(&crate::confine::front(&config.egress, config.inner.port(), config.proxy.port()))?;
+    crate::host::confine::rules::apply(&crate::confine::front(&config.egress, config.inner.port(), config.proxy.port()), &std::collections::BTreeMap::new())?;
     let outside = (config.egress != Egress::Deny).then(Outside::start).transpose().doing(|| "start the way out".into())?;
     #[cfg(target_os = "linux")]
     {

@@ -154,6 +154,18 @@ impl Hands<'_> {
         Ok(())
     }
 
+    /// Says what else lies in `state/`: a launch does not see it, and comfy leaves it alone.
+    fn name_unknown(&self) {
+        let all = std::fs::read_dir(self.paths.state()).into_iter().flatten().flatten();
+        let mut unknown: Vec<String> = all.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| !Paths::is_state(n)).collect();
+        unknown.sort();
+        if !unknown.is_empty() {
+            let names: Vec<String> = unknown.iter().take(5).map(|n| crate::text::escape(n)).collect();
+            let more = if unknown.len() > names.len() { format!(" and {} more", unknown.len() - names.len()) } else { String::new() };
+            self.report.say(&format!("{}: {}{more}: comfy does not know it; it is left alone, and ComfyUI does not see it", self.paths.state().display(), names.join(", ")));
+        }
+    }
+
     /// A folder where the sandbox user can put things, others' among them.
     fn remove_sandboxs(&self, path: &Path) -> Result<()> {
         let away = |e: &std::io::Error| {
@@ -167,6 +179,20 @@ impl Hands<'_> {
             let p = Problem::new(format!("could not remove {}: {e}", path.display()));
             away(&e).into_iter().fold(p, Problem::hint)
         })
+    }
+
+    /// `state/` is taken back first: what is removed cannot be renamed meanwhile.
+    fn remove_state(&self) -> Result<()> {
+        let state = self.paths.state();
+        if !matches!(super::fs::node(&state), Ok(Some(n)) if n.kind == Kind::Dir) {
+            return edit::remove_path(&state).doing(|| format!("remove {}", state.display()));
+        }
+        let what = || format!("take back {}", state.display());
+        edit::make_dir(&state, self.ids.seal, self.ids.seal_gid, 0o700).doing(what)?;
+        for entry in std::fs::read_dir(&state).doing(what)? {
+            self.remove_sandboxs(&entry.doing(what)?.path())?;
+        }
+        edit::remove_path(&state).doing(|| format!("remove {}", state.display()))
     }
 
     fn remove_instance(&self, backup: Option<&Path>, home: Option<&Path>) -> Result<()> {
@@ -189,7 +215,7 @@ impl Hands<'_> {
         {
             self.remove_sandboxs(home)?;
         }
-        self.remove_sandboxs(&self.paths.state())?;
+        self.remove_state()?;
         // Another instance of this prefix may go on with what was fetched.
         let alone = |e: std::io::Result<std::fs::DirEntry>| e.is_ok_and(|e| e.path() == self.paths.base || e.path() == self.paths.downloads());
         if std::fs::read_dir(&self.paths.prefix).is_ok_and(|mut d| d.all(alone)) {
@@ -248,12 +274,20 @@ impl Act for Hands<'_> {
             Step::DeleteUser { name, .. } => accounts.delete_user(name),
             Step::AddMember { user, group } => accounts.add_member(user, group),
             Step::RemoveMember { user, group } => accounts.remove_member(user, group),
-            Step::MakeDir { path, uid, gid, mode } => {
+            Step::MakeDir { path, uid, gid, mode, passer } => {
                 if *uid == self.ids.seal {
                     let own = (nix::unistd::Uid::from_raw(self.ids.seal), nix::unistd::Gid::from_raw(self.ids.seal_gid));
                     edit::make_parents(path, own.0, own.1).doing(|| format!("make {}", path.display()))?;
                 }
-                edit::make_dir(path, *uid, *gid, *mode).doing(|| format!("make {}", path.display()))
+                edit::make_dir(path, *uid, *gid, *mode).doing(|| format!("make {}", path.display()))?;
+                if let Some(p) = passer {
+                    // Nobody but root can rename it: it lies in a folder of root's.
+                    accounts.grant_search(path, &p.name, p.uid)?;
+                }
+                if *path == self.paths.state() {
+                    self.name_unknown();
+                }
+                Ok(())
             }
             Step::GrantSearch { folder, user, uid } => accounts.grant_search(folder, user, *uid),
             Step::RevokeSearch { folder, user, uid } => accounts.revoke_search(folder, user, *uid),

@@ -174,8 +174,12 @@ impl Look for Machine {
         fs::real(path, owner)
     }
 
-    fn search(&self, folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
-        self.accounts.search(folder, &self.sandbox, uid, gids)
+    fn exposed(&self, path: &Path, owner: u32) -> Seen<Option<String>> {
+        fs::trusted::exposed(path, &[owner])
+    }
+
+    fn search(&self, folder: &Path, user: &str, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
+        self.accounts.search(folder, user, uid, gids)
     }
 
     fn share(&self, spec: &ShareSpec, models: bool) -> Seen<Option<Share>> {

@@ -22,6 +22,7 @@ pub mod progress;
 pub mod python;
 pub mod service;
 pub mod signals;
+pub mod state;
 pub mod terminal;
 pub mod uv;
 pub mod venv;

@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::manifest::Isolation;
 use crate::plan::build::{Draft, Resource};
-use crate::plan::facts::{Kind, Node};
+use crate::plan::facts::{Kind, Node, Unknown};
+use crate::plan::step::Passer;
 use crate::plan::{Attrs, Step};
 
 struct Wish {
@@ -12,15 +13,30 @@ struct Wish {
     uid: u32,
     gid: u32,
     mode: u32,
+    passer: Option<Passer>,
 }
 
 pub fn plan(draft: &mut Draft) {
     let (d, ids) = (draft.d, draft.ids);
     let p = &d.paths;
-    let sealed = |path: PathBuf, mode| Wish { path, uid: ids.seal, gid: ids.seal_gid, mode };
-    let own = |path: PathBuf| Wish { path, uid: ids.sandbox, gid: ids.sandbox_gid, mode: 0o751 };
+    let sealed = |path: PathBuf, mode| Wish { path, uid: ids.seal, gid: ids.seal_gid, mode, passer: None };
     let account = d.isolation == Isolation::Account;
+    // The owner may pass: a plan looks at what lies in there. Nobody else does.
+    let passer = || account.then(|| Passer { name: d.owner.name.clone(), uid: ids.owner });
+    // With an entry beside it a mode shows the mask in the group's place (acl(5)); the group is the sandbox user's alone.
+    let closed = if account { 0o710 } else { 0o700 };
+    let own = |path: PathBuf| Wish { path, uid: ids.sandbox, gid: ids.sandbox_gid, mode: closed, passer: passer() };
+    let inner = |path: PathBuf| Wish { path, uid: ids.sandbox, gid: ids.sandbox_gid, mode: 0o751, passer: None };
     let private = |open: u32, closed: u32| if account { closed } else { open };
+    if account {
+        let exposed = draft.look.exposed(&p.prefix, ids.owner);
+        let Some(exposed) = draft.seen("dir.instance", exposed) else { return };
+        if let Some(why) = exposed {
+            let want = crate::plan::build::attrs([("path", p.prefix.display().to_string())]);
+            draft.add(Resource::new("dir.instance", Some(want), None).block(why));
+            return;
+        }
+    }
     resource(
         draft,
         "dir.instance",
@@ -36,7 +52,7 @@ pub fn plan(draft: &mut Draft) {
         false,
     );
     // Readable by the owner, not by the sandbox.
-    let records = |path: PathBuf| Wish { path, uid: ids.seal, gid: ids.records_gid(), mode: private(0o700, 0o750) };
+    let records = |path: PathBuf| Wish { path, uid: ids.seal, gid: ids.records_gid(), mode: private(0o700, 0o750), passer: None };
     let mut folders = Vec::new();
     if account && let Some(parent) = p.records.parent() {
         folders.push(sealed(parent.to_path_buf(), 0o755));
@@ -47,7 +63,11 @@ pub fn plan(draft: &mut Draft) {
         resource(draft, "dir.home", vec![own(home.clone())], true);
     }
     moved(draft);
-    resource(draft, "dir.state", d.state_folders().into_iter().map(own).collect(), true);
+    // Root's, so that nothing in it can be renamed.
+    let mut state = vec![Wish { path: p.state(), uid: ids.seal, gid: ids.sandbox_gid, mode: closed, passer: passer() }];
+    state.extend(d.state_children().into_iter().map(own));
+    state.extend(d.state_folders().into_iter().map(inner));
+    resource(draft, "dir.state", state, true);
 }
 
 /// Another `host.prefix`: comfy begins anew there, and knows nothing of the old folder from then on. Under isolation "none" the
@@ -78,18 +98,30 @@ fn resource(draft: &mut Draft, address: &str, wishes: Vec<Wish>, sandbox: bool) 
         };
         let key = w.path.display().to_string();
         let name = |id: u32, user: bool| if user { draft.look.user_name(id) } else { draft.look.group_name(id) };
-        let wanted = format!("{}:{} {:04o}", name(w.uid, true), name(w.gid, false), w.mode);
+        let passes = |p: &Passer| {
+            let seen = draft.look.search(&w.path, &p.name, p.uid, &[])?;
+            Ok::<_, Unknown>(seen.is_some_and(|s| s.entry && s.passes))
+        };
+        let entry = match w.passer.as_ref().filter(|_| seen.is_some()).map(passes).transpose() {
+            Ok(entry) => entry.unwrap_or(w.passer.is_none()),
+            Err(u) => {
+                draft.changes.push(crate::plan::change::unknown(address, &u));
+                return;
+            }
+        };
+        let may_pass = |is: bool| w.passer.as_ref().filter(|_| is).map_or(String::new(), |p| format!(", {} passes", p.name));
+        let wanted = format!("{}:{} {:04o}{}", name(w.uid, true), name(w.gid, false), w.mode, may_pass(true));
         if let Some(n) = &seen {
             any = true;
             let is = match n.kind {
-                Kind::Dir => format!("{}:{} {:04o}", name(n.uid, true), name(n.gid, false), n.mode),
+                Kind::Dir => format!("{}:{} {:04o}{}", name(n.uid, true), name(n.gid, false), n.mode, may_pass(entry)),
                 Kind::Link => "a link".to_string(),
                 _ => "not a folder".to_string(),
             };
             have.insert(key.clone(), is);
         }
-        if !fits(seen.as_ref(), &w) {
-            steps.push(Step::MakeDir { path: w.path, uid: w.uid, gid: w.gid, mode: w.mode });
+        if !entry || !fits(seen.as_ref(), &w) {
+            steps.push(Step::MakeDir { path: w.path, uid: w.uid, gid: w.gid, mode: w.mode, passer: w.passer });
         }
         want.insert(key, wanted);
     }

@@ -61,6 +61,14 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
         draft.add(Resource::new(address, Some(attrs([("path", wish.path.display().to_string())])), None).block(why));
         return;
     }
+    if spec.modes {
+        let exposed = draft.look.exposed(&spec.path, spec.owner);
+        let Some(exposed) = draft.seen(&address, exposed) else { return };
+        if let Some(why) = exposed {
+            draft.add(Resource::new(address, Some(attrs([("path", spec.path.display().to_string())])), None).block(why));
+            return;
+        }
+    }
     let (mut seen, owner, group) = (seen, draft.d.owner.name.clone(), draft.d.group.clone());
     if draft.d.has_models(&wish.name) {
         let files = seen.as_mut().map(|s| std::mem::take(&mut s.files)).unwrap_or_default();

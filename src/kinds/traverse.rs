@@ -21,7 +21,7 @@ pub fn plan(draft: &mut Draft) {
     let want = attrs([("search", user.clone())]);
     for folder in &needed {
         let address = format!("traverse.{}", folder.display());
-        let seen = draft.look.search(folder, uid, &[draft.ids.shared, draft.ids.sandbox_gid]);
+        let seen = draft.look.search(folder, &user, uid, &[draft.ids.shared, draft.ids.sandbox_gid]);
         let Some(seen) = draft.seen(&address, seen) else { continue };
         // A folder that is not there yet is made with 0755.
         let Some(search) = seen else { continue };
@@ -43,7 +43,7 @@ pub fn plan(draft: &mut Draft) {
     }
     let gone: Vec<PathBuf> = draft.inventory.traverse.iter().filter(|f| !needed.contains(*f)).cloned().collect();
     for folder in gone {
-        let seen = draft.look.search(&folder, uid, &[]);
+        let seen = draft.look.search(&folder, &user, uid, &[]);
         let address = format!("traverse.{}", folder.display());
         let Some(search) = draft.seen(&address, seen) else { continue };
         if search.is_some_and(|s| s.entry) {

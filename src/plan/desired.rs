@@ -339,32 +339,31 @@ impl Desired {
         self.manifest.source.at(path)
     }
 
-    /// The folders of `state/`, outermost first: the sandbox user's own, down to each mount below `user/`.
+    /// The folders in `state/`, each the sandbox user's own.
+    pub fn state_children(&self) -> Vec<PathBuf> {
+        // Where no share takes what is put in and what comes out.
+        let unshared = ["input", "output"].into_iter().filter(|name| !self.shares.iter().any(|s| s.role.mount() == Some(name)));
+        let home = (self.isolation == Isolation::None).then_some(Paths::STATE_HOME);
+        Paths::STATE.into_iter().chain(unshared).chain(home).map(|name| self.paths.state_of(name)).collect()
+    }
+
+    /// Folders further below, outermost first: down to each mount below `user/`, and what comfy lays out itself.
     pub fn state_folders(&self) -> Vec<PathBuf> {
         let state = self.paths.state();
-        let mut out = vec![state.clone()];
-        for name in ["user", "temp", "cache", "nodes"] {
-            out.push(state.join(name));
-        }
-        // Where no share takes what is put in and what comes out.
-        for name in ["input", "output"] {
-            if !self.shares.iter().any(|s| s.role.mount() == Some(name)) {
-                out.push(state.join(name));
-            }
-        }
+        let mut out: Vec<PathBuf> = ["torch", "torch/checkpoints"].map(|p| self.paths.state_of("downloads").join(p)).into();
         for mount in self.shares.iter().filter_map(|s| s.role.mount()).filter(|m| m.starts_with("user/")) {
             let mut at = state.clone();
             let parts: Vec<&str> = mount.split('/').collect();
             for part in &parts[..parts.len() - 1] {
                 at = at.join(part);
-                if !out.contains(&at) {
+                if !out.contains(&at) && at.parent() != Some(&state) {
                     out.push(at.clone());
                 }
             }
         }
         for (part, _) in self.code.writable() {
             let folder = Paths::written_by(&state, &part);
-            if !out.contains(&folder) {
+            if !out.contains(&folder) && folder.parent() != Some(&state) {
                 out.push(folder);
             }
         }

@@ -31,8 +31,8 @@ struct State {
     groups: BTreeMap<String, (u32, BTreeSet<String>)>,
     users: BTreeMap<String, User>,
     nodes: BTreeMap<PathBuf, Node>,
-    /// Folders with a search entry for the sandbox.
-    entries: BTreeSet<PathBuf>,
+    /// Folders with a search-only entry for that uid.
+    entries: BTreeSet<(PathBuf, u32)>,
     gens: BTreeMap<String, (GenSpec, GenCheck)>,
     staged: BTreeMap<String, GenSpec>,
     venvs: BTreeMap<String, Vec<Finding>>,
@@ -111,10 +111,13 @@ impl Look for Machine {
     fn real(&self, path: &Path, _: u32) -> Seen<PathBuf> {
         Ok(path.to_path_buf())
     }
-    fn search(&self, folder: &Path, uid: u32, _: &[u32]) -> Seen<Option<Search>> {
+    fn exposed(&self, _: &Path, _: u32) -> Seen<Option<String>> {
+        Ok(None)
+    }
+    fn search(&self, folder: &Path, _: &str, uid: u32, _: &[u32]) -> Seen<Option<Search>> {
         Ok(self.with(|s| {
             s.node(folder).map(|n| {
-                let entry = s.entries.contains(folder);
+                let entry = s.entries.contains(&(folder.to_path_buf(), uid));
                 Search { passes: entry || n.mode & 0o001 != 0 || (n.uid == uid && n.mode & 0o100 != 0), entry }
             })
         }))
@@ -223,15 +226,16 @@ impl Act for Hands<'_> {
                     g.1.remove(user);
                 }
             }
-            Step::MakeDir { path, uid, gid, mode } => {
+            Step::MakeDir { path, uid, gid, mode, passer } => {
                 if s.nodes.get(path).is_some_and(|n| n.kind != Kind::Dir) {
                     s.remove(path);
                 }
                 s.parents(path, 0, 0);
                 s.nodes.insert(path.clone(), dir(*uid, *gid, *mode));
+                s.entries.extend(passer.iter().map(|p| (path.clone(), p.uid)));
             }
-            Step::GrantSearch { folder, .. } => drop(s.entries.insert(folder.clone())),
-            Step::RevokeSearch { folder, .. } => drop(s.entries.remove(folder)),
+            Step::GrantSearch { folder, uid, .. } => drop(s.entries.insert((folder.clone(), *uid))),
+            Step::RevokeSearch { folder, uid, .. } => drop(s.entries.remove(&(folder.clone(), *uid))),
             Step::MakeShare { spec, .. } => {
                 s.parents(&spec.path, spec.owner, spec.owner_gid);
                 s.nodes.insert(spec.path.clone(), dir(spec.owner, spec.gid, spec.root_mode()));

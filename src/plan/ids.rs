@@ -94,7 +94,7 @@ impl Ids {
         let sandbox = match &user {
             Some(u) => u.uid,
             None => {
-                let state = look.node(&d.paths.state()).ok().flatten().map(|n| n.uid).filter(|u| *u != 0 && *u != owner);
+                let state = look.node(&d.paths.state_of("user")).ok().flatten().map(|n| n.uid).filter(|u| *u != 0 && *u != owner);
                 match state {
                     Some(uid) if !look.uid_taken(uid).map_err(|e| read("uid", e))? => uid,
                     // The same number as its own group where that is free: easier to read in `ls -n`.

@@ -45,6 +45,30 @@ pub struct LaunchSpec {
 
 pub const FORMAT: u32 = 3;
 
+/// What libraries keep as code, or as something that they load as code: below `state/cache`, which is emptied when code or packages
+/// change. (huggingface_hub and PyTorch, "Environment variables"; CUDA, "Just-in-time cache"; CuPy, Numba, Triton, Matplotlib alike.)
+const CODE_CACHES: [(&str, &str); 12] = [
+    ("XDG_CACHE_HOME", ""),
+    ("HF_HOME", "huggingface"),
+    ("HF_MODULES_CACHE", "huggingface/modules"),
+    ("TORCH_HOME", "torch"),
+    ("TORCH_EXTENSIONS_DIR", "torch_extensions"),
+    ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
+    ("PYTORCH_KERNEL_CACHE_PATH", "torch_kernels"),
+    ("TRITON_CACHE_DIR", "triton"),
+    ("MPLCONFIGDIR", "matplotlib"),
+    ("NUMBA_CACHE_DIR", "numba"),
+    ("CUDA_CACHE_PATH", "cuda"),
+    ("CUPY_CACHE_DIR", "cupy"),
+];
+/// What they download: below `state/downloads`, which is kept. PyTorch's checkpoints get there by a link in `state/cache`.
+const DATA_CACHES: [(&str, &str); 4] = [
+    ("HF_HUB_CACHE", "huggingface/hub"),
+    ("HF_XET_CACHE", "huggingface/xet"),
+    ("HF_DATASETS_CACHE", "huggingface/datasets"),
+    ("U2NET_HOME", "u2net"),
+];
+
 /// Ports inside the launch's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Inner {
@@ -77,6 +101,24 @@ impl LaunchSpec {
     pub fn address(&self) -> String {
         let host = if self.listen.contains(':') { format!("[{}]", self.listen) } else { self.listen.clone() };
         format!("http://{host}:{}", self.port)
+    }
+
+    /// The folders in `state/`: each is mounted, or allowed, on its own.
+    pub fn state_children(&self) -> Vec<PathBuf> {
+        let unshared = [("input", &self.input), ("output", &self.output)].into_iter().filter(|(name, at)| self.paths.state_of(name) == **at);
+        let home = self.paths.home.is_none().then_some(Paths::STATE_HOME);
+        Paths::STATE.into_iter().chain(unshared.map(|(name, _)| name)).chain(home).map(|name| self.paths.state_of(name)).collect()
+    }
+
+    /// Gives `command` empty caches in `scratch`, a folder of the sandbox user's that nothing else knows: those in `state/` belong to
+    /// other code.
+    pub fn keep_aside(&self, command: &mut Command, scratch: &std::path::Path) {
+        let cache = self.paths.state_of("cache");
+        for value in command.env.values_mut() {
+            if let Ok(rest) = std::path::Path::new(value.as_str()).strip_prefix(&cache) {
+                *value = scratch.join(rest).display().to_string();
+            }
+        }
     }
 
     /// Whether a front serves the port: where there are two accounts, ComfyUI itself listens where only the front reaches it.
@@ -216,7 +258,8 @@ impl LaunchSpec {
         let cache = state.join("cache");
         let mut set = |name: &str, value: String| drop(env.insert(name.into(), value));
         let path = |p: PathBuf| p.display().to_string();
-        let home = self.paths.home.clone().unwrap_or_else(|| state.to_path_buf());
+        let home = self.paths.home.clone().unwrap_or_else(|| self.paths.state_of(Paths::STATE_HOME));
+        let downloads = self.paths.state_of("downloads");
         set("HOME", path(home));
         set("USER", self.user.clone());
         set("LOGNAME", self.user.clone());
@@ -228,16 +271,11 @@ impl LaunchSpec {
         for (name, value) in [("PYTHONDONTWRITEBYTECODE", "1"), ("PYTHONNOUSERSITE", "1"), ("PYTHONUNBUFFERED", "1")] {
             set(name, value.into());
         }
-        for (name, folder) in [
-            ("XDG_CACHE_HOME", ""),
-            ("HF_HOME", "huggingface"),
-            ("TORCH_HOME", "torch"),
-            ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
-            ("TRITON_CACHE_DIR", "triton"),
-            ("MPLCONFIGDIR", "matplotlib"),
-            ("NUMBA_CACHE_DIR", "numba"),
-        ] {
+        for (name, folder) in CODE_CACHES {
             set(name, path(if folder.is_empty() { cache.clone() } else { cache.join(folder) }));
+        }
+        for (name, folder) in DATA_CACHES {
+            set(name, path(downloads.join(folder)));
         }
         if self.macos {
             // PyTorch's own switch for operations that Metal lacks (pytorch.org, "MPS environment variables").

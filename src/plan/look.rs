@@ -27,7 +27,10 @@ pub trait Look: Sync {
     fn node(&self, path: &Path) -> Seen<Option<Node>>;
     /// The path behind the owner's links.
     fn real(&self, path: &Path, owner: u32) -> Seen<std::path::PathBuf>;
-    fn search(&self, folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<Search>>;
+    /// Why somebody else than root and the owner could put another folder in the place of `path`, and what to do about it.
+    fn exposed(&self, path: &Path, owner: u32) -> Seen<Option<String>>;
+    /// Whether `user`, who has that uid and those groups, passes through a folder.
+    fn search(&self, folder: &Path, user: &str, uid: u32, gids: &[u32]) -> Seen<Option<Search>>;
     /// `models`: every file is told too.
     fn share(&self, spec: &ShareSpec, models: bool) -> Seen<Option<Share>>;
     /// The description of the generation at `id`, if it is there and is what its name says.

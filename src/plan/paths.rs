@@ -26,6 +26,22 @@ impl Paths {
     pub fn state(&self) -> PathBuf {
         self.base.join("state")
     }
+    /// A folder of `state/`: the sandbox user's own, in a folder that it cannot change.
+    pub fn state_of(&self, name: &str) -> PathBuf {
+        self.state().join(name)
+    }
+    /// Whether comfy makes something of that name in `state/`.
+    pub fn is_state(name: &str) -> bool {
+        Self::STATE.contains(&name) || ["input", "output", Self::STATE_HOME].contains(&name)
+    }
+    /// What every `state/` holds. `cache` is for code, and emptied when the code or its packages change; `downloads` is for data, and kept.
+    pub const STATE: [&str; 6] = ["user", "temp", "cache", "downloads", "core", "nodes"];
+    /// Under isolation "none": what programs take for a home.
+    pub const STATE_HOME: &str = "home";
+    /// Which generation `state/cache` belongs to.
+    pub fn cache_owner(&self) -> PathBuf {
+        self.records.join("cache")
+    }
     /// Where a part's `writable` paths lie.
     pub fn written_by(state: &Path, part: &str) -> PathBuf {
         match part.strip_prefix("node.") {

@@ -116,7 +116,7 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
         );
     }
     for folder in &inventory.traverse {
-        if look.search(folder, plan.ids.sandbox, &[]).map_or(true, |s| s.is_some_and(|s| s.entry)) {
+        if look.search(folder, &d.sandbox, plan.ids.sandbox, &[]).map_or(true, |s| s.is_some_and(|s| s.entry)) {
             let step = Step::RevokeSearch { folder: folder.clone(), user: d.sandbox.clone(), uid: plan.ids.sandbox };
             remove(&mut plan, format!("traverse.{}", folder.display()), attrs([("search", d.sandbox.clone())]), step);
         }

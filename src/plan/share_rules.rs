@@ -84,8 +84,8 @@ pub fn fault(s: &ShareSpec, e: &Entry) -> (Option<Fault>, Option<Odd>) {
     if e.kind == Kind::File && e.links > 1 {
         return (None, Some(Odd::HardLink));
     }
-    // Nor is a third party's file anybody's to open; that the sandbox may write it through the group is nobody's intention.
-    if e.kind == Kind::File && stranger.is_some() {
+    // Nor is a third party's file or folder anybody's to open; that the sandbox may write it through the group is nobody's intention.
+    if stranger.is_some() {
         let closes = e.gid == s.gid && s.access != Access::Write && is & 0o020 != 0;
         return (closes.then_some(Fault { group: false, mode: Some(is & !0o020), owner: false }), stranger);
     }

@@ -84,6 +84,9 @@ pub enum Step {
         uid: u32,
         gid: u32,
         mode: u32,
+        /// Who else may pass through it, by one search-only entry.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        passer: Option<Passer>,
     },
     GrantSearch {
         folder: PathBuf,
@@ -215,6 +218,13 @@ pub enum Step {
         backup: Option<PathBuf>,
         home: Option<PathBuf>,
     },
+}
+
+/// A user who may pass through a folder, and no more.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Passer {
+    pub name: String,
+    pub uid: u32,
 }
 
 /// As whom a step's work is done.

@@ -4,6 +4,7 @@
 //! to be told when to end, and as the first process of the launch's process namespace, whose end is everybody's end
 //! (pid_namespaces(7)).
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::os::fd::{OwnedFd, RawFd};
 use std::process::ExitCode;
@@ -23,6 +24,10 @@ pub struct Cell {
     pub open_files: u64,
     pub command: Command,
     pub confinement: Confinement,
+    /// What the rules stand for, by the number of the rule: mounts where there are rooms, else what was opened.
+    pub opened: Vec<(usize, RawFd)>,
+    /// A mount of the temporary folder for each place that it has.
+    pub temps: Vec<RawFd>,
     /// A pipe: an empty line once nothing but the execution is left, else what went wrong. Its end means that ComfyUI was executed.
     pub report: RawFd,
     /// The network namespace to live in, where there are rooms.
@@ -77,11 +82,17 @@ fn enter(cell: &Cell, report: &mut Option<OwnedFd>) -> Result<u8> {
     if let Some(a) = &cell.account {
         launched::take_groups(&a.name, a.gid)?;
     }
-    Err(execute(cell, report))
+    let opened = take_opened(cell)?;
+    Err(execute(cell, &opened, report))
+}
+
+/// What the launcher has opened, by the number of its rule.
+fn take_opened(cell: &Cell) -> Result<BTreeMap<usize, OwnedFd>> {
+    cell.opened.iter().map(|(rule, number)| Ok((*rule, launched::take_over(*number)?))).collect()
 }
 
 /// Becomes the account, takes the confinement on, executes; returns only if that fails.
-fn execute(cell: &Cell, report: &Option<OwnedFd>) -> Problem {
+fn execute(cell: &Cell, opened: &BTreeMap<usize, OwnedFd>, report: &Option<OwnedFd>) -> Problem {
     let become_it = || -> Result<()> {
         if let Some(a) = &cell.account {
             launched::become_id(a.uid, a.gid)?;
@@ -92,7 +103,7 @@ fn execute(cell: &Cell, report: &Option<OwnedFd>) -> Problem {
         launched::no_new_rights()?;
         #[cfg(target_os = "linux")]
         {
-            crate::host::confine::rules::apply(&cell.confinement)?;
+            crate::host::confine::rules::apply(&cell.confinement, opened)?;
             // Without, the launcher has said so, or refused.
             if crate::host::confine::filter::available() {
                 crate::host::confine::filter::apply()?;
@@ -124,7 +135,9 @@ fn program(cell: &Cell) -> Problem {
     let mut command = std::process::Command::new(if cfg!(target_os = "macos") { seatbelt::PROGRAM.as_ref() } else { c.program.as_path() });
     if cfg!(target_os = "macos") {
         // It takes the profile on, then executes the rest.
-        let profile = seatbelt::Profile::of(&confine::real(&cell.confinement), &launched::caches());
+        // With another account the launcher has found the real paths.
+        let real = if cell.account.is_some() { cell.confinement.clone() } else { confine::real(&cell.confinement) };
+        let profile = seatbelt::Profile::of(&real, &launched::caches());
         command.args(profile.arguments()).arg(&c.program);
     }
     command.args(&c.args).env_clear().envs(&c.env).current_dir(&c.folder).stdin(std::process::Stdio::null());
@@ -151,6 +164,7 @@ mod rooms {
     use nix::unistd::Pid;
 
     use super::*;
+    use crate::host::confine::rooms::Mounted;
 
     pub(super) fn enter(cell: &Cell, network: &OwnedFd, report: &mut Option<OwnedFd>) -> Result<u8> {
         // From here on signals are waited for; what is executed in the end gets none of this.
@@ -162,7 +176,9 @@ mod rooms {
         }
         // Killed before others when memory runs out (proc_pid_oom_score_adj(5)).
         let _ = std::fs::write("/proc/self/oom_score_adj", "500");
-        let present = confine::present(&cell.confinement);
+        let mounted: Vec<Mounted> =
+            take_opened(cell)?.into_iter().map(|(rule, mount)| Mounted { at: cell.confinement.rules[rule].path.clone(), mount }).collect();
+        let temps = cell.temps.iter().map(|number| launched::take_over(*number)).collect::<Result<Vec<_>>>()?;
         confine::net::enter(network)?;
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID).doing(|| "make the launch's namespaces".into())?;
         if let Some(first) = launched::fork()? {
@@ -171,7 +187,8 @@ mod rooms {
             return attend(first, &all, |pid, s| (pid, if s == Signal::SIGINT { s } else { Signal::SIGKILL }));
         }
         launched::die_with(0)?;
-        confine::rooms::build(&cell.confinement, &present)?;
+        confine::rooms::build(&cell.confinement, &mounted, temps)?;
+        drop(mounted);
         if let Some(comfyui) = launched::fork()? {
             *report = None;
             // Its whole group, as a terminal does it.
@@ -179,7 +196,8 @@ mod rooms {
         }
         nix::unistd::setsid().doing(|| "begin a session".into())?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).doing(|| "take signals".into())?;
-        Err(execute(cell, report))
+        // From here on paths are those of the new root.
+        Err(execute(cell, &BTreeMap::new(), report))
     }
 
     /// Waits for `child`, reaps whoever else ends, passes signals on; the child's exit code, 128 and the number for a signal.

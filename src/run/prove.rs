@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -16,7 +16,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use super::cell::Account;
 use super::start;
-use crate::host::fs::{cstring, edit, mode, open_dir};
+use crate::host::fs::{cstring, edit, lstat_at, mode, open_dir_at};
 use crate::host::{elevate, launched};
 use crate::plan::facts::ShareSpec;
 use crate::plan::launch::LaunchSpec;
@@ -28,22 +28,26 @@ const CONTENT: &[u8] = b"comfy tries whether this can be changed\n";
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Asked {
     account: Account,
-    file: PathBuf,
+    /// The share, as it was opened.
+    folder: RawFd,
+    name: String,
 }
 
 /// Leaves the share as it was.
 ///
 /// # Errors
 /// The sandbox user can change or remove the owner's file, or it could not be tried.
-pub fn added_to(spec: &LaunchSpec, share: &ShareSpec) -> Result<()> {
+pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Result<()> {
     let unproven = |p: Problem| p.prefixed(&format!("share {}: what the sandbox user may do there could not be tried: ", share.name));
     // Names that are known beforehand could be taken beforehand.
     let name = edit::chance().map(|n| format!(".comfy-tries-{n}")).doing(|| "find a name".into()).map_err(unproven)?;
     let path = share.path.join(&name);
-    let (folder, made) = make(share, &name).doing(|| format!("make a file in {}", share.path.display())).map_err(|p| unproven(p).hint(HINT))?;
+    let (folder, made) = make(share, opened, &name).doing(|| format!("make a file in {}", share.path.display())).map_err(|p| unproven(p).hint(HINT))?;
     let account = Account { name: spec.user.clone(), uid: spec.uid, gid: spec.gid };
-    let tried = attempt(&Asked { account, file: path.clone() });
-    let same = path.symlink_metadata().is_ok_and(|m| made.metadata().is_ok_and(|n| (m.ino(), m.dev()) == (n.ino(), n.dev())));
+    let tried = attempt(&Asked { account, folder: opened.as_raw_fd(), name: name.clone() }, opened);
+    let same = cstring(name.as_ref()).is_ok_and(|n| {
+        lstat_at(&folder, &n).is_ok_and(|m| made.metadata().is_ok_and(|n| (m.st_ino, m.st_dev as u64) == (n.ino(), n.dev())))
+    });
     let mut content = vec![0; CONTENT.len()];
     let whole = made.metadata().is_ok_and(|m| m.len() == CONTENT.len() as u64) && made.read_exact_at(&mut content, 0).is_ok() && content == CONTENT;
     let gone = forget(&folder, &path).and_then(|()| forget(&folder, &moved(&path)));
@@ -71,8 +75,8 @@ fn forget(folder: &OwnedFd, path: &Path) -> std::io::Result<()> {
     }
 }
 
-fn make(share: &ShareSpec, name: &str) -> std::io::Result<(OwnedFd, File)> {
-    let folder = open_dir(&share.path)?;
+fn make(share: &ShareSpec, opened: &OwnedFd, name: &str) -> std::io::Result<(OwnedFd, File)> {
+    let folder = open_dir_at(opened, c".")?;
     let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = File::from(openat(&folder, cstring(name.as_ref())?.as_c_str(), flags, mode(0o640))?);
     let whole = (&file).write_all(CONTENT).and_then(|()| Ok(fchown(&file, Some(Uid::from_raw(share.owner)), Some(Gid::from_raw(share.gid)))?));
@@ -83,9 +87,10 @@ fn make(share: &ShareSpec, name: &str) -> std::io::Result<(OwnedFd, File)> {
 }
 
 /// What the sandbox user could do with the file, in words.
-fn attempt(asked: &Asked) -> Result<Vec<String>> {
+fn attempt(asked: &Asked, opened: &OwnedFd) -> Result<Vec<String>> {
     let doing = || "become the sandbox user".to_string();
     let mut c = start::side(elevate::PROVE_SIDE)?;
+    launched::hand_over(&mut c, &[opened]);
     let mut child = c.stdout(Stdio::piped()).spawn().doing(doing)?;
     start::hand(&mut child, asked)?;
     drop(child.stdin.take());
@@ -106,8 +111,10 @@ pub fn serve() -> ExitCode {
         std::io::stdin().lock().read_line(&mut text).doing(|| "read what to try".into())?;
         let asked: Asked = serde_json::from_str(&text).doing(|| "understand what to try".into())?;
         launched::take_groups(&asked.account.name, asked.account.gid)?;
+        let folder = launched::take_over(asked.folder)?;
         launched::become_id(asked.account.uid, asked.account.gid)?;
-        let answer = serde_json::to_string(&could(&asked.file)).doing(|| "say what could be done".into())?;
+        nix::unistd::fchdir(&folder).doing(|| "enter the share".into())?;
+        let answer = serde_json::to_string(&could(Path::new(&asked.name))).doing(|| "say what could be done".into())?;
         writeln!(std::io::stdout(), "{answer}").doing(|| "say what could be done".into())
     };
     match run() {

@@ -11,13 +11,14 @@ use super::{Answer, How, Request, prove};
 use crate::confine::{Confinement, explain};
 use crate::doctor::question::Question;
 use crate::doctor::{self, By};
+use crate::host::confine::opened::{self, Everything};
 use crate::host::fs::{self, share};
 use crate::host::machine::Machine;
 use crate::host::python::managed;
-use crate::host::{generation, launched, terminal, venv};
+use crate::host::{generation, launched, state, terminal, venv};
 use crate::manifest::{Access, names};
 use crate::plan::desired::{GenSpec, Paths};
-use crate::plan::facts::{Finding, Seen};
+use crate::plan::facts::{Finding, Seen, ShareSpec};
 use crate::plan::ids::Ids;
 use crate::plan::launch::{self, LaunchSpec};
 use crate::plan::look::Look;
@@ -92,7 +93,7 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
     };
     let network = if bare.is_some() { start::Network::none(&spec) } else { start::network(&spec)? };
     let rooms = network.room.is_some();
-    let confinement = Confinement::of(&spec, &id, &generation, rooms, network.ports());
+    let mut confinement = Confinement::of(&spec, &id, &generation, rooms, network.ports());
     let known = launch::flags(&text);
     let mut command = spec.command(&id, &generation, &known, &request.args, network.ports())?;
     match &request.how {
@@ -132,18 +133,18 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
         share::mounted(s.requires_mount.as_deref()).map_err(|u| {
             Problem::new(format!("share {}: {}", s.name, u.reason)).hint("mount it, then run this again; nothing is made on an empty mount point")
         })?;
-        // The owner's umask may have taken the group's right to write off a new folder; one of the sandbox's own would let
-        // it remove what the owner puts there.
-        if s.modes && s.manage && s.access != Access::Read {
-            share::mend(s)?;
-        }
-        // No other wall is there: the confinement lets it write where it may add.
-        if s.modes && s.access == Access::Add {
-            match prove::added_to(&spec, s) {
-                Err(p) if !spec.strict => lacking.push(p.message),
-                other => other?,
-            }
-        }
+    }
+    let scratch = prepare_state(&spec, &id, serves, matches!(request.how, How::Loaded(_)), owner_gid)?;
+    if let Some(s) = &scratch {
+        spec.keep_aside(&mut command, &s.path);
+    }
+    let everything = if spec.account && bare.is_none() { opened::open(&confinement, &spec)? } else { Everything::default() };
+    lacking.extend(everything.left_out.iter().cloned());
+    for s in spec.shares.iter().filter(|s| s.modes) {
+        repair(&spec, s, &confinement, &everything, &mut lacking)?;
+    }
+    if spec.account && bare.is_none() && spec.macos {
+        confinement = opened::by_real_path(&confinement, &everything)?;
     }
     let nodes: Vec<String> = generation.nodes.keys().cloned().collect();
     let detached = request.how == How::Detached;
@@ -154,7 +155,7 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
     };
     // The look at code and packages takes as long as the walls: both at once. What was started waits to be let go, and this
     // thread is the one that started it, whose end would be its end.
-    let cast = start::Cast { command: &command, voice: &voice, serves, bare, terminal };
+    let cast = start::Cast { command: &command, voice: &voice, serves, opened: &everything.opened, bare, terminal };
     let (looked, started) = std::thread::scope(|s| {
         let look = s.spawn(|| sound(&spec, &generation, owner_gid));
         let started = start::start(&spec, network, confinement, cast);
@@ -209,6 +210,61 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
     }
     // An end that was asked for is none that the system should make up for.
     Ok(if boot && asked { 0 } else { code })
+}
+
+/// What a share needs before ComfyUI may use it, done with what was opened of it.
+fn repair(spec: &LaunchSpec, s: &ShareSpec, c: &Confinement, everything: &Everything, lacking: &mut Vec<String>) -> Result<()> {
+    // Without walls nothing is opened: what is tried there is the account alone, with the modes as they are.
+    let Some(fd) = everything.at(c, &s.path) else { return Ok(()) };
+    // The owner's umask may have taken the group's right to write off a new folder; one of the sandbox's own would let
+    // it remove what the owner puts there.
+    if s.manage && s.access != Access::Read {
+        share::mend_opened(s, fs::open_dir_at(fd, c".").doing(|| format!("open share {}", s.name))?)?;
+    }
+    // No other wall is there: the confinement lets it write where it may add.
+    if s.access == Access::Add {
+        match prove::added_to(spec, s, fd) {
+            Err(p) if !spec.strict => lacking.push(p.message),
+            other => other?,
+        }
+    }
+    Ok(())
+}
+
+/// Brings the sandbox user's own folders to what this launch may find there, and says where its caches go if not into `state/cache`.
+fn prepare_state(spec: &LaunchSpec, id: &str, serves: bool, loads: bool, owner_gid: u32) -> Result<Option<Scratch>> {
+    if spec.account {
+        state::sealed(&spec.paths)?;
+    }
+    let same = state::cache_is_of(&spec.paths, id);
+    if serves && !same {
+        state::renew(&spec.paths, id, &state::Who::of(spec, owner_gid))?;
+    }
+    if spec.account {
+        state::strip_set_ids(spec.state_children().iter().chain(&spec.paths.home), spec.uid);
+    }
+    // A trial run, and whatever runs beside other code, has caches of its own.
+    (!serves && (loads || !same)).then(|| Scratch::new(spec)).transpose()
+}
+
+/// A folder in `state/temp` for one launch's caches; its programs make it, and it goes with this.
+struct Scratch {
+    path: std::path::PathBuf,
+    uid: u32,
+}
+
+impl Scratch {
+    fn new(spec: &LaunchSpec) -> Result<Scratch> {
+        let name = fs::edit::chance().doing(|| "find a name".into())?;
+        Ok(Scratch { path: spec.paths.state_of("temp").join(format!("cache-{name}")), uid: spec.uid })
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed goes with the next change of code.
+        let _ = fs::remove::remove_of(&self.path, self.uid);
+    }
 }
 
 /// Who tries without any confinement: the sandbox user, or somebody else on this machine.

@@ -16,6 +16,7 @@ use super::cell::{Account, Cell};
 use super::{KILL, STOP, Word, port};
 use crate::confine::Confinement;
 use crate::front::{self, admit, token};
+use crate::host::confine::opened::Opened;
 use crate::host::{elevate, launched, memory, terminal};
 #[cfg(target_os = "linux")]
 use crate::manifest::Egress;
@@ -137,6 +138,8 @@ pub struct Cast<'a> {
     pub voice: &'a Voice,
     /// It is ComfyUI, which has a port.
     pub serves: bool,
+    /// What the confinement's rules stand for; nothing under isolation "none" and where nothing is in the way.
+    pub opened: &'a [Opened],
     /// With nothing but this account in its way.
     pub bare: Option<Account>,
     /// A terminal of its own.
@@ -148,7 +151,7 @@ pub struct Cast<'a> {
 /// # Errors
 /// The port is taken; a process cannot become what it should.
 pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast: Cast) -> Result<Running> {
-    let Cast { command, voice, serves, bare, terminal } = cast;
+    let Cast { command, voice, serves, opened, bare, terminal } = cast;
     if spec.account && (spec.uid == 0 || spec.uid == spec.owner || [0, spec.owner, spec.uid].contains(&spec.front)) {
         return Err(Problem::new(format!("{} has uid {} and the front {}: neither is a sandbox", spec.user, spec.uid, spec.front)).hint("run `comfy apply`"));
     }
@@ -167,11 +170,15 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast
     let (report, told) = pipe()?;
     let mut c = side(elevate::CELL_SIDE)?;
     c.stdout(voice.stdio()?).stderr(voice.stdio()?);
+    let given = Given::of(&confinement, opened, network.room.is_some())?;
     let mut kept = vec![&told];
     kept.extend(&network.room);
     kept.extend(&terminal);
+    kept.extend(given.rules.iter().map(|(_, fd)| fd).chain(&given.temps));
     launched::hand_over(&mut c, &kept);
     let cell = Cell {
+        opened: given.rules.iter().map(|(rule, fd)| (*rule, fd.as_raw_fd())).collect(),
+        temps: given.temps.iter().map(AsRawFd::as_raw_fd).collect(),
         bare: bare.is_some(),
         account: bare.or_else(|| spec.account.then(|| Account { name: spec.user.clone(), uid: spec.uid, gid: spec.gid })),
         open_files: spec.open_files,
@@ -183,7 +190,7 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast
         launcher: me(),
     };
     let mut comfyui = c.spawn().doing(|| "start ComfyUI".into())?;
-    drop(told);
+    drop((told, given));
     // It waits for what it is asked, so that all it does is in there.
     if let Some(group) = &network.memory
         && let Err(why) = group.take(comfyui.id())
@@ -204,6 +211,38 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast
     let p = hear(report, &first).unwrap_or_else(|| Problem::new("ComfyUI ended before it began"));
     running.end();
     Err(p)
+}
+
+/// What the process is given of what was opened: mounts of it where it has a root of its own.
+struct Given {
+    rules: Vec<(usize, OwnedFd)>,
+    temps: Vec<OwnedFd>,
+}
+
+impl Given {
+    #[cfg(target_os = "linux")]
+    fn of(c: &Confinement, opened: &[Opened], rooms: bool) -> Result<Given> {
+        use crate::confine::{Room, Whose};
+        use crate::host::fs::mounts::detached;
+        let one = |o: &Opened| -> Result<(usize, OwnedFd)> {
+            let r = &c.rules[o.rule];
+            let what = || format!("take {} into the launch", r.path.display());
+            // Nothing is mounted below what is the sandbox user's own, or it is left out.
+            let fd = if rooms { detached(&o.fd, r.whose != Whose::Own).doing(what)? } else { o.fd.try_clone().doing(what)? };
+            Ok((o.rule, fd))
+        };
+        let rules = opened.iter().map(one).collect::<Result<_>>()?;
+        let temp = opened.iter().find(|o| c.rules[o.rule].path == c.temp);
+        let places = c.rooms.iter().filter(|(_, room)| *room == Room::Temp);
+        let mounts = places.filter_map(|(path, _)| temp.map(|t| detached(&t.fd, false).doing(|| format!("take {} into the launch", path.display()))));
+        Ok(Given { rules, temps: mounts.collect::<Result<_>>()? })
+    }
+
+    /// There the launcher has told the real paths.
+    #[cfg(not(target_os = "linux"))]
+    fn of(_: &Confinement, _: &[Opened], _: bool) -> Result<Given> {
+        Ok(Given { rules: Vec::new(), temps: Vec::new() })
+    }
 }
 
 /// The backstop is there again after a restart of the machine, and looked at every time.

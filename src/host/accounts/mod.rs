@@ -40,6 +40,32 @@ pub fn of_this_machine() -> Box<dyn Accounts> {
     if cfg!(target_os = "macos") { Box::new(macos::Mac(System)) } else { Box::new(linux::Linux(System)) }
 }
 
+/// Whether group `gid` is the private group of `uid`: its primary one, of the same name, and nobody else is in it or has it as the primary
+/// one (useradd(8), USERGROUPS_ENAB). macOS has no such groups: `staff` is everybody's.
+pub fn alone_in(uid: u32, gid: u32) -> bool {
+    let Ok(Some(user)) = nix::unistd::User::from_uid(uid.into()) else { return false };
+    let Ok(Some(group)) = nix::unistd::Group::from_gid(gid.into()) else { return false };
+    user.gid.as_raw() == gid && group.name == user.name && group.mem.iter().all(|m| *m == user.name) && primary_of(gid) == [uid].into()
+}
+
+/// The users of this machine that have `gid` as their primary group, as far as the database lists users (getpwent(3)).
+fn primary_of(gid: u32) -> std::collections::BTreeSet<u32> {
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _held = ONE.lock();
+    let mut found = std::collections::BTreeSet::new();
+    // SAFETY: one thread at a time goes through the database; an entry is read before the next call may overwrite it.
+    unsafe {
+        nix::libc::setpwent();
+        while let Some(entry) = nix::libc::getpwent().as_ref() {
+            if entry.pw_gid == gid {
+                found.insert(entry.pw_uid);
+            }
+        }
+        nix::libc::endpwent();
+    }
+    found
+}
+
 /// Runs a changer and turns anything but success into a problem that names program, resource and what it said.
 pub(crate) fn must(run: &dyn Run, what: &str, argv: &[&str]) -> Result<Output> {
     let out = run.run(argv).map_err(|e| Problem::new(format!("{what}: {} could not be started: {e}", argv[0])))?;

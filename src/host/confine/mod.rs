@@ -5,26 +5,13 @@
 pub mod filter;
 #[cfg(target_os = "linux")]
 pub mod net;
+pub mod opened;
 #[cfg(target_os = "linux")]
 pub mod rooms;
 #[cfg(target_os = "linux")]
 pub mod rules;
 
-use std::path::PathBuf;
-
 use crate::confine::{Confinement, Rule};
-
-/// A rule of which this machine has the path, and the real path behind it.
-pub struct Present {
-    pub rule: Rule,
-    pub real: PathBuf,
-}
-
-/// The rules that this machine has something for.
-pub fn present(c: &Confinement) -> Vec<Present> {
-    let own = |r: &Rule| c.rooms.iter().any(|(path, _)| *path == r.path);
-    c.rules.iter().filter(|r| !own(r)).filter_map(|r| Some(Present { rule: r.clone(), real: r.path.canonicalize().ok()? })).collect()
-}
 
 /// Whether there is a card to compute with: CUDA or ROCm, which ComfyUI looks for by itself.
 pub fn has_card(c: &Confinement) -> bool {
@@ -32,9 +19,9 @@ pub fn has_card(c: &Confinement) -> bool {
     c.rules.iter().any(|r| DRIVERS.iter().any(|d| r.path.as_os_str() == *d) && r.path.exists())
 }
 
-/// The same rules by the real paths of what is there.
+/// The same rules by the real paths of what is there, as the owner who launches without another account sees them.
 pub fn real(c: &Confinement) -> Confinement {
-    let rules = present(c).into_iter().map(|p| Rule { path: p.real, ..p.rule }).collect();
+    let rules = c.rules.iter().filter_map(|r| Some(Rule { path: r.path.canonicalize().ok()?, ..r.clone() })).collect();
     Confinement { rules, ..c.clone() }
 }
 

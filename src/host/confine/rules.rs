@@ -1,10 +1,17 @@
 //! Landlock: which files, and where there is no network namespace which ports (kernel doc userspace-api/landlock).
 
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath, PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
 };
 
+use nix::sys::stat::fstat;
+
 use crate::confine::{Confinement, May};
+use crate::host::fs::kind;
+use crate::plan::facts::Kind;
 use crate::problem::{Doing, Result};
 
 /// The newest that is asked for; an older kernel does what it knows of it.
@@ -18,11 +25,12 @@ pub fn abi() -> i64 {
     n.max(0)
 }
 
-/// Confines this thread and all that it starts. The paths are looked up as it sees them now.
+/// Confines this thread and all that it starts. What the launcher has opened is meant by its descriptor (`opened`, by the number of its
+/// rule); the other paths are looked up as this process sees them now.
 ///
 /// # Errors
 /// The kernel refuses a rule; a kernel without Landlock does nothing, which [`super::lacking`] has told.
-pub fn apply(c: &Confinement) -> Result<()> {
+pub fn apply(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result<()> {
     let what = || "ask Landlock".to_string();
     let all = AccessFs::from_all(NEWEST);
     let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(all).doing(what)?;
@@ -32,10 +40,19 @@ pub fn apply(c: &Confinement) -> Result<()> {
         ruleset = ruleset.handle_access(all).doing(what)?;
     }
     let mut created = ruleset.create().doing(what)?.no_new_privs(true);
-    for r in &c.rules {
-        // What is not there needs no rule.
-        let Ok(fd) = PathFd::new(&r.path) else { continue };
-        let folder = r.path.is_dir();
+    for (number, r) in c.rules.iter().enumerate() {
+        let here;
+        let fd = match opened.get(&number) {
+            Some(fd) => fd.as_fd(),
+            None if !opened.is_empty() => continue,
+            None => {
+                // What is not there needs no rule.
+                let Ok(found) = PathFd::new(&r.path) else { continue };
+                here = found;
+                here.as_fd()
+            }
+        };
+        let folder = kind(&fstat(fd).doing(what)?) == Kind::Dir;
         created = created.add_rule(PathBeneath::new(fd, rights(r.may, folder))).doing(|| format!("ask Landlock for {}", r.path.display()))?;
     }
     if let Some(ports) = &c.ports {

@@ -105,6 +105,20 @@ fn read(fd: &OwnedFd) -> std::result::Result<Option<Vec<u8>>, Errno> {
     let mut buf = vec![0u8; 8192];
     // SAFETY: name is NUL-terminated, buf is as long as is said.
     let n = unsafe { nix::libc::fgetxattr(fd.as_raw_fd(), NAME.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) };
+    value(n, buf)
+}
+
+#[cfg(target_os = "linux")]
+fn read_by_path(path: &Path) -> std::result::Result<Option<Vec<u8>>, Errno> {
+    let path = super::cstring(path.as_os_str()).map_err(|_| Errno::EINVAL)?;
+    let mut buf = vec![0u8; 8192];
+    // SAFETY: path and name are NUL-terminated, buf is as long as is said.
+    let n = unsafe { nix::libc::lgetxattr(path.as_ptr(), NAME.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) };
+    value(n, buf)
+}
+
+#[cfg(target_os = "linux")]
+fn value(n: isize, mut buf: Vec<u8>) -> std::result::Result<Option<Vec<u8>>, Errno> {
     match Errno::result(n) {
         Ok(n) => {
             buf.truncate(n as usize);
@@ -138,6 +152,11 @@ fn read(fd: &OwnedFd) -> std::result::Result<Option<Vec<u8>>, Errno> {
 }
 
 #[cfg(not(target_os = "linux"))]
+fn read_by_path(_: &Path) -> std::result::Result<Option<Vec<u8>>, Errno> {
+    Ok(None)
+}
+
+#[cfg(not(target_os = "linux"))]
 fn write(_: &OwnedFd, _: Option<&[u8]>) -> std::result::Result<(), Errno> {
     Err(Errno::ENOTSUP)
 }
@@ -151,19 +170,16 @@ pub fn search(folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
     };
     let plain = passes(&minimal(bits(&st)), st.st_uid, st.st_gid, uid, gids);
     let fd = match open_dir(folder) {
-        Ok(fd) => fd,
-        // Without reading it the mode still tells where there is no entry that says otherwise.
-        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-            let search = Search { passes: plain, entry: false };
-            return if plain {
-                Ok(Some(search))
-            } else {
-                Err(Unknown { reason: format!("{}: its access list cannot be read", folder.display()), root_can: true })
-            };
-        }
+        Ok(fd) => Some(fd),
+        // Its list can be read all the same, by whoever passes through the folder above (xattr(7)).
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => None,
         Err(e) => return Err(Unknown { reason: format!("{}: {e}", folder.display()), root_can: false }),
     };
-    let raw = read(&fd).map_err(|e| unreadable(folder, e))?;
+    let raw = match &fd {
+        Some(fd) => read(fd),
+        None => read_by_path(folder),
+    }
+    .map_err(|e| unreadable(folder, e))?;
     let entries = raw.as_deref().and_then(decode);
     let entry = entries.iter().flatten().any(|e| e.tag == USER && e.id == uid);
     let passes = entries.map_or(plain, |e| passes(&e, st.st_uid, st.st_gid, uid, gids));
@@ -201,6 +217,18 @@ pub fn change(folder: &Path, uid: u32, grant: bool) -> Result<()> {
 pub fn has_list(fd: &impl AsRawFd) -> bool {
     // SAFETY: names are NUL-terminated; with no buffer the answer is a length (getxattr(2)).
     [NAME, DEFAULT].iter().any(|name| unsafe { nix::libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), std::ptr::null_mut(), 0) > 0 })
+}
+
+/// Whether what lies at `path` has an access list beside its mode; one that cannot be read counts.
+#[cfg(target_os = "linux")]
+pub fn listed(path: &Path) -> bool {
+    !matches!(read_by_path(path), Ok(None) | Err(Errno::ENOENT))
+}
+
+/// Elsewhere a list does not hide in the group's bits of a mode.
+#[cfg(not(target_os = "linux"))]
+pub fn listed(_: &Path) -> bool {
+    false
 }
 
 /// There one list serves both.

@@ -13,23 +13,22 @@ pub mod remove;
 pub mod sealed;
 pub mod seed;
 pub mod share;
+pub mod trusted;
 pub mod walk;
 
+pub use trusted::{is_trusted, read_regular, read_trusted};
+
 use std::ffi::CString;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
 use crate::plan::facts::{Kind, Node, Seen, Unknown};
-use crate::problem::{Doing, Problem, Result};
-
-/// Bytes of a file that is read whole.
-const LARGEST: u64 = 64 << 20;
 
 /// Enough to go through a folder without reading it: O_PATH on Linux, O_SEARCH (O_EXEC) on macOS (open(2) of both).
 #[cfg(target_os = "linux")]
@@ -182,102 +181,4 @@ fn normal(c: Component) -> Option<std::ffi::OsString> {
         Component::ParentDir => Some("..".into()),
         _ => None,
     }
-}
-
-/// Whatever a file holds that may be anybody's: nothing is believed of it yet. A pipe is not waited for, nor a device read.
-///
-/// # Errors
-/// It is no regular file, or cannot be read.
-pub fn read_regular(path: &Path) -> Result<String> {
-    let fail = |e: io::Error| Problem::new(format!("could not read {}: {e}", path.display()));
-    let fd = openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| fail(e.into()))?;
-    let st = fstat(&fd).map_err(|e| fail(e.into()))?;
-    if kind(&st) != Kind::File {
-        return Err(Problem::new(format!("{} is not a regular file", path.display())).hint("put the real file there"));
-    }
-    read(fd.into()).map_err(fail)
-}
-
-/// Reads a file that decides what happens on this machine, as [`open_trusted`] opens it.
-///
-/// # Errors
-/// It is not to be trusted, or cannot be read.
-pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
-    read(open_trusted(path, owners)?).doing(|| format!("read {}", path.display()))
-}
-
-fn read(file: std::fs::File) -> io::Result<String> {
-    let size = file.metadata()?.len();
-    let mut text = String::with_capacity(usize::try_from(size.min(LARGEST)).unwrap_or(0) + 1);
-    if file.take(LARGEST + 1).read_to_string(&mut text)? as u64 > LARGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 MiB"));
-    }
-    Ok(text)
-}
-
-/// Whether `text` is what a file holds that decides what happens on this machine.
-///
-/// # Errors
-/// As [`read_trusted`].
-pub fn is_trusted(path: &Path, owners: &[u32], text: &str) -> Result<bool> {
-    let mut file = open_trusted(path, owners)?;
-    let (mut rest, mut part) = (text.as_bytes(), vec![0; 1 << 16]);
-    loop {
-        let n = file.read(&mut part).doing(|| format!("read {}", path.display()))?;
-        match rest.strip_prefix(&part[..n]) {
-            Some([]) if n == 0 => return Ok(true),
-            Some(more) if n > 0 => rest = more,
-            _ => return Ok(false),
-        }
-    }
-}
-
-/// A regular file with one link, owned by one of `owners`, writable by nobody else, reached through no link of a stranger's and
-/// through no folder in which somebody else could put another one in its place.
-///
-/// # Errors
-/// Which of that does not hold.
-pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
-    let shown = path.display();
-    let owner = owners.first().copied().unwrap_or(0);
-    let real = real(path, owner).map_err(|u| Problem::new(format!("{shown}: {}", u.reason)))?;
-    let fail = |e: io::Error| Problem::new(format!("{shown}: {e}"));
-    for folder in real.ancestors().skip(1) {
-        let st = nix::sys::stat::stat(folder).map_err(|e| fail(e.into()))?;
-        if let Some((why, hint)) = opened_to_others(&st, owners, folder) {
-            return Err(Problem::new(format!("{shown}: the folder {} {why}, who could put another file in its place", folder.display())).hint(hint));
-        }
-    }
-    let (dir, name) = parent(&real).map_err(fail)?;
-    let fd =
-        openat(&dir, name.as_c_str(), OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| fail(e.into()))?;
-    let st = fstat(&fd).map_err(|e| fail(e.into()))?;
-    let wrong = |what: String, hint: String| Err(Problem::new(format!("{shown} {what}")).hint(hint));
-    if kind(&st) != Kind::File {
-        return wrong("is not a regular file".into(), "put the real file there".into());
-    }
-    if !owners.contains(&st.st_uid) {
-        return wrong(format!("belongs to uid {}, who is neither you nor root", st.st_uid), format!("look at it, then: sudo chown {owner} {shown}"));
-    }
-    if bits(&st) & 0o022 != 0 {
-        return wrong(format!("can be written by others (mode {:04o})", bits(&st)), format!("chmod go-w {shown}"));
-    }
-    if st.st_nlink > 1 {
-        return wrong(format!("has {} hard links", st.st_nlink), format!("copy it: cp {shown} {shown}.new && mv {shown}.new {shown}"));
-    }
-    Ok(fd.into())
-}
-
-/// Who else could rename in a folder, and the way out. The owner's own group is the owner alone (useradd(8), USERGROUPS_ENAB); in a sticky
-/// folder everybody moves what is his.
-fn opened_to_others(st: &FileStat, owners: &[u32], folder: &Path) -> Option<(String, String)> {
-    let shown = folder.display();
-    if st.st_uid != 0 && !owners.contains(&st.st_uid) {
-        let owner = owners.first().copied().unwrap_or(0);
-        return Some((format!("belongs to uid {}", st.st_uid), format!("look at it, then: sudo chown {owner} {shown}")));
-    }
-    let own = || owners.iter().any(|o| nix::unistd::User::from_uid((*o).into()).ok().flatten().is_some_and(|u| u.gid.as_raw() == st.st_gid));
-    let mode = bits(st);
-    let open = mode & 0o1000 == 0 && (mode & 0o002 != 0 || (mode & 0o020 != 0 && !own()));
-    open.then(|| (format!("can be written by others (mode {mode:04o})"), format!("chmod go-w {shown}")))
 }

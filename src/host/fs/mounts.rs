@@ -1,6 +1,61 @@
-//! Which paths are mount points: what `requires_mount` asks.
+//! Mount points: which paths are some, and mounts that are held by a descriptor before they have a place.
 
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+
+/// Whether something is mounted on the opened folder: statx(2), STATX_ATTR_MOUNT_ROOT; before Linux 5.8 nobody tells.
+#[cfg(target_os = "linux")]
+pub fn is_mount_root(fd: &OwnedFd) -> nix::Result<bool> {
+    use nix::libc;
+    let attribute = libc::STATX_ATTR_MOUNT_ROOT as u64;
+    // SAFETY: an all-zero statx is a valid value to be filled in.
+    let mut st: libc::statx = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open, the path is empty and NUL-terminated, `st` outlives the call.
+    let n = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, 0, &raw mut st) };
+    nix::errno::Errno::result(n)?;
+    Ok(st.stx_attributes & attribute != 0)
+}
+
+/// statfs(2) names the mount point of the file system that holds the folder.
+#[cfg(target_os = "macos")]
+pub fn is_mount_root(fd: &OwnedFd) -> nix::Result<bool> {
+    use std::os::unix::ffi::OsStrExt;
+    let mut path = std::path::PathBuf::new();
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETPATH(&mut path))?;
+    // SAFETY: an all-zero statfs is a valid value to be filled in.
+    let mut st: nix::libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the descriptor is open and `st` outlives the call.
+    nix::errno::Errno::result(unsafe { nix::libc::fstatfs(fd.as_raw_fd(), &raw mut st) })?;
+    let name: Vec<u8> = st.f_mntonname.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
+    Ok(name == path.as_os_str().as_bytes())
+}
+
+/// A mount of what the descriptor stands for, without a place yet (open_tree(2)); `whole` takes what is mounted below it along.
+#[cfg(target_os = "linux")]
+pub fn detached(fd: &OwnedFd, whole: bool) -> nix::Result<OwnedFd> {
+    use nix::libc;
+    use std::os::fd::FromRawFd;
+    const OPEN_TREE_CLONE: libc::c_uint = 1;
+    const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC as libc::c_uint;
+    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as libc::c_uint | if whole { libc::AT_RECURSIVE as libc::c_uint } else { 0 };
+    // SAFETY: the descriptor is open, the path is empty and NUL-terminated.
+    let n = unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags) };
+    let new = nix::errno::Errno::result(n)?;
+    // SAFETY: a descriptor that the kernel has just made for this process.
+    Ok(unsafe { OwnedFd::from_raw_fd(new as i32) })
+}
+
+/// Gives a detached mount its place (move_mount(2)).
+#[cfg(target_os = "linux")]
+pub fn attach(mount: &OwnedFd, at: &Path) -> std::io::Result<()> {
+    use nix::libc;
+    const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
+    let to = super::cstring(at.as_os_str())?;
+    // SAFETY: the descriptor is open, both paths are NUL-terminated.
+    let n = unsafe { libc::syscall(libc::SYS_move_mount, mount.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD, to.as_ptr(), MOVE_MOUNT_F_EMPTY_PATH) };
+    nix::errno::Errno::result(n)?;
+    Ok(())
+}
 
 /// Whether something is mounted exactly at `path`. Told by the kernel's own table: st_dev differs inside an overlay too.
 #[cfg(target_os = "linux")]

@@ -299,7 +299,14 @@ fn mend_one(spec: &ShareSpec, dir: &OwnedFd, name: &CStr, is_dir: bool, seen: &F
 /// Entries that could not be mended, with the reason of each.
 pub fn mend(spec: &ShareSpec) -> Result<usize> {
     mount_ready(spec).map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)))?;
-    let fd = open_dir(&spec.path).map_err(|e| Problem::new(format!("share {}: {}: {e}", spec.name, spec.path.display())))?;
+    mend_opened(spec, open_dir(&spec.path).map_err(|e| Problem::new(format!("share {}: {}: {e}", spec.name, spec.path.display())))?)
+}
+
+/// The same for a share that was opened, wherever its path leads by now.
+///
+/// # Errors
+/// As [`mend`].
+pub fn mend_opened(spec: &ShareSpec, fd: OwnedFd) -> Result<usize> {
     let mend = Mend { spec, mended: AtomicUsize::new(0), problems: Mutex::default() };
     walk(fd, &mend);
     let problems = mend.problems.into_inner().unwrap_or_default();
