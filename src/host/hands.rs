@@ -154,6 +154,15 @@ impl Hands<'_> {
         Ok(())
     }
 
+    /// A folder of somebody else's, which the sandbox user moved there when `state/` was its own, goes out of the way unharmed.
+    fn clear_way(&self, path: &Path, uid: u32) -> std::io::Result<()> {
+        let (dir, name) = parent(path)?;
+        match super::fs::lstat_at(&dir, &name) {
+            Ok(st) if ![uid, self.ids.seal].contains(&st.st_uid) => edit::move_aside(&dir, &name),
+            _ => Ok(()),
+        }
+    }
+
     /// Says what else lies in `state/`: a launch does not see it, and comfy leaves it alone.
     fn name_unknown(&self) {
         let all = std::fs::read_dir(self.paths.state()).into_iter().flatten().flatten();
@@ -278,6 +287,9 @@ impl Act for Hands<'_> {
                 if *uid == self.ids.seal {
                     let own = (nix::unistd::Uid::from_raw(self.ids.seal), nix::unistd::Gid::from_raw(self.ids.seal_gid));
                     edit::make_parents(path, own.0, own.1).doing(|| format!("make {}", path.display()))?;
+                }
+                if path.parent() == Some(&self.paths.state()) {
+                    self.clear_way(path, *uid).doing(|| format!("make {}", path.display()))?;
                 }
                 edit::make_dir(path, *uid, *gid, *mode).doing(|| format!("make {}", path.display()))?;
                 if let Some(p) = passer {

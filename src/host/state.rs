@@ -47,21 +47,41 @@ pub fn cache_is_of(paths: &Paths, generation: &str) -> bool {
 /// The disk.
 pub fn renew(paths: &Paths, generation: &str, who: &Who) -> Result<()> {
     let what = || format!("empty {}", paths.state_of("cache").display());
+    sweep(paths, who).doing(what)?;
     keep_downloads(paths, who).doing(|| "keep what was downloaded".into())?;
-    for name in ["cache", "temp"] {
-        fresh(paths, name, who)?;
+    for emptied in EMPTIED {
+        fresh(paths, emptied, who)?;
     }
     edit::write_file(&paths.cache_owner(), generation.as_bytes(), 0o640, who.records).doing(what)
 }
 
+/// What is emptied, and how what takes its place is called until then.
+const EMPTIED: [(&str, &str); 2] = [("cache", "new-cache-"), ("temp", "new-temp-")];
+
+/// What killed runs have left in the trash.
+fn sweep(paths: &Paths, who: &Who) -> io::Result<()> {
+    for entry in std::fs::read_dir(paths.trash())? {
+        let entry = entry?;
+        if EMPTIED.iter().any(|(_, staged)| entry.file_name().to_string_lossy().starts_with(staged)) {
+            // Somebody else's folder in it stays for now: it goes to quarantine with the next one.
+            let _ = remove_of(&entry.path(), who.uid);
+        }
+    }
+    Ok(())
+}
+
 /// Puts a new folder in the place of one in `state/`, and removes the old one.
-fn fresh(paths: &Paths, name: &str, who: &Who) -> Result<()> {
+fn fresh(paths: &Paths, (name, staged): (&str, &str), who: &Who) -> Result<()> {
+    let staged = edit::chance().map(|n| paths.trash().join(format!("{staged}{n}"))).doing(|| "find a name".into())?;
+    exchanged(paths, name, &staged, who).inspect_err(|_| drop(edit::remove_path(&staged)))
+}
+
+fn exchanged(paths: &Paths, name: &str, staged: &Path, who: &Who) -> Result<()> {
     let at = paths.state_of(name);
     let what = || format!("empty {}", at.display());
-    let staged = edit::chance().map(|n| paths.trash().join(format!("{name}-{n}"))).doing(what)?;
     let me = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     // Closed to everybody until it is whole.
-    edit::make_dir(&staged, me.0, me.1, 0o700).doing(what)?;
+    edit::make_dir(staged, me.0, me.1, 0o700).doing(what)?;
     if name == "cache" {
         for inner in ["torch", "torch/hub"] {
             edit::make_dir(&staged.join(inner), me.0, me.1, 0o700).doing(what)?;
@@ -72,16 +92,16 @@ fn fresh(paths: &Paths, name: &str, who: &Who) -> Result<()> {
             edit::set_owner(&staged.join(inner), who.uid, who.gid, 0o755).doing(what)?;
         }
     }
-    edit::set_owner(&staged, who.uid, who.gid, if who.passer.is_some() { 0o710 } else { 0o700 }).doing(what)?;
+    edit::set_owner(staged, who.uid, who.gid, if who.passer.is_some() { 0o710 } else { 0o700 }).doing(what)?;
     if let Some(owner) = who.passer {
         let name = nix::unistd::User::from_uid(owner.into()).ok().flatten().map_or(owner.to_string(), |u| u.name);
-        accounts::of_this_machine().grant_search(&staged, &name, owner)?;
+        accounts::of_this_machine().grant_search(staged, &name, owner)?;
     }
     if at.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
-        return edit::move_to(&staged, &at).doing(what);
+        return edit::move_to(staged, &at).doing(what);
     }
-    edit::exchange(&at, &staged).doing(what)?;
-    discard(paths, &staged, who)
+    edit::exchange(&at, staged).doing(what)?;
+    discard(paths, staged, who)
 }
 
 /// Removes what was taken out of `state/`. What somebody else's folders are in goes to quarantine, with the rights that it has.

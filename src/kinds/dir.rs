@@ -102,7 +102,8 @@ fn resource(draft: &mut Draft, address: &str, wishes: Vec<Wish>, sandbox: bool) 
             let seen = draft.look.search(&w.path, &p.name, p.uid, &[])?;
             Ok::<_, Unknown>(seen.is_some_and(|s| s.entry && s.passes))
         };
-        let entry = match w.passer.as_ref().filter(|_| seen.is_some()).map(passes).transpose() {
+        let folder = seen.as_ref().is_some_and(|n| n.kind == Kind::Dir);
+        let entry = match w.passer.as_ref().filter(|_| folder).map(passes).transpose() {
             Ok(entry) => entry.unwrap_or(w.passer.is_none()),
             Err(u) => {
                 draft.changes.push(crate::plan::change::unknown(address, &u));

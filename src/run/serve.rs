@@ -138,7 +138,7 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
     if let Some(s) = &scratch {
         spec.keep_aside(&mut command, &s.path);
     }
-    let everything = if spec.account && bare.is_none() { opened::open(&confinement, &spec)? } else { Everything::default() };
+    let everything = if spec.account && bare.is_none() { opened::open(&confinement, &spec, matches!(request.how, How::Tried(_)))? } else { Everything::default() };
     lacking.extend(everything.left_out.iter().cloned());
     for s in spec.shares.iter().filter(|s| s.modes) {
         repair(&spec, s, &confinement, &everything, &mut lacking)?;

@@ -124,6 +124,18 @@ fn written_by_others(st: &FileStat, owners: &[u32], listed: bool) -> bool {
 /// # Errors
 /// Which folder others can change, with the command that changes that; a link; the system's own.
 pub fn open_guarded(path: &Path, owners: &[u32]) -> Result<OwnedFd> {
+    open_each(path, &|st, folder| opened_to_others(st, owners, folder, acl::listed(folder)))
+}
+
+/// The same wherever it lies.
+///
+/// # Errors
+/// A link; the system's own.
+pub fn open_plain(path: &Path) -> Result<OwnedFd> {
+    open_each(path, &|_, _| None)
+}
+
+fn open_each(path: &Path, wrong: &dyn Fn(&FileStat, &Path) -> Option<(String, String)>) -> Result<OwnedFd> {
     let fail = |e: nix::Error| Problem::new(format!("{}: {}", path.display(), if e == nix::Error::ELOOP { "a link is in the way" } else { e.desc() }));
     let mut parts = path.components().peekable();
     let mut at = openat(AT_FDCWD, c"/", FOLDER | THROUGH, Mode::empty()).map_err(fail)?;
@@ -132,7 +144,7 @@ pub fn open_guarded(path: &Path, owners: &[u32]) -> Result<OwnedFd> {
         match part {
             Component::RootDir => continue,
             Component::Normal(name) => {
-                if let Some((why, hint)) = opened_to_others(&fstat(&at).map_err(fail)?, owners, &folder, acl::listed(&folder)) {
+                if let Some((why, hint)) = wrong(&fstat(&at).map_err(fail)?, &folder) {
                     return Err(Problem::new(format!(
                         "{}: the folder {} {why}, who could put another one in its place",
                         path.display(),

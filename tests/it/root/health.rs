@@ -80,12 +80,12 @@ fn a_node_that_fails_after_an_apply_is_told_and_taken_back() {
 fn a_check_that_was_interrupted_is_made_up() {
     private("health::a_check_that_was_interrupted_is_made_up", |m| {
         ready(m, "", |t| t.into());
-        let slow = format!("{BASE}/state/temp/slow");
-        moved(m, &format!("import os, pathlib, time\npathlib.Path('{BASE}/state/temp/began').touch()\nif os.path.exists('{slow}'): time.sleep(60)"));
+        let slow = format!("{BASE}/state/user/slow");
+        moved(m, &format!("import os, pathlib, time\npathlib.Path('{BASE}/state/user/began').touch()\nif os.path.exists('{slow}'): time.sleep(60)"));
         // As before a first apply.
         m.sh(&format!("touch {slow}; chmod 644 {slow}; rm -r /var/lib/comfy/comfyui_sandbox/log"));
         let child = m.root_command(&["apply", "--yes"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        let began = Path::new(BASE).join("state/temp/began");
+        let began = Path::new(BASE).join("state/user/began");
         let deadline = Instant::now() + Duration::from_secs(60);
         while !began.exists() {
             assert!(Instant::now() < deadline, "it never loaded anything");

@@ -64,6 +64,7 @@ for top in sys.argv[1:]:
         except OSError as e: sys.exit(f"{p}: {e}")
 "#;
         let state = format!("{BASE}/state");
+        super::old_state(m);
         let tops =
             [OUTPUT, "/opt/ai/input", "/opt/ai/models", &state, &format!("{state}/user/default"), &format!("{state}/nodes/hello"), "/home/comfyui_sandbox"];
         ok(&m.as_user("comfyui_sandbox", "/usr/bin/python3", &[&["-I", "-c", names], &tops[..]].concat()).output().unwrap());

@@ -31,6 +31,7 @@ for d in ~ {state} {state}/user {state}/nodes/hello {state}/nodes/hello/data {st
   printf '#!/bin/sh\nexec /opt/marks/run\n' | tee $d/git $d/uv $d/python3 $d/nft $d/useradd > $d/sudo; chmod 755 $d/git $d/uv $d/python3 $d/nft $d/useradd $d/sudo
 done"#
         );
+        super::old_state(m);
         sandbox(m, &plant);
         m.hello.commit(&crate::support::borrowed(&crate::support::node(2)));
         ok(&m.alice(&["update"]));

@@ -2,7 +2,7 @@
 
 use super::super::machine::{BASE, attacked, ok, said};
 use super::bombs::DEEP;
-use super::{OUTPUT, ready, refused, sandbox, victims};
+use super::{OUTPUT, old_state, ready, refused, sandbox, victims};
 
 #[test]
 fn what_is_removed_is_the_sandboxs_alone() {
@@ -24,6 +24,7 @@ fn what_is_removed_is_the_sandboxs_alone() {
         sandbox(m, &format!("mv {OUTPUT}/kept {state}/temp/kept"));
         // A folder of root's that the group may write is nobody's to give away either.
         m.sh(&format!("install -d -g comfyshared -m 2775 {OUTPUT}/roots"));
+        old_state(m);
         sandbox(m, &format!("rm -r {state}/cache; mv {OUTPUT}/roots {state}/cache"));
         m.apply();
         assert_eq!(m.sh(&format!("stat -c '%U %a' {state}/cache.comfy-*; stat -c %U {state}/cache")), "root 2775\ncomfyui_sandbox");

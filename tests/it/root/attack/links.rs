@@ -51,6 +51,7 @@ fn nothing_is_made_or_changed_through_a_link() {
             ("a model's folder", "ln -s /opt/victim/d /opt/ai/models/loras".to_string(), None),
         ];
         for (what, script, why) in cases {
+            super::old_state(m);
             sandbox(m, &format!("{script} >&2"));
             // Something for the steps to do: modes of the share, and the seed of a new generation.
             m.sh(&format!("chmod 755 {OUTPUT}; rm -f {BASE}/current"));

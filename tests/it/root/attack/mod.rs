@@ -18,7 +18,7 @@ mod words;
 
 use std::process::Output;
 
-use super::machine::{MANIFEST, Machine, ok, said};
+use super::machine::{BASE, MANIFEST, Machine, ok, said};
 
 const OUTPUT: &str = "/opt/ai/output";
 
@@ -49,6 +49,11 @@ fn victims(m: &Machine) -> String {
 /// Everything but what is only a cache of what was fetched.
 fn picture(m: &Machine) -> String {
     m.picture().lines().filter(|l| !l.contains("/.staging/store")).collect::<Vec<_>>().join("\n")
+}
+
+/// `state/` as older versions of comfy had it: the sandbox user's own, who renames what is in it. The next apply brings it over.
+fn old_state(m: &Machine) {
+    m.sh(&format!("chown comfyui_sandbox:comfyui_sandbox {BASE}/state; chmod 751 {BASE}/state"));
 }
 
 /// A script of the sandbox user's, which must work: an attack that cannot be made proves nothing.

@@ -9,7 +9,7 @@ fn what_others_could_have_written_decides_nothing() {
         ready(m);
         let before = victims(m);
         let dot = "/home/alice/dot";
-        m.sh(&format!("cp -a {dot} /srv/keep; install -d -o comfyui_sandbox /opt/theirs; cp {dot}/* /opt/theirs/; chown -R comfyui_sandbox /opt/theirs; chmod 666 /opt/theirs/*; groupadd team; usermod -aG team mallory"));
+        m.sh(&format!("cp -a {dot} /srv/keep; install -d -o comfyui_sandbox /opt/theirs; cp {dot}/* /opt/theirs/; chown -R comfyui_sandbox /opt/theirs; chmod 666 /opt/theirs/*; groupadd team; usermod -aG team mallory; usermod -aG alice mallory"));
         let clean = picture(m);
         let with = |m: &Machine, file: &str, script: &str, why: &str| {
             m.sh(&format!("cd {dot}; F={file}; {script}"));
@@ -39,8 +39,14 @@ fn what_others_could_have_written_decides_nothing() {
         ] {
             with(m, "", script, why);
         }
-        // The owner's own group, which has nobody else in it, and a sticky folder above are no danger.
-        m.sh(&format!("chmod 775 {dot}"));
+        // The owner's own group, as long as nobody else is in it, and a sticky folder above are no danger.
+        m.sh(&format!("chmod 775 {dot}; chmod 664 {dot}/comfy.*"));
+        refused(&apply(m), "can be written by others (mode 0775)");
+        m.sh("gpasswd -d mallory alice; usermod -g alice mallory");
+        refused(&apply(m), "can be written by others (mode 0775)");
+        m.sh(&format!("usermod -g mallory mallory; setfacl -m u:mallory:rwx {dot}"));
+        refused(&apply(m), "can be written by others (mode 0775)");
+        m.sh(&format!("setfacl -b {dot}; chmod 775 {dot}"));
         ok(&apply(m));
         assert_eq!(victims(m), before);
         m.clean();

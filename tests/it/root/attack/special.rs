@@ -1,13 +1,14 @@
 //! Pipes, sockets and devices where files are expected: nothing waits for one, nothing opens one.
 
 use super::super::machine::{BASE, attacked, ok, said};
-use super::{OUTPUT, apply, ready, refused, sandbox, victims};
+use super::{OUTPUT, apply, old_state, ready, refused, sandbox, victims};
 
 #[test]
 fn pipes_sockets_and_devices_hold_nothing_up() {
     attacked("attack::special::pipes_sockets_and_devices_hold_nothing_up", |m| {
         ready(m);
         let before = victims(m);
+        old_state(m);
         sandbox(
             m,
             &format!(

@@ -68,6 +68,7 @@ fn two_hundred_applies_among_swaps_move_nothing_of_others() {
         m.sh(&format!("cd {OUTPUT}; mkdir -p own/closed; echo secret > own/closed/f; chown -R alice:alice own; chmod 700 own/closed; chmod 600 own/closed/f; ln own/closed/f /opt/alice/second"));
         let state = format!("{BASE}/state");
         let (home, models) = ("/home/comfyui_sandbox", "/opt/ai/models");
+        super::old_state(m);
         sandbox(
             m,
             &format!(
@@ -108,6 +109,8 @@ fn two_hundred_applies_among_swaps_move_nothing_of_others() {
             m.sh(&format!(
                 "chgrp -h alice {OUTPUT}/p {OUTPUT}/d {models}/mine 2> /dev/null || true; chmod 755 {OUTPUT}; rm -f {models}/loras/m.bin; ln -sfn gen {BASE}/current"
             ));
+            // Every apply meets it as an older comfy left it, and brings it over among the swaps.
+            super::old_state(m);
             let out = apply(m);
             applies += 1;
             if !out.status.success() {

@@ -70,6 +70,7 @@ fn nothing_that_comfy_prints_steers_a_terminal() {
         // Files of the sandbox user's with such names, everywhere.
         let plant = "import os, sys\nfor top in sys.argv[2:]:\n    for n in (sys.argv[1], 'x' + sys.argv[1] + '.safetensors'):\n        open(os.path.join(top, n), 'w').write('x'); os.mkdir(os.path.join(top, n + '.d'))\n        open(os.path.join(top, n + '.d', n), 'w').close(); os.symlink(n, os.path.join(top, n + '.l')); os.mkfifo(os.path.join(top, n + '.f'))\n";
         let state = format!("{BASE}/state");
+        super::old_state(m);
         ok(&m
             .as_user(
                 "comfyui_sandbox",
