@@ -171,7 +171,11 @@ impl Hands<'_> {
         if !unknown.is_empty() {
             let names: Vec<String> = unknown.iter().take(5).map(|n| crate::text::escape(n)).collect();
             let more = if unknown.len() > names.len() { format!(" and {} more", unknown.len() - names.len()) } else { String::new() };
-            self.report.say(&format!("{}: {}{more}: comfy does not know it; it is left alone, and ComfyUI does not see it", self.paths.state().display(), names.join(", ")));
+            self.report.say(&format!(
+                "{}: {}{more}: comfy does not know it; it is left alone, and ComfyUI does not see it",
+                self.paths.state().display(),
+                names.join(", ")
+            ));
         }
     }
 

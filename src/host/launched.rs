@@ -86,6 +86,41 @@ pub fn no_new_rights() -> Result<()> {
     Ok(())
 }
 
+/// Gives up every capability but these (capabilities(7)), for good.
+///
+/// # Errors
+/// The system's own.
+#[cfg(target_os = "linux")]
+pub fn keep_capabilities(kept: &[u32]) -> Result<()> {
+    let what = || "give up capabilities".to_string();
+    // _LINUX_CAPABILITY_VERSION_3 (linux/capability.h): two sets of 32 bits each.
+    #[repr(C)]
+    struct Header(u32, i32);
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    struct Sets {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    for capability in 0..64 {
+        // SAFETY: plain calls; EINVAL ends the list of what the kernel knows.
+        if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
+            break;
+        }
+    }
+    let mut sets = [Sets::default(); 2];
+    for c in kept {
+        let set = &mut sets[*c as usize / 32];
+        set.effective |= 1 << (c % 32);
+        set.permitted |= 1 << (c % 32);
+    }
+    let header = Header(0x2008_0522, 0);
+    // SAFETY: both structures are those of the version that the header names, and outlive the call.
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) }).doing(what)?;
+    Ok(())
+}
+
 /// All groups of an account. On macOS membership stays dynamic after initgroups(3), unlike after setgroups(2).
 ///
 /// # Errors
@@ -121,16 +156,21 @@ pub fn become_id(uid: u32, gid: u32) -> Result<()> {
     Ok(())
 }
 
-/// As many open files as wanted where this process may raise the hard limit, else what that allows; and no core dumps.
+/// As many open files as wanted where this process may raise the hard limit, else what that allows; at most so many processes and threads
+/// of its user; and no core dumps.
 ///
 /// # Errors
 /// The system's own.
-pub fn limit(open_files: u64) -> Result<()> {
+pub fn limit(open_files: u64, processes: Option<u64>) -> Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let what = || "set limits".to_string();
     if setrlimit(Resource::RLIMIT_NOFILE, open_files, open_files).is_err() {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing(what)?;
         setrlimit(Resource::RLIMIT_NOFILE, open_files.min(hard), hard).doing(what)?;
+    }
+    if let Some(n) = processes {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).doing(what)?;
+        setrlimit(Resource::RLIMIT_NPROC, n.min(hard), n.min(hard)).doing(what)?;
     }
     setrlimit(Resource::RLIMIT_CORE, 0, 0).doing(what)
 }

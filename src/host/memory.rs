@@ -1,5 +1,6 @@
 //! `run.memory_reserve`: a launch gets all memory but what is kept for the system, by a control group (cgroups(7)) of its own
-//! in whichever hierarchy has the memory controller. What it maps of files is given back by the kernel before it counts.
+//! in whichever hierarchy has the memory controller. What it maps of files is given back by the kernel before it counts. The number of its
+//! processes is limited there too, where the system has the controller.
 
 use std::path::{Path, PathBuf};
 
@@ -13,8 +14,13 @@ const LEAST: u64 = 1 << 30;
 /// From the making of a group to its first process it takes milliseconds.
 const FRESH: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// A control group; gone with this, once nobody is in it.
-pub struct Group(PathBuf);
+/// Processes and threads of a launch: many more than ComfyUI has, far fewer than a machine can have.
+pub const PROCESSES: u64 = 8192;
+/// The older hierarchy of the controller of processes.
+const V1_PIDS: &str = "/sys/fs/cgroup/pids";
+
+/// Control groups of a launch, one in each hierarchy; gone with this, once nobody is in them.
+pub struct Group(Vec<PathBuf>);
 
 /// Makes the group for an instance, that may use all but `reserve` bytes.
 ///
@@ -26,56 +32,76 @@ pub fn group(instance: &str, reserve: u64) -> Result<Group, String> {
         .checked_sub(reserve)
         .filter(|l| *l >= LEAST)
         .ok_or_else(|| format!("{} of {} leaves nothing to work with", crate::text::bytes(reserve), crate::text::bytes(total)))?;
-    let said = |path: &Path, e: std::io::Error| format!("{}: {e}", path.display());
     // One for each launch: what is tried beside a ComfyUI that runs does not take it along.
-    let name = format!("comfy-{instance}-{}", edit::chance().map_err(|e| e.to_string())?);
+    let prefix = format!("comfy-{instance}-");
+    let name = format!("{prefix}{}", edit::chance().map_err(|e| e.to_string())?);
     let controllers = std::fs::read_to_string(Path::new(V2).join("cgroup.controllers")).unwrap_or_default();
-    let (folder, file) = if controllers.split_whitespace().any(|c| c == "memory") {
-        // Passed on to groups below; it mostly is already.
-        let _ = std::fs::write(Path::new(V2).join("cgroup.subtree_control"), "+memory");
-        (Path::new(V2).join(name), "memory.max")
+    let has = |controller: &str| controllers.split_whitespace().any(|c| c == controller);
+    let mut group = Group(Vec::new());
+    if has("memory") {
+        // Passed on to groups below; they mostly are already.
+        for controller in ["+memory", "+pids"] {
+            let _ = std::fs::write(Path::new(V2).join("cgroup.subtree_control"), controller);
+        }
+        group.make(Path::new(V2), &prefix, &name)?.write("memory.max", limit)?;
+        // All of them or none: half a ComfyUI is of no use.
+        let _ = group.write("memory.oom.group", 1);
     } else if Path::new(V1).join("memory.limit_in_bytes").exists() {
-        (Path::new(V1).join(name), "memory.limit_in_bytes")
+        group.make(Path::new(V1), &prefix, &name)?.write("memory.limit_in_bytes", limit)?;
     } else {
         return Err("this system has no control groups for memory".into());
-    };
-    // What killed launches have left: one with somebody in it stays, and a new one may have nobody in it yet.
-    let old_enough = |e: &std::fs::DirEntry| e.metadata().and_then(|m| m.modified()).is_ok_and(|t| t.elapsed().is_ok_and(|age| age > FRESH));
-    for old in folder.parent().and_then(|p| std::fs::read_dir(p).ok()).into_iter().flatten().flatten() {
-        if old.file_name().to_string_lossy().starts_with(&format!("comfy-{instance}-")) && old_enough(&old) {
-            let _ = std::fs::remove_dir(old.path());
-        }
     }
-    match std::fs::create_dir(&folder) {
-        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(said(&folder, e)),
-        _ => {}
-    }
-    let group = Group(folder);
-    let at = group.0.join(file);
-    std::fs::write(&at, limit.to_string()).map_err(|e| said(&at, e))?;
-    if file == "memory.max" {
-        // All of them or none: half a ComfyUI is of no use.
-        let _ = std::fs::write(group.0.join("memory.oom.group"), "1");
+    // Where it is missing, a limit of the account's stands alone (setrlimit(2), RLIMIT_NPROC).
+    if has("pids") || group.make(Path::new(V1_PIDS), &prefix, &name).is_ok() {
+        let _ = group.write("pids.max", PROCESSES);
     }
     Ok(group)
 }
 
 impl Group {
+    /// One more, in the hierarchy at `top`.
+    fn make(&mut self, top: &Path, prefix: &str, name: &str) -> Result<&mut Group, String> {
+        // What killed launches have left: one with somebody in it stays, and a new one may have nobody in it yet.
+        let old_enough = |e: &std::fs::DirEntry| e.metadata().and_then(|m| m.modified()).is_ok_and(|t| t.elapsed().is_ok_and(|age| age > FRESH));
+        for old in std::fs::read_dir(top).into_iter().flatten().flatten() {
+            if old.file_name().to_string_lossy().starts_with(prefix) && old_enough(&old) {
+                let _ = std::fs::remove_dir(old.path());
+            }
+        }
+        let folder = top.join(name);
+        match std::fs::create_dir(&folder) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(format!("{}: {e}", folder.display())),
+            _ => {}
+        }
+        self.0.push(folder);
+        Ok(self)
+    }
+
+    /// Writes a file of the group that was made last.
+    fn write(&self, file: &str, value: u64) -> Result<(), String> {
+        let at = self.0.last().ok_or("no group was made")?.join(file);
+        std::fs::write(&at, value.to_string()).map_err(|e| format!("{}: {e}", at.display()))
+    }
+
     /// Puts a process in, and with it all that it starts from now on.
     ///
     /// # Errors
     /// Why not, in words.
     pub fn take(&self, pid: u32) -> Result<(), String> {
-        let at = self.0.join("cgroup.procs");
-        std::fs::write(&at, pid.to_string()).map_err(|e| format!("{}: {e}", at.display()))
+        for group in &self.0 {
+            let at = group.join("cgroup.procs");
+            std::fs::write(&at, pid.to_string()).map_err(|e| format!("{}: {e}", at.display()))?;
+        }
+        Ok(())
     }
 }
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The last of its processes may take a moment to be gone; an empty group does no harm, and is taken again.
+        // The last of its processes may take a moment to be gone; an empty group does no harm, and is removed by a later launch.
         for _ in 0..5 {
-            if std::fs::remove_dir(&self.0).is_ok() {
+            self.0.retain(|group| std::fs::remove_dir(group).is_err());
+            if self.0.is_empty() {
                 return;
             }
             std::thread::sleep(std::time::Duration::from_millis(5));

@@ -451,7 +451,11 @@ fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
     };
     // A namespace of its own keeps the network, and the front the port.
     if let Some(egress) = egress.filter(|_| none) {
-        let how = if macos { "by port alone, not by host" } else { "for TCP and by port alone, as far as the kernel's Landlock knows ports" };
+        let how = if macos {
+            "by port alone, not by host"
+        } else {
+            "for TCP and by port alone, as far as the kernel's Landlock knows ports; a node can still listen on a port that the system chooses"
+        };
         out.push(format!("{egress}: under isolation \"none\" it holds {how}"));
     }
     if m.network.clients != Clients::Any && none {

@@ -62,12 +62,8 @@ const CODE_CACHES: [(&str, &str); 12] = [
     ("CUPY_CACHE_DIR", "cupy"),
 ];
 /// What they download: below `state/downloads`, which is kept. PyTorch's checkpoints get there by a link in `state/cache`.
-const DATA_CACHES: [(&str, &str); 4] = [
-    ("HF_HUB_CACHE", "huggingface/hub"),
-    ("HF_XET_CACHE", "huggingface/xet"),
-    ("HF_DATASETS_CACHE", "huggingface/datasets"),
-    ("U2NET_HOME", "u2net"),
-];
+const DATA_CACHES: [(&str, &str); 4] =
+    [("HF_HUB_CACHE", "huggingface/hub"), ("HF_XET_CACHE", "huggingface/xet"), ("HF_DATASETS_CACHE", "huggingface/datasets"), ("U2NET_HOME", "u2net")];
 
 /// Ports inside the launch's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

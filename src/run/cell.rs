@@ -10,7 +10,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::process::ExitCode;
 
 use crate::confine::{Confinement, seatbelt};
-use crate::host::{confine, fs, launched, terminal};
+use crate::host::{confine, fs, launched, memory, terminal};
 use crate::plan::launch::Command;
 use crate::problem::{Doing, Problem, Result};
 
@@ -74,7 +74,7 @@ fn enter(cell: &Cell, report: &mut Option<OwnedFd>) -> Result<u8> {
     launched::die_with(cell.launcher)?;
     nix::unistd::setsid().doing(|| "begin a session".into())?;
     nix::sys::stat::umask(fs::mode(0o002));
-    launched::limit(cell.open_files)?;
+    launched::limit(cell.open_files, cell.account.as_ref().map(|_| memory::PROCESSES))?;
     #[cfg(target_os = "linux")]
     if let Some(network) = cell.network {
         return rooms::enter(cell, &launched::take_over(network)?, report);
@@ -183,6 +183,7 @@ mod rooms {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID).doing(|| "make the launch's namespaces".into())?;
         if let Some(first) = launched::fork()? {
             *report = None;
+            idle(&[])?;
             // Asked gently it passes that on; anything harder ends the namespace, and with it everybody in it.
             return attend(first, &all, |pid, s| (pid, if s == Signal::SIGINT { s } else { Signal::SIGKILL }));
         }
@@ -191,6 +192,8 @@ mod rooms {
         drop(mounted);
         if let Some(comfyui) = launched::fork()? {
             *report = None;
+            // Signals for another uid need it; it reaches nobody outside of this namespace.
+            idle(&[CAP_KILL])?;
             // Its whole group, as a terminal does it.
             return attend(comfyui, &all, |pid, s| (Pid::from_raw(-pid.as_raw()), s));
         }
@@ -198,6 +201,16 @@ mod rooms {
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).doing(|| "take signals".into())?;
         // From here on paths are those of the new root.
         Err(execute(cell, &BTreeMap::new(), report))
+    }
+
+    /// linux/capability.h.
+    const CAP_KILL: u32 = 5;
+
+    /// From here on this process of root's waits, and can do nothing else.
+    fn idle(kept: &[u32]) -> Result<()> {
+        launched::no_new_rights()?;
+        launched::keep_capabilities(kept)?;
+        if confine::filter::available() { confine::filter::apply() } else { Ok(()) }
     }
 
     /// Waits for `child`, reaps whoever else ends, passes signals on; the child's exit code, 128 and the number for a signal.

@@ -45,9 +45,8 @@ pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Resul
     let (folder, made) = make(share, opened, &name).doing(|| format!("make a file in {}", share.path.display())).map_err(|p| unproven(p).hint(HINT))?;
     let account = Account { name: spec.user.clone(), uid: spec.uid, gid: spec.gid };
     let tried = attempt(&Asked { account, folder: opened.as_raw_fd(), name: name.clone() }, opened);
-    let same = cstring(name.as_ref()).is_ok_and(|n| {
-        lstat_at(&folder, &n).is_ok_and(|m| made.metadata().is_ok_and(|n| (m.st_ino, m.st_dev as u64) == (n.ino(), n.dev())))
-    });
+    let same = cstring(name.as_ref())
+        .is_ok_and(|n| lstat_at(&folder, &n).is_ok_and(|m| made.metadata().is_ok_and(|n| (m.st_ino, m.st_dev as u64) == (n.ino(), n.dev()))));
     let mut content = vec![0; CONTENT.len()];
     let whole = made.metadata().is_ok_and(|m| m.len() == CONTENT.len() as u64) && made.read_exact_at(&mut content, 0).is_ok() && content == CONTENT;
     let gone = forget(&folder, &path).and_then(|()| forget(&folder, &moved(&path)));

@@ -86,7 +86,7 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
     let owner_gid = nix::unistd::User::from_uid(spec.owner.into()).ok().flatten().map_or(spec.owner, |u| u.gid.as_raw());
     let serves = matches!(request.how, How::Attended | How::Detached);
     let held = serves.then(|| Held::take(&spec, owner_gid)).transpose()?;
-    let text = std::fs::read_to_string(spec.paths.generation(&id).join("ComfyUI/comfy/cli_args.py")).doing(|| "read the flags of this ComfyUI".into())?;
+    let text = fs::trusted::read_plain(&spec.paths.generation(&id).join("ComfyUI/comfy/cli_args.py")).map_err(|p| p.prefixed("the flags of this ComfyUI: "))?;
     let bare = match &request.how {
         How::Tried(t) => bare(t.by, &spec)?,
         _ => None,
@@ -138,7 +138,8 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
     if let Some(s) = &scratch {
         spec.keep_aside(&mut command, &s.path);
     }
-    let everything = if spec.account && bare.is_none() { opened::open(&confinement, &spec, matches!(request.how, How::Tried(_)))? } else { Everything::default() };
+    let everything =
+        if spec.account && bare.is_none() { opened::open(&confinement, &spec, matches!(request.how, How::Tried(_)))? } else { Everything::default() };
     lacking.extend(everything.left_out.iter().cloned());
     for s in spec.shares.iter().filter(|s| s.modes) {
         repair(&spec, s, &confinement, &everything, &mut lacking)?;

@@ -88,7 +88,7 @@ fn room(path: &Path, room: Room, temps: &mut dyn Iterator<Item = OwnedFd>) -> Re
             let temp = temps.next().ok_or_else(|| Problem::new(format!("no folder for {}", path.display())))?;
             return attach(&temp, path).doing(what);
         }
-        Room::Memory => mount(Some("tmpfs"), path, Some("tmpfs"), exec, Some("mode=1777")),
+        Room::Memory => mount(Some("tmpfs"), path, Some("tmpfs"), exec, Some("mode=1777,size=50%,nr_inodes=1m")),
         Room::Processes => mount(Some("proc"), path, Some("proc"), exec, NONE),
         Room::Hardware => mount(Some("sysfs"), path, Some("sysfs"), exec | MsFlags::MS_RDONLY, NONE),
     }

@@ -116,6 +116,38 @@ def split():
     if pid < 0: raise OSError(ctypes.get_errno(), "")
 attempt("another user namespace by clone", split)
 attempt("another user namespace", lambda: call(272, 0x10000000))
+attempt("a socket of MPTCP", lambda: socket.socket(socket.AF_INET, T, 262))
+attempt("a socket of UDP-Lite", lambda: socket.socket(socket.AF_INET, U, 136))
+attempt("two sockets of another kind", lambda: socket.socketpair(socket.AF_VSOCK, T))
+attempt("the kernel's audit", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 9))
+attempt("the kernel's events", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 15))
+attempt("a connection by its first packet", lambda: socket.socket(socket.AF_INET, T).sendto(b"secret", 0x20000000, ("127.0.0.1", OTHER)))
+def first():
+    s = socket.socket(socket.AF_INET, T); s.setsockopt(6, 30, 1)
+attempt("a connection by an option", first)
+attempt("what processes share", lambda: call(312, os.getpid(), os.getpid(), 0, 0, 0))
+own = os.pidfd_open(os.getpid())
+attempt("a descriptor of another process", lambda: call(438, own, 0, 0))
+os.close(own)
+attempt("memory that nobody sees", lambda: call(447, 0))
+attempt("a local descriptor table", lambda: call(154, 0, ctypes.create_string_buffer(16), 16))
+attempt("data that runs", lambda: call(135, 0x0400000))
+P = os.environ["TMPDIR"] + "/p"; Q = os.environ["TMPDIR"] + "/q"
+for p in P, Q:
+    try: os.remove(p)
+    except OSError: pass
+os.close(os.open(P, os.O_CREAT | os.O_WRONLY))
+ids = lambda p: os.stat(p).st_mode & 0o6000
+attempt("a set-uid program", lambda: os.chmod(P, 0o4755) or ids(P))
+attempt("a set-gid program", lambda: os.chmod(P, 0o2755) or ids(P))
+attempt("a program with both", lambda: os.chmod(P, 0o6755) or ids(P))
+attempt("a set-uid file that is made so", lambda: os.close(os.open(Q, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o4755)) or ids(Q))
+attempt("a set-uid file by the newest call", lambda: (call(452, -100, P.encode(), 0o4755, 0), ids(P))[1])
+attempt("a set-uid file by openat2", lambda: call(437, -100, (P + "2").encode(), (ctypes.c_uint64 * 3)(os.O_CREAT | os.O_WRONLY, 0o4755, 0), 24))
+attempt("rights of the first process", lambda: int(open("/proc/1/status").read().split("CapEff:")[1].split()[0], 16) & ~0x20)
+attempt("a folder of state, renamed", lambda: os.rename("BASE/state/temp", "BASE/state/t") or os.rename("BASE/state/t", "BASE/state/temp"))
+attempt("a link in state", lambda: os.symlink("../../../../home/alice", "BASE/state/evil"))
+attempt("the model folder, exchanged", lambda: os.rename("/home/alice/ai/models", "/home/alice/ai/m"))
 print("DONE", len(os.listdir("/proc/self/fd")), open("/proc/self/status").read().count("NoNewPrivs:\t1"), os.getpgrp() == os.getpid(), flush=True)
 "#;
 
@@ -139,6 +171,20 @@ const EFFECTIVE: &[&str] = &[
     "a socket elsewhere",
     "an abstract socket",
     "shared memory of others",
+    "a socket of MPTCP",
+    "the kernel's audit",
+    "the kernel's events",
+    "a connection by its first packet",
+    "a connection by an option",
+    "what processes share",
+    "a descriptor of another process",
+    "data that runs",
+    "a set-uid program",
+    "a set-gid program",
+    "a program with both",
+    "a set-uid file that is made so",
+    "a set-uid file by openat2",
+    "rights of the first process",
 ];
 
 /// Answers on every address that a payload tries, so that only the walls are in its way.

@@ -7,6 +7,7 @@ mod code;
 mod deletion;
 mod environment;
 mod faults;
+mod launches;
 mod links;
 mod owner_files;
 mod remotes;
