@@ -1546,7 +1546,7 @@ fn repositories_and_refs() {
           > ref = "main"
 
     a submodule that breaks a rule: exit 1
-      error: comfy.toml:13:1: pack: sub: link `abs` leads out of the tree, to `/etc/passwd`
+      error: comfy.toml:13:1: pack: submodule `sub`: link `abs` leads out of the tree, to `/etc/passwd`
           > ref = "main"
         hint: such a link would show the node whatever lies there; choose another commit, or a fork without it
 

@@ -195,7 +195,7 @@ impl Repositories for Git {
     fn snapshot(&self, repo: &str, git_ref: &str, commit: &Oid, progress: &dyn Progress) -> Result<Snapshot> {
         let whole = self.folder(repo, Depth::Whole);
         let folder = if read::has_ref(&whole, commit) { whole } else { self.ensure(repo, git_ref, commit, Depth::Outline, progress)? };
-        let mut snapshot = read::snapshot(repo, &folder, commit)?;
+        let mut snapshot = read::snapshot(&folder, commit)?;
         let file = asks::FILE;
         if let Some(entry) = snapshot.listing.0.get(file).filter(|e| matches!(e.mode, crate::tree::Mode::File | crate::tree::Mode::Executable)) {
             let named = |p: Problem| p.prefixed(&format!("{file} "));

@@ -1,0 +1,170 @@
+//! A repository of an attacker, and a comfy.lock that somebody edited: refused at `lock`, and by whoever fetches and unpacks.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use git2::{ObjectType, Odb, Oid, Repository};
+
+use crate::support::{CORE, Upstream, borrowed, command, node, python, redacted, text};
+use crate::trees;
+
+/// A project under isolation "none" with one node, and the node's upstream.
+pub struct World {
+    pub root: PathBuf,
+    pub repo: Repository,
+    _temp: tempfile::TempDir,
+}
+
+impl World {
+    pub fn new() -> World {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().canonicalize().unwrap();
+        Upstream::new(&root.join("upstream"), "up/ComfyUI").commit(CORE);
+        Upstream::new(&root.join("upstream"), "up/pack").commit(&borrowed(&node(1)));
+        let repo = Repository::open_bare(root.join("upstream/up/pack.git")).unwrap();
+        fs::create_dir_all(root.join("project")).unwrap();
+        let toml = format!(
+            "version = 1\n[host]\nisolation = \"none\"\nprefix = \"{}/prefix\"\n[comfyui]\nrepo = \"https://github.com/up/ComfyUI\"\nref = \"main\"\n\
+             [nodes.pack]\nrepo = \"https://github.com/up/pack\"\nref = \"main\"\n[python]\nversion = \"{}\"\n",
+            root.display(),
+            python()
+        );
+        fs::write(root.join("project/comfy.toml"), toml).unwrap();
+        World { root, repo, _temp: temp }
+    }
+
+    pub fn comfy(&self, args: &[&str]) -> Output {
+        command(&self.root).arg("-C").arg(self.root.join("project")).args(args).output().unwrap()
+    }
+
+    pub fn ok(&self, args: &[&str]) -> String {
+        let out = self.comfy(args);
+        assert!(out.status.success(), "{args:?}: {}", self.said(&out));
+        self.said(&out)
+    }
+
+    /// What it said; the commit ids replaced.
+    pub fn said(&self, out: &Output) -> String {
+        redacted(&text(out, &self.root))
+    }
+
+    pub fn lock(&self) -> String {
+        fs::read_to_string(self.root.join("project/comfy.lock")).unwrap()
+    }
+
+    pub fn set_lock(&self, text: &str) {
+        fs::write(self.root.join("project/comfy.lock"), text).unwrap();
+    }
+
+    /// Where `name` lies anywhere, but for git's objects.
+    pub fn find(&self, name: &str) -> Vec<PathBuf> {
+        fn look(at: &Path, name: &str, out: &mut Vec<PathBuf>) {
+            for entry in fs::read_dir(at).into_iter().flatten().flatten() {
+                let path = entry.path();
+                if entry.file_name() == name {
+                    out.push(path.clone());
+                }
+                if path.symlink_metadata().unwrap().is_dir() {
+                    look(&path, name, out);
+                }
+            }
+        }
+        let mut out = Vec::new();
+        look(&self.root, name, &mut out);
+        out
+    }
+
+    /// A commit of this tree on the upstream's branch `name`.
+    pub fn publish(&self, name: &str, tree: Oid) -> Oid {
+        let commit = trees::commit(&self.repo.odb().unwrap(), tree);
+        self.repo.reference(&format!("refs/heads/{name}"), commit, true, "").unwrap();
+        commit
+    }
+}
+
+/// The trees of attack 2, and others of their kind: each writes a file `escaped` outside of its own folder, or shows one that is not its own.
+fn hostile(odb: &Odb, outside: &Path) -> Vec<(&'static str, Oid)> {
+    let init = odb.write(ObjectType::Blob, b"NODE_CLASS_MAPPINGS = {}\n").unwrap();
+    let to = |target: &str| odb.write(ObjectType::Blob, target.as_bytes()).unwrap();
+    let row = |mode: &str, name: &str, oid: Oid| (mode.to_string(), name.as_bytes().to_vec(), oid);
+    let whole = |rows: Vec<(String, Vec<u8>, Oid)>| trees::tree(odb, &[vec![row("100644", "__init__.py", init)], rows].concat());
+    let evil = trees::tree(odb, &vec![row("100755", "escaped", init)]);
+    let up = trees::tree(odb, &vec![row("120000", "up", to(".."))]);
+    let absolute = format!("{}/escaped", outside.display());
+    vec![
+        ("a link and a folder of one name", whole(vec![row("40000", "a", up), row("120000", "l", to("a/up/../..")), row("40000", "l", evil)])),
+        ("the folder first", whole(vec![row("40000", "l", evil), row("120000", "l", to(".."))])),
+        ("a folder called ..", whole(vec![row("40000", "..", evil)])),
+        ("a file called ../escaped", whole(vec![row("100644", "../escaped", init)])),
+        ("an absolute name", whole(vec![row("100644", &absolute, init)])),
+        ("a chain of links", whole(vec![row("40000", "a", up), row("120000", "l", to("a/up/../../.."))])),
+        ("an absolute link", whole(vec![row("120000", "l", to("/etc"))])),
+        ("a folder that is .git elsewhere", whole(vec![row("40000", "git~1", evil)])),
+        ("a mode of old tools", whole(vec![row("100664", "escaped", init)])),
+    ]
+}
+
+#[test]
+fn a_hostile_tree_is_refused_at_lock_and_wherever_a_lock_names_it() {
+    let w = World::new();
+    w.ok(&["lock"]);
+    let good = w.lock();
+    let (toml, odb) = (w.root.join("project/comfy.toml"), w.repo.odb().unwrap());
+    let main = fs::read_to_string(&toml).unwrap();
+    let head = w.repo.head().unwrap().peel_to_commit().unwrap();
+    let mut s = String::new();
+    for (i, (what, tree)) in hostile(&odb, &w.root).into_iter().enumerate() {
+        let branch = format!("evil{i}");
+        let commit = w.publish(&branch, tree);
+        fs::write(&toml, main.replace("up/pack\"\nref = \"main\"", &format!("up/pack\"\nref = \"{branch}\""))).unwrap();
+        let locked = w.comfy(&["lock"]);
+        assert_eq!(locked.status.code(), Some(1), "{what}: {}", w.said(&locked));
+        assert_eq!(w.lock(), good, "{what}");
+        fs::write(&toml, &main).unwrap();
+        // Two hexadecimal words of comfy.lock are changed, and everything else is as it was.
+        w.set_lock(&good.replace(&head.id().to_string(), &commit.to_string()).replace(&head.tree_id().to_string(), &tree.to_string()));
+        let applied = w.comfy(&["apply", "--yes"]);
+        assert_eq!(applied.status.code(), Some(1), "{what}: {}", w.said(&applied));
+        assert_eq!(w.find("escaped"), Vec::<PathBuf>::new(), "{what}");
+        let error = |text: String, before: &str| {
+            let line = text.lines().find(|l| l.starts_with("error:")).unwrap_or_else(|| panic!("{what}: {text}"));
+            line.split_once(before).unwrap_or_else(|| panic!("{what}: {text}")).1.to_string()
+        };
+        let words = error(w.said(&locked), ": pack: ");
+        assert_eq!(error(w.said(&applied), "node.pack: "), words, "{what}");
+        s += &format!("{what}: {words}\n");
+        w.set_lock(&good);
+    }
+    insta::assert_snapshot!(s, @"
+    a link and a folder of one name: `l` is there twice
+    the folder first: `l` is there twice
+    a folder called ..: `..` is no path that a tree may hold
+    a file called ../escaped: `../escaped` is no path that a tree may hold
+    an absolute name: `ROOT/escaped` is no path that a tree may hold
+    a chain of links: link `l` (to `a/up/../../..`) leads out of the tree through link `a/up`
+    an absolute link: link `l` leads out of the tree, to `/etc`
+    a folder that is .git elsewhere: `git~1/escaped` is no path that a tree may hold
+    a mode of old tools: `escaped` has mode 100664, which git does not write today
+    ");
+    // The same instance goes on with what is good.
+    w.ok(&["apply", "--yes"]);
+    assert!(w.find("escaped").is_empty());
+}
+
+/// A submodule's path is a place to write to: comfy.lock alone cannot make one up.
+#[test]
+fn a_submodule_that_only_the_lock_knows_is_not_unpacked() {
+    let w = World::new();
+    w.ok(&["lock"]);
+    let lock = w.lock();
+    let head = w.repo.head().unwrap().peel_to_commit().unwrap();
+    for path in ["link.py", "web/js", "new/folder"] {
+        let more = format!("[[nodes.pack.submodules]]\npath = \"{path}\"\nrepo = \"https://github.com/up/pack\"\ncommit = \"{}\"\ntree = \"{}\"\n", head.id(), head.tree_id());
+        let sections: Vec<&str> = lock.split("\n[python]").collect();
+        w.set_lock(&format!("{}\n{more}\n[python]{}", sections[0], sections[1]));
+        let out = w.comfy(&["apply", "--yes"]);
+        assert_eq!(out.status.code(), Some(1), "{}", w.said(&out));
+        assert!(w.said(&out).contains(&format!("node.pack: submodule `{path}` in comfy.lock is not what the tree says")), "{}", w.said(&out));
+    }
+}
