@@ -75,6 +75,13 @@ impl World {
         out
     }
 
+    /// The repositories of the stores whose names begin so.
+    pub fn stored(&self, name: &str) -> Vec<PathBuf> {
+        let stores = [self.root.join("home/.cache/comfy/git"), self.find("store").pop().unwrap()];
+        let all = stores.iter().flat_map(|s| fs::read_dir(s).unwrap()).map(|e| e.unwrap().path());
+        all.filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with(&format!("{name}-"))).collect()
+    }
+
     /// A commit of this tree on the upstream's branch `name`.
     pub fn publish(&self, name: &str, tree: Oid) -> Oid {
         let commit = trees::commit(&self.repo.odb().unwrap(), tree);
@@ -166,5 +173,67 @@ fn a_submodule_that_only_the_lock_knows_is_not_unpacked() {
         let out = w.comfy(&["apply", "--yes"]);
         assert_eq!(out.status.code(), Some(1), "{}", w.said(&out));
         assert!(w.said(&out).contains(&format!("node.pack: submodule `{path}` in comfy.lock is not what the tree says")), "{}", w.said(&out));
+    }
+}
+
+/// What is planted in the store where a repository belongs, by somebody who could write there once: it runs nothing and leads nowhere.
+#[test]
+fn a_planted_repository_runs_nothing_and_steers_no_fetch() {
+    use std::os::unix::fs::PermissionsExt;
+    let w = World::new();
+    w.ok(&["lock"]);
+    w.ok(&["apply", "--yes"]);
+    let lock = w.lock();
+    // Both stores: the one of `lock` in the owner's cache, and the one of the build process.
+    let repositories: Vec<PathBuf> = ["pack", "comfyui", "ComfyUI"].iter().flat_map(|n| w.stored(n)).collect();
+    assert_eq!(repositories.len(), 4, "{repositories:?}");
+    let marker = w.root.join("ran");
+    let evil = Upstream::new(&w.root.join("upstream"), "evil/pack");
+    evil.commit(&[("__init__.py", b"EVIL = 1\n", 0o100_644)]);
+    let hooks = w.root.join("hooks");
+    let plant = |at: &Path| {
+        let program = |path: PathBuf| {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, format!("#!/bin/sh\necho $0 >> {}\n", marker.display())).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        fs::create_dir_all(at.join("objects/info")).unwrap();
+        fs::create_dir_all(at.join("refs")).unwrap();
+        fs::write(at.join("HEAD"), "ref: refs/heads/main\n").unwrap();
+        let root = w.root.display();
+        let config = format!(
+            "[core]\n\tbare = true\n\thooksPath = {0}\n\tfsmonitor = {0}/fsmonitor\n\talternateRefsCommand = {0}/alternate\n[url \"file://{root}/upstream/evil/\"]\n\
+             \tinsteadOf = file://{root}/upstream/up/\n[protocol]\n\tallow = always\n",
+            hooks.display()
+        );
+        fs::write(at.join("config"), config).unwrap();
+        fs::write(at.join("objects/info/alternates"), format!("{root}/upstream/evil/pack.git/objects\n")).unwrap();
+        for name in ["reference-transaction", "post-checkout", "fsmonitor", "alternate", "pre-auto-gc"] {
+            program(hooks.join(name));
+            program(at.join("hooks").join(name));
+        }
+    };
+    for at in &repositories {
+        fs::remove_dir_all(at).unwrap();
+        plant(at);
+        // And where git looks for a repository that it was not told of.
+        plant(&at.parent().unwrap().join(".git"));
+    }
+    fs::remove_file(w.root.join("project/comfy.lock")).unwrap();
+    w.ok(&["lock"]);
+    assert_eq!(w.lock(), lock, "the fetch was led elsewhere");
+    // `plan -v` reads the store too: of a planted repository it shows nothing.
+    let current = w.find("current").pop().unwrap();
+    let init = current.join("ComfyUI/custom_nodes/pack/__init__.py");
+    fs::set_permissions(&init, fs::Permissions::from_mode(0o644)).unwrap();
+    fs::write(&init, "EDITED = 1\n").unwrap();
+    let plan = w.said(&w.comfy(&["plan", "-v"]));
+    assert!(plan.contains("node.pack") && !plan.contains("EVIL"), "{plan}");
+    fs::remove_dir_all(current.canonicalize().unwrap()).unwrap();
+    w.ok(&["apply", "--yes"]);
+    assert!(fs::read_to_string(&init).unwrap().contains("VERSION = 1"));
+    assert!(!marker.exists(), "{}", fs::read_to_string(&marker).unwrap());
+    for at in &repositories {
+        assert!(!at.join("hooks").exists() && !fs::read_to_string(at.join("config")).unwrap().contains("evil"), "{}", at.display());
     }
 }

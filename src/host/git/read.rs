@@ -6,6 +6,8 @@ use std::path::Path;
 
 use git2::{ObjectType, Odb, Repository};
 
+use super::bare;
+pub use super::bare::init;
 use crate::host::fs::beneath::{self, Folders};
 use crate::lock::resolve::Snapshot;
 use crate::problem::{Doing, Problem, Result};
@@ -28,24 +30,15 @@ pub(super) fn set_up() -> Result<()> {
     ONCE.get_or_init(|| set().map_err(|e| e.to_string())).clone().doing(|| "set up libgit2".into())
 }
 
-/// A new bare repository at `folder`, unless there is one.
-pub fn init(folder: &Path) -> Result<()> {
-    set_up()?;
-    if folder.join("HEAD").exists() {
-        return Ok(());
-    }
-    let mut options = git2::RepositoryInitOptions::new();
-    options.bare(true).external_template(false).mkpath(true).initial_head("main");
-    Repository::init_opts(folder, &options).map(drop).doing(|| format!("make the repository {}", folder.display()))
-}
-
 /// The ref that keeps a wanted commit, and says that it came whole.
 pub fn marker(commit: &Oid) -> String {
     format!("refs/comfy/{commit}")
 }
 
+/// A repository of the store, which libgit2 obeys: so it must be as comfy made it.
 fn open(folder: &Path) -> Result<Repository> {
     set_up()?;
+    bare::must_be_ours(folder)?;
     Repository::open_bare(folder).doing(|| format!("open {}", folder.display()))
 }
 
@@ -54,8 +47,7 @@ fn id(oid: &Oid) -> Result<git2::Oid> {
 }
 
 pub fn has_ref(folder: &Path, commit: &Oid) -> bool {
-    folder.join("HEAD").exists()
-        && open(folder).is_ok_and(|r| r.refname_to_id(&marker(commit)).is_ok_and(|o| o.as_bytes() == commit.0) && has_object(&r, commit))
+    open(folder).is_ok_and(|r| r.refname_to_id(&marker(commit)).is_ok_and(|o| o.as_bytes() == commit.0) && has_object(&r, commit))
 }
 
 pub fn has_commit(folder: &Path, commit: &Oid) -> bool {
