@@ -31,7 +31,7 @@ pub fn rows<'a>(prefix: &str, body: &'a [u8], problems: &mut Vec<Problem>) -> Ve
     let (mut out, mut names, mut last, mut sorted) = (Vec::new(), HashSet::new(), Vec::new(), true);
     let mut rest = body;
     while !rest.is_empty() {
-        let Some((mode, name, oid, after)) = split(rest) else {
+        let Some(Cut { mode, name, oid, after }) = split(rest) else {
             problems.push(Problem::new(format!("the tree object of folder `{}` is damaged", shown(prefix))).hint(HINT));
             break;
         };
@@ -75,13 +75,21 @@ pub fn rows<'a>(prefix: &str, body: &'a [u8], problems: &mut Vec<Problem>) -> Ve
     out
 }
 
+/// An entry before anything was asked of it, and the rest of the object.
+struct Cut<'a> {
+    mode: &'a [u8],
+    name: &'a [u8],
+    oid: Oid,
+    after: &'a [u8],
+}
+
 /// `MODE SP NAME NUL 20-bytes`, and what comes after.
-fn split(body: &[u8]) -> Option<(&[u8], &[u8], Oid, &[u8])> {
+fn split(body: &[u8]) -> Option<Cut<'_>> {
     let space = memchr::memchr(b' ', body)?;
     let (mode, rest) = (&body[..space], &body[space + 1..]);
     let nul = memchr::memchr(0, rest)?;
     let (oid, after) = rest[nul + 1..].split_first_chunk::<20>()?;
-    Some((mode, &rest[..nul], Oid(*oid), after))
+    Some(Cut { mode, name: &rest[..nul], oid: Oid(*oid), after })
 }
 
 /// Exactly the spellings that [`super::Listing::tree_hash`] writes.

@@ -167,7 +167,11 @@ fn a_submodule_that_only_the_lock_knows_is_not_unpacked() {
     let lock = w.lock();
     let head = w.repo.head().unwrap().peel_to_commit().unwrap();
     for path in ["link.py", "web/js", "new/folder"] {
-        let more = format!("[[nodes.pack.submodules]]\npath = \"{path}\"\nrepo = \"https://github.com/up/pack\"\ncommit = \"{}\"\ntree = \"{}\"\n", head.id(), head.tree_id());
+        let more = format!(
+            "[[nodes.pack.submodules]]\npath = \"{path}\"\nrepo = \"https://github.com/up/pack\"\ncommit = \"{}\"\ntree = \"{}\"\n",
+            head.id(),
+            head.tree_id()
+        );
         let sections: Vec<&str> = lock.split("\n[python]").collect();
         w.set_lock(&format!("{}\n{more}\n[python]{}", sections[0], sections[1]));
         let out = w.comfy(&["apply", "--yes"]);
@@ -236,4 +240,58 @@ fn a_planted_repository_runs_nothing_and_steers_no_fetch() {
     for at in &repositories {
         assert!(!at.join("hooks").exists() && !fs::read_to_string(at.join("config")).unwrap().contains("evil"), "{}", at.display());
     }
+}
+
+/// A hub serves commits of forks at the parent's address: two hexadecimal words of comfy.lock, and the node is a stranger's.
+#[test]
+fn a_commit_that_is_not_on_its_ref_is_named_by_check_and_plan() {
+    let w = World::new();
+    w.ok(&["lock"]);
+    let good = w.lock();
+    let head = w.repo.head().unwrap().peel_to_commit().unwrap();
+    let odb = w.repo.odb().unwrap();
+    let init = odb.write(ObjectType::Blob, b"OF_A_FORK = 1\n").unwrap();
+    let tree = trees::tree(&odb, &vec![("100644".into(), b"__init__.py".to_vec(), init)]);
+    let fork = w.publish("fork", tree);
+    w.repo.tag_lightweight("v1", head.as_object(), true).unwrap();
+    let lines = |args: &[&str], words: &str| {
+        let said = text(&w.comfy(args), &w.root);
+        assert!(said.contains(words), "{args:?}: {said}");
+        let short = |s: &str| crate::support::without_ids(s, &[7]);
+        said.lines().filter(|l| l.contains("is not on") || l.contains("not known here")).map(short).collect::<Vec<_>>().join("\n")
+    };
+    let (checked, planned) = ("comfy.lock answers comfy.toml", "node.pack will be");
+    // Locked here, so nobody is asked and nothing is said.
+    assert_eq!(lines(&["lock", "--check", "--offline", "-v"], checked), "");
+    assert_eq!(lines(&["plan", "-v"], planned), "");
+
+    w.set_lock(&good.replace(&head.id().to_string(), &fork.to_string()).replace(&head.tree_id().to_string(), &tree.to_string()));
+    assert_eq!(lines(&["plan"], planned), "", "what is not known is said where more is asked for");
+    insta::assert_snapshot!(lines(&["plan", "-v"], planned), @"node.pack: whether commit COMMIT is on `main` is not known here; `comfy lock --check` asks the server");
+    assert_eq!(lines(&["lock", "--check", "--offline"], checked), "");
+    let warning = lines(&["lock", "--check"], checked);
+    insta::assert_snapshot!(warning, @"warning: node.pack: comfy.lock pins commit COMMIT, which is not on `main`: it may be a fork's, whoever made it; `comfy update pack` moves the pin");
+    // From then on `plan` knows, and asks nobody.
+    fs::rename(w.root.join("upstream"), w.root.join("away")).unwrap();
+    assert_eq!(lines(&["plan"], planned), warning);
+    assert_eq!(lines(&["lock", "--check"], checked), warning, "a server that is gone makes it no less true");
+    w.set_lock(&good);
+    assert_eq!(lines(&["lock", "--check", "-v"], checked), "");
+    fs::rename(w.root.join("away"), w.root.join("upstream")).unwrap();
+
+    // On another machine, and the branch has moved on: an older commit of it is its own; of a tag only what it names, and before.
+    w.repo.commit(Some("refs/heads/main"), &head.author(), &head.author(), "next", &head.tree().unwrap(), &[&head]).unwrap();
+    fs::remove_dir_all(w.root.join("home/.cache")).unwrap();
+    assert_eq!(lines(&["lock", "--check", "-v"], checked), "");
+    let (toml, lock) = (fs::read_to_string(w.root.join("project/comfy.toml")).unwrap(), w.lock());
+    let asked = |git_ref: &str| {
+        let of = |text: &str| text.replace("up/pack\"\nref = \"main\"", &format!("up/pack\"\nref = \"{git_ref}\""));
+        fs::write(w.root.join("project/comfy.toml"), of(&toml)).unwrap();
+        w.set_lock(&of(&lock));
+        lines(&["lock", "--check", "-v"], checked)
+    };
+    assert_eq!(asked("v1"), "");
+    assert_eq!(asked(&head.id().to_string()), "");
+    assert!(asked(&fork.to_string()).contains("is not on"));
+    assert!(asked("fork").contains("is not on"));
 }

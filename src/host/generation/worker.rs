@@ -149,7 +149,7 @@ fn submodules(pin: &Pin, listings: &BTreeMap<&str, Listing>) -> Result<()> {
     match trees.iter().find(|(p, c)| lock.get(*p) != Some(*c)).or_else(|| lock.iter().find(|(p, _)| !trees.contains_key(*p))) {
         None => Ok(()),
         Some((path, _)) => Err(Problem::new(format!("submodule `{}` in comfy.lock is not what the tree says", crate::text::escape(path)))
-            .hint("comfy.lock was edited by hand: restore it from git, or delete it and run `comfy lock`")),
+            .hint("comfy.lock was edited by hand, or lacks a submodule: restore it from git, or `comfy update` this node; nothing was installed")),
     }
 }
 

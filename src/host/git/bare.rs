@@ -110,7 +110,7 @@ fn looked(folder: &Path) -> std::io::Result<bool> {
     let (objects, refs) = (open_dir_at(&top, c"objects")?, open_dir_at(&top, c"refs")?);
     // git-repack(1) and git-clone(1): other stores, which are read as if they were this one.
     let info = open_dir_at(&objects, c"info")?;
-    if !others.iter().all(|n| lstat_at(&info, *n) == Err(Errno::ENOENT)) || !plain(&objects, 2)? || !plain(&refs, 16)? {
+    if !others.iter().all(|n| lstat_at(&info, n) == Err(Errno::ENOENT)) || !plain(&objects, 2)? || !plain(&refs, 16)? {
         return Ok(false);
     }
     Ok(content(&top, c"config", CONFIG)? && content(&top, c"HEAD", HEAD)?)

@@ -8,6 +8,7 @@ mod library;
 pub mod mirrors;
 mod program;
 pub mod read;
+pub mod standing;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -206,7 +207,9 @@ impl Repositories for Git {
         let refs = self.remote_refs(&url, &wanted)?;
         for name in &names {
             if let Some((_, oid)) = refs.iter().find(|(n, _)| n == name) {
-                return Oid::parse(oid).ok_or_else(|| Problem::new(format!("{repo}: {url} answered nonsense for `{git_ref}`")));
+                let commit = Oid::parse(oid).ok_or_else(|| Problem::new(format!("{repo}: {url} answered nonsense for `{git_ref}`")))?;
+                self.note(repo, git_ref, &commit, standing::Standing::On);
+                return Ok(commit);
             }
         }
         let all = self.remote_refs(&url, &["refs/heads/*", "refs/tags/*"]).unwrap_or_default();

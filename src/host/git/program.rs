@@ -1,7 +1,7 @@
 //! The git program with a scrubbed environment.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -194,13 +194,22 @@ pub(super) fn ls_remote(git: &Git, program: &Path, url: &str, patterns: &[&str])
 
 /// How many commits lie between; `None` where the server cannot give commits without their files.
 pub(super) fn distance(git: &Git, program: &Path, folder: &Path, url: &str, old: &Oid, new: &Oid) -> Option<usize> {
+    let history = history(git, program, folder, url, &format!("+{new}:refs/remote/new"), "--depth=1000")?;
+    count(git, program, &history, &new.to_string(), &old.to_string())
+}
+
+/// The repository of commits alone beside the outline at `folder`, with what `spec` names.
+pub(super) fn history(git: &Git, program: &Path, folder: &Path, url: &str, spec: &str, depth: &str) -> Option<PathBuf> {
     let history = folder.with_extension("history.git");
     super::bare::init(&history).ok()?;
-    let spec = format!("+{new}:refs/remote/new");
-    let silent = &crate::host::progress::Silent;
     // Commits alone are small; a server that ignores the filter is asked for no more than it takes to count.
-    fetch(git, program, &history, url, &[&spec], &["--depth=1000"], Some("tree:0"), silent).ok()?;
+    fetch(git, program, &history, url, &[spec], &[depth], Some("tree:0"), &crate::host::progress::Silent).ok()?;
+    Some(history)
+}
+
+/// Commits of `of` that `without` does not have, as far as they are here.
+pub(super) fn count(git: &Git, program: &Path, history: &Path, of: &str, without: &str) -> Option<usize> {
     let mut c = command(git, program, &[]);
-    c.current_dir(&history).args(["--git-dir", ".", "rev-list", "--count", "--end-of-options"]).arg(new.to_string()).arg(format!("^{old}"));
-    run(c, url, silent).ok()?.trim().parse().ok()
+    c.current_dir(history).args(["--git-dir", ".", "rev-list", "--count", "--end-of-options"]).arg(of).arg(format!("^{without}"));
+    run(c, of, &crate::host::progress::Silent).ok()?.trim().parse().ok()
 }

@@ -149,7 +149,7 @@ impl Walk<'_> {
             return Err(Problem::new(format!("the folder {} is no folder", shown())).hint("do not use this repository"));
         }
         let rows = raw::rows(prefix, object.data(), &mut self.problems);
-        if rows.is_empty() && !prefix.is_empty() {
+        if object.data().is_empty() && !prefix.is_empty() {
             self.problems.push(Problem::new(format!("`{}` is an empty folder, which git does not write", shown())).hint("do not use this repository"));
         }
         self.entries += rows.len();
