@@ -13,6 +13,8 @@ use crate::trees;
 pub struct World {
     pub root: PathBuf,
     pub repo: Repository,
+    /// Whether comfy finds a git program; without one libgit2 fetches.
+    pub program: bool,
     _temp: tempfile::TempDir,
 }
 
@@ -31,11 +33,15 @@ impl World {
             python()
         );
         fs::write(root.join("project/comfy.toml"), toml).unwrap();
-        World { root, repo, _temp: temp }
+        World { root, repo, program: true, _temp: temp }
     }
 
     pub fn comfy(&self, args: &[&str]) -> Output {
-        command(&self.root).arg("-C").arg(self.root.join("project")).args(args).output().unwrap()
+        let mut c = command(&self.root);
+        if !self.program {
+            c.env("PATH", self.root.join("nothing"));
+        }
+        c.arg("-C").arg(self.root.join("project")).args(args).output().unwrap()
     }
 
     pub fn ok(&self, args: &[&str]) -> String {
@@ -183,8 +189,13 @@ fn a_submodule_that_only_the_lock_knows_is_not_unpacked() {
 /// What is planted in the store where a repository belongs, by somebody who could write there once: it runs nothing and leads nowhere.
 #[test]
 fn a_planted_repository_runs_nothing_and_steers_no_fetch() {
+    for program in [true, false] {
+        planted(&World { program, ..World::new() });
+    }
+}
+
+fn planted(w: &World) {
     use std::os::unix::fs::PermissionsExt;
-    let w = World::new();
     w.ok(&["lock"]);
     w.ok(&["apply", "--yes"]);
     let lock = w.lock();

@@ -17,7 +17,8 @@ fn command(git: &Git, program: &Path, more: &[(String, String)]) -> Command {
     let mut c = Command::new(program);
     c.env_clear()
         .env("PATH", "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin")
-        .env("HOME", &git.store)
+        // None: ~/.netrc and ~/.config/git of a folder that others filled are nothing for it.
+        .env("HOME", "/nonexistent")
         .env("LC_ALL", "C")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", &git.config)
