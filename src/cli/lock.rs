@@ -1,6 +1,9 @@
+use rayon::prelude::*;
+
 use super::Global;
 use super::project::{self, Project};
 use crate::host::fs;
+use crate::host::git::standing::Standing;
 use crate::host::models::library::Disk;
 use crate::host::uv::Uv;
 use crate::lock::resolve::{self, Asking, Mode, Moved, Resolved};
@@ -16,7 +19,7 @@ use crate::text::{count, short};
     after_help = "Examples:\n  comfy lock                  after a change of comfy.toml\n  comfy lock --check          in CI: 2 where comfy.lock does not cover comfy.toml"
 )]
 pub struct Args {
-    /// Change nothing; exit 2 if comfy.lock does not answer comfy.toml
+    /// Change nothing; exit 2 if comfy.lock does not answer comfy.toml. Servers are asked only whether a commit that was not locked here is on its ref
     #[arg(long)]
     check: bool,
     /// Ask no server: only what the cache has
@@ -27,7 +30,7 @@ pub struct Args {
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let project = Project::open(global)?;
     if args.check {
-        return check(&project);
+        return check(&project, args.offline, global.verbose);
     }
     let resolved = resolve(&project, &Mode::Keep, args.offline)?;
     let written = write(&project, &resolved)?;
@@ -43,7 +46,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-fn check(project: &Project) -> Result<u8> {
+fn check(project: &Project, offline: bool, verbose: bool) -> Result<u8> {
     let Some((lock, text)) = &project.lock else {
         render::problem(&Problem::new("there is no comfy.lock").hint("run `comfy lock`"));
         return Ok(EXIT_FINDINGS);
@@ -51,6 +54,10 @@ fn check(project: &Project) -> Result<u8> {
     let cover = cover::compare(&project.manifest, lock);
     for w in &cover.warnings {
         render::warning(w);
+    }
+    // Root reads no repositories; who checks as root hears what needs none.
+    if let Ok(git) = project::git(project, offline) {
+        standing(lock, verbose, &|pin| git.standing(&pin.repo, &pin.git_ref, &pin.commit));
     }
     let mut problems = cover.problems;
     if lock.render() != **text {
@@ -62,6 +69,27 @@ fn check(project: &Project) -> Result<u8> {
     }
     render::problem(&Problem::all(problems));
     Ok(EXIT_FINDINGS)
+}
+
+/// Warns of each pin whose commit is not one of its ref's; what is not known is said where more was asked for.
+pub fn standing(lock: &lock::Lock, verbose: bool, ask: &(dyn Fn(&lock::Pin) -> Option<Standing> + Sync)) {
+    let pins: Vec<_> = lock.pins().collect();
+    let answers: Vec<_> = pins.par_iter().map(|(_, pin)| ask(pin)).collect();
+    for ((address, pin), answer) in pins.iter().zip(answers) {
+        let (commit, git_ref) = (pin.commit.to_string(), crate::text::escape(&pin.git_ref));
+        let name = address.trim_start_matches("node.");
+        match answer {
+            Some(Standing::On) => {}
+            Some(Standing::Off) => render::warning(&format!(
+                "{address}: comfy.lock pins commit {}, which is not on `{git_ref}`: it may be a fork's, whoever made it; `comfy update {name}` moves the pin",
+                short(&commit)
+            )),
+            None if verbose => {
+                render::note(&format!("{address}: whether commit {} is on `{git_ref}` is not known here; `comfy lock --check` asks the server", short(&commit)))
+            }
+            None => {}
+        }
+    }
 }
 
 /// `10 repositories, 158 Python packages, 12 models`

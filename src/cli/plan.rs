@@ -43,6 +43,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let project = Project::open(global)?;
     project.announce();
     let desired = project.desired()?;
+    standing(&project, global.verbose);
     let machine = Machine::new(&desired.paths, &desired.sandbox);
     let plan = build::plan(&desired, &machine, &only)?;
     if args.json {
@@ -66,6 +67,15 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     // The process ends: to free a library of models piece by piece takes longer than to look at it.
     std::mem::forget((plan, desired, project));
     Ok(if args.exit_code && differs { EXIT_FINDINGS } else { 0 })
+}
+
+/// Whose commits are not their ref's, as far as the caller's own cache knows: no server is asked, nothing is made.
+fn standing(project: &Project, verbose: bool) {
+    let store = crate::host::env::cache_home().filter(|_| !nix::unistd::geteuid().is_root() || !project.isolated()).map(|c| c.join("git"));
+    if let (Some(store), Some((lock, _))) = (store, &project.lock) {
+        let git = Git { program: None, net: NetEnv::default(), store, offline: true, config: PathBuf::new() };
+        super::lock::standing(lock, verbose, &|pin| git.known_standing(&pin.repo, &pin.git_ref, &pin.commit));
+    }
 }
 
 /// The plan on stdout.

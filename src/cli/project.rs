@@ -177,6 +177,6 @@ pub fn git(project: &Project, offline: bool) -> Result<git::Git> {
     let store = cache.join("git");
     std::fs::create_dir_all(&store).doing(|| format!("make {}", store.display()))?;
     let config = cache.join("gitconfig");
-    fs::edit::write_file(&config, git::CONFIG.as_bytes(), 0o644, None).doing(|| format!("write {}", config.display()))?;
+    fs::edit::write_file(&config, git::config().as_bytes(), 0o644, None).doing(|| format!("write {}", config.display()))?;
     Ok(git::Git { program: env::git_program(false), net: env::net()?, store, offline, config })
 }

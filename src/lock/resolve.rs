@@ -12,14 +12,14 @@ use super::{Asks, Lock, Pin, Python, Submodule};
 use crate::host::progress::{Progress, Reporter};
 use crate::manifest::{Manifest, names};
 use crate::problem::{Problem, Result};
-use crate::tree::rules::{self, Contents};
+use crate::tree::rules;
 use crate::tree::{Listing, Oid};
 
 /// Where repositories are asked: the real one is [`crate::host::git::Git`].
 pub trait Repositories: Sync {
     /// The commit that `git_ref` names now.
     fn resolve(&self, repo: &str, git_ref: &str) -> Result<Oid>;
-    /// What `commit` holds, without its large files.
+    /// What `commit` holds, without its large files; a tree that breaks a rule is an error.
     fn snapshot(&self, repo: &str, git_ref: &str, commit: &Oid, progress: &dyn Progress) -> Result<Snapshot>;
     /// How many commits `new` has that `old` has not, where that can be known cheaply.
     fn distance(&self, repo: &str, old: &Oid, new: &Oid) -> Option<usize>;
@@ -28,7 +28,6 @@ pub trait Repositories: Sync {
 pub struct Snapshot {
     pub tree: Oid,
     pub listing: Listing,
-    pub contents: Contents,
     pub gitmodules: Option<String>,
     /// The text of requirements.txt.
     pub requirements: Option<String>,
@@ -275,15 +274,9 @@ fn one(
     }
     let job = report.job(name);
     let snapshot = repos.snapshot(repo, git_ref, &commit, job.as_ref()).map_err(named)?;
-    let mut problems = rules::check(name, &snapshot.listing, &snapshot.contents);
     let mut submodules = Vec::new();
-    if let Err(p) = collect_submodules(name, repo, "", &snapshot, repos, job.as_ref(), &mut submodules, 0) {
-        problems.push(p);
-    }
+    collect_submodules(name, repo, "", &snapshot, repos, job.as_ref(), &mut submodules, 0)?;
     submodules.sort_by(|a, b| a.path.cmp(&b.path));
-    if !problems.is_empty() {
-        return Err(Problem::all(problems));
-    }
     let same_repo = before.filter(|p| p.repo == repo);
     let commits = same_repo.and_then(|p| repos.distance(repo, &p.commit, &commit));
     let moved = Moved { name: name.to_string(), from: before.map(|p| p.commit), to: Some(commit), commits };
@@ -317,10 +310,6 @@ fn collect_submodules(
         let commit = snapshot.listing.0[path].oid;
         let inner = repos.snapshot(&url, "HEAD", &commit, progress).map_err(|p| p.prefixed(&format!("{name}: submodule `{shown}`: ")))?;
         let whole = format!("{prefix}{path}");
-        let problems = rules::check(&format!("{name}: {whole}"), &inner.listing, &inner.contents);
-        if !problems.is_empty() {
-            return Err(Problem::all(problems));
-        }
         out.push(Submodule { path: whole.clone(), repo: url.clone(), commit, tree: inner.tree });
         collect_submodules(name, &url, &format!("{whole}/"), &inner, repos, progress, out, depth + 1)?;
     }

@@ -3,7 +3,11 @@
 //! Root and `plan` never read a pack: they hash what lies on the disk and compare with the tree hash of comfy.lock.
 //! Formats: gitformat-tree in git's Documentation, "tree object"; blobs are hashed as `blob <size>\0<bytes>`.
 
+mod links;
+pub mod raw;
 pub mod rules;
+
+pub use links::MAX_TARGET;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1546,7 +1546,7 @@ fn repositories_and_refs() {
           > ref = "main"
 
     a submodule that breaks a rule: exit 1
-      error: comfy.toml:13:1: pack: sub: link `abs` leads out of the tree, to `/etc/passwd`
+      error: comfy.toml:13:1: pack: submodule `sub`: link `abs` leads out of the tree, to `/etc/passwd`
           > ref = "main"
         hint: such a link would show the node whatever lies there; choose another commit, or a fork without it
 
@@ -1813,7 +1813,7 @@ fn locks() {
         hint: comfy.lock was edited by hand: restore it from git, or delete it and run `comfy lock`
 
     a submodule was lost: exit 1
-      error: node.pack: the tree . is COMMIT, and comfy.lock says COMMIT
+      error: node.pack: submodule `sub` in comfy.lock is not what the tree says
         hint: comfy.lock was edited by hand, or lacks a submodule: restore it from git, or `comfy update` this node; nothing was installed
 
     a submodule's commit that upstream never had: exit 1

@@ -5,9 +5,11 @@
 mod bad_input;
 mod buckets;
 mod front;
+mod hostile_repo;
 mod hub;
 mod index;
 mod models;
 mod python;
 mod root;
 mod support;
+mod trees;

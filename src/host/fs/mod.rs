@@ -1,6 +1,7 @@
 //! Files by descriptor: no path component that is a link is ever followed when something is changed.
 
 pub mod acl;
+pub mod beneath;
 pub mod cache;
 pub mod clone;
 pub mod edit;

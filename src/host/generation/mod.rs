@@ -120,7 +120,7 @@ impl Builder<'_> {
         }
         // Readable: it holds public code alone, and lets `plan -v` show what a file should be.
         edit::make_dir(&p.store(), i.build, build_gid(&i), 0o755).doing(|| doing(&p.store()))?;
-        edit::write_file(&p.staging().join("gitconfig"), super::git::CONFIG.as_bytes(), 0o644, None).doing(|| "write comfy's git configuration".into())
+        edit::write_file(&p.staging().join("gitconfig"), super::git::config().as_bytes(), 0o644, None).doing(|| "write comfy's git configuration".into())
     }
 
     /// Where models arrive: the build uid's alone, kept for the next run whatever becomes of this one.

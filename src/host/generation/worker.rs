@@ -120,32 +120,49 @@ fn named(part: &str) -> impl Fn(Problem) -> Problem + '_ {
 fn fetch(git: &Git, item: &Item, report: &dyn Reporter) -> Result<u64> {
     let job = report.job(&item.part);
     let pin = &item.pin;
-    let mut bytes = 0;
-    let trees =
-        std::iter::once((&pin.repo, pin.git_ref.as_str(), &pin.commit, &pin.tree)).chain(pin.submodules.iter().map(|s| (&s.repo, "HEAD", &s.commit, &s.tree)));
-    for (repo, git_ref, commit, tree) in trees {
+    let mut bytes = 0_u64;
+    let mut listings = BTreeMap::new();
+    let trees = std::iter::once(("", &pin.repo, pin.git_ref.as_str(), &pin.commit, &pin.tree))
+        .chain(pin.submodules.iter().map(|s| (s.path.as_str(), &s.repo, "HEAD", &s.commit, &s.tree)));
+    for (path, repo, git_ref, commit, tree) in trees {
         let folder = git.ensure(repo, git_ref, commit, Depth::Whole, job.as_ref()).map_err(named(&item.part))?;
         let is = read::tree_of(&folder, commit).map_err(named(&item.part))?;
         if is != *tree {
             return Err(Problem::new(format!("{}: commit {commit} has tree {is}, and comfy.lock says {tree}", item.part))
                 .hint("comfy.lock was edited by hand: restore it from git, or delete it and run `comfy lock`"));
         }
-        bytes += read::snapshot(&item.part, &folder, commit)?.listing.0.values().map(|e| e.size).sum::<u64>();
+        let listing = read::snapshot(&folder, commit).map_err(named(&item.part))?.listing;
+        bytes = listing.0.values().fold(bytes, |sum, e| sum.saturating_add(e.size));
+        listings.insert(path, listing);
     }
+    submodules(pin, &listings).map_err(named(&item.part))?;
     Ok(bytes)
+}
+
+/// What comfy.lock says of submodules is believed only where the trees say the same: a path is a place to write to.
+fn submodules(pin: &Pin, listings: &BTreeMap<&str, Listing>) -> Result<()> {
+    let commits = |(prefix, l): (&&str, &Listing)| -> Vec<(String, Oid)> {
+        l.0.iter().filter(|(_, e)| e.mode == crate::tree::Mode::Commit).map(|(p, e)| (join(prefix, p), e.oid)).collect()
+    };
+    let trees: BTreeMap<String, Oid> = listings.iter().flat_map(commits).collect();
+    let lock: BTreeMap<String, Oid> = pin.submodules.iter().map(|s| (s.path.clone(), s.commit)).collect();
+    match trees.iter().find(|(p, c)| lock.get(*p) != Some(*c)).or_else(|| lock.iter().find(|(p, _)| !trees.contains_key(*p))) {
+        None => Ok(()),
+        Some((path, _)) => Err(Problem::new(format!("submodule `{}` in comfy.lock is not what the tree says", crate::text::escape(path)))
+            .hint("comfy.lock was edited by hand, or lacks a submodule: restore it from git, or `comfy update` this node; nothing was installed")),
+    }
 }
 
 fn export(git: &Git, item: &Item, report: &dyn Reporter) -> Result<(String, Listing)> {
     let job = report.job(&item.part);
     job.at(0, 1);
     let pin = &item.pin;
+    std::fs::create_dir(&item.target).doing(|| format!("make {}", item.target.display()))?;
+    let target = crate::host::fs::open_dir(&item.target).doing(|| format!("open {}", item.target.display()))?;
     let one = |repo: &str, commit: &Oid, prefix: &str, whole: &mut Listing| -> Result<()> {
-        let target = item.target.join(prefix);
-        std::fs::create_dir_all(&target).doing(|| format!("make {}", target.display()))?;
         let folder = git.folder(repo, Depth::Whole);
-        let listing = read::export(&item.part, &folder, commit, &target, &|path, e| {
-            item.have.get(&join(prefix, path)).is_some_and(|h| h.oid == e.oid && h.mode == e.mode)
-        })?;
+        let skip = |path: &str, e: &Entry| item.have.get(&join(prefix, path)).is_some_and(|h| h.oid == e.oid && h.mode == e.mode);
+        let listing = read::export(&folder, commit, &target, prefix, &skip).map_err(named(&item.part))?;
         whole.0.extend(listing.0.into_iter().filter(|(_, e)| e.mode != crate::tree::Mode::Commit).map(|(p, e)| (join(prefix, &p), e)));
         Ok(())
     };

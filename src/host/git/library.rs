@@ -10,6 +10,8 @@ use crate::problem::{Doing, Problem, Result};
 
 pub(super) fn fetch(net: &NetEnv, folder: &Path, url: &str, specs: &[&str], shallow: bool, progress: &dyn Progress) -> Result<()> {
     http::register(net);
+    super::read::set_up()?;
+    super::bare::must_be_ours(folder)?;
     let repo = Repository::open_bare(folder).doing(|| format!("open {}", folder.display()))?;
     let mut remote = repo.remote_anonymous(url).map_err(|e| explain(url, &e))?;
     let mut options = FetchOptions::new();

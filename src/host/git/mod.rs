@@ -2,11 +2,13 @@
 //!
 //! Neither ever sees a configuration, hook, filter or work tree that a third party wrote.
 
+mod bare;
 mod http;
 mod library;
 pub mod mirrors;
 mod program;
 pub mod read;
+pub mod standing;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,12 +58,41 @@ pub enum Depth {
     Whole,
 }
 
-/// What comfy's own git configuration says; git refuses other users' repositories without safe.directory
-/// (git-config(1), which also says that it is read from a file and never from `-c`).
-pub const CONFIG: &str = "[safe]\n\tdirectory = *\n[protocol]\n\tallow = never\n[protocol \"https\"]\n\tallow = always\n[protocol \"http\"]\n\tallow = always\n\
-[protocol \"file\"]\n\tallow = always\n[core]\n\thooksPath = /dev/null\n\tfsmonitor = false\n\tsymlinks = false\n[gc]\n\tauto = 0\n[maintenance]\n\tauto = false\n\
-[http]\n\tfollowRedirects = initial\n[transfer]\n\tfsckObjects = false\n[fetch]\n\trecurseSubmodules = false\n\
-[credential]\n\thelper = \n[submodule]\n\trecurse = false\n";
+/// How git is to behave, whatever a repository says of itself: no hooks, no helpers, no protocol but these, nothing in the background.
+const SETTINGS: &[(&str, &str)] = &[
+    ("safe.directory", "*"),
+    ("protocol.allow", "never"),
+    ("protocol.https.allow", "always"),
+    ("protocol.http.allow", "always"),
+    ("protocol.file.allow", "always"),
+    ("core.hooksPath", "/dev/null"),
+    ("core.fsmonitor", "false"),
+    ("core.symlinks", "false"),
+    ("core.alternateRefsCommand", "/usr/bin/false"),
+    ("core.sshCommand", "/usr/bin/false"),
+    ("core.askPass", "/usr/bin/false"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("http.followRedirects", "initial"),
+    // Old faults of real repositories are no reason; what a tree may hold, [`read::snapshot`] says.
+    ("transfer.fsckObjects", "false"),
+    ("fetch.recurseSubmodules", "false"),
+    ("credential.helper", ""),
+    ("submodule.recurse", "false"),
+];
+
+/// The same as a file, git-config(1), for what reads no settings from the environment: git before 2.31, and the upload-pack of a mirror in
+/// a folder, which refuses another user's repository without safe.directory.
+pub fn config() -> String {
+    let line = |(key, value): &(&str, &str)| {
+        let (section, name) = key.rsplit_once('.').unwrap_or((key, ""));
+        match section.split_once('.') {
+            Some((section, part)) => format!("[{section} \"{part}\"]\n\t{name} = {value}\n"),
+            None => format!("[{section}]\n\t{name} = {value}\n"),
+        }
+    };
+    SETTINGS.iter().map(line).collect()
+}
 
 /// No transfer of a single repository takes longer.
 pub(crate) const FETCH_LIMIT: Duration = Duration::from_secs(3600);
@@ -139,7 +170,7 @@ impl Git {
     fn fetch(&self, folder: &Path, url: &str, specs: &[&str], depth: Depth, progress: &dyn Progress) -> Result<()> {
         match &self.program {
             Some(git) => {
-                let filter = (depth == Depth::Outline).then(|| format!("--filter=blob:limit={}", crate::tree::rules::LFS_LIMIT + 1));
+                let filter = (depth == Depth::Outline).then(|| format!("blob:limit={}", crate::tree::rules::LFS_LIMIT + 1));
                 program::fetch(self, git, folder, url, specs, &["--depth=1"], filter.as_deref(), progress)
             }
             None => library::fetch(&self.net, folder, url, specs, true, progress),
@@ -176,7 +207,9 @@ impl Repositories for Git {
         let refs = self.remote_refs(&url, &wanted)?;
         for name in &names {
             if let Some((_, oid)) = refs.iter().find(|(n, _)| n == name) {
-                return Oid::parse(oid).ok_or_else(|| Problem::new(format!("{repo}: {url} answered nonsense for `{git_ref}`")));
+                let commit = Oid::parse(oid).ok_or_else(|| Problem::new(format!("{repo}: {url} answered nonsense for `{git_ref}`")))?;
+                self.note(repo, git_ref, &commit, standing::Standing::On);
+                return Ok(commit);
             }
         }
         let all = self.remote_refs(&url, &["refs/heads/*", "refs/tags/*"]).unwrap_or_default();
@@ -195,7 +228,7 @@ impl Repositories for Git {
     fn snapshot(&self, repo: &str, git_ref: &str, commit: &Oid, progress: &dyn Progress) -> Result<Snapshot> {
         let whole = self.folder(repo, Depth::Whole);
         let folder = if read::has_ref(&whole, commit) { whole } else { self.ensure(repo, git_ref, commit, Depth::Outline, progress)? };
-        let mut snapshot = read::snapshot(repo, &folder, commit)?;
+        let mut snapshot = read::snapshot(&folder, commit)?;
         let file = asks::FILE;
         if let Some(entry) = snapshot.listing.0.get(file).filter(|e| matches!(e.mode, crate::tree::Mode::File | crate::tree::Mode::Executable)) {
             let named = |p: Problem| p.prefixed(&format!("{file} "));

@@ -1,7 +1,7 @@
 //! The git program with a scrubbed environment.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -10,13 +10,15 @@ use crate::host::progress::Progress;
 use crate::problem::{Doing, Problem, Result};
 use crate::tree::Oid;
 
-/// A command that inherits nothing but proxies and certificates.
+/// A command that inherits nothing but proxies and certificates, and reads its settings from its environment: those come after every file's
+/// (git-config(1), GIT_CONFIG_COUNT). `more` are settings of this one call.
 #[expect(clippy::disallowed_methods, reason = "the fence's gate for git")]
-fn command(git: &Git, program: &Path) -> Command {
+fn command(git: &Git, program: &Path, more: &[(String, String)]) -> Command {
     let mut c = Command::new(program);
     c.env_clear()
         .env("PATH", "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin")
-        .env("HOME", &git.store)
+        // None: ~/.netrc and ~/.config/git of a folder that others filled are nothing for it.
+        .env("HOME", "/nonexistent")
         .env("LC_ALL", "C")
         .env("GIT_CONFIG_NOSYSTEM", "1")
         .env("GIT_CONFIG_GLOBAL", &git.config)
@@ -24,6 +26,8 @@ fn command(git: &Git, program: &Path) -> Command {
         .env("GIT_ASKPASS", "/usr/bin/false")
         .env("GIT_SSH_COMMAND", "/usr/bin/false")
         .env("GIT_NO_LAZY_FETCH", "1")
+        .env("GIT_NO_REPLACE_OBJECTS", "1")
+        .env("GIT_ATTR_NOSYSTEM", "1")
         // git(1): a server that sends less for that many seconds is given up.
         .env("GIT_HTTP_LOW_SPEED_LIMIT", "1000")
         .env("GIT_HTTP_LOW_SPEED_TIME", git.net.patience().to_string())
@@ -31,6 +35,11 @@ fn command(git: &Git, program: &Path) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
+    let settings: Vec<(&str, &str)> = super::SETTINGS.iter().copied().chain(more.iter().map(|(k, v)| (k.as_str(), v.as_str()))).collect();
+    for (i, (key, value)) in settings.iter().enumerate() {
+        c.env(format!("GIT_CONFIG_KEY_{i}"), key).env(format!("GIT_CONFIG_VALUE_{i}"), value);
+    }
+    c.env("GIT_CONFIG_COUNT", settings.len().to_string());
     c
 }
 
@@ -158,35 +167,50 @@ pub(super) fn fetch(
     filter: Option<&str>,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let mut c = command(git, program);
+    super::bare::must_be_ours(folder)?;
+    // What git would otherwise write into the repository's own configuration (git-clone(1), --filter).
+    let partial = |f: &str| vec![(format!("remote.{url}.promisor"), "true".to_string()), (format!("remote.{url}.partialclonefilter"), f.to_string())];
+    let mut c = command(git, program, &filter.map(partial).unwrap_or_default());
     c.current_dir(folder)
         .args(["--git-dir", "."])
         .arg("fetch")
         .args(["--no-tags", "--force", "--progress", "--no-write-fetch-head", "--no-auto-maintenance"])
         .args(depth);
     if let Some(f) = filter {
-        c.arg(f);
+        c.arg(format!("--filter={f}"));
     }
     c.arg("--end-of-options").arg(url).args(specs);
-    run(c, url, progress).map(drop)
+    let done = run(c, url, progress).map(drop);
+    super::bare::settle(folder)?;
+    done
 }
 
 pub(super) fn ls_remote(git: &Git, program: &Path, url: &str, patterns: &[&str]) -> Result<Vec<(String, String)>> {
-    let mut c = command(git, program);
-    c.current_dir(&git.store).arg("ls-remote").arg("--end-of-options").arg(url).args(patterns);
+    let mut c = command(git, program, &[]);
+    // Outside of every repository: none that lies in the store or above it is looked for.
+    c.env("GIT_DIR", "/nonexistent").current_dir("/").arg("ls-remote").arg("--end-of-options").arg(url).args(patterns);
     let out = run(c, url, &crate::host::progress::Silent)?;
     Ok(out.lines().filter_map(|l| l.split_once('\t')).map(|(oid, name)| (name.to_string(), oid.to_string())).collect())
 }
 
 /// How many commits lie between; `None` where the server cannot give commits without their files.
 pub(super) fn distance(git: &Git, program: &Path, folder: &Path, url: &str, old: &Oid, new: &Oid) -> Option<usize> {
+    let history = history(git, program, folder, url, &format!("+{new}:refs/remote/new"), "--depth=1000")?;
+    count(git, program, &history, &new.to_string(), &old.to_string())
+}
+
+/// The repository of commits alone beside the outline at `folder`, with what `spec` names.
+pub(super) fn history(git: &Git, program: &Path, folder: &Path, url: &str, spec: &str, depth: &str) -> Option<PathBuf> {
     let history = folder.with_extension("history.git");
-    super::read::init(&history).ok()?;
-    let spec = format!("+{new}:refs/remote/new");
-    let silent = &crate::host::progress::Silent;
+    super::bare::init(&history).ok()?;
     // Commits alone are small; a server that ignores the filter is asked for no more than it takes to count.
-    fetch(git, program, &history, url, &[&spec], &["--depth=1000"], Some("--filter=tree:0"), silent).ok()?;
-    let mut c = command(git, program);
-    c.current_dir(&history).args(["--git-dir", ".", "rev-list", "--count", "--end-of-options"]).arg(new.to_string()).arg(format!("^{old}"));
-    run(c, url, silent).ok()?.trim().parse().ok()
+    fetch(git, program, &history, url, &[spec], &[depth], Some("tree:0"), &crate::host::progress::Silent).ok()?;
+    Some(history)
+}
+
+/// Commits of `of` that `without` does not have, as far as they are here.
+pub(super) fn count(git: &Git, program: &Path, history: &Path, of: &str, without: &str) -> Option<usize> {
+    let mut c = command(git, program, &[]);
+    c.current_dir(history).args(["--git-dir", ".", "rev-list", "--count", "--end-of-options"]).arg(of).arg(format!("^{without}"));
+    run(c, of, &crate::host::progress::Silent).ok()?.trim().parse().ok()
 }

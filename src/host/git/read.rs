@@ -1,17 +1,19 @@
 //! Local object work with libgit2: what a commit holds, and writing its files to a folder.
 
-use std::collections::BTreeSet;
 use std::io::Write;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use git2::{ObjectType, Odb, Repository};
 
+use super::bare;
+pub use super::bare::init;
+use crate::host::fs::beneath::{self, Folders};
 use crate::lock::resolve::Snapshot;
 use crate::problem::{Doing, Problem, Result};
-use crate::tree::rules::{Contents, LFS_LIMIT, LFS_MARK};
-use crate::tree::{Entry, Listing, Mode, Oid};
+use crate::tree::raw::{self, Kind};
+use crate::tree::rules::{self, Contents, LFS_LIMIT, LFS_MARK};
+use crate::tree::{Entry, Listing, MAX_TARGET, Mode, Oid};
 
 /// libgit2 as comfy uses it: no configuration of anyone's, and no question of whose a repository is.
 pub(super) fn set_up() -> Result<()> {
@@ -28,24 +30,15 @@ pub(super) fn set_up() -> Result<()> {
     ONCE.get_or_init(|| set().map_err(|e| e.to_string())).clone().doing(|| "set up libgit2".into())
 }
 
-/// A new bare repository at `folder`, unless there is one.
-pub fn init(folder: &Path) -> Result<()> {
-    set_up()?;
-    if folder.join("HEAD").exists() {
-        return Ok(());
-    }
-    let mut options = git2::RepositoryInitOptions::new();
-    options.bare(true).external_template(false).mkpath(true).initial_head("main");
-    Repository::init_opts(folder, &options).map(drop).doing(|| format!("make the repository {}", folder.display()))
-}
-
 /// The ref that keeps a wanted commit, and says that it came whole.
 pub fn marker(commit: &Oid) -> String {
     format!("refs/comfy/{commit}")
 }
 
+/// A repository of the store, which libgit2 obeys: so it must be as comfy made it.
 fn open(folder: &Path) -> Result<Repository> {
     set_up()?;
+    bare::must_be_ours(folder)?;
     Repository::open_bare(folder).doing(|| format!("open {}", folder.display()))
 }
 
@@ -54,8 +47,7 @@ fn id(oid: &Oid) -> Result<git2::Oid> {
 }
 
 pub fn has_ref(folder: &Path, commit: &Oid) -> bool {
-    folder.join("HEAD").exists()
-        && open(folder).is_ok_and(|r| r.refname_to_id(&marker(commit)).is_ok_and(|o| o.as_bytes() == commit.0) && has_object(&r, commit))
+    open(folder).is_ok_and(|r| r.refname_to_id(&marker(commit)).is_ok_and(|o| o.as_bytes() == commit.0) && has_object(&r, commit))
 }
 
 pub fn has_commit(folder: &Path, commit: &Oid) -> bool {
@@ -91,118 +83,158 @@ pub fn text(folder: &Path, oid: &Oid, limit: usize) -> Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(blob.content()).into_owned()))
 }
 
-/// Everything that lock needs to know of a commit, except its requirements.
-pub fn snapshot(what: &str, folder: &Path, commit: &Oid) -> Result<Snapshot> {
+/// Everything that lock needs to know of a commit, except its requirements. The one reader of trees: `lock`, fetching and unpacking refuse
+/// the same, in the same words.
+///
+/// # Errors
+/// Everything in its tree that no tree may hold; an object that is missing or damaged.
+pub fn snapshot(folder: &Path, commit: &Oid) -> Result<Snapshot> {
     let repo = open(folder)?;
     let odb = repo.odb().doing(|| format!("read {}", folder.display()))?;
     let tree = tree_of(folder, commit)?;
-    let mut walk = Walk { repo: &repo, odb: &odb, what, listing: Listing::default(), contents: Contents::default(), problems: Vec::new() };
-    walk.folder(id(&tree)?, "", 0)?;
-    if !walk.problems.is_empty() {
-        return Err(Problem::all(walk.problems));
+    let mut walk = Walk { odb: &odb, listing: Listing::default(), contents: Contents::default(), problems: Vec::new(), entries: 0 };
+    walk.folder(tree, "", 0)?;
+    let mut problems = walk.problems;
+    problems.extend(rules::check(&walk.listing, &walk.contents));
+    if problems.is_empty() && walk.listing.tree_hash()? != tree {
+        problems.push(Problem::new(format!("tree {tree} is not what its files amount to")).hint("do not use this repository"));
     }
-    let gitmodules = match walk.listing.0.get(".gitmodules") {
+    if !problems.is_empty() {
+        return Err(first(problems));
+    }
+    let gitmodules = match walk.listing.0.get(".gitmodules").filter(|e| matches!(e.mode, Mode::File | Mode::Executable)) {
         Some(e) => {
-            let blob = repo.find_blob(id(&e.oid)?).map_err(|_| Problem::new(format!("{what}: .gitmodules is too large to be one")))?;
+            let blob = repo.find_blob(id(&e.oid)?).map_err(|_| Problem::new(".gitmodules is too large to be one"))?;
             Some(String::from_utf8_lossy(blob.content()).into_owned())
         }
         None => None,
     };
-    Ok(Snapshot { tree, listing: walk.listing, contents: walk.contents, gitmodules, requirements: None })
+    Ok(Snapshot { tree, listing: walk.listing, gitmodules, requirements: None })
+}
+
+/// Of thousands of faults in one tree, this many are named.
+const SHOWN: usize = 20;
+/// And no more are looked for.
+const MAX_PROBLEMS: usize = 1000;
+
+fn first(mut problems: Vec<Problem>) -> Problem {
+    let off = problems.len().saturating_sub(SHOWN);
+    problems.truncate(SHOWN);
+    if off > 0 {
+        problems.push(Problem::new(format!("{off} more like these")));
+    }
+    Problem::all(problems)
 }
 
 struct Walk<'a> {
-    repo: &'a Repository,
     odb: &'a Odb<'a>,
-    what: &'a str,
     listing: Listing,
     contents: Contents,
     problems: Vec<Problem>,
+    /// Files and folders so far; the same folder counts as often as it is there.
+    entries: usize,
 }
 
 impl Walk<'_> {
-    fn folder(&mut self, tree: git2::Oid, prefix: &str, depth: usize) -> Result<()> {
-        if depth > 100 {
-            return Err(Problem::new(format!("{}: folders nested more than 100 deep", self.what)).hint("do not use this repository"));
+    fn folder(&mut self, tree: Oid, prefix: &str, depth: usize) -> Result<()> {
+        if depth > rules::MAX_DEPTH {
+            return Err(Problem::new(format!("folders nested more than {} deep", rules::MAX_DEPTH)).hint("do not use this repository"));
         }
-        let tree = self.repo.find_tree(tree).doing(|| format!("read a tree of {}", self.what))?;
-        for entry in tree.iter() {
-            let Ok(name) = std::str::from_utf8(entry.name_bytes()) else {
-                let name = String::from_utf8_lossy(entry.name_bytes());
-                self.problems.push(Problem::new(format!(
-                    "{}: `{prefix}{}` is not UTF-8, which a Mac's disk cannot hold",
-                    self.what,
-                    crate::text::escape(&name)
-                )));
-                continue;
-            };
-            let path = format!("{prefix}{name}");
-            let oid = Oid::parse(&entry.id().to_string()).ok_or_else(|| Problem::new("an object id of an unknown kind"))?;
-            let mode = match (entry.kind(), entry.filemode_raw()) {
-                (Some(ObjectType::Tree), _) => {
-                    self.folder(entry.id(), &format!("{path}/"), depth + 1)?;
-                    continue;
+        let shown = || if prefix.is_empty() { ".".into() } else { crate::text::escape(prefix) };
+        if self.problems.len() > MAX_PROBLEMS {
+            return Ok(());
+        }
+        let object = self.odb.read(id(&tree)?).doing(|| format!("read the folder {}", shown()))?;
+        if object.kind() != ObjectType::Tree {
+            return Err(Problem::new(format!("the folder {} is no folder", shown())).hint("do not use this repository"));
+        }
+        let rows = raw::rows(prefix, object.data(), &mut self.problems);
+        if object.data().is_empty() && !prefix.is_empty() {
+            self.problems.push(Problem::new(format!("`{}` is an empty folder, which git does not write", shown())).hint("do not use this repository"));
+        }
+        self.entries += rows.len();
+        if self.entries > rules::MAX_ENTRIES {
+            return Err(Problem::new(format!("more than {} files and folders; comfy takes no more in a repository", rules::MAX_ENTRIES)));
+        }
+        for row in rows {
+            let path = format!("{prefix}{}", row.name);
+            match row.kind {
+                Kind::Folder => self.folder(row.oid, &format!("{path}/"), depth + 1)?,
+                Kind::Leaf(mode) => {
+                    let size = self.look_inside(&path, mode, row.oid)?;
+                    self.listing.0.insert(path, Entry { mode, oid: row.oid, size });
                 }
-                (_, 0o120_000) => Mode::Link,
-                (_, 0o160_000) => Mode::Commit,
-                (_, m) if m & 0o111 != 0 => Mode::Executable,
-                _ => Mode::File,
-            };
-            // The header is absent where an outline left a large file out: then it is neither link nor pointer.
-            let size = if mode == Mode::Commit { 0 } else { self.odb.read_header(entry.id()).map_or(0, |(n, _)| n as u64) };
-            self.look_inside(&path, mode, entry.id(), size);
-            self.listing.0.insert(path, Entry { mode, oid, size });
+            }
         }
         Ok(())
     }
 
-    fn look_inside(&mut self, path: &str, mode: Mode, oid: git2::Oid, size: u64) {
-        let pointer_size = (LFS_MARK.len() as u64..=LFS_LIMIT as u64).contains(&size);
-        match mode {
-            Mode::Link => match self.repo.find_blob(oid) {
-                Ok(blob) => {
-                    self.contents.links.insert(path.to_string(), String::from_utf8_lossy(blob.content()).into_owned());
-                }
-                Err(_) => self.problems.push(Problem::new(format!("{}: the target of link `{}` is too long to be one", self.what, crate::text::escape(path)))),
-            },
-            Mode::File | Mode::Executable if pointer_size && self.repo.find_blob(oid).is_ok_and(|b| b.content().starts_with(LFS_MARK)) => {
-                self.contents.lfs_pointers.insert(path.to_string());
-            }
-            _ => {}
+    /// Bytes of a file or link. The object is absent where an outline left a large file out: then it is neither link nor pointer.
+    fn look_inside(&mut self, path: &str, mode: Mode, oid: Oid) -> Result<u64> {
+        if mode == Mode::Commit {
+            return Ok(0);
         }
+        let header = self.odb.read_header(id(&oid)?).ok();
+        let size = header.map_or(0, |(n, _)| n as u64);
+        let shown = || crate::text::escape(path);
+        if header.is_some_and(|(_, kind)| kind != ObjectType::Blob) {
+            self.problems.push(Problem::new(format!("`{}` is no file, though the tree says so", shown())).hint("do not use this repository"));
+            return Ok(0);
+        }
+        let odb = self.odb;
+        let content = || odb.read(id(&oid)?).doing(|| format!("read {}", shown()));
+        if mode == Mode::Link {
+            if header.is_none() || size > MAX_TARGET {
+                self.problems.push(Problem::new(format!("the target of link `{}` is too long to be one", shown())));
+                return Ok(0);
+            }
+            match std::str::from_utf8(content()?.data()) {
+                Ok(target) => drop(self.contents.links.insert(path.to_string(), target.to_string())),
+                Err(_) => self.problems.push(Problem::new(format!("the target of link `{}` is not UTF-8, which a Mac's disk cannot hold", shown()))),
+            }
+        } else if (LFS_MARK.len() as u64..=LFS_LIMIT as u64).contains(&size) && content()?.data().starts_with(LFS_MARK) {
+            self.contents.lfs_pointers.insert(path.to_string());
+        }
+        Ok(size)
     }
 }
 
-/// Writes the files of `commit` below `target`, which exists and is empty, from objects and never through a filter.
-/// What `skip` knows by path and content is left out: whoever seals the tree has it already. Returns the listing.
+/// Writes the files of `commit` below `prefix` in `target`, from objects and never through a filter; what `skip` knows by path and content is
+/// left out: whoever seals the tree has it already. Nothing on the way is followed, and links come last. Returns the listing.
 ///
 /// # Errors
-/// A missing or corrupt object, a full disk, a path that no tree may hold.
-pub fn export(what: &str, folder: &Path, commit: &Oid, target: &Path, skip: &dyn Fn(&str, &Entry) -> bool) -> Result<Listing> {
+/// As [`snapshot`]; a full disk, something that is there already.
+pub fn export(folder: &Path, commit: &Oid, target: &OwnedFd, prefix: &str, skip: &dyn Fn(&str, &Entry) -> bool) -> Result<Listing> {
     let repo = open(folder)?;
-    let snapshot = snapshot(what, folder, commit)?;
+    let snapshot = snapshot(folder, commit)?;
     let odb = repo.odb().doing(|| format!("read {}", folder.display()))?;
-    let mut made = BTreeSet::new();
-    for (path, entry) in &snapshot.listing.0 {
-        let at = target.join(path);
-        let parent = if entry.mode == Mode::Commit { Some(at.as_path()) } else { at.parent() };
-        if let Some(parent) = parent
-            && made.insert(parent.to_path_buf())
-        {
-            std::fs::create_dir_all(parent).doing(|| format!("make {}", parent.display()))?;
+    let mut folders = Folders::below(target).doing(|| "open a folder".into())?;
+    let making = |path: &str| format!("make {}", crate::text::escape(path));
+    folders.at(prefix).doing(|| making(prefix))?;
+    for links in [false, true] {
+        for (path, entry) in snapshot.listing.0.iter().filter(|(_, e)| (e.mode == Mode::Link) == links) {
+            let whole = if prefix.is_empty() { path.clone() } else { format!("{prefix}/{path}") };
+            if entry.mode == Mode::Commit {
+                folders.at(&whole).doing(|| making(&whole))?;
+                continue;
+            }
+            let (parent, name) = beneath::split(&whole);
+            let parent = folders.at(parent).doing(|| making(parent))?;
+            if skip(path, entry) {
+                continue;
+            }
+            let blob = odb.read(id(&entry.oid)?).doing(|| format!("read {} from the store", crate::text::escape(path)))?;
+            if blob.kind() != ObjectType::Blob {
+                return Err(Problem::new(format!("`{}` is no file, though the tree says so", crate::text::escape(path))).hint("do not use this repository"));
+            }
+            if links {
+                beneath::link(parent, name, blob.data()).doing(|| format!("make the link {}", crate::text::escape(&whole)))?;
+                continue;
+            }
+            let mode = if entry.mode == Mode::Executable { 0o755 } else { 0o644 };
+            let mut file = beneath::create(parent, name, mode).doing(|| making(&whole))?;
+            file.write_all(blob.data()).doing(|| format!("write {}", crate::text::escape(&whole)))?;
         }
-        if entry.mode == Mode::Commit || skip(path, entry) {
-            continue;
-        }
-        let blob = odb.read(id(&entry.oid)?).doing(|| format!("read {path} of {what} from the store"))?;
-        if entry.mode == Mode::Link {
-            let to = std::ffi::OsStr::from_bytes(blob.data());
-            std::os::unix::fs::symlink(to, &at).doing(|| format!("make the link {}", at.display()))?;
-            continue;
-        }
-        let mode = if entry.mode == Mode::Executable { 0o755 } else { 0o644 };
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&at).doing(|| format!("make {}", at.display()))?;
-        file.write_all(blob.data()).doing(|| format!("write {}", at.display()))?;
     }
     Ok(snapshot.listing)
 }

@@ -1,0 +1,156 @@
+//! Where the links of a tree lead, followed through the tree's own links as the kernel would.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::Listing;
+use crate::problem::Problem;
+use crate::text::escape;
+
+/// path_resolution(7): Linux follows 40 links in one path, macOS 32.
+const MAX_LINKS: usize = 32;
+/// Components looked at in all links of a tree together; far above any real one.
+const MAX_STEPS: usize = 2_000_000;
+/// Bytes of a target: PATH_MAX is 1024 on macOS, with the NUL.
+pub const MAX_TARGET: u64 = 1023;
+
+enum Fault<'a> {
+    Leaves,
+    /// Up from a place that is no folder of this tree: what lies above it is not known here.
+    Up(String),
+    TooMany,
+    Linked(&'a str),
+}
+
+/// A problem for each link that leaves the tree, or of which that is not certain.
+pub(super) fn check(listing: &Listing, links: &BTreeMap<String, String>) -> Vec<Problem> {
+    let mut tree = Tree { folders: HashSet::new(), links, steps: 0 };
+    for path in listing.0.keys().chain(links.keys()) {
+        tree.folders.extend(path.match_indices('/').map(|(at, _)| &path[..at]));
+    }
+    let mut problems = Vec::new();
+    for (path, target) in links {
+        let shown = escape(path);
+        let p = match tree.follow(path) {
+            Ok(()) => continue,
+            Err(Fault::Leaves) => Problem::new(format!("link `{shown}` leads out of the tree, to `{}`", escape(target))),
+            Err(Fault::Linked(through)) => {
+                Problem::new(format!("link `{shown}` (to `{}`) leads out of the tree through link `{}`", escape(target), escape(through)))
+            }
+            Err(Fault::Up(from)) => {
+                Problem::new(format!("link `{shown}` (to `{}`) goes up from `{}`, which is no folder of the tree", escape(target), escape(&from)))
+            }
+            Err(Fault::TooMany) => Problem::new(format!("link `{shown}` (to `{}`) leads through more than {MAX_LINKS} links", escape(target))),
+        };
+        problems.push(p.hint("such a link would show the node whatever lies there; choose another commit, or a fork without it"));
+        if tree.steps > MAX_STEPS {
+            break;
+        }
+    }
+    problems
+}
+
+struct Tree<'a> {
+    folders: HashSet<&'a str>,
+    links: &'a BTreeMap<String, String>,
+    steps: usize,
+}
+
+impl<'a> Tree<'a> {
+    fn follow(&mut self, path: &str) -> Result<(), Fault<'a>> {
+        let mut at = path.rsplit_once('/').map_or(String::new(), |(parent, _)| parent.to_string());
+        let Some((_, target)) = self.links.get_key_value(path) else { return Ok(()) };
+        let mut through: Option<&'a str> = None;
+        let leaves = |through: Option<&'a str>| through.map_or(Fault::Leaves, Fault::Linked);
+        if outside(target) {
+            return Err(Fault::Leaves);
+        }
+        let mut todo: Vec<&'a str> = target.split('/').rev().collect();
+        let mut followed = 0;
+        while let Some(part) = todo.pop() {
+            self.steps += 1;
+            if self.steps > MAX_STEPS {
+                return Err(Fault::TooMany);
+            }
+            match part {
+                "" | "." => {}
+                ".." if at.is_empty() => return Err(leaves(through)),
+                ".." if !self.folders.contains(at.as_str()) => return Err(Fault::Up(at)),
+                ".." => at.truncate(at.rfind('/').unwrap_or(0)),
+                name => {
+                    let before = at.len();
+                    if before > 0 {
+                        at.push('/');
+                    }
+                    at.push_str(name);
+                    if let Some((link, target)) = self.links.get_key_value(at.as_str()) {
+                        (followed, through) = (followed + 1, Some(link.as_str()));
+                        if followed >= MAX_LINKS {
+                            return Err(Fault::TooMany);
+                        }
+                        if outside(target) {
+                            return Err(leaves(through));
+                        }
+                        at.truncate(before);
+                        todo.extend(target.split('/').rev());
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Absolute, or what symlink(2) does not take.
+fn outside(target: &str) -> bool {
+    target.starts_with('/') || target.is_empty() || target.contains('\0')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{Entry, Mode, blob_id};
+
+    #[test]
+    fn links_are_followed_through_links() {
+        let mut listing = Listing::default();
+        for path in ["a/x", "b/c/d", "main.py"] {
+            listing.0.insert(path.into(), Entry { mode: Mode::File, oid: blob_id(b"").unwrap(), size: 0 });
+        }
+        let fine = [("a/l", "../b/c/./d"), ("a/up", ".."), ("b/all", "../a/up/b"), ("b/c/root", "../.."), ("gone", "no/where"), ("over", "b/c/root/a")];
+        let links = |more: &[(&str, &str)]| fine.iter().chain(more).map(|(p, t)| ((*p).to_string(), (*t).to_string())).collect();
+        assert!(check(&listing, &links(&[])).is_empty());
+        let bad = [
+            ("abs", "/etc"),
+            ("chain", "a/up/../.."),
+            ("deep", "b/all/../../.."),
+            ("loop1", "loop2"),
+            ("loop2", "loop1"),
+            ("plain", "a/../.."),
+            ("through", "abs/passwd"),
+            ("up-from-file", "main.py/../.."),
+            ("up-from-nothing", "sub/module/../../a"),
+            ("z", ""),
+        ];
+        let all: Vec<String> = check(&listing, &links(&bad)).into_iter().map(|p| p.message).collect();
+        insta::assert_snapshot!(all.join("\n"), @"
+        link `abs` leads out of the tree, to `/etc`
+        link `chain` (to `a/up/../..`) leads out of the tree through link `a/up`
+        link `deep` (to `b/all/../../..`) leads out of the tree through link `a/up`
+        link `loop1` (to `loop2`) leads through more than 32 links
+        link `loop2` (to `loop1`) leads through more than 32 links
+        link `plain` leads out of the tree, to `a/../..`
+        link `through` (to `abs/passwd`) leads out of the tree through link `abs`
+        link `up-from-file` (to `main.py/../..`) goes up from `main.py`, which is no folder of the tree
+        link `up-from-nothing` (to `sub/module/../../a`) goes up from `sub/module`, which is no folder of the tree
+        link `z` leads out of the tree, to ``
+        ");
+    }
+
+    /// 400 links of 500 components each, which all lead through one another.
+    #[test]
+    fn a_bomb_of_links_ends() {
+        let target = |i: usize| format!("{}l{}", format!("l{}/", i + 1).repeat(250), i + 1);
+        let links = (0..400).map(|i| (format!("l{i}"), target(i))).collect();
+        assert!(!check(&Listing::default(), &links).is_empty());
+    }
+}
