@@ -8,6 +8,7 @@ mod front;
 mod hub;
 mod index;
 mod models;
+mod packages;
 mod python;
 mod root;
 mod support;

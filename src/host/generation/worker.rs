@@ -162,8 +162,8 @@ fn join(prefix: &str, path: &str) -> String {
     if prefix.is_empty() { path.to_string() } else { format!("{prefix}/{path}") }
 }
 
-/// An interpreter, trees, a virtual environment, bytecode, models.
-const MOST: usize = 5;
+/// An interpreter, trees, wheels, their bytecode, that of trees, models.
+const MOST: usize = 6;
 
 /// Build processes that wait, one for each piece of work of an apply.
 pub struct Workers(Vec<Worker>);

@@ -85,7 +85,7 @@ fn fetch(uv: &Uv, to: &Path) -> Result<()> {
     let text = agent.get(&page).header("Accept", "text/html").call().doing(doing)?.body_mut().read_to_string().doing(doing)?;
     let quoted = text.split('"').find(|h| h.split(['#', '?']).next().is_some_and(|p| p.ends_with(&format!("/{file}")) || p == *file));
     let href = quoted.ok_or_else(|| Problem::new(format!("{page} does not list {file}")))?;
-    let address = absolute(&page, href.split('#').next().unwrap_or(href));
+    let address = crate::host::http::absolute(&page, href.split('#').next().unwrap_or(href));
     let mut bytes = Vec::new();
     agent.get(&address).call().doing(doing)?.body_mut().with_config().limit(MAX_BYTES).reader().read_to_end(&mut bytes).doing(doing)?;
     let is = base16ct::lower::encode_string(&Sha256::digest(&bytes));
@@ -100,25 +100,4 @@ fn fetch(uv: &Uv, to: &Path) -> Result<()> {
     let folder = to.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).doing(|| format!("make {}", folder.display()))?;
     crate::host::fs::edit::write_file(to, &program, 0o755, None).doing(|| format!("write {}", to.display()))
-}
-
-/// A link of an index page: whole, from the host's root, or beside the page.
-fn absolute(page: &str, href: &str) -> String {
-    if href.contains("://") {
-        return href.into();
-    }
-    let (scheme, rest) = page.split_once("://").unwrap_or(("https", page));
-    let host = rest.split('/').next().unwrap_or(rest);
-    if href.starts_with('/') {
-        return format!("{scheme}://{host}{href}");
-    }
-    let mut base: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
-    let mut href = href;
-    while let Some(up) = href.strip_prefix("../") {
-        href = up;
-        if base.len() > 1 {
-            base.pop();
-        }
-    }
-    format!("{scheme}://{}/{href}", base.join("/"))
 }

@@ -221,17 +221,15 @@ fn an_interpreter_is_fetched_where_the_system_has_none() {
     });
 }
 
-/// What was sealed is root's in uv's cache too, and may not be linked to by the build uid where the system forbids it.
+/// The wheels that were kept are enough, and everything that comes of them is root's.
 #[test]
-fn packages_come_back_from_the_cache_that_was_sealed() {
-    private("packages_come_back_from_the_cache_that_was_sealed", |m| {
+fn packages_come_back_from_the_wheels_that_were_kept() {
+    private("packages_come_back_from_the_wheels_that_were_kept", |m| {
         let Some(uv) = crate::python::uv_or_skip() else { return };
         m.sh(&format!("install -m 755 {} /opt/bin/uv", uv.display()));
         let index = crate::index::Index::start(crate::index::Pages::Json);
-        index.keep();
         index.wheels(&[("numpy", "1.26.4")]);
-        // Its script is written anew, so that the cache's own stays the build uid's beside a module that is root's; in this order
-        // uv meets the script first.
+        // Its script is written anew.
         let tool = crate::index::release("tool", "1.0").file("tool-1.0.dist-info/top_level.txt", b"tool\n").file("tool/__init__.py", b"");
         index.add(tool.file("tool-1.0.data/scripts/run-tool", b"#!python\nprint(1)\n").wheel());
         m.env = vec![("COMFY_UV".into(), "/opt/bin/uv".into()), ("UV_DEFAULT_INDEX".into(), index.url())];
@@ -243,6 +241,7 @@ fn packages_come_back_from_the_cache_that_was_sealed() {
         ok(&m.root(&["apply", "--yes", "--offline"]));
         m.clean();
         assert_eq!(m.sh(&format!("find {BASE}/venv ! -user root | wc -l")), "0");
+        assert_eq!(m.sh(&format!("head -1 {BASE}/current/venv/bin/run-tool")), format!("#!{BASE}/current/venv/bin/python"));
     });
 }
 
