@@ -207,11 +207,27 @@ fn an_interpreter_is_fetched_where_the_system_has_none() {
         m.sh(&format!("test -s {at}/lib/python{minor}/__pycache__/os.cpython-{}.pyc", minor.replace('.', "")));
         let out = m.as_user("comfyui_sandbox", &format!("{BASE}/current/venv/bin/python"), &["-c", "import sys, ssl; print(sys.prefix)"]).output().unwrap();
         assert!(said(&out).trim().ends_with("/venv"), "{}", said(&out));
+        // The uv that did it is a copy of root's, and is looked at each time: another one in its place does not run, nor one in the store.
+        let kept = format!("{BASE}/tools/uv");
+        assert_eq!(m.sh(&format!("cmp {kept} /opt/bin/uv; find {BASE}/tools ! -user root -o -perm /022 | wc -l")), "0");
+        let forged = "#!/bin/sh\necho \"$@\" >> /srv/forged\nexec /opt/bin/uv \"$@\"\n";
+        m.sh(&format!("mkdir -p {BASE}/.staging/store/uv-0.13.9; touch /srv/forged; chmod 666 /srv/forged"));
+        for at in [&kept, &format!("{BASE}/.staging/store/uv-0.13.9/uv")] {
+            std::fs::write(at, forged).unwrap();
+            m.sh(&format!("chmod 755 {at}"));
+        }
         // Damaged, it is made again from the archive that was kept.
         m.sh(&format!("echo 'import evil' >> {at}/lib/python{minor}/os.py; rm /srv/py/cpython.tar.gz"));
         assert_eq!(m.differing(), ["python"]);
         ok(&m.root(&["apply", "--yes", "--offline"]));
         m.clean();
+        assert_eq!(m.sh(&format!("cat /srv/forged; cmp {kept} /opt/bin/uv")), "");
+        // One that was found and is another one now is told.
+        m.sh(&format!("echo >> /opt/bin/uv; echo 'import evil' >> {at}/lib/python{minor}/os.py"));
+        let out = m.root(&["apply", "--yes", "--offline"]);
+        ok(&out);
+        assert!(said(&out).contains("warning: uv is another one now: COMFY_UV=/opt/bin/uv with sha256 "), "{}", said(&out));
+        m.sh(&format!("cmp {kept} /opt/bin/uv"));
         // With the system's own open again, that one serves, and `gc` takes the other away.
         m.sh(&format!("umount /usr/bin/python{minor}"));
         m.apply();
