@@ -295,7 +295,7 @@ fn an_environment_of_an_older_comfy_is_built_anew_once() {
         ~ venv = "venv/COMMIT" -> "venv/COMMIT"
         # an older comfy made it: it is built anew, once, from verified wheels
 
-    To fetch, where the store lacks it: 2 Python packages (1.8 KiB, about 4.4 KiB on the disk) (checked against the free disk before the first file is written).
+    To fetch, where the store lacks it: 2 Python packages (1.8 KiB, about 6.2 KiB on the disk) (checked against the free disk before the first file is written).
     "#);
     ok(&w, "apply --yes");
     assert!(ok(&w, "plan --exit-code").contains("No changes."));

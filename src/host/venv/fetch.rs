@@ -4,7 +4,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
@@ -78,9 +78,11 @@ impl Wheels<'_> {
         if self.offline {
             return Err(Problem::new(format!("{}: its wheel is not in the store, and comfy is offline", w.key)).hint("run it without --offline"));
         }
-        let part = self.fetch(w, tick)?;
+        let part = self.folder.join(format!("{}.part", w.sha256));
+        let mut file = self.fetch(w, &part, tick).map_err(|p| p.prefixed(&format!("{}: ", w.key)))?;
         edit::move_over(&part, &at).doing(|| format!("keep {}", at.display()))?;
-        read_only(&at).doing(|| format!("read {}", at.display()))
+        file.rewind().doing(|| format!("read {}", at.display()))?;
+        Ok(file)
     }
 
     fn index<'b>(&'b self, w: &Asked<'b>) -> &'b str {
@@ -88,13 +90,11 @@ impl Wheels<'_> {
         w.index.unwrap_or_else(|| ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"].iter().find_map(|n| vars.get(*n)).map_or(DEFAULT, String::as_str))
     }
 
-    /// Has the verified bytes in a file beside the kept ones.
-    fn fetch(&self, w: &Asked, tick: &dyn Fn(u64)) -> Result<PathBuf> {
+    /// Has the verified bytes in `part`; that file.
+    fn fetch(&self, w: &Asked, part: &Path, tick: &dyn Fn(u64)) -> Result<File> {
         let page = format!("{}/{}/", self.index(w).trim_end_matches('/'), w.package);
-        let address = patiently(|| self.address(w, &page)).map_err(|p| p.prefixed(&format!("{}: ", w.key)))?;
-        let part = self.folder.join(format!("{}.part", w.sha256));
-        patiently(|| self.download(w, &page, &address, &part, tick)).map_err(|p| p.prefixed(&format!("{}: ", w.key)))?;
-        Ok(part)
+        let address = patiently(|| self.address(w, &page))?;
+        patiently(|| self.download(w, &page, &address, part, tick))
     }
 
     /// Where the index says that the file is: both forms of the page, HTML (PEP 503) and JSON (PEP 691).
@@ -113,9 +113,9 @@ impl Wheels<'_> {
     }
 
     /// Goes on where an earlier try ended. What was there before is hashed with the rest.
-    fn download(&self, w: &Asked, page: &str, address: &str, part: &Path, tick: &dyn Fn(u64)) -> Result<(), Failure> {
+    fn download(&self, w: &Asked, page: &str, address: &str, part: &Path, tick: &dyn Fn(u64)) -> Result<File, Failure> {
         let own = |e: std::io::Error| Failure::Final(Problem::new(format!("could not write {}: {e}", part.display())));
-        let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW).open(part);
+        let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(part);
         let mut file = options().map_err(own)?;
         let mut hasher = Sha256::new();
         let mut have = hash_rest(&mut file, &mut hasher).map_err(own)?;
@@ -141,7 +141,7 @@ impl Wheels<'_> {
         }
         let is = hex(hasher);
         if is == w.sha256 {
-            return Ok(());
+            return Ok(file);
         }
         edit::remove_path(part).map_err(own)?;
         if have > 0 {

@@ -23,7 +23,7 @@ use crate::plan::desired::Paths;
 use crate::plan::facts::{Finding, Seen};
 use crate::plan::ids::Ids;
 use crate::plan::venv::{Install, VenvSpec};
-use crate::problem::{Doing, Result};
+use crate::problem::{Doing, Problem, Result};
 use owners::BYTECODE;
 
 /// The name of a virtual environment among the footprints.
@@ -79,6 +79,10 @@ fn make(b: &mut Builder, spec: &VenvSpec, reuse: &[String], job: &Path, staged: 
     }));
     let mut list: List = b.perform(&work)?;
     b.take_over(job)?;
+    let asked = |key: &str| key.is_empty() || missing.iter().any(|p| owners::is(key, p));
+    if list.0.len() != missing.len() + 1 || !list.0.keys().all(|key| asked(key)) {
+        return Err(Problem::new("python: the build process made other packages than it was asked for").hint("nothing was installed; this is a bug in comfy, or somebody changes files meanwhile"));
+    }
     let made = job.join("venv");
     seal("the virtual environment", &made, &list, b.ids)?;
     for (key, from) in &shared {
@@ -101,10 +105,7 @@ fn make(b: &mut Builder, spec: &VenvSpec, reuse: &[String], job: &Path, staged: 
 /// Packages that an earlier environment has, with all of their files that will be seen.
 fn shared<'a>(earlier: &'a [Earlier], spec: &VenvSpec) -> BTreeMap<&'a str, &'a Earlier> {
     let packages: BTreeMap<String, &Install> = spec.packages.iter().map(|p| (p.key(), p)).collect();
-    let wanted = |key: &str| {
-        let (package, sha256) = owners::package(key);
-        packages.get(package).is_some_and(|p| p.sha256.iter().any(|h| h == sha256))
-    };
+    let wanted = |key: &str| packages.get(owners::package(key).0).is_some_and(|p| owners::is(key, p));
     let mut known: BTreeMap<&String, &BTreeMap<String, Item>> = BTreeMap::new();
     for (key, items) in earlier.iter().flat_map(|e| &e.list.0).filter(|(key, _)| wanted(key)) {
         known.entry(key).or_insert(items);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::host::listed::{Item, List};
 use crate::manifest::names;
+use crate::plan::venv::Install;
 use crate::problem::{Problem, Result};
 use crate::text::escape;
 
@@ -20,6 +21,12 @@ pub fn key(package: &str, sha256: &str) -> String {
 /// `numpy==1.26.4` and the hash; bytecode and the rest have none.
 pub fn package(key: &str) -> (&str, &str) {
     key.split_once(' ').unwrap_or((key, ""))
+}
+
+/// Whether a wheel of this package is called so.
+pub fn is(key: &str, p: &Install) -> bool {
+    let (package, sha256) = package(key);
+    package.strip_prefix(p.name.as_str()).and_then(|rest| rest.strip_prefix("==")) == Some(p.version.as_str()) && p.sha256.iter().any(|h| h == sha256)
 }
 
 /// A path that a package brings.
