@@ -17,8 +17,8 @@
 //! * [`kinds`]: what a resource is: one file each and one line in [`kinds::KINDS`].
 //! * [`host`]: the only place for system calls, files, processes and the network. `machine` looks, `hands` act;
 //!   `accounts` holds both platforms without `cfg`; `fs` works by descriptor; `generation` fetches, seals and assembles;
-//!   `uv` finds the program and has it resolve; `python` finds an interpreter or has one fetched, `venv` builds virtual
-//!   environments, `bytecode` compiles; `listed` seals a folder by a list of its files and compares it ever after;
+//!   `uv` finds the program and has it resolve; `python` finds an interpreter or has one fetched, `venv` fetches wheels and builds
+//!   virtual environments of what they hold, `bytecode` compiles; `listed` seals a folder by a list of its files and compares it ever after;
 //!   `models` asks for models, fetches, verifies and places them; `service` writes comfy's few files in folders of the system,
 //!   `memory` and `terminal` are what a launch has of its own.
 //! * [`confine`]: PURE. What a launched ComfyUI may touch, as data, with the reason of each; `host::confine` has the kernel do it.

@@ -86,7 +86,7 @@ impl Hands<'_> {
         let some = |folder: PathBuf| std::fs::read_dir(folder).is_ok_and(|mut d| d.next().is_some());
         let store = self.paths.store();
         let repositories = std::fs::read_dir(&store).into_iter().flatten().flatten().any(|e| some(e.path().join("objects/pack")));
-        let fetched = [(self.paths.downloads(), some(self.paths.downloads())), (store.clone(), repositories || some(store.join("uv-cache/archive-v0")))];
+        let fetched = [(self.paths.downloads(), some(self.paths.downloads())), (store.clone(), repositories || some(super::venv::wheels(&self.paths)))];
         let kept: Vec<PathBuf> = fetched.into_iter().filter_map(|(folder, any)| any.then_some(folder)).collect();
         if !kept.contains(&self.paths.downloads()) {
             // Empty, and no harm where it stays.

@@ -46,6 +46,85 @@ pub fn patient(net: &NetEnv, silence: Duration) -> ureq::Agent {
     ureq::Agent::with_parts(config, DefaultConnector::default().chain(Heedful), DefaultResolver::default())
 }
 
+/// An agent for the server of `address`, an index of packages or one that it names, with what uv takes from the environment: a proxy
+/// by scheme and NO_PROXY, UV_HTTP_TIMEOUT, certificates, hosts whose certificate nobody can check. Redirects are followed, without what was sent of
+/// a password to another server; a status of 400 and above is an answer.
+pub fn of_packages(net: &NetEnv, address: &str) -> ureq::Agent {
+    let var = |names: &[&str]| names.iter().find_map(|k| net.vars.get(*k));
+    let set = |name: &str| net.vars.get(name).is_some_and(|v| !["", "0", "false", "no", "off"].contains(&v.to_ascii_lowercase().as_str()));
+    let scheme: &[&str] = if address.starts_with("https://") { &["https_proxy", "HTTPS_PROXY"] } else { &["http_proxy"] };
+    let proxy = var(scheme).or_else(|| var(&["ALL_PROXY", "all_proxy"])).and_then(|p| ureq::Proxy::new(p).ok());
+    let host = authority(address);
+    let bare = host.rsplit_once(':').map_or(host, |(h, port)| if port.bytes().all(|b| b.is_ascii_digit()) { h } else { host });
+    let direct = var(&["NO_PROXY", "no_proxy"]).is_some_and(|list| {
+        list.split(',').map(str::trim).filter(|e| !e.is_empty()).any(|e| {
+            let e = e.trim_start_matches('*').trim_start_matches('.');
+            e.is_empty() || bare == e || host == e || bare.strip_suffix(e).is_some_and(|rest| rest.ends_with('.'))
+        })
+    });
+    let unchecked = var(&["UV_INSECURE_HOST"]).is_some_and(|list| list.split([',', ' ']).any(|e| e == bare || e == host));
+    let roots = net.vars.get("SSL_CERT_FILE").and_then(|path| certificates(path));
+    let system = || (set("UV_SYSTEM_CERTS") || set("UV_NATIVE_TLS")).then(|| SYSTEM.iter().find_map(|path| certificates(path))).flatten();
+    let tls = TlsConfig::builder().root_certs(roots.or_else(system).unwrap_or(RootCerts::WebPki)).disable_verification(unchecked).build();
+    let asked = var(&["UV_HTTP_TIMEOUT"]).and_then(|s| s.parse().ok()).filter(|s| (1..=3600).contains(s));
+    let silence = Duration::from_secs(asked.unwrap_or_else(|| net.patience()));
+    let config = builder(net)
+        .tls_config(tls)
+        .proxy(proxy.filter(|_| !direct))
+        .http_status_as_error(false)
+        .timeout_recv_response(Some(2 * silence))
+        .timeout_per_read(Some(silence))
+        .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+        .input_buffer_size(256 << 10)
+        .user_agent(concat!("comfy/", env!("CARGO_PKG_VERSION")))
+        .build();
+    ureq::Agent::with_parts(config, DefaultConnector::default().chain(Heedful), DefaultResolver::default())
+}
+
+/// Where systems keep the certificates that they trust: Debian, Fedora, SUSE, macOS.
+const SYSTEM: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
+
+/// `host:port` of an address, without user and password.
+pub fn authority(address: &str) -> &str {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    let whole = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    whole.rsplit_once('@').map_or(whole, |(_, host)| host)
+}
+
+/// A link of a page: whole, from the host's root, or beside the page (RFC 3986, 5.2).
+pub fn absolute(page: &str, href: &str) -> String {
+    if href.contains("://") {
+        return href.into();
+    }
+    let (scheme, rest) = page.split_once("://").unwrap_or(("https", page));
+    let rest = rest.split(['?', '#']).next().unwrap_or(rest);
+    let host = rest.split('/').next().unwrap_or(rest);
+    if let Some(other) = href.strip_prefix("//") {
+        return format!("{scheme}://{other}");
+    }
+    if href.starts_with('/') {
+        return format!("{scheme}://{host}{href}");
+    }
+    // The folder of the page; what comes after its last `/` is the page itself.
+    let mut base: Vec<&str> = rest.split('/').collect();
+    if base.len() > 1 {
+        base.pop();
+    }
+    let mut href = href;
+    loop {
+        if let Some(up) = href.strip_prefix("../") {
+            href = up;
+            if base.len() > 1 {
+                base.pop();
+            }
+        } else if let Some(here) = href.strip_prefix("./") {
+            href = here;
+        } else {
+            return format!("{scheme}://{}/{href}", base.join("/"));
+        }
+    }
+}
+
 /// Waits for a silent server no longer than a person who presses Ctrl-C does.
 #[derive(Debug)]
 struct Heedful;

@@ -24,15 +24,18 @@ use crate::plan::facts::{Finding, Kind, Seen, Unknown, What};
 use crate::plan::ids::Ids;
 use crate::problem::{Doing, Problem, Result};
 
-/// One entry; folders are implied.
+/// One entry; folders are implied where something is in them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Item {
     /// Size in bytes, SHA-256 as a RECORD writes it, executable.
     File(u64, String, bool),
     Link(String),
+    /// Named on its own, since it may be empty.
+    Folder,
 }
 
-/// Paths below the folder, by what brought them: a package (`numpy==1.26.4`); `""` holds the rest.
+/// Paths below the folder, by what brought them: a package (`numpy==1.26.4` and its wheel's hash); `""` holds the rest. Several may bring one path: that of
+/// the last in order is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct List(pub BTreeMap<String, BTreeMap<String, Item>>);
 
@@ -58,7 +61,7 @@ impl List {
         Ok(List(BTreeMap::from([(String::new(), items.into_iter().collect::<Result<_>>()?)])))
     }
 
-    /// Every entry by path, with what brought it.
+    /// What is there by path, with what brought it.
     pub fn by_path(&self) -> BTreeMap<&str, (&str, &Item)> {
         self.0.iter().flat_map(|(k, items)| items.iter().map(move |(p, i)| (p.as_str(), (k.as_str(), i)))).collect()
     }
@@ -153,7 +156,7 @@ impl Listed<'_> {
                 note(What::Owner, format!("uid {}, gid {}", f.uid, f.gid));
             }
             match (f.kind, item.map(|(_, i)| *i)) {
-                (Kind::Dir, None) if folders.contains(f.path.as_str()) => {
+                (Kind::Dir, None | Some(Item::Folder)) if item.is_some() || folders.contains(f.path.as_str()) => {
                     if f.bits != 0o755 {
                         note(What::Mode, format!("{:04o}", f.bits));
                     }
@@ -228,6 +231,7 @@ impl Sealer<'_> {
         let path = folder.join(name);
         let (wanted_bits, leaf) = match (kind(st), self.wanted.get(path.as_str())) {
             (Kind::Dir, None) => (Some(0o755), 0),
+            (Kind::Dir, Some((_, Item::Folder))) => (Some(0o755), 1),
             (Kind::Link, Some((_, Item::Link(to)))) if nix::fcntl::readlinkat(&folder.fd, name).is_ok_and(|t| t.as_os_str() == to.as_str()) => (None, 1),
             (Kind::File, Some((_, Item::File(size, _, exec)))) if u64::try_from(st.st_size).is_ok_and(|s| s == *size) => {
                 (Some(if *exec { 0o755 } else { 0o644 }), 1)

@@ -105,7 +105,8 @@ pub fn plan(draft: &mut Draft) {
         draft.interpreter = Some(version.clone());
     }
     if let Some(v) = target.venv.as_ref().filter(|_| build_venv) {
-        let mut reuse: Vec<String> = venv.iter().map(|_| v.id()).chain(live_venv.map(VenvSpec::id)).collect();
+        let live = live_venv.filter(|l| l.layout == v.layout);
+        let mut reuse: Vec<String> = venv.iter().map(|_| v.id()).chain(live.map(VenvSpec::id)).collect();
         reuse.dedup();
         steps.push(Step::BuildVenv { spec: Box::new(v.clone()), reuse });
         steps.push(Step::InstallVenv { id: v.id() });
@@ -230,10 +231,13 @@ fn python(draft: &mut Draft, want: &VenvSpec, live: Option<&VenvSpec>, findings:
     }
     let differs = before.as_ref() != Some(&after);
     if build {
-        let have: BTreeSet<String> = live.iter().flat_map(|l| &l.packages).map(Install::key).collect();
+        let have: BTreeSet<String> = live.iter().filter(|l| l.layout == want.layout).flat_map(|l| &l.packages).map(Install::key).collect();
         draft.wheels = Wheels::of(want.packages.iter().filter(|p| !have.contains(&p.key())));
     }
     let mut r = Resource::new(PYTHON, Some(after), before).needs(needs);
+    if build && live.is_some_and(|l| l.layout < want.layout) {
+        r.reason = Some("an older comfy made it: it is built anew, once, from verified wheels".into());
+    }
     r.drift = (broken || !own.is_empty()).then_some(true);
     r.findings = findings.filter(|_| broken).unwrap_or_default();
     r.findings.extend(own);

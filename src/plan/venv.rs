@@ -36,6 +36,9 @@ pub struct Install {
     /// Where it is fetched; none: the default index.
     pub index: Option<String>,
     pub sha256: Vec<String>,
+    /// The files' names, in the order of their hashes; none, and not written, in a description of [`LAYOUT`] 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
     /// Bytes of the wheel that this platform fetches, where the lock knows them.
     pub size: u64,
 }
@@ -56,8 +59,9 @@ pub struct VenvSpec {
     pub packages: Vec<Install>,
 }
 
-/// Raised when the folder of a virtual environment changes its shape.
-pub const LAYOUT: u32 = 1;
+/// Raised when the folder of a virtual environment or its list changes its shape. Since 2 the list has the files of each wheel, those
+/// that another one brings too among them, and folders that are empty.
+pub const LAYOUT: u32 = 2;
 
 impl VenvSpec {
     /// The packages of `python` that this platform installs, without those that only nodes ask for that are not `enabled`.
@@ -79,7 +83,8 @@ impl VenvSpec {
                 let sha256 = p.wheels.iter().map(|w| w.sha256.clone()).collect();
                 let fits = |file: &str| file.contains(own) || file.ends_with("-any.whl");
                 let size = p.wheels.iter().filter(|w| fits(&w.file)).filter_map(|w| w.size).max().unwrap_or(0);
-                packages.push(Install { name: p.name.clone(), version: p.version.clone(), index, sha256, size });
+                let files = p.wheels.iter().map(|w| w.file.clone()).collect();
+                packages.push(Install { name: p.name.clone(), version: p.version.clone(), index, sha256, files, size });
             }
         }
         if let Some(two) = packages.windows(2).find(|w| w[0].name == w[1].name) {

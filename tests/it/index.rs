@@ -22,6 +22,9 @@ pub struct Release {
     requires: Vec<String>,
     files: Vec<(String, Vec<u8>)>,
     scripts: Vec<(String, String)>,
+    folders: Vec<String>,
+    /// RECORD has another hash for this file than it has.
+    errs: Option<String>,
     tag: String,
 }
 
@@ -39,7 +42,7 @@ pub struct File {
 
 pub fn release(name: &str, version: &str) -> Release {
     let (name, version) = (name.to_string(), version.to_string());
-    Release { name, version, requires: Vec::new(), files: Vec::new(), scripts: Vec::new(), tag: "py3-none-any".into() }
+    Release { name, version, requires: Vec::new(), files: Vec::new(), scripts: Vec::new(), folders: Vec::new(), errs: None, tag: "py3-none-any".into() }
 }
 
 impl Release {
@@ -58,6 +61,18 @@ impl Release {
     /// A console script: `hello`, `hello:main`.
     pub fn script(mut self, name: &str, target: &str) -> Release {
         self.scripts.push((name.into(), target.into()));
+        self
+    }
+
+    /// A folder with an entry of its own.
+    pub fn folder(mut self, path: &str) -> Release {
+        self.folders.push(format!("{path}/"));
+        self
+    }
+
+    /// A RECORD with a wrong hash of this file, as decord 0.6.0 has it.
+    pub fn errs(mut self, path: &str) -> Release {
+        self.errs = Some(path.into());
         self
     }
 
@@ -94,10 +109,14 @@ impl Release {
             files.push((format!("{info}/entry_points.txt"), format!("[console_scripts]\n{lines}").into_bytes()));
         }
         let record = format!("{info}/RECORD");
-        let lines: String = files.iter().map(|(path, content)| format!("{path},sha256={},{}\n", base64(&Sha256::digest(content)), content.len())).collect();
+        let hashed = |path: &String, content: &Vec<u8>| if self.errs.as_ref() == Some(path) { Sha256::digest(b"other") } else { Sha256::digest(content) };
+        let lines: String = files.iter().map(|(path, content)| format!("{path},sha256={},{}\n", base64(&hashed(path, content)), content.len())).collect();
         files.push((record.clone(), format!("{lines}{record},,\n").into_bytes()));
         let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
         let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored).unix_permissions(0o644);
+        for path in &self.folders {
+            zip.add_directory(path.as_str(), options.unix_permissions(0o755)).unwrap();
+        }
         for (path, content) in &files {
             zip.start_file(path.as_str(), options).unwrap();
             zip.write_all(content).unwrap();
@@ -155,8 +174,6 @@ pub enum Fault {
 
 #[derive(Default)]
 struct State {
-    /// What it answers may be kept, so that it is there without the index.
-    keep: bool,
     fault: Option<Fault>,
     files: BTreeMap<String, File>,
     asked: BTreeSet<String>,
@@ -209,11 +226,6 @@ impl Index {
         for (name, version) in releases {
             self.add(release(name, version).wheel());
         }
-    }
-
-    /// From now on its answers may be kept.
-    pub fn keep(&self) {
-        lock(&self.state).keep = true;
     }
 
     /// From now on, with every file.
@@ -275,8 +287,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, pages: Pages) -> Option<()> {
             Some(Fault::Stalls) => drop(lines.next()),
             _ => {}
         }
-        let kept = if lock(state).keep { "max-age=600" } else { "no-store" };
-        let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: {kept}\r\n\r\n", body.len());
+        let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\r\n", body.len());
         let mut out: &TcpStream = stream;
         out.write_all(head.as_bytes()).ok()?;
         if fault == Some(Fault::Cut) {

@@ -9,6 +9,7 @@ mod hostile_repo;
 mod hub;
 mod index;
 mod models;
+mod packages;
 mod python;
 mod root;
 mod support;

@@ -1,6 +1,6 @@
 //! A whole generation in staging: what can be linked from an older one, what a worker must fetch, seal, assemble, check.
 
-mod seal;
+pub(super) mod seal;
 pub mod worker;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -78,6 +78,11 @@ impl Builder<'_> {
             None => work.run(self.report)?,
         };
         serde_json::from_value(value).doing(|| "understand the build process".into())
+    }
+
+    /// An empty folder of the build process's.
+    pub fn job_folder(&self, path: &Path) -> Result<()> {
+        edit::make_dir(path, self.ids.build, build_gid(&self.ids), 0o700).doing(|| format!("make {}", path.display()))
     }
 
     /// From here on nobody but the sealer has a way into the job.
@@ -243,7 +248,7 @@ impl Builder<'_> {
         if !missing.is_empty() {
             let target = self.paths.staging().join(format!("job-{}-bytecode", std::process::id()));
             let i = self.ids;
-            edit::make_dir(&target, i.build, build_gid(&i), 0o700).doing(|| format!("make {}", target.display()))?;
+            self.job_folder(&target)?;
             let job = bytecode::Job {
                 interpreter,
                 top: staged.to_path_buf(),

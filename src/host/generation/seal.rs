@@ -60,6 +60,14 @@ pub fn seal(part: &str, from: &Path, listing: &Listing, ids: Ids, readings: &Rea
 /// # Errors
 /// It is no plain file of the build process.
 pub fn file(path: &Path, ids: Ids) -> std::io::Result<Oid> {
+    hash_file(open_plain(path, ids)?.0)
+}
+
+/// The same, open at its beginning, with its size in bytes.
+///
+/// # Errors
+/// As [`file`].
+pub fn open_plain(path: &Path, ids: Ids) -> std::io::Result<(std::fs::File, u64)> {
     let (dir, name) = crate::host::fs::parent(path)?;
     let fd = openat(&dir, name.as_c_str(), OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, FileMode::empty())?;
     let st = fstat(&fd)?;
@@ -69,7 +77,7 @@ pub fn file(path: &Path, ids: Ids) -> std::io::Result<Oid> {
     acl::drop_all(&fd);
     fchown(&fd, Some(Uid::from_raw(ids.seal)), Some(Gid::from_raw(ids.seal_gid)))?;
     fchmod(&fd, mode(0o644))?;
-    hash_file(std::fs::File::from(fd))
+    Ok((std::fs::File::from(fd), u64::try_from(st.st_size).unwrap_or(0)))
 }
 
 impl Sealer<'_> {

@@ -14,7 +14,7 @@ use rayon::prelude::*;
 
 use crate::host::git::{Depth, Git, NetEnv, read};
 use crate::host::progress::{Progress, Reporter, Unit};
-use crate::host::{bytecode, models, python, venv};
+use crate::host::{bytecode, models, python, uv, venv};
 use crate::lock::Pin;
 use crate::problem::{Doing, Problem, Result};
 use crate::tree::{Entry, Listing, Oid};
@@ -52,6 +52,7 @@ pub enum Work {
     Trees(Request),
     Venv(Box<venv::work::Job>),
     Bytecode(bytecode::Job),
+    Uv(uv::program::Job),
     Python(python::managed::Job),
     Models(Box<models::work::Job>),
 }
@@ -66,6 +67,7 @@ impl Work {
             Work::Trees(r) => serde_json::to_value(run(r, report)?),
             Work::Venv(j) => serde_json::to_value(venv::work::run(j, report)?),
             Work::Bytecode(j) => serde_json::to_value(j.run(report)?),
+            Work::Uv(j) => serde_json::to_value(j.run()?),
             Work::Python(j) => serde_json::to_value(j.run(report)?),
             Work::Models(j) => serde_json::to_value(models::work::run(j, report)?),
         };
@@ -179,8 +181,8 @@ fn join(prefix: &str, path: &str) -> String {
     if prefix.is_empty() { path.to_string() } else { format!("{prefix}/{path}") }
 }
 
-/// An interpreter, trees, a virtual environment, bytecode, models.
-const MOST: usize = 5;
+/// uv, an interpreter, trees, wheels, their bytecode, that of trees, models.
+const MOST: usize = 7;
 
 /// Build processes that wait, one for each piece of work of an apply.
 pub struct Workers(Vec<Worker>);

@@ -10,7 +10,7 @@ use crate::host::generation::{Builder, worker::Work};
 use crate::host::git::NetEnv;
 use crate::host::listed::{List, Listed, entries, seal};
 use crate::host::progress::Reporter;
-use crate::host::uv::Uv;
+use crate::host::uv::{Uv, kept::kept};
 use crate::plan::desired::Paths;
 use crate::plan::facts::{Finding, Seen};
 use crate::plan::ids::Ids;
@@ -28,6 +28,8 @@ pub struct Job {
     /// A folder that is not there yet.
     pub target: PathBuf,
     pub cache: PathBuf,
+    /// The program to run, which only the sealer can write.
+    pub uv: PathBuf,
     pub net: NetEnv,
     pub offline: bool,
 }
@@ -48,7 +50,7 @@ impl Job {
         }
         let folder = self.target.with_extension("uv");
         let uv = Uv { net: self.net.clone(), cache: self.cache.clone(), offline: self.offline, own: false };
-        let mut c = uv.command(&uv.program()?);
+        let mut c = uv.command(&self.uv);
         // The cache keeps the archive: what was fetched once is there when the network is not.
         c.env("UV_PYTHON_CACHE_DIR", self.cache.join("python-archives")).args(["python", "install", "--no-bin", "--managed-python", "--install-dir"]);
         c.arg(&folder).arg(&self.version);
@@ -127,7 +129,8 @@ pub fn build(b: &mut Builder, version: &str) -> Result<()> {
     let staged = b.paths.staging().join(format!("python-{version}"));
     b.in_job(&staged, |b, job| {
         let target = job.join("python");
-        let work = Work::Python(Job { version: version.into(), target: target.clone(), cache: b.paths.store(), net: b.net.clone(), offline: b.offline });
+        let uv = kept(b, job)?;
+        let work = Work::Python(Job { version: version.into(), target: target.clone(), cache: b.paths.store(), uv, net: b.net.clone(), offline: b.offline });
         let list: List = b.perform(&work)?;
         b.take_over(job)?;
         seal("the interpreter", &target, &list, b.ids)?;

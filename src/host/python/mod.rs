@@ -4,6 +4,7 @@
 //! is the same. macOS's /usr/bin/python3 is never called: it opens a window where the developer tools are missing.
 
 pub mod managed;
+pub mod system;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;

@@ -1,6 +1,8 @@
-//! uv: found or fetched, and run as the caller, with nothing of the caller's environment but indexes and proxies.
+//! uv: found or fetched, and run with nothing of the caller's environment but indexes and proxies: as the caller where it resolves, as the
+//! build uid where it fetches an interpreter. It installs nothing.
 
-mod program;
+pub mod kept;
+pub mod program;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! Which uv: `COMFY_UV`, else a compatible one in PATH, else the published wheel, pinned here by hash.
+//! Which uv: `COMFY_UV`, else a compatible one in PATH, else the published wheel, pinned here by hash, as is the program in it.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -7,57 +7,159 @@ use sha2::{Digest, Sha256};
 
 use super::Uv;
 use crate::host::env;
+use crate::host::git::NetEnv;
 use crate::host::process::{Run, System};
 use crate::problem::{Doing, Problem, Result};
 
 /// The version that is fetched; its wheels on PyPI, published 2026-11-17.
-const VERSION: &str = "0.13.9";
+pub(super) const VERSION: &str = "0.13.9";
 /// The oldest that knows `required-environments` and writes what comfy reads.
 const OLDEST: (u32, u32) = (0, 9);
-const WHEELS: &[(&str, &str, &str, &str)] = &[
-    ("macos", "aarch64", "uv-0.13.9-py3-none-macosx_11_0_arm64.whl", "66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63"),
-    ("macos", "x86_64", "uv-0.13.9-py3-none-macosx_10_12_x86_64.whl", "c16ed11e013557536b3e60065f1b912f6407bd6518e041b961e23ef9e6b4fbf5"),
-    (
-        "linux",
-        "x86_64",
-        "uv-0.13.9-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
-        "d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19",
-    ),
-    (
-        "linux",
-        "aarch64",
-        "uv-0.13.9-py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64.whl",
-        "5435c5ce14a56431208ca0996416d310f1598e8c2c8ba707688985a16bb82dbe",
-    ),
+/// One published wheel, and the program in it.
+struct Published {
+    os: &'static str,
+    arch: &'static str,
+    file: &'static str,
+    sha256: &'static str,
+    program: &'static str,
+}
+
+const WHEELS: &[Published] = &[
+    Published {
+        os: "macos",
+        arch: "aarch64",
+        file: "uv-0.13.9-py3-none-macosx_11_0_arm64.whl",
+        sha256: "66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63",
+        program: "0e17c316d23b33b4e840669f516f5cb7f5c1faa816ebd3824052ab50082ecefb",
+    },
+    Published {
+        os: "macos",
+        arch: "x86_64",
+        file: "uv-0.13.9-py3-none-macosx_10_12_x86_64.whl",
+        sha256: "c16ed11e013557536b3e60065f1b912f6407bd6518e041b961e23ef9e6b4fbf5",
+        program: "9d275208c058354f9b300ea46a499c7a29de3249ae839503cadff2c01c159d69",
+    },
+    Published {
+        os: "linux",
+        arch: "x86_64",
+        file: "uv-0.13.9-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+        sha256: "d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19",
+        program: "b73acdf73b96c3ac9e56d2fa933427b3ee6a901e3cce6ba1e3ecb3f91ca0d86a",
+    },
+    Published {
+        os: "linux",
+        arch: "aarch64",
+        file: "uv-0.13.9-py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64.whl",
+        sha256: "5435c5ce14a56431208ca0996416d310f1598e8c2c8ba707688985a16bb82dbe",
+        program: "bbecb5ac518030bb5e84f1999c577228460192832ac24a92bd772735682979f4",
+    },
 ];
 /// Far above the real wheel.
 const MAX_BYTES: u64 = 200 << 20;
 
-/// The uv to run.
+/// The uv to run as the caller.
 ///
 /// # Errors
-/// Root; a COMFY_UV that is none; no network; a file with another hash.
+/// A COMFY_UV that is none; no network; a file with another hash.
 pub fn find(uv: &Uv) -> Result<PathBuf> {
-    // Another uid may have no way to the caller's own.
-    if let Some(own) = uv.net.vars.get("COMFY_UV").filter(|p| uv.own || version(Path::new(p)).is_some()) {
-        let path = PathBuf::from(own);
-        return match version(&path) {
-            Some(v) if v >= OLDEST && path.is_absolute() => Ok(path),
-            Some(v) => Err(Problem::new(format!("COMFY_UV={own}: version {}.{} is too old, or the path is not absolute", v.0, v.1))
-                .hint(format!("name an uv of at least {}.{} by its whole path, or unset COMFY_UV", OLDEST.0, OLDEST.1))),
-            None => Err(Problem::new(format!("COMFY_UV={own} is no uv that runs")).hint("name one that does, or unset COMFY_UV")),
-        };
+    if let Some((path, _)) = named(&uv.net, true)? {
+        return Ok(path);
     }
-    let found = if uv.own { env::which("uv") } else { env::which_in(env::PUBLIC_PATH, "uv") };
-    if let Some(found) = found.filter(|p| version(p).is_some_and(|v| v >= OLDEST)) {
+    if let Some(found) = env::which("uv").filter(|p| version(p).is_some_and(|v| v >= OLDEST)) {
         return Ok(found);
     }
     let kept = uv.cache.join(format!("uv-{VERSION}")).join("uv");
-    if version(&kept).is_some() {
+    let published = published()?;
+    // It lies where the caller's other programs can write.
+    if hash(&kept).is_ok_and(|is| is == published.program) {
         return Ok(kept);
     }
-    fetch(uv, &kept).map_err(|p| p.hint("or install uv yourself and put it into PATH, or name it with COMFY_UV"))?;
+    let program = fetch(&uv.net, uv.offline, published).map_err(own)?;
+    let folder = kept.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(folder).doing(|| format!("make {}", folder.display()))?;
+    crate::host::fs::edit::write_file(&kept, &program, 0o755, None).doing(|| format!("write {}", kept.display()))?;
     Ok(kept)
+}
+
+/// Has a uv for the build in a file, as whoever calls.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Job {
+    /// A file that is not there yet.
+    pub target: PathBuf,
+    /// The hash of the one that is kept; where it is the right one nothing is written.
+    pub kept: Option<String>,
+    pub net: NetEnv,
+    pub offline: bool,
+}
+
+/// Which uv is the right one.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Chosen {
+    /// For a person: `COMFY_UV=/opt/bin/uv`.
+    pub origin: String,
+    pub sha256: String,
+}
+
+impl Job {
+    /// # Errors
+    /// As [`find`].
+    pub fn run(&self) -> Result<Chosen> {
+        // The build uid may have no way to the caller's own.
+        let public = || env::which_in(env::PUBLIC_PATH, "uv").filter(|p| version(p).is_some_and(|v| v >= OLDEST));
+        let found = named(&self.net, false)?.or_else(|| public().map(|p| (p.clone(), p.display().to_string())));
+        let write = |bytes: &[u8]| std::fs::write(&self.target, bytes).doing(|| format!("write {}", self.target.display()));
+        if let Some((path, origin)) = found {
+            let bytes = std::fs::read(&path).doing(|| format!("read {}", path.display()))?;
+            let sha256 = hex(&bytes);
+            if self.kept.as_ref() != Some(&sha256) {
+                write(&bytes)?;
+            }
+            return Ok(Chosen { origin, sha256 });
+        }
+        let published = published()?;
+        if self.kept.as_deref() != Some(published.program) {
+            write(&fetch(&self.net, self.offline, published).map_err(own)?)?;
+        }
+        Ok(Chosen { origin: published.file.into(), sha256: published.program.into() })
+    }
+}
+
+/// What the published program hashes to, where `chosen` is that one: who unpacked it is not believed.
+pub fn pinned(chosen: &Chosen) -> Option<&'static str> {
+    WHEELS.iter().find(|w| w.file == chosen.origin).map(|w| w.program)
+}
+
+fn own(p: Problem) -> Problem {
+    p.hint("or install uv yourself and put it into PATH, or name it with COMFY_UV")
+}
+
+/// COMFY_UV, and what to call it. `must`: one that does not run is an error.
+fn named(net: &NetEnv, must: bool) -> Result<Option<(PathBuf, String)>> {
+    let Some(own) = net.vars.get("COMFY_UV") else { return Ok(None) };
+    let path = PathBuf::from(own);
+    match version(&path) {
+        Some(v) if v >= OLDEST && path.is_absolute() => Ok(Some((path, format!("COMFY_UV={own}")))),
+        Some(v) => Err(Problem::new(format!("COMFY_UV={own}: version {}.{} is too old, or the path is not absolute", v.0, v.1))
+            .hint(format!("name an uv of at least {}.{} by its whole path, or unset COMFY_UV", OLDEST.0, OLDEST.1))),
+        None if must => Err(Problem::new(format!("COMFY_UV={own} is no uv that runs")).hint("name one that does, or unset COMFY_UV")),
+        None => Ok(None),
+    }
+}
+
+/// The hash of a program as hexadecimal digits.
+///
+/// # Errors
+/// It cannot be read.
+pub fn hash(path: &Path) -> std::io::Result<String> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(path)?;
+    let mut bytes = Vec::new();
+    std::io::Read::by_ref(&mut file).take(MAX_BYTES).read_to_end(&mut bytes)?;
+    Ok(hex(&bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    base16ct::lower::encode_string(&Sha256::digest(bytes))
 }
 
 /// `uv 0.13.9 (…)` as (0, 13).
@@ -67,58 +169,38 @@ fn version(program: &Path) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn fetch(uv: &Uv, to: &Path) -> Result<()> {
+fn published() -> Result<&'static Published> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    let (_, _, file, sha256) = WHEELS
+    WHEELS
         .iter()
-        .find(|(o, a, ..)| *o == os && *a == arch)
-        .ok_or_else(|| Problem::new(format!("there is no published uv for {os} on {arch} that comfy knows")))?;
-    if uv.offline {
+        .find(|w| w.os == os && w.arch == arch)
+        .ok_or_else(|| Problem::new(format!("there is no published uv for {os} on {arch} that comfy knows")).hint("install uv yourself, and name it with COMFY_UV"))
+}
+
+/// The published program.
+fn fetch(net: &NetEnv, offline: bool, published: &Published) -> Result<Vec<u8>> {
+    if offline {
         return Err(Problem::new("uv is needed, is not in PATH, and comfy is offline"));
     }
-    let index =
-        ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"].iter().find_map(|n| uv.net.vars.get(*n)).map_or("https://pypi.org/simple", String::as_str);
+    let file = published.file;
+    let index = ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"].iter().find_map(|n| net.vars.get(*n)).map_or("https://pypi.org/simple", String::as_str);
     let page = format!("{}/uv/", index.trim_end_matches('/'));
-    let agent = crate::host::http::agent(&uv.net, "comfy");
+    let agent = crate::host::http::agent(net, "comfy");
     let doing = || format!("fetch uv {VERSION} from {page}");
     // The HTML form of PEP 503: every index has it.
     let text = agent.get(&page).header("Accept", "text/html").call().doing(doing)?.body_mut().read_to_string().doing(doing)?;
-    let quoted = text.split('"').find(|h| h.split(['#', '?']).next().is_some_and(|p| p.ends_with(&format!("/{file}")) || p == *file));
+    let quoted = text.split('"').find(|h| h.split(['#', '?']).next().is_some_and(|p| p.ends_with(&format!("/{file}")) || p == file));
     let href = quoted.ok_or_else(|| Problem::new(format!("{page} does not list {file}")))?;
-    let address = absolute(&page, href.split('#').next().unwrap_or(href));
+    let address = crate::host::http::absolute(&page, href.split('#').next().unwrap_or(href));
     let mut bytes = Vec::new();
     agent.get(&address).call().doing(doing)?.body_mut().with_config().limit(MAX_BYTES).reader().read_to_end(&mut bytes).doing(doing)?;
-    let is = base16ct::lower::encode_string(&Sha256::digest(&bytes));
-    if is != *sha256 {
-        return Err(Problem::new(format!("{file} has sha256 {is}, and comfy expects {sha256}: it was not used")));
+    let is = hex(&bytes);
+    if is != published.sha256 {
+        return Err(Problem::new(format!("{file} has sha256 {is}, and comfy expects {}: it was not used", published.sha256)));
     }
     let unpack = || format!("unpack {file}");
     let mut wheel = zip::ZipArchive::new(std::io::Cursor::new(bytes)).doing(unpack)?;
     let mut program = Vec::new();
-    let mut inside = wheel.by_name(&format!("uv-{VERSION}.data/scripts/uv")).doing(unpack)?;
-    inside.read_to_end(&mut program).doing(unpack)?;
-    let folder = to.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(folder).doing(|| format!("make {}", folder.display()))?;
-    crate::host::fs::edit::write_file(to, &program, 0o755, None).doing(|| format!("write {}", to.display()))
-}
-
-/// A link of an index page: whole, from the host's root, or beside the page.
-fn absolute(page: &str, href: &str) -> String {
-    if href.contains("://") {
-        return href.into();
-    }
-    let (scheme, rest) = page.split_once("://").unwrap_or(("https", page));
-    let host = rest.split('/').next().unwrap_or(rest);
-    if href.starts_with('/') {
-        return format!("{scheme}://{host}{href}");
-    }
-    let mut base: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
-    let mut href = href;
-    while let Some(up) = href.strip_prefix("../") {
-        href = up;
-        if base.len() > 1 {
-            base.pop();
-        }
-    }
-    format!("{scheme}://{}/{href}", base.join("/"))
+    wheel.by_name(&format!("uv-{VERSION}.data/scripts/uv")).doing(unpack)?.take(MAX_BYTES).read_to_end(&mut program).doing(unpack)?;
+    Ok(program)
 }

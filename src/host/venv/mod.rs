@@ -1,24 +1,30 @@
 //! Virtual environments: built beside the live one by an unprivileged process, sealed, compared with their list.
 //!
-//! [`work`] runs under the build uid; [`list`] is what it says is there. Unchanged packages are shared with older
-//! environments by hard link.
+//! [`work`] runs under the build uid: [`fetch`] has wheels, [`wheel`] says what is in them and where it goes. What is there, and who
+//! brought it, is the list; [`owners`] has the rules for files that several packages bring. Unchanged packages are shared with older
+//! environments by hard link. Bytecode is compiled from what is sealed already, in a process of its own.
 
-pub mod list;
+pub mod fetch;
+pub mod owners;
+mod scripts;
+mod wheel;
 pub mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::bytecode;
 use super::fs::edit;
 use super::fs::readings::{Readings, Sealed};
-use super::generation::{Builder, link_file, worker::Work};
-use super::listed::{Item, List, Listed, seal};
+use super::generation::{Builder, link_file, seal::open_plain, worker::Work};
+use super::listed::{self, Item, List, Listed, seal};
 use crate::plan::change::Wheels;
 use crate::plan::desired::Paths;
 use crate::plan::facts::{Finding, Seen};
 use crate::plan::ids::Ids;
 use crate::plan::venv::{Install, VenvSpec};
-use crate::problem::{Doing, Result};
+use crate::problem::{Doing, Problem, Result};
+use owners::BYTECODE;
 
 /// The name of a virtual environment among the footprints.
 pub fn footprint_name(id: &str) -> String {
@@ -40,6 +46,11 @@ fn listed<T>(id: &str, folder: &Path, list: &Path, site: &str, with: impl FnOnce
     with(&Listed { folder, name: footprint_name(id), list, frame: &[site] })
 }
 
+/// Wheels that were fetched, below the store.
+pub fn wheels(paths: &Paths) -> PathBuf {
+    paths.store().join("wheels")
+}
+
 /// Leaves a sealed virtual environment at `Paths::staged_venv`, and its list among the records.
 ///
 /// # Errors
@@ -50,85 +61,179 @@ pub fn build(b: &mut Builder, spec: &VenvSpec, reuse: &[String]) -> Result<()> {
 }
 
 fn make(b: &mut Builder, spec: &VenvSpec, reuse: &[String], job: &Path, staged: &Path) -> Result<()> {
-    let wanted: BTreeSet<String> = spec.packages.iter().map(Install::key).collect();
-    let mut old: BTreeMap<String, (String, Packages)> = BTreeMap::new();
-    let (mut expected, mut whole) = (BTreeMap::new(), BTreeSet::new());
-    for id in reuse {
-        let earlier = Earlier::read(b, id, spec);
-        expected.extend(earlier.all.iter().map(|(key, items)| (key.clone(), list::digest(items))));
-        if earlier.bad.is_empty() {
-            whole.insert(id);
-        }
-        for (key, items) in earlier.all.into_iter().filter(|(key, _)| wanted.contains(key) && !earlier.bad.contains(key)) {
-            old.entry(key).or_insert((id.clone(), items));
-        }
-    }
-    let missing = spec.packages.iter().filter(|p| !old.contains_key(&p.key()));
+    // Of an older comfy, which had uv unpack: nothing reads it any more.
+    edit::remove_path(&b.paths.store().join("uv-cache")).doing(|| "clear what an older comfy kept".into())?;
+    let earlier: Vec<Earlier> = reuse.iter().map(|id| Earlier::read(b, id, spec)).collect();
+    let shared = shared(&earlier, spec);
+    let have: BTreeSet<String> = shared.keys().map(|key| owners::package(key).0.to_string()).collect();
+    let missing: Vec<&Install> = spec.packages.iter().filter(|p| !have.contains(&p.key())).collect();
     let work = Work::Venv(Box::new(work::Job {
         spec: spec.clone(),
         target: job.join("venv"),
         python: b.paths.current().join("venv/bin/python"),
-        have: old.keys().cloned().collect(),
-        expected,
-        cache: b.paths.store(),
+        have: have.clone(),
+        wheels: wheels(b.paths),
         net: b.net.clone(),
         offline: b.offline,
-        disk: Wheels::of(missing).disk(),
+        disk: Wheels::of(missing.iter().copied()).disk(),
     }));
     let mut list: List = b.perform(&work)?;
     b.take_over(job)?;
+    let asked = |key: &str| key.is_empty() || missing.iter().any(|p| owners::is(key, p));
+    if list.0.len() != missing.len() + 1 || !list.0.keys().all(|key| asked(key)) {
+        return Err(Problem::new("python: the build process made other packages than it was asked for").hint("nothing was installed; this is a bug in comfy, or somebody changes files meanwhile"));
+    }
     let made = job.join("venv");
     seal("the virtual environment", &made, &list, b.ids)?;
-    edit::move_to(&made, staged).doing(|| format!("lay out {}", staged.display()))?;
-    let mut folders = BTreeSet::new();
-    for (key, (id, items)) in old {
-        let from = b.paths.venv(&id);
-        for path in items.keys() {
-            let parent = path.rsplit_once('/').map_or("", |(p, _)| p).to_string();
-            if folders.insert(parent.clone()) {
-                b.folder(&staged.join(&parent), staged)?;
-            }
-            link_file(&from.join(path), &staged.join(path)).doing(|| format!("share {}", from.join(path).display()))?;
-        }
-        if whole.contains(&id) {
-            b.readings.linked(footprint_name(&id), from);
-        }
-        list.0.insert(key, items);
+    for (key, from) in &shared {
+        list.0.insert((*key).to_string(), from.list.0.get(*key).cloned().unwrap_or_default());
     }
+    owners::refuse(owners::claims(&list).filter(|c| !c.key.is_empty()), &work::own(spec), &spec.site_packages())?;
+    edit::move_to(&made, staged).doing(|| format!("lay out {}", staged.display()))?;
+    let (compiled, fresh) = share(b, spec, &list, &shared, staged)?;
+    list.0.insert(BYTECODE.into(), compiled);
+    compile(b, spec, &fresh, staged, &mut list)?;
+    for e in earlier.iter().filter(|e| e.bad.is_empty() && shared.values().any(|s| std::ptr::eq(*s, *e))) {
+        b.readings.linked(footprint_name(&e.id), e.folder.clone());
+    }
+    owners::remarks(&list).iter().for_each(|line| b.report.say(&format!("warning: {line}")));
     b.record(&b.paths.venv_list(&spec.id()), &list)?;
     b.readings.vouch(&footprint_name(&spec.id()));
     edit::sync(staged).doing(|| "write the virtual environment to the disk".into())
 }
 
-/// The files of one package.
-type Packages = BTreeMap<String, Item>;
+/// Packages that an earlier environment has, with all of their files that will be seen.
+fn shared<'a>(earlier: &'a [Earlier], spec: &VenvSpec) -> BTreeMap<&'a str, &'a Earlier> {
+    let packages: BTreeMap<String, &Install> = spec.packages.iter().map(|p| (p.key(), p)).collect();
+    let wanted = |key: &str| packages.get(owners::package(key).0).is_some_and(|p| owners::is(key, p));
+    let mut known: BTreeMap<&String, &BTreeMap<String, Item>> = BTreeMap::new();
+    for (key, items) in earlier.iter().flat_map(|e| &e.list.0).filter(|(key, _)| wanted(key)) {
+        known.entry(key).or_insert(items);
+    }
+    let whole = |key: &str, e: &Earlier| !owners::lacks(key, e.lost.get(key), known.iter().map(|(k, i)| (*k, *i)));
+    let from = |key: &'a String| Some((key.as_str(), earlier.iter().find(|e| e.list.0.contains_key(key) && whole(key, e))?));
+    let mut once = BTreeSet::new();
+    known.keys().filter_map(|key| from(key)).filter(|(key, _)| once.insert(owners::package(key).0)).collect()
+}
+
+/// Bytecode by path.
+type Compiled = BTreeMap<String, Item>;
+
+/// Links what older environments have; their bytecode of it, and the sources that have none yet.
+fn share(b: &Builder, spec: &VenvSpec, list: &List, shared: &BTreeMap<&str, &Earlier>, staged: &Path) -> Result<(Compiled, Vec<String>)> {
+    let site = format!("{}/", spec.site_packages());
+    let (mut compiled, mut fresh, mut folders) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
+    let mut link = |from: &Path, path: &str| -> Result<()> {
+        let (from, to) = (from.join(path), staged.join(path));
+        let parent = path.rsplit_once('/').map_or("", |(p, _)| p).to_string();
+        if folders.insert(parent.clone()) {
+            b.folder(&staged.join(&parent), staged)?;
+        }
+        let doing = || format!("share {}", from.display());
+        match link_file(&from, &to) {
+            // A wheel that was unpacked now brings it too.
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => edit::remove_path(&to).and_then(|()| link_file(&from, &to)).doing(doing),
+            other => other.doing(doing),
+        }
+    };
+    for (path, (key, item)) in list.by_path() {
+        let from = shared.get(key);
+        match (from, item) {
+            (Some(_), Item::Folder) => b.folder(&staged.join(path), staged)?,
+            (Some(e), _) => link(&e.folder, path)?,
+            (None, _) => {}
+        }
+        if !(path.starts_with(&site) && path.ends_with(".py") && matches!(item, Item::File(..))) {
+            continue;
+        }
+        let target = bytecode::beside(Path::new(path), &spec.interpreter).display().to_string();
+        match from.map(|e| (e, e.list.0.get(BYTECODE).and_then(|l| l.get(&target)))) {
+            Some((e, Some(is))) if !e.bad.contains(&crate::text::escape(&target)) => {
+                link(&e.folder, &target)?;
+                compiled.insert(target, is.clone());
+            }
+            // It did not compile.
+            Some((_, None)) => {}
+            _ => fresh.push(path.to_string()),
+        }
+    }
+    Ok((compiled, fresh))
+}
+
+/// Compiles sealed sources, each to a file of its own that is sealed in turn.
+fn compile(b: &mut Builder, spec: &VenvSpec, sources: &[String], staged: &Path, list: &mut List) -> Result<()> {
+    if sources.is_empty() {
+        return Ok(());
+    }
+    let job = bytecode::Job {
+        interpreter: spec.interpreter.clone(),
+        top: staged.to_path_buf(),
+        sources: sources.to_vec(),
+        target: b.paths.staging().join(format!("job-{}-bytecode", std::process::id())),
+    };
+    b.job_folder(&job.target)?;
+    let made = b.perform::<()>(&Work::Bytecode(job.clone())).and_then(|()| b.take_over(&job.target)).and_then(|()| {
+        for (n, source) in sources.iter().enumerate() {
+            let (from, to) = (job.output(n), bytecode::beside(Path::new(source), &spec.interpreter));
+            // What does not compile has none.
+            if from.symlink_metadata().is_err() {
+                continue;
+            }
+            let seal = || -> std::io::Result<Item> {
+                let (file, size) = open_plain(&from, b.ids)?;
+                Ok(Item::File(size, listed::hash(file, size)?, false))
+            };
+            let item = seal().doing(|| format!("seal {}", from.display()))?;
+            let at = staged.join(&to);
+            b.folder(at.parent().unwrap_or(staged), staged)?;
+            edit::move_over(&from, &at).doing(|| format!("lay out {}", at.display()))?;
+            list.0.entry(BYTECODE.into()).or_default().insert(to.display().to_string(), item);
+        }
+        Ok(())
+    });
+    edit::remove_path(&job.target).doing(|| format!("clear {}", job.target.display()))?;
+    made
+}
 
 /// An older environment of the same Python.
 struct Earlier {
-    /// What it should hold, by package.
-    all: BTreeMap<String, Packages>,
-    /// Packages that are not as they should be.
+    id: String,
+    folder: PathBuf,
+    list: List,
+    /// Paths that are not as they should be, as they are shown.
     bad: BTreeSet<String>,
+    /// Files of packages that are not there as these have them: another one has its own there, or somebody changed them.
+    lost: BTreeMap<String, BTreeSet<String>>,
 }
 
 impl Earlier {
+    /// With nothing in it where it cannot be looked at.
     fn read(b: &Builder, id: &str, spec: &VenvSpec) -> Earlier {
         let at = b.paths.venv_list(id);
-        let list = List::load(&at).unwrap_or_default();
+        let mut list = List::load(&at).unwrap_or_default();
         let folder = b.paths.venv(id);
+        let site = spec.site_packages();
         let sealed = Sealed::open(&folder, footprint_name(id), b.ids.seal, b.ids.seal_gid).ok().flatten();
         let bad = match sealed {
             Some(s) if s.unchanged(b.readings).unwrap_or(false) => Some(BTreeSet::new()),
-            Some(s) => listed(id, &folder, &at, &spec.site_packages(), |l| l.compare(&s, &list, &b.ids, false))
-                .ok()
-                .map(|found| found.into_iter().map(|(key, _)| key).collect()),
+            Some(s) => {
+                listed(id, &folder, &at, &site, |l| l.compare(&s, &list, &b.ids, false)).ok().map(|found| found.into_iter().map(|(_, f)| f.path).collect())
+            }
             None => None,
         };
-        let site = spec.site_packages();
-        let own = |(key, items): &(String, Packages)| !key.is_empty() && items.keys().any(|p| p.starts_with(&site));
-        let all: BTreeMap<_, _> = list.0.into_iter().filter(own).collect();
-        // What could not be looked at is not shared.
-        let bad = bad.unwrap_or_else(|| all.keys().cloned().chain([String::new()]).collect());
-        Earlier { all, bad }
+        // Of another minor version nothing fits.
+        if bad.is_none() || !list.0.values().any(|items| items.keys().any(|p| p.starts_with(&site))) {
+            list = List::default();
+        }
+        list.0.remove("");
+        let bad = bad.unwrap_or_default();
+        let mut lost: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let there = list.by_path();
+        for (key, path, item) in list.0.iter().flat_map(|(key, items)| items.iter().map(move |(p, i)| (key, p, i))) {
+            if there.get(path.as_str()).is_none_or(|(_, is)| *is != item) || bad.contains(&crate::text::escape(path)) {
+                lost.entry(key.clone()).or_default().insert(path.clone());
+            }
+        }
+        Earlier { id: id.into(), folder, list, bad, lost }
     }
 }

@@ -1,20 +1,30 @@
-//! The unprivileged part: fetch and unpack with uv, compile, and say what is there. Nothing of a package is ever run.
+//! The unprivileged part: fetch wheels, verify and unpack them, and say what is there. Nothing but comfy's own code runs here, but
+//! for the base interpreter, which is asked which wheels it takes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::list;
+use super::fetch::{Asked, Wheels};
+use super::owners::{self, Claim};
+use super::wheel::{self, Place, Source, Wheel, refuse};
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
-use crate::host::listed::{Item, List, entries, item};
+use crate::host::listed::{Item, List};
 use crate::host::progress::{Progress, Reporter};
-use crate::host::uv::Uv;
+use crate::host::python::system;
+use crate::lock::python::tags::Tags;
 use crate::plan::venv::{Install, VenvSpec};
 use crate::problem::{Doing, Problem, Result};
 
-/// One virtual environment to make.
+/// Fetched at the same time.
+const CONNECTIONS: usize = 8;
+
+/// One virtual environment to make, without bytecode.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Job {
     pub spec: VenvSpec,
@@ -24,213 +34,206 @@ pub struct Job {
     pub python: PathBuf,
     /// Packages that the sealer has already.
     pub have: BTreeSet<String>,
-    /// What packages were in an earlier environment of the same Python: [`list::digest`] by key.
-    pub expected: BTreeMap<String, String>,
-    /// Where wheels and a fetched uv are kept.
-    pub cache: PathBuf,
+    /// Where wheels are kept.
+    pub wheels: PathBuf,
     pub net: NetEnv,
     pub offline: bool,
     /// Bytes that must be free.
     pub disk: u64,
 }
 
-/// Makes it.
+/// Makes it; what each of the packages has, those files among it that a later one of them brings too.
 ///
 /// # Errors
-/// No space, no uv, no network, a wheel with another hash, a package without a wheel for this machine.
+/// No space, no network, a wheel with another hash or that cannot be installed, a package without a wheel for this machine.
 pub fn run(job: &Job, report: &dyn Reporter) -> Result<List> {
     let progress = report.job("python");
     progress.at(0, 100);
-    skeleton(job)?;
+    let site = job.spec.site_packages();
+    let place = Place { site: &site, minor: job.spec.interpreter.minor(), python: &job.python };
     let missing: Vec<&Install> = job.spec.packages.iter().filter(|p| !job.have.contains(&p.key())).collect();
-    if !missing.is_empty() {
-        let free = edit::free_bytes(&job.cache).doing(|| "ask for free disk space".into())?;
-        if free < job.disk && !job.offline {
-            let (free, need) = (crate::text::bytes(free), crate::text::bytes(job.disk));
-            return Err(Problem::new(format!("python: the disk that holds {} has {free} free, and the packages need about {need}", job.cache.display()))
-                .hint("free some space, `comfy gc` for example, and run it again"));
-        }
-        install(job, &missing, progress.as_ref())?;
+    std::fs::create_dir_all(&job.wheels).doing(|| format!("make {}", job.wheels.display()))?;
+    if !missing.is_empty() && !job.offline {
+        room(job, job.disk)?;
     }
-    progress.at(60, 100);
-    compile(job, progress.as_ref())?;
-    let (mut all, bad) = listing(job)?;
-    if !bad.is_empty() {
-        // uv's cache shares its files with what was installed from it: somebody has changed one there. Once more, afresh.
-        let again: Vec<&Install> = missing.iter().copied().filter(|p| bad.contains(&p.key())).collect();
-        let uv = uv(job);
-        let mut c = uv.command(&uv.program()?);
-        c.args(["cache", "clean"]).args(again.iter().map(|p| p.name.as_str()));
-        uv.run(c, &|| {})?;
-        for path in bad.iter().filter_map(|key| all.0.get(key)).flat_map(std::collections::BTreeMap::keys) {
-            edit::remove_path(&job.target.join(path)).doing(|| format!("remove {path}"))?;
-            // An empty folder of metadata would pass for an installed package.
-            if let Some(folder) = path.strip_suffix("/RECORD") {
-                edit::remove_path(&job.target.join(folder)).doing(|| format!("remove {folder}"))?;
-            }
-        }
-        install(job, &again, progress.as_ref())?;
-        compile(job, progress.as_ref())?;
-        let still;
-        (all, still) = listing(job)?;
-        if let Some(key) = still.first() {
-            return Err(Problem::new(format!("{key}: its files are not those that its own record or an earlier installation says"))
-                .hint("choose another version with [python] overrides; nothing was installed"));
-        }
-    }
+    let wheels = fetch(job, &missing, progress.as_ref())?;
+    let layouts: Vec<BTreeMap<String, Source>> = wheels.par_iter().map(|w| w.layout(&place)).collect::<Result<_>>()?;
+    let unpacked = wheels.iter().fold(0_u64, |n, w| n.saturating_add(w.unpacked));
+    room(job, unpacked)?;
+    // Before anything is written.
+    let claims = wheels.iter().zip(&layouts).flat_map(|(w, l)| l.iter().map(move |(path, s)| Claim { key: &w.key, path, folder: *s == Source::Folder }));
+    owners::refuse(claims, &own(&job.spec), &site)?;
+    let mut list = unpack(job, &place, &wheels, &layouts, progress.as_ref())?;
+    list.0.insert(String::new(), skeleton(job)?);
     progress.at(100, 100);
-    Ok(all)
+    Ok(list)
 }
 
-fn uv(job: &Job) -> Uv {
-    Uv { net: job.net.clone(), cache: job.cache.clone(), offline: job.offline, own: false }
-}
-
-/// Has uv fetch, verify and unpack them.
-fn install(job: &Job, packages: &[&Install], progress: &dyn Progress) -> Result<()> {
-    let uv = uv(job);
-    let program = uv.program()?;
-    // A package from an index of its own comes from there alone.
-    let mut by_index: BTreeMap<Option<&String>, Vec<&Install>> = BTreeMap::new();
-    for p in packages {
-        by_index.entry(p.index.as_ref()).or_default().push(p);
+fn room(job: &Job, need: u64) -> Result<()> {
+    let free = edit::free_bytes(&job.target).doing(|| "ask for free disk space".into())?;
+    if free >= need {
+        return Ok(());
     }
-    let (before, total) = (unpacked(&job.cache), packages.len());
-    for (index, packages) in by_index {
-        let hashes = |p: &Install| p.sha256.iter().map(|h| format!(" --hash=sha256:{h}")).collect::<String>();
-        let lines: Vec<String> = packages.iter().map(|p| format!("{}{}", p.key(), hashes(p))).collect();
-        let file = job.target.join("requirements.txt");
-        std::fs::write(&file, lines.join("\n")).doing(|| "write the requirements".into())?;
-        let with = |mode: &[&str]| {
-            let mut c = uv.command(&program);
-            c.args(["pip", "install", "--no-deps", "--no-build", "--require-hashes", "--python"]);
-            c.arg(job.target.join("bin/python")).arg("--requirements").arg(&file).arg("--link-mode").args(mode);
-            if let Some(index) = index {
-                c.args(["--default-index", index]);
-            }
-            uv.run(c, &|| progress.at(((unpacked(&job.cache).saturating_sub(before)).min(total) * 60 / total.max(1)) as u64, 100))
+    let (free, need) = (crate::text::bytes(free), crate::text::bytes(need));
+    Err(Problem::new(format!("python: the disk that holds {} has {free} free, and the packages need about {need}", job.target.display()))
+        .hint("free some space, `comfy gc` for example, and run it again"))
+}
+
+/// The wheels of these packages that this machine takes, verified, in the order of the packages.
+fn fetch<'a>(job: &Job, packages: &[&'a Install], progress: &dyn Progress) -> Result<Vec<Wheel<'a>>> {
+    if packages.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tags = Tags::new(&system::ask(&job.spec.interpreter)?);
+    let wheels = Wheels { net: &job.net, folder: &job.wheels, offline: job.offline };
+    let all: u64 = packages.iter().map(|p| p.size).sum::<u64>().max(1);
+    let (next, came, problems) = (AtomicUsize::new(0), AtomicU64::new(0), Mutex::new(Vec::new()));
+    // The largest first, so that none of them is left for the end.
+    let mut order: Vec<usize> = (0..packages.len()).collect();
+    order.sort_by_key(|at| std::cmp::Reverse(packages[*at].size));
+    let one = |p: &'a Install| -> Result<Wheel<'a>> {
+        let (key, chosen) = (p.key(), tags.choose(p.files.iter().map(String::as_str)));
+        let Some((file, sha256)) = chosen.and_then(|at| Some((p.files.get(at)?, p.sha256.get(at)?))) else {
+            return Err(Problem::new(format!(
+                "{key}: comfy.lock has no wheel of it for Python {} on this machine ({})",
+                job.spec.interpreter.version,
+                job.spec.interpreter.path.display()
+            ))
+            .hint("choose another version with [python] overrides, or leave the package out with ignore_requirements; nothing was installed"));
         };
-        // What was sealed once is root's in uv's cache as well, and Linux lets nobody else link to it (proc(5),
-        // fs.protected_hardlinks).
-        let linked = with(&["hardlink"]).or_else(|p| if p.message.contains("hardlink") { with(&["copy", "--reinstall"]) } else { Err(p) });
-        linked.map_err(|p| {
-            let p = Problem { message: p.message.replace("Python packages: ", "the virtual environment: "), ..p };
-            if job.offline { p.hint("some packages are not in the store: run it without --offline") } else { p }
-        })?;
-        edit::remove_path(&file).doing(|| "remove the requirements".into())?;
+        let asked = Asked { key: &key, package: &p.name, index: p.index.as_deref(), file, sha256 };
+        let file = wheels.open(&asked, &|n| progress.at((came.fetch_add(n, Ordering::Relaxed) + n).min(all) * 60 / all, 100))?;
+        Wheel::read(p, sha256, file)
+    };
+    let mut found: BTreeMap<usize, Wheel<'a>> = BTreeMap::new();
+    std::thread::scope(|scope| {
+        let lane = || {
+            let mut own = Vec::new();
+            while let Some(at) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                match one(packages[*at]) {
+                    Ok(w) => own.push((*at, w)),
+                    Err(p) => {
+                        // Nobody begins another one.
+                        next.store(order.len(), Ordering::Relaxed);
+                        if let Ok(mut all) = problems.lock() {
+                            all.push(p);
+                        }
+                    }
+                }
+            }
+            own
+        };
+        let lanes: Vec<_> = (0..CONNECTIONS.min(packages.len())).map(|_| scope.spawn(lane)).collect();
+        lanes.into_iter().for_each(|l| found.extend(l.join().unwrap_or_default()));
+    });
+    let problems = problems.into_inner().unwrap_or_default();
+    match problems.iter().position(|p| p.exit == crate::problem::EXIT_INTERRUPTED) {
+        Some(_) => Err(Problem::interrupted()),
+        None if !problems.is_empty() => Err(Problem::all(problems)),
+        None if found.len() < packages.len() => Err(Problem::new("python: a thread that fetched died")),
+        None => Ok(found.into_values().collect()),
     }
-    // uv's own marks.
-    for name in [".lock", "CACHEDIR.TAG", ".gitignore"] {
-        edit::remove_path(&job.target.join(name)).doing(|| format!("remove {name}"))?;
-    }
-    scripts(job)
 }
 
-fn compile(job: &Job, progress: &dyn Progress) -> Result<()> {
-    let site = job.target.join(job.spec.site_packages());
-    let sources = entries(&site)?.into_iter().filter(|f| f.path.ends_with(".py")).map(|f| site.join(f.path));
-    let pairs: Vec<(PathBuf, PathBuf)> = sources.map(|s| (s.clone(), crate::host::bytecode::beside(&s, &job.spec.interpreter))).collect();
-    crate::host::bytecode::compile(&job.spec.interpreter, &job.target, &pairs, &|done, all| progress.at(60 + (done * 35 / all.max(1)) as u64, 100))
+/// Files that one thread writes before the next one gets some.
+const SHARE: usize = 32;
+
+fn unpack(job: &Job, place: &Place, wheels: &[Wheel], layouts: &[BTreeMap<String, Source>], progress: &dyn Progress) -> Result<List> {
+    // Of several that bring one path, the last in order has it.
+    let mut winner: BTreeMap<String, &str> = BTreeMap::new();
+    for (w, layout) in wheels.iter().zip(layouts) {
+        for path in layout.keys().cloned().chain([w.record(place)]) {
+            let is = winner.entry(path).or_insert(&w.key);
+            *is = w.key.as_str().max(is);
+        }
+    }
+    let wins = |w: &Wheel, path: &str| winner.get(path).is_some_and(|key| *key == w.key);
+    let mut folders: BTreeSet<&Path> = BTreeSet::from([Path::new(place.site), Path::new("bin")]);
+    for (path, source) in layouts.iter().flatten() {
+        let folder = if *source == Source::Folder { Some(Path::new(path)) } else { Path::new(path).parent() };
+        folders.extend(folder);
+    }
+    for folder in folders {
+        let at = job.target.join(folder);
+        std::fs::create_dir_all(&at).doing(|| format!("make {}", at.display()))?;
+    }
+    let tasks: Vec<(usize, &String, &Source)> = layouts.iter().enumerate().flat_map(|(n, l)| l.iter().map(move |(p, s)| (n, p, s))).collect();
+    let (done, total) = (AtomicUsize::new(0), tasks.len().max(1));
+    let one = |(n, path, source): &(usize, &String, &Source)| -> Result<(usize, String, Item)> {
+        if crate::host::signals::interrupted() {
+            return Err(Problem::interrupted());
+        }
+        let w = &wheels[*n];
+        let item = if **source == Source::Folder || !wins(w, path) {
+            w.make(source, place, std::io::sink())?
+        } else {
+            w.make(source, place, new_file(job, w, path)?)?
+        };
+        let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
+        if so_far % SHARE == 0 {
+            progress.at(60 + (so_far * 40 / total) as u64, 100);
+        }
+        Ok((*n, (*path).clone(), item))
+    };
+    let mut items: Vec<BTreeMap<String, Item>> = vec![BTreeMap::new(); wheels.len()];
+    for r in tasks.par_iter().with_min_len(SHARE).map(one).collect::<Vec<_>>() {
+        let (n, path, item) = r?;
+        items[n].insert(path, item);
+    }
+    let mut out = List::default();
+    for (w, mut items) in wheels.iter().zip(items) {
+        let own = w.record(place);
+        let source = Source::Made(wheel::record(&items, &own, place).into_bytes(), false);
+        let item = if wins(w, &own) { w.make(&source, place, new_file(job, w, &own)?)? } else { w.make(&source, place, std::io::sink())? };
+        items.insert(own, item);
+        out.0.insert(w.key.clone(), items);
+    }
+    Ok(out)
 }
 
-/// Wheels that uv has unpacked so far.
-fn unpacked(cache: &Path) -> usize {
-    std::fs::read_dir(cache.join("uv-cache/archive-v0")).map_or(0, Iterator::count)
+/// A file where nothing is.
+fn new_file(job: &Job, w: &Wheel, path: &str) -> Result<std::fs::File> {
+    let at = job.target.join(path);
+    let options = || std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&at);
+    options().map_err(|e| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            refuse(w.package, &format!("brings {}, and on this disk that is the name of another file", crate::text::escape(path)))
+        }
+        _ => Problem::new(format!("could not write {}: {e}", at.display())),
+    })
+}
+
+/// What no wheel may bring: the files of [`skeleton`].
+pub fn own(spec: &VenvSpec) -> Vec<String> {
+    let names = ["pyvenv.cfg", "bin/python", "bin/python3"].map(str::to_string);
+    names.into_iter().chain([format!("bin/python{}", spec.interpreter.minor())]).collect()
 }
 
 /// What `python -m venv --without-pip` makes, without running a Python (PEP 405).
-fn skeleton(job: &Job) -> Result<()> {
+fn skeleton(job: &Job) -> Result<BTreeMap<String, Item>> {
     let i = &job.spec.interpreter;
     let doing = || format!("make {}", job.target.display());
-    std::fs::create_dir_all(job.target.join(job.spec.site_packages())).doing(doing)?;
-    std::fs::create_dir_all(job.target.join("bin")).doing(doing)?;
+    for folder in [job.spec.site_packages(), "bin".into()] {
+        std::fs::create_dir_all(job.target.join(folder)).doing(doing)?;
+    }
     let home = i.path.parent().unwrap_or(Path::new("/")).display();
     let text = format!("home = {home}\nimplementation = CPython\ninclude-system-site-packages = false\nversion_info = {}\n", i.version);
-    std::fs::write(job.target.join("pyvenv.cfg"), text).doing(doing)?;
-    let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, job.target.join(name)).doing(doing);
-    link(&i.path, "bin/python")?;
-    for name in ["bin/python3".to_string(), format!("bin/python{}", i.minor())] {
-        link(Path::new("python"), &name)?;
-    }
-    Ok(())
-}
-
-/// Scripts name the interpreter that is live, whichever virtual environment they are in.
-fn scripts(job: &Job) -> Result<()> {
-    let own = format!("{}/bin/python", job.target.display());
-    for entry in std::fs::read_dir(job.target.join("bin")).doing(|| "read the scripts".into())?.flatten() {
-        let path = entry.path();
-        if !entry.file_type().is_ok_and(|t| t.is_file()) {
-            continue;
-        }
-        let Ok(text) = std::fs::read(&path) else { continue };
-        let Some(first) = text.split(|b| *b == b'\n').next().filter(|f| f.starts_with(b"#!")) else { continue };
-        let line = String::from_utf8_lossy(first);
-        if line.contains(&own) || text.windows(own.len()).take(400).any(|w| w == own.as_bytes()) {
-            let end = text.windows(own.len()).position(|w| w == own.as_bytes()).map_or(first.len(), |at| at + own.len());
-            // `#!/path/python` or uv's `#!/bin/sh` with an `exec` line for long paths.
-            let rest = &text[end..];
-            let rest = rest.strip_prefix(b"3").unwrap_or(rest);
-            let head = String::from_utf8_lossy(&text[..end]).replace(&own, &job.python.display().to_string());
-            // A new file: the old one may be a link into uv's cache.
-            edit::write_file(&path, &[head.as_bytes(), rest].concat(), 0o755, None).doing(|| format!("write {}", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// What is there, and the packages that are not what their own records say, or an earlier installation.
-fn listing(job: &Job) -> Result<(List, Vec<String>)> {
-    let site = job.spec.site_packages();
-    let mut known: BTreeMap<String, (String, Option<(String, u64)>)> = BTreeMap::new();
-    let mut twice = BTreeSet::new();
-    let keys: BTreeMap<String, String> = job.spec.packages.iter().map(|p| (p.name.clone(), p.key())).collect();
-    let folders = std::fs::read_dir(job.target.join(&site)).doing(|| "read site-packages".into())?.flatten();
-    for entry in folders.filter(|e| e.path().extension().is_some_and(|x| x == "dist-info")) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let package = crate::lock::python::normal(name.split('-').next().unwrap_or_default());
-        let Some(key) = keys.get(&package) else {
-            return Err(Problem::new(format!("the virtual environment: {} is there, and comfy.lock does not name it", crate::text::escape(&name))));
+    let mut out = BTreeMap::new();
+    for path in own(&job.spec) {
+        let at = job.target.join(&path);
+        let item = match path.as_str() {
+            "pyvenv.cfg" => {
+                std::fs::write(&at, &text).doing(doing)?;
+                let hash = crate::host::listed::hash(text.as_bytes(), text.len() as u64).doing(doing)?;
+                Item::File(text.len() as u64, hash, false)
+            }
+            "bin/python" => Item::Link(i.path.display().to_string()),
+            _ => Item::Link("python".into()),
         };
-        let text = std::fs::read_to_string(entry.path().join("RECORD")).doing(|| format!("read the RECORD of {key}"))?;
-        for (path, hash) in list::record(&text, &site) {
-            // Scripts were written again, and so was bytecode.
-            let hash = hash.filter(|_| !path.starts_with("bin/") && !path.ends_with(".pyc"));
-            if known.insert(path.clone(), (key.clone(), hash)).is_some_and(|(other, _)| other != *key) {
-                twice.insert(path);
-            }
+        if let Item::Link(to) = &item {
+            std::os::unix::fs::symlink(to, &at).doing(doing)?;
         }
+        out.insert(path, item);
     }
-    let files = entries(&job.target)?;
-    let bad = std::sync::Mutex::new(BTreeSet::new());
-    let items: Vec<Result<(String, String, Item)>> = files
-        .into_par_iter()
-        .map(|f| {
-            // Bytecode belongs to the package of its source.
-            let owner = |p: &str| known.get(p).filter(|_| !twice.contains(p)).map(|(k, _)| k.clone());
-            let key = owner(&f.path).or_else(|| crate::host::bytecode::source(&f.path).and_then(|s| owner(&s))).unwrap_or_default();
-            let item = item(&job.target, &f)?;
-            let recorded = known.get(&f.path).and_then(|(_, h)| h.as_ref()).filter(|_| !twice.contains(&f.path));
-            if let (Item::File(size, hash, _), Some((h, n))) = (&item, recorded)
-                && (h != hash || n != size)
-                && let Ok(mut b) = bad.lock()
-            {
-                b.insert(key.clone());
-            }
-            Ok((key, f.path, item))
-        })
-        .collect();
-    let mut out = List::default();
-    for i in items {
-        let (key, path, item) = i?;
-        out.0.entry(key).or_default().insert(path, item);
-    }
-    let lacking: Vec<&str> =
-        job.spec.packages.iter().filter(|p| !job.have.contains(&p.key()) && !out.0.contains_key(&p.key())).map(|p| p.name.as_str()).collect();
-    if !lacking.is_empty() {
-        return Err(Problem::new(format!("the virtual environment: uv did not install {}", lacking.join(", "))));
-    }
-    let mut bad = bad.into_inner().unwrap_or_default();
-    bad.extend(job.expected.iter().filter(|(key, digest)| out.0.get(*key).is_some_and(|items| list::digest(items) != **digest)).map(|(key, _)| key.clone()));
-    Ok((out, bad.into_iter().collect()))
+    Ok(out)
 }

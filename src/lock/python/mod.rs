@@ -1,10 +1,12 @@
-//! Python packages in the lock: who asks for what ([`asks`]), the question put to uv ([`question`]), its answer ([`answer`]).
+//! Python packages in the lock: who asks for what ([`asks`]), the question put to uv ([`question`]), its answer ([`answer`]), and
+//! which of a release's wheels a machine takes ([`tags`]).
 //!
 //! One universal resolution serves every machine: macOS on arm64 and Linux on x86_64, wheels only, all hashes.
 
 pub mod answer;
 pub mod asks;
 pub mod question;
+pub mod tags;
 
 use crate::host::progress::Progress;
 use crate::manifest::Index;

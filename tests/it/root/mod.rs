@@ -207,11 +207,27 @@ fn an_interpreter_is_fetched_where_the_system_has_none() {
         m.sh(&format!("test -s {at}/lib/python{minor}/__pycache__/os.cpython-{}.pyc", minor.replace('.', "")));
         let out = m.as_user("comfyui_sandbox", &format!("{BASE}/current/venv/bin/python"), &["-c", "import sys, ssl; print(sys.prefix)"]).output().unwrap();
         assert!(said(&out).trim().ends_with("/venv"), "{}", said(&out));
+        // The uv that did it is a copy of root's, and is looked at each time: another one in its place does not run, nor one in the store.
+        let kept = format!("{BASE}/tools/uv");
+        assert_eq!(m.sh(&format!("cmp {kept} /opt/bin/uv; find {BASE}/tools ! -user root -o -perm /022 | wc -l")), "0");
+        let forged = "#!/bin/sh\necho \"$@\" >> /srv/forged\nexec /opt/bin/uv \"$@\"\n";
+        m.sh(&format!("mkdir -p {BASE}/.staging/store/uv-0.13.9; touch /srv/forged; chmod 666 /srv/forged"));
+        for at in [&kept, &format!("{BASE}/.staging/store/uv-0.13.9/uv")] {
+            std::fs::write(at, forged).unwrap();
+            m.sh(&format!("chmod 755 {at}"));
+        }
         // Damaged, it is made again from the archive that was kept.
         m.sh(&format!("echo 'import evil' >> {at}/lib/python{minor}/os.py; rm /srv/py/cpython.tar.gz"));
         assert_eq!(m.differing(), ["python"]);
         ok(&m.root(&["apply", "--yes", "--offline"]));
         m.clean();
+        assert_eq!(m.sh(&format!("cat /srv/forged; cmp {kept} /opt/bin/uv")), "");
+        // One that was found and is another one now is told.
+        m.sh(&format!("echo >> /opt/bin/uv; echo 'import evil' >> {at}/lib/python{minor}/os.py"));
+        let out = m.root(&["apply", "--yes", "--offline"]);
+        ok(&out);
+        assert!(said(&out).contains("warning: uv is another one now: COMFY_UV=/opt/bin/uv with sha256 "), "{}", said(&out));
+        m.sh(&format!("cmp {kept} /opt/bin/uv"));
         // With the system's own open again, that one serves, and `gc` takes the other away.
         m.sh(&format!("umount /usr/bin/python{minor}"));
         m.apply();
@@ -221,17 +237,15 @@ fn an_interpreter_is_fetched_where_the_system_has_none() {
     });
 }
 
-/// What was sealed is root's in uv's cache too, and may not be linked to by the build uid where the system forbids it.
+/// The wheels that were kept are enough, and everything that comes of them is root's.
 #[test]
-fn packages_come_back_from_the_cache_that_was_sealed() {
-    private("packages_come_back_from_the_cache_that_was_sealed", |m| {
+fn packages_come_back_from_the_wheels_that_were_kept() {
+    private("packages_come_back_from_the_wheels_that_were_kept", |m| {
         let Some(uv) = crate::python::uv_or_skip() else { return };
         m.sh(&format!("install -m 755 {} /opt/bin/uv", uv.display()));
         let index = crate::index::Index::start(crate::index::Pages::Json);
-        index.keep();
         index.wheels(&[("numpy", "1.26.4")]);
-        // Its script is written anew, so that the cache's own stays the build uid's beside a module that is root's; in this order
-        // uv meets the script first.
+        // Its script is written anew.
         let tool = crate::index::release("tool", "1.0").file("tool-1.0.dist-info/top_level.txt", b"tool\n").file("tool/__init__.py", b"");
         index.add(tool.file("tool-1.0.data/scripts/run-tool", b"#!python\nprint(1)\n").wheel());
         m.env = vec![("COMFY_UV".into(), "/opt/bin/uv".into()), ("UV_DEFAULT_INDEX".into(), index.url())];
@@ -243,6 +257,7 @@ fn packages_come_back_from_the_cache_that_was_sealed() {
         ok(&m.root(&["apply", "--yes", "--offline"]));
         m.clean();
         assert_eq!(m.sh(&format!("find {BASE}/venv ! -user root | wc -l")), "0");
+        assert_eq!(m.sh(&format!("head -1 {BASE}/current/venv/bin/run-tool")), format!("#!{BASE}/current/venv/bin/python"));
     });
 }
 

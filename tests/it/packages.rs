@@ -1,0 +1,303 @@
+//! What is installed is what the wheels hold: files that several packages bring, empty folders, records that err, wheels that reach for
+//! comfy's own files, and wheels that somebody changed where they are kept.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::index::{Fault, Release, release};
+use crate::python::World;
+
+/// A world without nodes, with these packages asked for.
+fn world(releases: &[Release], asked: &str) -> Option<World> {
+    let w = World::new("", &[])?;
+    releases.iter().for_each(|r| w.index.add(r.wheel()));
+    w.python(&format!("requirements = [{asked}]\n"));
+    Some(w)
+}
+
+fn ok(w: &World, args: &str) -> String {
+    let said = w.one(args);
+    assert!(!said.contains("\nexit "), "{said}");
+    said
+}
+
+fn base(w: &World) -> PathBuf {
+    w.root.join("prefix/comfyui_sandbox")
+}
+
+fn venv(w: &World) -> PathBuf {
+    base(w).join("current/venv").canonicalize().unwrap()
+}
+
+fn site(venv: &Path) -> PathBuf {
+    fs::read_dir(venv.join("lib")).unwrap().next().unwrap().unwrap().path().join("site-packages")
+}
+
+/// Every entry below a folder, with a file's content.
+fn picture(folder: &Path) -> BTreeMap<String, String> {
+    let mut out = BTreeMap::new();
+    let mut todo = vec![folder.to_path_buf()];
+    while let Some(at) = todo.pop() {
+        for entry in fs::read_dir(&at).unwrap().map(|e| e.unwrap().path()) {
+            let name = entry.strip_prefix(folder).unwrap().display().to_string();
+            if entry.is_symlink() {
+                out.insert(name, format!("-> {}", fs::read_link(&entry).unwrap().display()));
+            } else if entry.is_dir() {
+                out.insert(format!("{name}/"), String::new());
+                todo.push(entry);
+            } else {
+                out.insert(name, fs::read(&entry).unwrap().escape_ascii().to_string());
+            }
+        }
+    }
+    out
+}
+
+/// The lines after the plan.
+fn told(said: &str) -> String {
+    said.lines().skip_while(|l| !l.starts_with("Plan: ")).skip(1).filter(|l| !l.contains("oaded")).map(|l| format!("{l}\n")).collect()
+}
+
+fn who(w: &World) -> String {
+    let at = site(&venv(w)).join("shared");
+    let mut names: Vec<String> = fs::read_dir(&at).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    format!("{} {}", names.join(" "), fs::read_to_string(at.join("__init__.py")).unwrap().trim())
+}
+
+fn sharing() -> [Release; 4] {
+    [
+        release("aa-shared", "1.0").file("shared/__init__.py", b"who = 'a'\n").file("shared/a.py", b"").file("shared/same.py", b"S = 1\n"),
+        release("bb-shared", "1.0").file("shared/__init__.py", b"who = 'b'\n").file("shared/b.py", b"").file("shared/same.py", b"S = 1\n"),
+        release("cc-moves", "1.0"),
+        release("cc-moves", "2.0"),
+    ]
+}
+
+#[test]
+fn files_of_several_packages_survive_every_apply_and_every_way_back() {
+    let Some(w) = world(&sharing(), "\"aa-shared\", \"bb-shared\", \"cc-moves==1.0\"") else { return };
+    ok(&w, "lock");
+    let first = w.lock();
+    let said = ok(&w, "apply --yes");
+    insta::assert_snapshot!(told(&said), @"
+    Apply complete! 6 added, 0 changed, 0 destroyed.
+    warning: python: aa-shared==1.0 and bb-shared==1.0 bring 1 file of the same path and another content: what bb-shared==1.0 has is installed
+    Loading everything once…
+    ");
+    let both = "__init__.py __pycache__ a.py b.py same.py who = 'b'";
+    assert_eq!(who(&w), both);
+    // Another one moves, with nobody to fetch these from: the last in order stays the last.
+    w.edit("cc-moves==1.0", "cc-moves==2.0");
+    ok(&w, "lock");
+    let second = w.lock();
+    ok(&w, "apply --yes");
+    assert_eq!(who(&w), both);
+    let moved = picture(&venv(&w));
+    // The last one goes: the other one's file comes back, from the wheel that was kept.
+    w.edit("\"bb-shared\", ", "");
+    ok(&w, "lock");
+    w.index.fault(Some(Fault::Stalls));
+    ok(&w, "apply --yes");
+    assert_eq!(who(&w), "__init__.py __pycache__ a.py same.py who = 'a'");
+    // And back, step by step, with nothing of the older environments left.
+    for (lock, edit) in [(&second, ("\"cc-moves==2.0\"", "\"bb-shared\", \"cc-moves==2.0\"")), (&first, ("cc-moves==2.0", "cc-moves==1.0"))] {
+        ok(&w, "gc --keep 0 --yes");
+        fs::write(w.lock_file(), lock).unwrap();
+        w.edit(edit.0, edit.1);
+        ok(&w, "apply --yes");
+        assert_eq!(who(&w), both);
+        let verified = ok(&w, "verify --full");
+        assert!(verified.contains("2 of 2 parts as comfy.lock pins them."), "{verified}");
+        assert!(ok(&w, "plan --exit-code").contains("No changes."));
+        if lock == &second {
+            assert_eq!(picture(&venv(&w)), moved, "it depends on what was there before");
+        }
+    }
+    // A fresh installation is the same, byte for byte.
+    let after = picture(&venv(&w));
+    w.index.fault(None);
+    ok(&w, "destroy --purge --yes");
+    ok(&w, "apply --yes");
+    assert_eq!(picture(&venv(&w)), after);
+    // And every file is known.
+    for file in ["shared/__init__.py", "shared/same.py", "shared/a.py", "shared/__pycache__", "aa_shared-1.0.dist-info/RECORD"] {
+        let at = site(&venv(&w)).join(file);
+        let away = w.root.join("away");
+        fs::rename(&at, &away).unwrap();
+        let said = w.one("verify --full");
+        assert!(said.contains("missing") && said.contains("exit 2"), "{file}: {said}");
+        fs::rename(&away, &at).unwrap();
+    }
+}
+
+#[test]
+fn an_empty_folder_and_a_record_that_errs_are_no_faults() {
+    let releases = [
+        release("dd-empty", "1.0").file("dd/__init__.py", b"").folder("dd.libs").folder("dd/data/deep"),
+        release("ee-record", "1.0").file("ee/__init__.py", b"X = 1\n").file("ee/data.txt", b"7\n").errs("ee/data.txt"),
+    ];
+    let Some(w) = world(&releases, "\"dd-empty\", \"ee-record\"") else { return };
+    ok(&w, "lock");
+    ok(&w, "apply --yes");
+    assert!(ok(&w, "plan --exit-code").contains("No changes."));
+    let at = site(&venv(&w));
+    assert!(at.join("dd.libs").is_dir() && at.join("dd/data/deep").is_dir());
+    let record = fs::read_to_string(at.join("ee_record-1.0.dist-info/RECORD")).unwrap();
+    // printf '7\n' | sha256sum, as a RECORD has it.
+    assert!(record.contains("ee/data.txt,sha256=EBWbryYrQ6ktldtZ2uH3LGRRJzAWYeCjzk44spWpfFg,2\n"), "{record}");
+    fs::remove_dir(at.join("dd.libs")).unwrap();
+    let said = w.one("verify --full");
+    assert!(said.contains("dd.libs") && said.contains("missing"), "{said}");
+    ok(&w, "apply --yes");
+    assert!(at.join("dd.libs").is_dir());
+}
+
+#[test]
+fn a_wheel_that_reaches_for_what_is_not_its_own_is_refused_by_name() {
+    let hostile: &[(&str, &str)] = &[
+        ("pyvenv.cfg", "ff-1.0.data/data/pyvenv.cfg"),
+        ("in other letters", "ff-1.0.data/data/PYVENV.cfg"),
+        ("the interpreter", "ff-1.0.data/scripts/python3"),
+        ("the interpreter as a folder", "ff-1.0.data/data/bin/python/x"),
+        ("bin as a file", "ff-1.0.data/data/bin"),
+        ("above", "../evil.py"),
+        ("above, by data", "ff-1.0.data/data/../../evil"),
+        ("absolute", "/tmp/evil.py"),
+        ("another one's metadata", "numpy-1.0.dist-info/METADATA"),
+        ("an unknown kind", "ff-1.0.data/stdlib/os.py"),
+        ("another package's folder", "gg.py/x.py"),
+    ];
+    let mut all = String::new();
+    for (what, path) in hostile {
+        let releases = [release("ff", "1.0").file("ff.py", b"").file(path, b"home = /tmp\n"), release("gg", "1.0")];
+        let Some(w) = world(&releases, "\"ff\", \"gg\"") else { return };
+        ok(&w, "lock");
+        let said = w.one("apply --yes");
+        assert!(said.contains("exit 1"), "{what}: {said}");
+        all += &format!("{what}: {}", said.lines().skip_while(|l| !l.starts_with("error")).take(1).map(|l| format!("{l}\n")).collect::<String>());
+        assert!(!base(&w).join("venv").exists() && !base(&w).join("current").exists(), "{what}: something was installed");
+        assert!(!w.root.join("evil").exists() && !Path::new("/tmp/evil.py").exists(), "{what}");
+    }
+    insta::assert_snapshot!(all, @"
+    pyvenv.cfg: error: ff==1.0: its wheel brings `pyvenv.cfg`, which is comfy's own part of a virtual environment
+    in other letters: error: ff==1.0: its wheel brings `PYVENV.cfg`, which is comfy's own part of a virtual environment
+    the interpreter: error: ff==1.0: its wheel brings `bin/python3`, which is comfy's own part of a virtual environment
+    the interpreter as a folder: error: ff==1.0: its wheel brings `bin/python/x`, which is comfy's own part of a virtual environment
+    bin as a file: error: ff==1.0: its wheel brings `bin`, which is comfy's own part of a virtual environment
+    above: error: ff==1.0: its wheel has an entry `../evil.py`, whose path must not contain `.` or `..`
+    above, by data: error: ff==1.0: its wheel has an entry `ff-1.0.data/data/../../evil`, whose path must not contain `.` or `..`
+    absolute: error: ff==1.0: its wheel has an entry `/tmp/evil.py`, whose path must be relative
+    another one's metadata: error: ff==1.0: its wheel has the metadata of numpy-1.0, ff-1.0, and that of this package alone is expected
+    an unknown kind: error: ff==1.0: its wheel has an entry `ff-1.0.data/stdlib/os.py`, of a kind of data that comfy does not know
+    another package's folder: error: gg==1.0 brings the file `lib/pythonPYTHON/site-packages/gg.py`, where ff==1.0 has a folder
+    ");
+}
+
+#[test]
+fn a_kept_wheel_is_hashed_at_each_use() {
+    let Some(w) = world(&[release("numpy", "1.26.4"), release("tqdm", "4.0")], "\"numpy\"") else { return };
+    ok(&w, "lock");
+    ok(&w, "apply --yes");
+    let real = release("numpy", "1.26.4").wheel();
+    let kept = base(&w).join(".staging/store/wheels").join(format!("{}.whl", real.sha256()));
+    assert_eq!(fs::read(&kept).unwrap(), real.bytes);
+    let forged = release("numpy", "1.26.4").file("numpy.py", b"FORGED = 1\n").wheel();
+    // The environment is gone, and somebody who runs as the build uid was at what is kept.
+    let spoil = |link: bool| {
+        fs::remove_dir_all(venv(&w)).unwrap();
+        fs::remove_file(&kept).unwrap();
+        if link {
+            fs::write(w.root.join("elsewhere.whl"), &real.bytes).unwrap();
+            std::os::unix::fs::symlink(w.root.join("elsewhere.whl"), &kept).unwrap();
+        } else {
+            fs::write(&kept, &forged.bytes).unwrap();
+        }
+    };
+    spoil(false);
+    let live = fs::read_link(base(&w).join("current")).unwrap();
+    let refused = w.one("apply --yes --offline");
+    insta::assert_snapshot!(told(&refused).replace(&real.sha256(), "SHA256"), @"
+    error: numpy==1.26.4: the kept wheel ROOT/prefix/comfyui_sandbox/.staging/store/wheels/SHA256.whl has not the hash that comfy.lock pins, and was removed
+      hint: run it without --offline: it is fetched again
+    exit 1
+    ");
+    assert_eq!(fs::read_link(base(&w).join("current")).unwrap(), live);
+    ok(&w, "apply --yes");
+    let module = || fs::read_to_string(site(&venv(&w)).join("numpy.py")).unwrap();
+    assert_eq!(module(), "VERSION = \"1.26.4\"\n");
+    for link in [false, true] {
+        spoil(link);
+        ok(&w, "apply --yes");
+        assert_eq!(module(), "VERSION = \"1.26.4\"\n");
+        assert!(!kept.is_symlink());
+    }
+    // What is kept is enough where nobody answers.
+    fs::remove_dir_all(venv(&w)).unwrap();
+    w.index.fault(Some(Fault::Stalls));
+    ok(&w, "apply --yes --offline");
+    assert!(ok(&w, "verify --full").contains("2 of 2"));
+}
+
+/// The environment as comfy made it before: under another name, with a list by what RECORDs said.
+fn as_older_comfy_made_it(w: &World) {
+    use comfy::plan::desired::GenSpec;
+    let link = fs::read_link(base(w).join("current")).unwrap();
+    let generation = base(w).join(&link);
+    let mut spec: GenSpec = serde_json::from_slice(&fs::read(generation.join("generation.json")).unwrap()).unwrap();
+    let (is, records) = (spec.venv.clone().unwrap(), base(w).join("records"));
+    let was = spec.venv.as_mut().unwrap();
+    was.layout = 1;
+    was.packages.iter_mut().for_each(|p| p.files.clear());
+    let (from, to) = (is.id(), was.id());
+    assert_ne!(from, to);
+    fs::rename(base(w).join("venv").join(&from), base(w).join("venv").join(&to)).unwrap();
+    let list: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
+        serde_json::from_slice(&fs::read(records.join(format!("venv-{from}.json"))).unwrap()).unwrap();
+    let mut old: BTreeMap<&str, BTreeMap<&String, &serde_json::Value>> = BTreeMap::new();
+    for (key, items) in &list {
+        let key = if key.starts_with('~') { "" } else { key.split(' ').next().unwrap() };
+        old.entry(key).or_default().extend(items);
+    }
+    fs::write(records.join(format!("venv-{to}.json")), serde_json::to_vec(&old).unwrap()).unwrap();
+    fs::remove_file(records.join(format!("venv-{from}.json"))).unwrap();
+    let before = link.file_name().unwrap().to_str().unwrap().to_string();
+    let id = spec.id();
+    let text = serde_json::to_string_pretty(&spec).unwrap() + "\n";
+    assert!(!text.contains("files"), "{text}");
+    fs::write(generation.join("generation.json"), text).unwrap();
+    fs::remove_file(generation.join("venv")).unwrap();
+    std::os::unix::fs::symlink(format!("../../venv/{to}"), generation.join("venv")).unwrap();
+    fs::rename(&generation, base(w).join("gen").join(&id)).unwrap();
+    fs::rename(records.join(format!("bytecode-{before}.json")), records.join(format!("bytecode-{id}.json"))).unwrap();
+    fs::remove_file(base(w).join("current")).unwrap();
+    std::os::unix::fs::symlink(format!("gen/{id}"), base(w).join("current")).unwrap();
+    fs::remove_file(records.join("footprints.json")).unwrap();
+    fs::remove_dir_all(base(w).join(".staging/store/wheels")).unwrap();
+    fs::create_dir_all(base(w).join(".staging/store/uv-cache/archive-v0/x")).unwrap();
+}
+
+#[test]
+fn an_environment_of_an_older_comfy_is_built_anew_once() {
+    let Some(w) = world(&[release("numpy", "1.26.4"), release("tqdm", "4.0")], "\"numpy\", \"tqdm\"") else { return };
+    ok(&w, "lock");
+    ok(&w, "apply --yes");
+    as_older_comfy_made_it(&w);
+    // What was applied goes on.
+    let ran = ok(&w, "exec -- python -c print('it_runs')");
+    assert!(ran.contains("it_runs"), "{ran}");
+    let plan = w.one("plan --exit-code");
+    let shown: String = plan.lines().skip_while(|l| !l.contains("# python")).take_while(|l| !l.contains("# comfyui")).map(|l| format!("{l}\n")).collect();
+    let fetches: String = plan.lines().filter(|l| l.starts_with("To fetch")).map(|l| format!("{l}\n")).collect();
+    insta::assert_snapshot!(crate::support::without_ids(&(shown + &fetches), &[16]), @r#"
+      # python will be updated
+        ~ venv = "venv/COMMIT" -> "venv/COMMIT"
+        # an older comfy made it: it is built anew, once, from verified wheels
+
+    To fetch, where the store lacks it: 2 Python packages (1.8 KiB, about 6.2 KiB on the disk) (checked against the free disk before the first file is written).
+    "#);
+    ok(&w, "apply --yes");
+    assert!(ok(&w, "plan --exit-code").contains("No changes."));
+    assert!(!base(&w).join(".staging/store/uv-cache").exists(), "gigabytes that nobody reads");
+}
