@@ -19,7 +19,8 @@ use crate::problem::{Doing, Problem, Result};
 const CONFIG: &[u8] = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
 const HEAD: &[u8] = b"ref: refs/heads/main\n";
 
-/// What git itself may put beside HEAD, config, objects and refs, and does not run or follow; `.lock` at the end aside.
+/// What git itself may put beside HEAD, config, objects and refs, and does not run or follow; `.lock` at the end aside, and `shallow_XXXXXX`
+/// while it fetches (git's shallow.c).
 const FILES: &[&str] = &["HEAD", "config", "packed-refs", "shallow", "FETCH_HEAD"];
 const FOLDERS: &[&str] = &["objects", "refs", "objects/info", "objects/pack", "refs/heads"];
 
@@ -97,9 +98,14 @@ fn looked(folder: &Path) -> std::io::Result<bool> {
         let entry = entry?;
         let name = entry.file_name();
         let Ok(text) = name.to_str() else { return Ok(false) };
-        let fits = match kind(&lstat_at(&top, name)?) {
+        let st = match lstat_at(&top, name) {
+            // A lock of another fetch, gone since.
+            Err(Errno::ENOENT) => continue,
+            st => st?,
+        };
+        let fits = match kind(&st) {
             Kind::Dir => matches!(text, "." | "..") || FOLDERS.contains(&text),
-            Kind::File => FILES.contains(&text.strip_suffix(".lock").unwrap_or(text)),
+            Kind::File => FILES.contains(&text.strip_suffix(".lock").unwrap_or(text)) || text.starts_with("shallow_"),
             _ => false,
         };
         if !fits {
@@ -125,9 +131,12 @@ fn plain(dir: &OwnedFd, depth: usize) -> std::io::Result<bool> {
             Some(nix::dir::Type::Directory) => Kind::Dir,
             Some(nix::dir::Type::File) => Kind::File,
             Some(_) => return Ok(false),
-            None => kind(&lstat_at(dir, name)?),
+            None => lstat_at(dir, name).map_or(Kind::Other, |st| kind(&st)),
         };
-        let below = || open_dir_at(dir, name).and_then(|fd| plain(&fd, depth - 1));
+        let below = || match open_dir_at(dir, name) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
+            fd => plain(&fd?, depth - 1),
+        };
         if !matches!(is, Kind::Dir | Kind::File) || (is == Kind::Dir && name != c"." && name != c".." && (depth == 0 || !below()?)) {
             return Ok(false);
         }
