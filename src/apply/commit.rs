@@ -8,7 +8,9 @@ use crate::problem::{Problem, Result};
 
 /// What the loop tells while it runs, and asks.
 pub trait Watch {
-    fn started(&mut self, number: usize, step: &Planned);
+    /// # Errors
+    /// The step must not begin.
+    fn started(&mut self, number: usize, step: &Planned) -> Result<()>;
     fn ended(&mut self, number: usize, step: &Planned, result: &Result<()>);
     /// Asked before each step; then nothing more is begun.
     fn interrupted(&self) -> bool;
@@ -25,7 +27,7 @@ pub fn run(plan: &Plan, act: &mut dyn Act, inventory: &mut Inventory, watch: &mu
         if watch.interrupted() {
             return Err(Problem::interrupted().hint(format!("{} of {} steps are done; `comfy apply` does the rest", number, plan.steps.len())));
         }
-        watch.started(number, planned);
+        watch.started(number, planned)?;
         let before = inventory.clone();
         inventory.before(&planned.step);
         // Prepare leaves no trace, not even here.
@@ -49,6 +51,7 @@ fn name(planned: &Planned, p: Problem) -> Problem {
 
 /// Notes what every resource of the plan was brought to, so that a later difference is known as drift.
 pub fn remember(plan: &Plan, inventory: &mut Inventory) {
+    inventory.uids = (plan.ids.build != plan.ids.owner).then_some((plan.ids.build, plan.ids.front));
     for c in &plan.changes {
         match &c.after {
             Some(after) => drop(inventory.applied.insert(c.address.clone(), after.clone())),

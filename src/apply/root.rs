@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::journal::Caller;
 use super::protocol::{GO, LAUNCH, Message, Request};
 use super::session::Session;
-use crate::host::generation::worker::Workers;
+use crate::host::generation::job::Jobs;
 use crate::host::progress::{Progress, Reporter, Unit};
 use crate::plan::Plan;
 use crate::plan::select::Selection;
@@ -35,7 +35,6 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
     std::env::set_current_dir("/").doing(|| "go to /".into())?;
     // A single Ctrl-C ends prepare or stops between two steps; more of them change nothing.
     crate::host::signals::watch(false);
-    let workers = Workers::start()?;
     let stdin = std::io::stdin();
     let mut line = String::new();
     stdin.lock().read_line(&mut line).doing(|| "read the request".into())?;
@@ -50,7 +49,7 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
         suspects: request.suspects.clone(),
         offline: request.offline,
         caller: Caller::now(),
-        workers: Some(workers),
+        jobs: Some(Jobs { strict: desired.launch().policy.confinement == "required" }),
         report: &WireReporter(wire.clone()),
     };
     let outcome = session.run(&mut |plan: &Plan| {

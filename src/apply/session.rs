@@ -7,7 +7,7 @@ use super::commit::{self, Watch};
 use super::exclusive;
 use super::journal::{Caller, Journal};
 use crate::host::fs::cache::wait_for_grain;
-use crate::host::generation::worker::Workers;
+use crate::host::generation::job::Jobs;
 use crate::host::git::NetEnv;
 use crate::host::hands::Hands;
 use crate::host::machine::Machine;
@@ -48,7 +48,7 @@ pub struct Session<'a> {
     pub suspects: Vec<PathBuf>,
     pub offline: bool,
     pub caller: Caller,
-    pub workers: Option<Workers>,
+    pub jobs: Option<Jobs>,
     pub report: &'a dyn Reporter,
 }
 
@@ -93,7 +93,7 @@ impl Session<'_> {
     ///
     /// # Errors
     /// Declined, stale, blocked, a failed step, or a machine that is not clean afterwards.
-    pub fn run(mut self, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<Outcome> {
+    pub fn run(self, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<Outcome> {
         let d = self.desired;
         let started = Instant::now();
         let _exclusive = exclusive::take(d, "apply")?;
@@ -135,15 +135,16 @@ impl Session<'_> {
             placed: Vec::new(),
             offline: self.offline,
             report: self.report,
-            workers: self.workers.take(),
+            jobs: self.jobs,
             git: crate::host::env::git_program(d.isolation == Isolation::Account),
         };
         let destroyed = matches!(self.job, Job::Destroy { .. });
         if destroyed {
             hands.make_room(&inventory);
         }
-        let mut watch = Told { journal: &journal, report: self.report, in_commit: false };
+        let mut watch = Told { journal: &journal, report: self.report, desired: d, in_commit: false, machine: None };
         let result = commit::run(&plan, &mut hands, &mut inventory, &mut watch);
+        drop(watch.machine.take());
         if let Err(p) = result {
             if !watch.in_commit {
                 hands.abandon(&first)?;
@@ -251,15 +252,21 @@ fn outcome(plan: &Plan, d: &Desired, started: Instant) -> Outcome {
 struct Told<'a> {
     journal: &'a Journal<'a>,
     report: &'a dyn Reporter,
+    desired: &'a Desired,
     in_commit: bool,
+    /// Held through the commit.
+    machine: Option<exclusive::Exclusive>,
 }
 
 impl Watch for Told<'_> {
-    fn started(&mut self, number: usize, planned: &Planned) {
-        if !planned.step.in_prepare() {
+    fn started(&mut self, number: usize, planned: &Planned) -> Result<()> {
+        if !planned.step.in_prepare() && !self.in_commit {
+            // From here on accounts, groups and folders of the machine change.
+            self.machine = exclusive::of_machine(self.desired, self.report)?;
             self.in_commit = true;
         }
         crate::host::faults::point(number, &planned.step);
+        Ok(())
     }
 
     fn ended(&mut self, number: usize, planned: &Planned, result: &Result<()>) {

@@ -204,7 +204,7 @@ impl Carry<'_> {
                 suspects,
                 offline: self.offline,
                 caller: Caller::now(),
-                workers: None,
+                jobs: None,
                 report: &report,
             };
             let outcome = session.run(&mut |again: &Plan| if again.digest() == digest { Ok(()) } else { Err(root::stale(self.saved.is_some())) })?;

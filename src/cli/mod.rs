@@ -116,6 +116,8 @@ enum Command {
     Cell,
     #[command(name = "__front", hide = true)]
     Front,
+    #[command(name = "__build", hide = true)]
+    Build,
     #[command(name = "__prove", hide = true)]
     Prove,
     #[command(name = "__log", hide = true)]
@@ -142,6 +144,7 @@ pub fn main() -> ExitCode {
         Command::Launch { instance, boot } => return crate::run::serve::serve(instance, boot),
         Command::Cell => return crate::run::cell::serve(),
         Command::Front => return crate::front::serve::serve(),
+        Command::Build => return crate::host::generation::job::serve(),
         Command::Prove => return crate::run::prove::serve(),
         Command::Scribe => return crate::run::scribe::serve(),
         Command::Root => return crate::apply::root::serve(&project::for_root),
@@ -195,7 +198,7 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Demo(a) => demo::run(a),
         Command::Completions(a) => completions::run(a),
         Command::Man(a) => man::run(a),
-        Command::Root | Command::Launch { .. } | Command::Cell | Command::Front | Command::Prove | Command::Scribe => Ok(EXIT_ERROR),
+        Command::Root | Command::Launch { .. } | Command::Cell | Command::Front | Command::Build | Command::Prove | Command::Scribe => Ok(EXIT_ERROR),
     }
 }
 

@@ -96,7 +96,7 @@ pub fn diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
     }
     const LIMIT: usize = 256 << 10;
     let (_, pin) = desired.code.pins().find(|(a, _)| a == address)?;
-    let store = Git { program: None, net: NetEnv::default(), store: desired.paths.store(), offline: true, config: PathBuf::new() };
+    let store = Git { program: None, net: NetEnv::default(), store: desired.paths.git_store(), offline: true, config: PathBuf::new() };
     let inner = path.strip_prefix("ComfyUI/")?;
     let inner = match address.strip_prefix("node.") {
         Some(name) => inner.strip_prefix("custom_nodes/")?.strip_prefix(name)?.strip_prefix('/')?,

@@ -42,6 +42,7 @@ pub fn text(spec: &LaunchSpec, c: &Confinement, inner: Inner, limited: bool) -> 
             May::Read => "read",
             May::Run => "read, run",
             May::Write => "read, write",
+            May::Make => "read, write, run",
             May::Device => "device",
         };
         let here = if c.rooms.iter().any(|(p, room)| *p == r.path && *room != Room::Temp) || r.path.symlink_metadata().is_ok() { "" } else { " (not here)" };

@@ -21,6 +21,8 @@ pub enum May {
     Run,
     /// Read, write, make and remove; no program is started from there.
     Write,
+    /// Read, write, make and remove, and start what was made: a build job's own folder, where it runs what it has unpacked.
+    Make,
     /// Read and write a device, and ask its driver.
     Device,
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{May, Room};
 
-type Place = (&'static str, May, &'static str);
+pub type Place = (&'static str, May, &'static str);
 
 const LIBRARIES: &str = "programs and libraries of the system";
 const LOADER: &str = "where the dynamic loader finds libraries (ld.so(8))";
@@ -129,6 +129,16 @@ const MACOS: &[Place] = &[
     ("/dev/urandom", May::Read, "random numbers"),
 ];
 
+/// What a build job's programs need of a Linux system: no device but those that every program expects.
+pub fn for_builds() -> impl Iterator<Item = Place> {
+    LINUX.iter().filter(|(_, may, _)| *may != May::Device).copied()
+}
+
+/// The same for one that resolves names.
+pub fn for_fetching() -> impl Iterator<Item = Place> {
+    RESOLVER.iter().copied()
+}
+
 pub(super) fn of(macos: bool) -> &'static [Place] {
     if macos { MACOS } else { LINUX }
 }
@@ -141,6 +151,15 @@ pub(super) fn without_rooms(macos: bool) -> &'static [Place] {
 pub(super) fn rooms() -> Vec<(PathBuf, Room)> {
     let at = |p: &str, r| (PathBuf::from(p), r);
     vec![at("/dev/shm", Room::Memory), at("/proc", Room::Processes), at("/sys", Room::Hardware), at("/tmp", Room::Temp), at("/var/tmp", Room::Temp)]
+}
+
+/// A program of the system's or of the caller's, with what it loads: the folders of [`interpreter`] and what git keeps beside itself.
+pub fn program(path: &Path) -> Vec<PathBuf> {
+    let mut out = interpreter(path);
+    if let Some(prefix) = path.parent().and_then(Path::parent).filter(|p| p.parent().is_some()) {
+        out.extend(["libexec", "share"].map(|name| prefix.join(name)));
+    }
+    out
 }
 
 /// The program and the folders beside it that hold its library: `PREFIX/bin/python3.12` has `PREFIX/lib` and its kin.

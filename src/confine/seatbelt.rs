@@ -60,6 +60,7 @@ impl Profile {
                 May::Read => "file-read*",
                 May::Run => "file-read* file-map-executable process-exec*",
                 May::Write => "file-read* file-write*",
+                May::Make => "file-read* file-write* file-map-executable process-exec*",
                 May::Device => "file-read* file-write-data file-ioctl",
             };
             let name = p.value(r.path.clone());

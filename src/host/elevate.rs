@@ -24,6 +24,9 @@ pub const FRONT_SIDE: &str = "__front";
 /// The hidden subcommand that tries as the sandbox user what a share keeps from it.
 pub const PROVE_SIDE: &str = "__prove";
 
+/// The hidden subcommand that does one build job.
+pub const BUILD_SIDE: &str = "__build";
+
 /// The hidden subcommand that keeps the log.
 pub const SCRIBE_SIDE: &str = "__log";
 

@@ -6,7 +6,7 @@ use nix::unistd::UnlinkatFlags;
 
 use super::fs::remove::{Foreign, remove_of};
 use super::fs::{edit, parent, share};
-use super::generation::{Builder, worker::Workers};
+use super::generation::{Builder, job::Jobs};
 use super::git::NetEnv;
 use super::machine::Machine;
 use super::models::{Hubs, steps};
@@ -30,7 +30,7 @@ pub struct Hands<'a> {
     pub placed: steps::Placed,
     pub offline: bool,
     pub report: &'a dyn Reporter,
-    pub workers: Option<Workers>,
+    pub jobs: Option<Jobs>,
     /// The git program that a build may use.
     pub git: Option<std::path::PathBuf>,
 }
@@ -42,6 +42,19 @@ impl Hands<'_> {
 
     fn records(&self) -> Option<(u32, u32)> {
         nix::unistd::geteuid().is_root().then_some((self.ids.seal, self.ids.records_gid()))
+    }
+
+    /// Writes down for all instances of this machine who builds for a sandbox user.
+    fn claim_ids(&self, sandbox: u32, build: u32) -> Result<()> {
+        let path = self.paths.id_pairs();
+        let mut all = super::machine::id_pairs(&path).map_err(|u| Problem::new(u.reason))?;
+        if let Some((other, _)) = all.iter().find(|(other, b)| **b == build && **other != sandbox) {
+            return Err(Problem::new(format!("uid {build} builds for the sandbox user with uid {other} by now")).hint("run `comfy apply` again: it takes another one"));
+        }
+        all.insert(sandbox, build);
+        let text = serde_json::to_vec(&all).doing(|| format!("write {}", path.display()))?;
+        edit::make_parents(&path, self.ids.seal.into(), self.ids.seal_gid.into()).doing(|| format!("make the folder of {}", path.display()))?;
+        edit::write_file(&path, &text, 0o644, self.sealed()).doing(|| format!("write {}", path.display()))
     }
 
     fn share(&self, spec: &ShareSpec) -> Result<()> {
@@ -71,7 +84,7 @@ impl Hands<'_> {
             cache: &self.machine.cache,
             readings: &self.machine.readings,
             report: self.report,
-            workers: self.workers.as_mut(),
+            jobs: self.jobs,
         }
     }
 
@@ -85,7 +98,7 @@ impl Hands<'_> {
         // What was fetched of models, packages and repositories stays: the next run goes on from there.
         let some = |folder: PathBuf| std::fs::read_dir(folder).is_ok_and(|mut d| d.next().is_some());
         let store = self.paths.store();
-        let repositories = std::fs::read_dir(&store).into_iter().flatten().flatten().any(|e| some(e.path().join("objects/pack")));
+        let repositories = std::fs::read_dir(self.paths.git_store()).into_iter().flatten().flatten().any(|e| some(e.path().join("objects/pack")));
         let fetched = [(self.paths.downloads(), some(self.paths.downloads())), (store.clone(), repositories || some(super::venv::wheels(&self.paths)))];
         let kept: Vec<PathBuf> = fetched.into_iter().filter_map(|(folder, any)| any.then_some(folder)).collect();
         if !kept.contains(&self.paths.downloads()) {
@@ -229,10 +242,11 @@ impl Hands<'_> {
             self.remove_sandboxs(home)?;
         }
         self.remove_state()?;
-        // Another instance of this prefix may go on with what was fetched.
-        let alone = |e: std::io::Result<std::fs::DirEntry>| e.is_ok_and(|e| e.path() == self.paths.base || e.path() == self.paths.downloads());
+        // An instance of an older comfy may go on with what was fetched there.
+        let old = self.paths.shared_downloads();
+        let alone = |e: std::io::Result<std::fs::DirEntry>| e.is_ok_and(|e| e.path() == self.paths.base || e.path() == old);
         if std::fs::read_dir(&self.paths.prefix).is_ok_and(|mut d| d.all(alone)) {
-            edit::remove_path(&self.paths.downloads()).doing(|| "clear the downloads".into())?;
+            edit::remove_path(&old).doing(|| "clear the downloads".into())?;
         }
         for path in [self.paths.base.clone(), self.paths.records.clone()] {
             edit::remove_path(&path).doing(|| format!("remove {}", path.display()))?;
@@ -282,6 +296,7 @@ impl Act for Hands<'_> {
             }
             Step::CreateGroup { name, gid } => accounts.create_group(name, *gid),
             Step::DeleteGroup { name, .. } => accounts.delete_group(name),
+            Step::ClaimIds { sandbox, build } => self.claim_ids(*sandbox, *build),
             Step::CreateUser { name, uid, gid, home } => accounts.create_user(name, *uid, *gid, home),
             Step::ChangeUser { name, gid, home } => accounts.change_user(name, *gid, home),
             Step::DeleteUser { name, .. } => accounts.delete_user(name),

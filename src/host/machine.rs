@@ -1,6 +1,6 @@
 //! The real machine, as [`Look`] reads it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -95,6 +95,19 @@ pub fn hostname() -> String {
     full.split('.').next().unwrap_or(&full).to_string()
 }
 
+/// The table of who builds for whom; empty where nobody wrote one.
+///
+/// # Errors
+/// It cannot be read, or is none.
+pub fn id_pairs(path: &Path) -> Seen<BTreeMap<u32, u32>> {
+    let unknown = |why: String| Unknown { reason: format!("{}: {why}", path.display()), root_can: false };
+    match std::fs::read(path) {
+        Ok(text) => serde_json::from_slice(&text).map_err(|e| unknown(e.to_string())),
+        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(BTreeMap::new()),
+        Err(e) => Err(unknown(e.to_string())),
+    }
+}
+
 /// The primary user: the one of the manifest, or whoever runs comfy, through sudo too.
 ///
 /// # Errors
@@ -152,6 +165,10 @@ impl Look for Machine {
     fn uid_taken(&self, id: u32) -> Seen<bool> {
         let user = nix::unistd::User::from_uid(id.into()).map_err(|e| Unknown { reason: format!("id {id}: {e}"), root_can: false })?;
         Ok(user.is_some())
+    }
+
+    fn id_pairs(&self, paths: &Paths) -> Seen<BTreeMap<u32, u32>> {
+        id_pairs(&paths.id_pairs())
     }
 
     fn is_member(&self, user: &str, group: &str) -> Seen<bool> {

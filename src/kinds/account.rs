@@ -65,8 +65,20 @@ fn user(draft: &mut Draft, name: &str, group: &str) {
     if !others.is_empty() {
         draft.warnings.push(format!("user {name} is also in {}: what those groups may do, the sandbox may do", others.join(", ")));
     }
+    let mut steps = vec![step];
+    let (mut want, mut have) = (want, have);
+    if let Some((sandbox, build)) = ids.noted_pair() {
+        let noted = draft.look.id_pairs(&draft.d.paths);
+        let Some(noted) = draft.seen(&address, noted) else { return };
+        let text = format!("{build}, {}", ids.front);
+        if let Some(have) = have.as_mut().filter(|_| noted.get(&sandbox) == Some(&build)) {
+            have.insert("build_uids".into(), text.clone());
+        }
+        want.insert("build_uids".into(), text);
+        steps.insert(0, Step::ClaimIds { sandbox, build });
+    }
     let r = Resource::new(address, Some(want), have)
-        .steps([step])
+        .steps(steps)
         .needs([format!("group.{name}")])
         .reason(adopted.then(|| "adopted: it was there before comfy and stays after it".into()));
     draft.add(r);

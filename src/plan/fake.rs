@@ -47,6 +47,7 @@ struct State {
     fetched: BTreeSet<Sha>,
     launcher: Option<Program>,
     system: BTreeMap<PathBuf, String>,
+    pairs: BTreeMap<u32, u32>,
     inventory: Inventory,
 }
 
@@ -95,6 +96,9 @@ impl Look for Machine {
     }
     fn uid_taken(&self, id: u32) -> Seen<bool> {
         Ok(self.with(|s| s.users.values().any(|u| u.uid == id)))
+    }
+    fn id_pairs(&self, _: &Paths) -> Seen<BTreeMap<u32, u32>> {
+        Ok(self.with(|s| s.pairs.clone()))
     }
     fn is_member(&self, user: &str, group: &str) -> Seen<bool> {
         Ok(self.with(|s| s.groups.get(group).is_some_and(|(_, m)| m.contains(user))))
@@ -215,6 +219,7 @@ impl Act for Hands<'_> {
                 let user = User { name: name.clone(), uid: *uid, gid: *gid, home: home.clone(), shell: "/usr/sbin/nologin".into(), groups: Vec::new() };
                 s.users.insert(name.clone(), user);
             }
+            Step::ClaimIds { sandbox, build } => drop(s.pairs.insert(*sandbox, *build)),
             Step::ChangeUser { name, gid, home } => {
                 let u = s.users.get_mut(name).unwrap();
                 (u.gid, u.home, u.shell) = (*gid, home.clone(), "/usr/sbin/nologin".into());
@@ -338,8 +343,9 @@ impl Act for Failing<'_> {
 struct Nobody(RefCell<Vec<String>>);
 
 impl Watch for Nobody {
-    fn started(&mut self, _: usize, p: &Planned) {
+    fn started(&mut self, _: usize, p: &Planned) -> Result<()> {
         self.0.borrow_mut().push(format!("{}: {:?}", p.address, p.step));
+        Ok(())
     }
     fn ended(&mut self, _: usize, _: &Planned, _: &Result<()>) {}
     fn interrupted(&self) -> bool {

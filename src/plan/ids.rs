@@ -25,14 +25,40 @@ pub struct Ids {
 
 /// Below the range of people on both platforms: hidden from login windows (facts of `dscl`, login.defs(5)).
 const ACCOUNT_RANGE: std::ops::RangeInclusive<u32> = 401..=499;
-/// Away from people, from systemd's dynamic users and from container ranges (systemd's UIDS-GIDS document).
-const BUILD_RANGE: std::ops::RangeInclusive<u32> = 58_200..=58_299;
+/// Of a sandbox user in [`ACCOUNT_RANGE`]: its build uid, and one more for its gateway. Away from people, from systemd's dynamic users and
+/// from container ranges (systemd's UIDS-GIDS document).
+const BUILD_FIRST: u32 = 58_200;
+/// Of others, in pairs: a table says which ([`super::desired::Paths::id_pairs`]).
+const TABLE_RANGE: std::ops::RangeInclusive<u32> = 58_400..=58_599;
+
+/// The build uid of a sandbox user whose own number says it: no other instance has it.
+fn by_number(sandbox: u32) -> Option<u32> {
+    ACCOUNT_RANGE.contains(&sandbox).then(|| BUILD_FIRST + 2 * (sandbox - ACCOUNT_RANGE.start()))
+}
+
+fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<u32> {
+    if let Some(build) = by_number(sandbox) {
+        return Ok(build);
+    }
+    let table = look.id_pairs(&d.paths)?;
+    let unused = |id: &u32| !table.values().any(|b| b == id);
+    let mut pairs = TABLE_RANGE.step_by(2).filter(unused);
+    match table.get(&sandbox) {
+        Some(build) => Ok(*build),
+        None => pairs.next().ok_or_else(|| super::facts::Unknown { reason: "no pair of ids is left for another sandbox user".into(), root_can: false }),
+    }
+}
 
 impl Ids {
     /// The group of comfy's records: the owner may read them, the sandbox may not.
     pub fn records_gid(&self) -> u32 {
         // Under isolation "none" both are the owner's own.
         if self.seal == 0 { self.owner_gid } else { self.seal_gid }
+    }
+
+    /// Where the sandbox user's number does not say which uids build for it, that is written down: the pair.
+    pub fn noted_pair(&self) -> Option<(u32, u32)> {
+        by_number(self.sandbox).is_none().then_some((self.sandbox, self.build))
     }
 
     /// Takes what exists, then what the manifest asks, then what is free.
@@ -103,8 +129,14 @@ impl Ids {
                 }
             }
         };
-        let build = free(look, BUILD_RANGE, &[]).map_err(|e| read("ids", e))?.ok_or_else(none_free)?;
-        let front = free(look, BUILD_RANGE, &[build]).map_err(|e| read("ids", e))?.ok_or_else(none_free)?;
+        let build = build_for(d, look, sandbox).map_err(|e| read("ids", e))?;
+        let front = build + 1;
+        for id in [build, front] {
+            if look.id_taken(id).map_err(|e| read("ids", e))? {
+                return Err(Problem::new(format!("id {id} belongs to an account or a group, and is what comfy builds with, or serves the port, for {}", d.sandbox))
+                    .hint("give that account another number, or choose another host.sandbox_user"));
+            }
+        }
         Ok(Ids { owner, owner_gid, sandbox, sandbox_gid, shared, build, front, seal: 0, seal_gid: 0 })
     }
 }

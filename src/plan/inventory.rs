@@ -22,6 +22,9 @@ pub struct Inventory {
     pub shares: BTreeMap<PathBuf, SharedFolder>,
     /// The uid that nftables has rules of comfy's for.
     pub fence: Option<u32>,
+    /// The uids that build for the instance and serve its port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uids: Option<(u32, u32)>,
     /// Files in folders of the system, with their text: not everybody who plans may read them.
     pub system: BTreeMap<PathBuf, String>,
     /// Lists of who may have no jobs, with a line of comfy's.

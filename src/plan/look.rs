@@ -1,5 +1,6 @@
 //! The boundary to the machine: [`Look`] reads, [`Act`] changes. `comfy plan` only ever holds a `&dyn Look`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::desired::{Desired, GenSpec, Paths};
@@ -20,6 +21,8 @@ pub trait Look: Sync {
     fn id_taken(&self, id: u32) -> Seen<bool>;
     /// Whether a user has this number, whatever groups there are.
     fn uid_taken(&self, id: u32) -> Seen<bool>;
+    /// Which uid builds for which sandbox user, where that was written down.
+    fn id_pairs(&self, paths: &Paths) -> Seen<BTreeMap<u32, u32>>;
     fn is_member(&self, user: &str, group: &str) -> Seen<bool>;
     /// The name of a group number, or the number itself.
     fn group_name(&self, gid: u32) -> String;

@@ -65,6 +65,14 @@ impl Paths {
     pub fn store(&self) -> PathBuf {
         self.base.join(".staging/store")
     }
+    /// Bare repositories.
+    pub fn git_store(&self) -> PathBuf {
+        self.base.join(".staging/store/git")
+    }
+    /// What uv keeps of interpreters.
+    pub fn python_store(&self) -> PathBuf {
+        self.base.join(".staging/store/python")
+    }
     pub fn venvs(&self) -> PathBuf {
         self.base.join("venv")
     }
@@ -136,9 +144,17 @@ impl Paths {
     pub fn interpreters(&self) -> PathBuf {
         self.records.join("interpreters.json")
     }
-    /// What is fetched of models, and not in its share yet: one place for all instances of a prefix.
+    /// What is fetched of models, and not in its share yet.
     pub fn downloads(&self) -> PathBuf {
+        self.base.join(".downloads")
+    }
+    /// The same as older versions had it, for all instances of a prefix.
+    pub fn shared_downloads(&self) -> PathBuf {
         self.prefix.join(".downloads")
+    }
+    /// Which uids build for which sandbox users, where that is not a matter of arithmetic; for all instances of the machine.
+    pub fn id_pairs(&self) -> PathBuf {
+        self.records.parent().unwrap_or(&self.records).join("ids.json")
     }
     /// Hashes of models that an apply has read.
     pub fn model_hashes(&self) -> PathBuf {

@@ -49,6 +49,11 @@ pub enum Step {
         gid: u32,
         home: PathBuf,
     },
+    /// Notes for all instances which uid builds for a sandbox user; the next one is its gateway's.
+    ClaimIds {
+        sandbox: u32,
+        build: u32,
+    },
     /// Primary group, home and shell of an adopted account.
     ChangeUser {
         name: String,
@@ -256,7 +261,7 @@ impl Step {
             Step::BuildGeneration { .. } => 2,
             Step::FetchModels { .. } => 3,
             Step::CreateGroup { .. } => 10,
-            Step::CreateUser { .. } | Step::ChangeUser { .. } => 11,
+            Step::ClaimIds { .. } | Step::CreateUser { .. } | Step::ChangeUser { .. } => 11,
             Step::AddMember { .. } => 12,
             Step::Deny { .. } => 13,
             Step::MakeDir { .. } => 20,

@@ -321,7 +321,7 @@ fn a_download_that_is_killed_goes_on() {
     w.edit_lock(&format!("file:{}/f", w.root.display()), &web.url());
     fs::remove_file(w.root.join("f")).unwrap();
     let part = |w: &World| {
-        let parts = fs::read_dir(w.root.join("prefix/.downloads")).into_iter().flatten().flatten();
+        let parts = fs::read_dir(w.root.join("prefix/comfyui_sandbox/.downloads")).into_iter().flatten().flatten();
         parts.map(|e| e.metadata().unwrap().len()).max().unwrap_or(0)
     };
     let (mut kills, mut last) = (0, 0);
@@ -339,7 +339,7 @@ fn a_download_that_is_killed_goes_on() {
     }
     assert!(!w.at("x.bin").exists());
     // Somebody damages what is there: it is not believed.
-    let at = fs::read_dir(w.root.join("prefix/.downloads")).unwrap().flatten().next().unwrap().path();
+    let at = fs::read_dir(w.root.join("prefix/comfyui_sandbox/.downloads")).unwrap().flatten().next().unwrap().path();
     let before = given.load(std::sync::atomic::Ordering::Relaxed);
     w.ok(&["apply", "--yes"]);
     w.is("x.bin", &file);
@@ -358,7 +358,7 @@ fn a_damaged_part_is_not_believed() {
     w.models(&model("x.bin", &web.url()));
     w.ok(&["lock"]);
     fs::remove_dir_all(w.root.join("home/.cache/comfy/models")).unwrap();
-    let folder = w.root.join("prefix/.downloads");
+    let folder = w.root.join("prefix/comfyui_sandbox/.downloads");
     fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(format!("{}.part", sha256(&file))), noise(9, 500_000)).unwrap();
     w.ok(&["apply", "--yes"]);

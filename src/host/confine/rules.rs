@@ -64,13 +64,18 @@ pub fn apply(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result<()> {
     Ok(())
 }
 
+fn written() -> BitFlags<AccessFs> {
+    AccessFs::from_all(NEWEST) & !(AccessFs::IoctlDev | AccessFs::MakeChar | AccessFs::MakeBlock)
+}
+
 fn rights(may: May, folder: bool) -> BitFlags<AccessFs> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let rights = match may {
         May::Read => read,
         May::Run => read | AccessFs::Execute,
         // No device is made there, and no program started.
-        May::Write => AccessFs::from_all(NEWEST) & !(AccessFs::Execute | AccessFs::IoctlDev | AccessFs::MakeChar | AccessFs::MakeBlock),
+        May::Write => written() & !AccessFs::Execute,
+        May::Make => written(),
         May::Device => read | AccessFs::WriteFile | AccessFs::IoctlDev,
     };
     if folder { rights } else { rights & AccessFs::from_file(NEWEST) }

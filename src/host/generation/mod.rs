@@ -1,5 +1,6 @@
 //! A whole generation in staging: what can be linked from an older one, what a worker must fetch, seal, assemble, check.
 
+pub mod job;
 pub(super) mod seal;
 pub mod worker;
 
@@ -20,7 +21,8 @@ use crate::plan::desired::{GenSpec, Paths};
 use crate::plan::ids::Ids;
 use crate::problem::{Doing, Problem, Result};
 use crate::tree::{Entry, Listing, Mode, Oid};
-use worker::{Item, Request, Work, Workers};
+use job::Jobs;
+use worker::{Item, Request, Work};
 
 /// Everything that building a generation needs.
 pub struct Builder<'a> {
@@ -33,7 +35,7 @@ pub struct Builder<'a> {
     pub readings: &'a Readings,
     pub report: &'a dyn Reporter,
     /// `None` under isolation "none": the owner stands for every uid.
-    pub workers: Option<&'a mut Workers>,
+    pub jobs: Option<Jobs>,
 }
 
 /// A file of an older generation that can be shared.
@@ -73,8 +75,8 @@ impl Builder<'_> {
 
     /// Has one piece of work done under the build uid, or by the owner where nobody else is.
     pub fn perform<T: serde::de::DeserializeOwned>(&mut self, work: &Work) -> Result<T> {
-        let value = match self.workers.as_deref_mut() {
-            Some(w) => w.perform(self.ids.build, work, self.report)?,
+        let value = match self.jobs {
+            Some(jobs) => jobs.perform(self.ids.build, work, self.report)?,
             None => work.run(self.report)?,
         };
         serde_json::from_value(value).doing(|| "understand the build process".into())
@@ -97,7 +99,7 @@ impl Builder<'_> {
     fn make_folders(&self, job: &Path) -> Result<()> {
         let p = self.paths;
         let i = self.ids;
-        let account = self.workers.is_some();
+        let account = self.jobs.is_some();
         let doing = |path: &Path| format!("make {}", path.display());
         edit::make_parents(&p.base.join("x"), nix::unistd::Uid::from_raw(i.seal), nix::unistd::Gid::from_raw(i.seal_gid)).doing(|| doing(&p.base))?;
         edit::make_parents(&p.records.join("x"), nix::unistd::Uid::from_raw(i.seal), nix::unistd::Gid::from_raw(i.seal_gid)).doing(|| doing(&p.records))?;
@@ -125,6 +127,10 @@ impl Builder<'_> {
         }
         // Readable: it holds public code alone, and lets `plan -v` show what a file should be.
         edit::make_dir(&p.store(), i.build, build_gid(&i), 0o755).doing(|| doing(&p.store()))?;
+        // Each job writes its own part and no other.
+        for part in [p.git_store(), super::venv::wheels(p), p.python_store()] {
+            edit::make_dir(&part, i.build, build_gid(&i), 0o755).doing(|| doing(&part))?;
+        }
         edit::write_file(&p.staging().join("gitconfig"), super::git::config().as_bytes(), 0o644, None).doing(|| "write comfy's git configuration".into())
     }
 
@@ -172,7 +178,7 @@ impl Builder<'_> {
         let targets: BTreeMap<String, PathBuf> = items.iter().map(|i| (i.part.clone(), i.target.clone())).collect();
         if !items.is_empty() {
             let request = Request {
-                store: self.paths.store(),
+                store: self.paths.git_store(),
                 config: self.paths.staging().join("gitconfig"),
                 git: self.git.clone(),
                 net: self.net.clone(),

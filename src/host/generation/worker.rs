@@ -1,19 +1,14 @@
-//! Fetching and unpacking, by a process that is neither root nor the owner nor the sandbox user.
-//!
-//! The root side forks it before it has any thread, tells it which uid to become, and sends one request. It answers with
-//! progress and, at the end, the listing of each tree. Nothing that it says is believed: root hashes what it wrote.
+//! What a build job can do, and what of the machine each piece of work needs.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 
-use nix::unistd::{ForkResult, Gid, Pid, Uid, fork, setgid, setuid};
 use rayon::prelude::*;
 
+use crate::confine::places;
+
 use crate::host::git::{Depth, Git, NetEnv, read};
-use crate::host::progress::{Progress, Reporter, Unit};
+use crate::host::progress::Reporter;
 use crate::host::{bytecode, models, python, uv, venv};
 use crate::lock::Pin;
 use crate::problem::{Doing, Problem, Result};
@@ -39,13 +34,6 @@ pub struct Request {
     pub items: Vec<Item>,
 }
 
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-enum Message {
-    Progress { job: String, unit: Unit, at: u64, total: u64 },
-    Done(serde_json::Value),
-    Failed(Problem),
-}
-
 /// What the build process can do.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub enum Work {
@@ -57,7 +45,73 @@ pub enum Work {
     Models(Box<models::work::Job>),
 }
 
+/// What a piece of work touches, beside what every program needs of the system.
+#[derive(Default)]
+pub struct Needs {
+    pub fetches: bool,
+    pub read: Vec<PathBuf>,
+    /// Programs, and the folders that they load from.
+    pub run: Vec<PathBuf>,
+    pub write: Vec<PathBuf>,
+    /// Written, and run from there.
+    pub work: Vec<PathBuf>,
+}
+
+impl Needs {
+    /// Of whoever fetches: certificates that the caller named, and folders that stand for servers.
+    fn fetching(net: &NetEnv) -> Needs {
+        let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"].iter().filter_map(|name| net.vars.get(*name).map(PathBuf::from));
+        Needs { fetches: true, read: certificates.chain(net.mirrors.folders()).collect(), ..Needs::default() }
+    }
+
+    fn uv(net: &NetEnv) -> Needs {
+        let mut needs = Needs::fetching(net);
+        needs.run.extend(net.vars.get("COMFY_UV").map(PathBuf::from));
+        needs
+    }
+}
+
 impl Work {
+    pub fn needs(&self) -> Needs {
+        let above = |p: &Path| p.parent().unwrap_or(p).to_path_buf();
+        match self {
+            Work::Trees(r) => {
+                let mut needs = Needs::fetching(&r.net);
+                needs.fetches = !r.offline;
+                needs.read.push(r.config.clone());
+                needs.run.extend(r.git.iter().flat_map(|git| places::program(git)));
+                needs.write.push(r.store.clone());
+                needs.write.extend(r.items.iter().map(|i| above(&i.target)));
+                needs
+            }
+            Work::Venv(j) => {
+                let mut needs = Needs::fetching(&j.net);
+                needs.fetches = !j.offline;
+                needs.run.extend(places::program(&j.spec.interpreter.path));
+                needs.write.extend([j.wheels.clone(), above(&j.target)]);
+                needs
+            }
+            Work::Bytecode(j) => {
+                let run = places::program(&j.interpreter.path);
+                Needs { run, read: vec![j.top.clone()], write: vec![j.target.clone()], ..Needs::default() }
+            }
+            Work::Uv(j) => {
+                let mut needs = Needs::uv(&j.net);
+                needs.fetches = !j.offline;
+                needs.write.push(above(&j.target));
+                needs
+            }
+            Work::Python(j) => {
+                let mut needs = Needs::uv(&j.net);
+                needs.fetches = !j.offline;
+                needs.run.push(j.uv.clone());
+                needs.work.extend([j.cache.clone(), above(&j.target)]);
+                needs
+            }
+            Work::Models(j) => Needs { write: vec![j.folder.clone()], ..Needs::fetching(&j.net) },
+        }
+    }
+
     /// Does it, as whoever calls.
     ///
     /// # Errors
@@ -179,229 +233,4 @@ fn export(git: &Git, item: &Item, report: &dyn Reporter) -> Result<(String, List
 
 fn join(prefix: &str, path: &str) -> String {
     if prefix.is_empty() { path.to_string() } else { format!("{prefix}/{path}") }
-}
-
-/// uv, an interpreter, trees, wheels, their bytecode, that of trees, models.
-const MOST: usize = 7;
-
-/// Build processes that wait, one for each piece of work of an apply.
-pub struct Workers(Vec<Worker>);
-
-impl Workers {
-    /// Forks them. Must be called while the process has a single thread.
-    ///
-    /// # Errors
-    /// No more processes or descriptors.
-    pub fn start() -> Result<Workers> {
-        let mut all = Vec::new();
-        for _ in 0..MOST {
-            let next = Worker::start(&mut all)?;
-            all.push(next);
-        }
-        Ok(Workers(all))
-    }
-
-    /// Has the work done under `uid`; afterwards no process of that uid is left.
-    ///
-    /// # Errors
-    /// What the worker says, or that it died.
-    pub fn perform(&mut self, uid: u32, work: &Work, report: &dyn Reporter) -> Result<serde_json::Value> {
-        self.0.pop().ok_or_else(|| Problem::new("no build process is left"))?.perform(uid, work, report)
-    }
-}
-
-/// One worker as the root side holds it.
-struct Worker {
-    pid: Pid,
-    socket: Option<UnixStream>,
-}
-
-impl Worker {
-    /// `earlier` ones' sockets are nothing for the new process: it would keep them open.
-    fn start(earlier: &mut [Worker]) -> Result<Worker> {
-        let (ours, theirs) = UnixStream::pair().doing(|| "make a socket pair".into())?;
-        // SAFETY: no other thread exists yet, so no lock of the allocator or of std can be held in the child.
-        match unsafe { fork() }.doing(|| "start the build process".into())? {
-            ForkResult::Parent { child } => Ok(Worker { pid: child, socket: Some(ours) }),
-            ForkResult::Child => {
-                drop(ours);
-                earlier.iter_mut().for_each(|w| drop(w.socket.take()));
-                let code = i32::from(serve(theirs).is_err());
-                std::process::exit(code);
-            }
-        }
-    }
-
-    fn perform(mut self, uid: u32, work: &Work, report: &dyn Reporter) -> Result<serde_json::Value> {
-        let socket = self.socket.take().ok_or_else(|| Problem::new("the build process has been used already"))?;
-        // What a killed apply may have left; ours is not of that uid yet.
-        end_all(uid)?;
-        let result = self.converse(socket, uid, work, report);
-        end_all(uid)?;
-        let _ = nix::sys::wait::waitpid(self.pid, None);
-        result
-    }
-
-    fn converse(&self, socket: UnixStream, uid: u32, work: &Work, report: &dyn Reporter) -> Result<serde_json::Value> {
-        let mut out = socket.try_clone().doing(|| "talk to the build process".into())?;
-        let text = serde_json::to_string(work).doing(|| "talk to the build process".into())?;
-        writeln!(out, "{uid}\n{text}").doing(|| "talk to the build process".into())?;
-        let mut jobs: BTreeMap<String, Box<dyn Progress>> = BTreeMap::new();
-        socket.set_read_timeout(Some(std::time::Duration::from_millis(200))).doing(|| "talk to the build process".into())?;
-        let mut reader = BufReader::new(socket);
-        let mut line = Vec::new();
-        loop {
-            // Bytes: a timeout may fall into the middle of a character.
-            match reader.read_until(b'\n', &mut line) {
-                Ok(0) => return Err(Problem::new("the build process died").hint("is there enough memory? the kernel's log may tell")),
-                Ok(_) => {}
-                Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                    if crate::host::signals::interrupted() {
-                        return Err(Problem::interrupted());
-                    }
-                    continue;
-                }
-                Err(e) => return Err(Problem::new(format!("the build process: {e}"))),
-            }
-            match serde_json::from_slice(&line).doing(|| "understand the build process".into())? {
-                Message::Progress { job, unit, at, total } => jobs.entry(job.clone()).or_insert_with(|| report.work(&job, unit)).at(at, total),
-                Message::Done(value) => return Ok(value),
-                Message::Failed(p) => return Err(p),
-            }
-            line.clear();
-        }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        if self.socket.take().is_some() {
-            // Never used: it reads the end of the socket and exits.
-            let _ = nix::sys::wait::waitpid(self.pid, None);
-        }
-    }
-}
-
-/// Ends every process of the build uid, from within it, as kill(2) with -1 does; then none has a file open.
-fn end_all(uid: u32) -> Result<()> {
-    // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork (signal-safety(7)).
-    match unsafe { fork() }.doing(|| "end the build processes".into())? {
-        // SAFETY: plain calls on plain numbers; the child ends here.
-        ForkResult::Child => unsafe {
-            if nix::libc::setgid(uid) == 0 && nix::libc::setuid(uid) == 0 {
-                nix::libc::kill(-1, nix::libc::SIGKILL);
-            }
-            nix::libc::_exit(0)
-        },
-        ForkResult::Parent { child } => {
-            // It may have killed itself with the others.
-            let _ = nix::sys::wait::waitpid(child, None);
-        }
-    }
-    still_running(uid)
-}
-
-/// Refuses to seal while a process of the build uid lives: it could have a file open.
-fn still_running(uid: u32) -> Result<()> {
-    // proc_pid_status(5): the owner of /proc/PID does not tell, it is root for a process that changed its uid.
-    let wanted = uid.to_string();
-    let lives = |status: &str| {
-        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("");
-        field("Uid:").split_whitespace().any(|u| u == wanted) && !field("State:").trim_start().starts_with('Z')
-    };
-    let ps = || {
-        // Where there is no /proc: ps(1) of macOS. What it cannot say counts as alive.
-        use crate::host::process::{Run, System};
-        System
-            .run(&["/bin/ps", "-axo", "uid=,state="])
-            .map_or(true, |o| o.status != 0 || o.stdout.lines().any(|l| l.split_whitespace().next() == Some(&wanted) && !l.contains('Z')))
-    };
-    let alive =
-        || std::fs::read_dir("/proc").into_iter().flatten().flatten().any(|e| std::fs::read_to_string(e.path().join("status")).is_ok_and(|s| lives(&s)));
-    let proc = std::path::Path::new("/proc/self/status").exists();
-    for _ in 0..100 {
-        if !(if proc { alive() } else { ps() }) {
-            return Ok(());
-        }
-        std::thread::sleep(std::time::Duration::from_millis(10));
-    }
-    Err(Problem::new(format!("a process of the build uid {uid} does not end, so nothing that it wrote can be trusted"))
-        .hint(format!("end it: sudo pkill -9 -U {uid}")))
-}
-
-struct Wire(Mutex<UnixStream>);
-
-impl Wire {
-    fn send(&self, m: &Message) {
-        if let (Ok(text), Ok(mut s)) = (serde_json::to_string(m), self.0.lock()) {
-            // Without a listener there is nobody to tell.
-            let _ = writeln!(s, "{text}");
-        }
-    }
-}
-
-struct WireJob {
-    wire: std::sync::Arc<Wire>,
-    job: String,
-    unit: Unit,
-    last: Mutex<(u64, std::time::Instant)>,
-}
-
-impl Progress for WireJob {
-    fn at(&self, at: u64, total: u64) {
-        let Ok(mut last) = self.last.lock() else { return };
-        if at != total && last.1.elapsed().as_millis() < 50 {
-            return;
-        }
-        *last = (at, std::time::Instant::now());
-        self.wire.send(&Message::Progress { job: self.job.clone(), unit: self.unit, at, total });
-    }
-}
-
-struct WireReporter(std::sync::Arc<Wire>);
-
-impl Reporter for WireReporter {
-    fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
-        let started = std::time::Instant::now();
-        Box::new(WireJob { wire: self.0.clone(), job: name.into(), unit, last: Mutex::new((0, started)) })
-    }
-    fn say(&self, _: &str) {}
-}
-
-/// The worker's side: becomes the uid it is told, does the one request, answers.
-fn serve(socket: UnixStream) -> Result<()> {
-    let mut reader = BufReader::new(socket.try_clone().doing(|| "clone the socket".into())?);
-    let mut line = String::new();
-    if reader.read_line(&mut line).doing(|| "read".into())? == 0 {
-        return Ok(());
-    }
-    let uid: u32 = line.trim().parse().doing(|| "read the uid".into())?;
-    // Its own group, so that the terminal's Ctrl-C reaches the root side alone, which then ends it.
-    let _ = nix::unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
-    drop_to(uid)?;
-    let wire = std::sync::Arc::new(Wire(Mutex::new(socket)));
-    line.clear();
-    reader.read_line(&mut line).doing(|| "read".into())?;
-    let work: Work = serde_json::from_str(&line).doing(|| "read the request".into())?;
-    let message = match work.run(&WireReporter(wire.clone())) {
-        Ok(value) => Message::Done(value),
-        Err(p) => Message::Failed(p),
-    };
-    wire.send(&message);
-    Ok(())
-}
-
-fn drop_to(uid: u32) -> Result<()> {
-    let (u, g) = (Uid::from_raw(uid), Gid::from_raw(uid));
-    if uid == 0 {
-        return Err(Problem::new("the build process must not be root"));
-    }
-    // SAFETY: an empty list; nix leaves setgroups(2) out on Apple.
-    nix::errno::Errno::result(unsafe { nix::libc::setgroups(0, std::ptr::null()) }).doing(|| "drop groups".into())?;
-    setgid(g).doing(|| "drop the group".into())?;
-    setuid(u).doing(|| "drop root".into())?;
-    if setuid(Uid::from_raw(0)).is_ok() || nix::unistd::getegid() != g {
-        return Err(Problem::new("the build process could become root again"));
-    }
-    std::env::set_current_dir(Path::new("/")).doing(|| "go to /".into())
 }

@@ -35,6 +35,11 @@ impl Mirrors {
         Ok(Mirrors(rules))
     }
 
+    /// The folders that stand for servers.
+    pub fn folders(&self) -> impl Iterator<Item = std::path::PathBuf> {
+        self.0.iter().filter_map(|(_, to)| to.strip_prefix("file://").map(Into::into))
+    }
+
     /// Where `repo` is fetched from.
     pub fn rewrite(&self, repo: &str) -> String {
         let Some((from, to)) = self.0.iter().find(|(from, _)| repo.starts_with(from.as_str())) else {

@@ -19,7 +19,7 @@ fn declare(m: &Machine, sections: &str) {
 fn is(m: &Machine, path: &str, bytes: &[u8]) {
     assert!(std::fs::read(Path::new(SHARE).join(path)).unwrap() == bytes, "{path} has other bytes");
     assert_eq!(m.sh(&format!("stat -c '%U %G %a' {SHARE}/{path}")), "alice comfyshared 644", "{path}");
-    assert_eq!(m.sh(&format!("find {SHARE} -name '.*comfy*'; ls -A /opt/comfy/.downloads 2>/dev/null || true")), "", "something half done is left");
+    assert_eq!(m.sh(&format!("find {SHARE} -name '.*comfy*'; ls -A /opt/comfy/comfyui_sandbox/.downloads 2>/dev/null || true")), "", "something half done is left");
 }
 
 #[test]
@@ -88,14 +88,14 @@ fn nothing_is_lost_when_the_disk_is_full_or_closed() {
             count.fetch_add(answer.body.len() as u64, Ordering::Relaxed);
             if asked.fetch_add(1, Ordering::Relaxed) == 5 {
                 // Down to 4 KiB, by writing until it is full.
-                let _ = std::fs::write("/opt/comfy/.downloads/filler", vec![1; 300 << 20]);
+                let _ = std::fs::write("/opt/comfy/comfyui_sandbox/.downloads/filler", vec![1; 300 << 20]);
             }
             answer
         });
         declare(m, &format!("[models.\"old.bin\"]\n[models.\"sub/a.bin\"]\nsource = \"{}/x\"\n", web.url()));
         m.sh(&format!("echo old > {SHARE}/old.bin; chown alice:comfyshared {SHARE}/old.bin; mkdir {SHARE}/sub; chown alice:comfyshared {SHARE}/sub; chmod 2755 {SHARE}/sub"));
         ok(&m.alice(&["lock"]));
-        m.sh("rm -r /home/alice/.cache/comfy/models; mkdir -p /opt/comfy/.downloads; mount -t tmpfs -o size=100m,uid=58200,gid=58200,mode=700 tmpfs /opt/comfy/.downloads");
+        m.sh("rm -r /home/alice/.cache/comfy/models; u=$((58200 + 2 * ($(id -u comfyui_sandbox) - 401))); mkdir -p /opt/comfy/comfyui_sandbox/.downloads; mount -t tmpfs -o size=100m,uid=$u,gid=$u,mode=700 tmpfs /opt/comfy/comfyui_sandbox/.downloads");
         let before = m.picture();
         fill.store(0, Ordering::Relaxed);
         let full = m.root(&["apply", "--yes"]);
@@ -103,13 +103,13 @@ fn nothing_is_lost_when_the_disk_is_full_or_closed() {
         let without = |p: &str| p.lines().filter(|l| !l.contains("/.downloads")).collect::<Vec<_>>().join("\n");
         assert_eq!(without(&m.picture()), without(&before), "something changed");
         // Room again: what was there is not fetched again.
-        m.sh("rm /opt/comfy/.downloads/filler");
+        m.sh("rm /opt/comfy/comfyui_sandbox/.downloads/filler");
         given.store(0, Ordering::Relaxed);
         m.apply();
         is(m, "sub/a.bin", &file);
         assert!(given.load(Ordering::Relaxed) < 40 << 20, "all of it was fetched again");
         m.clean();
-        m.sh("umount /opt/comfy/.downloads");
+        m.sh("umount /opt/comfy/comfyui_sandbox/.downloads");
         // Too little room is seen before the first byte.
         m.sh(&format!("rm {SHARE}/sub/a.bin; mount -t tmpfs -o size=20m tmpfs {SHARE}/sub; chown alice:comfyshared {SHARE}/sub; chmod 2755 {SHARE}/sub"));
         given.store(0, Ordering::Relaxed);
@@ -151,7 +151,7 @@ fn a_killed_apply_goes_on_with_what_was_fetched() {
         // The whole tree of processes, in the middle; then before each step of the commit.
         let mut child = m.root_command(&["apply", "--yes"]);
         let mut child = std::os::unix::process::CommandExt::process_group(&mut child, 0).spawn().unwrap();
-        let part = || m.sh("stat -c %s /opt/comfy/.downloads/*.part 2>/dev/null || echo 0").parse::<u64>().unwrap_or(0);
+        let part = || m.sh("stat -c %s /opt/comfy/comfyui_sandbox/.downloads/*.part 2>/dev/null || echo 0").parse::<u64>().unwrap_or(0);
         while part() < 15 << 20 {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
