@@ -109,6 +109,7 @@ impl Session<'_> {
         let plan = plan(d, &machine, &self.only, &self.job)?;
         admit(&plan)?;
         approve(&plan)?;
+        state::sweep(&d.paths, plan.ids.sandbox);
         let owner = nix::unistd::geteuid().is_root().then_some((plan.ids.seal, plan.ids.records_gid()));
         if plan.is_empty() {
             // What had to be read again, since something touched it without changing it, need not be read the next time.

@@ -57,6 +57,20 @@ impl Hands<'_> {
         edit::write_file(&path, &text, 0o644, self.sealed()).doing(|| format!("write {}", path.display()))
     }
 
+    /// Takes it back.
+    fn release_ids(&self) -> Result<()> {
+        let path = self.paths.id_pairs();
+        let mut all = super::machine::id_pairs(&path).map_err(|u| Problem::new(u.reason))?;
+        if all.remove(&self.ids.sandbox).is_none() {
+            return Ok(());
+        }
+        if all.is_empty() {
+            return edit::remove_path(&path).doing(|| format!("remove {}", path.display()));
+        }
+        let text = serde_json::to_vec(&all).doing(|| format!("write {}", path.display()))?;
+        edit::write_file(&path, &text, 0o644, self.sealed()).doing(|| format!("write {}", path.display()))
+    }
+
     fn share(&self, spec: &ShareSpec) -> Result<()> {
         let n = share::mend(spec)?;
         self.report.say(&format!("share {}: {} mended", spec.name, crate::text::count(n, "entry")));
@@ -171,7 +185,8 @@ impl Hands<'_> {
     fn clear_way(&self, path: &Path, uid: u32) -> std::io::Result<()> {
         let (dir, name) = parent(path)?;
         match super::fs::lstat_at(&dir, &name) {
-            Ok(st) if ![uid, self.ids.seal].contains(&st.st_uid) => edit::move_aside(&dir, &name),
+            // What a killed step has made is root's, and closed.
+            Ok(st) if st.st_uid != uid && !(st.st_uid == self.ids.seal && super::fs::bits(&st) & 0o077 == 0) => edit::move_aside(&dir, &name),
             _ => Ok(()),
         }
     }
@@ -242,6 +257,7 @@ impl Hands<'_> {
             self.remove_sandboxs(home)?;
         }
         self.remove_state()?;
+        self.release_ids()?;
         // An instance of an older comfy may go on with what was fetched there.
         let old = self.paths.shared_downloads();
         let alone = |e: std::io::Result<std::fs::DirEntry>| e.is_ok_and(|e| e.path() == self.paths.base || e.path() == old);

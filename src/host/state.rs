@@ -47,7 +47,7 @@ pub fn cache_is_of(paths: &Paths, generation: &str) -> bool {
 /// The disk.
 pub fn renew(paths: &Paths, generation: &str, who: &Who) -> Result<()> {
     let what = || format!("empty {}", paths.state_of("cache").display());
-    sweep(paths, who).doing(what)?;
+    sweep(paths, who.uid);
     keep_downloads(paths, who).doing(|| "keep what was downloaded".into())?;
     for emptied in EMPTIED {
         fresh(paths, emptied, who)?;
@@ -58,16 +58,14 @@ pub fn renew(paths: &Paths, generation: &str, who: &Who) -> Result<()> {
 /// What is emptied, and how what takes its place is called until then.
 const EMPTIED: [(&str, &str); 2] = [("cache", "new-cache-"), ("temp", "new-temp-")];
 
-/// What killed runs have left in the trash.
-fn sweep(paths: &Paths, who: &Who) -> io::Result<()> {
-    for entry in std::fs::read_dir(paths.trash())? {
-        let entry = entry?;
+/// Removes what killed runs have left in the trash.
+pub fn sweep(paths: &Paths, uid: u32) {
+    for entry in std::fs::read_dir(paths.trash()).into_iter().flatten().flatten() {
         if EMPTIED.iter().any(|(_, staged)| entry.file_name().to_string_lossy().starts_with(staged)) {
-            // Somebody else's folder in it stays for now: it goes to quarantine with the next one.
-            let _ = remove_of(&entry.path(), who.uid);
+            // Where somebody else's folder is in it, it stays, and harms nobody.
+            let _ = remove_of(&entry.path(), uid);
         }
     }
-    Ok(())
 }
 
 /// Puts a new folder in the place of one in `state/`, and removes the old one.

@@ -58,10 +58,10 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// Of whoever fetches: certificates that the caller named, and folders that stand for servers.
+    /// Of whoever fetches: certificates that the caller named, and files and folders that stand for servers.
     fn fetching(net: &NetEnv) -> Needs {
-        let certificates = ["SSL_CERT_FILE", "SSL_CERT_DIR", "GIT_SSL_CAINFO"].iter().filter_map(|name| net.vars.get(*name).map(PathBuf::from));
-        Needs { fetches: true, read: certificates.chain(net.mirrors.folders()).collect(), ..Needs::default() }
+        let files = net.vars.values().map(|v| v.strip_prefix("file://").unwrap_or(v)).filter(|v| v.starts_with('/')).map(PathBuf::from);
+        Needs { fetches: true, read: files.chain(net.mirrors.folders()).collect(), ..Needs::default() }
     }
 
     fn uv(net: &NetEnv) -> Needs {

@@ -3,6 +3,7 @@
 //! Shares, state and victims lie on one mount here, so that links and renames between them are possible at all.
 
 mod bombs;
+mod builds;
 mod code;
 mod deletion;
 mod environment;
