@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 
 use crate::host::fs::{edit, parent};
 use crate::host::progress::Reporter;
+use crate::host::reserved::Reserved;
 use crate::plan::desired::Desired;
 use crate::problem::{Doing, Problem, Result};
 
@@ -72,6 +73,22 @@ pub fn of_machine(d: &Desired, report: &dyn Reporter) -> Result<Option<Exclusive
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
+}
+
+/// The plan that `make` derives, with the numbers that it gives to new accounts reserved until the second value is dropped: another
+/// instance's first apply, which is prepared at the same time, takes others.
+///
+/// # Errors
+/// As `make`; interrupted.
+pub fn planned<T>(d: &Desired, report: &dyn Reporter, make: impl FnOnce() -> Result<T>, numbers: impl FnOnce(&T) -> Vec<u32>) -> Result<(T, Option<Reserved>)> {
+    if shared(d).is_none() {
+        return Ok((make()?, None));
+    }
+    let _machine = of_machine(d, report)?;
+    let made = make()?;
+    let numbers = numbers(&made);
+    let held = (!numbers.is_empty()).then(|| Reserved::new(&d.sandbox, &numbers)).transpose()?;
+    Ok((made, held))
 }
 
 /// Takes it, or says who holds it.

@@ -106,7 +106,7 @@ impl Session<'_> {
             let sandbox = crate::plan::look::Look::user(&machine, &d.sandbox).ok().flatten().map_or(d.owner.uid, |u| u.uid);
             steps::reread(&self.suspects, d.owner.uid, sandbox, &machine.hashes, self.report);
         }
-        let plan = plan(d, &machine, &self.only, &self.job)?;
+        let (plan, _numbers) = exclusive::planned(d, self.report, || plan(d, &machine, &self.only, &self.job), new_numbers)?;
         admit(&plan)?;
         approve(&plan)?;
         state::sweep(&d.paths, plan.ids.sandbox);
@@ -228,6 +228,16 @@ impl Session<'_> {
                 .hint(format!("the other {} were applied; `comfy plan` shows what is left", crate::text::count(plan.changes.len(), "resource"))))
         }
     }
+}
+
+/// What the plan gives to accounts and groups that are not there yet.
+fn new_numbers(plan: &Plan) -> Vec<u32> {
+    let number = |p: &Planned| match &p.step {
+        Step::CreateGroup { gid, .. } => Some(*gid),
+        Step::CreateUser { uid, .. } => Some(*uid),
+        _ => None,
+    };
+    plan.steps.iter().filter_map(number).collect()
 }
 
 fn differences(c: &crate::plan::Change) -> String {

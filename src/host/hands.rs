@@ -230,8 +230,12 @@ impl Hands<'_> {
         }
         let what = || format!("take back {}", state.display());
         edit::make_dir(&state, self.ids.seal, self.ids.seal_gid, 0o700).doing(what)?;
+        let mut problems = Vec::new();
         for entry in std::fs::read_dir(&state).doing(what)? {
-            self.remove_sandboxs(&entry.doing(what)?.path())?;
+            problems.extend(self.remove_sandboxs(&entry.doing(what)?.path()).err());
+        }
+        if !problems.is_empty() {
+            return Err(Problem::all(problems));
         }
         edit::remove_path(&state).doing(|| format!("remove {}", state.display()))
     }

@@ -159,12 +159,13 @@ impl Look for Machine {
 
     fn id_taken(&self, id: u32) -> Seen<bool> {
         let unknown = |e: nix::errno::Errno| Unknown { reason: format!("id {id}: {e}"), root_can: false };
-        Ok(self.uid_taken(id)? || nix::unistd::Group::from_gid(id.into()).map_err(unknown)?.is_some())
+        let known = self.uid_taken(id)? || nix::unistd::Group::from_gid(id.into()).map_err(unknown)?.is_some();
+        Ok(known || super::reserved::by_another(&self.sandbox, id))
     }
 
     fn uid_taken(&self, id: u32) -> Seen<bool> {
         let user = nix::unistd::User::from_uid(id.into()).map_err(|e| Unknown { reason: format!("id {id}: {e}"), root_can: false })?;
-        Ok(user.is_some())
+        Ok(user.is_some() || super::reserved::by_another(&self.sandbox, id))
     }
 
     fn id_pairs(&self, paths: &Paths) -> Seen<BTreeMap<u32, u32>> {

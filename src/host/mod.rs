@@ -21,6 +21,7 @@ pub mod process;
 pub mod progress;
 pub mod python;
 pub mod service;
+pub mod reserved;
 pub mod signals;
 pub mod state;
 pub mod terminal;

@@ -1936,7 +1936,7 @@ fn command_line() {
 
     no command: exit 1
       error: 'comfy' requires a subcommand but one was not provided
-        [subcommands: init, add, lock, update, outdated, model, plan, apply, run, start, stop, restart, status, logs, open, shell, exec, doctor, verify, gc, dedupe, cache, export, destroy, demo, completions, man, __root, __launch, __cell, __front, __prove, __log, help]
+        [subcommands: init, add, lock, update, outdated, model, plan, apply, run, start, stop, restart, status, logs, open, shell, exec, doctor, verify, gc, dedupe, cache, export, destroy, demo, completions, man, __root, __launch, __cell, __front, __build, __prove, __log, help]
 
       Usage: comfy [OPTIONS] <COMMAND>
 
@@ -2087,7 +2087,7 @@ fn folders_and_surroundings() {
         std::os::unix::fs::symlink("gone.toml", d.join("comfy.toml")).unwrap();
     });
     with("anyone may write comfy.toml", PLAN, &|d| fs::set_permissions(d.join("comfy.toml"), fs::Permissions::from_mode(0o666)).unwrap());
-    with("anyone may write comfy.lock", PLAN, &|d| fs::set_permissions(d.join("comfy.lock"), fs::Permissions::from_mode(0o664)).unwrap());
+    with("anyone may write comfy.lock", PLAN, &|d| fs::set_permissions(d.join("comfy.lock"), fs::Permissions::from_mode(0o646)).unwrap());
     with("comfy.toml has a second name", PLAN, &|d| fs::hard_link(d.join("comfy.toml"), d.join("other.toml")).unwrap());
     with("comfy.lock is a folder", PLAN, &|d| {
         fs::remove_file(d.join("comfy.lock")).unwrap();
@@ -2135,7 +2135,7 @@ fn folders_and_surroundings() {
         hint: chmod go-w ROOT/project/comfy.toml
 
     anyone may write comfy.lock: exit 1
-      error: ROOT/project/comfy.lock can be written by others (mode 0664)
+      error: ROOT/project/comfy.lock can be written by others (mode 0646)
         hint: chmod go-w ROOT/project/comfy.lock
 
     comfy.toml has a second name: exit 1

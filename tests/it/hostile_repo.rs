@@ -83,7 +83,7 @@ impl World {
 
     /// The repositories of the stores whose names begin so.
     pub fn stored(&self, name: &str) -> Vec<PathBuf> {
-        let stores = [self.root.join("home/.cache/comfy/git"), self.find("store").pop().unwrap()];
+        let stores = [self.root.join("home/.cache/comfy/git"), self.find("store").pop().unwrap().join("git")];
         let all = stores.iter().flat_map(|s| fs::read_dir(s).unwrap()).map(|e| e.unwrap().path());
         all.filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with(&format!("{name}-"))).collect()
     }

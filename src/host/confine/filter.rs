@@ -48,7 +48,7 @@ const OPEN_TREE_ATTR: i64 = 467;
 /// fchmodat2(2), Linux 6.6; the same number on every processor.
 const FCHMODAT2: i64 = 452;
 
-/// Families that the network namespace divides; AF_VSOCK and its like reach past it (vsock(7)).
+/// Families that the network namespace divides, UNIX first; AF_VSOCK and its like reach past it (vsock(7)).
 const FAMILIES: &[i32] = &[libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
 
 /// Whether this kernel filters system calls, and comfy knows this processor's numbers for them.
@@ -64,10 +64,22 @@ pub fn available() -> bool {
 /// # Errors
 /// What [`available`] says no to.
 pub fn apply() -> Result<()> {
+    apply_to(FAMILIES)
+}
+
+/// The same for a process that needs no service of this machine: a socket in a folder is hidden by no other wall of a build job.
+///
+/// # Errors
+/// As [`apply`].
+pub fn apply_without_services() -> Result<()> {
+    apply_to(&FAMILIES[1..])
+}
+
+fn apply_to(families: &[i32]) -> Result<()> {
     let what = || "filter system calls".to_string();
     // Answered as done: a copied folder has the set-gid bit by inheritance, and a filter cannot tell a folder from a program.
     let idle = filter(0, with_mode(0o2000)).doing(what)?;
-    for program in [idle, filter(libc::EPERM, refused()).doing(what)?, filter(libc::ENOSYS, unknown()).doing(what)?] {
+    for program in [idle, filter(libc::EPERM, refused(families)).doing(what)?, filter(libc::ENOSYS, unknown()).doing(what)?] {
         seccompiler::apply_filter(&program).doing(what)?;
     }
     Ok(())
@@ -86,7 +98,7 @@ fn filter(errno: i32, rules: Result<Rules, seccompiler::BackendError>) -> Result
     SeccompFilter::new(rules.into_iter().collect(), SeccompAction::Allow, SeccompAction::Errno(errno as u32), arch)?.try_into()
 }
 
-fn refused() -> Result<Rules, seccompiler::BackendError> {
+fn refused(families: &[i32]) -> Result<Rules, seccompiler::BackendError> {
     let mut rules: Rules = REFUSED.iter().map(|nr| (*nr, Vec::new())).collect();
     let has = |arg: u8, flag: i32| {
         let bit = flag as u32 as u64;
@@ -97,7 +109,7 @@ fn refused() -> Result<Rules, seccompiler::BackendError> {
     }
     let is = |arg: u8, value: i32| SeccompCondition::new(arg, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value as u64);
     let not = |arg: u8, value: i32| SeccompCondition::new(arg, SeccompCmpArgLen::Dword, SeccompCmpOp::Ne, value as u64);
-    let family = FAMILIES.iter().map(|f| not(0, *f)).collect::<Result<_, _>>()?;
+    let family = families.iter().map(|f| not(0, *f)).collect::<Result<_, _>>()?;
     let mut sockets = vec![SeccompRule::new(family)?];
     // MPTCP, SCTP, SMC and UDP-Lite reach where Landlock's rules for TCP do not look; the other netlink families configure the kernel.
     for (family, protocols) in [

@@ -127,6 +127,10 @@ impl Builder<'_> {
         }
         // Readable: it holds public code alone, and lets `plan -v` show what a file should be.
         edit::make_dir(&p.store(), i.build, build_gid(&i), 0o755).doing(|| doing(&p.store()))?;
+        // Of an older comfy, which had them in the store itself.
+        for old in std::fs::read_dir(p.store()).into_iter().flatten().flatten().filter(|e| e.file_name().to_string_lossy().ends_with(".git")) {
+            edit::remove_path(&old.path()).doing(|| "clear the old store".into())?;
+        }
         // Each job writes its own part and no other.
         for part in [p.git_store(), super::venv::wheels(p), p.python_store()] {
             edit::make_dir(&part, i.build, build_gid(&i), 0o755).doing(|| doing(&part))?;

@@ -61,6 +61,10 @@ impl Needs {
     /// Of whoever fetches: certificates that the caller named, and files and folders that stand for servers.
     fn fetching(net: &NetEnv) -> Needs {
         let files = net.vars.values().map(|v| v.strip_prefix("file://").unwrap_or(v)).filter(|v| v.starts_with('/')).map(PathBuf::from);
+        // What a list of interpreters names lies beside it.
+        let archives = net.vars.get("UV_PYTHON_DOWNLOADS_JSON_URL").and_then(|at| Path::new(at.strip_prefix("file://").unwrap_or(at)).parent());
+        let archives = archives.filter(|folder| folder.is_absolute()).map(Path::to_path_buf);
+        let files = files.chain(archives);
         Needs { fetches: true, read: files.chain(net.mirrors.folders()).collect(), ..Needs::default() }
     }
 
