@@ -69,7 +69,15 @@ pub fn file(path: &Path, ids: Ids) -> std::io::Result<Oid> {
 /// As [`file`].
 pub fn open_plain(path: &Path, ids: Ids) -> std::io::Result<(std::fs::File, u64)> {
     let (dir, name) = crate::host::fs::parent(path)?;
-    let fd = openat(&dir, name.as_c_str(), OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, FileMode::empty())?;
+    open_plain_at(&dir, &name, ids)
+}
+
+/// The same, for a name in a folder that is open.
+///
+/// # Errors
+/// As [`file`].
+pub fn open_plain_at(dir: &std::os::fd::OwnedFd, name: &CStr, ids: Ids) -> std::io::Result<(std::fs::File, u64)> {
+    let fd = openat(dir, name, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, FileMode::empty())?;
     let st = fstat(&fd)?;
     if kind(&st) != Kind::File || st.st_nlink != 1 || st.st_uid != ids.build {
         return Err(std::io::Error::other("is no plain file of the build process"));

@@ -115,7 +115,16 @@ impl Wheels<'_> {
     /// Goes on where an earlier try ended. What was there before is hashed with the rest.
     fn download(&self, w: &Asked, page: &str, address: &str, part: &Path, tick: &dyn Fn(u64)) -> Result<File, Failure> {
         let own = |e: std::io::Error| Failure::Final(Problem::new(format!("could not write {}: {e}", part.display())));
-        let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o644).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(part);
+        let options = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644)
+                .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+                .open(part)
+        };
         let mut file = options().map_err(own)?;
         let mut hasher = Sha256::new();
         let mut have = hash_rest(&mut file, &mut hasher).map_err(own)?;

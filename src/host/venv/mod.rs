@@ -11,12 +11,13 @@ mod wheel;
 pub mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use super::bytecode;
-use super::fs::edit;
 use super::fs::readings::{Readings, Sealed};
-use super::generation::{Builder, link_file, seal::open_plain, worker::Work};
+use super::fs::{cstring, edit, open_dir};
+use super::generation::{Builder, link_file, seal::open_plain_at, worker::Work};
 use super::listed::{self, Item, List, Listed, seal};
 use crate::plan::change::Wheels;
 use crate::plan::desired::Paths;
@@ -81,7 +82,8 @@ fn make(b: &mut Builder, spec: &VenvSpec, reuse: &[String], job: &Path, staged: 
     b.take_over(job)?;
     let asked = |key: &str| key.is_empty() || missing.iter().any(|p| owners::is(key, p));
     if list.0.len() != missing.len() + 1 || !list.0.keys().all(|key| asked(key)) {
-        return Err(Problem::new("python: the build process made other packages than it was asked for").hint("nothing was installed; this is a bug in comfy, or somebody changes files meanwhile"));
+        return Err(Problem::new("python: the build process made other packages than it was asked for")
+            .hint("nothing was installed; this is a bug in comfy, or somebody changes files meanwhile"));
     }
     let made = job.join("venv");
     seal("the virtual environment", &made, &list, b.ids)?;
@@ -173,20 +175,28 @@ fn compile(b: &mut Builder, spec: &VenvSpec, sources: &[String], staged: &Path, 
     };
     b.job_folder(&job.target)?;
     let made = b.perform::<()>(&Work::Bytecode(job.clone())).and_then(|()| b.take_over(&job.target)).and_then(|()| {
+        let made = open_dir(&job.target).doing(|| format!("open {}", job.target.display()))?;
+        // Sources come by folder: each is opened once, or a few times.
+        let mut folder: Option<(PathBuf, OwnedFd)> = None;
         for (n, source) in sources.iter().enumerate() {
-            let (from, to) = (job.output(n), bytecode::beside(Path::new(source), &spec.interpreter));
-            // What does not compile has none.
-            if from.symlink_metadata().is_err() {
-                continue;
-            }
-            let seal = || -> std::io::Result<Item> {
-                let (file, size) = open_plain(&from, b.ids)?;
-                Ok(Item::File(size, listed::hash(file, size)?, false))
+            let to = bytecode::beside(Path::new(source), &spec.interpreter);
+            let (name, doing) = (|p: &Path| cstring(p.file_name().unwrap_or_default()), || format!("seal the bytecode of {source}"));
+            let (from, name) = (name(&job.output(n)).doing(doing)?, name(&to).doing(doing)?);
+            let (file, size) = match open_plain_at(&made, &from, b.ids) {
+                Ok(opened) => opened,
+                // What does not compile has none.
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(Problem::new(format!("could not {}: {e}", doing()))),
             };
-            let item = seal().doing(|| format!("seal {}", from.display()))?;
-            let at = staged.join(&to);
-            b.folder(at.parent().unwrap_or(staged), staged)?;
-            edit::move_over(&from, &at).doing(|| format!("lay out {}", at.display()))?;
+            let item = Item::File(size, listed::hash(file, size).doing(doing)?, false);
+            let parent = staged.join(to.parent().unwrap_or(Path::new("")));
+            if folder.as_ref().is_none_or(|(at, _)| *at != parent) {
+                b.folder(&parent, staged)?;
+                let fd = open_dir(&parent).doing(doing)?;
+                folder = Some((parent, fd));
+            }
+            let Some((_, fd)) = &folder else { continue };
+            nix::fcntl::renameat(&made, from.as_c_str(), fd, name.as_c_str()).doing(doing)?;
             list.0.entry(BYTECODE.into()).or_default().insert(to.display().to_string(), item);
         }
         Ok(())

@@ -114,7 +114,10 @@ pub fn lacks<'a>(key: &str, lost: Option<&BTreeSet<String>>, later: impl Iterato
 mod tests {
     use super::*;
 
-    fn list(packages: &[(&str, &[(&str, u64)])]) -> List {
+    /// A package's files with their sizes; 0: a folder.
+    type Package<'a> = (&'a str, &'a [(&'a str, u64)]);
+
+    fn list(packages: &[Package]) -> List {
         let item = |n: u64| if n == 0 { Item::Folder } else { Item::File(n, String::new(), false) };
         List(packages.iter().map(|(k, files)| ((*k).to_string(), files.iter().map(|(p, n)| ((*p).to_string(), item(*n))).collect())).collect())
     }
@@ -122,7 +125,7 @@ mod tests {
     #[test]
     fn what_cannot_stand_beside_something_else_is_refused_by_name() {
         let own = ["pyvenv.cfg".to_string(), "bin/python".into()];
-        let rows: &[&[(&str, &[(&str, u64)])]] = &[
+        let rows: &[&[Package]] = &[
             &[("a==1", &[("pyvenv.cfg", 1)])],
             &[("a==1", &[("PyVenv.cfg/x", 1)])],
             &[("a==1", &[("bin/Python", 1)])],
