@@ -46,9 +46,7 @@ pub fn take(d: &Desired, what: &str) -> Result<Exclusive> {
     let path = place(d);
     match attempt(&path, what)? {
         Ok(held) => Ok(held),
-        Err(holder) => {
-            Err(Problem::new(format!("another apply is under way: {holder}")).hint("wait until it has ended, and run this again"))
-        }
+        Err(holder) => Err(Problem::new(format!("another apply is under way: {holder}")).hint("wait until it has ended, and run this again")),
     }
 }
 

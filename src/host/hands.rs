@@ -49,7 +49,9 @@ impl Hands<'_> {
         let path = self.paths.id_pairs();
         let mut all = super::machine::id_pairs(&path).map_err(|u| Problem::new(u.reason))?;
         if let Some((other, _)) = all.iter().find(|(other, b)| **b == build && **other != sandbox) {
-            return Err(Problem::new(format!("uid {build} builds for the sandbox user with uid {other} by now")).hint("run `comfy apply` again: it takes another one"));
+            return Err(
+                Problem::new(format!("uid {build} builds for the sandbox user with uid {other} by now")).hint("run `comfy apply` again: it takes another one")
+            );
         }
         all.insert(sandbox, build);
         let text = serde_json::to_vec(&all).doing(|| format!("write {}", path.display()))?;

@@ -168,10 +168,14 @@ pub fn limit(open_files: u64, processes: Option<u64>) -> Result<()> {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing(what)?;
         setrlimit(Resource::RLIMIT_NOFILE, open_files.min(hard), hard).doing(what)?;
     }
+    // macOS has a limit of its own for each user (kern.maxprocperuid).
+    #[cfg(target_os = "linux")]
     if let Some(n) = processes {
         let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).doing(what)?;
         setrlimit(Resource::RLIMIT_NPROC, n.min(hard), n.min(hard)).doing(what)?;
     }
+    #[cfg(not(target_os = "linux"))]
+    let _ = processes;
     setrlimit(Resource::RLIMIT_CORE, 0, 0).doing(what)
 }
 

@@ -133,8 +133,11 @@ impl Ids {
         let front = build + 1;
         for id in [build, front] {
             if look.id_taken(id).map_err(|e| read("ids", e))? {
-                return Err(Problem::new(format!("id {id} belongs to an account or a group, and is what comfy builds with, or serves the port, for {}", d.sandbox))
-                    .hint("give that account another number, or choose another host.sandbox_user"));
+                return Err(Problem::new(format!(
+                    "id {id} belongs to an account or a group, and is what comfy builds with, or serves the port, for {}",
+                    d.sandbox
+                ))
+                .hint("give that account another number, or choose another host.sandbox_user"));
             }
         }
         Ok(Ids { owner, owner_gid, sandbox, sandbox_gid, shared, build, front, seal: 0, seal_gid: 0 })

@@ -93,6 +93,9 @@ fn take_opened(cell: &Cell) -> Result<BTreeMap<usize, OwnedFd>> {
 
 /// Becomes the account, takes the confinement on, executes; returns only if that fails.
 fn execute(cell: &Cell, opened: &BTreeMap<usize, OwnedFd>, report: &Option<OwnedFd>) -> Problem {
+    // Without Landlock there is nothing to give it to.
+    #[cfg(not(target_os = "linux"))]
+    let _ = opened;
     let become_it = || -> Result<()> {
         if let Some(a) = &cell.account {
             launched::become_id(a.uid, a.gid)?;

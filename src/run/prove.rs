@@ -6,12 +6,13 @@
 use std::fs::File;
 use std::io::{BufRead, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::fstat;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use super::cell::Account;
@@ -46,7 +47,8 @@ pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Resul
     let account = Account { name: spec.user.clone(), uid: spec.uid, gid: spec.gid };
     let tried = attempt(&Asked { account, folder: opened.as_raw_fd(), name: name.clone() }, opened);
     let same = cstring(name.as_ref())
-        .is_ok_and(|n| lstat_at(&folder, &n).is_ok_and(|m| made.metadata().is_ok_and(|n| (m.st_ino, m.st_dev as u64) == (n.ino(), n.dev()))));
+        .and_then(|n| Ok(lstat_at(&folder, &n)?))
+        .is_ok_and(|is| fstat(&made).is_ok_and(|was| (is.st_ino, is.st_dev) == (was.st_ino, was.st_dev)));
     let mut content = vec![0; CONTENT.len()];
     let whole = made.metadata().is_ok_and(|m| m.len() == CONTENT.len() as u64) && made.read_exact_at(&mut content, 0).is_ok() && content == CONTENT;
     let gone = forget(&folder, &path).and_then(|()| forget(&folder, &moved(&path)));

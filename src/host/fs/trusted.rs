@@ -116,7 +116,7 @@ pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
 }
 
 /// Who else could rename in a folder, and the command that changes it. In a sticky folder everybody renames only what is his.
-fn opened_to_others(st: &FileStat, owners: &[u32], folder: &Path, listed: bool) -> Option<(String, String)> {
+fn opened_to_others(st: &FileStat, owners: &[u32], folder: &Path, listed: bool) -> Option<Exposure> {
     let shown = folder.display();
     if st.st_uid != 0 && !owners.contains(&st.st_uid) {
         let owner = owners.first().copied().unwrap_or(0);
@@ -150,7 +150,10 @@ pub fn open_plain(path: &Path) -> Result<OwnedFd> {
     open_each(path, &|_, _| None)
 }
 
-fn open_each(path: &Path, wrong: &dyn Fn(&FileStat, &Path) -> Option<(String, String)>) -> Result<OwnedFd> {
+/// Why a folder does not do, and the command that changes that.
+type Exposure = (String, String);
+
+fn open_each(path: &Path, wrong: &dyn Fn(&FileStat, &Path) -> Option<Exposure>) -> Result<OwnedFd> {
     let fail = |e: nix::Error| Problem::new(format!("{}: {}", path.display(), if e == nix::Error::ELOOP { "a link is in the way" } else { e.desc() }));
     let mut parts = path.components().peekable();
     let mut at = openat(AT_FDCWD, c"/", FOLDER | THROUGH, Mode::empty()).map_err(fail)?;

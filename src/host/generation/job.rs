@@ -281,8 +281,10 @@ fn become_it(asked: &Asked) -> Result<()> {
     {
         use crate::host::confine::{filter, rules};
         if rules::abi() < 1 && asked.strict {
-            return Err(Problem::new("this kernel has no Landlock (kernel 5.13 and newer, with `landlock` in its `lsm=`), which holds build processes to their folders")
-                .hint("`confinement = \"warn\"` in [policy] of comfy.toml builds all the same"));
+            return Err(Problem::new(
+                "this kernel has no Landlock (kernel 5.13 and newer, with `landlock` in its `lsm=`), which holds build processes to their folders",
+            )
+            .hint("`confinement = \"warn\"` in [policy] of comfy.toml builds all the same"));
         }
         rules::apply(&asked.confinement, &BTreeMap::new())?;
         if filter::available() {

@@ -130,7 +130,8 @@ pub fn build(b: &mut Builder, version: &str) -> Result<()> {
     b.in_job(&staged, |b, job| {
         let target = job.join("python");
         let uv = kept(b, job)?;
-        let work = Work::Python(Job { version: version.into(), target: target.clone(), cache: b.paths.python_store(), uv, net: b.net.clone(), offline: b.offline });
+        let work =
+            Work::Python(Job { version: version.into(), target: target.clone(), cache: b.paths.python_store(), uv, net: b.net.clone(), offline: b.offline });
         let list: List = b.perform(&work)?;
         b.take_over(job)?;
         seal("the interpreter", &target, &list, b.ids)?;

@@ -30,15 +30,21 @@ pub fn kept(b: &mut Builder, job: &Path) -> Result<PathBuf> {
     let is = program::hash(&target).doing(doing)?;
     let should = program::pinned(&chosen).unwrap_or(&chosen.sha256);
     if is != should {
-        return Err(Problem::new(format!("uv: the copy of {} has sha256 {is}, and {should} is expected: it was not used", crate::text::escape(&chosen.origin)))
-            .hint("run it again; if it stays so, somebody changes files of the build"));
+        return Err(Problem::new(format!(
+            "uv: the copy of {} has sha256 {is}, and {should} is expected: it was not used",
+            crate::text::escape(&chosen.origin)
+        ))
+        .hint("run it again; if it stays so, somebody changes files of the build"));
     }
     b.folder(at.parent().unwrap_or(&b.paths.base), &b.paths.base)?;
     edit::move_over(&target, &at).doing(doing)?;
     edit::set_owner(&at, b.ids.seal, b.ids.seal_gid, 0o755).doing(doing)?;
     b.record(&record, &chosen)?;
     if let Some(old) = noted.filter(|n| n.sha256 != chosen.sha256) {
-        b.report.say(&format!("warning: uv is another one now: {} with sha256 {}; before, it was {} with {}", chosen.origin, chosen.sha256, old.origin, old.sha256));
+        b.report.say(&format!(
+            "warning: uv is another one now: {} with sha256 {}; before, it was {} with {}",
+            chosen.origin, chosen.sha256, old.origin, old.sha256
+        ));
     }
     Ok(at)
 }

@@ -171,10 +171,9 @@ fn version(program: &Path) -> Option<(u32, u32)> {
 
 fn published() -> Result<&'static Published> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    WHEELS
-        .iter()
-        .find(|w| w.os == os && w.arch == arch)
-        .ok_or_else(|| Problem::new(format!("there is no published uv for {os} on {arch} that comfy knows")).hint("install uv yourself, and name it with COMFY_UV"))
+    WHEELS.iter().find(|w| w.os == os && w.arch == arch).ok_or_else(|| {
+        Problem::new(format!("there is no published uv for {os} on {arch} that comfy knows")).hint("install uv yourself, and name it with COMFY_UV")
+    })
 }
 
 /// The published program.

@@ -284,7 +284,7 @@ fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
         for line in [
             "network      of its own, loopback alone; ComfyUI listens there, at 127.0.0.1:",
             "way out      none",
-            "is the front's (uid 58201), which admits uid ",
+            "is the front's (uid 58203), which admits uid ",
             "share output: ComfyUI reads and writes",
             "the Python interpreter and its library",
         ] {

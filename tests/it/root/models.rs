@@ -19,7 +19,11 @@ fn declare(m: &Machine, sections: &str) {
 fn is(m: &Machine, path: &str, bytes: &[u8]) {
     assert!(std::fs::read(Path::new(SHARE).join(path)).unwrap() == bytes, "{path} has other bytes");
     assert_eq!(m.sh(&format!("stat -c '%U %G %a' {SHARE}/{path}")), "alice comfyshared 644", "{path}");
-    assert_eq!(m.sh(&format!("find {SHARE} -name '.*comfy*'; ls -A /opt/comfy/comfyui_sandbox/.downloads 2>/dev/null || true")), "", "something half done is left");
+    assert_eq!(
+        m.sh(&format!("find {SHARE} -name '.*comfy*'; ls -A /opt/comfy/comfyui_sandbox/.downloads 2>/dev/null || true")),
+        "",
+        "something half done is left"
+    );
 }
 
 #[test]

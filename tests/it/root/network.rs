@@ -34,7 +34,7 @@ fn only_the_owner_reaches_comfyui() {
         // Under a number that no account has, with nothing of root's left.
         let front = m.sh("for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep -q '__front' && grep -E '^(Uid|Gid|Groups|CapEff|NoNewPrivs):' $p/status; done");
         let line = |name: &str| front.lines().find(|l| l.starts_with(name)).unwrap().split_whitespace().skip(1).collect::<Vec<_>>();
-        assert!(line("Uid")[0] == "58201" && line("Gid")[0] == "58201" && line("Groups").is_empty(), "{front}");
+        assert!(line("Uid")[0] == "58203" && line("Gid")[0] == "58203" && line("Groups").is_empty(), "{front}");
         assert!(line("CapEff") == ["0000000000000000"] && line("NoNewPrivs") == ["1"], "{front}");
         // What proves the owner elsewhere is the owner's alone.
         assert_eq!(m.sh("stat -c '%U %a' /var/lib/comfy/comfyui_sandbox/front.json"), "alice 400");
