@@ -190,17 +190,17 @@ impl Session<'_> {
         let (d, ids) = (self.desired, plan.ids);
         let account = d.isolation == Isolation::Account;
         let folders = d.state_children();
-        state::strip_set_ids(folders.iter().chain(&d.paths.home), ids.sandbox);
-        let Some(live) = crate::run::live::generation(&d.paths).filter(|live| !state::cache_is_of(&d.paths, live)) else { return };
-        if crate::run::live::read(&d.paths).is_some() {
-            return;
-        }
         let who = state::Who {
             uid: ids.sandbox,
             gid: ids.sandbox_gid,
             passer: account.then_some(ids.owner),
             records: nix::unistd::geteuid().is_root().then_some((ids.seal, ids.records_gid())),
         };
+        state::strip_set_ids(folders.iter().chain(&d.paths.home), &d.paths, &who);
+        let Some(live) = crate::run::live::generation(&d.paths).filter(|live| !state::cache_is_of(&d.paths, live)) else { return };
+        if crate::run::live::read(&d.paths).is_some() {
+            return;
+        }
         if let Err(p) = state::renew(&d.paths, &live, &who) {
             self.report.say(&format!("{}: the next launch tries again", p.message));
         }

@@ -1,6 +1,7 @@
 use super::Global;
 use super::project::Project;
 use crate::host::process;
+use crate::host::state::Kept;
 use crate::manifest::Isolation;
 use crate::plan::desired::Desired;
 use crate::problem::Result;
@@ -36,12 +37,18 @@ struct Report {
     /// Of all its processes, in bytes.
     memory: Option<u64>,
     last: Option<live::Ended>,
+    /// What ComfyUI's libraries have downloaded, in bytes, as the last launch or apply found it.
+    downloads: u64,
 }
 
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let desired = Project::open(global)?.desired()?;
     let report = look(&desired);
-    render::stdout(&if args.json { render::json::text(&report) } else { text(&report) });
+    let mut said = if args.json { render::json::text(&report) } else { text(&report) };
+    if !args.json && report.downloads > 0 {
+        said += &format!("\nkept        {} that libraries downloaded, in {}", bytes(report.downloads), desired.paths.state_of("downloads").display());
+    }
+    render::stdout(&said);
     Ok(0)
 }
 
@@ -67,6 +74,7 @@ fn look(d: &Desired) -> Report {
             process::memory_of(user.uid.as_raw())
         }),
         last: if live.is_none() { live::last(&d.paths) } else { None },
+        downloads: Kept::read(&d.paths).bytes,
     }
 }
 

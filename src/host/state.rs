@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
@@ -145,8 +146,24 @@ fn keep_downloads(paths: &Paths, who: &Who) -> io::Result<()> {
     Ok(())
 }
 
+/// What libraries have downloaded and comfy keeps, as the last launch or apply found it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Kept {
+    pub files: u64,
+    pub bytes: u64,
+}
+
+impl Kept {
+    /// Nothing where nobody has looked yet.
+    pub fn read(paths: &Paths) -> Kept {
+        std::fs::read(paths.kept()).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+    }
+}
+
 struct SetIds {
     uid: u32,
+    files: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl SetIds {
@@ -158,6 +175,10 @@ impl SetIds {
 impl Visit for SetIds {
     type Local = ();
     fn entry(&self, (): &mut (), folder: &Folder, name: &CStr, st: &FileStat) -> bool {
+        if kind(st) == Kind::File {
+            self.files.fetch_add(1, Ordering::Relaxed);
+            self.bytes.fetch_add(u64::try_from(st.st_size).unwrap_or(0), Ordering::Relaxed);
+        }
         if self.counts(st) {
             let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
             if let Ok(fd) = openat(&folder.fd, name, flags, Mode::empty())
@@ -175,12 +196,20 @@ impl Visit for SetIds {
 }
 
 /// Takes set-uid and set-gid off every program of the sandbox user's in these folders: whoever started one would be the sandbox user,
-/// outside of every wall.
-pub fn strip_set_ids<'a>(folders: impl IntoIterator<Item = &'a PathBuf>, uid: u32) {
+/// outside of every wall. Notes on the way what is kept in `state/downloads`.
+pub fn strip_set_ids<'a>(folders: impl IntoIterator<Item = &'a PathBuf>, paths: &Paths, who: &Who) {
     for folder in folders {
         // One that is not there holds none.
-        if let Ok(fd) = open_dir(folder) {
-            walk(fd, &SetIds { uid });
+        let Ok(fd) = open_dir(folder) else { continue };
+        let visit = SetIds { uid: who.uid, files: AtomicU64::new(0), bytes: AtomicU64::new(0) };
+        walk(fd, &visit);
+        let kept = Kept { files: visit.files.into_inner(), bytes: visit.bytes.into_inner() };
+        if *folder == paths.state_of("downloads")
+            && kept != Kept::read(paths)
+            && let Ok(text) = serde_json::to_vec(&kept)
+        {
+            // For people to read: a disk that is full is no reason not to launch.
+            let _ = edit::write_file(&paths.kept(), &text, 0o640, who.records);
         }
     }
 }

@@ -38,6 +38,10 @@ impl Paths {
     pub const STATE: [&str; 6] = ["user", "temp", "cache", "downloads", "core", "nodes"];
     /// Under isolation "none": what programs take for a home.
     pub const STATE_HOME: &str = "home";
+    /// How much is kept in `state/downloads`.
+    pub fn kept(&self) -> PathBuf {
+        self.records.join("kept.json")
+    }
     /// Which generation `state/cache` belongs to.
     pub fn cache_owner(&self) -> PathBuf {
         self.records.join("cache")

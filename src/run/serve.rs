@@ -238,12 +238,11 @@ fn prepare_state(spec: &LaunchSpec, id: &str, serves: bool, loads: bool, owner_g
         state::sealed(&spec.paths)?;
     }
     let same = state::cache_is_of(&spec.paths, id);
+    let who = state::Who::of(spec, owner_gid);
     if serves && !same {
-        state::renew(&spec.paths, id, &state::Who::of(spec, owner_gid))?;
+        state::renew(&spec.paths, id, &who)?;
     }
-    if spec.account {
-        state::strip_set_ids(spec.state_children().iter().chain(&spec.paths.home), spec.uid);
-    }
+    state::strip_set_ids(spec.state_children().iter().chain(&spec.paths.home), &spec.paths, &who);
     // A trial run, and whatever runs beside other code, has caches of its own.
     (!serves && (loads || !same)).then(|| Scratch::new(spec)).transpose()
 }
