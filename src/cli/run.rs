@@ -9,7 +9,7 @@ use super::project::Project;
 use crate::front::token::Handle;
 use crate::host::elevate::Side;
 use crate::host::signals;
-use crate::plan::desired::{Desired, Paths};
+use crate::plan::desired::Desired;
 use crate::problem::{Doing, EXIT_ERROR, EXIT_INTERRUPTED, Problem, Result};
 use crate::render;
 use crate::run::ask::{Asked, ask};
@@ -47,7 +47,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         }
         Answer::Started { address, generation, nodes, unknown, lacking } => {
             caveats(&desired, &generation, &unknown, &lacking);
-            attend(reader, stdin, child, &address, &nodes, &desired.paths)
+            attend(reader, stdin, child, &address, &nodes, &desired)
         }
     }
 }
@@ -97,13 +97,14 @@ fn attend(
     mut child: std::process::Child,
     address: &str,
     nodes: &[String],
-    paths: &Paths,
+    desired: &Desired,
 ) -> Result<u8> {
     let hear = scribe::heard(reader);
     let started = Instant::now();
     let (ready, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let handle = paths.front();
-    ready::poll(address, &ready, &over, move || Handle::read(&handle).ok());
+    // To the front root is nobody, so whoever asks shows the token.
+    let (handle, owner) = (desired.paths.front(), desired.owner.uid);
+    ready::poll(address, &ready, &over, move || Handle::read(&handle, owner).ok());
     let (mut log, mut told, mut asked) = (Log::default(), false, 0);
     loop {
         match hear.recv_timeout(Duration::from_millis(50)) {

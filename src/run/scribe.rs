@@ -149,7 +149,7 @@ fn wait_for_answer(config: &Config, status: &Arc<Mutex<Status>>) {
     let (started, config, status) = (Instant::now(), config.clone(), Arc::clone(status));
     std::thread::spawn(move || {
         // Where the system does not tell the front who asks, the owner's token does.
-        while !super::ready::answers(&config.address, Handle::read(&config.paths.front()).ok().as_ref()) {
+        while !super::ready::answers(&config.address, Handle::read(&config.paths.front(), nix::unistd::geteuid().as_raw()).ok().as_ref()) {
             std::thread::sleep(Duration::from_millis(50));
         }
         if let Ok(mut s) = status.lock() {
