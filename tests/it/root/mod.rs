@@ -6,6 +6,7 @@ mod confined;
 mod daily;
 mod doctor;
 mod elsewhere;
+mod gateway;
 mod health;
 mod machine;
 mod models;
