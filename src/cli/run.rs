@@ -105,7 +105,7 @@ fn attend(
     // To the front root is nobody, so whoever asks shows the token.
     let (handle, owner) = (desired.paths.front(), desired.owner.uid);
     ready::poll(address, &ready, &over, move || Handle::read(&handle, owner).ok());
-    let (mut log, mut told, mut asked) = (Log::default(), false, 0);
+    let (mut log, mut told, mut asked) = (Log::of(nodes), false, 0);
     loop {
         match hear.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => {
@@ -113,7 +113,7 @@ fn attend(
                     render::stdout(&crate::text::escape(&crate::text::without_colors(&line)));
                 }
                 if let Some(hint) = log.line(&line) {
-                    render::note(&format!("hint: {hint}"));
+                    render::note(&format!("hint: {}", crate::text::escape(&hint)));
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -124,6 +124,7 @@ fn attend(
             let mut summary = watch::summary(nodes, &log.failed(nodes)).into_iter();
             render::note(&format!("ComfyUI is ready at {address} after {:.1} s; {}.", started.elapsed().as_secs_f64(), summary.next().unwrap_or_default()));
             summary.for_each(|l| render::warning(&l));
+            watch::more(log.more()).iter().for_each(|l| render::note(l));
         }
         let count = signals::count();
         if count > asked {

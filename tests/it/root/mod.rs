@@ -11,6 +11,7 @@ mod health;
 mod machine;
 mod models;
 mod network;
+mod queues;
 mod service;
 
 use std::os::unix::process::CommandExt;
