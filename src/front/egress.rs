@@ -26,15 +26,15 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Connections of ComfyUI's at once; more of them wait. The process has the owner's too.
 const AT_ONCE: usize = 256;
 /// Refused hosts that are named in the log; a node that asks for more of them says nothing new.
-const NAMED: usize = 100;
+pub const NAMED: usize = 100;
 
 pub struct Proxy {
     egress: Egress,
     /// Nobody, where nothing may leave.
     outside: Option<Outside>,
     refused: Mutex<BTreeSet<String>>,
-    /// Where refusals are told.
-    tell: fn(&str),
+    /// Where refusals are told; it waits for nobody.
+    tell: Box<dyn Fn(String) + Send + Sync>,
 }
 
 type Wish = (String, u16, oneshot::Sender<Result<std::net::TcpStream, String>>);
@@ -175,8 +175,8 @@ fn remedy(egress: &Egress, host: &str, port: u16) -> String {
 }
 
 impl Proxy {
-    pub fn new(egress: Egress, outside: Option<Outside>, tell: fn(&str)) -> Proxy {
-        Proxy { egress, outside, refused: Mutex::default(), tell }
+    pub fn new(egress: Egress, outside: Option<Outside>, tell: impl Fn(String) + Send + Sync + 'static) -> Proxy {
+        Proxy { egress, outside, refused: Mutex::default(), tell: Box::new(tell) }
     }
 
     /// Serves every connection of `listener`, for ever.
@@ -234,7 +234,7 @@ impl Proxy {
         let plain = host.len() < 254 && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':'));
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if plain && refused.len() < NAMED && refused.insert(format!("{host}:{port}")) {
-            (self.tell)(&line);
+            (self.tell)(line.clone());
         }
         line
     }

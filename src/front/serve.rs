@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 
 use super::Config;
 use super::admit::{Peer, Verdict};
-use super::egress::{Outside, Proxy};
+use super::egress::{self, Outside, Proxy};
 use super::places::Places;
 use super::relay::{Front, Line};
 use super::token::Desk;
@@ -72,7 +72,10 @@ fn run(config: Config, report: &mut Option<OwnedFd>) -> Result<()> {
     let peers = peer::of_this_system().doing(|| "ask whose connections are".into())?;
     let (outside, proxy) = retire(&config)?;
     let proxy_listener = proxy;
-    let proxy = Arc::new(Proxy::new(config.egress, outside, |line| crate::render::stdout(&format!("comfy: {line}"))));
+    // The log may take its time, and whoever has a page open does not wait for that.
+    let (tell, told) = std::sync::mpsc::sync_channel::<String>(egress::NAMED);
+    std::thread::spawn(move || told.iter().for_each(|line| crate::render::stdout(&format!("comfy: {line}"))));
+    let proxy = Arc::new(Proxy::new(config.egress, outside, move |line| drop(tell.try_send(line))));
     let front = Arc::new(Front::new(config.rules, config.inner, Desk::new(config.secret)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing(|| "start the front".into())?;
     std::thread::spawn(|| {
