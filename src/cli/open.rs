@@ -33,7 +33,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         }
         return show(&live.address, args.print);
     }
-    let handle = Handle::read(&desired.paths.front())?;
+    let handle = Handle::read(&desired.paths.front(), desired.owner.uid)?;
     if args.token {
         render::stdout(&handle.bearer());
         return Ok(0);

@@ -9,7 +9,7 @@ use super::project::Project;
 use crate::front::token::Handle;
 use crate::host::elevate::Side;
 use crate::host::signals;
-use crate::plan::desired::{Desired, Paths};
+use crate::plan::desired::Desired;
 use crate::problem::{Doing, EXIT_ERROR, EXIT_INTERRUPTED, Problem, Result};
 use crate::render;
 use crate::run::ask::{Asked, ask};
@@ -47,7 +47,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         }
         Answer::Started { address, generation, nodes, unknown, lacking } => {
             caveats(&desired, &generation, &unknown, &lacking);
-            attend(reader, stdin, child, &address, &nodes, &desired.paths)
+            attend(reader, stdin, child, &address, &nodes, &desired)
         }
     }
 }
@@ -97,14 +97,15 @@ fn attend(
     mut child: std::process::Child,
     address: &str,
     nodes: &[String],
-    paths: &Paths,
+    desired: &Desired,
 ) -> Result<u8> {
     let hear = scribe::heard(reader);
     let started = Instant::now();
     let (ready, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-    let handle = paths.front();
-    ready::poll(address, &ready, &over, move || Handle::read(&handle).ok());
-    let (mut log, mut told, mut asked) = (Log::default(), false, 0);
+    // To the front root is nobody, so whoever asks shows the token.
+    let (handle, owner) = (desired.paths.front(), desired.owner.uid);
+    ready::poll(address, &ready, &over, move || Handle::read(&handle, owner).ok());
+    let (mut log, mut told, mut asked) = (Log::of(nodes), false, 0);
     loop {
         match hear.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => {
@@ -112,7 +113,7 @@ fn attend(
                     render::stdout(&crate::text::escape(&crate::text::without_colors(&line)));
                 }
                 if let Some(hint) = log.line(&line) {
-                    render::note(&format!("hint: {hint}"));
+                    render::note(&format!("hint: {}", crate::text::escape(&hint)));
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -123,6 +124,7 @@ fn attend(
             let mut summary = watch::summary(nodes, &log.failed(nodes)).into_iter();
             render::note(&format!("ComfyUI is ready at {address} after {:.1} s; {}.", started.elapsed().as_secs_f64(), summary.next().unwrap_or_default()));
             summary.for_each(|l| render::warning(&l));
+            watch::more(log.more()).iter().for_each(|l| render::note(l));
         }
         let count = signals::count();
         if count > asked {

@@ -48,6 +48,7 @@ fn wait(paths: &Paths, address: &str, nodes: &[String]) -> Result<u8> {
         }
         hints = status.hints.len();
         if let Some(seconds) = status.ready {
+            watch::more(status.more).iter().for_each(|l| render::note(l));
             let mut summary = watch::summary(nodes, &status.failed).into_iter();
             render::note(&format!("ComfyUI is ready at {address} after {seconds:.1} s; {}.", summary.next().unwrap_or_default()));
             summary.for_each(|l| render::warning(&l));

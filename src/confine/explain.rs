@@ -66,9 +66,10 @@ fn way_in(spec: &LaunchSpec) -> String {
         return format!("{} is ComfyUI's own port: whoever reaches it gets in", spec.address());
     }
     let who = match &spec.network.clients {
-        Clients::Any => "every user of this machine".to_string(),
-        Clients::Primary => format!("uid {} and root", spec.owner),
-        Clients::Only(list) => format!("uid {}, root and {}", spec.owner, list.join(", ")),
+        // Services that run as root fetch addresses for others.
+        Clients::Any => "every user of this machine but root".to_string(),
+        Clients::Primary => format!("uid {}", spec.owner),
+        Clients::Only(list) => format!("uid {} and {}", spec.owner, list.join(", ")),
     };
     let how = if spec.macos { " by token" } else { "" };
     format!("{} is the front's (uid {}), which admits {who}{how}; pages of other sites never", spec.address(), spec.front)

@@ -16,22 +16,25 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use crate::host::interfaces;
 use crate::manifest::Egress;
 
 /// How long a host may take to answer at all.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Connections of ComfyUI's at once; more of them wait. The process has the owner's too.
+const AT_ONCE: usize = 256;
 /// Refused hosts that are named in the log; a node that asks for more of them says nothing new.
-const NAMED: usize = 100;
+pub const NAMED: usize = 100;
 
 pub struct Proxy {
     egress: Egress,
     /// Nobody, where nothing may leave.
     outside: Option<Outside>,
     refused: Mutex<BTreeSet<String>>,
-    /// Where refusals are told.
-    tell: fn(&str),
+    /// Where refusals are told; it waits for nobody.
+    tell: Box<dyn Fn(String) + Send + Sync>,
 }
 
 type Wish = (String, u16, oneshot::Sender<Result<std::net::TcpStream, String>>);
@@ -71,18 +74,64 @@ async fn reach(host: &str, port: u16) -> Result<std::net::TcpStream, String> {
         let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(|e| e.to_string())?.collect();
         let mut last = String::from("the name has no address");
         for address in found {
-            if !public(address.ip()) {
-                last = format!("{} is no address of the internet", address.ip());
+            if let Err(why) = outside(address) {
+                last = why;
                 continue;
             }
-            match TcpStream::connect(address).await.and_then(TcpStream::into_std) {
-                Ok(stream) => return Ok(stream),
+            match TcpStream::connect(address).await {
+                // Meanwhile the address may have become the machine's own.
+                Ok(stream) if stream.local_addr().map_or(true, |own| own.ip() == address.ip()) => last = closed(address.ip()),
+                Ok(stream) => return stream.into_std().map_err(|e| e.to_string()),
                 Err(e) => last = e.to_string(),
             }
         }
         Err(last)
     };
     tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| Err("it does not answer".into()))
+}
+
+/// Whether a connection to `to` leaves this machine and its network, as they are at this moment.
+///
+/// # Errors
+/// It does not, or nobody can say.
+fn outside(to: SocketAddr) -> Result<(), String> {
+    let own = interfaces::own().map_err(|e| format!("the addresses of this machine: {e}"))?;
+    if !public(to.ip()) || at_home(to.ip(), &own) {
+        return Err(closed(to.ip()));
+    }
+    let itself = interfaces::delivers_to_itself(to.ip().to_canonical()).map_err(|e| e.to_string())?;
+    // What it carries need not be reachable by itself.
+    if itself || interfaces::delivers_to_itself(carried(to.ip())).unwrap_or(false) {
+        return Err(closed(to.ip()));
+    }
+    Ok(())
+}
+
+fn closed(ip: IpAddr) -> String {
+    format!("{ip} is no address of the internet")
+}
+
+/// One of the machine's `own` addresses (with the bits of their prefixes), or for IPv6 one of the same link: at home these are the neighbours,
+/// whose addresses are public too. Links of IPv4 with public addresses are a provider's.
+fn at_home(ip: IpAddr, own: &[(IpAddr, u32)]) -> bool {
+    let ip = carried(ip);
+    own.iter().any(|(o, bits)| match (ip, o.to_canonical()) {
+        (IpAddr::V6(ip), IpAddr::V6(o)) => (ip.to_bits() ^ o.to_bits()).leading_zeros() >= *bits,
+        (ip, o) => ip == o,
+    })
+}
+
+/// The address that is meant: an IPv4 address may be written as one of IPv6 (RFC 4291, 2.5.5; NAT64, RFC 6052).
+fn carried(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(v6) => nat64(v6).map_or(IpAddr::V6(v6), IpAddr::V4),
+        v4 => v4,
+    }
+}
+
+fn nat64(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [.., a, b, c, d] = ip.octets();
+    (ip.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0]).then(|| Ipv4Addr::new(a, b, c, d))
 }
 
 /// An address of the internet, not of this machine, of its neighbours or of nobody (IANA's special-purpose registries).
@@ -110,10 +159,9 @@ fn public_v4(ip: Ipv4Addr) -> bool {
 
 fn public_v6(ip: Ipv6Addr) -> bool {
     let s = ip.segments();
-    // NAT64 carries an IPv4 address (RFC 6052), 6to4 and Teredo do too and are retired.
-    if s[..6] == [0x64, 0xff9b, 0, 0, 0, 0] {
-        let [.., a, b, c, d] = ip.octets();
-        return public_v4(Ipv4Addr::new(a, b, c, d));
+    // NAT64 carries an IPv4 address, 6to4 and Teredo do too and are retired.
+    if let Some(v4) = nat64(ip) {
+        return public_v4(v4);
     }
     s[0] & 0xe000 == 0x2000 && s[0] != 0x2002 && !(s[0] == 0x2001 && (s[1] == 0 || s[1] == 0xdb8))
 }
@@ -127,22 +175,25 @@ fn remedy(egress: &Egress, host: &str, port: u16) -> String {
 }
 
 impl Proxy {
-    pub fn new(egress: Egress, outside: Option<Outside>, tell: fn(&str)) -> Proxy {
-        Proxy { egress, outside, refused: Mutex::default(), tell }
+    pub fn new(egress: Egress, outside: Option<Outside>, tell: impl Fn(String) + Send + Sync + 'static) -> Proxy {
+        Proxy { egress, outside, refused: Mutex::default(), tell: Box::new(tell) }
     }
 
     /// Serves every connection of `listener`, for ever.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(AT_ONCE));
         loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             let Ok((stream, _)) = listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
             let proxy = Arc::clone(&self);
             tokio::spawn(async move {
+                let place = Arc::new(place);
                 let service = service_fn(move |request| {
-                    let proxy = Arc::clone(&proxy);
-                    async move { Ok::<_, Infallible>(proxy.answer(request).await) }
+                    let (proxy, place) = (Arc::clone(&proxy), Arc::clone(&place));
+                    async move { Ok::<_, Infallible>(proxy.answer(request, place).await) }
                 });
                 let mut server = http1::Builder::new();
                 server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
@@ -151,7 +202,8 @@ impl Proxy {
         }
     }
 
-    async fn answer(&self, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    /// `place` is held as long as the connection lives that this makes.
+    async fn answer(&self, mut request: Request<Incoming>, place: Arc<OwnedSemaphorePermit>) -> Response<Full<Bytes>> {
         let target = request.uri().authority().map(|a| (a.host().trim_matches(['[', ']']).to_string(), a.port_u16()));
         let Some((host, port)) = target else { return say(StatusCode::BAD_REQUEST, "this is a proxy, and the request names no host") };
         let port = port.unwrap_or(if request.method() == Method::CONNECT { 443 } else { 80 });
@@ -171,6 +223,7 @@ impl Proxy {
             if let Ok(client) = client.await {
                 let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut server).await;
             }
+            drop(place);
         });
         Response::default()
     }
@@ -181,7 +234,7 @@ impl Proxy {
         let plain = host.len() < 254 && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':'));
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if plain && refused.len() < NAMED && refused.insert(format!("{host}:{port}")) {
-            (self.tell)(&line);
+            (self.tell)(line.clone());
         }
         line
     }
@@ -230,6 +283,32 @@ mod tests {
         ] {
             assert!(!public(ip.parse().unwrap()), "{ip}");
         }
+    }
+
+    #[test]
+    fn the_machine_s_own_addresses_are_not_outside() {
+        let own: Vec<(IpAddr, u32)> = [("93.184.216.34", 24), ("2606:2800:220:1::10", 64), ("::1", 128)].map(|(ip, bits)| (ip.parse().unwrap(), bits)).into();
+        let cases = [
+            "93.184.216.34",
+            "::ffff:93.184.216.34",
+            "64:ff9b::93.184.216.34",
+            "93.184.216.35",
+            "2606:2800:220:1::10",
+            "2606:2800:220:1:ffff::1",
+            "2606:2800:220:2::10",
+            "1.1.1.1",
+        ];
+        let told = cases.map(|ip| format!("{ip}: {}", if at_home(ip.parse().unwrap(), &own) { "at home" } else { "outside" }));
+        insta::assert_snapshot!(told.join("\n"), @r"
+        93.184.216.34: at home
+        ::ffff:93.184.216.34: at home
+        64:ff9b::93.184.216.34: at home
+        93.184.216.35: outside
+        2606:2800:220:1::10: at home
+        2606:2800:220:1:ffff::1: at home
+        2606:2800:220:2::10: outside
+        1.1.1.1: outside
+        ");
     }
 
     #[test]

@@ -2,10 +2,12 @@
 //!
 //! It holds the port outside and speaks to ComfyUI inside the launch's network; what ComfyUI may ask of the world goes
 //! through it as well: [`egress`]. [`admit`] says who gets in (pure), [`token`] proves it where the system does not tell,
-//! [`relay`] passes requests on, [`serve`] is the process.
+//! [`places`] how many connections each may have. [`relay`] passes requests on and [`headers`] says what of an answer; [`serve`] is the process.
 
 pub mod admit;
 pub mod egress;
+pub mod headers;
+pub mod places;
 pub mod relay;
 pub mod serve;
 pub mod token;

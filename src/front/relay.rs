@@ -12,6 +12,8 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::admit::{Rules, Verdict};
+use super::headers::Filter;
+use super::places::Place;
 use super::token::Desk;
 
 pub type Body = Either<Incoming, Full<Bytes>>;
@@ -20,19 +22,23 @@ pub struct Front {
     pub rules: Rules,
     pub inner: SocketAddr,
     desk: Mutex<Desk>,
+    filter: Filter,
     /// Cookies are the same for every port of a machine: the port is in the name.
     cookie: String,
+    /// Says which launch this browser saw last: name and value.
+    seen: (String, String),
 }
 
 /// One connection from outside, and the one to ComfyUI that goes with it.
 pub struct Line {
     pub verdict: Verdict,
+    place: Place,
     upstream: tokio::sync::Mutex<Option<SendRequest<Incoming>>>,
 }
 
 impl Line {
-    pub fn new(verdict: Verdict) -> Line {
-        Line { verdict, upstream: tokio::sync::Mutex::new(None) }
+    pub fn new(verdict: Verdict, place: Place) -> Line {
+        Line { verdict, place, upstream: tokio::sync::Mutex::new(None) }
     }
 }
 
@@ -40,10 +46,15 @@ impl Line {
 const HOP: &[&str] =
     &["connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "expect"];
 
+/// With it a browser asks for the script of a service worker (Service Workers, "Service-Worker").
+const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
+const CROWDED: &str = "the owner has too many connections";
+
 impl Front {
     pub fn new(rules: Rules, inner: SocketAddr, desk: Desk) -> Front {
         let cookie = format!("comfy-{}", rules.port);
-        Front { rules, inner, desk: Mutex::new(desk), cookie }
+        let seen = (format!("comfy-seen-{}", rules.port), desk.mark("launch"));
+        Front { rules, inner, filter: Filter::new(desk.mark("copies")), desk: Mutex::new(desk), cookie, seen }
     }
 
     /// Answers one request.
@@ -51,25 +62,62 @@ impl Front {
         if let Verdict::Out(why) = &line.verdict {
             return refused(why);
         }
-        if let Err(why) = self.rules.request(request.method(), request.uri(), request.headers()) {
+        let proven = self.proven(request.headers());
+        if let Err(why) = self.rules.request(request.method(), request.uri(), request.headers(), proven) {
             return refused(&why);
         }
-        if let Some(done) = self.ticket(&request) {
+        let renewed = self.renewed(&request);
+        if let Some(mut done) = self.ticket(&request) {
+            if !line.place.prove() {
+                return refused(CROWDED);
+            }
+            if renewed {
+                self.renew(&mut done);
+            }
             return done;
         }
-        if line.verdict == Verdict::Token && !self.proven(request.headers()) {
-            return refused(
-                "this system does not tell whose a connection is: use the address that `comfy open` prints, or send the token of `comfy open --token`",
-            );
+        if let Verdict::Token(why) = line.verdict {
+            if !proven {
+                return refused(&format!("{why}: use the address that `comfy open` prints, or send the token of `comfy open --token`"));
+            }
+            if !line.place.prove() {
+                return refused(CROWDED);
+            }
+        }
+        if request.headers().contains_key(SERVICE_WORKER) {
+            return worker(request.headers());
         }
         self.strip(request.headers_mut());
+        self.filter.request(request.headers_mut());
         let host = request.headers().get(header::HOST).cloned();
         let mut response = match self.pass(line, request).await {
             Ok(response) => response,
             Err(()) => return waiting(),
         };
-        shield(response.headers_mut(), host.as_ref());
+        self.filter.response(response.status(), response.headers_mut(), host.as_ref());
+        if renewed {
+            self.renew(&mut response);
+        }
         response
+    }
+
+    /// Whether a browser comes to the front page for the first time in this launch.
+    fn renewed(&self, request: &Request<Incoming>) -> bool {
+        let page = request.headers().get("sec-fetch-dest").is_none_or(|d| d == "document");
+        let known = cookies(request.headers()).any(|(name, value)| (name, value) == (self.seen.0.as_str(), self.seen.1.as_str()));
+        *request.method() == Method::GET && request.uri().path() == "/" && page && !known
+    }
+
+    /// Has the browser drop what it kept of this address: files of another launch, or of whoever had the port while ComfyUI did not run, which
+    /// may say that they are good for a year. Only the cache: `"storage"` would take the workflows with it that ComfyUI's page keeps there until
+    /// they are saved, and what it would be for, service workers, [`worker`] removes. Browsers heed it where they know service workers at all.
+    fn renew(&self, response: &mut Response<Body>) {
+        let (name, value) = &self.seen;
+        response.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cache\""));
+        // It proves nothing, so it may come along when somebody follows a link.
+        if let Ok(cookie) = HeaderValue::from_str(&format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax")) {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
     }
 
     /// A ticket in the address of the front page becomes a cookie, and leaves the address.
@@ -99,8 +147,9 @@ impl Front {
         if bearer.is_some_and(|b| self.desk().bearer(b)) {
             headers.remove(header::AUTHORIZATION);
         }
-        if cookies(headers).any(|(name, _)| name == self.cookie) {
-            let rest: Vec<String> = cookies(headers).filter(|(name, _)| *name != self.cookie).map(|(k, v)| format!("{k}={v}")).collect();
+        let own = |name: &str| name == self.cookie || name == self.seen.0;
+        if cookies(headers).any(|(name, _)| own(name)) {
+            let rest: Vec<String> = cookies(headers).filter(|(name, _)| !own(name)).map(|(k, v)| format!("{k}={v}")).collect();
             headers.remove(header::COOKIE);
             if let Some(value) = HeaderValue::from_str(&rest.join("; ")).ok().filter(|_| !rest.is_empty()) {
                 headers.insert(header::COOKIE, value);
@@ -110,7 +159,8 @@ impl Front {
 
     /// To ComfyUI and back; `Err` where it does not answer.
     async fn pass(&self, line: &Line, mut request: Request<Incoming>) -> Result<Response<Body>, ()> {
-        let upgrade = request.headers().get(header::UPGRADE).cloned();
+        // A web socket is the only other protocol that ComfyUI speaks.
+        let upgrade = request.headers().get(header::UPGRADE).filter(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")).cloned();
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
         HOP.iter().for_each(|name| drop(request.headers_mut().remove(*name)));
         if let Some(to) = upgrade {
@@ -123,6 +173,9 @@ impl Front {
 
         let mut response = self.send(line, request).await?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if switched && client.is_none() {
+            return Err(());
+        }
         if let Some(client) = client.filter(|_| switched) {
             let server = hyper::upgrade::on(&mut response);
             tokio::spawn(async move {
@@ -181,36 +234,24 @@ fn refused(why: &str) -> Response<Body> {
     response
 }
 
+/// No node's script becomes a service worker, which would answer for ComfyUI when the node is gone. A page that registers one is refused. Where no
+/// page asks, the browser looks for a newer script of a worker that it has: one from before, or of whoever had the port. It gets one that removes
+/// itself; a refusal would leave the old one in place.
+fn worker(headers: &HeaderMap) -> Response<Body> {
+    if headers.contains_key(header::REFERER) || headers.contains_key(header::ORIGIN) {
+        return refused("service workers outlive their node, so none is registered");
+    }
+    let mut response =
+        plain(StatusCode::OK, "addEventListener('install', () => skipWaiting());\naddEventListener('activate', () => registration.unregister());\n");
+    for (name, value) in [("content-type", "text/javascript"), ("service-worker-allowed", "/"), ("content-security-policy", "default-src 'none'")] {
+        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    }
+    response
+}
+
 fn waiting() -> Response<Body> {
     let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "comfy: ComfyUI does not answer yet\n");
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     response.headers_mut().insert(header::REFRESH, HeaderValue::from_static("1"));
     response
-}
-
-/// What a node's JavaScript may do in the owner's browser: everything with this ComfyUI, nothing with anybody else.
-///
-/// ComfyUI's page evaluates code and works with blobs. `ws:` is named since not every browser takes it for `'self'`.
-/// Leaving the page by its address bar is nothing that a policy could forbid.
-fn shield(headers: &mut HeaderMap, host: Option<&HeaderValue>) {
-    let host = host.and_then(|h| h.to_str().ok()).unwrap_or_default();
-    let policy = format!(
-        "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; \
-         connect-src 'self' ws://{host} data: blob:; worker-src 'self' blob:; frame-src 'self' data: blob:; object-src 'none'; \
-         base-uri 'self'; form-action 'self'; frame-ancestors 'self'; webrtc 'block'"
-    );
-    if let Ok(value) = HeaderValue::from_str(&policy) {
-        // Beside one of ComfyUI's own, which can only narrow it.
-        headers.append(header::CONTENT_SECURITY_POLICY, value);
-    }
-    for (name, value) in [
-        ("cross-origin-resource-policy", "same-origin"),
-        ("cross-origin-opener-policy", "same-origin"),
-        ("referrer-policy", "same-origin"),
-        ("x-dns-prefetch-control", "off"),
-    ] {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
-    }
-    // A page of this machine may not be asked for by scripts of another one, whatever a node answers.
-    headers.remove(header::ACCESS_CONTROL_ALLOW_ORIGIN);
 }

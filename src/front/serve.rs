@@ -10,12 +10,14 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
 use super::Config;
-use super::admit::Peer;
-use super::egress::{Outside, Proxy};
+use super::admit::{Peer, Verdict};
+use super::egress::{self, Outside, Proxy};
+use super::places::Places;
 use super::relay::{Front, Line};
 use super::token::Desk;
 use crate::host::peer::{self, Identify};
@@ -23,8 +25,14 @@ use crate::host::{fs, launched};
 use crate::manifest::Egress;
 use crate::problem::{Doing, Result};
 
-/// Connections at once; more of them wait.
-const AT_ONCE: usize = 1024;
+/// Those that are turned away and may still read why.
+const PARTING: usize = 32;
+/// For how long.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// Bytes of them that are thrown away.
+const UNREAD: u64 = 1 << 16;
+/// Two for each connection, and the way out's.
+const OPEN_FILES: u64 = 8192;
 /// How long a request may take to say what it is.
 const HEAD: Duration = Duration::from_secs(30);
 
@@ -56,6 +64,7 @@ pub fn serve() -> ExitCode {
 fn run(config: Config, report: &mut Option<OwnedFd>) -> Result<()> {
     launched::keep_three()?;
     launched::die_with(config.launcher)?;
+    launched::limit(OPEN_FILES, None)?;
     nix::sys::stat::umask(fs::mode(0o077));
     let listener = std::net::TcpListener::from(launched::take_over(config.listener)?);
     listener.set_nonblocking(true).doing(|| "listen".into())?;
@@ -63,7 +72,10 @@ fn run(config: Config, report: &mut Option<OwnedFd>) -> Result<()> {
     let peers = peer::of_this_system().doing(|| "ask whose connections are".into())?;
     let (outside, proxy) = retire(&config)?;
     let proxy_listener = proxy;
-    let proxy = Arc::new(Proxy::new(config.egress, outside, |line| crate::render::stdout(&format!("comfy: {line}"))));
+    // The log may take its time, and whoever has a page open does not wait for that.
+    let (tell, told) = std::sync::mpsc::sync_channel::<String>(egress::NAMED);
+    std::thread::spawn(move || told.iter().for_each(|line| crate::render::stdout(&format!("comfy: {line}"))));
+    let proxy = Arc::new(Proxy::new(config.egress, outside, move |line| drop(tell.try_send(line))));
     let front = Arc::new(Front::new(config.rules, config.inner, Desk::new(config.secret)));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing(|| "start the front".into())?;
     std::thread::spawn(|| {
@@ -105,22 +117,51 @@ fn retire(config: &Config) -> Result<(Option<Outside>, std::net::TcpListener)> {
 
 /// Serves every connection of `listener`, for ever.
 pub async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Identify) {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let (places, parting) = (Arc::new(Places::default()), Arc::new(Semaphore::new(PARTING)));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                let line = Arc::new(Line::new(front.rules.peer(who(&stream, peers))));
-                let front = Arc::clone(front);
-                tokio::spawn(async move {
-                    converse(stream, front, line).await;
-                    drop(place);
-                });
-            }
-            // Out of descriptors, for example: it passes.
-            Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+        // Out of descriptors, for example: it passes.
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let peer = who(&stream, peers);
+        let verdict = front.rules.peer(peer);
+        if let Verdict::Out(why) = &verdict {
+            turn_away(stream, "403 Forbidden", why, &parting);
+            continue;
         }
+        let Some(place) = places.take(front.rules.whose(peer, &verdict)) else {
+            turn_away(stream, "503 Service Unavailable", "there are too many connections of the same user", &parting);
+            continue;
+        };
+        let id = place.id;
+        let line = Arc::new(Line::new(verdict, place));
+        let task = tokio::spawn(converse(stream, Arc::clone(front), line));
+        places.served(id, task.abort_handle());
     }
+}
+
+/// One answer, whatever is asked, and the end. What was sent meanwhile is thrown away unread, for a moment and where few are turned away: a
+/// connection that is closed before all of it has come is reset, and the answer with it.
+fn turn_away(stream: TcpStream, status: &str, why: &str, parting: &Arc<Semaphore>) {
+    let body = format!("comfy: {why}\n");
+    let head = "content-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\nconnection: close\r\n";
+    let answer = format!("HTTP/1.1 {status}\r\n{head}content-length: {}\r\n\r\n{body}", body.len());
+    let Ok(place) = Arc::clone(parting).try_acquire_owned() else {
+        // It takes what there is room for, and that is more than this.
+        drop(stream.into_std().map(|mut s| s.write(answer.as_bytes())));
+        return;
+    };
+    tokio::spawn(async move {
+        let part = async move {
+            let mut stream = stream;
+            stream.write_all(answer.as_bytes()).await?;
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream.take(UNREAD), &mut tokio::io::sink()).await
+        };
+        let _ = tokio::time::timeout(FAREWELL, part).await;
+        drop(place);
+    });
 }
 
 async fn converse(stream: TcpStream, front: Arc<Front>, line: Arc<Line>) {

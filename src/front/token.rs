@@ -65,6 +65,13 @@ impl Secret {
         self.mac("bearer")
     }
 
+    /// What else only this launch knows, for `purpose`: 16 digits that may be seen.
+    pub fn mark(&self, purpose: &str) -> String {
+        let mut mac = self.mac(&format!("mark of {purpose}"));
+        mac.truncate(16);
+        mac
+    }
+
     /// One for the browser: `time.random.mac`.
     ///
     /// # Errors
@@ -118,6 +125,11 @@ impl Desk {
         Some(cookie)
     }
 
+    /// As [`Secret::mark`].
+    pub fn mark(&self, purpose: &str) -> String {
+        self.secret.mark(purpose)
+    }
+
     pub fn cookie(&self, value: &str) -> bool {
         self.cookies.iter().any(|c| same(c, value))
     }
@@ -149,15 +161,15 @@ impl Handle {
         edit::write_file(path, &text, 0o400, Some(owner)).doing(|| format!("write {}", path.display()))
     }
 
-    /// As the owner reads it.
+    /// As its `owner` reads it, or root for that owner.
     ///
     /// # Errors
     /// Nothing runs; the file is not to be trusted.
-    pub fn read(path: &Path) -> Result<Handle> {
+    pub fn read(path: &Path, owner: u32) -> Result<Handle> {
         if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
             return Err(Problem::new("ComfyUI does not run").hint("start it with `comfy run`"));
         }
-        let text = fs::read_trusted(path, &[nix::unistd::geteuid().as_raw()])?;
+        let text = fs::read_trusted(path, &[owner])?;
         serde_json::from_str(&text).doing(|| format!("understand {}", path.display()))
     }
 

@@ -11,6 +11,7 @@ pub mod generation;
 pub mod git;
 pub mod hands;
 pub mod http;
+pub mod interfaces;
 pub mod launched;
 pub mod listed;
 pub mod machine;

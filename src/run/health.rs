@@ -6,7 +6,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::ask::{Asked, put};
-use super::watch::{Log, summary};
+use super::watch::{Log, more, summary};
 use super::{Answer, KILL, Request, STOP, live, scribe};
 use crate::host::elevate::Side;
 use crate::host::fs::edit;
@@ -132,8 +132,8 @@ pub fn load(request: &Request, side: Side) -> Result<Health> {
         return Err(Problem::new("the launcher started nothing"));
     };
     let hear = scribe::heard(reader);
+    let (mut log, mut loaded, mut word) = (Log::of(&nodes), false, None);
     let mut health = Health { generation, nodes, when: live::now(), ..Health::default() };
-    let (mut log, mut loaded, mut word) = (Log::default(), false, None);
     loop {
         match hear.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => {
@@ -168,6 +168,7 @@ pub fn load(request: &Request, side: Side) -> Result<Health> {
     }
     health.seconds = started.elapsed().as_secs_f64();
     health.failed = log.failed(&health.nodes);
+    health.hints.extend(more(log.more()));
     health.stopped = match status.code() {
         // A node that ends the program while it is imported may do so with any code.
         Some(0) if !log.untold(&health.nodes).is_empty() => Some("it ended before it had loaded everything".into()),

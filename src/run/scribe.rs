@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::mpsc::{Receiver, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -35,6 +35,9 @@ pub struct Status {
     pub ready: Option<f64>,
     pub failed: Vec<(String, String)>,
     pub hints: Vec<String>,
+    /// Hints beyond these.
+    #[serde(default)]
+    pub more: u64,
 }
 
 impl Status {
@@ -44,6 +47,10 @@ impl Status {
     }
 }
 
+/// Lines that wait to be taken; one has at most 16 KiB.
+const QUEUE: usize = 256;
+/// How long after one change of the status file the next one waits, since a node can say something new as fast as it likes.
+const BREATH: Duration = Duration::from_secs(1);
 /// Bytes after which a log is turned over.
 const FULL: u64 = 10 << 20;
 /// How many older ones are kept.
@@ -85,33 +92,45 @@ fn run() -> Result<()> {
     let status = Arc::new(Mutex::new(Status::default()));
     note(&config.paths, &status);
     wait_for_answer(&config, &status);
-    let mut watch = Log::default();
-    for line in lines(std::fs::File::from(input)) {
-        log.line(&line)?;
-        let text = String::from_utf8_lossy(&line);
-        let hint = watch.line(text.trim_end());
-        let failed = watch.failed(&config.nodes);
-        let Ok(mut s) = status.lock() else { continue };
-        if hint.is_some() || failed != s.failed {
-            s.hints.extend(hint);
-            s.failed = failed;
-            drop(s);
-            note(&config.paths, &status);
+    let mut watch = Log::of(&config.nodes);
+    let hear = queued(std::fs::File::from(input), |line| line);
+    let (mut due, mut noted) = (false, None::<Instant>);
+    loop {
+        let rest = noted.map_or(Duration::ZERO, |n| BREATH.saturating_sub(n.elapsed()));
+        let heard = if due { hear.recv_timeout(rest) } else { hear.recv().map_err(|_| RecvTimeoutError::Disconnected) };
+        match heard {
+            Ok(line) => {
+                log.line(&line)?;
+                let hint = watch.line(String::from_utf8_lossy(&line).trim_end());
+                let failed = watch.failed(&config.nodes);
+                let Ok(mut s) = status.lock() else { continue };
+                due |= hint.is_some() || failed != s.failed || watch.more() != s.more;
+                s.hints.extend(hint);
+                (s.failed, s.more) = (failed, watch.more());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
         }
+        if due && noted.is_none_or(|n| n.elapsed() >= BREATH) {
+            note(&config.paths, &status);
+            (due, noted) = (false, Some(Instant::now()));
+        }
+    }
+    if due {
+        note(&config.paths, &status);
     }
     Ok(())
 }
 
 /// The same as texts without their ends, from a thread that reads.
 pub fn heard(from: impl Read + Send + 'static) -> Receiver<String> {
-    let (tell, hear) = channel();
-    std::thread::spawn(move || {
-        for line in lines(from) {
-            if tell.send(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_string()).is_err() {
-                return;
-            }
-        }
-    });
+    queued(from, |line| String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_string())
+}
+
+/// Lines from a thread that reads, at most [`QUEUE`] of them: where nobody takes them, whoever writes waits.
+fn queued<T: Send + 'static>(from: impl Read + Send + 'static, make: fn(Vec<u8>) -> T) -> Receiver<T> {
+    let (tell, hear) = sync_channel(QUEUE);
+    std::thread::spawn(move || lines(from).try_for_each(|line| tell.send(make(line))));
     hear
 }
 
@@ -149,7 +168,7 @@ fn wait_for_answer(config: &Config, status: &Arc<Mutex<Status>>) {
     let (started, config, status) = (Instant::now(), config.clone(), Arc::clone(status));
     std::thread::spawn(move || {
         // Where the system does not tell the front who asks, the owner's token does.
-        while !super::ready::answers(&config.address, Handle::read(&config.paths.front()).ok().as_ref()) {
+        while !super::ready::answers(&config.address, Handle::read(&config.paths.front(), nix::unistd::geteuid().as_raw()).ok().as_ref()) {
             std::thread::sleep(Duration::from_millis(50));
         }
         if let Ok(mut s) = status.lock() {
@@ -193,4 +212,35 @@ impl Rotating {
 fn create(path: &Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Says `line` for ever, and counts.
+    struct Endless(&'static [u8], Arc<AtomicUsize>);
+
+    impl Read for Endless {
+        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+            let n = self.0.len().min(to.len());
+            to[..n].copy_from_slice(&self.0[..n]);
+            self.1.fetch_add(n, Ordering::Relaxed);
+            Ok(n)
+        }
+    }
+
+    #[test]
+    fn what_nobody_takes_is_not_read_either() {
+        for line in [b"a line of a node\n".as_slice(), b"one without an end"] {
+            let read = Arc::new(AtomicUsize::new(0));
+            let hear = heard(Endless(line, Arc::clone(&read)));
+            std::thread::sleep(Duration::from_millis(300));
+            let held = read.load(Ordering::Relaxed);
+            assert!(held <= (QUEUE + 2) * (16 << 10), "{held} bytes are held");
+            assert!(hear.recv().unwrap().len() <= 16 << 10);
+        }
+    }
 }

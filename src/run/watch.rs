@@ -2,13 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Gathers from ComfyUI's log, line by line.
+/// Hints that are shown; more of them are counted.
+pub const HINTS: usize = 20;
+/// Characters of a reason that are kept.
+const REASON: usize = 500;
+
+/// Gathers from ComfyUI's log, line by line. All of it is a node's word, so what is kept is bounded.
 #[derive(Debug, Default)]
 pub struct Log {
+    nodes: BTreeSet<String>,
     /// Why each node failed.
     failed: BTreeMap<String, String>,
     loaded: BTreeSet<String>,
     hints: BTreeSet<String>,
+    more: u64,
 }
 
 /// Modules whose distribution has another name.
@@ -26,17 +33,38 @@ const DISTRIBUTIONS: &[(&str, &str)] = &[
 ];
 
 impl Log {
+    /// Of a launch with these nodes; what is said of others is not kept.
+    pub fn of(nodes: &[String]) -> Log {
+        Log { nodes: nodes.iter().cloned().collect(), ..Log::default() }
+    }
+
     /// Takes one line; what a person should be told at once, if anything.
     pub fn line(&mut self, line: &str) -> Option<String> {
+        let known = |path: &str| Some(name(path)).filter(|n| self.nodes.contains(n));
+        let mut of = None;
         if let Some((path, why)) = line.split_once("Cannot import ").and_then(|(_, r)| r.split_once(" module for custom nodes: ")) {
-            self.failed.insert(name(path), why.trim().to_string());
-        } else if let Some((_, path)) = line.split_once("(IMPORT FAILED): ") {
-            self.failed.entry(name(path)).or_insert_with(|| "see the log above".into());
-        } else if let Some((_, path)) = line.split_once(" seconds: ").filter(|(_, p)| p.contains("/custom_nodes/")) {
-            self.loaded.insert(name(path));
+            of = known(path);
+            self.failed.extend(of.clone().map(|n| (n, why.trim().chars().take(REASON).collect())));
+        } else if let Some(node) = line.split_once("(IMPORT FAILED): ").and_then(|(_, path)| known(path)) {
+            self.failed.entry(node).or_insert_with(|| "see the log above".into());
+        } else if let Some(node) = line.split_once(" seconds: ").filter(|(_, p)| p.contains("/custom_nodes/")).and_then(|(_, path)| known(path)) {
+            self.loaded.insert(node);
         }
-        let hint = denied(line).or_else(|| lacking(line))?;
-        self.hints.insert(hint.clone()).then_some(hint)
+        let hint = self.denied(line).or_else(|| lacking(line, of.as_deref()))?;
+        if self.hints.contains(&hint) {
+            return None;
+        }
+        if self.hints.len() >= HINTS {
+            self.more += 1;
+            return None;
+        }
+        self.hints.insert(hint.clone());
+        Some(hint)
+    }
+
+    /// Lines that would have been hints beyond the first [`HINTS`].
+    pub fn more(&self) -> u64 {
+        self.more
     }
 
     /// Which of `nodes` were named neither as loaded nor as failed: ComfyUI ended before it came to say so.
@@ -57,34 +85,51 @@ pub fn summary(nodes: &[String], failed: &[(String, String)]) -> Vec<String> {
     out
 }
 
+/// What stands below the hints where there are more.
+pub fn more(n: u64) -> Option<String> {
+    (n > 0).then(|| format!("and {n} more, which the log has"))
+}
+
 fn name(path: &str) -> String {
     path.trim().trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_string()
 }
 
-/// A write into a node's own sealed folder (errno 13 and 30): what makes it possible.
-fn denied(line: &str) -> Option<String> {
-    if !line.contains("[Errno 13]") && !line.contains("[Errno 30]") {
-        return None;
+impl Log {
+    /// A write into a node's own sealed folder (errno 13 and 30): what makes it possible.
+    fn denied(&self, line: &str) -> Option<String> {
+        if !line.contains("[Errno 13]") && !line.contains("[Errno 30]") {
+            return None;
+        }
+        let (_, rest) = line.rsplit_once("/ComfyUI/")?;
+        let path = rest.split(['\'', '"']).next().filter(|p| p.chars().all(|c| c.is_alphanumeric() || "-_./ ".contains(c)))?;
+        let (who, section, inner) = match path.strip_prefix("custom_nodes/").and_then(|p| p.split_once('/')) {
+            Some((node, inner)) => (format!("node.{node}"), format!("nodes.{}", self.nodes.get(node)?), inner),
+            // The only place of ComfyUI's own where nodes put files.
+            None if path == "web" || path.starts_with("web/") => ("a node".into(), "comfyui".into(), "web/extensions"),
+            None => return None,
+        };
+        (!inner.is_empty()).then(|| {
+            format!("ComfyUI says that {who} wants to write {inner}: if you agree, add to comfy.toml, then `comfy apply`: [{section}] writable = [\"{inner}\"]")
+        })
     }
-    let (_, rest) = line.split_once("/ComfyUI/")?;
-    let path = rest.split(['\'', '"']).next().filter(|p| p.chars().all(|c| c.is_alphanumeric() || "-_./ ".contains(c)))?;
-    let (who, section, inner) = match path.strip_prefix("custom_nodes/").and_then(|p| p.split_once('/')) {
-        Some((node, inner)) => (format!("node.{node}"), format!("nodes.{node}"), inner),
-        // The only place of ComfyUI's own where nodes put files.
-        None if path == "web" || path.starts_with("web/") => ("a node".into(), "comfyui".into(), "web/extensions"),
-        None => return None,
-    };
-    (!inner.is_empty())
-        .then(|| format!("{who} wants to write {inner}: if you agree, add to comfy.toml, then `comfy apply`: [{section}] writable = [\"{inner}\"]"))
 }
 
-fn lacking(line: &str) -> Option<String> {
+/// A module that is missing. Any node can say any name, so a package is named only where comfy itself knows it.
+fn lacking(line: &str, of: Option<&str>) -> Option<String> {
     let (_, rest) = line.split_once("No module named '")?;
     // A part of a module that is there is no package that is missing.
     let module = rest.split('\'').next().filter(|m| !m.contains('.'))?;
-    let plain = !module.is_empty() && module.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
-    let package = DISTRIBUTIONS.iter().find(|(m, _)| *m == module).map_or(module, |(_, d)| d);
-    plain.then(|| format!("the module {module} is missing: if its package is `{package}`, add to comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = [\"{package}\"]"))
+    if module.is_empty() || module.len() > 100 || !module.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        return None;
+    }
+    let said = of.map_or(String::new(), |n| format!(" (said of node.{n})"));
+    let help = match DISTRIBUTIONS.iter().find(|(m, _)| *m == module) {
+        Some((_, package)) => format!(
+            "comfy knows it from the package `{package}`; to have it, add to comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = [\"{package}\"]"
+        ),
+        None => "look up which package it comes from, and whether you trust that one, before you add it to `requirements` in [python] of comfy.toml".into(),
+    };
+    Some(format!("ComfyUI says that the module {module} is missing{said}: {help}"))
 }
 
 #[cfg(test)]
@@ -95,21 +140,43 @@ mod tests {
     fn a_failed_import_is_told_with_what_helps() {
         let text = "Cannot import /opt/comfy/s/gen/1/ComfyUI/custom_nodes/a module for custom nodes: [Errno 13] Permission denied: '/opt/comfy/s/gen/1/ComfyUI/custom_nodes/a/pysssss.json'
 Cannot import /x/ComfyUI/custom_nodes/b module for custom nodes: No module named 'cv2'
+ModuleNotFoundError: No module named 'typosquat'
+PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/custom_nodes/unknown/x'
 Import times for custom nodes:
    0.0 seconds: /x/ComfyUI/custom_nodes/c
    0.1 seconds (IMPORT FAILED): /x/ComfyUI/custom_nodes/a
 PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/web'
 PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/comfy/evil'";
-        let mut log = Log::default();
-        let mut said: Vec<String> = text.lines().filter_map(|l| log.line(l)).collect();
         let nodes = ["a", "b", "c"].map(String::from);
+        let mut log = Log::of(&nodes);
+        let mut said: Vec<String> = text.lines().filter_map(|l| log.line(l)).collect();
         said.extend(summary(&nodes, &log.failed(&nodes)));
         insta::assert_snapshot!(said.join("\n"), @r#"
-        the module cv2 is missing: if its package is `opencv-python-headless`, add to comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = ["opencv-python-headless"]
-        a node wants to write web/extensions: if you agree, add to comfy.toml, then `comfy apply`: [comfyui] writable = ["web/extensions"]
+        ComfyUI says that node.a wants to write pysssss.json: if you agree, add to comfy.toml, then `comfy apply`: [nodes.a] writable = ["pysssss.json"]
+        ComfyUI says that the module cv2 is missing (said of node.b): comfy knows it from the package `opencv-python-headless`; to have it, add to comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = ["opencv-python-headless"]
+        ComfyUI says that the module typosquat is missing: look up which package it comes from, and whether you trust that one, before you add it to `requirements` in [python] of comfy.toml
+        ComfyUI says that a node wants to write web/extensions: if you agree, add to comfy.toml, then `comfy apply`: [comfyui] writable = ["web/extensions"]
         1 of 3 nodes loaded
         node.a failed to import: [Errno 13] Permission denied: '/opt/comfy/s/gen/1/ComfyUI/custom_nodes/a/pysssss.json'
         node.b failed to import: No module named 'cv2'
         "#);
+    }
+
+    #[test]
+    fn whatever_a_node_says_little_is_kept() {
+        let mut log = Log::of(&["a".to_string()]);
+        let said = (0..100_000)
+            .flat_map(|n| {
+                [
+                    format!("No module named 'm{n}'"),
+                    format!("Cannot import /x/custom_nodes/n{n} module for custom nodes: {}", "y".repeat(100)),
+                    format!("   0.0 seconds: /x/custom_nodes/l{n}"),
+                ]
+            })
+            .filter_map(|line| log.line(&line))
+            .count();
+        log.line(&format!("Cannot import /x/custom_nodes/a module for custom nodes: {}", "z".repeat(16_000)));
+        assert_eq!((said, more(log.more())), (HINTS, Some("and 99980 more, which the log has".into())));
+        assert_eq!((log.hints.len(), log.failed.len(), log.failed["a"].len(), log.loaded.len()), (HINTS, 1, REASON, 0));
     }
 }

@@ -24,19 +24,24 @@ impl Identify for Told {
     }
 }
 
-const OWNER: u32 = 1000;
+pub const OWNER: u32 = 1000;
 
-struct Place {
-    port: u16,
-    handle: Handle,
+pub struct Place {
+    pub port: u16,
+    pub handle: Handle,
     /// What the server saw: heads of requests, and bytes of bodies as they came.
-    seen: Receiver<String>,
+    pub seen: Receiver<String>,
     /// Lets the server go on.
     go: Sender<()>,
 }
 
 /// A front before `server`, in threads that end with the test.
-fn place(told: Option<u32>, clients: Clients, server: fn(TcpStream, &Sender<String>, &Receiver<()>)) -> Place {
+pub fn place(told: Option<u32>, clients: Clients, server: fn(TcpStream, &Sender<String>, &Receiver<()>)) -> Place {
+    place_of(Box::new(Told(told)), clients, server)
+}
+
+/// The same where `peers` says whose a connection is.
+pub fn place_of(peers: Box<dyn Identify>, clients: Clients, server: fn(TcpStream, &Sender<String>, &Receiver<()>)) -> Place {
     let inside = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let inner = inside.local_addr().unwrap();
     let outside = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -52,21 +57,21 @@ fn place(told: Option<u32>, clients: Clients, server: fn(TcpStream, &Sender<Stri
         runtime.block_on(async {
             outside.set_nonblocking(true).unwrap();
             let listener = tokio::net::TcpListener::from_std(outside).unwrap();
-            accept(&listener, &Arc::new(Front::new(rules, inner, Desk::new(secret))), &Told(told)).await;
+            accept(&listener, &Arc::new(Front::new(rules, inner, Desk::new(secret))), peers.as_ref()).await;
         });
     });
     Place { port, handle, seen, go }
 }
 
 impl Place {
-    fn connect(&self) -> TcpStream {
+    pub fn connect(&self) -> TcpStream {
         let s = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
         s.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
         s
     }
 
     /// One request, by its first line and headers; the whole answer.
-    fn ask(&self, head: &str) -> String {
+    pub fn ask(&self, head: &str) -> String {
         let mut s = self.connect();
         let head = head.replace("PORT", &self.port.to_string()).replace('\n', "\r\n");
         write!(s, "{head}\r\nConnection: close\r\n\r\n").unwrap();
@@ -77,14 +82,14 @@ impl Place {
 }
 
 /// The head of a message, with its empty line.
-fn head(s: &mut impl BufRead) -> String {
+pub fn head(s: &mut impl BufRead) -> String {
     let mut text = String::new();
     while !text.ends_with("\r\n\r\n") && s.read_line(&mut text).unwrap() > 0 {}
     text
 }
 
 /// Answers `hello` to everything, with what a node could add to hurt.
-fn hello(s: TcpStream, tell: &Sender<String>, _: &Receiver<()>) {
+pub fn hello(s: TcpStream, tell: &Sender<String>, _: &Receiver<()>) {
     let mut s = BufReader::new(s);
     loop {
         let text = head(&mut s);

@@ -5,6 +5,7 @@
 mod bad_input;
 mod buckets;
 mod front;
+mod gateway;
 mod hostile_repo;
 mod hub;
 mod index;

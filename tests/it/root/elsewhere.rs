@@ -5,7 +5,7 @@ use super::machine::{Machine, ok, private, said};
 
 /// What the running ComfyUI lists of a kind.
 fn listed(m: &Machine, port: u16, kind: &str) -> String {
-    m.sh(&format!("curl -sf http://127.0.0.1:{port}/models/{kind}"))
+    m.sh(&format!("setpriv --reuid alice --regid alice --init-groups curl -sf http://127.0.0.1:{port}/models/{kind}"))
 }
 
 const SHARES: &str = r#"

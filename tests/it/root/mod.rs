@@ -6,10 +6,12 @@ mod confined;
 mod daily;
 mod doctor;
 mod elsewhere;
+mod gateway;
 mod health;
 mod machine;
 mod models;
 mod network;
+mod queues;
 mod service;
 
 use std::os::unix::process::CommandExt;
