@@ -164,7 +164,9 @@ fn nothing_leaves_but_what_the_list_allows() {
             internet.packets();
             let run = Run::start(m);
             let log = run.end();
-            let sent: Vec<String> = log.lines().filter(|l| l.starts_with("SENT") || l.starts_with("comfy: ")).map(str::to_string).collect();
+            // The gateway's words come beside the node's, so their order among each other says nothing.
+            let of = |start: &'static str| log.lines().filter(move |l| l.starts_with(start)).map(str::to_string);
+            let sent: Vec<String> = of("SENT").chain(of("comfy: ")).collect();
             format!("{}\n{}", sent.join("\n"), internet.packets().join("\n")).replace(&local.local_addr().unwrap().port().to_string(), "LOCAL")
         };
         with("egress = \"deny\"");
@@ -174,22 +176,22 @@ fn nothing_leaves_but_what_the_list_allows() {
         SENT ipv6 OSError
         SENT icmp PermissionError
         SENT name gaierror
-        comfy: ComfyUI asked for allowed.test:443, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443"]
         SENT allowed.test:443 b'HTTP/1.1 403 Forbidden'
-        comfy: ComfyUI asked for other.test:443, which network.egress does not allow; to allow it: [network] egress = ["other.test:443"]
         SENT other.test:443 b'HTTP/1.1 403 Forbidden'
         SENT other.test:443 b'HTTP/1.1 403 Forbidden'
-        comfy: ComfyUI asked for 93.184.216.34:443, which network.egress does not allow; to allow it: [network] egress = ["93.184.216.34:443"]
         SENT 93.184.216.34:443 b'HTTP/1.1 403 Forbidden'
-        comfy: ComfyUI asked for allowed.test:80, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:80"]
         SENT allowed.test:80 b'HTTP/1.1 403 Forbidden'
-        comfy: ComfyUI asked for here.test:443, which network.egress does not allow; to allow it: [network] egress = ["here.test:443"]
         SENT here.test:443 b'HTTP/1.1 403 Forbidden'
-        comfy: ComfyUI asked for meta.test:443, which network.egress does not allow; to allow it: [network] egress = ["meta.test:443"]
         SENT meta.test:443 b'HTTP/1.1 403 Forbidden'
-        comfy: ComfyUI asked for 127.0.0.1:LOCAL, which network.egress does not allow; to allow it: [network] egress = ["127.0.0.1:LOCAL"]
         SENT 127.0.0.1:LOCAL b'HTTP/1.1 403 Forbidden'
         SENT offline ('1', '1')
+        comfy: ComfyUI asked for allowed.test:443, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443"]
+        comfy: ComfyUI asked for other.test:443, which network.egress does not allow; to allow it: [network] egress = ["other.test:443"]
+        comfy: ComfyUI asked for 93.184.216.34:443, which network.egress does not allow; to allow it: [network] egress = ["93.184.216.34:443"]
+        comfy: ComfyUI asked for allowed.test:80, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:80"]
+        comfy: ComfyUI asked for here.test:443, which network.egress does not allow; to allow it: [network] egress = ["here.test:443"]
+        comfy: ComfyUI asked for meta.test:443, which network.egress does not allow; to allow it: [network] egress = ["meta.test:443"]
+        comfy: ComfyUI asked for 127.0.0.1:LOCAL, which network.egress does not allow; to allow it: [network] egress = ["127.0.0.1:LOCAL"]
         "#);
         with("egress = [\"allowed.test:443\", \"here.test:443\", \"meta.test:443\"]");
         insta::assert_snapshot!(went(m), @r#"
@@ -199,18 +201,18 @@ fn nothing_leaves_but_what_the_list_allows() {
         SENT icmp PermissionError
         SENT name gaierror
         SENT allowed.test:443 b'ping'
-        comfy: ComfyUI asked for other.test:443, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "other.test:443"]
         SENT other.test:443 b'HTTP/1.1 403 Forbidden'
         SENT other.test:443 b'HTTP/1.1 403 Forbidden'
-        comfy: ComfyUI asked for 93.184.216.34:443, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "93.184.216.34:443"]
         SENT 93.184.216.34:443 b'HTTP/1.1 403 Forbidden'
-        comfy: ComfyUI asked for allowed.test:80, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "allowed.test:80"]
         SENT allowed.test:80 b'HTTP/1.1 403 Forbidden'
         SENT here.test:443 b'HTTP/1.1 502 Bad Gateway'
         SENT meta.test:443 b'HTTP/1.1 502 Bad Gateway'
-        comfy: ComfyUI asked for 127.0.0.1:LOCAL, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "127.0.0.1:LOCAL"]
         SENT 127.0.0.1:LOCAL b'HTTP/1.1 403 Forbidden'
         SENT offline ('1', '1')
+        comfy: ComfyUI asked for other.test:443, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "other.test:443"]
+        comfy: ComfyUI asked for 93.184.216.34:443, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "93.184.216.34:443"]
+        comfy: ComfyUI asked for allowed.test:80, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "allowed.test:80"]
+        comfy: ComfyUI asked for 127.0.0.1:LOCAL, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "127.0.0.1:LOCAL"]
         PACKET 6 93.184.216.34 443
         "#);
         with("egress = \"allow\"");
