@@ -266,7 +266,7 @@ fn packages_come_back_from_the_wheels_that_were_kept() {
 /// The embedded miniature ComfyUI, launched for real: as whom, with what, and that nothing of it is left.
 #[test]
 fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
-    use std::io::{BufRead, BufReader, Read, Write};
+    use std::io::{BufRead, BufReader, Read};
     private("comfyui_runs_as_the_sandbox_user_and_ends_whole", |m| {
         let files: Vec<(&str, &[u8], u32)> = comfy::demo::files::COMFYUI.iter().map(|f| (f.path, f.text.as_bytes(), 0o100_644)).collect();
         m.core.commit(&files);
@@ -313,10 +313,8 @@ fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
             }
         }
         assert!(told.contains("2 of 2 nodes loaded"), "{told}");
-        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
-        write!(stream, "GET /system_stats HTTP/1.0\r\nHost: 127.0.0.1:{port}\r\n\r\n").unwrap();
-        let mut reply = String::new();
-        stream.read_to_string(&mut reply).unwrap();
+        let ask = format!("import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{port}/system_stats').read().decode())");
+        let reply = said(&m.as_user("alice", "/usr/bin/python3", &["-c", &ask]).output().unwrap());
         assert!(reply.contains("comfyui_version"), "{reply}");
         let second = m.root(&["run"]);
         assert!(said(&second).contains("ComfyUI runs already since"), "{}", said(&second));
@@ -501,14 +499,29 @@ fn a_second_apply_is_told_who_holds_the_first() {
     private("a_second_apply_is_told_who_holds_the_first", |m| {
         m.lock();
         m.sh("mkdir -p /run/comfy; chmod 700 /run/comfy");
-        let lock = std::fs::File::create("/run/comfy/apply.lock").unwrap();
-        std::io::Write::write_all(&mut &lock, b"pid 4711 (alice, apply) since 12:00:00\n").unwrap();
-        let held = nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).map_err(|_| ()).unwrap();
+        let hold = |name: &str| {
+            let lock = std::fs::File::create(format!("/run/comfy/{name}")).unwrap();
+            std::io::Write::write_all(&mut &lock, b"pid 4711 (alice, apply) since 12:00:00\n").unwrap();
+            nix::fcntl::Flock::lock(lock, nix::fcntl::FlockArg::LockExclusive).map_err(|_| ()).unwrap()
+        };
+        let held = hold("comfyui_sandbox.lock");
         let out = m.root(&["apply", "--yes"]);
         assert_eq!(out.status.code(), Some(1));
         assert!(said(&out).contains("another apply is under way: pid 4711 (alice, apply) since 12:00:00"), "{}", said(&out));
         drop(held);
-        m.apply();
+        // Another instance's commit is waited for.
+        let held = hold("apply.lock");
+        let mut waits = m.root_command(&["apply", "--yes"]).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut told = String::new();
+        let mut stderr = std::io::BufReader::new(waits.stderr.take().unwrap());
+        while !told.contains("waiting for another instance's apply: pid 4711 (alice, apply) since 12:00:00") {
+            assert!(std::io::BufRead::read_line(&mut stderr, &mut told).unwrap() > 0, "{told}");
+        }
+        assert!(!std::path::Path::new(BASE).exists());
+        drop(held);
+        std::io::Read::read_to_string(&mut stderr, &mut told).unwrap();
+        assert!(waits.wait().unwrap().success(), "{told}");
+        m.clean();
     });
 }
 

@@ -143,7 +143,11 @@ fn what_one_launch_leaves_the_next_one_does_not_meet() {
         assert_eq!(through, [""; 0], "{log}");
         assert_eq!(log.lines().filter(|l| l.starts_with("held")).count(), payloads(TRY), "{log}");
         assert!(bare * 2 >= payloads(TRY), "only {bare} get through without walls");
-        assert!(said(&m.alice(&["status"])).contains("8 B that libraries downloaded, in /opt/comfy/comfyui_sandbox/state/downloads"), "{}", said(&m.alice(&["status"])));
+        assert!(
+            said(&m.alice(&["status"])).contains("8 B that libraries downloaded, in /opt/comfy/comfyui_sandbox/state/downloads"),
+            "{}",
+            said(&m.alice(&["status"]))
+        );
         drop(Run::start(m).end());
         assert!(!std::path::Path::new(BASE).join("state/cache/left.py").exists());
         assert_eq!(m.sh(&format!("ls {BASE}/state/temp | grep cache- || true")), "");
