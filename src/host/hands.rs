@@ -84,10 +84,12 @@ impl Hands<'_> {
         if uid == self.ids.owner {
             let own = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
             edit::make_parents(path, own.0, own.1).doing(what)?;
+            if nix::unistd::geteuid().is_root() {
+                return super::fs::trusted::set_link(path, target, uid, gid).map_err(|p| p.prefixed(&format!("could not {}: ", what())));
+            }
         }
         // In a folder of the sandbox user a chown by name could be raced to another file: the link stays root's there.
-        let chown_to = (nix::unistd::geteuid().is_root() && uid == self.ids.owner).then_some((uid, gid));
-        edit::set_link(path, target, chown_to).doing(what)
+        edit::set_link(path, target, None).doing(what)
     }
 
     fn builder(&mut self) -> Builder<'_> {

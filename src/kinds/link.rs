@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use crate::manifest::Isolation;
 use crate::plan::Step;
 use crate::plan::build::{Draft, Resource, attrs};
+use crate::plan::desired::VIEW_HINT;
 use crate::plan::facts::Kind;
 
 struct Wish {
@@ -19,8 +21,9 @@ pub fn plan(draft: &mut Draft) {
     let (d, ids) = (draft.d, draft.ids);
     let code = d.paths.current().join("ComfyUI");
     let mut wishes = Vec::new();
-    if let Some(view) = &d.view {
-        wishes.push(Wish { address: "link.view".into(), path: view.clone(), target: code.clone(), uid: ids.owner, gid: ids.owner_gid, needs: Vec::new() });
+    let placed = view(draft);
+    if let Some(Ok(path)) = &placed {
+        wishes.push(Wish { address: VIEW.into(), path: path.clone(), target: code.clone(), uid: ids.owner, gid: ids.owner_gid, needs: Vec::new() });
     }
     if let Some(home) = &d.paths.home {
         wishes.push(Wish {
@@ -42,7 +45,7 @@ pub fn plan(draft: &mut Draft) {
             needs: vec!["dir.state".into(), format!("share.{}", s.name)],
         });
     }
-    let paths: Vec<PathBuf> = wishes.iter().map(|w| w.path.clone()).collect();
+    let paths: Vec<PathBuf> = wishes.iter().map(|w| w.path.clone()).chain(d.view.clone()).collect();
     for w in wishes {
         one(draft, w);
     }
@@ -59,6 +62,47 @@ pub fn plan(draft: &mut Draft) {
             );
             draft.add(r.steps([Step::RemoveLink { path, target }]));
         }
+    }
+}
+
+const VIEW: &str = "link.view";
+
+/// Where the owner's view is made: behind links of the owner's, and never where somebody else's programs, keys or services are. `Err`: the plan
+/// says why not.
+fn view(draft: &mut Draft) -> Option<Result<PathBuf, ()>> {
+    let d = draft.d;
+    let (written, owner) = (d.view.as_ref()?, &d.owner);
+    let refused = |draft: &mut Draft, why: String| {
+        let place = draft.d.at(&["comfyui", "view"]);
+        draft.add(Resource::new(VIEW, Some(attrs([("path", written.display().to_string())])), None).block(format!("{place}: {why}; {VIEW_HINT}")));
+        Some(Err(()))
+    };
+    let (above, name) = (written.parent()?, written.file_name()?);
+    let real = draft.look.real(above, owner.uid).and_then(|above| Ok((above.join(name), draft.look.real(&owner.home, owner.uid)?)));
+    let Some((real, home)) = draft.seen(VIEW, real) else { return Some(Err(())) };
+    let leads = if real == *written { String::new() } else { format!("{} leads to ", written.display()) };
+    if let Some(why) = d.view_runs_into(&home, &real) {
+        return refused(draft, format!("{leads}{}, which {why}", real.display()));
+    }
+    if d.isolation == Isolation::None {
+        return Some(Ok(real));
+    }
+    // Root makes it: in a folder that is the owner's, or below the home.
+    for folder in real.ancestors().skip(1) {
+        let node = draft.look.node(folder);
+        let Some(node) = draft.seen(VIEW, node) else { return Some(Err(())) };
+        let Some(node) = node else { continue };
+        if node.uid != owner.uid && !(node.uid == 0 && folder.starts_with(&home)) {
+            let whose = draft.look.user_name(node.uid);
+            return refused(draft, format!("{leads}{}, and the folder {} is {whose}'s, not {}'s", real.display(), folder.display(), owner.name));
+        }
+        break;
+    }
+    let exposed = draft.look.exposed(&real, owner.uid);
+    match draft.seen(VIEW, exposed) {
+        Some(None) => Some(Ok(real)),
+        Some(Some(why)) => refused(draft, why),
+        None => Some(Err(())),
     }
 }
 

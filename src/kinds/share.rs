@@ -54,8 +54,10 @@ pub fn spec(d: &Desired, ids: Ids, wish: &ShareWish) -> ShareSpec {
 fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>)>) {
     let address = format!("share.{}", wish.name);
     let Some((spec, seen)) = draft.seen(&address, seen) else { return };
+    let home = draft.look.real(&draft.d.owner.home, spec.owner);
+    let Some(home) = draft.seen(&address, home) else { return };
     if spec.path != wish.path
-        && let Some(met) = draft.d.runs_into(&wish.name, &spec.path)
+        && let Some(met) = draft.d.runs_into(&wish.name, &home, &spec.path)
     {
         let why = format!("{} leads to {}, which overlaps {met}: lead it elsewhere", wish.path.display(), spec.path.display());
         draft.add(Resource::new(address, Some(attrs([("path", wish.path.display().to_string())])), None).block(why));

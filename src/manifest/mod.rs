@@ -8,6 +8,7 @@ mod check_shares;
 pub mod edit;
 pub mod known;
 pub mod names;
+pub mod places;
 pub mod source;
 pub mod starter;
 mod values;

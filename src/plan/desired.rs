@@ -11,6 +11,7 @@ use super::digest::TextDigest;
 pub use super::paths::Paths;
 use super::venv::VenvSpec;
 use crate::lock::{Lock, ModelPin, Pin, Python};
+use crate::manifest::places::{self, systems_own};
 use crate::manifest::{Access, Clients, Egress, Isolation, Manifest, Role, Table};
 use crate::problem::{Problem, Result};
 
@@ -230,13 +231,8 @@ impl Desired {
             if path == cx.owner.home || path.parent() == Some(homes) || path.parent().is_none() || cx.owner.home.starts_with(&path) {
                 wrong(format!("share {name}: {shown} is a home, or holds one"), "share a folder of its own, not a home");
             }
-            if systems_own(&path) {
-                wrong(format!("share {name}: {shown} belongs to the system"), "share a folder of its own");
-            }
-            let hidden =
-                path.strip_prefix(&cx.owner.home).ok().and_then(|p| p.components().next()).is_some_and(|c| c.as_os_str().to_string_lossy().starts_with('.'));
-            if hidden {
-                wrong(format!("share {name}: {shown} lies in a hidden folder of your home, where keys and settings are"), "share a folder of its own");
+            if let Some(why) = places::closed(&cx.owner.home, &path) {
+                wrong(format!("share {name}: {shown} {why}"), "share a folder of its own");
             }
             for (what, other) in &fence {
                 if path.starts_with(other) || other.starts_with(&path) {
@@ -255,9 +251,12 @@ impl Desired {
         }
         let view = m.comfyui.view.as_deref().map(home);
         if let Some(v) = &view {
+            if let Some(why) = places::closed(&cx.owner.home, v) {
+                let shown = crate::text::escape(&v.to_string_lossy());
+                problems.push(Problem::new(format!("{}: view {shown} {why}", m.source.at(&["comfyui", "view"]))).hint(VIEW_HINT));
+            }
             for (what, other) in &fence {
-                let shadows = other.starts_with(v) || (v.starts_with(other) && !what.starts_with("the repository"));
-                if shadows {
+                if shadows(v, what, other) {
                     problems.push(
                         Problem::new(format!("{}: view {} overlaps {what} ({})", m.source.at(&["comfyui", "view"]), v.display(), other.display()))
                             .hint("put the link where nothing else lies"),
@@ -316,12 +315,20 @@ impl Desired {
         })
     }
 
-    /// What a share's real path, with the owner's links followed, runs into: they were checked as they are written.
-    pub fn runs_into(&self, share: &str, real: &Path) -> Option<String> {
+    /// What a share's real path, with the owner's links followed, runs into: they were checked as they are written. `home` is the real one.
+    pub fn runs_into(&self, share: &str, home: &Path, real: &Path) -> Option<String> {
         let own = format!("share {share}");
-        let (wide, home) = (|p: &Path| real.starts_with(p) || p.starts_with(real), &self.owner.home);
+        let wide = |p: &Path| real.starts_with(p) || p.starts_with(real);
         let met = self.fence.iter().find(|(what, path)| *what != own && wide(path)).map(|(what, path)| format!("{what} ({})", path.display()));
         met.or_else(|| (home.starts_with(real) || systems_own(real)).then(|| "a home or a folder of the system".into()))
+            .or_else(|| places::closed(home, real).map(|_| "a folder for programs, keys or settings".into()))
+    }
+
+    /// Why the view may not be at `real`, where the links above it lead; it was checked as it is written.
+    pub fn view_runs_into(&self, home: &Path, real: &Path) -> Option<String> {
+        let closed = places::closed(home, real).or_else(|| places::closed(&self.owner.home, real)).map(str::to_string);
+        let met = || self.fence.iter().find(|(what, path)| shadows(real, what, path));
+        closed.or_else(|| met().map(|(what, path)| format!("overlaps {what} ({})", path.display())))
     }
 
     /// What comfy.toml says of launching; its models are [`Desired::models`].
@@ -371,6 +378,13 @@ impl Desired {
     }
 }
 
+/// A view lies beside the manifest's repository or in it, and never around anything of comfy's.
+fn shadows(view: &Path, what: &str, other: &Path) -> bool {
+    other.starts_with(view) || (view.starts_with(other) && !what.starts_with("the repository"))
+}
+
+pub const VIEW_HINT: &str = "put the link below your home, such as ~/ComfyUI, where nothing is run from";
+
 /// Where the shares that hold models elsewhere have them.
 fn elsewhere(shares: &[ShareWish]) -> BTreeMap<String, BTreeMap<String, Vec<PathBuf>>> {
     let at = |s: &ShareWish, folder: &String| if folder == "." { s.path.clone() } else { s.path.join(folder) };
@@ -379,65 +393,6 @@ fn elsewhere(shares: &[ShareWish]) -> BTreeMap<String, BTreeMap<String, Vec<Path
         Role::Mount(_) => None,
     };
     shares.iter().filter_map(one).collect()
-}
-
-const SYSTEM: &[&str] = &[
-    "/",
-    "/bin",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/home",
-    "/lib",
-    "/lib64",
-    "/media",
-    "/mnt",
-    "/opt",
-    "/proc",
-    "/root",
-    "/run",
-    "/sbin",
-    "/srv",
-    "/sys",
-    "/tmp",
-    "/usr",
-    "/var",
-    "/Applications",
-    "/Library",
-    "/System",
-    "/Users",
-    "/Volumes",
-    "/private",
-    "/cores",
-];
-/// Nothing at any depth below these is anybody's to share.
-const NEVER_BELOW: &[&str] = &[
-    "/bin",
-    "/boot",
-    "/dev",
-    "/etc",
-    "/lib",
-    "/lib64",
-    "/proc",
-    "/root",
-    "/run",
-    "/sbin",
-    "/sys",
-    "/usr",
-    "/System",
-    "/Library",
-    "/private/etc",
-    "/private/var/db",
-    "/Applications",
-    "/var/lib",
-    "/var/log",
-    "/var/spool",
-    "/var/cache",
-    "/cores",
-];
-
-fn systems_own(path: &Path) -> bool {
-    SYSTEM.iter().any(|s| path == Path::new(s)) || NEVER_BELOW.iter().any(|s| path.starts_with(s))
 }
 
 /// What the manifest promises, by a default or in words, and this version does not enforce on this platform.

@@ -142,7 +142,23 @@ pub fn open_guarded(path: &Path, owners: &[u32]) -> Result<OwnedFd> {
     open_each(path, &|st, folder| opened_to_others(st, owners, folder, acl::listed(folder)))
 }
 
-/// The same wherever it lies.
+/// A link of the owner's, made by root: in a folder that is the owner's, or root's below the owner's home, and that nobody else can rename.
+///
+/// # Errors
+/// The folder is another, or open to others.
+pub fn set_link(path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
+    let (above, name) = super::split(path).doing(|| "take its name".into())?;
+    let folder = open_guarded(above, &[uid])?;
+    let st = fstat(&folder).doing(|| format!("look at {}", above.display()))?;
+    let home = || nix::unistd::User::from_uid(uid.into()).ok().flatten().and_then(|u| real(&u.dir, uid).ok());
+    if st.st_uid != uid && !(st.st_uid == 0 && home().is_some_and(|h| above.starts_with(h))) {
+        return Err(Problem::new(format!("the folder {} belongs to uid {}, not to you", above.display(), st.st_uid)).hint(crate::plan::desired::VIEW_HINT));
+    }
+    // The mode of a link means nothing, and its folder is nobody else's: what is chowned is the link that was just made.
+    super::edit::set_link_at(&folder, &name, target, Some((uid, gid))).doing(|| format!("make a link in {}", above.display()))
+}
+
+/// [`open_guarded`] wherever it lies.
 ///
 /// # Errors
 /// A link; the system's own.
