@@ -176,6 +176,14 @@ impl Look for Machine {
         self.accounts.is_member(user, group)
     }
 
+    fn primary_users(&self, gid: u32) -> Seen<Vec<String>> {
+        Ok(accounts::primary_of(gid).into_iter().map(|uid| self.user_name(uid)).collect())
+    }
+
+    fn processes(&self, uid: u32) -> Seen<usize> {
+        super::process::count_of(uid).ok_or_else(|| Unknown { reason: format!("processes of uid {uid}: the system does not show them"), root_can: true })
+    }
+
     fn group_name(&self, gid: u32) -> String {
         self.name((false, gid), || nix::unistd::Group::from_gid(gid.into()).ok().flatten().map(|g| g.name))
     }

@@ -45,6 +45,17 @@ pub fn first_existing<'a>(candidates: &[&'a str]) -> Option<&'a str> {
     candidates.iter().find(|p| Path::new(p).exists()).copied()
 }
 
+/// Processes of `uid`. `None`: the system does not tell, or hides those of others (proc(5), hidepid).
+pub fn count_of(uid: u32) -> Option<usize> {
+    if Path::new("/proc/self/status").exists() {
+        let uid_of = |s: String| s.lines().find_map(|l| l.strip_prefix("Uid:")?.split_whitespace().next()?.parse::<u32>().ok());
+        let all = std::fs::read_dir("/proc").ok().filter(|_| Path::new("/proc/1/status").exists())?;
+        return Some(all.flatten().filter_map(|e| uid_of(std::fs::read_to_string(e.path().join("status")).ok()?)).filter(|u| *u == uid).count());
+    }
+    let out = System.run(&["/bin/ps", "-axo", "uid="]).ok().filter(|o| o.status == 0)?;
+    Some(out.stdout.lines().filter(|l| l.trim().parse() == Ok(uid)).count())
+}
+
 /// Bytes of memory that all processes of `uid` hold: resident sets, so that shared pages count in each (proc_pid_status(5),
 /// ps(1)). `None`: the system does not tell.
 pub fn memory_of(uid: u32) -> Option<u64> {

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::manifest::Isolation;
 use crate::plan::Step;
+use crate::plan::adopt;
 use crate::plan::build::{Draft, Resource, attrs};
 
 /// What the sandbox user's shell must be one of; created ones get the first.
@@ -55,6 +56,7 @@ fn user(draft: &mut Draft, name: &str, group: &str) {
         .as_ref()
         .map(|u| attrs([("uid", u.uid.to_string()), ("gid", u.gid.to_string()), ("home", u.home.display().to_string()), ("shell", shell(&u.shell))]));
     let adopted = have.is_some() && !draft.inventory.users.contains_key(name);
+    let word = seen.as_ref().is_some_and(|u| draft.d.adopt && !matches!(adopt::somebodys(draft.d, draft.look, u), Ok(None)));
     let step = match seen {
         None => Step::CreateUser { name: name.into(), uid: ids.sandbox, gid: ids.sandbox_gid, home },
         Some(_) => Step::ChangeUser { name: name.into(), gid: ids.sandbox_gid, home },
@@ -80,7 +82,7 @@ fn user(draft: &mut Draft, name: &str, group: &str) {
     let r = Resource::new(address, Some(want), have)
         .steps(steps)
         .needs([format!("group.{name}")])
-        .reason(adopted.then(|| "adopted: it was there before comfy and stays after it".into()));
+        .reason(adopted.then(|| format!("adopted{}: it was there before comfy and stays after it", if word { " because host.adopt = true" } else { "" })));
     draft.add(r);
 }
 
@@ -98,7 +100,7 @@ fn membership(draft: &mut Draft, user: &str, group: &str) {
 /// Where graphics drivers have their devices.
 const DEVICES: &[&str] = &["/dev/dri/renderD128", "/dev/dri/renderD129", "/dev/dri/renderD130", "/dev/dri/renderD131", "/dev/kfd"];
 /// Groups that distributions give them to (systemd's udev rules); no other group is joined for a device.
-const CARDS: &[&str] = &["render", "video"];
+pub const CARDS: &[&str] = &["render", "video"];
 
 /// The groups without which the sandbox user cannot use this machine's graphics cards.
 fn cards(draft: &Draft) -> BTreeSet<String> {

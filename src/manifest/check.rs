@@ -205,7 +205,7 @@ impl Check {
             _ => Isolation::Account,
         };
         let prefix = w.prefix.and_then(|p| self.path(&["host", "prefix"], &p).map(|()| PathBuf::from(p)));
-        Host { primary_user: w.primary_user, sandbox_user, group, gid, isolation, prefix }
+        Host { primary_user: w.primary_user, sandbox_user, group, gid, adopt: w.adopt.unwrap_or(false), isolation, prefix }
     }
 
     /// Absolute or below `~`, clean, without anything that could hide.

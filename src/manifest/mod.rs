@@ -54,6 +54,8 @@ pub struct Host {
     pub sandbox_user: String,
     pub group: String,
     pub gid: Option<u32>,
+    /// An account that is somebody's may become the sandbox user.
+    pub adopt: bool,
     pub isolation: Isolation,
     pub prefix: Option<PathBuf>,
 }

@@ -55,6 +55,7 @@ pub struct Host {
     pub sandbox_user: Option<String>,
     pub group: Option<String>,
     pub gid: Option<i64>,
+    pub adopt: Option<bool>,
     pub isolation: Option<String>,
     pub prefix: Option<String>,
 }

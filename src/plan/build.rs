@@ -132,8 +132,12 @@ impl Draft<'_> {
 /// Where no plan can be made at all: ids that contradict, an address that does not exist.
 pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
     let ids = Ids::choose(d, look)?;
-    let mut first = Vec::new();
-    let inventory = look.inventory(&d.paths).unwrap_or_else(|u: Unknown| {
+    let (mut first, records) = (Vec::new(), look.inventory(&d.paths));
+    if let Ok(inventory) = &records {
+        // Without the records nothing is applied, and nobody can say what comfy made.
+        first.extend(super::adopt::check(d, look, &ids, inventory)?);
+    }
+    let inventory = records.unwrap_or_else(|u: Unknown| {
         first.push(unknown("dir.records", &u));
         Inventory::default()
     });

@@ -142,6 +142,8 @@ pub struct Desired {
     pub sandbox: String,
     pub group: String,
     pub gid: Option<u32>,
+    /// An account that is somebody's may become the sandbox user.
+    pub adopt: bool,
     pub platform: Platform,
     pub paths: Paths,
     pub shares: Vec<ShareWish>,
@@ -300,6 +302,7 @@ impl Desired {
             sandbox: m.host.sandbox_user.clone(),
             group: m.host.group.clone(),
             gid: m.host.gid,
+            adopt: m.host.adopt,
             platform: cx.platform.clone(),
             paths,
             shares,

@@ -103,6 +103,12 @@ impl Look for Machine {
     fn is_member(&self, user: &str, group: &str) -> Seen<bool> {
         Ok(self.with(|s| s.groups.get(group).is_some_and(|(_, m)| m.contains(user))))
     }
+    fn primary_users(&self, gid: u32) -> Seen<Vec<String>> {
+        Ok(self.with(|s| s.users.values().filter(|u| u.gid == gid).map(|u| u.name.clone()).collect()))
+    }
+    fn processes(&self, _: u32) -> Seen<usize> {
+        Ok(0)
+    }
     fn group_name(&self, gid: u32) -> String {
         gid.to_string()
     }

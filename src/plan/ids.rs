@@ -24,7 +24,7 @@ pub struct Ids {
 }
 
 /// Below the range of people on both platforms: hidden from login windows (facts of `dscl`, login.defs(5)).
-const ACCOUNT_RANGE: std::ops::RangeInclusive<u32> = 401..=499;
+pub const ACCOUNT_RANGE: std::ops::RangeInclusive<u32> = 401..=499;
 /// Of a sandbox user in [`ACCOUNT_RANGE`]: its build uid, and one more for its gateway. Away from people, from systemd's dynamic users and
 /// from container ranges (systemd's UIDS-GIDS document).
 const BUILD_FIRST: u32 = 58_200;

@@ -24,6 +24,10 @@ pub trait Look: Sync {
     /// Which uid builds for which sandbox user, where that was written down.
     fn id_pairs(&self, paths: &Paths) -> Seen<BTreeMap<u32, u32>>;
     fn is_member(&self, user: &str, group: &str) -> Seen<bool>;
+    /// Who has this group as the primary one, as far as the database lists users.
+    fn primary_users(&self, gid: u32) -> Seen<Vec<String>>;
+    /// How many processes of a user run.
+    fn processes(&self, uid: u32) -> Seen<usize>;
     /// The name of a group number, or the number itself.
     fn group_name(&self, gid: u32) -> String;
     fn user_name(&self, uid: u32) -> String;

@@ -1,5 +1,6 @@
 //! PURE: desired and observed in, a plan out. Nothing here touches the machine; what looks is behind [`look::Look`].
 
+pub mod adopt;
 pub mod build;
 pub mod change;
 pub mod desired;

@@ -49,7 +49,7 @@ pub fn alone_in(uid: u32, gid: u32) -> bool {
 }
 
 /// The users of this machine that have `gid` as their primary group, as far as the database lists users (getpwent(3)).
-fn primary_of(gid: u32) -> std::collections::BTreeSet<u32> {
+pub fn primary_of(gid: u32) -> std::collections::BTreeSet<u32> {
     static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _held = ONE.lock();
     let mut found = std::collections::BTreeSet::new();

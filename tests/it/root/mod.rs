@@ -535,15 +535,26 @@ fn what_was_there_before_is_adopted_and_stays() {
         assert_eq!(out.status.code(), Some(1));
         assert!(said(&out).contains("user comfyui_sandbox is in group"), "{}", said(&out));
         m.sh("gpasswd -d comfyui_sandbox sudo 2>/dev/null || gpasswd -d comfyui_sandbox root");
-        let out = m.alice(&["plan"]);
-        let text = said(&out);
-        assert!(text.contains("adopted: it was there before comfy") && text.contains("group comfyshared has other members: mallory"), "{text}");
+        // It has a shell, and the group another member: both are somebody's until comfy.toml and the administrator say otherwise.
+        let text = said(&m.alice(&["plan"]));
+        assert!(text.contains("group.comfyshared has other members: mallory: they would read and write what is shared"), "{text}");
+        assert!(text.contains("user.comfyui_sandbox has the shell /bin/bash: it is somebody's account") && text.contains("`adopt = true` in [host]"), "{text}");
+        m.sh("gpasswd -d mallory comfyshared; gpasswd -M alice,comfyui_sandbox comfyshared");
+        m.manifest(&MANIFEST.replace("[comfyui]", "[host]\nadopt = true\n\n[comfyui]"));
+        let text = said(&m.alice(&["plan"]));
+        assert!(text.contains("adopted because host.adopt = true: it was there before comfy"), "{text}");
         m.manifest(&MANIFEST.replace("[comfyui]", "[host]\ngid = 504\n\n[comfyui]"));
         let out = m.alice(&["plan"]);
         assert!(said(&out).contains("comfy.toml:4:1: group.comfyshared has gid 777, and host.gid asks for 504"), "{}", said(&out));
-        m.manifest(MANIFEST);
+        m.manifest(&MANIFEST.replace("[comfyui]", "[hosts.HOST.host]\nadopt = true\n\n[comfyui]").replace("HOST", &m.sh("hostname -s")));
         m.apply();
         m.clean();
+        // What was taken over once stays so, without the word and whoever joins the group.
+        m.manifest(MANIFEST);
+        m.clean();
+        m.sh("usermod -aG comfyshared mallory");
+        m.clean();
+        assert!(said(&m.alice(&["plan"])).contains("group comfyshared has other members: mallory"));
         let out = m.root(&["destroy", "--yes"]);
         ok(&out);
         // What the sandbox user kept lies where the plan said.
