@@ -71,6 +71,12 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
             return;
         }
     }
+    if let Some(s) = &seen
+        && let Some(why) = somebodys(draft, &spec, s).filter(|_| wish.manage)
+    {
+        draft.add(Resource::new(address, Some(attrs([("path", spec.path.display().to_string())])), None).block(why));
+        return;
+    }
     let (mut seen, owner, group) = (seen, draft.d.owner.name.clone(), draft.d.group.clone());
     if draft.d.has_models(&wish.name) {
         let files = seen.as_mut().map(|s| std::mem::take(&mut s.files)).unwrap_or_default();
@@ -145,6 +151,17 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
     };
     let reason = (!examples.is_empty()).then(|| format!("for example {}", examples.join(", ")));
     draft.add(Resource::new(address, Some(want), have).steps(steps).needs(needs).reason(reason));
+}
+
+/// Why a folder is not the owner's to share. One of root's is taken where it is empty: what root keeps in it, programs say, is for root alone
+/// to give away.
+fn somebodys(draft: &Draft, spec: &ShareSpec, s: &Share) -> Option<String> {
+    if !spec.modes || s.uid == spec.owner || (s.uid == 0 && s.entries == 0) {
+        return None;
+    }
+    let (path, owner) = (spec.path.display(), &draft.d.owner.name);
+    let holds = format!("belongs to {} and holds {}", draft.look.user_name(s.uid), crate::text::count(s.entries, "entry"));
+    Some(format!("{path} {holds}: comfy does not take it over; look at it, and if it is yours: sudo chown {owner} '{path}'"))
 }
 
 /// `37 files have group staff` from `files have group staff`; one takes the singular.

@@ -97,6 +97,18 @@ pub fn open_dir_at(parent: &impl AsFd, name: &std::ffi::CStr) -> io::Result<Owne
     Ok(openat(parent, name, FOLDER | OFlag::O_RDONLY, Mode::empty())?)
 }
 
+/// Whether an open folder has no entries.
+pub fn is_empty(folder: &OwnedFd) -> io::Result<bool> {
+    // A description of its own: reading moves the position of one that is shared.
+    let own = openat(folder, c".", FOLDER | OFlag::O_RDONLY, Mode::empty())?;
+    for entry in nix::dir::Dir::from_fd(own)?.iter() {
+        if !matches!(entry?.file_name().to_bytes(), b"." | b"..") {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// The folder and the last component of an absolute path.
 pub fn split(path: &Path) -> io::Result<(&Path, CString)> {
     match (path.parent(), path.file_name()) {

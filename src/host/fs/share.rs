@@ -337,6 +337,11 @@ pub fn make_root(spec: &ShareSpec) -> Result<()> {
             spec.path.display()
         )));
     }
+    // Again on what was opened: the plan has looked at the path.
+    if st.st_uid != spec.owner && !super::is_empty(&fd).map_err(fail)? {
+        return Err(Problem::new(format!("share {}: {} belongs to root and is not empty: comfy does not take it over", spec.name, spec.path.display()))
+            .hint(format!("look at it, and if it is yours: sudo chown {} '{}'", spec.owner, spec.path.display())));
+    }
     acl::drop_all(&fd);
     fchown(&fd, Some(owner), Some(Gid::from_raw(spec.gid))).map_err(|e| fail(e.into()))?;
     fchmod(&fd, mode(spec.root_mode())).map_err(|e| fail(e.into()))

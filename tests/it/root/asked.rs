@@ -54,3 +54,86 @@ fn a_view_is_never_where_something_is_run_from() {
         assert_eq!(m.sh("ls /home/alice/ComfyUI 2> /dev/null || true"), "");
     });
 }
+
+#[test]
+fn what_is_somebody_elses_is_not_adopted() {
+    private("asked::what_is_somebody_elses_is_not_adopted", |m| {
+        m.sh("useradd -r -d /var/lib/db -s /usr/sbin/nologin db; groupadd -g 145 devices; usermod -aG devices alice; groupadd team; usermod -aG team mallory
+              useradd -r -M -d /home/svc -s /usr/sbin/nologin svc; groupadd -g 146 things; getent group video > /dev/null || groupadd -g 44 video; usermod -aG video alice
+              useradd -M -d /home/quiet -s /usr/sbin/nologin quiet; gpasswd -M alice,quiet video; groupadd -g 504 pair; gpasswd -M alice,quiet pair; groupadd fresh; getent passwd backup > /dev/null || useradd -r -d /var/backups -s /usr/sbin/nologin backup");
+        m.lock();
+        let mut service = m.as_user("svc", "/bin/sleep", &["600"]).spawn().unwrap();
+        let host = |lines: &str| m.manifest(&MANIFEST.replace("[comfyui]", &format!("[host]\n{lines}\n\n[comfyui]")));
+        let before = m.sh("cat /etc/passwd /etc/group");
+        for (lines, words) in [
+            ("group = \"alice\"", "comfy.toml:4:1: group.alice is the primary group of alice: the sandbox would read every file of yours"),
+            ("group = \"mallory\"", "group.mallory is the primary group of mallory"),
+            ("group = \"db\"", "group.db is the primary group of db"),
+            // Exactly these two are in it, and it is the graphics cards' all the same.
+            ("group = \"video\"\nsandbox_user = \"quiet\"", "a number of the system's groups"),
+            ("group = \"devices\"", "group.devices has gid 145, a number of the system's groups"),
+            ("group = \"things\"", "group.things has gid 146, a number of the system's groups"),
+            ("group = \"team\"", "group.team has other members: mallory"),
+            // Its own group is there, and its account is not.
+            ("sandbox_user = \"things\"", "comfy.toml:4:1: group.things has gid 146"),
+            ("sandbox_user = \"team\"", "group.team has other members: mallory"),
+            ("sandbox_user = \"mallory\"", "comfy.toml:4:1: user.mallory has the shell /bin/bash: it is somebody's account"),
+            ("sandbox_user = \"backup\"", "user.backup has its home at /var/backups"),
+            ("sandbox_user = \"db\"", "user.db has its home at /var/lib/db"),
+            ("sandbox_user = \"svc\"", "user.svc runs 1 program"),
+            ("sandbox_user = \"mallory\"\nadopt = \"yes\"", "comfy.toml:5:9: invalid type: string \"yes\", expected a boolean"),
+            // A word for the account is none for somebody's group.
+            ("group = \"db\"\nadopt = true", "group.db is the primary group of db"),
+        ] {
+            host(lines);
+            refused(m, words);
+        }
+        service.kill().unwrap();
+        service.wait().unwrap();
+        assert_eq!(m.sh("cat /etc/passwd /etc/group"), before);
+        for lines in ["group = \"fresh\"", "sandbox_user = \"quiet\"", "group = \"pair\"\nsandbox_user = \"quiet\"", "sandbox_user = \"svc\""] {
+            host(lines);
+            let text = said(&m.alice(&["plan"]));
+            assert!(text.contains("adopted: it was there before") || text.contains("Plan: "), "{lines}: {text}");
+            assert!(!text.contains("error"), "{lines}: {text}");
+        }
+        host("sandbox_user = \"mallory\"\nadopt = true");
+        let text = said(&m.alice(&["plan"]));
+        assert!(text.contains("adopted because host.adopt = true") && text.contains("\"/bin/bash\" -> \"no login\""), "{text}");
+        host("group = \"pair\"\nsandbox_user = \"quiet\"");
+        m.apply();
+        m.clean();
+    });
+}
+
+#[test]
+fn a_share_never_takes_over_what_root_keeps() {
+    private("asked::a_share_never_takes_over_what_root_keeps", |m| {
+        m.sh("mkdir -p /opt/tools/lib /srv/empty; echo '#!/bin/sh' > /opt/tools/lib/tool; chmod 755 /opt/tools/lib/tool; mkdir -p /opt/tools/bin; cp /opt/tools/lib/tool /opt/tools/bin
+              install -d -o mallory -g mallory /srv/mallorys; ln -s /opt/tools/lib /home/alice/lib; chown -h alice /home/alice/lib");
+        m.lock();
+        let before = m.sh("find /opt/tools /srv/mallorys -printf '%p %U %G %m\\n' | sort");
+        let share = |path: &str| m.manifest(&MANIFEST.replace("~/ai/output", path));
+        for (path, words) in [
+            (
+                "/opt/tools/lib",
+                "/opt/tools/lib belongs to root and holds 1 entry: comfy does not take it over; look at it, and if it is yours: sudo chown alice '/opt/tools/lib'",
+            ),
+            ("~/lib", "/opt/tools/lib belongs to root and holds 1 entry"),
+            ("/srv/mallorys", "/srv/mallorys belongs to mallory and holds 0 entries"),
+            ("/opt/tools/bin", "/opt/tools/bin is a folder where shells look for programs"),
+        ] {
+            share(path);
+            refused(m, words);
+        }
+        assert_eq!(m.sh("find /opt/tools /srv/mallorys -printf '%p %U %G %m\\n' | sort"), before);
+        // An empty one is what `sudo mkdir` leaves; and after the chown the folder is alice's, while root's file in it stays root's.
+        for (path, then) in [("/srv/empty", "true"), ("/opt/tools/lib", "chown alice /opt/tools/lib")] {
+            m.sh(then);
+            share(path);
+            m.apply();
+            assert_eq!(m.sh(&format!("stat -c '%U %G %a' {path}")), "alice comfyshared 2775");
+        }
+        assert_eq!(m.sh("stat -c '%U %G %a' /opt/tools/lib/tool"), "root root 755");
+    });
+}
