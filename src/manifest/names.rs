@@ -149,6 +149,26 @@ pub fn is_code(path: &str) -> bool {
     [".py", ".pyc", ".pyd", ".so", ".dylib", ".js", ".mjs", ".pth"].iter().any(|e| lower.ends_with(e))
 }
 
+/// What ComfyUI takes for a model (folder_paths.py, `supported_pt_extensions`), and what common nodes add.
+const MODELS: &[&str] = &["safetensors", "sft", "ckpt", "pt", "pt2", "pth", "bin", "pkl", "gguf", "onnx"];
+/// What lies beside models and is fetched with them: their settings, words and tokens, and other programs' weights.
+const BESIDE_MODELS: &[&str] = &["json", "yaml", "yml", "txt", "model", "msgpack", "h5", "pb", "tflite", "npz"];
+
+fn ends_with(path: &str, endings: &[&str]) -> bool {
+    let name = path.rsplit('/').next().unwrap_or(path);
+    !name.starts_with('.') && name.rsplit_once('.').is_some_and(|(_, e)| endings.iter().any(|x| e.eq_ignore_ascii_case(x)))
+}
+
+/// Whether a file of this name would be loaded as a model.
+pub fn is_model(path: &str) -> bool {
+    ends_with(path, MODELS)
+}
+
+/// Whether a file of this name is one, or comes with one.
+pub fn comes_with_models(path: &str) -> bool {
+    is_model(path) || ends_with(path, BESIDE_MODELS)
+}
+
 /// Whether [`folded`] would change nothing.
 pub fn is_folded(name: &str) -> bool {
     if name.is_ascii() { !name.bytes().fold(false, |so_far, b| so_far | b.is_ascii_uppercase()) } else { folded(name) == name }

@@ -62,7 +62,8 @@ const NEVER_BELOW: &[&str] = &[
 
 /// Whether a path is the system's.
 pub fn systems_own(path: &Path) -> bool {
-    SYSTEM.iter().any(|s| path == Path::new(s)) || NEVER_BELOW.iter().any(|s| path.starts_with(s))
+    let volume = path.strip_prefix(VOLUMES).is_ok_and(|rest| rest.components().count() > 1);
+    SYSTEM.iter().any(|s| path == Path::new(s)) || (NEVER_BELOW.iter().any(|s| path.starts_with(s)) && !volume)
 }
 
 /// Whether a path below `home` goes through a hidden folder, or is one. macOS hides `~/Library` by a flag.
@@ -70,6 +71,35 @@ pub fn hidden(home: &Path, path: &Path) -> bool {
     let Ok(rest) = path.strip_prefix(home) else { return false };
     let name = |c: Component| c.as_os_str().to_string_lossy().starts_with('.');
     rest.components().any(name) || rest.starts_with("Library")
+}
+
+/// Where removable disks are mounted for people (udisks(8)): below are the user's name and the volume's.
+const VOLUMES: &str = "/run/media";
+
+/// What is wrong with a file of the disk as a model's source, as it is written or where its links lead; `home` is the owner's, or `~`. What the
+/// sandbox gets to read is no key and no setting of anybody's.
+pub fn model_file(home: &Path, path: &Path) -> Option<&'static str> {
+    let hub = path.starts_with(home.join(".cache/huggingface"));
+    if systems_own(path) {
+        return Some("belongs to the system");
+    }
+    if hidden(home, path) && !hub {
+        return Some("lies in a hidden folder of your home, where keys and settings are");
+    }
+    let (text, blob) = (path.to_string_lossy(), of_hub_cache(path));
+    (!blob && !super::names::comes_with_models(&text))
+        .then_some("has no ending of a model (.safetensors, .ckpt, .pt, .pth, .bin, .gguf, .onnx, …) or of what comes with one (.json, .yaml, .txt)")
+}
+
+/// A file of Hugging Face's cache is called by its hash, `models--ORG--NAME/blobs/HASH`: links lead there (huggingface_hub, "Understand
+/// caching").
+fn of_hub_cache(path: &Path) -> bool {
+    let name = |p: Option<&Path>| p.and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let (hash, blobs) = (name(Some(path)), path.parent());
+    [40, 64].contains(&hash.len())
+        && hash.bytes().all(|b| b.is_ascii_hexdigit())
+        && name(blobs) == "blobs"
+        && name(blobs.and_then(Path::parent)).starts_with("models--")
 }
 
 /// What is wrong with a place that the owner's shells, desktop and services may run things from, or keep keys in; `home` is the owner's.
@@ -109,10 +139,46 @@ mod tests {
             ("/home/alicea/.x", ""),
             ("/srv/ai/.models", ""),
             ("/opt/ai", ""),
+            ("/run/media/alice", "system"),
+            ("/run/media/alice/DISK", ""),
         ];
         for (path, why) in table {
             let found = closed(home, Path::new(path));
             assert!(if why.is_empty() { found.is_none() } else { found.is_some_and(|f| f.contains(why)) }, "{path}: {found:?}");
         }
+    }
+
+    #[test]
+    fn a_model_is_no_key_and_no_setting() {
+        let hub = "/home/alice/.cache/huggingface/hub/models--org--x";
+        let hash = "0123456789abcdef0123456789abcdef01234567";
+        let table = [
+            ("/home/alice/.ssh/id_ed25519".to_string(), "hidden"),
+            ("/home/alice/.ssh/key.bin".into(), "hidden"),
+            ("/home/alice/work/.docker/config.json".into(), "hidden"),
+            ("/home/alice/Library/Keychains/x.bin".into(), "hidden"),
+            ("/home/alice/.cache/huggingface/token".into(), "ending"),
+            ("/home/alice/.cache/huggingface-evil/x.bin".into(), "hidden"),
+            ("/home/alice/Documents/passwords.kdbx".into(), "ending"),
+            ("/home/alice/Documents/key.pem".into(), "ending"),
+            ("/home/alice/ai/.bin".into(), "hidden"),
+            ("/srv/.bin".into(), "ending"),
+            ("/srv/blobs/0123".into(), "ending"),
+            (format!("/srv/blobs/{hash}"), "ending"),
+            ("/etc/ssl/private.json".into(), "system"),
+            ("/var/lib/secret/x.bin".into(), "system"),
+            ("/home/alice/ai/x.SafeTensors".into(), ""),
+            ("/home/alice/ai/config.yaml".into(), ""),
+            ("/home/alice/ai/spiece.model".into(), ""),
+            (format!("{hub}/snapshots/{hash}/x.gguf"), ""),
+            (format!("{hub}/blobs/{hash}"), ""),
+            (format!("/data/hf/hub/models--org--x/blobs/{hash}"), ""),
+            ("/run/media/alice/DISK/x.ckpt".into(), ""),
+        ];
+        for (path, why) in table {
+            let found = model_file(Path::new("/home/alice"), Path::new(&path));
+            assert!(if why.is_empty() { found.is_none() } else { found.is_some_and(|f| f.contains(why)) }, "{path}: {found:?}");
+        }
+        assert!(model_file(Path::new("~"), Path::new("~/.ssh/x.bin")).is_some() && model_file(Path::new("~"), Path::new("~/x.bin")).is_none());
     }
 }

@@ -1,6 +1,7 @@
 //! Values with a grammar of their own: durations, sizes, model sources, ComfyUI arguments.
 
 use std::net::IpAddr;
+use std::path::Path;
 
 /// `3 days`, `12 hours`, `0`.
 pub fn duration(text: &str) -> Option<chrono::Duration> {
@@ -115,7 +116,10 @@ pub fn model_source(text: &str) -> Result<(), String> {
             Some((bucket, key)) if plain_name(bucket) && super::names::relative(key).is_ok() => Ok(()),
             _ => Err(format!("must look like {scheme}://bucket/key")),
         },
-        "file" if (rest.starts_with('/') || rest.starts_with("~/")) && !rest.split('/').any(|c| c == "..") => Ok(()),
+        "file" if (rest.starts_with('/') || rest.starts_with("~/")) && !rest.split('/').any(|c| c == "..") => {
+            let why = super::places::model_file(Path::new("~"), Path::new(rest));
+            why.map_or(Ok(()), |why| Err(why.into()))
+        }
         "file" => Err("must be file:/an/absolute/path or file:~/path".into()),
         _ => Err(format!("has an unknown scheme `{scheme}`; known: hf://, https://, civitai:, s3://, gs://, az://, file:")),
     }

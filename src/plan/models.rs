@@ -60,11 +60,4 @@ pub struct Library {
     pub suspects: Vec<PathBuf>,
 }
 
-/// What ComfyUI takes for a model (folder_paths.py, `supported_pt_extensions`), and what common nodes add.
-const EXTENSIONS: &[&str] = &["safetensors", "sft", "ckpt", "pt", "pt2", "pth", "bin", "pkl", "gguf", "onnx"];
-
-/// Whether a file of this name would be loaded as a model.
-pub fn is_model(path: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or(path);
-    !name.starts_with('.') && name.rsplit_once('.').is_some_and(|(_, e)| EXTENSIONS.iter().any(|x| e.eq_ignore_ascii_case(x)))
-}
+pub use crate::manifest::names::is_model;

@@ -998,6 +998,9 @@ fn values() {
         ("an unknown scheme", "", &model("source = \"ftp://x.test/b\"")),
         ("no scheme", "", &model("source = \"org/repo/file\"")),
         ("a relative file", "", &model("source = \"file:b.bin\"")),
+        ("a key as a model", "", &model("source = \"file:~/.ssh/id_ed25519\"")),
+        ("a password file as a model", "", &model("source = \"file:~/Documents/passwords.kdbx\"")),
+        ("a file of the system as a model", "", &model("source = \"file:/etc/ssl/certs.json\"")),
         ("a page of civitai", "", &model("source = \"civitai:sd-xl\"")),
         ("a model in an unknown share", "", &model("share = \"modles\"")),
         ("a model that leads out", "", "[models.\"../x.bin\"]"),
@@ -1285,6 +1288,21 @@ fn values() {
     a relative file: exit 1
       error: comfy.toml:23:1: source "file:b.bin" must be file:/an/absolute/path or file:~/path
           > source = "file:b.bin"
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
+
+    a key as a model: exit 1
+      error: comfy.toml:23:1: source "file:~/.ssh/id_ed25519" lies in a hidden folder of your home, where keys and settings are
+          > source = "file:~/.ssh/id_ed25519"
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
+
+    a password file as a model: exit 1
+      error: comfy.toml:23:1: source "file:~/Documents/passwords.kdbx" has no ending of a model (.safetensors, .ckpt, .pt, .pth, .bin, .gguf, .onnx, …) or of what comes with one (.json, .yaml, .txt)
+          > source = "file:~/Documents/passwords.kdbx"
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
+
+    a file of the system as a model: exit 1
+      error: comfy.toml:23:1: source "file:/etc/ssl/certs.json" belongs to the system
+          > source = "file:/etc/ssl/certs.json"
         hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
 
     a page of civitai: exit 1

@@ -282,12 +282,12 @@ fn a_server_without_ranges_and_one_that_is_cut_again_and_again() {
     });
     let w = World::new();
     let pin = |w: &World, source: &str| {
-        fs::write(w.root.join("f"), &file).unwrap();
-        w.models(&model("x.bin", &format!("file:{}/f", w.root.display())));
+        fs::write(w.root.join("f.bin"), &file).unwrap();
+        w.models(&model("x.bin", &format!("file:{}/f.bin", w.root.display())));
         w.ok(&["lock"]);
         w.models(&model("x.bin", source));
-        w.edit_lock(&format!("file:{}/f", w.root.display()), source);
-        fs::remove_file(w.root.join("f")).unwrap();
+        w.edit_lock(&format!("file:{}/f.bin", w.root.display()), source);
+        fs::remove_file(w.root.join("f.bin")).unwrap();
     };
     pin(&w, &whole.url());
     w.ok(&["apply", "--yes"]);
@@ -314,12 +314,12 @@ fn a_download_that_is_killed_goes_on() {
         answer
     });
     let w = World::new();
-    fs::write(w.root.join("f"), &file).unwrap();
-    w.models(&model("x.bin", &format!("file:{}/f", w.root.display())));
+    fs::write(w.root.join("f.bin"), &file).unwrap();
+    w.models(&model("x.bin", &format!("file:{}/f.bin", w.root.display())));
     w.ok(&["lock"]);
     w.models(&model("x.bin", &web.url()));
-    w.edit_lock(&format!("file:{}/f", w.root.display()), &web.url());
-    fs::remove_file(w.root.join("f")).unwrap();
+    w.edit_lock(&format!("file:{}/f.bin", w.root.display()), &web.url());
+    fs::remove_file(w.root.join("f.bin")).unwrap();
     let part = |w: &World| {
         let parts = fs::read_dir(w.root.join("prefix/comfyui_sandbox/.downloads")).into_iter().flatten().flatten();
         parts.map(|e| e.metadata().unwrap().len()).max().unwrap_or(0)
@@ -424,13 +424,13 @@ fn adopted_files_are_compared_and_never_lost() {
 #[test]
 fn what_is_replaced_and_was_not_comfys_own_is_kept_beside() {
     let w = World::new();
-    for (name, seed) in [("one", 51), ("two", 52)] {
+    for (name, seed) in [("one.bin", 51), ("two.bin", 52)] {
         fs::write(w.root.join(name), noise(seed, 3000)).unwrap();
     }
     let from = |name: &str| model("t/x.bin", &format!("file:{}/{name}", w.root.display()));
     // Somebody's own work lies where the declared file should.
     w.put("t/x.bin", b"my own training");
-    w.models(&from("one"));
+    w.models(&from("one.bin"));
     w.ok(&["lock"]);
     assert!(w.ok(&["plan"]).contains("it stays beside the new one as NAME.replaced-…"));
     let said = w.ok(&["apply", "--yes"]);
@@ -442,7 +442,7 @@ fn what_is_replaced_and_was_not_comfys_own_is_kept_beside() {
     };
     assert_eq!(kept(), [b"my own training"]);
     // What comfy has put there can be had again.
-    w.models(&from("two"));
+    w.models(&from("two.bin"));
     w.ok(&["lock"]);
     w.ok(&["apply", "--yes"]);
     w.is("t/x.bin", &noise(52, 3000));
@@ -510,8 +510,8 @@ fn what_stands_in_the_way_and_what_is_no_model_is_told() {
     let page = Server::start(|_| Answer::new(200, b"\n<!DOCTYPE html><title>Sign in</title>").header("Content-Type", "application/octet-stream"));
     w.models(&model("x.ckpt", &page.url()));
     assert!(w.fails(&["lock"]).contains("is a web page, and no model"));
-    fs::write(w.root.join("source"), b"bytes").unwrap();
-    let source = format!("file:{}/source", w.root.display());
+    fs::write(w.root.join("source.bin"), b"bytes").unwrap();
+    let source = format!("file:{}/source.bin", w.root.display());
     w.models(&format!("{}{}", model("a/x.bin", &source), model("b/y.bin", &source)));
     w.ok(&["lock"]);
     fs::create_dir_all(w.at("a/x.bin")).unwrap();
@@ -623,8 +623,8 @@ fn a_changed_model_is_named_with_when_it_changed() {
     bad[50_000] ^= 1;
     w.put("a.bin", &good);
     w.put("b.bin", b"bbb");
-    fs::write(w.root.join("source"), &good).unwrap();
-    w.models(&format!("[models.\"a.bin\"]\nsource = \"file:{}/source\"\n[models.\"b.bin\"]\n", w.root.display()));
+    fs::write(w.root.join("source.bin"), &good).unwrap();
+    w.models(&format!("[models.\"a.bin\"]\nsource = \"file:{}/source.bin\"\n[models.\"b.bin\"]\n", w.root.display()));
     w.ok(&["lock"]);
     w.ok(&["apply", "--yes"]);
     let said = w.ok(&["verify"]);

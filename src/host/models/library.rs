@@ -141,6 +141,9 @@ impl Disk {
 
     fn path(&self, a: &Asked) -> Option<PathBuf> {
         let path = self.said(a);
+        if matches!(a.origin, Some(Origin::File(_))) {
+            return crate::host::fs::real(&path, nix::unistd::geteuid().as_raw()).ok();
+        }
         // The links on the way are the caller's own; the file itself must be none.
         let folder = path.parent()?.canonicalize().ok()?;
         Some(folder.join(path.file_name()?))
@@ -150,6 +153,9 @@ impl Disk {
         let adopted = a.origin.is_none();
         let hint = if adopted { "put the file there, or name a `source`" } else { "correct `source` in comfy.toml" };
         let path = self.path(a).ok_or_else(|| Problem::new(format!("there is no {}", self.said(a).display())).hint(hint))?;
+        if matches!(a.origin, Some(Origin::File(_))) {
+            super::allowed(self.home.as_deref(), &self.said(a), &path)?;
+        }
         let (size, sha256) = read.file(&path).map_err(|e| match e.kind() {
             std::io::ErrorKind::Interrupted => Problem::interrupted().hint("what was read so far is not read again"),
             _ if path.is_symlink() => Problem::new(format!("{} is a link", path.display())).hint("a link can lead elsewhere tomorrow: put the real file there"),

@@ -17,6 +17,10 @@ pub mod web;
 pub mod work;
 
 use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::manifest::places;
+use crate::problem::{Problem, Result};
 
 /// Something that no log, no message and no child process may see.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -51,4 +55,18 @@ pub struct Hubs {
     pub stores: bucket::Stores,
     /// Seconds without a byte after which a connection is given up.
     pub patience: u64,
+}
+
+/// Refuses a file of this machine that is no model's, by where it is and what it is called: as it is written, and where its links lead.
+///
+/// # Errors
+/// What it is instead, and what to do.
+fn allowed(home: Option<&Path>, written: &Path, real: &Path) -> Result<()> {
+    let me = nix::unistd::geteuid().as_raw();
+    let homes = home.into_iter().flat_map(|h| [Some(h.to_path_buf()), super::fs::real(h, me).ok()]).flatten();
+    let wrong = |home: &Path| [written, real].iter().find_map(|p| Some((*p, places::model_file(home, p)?)));
+    let Some((path, why)) = homes.chain([PathBuf::from("~")]).find_map(|h| wrong(&h).map(|(p, why)| (p.to_path_buf(), why))) else { return Ok(()) };
+    let shown = crate::text::escape(&written.to_string_lossy());
+    let leads = if path == written { String::new() } else { format!(" leads to {}, which", crate::text::escape(&path.to_string_lossy())) };
+    Err(Problem::new(format!("{shown}{leads} {why}")).hint("copy a model to where models are, and name that; ComfyUI can read whatever is put into a share"))
 }

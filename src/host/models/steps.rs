@@ -136,6 +136,7 @@ fn local(f: &Fetch, owner: &Owner, ids: Ids, report: &dyn Reporter) -> Result<Op
             let path = path.strip_prefix("~/").map_or_else(|| PathBuf::from(&path), |rest| owner.home.join(rest));
             let shown = crate::text::escape(&path.to_string_lossy());
             let real = crate::host::fs::real(&path, owner.uid).map_err(|u| Problem::new(u.reason))?;
+            super::allowed(Some(&owner.home), &path, &real)?;
             match look(&real, &|st| owner.may_read(st)) {
                 Ok(Ok(r)) => Ok(Some(r)),
                 Ok(Err(why)) => {

@@ -137,3 +137,43 @@ fn a_share_never_takes_over_what_root_keeps() {
         assert_eq!(m.sh("stat -c '%U %G %a' /opt/tools/lib/tool"), "root root 755");
     });
 }
+
+#[test]
+fn a_model_of_the_disk_is_no_key_wherever_a_link_leads() {
+    private("asked::a_model_of_the_disk_is_no_key_wherever_a_link_leads", |m| {
+        m.sh("cd /home/alice; mkdir -p .ssh ai/models far .cache/huggingface/hub/models--org--x/blobs .cache/huggingface/hub/models--org--x/snapshots/main
+              echo secret > .ssh/id_ed25519; echo secret > far/passwords.kdbx; ln -s /home/alice/.ssh/id_ed25519 far/x.bin; ln -s .ssh keys; cp .ssh/id_ed25519 .ssh/y.bin; ln -s passwords.kdbx far/z.bin
+              echo weights > far/own.bin; h=$(sha256sum far/own.bin | cut -d' ' -f1); cp far/own.bin .cache/huggingface/hub/models--org--x/blobs/$h
+              ln -s ../../blobs/$h .cache/huggingface/hub/models--org--x/snapshots/main/model.safetensors.index.json; chown -hR alice: .ssh ai far .cache keys");
+        m.lock();
+        let model = |source: &str| m.manifest(&format!("{MANIFEST}\n[models.\"a.bin\"]\nsource = \"file:{source}\"\n"));
+        for (source, words) in [
+            ("~/.ssh/id_ed25519", "source \"file:~/.ssh/id_ed25519\" lies in a hidden folder of your home"),
+            ("/home/alice/.ssh/y.bin", "model \"a.bin\": /home/alice/.ssh/y.bin lies in a hidden folder of your home"),
+            ("~/keys/y.bin", "/home/alice/keys/y.bin leads to /home/alice/.ssh/y.bin, which lies in a hidden folder of your home"),
+            ("~/far/x.bin", "/home/alice/far/x.bin leads to /home/alice/.ssh/id_ed25519, which lies in a hidden folder of your home"),
+            ("~/far/z.bin", "/home/alice/far/z.bin leads to /home/alice/far/passwords.kdbx, which has no ending of a model"),
+        ] {
+            model(source);
+            let out = m.alice(&["lock"]);
+            assert!(out.status.code() == Some(1) && said(&out).contains(words), "not `{words}` in:\n{}", said(&out));
+        }
+        // A link that was none when it was locked, to the same bytes.
+        model("~/far/own.bin");
+        m.lock();
+        m.sh("cd /home/alice; mv far/own.bin .ssh/own.bin; ln -s /home/alice/.ssh/own.bin far/own.bin; chown -h alice far/own.bin");
+        let out = m.root(&["apply", "--yes"]);
+        assert!(
+            out.status.code() == Some(1) && said(&out).contains("/home/alice/far/own.bin leads to /home/alice/.ssh/own.bin, which lies in a hidden"),
+            "{}",
+            said(&out)
+        );
+        assert_eq!(m.sh("find /home/alice/ai -type f"), "");
+        // Hugging Face's cache is of links to files that are called by their hash.
+        model("~/.cache/huggingface/hub/models--org--x/snapshots/main/model.safetensors.index.json");
+        m.lock();
+        m.apply();
+        m.clean();
+        assert_eq!(m.sh("cat /home/alice/ai/models/a.bin"), "weights");
+    });
+}
