@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::check::Check;
-use super::{Accept, Clients, Egress, Network, Node, Policy, Run, values, wire};
+use super::{Accept, Clients, Egress, Network, Node, Policy, Run, values, variables, wire};
 
 impl Check {
     pub(super) fn run(&mut self, w: wire::Run) -> Run {
@@ -25,15 +25,13 @@ impl Check {
             let upper = k.to_uppercase();
             if k.is_empty() || k.starts_with(|c: char| c.is_ascii_digit()) || !k.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
                 self.wrong(&at, format!("\"{k}\" is no name of an environment variable"), "use letters, digits and `_`");
-            } else if ["PYTHON", "LD_", "DYLD_"].iter().any(|p| upper.starts_with(p)) {
-                self.wrong(&at, format!("{k} changes what code is loaded"), "leave it out; comfy sets what ComfyUI needs");
+            } else if let Some((why, hint)) = variables::refused(k) {
+                self.wrong(&at, format!("{k} {why}"), hint);
             } else if ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "APIKEY", "CREDENTIAL", "_PAT"].iter().any(|p| upper.contains(p))
                 || upper.ends_with("_KEY")
                 || upper.contains("_KEY_")
             {
                 self.wrong(&at, format!("{k} looks like a secret: every node could read it"), "keep secrets out of the manifest and out of the sandbox");
-            } else if ["PATH", "HOME", "USER", "SHELL", "BASH_ENV", "ENV", "IFS"].contains(&upper.as_str()) {
-                self.wrong(&at, format!("{k} is set by comfy itself"), "leave it out");
             } else if v.contains('\0') {
                 self.wrong(&at, format!("the value of {k} has a NUL"), "leave it out");
             }

@@ -12,6 +12,7 @@ pub mod places;
 pub mod source;
 pub mod starter;
 mod values;
+pub mod variables;
 mod wire;
 
 use std::collections::BTreeMap;

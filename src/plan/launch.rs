@@ -290,4 +290,22 @@ mod tests {
         let text = "parser.add_argument(\"--listen\", type=str)\nfp.add_argument('--fp8_e4m3fn-unet', help=\"a --fake one\")\n# --comment\n";
         assert_eq!(flags(text).into_iter().collect::<Vec<_>>(), ["--fp8_e4m3fn-unet", "--listen"]);
     }
+
+    #[test]
+    fn comfy_toml_sets_nothing_that_a_launch_sets() {
+        for macos in [false, true] {
+            let paths = Paths { prefix: "/opt/comfy".into(), base: "/opt/comfy/x".into(), records: "/r".into(), home: Some("/home/x".into()) };
+            let network = Network { egress: crate::manifest::Egress::Allow, clients: crate::manifest::Clients::Primary };
+            let spec: LaunchSpec = serde_json::from_value(serde_json::json!({
+                "format": FORMAT, "paths": paths, "account": true, "macos": macos, "owner": 1, "user": "x", "uid": 2, "gid": 2, "listen": "127.0.0.1",
+                "port": 8188, "args": [], "env": {}, "open_files": 256, "reserve": 0, "front": 3, "network": network, "remote": false, "strict": true,
+                "input": "/i", "output": "/o", "shares": [],
+            }))
+            .unwrap();
+            // Whether Metal falls back is the one thing that is comfy's default.
+            for name in spec.environment("/s".as_ref(), "/t".as_ref()).keys().filter(|n| *n != "PYTORCH_ENABLE_MPS_FALLBACK") {
+                assert!(crate::manifest::variables::refused(name).is_some(), "{name}");
+            }
+        }
+    }
 }

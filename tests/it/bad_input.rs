@@ -966,6 +966,8 @@ fn values() {
         ("a prefix of one, with a value", "ref = \"v1\"", &comfyui("args = [\"--extra-model=x.yaml\"]")),
         ("PYTHONPATH", "", "[run.env]\nPYTHONPATH = \"/x\""),
         ("LD_PRELOAD", "", "[run]\nenv = { A = \"1\", LD_PRELOAD = \"/x.so\" }"),
+        ("a loader of glibc's", "", "[run.env]\nGCONV_PATH = \"/x\""),
+        ("a folder that comfy sets", "", "[run.env]\nHF_HOME = \"/x\""),
         ("a secret", "", "[run.env]\nHF_TOKEN = \"hf_x\""),
         ("a variable with a dash", "", "[run.env]\nMY-VAR = \"1\""),
         ("a number as a variable", "", "[run.env]\nOMP_NUM_THREADS = 4"),
@@ -1131,6 +1133,16 @@ fn values() {
       error: comfy.toml:23:18: LD_PRELOAD changes what code is loaded
           > LD_PRELOAD = "/x.so" }
         hint: leave it out; comfy sets what ComfyUI needs
+
+    a loader of glibc's: exit 1
+      error: comfy.toml:23:1: GCONV_PATH changes what code is loaded
+          > GCONV_PATH = "/x"
+        hint: leave it out; comfy sets what ComfyUI needs
+
+    a folder that comfy sets: exit 1
+      error: comfy.toml:23:1: HF_HOME is set by comfy itself
+          > HF_HOME = "/x"
+        hint: leave it out
 
     a secret: exit 1
       error: comfy.toml:23:1: HF_TOKEN looks like a secret: every node could read it
