@@ -7,6 +7,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport};
 
 use super::git::NetEnv;
+use super::redirect::Held;
 
 type Builder = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 
@@ -19,19 +20,24 @@ fn builder(net: &NetEnv) -> Builder {
         .timeout_connect(Some(Duration::from_secs(20)))
 }
 
-/// An agent that takes a status of 400 and above as an error.
-pub fn agent(net: &NetEnv, name: &str) -> ureq::Agent {
-    builder(net)
+/// An agent for what is asked of `source`, which takes a status of 400 and above as an error.
+pub fn agent(net: &NetEnv, name: &str, source: &str) -> ureq::Agent {
+    let config = builder(net)
         .http_status_as_error(true)
         .timeout_recv_response(Some(Duration::from_secs(2 * net.patience())))
         .timeout_per_read(Some(Duration::from_secs(net.patience())))
         .user_agent(name)
-        .build()
-        .into()
+        .build();
+    ureq::Agent::with_parts(config, Connector::<()>::chain(held(source), DefaultConnector::default()), DefaultResolver::default())
 }
 
-/// An agent for files of any size: it gives up after `silence`, and hands redirects and errors to the caller.
-pub fn patient(net: &NetEnv, silence: Duration) -> ureq::Agent {
+fn held(source: &str) -> Held {
+    Held { source: source.into() }
+}
+
+/// An agent for files of any size: it gives up after `silence`, and hands redirects and errors to the caller. With a `source` it connects where that may
+/// lead ([`super::redirect`]).
+pub fn patient(net: &NetEnv, silence: Duration, source: Option<&str>) -> ureq::Agent {
     let config = builder(net)
         .http_status_as_error(false)
         .max_redirects(0)
@@ -43,13 +49,19 @@ pub fn patient(net: &NetEnv, silence: Duration) -> ureq::Agent {
         .input_buffer_size(256 << 10)
         .user_agent(concat!("comfy/", env!("CARGO_PKG_VERSION")))
         .build();
-    ureq::Agent::with_parts(config, DefaultConnector::default().chain(Heedful), DefaultResolver::default())
+    match source {
+        None => ureq::Agent::with_parts(config, DefaultConnector::default().chain(Heedful), DefaultResolver::default()),
+        Some(source) => {
+            let guarded = Connector::<()>::chain(held(source), DefaultConnector::default()).chain(Heedful);
+            ureq::Agent::with_parts(config, guarded, DefaultResolver::default())
+        }
+    }
 }
 
 /// An agent for the server of `address`, an index of packages or one that it names, with what uv takes from the environment: a proxy
 /// by scheme and NO_PROXY, UV_HTTP_TIMEOUT, certificates, hosts whose certificate nobody can check. Redirects are followed, without what was sent of
-/// a password to another server; a status of 400 and above is an answer.
-pub fn of_packages(net: &NetEnv, address: &str) -> ureq::Agent {
+/// a password to another server, and where what `page` of the index names may lead; a status of 400 and above is an answer.
+pub fn of_packages(net: &NetEnv, address: &str, page: &str) -> ureq::Agent {
     let var = |names: &[&str]| names.iter().find_map(|k| net.vars.get(*k));
     let set = |name: &str| net.vars.get(name).is_some_and(|v| !["", "0", "false", "no", "off"].contains(&v.to_ascii_lowercase().as_str()));
     let scheme: &[&str] = if address.starts_with("https://") { &["https_proxy", "HTTPS_PROXY"] } else { &["http_proxy"] };
@@ -78,7 +90,8 @@ pub fn of_packages(net: &NetEnv, address: &str) -> ureq::Agent {
         .input_buffer_size(256 << 10)
         .user_agent(concat!("comfy/", env!("CARGO_PKG_VERSION")))
         .build();
-    ureq::Agent::with_parts(config, DefaultConnector::default().chain(Heedful), DefaultResolver::default())
+    let guarded = Connector::<()>::chain(held(page), DefaultConnector::default()).chain(Heedful);
+    ureq::Agent::with_parts(config, guarded, DefaultResolver::default())
 }
 
 /// Where systems keep the certificates that they trust: Debian, Fedora, SUSE, macOS.

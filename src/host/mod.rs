@@ -21,6 +21,7 @@ pub mod peer;
 pub mod process;
 pub mod progress;
 pub mod python;
+pub mod redirect;
 pub mod reserved;
 pub mod service;
 pub mod signals;

@@ -3,7 +3,7 @@
 //! Protocol: gitprotocol-http(5). Only fetching is spoken.
 
 use std::io::{self, Cursor, Read, Write};
-use std::sync::{Arc, Mutex, Once};
+use std::sync::{Arc, Mutex, Once, OnceLock};
 
 use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Transport};
 use ureq::ResponseExt as _;
@@ -14,13 +14,15 @@ static REGISTER: Once = Once::new();
 
 /// Tells libgit2 to use this transport for http and https, once a process.
 pub(super) fn register(net: &NetEnv) {
-    let agent = crate::host::http::agent(net, "git/2.0 (comfy)");
+    let net = net.clone();
     REGISTER.call_once(|| {
         for scheme in ["http", "https"] {
-            let agent = agent.clone();
+            let net = net.clone();
             // SAFETY: called once, before any other thread uses libgit2's transports (git2::transport::register).
             let done = unsafe {
-                git2::transport::register(scheme, move |remote| Transport::smart(remote, true, Http { agent: agent.clone(), base: Arc::new(Mutex::new(None)) }))
+                git2::transport::register(scheme, move |remote| {
+                    Transport::smart(remote, true, Http { net: net.clone(), agent: OnceLock::new(), base: Arc::new(Mutex::new(None)) })
+                })
             };
             // Without it libgit2 says "unsupported URL protocol", which names the cause.
             drop(done);
@@ -29,7 +31,9 @@ pub(super) fn register(net: &NetEnv) {
 }
 
 struct Http {
-    agent: ureq::Agent,
+    net: NetEnv,
+    /// Of the remote's own address: what that may lead to.
+    agent: OnceLock<ureq::Agent>,
     /// Where the first answer came from, after redirects.
     base: Arc<Mutex<Option<String>>>,
 }
@@ -42,7 +46,8 @@ impl SmartSubtransport for Http {
             Service::UploadPack => (format!("{base}/git-upload-pack"), true),
             _ => return Err(git2::Error::from_str("comfy only fetches")),
         };
-        Ok(Box::new(Exchange { agent: self.agent.clone(), address, post, request: Vec::new(), reply: None, base: self.base.clone() }))
+        let agent = self.agent.get_or_init(|| crate::host::http::agent(&self.net, "git/2.0 (comfy)", url)).clone();
+        Ok(Box::new(Exchange { agent, address, post, request: Vec::new(), reply: None, base: self.base.clone() }))
     }
 
     fn close(&self) -> Result<(), git2::Error> {

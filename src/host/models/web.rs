@@ -1,6 +1,8 @@
 //! HTTP as models are fetched: redirects by hand, so that no key follows one to another server; no answer of any length is
 //! waited for when nothing comes.
 
+use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use ureq::http::{Response, StatusCode};
@@ -8,6 +10,7 @@ use ureq::{Agent, Body};
 
 use super::{Hubs, Secret};
 use crate::host::git::NetEnv;
+use crate::host::redirect;
 use crate::problem::{Problem, Result};
 use crate::text::escape;
 
@@ -16,6 +19,10 @@ const MAX_REDIRECTS: usize = 10;
 /// Asks servers for parts of files.
 pub struct Web {
     agent: Agent,
+    /// For servers that another one leads to, by that one.
+    led: Mutex<BTreeMap<String, Agent>>,
+    net: NetEnv,
+    silence: Duration,
     /// For this machine's own servers, past any proxy.
     local: Agent,
 }
@@ -122,7 +129,15 @@ pub fn pause(time: Duration) -> Result<(), Refusal> {
 impl Web {
     pub fn new(net: &NetEnv, hubs: &Hubs) -> Web {
         let silence = Duration::from_secs(hubs.patience);
-        Web { agent: crate::host::http::patient(net, silence), local: crate::host::http::patient(&NetEnv::default(), silence) }
+        let local = crate::host::http::patient(&NetEnv::default(), silence, None);
+        Web { agent: crate::host::http::patient(net, silence, None), led: Mutex::default(), net: net.clone(), silence, local }
+    }
+
+    /// Its connections stay open as long as those of the first server.
+    fn led_by(&self, source: &str) -> Agent {
+        let made = || crate::host::http::patient(&self.net, self.silence, Some(source));
+        let Ok(mut all) = self.led.lock() else { return made() };
+        all.entry(server(source).unwrap_or_default()).or_insert_with(made).clone()
     }
 
     /// One request, through its redirects.
@@ -135,7 +150,16 @@ impl Web {
                 return Err(Refusal::Final(Problem::new(format!("{} leads to {}, which {why}", shown(ask.address), shown(&address)))));
             }
             // Plain http goes to this machine alone, which was just seen.
-            let agent = if address.starts_with("http://") { &self.local } else { &self.agent };
+            let led;
+            let agent = if address.starts_with("http://") {
+                &self.local
+            } else if server(&address) == first {
+                &self.agent
+            } else {
+                // Wherever the name leads, it is not to this machine.
+                led = self.led_by(ask.address);
+                &led
+            };
             let mut request = if ask.head_only { agent.head(&address) } else { agent.get(&address) };
             // What is hashed are the file's own bytes.
             request = request.header("Accept-Encoding", "identity");
@@ -168,6 +192,9 @@ impl Web {
             let Some(next) = location else {
                 return Err(Refusal::Final(Problem::new(format!("{} redirects to nowhere", shown(&address)))));
             };
+            if let Some(why) = redirect::refused(ask.address, &next, &[]) {
+                return Err(Refusal::Final(Problem::new(format!("{} leads to {}, which {why}", shown(ask.address), shown(&next)))));
+            }
             if ask.stay && server(&next) != first {
                 return Ok(Reply { address, response });
             }

@@ -184,7 +184,7 @@ fn fetch(net: &NetEnv, offline: bool, published: &Published) -> Result<Vec<u8>> 
     let file = published.file;
     let index = ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"].iter().find_map(|n| net.vars.get(*n)).map_or("https://pypi.org/simple", String::as_str);
     let page = format!("{}/uv/", index.trim_end_matches('/'));
-    let agent = crate::host::http::agent(net, "comfy");
+    let agent = crate::host::http::agent(net, "comfy", &page);
     let doing = || format!("fetch uv {VERSION} from {page}");
     // The HTML form of PEP 503: every index has it.
     let text = agent.get(&page).header("Accept", "text/html").call().doing(doing)?.body_mut().read_to_string().doing(doing)?;

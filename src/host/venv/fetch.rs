@@ -165,7 +165,7 @@ impl Wheels<'_> {
     fn get(&self, address: &str, page: &str, from: u64, accept: &str) -> Result<ureq::http::Response<ureq::Body>, Failure> {
         let (bare, _) = credentials(address);
         let key = if http::authority(address) == http::authority(page) { credentials(page).1.or(credentials(address).1) } else { credentials(address).1 };
-        let mut request = http::of_packages(self.net, address).get(&bare).header("Accept", accept).header("Accept-Encoding", "identity");
+        let mut request = http::of_packages(self.net, address, page).get(&bare).header("Accept", accept).header("Accept-Encoding", "identity");
         if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));
         }

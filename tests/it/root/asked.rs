@@ -177,3 +177,47 @@ fn a_model_of_the_disk_is_no_key_wherever_a_link_leads() {
         assert_eq!(m.sh("cat /home/alice/ai/models/a.bin"), "weights");
     });
 }
+
+/// Answers every request with a redirect to the same path of `to`, or with nothing, and counts them.
+fn sender(at: &str, to: Option<&'static str>) -> std::sync::Arc<std::sync::atomic::AtomicUsize> {
+    use std::io::{BufRead, Write};
+    let (listener, count) = (std::net::TcpListener::bind(at).unwrap(), std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0)));
+    let asked = count.clone();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let mut lines = std::io::BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok).take_while(|l| !l.is_empty());
+            let path = lines.next().and_then(|l| Some(l.split(' ').nth(1)?.to_string())).unwrap_or_default();
+            lines.for_each(drop);
+            let answer = to.map_or("404 Not Found".into(), |to| format!("302 Found\r\nLocation: {to}{path}"));
+            let _ = write!(stream, "HTTP/1.1 {answer}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+    });
+    count
+}
+
+#[test]
+fn a_server_cannot_send_comfy_to_this_machines_own_services() {
+    private("asked::a_server_cannot_send_comfy_to_this_machines_own_services", |m| {
+        // Addresses that are the machine's and not loopback stand for the internet.
+        m.sh("ip addr add 10.9.9.9/32 dev lo; echo '127.0.0.1 home.evil.test' >> /etc/hosts");
+        let service = sender("127.0.0.1:9000", None);
+        let asked = || service.swap(0, std::sync::atomic::Ordering::SeqCst);
+        for (at, to, follows) in [
+            ("10.9.9.9:8001", "http://127.0.0.1:9000", false),
+            ("10.9.9.9:8002", "http://localhost:9000", false),
+            // A name of somebody else's that leads here, and a number that only a resolver understands.
+            ("10.9.9.9:8003", "http://home.evil.test:9000", false),
+            ("10.9.9.9:8004", "http://127.1:9000", false),
+            ("127.0.0.1:8005", "http://127.0.0.1:9000", true),
+        ] {
+            let (first, net, page) = (sender(at, Some(to)), comfy::host::git::NetEnv::default(), format!("http://{at}/x"));
+            for agent in [comfy::host::http::agent(&net, "test", &page), comfy::host::http::of_packages(&net, &page, &page)] {
+                let told = format!("{:?}", agent.get(&page).call());
+                assert_eq!(first.swap(0, std::sync::atomic::Ordering::SeqCst), 1, "{at}: {told}");
+                assert_eq!(asked() > 0, follows, "{at}: {told}");
+                assert_eq!(told.contains("is this machine, and what was asked is not"), !follows, "{at}: {told}");
+            }
+        }
+    });
+}
