@@ -235,6 +235,7 @@ fn new_numbers(plan: &Plan) -> Vec<u32> {
     let number = |p: &Planned| match &p.step {
         Step::CreateGroup { gid, .. } => Some(*gid),
         Step::CreateUser { uid, .. } => Some(*uid),
+        Step::ClaimIds { build, .. } => Some(*build),
         _ => None,
     };
     plan.steps.iter().filter_map(number).collect()

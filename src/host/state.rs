@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, renameat};
-use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
-use nix::unistd::{Gid, Uid, fchown};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 
 use super::accounts;
 use super::fs::remove::{Foreign, remove_of};
@@ -62,7 +61,8 @@ const EMPTIED: [(&str, &str); 2] = [("cache", "new-cache-"), ("temp", "new-temp-
 /// Removes what killed runs have left in the trash.
 pub fn sweep(paths: &Paths, uid: u32) {
     for entry in std::fs::read_dir(paths.trash()).into_iter().flatten().flatten() {
-        if EMPTIED.iter().any(|(_, staged)| entry.file_name().to_string_lossy().starts_with(staged)) {
+        let name = entry.file_name();
+        if EMPTIED.iter().map(|(_, staged)| *staged).chain(["new-downloads-"]).any(|staged| name.to_string_lossy().starts_with(staged)) {
             // Where somebody else's folder is in it, it stays, and harms nobody.
             let _ = remove_of(&entry.path(), uid);
         }
@@ -128,12 +128,16 @@ fn keep_downloads(paths: &Paths, who: &Who) -> io::Result<()> {
         let target = match inner(to) {
             Ok(fd) => fd,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let folder = open_dir(&paths.state_of(to[0]))?;
-                let own = super::fs::cstring(to[1].as_ref())?;
-                mkdirat(&folder, own.as_c_str(), mode(0o755))?;
-                let fd = open_dir_at(&folder, &own)?;
-                fchown(&fd, Some(Uid::from_raw(who.uid)), Some(Gid::from_raw(who.gid)))?;
-                fd
+                // Made where nobody else can exchange it, and moved when it is the sandbox user's.
+                let staged = paths.trash().join(format!("new-downloads-{}", edit::chance()?));
+                edit::make_dir(&staged, nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw(), 0o700)?;
+                edit::set_owner(&staged, who.uid, who.gid, 0o755)?;
+                let at = paths.state_of(to[0]).join(to[1]);
+                if edit::move_to(&staged, &at).is_err() {
+                    // Somebody made one meanwhile.
+                    edit::remove_path(&staged)?;
+                }
+                inner(to)?
             }
             Err(e) => return Err(e),
         };

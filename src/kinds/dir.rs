@@ -29,9 +29,11 @@ pub fn plan(draft: &mut Draft) {
     let inner = |path: PathBuf| Wish { path, uid: ids.sandbox, gid: ids.sandbox_gid, mode: 0o751, passer: None };
     let private = |open: u32, closed: u32| if account { closed } else { open };
     if account {
-        let exposed = draft.look.exposed(&p.prefix, ids.owner);
+        // The prefix itself and the instance's folder too: what somebody else made there first is not taken over.
+        let exposed = draft.look.exposed(&p.generations(), ids.owner);
         let Some(exposed) = draft.seen("dir.instance", exposed) else { return };
         if let Some(why) = exposed {
+            let why = format!("{why}; or leave host.prefix out for /opt/comfy");
             let want = crate::plan::build::attrs([("path", p.prefix.display().to_string())]);
             draft.add(Resource::new("dir.instance", Some(want), None).block(why));
             return;

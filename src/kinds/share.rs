@@ -174,6 +174,7 @@ fn phrase(n: usize, what: &str) -> String {
         "folder lacks",
         1,
     );
+    let one = one.replacen("files of the sandbox user are", "file of the sandbox user is", 1);
     format!("1 {}", one.replacen("files let", "file lets", 1).replacen("folders let", "folder lets", 1))
 }
 

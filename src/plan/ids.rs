@@ -42,11 +42,16 @@ fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<u32> {
     }
     let table = look.id_pairs(&d.paths)?;
     let unused = |id: &u32| !table.values().any(|b| b == id);
-    let mut pairs = TABLE_RANGE.step_by(2).filter(unused);
-    match table.get(&sandbox) {
-        Some(build) => Ok(*build),
-        None => pairs.next().ok_or_else(|| super::facts::Unknown { reason: "no pair of ids is left for another sandbox user".into(), root_can: false }),
+    if let Some(build) = table.get(&sandbox) {
+        return Ok(*build);
     }
+    for pair in TABLE_RANGE.step_by(2).filter(unused) {
+        // Another instance's first apply may be about to write it down.
+        if !look.id_taken(pair)? {
+            return Ok(pair);
+        }
+    }
+    Err(super::facts::Unknown { reason: "no pair of ids is left for another sandbox user".into(), root_can: false })
 }
 
 impl Ids {

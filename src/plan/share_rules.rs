@@ -62,21 +62,26 @@ pub fn fault(s: &ShareSpec, e: &Entry) -> (Option<Fault>, Option<Odd>) {
             }
         }
         Kind::File => {
-            if is & 0o6000 != 0 {
+            // Whoever starts such a program of the sandbox user's is the sandbox user, outside of every wall.
+            let own = e.uid == s.sandbox && e.links == 1;
+            if is & 0o6000 != 0 && !own {
                 return (None, Some(Odd::SetId));
             }
-            // The sandbox's own additions are its own business.
-            if s.access == Access::Add && e.uid == s.sandbox {
-                return (None, None);
-            }
+            let plain = is & !0o6000;
             match s.access {
-                Access::Write => is | 0o060,
-                Access::Read | Access::Add => (is | 0o040) & !0o020,
+                // The sandbox's own additions are its own business.
+                Access::Add if e.uid == s.sandbox => plain,
+                Access::Write => plain | 0o060,
+                Access::Read | Access::Add => (plain | 0o040) & !0o020,
             }
         }
     };
-    let fault =
-        Fault { group: e.gid != s.gid, mode: (want != is).then_some(want), owner: e.kind == Kind::Dir && s.access == Access::Add && e.uid == s.sandbox };
+    let additions = s.access == Access::Add && e.kind == Kind::File && e.uid == s.sandbox;
+    let fault = Fault {
+        group: e.gid != s.gid && !additions,
+        mode: (want != is).then_some(want),
+        owner: e.kind == Kind::Dir && s.access == Access::Add && e.uid == s.sandbox,
+    };
     if fault == (Fault { group: false, mode: None, owner: false }) {
         return (None, stranger);
     }
@@ -96,6 +101,7 @@ pub fn fault(s: &ShareSpec, e: &Entry) -> (Option<Fault>, Option<Odd>) {
 pub fn word(s: &ShareSpec, dir: bool, is: u32, want: u32) -> &'static str {
     let lost = is & !want;
     match (s.access, dir) {
+        (_, false) if lost & 0o6000 != 0 => "files of the sandbox user are set-uid or set-gid",
         (Access::Read | Access::Add, false) if lost & 0o020 != 0 => "files let the group write",
         (Access::Read, true) if lost & 0o020 != 0 => "folders let the group write",
         (Access::Write, false) => "files lack group read or write",
@@ -158,7 +164,7 @@ mod tests {
         Read File of 1000 0664: 0644
         Read File of 402 0644: fine
         Read File of 1000 0755: fine
-        Read File of 402 6755: fine (set-uid or set-gid files)
+        Read File of 402 6755: 0755
         Read File of 7 0644: fine (entries of neither the owner nor the sandbox user)
         Read File of 7 0664: 0644 (entries of neither the owner nor the sandbox user)
         Write Dir of 1000 2755: 2775
@@ -168,7 +174,7 @@ mod tests {
         Write File of 1000 0664: fine
         Write File of 402 0644: 0664
         Write File of 1000 0755: 0775
-        Write File of 402 6755: fine (set-uid or set-gid files)
+        Write File of 402 6755: 0775
         Write File of 7 0644: fine (entries of neither the owner nor the sandbox user)
         Write File of 7 0664: fine (entries of neither the owner nor the sandbox user)
         Add Dir of 1000 2755: 3775
@@ -178,7 +184,7 @@ mod tests {
         Add File of 1000 0664: 0644
         Add File of 402 0644: fine
         Add File of 1000 0755: fine
-        Add File of 402 6755: fine (set-uid or set-gid files)
+        Add File of 402 6755: 0755
         Add File of 7 0644: fine (entries of neither the owner nor the sandbox user)
         Add File of 7 0664: 0644 (entries of neither the owner nor the sandbox user)
         ");

@@ -51,7 +51,7 @@ pub fn open(c: &Confinement, spec: &LaunchSpec, tried: bool) -> Result<Everythin
                 }
             },
             Whose::Sealed if tried => Some(trusted::open_plain(&r.path)?),
-            Whose::Sealed => Some(owned(&r.path, 0, &[0]).map_err(|p| p.hint("run `comfy apply`"))?),
+            Whose::Sealed => Some(owned(&r.path, 0, &[spec.owner, 0]).map_err(|p| p.hint("run `comfy apply`"))?),
             Whose::Own => Some(own(&r.path, spec)?),
             Whose::Share => Some(share(&r.path, spec)?),
         };
@@ -88,7 +88,7 @@ fn owned(path: &Path, uid: u32, owners: &[u32]) -> Result<OwnedFd> {
 
 /// A folder of the sandbox user's own, on no file system of its own.
 fn own(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
-    let fd = owned(path, spec.uid, &[0]).map_err(|p| p.hint("`comfy plan` shows it, `comfy apply` repairs it"))?;
+    let fd = owned(path, spec.uid, &[spec.owner, 0]).map_err(|p| p.hint("`comfy plan` shows it, `comfy apply` repairs it"))?;
     if mounts::is_mount_root(&fd).doing(|| format!("ask whether something is mounted on {}", path.display()))? {
         return Err(Problem::new(format!("something is mounted on {}, so nothing is started", path.display())).hint(format!("sudo umount {}", path.display())));
     }
@@ -101,11 +101,20 @@ fn share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
     let owners = [spec.owner, 0];
     match share.filter(|s| s.modes && s.manage) {
         Some(s) => owned(path, s.owner, &owners).map_err(name),
-        // Servers and volumes that ignore owners show whom they like.
+        // Servers and volumes that ignore owners show whom they like; in a sticky folder anybody could have made it.
         None => {
             let fd = trusted::open_guarded(path, &owners).map_err(name)?;
-            let st = fstat(&fd).doing(|| format!("look at {}", path.display()))?;
-            if fs::kind(&st) == Kind::Dir { Ok(fd) } else { Err(name(Problem::new(format!("{} is not a folder", path.display())))) }
+            let look = || format!("look at {}", path.display());
+            let st = fstat(&fd).doing(look)?;
+            if fs::kind(&st) != Kind::Dir {
+                return Err(name(Problem::new(format!("{} is not a folder", path.display()))));
+            }
+            let above = path.parent().map(nix::sys::stat::lstat).transpose().doing(look)?;
+            let sticky = above.is_some_and(|a| fs::bits(&a) & 0o1000 != 0);
+            if sticky && !owners.contains(&st.st_uid) && !mounts::is_mount_root(&fd).doing(look)? {
+                return Err(name(Problem::new(format!("{} belongs to uid {}, in a folder where anybody makes some", path.display(), st.st_uid))));
+            }
+            Ok(fd)
         }
     }
 }

@@ -42,7 +42,22 @@ pub fn detached(fd: &OwnedFd, whole: bool) -> nix::Result<OwnedFd> {
     let n = unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags) };
     let new = nix::errno::Errno::result(n)?;
     // SAFETY: a descriptor that the kernel has just made for this process.
-    Ok(unsafe { OwnedFd::from_raw_fd(new as i32) })
+    let new = unsafe { OwnedFd::from_raw_fd(new as i32) };
+    set_private(&new)?;
+    Ok(new)
+}
+
+/// What is mounted elsewhere from now on does not appear below a detached mount (mount_setattr(2), Linux 5.12).
+#[cfg(target_os = "linux")]
+fn set_private(mount: &OwnedFd) -> nix::Result<()> {
+    use nix::libc;
+    let attributes = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
+    // SAFETY: the descriptor is open, the path is empty and NUL-terminated, the structure has the size that is said.
+    let n = unsafe {
+        libc::syscall(libc::SYS_mount_setattr, mount.as_raw_fd(), c"".as_ptr(), flags, &raw const attributes, std::mem::size_of::<libc::mount_attr>())
+    };
+    nix::errno::Errno::result(n).map(drop)
 }
 
 /// Gives a detached mount its place (move_mount(2)).

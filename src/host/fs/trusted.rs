@@ -119,8 +119,12 @@ pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
 fn opened_to_others(st: &FileStat, owners: &[u32], folder: &Path, listed: bool) -> Option<Exposure> {
     let shown = folder.display();
     if st.st_uid != 0 && !owners.contains(&st.st_uid) {
-        let owner = owners.first().copied().unwrap_or(0);
-        return Some((format!("belongs to uid {}", st.st_uid), format!("look at it, then: sudo chown {owner} {shown}")));
+        let home = nix::unistd::User::from_uid(st.st_uid.into()).ok().flatten().is_some_and(|u| folder.starts_with(&u.dir));
+        let hint = match owners.first() {
+            Some(owner) if !home => format!("look at it, then: sudo chown {owner} {shown}"),
+            _ => "choose another folder, which is not somebody's".into(),
+        };
+        return Some((format!("belongs to uid {}", st.st_uid), hint));
     }
     let open = bits(st) & 0o1000 == 0 && written_by_others(st, owners, listed);
     open.then(|| (format!("can be written by others (mode {:04o})", bits(st)), format!("chmod go-w {shown}")))

@@ -21,9 +21,9 @@ use crate::host::{elevate, launched};
 use crate::problem::{Doing, Problem, Result};
 
 /// Lines that wait to be heard: a job that says more waits.
-const LINES: usize = 64;
-/// Bytes of one line: the list of a large environment has some ten.
-const LONGEST: u64 = 1 << 30;
+const LINES: usize = 4;
+/// Bytes of one line: the list of an environment of 400 packages has some 30 MiB.
+const LONGEST: u64 = 256 << 20;
 
 /// How the jobs of an apply are held.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +107,14 @@ fn died(status: std::process::ExitStatus) -> Problem {
 fn start() -> Result<Child> {
     let own = elevate::own().doing(|| "find comfy's own program".into())?;
     let mut c = Command::new(own);
-    c.arg(elevate::BUILD_SIDE).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped());
+    // Nothing of the owner's terminal: what it has to say it says in its answer.
+    c.arg(elevate::BUILD_SIDE)
+        .stderr(Stdio::null())
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
     c.spawn().doing(|| "start the build process".into())
 }
 
@@ -212,8 +219,9 @@ fn say(message: &Message) {
 }
 
 fn enter(asked: &Asked) -> Result<u8> {
-    // Its own group: the terminal's Ctrl-C reaches the side that started it, which then ends it.
-    let _ = nix::unistd::setpgid(nix::unistd::Pid::from_raw(0), nix::unistd::Pid::from_raw(0));
+    // Its own session: the terminal's Ctrl-C reaches the side that started it, which then ends it.
+    nix::unistd::setsid().doing(|| "begin a session".into())?;
+    launched::keep_three()?;
     launched::die_with(asked.parent)?;
     nix::sys::stat::umask(crate::host::fs::mode(0o022));
     #[cfg(target_os = "linux")]

@@ -354,6 +354,12 @@ impl Builder<'_> {
     /// A sealed folder and the missing ones above it, within the staged generation.
     pub fn folder(&self, path: &Path, staged: &Path) -> Result<()> {
         let missing: Vec<&Path> = path.ancestors().take_while(|p| *p != staged && p.symlink_metadata().is_err()).collect();
+        let there = path.ancestors().nth(missing.len()).unwrap_or(path);
+        match crate::host::fs::node(there) {
+            Ok(Some(n)) if n.uid == self.ids.seal && n.mode & 0o022 == 0 => {}
+            Ok(_) => return Err(Problem::new(format!("{} is not a folder of comfy's own", there.display())).hint("move it away; comfy makes its own")),
+            Err(u) => return Err(Problem::new(u.reason)),
+        }
         for p in missing.into_iter().rev() {
             edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o755).doing(|| format!("make {}", p.display()))?;
         }

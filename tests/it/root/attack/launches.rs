@@ -281,3 +281,46 @@ fn others_folders_in_a_share_are_left_alone_and_copies_of_folders_work() {
         assert_eq!(m.sh("stat -c '%U %G %a' /home/alice/ai/output/docker"), before);
     });
 }
+
+#[test]
+fn nobody_else_makes_the_prefix_first_or_mounts_into_a_launch() {
+    private("attack::launches::nobody_else_makes_the_prefix_first_or_mounts_into_a_launch", |m| {
+        m.sh("install -d -m 1777 /srv/scratch");
+        m.manifest(&super::super::machine::MANIFEST.replace("[comfyui]", "[host]\nprefix = \"/srv/scratch/comfy\"\n\n[comfyui]"));
+        m.lock();
+        ok(&m
+            .as_user("mallory", "/bin/sh", &["-c", "mkdir -p /srv/scratch/comfy/comfyui_sandbox/python /srv/scratch/comfy/comfyui_sandbox/gen"])
+            .output()
+            .unwrap());
+        refused(&m.root(&["apply", "--yes"]), "who could put another one in the place of /srv/scratch/comfy/comfyui_sandbox/gen");
+        m.sh("rm -r /srv/scratch/comfy");
+        m.apply();
+        m.clean();
+        // Below the owner's own home it is planned and launched alike.
+        ok(&m.root(&["destroy", "--yes"]));
+        m.manifest(&super::super::machine::MANIFEST.replace("[comfyui]", "[host]\nprefix = \"/home/alice/comfy\"\n\n[comfyui]"));
+        m.sh("chmod 711 /home/alice");
+        m.apply();
+        ok(&m.root(&["exec", "--", "true"]));
+        // A program of the sandbox's in a share is started by nobody else as the sandbox.
+        m.sh("cp /bin/cat /home/alice/ai/output/c; chown comfyui_sandbox:comfyshared /home/alice/ai/output/c; chmod 6755 /home/alice/ai/output/c");
+        // What is mounted below a share while a launch goes on does not appear in it.
+        let mut run = m.root_command(&[
+            "exec",
+            "--",
+            "/bin/sh",
+            "-c",
+            "mkdir /home/alice/ai/output/m; echo ready; read x; ls /home/alice/ai/output/m; stat -c %a /home/alice/ai/output/c",
+        ]);
+        let mut run = run.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        while !std::path::Path::new("/home/alice/ai/output/m").exists() {
+            assert!(run.try_wait().unwrap().is_none(), "it ended early");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        m.sh("mount --make-rshared /; mount -t tmpfs tmpfs /home/alice/ai/output/m; echo x > /home/alice/ai/output/m/appeared");
+        drop(run.stdin.take());
+        let out = run.wait_with_output().unwrap();
+        m.sh("umount /home/alice/ai/output/m; mount --make-rprivate /");
+        assert!(!said(&out).contains("appeared") && said(&out).contains("775"), "{}", said(&out));
+    });
+}

@@ -9,7 +9,7 @@ fn no_right_is_given_or_given_back() {
         ready(m);
         let before = victims(m);
         let stat = "stat -c '%n %u:%g %a'";
-        // Set-uid and set-gid programs of the sandbox's, and of root's with a capability: neither mended nor believed.
+        // Set-uid and set-gid programs: the sandbox's lose it, root's and those with a capability are neither mended nor believed.
         sandbox(
             m,
             &format!(
@@ -17,13 +17,16 @@ fn no_right_is_given_or_given_back() {
             ),
         );
         m.sh(&format!("cp /bin/true {OUTPUT}/cap; setcap cap_dac_override+ep {OUTPUT}/cap; cp /bin/true {OUTPUT}/root; chmod 4711 {OUTPUT}/root"));
-        let files = format!("{stat} {OUTPUT}/s {OUTPUT}/cap {OUTPUT}/root; getcap {OUTPUT}/cap");
+        let files = format!("{stat} {OUTPUT}/cap {OUTPUT}/root; getcap {OUTPUT}/cap");
         let was = m.sh(&files);
         m.sh(&format!("chmod 755 {OUTPUT}; rm {BASE}/current"));
+        let seen = said(&m.alice(&["plan"]));
+        assert!(seen.contains("1 file of the sandbox user is set-uid or set-gid"), "{seen}");
         ok(&apply(m));
         assert_eq!(m.sh(&files), was, "left alone");
+        assert_eq!(m.sh(&format!("stat -c %a {OUTPUT}/s {BASE}/state/temp/s /home/comfyui_sandbox/s 2> /dev/null | tr '\\n' ' '")).trim(), "775 755 755");
         let told = said(&m.alice(&["plan"]));
-        assert!(told.contains("set-uid or set-gid files: left alone, for example root, s"), "{told}");
+        assert!(told.contains("set-uid or set-gid files: left alone, for example root"), "{told}");
         assert!(told.contains("neither the owner nor the sandbox user: left alone, for example cap"), "{told}");
         // The sandbox's own file with a capability and a wrong group: the group is mended, the capability is gone.
         sandbox(m, &format!("cp /bin/true {OUTPUT}/mine; chmod 775 {OUTPUT}/mine; chgrp comfyui_sandbox {OUTPUT}/mine"));
