@@ -115,7 +115,7 @@ fn a_real_store_gives_its_objects_to_who_has_the_key() {
     }
     let store = Store::start(&program, temp.path());
     let line = Line::to(store.port);
-    let w = World::new().env("AWS_ENDPOINT_URL", &line.url()).env("AWS_REGION", "us-east-1").env("AWS_ACCESS_KEY_ID", "key");
+    let w = World::new().env("COMFY_STALL_SECONDS", "20").env("AWS_ENDPOINT_URL", &line.url()).env("AWS_REGION", "us-east-1").env("AWS_ACCESS_KEY_ID", "key");
     w.models(&model("a.bin", "s3://bucket/dir/x.bin"));
     for (name, value) in [("AWS_IGNORED", ""), ("AWS_SECRET_ACCESS_KEY", "guessed")] {
         let said = w.command(&["lock"]).env(name, value).output().unwrap();

@@ -29,12 +29,12 @@ fn pipes_sockets_and_devices_hold_nothing_up() {
         let told = said(&m.alice(&["plan"]));
         assert!(told.contains("devices, sockets or pipes: left alone, for example disk"), "{told}");
         // A pipe in place of a model: neither root nor the owner waits for somebody to write into it.
-        m.manifest(&format!("{}[models.\"big.safetensors\"]\nsource = \"file:~/big\"\n[models.\"own.bin\"]\n", super::manifest()));
-        m.sh("head -c 5000 /dev/urandom > /home/alice/big; mv /home/alice/big /home/alice/big.bin; mkfifo /home/alice/big; chown alice /home/alice/big*");
+        m.manifest(&format!("{}[models.\"big.safetensors\"]\nsource = \"file:~/big.gguf\"\n[models.\"own.bin\"]\n", super::manifest()));
+        m.sh("head -c 5000 /dev/urandom > /home/alice/real.gguf; mkfifo /home/alice/big.gguf; chown alice /home/alice/*.gguf");
         let out = m.alice(&["lock"]);
         refused(&out, "is no regular file");
-        m.sh("rm /home/alice/big; mv /home/alice/big.bin /home/alice/big; echo x > /opt/ai/models/own.bin; chown alice:comfyshared /opt/ai/models/own.bin");
-        m.manifest(&format!("{}[models.\"big.bin\"]\nsource = \"file:~/big\"\n[models.\"own.bin\"]\n", super::manifest()));
+        m.sh("rm /home/alice/big.gguf; mv /home/alice/real.gguf /home/alice/big.gguf; echo x > /opt/ai/models/own.bin; chown alice:comfyshared /opt/ai/models/own.bin");
+        m.manifest(&format!("{}[models.\"big.bin\"]\nsource = \"file:~/big.gguf\"\n[models.\"own.bin\"]\n", super::manifest()));
         m.lock();
         sandbox(m, "mkfifo /opt/ai/models/big.bin");
         refused(&apply(m), "big.bin");
