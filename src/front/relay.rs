@@ -1,7 +1,7 @@
 //! Passing on: requests to ComfyUI and its answers back, each body as it comes, web sockets as two streams.
 
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
@@ -32,13 +32,14 @@ pub struct Front {
 /// One connection from outside, and the one to ComfyUI that goes with it.
 pub struct Line {
     pub verdict: Verdict,
-    place: Place,
+    /// Held as well by a web socket that it became, until that ends.
+    place: Arc<Place>,
     upstream: tokio::sync::Mutex<Option<SendRequest<Incoming>>>,
 }
 
 impl Line {
     pub fn new(verdict: Verdict, place: Place) -> Line {
-        Line { verdict, place, upstream: tokio::sync::Mutex::new(None) }
+        Line { verdict, place: Arc::new(place), upstream: tokio::sync::Mutex::new(None) }
     }
 }
 
@@ -178,10 +179,12 @@ impl Front {
         }
         if let Some(client) = client.filter(|_| switched) {
             let server = hyper::upgrade::on(&mut response);
+            let place = Arc::clone(&line.place);
             tokio::spawn(async move {
                 if let (Ok(client), Ok(server)) = (client.await, server.await) {
                     let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
                 }
+                drop(place);
             });
         } else {
             HOP.iter().for_each(|name| drop(response.headers_mut().remove(*name)));

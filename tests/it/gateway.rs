@@ -277,3 +277,42 @@ fn who_proves_to_be_the_owner_is_not_crowded_out_where_the_system_does_not_tell(
     assert_eq!(closed, 600 - 128);
     drop(held);
 }
+
+/// Becomes a web socket, many at once, each until its other end goes.
+fn sockets(s: TcpStream, _: &Sender<String>, _: &Receiver<()>) {
+    std::thread::spawn(move || {
+        let mut s = BufReader::new(s);
+        let text = head(&mut s);
+        let answer = if text.to_lowercase().contains("upgrade: websocket") {
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n"
+        } else {
+            "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+        };
+        let _ = s.get_mut().write_all(answer.as_bytes());
+        let _ = std::io::copy(&mut s, &mut std::io::sink());
+    });
+}
+
+#[test]
+fn a_web_socket_keeps_its_place_until_it_ends() {
+    comfy::host::launched::limit(4096, None).unwrap();
+    let who = Arc::new(AtomicU32::new(1001));
+    let p = place_of(Box::new(Now(Arc::clone(&who))), Clients::Any, sockets);
+    let open = || {
+        let mut s = BufReader::new(p.connect());
+        let asked = format!("GET /ws HTTP/1.1\r\nHost: localhost:{}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", p.port);
+        s.get_mut().write_all(asked.as_bytes()).unwrap();
+        head(&mut s).starts_with("HTTP/1.1 101 ").then_some(s)
+    };
+    let held: Vec<_> = (0..300).filter_map(|_| open()).collect();
+    assert_eq!(held.len(), 128, "a user's share");
+    who.store(OWNER, Ordering::Relaxed);
+    assert!(p.ask("GET / HTTP/1.1\nHost: localhost:PORT").ends_with("hello"));
+    who.store(1001, Ordering::Relaxed);
+    drop(held);
+    let end = Instant::now() + Duration::from_secs(5);
+    while open().is_none() {
+        assert!(Instant::now() < end, "an ended web socket gives its place back");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
