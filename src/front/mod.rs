@@ -6,6 +6,7 @@
 
 pub mod admit;
 pub mod egress;
+pub mod heads;
 pub mod headers;
 pub mod places;
 pub mod relay;

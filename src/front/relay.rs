@@ -105,7 +105,7 @@ impl Front {
     /// Whether a browser comes to the front page for the first time in this launch.
     fn renewed(&self, request: &Request<Incoming>) -> bool {
         let page = request.headers().get("sec-fetch-dest").is_none_or(|d| d == "document");
-        let known = cookies(request.headers()).any(|(name, value)| (name, value) == (self.seen.0.as_str(), self.seen.1.as_str()));
+        let known = cookies(request.headers()).any(|pair| pair == (self.seen.0.as_bytes(), self.seen.1.as_bytes()));
         *request.method() == Method::GET && request.uri().path() == "/" && page && !known
     }
 
@@ -139,7 +139,8 @@ impl Front {
     fn proven(&self, headers: &HeaderMap) -> bool {
         let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
         let desk = self.desk();
-        bearer.is_some_and(|b| desk.bearer(b)) || cookies(headers).any(|(name, value)| name == self.cookie && desk.cookie(value))
+        bearer.is_some_and(|b| desk.bearer(b))
+            || cookies(headers).any(|(name, value)| name == self.cookie.as_bytes() && std::str::from_utf8(value).is_ok_and(|v| desk.cookie(v)))
     }
 
     /// Takes out what is between the owner and the front.
@@ -148,14 +149,8 @@ impl Front {
         if bearer.is_some_and(|b| self.desk().bearer(b)) {
             headers.remove(header::AUTHORIZATION);
         }
-        let own = |name: &str| name == self.cookie || name == self.seen.0;
-        if cookies(headers).any(|(name, _)| own(name)) {
-            let rest: Vec<String> = cookies(headers).filter(|(name, _)| !own(name)).map(|(k, v)| format!("{k}={v}")).collect();
-            headers.remove(header::COOKIE);
-            if let Some(value) = HeaderValue::from_str(&rest.join("; ")).ok().filter(|_| !rest.is_empty()) {
-                headers.insert(header::COOKIE, value);
-            }
-        }
+        // Cookies know no ports: they are those of the owner's other servers on this machine. ComfyUI sets none and needs none.
+        headers.remove(header::COOKIE);
     }
 
     /// To ComfyUI and back; `Err` where it does not answer.
@@ -190,6 +185,10 @@ impl Front {
             HOP.iter().for_each(|name| drop(response.headers_mut().remove(*name)));
         }
         *response.version_mut() = Version::HTTP_11;
+        // With this one the gateway itself has the browser drop its cookies ([`super::heads`]).
+        if response.status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+        }
         Ok(response.map(Either::Left))
     }
 
@@ -218,8 +217,10 @@ impl Front {
     }
 }
 
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&str, &str)> {
-    headers.get_all(header::COOKIE).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split("; ")).filter_map(|pair| pair.split_once('='))
+/// As bytes: a page may set one that is no ASCII, and the others are still there.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let pairs = headers.get_all(header::COOKIE).iter().flat_map(|v| v.as_bytes().split(|b| *b == b';')).map(<[u8]>::trim_ascii);
+    pairs.filter_map(|pair| pair.iter().position(|b| *b == b'=').map(|at| (&pair[..at], &pair[at + 1..])))
 }
 
 fn plain(status: StatusCode, text: &str) -> Response<Body> {

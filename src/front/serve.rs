@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 use super::Config;
 use super::admit::{Peer, Verdict};
 use super::egress::{self, Outside, Proxy};
+use super::heads::Heads;
 use super::places::Places;
 use super::relay::{Front, Line};
 use super::token::Desk;
@@ -166,6 +167,7 @@ fn turn_away(stream: TcpStream, status: &str, why: &str, parting: &Arc<Semaphore
 
 async fn converse(stream: TcpStream, front: Arc<Front>, line: Arc<Line>) {
     let _ = stream.set_nodelay(true);
+    let stream = Heads(stream, Arc::clone(&line));
     let service = service_fn(move |request| {
         let (front, line) = (Arc::clone(&front), Arc::clone(&line));
         async move { Ok::<_, Infallible>(front.answer(&line, request).await) }

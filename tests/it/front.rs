@@ -147,7 +147,7 @@ fn without_a_told_uid_a_ticket_becomes_a_cookie_and_programs_send_a_token() {
     let pair = cookie.split(';').next().unwrap();
     assert!(ask("/", &format!("\nCookie: other=1; {pair}; more=2")).ends_with("hello"));
     let seen = p.seen.recv().unwrap();
-    assert!(seen.to_lowercase().contains("cookie: other=1; more=2\r\n") && !seen.contains(pair), "ComfyUI must not see the cookie: {seen}");
+    assert!(!seen.to_lowercase().contains("cookie"), "ComfyUI must see no cookie: {seen}");
     assert!(ask("/", &format!("\nAuthorization: Bearer {}", p.handle.bearer())).ends_with("hello"));
     assert!(!p.seen.recv().unwrap().to_lowercase().contains("authorization"), "nor the token");
     for bad in ["\nAuthorization: Bearer x", "\nCookie: comfy-PORT=x"] {

@@ -316,3 +316,24 @@ fn a_web_socket_keeps_its_place_until_it_ends() {
         std::thread::sleep(Duration::from_millis(20));
     }
 }
+
+#[test]
+fn cookies_of_a_page_keep_the_owner_s_browser_out_neither_by_their_size_nor_by_their_bytes() {
+    let p = place(None, Clients::Primary, hello);
+    let url = p.handle.open_url().unwrap();
+    let landing = p.ask(&format!("GET {} HTTP/1.1\nHost: localhost:PORT", url.split_once(&format!(":{}", p.port)).unwrap().1));
+    let pair = landing.lines().find_map(|l| l.strip_prefix("set-cookie: ")).unwrap().split(';').next().unwrap();
+    let ask = |cookies: &str| p.ask(&format!("GET / HTTP/1.1\nHost: localhost:PORT\nCookie: {cookies}{pair}"));
+    let large = |n: usize| format!("c={}; ", "x".repeat(4000)).repeat(n);
+    // More than ComfyUI itself takes.
+    for before in ["", "na\u{ef}ve=\u{e9}; ", "=; ;", &large(20)] {
+        assert!(ask(before).ends_with("hello"), "{}", before.len());
+        assert!(!p.seen.recv().unwrap().to_lowercase().contains("cookie"));
+    }
+    insta::assert_snapshot!(headers(&p, &ask(&large(180))), @r#"
+    HTTP/1.1 431 Request Header Fields Too Large
+    clear-site-data: "cookies"
+    connection: close
+    content-length: 0
+    "#);
+}
