@@ -1,13 +1,14 @@
 //! The root side: started once by `apply`, `gc` or `destroy`, with everything slow left to the build process.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Write};
+use std::io::Write;
 use std::sync::{Arc, Mutex};
 
 use super::journal::Caller;
 use super::protocol::{GO, LAUNCH, Message, Request};
 use super::session::Session;
 use crate::host::generation::job::Jobs;
+use crate::host::lines;
 use crate::host::progress::{Progress, Reporter, Unit};
 use crate::plan::Plan;
 use crate::plan::select::Selection;
@@ -36,8 +37,8 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
     // A single Ctrl-C ends prepare or stops between two steps; more of them change nothing.
     crate::host::signals::watch(false);
     let stdin = std::io::stdin();
-    let mut line = String::new();
-    stdin.lock().read_line(&mut line).doing(|| "read the request".into())?;
+    // Whoever may start this for the owner may not fill root's memory.
+    let line = lines::next(&mut stdin.lock(), lines::REQUEST).doing(|| "read the request".into())?.unwrap_or_default();
     let request: Request = serde_json::from_str(&line).doing(|| "read the request".into())?;
     let desired = load(&request)?;
     let session = Session {
@@ -59,13 +60,11 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
             None => {}
         }
         wire.send(&Message::Approve(Box::new(plan.clone())));
-        let mut answer = String::new();
-        std::io::stdin().lock().read_line(&mut answer).doing(|| "read the answer".into())?;
+        let answer = lines::next(&mut std::io::stdin().lock(), lines::WORD).doing(|| "read the answer".into())?.unwrap_or_default();
         if answer.trim() == GO { Ok(()) } else { Err(Problem::new("declined")) }
     })?;
     wire.send(&Message::Done(outcome));
-    let mut word = String::new();
-    std::io::stdin().lock().read_line(&mut word).doing(|| "hear whether that was all".into())?;
+    let word = lines::next(&mut std::io::stdin().lock(), lines::WORD).doing(|| "hear whether that was all".into())?.unwrap_or_default();
     if word.trim() == LAUNCH {
         wire.send(&Message::Launching);
         return Err(crate::host::elevate::become_launcher());

@@ -4,7 +4,7 @@
 //! time stamp or hash is looked at on import. Names of sources in them are relative; CPython sets the right ones on import.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -103,7 +103,7 @@ pub fn compile(interpreter: &Interpreter, top: &Path, pairs: &[(PathBuf, PathBuf
         let mut child = start(interpreter)?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let (Some(mut stdin), Some(stdout)) = (stdin, stdout) else { return Err(Problem::new("no pipe to the interpreter")) };
-        let mut answers = BufReader::new(stdout).lines();
+        let mut answers = BufReader::new(stdout);
         while let Some((source, target)) = pairs.get(next.fetch_add(1, Ordering::Relaxed)) {
             if crate::host::signals::interrupted() {
                 let _ = child.kill();
@@ -116,7 +116,7 @@ pub fn compile(interpreter: &Interpreter, top: &Path, pairs: &[(PathBuf, PathBuf
             }
             let line = format!("{}\0{}\0{}\n", source.display(), target.display(), name.display());
             stdin.write_all(line.as_bytes()).doing(|| format!("compile {}", source.display()))?;
-            if answers.next().and_then(std::result::Result::ok).is_none() {
+            if !matches!(super::lines::next(&mut answers, super::lines::WORD), Ok(Some(_))) {
                 return Err(Problem::new(format!("the interpreter ended while it compiled {}", crate::text::escape(&name.display().to_string())))
                     .hint("is there enough memory? the kernel's log may tell"));
             }

@@ -13,6 +13,7 @@ pub mod hands;
 pub mod http;
 pub mod interfaces;
 pub mod launched;
+pub mod lines;
 pub mod listed;
 pub mod machine;
 pub mod memory;

@@ -96,8 +96,8 @@ fn attempt(asked: &Asked, opened: &OwnedFd) -> Result<Vec<String>> {
     start::hand(&mut child, asked)?;
     drop(child.stdin.take());
     let mut said = String::new();
-    if let Some(mut out) = child.stdout.take() {
-        out.read_to_string(&mut said).doing(doing)?;
+    if let Some(out) = child.stdout.take() {
+        out.take(crate::host::lines::WORD).read_to_string(&mut said).doing(doing)?;
     }
     if !child.wait().doing(doing)?.success() {
         return Err(Problem::new("the side of comfy that tries it failed"));

@@ -1,6 +1,6 @@
 //! The processes of a launch: the front, then ComfyUI; and their end.
 
-use std::io::{BufRead, Read, Write};
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
@@ -17,7 +17,7 @@ use super::{KILL, STOP, Word, port};
 use crate::confine::Confinement;
 use crate::front::{self, admit, token};
 use crate::host::confine::opened::Opened;
-use crate::host::{elevate, launched, memory, terminal};
+use crate::host::{elevate, launched, lines, memory, terminal};
 #[cfg(target_os = "linux")]
 use crate::manifest::Egress;
 use crate::plan::launch::{self, Inner, LaunchSpec};
@@ -368,9 +368,10 @@ pub(super) fn hand(child: &mut Child, what: &impl serde::Serialize) -> Result<()
 }
 
 /// What goes wrong before it is what it should be; nothing where all is well.
-fn hear(mut report: std::fs::File, first: &[u8]) -> Option<Problem> {
+fn hear(report: std::fs::File, first: &[u8]) -> Option<Problem> {
     let mut text = first.to_vec();
-    let _ = report.read_to_end(&mut text);
+    // It comes from processes that are not root's any more.
+    let _ = report.take(lines::WORD).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text);
     let text = text.trim_matches('\0');
     (!text.is_empty()).then(|| serde_json::from_str(text).unwrap_or_else(|_| Problem::new(crate::text::escape(text))))
@@ -448,7 +449,7 @@ impl Running {
 }
 
 /// Has what is typed reach the terminal `master`, and what a program says there reach stdout, until the last of them has ended.
-/// The end of stdin is the shell's end.
+/// The end of stdin is the shell's end, and so is a line of it that is too long.
 ///
 /// # Errors
 /// The system's own.
@@ -456,7 +457,7 @@ pub fn relay(master: OwnedFd, tell: Sender<String>) -> Result<std::thread::JoinH
     let mut typed = std::fs::File::from(master.try_clone().doing(|| "hold the terminal".into())?);
     let mut said = std::fs::File::from(master);
     std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines().map_while(std::io::Result::ok) {
+        while let Ok(Some(line)) = lines::next(&mut std::io::stdin().lock(), lines::WORD) {
             match serde_json::from_str(&line) {
                 Ok(Word::Typed(bytes)) => drop(typed.write_all(&bytes)),
                 Ok(Word::Sized(size)) => terminal::resize(&typed, size),
@@ -476,11 +477,10 @@ pub fn relay(master: OwnedFd, tell: Sender<String>) -> Result<std::thread::JoinH
     }))
 }
 
-/// Words from stdin; its end counts as one more.
+/// Words from stdin; its end counts as one more, and so does a line that is too long.
 pub fn hear_stdin(tell: Sender<String>) {
     std::thread::spawn(move || {
-        for line in std::io::stdin().lock().lines() {
-            let Ok(line) = line else { break };
+        while let Ok(Some(line)) = lines::next(&mut std::io::stdin().lock(), lines::WORD) {
             if (line == STOP || line == KILL) && tell.send(line).is_err() {
                 return;
             }
