@@ -32,7 +32,7 @@ pub fn agent(net: &NetEnv, name: &str, source: &str) -> ureq::Agent {
 }
 
 fn held(source: &str) -> Held {
-    Held { source: source.into() }
+    Held { source: Some(source.into()) }
 }
 
 /// An agent for files of any size: it gives up after `silence`, and hands redirects and errors to the caller. With a `source` it connects where that may
@@ -49,13 +49,9 @@ pub fn patient(net: &NetEnv, silence: Duration, source: Option<&str>) -> ureq::A
         .input_buffer_size(256 << 10)
         .user_agent(concat!("comfy/", env!("CARGO_PKG_VERSION")))
         .build();
-    match source {
-        None => ureq::Agent::with_parts(config, DefaultConnector::default().chain(Heedful), DefaultResolver::default()),
-        Some(source) => {
-            let guarded = Connector::<()>::chain(held(source), DefaultConnector::default()).chain(Heedful);
-            ureq::Agent::with_parts(config, guarded, DefaultResolver::default())
-        }
-    }
+    let held = Held { source: source.map(str::to_string) };
+    let guarded = Connector::<()>::chain(held, DefaultConnector::default()).chain(Heedful);
+    ureq::Agent::with_parts(config, guarded, DefaultResolver::default())
 }
 
 /// An agent for the server of `address`, an index of packages or one that it names, with what uv takes from the environment: a proxy

@@ -18,6 +18,7 @@ pub mod listed;
 pub mod machine;
 pub mod memory;
 pub mod models;
+pub mod nearness;
 pub mod peer;
 pub mod process;
 pub mod progress;

@@ -9,6 +9,8 @@ use git2::transport::{Service, SmartSubtransport, SmartSubtransportStream, Trans
 use ureq::ResponseExt as _;
 
 use super::NetEnv;
+use crate::host::redirect;
+use crate::problem::{Problem, Result};
 
 static REGISTER: Once = Once::new();
 
@@ -30,6 +32,23 @@ pub(super) fn register(net: &NetEnv) {
     });
 }
 
+/// Where the repository of `url` is after redirects of its own server.
+///
+/// # Errors
+/// It is on another server, or nobody says where.
+pub(super) fn destination(net: &NetEnv, url: &str) -> Result<String> {
+    let asked = format!("{}/info/refs?service=git-upload-pack", url.trim_end_matches('/'));
+    let reply = crate::host::http::agent(net, "git/2.0 (comfy)", url).get(&asked).call().map_err(|e| Problem::new(format!("{url}: {e}")))?;
+    let last = reply.get_uri().to_string();
+    let base = last.split_once("/info/refs").map(|(base, _)| base.to_string()).ok_or_else(|| Problem::new(format!("{url} redirects to no repository")))?;
+    if !redirect::stays(url, &base) {
+        return Err(
+            Problem::new(format!("{url} leads to another server: {}", crate::text::escape(&base))).hint("name that address in comfy.toml if you trust it")
+        );
+    }
+    Ok(base)
+}
+
 struct Http {
     net: NetEnv,
     /// Of the remote's own address: what that may lead to.
@@ -39,7 +58,7 @@ struct Http {
 }
 
 impl SmartSubtransport for Http {
-    fn action(&self, url: &str, action: Service) -> Result<Box<dyn SmartSubtransportStream>, git2::Error> {
+    fn action(&self, url: &str, action: Service) -> std::result::Result<Box<dyn SmartSubtransportStream>, git2::Error> {
         let base = self.base.lock().ok().and_then(|b| b.clone()).unwrap_or_else(|| url.trim_end_matches('/').to_string());
         let (address, post) = match action {
             Service::UploadPackLs => (format!("{base}/info/refs?service=git-upload-pack"), false),
@@ -50,7 +69,7 @@ impl SmartSubtransport for Http {
         Ok(Box::new(Exchange { agent, address, post, request: Vec::new(), reply: None, base: self.base.clone() }))
     }
 
-    fn close(&self) -> Result<(), git2::Error> {
+    fn close(&self) -> std::result::Result<(), git2::Error> {
         Ok(())
     }
 }

@@ -73,7 +73,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("core.askPass", "/usr/bin/false"),
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
-    ("http.followRedirects", "initial"),
+    // Where a redirect of the same server leads, comfy itself asks ([`program::fetch`]).
+    ("http.followRedirects", "false"),
     // Old faults of real repositories are no reason; what a tree may hold, [`read::snapshot`] says.
     ("transfer.fsckObjects", "false"),
     ("fetch.recurseSubmodules", "false"),

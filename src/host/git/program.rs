@@ -43,6 +43,9 @@ fn command(git: &Git, program: &Path, more: &[(String, String)]) -> Command {
     c
 }
 
+/// Bytes of an answer; a list of references is by far the longest.
+const MOST: u64 = 64 << 20;
+
 /// Runs it, feeds progress from stderr, ends it at the time limit or when comfy was interrupted.
 fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<String> {
     let mut child = command.spawn().doing(|| format!("start {}", command.get_program().display()))?;
@@ -53,7 +56,7 @@ fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<Strin
             let mut text = Vec::new();
             if let Some(o) = stdout.as_mut() {
                 // A broken pipe ends the text; the exit status tells.
-                let _ = o.read_to_end(&mut text);
+                let _ = o.take(MOST).read_to_end(&mut text);
             }
             String::from_utf8_lossy(&text).into_owned()
         });
@@ -156,6 +159,16 @@ pub(super) fn broken_off(message: &str) -> bool {
         .any(|w| lower.contains(w))
 }
 
+/// Once more at the address where the server has the repository by now: git itself follows no redirect, which could lead to any service that this
+/// machine reaches.
+fn followed<T>(git: &Git, url: &str, ask: impl Fn(&str) -> Result<T>) -> Result<T> {
+    match ask(url) {
+        // git-remote-http: "The requested URL returned error: 301".
+        Err(p) if url.starts_with("http") && p.message.contains("returned error: 30") => ask(&super::http::destination(&git.net, url)?),
+        other => other,
+    }
+}
+
 #[expect(clippy::too_many_arguments, reason = "one call of one program, spelled out")]
 pub(super) fn fetch(
     git: &Git,
@@ -168,6 +181,11 @@ pub(super) fn fetch(
     progress: &dyn Progress,
 ) -> Result<()> {
     super::bare::must_be_ours(folder)?;
+    followed(git, url, |url| fetch_of(git, program, folder, url, specs, depth, filter, progress))
+}
+
+#[expect(clippy::too_many_arguments, reason = "one call of one program, spelled out")]
+fn fetch_of(git: &Git, program: &Path, folder: &Path, url: &str, specs: &[&str], depth: &[&str], filter: Option<&str>, progress: &dyn Progress) -> Result<()> {
     // What git would otherwise write into the repository's own configuration (git-clone(1), --filter).
     let partial = |f: &str| vec![(format!("remote.{url}.promisor"), "true".to_string()), (format!("remote.{url}.partialclonefilter"), f.to_string())];
     let mut c = command(git, program, &filter.map(partial).unwrap_or_default());
@@ -186,6 +204,10 @@ pub(super) fn fetch(
 }
 
 pub(super) fn ls_remote(git: &Git, program: &Path, url: &str, patterns: &[&str]) -> Result<Vec<(String, String)>> {
+    followed(git, url, |url| ls_remote_of(git, program, url, patterns))
+}
+
+fn ls_remote_of(git: &Git, program: &Path, url: &str, patterns: &[&str]) -> Result<Vec<(String, String)>> {
     let mut c = command(git, program, &[]);
     // Outside of every repository: none that lies in the store or above it is looked for.
     c.env("GIT_DIR", "/nonexistent").current_dir("/").arg("ls-remote").arg("--end-of-options").arg(url).args(patterns);
@@ -213,4 +235,54 @@ pub(super) fn count(git: &Git, program: &Path, history: &Path, of: &str, without
     let mut c = command(git, program, &[]);
     c.current_dir(history).args(["--git-dir", ".", "rev-list", "--count", "--end-of-options"]).arg(of).arg(format!("^{without}"));
     run(c, of, &crate::host::progress::Silent).ok()?.trim().parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+    use std::sync::mpsc::{Receiver, channel};
+
+    use super::*;
+
+    /// Sends `/moved` to `to`, and has one reference otherwise; tells what it was asked.
+    fn server(to: &str) -> (String, Receiver<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (tell, asked) = channel();
+        let to = to.to_string();
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(std::result::Result::ok).take_while(|l| !l.is_empty());
+                let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_string();
+                lines.for_each(drop);
+                let refs = format!("001e# service=git-upload-pack\n0000003e{} refs/heads/main\0\n0000", "a".repeat(40));
+                let (head, body) = match path.strip_prefix("/moved") {
+                    Some(rest) => (format!("301 Moved\r\nLocation: {to}/now{rest}"), String::new()),
+                    None => ("200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement".into(), refs),
+                };
+                let _ = tell.send(path);
+                let _ = write!(stream, "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+            }
+        });
+        (url, asked)
+    }
+
+    #[test]
+    fn a_repository_moves_on_its_own_server_alone() {
+        let Some(program) = ["/usr/bin/git", "/usr/local/bin/git"].iter().map(Path::new).find(|p| p.exists()) else { return };
+        let folder = tempfile::tempdir().unwrap();
+        let git =
+            Git { program: Some(program.into()), net: Default::default(), store: folder.path().into(), offline: false, config: folder.path().join("config") };
+        std::fs::write(&git.config, super::super::config()).unwrap();
+        let ask = |url: &str| ls_remote(&git, program, &format!("{url}/moved"), &[]);
+        let (service, asked) = server("");
+        let (here, _) = server("");
+        assert_eq!(ask(&here).unwrap(), [("refs/heads/main".to_string(), "a".repeat(40))]);
+        // The same machine, and another name.
+        let (elsewhere, _) = server(&service.replace("127.0.0.1", "localhost"));
+        let refused = ask(&elsewhere).unwrap_err();
+        assert!(refused.message.contains("/moved leads to another server: http://localhost:"), "{refused:?}");
+        assert!(asked.try_iter().all(|path| path.starts_with("/now/info/refs")), "git itself does not go there");
+    }
 }

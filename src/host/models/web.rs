@@ -156,7 +156,7 @@ impl Web {
             } else if server(&address) == first {
                 &self.agent
             } else {
-                // Wherever the name leads, it is not to this machine.
+                // Wherever the name leads, it is no nearer than the first.
                 led = self.led_by(ask.address);
                 &led
             };
@@ -192,7 +192,7 @@ impl Web {
             let Some(next) = location else {
                 return Err(Refusal::Final(Problem::new(format!("{} redirects to nowhere", shown(&address)))));
             };
-            if let Some(why) = redirect::refused(ask.address, &next, &[]) {
+            if let Some(why) = redirect::refused(ask.address, &next) {
                 return Err(Refusal::Final(Problem::new(format!("{} leads to {}, which {why}", shown(ask.address), shown(&next)))));
             }
             if ask.stay && server(&next) != first {

@@ -200,8 +200,8 @@ fn sender(at: &str, to: Option<&'static str>) -> std::sync::Arc<std::sync::atomi
 fn a_server_cannot_send_comfy_to_this_machines_own_services() {
     private("asked::a_server_cannot_send_comfy_to_this_machines_own_services", |m| {
         // Addresses that are the machine's and not loopback stand for the internet.
-        m.sh("ip addr add 10.9.9.9/32 dev lo; echo '127.0.0.1 home.evil.test' >> /etc/hosts");
-        let service = sender("127.0.0.1:9000", None);
+        m.sh("ip addr add 10.9.9.9/32 dev lo; ip addr add 10.9.9.8/32 dev lo; echo '127.0.0.1 home.evil.test' >> /etc/hosts");
+        let service = sender("0.0.0.0:9000", None);
         let asked = || service.swap(0, std::sync::atomic::Ordering::SeqCst);
         for (at, to, follows) in [
             ("10.9.9.9:8001", "http://127.0.0.1:9000", false),
@@ -209,6 +209,7 @@ fn a_server_cannot_send_comfy_to_this_machines_own_services() {
             // A name of somebody else's that leads here, and a number that only a resolver understands.
             ("10.9.9.9:8003", "http://home.evil.test:9000", false),
             ("10.9.9.9:8004", "http://127.1:9000", false),
+            ("10.9.9.9:8006", "http://10.9.9.8:9000", false),
             ("127.0.0.1:8005", "http://127.0.0.1:9000", true),
         ] {
             let (first, net, page) = (sender(at, Some(to)), comfy::host::git::NetEnv::default(), format!("http://{at}/x"));
