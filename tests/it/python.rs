@@ -70,7 +70,7 @@ fn fetched() -> Result<PathBuf, String> {
 }
 
 /// The folder and the minor version of the machine's python3.
-fn python() -> &'static (PathBuf, String) {
+pub fn python() -> &'static (PathBuf, String) {
     static PYTHON: OnceLock<(PathBuf, String)> = OnceLock::new();
     PYTHON.get_or_init(|| {
         let ask = "import sys; print(sys.executable); print('%d.%d' % sys.version_info[:2])";
