@@ -154,6 +154,11 @@ impl World {
         commit(&up.1, name, requirements);
     }
 
+    /// A node's next commit, of these files.
+    pub fn commit_files(&self, name: &str, files: &[File]) {
+        self.upstreams.iter().find(|(n, _)| n == name).unwrap().1.commit(files);
+    }
+
     pub fn toml(&self) -> PathBuf {
         self.root.join("project/comfy.toml")
     }
