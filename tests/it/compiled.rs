@@ -1,13 +1,78 @@
-//! Bytecode is comfy's own: a source or a tree that it cannot be made for is installed without.
+//! Bytecode is comfy's own: none of a wheel is installed, and a source or a tree that it cannot be made for is installed without.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::packages::{base, ok, picture};
+use crate::index::release;
+use crate::packages::{base, ok, picture, site, venv, world};
 use crate::python::{World, python};
 
 fn tag() -> String {
     python().1.replace('.', "")
+}
+
+/// Every path below some folders of the packages, with a mark where somebody else's bytecode is.
+fn compiled(w: &World, folders: &[&str]) -> String {
+    let all = picture(&site(&venv(w)));
+    let own = all.iter().filter(|(name, _)| folders.iter().any(|f| name.starts_with(f)));
+    let lines = own.map(|(name, text)| format!("{name}{}\n", if text.contains("FORGED") { " FORGED" } else { "" })).collect::<String>();
+    lines.replace(&format!("-{}", tag()), "-TAG")
+}
+
+#[test]
+fn bytecode_of_a_wheel_is_left_out_whatever_was_there_before() {
+    let pyc = |name: &str| format!("{name}-{}.pyc", tag());
+    let at = |name: &str| pyc(&format!("{name}/__pycache__/__init__.cpython"));
+    let optimized = format!("victim/__pycache__/__init__.cpython-{}.opt-1.pyc", tag());
+    let evil = release("evil", "1.0").file("evil/__init__.py", b"E = 1\n").file(&at("evil"), b"FORGED").file(&at("victim"), b"FORGED");
+    let evil = evil.file(&optimized, b"FORGED").file("evil/lib/__pycache__", b"FORGED").file("evil/lib/x.py", b"X = 1\n");
+    let evil = evil.file("evil/__pycache__/kernel.nbi", b"data");
+    let long = format!("evil/{}.py", "l".repeat(252));
+    let releases = [evil.file(&long, b"L = 1\n"), release("victim", "1.0").file("victim/__init__.py", b"V = 'honest'\n")];
+    let Some(w) = world(&releases, "\"evil\", \"victim\"") else { return };
+    let told = |w: &World| compiled(w, &["evil/", "victim/"]).replace(&"l".repeat(252), "LONG");
+    let whole = |w: &World| {
+        assert!(ok(w, "verify --full").contains("2 of 2"));
+        assert!(ok(w, "plan --exit-code").contains("No changes."));
+    };
+    ok(&w, "lock");
+    ok(&w, "apply --yes");
+    whole(&w);
+    insta::assert_snapshot!(told(&w), @"
+    evil/
+    evil/__init__.py
+    evil/__pycache__/
+    evil/__pycache__/__init__.cpython-TAG.pyc
+    evil/__pycache__/kernel.nbi
+    evil/lib/
+    evil/lib/__pycache__/
+    evil/lib/__pycache__/x.cpython-TAG.pyc
+    evil/lib/x.py
+    evil/LONG.py
+    victim/
+    victim/__init__.py
+    victim/__pycache__/
+    victim/__pycache__/__init__.cpython-TAG.pyc
+    ");
+    let fresh = picture(&venv(&w));
+    assert!(!fresh.iter().any(|(name, text)| name.ends_with("/RECORD") && text.contains(".pyc")), "a RECORD tells of what is not there");
+    // From two environments: the one that runs, and the first, in which a file was damaged meanwhile.
+    let first = site(&venv(&w)).join("evil/__init__.py");
+    w.edit("\"evil\", \"victim\"", "\"evil\"");
+    ok(&w, "lock");
+    ok(&w, "apply --yes");
+    fs::write(&first, "E = 2\n").unwrap();
+    w.edit("\"evil\"", "\"evil\", \"victim\"");
+    ok(&w, "lock");
+    ok(&w, "apply --yes");
+    whole(&w);
+    assert_eq!(picture(&venv(&w)), fresh, "it depends on what was there before");
+    w.edit("\"evil\", \"victim\"", "\"victim\"");
+    ok(&w, "lock");
+    ok(&w, "apply --yes");
+    whole(&w);
+    let said = ok(&w, "exec -- python -c print(__import__('victim').V)");
+    assert!(said.contains("honest"), "{said}");
 }
 
 /// Paths of a node in the generation that runs.
