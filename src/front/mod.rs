@@ -6,8 +6,8 @@
 
 pub mod admit;
 pub mod egress;
-pub mod heads;
 pub mod headers;
+pub mod heads;
 pub mod places;
 pub mod relay;
 pub mod serve;

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -192,11 +193,17 @@ impl Listed<'_> {
     }
 }
 
-fn content(dir: &std::os::fd::OwnedFd, path: &str, size: u64) -> Seen<String> {
+fn content(dir: &OwnedFd, path: &str, size: u64) -> Seen<String> {
+    hash_at(dir, path, size).map_err(|e| Unknown { reason: format!("{}: {e}", crate::text::escape(path)), root_can: true })
+}
+
+/// The hash of a file of about `size` bytes below an open folder, as a RECORD writes it; a link is not followed.
+///
+/// # Errors
+/// It cannot be read.
+pub fn hash_at(dir: &OwnedFd, path: &(impl nix::NixPath + ?Sized), size: u64) -> std::io::Result<String> {
     let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_CLOEXEC;
-    let failed = |e: String| Unknown { reason: format!("{}: {e}", crate::text::escape(path)), root_can: true };
-    let fd = nix::fcntl::openat(dir, path, flags, mode(0)).map_err(|e| failed(e.desc().into()))?;
-    hash(std::fs::File::from(fd), size).map_err(|e| failed(e.to_string()))
+    hash(std::fs::File::from(nix::fcntl::openat(dir, path, flags, mode(0))?), size)
 }
 
 struct Sealer<'a> {
@@ -208,7 +215,8 @@ struct Sealer<'a> {
     seen: Mutex<usize>,
 }
 
-/// Gives everything below `folder`, which nobody else can reach any more, to the sealer, if it is what `list` says.
+/// Gives everything below `folder`, which nobody else can reach any more, to the sealer, if it is what `list` says: every file is
+/// read and hashed.
 ///
 /// # Errors
 /// Something there is not what the list says, or not the build uid's.
@@ -233,7 +241,9 @@ impl Sealer<'_> {
             (Kind::Dir, None) => (Some(0o755), 0),
             (Kind::Dir, Some((_, Item::Folder))) => (Some(0o755), 1),
             (Kind::Link, Some((_, Item::Link(to)))) if nix::fcntl::readlinkat(&folder.fd, name).is_ok_and(|t| t.as_os_str() == to.as_str()) => (None, 1),
-            (Kind::File, Some((_, Item::File(size, _, exec)))) if u64::try_from(st.st_size).is_ok_and(|s| s == *size) => {
+            (Kind::File, Some((_, Item::File(size, hash, exec))))
+                if u64::try_from(st.st_size).is_ok_and(|s| s == *size) && hash_at(&folder.fd, name, *size)? == *hash =>
+            {
                 (Some(if *exec { 0o755 } else { 0o644 }), 1)
             }
             _ => return Err(std::io::Error::other("is not what the build process said")),

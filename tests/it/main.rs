@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod buckets;
+mod compiled;
 mod front;
 mod gateway;
 mod hostile_repo;

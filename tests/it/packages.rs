@@ -9,33 +9,33 @@ use crate::index::{Fault, Release, release};
 use crate::python::World;
 
 /// A world without nodes, with these packages asked for.
-fn world(releases: &[Release], asked: &str) -> Option<World> {
+pub fn world(releases: &[Release], asked: &str) -> Option<World> {
     let w = World::new("", &[])?;
     releases.iter().for_each(|r| w.index.add(r.wheel()));
     w.python(&format!("requirements = [{asked}]\n"));
     Some(w)
 }
 
-fn ok(w: &World, args: &str) -> String {
+pub fn ok(w: &World, args: &str) -> String {
     let said = w.one(args);
     assert!(!said.contains("\nexit "), "{said}");
     said
 }
 
-fn base(w: &World) -> PathBuf {
+pub fn base(w: &World) -> PathBuf {
     w.root.join("prefix/comfyui_sandbox")
 }
 
-fn venv(w: &World) -> PathBuf {
+pub fn venv(w: &World) -> PathBuf {
     base(w).join("current/venv").canonicalize().unwrap()
 }
 
-fn site(venv: &Path) -> PathBuf {
+pub fn site(venv: &Path) -> PathBuf {
     fs::read_dir(venv.join("lib")).unwrap().next().unwrap().unwrap().path().join("site-packages")
 }
 
 /// Every entry below a folder, with a file's content.
-fn picture(folder: &Path) -> BTreeMap<String, String> {
+pub fn picture(folder: &Path) -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     let mut todo = vec![folder.to_path_buf()];
     while let Some(at) = todo.pop() {
@@ -162,6 +162,12 @@ fn a_wheel_that_reaches_for_what_is_not_its_own_is_refused_by_name() {
         ("the interpreter", "ff-1.0.data/scripts/python3"),
         ("the interpreter as a folder", "ff-1.0.data/data/bin/python/x"),
         ("bin as a file", "ff-1.0.data/data/bin"),
+        ("pyvenv.cfg beside the interpreter", "ff-1.0.data/scripts/pyvenv.cfg"),
+        ("the same in other letters, as data", "ff-1.0.data/data/bin/PyVenv.CFG"),
+        ("paths beside the interpreter", "ff-1.0.data/scripts/python._pth"),
+        ("paths beside the interpreter, by version", &format!("ff-1.0.data/scripts/python{}._pth", crate::python::python().1)),
+        ("a build folder's mark", "ff-1.0.data/data/bin/pybuilddir.txt"),
+        ("an older build folder's mark", "ff-1.0.data/data/bin/Modules/Setup.local"),
         ("above", "../evil.py"),
         ("above, by data", "ff-1.0.data/data/../../evil"),
         ("absolute", "/tmp/evil.py"),
@@ -186,6 +192,12 @@ fn a_wheel_that_reaches_for_what_is_not_its_own_is_refused_by_name() {
     the interpreter: error: ff==1.0: its wheel brings `bin/python3`, which is comfy's own part of a virtual environment
     the interpreter as a folder: error: ff==1.0: its wheel brings `bin/python/x`, which is comfy's own part of a virtual environment
     bin as a file: error: ff==1.0: its wheel brings `bin`, which is comfy's own part of a virtual environment
+    pyvenv.cfg beside the interpreter: error: ff==1.0: its wheel brings `bin/pyvenv.cfg`, which would tell the interpreter where to find its modules
+    the same in other letters, as data: error: ff==1.0: its wheel brings `bin/PyVenv.CFG`, which would tell the interpreter where to find its modules
+    paths beside the interpreter: error: ff==1.0: its wheel brings `bin/python._pth`, which would tell the interpreter where to find its modules
+    paths beside the interpreter, by version: error: ff==1.0: its wheel brings `bin/pythonPYTHON._pth`, which would tell the interpreter where to find its modules
+    a build folder's mark: error: ff==1.0: its wheel brings `bin/pybuilddir.txt`, which would tell the interpreter where to find its modules
+    an older build folder's mark: error: ff==1.0: its wheel brings `bin/Modules/Setup.local`, which would tell the interpreter where to find its modules
     above: error: ff==1.0: its wheel has an entry `../evil.py`, whose path must not contain `.` or `..`
     above, by data: error: ff==1.0: its wheel has an entry `ff-1.0.data/data/../../evil`, whose path must not contain `.` or `..`
     absolute: error: ff==1.0: its wheel has an entry `/tmp/evil.py`, whose path must be relative

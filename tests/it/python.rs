@@ -70,7 +70,7 @@ fn fetched() -> Result<PathBuf, String> {
 }
 
 /// The folder and the minor version of the machine's python3.
-fn python() -> &'static (PathBuf, String) {
+pub fn python() -> &'static (PathBuf, String) {
     static PYTHON: OnceLock<(PathBuf, String)> = OnceLock::new();
     PYTHON.get_or_init(|| {
         let ask = "import sys; print(sys.executable); print('%d.%d' % sys.version_info[:2])";
@@ -152,6 +152,11 @@ impl World {
     fn commit(&self, name: &str, requirements: &str) {
         let up = self.upstreams.iter().find(|(n, _)| n == name).unwrap();
         commit(&up.1, name, requirements);
+    }
+
+    /// A node's next commit, of these files.
+    pub fn commit_files(&self, name: &str, files: &[File]) {
+        self.upstreams.iter().find(|(n, _)| n == name).unwrap().1.commit(files);
     }
 
     pub fn toml(&self) -> PathBuf {

@@ -228,10 +228,9 @@ impl Builder<'_> {
             let sources = listing.0.iter().filter(|(p, e)| p.ends_with(".py") && matches!(e.mode, Mode::File | Mode::Executable) && !places.aside(part, p));
             for (path, entry) in sources {
                 let at = places.locate(part, path);
-                let target = bytecode::beside(Path::new(&at), &interpreter).display().to_string();
-                // A tree may track bytecode of its own, or have another entry in the way.
-                if staged.join(&target).symlink_metadata().is_err() {
-                    wanted.insert(target, (at, entry.oid));
+                let target = bytecode::beside(Path::new(&at), &interpreter);
+                if free(staged, &target).doing(|| format!("look for {}", target.display()))? {
+                    wanted.insert(target.display().to_string(), (at, entry.oid));
                 }
             }
         }
@@ -364,6 +363,22 @@ impl Builder<'_> {
             edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o755).doing(|| format!("make {}", p.display()))?;
         }
         Ok(())
+    }
+}
+
+/// Whether bytecode can be put there: a tree may track some of its own, or have a link or a file in the place of its folder.
+fn free(staged: &Path, target: &Path) -> std::io::Result<bool> {
+    let seen = |path: &Path| match path.symlink_metadata() {
+        Ok(m) => Ok(Some(m.is_dir())),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    };
+    let at = staged.join(target);
+    match at.parent().map_or(Ok(None), seen)? {
+        _ if !bytecode::fits(target) => Ok(false),
+        Some(true) => Ok(seen(&at)?.is_none()),
+        Some(false) => Ok(false),
+        None => Ok(true),
     }
 }
 

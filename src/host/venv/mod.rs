@@ -121,11 +121,12 @@ fn shared<'a>(earlier: &'a [Earlier], spec: &VenvSpec) -> BTreeMap<&'a str, &'a 
 /// Bytecode by path.
 type Compiled = BTreeMap<String, Item>;
 
-/// Links what older environments have; their bytecode of it, and the sources that have none yet.
+/// Links what older environments have, then their bytecode of it; that bytecode, and the sources that have none yet.
 fn share(b: &Builder, spec: &VenvSpec, list: &List, shared: &BTreeMap<&str, &Earlier>, staged: &Path) -> Result<(Compiled, Vec<String>)> {
     let site = format!("{}/", spec.site_packages());
     let (mut compiled, mut fresh, mut folders) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
-    let mut link = |from: &Path, path: &str| -> Result<()> {
+    let by_path = list.by_path();
+    let mut link = |from: &Path, path: &str, item: &Item| -> Result<()> {
         let (from, to) = (from.join(path), staged.join(path));
         let parent = path.rsplit_once('/').map_or("", |(p, _)| p).to_string();
         if folders.insert(parent.clone()) {
@@ -134,32 +135,54 @@ fn share(b: &Builder, spec: &VenvSpec, list: &List, shared: &BTreeMap<&str, &Ear
         let doing = || format!("share {}", from.display());
         match link_file(&from, &to) {
             // A wheel that was unpacked now brings it too.
-            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => edit::remove_path(&to).and_then(|()| link_file(&from, &to)).doing(doing),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
+                edit::remove_path(&to).and_then(|()| link_file(&from, &to)).doing(doing)?;
+                if matches!(item, Item::File(..)) { hashed(&to, item) } else { Ok(()) }
+            }
             other => other.doing(doing),
         }
     };
-    for (path, (key, item)) in list.by_path() {
-        let from = shared.get(key);
-        match (from, item) {
+    for (path, (key, item)) in &by_path {
+        match (shared.get(key), item) {
             (Some(_), Item::Folder) => b.folder(&staged.join(path), staged)?,
-            (Some(e), _) => link(&e.folder, path)?,
+            (Some(e), _) => link(&e.folder, path, item)?,
             (None, _) => {}
         }
+    }
+    // Only now: what comfy compiled is never under a package's file.
+    for (path, (key, item)) in &by_path {
         if !(path.starts_with(&site) && path.ends_with(".py") && matches!(item, Item::File(..))) {
             continue;
         }
-        let target = bytecode::beside(Path::new(path), &spec.interpreter).display().to_string();
-        match from.map(|e| (e, e.list.0.get(BYTECODE).and_then(|l| l.get(&target)))) {
+        let target = bytecode::beside(Path::new(path), &spec.interpreter);
+        if !bytecode::fits(&target) {
+            continue;
+        }
+        let target = target.display().to_string();
+        match shared.get(key).map(|e| (e, e.list.0.get(BYTECODE).and_then(|l| l.get(&target)))) {
             Some((e, Some(is))) if !e.bad.contains(&crate::text::escape(&target)) => {
-                link(&e.folder, &target)?;
+                link(&e.folder, &target, is)?;
+                hashed(&staged.join(&target), is)?;
                 compiled.insert(target, is.clone());
             }
             // It did not compile.
             Some((_, None)) => {}
-            _ => fresh.push(path.to_string()),
+            _ => fresh.push((*path).to_string()),
         }
     }
     Ok((compiled, fresh))
+}
+
+/// Whether a sealed file is what the list says, byte for byte.
+fn hashed(at: &Path, is: &Item) -> Result<()> {
+    let doing = || format!("read {}", at.display());
+    let Item::File(size, hash, _) = is else { return Err(Problem::new(format!("{} is not a file in comfy's records", at.display()))) };
+    let (dir, name) = super::fs::parent(at).doing(doing)?;
+    if listed::hash_at(&dir, name.as_c_str(), *size).doing(doing)? == *hash {
+        return Ok(());
+    }
+    Err(Problem::new(format!("{} does not have the content that comfy's records say", at.display()))
+        .hint("nothing was installed; this is a bug in comfy, or somebody changes files meanwhile"))
 }
 
 /// Compiles sealed sources, each to a file of its own that is sealed in turn.
@@ -236,6 +259,8 @@ impl Earlier {
             list = List::default();
         }
         list.0.remove("");
+        // An older comfy installed bytecode of wheels: such a package is unpacked anew, without it.
+        list.0.retain(|key, items| key == BYTECODE || !items.iter().any(|(path, item)| wheel::is_bytecode(path, *item == Item::Folder)));
         let bad = bad.unwrap_or_default();
         let mut lost: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let there = list.by_path();

@@ -52,6 +52,10 @@ pub fn refuse<'a>(claims: impl Iterator<Item = Claim<'a>> + Clone, own: &[String
     for c in claims.clone() {
         let folded = names::folded(c.path);
         let inside = |above: &str, below: &str| below.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        if steers(&folded) {
+            return Err(Problem::new(format!("{}: its wheel brings `{}`, which would tell the interpreter where to find its modules", package(c.key).0, escape(c.path)))
+                .hint("a package has no business there: leave it out with ignore_requirements, or choose another version with [python] overrides; nothing was installed"));
+        }
         let taken = own.iter().any(|o| inside(o, &folded) || (!c.folder && inside(&folded, o))) || (!c.folder && inside(&folded, frame));
         if taken {
             return Err(Problem::new(format!("{}: its wheel brings `{}`, which is comfy's own part of a virtual environment", package(c.key).0, escape(c.path)))
@@ -71,6 +75,14 @@ pub fn refuse<'a>(claims: impl Iterator<Item = Claim<'a>> + Clone, own: &[String
         }
     }
     Ok(())
+}
+
+/// Whether an interpreter reads this path beside its executable to find its home and modules, before comfy's `pyvenv.cfg` (CPython's
+/// Modules/getpath.py); `folded`: as [`names::folded`] has it.
+fn steers(folded: &str) -> bool {
+    let Some(beside) = folded.strip_prefix("bin/") else { return false };
+    let name = beside.split('/').next().unwrap_or_default();
+    ["pyvenv.cfg", "pybuilddir.txt"].contains(&name) || name.ends_with("._pth") || beside == "modules/setup.local"
 }
 
 /// As this machine's disks compare names.

@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
 use super::scripts;
+use crate::host::bytecode::FOLDER;
 use crate::host::listed::Item;
 use crate::manifest::names;
 use crate::plan::venv::Install;
@@ -143,6 +144,9 @@ impl<'a> Wheel<'a> {
             let (path, folder) = name.strip_suffix('/').map_or((&*name, false), |p| (p, true));
             names::relative(path).map_err(|why| wrong(format!("has an entry `{}`, whose path {why}", escape(&name))))?;
             let Some((to, script)) = self.target(path, place).map_err(&wrong)? else { continue };
+            if is_bytecode(&to, folder) {
+                continue;
+            }
             let executable = entry.unix_mode().is_some_and(|m| m & 0o111 != 0);
             let source = match (folder, script) {
                 (true, _) => Source::Folder,
@@ -241,6 +245,15 @@ impl<'a> Wheel<'a> {
     }
 }
 
+/// Whether a path is where an interpreter keeps bytecode of the sources beside it (PEP 3147). What a wheel has there is left out: no
+/// source says what it does, it may be another package's, and comfy compiles each source itself.
+pub fn is_bytecode(path: &str, folder: bool) -> bool {
+    let folded = names::folded(path);
+    let parts: Vec<&str> = folded.split('/').collect();
+    let inside = parts.windows(2).any(|w| matches!(w, [FOLDER, name] if name.ends_with(".pyc")));
+    inside || (!folder && parts.last() == Some(&FOLDER))
+}
+
 /// The RECORD of what was installed (PyPA's "Recording installed projects"), with its lines in order; `own`: its own path.
 pub fn record(items: &BTreeMap<String, Item>, own: &str, place: &Place) -> String {
     let up = "../".repeat(place.site.split('/').count());
@@ -264,4 +277,18 @@ fn listed(stems: &[String]) -> String {
 pub fn refuse(package: &Install, why: &str) -> Problem {
     Problem::new(format!("{}: its wheel {why}", package.key()))
         .hint("nothing was installed; choose another version with [python] overrides, or leave the package out with ignore_requirements")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytecode_is_told_from_what_lies_beside_it() {
+        let told = |rows: &[(&str, bool)]| rows.iter().map(|(p, folder)| is_bytecode(p, *folder)).collect::<Vec<_>>();
+        let is = [("s/x/__pycache__/y.cpython-311.pyc", false), ("__pycache__/y.opt-1.PYC", false), ("x/__PyCache__/y.pyc/z", true), ("x/__pycache__", false)];
+        assert_eq!(told(&is), [true; 4]);
+        let none = [("x/__pycache__", true), ("x/__pycache__/y.nbi", false), ("x/y.pyc", false), ("__pycache__/d/y.pyc", false), ("x/__pycache__y.pyc", false)];
+        assert_eq!(told(&none), [false; 5]);
+    }
 }
