@@ -1,5 +1,6 @@
 //! The real machine, as [`Act`] changes it: one step, one short function, each by descriptor.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nix::unistd::UnlinkatFlags;
@@ -26,7 +27,7 @@ pub struct Hands<'a> {
     pub net: NetEnv,
     pub hubs: Hubs,
     /// Models whose bytes are here, and those that are in their share now.
-    pub ready: std::collections::BTreeMap<crate::lock::Sha, steps::Ready>,
+    pub ready: BTreeMap<crate::lock::Sha, steps::Ready>,
     pub placed: steps::Placed,
     pub offline: bool,
     pub report: &'a dyn Reporter,
@@ -46,31 +47,39 @@ impl Hands<'_> {
 
     /// Writes down for all instances of this machine who builds for a sandbox user.
     fn claim_ids(&self, sandbox: u32, build: u32) -> Result<()> {
-        let path = self.paths.id_pairs();
-        let mut all = super::machine::id_pairs(&path).map_err(|u| Problem::new(u.reason))?;
+        let mut all = self.id_pairs()?;
         if let Some((other, _)) = all.iter().find(|(other, b)| **b == build && **other != sandbox) {
             return Err(
                 Problem::new(format!("uid {build} builds for the sandbox user with uid {other} by now")).hint("run `comfy apply` again: it takes another one")
             );
         }
         all.insert(sandbox, build);
-        let text = serde_json::to_vec(&all).doing(|| format!("write {}", path.display()))?;
-        edit::make_parents(&path, self.ids.seal.into(), self.ids.seal_gid.into()).doing(|| format!("make the folder of {}", path.display()))?;
-        edit::write_file(&path, &text, 0o644, self.sealed()).doing(|| format!("write {}", path.display()))
+        self.write_id_pairs(&all)
     }
 
     /// Takes it back.
     fn release_ids(&self) -> Result<()> {
-        let path = self.paths.id_pairs();
-        let mut all = super::machine::id_pairs(&path).map_err(|u| Problem::new(u.reason))?;
+        let mut all = self.id_pairs()?;
         if all.remove(&self.ids.sandbox).is_none() {
             return Ok(());
         }
+        self.write_id_pairs(&all)
+    }
+
+    fn id_pairs(&self) -> Result<BTreeMap<u32, u32>> {
+        super::machine::id_pairs(&self.paths.id_pairs()).map_err(|u| Problem::new(u.reason))
+    }
+
+    /// Without a pair there is no file.
+    fn write_id_pairs(&self, all: &BTreeMap<u32, u32>) -> Result<()> {
+        let path = self.paths.id_pairs();
         if all.is_empty() {
             return edit::remove_path(&path).doing(|| format!("remove {}", path.display()));
         }
-        let text = serde_json::to_vec(&all).doing(|| format!("write {}", path.display()))?;
-        edit::write_file(&path, &text, 0o644, self.sealed()).doing(|| format!("write {}", path.display()))
+        let doing = || format!("write {}", path.display());
+        let text = serde_json::to_vec(all).doing(doing)?;
+        edit::make_parents(&path, self.ids.seal.into(), self.ids.seal_gid.into()).doing(doing)?;
+        edit::write_file(&path, &text, 0o644, self.sealed()).doing(doing)
     }
 
     fn share(&self, spec: &ShareSpec) -> Result<()> {

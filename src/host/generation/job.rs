@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::worker::Work;
+use super::worker::{Needs, Work};
 use crate::confine::{Confinement, May, Rule, Whose, places};
 use crate::host::progress::{Progress, Reporter, Unit};
 use crate::host::{elevate, launched};
@@ -52,10 +52,9 @@ enum Message {
 }
 
 /// What a job may touch: what it asks for, and what every program needs.
-fn confinement(work: &Work) -> Confinement {
+fn confinement(needs: Needs) -> Confinement {
     let mut rules: Vec<Rule> = Vec::new();
     let mut add = |path: PathBuf, may: May| rules.push(Rule { path, may, whose: Whose::System, why: String::new() });
-    let needs = work.needs();
     for (path, may, _) in places::for_builds() {
         add(path.into(), may);
     }
@@ -79,7 +78,8 @@ impl Jobs {
     pub fn perform(self, uid: u32, work: &Work, report: &dyn Reporter) -> Result<serde_json::Value> {
         let mut child = start()?;
         let parent = nix::unistd::getpid().as_raw();
-        let asked = Asked { uid, parent, fetches: work.needs().fetches, strict: self.strict, confinement: confinement(work), work: work.clone() };
+        let needs = work.needs();
+        let asked = Asked { uid, parent, fetches: needs.fetches, strict: self.strict, confinement: confinement(needs), work: work.clone() };
         let text = serde_json::to_string(&asked).doing(|| "ask the build process".into())?;
         let heard = child.stdin.as_mut().map_or(Ok(()), |stdin| writeln!(stdin, "{text}")).doing(|| "ask the build process".into());
         let result = heard.and_then(|()| listen(&mut child, report));
