@@ -1,10 +1,16 @@
-//! What the front costs: uploads, downloads and many small requests through it, against the same server directly.
+//! What the front costs: uploads, downloads and many small requests through it, against the same
+//! server directly.
 //!
 //!   cargo run --release --example front
 //!
-//! Server, front and client are threads of one process on loopback; each pair of numbers comes from one run, in turn.
+//! Server, front and client are threads of one process on loopback; each pair of numbers comes from
+//! one run, in turn.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_macros, reason = "a measurement fails loudly and prints")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_macros,
+    reason = "a measurement fails loudly and prints"
+)]
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -29,7 +35,13 @@ fn head(s: &mut impl BufRead) -> String {
 }
 
 fn length(head: &str) -> usize {
-    head.lines().find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length: ").and_then(|n| n.parse().ok())).unwrap_or(0)
+    head.lines()
+        .find_map(|l| {
+            l.to_ascii_lowercase()
+                .strip_prefix("content-length: ")
+                .and_then(|n| n.parse().ok())
+        })
+        .unwrap_or(0)
 }
 
 fn skip(s: &mut impl BufRead, mut left: usize) {
@@ -53,9 +65,16 @@ fn server() -> SocketAddr {
                 let chunk = vec![7_u8; 1 << 20];
                 loop {
                     let text = head(&mut s);
-                    let Some(wanted) = text.split(' ').nth(1).and_then(|p| p.trim_start_matches('/').parse::<usize>().ok()) else { return };
+                    let Some(wanted) = text
+                        .split(' ')
+                        .nth(1)
+                        .and_then(|p| p.trim_start_matches('/').parse::<usize>().ok())
+                    else {
+                        return;
+                    };
                     skip(&mut s, length(&text));
-                    let mut out = format!("HTTP/1.1 200 OK\r\nContent-Length: {wanted}\r\n\r\n").into_bytes();
+                    let mut out =
+                        format!("HTTP/1.1 200 OK\r\nContent-Length: {wanted}\r\n\r\n").into_bytes();
                     out.extend(&chunk[..wanted.min(chunk.len())]);
                     let mut left = wanted.saturating_sub(chunk.len());
                     if s.get_mut().write_all(&out).is_err() {
@@ -87,12 +106,20 @@ fn front(inner: SocketAddr) -> SocketAddr {
         hostname: String::new(),
     };
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             listener.set_nonblocking(true).unwrap();
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let peers = peer::of_this_system().unwrap();
-            accept(&listener, &Arc::new(Front::new(rules, inner, Desk::new(Secret::new().unwrap()))), peers.as_ref()).await;
+            accept(
+                &listener,
+                &Arc::new(Front::new(rules, inner, Desk::new(Secret::new().unwrap()))),
+                peers.as_ref(),
+            )
+            .await;
         });
     });
     address
@@ -109,7 +136,8 @@ impl Client {
 
     fn ask(&mut self, get: usize, send: usize) {
         let (path, host) = (get, self.1);
-        let text = format!("POST /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {send}\r\n\r\n");
+        let text =
+            format!("POST /{path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {send}\r\n\r\n");
         self.0.get_mut().write_all(text.as_bytes()).unwrap();
         let chunk = vec![3_u8; 1 << 20];
         let mut left = send;
@@ -143,7 +171,9 @@ fn main() {
             let mut c = Client::new(to);
             (0..SMALL).for_each(|_| c.ask(300, 0));
         }),
-        ("1,000 small requests, a connection each", |to| (0..SMALL / 5).for_each(|_| Client::new(to).ask(300, 0))),
+        ("1,000 small requests, a connection each", |to| {
+            (0..SMALL / 5).for_each(|_| Client::new(to).ask(300, 0))
+        }),
     ];
     for (name, f) in kinds {
         let (mut plain, mut fronted) = (Vec::new(), Vec::new());
@@ -153,7 +183,15 @@ fn main() {
         }
         plain.sort();
         fronted.sort();
-        let (a, b) = (plain[ROUNDS / 2].as_secs_f64(), fronted[ROUNDS / 2].as_secs_f64());
-        println!("{name:42} direct {:8.1} ms   front {:8.1} ms   ratio {:.2}", a * 1e3, b * 1e3, b / a);
+        let (a, b) = (
+            plain[ROUNDS / 2].as_secs_f64(),
+            fronted[ROUNDS / 2].as_secs_f64(),
+        );
+        println!(
+            "{name:42} direct {:8.1} ms   front {:8.1} ms   ratio {:.2}",
+            a * 1e3,
+            b * 1e3,
+            b / a
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! The floor that `scripts/bench` measures `comfy plan` against: one lstat of every entry below the given folders, with
-//! comfy's own parallel walk and nothing else.
+//! The floor that `scripts/bench` measures `comfy plan` against: one lstat of every entry below the
+//! given folders, with comfy's own parallel walk and nothing else.
 
 use std::ffi::CStr;
 use std::sync::atomic::{AtomicUsize, Ordering};

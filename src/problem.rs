@@ -23,7 +23,12 @@ pub type Result<T, E = Problem> = std::result::Result<T, E>;
 
 impl Problem {
     pub fn new(message: impl Into<String>) -> Self {
-        Problem { message: message.into(), hints: Vec::new(), exit: EXIT_ERROR, also: Vec::new() }
+        Problem {
+            message: message.into(),
+            hints: Vec::new(),
+            exit: EXIT_ERROR,
+            also: Vec::new(),
+        }
     }
 
     /// The same problem with one more way out.
@@ -33,36 +38,70 @@ impl Problem {
     }
 
     pub fn interrupted() -> Self {
-        Problem { exit: EXIT_INTERRUPTED, ..Problem::new("interrupted") }
+        Problem {
+            exit: EXIT_INTERRUPTED,
+            ..Problem::new("interrupted")
+        }
     }
 
     /// Several problems as one, in the order in which they were found.
     pub fn all(problems: Vec<Problem>) -> Self {
         let exit = problems.iter().map(|p| p.exit).max().unwrap_or(EXIT_ERROR);
         let mut rest = problems.into_iter();
-        let mut first = rest.next().unwrap_or_else(|| Problem::new("no problem at all"));
+        let mut first = rest
+            .next()
+            .unwrap_or_else(|| Problem::new("no problem at all"));
         first.also.extend(rest);
         first.exit = exit;
         first
     }
 
-    /// What to do about a system call that failed, by what strerror(3) and nix say of it; nothing where the problem has its own hint.
+    /// What to do about a system call that failed, by what strerror(3) and nix say of it; nothing
+    /// where the problem has its own hint.
     pub fn way_out(&self) -> Option<&'static str> {
         const KNOWN: &[(&str, &str)] = &[
-            ("No space left on device", "free some space on that disk, then run it again"),
-            ("uota exceeded", "the quota of that disk is used up: free some space or have it raised, then run it again"),
-            ("Read-only file system", "mount it writable, then run it again"),
-            ("Input/output error", "the disk may be failing: look at the system's log before you run it again"),
-            ("I/O error", "the disk may be failing: look at the system's log before you run it again"),
-            ("symbolic links", "a link is where a folder belongs: look who put it there, then move it away"),
-            ("Not a directory", "something else is where a folder belongs: look who put it there, then move it away"),
+            (
+                "No space left on device",
+                "free some space on that disk, then run it again",
+            ),
+            (
+                "uota exceeded",
+                "the quota of that disk is used up: free some space or have it raised, then run it \
+                 again",
+            ),
+            (
+                "Read-only file system",
+                "mount it writable, then run it again",
+            ),
+            (
+                "Input/output error",
+                "the disk may be failing: look at the system's log before you run it again",
+            ),
+            (
+                "I/O error",
+                "the disk may be failing: look at the system's log before you run it again",
+            ),
+            (
+                "symbolic links",
+                "a link is where a folder belongs: look who put it there, then move it away",
+            ),
+            (
+                "Not a directory",
+                "something else is where a folder belongs: look who put it there, then move it \
+                 away",
+            ),
         ];
-        KNOWN.iter().find(|(words, _)| self.hints.is_empty() && self.message.contains(words)).map(|(_, hint)| *hint)
+        KNOWN
+            .iter()
+            .find(|(words, _)| self.hints.is_empty() && self.message.contains(words))
+            .map(|(_, hint)| *hint)
     }
 
     /// This one and those beside it.
     pub fn each(&self) -> Vec<&Problem> {
-        std::iter::once(self).chain(self.also.iter().flat_map(|p| p.each())).collect()
+        std::iter::once(self)
+            .chain(self.also.iter().flat_map(|p| p.each()))
+            .collect()
     }
 
     /// The same with something put before every message.

@@ -1,6 +1,8 @@
-//! Text for people: everything that came from outside passes [`escape`] before it reaches a terminal.
+//! Text for people: everything that came from outside passes [`escape`] before it reaches a
+//! terminal.
 
-/// Escapes what could move a cursor, hide text or reorder it: C0, C1, bidirectional controls, zero-width and line ends.
+/// Escapes what could move a cursor, hide text or reorder it: C0, C1, bidirectional controls,
+/// zero-width and line ends.
 ///
 /// Source of the bidirectional list: Unicode Standard Annex 9, "explicit directional" characters.
 pub fn escape(s: &str) -> String {
@@ -20,8 +22,9 @@ pub fn escape_lines(s: &str) -> String {
     s.split('\n').map(escape).collect::<Vec<_>>().join("\n")
 }
 
-/// The last look before a terminal: what is laid out already, with line ends and tabs, and with colours where `colors` says that
-/// comfy puts some in. Whatever else is in it came past [`escape`], which then happens here.
+/// The last look before a terminal: what is laid out already, with line ends and tabs, and with
+/// colours where `colors` says that comfy puts some in. Whatever else is in it came past
+/// [`escape`], which then happens here.
 pub fn harmless(text: &str, colors: bool) -> std::borrow::Cow<'_, str> {
     let fine = |c: char| !harmful(c) || c == '\n' || c == '\t';
     if text.chars().all(fine) {
@@ -46,10 +49,12 @@ pub fn harmless(text: &str, colors: bool) -> std::borrow::Cow<'_, str> {
 }
 
 pub fn harmful(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}')
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}')
 }
 
-/// Without colours (ECMA-48, select graphic rendition); whatever else could steer a terminal stays, to be escaped.
+/// Without colours (ECMA-48, select graphic rendition); whatever else could steer a terminal stays,
+/// to be escaped.
 pub fn without_colors(line: &str) -> String {
     let mut parts = line.split("\x1b[");
     let mut out = parts.next().unwrap_or_default().to_string();
@@ -83,14 +88,23 @@ pub fn bytes(n: u64) -> String {
         v /= 1024.0;
         u += 1;
     }
-    if u == 0 { format!("{n} B") } else { format!("{v:.1} {}", UNITS[u]) }
+    if u == 0 {
+        format!("{n} B")
+    } else {
+        format!("{v:.1} {}", UNITS[u])
+    }
 }
 
 /// The candidate that the writer most likely meant, if one is near enough.
 pub fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
-        .map(|k| (strsim::damerau_levenshtein(&wrong.to_lowercase(), &k.to_lowercase()), k))
+        .map(|k| {
+            (
+                strsim::damerau_levenshtein(&wrong.to_lowercase(), &k.to_lowercase()),
+                k,
+            )
+        })
         .filter(|(d, k)| *d <= (k.len().max(3) / 3).max(1))
         .min_by_key(|(d, _)| *d)
         .map(|(_, k)| k)
@@ -112,7 +126,10 @@ mod tests {
 
     #[test]
     fn near_words_are_offered_and_far_ones_are_not() {
-        assert_eq!(did_you_mean("acess", ["access", "path", "mount"]), Some("access"));
+        assert_eq!(
+            did_you_mean("acess", ["access", "path", "mount"]),
+            Some("access")
+        );
         assert_eq!(did_you_mean("colour", ["access", "path", "mount"]), None);
     }
 }

@@ -16,16 +16,26 @@ pub trait Watch {
     fn interrupted(&self) -> bool;
 }
 
-/// Performs all steps of `plan` in order. What is about to be made is in the inventory before it is made.
+/// Performs all steps of `plan` in order. What is about to be made is in the inventory before it is
+/// made.
 ///
 /// # Errors
-/// The first step that failed, with its address. The machine is then between two steps: planning again is truthful,
-/// and applying again goes on.
-pub fn run(plan: &Plan, act: &mut dyn Act, inventory: &mut Inventory, watch: &mut dyn Watch) -> Result<()> {
+/// The first step that failed, with its address. The machine is then between two steps: planning
+/// again is truthful, and applying again goes on.
+pub fn run(
+    plan: &Plan,
+    act: &mut dyn Act,
+    inventory: &mut Inventory,
+    watch: &mut dyn Watch,
+) -> Result<()> {
     let mut dirty = false;
     for (number, planned) in plan.steps.iter().enumerate() {
         if watch.interrupted() {
-            return Err(Problem::interrupted().hint(format!("{} of {} steps are done; `comfy apply` does the rest", number, plan.steps.len())));
+            return Err(Problem::interrupted().hint(format!(
+                "{} of {} steps are done; `comfy apply` does the rest",
+                number,
+                plan.steps.len()
+            )));
         }
         watch.started(number, planned)?;
         let before = inventory.clone();
@@ -42,14 +52,24 @@ pub fn run(plan: &Plan, act: &mut dyn Act, inventory: &mut Inventory, watch: &mu
         inventory.after(&planned.step);
         dirty |= *inventory != before;
     }
-    if dirty { act.write_inventory(inventory) } else { Ok(()) }
+    if dirty {
+        act.write_inventory(inventory)
+    } else {
+        Ok(())
+    }
 }
 
 fn name(planned: &Planned, p: Problem) -> Problem {
-    if p.message.starts_with(&planned.address) || planned.address == crate::kinds::code::GENERATION { p } else { p.prefixed(&format!("{}: ", planned.address)) }
+    if p.message.starts_with(&planned.address) || planned.address == crate::kinds::code::GENERATION
+    {
+        p
+    } else {
+        p.prefixed(&format!("{}: ", planned.address))
+    }
 }
 
-/// Notes what every resource of the plan was brought to, so that a later difference is known as drift.
+/// Notes what every resource of the plan was brought to, so that a later difference is known as
+/// drift.
 pub fn remember(plan: &Plan, inventory: &mut Inventory) {
     inventory.uids = (plan.ids.build != plan.ids.owner).then_some((plan.ids.build, plan.ids.front));
     for c in &plan.changes {

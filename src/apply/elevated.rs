@@ -1,4 +1,5 @@
-//! The owner's side of the protocol: starts the root side, shows what it says, answers what it asks.
+//! The owner's side of the protocol: starts the root side, shows what it says, answers what it
+//! asks.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -17,7 +18,11 @@ pub struct Elevated(Option<Side>);
 ///
 /// # Errors
 /// What the root side says, or that it ended without a word.
-pub fn run(request: &Request, report: &dyn Reporter, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<(Outcome, Elevated)> {
+pub fn run(
+    request: &Request,
+    report: &dyn Reporter,
+    approve: &mut dyn FnMut(&Plan) -> Result<()>,
+) -> Result<(Outcome, Elevated)> {
     let mut side = elevate::side(elevate::ROOT_SIDE, true)?;
     let failed = match converse(&mut side, request, report, approve) {
         Ok(outcome) => return Ok((outcome, Elevated(Some(side)))),
@@ -25,7 +30,10 @@ pub fn run(request: &Request, report: &dyn Reporter, approve: &mut dyn FnMut(&Pl
     };
     // With its stdin closed it gives up where it was still waiting for an answer.
     drop(side.stdin);
-    let status = side.child.wait().doing(|| "wait for the root side".into())?;
+    let status = side
+        .child
+        .wait()
+        .doing(|| "wait for the root side".into())?;
     Err(match failed {
         None if crate::host::signals::interrupted() => Problem::interrupted(),
         None => Problem::new(format!("the root side ended without an answer ({status})"))
@@ -34,7 +42,12 @@ pub fn run(request: &Request, report: &dyn Reporter, approve: &mut dyn FnMut(&Pl
     })
 }
 
-fn converse(side: &mut Side, request: &Request, report: &dyn Reporter, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<Outcome, Option<Problem>> {
+fn converse(
+    side: &mut Side,
+    request: &Request,
+    report: &dyn Reporter,
+    approve: &mut dyn FnMut(&Plan) -> Result<()>,
+) -> Result<Outcome, Option<Problem>> {
     let text = serde_json::to_string(request).map_err(|e| Some(Problem::new(e.to_string())))?;
     writeln!(side.stdin, "{text}").map_err(|_| None)?;
     let mut jobs: BTreeMap<String, Box<dyn Progress>> = BTreeMap::new();
@@ -44,7 +57,15 @@ fn converse(side: &mut Side, request: &Request, report: &dyn Reporter, approve: 
                 approve(&plan).map_err(Some)?;
                 writeln!(side.stdin, "{GO}").map_err(|_| None)?;
             }
-            Message::Progress { job, unit, at, total } => jobs.entry(job.clone()).or_insert_with(|| report.work(&job, unit)).at(at, total),
+            Message::Progress {
+                job,
+                unit,
+                at,
+                total,
+            } => jobs
+                .entry(job.clone())
+                .or_insert_with(|| report.work(&job, unit))
+                .at(at, total),
             Message::Say(line) => report.say(&line),
             Message::Step(address) => report.step(&address),
             Message::Done(outcome) => return Ok(outcome),
@@ -74,7 +95,12 @@ impl Elevated {
 
 impl Drop for Elevated {
     fn drop(&mut self) {
-        if let Some(Side { mut child, stdin, reader }) = self.0.take() {
+        if let Some(Side {
+            mut child,
+            stdin,
+            reader,
+        }) = self.0.take()
+        {
             drop((stdin, reader));
             let _ = child.wait();
         }

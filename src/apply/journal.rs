@@ -20,11 +20,16 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Who is at the keyboard: below sudo whom sudo names, so that the root side asks for itself and believes nobody.
+    /// Who is at the keyboard: below sudo whom sudo names, so that the root side asks for itself
+    /// and believes nobody.
     pub fn now() -> Caller {
         use nix::unistd::{User, getuid};
-        let name = env::var("SUDO_USER").or_else(|| User::from_uid(getuid()).ok().flatten().map(|u| u.name)).unwrap_or_else(|| "unknown".into());
-        let uid = env::var("SUDO_UID").and_then(|u| u.parse().ok()).unwrap_or_else(|| getuid().as_raw());
+        let name = env::var("SUDO_USER")
+            .or_else(|| User::from_uid(getuid()).ok().flatten().map(|u| u.name))
+            .unwrap_or_else(|| "unknown".into());
+        let uid = env::var("SUDO_UID")
+            .and_then(|u| u.parse().ok())
+            .unwrap_or_else(|| getuid().as_raw());
         Caller { name, uid }
     }
 }
@@ -38,7 +43,8 @@ pub struct Journal<'a> {
 }
 
 impl Journal<'_> {
-    /// One line of JSON, appended. What cannot be written is told on stderr: an apply does not stop for it.
+    /// One line of JSON, appended. What cannot be written is told on stderr: an apply does not stop
+    /// for it.
     pub fn line(&self, event: &str, detail: &serde_json::Value) {
         let line = serde_json::json!({
             "time": chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
@@ -54,7 +60,11 @@ impl Journal<'_> {
         let fd = openat(
             &dir,
             name.as_c_str(),
-            OFlag::O_WRONLY | OFlag::O_APPEND | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            OFlag::O_WRONLY
+                | OFlag::O_APPEND
+                | OFlag::O_CREAT
+                | OFlag::O_NOFOLLOW
+                | OFlag::O_CLOEXEC,
             Mode::from_bits_truncate(0o640),
         )?;
         if let Some((uid, gid)) = self.owner {
@@ -69,8 +79,13 @@ impl Journal<'_> {
     /// The folder cannot be written.
     pub fn receipt(&self, plan: &Plan, outcome: &str) -> Result<()> {
         let now = chrono::Utc::now();
-        let path = self.paths.receipts().join(format!("{}-{}.json", now.format("%Y%m%dT%H%M%S%.3f"), &self.plan));
+        let path = self.paths.receipts().join(format!(
+            "{}-{}.json",
+            now.format("%Y%m%dT%H%M%S%.3f"),
+            &self.plan
+        ));
         let text = serde_json::json!({ "time": now.to_rfc3339(), "who": self.caller.name, "outcome": outcome, "plan": plan });
-        edit::write_file(&path, format!("{text:#}\n").as_bytes(), 0o640, self.owner).doing(|| format!("write {}", path.display()))
+        edit::write_file(&path, format!("{text:#}\n").as_bytes(), 0o640, self.owner)
+            .doing(|| format!("write {}", path.display()))
     }
 }

@@ -1,4 +1,5 @@
-//! From an approved plan to a changed machine: one apply at a time, prepare, commit, look again, write down.
+//! From an approved plan to a changed machine: one apply at a time, prepare, commit, look again,
+//! write down.
 
 pub mod commit;
 pub mod elevated;

@@ -1,4 +1,5 @@
-//! What the owner's side and the root side say to each other, a line of JSON each, over the root side's stdin and stdout.
+//! What the owner's side and the root side say to each other, a line of JSON each, over the root
+//! side's stdin and stdout.
 
 use super::session::{Job, Outcome};
 use crate::host::git::NetEnv;
@@ -17,7 +18,8 @@ pub struct Request {
     pub net: NetEnv,
     /// Keys come this way alone: no argument, no environment and no file has them.
     pub hubs: Hubs,
-    /// Files that the caller has read, and that are not what the lock says: root reads them too, before it plans.
+    /// Files that the caller has read, and that are not what the lock says: root reads them too,
+    /// before it plans.
     pub suspects: Vec<std::path::PathBuf>,
     /// The digest of the plan that was approved; `None`: show the root side's plan first.
     pub approved: Option<String>,
@@ -46,5 +48,6 @@ pub enum Message {
 /// The answer that lets the root side go on.
 pub const GO: &str = "go";
 
-/// After `Done`: the root side becomes the launcher, says so by `Launching`, and is asked from there on.
+/// After `Done`: the root side becomes the launcher, says so by `Launching`, and is asked from
+/// there on.
 pub const LAUNCH: &str = "launch";

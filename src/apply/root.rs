@@ -1,4 +1,5 @@
-//! The root side: started once by `apply`, `gc` or `destroy`, with everything slow left to the build process.
+//! The root side: started once by `apply`, `gc` or `destroy`, with everything slow left to the
+//! build process.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -28,9 +29,15 @@ pub fn serve(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>) -> std::pr
     std::process::ExitCode::from(code)
 }
 
-fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<Wire>) -> Result<()> {
+fn converse(
+    load: &dyn Fn(&Request) -> Result<crate::plan::Desired>,
+    wire: &Arc<Wire>,
+) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
-        return Err(Problem::new("this is the root side of comfy, which `comfy apply` starts by itself").hint("run `comfy apply`"));
+        return Err(Problem::new(
+            "this is the root side of comfy, which `comfy apply` starts by itself",
+        )
+        .hint("run `comfy apply`"));
     }
     nix::sys::stat::umask(crate::host::fs::mode(0o022));
     std::env::set_current_dir("/").doing(|| "go to /".into())?;
@@ -38,7 +45,9 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
     crate::host::signals::watch(false);
     let stdin = std::io::stdin();
     // Whoever may start this for the owner may not fill root's memory.
-    let line = lines::next(&mut stdin.lock(), lines::REQUEST).doing(|| "read the request".into())?.unwrap_or_default();
+    let line = lines::next(&mut stdin.lock(), lines::REQUEST)
+        .doing(|| "read the request".into())?
+        .unwrap_or_default();
     let request: Request = serde_json::from_str(&line).doing(|| "read the request".into())?;
     let desired = load(&request)?;
     let session = Session {
@@ -50,7 +59,9 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
         suspects: request.suspects.clone(),
         offline: request.offline,
         caller: Caller::now(),
-        jobs: Some(Jobs { strict: desired.launch().policy.confinement == "required" }),
+        jobs: Some(Jobs {
+            strict: desired.launch().policy.confinement == "required",
+        }),
         report: &WireReporter(wire.clone()),
     };
     let outcome = session.run(&mut |plan: &Plan| {
@@ -60,11 +71,19 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
             None => {}
         }
         wire.send(&Message::Approve(Box::new(plan.clone())));
-        let answer = lines::next(&mut std::io::stdin().lock(), lines::WORD).doing(|| "read the answer".into())?.unwrap_or_default();
-        if answer.trim() == GO { Ok(()) } else { Err(Problem::new("declined")) }
+        let answer = lines::next(&mut std::io::stdin().lock(), lines::WORD)
+            .doing(|| "read the answer".into())?
+            .unwrap_or_default();
+        if answer.trim() == GO {
+            Ok(())
+        } else {
+            Err(Problem::new("declined"))
+        }
     })?;
     wire.send(&Message::Done(outcome));
-    let word = lines::next(&mut std::io::stdin().lock(), lines::WORD).doing(|| "hear whether that was all".into())?.unwrap_or_default();
+    let word = lines::next(&mut std::io::stdin().lock(), lines::WORD)
+        .doing(|| "hear whether that was all".into())?
+        .unwrap_or_default();
     if word.trim() == LAUNCH {
         wire.send(&Message::Launching);
         return Err(crate::host::elevate::become_launcher());
@@ -73,8 +92,15 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>, wire: &Arc<
 }
 
 pub fn stale(saved: bool) -> Problem {
-    let what = if saved { "the saved plan is stale" } else { "the plan is stale" };
-    Problem::new(format!("{what}: comfy.toml, comfy.lock or the machine changed since it was made")).hint(if saved {
+    let what = if saved {
+        "the saved plan is stale"
+    } else {
+        "the plan is stale"
+    };
+    Problem::new(format!(
+        "{what}: comfy.toml, comfy.lock or the machine changed since it was made"
+    ))
+    .hint(if saved {
         "make it again with `comfy plan --out FILE`"
     } else {
         "run `comfy apply` again"
@@ -96,7 +122,12 @@ struct WireReporter(Arc<Wire>);
 
 impl Reporter for WireReporter {
     fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
-        Box::new(Job { wire: self.0.clone(), name: name.into(), unit, last: Mutex::new(BTreeMap::new()) })
+        Box::new(Job {
+            wire: self.0.clone(),
+            name: name.into(),
+            unit,
+            last: Mutex::new(BTreeMap::new()),
+        })
     }
     fn say(&self, line: &str) {
         self.0.send(&Message::Say(line.into()));
@@ -115,11 +146,18 @@ struct Job {
 
 impl Progress for Job {
     fn at(&self, at: u64, total: u64) {
-        let Ok(mut last) = self.last.lock() else { return };
+        let Ok(mut last) = self.last.lock() else {
+            return;
+        };
         if at != total && last.get(&0).is_some_and(|t| t.elapsed().as_millis() < 50) {
             return;
         }
         last.insert(0, std::time::Instant::now());
-        self.wire.send(&Message::Progress { job: self.name.clone(), unit: self.unit, at, total });
+        self.wire.send(&Message::Progress {
+            job: self.name.clone(),
+            unit: self.unit,
+            at,
+            total,
+        });
     }
 }

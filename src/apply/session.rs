@@ -70,22 +70,47 @@ pub fn plan(d: &Desired, machine: &Machine, only: &Selection, job: &Job) -> Resu
         Job::Back { to } => crate::plan::removal::back(d, machine, to),
         Job::Gc(keep) => {
             let running = crate::run::live::read(&d.paths).map(|l| l.generation);
-            crate::plan::removal::gc(d, machine, *keep, &crate::host::present(&d.paths), running.as_deref())
+            crate::plan::removal::gc(
+                d,
+                machine,
+                *keep,
+                &crate::host::present(&d.paths),
+                running.as_deref(),
+            )
         }
         Job::Destroy { purge, at } => match crate::run::live::read(&d.paths) {
             // It would live on without its files, and nobody could stop it any more.
-            Some(live) => Err(Problem::new(format!("ComfyUI runs (process {})", live.pid)).hint("`comfy stop` ends it; nothing was changed")),
-            None => crate::plan::removal::destroy(d, machine, *purge, &at.format("%Y%m%dT%H%M%S%3f").to_string()),
+            Some(live) => Err(Problem::new(format!("ComfyUI runs (process {})", live.pid))
+                .hint("`comfy stop` ends it; nothing was changed")),
+            None => crate::plan::removal::destroy(
+                d,
+                machine,
+                *purge,
+                &at.format("%Y%m%dT%H%M%S%3f").to_string(),
+            ),
         },
     }
 }
 
 /// Refuses what no apply may begin with.
 pub fn admit(plan: &Plan) -> Result<()> {
-    // A model that is nowhere to be had holds up nothing else: the rest is done, and then the apply says that it is missing.
+    // A model that is nowhere to be had holds up nothing else: the rest is done, and then the apply
+    // says that it is missing.
     let blocked = plan.blocked().filter(|c| !c.address.starts_with("model."));
-    let blocked: Vec<Problem> = blocked.map(|c| Problem::new(format!("{}: {}", c.address, c.reason.clone().unwrap_or_default()))).collect();
-    if blocked.is_empty() { Ok(()) } else { Err(Problem::all(blocked).hint("nothing was changed; afterwards run `comfy apply` again")) }
+    let blocked: Vec<Problem> = blocked
+        .map(|c| {
+            Problem::new(format!(
+                "{}: {}",
+                c.address,
+                c.reason.clone().unwrap_or_default()
+            ))
+        })
+        .collect();
+    if blocked.is_empty() {
+        Ok(())
+    } else {
+        Err(Problem::all(blocked).hint("nothing was changed; afterwards run `comfy apply` again"))
+    }
 }
 
 impl Session<'_> {
@@ -98,34 +123,69 @@ impl Session<'_> {
         let started = Instant::now();
         let _exclusive = exclusive::take(d, "apply")?;
         // What killed runs have left.
-        for folder in [&d.paths.base, &d.paths.records, &d.paths.trees(), &d.paths.receipts(), &d.paths.logs(), &d.paths.staging()] {
+        for folder in [
+            &d.paths.base,
+            &d.paths.records,
+            &d.paths.trees(),
+            &d.paths.receipts(),
+            &d.paths.logs(),
+            &d.paths.staging(),
+        ] {
             crate::host::fs::edit::sweep(folder).doing(|| format!("clear {}", folder.display()))?;
         }
         let machine = Machine::new(&d.paths, &d.sandbox);
         if !self.suspects.is_empty() {
-            let sandbox = crate::plan::look::Look::user(&machine, &d.sandbox).ok().flatten().map_or(d.owner.uid, |u| u.uid);
-            steps::reread(&self.suspects, d.owner.uid, sandbox, &machine.hashes, self.report);
+            let sandbox = crate::plan::look::Look::user(&machine, &d.sandbox)
+                .ok()
+                .flatten()
+                .map_or(d.owner.uid, |u| u.uid);
+            steps::reread(
+                &self.suspects,
+                d.owner.uid,
+                sandbox,
+                &machine.hashes,
+                self.report,
+            );
         }
-        let (plan, _numbers) = exclusive::planned(d, self.report, || plan(d, &machine, &self.only, &self.job), new_numbers)?;
+        let (plan, _numbers) = exclusive::planned(
+            d,
+            self.report,
+            || plan(d, &machine, &self.only, &self.job),
+            new_numbers,
+        )?;
         admit(&plan)?;
         approve(&plan)?;
         state::sweep(&d.paths, plan.ids.sandbox);
-        let owner = nix::unistd::geteuid().is_root().then_some((plan.ids.seal, plan.ids.records_gid()));
+        let owner = nix::unistd::geteuid()
+            .is_root()
+            .then_some((plan.ids.seal, plan.ids.records_gid()));
         if plan.is_empty() {
-            // What had to be read again, since something touched it without changing it, need not be read the next time.
+            // What had to be read again, since something touched it without changing it, need not
+            // be read the next time.
             machine.remember(&d.paths, owner)?;
             return Ok(outcome(&plan, d, started));
         }
         let digest = plan.digest();
-        let journal = Journal { paths: &d.paths, caller: self.caller.clone(), plan: digest[..16].into(), owner };
-        let mut inventory = crate::plan::look::Look::inventory(&machine, &d.paths).map_err(|u| Problem::new(u.reason))?;
+        let journal = Journal {
+            paths: &d.paths,
+            caller: self.caller.clone(),
+            plan: digest[..16].into(),
+            owner,
+        };
+        let mut inventory = crate::plan::look::Look::inventory(&machine, &d.paths)
+            .map_err(|u| Problem::new(u.reason))?;
         let p = &d.paths;
-        let first: Vec<PathBuf> = [Some(p.prefix.as_path()), Some(&p.base), p.records.parent(), Some(&p.records)]
-            .into_iter()
-            .flatten()
-            .filter(|p| p.symlink_metadata().is_err())
-            .map(PathBuf::from)
-            .collect();
+        let first: Vec<PathBuf> = [
+            Some(p.prefix.as_path()),
+            Some(&p.base),
+            p.records.parent(),
+            Some(&p.records),
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|p| p.symlink_metadata().is_err())
+        .map(PathBuf::from)
+        .collect();
         let mut hands = Hands {
             machine: &machine,
             paths: d.paths.clone(),
@@ -143,7 +203,13 @@ impl Session<'_> {
         if destroyed {
             hands.make_room(&inventory);
         }
-        let mut watch = Told { journal: &journal, report: self.report, desired: d, in_commit: false, machine: None };
+        let mut watch = Told {
+            journal: &journal,
+            report: self.report,
+            desired: d,
+            in_commit: false,
+            machine: None,
+        };
         let result = commit::run(&plan, &mut hands, &mut inventory, &mut watch);
         drop(watch.machine.take());
         if let Err(p) = result {
@@ -167,7 +233,12 @@ impl Session<'_> {
         }
         self.empty_caches(&plan);
         // What was just sealed is vouched for once its ctime is older than the clock's grain.
-        if plan.steps.iter().any(|p| matches!(p.step, Step::Install { .. } | Step::InstallVenv { .. } | Step::PlaceModel { .. })) {
+        if plan.steps.iter().any(|p| {
+            matches!(
+                p.step,
+                Step::Install { .. } | Step::InstallVenv { .. } | Step::PlaceModel { .. }
+            )
+        }) {
             wait_for_grain();
         }
         let clean = self.look_again(&machine, &plan);
@@ -178,14 +249,22 @@ impl Session<'_> {
         // Written whatever the second look says: the steps were done.
         steps::settle(&hands.placed, &machine.hashes);
         machine.remember(&d.paths, journal.owner)?;
-        let said = if clean.is_ok() { "applied" } else { "applied, but the machine is not clean" };
-        journal.line(said, &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }));
+        let said = if clean.is_ok() {
+            "applied"
+        } else {
+            "applied, but the machine is not clean"
+        };
+        journal.line(
+            said,
+            &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }),
+        );
         journal.receipt(&plan, said)?;
         clean?;
         Ok(outcome)
     }
 
-    /// What code has left in caches goes with it: at once where nothing runs, else before the next launch.
+    /// What code has left in caches goes with it: at once where nothing runs, else before the next
+    /// launch.
     fn empty_caches(&self, plan: &Plan) {
         let (d, ids) = (self.desired, plan.ids);
         let account = d.isolation == Isolation::Account;
@@ -194,15 +273,22 @@ impl Session<'_> {
             uid: ids.sandbox,
             gid: ids.sandbox_gid,
             passer: account.then_some(ids.owner),
-            records: nix::unistd::geteuid().is_root().then_some((ids.seal, ids.records_gid())),
+            records: nix::unistd::geteuid()
+                .is_root()
+                .then_some((ids.seal, ids.records_gid())),
         };
         state::strip_set_ids(folders.iter().chain(&d.paths.home), &d.paths, &who);
-        let Some(live) = crate::run::live::generation(&d.paths).filter(|live| !state::cache_is_of(&d.paths, live)) else { return };
+        let Some(live) = crate::run::live::generation(&d.paths)
+            .filter(|live| !state::cache_is_of(&d.paths, live))
+        else {
+            return;
+        };
         if crate::run::live::read(&d.paths).is_some() {
             return;
         }
         if let Err(p) = state::renew(&d.paths, &live, &who) {
-            self.report.say(&format!("{}: the next launch tries again", p.message));
+            self.report
+                .say(&format!("{}: the next launch tries again", p.message));
         }
     }
 
@@ -217,15 +303,21 @@ impl Session<'_> {
             .filter(|c| c.is_difference())
             .map(|c| {
                 let why = c.reason.clone().unwrap_or_else(|| differences(c));
-                let what = if c.action == Action::Unknown { "could not be read" } else { "is still not as it should be" };
+                let what = if c.action == Action::Unknown {
+                    "could not be read"
+                } else {
+                    "is still not as it should be"
+                };
                 Problem::new(format!("{} {what}: {why}", c.address))
             })
             .collect();
         if problems.is_empty() {
             Ok(())
         } else {
-            Err(Problem::all(problems)
-                .hint(format!("the other {} were applied; `comfy plan` shows what is left", crate::text::count(plan.changes.len(), "resource"))))
+            Err(Problem::all(problems).hint(format!(
+                "the other {} were applied; `comfy plan` shows what is left",
+                crate::text::count(plan.changes.len(), "resource")
+            )))
         }
     }
 }
@@ -242,11 +334,19 @@ fn new_numbers(plan: &Plan) -> Vec<u32> {
 }
 
 fn differences(c: &crate::plan::Change) -> String {
-    let (before, after) = (c.before.clone().unwrap_or_default(), c.after.clone().unwrap_or_default());
+    let (before, after) = (
+        c.before.clone().unwrap_or_default(),
+        c.after.clone().unwrap_or_default(),
+    );
     after
         .iter()
         .filter(|(k, v)| before.get(*k) != Some(v))
-        .map(|(k, v)| format!("{k} is {}, not {v}", before.get(k).map_or("absent", String::as_str)))
+        .map(|(k, v)| {
+            format!(
+                "{k} is {}, not {v}",
+                before.get(k).map_or("absent", String::as_str)
+            )
+        })
         .collect::<Vec<_>>()
         .join("; ")
 }
@@ -254,11 +354,24 @@ fn differences(c: &crate::plan::Change) -> String {
 fn outcome(plan: &Plan, d: &Desired, started: Instant) -> Outcome {
     let (added, changed, destroyed) = plan.counts();
     let mut notes = Vec::new();
-    let joined = plan.steps.iter().any(|p| matches!(&p.step, Step::AddMember { user, .. } if *user == d.owner.name));
+    let joined = plan
+        .steps
+        .iter()
+        .any(|p| matches!(&p.step, Step::AddMember { user, .. } if *user == d.owner.name));
     if joined && !d.platform.macos {
-        notes.push(format!("{} is now in group {}; your own shells know it after the next login (the launch does not need it)", d.owner.name, d.group));
+        notes.push(format!(
+            "{} is now in group {}; your own shells know it after the next login \
+            (the launch does not need it)",
+            d.owner.name, d.group
+        ));
     }
-    Outcome { added, changed, destroyed, notes, seconds: started.elapsed().as_secs_f64() }
+    Outcome {
+        added,
+        changed,
+        destroyed,
+        notes,
+        seconds: started.elapsed().as_secs_f64(),
+    }
 }
 
 struct Told<'a> {
@@ -283,8 +396,13 @@ impl Watch for Told<'_> {
 
     fn ended(&mut self, number: usize, planned: &Planned, result: &Result<()>) {
         // Before the records' folder exists, and while it goes, there is no place for a line.
-        if self.in_commit && self.journal.paths.records.is_dir() && !matches!(planned.step, Step::RemoveInstance { .. }) {
-            let said = result.as_ref().map_or_else(|p| p.message.clone(), |()| "done".into());
+        if self.in_commit
+            && self.journal.paths.records.is_dir()
+            && !matches!(planned.step, Step::RemoveInstance { .. })
+        {
+            let said = result
+                .as_ref()
+                .map_or_else(|p| p.message.clone(), |()| "done".into());
             self.journal.line("step", &serde_json::json!({ "number": number, "address": planned.address, "step": planned.step, "result": said }));
         }
         if result.is_ok() {

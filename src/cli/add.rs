@@ -15,7 +15,10 @@ use crate::text::{bytes, count, escape};
 /// Name more in comfy.toml; its comments stay
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy add model checkpoints/sd15.safetensors --source hf://org/repo/sd15.safetensors\n  comfy add model loras/mine.safetensors       adopts the file that is there\n  comfy add model --all                        adopts every model in the shares that hold models"
+    after_help = "Examples:\n  comfy add model checkpoints/sd15.safetensors --source \
+        hf://org/repo/sd15.safetensors\n  comfy add model loras/mine.safetensors       adopts the \
+        file that is there\n  comfy add model --all                        adopts every model in \
+        the shares that hold models"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -33,7 +36,8 @@ struct Model {
     /// Its path in the share, or on the disk
     #[arg(value_name = "PATH", required_unless_present = "all")]
     path: Option<String>,
-    /// Where it can be fetched: hf://, https://, civitai:ID, s3://, gs://, az:// or file: [default: the file that is there]
+    /// Where it can be fetched: hf://, https://, civitai:ID, s3://, gs://, az:// or file: [default:
+    /// the file that is there]
     #[arg(long, value_name = "SOURCE", conflicts_with = "all")]
     source: Option<String>,
     /// The share that holds it [default: models]
@@ -47,7 +51,11 @@ struct Model {
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let What::Model(args) = &args.what;
     let project = Project::open(global)?;
-    let (models, size) = if args.all { everything(&project, args.share.as_deref())? } else { (vec![one(&project, args)?], 0) };
+    let (models, size) = if args.all {
+        everything(&project, args.share.as_deref())?
+    } else {
+        (vec![one(&project, args)?], 0)
+    };
     if models.is_empty() {
         render::note("Every model in the shares is named already.");
         return Ok(0);
@@ -56,8 +64,10 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let path = project.dir.join(MANIFEST);
     // The whole file as it will be, by the rules for every file.
     Manifest::parse(&path, &text, &project.hostname)?;
-    let real = fs::real(&path, nix::unistd::geteuid().as_raw()).map_err(|u| Problem::new(u.reason))?;
-    edit::write_file(&real, text.as_bytes(), 0o644, None).doing(|| format!("write {}", path.display()))?;
+    let real =
+        fs::real(&path, nix::unistd::geteuid().as_raw()).map_err(|u| Problem::new(u.reason))?;
+    edit::write_file(&real, text.as_bytes(), 0o644, None)
+        .doing(|| format!("write {}", path.display()))?;
     let what = match &models[..] {
         [m] => escape(&m.path),
         all => format!("{} ({})", count(all.len(), "model"), bytes(size)),
@@ -70,55 +80,121 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
 fn one(project: &Project, args: &Model) -> Result<NewModel> {
     let given = args.path.clone().unwrap_or_default();
     let home = project.owner()?.home;
-    let folder = |path: &str| path.strip_prefix("~/").map_or_else(|| Path::new(path).to_path_buf(), |rest| home.join(rest));
+    let folder = |path: &str| {
+        path.strip_prefix("~/")
+            .map_or_else(|| Path::new(path).to_path_buf(), |rest| home.join(rest))
+    };
     // A path on the disk means the share that it lies in.
-    let here = std::env::current_dir().doing(|| "find the current folder".into())?.join(folder(&given));
-    let here = here.parent().and_then(|p| Some(p.canonicalize().ok()?.join(here.file_name()?))).unwrap_or(here);
-    let inside = project.manifest.shares.iter().filter(|(n, _)| args.share.as_ref().is_none_or(|s| s == *n)).find_map(|(name, s)| {
-        let top = folder(&s.path);
-        let real = top.canonicalize().unwrap_or_else(|_| top.clone());
-        let rest = here.strip_prefix(&top).or_else(|_| here.strip_prefix(&real)).ok()?;
-        Some((name.clone(), rest.to_str()?.to_string()))
-    });
+    let here = std::env::current_dir()
+        .doing(|| "find the current folder".into())?
+        .join(folder(&given));
+    let here = here
+        .parent()
+        .and_then(|p| Some(p.canonicalize().ok()?.join(here.file_name()?)))
+        .unwrap_or(here);
+    let inside = project
+        .manifest
+        .shares
+        .iter()
+        .filter(|(n, _)| args.share.as_ref().is_none_or(|s| s == *n))
+        .find_map(|(name, s)| {
+            let top = folder(&s.path);
+            let real = top.canonicalize().unwrap_or_else(|_| top.clone());
+            let rest = here
+                .strip_prefix(&top)
+                .or_else(|_| here.strip_prefix(&real))
+                .ok()?;
+            Some((name.clone(), rest.to_str()?.to_string()))
+        });
     let (share, path) = match inside {
         Some((share, path)) => (Some(share), path),
         None => (args.share.clone(), given),
     };
     if project.manifest.models.contains_key(path.as_str()) {
-        return Err(Problem::new(format!("comfy.toml names model \"{}\" already", escape(&path))));
+        return Err(Problem::new(format!(
+            "comfy.toml names model \"{}\" already",
+            escape(&path)
+        )));
     }
     if Path::new(&path).is_absolute() || path.starts_with("~/") {
-        let shares = project.manifest.shares.iter().filter(|(_, s)| s.role.holds_models()).map(|(n, s)| format!("{n} ({})", s.path)).collect::<Vec<_>>();
-        let there = if shares.is_empty() { "there is none yet".into() } else { format!("there is: {}", escape(&shares.join(", "))) };
-        return Err(Problem::new(format!("\"{}\" lies in no share that holds models", escape(&path)))
-            .hint(format!("move it into one, or make its folder a share of its own; {there}")));
+        let shares = project
+            .manifest
+            .shares
+            .iter()
+            .filter(|(_, s)| s.role.holds_models())
+            .map(|(n, s)| format!("{n} ({})", s.path))
+            .collect::<Vec<_>>();
+        let there = if shares.is_empty() {
+            "there is none yet".into()
+        } else {
+            format!("there is: {}", escape(&shares.join(", ")))
+        };
+        return Err(Problem::new(format!(
+            "\"{}\" lies in no share that holds models",
+            escape(&path)
+        ))
+        .hint(format!(
+            "move it into one, or make its folder a share of its own; {there}"
+        )));
     }
-    names::relative(&path)
-        .map_err(|why| Problem::new(format!("\"{}\" {why}", escape(&path))).hint("name it as it lies in the share, such as loras/x.safetensors"))?;
-    let named = project.manifest.shares.get(share.as_deref().unwrap_or(MODELS));
+    names::relative(&path).map_err(|why| {
+        Problem::new(format!("\"{}\" {why}", escape(&path)))
+            .hint("name it as it lies in the share, such as loras/x.safetensors")
+    })?;
+    let named = project
+        .manifest
+        .shares
+        .get(share.as_deref().unwrap_or(MODELS));
     if args.source.is_none()
         && let Some(file) = named.map(|s| folder(&s.path).join(&path))
         && matches!(file.try_exists(), Ok(false))
     {
-        return Err(Problem::new(format!("there is no {}", escape(&file.to_string_lossy()))).hint("put the file there first, or name a --source"));
+        return Err(
+            Problem::new(format!("there is no {}", escape(&file.to_string_lossy())))
+                .hint("put the file there first, or name a --source"),
+        );
     }
-    Ok(NewModel { path, share: share.filter(|s| s != MODELS), source: args.source.clone() })
+    Ok(NewModel {
+        path,
+        share: share.filter(|s| s != MODELS),
+        source: args.source.clone(),
+    })
 }
 
 fn everything(project: &Project, only: Option<&str>) -> Result<(Vec<NewModel>, u64)> {
     let home = project.owner()?.home;
     let (mut out, mut size) = (Vec::new(), 0);
-    for (name, s) in project.manifest.shares.iter().filter(|(n, s)| s.role.holds_models() && only.is_none_or(|o| o == *n)) {
-        let top = s.path.strip_prefix("~/").map_or_else(|| Path::new(&s.path).to_path_buf(), |rest| home.join(rest));
+    for (name, s) in project
+        .manifest
+        .shares
+        .iter()
+        .filter(|(n, s)| s.role.holds_models() && only.is_none_or(|o| o == *n))
+    {
+        let top = s
+            .path
+            .strip_prefix("~/")
+            .map_or_else(|| Path::new(&s.path).to_path_buf(), |rest| home.join(rest));
         let mut there = library::present(&top)?;
-        there.retain(|(path, _)| is_model(path) && s.role.shows(path) && !project.manifest.models.contains_key(path.as_str()));
+        there.retain(|(path, _)| {
+            is_model(path)
+                && s.role.shows(path)
+                && !project.manifest.models.contains_key(path.as_str())
+        });
         for (path, n) in there {
-            if let Err(why) = names::relative(&path).and(if path.contains('\u{fffd}') { Err("is no UTF-8") } else { Ok(()) }) {
+            if let Err(why) = names::relative(&path).and(if path.contains('\u{fffd}') {
+                Err("is no UTF-8")
+            } else {
+                Ok(())
+            }) {
                 render::warning(&format!("{name}: \"{path}\" {why}: left out"));
                 continue;
             }
             size += n;
-            out.push(NewModel { path, share: (name != MODELS).then(|| name.clone()), source: None });
+            out.push(NewModel {
+                path,
+                share: (name != MODELS).then(|| name.clone()),
+                source: None,
+            });
         }
     }
     out.sort_by(|a, b| a.path.cmp(&b.path));

@@ -11,7 +11,9 @@ use crate::text::{bytes, count};
 /// Look after what was fetched and is kept
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy cache prune           models that were fetched to be locked, and halves of downloads\n  sudo comfy cache prune      those of an apply with two accounts too"
+    after_help = "Examples:\n  comfy cache prune           models that were fetched to be locked, \
+        and halves of downloads\n  sudo comfy cache prune      those of an apply with two accounts \
+        too"
 )]
 pub struct Args {
     #[command(subcommand)]
@@ -20,7 +22,8 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// Remove fetched models that are kept for an apply, and parts of them; what lies in shares stays
+    /// Remove fetched models that are kept for an apply, and parts of them; what lies in shares
+    /// stays
     Prune {
         /// Say what would go, remove nothing
         #[arg(short = 'n', long)]
@@ -30,12 +33,16 @@ enum What {
 
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let What::Prune { dry_run } = args.what;
-    let own = env::cache_home().ok_or_else(|| Problem::new("HOME is not set").hint("set HOME, or XDG_CACHE_HOME"))?;
+    let own = env::cache_home()
+        .ok_or_else(|| Problem::new("HOME is not set").hint("set HOME, or XDG_CACHE_HOME"))?;
     let mut folders = vec![library::folder(&own)];
     // Those of an apply, where there is a project whose downloads are the caller's to remove.
     let desired = Project::open(global).and_then(|p| p.desired()).ok();
     let _exclusive = match &desired {
-        Some(d) if nix::unistd::geteuid().is_root() || !matches!(d.isolation, crate::manifest::Isolation::Account) => {
+        Some(d)
+            if nix::unistd::geteuid().is_root()
+                || !matches!(d.isolation, crate::manifest::Isolation::Account) =>
+        {
             folders.push(d.paths.downloads());
             Some(exclusive::take(d, "cache prune")?)
         }
@@ -45,7 +52,8 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     for folder in &folders {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
             // Somebody fetches into it.
-            let taken = |f: std::fs::File| matches!(f.try_lock(), Err(std::fs::TryLockError::WouldBlock));
+            let taken =
+                |f: std::fs::File| matches!(f.try_lock(), Err(std::fs::TryLockError::WouldBlock));
             if place::open(&entry.path(), &|_| true).is_ok_and(taken) {
                 used += 1;
                 continue;
@@ -53,7 +61,8 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
             files += 1;
             size += entry.path().symlink_metadata().map_or(0, |m| m.len());
             if !dry_run {
-                edit::remove_path(&entry.path()).doing(|| format!("remove {}", entry.path().display()))?;
+                edit::remove_path(&entry.path())
+                    .doing(|| format!("remove {}", entry.path().display()))?;
             }
         }
     }
@@ -61,6 +70,10 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         render::note(&format!("{} in use: left alone.", count(used, "file")));
     }
     let verb = if dry_run { "Would remove" } else { "Removed" };
-    render::stdout(&if files == 0 { "Nothing to remove.".to_string() } else { format!("{verb} {} ({}).", count(files, "file"), bytes(size)) });
+    render::stdout(&if files == 0 {
+        "Nothing to remove.".to_string()
+    } else {
+        format!("{verb} {} ({}).", count(files, "file"), bytes(size))
+    });
     Ok(0)
 }

@@ -2,7 +2,10 @@ use crate::problem::Result;
 
 /// Print the completions of a shell
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  comfy completions zsh > ~/.zfunc/_comfy\n  comfy completions bash > ~/.local/share/bash-completion/completions/comfy")]
+#[command(
+    after_help = "Examples:\n  comfy completions zsh > ~/.zfunc/_comfy\n  comfy completions bash > \
+        ~/.local/share/bash-completion/completions/comfy"
+)]
 pub struct Args {
     shell: clap_complete::Shell,
 }

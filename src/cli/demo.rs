@@ -5,11 +5,14 @@ use crate::problem::Result;
 
 /// Show the whole loop on an embedded example: no root, no network
 ///
-/// Makes a folder with a miniature ComfyUI, two nodes and a dotfiles repository, and runs the real comfy on them: init,
-/// lock, plan, apply, a change behind its back, an update, and the way back. Nothing outside of the folder is touched.
+/// Makes a folder with a miniature ComfyUI, two nodes and a dotfiles repository, and runs the real
+/// comfy on them: init, lock, plan, apply, a change behind its back, an update, and the way back.
+/// Nothing outside of the folder is touched.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy demo                  in a temporary folder, deleted at the end\n  comfy demo --keep           leaves it, to look around in\n  comfy demo --dir ~/demo     in this folder, which stays"
+    after_help = "Examples:\n  comfy demo                  in a temporary folder, deleted at the \
+        end\n  comfy demo --keep           leaves it, to look around in\n  comfy demo --dir \
+        ~/demo     in this folder, which stays"
 )]
 pub struct Args {
     /// Leave the temporary folder there
@@ -22,6 +25,9 @@ pub struct Args {
 }
 
 pub fn run(args: &Args) -> Result<u8> {
-    demo::run(&Wish { keep: args.keep, dir: args.folder.clone() })?;
+    demo::run(&Wish {
+        keep: args.keep,
+        dir: args.folder.clone(),
+    })?;
     Ok(0)
 }

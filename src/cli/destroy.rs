@@ -8,8 +8,9 @@ use crate::render;
 
 /// Remove what comfy made on this machine
 ///
-/// Adopted accounts, models, inputs, outputs and workflows stay; shares keep their content and lose only the modes and the
-/// group that comfy set. What the sandbox user kept goes to a backup folder beside the instance, unless --purge is given.
+/// Adopted accounts, models, inputs, outputs and workflows stay; shares keep their content and lose
+/// only the modes and the group that comfy set. What the sandbox user kept goes to a backup folder
+/// beside the instance, unless --purge is given.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy destroy\n  comfy destroy --purge --yes")]
 pub struct Args {
@@ -25,10 +26,29 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let project = Project::open(global)?;
     project.announce();
     let desired = project.desired()?;
-    let ask = Ask { yes: args.yes, verbose: global.verbose, quiet: false, what: "removal" };
-    let job = Job::Destroy { purge: args.purge, at: chrono::Utc::now() };
-    let carry = Carry { project: &project, desired: &desired, only: Selection::default(), job, offline: true, saved: None };
+    let ask = Ask {
+        yes: args.yes,
+        verbose: global.verbose,
+        quiet: false,
+        what: "removal",
+    };
+    let job = Job::Destroy {
+        purge: args.purge,
+        at: chrono::Utc::now(),
+    };
+    let carry = Carry {
+        project: &project,
+        desired: &desired,
+        only: Selection::default(),
+        job,
+        offline: true,
+        saved: None,
+    };
     let Carried { outcome, plan, .. } = carry.run(&ask)?;
-    render::stdout(&if plan.is_empty() { "Nothing to remove: comfy made nothing here.".to_string() } else { render::text::outcome(&outcome, "Destroy") });
+    render::stdout(&if plan.is_empty() {
+        "Nothing to remove: comfy made nothing here.".to_string()
+    } else {
+        render::text::outcome(&outcome, "Destroy")
+    });
     Ok(0)
 }

@@ -18,7 +18,9 @@ use crate::text::escape;
 /// Prove the isolation by trying to break it, as the sandbox user, bare and confined
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy doctor                needs root to become the sandbox user; changes nothing that stays\n  comfy doctor --json\n\nExit code 2 if anything got through. With ComfyUI running (`comfy start`) its port is tried as another user too."
+    after_help = "Examples:\n  comfy doctor                needs root to become the sandbox user; \
+        changes nothing that stays\n  comfy doctor --json\n\nExit code 2 if anything got through. \
+        With ComfyUI running (`comfy start`) its port is tried as another user too."
 )]
 pub struct Args {
     /// As JSON
@@ -29,10 +31,15 @@ pub struct Args {
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let project = Project::open(global)?;
     if !project.isolated() {
-        return Err(Problem::new("isolation = \"none\" keeps nobody from anything, so there is nothing to prove").hint("set isolation = \"account\" in [host]"));
+        return Err(Problem::new(
+            "isolation = \"none\" keeps nobody from anything, so there is nothing to prove",
+        )
+        .hint("set isolation = \"account\" in [host]"));
     }
     let desired = project.desired()?;
-    let port = live::read(&desired.paths).and_then(|l| l.address.rsplit(':').next()?.parse().ok()).unwrap_or(0);
+    let port = live::read(&desired.paths)
+        .and_then(|l| l.address.rsplit(':').next()?.parse().ok())
+        .unwrap_or(0);
     let mut question = Question::of(&desired, &project.dir, port);
     let mark = format!("HOME={}", desired.owner.home.display());
     (question.owner_pid, question.mark) = (std::process::id(), mark);
@@ -44,11 +51,18 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let verdicts = judge(&said);
     let broken = verdicts.iter().any(|v| v.outcome == Outcome::Broken);
     if args.json {
-        render::stdout(&render::json::text(&serde_json::json!({ "format_version": 1, "held": !broken, "probes": verdicts })));
+        render::stdout(&render::json::text(
+            &serde_json::json!({ "format_version": 1, "held": !broken, "probes": verdicts }),
+        ));
     } else {
         render::stdout(text(&verdicts).trim_end());
         let count = |o: Outcome| verdicts.iter().filter(|v| v.outcome == o).count();
-        render::note(&format!("{} held, {} broken, {} could not be tried.", count(Outcome::Held), count(Outcome::Broken), count(Outcome::Untried)));
+        render::note(&format!(
+            "{} held, {} broken, {} could not be tried.",
+            count(Outcome::Held),
+            count(Outcome::Broken),
+            count(Outcome::Untried)
+        ));
     }
     Ok(if broken { EXIT_FINDINGS } else { 0 })
 }
@@ -74,23 +88,43 @@ fn offer(q: &mut Question) -> Result<Vec<Box<dyn std::any::Any>>> {
 
 /// Has the launcher try, and hears what comes of it.
 fn tried(project: &Project, desired: &Desired, question: &Question, by: By) -> Result<Vec<Said>> {
-    let how = How::Tried(Try { by, question: Box::new(question.clone()) });
+    let how = How::Tried(Try {
+        by,
+        question: Box::new(question.clone()),
+    });
     // Some of it is tried without walls, which no launcher without a password does.
-    let mut asked = put(&request(project, desired, &[], how), elevate::side(elevate::LAUNCH_SIDE, true)?)?;
+    let mut asked = put(
+        &request(project, desired, &[], how),
+        elevate::side(elevate::LAUNCH_SIDE, true)?,
+    )?;
     let mut said = Vec::new();
     for line in asked.side.reader.lines().map_while(std::result::Result::ok) {
         if let Some(port) = listening(&line) {
-            let (outcome, detail) = if greeted(port, &question.mark) { (Outcome::Broken, format!("port {port}")) } else { (Outcome::Held, String::new()) };
-            said.push(Said { by, id: "network.listen".into(), outcome, detail });
+            let (outcome, detail) = if greeted(port, &question.mark) {
+                (Outcome::Broken, format!("port {port}"))
+            } else {
+                (Outcome::Held, String::new())
+            };
+            said.push(Said {
+                by,
+                id: "network.listen".into(),
+                outcome,
+                detail,
+            });
         }
         said.extend(parse(by, &line));
     }
     drop(asked.side.stdin);
-    let status = asked.side.child.wait().doing(|| "wait for the launcher".into())?;
+    let status = asked
+        .side
+        .child
+        .wait()
+        .doing(|| "wait for the launcher".into())?;
     if !status.success() || said.is_empty() {
-        return Err(
-            Problem::new(format!("the tries ended early ({status}), so they prove nothing")).hint("run `comfy run --explain`; what stands above may say why")
-        );
+        return Err(Problem::new(format!(
+            "the tries ended early ({status}), so they prove nothing"
+        ))
+        .hint("run `comfy run --explain`; what stands above may say why"));
     }
     Ok(said)
 }
@@ -98,7 +132,9 @@ fn tried(project: &Project, desired: &Desired, question: &Question, by: By) -> R
 /// Whether what listens there says our mark: another program may have that port outside.
 fn greeted(port: u16, mark: &str) -> bool {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
-    let Ok(mut s) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) else { return false };
+    let Ok(mut s) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) else {
+        return false;
+    };
     let _ = s.set_read_timeout(Some(Duration::from_millis(500)));
     let mut heard = vec![0; mark.len()];
     s.read_exact(&mut heard).is_ok() && heard == mark.as_bytes()
@@ -112,7 +148,11 @@ fn text(verdicts: &[Verdict]) -> String {
             Outcome::Untried => paint("untried", Paint::Dim),
             Outcome::Broken => paint("BROKEN ", Paint::Red),
         };
-        let tail = if v.outcome == Outcome::Untried { format!(" ({})", escape(&v.detail)) } else { String::new() };
+        let tail = if v.outcome == Outcome::Untried {
+            format!(" ({})", escape(&v.detail))
+        } else {
+            String::new()
+        };
         out += &format!("{word}  {}{tail}\n", v.what);
         if let Some(mend) = v.mend {
             out += &format!("         {}\n         {mend}\n", escape(&v.detail));

@@ -12,7 +12,9 @@ use crate::run::{Answer, How, KILL, STOP};
 /// Run a program as ComfyUI is run: same user, environment and limits
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy exec -- python -c 'import torch; print(torch.__version__)'\n  comfy exec -- ls -l /          what a node can see\n\nIts output is passed on as it is; it has no input, and a network of its own with nobody in it."
+    after_help = "Examples:\n  comfy exec -- python -c 'import torch; print(torch.__version__)'\n  \
+        comfy exec -- ls -l /          what a node can see\n\nIts output is passed on as it is; it \
+        has no input, and a network of its own with nobody in it."
 )]
 pub struct Args {
     /// The program and its arguments
@@ -24,9 +26,25 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let project = Project::open(global)?;
     project.announce();
     let desired = project.desired()?;
-    let Asked { answer, side: Side { mut child, mut stdin, mut reader } } =
-        ask(&request(&project, &desired, &[], How::Once(args.command.clone())), &desired.paths, project.isolated())?;
-    if let Answer::Started { generation, unknown, lacking, .. } = &answer {
+    let Asked {
+        answer,
+        side: Side {
+            mut child,
+            mut stdin,
+            mut reader,
+        },
+    } = ask(
+        &request(&project, &desired, &[], How::Once(args.command.clone())),
+        &desired.paths,
+        project.isolated(),
+    )?;
+    if let Answer::Started {
+        generation,
+        unknown,
+        lacking,
+        ..
+    } = &answer
+    {
         caveats(&desired, generation, unknown, lacking);
     }
     // Ctrl-C ends it, a second one at once.
@@ -53,5 +71,8 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     if signals::interrupted() {
         return Ok(EXIT_INTERRUPTED);
     }
-    Ok(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1))
+    Ok(status
+        .code()
+        .and_then(|c| u8::try_from(c).ok())
+        .unwrap_or(1))
 }

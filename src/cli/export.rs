@@ -14,7 +14,8 @@ pub struct Args {
 
 #[derive(clap::Subcommand)]
 enum What {
-    /// A bill of materials (CycloneDX 1.6, JSON): ComfyUI, nodes, Python packages, models, with their hashes
+    /// A bill of materials (CycloneDX 1.6, JSON): ComfyUI, nodes, Python packages, models, with
+    /// their hashes
     Sbom,
 }
 

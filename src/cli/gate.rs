@@ -30,7 +30,8 @@ pub struct Gate<'a> {
 }
 
 impl Gate<'_> {
-    /// Loads everything once where `plan` has made something live that was not loaded before. `None`: there was no need.
+    /// Loads everything once where `plan` has made something live that was not loaded before.
+    /// `None`: there was no need.
     ///
     /// # Errors
     /// It is worse than the generation before, which was made live again.
@@ -42,9 +43,14 @@ impl Gate<'_> {
         let known_bad = |id: &String| self.back && book.of(id).is_some_and(|h| !h.is_good());
         // Not after an apply that was about something else.
         let owed = |id: &String| !moved && plan.only.is_empty() && Book::owes(paths, id);
-        let Some(live) = live.filter(|id| moved || known_bad(id) || owed(id)) else { return Ok(None) };
+        let Some(live) = live.filter(|id| moved || known_bad(id) || owed(id)) else {
+            return Ok(None);
+        };
         // What it can do is known: going back to it takes no longer than the switch.
-        if let Some(known) = book.of(&live).filter(|h| h.is_good() || (h.stopped.is_none() && !self.back && !owed(&live))) {
+        if let Some(known) = book
+            .of(&live)
+            .filter(|h| h.is_good() || (h.stopped.is_none() && !self.back && !owed(&live)))
+        {
             known.lines(None).1.iter().for_each(|l| render::warning(l));
             Book::settle(paths);
             return Ok(None);
@@ -64,10 +70,15 @@ impl Gate<'_> {
         };
         let before = self.before(&live);
         // Only what fails is compared, so only then the one before has to be known.
-        if let Some(id) = before.as_ref().filter(|id| !now.is_good() && book.of(id).is_none()) {
+        if let Some(id) = before
+            .as_ref()
+            .filter(|id| !now.is_good() && book.of(id).is_none())
+        {
             match self.load(Some(id.clone()), None, &mut book) {
                 Err(p) if p.exit == EXIT_INTERRUPTED => return Err(p),
-                Err(p) => render::warning(&format!("generation {id} could not be loaded, so nothing is compared: {p}")),
+                Err(p) => render::warning(&format!(
+                    "generation {id} could not be loaded, so nothing is compared: {p}"
+                )),
                 Ok(_) => {}
             }
         }
@@ -75,13 +86,20 @@ impl Gate<'_> {
         let known = before.as_ref().and_then(|id| book.of(id));
         let (first, rest) = now.lines(known);
         if now.stopped.is_some() {
-            render::stderr(&now.tail.iter().map(|l| crate::text::escape(&crate::text::without_colors(l)) + "\n").collect::<String>());
+            render::stderr(
+                &now.tail
+                    .iter()
+                    .map(|l| crate::text::escape(&crate::text::without_colors(l)) + "\n")
+                    .collect::<String>(),
+            );
         }
         if !first.is_empty() {
             render::note(&first);
         }
         rest.iter().for_each(|l| render::warning(l));
-        now.hints.iter().for_each(|h| render::note(&format!("hint: {}", crate::text::escape(h))));
+        now.hints
+            .iter()
+            .for_each(|h| render::note(&format!("hint: {}", crate::text::escape(h))));
         let worse = now.worse_than(known);
         if !worse.is_empty() {
             self.back(&worse, before.as_deref())?;
@@ -89,43 +107,88 @@ impl Gate<'_> {
         Ok(Some(now))
     }
 
-    fn load(&self, generation: Option<String>, elevated: Option<Elevated>, book: &mut Book) -> Result<Health> {
+    fn load(
+        &self,
+        generation: Option<String>,
+        elevated: Option<Elevated>,
+        book: &mut Book,
+    ) -> Result<Health> {
         render::note(&match &generation {
             None => "Loading everything once…".to_string(),
             Some(id) => format!("Loading generation {id}, to compare…"),
         });
         let side: Side = match elevated {
             Some(e) => e.launcher()?,
-            None => elevate::launch_side(&self.desired.sandbox, &self.desired.paths, self.project.isolated())?,
+            None => elevate::launch_side(
+                &self.desired.sandbox,
+                &self.desired.paths,
+                self.project.isolated(),
+            )?,
         };
-        let health = health::load(&request(self.project, self.desired, &[], How::Loaded(generation)), side)?;
+        let health = health::load(
+            &request(self.project, self.desired, &[], How::Loaded(generation)),
+            side,
+        )?;
         book.note(&health, &self.desired.paths, &self.desired.owner)?;
         Ok(health)
     }
 
     /// The generation that was live before, if it is still there.
     fn before(&self, live: &str) -> Option<String> {
-        let inventory = Machine::new(&self.desired.paths, &self.desired.sandbox).inventory(&self.desired.paths).ok()?;
-        inventory.live.into_iter().rev().find(|id| id != live && self.desired.paths.generation(id).exists())
+        let inventory = Machine::new(&self.desired.paths, &self.desired.sandbox)
+            .inventory(&self.desired.paths)
+            .ok()?;
+        inventory
+            .live
+            .into_iter()
+            .rev()
+            .find(|id| id != live && self.desired.paths.generation(id).exists())
     }
 
     fn back(&self, worse: &[String], before: Option<&str>) -> Result<()> {
         let what = worse.join(", ");
         let Some(id) = before else {
-            let p = Problem::new(format!("{what}: could not be loaded, and there is no generation before to go back to"));
-            return if self.back { Err(p.hint("the lines above say why")) } else { Ok(()) };
+            let p = Problem::new(format!(
+                "{what}: could not be loaded, and there is no generation before to go back to"
+            ));
+            return if self.back {
+                Err(p.hint("the lines above say why"))
+            } else {
+                Ok(())
+            };
         };
-        let question = format!("\nMake the generation before ({id}) live again? Only \"yes\" is accepted: ");
+        let question =
+            format!("\nMake the generation before ({id}) live again? Only \"yes\" is accepted: ");
         let agreed = self.back || (self.ask && yes(&question)?);
         if !agreed {
-            render::note("hint: to go back: `git revert` what moved comfy.lock, then `comfy apply`; `comfy apply --rollback-on-failure` does it by itself");
+            render::note(
+                "hint: to go back: `git revert` what moved comfy.lock, then `comfy apply`; `comfy \
+                 apply --rollback-on-failure` does it by itself",
+            );
             return Ok(());
         }
-        let carry =
-            Carry { project: self.project, desired: self.desired, only: Selection::default(), job: Job::Back { to: id.into() }, offline: true, saved: None };
-        carry.run(&super::apply::Ask { yes: true, verbose: false, quiet: true, what: "apply" })?;
-        Err(Problem::new(format!("{what}: could be loaded before and not now, so generation {id} is live again"))
-            .hint("comfy.lock still asks for the other one: `git revert` what moved it, or mend it, then `comfy apply`"))
+        let carry = Carry {
+            project: self.project,
+            desired: self.desired,
+            only: Selection::default(),
+            job: Job::Back { to: id.into() },
+            offline: true,
+            saved: None,
+        };
+        carry.run(&super::apply::Ask {
+            yes: true,
+            verbose: false,
+            quiet: true,
+            what: "apply",
+        })?;
+        Err(Problem::new(format!(
+            "{what}: could be loaded before and not now, so generation {id} \
+            is live again"
+        ))
+        .hint(
+            "comfy.lock still asks for the other one: `git revert` what moved it, or mend \
+                it, then `comfy apply`",
+        ))
     }
 }
 

@@ -8,39 +8,61 @@ use crate::render;
 
 /// Write a commented starter comfy.toml
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  comfy init                  here\n  comfy init -C ~/dotfiles/comfy")]
+#[command(
+    after_help = "Examples:\n  comfy init                  here\n  comfy init -C ~/dotfiles/comfy"
+)]
 pub struct Args {
-    /// Where the shared folders should lie [default: outside of your home, so that nothing in it is opened]
+    /// Where the shared folders should lie [default: outside of your home, so that nothing in it is
+    /// opened]
     #[arg(long, value_name = "DIR")]
     shares: Option<PathBuf>,
 }
 
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let here = std::env::current_dir().doing(|| "find the current folder".into())?;
-    let dir = global.dir.as_ref().map_or_else(|| here.clone(), |d| here.join(d));
+    let dir = global
+        .dir
+        .as_ref()
+        .map_or_else(|| here.clone(), |d| here.join(d));
     let path = dir.join(MANIFEST);
     if path.exists() {
-        return Err(Problem::new(format!("{} is there already", path.display())).hint("edit it, or move it away first"));
+        return Err(Problem::new(format!("{} is there already", path.display()))
+            .hint("edit it, or move it away first"));
     }
     std::fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
-    let dir = dir.canonicalize().doing(|| format!("open {}", dir.display()))?;
+    let dir = dir
+        .canonicalize()
+        .doing(|| format!("open {}", dir.display()))?;
     let owner = machine::owner(None, false)?;
     let name = env::var("SUDO_USER").unwrap_or(owner.name);
-    let default = if cfg!(target_os = "macos") { "/Users/Shared/comfy" } else { "/srv/comfy" };
+    let default = if cfg!(target_os = "macos") {
+        "/Users/Shared/comfy"
+    } else {
+        "/srv/comfy"
+    };
     let shares = match &args.shares {
         None => default.to_string(),
         // The owner's home, as comfy.toml writes it.
         Some(p) if p.starts_with("~") => p.display().to_string(),
         Some(p) => clean(&here.join(p)).display().to_string(),
     };
-    fs::edit::write_file(&dir.join(MANIFEST), crate::manifest::starter::text(&name, &shares).as_bytes(), 0o644, None)
-        .doing(|| format!("write {}", path.display()))?;
+    fs::edit::write_file(
+        &dir.join(MANIFEST),
+        crate::manifest::starter::text(&name, &shares).as_bytes(),
+        0o644,
+        None,
+    )
+    .doing(|| format!("write {}", path.display()))?;
     if nix::unistd::geteuid().is_root() {
         render::warning(
-            "this is root, whose files no second account can be kept from: name in host.primary_user who uses ComfyUI, or write isolation = \"none\"",
+            "this is root, whose files no second account can be kept from: name in \
+             host.primary_user who uses ComfyUI, or write isolation = \"none\"",
         );
     }
-    render::note(&format!("Wrote {}. Read it, change it, then: comfy lock", path.display()));
+    render::note(&format!(
+        "Wrote {}. Read it, change it, then: comfy lock",
+        path.display()
+    ));
     Ok(0)
 }
 

@@ -13,7 +13,8 @@ use crate::run::scribe::{lines, log_path};
 /// What ComfyUI said since `comfy start`
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy logs                  the last launch, from its start\n  comfy logs -n 50 -f         its last lines, and what follows"
+    after_help = "Examples:\n  comfy logs                  the last launch, from its start\n  \
+        comfy logs -n 50 -f         its last lines, and what follows"
 )]
 pub struct Args {
     /// Go on as ComfyUI does, until it ends or Ctrl-C
@@ -29,14 +30,19 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let paths = &desired.paths;
     let path = log_path(paths, 0);
     if path.symlink_metadata().is_err() {
-        return Err(Problem::new("there is no log yet").hint("`comfy start` keeps one; `comfy run` shows everything where it was started"));
+        return Err(Problem::new("there is no log yet")
+            .hint("`comfy start` keeps one; `comfy run` shows everything where it was started"));
     }
     if live::read(paths).is_some_and(|l| !l.detached) {
-        render::note("What runs now shows everything where it was started; this is what the last `comfy start` said.");
+        render::note(
+            "What runs now shows everything where it was started; this is what the last `comfy \
+             start` said.",
+        );
     }
     let mut file = std::fs::File::open(&path).doing(|| format!("read {}", path.display()))?;
     if let Some(n) = args.lines {
-        file.seek(SeekFrom::Start(start_of(&file, n)?)).doing(|| format!("read {}", path.display()))?;
+        file.seek(SeekFrom::Start(start_of(&file, n)?))
+            .doing(|| format!("read {}", path.display()))?;
     }
     loop {
         for line in lines(&mut file) {
@@ -48,7 +54,11 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         if signals::interrupted() {
             return Ok(EXIT_INTERRUPTED);
         }
-        let (over, turned) = (live::read(paths).is_none(), std::fs::metadata(&path).is_ok_and(|m| file.metadata().is_ok_and(|f| f.ino() != m.ino())));
+        let (over, turned) = (
+            live::read(paths).is_none(),
+            std::fs::metadata(&path)
+                .is_ok_and(|m| file.metadata().is_ok_and(|f| f.ino() != m.ino())),
+        );
         std::thread::sleep(std::time::Duration::from_millis(100));
         if turned {
             lines(&mut file).for_each(|l| show(&l));
@@ -61,7 +71,9 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
 }
 
 fn plain(line: &[u8]) -> String {
-    crate::text::escape(&crate::text::without_colors(String::from_utf8_lossy(line).trim_end_matches(['\n', '\r'])))
+    crate::text::escape(&crate::text::without_colors(
+        String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']),
+    ))
 }
 
 fn show(line: &[u8]) {
@@ -79,8 +91,21 @@ fn start_of(mut file: &std::fs::File, n: usize) -> Result<u64> {
     file.seek(SeekFrom::Start(from)).doing(what)?;
     let mut bytes = Vec::new();
     file.take(size - from).read_to_end(&mut bytes).doing(what)?;
-    let ends: Vec<usize> = bytes.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).filter(|i| *i < bytes.len()).collect();
-    let at = if n == 0 { bytes.len() } else { ends.len().checked_sub(n).and_then(|i| ends.get(i).copied()).unwrap_or(0) };
+    let ends: Vec<usize> = bytes
+        .iter()
+        .enumerate()
+        .filter(|(_, b)| **b == b'\n')
+        .map(|(i, _)| i + 1)
+        .filter(|i| *i < bytes.len())
+        .collect();
+    let at = if n == 0 {
+        bytes.len()
+    } else {
+        ends.len()
+            .checked_sub(n)
+            .and_then(|i| ends.get(i).copied())
+            .unwrap_or(0)
+    };
     Ok(from + at as u64)
 }
 
@@ -89,7 +114,13 @@ fn start_of(mut file: &std::fs::File, n: usize) -> Result<u64> {
 /// # Errors
 /// It cannot be read.
 pub fn tail(paths: &Paths, n: usize) -> Result<String> {
-    let Ok(mut file) = std::fs::File::open(log_path(paths, 0)) else { return Ok(String::new()) };
-    file.seek(SeekFrom::Start(start_of(&file, n)?)).doing(|| "read the log".into())?;
-    Ok(lines(file).map(|l| plain(&l)).collect::<Vec<_>>().join("\n"))
+    let Ok(mut file) = std::fs::File::open(log_path(paths, 0)) else {
+        return Ok(String::new());
+    };
+    file.seek(SeekFrom::Start(start_of(&file, n)?))
+        .doing(|| "read the log".into())?;
+    Ok(lines(file)
+        .map(|l| plain(&l))
+        .collect::<Vec<_>>()
+        .join("\n"))
 }

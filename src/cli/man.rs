@@ -2,7 +2,9 @@ use crate::problem::{Doing, Result};
 
 /// Print the manual page
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  comfy man | man -l -\n  comfy man > ~/.local/share/man/man1/comfy.1")]
+#[command(
+    after_help = "Examples:\n  comfy man | man -l -\n  comfy man > ~/.local/share/man/man1/comfy.1"
+)]
 pub struct Args {}
 
 pub fn run(_: &Args) -> Result<u8> {
@@ -19,7 +21,11 @@ pub fn run(_: &Args) -> Result<u8> {
             .and_then(|()| page.render_options_section(&mut text))
             .doing(|| "write the manual".into())?;
         out.extend_from_slice(head.as_bytes());
-        out.extend_from_slice(String::from_utf8_lossy(&text).replace(".SH ", ".SS ").as_bytes());
+        out.extend_from_slice(
+            String::from_utf8_lossy(&text)
+                .replace(".SH ", ".SS ")
+                .as_bytes(),
+        );
     }
     crate::render::stdout(String::from_utf8_lossy(&out).trim_end());
     Ok(0)

@@ -40,12 +40,28 @@ use crate::render::{self, Color};
 
 /// ComfyUI as another user of this machine, at full speed, as code.
 ///
-/// comfy.toml says what should be, comfy.lock pins it, `comfy plan` shows the difference from this machine, and
-/// `comfy apply` removes it. Going back is `git revert` of the commit that moved the pins, then `comfy apply`.
+/// comfy.toml says what should be, comfy.lock pins it, `comfy plan` shows the difference from this
+/// machine, and `comfy apply` removes it. Going back is `git revert` of the commit that moved the
+/// pins, then `comfy apply`.
 #[derive(Parser)]
-#[command(name = "comfy", version, max_term_width = 100, arg_required_else_help = true)]
 #[command(
-    after_help = "Examples:\n  comfy demo                  the whole loop on an embedded example, no root, no network\n  comfy init && comfy lock    a first comfy.toml, pinned\n  comfy plan                  what would change on this machine\n  comfy apply                 change it\n\nExit codes: 0 done or nothing to do, 1 error, 130 interrupted; 2 differences or findings: plan\n--exit-code, lock --check, outdated --exit-code, verify, doctor. exec and shell pass on the program's own.\n\nEnvironment:\n  COMFY_MIRRORS               FROM=TO;…: where repositories are fetched from instead\n  COMFY_UV                    the uv to use [default: PATH's, else a pinned one that comfy fetches]\n  HF_TOKEN, HF_ENDPOINT, CIVITAI_API_TOKEN, CIVITAI_ENDPOINT, AWS_…, GOOGLE_…, AZURE_…\n                              where models are fetched from, and the keys for it\n  NO_COLOR                    no colours"
+    name = "comfy",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+#[command(
+    after_help = "Examples:\n  comfy demo                  the whole loop on an embedded example, \
+        no root, no network\n  comfy init && comfy lock    a first comfy.toml, pinned\n  comfy \
+        plan                  what would change on this machine\n  comfy apply                 \
+        change it\n\nExit codes: 0 done or nothing to do, 1 error, 130 interrupted; 2 differences \
+        or findings: plan\n--exit-code, lock --check, outdated --exit-code, verify, doctor. exec \
+        and shell pass on the program's own.\n\nEnvironment:\n  COMFY_MIRRORS               \
+        FROM=TO;…: where repositories are fetched from instead\n  COMFY_UV                    the \
+        uv to use [default: PATH's, else a pinned one that comfy fetches]\n  HF_TOKEN, \
+        HF_ENDPOINT, CIVITAI_API_TOKEN, CIVITAI_ENDPOINT, AWS_…, GOOGLE_…, \
+        AZURE_…\n                              where models are fetched from, and the keys for \
+        it\n  NO_COLOR                    no colours"
 )]
 struct Cli {
     #[command(flatten)]
@@ -56,7 +72,8 @@ struct Cli {
 
 #[derive(clap::Args, Clone)]
 pub struct Global {
-    /// The folder of comfy.toml [default: the nearest parent that has one, else the user's config folder]
+    /// The folder of comfy.toml [default: the nearest parent that has one, else the user's config
+    /// folder]
     #[arg(short = 'C', value_name = "DIR", global = true)]
     pub dir: Option<PathBuf>,
     /// Take the [hosts.NAME] part of this machine [default: the short host name]
@@ -152,11 +169,18 @@ pub fn main() -> ExitCode {
     }
     render::set_up(cli.global.color, cli.global.quiet);
     // These pass the second one on.
-    crate::host::signals::watch(!matches!(cli.command, Command::Run(_) | Command::Exec(_) | Command::Stop(_)));
+    crate::host::signals::watch(!matches!(
+        cli.command,
+        Command::Run(_) | Command::Exec(_) | Command::Stop(_)
+    ));
     let result = match (run(&cli), render::unsaid()) {
         // The terminal's Ctrl-C ends git and uv too: what they say of that is no news.
-        (Err(p), _) if p.exit == EXIT_ERROR && crate::host::signals::interrupted() => Err(Problem::interrupted()),
-        (Ok(_), Some(e)) => Err(Problem::new(format!("the output could not be written: {e}"))),
+        (Err(p), _) if p.exit == EXIT_ERROR && crate::host::signals::interrupted() => {
+            Err(Problem::interrupted())
+        }
+        (Ok(_), Some(e)) => Err(Problem::new(format!(
+            "the output could not be written: {e}"
+        ))),
         (result, _) => result,
     };
     match result {
@@ -198,7 +222,13 @@ fn run(cli: &Cli) -> Result<u8> {
         Command::Demo(a) => demo::run(a),
         Command::Completions(a) => completions::run(a),
         Command::Man(a) => man::run(a),
-        Command::Root | Command::Launch { .. } | Command::Cell | Command::Front | Command::Build | Command::Prove | Command::Scribe => Ok(EXIT_ERROR),
+        Command::Root
+        | Command::Launch { .. }
+        | Command::Cell
+        | Command::Front
+        | Command::Build
+        | Command::Prove
+        | Command::Scribe => Ok(EXIT_ERROR),
     }
 }
 

@@ -9,7 +9,10 @@ use crate::text::{bytes, count, did_you_mean, escape};
 
 /// Tell what a model is: pin, source, and what its file says of itself
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  comfy model checkpoints/sd15.safetensors\n  comfy model sd15.safetensors")]
+#[command(
+    after_help = "Examples:\n  comfy model checkpoints/sd15.safetensors\n  comfy model \
+        sd15.safetensors"
+)]
 pub struct Args {
     /// Its path in the share, or the end of it
     #[arg(value_name = "NAME")]
@@ -19,20 +22,42 @@ pub struct Args {
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let project = Project::open(global)?;
     let all = &project.manifest.models;
-    let ends = |path: &str| path == args.name || path.strip_suffix(args.name.as_str()).is_some_and(|p| p.ends_with('/'));
+    let ends = |path: &str| {
+        path == args.name
+            || path
+                .strip_suffix(args.name.as_str())
+                .is_some_and(|p| p.ends_with('/'))
+    };
     let found: Vec<_> = all.iter().filter(|(p, _)| ends(p)).collect();
     let (path, model) = match &found[..] {
         [one] => *one,
         [] => {
-            let p = Problem::new(format!("comfy.toml names no model `{}`", escape(&args.name)));
-            return Err(match did_you_mean(&args.name, all.keys().map(|p| p.rsplit('/').next().unwrap_or(p))) {
-                Some(k) => p.hint(format!("did you mean `{}`?", escape(k))),
-                None => p.hint("`comfy add model` names one"),
-            });
+            let p = Problem::new(format!(
+                "comfy.toml names no model `{}`",
+                escape(&args.name)
+            ));
+            return Err(
+                match did_you_mean(
+                    &args.name,
+                    all.keys().map(|p| p.rsplit('/').next().unwrap_or(p)),
+                ) {
+                    Some(k) => p.hint(format!("did you mean `{}`?", escape(k))),
+                    None => p.hint("`comfy add model` names one"),
+                },
+            );
         }
         many => {
-            let names = many.iter().take(5).map(|(p, _)| escape(p)).collect::<Vec<_>>().join(", ");
-            return Err(Problem::new(format!("`{}` is the end of several: {names}", escape(&args.name))).hint("give more of its path"));
+            let names = many
+                .iter()
+                .take(5)
+                .map(|(p, _)| escape(p))
+                .collect::<Vec<_>>()
+                .join(", ");
+            return Err(Problem::new(format!(
+                "`{}` is the end of several: {names}",
+                escape(&args.name)
+            ))
+            .hint("give more of its path"));
         }
     };
     let row = |key: &str, value: &str| {
@@ -42,7 +67,13 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     };
     row("model", path);
     row("share", &model.share);
-    row("source", model.source.as_deref().unwrap_or("none: the file that is there"));
+    row(
+        "source",
+        model
+            .source
+            .as_deref()
+            .unwrap_or("none: the file that is there"),
+    );
     if let Some(pin) = project.lock.as_ref().and_then(|(l, _)| l.models.get(path)) {
         row("revision", pin.revision.as_deref().unwrap_or_default());
         row("size", &format!("{} ({} bytes)", bytes(pin.size), pin.size));
@@ -50,10 +81,19 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     } else {
         row("pin", "none yet: `comfy lock` makes it");
     }
-    let share = project.manifest.shares.get(&*model.share).map(|s| s.path.clone()).unwrap_or_default();
+    let share = project
+        .manifest
+        .shares
+        .get(&*model.share)
+        .map(|s| s.path.clone())
+        .unwrap_or_default();
     let owner = project.owner()?;
-    let folder = share.strip_prefix("~/").map_or_else(|| share.clone().into(), |rest| owner.home.join(rest));
-    let at = fs::real(&folder, owner.uid).map_err(|u| Problem::new(u.reason))?.join(&**path);
+    let folder = share
+        .strip_prefix("~/")
+        .map_or_else(|| share.clone().into(), |rest| owner.home.join(rest));
+    let at = fs::real(&folder, owner.uid)
+        .map_err(|u| Problem::new(u.reason))?
+        .join(&**path);
     let Ok(file) = place::open(&at, &|_| true) else {
         row("file", &format!("{} is not there", at.display()));
         return Ok(0);
@@ -61,14 +101,31 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     row("file", &at.display().to_string());
     let format = path.rsplit_once('.').map_or("", |(_, e)| e);
     if !safetensors::is_one(path) {
-        let pickle = ["ckpt", "pt", "pth", "bin", "pkl"].iter().any(|e| format.eq_ignore_ascii_case(e));
-        row("format", &if pickle { format!("{format}: a pickle, most likely, which can run code when it is loaded") } else { format.to_string() });
+        let pickle = ["ckpt", "pt", "pth", "bin", "pkl"]
+            .iter()
+            .any(|e| format.eq_ignore_ascii_case(e));
+        row(
+            "format",
+            &if pickle {
+                format!("{format}: a pickle, most likely, which can run code when it is loaded")
+            } else {
+                format.to_string()
+            },
+        );
         return Ok(0);
     }
     let size = file.metadata().map_or(0, |m| m.len());
     let h = header::of_file(&file, size)?;
     let types: Vec<String> = h.types.iter().map(|(t, n)| format!("{t} {n}")).collect();
-    row("format", &format!("safetensors: {}, {} numbers, {}", count(h.tensors, "tensor"), h.parameters, types.join(", ")));
+    row(
+        "format",
+        &format!(
+            "safetensors: {}, {} numbers, {}",
+            count(h.tensors, "tensor"),
+            h.parameters,
+            types.join(", ")
+        ),
+    );
     row("architecture", &h.architecture().unwrap_or_default());
     for (key, name) in [("title", "modelspec.title"), ("author", "modelspec.author")] {
         row(key, h.metadata.get(name).map_or("", String::as_str));

@@ -9,7 +9,9 @@ use crate::run::live;
 /// Show ComfyUI in your browser
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy open\n  comfy open --print          the address, which is good once and for a minute\n  curl -H \"Authorization: Bearer $(comfy open --token)\" http://127.0.0.1:8188/system_stats"
+    after_help = "Examples:\n  comfy open\n  comfy open --print          the address, which is \
+        good once and for a minute\n  curl -H \"Authorization: Bearer $(comfy open --token)\" \
+        http://127.0.0.1:8188/system_stats"
 )]
 pub struct Args {
     /// Print the token for programs, which is good as long as this launch
@@ -29,7 +31,9 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     if !project.isolated() {
         // No front, and nobody who is kept out.
         if args.token {
-            return Err(Problem::new("isolation = \"none\" has no token: whoever reaches the port may use ComfyUI"));
+            return Err(Problem::new(
+                "isolation = \"none\" has no token: whoever reaches the port may use ComfyUI",
+            ));
         }
         return show(&live.address, args.print);
     }

@@ -13,13 +13,17 @@ use crate::render::{self, text::Detail};
 /// Show the difference from this machine; resolves nothing, changes nothing
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy plan\n  comfy plan --only nodes     families: user, comfyui, nodes, shares; or an address such as share.models\n  comfy plan --out today.plan && comfy apply today.plan\n  comfy plan --exit-code -q   2 where this machine differs, or could not be read"
+    after_help = "Examples:\n  comfy plan\n  comfy plan --only nodes     families: user, comfyui, \
+        nodes, shares; or an address such as share.models\n  comfy plan --out today.plan && comfy \
+        apply today.plan\n  comfy plan --exit-code -q   2 where this machine differs, or could not \
+        be read"
 )]
 pub struct Args {
     /// Save the plan, for `comfy apply FILE`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Only this family (user, comfyui, nodes, python, models, shares, network) or address, and what it needs; may be repeated
+    /// Only this family (user, comfyui, nodes, python, models, shares, network) or address, and
+    /// what it needs; may be repeated
     #[arg(long, value_name = "SEL")]
     only: Vec<String>,
     /// Exit 2 if anything differs or could not be read
@@ -52,54 +56,97 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         show(&plan, &desired, global.verbose);
     }
     if args.out.is_some() && plan.root_could_see_more() {
-        return Err(Problem::new("this plan has unknowns that root could read, so that it could never be carried out as it is")
-            .hint("run `comfy apply`: it asks root first, and then you"));
+        return Err(Problem::new(
+            "this plan has unknowns that root could read, so that it could \
+            never be carried out as it is",
+        )
+        .hint("run `comfy apply`: it asks root first, and then you"));
     }
     if let Some(file) = &args.out {
-        let saved = Saved { comfy_plan: 1, dir: project.dir.clone(), plan: plan.clone() };
+        let saved = Saved {
+            comfy_plan: 1,
+            dir: project.dir.clone(),
+            plan: plan.clone(),
+        };
         let text = serde_json::to_string_pretty(&saved).doing(|| "write the plan".into())?;
         let here = std::env::current_dir().doing(|| "find the current folder".into())?;
         // Half a file, after a full disk, is refused by `apply`.
-        std::fs::write(here.join(file), text + "\n").doing(|| format!("write {}", file.display()))?;
-        render::note(&format!("Saved. To do exactly this: comfy apply {}", file.display()));
+        std::fs::write(here.join(file), text + "\n")
+            .doing(|| format!("write {}", file.display()))?;
+        render::note(&format!(
+            "Saved. To do exactly this: comfy apply {}",
+            file.display()
+        ));
     }
     let differs = !plan.is_empty();
     // The process ends: to free a library of models piece by piece takes longer than to look at it.
     std::mem::forget((plan, desired, project));
-    Ok(if args.exit_code && differs { EXIT_FINDINGS } else { 0 })
+    Ok(if args.exit_code && differs {
+        EXIT_FINDINGS
+    } else {
+        0
+    })
 }
 
-/// Whose commits are not their ref's, as far as the caller's own cache knows: no server is asked, nothing is made.
+/// Whose commits are not their ref's, as far as the caller's own cache knows: no server is asked,
+/// nothing is made.
 fn standing(project: &Project, verbose: bool) {
-    let store = crate::host::env::cache_home().filter(|_| !nix::unistd::geteuid().is_root() || !project.isolated()).map(|c| c.join("git"));
+    let store = crate::host::env::cache_home()
+        .filter(|_| !nix::unistd::geteuid().is_root() || !project.isolated())
+        .map(|c| c.join("git"));
     if let (Some(store), Some((lock, _))) = (store, &project.lock) {
-        let git = Git { program: None, net: NetEnv::default(), store, offline: true, config: PathBuf::new() };
-        super::lock::standing(lock, verbose, &|pin| git.known_standing(&pin.repo, &pin.git_ref, &pin.commit));
+        let git = Git {
+            program: None,
+            net: NetEnv::default(),
+            store,
+            offline: true,
+            config: PathBuf::new(),
+        };
+        super::lock::standing(lock, verbose, &|pin| {
+            git.known_standing(&pin.repo, &pin.git_ref, &pin.commit)
+        });
     }
 }
 
 /// The plan on stdout.
 pub fn show(plan: &Plan, desired: &Desired, verbose: bool) {
     let diff = |address: &str, path: &str| diff(desired, address, path);
-    let text = render::text::plan(plan, &Detail { verbose, diff: &diff });
+    let text = render::text::plan(
+        plan,
+        &Detail {
+            verbose,
+            diff: &diff,
+        },
+    );
     render::stdout(text.trim_end());
     if verbose && !plan.steps.is_empty() {
         render::stdout(&format!("\n{}", render::text::steps(plan).trim_end()));
     }
 }
 
-/// The unified diff from the locked text to the one that is there; nothing for what is no text or is too large.
+/// The unified diff from the locked text to the one that is there; nothing for what is no text or
+/// is too large.
 pub fn diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
     // The store was filled by another uid: root parses none of it.
-    if nix::unistd::geteuid().is_root() && desired.isolation == crate::manifest::Isolation::Account {
+    if nix::unistd::geteuid().is_root() && desired.isolation == crate::manifest::Isolation::Account
+    {
         return None;
     }
     const LIMIT: usize = 256 << 10;
     let (_, pin) = desired.code.pins().find(|(a, _)| a == address)?;
-    let store = Git { program: None, net: NetEnv::default(), store: desired.paths.git_store(), offline: true, config: PathBuf::new() };
+    let store = Git {
+        program: None,
+        net: NetEnv::default(),
+        store: desired.paths.git_store(),
+        offline: true,
+        config: PathBuf::new(),
+    };
     let inner = path.strip_prefix("ComfyUI/")?;
     let inner = match address.strip_prefix("node.") {
-        Some(name) => inner.strip_prefix("custom_nodes/")?.strip_prefix(name)?.strip_prefix('/')?,
+        Some(name) => inner
+            .strip_prefix("custom_nodes/")?
+            .strip_prefix(name)?
+            .strip_prefix('/')?,
         None => inner,
     };
     let locked = read::file_at(&store.folder(&pin.repo, Depth::Whole), &pin.commit, inner)?;
@@ -109,5 +156,10 @@ pub fn diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
     }
     let (locked, is) = (String::from_utf8(locked).ok()?, String::from_utf8(is).ok()?);
     let diff = similar::TextDiff::from_lines(&locked, &is);
-    Some(diff.unified_diff().context_radius(2).header("comfy.lock", "this machine").to_string())
+    Some(
+        diff.unified_diff()
+            .context_radius(2)
+            .header("comfy.lock", "this machine")
+            .to_string(),
+    )
 }

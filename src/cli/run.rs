@@ -19,7 +19,9 @@ use crate::run::{Answer, How, KILL, Request, STOP, live, ready, scribe};
 /// Start ComfyUI as the sandbox user, in the foreground
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy run                   what was applied; Ctrl-C ends it, twice at once\n  comfy run -- --cpu          with a flag of ComfyUI's for this time\n  comfy run --explain         what would be started, as whom, what it may touch and why"
+    after_help = "Examples:\n  comfy run                   what was applied; Ctrl-C ends it, twice \
+        at once\n  comfy run -- --cpu          with a flag of ComfyUI's for this time\n  comfy run \
+        --explain         what would be started, as whom, what it may touch and why"
 )]
 pub struct Args {
     /// Say what would be started, and start nothing
@@ -34,18 +36,44 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let project = Project::open(global)?;
     project.announce();
     let desired = project.desired()?;
-    let how = if args.explain { How::Explained } else { How::Attended };
-    let Asked { answer, side: Side { mut child, stdin, reader } } = ask(&request(&project, &desired, &args.args, how), &desired.paths, project.isolated())?;
+    let how = if args.explain {
+        How::Explained
+    } else {
+        How::Attended
+    };
+    let Asked {
+        answer,
+        side: Side {
+            mut child,
+            stdin,
+            reader,
+        },
+    } = ask(
+        &request(&project, &desired, &args.args, how),
+        &desired.paths,
+        project.isolated(),
+    )?;
     match answer {
         Answer::Failed(p) => Err(p),
-        Answer::Explained { user, command, allowed, lacking } => {
+        Answer::Explained {
+            user,
+            command,
+            allowed,
+            lacking,
+        } => {
             let _ = child.wait();
             render::stdout(&explained(&user, &command));
             render::stdout(&allowed);
             lacking.iter().for_each(|l| render::warning(l));
             Ok(0)
         }
-        Answer::Started { address, generation, nodes, unknown, lacking } => {
+        Answer::Started {
+            address,
+            generation,
+            nodes,
+            unknown,
+            lacking,
+        } => {
             caveats(&desired, &generation, &unknown, &lacking);
             attend(reader, stdin, child, &address, &nodes, &desired)
         }
@@ -55,34 +83,64 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
 /// What the launcher is asked.
 pub fn request(project: &Project, desired: &Desired, args: &[String], how: How) -> Request {
     let records = (!project.isolated()).then(|| desired.paths.records.clone());
-    Request { instance: desired.sandbox.clone(), records, args: args.to_vec(), how }
+    Request {
+        instance: desired.sandbox.clone(),
+        records,
+        args: args.to_vec(),
+        how,
+    }
 }
 
 /// What a person should know of a launch that was started all the same.
 pub fn caveats(desired: &Desired, generation: &str, unknown: &[String], lacking: &[String]) {
     if !unknown.is_empty() {
-        render::warning(&format!("this ComfyUI has no {}: it was started without", unknown.join(", ")));
+        render::warning(&format!(
+            "this ComfyUI has no {}: it was started without",
+            unknown.join(", ")
+        ));
     }
     lacking.iter().for_each(|l| render::warning(l));
-    let live = desired.code.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>();
-    let same = crate::host::generation::read_spec(&desired.paths.generation(generation), generation)
-        .is_some_and(|g| g.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>() == live);
+    let live = desired
+        .code
+        .pins()
+        .map(|(n, p)| (n, p.tree))
+        .collect::<Vec<_>>();
+    let same =
+        crate::host::generation::read_spec(&desired.paths.generation(generation), generation)
+            .is_some_and(|g| g.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>() == live);
     if !same {
-        render::warning("comfy.lock asks for other code than was applied, which is what runs; `comfy apply` brings it");
+        render::warning(
+            "comfy.lock asks for other code than was applied, which is what runs; `comfy apply` \
+             brings it",
+        );
     }
 }
 
 fn explained(user: &str, c: &crate::plan::launch::Command) -> String {
     let quoted = |s: &str| {
-        if s.chars().all(|c| c.is_alphanumeric() || "-_./:=@+,".contains(c)) && !s.is_empty() { s.to_string() } else { format!("'{}'", crate::text::escape(s)) }
+        if s.chars()
+            .all(|c| c.is_alphanumeric() || "-_./:=@+,".contains(c))
+            && !s.is_empty()
+        {
+            s.to_string()
+        } else {
+            format!("'{}'", crate::text::escape(s))
+        }
     };
-    let mut out = format!("as {user}, in {}, umask 002, and no terminal:\n", c.folder.display());
+    let mut out = format!(
+        "as {user}, in {}, umask 002, and no terminal:\n",
+        c.folder.display()
+    );
     for (k, v) in &c.env {
         out += &format!("  {k}={}\n", quoted(v));
     }
     out += &format!("  {}", c.program.display());
     for a in &c.args {
-        out += &if a.starts_with("--") { format!(" \\\n    {}", quoted(a)) } else { format!(" {}", quoted(a)) };
+        out += &if a.starts_with("--") {
+            format!(" \\\n    {}", quoted(a))
+        } else {
+            format!(" {}", quoted(a))
+        };
     }
     if !c.lacking.is_empty() {
         out += &format!("\nthis ComfyUI does not have: {}", c.lacking.join(", "));
@@ -101,10 +159,15 @@ fn attend(
 ) -> Result<u8> {
     let hear = scribe::heard(reader);
     let started = Instant::now();
-    let (ready, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let (ready, over) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
     // To the front root is nobody, so whoever asks shows the token.
     let (handle, owner) = (desired.paths.front(), desired.owner.uid);
-    ready::poll(address, &ready, &over, move || Handle::read(&handle, owner).ok());
+    ready::poll(address, &ready, &over, move || {
+        Handle::read(&handle, owner).ok()
+    });
     let (mut log, mut told, mut asked) = (Log::of(nodes), false, 0);
     loop {
         match hear.recv_timeout(Duration::from_millis(50)) {
@@ -122,7 +185,11 @@ fn attend(
         if ready.load(Ordering::Relaxed) && !told {
             told = true;
             let mut summary = watch::summary(nodes, &log.failed(nodes)).into_iter();
-            render::note(&format!("ComfyUI is ready at {address} after {:.1} s; {}.", started.elapsed().as_secs_f64(), summary.next().unwrap_or_default()));
+            render::note(&format!(
+                "ComfyUI is ready at {address} after {:.1} s; {}.",
+                started.elapsed().as_secs_f64(),
+                summary.next().unwrap_or_default()
+            ));
             summary.for_each(|l| render::warning(&l));
             watch::more(log.more()).iter().for_each(|l| render::note(l));
         }
@@ -142,8 +209,13 @@ fn attend(
     match status.code() {
         Some(0) => Ok(0),
         code => {
-            let what = code.and_then(|c| u8::try_from(c).ok()).map_or("a signal".into(), live::code);
-            render::problem(&Problem::new(format!("ComfyUI ended with {what}")).hint("its last lines above say why"));
+            let what = code
+                .and_then(|c| u8::try_from(c).ok())
+                .map_or("a signal".into(), live::code);
+            render::problem(
+                &Problem::new(format!("ComfyUI ended with {what}"))
+                    .hint("its last lines above say why"),
+            );
             Ok(EXIT_ERROR)
         }
     }

@@ -16,7 +16,9 @@ use crate::run::{Answer, How, Word};
 /// A shell where ComfyUI runs: same user, environment, walls and limits
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy shell                 python, pip's list, what a node can see; `exit` ends it\n\nIt has a terminal of its own. Titles, clipboard and links that a program inside sends do not reach yours."
+    after_help = "Examples:\n  comfy shell                 python, pip's list, what a node can \
+        see; `exit` ends it\n\nIt has a terminal of its own. Titles, clipboard and links that a \
+        program inside sends do not reach yours."
 )]
 pub struct Args {}
 
@@ -25,11 +27,29 @@ pub fn run(global: &Global, _: &Args) -> Result<u8> {
     project.announce();
     let desired = project.desired()?;
     let here = size().filter(|_| std::io::stdin().is_terminal());
-    let mut is = here.ok_or_else(|| Problem::new("stdin or stdout is no terminal").hint("`comfy exec -- sh -c '…'` needs none"))?;
+    let mut is = here.ok_or_else(|| {
+        Problem::new("stdin or stdout is no terminal").hint("`comfy exec -- sh -c '…'` needs none")
+    })?;
     let term = env::var("TERM").unwrap_or_else(|| "dumb".into());
-    let Asked { answer, side: Side { mut child, mut stdin, mut reader } } =
-        ask(&request(&project, &desired, &[], How::Shell { size: is, term }), &desired.paths, project.isolated())?;
-    if let Answer::Started { generation, unknown, lacking, .. } = &answer {
+    let Asked {
+        answer,
+        side: Side {
+            mut child,
+            mut stdin,
+            mut reader,
+        },
+    } = ask(
+        &request(&project, &desired, &[], How::Shell { size: is, term }),
+        &desired.paths,
+        project.isolated(),
+    )?;
+    if let Answer::Started {
+        generation,
+        unknown,
+        lacking,
+        ..
+    } = &answer
+    {
         caveats(&desired, generation, unknown, lacking);
     }
     let raw = Raw::set()?;
@@ -47,20 +67,31 @@ pub fn run(global: &Global, _: &Args) -> Result<u8> {
         loop {
             let word = match typed.recv_timeout(Duration::from_millis(100)) {
                 Ok(bytes) => Some(Word::Typed(bytes)),
-                Err(RecvTimeoutError::Timeout) => size().filter(|now: &Size| *now != is).inspect(|now| is = *now).map(Word::Sized),
+                Err(RecvTimeoutError::Timeout) => size()
+                    .filter(|now: &Size| *now != is)
+                    .inspect(|now| is = *now)
+                    .map(Word::Sized),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if signals::interrupted() || word.is_some_and(|w| writeln!(stdin, "{}", w.line()).is_err()) {
+            if signals::interrupted()
+                || word.is_some_and(|w| writeln!(stdin, "{}", w.line()).is_err())
+            {
                 return;
             }
         }
     });
-    let (mut out, mut screen, mut buffer) = (std::io::stdout().lock(), Screen::default(), [0; 1 << 14]);
+    let (mut out, mut screen, mut buffer) =
+        (std::io::stdout().lock(), Screen::default(), [0; 1 << 14]);
     while let Ok(n @ 1..) = reader.read(&mut buffer) {
-        let _ = out.write_all(&screen.pass(&buffer[..n])).and_then(|()| out.flush());
+        let _ = out
+            .write_all(&screen.pass(&buffer[..n]))
+            .and_then(|()| out.flush());
     }
     let _ = out.write_all(RESTORE).and_then(|()| out.flush());
     drop(raw);
     let status = child.wait().doing(|| "wait for the launcher".into())?;
-    Ok(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(1))
+    Ok(status
+        .code()
+        .and_then(|c| u8::try_from(c).ok())
+        .unwrap_or(1))
 }

@@ -44,9 +44,17 @@ struct Report {
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let desired = Project::open(global)?.desired()?;
     let report = look(&desired);
-    let mut said = if args.json { render::json::text(&report) } else { text(&report) };
+    let mut said = if args.json {
+        render::json::text(&report)
+    } else {
+        text(&report)
+    };
     if !args.json && report.downloads > 0 {
-        said += &format!("\nkept        {} that libraries downloaded, in {}", bytes(report.downloads), desired.paths.state_of("downloads").display());
+        said += &format!(
+            "\nkept        {} that libraries downloaded, in {}",
+            bytes(report.downloads),
+            desired.paths.state_of("downloads").display()
+        );
     }
     render::stdout(&said);
     Ok(0)
@@ -54,8 +62,13 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
 
 fn look(d: &Desired) -> Report {
     let live = live::read(&d.paths);
-    let status = live.as_ref().filter(|l| l.detached).map(|_| Status::read(&d.paths));
-    let since = live.as_ref().and_then(|l| chrono::DateTime::parse_from_rfc3339(&l.since).ok());
+    let status = live
+        .as_ref()
+        .filter(|l| l.detached)
+        .map(|_| Status::read(&d.paths));
+    let since = live
+        .as_ref()
+        .and_then(|l| chrono::DateTime::parse_from_rfc3339(&l.since).ok());
     Report {
         format_version: 1,
         running: live.is_some(),
@@ -69,27 +82,43 @@ fn look(d: &Desired) -> Report {
         nodes: live.as_ref().map(|l| l.nodes.clone()).unwrap_or_default(),
         failed: status.map(|s| s.failed).unwrap_or_default(),
         // Under isolation "none" the owner's other programs have the same uid.
-        memory: live.as_ref().filter(|_| d.isolation == Isolation::Account).and_then(|_| {
-            let user = nix::unistd::User::from_name(&d.sandbox).ok().flatten()?;
-            process::memory_of(user.uid.as_raw())
-        }),
-        last: if live.is_none() { live::last(&d.paths) } else { None },
+        memory: live
+            .as_ref()
+            .filter(|_| d.isolation == Isolation::Account)
+            .and_then(|_| {
+                let user = nix::unistd::User::from_name(&d.sandbox).ok().flatten()?;
+                process::memory_of(user.uid.as_raw())
+            }),
+        last: if live.is_none() {
+            live::last(&d.paths)
+        } else {
+            None
+        },
         downloads: Kept::read(&d.paths).bytes,
     }
 }
 
 /// Another generation is live, or it would be launched otherwise now.
 fn due(d: &Desired, l: &Live) -> bool {
-    let other = std::fs::read_link(d.paths.current()).is_ok_and(|t| t.as_os_str() != format!("gen/{}", l.generation).as_str());
-    let spec = std::fs::read(d.paths.launch()).ok().and_then(|b| serde_json::from_slice(&b).ok());
+    let other = std::fs::read_link(d.paths.current())
+        .is_ok_and(|t| t.as_os_str() != format!("gen/{}", l.generation).as_str());
+    let spec = std::fs::read(d.paths.launch())
+        .ok()
+        .and_then(|b| serde_json::from_slice(&b).ok());
     other || spec.is_some_and(|s| live::digest(&s) != l.launch)
 }
 
 fn text(r: &Report) -> String {
     let (Some(pid), Some(address), Some(generation)) = (r.pid, &r.address, &r.generation) else {
         return match &r.last {
-            Some(e) if e.asked => format!("ComfyUI does not run; it was ended at {}.", escape(&e.when)),
-            Some(e) => format!("ComfyUI does not run; it ended by itself with {} at {} (`comfy logs`).", live::code(e.code), escape(&e.when)),
+            Some(e) if e.asked => {
+                format!("ComfyUI does not run; it was ended at {}.", escape(&e.when))
+            }
+            Some(e) => format!(
+                "ComfyUI does not run; it ended by itself with {} at {} (`comfy logs`).",
+                live::code(e.code),
+                escape(&e.when)
+            ),
             None => "ComfyUI does not run.".into(),
         };
     };
@@ -101,17 +130,32 @@ fn text(r: &Report) -> String {
     } else {
         format!("{} h {} min", up / 3600, up / 60 % 60)
     };
-    let mut out = format!("running     process {pid}, for {time}\naddress     {}\ngeneration  {}", escape(address), escape(generation));
+    let mut out = format!(
+        "running     process {pid}, for {time}\naddress     {}\ngeneration  {}",
+        escape(address),
+        escape(generation)
+    );
     if r.restart_due {
         out += "  (a restart is due: `comfy restart`)";
     }
     out += &match r.ready {
-        Some(true) => format!("\nnodes       {} of {} loaded", r.nodes.len().saturating_sub(r.failed.len()), r.nodes.len()),
+        Some(true) => format!(
+            "\nnodes       {} of {} loaded",
+            r.nodes.len().saturating_sub(r.failed.len()),
+            r.nodes.len()
+        ),
         Some(false) => "\nnodes       not ready yet".into(),
-        None => format!("\nnodes       {} (it runs in a terminal, which shows them)", r.nodes.len()),
+        None => format!(
+            "\nnodes       {} (it runs in a terminal, which shows them)",
+            r.nodes.len()
+        ),
     };
     for (node, why) in &r.failed {
-        out += &format!("\n            node.{} failed to import: {}", escape(node), escape(why));
+        out += &format!(
+            "\n            node.{} failed to import: {}",
+            escape(node),
+            escape(why)
+        );
     }
     if let Some(m) = r.memory {
         out += &format!("\nmemory      {}", bytes(m));

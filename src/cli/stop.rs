@@ -9,13 +9,17 @@ use crate::run::{control, live};
 
 /// End ComfyUI: gently, and after ten seconds for certain
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  comfy stop                  a second Ctrl-C meanwhile ends it at once")]
+#[command(
+    after_help = "Examples:\n  comfy stop                  a second Ctrl-C meanwhile ends it at \
+        once"
+)]
 pub struct Args {}
 
 pub fn run(global: &Global, _: &Args) -> Result<u8> {
     let paths = match Project::open(global).and_then(|p| p.desired()) {
         Ok(desired) => desired.paths,
-        // A mistake in comfy.toml is no reason to let it run: what the caller may end is found by its records.
+        // A mistake in comfy.toml is no reason to let it run: what the caller may end is found by
+        // its records.
         Err(p) => match &running()[..] {
             [one] => {
                 render::problem(&p);
@@ -24,7 +28,11 @@ pub fn run(global: &Global, _: &Args) -> Result<u8> {
             _ => return Err(p),
         },
     };
-    render::note(if stop(&paths)? { "ComfyUI has ended." } else { "ComfyUI does not run." });
+    render::note(if stop(&paths)? {
+        "ComfyUI has ended."
+    } else {
+        "ComfyUI does not run."
+    });
     Ok(0)
 }
 
@@ -43,7 +51,15 @@ pub fn stop(paths: &Paths) -> Result<bool> {
 /// What runs on this machine under accounts of its own, as far as the caller may see the records.
 fn running() -> Vec<Paths> {
     let all = Paths::records_of("", cfg!(target_os = "macos"));
-    let of = |records: PathBuf| Paths { prefix: PathBuf::new(), base: PathBuf::new(), records, home: None };
+    let of = |records: PathBuf| Paths {
+        prefix: PathBuf::new(),
+        base: PathBuf::new(),
+        records,
+        home: None,
+    };
     let there = std::fs::read_dir(all).into_iter().flatten().flatten();
-    there.map(|e| of(e.path())).filter(|paths| live::read(paths).is_some()).collect()
+    there
+        .map(|e| of(e.path()))
+        .filter(|paths| live::read(paths).is_some())
+        .collect()
 }

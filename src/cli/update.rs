@@ -8,10 +8,13 @@ use crate::render;
 /// Move pins to what their refs name now
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy update                everything\n  comfy update impact-pack    one node\n  comfy update numpy          one Python package\n  comfy update comfyui --dry-run"
+    after_help = "Examples:\n  comfy update                everything\n  comfy update \
+        impact-pack    one node\n  comfy update numpy          one Python package\n  comfy update \
+        comfyui --dry-run"
 )]
 pub struct Args {
-    /// Nodes, `comfyui`, `python` for all packages, one package, or one model's path [default: everything]
+    /// Nodes, `comfyui`, `python` for all packages, one package, or one model's path [default:
+    /// everything]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
     /// Say what would move, write nothing
@@ -26,7 +29,9 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let wrote = !args.dry_run && write(&project, &resolved)?;
     for text in lines(&resolved) {
         render::stdout(&if args.dry_run {
-            text.replacen("Updated", "Would update", 1).replacen("Added", "Would add", 1).replacen("Removed", "Would remove", 1)
+            text.replacen("Updated", "Would update", 1)
+                .replacen("Added", "Would add", 1)
+                .replacen("Removed", "Would remove", 1)
         } else {
             text
         });
@@ -34,7 +39,10 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     if resolved.moved.is_empty() && resolved.packages.is_empty() && resolved.models.is_empty() {
         render::note(&match &args.names[..] {
             [] => "Every pin is where its ref is.".to_string(),
-            names => format!("Nothing newer for {}.", crate::text::escape(&names.join(", "))),
+            names => format!(
+                "Nothing newer for {}.",
+                crate::text::escape(&names.join(", "))
+            ),
         });
     }
     if wrote {

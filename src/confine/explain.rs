@@ -11,32 +11,87 @@ pub fn text(spec: &LaunchSpec, c: &Confinement, inner: Inner, limited: bool) -> 
     let mut out = String::from("walls:\n");
     let mut line = |name: &str, what: String| out += &format!("  {name:<12} {what}\n");
     if rooms {
-        line("network", format!("of its own, loopback alone; ComfyUI listens there, at 127.0.0.1:{}", inner.comfyui));
+        line(
+            "network",
+            format!(
+                "of its own, loopback alone; ComfyUI listens there, at 127.0.0.1:{}",
+                inner.comfyui
+            ),
+        );
         line("processes", "of its own; they end together".into());
-        line("root folder", "of its own, holding what is listed below; /run is not there, nor any socket in it".into());
+        line(
+            "root folder",
+            "of its own, holding what is listed below; /run is not there, nor any socket in it"
+                .into(),
+        );
     } else if let Some(p) = &c.ports {
-        let list = |ports: &[u16]| ports.iter().map(u16::to_string).collect::<Vec<_>>().join(", ");
-        line("network", format!("the system's; TCP ports to listen on: {}; to reach: {}", list(&p.bind), list(&p.connect)));
+        let list = |ports: &[u16]| {
+            ports
+                .iter()
+                .map(u16::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        line(
+            "network",
+            format!(
+                "the system's; TCP ports to listen on: {}; to reach: {}",
+                list(&p.bind),
+                list(&p.connect)
+            ),
+        );
     } else {
         line("network", "the system's, without limits".into());
     }
     line("way out", way_out(&spec.network.egress, inner));
     line("way in", way_in(spec));
     if spec.macos {
-        line("files", "Seatbelt lets it reach what is listed below".into());
+        line(
+            "files",
+            "Seatbelt lets it reach what is listed below".into(),
+        );
     } else {
-        line("files", "Landlock lets it reach what is listed below".into());
-        line("system calls", "none for namespaces, mounts, ptrace, io_uring, keyrings, bpf; sockets of UNIX, IP and netlink alone".into());
-        line("rights", "none to be gained: set-uid programs are without effect".into());
+        line(
+            "files",
+            "Landlock lets it reach what is listed below".into(),
+        );
+        line(
+            "system calls",
+            "none for namespaces, mounts, ptrace, io_uring, keyrings, bpf; \
+            sockets of UNIX, IP and netlink alone"
+                .into(),
+        );
+        line(
+            "rights",
+            "none to be gained: set-uid programs are without effect".into(),
+        );
     }
     let kept = match limited {
-        true => format!("{} of memory kept for the system", crate::text::bytes(spec.reserve)),
-        false if spec.macos && spec.reserve > 0 => format!("{} of memory that ComfyUI is asked to leave", crate::text::bytes(spec.reserve)),
+        true => format!(
+            "{} of memory kept for the system",
+            crate::text::bytes(spec.reserve)
+        ),
+        false if spec.macos && spec.reserve > 0 => format!(
+            "{} of memory that ComfyUI is asked to leave",
+            crate::text::bytes(spec.reserve)
+        ),
         false => "all memory".into(),
     };
-    line("limits", format!("{} open files, no core dumps; {kept}; killed before others when memory runs out", spec.open_files));
+    line(
+        "limits",
+        format!(
+            "{} open files, no core dumps; {kept}; killed before others when memory runs out",
+            spec.open_files
+        ),
+    );
     out += "files, as far as accounts and modes allow them:\n";
-    let width = c.rules.iter().map(|r| r.path.to_string_lossy().chars().count()).max().unwrap_or(0).min(60);
+    let width = c
+        .rules
+        .iter()
+        .map(|r| r.path.to_string_lossy().chars().count())
+        .max()
+        .unwrap_or(0)
+        .min(60);
     for r in &c.rules {
         let word = match r.may {
             May::Read => "read",
@@ -45,25 +100,45 @@ pub fn text(spec: &LaunchSpec, c: &Confinement, inner: Inner, limited: bool) -> 
             May::Make => "read, write, run",
             May::Device => "device",
         };
-        let here = if c.rooms.iter().any(|(p, room)| *p == r.path && *room != Room::Temp) || r.path.symlink_metadata().is_ok() { "" } else { " (not here)" };
-        out += &format!("  {word:<12} {:<width$}  {}{here}\n", crate::text::escape(&r.path.to_string_lossy()), r.why);
+        let here = if c
+            .rooms
+            .iter()
+            .any(|(p, room)| *p == r.path && *room != Room::Temp)
+            || r.path.symlink_metadata().is_ok()
+        {
+            ""
+        } else {
+            " (not here)"
+        };
+        out += &format!(
+            "  {word:<12} {:<width$}  {}{here}\n",
+            crate::text::escape(&r.path.to_string_lossy()),
+            r.why
+        );
     }
     out.trim_end().to_string()
 }
 
 fn way_out(egress: &Egress, inner: Inner) -> String {
-    let proxy = inner.proxy.map_or(String::new(), |p| format!(", through the front's proxy at 127.0.0.1:{p}"));
+    let proxy = inner.proxy.map_or(String::new(), |p| {
+        format!(", through the front's proxy at 127.0.0.1:{p}")
+    });
     match egress {
         Egress::Deny => "none".into(),
         Egress::Allow => format!("every address of the internet{proxy}"),
-        Egress::Only(list) if inner.proxy.is_none() => format!("the ports of {}, whatever the host", list.join(", ")),
+        Egress::Only(list) if inner.proxy.is_none() => {
+            format!("the ports of {}, whatever the host", list.join(", "))
+        }
         Egress::Only(list) => format!("{}{proxy}", list.join(", ")),
     }
 }
 
 fn way_in(spec: &LaunchSpec) -> String {
     if !spec.fronted() {
-        return format!("{} is ComfyUI's own port: whoever reaches it gets in", spec.address());
+        return format!(
+            "{} is ComfyUI's own port: whoever reaches it gets in",
+            spec.address()
+        );
     }
     let who = match &spec.network.clients {
         // Services that run as root fetch addresses for others.
@@ -72,5 +147,9 @@ fn way_in(spec: &LaunchSpec) -> String {
         Clients::Only(list) => format!("uid {} and {}", spec.owner, list.join(", ")),
     };
     let how = if spec.macos { " by token" } else { "" };
-    format!("{} is the front's (uid {}), which admits {who}{how}; pages of other sites never", spec.address(), spec.front)
+    format!(
+        "{} is the front's (uid {}), which admits {who}{how}; pages of other sites never",
+        spec.address(),
+        spec.front
+    )
 }

@@ -1,7 +1,8 @@
 //! What a launched ComfyUI may touch, as data: made from what was applied, and from nothing else.
 //!
-//! Two back ends render it: [`crate::host::confine`] builds private rooms and asks Landlock (Linux), [`seatbelt`] writes a
-//! profile (macOS). What is not listed here does not exist for ComfyUI, or is refused.
+//! Two back ends render it: [`crate::host::confine`] builds private rooms and asks Landlock
+//! (Linux), [`seatbelt`] writes a profile (macOS). What is not listed here does not exist for
+//! ComfyUI, or is refused.
 
 pub mod explain;
 pub mod places;
@@ -13,15 +14,19 @@ use crate::manifest::{Access, Egress};
 use crate::plan::desired::GenSpec;
 use crate::plan::launch::{Inner, LaunchSpec};
 
-/// What may be done below a path. Account and modes still decide too: this takes away, it gives nothing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+/// What may be done below a path. Account and modes still decide too: this takes away, it gives
+/// nothing.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum May {
     Read,
     /// Read, and start programs.
     Run,
     /// Read, write, make and remove; no program is started from there.
     Write,
-    /// Read, write, make and remove, and start what was made: a build job's own folder, where it runs what it has unpacked.
+    /// Read, write, make and remove, and start what was made: a build job's own folder, where it
+    /// runs what it has unpacked.
     Make,
     /// Read and write a device, and ask its driver.
     Device,
@@ -36,7 +41,9 @@ pub struct Rule {
 }
 
 /// Who answers for a path: what is asked of it before a launch uses it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum Whose {
     /// The system's: root alone can change what it leads to. It may be missing.
     System,
@@ -71,8 +78,8 @@ pub struct Confinement {
     pub rules: Vec<Rule>,
     /// Mounted before the rules apply; only where the launch has a mount namespace.
     pub rooms: Vec<(PathBuf, Room)>,
-    /// Links of the owner's on the way to a share, which ComfyUI's own links lead through; made anew where the launch has
-    /// rooms, to the paths that were looked at.
+    /// Links of the owner's on the way to a share, which ComfyUI's own links lead through; made
+    /// anew where the launch has rooms, to the paths that were looked at.
     pub links: Vec<(PathBuf, PathBuf)>,
     /// The folder behind [`Room::Temp`].
     pub temp: PathBuf,
@@ -88,10 +95,14 @@ pub struct Ports {
     pub udp: bool,
 }
 
-/// Ports in a network that is everybody's: its own one, the proxy, and under isolation "none", where there is none, those of
-/// the list, whatever the host.
+/// Ports in a network that is everybody's: its own one, the proxy, and under isolation "none",
+/// where there is none, those of the list, whatever the host.
 fn shared(spec: &LaunchSpec, inner: Inner) -> Option<Ports> {
-    let mut ports = Ports { bind: vec![inner.comfyui], connect: vec![inner.comfyui], udp: false };
+    let mut ports = Ports {
+        bind: vec![inner.comfyui],
+        connect: vec![inner.comfyui],
+        udp: false,
+    };
     match (inner.proxy, &spec.network.egress) {
         (Some(proxy), _) => ports.connect.push(proxy),
         (None, Egress::Deny) => {}
@@ -110,29 +121,66 @@ pub fn front(egress: &Egress, comfyui: u16, proxy: u16) -> Confinement {
     let mut c = Confinement::default();
     let mut connect = vec![comfyui];
     if *egress != Egress::Deny {
-        let rules = places::RESOLVER.iter().map(|(path, may, why)| Rule { path: PathBuf::from(path), may: *may, whose: Whose::System, why: (*why).into() });
+        let rules = places::RESOLVER.iter().map(|(path, may, why)| Rule {
+            path: PathBuf::from(path),
+            may: *may,
+            whose: Whose::System,
+            why: (*why).into(),
+        });
         c.rules.extend(rules);
         connect.push(53);
         connect.extend(egress.ports());
     }
-    c.ports = (*egress != Egress::Allow).then_some(Ports { bind: vec![proxy], connect, udp: true });
+    c.ports = (*egress != Egress::Allow).then_some(Ports {
+        bind: vec![proxy],
+        connect,
+        udp: true,
+    });
     c
 }
 
 impl Confinement {
     /// For a generation; `rooms`: the launch has namespaces of its own.
-    pub fn of(spec: &LaunchSpec, id: &str, generation: &GenSpec, rooms: bool, ports: Inner) -> Confinement {
+    pub fn of(
+        spec: &LaunchSpec,
+        id: &str,
+        generation: &GenSpec,
+        rooms: bool,
+        ports: Inner,
+    ) -> Confinement {
         let mut rules = Vec::new();
-        let mut add = |path: PathBuf, whose: Whose, may: May, why: &str| rules.push(Rule { path, may, whose, why: why.into() });
+        let mut add = |path: PathBuf, whose: Whose, may: May, why: &str| {
+            rules.push(Rule {
+                path,
+                may,
+                whose,
+                why: why.into(),
+            })
+        };
         for (path, may, why) in places::of(spec.macos) {
             add(PathBuf::from(path), Whose::System, *may, why);
         }
         let paths = &spec.paths;
-        add(paths.generation(id), Whose::Sealed, May::Run, "the code that was applied, sealed");
+        add(
+            paths.generation(id),
+            Whose::Sealed,
+            May::Run,
+            "the code that was applied, sealed",
+        );
         if let Some(v) = &generation.venv {
-            add(paths.venv(&v.id()), Whose::Sealed, May::Run, "its Python packages, sealed");
+            add(
+                paths.venv(&v.id()),
+                Whose::Sealed,
+                May::Run,
+                "its Python packages, sealed",
+            );
             for path in places::interpreter(&v.interpreter.path) {
-                add(path, Whose::Interpreter, May::Run, "the Python interpreter and its library");
+                add(
+                    path,
+                    Whose::Interpreter,
+                    May::Run,
+                    "the Python interpreter and its library",
+                );
             }
         }
         for child in spec.state_children() {
@@ -141,14 +189,21 @@ impl Confinement {
                 Some("temp") => "temporary files",
                 Some("cache") => "caches of code, emptied when code or packages change",
                 Some("downloads") => "what libraries have downloaded, kept",
-                Some("input" | "output") => "what is put in and what comes out, where no share has it",
+                Some("input" | "output") => {
+                    "what is put in and what comes out, where no share has it"
+                }
                 Some("home") => "what programs take for a home",
                 _ => "what ComfyUI and its nodes may write: `writable`",
             };
             add(child, Whose::Own, May::Write, why);
         }
         if let Some(home) = &paths.home {
-            add(home.clone(), Whose::Own, May::Write, "the sandbox user's own home");
+            add(
+                home.clone(),
+                Whose::Own,
+                May::Write,
+                "the sandbox user's own home",
+            );
         }
         for s in &spec.shares {
             let (may, what) = match s.access {
@@ -157,7 +212,12 @@ impl Confinement {
                 // The sticky folders keep it from files that are not its own.
                 Access::Add => (May::Write, "reads, and adds files"),
             };
-            add(s.path.clone(), Whose::Share, may, &format!("share {}: ComfyUI {what}", s.name));
+            add(
+                s.path.clone(),
+                Whose::Share,
+                may,
+                &format!("share {}: ComfyUI {what}", s.name),
+            );
         }
         let rooms = if rooms { places::rooms() } else { Vec::new() };
         for (path, room) in &rooms {
@@ -165,7 +225,10 @@ impl Confinement {
                 Room::Temp => (May::Write, "private: what lies in `state/temp`"),
                 Room::Memory => (May::Write, "private, in memory: gone with the last process"),
                 Room::Processes => (May::Read, "the processes of this launch, and no others"),
-                Room::Hardware => (May::Read, "processors, memory and graphics cards, as drivers and libraries look for them"),
+                Room::Hardware => (
+                    May::Read,
+                    "processors, memory and graphics cards, as drivers and libraries look for them",
+                ),
             };
             add(path.clone(), Whose::Room, may, why);
         }
@@ -176,12 +239,27 @@ impl Confinement {
         }
         rules.sort_by(|a, b| a.path.cmp(&b.path).then(b.may.cmp(&a.may)));
         rules.dedup_by(|b, a| a.path == b.path);
-        let ports = if rooms.is_empty() { shared(spec, ports) } else { None };
-        Confinement { rules, rooms, links: spec.links.clone(), temp: paths.state_of("temp"), ports }
+        let ports = if rooms.is_empty() {
+            shared(spec, ports)
+        } else {
+            None
+        };
+        Confinement {
+            rules,
+            rooms,
+            links: spec.links.clone(),
+            temp: paths.state_of("temp"),
+            ports,
+        }
     }
 
-    /// Whether the rules let ComfyUI do that with a path, by the innermost rule alone; for tests and `--explain`.
+    /// Whether the rules let ComfyUI do that with a path, by the innermost rule alone; for tests
+    /// and `--explain`.
     pub fn may(&self, path: &Path) -> Option<May> {
-        self.rules.iter().filter(|r| path.starts_with(&r.path)).max_by_key(|r| r.path.components().count()).map(|r| r.may)
+        self.rules
+            .iter()
+            .filter(|r| path.starts_with(&r.path))
+            .max_by_key(|r| r.path.components().count())
+            .map(|r| r.may)
     }
 }

@@ -1,5 +1,5 @@
-//! Places of the system that Python, PyTorch and graphics drivers need, with the reason of each. What a machine lacks is
-//! left out when the rules are rendered.
+//! Places of the system that Python, PyTorch and graphics drivers need, with the reason of each.
+//! What a machine lacks is left out when the rules are rendered.
 
 use std::path::{Path, PathBuf};
 
@@ -23,11 +23,19 @@ const LINUX: &[Place] = &[
     ("/lib64", May::Run, LIBRARIES),
     ("/nix/store", May::Run, LIBRARIES),
     ("/opt/rocm", May::Run, "AMD's libraries"),
-    ("/run/opengl-driver", May::Run, "graphics libraries of NixOS"),
+    (
+        "/run/opengl-driver",
+        May::Run,
+        "graphics libraries of NixOS",
+    ),
     ("/etc/ld.so.cache", May::Read, LOADER),
     ("/etc/ld.so.conf", May::Read, LOADER),
     ("/etc/ld.so.conf.d", May::Read, LOADER),
-    ("/etc/alternatives", May::Run, "links from one name of a program to another"),
+    (
+        "/etc/alternatives",
+        May::Run,
+        "links from one name of a program to another",
+    ),
     ("/etc/passwd", May::Read, NAMES),
     ("/etc/group", May::Read, NAMES),
     ("/etc/nsswitch.conf", May::Read, NAMES),
@@ -38,8 +46,16 @@ const LINUX: &[Place] = &[
     ("/etc/protocols", May::Read, NAMES),
     ("/etc/localtime", May::Read, "the time zone"),
     ("/etc/timezone", May::Read, "the time zone"),
-    ("/etc/os-release", May::Read, "what platform.freedesktop_os_release() reads"),
-    ("/etc/mime.types", May::Read, "content types of files (Python's mimetypes)"),
+    (
+        "/etc/os-release",
+        May::Read,
+        "what platform.freedesktop_os_release() reads",
+    ),
+    (
+        "/etc/mime.types",
+        May::Read,
+        "content types of files (Python's mimetypes)",
+    ),
     ("/etc/magic", May::Read, "content types of files (file(1))"),
     ("/etc/fonts", May::Read, "fonts"),
     ("/etc/ssl/certs", May::Read, CERTIFICATES),
@@ -99,14 +115,46 @@ pub(super) const RESOLVER: &[Place] = &[
 
 /// Where nothing is mounted for the launch, the system's own.
 const LINUX_SHARED: &[Place] = &[
-    ("/dev/shm", May::Write, "memory shared between processes (sem_open(3)); the system's own"),
-    ("/proc", May::Read, "processes and the kernel; those of others keep their environment and memory to themselves"),
-    ("/sys/devices", May::Read, "processors, memory and graphics cards"),
-    ("/sys/class/drm", May::Read, "processors, memory and graphics cards"),
-    ("/sys/class/kfd", May::Read, "processors, memory and graphics cards"),
-    ("/sys/bus/pci", May::Read, "processors, memory and graphics cards"),
-    ("/sys/dev/char", May::Read, "processors, memory and graphics cards"),
-    ("/sys/module", May::Read, "processors, memory and graphics cards"),
+    (
+        "/dev/shm",
+        May::Write,
+        "memory shared between processes (sem_open(3)); the system's own",
+    ),
+    (
+        "/proc",
+        May::Read,
+        "processes and the kernel; those of others keep their environment and memory to themselves",
+    ),
+    (
+        "/sys/devices",
+        May::Read,
+        "processors, memory and graphics cards",
+    ),
+    (
+        "/sys/class/drm",
+        May::Read,
+        "processors, memory and graphics cards",
+    ),
+    (
+        "/sys/class/kfd",
+        May::Read,
+        "processors, memory and graphics cards",
+    ),
+    (
+        "/sys/bus/pci",
+        May::Read,
+        "processors, memory and graphics cards",
+    ),
+    (
+        "/sys/dev/char",
+        May::Read,
+        "processors, memory and graphics cards",
+    ),
+    (
+        "/sys/module",
+        May::Read,
+        "processors, memory and graphics cards",
+    ),
 ];
 
 /// What Apple's own profile `system.sb` leaves out; dyld, libSystem and the frameworks are in it.
@@ -117,7 +165,11 @@ const MACOS: &[Place] = &[
     ("/sbin", May::Run, LIBRARIES),
     ("/Library/Apple", May::Run, LIBRARIES),
     ("/Library/Fonts", May::Read, "fonts"),
-    ("/opt/homebrew", May::Run, "Homebrew's programs and libraries"),
+    (
+        "/opt/homebrew",
+        May::Run,
+        "Homebrew's programs and libraries",
+    ),
     ("/opt/local", May::Run, "MacPorts' programs and libraries"),
     ("/private/etc/hosts", May::Read, NAMES),
     ("/private/etc/passwd", May::Read, NAMES),
@@ -129,9 +181,13 @@ const MACOS: &[Place] = &[
     ("/dev/urandom", May::Read, "random numbers"),
 ];
 
-/// What a build job's programs need of a Linux system: no device but those that every program expects.
+/// What a build job's programs need of a Linux system: no device but those that every program
+/// expects.
 pub fn for_builds() -> impl Iterator<Item = Place> {
-    LINUX.iter().filter(|(_, may, _)| *may != May::Device).copied()
+    LINUX
+        .iter()
+        .filter(|(_, may, _)| *may != May::Device)
+        .copied()
 }
 
 /// The same for one that resolves names.
@@ -147,26 +203,42 @@ pub(super) fn without_rooms(macos: bool) -> &'static [Place] {
     if macos { &[] } else { LINUX_SHARED }
 }
 
-/// What is mounted for the launch alone. `/run` is not among them: it is not there at all, nor any socket in it.
+/// What is mounted for the launch alone. `/run` is not among them: it is not there at all, nor any
+/// socket in it.
 pub(super) fn rooms() -> Vec<(PathBuf, Room)> {
     let at = |p: &str, r| (PathBuf::from(p), r);
-    vec![at("/dev/shm", Room::Memory), at("/proc", Room::Processes), at("/sys", Room::Hardware), at("/tmp", Room::Temp), at("/var/tmp", Room::Temp)]
+    vec![
+        at("/dev/shm", Room::Memory),
+        at("/proc", Room::Processes),
+        at("/sys", Room::Hardware),
+        at("/tmp", Room::Temp),
+        at("/var/tmp", Room::Temp),
+    ]
 }
 
-/// A program of the system's or of the caller's, with what it loads: the folders of [`interpreter`] and what git keeps beside itself.
+/// A program of the system's or of the caller's, with what it loads: the folders of [`interpreter`]
+/// and what git keeps beside itself.
 pub fn program(path: &Path) -> Vec<PathBuf> {
     let mut out = interpreter(path);
-    if let Some(prefix) = path.parent().and_then(Path::parent).filter(|p| p.parent().is_some()) {
+    if let Some(prefix) = path
+        .parent()
+        .and_then(Path::parent)
+        .filter(|p| p.parent().is_some())
+    {
         out.extend(["libexec", "share"].map(|name| prefix.join(name)));
     }
     out
 }
 
-/// The program and the folders beside it that hold its library: `PREFIX/bin/python3.12` has `PREFIX/lib` and its kin.
-/// Never PREFIX itself, which may be somebody's home.
+/// The program and the folders beside it that hold its library: `PREFIX/bin/python3.12` has
+/// `PREFIX/lib` and its kin. Never PREFIX itself, which may be somebody's home.
 pub(super) fn interpreter(program: &Path) -> Vec<PathBuf> {
     let mut out = vec![program.to_path_buf()];
-    if let Some(prefix) = program.parent().and_then(Path::parent).filter(|p| p.parent().is_some()) {
+    if let Some(prefix) = program
+        .parent()
+        .and_then(Path::parent)
+        .filter(|p| p.parent().is_some())
+    {
         out.extend(["lib", "lib64", "Python", "Resources"].map(|name| prefix.join(name)));
     }
     out

@@ -1,7 +1,9 @@
-//! The confinement as a Seatbelt profile for sandbox-exec(1) (macOS). The last rule that matches decides.
+//! The confinement as a Seatbelt profile for sandbox-exec(1) (macOS). The last rule that matches
+//! decides.
 //!
-//! Paths are passed as parameters, never spliced into the text. Nobody has run it on a Mac yet: what each group of rules
-//! rests on is said beside it, and `comfy` says on macOS that it is not proven.
+//! Paths are passed as parameters, never spliced into the text. Nobody has run it on a Mac yet:
+//! what each group of rules rests on is said beside it, and `comfy` says on macOS that it is not
+//! proven.
 
 use std::path::PathBuf;
 
@@ -10,7 +12,8 @@ use super::{Confinement, May};
 /// Where it is.
 pub const PROGRAM: &str = "/usr/bin/sandbox-exec";
 
-/// What Python and PyTorch need beside files: found by others on real Macs, for PyTorch and MLX on MPS.
+/// What Python and PyTorch need beside files: found by others on real Macs, for PyTorch and MLX on
+/// MPS.
 const BASE: &str = r#"(version 1)
 (deny default)
 ; Apple's own base: dyld, libSystem, frameworks, logging.
@@ -51,11 +54,19 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// `caches`: folders that the system gives the account for Metal's caches (`confstr(3)`), by real path like all others.
+    /// `caches`: folders that the system gives the account for Metal's caches (`confstr(3)`), by
+    /// real path like all others.
     pub fn of(c: &Confinement, caches: &[PathBuf]) -> Profile {
-        let mut p = Profile { text: BASE.into(), values: Vec::new() };
+        let mut p = Profile {
+            text: BASE.into(),
+            values: Vec::new(),
+        };
         for r in &c.rules {
-            let folder = if r.may == May::Device { "literal" } else { "subpath" };
+            let folder = if r.may == May::Device {
+                "literal"
+            } else {
+                "subpath"
+            };
             let rights = match r.may {
                 May::Read => "file-read*",
                 May::Run => "file-read* file-map-executable process-exec*",
@@ -64,12 +75,17 @@ impl Profile {
                 May::Device => "file-read* file-write-data file-ioctl",
             };
             let name = p.value(r.path.clone());
-            p.text += &format!("; {}\n(allow {rights} ({folder} (param \"{name}\")))\n", crate::text::escape(&r.why));
+            p.text += &format!(
+                "; {}\n(allow {rights} ({folder} (param \"{name}\")))\n",
+                crate::text::escape(&r.why)
+            );
             p.text += &format!("(allow file-read-metadata (path-ancestors (param \"{name}\")))\n");
         }
         for folder in caches {
             let name = p.value(folder.clone());
-            p.text += &format!("; Metal's caches\n(allow file-read* file-write* (subpath (param \"{name}\")))\n");
+            p.text += &format!(
+                "; Metal's caches\n(allow file-read* file-write* (subpath (param \"{name}\")))\n"
+            );
         }
         p.text += "(deny file-write-setugid)\n(deny network*)\n";
         // No socket to mDNSResponder either: a name that is asked for is a message that leaves.
@@ -77,10 +93,14 @@ impl Profile {
             None => p.text += "(allow network*)\n",
             Some(ports) => {
                 for port in &ports.bind {
-                    p.text += &format!("(allow network-bind (local ip \"localhost:{port}\"))\n(allow network-inbound (local ip \"localhost:{port}\"))\n");
+                    p.text += &format!(
+                        "(allow network-bind (local ip \"localhost:{port}\"))\n(allow \
+                         network-inbound (local ip \"localhost:{port}\"))\n"
+                    );
                 }
                 for port in &ports.connect {
-                    p.text += &format!("(allow network-outbound (remote ip \"localhost:{port}\"))\n");
+                    p.text +=
+                        &format!("(allow network-outbound (remote ip \"localhost:{port}\"))\n");
                 }
             }
         }
@@ -113,14 +133,35 @@ mod tests {
 
     #[test]
     fn a_profile_names_parameters_and_never_a_path() {
-        let rule = |path: &str, may, why: &str| Rule { path: path.into(), may, whose: Whose::System, why: why.into() };
+        let rule = |path: &str, may, why: &str| Rule {
+            path: path.into(),
+            may,
+            whose: Whose::System,
+            why: why.into(),
+        };
         let c = Confinement {
             rules: vec![
-                rule("/opt/comfy/s/gen/1", May::Run, "the code that was applied, sealed"),
-                rule("/Users/alice/a\") (allow default) (\"", May::Read, "share models: ComfyUI reads"),
-                rule("/Users/alice/out", May::Write, "share output: ComfyUI reads and writes"),
+                rule(
+                    "/opt/comfy/s/gen/1",
+                    May::Run,
+                    "the code that was applied, sealed",
+                ),
+                rule(
+                    "/Users/alice/a\") (allow default) (\"",
+                    May::Read,
+                    "share models: ComfyUI reads",
+                ),
+                rule(
+                    "/Users/alice/out",
+                    May::Write,
+                    "share output: ComfyUI reads and writes",
+                ),
             ],
-            ports: Some(Ports { bind: vec![49200], connect: vec![49200, 49201], udp: false }),
+            ports: Some(Ports {
+                bind: vec![49200],
+                connect: vec![49200, 49201],
+                udp: false,
+            }),
             ..Confinement::default()
         };
         let p = Profile::of(&c, &["/private/var/folders/x/C".into()]);

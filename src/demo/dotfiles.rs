@@ -1,4 +1,5 @@
-//! The user's repository, with comfy.toml and comfy.lock: what `git commit -am` and `git revert HEAD` do, done by libgit2.
+//! The user's repository, with comfy.toml and comfy.lock: what `git commit -am` and `git revert
+//! HEAD` do, done by libgit2.
 
 use std::path::{Path, PathBuf};
 
@@ -24,9 +25,16 @@ impl Dotfiles {
     /// The disk.
     pub fn make(dir: &Path) -> Result<Dotfiles> {
         let mut options = git2::RepositoryInitOptions::new();
-        options.external_template(false).mkpath(true).initial_head("main");
-        let repo = Repository::init_opts(dir, &options).doing(|| format!("make the repository {}", dir.display()))?;
-        Ok(Dotfiles { repo, dir: dir.to_path_buf() })
+        options
+            .external_template(false)
+            .mkpath(true)
+            .initial_head("main");
+        let repo = Repository::init_opts(dir, &options)
+            .doing(|| format!("make the repository {}", dir.display()))?;
+        Ok(Dotfiles {
+            repo,
+            dir: dir.to_path_buf(),
+        })
     }
 
     /// Commits both files as they are; the line that git would print.
@@ -39,7 +47,9 @@ impl Dotfiles {
             let path = self.dir.join(name);
             let bytes = std::fs::read(&path).doing(|| format!("read {}", path.display()))?;
             // From the bytes, never through a filter that a configuration names.
-            index.add_frombuffer(&entry(name), &bytes).doing(|| format!("add {name}"))?;
+            index
+                .add_frombuffer(&entry(name), &bytes)
+                .doing(|| format!("add {name}"))?;
         }
         self.record(&mut index, message)
     }
@@ -49,19 +59,38 @@ impl Dotfiles {
     /// # Errors
     /// There is nothing to undo; the disk.
     pub fn revert_last(&self) -> Result<String> {
-        let last = self.repo.head().and_then(|h| h.peel_to_commit()).doing(|| self.opening())?;
-        let what = last.summary().ok().flatten().unwrap_or("the last commit").to_string();
-        let undone = self.repo.revert_commit(&last, &last, 0, None).doing(|| format!("revert {what}"))?;
+        let last = self
+            .repo
+            .head()
+            .and_then(|h| h.peel_to_commit())
+            .doing(|| self.opening())?;
+        let what = last
+            .summary()
+            .ok()
+            .flatten()
+            .unwrap_or("the last commit")
+            .to_string();
+        let undone = self
+            .repo
+            .revert_commit(&last, &last, 0, None)
+            .doing(|| format!("revert {what}"))?;
         if undone.has_conflicts() {
-            return Err(Problem::new(format!("{}: {what} cannot be reverted cleanly", self.dir.display())));
+            return Err(Problem::new(format!(
+                "{}: {what} cannot be reverted cleanly",
+                self.dir.display()
+            )));
         }
         let mut index = self.repo.index().doing(|| self.opening())?;
         index.clear().doing(|| self.opening())?;
         for e in undone.iter() {
             let name = String::from_utf8_lossy(&e.path).into_owned();
-            let blob = self.repo.find_blob(e.id).doing(|| format!("read {name} of the last commit"))?;
+            let blob = self
+                .repo
+                .find_blob(e.id)
+                .doing(|| format!("read {name} of the last commit"))?;
             // Exactly 0644, whatever the umask: comfy trusts no file that others could write.
-            edit::write_file(&self.dir.join(&name), blob.content(), 0o644, None).doing(|| format!("write {name}"))?;
+            edit::write_file(&self.dir.join(&name), blob.content(), 0o644, None)
+                .doing(|| format!("write {name}"))?;
             index.add(&e).doing(|| format!("add {name}"))?;
         }
         self.record(&mut index, &format!("Revert \"{what}\""))
@@ -74,9 +103,19 @@ impl Dotfiles {
             let who = signature().map_err(|p| git2::Error::from_str(&p.message))?;
             let parent = self.repo.head().ok().and_then(|h| h.peel_to_commit().ok());
             let parents: Vec<_> = parent.iter().collect();
-            let id = self.repo.commit(Some("HEAD"), &who, &who, message, &tree, &parents)?.to_string();
-            let root = if parents.is_empty() { " (root-commit)" } else { "" };
-            Ok(format!("[main{root} {}] {message}", crate::text::short(&id)))
+            let id = self
+                .repo
+                .commit(Some("HEAD"), &who, &who, message, &tree, &parents)?
+                .to_string();
+            let root = if parents.is_empty() {
+                " (root-commit)"
+            } else {
+                ""
+            };
+            Ok(format!(
+                "[main{root} {}] {message}",
+                crate::text::short(&id)
+            ))
         };
         write(index).doing(|| format!("commit in {}", self.dir.display()))
     }
@@ -119,7 +158,12 @@ mod tests {
         let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).unwrap();
         write("comfy.toml", "version = 1\n");
         write("comfy.lock", "old\r\n");
-        assert!(dotfiles.commit("Pin").unwrap().starts_with("[main (root-commit) "));
+        assert!(
+            dotfiles
+                .commit("Pin")
+                .unwrap()
+                .starts_with("[main (root-commit) ")
+        );
         write("comfy.lock", "new\n");
         dotfiles.commit("Update").unwrap();
         let said = dotfiles.revert_last().unwrap();
@@ -128,6 +172,15 @@ mod tests {
         assert_eq!(std::fs::read(&lock).unwrap(), b"old\r\n");
         assert_eq!(lock.metadata().unwrap().permissions().mode() & 0o777, 0o644);
         assert_eq!(dotfiles.repo.statuses(None).unwrap().iter().count(), 0);
-        assert_eq!(dotfiles.repo.head().unwrap().peel_to_commit().unwrap().parent_count(), 1);
+        assert_eq!(
+            dotfiles
+                .repo
+                .head()
+                .unwrap()
+                .peel_to_commit()
+                .unwrap()
+                .parent_count(),
+            1
+        );
     }
 }

@@ -15,7 +15,8 @@ macro_rules! tree {
     };
 }
 
-/// A miniature ComfyUI on Python's standard library: the folders, flags and addresses of the real one.
+/// A miniature ComfyUI on Python's standard library: the folders, flags and addresses of the real
+/// one.
 pub const COMFYUI: &[File] = tree!("ComfyUI":
     "README.md",
     "comfy/cli_args.py",

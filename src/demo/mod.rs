@@ -1,8 +1,8 @@
 //! `comfy demo`: the whole loop on an embedded example, told by running the real comfy.
 //!
-//! [`place`] makes the folder, [`upstream`] the repositories that stand for GitHub, [`dotfiles`] the user's own one;
-//! [`stage`] runs a command, shows it and checks it, [`story`] says which. Nothing leaves the folder: no root, no network,
-//! no git program, no configuration of the user's.
+//! [`place`] makes the folder, [`upstream`] the repositories that stand for GitHub, [`dotfiles`]
+//! the user's own one; [`stage`] runs a command, shows it and checks it, [`story`] says which.
+//! Nothing leaves the folder: no root, no network, no git program, no configuration of the user's.
 
 pub mod dotfiles;
 pub mod files;
@@ -30,20 +30,31 @@ pub struct Wish {
 /// Tells the story, and deletes the temporary folder afterwards.
 ///
 /// # Errors
-/// The folder cannot be used; a step did not do what it should, and then the folder stays; interrupted.
+/// The folder cannot be used; a step did not do what it should, and then the folder stays;
+/// interrupted.
 pub fn run(wish: &Wish) -> Result<()> {
     let comfy = std::env::current_exe().doing(|| "find comfy's own program file".into())?;
     let place = Place::make(wish.dir.as_deref())?;
     let stays = wish.keep || !place.temporary;
     let told = story::tell(&mut Stage::new(&comfy, &place));
     match &told {
-        Err(p) if p.exit != EXIT_INTERRUPTED => return told.map_err(|p| p.hint(format!("everything is still there to look at: {}", place.dir.display()))),
+        Err(p) if p.exit != EXIT_INTERRUPTED => {
+            return told.map_err(|p| {
+                p.hint(format!(
+                    "everything is still there to look at: {}",
+                    place.dir.display()
+                ))
+            });
+        }
         Err(_) if stays => render::note(&format!("Left {} as it is.", place.dir.display())),
         Ok(()) if stays => place.say_how_to_go_on(),
         told => {
             place.remove()?;
             if told.is_ok() {
-                render::stdout(&format!("Deleted {} (--keep leaves it there).", place.dir.display()));
+                render::stdout(&format!(
+                    "Deleted {} (--keep leaves it there).",
+                    place.dir.display()
+                ));
             }
         }
     }

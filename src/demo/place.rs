@@ -1,4 +1,5 @@
-//! The folder of a demo, and what lies where in it. Paths are enough here: nobody else can reach into it.
+//! The folder of a demo, and what lies where in it. Paths are enough here: nobody else can reach
+//! into it.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,10 @@ impl Place {
             Some(dir) => empty(dir)?,
             None => temporary()?,
         };
-        Ok(Place { dir, temporary: asked.is_none() })
+        Ok(Place {
+            dir,
+            temporary: asked.is_none(),
+        })
     }
 
     /// Repositories that stand for github.com/comfy-demo/.
@@ -63,7 +67,10 @@ impl Place {
 
     /// COMFY_MIRRORS of every command: comfy.lock names GitHub, the bytes come from here.
     pub fn mirrors(&self) -> String {
-        format!("https://github.com/comfy-demo/=file://{}/", self.upstream().display())
+        format!(
+            "https://github.com/comfy-demo/=file://{}/",
+            self.upstream().display()
+        )
     }
 
     /// Deletes everything, read-only folders too, and follows no link out.
@@ -76,27 +83,44 @@ impl Place {
 
     /// What to type to play with what was left.
     pub fn say_how_to_go_on(&self) {
-        render::stdout(&format!("Everything is in {}. To go on there:", self.dir.display()));
-        render::stdout(&format!("  export COMFY_MIRRORS='{}'\n  cd '{}'\n  comfy plan", self.mirrors(), self.dotfiles().display()));
+        render::stdout(&format!(
+            "Everything is in {}. To go on there:",
+            self.dir.display()
+        ));
+        render::stdout(&format!(
+            "  export COMFY_MIRRORS='{}'\n  cd '{}'\n  comfy plan",
+            self.mirrors(),
+            self.dotfiles().display()
+        ));
     }
 }
 
 fn temporary() -> Result<PathBuf> {
     let base = std::env::temp_dir();
     let hint = |p: Problem| p.hint("name another folder: comfy demo --dir DIR");
-    let base = base.canonicalize().doing(|| format!("open the temporary folder {}", base.display())).map_err(hint)?;
+    let base = base
+        .canonicalize()
+        .doing(|| format!("open the temporary folder {}", base.display()))
+        .map_err(hint)?;
     plain(&base).map_err(hint)?;
     // mkdtemp(3): a name that nobody can foresee, mode 0700.
-    nix::unistd::mkdtemp(&base.join("comfy-demo-XXXXXX")).doing(|| format!("make a folder in {}", base.display())).map_err(hint)
+    nix::unistd::mkdtemp(&base.join("comfy-demo-XXXXXX"))
+        .doing(|| format!("make a folder in {}", base.display()))
+        .map_err(hint)
 }
 
 fn empty(dir: &Path) -> Result<PathBuf> {
     plain(dir)?;
     let shown = crate::text::escape(&dir.display().to_string());
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).doing(|| format!("make {shown}"))?;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .doing(|| format!("make {shown}"))?;
     let mut entries = std::fs::read_dir(dir).doing(|| format!("read {shown}"))?;
     if entries.next().is_some() {
-        return Err(Problem::new(format!("{shown} is not empty")).hint("name a folder that is empty, or not there yet"));
+        return Err(Problem::new(format!("{shown} is not empty"))
+            .hint("name a folder that is empty, or not there yet"));
     }
     let dir = dir.canonicalize().doing(|| format!("open {shown}"))?;
     plain(&dir)?;
@@ -104,9 +128,18 @@ fn empty(dir: &Path) -> Result<PathBuf> {
 }
 
 fn plain(dir: &Path) -> Result<()> {
-    let fits = dir.to_str().is_some_and(|s| !s.chars().any(|c| c.is_whitespace() || c.is_control() || ODD.contains(c)));
+    let fits = dir.to_str().is_some_and(|s| {
+        !s.chars()
+            .any(|c| c.is_whitespace() || c.is_control() || ODD.contains(c))
+    });
     let shown = crate::text::escape(&dir.display().to_string());
-    if fits { Ok(()) } else { Err(Problem::new(format!("{shown}: the demo cannot use a folder with white space or one of {ODD} in its name"))) }
+    if fits {
+        Ok(())
+    } else {
+        Err(Problem::new(format!(
+            "{shown}: the demo cannot use a folder with white space or one of {ODD} in its name"
+        )))
+    }
 }
 
 #[cfg(test)]
@@ -118,7 +151,10 @@ mod tests {
     #[test]
     fn a_temporary_folder_is_private_and_goes_with_all_in_it() {
         let place = Place::make(None).unwrap();
-        assert_eq!(place.dir.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
+        assert_eq!(
+            place.dir.metadata().unwrap().permissions().mode() & 0o7777,
+            0o700
+        );
         std::fs::create_dir_all(place.dir.join("a/b")).unwrap();
         std::os::unix::fs::symlink("/", place.dir.join("a/root")).unwrap();
         place.remove().unwrap();
@@ -129,12 +165,25 @@ mod tests {
     fn a_folder_that_is_in_use_or_oddly_named_is_refused() {
         let top = tempfile::tempdir().unwrap();
         std::fs::write(top.path().join("mine"), "").unwrap();
-        let said = |dir: &Path| Place::make(Some(dir)).err().map(|p| p.message).unwrap_or_default().replace(&*top.path().to_string_lossy(), "TOP");
+        let said = |dir: &Path| {
+            Place::make(Some(dir))
+                .err()
+                .map(|p| p.message)
+                .unwrap_or_default()
+                .replace(&*top.path().to_string_lossy(), "TOP")
+        };
         assert_eq!(said(top.path()), "TOP is not empty");
         for name in ["my demo", "a;b", "a%20b", "a\"b"] {
-            assert!(said(&top.path().join(name)).contains("white space"), "{name}");
+            assert!(
+                said(&top.path().join(name)).contains("white space"),
+                "{name}"
+            );
             assert!(!top.path().join(name).exists(), "{name}");
         }
-        assert!(!Place::make(Some(&top.path().join("deep/er"))).unwrap().temporary);
+        assert!(
+            !Place::make(Some(&top.path().join("deep/er")))
+                .unwrap()
+                .temporary
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Runs one command as the user would, shows it with what it said, and checks that it did what the story says.
+//! Runs one command as the user would, shows it with what it said, and checks that it did what the
+//! story says.
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
@@ -11,7 +12,8 @@ use crate::problem::{Doing, EXIT_INTERRUPTED, Problem, Result};
 use crate::render::{self, Paint, paint};
 use crate::text::without_colors as plain;
 
-/// What a command inherits; everything else, sudo's variables and the user's folders too, stays outside.
+/// What a command inherits; everything else, sudo's variables and the user's folders too, stays
+/// outside.
 const INHERITED: [&str; 6] = ["PATH", "TERM", "COLUMNS", "LANG", "LC_ALL", "TMPDIR"];
 
 /// Where commands run.
@@ -35,7 +37,11 @@ pub enum Show {
 impl<'a> Stage<'a> {
     /// `comfy` is the program to run.
     pub fn new(comfy: &'a Path, place: &'a Place) -> Self {
-        Stage { comfy, place, warned: false }
+        Stage {
+            comfy,
+            place,
+            warned: false,
+        }
     }
 
     /// A sentence before a command, or between two.
@@ -48,26 +54,36 @@ impl<'a> Stage<'a> {
         render::stdout(&paint(&format!("$ {line}"), Paint::Bold));
     }
 
-    /// Runs comfy in the dotfiles folder, shows the command and what it said, and demands the exit code and these words.
+    /// Runs comfy in the dotfiles folder, shows the command and what it said, and demands the exit
+    /// code and these words.
     ///
     /// # Errors
-    /// Interrupted; or another exit code, or a word that is missing: then all of the output is shown.
+    /// Interrupted; or another exit code, or a word that is missing: then all of the output is
+    /// shown.
     pub fn comfy(&mut self, args: &[&str], show: Show, code: i32, words: &[&str]) -> Result<()> {
         let line = format!("comfy {}", args.join(" "));
         self.typed(&line);
-        let (is, text) = self.run(args).map_err(|p| Problem { message: format!("the demo failed at `{line}`: {}", p.message), ..p })?;
+        let (is, text) = self.run(args).map_err(|p| Problem {
+            message: format!("the demo failed at `{line}`: {}", p.message),
+            ..p
+        })?;
         if signals::interrupted() || is == i32::from(EXIT_INTERRUPTED) {
             return Err(Problem::interrupted());
         }
         let bare = plain(&text);
         let fault = if is == code {
-            words.iter().find(|w| !bare.contains(**w)).map(|w| format!("it did not say \"{w}\""))
+            words
+                .iter()
+                .find(|w| !bare.contains(**w))
+                .map(|w| format!("it did not say \"{w}\""))
         } else {
             Some(format!("exit code {is}, where {code} was due"))
         };
         if let Some(fault) = fault {
             render::stdout(text.trim_end());
-            return Err(Problem::new(format!("the demo failed at `{line}`: {fault}")));
+            return Err(Problem::new(format!(
+                "the demo failed at `{line}`: {fault}"
+            )));
         }
         let shown = shown(&text, show, &mut self.warned);
         if !shown.is_empty() {
@@ -76,7 +92,8 @@ impl<'a> Stage<'a> {
         Ok(())
     }
 
-    /// Starts `comfy run`, waits until it says these words, asks ComfyUI for /system_stats and ends it as Ctrl-C does.
+    /// Starts `comfy run`, waits until it says these words, asks ComfyUI for /system_stats and ends
+    /// it as Ctrl-C does.
     ///
     /// # Errors
     /// Interrupted; it ended early, or did not end as it should.
@@ -86,9 +103,19 @@ impl<'a> Stage<'a> {
         let failed = |why: String| Problem::new(format!("the demo failed at `comfy run`: {why}"));
         let mut command = self.command(&["run"], "never");
         command.stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().doing(|| format!("start {}", self.comfy.display()))?;
+        let mut child = command
+            .spawn()
+            .doing(|| format!("start {}", self.comfy.display()))?;
         let mut said = String::new();
-        for line in std::io::BufReader::new(child.stderr.take().ok_or_else(|| failed("no pipe".into()))?).lines().map_while(std::result::Result::ok) {
+        for line in std::io::BufReader::new(
+            child
+                .stderr
+                .take()
+                .ok_or_else(|| failed("no pipe".into()))?,
+        )
+        .lines()
+        .map_while(std::result::Result::ok)
+        {
             if !line.starts_with("isolation") {
                 render::stdout(&line);
                 said += &line;
@@ -108,15 +135,25 @@ impl<'a> Stage<'a> {
         } else {
             Err(failed("it did not become ready".into()))
         };
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)), nix::sys::signal::Signal::SIGINT);
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)),
+            nix::sys::signal::Signal::SIGINT,
+        );
         let status = child.wait().doing(|| "wait for it".into())?;
         let answer = answer?;
-        render::stdout(&format!("{} …", answer.trim_end().chars().take(110).collect::<String>()));
+        render::stdout(&format!(
+            "{} …",
+            answer.trim_end().chars().take(110).collect::<String>()
+        ));
         if signals::interrupted() {
             return Err(Problem::interrupted());
         }
         self.typed("^C");
-        if status.code() == Some(i32::from(EXIT_INTERRUPTED)) { Ok(answer) } else { Err(failed(format!("it ended with {status}"))) }
+        if status.code() == Some(i32::from(EXIT_INTERRUPTED)) {
+            Ok(answer)
+        } else {
+            Err(failed(format!("it ended with {status}")))
+        }
     }
 
     /// Demands a fact after a step.
@@ -124,17 +161,40 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// It is not so.
     pub fn check(&self, step: &str, fact: &str, is_so: bool) -> Result<()> {
-        if is_so { Ok(()) } else { Err(Problem::new(format!("the demo failed after `{step}`: it is not so that {fact}"))) }
+        if is_so {
+            Ok(())
+        } else {
+            Err(Problem::new(format!(
+                "the demo failed after `{step}`: it is not so that {fact}"
+            )))
+        }
     }
 
     /// comfy in the dotfiles folder, with an environment of the demo's own.
-    #[expect(clippy::disallowed_methods, reason = "comfy itself, with a cleared environment")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "comfy itself, with a cleared environment"
+    )]
     fn command(&self, args: &[&str], color: &str) -> Command {
         let place = self.place;
         let mut command = Command::new(self.comfy);
-        command.arg("-C").arg(place.dotfiles()).args(["--color", color]).args(args);
-        command.current_dir(place.dotfiles()).env_clear().env("HOME", place.home()).env("COMFY_MIRRORS", place.mirrors());
-        command.envs(INHERITED.iter().filter_map(|name| Some((*name, env::var(name)?)))).stdin(Stdio::null());
+        command
+            .arg("-C")
+            .arg(place.dotfiles())
+            .args(["--color", color])
+            .args(args);
+        command
+            .current_dir(place.dotfiles())
+            .env_clear()
+            .env("HOME", place.home())
+            .env("COMFY_MIRRORS", place.mirrors());
+        command
+            .envs(
+                INHERITED
+                    .iter()
+                    .filter_map(|name| Some((*name, env::var(name)?))),
+            )
+            .stdin(Stdio::null());
         command
     }
 
@@ -142,16 +202,30 @@ impl<'a> Stage<'a> {
     fn run(&self, args: &[&str]) -> Result<(i32, String)> {
         let (mut reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
         let again = writer.try_clone().doing(|| "make a pipe".into())?;
-        let mut command = self.command(args, if paint("", Paint::Bold).is_empty() { "never" } else { "always" });
+        let mut command = self.command(
+            args,
+            if paint("", Paint::Bold).is_empty() {
+                "never"
+            } else {
+                "always"
+            },
+        );
         command.stdout(writer).stderr(again);
-        let mut child = command.spawn().doing(|| format!("start {}", self.comfy.display()))?;
+        let mut child = command
+            .spawn()
+            .doing(|| format!("start {}", self.comfy.display()))?;
         // It holds the pipe's other end, which would never close.
         drop(command);
         let mut bytes = Vec::new();
         let read = reader.read_to_end(&mut bytes);
         let status = child.wait().doing(|| "wait for it".into())?;
         read.doing(|| "read what it said".into())?;
-        Ok((status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)), String::from_utf8_lossy(&bytes).into_owned()))
+        Ok((
+            status
+                .code()
+                .unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+            String::from_utf8_lossy(&bytes).into_owned(),
+        ))
     }
 }
 
@@ -165,7 +239,11 @@ fn shown(text: &str, show: Show, warned: &mut bool) -> String {
             lines.push(line);
         }
     }
-    let plan = lines.iter().position(|l| ["Plan:", "No changes"].iter().any(|s| plain(l).starts_with(s)));
+    let plan = lines.iter().position(|l| {
+        ["Plan:", "No changes"]
+            .iter()
+            .any(|s| plain(l).starts_with(s))
+    });
     match (show, plan) {
         (Show::All, _) | (_, None) => lines.join("\n"),
         (Show::Outcome, Some(at)) => lines[at..].join("\n"),
@@ -199,7 +277,13 @@ fn shortened(lines: &[&str], behind: usize) -> Vec<String> {
         out.push((*line).to_string());
     }
     if left > 0 {
-        out.push(paint(&format!("({} of this plan left out here)", crate::text::count(left, "line")), Paint::Dim));
+        out.push(paint(
+            &format!(
+                "({} of this plan left out here)",
+                crate::text::count(left, "line")
+            ),
+            Paint::Dim,
+        ));
     }
     out
 }

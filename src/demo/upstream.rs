@@ -1,4 +1,5 @@
-//! The repositories that stand for GitHub: bare ones, written by libgit2 straight from the embedded files.
+//! The repositories that stand for GitHub: bare ones, written by libgit2 straight from the embedded
+//! files.
 
 use std::path::Path;
 
@@ -13,7 +14,11 @@ use crate::problem::{Doing, Result};
 /// # Errors
 /// The disk.
 pub fn make(folder: &Path) -> Result<()> {
-    for (name, files) in [("ComfyUI", files::COMFYUI), ("demo-hello", files::HELLO), ("demo-invert", files::INVERT)] {
+    for (name, files) in [
+        ("ComfyUI", files::COMFYUI),
+        ("demo-hello", files::HELLO),
+        ("demo-invert", files::INVERT),
+    ] {
         let at = folder.join(format!("{name}.git"));
         read::init(&at)?;
         commit(&at, files, "First version")?;
@@ -26,7 +31,11 @@ pub fn make(folder: &Path) -> Result<()> {
 /// # Errors
 /// The disk.
 pub fn publish(folder: &Path) -> Result<()> {
-    commit(&folder.join("demo-hello.git"), files::HELLO_NEXT, "Greet in the evening")
+    commit(
+        &folder.join("demo-hello.git"),
+        files::HELLO_NEXT,
+        "Greet in the evening",
+    )
 }
 
 /// The signature of every commit of a demo: nobody has to be known to git.
@@ -44,7 +53,11 @@ fn commit(folder: &Path, files: &[File], message: &str) -> Result<()> {
         let parent = repo.head().ok().and_then(|h| h.peel_to_commit().ok());
         let mut update = git2::build::TreeUpdateBuilder::new();
         for file in files {
-            update.upsert(file.path, repo.blob(file.text.as_bytes())?, git2::FileMode::Blob);
+            update.upsert(
+                file.path,
+                repo.blob(file.text.as_bytes())?,
+                git2::FileMode::Blob,
+            );
         }
         let base = match &parent {
             Some(commit) => commit.tree()?,
@@ -53,7 +66,8 @@ fn commit(folder: &Path, files: &[File], message: &str) -> Result<()> {
         let tree = repo.find_tree(update.create_updated(&repo, &base)?)?;
         let who = signature().map_err(|p| git2::Error::from_str(&p.message))?;
         let parents: Vec<_> = parent.iter().collect();
-        repo.commit(Some("HEAD"), &who, &who, message, &tree, &parents).map(drop)
+        repo.commit(Some("HEAD"), &who, &who, message, &tree, &parents)
+            .map(drop)
     };
     write().doing(|| format!("write {}", folder.display()))
 }
@@ -93,10 +107,15 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::disallowed_methods, reason = "a test starts the embedded program as a user would")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a test starts the embedded program as a user would"
+    )]
     fn the_miniature_comfyui_serves_with_both_nodes_loaded_and_names_the_one_that_fails() {
         let Some(python) = crate::host::env::which("python3") else {
-            crate::render::stderr("SKIPPED: there is no python3 in PATH, so the miniature ComfyUI was not started");
+            crate::render::stderr(
+                "SKIPPED: there is no python3 in PATH, so the miniature ComfyUI was not started",
+            );
             return;
         };
         let top = tempfile::tempdir().unwrap();
@@ -104,16 +123,38 @@ mod tests {
         put(top.path(), files::COMFYUI);
         put(&nodes.join("demo-hello"), files::HELLO);
         put(&nodes.join("demo-invert"), files::INVERT);
-        put(&nodes.join("broken"), &[File { path: "__init__.py", text: "import no_such_module_of_anybody\n" }]);
+        put(
+            &nodes.join("broken"),
+            &[File {
+                path: "__init__.py",
+                text: "import no_such_module_of_anybody\n",
+            }],
+        );
         let mut command = Command::new(python);
         // Flags that it does not know are taken, as the next ComfyUI may have more.
-        command.arg("main.py").args(["--listen", "127.0.0.1", "--port", "0", "--user-directory", "user", "--flag-of-tomorrow", "x"]);
-        command.current_dir(top.path()).env("PYTHONDONTWRITEBYTECODE", "1").stdin(Stdio::null()).stdout(Stdio::piped());
+        command.arg("main.py").args([
+            "--listen",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--user-directory",
+            "user",
+            "--flag-of-tomorrow",
+            "x",
+        ]);
+        command
+            .current_dir(top.path())
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         let mut running = Running(command.spawn().unwrap());
         let mut log = String::new();
         let mut lines = BufReader::new(running.0.stdout.take().unwrap()).lines();
         let host = loop {
-            let line = lines.next().unwrap_or_else(|| panic!("it ended early:\n{log}")).unwrap();
+            let line = lines
+                .next()
+                .unwrap_or_else(|| panic!("it ended early:\n{log}"))
+                .unwrap();
             log += &format!("{line}\n");
             if let Some(address) = line.strip_prefix("To see the GUI go to: http://") {
                 break address.to_string();
@@ -122,15 +163,26 @@ mod tests {
         let loaded: Vec<&str> = log.lines().filter(|l| l.contains(" seconds")).collect();
         assert_eq!(loaded.len(), 4, "{log}");
         assert_eq!(
-            loaded.iter().filter(|l| l.contains("(IMPORT FAILED)")).copied().collect::<Vec<_>>(),
-            loaded.iter().filter(|l| l.ends_with("/broken")).copied().collect::<Vec<_>>()
+            loaded
+                .iter()
+                .filter(|l| l.contains("(IMPORT FAILED)"))
+                .copied()
+                .collect::<Vec<_>>(),
+            loaded
+                .iter()
+                .filter(|l| l.ends_with("/broken"))
+                .copied()
+                .collect::<Vec<_>>()
         );
         assert!(get(&host, "/").contains("<li>DemoHello</li><li>DemoInvert</li>"));
         let stats: serde_json::Value = serde_json::from_str(&get(&host, "/system_stats")).unwrap();
         assert_eq!(stats["system"]["comfyui_version"], "0.0.1-demo");
         let info: serde_json::Value = serde_json::from_str(&get(&host, "/object_info")).unwrap();
         assert_eq!(info["DemoInvert"]["display_name"], "Invert (demo)");
-        assert_eq!(info["DemoHello"]["python_module"], "custom_nodes.demo-hello");
+        assert_eq!(
+            info["DemoHello"]["python_module"],
+            "custom_nodes.demo-hello"
+        );
     }
 
     #[test]
@@ -140,7 +192,13 @@ mod tests {
         let repo = Repository::open_bare(top.path().join("demo-hello.git")).unwrap();
         let text = |path: &str| {
             let tree = repo.head().unwrap().peel_to_tree().unwrap();
-            let blob = tree.get_path(Path::new(path)).unwrap().to_object(&repo).unwrap().into_blob().unwrap();
+            let blob = tree
+                .get_path(Path::new(path))
+                .unwrap()
+                .to_object(&repo)
+                .unwrap()
+                .into_blob()
+                .unwrap();
             String::from_utf8(blob.content().to_vec()).unwrap()
         };
         assert!(text("__init__.py").contains("Hello, {name}!"));
@@ -148,6 +206,9 @@ mod tests {
         assert!(text("__init__.py").contains("Good evening, {name}!"));
         assert_eq!(text("README.md"), files::HELLO[0].text);
         let head = repo.head().unwrap().peel_to_commit().unwrap();
-        assert_eq!((head.parent_count(), head.author().email().unwrap()), (1, "demo@localhost"));
+        assert_eq!(
+            (head.parent_count(), head.author().email().unwrap()),
+            (1, "demo@localhost")
+        );
     }
 }

@@ -1,5 +1,6 @@
-//! `comfy doctor`: proves the isolation by trying to break it. [`question`] says what there is to try on this machine,
-//! probe.py tries it as the sandbox user, bare and confined; here is what each probe means and what mends it.
+//! `comfy doctor`: proves the isolation by trying to break it. [`question`] says what there is to
+//! try on this machine, probe.py tries it as the sandbox user, bare and confined; here is what each
+//! probe means and what mends it.
 
 pub mod question;
 
@@ -11,7 +12,9 @@ use question::Question;
 pub const SCRIPT: &str = include_str!("probe.py");
 
 /// As whom something is tried.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum By {
     /// The sandbox user with nothing but its account in its way.
@@ -29,7 +32,9 @@ pub struct Try {
     pub question: Box<Question>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
     Held,
@@ -54,39 +59,135 @@ const AGAIN: &str = "run `comfy apply`; if it stays so, this is a bug in comfy";
 
 /// Every probe, in the order in which they are told.
 pub const PROBES: &[Probe] = &[
-    probe("read.keys", "read your keys and passwords (ssh, GnuPG, cloud, git)", CLOSE),
+    probe(
+        "read.keys",
+        "read your keys and passwords (ssh, GnuPG, cloud, git)",
+        CLOSE,
+    ),
     probe("read.keychains", "read your keychains", CLOSE),
     probe("read.browsers", "read your browser's profile", CLOSE),
     probe("read.mail", "read your mail", CLOSE),
-    probe("read.documents", "read your Documents, Desktop and Downloads", CLOSE),
+    probe(
+        "read.documents",
+        "read your Documents, Desktop and Downloads",
+        CLOSE,
+    ),
     probe("read.history", "read your shell's history", CLOSE),
-    probe("read.homes", "look into other people's homes", "chmod o-rx on that home"),
-    probe("write.models", "change a model, or add one where it only reads", "run `comfy apply --only shares`"),
+    probe(
+        "read.homes",
+        "look into other people's homes",
+        "chmod o-rx on that home",
+    ),
+    probe(
+        "write.models",
+        "change a model, or add one where it only reads",
+        "run `comfy apply --only shares`",
+    ),
     probe("write.code", "change the code that it runs", AGAIN),
-    probe("write.python", "change its Python packages or interpreter", AGAIN),
-    probe("write.manifest", "change comfy.toml or comfy.lock", "chmod go-w the two files and their folder"),
+    probe(
+        "write.python",
+        "change its Python packages or interpreter",
+        AGAIN,
+    ),
+    probe(
+        "write.manifest",
+        "change comfy.toml or comfy.lock",
+        "chmod go-w the two files and their folder",
+    ),
     probe("write.records", "change what comfy remembers", AGAIN),
-    probe("write.home", "write into your home", "chmod go-w your home; look for folders in it that others may write"),
-    probe("escape.links", "read your files through a link in a share", CLOSE),
-    probe("processes.look", "look into the environment or the memory of your processes", AGAIN),
+    probe(
+        "write.home",
+        "write into your home",
+        "chmod go-w your home; look for folders in it that others may write",
+    ),
+    probe(
+        "escape.links",
+        "read your files through a link in a share",
+        CLOSE,
+    ),
+    probe(
+        "processes.look",
+        "look into the environment or the memory of your processes",
+        AGAIN,
+    ),
     probe("processes.signal", "signal your processes", AGAIN),
-    probe("processes.trace", "take one of your processes over", "raise kernel.yama.ptrace_scope, and look why the accounts are not apart"),
-    probe("root.sudo", "become root with sudo", "take the sandbox user and its groups out of sudoers"),
-    probe("root.groups", "use a group that is as good as root", "gpasswd -d the sandbox user from that group"),
-    probe("root.containers", "command a container engine, which is as good as root", "take the sandbox user out of its group, or close its socket to others"),
+    probe(
+        "processes.trace",
+        "take one of your processes over",
+        "raise kernel.yama.ptrace_scope, and look why the accounts are not apart",
+    ),
+    probe(
+        "root.sudo",
+        "become root with sudo",
+        "take the sandbox user and its groups out of sudoers",
+    ),
+    probe(
+        "root.groups",
+        "use a group that is as good as root",
+        "gpasswd -d the sandbox user from that group",
+    ),
+    probe(
+        "root.containers",
+        "command a container engine, which is as good as root",
+        "take the sandbox user out of its group, or close its socket to others",
+    ),
     probe("root.set-uid", "make a program that runs as root", AGAIN),
-    probe("persist.cron", "leave a job for cron", "add the sandbox user to /etc/cron.deny"),
-    probe("persist.at", "leave a job for at", "add the sandbox user to /etc/at.deny"),
-    probe("persist.folders", "put something where it is started at a login", "chmod go-w that folder"),
-    probe("persist.services", "leave a service of its own with systemd", "loginctl disable-linger the sandbox user"),
+    probe(
+        "persist.cron",
+        "leave a job for cron",
+        "add the sandbox user to /etc/cron.deny",
+    ),
+    probe(
+        "persist.at",
+        "leave a job for at",
+        "add the sandbox user to /etc/at.deny",
+    ),
+    probe(
+        "persist.folders",
+        "put something where it is started at a login",
+        "chmod go-w that folder",
+    ),
+    probe(
+        "persist.services",
+        "leave a service of its own with systemd",
+        "loginctl disable-linger the sandbox user",
+    ),
     probe("network.internet", "reach the internet", AGAIN),
-    probe("network.names", "ask for names, which is a way out too", AGAIN),
-    probe("network.loopback", "reach another service of this machine", AGAIN),
-    probe("network.sockets", "reach a service of this machine through its socket", AGAIN),
-    probe("network.abstract", "reach a service of this machine through an abstract socket", AGAIN),
-    probe("network.listen", "be reached from outside of its own network", AGAIN),
-    probe("clients.stranger", "let another user of this machine in", "set network.clients = \"primary\" and run `comfy apply`, then `comfy restart`"),
-    probe("gpu.metal", "compute on the GPU while it is confined (this one must work)", "run it with `comfy run -- --cpu`, and tell us what it said"),
+    probe(
+        "network.names",
+        "ask for names, which is a way out too",
+        AGAIN,
+    ),
+    probe(
+        "network.loopback",
+        "reach another service of this machine",
+        AGAIN,
+    ),
+    probe(
+        "network.sockets",
+        "reach a service of this machine through its socket",
+        AGAIN,
+    ),
+    probe(
+        "network.abstract",
+        "reach a service of this machine through an abstract socket",
+        AGAIN,
+    ),
+    probe(
+        "network.listen",
+        "be reached from outside of its own network",
+        AGAIN,
+    ),
+    probe(
+        "clients.stranger",
+        "let another user of this machine in",
+        "set network.clients = \"primary\" and run `comfy apply`, then `comfy restart`",
+    ),
+    probe(
+        "gpu.metal",
+        "compute on the GPU while it is confined (this one must work)",
+        "run it with `comfy run -- --cpu`, and tell us what it said",
+    ),
 ];
 
 /// What was found of one probe.
@@ -117,10 +218,18 @@ pub fn judge(said: &[Said]) -> Vec<Verdict> {
     }
     let one = |p: &Probe| {
         let all = by_id.get(p.id).cloned().unwrap_or_default();
-        let worst = all.iter().map(|s| s.outcome).max().unwrap_or(Outcome::Untried);
+        let worst = all
+            .iter()
+            .map(|s| s.outcome)
+            .max()
+            .unwrap_or(Outcome::Untried);
         // What was tried one way and held counts as held.
         let held = all.iter().any(|s| s.outcome == Outcome::Held);
-        let outcome = if worst == Outcome::Untried && held { Outcome::Held } else { worst };
+        let outcome = if worst == Outcome::Untried && held {
+            Outcome::Held
+        } else {
+            worst
+        };
         let tell = |s: &&Said| match s.by {
             By::Bare => format!("as the bare account: {}", s.detail),
             By::Confined => format!("confined: {}", s.detail),
@@ -128,12 +237,22 @@ pub fn judge(said: &[Said]) -> Vec<Verdict> {
         };
         let mut detail: Vec<String> = match outcome {
             Outcome::Held => Vec::new(),
-            Outcome::Broken => all.iter().filter(|s| s.outcome == Outcome::Broken).map(tell).collect(),
+            Outcome::Broken => all
+                .iter()
+                .filter(|s| s.outcome == Outcome::Broken)
+                .map(tell)
+                .collect(),
             Outcome::Untried if all.is_empty() => vec!["it was not answered".into()],
             Outcome::Untried => all.iter().map(|s| s.detail.clone()).collect(),
         };
         detail.dedup();
-        Verdict { id: p.id, what: p.what, outcome, detail: detail.join("; "), mend: (outcome == Outcome::Broken).then_some(p.mend) }
+        Verdict {
+            id: p.id,
+            what: p.what,
+            outcome,
+            detail: detail.join("; "),
+            mend: (outcome == Outcome::Broken).then_some(p.mend),
+        }
     };
     PROBES.iter().map(one).collect()
 }
@@ -141,7 +260,12 @@ pub fn judge(said: &[Said]) -> Vec<Verdict> {
 /// A line of probe.py.
 pub fn parse(by: By, line: &str) -> Option<Said> {
     let (id, outcome, detail): (String, Outcome, String) = serde_json::from_str(line).ok()?;
-    PROBES.iter().any(|p| p.id == id).then_some(Said { by, id, outcome, detail })
+    PROBES.iter().any(|p| p.id == id).then_some(Said {
+        by,
+        id,
+        outcome,
+        detail,
+    })
 }
 
 /// The port of which probe.py says that it listens there.
@@ -158,10 +282,16 @@ mod tests {
     fn one_way_through_breaks_it_and_what_could_not_be_tried_does_not_count() {
         let lines = [
             (By::Bare, r#"["read.keys", "held", ""]"#),
-            (By::Confined, r#"["read.keys", "untried", "there is nothing of the kind on this machine"]"#),
+            (
+                By::Confined,
+                r#"["read.keys", "untried", "there is nothing of the kind on this machine"]"#,
+            ),
             (By::Bare, r#"["read.homes", "broken", "/home/bob"]"#),
             (By::Confined, r#"["read.homes", "held", ""]"#),
-            (By::Bare, r#"["read.mail", "untried", "there is nothing of the kind on this machine"]"#),
+            (
+                By::Bare,
+                r#"["read.mail", "untried", "there is nothing of the kind on this machine"]"#,
+            ),
             (By::Bare, r#"["made.up", "broken", ""]"#),
             (By::Bare, "Traceback"),
         ];
@@ -170,7 +300,15 @@ mod tests {
         let told: Vec<String> = all
             .iter()
             .filter(|v| ["read.keys", "read.homes", "read.mail", "root.sudo"].contains(&v.id))
-            .map(|v| format!("{:?} {} [{}] {}", v.outcome, v.id, v.detail, v.mend.unwrap_or("")))
+            .map(|v| {
+                format!(
+                    "{:?} {} [{}] {}",
+                    v.outcome,
+                    v.id,
+                    v.detail,
+                    v.mend.unwrap_or("")
+                )
+            })
             .collect();
         insta::assert_snapshot!(told.join("\n"), @"
         Held read.keys [] 

@@ -68,9 +68,21 @@ const BROWSERS: &[&str] = &[
     "Library/Safari",
     "Library/Cookies",
 ];
-const MAIL: &[&str] = &[".thunderbird", "Mail", "Maildir", ".mail", "Library/Mail", "Library/Messages"];
+const MAIL: &[&str] = &[
+    ".thunderbird",
+    "Mail",
+    "Maildir",
+    ".mail",
+    "Library/Mail",
+    "Library/Messages",
+];
 const DOCUMENTS: &[&str] = &["Documents", "Desktop", "Downloads", "Pictures"];
-const HISTORY: &[&str] = &[".bash_history", ".zsh_history", ".local/share/fish/fish_history", ".python_history"];
+const HISTORY: &[&str] = &[
+    ".bash_history",
+    ".zsh_history",
+    ".local/share/fish/fish_history",
+    ".python_history",
+];
 const PERSIST: &[&str] = &[
     ".profile",
     ".bashrc",
@@ -83,7 +95,10 @@ const PERSIST: &[&str] = &[
     "Library/LaunchAgents",
 ];
 /// Systems' own names for what may become root, or read the disk.
-const POWERFUL: &[&str] = &["root", "sudo", "wheel", "admin", "docker", "lxd", "libvirt", "disk", "shadow", "adm", "kvm", "staff"];
+const POWERFUL: &[&str] = &[
+    "root", "sudo", "wheel", "admin", "docker", "lxd", "libvirt", "disk", "shadow", "adm", "kvm",
+    "staff",
+];
 const SOCKETS: &[&str] = &[
     "/var/run/docker.sock",
     "/run/docker.sock",
@@ -101,7 +116,12 @@ impl Question {
     /// For this machine. What is not there is left out.
     pub fn of(d: &Desired, dir: &Path, port: u16) -> Question {
         let home = &d.owner.home;
-        let there = |base: &Path, list: &[&str]| -> Vec<PathBuf> { list.iter().map(|p| base.join(p)).filter(|p| p.symlink_metadata().is_ok()).collect() };
+        let there = |base: &Path, list: &[&str]| -> Vec<PathBuf> {
+            list.iter()
+                .map(|p| base.join(p))
+                .filter(|p| p.symlink_metadata().is_ok())
+                .collect()
+        };
         let mut q = Question {
             manifest: dir.join("comfy.toml"),
             own: d.paths.state().join("temp"),
@@ -110,38 +130,108 @@ impl Question {
             egress: d.launch().network.egress != Egress::Deny,
             ..Question::default()
         };
-        for (name, list) in [("keys", KEYS), ("browsers", BROWSERS), ("mail", MAIL), ("documents", DOCUMENTS), ("history", HISTORY)] {
+        for (name, list) in [
+            ("keys", KEYS),
+            ("browsers", BROWSERS),
+            ("mail", MAIL),
+            ("documents", DOCUMENTS),
+            ("history", HISTORY),
+        ] {
             q.read.insert(name.into(), there(home, list));
         }
-        q.read.insert("keychains".into(), there(home, &["Library/Keychains"]));
+        q.read
+            .insert("keychains".into(), there(home, &["Library/Keychains"]));
         q.read.insert("homes".into(), homes(d));
-        let shares = |access: &[Access]| d.shares.iter().filter(|s| access.contains(&s.access) && s.path.is_dir()).map(|s| s.path.clone()).collect::<Vec<_>>();
+        let shares = |access: &[Access]| {
+            d.shares
+                .iter()
+                .filter(|s| access.contains(&s.access) && s.path.is_dir())
+                .map(|s| s.path.clone())
+                .collect::<Vec<_>>()
+        };
         let mut models = shares(&[Access::Read]);
-        let some: Vec<PathBuf> = shares(&[Access::Read, Access::Add]).iter().filter_map(|s| first_file(s, 3)).collect();
+        let some: Vec<PathBuf> = shares(&[Access::Read, Access::Add])
+            .iter()
+            .filter_map(|s| first_file(s, 3))
+            .collect();
         models.extend(some);
         q.write.insert("models".into(), models);
         let live = d.paths.current();
         q.write.insert(
             "code".into(),
-            vec![live.join("ComfyUI/main.py"), live.join("ComfyUI/custom_nodes"), live.clone(), d.paths.generations(), d.paths.base.clone()],
+            vec![
+                live.join("ComfyUI/main.py"),
+                live.join("ComfyUI/custom_nodes"),
+                live.clone(),
+                d.paths.generations(),
+                d.paths.base.clone(),
+            ],
         );
-        q.write.insert("python".into(), vec![live.join("venv"), live.join("venv/bin"), live.join("venv/bin/python"), d.paths.venvs()]);
-        q.write.insert("manifest".into(), vec![q.manifest.clone(), dir.join("comfy.lock"), dir.to_path_buf()]);
-        q.write.insert("records".into(), vec![d.paths.records.clone(), d.paths.inventory(), d.paths.launch()]);
+        q.write.insert(
+            "python".into(),
+            vec![
+                live.join("venv"),
+                live.join("venv/bin"),
+                live.join("venv/bin/python"),
+                d.paths.venvs(),
+            ],
+        );
+        q.write.insert(
+            "manifest".into(),
+            vec![
+                q.manifest.clone(),
+                dir.join("comfy.lock"),
+                dir.to_path_buf(),
+            ],
+        );
+        q.write.insert(
+            "records".into(),
+            vec![
+                d.paths.records.clone(),
+                d.paths.inventory(),
+                d.paths.launch(),
+            ],
+        );
         q.write.insert("home".into(), vec![home.clone()]);
         q.shared = shares(&[Access::Write]);
         q.persist = there(home, PERSIST);
         q.persist.extend(
-            ["/etc/cron.d", "/etc/profile.d", "/etc/systemd/system", "/Library/LaunchAgents", "/Library/LaunchDaemons"]
-                .map(PathBuf::from)
-                .into_iter()
-                .filter(|p| p.is_dir()),
+            [
+                "/etc/cron.d",
+                "/etc/profile.d",
+                "/etc/systemd/system",
+                "/Library/LaunchAgents",
+                "/Library/LaunchDaemons",
+            ]
+            .map(PathBuf::from)
+            .into_iter()
+            .filter(|p| p.is_dir()),
         );
-        q.powerful = POWERFUL.iter().filter_map(|n| Some(((*n).to_string(), nix::unistd::Group::from_name(n).ok().flatten()?.gid.as_raw()))).collect();
-        q.sockets = SOCKETS.iter().map(PathBuf::from).filter(|p| p.exists()).collect();
+        q.powerful = POWERFUL
+            .iter()
+            .filter_map(|n| {
+                Some((
+                    (*n).to_string(),
+                    nix::unistd::Group::from_name(n)
+                        .ok()
+                        .flatten()?
+                        .gid
+                        .as_raw(),
+                ))
+            })
+            .collect();
+        q.sockets = SOCKETS
+            .iter()
+            .map(PathBuf::from)
+            .filter(|p| p.exists())
+            .collect();
         let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        q.resolvers =
-            text.lines().filter_map(|l| l.strip_prefix("nameserver")).map(|a| a.trim().to_string()).filter(|a| a.parse::<std::net::IpAddr>().is_ok()).collect();
+        q.resolvers = text
+            .lines()
+            .filter_map(|l| l.strip_prefix("nameserver"))
+            .map(|a| a.trim().to_string())
+            .filter(|a| a.parse::<std::net::IpAddr>().is_ok())
+            .collect();
         q
     }
 }
@@ -149,19 +239,44 @@ impl Question {
 /// Homes that are neither the owner's nor the sandbox user's.
 fn homes(d: &Desired) -> Vec<PathBuf> {
     let root = Path::new(if d.platform.macos { "/Users" } else { "/home" });
-    let own = [Some(d.owner.home.clone()), d.paths.home.clone(), Some(root.join("Shared"))];
-    let mut all: Vec<PathBuf> =
-        std::fs::read_dir(root).into_iter().flatten().flatten().map(|e| e.path()).filter(|p| p.is_dir() && !own.contains(&Some(p.clone()))).collect();
-    all.push(PathBuf::from(if d.platform.macos { "/var/root" } else { "/root" }));
+    let own = [
+        Some(d.owner.home.clone()),
+        d.paths.home.clone(),
+        Some(root.join("Shared")),
+    ];
+    let mut all: Vec<PathBuf> = std::fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| p.is_dir() && !own.contains(&Some(p.clone())))
+        .collect();
+    all.push(PathBuf::from(if d.platform.macos {
+        "/var/root"
+    } else {
+        "/root"
+    }));
     all
 }
 
 /// Some file of a tree, not too deep.
 fn first_file(folder: &Path, depth: usize) -> Option<PathBuf> {
-    let all: Vec<PathBuf> = std::fs::read_dir(folder).ok()?.flatten().map(|e| e.path()).collect();
-    let is = |p: &&PathBuf, dir: bool| p.symlink_metadata().is_ok_and(|m| if dir { m.is_dir() } else { m.is_file() });
-    all.iter()
-        .find(|p| is(p, false))
-        .cloned()
-        .or_else(|| if depth == 0 { None } else { all.iter().filter(|p| is(p, true)).find_map(|p| first_file(p, depth - 1)) })
+    let all: Vec<PathBuf> = std::fs::read_dir(folder)
+        .ok()?
+        .flatten()
+        .map(|e| e.path())
+        .collect();
+    let is = |p: &&PathBuf, dir: bool| {
+        p.symlink_metadata()
+            .is_ok_and(|m| if dir { m.is_dir() } else { m.is_file() })
+    };
+    all.iter().find(|p| is(p, false)).cloned().or_else(|| {
+        if depth == 0 {
+            None
+        } else {
+            all.iter()
+                .filter(|p| is(p, true))
+                .find_map(|p| first_file(p, depth - 1))
+        }
+    })
 }

@@ -1,7 +1,9 @@
-//! The way out: an HTTP proxy inside the launch's network that knows one method, CONNECT, and passes to the hosts of
-//! `network.egress` alone. Names are resolved and connections made outside, by a thread that never went in.
+//! The way out: an HTTP proxy inside the launch's network that knows one method, CONNECT, and
+//! passes to the hosts of `network.egress` alone. Names are resolved and connections made outside,
+//! by a thread that never went in.
 //!
-//! An allowed host is a way for anything that ComfyUI can read to leave: the stream is encrypted end to end.
+//! An allowed host is a way for anything that ComfyUI can read to leave: the stream is encrypted
+//! end to end.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -37,7 +39,11 @@ pub struct Proxy {
     tell: Box<dyn Fn(String) + Send + Sync>,
 }
 
-type Wish = (String, u16, oneshot::Sender<Result<std::net::TcpStream, String>>);
+type Wish = (
+    String,
+    u16,
+    oneshot::Sender<Result<std::net::TcpStream, String>>,
+);
 
 /// Asks the thread outside.
 pub struct Outside(mpsc::UnboundedSender<Wish>);
@@ -49,21 +55,27 @@ impl Outside {
     /// The system's own.
     pub fn start() -> std::io::Result<Outside> {
         let (ask, mut asked) = mpsc::unbounded_channel::<Wish>();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("outside".into()).spawn(move || {
-            runtime.block_on(async {
-                while let Some((host, port, answer)) = asked.recv().await {
-                    tokio::spawn(async move { drop(answer.send(reach(&host, port).await)) });
-                }
-            });
-        })?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name("outside".into())
+            .spawn(move || {
+                runtime.block_on(async {
+                    while let Some((host, port, answer)) = asked.recv().await {
+                        tokio::spawn(async move { drop(answer.send(reach(&host, port).await)) });
+                    }
+                });
+            })?;
         Ok(Outside(ask))
     }
 
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, String> {
         let (tell, hear) = oneshot::channel();
         let lost = "the way out is closed";
-        self.0.send((host.into(), port, tell)).map_err(|_| lost.to_string())?;
+        self.0
+            .send((host.into(), port, tell))
+            .map_err(|_| lost.to_string())?;
         let stream = hear.await.map_err(|_| lost.to_string())??;
         TcpStream::from_std(stream).map_err(|e| e.to_string())
     }
@@ -71,7 +83,10 @@ impl Outside {
 
 async fn reach(host: &str, port: u16) -> Result<std::net::TcpStream, String> {
     let work = async {
-        let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port)).await.map_err(|e| e.to_string())?.collect();
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+            .await
+            .map_err(|e| e.to_string())?
+            .collect();
         let mut last = String::from("the name has no address");
         for address in found {
             if let Err(why) = outside(address) {
@@ -80,14 +95,22 @@ async fn reach(host: &str, port: u16) -> Result<std::net::TcpStream, String> {
             }
             match TcpStream::connect(address).await {
                 // Meanwhile the address may have become the machine's own.
-                Ok(stream) if stream.local_addr().map_or(true, |own| own.ip() == address.ip()) => last = closed(address.ip()),
+                Ok(stream)
+                    if stream
+                        .local_addr()
+                        .map_or(true, |own| own.ip() == address.ip()) =>
+                {
+                    last = closed(address.ip())
+                }
                 Ok(stream) => return stream.into_std().map_err(|e| e.to_string()),
                 Err(e) => last = e.to_string(),
             }
         }
         Err(last)
     };
-    tokio::time::timeout(PATIENCE, work).await.unwrap_or_else(|_| Err("it does not answer".into()))
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| Err("it does not answer".into()))
 }
 
 /// Whether a connection to `to` leaves this machine and its network, as they are at this moment.
@@ -108,22 +131,37 @@ fn closed(ip: IpAddr) -> String {
 
 /// The line of comfy.toml that lets it pass.
 fn remedy(egress: &Egress, host: &str, port: u16) -> String {
-    let mut list = if let Egress::Only(list) = egress { list.clone() } else { Vec::new() };
+    let mut list = if let Egress::Only(list) = egress {
+        list.clone()
+    } else {
+        Vec::new()
+    };
     list.push(format!("{host}:{port}"));
     let quoted: Vec<String> = list.iter().map(|e| format!("\"{e}\"")).collect();
     format!("[network] egress = [{}]", quoted.join(", "))
 }
 
 impl Proxy {
-    pub fn new(egress: Egress, outside: Option<Outside>, tell: impl Fn(String) + Send + Sync + 'static) -> Proxy {
-        Proxy { egress, outside, refused: Mutex::default(), tell: Box::new(tell) }
+    pub fn new(
+        egress: Egress,
+        outside: Option<Outside>,
+        tell: impl Fn(String) + Send + Sync + 'static,
+    ) -> Proxy {
+        Proxy {
+            egress,
+            outside,
+            refused: Mutex::default(),
+            tell: Box::new(tell),
+        }
     }
 
     /// Serves every connection of `listener`, for ever.
     pub async fn accept(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             let Ok((stream, _)) = listener.accept().await else {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
@@ -136,23 +174,51 @@ impl Proxy {
                     async move { Ok::<_, Infallible>(proxy.answer(request, place).await) }
                 });
                 let mut server = http1::Builder::new();
-                server.timer(TokioTimer::new()).header_read_timeout(PATIENCE);
-                let _ = server.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+                server
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(PATIENCE);
+                let _ = server
+                    .serve_connection(TokioIo::new(stream), service)
+                    .with_upgrades()
+                    .await;
             });
         }
     }
 
     /// `place` is held as long as the connection lives that this makes.
-    async fn answer(&self, mut request: Request<Incoming>, place: Arc<OwnedSemaphorePermit>) -> Response<Full<Bytes>> {
-        let target = request.uri().authority().map(|a| (a.host().trim_matches(['[', ']']).to_string(), a.port_u16()));
-        let Some((host, port)) = target else { return say(StatusCode::BAD_REQUEST, "this is a proxy, and the request names no host") };
-        let port = port.unwrap_or(if request.method() == Method::CONNECT { 443 } else { 80 });
-        let Some(outside) = self.outside.as_ref().filter(|_| self.egress.allows(&host, port)) else {
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        place: Arc<OwnedSemaphorePermit>,
+    ) -> Response<Full<Bytes>> {
+        let target = request
+            .uri()
+            .authority()
+            .map(|a| (a.host().trim_matches(['[', ']']).to_string(), a.port_u16()));
+        let Some((host, port)) = target else {
+            return say(
+                StatusCode::BAD_REQUEST,
+                "this is a proxy, and the request names no host",
+            );
+        };
+        let port = port.unwrap_or(if request.method() == Method::CONNECT {
+            443
+        } else {
+            80
+        });
+        let Some(outside) = self
+            .outside
+            .as_ref()
+            .filter(|_| self.egress.allows(&host, port))
+        else {
             let line = self.refuse(&host, port);
             return say(StatusCode::FORBIDDEN, &line);
         };
         if request.method() != Method::CONNECT {
-            return say(StatusCode::METHOD_NOT_ALLOWED, "only CONNECT passes: use https");
+            return say(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "only CONNECT passes: use https",
+            );
         }
         let mut server = match outside.connect(&host, port).await {
             Ok(stream) => stream,
@@ -170,8 +236,14 @@ impl Proxy {
 
     /// Tells it the first time.
     fn refuse(&self, host: &str, port: u16) -> String {
-        let line = format!("ComfyUI asked for {host}:{port}, which network.egress does not allow; to allow it: {}", remedy(&self.egress, host, port));
-        let plain = host.len() < 254 && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':'));
+        let line = format!(
+            "ComfyUI asked for {host}:{port}, which network.egress does not allow; to allow it: {}",
+            remedy(&self.egress, host, port)
+        );
+        let plain = host.len() < 254
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':'));
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
         if plain && refused.len() < NAMED && refused.insert(format!("{host}:{port}")) {
             (self.tell)(line.clone());
@@ -193,6 +265,9 @@ mod tests {
     #[test]
     fn a_refusal_names_the_line_that_allows_it() {
         let list = Egress::Only(vec!["huggingface.co:443".into(), "*.hf.co:443".into()]);
-        assert_eq!(remedy(&list, "x.test", 443), "[network] egress = [\"huggingface.co:443\", \"*.hf.co:443\", \"x.test:443\"]");
+        assert_eq!(
+            remedy(&list, "x.test", 443),
+            "[network] egress = [\"huggingface.co:443\", \"*.hf.co:443\", \"x.test:443\"]"
+        );
     }
 }

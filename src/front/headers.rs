@@ -1,14 +1,16 @@
 //! What passes of an answer's headers, and what a browser may keep of it.
 //!
-//! A node answers as ComfyUI. So the list says what passes, not what does not: a header that browsers learn tomorrow is left out. A report of a
-//! violated policy, a preconnect and a network error log are requests that no policy governs (CSP 3, 6.8.1), and a copy in the browser outlives
+//! A node answers as ComfyUI. So the list says what passes, not what does not: a header that
+//! browsers learn tomorrow is left out. A report of a violated policy, a preconnect and a network
+//! error log are requests that no policy governs (CSP 3, 6.8.1), and a copy in the browser outlives
 //! its node.
 
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// What ComfyUI's answers need: the body and how to read it (RFC 9110, 8), parts of files (14), downloads (RFC 6266), conditions (13), and what
-/// a program does after a refusal. ComfyUI sets no cookie and its frontend reads no header of ComfyUI's own.
+/// What ComfyUI's answers need: the body and how to read it (RFC 9110, 8), parts of files (14),
+/// downloads (RFC 6266), conditions (13), and what a program does after a refusal. ComfyUI sets no
+/// cookie and its frontend reads no header of ComfyUI's own.
 const PASS: &[&str] = &[
     "accept-ranges",
     "allow",
@@ -27,12 +29,19 @@ const PASS: &[&str] = &[
 ];
 
 /// What a switch to a web socket needs (RFC 6455, 4.2.2).
-const SWITCH: &[&str] = &["connection", "date", "sec-websocket-accept", "sec-websocket-extensions", "sec-websocket-protocol", "upgrade"];
+const SWITCH: &[&str] = &[
+    "connection",
+    "date",
+    "sec-websocket-accept",
+    "sec-websocket-extensions",
+    "sec-websocket-protocol",
+    "upgrade",
+];
 
 /// Headers of one launch.
 pub struct Filter {
-    /// Stands before every entity tag. What a browser kept of an earlier launch, or of whoever had the port before, is therefore never said to be
-    /// unchanged, whatever tag a node gave it.
+    /// Stands before every entity tag. What a browser kept of an earlier launch, or of whoever had
+    /// the port before, is therefore never said to be unchanged, whatever tag a node gave it.
     tag: String,
 }
 
@@ -41,14 +50,23 @@ impl Filter {
         Filter { tag }
     }
 
-    /// Conditions of a request: tags of this launch as ComfyUI made them; others, and dates, which anybody can have written, are left out.
+    /// Conditions of a request: tags of this launch as ComfyUI made them; others, and dates, which
+    /// anybody can have written, are left out.
     pub fn request(&self, headers: &mut HeaderMap) {
         headers.remove(header::IF_MODIFIED_SINCE);
         for name in [header::IF_NONE_MATCH, header::IF_RANGE] {
-            let own: Vec<String> =
-                headers.get_all(&name).iter().filter_map(|v| v.to_str().ok()).flat_map(|v| v.split(',')).filter_map(|t| self.own(t)).collect();
+            let own: Vec<String> = headers
+                .get_all(&name)
+                .iter()
+                .filter_map(|v| v.to_str().ok())
+                .flat_map(|v| v.split(','))
+                .filter_map(|t| self.own(t))
+                .collect();
             headers.remove(&name);
-            if let Some(value) = HeaderValue::from_str(&own.join(", ")).ok().filter(|_| !own.is_empty()) {
+            if let Some(value) = HeaderValue::from_str(&own.join(", "))
+                .ok()
+                .filter(|_| !own.is_empty())
+            {
                 headers.insert(name, value);
             }
         }
@@ -62,16 +80,28 @@ impl Filter {
     }
 
     /// Headers of an answer. `host`: what the request asks for.
-    pub fn response(&self, status: StatusCode, headers: &mut HeaderMap, host: Option<&HeaderValue>) {
+    pub fn response(
+        &self,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+        host: Option<&HeaderValue>,
+    ) {
         let host = host.and_then(|h| h.to_str().ok()).unwrap_or_default();
         let switched = status == StatusCode::SWITCHING_PROTOCOLS;
         let passes = if switched { SWITCH } else { PASS };
-        let other: Vec<HeaderName> = headers.keys().filter(|n| !passes.contains(&n.as_str())).cloned().collect();
+        let other: Vec<HeaderName> = headers
+            .keys()
+            .filter(|n| !passes.contains(&n.as_str()))
+            .cloned()
+            .collect();
         other.iter().for_each(|name| drop(headers.remove(name)));
         if switched {
             return;
         }
-        if headers.get(header::LOCATION).is_some_and(|to| !to.to_str().is_ok_and(|to| leads_here(to, host))) {
+        if headers
+            .get(header::LOCATION)
+            .is_some_and(|to| !to.to_str().is_ok_and(|to| leads_here(to, host)))
+        {
             headers.remove(header::LOCATION);
         }
         let tagged = |t: &HeaderValue| {
@@ -83,10 +113,14 @@ impl Filter {
         if let Some(tag) = tagged {
             headers.insert(header::ETAG, tag);
         }
-        // Whatever is kept is asked for again each time, which costs an answer without a body; a redirect or an error is not kept at all. Pictures too:
-        // what came as one is read as anything by a script that fetches the same address.
+        // Whatever is kept is asked for again each time, which costs an answer without a body; a
+        // redirect or an error is not kept at all. Pictures too: what came as one is read as
+        // anything by a script that fetches the same address.
         let kept = status.is_success() || status == StatusCode::NOT_MODIFIED;
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(if kept { "no-cache" } else { "no-store" }));
+        headers.insert(
+            header::CACHE_CONTROL,
+            HeaderValue::from_static(if kept { "no-cache" } else { "no-store" }),
+        );
         shield(headers, host);
     }
 }
@@ -100,25 +134,36 @@ fn split(tag: &str) -> Option<(&'static str, &str)> {
     (!opaque.contains(['"', ','])).then_some((weak, opaque))
 }
 
-/// Whether a redirect stays with this ComfyUI, as browsers read an address: a backslash is a slash, and two of them begin a host.
+/// Whether a redirect stays with this ComfyUI, as browsers read an address: a backslash is a slash,
+/// and two of them begin a host.
 fn leads_here(to: &str, host: &str) -> bool {
     let plain = !to.is_empty() && to.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     let path = |p: &str| p.is_empty() || (p.starts_with(['/', '?', '#']) && !p.starts_with("//"));
-    let scheme = to.split(['/', '?', '#']).next().is_some_and(|first| first.contains(':'));
+    let scheme = to
+        .split(['/', '?', '#'])
+        .next()
+        .is_some_and(|first| first.contains(':'));
     let relative = !scheme && !to.starts_with("//");
-    let absolute = !host.is_empty() && to.strip_prefix("http://").and_then(|r| r.strip_prefix(host)).is_some_and(path);
+    let absolute = !host.is_empty()
+        && to
+            .strip_prefix("http://")
+            .and_then(|r| r.strip_prefix(host))
+            .is_some_and(path);
     plain && (relative || absolute)
 }
 
-/// What a node's JavaScript may do in the owner's browser: everything with this ComfyUI, nothing with anybody else.
+/// What a node's JavaScript may do in the owner's browser: everything with this ComfyUI, nothing
+/// with anybody else.
 ///
-/// It is the only policy of the answer, and reports nowhere. ComfyUI's page evaluates code and works with blobs. `ws:` is named since not every
-/// browser takes it for `'self'`. Leaving the page by its address bar is nothing that a policy could forbid.
+/// It is the only policy of the answer, and reports nowhere. ComfyUI's page evaluates code and
+/// works with blobs. `ws:` is named since not every browser takes it for `'self'`. Leaving the page
+/// by its address bar is nothing that a policy could forbid.
 fn shield(headers: &mut HeaderMap, host: &str) {
     let policy = format!(
-        "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; \
-         connect-src 'self' ws://{host} data: blob:; worker-src 'self' blob:; frame-src 'self' data: blob:; object-src 'none'; \
-         base-uri 'self'; form-action 'self'; frame-ancestors 'self'; webrtc 'block'"
+        "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; \
+         style-src 'self' 'unsafe-inline'; connect-src 'self' ws://{host} data: blob:; worker-src \
+         'self' blob:; frame-src 'self' data: blob:; object-src 'none'; base-uri 'self'; \
+         form-action 'self'; frame-ancestors 'self'; webrtc 'block'"
     );
     if let Ok(value) = HeaderValue::from_str(&policy) {
         headers.insert(header::CONTENT_SECURITY_POLICY, value);
@@ -129,7 +174,10 @@ fn shield(headers: &mut HeaderMap, host: &str) {
         ("referrer-policy", "same-origin"),
         ("x-dns-prefetch-control", "off"),
     ] {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        headers.insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
 }
 
@@ -138,7 +186,15 @@ mod tests {
     use super::*;
 
     fn map(lines: &[(&str, &str)]) -> HeaderMap {
-        lines.iter().map(|(k, v)| (k.parse::<HeaderName>().unwrap(), v.parse::<HeaderValue>().unwrap())).collect()
+        lines
+            .iter()
+            .map(|(k, v)| {
+                (
+                    k.parse::<HeaderName>().unwrap(),
+                    v.parse::<HeaderValue>().unwrap(),
+                )
+            })
+            .collect()
     }
 
     #[test]
@@ -167,7 +223,19 @@ mod tests {
             "\t//evil.test",
             "",
         ];
-        let told: Vec<String> = cases.iter().map(|c| format!("{} {c:?}", if leads_here(c, "127.0.0.1:8188") { "passes" } else { "left out" })).collect();
+        let told: Vec<String> = cases
+            .iter()
+            .map(|c| {
+                format!(
+                    "{} {c:?}",
+                    if leads_here(c, "127.0.0.1:8188") {
+                        "passes"
+                    } else {
+                        "left out"
+                    }
+                )
+            })
+            .collect();
         insta::assert_snapshot!(told.join("\n"), @r#"
         passes "/"
         passes "/a?b=c"
@@ -197,10 +265,17 @@ mod tests {
     #[test]
     fn nothing_is_kept_without_being_asked_for_again() {
         let told = [200, 206, 301, 304, 308, 404, 410].map(|status| {
-            let mut h =
-                map(&[("content-type", "image/png"), ("cache-control", "public, max-age=31536000, immutable"), ("expires", "Fri, 01 Jan 2100 00:00:00 GMT")]);
+            let mut h = map(&[
+                ("content-type", "image/png"),
+                ("cache-control", "public, max-age=31536000, immutable"),
+                ("expires", "Fri, 01 Jan 2100 00:00:00 GMT"),
+            ]);
             Filter::new("t".into()).response(StatusCode::from_u16(status).unwrap(), &mut h, None);
-            format!("{status}: {} {}", h["cache-control"].to_str().unwrap(), h.contains_key("expires"))
+            format!(
+                "{status}: {} {}",
+                h["cache-control"].to_str().unwrap(),
+                h.contains_key("expires")
+            )
         });
         insta::assert_snapshot!(told.join("\n"), @r"
         200: no-cache false
@@ -216,15 +291,36 @@ mod tests {
     #[test]
     fn a_copy_of_another_launch_is_never_said_to_be_unchanged() {
         let (before, now) = (Filter::new("aa".into()), Filter::new("bb".into()));
-        let mut answer = map(&[("etag", "W/\"1-2\""), ("last-modified", "Sat, 01 Jan 2000 00:00:00 GMT")]);
+        let mut answer = map(&[
+            ("etag", "W/\"1-2\""),
+            ("last-modified", "Sat, 01 Jan 2000 00:00:00 GMT"),
+        ]);
         before.response(StatusCode::OK, &mut answer, None);
-        assert_eq!((answer["etag"].to_str().unwrap(), answer.get("last-modified")), ("W/\"aa-1-2\"", None));
+        assert_eq!(
+            (
+                answer["etag"].to_str().unwrap(),
+                answer.get("last-modified")
+            ),
+            ("W/\"aa-1-2\"", None)
+        );
         let ask = |f: &Filter| {
-            let mut h = map(&[("if-none-match", "W/\"aa-1-2\", \"1-2\", *"), ("if-modified-since", "Sat, 01 Jan 2000 00:00:00 GMT"), ("if-range", "\"aa-x\"")]);
+            let mut h = map(&[
+                ("if-none-match", "W/\"aa-1-2\", \"1-2\", *"),
+                ("if-modified-since", "Sat, 01 Jan 2000 00:00:00 GMT"),
+                ("if-range", "\"aa-x\""),
+            ]);
             f.request(&mut h);
-            format!("{:?} {:?} {:?}", h.get("if-none-match"), h.get("if-range"), h.get("if-modified-since"))
+            format!(
+                "{:?} {:?} {:?}",
+                h.get("if-none-match"),
+                h.get("if-range"),
+                h.get("if-modified-since")
+            )
         };
-        assert_eq!(ask(&before), "Some(\"W/\\\"1-2\\\"\") Some(\"\\\"x\\\"\") None");
+        assert_eq!(
+            ask(&before),
+            "Some(\"W/\\\"1-2\\\"\") Some(\"\\\"x\\\"\") None"
+        );
         assert_eq!(ask(&now), "None None None");
     }
 }

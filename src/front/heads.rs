@@ -14,11 +14,13 @@ use super::relay::Line;
 
 /// How hyper begins its own refusal (RFC 6585, 5), which is all that it says then.
 const TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\n";
-/// What is wrong are the cookies, which a page of any server on this machine can set: without them the browser gets in again.
+/// What is wrong are the cookies, which a page of any server on this machine can set: without them
+/// the browser gets in again.
 const DROP: &[u8] = b"clear-site-data: \"cookies\"\r\n";
 
-/// Bytes of such a request that are thrown away, more than the cookies that a browser keeps for one host (180 of 4 KiB), and for how long: a
-/// connection that is closed before all of it has come is reset, and the answer with it.
+/// Bytes of such a request that are thrown away, more than the cookies that a browser keeps for one
+/// host (180 of 4 KiB), and for how long: a connection that is closed before all of it has come is
+/// reset, and the answer with it.
 const UNREAD: u64 = 1 << 20;
 const FAREWELL: Duration = Duration::from_millis(500);
 
@@ -43,14 +45,24 @@ impl Heads {
 }
 
 impl AsyncRead for Heads {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<Result<()>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Heads {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
-        let Some(rest) = buf.strip_prefix(TOO_LARGE) else { return Pin::new(&mut self.0).poll_write(cx, buf) };
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<Result<usize>> {
+        let Some(rest) = buf.strip_prefix(TOO_LARGE) else {
+            return Pin::new(&mut self.0).poll_write(cx, buf);
+        };
         let whole = [TOO_LARGE, DROP, rest].concat();
         // Nothing of the connection waits before it, and a browser that reads nothing is not told.
         let written = ready!(Pin::new(&mut self.0).poll_write(cx, &whole))?;
@@ -60,7 +72,11 @@ impl AsyncWrite for Heads {
         Poll::Ready(self.part().map(|()| buf.len()))
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
         match bufs.iter().find(|b| !b.is_empty()) {
             Some(first) if first.starts_with(TOO_LARGE) => self.poll_write(cx, first),
             _ => Pin::new(&mut self.0).poll_write_vectored(cx, bufs),

@@ -1,8 +1,11 @@
-//! The front: one process between ComfyUI and everybody else, under a uid that is neither the sandbox's nor the owner's.
+//! The front: one process between ComfyUI and everybody else, under a uid that is neither the
+//! sandbox's nor the owner's.
 //!
-//! It holds the port outside and speaks to ComfyUI inside the launch's network; what ComfyUI may ask of the world goes
-//! through it as well: [`egress`]. [`admit`] says who gets in (pure), [`token`] proves it where the system does not tell,
-//! [`places`] how many connections each may have. [`relay`] passes requests on and [`headers`] says what of an answer; [`serve`] is the process.
+//! It holds the port outside and speaks to ComfyUI inside the launch's network; what ComfyUI may
+//! ask of the world goes through it as well: [`egress`]. [`admit`] says who gets in (pure),
+//! [`token`] proves it where the system does not tell, [`places`] how many connections each may
+//! have. [`relay`] passes requests on and [`headers`] says what of an answer; [`serve`] is the
+//! process.
 
 pub mod admit;
 pub mod egress;

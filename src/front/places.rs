@@ -12,7 +12,8 @@ pub const OWNER: usize = 512;
 pub const OTHERS: usize = 384;
 /// For one user or one address of these.
 pub const EACH: usize = 128;
-/// For those who have yet to show a ticket or a token. One more ends the oldest of them: who holds such a place and says nothing keeps nobody out.
+/// For those who have yet to show a ticket or a token. One more ends the oldest of them: who holds
+/// such a place and says nothing keeps nobody out.
 pub const UNPROVEN: usize = 128;
 
 /// Whose a place is.
@@ -48,7 +49,12 @@ impl Held {
             Whose::Owner => self.count(whose) < OWNER,
             Whose::Unproven => true,
             _ => {
-                let others: usize = self.by.iter().filter(|(w, _)| !matches!(w, Whose::Owner | Whose::Unproven)).map(|(_, n)| n).sum();
+                let others: usize = self
+                    .by
+                    .iter()
+                    .filter(|(w, _)| !matches!(w, Whose::Owner | Whose::Unproven))
+                    .map(|(_, n)| n)
+                    .sum();
                 others < OTHERS && (whose == Whose::Anybody || self.count(whose) < EACH)
             }
         }
@@ -95,7 +101,11 @@ impl Places {
             held.unproven.push_back((id, None));
         }
         drop(held);
-        Some(Place { places: Arc::clone(self), whose: Mutex::new(whose), id })
+        Some(Place {
+            places: Arc::clone(self),
+            whose: Mutex::new(whose),
+            id,
+        })
     }
 
     /// The task that serves the connection of a place.
@@ -118,7 +128,8 @@ impl Place {
         self.whose.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It showed a ticket or a token: from now on it is the owner's. `false`: the owner has no place left.
+    /// It showed a ticket or a token: from now on it is the owner's. `false`: the owner has no
+    /// place left.
     pub fn prove(&self) -> bool {
         let mut whose = self.whose();
         if *whose != Whose::Unproven {
@@ -149,10 +160,19 @@ mod tests {
     #[test]
     fn nobody_takes_what_is_kept_for_somebody_else() {
         let places = Arc::new(Places::default());
-        let many = |whose: Whose| std::iter::from_fn(|| places.take(whose)).take(2000).collect::<Vec<_>>();
+        let many = |whose: Whose| {
+            std::iter::from_fn(|| places.take(whose))
+                .take(2000)
+                .collect::<Vec<_>>()
+        };
         let (one, two) = (many(Whose::Uid(1001)), many(Whose::Uid(1002)));
-        let more: Vec<_> = (0..4).flat_map(|n| many(Whose::Address(IpAddr::from([192, 168, 1, n])))).collect();
-        assert_eq!((one.len(), two.len(), more.len()), (EACH, EACH, OTHERS - 2 * EACH));
+        let more: Vec<_> = (0..4)
+            .flat_map(|n| many(Whose::Address(IpAddr::from([192, 168, 1, n]))))
+            .collect();
+        assert_eq!(
+            (one.len(), two.len(), more.len()),
+            (EACH, EACH, OTHERS - 2 * EACH)
+        );
         let silent: Vec<_> = (0..2000).map(|_| places.take(Whose::Unproven)).collect();
         assert!(silent.iter().all(Option::is_some) && places.held().unproven.len() == UNPROVEN);
         let own = many(Whose::Owner);

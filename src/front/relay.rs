@@ -1,4 +1,5 @@
-//! Passing on: requests to ComfyUI and its answers back, each body as it comes, web sockets as two streams.
+//! Passing on: requests to ComfyUI and its answers back, each body as it comes, web sockets as two
+//! streams.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,13 +40,28 @@ pub struct Line {
 
 impl Line {
     pub fn new(verdict: Verdict, place: Place) -> Line {
-        Line { verdict, place: Arc::new(place), upstream: tokio::sync::Mutex::new(None) }
+        Line {
+            verdict,
+            place: Arc::new(place),
+            upstream: tokio::sync::Mutex::new(None),
+        }
     }
 }
 
-/// What concerns one connection and not the message (RFC 9110, 7.6.1); hyper frames bodies by itself.
-const HOP: &[&str] =
-    &["connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer", "transfer-encoding", "upgrade", "expect"];
+/// What concerns one connection and not the message (RFC 9110, 7.6.1); hyper frames bodies by
+/// itself.
+const HOP: &[&str] = &[
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+];
 
 /// With it a browser asks for the script of a service worker (Service Workers, "Service-Worker").
 const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
@@ -55,7 +71,14 @@ impl Front {
     pub fn new(rules: Rules, inner: SocketAddr, desk: Desk) -> Front {
         let cookie = format!("comfy-{}", rules.port);
         let seen = (format!("comfy-seen-{}", rules.port), desk.mark("launch"));
-        Front { rules, inner, filter: Filter::new(desk.mark("copies")), desk: Mutex::new(desk), cookie, seen }
+        Front {
+            rules,
+            inner,
+            filter: Filter::new(desk.mark("copies")),
+            desk: Mutex::new(desk),
+            cookie,
+            seen,
+        }
     }
 
     /// Answers one request.
@@ -64,7 +87,10 @@ impl Front {
             return refused(why);
         }
         let proven = self.proven(request.headers());
-        if let Err(why) = self.rules.request(request.method(), request.uri(), request.headers(), proven) {
+        if let Err(why) =
+            self.rules
+                .request(request.method(), request.uri(), request.headers(), proven)
+        {
             return refused(&why);
         }
         let renewed = self.renewed(&request);
@@ -79,7 +105,10 @@ impl Front {
         }
         if let Verdict::Token(why) = line.verdict {
             if !proven {
-                return refused(&format!("{why}: use the address that `comfy open` prints, or send the token of `comfy open --token`"));
+                return refused(&format!(
+                    "{why}: use the address that `comfy open` prints, or send the token of `comfy \
+                     open --token`"
+                ));
             }
             if !line.place.prove() {
                 return refused(CROWDED);
@@ -95,7 +124,8 @@ impl Front {
             Ok(response) => response,
             Err(()) => return waiting(),
         };
-        self.filter.response(response.status(), response.headers_mut(), host.as_ref());
+        self.filter
+            .response(response.status(), response.headers_mut(), host.as_ref());
         if renewed {
             self.renew(&mut response);
         }
@@ -104,31 +134,49 @@ impl Front {
 
     /// Whether a browser comes to the front page for the first time in this launch.
     fn renewed(&self, request: &Request<Incoming>) -> bool {
-        let page = request.headers().get("sec-fetch-dest").is_none_or(|d| d == "document");
-        let known = cookies(request.headers()).any(|pair| pair == (self.seen.0.as_bytes(), self.seen.1.as_bytes()));
+        let page = request
+            .headers()
+            .get("sec-fetch-dest")
+            .is_none_or(|d| d == "document");
+        let known = cookies(request.headers())
+            .any(|pair| pair == (self.seen.0.as_bytes(), self.seen.1.as_bytes()));
         *request.method() == Method::GET && request.uri().path() == "/" && page && !known
     }
 
-    /// Has the browser drop what it kept of this address: files of another launch, or of whoever had the port while ComfyUI did not run, which
-    /// may say that they are good for a year. Only the cache: `"storage"` would take the workflows with it that ComfyUI's page keeps there until
-    /// they are saved, and what it would be for, service workers, [`worker`] removes. Browsers heed it where they know service workers at all.
+    /// Has the browser drop what it kept of this address: files of another launch, or of whoever
+    /// had the port while ComfyUI did not run, which may say that they are good for a year. Only
+    /// the cache: `"storage"` would take the workflows with it that ComfyUI's page keeps there
+    /// until they are saved, and what it would be for, service workers, [`worker`] removes.
+    /// Browsers heed it where they know service workers at all.
     fn renew(&self, response: &mut Response<Body>) {
         let (name, value) = &self.seen;
-        response.headers_mut().insert("clear-site-data", HeaderValue::from_static("\"cache\""));
+        response
+            .headers_mut()
+            .insert("clear-site-data", HeaderValue::from_static("\"cache\""));
         // It proves nothing, so it may come along when somebody follows a link.
-        if let Ok(cookie) = HeaderValue::from_str(&format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax")) {
+        if let Ok(cookie) =
+            HeaderValue::from_str(&format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax"))
+        {
             response.headers_mut().append(header::SET_COOKIE, cookie);
         }
     }
 
     /// A ticket in the address of the front page becomes a cookie, and leaves the address.
     fn ticket(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
-        let ticket = request.uri().query().filter(|_| request.uri().path() == "/" && *request.method() == Method::GET)?.strip_prefix("ticket=")?;
+        let ticket = request
+            .uri()
+            .query()
+            .filter(|_| request.uri().path() == "/" && *request.method() == Method::GET)?
+            .strip_prefix("ticket=")?;
         let mut response = plain(StatusCode::SEE_OTHER, "");
-        response.headers_mut().insert(header::LOCATION, HeaderValue::from_static("/"));
+        response
+            .headers_mut()
+            .insert(header::LOCATION, HeaderValue::from_static("/"));
         let value = self.desk().redeem(ticket)?;
         let cookie = format!("{}={value}; Path=/; HttpOnly; SameSite=Strict", self.cookie);
-        response.headers_mut().insert(header::SET_COOKIE, HeaderValue::from_str(&cookie).ok()?);
+        response
+            .headers_mut()
+            .insert(header::SET_COOKIE, HeaderValue::from_str(&cookie).ok()?);
         Some(response)
     }
 
@@ -137,30 +185,49 @@ impl Front {
     }
 
     fn proven(&self, headers: &HeaderMap) -> bool {
-        let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+        let bearer = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
         let desk = self.desk();
         bearer.is_some_and(|b| desk.bearer(b))
-            || cookies(headers).any(|(name, value)| name == self.cookie.as_bytes() && std::str::from_utf8(value).is_ok_and(|v| desk.cookie(v)))
+            || cookies(headers).any(|(name, value)| {
+                name == self.cookie.as_bytes()
+                    && std::str::from_utf8(value).is_ok_and(|v| desk.cookie(v))
+            })
     }
 
     /// Takes out what is between the owner and the front.
     fn strip(&self, headers: &mut HeaderMap) {
-        let bearer = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+        let bearer = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
         if bearer.is_some_and(|b| self.desk().bearer(b)) {
             headers.remove(header::AUTHORIZATION);
         }
-        // Cookies know no ports: they are those of the owner's other servers on this machine. ComfyUI sets none and needs none.
+        // Cookies know no ports: they are those of the owner's other servers on this machine.
+        // ComfyUI sets none and needs none.
         headers.remove(header::COOKIE);
     }
 
     /// To ComfyUI and back; `Err` where it does not answer.
-    async fn pass(&self, line: &Line, mut request: Request<Incoming>) -> Result<Response<Body>, ()> {
+    async fn pass(
+        &self,
+        line: &Line,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, ()> {
         // A web socket is the only other protocol that ComfyUI speaks.
-        let upgrade = request.headers().get(header::UPGRADE).filter(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket")).cloned();
+        let upgrade = request
+            .headers()
+            .get(header::UPGRADE)
+            .filter(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+            .cloned();
         let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
-        HOP.iter().for_each(|name| drop(request.headers_mut().remove(*name)));
+        HOP.iter()
+            .for_each(|name| drop(request.headers_mut().remove(*name)));
         if let Some(to) = upgrade {
-            request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            request
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             request.headers_mut().insert(header::UPGRADE, to);
         }
         let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
@@ -177,12 +244,17 @@ impl Front {
             let place = Arc::clone(&line.place);
             tokio::spawn(async move {
                 if let (Ok(client), Ok(server)) = (client.await, server.await) {
-                    let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut TokioIo::new(server)).await;
+                    let _ = tokio::io::copy_bidirectional(
+                        &mut TokioIo::new(client),
+                        &mut TokioIo::new(server),
+                    )
+                    .await;
                 }
                 drop(place);
             });
         } else {
-            HOP.iter().for_each(|name| drop(response.headers_mut().remove(*name)));
+            HOP.iter()
+                .for_each(|name| drop(response.headers_mut().remove(*name)));
         }
         *response.version_mut() = Version::HTTP_11;
         // With this one the gateway itself has the browser drop its cookies ([`super::heads`]).
@@ -193,7 +265,11 @@ impl Front {
     }
 
     /// Over the connection that this line has, or a new one: the old one may have ended meanwhile.
-    async fn send(&self, line: &Line, mut request: Request<Incoming>) -> Result<Response<Incoming>, ()> {
+    async fn send(
+        &self,
+        line: &Line,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Incoming>, ()> {
         let mut slot = line.upstream.lock().await;
         if let Some(mut sender) = slot.take()
             && sender.ready().await.is_ok()
@@ -219,43 +295,76 @@ impl Front {
 
 /// As bytes: a page may set one that is no ASCII, and the others are still there.
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let pairs = headers.get_all(header::COOKIE).iter().flat_map(|v| v.as_bytes().split(|b| *b == b';')).map(<[u8]>::trim_ascii);
-    pairs.filter_map(|pair| pair.iter().position(|b| *b == b'=').map(|at| (&pair[..at], &pair[at + 1..])))
+    let pairs = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .flat_map(|v| v.as_bytes().split(|b| *b == b';'))
+        .map(<[u8]>::trim_ascii);
+    pairs.filter_map(|pair| {
+        pair.iter()
+            .position(|b| *b == b'=')
+            .map(|at| (&pair[..at], &pair[at + 1..]))
+    })
 }
 
 fn plain(status: StatusCode, text: &str) -> Response<Body> {
     let mut response = Response::new(Either::Right(Full::new(Bytes::from(text.to_string()))));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
 fn refused(why: &str) -> Response<Body> {
     let mut response = plain(StatusCode::FORBIDDEN, &format!("comfy: {why}\n"));
     // What is left of a body is not read.
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-/// No node's script becomes a service worker, which would answer for ComfyUI when the node is gone. A page that registers one is refused. Where no
-/// page asks, the browser looks for a newer script of a worker that it has: one from before, or of whoever had the port. It gets one that removes
+/// No node's script becomes a service worker, which would answer for ComfyUI when the node is gone.
+/// A page that registers one is refused. Where no page asks, the browser looks for a newer script
+/// of a worker that it has: one from before, or of whoever had the port. It gets one that removes
 /// itself; a refusal would leave the old one in place.
 fn worker(headers: &HeaderMap) -> Response<Body> {
     if headers.contains_key(header::REFERER) || headers.contains_key(header::ORIGIN) {
         return refused("service workers outlive their node, so none is registered");
     }
-    let mut response =
-        plain(StatusCode::OK, "addEventListener('install', () => skipWaiting());\naddEventListener('activate', () => registration.unregister());\n");
-    for (name, value) in [("content-type", "text/javascript"), ("service-worker-allowed", "/"), ("content-security-policy", "default-src 'none'")] {
-        response.headers_mut().insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+    let mut response = plain(
+        StatusCode::OK,
+        "addEventListener('install', () => skipWaiting());\naddEventListener('activate', () => \
+         registration.unregister());\n",
+    );
+    for (name, value) in [
+        ("content-type", "text/javascript"),
+        ("service-worker-allowed", "/"),
+        ("content-security-policy", "default-src 'none'"),
+    ] {
+        response.headers_mut().insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
     }
     response
 }
 
 fn waiting() -> Response<Body> {
-    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "comfy: ComfyUI does not answer yet\n");
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    response.headers_mut().insert(header::REFRESH, HeaderValue::from_static("1"));
+    let mut response = plain(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "comfy: ComfyUI does not answer yet\n",
+    );
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+        .headers_mut()
+        .insert(header::REFRESH, HeaderValue::from_static("1"));
     response
 }

@@ -37,24 +37,34 @@ const OPEN_FILES: u64 = 8192;
 /// How long a request may take to say what it is.
 const HEAD: Duration = Duration::from_secs(30);
 
-/// Serves until its stdin ends. The first line of it is the [`Config`]. Must be called while there is one thread.
+/// Serves until its stdin ends. The first line of it is the [`Config`]. Must be called while there
+/// is one thread.
 pub fn serve() -> ExitCode {
     let mut line = String::new();
-    let asked = std::io::stdin().lock().read_line(&mut line).doing(|| "read what to serve".into());
-    let config = asked.and_then(|_| serde_json::from_str::<Config>(&line).doing(|| "understand what to serve".into()));
-    let (config, report) = match config.and_then(|c| launched::take_over(c.report).map(|fd| (c, fd))) {
-        Ok(both) => both,
-        Err(p) => {
-            crate::render::problem(&p);
-            return ExitCode::FAILURE;
-        }
-    };
+    let asked = std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .doing(|| "read what to serve".into());
+    let config = asked.and_then(|_| {
+        serde_json::from_str::<Config>(&line).doing(|| "understand what to serve".into())
+    });
+    let (config, report) =
+        match config.and_then(|c| launched::take_over(c.report).map(|fd| (c, fd))) {
+            Ok(both) => both,
+            Err(p) => {
+                crate::render::problem(&p);
+                return ExitCode::FAILURE;
+            }
+        };
     let mut report = Some(report);
     match run(config, &mut report) {
         Ok(()) => ExitCode::SUCCESS,
         Err(p) => {
             match report {
-                Some(fd) => drop(std::fs::File::from(fd).write_all(serde_json::to_string(&p).unwrap_or_default().as_bytes())),
+                Some(fd) => drop(
+                    std::fs::File::from(fd)
+                        .write_all(serde_json::to_string(&p).unwrap_or_default().as_bytes()),
+                ),
                 None => crate::render::problem(&p),
             }
             ExitCode::FAILURE
@@ -75,10 +85,22 @@ fn run(config: Config, report: &mut Option<OwnedFd>) -> Result<()> {
     let proxy_listener = proxy;
     // The log may take its time, and whoever has a page open does not wait for that.
     let (tell, told) = std::sync::mpsc::sync_channel::<String>(egress::NAMED);
-    std::thread::spawn(move || told.iter().for_each(|line| crate::render::stdout(&format!("comfy: {line}"))));
-    let proxy = Arc::new(Proxy::new(config.egress, outside, move |line| drop(tell.try_send(line))));
-    let front = Arc::new(Front::new(config.rules, config.inner, Desk::new(config.secret)));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().doing(|| "start the front".into())?;
+    std::thread::spawn(move || {
+        told.iter()
+            .for_each(|line| crate::render::stdout(&format!("comfy: {line}")))
+    });
+    let proxy = Arc::new(Proxy::new(config.egress, outside, move |line| {
+        drop(tell.try_send(line))
+    }));
+    let front = Arc::new(Front::new(
+        config.rules,
+        config.inner,
+        Desk::new(config.secret),
+    ));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .doing(|| "start the front".into())?;
     std::thread::spawn(|| {
         // Where nothing else tells that the launcher has ended.
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
@@ -87,27 +109,37 @@ fn run(config: Config, report: &mut Option<OwnedFd>) -> Result<()> {
     *report = None;
     runtime.block_on(async {
         let listener = TcpListener::from_std(listener).doing(|| "listen".into())?;
-        tokio::spawn(proxy.accept(TcpListener::from_std(proxy_listener).doing(|| "listen".into())?));
+        tokio::spawn(
+            proxy.accept(TcpListener::from_std(proxy_listener).doing(|| "listen".into())?),
+        );
         accept(&listener, &front, peers.as_ref()).await;
         Ok(())
     })
 }
 
-/// Goes into the launch's network, becomes an account that does not exist, and lets go of the file system. The thread that
-/// stays outside is as poor; the proxy's listener is inside.
+/// Goes into the launch's network, becomes an account that does not exist, and lets go of the file
+/// system. The thread that stays outside is as poor; the proxy's listener is inside.
 fn retire(config: &Config) -> Result<(Option<Outside>, std::net::TcpListener)> {
     // Every thread has its own confinement: it comes before the second one.
     launched::no_new_rights()?;
     #[cfg(target_os = "linux")]
-    crate::host::confine::rules::apply(&crate::confine::front(&config.egress, config.inner.port(), config.proxy.port()), &std::collections::BTreeMap::new())?;
-    let outside = (config.egress != Egress::Deny).then(Outside::start).transpose().doing(|| "start the way out".into())?;
+    crate::host::confine::rules::apply(
+        &crate::confine::front(&config.egress, config.inner.port(), config.proxy.port()),
+        &std::collections::BTreeMap::new(),
+    )?;
+    let outside = (config.egress != Egress::Deny)
+        .then(Outside::start)
+        .transpose()
+        .doing(|| "start the way out".into())?;
     #[cfg(target_os = "linux")]
     {
         if let Some(network) = config.network {
             crate::host::confine::net::enter(&launched::take_over(network)?)?;
         }
     }
-    let proxy = std::net::TcpListener::bind(config.proxy).and_then(|l| l.set_nonblocking(true).map(|()| l)).doing(|| "listen for the way out".into())?;
+    let proxy = std::net::TcpListener::bind(config.proxy)
+        .and_then(|l| l.set_nonblocking(true).map(|()| l))
+        .doing(|| "listen for the way out".into())?;
     launched::drop_groups()?;
     launched::become_id(config.uid, config.uid)?;
     launched::hide();
@@ -118,7 +150,10 @@ fn retire(config: &Config) -> Result<(Option<Outside>, std::net::TcpListener)> {
 
 /// Serves every connection of `listener`, for ever.
 pub async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Identify) {
-    let (places, parting) = (Arc::new(Places::default()), Arc::new(Semaphore::new(PARTING)));
+    let (places, parting) = (
+        Arc::new(Places::default()),
+        Arc::new(Semaphore::new(PARTING)),
+    );
     loop {
         // Out of descriptors, for example: it passes.
         let Ok((stream, _)) = listener.accept().await else {
@@ -132,7 +167,12 @@ pub async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Iden
             continue;
         }
         let Some(place) = places.take(front.rules.whose(peer, &verdict)) else {
-            turn_away(stream, "503 Service Unavailable", "there are too many connections of the same user", &parting);
+            turn_away(
+                stream,
+                "503 Service Unavailable",
+                "there are too many connections of the same user",
+                &parting,
+            );
             continue;
         };
         let id = place.id;
@@ -142,12 +182,17 @@ pub async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Iden
     }
 }
 
-/// One answer, whatever is asked, and the end. What was sent meanwhile is thrown away unread, for a moment and where few are turned away: a
-/// connection that is closed before all of it has come is reset, and the answer with it.
+/// One answer, whatever is asked, and the end. What was sent meanwhile is thrown away unread, for a
+/// moment and where few are turned away: a connection that is closed before all of it has come is
+/// reset, and the answer with it.
 fn turn_away(stream: TcpStream, status: &str, why: &str, parting: &Arc<Semaphore>) {
     let body = format!("comfy: {why}\n");
-    let head = "content-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\nconnection: close\r\n";
-    let answer = format!("HTTP/1.1 {status}\r\n{head}content-length: {}\r\n\r\n{body}", body.len());
+    let head = "content-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\nconnection: \
+        close\r\n";
+    let answer = format!(
+        "HTTP/1.1 {status}\r\n{head}content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
     let Ok(place) = Arc::clone(parting).try_acquire_owned() else {
         // It takes what there is room for, and that is more than this.
         drop(stream.into_std().map(|mut s| s.write(answer.as_bytes())));
@@ -173,13 +218,21 @@ async fn converse(stream: TcpStream, front: Arc<Front>, line: Arc<Line>) {
         async move { Ok::<_, Infallible>(front.answer(&line, request).await) }
     });
     let mut server = http1::Builder::new();
-    server.timer(TokioTimer::new()).header_read_timeout(HEAD).preserve_header_case(true);
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .preserve_header_case(true);
     // The other end went away, or spoke no HTTP.
-    let _ = server.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+    let _ = server
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
 }
 
 fn who(stream: &TcpStream, peers: &dyn Identify) -> Peer {
-    let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else { return Peer::Gone };
+    let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else {
+        return Peer::Gone;
+    };
     let ip = peer.ip().to_canonical();
     // A connection from this machine to an address of its own has the same one at both ends.
     if !ip.is_loopback() && ip != own.ip().to_canonical() {

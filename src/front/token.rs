@@ -1,9 +1,12 @@
-//! How the owner proves to be the owner where the system does not tell whose a connection is (macOS, other machines).
+//! How the owner proves to be the owner where the system does not tell whose a connection is
+//! (macOS, other machines).
 //!
-//! The launcher writes a secret that only the owner reads ([`Handle`]); the front knows it too. From it come:
+//! The launcher writes a secret that only the owner reads ([`Handle`]); the front knows it too.
+//! From it come:
 //!
-//! * a **ticket**: good once, for a minute, in the address that the browser is sent to. The front answers it with a cookie
-//!   (HttpOnly, SameSite=Strict) and a redirect that takes it out of the address;
+//! * a **ticket**: good once, for a minute, in the address that the browser is sent to. The front
+//!   answers it with a cookie (HttpOnly, SameSite=Strict) and a redirect that takes it out of the
+//!   address;
 //! * the **bearer token** of this launch, for programs: `Authorization: Bearer …`.
 //!
 //! Neither reaches ComfyUI: the front takes both out of what it passes on.
@@ -43,7 +46,10 @@ pub fn random(n: usize) -> Result<String> {
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
+        .as_secs()
 }
 
 impl Secret {
@@ -55,7 +61,9 @@ impl Secret {
 
     fn mac(&self, what: &str) -> String {
         // HMAC takes keys of any length (RFC 2104).
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()) else { return String::new() };
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()) else {
+            return String::new();
+        };
         mac.update(what.as_bytes());
         encode_string(&mac.finalize().into_bytes())
     }
@@ -84,7 +92,11 @@ impl Secret {
 
 /// Two texts, compared in a time that says nothing of where they differ.
 fn same(a: &str, b: &str) -> bool {
-    a.len() == b.len() && a.bytes().zip(b.bytes()).fold(0, |acc, (x, y)| acc | (x ^ y)) == 0
+    a.len() == b.len()
+        && a.bytes()
+            .zip(b.bytes())
+            .fold(0, |acc, (x, y)| acc | (x ^ y))
+            == 0
 }
 
 /// What the front remembers: tickets that were used, cookies that it gave.
@@ -100,7 +112,12 @@ const COOKIES: usize = 32;
 
 impl Desk {
     pub fn new(secret: Secret) -> Desk {
-        Desk { bearer: secret.bearer(), secret, used: BTreeMap::new(), cookies: Vec::new() }
+        Desk {
+            bearer: secret.bearer(),
+            secret,
+            used: BTreeMap::new(),
+            cookies: Vec::new(),
+        }
     }
 
     /// A new cookie for a good ticket, which is then good no more.
@@ -114,7 +131,10 @@ impl Desk {
         self.used.retain(|_, t| *t + GOOD >= now);
         // The clock of the same machine: nothing is from the future.
         let fresh = made <= now && now - made <= GOOD;
-        if !same(mac, &self.secret.mac(what)) || !fresh || self.used.insert(what.into(), made).is_some() {
+        if !same(mac, &self.secret.mac(what))
+            || !fresh
+            || self.used.insert(what.into(), made).is_some()
+        {
             return None;
         }
         let cookie = random(32).ok()?;
@@ -139,7 +159,8 @@ impl Desk {
     }
 }
 
-/// The file `records/front.json` of a running launch: how the owner reaches it. Only the owner can read it.
+/// The file `records/front.json` of a running launch: how the owner reaches it. Only the owner can
+/// read it.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct Handle {
     /// `http://127.0.0.1:8188`
@@ -158,7 +179,8 @@ impl Handle {
     /// The disk.
     pub fn write(&self, path: &Path, owner: (u32, u32)) -> Result<()> {
         let text = serde_json::to_vec(self).doing(|| "write how the front is reached".into())?;
-        edit::write_file(path, &text, 0o400, Some(owner)).doing(|| format!("write {}", path.display()))
+        edit::write_file(path, &text, 0o400, Some(owner))
+            .doing(|| format!("write {}", path.display()))
     }
 
     /// As its `owner` reads it, or root for that owner.
@@ -166,19 +188,27 @@ impl Handle {
     /// # Errors
     /// Nothing runs; the file is not to be trusted.
     pub fn read(path: &Path, owner: u32) -> Result<Handle> {
-        if path.symlink_metadata().is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound) {
+        if path
+            .symlink_metadata()
+            .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+        {
             return Err(Problem::new("ComfyUI does not run").hint("start it with `comfy run`"));
         }
         let text = fs::read_trusted(path, &[owner])?;
         serde_json::from_str(&text).doing(|| format!("understand {}", path.display()))
     }
 
-    /// The address for a browser, good once and for a minute. Where the system tells the owner by uid it is good without the ticket too.
+    /// The address for a browser, good once and for a minute. Where the system tells the owner by
+    /// uid it is good without the ticket too.
     ///
     /// # Errors
     /// The system has no random numbers.
     pub fn open_url(&self) -> Result<String> {
-        Ok(format!("{}/?ticket={}", self.address, self.secret.ticket()?))
+        Ok(format!(
+            "{}/?ticket={}",
+            self.address,
+            self.secret.ticket()?
+        ))
     }
 
     /// What a program sends as `Authorization: Bearer …`.
@@ -202,7 +232,13 @@ mod tests {
         let late = secret.ticket().unwrap();
         assert_eq!(desk.redeem_at(&late, now() + GOOD + 1), None, "too late");
         let forged = format!("{}.{}.{}", now(), "0".repeat(32), "0".repeat(64));
-        for bad in [forged.as_str(), "", ".", "x.y.z", &Secret::new().unwrap().ticket().unwrap()] {
+        for bad in [
+            forged.as_str(),
+            "",
+            ".",
+            "x.y.z",
+            &Secret::new().unwrap().ticket().unwrap(),
+        ] {
             assert_eq!(desk.redeem(bad), None, "{bad}");
         }
         assert!(desk.bearer(&secret.bearer()) && !desk.bearer(""));

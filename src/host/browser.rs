@@ -10,12 +10,27 @@ use crate::problem::{Doing, Result};
 ///
 /// # Errors
 /// The program that knows the browser cannot be started.
-#[expect(clippy::disallowed_methods, reason = "as the owner, in the owner's own session")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "as the owner, in the owner's own session"
+)]
 pub fn open(url: &str) -> Result<bool> {
     let mac = std::env::consts::OS == "macos";
     let session = mac || env::var("DISPLAY").is_some() || env::var("WAYLAND_DISPLAY").is_some();
-    let Some(program) = first_existing(if mac { &["/usr/bin/open"] } else { &["/usr/bin/xdg-open"] }).filter(|_| session) else { return Ok(false) };
-    let status =
-        Command::new(program).arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().doing(|| format!("start {program}"))?;
+    let Some(program) = first_existing(if mac {
+        &["/usr/bin/open"]
+    } else {
+        &["/usr/bin/xdg-open"]
+    })
+    .filter(|_| session) else {
+        return Ok(false);
+    };
+    let status = Command::new(program)
+        .arg(url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .doing(|| format!("start {program}"))?;
     Ok(status.success())
 }

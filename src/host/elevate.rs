@@ -1,4 +1,5 @@
-//! The single place that may elevate: it starts the root side of comfy, through sudo or, as root, directly.
+//! The single place that may elevate: it starts the root side of comfy, through sudo or, as root,
+//! directly.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -38,7 +39,8 @@ pub struct Side {
 }
 
 impl Side {
-    /// Its next word, a line of JSON; what sudo or PAM print on stdout is not ours. `None`: it says no more.
+    /// Its next word, a line of JSON; what sudo or PAM print on stdout is not ours. `None`: it says
+    /// no more.
     pub fn hear<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
         let mut line = String::new();
         while self.reader.read_line(&mut line).ok()? > 0 {
@@ -57,7 +59,11 @@ impl Side {
 /// The system does not tell.
 pub fn own() -> std::io::Result<PathBuf> {
     let running = PathBuf::from("/proc/self/exe");
-    if running.exists() { Ok(running) } else { std::env::current_exe() }
+    if running.exists() {
+        Ok(running)
+    } else {
+        std::env::current_exe()
+    }
 }
 
 /// What stat(2) says of a copy of comfy at `path`, or of the program that runs.
@@ -71,20 +77,40 @@ pub fn program(path: Option<&Path>) -> std::io::Result<Option<Program>> {
         None => own().and_then(std::fs::metadata),
     };
     match seen {
-        Ok(m) => Ok(Some(Program { uid: m.uid(), mode: m.mode(), size: m.size(), modified: m.mtime() })),
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
+        Ok(m) => Ok(Some(Program {
+            uid: m.uid(),
+            mode: m.mode(),
+            size: m.size(),
+            modified: m.mtime(),
+        })),
+        Err(e)
+            if matches!(
+                e.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
         Err(e) => Err(e),
     }
 }
 
-/// The launcher of an instance, for which sudo may have a rule: only one that is root's, and this comfy.
+/// The launcher of an instance, for which sudo may have a rule: only one that is root's, and this
+/// comfy.
 fn launcher(paths: &Paths) -> Option<PathBuf> {
     let path = paths.launcher();
     let there = program(Some(&path)).ok().flatten()?;
-    if program(None).ok().flatten().is_some_and(|own| there.is_copy_of(&own)) {
+    if program(None)
+        .ok()
+        .flatten()
+        .is_some_and(|own| there.is_copy_of(&own))
+    {
         return Some(path);
     }
-    crate::render::note("The launcher is of another comfy, so sudo may ask for your password: `comfy apply` brings this one.");
+    crate::render::note(
+        "The launcher is of another comfy, so sudo may ask for your password: `comfy apply` brings \
+         this one.",
+    );
     None
 }
 
@@ -100,8 +126,8 @@ pub fn launch_side(instance: &str, paths: &Paths, isolated: bool) -> Result<Side
     }
 }
 
-/// Starts comfy's own program with a hidden subcommand and pipes for the protocol, as root unless nobody is isolated;
-/// sudo asks for the password on the terminal itself.
+/// Starts comfy's own program with a hidden subcommand and pipes for the protocol, as root unless
+/// nobody is isolated; sudo asks for the password on the terminal itself.
 ///
 /// # Errors
 /// No sudo on this machine, or comfy's own program cannot be found.
@@ -127,25 +153,47 @@ fn start(own: &Path, arguments: &[&str], isolated: bool) -> Result<Side> {
         }
         c
     } else {
-        let sudo = first_existing(&["/usr/bin/sudo", "/usr/local/bin/sudo", "/opt/homebrew/bin/sudo"])
-            .ok_or_else(|| Problem::new("this needs root, and sudo is not on this machine").hint("run the same command as root"))?;
+        let sudo = first_existing(&[
+            "/usr/bin/sudo",
+            "/usr/local/bin/sudo",
+            "/opt/homebrew/bin/sudo",
+        ])
+        .ok_or_else(|| {
+            Problem::new("this needs root, and sudo is not on this machine")
+                .hint("run the same command as root")
+        })?;
         let mut c = Command::new(sudo);
         c.arg("--").arg(own);
         c
     };
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+    command
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::inherit());
     let mut child = command.spawn().doing(|| "start the root side".into())?;
     let pipes = child.stdin.take().zip(child.stdout.take());
     let (stdin, stdout) = pipes.ok_or_else(|| Problem::new("no pipes to the root side"))?;
-    Ok(Side { child, stdin, reader: BufReader::new(stdout) })
+    Ok(Side {
+        child,
+        stdin,
+        reader: BufReader::new(stdout),
+    })
 }
 
-/// Makes this process, which is root by now, the side that launches: what the owner agreed to once is not asked twice.
-#[expect(clippy::disallowed_methods, reason = "comfy itself, which goes on in another role")]
+/// Makes this process, which is root by now, the side that launches: what the owner agreed to once
+/// is not asked twice.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "comfy itself, which goes on in another role"
+)]
 pub fn become_launcher() -> Problem {
     use std::os::unix::process::CommandExt;
     match std::env::current_exe() {
-        Ok(own) => Problem::new(format!("could not start the launcher: {}", Command::new(own).arg(LAUNCH_SIDE).exec())),
+        Ok(own) => Problem::new(format!(
+            "could not start the launcher: {}",
+            Command::new(own).arg(LAUNCH_SIDE).exec()
+        )),
         Err(e) => Problem::new(format!("could not find comfy's own program: {e}")),
     }
 }

@@ -45,46 +45,84 @@ pub fn var(name: &str) -> Option<String> {
 /// # Errors
 /// A malformed COMFY_MIRRORS.
 pub fn net() -> Result<NetEnv> {
-    let vars: BTreeMap<String, String> = NET_VARS.iter().filter_map(|k| Some(((*k).to_string(), var(k)?))).collect();
+    let vars: BTreeMap<String, String> = NET_VARS
+        .iter()
+        .filter_map(|k| Some(((*k).to_string(), var(k)?)))
+        .collect();
     let from_file = || {
         let text = std::fs::read_to_string(config_home()?.join("config.toml")).ok()?;
-        text.parse::<toml::Table>().ok()?.get("mirrors")?.as_str().map(str::to_string)
+        text.parse::<toml::Table>()
+            .ok()?
+            .get("mirrors")?
+            .as_str()
+            .map(str::to_string)
     };
     let mirrors = var("COMFY_MIRRORS").or_else(from_file).unwrap_or_default();
-    Ok(NetEnv { mirrors: Mirrors::parse(&mirrors)?, vars })
+    Ok(NetEnv {
+        mirrors: Mirrors::parse(&mirrors)?,
+        vars,
+    })
 }
 
-/// The servers that models come from, by the names that their own tools give these variables (huggingface_hub's
-/// "Environment variables"; civitai's API reference; the AWS SDKs' reference), and the caller's keys for them.
+/// The servers that models come from, by the names that their own tools give these variables
+/// (huggingface_hub's "Environment variables"; civitai's API reference; the AWS SDKs' reference),
+/// and the caller's keys for them.
 ///
 /// # Errors
 /// An address that is neither https:// nor on this machine.
 pub fn hubs() -> Result<Hubs> {
     let address = |name: &str, default: &str| -> Result<String> {
-        let text = var(name).unwrap_or_else(|| default.into()).trim_end_matches('/').to_string();
+        let text = var(name)
+            .unwrap_or_else(|| default.into())
+            .trim_end_matches('/')
+            .to_string();
         match crate::manifest::model_source(&format!("{text}/")) {
             Ok(()) if text.starts_with("http") => Ok(text),
-            _ => Err(Problem::new(format!("{name}: `{}` is no https:// address", crate::text::escape(&text))).hint("http:// goes to this machine only")),
+            _ => Err(Problem::new(format!(
+                "{name}: `{}` is no https:// address",
+                crate::text::escape(&text)
+            ))
+            .hint("http:// goes to this machine only")),
         }
     };
     let file = var("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| {
-        let own = var("HF_HOME").map(PathBuf::from).or_else(|| Some(base("XDG_CACHE_HOME", ".cache", ".cache")?.join("huggingface")));
+        let own = var("HF_HOME")
+            .map(PathBuf::from)
+            .or_else(|| Some(base("XDG_CACHE_HOME", ".cache", ".cache")?.join("huggingface")));
         own.map(|p| p.join("token"))
     });
-    let from_file = || std::fs::read_to_string(file?).ok().map(|t| t.trim().to_string()).filter(|t| !t.is_empty());
-    let secret = |text: Option<String>| text.filter(|t| !t.chars().any(char::is_control)).map(Secret::new);
-    let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"].into_iter().find(|n| var(n).is_some());
+    let from_file = || {
+        std::fs::read_to_string(file?)
+            .ok()
+            .map(|t| t.trim().to_string())
+            .filter(|t| !t.is_empty())
+    };
+    let secret = |text: Option<String>| {
+        text.filter(|t| !t.chars().any(char::is_control))
+            .map(Secret::new)
+    };
+    let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+        .into_iter()
+        .find(|n| var(n).is_some());
     // A key has several lines; what is in them is the signing's to judge.
-    let google = || std::fs::read_to_string(var("GOOGLE_APPLICATION_CREDENTIALS")?).ok().map(Secret::new);
+    let google = || {
+        std::fs::read_to_string(var("GOOGLE_APPLICATION_CREDENTIALS")?)
+            .ok()
+            .map(Secret::new)
+    };
     let stores = Stores {
         endpoint: endpoint.map(|n| address(n, "")).transpose()?,
-        region: var("AWS_REGION").or_else(|| var("AWS_DEFAULT_REGION")).unwrap_or_else(|| "us-east-1".into()),
+        region: var("AWS_REGION")
+            .or_else(|| var("AWS_DEFAULT_REGION"))
+            .unwrap_or_else(|| "us-east-1".into()),
         key_id: var("AWS_ACCESS_KEY_ID"),
         key: secret(var("AWS_SECRET_ACCESS_KEY")),
         session: secret(var("AWS_SESSION_TOKEN")),
         google: google(),
         azure: var("AZURE_STORAGE_ACCOUNT_NAME"),
-        azure_endpoint: var("AZURE_STORAGE_SERVICE_ENDPOINT").map(|_| address("AZURE_STORAGE_SERVICE_ENDPOINT", "")).transpose()?,
+        azure_endpoint: var("AZURE_STORAGE_SERVICE_ENDPOINT")
+            .map(|_| address("AZURE_STORAGE_SERVICE_ENDPOINT", ""))
+            .transpose()?,
         azure_key: secret(var("AZURE_STORAGE_ACCOUNT_KEY")),
     };
     Ok(Hubs {
@@ -103,7 +141,13 @@ pub fn home() -> Option<PathBuf> {
 
 fn base(variable: &str, linux: &str, mac: &str) -> Option<PathBuf> {
     let own = var(variable).map(PathBuf::from).filter(|p| p.is_absolute());
-    own.or_else(|| Some(home()?.join(if std::env::consts::OS == "macos" { mac } else { linux })))
+    own.or_else(|| {
+        Some(home()?.join(if std::env::consts::OS == "macos" {
+            mac
+        } else {
+            linux
+        }))
+    })
 }
 
 /// The user's config folder for comfy: a manifest may lie there, and `config.toml`.
@@ -132,14 +176,22 @@ pub fn which_in(path: &str, name: &str) -> Option<PathBuf> {
         .find(|p| nix::unistd::access(p, nix::unistd::AccessFlags::X_OK).is_ok() && p.is_file())
 }
 
-/// The git program, looked up in the caller's PATH or, for the root side (whose build uid runs it), in the usual folders.
-/// macOS's /usr/bin/git is a stub that opens a window where the developer tools are missing, so the tools are asked for first.
+/// The git program, looked up in the caller's PATH or, for the root side (whose build uid runs it),
+/// in the usual folders. macOS's /usr/bin/git is a stub that opens a window where the developer
+/// tools are missing, so the tools are asked for first.
 pub fn git_program(fixed_path: bool) -> Option<PathBuf> {
     let mac = std::env::consts::OS == "macos";
-    let tools = ["/Library/Developer/CommandLineTools/usr/bin/git", "/Applications/Xcode.app/Contents/Developer/usr/bin/git"];
+    let tools = [
+        "/Library/Developer/CommandLineTools/usr/bin/git",
+        "/Applications/Xcode.app/Contents/Developer/usr/bin/git",
+    ];
     if let Some(found) = tools.iter().map(PathBuf::from).find(|p| mac && p.exists()) {
         return Some(found);
     }
-    let path = if fixed_path { PUBLIC_PATH.to_string() } else { var("PATH")? };
+    let path = if fixed_path {
+        PUBLIC_PATH.to_string()
+    } else {
+        var("PATH")?
+    };
     which_in(&path, "git").filter(|p| !(mac && p.starts_with("/usr/bin")))
 }

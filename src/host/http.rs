@@ -1,10 +1,13 @@
-//! HTTP as comfy itself speaks it: ureq with rustls, the caller's proxy, and limits on how long a server may say nothing.
+//! HTTP as comfy itself speaks it: ureq with rustls, the caller's proxy, and limits on how long a
+//! server may say nothing.
 
 use std::time::Duration;
 
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 use ureq::unversioned::resolver::DefaultResolver;
-use ureq::unversioned::transport::{Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport,
+};
 
 use super::git::NetEnv;
 use super::redirect::Held;
@@ -12,8 +15,20 @@ use super::redirect::Held;
 type Builder = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 
 fn builder(net: &NetEnv) -> Builder {
-    let roots = net.vars.get("SSL_CERT_FILE").and_then(|path| certificates(path)).unwrap_or(RootCerts::WebPki);
-    let variable = ["https_proxy", "HTTPS_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"].iter().find_map(|k| net.vars.get(*k));
+    let roots = net
+        .vars
+        .get("SSL_CERT_FILE")
+        .and_then(|path| certificates(path))
+        .unwrap_or(RootCerts::WebPki);
+    let variable = [
+        "https_proxy",
+        "HTTPS_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+    ]
+    .iter()
+    .find_map(|k| net.vars.get(*k));
     ureq::Agent::config_builder()
         .tls_config(TlsConfig::builder().root_certs(roots).build())
         .proxy(variable.and_then(|p| ureq::Proxy::new(p).ok()))
@@ -28,15 +43,21 @@ pub fn agent(net: &NetEnv, name: &str, source: &str) -> ureq::Agent {
         .timeout_per_read(Some(Duration::from_secs(net.patience())))
         .user_agent(name)
         .build();
-    ureq::Agent::with_parts(config, Connector::<()>::chain(held(source), DefaultConnector::default()), DefaultResolver::default())
+    ureq::Agent::with_parts(
+        config,
+        Connector::<()>::chain(held(source), DefaultConnector::default()),
+        DefaultResolver::default(),
+    )
 }
 
 fn held(source: &str) -> Held {
-    Held { source: Some(source.into()) }
+    Held {
+        source: Some(source.into()),
+    }
 }
 
-/// An agent for files of any size: it gives up after `silence`, and hands redirects and errors to the caller. With a `source` it connects where that may
-/// lead ([`super::redirect`]).
+/// An agent for files of any size: it gives up after `silence`, and hands redirects and errors to
+/// the caller. With a `source` it connects where that may lead ([`super::redirect`]).
 pub fn patient(net: &NetEnv, silence: Duration, source: Option<&str>) -> ureq::Agent {
     let config = builder(net)
         .http_status_as_error(false)
@@ -49,32 +70,71 @@ pub fn patient(net: &NetEnv, silence: Duration, source: Option<&str>) -> ureq::A
         .input_buffer_size(256 << 10)
         .user_agent(concat!("comfy/", env!("CARGO_PKG_VERSION")))
         .build();
-    let held = Held { source: source.map(str::to_string) };
+    let held = Held {
+        source: source.map(str::to_string),
+    };
     let guarded = Connector::<()>::chain(held, DefaultConnector::default()).chain(Heedful);
     ureq::Agent::with_parts(config, guarded, DefaultResolver::default())
 }
 
-/// An agent for the server of `address`, an index of packages or one that it names, with what uv takes from the environment: a proxy
-/// by scheme and NO_PROXY, UV_HTTP_TIMEOUT, certificates, hosts whose certificate nobody can check. Redirects are followed, without what was sent of
-/// a password to another server, and where what `page` of the index names may lead; a status of 400 and above is an answer.
+/// An agent for the server of `address`, an index of packages or one that it names, with what uv
+/// takes from the environment: a proxy by scheme and NO_PROXY, UV_HTTP_TIMEOUT, certificates, hosts
+/// whose certificate nobody can check. Redirects are followed, without what was sent of a password
+/// to another server, and where what `page` of the index names may lead; a status of 400 and above
+/// is an answer.
 pub fn of_packages(net: &NetEnv, address: &str, page: &str) -> ureq::Agent {
     let var = |names: &[&str]| names.iter().find_map(|k| net.vars.get(*k));
-    let set = |name: &str| net.vars.get(name).is_some_and(|v| !["", "0", "false", "no", "off"].contains(&v.to_ascii_lowercase().as_str()));
-    let scheme: &[&str] = if address.starts_with("https://") { &["https_proxy", "HTTPS_PROXY"] } else { &["http_proxy"] };
-    let proxy = var(scheme).or_else(|| var(&["ALL_PROXY", "all_proxy"])).and_then(|p| ureq::Proxy::new(p).ok());
-    let host = authority(address);
-    let bare = host.rsplit_once(':').map_or(host, |(h, port)| if port.bytes().all(|b| b.is_ascii_digit()) { h } else { host });
-    let direct = var(&["NO_PROXY", "no_proxy"]).is_some_and(|list| {
-        list.split(',').map(str::trim).filter(|e| !e.is_empty()).any(|e| {
-            let e = e.trim_start_matches('*').trim_start_matches('.');
-            e.is_empty() || bare == e || host == e || bare.strip_suffix(e).is_some_and(|rest| rest.ends_with('.'))
+    let set = |name: &str| {
+        net.vars.get(name).is_some_and(|v| {
+            !["", "0", "false", "no", "off"].contains(&v.to_ascii_lowercase().as_str())
         })
+    };
+    let scheme: &[&str] = if address.starts_with("https://") {
+        &["https_proxy", "HTTPS_PROXY"]
+    } else {
+        &["http_proxy"]
+    };
+    let proxy = var(scheme)
+        .or_else(|| var(&["ALL_PROXY", "all_proxy"]))
+        .and_then(|p| ureq::Proxy::new(p).ok());
+    let host = authority(address);
+    let bare = host.rsplit_once(':').map_or(host, |(h, port)| {
+        if port.bytes().all(|b| b.is_ascii_digit()) {
+            h
+        } else {
+            host
+        }
     });
-    let unchecked = var(&["UV_INSECURE_HOST"]).is_some_and(|list| list.split([',', ' ']).any(|e| e == bare || e == host));
-    let roots = net.vars.get("SSL_CERT_FILE").and_then(|path| certificates(path));
-    let system = || (set("UV_SYSTEM_CERTS") || set("UV_NATIVE_TLS")).then(|| SYSTEM.iter().find_map(|path| certificates(path))).flatten();
-    let tls = TlsConfig::builder().root_certs(roots.or_else(system).unwrap_or(RootCerts::WebPki)).disable_verification(unchecked).build();
-    let asked = var(&["UV_HTTP_TIMEOUT"]).and_then(|s| s.parse().ok()).filter(|s| (1..=3600).contains(s));
+    let direct = var(&["NO_PROXY", "no_proxy"]).is_some_and(|list| {
+        list.split(',')
+            .map(str::trim)
+            .filter(|e| !e.is_empty())
+            .any(|e| {
+                let e = e.trim_start_matches('*').trim_start_matches('.');
+                e.is_empty()
+                    || bare == e
+                    || host == e
+                    || bare.strip_suffix(e).is_some_and(|rest| rest.ends_with('.'))
+            })
+    });
+    let unchecked = var(&["UV_INSECURE_HOST"])
+        .is_some_and(|list| list.split([',', ' ']).any(|e| e == bare || e == host));
+    let roots = net
+        .vars
+        .get("SSL_CERT_FILE")
+        .and_then(|path| certificates(path));
+    let system = || {
+        (set("UV_SYSTEM_CERTS") || set("UV_NATIVE_TLS"))
+            .then(|| SYSTEM.iter().find_map(|path| certificates(path)))
+            .flatten()
+    };
+    let tls = TlsConfig::builder()
+        .root_certs(roots.or_else(system).unwrap_or(RootCerts::WebPki))
+        .disable_verification(unchecked)
+        .build();
+    let asked = var(&["UV_HTTP_TIMEOUT"])
+        .and_then(|s| s.parse().ok())
+        .filter(|s| (1..=3600).contains(s));
     let silence = Duration::from_secs(asked.unwrap_or_else(|| net.patience()));
     let config = builder(net)
         .tls_config(tls)
@@ -91,7 +151,12 @@ pub fn of_packages(net: &NetEnv, address: &str, page: &str) -> ureq::Agent {
 }
 
 /// Where systems keep the certificates that they trust: Debian, Fedora, SUSE, macOS.
-const SYSTEM: &[&str] = &["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem"];
+const SYSTEM: &[&str] = &[
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+];
 
 /// `host:port` of an address, without user and password.
 pub fn authority(address: &str) -> &str {
@@ -141,7 +206,11 @@ struct Heedful;
 impl<In: Transport> Connector<In> for Heedful {
     type Out = Heeding<In>;
 
-    fn connect(&self, _: &ConnectionDetails, chained: Option<In>) -> Result<Option<Self::Out>, ureq::Error> {
+    fn connect(
+        &self,
+        _: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<Self::Out>, ureq::Error> {
         Ok(chained.map(Heeding))
     }
 }
@@ -165,7 +234,12 @@ impl<T: Transport> Transport for Heeding<T> {
         let (whole, began) = (timeout.for_read(), std::time::Instant::now());
         loop {
             let left = whole.after.saturating_sub(began.elapsed());
-            let slice = NextTimeout { after: left.min(LOOK).into(), reason: whole.reason, per_read: None, per_write: None };
+            let slice = NextTimeout {
+                after: left.min(LOOK).into(),
+                reason: whole.reason,
+                per_read: None,
+                per_write: None,
+            };
             match self.0.await_input(slice) {
                 Err(ureq::Error::Timeout(_)) if crate::host::signals::interrupted() => {
                     return Err(ureq::Error::Io(std::io::Error::other("interrupted")));
@@ -187,12 +261,25 @@ impl<T: Transport> Transport for Heeding<T> {
 
 /// An agent for a server on this machine: no proxy, and an answer soon.
 pub fn local() -> ureq::Agent {
-    ureq::Agent::config_builder().proxy(None).timeout_global(Some(Duration::from_secs(2))).build().into()
+    ureq::Agent::config_builder()
+        .proxy(None)
+        .timeout_global(Some(Duration::from_secs(2)))
+        .build()
+        .into()
 }
 
-/// The certificates of a PEM file, as OpenSSL and uv take them from SSL_CERT_FILE; none where there is none in it.
+/// The certificates of a PEM file, as OpenSSL and uv take them from SSL_CERT_FILE; none where there
+/// is none in it.
 fn certificates(path: &str) -> Option<RootCerts> {
     let text = std::fs::read(path).ok()?;
-    let found: Vec<_> = parse_pem(&text).filter_map(|item| if let Ok(PemItem::Certificate(c)) = item { Some(c) } else { None }).collect();
+    let found: Vec<_> = parse_pem(&text)
+        .filter_map(|item| {
+            if let Ok(PemItem::Certificate(c)) = item {
+                Some(c)
+            } else {
+                None
+            }
+        })
+        .collect();
     (!found.is_empty()).then(|| RootCerts::new_with_certs(&found))
 }

@@ -27,8 +27,8 @@ pub fn own() -> std::io::Result<Vec<(IpAddr, u32)>> {
     Ok(all.collect())
 }
 
-/// Whether the system would deliver a packet to itself, or to all of its neighbours, which it may do for addresses that no interface has (local
-/// routes, ip-route(8)). Nothing is sent.
+/// Whether the system would deliver a packet to itself, or to all of its neighbours, which it may
+/// do for addresses that no interface has (local routes, ip-route(8)). Nothing is sent.
 ///
 /// # Errors
 /// It knows no way to the address.
@@ -42,7 +42,11 @@ pub fn delivers_to_itself(to: IpAddr) -> std::io::Result<bool> {
 /// As far as the source tells that the system chooses: the address itself.
 #[cfg(any(test, not(target_os = "linux")))]
 fn of_its_own(to: IpAddr) -> std::io::Result<bool> {
-    let any: IpAddr = if to.is_ipv4() { std::net::Ipv4Addr::UNSPECIFIED.into() } else { std::net::Ipv6Addr::UNSPECIFIED.into() };
+    let any: IpAddr = if to.is_ipv4() {
+        std::net::Ipv4Addr::UNSPECIFIED.into()
+    } else {
+        std::net::Ipv6Addr::UNSPECIFIED.into()
+    };
     let socket = std::net::UdpSocket::bind((any, 0))?;
     // The port of discard; connect(2) sends nothing.
     socket.connect((to, 9))?;
@@ -55,14 +59,21 @@ mod linux {
     use std::os::fd::AsRawFd;
 
     use nix::libc;
-    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+    use nix::sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+    };
 
     /// RTN_UNICAST (linux/rtnetlink.h): it goes to somebody else.
     pub const UNICAST: u8 = 1;
 
     /// The type of the route that a packet would take (rtnetlink(7), RTM_GETROUTE).
     pub fn kind(to: IpAddr) -> std::io::Result<u8> {
-        let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+        let fd = socket(
+            AddressFamily::Netlink,
+            SockType::Raw,
+            SockFlag::SOCK_CLOEXEC,
+            SockProtocol::NetlinkRoute,
+        )?;
         send(fd.as_raw_fd(), &request(to), MsgFlags::empty())?;
         let mut answer = [0_u8; 4096];
         let n = recv(fd.as_raw_fd(), &mut answer, MsgFlags::empty())?;
@@ -90,11 +101,19 @@ mod linux {
 
     /// rtm_type, or the error of an nlmsgerr.
     fn kind_of(answer: &[u8]) -> std::io::Result<u8> {
-        let kind = answer.get(4..6).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes);
-        let error = answer.get(16..20).and_then(|b| b.try_into().ok()).map(i32::from_ne_bytes);
+        let kind = answer
+            .get(4..6)
+            .and_then(|b| b.try_into().ok())
+            .map(u16::from_ne_bytes);
+        let error = answer
+            .get(16..20)
+            .and_then(|b| b.try_into().ok())
+            .map(i32::from_ne_bytes);
         match (kind, answer.get(23), error) {
             (Some(libc::RTM_NEWROUTE), Some(kind), _) => Ok(*kind),
-            (Some(2), _, Some(error)) if error < 0 => Err(std::io::Error::from_raw_os_error(-error)),
+            (Some(2), _, Some(error)) if error < 0 => {
+                Err(std::io::Error::from_raw_os_error(-error))
+            }
             _ => Err(std::io::Error::other("the system does not tell the route")),
         }
     }
@@ -109,7 +128,10 @@ mod tests {
         let all = own().unwrap();
         assert!(all.iter().any(|(ip, _)| ip.is_loopback()), "{all:?}");
         for (ip, _) in all.iter().filter(|(ip, _)| ip.is_ipv4()) {
-            assert!(delivers_to_itself(*ip).unwrap() && of_its_own(*ip).unwrap(), "{ip}");
+            assert!(
+                delivers_to_itself(*ip).unwrap() && of_its_own(*ip).unwrap(),
+                "{ip}"
+            );
         }
         // No interface has this one.
         assert!(delivers_to_itself("127.0.0.9".parse().unwrap()).unwrap());

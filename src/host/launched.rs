@@ -1,4 +1,5 @@
-//! System calls of a process that is about to become another: identity, limits, descriptors, death with its parent.
+//! System calls of a process that is about to become another: identity, limits, descriptors, death
+//! with its parent.
 
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -25,25 +26,37 @@ pub fn hand_over(command: &mut Command, fds: &[&OwnedFd]) {
     }
 }
 
-/// Takes a descriptor that the process above handed over. From here on no program that is executed keeps it.
+/// Takes a descriptor that the process above handed over. From here on no program that is executed
+/// keeps it.
 ///
 /// # Errors
 /// There is none of that number.
 pub fn take_over(number: RawFd) -> Result<OwnedFd> {
-    // SAFETY: fcntl(2) says whether it is open; the number came from the process above, and nobody else here uses it.
+    // SAFETY: fcntl(2) says whether it is open; the number came from the process above, and nobody
+    // else here uses it.
     unsafe {
-        Errno::result(libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC)).doing(|| format!("take descriptor {number} over"))?;
+        Errno::result(libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC))
+            .doing(|| format!("take descriptor {number} over"))?;
         Ok(OwnedFd::from_raw_fd(number))
     }
 }
 
-/// No descriptor beyond the first three passes to the program that is executed, wherever it came from.
+/// No descriptor beyond the first three passes to the program that is executed, wherever it came
+/// from.
 ///
 /// # Errors
 /// /dev/fd cannot be listed.
 pub fn keep_three() -> Result<()> {
-    for entry in std::fs::read_dir("/dev/fd").doing(|| "list the open descriptors".into())?.flatten() {
-        if let Some(n) = entry.file_name().to_str().and_then(|n| n.parse::<RawFd>().ok()).filter(|n| *n > 2) {
+    for entry in std::fs::read_dir("/dev/fd")
+        .doing(|| "list the open descriptors".into())?
+        .flatten()
+    {
+        if let Some(n) = entry
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<RawFd>().ok())
+            .filter(|n| *n > 2)
+        {
             // SAFETY: a number; one that is closed by now is an error that does not matter.
             unsafe { libc::fcntl(n, libc::F_SETFD, libc::FD_CLOEXEC) };
         }
@@ -51,22 +64,24 @@ pub fn keep_three() -> Result<()> {
     Ok(())
 }
 
-/// Ends this process when the one above ends (prctl(2)); `parent` is that one, which may have ended before. Elsewhere
-/// than on Linux a process notices by its stdin.
+/// Ends this process when the one above ends (prctl(2)); `parent` is that one, which may have ended
+/// before. Elsewhere than on Linux a process notices by its stdin.
 ///
 /// # Errors
 /// It has ended.
 pub fn die_with(parent: i32) -> Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: a plain call.
-    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) }).doing(|| "end with the launcher".into())?;
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })
+        .doing(|| "end with the launcher".into())?;
     if parent != 0 && nix::unistd::getppid().as_raw() != parent {
         return Err(Problem::new("the launcher has ended"));
     }
     Ok(())
 }
 
-/// Nobody but root may look into this process's memory or attach to it, not even with its own uid (prctl(2)).
+/// Nobody but root may look into this process's memory or attach to it, not even with its own uid
+/// (prctl(2)).
 pub fn hide() {
     #[cfg(target_os = "linux")]
     // SAFETY: a plain call; it cannot fail with these arguments.
@@ -75,14 +90,16 @@ pub fn hide() {
     };
 }
 
-/// No way to new rights, for this process and all that it starts (prctl(2)); other systems have no such switch.
+/// No way to new rights, for this process and all that it starts (prctl(2)); other systems have no
+/// such switch.
 ///
 /// # Errors
 /// The kernel is older than Linux 3.5.
 pub fn no_new_rights() -> Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: a plain call.
-    Errno::result(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }).doing(|| "give up new rights".into())?;
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
+        .doing(|| "give up new rights".into())?;
     Ok(())
 }
 
@@ -117,18 +134,21 @@ pub fn keep_capabilities(kept: &[u32]) -> Result<()> {
     }
     let header = Header(0x2008_0522, 0);
     // SAFETY: both structures are those of the version that the header names, and outlive the call.
-    Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) }).doing(what)?;
+    Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) })
+        .doing(what)?;
     Ok(())
 }
 
-/// All groups of an account. On macOS membership stays dynamic after initgroups(3), unlike after setgroups(2).
+/// All groups of an account. On macOS membership stays dynamic after initgroups(3), unlike after
+/// setgroups(2).
 ///
 /// # Errors
 /// Without root; an unreadable database.
 pub fn take_groups(name: &str, gid: u32) -> Result<()> {
     let name = CString::new(name).doing(|| "name the account".into())?;
     // SAFETY: the name lives through the call.
-    Errno::result(unsafe { libc::initgroups(name.as_ptr(), gid as _) }).doing(|| "take the account's groups".into())?;
+    Errno::result(unsafe { libc::initgroups(name.as_ptr(), gid as _) })
+        .doing(|| "take the account's groups".into())?;
     Ok(())
 }
 
@@ -138,7 +158,8 @@ pub fn take_groups(name: &str, gid: u32) -> Result<()> {
 /// Without root.
 pub fn drop_groups() -> Result<()> {
     // SAFETY: no list is read where the count is none.
-    Errno::result(unsafe { libc::setgroups(0, std::ptr::null()) }).doing(|| "give up all groups".into())?;
+    Errno::result(unsafe { libc::setgroups(0, std::ptr::null()) })
+        .doing(|| "give up all groups".into())?;
     Ok(())
 }
 
@@ -149,15 +170,19 @@ pub fn drop_groups() -> Result<()> {
 pub fn become_id(uid: u32, gid: u32) -> Result<()> {
     nix::unistd::setgid(gid.into()).doing(|| format!("become gid {gid}"))?;
     nix::unistd::setuid(uid.into()).doing(|| format!("become uid {uid}"))?;
-    let is = (nix::unistd::getuid().as_raw(), nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let is = (
+        nix::unistd::getuid().as_raw(),
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    );
     if uid == 0 || is != (uid, uid, gid) || nix::unistd::setuid(0.into()).is_ok() {
         return Err(Problem::new(format!("root could be regained by uid {uid}")));
     }
     Ok(())
 }
 
-/// As many open files as wanted where this process may raise the hard limit, else what that allows; at most so many processes and threads
-/// of its user; and no core dumps.
+/// As many open files as wanted where this process may raise the hard limit, else what that allows;
+/// at most so many processes and threads of its user; and no core dumps.
 ///
 /// # Errors
 /// The system's own.
@@ -191,11 +216,17 @@ pub fn fork() -> Result<Option<Pid>> {
     }
 }
 
-/// The folders that macOS gives the account that asks for caches and temporary files (confstr(3)), by real path; Metal's
-/// compiler writes there.
+/// The folders that macOS gives the account that asks for caches and temporary files (confstr(3)),
+/// by real path; Metal's compiler writes there.
 pub fn caches() -> Vec<std::path::PathBuf> {
     #[cfg(target_os = "macos")]
-    return [libc::_CS_DARWIN_USER_CACHE_DIR, libc::_CS_DARWIN_USER_TEMP_DIR].into_iter().filter_map(system_folder).collect();
+    return [
+        libc::_CS_DARWIN_USER_CACHE_DIR,
+        libc::_CS_DARWIN_USER_TEMP_DIR,
+    ]
+    .into_iter()
+    .filter_map(system_folder)
+    .collect();
     #[cfg(not(target_os = "macos"))]
     Vec::new()
 }
@@ -206,6 +237,10 @@ fn system_folder(name: libc::c_int) -> Option<std::path::PathBuf> {
     let mut buffer = vec![0_u8; 1024];
     // SAFETY: the buffer is as long as is said.
     let n = unsafe { libc::confstr(name, buffer.as_mut_ptr().cast(), buffer.len()) };
-    (1..=buffer.len()).contains(&n).then(|| buffer.truncate(n - 1))?;
-    std::path::PathBuf::from(std::ffi::OsString::from_vec(buffer)).canonicalize().ok()
+    (1..=buffer.len())
+        .contains(&n)
+        .then(|| buffer.truncate(n - 1))?;
+    std::path::PathBuf::from(std::ffi::OsString::from_vec(buffer))
+        .canonicalize()
+        .ok()
 }

@@ -13,11 +13,19 @@ pub const REQUEST: u64 = 16 << 20;
 /// A longer line, no UTF-8, or the system's own.
 pub fn next(from: &mut impl BufRead, most: u64) -> Result<Option<String>> {
     let mut line = String::new();
-    if from.by_ref().take(most.saturating_add(1)).read_line(&mut line)? == 0 {
+    if from
+        .by_ref()
+        .take(most.saturating_add(1))
+        .read_line(&mut line)?
+        == 0
+    {
         return Ok(None);
     }
     if line.len() as u64 > most {
-        return Err(Error::new(ErrorKind::InvalidData, format!("a line is longer than {most} bytes")));
+        return Err(Error::new(
+            ErrorKind::InvalidData,
+            format!("a line is longer than {most} bytes"),
+        ));
     }
     if line.ends_with('\n') {
         line.pop();
@@ -32,7 +40,10 @@ mod tests {
     #[test]
     fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
         let mut endless = std::io::BufReader::new(std::io::repeat(b'x'));
-        assert_eq!(next(&mut endless, WORD).unwrap_err().to_string(), "a line is longer than 65536 bytes");
+        assert_eq!(
+            next(&mut endless, WORD).unwrap_err().to_string(),
+            "a line is longer than 65536 bytes"
+        );
         let mut words = &b"stop\n12345\n\nlast"[..];
         let heard: Vec<_> = std::iter::from_fn(|| next(&mut words, 6).unwrap()).collect();
         assert_eq!(heard, ["stop", "12345", "", "last"]);

@@ -1,5 +1,6 @@
-//! A sealed folder that is known by a list of its files: made under the build uid, listed there, sealed by root, compared
-//! with the list ever after. Virtual environments and interpreters are such.
+//! A sealed folder that is known by a list of its files: made under the build uid, listed there,
+//! sealed by root, compared with the list ever after. Virtual environments and interpreters are
+//! such.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
@@ -35,8 +36,8 @@ pub enum Item {
     Folder,
 }
 
-/// Paths below the folder, by what brought them: a package (`numpy==1.26.4` and its wheel's hash); `""` holds the rest. Several may bring one path: that of
-/// the last in order is there.
+/// Paths below the folder, by what brought them: a package (`numpy==1.26.4` and its wheel's hash);
+/// `""` holds the rest. Several may bring one path: that of the last in order is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct List(pub BTreeMap<String, BTreeMap<String, Item>>);
 
@@ -48,7 +49,10 @@ impl List {
     pub fn load(path: &Path) -> Seen<List> {
         match std::fs::read(path) {
             Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Err(Unknown { reason: format!("{}: {e}", path.display()), root_can: true }),
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Err(Unknown {
+                reason: format!("{}: {e}", path.display()),
+                root_can: true,
+            }),
             Err(_) => Ok(List::default()),
         }
     }
@@ -58,13 +62,26 @@ impl List {
     /// # Errors
     /// Something cannot be read, or is neither file nor link.
     pub fn of(folder: &Path) -> Result<List> {
-        let items: Vec<Result<(String, Item)>> = entries(folder)?.into_par_iter().map(|f| item(folder, &f).map(|i| (f.path, i))).collect();
-        Ok(List(BTreeMap::from([(String::new(), items.into_iter().collect::<Result<_>>()?)])))
+        let items: Vec<Result<(String, Item)>> = entries(folder)?
+            .into_par_iter()
+            .map(|f| item(folder, &f).map(|i| (f.path, i)))
+            .collect();
+        Ok(List(BTreeMap::from([(
+            String::new(),
+            items.into_iter().collect::<Result<_>>()?,
+        )])))
     }
 
     /// What is there by path, with what brought it.
     pub fn by_path(&self) -> BTreeMap<&str, (&str, &Item)> {
-        self.0.iter().flat_map(|(k, items)| items.iter().map(move |(p, i)| (p.as_str(), (k.as_str(), i)))).collect()
+        self.0
+            .iter()
+            .flat_map(|(k, items)| {
+                items
+                    .iter()
+                    .map(move |(p, i)| (p.as_str(), (k.as_str(), i)))
+            })
+            .collect()
     }
 }
 
@@ -74,7 +91,12 @@ impl List {
 /// It cannot be read.
 pub fn hash(mut file: impl Read, size: u64) -> std::io::Result<String> {
     let mut hasher = Sha256::new();
-    let mut buffer = vec![0; usize::try_from(size).unwrap_or(usize::MAX).clamp(1, 1 << 18)];
+    let mut buffer = vec![
+        0;
+        usize::try_from(size)
+            .unwrap_or(usize::MAX)
+            .clamp(1, 1 << 18)
+    ];
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(BASE64_URL_SAFE_NO_PAD.encode(hasher.finalize())),
@@ -122,21 +144,39 @@ pub struct Listed<'a> {
 impl Listed<'_> {
     /// What is off; `None` if there is no such folder.
     pub fn check(&self, ids: &Ids, readings: &Readings) -> Seen<Option<Vec<Finding>>> {
-        let Some(sealed) = Sealed::open(self.folder, self.name.clone(), ids.seal, ids.seal_gid)? else { return Ok(None) };
+        let Some(sealed) = Sealed::open(self.folder, self.name.clone(), ids.seal, ids.seal_gid)?
+        else {
+            return Ok(None);
+        };
         if sealed.unchanged(readings)? {
             return Ok(Some(Vec::new()));
         }
         let list = List::load(self.list)?;
-        let mut findings: Vec<Finding> = self.compare(&sealed, &list, ids, readings.is_vouched(&self.name))?.into_iter().map(|(_, f)| f).collect();
-        findings.extend(sealed.frame().map(|detail| Finding { path: ".".into(), what: What::Owner, detail }));
+        let mut findings: Vec<Finding> = self
+            .compare(&sealed, &list, ids, readings.is_vouched(&self.name))?
+            .into_iter()
+            .map(|(_, f)| f)
+            .collect();
+        findings.extend(sealed.frame().map(|detail| Finding {
+            path: ".".into(),
+            what: What::Owner,
+            detail,
+        }));
         if findings.is_empty() {
             sealed.whole(readings)?;
         }
         Ok(Some(findings))
     }
 
-    /// Every difference with what brought the entry. `vouched`: this process has sealed the content.
-    pub fn compare(&self, sealed: &Sealed, list: &List, ids: &Ids, vouched: bool) -> Seen<Vec<(String, Finding)>> {
+    /// Every difference with what brought the entry. `vouched`: this process has sealed the
+    /// content.
+    pub fn compare(
+        &self,
+        sealed: &Sealed,
+        list: &List,
+        ids: &Ids,
+        vouched: bool,
+    ) -> Seen<Vec<(String, Finding)>> {
         let fd = &sealed.fd;
         let (found, empty) = gather(fd, self.folder)?;
         let wanted = list.by_path();
@@ -147,7 +187,11 @@ impl Listed<'_> {
             folders.extend(path.match_indices('/').map(|(i, _)| &path[..i]));
         }
         let seen: BTreeSet<&str> = found.iter().map(|f| f.path.as_str()).collect();
-        let finding = |path: &str, what: What, detail: String| Finding { path: crate::text::escape(path), what, detail };
+        let finding = |path: &str, what: What, detail: String| Finding {
+            path: crate::text::escape(path),
+            what,
+            detail,
+        };
         let one = |f: &Found| -> Seen<Vec<(String, Finding)>> {
             let mut out = Vec::new();
             let item = wanted.get(f.path.as_str());
@@ -157,15 +201,22 @@ impl Listed<'_> {
                 note(What::Owner, format!("uid {}, gid {}", f.uid, f.gid));
             }
             match (f.kind, item.map(|(_, i)| *i)) {
-                (Kind::Dir, None | Some(Item::Folder)) if item.is_some() || folders.contains(f.path.as_str()) => {
+                (Kind::Dir, None | Some(Item::Folder))
+                    if item.is_some() || folders.contains(f.path.as_str()) =>
+                {
                     if f.bits != 0o755 {
                         note(What::Mode, format!("{:04o}", f.bits));
                     }
                 }
-                (Kind::Dir, None) if empty.contains(&f.path) => note(What::EmptyFolder, String::new()),
+                (Kind::Dir, None) if empty.contains(&f.path) => {
+                    note(What::EmptyFolder, String::new())
+                }
                 (Kind::Dir, None) => {}
                 (Kind::Link, Some(Item::Link(to))) => {
-                    if f.target.as_ref().is_none_or(|t| t.as_os_str() != to.as_str()) {
+                    if f.target
+                        .as_ref()
+                        .is_none_or(|t| t.as_os_str() != to.as_str())
+                    {
                         note(What::Link, String::new());
                     }
                 }
@@ -173,7 +224,8 @@ impl Listed<'_> {
                     if f.bits != if *exec { 0o755 } else { 0o644 } {
                         note(What::Mode, format!("{:04o}", f.bits));
                     }
-                    let same = f.stamp.size() == *size && (vouched || content(fd, &f.path, *size)? == *hash);
+                    let same = f.stamp.size() == *size
+                        && (vouched || content(fd, &f.path, *size)? == *hash);
                     if !same {
                         note(What::Edited, String::new());
                     }
@@ -184,26 +236,50 @@ impl Listed<'_> {
             Ok(out)
         };
         let mut out = Vec::new();
-        for r in found.par_iter().with_min_len(16).map(one).collect::<Vec<_>>() {
+        for r in found
+            .par_iter()
+            .with_min_len(16)
+            .map(one)
+            .collect::<Vec<_>>()
+        {
             out.extend(r?);
         }
-        out.extend(wanted.iter().filter(|(p, _)| !seen.contains(*p)).map(|(p, (k, _))| ((*k).to_string(), finding(p, What::Missing, String::new()))));
+        out.extend(
+            wanted
+                .iter()
+                .filter(|(p, _)| !seen.contains(*p))
+                .map(|(p, (k, _))| ((*k).to_string(), finding(p, What::Missing, String::new()))),
+        );
         out.sort_by(|a, b| a.1.path.cmp(&b.1.path));
         Ok(out)
     }
 }
 
 fn content(dir: &OwnedFd, path: &str, size: u64) -> Seen<String> {
-    hash_at(dir, path, size).map_err(|e| Unknown { reason: format!("{}: {e}", crate::text::escape(path)), root_can: true })
+    hash_at(dir, path, size).map_err(|e| Unknown {
+        reason: format!("{}: {e}", crate::text::escape(path)),
+        root_can: true,
+    })
 }
 
-/// The hash of a file of about `size` bytes below an open folder, as a RECORD writes it; a link is not followed.
+/// The hash of a file of about `size` bytes below an open folder, as a RECORD writes it; a link is
+/// not followed.
 ///
 /// # Errors
 /// It cannot be read.
-pub fn hash_at(dir: &OwnedFd, path: &(impl nix::NixPath + ?Sized), size: u64) -> std::io::Result<String> {
-    let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_NOFOLLOW | nix::fcntl::OFlag::O_NONBLOCK | nix::fcntl::OFlag::O_CLOEXEC;
-    hash(std::fs::File::from(nix::fcntl::openat(dir, path, flags, mode(0))?), size)
+pub fn hash_at(
+    dir: &OwnedFd,
+    path: &(impl nix::NixPath + ?Sized),
+    size: u64,
+) -> std::io::Result<String> {
+    let flags = nix::fcntl::OFlag::O_RDONLY
+        | nix::fcntl::OFlag::O_NOFOLLOW
+        | nix::fcntl::OFlag::O_NONBLOCK
+        | nix::fcntl::OFlag::O_CLOEXEC;
+    hash(
+        std::fs::File::from(nix::fcntl::openat(dir, path, flags, mode(0))?),
+        size,
+    )
 }
 
 struct Sealer<'a> {
@@ -215,23 +291,41 @@ struct Sealer<'a> {
     seen: Mutex<usize>,
 }
 
-/// Gives everything below `folder`, which nobody else can reach any more, to the sealer, if it is what `list` says: every file is
-/// read and hashed.
+/// Gives everything below `folder`, which nobody else can reach any more, to the sealer, if it is
+/// what `list` says: every file is read and hashed.
 ///
 /// # Errors
 /// Something there is not what the list says, or not the build uid's.
 pub fn seal(what: &str, folder: &Path, list: &List, ids: Ids) -> Result<()> {
     let fd = open_dir(folder).doing(|| format!("open {}", folder.display()))?;
-    nix::unistd::fchown(&fd, Some(Uid::from_raw(ids.seal)), Some(Gid::from_raw(ids.seal_gid))).doing(|| format!("seal {}", folder.display()))?;
+    nix::unistd::fchown(
+        &fd,
+        Some(Uid::from_raw(ids.seal)),
+        Some(Gid::from_raw(ids.seal_gid)),
+    )
+    .doing(|| format!("seal {}", folder.display()))?;
     nix::sys::stat::fchmod(&fd, mode(0o755)).doing(|| format!("seal {}", folder.display()))?;
-    let sealer = Sealer { what, wanted: list.by_path(), ids, problems: Mutex::default(), seen: Mutex::default() };
+    let sealer = Sealer {
+        what,
+        wanted: list.by_path(),
+        ids,
+        problems: Mutex::default(),
+        seen: Mutex::default(),
+    };
     walk(fd, &sealer);
     let mut problems = sealer.problems.into_inner().unwrap_or_default();
     let seen = sealer.seen.into_inner().unwrap_or_default();
     if problems.is_empty() && seen != sealer.wanted.len() {
-        problems.push(Problem::new(format!("{what} has {seen} files, and {} were made", sealer.wanted.len())));
+        problems.push(Problem::new(format!(
+            "{what} has {seen} files, and {} were made",
+            sealer.wanted.len()
+        )));
     }
-    if problems.is_empty() { Ok(()) } else { Err(Problem::all(problems).hint("nothing was installed")) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Problem::all(problems).hint("nothing was installed"))
+    }
 }
 
 impl Sealer<'_> {
@@ -240,23 +334,41 @@ impl Sealer<'_> {
         let (wanted_bits, leaf) = match (kind(st), self.wanted.get(path.as_str())) {
             (Kind::Dir, None) => (Some(0o755), 0),
             (Kind::Dir, Some((_, Item::Folder))) => (Some(0o755), 1),
-            (Kind::Link, Some((_, Item::Link(to)))) if nix::fcntl::readlinkat(&folder.fd, name).is_ok_and(|t| t.as_os_str() == to.as_str()) => (None, 1),
+            (Kind::Link, Some((_, Item::Link(to))))
+                if nix::fcntl::readlinkat(&folder.fd, name)
+                    .is_ok_and(|t| t.as_os_str() == to.as_str()) =>
+            {
+                (None, 1)
+            }
             (Kind::File, Some((_, Item::File(size, hash, exec))))
-                if u64::try_from(st.st_size).is_ok_and(|s| s == *size) && hash_at(&folder.fd, name, *size)? == *hash =>
+                if u64::try_from(st.st_size).is_ok_and(|s| s == *size)
+                    && hash_at(&folder.fd, name, *size)? == *hash =>
             {
                 (Some(if *exec { 0o755 } else { 0o644 }), 1)
             }
             _ => return Err(std::io::Error::other("is not what the build process said")),
         };
-        // A file that is the sealer's already comes from an earlier folder, through uv's cache; it is not touched.
+        // A file that is the sealer's already comes from an earlier folder, through uv's cache; it
+        // is not touched.
         if st.st_uid == self.ids.seal && self.ids.build != self.ids.seal {
-            let sealed = st.st_gid == self.ids.seal_gid && wanted_bits.is_none_or(|b| b == bits(st));
-            return if sealed { Ok(leaf) } else { Err(std::io::Error::other("belongs to somebody else")) };
+            let sealed =
+                st.st_gid == self.ids.seal_gid && wanted_bits.is_none_or(|b| b == bits(st));
+            return if sealed {
+                Ok(leaf)
+            } else {
+                Err(std::io::Error::other("belongs to somebody else"))
+            };
         }
         if st.st_uid != self.ids.build {
             return Err(std::io::Error::other("belongs to somebody else"));
         }
-        fchownat(&folder.fd, name, Some(Uid::from_raw(self.ids.seal)), Some(Gid::from_raw(self.ids.seal_gid)), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        fchownat(
+            &folder.fd,
+            name,
+            Some(Uid::from_raw(self.ids.seal)),
+            Some(Gid::from_raw(self.ids.seal_gid)),
+            AtFlags::AT_SYMLINK_NOFOLLOW,
+        )?;
         if let Some(b) = wanted_bits.filter(|b| *b != bits(st) || self.ids.build != self.ids.seal) {
             // No link: that was just seen, and nobody else is here.
             fchmodat(&folder.fd, name, mode(b), FchmodatFlags::FollowSymlink)?;
@@ -275,7 +387,11 @@ impl Visit for Sealer<'_> {
                 if let Ok(mut p) = self.problems.lock()
                     && p.len() < 10
                 {
-                    p.push(Problem::new(format!("{}: {}: {e}", self.what, crate::text::escape(&folder.join(name)))));
+                    p.push(Problem::new(format!(
+                        "{}: {}: {e}",
+                        self.what,
+                        crate::text::escape(&folder.join(name))
+                    )));
                 }
             }
         }
@@ -290,7 +406,12 @@ impl Visit for Sealer<'_> {
 
     fn failed(&self, path: &str, e: Errno) {
         if let Ok(mut p) = self.problems.lock() {
-            p.push(Problem::new(format!("{}: {}: {}", self.what, crate::text::escape(path), e.desc())));
+            p.push(Problem::new(format!(
+                "{}: {}: {}",
+                self.what,
+                crate::text::escape(path),
+                e.desc()
+            )));
         }
     }
 }

@@ -13,7 +13,9 @@ use super::models::hashes::{self, Hashes};
 use super::python::{Interpreters, managed};
 use super::{generation, venv};
 use crate::plan::desired::{Desired, GenSpec, Owner, Paths, Platform};
-use crate::plan::facts::{Fence, Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, Unknown, User};
+use crate::plan::facts::{
+    Fence, Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, Unknown, User,
+};
 use crate::plan::ids::Ids;
 use crate::plan::inventory::Inventory;
 use crate::plan::launch::LaunchSpec;
@@ -47,36 +49,63 @@ impl Machine {
         }
     }
 
-    /// Writes down what was read, for the next run to believe; what changed shows another stamp. Root's to do, or the owner's under
-    /// isolation "none"; `owner` is that of the records.
+    /// Writes down what was read, for the next run to believe; what changed shows another stamp.
+    /// Root's to do, or the owner's under isolation "none"; `owner` is that of the records.
     ///
     /// # Errors
     /// The disk.
     pub fn remember(&self, paths: &Paths, owner: Option<(u32, u32)>) -> Result<()> {
         self.readings.settle();
-        let footprints = self.readings.footprints().map(|f| serde_json::to_vec(&f)).transpose().doing(|| "write the footprints".into())?;
-        let interpreters = self.interpreters.news().map(|a| serde_json::to_vec(&a)).transpose().doing(|| "write the interpreters".into())?;
-        for (path, bytes) in [(paths.stat_cache(), self.readings.stat_cache()), (paths.footprints(), footprints), (paths.interpreters(), interpreters)] {
+        let footprints = self
+            .readings
+            .footprints()
+            .map(|f| serde_json::to_vec(&f))
+            .transpose()
+            .doing(|| "write the footprints".into())?;
+        let interpreters = self
+            .interpreters
+            .news()
+            .map(|a| serde_json::to_vec(&a))
+            .transpose()
+            .doing(|| "write the interpreters".into())?;
+        for (path, bytes) in [
+            (paths.stat_cache(), self.readings.stat_cache()),
+            (paths.footprints(), footprints),
+            (paths.interpreters(), interpreters),
+        ] {
             if let Some(bytes) = bytes {
-                fs::edit::write_file(&path, &bytes, 0o640, owner).doing(|| format!("write {}", path.display()))?;
+                fs::edit::write_file(&path, &bytes, 0o640, owner)
+                    .doing(|| format!("write {}", path.display()))?;
             }
         }
-        if self.hashes.has_news() { self.hashes.save(&paths.model_hashes(), owner) } else { Ok(()) }
+        if self.hashes.has_news() {
+            self.hashes.save(&paths.model_hashes(), owner)
+        } else {
+            Ok(())
+        }
     }
 
     /// One that reads every byte, whatever earlier runs have read.
     pub fn without_memory(paths: &Paths, sandbox: &str) -> Self {
-        Machine { cache: StatCache::default(), readings: Readings::default(), hashes: Hashes::default(), ..Machine::new(paths, sandbox) }
+        Machine {
+            cache: StatCache::default(),
+            readings: Readings::default(),
+            hashes: Hashes::default(),
+            ..Machine::new(paths, sandbox)
+        }
     }
 }
 
 impl Machine {
-    /// The name of an id, asked once while it has one: the database is a file that is read from its start each time.
+    /// The name of an id, asked once while it has one: the database is a file that is read from its
+    /// start each time.
     fn name(&self, key: (bool, u32), ask: impl FnOnce() -> Option<String>) -> String {
         if let Some(known) = self.names.lock().ok().and_then(|n| n.get(&key).cloned()) {
             return known;
         }
-        let Some(name) = ask() else { return key.1.to_string() };
+        let Some(name) = ask() else {
+            return key.1.to_string();
+        };
         if let Ok(mut names) = self.names.lock() {
             names.insert(key, name.clone());
         }
@@ -86,12 +115,21 @@ impl Machine {
 
 pub fn platform() -> Platform {
     let (macos, machine) = (cfg!(target_os = "macos"), std::env::consts::ARCH);
-    Platform { macos, machine: if macos && machine == "aarch64" { "arm64".into() } else { machine.into() } }
+    Platform {
+        macos,
+        machine: if macos && machine == "aarch64" {
+            "arm64".into()
+        } else {
+            machine.into()
+        },
+    }
 }
 
 /// The short host name, as `hostname -s` prints it.
 pub fn hostname() -> String {
-    let full = nix::unistd::gethostname().map(|n| n.to_string_lossy().into_owned()).unwrap_or_else(|_| "localhost".into());
+    let full = nix::unistd::gethostname()
+        .map(|n| n.to_string_lossy().into_owned())
+        .unwrap_or_else(|_| "localhost".into());
     full.split('.').next().unwrap_or(&full).to_string()
 }
 
@@ -100,10 +138,20 @@ pub fn hostname() -> String {
 /// # Errors
 /// It cannot be read, or is none.
 pub fn id_pairs(path: &Path) -> Seen<BTreeMap<u32, u32>> {
-    let unknown = |why: String| Unknown { reason: format!("{}: {why}", path.display()), root_can: false };
+    let unknown = |why: String| Unknown {
+        reason: format!("{}: {why}", path.display()),
+        root_can: false,
+    };
     match std::fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).map_err(|e| unknown(e.to_string())),
-        Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(BTreeMap::new()),
+        Err(e)
+            if matches!(
+                e.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(BTreeMap::new())
+        }
         Err(e) => Err(unknown(e.to_string())),
     }
 }
@@ -118,34 +166,65 @@ pub fn owner(named: Option<&str>, isolated: bool) -> Result<Owner> {
     let sudo = super::env::var("SUDO_USER").filter(|_| me.is_root());
     let user = match named.map(str::to_string).or(sudo) {
         Some(name) => lookup(&name).ok_or_else(|| {
-            Problem::new(format!("host.primary_user: there is no account {}", crate::text::escape(&name)))
-                .hint("name the account of the person who uses ComfyUI")
+            Problem::new(format!(
+                "host.primary_user: there is no account {}",
+                crate::text::escape(&name)
+            ))
+            .hint("name the account of the person who uses ComfyUI")
         })?,
         None => match nix::unistd::User::from_uid(me).ok().flatten() {
             Some(user) => user,
             // A container's made-up uid: enough where one account does everything.
             None if !isolated => {
-                let home = super::env::home().ok_or_else(|| Problem::new(format!("uid {me} has no account and HOME is not set")).hint("set HOME"))?;
-                return Ok(Owner { name: me.to_string(), uid: me.as_raw(), gid: nix::unistd::getegid().as_raw(), home });
+                let home = super::env::home().ok_or_else(|| {
+                    Problem::new(format!("uid {me} has no account and HOME is not set"))
+                        .hint("set HOME")
+                })?;
+                return Ok(Owner {
+                    name: me.to_string(),
+                    uid: me.as_raw(),
+                    gid: nix::unistd::getegid().as_raw(),
+                    home,
+                });
             }
-            None => return Err(Problem::new(format!("uid {me} has no account")).hint("set host.primary_user in comfy.toml")),
+            None => {
+                return Err(Problem::new(format!("uid {me} has no account"))
+                    .hint("set host.primary_user in comfy.toml"));
+            }
         },
     };
     if !isolated && me.is_root() && !user.uid.is_root() {
-        return Err(Problem::new(format!("isolation \"none\" does everything as {}, and this is root", user.name))
-            .hint(format!("run it as {}, without sudo", user.name)));
+        return Err(Problem::new(format!(
+            "isolation \"none\" does everything as {}, and this is root",
+            user.name
+        ))
+        .hint(format!("run it as {}, without sudo", user.name)));
     }
     if isolated && user.uid.is_root() {
-        return Err(Problem::new("the primary user would be root, whose files no second account can be kept from")
-            .hint("set host.primary_user in comfy.toml, or run comfy as that user"));
+        return Err(Problem::new(
+            "the primary user would be root, whose files no second account can be kept from",
+        )
+        .hint("set host.primary_user in comfy.toml, or run comfy as that user"));
     }
     if !isolated && !me.is_root() && user.uid != me {
-        return Err(Problem::new(format!("host.primary_user is {}, and isolation \"none\" does everything as you", user.name))
-            .hint(format!("run comfy as {}", user.name)));
+        return Err(Problem::new(format!(
+            "host.primary_user is {}, and isolation \"none\" does everything as you",
+            user.name
+        ))
+        .hint(format!("run comfy as {}", user.name)));
     }
     // What this process makes has its own group, whatever the account database says.
-    let gid = if !isolated && user.uid == me { nix::unistd::getegid() } else { user.gid };
-    Ok(Owner { name: user.name, uid: user.uid.as_raw(), gid: gid.as_raw(), home: user.dir })
+    let gid = if !isolated && user.uid == me {
+        nix::unistd::getegid()
+    } else {
+        user.gid
+    };
+    Ok(Owner {
+        name: user.name,
+        uid: user.uid.as_raw(),
+        gid: gid.as_raw(),
+        home: user.dir,
+    })
 }
 
 impl Look for Machine {
@@ -158,13 +237,22 @@ impl Look for Machine {
     }
 
     fn id_taken(&self, id: u32) -> Seen<bool> {
-        let unknown = |e: nix::errno::Errno| Unknown { reason: format!("id {id}: {e}"), root_can: false };
-        let known = self.uid_taken(id)? || nix::unistd::Group::from_gid(id.into()).map_err(unknown)?.is_some();
+        let unknown = |e: nix::errno::Errno| Unknown {
+            reason: format!("id {id}: {e}"),
+            root_can: false,
+        };
+        let known = self.uid_taken(id)?
+            || nix::unistd::Group::from_gid(id.into())
+                .map_err(unknown)?
+                .is_some();
         Ok(known || super::reserved::by_another(&self.sandbox, id))
     }
 
     fn uid_taken(&self, id: u32) -> Seen<bool> {
-        let user = nix::unistd::User::from_uid(id.into()).map_err(|e| Unknown { reason: format!("id {id}: {e}"), root_can: false })?;
+        let user = nix::unistd::User::from_uid(id.into()).map_err(|e| Unknown {
+            reason: format!("id {id}: {e}"),
+            root_can: false,
+        })?;
         Ok(user.is_some() || super::reserved::by_another(&self.sandbox, id))
     }
 
@@ -177,19 +265,35 @@ impl Look for Machine {
     }
 
     fn primary_users(&self, gid: u32) -> Seen<Vec<String>> {
-        Ok(accounts::primary_of(gid).into_iter().map(|uid| self.user_name(uid)).collect())
+        Ok(accounts::primary_of(gid)
+            .into_iter()
+            .map(|uid| self.user_name(uid))
+            .collect())
     }
 
     fn processes(&self, uid: u32) -> Seen<usize> {
-        super::process::count_of(uid).ok_or_else(|| Unknown { reason: format!("processes of uid {uid}: the system does not show them"), root_can: true })
+        super::process::count_of(uid).ok_or_else(|| Unknown {
+            reason: format!("processes of uid {uid}: the system does not show them"),
+            root_can: true,
+        })
     }
 
     fn group_name(&self, gid: u32) -> String {
-        self.name((false, gid), || nix::unistd::Group::from_gid(gid.into()).ok().flatten().map(|g| g.name))
+        self.name((false, gid), || {
+            nix::unistd::Group::from_gid(gid.into())
+                .ok()
+                .flatten()
+                .map(|g| g.name)
+        })
     }
 
     fn user_name(&self, uid: u32) -> String {
-        self.name((true, uid), || nix::unistd::User::from_uid(uid.into()).ok().flatten().map(|u| u.name))
+        self.name((true, uid), || {
+            nix::unistd::User::from_uid(uid.into())
+                .ok()
+                .flatten()
+                .map(|u| u.name)
+        })
     }
 
     fn node(&self, path: &Path) -> Seen<Option<Node>> {
@@ -209,7 +313,9 @@ impl Look for Machine {
     }
 
     fn share(&self, spec: &ShareSpec, models: bool) -> Seen<Option<Share>> {
-        share::check(spec, models.then_some(&self.hashes), &|gid| self.group_name(gid))
+        share::check(spec, models.then_some(&self.hashes), &|gid| {
+            self.group_name(gid)
+        })
     }
 
     fn generation_spec(&self, paths: &Paths, id: &str) -> Seen<Option<GenSpec>> {
@@ -218,7 +324,14 @@ impl Look for Machine {
 
     fn generation(&self, paths: &Paths, spec: &GenSpec, ids: &Ids) -> Seen<Option<GenCheck>> {
         let trees = paths.trees();
-        Checker { cache: &self.cache, readings: &self.readings, trees: &trees, uid: ids.seal, gid: ids.seal_gid }.check(&paths.generation(&spec.id()), spec)
+        Checker {
+            cache: &self.cache,
+            readings: &self.readings,
+            trees: &trees,
+            uid: ids.seal,
+            gid: ids.seal_gid,
+        }
+        .check(&paths.generation(&spec.id()), spec)
     }
 
     fn interpreter(&self, d: &Desired, ids: &Ids) -> Seen<Result<Interpreter, String>> {
@@ -241,24 +354,51 @@ impl Look for Machine {
         let path = paths.launch();
         match std::fs::read(&path) {
             Ok(text) => Ok(serde_json::from_slice(&text).ok()),
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
-            Err(e) => Err(Unknown { reason: format!("{}: {e}", path.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied }),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(e) => Err(Unknown {
+                reason: format!("{}: {e}", path.display()),
+                root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
+            }),
         }
     }
 
     fn fence(&self, paths: &Paths, uid: u32) -> Seen<Fence> {
-        Ok(super::firewall::look(uid, &paths.fence(), &super::process::System))
+        Ok(super::firewall::look(
+            uid,
+            &paths.fence(),
+            &super::process::System,
+        ))
     }
 
     fn program(&self, path: Option<&Path>) -> Seen<Option<Program>> {
-        super::elevate::program(path).map_err(|e| Unknown { reason: format!("comfy's own program: {e}"), root_can: false })
+        super::elevate::program(path).map_err(|e| Unknown {
+            reason: format!("comfy's own program: {e}"),
+            root_can: false,
+        })
     }
 
     fn system_text(&self, path: &Path) -> Seen<Option<String>> {
         match std::fs::read_to_string(path) {
             Ok(text) => Ok(Some(text)),
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(None),
-            Err(e) => Err(Unknown { reason: format!("{}: {e}", path.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied }),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(None)
+            }
+            Err(e) => Err(Unknown {
+                reason: format!("{}: {e}", path.display()),
+                root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
+            }),
         }
     }
 
@@ -266,11 +406,24 @@ impl Look for Machine {
         let path = paths.inventory();
         match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|e| Unknown {
-                reason: format!("{}: {e}; restore it, or move it away: comfy then adopts what is there", path.display()),
+                reason: format!(
+                    "{}: {e}; restore it, or move it away: comfy then adopts what is there",
+                    path.display()
+                ),
                 root_can: false,
             }),
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => Ok(Inventory::default()),
-            Err(e) => Err(Unknown { reason: format!("{}: {e}", path.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied }),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(Inventory::default())
+            }
+            Err(e) => Err(Unknown {
+                reason: format!("{}: {e}", path.display()),
+                root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
+            }),
         }
     }
 }

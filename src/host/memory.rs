@@ -1,6 +1,7 @@
-//! `run.memory_reserve`: a launch gets all memory but what is kept for the system, by a control group (cgroups(7)) of its own
-//! in whichever hierarchy has the memory controller. What it maps of files is given back by the kernel before it counts. The number of its
-//! processes is limited there too, where the system has the controller.
+//! `run.memory_reserve`: a launch gets all memory but what is kept for the system, by a control
+//! group (cgroups(7)) of its own in whichever hierarchy has the memory controller. What it maps of
+//! files is given back by the kernel before it counts. The number of its processes is limited there
+//! too, where the system has the controller.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,8 @@ const LEAST: u64 = 1 << 30;
 /// From the making of a group to its first process it takes milliseconds.
 const FRESH: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Processes and threads of a launch: many more than ComfyUI has, far fewer than a machine can have.
+/// Processes and threads of a launch: many more than ComfyUI has, far fewer than a machine can
+/// have.
 pub const PROCESSES: u64 = 8192;
 /// The older hierarchy of the controller of processes.
 const V1_PIDS: &str = "/sys/fs/cgroup/pids";
@@ -31,11 +33,18 @@ pub fn group(instance: &str, reserve: u64) -> Result<Group, String> {
     let limit = total
         .checked_sub(reserve)
         .filter(|l| *l >= LEAST)
-        .ok_or_else(|| format!("{} of {} leaves nothing to work with", crate::text::bytes(reserve), crate::text::bytes(total)))?;
+        .ok_or_else(|| {
+            format!(
+                "{} of {} leaves nothing to work with",
+                crate::text::bytes(reserve),
+                crate::text::bytes(total)
+            )
+        })?;
     // One for each launch: what is tried beside a ComfyUI that runs does not take it along.
     let prefix = format!("comfy-{instance}-");
     let name = format!("{prefix}{}", edit::chance().map_err(|e| e.to_string())?);
-    let controllers = std::fs::read_to_string(Path::new(V2).join("cgroup.controllers")).unwrap_or_default();
+    let controllers =
+        std::fs::read_to_string(Path::new(V2).join("cgroup.controllers")).unwrap_or_default();
     let has = |controller: &str| controllers.split_whitespace().any(|c| c == controller);
     let mut group = Group(Vec::new());
     if has("memory") {
@@ -43,11 +52,15 @@ pub fn group(instance: &str, reserve: u64) -> Result<Group, String> {
         for controller in ["+memory", "+pids"] {
             let _ = std::fs::write(Path::new(V2).join("cgroup.subtree_control"), controller);
         }
-        group.make(Path::new(V2), &prefix, &name)?.write("memory.max", limit)?;
+        group
+            .make(Path::new(V2), &prefix, &name)?
+            .write("memory.max", limit)?;
         // All of them or none: half a ComfyUI is of no use.
         let _ = group.write("memory.oom.group", 1);
     } else if Path::new(V1).join("memory.limit_in_bytes").exists() {
-        group.make(Path::new(V1), &prefix, &name)?.write("memory.limit_in_bytes", limit)?;
+        group
+            .make(Path::new(V1), &prefix, &name)?
+            .write("memory.limit_in_bytes", limit)?;
     } else {
         return Err("this system has no control groups for memory".into());
     }
@@ -61,8 +74,13 @@ pub fn group(instance: &str, reserve: u64) -> Result<Group, String> {
 impl Group {
     /// One more, in the hierarchy at `top`.
     fn make(&mut self, top: &Path, prefix: &str, name: &str) -> Result<&mut Group, String> {
-        // What killed launches have left: one with somebody in it stays, and a new one may have nobody in it yet.
-        let old_enough = |e: &std::fs::DirEntry| e.metadata().and_then(|m| m.modified()).is_ok_and(|t| t.elapsed().is_ok_and(|age| age > FRESH));
+        // What killed launches have left: one with somebody in it stays, and a new one may have
+        // nobody in it yet.
+        let old_enough = |e: &std::fs::DirEntry| {
+            e.metadata()
+                .and_then(|m| m.modified())
+                .is_ok_and(|t| t.elapsed().is_ok_and(|age| age > FRESH))
+        };
         for old in std::fs::read_dir(top).into_iter().flatten().flatten() {
             if old.file_name().to_string_lossy().starts_with(prefix) && old_enough(&old) {
                 let _ = std::fs::remove_dir(old.path());
@@ -70,7 +88,9 @@ impl Group {
         }
         let folder = top.join(name);
         match std::fs::create_dir(&folder) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(format!("{}: {e}", folder.display())),
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(format!("{}: {e}", folder.display()));
+            }
             _ => {}
         }
         self.0.push(folder);
@@ -98,7 +118,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The last of its processes may take a moment to be gone; an empty group does no harm, and is removed by a later launch.
+        // The last of its processes may take a moment to be gone; an empty group does no harm, and
+        // is removed by a later launch.
         for _ in 0..5 {
             self.0.retain(|group| std::fs::remove_dir(group).is_err());
             if self.0.is_empty() {

@@ -34,7 +34,11 @@ pub mod venv;
 
 /// What lies on the disk.
 pub fn present(paths: &crate::plan::desired::Paths) -> crate::plan::removal::Present {
-    crate::plan::removal::Present { generations: generations(paths), venvs: venv::present(paths), pythons: python::managed::present(paths) }
+    crate::plan::removal::Present {
+        generations: generations(paths),
+        venvs: venv::present(paths),
+        pythons: python::managed::present(paths),
+    }
 }
 
 /// Names of the generations on the disk, sorted.
@@ -44,8 +48,10 @@ pub fn generations(paths: &crate::plan::desired::Paths) -> Vec<String> {
 
 fn sixteen_digits(folder: &std::path::Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut all: Vec<String> =
-        entries.map(|e| e.file_name().to_string_lossy().into_owned()).filter(|n| n.len() == 16 && n.bytes().all(|b| b.is_ascii_hexdigit())).collect();
+    let mut all: Vec<String> = entries
+        .map(|e| e.file_name().to_string_lossy().into_owned())
+        .filter(|n| n.len() == 16 && n.bytes().all(|b| b.is_ascii_hexdigit()))
+        .collect();
     all.sort();
     all
 }

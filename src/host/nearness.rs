@@ -1,4 +1,5 @@
-//! How near to this machine an address is: what leads to the internet, and what to somebody's own network.
+//! How near to this machine an address is: what leads to the internet, and what to somebody's own
+//! network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,7 +9,8 @@ use super::interfaces;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Nearness {
     Loopback,
-    /// An address of this machine that its neighbours know too, or one that the system delivers to itself.
+    /// An address of this machine that its neighbours know too, or one that the system delivers to
+    /// itself.
     Own,
     /// A neighbour, a private network, or nobody at all.
     Near,
@@ -19,7 +21,8 @@ pub enum Nearness {
 /// How near `ip` is at this moment.
 ///
 /// # Errors
-/// Nobody can say: the system does not tell its own addresses, or it knows no way to an address of the internet.
+/// Nobody can say: the system does not tell its own addresses, or it knows no way to an address of
+/// the internet.
 pub fn of(ip: IpAddr) -> std::io::Result<Nearness> {
     if loopback(ip) {
         return Ok(Nearness::Loopback);
@@ -33,16 +36,23 @@ pub fn of(ip: IpAddr) -> std::io::Result<Nearness> {
     if !public(ip) || at_home(ip, &own) {
         return Ok(Nearness::Near);
     }
-    Ok(if interfaces::delivers_to_itself(ip.to_canonical())? { Nearness::Own } else { Nearness::Outside })
+    Ok(if interfaces::delivers_to_itself(ip.to_canonical())? {
+        Nearness::Own
+    } else {
+        Nearness::Outside
+    })
 }
 
 /// Whether it can only be this machine, whatever the system says.
 pub fn loopback(ip: IpAddr) -> bool {
-    [ip.to_canonical(), carried(ip)].iter().any(|ip| ip.is_loopback() || ip.is_unspecified())
+    [ip.to_canonical(), carried(ip)]
+        .iter()
+        .any(|ip| ip.is_loopback() || ip.is_unspecified())
 }
 
-/// One of the machine's `own` addresses (with the bits of their prefixes), or for IPv6 one of the same link: at home these are the neighbours,
-/// whose addresses are public too. Links of IPv4 with public addresses are a provider's.
+/// One of the machine's `own` addresses (with the bits of their prefixes), or for IPv6 one of the
+/// same link: at home these are the neighbours, whose addresses are public too. Links of IPv4 with
+/// public addresses are a provider's.
 fn at_home(ip: IpAddr, own: &[(IpAddr, u32)]) -> bool {
     let ip = carried(ip);
     own.iter().any(|(o, bits)| match (ip, o.to_canonical()) {
@@ -51,7 +61,8 @@ fn at_home(ip: IpAddr, own: &[(IpAddr, u32)]) -> bool {
     })
 }
 
-/// The address that is meant: an IPv4 address may be written as one of IPv6 (RFC 4291, 2.5.5; NAT64, RFC 6052).
+/// The address that is meant: an IPv4 address may be written as one of IPv6 (RFC 4291, 2.5.5;
+/// NAT64, RFC 6052).
 fn carried(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         IpAddr::V6(v6) => nat64(v6).map_or(IpAddr::V6(v6), IpAddr::V4),
@@ -64,7 +75,8 @@ fn nat64(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     (ip.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0]).then(|| Ipv4Addr::new(a, b, c, d))
 }
 
-/// An address of the internet, not of this machine, of its neighbours or of nobody (IANA's special-purpose registries).
+/// An address of the internet, not of this machine, of its neighbours or of nobody (IANA's
+/// special-purpose registries).
 fn public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => public_v4(ip),
@@ -102,7 +114,12 @@ mod tests {
 
     #[test]
     fn only_the_internet_is_outside() {
-        for ip in ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "64:ff9b::101:101"] {
+        for ip in [
+            "1.1.1.1",
+            "93.184.216.34",
+            "2606:4700::1111",
+            "64:ff9b::101:101",
+        ] {
             assert!(public(ip.parse().unwrap()), "{ip}");
         }
         for ip in [
@@ -137,7 +154,13 @@ mod tests {
 
     #[test]
     fn the_machine_s_own_addresses_are_not_outside() {
-        let own: Vec<(IpAddr, u32)> = [("93.184.216.34", 24), ("2606:2800:220:1::10", 64), ("::1", 128)].map(|(ip, bits)| (ip.parse().unwrap(), bits)).into();
+        let own: Vec<(IpAddr, u32)> = [
+            ("93.184.216.34", 24),
+            ("2606:2800:220:1::10", 64),
+            ("::1", 128),
+        ]
+        .map(|(ip, bits)| (ip.parse().unwrap(), bits))
+        .into();
         let cases = [
             "93.184.216.34",
             "::ffff:93.184.216.34",
@@ -148,7 +171,16 @@ mod tests {
             "2606:2800:220:2::10",
             "1.1.1.1",
         ];
-        let told = cases.map(|ip| format!("{ip}: {}", if at_home(ip.parse().unwrap(), &own) { "at home" } else { "outside" }));
+        let told = cases.map(|ip| {
+            format!(
+                "{ip}: {}",
+                if at_home(ip.parse().unwrap(), &own) {
+                    "at home"
+                } else {
+                    "outside"
+                }
+            )
+        });
         insta::assert_snapshot!(told.join("\n"), @r"
         93.184.216.34: at home
         ::ffff:93.184.216.34: at home

@@ -37,14 +37,21 @@ mod linux {
     use std::os::fd::OwnedFd;
     use std::sync::Mutex;
 
-    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+    use nix::sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket,
+    };
 
     /// sock_diag(7): one socket, asked for by both of its addresses.
     pub struct Diag(Mutex<OwnedFd>);
 
     impl Diag {
         pub fn open() -> std::io::Result<Diag> {
-            let fd = socket(AddressFamily::Netlink, SockType::Datagram, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)?;
+            let fd = socket(
+                AddressFamily::Netlink,
+                SockType::Datagram,
+                SockFlag::SOCK_CLOEXEC,
+                SockProtocol::NetlinkSockDiag,
+            )?;
             Ok(Diag(Mutex::new(fd)))
         }
     }
@@ -52,7 +59,10 @@ mod linux {
     impl super::Identify for Diag {
         fn uid(&self, peer: SocketAddr, own: SocketAddr) -> std::io::Result<Option<u32>> {
             use std::os::fd::AsRawFd;
-            let fd = self.0.lock().map_err(|_| std::io::Error::other("the socket that answers is lost"))?;
+            let fd = self
+                .0
+                .lock()
+                .map_err(|_| std::io::Error::other("the socket that answers is lost"))?;
             send(fd.as_raw_fd(), &request(peer, own), MsgFlags::empty())?;
             let mut answer = [0_u8; 4096];
             let n = recv(fd.as_raw_fd(), &mut answer, MsgFlags::empty())?;
@@ -71,7 +81,11 @@ mod linux {
             b
         };
         let v4 = peer.ip().to_canonical().is_ipv4();
-        let family = if v4 { nix::libc::AF_INET } else { nix::libc::AF_INET6 };
+        let family = if v4 {
+            nix::libc::AF_INET
+        } else {
+            nix::libc::AF_INET6
+        };
         let mut m = Vec::with_capacity(72);
         m.extend(72_u32.to_ne_bytes());
         // SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST.
@@ -90,10 +104,19 @@ mod linux {
         m
     }
 
-    /// From inet_diag_msg. A socket that nobody holds any more has no inode, and its uid says nothing: root's, in most kernels.
+    /// From inet_diag_msg. A socket that nobody holds any more has no inode, and its uid says
+    /// nothing: root's, in most kernels.
     fn uid_of(answer: &[u8]) -> Option<u32> {
-        let number = |at: usize| answer.get(at..at + 4).and_then(|b| b.try_into().ok()).map(u32::from_ne_bytes);
-        let kind = answer.get(4..6).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes);
+        let number = |at: usize| {
+            answer
+                .get(at..at + 4)
+                .and_then(|b| b.try_into().ok())
+                .map(u32::from_ne_bytes)
+        };
+        let kind = answer
+            .get(4..6)
+            .and_then(|b| b.try_into().ok())
+            .map(u16::from_ne_bytes);
         let (uid, inode) = (number(16 + 64)?, number(16 + 68)?);
         (kind == Some(20) && inode != 0).then_some(uid)
     }
@@ -109,13 +132,22 @@ mod linux {
         fn the_owner_of_a_connection_is_told_and_nobody_once_it_is_closed() {
             let diag = Diag::open().unwrap();
             for address in ["127.0.0.1:0", "[::1]:0"] {
-                let Ok(listener) = TcpListener::bind(address) else { continue };
+                let Ok(listener) = TcpListener::bind(address) else {
+                    continue;
+                };
                 let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
                 let (server, peer) = listener.accept().unwrap();
                 let own = server.local_addr().unwrap();
-                assert_eq!(diag.uid(peer, own).unwrap(), Some(nix::unistd::geteuid().as_raw()));
+                assert_eq!(
+                    diag.uid(peer, own).unwrap(),
+                    Some(nix::unistd::geteuid().as_raw())
+                );
                 drop(client);
-                assert_eq!(diag.uid(peer, own).unwrap(), None, "an orphan is nobody's, least of all root's");
+                assert_eq!(
+                    diag.uid(peer, own).unwrap(),
+                    None,
+                    "an orphan is nobody's, least of all root's"
+                );
                 assert_eq!(diag.uid("127.0.0.1:1".parse().unwrap(), own).unwrap(), None);
             }
         }

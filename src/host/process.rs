@@ -23,10 +23,15 @@ pub trait Run: Sync {
 pub struct System;
 
 impl Run for System {
-    #[expect(clippy::disallowed_methods, reason = "the fence's gate for programs of the system")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the fence's gate for programs of the system"
+    )]
     fn run(&self, argv: &[&str]) -> std::io::Result<Output> {
         use std::os::unix::process::ExitStatusExt;
-        let (program, args) = argv.split_first().ok_or_else(|| std::io::Error::other("no program"))?;
+        let (program, args) = argv
+            .split_first()
+            .ok_or_else(|| std::io::Error::other("no program"))?;
         let out = Command::new(program)
             .args(args)
             .env_clear()
@@ -35,8 +40,15 @@ impl Run for System {
             .current_dir("/")
             .stdin(Stdio::null())
             .output()?;
-        let status = out.status.code().unwrap_or_else(|| 128 + out.status.signal().unwrap_or(0));
-        Ok(Output { status, stdout: String::from_utf8_lossy(&out.stdout).into_owned(), stderr: String::from_utf8_lossy(&out.stderr).into_owned() })
+        let status = out
+            .status
+            .code()
+            .unwrap_or_else(|| 128 + out.status.signal().unwrap_or(0));
+        Ok(Output {
+            status,
+            stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+        })
     }
 }
 
@@ -45,27 +57,70 @@ pub fn first_existing<'a>(candidates: &[&'a str]) -> Option<&'a str> {
     candidates.iter().find(|p| Path::new(p).exists()).copied()
 }
 
-/// Processes of `uid`. `None`: the system does not tell, or hides those of others (proc(5), hidepid).
+/// Processes of `uid`. `None`: the system does not tell, or hides those of others (proc(5),
+/// hidepid).
 pub fn count_of(uid: u32) -> Option<usize> {
     if Path::new("/proc/self/status").exists() {
-        let uid_of = |s: String| s.lines().find_map(|l| l.strip_prefix("Uid:")?.split_whitespace().next()?.parse::<u32>().ok());
-        let all = std::fs::read_dir("/proc").ok().filter(|_| Path::new("/proc/1/status").exists())?;
-        return Some(all.flatten().filter_map(|e| uid_of(std::fs::read_to_string(e.path().join("status")).ok()?)).filter(|u| *u == uid).count());
+        let uid_of = |s: String| {
+            s.lines().find_map(|l| {
+                l.strip_prefix("Uid:")?
+                    .split_whitespace()
+                    .next()?
+                    .parse::<u32>()
+                    .ok()
+            })
+        };
+        let all = std::fs::read_dir("/proc")
+            .ok()
+            .filter(|_| Path::new("/proc/1/status").exists())?;
+        return Some(
+            all.flatten()
+                .filter_map(|e| uid_of(std::fs::read_to_string(e.path().join("status")).ok()?))
+                .filter(|u| *u == uid)
+                .count(),
+        );
     }
-    let out = System.run(&["/bin/ps", "-axo", "uid="]).ok().filter(|o| o.status == 0)?;
-    Some(out.stdout.lines().filter(|l| l.trim().parse() == Ok(uid)).count())
+    let out = System
+        .run(&["/bin/ps", "-axo", "uid="])
+        .ok()
+        .filter(|o| o.status == 0)?;
+    Some(
+        out.stdout
+            .lines()
+            .filter(|l| l.trim().parse() == Ok(uid))
+            .count(),
+    )
 }
 
-/// Bytes of memory that all processes of `uid` hold: resident sets, so that shared pages count in each (proc_pid_status(5),
-/// ps(1)). `None`: the system does not tell.
+/// Bytes of memory that all processes of `uid` hold: resident sets, so that shared pages count in
+/// each (proc_pid_status(5), ps(1)). `None`: the system does not tell.
 pub fn memory_of(uid: u32) -> Option<u64> {
     let kib = |line: &str| line.split_whitespace().find_map(|w| w.parse::<u64>().ok());
     if Path::new("/proc/self/status").exists() {
-        let all = std::fs::read_dir("/proc").ok()?.flatten().filter_map(|e| std::fs::read_to_string(e.path().join("status")).ok());
-        let field = |s: &str, name: &str| s.lines().find_map(|l| l.strip_prefix(name).and_then(kib));
-        return Some(all.filter(|s| field(s, "Uid:") == Some(u64::from(uid))).filter_map(|s| field(&s, "VmRSS:")).sum::<u64>() * 1024);
+        let all = std::fs::read_dir("/proc")
+            .ok()?
+            .flatten()
+            .filter_map(|e| std::fs::read_to_string(e.path().join("status")).ok());
+        let field =
+            |s: &str, name: &str| s.lines().find_map(|l| l.strip_prefix(name).and_then(kib));
+        return Some(
+            all.filter(|s| field(s, "Uid:") == Some(u64::from(uid)))
+                .filter_map(|s| field(&s, "VmRSS:"))
+                .sum::<u64>()
+                * 1024,
+        );
     }
-    let out = System.run(&["/bin/ps", "-axo", "uid=,rss="]).ok().filter(|o| o.status == 0)?;
+    let out = System
+        .run(&["/bin/ps", "-axo", "uid=,rss="])
+        .ok()
+        .filter(|o| o.status == 0)?;
     let own = |l: &&str| l.split_whitespace().next() == Some(uid.to_string().as_str());
-    Some(out.stdout.lines().filter(own).filter_map(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok()).sum::<u64>() * 1024)
+    Some(
+        out.stdout
+            .lines()
+            .filter(own)
+            .filter_map(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok())
+            .sum::<u64>()
+            * 1024,
+    )
 }

@@ -1,6 +1,8 @@
-//! Where a server may send comfy: to no place that is nearer to this machine than the server itself, and never from https to http.
+//! Where a server may send comfy: to no place that is nearer to this machine than the server
+//! itself, and never from https to http.
 //!
-//! How near a server is, its first connection in this process says; that its name leads elsewhere later changes nothing.
+//! How near a server is, its first connection in this process says; that its name leads elsewhere
+//! later changes nothing.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -15,7 +17,10 @@ static FIRST: Mutex<BTreeMap<String, Nearness>> = Mutex::new(BTreeMap::new());
 
 /// How near an address is, as far as `host` tells by itself.
 fn spelled(host: &str) -> Option<Nearness> {
-    let host = host.trim_matches(['[', ']']).trim_end_matches('.').to_ascii_lowercase();
+    let host = host
+        .trim_matches(['[', ']'])
+        .trim_end_matches('.')
+        .to_ascii_lowercase();
     if host == "localhost" || host.ends_with(".localhost") {
         return Some(Nearness::Loopback);
     }
@@ -23,8 +28,15 @@ fn spelled(host: &str) -> Option<Nearness> {
 }
 
 fn near(ip: IpAddr) -> Nearness {
-    // Where there is no way to it nobody gets there; where the system does not tell its own addresses it may be one.
-    nearness::of(ip).unwrap_or_else(|_| if super::interfaces::own().is_ok() { Nearness::Outside } else { Nearness::Own })
+    // Where there is no way to it nobody gets there; where the system does not tell its own
+    // addresses it may be one.
+    nearness::of(ip).unwrap_or_else(|_| {
+        if super::interfaces::own().is_ok() {
+            Nearness::Outside
+        } else {
+            Nearness::Own
+        }
+    })
 }
 
 /// The nearest of them: any of them may be the one that is taken.
@@ -35,14 +47,20 @@ fn nearest(addresses: &[SocketAddr]) -> Option<Nearness> {
 /// Of a source: this machine only where all of its addresses are.
 fn standing(addresses: &[SocketAddr]) -> Option<Nearness> {
     let all: Vec<Nearness> = addresses.iter().map(|a| near(a.ip())).collect();
-    all.iter().filter(|n| **n > Nearness::Own).min().or(all.iter().min()).copied()
+    all.iter()
+        .filter(|n| **n > Nearness::Own)
+        .min()
+        .or(all.iter().min())
+        .copied()
 }
 
 /// Scheme and host of an address, without user, port and path.
 fn parts(address: &str) -> Option<(String, String)> {
     let (scheme, rest) = address.split_once("://")?;
     let authority = rest.split(['/', '?', '#', '\\']).next()?;
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     let host = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
@@ -50,26 +68,49 @@ fn parts(address: &str) -> Option<(String, String)> {
     Some((scheme.to_ascii_lowercase(), host.to_ascii_lowercase()))
 }
 
-/// Why what was asked of `source` may not lead to `to`, as far as its spelling tells; the connection tells the rest ([`Held`]).
+/// Why what was asked of `source` may not lead to `to`, as far as its spelling tells; the
+/// connection tells the rest ([`Held`]).
 pub fn refused(source: &str, to: &str) -> Option<&'static str> {
     let first = parts(source).and_then(|(_, host)| spelled(&host).or_else(|| noted(&host)));
     judged(source, first, to, None)
 }
 
-/// The same where it is known how near both are; `None`: as they are spelled, and otherwise of the internet.
-fn judged(source: &str, source_is: Option<Nearness>, to: &str, to_is: Option<Nearness>) -> Option<&'static str> {
-    let (Some((scheme, first)), Some((next_scheme, next))) = (parts(source), parts(to)) else { return Some("is no address") };
-    let is = source_is.or_else(|| spelled(&first)).unwrap_or(Nearness::Outside);
-    let leads = to_is.into_iter().chain(spelled(&next)).min().unwrap_or(Nearness::Outside);
+/// The same where it is known how near both are; `None`: as they are spelled, and otherwise of the
+/// internet.
+fn judged(
+    source: &str,
+    source_is: Option<Nearness>,
+    to: &str,
+    to_is: Option<Nearness>,
+) -> Option<&'static str> {
+    let (Some((scheme, first)), Some((next_scheme, next))) = (parts(source), parts(to)) else {
+        return Some("is no address");
+    };
+    let is = source_is
+        .or_else(|| spelled(&first))
+        .unwrap_or(Nearness::Outside);
+    let leads = to_is
+        .into_iter()
+        .chain(spelled(&next))
+        .min()
+        .unwrap_or(Nearness::Outside);
     let bad = match (is, leads) {
-        (Nearness::Loopback, _) | (Nearness::Own | Nearness::Near, Nearness::Near) | (_, Nearness::Outside) => false,
+        (Nearness::Loopback, _)
+        | (Nearness::Own | Nearness::Near, Nearness::Near)
+        | (_, Nearness::Outside) => false,
         (Nearness::Own, Nearness::Own) => next != first,
         _ => true,
     };
     if bad {
         return Some(match leads {
-            Nearness::Loopback | Nearness::Own => "is this machine, and what was asked is not: its own services are nobody's to send comfy to",
-            _ => "is in a private network, and what was asked is not: its services are nobody's to send comfy to",
+            Nearness::Loopback | Nearness::Own => {
+                "is this machine, and what was asked is not: its own services are nobody's to send \
+                 comfy to"
+            }
+            _ => {
+                "is in a private network, and what was asked is not: its services are nobody's to \
+                 send comfy to"
+            }
         });
     }
     let local = |host: &str| spelled(host) == Some(Nearness::Loopback);
@@ -85,26 +126,40 @@ pub fn stays(source: &str, to: &str) -> bool {
 }
 
 fn noted(host: &str) -> Option<Nearness> {
-    FIRST.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied()
+    FIRST
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .get(host)
+        .copied()
 }
 
 /// Notes it the first time, and says what was noted then.
 fn note(host: &str, is: Nearness) -> Nearness {
-    *FIRST.lock().unwrap_or_else(PoisonError::into_inner).entry(host.into()).or_insert(is)
+    *FIRST
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .entry(host.into())
+        .or_insert(is)
 }
 
-/// How near the source is that nothing connected to yet, a proxy did for example: never this machine, which is to be seen at its first connection.
+/// How near the source is that nothing connected to yet, a proxy did for example: never this
+/// machine, which is to be seen at its first connection.
 fn found(source: &str) -> Option<Nearness> {
     let (scheme, host) = parts(source)?;
     let port = if scheme == "https" { 443 } else { 80 };
-    let all: Vec<SocketAddr> = (host.trim_matches(['[', ']']), port).to_socket_addrs().ok()?.collect();
+    let all: Vec<SocketAddr> = (host.trim_matches(['[', ']']), port)
+        .to_socket_addrs()
+        .ok()?
+        .collect();
     standing(&all).map(|n| n.max(Nearness::Near))
 }
 
-/// Holds every connection of an agent to this, redirects that ureq follows among them. Behind a proxy the proxy finds the address.
+/// Holds every connection of an agent to this, redirects that ureq follows among them. Behind a
+/// proxy the proxy finds the address.
 #[derive(Debug)]
 pub struct Held {
-    /// What was asked; `None`: each connection for itself, so that no name leads nearer than it did.
+    /// What was asked; `None`: each connection for itself, so that no name leads nearer than it
+    /// did.
     pub source: Option<String>,
 }
 
@@ -117,7 +172,11 @@ impl Held {
             Some(is) => Some(is),
             None => match standing(addresses).filter(|_| same) {
                 Some(now) => Some(note(&first, now)),
-                None => noted(&first).or_else(|| nearest(addresses).filter(|n| *n < Nearness::Outside).and_then(|_| found(source))),
+                None => noted(&first).or_else(|| {
+                    nearest(addresses)
+                        .filter(|n| *n < Nearness::Outside)
+                        .and_then(|_| found(source))
+                }),
             },
         };
         judged(source, is, to, nearest(addresses))
@@ -127,13 +186,21 @@ impl Held {
 impl<In: Transport> Connector<In> for Held {
     type Out = In;
 
-    fn connect(&self, details: &ConnectionDetails, chained: Option<In>) -> Result<Option<In>, ureq::Error> {
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        chained: Option<In>,
+    ) -> Result<Option<In>, ureq::Error> {
         let to = details.uri.to_string();
         match self.judge(&to, &details.addrs) {
             None => Ok(chained),
             Some(why) => {
                 let source = self.source.as_deref().unwrap_or(&to);
-                Err(ureq::Error::Io(std::io::Error::other(format!("{} leads to {}, which {why}", bare(source), bare(&to)))))
+                Err(ureq::Error::Io(std::io::Error::other(format!(
+                    "{} leads to {}, which {why}",
+                    bare(source),
+                    bare(&to)
+                ))))
             }
         }
     }
@@ -141,10 +208,17 @@ impl<In: Transport> Connector<In> for Held {
 
 /// Without a password and without a query, which may be one.
 fn bare(address: &str) -> String {
-    let Some((scheme, rest)) = address.split_once("://") else { return String::new() };
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return String::new();
+    };
     let rest = rest.split(['?', '#']).next().unwrap_or(rest);
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    crate::text::escape(&format!("{scheme}://{}/{path}", authority.rsplit_once('@').map_or(authority, |(_, host)| host)))
+    crate::text::escape(&format!(
+        "{scheme}://{}/{path}",
+        authority
+            .rsplit_once('@')
+            .map_or(authority, |(_, host)| host)
+    ))
 }
 
 #[cfg(test)]
@@ -158,11 +232,31 @@ mod tests {
         let table = [
             (hub, "https://cdn.test/x", "93.184.216.34", ""),
             (hub, "https://nas.test/x", "192.168.77.5", "private network"),
-            (hub, "https://169.254.169.254/latest/meta-data", "", "private network"),
-            (hub, "https://metadata.test/x", "169.254.169.254", "private network"),
-            (hub, "https://tailnet.test/x", "100.64.0.7", "private network"),
+            (
+                hub,
+                "https://169.254.169.254/latest/meta-data",
+                "",
+                "private network",
+            ),
+            (
+                hub,
+                "https://metadata.test/x",
+                "169.254.169.254",
+                "private network",
+            ),
+            (
+                hub,
+                "https://tailnet.test/x",
+                "100.64.0.7",
+                "private network",
+            ),
             (hub, "https://[fd00::1]/x", "", "private network"),
-            (hub, "https://64.ff9b.test/x", "64:ff9b::c0a8:101", "private network"),
+            (
+                hub,
+                "https://64.ff9b.test/x",
+                "64:ff9b::c0a8:101",
+                "private network",
+            ),
             // The same name, by now elsewhere.
             (hub, "https://hub.test:8443/x", "127.0.0.1", "this machine"),
             (hub, "https://hub.test/x", "192.168.77.5", "private network"),
@@ -180,41 +274,109 @@ mod tests {
             (hub, "https://127.1/x", "127.0.0.1", "this machine"),
             (hub, "https://2130706433/x", "127.0.0.1", "this machine"),
             (hub, "https://home.evil.test/x", "::1", "this machine"),
-            (hub, "https://home.evil.test/x", "::ffff:127.0.0.1", "this machine"),
+            (
+                hub,
+                "https://home.evil.test/x",
+                "::ffff:127.0.0.1",
+                "this machine",
+            ),
             (hub, "no address", "", "no address"),
-            ("http://mirror.lan/x", "http://other.lan/x", "192.168.77.6", ""),
-            ("http://mirror.lan/x", "http://other.lan/x", "127.0.0.1", "this machine"),
+            (
+                "http://mirror.lan/x",
+                "http://other.lan/x",
+                "192.168.77.6",
+                "",
+            ),
+            (
+                "http://mirror.lan/x",
+                "http://other.lan/x",
+                "127.0.0.1",
+                "this machine",
+            ),
             (local, "http://localhost:9000/x", "127.0.0.1", ""),
             (local, "https://cdn.test/x", "", ""),
             ("https://localhost/x", "http://127.0.0.1/x", "127.0.0.1", ""),
             ("https://localhost/x", "http://cdn.test/x", "", "plain http"),
         ];
         for (source, to, address, why) in table {
-            let held = Held { source: Some(source.into()) };
-            let at = |ip: &str| ip.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 443)).into_iter().collect::<Vec<_>>();
-            let first = if source == hub { "93.184.216.34" } else { "192.168.77.2" };
-            assert_eq!(held.judge(source, &at(if source.contains("lan") || source == hub { first } else { "127.0.0.1" })), None);
+            let held = Held {
+                source: Some(source.into()),
+            };
+            let at = |ip: &str| {
+                ip.parse::<IpAddr>()
+                    .map(|ip| SocketAddr::new(ip, 443))
+                    .into_iter()
+                    .collect::<Vec<_>>()
+            };
+            let first = if source == hub {
+                "93.184.216.34"
+            } else {
+                "192.168.77.2"
+            };
+            assert_eq!(
+                held.judge(
+                    source,
+                    &at(if source.contains("lan") || source == hub {
+                        first
+                    } else {
+                        "127.0.0.1"
+                    })
+                ),
+                None
+            );
             let found = held.judge(to, &at(address));
-            assert!(if why.is_empty() { found.is_none() } else { found.is_some_and(|f| f.contains(why)) }, "{source} -> {to} {address}: {found:?}");
+            assert!(
+                if why.is_empty() {
+                    found.is_none()
+                } else {
+                    found.is_some_and(|f| f.contains(why))
+                },
+                "{source} -> {to} {address}: {found:?}"
+            );
         }
     }
 
     #[test]
     fn a_name_stays_as_near_as_it_was_at_first() {
-        let at = |all: &[&str]| all.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 443)).collect::<Vec<_>>();
+        let at = |all: &[&str]| {
+            all.iter()
+                .map(|ip| SocketAddr::new(ip.parse().unwrap(), 443))
+                .collect::<Vec<_>>()
+        };
         let alone = Held { source: None };
-        let told = |held: &Held, to: &str, all: &[&str]| held.judge(to, &at(all)).map_or("goes", |why| why.split(',').next().unwrap());
+        let told = |held: &Held, to: &str, all: &[&str]| {
+            held.judge(to, &at(all))
+                .map_or("goes", |why| why.split(',').next().unwrap())
+        };
         let steps = [
             // A mirror on this machine by a name of /etc/hosts.
             told(&alone, "https://own.test/x", &["127.0.0.1"]),
             told(&alone, "https://own.test/y", &["127.0.0.1"]),
-            told(&Held { source: Some("https://own.test/x".into()) }, "https://localhost:9/y", &["::1"]),
+            told(
+                &Held {
+                    source: Some("https://own.test/x".into()),
+                },
+                "https://localhost:9/y",
+                &["::1"],
+            ),
             // Somebody else's name.
             told(&alone, "https://turns.test/x", &["93.184.216.34"]),
             told(&alone, "https://turns.test:9/x", &["127.0.0.1"]),
-            told(&alone, "https://turns.test:9/x", &["93.184.216.34", "192.168.77.1"]),
-            told(&alone, "https://both.test/x", &["93.184.216.34", "127.0.0.1"]),
-            told(&alone, "https://split.test/x", &["2606:4700::1111", "192.168.77.1"]),
+            told(
+                &alone,
+                "https://turns.test:9/x",
+                &["93.184.216.34", "192.168.77.1"],
+            ),
+            told(
+                &alone,
+                "https://both.test/x",
+                &["93.184.216.34", "127.0.0.1"],
+            ),
+            told(
+                &alone,
+                "https://split.test/x",
+                &["2606:4700::1111", "192.168.77.1"],
+            ),
         ];
         insta::assert_snapshot!(steps.join("\n"), @"
         goes
@@ -226,7 +388,13 @@ mod tests {
         is this machine
         goes
         ");
-        assert!(stays("https://a.test/x", "https://A.test:443/y") && stays("http://a.test", "https://a.test"));
-        assert!(!stays("https://a.test/x", "http://a.test/x") && !stays("https://a.test/x", "https://b.test/x"));
+        assert!(
+            stays("https://a.test/x", "https://A.test:443/y")
+                && stays("http://a.test", "https://a.test")
+        );
+        assert!(
+            !stays("https://a.test/x", "http://a.test/x")
+                && !stays("https://a.test/x", "https://b.test/x")
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Ctrl-C: asked for by a flag that long jobs look at between steps, so that nothing ends half done.
+//! Ctrl-C: asked for by a flag that long jobs look at between steps, so that nothing ends half
+//! done.
 
 use std::sync::Arc;
 use std::sync::OnceLock;
@@ -6,12 +7,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// From now on SIGINT, SIGTERM and SIGHUP set a flag instead of ending the process. With `second_ends` a second one
-/// does end it; the root side goes without, since that would leave steps undone for no gain.
+/// From now on SIGINT, SIGTERM and SIGHUP set a flag instead of ending the process. With
+/// `second_ends` a second one does end it; the root side goes without, since that would leave steps
+/// undone for no gain.
 pub fn watch(second_ends: bool) {
     let flag = FLAG.get_or_init(|| Arc::new(AtomicBool::new(false)));
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM, signal_hook::consts::SIGHUP] {
-        // In this order: the second signal finds the flag set. A signal that cannot be watched keeps its default.
+    for signal in [
+        signal_hook::consts::SIGINT,
+        signal_hook::consts::SIGTERM,
+        signal_hook::consts::SIGHUP,
+    ] {
+        // In this order: the second signal finds the flag set. A signal that cannot be watched
+        // keeps its default.
         if second_ends {
             let _ = signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(flag));
         }

@@ -1,4 +1,5 @@
-//! What the sandbox user keeps in `state/`, as far as comfy answers for it: nothing that runs as code outlives the code that left it.
+//! What the sandbox user keeps in `state/`, as far as comfy answers for it: nothing that runs as
+//! code outlives the code that left it.
 
 use std::ffi::CStr;
 use std::io;
@@ -31,7 +32,12 @@ pub struct Who {
 
 impl Who {
     pub fn of(spec: &LaunchSpec, owner_gid: u32) -> Who {
-        Who { uid: spec.uid, gid: spec.gid, passer: spec.account.then_some(spec.owner), records: spec.account.then_some((0, owner_gid)) }
+        Who {
+            uid: spec.uid,
+            gid: spec.gid,
+            passer: spec.account.then_some(spec.owner),
+            records: spec.account.then_some((0, owner_gid)),
+        }
     }
 }
 
@@ -40,8 +46,9 @@ pub fn cache_is_of(paths: &Paths, generation: &str) -> bool {
     std::fs::read_to_string(paths.cache_owner()).is_ok_and(|id| id == generation)
 }
 
-/// Empties `state/cache` and `state/temp`, which then belong to that generation. What libraries have downloaded as data is moved to
-/// `state/downloads` before, where an older comfy had it in the cache.
+/// Empties `state/cache` and `state/temp`, which then belong to that generation. What libraries
+/// have downloaded as data is moved to `state/downloads` before, where an older comfy had it in the
+/// cache.
 ///
 /// # Errors
 /// The disk.
@@ -52,7 +59,13 @@ pub fn renew(paths: &Paths, generation: &str, who: &Who) -> Result<()> {
     for emptied in EMPTIED {
         fresh(paths, emptied, who)?;
     }
-    edit::write_file(&paths.cache_owner(), generation.as_bytes(), 0o640, who.records).doing(what)
+    edit::write_file(
+        &paths.cache_owner(),
+        generation.as_bytes(),
+        0o640,
+        who.records,
+    )
+    .doing(what)
 }
 
 /// What is emptied, and how what takes its place is called until then.
@@ -60,9 +73,18 @@ const EMPTIED: [(&str, &str); 2] = [("cache", "new-cache-"), ("temp", "new-temp-
 
 /// Removes what killed runs have left in the trash.
 pub fn sweep(paths: &Paths, uid: u32) {
-    for entry in std::fs::read_dir(paths.trash()).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(paths.trash())
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
         let name = entry.file_name();
-        if EMPTIED.iter().map(|(_, staged)| *staged).chain(["new-downloads-"]).any(|staged| name.to_string_lossy().starts_with(staged)) {
+        if EMPTIED
+            .iter()
+            .map(|(_, staged)| *staged)
+            .chain(["new-downloads-"])
+            .any(|staged| name.to_string_lossy().starts_with(staged))
+        {
             // Where somebody else's folder is in it, it stays, and harms nobody.
             let _ = remove_of(&entry.path(), uid);
         }
@@ -71,14 +93,19 @@ pub fn sweep(paths: &Paths, uid: u32) {
 
 /// Puts a new folder in the place of one in `state/`, and removes the old one.
 fn fresh(paths: &Paths, (name, staged): (&str, &str), who: &Who) -> Result<()> {
-    let staged = edit::chance().map(|n| paths.trash().join(format!("{staged}{n}"))).doing(|| "find a name".into())?;
+    let staged = edit::chance()
+        .map(|n| paths.trash().join(format!("{staged}{n}")))
+        .doing(|| "find a name".into())?;
     exchanged(paths, name, &staged, who).inspect_err(|_| drop(edit::remove_path(&staged)))
 }
 
 fn exchanged(paths: &Paths, name: &str, staged: &Path, who: &Who) -> Result<()> {
     let at = paths.state_of(name);
     let what = || format!("empty {}", at.display());
-    let me = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let me = (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    );
     // Closed to everybody until it is whole.
     edit::make_dir(staged, me.0, me.1, 0o700).doing(what)?;
     if name == "cache" {
@@ -86,24 +113,42 @@ fn exchanged(paths: &Paths, name: &str, staged: &Path, who: &Who) -> Result<()> 
             edit::make_dir(&staged.join(inner), me.0, me.1, 0o700).doing(what)?;
         }
         // torch.hub keeps code and data in one folder (torch/hub.py, load_state_dict_from_url).
-        edit::set_link(&staged.join("torch/hub/checkpoints"), Path::new("../../../downloads/torch/checkpoints"), None).doing(what)?;
+        edit::set_link(
+            &staged.join("torch/hub/checkpoints"),
+            Path::new("../../../downloads/torch/checkpoints"),
+            None,
+        )
+        .doing(what)?;
         for inner in ["torch/hub", "torch"] {
             edit::set_owner(&staged.join(inner), who.uid, who.gid, 0o755).doing(what)?;
         }
     }
-    edit::set_owner(staged, who.uid, who.gid, if who.passer.is_some() { 0o710 } else { 0o700 }).doing(what)?;
+    edit::set_owner(
+        staged,
+        who.uid,
+        who.gid,
+        if who.passer.is_some() { 0o710 } else { 0o700 },
+    )
+    .doing(what)?;
     if let Some(owner) = who.passer {
-        let name = nix::unistd::User::from_uid(owner.into()).ok().flatten().map_or(owner.to_string(), |u| u.name);
+        let name = nix::unistd::User::from_uid(owner.into())
+            .ok()
+            .flatten()
+            .map_or(owner.to_string(), |u| u.name);
         accounts::of_this_machine().grant_search(staged, &name, owner)?;
     }
-    if at.symlink_metadata().is_err_and(|e| e.kind() == io::ErrorKind::NotFound) {
+    if at
+        .symlink_metadata()
+        .is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
+    {
         return edit::move_to(staged, &at).doing(what);
     }
     edit::exchange(&at, staged).doing(what)?;
     discard(paths, staged, who)
 }
 
-/// Removes what was taken out of `state/`. What somebody else's folders are in goes to quarantine, with the rights that it has.
+/// Removes what was taken out of `state/`. What somebody else's folders are in goes to quarantine,
+/// with the rights that it has.
 fn discard(paths: &Paths, old: &Path, who: &Who) -> Result<()> {
     match remove_of(old, who.uid) {
         Err(e) if e.get_ref().is_some_and(|e| e.is::<Foreign>()) => {
@@ -114,12 +159,28 @@ fn discard(paths: &Paths, old: &Path, who: &Who) -> Result<()> {
     }
 }
 
-/// Where libraries had data in the cache, and where it is kept: folders of `state/`, and the name in both.
-const MOVED: [([&str; 2], [&str; 2], &CStr); 2] =
-    [(["cache", "huggingface"], ["downloads", "huggingface"], c"hub"), (["cache/torch", "hub"], ["downloads", "torch"], c"checkpoints")];
+/// Where libraries had data in the cache, and where it is kept: folders of `state/`, and the name
+/// in both.
+const MOVED: [([&str; 2], [&str; 2], &CStr); 2] = [
+    (
+        ["cache", "huggingface"],
+        ["downloads", "huggingface"],
+        c"hub",
+    ),
+    (
+        ["cache/torch", "hub"],
+        ["downloads", "torch"],
+        c"checkpoints",
+    ),
+];
 
 fn keep_downloads(paths: &Paths, who: &Who) -> io::Result<()> {
-    let inner = |parts: [&str; 2]| -> io::Result<OwnedFd> { open_dir_at(&open_dir(&paths.state_of(parts[0]))?, &super::fs::cstring(parts[1].as_ref())?) };
+    let inner = |parts: [&str; 2]| -> io::Result<OwnedFd> {
+        open_dir_at(
+            &open_dir(&paths.state_of(parts[0]))?,
+            &super::fs::cstring(parts[1].as_ref())?,
+        )
+    };
     for (from, to, name) in MOVED {
         let Ok(source) = inner(from) else { continue };
         if !lstat_at(&source, name).is_ok_and(|st| kind(&st) == Kind::Dir) {
@@ -129,8 +190,15 @@ fn keep_downloads(paths: &Paths, who: &Who) -> io::Result<()> {
             Ok(fd) => fd,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 // Made where nobody else can exchange it, and moved when it is the sandbox user's.
-                let staged = paths.trash().join(format!("new-downloads-{}", edit::chance()?));
-                edit::make_dir(&staged, nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw(), 0o700)?;
+                let staged = paths
+                    .trash()
+                    .join(format!("new-downloads-{}", edit::chance()?));
+                edit::make_dir(
+                    &staged,
+                    nix::unistd::geteuid().as_raw(),
+                    nix::unistd::getegid().as_raw(),
+                    0o700,
+                )?;
                 edit::set_owner(&staged, who.uid, who.gid, 0o755)?;
                 let at = paths.state_of(to[0]).join(to[1]);
                 if edit::move_to(&staged, &at).is_err() {
@@ -160,7 +228,10 @@ pub struct Kept {
 impl Kept {
     /// Nothing where nobody has looked yet.
     pub fn read(paths: &Paths) -> Kept {
-        std::fs::read(paths.kept()).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default()
+        std::fs::read(paths.kept())
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .unwrap_or_default()
     }
 }
 
@@ -181,10 +252,15 @@ impl Visit for SetIds {
     fn entry(&self, (): &mut (), folder: &Folder, name: &CStr, st: &FileStat) -> bool {
         if kind(st) == Kind::File {
             self.files.fetch_add(1, Ordering::Relaxed);
-            self.bytes.fetch_add(u64::try_from(st.st_size).unwrap_or(0), Ordering::Relaxed);
+            self.bytes
+                .fetch_add(u64::try_from(st.st_size).unwrap_or(0), Ordering::Relaxed);
         }
         if self.counts(st) {
-            let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+            let flags = OFlag::O_RDONLY
+                | OFlag::O_NOFOLLOW
+                | OFlag::O_NONBLOCK
+                | OFlag::O_NOCTTY
+                | OFlag::O_CLOEXEC;
             if let Ok(fd) = openat(&folder.fd, name, flags, Mode::empty())
                 && let Ok(now) = fstat(&fd)
                 && self.counts(&now)
@@ -199,15 +275,23 @@ impl Visit for SetIds {
     fn failed(&self, _: &str, _: Errno) {}
 }
 
-/// Takes set-uid and set-gid off every program of the sandbox user's in these folders: whoever started one would be the sandbox user,
-/// outside of every wall. Notes on the way what is kept in `state/downloads`.
+/// Takes set-uid and set-gid off every program of the sandbox user's in these folders: whoever
+/// started one would be the sandbox user, outside of every wall. Notes on the way what is kept in
+/// `state/downloads`.
 pub fn strip_set_ids<'a>(folders: impl IntoIterator<Item = &'a PathBuf>, paths: &Paths, who: &Who) {
     for folder in folders {
         // One that is not there holds none.
         let Ok(fd) = open_dir(folder) else { continue };
-        let visit = SetIds { uid: who.uid, files: AtomicU64::new(0), bytes: AtomicU64::new(0) };
+        let visit = SetIds {
+            uid: who.uid,
+            files: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+        };
         walk(fd, &visit);
-        let kept = Kept { files: visit.files.into_inner(), bytes: visit.bytes.into_inner() };
+        let kept = Kept {
+            files: visit.files.into_inner(),
+            bytes: visit.bytes.into_inner(),
+        };
         if *folder == paths.state_of("downloads")
             && kept != Kept::read(paths)
             && let Ok(text) = serde_json::to_vec(&kept)
@@ -226,10 +310,16 @@ pub fn sealed(paths: &Paths) -> Result<()> {
     let state = paths.state();
     match super::fs::node(&state) {
         Ok(Some(n)) if n.kind == Kind::Dir && n.uid == 0 && n.mode & 0o022 == 0 => Ok(()),
-        Ok(None) => Err(Problem::new(format!("{} is not there", state.display())).hint("run `comfy apply`")),
+        Ok(None) => {
+            Err(Problem::new(format!("{} is not there", state.display())).hint("run `comfy apply`"))
+        }
         Err(u) => Err(Problem::new(u.reason)),
         Ok(Some(_)) => {
-            let why = format!("{} is not root's, as older versions of comfy had it: what is in it could be exchanged, so nothing is started", state.display());
+            let why = format!(
+                "{} is not root's, as older versions of comfy had it: what is in it could be \
+                 exchanged, so nothing is started",
+                state.display()
+            );
             Err(Problem::new(why).hint("run `comfy apply`, which brings it over"))
         }
     }

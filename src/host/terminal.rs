@@ -18,7 +18,12 @@ pub struct Size {
 
 impl Size {
     fn win(self) -> Winsize {
-        Winsize { ws_row: self.rows, ws_col: self.columns, ws_xpixel: 0, ws_ypixel: 0 }
+        Winsize {
+            ws_row: self.rows,
+            ws_col: self.columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        }
     }
 }
 
@@ -27,25 +32,42 @@ impl Size {
 /// # Errors
 /// The system has none left.
 pub fn open(size: Size) -> Result<(OwnedFd, OwnedFd)> {
-    let OpenptyResult { master, slave } = openpty(Some(&size.win()), None).doing(|| "open a terminal for the shell".into())?;
+    let OpenptyResult { master, slave } =
+        openpty(Some(&size.win()), None).doing(|| "open a terminal for the shell".into())?;
     for fd in [&master, &slave] {
-        nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC)).doing(|| "keep the terminal to itself".into())?;
+        nix::fcntl::fcntl(
+            fd,
+            nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC),
+        )
+        .doing(|| "keep the terminal to itself".into())?;
     }
     Ok((master, slave))
 }
 
 /// Tells its programs another size.
 pub fn resize(master: &impl AsRawFd, size: Size) {
-    // SAFETY: the structure lives through the call (ioctl_tty(2)). One that fails leaves the size as it was.
+    // SAFETY: the structure lives through the call (ioctl_tty(2)). One that fails leaves the size
+    // as it was.
     unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &size.win()) };
 }
 
 /// How large the caller's own is; `None` where stdout is no terminal.
 pub fn size() -> Option<Size> {
-    let mut w = Winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    let mut w = Winsize {
+        ws_row: 0,
+        ws_col: 0,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
     // SAFETY: the structure lives through the call (ioctl_tty(2)).
-    Errno::result(unsafe { libc::ioctl(std::io::stdout().as_raw_fd(), libc::TIOCGWINSZ, &raw mut w) }).ok()?;
-    Some(Size { rows: w.ws_row.max(1), columns: w.ws_col.max(1) })
+    Errno::result(unsafe {
+        libc::ioctl(std::io::stdout().as_raw_fd(), libc::TIOCGWINSZ, &raw mut w)
+    })
+    .ok()?;
+    Some(Size {
+        rows: w.ws_row.max(1),
+        columns: w.ws_col.max(1),
+    })
 }
 
 /// Makes it the controlling terminal of this process, which leads a session that has none.
@@ -54,7 +76,8 @@ pub fn size() -> Option<Size> {
 /// The system's own.
 pub fn control(slave: &OwnedFd) -> Result<()> {
     // SAFETY: a plain call (ioctl_tty(2)); 0: nobody else's is taken away.
-    Errno::result(unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY as _, 0) }).doing(|| "take the terminal".into())?;
+    Errno::result(unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY as _, 0) })
+        .doing(|| "take the terminal".into())?;
     Ok(())
 }
 
@@ -76,7 +99,8 @@ impl Raw {
 impl Drop for Raw {
     fn drop(&mut self) {
         let stdin = std::io::stdin();
-        // Answers to questions that a program inside has put to the terminal are not for the owner's shell.
+        // Answers to questions that a program inside has put to the terminal are not for the
+        // owner's shell.
         let _ = tcflush(stdin.as_fd(), nix::sys::termios::FlushArg::TCIFLUSH);
         let _ = tcsetattr(stdin, SetArg::TCSAFLUSH, &self.0);
     }

@@ -1,4 +1,5 @@
-//! `comfyui` and `node.NAME`: the sealed trees, compared by content, and the generation that is live.
+//! `comfyui` and `node.NAME`: the sealed trees, compared by content, and the generation that is
+//! live.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +33,8 @@ pub struct Looked {
     named: bool,
     /// What is off in the wanted virtual environment; `None`: there is none.
     venv: Option<Vec<Finding>>,
-    /// The interpreter that comfy has to have of its own for it, and what is off with that; `None`: it is not there.
+    /// The interpreter that comfy has to have of its own for it, and what is off with that; `None`:
+    /// it is not there.
     own: Option<(String, Option<Vec<Finding>>)>,
     /// Why there is no interpreter for it.
     lacking: Option<String>,
@@ -42,9 +44,15 @@ pub struct Looked {
 pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<Looked> {
     let paths = &d.paths;
     let current = look.node(&paths.current())?;
-    let link = current.as_ref().and_then(|n| n.target.as_ref()).map(|t| t.display().to_string());
-    let live_id =
-        link.as_deref().and_then(|t| t.strip_prefix("gen/")).filter(|id| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit())).map(str::to_string);
+    let link = current
+        .as_ref()
+        .and_then(|n| n.target.as_ref())
+        .map(|t| t.display().to_string());
+    let live_id = link
+        .as_deref()
+        .and_then(|t| t.strip_prefix("gen/"))
+        .filter(|id| id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit()))
+        .map(str::to_string);
     let live = match &live_id {
         Some(id) => look.generation_spec(paths, id)?,
         None => None,
@@ -53,8 +61,16 @@ pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<L
     let (mut wish, mut lacking) = (d.code.clone(), None);
     if named {
         let found = look.interpreter(d, ids)?;
-        match found.or_else(|why| d.python.managed.as_ref().map(|v| look.managed(paths, v)).ok_or(why)) {
-            Ok(i) => match VenvSpec::select(&d.python, i, &d.platform, |node| d.code.nodes.contains_key(node)) {
+        match found.or_else(|why| {
+            d.python
+                .managed
+                .as_ref()
+                .map(|v| look.managed(paths, v))
+                .ok_or(why)
+        }) {
+            Ok(i) => match VenvSpec::select(&d.python, i, &d.platform, |node| {
+                d.code.nodes.contains_key(node)
+            }) {
                 Ok(v) => wish.venv = Some(v),
                 Err(p) => lacking = Some(p.to_string()),
             },
@@ -63,30 +79,78 @@ pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<L
     }
     let target = only.target(live.as_ref(), &wish);
     let (check, venv) = rayon::join(
-        || target.as_ref().map_or(Ok(None), |t| look.generation(paths, t, ids)),
-        || target.as_ref().and_then(|t| t.venv.as_ref()).map_or(Ok(None), |v| look.venv(paths, v, ids)),
+        || {
+            target
+                .as_ref()
+                .map_or(Ok(None), |t| look.generation(paths, t, ids))
+        },
+        || {
+            target
+                .as_ref()
+                .and_then(|t| t.venv.as_ref())
+                .map_or(Ok(None), |v| look.venv(paths, v, ids))
+        },
     );
     let (check, venv) = (check?, venv?);
-    let version = target.as_ref().and_then(|t| t.venv.as_ref()).filter(|v| v.interpreter.path.starts_with(paths.pythons())).map(|v| &v.interpreter.version);
+    let version = target
+        .as_ref()
+        .and_then(|t| t.venv.as_ref())
+        .filter(|v| v.interpreter.path.starts_with(paths.pythons()))
+        .map(|v| &v.interpreter.version);
     let own = match version {
         Some(v) => Some((v.clone(), look.managed_check(paths, v, ids)?)),
         None => None,
     };
-    let other = live.as_ref().filter(|_| target.is_some() && live_id != target.as_ref().map(GenSpec::id));
+    let other = live
+        .as_ref()
+        .filter(|_| target.is_some() && live_id != target.as_ref().map(GenSpec::id));
     let live_check = other.and_then(|spec| look.generation(paths, spec, ids).ok().flatten());
-    Ok(Looked { current, link, live_id, live, target, check, live_check, named, venv, own, lacking })
+    Ok(Looked {
+        current,
+        link,
+        live_id,
+        live,
+        target,
+        check,
+        live_check,
+        named,
+        venv,
+        own,
+        lacking,
+    })
 }
 
 pub fn plan(draft: &mut Draft) {
-    let Some(looked) = draft.code.take() else { return };
-    let Some(Looked { current, link, live_id, live, target, check, live_check, named, venv, own, lacking }) = draft.seen("comfyui", looked) else { return };
+    let Some(looked) = draft.code.take() else {
+        return;
+    };
+    let Some(Looked {
+        current,
+        link,
+        live_id,
+        live,
+        target,
+        check,
+        live_check,
+        named,
+        venv,
+        own,
+        lacking,
+    }) = draft.seen("comfyui", looked)
+    else {
+        return;
+    };
     let Some(target) = target else { return };
     if let Some(why) = lacking {
         let want = attrs([("version", draft.d.python.version.clone())]);
         draft.add(Resource::new(PYTHON, Some(want), None).block(why));
         return;
     }
-    if !named && live.as_ref().is_none_or(|l| l.mounts == target.mounts && l.elsewhere == target.elsewhere) {
+    if !named
+        && live
+            .as_ref()
+            .is_none_or(|l| l.mounts == target.mounts && l.elsewhere == target.elsewhere)
+    {
         // Shares alone were selected, and none of their links has to move.
         return;
     }
@@ -99,56 +163,123 @@ pub fn plan(draft: &mut Draft) {
     let mut steps = Vec::new();
     let live_venv = live.as_ref().and_then(|l| l.venv.as_ref());
     let build_venv = venv.as_ref().is_none_or(|f| !f.is_empty());
-    let build_own = own.as_ref().filter(|(_, found)| found.as_ref().is_none_or(|f| !f.is_empty()));
+    let build_own = own
+        .as_ref()
+        .filter(|(_, found)| found.as_ref().is_none_or(|f| !f.is_empty()));
     if let Some((version, _)) = build_own {
-        steps.push(Step::BuildPython { version: version.clone() });
+        steps.push(Step::BuildPython {
+            version: version.clone(),
+        });
         draft.interpreter = Some(version.clone());
     }
     if let Some(v) = target.venv.as_ref().filter(|_| build_venv) {
         let live = live_venv.filter(|l| l.layout == v.layout);
-        let mut reuse: Vec<String> = venv.iter().map(|_| v.id()).chain(live.map(VenvSpec::id)).collect();
+        let mut reuse: Vec<String> = venv
+            .iter()
+            .map(|_| v.id())
+            .chain(live.map(VenvSpec::id))
+            .collect();
         reuse.dedup();
-        steps.push(Step::BuildVenv { spec: Box::new(v.clone()), reuse });
+        steps.push(Step::BuildVenv {
+            spec: Box::new(v.clone()),
+            reuse,
+        });
         steps.push(Step::InstallVenv { id: v.id() });
     }
     if let (Some(c), Some(l)) = (&live_check, &live_id)
         && !c.foreign.is_empty()
     {
-        steps.push(Step::Quarantine { id: l.clone(), names: c.foreign.clone() });
+        steps.push(Step::Quarantine {
+            id: l.clone(),
+            names: c.foreign.clone(),
+        });
     }
     if !good {
-        let mut reuse: Vec<String> = check.iter().map(|_| id.clone()).chain(live_id.clone()).collect();
+        let mut reuse: Vec<String> = check
+            .iter()
+            .map(|_| id.clone())
+            .chain(live_id.clone())
+            .collect();
         reuse.dedup();
-        steps.push(Step::BuildGeneration { spec: Box::new(target.clone()), reuse });
+        steps.push(Step::BuildGeneration {
+            spec: Box::new(target.clone()),
+            reuse,
+        });
         if let Some(c) = check.as_ref().filter(|c| !c.foreign.is_empty()) {
-            steps.push(Step::Quarantine { id: id.clone(), names: c.foreign.clone() });
+            steps.push(Step::Quarantine {
+                id: id.clone(),
+                names: c.foreign.clone(),
+            });
         }
         steps.push(Step::Install { id: id.clone() });
     }
     for (part, path) in target.writable() {
-        let absent = matches!(draft.look.node(&Paths::written_by(&paths.state(), &part).join(path)), Ok(None));
+        let absent = matches!(
+            draft
+                .look
+                .node(&Paths::written_by(&paths.state(), &part).join(path)),
+            Ok(None)
+        );
         let tracked = paths.generation(&id).join(Paths::tracked(&part)).join(path);
         let folder = names::stands_for_folder(path);
         if absent && (!good || folder || matches!(draft.look.node(&tracked), Ok(Some(_)))) {
-            steps.push(Step::Seed { id: id.clone(), part, path: path.clone(), uid: draft.ids.sandbox, gid: draft.ids.sandbox_gid });
+            steps.push(Step::Seed {
+                id: id.clone(),
+                part,
+                path: path.clone(),
+                uid: draft.ids.sandbox,
+                gid: draft.ids.sandbox_gid,
+            });
         }
     }
     if switch {
         steps.push(Step::Switch { id: id.clone() });
     }
-    let mut needs: Vec<String> = vec!["dir.instance".into(), "dir.records".into(), "dir.state".into(), super::launch::ADDRESS.into()];
+    let mut needs: Vec<String> = vec![
+        "dir.instance".into(),
+        "dir.records".into(),
+        "dir.state".into(),
+        super::launch::ADDRESS.into(),
+    ];
     // With no readable live generation, what is there of the wanted one is what there is.
-    let basis = live.clone().or_else(|| check.is_some().then(|| target.clone()));
-    let parts: BTreeSet<String> = target.pins().map(|(n, _)| n).chain(basis.iter().flat_map(|b| b.pins().map(|(n, _)| n).collect::<Vec<_>>())).collect();
+    let basis = live
+        .clone()
+        .or_else(|| check.is_some().then(|| target.clone()));
+    let parts: BTreeSet<String> = target
+        .pins()
+        .map(|(n, _)| n)
+        .chain(
+            basis
+                .iter()
+                .flat_map(|b| b.pins().map(|(n, _)| n).collect::<Vec<_>>()),
+        )
+        .collect();
     let (mut changed, missing) = (false, same && check.is_none());
     if let Some(v) = &target.venv {
-        changed |= python(draft, v, live_venv, venv, own.and_then(|(_, found)| found).unwrap_or_default(), needs.clone());
+        changed |= python(
+            draft,
+            v,
+            live_venv,
+            venv,
+            own.and_then(|(_, found)| found).unwrap_or_default(),
+            needs.clone(),
+        );
         needs.push(PYTHON.into());
     }
     for part in &parts {
-        let findings: Vec<Finding> = if same { check.as_ref().and_then(|c| c.findings.get(part)).cloned().unwrap_or_default() } else { Vec::new() };
+        let findings: Vec<Finding> = if same {
+            check
+                .as_ref()
+                .and_then(|c| c.findings.get(part))
+                .cloned()
+                .unwrap_or_default()
+        } else {
+            Vec::new()
+        };
         let mut want = target.pin(part).map(|p| describe(p, &target, part));
-        let mut have = basis.as_ref().and_then(|b| b.pin(part).map(|p| describe(p, b, part)));
+        let mut have = basis
+            .as_ref()
+            .and_then(|b| b.pin(part).map(|p| describe(p, b, part)));
         if part == "comfyui" {
             if let Some(w) = want.as_mut() {
                 w.insert("current".into(), format!("gen/{id}"));
@@ -168,9 +299,14 @@ pub fn plan(draft: &mut Draft) {
             h.insert("content".into(), summary(&findings));
         }
         let foreign = part == "comfyui" && check.as_ref().is_some_and(|c| !c.foreign.is_empty());
-        if let (true, Some(c), Some(w), Some(h)) = (foreign, check.as_ref(), want.as_mut(), have.as_mut()) {
+        if let (true, Some(c), Some(w), Some(h)) =
+            (foreign, check.as_ref(), want.as_mut(), have.as_mut())
+        {
             w.insert("custom_nodes".into(), "what the lock names".into());
-            h.insert("custom_nodes".into(), format!("also {}", c.foreign.join(", ")));
+            h.insert(
+                "custom_nodes".into(),
+                format!("also {}", c.foreign.join(", ")),
+            );
         }
         changed |= want != have;
         let mut r = Resource::new(part, want, have).needs(needs.clone());
@@ -178,7 +314,9 @@ pub fn plan(draft: &mut Draft) {
         r.findings = findings;
         if part == "comfyui" && current.as_ref().is_some_and(|n| n.kind != Kind::Link) {
             let path = paths.current().display().to_string();
-            r = r.block(format!("{path} is not a link: move it away with `sudo mv {path} {path}.old`"));
+            r = r.block(format!(
+                "{path} is not a link: move it away with `sudo mv {path} {path}.old`"
+            ));
             steps.clear();
         }
         draft.add(r);
@@ -189,27 +327,52 @@ pub fn plan(draft: &mut Draft) {
         && let Some(c) = draft.changes.iter_mut().find(|c| c.address == "comfyui")
     {
         c.action = crate::plan::Action::Update;
-        c.reason.get_or_insert_with(|| "the generation is laid out anew, or a writable path gets its first content".into());
+        c.reason.get_or_insert_with(|| {
+            "the generation is laid out anew, or a writable path gets its first content".into()
+        });
     }
     if !good {
         draft.fetches = target
             .pins()
             .filter(|(name, p)| {
-                !draft.inventory.fetched.contains(&p.tree.to_string()) && basis.as_ref().is_none_or(|b| b.pin(name).is_none_or(|q| q.tree != p.tree))
+                !draft.inventory.fetched.contains(&p.tree.to_string())
+                    && basis
+                        .as_ref()
+                        .is_none_or(|b| b.pin(name).is_none_or(|q| q.tree != p.tree))
             })
             .map(|(_, p)| p.repo.clone())
             .collect();
     }
-    draft.steps.extend(steps.into_iter().map(|step| crate::plan::step::Planned { address: GENERATION.into(), step }));
+    draft
+        .steps
+        .extend(steps.into_iter().map(|step| crate::plan::step::Planned {
+            address: GENERATION.into(),
+            step,
+        }));
 }
 
 /// The virtual environment as a resource, and what has to be fetched for it; whether it differs.
 ///
 /// `own`: what is off with an interpreter of comfy's.
-fn python(draft: &mut Draft, want: &VenvSpec, live: Option<&VenvSpec>, findings: Option<Vec<Finding>>, own: Vec<Finding>, needs: Vec<String>) -> bool {
+fn python(
+    draft: &mut Draft,
+    want: &VenvSpec,
+    live: Option<&VenvSpec>,
+    findings: Option<Vec<Finding>>,
+    own: Vec<Finding>,
+    needs: Vec<String>,
+) -> bool {
     let describe = |v: &VenvSpec| {
-        let interpreter = format!("{} ({})", v.interpreter.version, v.interpreter.path.display());
-        attrs([("interpreter", interpreter), ("packages", v.packages.len().to_string()), ("venv", format!("venv/{}", v.id()))])
+        let interpreter = format!(
+            "{} ({})",
+            v.interpreter.version,
+            v.interpreter.path.display()
+        );
+        attrs([
+            ("interpreter", interpreter),
+            ("packages", v.packages.len().to_string()),
+            ("venv", format!("venv/{}", v.id())),
+        ])
     };
     let (mut after, mut before) = (describe(want), live.map(describe));
     let build = findings.as_ref().is_none_or(|f| !f.is_empty());
@@ -217,26 +380,44 @@ fn python(draft: &mut Draft, want: &VenvSpec, live: Option<&VenvSpec>, findings:
     if let (Some(l), Some(b)) = (live, before.as_mut()) {
         if broken {
             after.insert("content".into(), "as locked".into());
-            b.insert("content".into(), findings.as_ref().map_or("missing".into(), |f| summary(f)));
+            b.insert(
+                "content".into(),
+                findings.as_ref().map_or("missing".into(), |f| summary(f)),
+            );
         }
         if !own.is_empty() {
             after.insert("the interpreter's content".into(), "as installed".into());
             b.insert("the interpreter's content".into(), summary(&own));
         }
         // What moved, and nothing else of some hundreds.
-        let versions = |v: &VenvSpec| v.packages.iter().map(|p| (p.name.clone(), p.version.clone())).collect::<BTreeMap<_, _>>();
+        let versions = |v: &VenvSpec| {
+            v.packages
+                .iter()
+                .map(|p| (p.name.clone(), p.version.clone()))
+                .collect::<BTreeMap<_, _>>()
+        };
         let (is, should) = (versions(l), versions(want));
-        b.extend(is.iter().filter(|(n, v)| should.get(*n) != Some(v)).map(|(n, v)| (n.clone(), v.clone())));
+        b.extend(
+            is.iter()
+                .filter(|(n, v)| should.get(*n) != Some(v))
+                .map(|(n, v)| (n.clone(), v.clone())),
+        );
         after.extend(should.into_iter().filter(|(n, v)| is.get(n) != Some(v)));
     }
     let differs = before.as_ref() != Some(&after);
     if build {
-        let have: BTreeSet<String> = live.iter().filter(|l| l.layout == want.layout).flat_map(|l| &l.packages).map(Install::key).collect();
+        let have: BTreeSet<String> = live
+            .iter()
+            .filter(|l| l.layout == want.layout)
+            .flat_map(|l| &l.packages)
+            .map(Install::key)
+            .collect();
         draft.wheels = Wheels::of(want.packages.iter().filter(|p| !have.contains(&p.key())));
     }
     let mut r = Resource::new(PYTHON, Some(after), before).needs(needs);
     if build && live.is_some_and(|l| l.layout < want.layout) {
-        r.reason = Some("an older comfy made it: it is built anew, once, from verified wheels".into());
+        r.reason =
+            Some("an older comfy made it: it is built anew, once, from verified wheels".into());
     }
     r.drift = (broken || !own.is_empty()).then_some(true);
     r.findings = findings.filter(|_| broken).unwrap_or_default();
@@ -246,16 +427,32 @@ fn python(draft: &mut Draft, want: &VenvSpec, live: Option<&VenvSpec>, findings:
 }
 
 fn describe(pin: &Pin, spec: &GenSpec, part: &str) -> Attrs {
-    let mut a = attrs([("commit", pin.commit.to_string()), ("tree", pin.tree.to_string()), ("repo", pin.repo.clone())]);
-    let writable: Vec<&str> = spec.writable().filter(|(p, _)| p == part).map(|(_, w)| w.as_str()).collect();
+    let mut a = attrs([
+        ("commit", pin.commit.to_string()),
+        ("tree", pin.tree.to_string()),
+        ("repo", pin.repo.clone()),
+    ]);
+    let writable: Vec<&str> = spec
+        .writable()
+        .filter(|(p, _)| p == part)
+        .map(|(_, w)| w.as_str())
+        .collect();
     if !writable.is_empty() {
         a.insert("writable".into(), writable.join(", "));
     }
     if part == "comfyui" {
-        a.extend(spec.mounts.iter().map(|(mount, path)| (format!("mount {mount}"), path.display().to_string())));
+        a.extend(
+            spec.mounts
+                .iter()
+                .map(|(mount, path)| (format!("mount {mount}"), path.display().to_string())),
+        );
         for (share, kind, folder) in spec.elsewhere() {
             let folders = a.entry(format!("models {share} {kind}")).or_default();
-            *folders = [folders.as_str(), &folder.display().to_string()].into_iter().filter(|f| !f.is_empty()).collect::<Vec<_>>().join(", ");
+            *folders = [folders.as_str(), &folder.display().to_string()]
+                .into_iter()
+                .filter(|f| !f.is_empty())
+                .collect::<Vec<_>>()
+                .join(", ");
         }
     }
     a
@@ -266,5 +463,8 @@ fn summary(findings: &[Finding]) -> String {
     for f in findings {
         *by.entry(f.what.word()).or_default() += 1;
     }
-    by.iter().map(|(w, n)| format!("{n} {w}")).collect::<Vec<_>>().join(", ")
+    by.iter()
+        .map(|(w, n)| format!("{n} {w}"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }

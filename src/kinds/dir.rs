@@ -19,19 +19,46 @@ struct Wish {
 pub fn plan(draft: &mut Draft) {
     let (d, ids) = (draft.d, draft.ids);
     let p = &d.paths;
-    let sealed = |path: PathBuf, mode| Wish { path, uid: ids.seal, gid: ids.seal_gid, mode, passer: None };
+    let sealed = |path: PathBuf, mode| Wish {
+        path,
+        uid: ids.seal,
+        gid: ids.seal_gid,
+        mode,
+        passer: None,
+    };
     let account = d.isolation == Isolation::Account;
     // The owner may pass: a plan looks at what lies in there. Nobody else does.
-    let passer = || account.then(|| Passer { name: d.owner.name.clone(), uid: ids.owner });
-    // With an entry beside it a mode shows the mask in the group's place (acl(5)); the group is the sandbox user's alone.
+    let passer = || {
+        account.then(|| Passer {
+            name: d.owner.name.clone(),
+            uid: ids.owner,
+        })
+    };
+    // With an entry beside it a mode shows the mask in the group's place (acl(5)); the group is the
+    // sandbox user's alone.
     let closed = if account { 0o710 } else { 0o700 };
-    let own = |path: PathBuf| Wish { path, uid: ids.sandbox, gid: ids.sandbox_gid, mode: closed, passer: passer() };
-    let inner = |path: PathBuf| Wish { path, uid: ids.sandbox, gid: ids.sandbox_gid, mode: 0o751, passer: None };
+    let own = |path: PathBuf| Wish {
+        path,
+        uid: ids.sandbox,
+        gid: ids.sandbox_gid,
+        mode: closed,
+        passer: passer(),
+    };
+    let inner = |path: PathBuf| Wish {
+        path,
+        uid: ids.sandbox,
+        gid: ids.sandbox_gid,
+        mode: 0o751,
+        passer: None,
+    };
     let private = |open: u32, closed: u32| if account { closed } else { open };
     if account {
-        // The prefix itself and the instance's folder too: what somebody else made there first is not taken over.
+        // The prefix itself and the instance's folder too: what somebody else made there first is
+        // not taken over.
         let exposed = draft.look.exposed(&p.generations(), ids.owner);
-        let Some(exposed) = draft.seen("dir.instance", exposed) else { return };
+        let Some(exposed) = draft.seen("dir.instance", exposed) else {
+            return;
+        };
         if let Some(why) = exposed {
             let why = format!("{why}; or leave host.prefix out for /opt/comfy");
             let want = crate::plan::build::attrs([("path", p.prefix.display().to_string())]);
@@ -54,34 +81,61 @@ pub fn plan(draft: &mut Draft) {
         false,
     );
     // Readable by the owner, not by the sandbox.
-    let records = |path: PathBuf| Wish { path, uid: ids.seal, gid: ids.records_gid(), mode: private(0o700, 0o750), passer: None };
+    let records = |path: PathBuf| Wish {
+        path,
+        uid: ids.seal,
+        gid: ids.records_gid(),
+        mode: private(0o700, 0o750),
+        passer: None,
+    };
     let mut folders = Vec::new();
     if account && let Some(parent) = p.records.parent() {
         folders.push(sealed(parent.to_path_buf(), 0o755));
     }
-    folders.extend([records(p.records.clone()), records(p.trees()), records(p.receipts())]);
+    folders.extend([
+        records(p.records.clone()),
+        records(p.trees()),
+        records(p.receipts()),
+    ]);
     resource(draft, "dir.records", folders, false);
     if let Some(home) = &p.home {
         resource(draft, "dir.home", vec![own(home.clone())], true);
     }
     moved(draft);
     // Root's, so that nothing in it can be renamed.
-    let mut state = vec![Wish { path: p.state(), uid: ids.seal, gid: ids.sandbox_gid, mode: closed, passer: passer() }];
+    let mut state = vec![Wish {
+        path: p.state(),
+        uid: ids.seal,
+        gid: ids.sandbox_gid,
+        mode: closed,
+        passer: passer(),
+    }];
     state.extend(d.state_children().into_iter().map(own));
     state.extend(d.state_folders().into_iter().map(inner));
     resource(draft, "dir.state", state, true);
 }
 
-/// Another `host.prefix`: comfy begins anew there, and knows nothing of the old folder from then on. Under isolation "none" the
-/// records lie in it too, so that there nothing is known of it at once.
+/// Another `host.prefix`: comfy begins anew there, and knows nothing of the old folder from then
+/// on. Under isolation "none" the records lie in it too, so that there nothing is known of it at
+/// once.
 fn moved(draft: &mut Draft) {
-    let state = draft.inventory.applied.get("dir.state").and_then(|a| a.keys().next());
-    let Some(old) = state.and_then(|s| Path::new(s).parent()).filter(|old| *old != draft.d.paths.base) else { return };
+    let state = draft
+        .inventory
+        .applied
+        .get("dir.state")
+        .and_then(|a| a.keys().next());
+    let Some(old) = state
+        .and_then(|s| Path::new(s).parent())
+        .filter(|old| *old != draft.d.paths.base)
+    else {
+        return;
+    };
     if !matches!(draft.look.node(old), Ok(None)) {
         let (old, new) = (old.display(), draft.d.paths.base.display());
         draft.warnings.push(format!(
-            "host.prefix is another one: {new} is made anew, and {old} stays as it is, with what nodes have written in {old}/state. \
-             Copy from there what you need, and remove it; or take the change of host.prefix back"
+            "host.prefix is another one: {new} is made anew, and {old} stays as it is, with what \
+             nodes have written in {old}/state. Copy from there what you need, and remove it; or \
+             take the change of host.prefix back"
         ));
     }
 }
@@ -93,13 +147,21 @@ fn resource(draft: &mut Draft, address: &str, wishes: Vec<Wish>, sandbox: bool) 
         let seen = match seen {
             // Below a folder that does not exist yet, or that is not a folder, there is nothing.
             Err(u) => {
-                draft.changes.push(crate::plan::change::unknown(address, &u));
+                draft
+                    .changes
+                    .push(crate::plan::change::unknown(address, &u));
                 return;
             }
             Ok(n) => n,
         };
         let key = w.path.display().to_string();
-        let name = |id: u32, user: bool| if user { draft.look.user_name(id) } else { draft.look.group_name(id) };
+        let name = |id: u32, user: bool| {
+            if user {
+                draft.look.user_name(id)
+            } else {
+                draft.look.group_name(id)
+            }
+        };
         let passes = |p: &Passer| {
             let seen = draft.look.search(&w.path, &p.name, p.uid, &[])?;
             Ok::<_, Unknown>(seen.is_some_and(|s| s.entry && s.passes))
@@ -108,33 +170,72 @@ fn resource(draft: &mut Draft, address: &str, wishes: Vec<Wish>, sandbox: bool) 
         let entry = match w.passer.as_ref().filter(|_| folder).map(passes).transpose() {
             Ok(entry) => entry.unwrap_or(w.passer.is_none()),
             Err(u) => {
-                draft.changes.push(crate::plan::change::unknown(address, &u));
+                draft
+                    .changes
+                    .push(crate::plan::change::unknown(address, &u));
                 return;
             }
         };
-        let may_pass = |is: bool| w.passer.as_ref().filter(|_| is).map_or(String::new(), |p| format!(", {} passes", p.name));
-        let wanted = format!("{}:{} {:04o}{}", name(w.uid, true), name(w.gid, false), w.mode, may_pass(true));
+        let may_pass = |is: bool| {
+            w.passer
+                .as_ref()
+                .filter(|_| is)
+                .map_or(String::new(), |p| format!(", {} passes", p.name))
+        };
+        let wanted = format!(
+            "{}:{} {:04o}{}",
+            name(w.uid, true),
+            name(w.gid, false),
+            w.mode,
+            may_pass(true)
+        );
         if let Some(n) = &seen {
             any = true;
             let is = match n.kind {
-                Kind::Dir => format!("{}:{} {:04o}{}", name(n.uid, true), name(n.gid, false), n.mode, may_pass(entry)),
+                Kind::Dir => format!(
+                    "{}:{} {:04o}{}",
+                    name(n.uid, true),
+                    name(n.gid, false),
+                    n.mode,
+                    may_pass(entry)
+                ),
                 Kind::Link => "a link".to_string(),
                 _ => "not a folder".to_string(),
             };
             have.insert(key.clone(), is);
         }
         if !entry || !fits(seen.as_ref(), &w) {
-            steps.push(Step::MakeDir { path: w.path, uid: w.uid, gid: w.gid, mode: w.mode, passer: w.passer });
+            steps.push(Step::MakeDir {
+                path: w.path,
+                uid: w.uid,
+                gid: w.gid,
+                mode: w.mode,
+                passer: w.passer,
+            });
         }
         want.insert(key, wanted);
     }
-    // Names of ids that the plan creates are not known yet; what counts is whether a step is needed.
-    let have = if steps.is_empty() { Some(want.clone()) } else { any.then_some(have) };
-    let needs: Vec<String> =
-        if sandbox && draft.d.isolation == Isolation::Account { vec![format!("user.{}", draft.d.sandbox), "dir.instance".into()] } else { Vec::new() };
-    draft.add(Resource::new(address, Some(want), have).steps(steps).needs(needs));
+    // Names of ids that the plan creates are not known yet; what counts is whether a step is
+    // needed.
+    let have = if steps.is_empty() {
+        Some(want.clone())
+    } else {
+        any.then_some(have)
+    };
+    let needs: Vec<String> = if sandbox && draft.d.isolation == Isolation::Account {
+        vec![format!("user.{}", draft.d.sandbox), "dir.instance".into()]
+    } else {
+        Vec::new()
+    };
+    draft.add(
+        Resource::new(address, Some(want), have)
+            .steps(steps)
+            .needs(needs),
+    );
 }
 
 fn fits(node: Option<&Node>, w: &Wish) -> bool {
-    node.is_some_and(|n| n.kind == Kind::Dir && n.uid == w.uid && n.gid == w.gid && n.mode == w.mode)
+    node.is_some_and(|n| {
+        n.kind == Kind::Dir && n.uid == w.uid && n.gid == w.gid && n.mode == w.mode
+    })
 }

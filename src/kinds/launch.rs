@@ -12,9 +12,14 @@ pub const ADDRESS: &str = "run";
 pub fn plan(draft: &mut Draft) {
     let want = wish(draft);
     let seen = draft.look.launch(&draft.d.paths);
-    let Some(have) = draft.seen(ADDRESS, seen) else { return };
-    let step = Step::WriteLaunch { spec: Box::new(want.clone()) };
-    let mut r = Resource::new(ADDRESS, Some(describe(&want)), have.as_ref().map(describe)).needs(vec!["dir.records".to_string()]);
+    let Some(have) = draft.seen(ADDRESS, seen) else {
+        return;
+    };
+    let step = Step::WriteLaunch {
+        spec: Box::new(want.clone()),
+    };
+    let mut r = Resource::new(ADDRESS, Some(describe(&want)), have.as_ref().map(describe))
+        .needs(vec!["dir.records".to_string()]);
     // The network has resources of its own.
     let same = have.clone().is_some_and(|mut h| {
         if want.account {
@@ -39,17 +44,38 @@ pub(super) fn wish(draft: &Draft) -> LaunchSpec {
     let (d, ids) = (draft.d, draft.ids);
     let m = d.launch();
     let (c, run) = (&m.comfyui, &m.run);
-    let mounted = |mount: &str| d.shares.iter().find(|s| s.role.mount() == Some(mount)).map_or_else(|| d.paths.state().join(mount), |s| s.path.clone());
-    let real = |wish: &ShareWish| draft.look.real(&wish.path, ids.owner).unwrap_or_else(|_| wish.path.clone());
-    let shares = d.shares.iter().map(|wish| ShareSpec { path: real(wish), ..super::share::spec(d, ids, wish) });
-    let links = d.shares.iter().map(|wish| (wish.path.clone(), real(wish))).filter(|(written, real)| written != real);
+    let mounted = |mount: &str| {
+        d.shares
+            .iter()
+            .find(|s| s.role.mount() == Some(mount))
+            .map_or_else(|| d.paths.state().join(mount), |s| s.path.clone())
+    };
+    let real = |wish: &ShareWish| {
+        draft
+            .look
+            .real(&wish.path, ids.owner)
+            .unwrap_or_else(|_| wish.path.clone())
+    };
+    let shares = d.shares.iter().map(|wish| ShareSpec {
+        path: real(wish),
+        ..super::share::spec(d, ids, wish)
+    });
+    let links = d
+        .shares
+        .iter()
+        .map(|wish| (wish.path.clone(), real(wish)))
+        .filter(|(written, real)| written != real);
     LaunchSpec {
         format: FORMAT,
         paths: d.paths.clone(),
         account: d.isolation == Isolation::Account,
         macos: d.platform.macos,
         owner: ids.owner,
-        user: if d.isolation == Isolation::Account { d.sandbox.clone() } else { d.owner.name.clone() },
+        user: if d.isolation == Isolation::Account {
+            d.sandbox.clone()
+        } else {
+            d.owner.name.clone()
+        },
         uid: ids.sandbox,
         gid: ids.sandbox_gid,
         listen: c.listen.clone(),
@@ -70,7 +96,11 @@ pub(super) fn wish(draft: &Draft) -> LaunchSpec {
 }
 
 fn describe(l: &LaunchSpec) -> Attrs {
-    let mut a = attrs([("address", l.address()), ("as", l.user.clone()), ("open_files", l.open_files.to_string())]);
+    let mut a = attrs([
+        ("address", l.address()),
+        ("as", l.user.clone()),
+        ("open_files", l.open_files.to_string()),
+    ]);
     if l.reserve > 0 && (l.account || l.macos) {
         a.insert("memory_reserve".into(), crate::text::bytes(l.reserve));
     }

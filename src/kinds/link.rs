@@ -1,4 +1,5 @@
-//! `link.NAME`: the owner's view of the code, the link in the sandbox user's home, and mounts below `user/`.
+//! `link.NAME`: the owner's view of the code, the link in the sandbox user's home, and mounts below
+//! `user/`.
 
 use std::path::PathBuf;
 
@@ -23,7 +24,14 @@ pub fn plan(draft: &mut Draft) {
     let mut wishes = Vec::new();
     let placed = view(draft);
     if let Some(Ok(path)) = &placed {
-        wishes.push(Wish { address: VIEW.into(), path: path.clone(), target: code.clone(), uid: ids.owner, gid: ids.owner_gid, needs: Vec::new() });
+        wishes.push(Wish {
+            address: VIEW.into(),
+            path: path.clone(),
+            target: code.clone(),
+            uid: ids.owner,
+            gid: ids.owner_gid,
+            needs: Vec::new(),
+        });
     }
     if let Some(home) = &d.paths.home {
         wishes.push(Wish {
@@ -35,7 +43,11 @@ pub fn plan(draft: &mut Draft) {
             needs: vec!["dir.home".into()],
         });
     }
-    for s in d.shares.iter().filter(|s| s.role.mount().is_some_and(|m| m.starts_with("user/"))) {
+    for s in d
+        .shares
+        .iter()
+        .filter(|s| s.role.mount().is_some_and(|m| m.starts_with("user/")))
+    {
         wishes.push(Wish {
             address: format!("link.{}", s.name),
             path: d.paths.state().join(s.role.mount().unwrap_or_default()),
@@ -45,20 +57,35 @@ pub fn plan(draft: &mut Draft) {
             needs: vec!["dir.state".into(), format!("share.{}", s.name)],
         });
     }
-    let paths: Vec<PathBuf> = wishes.iter().map(|w| w.path.clone()).chain(d.view.clone()).collect();
+    let paths: Vec<PathBuf> = wishes
+        .iter()
+        .map(|w| w.path.clone())
+        .chain(d.view.clone())
+        .collect();
     for w in wishes {
         one(draft, w);
     }
-    let gone: Vec<_> = draft.inventory.links.iter().filter(|(p, _)| !paths.contains(p)).map(|(p, t)| (p.clone(), t.clone())).collect();
+    let gone: Vec<_> = draft
+        .inventory
+        .links
+        .iter()
+        .filter(|(p, _)| !paths.contains(p))
+        .map(|(p, t)| (p.clone(), t.clone()))
+        .collect();
     for (path, target) in gone {
         let seen = draft.look.node(&path);
         let address = format!("link.{}", path.display());
-        let Some(node) = draft.seen(&address, seen) else { continue };
+        let Some(node) = draft.seen(&address, seen) else {
+            continue;
+        };
         if node.is_some_and(|n| n.target.as_ref() == Some(&target)) {
             let r = Resource::new(
                 format!("link.{}", path.display()),
                 None,
-                Some(attrs([("path", path.display().to_string()), ("target", target.display().to_string())])),
+                Some(attrs([
+                    ("path", path.display().to_string()),
+                    ("target", target.display().to_string()),
+                ])),
             );
             draft.add(r.steps([Step::RemoveLink { path, target }]));
         }
@@ -67,20 +94,36 @@ pub fn plan(draft: &mut Draft) {
 
 const VIEW: &str = "link.view";
 
-/// Where the owner's view is made: behind links of the owner's, and never where somebody else's programs, keys or services are. `Err`: the plan
-/// says why not.
+/// Where the owner's view is made: behind links of the owner's, and never where somebody else's
+/// programs, keys or services are. `Err`: the plan says why not.
 fn view(draft: &mut Draft) -> Option<Result<PathBuf, ()>> {
     let d = draft.d;
     let (written, owner) = (d.view.as_ref()?, &d.owner);
     let refused = |draft: &mut Draft, why: String| {
         let place = draft.d.at(&["comfyui", "view"]);
-        draft.add(Resource::new(VIEW, Some(attrs([("path", written.display().to_string())])), None).block(format!("{place}: {why}; {VIEW_HINT}")));
+        draft.add(
+            Resource::new(
+                VIEW,
+                Some(attrs([("path", written.display().to_string())])),
+                None,
+            )
+            .block(format!("{place}: {why}; {VIEW_HINT}")),
+        );
         Some(Err(()))
     };
     let (above, name) = (written.parent()?, written.file_name()?);
-    let real = draft.look.real(above, owner.uid).and_then(|above| Ok((above.join(name), draft.look.real(&owner.home, owner.uid)?)));
-    let Some((real, home)) = draft.seen(VIEW, real) else { return Some(Err(())) };
-    let leads = if real == *written { String::new() } else { format!("{} leads to ", written.display()) };
+    let real = draft
+        .look
+        .real(above, owner.uid)
+        .and_then(|above| Ok((above.join(name), draft.look.real(&owner.home, owner.uid)?)));
+    let Some((real, home)) = draft.seen(VIEW, real) else {
+        return Some(Err(()));
+    };
+    let leads = if real == *written {
+        String::new()
+    } else {
+        format!("{} leads to ", written.display())
+    };
     if let Some(why) = d.view_runs_into(&home, &real) {
         return refused(draft, format!("{leads}{}, which {why}", real.display()));
     }
@@ -90,11 +133,21 @@ fn view(draft: &mut Draft) -> Option<Result<PathBuf, ()>> {
     // Root makes it: in a folder that is the owner's, or below the home.
     for folder in real.ancestors().skip(1) {
         let node = draft.look.node(folder);
-        let Some(node) = draft.seen(VIEW, node) else { return Some(Err(())) };
+        let Some(node) = draft.seen(VIEW, node) else {
+            return Some(Err(()));
+        };
         let Some(node) = node else { continue };
         if node.uid != owner.uid && !(node.uid == 0 && folder.starts_with(&home)) {
             let whose = draft.look.user_name(node.uid);
-            return refused(draft, format!("{leads}{}, and the folder {} is {whose}'s, not {}'s", real.display(), folder.display(), owner.name));
+            return refused(
+                draft,
+                format!(
+                    "{leads}{}, and the folder {} is {whose}'s, not {}'s",
+                    real.display(),
+                    folder.display(),
+                    owner.name
+                ),
+            );
         }
         break;
     }
@@ -108,22 +161,46 @@ fn view(draft: &mut Draft) -> Option<Result<PathBuf, ()>> {
 
 fn one(draft: &mut Draft, w: Wish) {
     let seen = draft.look.node(&w.path);
-    let Some(seen) = draft.seen(&w.address, seen) else { return };
+    let Some(seen) = draft.seen(&w.address, seen) else {
+        return;
+    };
     let path = w.path.display().to_string();
-    let want = attrs([("path", path.clone()), ("target", w.target.display().to_string())]);
+    let want = attrs([
+        ("path", path.clone()),
+        ("target", w.target.display().to_string()),
+    ]);
     let have = seen.as_ref().map(|n| {
-        let target = n.target.as_ref().map_or("not a link".to_string(), |t| t.display().to_string());
+        let target = n
+            .target
+            .as_ref()
+            .map_or("not a link".to_string(), |t| t.display().to_string());
         attrs([("path", path.clone()), ("target", target)])
     });
-    let step = Step::SetLink { path: w.path.clone(), target: w.target, uid: w.uid, gid: w.gid };
-    let mut r = Resource::new(&w.address, Some(want), have).steps([step]).needs(w.needs);
+    let step = Step::SetLink {
+        path: w.path.clone(),
+        target: w.target,
+        uid: w.uid,
+        gid: w.gid,
+    };
+    let mut r = Resource::new(&w.address, Some(want), have)
+        .steps([step])
+        .needs(w.needs);
     if let Some(n) = seen
         && n.kind != Kind::Link
     {
-        let what = if n.kind == Kind::Dir { "a real folder" } else { "a file" };
+        let what = if n.kind == Kind::Dir {
+            "a real folder"
+        } else {
+            "a file"
+        };
         r = r.block(format!(
-            "{path} is {what}, and comfy puts a link there: move it away with `{}mv {path} {path}.old`",
-            if w.uid == draft.ids.owner { "" } else { "sudo " }
+            "{path} is {what}, and comfy puts a link there: move it away with `{}mv {path} \
+             {path}.old`",
+            if w.uid == draft.ids.owner {
+                ""
+            } else {
+                "sudo "
+            }
         ));
     }
     draft.add(r);

@@ -1,7 +1,7 @@
 //! `model.PATH`: one file of a share, with the size and the hash that the lock says.
 //!
-//! A plan stats and does not read. Size, and what is known of a file that did not change since it was read, are compared;
-//! bytes that nobody has compared yet are counted, and `verify` reads them.
+//! A plan stats and does not read. Size, and what is known of a file that did not change since it
+//! was read, are compared; bytes that nobody has compared yet are counted, and `verify` reads them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -33,18 +33,34 @@ pub fn plan(draft: &mut Draft) {
     let d = draft.d;
     draft.library.declared = d.models.len();
     // What could not be looked at is not as it should be.
-    draft.library.left += d.models.values().filter(|w| !seen.contains_key(&*w.share)).count();
+    draft.library.left += d
+        .models
+        .values()
+        .filter(|w| !seen.contains_key(&*w.share))
+        .count();
     let mut by_size: Option<HashMap<u64, Vec<PathBuf>>> = None;
     for (share, (spec, files)) in &seen {
-        let mut there: HashMap<&str, &ModelFile> = HashMap::with_capacity(files.iter().map(Vec::len).sum());
+        let mut there: HashMap<&str, &ModelFile> =
+            HashMap::with_capacity(files.iter().map(Vec::len).sum());
         there.extend(files.iter().flatten().map(|f| (f.path.as_str(), f)));
-        let wanted: Vec<(&ByteString, &ModelWish)> = d.models.iter().filter(|(_, w)| *w.share == **share).collect();
+        let wanted: Vec<(&ByteString, &ModelWish)> = d
+            .models
+            .iter()
+            .filter(|(_, w)| *w.share == **share)
+            .collect();
         // Thousands of them: every core looks some up.
         let looked_up: Vec<(Option<&ModelFile>, bool)> = wanted
             .par_iter()
             .map(|(path, wish)| {
                 let (file, pin) = (there.get(&***path).copied(), &wish.pin);
-                (file, file.is_some_and(|f| f.kind == Kind::File && f.size == pin.size && f.known.is_none_or(|k| k == pin.sha256)))
+                (
+                    file,
+                    file.is_some_and(|f| {
+                        f.kind == Kind::File
+                            && f.size == pin.size
+                            && f.known.is_none_or(|k| k == pin.sha256)
+                    }),
+                )
             })
             .collect();
         let undeclared = there.len() - looked_up.iter().filter(|(file, _)| file.is_some()).count();
@@ -56,15 +72,31 @@ pub fn plan(draft: &mut Draft) {
             if fine {
                 draft.library.unverified += usize::from(file.is_some_and(|f| f.known.is_none()));
                 // One that is as it should be is in the plan only where it was asked for by name.
-                if draft.only.words().iter().any(|w| w.strip_prefix("model.") == Some(&**path)) {
+                if draft
+                    .only
+                    .words()
+                    .iter()
+                    .any(|w| w.strip_prefix("model.") == Some(&**path))
+                {
                     let is = describe(pin);
-                    draft.add(Resource::new(format!("model.{path}"), Some(is.clone()), Some(is)));
+                    draft.add(Resource::new(
+                        format!("model.{path}"),
+                        Some(is.clone()),
+                        Some(is),
+                    ));
                 }
                 continue;
             }
             let sizes = by_size.get_or_insert_with(|| sizes(&seen));
             let target = spec.path.join(&**path);
-            let copies: Vec<PathBuf> = sizes.get(&pin.size).into_iter().flatten().filter(|p| **p != target).take(COPIES).cloned().collect();
+            let copies: Vec<PathBuf> = sizes
+                .get(&pin.size)
+                .into_iter()
+                .flatten()
+                .filter(|p| **p != target)
+                .take(COPIES)
+                .cloned()
+                .collect();
             one(draft, spec, path, pin, file, copies);
         }
         if undeclared > 0 {
@@ -73,41 +105,66 @@ pub fn plan(draft: &mut Draft) {
     }
 }
 
-fn one(draft: &mut Draft, spec: &ShareSpec, path: &str, pin: &ModelPin, file: Option<&ModelFile>, copies: Vec<PathBuf>) {
+fn one(
+    draft: &mut Draft,
+    spec: &ShareSpec,
+    path: &str,
+    pin: &ModelPin,
+    file: Option<&ModelFile>,
+    copies: Vec<PathBuf>,
+) {
     let target = spec.path.join(path);
     let shown = escape(&target.to_string_lossy());
     let want = describe(pin);
     let have = file.map(|f| {
-        // Only what both sides of an apply see: for a file of the right size root reads what the caller has read.
-        let sha256 = f.known.filter(|_| f.size == pin.size).map_or("another".to_string(), |k| k.to_string());
+        // Only what both sides of an apply see: for a file of the right size root reads what the
+        // caller has read.
+        let sha256 = f
+            .known
+            .filter(|_| f.size == pin.size)
+            .map_or("another".to_string(), |k| k.to_string());
         let mut is = attrs([("size", size(f.size)), ("sha256", sha256)]);
         if let Some(s) = &pin.source {
             is.insert("source".into(), s.clone());
         }
         is
     });
-    if let Some(f) = file.filter(|f| f.kind == Kind::File && f.size == pin.size && f.known.is_some()) {
+    if let Some(f) =
+        file.filter(|f| f.kind == Kind::File && f.size == pin.size && f.known.is_some())
+    {
         draft.library.suspects.push(spec.path.join(&f.path));
     }
     if !spec.manage {
-        let what = if file.is_some() { "is not what comfy.lock says" } else { "is not there" };
+        let what = if file.is_some() {
+            "is not what comfy.lock says"
+        } else {
+            "is not there"
+        };
         draft.library.left += 1;
-        draft.warnings.push(format!("model.{path} {what}; share {}: `manage = false`, so comfy leaves it alone", spec.name));
+        draft.warnings.push(format!(
+            "model.{path} {what}; share {}: `manage = false`, so comfy leaves it alone",
+            spec.name
+        ));
         return;
     }
-    let mut r = Resource::new(format!("model.{path}"), Some(want), have).needs([format!("share.{}", spec.name)]);
+    let mut r = Resource::new(format!("model.{path}"), Some(want), have)
+        .needs([format!("share.{}", spec.name)]);
     // It was there as it should be, or is there as something else: the machine moved.
     r.drift = file.is_some().then_some(true);
     r.reason = file.map(|f| format!("the file changed {}", time(f.changed)));
-    // What comfy has put there itself can be had again; anything else may be the only copy of somebody's work.
+    // What comfy has put there itself can be had again; anything else may be the only copy of
+    // somebody's work.
     let placed = draft.inventory.applied.get(&r.address);
     let ours = |f: &ModelFile| {
         let is = |key: &str, what: String| placed.is_some_and(|a| a.get(key) == Some(&what));
-        is("size", size(f.size)) && (f.size != pin.size || f.known.is_some_and(|k| is("sha256", k.to_string())))
+        is("size", size(f.size))
+            && (f.size != pin.size || f.known.is_some_and(|k| is("sha256", k.to_string())))
     };
     let keep = file.is_some_and(|f| !ours(f));
     if keep {
-        r.reason = r.reason.map(|why| format!("{why}; it stays beside the new one as NAME.replaced-…"));
+        r.reason = r
+            .reason
+            .map(|why| format!("{why}; it stays beside the new one as NAME.replaced-…"));
     }
     if let Some(what) = in_the_way(draft, spec, path) {
         draft.add(r.block(what));
@@ -119,9 +176,13 @@ fn one(draft: &mut Draft, spec: &ShareSpec, path: &str, pin: &ModelPin, file: Op
     }
     if pin.source.is_none() && (copies.is_empty() || file.is_some()) {
         let why = match file {
-            None => format!("{shown} is not there, and comfy.lock knows no source for it: put it back, name a `source`, or take it out of comfy.toml"),
+            None => format!(
+                "{shown} is not there, and comfy.lock knows no source for it: put it back, name a \
+                 `source`, or take it out of comfy.toml"
+            ),
             Some(f) => format!(
-                "{shown} changed {} and comfy.lock knows no source to mend it: put the old file back, or take it over with `comfy update {}`",
+                "{shown} changed {} and comfy.lock knows no source to mend it: put the old file \
+                 back, or take it over with `comfy update {}`",
                 time(f.changed),
                 // Whoever named it may hope that the line is pasted.
                 escape(&shlex::try_quote(path).unwrap_or_default())
@@ -141,17 +202,31 @@ fn one(draft: &mut Draft, spec: &ShareSpec, path: &str, pin: &ModelPin, file: Op
         copies,
     };
     draft.missing.push(fetch);
-    let step = Step::PlaceModel { keep, share: Box::new(spec.clone()), path: path.into(), size: pin.size, sha256: pin.sha256 };
+    let step = Step::PlaceModel {
+        keep,
+        share: Box::new(spec.clone()),
+        path: path.into(),
+        size: pin.size,
+        sha256: pin.sha256,
+    };
     draft.add(r.steps([step]));
 }
 
-/// A link anywhere on the way, a folder where the file should be, or a file where a folder should be.
+/// A link anywhere on the way, a folder where the file should be, or a file where a folder should
+/// be.
 fn in_the_way(draft: &Draft, spec: &ShareSpec, path: &str) -> Option<String> {
-    for part in path.match_indices('/').map(|(i, _)| &path[..i]).chain([path]) {
+    for part in path
+        .match_indices('/')
+        .map(|(i, _)| &path[..i])
+        .chain([path])
+    {
         let (at, last) = (spec.path.join(part), part == path);
         let what = match draft.look.node(&at).ok()??.kind {
             Kind::Dir if !last => continue,
-            Kind::Link => "is a link, and comfy follows none inside a share: put the real file or folder there, or make it a share of its own",
+            Kind::Link => {
+                "is a link, and comfy follows none inside a share: put the real file or folder \
+                 there, or make it a share of its own"
+            }
             Kind::Dir => "is a folder: move it away",
             Kind::File if !last => "is a file where a folder has to be: move it away",
             _ => return None,
@@ -176,9 +251,17 @@ fn sizes(seen: &Seen) -> HashMap<u64, Vec<PathBuf>> {
 /// Models that nobody declared are counted: they may be the owner's intention.
 fn unmanaged<'a>(draft: &mut Draft, share: &str, undeclared: impl Iterator<Item = &'a ModelFile>) {
     let d = draft.d;
-    let Some(role) = d.shares.iter().find(|s| s.name == share && s.role.holds_models()).map(|s| &s.role) else { return };
+    let Some(role) = d
+        .shares
+        .iter()
+        .find(|s| s.name == share && s.role.holds_models())
+        .map(|s| &s.role)
+    else {
+        return;
+    };
     let library = &mut draft.library;
-    for f in undeclared.filter(|f| f.kind == Kind::File && is_model(&f.path) && role.shows(&f.path)) {
+    for f in undeclared.filter(|f| f.kind == Kind::File && is_model(&f.path) && role.shows(&f.path))
+    {
         library.unmanaged += 1;
         library.unmanaged_bytes += f.size;
         if library.names.len() < NAMES {
@@ -197,10 +280,16 @@ fn describe(pin: &ModelPin) -> Attrs {
 }
 
 fn size(n: u64) -> String {
-    if n < 1024 { count(usize::try_from(n).unwrap_or(0), "byte") } else { format!("{} ({n} bytes)", bytes(n)) }
+    if n < 1024 {
+        count(usize::try_from(n).unwrap_or(0), "byte")
+    } else {
+        format!("{} ({n} bytes)", bytes(n))
+    }
 }
 
 /// In UTC, so that both sides of an apply say the same.
 fn time(seconds: i64) -> String {
-    chrono::DateTime::from_timestamp(seconds, 0).map_or("at an unknown time".into(), |t| t.format("%Y-%m-%d %H:%M:%S UTC").to_string())
+    chrono::DateTime::from_timestamp(seconds, 0).map_or("at an unknown time".into(), |t| {
+        t.format("%Y-%m-%d %H:%M:%S UTC").to_string()
+    })
 }

@@ -1,4 +1,5 @@
-//! `service.launcher`, `service.sudo`, `service.boot`: what starts an instance without asking, where comfy.toml says so.
+//! `service.launcher`, `service.sudo`, `service.boot`: what starts an instance without asking,
+//! where comfy.toml says so.
 
 use std::path::Path;
 
@@ -13,26 +14,51 @@ const LAUNCHER: &str = "service.launcher";
 pub fn plan(draft: &mut Draft) {
     let d = draft.d;
     let account = d.isolation == Isolation::Account;
-    let (sudo, boot) = (account && d.launch().run.passwordless, account && d.launch().run.boot);
+    let (sudo, boot) = (
+        account && d.launch().run.passwordless,
+        account && d.launch().run.boot,
+    );
     launcher(draft, sudo || boot);
-    file(draft, "service.sudo", sudo.then(|| service::sudoers(d)), &[FileKind::Sudoers]);
-    file(draft, "service.boot", boot.then(|| service::boot(d)), &[FileKind::Unit, FileKind::Daemon]);
+    file(
+        draft,
+        "service.sudo",
+        sudo.then(|| service::sudoers(d)),
+        &[FileKind::Sudoers],
+    );
+    file(
+        draft,
+        "service.boot",
+        boot.then(|| service::boot(d)),
+        &[FileKind::Unit, FileKind::Daemon],
+    );
 }
 
 fn launcher(draft: &mut Draft, wanted: bool) {
     let path = draft.d.paths.launcher();
     let seen = draft.look.program(Some(&path));
-    let Some(have) = draft.seen(LAUNCHER, seen) else { return };
+    let Some(have) = draft.seen(LAUNCHER, seen) else {
+        return;
+    };
     if !wanted {
         if have.is_some() {
-            draft.add(Resource::new(LAUNCHER, None, have.as_ref().map(describe)).steps([Step::RemoveLauncher { path }]));
+            draft.add(
+                Resource::new(LAUNCHER, None, have.as_ref().map(describe))
+                    .steps([Step::RemoveLauncher { path }]),
+            );
         }
         return;
     }
     let seen = draft.look.program(None);
-    let Some(Some(own)) = draft.seen(LAUNCHER, seen) else { return };
-    let copy = Program { uid: 0, mode: 0o755, ..own.clone() };
-    let mut r = Resource::new(LAUNCHER, Some(describe(&copy)), have.as_ref().map(describe)).needs(["dir.instance".to_string()]);
+    let Some(Some(own)) = draft.seen(LAUNCHER, seen) else {
+        return;
+    };
+    let copy = Program {
+        uid: 0,
+        mode: 0o755,
+        ..own.clone()
+    };
+    let mut r = Resource::new(LAUNCHER, Some(describe(&copy)), have.as_ref().map(describe))
+        .needs(["dir.instance".to_string()]);
     for a in [r.want.as_mut(), r.have.as_mut()].into_iter().flatten() {
         a.insert("path".into(), path.display().to_string());
     }
@@ -40,14 +66,24 @@ fn launcher(draft: &mut Draft, wanted: bool) {
         return draft.add(r.block(why));
     }
     if !have.is_some_and(|h| h.is_copy_of(&own)) {
-        r = r.steps([Step::InstallLauncher { path, size: own.size, modified: own.modified }]);
+        r = r.steps([Step::InstallLauncher {
+            path,
+            size: own.size,
+            modified: own.modified,
+        }]);
     }
     draft.add(r);
 }
 
 fn describe(p: &Program) -> Attrs {
-    let when = chrono::DateTime::from_timestamp(p.modified, 0).map_or(p.modified.to_string(), |t| t.format("%Y-%m-%d %H:%M:%S").to_string());
-    attrs([("owner", format!("uid {} {:04o}", p.uid, p.mode & 0o7777)), ("program", format!("comfy of {when} UTC, {} bytes", p.size))])
+    let when = chrono::DateTime::from_timestamp(p.modified, 0)
+        .map_or(p.modified.to_string(), |t| {
+            t.format("%Y-%m-%d %H:%M:%S").to_string()
+        });
+    attrs([
+        ("owner", format!("uid {} {:04o}", p.uid, p.mode & 0o7777)),
+        ("program", format!("comfy of {when} UTC, {} bytes", p.size)),
+    ])
 }
 
 /// Whoever may change a folder above it may put another program in its place, and would be root.
@@ -60,7 +96,8 @@ fn open_to_others(draft: &Draft, path: &Path) -> Option<String> {
             Ok(Some(n)) if n.kind == Kind::Dir && n.uid == 0 && n.mode & 0o022 == 0 => {}
             Ok(Some(_)) => {
                 return Some(format!(
-                    "{} is not root's alone: whoever changes it could start anything as root; put `prefix` elsewhere, or leave `passwordless` and `boot` off",
+                    "{} is not root's alone: whoever changes it could start anything as root; put \
+                     `prefix` elsewhere, or leave `passwordless` and `boot` off",
                     folder.display()
                 ));
             }
@@ -72,8 +109,13 @@ fn open_to_others(draft: &Draft, path: &Path) -> Option<String> {
 
 fn file(draft: &mut Draft, address: &str, wanted: Option<SystemFile>, kinds: &[FileKind]) {
     // One of an earlier apply, whatever is asked now.
-    let noted = kinds.iter().map(|k| (*k, k.path(&draft.d.sandbox, draft.d.platform.macos))).find(|(_, p)| draft.inventory.system.contains_key(p));
-    let Some((kind, path)) = wanted.as_ref().map(|w| (w.kind, w.path.clone())).or(noted) else { return };
+    let noted = kinds
+        .iter()
+        .map(|k| (*k, k.path(&draft.d.sandbox, draft.d.platform.macos)))
+        .find(|(_, p)| draft.inventory.system.contains_key(p));
+    let Some((kind, path)) = wanted.as_ref().map(|w| (w.kind, w.path.clone())).or(noted) else {
+        return;
+    };
     let have = match draft.look.system_text(&path) {
         Ok(have) => have,
         // What root alone reads is believed to be what root wrote; root's own plan looks.
@@ -82,12 +124,23 @@ fn file(draft: &mut Draft, address: &str, wanted: Option<SystemFile>, kinds: &[F
             draft.inventory.system.get(&path).cloned()
         }
         Err(u) => {
-            draft.changes.push(crate::plan::change::unknown(address, &u));
+            draft
+                .changes
+                .push(crate::plan::change::unknown(address, &u));
             return;
         }
     };
-    let said = |text: &String| attrs([("file", path.display().to_string()), ("says", essence(text))]);
-    let mut r = Resource::new(address, wanted.as_ref().map(|w| said(&w.text)), have.as_ref().map(said));
+    let said = |text: &String| {
+        attrs([
+            ("file", path.display().to_string()),
+            ("says", essence(text)),
+        ])
+    };
+    let mut r = Resource::new(
+        address,
+        wanted.as_ref().map(|w| said(&w.text)),
+        have.as_ref().map(said),
+    );
     let Some(want) = wanted else {
         return draft.add(r.steps([Step::RemoveSystemFile { kind, path }]));
     };
@@ -103,25 +156,40 @@ fn file(draft: &mut Draft, address: &str, wanted: Option<SystemFile>, kinds: &[F
         }
         r = r.steps([Step::WriteSystemFile { file: want }]);
     }
-    let why = (kind == FileKind::Daemon)
-        .then(|| "nobody has shown yet that Metal works for what launchd starts; the log says which device ComfyUI found".to_string());
-    draft.add(r.reason(why).needs([LAUNCHER.to_string(), super::launch::ADDRESS.to_string()]));
+    let why = (kind == FileKind::Daemon).then(|| {
+        "nobody has shown yet that Metal works for what launchd starts; the log says \
+            which device ComfyUI found"
+            .to_string()
+    });
+    draft.add(
+        r.reason(why)
+            .needs([LAUNCHER.to_string(), super::launch::ADDRESS.to_string()]),
+    );
 }
 
 /// The line that counts.
 fn essence(text: &str) -> String {
-    let line = text.lines().find(|l| l.contains("NOPASSWD") || l.starts_with("ExecStart="));
+    let line = text
+        .lines()
+        .find(|l| l.contains("NOPASSWD") || l.starts_with("ExecStart="));
     line.map_or_else(|| "starts at boot".into(), str::to_string)
 }
 
 fn unfit(draft: &Draft, want: &SystemFile) -> Option<String> {
-    let plain = |s: &str| s.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
+    let plain = |s: &str| {
+        s.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
+    };
     let launcher = draft.d.paths.launcher().display().to_string();
     match want.kind {
-        FileKind::Sudoers if !plain(&launcher) => {
-            Some(format!("{} has characters that mean something in sudoers(5); put `prefix` elsewhere", crate::text::escape(&launcher)))
-        }
-        FileKind::Sudoers if draft.d.sandbox.contains('.') => Some("sudo passes over files whose name has a dot, as the name of the sandbox user does".into()),
+        FileKind::Sudoers if !plain(&launcher) => Some(format!(
+            "{} has characters that mean something in sudoers(5); put `prefix` elsewhere",
+            crate::text::escape(&launcher)
+        )),
+        FileKind::Sudoers if draft.d.sandbox.contains('.') => Some(
+            "sudo passes over files whose name has a dot, as the name of the sandbox user does"
+                .into(),
+        ),
         _ => {
             let folder = want.path.parent()?;
             let there = draft.look.node(folder).ok()?.is_some();

@@ -1,4 +1,5 @@
-//! `share.NAME`: a folder that both accounts use. A whole tree is one resource, which says how many entries are off.
+//! `share.NAME`: a folder that both accounts use. A whole tree is one resource, which says how many
+//! entries are off.
 
 use crate::manifest::{Isolation, Role};
 use crate::plan::Step;
@@ -20,7 +21,8 @@ pub fn look(d: &Desired, look: &dyn Look, ids: Ids) -> Looked {
             let mut spec = spec(d, ids, wish);
             let seen = look.real(&wish.path, spec.owner).and_then(|real| {
                 spec.path = real;
-                look.share(&spec, d.has_models(&wish.name)).map(|s| (spec, s))
+                look.share(&spec, d.has_models(&wish.name))
+                    .map(|s| (spec, s))
             });
             (wish.clone(), seen)
         })
@@ -53,41 +55,83 @@ pub fn spec(d: &Desired, ids: Ids, wish: &ShareWish) -> ShareSpec {
 
 fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>)>) {
     let address = format!("share.{}", wish.name);
-    let Some((spec, seen)) = draft.seen(&address, seen) else { return };
+    let Some((spec, seen)) = draft.seen(&address, seen) else {
+        return;
+    };
     let home = draft.look.real(&draft.d.owner.home, spec.owner);
-    let Some(home) = draft.seen(&address, home) else { return };
+    let Some(home) = draft.seen(&address, home) else {
+        return;
+    };
     if spec.path != wish.path
         && let Some(met) = draft.d.runs_into(&wish.name, &home, &spec.path)
     {
-        let why = format!("{} leads to {}, which overlaps {met}: lead it elsewhere", wish.path.display(), spec.path.display());
-        draft.add(Resource::new(address, Some(attrs([("path", wish.path.display().to_string())])), None).block(why));
+        let why = format!(
+            "{} leads to {}, which overlaps {met}: lead it elsewhere",
+            wish.path.display(),
+            spec.path.display()
+        );
+        draft.add(
+            Resource::new(
+                address,
+                Some(attrs([("path", wish.path.display().to_string())])),
+                None,
+            )
+            .block(why),
+        );
         return;
     }
     if spec.modes {
         let exposed = draft.look.exposed(&spec.path, spec.owner);
-        let Some(exposed) = draft.seen(&address, exposed) else { return };
+        let Some(exposed) = draft.seen(&address, exposed) else {
+            return;
+        };
         if let Some(why) = exposed {
-            draft.add(Resource::new(address, Some(attrs([("path", spec.path.display().to_string())])), None).block(why));
+            draft.add(
+                Resource::new(
+                    address,
+                    Some(attrs([("path", spec.path.display().to_string())])),
+                    None,
+                )
+                .block(why),
+            );
             return;
         }
     }
     if let Some(s) = &seen
         && let Some(why) = somebodys(draft, &spec, s).filter(|_| wish.manage)
     {
-        draft.add(Resource::new(address, Some(attrs([("path", spec.path.display().to_string())])), None).block(why));
+        draft.add(
+            Resource::new(
+                address,
+                Some(attrs([("path", spec.path.display().to_string())])),
+                None,
+            )
+            .block(why),
+        );
         return;
     }
     let (mut seen, owner, group) = (seen, draft.d.owner.name.clone(), draft.d.group.clone());
     if draft.d.has_models(&wish.name) {
-        let files = seen.as_mut().map(|s| std::mem::take(&mut s.files)).unwrap_or_default();
-        draft.models.insert(wish.name.clone(), (spec.clone(), files));
+        let files = seen
+            .as_mut()
+            .map(|s| std::mem::take(&mut s.files))
+            .unwrap_or_default();
+        draft
+            .models
+            .insert(wish.name.clone(), (spec.clone(), files));
     }
     if let Role::Models(kinds) = &wish.role {
         // ComfyUI passes over a folder that is not there, without a word.
         for folder in kinds.values().flatten().filter(|f| *f != ".") {
             let node = draft.look.node(&spec.path.join(folder));
-            if seen.is_some() && !matches!(&node, Ok(Some(n)) if n.kind == Kind::Dir) && node.is_ok() {
-                draft.warnings.push(format!("share {}: {folder} is no folder there, so ComfyUI finds no models in it", wish.name));
+            if seen.is_some()
+                && !matches!(&node, Ok(Some(n)) if n.kind == Kind::Dir)
+                && node.is_ok()
+            {
+                draft.warnings.push(format!(
+                    "share {}: {folder} is no folder there, so ComfyUI finds no models in it",
+                    wish.name
+                ));
             }
         }
     }
@@ -105,17 +149,43 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
     let mut have = None;
     match &seen {
         None => {
-            steps.push(Step::MakeShare { spec: Box::new(spec.clone()), created: true, was_gid: spec.owner_gid, was_mode: 0o755 });
+            steps.push(Step::MakeShare {
+                spec: Box::new(spec.clone()),
+                created: true,
+                was_gid: spec.owner_gid,
+                was_mode: 0o755,
+            });
         }
         Some(s) => {
-            draft.warnings.extend(s.warnings.iter().map(|w| format!("share {}: {w}", wish.name)));
+            draft.warnings.extend(
+                s.warnings
+                    .iter()
+                    .map(|w| format!("share {}: {w}", wish.name)),
+            );
             let mut is = want.clone();
             if spec.modes {
-                let group = if s.gid == spec.gid { draft.d.group.clone() } else { draft.look.group_name(s.gid) };
-                let owner = if s.uid == spec.owner { draft.d.owner.name.clone() } else { draft.look.user_name(s.uid) };
-                is.extend(attrs([("owner", owner), ("group", group), ("mode", format!("{:04o}", s.mode))]));
+                let group = if s.gid == spec.gid {
+                    draft.d.group.clone()
+                } else {
+                    draft.look.group_name(s.gid)
+                };
+                let owner = if s.uid == spec.owner {
+                    draft.d.owner.name.clone()
+                } else {
+                    draft.look.user_name(s.uid)
+                };
+                is.extend(attrs([
+                    ("owner", owner),
+                    ("group", group),
+                    ("mode", format!("{:04o}", s.mode)),
+                ]));
                 if s.uid != spec.owner || s.gid != spec.gid || s.mode != spec.root_mode() {
-                    steps.push(Step::MakeShare { spec: Box::new(spec.clone()), created: false, was_gid: s.gid, was_mode: s.mode });
+                    steps.push(Step::MakeShare {
+                        spec: Box::new(spec.clone()),
+                        created: false,
+                        was_gid: s.gid,
+                        was_mode: s.mode,
+                    });
                     // Without a rename of accounts the names may be equal where the ids are not.
                     if is == want {
                         is.insert("group".into(), s.gid.to_string());
@@ -124,7 +194,9 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
                 if !s.off.is_empty() {
                     let off: Vec<String> = s.off.iter().map(|(what, n)| phrase(*n, what)).collect();
                     is.insert("entries".into(), off.join("; "));
-                    steps.push(Step::MendShare { spec: Box::new(spec.clone()) });
+                    steps.push(Step::MendShare {
+                        spec: Box::new(spec.clone()),
+                    });
                 }
             }
             have = Some(is);
@@ -134,7 +206,10 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
     if !wish.manage {
         if have.as_ref() != Some(&want) {
             let what = have.map_or("is not there".to_string(), |h| describe(&want, &h));
-            draft.warnings.push(format!("share {}: {what}; `manage = false`, so comfy leaves it alone", wish.name));
+            draft.warnings.push(format!(
+                "share {}: {what}; `manage = false`, so comfy leaves it alone",
+                wish.name
+            ));
         }
         draft.add(Resource::new(address, Some(want.clone()), Some(want)));
         return;
@@ -150,18 +225,30 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
         Vec::new()
     };
     let reason = (!examples.is_empty()).then(|| format!("for example {}", examples.join(", ")));
-    draft.add(Resource::new(address, Some(want), have).steps(steps).needs(needs).reason(reason));
+    draft.add(
+        Resource::new(address, Some(want), have)
+            .steps(steps)
+            .needs(needs)
+            .reason(reason),
+    );
 }
 
-/// Why a folder is not the owner's to share. One of root's is taken where it is empty: what root keeps in it, programs say, is for root alone
-/// to give away.
+/// Why a folder is not the owner's to share. One of root's is taken where it is empty: what root
+/// keeps in it, programs say, is for root alone to give away.
 fn somebodys(draft: &Draft, spec: &ShareSpec, s: &Share) -> Option<String> {
     if !spec.modes || s.uid == spec.owner || (s.uid == 0 && s.entries == 0) {
         return None;
     }
     let (path, owner) = (spec.path.display(), &draft.d.owner.name);
-    let holds = format!("belongs to {} and holds {}", draft.look.user_name(s.uid), crate::text::count(s.entries, "entry"));
-    Some(format!("{path} {holds}: comfy does not take it over; look at it, and if it is yours: sudo chown {owner} '{path}'"))
+    let holds = format!(
+        "belongs to {} and holds {}",
+        draft.look.user_name(s.uid),
+        crate::text::count(s.entries, "entry")
+    );
+    Some(format!(
+        "{path} {holds}: comfy does not take it over; look at it, and if it is yours: sudo chown \
+         {owner} '{path}'"
+    ))
 }
 
 /// `37 files have group staff` from `files have group staff`; one takes the singular.
@@ -169,17 +256,32 @@ fn phrase(n: usize, what: &str) -> String {
     if n != 1 {
         return format!("{n} {what}");
     }
-    let one = what.replacen("files have", "file has", 1).replacen("folders have", "folder has", 1).replacen("files lack", "file lacks", 1).replacen(
-        "folders lack",
-        "folder lacks",
+    let one = what
+        .replacen("files have", "file has", 1)
+        .replacen("folders have", "folder has", 1)
+        .replacen("files lack", "file lacks", 1)
+        .replacen("folders lack", "folder lacks", 1);
+    let one = one.replacen(
+        "files of the sandbox user are",
+        "file of the sandbox user is",
         1,
     );
-    let one = one.replacen("files of the sandbox user are", "file of the sandbox user is", 1);
-    format!("1 {}", one.replacen("files let", "file lets", 1).replacen("folders let", "folder lets", 1))
+    format!(
+        "1 {}",
+        one.replacen("files let", "file lets", 1)
+            .replacen("folders let", "folder lets", 1)
+    )
 }
 
 fn describe(want: &crate::plan::Attrs, have: &crate::plan::Attrs) -> String {
-    want.iter().filter_map(|(k, w)| have.get(k).filter(|h| *h != w).map(|h| format!("{k} is {h}, not {w}"))).collect::<Vec<_>>().join(", ")
+    want.iter()
+        .filter_map(|(k, w)| {
+            have.get(k)
+                .filter(|h| *h != w)
+                .map(|h| format!("{k} is {h}, not {w}"))
+        })
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// A share that left the manifest, or moved, keeps its content and loses only what comfy put on it.
@@ -191,15 +293,36 @@ fn prune(draft: &mut Draft) {
         return;
     }
     let names: Vec<&str> = draft.d.shares.iter().map(|s| s.name.as_str()).collect();
-    let gone: Vec<_> = draft.inventory.shares.iter().filter(|(p, _)| !now.contains(&Some((*p).clone()))).map(|(p, s)| (p.clone(), s.clone())).collect();
+    let gone: Vec<_> = draft
+        .inventory
+        .shares
+        .iter()
+        .filter(|(p, _)| !now.contains(&Some((*p).clone())))
+        .map(|(p, s)| (p.clone(), s.clone()))
+        .collect();
     for (path, s) in gone {
-        let address = if names.contains(&s.name.as_str()) { format!("share.{}.{}", s.name, path.display()) } else { format!("share.{}", s.name) };
-        let r = Resource::new(address, None, Some(attrs([("path", path.display().to_string())]))).steps([release(draft.ids, &path, &s)]);
-        draft.add(r.reason(Some("its files stay; only the group that comfy set is taken off".into())));
+        let address = if names.contains(&s.name.as_str()) {
+            format!("share.{}.{}", s.name, path.display())
+        } else {
+            format!("share.{}", s.name)
+        };
+        let r = Resource::new(
+            address,
+            None,
+            Some(attrs([("path", path.display().to_string())])),
+        )
+        .steps([release(draft.ids, &path, &s)]);
+        draft.add(r.reason(Some(
+            "its files stay; only the group that comfy set is taken off".into(),
+        )));
     }
 }
 
-pub fn release(ids: crate::plan::ids::Ids, path: &std::path::Path, s: &crate::plan::inventory::SharedFolder) -> Step {
+pub fn release(
+    ids: crate::plan::ids::Ids,
+    path: &std::path::Path,
+    s: &crate::plan::inventory::SharedFolder,
+) -> Step {
     Step::ReleaseShare {
         name: s.name.clone(),
         path: path.into(),

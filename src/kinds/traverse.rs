@@ -1,4 +1,5 @@
-//! `traverse.FOLDER`: the right to pass through a folder above a share, as one search-only ACL entry, never o+x.
+//! `traverse.FOLDER`: the right to pass through a folder above a share, as one search-only ACL
+//! entry, never o+x.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -14,40 +15,76 @@ pub fn plan(draft: &mut Draft) {
     let mut needed: BTreeSet<PathBuf> = BTreeSet::new();
     for share in &draft.d.shares {
         // What cannot be resolved is the share's own unknown.
-        let Ok(real) = draft.look.real(&share.path, draft.ids.owner) else { continue };
-        needed.extend(real.ancestors().skip(1).filter(|a| a.parent().is_some()).map(PathBuf::from));
+        let Ok(real) = draft.look.real(&share.path, draft.ids.owner) else {
+            continue;
+        };
+        needed.extend(
+            real.ancestors()
+                .skip(1)
+                .filter(|a| a.parent().is_some())
+                .map(PathBuf::from),
+        );
     }
     let (uid, user) = (draft.ids.sandbox, draft.d.sandbox.clone());
     let want = attrs([("search", user.clone())]);
     for folder in &needed {
         let address = format!("traverse.{}", folder.display());
-        let seen = draft.look.search(folder, &user, uid, &[draft.ids.shared, draft.ids.sandbox_gid]);
-        let Some(seen) = draft.seen(&address, seen) else { continue };
+        let seen = draft.look.search(
+            folder,
+            &user,
+            uid,
+            &[draft.ids.shared, draft.ids.sandbox_gid],
+        );
+        let Some(seen) = draft.seen(&address, seen) else {
+            continue;
+        };
         // A folder that is not there yet is made with 0755.
         let Some(search) = seen else { continue };
         if search.passes && !draft.inventory.traverses(folder) {
             continue;
         }
-        let mut r = Resource::new(&address, Some(want.clone()), search.passes.then(|| want.clone()))
-            .steps([Step::GrantSearch { folder: folder.clone(), user: user.clone(), uid }])
-            .needs([format!("user.{user}")]);
+        let mut r = Resource::new(
+            &address,
+            Some(want.clone()),
+            search.passes.then(|| want.clone()),
+        )
+        .steps([Step::GrantSearch {
+            folder: folder.clone(),
+            user: user.clone(),
+            uid,
+        }])
+        .needs([format!("user.{user}")]);
         let owner = draft.look.node(folder).ok().flatten().map(|n| n.uid);
         if !search.passes && owner != Some(draft.ids.owner) {
             r = r.block(format!(
-                "{} belongs to {}, so comfy does not open it: move the share, or let {user} pass with your own hands",
+                "{} belongs to {}, so comfy does not open it: move the share, or let {user} pass \
+                 with your own hands",
                 folder.display(),
                 owner.map_or("nobody".into(), |u| draft.look.user_name(u))
             ));
         }
         draft.add(r);
     }
-    let gone: Vec<PathBuf> = draft.inventory.traverse.iter().filter(|f| !needed.contains(*f)).cloned().collect();
+    let gone: Vec<PathBuf> = draft
+        .inventory
+        .traverse
+        .iter()
+        .filter(|f| !needed.contains(*f))
+        .cloned()
+        .collect();
     for folder in gone {
         let seen = draft.look.search(&folder, &user, uid, &[]);
         let address = format!("traverse.{}", folder.display());
-        let Some(search) = draft.seen(&address, seen) else { continue };
+        let Some(search) = draft.seen(&address, seen) else {
+            continue;
+        };
         if search.is_some_and(|s| s.entry) {
-            let r = Resource::new(format!("traverse.{}", folder.display()), None, Some(want.clone())).steps([Step::RevokeSearch {
+            let r = Resource::new(
+                format!("traverse.{}", folder.display()),
+                None,
+                Some(want.clone()),
+            )
+            .steps([Step::RevokeSearch {
                 folder,
                 user: user.clone(),
                 uid,

@@ -16,18 +16,35 @@ pub struct Cover {
     pub warnings: Vec<String>,
 }
 
-/// Compares repo and ref of ComfyUI and of every node, disabled ones included, and what was asked of Python.
+/// Compares repo and ref of ComfyUI and of every node, disabled ones included, and what was asked
+/// of Python.
 pub fn compare(manifest: &Manifest, lock: &Lock) -> Cover {
     let mut cover = Cover::default();
     let m = &manifest.comfyui;
-    cover.pin(manifest, &["comfyui"], (&m.repo, &m.git_ref), Some(&lock.comfyui));
+    cover.pin(
+        manifest,
+        &["comfyui"],
+        (&m.repo, &m.git_ref),
+        Some(&lock.comfyui),
+    );
     for (name, node) in &manifest.nodes {
-        cover.pin(manifest, &["nodes", name], (&node.repo, &node.git_ref), lock.nodes.get(name));
+        cover.pin(
+            manifest,
+            &["nodes", name],
+            (&node.repo, &node.git_ref),
+            lock.nodes.get(name),
+        );
     }
     cover.python(manifest, lock);
     cover.models(manifest, lock);
-    for name in lock.nodes.keys().filter(|n| !manifest.nodes.contains_key(*n)) {
-        cover.warnings.push(format!("comfy.lock pins node.{name}, which comfy.toml no longer names; `comfy lock` removes it"));
+    for name in lock
+        .nodes
+        .keys()
+        .filter(|n| !manifest.nodes.contains_key(*n))
+    {
+        cover.warnings.push(format!(
+            "comfy.lock pins node.{name}, which comfy.toml no longer names; `comfy lock` removes it"
+        ));
     }
     cover
 }
@@ -49,32 +66,63 @@ impl Cover {
                 off += 1;
                 if off <= SHOWN {
                     let place = manifest.source.at(&["models", path]);
-                    self.problems.push(Problem::new(format!("{place}: model \"{}\" is not in comfy.lock", shown())).hint("run `comfy lock`"));
+                    self.problems.push(
+                        Problem::new(format!(
+                            "{place}: model \"{}\" is not in comfy.lock",
+                            shown()
+                        ))
+                        .hint("run `comfy lock`"),
+                    );
                 }
                 continue;
             };
-            let hash = m.sha256.as_deref().is_some_and(|h| Some(pin.sha256) != super::Sha::parse(h));
+            let hash = m
+                .sha256
+                .as_deref()
+                .is_some_and(|h| Some(pin.sha256) != super::Sha::parse(h));
             let differs = [("source", m.source != pin.source), ("sha256", hash)];
             for (key, _) in differs.iter().filter(|(_, d)| *d) {
                 let place = manifest.source.at(&["models", path, key]);
-                self.problems
-                    .push(Problem::new(format!("{place}: {key} of model \"{}\" is not what comfy.lock was made for", shown())).hint("run `comfy lock`"));
+                self.problems.push(
+                    Problem::new(format!(
+                        "{place}: {key} of model \"{}\" is not what comfy.lock was made for",
+                        shown()
+                    ))
+                    .hint("run `comfy lock`"),
+                );
             }
         }
         if off > SHOWN {
-            self.problems.push(Problem::new(format!("{} more are not in comfy.lock", crate::text::count(off - SHOWN, "model"))).hint("run `comfy lock`"));
+            self.problems.push(
+                Problem::new(format!(
+                    "{} more are not in comfy.lock",
+                    crate::text::count(off - SHOWN, "model")
+                ))
+                .hint("run `comfy lock`"),
+            );
         }
         extra.extend(pins.map(|(p, _)| p));
         if let Some(first) = extra.first() {
-            let more = if extra.len() > 1 { format!(" and {} more", extra.len() - 1) } else { String::new() };
-            self.warnings.push(format!("comfy.lock pins model \"{first}\"{more}, which comfy.toml no longer names; `comfy lock` removes what is too much"));
+            let more = if extra.len() > 1 {
+                format!(" and {} more", extra.len() - 1)
+            } else {
+                String::new()
+            };
+            self.warnings.push(format!(
+                "comfy.lock pins model \"{first}\"{more}, which comfy.toml \
+                no longer names; `comfy lock` removes what is too much"
+            ));
         }
     }
 
-    /// The Python version, requirements, overrides, indexes, and every node's `ignore_requirements`.
+    /// The Python version, requirements, overrides, indexes, and every node's
+    /// `ignore_requirements`.
     fn python(&mut self, manifest: &Manifest, lock: &Lock) {
         let Some(p) = &lock.python else {
-            self.problems.push(Problem::new("comfy.lock holds no Python packages: an older comfy wrote it").hint("run `comfy lock`"));
+            self.problems.push(
+                Problem::new("comfy.lock holds no Python packages: an older comfy wrote it")
+                    .hint("run `comfy lock`"),
+            );
             return;
         };
         let m = &manifest.python;
@@ -86,30 +134,61 @@ impl Cover {
         ];
         for (key, _) in differs.iter().filter(|(_, d)| *d) {
             let place = manifest.source.at(&["python", key]);
-            self.problems.push(Problem::new(format!("{place}: python.{key} is not what comfy.lock was made for")).hint("run `comfy lock`"));
+            self.problems.push(
+                Problem::new(format!(
+                    "{place}: python.{key} is not what comfy.lock was made for"
+                ))
+                .hint("run `comfy lock`"),
+            );
         }
         for (name, node) in &manifest.nodes {
-            let locked = lock.asks.get(&format!("node.{name}")).map_or(&[][..], |a| &a.ignored);
+            let locked = lock
+                .asks
+                .get(&format!("node.{name}"))
+                .map_or(&[][..], |a| &a.ignored);
             if lock.nodes.contains_key(name) && node.ignore_requirements != locked {
                 let place = manifest.source.at(&["nodes", name, "ignore_requirements"]);
-                self.problems
-                    .push(Problem::new(format!("{place}: nodes.{name}.ignore_requirements is not what comfy.lock was made for")).hint("run `comfy lock`"));
+                self.problems.push(
+                    Problem::new(format!(
+                        "{place}: nodes.{name}.ignore_requirements is not \
+                        what comfy.lock was made for"
+                    ))
+                    .hint(
+                        "run \
+                        `comfy lock`",
+                    ),
+                );
             }
         }
     }
 
-    fn pin(&mut self, manifest: &Manifest, at: &[&str], (repo, git_ref): (&str, &str), pin: Option<&Pin>) {
+    fn pin(
+        &mut self,
+        manifest: &Manifest,
+        at: &[&str],
+        (repo, git_ref): (&str, &str),
+        pin: Option<&Pin>,
+    ) {
         let key = at.join(".");
         let hint = "run `comfy lock`; if you reverted comfy.lock alone, revert comfy.toml with it";
         let Some(pin) = pin else {
             let place = manifest.source.at(at);
-            self.problems.push(Problem::new(format!("{place}: {key} is not in comfy.lock")).hint("run `comfy lock`"));
+            self.problems.push(
+                Problem::new(format!("{place}: {key} is not in comfy.lock"))
+                    .hint("run `comfy lock`"),
+            );
             return;
         };
         for (field, asked, locked) in [("repo", repo, &pin.repo), ("ref", git_ref, &pin.git_ref)] {
             if asked != locked {
                 let place = manifest.source.at(&[at, &[field]].concat());
-                self.problems.push(Problem::new(format!("{place}: {key}.{field} is \"{asked}\", but comfy.lock was made for \"{locked}\"")).hint(hint));
+                self.problems.push(
+                    Problem::new(format!(
+                        "{place}: {key}.{field} is \"{asked}\", \
+                    but comfy.lock was made for \"{locked}\""
+                    ))
+                    .hint(hint),
+                );
             }
         }
     }

@@ -1,5 +1,6 @@
-//! comfy.lock: what is pinned. [`wire`] is the file, [`cover`] compares it with the manifest, [`resolve`] fills it;
-//! [`python`] is what uv is asked and answers; [`models`] asks hubs and disks for sizes and hashes.
+//! comfy.lock: what is pinned. [`wire`] is the file, [`cover`] compares it with the manifest,
+//! [`resolve`] fills it; [`python`] is what uv is asked and answers; [`models`] asks hubs and disks
+//! for sizes and hashes.
 
 pub mod cover;
 mod describe;
@@ -71,6 +72,7 @@ impl Lock {
 
     /// Every pin with its address: `comfyui`, `node.NAME`.
     pub fn pins(&self) -> impl Iterator<Item = (String, &Pin)> {
-        std::iter::once(("comfyui".to_string(), &self.comfyui)).chain(self.nodes.iter().map(|(n, p)| (format!("node.{n}"), p)))
+        std::iter::once(("comfyui".to_string(), &self.comfyui))
+            .chain(self.nodes.iter().map(|(n, p)| (format!("node.{n}"), p)))
     }
 }

@@ -98,7 +98,11 @@ impl Origin {
                 let (path, revision) = inner.rsplit_once('@').unwrap_or((inner, "main"));
                 let mut parts = path.splitn(3, '/');
                 let (org, name, file) = (parts.next()?, parts.next()?, parts.next()?);
-                Some(Origin::Hub { repo: format!("{org}/{name}"), file: file.into(), revision: revision.into() })
+                Some(Origin::Hub {
+                    repo: format!("{org}/{name}"),
+                    file: file.into(),
+                    revision: revision.into(),
+                })
             }
             "https" | "http" => Some(Origin::Web(source.into())),
             "civitai" => Some(Origin::Civitai(rest.into())),
@@ -108,7 +112,11 @@ impl Origin {
                     "az" => Cloud::Azure,
                     _ => Cloud::S3,
                 };
-                inner.split_once('/').map(|(bucket, key)| Origin::Bucket { cloud, bucket: bucket.into(), key: key.into() })
+                inner.split_once('/').map(|(bucket, key)| Origin::Bucket {
+                    cloud,
+                    bucket: bucket.into(),
+                    key: key.into(),
+                })
             }
             "file" => Some(Origin::File(rest.into())),
             _ => None,
@@ -122,12 +130,41 @@ mod tests {
 
     #[test]
     fn sources_are_taken_apart() {
-        let hub = |repo: &str, file: &str, revision: &str| Some(Origin::Hub { repo: repo.into(), file: file.into(), revision: revision.into() });
-        assert_eq!(Origin::parse("hf://o/r/a/b.safetensors"), hub("o/r", "a/b.safetensors", "main"));
-        assert_eq!(Origin::parse("hf://o/r/b.bin@refs/pr/1"), hub("o/r", "b.bin", "refs/pr/1"));
-        assert_eq!(Origin::parse("civitai:12"), Some(Origin::Civitai("12".into())));
-        assert_eq!(Origin::parse("s3://b/k/l"), Some(Origin::Bucket { cloud: Cloud::S3, bucket: "b".into(), key: "k/l".into() }));
-        assert_eq!(Origin::parse("az://b/k l"), Some(Origin::Bucket { cloud: Cloud::Azure, bucket: "b".into(), key: "k l".into() }));
+        let hub = |repo: &str, file: &str, revision: &str| {
+            Some(Origin::Hub {
+                repo: repo.into(),
+                file: file.into(),
+                revision: revision.into(),
+            })
+        };
+        assert_eq!(
+            Origin::parse("hf://o/r/a/b.safetensors"),
+            hub("o/r", "a/b.safetensors", "main")
+        );
+        assert_eq!(
+            Origin::parse("hf://o/r/b.bin@refs/pr/1"),
+            hub("o/r", "b.bin", "refs/pr/1")
+        );
+        assert_eq!(
+            Origin::parse("civitai:12"),
+            Some(Origin::Civitai("12".into()))
+        );
+        assert_eq!(
+            Origin::parse("s3://b/k/l"),
+            Some(Origin::Bucket {
+                cloud: Cloud::S3,
+                bucket: "b".into(),
+                key: "k/l".into()
+            })
+        );
+        assert_eq!(
+            Origin::parse("az://b/k l"),
+            Some(Origin::Bucket {
+                cloud: Cloud::Azure,
+                bucket: "b".into(),
+                key: "k l".into()
+            })
+        );
         assert_eq!(Origin::parse("file:~/a"), Some(Origin::File("~/a".into())));
         let text = "00ff".repeat(16);
         assert_eq!(Sha::parse(&text).map(|s| s.to_string()), Some(text));

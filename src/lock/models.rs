@@ -1,4 +1,5 @@
-//! Filling the lock with models: those that are asked for and not pinned yet, or for another source.
+//! Filling the lock with models: those that are asked for and not pinned yet, or for another
+//! source.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ use crate::problem::{Problem, Result};
 
 /// Where models are asked for: the real one is [`crate::host::models::library::Disk`].
 pub trait Library: Sync {
-    /// Size and hash of each, in the order in which they are asked. Sources are asked without fetching where the server
-    /// knows the hash; files are read.
+    /// Size and hash of each, in the order in which they are asked. Sources are asked without
+    /// fetching where the server knows the hash; files are read.
     fn find(&self, asked: &[Asked], report: &dyn Reporter) -> Vec<Result<Found>>;
 }
 
@@ -74,35 +75,62 @@ pub fn run(
         match satisfied.filter(|_| !moves(path, origin.as_ref(), mode)) {
             Some(p) => drop(pins.insert(path.clone(), Arc::clone(p))),
             None => {
-                let share = manifest.shares.get(&*m.share).map(|s| s.path.clone()).unwrap_or_default();
-                asked.push(Asked { path: path.to_string(), origin, share, sha256, before: satisfied.map(|p| ModelPin::clone(p)) });
+                let share = manifest
+                    .shares
+                    .get(&*m.share)
+                    .map(|s| s.path.clone())
+                    .unwrap_or_default();
+                asked.push(Asked {
+                    path: path.to_string(),
+                    origin,
+                    share,
+                    sha256,
+                    before: satisfied.map(|p| ModelPin::clone(p)),
+                });
             }
         }
     }
     let mut problems = Vec::new();
     for (a, found) in asked.iter().zip(library.find(&asked, report)) {
-        let found =
-            found.and_then(|f| match a.sha256.filter(|s| *s != f.sha256) {
-                Some(s) => Err(Problem::new(format!("its sha256 is {}, and comfy.toml says sha256 = \"{s}\"", f.sha256))
-                    .hint("correct one of the two; nothing was locked")),
-                None => Ok(f),
-            });
+        let found = found.and_then(|f| match a.sha256.filter(|s| *s != f.sha256) {
+            Some(s) => Err(Problem::new(format!(
+                "its sha256 is {}, and comfy.toml says sha256 = \"{s}\"",
+                f.sha256
+            ))
+            .hint("correct one of the two; nothing was locked")),
+            None => Ok(f),
+        });
         match found {
             Ok(f) => {
-                let source = manifest.models.get(a.path.as_str()).and_then(|m| m.source.clone());
-                let pin = ModelPin { source, revision: f.revision, etag: f.etag, size: f.size, sha256: f.sha256 };
+                let source = manifest
+                    .models
+                    .get(a.path.as_str())
+                    .and_then(|m| m.source.clone());
+                let pin = ModelPin {
+                    source,
+                    revision: f.revision,
+                    etag: f.etag,
+                    size: f.size,
+                    sha256: f.sha256,
+                };
                 pins.insert(a.path.as_str().into(), Arc::new(pin));
             }
             Err(p) if p.exit == crate::problem::EXIT_INTERRUPTED => return Err(p),
             Err(p) => {
                 let place = manifest.source.at(&["models", &a.path]);
-                problems.push(p.prefixed(&format!("{place}: model \"{}\": ", crate::text::escape(&a.path))));
+                problems.push(p.prefixed(&format!(
+                    "{place}: model \"{}\": ",
+                    crate::text::escape(&a.path)
+                )));
             }
         }
     }
     if problems.len() > SHOWN {
         let rest = problems.split_off(SHOWN).len();
-        problems.push(Problem::new(format!("{} more could not be locked", crate::text::count(rest, "model"))));
+        problems.push(Problem::new(format!(
+            "{} more could not be locked",
+            crate::text::count(rest, "model")
+        )));
     }
     if !problems.is_empty() {
         return Err(Problem::all(problems));
@@ -112,18 +140,25 @@ pub fn run(
     let paths: std::collections::BTreeSet<&ByteString> = before.keys().chain(pins.keys()).collect();
     let moved = paths
         .into_iter()
-        .map(|p| ModelMoved { path: p.to_string(), from: hash(before, p), to: hash(&pins, p) })
+        .map(|p| ModelMoved {
+            path: p.to_string(),
+            from: hash(before, p),
+            to: hash(&pins, p),
+        })
         .filter(|m| m.from != m.to || before.get(m.path.as_str()) != pins.get(m.path.as_str()))
         .collect();
     Ok((pins, moved))
 }
 
-/// Whether an update may move it. What lies on a disk moves only when it is named: a file that somebody changed is no news
-/// to be taken over along the way.
+/// Whether an update may move it. What lies on a disk moves only when it is named: a file that
+/// somebody changed is no news to be taken over along the way.
 fn moves(path: &str, origin: Option<&Origin>, mode: &Mode) -> bool {
     match mode {
         Mode::Keep => false,
-        Mode::Move([]) => matches!(origin, Some(Origin::Hub { .. } | Origin::Web(_) | Origin::Bucket { .. })),
+        Mode::Move([]) => matches!(
+            origin,
+            Some(Origin::Hub { .. } | Origin::Web(_) | Origin::Bucket { .. })
+        ),
         Mode::Move(names) => names.iter().any(|n| n == path),
     }
 }

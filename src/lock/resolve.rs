@@ -1,5 +1,5 @@
-//! Filling the lock: refs become commits, commits become tree hashes, what they ask of Python becomes packages, and what
-//! cannot be installed is refused here.
+//! Filling the lock: refs become commits, commits become tree hashes, what they ask of Python
+//! becomes packages, and what cannot be installed is refused here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -20,7 +20,13 @@ pub trait Repositories: Sync {
     /// The commit that `git_ref` names now.
     fn resolve(&self, repo: &str, git_ref: &str) -> Result<Oid>;
     /// What `commit` holds, without its large files; a tree that breaks a rule is an error.
-    fn snapshot(&self, repo: &str, git_ref: &str, commit: &Oid, progress: &dyn Progress) -> Result<Snapshot>;
+    fn snapshot(
+        &self,
+        repo: &str,
+        git_ref: &str,
+        commit: &Oid,
+        progress: &dyn Progress,
+    ) -> Result<Snapshot>;
     /// How many commits `new` has that `old` has not, where that can be known cheaply.
     fn distance(&self, repo: &str, old: &Oid, new: &Oid) -> Option<usize>;
 }
@@ -81,20 +87,55 @@ const MAX_NESTED_SUBMODULES: usize = 5;
 ///
 /// # Errors
 /// Every repository that could not be resolved, and every tree that breaks a rule, in one problem.
-pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, ask: &Asking, report: &dyn Reporter) -> Result<Resolved> {
+pub fn run(
+    manifest: &Manifest,
+    old: Option<&Lock>,
+    mode: &Mode,
+    ask: &Asking,
+    report: &dyn Reporter,
+) -> Result<Resolved> {
     let (repos, uv) = (ask.repos, ask.uv);
-    let mut asked: Vec<(String, &str, &str)> = vec![("comfyui".into(), &manifest.comfyui.repo, &manifest.comfyui.git_ref)];
-    asked.extend(manifest.nodes.iter().map(|(n, x)| (n.clone(), x.repo.as_str(), x.git_ref.as_str())));
+    let mut asked: Vec<(String, &str, &str)> = vec![(
+        "comfyui".into(),
+        &manifest.comfyui.repo,
+        &manifest.comfyui.git_ref,
+    )];
+    asked.extend(
+        manifest
+            .nodes
+            .iter()
+            .map(|(n, x)| (n.clone(), x.repo.as_str(), x.git_ref.as_str())),
+    );
     if let Mode::Move(names) = mode {
-        let packages = old.and_then(|l| l.python.as_ref()).map_or(&[][..], |p| &p.packages);
-        let known: Vec<&str> = asked.iter().map(|(n, _, _)| n.as_str()).chain(["python"]).chain(packages.iter().map(|p| p.name.as_str())).collect();
-        for name in names.iter().filter(|n| !manifest.models.contains_key(n.as_str())) {
-            if !known.contains(&name.as_str()) && !packages.iter().any(|p| p.name == python::normal(name)) {
-                let p = Problem::new(format!("comfy.toml has no node `{0}`, and comfy.lock no package of that name", crate::text::escape(name)));
-                return Err(match crate::text::did_you_mean(name, known.iter().copied()) {
-                    Some(k) => p.hint(format!("did you mean `{k}`?")),
-                    None => p.hint("names are those of the [nodes.…] sections, `comfyui`, `python` for all packages, or one package"),
-                });
+        let packages = old
+            .and_then(|l| l.python.as_ref())
+            .map_or(&[][..], |p| &p.packages);
+        let known: Vec<&str> = asked
+            .iter()
+            .map(|(n, _, _)| n.as_str())
+            .chain(["python"])
+            .chain(packages.iter().map(|p| p.name.as_str()))
+            .collect();
+        for name in names
+            .iter()
+            .filter(|n| !manifest.models.contains_key(n.as_str()))
+        {
+            if !known.contains(&name.as_str())
+                && !packages.iter().any(|p| p.name == python::normal(name))
+            {
+                let p = Problem::new(format!(
+                    "comfy.toml has no node `{0}`, and comfy.lock no package of that name",
+                    crate::text::escape(name)
+                ));
+                return Err(
+                    match crate::text::did_you_mean(name, known.iter().copied()) {
+                        Some(k) => p.hint(format!("did you mean `{k}`?")),
+                        None => p.hint(
+                            "names are those of the [nodes.…] sections, `comfyui`, `python` \
+                        for all packages, or one package",
+                        ),
+                    },
+                );
             }
         }
     }
@@ -104,20 +145,58 @@ pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, ask: &Asking, r
         .par_iter()
         .map(|(name, repo, git_ref)| {
             let core = name == "comfyui";
-            let before = old.and_then(|l| if core { Some(&l.comfyui) } else { l.nodes.get(name) });
-            one(name, repo, git_ref, before.map(|p| (p, asks_known)), mode, repos, report).map_err(|p| {
-                let place = if core { manifest.source.at(&["comfyui", "ref"]) } else { manifest.source.at(&["nodes", name, "ref"]) };
+            let before = old.and_then(|l| {
+                if core {
+                    Some(&l.comfyui)
+                } else {
+                    l.nodes.get(name)
+                }
+            });
+            one(
+                name,
+                repo,
+                git_ref,
+                before.map(|p| (p, asks_known)),
+                mode,
+                repos,
+                report,
+            )
+            .map_err(|p| {
+                let place = if core {
+                    manifest.source.at(&["comfyui", "ref"])
+                } else {
+                    manifest.source.at(&["nodes", name, "ref"])
+                };
                 p.prefixed(&format!("{place}: "))
             })
         })
         .collect();
-    let (mut pins, mut moved, mut problems, mut asks) = (BTreeMap::new(), Vec::new(), Vec::new(), BTreeMap::new());
+    let (mut pins, mut moved, mut problems, mut asks) =
+        (BTreeMap::new(), Vec::new(), Vec::new(), BTreeMap::new());
     for r in results {
         match r {
-            Ok(One { name, pin, moved: m, lines }) => {
-                let address = if name == "comfyui" { name.clone() } else { format!("node.{name}") };
-                let lines = lines.unwrap_or_else(|| old.and_then(|l| l.asks.get(&address)).map(|a| a.lines.clone()).unwrap_or_default());
-                let ignored = manifest.nodes.get(&name).filter(|_| name != "comfyui").map(|n| n.ignore_requirements.clone()).unwrap_or_default();
+            Ok(One {
+                name,
+                pin,
+                moved: m,
+                lines,
+            }) => {
+                let address = if name == "comfyui" {
+                    name.clone()
+                } else {
+                    format!("node.{name}")
+                };
+                let lines = lines.unwrap_or_else(|| {
+                    old.and_then(|l| l.asks.get(&address))
+                        .map(|a| a.lines.clone())
+                        .unwrap_or_default()
+                });
+                let ignored = manifest
+                    .nodes
+                    .get(&name)
+                    .filter(|_| name != "comfyui")
+                    .map(|n| n.ignore_requirements.clone())
+                    .unwrap_or_default();
                 if !lines.is_empty() || !ignored.is_empty() {
                     asks.insert(address, Asks { lines, ignored });
                 }
@@ -132,15 +211,34 @@ pub fn run(manifest: &Manifest, old: Option<&Lock>, mode: &Mode, ask: &Asking, r
     }
     for (name, pin) in old.iter().flat_map(|l| &l.nodes) {
         if !pins.contains_key(name) {
-            moved.push(Moved { name: name.clone(), from: Some(pin.commit), to: None, commits: None });
+            moved.push(Moved {
+                name: name.clone(),
+                from: Some(pin.commit),
+                to: None,
+                commits: None,
+            });
         }
     }
-    let comfyui = pins.remove("comfyui").ok_or_else(|| Problem::new("no pin for comfyui"))?;
+    let comfyui = pins
+        .remove("comfyui")
+        .ok_or_else(|| Problem::new("no pin for comfyui"))?;
     let before = old.and_then(|l| l.python.as_ref());
     let (python, remarks) = packages(manifest, &asks, old, mode, uv, report)?;
     let packages = differences(before, &python);
     let (models, models_moved) = models::run(manifest, old, mode, ask.library, report)?;
-    Ok(Resolved { lock: Lock { comfyui, nodes: pins, asks, python: Some(python), models }, moved, packages, models: models_moved, remarks })
+    Ok(Resolved {
+        lock: Lock {
+            comfyui,
+            nodes: pins,
+            asks,
+            python: Some(python),
+            models,
+        },
+        moved,
+        packages,
+        models: models_moved,
+        remarks,
+    })
 }
 
 /// The packages that are asked for: the locked ones where nothing was asked anew, else uv's answer.
@@ -157,7 +255,11 @@ fn packages(
     let before = old.and_then(|l| l.python.as_ref());
     let names: BTreeSet<String> = match mode {
         Mode::Keep => BTreeSet::new(),
-        Mode::Move(names) => names.iter().map(|n| python::normal(n)).filter(|n| before.is_some_and(|p| p.packages.iter().any(|k| k.name == *n))).collect(),
+        Mode::Move(names) => names
+            .iter()
+            .map(|n| python::normal(n))
+            .filter(|n| before.is_some_and(|p| p.packages.iter().any(|k| k.name == *n)))
+            .collect(),
     };
     let moving = match mode {
         Mode::Move(all) if all.is_empty() || all.iter().any(|n| n == "python") => Moving::All,
@@ -166,20 +268,36 @@ fn packages(
     };
     let effective = |asks: &BTreeMap<String, Asks>| -> BTreeMap<String, Vec<String>> {
         let texts = |a: &Asks| a.effective().map(|l| l.text.clone()).collect::<Vec<_>>();
-        asks.iter().map(|(part, a)| (part.clone(), texts(a))).filter(|(_, t)| !t.is_empty()).collect()
+        asks.iter()
+            .map(|(part, a)| (part.clone(), texts(a)))
+            .filter(|(_, t)| !t.is_empty())
+            .collect()
     };
     let wanted = effective(asks);
     if wanted.is_empty() && m.requirements.is_empty() {
         return Ok((fresh, Vec::new()));
     }
-    // It stays like any pin. A lock of an older comfy gets one; where there is no uv, it stays without.
-    let kept = before.filter(|p| p.version == m.version && !matches!(moving, Moving::All)).and_then(|p| p.managed.clone());
+    // It stays like any pin. A lock of an older comfy gets one; where there is no uv, it stays
+    // without.
+    let kept = before
+        .filter(|p| p.version == m.version && !matches!(moving, Moving::All))
+        .and_then(|p| p.managed.clone());
     if let (Some(locked), Some(lock), Moving::None) = (before, old, moving)
-        && (Python { packages: Vec::new(), managed: None, ..locked.clone() }) == fresh
+        && (Python {
+            packages: Vec::new(),
+            managed: None,
+            ..locked.clone()
+        }) == fresh
         && effective(&lock.asks) == wanted
     {
         let managed = kept.or_else(|| uv.newest(&m.version).unwrap_or(None));
-        return Ok((Python { managed, ..locked.clone() }, Vec::new()));
+        return Ok((
+            Python {
+                managed,
+                ..locked.clone()
+            },
+            Vec::new(),
+        ));
     }
     // Without an age nothing is compared, so that an index that tells no times serves too.
     let newest = (!m.minimum_age.is_zero()).then(|| chrono::Utc::now() - m.minimum_age);
@@ -195,15 +313,31 @@ fn packages(
     let solved = solved.map_err(|p| answer::refusal(p, &workspace, asks, manifest))?;
     let packages = answer::packages(&solved, &workspace, &m.indexes)?;
     let mut remarks = answer::remarks(&packages, asks, &m.overrides);
-    remarks.extend(workspace.untimed.iter().map(|p| format!("{p}: its index in `indexes` tells no times, so that minimum_age does not hold for it")));
+    remarks.extend(workspace.untimed.iter().map(|p| {
+        format!(
+            "{p}: its index in `indexes` tells no times, so that minimum_age does not hold for it"
+        )
+    }));
     for (part, a) in asks {
-        remarks.extend(a.idle().map(|i| format!("{part}: ignore_requirements names `{}`, which its requirements do not have", crate::text::escape(i))));
+        remarks.extend(a.idle().map(|i| {
+            format!(
+                "{part}: ignore_requirements names `{}`, which its requirements do not have",
+                crate::text::escape(i)
+            )
+        }));
     }
     let managed = match kept {
         Some(m) => Some(m),
         None => uv.newest(&m.version)?,
     };
-    Ok((Python { packages, managed, ..fresh }, remarks))
+    Ok((
+        Python {
+            packages,
+            managed,
+            ..fresh
+        },
+        remarks,
+    ))
 }
 
 fn differences(before: Option<&Python>, after: &Python) -> Vec<PackageMoved> {
@@ -211,14 +345,26 @@ fn differences(before: Option<&Python>, after: &Python) -> Vec<PackageMoved> {
         let mut out: BTreeMap<String, String> = BTreeMap::new();
         for k in &p.packages {
             let all = out.entry(k.name.clone()).or_default();
-            *all = if all.is_empty() { k.version.clone() } else { format!("{all} and {}", k.version) };
+            *all = if all.is_empty() {
+                k.version.clone()
+            } else {
+                format!("{all} and {}", k.version)
+            };
         }
         out
     };
     let (before, after) = (before.map(versions).unwrap_or_default(), versions(after));
     let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
     let moved = |n: &&&String| before.get(**n) != after.get(**n);
-    names.iter().filter(moved).map(|n| PackageMoved { name: (*n).clone(), from: before.get(*n).cloned(), to: after.get(*n).cloned() }).collect()
+    names
+        .iter()
+        .filter(moved)
+        .map(|n| PackageMoved {
+            name: (*n).clone(),
+            from: before.get(*n).cloned(),
+            to: after.get(*n).cloned(),
+        })
+        .collect()
 }
 
 /// One part, resolved.
@@ -231,7 +377,11 @@ struct One {
 }
 
 fn requirements(snapshot: &Snapshot) -> Vec<Asked> {
-    snapshot.requirements.as_deref().map(|text| asks::lines(asks::FILE, text)).unwrap_or_default()
+    snapshot
+        .requirements
+        .as_deref()
+        .map(|text| asks::lines(asks::FILE, text))
+        .unwrap_or_default()
 }
 
 fn one(
@@ -257,9 +407,18 @@ fn one(
             None
         } else {
             let job = report.job(name);
-            Some(requirements(&repos.snapshot(repo, git_ref, &pin.commit, job.as_ref()).map_err(named)?))
+            Some(requirements(
+                &repos
+                    .snapshot(repo, git_ref, &pin.commit, job.as_ref())
+                    .map_err(named)?,
+            ))
         };
-        Ok(One { name: name.to_string(), pin: pin.clone(), moved: None, lines })
+        Ok(One {
+            name: name.to_string(),
+            pin: pin.clone(),
+            moved: None,
+            lines,
+        })
     };
     if let Some(pin) = satisfied
         && !may_move
@@ -273,19 +432,49 @@ fn one(
         return keep(pin);
     }
     let job = report.job(name);
-    let snapshot = repos.snapshot(repo, git_ref, &commit, job.as_ref()).map_err(named)?;
+    let snapshot = repos
+        .snapshot(repo, git_ref, &commit, job.as_ref())
+        .map_err(named)?;
     let mut submodules = Vec::new();
-    collect_submodules(name, repo, "", &snapshot, repos, job.as_ref(), &mut submodules, 0)?;
+    collect_submodules(
+        name,
+        repo,
+        "",
+        &snapshot,
+        repos,
+        job.as_ref(),
+        &mut submodules,
+        0,
+    )?;
     submodules.sort_by(|a, b| a.path.cmp(&b.path));
     let same_repo = before.filter(|p| p.repo == repo);
     let commits = same_repo.and_then(|p| repos.distance(repo, &p.commit, &commit));
-    let moved = Moved { name: name.to_string(), from: before.map(|p| p.commit), to: Some(commit), commits };
+    let moved = Moved {
+        name: name.to_string(),
+        from: before.map(|p| p.commit),
+        to: Some(commit),
+        commits,
+    };
     let lines = Some(requirements(&snapshot));
-    let pin = Pin { repo: repo.into(), git_ref: git_ref.into(), commit, tree: snapshot.tree, submodules };
-    Ok(One { name: name.to_string(), pin, moved: Some(moved), lines })
+    let pin = Pin {
+        repo: repo.into(),
+        git_ref: git_ref.into(),
+        commit,
+        tree: snapshot.tree,
+        submodules,
+    };
+    Ok(One {
+        name: name.to_string(),
+        pin,
+        moved: Some(moved),
+        lines,
+    })
 }
 
-#[expect(clippy::too_many_arguments, reason = "a recursion over one repository's submodules")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a recursion over one repository's submodules"
+)]
 fn collect_submodules(
     name: &str,
     repo: &str,
@@ -297,21 +486,51 @@ fn collect_submodules(
     depth: usize,
 ) -> Result<()> {
     if depth >= MAX_NESTED_SUBMODULES {
-        return Err(Problem::new(format!("{name}: submodules nested more than {MAX_NESTED_SUBMODULES} deep")));
+        return Err(Problem::new(format!(
+            "{name}: submodules nested more than {MAX_NESTED_SUBMODULES} deep"
+        )));
     }
-    let urls = snapshot.gitmodules.as_deref().map(parse_gitmodules).unwrap_or_default();
+    let urls = snapshot
+        .gitmodules
+        .as_deref()
+        .map(parse_gitmodules)
+        .unwrap_or_default();
     for path in rules::unknown_submodules(&snapshot.listing, &BTreeSet::new()) {
         let shown = crate::text::escape(path);
         let url = urls.get(path).ok_or_else(|| {
-            Problem::new(format!("{name}: submodule `{shown}` has no address in .gitmodules")).hint("choose another commit, or ask the author")
+            Problem::new(format!(
+                "{name}: submodule `{shown}` has no address in .gitmodules"
+            ))
+            .hint("choose another commit, or ask the author")
         })?;
         let url = absolute(repo, url);
-        names::repo_url(&url).map_err(|why| Problem::new(format!("{name}: submodule `{shown}`: \"{}\" {why}", crate::text::escape(&url))))?;
+        names::repo_url(&url).map_err(|why| {
+            Problem::new(format!(
+                "{name}: submodule `{shown}`: \"{}\" {why}",
+                crate::text::escape(&url)
+            ))
+        })?;
         let commit = snapshot.listing.0[path].oid;
-        let inner = repos.snapshot(&url, "HEAD", &commit, progress).map_err(|p| p.prefixed(&format!("{name}: submodule `{shown}`: ")))?;
+        let inner = repos
+            .snapshot(&url, "HEAD", &commit, progress)
+            .map_err(|p| p.prefixed(&format!("{name}: submodule `{shown}`: ")))?;
         let whole = format!("{prefix}{path}");
-        out.push(Submodule { path: whole.clone(), repo: url.clone(), commit, tree: inner.tree });
-        collect_submodules(name, &url, &format!("{whole}/"), &inner, repos, progress, out, depth + 1)?;
+        out.push(Submodule {
+            path: whole.clone(),
+            repo: url.clone(),
+            commit,
+            tree: inner.tree,
+        });
+        collect_submodules(
+            name,
+            &url,
+            &format!("{whole}/"),
+            &inner,
+            repos,
+            progress,
+            out,
+            depth + 1,
+        )?;
     }
     Ok(())
 }
@@ -363,9 +582,13 @@ mod tests {
 
     #[test]
     fn submodule_addresses_are_found_and_made_absolute() {
-        let text = "[submodule \"x\"]\n\tpath = sub/x\n\turl = ../x.git\n[submodule \"y\"]\n url = \"https://github.com/a/y\"\n path=y\n";
+        let text = "[submodule \"x\"]\n\tpath = sub/x\n\turl = ../x.git\n[submodule \"y\"]\n url = \
+            \"https://github.com/a/y\"\n path=y\n";
         let urls = parse_gitmodules(text);
-        assert_eq!(absolute("https://github.com/me/node", &urls["sub/x"]), "https://github.com/me/x.git");
+        assert_eq!(
+            absolute("https://github.com/me/node", &urls["sub/x"]),
+            "https://github.com/me/x.git"
+        );
         assert_eq!(urls["y"], "https://github.com/a/y");
     }
 }

@@ -1,7 +1,8 @@
 //! The header of a safetensors file: whether it can be what it says, and what it says of itself.
 //!
-//! The format (huggingface/safetensors, README): eight bytes of length, JSON of that length, then the tensors' bytes without
-//! gaps. Readers differ in what they let pass, so everything that two of them could read differently is refused.
+//! The format (huggingface/safetensors, README): eight bytes of length, JSON of that length, then
+//! the tensors' bytes without gaps. Readers differ in what they let pass, so everything that two of
+//! them could read differently is refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -28,7 +29,9 @@ pub struct Header {
 
 /// Whether a file of this name is one.
 pub fn is_one(path: &str) -> bool {
-    [".safetensors", ".sft"].iter().any(|e| path.to_ascii_lowercase().ends_with(e))
+    [".safetensors", ".sft"]
+        .iter()
+        .any(|e| path.to_ascii_lowercase().ends_with(e))
 }
 
 /// How long the header is, from the first eight bytes of a file of `size`.
@@ -38,7 +41,9 @@ pub fn is_one(path: &str) -> bool {
 pub fn length(first: [u8; 8], size: u64) -> Result<u64, String> {
     let n = u64::from_le_bytes(first);
     if n > MOST || n.saturating_add(8) > size {
-        return Err(format!("its header would have {n} bytes, and the file has {size}"));
+        return Err(format!(
+            "its header would have {n} bytes, and the file has {size}"
+        ));
     }
     Ok(n)
 }
@@ -51,7 +56,8 @@ pub fn parse(json: &[u8], size: u64) -> Result<Header, String> {
     if json.first() != Some(&b'{') {
         return Err("its header does not begin with `{`".into());
     }
-    let Entries::<Entry>(entries) = serde_json::from_slice(json).map_err(|e| format!("its header is not what all readers agree on: {e}"))?;
+    let Entries::<Entry>(entries) = serde_json::from_slice(json)
+        .map_err(|e| format!("its header is not what all readers agree on: {e}"))?;
     let room = size - 8 - json.len() as u64;
     let mut header = Header::default();
     let mut spans = Vec::new();
@@ -65,11 +71,26 @@ pub fn parse(json: &[u8], size: u64) -> Result<Header, String> {
             Entry::Tensor(t) => t,
         };
         let (begin, end) = t.data_offsets;
-        let numbers = t.shape.iter().try_fold(1_u64, |n, d| n.checked_mul(*d)).ok_or_else(|| format!("tensor \"{shown}\" is larger than anything"))?;
-        let bits = bits(&t.dtype).ok_or_else(|| format!("tensor \"{shown}\" is of an unknown type {}", crate::text::escape(&t.dtype)))?;
-        let bytes = numbers.checked_mul(bits).filter(|b| b % 8 == 0).map(|b| b / 8);
+        let numbers = t
+            .shape
+            .iter()
+            .try_fold(1_u64, |n, d| n.checked_mul(*d))
+            .ok_or_else(|| format!("tensor \"{shown}\" is larger than anything"))?;
+        let bits = bits(&t.dtype).ok_or_else(|| {
+            format!(
+                "tensor \"{shown}\" is of an unknown type {}",
+                crate::text::escape(&t.dtype)
+            )
+        })?;
+        let bytes = numbers
+            .checked_mul(bits)
+            .filter(|b| b % 8 == 0)
+            .map(|b| b / 8);
         if begin > end || end > room || bytes != Some(end - begin) {
-            return Err(format!("tensor \"{shown}\" lies at {begin} to {end} of {room} bytes, which does not fit its shape"));
+            return Err(format!(
+                "tensor \"{shown}\" lies at {begin} to {end} of {room} bytes, which does not fit \
+                 its shape"
+            ));
         }
         spans.push((begin, end, shown));
         header.tensors += 1;
@@ -81,12 +102,22 @@ pub fn parse(json: &[u8], size: u64) -> Result<Header, String> {
     let mut at = 0;
     for (begin, end, shown) in spans {
         if begin != at {
-            return Err(format!("tensor \"{shown}\" {} the one before it", if begin < at { "overlaps" } else { "leaves a gap behind" }));
+            return Err(format!(
+                "tensor \"{shown}\" {} the one before it",
+                if begin < at {
+                    "overlaps"
+                } else {
+                    "leaves a gap behind"
+                }
+            ));
         }
         at = end;
     }
     if at != room {
-        return Err(format!("{} bytes at its end belong to no tensor", room - at));
+        return Err(format!(
+            "{} bytes at its end belong to no tensor",
+            room - at
+        ));
     }
     Ok(header)
 }
@@ -103,7 +134,8 @@ fn bits(dtype: &str) -> Option<u64> {
     Some(match dtype {
         "F4" => 4,
         "F6_E2M3" | "F6_E3M2" => 6,
-        "BOOL" | "U8" | "I8" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ" | "F8_E5M2FNUZ" => 8,
+        "BOOL" | "U8" | "I8" | "F8_E4M3" | "F8_E5M2" | "F8_E8M0" | "F8_E4M3FNUZ"
+        | "F8_E5M2FNUZ" => 8,
         "I16" | "U16" | "F16" | "BF16" => 16,
         "I32" | "U32" | "F32" => 32,
         "F64" | "I64" | "U64" | "C64" => 64,
@@ -111,7 +143,8 @@ fn bits(dtype: &str) -> Option<u64> {
     })
 }
 
-/// An object in which no key is there twice: the first or the last would count, as the reader likes.
+/// An object in which no key is there twice: the first or the last would count, as the reader
+/// likes.
 struct Entries<V>(Vec<(String, V)>);
 
 /// What a header's object holds.
@@ -133,7 +166,11 @@ impl<'de> Value<'de> for String {
 
 impl<'de> Value<'de> for Entry {
     fn read<A: MapAccess<'de>>(key: &str, map: &mut A) -> Result<Entry, A::Error> {
-        if key == "__metadata__" { map.next_value().map(Entry::Metadata) } else { map.next_value().map(Entry::Tensor) }
+        if key == "__metadata__" {
+            map.next_value().map(Entry::Metadata)
+        } else {
+            map.next_value().map(Entry::Tensor)
+        }
     }
 }
 
@@ -149,7 +186,10 @@ impl<'de, V: Value<'de>> Deserialize<'de> for Entries<V> {
                 let (mut out, mut seen) = (Vec::new(), BTreeSet::new());
                 while let Some(key) = map.next_key::<String>()? {
                     if !seen.insert(key.clone()) {
-                        return Err(serde::de::Error::custom(format!("\"{}\" is there twice", crate::text::escape(&key))));
+                        return Err(serde::de::Error::custom(format!(
+                            "\"{}\" is there twice",
+                            crate::text::escape(&key)
+                        )));
                     }
                     let value = V::read(&key, &mut map)?;
                     out.push((key, value));
@@ -167,29 +207,77 @@ mod tests {
 
     #[test]
     fn what_readers_could_disagree_on_is_refused() {
-        let check =
-            |json: &str, data: u64| parse(json.as_bytes(), 8 + json.len() as u64 + data).map(|h| format!("{} {} {:?}", h.tensors, h.parameters, h.metadata));
+        let check = |json: &str, data: u64| {
+            parse(json.as_bytes(), 8 + json.len() as u64 + data)
+                .map(|h| format!("{} {} {:?}", h.tensors, h.parameters, h.metadata))
+        };
         let a = r#""a":{"dtype":"F16","shape":[2,2],"data_offsets":[0,8]}"#;
         let b = r#""b":{"dtype":"I8","shape":[4],"data_offsets":[8,12]}"#;
         let table = [
-            ("good", format!(r#"{{"__metadata__":{{"k":"v"}},{a},{b}}}"#), 12),
+            (
+                "good",
+                format!(r#"{{"__metadata__":{{"k":"v"}},{a},{b}}}"#),
+                12,
+            ),
             ("spaces at the end", format!("{{{a}}}   "), 8),
             ("a name twice", format!("{{{a},{a}}}"), 8),
             ("bytes at the end", format!("{{{a}}}"), 9),
             ("cut short", format!("{{{a}}}"), 7),
-            ("overlap", format!("{{{a},{}}}", b.replace("[8,12]", "[7,11]")), 12),
-            ("a gap", format!("{{{a},{}}}", b.replace("[8,12]", "[9,13]")), 13),
-            ("another shape", format!("{{{}}}", a.replace("[2,2]", "[2,3]")), 8),
-            ("an overflow", format!("{{{}}}", a.replace("[2,2]", "[9223372036854775807,4]")), 8),
-            ("an unknown type", format!("{{{}}}", a.replace("F16", "Q4")), 8),
-            ("metadata of numbers", r#"{"__metadata__":{"k":1}}"#.to_string(), 0),
-            ("a type twice", format!("{{{}}}", a.replace("\"shape\"", "\"dtype\":\"F16\",\"shape\"")), 8),
-            ("metadata twice", r#"{"__metadata__":{"k":"1","k":"2"}}"#.to_string(), 0),
+            (
+                "overlap",
+                format!("{{{a},{}}}", b.replace("[8,12]", "[7,11]")),
+                12,
+            ),
+            (
+                "a gap",
+                format!("{{{a},{}}}", b.replace("[8,12]", "[9,13]")),
+                13,
+            ),
+            (
+                "another shape",
+                format!("{{{}}}", a.replace("[2,2]", "[2,3]")),
+                8,
+            ),
+            (
+                "an overflow",
+                format!("{{{}}}", a.replace("[2,2]", "[9223372036854775807,4]")),
+                8,
+            ),
+            (
+                "an unknown type",
+                format!("{{{}}}", a.replace("F16", "Q4")),
+                8,
+            ),
+            (
+                "metadata of numbers",
+                r#"{"__metadata__":{"k":1}}"#.to_string(),
+                0,
+            ),
+            (
+                "a type twice",
+                format!(
+                    "{{{}}}",
+                    a.replace("\"shape\"", "\"dtype\":\"F16\",\"shape\"")
+                ),
+                8,
+            ),
+            (
+                "metadata twice",
+                r#"{"__metadata__":{"k":"1","k":"2"}}"#.to_string(),
+                0,
+            ),
             ("no JSON", "{\"a\"".into(), 0),
             ("a list", "[]".into(), 0),
         ];
-        let rows: Vec<String> =
-            table.into_iter().map(|(what, json, data)| format!("{what}: {}", check(&json, data).unwrap_or_else(|e| format!("refused, {e}")))).collect();
+        let rows: Vec<String> = table
+            .into_iter()
+            .map(|(what, json, data)| {
+                format!(
+                    "{what}: {}",
+                    check(&json, data).unwrap_or_else(|e| format!("refused, {e}"))
+                )
+            })
+            .collect();
         insta::assert_snapshot!(rows.join("\n"), @r#"
         good: 2 8 {"k": "v"}
         spaces at the end: 1 4 {}
@@ -207,7 +295,10 @@ mod tests {
         no JSON: refused, its header is not what all readers agree on: EOF while parsing an object at line 1 column 4
         a list: refused, its header does not begin with `{`
         "#);
-        assert!(length(u64::MAX.to_le_bytes(), 100).is_err() && length(93_u64.to_le_bytes(), 100).is_err());
+        assert!(
+            length(u64::MAX.to_le_bytes(), 100).is_err()
+                && length(93_u64.to_le_bytes(), 100).is_err()
+        );
         assert_eq!(length(92_u64.to_le_bytes(), 100), Ok(92));
     }
 }

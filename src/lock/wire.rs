@@ -15,8 +15,10 @@ use crate::problem::{Problem, Result};
 use crate::tree::Oid;
 
 const VERSION: i64 = 1;
-const AGAIN: &str = "restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin";
-const HEADER: &str = "# Made by `comfy lock`. Commit it beside comfy.toml; comfy alone writes it.\n";
+const AGAIN: &str = "restore it from git (after a merge take one side whole), then run `comfy \
+    lock`; deleting it would move every pin";
+const HEADER: &str =
+    "# Made by `comfy lock`. Commit it beside comfy.toml; comfy alone writes it.\n";
 
 #[derive(Deserialize)]
 struct VersionOnly {
@@ -115,12 +117,23 @@ struct WireSubmodule {
 pub(super) fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
     let source = Source::new(path, text, None);
     let again = AGAIN;
-    let syntax =
-        |e: toml::de::Error| Problem::new(format!("{}: {}", source.place(e.span().map_or(0, |s| s.start)), e.message().replace('\n', "; "))).hint(again);
-    let (rest, taken) = blocks::take(text, &["source", "revision", "etag", "size", "sha256"], block);
+    let syntax = |e: toml::de::Error| {
+        Problem::new(format!(
+            "{}: {}",
+            source.place(e.span().map_or(0, |s| s.start)),
+            e.message().replace('\n', "; ")
+        ))
+        .hint(again)
+    };
+    let (rest, taken) = blocks::take(
+        text,
+        &["source", "revision", "etag", "size", "sha256"],
+        block,
+    );
     let (parsed, taken) = match toml::from_str::<WireLock>(&rest) {
         Ok(wire) if taken.is_empty() || wire.models.is_empty() => (Ok(wire), taken),
-        // In two forms, or with a mistake: all of it by the parser, which knows the places in the whole text.
+        // In two forms, or with a mistake: all of it by the parser, which knows the places in the
+        // whole text.
         _ => (toml::from_str(text), Table::new_vec()),
     };
     let wire = match parsed {
@@ -130,91 +143,205 @@ pub(super) fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
             let first: VersionOnly = toml::from_str(text).map_err(syntax)?;
             match first.version {
                 Some(toml::Value::Integer(v)) if v > VERSION => {
-                    return Err(Problem::new(format!("{}: format {v} is newer than this comfy reads ({VERSION})", source.at(&["version"])))
-                        .hint("install the comfy that wrote it, or a newer one"));
+                    return Err(Problem::new(format!(
+                        "{}: format {v} is newer than this comfy reads ({VERSION})",
+                        source.at(&["version"])
+                    ))
+                    .hint("install the comfy that wrote it, or a newer one"));
                 }
                 Some(toml::Value::Integer(VERSION)) => other.map_err(syntax)?,
-                _ => return Err(Problem::new(format!("{}: no version that comfy knows", source.at(&["version"]))).hint(again)),
+                _ => {
+                    return Err(Problem::new(format!(
+                        "{}: no version that comfy knows",
+                        source.at(&["version"])
+                    ))
+                    .hint(again));
+                }
             }
         }
     };
     let mut problems = Vec::new();
     let mut parts = BTreeMap::new();
-    asks(&source, &["comfyui"], "comfyui", &wire.comfyui, &mut parts, &mut problems);
+    asks(
+        &source,
+        &["comfyui"],
+        "comfyui",
+        &wire.comfyui,
+        &mut parts,
+        &mut problems,
+    );
     let comfyui = pin(&source, &["comfyui"], wire.comfyui, &mut problems);
     let mut nodes = BTreeMap::new();
     for (name, w) in wire.nodes {
         if let Err(why) = names::folder(&name) {
-            problems.push(Problem::new(format!("{}: node name \"{}\" {why}", source.at(&["nodes", &name]), crate::text::escape(&name))).hint(again));
+            problems.push(
+                Problem::new(format!(
+                    "{}: node name \"{}\" {why}",
+                    source.at(&["nodes", &name]),
+                    crate::text::escape(&name)
+                ))
+                .hint(again),
+            );
         }
-        asks(&source, &["nodes", &name], &format!("node.{name}"), &w, &mut parts, &mut problems);
+        asks(
+            &source,
+            &["nodes", &name],
+            &format!("node.{name}"),
+            &w,
+            &mut parts,
+            &mut problems,
+        );
         let p = pin(&source, &["nodes", &name], w, &mut problems);
         nodes.insert(name, p);
     }
     let python = wire.python.map(|w| python(&source, w, &mut problems));
-    let others = wire.models.into_iter().filter_map(|(path, w)| model(&source, &path, w, &mut problems).map(|m| (path.into(), Arc::new(m))));
-    let models = if taken.is_empty() { others.collect() } else { taken };
-    if problems.is_empty() { Ok(Lock { comfyui, nodes, asks: parts, python, models }) } else { Err(Problem::all(problems)) }
+    let others = wire.models.into_iter().filter_map(|(path, w)| {
+        model(&source, &path, w, &mut problems).map(|m| (path.into(), Arc::new(m)))
+    });
+    let models = if taken.is_empty() {
+        others.collect()
+    } else {
+        taken
+    };
+    if problems.is_empty() {
+        Ok(Lock {
+            comfyui,
+            nodes,
+            asks: parts,
+            python,
+            models,
+        })
+    } else {
+        Err(Problem::all(problems))
+    }
 }
 
 /// One that lacks a field, or has a wrong one, is left for the parser and its messages.
-fn block(path: &str, [source, revision, etag, size, sha256]: [Option<blocks::Field>; 5]) -> Option<Arc<ModelPin>> {
+fn block(
+    path: &str,
+    [source, revision, etag, size, sha256]: [Option<blocks::Field>; 5],
+) -> Option<Arc<ModelPin>> {
     let (size, sha256) = (size?.number()?, Sha::parse(sha256?.text()?)?);
-    let pin = ModelPin { source: blocks::optional(source)?, revision: blocks::optional(revision)?, etag: blocks::optional(etag)?, size, sha256 };
+    let pin = ModelPin {
+        source: blocks::optional(source)?,
+        revision: blocks::optional(revision)?,
+        etag: blocks::optional(etag)?,
+        size,
+        sha256,
+    };
     let fine = faults(path, &pin).next().is_none();
     fine.then(|| Arc::new(pin))
 }
 
-fn model(source: &Source, path: &str, w: WireModel, problems: &mut Vec<Problem>) -> Option<ModelPin> {
+fn model(
+    source: &Source,
+    path: &str,
+    w: WireModel,
+    problems: &mut Vec<Problem>,
+) -> Option<ModelPin> {
     let sha256 = Sha::parse(&w.sha256);
-    let bad = sha256.is_none().then(|| ("sha256", "is not 64 hexadecimal digits".to_string()));
-    let pin = ModelPin { source: w.source, revision: w.revision, etag: w.etag, size: w.size, sha256: sha256.unwrap_or_default() };
+    let bad = sha256
+        .is_none()
+        .then(|| ("sha256", "is not 64 hexadecimal digits".to_string()));
+    let pin = ModelPin {
+        source: w.source,
+        revision: w.revision,
+        etag: w.etag,
+        size: w.size,
+        sha256: sha256.unwrap_or_default(),
+    };
     for (key, what) in faults(path, &pin).chain(bad) {
         let place = source.at(&["models", path, key]);
-        problems.push(Problem::new(format!("{place}: {key} of model \"{}\" {what}", crate::text::escape(path))).hint(AGAIN));
+        problems.push(
+            Problem::new(format!(
+                "{place}: {key} of model \"{}\" {what}",
+                crate::text::escape(path)
+            ))
+            .hint(AGAIN),
+        );
     }
     sha256.map(|_| pin)
 }
 
-/// What reaches servers and paths is checked here, wherever the lock came from: the key, and what is wrong with it.
+/// What reaches servers and paths is checked here, wherever the lock came from: the key, and what
+/// is wrong with it.
 fn faults(path: &str, pin: &ModelPin) -> impl Iterator<Item = (&'static str, String)> {
     let odd = |e: &String| e.len() > 256 || e.chars().any(char::is_control);
     let all = [
-        names::relative(path).err().map(|why| ("path", why.to_string())),
-        pin.source.as_deref().and_then(|s| crate::manifest::model_source(s).err()).map(|why| ("source", why)),
-        pin.revision.as_ref().is_some_and(|r| !names::is_commit(r)).then(|| ("revision", "is no commit".into())),
-        pin.etag.as_ref().is_some_and(odd).then(|| ("etag", "is none".into())),
+        names::relative(path)
+            .err()
+            .map(|why| ("path", why.to_string())),
+        pin.source
+            .as_deref()
+            .and_then(|s| crate::manifest::model_source(s).err())
+            .map(|why| ("source", why)),
+        pin.revision
+            .as_ref()
+            .is_some_and(|r| !names::is_commit(r))
+            .then(|| ("revision", "is no commit".into())),
+        pin.etag
+            .as_ref()
+            .is_some_and(odd)
+            .then(|| ("etag", "is none".into())),
     ];
     all.into_iter().flatten()
 }
 
-fn asks(source: &Source, at: &[&str], part: &str, w: &WirePin, parts: &mut BTreeMap<String, Asks>, problems: &mut Vec<Problem>) {
+fn asks(
+    source: &Source,
+    at: &[&str],
+    part: &str,
+    w: &WirePin,
+    parts: &mut BTreeMap<String, Asks>,
+    problems: &mut Vec<Problem>,
+) {
     let mut lines = Vec::new();
     for (i, text) in w.requirements.iter().enumerate() {
         match Asked::parse(text) {
             Some(a) => lines.push(a),
             None => {
                 let place = source.at(&[at, &["requirements", &i.to_string()]].concat());
-                problems.push(Problem::new(format!("{place}: \"{}\" is no requirement with its place", crate::text::escape(text))).hint(AGAIN));
+                problems.push(
+                    Problem::new(format!(
+                        "{place}: \"{}\" is no requirement with its place",
+                        crate::text::escape(text)
+                    ))
+                    .hint(AGAIN),
+                );
             }
         }
     }
     if !lines.is_empty() || !w.ignore_requirements.is_empty() {
-        parts.insert(part.into(), Asks { lines, ignored: w.ignore_requirements.clone() });
+        parts.insert(
+            part.into(),
+            Asks {
+                lines,
+                ignored: w.ignore_requirements.clone(),
+            },
+        );
     }
 }
 
 /// What ends up on uv's command line and in its files is checked here, wherever the lock came from.
 fn python(source: &Source, w: WirePython, problems: &mut Vec<Problem>) -> Python {
     let plain = |s: &str, more: &str| {
-        !s.is_empty() && s.starts_with(|c: char| c.is_ascii_alphanumeric()) && s.chars().all(|c| c.is_ascii_alphanumeric() || more.contains(c))
+        !s.is_empty()
+            && s.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && s.chars()
+                .all(|c| c.is_ascii_alphanumeric() || more.contains(c))
     };
     let mut packages = Vec::new();
     for (i, p) in w.packages.into_iter().enumerate() {
         let number = i.to_string();
         let mut wrong = |key: &str, what: &str| {
             let place = source.at(&["python", "packages", &number, key]);
-            problems.push(Problem::new(format!("{place}: {key} of package \"{}\" {what}", crate::text::escape(&p.name))).hint(AGAIN));
+            problems.push(
+                Problem::new(format!(
+                    "{place}: {key} of package \"{}\" {what}",
+                    crate::text::escape(&p.name)
+                ))
+                .hint(AGAIN),
+            );
         };
         if !plain(&p.name, "-") || super::python::normal(&p.name) != p.name {
             wrong("name", "is no normalised package name");
@@ -222,25 +349,76 @@ fn python(source: &Source, w: WirePython, problems: &mut Vec<Problem>) -> Python
         if !plain(&p.version, ".+!-_") {
             wrong("version", "is no version");
         }
-        if p.index.as_ref().is_some_and(|name| !w.indexes.iter().any(|x| x.name == *name)) {
+        if p.index
+            .as_ref()
+            .is_some_and(|name| !w.indexes.iter().any(|x| x.name == *name))
+        {
             wrong("index", "is not one of [[python.indexes]]");
         }
-        if p.marker.as_ref().is_some_and(|m| m.contains(['\n', ';', '#'])) {
+        if p.marker
+            .as_ref()
+            .is_some_and(|m| m.contains(['\n', ';', '#']))
+        {
             wrong("marker", "is no marker");
         }
-        if p.wheels.is_empty() || p.wheels.iter().any(|w| !names::is_sha256(&w.sha256) || !w.file.ends_with(".whl") || w.file.contains(['/', '\n'])) {
+        if p.wheels.is_empty()
+            || p.wheels.iter().any(|w| {
+                !names::is_sha256(&w.sha256)
+                    || !w.file.ends_with(".whl")
+                    || w.file.contains(['/', '\n'])
+            })
+        {
             wrong("wheels", "lacks a file with its sha256");
         }
-        let wheels = p.wheels.into_iter().map(|w| Wheel { file: w.file, sha256: w.sha256, size: w.size }).collect();
-        packages.push(Package { name: p.name, version: p.version, index: p.index, marker: p.marker, by: p.by, wheels });
+        let wheels = p
+            .wheels
+            .into_iter()
+            .map(|w| Wheel {
+                file: w.file,
+                sha256: w.sha256,
+                size: w.size,
+            })
+            .collect();
+        packages.push(Package {
+            name: p.name,
+            version: p.version,
+            index: p.index,
+            marker: p.marker,
+            by: p.by,
+            wheels,
+        });
     }
-    let indexes = w.indexes.into_iter().map(|x| Index { name: x.name, url: x.url, packages: x.packages }).collect();
-    let fits = |m: &String| m.strip_prefix(&format!("{}.", w.version)).is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()));
+    let indexes = w
+        .indexes
+        .into_iter()
+        .map(|x| Index {
+            name: x.name,
+            url: x.url,
+            packages: x.packages,
+        })
+        .collect();
+    let fits = |m: &String| {
+        m.strip_prefix(&format!("{}.", w.version))
+            .is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
+    };
     if w.managed.as_ref().is_some_and(|m| !fits(m)) {
         let place = source.at(&["python", "managed"]);
-        problems.push(Problem::new(format!("{place}: python.managed is no version of Python {}", crate::text::escape(&w.version))).hint(AGAIN));
+        problems.push(
+            Problem::new(format!(
+                "{place}: python.managed is no version of Python {}",
+                crate::text::escape(&w.version)
+            ))
+            .hint(AGAIN),
+        );
     }
-    Python { version: w.version, managed: w.managed, requirements: w.requirements, overrides: w.overrides, indexes, packages }
+    Python {
+        version: w.version,
+        managed: w.managed,
+        requirements: w.requirements,
+        overrides: w.overrides,
+        indexes,
+        packages,
+    }
 }
 
 fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) -> Pin {
@@ -248,7 +426,13 @@ fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) ->
     let mut id = |key: &str, at: &[&str], hex: &str| {
         Oid::parse(hex).unwrap_or_else(|| {
             let place = source.at(&[at, &[key]].concat());
-            problems.push(Problem::new(format!("{place}: {key} of {} is not 40 hexadecimal digits", at.join("."))).hint(again));
+            problems.push(
+                Problem::new(format!(
+                    "{place}: {key} of {} is not 40 hexadecimal digits",
+                    at.join(".")
+                ))
+                .hint(again),
+            );
             Oid([0; 20])
         })
     };
@@ -258,37 +442,76 @@ fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) ->
         let number = i.to_string();
         let at = [at, &["submodules", &number]].concat();
         let (commit, tree) = (id("commit", &at, &s.commit), id("tree", &at, &s.tree));
-        submodules.push(Submodule { path: s.path, repo: s.repo, commit, tree });
+        submodules.push(Submodule {
+            path: s.path,
+            repo: s.repo,
+            commit,
+            tree,
+        });
     }
     let mut wrong = |key: &str, message: String| {
-        problems.push(Problem::new(format!("{}: {message}", source.at(&[at, &key.split('.').collect::<Vec<_>>()].concat()))).hint(again))
+        problems.push(
+            Problem::new(format!(
+                "{}: {message}",
+                source.at(&[at, &key.split('.').collect::<Vec<_>>()].concat())
+            ))
+            .hint(again),
+        )
     };
     for (i, s) in submodules.iter().enumerate() {
         if let Err(why) = names::relative(&s.path) {
-            wrong(&format!("submodules.{i}.path"), format!("submodule path \"{}\" {why}", crate::text::escape(&s.path)));
+            wrong(
+                &format!("submodules.{i}.path"),
+                format!("submodule path \"{}\" {why}", crate::text::escape(&s.path)),
+            );
         }
         if let Err(why) = names::repo_url(&s.repo) {
-            wrong(&format!("submodules.{i}.repo"), format!("submodule repo \"{}\" {why}", crate::text::escape(&s.repo)));
+            wrong(
+                &format!("submodules.{i}.repo"),
+                format!("submodule repo \"{}\" {why}", crate::text::escape(&s.repo)),
+            );
         }
         if submodules[..i].iter().any(|o| o.path == s.path) {
-            wrong(&format!("submodules.{i}.path"), format!("submodule \"{}\" is there twice", crate::text::escape(&s.path)));
+            wrong(
+                &format!("submodules.{i}.path"),
+                format!(
+                    "submodule \"{}\" is there twice",
+                    crate::text::escape(&s.path)
+                ),
+            );
         }
     }
     submodules.sort_by(|a, b| a.path.cmp(&b.path));
     if let Err(why) = names::repo_url(&w.repo) {
-        wrong("repo", format!("repo \"{}\" {why}", crate::text::escape(&w.repo)));
+        wrong(
+            "repo",
+            format!("repo \"{}\" {why}", crate::text::escape(&w.repo)),
+        );
     }
     if let Err(why) = names::git_ref(&w.git_ref) {
-        wrong("ref", format!("ref \"{}\" {why}", crate::text::escape(&w.git_ref)));
+        wrong(
+            "ref",
+            format!("ref \"{}\" {why}", crate::text::escape(&w.git_ref)),
+        );
     }
-    Pin { repo: w.repo, git_ref: w.git_ref, commit, tree, submodules }
+    Pin {
+        repo: w.repo,
+        git_ref: w.git_ref,
+        commit,
+        tree,
+        submodules,
+    }
 }
 
 pub(super) fn render(lock: &Lock) -> String {
     let mut out = format!("{HEADER}version = {VERSION}\n");
     render_pin(&mut out, "comfyui", &lock.comfyui, lock.asks.get("comfyui"));
     for (name, pin) in &lock.nodes {
-        let key = if name.contains('.') { format!("nodes.\"{name}\"") } else { format!("nodes.{name}") };
+        let key = if name.contains('.') {
+            format!("nodes.\"{name}\"")
+        } else {
+            format!("nodes.{name}")
+        };
         render_pin(&mut out, &key, pin, lock.asks.get(&format!("node.{name}")));
     }
     if let Some(p) = &lock.python {
@@ -302,7 +525,11 @@ pub(super) fn render(lock: &Lock) -> String {
 
 fn render_model(out: &mut String, path: &str, m: &ModelPin) {
     let _ = writeln!(out, "\n[models.{}]", quoted(path));
-    for (key, value) in [("source", &m.source), ("revision", &m.revision), ("etag", &m.etag)] {
+    for (key, value) in [
+        ("source", &m.source),
+        ("revision", &m.revision),
+        ("etag", &m.etag),
+    ] {
         if let Some(v) = value {
             let _ = writeln!(out, "{key} = {}", q(v));
         }
@@ -333,7 +560,10 @@ fn list(out: &mut String, key: &str, items: impl IntoIterator<Item = String>) {
 }
 
 fn inline(items: &[String]) -> String {
-    format!("[{}]", items.iter().map(|s| q(s)).collect::<Vec<_>>().join(", "))
+    format!(
+        "[{}]",
+        items.iter().map(|s| q(s)).collect::<Vec<_>>().join(", ")
+    )
 }
 
 fn render_python(out: &mut String, p: &Python) {
@@ -344,10 +574,21 @@ fn render_python(out: &mut String, p: &Python) {
     list(out, "requirements", p.requirements.iter().map(|s| q(s)));
     list(out, "overrides", p.overrides.iter().map(|s| q(s)));
     for x in &p.indexes {
-        let _ = write!(out, "\n[[python.indexes]]\nname = {}\nurl = {}\npackages = {}\n", q(&x.name), q(&x.url), inline(&x.packages));
+        let _ = write!(
+            out,
+            "\n[[python.indexes]]\nname = {}\nurl = {}\npackages = {}\n",
+            q(&x.name),
+            q(&x.url),
+            inline(&x.packages)
+        );
     }
     for k in &p.packages {
-        let _ = write!(out, "\n[[python.packages]]\nname = {}\nversion = {}\n", q(&k.name), q(&k.version));
+        let _ = write!(
+            out,
+            "\n[[python.packages]]\nname = {}\nversion = {}\n",
+            q(&k.name),
+            q(&k.version)
+        );
         for (key, value) in [("index", &k.index), ("marker", &k.marker)] {
             if let Some(v) = value {
                 let _ = writeln!(out, "{key} = {}", q(v));
@@ -355,18 +596,47 @@ fn render_python(out: &mut String, p: &Python) {
         }
         let _ = writeln!(out, "by = {}", inline(&k.by));
         let size = |w: &Wheel| w.size.map_or(String::new(), |n| format!(", size = {n}"));
-        list(out, "wheels", k.wheels.iter().map(|w| format!("{{ file = {}, sha256 = \"{}\"{} }}", q(&w.file), w.sha256, size(w))));
+        list(
+            out,
+            "wheels",
+            k.wheels.iter().map(|w| {
+                format!(
+                    "{{ file = {}, sha256 = \"{}\"{} }}",
+                    q(&w.file),
+                    w.sha256,
+                    size(w)
+                )
+            }),
+        );
     }
 }
 
 fn render_pin(out: &mut String, key: &str, pin: &Pin, asks: Option<&Asks>) {
     // Writing to a String cannot fail.
-    let _ = write!(out, "\n[{key}]\nrepo = {}\nref = {}\ncommit = \"{}\"\ntree = \"{}\"\n", q(&pin.repo), q(&pin.git_ref), pin.commit, pin.tree);
+    let _ = write!(
+        out,
+        "\n[{key}]\nrepo = {}\nref = {}\ncommit = \"{}\"\ntree = \"{}\"\n",
+        q(&pin.repo),
+        q(&pin.git_ref),
+        pin.commit,
+        pin.tree
+    );
     if let Some(a) = asks {
-        list(out, "requirements", a.lines.iter().map(|l| q(&l.to_string())));
+        list(
+            out,
+            "requirements",
+            a.lines.iter().map(|l| q(&l.to_string())),
+        );
         list(out, "ignore_requirements", a.ignored.iter().map(|l| q(l)));
     }
     for s in &pin.submodules {
-        let _ = write!(out, "\n[[{key}.submodules]]\npath = {}\nrepo = {}\ncommit = \"{}\"\ntree = \"{}\"\n", q(&s.path), q(&s.repo), s.commit, s.tree);
+        let _ = write!(
+            out,
+            "\n[[{key}.submodules]]\npath = {}\nrepo = {}\ncommit = \"{}\"\ntree = \"{}\"\n",
+            q(&s.path),
+            q(&s.repo),
+            s.commit,
+            s.tree
+        );
     }
 }

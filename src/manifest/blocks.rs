@@ -1,8 +1,8 @@
-//! Sections of models, read without the TOML parser: a library has twenty thousand of them, in the manifest and in the lock,
-//! and most of a plan would be their parsing.
+//! Sections of models, read without the TOML parser: a library has twenty thousand of them, in the
+//! manifest and in the lock, and most of a plan would be their parsing.
 //!
-//! Only what cannot mean anything else is taken: `[models."PATH"]` and plain `key = "text"` or `key = 12` lines. Whatever
-//! looks different stays in the text, for the parser and its messages.
+//! Only what cannot mean anything else is taken: `[models."PATH"]` and plain `key = "text"` or `key
+//! = 12` lines. Whatever looks different stays in the text, for the parser and its messages.
 
 use std::borrow::Cow;
 
@@ -18,11 +18,19 @@ pub enum Field<'a> {
 
 impl<'a> Field<'a> {
     pub fn text(self) -> Option<&'a str> {
-        if let Field::Text(t) = self { Some(t) } else { None }
+        if let Field::Text(t) = self {
+            Some(t)
+        } else {
+            None
+        }
     }
 
     pub fn number(self) -> Option<u64> {
-        if let Field::Number(n) = self { Some(n) } else { None }
+        if let Field::Number(n) = self {
+            Some(n)
+        } else {
+            None
+        }
     }
 }
 
@@ -34,9 +42,10 @@ pub fn optional(field: Option<Field<'_>>) -> Option<Option<String>> {
     }
 }
 
-/// The text without the taken sections, and what `make` makes of each of those: of its path and of the values of the keys `known`.
-/// Where it makes nothing of one, none is taken. Places are only those of the text itself where none was taken: whoever has to
-/// name one lets the parser read all of it.
+/// The text without the taken sections, and what `make` makes of each of those: of its path and of
+/// the values of the keys `known`. Where it makes nothing of one, none is taken. Places are only
+/// those of the text itself where none was taken: whoever has to name one lets the parser read all
+/// of it.
 pub fn take<'a, T, const N: usize>(
     text: &'a ByteString,
     known: &[&str; N],
@@ -44,8 +53,8 @@ pub fn take<'a, T, const N: usize>(
 ) -> (Cow<'a, str>, Table<T>) {
     const HEAD: &str = "[models.\"";
     let all = (Cow::Borrowed(&**text), Table::new_vec());
-    // In a text of several lines anything may stand; a section of another form may name the same model; a byte order mark hides
-    // what the first line is.
+    // In a text of several lines anything may stand; a section of another form may name the same
+    // model; a byte order mark hides what the first line is.
     let has = |what: &str| memchr::memmem::find(text.as_bytes(), what.as_bytes()).is_some();
     if !has(HEAD) || has("\"\"\"") || has("'''") || has("\r") || text.starts_with('\u{feff}') {
         return all;
@@ -56,10 +65,17 @@ pub fn take<'a, T, const N: usize>(
     while at < text.len() {
         let line = line(text, at);
         let end = at + line.len();
-        let Some(path) = line.strip_prefix(HEAD).and_then(|l| trimmed(l).strip_suffix("\"]")).filter(|p| plain(p)) else {
+        let Some(path) = line
+            .strip_prefix(HEAD)
+            .and_then(|l| trimmed(l).strip_suffix("\"]"))
+            .filter(|p| plain(p))
+        else {
             // Another form of the same table: `models = …`, `[models]`, `models."x"…`.
             let words = line.trim_start();
-            let key = words.trim_start_matches('[').trim_start().trim_start_matches(['"', '\'']);
+            let key = words
+                .trim_start_matches('[')
+                .trim_start()
+                .trim_start_matches(['"', '\'']);
             if key.starts_with("models") && !(in_share && key.len() == words.len()) {
                 return all;
             }
@@ -76,8 +92,13 @@ pub fn take<'a, T, const N: usize>(
             let line = self::line(text, next);
             match field(line) {
                 Some(None) => {}
-                // With one of another form, or a key that is unknown or there twice, all of them are the parser's.
-                Some(Some((key, value))) => match known.iter().position(|k| *k == key).map(|i| fields[i].replace(value)) {
+                // With one of another form, or a key that is unknown or there twice, all of them
+                // are the parser's.
+                Some(Some((key, value))) => match known
+                    .iter()
+                    .position(|k| *k == key)
+                    .map(|i| fields[i].replace(value))
+                {
                     Some(None) => {}
                     _ => return all,
                 },
@@ -85,7 +106,9 @@ pub fn take<'a, T, const N: usize>(
             }
             next += line.len();
         }
-        let Some(made) = make(path, fields) else { return all };
+        let Some(made) = make(path, fields) else {
+            return all;
+        };
         sorted &= taken.last().is_none_or(|(p, _)| **p < *path);
         taken.push((text.slice_ref(path), made));
         in_share = false;
@@ -96,7 +119,11 @@ pub fn take<'a, T, const N: usize>(
     }
     let (many, taken) = (taken.len(), taken.into_iter().collect::<Table<T>>());
     // Named twice: the parser says where.
-    if taken.len() < many { all } else { (Cow::Owned(rest), taken) }
+    if taken.len() < many {
+        all
+    } else {
+        (Cow::Owned(rest), taken)
+    }
 }
 
 /// The line that begins there, with its end.
@@ -112,20 +139,30 @@ fn trimmed(line: &str) -> &str {
 
 /// `[shares.NAME]`, below which `models` is the share's own key. No line of an array looks like it.
 fn is_share(line: &str) -> bool {
-    let name = line.strip_prefix("[shares.").and_then(|l| l.strip_suffix(']'));
-    name.is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-')))
+    let name = line
+        .strip_prefix("[shares.")
+        .and_then(|l| l.strip_suffix(']'));
+    name.is_some_and(|n| {
+        !n.is_empty()
+            && n.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    })
 }
 
 fn plain(text: &str) -> bool {
     // Without a branch for each, so that many are looked at at once.
     let odd = |so_far: bool, b: u8| so_far | (b < b' ') | (b == b'"') | (b == b'\\') | (b == 0x7f);
-    !text.is_empty() && !text.bytes().fold(false, odd) && (text.is_ascii() || !text.chars().any(char::is_control))
+    !text.is_empty()
+        && !text.bytes().fold(false, odd)
+        && (text.is_ascii() || !text.chars().any(char::is_control))
 }
 
 /// `None`: something else. `Some(None)`: nothing, or a comment.
 fn field(line: &str) -> Option<Option<(&str, Field<'_>)>> {
     let line = trimmed(line);
-    if line.is_empty() || (line.starts_with('#') && !line.chars().any(|c| c.is_control() && c != '\t')) {
+    if line.is_empty()
+        || (line.starts_with('#') && !line.chars().any(|c| c.is_control() && c != '\t'))
+    {
         return Some(None);
     }
     let (key, value) = line.split_at(line.find(' ')?);
@@ -133,7 +170,9 @@ fn field(line: &str) -> Option<Option<(&str, Field<'_>)>> {
     let text = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
     match text {
         Some(t) if t.is_empty() || plain(t) => Some(Some((key, Field::Text(t)))),
-        None if value.bytes().all(|b| b.is_ascii_digit()) && !value.starts_with('0') => Some(Some((key, Field::Number(value.parse().ok()?)))),
+        None if value.bytes().all(|b| b.is_ascii_digit()) && !value.starts_with('0') => {
+            Some(Some((key, Field::Number(value.parse().ok()?))))
+        }
         _ => None,
     }
 }
@@ -144,17 +183,29 @@ mod tests {
 
     #[test]
     fn what_is_taken_is_what_the_parser_would_read() {
-        let text =
-            ByteString::from_static("a = 1\n[models.\"x/y.bin\"]\nsource = \"hf://o\"\nsize = 12\n# c\n\n[models.\"odd\"]\nsize = \"a\\\"b\"\n[z]\nb = 2\n");
+        let text = ByteString::from_static(
+            "a = 1\n[models.\"x/y.bin\"]\nsource = \"hf://o\"\nsize = 12\n# \
+             c\n\n[models.\"odd\"]\nsize = \"a\\\"b\"\n[z]\nb = 2\n",
+        );
         let read = |path: &str, fields: [Option<Field>; 2]| {
-            Some((path.to_string(), fields[0].and_then(Field::text).map(String::from), fields[1].and_then(Field::number)))
+            Some((
+                path.to_string(),
+                fields[0].and_then(Field::text).map(String::from),
+                fields[1].and_then(Field::number),
+            ))
         };
         let (rest, blocks) = take(&text, &["source", "size"], read);
         // One section is of another form, and stays with the parser; so do all.
         assert!(blocks.is_empty() && *rest == *text);
         let text = ByteString::from(text.replace("[models.\"odd\"]\nsize = \"a\\\"b\"\n", ""));
         let (rest, blocks) = take(&text, &["source", "size"], read);
-        assert_eq!(blocks.into_tuple_vec(), [("x/y.bin".into(), ("x/y.bin".into(), Some("hf://o".into()), Some(12)))]);
+        assert_eq!(
+            blocks.into_tuple_vec(),
+            [(
+                "x/y.bin".into(),
+                ("x/y.bin".into(), Some("hf://o".into()), Some(12))
+            )]
+        );
         assert_eq!(rest, "a = 1\n[z]\nb = 2\n");
         for other in [
             "[models]\n",
@@ -167,10 +218,23 @@ mod tests {
             "[models.\"b\"]\u{a0}\n",
             "[models.\"b\"]\nsize = 1\u{85}\n",
         ] {
-            assert!(take(&format!("{other}{text}").into(), &["source", "size"], read).1.is_empty(), "{other}");
+            assert!(
+                take(&format!("{other}{text}").into(), &["source", "size"], read)
+                    .1
+                    .is_empty(),
+                "{other}"
+            );
         }
-        assert!(take(&text, &["source"], |_, _| Some(())).1.is_empty(), "a key that nobody knows");
-        assert!(take(&text, &["source", "size"], |_, _| None::<()>).1.is_empty(), "nothing can be made of it");
+        assert!(
+            take(&text, &["source"], |_, _| Some(())).1.is_empty(),
+            "a key that nobody knows"
+        );
+        assert!(
+            take(&text, &["source", "size"], |_, _| None::<()>)
+                .1
+                .is_empty(),
+            "nothing can be made of it"
+        );
         // A share's own key of that name is no section of models; an array's row is no share.
         for (other, taken) in [
             ("[shares.a]\npath = \"/x\"\nmodels = { loras = \".\" }\n", 1),
@@ -179,7 +243,13 @@ mod tests {
             ("[shares.a]\n[[models]]\n", 0),
             ("x = [\n[\"shares.a\"]\n]\nmodels = {}\n", 0),
         ] {
-            assert_eq!(take(&format!("{other}{text}").into(), &["source", "size"], read).1.len(), taken, "{other}");
+            assert_eq!(
+                take(&format!("{other}{text}").into(), &["source", "size"], read)
+                    .1
+                    .len(),
+                taken,
+                "{other}"
+            );
         }
     }
 }

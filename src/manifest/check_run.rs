@@ -10,33 +10,68 @@ impl Check {
         let open_files = match w.open_files.unwrap_or(20_480) {
             n @ 256..=1_048_576 => n as u64,
             n => {
-                self.wrong(&["run", "open_files"], format!("open_files {n} is not between 256 and 1048576"), "20480 serves most");
+                self.wrong(
+                    &["run", "open_files"],
+                    format!("open_files {n} is not between 256 and 1048576"),
+                    "20480 serves most",
+                );
                 20_480
             }
         };
         let reserve = w.memory_reserve.unwrap_or_else(|| "4 GiB".into());
         let memory_reserve = values::size(&reserve).unwrap_or_else(|| {
-            self.wrong(&["run", "memory_reserve"], format!("memory_reserve \"{reserve}\" is no size"), "write \"4 GiB\"");
+            self.wrong(
+                &["run", "memory_reserve"],
+                format!("memory_reserve \"{reserve}\" is no size"),
+                "write \"4 GiB\"",
+            );
             0
         });
         let env = w.env.unwrap_or_default();
         for (k, v) in &env {
             let at = ["run", "env", k.as_str()];
             let upper = k.to_uppercase();
-            if k.is_empty() || k.starts_with(|c: char| c.is_ascii_digit()) || !k.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-                self.wrong(&at, format!("\"{k}\" is no name of an environment variable"), "use letters, digits and `_`");
+            if k.is_empty()
+                || k.starts_with(|c: char| c.is_ascii_digit())
+                || !k.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+            {
+                self.wrong(
+                    &at,
+                    format!("\"{k}\" is no name of an environment variable"),
+                    "use letters, digits and `_`",
+                );
             } else if let Some((why, hint)) = variables::refused(k) {
                 self.wrong(&at, format!("{k} {why}"), hint);
-            } else if ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "APIKEY", "CREDENTIAL", "_PAT"].iter().any(|p| upper.contains(p))
+            } else if [
+                "TOKEN",
+                "SECRET",
+                "PASSWORD",
+                "PASSWD",
+                "APIKEY",
+                "CREDENTIAL",
+                "_PAT",
+            ]
+            .iter()
+            .any(|p| upper.contains(p))
                 || upper.ends_with("_KEY")
                 || upper.contains("_KEY_")
             {
-                self.wrong(&at, format!("{k} looks like a secret: every node could read it"), "keep secrets out of the manifest and out of the sandbox");
+                self.wrong(
+                    &at,
+                    format!("{k} looks like a secret: every node could read it"),
+                    "keep secrets out of the manifest and out of the sandbox",
+                );
             } else if v.contains('\0') {
                 self.wrong(&at, format!("the value of {k} has a NUL"), "leave it out");
             }
         }
-        Run { open_files, memory_reserve, passwordless: w.passwordless.unwrap_or(false), boot: w.boot.unwrap_or(false), env }
+        Run {
+            open_files,
+            memory_reserve,
+            passwordless: w.passwordless.unwrap_or(false),
+            boot: w.boot.unwrap_or(false),
+            env,
+        }
     }
 
     pub(super) fn network(&mut self, w: wire::Network, allow_remote: bool) -> Network {
@@ -47,7 +82,11 @@ impl Check {
             Some(Err(list)) => {
                 for (i, h) in list.iter().enumerate() {
                     if !values::host_port(h) {
-                        self.wrong(&["network", "egress", &i.to_string()], format!("egress \"{h}\" is no host:port"), "write \"huggingface.co:443\"");
+                        self.wrong(
+                            &["network", "egress", &i.to_string()],
+                            format!("egress \"{h}\" is no host:port"),
+                            "write \"huggingface.co:443\"",
+                        );
                     }
                 }
                 Egress::Only(list)
@@ -85,7 +124,11 @@ impl Check {
                 Clients::Only(list)
             }
             Some(Ok(w)) => {
-                self.wrong(&["network", "clients"], format!("clients \"{w}\" is unknown"), "write \"primary\" or \"any\"");
+                self.wrong(
+                    &["network", "clients"],
+                    format!("clients \"{w}\" is unknown"),
+                    "write \"primary\" or \"any\"",
+                );
                 Clients::Primary
             }
         };
@@ -93,32 +136,71 @@ impl Check {
     }
 
     /// `Ok` a word, `Err` a list of words.
-    fn word_or_list(&mut self, key: &str, value: Option<toml::Value>) -> Option<Result<String, Vec<String>>> {
+    fn word_or_list(
+        &mut self,
+        key: &str,
+        value: Option<toml::Value>,
+    ) -> Option<Result<String, Vec<String>>> {
         match value? {
             toml::Value::String(s) => Some(Ok(s)),
-            toml::Value::Array(a) if a.iter().all(toml::Value::is_str) => Some(Err(a.into_iter().filter_map(|v| v.as_str().map(str::to_string)).collect())),
+            toml::Value::Array(a) if a.iter().all(toml::Value::is_str) => Some(Err(a
+                .into_iter()
+                .filter_map(|v| v.as_str().map(str::to_string))
+                .collect())),
             _ => {
-                self.wrong(&["network", key], format!("{key} is neither a word nor a list of words"), "see [network] in `comfy init`");
+                self.wrong(
+                    &["network", key],
+                    format!("{key} is neither a word nor a list of words"),
+                    "see [network] in `comfy init`",
+                );
                 None
             }
         }
     }
 
     pub(super) fn policy(&mut self, w: wire::Policy, nodes: &BTreeMap<String, Node>) -> Policy {
-        let scan = self.one_of(&["policy", "scan"], w.scan, "block", &["block", "warn", "off"]);
+        let scan = self.one_of(
+            &["policy", "scan"],
+            w.scan,
+            "block",
+            &["block", "warn", "off"],
+        );
         let review = self.one_of(&["policy", "review"], w.review, "off", &["off", "required"]);
-        let confinement = self.one_of(&["policy", "confinement"], w.confinement, "required", &["required", "warn"]);
+        let confinement = self.one_of(
+            &["policy", "confinement"],
+            w.confinement,
+            "required",
+            &["required", "warn"],
+        );
         let mut accept = Vec::new();
         for (i, a) in w.accept.unwrap_or_default().into_iter().enumerate() {
             let i = i.to_string();
             if a.node != "comfyui" && !nodes.contains_key(&a.node) {
-                self.wrong(&["policy", "accept", &i], format!("accept names node \"{}\", which is not declared", a.node), "remove the entry, or mend the name");
+                self.wrong(
+                    &["policy", "accept", &i],
+                    format!("accept names node \"{}\", which is not declared", a.node),
+                    "remove the entry, or mend the name",
+                );
             }
             if a.reason.trim().is_empty() {
-                self.wrong(&["policy", "accept", &i], "accept without a reason", "say why it is safe: the next reader needs it");
+                self.wrong(
+                    &["policy", "accept", &i],
+                    "accept without a reason",
+                    "say why it is safe: the next reader needs it",
+                );
             }
-            accept.push(Accept { node: a.node, rule: a.rule, path: a.path, reason: a.reason });
+            accept.push(Accept {
+                node: a.node,
+                rule: a.rule,
+                path: a.path,
+                reason: a.reason,
+            });
         }
-        Policy { scan, review, confinement, accept }
+        Policy {
+            scan,
+            review,
+            confinement,
+            accept,
+        }
     }
 }

@@ -24,7 +24,8 @@ pub fn add_models(text: &str, models: &[NewModel]) -> Result<String> {
         Item::Table(t)
     });
     let Some(table) = section.as_table_mut() else {
-        return Err(Problem::new("`models` in comfy.toml is an inline table").hint("write a section for each model: [models.\"PATH\"]"));
+        return Err(Problem::new("`models` in comfy.toml is an inline table")
+            .hint("write a section for each model: [models.\"PATH\"]"));
     };
     for m in models {
         let mut t = Table::new();
@@ -37,7 +38,11 @@ pub fn add_models(text: &str, models: &[NewModel]) -> Result<String> {
     }
     let out = document.to_string();
     // The library writes the lines of one kind of machine.
-    Ok(if text.contains("\r\n") { out.replace("\r\n", "\n").replace('\n', "\r\n") } else { out })
+    Ok(if text.contains("\r\n") {
+        out.replace("\r\n", "\n").replace('\n', "\r\n")
+    } else {
+        out
+    })
 }
 
 #[cfg(test)]
@@ -46,9 +51,21 @@ mod tests {
 
     #[test]
     fn comments_and_order_stay() {
-        let text = "# mine\nversion = 1 # one\n\n[models.\"b.bin\"] # keep\nsource = \"civitai:1\"\n\n# shares\n[shares.models]\npath = \"/x\"\n";
-        let new = |path: &str, source: Option<&str>| NewModel { path: path.into(), share: None, source: source.map(str::to_string) };
-        let out = add_models(text, &[new("a/ü \"x\".safetensors", None), new("c.bin", Some("hf://o/r/c.bin"))]).unwrap();
+        let text = "# mine\nversion = 1 # one\n\n[models.\"b.bin\"] # keep\nsource = \
+            \"civitai:1\"\n\n# shares\n[shares.models]\npath = \"/x\"\n";
+        let new = |path: &str, source: Option<&str>| NewModel {
+            path: path.into(),
+            share: None,
+            source: source.map(str::to_string),
+        };
+        let out = add_models(
+            text,
+            &[
+                new("a/ü \"x\".safetensors", None),
+                new("c.bin", Some("hf://o/r/c.bin")),
+            ],
+        )
+        .unwrap();
         insta::assert_snapshot!(out, @r#"
         # mine
         version = 1 # one

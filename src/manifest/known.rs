@@ -1,5 +1,5 @@
-//! What popular nodes need in comfy.toml. Every entry was tried with the real node: without its lines it does not lock, or
-//! fails to import from a sealed folder.
+//! What popular nodes need in comfy.toml. Every entry was tried with the real node: without its
+//! lines it does not lock, or fails to import from a sealed folder.
 
 use super::{Manifest, names};
 
@@ -55,8 +55,14 @@ impl Known {
 
     /// Its section of comfy.toml, with why.
     pub fn section(&self) -> String {
-        let mut out = format!("[nodes.{}]\nrepo = \"{}\"\nref  = \"{}\"\n", self.folder, self.url, self.git_ref);
-        for (key, list) in [("writable", self.writable), ("ignore_requirements", self.ignore_requirements)] {
+        let mut out = format!(
+            "[nodes.{}]\nrepo = \"{}\"\nref  = \"{}\"\n",
+            self.folder, self.url, self.git_ref
+        );
+        for (key, list) in [
+            ("writable", self.writable),
+            ("ignore_requirements", self.ignore_requirements),
+        ] {
             if !list.is_empty() {
                 out += &format!("{key} = {}\n", quoted(list));
             }
@@ -67,25 +73,42 @@ impl Known {
     /// The lines that `name`, which is this node, lacks in comfy.toml; none where it has all.
     pub fn advice(&self, name: &str, m: &Manifest) -> Option<String> {
         let node = m.nodes.get(name)?;
-        let lacks = |have: &[String], wants: &[&str]| wants.iter().any(|w| !have.iter().any(|h| h == w));
+        let lacks =
+            |have: &[String], wants: &[&str]| wants.iter().any(|w| !have.iter().any(|h| h == w));
         let mut lines = Vec::new();
         if lacks(&node.writable, self.writable) {
-            lines.push(format!("[nodes.{name}] writable = {}", quoted(self.writable)));
+            lines.push(format!(
+                "[nodes.{name}] writable = {}",
+                quoted(self.writable)
+            ));
         }
         if lacks(&m.comfyui.writable, self.core) {
             lines.push(format!("[comfyui] writable = {}", quoted(self.core)));
         }
-        (!lines.is_empty()).then(|| format!("node.{name} {}: if you agree, add to comfy.toml: {}", self.why, lines.join("  and  ")))
+        (!lines.is_empty()).then(|| {
+            format!(
+                "node.{name} {}: if you agree, add to comfy.toml: {}",
+                self.why,
+                lines.join("  and  ")
+            )
+        })
     }
 }
 
 fn quoted(list: &[&str]) -> String {
-    format!("[{}]", list.iter().map(|s| format!("\"{s}\"")).collect::<Vec<_>>().join(", "))
+    format!(
+        "[{}]",
+        list.iter()
+            .map(|s| format!("\"{s}\""))
+            .collect::<Vec<_>>()
+            .join(", ")
+    )
 }
 
 /// What every node of `new` that is known lacks.
 pub fn advice<'a>(m: &Manifest, new: impl Iterator<Item = &'a str>) -> Vec<String> {
-    new.filter_map(|name| Known::of(&m.nodes.get(name)?.repo)?.advice(name, m)).collect()
+    new.filter_map(|name| Known::of(&m.nodes.get(name)?.repo)?.advice(name, m))
+        .collect()
 }
 
 #[cfg(test)]
@@ -96,20 +119,47 @@ mod tests {
     fn a_known_node_is_told_what_it_lacks_and_the_starter_has_it_all() {
         let text = |more: &str| {
             format!(
-                "version = 1\n[comfyui]\nref = \"master\"\n{more}\n[nodes.scripts]\nrepo = \"https://github.com/pythongosssss/ComfyUI-Custom-Scripts.git\"\nref = \"main\"\n"
+                "version = 1\n[comfyui]\nref = \"master\"\n{more}\n[nodes.scripts]\nrepo = \
+                 \"https://github.com/pythongosssss/ComfyUI-Custom-Scripts.git\"\nref = \"main\"\n"
             )
         };
-        let parse = |t: &str| Manifest::parse(std::path::Path::new("comfy.toml"), &t.to_string().into(), "host").unwrap();
+        let parse = |t: &str| {
+            Manifest::parse(
+                std::path::Path::new("comfy.toml"),
+                &t.to_string().into(),
+                "host",
+            )
+            .unwrap()
+        };
         let all = |t: &str| advice(&parse(t), ["scripts", "gone"].into_iter()).join("\n");
         insta::assert_snapshot!(all(&text("")), @r#"node.scripts keeps its settings in its own folder, and makes one in ComfyUI's: if you agree, add to comfy.toml: [nodes.scripts] writable = ["pysssss.json"]  and  [comfyui] writable = ["web/extensions"]"#);
-        assert_eq!(all(&(text("writable = [\"web/extensions\"]") + "writable = [\"pysssss.json\"]\n")), "");
+        assert_eq!(
+            all(&(text("writable = [\"web/extensions\"]") + "writable = [\"pysssss.json\"]\n")),
+            ""
+        );
         // Everything that `init` offers is a manifest once its comment signs are gone.
-        let offered =
-            crate::manifest::starter::text("alice", "/srv/comfy").replace("# [nodes.", "[nodes.").lines().fold((String::new(), false), |(out, on), l| {
-                let on = l.starts_with("[nodes.") || (on && l.starts_with("# ") && l.contains(" = "));
-                (out + if on { l.strip_prefix("# ").unwrap_or(l) } else { l } + "\n", on)
+        let offered = crate::manifest::starter::text("alice", "/srv/comfy")
+            .replace("# [nodes.", "[nodes.")
+            .lines()
+            .fold((String::new(), false), |(out, on), l| {
+                let on =
+                    l.starts_with("[nodes.") || (on && l.starts_with("# ") && l.contains(" = "));
+                (
+                    out + if on {
+                        l.strip_prefix("# ").unwrap_or(l)
+                    } else {
+                        l
+                    } + "\n",
+                    on,
+                )
             });
-        assert!(advice(&parse(&offered.0), KNOWN.iter().map(|k| k.folder)).iter().all(|a| a.contains("[comfyui]")), "{}", offered.0);
+        assert!(
+            advice(&parse(&offered.0), KNOWN.iter().map(|k| k.folder))
+                .iter()
+                .all(|a| a.contains("[comfyui]")),
+            "{}",
+            offered.0
+        );
         assert_eq!(parse(&offered.0).nodes.len(), KNOWN.len() + 1);
     }
 }

@@ -1,4 +1,5 @@
-//! comfy.toml: what should be. [`wire`] is the shape on disk, [`check`] turns it into this model or says what is wrong.
+//! comfy.toml: what should be. [`wire`] is the shape on disk, [`check`] turns it into this model or
+//! says what is wrong.
 
 pub mod blocks;
 mod check;
@@ -26,7 +27,8 @@ pub use values::{model_address, model_source, reserved_flag};
 
 use crate::problem::Result;
 
-/// Twenty thousand things by name: sorted in one piece of memory, where a tree would be made of thousands.
+/// Twenty thousand things by name: sorted in one piece of memory, where a tree would be made of
+/// thousands.
 pub type Table<V> = litemap::LiteMap<ByteString, V>;
 
 /// The share of a model that names none.
@@ -128,9 +130,11 @@ pub struct Share {
 /// What ComfyUI takes a share for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Role {
-    /// It stands in for this folder of ComfyUI's: `models`, `models/…`, `input`, `output`, `user/…`.
+    /// It stands in for this folder of ComfyUI's: `models`, `models/…`, `input`, `output`,
+    /// `user/…`.
     Mount(String),
-    /// Which of its folders hold which kind of models, beside ComfyUI's own; `.` is the share itself.
+    /// Which of its folders hold which kind of models, beside ComfyUI's own; `.` is the share
+    /// itself.
     Models(BTreeMap<String, Vec<String>>),
 }
 
@@ -149,9 +153,15 @@ impl Role {
         }
     }
 
-    /// Whether ComfyUI looks for models where `path` of the share lies: another program keeps more than models.
+    /// Whether ComfyUI looks for models where `path` of the share lies: another program keeps more
+    /// than models.
     pub fn shows(&self, path: &str) -> bool {
-        let below = |folder: &String| folder == "." || path.strip_prefix(folder.as_str()).is_some_and(|rest| rest.starts_with('/'));
+        let below = |folder: &String| {
+            folder == "."
+                || path
+                    .strip_prefix(folder.as_str())
+                    .is_some_and(|rest| rest.starts_with('/'))
+        };
         match self {
             Role::Mount(_) => self.holds_models(),
             Role::Models(kinds) => kinds.values().flatten().any(below),
@@ -159,7 +169,9 @@ impl Role {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Access {
     Read,
@@ -195,21 +207,31 @@ impl Egress {
         match self {
             Egress::Deny => false,
             Egress::Allow => true,
-            Egress::Only(list) => list.iter().filter_map(|e| e.rsplit_once(':')).any(|(name, p)| {
-                let name = name.to_ascii_lowercase();
-                let fits = match name.strip_prefix("*.") {
-                    Some(domain) => host.strip_suffix(domain).is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
-                    None => host == name,
-                };
-                fits && p.parse() == Ok(port)
-            }),
+            Egress::Only(list) => {
+                list.iter()
+                    .filter_map(|e| e.rsplit_once(':'))
+                    .any(|(name, p)| {
+                        let name = name.to_ascii_lowercase();
+                        let fits = match name.strip_prefix("*.") {
+                            Some(domain) => host
+                                .strip_suffix(domain)
+                                .is_some_and(|rest| rest.len() > 1 && rest.ends_with('.')),
+                            None => host == name,
+                        };
+                        fits && p.parse() == Ok(port)
+                    })
+            }
         }
     }
 
     /// The ports that a list names.
     pub fn ports(&self) -> Vec<u16> {
-        let Egress::Only(list) = self else { return Vec::new() };
-        list.iter().filter_map(|e| e.rsplit_once(':')?.1.parse().ok()).collect()
+        let Egress::Only(list) = self else {
+            return Vec::new();
+        };
+        list.iter()
+            .filter_map(|e| e.rsplit_once(':')?.1.parse().ok())
+            .collect()
     }
 }
 
@@ -247,7 +269,19 @@ pub struct Accept {
 impl Manifest {
     /// All but the models, of which there may be twenty thousand.
     pub fn without_models(&self) -> Manifest {
-        let Manifest { source, hosts, host, comfyui, python, nodes, models: _, shares, run, network, policy } = self;
+        let Manifest {
+            source,
+            hosts,
+            host,
+            comfyui,
+            python,
+            nodes,
+            models: _,
+            shares,
+            run,
+            network,
+            policy,
+        } = self;
         Manifest {
             source: source.clone(),
             hosts: hosts.clone(),
@@ -293,6 +327,8 @@ mod tests {
         ] {
             assert_eq!(list.allows(host, port), is, "{host}:{port}");
         }
-        assert!(!Egress::Deny.allows("huggingface.co", 443) && Egress::Allow.allows("anything.test", 1));
+        assert!(
+            !Egress::Deny.allows("huggingface.co", 443) && Egress::Allow.allows("anything.test", 1)
+        );
     }
 }

@@ -2,7 +2,8 @@
 
 use unicode_normalization::UnicodeNormalization;
 
-/// A folder name under custom_nodes/, or a share's name: `[A-Za-z0-9._-]{1,64}`, no leading `.` or `-`.
+/// A folder name under custom_nodes/, or a share's name: `[A-Za-z0-9._-]{1,64}`, no leading `.` or
+/// `-`.
 pub fn folder(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 64 {
         return Err("must have 1 to 64 characters");
@@ -10,10 +11,14 @@ pub fn folder(name: &str) -> Result<(), &'static str> {
     if name.starts_with(['-', '.']) {
         return Err("must not start with `-` or `.`");
     }
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-')) {
+    if !name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    {
         return Err("may hold letters, digits, `.`, `_` and `-` only");
     }
-    if name.eq_ignore_ascii_case("__pycache__") || name.to_ascii_lowercase().ends_with(".disabled") {
+    if name.eq_ignore_ascii_case("__pycache__") || name.to_ascii_lowercase().ends_with(".disabled")
+    {
         return Err("has a meaning of its own in ComfyUI");
     }
     Ok(())
@@ -27,13 +32,17 @@ pub fn account(name: &str) -> Result<(), &'static str> {
     if !name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_') {
         return Err("must start with a lower-case letter or `_`");
     }
-    if !name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-')) {
+    if !name
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
+    {
         return Err("may hold lower-case letters, digits, `_` and `-` only");
     }
     Ok(())
 }
 
-/// Groups whose members gain rights: sharing through one of them would hand those rights to the sandbox.
+/// Groups whose members gain rights: sharing through one of them would hand those rights to the
+/// sandbox.
 pub const PRIVILEGED_GROUPS: &[&str] = &[
     "root",
     "wheel",
@@ -59,20 +68,31 @@ pub const PRIVILEGED_GROUPS: &[&str] = &[
 ];
 
 /// Accounts that must never become the sandbox.
-pub const SYSTEM_USERS: &[&str] = &["root", "daemon", "nobody", "bin", "sys", "sync", "mail", "man", "_www", "www-data"];
+pub const SYSTEM_USERS: &[&str] = &[
+    "root", "daemon", "nobody", "bin", "sys", "sync", "mail", "man", "_www", "www-data",
+];
 
-/// A git ref as asked for: a branch, a tag or a commit (git-check-ref-format(1), and never an option).
+/// A git ref as asked for: a branch, a tag or a commit (git-check-ref-format(1), and never an
+/// option).
 pub fn git_ref(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 200 {
         return Err("must have 1 to 200 characters");
     }
-    if name.starts_with('-') || name.starts_with('/') || name.ends_with('/') || name.ends_with(".lock") || name.ends_with('.') {
+    if name.starts_with('-')
+        || name.starts_with('/')
+        || name.ends_with('/')
+        || name.ends_with(".lock")
+        || name.ends_with('.')
+    {
         return Err("is no name that git accepts");
     }
     if name.contains("..") || name.contains("@{") || name.contains("//") {
         return Err("is no name that git accepts");
     }
-    if name.chars().any(|c| c.is_control() || c.is_whitespace() || "~^:?*[\\\"'`$;&|<>(){}!#".contains(c)) {
+    if name
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace() || "~^:?*[\\\"'`$;&|<>(){}!#".contains(c))
+    {
         return Err("has a character that no ref may have");
     }
     Ok(())
@@ -91,7 +111,10 @@ pub fn repo_url(url: &str) -> Result<(), &'static str> {
     let Some(rest) = url.strip_prefix("https://") else {
         return Err("must be an https:// address (a local copy goes through COMFY_MIRRORS)");
     };
-    if rest.chars().any(|c| c.is_control() || c.is_whitespace() || "\"'`\\<>{}|^".contains(c)) {
+    if rest
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace() || "\"'`\\<>{}|^".contains(c))
+    {
         return Err("has a character that no address may have");
     }
     if rest.contains(['?', '#']) {
@@ -110,10 +133,14 @@ pub fn repo_url(url: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Two addresses that mean the same repository give the same key: case, `.git` and trailing `/` aside.
+/// Two addresses that mean the same repository give the same key: case, `.git` and trailing `/`
+/// aside.
 pub fn repo_key(url: &str) -> String {
     let u = url.trim_end_matches('/');
-    u.strip_suffix(".git").unwrap_or(u).to_lowercase().replace("//www.github.com/", "//github.com/")
+    u.strip_suffix(".git")
+        .unwrap_or(u)
+        .to_lowercase()
+        .replace("//www.github.com/", "//github.com/")
 }
 
 /// A path inside a tree: relative, clean, no control characters.
@@ -122,7 +149,11 @@ pub fn relative(path: &str) -> Result<(), &'static str> {
         return Err("must have 1 to 1024 characters");
     }
     // Without a branch for each byte, so that many are looked at at once.
-    if path.bytes().fold(false, |so_far, b| so_far | b.is_ascii_control()) || (!path.is_ascii() && path.chars().any(char::is_control)) {
+    if path
+        .bytes()
+        .fold(false, |so_far, b| so_far | b.is_ascii_control())
+        || (!path.is_ascii() && path.chars().any(char::is_control))
+    {
         return Err("has a control character");
     }
     if path.starts_with('/') {
@@ -146,17 +177,39 @@ pub fn stands_for_folder(path: &str) -> bool {
 /// Files that run, or that the browser runs.
 pub fn is_code(path: &str) -> bool {
     let lower = path.to_lowercase();
-    [".py", ".pyc", ".pyd", ".so", ".dylib", ".js", ".mjs", ".pth"].iter().any(|e| lower.ends_with(e))
+    [
+        ".py", ".pyc", ".pyd", ".so", ".dylib", ".js", ".mjs", ".pth",
+    ]
+    .iter()
+    .any(|e| lower.ends_with(e))
 }
 
-/// What ComfyUI takes for a model (folder_paths.py, `supported_pt_extensions`), and what common nodes add.
-const MODELS: &[&str] = &["safetensors", "sft", "ckpt", "pt", "pt2", "pth", "bin", "pkl", "gguf", "onnx"];
-/// What lies beside models and is fetched with them: their settings, words and tokens, and other programs' weights.
-const BESIDE_MODELS: &[&str] = &["json", "yaml", "yml", "txt", "model", "msgpack", "h5", "pb", "tflite", "npz"];
+/// What ComfyUI takes for a model (folder_paths.py, `supported_pt_extensions`), and what common
+/// nodes add.
+const MODELS: &[&str] = &[
+    "safetensors",
+    "sft",
+    "ckpt",
+    "pt",
+    "pt2",
+    "pth",
+    "bin",
+    "pkl",
+    "gguf",
+    "onnx",
+];
+/// What lies beside models and is fetched with them: their settings, words and tokens, and other
+/// programs' weights.
+const BESIDE_MODELS: &[&str] = &[
+    "json", "yaml", "yml", "txt", "model", "msgpack", "h5", "pb", "tflite", "npz",
+];
 
 fn ends_with(path: &str, endings: &[&str]) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
-    !name.starts_with('.') && name.rsplit_once('.').is_some_and(|(_, e)| endings.iter().any(|x| e.eq_ignore_ascii_case(x)))
+    !name.starts_with('.')
+        && name
+            .rsplit_once('.')
+            .is_some_and(|(_, e)| endings.iter().any(|x| e.eq_ignore_ascii_case(x)))
 }
 
 /// Whether a file of this name would be loaded as a model.
@@ -171,7 +224,13 @@ pub fn comes_with_models(path: &str) -> bool {
 
 /// Whether [`folded`] would change nothing.
 pub fn is_folded(name: &str) -> bool {
-    if name.is_ascii() { !name.bytes().fold(false, |so_far, b| so_far | b.is_ascii_uppercase()) } else { folded(name) == name }
+    if name.is_ascii() {
+        !name
+            .bytes()
+            .fold(false, |so_far, b| so_far | b.is_ascii_uppercase())
+    } else {
+        folded(name) == name
+    }
 }
 
 /// The form in which APFS compares names: NFD and case folded.

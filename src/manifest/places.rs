@@ -1,5 +1,5 @@
-//! Where comfy.toml may not point: folders of the system, and those of a home where keys and settings are. Paths as text alone; whoever
-//! knows the disk asks again with the real path.
+//! Where comfy.toml may not point: folders of the system, and those of a home where keys and
+//! settings are. Paths as text alone; whoever knows the disk asks again with the real path.
 
 use std::path::{Component, Path};
 
@@ -62,22 +62,30 @@ const NEVER_BELOW: &[&str] = &[
 
 /// Whether a path is the system's.
 pub fn systems_own(path: &Path) -> bool {
-    let volume = path.strip_prefix(VOLUMES).is_ok_and(|rest| rest.components().count() > 1);
-    SYSTEM.iter().any(|s| path == Path::new(s)) || (NEVER_BELOW.iter().any(|s| path.starts_with(s)) && !volume)
+    let volume = path
+        .strip_prefix(VOLUMES)
+        .is_ok_and(|rest| rest.components().count() > 1);
+    SYSTEM.iter().any(|s| path == Path::new(s))
+        || (NEVER_BELOW.iter().any(|s| path.starts_with(s)) && !volume)
 }
 
-/// Whether a path below `home` goes through a hidden folder, or is one. macOS hides `~/Library` by a flag.
+/// Whether a path below `home` goes through a hidden folder, or is one. macOS hides `~/Library` by
+/// a flag.
 pub fn hidden(home: &Path, path: &Path) -> bool {
-    let Ok(rest) = path.strip_prefix(home) else { return false };
+    let Ok(rest) = path.strip_prefix(home) else {
+        return false;
+    };
     let name = |c: Component| c.as_os_str().to_string_lossy().starts_with('.');
     rest.components().any(name) || rest.starts_with("Library")
 }
 
-/// Where removable disks are mounted for people (udisks(8)): below are the user's name and the volume's.
+/// Where removable disks are mounted for people (udisks(8)): below are the user's name and the
+/// volume's.
 const VOLUMES: &str = "/run/media";
 
-/// What is wrong with a file of the disk as a model's source, as it is written or where its links lead; `home` is the owner's, or `~`. What the
-/// sandbox gets to read is no key and no setting of anybody's.
+/// What is wrong with a file of the disk as a model's source, as it is written or where its links
+/// lead; `home` is the owner's, or `~`. What the sandbox gets to read is no key and no setting of
+/// anybody's.
 pub fn model_file(home: &Path, path: &Path) -> Option<&'static str> {
     let hub = path.starts_with(home.join(".cache/huggingface"));
     if systems_own(path) {
@@ -87,14 +95,20 @@ pub fn model_file(home: &Path, path: &Path) -> Option<&'static str> {
         return Some("lies in a hidden folder of your home, where keys and settings are");
     }
     let (text, blob) = (path.to_string_lossy(), of_hub_cache(path));
-    (!blob && !super::names::comes_with_models(&text))
-        .then_some("has no ending of a model (.safetensors, .ckpt, .pt, .pth, .bin, .gguf, .onnx, …) or of what comes with one (.json, .yaml, .txt)")
+    (!blob && !super::names::comes_with_models(&text)).then_some(
+        "has no ending of a model (.safetensors, .ckpt, .pt, .pth, .bin, .gguf, .onnx, \
+            …) or of what comes with one (.json, .yaml, .txt)",
+    )
 }
 
-/// A file of Hugging Face's cache is called by its hash, `models--ORG--NAME/blobs/HASH`: links lead there (huggingface_hub, "Understand
-/// caching").
+/// A file of Hugging Face's cache is called by its hash, `models--ORG--NAME/blobs/HASH`: links lead
+/// there (huggingface_hub, "Understand caching").
 fn of_hub_cache(path: &Path) -> bool {
-    let name = |p: Option<&Path>| p.and_then(Path::file_name).map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = |p: Option<&Path>| {
+        p.and_then(Path::file_name)
+            .map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
     let (hash, blobs) = (name(Some(path)), path.parent());
     [40, 64].contains(&hash.len())
         && hash.bytes().all(|b| b.is_ascii_hexdigit())
@@ -102,7 +116,8 @@ fn of_hub_cache(path: &Path) -> bool {
         && name(blobs.and_then(Path::parent)).starts_with("models--")
 }
 
-/// What is wrong with a place that the owner's shells, desktop and services may run things from, or keep keys in; `home` is the owner's.
+/// What is wrong with a place that the owner's shells, desktop and services may run things from, or
+/// keep keys in; `home` is the owner's.
 pub fn closed(home: &Path, path: &Path) -> Option<&'static str> {
     if systems_own(path) {
         return Some("belongs to the system");
@@ -110,8 +125,12 @@ pub fn closed(home: &Path, path: &Path) -> Option<&'static str> {
     if hidden(home, path) {
         return Some("lies in a hidden folder of your home, where keys and settings are");
     }
-    // Debian's ~/.profile puts ~/bin into PATH; folders of that name are for programs everywhere (hier(7)).
-    let programs = matches!(path.file_name().map(|n| n.to_string_lossy()).as_deref(), Some("bin" | "sbin"));
+    // Debian's ~/.profile puts ~/bin into PATH; folders of that name are for programs everywhere
+    // (hier(7)).
+    let programs = matches!(
+        path.file_name().map(|n| n.to_string_lossy()).as_deref(),
+        Some("bin" | "sbin")
+    );
     programs.then_some("is a folder where shells look for programs")
 }
 
@@ -144,7 +163,14 @@ mod tests {
         ];
         for (path, why) in table {
             let found = closed(home, Path::new(path));
-            assert!(if why.is_empty() { found.is_none() } else { found.is_some_and(|f| f.contains(why)) }, "{path}: {found:?}");
+            assert!(
+                if why.is_empty() {
+                    found.is_none()
+                } else {
+                    found.is_some_and(|f| f.contains(why))
+                },
+                "{path}: {found:?}"
+            );
         }
     }
 
@@ -177,8 +203,18 @@ mod tests {
         ];
         for (path, why) in table {
             let found = model_file(Path::new("/home/alice"), Path::new(&path));
-            assert!(if why.is_empty() { found.is_none() } else { found.is_some_and(|f| f.contains(why)) }, "{path}: {found:?}");
+            assert!(
+                if why.is_empty() {
+                    found.is_none()
+                } else {
+                    found.is_some_and(|f| f.contains(why))
+                },
+                "{path}: {found:?}"
+            );
         }
-        assert!(model_file(Path::new("~"), Path::new("~/.ssh/x.bin")).is_some() && model_file(Path::new("~"), Path::new("~/x.bin")).is_none());
+        assert!(
+            model_file(Path::new("~"), Path::new("~/.ssh/x.bin")).is_some()
+                && model_file(Path::new("~"), Path::new("~/x.bin")).is_none()
+        );
     }
 }

@@ -22,20 +22,35 @@ pub struct Source {
 
 impl Source {
     pub fn new(path: &Path, text: &ByteString, overlay: Option<&str>) -> Self {
-        Source { path: path.to_path_buf(), text: text.clone(), document: OnceLock::new(), lines: OnceLock::new(), overlay: overlay.map(str::to_string) }
+        Source {
+            path: path.to_path_buf(),
+            text: text.clone(),
+            document: OnceLock::new(),
+            lines: OnceLock::new(),
+            overlay: overlay.map(str::to_string),
+        }
     }
 
     /// `comfy.toml:12:5` of the key at `path`, or of its nearest parent that is there.
     pub fn at(&self, path: &[&str]) -> String {
-        let own = self.overlay.as_deref().map(|h| [&["hosts", h][..], path].concat());
-        let start = own.and_then(|p| self.start(&p, true)).or_else(|| self.start(path, false));
+        let own = self
+            .overlay
+            .as_deref()
+            .map(|h| [&["hosts", h][..], path].concat());
+        let start = own
+            .and_then(|p| self.start(&p, true))
+            .or_else(|| self.start(path, false));
         self.place(start.unwrap_or(0))
     }
 
     /// `comfy.toml:12:5` of a byte offset.
     pub fn place(&self, offset: usize) -> String {
         let offset = self.text.floor_char_boundary(offset.min(self.text.len()));
-        let lines = self.lines.get_or_init(|| std::iter::once(0).chain(self.text.match_indices('\n').map(|(at, _)| at + 1)).collect());
+        let lines = self.lines.get_or_init(|| {
+            std::iter::once(0)
+                .chain(self.text.match_indices('\n').map(|(at, _)| at + 1))
+                .collect()
+        });
         let line = lines.partition_point(|start| *start <= offset);
         let column = self.text[lines[line - 1]..offset].chars().count() + 1;
         format!("{}:{line}:{column}", self.name())
@@ -43,11 +58,20 @@ impl Source {
 
     /// The file's own name: what messages call it.
     pub fn name(&self) -> String {
-        self.path.file_name().unwrap_or(self.path.as_os_str()).to_string_lossy().into_owned()
+        self.path
+            .file_name()
+            .unwrap_or(self.path.as_os_str())
+            .to_string_lossy()
+            .into_owned()
     }
 
     fn start(&self, path: &[&str], whole: bool) -> Option<usize> {
-        let mut here = Here::Item(self.document.get_or_init(|| Document::parse(self.text.to_string()).ok()).as_ref()?.as_item());
+        let mut here = Here::Item(
+            self.document
+                .get_or_init(|| Document::parse(self.text.to_string()).ok())
+                .as_ref()?
+                .as_item(),
+        );
         let mut found = None;
         for key in path {
             let Some((next, at)) = here.child(key) else {
@@ -82,7 +106,13 @@ impl<'a> Here<'a> {
         match value {
             Value::InlineTable(t) => {
                 let v = t.get(key)?;
-                Some((Here::Value(v), t.key(key).and_then(|k| k.span()).or(v.span()).map(|s| s.start)))
+                Some((
+                    Here::Value(v),
+                    t.key(key)
+                        .and_then(|k| k.span())
+                        .or(v.span())
+                        .map(|s| s.start),
+                ))
             }
             Value::Array(a) => {
                 let v = a.get(key.parse::<usize>().ok()?)?;

@@ -2,10 +2,19 @@
 
 use super::known::KNOWN;
 
-/// A starter for this machine; shares lie outside the home, where no parent folder needs an ACL entry.
+/// A starter for this machine; shares lie outside the home, where no parent folder needs an ACL
+/// entry.
 pub fn text(primary_user: &str, shared_root: &str) -> String {
-    let commented = |text: String| text.lines().map(|l| format!("# {}\n", l.trim_start_matches("# "))).collect::<String>();
-    let known = KNOWN.iter().map(|k| commented(k.section())).collect::<Vec<_>>().join("\n");
+    let commented = |text: String| {
+        text.lines()
+            .map(|l| format!("# {}\n", l.trim_start_matches("# ")))
+            .collect::<String>()
+    };
+    let known = KNOWN
+        .iter()
+        .map(|k| commented(k.section()))
+        .collect::<Vec<_>>()
+        .join("\n");
     format!(
         r#"# What should be on this machine. `comfy lock` pins it, `comfy plan` shows the difference, `comfy apply` removes it.
 version = 1

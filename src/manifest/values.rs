@@ -37,29 +37,40 @@ pub fn size(text: &str) -> Option<u64> {
 
 fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     Some((text[..end].parse().ok()?, text[end..].trim()))
 }
 
 /// Whether `host` (without port) can only mean this machine.
 pub fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    host == "localhost"
+        || host
+            .trim_matches(['[', ']'])
+            .parse::<IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 /// `host:port` as an egress rule names it.
 pub fn host_port(text: &str) -> bool {
-    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let Some((host, port)) = text.rsplit_once(':') else {
+        return false;
+    };
     let name = host.strip_prefix("*.").unwrap_or(host);
     !name.is_empty()
         && port.bytes().all(|b| b.is_ascii_digit())
         && port.parse::<u16>().is_ok_and(|p| p > 0)
         && (name == host || name.contains('.'))
         && !name.split('.').any(str::is_empty)
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'))
         && !name.starts_with(['-', '.'])
 }
 
-/// What is wrong with an address that a file is fetched from, if anything: plain http goes to this machine only.
+/// What is wrong with an address that a file is fetched from, if anything: plain http goes to this
+/// machine only.
 pub fn model_address(text: &str) -> Result<(), String> {
     let (scheme, rest) = text.split_once("://").ok_or("is no address")?;
     if scheme != "https" && scheme != "http" {
@@ -85,27 +96,57 @@ pub fn model_address(text: &str) -> Result<(), String> {
 /// What is wrong with a model's `source`, if anything.
 pub fn model_source(text: &str) -> Result<(), String> {
     // Names of files and objects have spaces in them; addresses have none.
-    let spaces = ["file:", "s3:", "gs:", "az:"].iter().any(|s| text.starts_with(s));
-    if text.chars().any(|c| c.is_control() || (c.is_whitespace() && !spaces)) {
+    let spaces = ["file:", "s3:", "gs:", "az:"]
+        .iter()
+        .any(|s| text.starts_with(s));
+    if text
+        .chars()
+        .any(|c| c.is_control() || (c.is_whitespace() && !spaces))
+    {
         return Err("has white space or a control character".into());
     }
     let Some((scheme, rest)) = text.split_once(':') else {
-        return Err("names no scheme; known: hf://, https://, civitai:, s3://, gs://, az://, file:".into());
+        return Err(
+            "names no scheme; known: hf://, https://, civitai:, s3://, gs://, az://, file:".into(),
+        );
     };
     match scheme {
         "hf" => {
-            let path = rest.strip_prefix("//").map(|p| p.rsplit_once('@').unwrap_or((p, "main")));
+            let path = rest
+                .strip_prefix("//")
+                .map(|p| p.rsplit_once('@').unwrap_or((p, "main")));
             let good = path.is_some_and(|(path, revision)| {
-                path.split('/').count() >= 3 && super::names::relative(path).is_ok() && super::names::git_ref(revision).is_ok() && !path.contains(['?', '#'])
+                path.split('/').count() >= 3
+                    && super::names::relative(path).is_ok()
+                    && super::names::git_ref(revision).is_ok()
+                    && !path.contains(['?', '#'])
             });
-            if good { Ok(()) } else { Err("must look like hf://org/repo/file@revision".into()) }
+            if good {
+                Ok(())
+            } else {
+                Err("must look like hf://org/repo/file@revision".into())
+            }
         }
         "https" | "http" => {
             let secret = |k: &str| {
                 let name = k.split('=').next().unwrap_or("").to_ascii_lowercase();
-                ["token", "access_token", "api_key", "apikey", "key", "sig", "signature", "x-amz-signature", "x-amz-security-token"].contains(&name.as_str())
+                [
+                    "token",
+                    "access_token",
+                    "api_key",
+                    "apikey",
+                    "key",
+                    "sig",
+                    "signature",
+                    "x-amz-signature",
+                    "x-amz-security-token",
+                ]
+                .contains(&name.as_str())
             };
-            if rest.split_once('?').is_some_and(|(_, query)| query.split('&').any(secret)) {
+            if rest
+                .split_once('?')
+                .is_some_and(|(_, query)| query.split('&').any(secret))
+            {
                 return Err("must hold no user name or token".into());
             }
             model_address(text)
@@ -113,24 +154,36 @@ pub fn model_source(text: &str) -> Result<(), String> {
         "civitai" if !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
         "civitai" => Err("must look like civitai:VERSION, a number".into()),
         "s3" | "gs" | "az" => match rest.strip_prefix("//").and_then(|r| r.split_once('/')) {
-            Some((bucket, key)) if plain_name(bucket) && super::names::relative(key).is_ok() => Ok(()),
+            Some((bucket, key)) if plain_name(bucket) && super::names::relative(key).is_ok() => {
+                Ok(())
+            }
             _ => Err(format!("must look like {scheme}://bucket/key")),
         },
-        "file" if (rest.starts_with('/') || rest.starts_with("~/")) && !rest.split('/').any(|c| c == "..") => {
+        "file"
+            if (rest.starts_with('/') || rest.starts_with("~/"))
+                && !rest.split('/').any(|c| c == "..") =>
+        {
             let why = super::places::model_file(Path::new("~"), Path::new(rest));
             why.map_or(Ok(()), |why| Err(why.into()))
         }
         "file" => Err("must be file:/an/absolute/path or file:~/path".into()),
-        _ => Err(format!("has an unknown scheme `{scheme}`; known: hf://, https://, civitai:, s3://, gs://, az://, file:")),
+        _ => Err(format!(
+            "has an unknown scheme `{scheme}`; known: hf://, https://, civitai:, s3://, gs://, \
+             az://, file:"
+        )),
     }
 }
 
 /// A bucket's or container's name: it becomes part of a host's.
 fn plain_name(bucket: &str) -> bool {
-    bucket.starts_with(|c: char| c.is_ascii_alphanumeric()) && bucket.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
+    bucket.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && bucket
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// ComfyUI flags that comfy sets itself (comfy/cli_args.py of ComfyUI); argparse takes every prefix of them too.
+/// ComfyUI flags that comfy sets itself (comfy/cli_args.py of ComfyUI); argparse takes every prefix
+/// of them too.
 pub const RESERVED_FLAGS: &[&str] = &[
     "--listen",
     "--port",

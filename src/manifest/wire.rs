@@ -1,4 +1,5 @@
-//! The shape of comfy.toml on disk. Everything is optional here; [`super::check`] knows defaults and rules.
+//! The shape of comfy.toml on disk. Everything is optional here; [`super::check`] knows defaults
+//! and rules.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +33,10 @@ pub struct Manifest {
 /// What `[hosts.NAME]` may say: nothing that would need another lock.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "parsed for its errors; the values are merged as TOML")]
+#[expect(
+    dead_code,
+    reason = "parsed for its errors; the values are merged as TOML"
+)]
 pub struct Overlay {
     host: Option<Host>,
     comfyui: Option<OverlayComfyui>,
@@ -42,7 +46,10 @@ pub struct Overlay {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "parsed for its errors; the values are merged as TOML")]
+#[expect(
+    dead_code,
+    reason = "parsed for its errors; the values are merged as TOML"
+)]
 pub struct OverlayComfyui {
     view: Option<String>,
     port: Option<i64>,

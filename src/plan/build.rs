@@ -1,4 +1,5 @@
-//! Desired and observed become a plan: every kind adds its changes and steps, then order, selection and what blocks.
+//! Desired and observed become a plan: every kind adds its changes and steps, then order, selection
+//! and what blocks.
 
 use super::change::{Action, Attrs, Change, Plan, Wheels, unknown};
 use super::desired::Desired;
@@ -52,7 +53,17 @@ pub struct Resource {
 
 impl Resource {
     pub fn new(address: impl Into<String>, want: Option<Attrs>, have: Option<Attrs>) -> Self {
-        Resource { address: address.into(), want, have, steps: Vec::new(), reason: None, blocked: false, findings: Vec::new(), needs: Vec::new(), drift: None }
+        Resource {
+            address: address.into(),
+            want,
+            have,
+            steps: Vec::new(),
+            reason: None,
+            blocked: false,
+            findings: Vec::new(),
+            needs: Vec::new(),
+            drift: None,
+        }
     }
 
     pub fn steps(mut self, steps: impl IntoIterator<Item = Step>) -> Self {
@@ -96,10 +107,18 @@ impl Draft<'_> {
         let steps: Vec<Planned> = if action == Action::None || action == Action::Blocked {
             Vec::new()
         } else {
-            r.steps.into_iter().map(|step| Planned { address: r.address.clone(), step }).collect()
+            r.steps
+                .into_iter()
+                .map(|step| Planned {
+                    address: r.address.clone(),
+                    step,
+                })
+                .collect()
         };
         let applied = self.inventory.applied.get(&r.address);
-        let drift = r.drift.unwrap_or_else(|| applied.is_some() && applied == r.want.as_ref() && action != Action::None);
+        let drift = r.drift.unwrap_or_else(|| {
+            applied.is_some() && applied == r.want.as_ref() && action != Action::None
+        });
         self.steps.extend(steps);
         self.changes.push(Change {
             address: r.address,
@@ -142,7 +161,10 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
         Inventory::default()
     });
     // The two walks at once; what remains is quick.
-    let (shares, code) = rayon::join(|| share::look(d, look, ids), || code::look(d, look, &ids, only));
+    let (shares, code) = rayon::join(
+        || share::look(d, look, ids),
+        || code::look(d, look, &ids, only),
+    );
     let mut draft = Draft {
         d,
         look,
@@ -169,12 +191,35 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
 }
 
 fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
-    let Draft { d, ids, mut changes, mut steps, warnings, fetches, wheels, interpreter, mut missing, library, believed, .. } = draft;
-    let declared = || d.code.nodes.keys().map(|n| format!("node.{n}")).chain(d.models.keys().map(|m| format!("model.{m}")));
+    let Draft {
+        d,
+        ids,
+        mut changes,
+        mut steps,
+        warnings,
+        fetches,
+        wheels,
+        interpreter,
+        mut missing,
+        library,
+        believed,
+        ..
+    } = draft;
+    let declared = || {
+        d.code
+            .nodes
+            .keys()
+            .map(|n| format!("node.{n}"))
+            .chain(d.models.keys().map(|m| format!("model.{m}")))
+    };
     let mut keep = only.close(&changes, declared)?;
     // A share that moved takes its link in the generation along.
     if !only.is_all() && steps.iter().any(|p| p.address == code::GENERATION) {
-        let core: Vec<String> = changes.iter().filter(|c| c.address == "comfyui").flat_map(|c| c.needs.clone()).collect();
+        let core: Vec<String> = changes
+            .iter()
+            .filter(|c| c.address == "comfyui")
+            .flat_map(|c| c.needs.clone())
+            .collect();
         keep.extend(core);
         keep.insert("comfyui".into());
     }
@@ -186,10 +231,18 @@ fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
     steps.retain(|p| keep.contains(&p.address) || p.address == code::GENERATION);
     let prepares = steps.iter().any(|p| p.step.in_prepare());
     missing.retain(|f| keep.contains(&f.address));
-    let from_afar = missing.iter().filter(|f| f.source.as_ref().is_some_and(|s| !s.starts_with("file:")));
-    let models = from_afar.fold(Amount::default(), |d, f| Amount { count: d.count + 1, bytes: d.bytes + f.size });
+    let from_afar = missing
+        .iter()
+        .filter(|f| f.source.as_ref().is_some_and(|s| !s.starts_with("file:")));
+    let models = from_afar.fold(Amount::default(), |d, f| Amount {
+        count: d.count + 1,
+        bytes: d.bytes + f.size,
+    });
     if !missing.is_empty() {
-        steps.push(Planned { address: model::FETCH.into(), step: Step::FetchModels { items: missing } });
+        steps.push(Planned {
+            address: model::FETCH.into(),
+            step: Step::FetchModels { items: missing },
+        });
     }
     steps.sort_by_key(|p| p.step.rank());
     steps.dedup();

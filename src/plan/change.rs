@@ -14,7 +14,9 @@ use super::venv::Install;
 /// Attributes of a resource, ordered by name.
 pub type Attrs = BTreeMap<String, String>;
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
     Create,
@@ -26,7 +28,9 @@ pub enum Action {
     Blocked,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 pub struct Change {
     /// Such as `node.impact-pack`.
     pub address: String,
@@ -94,11 +98,15 @@ pub struct Wheels {
 
 impl Wheels {
     pub fn of<'a>(packages: impl IntoIterator<Item = &'a Install>) -> Wheels {
-        packages.into_iter().fold(Wheels::default(), |w, p| Wheels { count: w.count + 1, bytes: w.bytes + p.size })
+        packages.into_iter().fold(Wheels::default(), |w, p| Wheels {
+            count: w.count + 1,
+            bytes: w.bytes + p.size,
+        })
     }
 
-    /// Bytes on the disk at the peak: the wheels, which are kept, and what is unpacked and compiled. Measured: 3 to 3.2 times the wheels
-    /// where they hold programs, 5 where it is Python alone.
+    /// Bytes on the disk at the peak: the wheels, which are kept, and what is unpacked and
+    /// compiled. Measured: 3 to 3.2 times the wheels where they hold programs, 5 where it is Python
+    /// alone.
     pub fn disk(&self) -> u64 {
         self.bytes / 2 * 7
     }
@@ -121,20 +129,35 @@ impl Plan {
         self.unknown().any(|c| c.root_can)
     }
 
-    /// To add, to change, to destroy; a replacement counts as both add and destroy, as in Terraform.
+    /// To add, to change, to destroy; a replacement counts as both add and destroy, as in
+    /// Terraform.
     pub fn counts(&self) -> (usize, usize, usize) {
         let n = |a: Action| self.changes.iter().filter(|c| c.action == a).count();
-        (n(Action::Create) + n(Action::Replace), n(Action::Update), n(Action::Delete) + n(Action::Replace))
+        (
+            n(Action::Create) + n(Action::Replace),
+            n(Action::Update),
+            n(Action::Delete) + n(Action::Replace),
+        )
     }
 
     /// Whether other code or other packages are live afterwards.
     pub fn moves_code(&self) -> bool {
-        self.steps.iter().any(|p| matches!(p.step, Step::Switch { .. } | Step::Install { .. } | Step::InstallVenv { .. }))
+        self.steps.iter().any(|p| {
+            matches!(
+                p.step,
+                Step::Switch { .. } | Step::Install { .. } | Step::InstallVenv { .. }
+            )
+        })
     }
 
-    /// What two derivations of the same plan share: what is told of models beside differences may change between two looks.
+    /// What two derivations of the same plan share: what is told of models beside differences may
+    /// change between two looks.
     pub fn digest(&self) -> String {
-        let shared = Plan { library: Library::default(), believed: false, ..self.clone() };
+        let shared = Plan {
+            library: Library::default(),
+            believed: false,
+            ..self.clone()
+        };
         let text = serde_json::to_string(&shared).unwrap_or_default();
         base16ct::lower::encode_string(&Sha256::digest(text.as_bytes()))
     }

@@ -62,7 +62,8 @@ pub struct NodeSpec {
 pub const LAYOUT: u32 = 1;
 
 impl GenSpec {
-    /// 16 hexadecimal digits that say what the folder holds, and where its trees came from: its description is in it.
+    /// 16 hexadecimal digits that say what the folder holds, and where its trees came from: its
+    /// description is in it.
     pub fn id(&self) -> String {
         let mut h = Sha256::new();
         let mut line = |s: String| {
@@ -71,13 +72,19 @@ impl GenSpec {
         };
         line(format!("layout {}", self.layout));
         for (name, pin) in self.pins() {
-            line(format!("{name} {} {} {} {}", pin.tree, pin.commit, pin.repo, pin.git_ref));
+            line(format!(
+                "{name} {} {} {} {}",
+                pin.tree, pin.commit, pin.repo, pin.git_ref
+            ));
             for s in &pin.submodules {
                 line(format!("  {} {} {} {}", s.path, s.commit, s.tree, s.repo));
             }
         }
         for (part, w) in self.writable() {
-            line(format!("writable {} {w}", part.strip_prefix("node.").unwrap_or("/")));
+            line(format!(
+                "writable {} {w}",
+                part.strip_prefix("node.").unwrap_or("/")
+            ));
         }
         for (mount, target) in &self.mounts {
             line(format!("mount {mount} {}", target.display()));
@@ -94,14 +101,28 @@ impl GenSpec {
 
     /// Share, kind of models, folder.
     pub fn elsewhere(&self) -> impl Iterator<Item = (&str, &str, &Path)> {
-        let kinds = self.elsewhere.iter().flat_map(|(share, kinds)| kinds.iter().map(move |(kind, folders)| (share, kind, folders)));
-        kinds.flat_map(|(share, kind, folders)| folders.iter().map(move |f| (share.as_str(), kind.as_str(), f.as_path())))
+        let kinds = self.elsewhere.iter().flat_map(|(share, kinds)| {
+            kinds
+                .iter()
+                .map(move |(kind, folders)| (share, kind, folders))
+        });
+        kinds.flat_map(|(share, kind, folders)| {
+            folders
+                .iter()
+                .map(move |f| (share.as_str(), kind.as_str(), f.as_path()))
+        })
     }
 
     /// Every part with each path that it may write.
     pub fn writable(&self) -> impl Iterator<Item = (String, &String)> {
-        let nodes = self.nodes.iter().flat_map(|(name, n)| n.writable.iter().map(move |w| (format!("node.{name}"), w)));
-        self.writable.iter().map(|w| ("comfyui".to_string(), w)).chain(nodes)
+        let nodes = self
+            .nodes
+            .iter()
+            .flat_map(|(name, n)| n.writable.iter().map(move |w| (format!("node.{name}"), w)));
+        self.writable
+            .iter()
+            .map(|w| ("comfyui".to_string(), w))
+            .chain(nodes)
     }
 
     /// The pin of `comfyui` or of a `node.NAME`.
@@ -114,7 +135,11 @@ impl GenSpec {
 
     /// `comfyui` and every `node.NAME`.
     pub fn pins(&self) -> impl Iterator<Item = (String, &Pin)> {
-        std::iter::once(("comfyui".to_string(), &self.comfyui)).chain(self.nodes.iter().map(|(n, s)| (format!("node.{n}"), &s.pin)))
+        std::iter::once(("comfyui".to_string(), &self.comfyui)).chain(
+            self.nodes
+                .iter()
+                .map(|(n, s)| (format!("node.{n}"), &s.pin)),
+        )
     }
 }
 
@@ -187,16 +212,43 @@ impl Desired {
         let mut problems = Vec::new();
         if !none && m.host.sandbox_user == cx.owner.name {
             problems.push(
-                Problem::new(format!("{}: sandbox_user is {}, who is the primary user", m.source.at(&["host", "sandbox_user"]), cx.owner.name))
-                    .hint("isolation needs two accounts"),
+                Problem::new(format!(
+                    "{}: sandbox_user is {}, who is the primary user",
+                    m.source.at(&["host", "sandbox_user"]),
+                    cx.owner.name
+                ))
+                .hint("isolation needs two accounts"),
             );
         }
-        let prefix =
-            m.host.prefix.clone().map(|p| home(&p.to_string_lossy())).unwrap_or_else(|| if none { cx.data_home.clone() } else { PathBuf::from("/opt/comfy") });
-        if systems_own(&prefix) || prefix == cx.owner.home || prefix.parent() == Some(Path::new(if cx.platform.macos { "/Users" } else { "/home" })) {
-            let why =
-                format!("{}: prefix {} belongs to the system, or is a home", m.source.at(&["host", "prefix"]), crate::text::escape(&prefix.to_string_lossy()));
-            problems.push(Problem::new(why).hint("leave it out for /opt/comfy, or name a folder of its own"));
+        let prefix = m
+            .host
+            .prefix
+            .clone()
+            .map(|p| home(&p.to_string_lossy()))
+            .unwrap_or_else(|| {
+                if none {
+                    cx.data_home.clone()
+                } else {
+                    PathBuf::from("/opt/comfy")
+                }
+            });
+        if systems_own(&prefix)
+            || prefix == cx.owner.home
+            || prefix.parent()
+                == Some(Path::new(if cx.platform.macos {
+                    "/Users"
+                } else {
+                    "/home"
+                }))
+        {
+            let why = format!(
+                "{}: prefix {} belongs to the system, or is a home",
+                m.source.at(&["host", "prefix"]),
+                crate::text::escape(&prefix.to_string_lossy())
+            );
+            problems.push(
+                Problem::new(why).hint("leave it out for /opt/comfy, or name a folder of its own"),
+            );
         }
         if prefix.starts_with(&cx.repository) || cx.repository.starts_with(&prefix) {
             let why = format!(
@@ -208,9 +260,18 @@ impl Desired {
             problems.push(Problem::new(why).hint("neither may lie in the other; move one of them"));
         }
         let base = prefix.join(&m.host.sandbox_user);
-        let records = if none { base.join("records") } else { Paths::records_of(&m.host.sandbox_user, cx.platform.macos) };
+        let records = if none {
+            base.join("records")
+        } else {
+            Paths::records_of(&m.host.sandbox_user, cx.platform.macos)
+        };
         let homes = Path::new(if cx.platform.macos { "/Users" } else { "/home" });
-        let paths = Paths { prefix: prefix.clone(), base, records, home: (!none).then(|| homes.join(&m.host.sandbox_user)) };
+        let paths = Paths {
+            prefix: prefix.clone(),
+            base,
+            records,
+            home: (!none).then(|| homes.join(&m.host.sandbox_user)),
+        };
 
         let mut shares: Vec<ShareWish> = Vec::new();
         let mut fence: Vec<(String, PathBuf)> = vec![
@@ -227,18 +288,41 @@ impl Desired {
         }
         for (name, s) in &m.shares {
             let path = home(&s.path);
-            let mut wrong =
-                |message: String, hint: &str| problems.push(Problem::new(format!("{}: {message}", m.source.at(&["shares", name, "path"]))).hint(hint));
+            let mut wrong = |message: String, hint: &str| {
+                problems.push(
+                    Problem::new(format!(
+                        "{}: {message}",
+                        m.source.at(&["shares", name, "path"])
+                    ))
+                    .hint(hint),
+                )
+            };
             let shown = crate::text::escape(&s.path);
-            if path == cx.owner.home || path.parent() == Some(homes) || path.parent().is_none() || cx.owner.home.starts_with(&path) {
-                wrong(format!("share {name}: {shown} is a home, or holds one"), "share a folder of its own, not a home");
+            if path == cx.owner.home
+                || path.parent() == Some(homes)
+                || path.parent().is_none()
+                || cx.owner.home.starts_with(&path)
+            {
+                wrong(
+                    format!("share {name}: {shown} is a home, or holds one"),
+                    "share a folder of its own, not a home",
+                );
             }
             if let Some(why) = places::closed(&cx.owner.home, &path) {
-                wrong(format!("share {name}: {shown} {why}"), "share a folder of its own");
+                wrong(
+                    format!("share {name}: {shown} {why}"),
+                    "share a folder of its own",
+                );
             }
             for (what, other) in &fence {
                 if path.starts_with(other) || other.starts_with(&path) {
-                    wrong(format!("share {name}: {shown} overlaps {what} ({})", other.display()), "neither may lie in the other; move one of them");
+                    wrong(
+                        format!(
+                            "share {name}: {shown} overlaps {what} ({})",
+                            other.display()
+                        ),
+                        "neither may lie in the other; move one of them",
+                    );
                 }
             }
             fence.push((format!("share {name}"), path.clone()));
@@ -255,13 +339,24 @@ impl Desired {
         if let Some(v) = &view {
             if let Some(why) = places::closed(&cx.owner.home, v) {
                 let shown = crate::text::escape(&v.to_string_lossy());
-                problems.push(Problem::new(format!("{}: view {shown} {why}", m.source.at(&["comfyui", "view"]))).hint(VIEW_HINT));
+                problems.push(
+                    Problem::new(format!(
+                        "{}: view {shown} {why}",
+                        m.source.at(&["comfyui", "view"])
+                    ))
+                    .hint(VIEW_HINT),
+                );
             }
             for (what, other) in &fence {
                 if shadows(v, what, other) {
                     problems.push(
-                        Problem::new(format!("{}: view {} overlaps {what} ({})", m.source.at(&["comfyui", "view"]), v.display(), other.display()))
-                            .hint("put the link where nothing else lies"),
+                        Problem::new(format!(
+                            "{}: view {} overlaps {what} ({})",
+                            m.source.at(&["comfyui", "view"]),
+                            v.display(),
+                            other.display()
+                        ))
+                        .hint("put the link where nothing else lies"),
                     );
                 }
             }
@@ -273,9 +368,28 @@ impl Desired {
             .nodes
             .iter()
             .filter(|(_, n)| n.enabled)
-            .filter_map(|(name, n)| Some((name.clone(), NodeSpec { pin: lock.nodes.get(name)?.clone(), writable: n.writable.clone() })))
+            .filter_map(|(name, n)| {
+                Some((
+                    name.clone(),
+                    NodeSpec {
+                        pin: lock.nodes.get(name)?.clone(),
+                        writable: n.writable.clone(),
+                    },
+                ))
+            })
             .collect();
-        let mounts = shares.iter().filter_map(|s| Some((s.role.mount().filter(|m| !m.starts_with("user/"))?.to_string(), s.path.clone()))).collect();
+        let mounts = shares
+            .iter()
+            .filter_map(|s| {
+                Some((
+                    s.role
+                        .mount()
+                        .filter(|m| !m.starts_with("user/"))?
+                        .to_string(),
+                    s.path.clone(),
+                ))
+            })
+            .collect();
         let code = GenSpec {
             layout: LAYOUT,
             comfyui: lock.comfyui.clone(),
@@ -286,13 +400,21 @@ impl Desired {
             writable: m.comfyui.writable.clone(),
             venv: None,
         };
-        let python =
-            lock.python.clone().ok_or_else(|| Problem::new("comfy.lock holds no Python packages: an older comfy wrote it").hint("run `comfy lock`"))?;
+        let python = lock.python.clone().ok_or_else(|| {
+            Problem::new("comfy.lock holds no Python packages: an older comfy wrote it")
+                .hint("run `comfy lock`")
+        })?;
         let mut pins = lock.models.iter().peekable();
         let wish = |(path, m): (&ByteString, &crate::manifest::Model)| {
             while pins.next_if(|(p, _)| *p < path).is_some() {}
             let (_, pin) = pins.next_if(|(p, _)| *p == path)?;
-            Some((path.clone(), ModelWish { share: Arc::clone(&m.share), pin: Arc::clone(pin) }))
+            Some((
+                path.clone(),
+                ModelWish {
+                    share: Arc::clone(&m.share),
+                    pin: Arc::clone(pin),
+                },
+            ))
         };
         let models = m.models.iter().filter_map(wish).collect();
         Ok(Desired {
@@ -318,19 +440,36 @@ impl Desired {
         })
     }
 
-    /// What a share's real path, with the owner's links followed, runs into: they were checked as they are written. `home` is the real one.
+    /// What a share's real path, with the owner's links followed, runs into: they were checked as
+    /// they are written. `home` is the real one.
     pub fn runs_into(&self, share: &str, home: &Path, real: &Path) -> Option<String> {
         let own = format!("share {share}");
         let wide = |p: &Path| real.starts_with(p) || p.starts_with(real);
-        let met = self.fence.iter().find(|(what, path)| *what != own && wide(path)).map(|(what, path)| format!("{what} ({})", path.display()));
-        met.or_else(|| (home.starts_with(real) || systems_own(real)).then(|| "a home or a folder of the system".into()))
-            .or_else(|| places::closed(home, real).map(|_| "a folder for programs, keys or settings".into()))
+        let met = self
+            .fence
+            .iter()
+            .find(|(what, path)| *what != own && wide(path))
+            .map(|(what, path)| format!("{what} ({})", path.display()));
+        met.or_else(|| {
+            (home.starts_with(real) || systems_own(real))
+                .then(|| "a home or a folder of the system".into())
+        })
+        .or_else(|| {
+            places::closed(home, real).map(|_| "a folder for programs, keys or settings".into())
+        })
     }
 
-    /// Why the view may not be at `real`, where the links above it lead; it was checked as it is written.
+    /// Why the view may not be at `real`, where the links above it lead; it was checked as it is
+    /// written.
     pub fn view_runs_into(&self, home: &Path, real: &Path) -> Option<String> {
-        let closed = places::closed(home, real).or_else(|| places::closed(&self.owner.home, real)).map(str::to_string);
-        let met = || self.fence.iter().find(|(what, path)| shadows(real, what, path));
+        let closed = places::closed(home, real)
+            .or_else(|| places::closed(&self.owner.home, real))
+            .map(str::to_string);
+        let met = || {
+            self.fence
+                .iter()
+                .find(|(what, path)| shadows(real, what, path))
+        };
         closed.or_else(|| met().map(|(what, path)| format!("overlaps {what} ({})", path.display())))
     }
 
@@ -341,7 +480,10 @@ impl Desired {
 
     /// Whether the files of a share matter, beside their modes.
     pub fn has_models(&self, share: &str) -> bool {
-        self.shares.iter().any(|s| s.name == share && s.role.holds_models()) || self.models.values().any(|m| *m.share == *share)
+        self.shares
+            .iter()
+            .any(|s| s.name == share && s.role.holds_models())
+            || self.models.values().any(|m| *m.share == *share)
     }
 
     /// Where a key stands in comfy.toml.
@@ -352,16 +494,31 @@ impl Desired {
     /// The folders in `state/`, each the sandbox user's own.
     pub fn state_children(&self) -> Vec<PathBuf> {
         // Where no share takes what is put in and what comes out.
-        let unshared = ["input", "output"].into_iter().filter(|name| !self.shares.iter().any(|s| s.role.mount() == Some(name)));
+        let unshared = ["input", "output"]
+            .into_iter()
+            .filter(|name| !self.shares.iter().any(|s| s.role.mount() == Some(name)));
         let home = (self.isolation == Isolation::None).then_some(Paths::STATE_HOME);
-        Paths::STATE.into_iter().chain(unshared).chain(home).map(|name| self.paths.state_of(name)).collect()
+        Paths::STATE
+            .into_iter()
+            .chain(unshared)
+            .chain(home)
+            .map(|name| self.paths.state_of(name))
+            .collect()
     }
 
-    /// Folders further below, outermost first: down to each mount below `user/`, and what comfy lays out itself.
+    /// Folders further below, outermost first: down to each mount below `user/`, and what comfy
+    /// lays out itself.
     pub fn state_folders(&self) -> Vec<PathBuf> {
         let state = self.paths.state();
-        let mut out: Vec<PathBuf> = ["torch", "torch/checkpoints"].map(|p| self.paths.state_of("downloads").join(p)).into();
-        for mount in self.shares.iter().filter_map(|s| s.role.mount()).filter(|m| m.starts_with("user/")) {
+        let mut out: Vec<PathBuf> = ["torch", "torch/checkpoints"]
+            .map(|p| self.paths.state_of("downloads").join(p))
+            .into();
+        for mount in self
+            .shares
+            .iter()
+            .filter_map(|s| s.role.mount())
+            .filter(|m| m.starts_with("user/"))
+        {
             let mut at = state.clone();
             let parts: Vec<&str> = mount.split('/').collect();
             for part in &parts[..parts.len() - 1] {
@@ -386,19 +543,33 @@ fn shadows(view: &Path, what: &str, other: &Path) -> bool {
     other.starts_with(view) || (view.starts_with(other) && !what.starts_with("the repository"))
 }
 
-pub const VIEW_HINT: &str = "put the link below your home, such as ~/ComfyUI, where nothing is run from";
+pub const VIEW_HINT: &str =
+    "put the link below your home, such as ~/ComfyUI, where nothing is run from";
 
 /// Where the shares that hold models elsewhere have them.
 fn elsewhere(shares: &[ShareWish]) -> BTreeMap<String, BTreeMap<String, Vec<PathBuf>>> {
-    let at = |s: &ShareWish, folder: &String| if folder == "." { s.path.clone() } else { s.path.join(folder) };
+    let at = |s: &ShareWish, folder: &String| {
+        if folder == "." {
+            s.path.clone()
+        } else {
+            s.path.join(folder)
+        }
+    };
     let one = |s: &ShareWish| match &s.role {
-        Role::Models(kinds) => Some((s.name.clone(), kinds.iter().map(|(k, all)| (k.clone(), all.iter().map(|f| at(s, f)).collect())).collect())),
+        Role::Models(kinds) => Some((
+            s.name.clone(),
+            kinds
+                .iter()
+                .map(|(k, all)| (k.clone(), all.iter().map(|f| at(s, f)).collect()))
+                .collect(),
+        )),
         Role::Mount(_) => None,
     };
     shares.iter().filter_map(one).collect()
 }
 
-/// What the manifest promises, by a default or in words, and this version does not enforce on this platform.
+/// What the manifest promises, by a default or in words, and this version does not enforce on this
+/// platform.
 fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
     let mut out = Vec::new();
     let none = m.host.isolation == Isolation::None;
@@ -412,22 +583,40 @@ fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
         let how = if macos {
             "by port alone, not by host"
         } else {
-            "for TCP and by port alone, as far as the kernel's Landlock knows ports; a node can still listen on a port that the system chooses"
+            "for TCP and by port alone, as far as the kernel's Landlock knows ports; a node can \
+             still listen on a port that the system chooses"
         };
         out.push(format!("{egress}: under isolation \"none\" it holds {how}"));
     }
     if m.network.clients != Clients::Any && none {
-        out.push("network.clients: under isolation \"none\" every user of this machine reaches ComfyUI".into());
+        out.push(
+            "network.clients: under isolation \"none\" every user of this machine reaches ComfyUI"
+                .into(),
+        );
     } else if m.network.clients != Clients::Any && macos {
-        out.push("network.clients: not enforced for ComfyUI's own port, which other users of this machine reach beside the front's".into());
+        out.push(
+            "network.clients: not enforced for ComfyUI's own port, which other users of this \
+            machine reach beside the front's"
+                .into(),
+        );
     }
     if none && !macos && m.run.memory_reserve > 0 {
-        out.push("run.memory_reserve: under isolation \"none\" nothing is kept for the system".into());
+        out.push(
+            "run.memory_reserve: under isolation \"none\" nothing is kept for the system".into(),
+        );
     }
     if macos {
-        out.push(format!("policy.confinement = \"{}\": a Seatbelt profile is applied that nobody has tried on a Mac yet", m.policy.confinement));
+        out.push(format!(
+            "policy.confinement = \"{}\": a Seatbelt profile is applied that nobody \
+            has tried on a Mac yet",
+            m.policy.confinement
+        ));
     }
-    out.extend(not_yet(m).into_iter().map(|s| format!("{s}: read and checked, not enforced by this version")));
+    out.extend(
+        not_yet(m)
+            .into_iter()
+            .map(|s| format!("{s}: read and checked, not enforced by this version")),
+    );
     out
 }
 

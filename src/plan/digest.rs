@@ -7,8 +7,8 @@ use bytestring::ByteString;
 
 use crate::lock::Sha;
 
-/// sha256 of a text, worked out once somebody asks: of twenty thousand models it takes a few milliseconds, and most plans are
-/// only looked at.
+/// sha256 of a text, worked out once somebody asks: of twenty thousand models it takes a few
+/// milliseconds, and most plans are only looked at.
 #[derive(Clone)]
 pub struct TextDigest(Arc<LazyLock<String, Make>>);
 

@@ -9,7 +9,9 @@ use std::sync::Mutex;
 use proptest::prelude::*;
 
 use super::desired::{Context, GenSpec, Owner, Paths, Platform};
-use super::facts::{Fence, Finding, GenCheck, Group, Kind, Node, Search, Seen, Share, ShareSpec, User, What};
+use super::facts::{
+    Fence, Finding, GenCheck, Group, Kind, Node, Search, Seen, Share, ShareSpec, User, What,
+};
 use super::ids::Ids;
 use super::inventory::Inventory;
 use super::launch::LaunchSpec;
@@ -61,14 +63,27 @@ impl Machine {
 }
 
 fn dir(uid: u32, gid: u32, mode: u32) -> Node {
-    Node { kind: Kind::Dir, uid, gid, mode, target: None }
+    Node {
+        kind: Kind::Dir,
+        uid,
+        gid,
+        mode,
+        target: None,
+    }
 }
 
 impl State {
     /// A node is only there if every folder above it is one.
     fn node(&self, path: &Path) -> Option<Node> {
-        let reachable = path.ancestors().skip(1).all(|a| a == Path::new("/") || self.nodes.get(a).is_some_and(|n| n.kind == Kind::Dir));
-        if reachable { self.nodes.get(path).cloned() } else { None }
+        let reachable = path
+            .ancestors()
+            .skip(1)
+            .all(|a| a == Path::new("/") || self.nodes.get(a).is_some_and(|n| n.kind == Kind::Dir));
+        if reachable {
+            self.nodes.get(path).cloned()
+        } else {
+            None
+        }
     }
 
     fn remove(&mut self, path: &Path) {
@@ -86,13 +101,21 @@ impl State {
 
 impl Look for Machine {
     fn group(&self, name: &str) -> Seen<Option<Group>> {
-        Ok(self.with(|s| s.groups.get(name).map(|(gid, m)| Group { name: name.into(), gid: *gid, members: m.iter().cloned().collect() })))
+        Ok(self.with(|s| {
+            s.groups.get(name).map(|(gid, m)| Group {
+                name: name.into(),
+                gid: *gid,
+                members: m.iter().cloned().collect(),
+            })
+        }))
     }
     fn user(&self, name: &str) -> Seen<Option<User>> {
         Ok(self.with(|s| s.users.get(name).cloned()))
     }
     fn id_taken(&self, id: u32) -> Seen<bool> {
-        Ok(self.with(|s| s.users.values().any(|u| u.uid == id) || s.groups.values().any(|(g, _)| *g == id)))
+        Ok(self.with(|s| {
+            s.users.values().any(|u| u.uid == id) || s.groups.values().any(|(g, _)| *g == id)
+        }))
     }
     fn uid_taken(&self, id: u32) -> Seen<bool> {
         Ok(self.with(|s| s.users.values().any(|u| u.uid == id)))
@@ -104,7 +127,13 @@ impl Look for Machine {
         Ok(self.with(|s| s.groups.get(group).is_some_and(|(_, m)| m.contains(user))))
     }
     fn primary_users(&self, gid: u32) -> Seen<Vec<String>> {
-        Ok(self.with(|s| s.users.values().filter(|u| u.gid == gid).map(|u| u.name.clone()).collect()))
+        Ok(self.with(|s| {
+            s.users
+                .values()
+                .filter(|u| u.gid == gid)
+                .map(|u| u.name.clone())
+                .collect()
+        }))
     }
     fn processes(&self, _: u32) -> Seen<usize> {
         Ok(0)
@@ -128,24 +157,48 @@ impl Look for Machine {
         Ok(self.with(|s| {
             s.node(folder).map(|n| {
                 let entry = s.entries.contains(&(folder.to_path_buf(), uid));
-                Search { passes: entry || n.mode & 0o001 != 0 || (n.uid == uid && n.mode & 0o100 != 0), entry }
+                Search {
+                    passes: entry || n.mode & 0o001 != 0 || (n.uid == uid && n.mode & 0o100 != 0),
+                    entry,
+                }
             })
         }))
     }
     fn share(&self, spec: &ShareSpec, models: bool) -> Seen<Option<Share>> {
         Ok(self.with(|s| {
             let root = s.node(&spec.path)?;
-            let mut share = Share { real: spec.path.clone(), uid: root.uid, gid: root.gid, mode: root.mode, ..Share::default() };
-            for (path, n) in s.nodes.range(spec.path.join("")..).take_while(|(p, _)| p.starts_with(&spec.path)).filter(|(p, _)| **p != spec.path) {
+            let mut share = Share {
+                real: spec.path.clone(),
+                uid: root.uid,
+                gid: root.gid,
+                mode: root.mode,
+                ..Share::default()
+            };
+            for (path, n) in s
+                .nodes
+                .range(spec.path.join("")..)
+                .take_while(|(p, _)| p.starts_with(&spec.path))
+                .filter(|(p, _)| **p != spec.path)
+            {
                 share.entries += 1;
                 if spec.modes && share_rules::fault(spec, &entry(n)).0.is_some() {
                     *share.off.entry("entries are off".into()).or_default() += 1;
                     share.examples.push(path.display().to_string());
                 }
             }
-            for (path, (size, sha256)) in s.models.iter().filter(|(p, _)| models && p.starts_with(&spec.path)) {
+            for (path, (size, sha256)) in s
+                .models
+                .iter()
+                .filter(|(p, _)| models && p.starts_with(&spec.path))
+            {
                 let path = path.strip_prefix(&spec.path).unwrap().display().to_string();
-                share.files.push(vec![ModelFile { path, kind: Kind::File, size: *size, changed: 0, known: Some(*sha256) }]);
+                share.files.push(vec![ModelFile {
+                    path,
+                    kind: Kind::File,
+                    size: *size,
+                    changed: 0,
+                    known: Some(*sha256),
+                }]);
             }
             Some(share)
         }))
@@ -157,11 +210,21 @@ impl Look for Machine {
         Ok(self.with(|s| s.gens.get(&spec.id()).map(|(_, c)| c.clone())))
     }
     fn interpreter(&self, _: &Desired, _: &Ids) -> Seen<std::result::Result<Interpreter, String>> {
-        let system = Interpreter { path: "/usr/bin/python3.12".into(), version: "3.12.1".into() };
-        Ok(if self.with(|s| s.system_python) { Ok(system) } else { Err("there is none".into()) })
+        let system = Interpreter {
+            path: "/usr/bin/python3.12".into(),
+            version: "3.12.1".into(),
+        };
+        Ok(if self.with(|s| s.system_python) {
+            Ok(system)
+        } else {
+            Err("there is none".into())
+        })
     }
     fn managed(&self, paths: &Paths, version: &str) -> Interpreter {
-        Interpreter { path: paths.python(version).join("bin/python3.12"), version: version.into() }
+        Interpreter {
+            path: paths.python(version).join("bin/python3.12"),
+            version: version.into(),
+        }
     }
     fn managed_check(&self, _: &Paths, version: &str, _: &Ids) -> Seen<Option<Vec<Finding>>> {
         Ok(self.with(|s| s.pythons.get(version).cloned()))
@@ -173,11 +236,26 @@ impl Look for Machine {
         Ok(self.with(|s| s.launch.clone()))
     }
     fn fence(&self, _: &Paths, uid: u32) -> Seen<Fence> {
-        Ok(self.with(|s| if s.fences.contains(&uid) { Fence::There } else { Fence::Absent }))
+        Ok(self.with(|s| {
+            if s.fences.contains(&uid) {
+                Fence::There
+            } else {
+                Fence::Absent
+            }
+        }))
     }
     fn program(&self, path: Option<&Path>) -> Seen<Option<Program>> {
-        let own = Program { uid: 1000, mode: 0o755, size: 7, modified: 7 };
-        Ok(if path.is_some() { self.with(|s| s.launcher.clone()) } else { Some(own) })
+        let own = Program {
+            uid: 1000,
+            mode: 0o755,
+            size: 7,
+            modified: 7,
+        };
+        Ok(if path.is_some() {
+            self.with(|s| s.launcher.clone())
+        } else {
+            Some(own)
+        })
     }
     fn system_text(&self, path: &Path) -> Seen<Option<String>> {
         Ok(self.with(|s| s.system.get(path).cloned()))
@@ -188,7 +266,13 @@ impl Look for Machine {
 }
 
 fn entry(n: &Node) -> share_rules::Entry {
-    share_rules::Entry { kind: n.kind, uid: n.uid, gid: n.gid, mode: n.mode, links: 1 }
+    share_rules::Entry {
+        kind: n.kind,
+        uid: n.uid,
+        gid: n.gid,
+        mode: n.mode,
+        links: 1,
+    }
 }
 
 struct Hands<'a> {
@@ -200,15 +284,33 @@ impl Act for Hands<'_> {
     fn perform(&mut self, step: &Step) -> Result<()> {
         let paths = self.paths.clone();
         self.machine.with(|s| match step {
-            Step::BuildGeneration { spec, .. } => drop(s.staged.insert(spec.id(), (**spec).clone())),
+            Step::BuildGeneration { spec, .. } => {
+                drop(s.staged.insert(spec.id(), (**spec).clone()))
+            }
             Step::BuildPython { version } => drop(s.pythons.insert(version.clone(), Vec::new())),
             Step::RemovePython { version } => drop(s.pythons.remove(version)),
             Step::BuildVenv { spec, .. } => drop(s.staged_venvs.insert(spec.id())),
             Step::FetchModels { items } => s.fetched.extend(items.iter().map(|i| i.sha256)),
-            Step::PlaceModel { share, path, size, sha256, .. } => {
+            Step::PlaceModel {
+                share,
+                path,
+                size,
+                sha256,
+                ..
+            } => {
                 assert!(s.fetched.contains(sha256), "a model without its bytes");
-                let mode = if share.access == crate::manifest::Access::Write { 0o664 } else { 0o644 };
-                let node = Node { kind: Kind::File, uid: share.owner, gid: share.gid, mode, target: None };
+                let mode = if share.access == crate::manifest::Access::Write {
+                    0o664
+                } else {
+                    0o644
+                };
+                let node = Node {
+                    kind: Kind::File,
+                    uid: share.owner,
+                    gid: share.gid,
+                    mode,
+                    target: None,
+                };
                 s.nodes.insert(share.path.join(path), node);
                 s.models.insert(share.path.join(path), (*size, *sha256));
             }
@@ -219,10 +321,24 @@ impl Act for Hands<'_> {
             }
             Step::RemoveVenv { id } => drop(s.venvs.remove(id)),
             Step::WriteLaunch { spec } => s.launch = Some((**spec).clone()),
-            Step::CreateGroup { name, gid } => drop(s.groups.insert(name.clone(), (*gid, BTreeSet::new()))),
+            Step::CreateGroup { name, gid } => {
+                drop(s.groups.insert(name.clone(), (*gid, BTreeSet::new())))
+            }
             Step::DeleteGroup { name, .. } => drop(s.groups.remove(name)),
-            Step::CreateUser { name, uid, gid, home } => {
-                let user = User { name: name.clone(), uid: *uid, gid: *gid, home: home.clone(), shell: "/usr/sbin/nologin".into(), groups: Vec::new() };
+            Step::CreateUser {
+                name,
+                uid,
+                gid,
+                home,
+            } => {
+                let user = User {
+                    name: name.clone(),
+                    uid: *uid,
+                    gid: *gid,
+                    home: home.clone(),
+                    shell: "/usr/sbin/nologin".into(),
+                    groups: Vec::new(),
+                };
                 s.users.insert(name.clone(), user);
             }
             Step::ClaimIds { sandbox, build } => drop(s.pairs.insert(*sandbox, *build)),
@@ -231,28 +347,46 @@ impl Act for Hands<'_> {
                 (u.gid, u.home, u.shell) = (*gid, home.clone(), "/usr/sbin/nologin".into());
             }
             Step::DeleteUser { name, .. } => drop(s.users.remove(name)),
-            Step::AddMember { user, group } => drop(s.groups.get_mut(group).unwrap().1.insert(user.clone())),
+            Step::AddMember { user, group } => {
+                s.groups.get_mut(group).unwrap().1.insert(user.clone());
+            }
             Step::RemoveMember { user, group } => {
                 if let Some(g) = s.groups.get_mut(group) {
                     g.1.remove(user);
                 }
             }
-            Step::MakeDir { path, uid, gid, mode, passer } => {
+            Step::MakeDir {
+                path,
+                uid,
+                gid,
+                mode,
+                passer,
+            } => {
                 if s.nodes.get(path).is_some_and(|n| n.kind != Kind::Dir) {
                     s.remove(path);
                 }
                 s.parents(path, 0, 0);
                 s.nodes.insert(path.clone(), dir(*uid, *gid, *mode));
-                s.entries.extend(passer.iter().map(|p| (path.clone(), p.uid)));
+                s.entries
+                    .extend(passer.iter().map(|p| (path.clone(), p.uid)));
             }
             Step::GrantSearch { folder, uid, .. } => drop(s.entries.insert((folder.clone(), *uid))),
-            Step::RevokeSearch { folder, uid, .. } => drop(s.entries.remove(&(folder.clone(), *uid))),
+            Step::RevokeSearch { folder, uid, .. } => {
+                s.entries.remove(&(folder.clone(), *uid));
+            }
             Step::MakeShare { spec, .. } => {
                 s.parents(&spec.path, spec.owner, spec.owner_gid);
-                s.nodes.insert(spec.path.clone(), dir(spec.owner, spec.gid, spec.root_mode()));
+                s.nodes.insert(
+                    spec.path.clone(),
+                    dir(spec.owner, spec.gid, spec.root_mode()),
+                );
             }
             Step::MendShare { spec } => {
-                for (_, n) in s.nodes.iter_mut().filter(|(p, _)| p.starts_with(&spec.path) && **p != spec.path) {
+                for (_, n) in s
+                    .nodes
+                    .iter_mut()
+                    .filter(|(p, _)| p.starts_with(&spec.path) && **p != spec.path)
+                {
                     if let Some(f) = share_rules::fault(spec, &entry(n)).0 {
                         n.gid = spec.gid;
                         n.mode = f.mode.unwrap_or(n.mode);
@@ -260,24 +394,54 @@ impl Act for Hands<'_> {
                     }
                 }
             }
-            Step::ReleaseShare { path, from_gid, to_gid, mode, .. } => {
+            Step::ReleaseShare {
+                path,
+                from_gid,
+                to_gid,
+                mode,
+                ..
+            } => {
                 for (p, n) in s.nodes.iter_mut().filter(|(p, _)| p.starts_with(path)) {
                     n.gid = if n.gid == *from_gid { *to_gid } else { n.gid };
                     n.mode = if p == path { *mode } else { n.mode };
                 }
             }
-            Step::SetLink { path, target, uid, gid } => {
+            Step::SetLink {
+                path,
+                target,
+                uid,
+                gid,
+            } => {
                 s.parents(path, *uid, *gid);
-                s.nodes.insert(path.clone(), Node { kind: Kind::Link, uid: *uid, gid: *gid, mode: 0o777, target: Some(target.clone()) });
+                s.nodes.insert(
+                    path.clone(),
+                    Node {
+                        kind: Kind::Link,
+                        uid: *uid,
+                        gid: *gid,
+                        mode: 0o777,
+                        target: Some(target.clone()),
+                    },
+                );
             }
             Step::RemoveLink { path, .. } => s.remove(path),
             Step::SetFence { uid, .. } => drop(s.fences.insert(*uid)),
             Step::RemoveFence { uid, .. } => drop(s.fences.remove(uid)),
             Step::Deny { .. } | Step::Permit { .. } => {}
-            Step::InstallLauncher { size, modified, .. } => s.launcher = Some(Program { uid: 0, mode: 0o755, size: *size, modified: *modified }),
+            Step::InstallLauncher { size, modified, .. } => {
+                s.launcher = Some(Program {
+                    uid: 0,
+                    mode: 0o755,
+                    size: *size,
+                    modified: *modified,
+                })
+            }
             Step::RemoveLauncher { .. } => s.launcher = None,
             Step::WriteSystemFile { file } => {
-                assert!(s.launcher.is_some(), "a rule for a program that is not there");
+                assert!(
+                    s.launcher.is_some(),
+                    "a rule for a program that is not there"
+                );
                 s.system.insert(file.path.clone(), file.text.clone());
             }
             Step::RemoveSystemFile { path, .. } => drop(s.system.remove(path)),
@@ -293,16 +457,47 @@ impl Act for Hands<'_> {
             }
             Step::Seed { .. } => {}
             Step::Switch { id } => {
-                assert!(s.gens.get(id).is_some_and(|(_, c)| c.intact()), "a half tree behind current");
-                let venv = s.gens.get(id).and_then(|(g, _)| g.venv.as_ref()).map(VenvSpec::id).unwrap_or_default();
-                assert!(s.venvs.get(&venv).is_some_and(Vec::is_empty), "a half virtual environment behind current");
-                let own = s.gens.get(id).and_then(|(g, _)| g.venv.as_ref()).map(|v| &v.interpreter).filter(|i| i.path.starts_with(paths.pythons()));
-                assert!(own.is_none_or(|i| s.pythons.get(&i.version).is_some_and(Vec::is_empty)), "a half interpreter behind current");
-                s.nodes.insert(paths.current(), Node { kind: Kind::Link, uid: 0, gid: 0, mode: 0o777, target: Some(Path::new("gen").join(id)) });
+                assert!(
+                    s.gens.get(id).is_some_and(|(_, c)| c.intact()),
+                    "a half tree behind current"
+                );
+                let venv = s
+                    .gens
+                    .get(id)
+                    .and_then(|(g, _)| g.venv.as_ref())
+                    .map(VenvSpec::id)
+                    .unwrap_or_default();
+                assert!(
+                    s.venvs.get(&venv).is_some_and(Vec::is_empty),
+                    "a half virtual environment behind current"
+                );
+                let own = s
+                    .gens
+                    .get(id)
+                    .and_then(|(g, _)| g.venv.as_ref())
+                    .map(|v| &v.interpreter)
+                    .filter(|i| i.path.starts_with(paths.pythons()));
+                assert!(
+                    own.is_none_or(|i| s.pythons.get(&i.version).is_some_and(Vec::is_empty)),
+                    "a half interpreter behind current"
+                );
+                s.nodes.insert(
+                    paths.current(),
+                    Node {
+                        kind: Kind::Link,
+                        uid: 0,
+                        gid: 0,
+                        mode: 0o777,
+                        target: Some(Path::new("gen").join(id)),
+                    },
+                );
             }
             Step::RemoveGeneration { id } => drop(s.gens.remove(id)),
             Step::RemoveInstance { .. } => {
-                for p in [Some(&paths.base), Some(&paths.records), paths.home.as_ref()].into_iter().flatten() {
+                for p in [Some(&paths.base), Some(&paths.records), paths.home.as_ref()]
+                    .into_iter()
+                    .flatten()
+                {
                     s.remove(p);
                 }
                 s.gens.clear();
@@ -338,7 +533,11 @@ impl Act for Failing<'_> {
             return Err(Problem::new("failed before the step"));
         }
         self.hands.perform(step)?;
-        if last { Err(Problem::new("failed after the step")) } else { Ok(()) }
+        if last {
+            Err(Problem::new("failed after the step"))
+        } else {
+            Ok(())
+        }
     }
 
     fn write_inventory(&mut self, inventory: &Inventory) -> Result<()> {
@@ -350,7 +549,9 @@ struct Nobody(RefCell<Vec<String>>);
 
 impl Watch for Nobody {
     fn started(&mut self, _: usize, p: &Planned) -> Result<()> {
-        self.0.borrow_mut().push(format!("{}: {:?}", p.address, p.step));
+        self.0
+            .borrow_mut()
+            .push(format!("{}: {:?}", p.address, p.step));
         Ok(())
     }
     fn ended(&mut self, _: usize, _: &Planned, _: &Result<()>) {}
@@ -373,7 +574,9 @@ fn pin(name: &str, version: u32) -> Pin {
 /// A manifest and a lock from a few bits.
 fn wish(bits: u32) -> Desired {
     let on = |n: u32| bits >> n & 1 == 1;
-    let mut text = String::from("version = 1\n[comfyui]\nrepo = \"https://github.com/x/core\"\nref = \"main\"\n");
+    let mut text = String::from(
+        "version = 1\n[comfyui]\nrepo = \"https://github.com/x/core\"\nref = \"main\"\n",
+    );
     if on(0) {
         text += "view = \"~/view\"\n";
     }
@@ -383,15 +586,29 @@ fn wish(bits: u32) -> Desired {
     let mut nodes = BTreeMap::new();
     for (i, name) in ["a", "b", "c"].into_iter().enumerate() {
         if on(2 + i as u32) {
-            text += &format!("[nodes.{name}]\nrepo = \"https://github.com/x/{name}\"\nref = \"main\"\nenabled = {}\n", !on(5) || i > 0);
+            text += &format!(
+                "[nodes.{name}]\nrepo = \"https://github.com/x/{name}\"\nref = \"main\"\nenabled = \
+                 {}\n",
+                !on(5) || i > 0
+            );
             nodes.insert(name.to_string(), pin(name, bits >> 6 & 1));
         }
     }
     let home = if on(7) { "~" } else { "/srv" };
-    for (i, (name, mount)) in [("models", "models"), ("out", "output"), ("wf", "user/default/wf")].into_iter().enumerate() {
+    for (i, (name, mount)) in [
+        ("models", "models"),
+        ("out", "output"),
+        ("wf", "user/default/wf"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
         if on(8 + i as u32) {
             let access = ["read", "write", "add"][(bits >> (11 + i)) as usize % 3];
-            text += &format!("[shares.{name}]\npath = \"{home}/ai/{name}\"\nmount = \"{mount}\"\naccess = \"{access}\"\n");
+            text += &format!(
+                "[shares.{name}]\npath = \"{home}/ai/{name}\"\nmount = \"{mount}\"\naccess = \
+                 \"{access}\"\n"
+            );
         }
     }
     let mut models = crate::manifest::Table::new_vec();
@@ -399,18 +616,43 @@ fn wish(bits: u32) -> Desired {
         let source = "https://x.test/m";
         text += &format!("[models.\"m.safetensors\"]\nsource = \"{source}\"\n");
         let sha256 = Sha([(bits >> 18 & 1) as u8; 32]);
-        models.insert("m.safetensors".into(), ModelPin { source: Some(source.into()), revision: None, etag: None, size: 7, sha256 }.into());
+        models.insert(
+            "m.safetensors".into(),
+            ModelPin {
+                source: Some(source.into()),
+                revision: None,
+                etag: None,
+                size: 7,
+                sha256,
+            }
+            .into(),
+        );
     }
     text += &format!("[run]\npasswordless = {}\nboot = {}\n", on(19), on(20));
-    let manifest = Manifest::parse(Path::new("/repo/comfy.toml"), &text.clone().into(), "host").unwrap();
+    let manifest =
+        Manifest::parse(Path::new("/repo/comfy.toml"), &text.clone().into(), "host").unwrap();
     let mut python = crate::lock::Python::asked(&manifest.python);
     python.managed = Some("3.12.1".into());
-    let lock = Lock { comfyui: pin("core", bits >> 15 & 1), nodes, asks: BTreeMap::new(), python: Some(python), models };
-    let owner = Owner { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into() };
+    let lock = Lock {
+        comfyui: pin("core", bits >> 15 & 1),
+        nodes,
+        asks: BTreeMap::new(),
+        python: Some(python),
+        models,
+    };
+    let owner = Owner {
+        name: "alice".into(),
+        uid: 1000,
+        gid: 1000,
+        home: "/home/alice".into(),
+    };
     let cx = Context {
         hostname: "host".into(),
         owner,
-        platform: Platform { macos: bits >> 16 & 1 == 1, machine: "x86_64".into() },
+        platform: Platform {
+            macos: bits >> 16 & 1 == 1,
+            machine: "x86_64".into(),
+        },
         data_home: "/home/alice/data".into(),
         repository: "/repo".into(),
     };
@@ -418,16 +660,38 @@ fn wish(bits: u32) -> Desired {
 }
 
 fn fresh() -> Machine {
-    let mut s = State { system_python: true, ..State::default() };
-    s.users
-        .insert("alice".into(), User { name: "alice".into(), uid: 1000, gid: 1000, home: "/home/alice".into(), shell: "/bin/sh".into(), groups: Vec::new() });
+    let mut s = State {
+        system_python: true,
+        ..State::default()
+    };
+    s.users.insert(
+        "alice".into(),
+        User {
+            name: "alice".into(),
+            uid: 1000,
+            gid: 1000,
+            home: "/home/alice".into(),
+            shell: "/bin/sh".into(),
+            groups: Vec::new(),
+        },
+    );
     s.groups.insert("alice".into(), (1000, BTreeSet::new()));
-    for (path, uid, mode) in
-        [("/home", 0, 0o755), ("/home/alice", 1000, 0o700), ("/srv", 0, 0o755), ("/opt", 0, 0o755), ("/Users", 0, 0o755), ("/Library", 0, 0o755)]
-    {
+    for (path, uid, mode) in [
+        ("/home", 0, 0o755),
+        ("/home/alice", 1000, 0o700),
+        ("/srv", 0, 0o755),
+        ("/opt", 0, 0o755),
+        ("/Users", 0, 0o755),
+        ("/Library", 0, 0o755),
+    ] {
         s.nodes.insert(path.into(), dir(uid, uid, mode));
     }
-    for path in ["/etc/sudoers.d", "/private/etc/sudoers.d", "/etc/systemd/system", "/Library/LaunchDaemons"] {
+    for path in [
+        "/etc/sudoers.d",
+        "/private/etc/sudoers.d",
+        "/etc/systemd/system",
+        "/Library/LaunchDaemons",
+    ] {
         s.nodes.insert(path.into(), dir(0, 0, 0o755));
     }
     Machine(Mutex::new(s))
@@ -452,7 +716,9 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
             let all: Vec<PathBuf> = s
                 .nodes
                 .iter()
-                .filter(|(p, n)| n.kind == Kind::Dir && (p.starts_with(&paths.base) || p.starts_with("/srv/ai")))
+                .filter(|(p, n)| {
+                    n.kind == Kind::Dir && (p.starts_with(&paths.base) || p.starts_with("/srv/ai"))
+                })
                 .map(|(p, _)| p.clone())
                 .collect();
             if let Some(p) = all.get(pick(all.len())) {
@@ -460,22 +726,40 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
             }
         }
         4 => {
-            let all: Vec<PathBuf> = s.nodes.keys().filter(|p| p.starts_with(&paths.base) && **p != paths.base).cloned().collect();
+            let all: Vec<PathBuf> = s
+                .nodes
+                .keys()
+                .filter(|p| p.starts_with(&paths.base) && **p != paths.base)
+                .cloned()
+                .collect();
             if let Some(p) = all.get(pick(all.len())).cloned() {
                 s.remove(&p);
             }
         }
         5 => {
-            let all: Vec<PathBuf> = s.nodes.iter().filter(|(_, n)| n.kind == Kind::Link).map(|(p, _)| p.clone()).collect();
+            let all: Vec<PathBuf> = s
+                .nodes
+                .iter()
+                .filter(|(_, n)| n.kind == Kind::Link)
+                .map(|(p, _)| p.clone())
+                .collect();
             if let Some(p) = all.get(pick(all.len())) {
                 s.nodes.get_mut(p).unwrap().target = Some("/tmp/elsewhere".into());
             }
         }
         6 if which & 1 == 1 => {
             let all: Vec<String> = s.venvs.keys().cloned().collect();
-            let finding = Finding { path: "bin/python".into(), what: What::Link, detail: String::new() };
+            let finding = Finding {
+                path: "bin/python".into(),
+                what: What::Link,
+                detail: String::new(),
+            };
             if let Some(id) = all.get(pick(all.len())) {
-                if which & 2 == 0 { drop(s.venvs.remove(id)) } else { s.venvs.entry(id.clone()).or_default().push(finding) }
+                if which & 2 == 0 {
+                    drop(s.venvs.remove(id))
+                } else {
+                    s.venvs.entry(id.clone()).or_default().push(finding)
+                }
             }
         }
         6 => {
@@ -486,9 +770,17 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
         }
         7 | 8 => {
             if let Some((spec, c)) = s.gens.values_mut().next() {
-                let part = spec.pins().map(|(n, _)| n).nth(pick(4)).unwrap_or("comfyui".into());
+                let part = spec
+                    .pins()
+                    .map(|(n, _)| n)
+                    .nth(pick(4))
+                    .unwrap_or("comfyui".into());
                 if what % 15 == 7 {
-                    c.findings.entry(part).or_default().push(Finding { path: "x.py".into(), what: What::Edited, detail: String::new() });
+                    c.findings.entry(part).or_default().push(Finding {
+                        path: "x.py".into(),
+                        what: What::Edited,
+                        detail: String::new(),
+                    });
                 } else {
                     c.foreign.push(format!("evil{which}"));
                 }
@@ -497,17 +789,37 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
         9 | 10 => {
             for share in ["/srv/ai/models", "/srv/ai/out", "/home/alice/ai/wf"] {
                 if s.node(Path::new(share)).is_some() {
-                    let kind = if which & 1 == 0 { Kind::File } else { Kind::Dir };
+                    let kind = if which & 1 == 0 {
+                        Kind::File
+                    } else {
+                        Kind::Dir
+                    };
                     let uid = if which & 2 == 0 { 1000 } else { 402 };
-                    s.nodes
-                        .insert(Path::new(share).join(format!("e{which}")), Node { kind, uid, gid: 1000, mode: 0o600 + u32::from(which % 128), target: None });
+                    s.nodes.insert(
+                        Path::new(share).join(format!("e{which}")),
+                        Node {
+                            kind,
+                            uid,
+                            gid: 1000,
+                            mode: 0o600 + u32::from(which % 128),
+                            target: None,
+                        },
+                    );
                 }
             }
         }
         11 if which & 1 == 0 => s.system_python = !s.system_python,
         11 => {
-            let finding = Finding { path: "bin/python3.12".into(), what: What::Edited, detail: String::new() };
-            if which & 2 == 0 { s.pythons.clear() } else { s.pythons.values_mut().for_each(|f| f.push(finding.clone())) }
+            let finding = Finding {
+                path: "bin/python3.12".into(),
+                what: What::Edited,
+                detail: String::new(),
+            };
+            if which & 2 == 0 {
+                s.pythons.clear()
+            } else {
+                s.pythons.values_mut().for_each(|f| f.push(finding.clone()))
+            }
         }
         12 => {
             for (size, sha256) in s.models.values_mut() {
@@ -515,7 +827,11 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
             }
         }
         13 => {
-            s.launcher = s.launcher.clone().filter(|_| which & 1 == 1).map(|p| Program { uid: 1000, ..p });
+            s.launcher = s
+                .launcher
+                .clone()
+                .filter(|_| which & 1 == 1)
+                .map(|p| Program { uid: 1000, ..p });
             s.system.values_mut().for_each(|t| t.push('x'));
         }
         _ => s.entries.clear(),
@@ -526,7 +842,12 @@ fn differences(p: &Plan) -> Vec<String> {
     p.changes
         .iter()
         .filter(|c| c.is_difference())
-        .map(|c| format!("{} {:?} {:?} -> {:?} {:?}", c.address, c.action, c.before, c.after, c.reason))
+        .map(|c| {
+            format!(
+                "{} {:?} {:?} -> {:?} {:?}",
+                c.address, c.action, c.before, c.after, c.reason
+            )
+        })
         .chain(p.steps.iter().map(|s| format!("{:?}", s.step)))
         .collect()
 }
@@ -538,16 +859,28 @@ fn apply(machine: &Machine, d: &Desired, fail: Option<(usize, bool)>) -> Option<
         return None;
     }
     let mut inventory = machine.inventory(&d.paths).unwrap();
-    let hands = Hands { machine, paths: d.paths.clone() };
+    let hands = Hands {
+        machine,
+        paths: d.paths.clone(),
+    };
     let (left, after) = fail.unwrap_or((usize::MAX, false));
-    let mut act = Failing { hands, left: Cell::new(left), after };
+    let mut act = Failing {
+        hands,
+        left: Cell::new(left),
+        after,
+    };
     // A killed process leaves no staged generation that the next one would use.
     machine.with(|s| {
         s.staged.clear();
         s.staged_venvs.clear();
         s.fetched.clear();
     });
-    let result = commit::run(&plan, &mut act, &mut inventory, &mut Nobody(RefCell::default()));
+    let result = commit::run(
+        &plan,
+        &mut act,
+        &mut inventory,
+        &mut Nobody(RefCell::default()),
+    );
     if result.is_ok() {
         commit::remember(&plan, &mut inventory);
         act.write_inventory(&inventory).unwrap();
@@ -564,7 +897,8 @@ proptest! {
     ) {
         let machine = fresh();
         let (first, second) = (wish(before & !(1 << 16) | asked & (1 << 16)), wish(asked));
-        // Some earlier wish, applied or half applied; then things happen; then another wish that fails half way.
+        // Some earlier wish, applied or half applied; then things happen; then another wish that
+        // fails half way.
         let _ = apply(&machine, &first, (before & 1 << 24 != 0).then_some((step, !after)));
         machine.with(|s| events.iter().for_each(|(what, which)| happen(s, &second.paths, *what, *which)));
         if let Err(e) = super::build::plan(&second, &machine, &Selection::default()) {

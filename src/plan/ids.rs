@@ -23,17 +23,20 @@ pub struct Ids {
     pub seal_gid: u32,
 }
 
-/// Below the range of people on both platforms: hidden from login windows (facts of `dscl`, login.defs(5)).
+/// Below the range of people on both platforms: hidden from login windows (facts of `dscl`,
+/// login.defs(5)).
 pub const ACCOUNT_RANGE: std::ops::RangeInclusive<u32> = 401..=499;
-/// Of a sandbox user in [`ACCOUNT_RANGE`]: its build uid, and one more for its gateway. Away from people, from systemd's dynamic users and
-/// from container ranges (systemd's UIDS-GIDS document).
+/// Of a sandbox user in [`ACCOUNT_RANGE`]: its build uid, and one more for its gateway. Away from
+/// people, from systemd's dynamic users and from container ranges (systemd's UIDS-GIDS document).
 const BUILD_FIRST: u32 = 58_200;
 /// Of others, in pairs: a table says which ([`super::desired::Paths::id_pairs`]).
 const TABLE_RANGE: std::ops::RangeInclusive<u32> = 58_400..=58_599;
 
 /// The build uid of a sandbox user whose own number says it: no other instance has it.
 fn by_number(sandbox: u32) -> Option<u32> {
-    ACCOUNT_RANGE.contains(&sandbox).then(|| BUILD_FIRST + 2 * (sandbox - ACCOUNT_RANGE.start()))
+    ACCOUNT_RANGE
+        .contains(&sandbox)
+        .then(|| BUILD_FIRST + 2 * (sandbox - ACCOUNT_RANGE.start()))
 }
 
 fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<u32> {
@@ -51,25 +54,36 @@ fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<u32> {
             return Ok(pair);
         }
     }
-    Err(super::facts::Unknown { reason: "no pair of ids is left for another sandbox user".into(), root_can: false })
+    Err(super::facts::Unknown {
+        reason: "no pair of ids is left for another sandbox user".into(),
+        root_can: false,
+    })
 }
 
 impl Ids {
     /// The group of comfy's records: the owner may read them, the sandbox may not.
     pub fn records_gid(&self) -> u32 {
         // Under isolation "none" both are the owner's own.
-        if self.seal == 0 { self.owner_gid } else { self.seal_gid }
+        if self.seal == 0 {
+            self.owner_gid
+        } else {
+            self.seal_gid
+        }
     }
 
-    /// Where the sandbox user's number does not say which uids build for it, that is written down: the pair.
+    /// Where the sandbox user's number does not say which uids build for it, that is written down:
+    /// the pair.
     pub fn noted_pair(&self) -> Option<(u32, u32)> {
-        by_number(self.sandbox).is_none().then_some((self.sandbox, self.build))
+        by_number(self.sandbox)
+            .is_none()
+            .then_some((self.sandbox, self.build))
     }
 
     /// Takes what exists, then what the manifest asks, then what is free.
     ///
     /// # Errors
-    /// An explicit id that differs or is taken; an account that must not be the sandbox; no free id; an unreadable database.
+    /// An explicit id that differs or is taken; an account that must not be the sandbox; no free
+    /// id; an unreadable database.
     pub fn choose(d: &Desired, look: &dyn Look) -> Result<Ids> {
         let (owner, owner_gid) = (d.owner.uid, d.owner.gid);
         if d.isolation == Isolation::None {
@@ -85,52 +99,94 @@ impl Ids {
                 seal_gid: owner_gid,
             });
         }
-        let read = |what: &str, e: super::facts::Unknown| Problem::new(format!("{what} could not be read: {}", e.reason));
-        let group = look.group(&d.group).map_err(|e| read(&format!("group.{}", d.group), e))?;
-        let own = look.group(&d.sandbox).map_err(|e| read(&format!("group.{}", d.sandbox), e))?;
-        let user = look.user(&d.sandbox).map_err(|e| read(&format!("user.{}", d.sandbox), e))?;
+        let read = |what: &str, e: super::facts::Unknown| {
+            Problem::new(format!("{what} could not be read: {}", e.reason))
+        };
+        let group = look
+            .group(&d.group)
+            .map_err(|e| read(&format!("group.{}", d.group), e))?;
+        let own = look
+            .group(&d.sandbox)
+            .map_err(|e| read(&format!("group.{}", d.sandbox), e))?;
+        let user = look
+            .user(&d.sandbox)
+            .map_err(|e| read(&format!("user.{}", d.sandbox), e))?;
         let mut taken = Vec::new();
         let shared = match (&group, d.gid) {
             (Some(g), Some(asked)) if g.gid != asked => {
-                return Err(Problem::new(format!("{}: group.{} has gid {}, and host.gid asks for {asked}", d.at(&["host", "gid"]), d.group, g.gid))
-                    .hint("leave host.gid out to keep the group's own, or name another group"));
+                return Err(Problem::new(format!(
+                    "{}: group.{} has gid {}, and host.gid asks for {asked}",
+                    d.at(&["host", "gid"]),
+                    d.group,
+                    g.gid
+                ))
+                .hint("leave host.gid out to keep the group's own, or name another group"));
             }
             (Some(g), _) => g.gid,
             (None, Some(asked)) => {
                 if look.id_taken(asked).map_err(|e| read("gid", e))? {
-                    return Err(Problem::new(format!("{}: gid {asked} belongs to another group or user", d.at(&["host", "gid"])))
-                        .hint("leave host.gid out and comfy takes a free one"));
+                    return Err(Problem::new(format!(
+                        "{}: gid {asked} belongs to another group or user",
+                        d.at(&["host", "gid"])
+                    ))
+                    .hint("leave host.gid out and comfy takes a free one"));
                 }
                 asked
             }
-            (None, None) => free(look, ACCOUNT_RANGE, &taken).map_err(|e| read("ids", e))?.ok_or_else(none_free)?,
+            (None, None) => free(look, ACCOUNT_RANGE, &taken)
+                .map_err(|e| read("ids", e))?
+                .ok_or_else(none_free)?,
         };
         taken.push(shared);
         if let Some(u) = &user
             && (u.uid == 0 || u.uid == owner)
         {
-            return Err(Problem::new(format!("{}: user {} has uid {} and cannot be the sandbox", d.at(&["host", "sandbox_user"]), d.sandbox, u.uid))
-                .hint("name an account of its own, or one that does not exist yet"));
+            return Err(Problem::new(format!(
+                "{}: user {} has uid {} and cannot be the sandbox",
+                d.at(&["host", "sandbox_user"]),
+                d.sandbox,
+                u.uid
+            ))
+            .hint("name an account of its own, or one that does not exist yet"));
         }
         if let Some(u) = &user
-            && let Some(bad) = u.groups.iter().find(|g| crate::manifest::names::PRIVILEGED_GROUPS.contains(&g.as_str()))
+            && let Some(bad) = u
+                .groups
+                .iter()
+                .find(|g| crate::manifest::names::PRIVILEGED_GROUPS.contains(&g.as_str()))
         {
-            return Err(Problem::new(format!("{}: user {} is in group {bad}, which gives it rights of its own", d.at(&["host", "sandbox_user"]), d.sandbox))
-                .hint(format!("take it out of {bad}, or name an account that does not exist yet")));
+            return Err(Problem::new(format!(
+                "{}: user {} is in group {bad}, which gives it rights of its own",
+                d.at(&["host", "sandbox_user"]),
+                d.sandbox
+            ))
+            .hint(format!(
+                "take it out of {bad}, or name an account that does not exist yet"
+            )));
         }
         let sandbox_gid = match (&own, &user) {
             (Some(g), _) => g.gid,
-            (None, _) => free(look, ACCOUNT_RANGE, &taken).map_err(|e| read("ids", e))?.ok_or_else(none_free)?,
+            (None, _) => free(look, ACCOUNT_RANGE, &taken)
+                .map_err(|e| read("ids", e))?
+                .ok_or_else(none_free)?,
         };
         let sandbox = match &user {
             Some(u) => u.uid,
             None => {
-                let state = look.node(&d.paths.state_of("user")).ok().flatten().map(|n| n.uid).filter(|u| *u != 0 && *u != owner);
+                let state = look
+                    .node(&d.paths.state_of("user"))
+                    .ok()
+                    .flatten()
+                    .map(|n| n.uid)
+                    .filter(|u| *u != 0 && *u != owner);
                 match state {
                     Some(uid) if !look.uid_taken(uid).map_err(|e| read("uid", e))? => uid,
-                    // The same number as its own group where that is free: easier to read in `ls -n`.
+                    // The same number as its own group where that is free: easier to read in `ls
+                    // -n`.
                     _ if !look.uid_taken(sandbox_gid).map_err(|e| read("uid", e))? => sandbox_gid,
-                    _ => free(look, ACCOUNT_RANGE, &taken).map_err(|e| read("ids", e))?.ok_or_else(none_free)?,
+                    _ => free(look, ACCOUNT_RANGE, &taken)
+                        .map_err(|e| read("ids", e))?
+                        .ok_or_else(none_free)?,
                 }
             }
         };
@@ -139,19 +195,34 @@ impl Ids {
         for id in [build, front] {
             if look.id_taken(id).map_err(|e| read("ids", e))? {
                 return Err(Problem::new(format!(
-                    "id {id} belongs to an account or a group, and is what comfy builds with, or serves the port, for {}",
+                    "id {id} belongs to an account or a group, and is what comfy builds with, or \
+                     serves the port, for {}",
                     d.sandbox
                 ))
                 .hint("give that account another number, or choose another host.sandbox_user"));
             }
         }
-        Ok(Ids { owner, owner_gid, sandbox, sandbox_gid, shared, build, front, seal: 0, seal_gid: 0 })
+        Ok(Ids {
+            owner,
+            owner_gid,
+            sandbox,
+            sandbox_gid,
+            shared,
+            build,
+            front,
+            seal: 0,
+            seal_gid: 0,
+        })
     }
 }
 
 fn none_free() -> Problem {
-    Problem::new(format!("no free id between {} and {}", ACCOUNT_RANGE.start(), ACCOUNT_RANGE.end()))
-        .hint("set host.gid, or remove an account that nobody uses")
+    Problem::new(format!(
+        "no free id between {} and {}",
+        ACCOUNT_RANGE.start(),
+        ACCOUNT_RANGE.end()
+    ))
+    .hint("set host.gid, or remove an account that nobody uses")
 }
 
 fn free(look: &dyn Look, range: std::ops::RangeInclusive<u32>, taken: &[u32]) -> Seen<Option<u32>> {

@@ -1,4 +1,5 @@
-//! What comfy itself made, so that what leaves the manifest can be pruned. Never believed about the machine's state.
+//! What comfy itself made, so that what leaves the manifest can be pruned. Never believed about the
+//! machine's state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +11,8 @@ use super::step::Step;
 #[serde(default)]
 pub struct Inventory {
     pub format: u32,
-    /// Created by comfy, with the id it was given. Anything else of that name is adopted and never destroyed.
+    /// Created by comfy, with the id it was given. Anything else of that name is adopted and never
+    /// destroyed.
     pub groups: BTreeMap<String, u32>,
     pub users: BTreeMap<String, u32>,
     /// `user:group` that comfy added.
@@ -56,8 +58,9 @@ impl Inventory {
         self.traverse.contains(folder)
     }
 
-    /// Notes what `step` is about to make: written before the step, since a kill may come right after it.
-    /// An entry whose thing then does not exist, or exists with another id, means nothing.
+    /// Notes what `step` is about to make: written before the step, since a kill may come right
+    /// after it. An entry whose thing then does not exist, or exists with another id, means
+    /// nothing.
     pub fn before(&mut self, step: &Step) {
         self.format = 1;
         match step {
@@ -68,9 +71,18 @@ impl Inventory {
             // One of an older uid is removed in the same plan, before.
             Step::SetFence { uid, .. } => self.fence = Some(*uid),
             Step::Deny { file, .. } => drop(self.denied.insert(file.clone())),
-            Step::WriteSystemFile { file } => drop(self.system.insert(file.path.clone(), file.text.clone())),
-            Step::SetLink { path, target, .. } => drop(self.links.insert(path.clone(), target.clone())),
-            Step::MakeShare { spec, created, was_gid, was_mode } => {
+            Step::WriteSystemFile { file } => {
+                drop(self.system.insert(file.path.clone(), file.text.clone()))
+            }
+            Step::SetLink { path, target, .. } => {
+                drop(self.links.insert(path.clone(), target.clone()))
+            }
+            Step::MakeShare {
+                spec,
+                created,
+                was_gid,
+                was_mode,
+            } => {
                 let first = SharedFolder {
                     name: spec.name.clone(),
                     requires_mount: spec.requires_mount.clone(),
@@ -90,8 +102,11 @@ impl Inventory {
     pub fn after(&mut self, step: &Step) {
         match step {
             Step::DeleteGroup { name, .. } => drop(self.groups.remove(name)),
-            // A deleted user stays noted: a removal that was killed still has to know that the home was comfy's. The records go with it.
-            Step::RemoveMember { user, group } => drop(self.members.remove(&format!("{user}:{group}"))),
+            // A deleted user stays noted: a removal that was killed still has to know that the home
+            // was comfy's. The records go with it.
+            Step::RemoveMember { user, group } => {
+                self.members.remove(&format!("{user}:{group}"));
+            }
             Step::RevokeSearch { folder, .. } => drop(self.traverse.remove(folder)),
             Step::Permit { file, .. } => drop(self.denied.remove(file)),
             Step::RemoveSystemFile { path, .. } => drop(self.system.remove(path)),
@@ -103,7 +118,9 @@ impl Inventory {
             }
             Step::RemoveGeneration { id } => self.live.retain(|l| l != id),
             Step::ReleaseShare { path, .. } => drop(self.shares.remove(path)),
-            Step::BuildGeneration { spec, .. } => self.fetched.extend(spec.pins().map(|(_, p)| p.tree.to_string())),
+            Step::BuildGeneration { spec, .. } => self
+                .fetched
+                .extend(spec.pins().map(|(_, p)| p.tree.to_string())),
             _ => {}
         }
     }

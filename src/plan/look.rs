@@ -1,4 +1,5 @@
-//! The boundary to the machine: [`Look`] reads, [`Act`] changes. `comfy plan` only ever holds a `&dyn Look`.
+//! The boundary to the machine: [`Look`] reads, [`Act`] changes. `comfy plan` only ever holds a
+//! `&dyn Look`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,7 +35,8 @@ pub trait Look: Sync {
     fn node(&self, path: &Path) -> Seen<Option<Node>>;
     /// The path behind the owner's links.
     fn real(&self, path: &Path, owner: u32) -> Seen<std::path::PathBuf>;
-    /// Why somebody else than root and the owner could put another folder in the place of `path`, and what to do about it.
+    /// Why somebody else than root and the owner could put another folder in the place of `path`,
+    /// and what to do about it.
     fn exposed(&self, path: &Path, owner: u32) -> Seen<Option<String>>;
     /// Whether `user`, who has that uid and those groups, passes through a folder.
     fn search(&self, folder: &Path, user: &str, uid: u32, gids: &[u32]) -> Seen<Option<Search>>;
@@ -43,7 +45,8 @@ pub trait Look: Sync {
     /// The description of the generation at `id`, if it is there and is what its name says.
     fn generation_spec(&self, paths: &Paths, id: &str) -> Seen<Option<GenSpec>>;
     fn generation(&self, paths: &Paths, spec: &GenSpec, ids: &Ids) -> Seen<Option<GenCheck>>;
-    /// A Python of this minor version that the sandbox user can reach; `Ok(Err)` says why there is none.
+    /// A Python of this minor version that the sandbox user can reach; `Ok(Err)` says why there is
+    /// none.
     fn interpreter(&self, d: &Desired, ids: &Ids) -> Seen<Result<Interpreter, String>>;
     /// The interpreter that comfy has of its own, or would have, in this version.
     fn managed(&self, paths: &Paths, version: &str) -> Interpreter;

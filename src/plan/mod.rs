@@ -1,4 +1,5 @@
-//! PURE: desired and observed in, a plan out. Nothing here touches the machine; what looks is behind [`look::Look`].
+//! PURE: desired and observed in, a plan out. Nothing here touches the machine; what looks is
+//! behind [`look::Look`].
 
 pub mod adopt;
 pub mod build;

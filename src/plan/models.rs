@@ -1,4 +1,5 @@
-//! Models as the plan holds them: what a share has, what has to be fetched, and what nobody declared.
+//! Models as the plan holds them: what a share has, what has to be fetched, and what nobody
+//! declared.
 
 use std::path::PathBuf;
 
@@ -35,14 +36,24 @@ pub struct Fetch {
 }
 
 /// How many files, and how much that is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Default,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 pub struct Amount {
     pub count: usize,
     pub bytes: u64,
 }
 
-/// What a look at the models told beside differences. Two looks at one machine may tell different things here: it is no
-/// part of what is approved.
+/// What a look at the models told beside differences. Two looks at one machine may tell different
+/// things here: it is no part of what is approved.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Library {
     pub declared: usize,
@@ -51,7 +62,8 @@ pub struct Library {
     pub unmanaged_bytes: u64,
     /// Their paths, with their shares.
     pub names: Vec<String>,
-    /// Declared ones that are not there or something else in a share that comfy leaves alone, or in one that could not be looked at.
+    /// Declared ones that are not there or something else in a share that comfy leaves alone, or in
+    /// one that could not be looked at.
     #[serde(default)]
     pub left: usize,
     /// Declared ones of the right size whose bytes nobody has compared since they last changed.

@@ -34,7 +34,8 @@ impl Paths {
     pub fn is_state(name: &str) -> bool {
         Self::STATE.contains(&name) || ["input", "output", Self::STATE_HOME].contains(&name)
     }
-    /// What every `state/` holds. `cache` is for code, and emptied when the code or its packages change; `downloads` is for data, and kept.
+    /// What every `state/` holds. `cache` is for code, and emptied when the code or its packages
+    /// change; `downloads` is for data, and kept.
     pub const STATE: [&str; 6] = ["user", "temp", "cache", "downloads", "core", "nodes"];
     /// Under isolation "none": what programs take for a home.
     pub const STATE_HOME: &str = "home";
@@ -142,7 +143,12 @@ impl Paths {
     }
     /// Where records lie when there are two accounts.
     pub fn records_of(sandbox: &str, macos: bool) -> PathBuf {
-        Path::new(if macos { "/Library/Application Support/comfy" } else { "/var/lib/comfy" }).join(sandbox)
+        Path::new(if macos {
+            "/Library/Application Support/comfy"
+        } else {
+            "/var/lib/comfy"
+        })
+        .join(sandbox)
     }
     /// Interpreters that were asked for their version.
     pub fn interpreters(&self) -> PathBuf {
@@ -156,9 +162,13 @@ impl Paths {
     pub fn shared_downloads(&self) -> PathBuf {
         self.prefix.join(".downloads")
     }
-    /// Which uids build for which sandbox users, where that is not a matter of arithmetic; for all instances of the machine.
+    /// Which uids build for which sandbox users, where that is not a matter of arithmetic; for all
+    /// instances of the machine.
     pub fn id_pairs(&self) -> PathBuf {
-        self.records.parent().unwrap_or(&self.records).join("ids.json")
+        self.records
+            .parent()
+            .unwrap_or(&self.records)
+            .join("ids.json")
     }
     /// Hashes of models that an apply has read.
     pub fn model_hashes(&self) -> PathBuf {

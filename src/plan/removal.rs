@@ -18,18 +18,40 @@ pub struct Present {
     pub pythons: Vec<String>,
 }
 
-/// Removes generations beyond the live one, the one that is `running` and the `keep` that were live last, and environments and
-/// interpreters that none needs.
+/// Removes generations beyond the live one, the one that is `running` and the `keep` that were live
+/// last, and environments and interpreters that none needs.
 ///
 /// # Errors
 /// Ids or inventory that cannot be read.
-pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &Present, running: Option<&str>) -> Result<Plan> {
-    let inventory = look.inventory(&d.paths).map_err(|u| Problem::new(u.reason))?;
-    let current = look.node(&d.paths.current()).map_err(|u| Problem::new(u.reason))?;
-    let live = current.and_then(|n| n.target).map(|t| t.display().to_string().trim_start_matches("gen/").to_string());
-    let mut recent: Vec<&String> = inventory.live.iter().rev().filter(|id| Some(*id) != live.as_ref() && present.generations.contains(id)).collect();
+pub fn gc(
+    d: &Desired,
+    look: &dyn Look,
+    keep: usize,
+    present: &Present,
+    running: Option<&str>,
+) -> Result<Plan> {
+    let inventory = look
+        .inventory(&d.paths)
+        .map_err(|u| Problem::new(u.reason))?;
+    let current = look
+        .node(&d.paths.current())
+        .map_err(|u| Problem::new(u.reason))?;
+    let live = current.and_then(|n| n.target).map(|t| {
+        t.display()
+            .to_string()
+            .trim_start_matches("gen/")
+            .to_string()
+    });
+    let mut recent: Vec<&String> = inventory
+        .live
+        .iter()
+        .rev()
+        .filter(|id| Some(*id) != live.as_ref() && present.generations.contains(id))
+        .collect();
     recent.truncate(keep);
-    let stays = |id: &String| Some(id) == live.as_ref() || Some(id.as_str()) == running || recent.contains(&id);
+    let stays = |id: &String| {
+        Some(id) == live.as_ref() || Some(id.as_str()) == running || recent.contains(&id)
+    };
     let mut plan = empty(d, look)?;
     for id in present.generations.iter().filter(|id| !stays(id)) {
         remove(
@@ -41,17 +63,38 @@ pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &Present, running:
     }
     let mut needed = Vec::new();
     for id in present.generations.iter().filter(|id| stays(id)) {
-        let spec = look.generation_spec(&d.paths, id).map_err(|u| Problem::new(u.reason))?;
+        let spec = look
+            .generation_spec(&d.paths, id)
+            .map_err(|u| Problem::new(u.reason))?;
         needed.extend(spec.and_then(|s| s.venv));
     }
     let venvs: Vec<String> = needed.iter().map(|v| v.id()).collect();
-    let pythons: Vec<&std::path::Path> = needed.iter().map(|v| v.interpreter.path.as_path()).collect();
+    let pythons: Vec<&std::path::Path> = needed
+        .iter()
+        .map(|v| v.interpreter.path.as_path())
+        .collect();
     for id in present.venvs.iter().filter(|id| !venvs.contains(id)) {
-        remove(&mut plan, format!("venv.{id}"), attrs([("path", d.paths.venv(id).display().to_string())]), Step::RemoveVenv { id: id.clone() });
+        remove(
+            &mut plan,
+            format!("venv.{id}"),
+            attrs([("path", d.paths.venv(id).display().to_string())]),
+            Step::RemoveVenv { id: id.clone() },
+        );
     }
-    for version in present.pythons.iter().filter(|v| !pythons.iter().any(|p| p.starts_with(d.paths.python(v)))) {
+    for version in present
+        .pythons
+        .iter()
+        .filter(|v| !pythons.iter().any(|p| p.starts_with(d.paths.python(v))))
+    {
         let at = attrs([("path", d.paths.python(version).display().to_string())]);
-        remove(&mut plan, format!("interpreter.{version}"), at, Step::RemovePython { version: version.clone() });
+        remove(
+            &mut plan,
+            format!("interpreter.{version}"),
+            at,
+            Step::RemovePython {
+                version: version.clone(),
+            },
+        );
     }
     plan.steps.sort_by_key(|p| p.step.rank());
     Ok(plan)
@@ -64,16 +107,27 @@ pub fn gc(d: &Desired, look: &dyn Look, keep: usize, present: &Present, running:
 pub fn back(d: &Desired, look: &dyn Look, to: &str) -> Result<Plan> {
     let unread = |u: super::facts::Unknown| Problem::new(u.reason);
     let target = |id: &str| attrs([("generation", id.to_string())]);
-    look.generation_spec(&d.paths, to).map_err(unread)?.ok_or_else(|| Problem::new(format!("generation {to} is not on this machine")))?;
-    let live = look.node(&d.paths.current()).map_err(unread)?.and_then(|n| n.target);
+    look.generation_spec(&d.paths, to)
+        .map_err(unread)?
+        .ok_or_else(|| Problem::new(format!("generation {to} is not on this machine")))?;
+    let live = look
+        .node(&d.paths.current())
+        .map_err(unread)?
+        .and_then(|n| n.target);
     let inventory = look.inventory(&d.paths).map_err(unread)?;
     let mut plan = empty(d, look)?;
     // All of the code, so that what differs from comfy.lock afterwards is no drift.
-    for address in inventory.applied.into_keys().filter(|a| a == "comfyui" || a == "python" || a.starts_with("node.")) {
+    for address in inventory
+        .applied
+        .into_keys()
+        .filter(|a| a == "comfyui" || a == "python" || a.starts_with("node."))
+    {
         plan.changes.push(Change {
             address,
             action: Action::Update,
-            before: live.as_ref().map(|t| target(t.display().to_string().trim_start_matches("gen/"))),
+            before: live
+                .as_ref()
+                .map(|t| target(t.display().to_string().trim_start_matches("gen/"))),
             after: Some(target(to)),
             drift: false,
             reason: Some("what is live now could not be loaded".into()),
@@ -82,7 +136,10 @@ pub fn back(d: &Desired, look: &dyn Look, to: &str) -> Result<Plan> {
             needs: Vec::new(),
         });
     }
-    plan.steps.push(Planned { address: "comfyui".into(), step: Step::Switch { id: to.into() } });
+    plan.steps.push(Planned {
+        address: "comfyui".into(),
+        step: Step::Switch { id: to.into() },
+    });
     Ok(plan)
 }
 
@@ -91,19 +148,26 @@ pub fn back(d: &Desired, look: &dyn Look, to: &str) -> Result<Plan> {
 /// # Errors
 /// Ids or inventory that cannot be read.
 pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<Plan> {
-    let inventory = look.inventory(&d.paths).map_err(|u| Problem::new(u.reason))?;
+    let inventory = look
+        .inventory(&d.paths)
+        .map_err(|u| Problem::new(u.reason))?;
     let mut plan = empty(d, look)?;
     let account = d.isolation == Isolation::Account;
     let ids = plan.ids;
     for (path, target) in &inventory.links {
         // What cannot be read may be there; the step itself looks again.
-        let still = look.node(path).map_or(true, |n| n.is_some_and(|n| n.target.as_ref() == Some(target)));
+        let still = look.node(path).map_or(true, |n| {
+            n.is_some_and(|n| n.target.as_ref() == Some(target))
+        });
         if still {
             remove(
                 &mut plan,
                 format!("link.{}", path.display()),
                 attrs([("target", target.display().to_string())]),
-                Step::RemoveLink { path: path.clone(), target: target.clone() },
+                Step::RemoveLink {
+                    path: path.clone(),
+                    target: target.clone(),
+                },
             );
         }
     }
@@ -111,65 +175,144 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
         remove(
             &mut plan,
             format!("share.{}", s.name),
-            attrs([("path", path.display().to_string()), ("content", "stays".into())]),
+            attrs([
+                ("path", path.display().to_string()),
+                ("content", "stays".into()),
+            ]),
             crate::kinds::share::release(ids, path, s),
         );
     }
     for folder in &inventory.traverse {
-        if look.search(folder, &d.sandbox, plan.ids.sandbox, &[]).map_or(true, |s| s.is_some_and(|s| s.entry)) {
-            let step = Step::RevokeSearch { folder: folder.clone(), user: d.sandbox.clone(), uid: plan.ids.sandbox };
-            remove(&mut plan, format!("traverse.{}", folder.display()), attrs([("search", d.sandbox.clone())]), step);
+        if look
+            .search(folder, &d.sandbox, plan.ids.sandbox, &[])
+            .map_or(true, |s| s.is_some_and(|s| s.entry))
+        {
+            let step = Step::RevokeSearch {
+                folder: folder.clone(),
+                user: d.sandbox.clone(),
+                uid: plan.ids.sandbox,
+            };
+            remove(
+                &mut plan,
+                format!("traverse.{}", folder.display()),
+                attrs([("search", d.sandbox.clone())]),
+                step,
+            );
         }
     }
     if let Some(uid) = inventory.fence {
-        let step = Step::RemoveFence { uid, record: d.paths.fence() };
-        remove(&mut plan, crate::kinds::network::EGRESS.into(), attrs([("nftables", format!("uid {uid}"))]), step);
+        let step = Step::RemoveFence {
+            uid,
+            record: d.paths.fence(),
+        };
+        remove(
+            &mut plan,
+            crate::kinds::network::EGRESS.into(),
+            attrs([("nftables", format!("uid {uid}"))]),
+            step,
+        );
     }
     for file in &inventory.denied {
-        let step = Step::Permit { file: file.clone(), user: d.sandbox.clone() };
-        remove(&mut plan, format!("cron.{}", d.sandbox), attrs([("denied by", file.display().to_string())]), step);
+        let step = Step::Permit {
+            file: file.clone(),
+            user: d.sandbox.clone(),
+        };
+        remove(
+            &mut plan,
+            format!("cron.{}", d.sandbox),
+            attrs([("denied by", file.display().to_string())]),
+            step,
+        );
     }
     for path in inventory.system.keys() {
-        let kind = [FileKind::Sudoers, FileKind::Unit, FileKind::Daemon].into_iter().find(|k| k.path(&d.sandbox, d.platform.macos) == *path);
+        let kind = [FileKind::Sudoers, FileKind::Unit, FileKind::Daemon]
+            .into_iter()
+            .find(|k| k.path(&d.sandbox, d.platform.macos) == *path);
         if let Some(kind) = kind {
             remove(
                 &mut plan,
                 format!("service.{}", path.display()),
                 attrs([("file", path.display().to_string())]),
-                Step::RemoveSystemFile { kind, path: path.clone() },
+                Step::RemoveSystemFile {
+                    kind,
+                    path: path.clone(),
+                },
             );
         }
     }
-    if look.node(&d.paths.base).ok().flatten().is_some_and(|n| n.kind == Kind::Dir) || look.node(&d.paths.records).ok().flatten().is_some() {
+    if look
+        .node(&d.paths.base)
+        .ok()
+        .flatten()
+        .is_some_and(|n| n.kind == Kind::Dir)
+        || look.node(&d.paths.records).ok().flatten().is_some()
+    {
         let backup = (!purge).then(|| d.paths.prefix.join(format!("{}.backup-{now}", d.sandbox)));
         let mut a = attrs([("path", d.paths.base.display().to_string())]);
         if let Some(b) = &backup {
-            a.insert("state/user, state/nodes and quarantine go to".into(), b.display().to_string());
+            a.insert(
+                "state/user, state/nodes and quarantine go to".into(),
+                b.display().to_string(),
+            );
         }
         // The home of an adopted account is not comfy's.
-        let home = d.paths.home.clone().filter(|_| inventory.users.contains_key(&d.sandbox));
+        let home = d
+            .paths
+            .home
+            .clone()
+            .filter(|_| inventory.users.contains_key(&d.sandbox));
         if let Some(h) = &home {
             a.insert("home".into(), h.display().to_string());
         }
-        remove(&mut plan, "dir.instance".into(), a, Step::RemoveInstance { backup, home });
+        remove(
+            &mut plan,
+            "dir.instance".into(),
+            a,
+            Step::RemoveInstance { backup, home },
+        );
     }
     for (name, uid) in &inventory.users {
         if matches!(look.user(name), Ok(Some(u)) if u.uid == *uid) {
-            remove(&mut plan, format!("user.{name}"), attrs([("uid", uid.to_string())]), Step::DeleteUser { name: name.clone(), uid: *uid });
+            remove(
+                &mut plan,
+                format!("user.{name}"),
+                attrs([("uid", uid.to_string())]),
+                Step::DeleteUser {
+                    name: name.clone(),
+                    uid: *uid,
+                },
+            );
         }
     }
     for key in &inventory.members {
         if let Some((user, group)) = key.split_once(':') {
-            let stays = !inventory.groups.contains_key(group) && !inventory.users.contains_key(user);
+            let stays =
+                !inventory.groups.contains_key(group) && !inventory.users.contains_key(user);
             if stays && look.is_member(user, group).unwrap_or(false) {
-                let step = Step::RemoveMember { user: user.into(), group: group.into() };
-                remove(&mut plan, format!("member.{user}"), attrs([("group", group.to_string())]), step);
+                let step = Step::RemoveMember {
+                    user: user.into(),
+                    group: group.into(),
+                };
+                remove(
+                    &mut plan,
+                    format!("member.{user}"),
+                    attrs([("group", group.to_string())]),
+                    step,
+                );
             }
         }
     }
     for (name, gid) in &inventory.groups {
         if matches!(look.group(name), Ok(Some(g)) if g.gid == *gid) {
-            remove(&mut plan, format!("group.{name}"), attrs([("gid", gid.to_string())]), Step::DeleteGroup { name: name.clone(), gid: *gid });
+            remove(
+                &mut plan,
+                format!("group.{name}"),
+                attrs([("gid", gid.to_string())]),
+                Step::DeleteGroup {
+                    name: name.clone(),
+                    gid: *gid,
+                },
+            );
         }
     }
     plan.steps.sort_by_key(|p| p.step.rank());
@@ -189,7 +332,10 @@ fn empty(d: &Desired, look: &dyn Look) -> Result<Plan> {
 }
 
 fn remove(plan: &mut Plan, address: String, before: super::Attrs, step: Step) {
-    plan.steps.push(Planned { address: address.clone(), step });
+    plan.steps.push(Planned {
+        address: address.clone(),
+        step,
+    });
     plan.changes.push(Change {
         address,
         action: Action::Delete,

@@ -8,10 +8,14 @@ use crate::problem::{Problem, Result};
 use crate::text::{did_you_mean, escape};
 
 /// Families that `--only` knows.
-pub const FAMILIES: &[&str] = &["user", "comfyui", "nodes", "python", "models", "shares", "network"];
+pub const FAMILIES: &[&str] = &[
+    "user", "comfyui", "nodes", "python", "models", "shares", "network",
+];
 /// Prefixes of addresses.
-const KINDS: &[&str] =
-    &["group", "user", "member", "traverse", "share", "dir", "link", "run", "comfyui", "node", "python", "model", "network", "service", "cron"];
+const KINDS: &[&str] = &[
+    "group", "user", "member", "traverse", "share", "dir", "link", "run", "comfyui", "node",
+    "python", "model", "network", "service", "cron",
+];
 
 const ONE_EACH: &str = "one each: --only A --only B";
 /// Of many addresses, these are named.
@@ -23,7 +27,11 @@ pub struct Selection(Vec<String>);
 fn absent(word: &str, known: BTreeSet<String>) -> Problem {
     let p = Problem::new(format!("--only {}: no such resource", escape(word)));
     if known.contains(word) {
-        return Problem::new(format!("--only {}: it cannot be planned as things are", escape(word))).hint("`comfy plan` without --only says why");
+        return Problem::new(format!(
+            "--only {}: it cannot be planned as things are",
+            escape(word)
+        ))
+        .hint("`comfy plan` without --only says why");
     }
     if word.contains(',') {
         return p.hint(ONE_EACH);
@@ -32,9 +40,16 @@ fn absent(word: &str, known: BTreeSet<String>) -> Problem {
         return p.hint(format!("did you mean `{}`?", escape(near)));
     }
     let kind = word.split('.').next();
-    let same: Vec<&String> = known.iter().filter(|a| a.split('.').next() == kind).collect();
+    let same: Vec<&String> = known
+        .iter()
+        .filter(|a| a.split('.').next() == kind)
+        .collect();
     let (named, more) = same.split_at(same.len().min(SHOWN));
-    let named = named.iter().map(|a| escape(a)).collect::<Vec<_>>().join(", ");
+    let named = named
+        .iter()
+        .map(|a| escape(a))
+        .collect::<Vec<_>>()
+        .join(", ");
     match (named.is_empty(), more.len()) {
         (true, _) => p.hint(format!("families: {}", FAMILIES.join(", "))),
         (_, 0) => p.hint(format!("there is: {named}")),
@@ -48,15 +63,22 @@ impl Selection {
     pub fn parse(words: &[String]) -> Result<Selection> {
         for w in words {
             let kind = w.split('.').next().unwrap_or(w);
-            let known = FAMILIES.contains(&w.as_str()) || (w.contains('.') && KINDS.contains(&kind));
+            let known =
+                FAMILIES.contains(&w.as_str()) || (w.contains('.') && KINDS.contains(&kind));
             if !known {
-                let p = Problem::new(format!("--only {}: neither a family nor an address", escape(w)));
+                let p = Problem::new(format!(
+                    "--only {}: neither a family nor an address",
+                    escape(w)
+                ));
                 if w.contains(',') {
                     return Err(p.hint(ONE_EACH));
                 }
                 return Err(match did_you_mean(w, FAMILIES.iter().copied()) {
                     Some(k) => p.hint(format!("did you mean `{k}`?")),
-                    None => p.hint(format!("families: {}; addresses: such as node.impact-pack or share.models", FAMILIES.join(", "))),
+                    None => p.hint(format!(
+                        "families: {}; addresses: such as node.impact-pack or share.models",
+                        FAMILIES.join(", ")
+                    )),
                 });
             }
         }
@@ -82,22 +104,46 @@ impl Selection {
                 "python" => kind == "python",
                 "network" => kind == "network",
                 "models" => kind == "model",
-                "shares" => matches!(kind, "share" | "traverse") || (kind == "link" && address != "link.view" && address != "link.home"),
+                "shares" => {
+                    matches!(kind, "share" | "traverse")
+                        || (kind == "link" && address != "link.view" && address != "link.home")
+                }
                 w => w == address,
             })
     }
 
-    /// The selected changes with everything that they need. `declared` are addresses that comfy.toml has, with or without a change.
+    /// The selected changes with everything that they need. `declared` are addresses that
+    /// comfy.toml has, with or without a change.
     ///
     /// # Errors
     /// What is named is not there, or cannot be planned.
-    pub fn close<I: Iterator<Item = String>>(&self, changes: &[Change], declared: impl Fn() -> I) -> Result<BTreeSet<String>> {
-        let mut out: BTreeSet<String> = changes.iter().filter(|c| self.names(&c.address)).map(|c| c.address.clone()).collect();
+    pub fn close<I: Iterator<Item = String>>(
+        &self,
+        changes: &[Change],
+        declared: impl Fn() -> I,
+    ) -> Result<BTreeSet<String>> {
+        let mut out: BTreeSet<String> = changes
+            .iter()
+            .filter(|c| self.names(&c.address))
+            .map(|c| c.address.clone())
+            .collect();
         if let Some(w) = self.0.iter().find(|w| w.contains('.') && !out.contains(*w)) {
-            return Err(absent(w, changes.iter().map(|c| c.address.clone()).chain(declared()).collect()));
+            return Err(absent(
+                w,
+                changes
+                    .iter()
+                    .map(|c| c.address.clone())
+                    .chain(declared())
+                    .collect(),
+            ));
         }
         loop {
-            let more: Vec<String> = changes.iter().filter(|c| out.contains(&c.address)).flat_map(|c| c.needs.clone()).filter(|n| !out.contains(n)).collect();
+            let more: Vec<String> = changes
+                .iter()
+                .filter(|c| out.contains(&c.address))
+                .flat_map(|c| c.needs.clone())
+                .filter(|n| !out.contains(n))
+                .collect();
             if more.is_empty() {
                 return Ok(out);
             }
@@ -111,7 +157,8 @@ impl Selection {
         self.names("comfyui") || self.names("python") || node(wish) || live.is_some_and(node)
     }
 
-    /// The generation to aim at: what is selected from the wish, the rest as it is live. `None`: leave the code alone.
+    /// The generation to aim at: what is selected from the wish, the rest as it is live. `None`:
+    /// leave the code alone.
     pub fn target(&self, live: Option<&GenSpec>, wish: &GenSpec) -> Option<GenSpec> {
         if self.is_all() {
             return Some(wish.clone());
@@ -134,7 +181,12 @@ impl Selection {
                 };
             }
         }
-        if self.0.iter().any(|w| w == "shares" || w.starts_with("share.")) || self.names("comfyui") {
+        if self
+            .0
+            .iter()
+            .any(|w| w == "shares" || w.starts_with("share."))
+            || self.names("comfyui")
+        {
             target.mounts = wish.mounts.clone();
             target.elsewhere = wish.elsewhere.clone();
         }

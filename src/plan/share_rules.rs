@@ -1,4 +1,5 @@
-//! Which entries of a share are off, and what they should be: the table of the README's section on shares.
+//! Which entries of a share are off, and what they should be: the table of the README's section on
+//! shares.
 
 use super::facts::{Kind, ShareSpec};
 use crate::manifest::Access;
@@ -46,7 +47,8 @@ impl Odd {
     }
 }
 
-/// What is off with an entry, and what is odd about it. Execute and "other" bits are nobody's business here.
+/// What is off with an entry, and what is odd about it. Execute and "other" bits are nobody's
+/// business here.
 pub fn fault(s: &ShareSpec, e: &Entry) -> (Option<Fault>, Option<Odd>) {
     let is = e.mode;
     let stranger = (e.uid != s.owner && e.uid != s.sandbox).then_some(Odd::Stranger);
@@ -62,7 +64,8 @@ pub fn fault(s: &ShareSpec, e: &Entry) -> (Option<Fault>, Option<Odd>) {
             }
         }
         Kind::File => {
-            // Whoever starts such a program of the sandbox user's is the sandbox user, outside of every wall.
+            // Whoever starts such a program of the sandbox user's is the sandbox user, outside of
+            // every wall.
             let own = e.uid == s.sandbox && e.links == 1;
             if is & 0o6000 != 0 && !own {
                 return (None, Some(Odd::SetId));
@@ -82,17 +85,32 @@ pub fn fault(s: &ShareSpec, e: &Entry) -> (Option<Fault>, Option<Odd>) {
         mode: (want != is).then_some(want),
         owner: e.kind == Kind::Dir && s.access == Access::Add && e.uid == s.sandbox,
     };
-    if fault == (Fault { group: false, mode: None, owner: false }) {
+    if fault
+        == (Fault {
+            group: false,
+            mode: None,
+            owner: false,
+        })
+    {
         return (None, stranger);
     }
-    // The sandbox may have linked a file here that it cannot even read: a group and a mode would open it.
+    // The sandbox may have linked a file here that it cannot even read: a group and a mode would
+    // open it.
     if e.kind == Kind::File && e.links > 1 {
         return (None, Some(Odd::HardLink));
     }
-    // Nor is a third party's file or folder anybody's to open; that the sandbox may write it through the group is nobody's intention.
+    // Nor is a third party's file or folder anybody's to open; that the sandbox may write it
+    // through the group is nobody's intention.
     if stranger.is_some() {
         let closes = e.gid == s.gid && s.access != Access::Write && is & 0o020 != 0;
-        return (closes.then_some(Fault { group: false, mode: Some(is & !0o020), owner: false }), stranger);
+        return (
+            closes.then_some(Fault {
+                group: false,
+                mode: Some(is & !0o020),
+                owner: false,
+            }),
+            stranger,
+        );
     }
     (Some(fault), stranger)
 }
@@ -106,7 +124,9 @@ pub fn word(s: &ShareSpec, dir: bool, is: u32, want: u32) -> &'static str {
         (Access::Read, true) if lost & 0o020 != 0 => "folders let the group write",
         (Access::Write, false) => "files lack group read or write",
         (_, false) => "files lack group read",
-        (_, true) if (want & !is) & 0o777 == 0 && (want & !is) & 0o1000 != 0 => "folders lack the sticky bit",
+        (_, true) if (want & !is) & 0o777 == 0 && (want & !is) & 0o1000 != 0 => {
+            "folders lack the sticky bit"
+        }
         (_, true) if (want & !is) & 0o777 == 0 => "folders lack setgid",
         (Access::Read, true) => "folders lack group read or search",
         (_, true) => "folders lack group read, write or search",
@@ -150,10 +170,25 @@ mod tests {
                 (Kind::File, 7, 0o644),
                 (Kind::File, 7, 0o664),
             ] {
-                let e = Entry { kind, uid, gid: 401, mode, links: 1 };
+                let e = Entry {
+                    kind,
+                    uid,
+                    gid: 401,
+                    mode,
+                    links: 1,
+                };
                 let (fault, odd) = fault(&spec(access), &e);
-                let becomes = fault.map_or("fine".into(), |f| format!("{:04o}{}", f.mode.unwrap_or(mode), if f.owner { ", the owner's" } else { "" }));
-                rows.push(format!("{access:?} {kind:?} of {uid} {mode:04o}: {becomes}{}", odd.map_or(String::new(), |o| format!(" ({})", o.word()))));
+                let becomes = fault.map_or("fine".into(), |f| {
+                    format!(
+                        "{:04o}{}",
+                        f.mode.unwrap_or(mode),
+                        if f.owner { ", the owner's" } else { "" }
+                    )
+                });
+                rows.push(format!(
+                    "{access:?} {kind:?} of {uid} {mode:04o}: {becomes}{}",
+                    odd.map_or(String::new(), |o| format!(" ({})", o.word()))
+                ));
             }
         }
         insta::assert_snapshot!(rows.join("\n"), @"
@@ -192,7 +227,13 @@ mod tests {
 
     #[test]
     fn a_file_that_is_linked_from_elsewhere_is_never_opened() {
-        let e = Entry { kind: Kind::File, uid: 1000, gid: 1000, mode: 0o600, links: 2 };
+        let e = Entry {
+            kind: Kind::File,
+            uid: 1000,
+            gid: 1000,
+            mode: 0o600,
+            links: 2,
+        };
         for access in [Access::Read, Access::Write, Access::Add] {
             assert_eq!(fault(&spec(access), &e), (None, Some(Odd::HardLink)));
         }

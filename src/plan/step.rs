@@ -13,18 +13,21 @@ use crate::lock::Sha;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Fetch, unpack and seal a whole generation in staging; unchanged files are linked from `reuse`.
+    /// Fetch, unpack and seal a whole generation in staging; unchanged files are linked from
+    /// `reuse`.
     BuildGeneration {
         spec: Box<GenSpec>,
         reuse: Vec<String>,
     },
 
-    /// Fetch, compile and seal an interpreter, at its place: nothing refers to it before there is a whole one.
+    /// Fetch, compile and seal an interpreter, at its place: nothing refers to it before there is a
+    /// whole one.
     BuildPython {
         version: String,
     },
 
-    /// Fetch, unpack, compile and seal a virtual environment in staging; what is unchanged is linked from `reuse`.
+    /// Fetch, unpack, compile and seal a virtual environment in staging; what is unchanged is
+    /// linked from `reuse`.
     BuildVenv {
         spec: Box<VenvSpec>,
         reuse: Vec<String>,
@@ -83,7 +86,8 @@ pub enum Step {
         group: String,
     },
 
-    /// A folder with exactly this owner, group and mode; what is in the way of it and belongs to nobody is moved aside.
+    /// A folder with exactly this owner, group and mode; what is in the way of it and belongs to
+    /// nobody is moved aside.
     MakeDir {
         path: PathBuf,
         uid: u32,
@@ -161,7 +165,8 @@ pub enum Step {
         spec: Box<LaunchSpec>,
     },
 
-    /// Copies the comfy that runs, if it is still of this size and age, to where sudo and the boot start it.
+    /// Copies the comfy that runs, if it is still of this size and age, to where sudo and the boot
+    /// start it.
     InstallLauncher {
         path: PathBuf,
         size: u64,
@@ -170,7 +175,8 @@ pub enum Step {
     RemoveLauncher {
         path: PathBuf,
     },
-    /// Puts one of comfy's few files into a folder of the system, checked by the program that reads it.
+    /// Puts one of comfy's few files into a folder of the system, checked by the program that reads
+    /// it.
     WriteSystemFile {
         file: SystemFile,
     },
@@ -218,7 +224,8 @@ pub enum Step {
     RemovePython {
         version: String,
     },
-    /// Everything comfy keeps for this instance, and the home of an account that comfy made; `backup` receives `state/user` and the quarantine.
+    /// Everything comfy keeps for this instance, and the home of an account that comfy made;
+    /// `backup` receives `state/user` and the quarantine.
     RemoveInstance {
         backup: Option<PathBuf>,
         home: Option<PathBuf>,
@@ -243,7 +250,10 @@ pub enum RunAs {
 impl Step {
     pub fn run_as(&self) -> RunAs {
         match self {
-            Step::BuildPython { .. } | Step::BuildGeneration { .. } | Step::BuildVenv { .. } | Step::FetchModels { .. } => RunAs::Build,
+            Step::BuildPython { .. }
+            | Step::BuildGeneration { .. }
+            | Step::BuildVenv { .. }
+            | Step::FetchModels { .. } => RunAs::Build,
             _ => RunAs::Root,
         }
     }

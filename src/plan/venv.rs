@@ -1,4 +1,5 @@
-//! A virtual environment as data: for which interpreter, and which of the locked packages belong to this machine.
+//! A virtual environment as data: for which interpreter, and which of the locked packages belong to
+//! this machine.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -23,7 +24,11 @@ pub struct Interpreter {
 impl Interpreter {
     /// `3.12`
     pub fn minor(&self) -> &str {
-        let end = self.version.match_indices('.').nth(1).map_or(self.version.len(), |(i, _)| i);
+        let end = self
+            .version
+            .match_indices('.')
+            .nth(1)
+            .map_or(self.version.len(), |(i, _)| i);
         &self.version[..end]
     }
 }
@@ -36,7 +41,8 @@ pub struct Install {
     /// Where it is fetched; none: the default index.
     pub index: Option<String>,
     pub sha256: Vec<String>,
-    /// The files' names, in the order of their hashes; none, and not written, in a description of [`LAYOUT`] 1.
+    /// The files' names, in the order of their hashes; none, and not written, in a description of
+    /// [`LAYOUT`] 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
     /// Bytes of the wheel that this platform fetches, where the lock knows them.
@@ -59,39 +65,77 @@ pub struct VenvSpec {
     pub packages: Vec<Install>,
 }
 
-/// Raised when the folder of a virtual environment or its list changes its shape. Since 2 the list has the files of each wheel, those
-/// that another one brings too among them, and folders that are empty.
+/// Raised when the folder of a virtual environment or its list changes its shape. Since 2 the list
+/// has the files of each wheel, those that another one brings too among them, and folders that are
+/// empty.
 pub const LAYOUT: u32 = 2;
 
 impl VenvSpec {
-    /// The packages of `python` that this platform installs, without those that only nodes ask for that are not `enabled`.
+    /// The packages of `python` that this platform installs, without those that only nodes ask for
+    /// that are not `enabled`.
     ///
     /// # Errors
     /// A marker that cannot be read.
-    pub fn select(python: &Python, interpreter: Interpreter, platform: &Platform, enabled: impl Fn(&str) -> bool) -> Result<VenvSpec> {
+    pub fn select(
+        python: &Python,
+        interpreter: Interpreter,
+        platform: &Platform,
+        enabled: impl Fn(&str) -> bool,
+    ) -> Result<VenvSpec> {
         let env = environment(&interpreter, platform)?;
         let wanted = wanted(&python.packages, enabled);
         let own = if platform.macos { "macosx" } else { "linux" };
         let mut packages = Vec::new();
-        for p in python.packages.iter().filter(|p| wanted.contains(p.name.as_str())) {
+        for p in python
+            .packages
+            .iter()
+            .filter(|p| wanted.contains(p.name.as_str()))
+        {
             let applies = match &p.marker {
                 None => true,
-                Some(m) => m.parse::<MarkerTree>().doing(|| format!("read the marker of {} in comfy.lock", p.name))?.evaluate(&env, &[]),
+                Some(m) => m
+                    .parse::<MarkerTree>()
+                    .doing(|| format!("read the marker of {} in comfy.lock", p.name))?
+                    .evaluate(&env, &[]),
             };
             if applies {
-                let index = p.index.as_ref().and_then(|name| python.indexes.iter().find(|x| x.name == *name)).map(|x| x.url.clone());
+                let index = p
+                    .index
+                    .as_ref()
+                    .and_then(|name| python.indexes.iter().find(|x| x.name == *name))
+                    .map(|x| x.url.clone());
                 let sha256 = p.wheels.iter().map(|w| w.sha256.clone()).collect();
                 let fits = |file: &str| file.contains(own) || file.ends_with("-any.whl");
-                let size = p.wheels.iter().filter(|w| fits(&w.file)).filter_map(|w| w.size).max().unwrap_or(0);
+                let size = p
+                    .wheels
+                    .iter()
+                    .filter(|w| fits(&w.file))
+                    .filter_map(|w| w.size)
+                    .max()
+                    .unwrap_or(0);
                 let files = p.wheels.iter().map(|w| w.file.clone()).collect();
-                packages.push(Install { name: p.name.clone(), version: p.version.clone(), index, sha256, files, size });
+                packages.push(Install {
+                    name: p.name.clone(),
+                    version: p.version.clone(),
+                    index,
+                    sha256,
+                    files,
+                    size,
+                });
             }
         }
         if let Some(two) = packages.windows(2).find(|w| w[0].name == w[1].name) {
-            return Err(Problem::new(format!("comfy.lock pins two versions of {} for this machine", crate::text::escape(&two[0].name)))
-                .hint("run `comfy update python`"));
+            return Err(Problem::new(format!(
+                "comfy.lock pins two versions of {} for this machine",
+                crate::text::escape(&two[0].name)
+            ))
+            .hint("run `comfy update python`"));
         }
-        Ok(VenvSpec { layout: LAYOUT, interpreter, packages })
+        Ok(VenvSpec {
+            layout: LAYOUT,
+            interpreter,
+            packages,
+        })
     }
 
     /// 16 hexadecimal digits that say what the folder holds.
@@ -101,7 +145,12 @@ impl VenvSpec {
             h.update(s.as_bytes());
             h.update(b"\n");
         };
-        line(format!("venv {} {} {}", self.layout, self.interpreter.version, self.interpreter.path.display()));
+        line(format!(
+            "venv {} {} {}",
+            self.layout,
+            self.interpreter.version,
+            self.interpreter.path.display()
+        ));
         for p in &self.packages {
             line(format!("{} {} {}", p.name, p.version, p.sha256.join(" ")));
         }
@@ -114,9 +163,14 @@ impl VenvSpec {
     }
 }
 
-/// What markers ask (PEP 508). Kernel and release are no business of a lock: a marker that asks for them sees nothing.
+/// What markers ask (PEP 508). Kernel and release are no business of a lock: a marker that asks for
+/// them sees nothing.
 fn environment(interpreter: &Interpreter, platform: &Platform) -> Result<MarkerEnvironment> {
-    let (system, sys) = if platform.macos { ("Darwin", "darwin") } else { ("Linux", "linux") };
+    let (system, sys) = if platform.macos {
+        ("Darwin", "darwin")
+    } else {
+        ("Linux", "linux")
+    };
     MarkerEnvironment::try_from(MarkerEnvironmentBuilder {
         implementation_name: "cpython",
         implementation_version: &interpreter.version,
@@ -130,20 +184,33 @@ fn environment(interpreter: &Interpreter, platform: &Platform) -> Result<MarkerE
         python_version: interpreter.minor(),
         sys_platform: sys,
     })
-    .doing(|| format!("understand the version {} of {}", crate::text::escape(&interpreter.version), interpreter.path.display()))
+    .doing(|| {
+        format!(
+            "understand the version {} of {}",
+            crate::text::escape(&interpreter.version),
+            interpreter.path.display()
+        )
+    })
 }
 
-/// The names of the packages that somebody asks for who is on this machine, directly or through others. One that nobody asks for
-/// stays: what is not understood is not left out.
+/// The names of the packages that somebody asks for who is on this machine, directly or through
+/// others. One that nobody asks for stays: what is not understood is not left out.
 fn wanted(packages: &[Package], enabled: impl Fn(&str) -> bool) -> HashSet<&str> {
     let mut wanted = HashSet::new();
     loop {
         let asks = |by: &String| match by.strip_prefix("node.") {
             Some(node) => enabled(node),
-            None => ["comfyui", "comfy.toml"].contains(&by.as_str()) || wanted.contains(by.as_str()),
+            None => {
+                ["comfyui", "comfy.toml"].contains(&by.as_str()) || wanted.contains(by.as_str())
+            }
         };
-        let more: Vec<&str> =
-            packages.iter().filter(|p| !wanted.contains(p.name.as_str()) && (p.by.is_empty() || p.by.iter().any(asks))).map(|p| p.name.as_str()).collect();
+        let more: Vec<&str> = packages
+            .iter()
+            .filter(|p| {
+                !wanted.contains(p.name.as_str()) && (p.by.is_empty() || p.by.iter().any(asks))
+            })
+            .map(|p| p.name.as_str())
+            .collect();
         if more.is_empty() {
             return wanted;
         }
@@ -164,7 +231,11 @@ mod tests {
             index: None,
             marker: marker.map(str::to_string),
             by: Vec::new(),
-            wheels: vec![Wheel { file: format!("{name}.whl"), sha256: "0".repeat(64), size: None }],
+            wheels: vec![Wheel {
+                file: format!("{name}.whl"),
+                sha256: "0".repeat(64),
+                size: None,
+            }],
         };
         let python = Python {
             version: "3.12".into(),
@@ -174,19 +245,42 @@ mod tests {
             indexes: Vec::new(),
             packages: vec![
                 package("everywhere", None),
-                package("linux", Some("platform_machine == 'x86_64' and sys_platform == 'linux'")),
-                package("mac", Some("platform_machine == 'arm64' and sys_platform == 'darwin'")),
+                package(
+                    "linux",
+                    Some("platform_machine == 'x86_64' and sys_platform == 'linux'"),
+                ),
+                package(
+                    "mac",
+                    Some("platform_machine == 'arm64' and sys_platform == 'darwin'"),
+                ),
                 package("old", Some("python_full_version < '3.12.3'")),
             ],
         };
         let on = |macos: bool, machine: &str, version: &str| {
-            let interpreter = Interpreter { path: "/usr/bin/python3.12".into(), version: version.into() };
-            let spec = VenvSpec::select(&python, interpreter, &Platform { macos, machine: machine.into() }, |node| node == "on").unwrap();
-            spec.packages.iter().map(|p| p.name.clone()).collect::<Vec<_>>().join(" ")
+            let interpreter = Interpreter {
+                path: "/usr/bin/python3.12".into(),
+                version: version.into(),
+            };
+            let spec = VenvSpec::select(
+                &python,
+                interpreter,
+                &Platform {
+                    macos,
+                    machine: machine.into(),
+                },
+                |node| node == "on",
+            )
+            .unwrap();
+            spec.packages
+                .iter()
+                .map(|p| p.name.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
         };
         assert_eq!(on(false, "x86_64", "3.12.4"), "everywhere linux");
         assert_eq!(on(true, "arm64", "3.12.1"), "everywhere mac old");
-        // What only a disabled node asks for, directly or through another package, is not on the machine.
+        // What only a disabled node asks for, directly or through another package, is not on the
+        // machine.
         let mut python = python.clone();
         for (name, by) in [
             ("alone", &["node.off"][..]),
@@ -197,10 +291,31 @@ mod tests {
             ("circle-b", &["circle-a"]),
             ("core", &["comfyui"]),
         ] {
-            python.packages.push(Package { by: by.iter().map(|b| (*b).to_string()).collect(), ..package(name, None) });
+            python.packages.push(Package {
+                by: by.iter().map(|b| (*b).to_string()).collect(),
+                ..package(name, None)
+            });
         }
-        let interpreter = Interpreter { path: "/usr/bin/python3.12".into(), version: "3.12.4".into() };
-        let spec = VenvSpec::select(&python, interpreter, &Platform { macos: false, machine: "x86_64".into() }, |node| node == "on").unwrap();
-        assert_eq!(spec.packages.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["everywhere", "linux", "both", "below-both", "core"]);
+        let interpreter = Interpreter {
+            path: "/usr/bin/python3.12".into(),
+            version: "3.12.4".into(),
+        };
+        let spec = VenvSpec::select(
+            &python,
+            interpreter,
+            &Platform {
+                macos: false,
+                machine: "x86_64".into(),
+            },
+            |node| node == "on",
+        )
+        .unwrap();
+        assert_eq!(
+            spec.packages
+                .iter()
+                .map(|p| p.name.as_str())
+                .collect::<Vec<_>>(),
+            ["everywhere", "linux", "both", "below-both", "core"]
+        );
     }
 }

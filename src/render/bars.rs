@@ -17,8 +17,16 @@ pub struct Bars {
 impl Default for Bars {
     fn default() -> Self {
         let on = std::io::stderr().is_terminal() && !super::setting(super::QUIET);
-        let all = MultiProgress::with_draw_target(if on { ProgressDrawTarget::stderr_with_hz(10) } else { ProgressDrawTarget::hidden() });
-        Bars { all, started: Instant::now(), on }
+        let all = MultiProgress::with_draw_target(if on {
+            ProgressDrawTarget::stderr_with_hz(10)
+        } else {
+            ProgressDrawTarget::hidden()
+        });
+        Bars {
+            all,
+            started: Instant::now(),
+            on,
+        }
     }
 }
 
@@ -27,7 +35,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Reporter for Bars {
     fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
-        Box::new(Bar { all: self.all.clone(), name: crate::text::escape(name), unit, bar: Mutex::new(None), started: self.started, on: self.on })
+        Box::new(Bar {
+            all: self.all.clone(),
+            name: crate::text::escape(name),
+            unit,
+            bar: Mutex::new(None),
+            started: self.started,
+            on: self.on,
+        })
     }
 
     fn say(&self, line: &str) {
@@ -54,7 +69,10 @@ impl Progress for Bar {
             let bar = self.all.add(ProgressBar::new(total));
             let template = match self.unit {
                 Unit::Steps => "  {msg:24} {wide_bar} {percent:>3}%",
-                Unit::Bytes => "  {msg:24} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}",
+                Unit::Bytes => {
+                    "  {msg:24} {wide_bar} {binary_bytes}/{binary_total_bytes} \
+                    {binary_bytes_per_sec} {eta}"
+                }
             };
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);

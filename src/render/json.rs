@@ -41,7 +41,13 @@ pub struct Models {
 
 pub fn plan(plan: &Plan) -> String {
     let (add, change, destroy) = plan.counts();
-    let summary = Summary { add, change, destroy, unknown: plan.unknown().count(), blocked: plan.blocked().count() };
+    let summary = Summary {
+        add,
+        change,
+        destroy,
+        unknown: plan.unknown().count(),
+        blocked: plan.blocked().count(),
+    };
     let library = &plan.library;
     let json = PlanJson {
         format_version: plan.format_version,
@@ -52,7 +58,10 @@ pub fn plan(plan: &Plan) -> String {
             declared: library.declared,
             unverified: library.unverified,
             missing: plan.models,
-            unmanaged: Amount { count: library.unmanaged, bytes: library.unmanaged_bytes },
+            unmanaged: Amount {
+                count: library.unmanaged,
+                bytes: library.unmanaged_bytes,
+            },
         },
         changes: &plan.changes,
         warnings: &plan.warnings,
@@ -61,14 +70,17 @@ pub fn plan(plan: &Plan) -> String {
     text(&json)
 }
 
-/// Anything as JSON for people and programs. The format escapes C0 itself; what else could steer a terminal stands in strings alone.
+/// Anything as JSON for people and programs. The format escapes C0 itself; what else could steer a
+/// terminal stands in strings alone.
 pub fn text(value: &impl serde::Serialize) -> String {
     let plain = serde_json::to_string_pretty(value).unwrap_or_default();
     let mut out = String::with_capacity(plain.len());
     for c in plain.chars() {
         if c != '\n' && crate::text::harmful(c) {
             let mut units = [0; 2];
-            c.encode_utf16(&mut units).iter().for_each(|u| out += &format!("\\u{u:04x}"));
+            c.encode_utf16(&mut units)
+                .iter()
+                .for_each(|u| out += &format!("\\u{u:04x}"));
         } else {
             out.push(c);
         }
@@ -81,11 +93,17 @@ mod tests {
     /// `COMFY_WRITE_SCHEMA=1 cargo test --lib schema` writes the file anew.
     #[test]
     fn the_schema_in_docs_is_that_of_the_code() {
-        let schema = serde_json::to_string_pretty(&schemars::schema_for!(super::PlanJson)).unwrap_or_default() + "\n";
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(super::PlanJson))
+            .unwrap_or_default()
+            + "\n";
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/plan.schema.json");
         if crate::host::env::var("COMFY_WRITE_SCHEMA").is_some() {
             assert!(std::fs::write(path, &schema).is_ok());
         }
-        assert_eq!(std::fs::read_to_string(path).unwrap_or_default(), schema, "write it anew with COMFY_WRITE_SCHEMA=1");
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap_or_default(),
+            schema,
+            "write it anew with COMFY_WRITE_SCHEMA=1"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! What people and programs see. stdout is data, stderr is progress and diagnostics; everything passes through here.
+//! What people and programs see. stdout is data, stderr is progress and diagnostics; everything
+//! passes through here.
 
 pub mod bars;
 pub mod json;
@@ -26,15 +27,24 @@ pub enum Color {
 
 /// Once, at the start: NO_COLOR (no-color.org) counts where nothing else is said.
 pub fn set_up(color: Color, quiet: bool) {
-    let plain = crate::host::env::var("NO_COLOR").is_some() || crate::host::env::var("TERM").is_some_and(|t| t == "dumb");
+    let plain = crate::host::env::var("NO_COLOR").is_some()
+        || crate::host::env::var("TERM").is_some_and(|t| t == "dumb");
     let wanted = |terminal: bool| match color {
         Color::Always => true,
         Color::Never => false,
         Color::Auto => terminal && !plain,
     };
     let mut s = 0;
-    s |= if wanted(std::io::stdout().is_terminal()) { COLOR_OUT } else { 0 };
-    s |= if wanted(std::io::stderr().is_terminal()) { COLOR_ERR } else { 0 };
+    s |= if wanted(std::io::stdout().is_terminal()) {
+        COLOR_OUT
+    } else {
+        0
+    };
+    s |= if wanted(std::io::stderr().is_terminal()) {
+        COLOR_ERR
+    } else {
+        0
+    };
     s |= if quiet { QUIET } else { 0 };
     SETTINGS.store(s, Ordering::Relaxed);
 }
@@ -56,7 +66,11 @@ pub enum Paint {
 
 /// `text` in a colour, if stdout takes any.
 pub fn paint(text: &str, p: Paint) -> String {
-    if setting(COLOR_OUT) { dye(text, p) } else { text.to_string() }
+    if setting(COLOR_OUT) {
+        dye(text, p)
+    } else {
+        text.to_string()
+    }
 }
 
 fn dye(text: &str, p: Paint) -> String {
@@ -74,8 +88,15 @@ fn dye(text: &str, p: Paint) -> String {
 /// Data, to stdout. Someone who closed the pipe wants no more of it.
 pub fn stdout(text: &str) {
     let mut out = std::io::stdout().lock();
-    let written = writeln!(out, "{}", crate::text::harmless(text, setting(COLOR_OUT))).and_then(|()| out.flush());
-    if let Err(e) = written.or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) }) {
+    let written = writeln!(out, "{}", crate::text::harmless(text, setting(COLOR_OUT)))
+        .and_then(|()| out.flush());
+    if let Err(e) = written.or_else(|e| {
+        if e.kind() == std::io::ErrorKind::BrokenPipe {
+            Ok(())
+        } else {
+            Err(e)
+        }
+    }) {
         let _ = UNSAID.set(e);
     }
 }
@@ -89,7 +110,11 @@ static UNSAID: std::sync::OnceLock<std::io::Error> = std::sync::OnceLock::new();
 
 /// A diagnostic, to stderr, whatever `-q` says.
 pub fn stderr(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{}", crate::text::harmless(text, setting(COLOR_ERR)));
+    let _ = writeln!(
+        std::io::stderr().lock(),
+        "{}",
+        crate::text::harmless(text, setting(COLOR_ERR))
+    );
 }
 
 /// Something good to know, to stderr, silenced by `-q`.
@@ -100,21 +125,41 @@ pub fn note(text: &str) {
 }
 
 pub fn warning(text: &str) {
-    let head = if setting(COLOR_ERR) { dye("warning", Paint::Yellow) } else { "warning".into() };
+    let head = if setting(COLOR_ERR) {
+        dye("warning", Paint::Yellow)
+    } else {
+        "warning".into()
+    };
     stderr(&format!("{head}: {}", crate::text::escape(text)));
 }
 
 /// An error and its hints, as cargo and uv print them.
 pub fn problem(p: &Problem) {
-    let (error, hint) = if setting(COLOR_ERR) { (dye("error", Paint::Red), dye("hint", Paint::Cyan)) } else { ("error".into(), "hint".into()) };
+    let (error, hint) = if setting(COLOR_ERR) {
+        (dye("error", Paint::Red), dye("hint", Paint::Cyan))
+    } else {
+        ("error".into(), "hint".into())
+    };
     let mut told: Vec<String> = Vec::new();
     let all = p.each();
     for (i, p) in all.iter().enumerate() {
         // Further lines are indented: none of them can pass for a message of its own.
-        stderr(&format!("{error}: {}", crate::text::escape_lines(&p.message).replace('\n', "\n    ")));
+        stderr(&format!(
+            "{error}: {}",
+            crate::text::escape_lines(&p.message).replace('\n', "\n    ")
+        ));
         // A way out that several share is said once, after the last of them.
-        let hints = |p: &Problem| p.hints.iter().cloned().chain(p.way_out().map(String::from)).collect::<Vec<_>>();
-        for h in hints(p).into_iter().filter(|h| !all[i + 1..].iter().any(|q| hints(q).contains(h))) {
+        let hints = |p: &Problem| {
+            p.hints
+                .iter()
+                .cloned()
+                .chain(p.way_out().map(String::from))
+                .collect::<Vec<_>>()
+        };
+        for h in hints(p)
+            .into_iter()
+            .filter(|h| !all[i + 1..].iter().any(|q| hints(q).contains(h)))
+        {
             if !told.contains(&h) {
                 stderr(&format!("  {hint}: {}", crate::text::escape_lines(&h)));
                 told.push(h);

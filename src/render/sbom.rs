@@ -1,11 +1,15 @@
-//! comfy.lock as a CycloneDX bill of materials (ECMA-424, 1.6): the same lock always gives the same bytes.
+//! comfy.lock as a CycloneDX bill of materials (ECMA-424, 1.6): the same lock always gives the same
+//! bytes.
 
 use serde_json::{Value, json};
 
 use crate::lock::{Lock, ModelPin, Pin, python};
 
 pub fn text(lock: &Lock) -> String {
-    let mut components: Vec<Value> = lock.pins().map(|(address, pin)| repository(&address, pin)).collect();
+    let mut components: Vec<Value> = lock
+        .pins()
+        .map(|(address, pin)| repository(&address, pin))
+        .collect();
     components.extend(lock.python.iter().flat_map(|p| &p.packages).map(package));
     components.extend(lock.models.iter().map(|(path, pin)| model(path, pin)));
     let bom = json!({
@@ -34,7 +38,13 @@ fn repository(address: &str, pin: &Pin) -> Value {
     });
     // purl-spec, types/github: names in lower case.
     if let Some(path) = pin.repo.strip_prefix("https://github.com/") {
-        c["purl"] = json!(format!("pkg:github/{}@{}", path.trim_end_matches('/').trim_end_matches(".git").to_lowercase(), pin.commit));
+        c["purl"] = json!(format!(
+            "pkg:github/{}@{}",
+            path.trim_end_matches('/')
+                .trim_end_matches(".git")
+                .to_lowercase(),
+            pin.commit
+        ));
     }
     let submodule = |s: &crate::lock::Submodule| json!({ "type": "library", "bom-ref": format!("{address}/{}", s.path), "name": s.path, "version": s.commit.to_string(), "externalReferences": [{ "type": "vcs", "url": s.repo }] });
     if !pin.submodules.is_empty() {

@@ -1,7 +1,9 @@
-//! What a shell inside the sandbox may do to the owner's terminal: colours, cursor and keys, as every program in a terminal
-//! does; no clipboard, no title, no answers of the program's own choosing, no printer (ECMA-48; xterm, "Control Sequences").
+//! What a shell inside the sandbox may do to the owner's terminal: colours, cursor and keys, as
+//! every program in a terminal does; no clipboard, no title, no answers of the program's own
+//! choosing, no printer (ECMA-48; xterm, "Control Sequences").
 
-/// Passes bytes on as they come, without what is not allowed. Knows UTF-8, in which a control of two bytes can hide.
+/// Passes bytes on as they come, without what is not allowed. Knows UTF-8, in which a control of
+/// two bytes can hide.
 #[derive(Debug, Default)]
 pub struct Screen {
     state: State,
@@ -103,7 +105,8 @@ impl Screen {
             b'(' | b')' => self.state = State::Letters(b),
             // Cursor kept and back, lines, tabulators, keys, all anew.
             b'7' | b'8' | b'D' | b'E' | b'H' | b'M' | b'=' | b'>' | b'c' => out.extend([0x1b, b]),
-            // Whatever else: another encoding (%), what an older terminal answers with its name (Z).
+            // Whatever else: another encoding (%), what an older terminal answers with its name
+            // (Z).
             0x20..0x7f => {}
             _ => self.text(b, out),
         }
@@ -115,10 +118,13 @@ impl Screen {
             0x40..0x7f => {
                 self.state = State::Text;
                 let held = std::mem::take(&mut self.held);
-                // Windows and titles (t), the printer (i). What has an intermediate byte asks for more than a picture, checksums of
-                // what stands on the screen among it: but for the cursor's shape and a soft reset.
+                // Windows and titles (t), the printer (i). What has an intermediate byte asks for
+                // more than a picture, checksums of what stands on the screen among it: but for the
+                // cursor's shape and a soft reset.
                 let intermediate = held.iter().any(|c| (0x20..0x30).contains(c));
-                let fine = !intermediate || (b == b'q' && held.ends_with(b" ")) || (b == b'p' && held == b"!");
+                let fine = !intermediate
+                    || (b == b'q' && held.ends_with(b" "))
+                    || (b == b'p' && held == b"!");
                 if !matches!(b, b't' | b'i') && fine {
                     out.extend([0x1b, b'[']);
                     out.extend(held);
@@ -134,7 +140,8 @@ impl Screen {
     }
 }
 
-/// Undoes what a program may have left on: other screen, hidden cursor, mouse and paste reports, colours.
+/// Undoes what a program may have left on: other screen, hidden cursor, mouse and paste reports,
+/// colours.
 pub const RESTORE: &[u8] = b"\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?9l\x1b[?1005l\x1b[?1015l\x1b[>4m\x1b[<u\x1b[!p\x1b(B\x0f\x1b>\x1b[?1l\x1b[?6l\x1b[?7h\x1b[4l\x1b[r\x1b[?25h\x1b[0m";
 
 #[cfg(test)]
@@ -151,14 +158,26 @@ mod tests {
             ("the clipboard", b"a\x1b]52;c;ZXZpbA==\x1b\\b"),
             ("a link", b"\x1b]8;;http://evil\x1b\\text\x1b]8;;\x1b\\"),
             ("a device's string", b"a\x1bP$qm\x1b\\b"),
-            ("the same as one character", b"a\xc2\x9d0;evil\x07b\xc2\x9b31mc"),
+            (
+                "the same as one character",
+                b"a\xc2\x9d0;evil\x07b\xc2\x9b31mc",
+            ),
             ("half a character, then a title", b"a\xc2\x1b]0;evil\x07b"),
             ("stray bytes", b"a\x9d0;evil\x07b\xff"),
             ("who are you", b"a\x05\x1bZb"),
             ("move the window, print", b"a\x1b[21tb\x1b[5ic"),
-            ("an endless sequence", b"a\x1b[1111111111222222222233333333334444444444555555555566666666667777777mb"),
-            ("lines, another encoding, a title of screen's", b"\x1b(0lqk\x1b(Ba\x1b%@b\x1bkevil\x1b\\c\x1b!evil\x1b\\d"),
-            ("what stands on the screen", b"a\x1b[1;1;1;1;1;1*yb\x1b[2 qc"),
+            (
+                "an endless sequence",
+                b"a\x1b[1111111111222222222233333333334444444444555555555566666666667777777mb",
+            ),
+            (
+                "lines, another encoding, a title of screen's",
+                b"\x1b(0lqk\x1b(Ba\x1b%@b\x1bkevil\x1b\\c\x1b!evil\x1b\\d",
+            ),
+            (
+                "what stands on the screen",
+                b"a\x1b[1;1;1;1;1;1*yb\x1b[2 qc",
+            ),
             ("a sequence in a sequence", b"a\x1b[3\x1b]0;evil\x07b"),
         ];
         let told = cases.iter().map(|(what, bytes)| {

@@ -11,7 +11,8 @@ use crate::text::{count, escape};
 /// How much is shown.
 pub struct Detail<'a> {
     pub verbose: bool,
-    /// The unified diff of a file that drifted, where it can be made: address and path give the text.
+    /// The unified diff of a file that drifted, where it can be made: address and path give the
+    /// text.
     pub diff: &'a dyn Fn(&str, &str) -> Option<String>,
 }
 
@@ -21,13 +22,19 @@ const FILES_SHOWN: usize = 8;
 pub fn plan(plan: &Plan, detail: &Detail) -> String {
     let mut out = String::new();
     let all: Vec<&Change> = plan.changes.iter().filter(|c| c.is_difference()).collect();
-    let acting: Vec<&&Change> = all.iter().filter(|c| !matches!(c.action, Action::Unknown | Action::Blocked)).collect();
+    let acting: Vec<&&Change> = all
+        .iter()
+        .filter(|c| !matches!(c.action, Action::Unknown | Action::Blocked))
+        .collect();
     let (drift, wished): (Vec<&&Change>, Vec<&&Change>) = acting.iter().partition(|c| c.drift);
     if !acting.is_empty() {
         out.push_str("comfy will perform the following actions:\n");
-        for (action, sign, word) in
-            [(Action::Create, "+", "create"), (Action::Update, "~", "update in place"), (Action::Replace, "-/+", "replace"), (Action::Delete, "-", "destroy")]
-        {
+        for (action, sign, word) in [
+            (Action::Create, "+", "create"),
+            (Action::Update, "~", "update in place"),
+            (Action::Replace, "-/+", "replace"),
+            (Action::Delete, "-", "destroy"),
+        ] {
             if acting.iter().any(|c| c.action == action) {
                 let _ = writeln!(out, "  {} {word}", colored(action, sign));
             }
@@ -55,7 +62,12 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
     if !unknown.is_empty() {
         let _ = writeln!(out, "\n{} could not be read:", unknown.len());
         for c in &unknown {
-            let _ = writeln!(out, "  ? {}: {}", escape(&c.address), escape(c.reason.as_deref().unwrap_or("")));
+            let _ = writeln!(
+                out,
+                "  ? {}: {}",
+                escape(&c.address),
+                escape(c.reason.as_deref().unwrap_or(""))
+            );
         }
     }
     for w in &plan.warnings {
@@ -69,22 +81,38 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
         fetch.push(format!("CPython {version} (about 35 MB)"));
     }
     if plan.wheels.count > 0 {
-        let (size, n) = (crate::text::bytes(plan.wheels.bytes), crate::text::count(plan.wheels.count, "Python package"));
+        let (size, n) = (
+            crate::text::bytes(plan.wheels.bytes),
+            crate::text::count(plan.wheels.count, "Python package"),
+        );
         let disk = crate::text::bytes(plan.wheels.disk());
         fetch.push(format!("{n} ({size}, about {disk} on the disk)"));
     }
     if plan.models.count > 0 {
-        fetch.push(format!("{} ({})", count(plan.models.count, "model"), crate::text::bytes(plan.models.bytes)));
+        fetch.push(format!(
+            "{} ({})",
+            count(plan.models.count, "model"),
+            crate::text::bytes(plan.models.bytes)
+        ));
     }
     if !fetch.is_empty() {
-        let _ = writeln!(out, "\nTo fetch, where the store lacks it: {} (checked against the free disk before the first file is written).", fetch.join(", "));
+        let _ = writeln!(
+            out,
+            "\nTo fetch, where the store lacks it: {} (checked against the free disk before the \
+             first file is written).",
+            fetch.join(", ")
+        );
     }
     library(&mut out, &plan.library, detail.verbose);
     if !plan.not_enforced.is_empty() {
         out.push('\n');
     }
     for line in &plan.not_enforced {
-        let _ = writeln!(out, "{}", paint(&format!("Note: {}", escape(line)), Paint::Dim));
+        let _ = writeln!(
+            out,
+            "{}",
+            paint(&format!("Note: {}", escape(line)), Paint::Dim)
+        );
     }
     if !plan.not_enforced.is_empty() {
         out.push('\n');
@@ -98,7 +126,12 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
 fn library(out: &mut String, l: &Library, verbose: bool) {
     if l.unmanaged > 0 {
         let size = crate::text::bytes(l.unmanaged_bytes);
-        let _ = writeln!(out, "\n{} ({size}) that comfy.toml does not name: left alone; `comfy add model` takes them in.", count(l.unmanaged, "model"));
+        let _ = writeln!(
+            out,
+            "\n{} ({size}) that comfy.toml does not name: left alone; `comfy add model` takes them \
+             in.",
+            count(l.unmanaged, "model")
+        );
         for name in l.names.iter().filter(|_| verbose) {
             let _ = writeln!(out, "  {}", escape(name));
         }
@@ -106,13 +139,15 @@ fn library(out: &mut String, l: &Library, verbose: bool) {
     if l.unverified > 0 {
         let _ = writeln!(
             out,
-            "\n{} of the right size, whose bytes nobody has compared since they changed: `comfy verify` reads them.",
+            "\n{} of the right size, whose bytes nobody has compared since they changed: `comfy \
+             verify` reads them.",
             count(l.unverified, "model")
         );
     }
 }
 
-/// `Plan: 3 to add, 1 to change, 0 to destroy.`, or that nothing is to do; with unknowns never the latter.
+/// `Plan: 3 to add, 1 to change, 0 to destroy.`, or that nothing is to do; with unknowns never the
+/// latter.
 pub fn summary(plan: &Plan) -> String {
     let (add, chg, destroy) = plan.counts();
     if add + chg + destroy == 0 && plan.steps.is_empty() && plan.blocked().next().is_none() {
@@ -124,7 +159,11 @@ pub fn summary(plan: &Plan) -> String {
         };
     }
     let blocked = plan.blocked().count();
-    let tail = if blocked > 0 { format!(" {blocked} blocked.") } else { String::new() };
+    let tail = if blocked > 0 {
+        format!(" {blocked} blocked.")
+    } else {
+        String::new()
+    };
     format!("Plan: {add} to add, {chg} to change, {destroy} to destroy.{tail}")
 }
 
@@ -146,7 +185,11 @@ fn change(out: &mut String, c: &Change, detail: &Detail) {
         Action::Delete => ("-", "will be destroyed"),
         _ => return,
     };
-    let _ = writeln!(out, "\n  {}", paint(&format!("# {} {verb}", escape(&c.address)), Paint::Bold));
+    let _ = writeln!(
+        out,
+        "\n  {}",
+        paint(&format!("# {} {verb}", escape(&c.address)), Paint::Bold)
+    );
     attributes(out, c, sign);
     if let Some(r) = &c.reason {
         let _ = writeln!(out, "    # {}", escape(r));
@@ -155,10 +198,24 @@ fn change(out: &mut String, c: &Change, detail: &Detail) {
 }
 
 /// What is off in a part, file by file: a few of them, or all with their diffs.
-pub fn files(out: &mut String, address: &str, findings: &[Finding], detail: &Detail, indent: usize) {
-    let shown = if detail.verbose { findings.len() } else { FILES_SHOWN };
+pub fn files(
+    out: &mut String,
+    address: &str,
+    findings: &[Finding],
+    detail: &Detail,
+    indent: usize,
+) {
+    let shown = if detail.verbose {
+        findings.len()
+    } else {
+        FILES_SHOWN
+    };
     for f in findings.iter().take(shown) {
-        let tail = if f.detail.is_empty() { String::new() } else { format!(" ({})", escape(&f.detail)) };
+        let tail = if f.detail.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", escape(&f.detail))
+        };
         let _ = writeln!(out, "{:indent$}{}: {}{tail}", "", f.what.word(), f.path);
         if detail.verbose
             && f.what == What::Edited
@@ -175,21 +232,38 @@ pub fn files(out: &mut String, address: &str, findings: &[Finding], detail: &Det
         }
     }
     if findings.len() > shown {
-        let _ = writeln!(out, "{:indent$}and {} more (-v shows them)", "", findings.len() - shown);
+        let _ = writeln!(
+            out,
+            "{:indent$}and {} more (-v shows them)",
+            "",
+            findings.len() - shown
+        );
     }
 }
 
 fn attributes(out: &mut String, c: &Change, sign: &str) {
     let empty = Attrs::new();
-    let (before, after) = (c.before.as_ref().unwrap_or(&empty), c.after.as_ref().unwrap_or(&empty));
+    let (before, after) = (
+        c.before.as_ref().unwrap_or(&empty),
+        c.after.as_ref().unwrap_or(&empty),
+    );
     let keys: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let width = keys.iter().filter(|k| before.get(**k) != after.get(**k)).map(|k| k.chars().count()).max().unwrap_or(0);
+    let width = keys
+        .iter()
+        .filter(|k| before.get(**k) != after.get(**k))
+        .map(|k| k.chars().count())
+        .max()
+        .unwrap_or(0);
     for k in keys {
         let (b, a) = (before.get(k), after.get(k));
         if b == a {
             continue;
         }
-        let show = |v: Option<&String>| v.map_or("(none)".to_string(), |v| format!("\"{}\"", escape(&brief(k, v))));
+        let show = |v: Option<&String>| {
+            v.map_or("(none)".to_string(), |v| {
+                format!("\"{}\"", escape(&brief(k, v)))
+            })
+        };
         let mark = colored(c.action, sign);
         let value = match c.action {
             Action::Create => show(a),
@@ -202,21 +276,33 @@ fn attributes(out: &mut String, c: &Change, sign: &str) {
 
 /// Ids as git abbreviates them; the JSON has them whole.
 fn brief(key: &str, value: &str) -> String {
-    if (key == "commit" || key == "tree") && crate::manifest::names::is_commit(value) { crate::text::short(value).to_string() } else { value.to_string() }
+    if (key == "commit" || key == "tree") && crate::manifest::names::is_commit(value) {
+        crate::text::short(value).to_string()
+    } else {
+        value.to_string()
+    }
 }
 
 /// What an apply did, in one line.
 pub fn outcome(o: &crate::apply::session::Outcome, what: &str) -> String {
-    format!("{what} complete! {} added, {} changed, {} destroyed.", o.added, o.changed, o.destroyed)
+    format!(
+        "{what} complete! {} added, {} changed, {} destroyed.",
+        o.added, o.changed, o.destroyed
+    )
 }
 
 /// The steps behind a plan, for `-v`.
 pub fn steps(plan: &Plan) -> String {
     let mut out = format!("{}:\n", count(plan.steps.len(), "step"));
     for p in &plan.steps {
-        let name = serde_json::to_value(&p.step).ok().and_then(|v| v.as_object().and_then(|o| o.keys().next().cloned())).unwrap_or_default();
+        let name = serde_json::to_value(&p.step)
+            .ok()
+            .and_then(|v| v.as_object().and_then(|o| o.keys().next().cloned()))
+            .unwrap_or_default();
         let what = match &p.step {
-            Step::MakeDir { path, .. } | Step::SetLink { path, .. } => format!(" {}", path.display()),
+            Step::MakeDir { path, .. } | Step::SetLink { path, .. } => {
+                format!(" {}", path.display())
+            }
             _ => String::new(),
         };
         let _ = writeln!(out, "  {} {name}{}", escape(&p.address), escape(&what));

@@ -17,7 +17,10 @@ pub struct Asked {
 /// # Errors
 /// What the launcher says, or that it ended without a word.
 pub fn ask(request: &Request, paths: &Paths, isolated: bool) -> Result<Asked> {
-    put(request, elevate::launch_side(&request.instance, paths, isolated)?)
+    put(
+        request,
+        elevate::launch_side(&request.instance, paths, isolated)?,
+    )
 }
 
 /// Asks a launcher that was started already.
@@ -40,7 +43,8 @@ pub fn put(request: &Request, mut side: Side) -> Result<Asked> {
             Err(if signals::interrupted() {
                 Problem::interrupted()
             } else {
-                Problem::new(format!("the launcher ended without an answer ({status})")).hint("did sudo refuse?")
+                Problem::new(format!("the launcher ended without an answer ({status})"))
+                    .hint("did sudo refuse?")
             })
         }
     }

@@ -1,8 +1,9 @@
-//! The side that becomes ComfyUI: it leaves every right behind in the order that the system asks for, then executes it.
+//! The side that becomes ComfyUI: it leaves every right behind in the order that the system asks
+//! for, then executes it.
 //!
-//! Where the launch has rooms (Linux, two accounts) it stays twice as a process of root's that does nothing but wait: outside,
-//! to be told when to end, and as the first process of the launch's process namespace, whose end is everybody's end
-//! (pid_namespaces(7)).
+//! Where the launch has rooms (Linux, two accounts) it stays twice as a process of root's that does
+//! nothing but wait: outside, to be told when to end, and as the first process of the launch's
+//! process namespace, whose end is everybody's end (pid_namespaces(7)).
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
@@ -24,11 +25,13 @@ pub struct Cell {
     pub open_files: u64,
     pub command: Command,
     pub confinement: Confinement,
-    /// What the rules stand for, by the number of the rule: mounts where there are rooms, else what was opened.
+    /// What the rules stand for, by the number of the rule: mounts where there are rooms, else what
+    /// was opened.
     pub opened: Vec<(usize, RawFd)>,
     /// A mount of the temporary folder for each place that it has.
     pub temps: Vec<RawFd>,
-    /// A pipe: an empty line once nothing but the execution is left, else what went wrong. Its end means that ComfyUI was executed.
+    /// A pipe: an empty line once nothing but the execution is left, else what went wrong. Its end
+    /// means that ComfyUI was executed.
     pub report: RawFd,
     /// The network namespace to live in, where there are rooms.
     pub network: Option<RawFd>,
@@ -45,24 +48,32 @@ pub struct Account {
     pub gid: u32,
 }
 
-/// Becomes ComfyUI, or says why not; where it waits, the exit code is ComfyUI's. Must be called while there is one thread.
+/// Becomes ComfyUI, or says why not; where it waits, the exit code is ComfyUI's. Must be called
+/// while there is one thread.
 pub fn serve() -> ExitCode {
     let mut text = String::new();
-    let asked = std::io::stdin().lock().read_line(&mut text).doing(|| "read what to start".into());
-    let taken = asked.and_then(|_| serde_json::from_str::<Cell>(&text).doing(|| "understand what to start".into()));
-    let (cell, fd) = match taken.and_then(|cell| launched::take_over(cell.report).map(|fd| (cell, fd))) {
-        Ok(both) => both,
-        Err(p) => {
-            crate::render::problem(&p);
-            return ExitCode::FAILURE;
-        }
-    };
+    let asked = std::io::stdin()
+        .lock()
+        .read_line(&mut text)
+        .doing(|| "read what to start".into());
+    let taken = asked.and_then(|_| {
+        serde_json::from_str::<Cell>(&text).doing(|| "understand what to start".into())
+    });
+    let (cell, fd) =
+        match taken.and_then(|cell| launched::take_over(cell.report).map(|fd| (cell, fd))) {
+            Ok(both) => both,
+            Err(p) => {
+                crate::render::problem(&p);
+                return ExitCode::FAILURE;
+            }
+        };
     let mut report = Some(fd);
     match enter(&cell, &mut report) {
         Ok(code) => ExitCode::from(code),
         Err(p) => {
             if let Some(fd) = report {
-                let _ = std::fs::File::from(fd).write_all(serde_json::to_string(&p).unwrap_or_default().as_bytes());
+                let _ = std::fs::File::from(fd)
+                    .write_all(serde_json::to_string(&p).unwrap_or_default().as_bytes());
             }
             ExitCode::FAILURE
         }
@@ -74,7 +85,10 @@ fn enter(cell: &Cell, report: &mut Option<OwnedFd>) -> Result<u8> {
     launched::die_with(cell.launcher)?;
     nix::unistd::setsid().doing(|| "begin a session".into())?;
     nix::sys::stat::umask(fs::mode(0o002));
-    launched::limit(cell.open_files, cell.account.as_ref().map(|_| memory::PROCESSES))?;
+    launched::limit(
+        cell.open_files,
+        cell.account.as_ref().map(|_| memory::PROCESSES),
+    )?;
     #[cfg(target_os = "linux")]
     if let Some(network) = cell.network {
         return rooms::enter(cell, &launched::take_over(network)?, report);
@@ -88,7 +102,10 @@ fn enter(cell: &Cell, report: &mut Option<OwnedFd>) -> Result<u8> {
 
 /// What the launcher has opened, by the number of its rule.
 fn take_opened(cell: &Cell) -> Result<BTreeMap<usize, OwnedFd>> {
-    cell.opened.iter().map(|(rule, number)| Ok((*rule, launched::take_over(*number)?))).collect()
+    cell.opened
+        .iter()
+        .map(|(rule, number)| Ok((*rule, launched::take_over(*number)?)))
+        .collect()
 }
 
 /// Becomes the account, takes the confinement on, executes; returns only if that fails.
@@ -135,15 +152,28 @@ fn permitted(report: &Option<OwnedFd>) -> Result<()> {
 fn program(cell: &Cell) -> Problem {
     use std::os::unix::process::CommandExt;
     let c = &cell.command;
-    let mut command = std::process::Command::new(if cfg!(target_os = "macos") { seatbelt::PROGRAM.as_ref() } else { c.program.as_path() });
+    let mut command = std::process::Command::new(if cfg!(target_os = "macos") {
+        seatbelt::PROGRAM.as_ref()
+    } else {
+        c.program.as_path()
+    });
     if cfg!(target_os = "macos") {
         // It takes the profile on, then executes the rest.
         // With another account the launcher has found the real paths.
-        let real = if cell.account.is_some() { cell.confinement.clone() } else { confine::real(&cell.confinement) };
+        let real = if cell.account.is_some() {
+            cell.confinement.clone()
+        } else {
+            confine::real(&cell.confinement)
+        };
         let profile = seatbelt::Profile::of(&real, &launched::caches());
         command.args(profile.arguments()).arg(&c.program);
     }
-    command.args(&c.args).env_clear().envs(&c.env).current_dir(&c.folder).stdin(std::process::Stdio::null());
+    command
+        .args(&c.args)
+        .env_clear()
+        .envs(&c.env)
+        .current_dir(&c.folder)
+        .stdin(std::process::Stdio::null());
     if let Some(number) = cell.terminal {
         let taken = launched::take_over(number).and_then(|fd| {
             terminal::control(&fd)?;
@@ -155,7 +185,11 @@ fn program(cell: &Cell) -> Problem {
             return p;
         }
     }
-    Problem::new(format!("could not start {}: {}", c.program.display(), command.exec()))
+    Problem::new(format!(
+        "could not start {}: {}",
+        c.program.display(),
+        command.exec()
+    ))
 }
 
 /// The two processes that wait.
@@ -169,26 +203,51 @@ mod rooms {
     use super::*;
     use crate::host::confine::rooms::Mounted;
 
-    pub(super) fn enter(cell: &Cell, network: &OwnedFd, report: &mut Option<OwnedFd>) -> Result<u8> {
+    pub(super) fn enter(
+        cell: &Cell,
+        network: &OwnedFd,
+        report: &mut Option<OwnedFd>,
+    ) -> Result<u8> {
         // From here on signals are waited for; what is executed in the end gets none of this.
         let all = SigSet::all();
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).doing(|| "wait for signals".into())?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None)
+            .doing(|| "wait for signals".into())?;
         // While accounts can still be looked up as the system does it.
         if let Some(a) = &cell.account {
             launched::take_groups(&a.name, a.gid)?;
         }
         // Killed before others when memory runs out (proc_pid_oom_score_adj(5)).
         let _ = std::fs::write("/proc/self/oom_score_adj", "500");
-        let mounted: Vec<Mounted> =
-            take_opened(cell)?.into_iter().map(|(rule, mount)| Mounted { at: cell.confinement.rules[rule].path.clone(), mount }).collect();
-        let temps = cell.temps.iter().map(|number| launched::take_over(*number)).collect::<Result<Vec<_>>>()?;
+        let mounted: Vec<Mounted> = take_opened(cell)?
+            .into_iter()
+            .map(|(rule, mount)| Mounted {
+                at: cell.confinement.rules[rule].path.clone(),
+                mount,
+            })
+            .collect();
+        let temps = cell
+            .temps
+            .iter()
+            .map(|number| launched::take_over(*number))
+            .collect::<Result<Vec<_>>>()?;
         confine::net::enter(network)?;
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID).doing(|| "make the launch's namespaces".into())?;
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID)
+            .doing(|| "make the launch's namespaces".into())?;
         if let Some(first) = launched::fork()? {
             *report = None;
             idle(&[])?;
-            // Asked gently it passes that on; anything harder ends the namespace, and with it everybody in it.
-            return attend(first, &all, |pid, s| (pid, if s == Signal::SIGINT { s } else { Signal::SIGKILL }));
+            // Asked gently it passes that on; anything harder ends the namespace, and with it
+            // everybody in it.
+            return attend(first, &all, |pid, s| {
+                (
+                    pid,
+                    if s == Signal::SIGINT {
+                        s
+                    } else {
+                        Signal::SIGKILL
+                    },
+                )
+            });
         }
         launched::die_with(0)?;
         confine::rooms::build(&cell.confinement, &mounted, temps)?;
@@ -201,7 +260,8 @@ mod rooms {
             return attend(comfyui, &all, |pid, s| (Pid::from_raw(-pid.as_raw()), s));
         }
         nix::unistd::setsid().doing(|| "begin a session".into())?;
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).doing(|| "take signals".into())?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
+            .doing(|| "take signals".into())?;
         // From here on paths are those of the new root.
         Err(execute(cell, &BTreeMap::new(), report))
     }
@@ -213,21 +273,32 @@ mod rooms {
     fn idle(kept: &[u32]) -> Result<()> {
         launched::no_new_rights()?;
         launched::keep_capabilities(kept)?;
-        if confine::filter::available() { confine::filter::apply() } else { Ok(()) }
+        if confine::filter::available() {
+            confine::filter::apply()
+        } else {
+            Ok(())
+        }
     }
 
-    /// Waits for `child`, reaps whoever else ends, passes signals on; the child's exit code, 128 and the number for a signal.
+    /// Waits for `child`, reaps whoever else ends, passes signals on; the child's exit code, 128
+    /// and the number for a signal.
     fn attend(child: Pid, all: &SigSet, pass: fn(Pid, Signal) -> (Pid, Signal)) -> Result<u8> {
         loop {
             loop {
                 match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-                    Ok(WaitStatus::Exited(pid, code)) if pid == child => return Ok(u8::try_from(code & 0xff).unwrap_or(1)),
-                    Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => return Ok(u8::try_from(128 + signal as i32).unwrap_or(1)),
+                    Ok(WaitStatus::Exited(pid, code)) if pid == child => {
+                        return Ok(u8::try_from(code & 0xff).unwrap_or(1));
+                    }
+                    Ok(WaitStatus::Signaled(pid, signal, _)) if pid == child => {
+                        return Ok(u8::try_from(128 + signal as i32).unwrap_or(1));
+                    }
                     Ok(WaitStatus::StillAlive) | Err(_) => break,
                     Ok(_) => {}
                 }
             }
-            if let Ok(s @ (Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT)) = all.wait() {
+            if let Ok(s @ (Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT)) =
+                all.wait()
+            {
                 let (whom, signal) = pass(child, s);
                 let _ = kill(whom, signal);
             }

@@ -1,4 +1,5 @@
-//! A word for a launch that is under way: over a socket among the records, from its owner or root alone.
+//! A word for a launch that is under way: over a socket among the records, from its owner or root
+//! alone.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -15,7 +16,8 @@ use crate::problem::{Doing, Problem, Result};
 pub struct Desk(PathBuf);
 
 impl Desk {
-    /// Passes what the owner says on to `tell`. A connection stays open until this process ends: so the other side knows.
+    /// Passes what the owner says on to `tell`. A connection stays open until this process ends: so
+    /// the other side knows.
     ///
     /// # Errors
     /// The socket cannot be made.
@@ -25,7 +27,8 @@ impl Desk {
         edit::remove_path(&path).doing(doing)?;
         let listener = UnixListener::bind(&path).doing(doing)?;
         if nix::unistd::geteuid().is_root() {
-            // The folder is root's and closed to all but the owner's group; who speaks is looked at as well.
+            // The folder is root's and closed to all but the owner's group; who speaks is looked at
+            // as well.
             edit::set_owner(&path, 0, owner_gid, 0o660).doing(doing)?;
         }
         std::thread::spawn(move || {
@@ -37,7 +40,11 @@ impl Desk {
                 let mut line = String::new();
                 let _ = stream.set_read_timeout(Some(std::time::Duration::from_secs(2)));
                 // No more than a word.
-                if BufReader::new((&stream).take(64)).read_line(&mut line).is_ok() && [STOP, KILL].contains(&line.trim()) {
+                if BufReader::new((&stream).take(64))
+                    .read_line(&mut line)
+                    .is_ok()
+                    && [STOP, KILL].contains(&line.trim())
+                {
                     if tell.send(line.trim().to_string()).is_err() {
                         return;
                     }
@@ -60,12 +67,16 @@ impl Drop for Desk {
 #[cfg(target_os = "linux")]
 fn peer(stream: &UnixStream) -> Option<u32> {
     use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
-    getsockopt(&stream.as_fd(), PeerCredentials).ok().map(|c| c.uid())
+    getsockopt(&stream.as_fd(), PeerCredentials)
+        .ok()
+        .map(|c| c.uid())
 }
 
 #[cfg(not(target_os = "linux"))]
 fn peer(stream: &UnixStream) -> Option<u32> {
-    nix::unistd::getpeereid(stream.as_fd()).ok().map(|(uid, _)| uid.as_raw())
+    nix::unistd::getpeereid(stream.as_fd())
+        .ok()
+        .map(|(uid, _)| uid.as_raw())
 }
 
 /// Says a word, and waits for the end of the launch. A further Ctrl-C asks for the end at once.
@@ -75,13 +86,19 @@ fn peer(stream: &UnixStream) -> Option<u32> {
 pub fn end(paths: &Paths) -> Result<()> {
     let say = |word: &str| -> Result<UnixStream> {
         let mut stream = UnixStream::connect(paths.control()).map_err(|e| {
-            Problem::new(format!("ComfyUI does not listen at {}: {e}", paths.control().display())).hint("are you its owner? `comfy status` shows what runs")
+            Problem::new(format!(
+                "ComfyUI does not listen at {}: {e}",
+                paths.control().display()
+            ))
+            .hint("are you its owner? `comfy status` shows what runs")
         })?;
         writeln!(stream, "{word}").doing(|| format!("say {word}"))?;
         Ok(stream)
     };
     let mut stream = say(STOP)?;
-    stream.set_read_timeout(Some(std::time::Duration::from_millis(100))).doing(|| "wait for the end".into())?;
+    stream
+        .set_read_timeout(Some(std::time::Duration::from_millis(100)))
+        .doing(|| "wait for the end".into())?;
     let mut asked = crate::host::signals::count();
     loop {
         match stream.read(&mut [0; 8]) {

@@ -1,4 +1,5 @@
-//! Loads everything once, as ComfyUI does when it starts, and compares with what the generation before could load.
+//! Loads everything once, as ComfyUI does when it starts, and compares with what the generation
+//! before could load.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -44,33 +45,62 @@ impl Health {
         self.stopped.is_none() && self.failed.is_empty()
     }
 
-    /// What this one cannot do, and `before` could: addresses. Without one before, everything that fails.
+    /// What this one cannot do, and `before` could: addresses. Without one before, everything that
+    /// fails.
     pub fn worse_than(&self, before: Option<&Health>) -> Vec<String> {
         if self.stopped.is_some() {
-            return if before.is_some_and(|b| b.stopped.is_some()) { Vec::new() } else { vec!["comfyui".into()] };
+            return if before.is_some_and(|b| b.stopped.is_some()) {
+                Vec::new()
+            } else {
+                vec!["comfyui".into()]
+            };
         }
         // Whatever this one cannot do, it does more than one that did not start.
         if before.is_some_and(|b| b.stopped.is_some()) {
             return Vec::new();
         }
         let failed = |n: &str| before.is_some_and(|b| b.failed.iter().any(|(f, _)| f == n));
-        self.failed.iter().filter(|(n, _)| !failed(n)).map(|(n, _)| format!("node.{n}")).collect()
+        self.failed
+            .iter()
+            .filter(|(n, _)| !failed(n))
+            .map(|(n, _)| format!("node.{n}"))
+            .collect()
     }
 
     /// A line of what it is, then one for each thing that is not as it should be.
     pub fn lines(&self, before: Option<&Health>) -> (String, Vec<String>) {
         if let Some(why) = &self.stopped {
-            let tail = if self.worse_than(before).is_empty() { "; so did the generation before" } else { "" };
-            return (String::new(), vec![format!("ComfyUI could not load everything: {why}{tail}")]);
+            let tail = if self.worse_than(before).is_empty() {
+                "; so did the generation before"
+            } else {
+                ""
+            };
+            return (
+                String::new(),
+                vec![format!("ComfyUI could not load everything: {why}{tail}")],
+            );
         }
         let mut all = summary(&self.nodes, &self.failed).into_iter();
-        let first = format!("Everything was loaded once: {}, in {:.1} s.", all.next().unwrap_or_default(), self.seconds);
+        let first = format!(
+            "Everything was loaded once: {}, in {:.1} s.",
+            all.next().unwrap_or_default(),
+            self.seconds
+        );
         let than = |line: String, node: &str| match before {
-            Some(b) if b.failed.iter().any(|(f, _)| f == node) => format!("{line} (as in the generation before)"),
-            Some(b) if b.stopped.is_none() && b.nodes.iter().any(|n| n == node) => format!("{line} (the generation before loaded it)"),
+            Some(b) if b.failed.iter().any(|(f, _)| f == node) => {
+                format!("{line} (as in the generation before)")
+            }
+            Some(b) if b.stopped.is_none() && b.nodes.iter().any(|n| n == node) => {
+                format!("{line} (the generation before loaded it)")
+            }
             _ => line,
         };
-        (first, all.zip(&self.failed).map(|(line, (node, _))| than(line, node)).collect())
+        (
+            first,
+            all.zip(&self.failed)
+                .map(|(line, (node, _))| than(line, node))
+                .collect(),
+        )
     }
 }
 
@@ -80,22 +110,30 @@ pub struct Book(BTreeMap<String, Health>);
 
 impl Book {
     pub fn read(paths: &Paths) -> Book {
-        Book(std::fs::read(paths.health()).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default())
+        Book(
+            std::fs::read(paths.health())
+                .ok()
+                .and_then(|b| serde_json::from_slice(&b).ok())
+                .unwrap_or_default(),
+        )
     }
 
     pub fn of(&self, generation: &str) -> Option<&Health> {
         self.0.get(generation)
     }
 
-    /// That generation was made live, and whether it can be loaded was not found out: Ctrl-C, a crash, no power.
+    /// That generation was made live, and whether it can be loaded was not found out: Ctrl-C, a
+    /// crash, no power.
     pub fn owes(paths: &Paths, generation: &str) -> bool {
         std::fs::read_to_string(paths.owed()).is_ok_and(|g| g == generation)
     }
 
-    /// Noted by whoever makes it live. It is a help and no promise, so a disk that is full is no error.
+    /// Noted by whoever makes it live. It is a help and no promise, so a disk that is full is no
+    /// error.
     pub fn owe(paths: &Paths, owner: &Owner, generation: &str) {
-        let _ =
-            edit::make_dir(&paths.logs(), owner.uid, owner.gid, 0o700).and_then(|()| edit::write_file(&paths.owed(), generation.as_bytes(), 0o600, own(owner)));
+        let _ = edit::make_dir(&paths.logs(), owner.uid, owner.gid, 0o700).and_then(|()| {
+            edit::write_file(&paths.owed(), generation.as_bytes(), 0o600, own(owner))
+        });
     }
 
     /// It was found out, or tried in vain, or nobody wants to know.
@@ -110,15 +148,19 @@ impl Book {
     pub fn note(&mut self, health: &Health, paths: &Paths, owner: &Owner) -> Result<()> {
         self.0.retain(|id, _| paths.generation(id).exists());
         self.0.insert(health.generation.clone(), health.clone());
-        let text = serde_json::to_vec(&self.0).doing(|| "write down what could be loaded".into())?;
+        let text =
+            serde_json::to_vec(&self.0).doing(|| "write down what could be loaded".into())?;
         let path = paths.health();
-        edit::write_file(&path, &text, 0o600, own(owner)).doing(|| format!("write {}", path.display()))
+        edit::write_file(&path, &text, 0o600, own(owner))
+            .doing(|| format!("write {}", path.display()))
     }
 }
 
 /// Whose the book is, where root writes it.
 fn own(owner: &Owner) -> Option<(u32, u32)> {
-    nix::unistd::geteuid().is_root().then_some((owner.uid, owner.gid))
+    nix::unistd::geteuid()
+        .is_root()
+        .then_some((owner.uid, owner.gid))
 }
 
 /// Has the launcher load everything, and listens.
@@ -127,13 +169,28 @@ fn own(owner: &Owner) -> Option<(u32, u32)> {
 /// Nothing could be started; interrupted.
 pub fn load(request: &Request, side: Side) -> Result<Health> {
     let started = Instant::now();
-    let Asked { answer, side: Side { mut child, mut stdin, reader } } = put(request, side)?;
-    let Answer::Started { generation, nodes, .. } = answer else {
+    let Asked {
+        answer,
+        side: Side {
+            mut child,
+            mut stdin,
+            reader,
+        },
+    } = put(request, side)?;
+    let Answer::Started {
+        generation, nodes, ..
+    } = answer
+    else {
         return Err(Problem::new("the launcher started nothing"));
     };
     let hear = scribe::heard(reader);
     let (mut log, mut loaded, mut word) = (Log::of(&nodes), false, None);
-    let mut health = Health { generation, nodes, when: live::now(), ..Health::default() };
+    let mut health = Health {
+        generation,
+        nodes,
+        when: live::now(),
+        ..Health::default()
+    };
     loop {
         match hear.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => {
@@ -171,11 +228,20 @@ pub fn load(request: &Request, side: Side) -> Result<Health> {
     health.hints.extend(more(log.more()));
     health.stopped = match status.code() {
         // A node that ends the program while it is imported may do so with any code.
-        Some(0) if !log.untold(&health.nodes).is_empty() => Some("it ended before it had loaded everything".into()),
+        Some(0) if !log.untold(&health.nodes).is_empty() => {
+            Some("it ended before it had loaded everything".into())
+        }
         Some(0) => None,
         _ if loaded => None,
-        _ if started.elapsed() > PATIENCE => Some(format!("it had not come to the end after {} minutes", PATIENCE.as_secs() / 60)),
-        code => Some(format!("it ended with {}", code.and_then(|c| u8::try_from(c).ok()).map_or("a signal".into(), live::code))),
+        _ if started.elapsed() > PATIENCE => Some(format!(
+            "it had not come to the end after {} minutes",
+            PATIENCE.as_secs() / 60
+        )),
+        code => Some(format!(
+            "it ended with {}",
+            code.and_then(|c| u8::try_from(c).ok())
+                .map_or("a signal".into(), live::code)
+        )),
     };
     Ok(health)
 }
@@ -187,7 +253,10 @@ mod tests {
     fn health(failed: &[&str], stopped: bool) -> Health {
         Health {
             nodes: ["a", "b"].map(String::from).into(),
-            failed: failed.iter().map(|n| (n.to_string(), "boom".to_string())).collect(),
+            failed: failed
+                .iter()
+                .map(|n| (n.to_string(), "boom".to_string()))
+                .collect(),
             stopped: stopped.then(|| "it ended with exit code 1".into()),
             ..Health::default()
         }
@@ -198,15 +267,39 @@ mod tests {
         let cases = [
             ("first, all well", health(&[], false), None),
             ("first, one fails", health(&["a"], false), None),
-            ("the same one fails", health(&["a"], false), Some(health(&["a"], false))),
-            ("another one fails too", health(&["a", "b"], false), Some(health(&["a"], false))),
-            ("it does not start", health(&[], true), Some(health(&["a"], false))),
-            ("it did not start before", health(&[], true), Some(health(&[], true))),
-            ("it starts again", health(&["a"], false), Some(health(&[], true))),
+            (
+                "the same one fails",
+                health(&["a"], false),
+                Some(health(&["a"], false)),
+            ),
+            (
+                "another one fails too",
+                health(&["a", "b"], false),
+                Some(health(&["a"], false)),
+            ),
+            (
+                "it does not start",
+                health(&[], true),
+                Some(health(&["a"], false)),
+            ),
+            (
+                "it did not start before",
+                health(&[], true),
+                Some(health(&[], true)),
+            ),
+            (
+                "it starts again",
+                health(&["a"], false),
+                Some(health(&[], true)),
+            ),
         ];
         let told = cases.iter().map(|(what, now, before)| {
             let (first, rest) = now.lines(before.as_ref());
-            format!("{what}: worse {:?}\n  {first}\n  {}", now.worse_than(before.as_ref()), rest.join("\n  "))
+            format!(
+                "{what}: worse {:?}\n  {first}\n  {}",
+                now.worse_than(before.as_ref()),
+                rest.join("\n  ")
+            )
         });
         insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @r#"
         first, all well: worse []

@@ -1,5 +1,6 @@
-//! What runs, for everybody else to see: a record that its supervisor leaves, and a lock that it holds as long as it lives.
-//! The lock is the truth; a record without it is what a killed launch has left.
+//! What runs, for everybody else to see: a record that its supervisor leaves, and a lock that it
+//! holds as long as it lives. The lock is the truth; a record without it is what a killed launch
+//! has left.
 
 use std::path::PathBuf;
 
@@ -38,7 +39,11 @@ pub struct Ended {
 
 /// `exit code 1`, `signal 9`.
 pub fn code(code: u8) -> String {
-    if code > 128 { format!("signal {}", code - 128) } else { format!("exit code {code}") }
+    if code > 128 {
+        format!("signal {}", code - 128)
+    } else {
+        format!("exit code {code}")
+    }
 }
 
 /// RFC 3339, in seconds.
@@ -49,7 +54,9 @@ pub fn now() -> String {
 /// The digest of a launch's description.
 pub fn digest(spec: &LaunchSpec) -> String {
     use sha2::{Digest, Sha256};
-    base16ct::lower::encode_string(&Sha256::digest(serde_json::to_vec(spec).unwrap_or_default()))
+    base16ct::lower::encode_string(&Sha256::digest(
+        serde_json::to_vec(spec).unwrap_or_default(),
+    ))
 }
 
 /// Held by the supervisor: while it lives nobody else launches this instance.
@@ -77,19 +84,29 @@ impl Held {
         // Whoever asks whether it is held holds it for an instant.
         for _ in 0..20 {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Held { _lock: lock, paths: spec.paths.clone(), own }),
+                Ok(lock) => {
+                    return Ok(Held {
+                        _lock: lock,
+                        paths: spec.paths.clone(),
+                        own,
+                    });
+                }
                 Err((again, _)) => file = again,
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        let since = read(&spec.paths).map_or(String::new(), |l| format!(" since {} (process {})", l.since, l.pid));
-        Err(Problem::new(format!("ComfyUI runs already{since}")).hint("`comfy status` shows it, `comfy stop` ends it"))
+        let since = read(&spec.paths).map_or(String::new(), |l| {
+            format!(" since {} (process {})", l.since, l.pid)
+        });
+        Err(Problem::new(format!("ComfyUI runs already{since}"))
+            .hint("`comfy status` shows it, `comfy stop` ends it"))
     }
 
     /// # Errors
     /// The disk.
     pub fn announce(&self, live: &Live) -> Result<()> {
-        edit::remove_path(&self.paths.ended()).doing(|| "forget how the last launch ended".into())?;
+        edit::remove_path(&self.paths.ended())
+            .doing(|| "forget how the last launch ended".into())?;
         self.write(&self.paths.live(), live)
     }
 
@@ -122,7 +139,9 @@ pub fn read(paths: &Paths) -> Option<Live> {
 
 /// The generation that `current` leads to.
 pub fn generation(paths: &Paths) -> Option<String> {
-    std::fs::read_link(paths.current()).ok().and_then(|t| Some(t.to_str()?.strip_prefix("gen/")?.to_string()))
+    std::fs::read_link(paths.current())
+        .ok()
+        .and_then(|t| Some(t.to_str()?.strip_prefix("gen/")?.to_string()))
 }
 
 /// How the last launch ended, where that is known.

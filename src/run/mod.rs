@@ -1,6 +1,8 @@
-//! Launching ComfyUI: [`ask`] is the owner's side, [`serve`] the one that launches, [`start`] its processes, [`cell`] the one
-//! that becomes the sandbox user, [`scribe`] keeps the log where there is no terminal, [`watch`] reads what ComfyUI says, [`health`] has everything loaded once,
-//! [`live`] tells others what runs, [`control`] takes their word, [`prove`] tries what a share keeps.
+//! Launching ComfyUI: [`ask`] is the owner's side, [`serve`] the one that launches, [`start`] its
+//! processes, [`cell`] the one that becomes the sandbox user, [`scribe`] keeps the log where there
+//! is no terminal, [`watch`] reads what ComfyUI says, [`health`] has everything loaded once,
+//! [`live`] tells others what runs, [`control`] takes their word, [`prove`] tries what a share
+//! keeps.
 
 pub mod ask;
 pub mod cell;
@@ -47,7 +49,8 @@ pub enum How {
     Shell { size: Size, term: String },
     /// What must not be possible, tried.
     Tried(Try),
-    /// Everything is loaded once, nothing is served: of the live generation, or of another that is there.
+    /// Everything is loaded once, nothing is served: of the live generation, or of another that is
+    /// there.
     Loaded(Option<String>),
 }
 

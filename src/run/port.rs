@@ -25,34 +25,57 @@ pub fn any() -> Result<u16> {
 /// Listens there.
 ///
 /// # Errors
-/// The port is in use, by whom as far as that can be seen; or the address is none of this machine's.
+/// The port is in use, by whom as far as that can be seen; or the address is none of this
+/// machine's.
 pub fn claim(listen: &str, port: u16) -> Result<TcpListener> {
     match TcpListener::bind((listen, port)) {
         Ok(listener) => Ok(listener),
         Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
             let by = holder(port).map_or(String::new(), |w| format!(" by {w}"));
-            Err(Problem::new(format!("port {port} is in use{by}")).hint("end that process, or set another `port` in comfy.toml and run `comfy apply`"))
+            Err(Problem::new(format!("port {port} is in use{by}")).hint(
+                "end that process, or set another `port` in comfy.toml and run `comfy apply`",
+            ))
         }
-        Err(e) => Err(Problem::new(format!("{listen} port {port}: {e}")).hint("`listen` must be an address of this machine")),
+        Err(e) => Err(Problem::new(format!("{listen} port {port}: {e}"))
+            .hint("`listen` must be an address of this machine")),
     }
 }
 
 /// `python3 (process 4711)`.
 fn holder(port: u16) -> Option<String> {
-    if let Some(inode) = ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|f| listening(&std::fs::read_to_string(f).ok()?, port)) {
+    if let Some(inode) = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .find_map(|f| listening(&std::fs::read_to_string(f).ok()?, port))
+    {
         let socket = format!("socket:[{inode}]");
         for entry in std::fs::read_dir("/proc").ok()?.flatten() {
-            let fds = std::fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten();
-            if fds.into_iter().any(|f| std::fs::read_link(f.path()).is_ok_and(|t| t.as_os_str() == socket.as_str())) {
+            let fds = std::fs::read_dir(entry.path().join("fd"))
+                .into_iter()
+                .flatten()
+                .flatten();
+            if fds.into_iter().any(|f| {
+                std::fs::read_link(f.path()).is_ok_and(|t| t.as_os_str() == socket.as_str())
+            }) {
                 let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-                return Some(format!("{} (process {})", crate::text::escape(name.trim()), entry.file_name().to_string_lossy()));
+                return Some(format!(
+                    "{} (process {})",
+                    crate::text::escape(name.trim()),
+                    entry.file_name().to_string_lossy()
+                ));
             }
         }
         return Some("a process of another user".into());
     }
     let asked = format!("-iTCP:{port}");
-    let out = System.run(&["/usr/sbin/lsof", "-nP", &asked, "-sTCP:LISTEN", "-Fpc"]).ok()?;
-    let field = |c: char| out.stdout.lines().find_map(|l| l.strip_prefix(c)).map(crate::text::escape);
+    let out = System
+        .run(&["/usr/sbin/lsof", "-nP", &asked, "-sTCP:LISTEN", "-Fpc"])
+        .ok()?;
+    let field = |c: char| {
+        out.stdout
+            .lines()
+            .find_map(|l| l.strip_prefix(c))
+            .map(crate::text::escape)
+    };
     Some(format!("{} (process {})", field('c')?, field('p')?))
 }
 
@@ -61,6 +84,7 @@ fn listening(table: &str, port: u16) -> Option<String> {
     let wanted = format!(":{port:04X}");
     table.lines().skip(1).find_map(|l| {
         let f: Vec<&str> = l.split_whitespace().collect();
-        (f.get(1)?.ends_with(&wanted) && *f.get(3)? == "0A").then(|| f.get(9).map(|i| (*i).to_string()))?
+        (f.get(1)?.ends_with(&wanted) && *f.get(3)? == "0A")
+            .then(|| f.get(9).map(|i| (*i).to_string()))?
     })
 }

@@ -8,7 +8,12 @@ use crate::front::token::Handle;
 
 /// Asks once.
 pub fn answers(address: &str, handle: Option<&Handle>) -> bool {
-    let url = format!("{}/system_stats", address.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:"));
+    let url = format!(
+        "{}/system_stats",
+        address
+            .replace("//0.0.0.0:", "//127.0.0.1:")
+            .replace("//[::]:", "//[::1]:")
+    );
     let mut request = crate::host::http::local().get(&url);
     if let Some(h) = handle {
         request = request.header("Authorization", format!("Bearer {}", h.bearer()));
@@ -17,7 +22,12 @@ pub fn answers(address: &str, handle: Option<&Handle>) -> bool {
 }
 
 /// Asks again and again, until it answers or is over.
-pub fn poll(address: &str, ready: &Arc<AtomicBool>, over: &Arc<AtomicBool>, handle: impl Fn() -> Option<Handle> + Send + 'static) {
+pub fn poll(
+    address: &str,
+    ready: &Arc<AtomicBool>,
+    over: &Arc<AtomicBool>,
+    handle: impl Fn() -> Option<Handle> + Send + 'static,
+) {
     let (address, ready, over) = (address.to_string(), Arc::clone(ready), Arc::clone(over));
     std::thread::spawn(move || {
         while !over.load(Ordering::Relaxed) {

@@ -1,5 +1,6 @@
-//! The log keeper of a launch without a terminal: a process under the owner's uid, since what ComfyUI says is nobody's word
-//! that root should read. It writes the log, turns it over, and notes when ComfyUI is ready and which nodes failed.
+//! The log keeper of a launch without a terminal: a process under the owner's uid, since what
+//! ComfyUI says is nobody's word that root should read. It writes the log, turns it over, and notes
+//! when ComfyUI is ready and which nodes failed.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::RawFd;
@@ -43,13 +44,17 @@ pub struct Status {
 impl Status {
     /// As the last launch left it.
     pub fn read(paths: &Paths) -> Status {
-        std::fs::read(status_path(paths)).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
+        std::fs::read(status_path(paths))
+            .ok()
+            .and_then(|b| serde_json::from_slice(&b).ok())
+            .unwrap_or_default()
     }
 }
 
 /// Lines that wait to be taken; one has at most 16 KiB.
 const QUEUE: usize = 256;
-/// How long after one change of the status file the next one waits, since a node can say something new as fast as it likes.
+/// How long after one change of the status file the next one waits, since a node can say something
+/// new as fast as it likes.
 const BREATH: Duration = Duration::from_secs(1);
 /// Bytes after which a log is turned over.
 const FULL: u64 = 10 << 20;
@@ -58,7 +63,11 @@ const KEPT: usize = 4;
 
 /// The log of the launch that was last, and with a number the older ones.
 pub fn log_path(paths: &Paths, older: usize) -> PathBuf {
-    paths.logs().join(if older == 0 { "comfyui.log".into() } else { format!("comfyui.log.{older}") })
+    paths.logs().join(if older == 0 {
+        "comfyui.log".into()
+    } else {
+        format!("comfyui.log.{older}")
+    })
 }
 
 fn status_path(paths: &Paths) -> PathBuf {
@@ -78,8 +87,11 @@ pub fn serve() -> ExitCode {
 
 fn run() -> Result<()> {
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).doing(|| "read what to write down".into())?;
-    let config: Config = serde_json::from_str(&text).doing(|| "understand what to write down".into())?;
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .doing(|| "read what to write down".into())?;
+    let config: Config =
+        serde_json::from_str(&text).doing(|| "understand what to write down".into())?;
     let input = launched::take_over(config.input)?;
     // The terminal's Ctrl-C is the supervisor's.
     nix::unistd::setsid().doing(|| "begin a session".into())?;
@@ -97,7 +109,11 @@ fn run() -> Result<()> {
     let (mut due, mut noted) = (false, None::<Instant>);
     loop {
         let rest = noted.map_or(Duration::ZERO, |n| BREATH.saturating_sub(n.elapsed()));
-        let heard = if due { hear.recv_timeout(rest) } else { hear.recv().map_err(|_| RecvTimeoutError::Disconnected) };
+        let heard = if due {
+            hear.recv_timeout(rest)
+        } else {
+            hear.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
         match heard {
             Ok(line) => {
                 log.line(&line)?;
@@ -124,17 +140,26 @@ fn run() -> Result<()> {
 
 /// The same as texts without their ends, from a thread that reads.
 pub fn heard(from: impl Read + Send + 'static) -> Receiver<String> {
-    queued(from, |line| String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_string())
+    queued(from, |line| {
+        String::from_utf8_lossy(&line)
+            .trim_end_matches(['\n', '\r'])
+            .to_string()
+    })
 }
 
-/// Lines from a thread that reads, at most [`QUEUE`] of them: where nobody takes them, whoever writes waits.
-fn queued<T: Send + 'static>(from: impl Read + Send + 'static, make: fn(Vec<u8>) -> T) -> Receiver<T> {
+/// Lines from a thread that reads, at most [`QUEUE`] of them: where nobody takes them, whoever
+/// writes waits.
+fn queued<T: Send + 'static>(
+    from: impl Read + Send + 'static,
+    make: fn(Vec<u8>) -> T,
+) -> Receiver<T> {
     let (tell, hear) = sync_channel(QUEUE);
     std::thread::spawn(move || lines(from).try_for_each(|line| tell.send(make(line))));
     hear
 }
 
-/// Lines as bytes, each with its end; a progress bar's end with a carriage return, overlong ones are cut.
+/// Lines as bytes, each with its end; a progress bar's end with a carriage return, overlong ones
+/// are cut.
 pub fn lines(from: impl Read) -> impl Iterator<Item = Vec<u8>> {
     const LONGEST: u64 = 16_384;
     let mut reader = BufReader::new(from);
@@ -146,11 +171,15 @@ pub fn lines(from: impl Read) -> impl Iterator<Item = Vec<u8>> {
                 return (!line.is_empty()).then_some(line);
             }
             let end = buffer.iter().position(|b| *b == b'\n' || *b == b'\r');
-            let room = usize::try_from(LONGEST).unwrap_or(usize::MAX).saturating_sub(line.len());
+            let room = usize::try_from(LONGEST)
+                .unwrap_or(usize::MAX)
+                .saturating_sub(line.len());
             let n = end.map_or(buffer.len(), |e| e + 1).min(room.max(1));
             line.extend_from_slice(&buffer[..n]);
             reader.consume(n);
-            if matches!(line.last(), Some(b'\n' | b'\r')) || line.len() >= usize::try_from(LONGEST).unwrap_or(usize::MAX) {
+            if matches!(line.last(), Some(b'\n' | b'\r'))
+                || line.len() >= usize::try_from(LONGEST).unwrap_or(usize::MAX)
+            {
                 return Some(line);
             }
         }
@@ -160,7 +189,12 @@ pub fn lines(from: impl Read) -> impl Iterator<Item = Vec<u8>> {
 fn note(paths: &Paths, status: &Mutex<Status>) {
     if let Ok(s) = status.lock() {
         // Told again with the next change.
-        let _ = edit::write_file(&status_path(paths), &serde_json::to_vec(&*s).unwrap_or_default(), 0o600, None);
+        let _ = edit::write_file(
+            &status_path(paths),
+            &serde_json::to_vec(&*s).unwrap_or_default(),
+            0o600,
+            None,
+        );
     }
 }
 
@@ -168,7 +202,12 @@ fn wait_for_answer(config: &Config, status: &Arc<Mutex<Status>>) {
     let (started, config, status) = (Instant::now(), config.clone(), Arc::clone(status));
     std::thread::spawn(move || {
         // Where the system does not tell the front who asks, the owner's token does.
-        while !super::ready::answers(&config.address, Handle::read(&config.paths.front(), nix::unistd::geteuid().as_raw()).ok().as_ref()) {
+        while !super::ready::answers(
+            &config.address,
+            Handle::read(&config.paths.front(), nix::unistd::geteuid().as_raw())
+                .ok()
+                .as_ref(),
+        ) {
             std::thread::sleep(Duration::from_millis(50));
         }
         if let Ok(mut s) = status.lock() {
@@ -197,7 +236,11 @@ impl Rotating {
                 }
             }
         }
-        Ok(Rotating { file: create(&at).doing(doing)?, size: 0, paths: paths.clone() })
+        Ok(Rotating {
+            file: create(&at).doing(doing)?,
+            size: 0,
+            paths: paths.clone(),
+        })
     }
 
     fn line(&mut self, line: &[u8]) -> Result<()> {
@@ -211,7 +254,11 @@ impl Rotating {
 
 fn create(path: &Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
-    std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
 }
 
 #[cfg(test)]

@@ -48,24 +48,35 @@ pub fn network(spec: &LaunchSpec) -> Result<Network> {
     let (room, lacking) = room(spec);
     if spec.account && spec.strict && !lacking.is_empty() {
         let problems = lacking.into_iter().map(Problem::new).collect();
-        return Err(Problem::all(problems).hint("`confinement = \"warn\"` in [policy] of comfy.toml starts ComfyUI all the same"));
+        return Err(Problem::all(problems).hint(
+            "`confinement = \"warn\"` in [policy] of comfy.toml starts ComfyUI all the same",
+        ));
     }
     let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     // In a network of its own every port is free.
     let (port, proxy) = match (spec.fronted(), room.is_some()) {
         (false, _) => (spec.port, None),
-        (true, true) => (spec.port, Some(if spec.port == PROXY { PROXY + 1 } else { PROXY })),
+        (true, true) => (
+            spec.port,
+            Some(if spec.port == PROXY { PROXY + 1 } else { PROXY }),
+        ),
         (true, false) => (port::any()?, Some(port::any()?)),
     };
     let mut lacking = lacking;
     // A limit is no wall: without it ComfyUI starts all the same.
     let memory = match spec.reserve {
-        bytes @ 1.. if spec.account && !spec.macos => {
-            memory::group(&spec.user, bytes).map_err(|why| lacking.push(format!("run.memory_reserve is not kept: {why}"))).ok()
-        }
+        bytes @ 1.. if spec.account && !spec.macos => memory::group(&spec.user, bytes)
+            .map_err(|why| lacking.push(format!("run.memory_reserve is not kept: {why}")))
+            .ok(),
         _ => None,
     };
-    Ok(Network { room, inner: at(port), proxy: proxy.map(at), lacking, memory })
+    Ok(Network {
+        room,
+        inner: at(port),
+        proxy: proxy.map(at),
+        lacking,
+        memory,
+    })
 }
 
 /// A network namespace, where this system and this launch have one, and what the system lacks.
@@ -73,10 +84,17 @@ pub fn network(spec: &LaunchSpec) -> Result<Network> {
 fn room(spec: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
     use crate::host::confine;
     let mut lacking = Vec::new();
-    let room = spec.account.then(confine::net::room).transpose().unwrap_or_else(|p| {
-        lacking.push(format!("no namespaces, so other programs' processes, sockets and ports are within reach: {p}"));
-        None
-    });
+    let room = spec
+        .account
+        .then(confine::net::room)
+        .transpose()
+        .unwrap_or_else(|p| {
+            lacking.push(format!(
+                "no namespaces, so other programs' processes, sockets and ports are \
+            within reach: {p}"
+            ));
+            None
+        });
     lacking.extend(confine::lacking(room.is_some()));
     (room, lacking)
 }
@@ -89,11 +107,20 @@ fn room(_: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
 impl Network {
     /// The network that everybody has.
     pub fn none(spec: &LaunchSpec) -> Network {
-        Network { room: None, inner: (Ipv4Addr::LOCALHOST, spec.port).into(), proxy: None, lacking: Vec::new(), memory: None }
+        Network {
+            room: None,
+            inner: (Ipv4Addr::LOCALHOST, spec.port).into(),
+            proxy: None,
+            lacking: Vec::new(),
+            memory: None,
+        }
     }
 
     pub fn ports(&self) -> Inner {
-        Inner { comfyui: self.inner.port(), proxy: self.proxy.map(|a| a.port()) }
+        Inner {
+            comfyui: self.inner.port(),
+            proxy: self.proxy.map(|a| a.port()),
+        }
     }
 }
 
@@ -138,7 +165,8 @@ pub struct Cast<'a> {
     pub voice: &'a Voice,
     /// It is ComfyUI, which has a port.
     pub serves: bool,
-    /// What the confinement's rules stand for; nothing under isolation "none" and where nothing is in the way.
+    /// What the confinement's rules stand for; nothing under isolation "none" and where nothing is
+    /// in the way.
     pub opened: &'a [Opened],
     /// With nothing but this account in its way.
     pub bare: Option<Account>,
@@ -146,14 +174,35 @@ pub struct Cast<'a> {
     pub terminal: Option<OwnedFd>,
 }
 
-/// Starts ComfyUI, and the front before it where it `serves`. Both are comfy's own program again, so that nothing of this process is in their memory.
+/// Starts ComfyUI, and the front before it where it `serves`. Both are comfy's own program again,
+/// so that nothing of this process is in their memory.
 ///
 /// # Errors
 /// The port is taken; a process cannot become what it should.
-pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast: Cast) -> Result<Running> {
-    let Cast { command, voice, serves, opened, bare, terminal } = cast;
-    if spec.account && (spec.uid == 0 || spec.uid == spec.owner || [0, spec.owner, spec.uid].contains(&spec.front)) {
-        return Err(Problem::new(format!("{} has uid {} and the front {}: neither is a sandbox", spec.user, spec.uid, spec.front)).hint("run `comfy apply`"));
+pub fn start(
+    spec: &LaunchSpec,
+    network: Network,
+    confinement: Confinement,
+    cast: Cast,
+) -> Result<Running> {
+    let Cast {
+        command,
+        voice,
+        serves,
+        opened,
+        bare,
+        terminal,
+    } = cast;
+    if spec.account
+        && (spec.uid == 0
+            || spec.uid == spec.owner
+            || [0, spec.owner, spec.uid].contains(&spec.front))
+    {
+        return Err(Problem::new(format!(
+            "{} has uid {} and the front {}: neither is a sandbox",
+            spec.user, spec.uid, spec.front
+        ))
+        .hint("run `comfy apply`"));
     }
     #[cfg(target_os = "linux")]
     if spec.account && spec.network.egress != Egress::Allow {
@@ -177,10 +226,20 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast
     kept.extend(given.rules.iter().map(|(_, fd)| fd).chain(&given.temps));
     launched::hand_over(&mut c, &kept);
     let cell = Cell {
-        opened: given.rules.iter().map(|(rule, fd)| (*rule, fd.as_raw_fd())).collect(),
+        opened: given
+            .rules
+            .iter()
+            .map(|(rule, fd)| (*rule, fd.as_raw_fd()))
+            .collect(),
         temps: given.temps.iter().map(AsRawFd::as_raw_fd).collect(),
         bare: bare.is_some(),
-        account: bare.or_else(|| spec.account.then(|| Account { name: spec.user.clone(), uid: spec.uid, gid: spec.gid })),
+        account: bare.or_else(|| {
+            spec.account.then(|| Account {
+                name: spec.user.clone(),
+                uid: spec.uid,
+                gid: spec.gid,
+            })
+        }),
         open_files: spec.open_files,
         command: command.clone(),
         confinement,
@@ -201,7 +260,13 @@ pub fn start(spec: &LaunchSpec, network: Network, confinement: Confinement, cast
     let stdin = comfyui.stdin.take();
     let pid = i32::try_from(comfyui.id()).unwrap_or(0);
     let target = Pid::from_raw(if network.room.is_some() { pid } else { -pid });
-    let mut running = Running { comfyui, target, front, _memory: network.memory, gate: None };
+    let mut running = Running {
+        comfyui,
+        target,
+        front,
+        _memory: network.memory,
+        gate: None,
+    };
     let mut report = std::fs::File::from(report);
     let mut first = [0; 1];
     if report.read(&mut first).is_ok_and(|n| n == 1) && first == *b"\n" {
@@ -228,20 +293,34 @@ impl Given {
             let r = &c.rules[o.rule];
             let what = || format!("take {} into the launch", r.path.display());
             // Nothing is mounted below what is the sandbox user's own, or it is left out.
-            let fd = if rooms { detached(&o.fd, r.whose != Whose::Own).doing(what)? } else { o.fd.try_clone().doing(what)? };
+            let fd = if rooms {
+                detached(&o.fd, r.whose != Whose::Own).doing(what)?
+            } else {
+                o.fd.try_clone().doing(what)?
+            };
             Ok((o.rule, fd))
         };
         let rules = opened.iter().map(one).collect::<Result<_>>()?;
         let temp = opened.iter().find(|o| c.rules[o.rule].path == c.temp);
         let places = c.rooms.iter().filter(|(_, room)| *room == Room::Temp);
-        let mounts = places.filter_map(|(path, _)| temp.map(|t| detached(&t.fd, false).doing(|| format!("take {} into the launch", path.display()))));
-        Ok(Given { rules, temps: mounts.collect::<Result<_>>()? })
+        let mounts = places.filter_map(|(path, _)| {
+            temp.map(|t| {
+                detached(&t.fd, false).doing(|| format!("take {} into the launch", path.display()))
+            })
+        });
+        Ok(Given {
+            rules,
+            temps: mounts.collect::<Result<_>>()?,
+        })
     }
 
     /// There the launcher has told the real paths.
     #[cfg(not(target_os = "linux"))]
     fn of(_: &Confinement, _: &[Opened], _: bool) -> Result<Given> {
-        Ok(Given { rules: Vec::new(), temps: Vec::new() })
+        Ok(Given {
+            rules: Vec::new(),
+            temps: Vec::new(),
+        })
     }
 }
 
@@ -280,7 +359,9 @@ fn serve(spec: &LaunchSpec, network: &Network, voice: &Voice) -> Result<Front> {
             remote: spec.remote,
             hostname: crate::host::machine::hostname(),
         },
-        proxy: network.proxy.ok_or_else(|| Problem::new("no port for the way out"))?,
+        proxy: network
+            .proxy
+            .ok_or_else(|| Problem::new("no port for the way out"))?,
         egress: spec.network.egress.clone(),
         secret: secret.clone(),
         report: told.as_raw_fd(),
@@ -313,11 +394,17 @@ impl Front {
 }
 
 /// Comfy's own program in another role, with a pipe to it and nothing of the environment.
-#[expect(clippy::disallowed_methods, reason = "comfy itself, with a cleared environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "comfy itself, with a cleared environment"
+)]
 pub(super) fn side(role: &str) -> Result<Command> {
     let own = std::env::current_exe().doing(|| "find comfy's own program".into())?;
     let mut c = Command::new(own);
-    c.arg(role).env_clear().current_dir("/").stdin(Stdio::piped());
+    c.arg(role)
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped());
     Ok(c)
 }
 
@@ -337,7 +424,8 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 /// The disk.
 pub fn logs(spec: &LaunchSpec, owner_gid: u32) -> Result<()> {
     let logs = spec.paths.logs();
-    crate::host::fs::edit::make_dir(&logs, spec.owner, owner_gid, 0o700).doing(|| format!("make {}", logs.display()))
+    crate::host::fs::edit::make_dir(&logs, spec.owner, owner_gid, 0o700)
+        .doing(|| format!("make {}", logs.display()))
 }
 
 /// Starts the log keeper, and the pipe that it reads.
@@ -351,7 +439,13 @@ pub fn scribe(spec: &LaunchSpec, owner_gid: u32, nodes: Vec<String>) -> Result<(
     c.stdout(Stdio::null()).stderr(Stdio::null());
     launched::hand_over(&mut c, &[&reader]);
     let account = spec.account.then_some((spec.owner, owner_gid));
-    let config = super::scribe::Config { account, paths: spec.paths.clone(), input: reader.as_raw_fd(), address: spec.address(), nodes };
+    let config = super::scribe::Config {
+        account,
+        paths: spec.paths.clone(),
+        input: reader.as_raw_fd(),
+        address: spec.address(),
+        nodes,
+    };
     let mut child = c.spawn().doing(|| "start the log keeper".into())?;
     hand(&mut child, &config)?;
     drop(child.stdin.take());
@@ -361,7 +455,10 @@ pub fn scribe(spec: &LaunchSpec, owner_gid: u32, nodes: Vec<String>) -> Result<(
 /// Writes what it is asked, as one line.
 pub(super) fn hand(child: &mut Child, what: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string(what).doing(|| "say what to start".into())?;
-    let stdin = child.stdin.as_mut().ok_or_else(|| Problem::new("no pipe to what was started"))?;
+    let stdin = child
+        .stdin
+        .as_mut()
+        .ok_or_else(|| Problem::new("no pipe to what was started"))?;
     // One that ended already says why by itself.
     let _ = writeln!(stdin, "{text}");
     Ok(())
@@ -374,11 +471,14 @@ fn hear(report: std::fs::File, first: &[u8]) -> Option<Problem> {
     let _ = report.take(lines::WORD).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text);
     let text = text.trim_matches('\0');
-    (!text.is_empty()).then(|| serde_json::from_str(text).unwrap_or_else(|_| Problem::new(crate::text::escape(text))))
+    (!text.is_empty()).then(|| {
+        serde_json::from_str(text).unwrap_or_else(|_| Problem::new(crate::text::escape(text)))
+    })
 }
 
 impl Running {
-    /// Lets ComfyUI begin. Where it cannot be executed that is said, and [`Running::attend`] sees its end.
+    /// Lets ComfyUI begin. Where it cannot be executed that is said, and [`Running::attend`] sees
+    /// its end.
     pub fn go(&mut self) {
         if let Some((mut stdin, report)) = self.gate.take() {
             let _ = stdin.write_all(b"\n");
@@ -396,30 +496,46 @@ impl Running {
     /// Ends it at once, and everything with it.
     pub fn end(mut self) {
         // Whoever waits outside passes it on as the end of the whole namespace.
-        self.signal(if self.target.as_raw() > 0 { Signal::SIGTERM } else { Signal::SIGKILL });
+        self.signal(if self.target.as_raw() > 0 {
+            Signal::SIGTERM
+        } else {
+            Signal::SIGKILL
+        });
         let _ = self.comfyui.wait();
         if let Some(front) = self.front {
             front.end();
         }
     }
 
-    /// Waits for ComfyUI's end; its exit code, and whether somebody asked for it. `stop` or a signal ends it gently, a second word after it at once.
+    /// Waits for ComfyUI's end; its exit code, and whether somebody asked for it. `stop` or a
+    /// signal ends it gently, a second word after it at once.
     ///
     /// # Errors
     /// The front ended, and ComfyUI with it.
     pub fn attend(mut self, words: &Receiver<String>) -> Result<(u8, bool)> {
         let mut asked: Option<Instant> = None;
         let status = loop {
-            if let Some(status) = self.comfyui.try_wait().doing(|| "wait for ComfyUI".into())? {
+            if let Some(status) = self
+                .comfyui
+                .try_wait()
+                .doing(|| "wait for ComfyUI".into())?
+            {
                 break status;
             }
             if let Some(front) = &mut self.front
                 && let Ok(Some(status)) = front.child.try_wait()
             {
                 self.end();
-                return Err(Problem::new(format!("the front ended ({status}), so ComfyUI was ended too")).hint("the lines above say why"));
+                return Err(Problem::new(format!(
+                    "the front ended ({status}), so ComfyUI was ended too"
+                ))
+                .hint("the lines above say why"));
             }
-            let word = match words.recv_timeout(Duration::from_millis(if asked.is_some() { 20 } else { 100 })) {
+            let word = match words.recv_timeout(Duration::from_millis(if asked.is_some() {
+                20
+            } else {
+                100
+            })) {
                 Ok(w) => Some(w),
                 Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => {
@@ -428,9 +544,15 @@ impl Running {
                 }
             };
             let stop = word.is_some() || (asked.is_none() && crate::host::signals::interrupted());
-            let now = word.as_deref() == Some(KILL) || (word.is_some() && asked.is_some()) || asked.is_some_and(|t| t.elapsed() > PATIENCE);
+            let now = word.as_deref() == Some(KILL)
+                || (word.is_some() && asked.is_some())
+                || asked.is_some_and(|t| t.elapsed() > PATIENCE);
             if now {
-                self.signal(if self.target.as_raw() > 0 { Signal::SIGTERM } else { Signal::SIGKILL });
+                self.signal(if self.target.as_raw() > 0 {
+                    Signal::SIGTERM
+                } else {
+                    Signal::SIGKILL
+                });
             } else if stop && asked.is_none() {
                 asked = Some(Instant::now());
                 self.signal(Signal::SIGINT);
@@ -443,13 +565,16 @@ impl Running {
         if let Some(front) = self.front {
             front.end();
         }
-        let code = status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
+        let code = status
+            .code()
+            .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         Ok((u8::try_from(code).unwrap_or(1), asked.is_some()))
     }
 }
 
-/// Has what is typed reach the terminal `master`, and what a program says there reach stdout, until the last of them has ended.
-/// The end of stdin is the shell's end, and so is a line of it that is too long.
+/// Has what is typed reach the terminal `master`, and what a program says there reach stdout, until
+/// the last of them has ended. The end of stdin is the shell's end, and so is a line of it that is
+/// too long.
 ///
 /// # Errors
 /// The system's own.
@@ -470,7 +595,11 @@ pub fn relay(master: OwnedFd, tell: Sender<String>) -> Result<std::thread::JoinH
         let (mut buffer, mut out) = ([0; 1 << 14], std::io::stdout());
         // EIO: nobody has the other side open any more.
         while let Ok(n @ 1..) = said.read(&mut buffer) {
-            if out.write_all(&buffer[..n]).and_then(|()| out.flush()).is_err() {
+            if out
+                .write_all(&buffer[..n])
+                .and_then(|()| out.flush())
+                .is_err()
+            {
                 return;
             }
         }

@@ -1,4 +1,5 @@
-//! What ComfyUI says, read for people: which nodes failed to import, why, and the line of comfy.toml that helps.
+//! What ComfyUI says, read for people: which nodes failed to import, why, and the line of
+//! comfy.toml that helps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +8,8 @@ pub const HINTS: usize = 20;
 /// Characters of a reason that are kept.
 const REASON: usize = 500;
 
-/// Gathers from ComfyUI's log, line by line. All of it is a node's word, so what is kept is bounded.
+/// Gathers from ComfyUI's log, line by line. All of it is a node's word, so what is kept is
+/// bounded.
 #[derive(Debug, Default)]
 pub struct Log {
     nodes: BTreeSet<String>,
@@ -35,19 +37,37 @@ const DISTRIBUTIONS: &[(&str, &str)] = &[
 impl Log {
     /// Of a launch with these nodes; what is said of others is not kept.
     pub fn of(nodes: &[String]) -> Log {
-        Log { nodes: nodes.iter().cloned().collect(), ..Log::default() }
+        Log {
+            nodes: nodes.iter().cloned().collect(),
+            ..Log::default()
+        }
     }
 
     /// Takes one line; what a person should be told at once, if anything.
     pub fn line(&mut self, line: &str) -> Option<String> {
         let known = |path: &str| Some(name(path)).filter(|n| self.nodes.contains(n));
         let mut of = None;
-        if let Some((path, why)) = line.split_once("Cannot import ").and_then(|(_, r)| r.split_once(" module for custom nodes: ")) {
+        if let Some((path, why)) = line
+            .split_once("Cannot import ")
+            .and_then(|(_, r)| r.split_once(" module for custom nodes: "))
+        {
             of = known(path);
-            self.failed.extend(of.clone().map(|n| (n, why.trim().chars().take(REASON).collect())));
-        } else if let Some(node) = line.split_once("(IMPORT FAILED): ").and_then(|(_, path)| known(path)) {
-            self.failed.entry(node).or_insert_with(|| "see the log above".into());
-        } else if let Some(node) = line.split_once(" seconds: ").filter(|(_, p)| p.contains("/custom_nodes/")).and_then(|(_, path)| known(path)) {
+            self.failed.extend(
+                of.clone()
+                    .map(|n| (n, why.trim().chars().take(REASON).collect())),
+            );
+        } else if let Some(node) = line
+            .split_once("(IMPORT FAILED): ")
+            .and_then(|(_, path)| known(path))
+        {
+            self.failed
+                .entry(node)
+                .or_insert_with(|| "see the log above".into());
+        } else if let Some(node) = line
+            .split_once(" seconds: ")
+            .filter(|(_, p)| p.contains("/custom_nodes/"))
+            .and_then(|(_, path)| known(path))
+        {
             self.loaded.insert(node);
         }
         let hint = self.denied(line).or_else(|| lacking(line, of.as_deref()))?;
@@ -67,21 +87,39 @@ impl Log {
         self.more
     }
 
-    /// Which of `nodes` were named neither as loaded nor as failed: ComfyUI ended before it came to say so.
+    /// Which of `nodes` were named neither as loaded nor as failed: ComfyUI ended before it came to
+    /// say so.
     pub fn untold(&self, nodes: &[String]) -> Vec<String> {
-        nodes.iter().filter(|n| !self.loaded.contains(*n) && !self.failed.contains_key(*n)).cloned().collect()
+        nodes
+            .iter()
+            .filter(|n| !self.loaded.contains(*n) && !self.failed.contains_key(*n))
+            .cloned()
+            .collect()
     }
 
     /// Which of `nodes` failed to import, and why.
     pub fn failed(&self, nodes: &[String]) -> Vec<(String, String)> {
-        nodes.iter().filter_map(|n| Some((n.clone(), self.failed.get(n)?.clone()))).collect()
+        nodes
+            .iter()
+            .filter_map(|n| Some((n.clone(), self.failed.get(n)?.clone())))
+            .collect()
     }
 }
 
 /// `9 of 9 nodes loaded`, and a line for each that did not.
 pub fn summary(nodes: &[String], failed: &[(String, String)]) -> Vec<String> {
-    let mut out = vec![format!("{} of {} loaded", nodes.len().saturating_sub(failed.len()), crate::text::count(nodes.len(), "node"))];
-    out.extend(failed.iter().map(|(n, why)| format!("node.{} failed to import: {}", crate::text::escape(n), crate::text::escape(why))));
+    let mut out = vec![format!(
+        "{} of {} loaded",
+        nodes.len().saturating_sub(failed.len()),
+        crate::text::count(nodes.len(), "node")
+    )];
+    out.extend(failed.iter().map(|(n, why)| {
+        format!(
+            "node.{} failed to import: {}",
+            crate::text::escape(n),
+            crate::text::escape(why)
+        )
+    }));
     out
 }
 
@@ -91,7 +129,12 @@ pub fn more(n: u64) -> Option<String> {
 }
 
 fn name(path: &str) -> String {
-    path.trim().trim_end_matches('/').rsplit('/').next().unwrap_or_default().to_string()
+    path.trim()
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .to_string()
 }
 
 impl Log {
@@ -101,35 +144,61 @@ impl Log {
             return None;
         }
         let (_, rest) = line.rsplit_once("/ComfyUI/")?;
-        let path = rest.split(['\'', '"']).next().filter(|p| p.chars().all(|c| c.is_alphanumeric() || "-_./ ".contains(c)))?;
-        let (who, section, inner) = match path.strip_prefix("custom_nodes/").and_then(|p| p.split_once('/')) {
-            Some((node, inner)) => (format!("node.{node}"), format!("nodes.{}", self.nodes.get(node)?), inner),
+        let path = rest.split(['\'', '"']).next().filter(|p| {
+            p.chars()
+                .all(|c| c.is_alphanumeric() || "-_./ ".contains(c))
+        })?;
+        let (who, section, inner) = match path
+            .strip_prefix("custom_nodes/")
+            .and_then(|p| p.split_once('/'))
+        {
+            Some((node, inner)) => (
+                format!("node.{node}"),
+                format!("nodes.{}", self.nodes.get(node)?),
+                inner,
+            ),
             // The only place of ComfyUI's own where nodes put files.
-            None if path == "web" || path.starts_with("web/") => ("a node".into(), "comfyui".into(), "web/extensions"),
+            None if path == "web" || path.starts_with("web/") => {
+                ("a node".into(), "comfyui".into(), "web/extensions")
+            }
             None => return None,
         };
         (!inner.is_empty()).then(|| {
-            format!("ComfyUI says that {who} wants to write {inner}: if you agree, add to comfy.toml, then `comfy apply`: [{section}] writable = [\"{inner}\"]")
+            format!(
+                "ComfyUI says that {who} wants to write {inner}: if you agree, add to \
+                comfy.toml, then `comfy apply`: [{section}] writable = [\"{inner}\"]"
+            )
         })
     }
 }
 
-/// A module that is missing. Any node can say any name, so a package is named only where comfy itself knows it.
+/// A module that is missing. Any node can say any name, so a package is named only where comfy
+/// itself knows it.
 fn lacking(line: &str, of: Option<&str>) -> Option<String> {
     let (_, rest) = line.split_once("No module named '")?;
     // A part of a module that is there is no package that is missing.
     let module = rest.split('\'').next().filter(|m| !m.contains('.'))?;
-    if module.is_empty() || module.len() > 100 || !module.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+    if module.is_empty()
+        || module.len() > 100
+        || !module
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || c == '_')
+    {
         return None;
     }
     let said = of.map_or(String::new(), |n| format!(" (said of node.{n})"));
     let help = match DISTRIBUTIONS.iter().find(|(m, _)| *m == module) {
         Some((_, package)) => format!(
-            "comfy knows it from the package `{package}`; to have it, add to comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = [\"{package}\"]"
+            "comfy knows it from the package `{package}`; to have it, add to comfy.toml, then \
+             `comfy lock` and `comfy apply`: [python] requirements = [\"{package}\"]"
         ),
-        None => "look up which package it comes from, and whether you trust that one, before you add it to `requirements` in [python] of comfy.toml".into(),
+        None => "look up which package it comes from, and whether you trust that one, before you \
+            add it to `requirements` in [python] of comfy.toml"
+            .into(),
     };
-    Some(format!("ComfyUI says that the module {module} is missing{said}: {help}"))
+    Some(format!(
+        "ComfyUI says that the module {module} is missing{said}: {help}"
+    ))
 }
 
 #[cfg(test)]
@@ -138,7 +207,9 @@ mod tests {
 
     #[test]
     fn a_failed_import_is_told_with_what_helps() {
-        let text = "Cannot import /opt/comfy/s/gen/1/ComfyUI/custom_nodes/a module for custom nodes: [Errno 13] Permission denied: '/opt/comfy/s/gen/1/ComfyUI/custom_nodes/a/pysssss.json'
+        let text = "Cannot import /opt/comfy/s/gen/1/ComfyUI/custom_nodes/a module for custom \
+            nodes: [Errno 13] Permission denied: \
+            '/opt/comfy/s/gen/1/ComfyUI/custom_nodes/a/pysssss.json'
 Cannot import /x/ComfyUI/custom_nodes/b module for custom nodes: No module named 'cv2'
 ModuleNotFoundError: No module named 'typosquat'
 PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/custom_nodes/unknown/x'
@@ -169,14 +240,31 @@ PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/comfy/evil'";
             .flat_map(|n| {
                 [
                     format!("No module named 'm{n}'"),
-                    format!("Cannot import /x/custom_nodes/n{n} module for custom nodes: {}", "y".repeat(100)),
+                    format!(
+                        "Cannot import /x/custom_nodes/n{n} module for custom nodes: {}",
+                        "y".repeat(100)
+                    ),
                     format!("   0.0 seconds: /x/custom_nodes/l{n}"),
                 ]
             })
             .filter_map(|line| log.line(&line))
             .count();
-        log.line(&format!("Cannot import /x/custom_nodes/a module for custom nodes: {}", "z".repeat(16_000)));
-        assert_eq!((said, more(log.more())), (HINTS, Some("and 99980 more, which the log has".into())));
-        assert_eq!((log.hints.len(), log.failed.len(), log.failed["a"].len(), log.loaded.len()), (HINTS, 1, REASON, 0));
+        log.line(&format!(
+            "Cannot import /x/custom_nodes/a module for custom nodes: {}",
+            "z".repeat(16_000)
+        ));
+        assert_eq!(
+            (said, more(log.more())),
+            (HINTS, Some("and 99980 more, which the log has".into()))
+        );
+        assert_eq!(
+            (
+                log.hints.len(),
+                log.failed.len(),
+                log.failed["a"].len(),
+                log.loaded.len()
+            ),
+            (HINTS, 1, REASON, 0)
+        );
     }
 }

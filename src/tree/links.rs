@@ -23,25 +23,43 @@ enum Fault<'a> {
 
 /// A problem for each link that leaves the tree, or of which that is not certain.
 pub(super) fn check(listing: &Listing, links: &BTreeMap<String, String>) -> Vec<Problem> {
-    let mut tree = Tree { folders: HashSet::new(), links, steps: 0 };
+    let mut tree = Tree {
+        folders: HashSet::new(),
+        links,
+        steps: 0,
+    };
     for path in listing.0.keys().chain(links.keys()) {
-        tree.folders.extend(path.match_indices('/').map(|(at, _)| &path[..at]));
+        tree.folders
+            .extend(path.match_indices('/').map(|(at, _)| &path[..at]));
     }
     let mut problems = Vec::new();
     for (path, target) in links {
         let shown = escape(path);
         let p = match tree.follow(path) {
             Ok(()) => continue,
-            Err(Fault::Leaves) => Problem::new(format!("link `{shown}` leads out of the tree, to `{}`", escape(target))),
-            Err(Fault::Linked(through)) => {
-                Problem::new(format!("link `{shown}` (to `{}`) leads out of the tree through link `{}`", escape(target), escape(through)))
-            }
-            Err(Fault::Up(from)) => {
-                Problem::new(format!("link `{shown}` (to `{}`) goes up from `{}`, which is no folder of the tree", escape(target), escape(&from)))
-            }
-            Err(Fault::TooMany) => Problem::new(format!("link `{shown}` (to `{}`) leads through more than {MAX_LINKS} links", escape(target))),
+            Err(Fault::Leaves) => Problem::new(format!(
+                "link `{shown}` leads out of the tree, to `{}`",
+                escape(target)
+            )),
+            Err(Fault::Linked(through)) => Problem::new(format!(
+                "link `{shown}` (to `{}`) leads out of the tree through link `{}`",
+                escape(target),
+                escape(through)
+            )),
+            Err(Fault::Up(from)) => Problem::new(format!(
+                "link `{shown}` (to `{}`) goes up from `{}`, which is no folder of the tree",
+                escape(target),
+                escape(&from)
+            )),
+            Err(Fault::TooMany) => Problem::new(format!(
+                "link `{shown}` (to `{}`) leads through more than {MAX_LINKS} links",
+                escape(target)
+            )),
         };
-        problems.push(p.hint("such a link would show the node whatever lies there; choose another commit, or a fork without it"));
+        problems.push(p.hint(
+            "such a link would show the node whatever lies there; choose another \
+            commit, or a fork without it",
+        ));
         if tree.steps > MAX_STEPS {
             break;
         }
@@ -57,8 +75,12 @@ struct Tree<'a> {
 
 impl<'a> Tree<'a> {
     fn follow(&mut self, path: &str) -> Result<(), Fault<'a>> {
-        let mut at = path.rsplit_once('/').map_or(String::new(), |(parent, _)| parent.to_string());
-        let Some((_, target)) = self.links.get_key_value(path) else { return Ok(()) };
+        let mut at = path
+            .rsplit_once('/')
+            .map_or(String::new(), |(parent, _)| parent.to_string());
+        let Some((_, target)) = self.links.get_key_value(path) else {
+            return Ok(());
+        };
         let mut through: Option<&'a str> = None;
         let leaves = |through: Option<&'a str>| through.map_or(Fault::Leaves, Fault::Linked);
         if outside(target) {
@@ -114,10 +136,29 @@ mod tests {
     fn links_are_followed_through_links() {
         let mut listing = Listing::default();
         for path in ["a/x", "b/c/d", "main.py"] {
-            listing.0.insert(path.into(), Entry { mode: Mode::File, oid: blob_id(b"").unwrap(), size: 0 });
+            listing.0.insert(
+                path.into(),
+                Entry {
+                    mode: Mode::File,
+                    oid: blob_id(b"").unwrap(),
+                    size: 0,
+                },
+            );
         }
-        let fine = [("a/l", "../b/c/./d"), ("a/up", ".."), ("b/all", "../a/up/b"), ("b/c/root", "../.."), ("gone", "no/where"), ("over", "b/c/root/a")];
-        let links = |more: &[(&str, &str)]| fine.iter().chain(more).map(|(p, t)| ((*p).to_string(), (*t).to_string())).collect();
+        let fine = [
+            ("a/l", "../b/c/./d"),
+            ("a/up", ".."),
+            ("b/all", "../a/up/b"),
+            ("b/c/root", "../.."),
+            ("gone", "no/where"),
+            ("over", "b/c/root/a"),
+        ];
+        let links = |more: &[(&str, &str)]| {
+            fine.iter()
+                .chain(more)
+                .map(|(p, t)| ((*p).to_string(), (*t).to_string()))
+                .collect()
+        };
         assert!(check(&listing, &links(&[])).is_empty());
         let bad = [
             ("abs", "/etc"),
@@ -131,7 +172,10 @@ mod tests {
             ("up-from-nothing", "sub/module/../../a"),
             ("z", ""),
         ];
-        let all: Vec<String> = check(&listing, &links(&bad)).into_iter().map(|p| p.message).collect();
+        let all: Vec<String> = check(&listing, &links(&bad))
+            .into_iter()
+            .map(|p| p.message)
+            .collect();
         insta::assert_snapshot!(all.join("\n"), @"
         link `abs` leads out of the tree, to `/etc`
         link `chain` (to `a/up/../..`) leads out of the tree through link `a/up`
@@ -140,8 +184,10 @@ mod tests {
         link `loop2` (to `loop1`) leads through more than 32 links
         link `plain` leads out of the tree, to `a/../..`
         link `through` (to `abs/passwd`) leads out of the tree through link `abs`
-        link `up-from-file` (to `main.py/../..`) goes up from `main.py`, which is no folder of the tree
-        link `up-from-nothing` (to `sub/module/../../a`) goes up from `sub/module`, which is no folder of the tree
+        link `up-from-file` (to `main.py/../..`) goes up from `main.py`, which is no folder of the \
+            tree
+        link `up-from-nothing` (to `sub/module/../../a`) goes up from `sub/module`, which is no \
+            folder of the tree
         link `z` leads out of the tree, to ``
         ");
     }

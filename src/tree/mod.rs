@@ -1,7 +1,9 @@
-//! Git trees as plain data: a listing of paths with modes and object ids, and the tree hash that it amounts to.
+//! Git trees as plain data: a listing of paths with modes and object ids, and the tree hash that it
+//! amounts to.
 //!
-//! Root and `plan` never read a pack: they hash what lies on the disk and compare with the tree hash of comfy.lock.
-//! Formats: gitformat-tree in git's Documentation, "tree object"; blobs are hashed as `blob <size>\0<bytes>`.
+//! Root and `plan` never read a pack: they hash what lies on the disk and compare with the tree
+//! hash of comfy.lock. Formats: gitformat-tree in git's Documentation, "tree object"; blobs are
+//! hashed as `blob <size>\0<bytes>`.
 
 mod links;
 pub mod raw;
@@ -54,7 +56,9 @@ impl<'de> serde::Deserialize<'de> for Oid {
 }
 
 /// What a tree entry is; git knows no other modes that comfy installs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
 pub enum Mode {
     File,
     Executable,
@@ -95,7 +99,8 @@ impl Listing {
         self.hash(true)
     }
 
-    /// The same without looking for an attack: for comparing a sealed tree, which was looked at when it was sealed.
+    /// The same without looking for an attack: for comparing a sealed tree, which was looked at
+    /// when it was sealed.
     ///
     /// # Errors
     /// None in fact; the signature is that of [`Listing::tree_hash`].
@@ -109,7 +114,8 @@ impl Listing {
     }
 }
 
-/// `leaves` all share the first `skip` bytes, the folder's own path with its slash, and are sorted by path.
+/// `leaves` all share the first `skip` bytes, the folder's own path with its slash, and are sorted
+/// by path.
 fn hash_folder(leaves: &[(&str, Entry)], skip: usize, detect: bool) -> Result<Oid> {
     // git sorts entries as if a folder's name ended in "/": collect, then sort by that key.
     let mut rows: Vec<(Vec<u8>, &'static str, &str, Oid)> = Vec::new();
@@ -118,14 +124,27 @@ fn hash_folder(leaves: &[(&str, Entry)], skip: usize, detect: bool) -> Result<Oi
         let rest = &leaves[i].0[skip..];
         match rest.find('/') {
             None => {
-                rows.push((rest.as_bytes().to_vec(), leaves[i].1.mode.octal(), rest, leaves[i].1.oid));
+                rows.push((
+                    rest.as_bytes().to_vec(),
+                    leaves[i].1.mode.octal(),
+                    rest,
+                    leaves[i].1.oid,
+                ));
                 i += 1;
             }
             Some(slash) => {
                 let folder = &leaves[i].0[..skip + slash + 1];
-                let end = i + leaves[i..].iter().take_while(|(p, _)| p.starts_with(folder)).count();
+                let end = i + leaves[i..]
+                    .iter()
+                    .take_while(|(p, _)| p.starts_with(folder))
+                    .count();
                 let oid = hash_folder(&leaves[i..end], skip + slash + 1, detect)?;
-                rows.push((rest.as_bytes()[..=slash].to_vec(), "40000", &rest[..slash], oid));
+                rows.push((
+                    rest.as_bytes()[..=slash].to_vec(),
+                    "40000",
+                    &rest[..slash],
+                    oid,
+                ));
                 i = end;
             }
         }
@@ -167,7 +186,10 @@ impl Hasher {
     pub fn finish(self) -> Result<Oid> {
         let result = self.0.try_finalize();
         if result.has_collision() {
-            return Err(Problem::new("a SHA-1 collision attack was found in the content").hint("do not use this repository; tell its maintainers"));
+            return Err(
+                Problem::new("a SHA-1 collision attack was found in the content")
+                    .hint("do not use this repository; tell its maintainers"),
+            );
         }
         let mut out = [0; 20];
         out.copy_from_slice(result.hash());
@@ -194,7 +216,13 @@ mod tests {
         let blob = repo.blob(b"hello\n").unwrap();
         let mut listing = Listing::default();
         let mut index = git2::Index::new().unwrap();
-        for (path, mode) in [("a/x", Mode::File), ("a.txt", Mode::File), ("a-b", Mode::Executable), ("a0", Mode::Link), ("b/c/d", Mode::File)] {
+        for (path, mode) in [
+            ("a/x", Mode::File),
+            ("a.txt", Mode::File),
+            ("a-b", Mode::Executable),
+            ("a0", Mode::Link),
+            ("b/c/d", Mode::File),
+        ] {
             let oid = Oid::parse(&blob.to_string()).unwrap();
             listing.0.insert(path.into(), Entry { mode, oid, size: 6 });
             index
@@ -215,7 +243,10 @@ mod tests {
                 .unwrap();
         }
         let expected = index.write_tree_to(&repo).unwrap();
-        assert_eq!(listing.tree_hash().unwrap().to_string(), expected.to_string());
+        assert_eq!(
+            listing.tree_hash().unwrap().to_string(),
+            expected.to_string()
+        );
         assert_eq!(blob_id(b"hello\n").unwrap().to_string(), blob.to_string());
     }
 }

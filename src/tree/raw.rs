@@ -1,7 +1,9 @@
-//! Tree objects byte by byte, as git stores them: what a library tidies away is what an attacker writes.
+//! Tree objects byte by byte, as git stores them: what a library tidies away is what an attacker
+//! writes.
 //!
-//! Format and order: gitformat-tree in git's Documentation and `base_name_compare` of git's read-cache.c: a folder is sorted as if its
-//! name ended in `/`. What git itself never writes is refused, since the hash that is computed of the files on disk would be another.
+//! Format and order: gitformat-tree in git's Documentation and `base_name_compare` of git's
+//! read-cache.c: a folder is sorted as if its name ended in `/`. What git itself never writes is
+//! refused, since the hash that is computed of the files on disk would be another.
 
 use std::collections::HashSet;
 
@@ -25,20 +27,36 @@ pub enum Kind {
 
 const HINT: &str = "do not use this repository";
 
-/// The entries of the folder at `prefix` (empty or with its `/` at the end). What no tree may hold is added to `problems`; the rows that are
-/// returned then are for finding more of them, never for use.
+/// The entries of the folder at `prefix` (empty or with its `/` at the end). What no tree may hold
+/// is added to `problems`; the rows that are returned then are for finding more of them, never for
+/// use.
 pub fn rows<'a>(prefix: &str, body: &'a [u8], problems: &mut Vec<Problem>) -> Vec<Row<'a>> {
     let (mut out, mut names, mut last, mut sorted) = (Vec::new(), HashSet::new(), Vec::new(), true);
     let mut rest = body;
     while !rest.is_empty() {
-        let Some(Cut { mode, name, oid, after }) = split(rest) else {
-            problems.push(Problem::new(format!("the tree object of folder `{}` is damaged", shown(prefix))).hint(HINT));
+        let Some(Cut {
+            mode,
+            name,
+            oid,
+            after,
+        }) = split(rest)
+        else {
+            problems.push(
+                Problem::new(format!(
+                    "the tree object of folder `{}` is damaged",
+                    shown(prefix)
+                ))
+                .hint(HINT),
+            );
             break;
         };
         rest = after;
         let Ok(name) = std::str::from_utf8(name) else {
             let name = String::from_utf8_lossy(name);
-            problems.push(Problem::new(format!("`{}` is not UTF-8, which a Mac's disk cannot hold", escape(&format!("{prefix}{name}")))));
+            problems.push(Problem::new(format!(
+                "`{}` is not UTF-8, which a Mac's disk cannot hold",
+                escape(&format!("{prefix}{name}"))
+            )));
             continue;
         };
         let path = || escape(&format!("{prefix}{name}"));
@@ -54,8 +72,14 @@ pub fn rows<'a>(prefix: &str, body: &'a [u8], problems: &mut Vec<Problem>) -> Ve
             Some(kind) => kind,
             None => {
                 problems.push(
-                    Problem::new(format!("`{}` has mode {}, which git does not write today", path(), escape(&String::from_utf8_lossy(mode)))).hint(
-                        "comfy compares installed files with the tree hash, which would differ: choose another commit, or a fork that was committed anew",
+                    Problem::new(format!(
+                        "`{}` has mode {}, which git does not write today",
+                        path(),
+                        escape(&String::from_utf8_lossy(mode))
+                    ))
+                    .hint(
+                        "comfy compares installed files with the tree hash, which would differ: \
+                         choose another commit, or a fork that was committed anew",
                     ),
                 );
                 continue;
@@ -67,7 +91,8 @@ pub fn rows<'a>(prefix: &str, body: &'a [u8], problems: &mut Vec<Problem>) -> Ve
         }
         if sorted && key <= last {
             sorted = false;
-            problems.push(Problem::new(format!("`{}` is not where git sorts it", path())).hint(HINT));
+            problems
+                .push(Problem::new(format!("`{}` is not where git sorts it", path())).hint(HINT));
         }
         last = key;
         out.push(Row { kind, name, oid });
@@ -89,34 +114,57 @@ fn split(body: &[u8]) -> Option<Cut<'_>> {
     let (mode, rest) = (&body[..space], &body[space + 1..]);
     let nul = memchr::memchr(0, rest)?;
     let (oid, after) = rest[nul + 1..].split_first_chunk::<20>()?;
-    Some(Cut { mode, name: &rest[..nul], oid: Oid(*oid), after })
+    Some(Cut {
+        mode,
+        name: &rest[..nul],
+        oid: Oid(*oid),
+        after,
+    })
 }
 
 /// Exactly the spellings that [`super::Listing::tree_hash`] writes.
 fn kind(mode: &[u8]) -> Option<Kind> {
     match mode {
         b"40000" => Some(Kind::Folder),
-        _ => [Mode::File, Mode::Executable, Mode::Link, Mode::Commit].into_iter().find(|m| m.octal().as_bytes() == mode).map(Kind::Leaf),
+        _ => [Mode::File, Mode::Executable, Mode::Link, Mode::Commit]
+            .into_iter()
+            .find(|m| m.octal().as_bytes() == mode)
+            .map(Kind::Leaf),
     }
 }
 
 fn shown(prefix: &str) -> String {
-    if prefix.is_empty() { ".".into() } else { escape(prefix.trim_end_matches('/')) }
+    if prefix.is_empty() {
+        ".".into()
+    } else {
+        escape(prefix.trim_end_matches('/'))
+    }
 }
 
 /// The refusal of a path with a component that leads elsewhere.
 pub(super) fn no_path(path: &str) -> Problem {
-    Problem::new(format!("`{}` is no path that a tree may hold", escape(path))).hint(HINT)
+    Problem::new(format!(
+        "`{}` is no path that a tree may hold",
+        escape(path)
+    ))
+    .hint(HINT)
 }
 
-/// Whether a file system could take this name for `.git`: git's `is_hfs_dotgit` (utf8.c) and `is_ntfs_dotgit` (path.c).
+/// Whether a file system could take this name for `.git`: git's `is_hfs_dotgit` (utf8.c) and
+/// `is_ntfs_dotgit` (path.c).
 pub fn is_dot_git(name: &str) -> bool {
     // HFS+ looks away from these.
     let ignored = |c: char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
-    // NTFS: a backslash ends a component, a colon begins a stream, dots and spaces at the end do not count; `git~1` is the short name.
+    // NTFS: a backslash ends a component, a colon begins a stream, dots and spaces at the end do
+    // not count; `git~1` is the short name.
     name.split('\\').any(|piece| {
         let seen: String = piece.chars().filter(|c| !ignored(*c)).collect();
-        let seen = crate::manifest::names::folded(seen.split(':').next().unwrap_or_default().trim_end_matches(['.', ' ']));
+        let seen = crate::manifest::names::folded(
+            seen.split(':')
+                .next()
+                .unwrap_or_default()
+                .trim_end_matches(['.', ' ']),
+        );
         seen == ".git" || seen == "git~1"
     })
 }
@@ -127,18 +175,34 @@ mod tests {
 
     /// A tree object from its entries.
     fn object(entries: &[(&str, &[u8])]) -> Vec<u8> {
-        entries.iter().flat_map(|(mode, name)| [mode.as_bytes(), b" ", name, b"\0", &[7; 20]].concat()).collect()
+        entries
+            .iter()
+            .flat_map(|(mode, name)| [mode.as_bytes(), b" ", name, b"\0", &[7; 20]].concat())
+            .collect()
     }
 
     fn refusals(entries: &[(&str, &[u8])]) -> String {
         let mut problems = Vec::new();
         rows("a/", &object(entries), &mut problems);
-        problems.iter().map(|p| p.message.clone()).collect::<Vec<_>>().join("; ")
+        problems
+            .iter()
+            .map(|p| p.message.clone())
+            .collect::<Vec<_>>()
+            .join("; ")
     }
 
     #[test]
     fn what_git_does_not_write_is_refused() {
-        assert_eq!(refusals(&[("100644", b"a-b"), ("100755", b"a.txt"), ("40000", b"a"), ("120000", b"a0"), ("160000", b"b")]), "");
+        assert_eq!(
+            refusals(&[
+                ("100644", b"a-b"),
+                ("100755", b"a.txt"),
+                ("40000", b"a"),
+                ("120000", b"a0"),
+                ("160000", b"b")
+            ]),
+            ""
+        );
         let all = [
             refusals(&[("120000", b"l"), ("40000", b"l")]),
             refusals(&[("100644", b"l"), ("100644", b"l-"), ("40000", b"l")]),
@@ -148,7 +212,13 @@ mod tests {
             refusals(&[("100644", b"")]),
             refusals(&[("100644", b"../../etc/x")]),
             refusals(&[("100644", b"/etc/x")]),
-            refusals(&[("040000", b"x"), ("100664", b"y"), ("100600", b"z"), ("644", b"zz"), ("", b"zzz")]),
+            refusals(&[
+                ("040000", b"x"),
+                ("100664", b"y"),
+                ("100600", b"z"),
+                ("644", b"zz"),
+                ("", b"zzz"),
+            ]),
             refusals(&[("100644", b"caf\xe9")]),
         ];
         insta::assert_snapshot!(all.join("\n"), @"
@@ -160,7 +230,10 @@ mod tests {
         `a/` is no path that a tree may hold
         `a/../../etc/x` is no path that a tree may hold
         `a//etc/x` is no path that a tree may hold
-        `a/x` has mode 040000, which git does not write today; `a/y` has mode 100664, which git does not write today; `a/z` has mode 100600, which git does not write today; `a/zz` has mode 644, which git does not write today; `a/zzz` has mode , which git does not write today
+        `a/x` has mode 040000, which git does not write today; `a/y` has mode 100664, which git \
+            does not write today; `a/z` has mode 100600, which git does not write today; `a/zz` \
+            has mode 644, which git does not write today; `a/zzz` has mode , which git does not \
+            write today
         `a/caf�` is not UTF-8, which a Mac's disk cannot hold
         ");
         let mut problems = Vec::new();
@@ -170,12 +243,31 @@ mod tests {
 
     #[test]
     fn every_spelling_of_dot_git_is_known() {
-        for name in
-            [".git", ".GIT", ".g\u{200c}it", "\u{feff}.Git", "git~1", "GIT~1", ".git.", ".git . .", ".git::$INDEX_ALLOCATION", "x\\.git\\config", ".git:x"]
-        {
+        for name in [
+            ".git",
+            ".GIT",
+            ".g\u{200c}it",
+            "\u{feff}.Git",
+            "git~1",
+            "GIT~1",
+            ".git.",
+            ".git . .",
+            ".git::$INDEX_ALLOCATION",
+            "x\\.git\\config",
+            ".git:x",
+        ] {
             assert!(is_dot_git(name), "{name:?}");
         }
-        for name in [".gitignore", ".github", "git", "a.git", "git~10", "trail.", "back\\slash.txt", "colon:name"] {
+        for name in [
+            ".gitignore",
+            ".github",
+            "git",
+            "a.git",
+            "git~10",
+            "trail.",
+            "back\\slash.txt",
+            "colon:name",
+        ] {
             assert!(!is_dot_git(name), "{name:?}");
         }
     }

@@ -1,4 +1,5 @@
-//! What a tree may not hold: found when it is locked, since a Mac would find it later, and again whenever it is fetched and unpacked.
+//! What a tree may not hold: found when it is locked, since a Mac would find it later, and again
+//! whenever it is fetched and unpacked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,8 @@ pub struct Contents {
     pub lfs_pointers: BTreeSet<String>,
 }
 
-/// A path longer than this fails on some file system (PATH_MAX is 1024 on macOS, and the prefix comes before it).
+/// A path longer than this fails on some file system (PATH_MAX is 1024 on macOS, and the prefix
+/// comes before it).
 const MAX_PATH: usize = 700;
 /// NAME_MAX of every file system that comfy knows.
 const MAX_NAME: usize = 255;
@@ -29,22 +31,39 @@ pub fn check(listing: &Listing, contents: &Contents) -> Vec<Problem> {
     for path in listing.0.keys() {
         let shown = escape(path);
         if path.len() > MAX_PATH {
-            problems.push(Problem::new(format!("a path of {} bytes is too long for a Mac: {:.80}…", path.len(), shown)));
+            problems.push(Problem::new(format!(
+                "a path of {} bytes is too long for a Mac: {:.80}…",
+                path.len(),
+                shown
+            )));
         } else if path.split('/').any(|c| c.len() > MAX_NAME) {
-            problems.push(Problem::new(format!("a name of more than {MAX_NAME} bytes is too long for a disk: {shown:.80}…")));
+            problems.push(Problem::new(format!(
+                "a name of more than {MAX_NAME} bytes is too long for a disk: {shown:.80}…"
+            )));
         }
-        if path.split('/').any(|c| raw::is_dot_git(c) || c == ".." || c == "." || c.is_empty()) {
+        if path
+            .split('/')
+            .any(|c| raw::is_dot_git(c) || c == ".." || c == "." || c.is_empty())
+        {
             problems.push(raw::no_path(path));
         }
         if path.chars().any(char::is_control) {
-            problems.push(Problem::new(format!("`{shown}` has a control character in its name")));
+            problems.push(Problem::new(format!(
+                "`{shown}` has a control character in its name"
+            )));
         }
     }
     problems.extend(links::check(listing, &contents.links));
     for path in &contents.lfs_pointers {
         problems.push(
-            Problem::new(format!("`{}` is a Git LFS pointer, not the file", escape(path)))
-                .hint("comfy does not fetch Git LFS; ask the author to publish the file as a release or a model"),
+            Problem::new(format!(
+                "`{}` is a Git LFS pointer, not the file",
+                escape(path)
+            ))
+            .hint(
+                "comfy does not fetch Git LFS; ask the author to publish the file as a \
+                    release or a model",
+            ),
         );
     }
     problems
@@ -64,8 +83,12 @@ fn collisions(listing: &Listing) -> Vec<Problem> {
                 Some(other) if other != prefix => {
                     if told.insert(folded) {
                         problems.push(
-                            Problem::new(format!("`{}` and `{}` are one name on a Mac's disk", spelled(other), spelled(prefix)))
-                                .hint("choose another commit, or ask the author to rename one"),
+                            Problem::new(format!(
+                                "`{}` and `{}` are one name on a Mac's disk",
+                                spelled(other),
+                                spelled(prefix)
+                            ))
+                            .hint("choose another commit, or ask the author to rename one"),
                         );
                     }
                     break;
@@ -82,7 +105,16 @@ fn collisions(listing: &Listing) -> Vec<Problem> {
 
 /// Letters outside of ASCII by number: two of these names may look the same.
 fn spelled(path: &str) -> String {
-    escape(path).chars().map(|c| if c.is_ascii() { c.to_string() } else { c.escape_unicode().to_string() }).collect()
+    escape(path)
+        .chars()
+        .map(|c| {
+            if c.is_ascii() {
+                c.to_string()
+            } else {
+                c.escape_unicode().to_string()
+            }
+        })
+        .collect()
 }
 
 /// Git LFS pointers start with this line (git-lfs docs/spec.md); they are below 1024 bytes.
@@ -92,7 +124,12 @@ pub const LFS_LIMIT: usize = 1024;
 
 /// Whether the listing has a submodule that is not in `known`.
 pub fn unknown_submodules<'a>(listing: &'a Listing, known: &BTreeSet<&str>) -> Vec<&'a str> {
-    listing.0.iter().filter(|(p, e)| e.mode == Mode::Commit && !known.contains(p.as_str())).map(|(p, _)| p.as_str()).collect()
+    listing
+        .0
+        .iter()
+        .filter(|(p, e)| e.mode == Mode::Commit && !known.contains(p.as_str()))
+        .map(|(p, _)| p.as_str())
+        .collect()
 }
 
 #[cfg(test)]
@@ -103,14 +140,40 @@ mod tests {
     #[test]
     fn a_mac_would_refuse_what_lock_refuses() {
         let mut listing = Listing::default();
-        for path in ["Web/a.js", "web/b.js", "caf\u{e9}.py", "cafe\u{301}.py", "ok/up", "out", "x/.GIT/config", "x/git~1", "tab\there"] {
-            listing.0.insert(path.into(), Entry { mode: Mode::File, oid: blob_id(b"").unwrap(), size: 0 });
+        for path in [
+            "Web/a.js",
+            "web/b.js",
+            "caf\u{e9}.py",
+            "cafe\u{301}.py",
+            "ok/up",
+            "out",
+            "x/.GIT/config",
+            "x/git~1",
+            "tab\there",
+        ] {
+            listing.0.insert(
+                path.into(),
+                Entry {
+                    mode: Mode::File,
+                    oid: blob_id(b"").unwrap(),
+                    size: 0,
+                },
+            );
         }
         let contents = Contents {
-            links: [("ok/up", "../Web/a.js"), ("out", "../../etc/passwd"), ("abs", "/etc/passwd")].map(|(a, b)| (a.into(), b.into())).into(),
+            links: [
+                ("ok/up", "../Web/a.js"),
+                ("out", "../../etc/passwd"),
+                ("abs", "/etc/passwd"),
+            ]
+            .map(|(a, b)| (a.into(), b.into()))
+            .into(),
             lfs_pointers: ["model.bin".to_string()].into(),
         };
-        let all: Vec<String> = check(&listing, &contents).into_iter().map(|p| p.message).collect();
+        let all: Vec<String> = check(&listing, &contents)
+            .into_iter()
+            .map(|p| p.message)
+            .collect();
         insta::assert_snapshot!(all.join("\n"), @r"
         `cafe\u{301}.py` and `caf\u{e9}.py` are one name on a Mac's disk
         `Web` and `web` are one name on a Mac's disk

@@ -1,8 +1,10 @@
-//! Bad input, each with its message: what a person reads who mistyped, merged badly, or was lied to.
+//! Bad input, each with its message: what a person reads who mistyped, merged badly, or was lied
+//! to.
 //!
-//! A row of a snapshot is the case, the exit code, and all of stderr. Below a message that names a place, `>` shows
-//! what stands there from that column on, so that a wrong line is seen at once.
-//! Every case that fails must exit 1 and change nothing: no comfy.lock, no prefix, no share ([`World::run`]).
+//! A row of a snapshot is the case, the exit code, and all of stderr. Below a message that names a
+//! place, `>` shows what stands there from that column on, so that a wrong line is seen at once.
+//! Every case that fails must exit 1 and change nothing: no comfy.lock, no prefix, no share
+//! ([`World::run`]).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,7 +41,11 @@ version = "MINOR"
 /// A case may have a `[python]` of its own; else that of this machine.
 fn with_python(toml: &str, version: &str) -> String {
     let ours = "\n[python]\nversion = \"MINOR\"\n";
-    if toml.matches("[python]").count() > 1 { toml.replacen(ours, "", 1) } else { toml.replace("MINOR", version) }
+    if toml.matches("[python]").count() > 1 {
+        toml.replacen(ours, "", 1)
+    } else {
+        toml.replace("MINOR", version)
+    }
 }
 
 const PLAN: &[&str] = &["plan"];
@@ -61,7 +67,12 @@ impl World {
         core.tag("v1");
         core.tag("v2");
         World::upstream(&root, "pack", &borrowed(&node(1)));
-        let mut world = World { root, lock: String::new(), python: python(), _temp: temp };
+        let mut world = World {
+            root,
+            lock: String::new(),
+            python: python(),
+            _temp: temp,
+        };
         let (exit, said) = world.run(GOOD, None, LOCK);
         assert_eq!(exit, 0, "{said}");
         world.lock = fs::read_to_string(world.dir().join("comfy.lock")).unwrap();
@@ -76,13 +87,25 @@ impl World {
 
     /// A manifest whose node has a submodule, and its lock.
     fn with_submodule(&self) -> (String, String) {
-        let inner = World::upstream(&self.root, "inner", &[("a.py", b"", 0o100_644)]).commit(&[("a.py", b"1", 0o100_644)]);
+        let inner = World::upstream(&self.root, "inner", &[("a.py", b"", 0o100_644)])
+            .commit(&[("a.py", b"1", 0o100_644)]);
         let modules = b"[submodule \"sub\"]\n\tpath = sub\n\turl = ../inner\n";
-        World::upstream(&self.root, "outer", &[("__init__.py", b"", 0o100_644), (".gitmodules", modules, 0o100_644), ("sub", inner.as_bytes(), 0o160_000)]);
+        World::upstream(
+            &self.root,
+            "outer",
+            &[
+                ("__init__.py", b"", 0o100_644),
+                (".gitmodules", modules, 0o100_644),
+                ("sub", inner.as_bytes(), 0o160_000),
+            ],
+        );
         let toml = GOOD.replace("up/pack", "up/outer");
         let (exit, said) = self.run(&toml, None, LOCK);
         assert_eq!(exit, 0, "{said}");
-        (toml, fs::read_to_string(self.dir().join("comfy.lock")).unwrap())
+        (
+            toml,
+            fs::read_to_string(self.dir().join("comfy.lock")).unwrap(),
+        )
     }
 
     fn dir(&self) -> PathBuf {
@@ -92,9 +115,13 @@ impl World {
     /// Everything that comfy might change: the project, the prefix, the shares.
     fn state(&self) -> BTreeMap<PathBuf, Vec<u8>> {
         let mut out = BTreeMap::new();
-        let mut todo: Vec<PathBuf> = ["project", "prefix", "share", "view"].map(|d| self.root.join(d)).into();
+        let mut todo: Vec<PathBuf> = ["project", "prefix", "share", "view"]
+            .map(|d| self.root.join(d))
+            .into();
         while let Some(path) = todo.pop() {
-            let Ok(meta) = path.symlink_metadata() else { continue };
+            let Ok(meta) = path.symlink_metadata() else {
+                continue;
+            };
             let mut what = format!("{:o} ", meta.permissions().mode()).into_bytes();
             if meta.is_dir() {
                 todo.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
@@ -106,7 +133,8 @@ impl World {
         out
     }
 
-    /// `comfy ARGS` on this comfy.toml and comfy.lock: exit code and stderr. A failure has changed nothing.
+    /// `comfy ARGS` on this comfy.toml and comfy.lock: exit code and stderr. A failure has changed
+    /// nothing.
     fn run(&self, toml: impl AsRef<[u8]>, lock: Option<&[u8]>, args: &[&str]) -> (i32, String) {
         for d in ["project", "prefix", "share", "view"] {
             // Absent after a case that made none.
@@ -119,7 +147,11 @@ impl World {
             let at = dir.join(name);
             let root = self.root.display().to_string();
             // Bytes that are no text must arrive as they are.
-            let bytes = std::str::from_utf8(bytes).map_or(bytes.to_vec(), |t| with_python(t, &self.python).replace("ROOT", &root).into_bytes());
+            let bytes = std::str::from_utf8(bytes).map_or(bytes.to_vec(), |t| {
+                with_python(t, &self.python)
+                    .replace("ROOT", &root)
+                    .into_bytes()
+            });
             fs::write(&at, bytes).unwrap();
             fs::set_permissions(&at, fs::Permissions::from_mode(0o644)).unwrap();
         };
@@ -132,29 +164,51 @@ impl World {
 
     /// As [`World::run`], on the folder as it is.
     fn again(&self, args: &[&str]) -> (i32, String) {
-        let args: Vec<String> = args.iter().map(|a| a.replace("ROOT", &self.root.display().to_string())).collect();
+        let args: Vec<String> = args
+            .iter()
+            .map(|a| a.replace("ROOT", &self.root.display().to_string()))
+            .collect();
         let before = self.state();
         let mut c = command(&self.root);
-        c.current_dir(&self.root).args(["-q", "-C", "project"]).args(&args).stdin(Stdio::null());
+        c.current_dir(&self.root)
+            .args(["-q", "-C", "project"])
+            .args(&args)
+            .stdin(Stdio::null());
         let mut output = c.output().unwrap();
         let exit = output.status.code().unwrap_or(-1);
         if exit != 0 {
-            assert_eq!(self.state(), before, "{args:?} failed and changed something");
+            assert_eq!(
+                self.state(),
+                before,
+                "{args:?} failed and changed something"
+            );
         }
         output.stdout.clear();
         (exit, redacted(&text(&output, &self.root)))
     }
 
     /// One row of a snapshot; the case must fail.
-    fn case(&self, name: &str, toml: impl AsRef<[u8]>, lock: Option<&[u8]>, args: &[&str]) -> String {
+    fn case(
+        &self,
+        name: &str,
+        toml: impl AsRef<[u8]>,
+        lock: Option<&[u8]>,
+        args: &[&str],
+    ) -> String {
         let (exit, said) = self.run(toml, lock, args);
         assert_eq!(exit, 1, "{name}: exit {exit}\n{said}");
         self.row(name, exit, &said)
     }
 
-    /// GOOD with something replaced, or added at its end; `comfy plan` on it, with a lock that is right.
+    /// GOOD with something replaced, or added at its end; `comfy plan` on it, with a lock that is
+    /// right.
     fn toml(&self, edits: &[(&str, &str, &str)]) -> String {
-        edits.iter().map(|(name, from, to)| self.case(name, edited(from, to), Some(self.lock.as_bytes()), PLAN)).collect()
+        edits
+            .iter()
+            .map(|(name, from, to)| {
+                self.case(name, edited(from, to), Some(self.lock.as_bytes()), PLAN)
+            })
+            .collect()
     }
 
     fn row(&self, name: &str, exit: i32, said: &str) -> String {
@@ -174,13 +228,34 @@ impl World {
         let at = line.strip_prefix("error: comfy.")?;
         let mut parts = at.splitn(4, ':');
         let file = format!("comfy.{}", parts.next()?);
-        let (row, column): (usize, usize) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+        let (row, column): (usize, usize) =
+            (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
         let bytes = fs::read(self.dir().join(file)).ok()?;
         let whole = String::from_utf8_lossy(&bytes).into_owned();
-        let line = whole.lines().nth(row - 1).unwrap_or_default().replace(&self.root.display().to_string(), "ROOT");
-        // The column was counted with the real path before it, which is never on the same line before a mistake.
-        let there: String = line.chars().skip(column - 1).take(90).flat_map(|c| if c.is_control() { c.escape_unicode().collect() } else { vec![c] }).collect();
-        Some(if there.is_empty() { "(the line ends here)".into() } else { redacted(&there) })
+        let line = whole
+            .lines()
+            .nth(row - 1)
+            .unwrap_or_default()
+            .replace(&self.root.display().to_string(), "ROOT");
+        // The column was counted with the real path before it, which is never on the same line
+        // before a mistake.
+        let there: String = line
+            .chars()
+            .skip(column - 1)
+            .take(90)
+            .flat_map(|c| {
+                if c.is_control() {
+                    c.escape_unicode().collect()
+                } else {
+                    vec![c]
+                }
+            })
+            .collect();
+        Some(if there.is_empty() {
+            "(the line ends here)".into()
+        } else {
+            redacted(&there)
+        })
     }
 }
 
@@ -202,18 +277,62 @@ fn syntax_and_types() {
         ("a key twice", "ref = \"v1\"", "ref = \"v1\"\nref = \"v2\""),
         ("a section twice", "", "[nodes.pack]\nref = \"main\""),
         ("no quotes", "ref = \"v1\"", "ref = v1"),
-        ("a merge was left", "ref = \"v1\"", "<<<<<<< HEAD\nref = \"v1\"\n=======\nref = \"v2\"\n>>>>>>> theirs"),
+        (
+            "a merge was left",
+            "ref = \"v1\"",
+            "<<<<<<< HEAD\nref = \"v1\"\n=======\nref = \"v2\"\n>>>>>>> theirs",
+        ),
         ("a number where text belongs", "ref = \"v1\"", "ref = 1"),
-        ("text where a number belongs", "ref = \"v1\"", "ref = \"v1\"\nport = \"8188\""),
-        ("text where a list belongs", "ref = \"v1\"", "ref = \"v1\"\nargs = \"--lowvram\""),
-        ("text where yes or no belongs", "ref = \"main\"", "ref = \"main\"\nenabled = \"no\""),
-        ("a number in a list of texts", "ref = \"v1\"", "ref = \"v1\"\nargs = [\"--reserve-vram\", 2]"),
-        ("models in two forms, one of them wrong", "", "[\"\\u006dodels\".\"a.bin\"]\nsha256 = \"bad\"\n[models.\"b.bin\"]\n"),
-        ("a hard space behind a section", "", "[models.\"b.bin\"]\u{a0}\n"),
-        ("a number where a model's source belongs", "", "[models.\"a.bin\"]\nsource = 12\n"),
-        ("a key where a section belongs", "[host]", "nodes = \"pack\"\n[host]"),
-        ("a list of sections where one belongs", "[comfyui]", "[[comfyui]]"),
-        ("a number that is too large", "ref = \"v1\"", "ref = \"v1\"\nport = 99999999999999999999"),
+        (
+            "text where a number belongs",
+            "ref = \"v1\"",
+            "ref = \"v1\"\nport = \"8188\"",
+        ),
+        (
+            "text where a list belongs",
+            "ref = \"v1\"",
+            "ref = \"v1\"\nargs = \"--lowvram\"",
+        ),
+        (
+            "text where yes or no belongs",
+            "ref = \"main\"",
+            "ref = \"main\"\nenabled = \"no\"",
+        ),
+        (
+            "a number in a list of texts",
+            "ref = \"v1\"",
+            "ref = \"v1\"\nargs = [\"--reserve-vram\", 2]",
+        ),
+        (
+            "models in two forms, one of them wrong",
+            "",
+            "[\"\\u006dodels\".\"a.bin\"]\nsha256 = \"bad\"\n[models.\"b.bin\"]\n",
+        ),
+        (
+            "a hard space behind a section",
+            "",
+            "[models.\"b.bin\"]\u{a0}\n",
+        ),
+        (
+            "a number where a model's source belongs",
+            "",
+            "[models.\"a.bin\"]\nsource = 12\n",
+        ),
+        (
+            "a key where a section belongs",
+            "[host]",
+            "nodes = \"pack\"\n[host]",
+        ),
+        (
+            "a list of sections where one belongs",
+            "[comfyui]",
+            "[[comfyui]]",
+        ),
+        (
+            "a number that is too large",
+            "ref = \"v1\"",
+            "ref = \"v1\"\nport = 99999999999999999999",
+        ),
         ("a value is missing", "access = \"read\"", "access ="),
         ("JSON's colon", "access = \"read\"", "access: \"read\""),
         ("no version", "version = 1\n", "\n"),
@@ -221,15 +340,34 @@ fn syntax_and_types() {
         ("a version in quotes", "version = 1", "version = \"1\""),
         ("version 0", "version = 1", "version = 0"),
     ]);
-    let many: String = (0..150).map(|i| format!("[models.\"{i:03}.bin\"]\nshare = \"nowhere\"\n")).collect();
+    let many: String = (0..150)
+        .map(|i| format!("[models.\"{i:03}.bin\"]\nshare = \"nowhere\"\n"))
+        .collect();
     let all = w.toml(&[("more mistakes than anybody reads", "", &many)]);
-    s += &format!("{}    …\n{}\n", all.lines().take(5).map(|l| format!("{l}\n")).collect::<String>(), all.trim_end().lines().last().unwrap());
+    s += &format!(
+        "{}    …\n{}\n",
+        all.lines()
+            .take(5)
+            .map(|l| format!("{l}\n"))
+            .collect::<String>(),
+        all.trim_end().lines().last().unwrap()
+    );
     s += &w.case("an empty file", "", lock, PLAN);
-    s += &w.case("nested without end", format!("x = {}", "[".repeat(100_000)), lock, PLAN);
+    s += &w.case(
+        "nested without end",
+        format!("x = {}", "[".repeat(100_000)),
+        lock,
+        PLAN,
+    );
     s += &w.case("a NUL", "version = 1\n\0", lock, PLAN);
     s += &w.case("Latin-1", b"version = 1\n# caf\xe9\n", lock, PLAN);
     s += &w.case("UTF-16", b"\xff\xfev\0e\0r\0", lock, PLAN);
-    s += &w.case("no [comfyui]", "version = 1\n[host]\nisolation = \"none\"\n", lock, PLAN);
+    s += &w.case(
+        "no [comfyui]",
+        "version = 1\n[host]\nisolation = \"none\"\n",
+        lock,
+        PLAN,
+    );
     insta::assert_snapshot!(s, @r#"
     a bracket is not closed: exit 1
       error: comfy.toml:7:9: unclosed table, expected `]`
@@ -369,17 +507,53 @@ fn unknown_keys() {
     let s = w.toml(&[
         ("a letter is missing", "access = ", "acess = "),
         ("a plural", "[nodes.pack]", "[node.pack]"),
-        ("upper case", "repo = \"https://github.com/up/pack\"", "Repo = \"https://github.com/up/pack\""),
+        (
+            "upper case",
+            "repo = \"https://github.com/up/pack\"",
+            "Repo = \
+            \"https://github.com/up/pack\"",
+        ),
         ("a word of another section", "isolation = ", "sandbox = "),
         ("another tool's word", "ref = \"v1\"", "branch = \"v1\""),
-        ("two letters swapped", "ref = \"v1\"", "ref = \"v1\"\nprot = 8188"),
-        ("in an inline table", "", "[models]\n\"a.bin\" = { share = \"models\", sha265 = \"\" }"),
-        ("an index", "", "[python]\nindexes = [{ name = \"cu\", url = \"https://x.test/\", package = [\"torch\"] }]"),
-        ("an accepted finding without its reason", "", "[policy]\naccept = [{ node = \"pack\", rule = \"r\", path = \"p\" }]"),
+        (
+            "two letters swapped",
+            "ref = \"v1\"",
+            "ref = \"v1\"\nprot = 8188",
+        ),
+        (
+            "in an inline table",
+            "",
+            "[models]\n\"a.bin\" = { share = \"models\", sha265 = \"\" }",
+        ),
+        (
+            "an index",
+            "",
+            "[python]\nindexes = \
+            [{ name = \"cu\", url = \"https://x.test/\", package = [\"torch\"] }]",
+        ),
+        (
+            "an accepted finding without its reason",
+            "",
+            "[policy]\naccept = \
+            [{ node = \"pack\", rule = \"r\", path = \"p\" }]",
+        ),
         ("far from every key", "", "[colours]\nred = 1"),
-        ("in [hosts.NAME]", "", "[hosts.macbook]\nshares.models.pth = \"/x\""),
-        ("a key that a machine may not change", "", "[hosts.macbook]\nnodes.pack.ref = \"v2\""),
-        ("a key of comfyui that a machine may not change", "", "[hosts.macbook]\ncomfyui.ref = \"v2\""),
+        (
+            "in [hosts.NAME]",
+            "",
+            "[hosts.macbook]\nshares.models.pth = \"/x\"",
+        ),
+        (
+            "a key that a machine may not change",
+            "",
+            "[hosts.macbook]\nnodes.pack.ref = \"v2\"",
+        ),
+        (
+            "a key of comfyui that a machine may not change",
+            "",
+            "[hosts.macbook]\ncomfyui.ref = \
+            \"v2\"",
+        ),
     ]);
     insta::assert_snapshot!(s, @r#"
     a letter is missing: exit 1
@@ -451,7 +625,9 @@ fn unknown_keys() {
 #[test]
 fn names() {
     let w = World::new();
-    let node = |name: &str| format!("[nodes.{name}]\nrepo = \"https://github.com/up/other\"\nref = \"main\"");
+    let node = |name: &str| {
+        format!("[nodes.{name}]\nrepo = \"https://github.com/up/other\"\nref = \"main\"")
+    };
     let long = format!("\"{}\"", "n".repeat(65));
     let s = w.toml(&[
         ("a node leads out", "", &node("\"../evil\"")),
@@ -460,24 +636,76 @@ fn names() {
         ("a hidden node", "", &node("\".git\"")),
         ("a node like an option", "", &node("\"-rf\"")),
         ("a node with a space", "", &node("\"my node\"")),
-        ("a node that steers the terminal", "", &node("\"a\\u001b[2Jb\"")),
+        (
+            "a node that steers the terminal",
+            "",
+            &node("\"a\\u001b[2Jb\""),
+        ),
         ("a node of 65 letters", "", &node(&long)),
         ("a name that ComfyUI skips", "", &node("\"pack.disabled\"")),
         ("Python's cache as a node", "", &node("__pycache__")),
         ("nodes that differ by case", "", &node("Pack")),
-        ("shares that differ by case", "", "[shares.Models]\npath = \"/srv/m\"\nmount = \"input\""),
-        ("a user with a capital", "[host]", "[host]\nsandbox_user = \"Comfy\""),
-        ("a user with a colon", "[host]", "[host]\nsandbox_user = \"comfy:x\""),
-        ("root as the sandbox", "[host]", "[host]\nsandbox_user = \"root\""),
-        ("root as the primary user", "[host]", "[host]\nprimary_user = \"root\""),
-        ("the sandbox in group docker", "[host]", "[host]\ngroup = \"docker\""),
-        ("group and user of one name", "[host]", "[host]\ngroup = \"comfyui_sandbox\""),
-        ("one account for both", "[host]", "[host]\nprimary_user = \"me\"\nsandbox_user = \"me\""),
+        (
+            "shares that differ by case",
+            "",
+            "[shares.Models]\npath = \"/srv/m\"\nmount = \"input\"",
+        ),
+        (
+            "a user with a capital",
+            "[host]",
+            "[host]\nsandbox_user = \"Comfy\"",
+        ),
+        (
+            "a user with a colon",
+            "[host]",
+            "[host]\nsandbox_user = \"comfy:x\"",
+        ),
+        (
+            "root as the sandbox",
+            "[host]",
+            "[host]\nsandbox_user = \"root\"",
+        ),
+        (
+            "root as the primary user",
+            "[host]",
+            "[host]\nprimary_user = \"root\"",
+        ),
+        (
+            "the sandbox in group docker",
+            "[host]",
+            "[host]\ngroup = \"docker\"",
+        ),
+        (
+            "group and user of one name",
+            "[host]",
+            "[host]\ngroup = \"comfyui_sandbox\"",
+        ),
+        (
+            "one account for both",
+            "[host]",
+            "[host]\nprimary_user = \"me\"\nsandbox_user = \"me\"",
+        ),
         ("a gid of the system", "[host]", "[host]\ngid = 0"),
-        ("an account that is not there", "[host]", "[host]\nprimary_user = \"nosuchuser_x\""),
-        ("the same repository twice", "", "[nodes.again]\nrepo = \"https://github.com/UP/Pack.git\"\nref = \"main\""),
-        ("ComfyUI as a node", "", "[nodes.core]\nrepo = \"https://github.com/up/ComfyUI\"\nref = \"v1\""),
-        ("a node without repo", "repo = \"https://github.com/up/pack\"\n", ""),
+        (
+            "an account that is not there",
+            "[host]",
+            "[host]\nprimary_user = \"nosuchuser_x\"",
+        ),
+        (
+            "the same repository twice",
+            "",
+            "[nodes.again]\nrepo = \"https://github.com/UP/Pack.git\"\nref = \"main\"",
+        ),
+        (
+            "ComfyUI as a node",
+            "",
+            "[nodes.core]\nrepo = \"https://github.com/up/ComfyUI\"\nref = \"v1\"",
+        ),
+        (
+            "a node without repo",
+            "repo = \"https://github.com/up/pack\"\n",
+            "",
+        ),
         ("a node without ref", "ref = \"main\"\n", ""),
         ("an empty section of a node", "", "[nodes.other]"),
     ]);
@@ -621,7 +849,9 @@ fn paths_and_mounts() {
     let w = World::new();
     let path = |p: &str| format!("path = \"{p}\"");
     let mount = |m: &str| format!("mount = \"{m}\"");
-    let second = |path: &str, mount: &str| format!("[shares.second]\npath = \"{path}\"\nmount = \"{mount}\"");
+    let second = |path: &str, mount: &str| {
+        format!("[shares.second]\npath = \"{path}\"\nmount = \"{mount}\"")
+    };
     let (p, m) = ("path = \"ROOT/share/models\"", "mount = \"models\"");
     let s = w.toml(&[
         ("the root folder", p, &path("/")),
@@ -637,43 +867,131 @@ fn paths_and_mounts() {
         ("a folder of the system", p, &path("/usr/lib")),
         ("a folder that others use", p, &path("/opt")),
         ("the prefix", p, &path("ROOT/prefix")),
-        ("inside the prefix", p, &path("ROOT/prefix/comfyui_sandbox/state")),
+        (
+            "inside the prefix",
+            p,
+            &path("ROOT/prefix/comfyui_sandbox/state"),
+        ),
         ("around the prefix", p, &path("ROOT")),
         ("the manifest's repository", p, &path("ROOT/project/models")),
-        ("a share in a share", "", &second("ROOT/share/models/loras", "input")),
+        (
+            "a share in a share",
+            "",
+            &second("ROOT/share/models/loras", "input"),
+        ),
         ("a share twice", "", &second("ROOT/share/models", "input")),
-        ("a slash at the end hides nothing", "", &second("ROOT/share/models/", "input")),
-        ("a relative prefix", "prefix = \"ROOT/prefix\"", "prefix = \"prefix\""),
-        ("the root folder as prefix", "prefix = \"ROOT/prefix\"", "prefix = \"/\""),
-        ("a view in a share", "ref = \"v1\"", "ref = \"v1\"\nview = \"ROOT/share/models/code\""),
-        ("a view around the prefix", "ref = \"v1\"", "ref = \"v1\"\nview = \"ROOT/prefix\""),
+        (
+            "a slash at the end hides nothing",
+            "",
+            &second("ROOT/share/models/", "input"),
+        ),
+        (
+            "a relative prefix",
+            "prefix = \"ROOT/prefix\"",
+            "prefix = \"prefix\"",
+        ),
+        (
+            "the root folder as prefix",
+            "prefix = \"ROOT/prefix\"",
+            "prefix = \"/\"",
+        ),
+        (
+            "a view in a share",
+            "ref = \"v1\"",
+            "ref = \"v1\"\nview = \"ROOT/share/models/code\"",
+        ),
+        (
+            "a view around the prefix",
+            "ref = \"v1\"",
+            "ref = \"v1\"\nview = \"ROOT/prefix\"",
+        ),
         ("no mount", &format!("{m}\n"), ""),
         ("a mount over the nodes", m, &mount("custom_nodes")),
         ("a mount over the code", m, &mount("comfy")),
         ("a mount over all of user", m, &mount("user")),
         ("a mount below output", m, &mount("output/today")),
-        ("a mount over ComfyUI's configs", m, &mount("models/configs")),
-        ("a mount that leads out", m, &mount("models/../custom_nodes")),
+        (
+            "a mount over ComfyUI's configs",
+            m,
+            &mount("models/configs"),
+        ),
+        (
+            "a mount that leads out",
+            m,
+            &mount("models/../custom_nodes"),
+        ),
         ("an absolute mount", m, &mount("/models")),
         ("a mount with a slash at its end", m, &mount("models/")),
-        ("a mount and kinds of models", m, &format!("{m}\nmodels = {{ loras = \"x\" }}")),
+        (
+            "a mount and kinds of models",
+            m,
+            &format!("{m}\nmodels = {{ loras = \"x\" }}"),
+        ),
         ("no kind of models", m, "models = {}"),
-        ("nodes as a kind of models", m, "models = { custom_nodes = \"nodes\" }"),
-        ("a word of the file of model paths", m, "models = { base_path = \"x\", is_default = \"y\" }"),
-        ("a kind that is no word", m, "models = { \"Loras and more\" = \"x\" }"),
-        ("a folder that leads out of the share", m, "models = { loras = [\"ok\", \"../../home\"] }"),
+        (
+            "nodes as a kind of models",
+            m,
+            "models = { custom_nodes = \"nodes\" }",
+        ),
+        (
+            "a word of the file of model paths",
+            m,
+            "models = { base_path = \"x\", is_default = \"y\" }",
+        ),
+        (
+            "a kind that is no word",
+            m,
+            "models = { \"Loras and more\" = \"x\" }",
+        ),
+        (
+            "a folder that leads out of the share",
+            m,
+            "models = { loras = [\"ok\", \"../../home\"] }",
+        ),
         ("a folder elsewhere", m, "models = { vae = \"/etc\" }"),
         ("a kind without a folder", m, "models = { loras = [] }"),
         ("a folder that is a number", m, "models = { loras = 3 }"),
-        ("a mount in a mount", "", &second("/srv/x/loras", "models/loras")),
+        (
+            "a mount in a mount",
+            "",
+            &second("/srv/x/loras", "models/loras"),
+        ),
         ("one mount twice", "", &second("/srv/x/two", "models")),
-        ("an access that is unknown", "access = \"read\"", "access = \"raed\""),
-        ("an access of another tool", "access = \"read\"", "access = \"rw\""),
-        ("a volume that is no path", "access = \"read\"", "access = \"read\"\nrequires_mount = \"Volumes/ai\""),
-        ("a writable path that leads out", "ref = \"main\"", "ref = \"main\"\nwritable = [\"data\", \"../x\"]"),
-        ("a writable program", "ref = \"main\"", "ref = \"main\"\nwritable = [\"__init__.py\"]"),
-        ("code of ComfyUI's own, writable", "[comfyui]", "[comfyui]\nwritable = [\"comfy/ldm\"]"),
-        ("writable in writable", "ref = \"main\"", "ref = \"main\"\nwritable = [\"data\", \"data/a\"]"),
+        (
+            "an access that is unknown",
+            "access = \"read\"",
+            "access = \"raed\"",
+        ),
+        (
+            "an access of another tool",
+            "access = \"read\"",
+            "access = \"rw\"",
+        ),
+        (
+            "a volume that is no path",
+            "access = \"read\"",
+            "access = \"read\"\nrequires_mount = \"Volumes/ai\"",
+        ),
+        (
+            "a writable path that leads out",
+            "ref = \"main\"",
+            "ref = \"main\"\nwritable = [\"data\", \"../x\"]",
+        ),
+        (
+            "a writable program",
+            "ref = \"main\"",
+            "ref = \"main\"\nwritable = [\"__init__.py\"]",
+        ),
+        (
+            "code of ComfyUI's own, writable",
+            "[comfyui]",
+            "[comfyui]\nwritable = [\"comfy/ldm\"]",
+        ),
+        (
+            "writable in writable",
+            "ref = \"main\"",
+            "ref = \"main\"\nwritable = [\"data\", \"data/a\"]",
+        ),
     ]);
     insta::assert_snapshot!(s, @r#"
     the root folder: exit 1
@@ -941,7 +1259,12 @@ fn values() {
     let comfyui = |line: &str| format!("ref = \"v1\"\n{line}");
     let model = |line: &str| format!("[models.\"a/b.safetensors\"]\n{line}");
     let s = w.toml(&[
-        ("a prefix that sudo would read in two", "prefix = \"ROOT/prefix\"", "prefix = \"/opt/my comfy\"\n[run]\npasswordless = true"),
+        (
+            "a prefix that sudo would read in two",
+            "prefix = \"ROOT/prefix\"",
+            "prefix = \"/opt/my \
+            comfy\"\n[run]\npasswordless = true",
+        ),
         ("ssh", r, &repo("git@github.com:up/pack.git")),
         ("plain http", r, &repo("http://github.com/up/pack")),
         ("a folder", r, &repo("file:///srv/git/pack")),
@@ -950,63 +1273,215 @@ fn values() {
         ("no repository", r, &repo("https://github.com/")),
         ("no owner", r, &repo("https://github.com")),
         ("a query", r, &repo("https://github.com/up/pack?x=1")),
-        ("a page of a branch", r, &repo("https://github.com/up/pack#readme")),
-        ("a path that leads up", r, &repo("https://github.com/../pack")),
-        ("an option as ref", v, &git_ref("--upload-pack=touch /tmp/x")),
+        (
+            "a page of a branch",
+            r,
+            &repo("https://github.com/up/pack#readme"),
+        ),
+        (
+            "a path that leads up",
+            r,
+            &repo("https://github.com/../pack"),
+        ),
+        (
+            "an option as ref",
+            v,
+            &git_ref("--upload-pack=touch /tmp/x"),
+        ),
         ("a refspec", v, &git_ref("main:refs/heads/x")),
         ("an expression", v, &git_ref("main~1")),
         ("a shell", v, &git_ref("$(id)")),
         ("two dots", v, &git_ref("a..b")),
         ("an empty ref", v, &git_ref("")),
-        ("open to the network", "ref = \"v1\"", &comfyui("listen = \"0.0.0.0\"")),
-        ("a name to listen on", "ref = \"v1\"", &comfyui("listen = \"comfy.local\"")),
-        ("a port of the system", "ref = \"v1\"", &comfyui("port = 80")),
-        ("a port that is none", "ref = \"v1\"", &comfyui("port = 70000")),
-        ("comfy's own argument", "ref = \"v1\"", &comfyui("args = [\"--lowvram\", \"--listen\", \"0.0.0.0\"]")),
-        ("a prefix of one, with a value", "ref = \"v1\"", &comfyui("args = [\"--extra-model=x.yaml\"]")),
+        (
+            "open to the network",
+            "ref = \"v1\"",
+            &comfyui("listen = \"0.0.0.0\""),
+        ),
+        (
+            "a name to listen on",
+            "ref = \"v1\"",
+            &comfyui("listen = \"comfy.local\""),
+        ),
+        (
+            "a port of the system",
+            "ref = \"v1\"",
+            &comfyui("port = 80"),
+        ),
+        (
+            "a port that is none",
+            "ref = \"v1\"",
+            &comfyui("port = 70000"),
+        ),
+        (
+            "comfy's own argument",
+            "ref = \"v1\"",
+            &comfyui(
+                "args = [\"--lowvram\", \"--listen\", \
+            \"0.0.0.0\"]",
+            ),
+        ),
+        (
+            "a prefix of one, with a value",
+            "ref = \"v1\"",
+            &comfyui(
+                "args = \
+            [\"--extra-model=x.yaml\"]",
+            ),
+        ),
         ("PYTHONPATH", "", "[run.env]\nPYTHONPATH = \"/x\""),
-        ("LD_PRELOAD", "", "[run]\nenv = { A = \"1\", LD_PRELOAD = \"/x.so\" }"),
+        (
+            "LD_PRELOAD",
+            "",
+            "[run]\nenv = { A = \"1\", LD_PRELOAD = \"/x.so\" }",
+        ),
         ("a loader of glibc's", "", "[run.env]\nGCONV_PATH = \"/x\""),
-        ("a folder that comfy sets", "", "[run.env]\nHF_HOME = \"/x\""),
+        (
+            "a folder that comfy sets",
+            "",
+            "[run.env]\nHF_HOME = \"/x\"",
+        ),
         ("a secret", "", "[run.env]\nHF_TOKEN = \"hf_x\""),
         ("a variable with a dash", "", "[run.env]\nMY-VAR = \"1\""),
-        ("a number as a variable", "", "[run.env]\nOMP_NUM_THREADS = 4"),
+        (
+            "a number as a variable",
+            "",
+            "[run.env]\nOMP_NUM_THREADS = 4",
+        ),
         ("few open files", "", "[run]\nopen_files = 10"),
         ("a size without unit", "", "[run]\nmemory_reserve = \"4\""),
-        ("a size of another tool", "", "[run]\nmemory_reserve = \"4G\""),
+        (
+            "a size of another tool",
+            "",
+            "[run]\nmemory_reserve = \"4G\"",
+        ),
         ("a negative size", "", "[run]\nmemory_reserve = \"-4 GiB\""),
-        ("a duration without unit", "", "[python]\nminimum_age = \"3\""),
-        ("a duration in months", "", "[python]\nminimum_age = \"1 month\""),
+        (
+            "a duration without unit",
+            "",
+            "[python]\nminimum_age = \"3\"",
+        ),
+        (
+            "a duration in months",
+            "",
+            "[python]\nminimum_age = \"1 month\"",
+        ),
         ("Python 2", "", "[python]\nversion = \"2.7\""),
-        ("a patch version of Python", "", "[python]\nversion = \"3.12.4\""),
+        (
+            "a patch version of Python",
+            "",
+            "[python]\nversion = \"3.12.4\"",
+        ),
         ("Python as a number", "", "[python]\nversion = 3.12"),
-        ("an option as requirement", "", "[python]\nrequirements = [\"numpy\", \"--index-url https://evil.test\"]"),
-        ("an address as requirement", "", "[python]\noverrides = [\"x @ git+https://evil.test/x\"]"),
-        ("an index over plain http", "", "[python]\nindexes = [{ name = \"cu\", url = \"http://x.test\", packages = [\"torch\"] }]"),
-        ("an index for everything", "", "[python]\nindexes = [{ name = \"cu\", url = \"https://x.test\", packages = [] }]"),
+        (
+            "an option as requirement",
+            "",
+            "[python]\nrequirements = [\"numpy\", \"--index-url \
+            https://evil.test\"]",
+        ),
+        (
+            "an address as requirement",
+            "",
+            "[python]\noverrides = [\"x @ \
+            git+https://evil.test/x\"]",
+        ),
+        (
+            "an index over plain http",
+            "",
+            "[python]\nindexes = \
+            [{ name = \"cu\", url = \"http://x.test\", packages = [\"torch\"] }]",
+        ),
+        (
+            "an index for everything",
+            "",
+            "[python]\nindexes = \
+            [{ name = \"cu\", url = \"https://x.test\", packages = [] }]",
+        ),
         ("egress of one word", "", "[network]\negress = \"none\""),
-        ("egress without port", "", "[network]\negress = [\"pypi.org:443\", \"huggingface.co\"]"),
-        ("egress as an address", "", "[network]\negress = [\"https://huggingface.co\"]"),
+        (
+            "egress without port",
+            "",
+            "[network]\negress = [\"pypi.org:443\", \"huggingface.co\"]",
+        ),
+        (
+            "egress as an address",
+            "",
+            "[network]\negress = [\"https://huggingface.co\"]",
+        ),
         ("egress as yes or no", "", "[network]\negress = false"),
-        ("clients without allow_remote", "", "[network]\nclients = [\"192.168.1.2\"]"),
+        (
+            "clients without allow_remote",
+            "",
+            "[network]\nclients = [\"192.168.1.2\"]",
+        ),
         ("an unknown policy", "", "[policy]\nscan = \"blok\""),
-        ("a finding of an unknown node", "", "[policy]\naccept = [{ node = \"pakc\", rule = \"r\", path = \"p\", reason = \"x\" }]"),
-        ("a finding accepted without reason", "", "[policy]\naccept = [{ node = \"pack\", rule = \"r\", path = \"p\", reason = \" \" }]"),
+        (
+            "a finding of an unknown node",
+            "",
+            "[policy]\naccept = \
+            [{ node = \"pakc\", rule = \"r\", path = \"p\", reason = \"x\" }]",
+        ),
+        (
+            "a finding accepted without reason",
+            "",
+            "[policy]\naccept = \
+            [{ node = \"pack\", rule = \"r\", path = \"p\", reason = \" \" }]",
+        ),
         ("a hash that is none", "", &model("sha256 = \"abc\"")),
-        ("a hash in capitals", "", &model(&format!("sha256 = \"{}\"", "A".repeat(64)))),
-        ("a model over plain http", "", &model("source = \"http://x.test/b\"")),
-        ("a model with a token", "", &model("source = \"https://me:pw@x.test/b\"")),
+        (
+            "a hash in capitals",
+            "",
+            &model(&format!("sha256 = \"{}\"", "A".repeat(64))),
+        ),
+        (
+            "a model over plain http",
+            "",
+            &model("source = \"http://x.test/b\""),
+        ),
+        (
+            "a model with a token",
+            "",
+            &model("source = \"https://me:pw@x.test/b\""),
+        ),
         ("half a source", "", &model("source = \"hf://org/repo\"")),
-        ("an unknown scheme", "", &model("source = \"ftp://x.test/b\"")),
+        (
+            "an unknown scheme",
+            "",
+            &model("source = \"ftp://x.test/b\""),
+        ),
         ("no scheme", "", &model("source = \"org/repo/file\"")),
         ("a relative file", "", &model("source = \"file:b.bin\"")),
-        ("a key as a model", "", &model("source = \"file:~/.ssh/id_ed25519\"")),
-        ("a password file as a model", "", &model("source = \"file:~/Documents/passwords.kdbx\"")),
-        ("a file of the system as a model", "", &model("source = \"file:/etc/ssl/certs.json\"")),
-        ("a page of civitai", "", &model("source = \"civitai:sd-xl\"")),
-        ("a model in an unknown share", "", &model("share = \"modles\"")),
+        (
+            "a key as a model",
+            "",
+            &model("source = \"file:~/.ssh/id_ed25519\""),
+        ),
+        (
+            "a password file as a model",
+            "",
+            &model("source = \"file:~/Documents/passwords.kdbx\""),
+        ),
+        (
+            "a file of the system as a model",
+            "",
+            &model("source = \"file:/etc/ssl/certs.json\""),
+        ),
+        (
+            "a page of civitai",
+            "",
+            &model("source = \"civitai:sd-xl\""),
+        ),
+        (
+            "a model in an unknown share",
+            "",
+            &model("share = \"modles\""),
+        ),
         ("a model that leads out", "", "[models.\"../x.bin\"]"),
-        ("isolation of another word", "isolation = \"none\"", "isolation = \"non\""),
+        (
+            "isolation of another word",
+            "isolation = \"none\"",
+            "isolation = \"non\"",
+        ),
     ]);
     insta::assert_snapshot!(s, @r#"
     a prefix that sudo would read in two: exit 1
@@ -1346,22 +1821,66 @@ fn overlays_of_a_host() {
     let here: &[&str] = &["--host", "macbook", "plan"];
     let mut s = String::new();
     for (name, overlay) in [
-        ("a value that is wrong here", "[hosts.macbook]\ncomfyui.port = 80"),
-        ("a path that overlaps here", "[hosts.macbook]\nshares.models.path = \"ROOT/prefix/m\""),
-        ("a share of this machine alone, without path", "[hosts.macbook.shares.fast]\nmount = \"models/fast\""),
-        ("a type that is wrong here", "[hosts.macbook]\nshares.models.manage = \"no\""),
+        (
+            "a value that is wrong here",
+            "[hosts.macbook]\ncomfyui.port = 80",
+        ),
+        (
+            "a path that overlaps here",
+            "[hosts.macbook]\nshares.models.path = \"ROOT/prefix/m\"",
+        ),
+        (
+            "a share of this machine alone, without path",
+            "[hosts.macbook.shares.fast]\nmount = \"models/fast\"",
+        ),
+        (
+            "a type that is wrong here",
+            "[hosts.macbook]\nshares.models.manage = \"no\"",
+        ),
         ("a text over a section", "[hosts.macbook]\nrun = \"fast\""),
-        ("a key that needs another lock", "[hosts.macbook]\ncomfyui.ref = \"v2\""),
-        ("an unknown key", "[hosts.macbook]\nshares.models.acess = \"write\""),
-        ("access that is wrong here", "[hosts.MacBook.shares.models]\naccess = \"all\""),
-        ("a mount that collides here", "[hosts.macbook.shares.second]\npath = \"/srv/x/y\"\nmount = \"models\""),
+        (
+            "a key that needs another lock",
+            "[hosts.macbook]\ncomfyui.ref = \"v2\"",
+        ),
+        (
+            "an unknown key",
+            "[hosts.macbook]\nshares.models.acess = \"write\"",
+        ),
+        (
+            "access that is wrong here",
+            "[hosts.MacBook.shares.models]\naccess = \"all\"",
+        ),
+        (
+            "a mount that collides here",
+            "[hosts.macbook.shares.second]\npath = \"/srv/x/y\"\nmount = \"models\"",
+        ),
     ] {
         s += &w.case(name, edited("", overlay), lock, here);
     }
-    s += &w.case("another machine, with a typo", edited("", "[hosts.macbook]\ncomfyui.port = 8189"), lock, &["--host", "macbok", "plan"]);
-    s += &w.case("another machine, far from all", edited("", "[hosts.macbook]\ncomfyui.port = 8189"), lock, &["--host", "studio", "plan"]);
-    s += &w.case("a type that is wrong on another machine", edited("", "[hosts.other]\ncomfyui.port = \"80\""), lock, here);
-    s += &w.case("hosts as a text", edited("[host]", "hosts = \"macbook\"\n[host]"), lock, here);
+    s += &w.case(
+        "another machine, with a typo",
+        edited("", "[hosts.macbook]\ncomfyui.port = 8189"),
+        lock,
+        &["--host", "macbok", "plan"],
+    );
+    s += &w.case(
+        "another machine, far from all",
+        edited("", "[hosts.macbook]\ncomfyui.port = 8189"),
+        lock,
+        &["--host", "studio", "plan"],
+    );
+    s += &w.case(
+        "a type that is wrong on another machine",
+        edited("", "[hosts.other]\ncomfyui.port = \"80\""),
+        lock,
+        here,
+    );
+    s += &w.case(
+        "hosts as a text",
+        edited("[host]", "hosts = \"macbook\"\n[host]"),
+        lock,
+        here,
+    );
     insta::assert_snapshot!(s, @r#"
     a value that is wrong here: exit 1
       error: comfy.toml:23:9: port 80 is not between 1024 and 65535
@@ -1433,9 +1952,22 @@ fn repositories_and_refs() {
     let up = |name: &str, files: &[File]| World::upstream(&w.root, name, files);
     let file = |path: &'static str, content: &'static [u8]| (path, content, 0o100_644);
     let init = file("__init__.py", b"");
-    up("leaves", &[init, ("models/up", b"../../outside", 0o120_000), ("abs", b"/etc/passwd", 0o120_000)]);
-    up("case", &[init, file("Web/a.js", b"a"), file("web/b.js", b"b")]);
-    up("unicode", &[init, file("caf\u{e9}.py", b""), file("cafe\u{301}.py", b"")]);
+    up(
+        "leaves",
+        &[
+            init,
+            ("models/up", b"../../outside", 0o120_000),
+            ("abs", b"/etc/passwd", 0o120_000),
+        ],
+    );
+    up(
+        "case",
+        &[init, file("Web/a.js", b"a"), file("web/b.js", b"b")],
+    );
+    up(
+        "unicode",
+        &[init, file("caf\u{e9}.py", b""), file("cafe\u{301}.py", b"")],
+    );
     up(
         "lfs",
         &[
@@ -1447,15 +1979,49 @@ fn repositories_and_refs() {
         ],
     );
     up("control", &[init, file("a\x1b[2Jb.py", b"")]);
-    up("lost", &[init, ("sub", b"1111111111111111111111111111111111111111", 0o160_000)]);
+    up(
+        "lost",
+        &[
+            init,
+            (
+                "sub",
+                b"1111111111111111111111111111111111111111",
+                0o160_000,
+            ),
+        ],
+    );
     let submodule = |name: &str, url: &str, commit: &str| {
         let modules = format!("[submodule \"sub\"]\n\tpath = sub\n\turl = {url}\n");
-        World::upstream(&w.root, name, &[init, (".gitmodules", modules.as_bytes(), 0o100_644), ("sub", commit.as_bytes(), 0o160_000)])
+        World::upstream(
+            &w.root,
+            name,
+            &[
+                init,
+                (".gitmodules", modules.as_bytes(), 0o100_644),
+                ("sub", commit.as_bytes(), 0o160_000),
+            ],
+        )
     };
-    submodule("gone-sub", "https://github.com/up/nowhere", "1111111111111111111111111111111111111111");
-    submodule("gone-commit", "../pack", "1111111111111111111111111111111111111111");
-    submodule("ssh-sub", "git@github.com:up/pack.git", "1111111111111111111111111111111111111111");
-    submodule("option-sub", "--upload-pack=id", "1111111111111111111111111111111111111111");
+    submodule(
+        "gone-sub",
+        "https://github.com/up/nowhere",
+        "1111111111111111111111111111111111111111",
+    );
+    submodule(
+        "gone-commit",
+        "../pack",
+        "1111111111111111111111111111111111111111",
+    );
+    submodule(
+        "ssh-sub",
+        "git@github.com:up/pack.git",
+        "1111111111111111111111111111111111111111",
+    );
+    submodule(
+        "option-sub",
+        "--upload-pack=id",
+        "1111111111111111111111111111111111111111",
+    );
     let linked = up("linked", &[init]).commit(&[init, ("abs", b"/etc/passwd", 0o120_000)]);
     submodule("bad-sub", "../linked", &linked);
     // A submodule that holds itself: each commit holds the one before it, deeper than anyone needs.
@@ -1463,18 +2029,29 @@ fn repositories_and_refs() {
     let mut below = selfish.commit(&[init]);
     for _ in 0..7 {
         let modules = b"[submodule \"me\"]\n\tpath = me\n\turl = ../selfish\n";
-        below = selfish.commit(&[init, (".gitmodules", modules, 0o100_644), ("me", below.as_bytes(), 0o160_000)]);
+        below = selfish.commit(&[
+            init,
+            (".gitmodules", modules, 0o100_644),
+            ("me", below.as_bytes(), 0o160_000),
+        ]);
     }
 
     let node = |repo: &str, git_ref: &str| {
-        edited("repo = \"https://github.com/up/pack\"\nref = \"main\"", &format!("repo = \"https://github.com/up/{repo}\"\nref = \"{git_ref}\""))
+        edited(
+            "repo = \"https://github.com/up/pack\"\nref = \"main\"",
+            &format!("repo = \"https://github.com/up/{repo}\"\nref = \"{git_ref}\""),
+        )
     };
     let mut s = String::new();
     for (name, repo, git_ref) in [
         ("a repository that is not there", "nowhere", "main"),
         ("a branch with a typo", "pack", "mian"),
         ("a branch that is not there", "pack", "release-2024"),
-        ("a commit that is not there", "pack", "1111111111111111111111111111111111111111"),
+        (
+            "a commit that is not there",
+            "pack",
+            "1111111111111111111111111111111111111111",
+        ),
         ("a short commit", "pack", "1111111"),
         ("links that leave the tree", "leaves", "main"),
         ("names that collide by case", "case", "main"),
@@ -1491,7 +2068,12 @@ fn repositories_and_refs() {
     ] {
         s += &w.case(name, node(repo, git_ref), None, LOCK);
     }
-    s += &w.case("two at once", edited("ref = \"v1\"", "ref = \"v9\"").replace("up/pack", "up/nowhere"), None, LOCK);
+    s += &w.case(
+        "two at once",
+        edited("ref = \"v1\"", "ref = \"v9\"").replace("up/pack", "up/nowhere"),
+        None,
+        LOCK,
+    );
     s += &w.case("offline", GOOD, None, &["lock", "--offline"]);
     s += &w.case(
         "update to a ref that is gone",
@@ -1499,7 +2081,12 @@ fn repositories_and_refs() {
         Some(w.lock.replace("\"main\"", "\"gone\"").as_bytes()),
         &["update", "pack"],
     );
-    s += &w.case("outdated, a ref is gone", GOOD.replace("\"main\"", "\"gone\""), Some(w.lock.replace("\"main\"", "\"gone\"").as_bytes()), &["outdated"]);
+    s += &w.case(
+        "outdated, a ref is gone",
+        GOOD.replace("\"main\"", "\"gone\""),
+        Some(w.lock.replace("\"main\"", "\"gone\"").as_bytes()),
+        &["outdated"],
+    );
     insta::assert_snapshot!(s, @r#"
     a repository that is not there: exit 1
       error: comfy.toml:13:1: pack: file://ROOT/upstream/up/nowhere: 'ROOT/upstream/up/nowhere' does not appear to be a git repository
@@ -1614,12 +2201,19 @@ fn repositories_and_refs() {
 fn locks() {
     let w = World::new();
     let good = &w.lock;
-    let cut = |at: &str| good[..good.find(at).unwrap_or_else(|| panic!("{at} in\n{good}"))].to_string();
+    let cut =
+        |at: &str| good[..good.find(at).unwrap_or_else(|| panic!("{at} in\n{good}"))].to_string();
     let pin = |key: &str, nth: usize| {
-        let line = good.lines().filter(|l| l.starts_with(&format!("{key} = "))).nth(nth).unwrap();
+        let line = good
+            .lines()
+            .filter(|l| l.starts_with(&format!("{key} = ")))
+            .nth(nth)
+            .unwrap();
         line.to_string()
     };
-    let swap = |key: &str, nth: usize, to: &str| good.replacen(&pin(key, nth), &format!("{key} = \"{to}\""), 1);
+    let swap = |key: &str, nth: usize, to: &str| {
+        good.replacen(&pin(key, nth), &format!("{key} = \"{to}\""), 1)
+    };
     let mut s = String::new();
     for (name, lock) in [
         ("empty", String::new()),
@@ -1628,58 +2222,137 @@ fn locks() {
         ("cut in a string", cut("github.com/up/pack")),
         ("cut before a tree", cut(&pin("tree", 1))),
         ("cut before a node", cut("\n[nodes.pack]")),
-        ("a newer format", good.replace("version = 1", "version = 7\nfuture = true")),
-        ("a format of no time", good.replace("version = 1", "version = 0")),
-        ("a format in quotes", good.replace("version = 1", "version = \"1\"")),
+        (
+            "a newer format",
+            good.replace("version = 1", "version = 7\nfuture = true"),
+        ),
+        (
+            "a format of no time",
+            good.replace("version = 1", "version = 0"),
+        ),
+        (
+            "a format in quotes",
+            good.replace("version = 1", "version = \"1\""),
+        ),
         ("no format", good.replace("version = 1", "")),
-        ("a merge was left", good.replacen("[nodes.pack]", "<<<<<<< HEAD\n[nodes.pack]", 1)),
-        ("a node twice, from a merge", format!("{good}{}", &good[good.find("\n[nodes.pack]").unwrap()..])),
+        (
+            "a merge was left",
+            good.replacen("[nodes.pack]", "<<<<<<< HEAD\n[nodes.pack]", 1),
+        ),
+        (
+            "a node twice, from a merge",
+            format!("{good}{}", &good[good.find("\n[nodes.pack]").unwrap()..]),
+        ),
         ("a short commit", swap("commit", 1, "1234567")),
         ("a commit in capitals", swap("commit", 0, &"A".repeat(40))),
         ("a tree that is no id", swap("tree", 1, "main")),
         ("a repo that is no address", swap("repo", 1, "file:///etc")),
-        ("a ref that is an option", swap("ref", 1, "--upload-pack=id")),
+        (
+            "a ref that is an option",
+            swap("ref", 1, "--upload-pack=id"),
+        ),
         ("an unknown key", good.replacen("commit = ", "comit = ", 1)),
-        ("a node that leads out", good.replace("[nodes.pack]", "[nodes.\"../pack\"]")),
+        (
+            "a node that leads out",
+            good.replace("[nodes.pack]", "[nodes.\"../pack\"]"),
+        ),
         (
             "a submodule that leads out",
             format!(
-                "{good}\n[[nodes.pack.submodules]]\npath = \"../x\"\nrepo = \"https://github.com/up/x\"\ncommit = \"{0}\"\ntree = \"{0}\"\n",
+                "{good}\n[[nodes.pack.submodules]]\npath = \"../x\"\nrepo = \
+                 \"https://github.com/up/x\"\ncommit = \"{0}\"\ntree = \"{0}\"\n",
                 "1".repeat(40)
             ),
         ),
         (
             "a submodule's commit is no id",
-            format!("{good}\n[[nodes.pack.submodules]]\npath = \"x\"\nrepo = \"https://github.com/up/x\"\ncommit = \"main\"\ntree = \"{}\"\n", "1".repeat(40)),
+            format!(
+                "{good}\n[[nodes.pack.submodules]]\npath = \"x\"\nrepo = \
+                 \"https://github.com/up/x\"\ncommit = \"main\"\ntree = \"{}\"\n",
+                "1".repeat(40)
+            ),
         ),
-        ("repo changed in the lock", swap("repo", 1, "https://github.com/evil/pack")),
-        ("ref changed in the lock: reverted alone", swap("ref", 1, "v0")),
+        (
+            "repo changed in the lock",
+            swap("repo", 1, "https://github.com/evil/pack"),
+        ),
+        (
+            "ref changed in the lock: reverted alone",
+            swap("ref", 1, "v0"),
+        ),
     ] {
         s += &w.case(name, GOOD, Some(lock.as_bytes()), PLAN);
     }
     let lock = Some(good.as_bytes());
-    s += &w.case("ref changed in comfy.toml", GOOD.replace("\"v1\"", "\"v2\""), lock, PLAN);
-    s += &w.case("ref and repo changed, apply", GOOD.replace("up/pack", "me/pack").replace("\"main\"", "\"dev\""), lock, &["apply", "--yes"]);
-    s += &w.case("a node is missing", edited("", "[nodes.other]\nrepo = \"https://github.com/up/other\"\nref = \"main\""), lock, PLAN);
+    s += &w.case(
+        "ref changed in comfy.toml",
+        GOOD.replace("\"v1\"", "\"v2\""),
+        lock,
+        PLAN,
+    );
+    s += &w.case(
+        "ref and repo changed, apply",
+        GOOD.replace("up/pack", "me/pack")
+            .replace("\"main\"", "\"dev\""),
+        lock,
+        &["apply", "--yes"],
+    );
+    s += &w.case(
+        "a node is missing",
+        edited(
+            "",
+            "[nodes.other]\nrepo = \"https://github.com/up/other\"\nref = \"main\"",
+        ),
+        lock,
+        PLAN,
+    );
     s += &w.case(
         "a disabled node is missing",
-        edited("", "[nodes.other]\nrepo = \"https://github.com/up/other\"\nref = \"main\"\nenabled = false"),
+        edited(
+            "",
+            "[nodes.other]\nrepo = \"https://github.com/up/other\"\nref = \"main\"\nenabled \
+            = false",
+        ),
         lock,
         &["destroy"],
     );
     s += &w.case("no lock", GOOD, None, PLAN);
     s += &w.case("no lock, apply", GOOD, None, &["apply", "--yes"]);
     s += &w.case("no lock, outdated", GOOD, None, &["outdated"]);
-    s += &w.case("a commit that upstream never had", GOOD, Some(swap("commit", 1, &"1".repeat(40)).as_bytes()), &["apply", "--yes"]);
-    s += &w.case("another commit's tree", GOOD, Some(swap("tree", 1, &"1".repeat(40)).as_bytes()), &["apply", "--yes"]);
+    s += &w.case(
+        "a commit that upstream never had",
+        GOOD,
+        Some(swap("commit", 1, &"1".repeat(40)).as_bytes()),
+        &["apply", "--yes"],
+    );
+    s += &w.case(
+        "another commit's tree",
+        GOOD,
+        Some(swap("tree", 1, &"1".repeat(40)).as_bytes()),
+        &["apply", "--yes"],
+    );
     let (toml, whole) = w.with_submodule();
     let (before, submodule) = whole.split_at(whole.find("\n[[nodes.pack.submodules]]").unwrap());
     let python = &submodule[submodule.find("\n[python]").unwrap()..];
-    s += &w.case("a submodule was lost", &toml, Some((before.to_string() + python).as_bytes()), &["apply", "--yes"]);
+    s += &w.case(
+        "a submodule was lost",
+        &toml,
+        Some((before.to_string() + python).as_bytes()),
+        &["apply", "--yes"],
+    );
     s += &w.case(
         "a submodule's commit that upstream never had",
         &toml,
-        Some(format!("{before}{}", submodule.replace(&submodule[submodule.find("commit = ").unwrap()..][10..50], &"1".repeat(40))).as_bytes()),
+        Some(
+            format!(
+                "{before}{}",
+                submodule.replace(
+                    &submodule[submodule.find("commit = ").unwrap()..][10..50],
+                    &"1".repeat(40)
+                )
+            )
+            .as_bytes(),
+        ),
         &["apply", "--yes"],
     );
     s += &w.case("not UTF-8", GOOD, Some(b"version = 1\n\xff"), PLAN);
@@ -1860,15 +2533,33 @@ fn locks() {
 fn locks_that_are_asked_about() {
     let w = World::new();
     let good = &w.lock;
-    let (node, python) = (good.find("\n[nodes.pack]").unwrap(), good.find("\n[python]").unwrap());
+    let (node, python) = (
+        good.find("\n[nodes.pack]").unwrap(),
+        good.find("\n[python]").unwrap(),
+    );
     let extra = good[..python].replace("[nodes.pack]", "[nodes.old]") + &good[node..];
     let mut s = String::new();
     for (name, lock, args, expected) in [
         ("a node too many, plan", Some(&extra), PLAN, 0),
-        ("a node too many, check", Some(&extra), &["lock", "--check"][..], 0),
+        (
+            "a node too many, check",
+            Some(&extra),
+            &["lock", "--check"][..],
+            0,
+        ),
         ("no lock, check", None, &["lock", "--check"], 2),
-        ("not as comfy writes it, check", Some(&good.replace("version = 1", "version   = 1")), &["lock", "--check"], 2),
-        ("uncovered, check", Some(&good.replace("\"main\"", "\"dev\"")), &["lock", "--check"], 2),
+        (
+            "not as comfy writes it, check",
+            Some(&good.replace("version = 1", "version   = 1")),
+            &["lock", "--check"],
+            2,
+        ),
+        (
+            "uncovered, check",
+            Some(&good.replace("\"main\"", "\"dev\"")),
+            &["lock", "--check"],
+            2,
+        ),
     ] {
         let (exit, said) = w.run(GOOD, lock.map(String::as_bytes), args);
         assert_eq!(exit, expected, "{name}: {said}");
@@ -1913,23 +2604,47 @@ fn command_line() {
         ("an unknown shell", &["completions", "tcsh"]),
         ("a family with a typo", &["plan", "--only", "node"]),
         ("a kind with a typo", &["plan", "--only", "nod.pack"]),
-        ("a node of that name is not there", &["plan", "--only", "node.pakc"]),
-        ("a share of that name is not there", &["apply", "--yes", "--only", "share.outputs"]),
-        ("a selection that steers the terminal", &["plan", "--only", "\u{1b}[2J"]),
+        (
+            "a node of that name is not there",
+            &["plan", "--only", "node.pakc"],
+        ),
+        (
+            "a share of that name is not there",
+            &["apply", "--yes", "--only", "share.outputs"],
+        ),
+        (
+            "a selection that steers the terminal",
+            &["plan", "--only", "\u{1b}[2J"],
+        ),
         ("an empty selection", &["plan", "--only", ""]),
         ("two selections in one", &["plan", "--only", "nodes,python"]),
-        ("a host without a part of its own", &["--host", "macbok", "plan"]),
-        ("a model that lies in no share", &["add", "model", "ROOT/x.safetensors"]),
+        (
+            "a host without a part of its own",
+            &["--host", "macbok", "plan"],
+        ),
+        (
+            "a model that lies in no share",
+            &["add", "model", "ROOT/x.safetensors"],
+        ),
         ("an unknown node to update", &["update", "pakc"]),
-        ("a node to update, far from all", &["update", "something-else"]),
+        (
+            "a node to update, far from all",
+            &["update", "something-else"],
+        ),
         ("nobody to say yes", &["apply"]),
-        ("a selection with a saved plan", &["apply", "--only", "nodes", "ROOT/garbage.plan"]),
+        (
+            "a selection with a saved plan",
+            &["apply", "--only", "nodes", "ROOT/garbage.plan"],
+        ),
         ("a plan that is none", &["apply", "ROOT/garbage.plan"]),
         ("a plan of another version", &["apply", "ROOT/future.plan"]),
         ("a plan that is empty", &["apply", "ROOT/empty.plan"]),
         ("a plan that is not there", &["apply", "ROOT/none.plan"]),
         ("a folder as plan", &["apply", "ROOT"]),
-        ("a plan into a folder that is not there", &["plan", "--out", "ROOT/none/x.plan"]),
+        (
+            "a plan into a folder that is not there",
+            &["plan", "--out", "ROOT/none/x.plan"],
+        ),
         ("a second manifest", &["init"]),
     ] {
         fs::write(w.root.join("garbage.plan"), "once upon a time\n").unwrap();
@@ -1937,7 +2652,12 @@ fn command_line() {
         fs::write(w.root.join("empty.plan"), "").unwrap();
         s += &w.case(name, GOOD, lock, args);
     }
-    s += &w.case("a bill of what comfy.toml does not say", edited("ref = \"v1\"", "ref = \"v2\""), lock, &["export", "sbom"]);
+    s += &w.case(
+        "a bill of what comfy.toml does not say",
+        edited("ref = \"v1\"", "ref = \"v2\""),
+        lock,
+        &["export", "sbom"],
+    );
     insta::assert_snapshot!(s, @r#"
     an unknown flag: exit 1
       error: unexpected argument '--onyl' found
@@ -2102,7 +2822,9 @@ fn folders_and_surroundings() {
         assert_eq!(exit, 1, "{name}: {said}");
         s += &w.row(name, exit, &said);
     };
-    with("no comfy.toml", PLAN, &|d| fs::remove_file(d.join("comfy.toml")).unwrap());
+    with("no comfy.toml", PLAN, &|d| {
+        fs::remove_file(d.join("comfy.toml")).unwrap()
+    });
     with("no folder", PLAN, &|d| fs::remove_dir_all(d).unwrap());
     with("a file as the folder", PLAN, &|d| {
         fs::remove_dir_all(d).unwrap();
@@ -2116,9 +2838,15 @@ fn folders_and_surroundings() {
         fs::remove_file(d.join("comfy.toml")).unwrap();
         std::os::unix::fs::symlink("gone.toml", d.join("comfy.toml")).unwrap();
     });
-    with("anyone may write comfy.toml", PLAN, &|d| fs::set_permissions(d.join("comfy.toml"), fs::Permissions::from_mode(0o666)).unwrap());
-    with("anyone may write comfy.lock", PLAN, &|d| fs::set_permissions(d.join("comfy.lock"), fs::Permissions::from_mode(0o646)).unwrap());
-    with("comfy.toml has a second name", PLAN, &|d| fs::hard_link(d.join("comfy.toml"), d.join("other.toml")).unwrap());
+    with("anyone may write comfy.toml", PLAN, &|d| {
+        fs::set_permissions(d.join("comfy.toml"), fs::Permissions::from_mode(0o666)).unwrap()
+    });
+    with("anyone may write comfy.lock", PLAN, &|d| {
+        fs::set_permissions(d.join("comfy.lock"), fs::Permissions::from_mode(0o646)).unwrap()
+    });
+    with("comfy.toml has a second name", PLAN, &|d| {
+        fs::hard_link(d.join("comfy.toml"), d.join("other.toml")).unwrap()
+    });
     with("comfy.lock is a folder", PLAN, &|d| {
         fs::remove_file(d.join("comfy.lock")).unwrap();
         fs::create_dir(d.join("comfy.lock")).unwrap();
@@ -2129,13 +2857,25 @@ fn folders_and_surroundings() {
     });
     for (name, mirrors) in [
         ("a mirror without =", "https://github.com/"),
-        ("a mirror that is a program", "https://github.com/=ext::sh -c id"),
-        ("a mirror over plain http", "https://github.com/=http://mirror.test/"),
+        (
+            "a mirror that is a program",
+            "https://github.com/=ext::sh -c id",
+        ),
+        (
+            "a mirror over plain http",
+            "https://github.com/=http://mirror.test/",
+        ),
         ("a mirror of a folder", "/srv/=https://github.com/"),
     ] {
         w.run(GOOD, None, &["lock", "--check"]);
         let mut c = command(&w.root);
-        let output = c.env("COMFY_MIRRORS", mirrors).args(["-q", "-C"]).arg(w.dir()).arg("lock").output().unwrap();
+        let output = c
+            .env("COMFY_MIRRORS", mirrors)
+            .args(["-q", "-C"])
+            .arg(w.dir())
+            .arg("lock")
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(1));
         assert!(!w.dir().join("comfy.lock").exists());
         s += &w.row(name, 1, &text(&output, &w.root));
@@ -2170,7 +2910,8 @@ fn folders_and_surroundings() {
 
     comfy.toml has a second name: exit 1
       error: ROOT/project/comfy.toml has 2 hard links
-        hint: copy it: cp ROOT/project/comfy.toml ROOT/project/comfy.toml.new && mv ROOT/project/comfy.toml.new ROOT/project/comfy.toml
+        hint: copy it: cp ROOT/project/comfy.toml ROOT/project/comfy.toml.new && mv \
+        ROOT/project/comfy.toml.new ROOT/project/comfy.toml
 
     comfy.lock is a folder: exit 1
       error: ROOT/project/comfy.lock is not a regular file
@@ -2184,11 +2925,13 @@ fn folders_and_surroundings() {
         hint: write https://github.com/=file:///srv/git/
 
     a mirror that is a program: exit 1
-      error: COMFY_MIRRORS: `https://github.com/=ext::sh -c id` must lead to file:///…, https://… or a loopback address
+      error: COMFY_MIRRORS: `https://github.com/=ext::sh -c id` must lead to file:///…, https://… \
+        or a loopback address
         hint: write https://github.com/=file:///srv/git/
 
     a mirror over plain http: exit 1
-      error: COMFY_MIRRORS: `https://github.com/=http://mirror.test/` must lead to file:///…, https://… or a loopback address
+      error: COMFY_MIRRORS: `https://github.com/=http://mirror.test/` must lead to file:///…, \
+        https://… or a loopback address
         hint: write https://github.com/=file:///srv/git/
 
     a mirror of a folder: exit 1

@@ -1,4 +1,5 @@
-//! The front between a server and clients of the test: what passes, how it passes, who does not get in.
+//! The front between a server and clients of the test: what passes, how it passes, who does not get
+//! in.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
@@ -36,44 +37,80 @@ pub struct Place {
 }
 
 /// A front before `server`, in threads that end with the test.
-pub fn place(told: Option<u32>, clients: Clients, server: fn(TcpStream, &Sender<String>, &Receiver<()>)) -> Place {
+pub fn place(
+    told: Option<u32>,
+    clients: Clients,
+    server: fn(TcpStream, &Sender<String>, &Receiver<()>),
+) -> Place {
     place_of(Box::new(Told(told)), clients, server)
 }
 
 /// The same where `peers` says whose a connection is.
-pub fn place_of(peers: Box<dyn Identify>, clients: Clients, server: fn(TcpStream, &Sender<String>, &Receiver<()>)) -> Place {
+pub fn place_of(
+    peers: Box<dyn Identify>,
+    clients: Clients,
+    server: fn(TcpStream, &Sender<String>, &Receiver<()>),
+) -> Place {
     let inside = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let inner = inside.local_addr().unwrap();
     let outside = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = outside.local_addr().unwrap().port();
     let (tell, seen) = channel();
     let (go, wait) = channel();
-    std::thread::spawn(move || inside.incoming().flatten().for_each(|s| server(s, &tell, &wait)));
-    let rules = Rules { owner: OWNER, clients, listen: "127.0.0.1".into(), port, remote: false, hostname: String::new() };
+    std::thread::spawn(move || {
+        inside
+            .incoming()
+            .flatten()
+            .for_each(|s| server(s, &tell, &wait))
+    });
+    let rules = Rules {
+        owner: OWNER,
+        clients,
+        listen: "127.0.0.1".into(),
+        port,
+        remote: false,
+        hostname: String::new(),
+    };
     let secret = Secret::new().unwrap();
     let handle = Handle::new(format!("http://127.0.0.1:{port}"), secret.clone());
     std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             outside.set_nonblocking(true).unwrap();
             let listener = tokio::net::TcpListener::from_std(outside).unwrap();
-            accept(&listener, &Arc::new(Front::new(rules, inner, Desk::new(secret))), peers.as_ref()).await;
+            accept(
+                &listener,
+                &Arc::new(Front::new(rules, inner, Desk::new(secret))),
+                peers.as_ref(),
+            )
+            .await;
         });
     });
-    Place { port, handle, seen, go }
+    Place {
+        port,
+        handle,
+        seen,
+        go,
+    }
 }
 
 impl Place {
     pub fn connect(&self) -> TcpStream {
         let s = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).unwrap();
-        s.set_read_timeout(Some(std::time::Duration::from_secs(10))).unwrap();
+        s.set_read_timeout(Some(std::time::Duration::from_secs(10)))
+            .unwrap();
         s
     }
 
     /// One request, by its first line and headers; the whole answer.
     pub fn ask(&self, head: &str) -> String {
         let mut s = self.connect();
-        let head = head.replace("PORT", &self.port.to_string()).replace('\n', "\r\n");
+        let head = head
+            .replace("PORT", &self.port.to_string())
+            .replace('\n', "\r\n");
         write!(s, "{head}\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         let _ = s.read_to_string(&mut answer);
@@ -97,7 +134,9 @@ pub fn hello(s: TcpStream, tell: &Sender<String>, _: &Receiver<()>) {
             return;
         }
         let _ = tell.send(text);
-        let _ = s.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nAccess-Control-Allow-Origin: *\r\n\r\nhello");
+        let _ = s.get_mut().write_all(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nAccess-Control-Allow-Origin: *\r\n\r\nhello",
+        );
     }
 }
 
@@ -106,23 +145,50 @@ fn who_is_not_the_owner_is_told_so_in_one_line_and_comfyui_hears_nothing() {
     let p = place(Some(1001), Clients::Primary, hello);
     let answer = p.ask("GET / HTTP/1.1\nHost: localhost:PORT");
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
-    assert!(answer.ends_with("\r\n\r\ncomfy: this ComfyUI belongs to another user than uid 1001 (network.clients in comfy.toml)\n"), "{answer}");
+    assert!(
+        answer.ends_with(
+            "\r\n\r\ncomfy: this ComfyUI belongs to another user than uid 1001 \
+        (network.clients in comfy.toml)\n"
+        ),
+        "{answer}"
+    );
     assert!(p.seen.try_recv().is_err());
     let any = place(Some(1001), Clients::Any, hello);
-    assert!(any.ask("GET / HTTP/1.1\nHost: localhost:PORT").ends_with("hello"));
+    assert!(
+        any.ask("GET / HTTP/1.1\nHost: localhost:PORT")
+            .ends_with("hello")
+    );
     // Open to every user of the machine is not open to every site.
-    let answer = any.ask("POST /prompt HTTP/1.1\nHost: localhost:PORT\nOrigin: http://evil.test\nContent-Length: 0");
-    assert!(answer.ends_with("comfy: a page of http://evil.test may not ask this ComfyUI\n"), "{answer}");
+    let answer = any.ask(
+        "POST /prompt HTTP/1.1\nHost: localhost:PORT\nOrigin: http://evil.test\nContent-Length: 0",
+    );
+    assert!(
+        answer.ends_with("comfy: a page of http://evil.test may not ask this ComfyUI\n"),
+        "{answer}"
+    );
 }
 
 #[test]
 fn the_owner_s_browser_gets_a_policy_and_comfyui_gets_the_request_as_it_was() {
     let p = place(Some(OWNER), Clients::Primary, hello);
-    let answer = p.ask("GET /view?filename=a%20b.png HTTP/1.1\nHost: localhost:PORT\nOrigin: http://localhost:PORT\nX-Mine: 1");
+    let answer = p.ask(
+        "GET /view?filename=a%20b.png HTTP/1.1\nHost: localhost:PORT\nOrigin: \
+        http://localhost:PORT\nX-Mine: 1",
+    );
     assert!(answer.ends_with("hello"), "{answer}");
     let lower = answer.to_lowercase();
-    assert!(lower.contains(&format!("connect-src 'self' ws://localhost:{} data: blob:;", p.port)), "{answer}");
-    assert!(lower.contains("cross-origin-resource-policy: same-origin") && !lower.contains("access-control-allow-origin"), "{answer}");
+    assert!(
+        lower.contains(&format!(
+            "connect-src 'self' ws://localhost:{} data: blob:;",
+            p.port
+        )),
+        "{answer}"
+    );
+    assert!(
+        lower.contains("cross-origin-resource-policy: same-origin")
+            && !lower.contains("access-control-allow-origin"),
+        "{answer}"
+    );
     let seen = p.seen.recv().unwrap().replace(&p.port.to_string(), "PORT");
     insta::assert_snapshot!(seen.replace('\r', "").trim_end(), @r"
     GET /view?filename=a%20b.png HTTP/1.1
@@ -135,39 +201,86 @@ fn the_owner_s_browser_gets_a_policy_and_comfyui_gets_the_request_as_it_was() {
 #[test]
 fn without_a_told_uid_a_ticket_becomes_a_cookie_and_programs_send_a_token() {
     let p = place(None, Clients::Primary, hello);
-    let ask = |path: &str, more: &str| p.ask(&format!("GET {path} HTTP/1.1\nHost: localhost:PORT{more}"));
+    let ask =
+        |path: &str, more: &str| p.ask(&format!("GET {path} HTTP/1.1\nHost: localhost:PORT{more}"));
     assert!(ask("/", "").contains("this system does not tell whose a connection is"));
     let url = p.handle.open_url().unwrap();
-    let path = url.strip_prefix(&format!("http://127.0.0.1:{}", p.port)).unwrap();
+    let path = url
+        .strip_prefix(&format!("http://127.0.0.1:{}", p.port))
+        .unwrap();
     let answer = ask(path, "");
     assert!(answer.starts_with("HTTP/1.1 303 "), "{answer}");
-    let cookie = answer.lines().find_map(|l| l.strip_prefix("set-cookie: ").or_else(|| l.strip_prefix("Set-Cookie: "))).unwrap();
-    assert!(cookie.ends_with("; Path=/; HttpOnly; SameSite=Strict"), "{cookie}");
+    let cookie = answer
+        .lines()
+        .find_map(|l| {
+            l.strip_prefix("set-cookie: ")
+                .or_else(|| l.strip_prefix("Set-Cookie: "))
+        })
+        .unwrap();
+    assert!(
+        cookie.ends_with("; Path=/; HttpOnly; SameSite=Strict"),
+        "{cookie}"
+    );
     assert!(ask(path, "").contains("403"), "a ticket is good once");
     let pair = cookie.split(';').next().unwrap();
     assert!(ask("/", &format!("\nCookie: other=1; {pair}; more=2")).ends_with("hello"));
     let seen = p.seen.recv().unwrap();
-    assert!(!seen.to_lowercase().contains("cookie"), "ComfyUI must see no cookie: {seen}");
-    assert!(ask("/", &format!("\nAuthorization: Bearer {}", p.handle.bearer())).ends_with("hello"));
-    assert!(!p.seen.recv().unwrap().to_lowercase().contains("authorization"), "nor the token");
+    assert!(
+        !seen.to_lowercase().contains("cookie"),
+        "ComfyUI must see no cookie: {seen}"
+    );
+    assert!(
+        ask(
+            "/",
+            &format!("\nAuthorization: Bearer {}", p.handle.bearer())
+        )
+        .ends_with("hello")
+    );
+    assert!(
+        !p.seen
+            .recv()
+            .unwrap()
+            .to_lowercase()
+            .contains("authorization"),
+        "nor the token"
+    );
     for bad in ["\nAuthorization: Bearer x", "\nCookie: comfy-PORT=x"] {
         assert!(ask("/", bad).contains("403"), "{bad}");
     }
     // The token makes nobody's page the owner's.
-    assert!(ask("/", &format!("\nAuthorization: Bearer {}\nOrigin: http://evil.test", p.handle.bearer())).contains("a page of http://evil.test"));
+    assert!(
+        ask(
+            "/",
+            &format!(
+                "\nAuthorization: Bearer {}\nOrigin: http://evil.test",
+                p.handle.bearer()
+            )
+        )
+        .contains("a page of http://evil.test")
+    );
 }
 
-/// Says how much of a body came before it is allowed to go on; then the rest, and an answer in two parts.
+/// Says how much of a body came before it is allowed to go on; then the rest, and an answer in two
+/// parts.
 fn parts(s: TcpStream, tell: &Sender<String>, wait: &Receiver<()>) {
     let mut s = BufReader::new(s);
     let text = head(&mut s);
-    let length: usize = text.lines().find_map(|l| l.to_lowercase().strip_prefix("content-length: ").map(|n| n.parse().unwrap())).unwrap_or(0);
+    let length: usize = text
+        .lines()
+        .find_map(|l| {
+            l.to_lowercase()
+                .strip_prefix("content-length: ")
+                .map(|n| n.parse().unwrap())
+        })
+        .unwrap_or(0);
     let mut body = vec![0; length];
     s.read_exact(&mut body[..length / 2]).unwrap();
     tell.send(format!("{} of {length}", length / 2)).unwrap();
     wait.recv().unwrap();
     s.read_exact(&mut body[length / 2..]).unwrap();
-    s.get_mut().write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst").unwrap();
+    s.get_mut()
+        .write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nfirst")
+        .unwrap();
     wait.recv().unwrap();
     s.get_mut().write_all(b"after").unwrap();
 }
@@ -177,7 +290,13 @@ fn bodies_pass_in_both_directions_while_they_come() {
     let p = place(Some(OWNER), Clients::Primary, parts);
     let mut s = p.connect();
     let half = vec![7_u8; 4 << 20];
-    write!(s, "POST /upload/image HTTP/1.1\r\nHost: localhost:{}\r\nContent-Length: {}\r\n\r\n", p.port, half.len() * 2).unwrap();
+    write!(
+        s,
+        "POST /upload/image HTTP/1.1\r\nHost: localhost:{}\r\nContent-Length: {}\r\n\r\n",
+        p.port,
+        half.len() * 2
+    )
+    .unwrap();
     s.write_all(&half).unwrap();
     // ComfyUI has the first half before the second one was sent.
     assert_eq!(p.seen.recv().unwrap(), "4194304 of 8388608");
@@ -187,7 +306,10 @@ fn bodies_pass_in_both_directions_while_they_come() {
     assert!(head(&mut s).starts_with("HTTP/1.1 200 OK"));
     let mut five = [0; 5];
     s.read_exact(&mut five).unwrap();
-    assert_eq!(&five, b"first", "the first part came before the second one was written");
+    assert_eq!(
+        &five, b"first",
+        "the first part came before the second one was written"
+    );
     p.go.send(()).unwrap();
     s.read_exact(&mut five).unwrap();
     assert_eq!(&five, b"after");
@@ -207,12 +329,24 @@ fn a_web_socket_is_two_streams() {
     let p = place(Some(OWNER), Clients::Primary, socket);
     let mut s = p.connect();
     let port = p.port;
-    write!(s, "GET /ws?clientId=1 HTTP/1.1\r\nHost: localhost:{port}\r\nOrigin: http://localhost:{port}\r\nConnection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: k\r\nSec-WebSocket-Version: 13\r\n\r\n").unwrap();
+    write!(
+        s,
+        "GET /ws?clientId=1 HTTP/1.1\r\nHost: localhost:{port}\r\nOrigin: \
+        http://localhost:{port}\r\nConnection: keep-alive, Upgrade\r\nUpgrade: \
+        websocket\r\nSec-WebSocket-Key: k\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    .unwrap();
     let mut s = BufReader::new(s);
     let answer = head(&mut s).to_lowercase();
-    assert!(answer.starts_with("http/1.1 101 ") && answer.contains("sec-websocket-accept: x"), "{answer}");
+    assert!(
+        answer.starts_with("http/1.1 101 ") && answer.contains("sec-websocket-accept: x"),
+        "{answer}"
+    );
     let seen = p.seen.recv().unwrap().to_lowercase();
-    assert!(seen.contains("upgrade: websocket") && seen.contains("sec-websocket-key: k"), "{seen}");
+    assert!(
+        seen.contains("upgrade: websocket") && seen.contains("sec-websocket-key: k"),
+        "{seen}"
+    );
     for byte in [1, 2, 3] {
         s.get_mut().write_all(&[byte]).unwrap();
         let mut back = [0; 1];
@@ -220,7 +354,9 @@ fn a_web_socket_is_two_streams() {
         assert_eq!(back[0], byte + 1);
     }
     // Another site's page gets none.
-    let answer = p.ask("GET /ws HTTP/1.1\nHost: localhost:PORT\nOrigin: http://evil.test\nUpgrade: websocket");
+    let answer = p.ask(
+        "GET /ws HTTP/1.1\nHost: localhost:PORT\nOrigin: http://evil.test\nUpgrade: websocket",
+    );
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
 }
 
@@ -228,5 +364,9 @@ fn a_web_socket_is_two_streams() {
 fn where_comfyui_does_not_answer_yet_a_browser_asks_again() {
     let closed = place(Some(OWNER), Clients::Primary, |s, _, _| drop(s));
     let answer = closed.ask("GET / HTTP/1.1\nHost: localhost:PORT");
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("comfy: ComfyUI does not answer yet"), "{answer}");
+    assert!(
+        answer.starts_with("HTTP/1.1 503 ")
+            && answer.contains("comfy: ComfyUI does not answer yet"),
+        "{answer}"
+    );
 }

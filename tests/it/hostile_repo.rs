@@ -1,4 +1,5 @@
-//! A repository of an attacker, and a comfy.lock that somebody edited: refused at `lock`, and by whoever fetches and unpacks.
+//! A repository of an attacker, and a comfy.lock that somebody edited: refused at `lock`, and by
+//! whoever fetches and unpacks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,13 +28,20 @@ impl World {
         let repo = Repository::open_bare(root.join("upstream/up/pack.git")).unwrap();
         fs::create_dir_all(root.join("project")).unwrap();
         let toml = format!(
-            "version = 1\n[host]\nisolation = \"none\"\nprefix = \"{}/prefix\"\n[comfyui]\nrepo = \"https://github.com/up/ComfyUI\"\nref = \"main\"\n\
-             [nodes.pack]\nrepo = \"https://github.com/up/pack\"\nref = \"main\"\n[python]\nversion = \"{}\"\n",
+            "version = 1\n[host]\nisolation = \"none\"\nprefix = \"{}/prefix\"\n[comfyui]\nrepo = \
+             \"https://github.com/up/ComfyUI\"\nref = \"main\"\n\
+             [nodes.pack]\nrepo = \"https://github.com/up/pack\"\nref = \
+             \"main\"\n[python]\nversion = \"{}\"\n",
             root.display(),
             python()
         );
         fs::write(root.join("project/comfy.toml"), toml).unwrap();
-        World { root, repo, program: true, _temp: temp }
+        World {
+            root,
+            repo,
+            program: true,
+            _temp: temp,
+        }
     }
 
     pub fn comfy(&self, args: &[&str]) -> Output {
@@ -41,7 +49,11 @@ impl World {
         if !self.program {
             c.env("PATH", self.root.join("nothing"));
         }
-        c.arg("-C").arg(self.root.join("project")).args(args).output().unwrap()
+        c.arg("-C")
+            .arg(self.root.join("project"))
+            .args(args)
+            .output()
+            .unwrap()
     }
 
     pub fn ok(&self, args: &[&str]) -> String {
@@ -83,38 +95,92 @@ impl World {
 
     /// The repositories of the stores whose names begin so.
     pub fn stored(&self, name: &str) -> Vec<PathBuf> {
-        let stores = [self.root.join("home/.cache/comfy/git"), self.find("store").pop().unwrap().join("git")];
-        let all = stores.iter().flat_map(|s| fs::read_dir(s).unwrap()).map(|e| e.unwrap().path());
-        all.filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with(&format!("{name}-"))).collect()
+        let stores = [
+            self.root.join("home/.cache/comfy/git"),
+            self.find("store").pop().unwrap().join("git"),
+        ];
+        let all = stores
+            .iter()
+            .flat_map(|s| fs::read_dir(s).unwrap())
+            .map(|e| e.unwrap().path());
+        all.filter(|p| {
+            p.file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with(&format!("{name}-"))
+        })
+        .collect()
     }
 
     /// A commit of this tree on the upstream's branch `name`.
     pub fn publish(&self, name: &str, tree: Oid) -> Oid {
         let commit = trees::commit(&self.repo.odb().unwrap(), tree);
-        self.repo.reference(&format!("refs/heads/{name}"), commit, true, "").unwrap();
+        self.repo
+            .reference(&format!("refs/heads/{name}"), commit, true, "")
+            .unwrap();
         commit
     }
 }
 
-/// The trees of attack 2, and others of their kind: each writes a file `escaped` outside of its own folder, or shows one that is not its own.
+/// The trees of attack 2, and others of their kind: each writes a file `escaped` outside of its own
+/// folder, or shows one that is not its own.
 fn hostile(odb: &Odb, outside: &Path) -> Vec<(&'static str, Oid)> {
-    let init = odb.write(ObjectType::Blob, b"NODE_CLASS_MAPPINGS = {}\n").unwrap();
+    let init = odb
+        .write(ObjectType::Blob, b"NODE_CLASS_MAPPINGS = {}\n")
+        .unwrap();
     let to = |target: &str| odb.write(ObjectType::Blob, target.as_bytes()).unwrap();
     let row = |mode: &str, name: &str, oid: Oid| (mode.to_string(), name.as_bytes().to_vec(), oid);
-    let whole = |rows: Vec<(String, Vec<u8>, Oid)>| trees::tree(odb, &[vec![row("100644", "__init__.py", init)], rows].concat());
+    let whole = |rows: Vec<(String, Vec<u8>, Oid)>| {
+        trees::tree(
+            odb,
+            &[vec![row("100644", "__init__.py", init)], rows].concat(),
+        )
+    };
     let evil = trees::tree(odb, &vec![row("100755", "escaped", init)]);
     let up = trees::tree(odb, &vec![row("120000", "up", to(".."))]);
     let absolute = format!("{}/escaped", outside.display());
     vec![
-        ("a link and a folder of one name", whole(vec![row("40000", "a", up), row("120000", "l", to("a/up/../..")), row("40000", "l", evil)])),
-        ("the folder first", whole(vec![row("40000", "l", evil), row("120000", "l", to(".."))])),
+        (
+            "a link and a folder of one name",
+            whole(vec![
+                row("40000", "a", up),
+                row("120000", "l", to("a/up/../..")),
+                row("40000", "l", evil),
+            ]),
+        ),
+        (
+            "the folder first",
+            whole(vec![row("40000", "l", evil), row("120000", "l", to(".."))]),
+        ),
         ("a folder called ..", whole(vec![row("40000", "..", evil)])),
-        ("a file called ../escaped", whole(vec![row("100644", "../escaped", init)])),
-        ("an absolute name", whole(vec![row("100644", &absolute, init)])),
-        ("a chain of links", whole(vec![row("40000", "a", up), row("120000", "l", to("a/up/../../.."))])),
-        ("an absolute link", whole(vec![row("120000", "l", to("/etc"))])),
-        ("a folder that is .git elsewhere", whole(vec![row("40000", "git~1", evil)])),
-        ("a mode of old tools", whole(vec![row("100664", "escaped", init)])),
+        (
+            "a file called ../escaped",
+            whole(vec![row("100644", "../escaped", init)]),
+        ),
+        (
+            "an absolute name",
+            whole(vec![row("100644", &absolute, init)]),
+        ),
+        (
+            "a chain of links",
+            whole(vec![
+                row("40000", "a", up),
+                row("120000", "l", to("a/up/../../..")),
+            ]),
+        ),
+        (
+            "an absolute link",
+            whole(vec![row("120000", "l", to("/etc"))]),
+        ),
+        (
+            "a folder that is .git elsewhere",
+            whole(vec![row("40000", "git~1", evil)]),
+        ),
+        (
+            "a mode of old tools",
+            whole(vec![row("100664", "escaped", init)]),
+        ),
     ]
 }
 
@@ -130,19 +196,41 @@ fn a_hostile_tree_is_refused_at_lock_and_wherever_a_lock_names_it() {
     for (i, (what, tree)) in hostile(&odb, &w.root).into_iter().enumerate() {
         let branch = format!("evil{i}");
         let commit = w.publish(&branch, tree);
-        fs::write(&toml, main.replace("up/pack\"\nref = \"main\"", &format!("up/pack\"\nref = \"{branch}\""))).unwrap();
+        fs::write(
+            &toml,
+            main.replace(
+                "up/pack\"\nref = \"main\"",
+                &format!("up/pack\"\nref = \"{branch}\""),
+            ),
+        )
+        .unwrap();
         let locked = w.comfy(&["lock"]);
         assert_eq!(locked.status.code(), Some(1), "{what}: {}", w.said(&locked));
         assert_eq!(w.lock(), good, "{what}");
         fs::write(&toml, &main).unwrap();
         // Two hexadecimal words of comfy.lock are changed, and everything else is as it was.
-        w.set_lock(&good.replace(&head.id().to_string(), &commit.to_string()).replace(&head.tree_id().to_string(), &tree.to_string()));
+        w.set_lock(
+            &good
+                .replace(&head.id().to_string(), &commit.to_string())
+                .replace(&head.tree_id().to_string(), &tree.to_string()),
+        );
         let applied = w.comfy(&["apply", "--yes"]);
-        assert_eq!(applied.status.code(), Some(1), "{what}: {}", w.said(&applied));
+        assert_eq!(
+            applied.status.code(),
+            Some(1),
+            "{what}: {}",
+            w.said(&applied)
+        );
         assert_eq!(w.find("escaped"), Vec::<PathBuf>::new(), "{what}");
         let error = |text: String, before: &str| {
-            let line = text.lines().find(|l| l.starts_with("error:")).unwrap_or_else(|| panic!("{what}: {text}"));
-            line.split_once(before).unwrap_or_else(|| panic!("{what}: {text}")).1.to_string()
+            let line = text
+                .lines()
+                .find(|l| l.starts_with("error:"))
+                .unwrap_or_else(|| panic!("{what}: {text}"));
+            line.split_once(before)
+                .unwrap_or_else(|| panic!("{what}: {text}"))
+                .1
+                .to_string()
         };
         let words = error(w.said(&locked), ": pack: ");
         assert_eq!(error(w.said(&applied), "node.pack: "), words, "{what}");
@@ -174,7 +262,8 @@ fn a_submodule_that_only_the_lock_knows_is_not_unpacked() {
     let head = w.repo.head().unwrap().peel_to_commit().unwrap();
     for path in ["link.py", "web/js", "new/folder"] {
         let more = format!(
-            "[[nodes.pack.submodules]]\npath = \"{path}\"\nrepo = \"https://github.com/up/pack\"\ncommit = \"{}\"\ntree = \"{}\"\n",
+            "[[nodes.pack.submodules]]\npath = \"{path}\"\nrepo = \
+             \"https://github.com/up/pack\"\ncommit = \"{}\"\ntree = \"{}\"\n",
             head.id(),
             head.tree_id()
         );
@@ -182,15 +271,25 @@ fn a_submodule_that_only_the_lock_knows_is_not_unpacked() {
         w.set_lock(&format!("{}\n{more}\n[python]{}", sections[0], sections[1]));
         let out = w.comfy(&["apply", "--yes"]);
         assert_eq!(out.status.code(), Some(1), "{}", w.said(&out));
-        assert!(w.said(&out).contains(&format!("node.pack: submodule `{path}` in comfy.lock is not what the tree says")), "{}", w.said(&out));
+        assert!(
+            w.said(&out).contains(&format!(
+                "node.pack: submodule `{path}` in comfy.lock is not what the tree says"
+            )),
+            "{}",
+            w.said(&out)
+        );
     }
 }
 
-/// What is planted in the store where a repository belongs, by somebody who could write there once: it runs nothing and leads nowhere.
+/// What is planted in the store where a repository belongs, by somebody who could write there once:
+/// it runs nothing and leads nowhere.
 #[test]
 fn a_planted_repository_runs_nothing_and_steers_no_fetch() {
     for program in [true, false] {
-        planted(&World { program, ..World::new() });
+        planted(&World {
+            program,
+            ..World::new()
+        });
     }
 }
 
@@ -200,7 +299,10 @@ fn planted(w: &World) {
     w.ok(&["apply", "--yes"]);
     let lock = w.lock();
     // Both stores: the one of `lock` in the owner's cache, and the one of the build process.
-    let repositories: Vec<PathBuf> = ["pack", "comfyui", "ComfyUI"].iter().flat_map(|n| w.stored(n)).collect();
+    let repositories: Vec<PathBuf> = ["pack", "comfyui", "ComfyUI"]
+        .iter()
+        .flat_map(|n| w.stored(n))
+        .collect();
     assert_eq!(repositories.len(), 4, "{repositories:?}");
     let marker = w.root.join("ran");
     let evil = Upstream::new(&w.root.join("upstream"), "evil/pack");
@@ -209,7 +311,11 @@ fn planted(w: &World) {
     let plant = |at: &Path| {
         let program = |path: PathBuf| {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, format!("#!/bin/sh\necho $0 >> {}\n", marker.display())).unwrap();
+            fs::write(
+                &path,
+                format!("#!/bin/sh\necho $0 >> {}\n", marker.display()),
+            )
+            .unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         };
         fs::create_dir_all(at.join("objects/info")).unwrap();
@@ -217,13 +323,25 @@ fn planted(w: &World) {
         fs::write(at.join("HEAD"), "ref: refs/heads/main\n").unwrap();
         let root = w.root.display();
         let config = format!(
-            "[core]\n\tbare = true\n\thooksPath = {0}\n\tfsmonitor = {0}/fsmonitor\n\talternateRefsCommand = {0}/alternate\n[url \"file://{root}/upstream/evil/\"]\n\
+            "[core]\n\tbare = true\n\thooksPath = {0}\n\tfsmonitor = \
+             {0}/fsmonitor\n\talternateRefsCommand = {0}/alternate\n[url \
+             \"file://{root}/upstream/evil/\"]\n\
              \tinsteadOf = file://{root}/upstream/up/\n[protocol]\n\tallow = always\n",
             hooks.display()
         );
         fs::write(at.join("config"), config).unwrap();
-        fs::write(at.join("objects/info/alternates"), format!("{root}/upstream/evil/pack.git/objects\n")).unwrap();
-        for name in ["reference-transaction", "post-checkout", "fsmonitor", "alternate", "pre-auto-gc"] {
+        fs::write(
+            at.join("objects/info/alternates"),
+            format!("{root}/upstream/evil/pack.git/objects\n"),
+        )
+        .unwrap();
+        for name in [
+            "reference-transaction",
+            "post-checkout",
+            "fsmonitor",
+            "alternate",
+            "pre-auto-gc",
+        ] {
             program(hooks.join(name));
             program(at.join("hooks").join(name));
         }
@@ -243,17 +361,28 @@ fn planted(w: &World) {
     fs::set_permissions(&init, fs::Permissions::from_mode(0o644)).unwrap();
     fs::write(&init, "EDITED = 1\n").unwrap();
     let plan = w.said(&w.comfy(&["plan", "-v"]));
-    assert!(plan.contains("node.pack") && !plan.contains("EVIL"), "{plan}");
+    assert!(
+        plan.contains("node.pack") && !plan.contains("EVIL"),
+        "{plan}"
+    );
     fs::remove_dir_all(current.canonicalize().unwrap()).unwrap();
     w.ok(&["apply", "--yes"]);
     assert!(fs::read_to_string(&init).unwrap().contains("VERSION = 1"));
     assert!(!marker.exists(), "{}", fs::read_to_string(&marker).unwrap());
     for at in &repositories {
-        assert!(!at.join("hooks").exists() && !fs::read_to_string(at.join("config")).unwrap().contains("evil"), "{}", at.display());
+        assert!(
+            !at.join("hooks").exists()
+                && !fs::read_to_string(at.join("config"))
+                    .unwrap()
+                    .contains("evil"),
+            "{}",
+            at.display()
+        );
     }
 }
 
-/// A hub serves commits of forks at the parent's address: two hexadecimal words of comfy.lock, and the node is a stranger's.
+/// A hub serves commits of forks at the parent's address: two hexadecimal words of comfy.lock, and
+/// the node is a stranger's.
 #[test]
 fn a_commit_that_is_not_on_its_ref_is_named_by_check_and_plan() {
     let w = World::new();
@@ -262,41 +391,82 @@ fn a_commit_that_is_not_on_its_ref_is_named_by_check_and_plan() {
     let head = w.repo.head().unwrap().peel_to_commit().unwrap();
     let odb = w.repo.odb().unwrap();
     let init = odb.write(ObjectType::Blob, b"OF_A_FORK = 1\n").unwrap();
-    let tree = trees::tree(&odb, &vec![("100644".into(), b"__init__.py".to_vec(), init)]);
+    let tree = trees::tree(
+        &odb,
+        &vec![("100644".into(), b"__init__.py".to_vec(), init)],
+    );
     let fork = w.publish("fork", tree);
-    w.repo.tag_lightweight("v1", head.as_object(), true).unwrap();
+    w.repo
+        .tag_lightweight("v1", head.as_object(), true)
+        .unwrap();
     let lines = |args: &[&str], words: &str| {
         let said = text(&w.comfy(args), &w.root);
         assert!(said.contains(words), "{args:?}: {said}");
         let short = |s: &str| crate::support::without_ids(s, &[7]);
-        said.lines().filter(|l| l.contains("is not on") || l.contains("not known here")).map(short).collect::<Vec<_>>().join("\n")
+        said.lines()
+            .filter(|l| l.contains("is not on") || l.contains("not known here"))
+            .map(short)
+            .collect::<Vec<_>>()
+            .join("\n")
     };
     let (checked, planned) = ("comfy.lock answers comfy.toml", "node.pack will be");
     // Locked here, so nobody is asked and nothing is said.
     assert_eq!(lines(&["lock", "--check", "--offline", "-v"], checked), "");
     assert_eq!(lines(&["plan", "-v"], planned), "");
 
-    w.set_lock(&good.replace(&head.id().to_string(), &fork.to_string()).replace(&head.tree_id().to_string(), &tree.to_string()));
-    assert_eq!(lines(&["plan"], planned), "", "what is not known is said where more is asked for");
-    insta::assert_snapshot!(lines(&["plan", "-v"], planned), @"node.pack: whether commit COMMIT is on `main` is not known here; `comfy lock --check` asks the server");
+    w.set_lock(
+        &good
+            .replace(&head.id().to_string(), &fork.to_string())
+            .replace(&head.tree_id().to_string(), &tree.to_string()),
+    );
+    assert_eq!(
+        lines(&["plan"], planned),
+        "",
+        "what is not known is said where more is asked for"
+    );
+    insta::assert_snapshot!(lines(&["plan", "-v"], planned), @"node.pack: whether commit COMMIT is \
+        on `main` is not known here; `comfy lock --check` asks the server");
     assert_eq!(lines(&["lock", "--check", "--offline"], checked), "");
     let warning = lines(&["lock", "--check"], checked);
-    insta::assert_snapshot!(warning, @"warning: node.pack: comfy.lock pins commit COMMIT, which is not on `main`: it may be a fork's, whoever made it; `comfy update pack` moves the pin");
+    insta::assert_snapshot!(warning, @"warning: node.pack: comfy.lock pins commit COMMIT, which is \
+        not on `main`: it may be a fork's, whoever made it; `comfy update pack` moves the pin");
     // From then on `plan` knows, and asks nobody.
     fs::rename(w.root.join("upstream"), w.root.join("away")).unwrap();
     assert_eq!(lines(&["plan"], planned), warning);
-    assert_eq!(lines(&["lock", "--check"], checked), warning, "a server that is gone makes it no less true");
+    assert_eq!(
+        lines(&["lock", "--check"], checked),
+        warning,
+        "a server that is gone makes it no less true"
+    );
     w.set_lock(&good);
     assert_eq!(lines(&["lock", "--check", "-v"], checked), "");
     fs::rename(w.root.join("away"), w.root.join("upstream")).unwrap();
 
-    // On another machine, and the branch has moved on: an older commit of it is its own; of a tag only what it names, and before.
-    w.repo.commit(Some("refs/heads/main"), &head.author(), &head.author(), "next", &head.tree().unwrap(), &[&head]).unwrap();
+    // On another machine, and the branch has moved on: an older commit of it is its own; of a tag
+    // only what it names, and before.
+    w.repo
+        .commit(
+            Some("refs/heads/main"),
+            &head.author(),
+            &head.author(),
+            "next",
+            &head.tree().unwrap(),
+            &[&head],
+        )
+        .unwrap();
     fs::remove_dir_all(w.root.join("home/.cache")).unwrap();
     assert_eq!(lines(&["lock", "--check", "-v"], checked), "");
-    let (toml, lock) = (fs::read_to_string(w.root.join("project/comfy.toml")).unwrap(), w.lock());
+    let (toml, lock) = (
+        fs::read_to_string(w.root.join("project/comfy.toml")).unwrap(),
+        w.lock(),
+    );
     let asked = |git_ref: &str| {
-        let of = |text: &str| text.replace("up/pack\"\nref = \"main\"", &format!("up/pack\"\nref = \"{git_ref}\""));
+        let of = |text: &str| {
+            text.replace(
+                "up/pack\"\nref = \"main\"",
+                &format!("up/pack\"\nref = \"{git_ref}\""),
+            )
+        };
         fs::write(w.root.join("project/comfy.toml"), of(&toml)).unwrap();
         w.set_lock(&of(&lock));
         lines(&["lock", "--check", "-v"], checked)

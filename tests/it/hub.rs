@@ -1,4 +1,5 @@
-//! Servers of models on this machine: well-behaved ones, and those that models are really fetched from.
+//! Servers of models on this machine: well-behaved ones, and those that models are really fetched
+//! from.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -42,7 +43,13 @@ pub struct Answer {
 
 impl Answer {
     pub fn new(status: u16, body: &[u8]) -> Answer {
-        Answer { status, headers: Vec::new(), body: body.to_vec(), says: None, then: Then::GoOn }
+        Answer {
+            status,
+            headers: Vec::new(),
+            body: body.to_vec(),
+            says: None,
+            then: Then::GoOn,
+        }
     }
 
     pub fn header(mut self, name: &str, value: &str) -> Answer {
@@ -52,13 +59,24 @@ impl Answer {
 
     /// The file, or the part of it that is asked for.
     pub fn ranged(asked: &Asked, file: &[u8]) -> Answer {
-        let Some((from, to)) = asked.header("range").and_then(|r| r.strip_prefix("bytes=")?.split_once('-')) else { return Answer::new(200, file) };
+        let Some((from, to)) = asked
+            .header("range")
+            .and_then(|r| r.strip_prefix("bytes=")?.split_once('-'))
+        else {
+            return Answer::new(200, file);
+        };
         let from: usize = from.parse().unwrap();
-        let to = to.parse::<usize>().map_or(file.len(), |t| (t + 1).min(file.len()));
+        let to = to
+            .parse::<usize>()
+            .map_or(file.len(), |t| (t + 1).min(file.len()));
         if from >= file.len() {
-            return Answer::new(416, b"").header("Content-Range", &format!("bytes */{}", file.len()));
+            return Answer::new(416, b"")
+                .header("Content-Range", &format!("bytes */{}", file.len()));
         }
-        Answer::new(206, &file[from..to]).header("Content-Range", &format!("bytes {from}-{}/{}", to - 1, file.len()))
+        Answer::new(206, &file[from..to]).header(
+            "Content-Range",
+            &format!("bytes {from}-{}/{}", to - 1, file.len()),
+        )
     }
 
     /// Only so much of the body comes.
@@ -83,7 +101,10 @@ impl Server {
     pub fn start(handler: impl Fn(&Asked) -> Answer + Send + Sync + 'static) -> Server {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let (asked, stop) = (Arc::<Mutex<Vec<Asked>>>::default(), Arc::<Mutex<bool>>::default());
+        let (asked, stop) = (
+            Arc::<Mutex<Vec<Asked>>>::default(),
+            Arc::<Mutex<bool>>::default(),
+        );
         let handler: Arc<Handler> = Arc::new(handler);
         let (log, ended) = (asked.clone(), stop.clone());
         let thread = std::thread::spawn(move || {
@@ -96,7 +117,12 @@ impl Server {
                 std::thread::spawn(move || serve(&stream, &log, &*handler));
             }
         });
-        Server { port, asked, stop, thread: Some(thread) }
+        Server {
+            port,
+            asked,
+            stop,
+            thread: Some(thread),
+        }
     }
 
     pub fn url(&self) -> String {
@@ -120,7 +146,13 @@ impl Drop for Server {
 
 /// What comes after the head: as long as is said, in pieces (RFC 9112, 7.1), packed or not.
 fn body(reader: &mut impl BufRead, asked: &Asked) -> Option<Vec<u8>> {
-    let mut body = vec![0; asked.header("content-length").and_then(|n| n.parse().ok()).unwrap_or(0)];
+    let mut body = vec![
+        0;
+        asked
+            .header("content-length")
+            .and_then(|n| n.parse().ok())
+            .unwrap_or(0)
+    ];
     reader.read_exact(&mut body).ok()?;
     while asked.header("transfer-encoding") == Some("chunked") {
         let mut line = String::new();
@@ -133,7 +165,12 @@ fn body(reader: &mut impl BufRead, asked: &Asked) -> Option<Vec<u8>> {
         body.extend_from_slice(&piece[..piece.len() - 2]);
     }
     if asked.header("content-encoding") == Some("gzip") {
-        let mut child = std::process::Command::new("gzip").arg("-d").stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().ok()?;
+        let mut child = std::process::Command::new("gzip")
+            .arg("-d")
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .ok()?;
         child.stdin.take()?.write_all(&body).ok()?;
         body = child.wait_with_output().ok()?.stdout;
     }
@@ -149,11 +186,18 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &Handler) -> Opti
             return None;
         }
         let mut words = first.split_whitespace().map(str::to_string);
-        let mut asked = Asked { method: words.next()?, path: words.next()?, headers: BTreeMap::new(), body: Vec::new() };
+        let mut asked = Asked {
+            method: words.next()?,
+            path: words.next()?,
+            headers: BTreeMap::new(),
+            body: Vec::new(),
+        };
         loop {
             let mut line = String::new();
             reader.read_line(&mut line).ok()?;
-            let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+            let Some((name, value)) = line.trim_end().split_once(": ") else {
+                break;
+            };
             asked.headers.insert(name.to_lowercase(), value.to_string());
         }
         asked.body = body(&mut reader, &asked)?;
@@ -161,7 +205,9 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &Handler) -> Opti
         let a = handler(&asked);
         let length = a.says.unwrap_or(a.body.len());
         let mut head = format!("HTTP/1.1 {} X\r\nContent-Length: {length}\r\n", a.status);
-        a.headers.iter().for_each(|(k, v)| head += &format!("{k}: {v}\r\n"));
+        a.headers
+            .iter()
+            .for_each(|(k, v)| head += &format!("{k}: {v}\r\n"));
         let mut out: &TcpStream = stream;
         out.write_all(format!("{head}\r\n").as_bytes()).ok()?;
         if asked.method != "HEAD" {
@@ -179,11 +225,22 @@ fn serve(stream: &TcpStream, log: &Mutex<Vec<Asked>>, handler: &Handler) -> Opti
     }
 }
 
-/// A hub as huggingface.co answers: large files by a redirect to another server, with their hash; small ones itself.
-pub fn huggingface(files: Vec<(&'static str, Vec<u8>)>, storage: String, commit: &'static str) -> impl Fn(&Asked) -> Answer + Send + Sync {
+/// A hub as huggingface.co answers: large files by a redirect to another server, with their hash;
+/// small ones itself.
+pub fn huggingface(
+    files: Vec<(&'static str, Vec<u8>)>,
+    storage: String,
+    commit: &'static str,
+) -> impl Fn(&Asked) -> Answer + Send + Sync {
     move |asked| {
-        let known = files.iter().find(|(name, _)| ["main", commit].iter().any(|r| asked.path == format!("/org/repo/resolve/{r}/{name}")));
-        let Some((name, bytes)) = known else { return Answer::new(404, b"Entry not found") };
+        let known = files.iter().find(|(name, _)| {
+            ["main", commit]
+                .iter()
+                .any(|r| asked.path == format!("/org/repo/resolve/{r}/{name}"))
+        });
+        let Some((name, bytes)) = known else {
+            return Answer::new(404, b"Entry not found");
+        };
         let answer = if bytes.len() > 1000 {
             let sha256 = crate::support::sha256(bytes);
             Answer::new(302, b"")
@@ -191,7 +248,8 @@ pub fn huggingface(files: Vec<(&'static str, Vec<u8>)>, storage: String, commit:
                 .header("X-Linked-Etag", &format!("\"{sha256}\""))
                 .header("Location", &format!("{storage}/{name}?signature=x"))
         } else {
-            Answer::ranged(asked, bytes).header("ETag", "\"0123456789012345678901234567890123456789\"")
+            Answer::ranged(asked, bytes)
+                .header("ETag", "\"0123456789012345678901234567890123456789\"")
         };
         answer.header("X-Repo-Commit", commit)
     }

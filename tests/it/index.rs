@@ -1,6 +1,7 @@
 //! A package index on this machine, and the tiny packages that it serves.
 //!
-//! Pages have both forms: HTML (PEP 503), and JSON (PEP 691, 700), which alone tells when a file was published.
+//! Pages have both forms: HTML (PEP 503), and JSON (PEP 691, 700), which alone tells when a file
+//! was published.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Cursor, Write};
@@ -42,7 +43,16 @@ pub struct File {
 
 pub fn release(name: &str, version: &str) -> Release {
     let (name, version) = (name.to_string(), version.to_string());
-    Release { name, version, requires: Vec::new(), files: Vec::new(), scripts: Vec::new(), folders: Vec::new(), errs: None, tag: "py3-none-any".into() }
+    Release {
+        name,
+        version,
+        requires: Vec::new(),
+        files: Vec::new(),
+        scripts: Vec::new(),
+        folders: Vec::new(),
+        errs: None,
+        tag: "py3-none-any".into(),
+    }
 }
 
 impl Release {
@@ -88,8 +98,15 @@ impl Release {
     }
 
     fn metadata(&self) -> String {
-        let mut out = format!("Metadata-Version: 2.1\nName: {}\nVersion: {}\n", self.name, self.version);
-        out.extend(self.requires.iter().map(|r| format!("Requires-Dist: {r}\n")));
+        let mut out = format!(
+            "Metadata-Version: 2.1\nName: {}\nVersion: {}\n",
+            self.name, self.version
+        );
+        out.extend(
+            self.requires
+                .iter()
+                .map(|r| format!("Requires-Dist: {r}\n")),
+        );
         out
     }
 
@@ -99,23 +116,55 @@ impl Release {
         let info = format!("{module}-{}.dist-info", self.version);
         let mut files = self.files.clone();
         if files.is_empty() {
-            files.push((format!("{module}.py"), format!("VERSION = {:?}\n", self.version).into_bytes()));
+            files.push((
+                format!("{module}.py"),
+                format!("VERSION = {:?}\n", self.version).into_bytes(),
+            ));
         }
         files.push((format!("{info}/METADATA"), self.metadata().into_bytes()));
-        let wheel = format!("Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: {}\nTag: {}\n", self.tag.ends_with("-any"), self.tag);
+        let wheel = format!(
+            "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: {}\nTag: {}\n",
+            self.tag.ends_with("-any"),
+            self.tag
+        );
         files.push((format!("{info}/WHEEL"), wheel.into_bytes()));
         if !self.scripts.is_empty() {
-            let lines: String = self.scripts.iter().map(|(name, target)| format!("{name} = {target}\n")).collect();
-            files.push((format!("{info}/entry_points.txt"), format!("[console_scripts]\n{lines}").into_bytes()));
+            let lines: String = self
+                .scripts
+                .iter()
+                .map(|(name, target)| format!("{name} = {target}\n"))
+                .collect();
+            files.push((
+                format!("{info}/entry_points.txt"),
+                format!("[console_scripts]\n{lines}").into_bytes(),
+            ));
         }
         let record = format!("{info}/RECORD");
-        let hashed = |path: &String, content: &Vec<u8>| if self.errs.as_ref() == Some(path) { Sha256::digest(b"other") } else { Sha256::digest(content) };
-        let lines: String = files.iter().map(|(path, content)| format!("{path},sha256={},{}\n", base64(&hashed(path, content)), content.len())).collect();
+        let hashed = |path: &String, content: &Vec<u8>| {
+            if self.errs.as_ref() == Some(path) {
+                Sha256::digest(b"other")
+            } else {
+                Sha256::digest(content)
+            }
+        };
+        let lines: String = files
+            .iter()
+            .map(|(path, content)| {
+                format!(
+                    "{path},sha256={},{}\n",
+                    base64(&hashed(path, content)),
+                    content.len()
+                )
+            })
+            .collect();
         files.push((record.clone(), format!("{lines}{record},,\n").into_bytes()));
         let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
-        let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored).unix_permissions(0o644);
+        let options = SimpleFileOptions::default()
+            .compression_method(zip::CompressionMethod::Stored)
+            .unix_permissions(0o644);
         for path in &self.folders {
-            zip.add_directory(path.as_str(), options.unix_permissions(0o755)).unwrap();
+            zip.add_directory(path.as_str(), options.unix_permissions(0o755))
+                .unwrap();
         }
         for (path, content) in &files {
             zip.start_file(path.as_str(), options).unwrap();
@@ -204,7 +253,12 @@ impl Index {
                 std::thread::spawn(move || serve(&stream, &shared, pages));
             }
         });
-        Index { port, state, thread: Some(thread), _held: None }
+        Index {
+            port,
+            state,
+            thread: Some(thread),
+            _held: None,
+        }
     }
 
     /// `127.0.0.1:PORT`.
@@ -239,21 +293,31 @@ impl Index {
 
     /// The packages whose pages were asked for since the last call.
     pub fn asked(&self) -> Vec<String> {
-        std::mem::take(&mut lock(&self.state).asked).into_iter().collect()
+        std::mem::take(&mut lock(&self.state).asked)
+            .into_iter()
+            .collect()
     }
 
-    /// One that refuses connections. Its port is the other end of a connection, so that nobody else can have it.
+    /// One that refuses connections. Its port is the other end of a connection, so that nobody else
+    /// can have it.
     pub fn down() -> Index {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let held = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let port = held.local_addr().unwrap().port();
-        Index { port, state: Arc::default(), thread: None, _held: Some((listener, held)) }
+        Index {
+            port,
+            state: Arc::default(),
+            thread: None,
+            _held: Some((listener, held)),
+        }
     }
 }
 
 impl Drop for Index {
     fn drop(&mut self) {
-        let Some(thread) = self.thread.take() else { return };
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
         lock(&self.state).stop = true;
         // Wakes the listener.
         let _ = TcpStream::connect(("127.0.0.1", self.port));
@@ -271,23 +335,37 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, pages: Pages) -> Option<()> {
     loop {
         let first = lines.next()?.ok()?;
         let mut json = false;
-        for line in lines.by_ref().map_while(Result::ok).take_while(|l| !l.is_empty()) {
+        for line in lines
+            .by_ref()
+            .map_while(Result::ok)
+            .take_while(|l| !l.is_empty())
+        {
             let line = line.to_ascii_lowercase();
-            json |= line.starts_with("accept:") && line.contains("application/vnd.pypi.simple.v1+json");
+            json |=
+                line.starts_with("accept:") && line.contains("application/vnd.pypi.simple.v1+json");
         }
         let path = first.split(' ').nth(1)?;
         let (status, kind, mut body) = answer(path, json && pages == Pages::Json, &mut lock(state));
-        let fault = lock(state).fault.filter(|_| path.starts_with("/files/") && !path.ends_with(".metadata"));
+        let fault = lock(state)
+            .fault
+            .filter(|_| path.starts_with("/files/") && !path.ends_with(".metadata"));
         match fault {
             Some(Fault::OtherBytes) => {
                 let mut name = path.rsplit('/').next()?.split('-');
-                body = release(name.next()?, name.next()?).file("evil.py", b"import os\n").wheel().bytes;
+                body = release(name.next()?, name.next()?)
+                    .file("evil.py", b"import os\n")
+                    .wheel()
+                    .bytes;
             }
             // Until the client gives up: its end closes the connection.
             Some(Fault::Stalls) => drop(lines.next()),
             _ => {}
         }
-        let head = format!("HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: no-store\r\n\r\n", body.len());
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\nCache-Control: \
+             no-store\r\n\r\n",
+            body.len()
+        );
         let mut out: &TcpStream = stream;
         out.write_all(head.as_bytes()).ok()?;
         if fault == Some(Fault::Cut) {
@@ -302,25 +380,56 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, pages: Pages) -> Option<()> {
 fn answer(path: &str, json: bool, state: &mut State) -> (&'static str, &'static str, Vec<u8>) {
     let missing = ("404 Not Found", "text/plain", Vec::new());
     if let Some(name) = path.strip_prefix("/files/") {
-        let file = state.files.get(name.strip_suffix(".metadata").unwrap_or(name));
-        let bytes = file.and_then(|f| if name == f.name { Some(f.bytes.clone()) } else { f.metadata.clone().map(String::into_bytes) });
+        let file = state
+            .files
+            .get(name.strip_suffix(".metadata").unwrap_or(name));
+        let bytes = file.and_then(|f| {
+            if name == f.name {
+                Some(f.bytes.clone())
+            } else {
+                f.metadata.clone().map(String::into_bytes)
+            }
+        });
         return bytes.map_or(missing, |b| ("200 OK", "application/octet-stream", b));
     }
-    let Some(package) = path.strip_prefix("/simple/").map(|p| p.trim_end_matches('/')) else { return missing };
+    let Some(package) = path
+        .strip_prefix("/simple/")
+        .map(|p| p.trim_end_matches('/'))
+    else {
+        return missing;
+    };
     state.asked.insert(package.into());
-    let files: Vec<&File> = state.files.values().filter(|f| f.package == package).collect();
+    let files: Vec<&File> = state
+        .files
+        .values()
+        .filter(|f| f.package == package)
+        .collect();
     if files.is_empty() {
         return missing;
     }
     if json {
-        return ("200 OK", "application/vnd.pypi.simple.v1+json", json_page(package, &files).into_bytes());
+        return (
+            "200 OK",
+            "application/vnd.pypi.simple.v1+json",
+            json_page(package, &files).into_bytes(),
+        );
     }
     let link = |f: &&File| {
-        let metadata = f.metadata.as_ref().map_or(String::new(), |m| format!(" data-core-metadata=\"sha256={}\"", hex(m.as_bytes())));
-        format!("<a href=\"/files/{0}#sha256={1}\"{metadata}>{0}</a><br>\n", f.name, f.sha256())
+        let metadata = f.metadata.as_ref().map_or(String::new(), |m| {
+            format!(" data-core-metadata=\"sha256={}\"", hex(m.as_bytes()))
+        });
+        format!(
+            "<a href=\"/files/{0}#sha256={1}\"{metadata}>{0}</a><br>\n",
+            f.name,
+            f.sha256()
+        )
     };
     let links: String = files.iter().map(link).collect();
-    ("200 OK", "text/html", format!("<!DOCTYPE html>\n<html><body>\n{links}</body></html>\n").into_bytes())
+    (
+        "200 OK",
+        "text/html",
+        format!("<!DOCTYPE html>\n<html><body>\n{links}</body></html>\n").into_bytes(),
+    )
 }
 
 fn json_page(package: &str, files: &[&File]) -> String {
@@ -335,7 +444,8 @@ fn json_page(package: &str, files: &[&File]) -> String {
         })
     };
     let files: Vec<serde_json::Value> = files.iter().map(file).collect();
-    serde_json::json!({ "meta": { "api-version": "1.1" }, "name": package, "files": files }).to_string()
+    serde_json::json!({ "meta": { "api-version": "1.1" }, "name": package, "files": files })
+        .to_string()
 }
 
 fn normal(name: &str) -> String {
@@ -343,7 +453,10 @@ fn normal(name: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 /// URL-safe and without padding, as RECORD has it (PEP 427).
@@ -352,14 +465,19 @@ fn base64(bytes: &[u8]) -> String {
     let mut out = String::new();
     for chunk in bytes.chunks(3) {
         let n = chunk.iter().fold(0_u32, |n, b| n << 8 | u32::from(*b)) << (8 * (3 - chunk.len()));
-        out.extend((0..=chunk.len()).map(|i| char::from(DIGITS[(n >> (18 - 6 * i) & 63) as usize])));
+        out.extend(
+            (0..=chunk.len()).map(|i| char::from(DIGITS[(n >> (18 - 6 * i) & 63) as usize])),
+        );
     }
     out
 }
 
 #[test]
 fn a_wheel_has_what_installers_check() {
-    let file = release("My.Tool", "1.2").requires("numpy<2").script("tool", "my_tool:main").wheel();
+    let file = release("My.Tool", "1.2")
+        .requires("numpy<2")
+        .script("tool", "my_tool:main")
+        .wheel();
     assert_eq!(file.name, "my_tool-1.2-py3-none-any.whl");
     let mut zip = zip::ZipArchive::new(Cursor::new(&file.bytes)).unwrap();
     let text: Vec<String> = (0..zip.len())

@@ -1,6 +1,13 @@
-//! comfy from outside: the real program, real git repositories, and where root is there, real users in a private machine.
+//! comfy from outside: the real program, real git repositories, and where root is there, real users
+//! in a private machine.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::disallowed_macros, reason = "tests fail loudly and act from outside")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::disallowed_methods,
+    clippy::disallowed_macros,
+    reason = "tests fail loudly and act from outside"
+)]
 
 mod bad_input;
 mod buckets;

@@ -18,7 +18,10 @@ pub fn noise(seed: u32, length: usize) -> Vec<u8> {
         x ^= x << 5;
         x
     };
-    (0..length.div_ceil(4)).flat_map(|_| step().to_le_bytes()).take(length).collect()
+    (0..length.div_ceil(4))
+        .flat_map(|_| step().to_le_bytes())
+        .take(length)
+        .collect()
 }
 
 /// A project under isolation "none", with one share of models.
@@ -36,7 +39,11 @@ impl World {
         up.commit(CORE);
         fs::create_dir_all(root.join("project")).unwrap();
         fs::create_dir_all(root.join("share")).unwrap();
-        let w = World { root, env: vec![("COMFY_STALL_SECONDS".into(), "1".into())], _temp: temp };
+        let w = World {
+            root,
+            env: vec![("COMFY_STALL_SECONDS".into(), "1".into())],
+            _temp: temp,
+        };
         w.models("");
         w
     }
@@ -50,8 +57,11 @@ impl World {
     pub fn models(&self, sections: &str) {
         let root = self.root.display();
         let text = format!(
-            "version = 1\n[host]\nisolation = \"none\"\nprefix = \"{root}/prefix\"\n[comfyui]\nrepo = \"https://github.com/up/ComfyUI\"\nref = \"main\"\n\
-             [python]\nversion = \"{}\"\n[shares.models]\npath = \"{root}/share\"\nmount = \"models\"\n{sections}",
+            "version = 1\n[host]\nisolation = \"none\"\nprefix = \
+             \"{root}/prefix\"\n[comfyui]\nrepo = \"https://github.com/up/ComfyUI\"\nref = \
+             \"main\"\n\
+             [python]\nversion = \"{}\"\n[shares.models]\npath = \"{root}/share\"\nmount = \
+             \"models\"\n{sections}",
             python()
         );
         fs::write(self.root.join("project/comfy.toml"), text).unwrap();
@@ -59,7 +69,11 @@ impl World {
 
     pub fn command(&self, args: &[&str]) -> Command {
         let mut c = command(&self.root);
-        c.current_dir(&self.root).args(["-C", "project"]).args(args).stdin(Stdio::null()).envs(self.env.iter().cloned());
+        c.current_dir(&self.root)
+            .args(["-C", "project"])
+            .args(args)
+            .stdin(Stdio::null())
+            .envs(self.env.iter().cloned());
         c
     }
 
@@ -95,7 +109,10 @@ impl World {
 
     /// The pin of a model.
     pub fn pin(&self, path: &str) -> toml::Table {
-        let lock: toml::Table = fs::read_to_string(self.root.join("project/comfy.lock")).unwrap().parse().unwrap();
+        let lock: toml::Table = fs::read_to_string(self.root.join("project/comfy.lock"))
+            .unwrap()
+            .parse()
+            .unwrap();
         lock["models"][path].as_table().unwrap().clone()
     }
 
@@ -108,8 +125,15 @@ impl World {
     }
 
     pub fn is(&self, path: &str, bytes: &[u8]) {
-        assert!(fs::read(self.at(path)).unwrap() == bytes, "{path} has other bytes");
-        assert_eq!(fs::metadata(self.at(path)).unwrap().permissions().mode() & 0o7777, 0o644, "{path}");
+        assert!(
+            fs::read(self.at(path)).unwrap() == bytes,
+            "{path} has other bytes"
+        );
+        assert_eq!(
+            fs::metadata(self.at(path)).unwrap().permissions().mode() & 0o7777,
+            0o644,
+            "{path}"
+        );
         self.tidy();
     }
 
@@ -118,7 +142,11 @@ impl World {
         let mut todo = vec![self.root.join("share")];
         while let Some(folder) = todo.pop() {
             for e in fs::read_dir(folder).unwrap().flatten() {
-                assert!(!e.file_name().to_string_lossy().contains(".comfy-"), "{}", e.path().display());
+                assert!(
+                    !e.file_name().to_string_lossy().contains(".comfy-"),
+                    "{}",
+                    e.path().display()
+                );
                 if e.file_type().unwrap().is_dir() {
                     todo.push(e.path());
                 }
@@ -143,28 +171,76 @@ fn a_hub_tells_the_hash_and_the_bytes_are_held_to_it() {
     let big = noise(1, 9 << 20);
     let bytes = big.clone();
     let storage = Server::start(move |a| Answer::ranged(a, &bytes));
-    let hub = Server::start(huggingface(vec![("dir/big.safetensors.bin", big.clone()), ("small.bin", b"small".to_vec())], storage.url(), COMMIT));
-    let w = World::new().env("HF_ENDPOINT", &hub.url()).env("HF_TOKEN", "hf_secret");
-    w.models(&(model("checkpoints/big.bin", "hf://org/repo/dir/big.safetensors.bin@main") + &model("small.bin", "hf://org/repo/small.bin")));
+    let hub = Server::start(huggingface(
+        vec![
+            ("dir/big.safetensors.bin", big.clone()),
+            ("small.bin", b"small".to_vec()),
+        ],
+        storage.url(),
+        COMMIT,
+    ));
+    let w = World::new()
+        .env("HF_ENDPOINT", &hub.url())
+        .env("HF_TOKEN", "hf_secret");
+    w.models(
+        &(model(
+            "checkpoints/big.bin",
+            "hf://org/repo/dir/big.safetensors.bin@main",
+        ) + &model("small.bin", "hf://org/repo/small.bin")),
+    );
     let said = w.ok(&["lock"]);
     assert!(said.contains("Added checkpoints/big.bin"), "{said}");
     let pin = w.pin("checkpoints/big.bin");
     assert_eq!(pin["revision"].as_str(), Some(COMMIT));
-    assert_eq!((pin["sha256"].as_str().unwrap(), pin["size"].as_integer().unwrap()), (sha256(&big).as_str(), 9 << 20));
-    assert!(storage.asked().is_empty(), "the hash is told: nothing is fetched to lock it");
-    assert!(hub.asked().iter().all(|a| a.header("authorization") == Some("Bearer hf_secret")));
+    assert_eq!(
+        (
+            pin["sha256"].as_str().unwrap(),
+            pin["size"].as_integer().unwrap()
+        ),
+        (sha256(&big).as_str(), 9 << 20)
+    );
+    assert!(
+        storage.asked().is_empty(),
+        "the hash is told: nothing is fetched to lock it"
+    );
+    assert!(
+        hub.asked()
+            .iter()
+            .all(|a| a.header("authorization") == Some("Bearer hf_secret"))
+    );
     let plan = w.ok(&["plan"]);
-    assert!(plan.contains("# model.checkpoints/big.bin will be created") && plan.contains("2 models (9.0 MiB)"), "{plan}");
+    assert!(
+        plan.contains("# model.checkpoints/big.bin will be created")
+            && plan.contains("2 models (9.0 MiB)"),
+        "{plan}"
+    );
     w.ok(&["apply", "--yes"]);
     w.is("checkpoints/big.bin", &big);
     w.is("small.bin", b"small");
     w.clean();
     let there = storage.asked();
-    assert!(!there.is_empty() && there.iter().all(|a| a.header("authorization").is_none()), "a key followed a redirect to another server");
-    assert!(hub.asked().iter().all(|a| a.method == "GET" && a.path.contains(COMMIT)), "fetched at the pinned commit");
+    assert!(
+        !there.is_empty() && there.iter().all(|a| a.header("authorization").is_none()),
+        "a key followed a redirect to another server"
+    );
+    assert!(
+        hub.asked()
+            .iter()
+            .all(|a| a.method == "GET" && a.path.contains(COMMIT)),
+        "fetched at the pinned commit"
+    );
     for place in ["project", "prefix"] {
-        let grep = Command::new("grep").args(["-r", "hf_secret", place]).current_dir(&w.root).output().unwrap();
-        assert_eq!(grep.status.code(), Some(1), "a key was written down: {}", String::from_utf8_lossy(&grep.stdout));
+        let grep = Command::new("grep")
+            .args(["-r", "hf_secret", place])
+            .current_dir(&w.root)
+            .output()
+            .unwrap();
+        assert_eq!(
+            grep.status.code(),
+            Some(1),
+            "a key was written down: {}",
+            String::from_utf8_lossy(&grep.stdout)
+        );
     }
     // Again: nothing is asked of anybody.
     w.ok(&["apply", "--yes"]);
@@ -184,7 +260,10 @@ fn what_is_on_this_machine_is_never_fetched() {
     assert_eq!(w.pin("a.bin")["etag"].as_str(), Some("v1"));
     web.asked();
     w.ok(&["apply", "--yes"]);
-    assert!(web.asked().is_empty(), "what `lock` fetched was fetched again");
+    assert!(
+        web.asked().is_empty(),
+        "what `lock` fetched was fetched again"
+    );
     w.is("a.bin", &one);
     // A second place of the same content; a file beside the shares; one that is there already.
     fs::write(w.root.join("elsewhere.bin"), &two).unwrap();
@@ -197,17 +276,32 @@ fn what_is_on_this_machine_is_never_fetched() {
     fs::remove_dir_all(w.root.join("home/.cache/comfy/models")).unwrap();
     web.asked();
     w.ok(&["apply", "--yes"]);
-    assert!(web.asked().is_empty(), "it was in the share under another name");
+    assert!(
+        web.asked().is_empty(),
+        "it was in the share under another name"
+    );
     w.is("deep/er/b.bin", &one);
     w.is("d.bin", &two);
     w.clean();
-    assert_ne!(fs::metadata(w.at("a.bin")).unwrap().ino(), fs::metadata(w.at("deep/er/b.bin")).unwrap().ino(), "never a hard link");
+    assert_ne!(
+        fs::metadata(w.at("a.bin")).unwrap().ino(),
+        fs::metadata(w.at("deep/er/b.bin")).unwrap().ino(),
+        "never a hard link"
+    );
     // One that comfy.toml does not name is counted.
     w.put("loras/unknown.safetensors", &noise(4, 1000));
     let plan = w.ok(&["plan"]);
-    assert!(plan.contains("1 model (1000 B) that comfy.toml does not name"), "{plan}");
-    assert!(!plan.contains("loras/unknown") && w.ok(&["plan", "-v"]).contains("models: loras/unknown.safetensors"));
-    let json: serde_json::Value = serde_json::from_slice(&w.run(&["plan", "--json"]).stdout).unwrap();
+    assert!(
+        plan.contains("1 model (1000 B) that comfy.toml does not name"),
+        "{plan}"
+    );
+    assert!(
+        !plan.contains("loras/unknown")
+            && w.ok(&["plan", "-v"])
+                .contains("models: loras/unknown.safetensors")
+    );
+    let json: serde_json::Value =
+        serde_json::from_slice(&w.run(&["plan", "--json"]).stdout).unwrap();
     let none = serde_json::json!({ "count": 0, "bytes": 0 });
     assert_eq!(
         json["models"],
@@ -216,7 +310,11 @@ fn what_is_on_this_machine_is_never_fetched() {
 }
 
 /// A way in which a server is no help: what it answers, and what comfy says.
-type Trouble = (&'static str, Box<dyn Fn(&Asked, &[u8]) -> Answer + Send + Sync>, &'static str);
+type Trouble = (
+    &'static str,
+    Box<dyn Fn(&Asked, &[u8]) -> Answer + Send + Sync>,
+    &'static str,
+);
 
 #[test]
 fn servers_that_do_not_give_the_file() {
@@ -224,27 +322,83 @@ fn servers_that_do_not_give_the_file() {
     let troubles: Vec<Trouble> = vec![
         (
             "a login page",
-            Box::new(|_, _| Answer::new(200, b"<html>log in</html>").header("Content-Type", "text/html; charset=utf-8")),
+            Box::new(|_, _| {
+                Answer::new(200, b"<html>log in</html>")
+                    .header("Content-Type", "text/html; charset=utf-8")
+            }),
             "answers with a web page instead of the file",
         ),
-        ("another length", Box::new(|a, f| Answer::ranged(a, &f[..199_999])), "says that the file has 199999 bytes"),
-        ("other bytes", Box::new(|a, f| Answer::ranged(a, &vec![7; f.len()])), "gave a file with sha256"),
-        ("gone", Box::new(|_, _| Answer::new(404, b"no")), "answers 404"),
-        ("closed", Box::new(|_, _| Answer::new(403, b"no")), "answers 403"),
-        ("broken", Box::new(|_, _| Answer::new(503, b"no")), "answers 503"),
-        ("shorter than it says", Box::new(|a, f| Answer::ranged(a, f).cut(0, Then::HangUp)), "/x: "),
-        ("silent", Box::new(|a, f| Answer::ranged(a, f).cut(0, Then::Stall)), "timeout"),
-        ("a few bytes, then silence, again and again", Box::new(|a, f| Answer::ranged(a, f).cut(100, Then::Stall)), "timeout"),
-        ("in a circle", Box::new(|_, _| Answer::new(302, b"").header("Location", "/x")), "too many redirects"),
-        ("to plain http elsewhere", Box::new(|_, _| Answer::new(302, b"").header("Location", "http://192.0.2.1/x")), "plain http to another machine"),
-        ("to a file", Box::new(|_, _| Answer::new(302, b"").header("Location", "file:///etc/passwd")), "no https:// address"),
+        (
+            "another length",
+            Box::new(|a, f| Answer::ranged(a, &f[..199_999])),
+            "says that the file has 199999 bytes",
+        ),
+        (
+            "other bytes",
+            Box::new(|a, f| Answer::ranged(a, &vec![7; f.len()])),
+            "gave a file with sha256",
+        ),
+        (
+            "gone",
+            Box::new(|_, _| Answer::new(404, b"no")),
+            "answers 404",
+        ),
+        (
+            "closed",
+            Box::new(|_, _| Answer::new(403, b"no")),
+            "answers 403",
+        ),
+        (
+            "broken",
+            Box::new(|_, _| Answer::new(503, b"no")),
+            "answers 503",
+        ),
+        (
+            "shorter than it says",
+            Box::new(|a, f| Answer::ranged(a, f).cut(0, Then::HangUp)),
+            "/x: ",
+        ),
+        (
+            "silent",
+            Box::new(|a, f| Answer::ranged(a, f).cut(0, Then::Stall)),
+            "timeout",
+        ),
+        (
+            "a few bytes, then silence, again and again",
+            Box::new(|a, f| Answer::ranged(a, f).cut(100, Then::Stall)),
+            "timeout",
+        ),
+        (
+            "in a circle",
+            Box::new(|_, _| Answer::new(302, b"").header("Location", "/x")),
+            "too many redirects",
+        ),
+        (
+            "to plain http elsewhere",
+            Box::new(|_, _| Answer::new(302, b"").header("Location", "http://192.0.2.1/x")),
+            "plain http to another machine",
+        ),
+        (
+            "to a file",
+            Box::new(|_, _| Answer::new(302, b"").header("Location", "file:///etc/passwd")),
+            "no https:// address",
+        ),
         (
             "another part",
-            Box::new(|_, f| Answer::new(206, &f[5..]).header("Content-Range", &format!("bytes 5-{}/{}", f.len() - 1, f.len()))),
+            Box::new(|_, f| {
+                Answer::new(206, &f[5..]).header(
+                    "Content-Range",
+                    &format!("bytes 5-{}/{}", f.len() - 1, f.len()),
+                )
+            }),
             "another part of the file",
         ),
     ];
-    std::thread::scope(|s| troubles.into_iter().for_each(|t| drop(s.spawn(|| no_help(&file, t)))));
+    std::thread::scope(|s| {
+        troubles
+            .into_iter()
+            .for_each(|t| drop(s.spawn(|| no_help(&file, t))))
+    });
 }
 
 fn no_help(file: &[u8], (what, answer, why): Trouble) {
@@ -252,7 +406,10 @@ fn no_help(file: &[u8], (what, answer, why): Trouble) {
     let web = Server::start(move |a| answer(a, &bytes));
     let w = World::new();
     w.put("old.bin", file);
-    w.models(&format!("[models.\"x.bin\"]\nsource = \"file:{}/share/old.bin\"\n", w.root.display()));
+    w.models(&format!(
+        "[models.\"x.bin\"]\nsource = \"file:{}/share/old.bin\"\n",
+        w.root.display()
+    ));
     w.ok(&["lock"]);
     // Pinned from the file, and then only the server is left.
     let source = format!("{}/x", web.url());
@@ -261,11 +418,20 @@ fn no_help(file: &[u8], (what, answer, why): Trouble) {
     fs::remove_file(w.at("old.bin")).unwrap();
     fs::remove_file(w.root.join("home/.cache/comfy/model-hashes")).ok();
     let said = w.fails(&["apply", "--yes"]);
-    assert!(said.contains(why) && said.contains("model.x.bin: "), "{what}: {said}");
+    assert!(
+        said.contains(why) && said.contains("model.x.bin: "),
+        "{what}: {said}"
+    );
     assert!(!w.at("x.bin").exists(), "{what}: it appeared");
-    assert!(!w.root.join("prefix/comfyui_sandbox/current").exists(), "{what}: nothing else was applied either");
+    assert!(
+        !w.root.join("prefix/comfyui_sandbox/current").exists(),
+        "{what}: nothing else was applied either"
+    );
     if what == "other bytes" {
-        assert!(said.contains(&sha256(file)) && said.contains(&sha256(&vec![7; file.len()])), "both hashes: {said}");
+        assert!(
+            said.contains(&sha256(file)) && said.contains(&sha256(&vec![7; file.len()])),
+            "both hashes: {said}"
+        );
     }
 }
 
@@ -278,7 +444,11 @@ fn a_server_without_ranges_and_one_that_is_cut_again_and_again() {
     let shaky = Server::start(move |a| {
         let answer = Answer::ranged(a, &bytes);
         let some = answer.body.len() / 3 + 1;
-        if answer.body.len() > 1000 { answer.cut(some, Then::HangUp) } else { answer }
+        if answer.body.len() > 1000 {
+            answer.cut(some, Then::HangUp)
+        } else {
+            answer
+        }
     });
     let w = World::new();
     let pin = |w: &World, source: &str| {
@@ -309,7 +479,10 @@ fn a_download_that_is_killed_goes_on() {
     let count = given.clone();
     let web = Server::start(move |a| {
         let answer = Answer::ranged(a, &bytes);
-        count.fetch_add(answer.body.len() as u64, std::sync::atomic::Ordering::Relaxed);
+        count.fetch_add(
+            answer.body.len() as u64,
+            std::sync::atomic::Ordering::Relaxed,
+        );
         std::thread::sleep(Duration::from_millis(60));
         answer
     });
@@ -321,14 +494,28 @@ fn a_download_that_is_killed_goes_on() {
     w.edit_lock(&format!("file:{}/f.bin", w.root.display()), &web.url());
     fs::remove_file(w.root.join("f.bin")).unwrap();
     let part = |w: &World| {
-        let parts = fs::read_dir(w.root.join("prefix/comfyui_sandbox/.downloads")).into_iter().flatten().flatten();
-        parts.map(|e| e.metadata().unwrap().len()).max().unwrap_or(0)
+        let parts = fs::read_dir(w.root.join("prefix/comfyui_sandbox/.downloads"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        parts
+            .map(|e| e.metadata().unwrap().len())
+            .max()
+            .unwrap_or(0)
     };
     let (mut kills, mut last) = (0, 0);
     while kills < 3 {
-        let mut child = w.command(&["apply", "--yes"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = w
+            .command(&["apply", "--yes"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         let end = Instant::now() + Duration::from_secs(30);
-        while part(&w) < last + (9 << 20) && Instant::now() < end && child.try_wait().unwrap().is_none() {
+        while part(&w) < last + (9 << 20)
+            && Instant::now() < end
+            && child.try_wait().unwrap().is_none()
+        {
             std::thread::sleep(Duration::from_millis(5));
         }
         child.kill().unwrap();
@@ -339,13 +526,22 @@ fn a_download_that_is_killed_goes_on() {
     }
     assert!(!w.at("x.bin").exists());
     // Somebody damages what is there: it is not believed.
-    let at = fs::read_dir(w.root.join("prefix/comfyui_sandbox/.downloads")).unwrap().flatten().next().unwrap().path();
+    let at = fs::read_dir(w.root.join("prefix/comfyui_sandbox/.downloads"))
+        .unwrap()
+        .flatten()
+        .next()
+        .unwrap()
+        .path();
     let before = given.load(std::sync::atomic::Ordering::Relaxed);
     w.ok(&["apply", "--yes"]);
     w.is("x.bin", &file);
     w.clean();
     let total = given.load(std::sync::atomic::Ordering::Relaxed);
-    assert!(total < (48 << 20) + 3 * 20 * (1 << 20), "{total} bytes for {}", file.len());
+    assert!(
+        total < (48 << 20) + 3 * 20 * (1 << 20),
+        "{total} bytes for {}",
+        file.len()
+    );
     assert!(before < total && !at.exists());
 }
 
@@ -360,7 +556,11 @@ fn a_damaged_part_is_not_believed() {
     fs::remove_dir_all(w.root.join("home/.cache/comfy/models")).unwrap();
     let folder = w.root.join("prefix/comfyui_sandbox/.downloads");
     fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join(format!("{}.part", sha256(&file))), noise(9, 500_000)).unwrap();
+    fs::write(
+        folder.join(format!("{}.part", sha256(&file))),
+        noise(9, 500_000),
+    )
+    .unwrap();
     w.ok(&["apply", "--yes"]);
     w.is("x.bin", &file);
 }
@@ -374,11 +574,19 @@ fn a_folder_that_takes_no_file_and_a_link_in_the_way() {
     let w = World::new();
     w.put("a.bin", b"abc");
     fs::create_dir(w.at("closed")).unwrap();
-    w.models(&(model("closed/b.bin", &format!("file:{}/share/a.bin", w.root.display()))));
+    w.models(
+        &(model(
+            "closed/b.bin",
+            &format!("file:{}/share/a.bin", w.root.display()),
+        )),
+    );
     w.ok(&["lock"]);
     fs::set_permissions(w.at("closed"), fs::Permissions::from_mode(0o555)).unwrap();
     let said = w.fails(&["apply", "--yes"]);
-    assert!(said.contains("ROOT/share/closed takes no new file: Permission denied"), "{said}");
+    assert!(
+        said.contains("ROOT/share/closed takes no new file: Permission denied"),
+        "{said}"
+    );
     fs::set_permissions(w.at("closed"), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
@@ -394,12 +602,24 @@ fn adopted_files_are_compared_and_never_lost() {
     // Another size, seen by stat alone; no source to mend it, and nothing else is held up.
     w.put("b.bin", b"bbbb");
     let plan = w.ok(&["plan"]);
-    assert!(plan.contains("# model.b.bin is blocked") && plan.contains("comfy update b.bin`"), "{plan}");
-    w.models("[models.\"checkpoints/a.bin\"]\n[models.\"b.bin\"]\n[comfyui2]\n".trim_end_matches("[comfyui2]\n"));
+    assert!(
+        plan.contains("# model.b.bin is blocked") && plan.contains("comfy update b.bin`"),
+        "{plan}"
+    );
+    w.models(
+        "[models.\"checkpoints/a.bin\"]\n[models.\"b.bin\"]\n[comfyui2]\n"
+            .trim_end_matches("[comfyui2]\n"),
+    );
     let said = w.fails(&["apply", "--yes"]);
-    assert!(said.contains("model.b.bin is still not as it should be"), "{said}");
+    assert!(
+        said.contains("model.b.bin is still not as it should be"),
+        "{said}"
+    );
     assert_eq!(fs::read(w.at("b.bin")).unwrap(), b"bbbb");
-    assert!(w.ok(&["update"]).contains("Every pin is where its ref is"), "a changed file is not taken over along the way");
+    assert!(
+        w.ok(&["update"]).contains("Every pin is where its ref is"),
+        "a changed file is not taken over along the way"
+    );
     assert!(w.ok(&["update", "b.bin"]).contains("Updated b.bin"));
     w.ok(&["apply", "--yes"]);
     w.clean();
@@ -418,7 +638,10 @@ fn adopted_files_are_compared_and_never_lost() {
     fs::write(w.root.join("other/a.bin"), noise(10, 5000)).unwrap();
     w.ok(&["lock"]);
     let plan = w.ok(&["plan"]);
-    assert!(plan.contains("ROOT/share/checkpoints is a link, and comfy follows none inside a share"), "{plan}");
+    assert!(
+        plan.contains("ROOT/share/checkpoints is a link, and comfy follows none inside a share"),
+        "{plan}"
+    );
 }
 
 #[test]
@@ -432,13 +655,21 @@ fn what_is_replaced_and_was_not_comfys_own_is_kept_beside() {
     w.put("t/x.bin", b"my own training");
     w.models(&from("one.bin"));
     w.ok(&["lock"]);
-    assert!(w.ok(&["plan"]).contains("it stays beside the new one as NAME.replaced-…"));
+    assert!(
+        w.ok(&["plan"])
+            .contains("it stays beside the new one as NAME.replaced-…")
+    );
     let said = w.ok(&["apply", "--yes"]);
-    assert!(said.contains("model.t/x.bin: another file was there; it is kept as "), "{said}");
+    assert!(
+        said.contains("model.t/x.bin: another file was there; it is kept as "),
+        "{said}"
+    );
     w.is("t/x.bin", &noise(51, 3000));
     let kept = || {
         let all = fs::read_dir(w.at("t")).unwrap().map(|e| e.unwrap().path());
-        all.filter(|p| p.to_string_lossy().contains("x.bin.replaced-")).map(|p| fs::read(p).unwrap()).collect::<Vec<_>>()
+        all.filter(|p| p.to_string_lossy().contains("x.bin.replaced-"))
+            .map(|p| fs::read(p).unwrap())
+            .collect::<Vec<_>>()
     };
     assert_eq!(kept(), [b"my own training"]);
     // What comfy has put there can be had again.
@@ -452,7 +683,10 @@ fn what_is_replaced_and_was_not_comfys_own_is_kept_beside() {
     assert_eq!(w.run(&["verify"]).status.code(), Some(2));
     w.ok(&["apply", "--yes"]);
     w.is("t/x.bin", &noise(52, 3000));
-    assert!(kept().contains(&noise(53, 3000)), "what was trained is lost");
+    assert!(
+        kept().contains(&noise(53, 3000)),
+        "what was trained is lost"
+    );
     // Without a source, an old copy is no reason to go back.
     w.put("mine.bin", &noise(54, 2000));
     w.models("[models.\"mine.bin\"]\n");
@@ -470,10 +704,13 @@ fn a_busy_server_says_when_and_gets_asked_again() {
     let w = World::new();
     let bytes = noise(81, 5000);
     let asked = std::sync::atomic::AtomicUsize::new(0);
-    let web = Server::start(move |a| match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
-        n if n % 2 == 0 => Answer::new(429, b"later").header("Retry-After", "1"),
-        _ => Answer::ranged(a, &bytes),
-    });
+    let web =
+        Server::start(
+            move |a| match asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed) {
+                n if n % 2 == 0 => Answer::new(429, b"later").header("Retry-After", "1"),
+                _ => Answer::ranged(a, &bytes),
+            },
+        );
     w.models(&model("x.bin", &web.url()));
     w.ok(&["lock"]);
     w.ok(&["apply", "--yes"]);
@@ -496,7 +733,12 @@ fn two_models_of_one_source_are_fetched_once() {
     let once = asked.load(std::sync::atomic::Ordering::Relaxed);
     // The same content by two names, both on their way at once.
     w.ok(&["cache", "prune"]);
-    w.models(&format!("{}{}{}", model("a.bin", &one), model("b.bin", &one), model("c.bin", &two)));
+    w.models(&format!(
+        "{}{}{}",
+        model("a.bin", &one),
+        model("b.bin", &one),
+        model("c.bin", &two)
+    ));
     fs::remove_file(w.root.join("project/comfy.lock")).unwrap();
     w.ok(&["lock"]);
     assert!(once <= 5, "{once} requests for three pieces and a head");
@@ -507,24 +749,51 @@ fn two_models_of_one_source_are_fetched_once() {
 #[test]
 fn what_stands_in_the_way_and_what_is_no_model_is_told() {
     let w = World::new();
-    let page = Server::start(|_| Answer::new(200, b"\n<!DOCTYPE html><title>Sign in</title>").header("Content-Type", "application/octet-stream"));
+    let page = Server::start(|_| {
+        Answer::new(200, b"\n<!DOCTYPE html><title>Sign in</title>")
+            .header("Content-Type", "application/octet-stream")
+    });
     w.models(&model("x.ckpt", &page.url()));
     assert!(w.fails(&["lock"]).contains("is a web page, and no model"));
     fs::write(w.root.join("source.bin"), b"bytes").unwrap();
     let source = format!("file:{}/source.bin", w.root.display());
-    w.models(&format!("{}{}", model("a/x.bin", &source), model("b/y.bin", &source)));
+    w.models(&format!(
+        "{}{}",
+        model("a/x.bin", &source),
+        model("b/y.bin", &source)
+    ));
     w.ok(&["lock"]);
     fs::create_dir_all(w.at("a/x.bin")).unwrap();
     w.put("b", b"a file");
     let plan = w.ok(&["plan"]);
-    assert!(plan.contains("/share/a/x.bin is a folder: move it away") && plan.contains("/share/b is a file where a folder has to be"), "{plan}");
-    assert!(w.fails(&["add", "model", &format!("{}.bin", "n".repeat(230)), "--source", &source]).contains("more than 225 bytes"));
+    assert!(
+        plan.contains("/share/a/x.bin is a folder: move it away")
+            && plan.contains("/share/b is a file where a folder has to be"),
+        "{plan}"
+    );
+    assert!(
+        w.fails(&[
+            "add",
+            "model",
+            &format!("{}.bin", "n".repeat(230)),
+            "--source",
+            &source
+        ])
+        .contains("more than 225 bytes")
+    );
     // A manifest of another system stays one.
     let path = w.root.join("project/comfy.toml");
-    fs::write(&path, fs::read_to_string(&path).unwrap().replace('\n', "\r\n")).unwrap();
+    fs::write(
+        &path,
+        fs::read_to_string(&path).unwrap().replace('\n', "\r\n"),
+    )
+    .unwrap();
     w.ok(&["add", "model", "new.bin", "--source", &source]);
     let text = fs::read_to_string(&path).unwrap();
-    assert!(text.contains("new.bin") && text.matches('\n').count() == text.matches("\r\n").count(), "{text:?}");
+    assert!(
+        text.contains("new.bin") && text.matches('\n').count() == text.matches("\r\n").count(),
+        "{text:?}"
+    );
 }
 
 #[test]
@@ -540,33 +809,65 @@ fn a_share_that_is_left_alone_is_looked_at_all_the_same() {
         w.put("a.bin", what);
         let out = w.run(&["verify"]);
         let said = text(&out, &w.root);
-        assert!(out.status.code() == Some(2) && said.contains(&format!("{good} of 2 files as locked")) && said.contains("model.a.bin"), "{said}");
+        assert!(
+            out.status.code() == Some(2)
+                && said.contains(&format!("{good} of 2 files as locked"))
+                && said.contains("model.a.bin"),
+            "{said}"
+        );
     }
     fs::rename(w.root.join("share"), w.root.join("away")).unwrap();
     let out = w.run(&["verify"]);
-    assert!(out.status.code() == Some(2) && text(&out, &w.root).contains("0 of 2 files as locked"), "{}", text(&out, &w.root));
+    assert!(
+        out.status.code() == Some(2) && text(&out, &w.root).contains("0 of 2 files as locked"),
+        "{}",
+        text(&out, &w.root)
+    );
     // Its volume is not mounted: nothing is known of what is in it.
     fs::rename(w.root.join("away"), w.root.join("share")).unwrap();
-    w.models(&format!("requires_mount = \"{}/share\"\n[models.\"a.bin\"]\n[models.\"b.bin\"]\n", w.root.display()));
+    w.models(&format!(
+        "requires_mount = \"{}/share\"\n[models.\"a.bin\"]\n[models.\"b.bin\"]\n",
+        w.root.display()
+    ));
     let out = w.run(&["verify"]);
     let said = text(&out, &w.root);
-    assert!(out.status.code() == Some(2) && said.contains("0 of 2 files as locked") && said.contains("warning: share.models: "), "{said}");
+    assert!(
+        out.status.code() == Some(2)
+            && said.contains("0 of 2 files as locked")
+            && said.contains("warning: share.models: "),
+        "{said}"
+    );
 }
 
 #[test]
 fn a_hash_in_the_manifest_is_held_to() {
     let w = World::new();
     w.put("a.bin", b"abc");
-    w.models(&format!("[models.\"a.bin\"]\nsha256 = \"{}\"\n", sha256(b"xyz")));
+    w.models(&format!(
+        "[models.\"a.bin\"]\nsha256 = \"{}\"\n",
+        sha256(b"xyz")
+    ));
     let said = w.fails(&["lock"]);
-    assert!(said.contains(&sha256(b"abc")) && said.contains(&sha256(b"xyz")), "{said}");
-    w.models(&format!("[models.\"a.bin\"]\nsha256 = \"{}\"\n", sha256(b"abc")));
+    assert!(
+        said.contains(&sha256(b"abc")) && said.contains(&sha256(b"xyz")),
+        "{said}"
+    );
+    w.models(&format!(
+        "[models.\"a.bin\"]\nsha256 = \"{}\"\n",
+        sha256(b"abc")
+    ));
     w.ok(&["lock"]);
     w.ok(&["lock", "--check"]);
-    w.models(&format!("[models.\"a.bin\"]\nsha256 = \"{}\"\n", sha256(b"xyz")));
+    w.models(&format!(
+        "[models.\"a.bin\"]\nsha256 = \"{}\"\n",
+        sha256(b"xyz")
+    ));
     let out = w.run(&["lock", "--check"]);
     assert_eq!(out.status.code(), Some(2));
-    assert!(text(&out, &w.root).contains("sha256 of model \"a.bin\" is not what comfy.lock was made for"));
+    assert!(
+        text(&out, &w.root)
+            .contains("sha256 of model \"a.bin\" is not what comfy.lock was made for")
+    );
 }
 
 #[test]
@@ -582,7 +883,13 @@ fn civitai_is_asked_for_the_version_and_its_file() {
                 { "name": "training.zip", "sizeKB": 1.0, "hashes": { "SHA256": "AB".repeat(32) }, "downloadUrl": "https://civitai.com/api/download/models/77?type=Training" },
                 { "name": "lora.safetensors", "primary": true, "sizeKB": 68.359375, "hashes": { "SHA256": sha256(&bytes).to_uppercase() }, "downloadUrl": "https://civitai.com/api/download/models/77" },
             ]);
-            Answer::new(200, serde_json::json!({ "id": 77, "files": files }).to_string().as_bytes()).header("Content-Type", "application/json")
+            Answer::new(
+                200,
+                serde_json::json!({ "id": 77, "files": files })
+                    .to_string()
+                    .as_bytes(),
+            )
+            .header("Content-Type", "application/json")
         }
         "/api/download/models/77" if a.header("authorization") == Some("Bearer key") => {
             Answer::new(302, b"").header("Location", &format!("{to}/l?signature=x"))
@@ -597,11 +904,20 @@ fn civitai_is_asked_for_the_version_and_its_file() {
     assert!(said.contains("CIVITAI_API_TOKEN"), "{said}");
     let w = w.env("CIVITAI_API_TOKEN", "key");
     w.ok(&["lock"]);
-    assert_eq!((w.pin("loras/l.bin")["sha256"].as_str(), w.pin("loras/l.bin")["size"].as_integer()), (Some(sha256(&file).as_str()), Some(70_000)));
+    assert_eq!(
+        (
+            w.pin("loras/l.bin")["sha256"].as_str(),
+            w.pin("loras/l.bin")["size"].as_integer()
+        ),
+        (Some(sha256(&file).as_str()), Some(70_000))
+    );
     w.ok(&["apply", "--yes"]);
     w.is("loras/l.bin", &file);
     let there = storage.asked();
-    assert!(!there.is_empty() && there.iter().all(|a| a.header("authorization").is_none()), "a key followed a redirect to another server");
+    assert!(
+        !there.is_empty() && there.iter().all(|a| a.header("authorization").is_none()),
+        "a key followed a redirect to another server"
+    );
 }
 
 /// The path is what every test of this file begins with.
@@ -610,10 +926,16 @@ fn offline_says_what_is_missing() {
     let w = World::new();
     let web = Server::start(|a| Answer::ranged(a, b"abc"));
     w.models(&model("x.bin", &web.url()));
-    assert!(w.fails(&["lock", "--offline"]).contains("cannot be asked offline"));
+    assert!(
+        w.fails(&["lock", "--offline"])
+            .contains("cannot be asked offline")
+    );
     w.ok(&["lock"]);
     fs::remove_dir_all(Path::new(&w.root).join("home/.cache/comfy/models")).unwrap();
-    assert!(w.fails(&["apply", "--yes", "--offline", "--only", "models"]).contains("model.x.bin: is not on this machine, and comfy is offline"));
+    assert!(
+        w.fails(&["apply", "--yes", "--offline", "--only", "models"])
+            .contains("model.x.bin: is not on this machine, and comfy is offline")
+    );
 }
 
 #[test]
@@ -624,20 +946,35 @@ fn a_changed_model_is_named_with_when_it_changed() {
     w.put("a.bin", &good);
     w.put("b.bin", b"bbb");
     fs::write(w.root.join("source.bin"), &good).unwrap();
-    w.models(&format!("[models.\"a.bin\"]\nsource = \"file:{}/source.bin\"\n[models.\"b.bin\"]\n", w.root.display()));
+    w.models(&format!(
+        "[models.\"a.bin\"]\nsource = \"file:{}/source.bin\"\n[models.\"b.bin\"]\n",
+        w.root.display()
+    ));
     w.ok(&["lock"]);
     w.ok(&["apply", "--yes"]);
     let said = w.ok(&["verify"]);
-    assert!(said.contains("models") && said.contains("2 files as locked"), "{said}");
-    // The same size, and the same time: stat alone tells that something happened, and only reading tells what.
+    assert!(
+        said.contains("models") && said.contains("2 files as locked"),
+        "{said}"
+    );
+    // The same size, and the same time: stat alone tells that something happened, and only reading
+    // tells what.
     let keep = fs::metadata(w.at("a.bin")).unwrap().modified().unwrap();
-    let file = fs::OpenOptions::new().write(true).open(w.at("a.bin")).unwrap();
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(w.at("a.bin"))
+        .unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, &bad[50_000..50_001], 50_000).unwrap();
     file.set_modified(keep).unwrap();
     drop(file);
     std::thread::sleep(Duration::from_millis(100));
     let plan = w.ok(&["plan"]);
-    assert!(plan.contains("1 model of the right size, whose bytes nobody has compared since they changed"), "{plan}");
+    assert!(
+        plan.contains(
+            "1 model of the right size, whose bytes nobody has compared since they changed"
+        ),
+        "{plan}"
+    );
     let out = w.run(&["verify"]);
     let said = text(&out, &w.root);
     assert_eq!(out.status.code(), Some(2), "{said}");
@@ -662,7 +999,10 @@ fn a_changed_model_is_named_with_when_it_changed() {
 fn a_library_is_adopted_with_one_command() {
     let w = World::new();
     for i in 0..500 {
-        w.put(&format!("loras/d{}/m{i}.safetensors.bin", i % 7), format!("model {i}").as_bytes());
+        w.put(
+            &format!("loras/d{}/m{i}.safetensors.bin", i % 7),
+            format!("model {i}").as_bytes(),
+        );
     }
     w.put("vae/put_vae_here", b"");
     w.put("vae/x.sha256", b"abc");
@@ -671,24 +1011,58 @@ fn a_library_is_adopted_with_one_command() {
     std::thread::sleep(Duration::from_millis(100));
     let said = w.ok(&["add", "model", "--all"]);
     assert!(said.contains("Added 500 models (4."), "{said}");
-    assert!(fs::read_to_string(w.root.join("project/comfy.toml")).unwrap().contains("# keep me"));
-    assert!(w.ok(&["add", "model", "--all"]).contains("is named already"));
+    assert!(
+        fs::read_to_string(w.root.join("project/comfy.toml"))
+            .unwrap()
+            .contains("# keep me")
+    );
+    assert!(
+        w.ok(&["add", "model", "--all"])
+            .contains("is named already")
+    );
     let said = w.ok(&["lock"]);
     assert!(said.contains("Added 500 models"), "{said}");
     w.ok(&["apply", "--yes"]);
     w.clean();
-    assert!(!w.ok(&["plan"]).contains("nobody has compared"), "what `lock` has read is known");
+    assert!(
+        !w.ok(&["plan"]).contains("nobody has compared"),
+        "what `lock` has read is known"
+    );
     // One more, by its path on the disk.
     w.put("new one.bin", b"new");
     w.ok(&["add", "model", &w.at("new one.bin").display().to_string()]);
-    w.ok(&["add", "model", "flux/x.bin", "--source", "hf://org/repo/x.bin@v1"]);
+    w.ok(&[
+        "add",
+        "model",
+        "flux/x.bin",
+        "--source",
+        "hf://org/repo/x.bin@v1",
+    ]);
     let toml = fs::read_to_string(w.root.join("project/comfy.toml")).unwrap();
-    assert!(toml.contains("[models.\"new one.bin\"]\n\n[models.\"flux/x.bin\"]\nsource = \"hf://org/repo/x.bin@v1\"\n"), "{toml}");
+    assert!(
+        toml.contains(
+            "[models.\"new one.bin\"]\n\n[models.\"flux/x.bin\"]\nsource = \
+        \"hf://org/repo/x.bin@v1\"\n"
+        ),
+        "{toml}"
+    );
     assert!(w.fails(&["add", "model", "flux/x.bin"]).contains("already"));
-    assert!(w.fails(&["add", "model", "new one.bim"]).contains("put the file there first"));
-    assert!(w.fails(&["add", "model", "/elsewhere/x.bin"]).contains("lies in no share that holds models"));
-    assert!(w.fails(&["add", "model", "../x.bin"]).contains("must not contain"));
-    assert!(w.fails(&["add", "model", "y.bin", "--source", "ftp://x"]).contains("unknown scheme"));
+    assert!(
+        w.fails(&["add", "model", "new one.bim"])
+            .contains("put the file there first")
+    );
+    assert!(
+        w.fails(&["add", "model", "/elsewhere/x.bin"])
+            .contains("lies in no share that holds models")
+    );
+    assert!(
+        w.fails(&["add", "model", "../x.bin"])
+            .contains("must not contain")
+    );
+    assert!(
+        w.fails(&["add", "model", "y.bin", "--source", "ftp://x"])
+            .contains("unknown scheme")
+    );
 }
 
 #[test]
@@ -706,11 +1080,20 @@ fn an_interrupted_lock_reads_nothing_twice() {
     let hashes = w.root.join("home/.cache/comfy/model-hashes");
     let mut rounds = 0;
     loop {
-        let mut child = w.command(&["lock"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut child = w
+            .command(&["lock"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
         std::thread::sleep(Duration::from_millis(900));
         let known = fs::metadata(&hashes).map_or(0, |m| m.len());
         if child.try_wait().unwrap().is_none() {
-            nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id().try_into().unwrap()), nix::sys::signal::SIGINT).unwrap();
+            nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(child.id().try_into().unwrap()),
+                nix::sys::signal::SIGINT,
+            )
+            .unwrap();
         }
         let out = child.wait_with_output().unwrap();
         rounds += 1;
@@ -718,7 +1101,10 @@ fn an_interrupted_lock_reads_nothing_twice() {
             break;
         }
         assert_eq!(out.status.code(), Some(130), "{}", text(&out, &w.root));
-        assert!(fs::metadata(&hashes).map_or(0, |m| m.len()) >= known && rounds < 40, "what was read was forgotten");
+        assert!(
+            fs::metadata(&hashes).map_or(0, |m| m.len()) >= known && rounds < 40,
+            "what was read was forgotten"
+        );
     }
     w.ok(&["lock", "--check"]);
 }
@@ -736,11 +1122,21 @@ fn a_file_that_moved_is_told_and_taken_by_update() {
     w.models(&(model("x.bin", &web.url()) + "[models.\"mine.bin\"]\n"));
     w.ok(&["lock"]);
     w.ok(&["apply", "--yes"]);
-    assert!(w.ok(&["outdated"]).contains("Every pin is where its ref is."));
-    assert!(w.ok(&["update"]).contains("Every pin is where its ref is."), "the server says that it is the same: it is not fetched");
+    assert!(
+        w.ok(&["outdated"])
+            .contains("Every pin is where its ref is.")
+    );
+    assert!(
+        w.ok(&["update"]).contains("Every pin is where its ref is."),
+        "the server says that it is the same: it is not fetched"
+    );
     version.store(2, std::sync::atomic::Ordering::Relaxed);
     let out = w.run(&["outdated", "--exit-code"]);
-    assert!(out.status.code() == Some(2) && text(&out, &w.root).contains("x.bin  "), "{}", text(&out, &w.root));
+    assert!(
+        out.status.code() == Some(2) && text(&out, &w.root).contains("x.bin  "),
+        "{}",
+        text(&out, &w.root)
+    );
     let said = w.fails(&["apply", "--yes", "--only", "model.nothing"]);
     assert!(said.contains("no such resource"), "{said}");
     assert!(w.ok(&["update"]).contains("Updated x.bin"));
@@ -753,53 +1149,126 @@ fn a_bucket_is_asked_with_a_signed_address() {
     let file = noise(40, 10 << 20);
     let bytes = file.clone();
     let store = Server::start(move |a| {
-        let signed = ["X-Amz-Credential=key%2F", "%2Feu-west-1%2Fs3%2Faws4_request", "X-Amz-Signature="].iter().all(|p| a.path.contains(p));
-        if signed && a.path.starts_with("/bucket/dir/x.bin?") { Answer::ranged(a, &bytes).header("ETag", "\"s3\"") } else { Answer::new(403, b"<Error/>") }
+        let signed = [
+            "X-Amz-Credential=key%2F",
+            "%2Feu-west-1%2Fs3%2Faws4_request",
+            "X-Amz-Signature=",
+        ]
+        .iter()
+        .all(|p| a.path.contains(p));
+        if signed && a.path.starts_with("/bucket/dir/x.bin?") {
+            Answer::ranged(a, &bytes).header("ETag", "\"s3\"")
+        } else {
+            Answer::new(403, b"<Error/>")
+        }
     });
-    let w = World::new().env("AWS_ENDPOINT_URL", &store.url()).env("AWS_REGION", "eu-west-1");
+    let w = World::new()
+        .env("AWS_ENDPOINT_URL", &store.url())
+        .env("AWS_REGION", "eu-west-1");
     w.models(&model("x.bin", "s3://bucket/dir/x.bin"));
     let said = w.fails(&["lock"]);
-    assert!(said.contains("/bucket/dir/x.bin answers 403") && said.contains("AWS_ENDPOINT_URL leads to another store"), "{said}");
-    let w = w.env("AWS_ACCESS_KEY_ID", "key").env("AWS_SECRET_ACCESS_KEY", "hidden");
+    assert!(
+        said.contains("/bucket/dir/x.bin answers 403")
+            && said.contains("AWS_ENDPOINT_URL leads to another store"),
+        "{said}"
+    );
+    let w = w
+        .env("AWS_ACCESS_KEY_ID", "key")
+        .env("AWS_SECRET_ACCESS_KEY", "hidden");
     w.ok(&["lock"]);
-    assert_eq!((w.pin("x.bin")["sha256"].as_str(), w.pin("x.bin")["etag"].as_str()), (Some(sha256(&file).as_str()), Some("s3")));
+    assert_eq!(
+        (
+            w.pin("x.bin")["sha256"].as_str(),
+            w.pin("x.bin")["etag"].as_str()
+        ),
+        (Some(sha256(&file).as_str()), Some("s3"))
+    );
     fs::remove_dir_all(w.root.join("home/.cache/comfy/models")).unwrap();
     w.ok(&["apply", "--yes"]);
     w.is("x.bin", &file);
-    let grep = Command::new("grep").args(["-rE", "hidden|X-Amz", "project", "prefix"]).current_dir(&w.root).output().unwrap();
-    assert_eq!(grep.status.code(), Some(1), "{}", String::from_utf8_lossy(&grep.stdout));
+    let grep = Command::new("grep")
+        .args(["-rE", "hidden|X-Amz", "project", "prefix"])
+        .current_dir(&w.root)
+        .output()
+        .unwrap();
+    assert_eq!(
+        grep.status.code(),
+        Some(1),
+        "{}",
+        String::from_utf8_lossy(&grep.stdout)
+    );
 }
 
 /// A safetensors file with this header and so many bytes of data.
 fn safetensors(header: &str, data: usize) -> Vec<u8> {
-    [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &noise(30, data)].concat()
+    [
+        &(header.len() as u64).to_le_bytes()[..],
+        header.as_bytes(),
+        &noise(30, data),
+    ]
+    .concat()
 }
 
 #[test]
 fn safetensors_are_checked_when_they_are_locked_and_told_by_name() {
-    let meta = "\"__metadata__\":{\"modelspec.license\":\"CreativeML \\u001b[2J\",\"ss_base_model_version\":\"sdxl_base_v1-0\",\"ss_tag_frequency\":\"{\\\"img\\\":{\\\"cat\\\":3,\\\"xyz style\\\":9}}\"}";
-    let good = safetensors(&format!("{{{meta},\"lora_unet_x.lora_down.weight\":{{\"dtype\":\"F16\",\"shape\":[4,2000],\"data_offsets\":[0,16000]}}}}"), 16_000);
+    let meta = "\"__metadata__\":{\"modelspec.license\":\"CreativeML \
+        \\u001b[2J\",\"ss_base_model_version\":\"sdxl_base_v1-0\",\"ss_tag_frequency\":\"{\\\"img\\\":{\\\"cat\\\":3,\\\"xyz style\\\":9}}\"}";
+    let good = safetensors(
+        &format!(
+            "{{{meta},\"lora_unet_x.lora_down.weight\":{{\"dtype\":\"F16\",\"shape\":[4,2000],\"data_offsets\":[0,16000]}}}}"
+        ),
+        16_000,
+    );
     let mut bad = good.clone();
     bad.extend(b"hidden");
     let (g, b) = (good.clone(), bad.clone());
-    let storage = Server::start(move |a| if a.path.starts_with("/good") { Answer::ranged(a, &g) } else { Answer::ranged(a, &b) });
-    let (files, to) = (vec![("good.safetensors", good.clone()), ("bad.safetensors", bad.clone())], storage.url());
+    let storage = Server::start(move |a| {
+        if a.path.starts_with("/good") {
+            Answer::ranged(a, &g)
+        } else {
+            Answer::ranged(a, &b)
+        }
+    });
+    let (files, to) = (
+        vec![
+            ("good.safetensors", good.clone()),
+            ("bad.safetensors", bad.clone()),
+        ],
+        storage.url(),
+    );
     let hub = Server::start(huggingface(files, to, COMMIT));
     let w = World::new().env("HF_ENDPOINT", &hub.url());
-    // On the disk, in a file that a server gives, and by the header alone where the hub tells the hash.
+    // On the disk, in a file that a server gives, and by the header alone where the hub tells the
+    // hash.
     w.put("bad.safetensors", &bad);
     w.models("[models.\"bad.safetensors\"]\n");
-    assert!(w.fails(&["lock"]).contains("6 bytes at its end belong to no tensor"));
-    for source in [format!("{}/bad", storage.url()), "hf://org/repo/bad.safetensors".into()] {
+    assert!(
+        w.fails(&["lock"])
+            .contains("6 bytes at its end belong to no tensor")
+    );
+    for source in [
+        format!("{}/bad", storage.url()),
+        "hf://org/repo/bad.safetensors".into(),
+    ] {
         w.models(&model("x.safetensors", &source));
         let said = w.fails(&["lock"]);
-        assert!(said.contains("model \"x.safetensors\": is no sound safetensors file: 6 bytes at its end"), "{said}");
+        assert!(
+            said.contains(
+                "model \"x.safetensors\": is no sound safetensors file: 6 bytes at its end"
+            ),
+            "{said}"
+        );
     }
-    w.models(&model("loras/x.safetensors", "hf://org/repo/good.safetensors"));
+    w.models(&model(
+        "loras/x.safetensors",
+        "hf://org/repo/good.safetensors",
+    ));
     w.ok(&["lock"]);
     assert!(w.ok(&["model", "x.safetensors"]).contains("is not there"));
     w.ok(&["apply", "--yes"]);
-    let said = w.ok(&["model", "x.safetensors"]).replace(&sha256(&good), "SHA256");
+    let said = w
+        .ok(&["model", "x.safetensors"])
+        .replace(&sha256(&good), "SHA256");
     insta::assert_snapshot!(said, @r#"
     model          loras/x.safetensors
     share          models
@@ -813,19 +1282,47 @@ fn safetensors_are_checked_when_they_are_locked_and_told_by_name() {
     licence        CreativeML \u{1b}[2J
     trigger words  xyz style, cat
     "#);
-    assert!(w.fails(&["model", "y.safetensors"]).contains("did you mean `x.safetensors`?"));
+    assert!(
+        w.fails(&["model", "y.safetensors"])
+            .contains("did you mean `x.safetensors`?")
+    );
     // Half a bill of materials is no success.
     if let Ok(full) = fs::File::options().write(true).open("/dev/full") {
-        let out = w.command(&["export", "sbom"]).stdout(full).output().unwrap();
-        assert!(out.status.code() == Some(1) && text(&out, &w.root).contains("the output could not be written: No space left"), "{}", text(&out, &w.root));
+        let out = w
+            .command(&["export", "sbom"])
+            .stdout(full)
+            .output()
+            .unwrap();
+        assert!(
+            out.status.code() == Some(1)
+                && text(&out, &w.root).contains("the output could not be written: No space left"),
+            "{}",
+            text(&out, &w.root)
+        );
     }
     // The bill of materials has it, with its hash.
-    let bom: serde_json::Value = serde_json::from_slice(&w.run(&["export", "sbom"]).stdout).unwrap();
-    assert_eq!((bom["bomFormat"].as_str(), bom["specVersion"].as_str()), (Some("CycloneDX"), Some("1.6")));
+    let bom: serde_json::Value =
+        serde_json::from_slice(&w.run(&["export", "sbom"]).stdout).unwrap();
+    assert_eq!(
+        (bom["bomFormat"].as_str(), bom["specVersion"].as_str()),
+        (Some("CycloneDX"), Some("1.6"))
+    );
     let components = bom["components"].as_array().unwrap();
-    let one = components.iter().find(|c| c["bom-ref"] == "model.loras/x.safetensors").unwrap();
-    assert_eq!((&one["type"], &one["hashes"][0]["content"]), (&"machine-learning-model".into(), &sha256(&good).into()));
-    assert!(components.iter().any(|c| c["bom-ref"] == "comfyui" && c["purl"].as_str().unwrap().starts_with("pkg:github/up/comfyui@")));
+    let one = components
+        .iter()
+        .find(|c| c["bom-ref"] == "model.loras/x.safetensors")
+        .unwrap();
+    assert_eq!(
+        (&one["type"], &one["hashes"][0]["content"]),
+        (&"machine-learning-model".into(), &sha256(&good).into())
+    );
+    assert!(components.iter().any(|c| {
+        c["bom-ref"] == "comfyui"
+            && c["purl"]
+                .as_str()
+                .unwrap()
+                .starts_with("pkg:github/up/comfyui@")
+    }));
 }
 
 #[test]
@@ -834,8 +1331,14 @@ fn what_is_kept_of_downloads_can_be_pruned() {
     let web = Server::start(|a| Answer::ranged(a, &noise(31, 2 << 20)));
     w.models(&model("x.bin", &web.url()));
     w.ok(&["lock"]);
-    assert!(w.ok(&["cache", "prune", "--dry-run"]).contains("Would remove 1 file (2.0 MiB)."));
-    assert!(w.ok(&["cache", "prune"]).contains("Removed 1 file (2.0 MiB)."));
+    assert!(
+        w.ok(&["cache", "prune", "--dry-run"])
+            .contains("Would remove 1 file (2.0 MiB).")
+    );
+    assert!(
+        w.ok(&["cache", "prune"])
+            .contains("Removed 1 file (2.0 MiB).")
+    );
     assert!(w.ok(&["cache", "prune"]).contains("Nothing to remove."));
     w.ok(&["apply", "--yes"]);
     w.is("x.bin", &noise(31, 2 << 20));
@@ -848,10 +1351,20 @@ fn where_blocks_cannot_be_shared_dedupe_says_so() {
         w.put(name, &noise(u32::from(name == "other.bin"), 200_000));
     }
     let said = w.ok(&["dedupe", "--dry-run"]);
-    let cannot = said.contains("ROOT/share/b/c.bin is the same as, on a file system that cannot share, ROOT/share/a.bin (195.3 KiB)");
-    assert!(cannot || said.contains("ROOT/share/b/c.bin could share ROOT/share/a.bin"), "{said}");
+    let cannot = said.contains(
+        "ROOT/share/b/c.bin is the same as, on a file system that cannot \
+        share, ROOT/share/a.bin (195.3 KiB)",
+    );
+    assert!(
+        cannot || said.contains("ROOT/share/b/c.bin could share ROOT/share/a.bin"),
+        "{said}"
+    );
     w.ok(&["dedupe"]);
     assert!(fs::read(w.at("b/c.bin")).unwrap() == noise(0, 200_000));
-    assert_ne!(fs::metadata(w.at("a.bin")).unwrap().ino(), fs::metadata(w.at("b/c.bin")).unwrap().ino(), "never a hard link");
+    assert_ne!(
+        fs::metadata(w.at("a.bin")).unwrap().ino(),
+        fs::metadata(w.at("b/c.bin")).unwrap().ino(),
+        "never a hard link"
+    );
     w.tidy();
 }

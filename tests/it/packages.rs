@@ -1,5 +1,6 @@
-//! What is installed is what the wheels hold: files that several packages bring, empty folders, records that err, wheels that reach for
-//! comfy's own files, and wheels that somebody changed where they are kept.
+//! What is installed is what the wheels hold: files that several packages bring, empty folders,
+//! records that err, wheels that reach for comfy's own files, and wheels that somebody changed
+//! where they are kept.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -31,7 +32,13 @@ pub fn venv(w: &World) -> PathBuf {
 }
 
 pub fn site(venv: &Path) -> PathBuf {
-    fs::read_dir(venv.join("lib")).unwrap().next().unwrap().unwrap().path().join("site-packages")
+    fs::read_dir(venv.join("lib"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path()
+        .join("site-packages")
 }
 
 /// Every entry below a folder, with a file's content.
@@ -42,7 +49,10 @@ pub fn picture(folder: &Path) -> BTreeMap<String, String> {
         for entry in fs::read_dir(&at).unwrap().map(|e| e.unwrap().path()) {
             let name = entry.strip_prefix(folder).unwrap().display().to_string();
             if entry.is_symlink() {
-                out.insert(name, format!("-> {}", fs::read_link(&entry).unwrap().display()));
+                out.insert(
+                    name,
+                    format!("-> {}", fs::read_link(&entry).unwrap().display()),
+                );
             } else if entry.is_dir() {
                 out.insert(format!("{name}/"), String::new());
                 todo.push(entry);
@@ -56,20 +66,38 @@ pub fn picture(folder: &Path) -> BTreeMap<String, String> {
 
 /// The lines after the plan.
 fn told(said: &str) -> String {
-    said.lines().skip_while(|l| !l.starts_with("Plan: ")).skip(1).filter(|l| !l.contains("oaded")).map(|l| format!("{l}\n")).collect()
+    said.lines()
+        .skip_while(|l| !l.starts_with("Plan: "))
+        .skip(1)
+        .filter(|l| !l.contains("oaded"))
+        .map(|l| format!("{l}\n"))
+        .collect()
 }
 
 fn who(w: &World) -> String {
     let at = site(&venv(w)).join("shared");
-    let mut names: Vec<String> = fs::read_dir(&at).unwrap().map(|e| e.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let mut names: Vec<String> = fs::read_dir(&at)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
     names.sort();
-    format!("{} {}", names.join(" "), fs::read_to_string(at.join("__init__.py")).unwrap().trim())
+    format!(
+        "{} {}",
+        names.join(" "),
+        fs::read_to_string(at.join("__init__.py")).unwrap().trim()
+    )
 }
 
 fn sharing() -> [Release; 4] {
     [
-        release("aa-shared", "1.0").file("shared/__init__.py", b"who = 'a'\n").file("shared/a.py", b"").file("shared/same.py", b"S = 1\n"),
-        release("bb-shared", "1.0").file("shared/__init__.py", b"who = 'b'\n").file("shared/b.py", b"").file("shared/same.py", b"S = 1\n"),
+        release("aa-shared", "1.0")
+            .file("shared/__init__.py", b"who = 'a'\n")
+            .file("shared/a.py", b"")
+            .file("shared/same.py", b"S = 1\n"),
+        release("bb-shared", "1.0")
+            .file("shared/__init__.py", b"who = 'b'\n")
+            .file("shared/b.py", b"")
+            .file("shared/same.py", b"S = 1\n"),
         release("cc-moves", "1.0"),
         release("cc-moves", "2.0"),
     ]
@@ -77,13 +105,19 @@ fn sharing() -> [Release; 4] {
 
 #[test]
 fn files_of_several_packages_survive_every_apply_and_every_way_back() {
-    let Some(w) = world(&sharing(), "\"aa-shared\", \"bb-shared\", \"cc-moves==1.0\"") else { return };
+    let Some(w) = world(
+        &sharing(),
+        "\"aa-shared\", \"bb-shared\", \"cc-moves==1.0\"",
+    ) else {
+        return;
+    };
     ok(&w, "lock");
     let first = w.lock();
     let said = ok(&w, "apply --yes");
     insta::assert_snapshot!(told(&said), @"
     Apply complete! 6 added, 0 changed, 0 destroyed.
-    warning: python: aa-shared==1.0 and bb-shared==1.0 bring 1 file of the same path and another content: what bb-shared==1.0 has is installed
+    warning: python: aa-shared==1.0 and bb-shared==1.0 bring 1 file of the same path and another \
+        content: what bb-shared==1.0 has is installed
     Loading everything once…
     ");
     let both = "__init__.py __pycache__ a.py b.py same.py who = 'b'";
@@ -102,17 +136,30 @@ fn files_of_several_packages_survive_every_apply_and_every_way_back() {
     ok(&w, "apply --yes");
     assert_eq!(who(&w), "__init__.py __pycache__ a.py same.py who = 'a'");
     // And back, step by step, with nothing of the older environments left.
-    for (lock, edit) in [(&second, ("\"cc-moves==2.0\"", "\"bb-shared\", \"cc-moves==2.0\"")), (&first, ("cc-moves==2.0", "cc-moves==1.0"))] {
+    for (lock, edit) in [
+        (
+            &second,
+            ("\"cc-moves==2.0\"", "\"bb-shared\", \"cc-moves==2.0\""),
+        ),
+        (&first, ("cc-moves==2.0", "cc-moves==1.0")),
+    ] {
         ok(&w, "gc --keep 0 --yes");
         fs::write(w.lock_file(), lock).unwrap();
         w.edit(edit.0, edit.1);
         ok(&w, "apply --yes");
         assert_eq!(who(&w), both);
         let verified = ok(&w, "verify --full");
-        assert!(verified.contains("2 of 2 parts as comfy.lock pins them."), "{verified}");
+        assert!(
+            verified.contains("2 of 2 parts as comfy.lock pins them."),
+            "{verified}"
+        );
         assert!(ok(&w, "plan --exit-code").contains("No changes."));
         if lock == &second {
-            assert_eq!(picture(&venv(&w)), moved, "it depends on what was there before");
+            assert_eq!(
+                picture(&venv(&w)),
+                moved,
+                "it depends on what was there before"
+            );
         }
     }
     // A fresh installation is the same, byte for byte.
@@ -122,12 +169,21 @@ fn files_of_several_packages_survive_every_apply_and_every_way_back() {
     ok(&w, "apply --yes");
     assert_eq!(picture(&venv(&w)), after);
     // And every file is known.
-    for file in ["shared/__init__.py", "shared/same.py", "shared/a.py", "shared/__pycache__", "aa_shared-1.0.dist-info/RECORD"] {
+    for file in [
+        "shared/__init__.py",
+        "shared/same.py",
+        "shared/a.py",
+        "shared/__pycache__",
+        "aa_shared-1.0.dist-info/RECORD",
+    ] {
         let at = site(&venv(&w)).join(file);
         let away = w.root.join("away");
         fs::rename(&at, &away).unwrap();
         let said = w.one("verify --full");
-        assert!(said.contains("missing") && said.contains("exit 2"), "{file}: {said}");
+        assert!(
+            said.contains("missing") && said.contains("exit 2"),
+            "{file}: {said}"
+        );
         fs::rename(&away, &at).unwrap();
     }
 }
@@ -135,10 +191,18 @@ fn files_of_several_packages_survive_every_apply_and_every_way_back() {
 #[test]
 fn an_empty_folder_and_a_record_that_errs_are_no_faults() {
     let releases = [
-        release("dd-empty", "1.0").file("dd/__init__.py", b"").folder("dd.libs").folder("dd/data/deep"),
-        release("ee-record", "1.0").file("ee/__init__.py", b"X = 1\n").file("ee/data.txt", b"7\n").errs("ee/data.txt"),
+        release("dd-empty", "1.0")
+            .file("dd/__init__.py", b"")
+            .folder("dd.libs")
+            .folder("dd/data/deep"),
+        release("ee-record", "1.0")
+            .file("ee/__init__.py", b"X = 1\n")
+            .file("ee/data.txt", b"7\n")
+            .errs("ee/data.txt"),
     ];
-    let Some(w) = world(&releases, "\"dd-empty\", \"ee-record\"") else { return };
+    let Some(w) = world(&releases, "\"dd-empty\", \"ee-record\"") else {
+        return;
+    };
     ok(&w, "lock");
     ok(&w, "apply --yes");
     assert!(ok(&w, "plan --exit-code").contains("No changes."));
@@ -146,10 +210,16 @@ fn an_empty_folder_and_a_record_that_errs_are_no_faults() {
     assert!(at.join("dd.libs").is_dir() && at.join("dd/data/deep").is_dir());
     let record = fs::read_to_string(at.join("ee_record-1.0.dist-info/RECORD")).unwrap();
     // printf '7\n' | sha256sum, as a RECORD has it.
-    assert!(record.contains("ee/data.txt,sha256=EBWbryYrQ6ktldtZ2uH3LGRRJzAWYeCjzk44spWpfFg,2\n"), "{record}");
+    assert!(
+        record.contains("ee/data.txt,sha256=EBWbryYrQ6ktldtZ2uH3LGRRJzAWYeCjzk44spWpfFg,2\n"),
+        "{record}"
+    );
     fs::remove_dir(at.join("dd.libs")).unwrap();
     let said = w.one("verify --full");
-    assert!(said.contains("dd.libs") && said.contains("missing"), "{said}");
+    assert!(
+        said.contains("dd.libs") && said.contains("missing"),
+        "{said}"
+    );
     ok(&w, "apply --yes");
     assert!(at.join("dd.libs").is_dir());
 }
@@ -160,14 +230,38 @@ fn a_wheel_that_reaches_for_what_is_not_its_own_is_refused_by_name() {
         ("pyvenv.cfg", "ff-1.0.data/data/pyvenv.cfg"),
         ("in other letters", "ff-1.0.data/data/PYVENV.cfg"),
         ("the interpreter", "ff-1.0.data/scripts/python3"),
-        ("the interpreter as a folder", "ff-1.0.data/data/bin/python/x"),
+        (
+            "the interpreter as a folder",
+            "ff-1.0.data/data/bin/python/x",
+        ),
         ("bin as a file", "ff-1.0.data/data/bin"),
-        ("pyvenv.cfg beside the interpreter", "ff-1.0.data/scripts/pyvenv.cfg"),
-        ("the same in other letters, as data", "ff-1.0.data/data/bin/PyVenv.CFG"),
-        ("paths beside the interpreter", "ff-1.0.data/scripts/python._pth"),
-        ("paths beside the interpreter, by version", &format!("ff-1.0.data/scripts/python{}._pth", crate::python::python().1)),
-        ("a build folder's mark", "ff-1.0.data/data/bin/pybuilddir.txt"),
-        ("an older build folder's mark", "ff-1.0.data/data/bin/Modules/Setup.local"),
+        (
+            "pyvenv.cfg beside the interpreter",
+            "ff-1.0.data/scripts/pyvenv.cfg",
+        ),
+        (
+            "the same in other letters, as data",
+            "ff-1.0.data/data/bin/PyVenv.CFG",
+        ),
+        (
+            "paths beside the interpreter",
+            "ff-1.0.data/scripts/python._pth",
+        ),
+        (
+            "paths beside the interpreter, by version",
+            &format!(
+                "ff-1.0.data/scripts/python{}._pth",
+                crate::python::python().1
+            ),
+        ),
+        (
+            "a build folder's mark",
+            "ff-1.0.data/data/bin/pybuilddir.txt",
+        ),
+        (
+            "an older build folder's mark",
+            "ff-1.0.data/data/bin/Modules/Setup.local",
+        ),
         ("above", "../evil.py"),
         ("above, by data", "ff-1.0.data/data/../../evil"),
         ("absolute", "/tmp/evil.py"),
@@ -177,45 +271,90 @@ fn a_wheel_that_reaches_for_what_is_not_its_own_is_refused_by_name() {
     ];
     let mut all = String::new();
     for (what, path) in hostile {
-        let releases = [release("ff", "1.0").file("ff.py", b"").file(path, b"home = /tmp\n"), release("gg", "1.0")];
-        let Some(w) = world(&releases, "\"ff\", \"gg\"") else { return };
+        let releases = [
+            release("ff", "1.0")
+                .file("ff.py", b"")
+                .file(path, b"home = /tmp\n"),
+            release("gg", "1.0"),
+        ];
+        let Some(w) = world(&releases, "\"ff\", \"gg\"") else {
+            return;
+        };
         ok(&w, "lock");
         let said = w.one("apply --yes");
         assert!(said.contains("exit 1"), "{what}: {said}");
-        all += &format!("{what}: {}", said.lines().skip_while(|l| !l.starts_with("error")).take(1).map(|l| format!("{l}\n")).collect::<String>());
-        assert!(!base(&w).join("venv").exists() && !base(&w).join("current").exists(), "{what}: something was installed");
-        assert!(!w.root.join("evil").exists() && !Path::new("/tmp/evil.py").exists(), "{what}");
+        all += &format!(
+            "{what}: {}",
+            said.lines()
+                .skip_while(|l| !l.starts_with("error"))
+                .take(1)
+                .map(|l| format!("{l}\n"))
+                .collect::<String>()
+        );
+        assert!(
+            !base(&w).join("venv").exists() && !base(&w).join("current").exists(),
+            "{what}: something was installed"
+        );
+        assert!(
+            !w.root.join("evil").exists() && !Path::new("/tmp/evil.py").exists(),
+            "{what}"
+        );
     }
     insta::assert_snapshot!(all, @"
-    pyvenv.cfg: error: ff==1.0: its wheel brings `pyvenv.cfg`, which is comfy's own part of a virtual environment
-    in other letters: error: ff==1.0: its wheel brings `PYVENV.cfg`, which is comfy's own part of a virtual environment
-    the interpreter: error: ff==1.0: its wheel brings `bin/python3`, which is comfy's own part of a virtual environment
-    the interpreter as a folder: error: ff==1.0: its wheel brings `bin/python/x`, which is comfy's own part of a virtual environment
-    bin as a file: error: ff==1.0: its wheel brings `bin`, which is comfy's own part of a virtual environment
-    pyvenv.cfg beside the interpreter: error: ff==1.0: its wheel brings `bin/pyvenv.cfg`, which would tell the interpreter where to find its modules
-    the same in other letters, as data: error: ff==1.0: its wheel brings `bin/PyVenv.CFG`, which would tell the interpreter where to find its modules
-    paths beside the interpreter: error: ff==1.0: its wheel brings `bin/python._pth`, which would tell the interpreter where to find its modules
-    paths beside the interpreter, by version: error: ff==1.0: its wheel brings `bin/pythonPYTHON._pth`, which would tell the interpreter where to find its modules
-    a build folder's mark: error: ff==1.0: its wheel brings `bin/pybuilddir.txt`, which would tell the interpreter where to find its modules
-    an older build folder's mark: error: ff==1.0: its wheel brings `bin/Modules/Setup.local`, which would tell the interpreter where to find its modules
-    above: error: ff==1.0: its wheel has an entry `../evil.py`, whose path must not contain `.` or `..`
-    above, by data: error: ff==1.0: its wheel has an entry `ff-1.0.data/data/../../evil`, whose path must not contain `.` or `..`
+    pyvenv.cfg: error: ff==1.0: its wheel brings `pyvenv.cfg`, which is comfy's own part of a \
+        virtual environment
+    in other letters: error: ff==1.0: its wheel brings `PYVENV.cfg`, which is comfy's own part of \
+        a virtual environment
+    the interpreter: error: ff==1.0: its wheel brings `bin/python3`, which is comfy's own part of \
+        a virtual environment
+    the interpreter as a folder: error: ff==1.0: its wheel brings `bin/python/x`, which is comfy's \
+        own part of a virtual environment
+    bin as a file: error: ff==1.0: its wheel brings `bin`, which is comfy's own part of a virtual \
+        environment
+    pyvenv.cfg beside the interpreter: error: ff==1.0: its wheel brings `bin/pyvenv.cfg`, which \
+        would tell the interpreter where to find its modules
+    the same in other letters, as data: error: ff==1.0: its wheel brings `bin/PyVenv.CFG`, which \
+        would tell the interpreter where to find its modules
+    paths beside the interpreter: error: ff==1.0: its wheel brings `bin/python._pth`, which would \
+        tell the interpreter where to find its modules
+    paths beside the interpreter, by version: error: ff==1.0: its wheel brings \
+        `bin/pythonPYTHON._pth`, which would tell the interpreter where to find its modules
+    a build folder's mark: error: ff==1.0: its wheel brings `bin/pybuilddir.txt`, which would tell \
+        the interpreter where to find its modules
+    an older build folder's mark: error: ff==1.0: its wheel brings `bin/Modules/Setup.local`, \
+        which would tell the interpreter where to find its modules
+    above: error: ff==1.0: its wheel has an entry `../evil.py`, whose path must not contain `.` or \
+        `..`
+    above, by data: error: ff==1.0: its wheel has an entry `ff-1.0.data/data/../../evil`, whose \
+        path must not contain `.` or `..`
     absolute: error: ff==1.0: its wheel has an entry `/tmp/evil.py`, whose path must be relative
-    another one's metadata: error: ff==1.0: its wheel has the metadata of numpy-1.0, ff-1.0, and that of this package alone is expected
-    an unknown kind: error: ff==1.0: its wheel has an entry `ff-1.0.data/stdlib/os.py`, of a kind of data that comfy does not know
-    another package's folder: error: gg==1.0 brings the file `lib/pythonPYTHON/site-packages/gg.py`, where ff==1.0 has a folder
+    another one's metadata: error: ff==1.0: its wheel has the metadata of numpy-1.0, ff-1.0, and \
+        that of this package alone is expected
+    an unknown kind: error: ff==1.0: its wheel has an entry `ff-1.0.data/stdlib/os.py`, of a kind \
+        of data that comfy does not know
+    another package's folder: error: gg==1.0 brings the file \
+        `lib/pythonPYTHON/site-packages/gg.py`, where ff==1.0 has a folder
     ");
 }
 
 #[test]
 fn a_kept_wheel_is_hashed_at_each_use() {
-    let Some(w) = world(&[release("numpy", "1.26.4"), release("tqdm", "4.0")], "\"numpy\"") else { return };
+    let Some(w) = world(
+        &[release("numpy", "1.26.4"), release("tqdm", "4.0")],
+        "\"numpy\"",
+    ) else {
+        return;
+    };
     ok(&w, "lock");
     ok(&w, "apply --yes");
     let real = release("numpy", "1.26.4").wheel();
-    let kept = base(&w).join(".staging/store/wheels").join(format!("{}.whl", real.sha256()));
+    let kept = base(&w)
+        .join(".staging/store/wheels")
+        .join(format!("{}.whl", real.sha256()));
     assert_eq!(fs::read(&kept).unwrap(), real.bytes);
-    let forged = release("numpy", "1.26.4").file("numpy.py", b"FORGED = 1\n").wheel();
+    let forged = release("numpy", "1.26.4")
+        .file("numpy.py", b"FORGED = 1\n")
+        .wheel();
     // The environment is gone, and somebody who runs as the build uid was at what is kept.
     let spoil = |link: bool| {
         fs::remove_dir_all(venv(&w)).unwrap();
@@ -231,7 +370,9 @@ fn a_kept_wheel_is_hashed_at_each_use() {
     let live = fs::read_link(base(&w).join("current")).unwrap();
     let refused = w.one("apply --yes --offline");
     insta::assert_snapshot!(told(&refused).replace(&real.sha256(), "SHA256"), @"
-    error: numpy==1.26.4: the kept wheel ROOT/prefix/comfyui_sandbox/.staging/store/wheels/SHA256.whl has not the hash that comfy.lock pins, and was removed
+    error: numpy==1.26.4: the kept wheel \
+        ROOT/prefix/comfyui_sandbox/.staging/store/wheels/SHA256.whl has not the hash that \
+        comfy.lock pins, and was removed
       hint: run it without --offline: it is fetched again
     exit 1
     ");
@@ -257,22 +398,36 @@ fn as_older_comfy_made_it(w: &World) {
     use comfy::plan::desired::GenSpec;
     let link = fs::read_link(base(w).join("current")).unwrap();
     let generation = base(w).join(&link);
-    let mut spec: GenSpec = serde_json::from_slice(&fs::read(generation.join("generation.json")).unwrap()).unwrap();
+    let mut spec: GenSpec =
+        serde_json::from_slice(&fs::read(generation.join("generation.json")).unwrap()).unwrap();
     let (is, records) = (spec.venv.clone().unwrap(), base(w).join("records"));
     let was = spec.venv.as_mut().unwrap();
     was.layout = 1;
     was.packages.iter_mut().for_each(|p| p.files.clear());
     let (from, to) = (is.id(), was.id());
     assert_ne!(from, to);
-    fs::rename(base(w).join("venv").join(&from), base(w).join("venv").join(&to)).unwrap();
+    fs::rename(
+        base(w).join("venv").join(&from),
+        base(w).join("venv").join(&to),
+    )
+    .unwrap();
     let list: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
-        serde_json::from_slice(&fs::read(records.join(format!("venv-{from}.json"))).unwrap()).unwrap();
+        serde_json::from_slice(&fs::read(records.join(format!("venv-{from}.json"))).unwrap())
+            .unwrap();
     let mut old: BTreeMap<&str, BTreeMap<&String, &serde_json::Value>> = BTreeMap::new();
     for (key, items) in &list {
-        let key = if key.starts_with('~') { "" } else { key.split(' ').next().unwrap() };
+        let key = if key.starts_with('~') {
+            ""
+        } else {
+            key.split(' ').next().unwrap()
+        };
         old.entry(key).or_default().extend(items);
     }
-    fs::write(records.join(format!("venv-{to}.json")), serde_json::to_vec(&old).unwrap()).unwrap();
+    fs::write(
+        records.join(format!("venv-{to}.json")),
+        serde_json::to_vec(&old).unwrap(),
+    )
+    .unwrap();
     fs::remove_file(records.join(format!("venv-{from}.json"))).unwrap();
     let before = link.file_name().unwrap().to_str().unwrap().to_string();
     let id = spec.id();
@@ -282,7 +437,11 @@ fn as_older_comfy_made_it(w: &World) {
     fs::remove_file(generation.join("venv")).unwrap();
     std::os::unix::fs::symlink(format!("../../venv/{to}"), generation.join("venv")).unwrap();
     fs::rename(&generation, base(w).join("gen").join(&id)).unwrap();
-    fs::rename(records.join(format!("bytecode-{before}.json")), records.join(format!("bytecode-{id}.json"))).unwrap();
+    fs::rename(
+        records.join(format!("bytecode-{before}.json")),
+        records.join(format!("bytecode-{id}.json")),
+    )
+    .unwrap();
     fs::remove_file(base(w).join("current")).unwrap();
     std::os::unix::fs::symlink(format!("gen/{id}"), base(w).join("current")).unwrap();
     fs::remove_file(records.join("footprints.json")).unwrap();
@@ -292,7 +451,12 @@ fn as_older_comfy_made_it(w: &World) {
 
 #[test]
 fn an_environment_of_an_older_comfy_is_built_anew_once() {
-    let Some(w) = world(&[release("numpy", "1.26.4"), release("tqdm", "4.0")], "\"numpy\", \"tqdm\"") else { return };
+    let Some(w) = world(
+        &[release("numpy", "1.26.4"), release("tqdm", "4.0")],
+        "\"numpy\", \"tqdm\"",
+    ) else {
+        return;
+    };
     ok(&w, "lock");
     ok(&w, "apply --yes");
     as_older_comfy_made_it(&w);
@@ -300,8 +464,17 @@ fn an_environment_of_an_older_comfy_is_built_anew_once() {
     let ran = ok(&w, "exec -- python -c print('it_runs')");
     assert!(ran.contains("it_runs"), "{ran}");
     let plan = w.one("plan --exit-code");
-    let shown: String = plan.lines().skip_while(|l| !l.contains("# python")).take_while(|l| !l.contains("# comfyui")).map(|l| format!("{l}\n")).collect();
-    let fetches: String = plan.lines().filter(|l| l.starts_with("To fetch")).map(|l| format!("{l}\n")).collect();
+    let shown: String = plan
+        .lines()
+        .skip_while(|l| !l.contains("# python"))
+        .take_while(|l| !l.contains("# comfyui"))
+        .map(|l| format!("{l}\n"))
+        .collect();
+    let fetches: String = plan
+        .lines()
+        .filter(|l| l.starts_with("To fetch"))
+        .map(|l| format!("{l}\n"))
+        .collect();
     insta::assert_snapshot!(crate::support::without_ids(&(shown + &fetches), &[16]), @r#"
       # python will be updated
         ~ venv = "venv/COMMIT" -> "venv/COMMIT"
@@ -311,5 +484,8 @@ fn an_environment_of_an_older_comfy_is_built_anew_once() {
     "#);
     ok(&w, "apply --yes");
     assert!(ok(&w, "plan --exit-code").contains("No changes."));
-    assert!(!base(&w).join(".staging/store/uv-cache").exists(), "gigabytes that nobody reads");
+    assert!(
+        !base(&w).join(".staging/store/uv-cache").exists(),
+        "gigabytes that nobody reads"
+    );
 }

@@ -1,6 +1,8 @@
-//! Python packages in the lock, from outside: the real uv, a package index on this machine, and tiny wheels.
+//! Python packages in the lock, from outside: the real uv, a package index on this machine, and
+//! tiny wheels.
 //!
-//! A snapshot is a transcript: the command, all that it said, and its exit code where that is not 0.
+//! A snapshot is a transcript: the command, all that it said, and its exit code where that is not
+//! 0.
 
 use std::fs;
 use std::io::Write as _;
@@ -18,7 +20,13 @@ fn uv() -> Result<&'static Path, &'static str> {
         let path = std::env::var("PATH").unwrap_or_default();
         let own = std::env::var_os("COMFY_UV").map(PathBuf::from).into_iter();
         let mut known = own.chain(std::env::split_paths(&path).map(|d| d.join("uv")));
-        let runs = |p: &PathBuf| Command::new(p).arg("--version").stdout(Stdio::null()).status().is_ok_and(|s| s.success());
+        let runs = |p: &PathBuf| {
+            Command::new(p)
+                .arg("--version")
+                .stdout(Stdio::null())
+                .status()
+                .is_ok_and(|s| s.success())
+        };
         known.find(runs).map_or_else(fetched, Ok)
     })
     .as_deref()
@@ -30,10 +38,20 @@ pub fn uv_or_skip() -> Option<PathBuf> {
     match uv() {
         Ok(uv) => Some(uv.to_path_buf()),
         Err(why) => {
-            let name = std::thread::current().name().unwrap_or_default().to_string();
-            assert_ne!(std::env::var("COMFY_TEST_UV").as_deref(), Ok("required"), "{name} must run, and there is no uv: {why}");
+            let name = std::thread::current()
+                .name()
+                .unwrap_or_default()
+                .to_string();
+            assert_ne!(
+                std::env::var("COMFY_TEST_UV").as_deref(),
+                Ok("required"),
+                "{name} must run, and there is no uv: {why}"
+            );
             // Not by eprintln!, which is kept back of a test that passes.
-            let _ = writeln!(std::io::stderr(), "\n*** SKIPPED: {name}: there is no uv, and it could not be fetched: {why} ***");
+            let _ = writeln!(
+                std::io::stderr(),
+                "\n*** SKIPPED: {name}: there is no uv, and it could not be fetched: {why} ***"
+            );
             None
         }
     }
@@ -41,7 +59,11 @@ pub fn uv_or_skip() -> Option<PathBuf> {
 
 /// The list of interpreters that uv is told to know: one, for this platform.
 pub fn pythons(version: &str, url: &str, sha256: &str) -> String {
-    let (os, arch, libc) = if cfg!(target_os = "macos") { ("darwin", "aarch64", "none") } else { ("linux", "x86_64", "gnu") };
+    let (os, arch, libc) = if cfg!(target_os = "macos") {
+        ("darwin", "aarch64", "none")
+    } else {
+        ("linux", "x86_64", "gnu")
+    };
     let number: Vec<&str> = version.split('.').collect();
     format!(
         r#"{{"cpython-{version}-{os}-{arch}-{libc}": {{"name": "cpython", "arch": {{"family": "{arch}", "variant": null}}, "os": "{os}", "libc": "{libc}",
@@ -50,22 +72,49 @@ pub fn pythons(version: &str, url: &str, sha256: &str) -> String {
     )
 }
 
-/// Has comfy fetch uv from the real index, once: it is kept among what tests leave in the target folder.
+/// Has comfy fetch uv from the real index, once: it is kept among what tests leave in the target
+/// folder.
 fn fetched() -> Result<PathBuf, String> {
     let temp = tempfile::tempdir().unwrap();
     let root = temp.path().canonicalize().unwrap();
     upstream(&root, "ComfyUI", "").tag("v1");
     fs::create_dir(root.join("project")).unwrap();
     // For no Python that there is: uv answers without asking for packages.
-    let toml = manifest(&root, &[], &python().1, "requirements = [\"nothing ; python_version < '3'\"]\n");
+    let toml = manifest(
+        &root,
+        &[],
+        &python().1,
+        "requirements = [\"nothing ; python_version < '3'\"]\n",
+    );
     fs::write(root.join("project/comfy.toml"), toml).unwrap();
     let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
     let mut c = command(&root);
-    for name in ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL", "https_proxy", "HTTPS_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "SSL_CERT_FILE"] {
+    for name in [
+        "UV_DEFAULT_INDEX",
+        "UV_INDEX_URL",
+        "PIP_INDEX_URL",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "http_proxy",
+        "ALL_PROXY",
+        "all_proxy",
+        "SSL_CERT_FILE",
+    ] {
         c.envs(std::env::var_os(name).map(|v| (name, v)));
     }
-    let output = c.current_dir(&root).args(["-q", "-C", "project", "lock"]).env("XDG_CACHE_HOME", &cache).stdin(Stdio::null()).output().unwrap();
-    let kept = fs::read_dir(cache.join("comfy")).into_iter().flatten().flatten().map(|e| e.path().join("uv")).find(|p| p.is_file());
+    let output = c
+        .current_dir(&root)
+        .args(["-q", "-C", "project", "lock"])
+        .env("XDG_CACHE_HOME", &cache)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let kept = fs::read_dir(cache.join("comfy"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path().join("uv"))
+        .find(|p| p.is_file());
     kept.ok_or_else(|| text(&output, &root))
 }
 
@@ -74,7 +123,10 @@ pub fn python() -> &'static (PathBuf, String) {
     static PYTHON: OnceLock<(PathBuf, String)> = OnceLock::new();
     PYTHON.get_or_init(|| {
         let ask = "import sys; print(sys.executable); print('%d.%d' % sys.version_info[:2])";
-        let output = Command::new("python3").args(["-c", ask]).output().expect("the tests need a python3");
+        let output = Command::new("python3")
+            .args(["-c", ask])
+            .output()
+            .expect("the tests need a python3");
         let said = String::from_utf8(output.stdout).unwrap();
         let (program, version) = said.trim().split_once('\n').expect("a python3 that runs");
         (Path::new(program).parent().unwrap().into(), version.into())
@@ -89,7 +141,11 @@ fn upstream(root: &Path, name: &str, requirements: &str) -> Upstream {
 
 /// One more commit, with these requirements.
 fn commit(up: &Upstream, name: &str, requirements: &str) -> String {
-    let mut files: Vec<File> = if name == "ComfyUI" { CORE.to_vec() } else { vec![("__init__.py", b"NODE_CLASS_MAPPINGS = {}\n", 0o100_644)] };
+    let mut files: Vec<File> = if name == "ComfyUI" {
+        CORE.to_vec()
+    } else {
+        vec![("__init__.py", b"NODE_CLASS_MAPPINGS = {}\n", 0o100_644)]
+    };
     if !requirements.is_empty() {
         files.push(("requirements.txt", requirements.as_bytes(), 0o100_644));
     }
@@ -99,7 +155,8 @@ fn commit(up: &Upstream, name: &str, requirements: &str) -> String {
 fn manifest(root: &Path, nodes: &[&str], version: &str, python: &str) -> String {
     let root = root.display();
     let mut out = format!(
-        "version = 1\n\n[host]\nisolation = \"none\"\nprefix = \"{root}/prefix\"\n\n[comfyui]\nrepo = \"https://github.com/up/ComfyUI\"\nref = \"v1\"\n"
+        "version = 1\n\n[host]\nisolation = \"none\"\nprefix = \
+         \"{root}/prefix\"\n\n[comfyui]\nrepo = \"https://github.com/up/ComfyUI\"\nref = \"v1\"\n"
     );
     for n in nodes {
         out += &format!("\n[nodes.{n}]\nrepo = \"https://github.com/up/{n}\"\nref = \"main\"\n");
@@ -107,7 +164,8 @@ fn manifest(root: &Path, nodes: &[&str], version: &str, python: &str) -> String 
     out + &format!("\n[python]\nversion = \"{version}\"\n{python}")
 }
 
-/// Upstream repositories, a project, and two indexes: the default one, and one that is asked only where comfy.toml says so.
+/// Upstream repositories, a project, and two indexes: the default one, and one that is asked only
+/// where comfy.toml says so.
 pub struct World {
     pub root: PathBuf,
     pub uv: PathBuf,
@@ -129,16 +187,38 @@ impl World {
         }
         upstreams[0].1.tag("v1");
         fs::create_dir(root.join("project")).unwrap();
-        fs::write(root.join("pythons.json"), pythons(&format!("{}.99", python().1), "https://python.invalid/x.tar.gz", &"0".repeat(64))).unwrap();
-        let world = World { root, uv, index: Index::start(Pages::Json), second: Index::start(Pages::Json), upstreams, _temp: temp };
+        fs::write(
+            root.join("pythons.json"),
+            pythons(
+                &format!("{}.99", python().1),
+                "https://python.invalid/x.tar.gz",
+                &"0".repeat(64),
+            ),
+        )
+        .unwrap();
+        let world = World {
+            root,
+            uv,
+            index: Index::start(Pages::Json),
+            second: Index::start(Pages::Json),
+            upstreams,
+            _temp: temp,
+        };
         world.python("");
         Some(world)
     }
 
     /// comfy.toml, with these lines in `[python]`.
     pub fn python(&self, lines: &str) {
-        let nodes: Vec<&str> = self.upstreams[1..].iter().map(|(n, _)| n.as_str()).collect();
-        fs::write(self.toml(), manifest(&self.root, &nodes, &python().1, lines)).unwrap();
+        let nodes: Vec<&str> = self.upstreams[1..]
+            .iter()
+            .map(|(n, _)| n.as_str())
+            .collect();
+        fs::write(
+            self.toml(),
+            manifest(&self.root, &nodes, &python().1, lines),
+        )
+        .unwrap();
     }
 
     /// comfy.toml with one place changed.
@@ -156,7 +236,12 @@ impl World {
 
     /// A node's next commit, of these files.
     pub fn commit_files(&self, name: &str, files: &[File]) {
-        self.upstreams.iter().find(|(n, _)| n == name).unwrap().1.commit(files);
+        self.upstreams
+            .iter()
+            .find(|(n, _)| n == name)
+            .unwrap()
+            .1
+            .commit(files);
     }
 
     pub fn toml(&self) -> PathBuf {
@@ -175,13 +260,31 @@ impl World {
     /// `name version` of every locked package.
     fn pins(&self) -> String {
         let lock: toml::Table = self.lock().parse().unwrap();
-        let packages = lock["python"].get("packages").and_then(|p| p.as_array()).cloned().unwrap_or_default();
-        packages.iter().map(|p| format!("{} {}", p["name"].as_str().unwrap(), p["version"].as_str().unwrap())).collect::<Vec<_>>().join(", ")
+        let packages = lock["python"]
+            .get("packages")
+            .and_then(|p| p.as_array())
+            .cloned()
+            .unwrap_or_default();
+        packages
+            .iter()
+            .map(|p| {
+                format!(
+                    "{} {}",
+                    p["name"].as_str().unwrap(),
+                    p["version"].as_str().unwrap()
+                )
+            })
+            .collect::<Vec<_>>()
+            .join(", ")
     }
 
     /// What a person sees who runs these; a failure leaves comfy.lock as it is.
     pub fn run(&self, commands: &[&str]) -> String {
-        commands.iter().map(|c| self.one(c)).collect::<Vec<_>>().join("\n")
+        commands
+            .iter()
+            .map(|c| self.one(c))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     pub fn one(&self, args: &str) -> String {
@@ -191,10 +294,23 @@ impl World {
     pub fn with(&self, args: &str, change: impl FnOnce(&mut Command)) -> String {
         let before = self.lock();
         let mut c = command(&self.root);
-        let path = format!("{}:{}", python().0.display(), std::env::var("PATH").unwrap_or_default());
-        c.current_dir(&self.root).args(["-C", "project"]).args(args.split(' ')).stdin(Stdio::null());
-        c.env("PATH", path).env("COMFY_UV", &self.uv).env("UV_DEFAULT_INDEX", self.index.url()).env("UV_CACHE_DIR", self.root.join("uv"));
-        c.env("UV_PYTHON_DOWNLOADS_JSON_URL", self.root.join("pythons.json"));
+        let path = format!(
+            "{}:{}",
+            python().0.display(),
+            std::env::var("PATH").unwrap_or_default()
+        );
+        c.current_dir(&self.root)
+            .args(["-C", "project"])
+            .args(args.split(' '))
+            .stdin(Stdio::null());
+        c.env("PATH", path)
+            .env("COMFY_UV", &self.uv)
+            .env("UV_DEFAULT_INDEX", self.index.url())
+            .env("UV_CACHE_DIR", self.root.join("uv"));
+        c.env(
+            "UV_PYTHON_DOWNLOADS_JSON_URL",
+            self.root.join("pythons.json"),
+        );
         change(&mut c);
         let output = c.output().unwrap();
         let exit = output.status.code().unwrap_or(-1);
@@ -202,30 +318,61 @@ impl World {
             assert_eq!(self.lock(), before, "{args} failed and changed comfy.lock");
         }
         let said = self.normal(&text(&output, &self.root));
-        let note = "isolation = \"none\": ComfyUI and its nodes have all your rights; nothing is protected.";
-        let said: String = said.lines().filter(|l| *l != note).map(|l| format!("{l}\n")).collect();
-        format!("$ comfy {args}\n{said}{}", if exit == 0 { String::new() } else { format!("exit {exit}\n") })
+        let note = "isolation = \"none\": ComfyUI and its nodes have all your rights; nothing is \
+            protected.";
+        let said: String = said
+            .lines()
+            .filter(|l| *l != note)
+            .map(|l| format!("{l}\n"))
+            .collect();
+        format!(
+            "$ comfy {args}\n{said}{}",
+            if exit == 0 {
+                String::new()
+            } else {
+                format!("exit {exit}\n")
+            }
+        )
     }
 
     /// Without what differs from run to run, or from machine to machine.
     fn normal(&self, text: &str) -> String {
         let mut out = text.replace(&self.root.display().to_string(), "ROOT");
         for f in self.index.files().iter().chain(&self.second.files()) {
-            let right = format!("\"{}\", sha256 = \"{}\", size = {}", f.name, f.sha256(), f.bytes.len());
+            let right = format!(
+                "\"{}\", sha256 = \"{}\", size = {}",
+                f.name,
+                f.sha256(),
+                f.bytes.len()
+            );
             out = out.replace(&right, &format!("\"{}\", its sha256 and size", f.name));
         }
-        out = out.replace(&self.index.host(), "INDEX").replace(&self.second.host(), "SECOND");
+        out = out
+            .replace(&self.index.host(), "INDEX")
+            .replace(&self.second.host(), "SECOND");
         let (major, minor) = python().1.split_once('.').unwrap();
         let next = format!("{major}.{}", minor.parse::<u32>().unwrap() + 1);
-        without_ids(&out.replace(&next, "NEXT_PYTHON").replace(&python().1, "PYTHON"), &[40, 7])
+        without_ids(
+            &out.replace(&next, "NEXT_PYTHON")
+                .replace(&python().1, "PYTHON"),
+            &[40, 7],
+        )
     }
 }
 
 /// ComfyUI and two nodes that agree.
 fn three() -> Option<World> {
-    let w = World::new("# as ComfyUI has it\nnumpy>=1.25\nPillow\n", &[("a", "numpy\nscipy>=1.0  # fast\n"), ("b", "Pillow\ntqdm\n")])?;
-    w.index.wheels(&[("numpy", "1.26.4"), ("pillow", "10.0"), ("tqdm", "4.0")]);
-    w.index.add(release("scipy", "1.1").requires("numpy").wheel());
+    let w = World::new(
+        "# as ComfyUI has it\nnumpy>=1.25\nPillow\n",
+        &[
+            ("a", "numpy\nscipy>=1.0  # fast\n"),
+            ("b", "Pillow\ntqdm\n"),
+        ],
+    )?;
+    w.index
+        .wheels(&[("numpy", "1.26.4"), ("pillow", "10.0"), ("tqdm", "4.0")]);
+    w.index
+        .add(release("scipy", "1.1").requires("numpy").wheel());
     Some(w)
 }
 
@@ -238,8 +385,15 @@ fn lock_pins_packages_with_hashes_and_no_address() {
     said += "\n";
     said += &w.run(&["lock", "lock --check"]);
     assert_eq!(w.lock(), lock);
-    assert_eq!(w.lock_file().metadata().unwrap().modified().unwrap(), place, "written again");
-    assert!(!lock.contains("127.0.0.1") && !lock.contains(&w.index.host()), "{lock}");
+    assert_eq!(
+        w.lock_file().metadata().unwrap().modified().unwrap(),
+        place,
+        "written again"
+    );
+    assert!(
+        !lock.contains("127.0.0.1") && !lock.contains(&w.index.host()),
+        "{lock}"
+    );
     insta::assert_snapshot!(said, @"
     $ comfy lock
     Added comfyui COMMIT
@@ -333,7 +487,8 @@ fn lock_pins_packages_with_hashes_and_no_address() {
 fn a_new_release_is_taken_by_update_only() {
     let Some(w) = three() else { return };
     w.run(&["lock"]);
-    w.index.wheels(&[("numpy", "2.0"), ("pillow", "11.0"), ("tqdm", "5.0")]);
+    w.index
+        .wheels(&[("numpy", "2.0"), ("pillow", "11.0"), ("tqdm", "5.0")]);
     let mut said = w.run(&["lock"]);
     // A change of the question keeps the pins that still fit.
     w.python("requirements = [\"einops\"]\n");
@@ -384,8 +539,17 @@ fn a_new_release_is_taken_by_update_only() {
 
 #[test]
 fn a_conflict_says_who_asked_and_what_settles_it() {
-    let Some(w) = World::new("numpy\n", &[("new", "\n# comment\nnumpy>=2\n"), ("old", "scipy\nnumpy<2\n")]) else { return };
-    w.index.wheels(&[("numpy", "1.26.4"), ("numpy", "2.1"), ("scipy", "1.1")]);
+    let Some(w) = World::new(
+        "numpy\n",
+        &[
+            ("new", "\n# comment\nnumpy>=2\n"),
+            ("old", "scipy\nnumpy<2\n"),
+        ],
+    ) else {
+        return;
+    };
+    w.index
+        .wheels(&[("numpy", "1.26.4"), ("numpy", "2.1"), ("scipy", "1.1")]);
     let mut said = w.run(&["lock"]);
     w.python("overrides = [\"numpy>=2\"]\n");
     said += "\n";
@@ -419,9 +583,12 @@ fn a_conflict_says_who_asked_and_what_settles_it() {
 
 #[test]
 fn a_conflict_through_another_package_says_who_asked() {
-    let Some(w) = World::new("numpy>=2\n", &[("old", "tool==1.0\n")]) else { return };
+    let Some(w) = World::new("numpy>=2\n", &[("old", "tool==1.0\n")]) else {
+        return;
+    };
     w.index.wheels(&[("numpy", "1.26.4"), ("numpy", "2.1")]);
-    w.index.add(release("tool", "1.0").requires("numpy<2").wheel());
+    w.index
+        .add(release("tool", "1.0").requires("numpy<2").wheel());
     let mut said = w.run(&["lock"]);
     w.python("overrides = [\"numpy>=2\"]\n");
     said += "\n";
@@ -449,12 +616,15 @@ fn a_conflict_through_another_package_says_who_asked() {
 
 #[test]
 fn lines_that_decide_for_everybody_are_refused_and_can_be_left_out() {
-    let bad = "tqdm\ngit+https://github.com/x/y\n-e .\n--extra-index-url https://evil.test/simple\n-r more.txt\n";
-    let Some(w) = World::new("", &[("bad", bad)]) else { return };
+    let bad = "tqdm\ngit+https://github.com/x/y\n-e .\n--extra-index-url \
+        https://evil.test/simple\n-r more.txt\n";
+    let Some(w) = World::new("", &[("bad", bad)]) else {
+        return;
+    };
     w.index.wheels(&[("tqdm", "4.0")]);
     let mut said = w.run(&["lock"]);
-    let ignore =
-        "ignore_requirements = [\"git+https://github.com/x/y\", \"-e .\", \"--extra-index-url https://evil.test/simple\", \"-r more.txt\", \"never-there\"]";
+    let ignore = "ignore_requirements = [\"git+https://github.com/x/y\", \"-e .\", \
+        \"--extra-index-url https://evil.test/simple\", \"-r more.txt\", \"never-there\"]";
     w.edit("[nodes.bad]\n", &format!("[nodes.bad]\n{ignore}\n"));
     said += "\n";
     said += &w.run(&["lock", "lock --check"]);
@@ -486,11 +656,16 @@ fn lines_that_decide_for_everybody_are_refused_and_can_be_left_out() {
 
 #[test]
 fn what_has_no_wheel_is_refused() {
-    let Some(w) = World::new("numpy\n", &[("a", "tqdm\nsource-only>=1\n")]) else { return };
+    let Some(w) = World::new("numpy\n", &[("a", "tqdm\nsource-only>=1\n")]) else {
+        return;
+    };
     w.index.wheels(&[("numpy", "1.26.4"), ("tqdm", "4.0")]);
     w.index.add(release("source-only", "1.5").sdist());
     let mut said = w.run(&["lock"]);
-    w.edit("[nodes.a]\n", "[nodes.a]\nignore_requirements = [\"source-only>=1\"]\n");
+    w.edit(
+        "[nodes.a]\n",
+        "[nodes.a]\nignore_requirements = [\"source-only>=1\"]\n",
+    );
     said += "\n";
     said += &w.run(&["lock"]);
     said += &format!("{}\n\n", w.pins());
@@ -528,7 +703,9 @@ fn what_has_no_wheel_is_refused() {
 #[test]
 fn a_package_for_one_platform_needs_a_marker_or_is_refused() {
     let linux = "py3-none-manylinux_2_17_x86_64";
-    let Some(w) = World::new("numpy\n", &[("gpu", "fast-gpu\n")]) else { return };
+    let Some(w) = World::new("numpy\n", &[("gpu", "fast-gpu\n")]) else {
+        return;
+    };
     w.index.wheels(&[("numpy", "1.26.4")]);
     w.index.add(release("fast-gpu", "1.0").tag(linux).wheel());
     let mut said = w.run(&["lock"]);
@@ -585,11 +762,15 @@ fn a_package_for_one_platform_needs_a_marker_or_is_refused() {
 
 #[test]
 fn a_release_has_to_be_some_days_old() {
-    let Some(w) = World::new("tqdm\n", &[]) else { return };
+    let Some(w) = World::new("tqdm\n", &[]) else {
+        return;
+    };
     let hours = |n| chrono::Utc::now() - chrono::Duration::hours(n);
-    w.index.add(release("tqdm", "5.0").wheel().published(hours(1)));
+    w.index
+        .add(release("tqdm", "5.0").wheel().published(hours(1)));
     let mut said = w.run(&["lock"]);
-    w.index.add(release("tqdm", "4.0").wheel().published(hours(24 * 10)));
+    w.index
+        .add(release("tqdm", "4.0").wheel().published(hours(24 * 10)));
     said += "\n";
     said += &w.run(&["lock", "update"]);
     said += &format!("{}\n\n", w.pins());
@@ -598,9 +779,12 @@ fn a_release_has_to_be_some_days_old() {
     said += &format!("{}\n", w.pins());
     insta::assert_snapshot!(said, @"
     $ comfy lock
-    error: Python packages: No solution found when resolving dependencies for split (markers: platform_machine == 'arm64' and sys_platform == 'darwin')
-        Because there are no versions of tqdm and comfyui depends on tqdm, we can conclude that what comfyui asks for cannot be had.
-        And because comfy.lock has to serve comfyui, we can conclude that no set of packages fits all.
+    error: Python packages: No solution found when resolving dependencies for split (markers: \
+        platform_machine == 'arm64' and sys_platform == 'darwin')
+        Because there are no versions of tqdm and comfyui depends on tqdm, we can conclude that \
+        what comfyui asks for cannot be had.
+        And because comfy.lock has to serve comfyui, we can conclude that no set of packages fits \
+        all.
         Who asked:
           comfyui  requirements.txt:1  tqdm
       hint: what there is of tqdm is younger than [python] minimum_age: wait, or make that shorter
@@ -636,13 +820,23 @@ fn a_lock_for_another_question_is_refused() {
     let lock = w.lock();
     let mut said = String::new();
     let version = format!("version = \"{}\"\n", python().1);
-    let next = format!("version = \"3.{}\"\n", python().1[2..].parse::<u32>().unwrap() + 1);
+    let next = format!(
+        "version = \"3.{}\"\n",
+        python().1[2..].parse::<u32>().unwrap() + 1
+    );
     for (from, to) in [
         ("[python]\n", "[python]\noverrides = [\"numpy<2\"]\n"),
         ("[python]\n", "[python]\nrequirements = [\"einops\"]\n"),
         (version.as_str(), next.as_str()),
-        ("[python]\n", "[python]\nindexes = [{ name = \"cu\", url = \"https://x.test/simple\", packages = [\"torch\"] }]\n"),
-        ("[nodes.a]\n", "[nodes.a]\nignore_requirements = [\"scipy>=1.0\"]\n"),
+        (
+            "[python]\n",
+            "[python]\nindexes = \
+             [{ name = \"cu\", url = \"https://x.test/simple\", packages = [\"torch\"] }]\n",
+        ),
+        (
+            "[nodes.a]\n",
+            "[nodes.a]\nignore_requirements = [\"scipy>=1.0\"]\n",
+        ),
         // What does not change the answer.
         ("[python]\n", "[python]\nminimum_age = \"9 days\"\n"),
     ] {
@@ -651,7 +845,11 @@ fn a_lock_for_another_question_is_refused() {
         let plan = w.run(&["plan"]);
         let refused = plan.ends_with("exit 1\n");
         said += &if refused { plan } else { "(a plan)\n".into() };
-        assert_eq!(refused, w.run(&["lock --check"]).ends_with("exit 2\n"), "{to}");
+        assert_eq!(
+            refused,
+            w.run(&["lock --check"]).ends_with("exit 2\n"),
+            "{to}"
+        );
         assert_eq!(w.lock(), lock);
         fs::write(w.toml(), &good).unwrap();
     }
@@ -741,12 +939,24 @@ fn a_lock_of_an_older_comfy_gets_its_packages_and_keeps_its_pins() {
 
 #[test]
 fn what_a_person_should_know_of_the_packages() {
-    let nodes = [("a", "opencv-python\n"), ("b", "opencv-python-headless>=4\nnumpy<2\n"), ("c", "scipy\n")];
-    let Some(w) = World::new("numpy>=1.25\n", &nodes) else { return };
+    let nodes = [
+        ("a", "opencv-python\n"),
+        ("b", "opencv-python-headless>=4\nnumpy<2\n"),
+        ("c", "scipy\n"),
+    ];
+    let Some(w) = World::new("numpy>=1.25\n", &nodes) else {
+        return;
+    };
     w.index.wheels(&[("numpy", "1.26.4"), ("numpy", "2.1")]);
-    w.index.add(release("scipy", "1.1").requires("numpy>=1").wheel());
+    w.index
+        .add(release("scipy", "1.1").requires("numpy>=1").wheel());
     for name in ["opencv-python", "opencv-python-headless"] {
-        w.index.add(release(name, "4.9").file("cv2/__init__.py", b"").requires("numpy").wheel());
+        w.index.add(
+            release(name, "4.9")
+                .file("cv2/__init__.py", b"")
+                .requires("numpy")
+                .wheel(),
+        );
     }
     let mut said = w.run(&["lock", "lock"]);
     w.python("overrides = [\"opencv-python-headless ; python_version < '0'\"]\n");
@@ -778,7 +988,9 @@ fn what_a_person_should_know_of_the_packages() {
 
 #[test]
 fn an_index_that_is_down() {
-    let Some(mut w) = World::new("numpy\n", &[]) else { return };
+    let Some(mut w) = World::new("numpy\n", &[]) else {
+        return;
+    };
     w.index.wheels(&[("numpy", "1.26.4")]);
     w.run(&["lock"]);
     w.index = Index::down();
@@ -788,7 +1000,13 @@ fn an_index_that_is_down() {
     said += "\n";
     // How long uv tried, and the system's number for the reason, are not comfy's.
     for line in w.run(&["lock"]).lines() {
-        let line = line.split(" after ").next().unwrap().split(" (os error").next().unwrap();
+        let line = line
+            .split(" after ")
+            .next()
+            .unwrap()
+            .split(" (os error")
+            .next()
+            .unwrap();
         said += &format!("{line}\n");
     }
     insta::assert_snapshot!(said, @"
@@ -805,25 +1023,46 @@ fn an_index_that_is_down() {
         client error (Connect)
         tcp connect error
         Connection refused
-      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+      hint: the package index did not answer, and nothing was changed: check the network, \
+        HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
     exit 1
     ");
 }
 
 #[test]
 fn a_named_index_serves_its_packages_and_no_others() {
-    let Some(w) = World::new("numpy\nTorch_X\n", &[("a", "audio-x\n")]) else { return };
-    w.index.wheels(&[("numpy", "1.26.4"), ("torch-x", "9.0"), ("audio-x", "1.0"), ("other", "1.0")]);
-    w.second.wheels(&[("numpy", "9.9"), ("other", "9.9"), ("audio-x", "9.9")]);
-    w.second.add(release("torch-x", "2.0+cu128").requires("other").wheel());
-    w.python(&format!("indexes = [{{ name = \"cu\", url = \"{}\", packages = [\"torch.X\"] }}]\n", w.second.url()));
+    let Some(w) = World::new("numpy\nTorch_X\n", &[("a", "audio-x\n")]) else {
+        return;
+    };
+    w.index.wheels(&[
+        ("numpy", "1.26.4"),
+        ("torch-x", "9.0"),
+        ("audio-x", "1.0"),
+        ("other", "1.0"),
+    ]);
+    w.second
+        .wheels(&[("numpy", "9.9"), ("other", "9.9"), ("audio-x", "9.9")]);
+    w.second
+        .add(release("torch-x", "2.0+cu128").requires("other").wheel());
+    w.python(&format!(
+        "indexes = [{{ name = \"cu\", url = \"{}\", packages = [\"torch.X\"] }}]\n",
+        w.second.url()
+    ));
     let mut said = w.run(&["lock"]);
-    said += &format!("{}\nasked of the second: {:?}\n", w.pins(), w.second.asked());
-    assert!(!w.index.asked().contains(&"torch-x".into()), "asked of the default index too");
+    said += &format!(
+        "{}\nasked of the second: {:?}\n",
+        w.pins(),
+        w.second.asked()
+    );
+    assert!(
+        !w.index.asked().contains(&"torch-x".into()),
+        "asked of the default index too"
+    );
     let lock = w.lock();
     said += &w.normal(&lock[lock.find("\n[python]").unwrap()..]);
     // The pin is kept though a later release is there.
-    w.second.add(release("torch-x", "2.1+cu128").requires("other").wheel());
+    w.second
+        .add(release("torch-x", "2.1+cu128").requires("other").wheel());
     w.index.wheels(&[("einops", "0.8")]);
     w.edit("[python]\n", "[python]\nrequirements = [\"einops\"]\n");
     said += "\n";
@@ -894,16 +1133,25 @@ fn a_named_index_serves_its_packages_and_no_others() {
 
 #[test]
 fn an_index_that_tells_no_times() {
-    let Some(mut w) = World::new("numpy\ntorch-x\n", &[]) else { return };
+    let Some(mut w) = World::new("numpy\ntorch-x\n", &[]) else {
+        return;
+    };
     w.second = Index::start(Pages::HtmlOnly);
     w.index.wheels(&[("numpy", "1.26.4")]);
     w.second.wheels(&[("torch-x", "2.0")]);
-    let routed = format!("indexes = [{{ name = \"cu\", url = \"{}\", packages = [\"torch-x\"] }}]\n", w.second.url());
+    let routed = format!(
+        "indexes = [{{ name = \"cu\", url = \"{}\", packages = [\"torch-x\"] }}]\n",
+        w.second.url()
+    );
     w.python(&routed);
     let mut said = w.run(&["lock"]);
     // The age still holds for the others, and the pin is kept.
     w.second.wheels(&[("torch-x", "2.1")]);
-    w.index.add(release("numpy", "2.0").wheel().published(chrono::Utc::now()));
+    w.index.add(
+        release("numpy", "2.0")
+            .wheel()
+            .published(chrono::Utc::now()),
+    );
     w.index.wheels(&[("einops", "0.8")]);
     w.edit("[python]\n", "[python]\nrequirements = [\"einops\"]\n");
     said += "\n";
@@ -952,26 +1200,59 @@ fn an_index_that_tells_no_times() {
     "#);
 }
 
-/// The environment itself: packages are shared between environments, and one that was damaged is never believed again.
+/// The environment itself: packages are shared between environments, and one that was damaged is
+/// never believed again.
 #[test]
 fn a_damaged_environment_is_healed_even_after_another_was_built_from_it() {
     let Some(w) = three() else { return };
-    w.index.add(release("numpy", "1.26.4").file("numpy/extra.py", b"A = 1\n").script("tool", "numpy.extra:main").wheel());
+    w.index.add(
+        release("numpy", "1.26.4")
+            .file("numpy/extra.py", b"A = 1\n")
+            .script("tool", "numpy.extra:main")
+            .wheel(),
+    );
     w.run(&["lock"]);
     let ok = |args: &str| {
         let said = w.one(args);
         assert!(!said.contains("\nexit "), "{said}");
         said
     };
-    let live = || w.root.join("prefix/comfyui_sandbox/current/venv").canonicalize().unwrap();
-    let site = |venv: &Path| fs::read_dir(venv.join("lib")).unwrap().next().unwrap().unwrap().path().join("site-packages");
+    let live = || {
+        w.root
+            .join("prefix/comfyui_sandbox/current/venv")
+            .canonicalize()
+            .unwrap()
+    };
+    let site = |venv: &Path| {
+        fs::read_dir(venv.join("lib"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path()
+            .join("site-packages")
+    };
     ok("apply --yes");
     assert!(ok("plan --exit-code").contains("No changes."));
     let first = live();
     let extra = site(&first).join("numpy/extra.py");
-    assert!(site(&first).join("numpy/__pycache__").read_dir().unwrap().count() > 0, "no bytecode");
+    assert!(
+        site(&first)
+            .join("numpy/__pycache__")
+            .read_dir()
+            .unwrap()
+            .count()
+            > 0,
+        "no bytecode"
+    );
     let script = fs::read_to_string(first.join("bin/tool")).unwrap();
-    assert!(script.starts_with(&format!("#!{}/prefix/comfyui_sandbox/current/venv/bin/python\n", w.root.display())), "{script}");
+    assert!(
+        script.starts_with(&format!(
+            "#!{}/prefix/comfyui_sandbox/current/venv/bin/python\n",
+            w.root.display()
+        )),
+        "{script}"
+    );
     // Damaged, and at the same time another package moves: the new environment takes what is whole.
     fs::write(&extra, "A = 2\n").unwrap();
     let old = w.lock();
@@ -980,7 +1261,10 @@ fn a_damaged_environment_is_healed_even_after_another_was_built_from_it() {
     ok("apply --yes");
     let second = live();
     assert_ne!(first, second);
-    assert_eq!(fs::read_to_string(site(&second).join("numpy/extra.py")).unwrap(), "A = 1\n");
+    assert_eq!(
+        fs::read_to_string(site(&second).join("numpy/extra.py")).unwrap(),
+        "A = 1\n"
+    );
     use std::os::unix::fs::MetadataExt;
     let inode = |venv: &Path| {
         fs::read_dir(site(venv))
@@ -989,7 +1273,10 @@ fn a_damaged_environment_is_healed_even_after_another_was_built_from_it() {
             .find(|p| p.ends_with("scipy-1.1.dist-info"))
             .map(|p| p.join("METADATA").metadata().unwrap().ino())
     };
-    assert!(inode(&first).is_some() && inode(&first) == inode(&second), "scipy was not shared");
+    assert!(
+        inode(&first).is_some() && inode(&first) == inode(&second),
+        "scipy was not shared"
+    );
     // Back: what was damaged is found, whatever was built meanwhile.
     fs::write(w.lock_file(), &old).unwrap();
     ok("apply --yes");
@@ -1001,17 +1288,29 @@ fn a_damaged_environment_is_healed_even_after_another_was_built_from_it() {
     assert!(first.exists() && !second.exists());
 }
 
-/// Whatever goes wrong while packages are fetched: what is live stays, nothing half made is left, and the next apply does it.
+/// Whatever goes wrong while packages are fetched: what is live stays, nothing half made is left,
+/// and the next apply does it.
 #[test]
 fn a_failed_fetch_of_packages_changes_nothing() {
-    let Some(w) = World::new("numpy\n", &[]) else { return };
+    let Some(w) = World::new("numpy\n", &[]) else {
+        return;
+    };
     w.index.wheels(&[("numpy", "1.26.4")]);
     w.run(&["lock", "apply --yes"]);
     let live = || fs::read_link(w.root.join("prefix/comfyui_sandbox/current")).unwrap();
     // Everything but the caches in .staging/store.
     let picture = || {
-        let find = "cd \"$0\" && find . -path ./comfyui_sandbox/.staging/store -prune -o -printf '%p %y %m %l\\n' | sort";
-        String::from_utf8(Command::new("bash").args(["-c", find]).arg(w.root.join("prefix")).output().unwrap().stdout).unwrap()
+        let find = "cd \"$0\" && find . -path ./comfyui_sandbox/.staging/store -prune -o -printf \
+            '%p %y %m %l\\n' | sort";
+        String::from_utf8(
+            Command::new("bash")
+                .args(["-c", find])
+                .arg(w.root.join("prefix"))
+                .output()
+                .unwrap()
+                .stdout,
+        )
+        .unwrap()
     };
     let (before, was) = (picture(), live());
     w.index.wheels(&[("tqdm", "4.0")]);
@@ -1025,13 +1324,34 @@ fn a_failed_fetch_of_packages_changes_nothing() {
             c.env("UV_HTTP_TIMEOUT", "1");
             change(c);
         });
-        assert_eq!((picture(), live()), (before.clone(), was.clone()), "{what}: {out}");
+        assert_eq!(
+            (picture(), live()),
+            (before.clone(), was.clone()),
+            "{what}: {out}"
+        );
         // The plan was shown; how long uv tried is not comfy's.
-        let error: Vec<&str> =
-            out.lines().skip_while(|l| !l.starts_with("error")).map(|l| l.split(" after ").next().unwrap().split(" (os error").next().unwrap()).collect();
-        said += &format!("== {what}\n{}\n", error.join("\n").replace(&down.host(), "INDEX"));
+        let error: Vec<&str> = out
+            .lines()
+            .skip_while(|l| !l.starts_with("error"))
+            .map(|l| {
+                l.split(" after ")
+                    .next()
+                    .unwrap()
+                    .split(" (os error")
+                    .next()
+                    .unwrap()
+            })
+            .collect();
+        said += &format!(
+            "== {what}\n{}\n",
+            error.join("\n").replace(&down.host(), "INDEX")
+        );
     };
-    fails("another file under its name", Some(Fault::OtherBytes), &|_| ());
+    fails(
+        "another file under its name",
+        Some(Fault::OtherBytes),
+        &|_| (),
+    );
     fails("an index that stalls", Some(Fault::Stalls), &|_| ());
     fails("cut in the middle", Some(Fault::Cut), &|_| ());
     fails("no network", None, &|c| {
@@ -1042,20 +1362,26 @@ fn a_failed_fetch_of_packages_changes_nothing() {
     });
     insta::assert_snapshot!(said, @"
     == another file under its name
-    error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl gave a file with sha256 8a4768456fbe0852b3d8c1fecf4cc2960400d1b82feb65538b709b3fc1c54e86, and comfy.lock pins a05cca6248c2eec2389bbf5dc9bf13eb3d19e6ba85d2d0330b6977439e4c8063
-      hint: the index has another file under that name than comfy.lock pins, and nothing was installed: ask whoever runs the index, or `comfy update` that package once you trust it
+    error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl gave a file with sha256 \
+        8a4768456fbe0852b3d8c1fecf4cc2960400d1b82feb65538b709b3fc1c54e86, and comfy.lock pins \
+        a05cca6248c2eec2389bbf5dc9bf13eb3d19e6ba85d2d0330b6977439e4c8063
+      hint: the index has another file under that name than comfy.lock pins, and nothing was \
+        installed: ask whoever runs the index, or `comfy update` that package once you trust it
     exit 1
     == an index that stalls
     error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl: timeout: per read
-      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+      hint: the package index did not answer, and nothing was changed: check the network, \
+        HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
     exit 1
     == cut in the middle
     error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl: Peer disconnected
-      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+      hint: the package index did not answer, and nothing was changed: check the network, \
+        HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
     exit 1
     == no network
     error: tqdm==4.0: http://INDEX/simple/tqdm/: io: Connection refused
-      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+      hint: the package index did not answer, and nothing was changed: check the network, \
+        HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
     exit 1
     == offline
     error: tqdm==4.0: its wheel is not in the store, and comfy is offline
@@ -1064,27 +1390,53 @@ fn a_failed_fetch_of_packages_changes_nothing() {
     ");
     w.index.fault(None);
     let done = w.run(&["apply --yes", "plan --exit-code"]);
-    assert!(done.contains("Apply complete!") && done.contains("No changes."), "{done}");
+    assert!(
+        done.contains("Apply complete!") && done.contains("No changes."),
+        "{done}"
+    );
 }
 
 /// Gigabytes are not fetched twice because of what went wrong after them.
 #[test]
 fn a_failed_first_apply_keeps_what_it_fetched_and_nothing_else() {
-    let Some(w) = World::new("numpy\n", &[]) else { return };
+    let Some(w) = World::new("numpy\n", &[]) else {
+        return;
+    };
     w.index.wheels(&[("numpy", "1.26.4")]);
-    w.index.add(release("broken", "1.0").file("broken-1.0.data/else/x", b"").wheel());
+    w.index.add(
+        release("broken", "1.0")
+            .file("broken-1.0.data/else/x", b"")
+            .wheel(),
+    );
     w.python("requirements = [\"broken\"]\n");
     w.run(&["lock"]);
     let out = w.one("apply --yes");
-    assert!(out.contains("error: broken==1.0: its wheel has an entry `broken-1.0.data/else/x`, of a kind of data that comfy does not know"), "{out}");
+    assert!(
+        out.contains(
+            "error: broken==1.0: its wheel has an entry `broken-1.0.data/else/x`, of \
+        a kind of data that comfy does not know"
+        ),
+        "{out}"
+    );
     let find = "cd \"$0\" && find . -path ./comfyui_sandbox/.staging/store -prune -o -print | sort";
-    let left = String::from_utf8(Command::new("bash").args(["-c", find]).arg(w.root.join("prefix")).output().unwrap().stdout).unwrap();
+    let left = String::from_utf8(
+        Command::new("bash")
+            .args(["-c", find])
+            .arg(w.root.join("prefix"))
+            .output()
+            .unwrap()
+            .stdout,
+    )
+    .unwrap();
     assert_eq!(left, ".\n./comfyui_sandbox\n./comfyui_sandbox/.staging\n");
     // Nobody gives the file again.
     w.python("");
     w.run(&["lock"]);
     w.index.fault(Some(Fault::Stalls));
     let done = w.run(&["apply --yes", "plan --exit-code", "destroy --purge --yes"]);
-    assert!(done.contains("Apply complete!") && done.contains("No changes."), "{done}");
+    assert!(
+        done.contains("Apply complete!") && done.contains("No changes."),
+        "{done}"
+    );
     assert!(!w.root.join("prefix").exists(), "{done}");
 }

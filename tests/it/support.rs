@@ -8,7 +8,8 @@ pub fn comfy() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_comfy"))
 }
 
-/// An upstream repository below a folder, reached through COMFY_MIRRORS as https://github.com/OWNER/NAME.
+/// An upstream repository below a folder, reached through COMFY_MIRRORS as
+/// https://github.com/OWNER/NAME.
 pub struct Upstream {
     repo: git2::Repository,
 }
@@ -20,10 +21,20 @@ impl Upstream {
     /// `OWNER/NAME` below `root`, on branch main.
     pub fn new(root: &Path, name: &str) -> Upstream {
         let mut options = git2::RepositoryInitOptions::new();
-        options.bare(true).mkpath(true).initial_head("main").external_template(false);
+        options
+            .bare(true)
+            .mkpath(true)
+            .initial_head("main")
+            .external_template(false);
         let repo = git2::Repository::init_opts(root.join(format!("{name}.git")), &options).unwrap();
-        repo.config().unwrap().set_bool("uploadpack.allowAnySHA1InWant", true).unwrap();
-        repo.config().unwrap().set_bool("uploadpack.allowFilter", true).unwrap();
+        repo.config()
+            .unwrap()
+            .set_bool("uploadpack.allowAnySHA1InWant", true)
+            .unwrap();
+        repo.config()
+            .unwrap()
+            .set_bool("uploadpack.allowFilter", true)
+            .unwrap();
         Upstream { repo }
     }
 
@@ -31,7 +42,11 @@ impl Upstream {
     pub fn commit(&self, files: &[File]) -> String {
         let mut index = git2::Index::new().unwrap();
         for (path, content, mode) in files {
-            let id = if *mode == 0o160_000 { git2::Oid::from_str(std::str::from_utf8(content).unwrap()).unwrap() } else { self.repo.blob(content).unwrap() };
+            let id = if *mode == 0o160_000 {
+                git2::Oid::from_str(std::str::from_utf8(content).unwrap()).unwrap()
+            } else {
+                self.repo.blob(content).unwrap()
+            };
             let time = git2::IndexTime::new(0, 0);
             let entry = git2::IndexEntry {
                 ctime: time,
@@ -49,17 +64,35 @@ impl Upstream {
             };
             index.add(&entry).unwrap();
         }
-        let tree = self.repo.find_tree(index.write_tree_to(&self.repo).unwrap()).unwrap();
-        let parents: Vec<git2::Commit> = self.repo.head().and_then(|h| h.peel_to_commit()).into_iter().collect();
+        let tree = self
+            .repo
+            .find_tree(index.write_tree_to(&self.repo).unwrap())
+            .unwrap();
+        let parents: Vec<git2::Commit> = self
+            .repo
+            .head()
+            .and_then(|h| h.peel_to_commit())
+            .into_iter()
+            .collect();
         let parents: Vec<&git2::Commit> = parents.iter().collect();
         // Fixed times: the same commits have the same ids in every run, so that snapshots hold.
-        let who = git2::Signature::new("upstream", "up@localhost", &git2::Time::new(1_700_000_000 + parents.len() as i64, 0)).unwrap();
-        self.repo.commit(Some("HEAD"), &who, &who, "a commit", &tree, &parents).unwrap().to_string()
+        let who = git2::Signature::new(
+            "upstream",
+            "up@localhost",
+            &git2::Time::new(1_700_000_000 + parents.len() as i64, 0),
+        )
+        .unwrap();
+        self.repo
+            .commit(Some("HEAD"), &who, &who, "a commit", &tree, &parents)
+            .unwrap()
+            .to_string()
     }
 
     pub fn tag(&self, name: &str) {
         let head = self.repo.head().unwrap().peel_to_commit().unwrap();
-        self.repo.tag_lightweight(name, head.as_object(), true).unwrap();
+        self.repo
+            .tag_lightweight(name, head.as_object(), true)
+            .unwrap();
     }
 }
 
@@ -78,8 +111,16 @@ pub const CORE: &[File] = &[
 /// A miniature node.
 pub fn node(version: u32) -> Vec<(String, Vec<u8>, u32)> {
     vec![
-        ("__init__.py".into(), format!("VERSION = {version}\nNODE_CLASS_MAPPINGS = {{}}\n").into_bytes(), 0o100_644),
-        ("web/js/a.js".into(), b"export default 1;\n".to_vec(), 0o100_644),
+        (
+            "__init__.py".into(),
+            format!("VERSION = {version}\nNODE_CLASS_MAPPINGS = {{}}\n").into_bytes(),
+            0o100_644,
+        ),
+        (
+            "web/js/a.js".into(),
+            b"export default 1;\n".to_vec(),
+            0o100_644,
+        ),
         ("tools/run.sh".into(), b"#!/bin/sh\n".to_vec(), 0o100_755),
         ("link.py".into(), b"__init__.py".to_vec(), 0o120_000),
         ("data/settings.json".into(), b"{}\n".to_vec(), 0o100_644),
@@ -87,23 +128,36 @@ pub fn node(version: u32) -> Vec<(String, Vec<u8>, u32)> {
 }
 
 pub fn borrowed(files: &[(String, Vec<u8>, u32)]) -> Vec<File<'_>> {
-    files.iter().map(|(p, c, m)| (p.as_str(), c.as_slice(), *m)).collect()
+    files
+        .iter()
+        .map(|(p, c, m)| (p.as_str(), c.as_slice(), *m))
+        .collect()
 }
 
-/// The minor version of a Python that every user can reach, or at least the caller: what tests lock for.
+/// The minor version of a Python that every user can reach, or at least the caller: what tests lock
+/// for.
 pub fn python() -> String {
     let ask = "import sys; print('%d.%d' % sys.version_info[:2])";
-    let found = ["/usr/bin/python3", "/usr/local/bin/python3", "python3"].iter().find_map(|p| {
-        let out = Command::new(p).args(["-I", "-S", "-c", ask]).output().ok()?;
-        Some(String::from_utf8_lossy(&out.stdout).trim().to_string()).filter(|v| v.contains('.'))
-    });
+    let found = ["/usr/bin/python3", "/usr/local/bin/python3", "python3"]
+        .iter()
+        .find_map(|p| {
+            let out = Command::new(p)
+                .args(["-I", "-S", "-c", ask])
+                .output()
+                .ok()?;
+            Some(String::from_utf8_lossy(&out.stdout).trim().to_string())
+                .filter(|v| v.contains('.'))
+        });
     found.expect("a python3 in PATH")
 }
 
 /// The SHA-256 of these bytes.
 pub fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    sha2::Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 /// comfy with a clean environment, its home and cache below `root`, and mirrors to `root/upstream`.
@@ -114,13 +168,20 @@ pub fn command(root: &Path) -> Command {
         .env("PATH", path)
         .env("HOME", root.join("home"))
         .env("NO_COLOR", "1")
-        .env("COMFY_MIRRORS", format!("https://github.com/=file://{}/upstream/", root.display()));
+        .env(
+            "COMFY_MIRRORS",
+            format!("https://github.com/=file://{}/upstream/", root.display()),
+        );
     c
 }
 
 /// stdout and stderr in one text, with paths and ids that differ from run to run replaced.
 pub fn text(output: &Output, root: &Path) -> String {
-    let all = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let all = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     all.replace(&root.display().to_string(), "ROOT")
 }
 
@@ -134,8 +195,13 @@ pub fn without_ids(text: &str, lengths: &[usize]) -> String {
     let mut out = String::new();
     for word in text.split_inclusive(|c: char| !c.is_ascii_alphanumeric()) {
         let id = word.trim_end_matches(|c: char| !c.is_ascii_alphanumeric());
-        let is_id = lengths.contains(&id.len()) && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        out += &if is_id { word.replacen(id, "COMMIT", 1) } else { word.to_string() };
+        let is_id = lengths.contains(&id.len())
+            && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        out += &if is_id {
+            word.replacen(id, "COMMIT", 1)
+        } else {
+            word.to_string()
+        };
     }
     out
 }

@@ -1,4 +1,5 @@
-//! Trees of an attacker: each is refused when it is read, or lies on the disk byte for byte, and nothing is written outside of its folder.
+//! Trees of an attacker: each is refused when it is read, or lies on the disk byte for byte, and
+//! nothing is written outside of its folder.
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -15,14 +16,21 @@ type Rows = Vec<(String, Vec<u8>, git2::Oid)>;
 
 /// Writes a tree object that git itself would not write.
 pub fn tree(odb: &Odb, rows: &Rows) -> git2::Oid {
-    let body: Vec<u8> = rows.iter().flat_map(|(mode, name, oid)| [mode.as_bytes(), b" ", name, b"\0", oid.as_bytes()].concat()).collect();
+    let body: Vec<u8> = rows
+        .iter()
+        .flat_map(|(mode, name, oid)| [mode.as_bytes(), b" ", name, b"\0", oid.as_bytes()].concat())
+        .collect();
     odb.write(ObjectType::Tree, &body).unwrap()
 }
 
 /// A commit of it, whatever it holds.
 pub fn commit(odb: &Odb, tree: git2::Oid) -> git2::Oid {
     let who = "upstream <up@localhost> 1700000000 +0000";
-    odb.write(ObjectType::Commit, format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nwhatever\n").as_bytes()).unwrap()
+    odb.write(
+        ObjectType::Commit,
+        format!("tree {tree}\nauthor {who}\ncommitter {who}\n\nwhatever\n").as_bytes(),
+    )
+    .unwrap()
 }
 
 /// SplitMix64 (Steele, Lea and Flood 2014): the same trees in every run.
@@ -42,13 +50,33 @@ impl Dice {
     }
 }
 
-const NAMES: &[&str] = &["a", "b", "up", "l", "lib", "a-b", "a.py", "a0", "x", "data", "__init__.py", "Ünï", "trail.", "trail ", "back\\slash", "con", "-dash"];
+const NAMES: &[&str] = &[
+    "a",
+    "b",
+    "up",
+    "l",
+    "lib",
+    "a-b",
+    "a.py",
+    "a0",
+    "x",
+    "data",
+    "__init__.py",
+    "Ünï",
+    "trail.",
+    "trail ",
+    "back\\slash",
+    "con",
+    "-dash",
+];
 #[rustfmt::skip]
 const ODD_NAMES: &[&[u8]] = &[
     b"", b".", b"..", b"/", b"../x", b"/tmp/comfy-escaped", b"a/b", b".git", b".GIT", b"git~1", b".git.", b".g\xe2\x80\x8cit", b".git::$INDEX_ALLOCATION",
     b"caf\xe9", b"new\nline", b"A",
 ];
-const ODD_MODES: &[&str] = &["040000", "100664", "100600", "0", "777", "100645", "120777", "", "-1"];
+const ODD_MODES: &[&str] = &[
+    "040000", "100664", "100600", "0", "777", "100645", "120777", "", "-1",
+];
 #[rustfmt::skip]
 const TARGETS: &[&str] = &[
     "a.py", "lib/x", "__init__.py", "data", "up", "b/c", "./lib",
@@ -70,30 +98,60 @@ impl Maker<'_> {
 
     fn folder(&mut self, depth: usize) -> git2::Oid {
         let mut rows: Rows = Vec::new();
-        let count = if depth > 0 && self.odd() { 0 } else { 1 + self.dice.roll(5) };
+        let count = if depth > 0 && self.odd() {
+            0
+        } else {
+            1 + self.dice.roll(5)
+        };
         for _ in 0..count {
-            let name = if self.odd() { self.dice.one(ODD_NAMES).to_vec() } else { self.dice.one(NAMES).as_bytes().to_vec() };
+            let name = if self.odd() {
+                self.dice.one(ODD_NAMES).to_vec()
+            } else {
+                self.dice.one(NAMES).as_bytes().to_vec()
+            };
             if rows.iter().any(|(_, n, _)| *n == name) && !self.odd() {
                 continue;
             }
             let (mode, oid) = match self.dice.roll(if depth > 4 { 7 } else { 12 }) {
                 0..=2 => ("100644", self.blob()),
                 3 => ("100755", self.blob()),
-                4..=5 => ("120000", self.odb.write(ObjectType::Blob, self.dice.one(TARGETS).as_bytes()).unwrap()),
-                6 => ("160000", git2::Oid::from_str("1234567890123456789012345678901234567890").unwrap()),
+                4..=5 => (
+                    "120000",
+                    self.odb
+                        .write(ObjectType::Blob, self.dice.one(TARGETS).as_bytes())
+                        .unwrap(),
+                ),
+                6 => (
+                    "160000",
+                    git2::Oid::from_str("1234567890123456789012345678901234567890").unwrap(),
+                ),
                 _ => ("40000", self.folder(depth + 1)),
             };
-            let mode = if self.odd() { self.dice.one(ODD_MODES) } else { mode };
+            let mode = if self.odd() {
+                self.dice.one(ODD_MODES)
+            } else {
+                mode
+            };
             rows.push((mode.to_string(), name, oid));
         }
         if count > 0 && self.odd() {
             // A link in front of a folder of the same name is how a tree writes elsewhere.
             let name = rows[0].1.clone();
             let inner = self.folder(depth + 3);
-            rows.push(("120000".into(), name.clone(), self.odb.write(ObjectType::Blob, b"../..").unwrap()));
+            rows.push((
+                "120000".into(),
+                name.clone(),
+                self.odb.write(ObjectType::Blob, b"../..").unwrap(),
+            ));
             rows.push(("40000".into(), name, inner));
         }
-        let key = |(mode, name, _): &(String, Vec<u8>, git2::Oid)| [name.as_slice(), if mode.ends_with("40000") { b"/" } else { b"" }].concat();
+        let key = |(mode, name, _): &(String, Vec<u8>, git2::Oid)| {
+            [
+                name.as_slice(),
+                if mode.ends_with("40000") { b"/" } else { b"" },
+            ]
+            .concat()
+        };
         if !self.odd() {
             rows.sort_by_key(key);
         }
@@ -117,7 +175,8 @@ impl Maker<'_> {
     }
 }
 
-/// The tree that a folder amounts to, by libgit2; folders without anything are the submodules that `commits` has.
+/// The tree that a folder amounts to, by libgit2; folders without anything are the submodules that
+/// `commits` has.
 fn on_disk(repo: &Repository, at: &Path, path: &str, commits: &BTreeMap<String, Oid>) -> git2::Oid {
     let mut builder = repo.treebuilder(None).unwrap();
     for entry in std::fs::read_dir(at).unwrap() {
@@ -125,15 +184,38 @@ fn on_disk(repo: &Repository, at: &Path, path: &str, commits: &BTreeMap<String, 
         let (name, kind) = (entry.file_name(), entry.file_type().unwrap());
         let inner = format!("{path}{}", name.to_str().unwrap());
         let (oid, mode) = if kind.is_symlink() {
-            (repo.blob(std::fs::read_link(entry.path()).unwrap().as_os_str().as_bytes()).unwrap(), 0o120_000)
+            (
+                repo.blob(
+                    std::fs::read_link(entry.path())
+                        .unwrap()
+                        .as_os_str()
+                        .as_bytes(),
+                )
+                .unwrap(),
+                0o120_000,
+            )
         } else if kind.is_file() {
-            let mode = if entry.metadata().unwrap().permissions().mode() & 0o111 == 0 { 0o100_644 } else { 0o100_755 };
-            (repo.blob(&std::fs::read(entry.path()).unwrap()).unwrap(), mode)
+            let mode = if entry.metadata().unwrap().permissions().mode() & 0o111 == 0 {
+                0o100_644
+            } else {
+                0o100_755
+            };
+            (
+                repo.blob(&std::fs::read(entry.path()).unwrap()).unwrap(),
+                mode,
+            )
         } else if let Some(commit) = commits.get(&inner) {
-            assert_eq!(std::fs::read_dir(entry.path()).unwrap().count(), 0, "{inner}");
+            assert_eq!(
+                std::fs::read_dir(entry.path()).unwrap().count(),
+                0,
+                "{inner}"
+            );
             (git2::Oid::from_bytes(&commit.0).unwrap(), 0o160_000)
         } else {
-            (on_disk(repo, &entry.path(), &format!("{inner}/"), commits), 0o040_000)
+            (
+                on_disk(repo, &entry.path(), &format!("{inner}/"), commits),
+                0o040_000,
+            )
         };
         builder.insert(name, oid, mode).unwrap();
     }
@@ -161,9 +243,16 @@ fn no_link_leaves(target: &Path) -> usize {
     let links = all.iter().filter(|p| p.is_symlink());
     links
         .map(|link| {
-            let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(ResolveFlag::RESOLVE_BENEATH);
+            let how = OpenHow::new()
+                .flags(OFlag::O_PATH | OFlag::O_CLOEXEC)
+                .resolve(ResolveFlag::RESOLVE_BENEATH);
             let inner = link.strip_prefix(target).unwrap();
-            assert_ne!(openat2(&root, inner, how).err(), Some(nix::errno::Errno::EXDEV), "{} leads out", inner.display());
+            assert_ne!(
+                openat2(&root, inner, how).err(),
+                Some(nix::errno::Errno::EXDEV),
+                "{} leads out",
+                inner.display()
+            );
         })
         .count()
 }
@@ -188,8 +277,16 @@ fn random_trees_are_refused_or_installed_byte_for_byte() {
         std::fs::create_dir_all(area.join("job")).unwrap();
         std::fs::write(area.join("canary"), "unchanged").unwrap();
         for seed in first..count.min(first + 500) {
-            let mut maker = Maker { odb: repo.odb().unwrap(), dice: Dice(seed), odd: [1_000_000, 100, 30, 10][seed as usize % 4] };
-            let root = if seed % 50 == 49 { maker.deep() } else { maker.folder(0) };
+            let mut maker = Maker {
+                odb: repo.odb().unwrap(),
+                dice: Dice(seed),
+                odd: [1_000_000, 100, 30, 10][seed as usize % 4],
+            };
+            let root = if seed % 50 == 49 {
+                maker.deep()
+            } else {
+                maker.folder(0)
+            };
             let commit = Oid::parse(&commit(&maker.odb, root).to_string()).unwrap();
             let target = area.join("job/target");
             std::fs::create_dir(&target).unwrap();
@@ -200,30 +297,63 @@ fn random_trees_are_refused_or_installed_byte_for_byte() {
             everything(&area, &target, &mut outside);
             everything(&target, Path::new(""), &mut inside);
             outside.sort();
-            assert_eq!(outside, [area.join("canary"), area.join("job"), target.clone()], "seed {seed}");
+            assert_eq!(
+                outside,
+                [area.join("canary"), area.join("job"), target.clone()],
+                "seed {seed}"
+            );
             match (read, made) {
                 (Ok(snapshot), Ok(listing)) => {
                     assert_eq!(listing, snapshot.listing, "seed {seed}");
-                    let commits = listing.0.iter().filter(|(_, e)| e.mode == Mode::Commit).map(|(p, e)| (p.clone(), e.oid)).collect();
+                    let commits = listing
+                        .0
+                        .iter()
+                        .filter(|(_, e)| e.mode == Mode::Commit)
+                        .map(|(p, e)| (p.clone(), e.oid))
+                        .collect();
                     assert_eq!(on_disk(&repo, &target, "", &commits), root, "seed {seed}");
                     links += no_link_leaves(&target);
                     installed += 1;
                 }
                 (Err(read), Err(made)) => {
-                    assert_eq!(read, made, "seed {seed}: the same words at lock and at apply");
-                    assert_eq!(inside, Vec::<PathBuf>::new(), "seed {seed}: {}", read.message);
+                    assert_eq!(
+                        read, made,
+                        "seed {seed}: the same words at lock and at apply"
+                    );
+                    assert_eq!(
+                        inside,
+                        Vec::<PathBuf>::new(),
+                        "seed {seed}: {}",
+                        read.message
+                    );
                     // Without the names: what kinds of refusal there were.
-                    let kind: String = read.message.split('`').step_by(2).collect::<Vec<_>>().join("…");
+                    let kind: String = read
+                        .message
+                        .split('`')
+                        .step_by(2)
+                        .collect::<Vec<_>>()
+                        .join("…");
                     *words.entry(kind).or_default() += 1;
                 }
-                (read, made) => panic!("seed {seed}: read {:?}, export {:?}", read.err(), made.err()),
+                (read, made) => panic!(
+                    "seed {seed}: read {:?}, export {:?}",
+                    read.err(),
+                    made.err()
+                ),
             }
             std::fs::remove_dir_all(&target).unwrap();
         }
         assert_eq!(std::fs::read(area.join("canary")).unwrap(), b"unchanged");
     }
     assert!(!Path::new("/tmp/comfy-escaped").exists());
-    eprintln!("{count} trees: {installed} installed byte for byte with {links} links, {} refused: {words:#?}", count - installed);
+    eprintln!(
+        "{count} trees: {installed} installed byte for byte with {links} links, {} refused: \
+         {words:#?}",
+        count - installed
+    );
     // Both happen, and often.
-    assert!(installed * 8 > count && installed * 8 < count * 7, "{installed} of {count}");
+    assert!(
+        installed * 8 > count && installed * 8 < count * 7,
+        "{installed} of {count}"
+    );
 }

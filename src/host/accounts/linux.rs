@@ -1,4 +1,5 @@
-//! Linux: reads through NSS, changes through shadow's programs (useradd(8), groupadd(8), gpasswd(1)).
+//! Linux: reads through NSS, changes through shadow's programs (useradd(8), groupadd(8),
+//! gpasswd(1)).
 
 use std::path::Path;
 
@@ -13,17 +14,27 @@ use crate::problem::{Problem, Result};
 pub struct Linux<R: Run>(pub R);
 
 fn unknown(what: String, e: Errno) -> Unknown {
-    Unknown { reason: format!("{what}: {e}"), root_can: false }
+    Unknown {
+        reason: format!("{what}: {e}"),
+        root_can: false,
+    }
 }
 
 /// getpwnam(3) and friends answer "none" with several codes.
 fn absent(e: Errno) -> bool {
-    matches!(e, Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM) || e as i32 == 0
+    matches!(
+        e,
+        Errno::ENOENT | Errno::ESRCH | Errno::EBADF | Errno::EPERM
+    ) || e as i32 == 0
 }
 
 fn program(candidates: &[&'static str]) -> Result<&'static str> {
     first_existing(candidates).ok_or_else(|| {
-        Problem::new(format!("none of {} is on this machine", candidates.join(", "))).hint("install the package `passwd` (Debian) or `shadow-utils` (Fedora)")
+        Problem::new(format!(
+            "none of {} is on this machine",
+            candidates.join(", ")
+        ))
+        .hint("install the package `passwd` (Debian) or `shadow-utils` (Fedora)")
     })
 }
 
@@ -38,7 +49,11 @@ const NOLOGIN: &[&str] = crate::kinds::account::NO_LOGIN;
 impl<R: Run> Accounts for Linux<R> {
     fn group(&self, name: &str) -> Seen<Option<Group>> {
         match nix::unistd::Group::from_name(name) {
-            Ok(g) => Ok(g.map(|g| Group { name: g.name, gid: g.gid.as_raw(), members: g.mem })),
+            Ok(g) => Ok(g.map(|g| Group {
+                name: g.name,
+                gid: g.gid.as_raw(),
+                members: g.mem,
+            })),
             Err(e) if absent(e) => Ok(None),
             Err(e) => Err(unknown(format!("group {name}"), e)),
         }
@@ -62,7 +77,9 @@ impl<R: Run> Accounts for Linux<R> {
     }
 
     fn is_member(&self, user: &str, group: &str) -> Seen<bool> {
-        Ok(self.group(group)?.is_some_and(|g| g.members.iter().any(|m| m == user)))
+        Ok(self
+            .group(group)?
+            .is_some_and(|g| g.members.iter().any(|m| m == user)))
     }
 
     fn search(&self, folder: &Path, _: &str, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
@@ -73,14 +90,24 @@ impl<R: Run> Accounts for Linux<R> {
         if matches!(self.group(name), Ok(Some(g)) if g.gid == gid) {
             return Ok(());
         }
-        must(&self.0, &format!("group.{name}"), &[program(GROUPADD)?, "-g", &gid.to_string(), name]).map(drop)
+        must(
+            &self.0,
+            &format!("group.{name}"),
+            &[program(GROUPADD)?, "-g", &gid.to_string(), name],
+        )
+        .map(drop)
     }
 
     fn delete_group(&self, name: &str) -> Result<()> {
         if matches!(self.group(name), Ok(None)) {
             return Ok(());
         }
-        must(&self.0, &format!("group.{name}"), &[program(GROUPDEL)?, name]).map(drop)
+        must(
+            &self.0,
+            &format!("group.{name}"),
+            &[program(GROUPDEL)?, name],
+        )
+        .map(drop)
     }
 
     fn create_user(&self, name: &str, uid: u32, gid: u32, home: &Path) -> Result<()> {
@@ -88,14 +115,44 @@ impl<R: Run> Accounts for Linux<R> {
             return Ok(());
         }
         let (uid, gid, home) = (uid.to_string(), gid.to_string(), home.display().to_string());
-        // No password (useradd leaves `!`), no home: comfy makes the home itself, with the mode it wants.
-        let argv = [program(USERADD)?, "-M", "-N", "-u", &uid, "-g", &gid, "-d", &home, "-s", program(NOLOGIN)?, "-c", "ComfyUI sandbox (comfy)", name];
+        // No password (useradd leaves `!`), no home: comfy makes the home itself, with the mode it
+        // wants.
+        let argv = [
+            program(USERADD)?,
+            "-M",
+            "-N",
+            "-u",
+            &uid,
+            "-g",
+            &gid,
+            "-d",
+            &home,
+            "-s",
+            program(NOLOGIN)?,
+            "-c",
+            "ComfyUI sandbox (comfy)",
+            name,
+        ];
         must(&self.0, &format!("user.{name}"), &argv).map(drop)
     }
 
     fn change_user(&self, name: &str, gid: u32, home: &Path) -> Result<()> {
         let (gid, home) = (gid.to_string(), home.display().to_string());
-        must(&self.0, &format!("user.{name}"), &[program(USERMOD)?, "-g", &gid, "-d", &home, "-s", program(NOLOGIN)?, name]).map(drop)
+        must(
+            &self.0,
+            &format!("user.{name}"),
+            &[
+                program(USERMOD)?,
+                "-g",
+                &gid,
+                "-d",
+                &home,
+                "-s",
+                program(NOLOGIN)?,
+                name,
+            ],
+        )
+        .map(drop)
     }
 
     fn delete_user(&self, name: &str) -> Result<()> {
@@ -104,21 +161,35 @@ impl<R: Run> Accounts for Linux<R> {
         }
         must(&self.0, &format!("user.{name}"), &[program(USERDEL)?, name])
             .map(drop)
-            .map_err(|p| p.hint(format!("if it is in use, end its processes: pkill -u {name}")))
+            .map_err(|p| {
+                p.hint(format!(
+                    "if it is in use, end its processes: pkill -u {name}"
+                ))
+            })
     }
 
     fn add_member(&self, user: &str, group: &str) -> Result<()> {
         if matches!(self.is_member(user, group), Ok(true)) {
             return Ok(());
         }
-        must(&self.0, &format!("member.{user}"), &[program(GPASSWD)?, "-a", user, group]).map(drop)
+        must(
+            &self.0,
+            &format!("member.{user}"),
+            &[program(GPASSWD)?, "-a", user, group],
+        )
+        .map(drop)
     }
 
     fn remove_member(&self, user: &str, group: &str) -> Result<()> {
         if matches!(self.is_member(user, group), Ok(false)) {
             return Ok(());
         }
-        must(&self.0, &format!("member.{user}"), &[program(GPASSWD)?, "-d", user, group]).map(drop)
+        must(
+            &self.0,
+            &format!("member.{user}"),
+            &[program(GPASSWD)?, "-d", user, group],
+        )
+        .map(drop)
     }
 
     fn grant_search(&self, folder: &Path, _: &str, uid: u32) -> Result<()> {
@@ -133,9 +204,22 @@ impl<R: Run> Accounts for Linux<R> {
 /// Supplementary groups by name, from every source that NSS knows.
 #[cfg(target_os = "linux")]
 fn groups_of(name: &str, gid: nix::unistd::Gid) -> Seen<Vec<String>> {
-    let c = std::ffi::CString::new(name).map_err(|_| Unknown { reason: "a NUL in a name".into(), root_can: false })?;
-    let gids = nix::unistd::getgrouplist(&c, gid).map_err(|e| unknown(format!("groups of {name}"), e))?;
-    Ok(gids.into_iter().filter(|g| *g != gid).map(|g| nix::unistd::Group::from_gid(g).ok().flatten().map_or_else(|| g.to_string(), |g| g.name)).collect())
+    let c = std::ffi::CString::new(name).map_err(|_| Unknown {
+        reason: "a NUL in a name".into(),
+        root_can: false,
+    })?;
+    let gids =
+        nix::unistd::getgrouplist(&c, gid).map_err(|e| unknown(format!("groups of {name}"), e))?;
+    Ok(gids
+        .into_iter()
+        .filter(|g| *g != gid)
+        .map(|g| {
+            nix::unistd::Group::from_gid(g)
+                .ok()
+                .flatten()
+                .map_or_else(|| g.to_string(), |g| g.name)
+        })
+        .collect())
 }
 
 /// nix leaves getgrouplist(3) out on Apple; this module is then only compiled, never chosen.

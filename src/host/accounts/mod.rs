@@ -1,7 +1,8 @@
 //! Accounts, groups, memberships and search-only ACL entries, on both platforms.
 //!
-//! [`linux`] and [`macos`] compile everywhere: both turn requests into program calls and captured output into facts,
-//! behind [`Run`], so that either is tested on either. The right one is chosen at run time.
+//! [`linux`] and [`macos`] compile everywhere: both turn requests into program calls and captured
+//! output into facts, behind [`Run`], so that either is tested on either. The right one is chosen
+//! at run time.
 
 pub mod linux;
 pub mod macos;
@@ -12,13 +13,14 @@ use super::process::{Output, Run, System};
 use crate::plan::facts::{Group, Search, Seen, User};
 use crate::problem::{Problem, Result};
 
-/// What comfy needs of an account database. Readers never change anything; changers may be repeated.
+/// What comfy needs of an account database. Readers never change anything; changers may be
+/// repeated.
 pub trait Accounts: Sync {
     fn group(&self, name: &str) -> Seen<Option<Group>>;
     fn user(&self, name: &str) -> Seen<Option<User>>;
     fn is_member(&self, user: &str, group: &str) -> Seen<bool>;
-    /// Whether the folder lets `uid` (in groups `gids`) pass, and whether it has an ACL entry for that user.
-    /// `None`: the folder does not exist.
+    /// Whether the folder lets `uid` (in groups `gids`) pass, and whether it has an ACL entry for
+    /// that user. `None`: the folder does not exist.
     fn search(&self, folder: &Path, user: &str, uid: u32, gids: &[u32]) -> Seen<Option<Search>>;
 
     fn create_group(&self, name: &str, gid: u32) -> Result<()>;
@@ -37,23 +39,37 @@ pub trait Accounts: Sync {
 
 /// The accounts of this machine.
 pub fn of_this_machine() -> Box<dyn Accounts> {
-    if cfg!(target_os = "macos") { Box::new(macos::Mac(System)) } else { Box::new(linux::Linux(System)) }
+    if cfg!(target_os = "macos") {
+        Box::new(macos::Mac(System))
+    } else {
+        Box::new(linux::Linux(System))
+    }
 }
 
-/// Whether group `gid` is the private group of `uid`: its primary one, of the same name, and nobody else is in it or has it as the primary
-/// one (useradd(8), USERGROUPS_ENAB). macOS has no such groups: `staff` is everybody's.
+/// Whether group `gid` is the private group of `uid`: its primary one, of the same name, and nobody
+/// else is in it or has it as the primary one (useradd(8), USERGROUPS_ENAB). macOS has no such
+/// groups: `staff` is everybody's.
 pub fn alone_in(uid: u32, gid: u32) -> bool {
-    let Ok(Some(user)) = nix::unistd::User::from_uid(uid.into()) else { return false };
-    let Ok(Some(group)) = nix::unistd::Group::from_gid(gid.into()) else { return false };
-    user.gid.as_raw() == gid && group.name == user.name && group.mem.iter().all(|m| *m == user.name) && primary_of(gid) == [uid].into()
+    let Ok(Some(user)) = nix::unistd::User::from_uid(uid.into()) else {
+        return false;
+    };
+    let Ok(Some(group)) = nix::unistd::Group::from_gid(gid.into()) else {
+        return false;
+    };
+    user.gid.as_raw() == gid
+        && group.name == user.name
+        && group.mem.iter().all(|m| *m == user.name)
+        && primary_of(gid) == [uid].into()
 }
 
-/// The users of this machine that have `gid` as their primary group, as far as the database lists users (getpwent(3)).
+/// The users of this machine that have `gid` as their primary group, as far as the database lists
+/// users (getpwent(3)).
 pub fn primary_of(gid: u32) -> std::collections::BTreeSet<u32> {
     static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _held = ONE.lock();
     let mut found = std::collections::BTreeSet::new();
-    // SAFETY: one thread at a time goes through the database; an entry is read before the next call may overwrite it.
+    // SAFETY: one thread at a time goes through the database; an entry is read before the next call
+    // may overwrite it.
     unsafe {
         nix::libc::setpwent();
         while let Some(entry) = nix::libc::getpwent().as_ref() {
@@ -66,11 +82,19 @@ pub fn primary_of(gid: u32) -> std::collections::BTreeSet<u32> {
     found
 }
 
-/// Runs a changer and turns anything but success into a problem that names program, resource and what it said.
+/// Runs a changer and turns anything but success into a problem that names program, resource and
+/// what it said.
 pub(crate) fn must(run: &dyn Run, what: &str, argv: &[&str]) -> Result<Output> {
-    let out = run.run(argv).map_err(|e| Problem::new(format!("{what}: {} could not be started: {e}", argv[0])))?;
+    let out = run
+        .run(argv)
+        .map_err(|e| Problem::new(format!("{what}: {} could not be started: {e}", argv[0])))?;
     if out.status == 0 {
         return Ok(out);
     }
-    Err(Problem::new(format!("{what}: {} ended with {}: {}", argv[0], out.status, crate::text::escape(out.stderr.trim()))))
+    Err(Problem::new(format!(
+        "{what}: {} ended with {}: {}",
+        argv[0],
+        out.status,
+        crate::text::escape(out.stderr.trim())
+    )))
 }

@@ -1,5 +1,5 @@
-//! What the Linux kernel does for a launch: rooms of its own (`rooms`, `net`), which files and ports (`rules`), and which
-//! system calls not (`filter`).
+//! What the Linux kernel does for a launch: rooms of its own (`rooms`, `net`), which files and
+//! ports (`rules`), and which system calls not (`filter`).
 
 #[cfg(target_os = "linux")]
 pub mod filter;
@@ -16,12 +16,24 @@ use crate::confine::{Confinement, Rule};
 /// Whether there is a card to compute with: CUDA or ROCm, which ComfyUI looks for by itself.
 pub fn has_card(c: &Confinement) -> bool {
     const DRIVERS: [&str; 3] = ["/dev/nvidiactl", "/dev/kfd", "/dev/dxg"];
-    c.rules.iter().any(|r| DRIVERS.iter().any(|d| r.path.as_os_str() == *d) && r.path.exists())
+    c.rules
+        .iter()
+        .any(|r| DRIVERS.iter().any(|d| r.path.as_os_str() == *d) && r.path.exists())
 }
 
-/// The same rules by the real paths of what is there, as the owner who launches without another account sees them.
+/// The same rules by the real paths of what is there, as the owner who launches without another
+/// account sees them.
 pub fn real(c: &Confinement) -> Confinement {
-    let rules = c.rules.iter().filter_map(|r| Some(Rule { path: r.path.canonicalize().ok()?, ..r.clone() })).collect();
+    let rules = c
+        .rules
+        .iter()
+        .filter_map(|r| {
+            Some(Rule {
+                path: r.path.canonicalize().ok()?,
+                ..r.clone()
+            })
+        })
+        .collect();
     Confinement { rules, ..c.clone() }
 }
 
@@ -31,9 +43,15 @@ pub fn lacking(rooms: bool) -> Vec<String> {
     let mut out = Vec::new();
     let abi = rules::abi();
     if abi < 1 {
-        out.push("this kernel has no Landlock (kernel 5.13 and newer, with `landlock` in its `lsm=`): files are held by accounts and modes alone".into());
+        out.push(
+            "this kernel has no Landlock (kernel 5.13 and newer, with `landlock` in its \
+            `lsm=`): files are held by accounts and modes alone"
+                .into(),
+        );
     } else if abi < 3 {
-        out.push("this kernel's Landlock is older than Linux 6.2 and does not see truncation".into());
+        out.push(
+            "this kernel's Landlock is older than Linux 6.2 and does not see truncation".into(),
+        );
     }
     if !filter::available() {
         out.push("this kernel filters no system calls (seccomp)".into());
@@ -42,7 +60,11 @@ pub fn lacking(rooms: bool) -> Vec<String> {
         out.push("this kernel's Landlock is older than Linux 6.7 and knows no TCP ports".into());
     }
     if !rooms && (1..6).contains(&abi) {
-        out.push("this kernel's Landlock is older than Linux 6.12 and does not hold back signals and abstract sockets".into());
+        out.push(
+            "this kernel's Landlock is older than Linux 6.12 and does not hold back signals \
+            and abstract sockets"
+                .into(),
+        );
     }
     out
 }

@@ -1,4 +1,5 @@
-//! A network of the launch's own: a namespace with a loopback device and nothing else (network_namespaces(7)).
+//! A network of the launch's own: a namespace with a loopback device and nothing else
+//! (network_namespaces(7)).
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -8,7 +9,8 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::problem::{Doing, Problem, Result};
 
-/// Makes one, with its loopback device up. It lives as long as somebody holds the descriptor or is in it.
+/// Makes one, with its loopback device up. It lives as long as somebody holds the descriptor or is
+/// in it.
 ///
 /// # Errors
 /// Without root, or where the kernel or a container allows none.
@@ -17,10 +19,15 @@ pub fn room() -> Result<OwnedFd> {
     let made = std::thread::spawn(|| -> Result<OwnedFd> {
         unshare(CloneFlags::CLONE_NEWNET).doing(|| "make a network namespace".into())?;
         loopback_up().doing(|| "bring up its loopback device".into())?;
-        let file = std::fs::File::open("/proc/thread-self/ns/net").doing(|| "open the network namespace".into())?;
+        let file = std::fs::File::open("/proc/thread-self/ns/net")
+            .doing(|| "open the network namespace".into())?;
         Ok(file.into())
     });
-    made.join().unwrap_or_else(|_| Err(Problem::new("the thread that makes the network namespace ended")))
+    made.join().unwrap_or_else(|_| {
+        Err(Problem::new(
+            "the thread that makes the network namespace ended",
+        ))
+    })
 }
 
 /// This thread continues in that network.
@@ -38,14 +45,26 @@ pub fn enter(room: &OwnedFd) -> Result<()> {
 pub fn loopback_up() -> std::io::Result<()> {
     // SAFETY: plain calls; the request is a local value that outlives them.
     unsafe {
-        let fd = Errno::result(libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?;
+        let fd = Errno::result(libc::socket(
+            libc::AF_INET,
+            libc::SOCK_DGRAM | libc::SOCK_CLOEXEC,
+            0,
+        ))?;
         let fd = OwnedFd::from_raw_fd(fd);
         let mut request: libc::ifreq = std::mem::zeroed();
         request.ifr_name[0] = b'l' as libc::c_char;
         request.ifr_name[1] = b'o' as libc::c_char;
-        Errno::result(libc::ioctl(fd.as_raw_fd(), libc::SIOCGIFFLAGS as _, &mut request))?;
+        Errno::result(libc::ioctl(
+            fd.as_raw_fd(),
+            libc::SIOCGIFFLAGS as _,
+            &mut request,
+        ))?;
         request.ifr_ifru.ifru_flags |= libc::IFF_UP as libc::c_short;
-        Errno::result(libc::ioctl(fd.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request))?;
+        Errno::result(libc::ioctl(
+            fd.as_raw_fd(),
+            libc::SIOCSIFFLAGS as _,
+            &request,
+        ))?;
     }
     Ok(())
 }

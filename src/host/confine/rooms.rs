@@ -1,4 +1,5 @@
-//! File systems of the launch's own: a new root that holds what the rules name and nothing else (pivot_root(2)).
+//! File systems of the launch's own: a new root that holds what the rules name and nothing else
+//! (pivot_root(2)).
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -26,15 +27,24 @@ pub struct Mounted {
     pub mount: OwnedFd,
 }
 
-/// Builds it in this process's mount namespace, which must be its own, and goes there. `temps`: one mount for each [`Room::Temp`].
+/// Builds it in this process's mount namespace, which must be its own, and goes there. `temps`: one
+/// mount for each [`Room::Temp`].
 ///
 /// # Errors
 /// A mount that the kernel refuses, by its path.
 pub fn build(c: &Confinement, mounted: &[Mounted], temps: Vec<OwnedFd>) -> Result<()> {
     let stage = Path::new(STAGE);
     // What is mounted from here on is nobody else's business.
-    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).doing(|| "detach from the system's mounts".into())?;
-    mount(Some("tmpfs"), stage, Some("tmpfs"), QUIET, Some("size=4m,mode=755")).doing(|| format!("mount on {STAGE}"))?;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
+        .doing(|| "detach from the system's mounts".into())?;
+    mount(
+        Some("tmpfs"),
+        stage,
+        Some("tmpfs"),
+        QUIET,
+        Some("size=4m,mode=755"),
+    )
+    .doing(|| format!("mount on {STAGE}"))?;
     let old = stage.join(OLD);
     std::fs::create_dir(&old).doing(|| "make a folder for the old root".into())?;
     nix::unistd::pivot_root(stage, &old).doing(|| "change the root".into())?;
@@ -46,7 +56,11 @@ pub fn build(c: &Confinement, mounted: &[Mounted], temps: Vec<OwnedFd>) -> Resul
         place(m)?;
     }
     // Nothing is made in what came from the system: a link there came along.
-    for (at, to) in c.links.iter().filter(|(at, _)| !mounted.iter().any(|m| at.starts_with(&m.at))) {
+    for (at, to) in c
+        .links
+        .iter()
+        .filter(|(at, _)| !mounted.iter().any(|m| at.starts_with(&m.at)))
+    {
         link(at, to).doing(|| format!("lead {} to {}", at.display(), to.display()))?;
     }
     let mut temps = temps.into_iter();
@@ -55,7 +69,14 @@ pub fn build(c: &Confinement, mounted: &[Mounted], temps: Vec<OwnedFd>) -> Resul
     }
     links()?;
     // The root itself stays as it is now.
-    mount(NONE, "/", NONE, MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | QUIET, NONE).doing(|| "seal the new root".into())
+    mount(
+        NONE,
+        "/",
+        NONE,
+        MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | QUIET,
+        NONE,
+    )
+    .doing(|| "seal the new root".into())
 }
 
 /// Puts it to its name in the new root.
@@ -85,12 +106,26 @@ fn room(path: &Path, room: Room, temps: &mut dyn Iterator<Item = OwnedFd>) -> Re
     let exec = QUIET | MsFlags::MS_NOEXEC;
     match room {
         Room::Temp => {
-            let temp = temps.next().ok_or_else(|| Problem::new(format!("no folder for {}", path.display())))?;
+            let temp = temps
+                .next()
+                .ok_or_else(|| Problem::new(format!("no folder for {}", path.display())))?;
             return attach(&temp, path).doing(what);
         }
-        Room::Memory => mount(Some("tmpfs"), path, Some("tmpfs"), exec, Some("mode=1777,size=50%,nr_inodes=1m")),
+        Room::Memory => mount(
+            Some("tmpfs"),
+            path,
+            Some("tmpfs"),
+            exec,
+            Some("mode=1777,size=50%,nr_inodes=1m"),
+        ),
         Room::Processes => mount(Some("proc"), path, Some("proc"), exec, NONE),
-        Room::Hardware => mount(Some("sysfs"), path, Some("sysfs"), exec | MsFlags::MS_RDONLY, NONE),
+        Room::Hardware => mount(
+            Some("sysfs"),
+            path,
+            Some("sysfs"),
+            exec | MsFlags::MS_RDONLY,
+            NONE,
+        ),
     }
     .doing(what)
 }
@@ -98,7 +133,12 @@ fn room(path: &Path, room: Room, temps: &mut dyn Iterator<Item = OwnedFd>) -> Re
 /// Names below /dev that lead to a process's own descriptors, as every system has them.
 fn links() -> Result<()> {
     let dev = PathBuf::from("/dev");
-    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "/proc/self/fd/0"), ("stdout", "/proc/self/fd/1"), ("stderr", "/proc/self/fd/2")] {
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
         std::os::unix::fs::symlink(target, dev.join(name)).doing(|| format!("make /dev/{name}"))?;
     }
     Ok(())

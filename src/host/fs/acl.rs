@@ -1,7 +1,8 @@
 //! One search-only entry in a POSIX access ACL, read and written as the kernel stores it.
 //!
-//! Format: `linux/posix_acl_xattr.h`: a version (2) and entries of tag, permission, id, little endian, sorted by tag and id.
-//! Rules of evaluation: acl(5), "access check algorithm". On macOS [`super::super::accounts::macos`] does this through chmod(1).
+//! Format: `linux/posix_acl_xattr.h`: a version (2) and entries of tag, permission, id, little
+//! endian, sorted by tag and id. Rules of evaluation: acl(5), "access check algorithm". On macOS
+//! [`super::super::accounts::macos`] does this through chmod(1).
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
@@ -56,7 +57,23 @@ fn encode(entries: &[Entry]) -> Vec<u8> {
 /// What a mode alone says.
 fn minimal(bits: u32) -> Vec<Entry> {
     let p = |shift: u32| ((bits >> shift) & 7) as u16;
-    vec![Entry { tag: USER_OBJ, id: NO_ID, perm: p(6) }, Entry { tag: GROUP_OBJ, id: NO_ID, perm: p(3) }, Entry { tag: OTHER, id: NO_ID, perm: p(0) }]
+    vec![
+        Entry {
+            tag: USER_OBJ,
+            id: NO_ID,
+            perm: p(6),
+        },
+        Entry {
+            tag: GROUP_OBJ,
+            id: NO_ID,
+            perm: p(3),
+        },
+        Entry {
+            tag: OTHER,
+            id: NO_ID,
+            perm: p(0),
+        },
+    ]
 }
 
 /// Whether `uid` in `gids` may search a folder of `owner` and `group` with these entries.
@@ -69,24 +86,42 @@ fn passes(entries: &[Entry], owner: u32, group: u32, uid: u32, gids: &[u32]) -> 
     if let Some(e) = entries.iter().find(|e| e.tag == USER && e.id == uid) {
         return e.perm & mask & SEARCH != 0;
     }
-    let groups: Vec<u16> =
-        entries.iter().filter(|e| (e.tag == GROUP_OBJ && gids.contains(&group)) || (e.tag == GROUP && gids.contains(&e.id))).map(|e| e.perm).collect();
+    let groups: Vec<u16> = entries
+        .iter()
+        .filter(|e| {
+            (e.tag == GROUP_OBJ && gids.contains(&group))
+                || (e.tag == GROUP && gids.contains(&e.id))
+        })
+        .map(|e| e.perm)
+        .collect();
     if !groups.is_empty() {
         return groups.iter().any(|p| p & mask & SEARCH != 0);
     }
     find(OTHER).unwrap_or(0) & SEARCH != 0
 }
 
-/// The ACL with or without a search-only entry for `uid`; the last entry gone, the group bits are what they were.
+/// The ACL with or without a search-only entry for `uid`; the last entry gone, the group bits are
+/// what they were.
 fn edit(mut entries: Vec<Entry>, uid: u32, grant: bool) -> Vec<Entry> {
     entries.retain(|e| !(e.tag == USER && e.id == uid));
     if grant {
-        entries.push(Entry { tag: USER, id: uid, perm: SEARCH });
+        entries.push(Entry {
+            tag: USER,
+            id: uid,
+            perm: SEARCH,
+        });
         // A mask is required; it must let search through and nothing that it held back before.
-        let group = entries.iter().find(|e| e.tag == GROUP_OBJ).map_or(0, |e| e.perm);
+        let group = entries
+            .iter()
+            .find(|e| e.tag == GROUP_OBJ)
+            .map_or(0, |e| e.perm);
         match entries.iter_mut().find(|e| e.tag == MASK) {
             Some(m) => m.perm |= SEARCH,
-            None => entries.push(Entry { tag: MASK, id: NO_ID, perm: group | SEARCH }),
+            None => entries.push(Entry {
+                tag: MASK,
+                id: NO_ID,
+                perm: group | SEARCH,
+            }),
         }
     } else if !entries.iter().any(|e| matches!(e.tag, USER | GROUP)) {
         entries.retain(|e| e.tag != MASK);
@@ -104,7 +139,14 @@ const DEFAULT: &std::ffi::CStr = c"system.posix_acl_default";
 fn read(fd: &OwnedFd) -> std::result::Result<Option<Vec<u8>>, Errno> {
     let mut buf = vec![0u8; 8192];
     // SAFETY: name is NUL-terminated, buf is as long as is said.
-    let n = unsafe { nix::libc::fgetxattr(fd.as_raw_fd(), NAME.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) };
+    let n = unsafe {
+        nix::libc::fgetxattr(
+            fd.as_raw_fd(),
+            NAME.as_ptr(),
+            buf.as_mut_ptr().cast(),
+            buf.len(),
+        )
+    };
     value(n, buf)
 }
 
@@ -113,7 +155,14 @@ fn read_by_path(path: &Path) -> std::result::Result<Option<Vec<u8>>, Errno> {
     let path = super::cstring(path.as_os_str()).map_err(|_| Errno::EINVAL)?;
     let mut buf = vec![0u8; 8192];
     // SAFETY: path and name are NUL-terminated, buf is as long as is said.
-    let n = unsafe { nix::libc::lgetxattr(path.as_ptr(), NAME.as_ptr(), buf.as_mut_ptr().cast(), buf.len()) };
+    let n = unsafe {
+        nix::libc::lgetxattr(
+            path.as_ptr(),
+            NAME.as_ptr(),
+            buf.as_mut_ptr().cast(),
+            buf.len(),
+        )
+    };
     value(n, buf)
 }
 
@@ -134,7 +183,9 @@ fn write(fd: &OwnedFd, value: Option<&[u8]>) -> std::result::Result<(), Errno> {
     // SAFETY: name is NUL-terminated, the value as long as is said.
     let n = unsafe {
         match value {
-            Some(v) => nix::libc::fsetxattr(fd.as_raw_fd(), NAME.as_ptr(), v.as_ptr().cast(), v.len(), 0),
+            Some(v) => {
+                nix::libc::fsetxattr(fd.as_raw_fd(), NAME.as_ptr(), v.as_ptr().cast(), v.len(), 0)
+            }
             None => nix::libc::fremovexattr(fd.as_raw_fd(), NAME.as_ptr()),
         }
     };
@@ -173,7 +224,12 @@ pub fn search(folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
         Ok(fd) => Some(fd),
         // Its list can be read all the same, by whoever passes through the folder above (xattr(7)).
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => None,
-        Err(e) => return Err(Unknown { reason: format!("{}: {e}", folder.display()), root_can: false }),
+        Err(e) => {
+            return Err(Unknown {
+                reason: format!("{}: {e}", folder.display()),
+                root_can: false,
+            });
+        }
     };
     let raw = match &fd {
         Some(fd) => read(fd),
@@ -181,7 +237,10 @@ pub fn search(folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
     }
     .map_err(|e| unreadable(folder, e))?;
     let entries = raw.as_deref().and_then(decode);
-    let entry = entries.iter().flatten().any(|e| e.tag == USER && e.id == uid);
+    let entry = entries
+        .iter()
+        .flatten()
+        .any(|e| e.tag == USER && e.id == uid);
     let passes = entries.map_or(plain, |e| passes(&e, st.st_uid, st.st_gid, uid, gids));
     Ok(Some(Search { passes, entry }))
 }
@@ -189,7 +248,8 @@ pub fn search(folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
 /// Sets or takes away the entry of `uid`, by descriptor.
 pub fn change(folder: &Path, uid: u32, grant: bool) -> Result<()> {
     let what = |e: &dyn std::fmt::Display| {
-        Problem::new(format!("traverse.{}: {e}", folder.display())).hint("the file system must support ACLs; or put the share outside of this folder")
+        Problem::new(format!("traverse.{}: {e}", folder.display()))
+            .hint("the file system must support ACLs; or put the share outside of this folder")
     };
     let fd = match open_dir(folder) {
         Err(e) if !grant && e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -197,13 +257,21 @@ pub fn change(folder: &Path, uid: u32, grant: bool) -> Result<()> {
     };
     let st = fstat(&fd).map_err(|e| what(&e))?;
     let raw = read(&fd).map_err(|e| what(&e))?;
-    let before = raw.as_deref().and_then(decode).unwrap_or_else(|| minimal(bits(&st)));
+    let before = raw
+        .as_deref()
+        .and_then(decode)
+        .unwrap_or_else(|| minimal(bits(&st)));
     let after = edit(before, uid, grant);
     if after.iter().any(|e| e.tag == MASK) {
         return write(&fd, Some(&encode(&after))).map_err(|e| what(&e));
     }
     // No entry of its own is left: the ACL goes, and the mode says what its three entries said.
-    let perm = |tag| after.iter().find(|e| e.tag == tag).map_or(0, |e| u32::from(e.perm));
+    let perm = |tag| {
+        after
+            .iter()
+            .find(|e| e.tag == tag)
+            .map_or(0, |e| u32::from(e.perm))
+    };
     if raw.is_some() {
         write(&fd, None).map_err(|e| what(&e))?;
         let plain = (bits(&st) & 0o7000) | perm(USER_OBJ) << 6 | perm(GROUP_OBJ) << 3 | perm(OTHER);
@@ -216,7 +284,9 @@ pub fn change(folder: &Path, uid: u32, grant: bool) -> Result<()> {
 #[cfg(target_os = "linux")]
 pub fn has_list(fd: &impl AsRawFd) -> bool {
     // SAFETY: names are NUL-terminated; with no buffer the answer is a length (getxattr(2)).
-    [NAME, DEFAULT].iter().any(|name| unsafe { nix::libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), std::ptr::null_mut(), 0) > 0 })
+    [NAME, DEFAULT].iter().any(|name| unsafe {
+        nix::libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), std::ptr::null_mut(), 0) > 0
+    })
 }
 
 /// Whether what lies at `path` has an access list beside its mode; one that cannot be read counts.
@@ -253,8 +323,8 @@ pub fn drop_all(fd: &impl AsRawFd) {
         unsafe { nix::libc::fremovexattr(fd.as_raw_fd(), name.as_ptr()) };
     }
     #[cfg(target_os = "macos")]
-    // SAFETY: an empty list of acl_init's own, set on an open descriptor and freed once. A file system without ACLs
-    // refuses, and then has none to drop.
+    // SAFETY: an empty list of acl_init's own, set on an open descriptor and freed once. A file
+    // system without ACLs refuses, and then has none to drop.
     unsafe {
         let empty = acl_init(1);
         if !empty.is_null() {
@@ -273,7 +343,11 @@ const ACL_TYPE_EXTENDED: nix::libc::c_int = 0x100;
 unsafe extern "C" {
     fn acl_get_fd_np(fd: nix::libc::c_int, kind: nix::libc::c_int) -> *mut nix::libc::c_void;
     fn acl_init(count: nix::libc::c_int) -> *mut nix::libc::c_void;
-    fn acl_set_fd_np(fd: nix::libc::c_int, acl: *mut nix::libc::c_void, kind: nix::libc::c_int) -> nix::libc::c_int;
+    fn acl_set_fd_np(
+        fd: nix::libc::c_int,
+        acl: *mut nix::libc::c_void,
+        kind: nix::libc::c_int,
+    ) -> nix::libc::c_int;
     fn acl_free(object: *mut nix::libc::c_void) -> nix::libc::c_int;
 }
 
@@ -289,7 +363,11 @@ mod tests {
             assert!(passes(&granted, 1000, 1000, 441, &[441]), "{bits:o}");
             // A stranger and the group get nothing that they did not have.
             for (uid, gid) in [(7, 7), (7, 1000)] {
-                assert_eq!(passes(&granted, 1000, 1000, uid, &[gid]), passes(&before, 1000, 1000, uid, &[gid]), "{bits:o} {gid}");
+                assert_eq!(
+                    passes(&granted, 1000, 1000, uid, &[gid]),
+                    passes(&before, 1000, 1000, uid, &[gid]),
+                    "{bits:o} {gid}"
+                );
             }
             assert_eq!(edit(granted.clone(), 441, false), before, "{bits:o}");
             assert_eq!(decode(&encode(&granted)), Some(granted));
@@ -299,7 +377,10 @@ mod tests {
     #[test]
     fn a_chmod_that_masked_the_entry_is_seen() {
         let mut entries = edit(minimal(0o700), 441, true);
-        entries.iter_mut().filter(|e| e.tag == MASK).for_each(|e| e.perm = 0);
+        entries
+            .iter_mut()
+            .filter(|e| e.tag == MASK)
+            .for_each(|e| e.perm = 0);
         assert!(!passes(&entries, 1000, 1000, 441, &[]));
         assert!(passes(&edit(entries, 441, true), 1000, 1000, 441, &[]));
     }

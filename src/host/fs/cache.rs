@@ -1,7 +1,8 @@
 //! The stat cache: which content a file had when its inode, size, mtime and ctime were these.
 //!
-//! A vouching rests on ctime, which nobody can set back, and only once it is older than the clock's grain: what changes
-//! after the reading then always shows another ctime. Wrong or missing bytes only cost a reading.
+//! A vouching rests on ctime, which nobody can set back, and only once it is older than the clock's
+//! grain: what changes after the reading then always shows another ctime. Wrong or missing bytes
+//! only cost a reading.
 
 use std::path::Path;
 
@@ -11,12 +12,16 @@ use crate::tree::Oid;
 
 const RECORD: usize = 8 + 8 + 8 + 8 + 20;
 const MAGIC: &[u8; 8] = b"comfyst2";
-/// Kernel time stamps lag the clock by up to a tick of 10 ms (Linux at HZ=100); file systems with whole seconds by one.
+/// Kernel time stamps lag the clock by up to a tick of 10 ms (Linux at HZ=100); file systems with
+/// whole seconds by one.
 pub const GRAIN_NS: i64 = 50_000_000;
 
-/// Until what was written before this moment is older than the clock's grain, and can be vouched for.
+/// Until what was written before this moment is older than the clock's grain, and can be vouched
+/// for.
 pub fn wait_for_grain() {
-    std::thread::sleep(std::time::Duration::from_nanos(GRAIN_NS.unsigned_abs() + 10_000_000));
+    std::thread::sleep(std::time::Duration::from_nanos(
+        GRAIN_NS.unsigned_abs() + 10_000_000,
+    ));
 }
 const COARSE_NS: i64 = 2_000_000_000;
 
@@ -30,7 +35,10 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    #[allow(clippy::unnecessary_cast, reason = "the widths differ between the platforms")]
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the widths differ between the platforms"
+    )]
     pub fn of(st: &FileStat) -> Stamp {
         let ns = |s: i64, n: i64| s.wrapping_mul(1_000_000_000).wrapping_add(n);
         Stamp {
@@ -48,7 +56,11 @@ impl Stamp {
 
     /// Whether content read at `read_ns` (nanoseconds since 1970) can be vouched for by this stamp.
     pub fn settled(&self, read_ns: i64) -> bool {
-        let grain = if self.ctime % 1_000_000_000 == 0 { COARSE_NS } else { GRAIN_NS };
+        let grain = if self.ctime % 1_000_000_000 == 0 {
+            COARSE_NS
+        } else {
+            GRAIN_NS
+        };
         self.ctime < read_ns.saturating_sub(grain)
     }
 
@@ -73,8 +85,11 @@ impl StatCache {
     /// The cache at `path`; an absent or damaged one is empty.
     pub fn load(path: &Path) -> StatCache {
         let bytes = std::fs::read(path).unwrap_or_default();
-        let good = bytes.len() >= 8 && &bytes[..8] == MAGIC && (bytes.len() - 8).is_multiple_of(RECORD);
-        StatCache { bytes: if good { bytes } else { Vec::new() } }
+        let good =
+            bytes.len() >= 8 && &bytes[..8] == MAGIC && (bytes.len() - 8).is_multiple_of(RECORD);
+        StatCache {
+            bytes: if good { bytes } else { Vec::new() },
+        }
     }
 
     fn records(&self) -> &[u8] {
@@ -97,9 +112,14 @@ impl StatCache {
         None
     }
 
-    /// The bytes of a cache of these readings, each with when it began (`i64::MAX`: nobody but us could write).
+    /// The bytes of a cache of these readings, each with when it began (`i64::MAX`: nobody but us
+    /// could write).
     pub fn render(readings: impl IntoIterator<Item = (Stamp, Oid, i64)>) -> Vec<u8> {
-        let mut records: Vec<([u8; 32], Oid)> = readings.into_iter().filter(|(s, _, t)| s.settled(*t)).map(|(s, o, _)| (s.key(), o)).collect();
+        let mut records: Vec<([u8; 32], Oid)> = readings
+            .into_iter()
+            .filter(|(s, _, t)| s.settled(*t))
+            .map(|(s, o, _)| (s.key(), o))
+            .collect();
         records.sort_unstable();
         records.dedup();
         let mut out = MAGIC.to_vec();
@@ -122,12 +142,21 @@ mod tests {
 
     #[test]
     fn a_fresh_change_is_never_vouched_for() {
-        let stamp = |ino, ctime| Stamp { ino, size: 5, mtime: 7, ctime };
+        let stamp = |ino, ctime| Stamp {
+            ino,
+            size: 5,
+            mtime: 7,
+            ctime,
+        };
         let now = 1_000_000_000_000_123;
         let settled = stamp(1, now - GRAIN_NS - 1);
         let racy = stamp(2, now - GRAIN_NS + 1);
         let coarse = stamp(3, now / 1_000_000_000 * 1_000_000_000 - 1_000_000_000);
-        let cache = StatCache { bytes: StatCache::render([settled, racy, coarse].map(|s| (s, Oid([s.ino as u8; 20]), now))) };
+        let cache = StatCache {
+            bytes: StatCache::render(
+                [settled, racy, coarse].map(|s| (s, Oid([s.ino as u8; 20]), now)),
+            ),
+        };
         assert_eq!(cache.get(&settled), Some(Oid([1; 20])));
         assert_eq!(cache.get(&racy), None);
         assert_eq!(cache.get(&coarse), None);

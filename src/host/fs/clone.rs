@@ -9,8 +9,9 @@ use nix::fcntl::{OFlag, openat};
 
 use super::mode;
 
-/// A new file `name` in `folder`, 0600 and the caller's own, with the content of `from`: cloned (ioctl_ficlone(2),
-/// fclonefileat(2)), or `None` where this file system, or this pair of them, cannot.
+/// A new file `name` in `folder`, 0600 and the caller's own, with the content of `from`: cloned
+/// (ioctl_ficlone(2), fclonefileat(2)), or `None` where this file system, or this pair of them,
+/// cannot.
 ///
 /// # Errors
 /// `name` is there already, or cannot be made.
@@ -20,7 +21,9 @@ pub fn clone(from: &File, folder: &OwnedFd, name: &CStr) -> std::io::Result<Opti
         use std::os::fd::AsRawFd;
         let to = create(folder, name)?;
         // SAFETY: FICLONE takes the other file's descriptor as its argument; both are open.
-        let done = unsafe { nix::libc::ioctl(to.as_raw_fd(), nix::libc::FICLONE, from.as_fd().as_raw_fd()) };
+        let done = unsafe {
+            nix::libc::ioctl(to.as_raw_fd(), nix::libc::FICLONE, from.as_fd().as_raw_fd())
+        };
         if done == 0 {
             return Ok(Some(to));
         }
@@ -33,16 +36,37 @@ pub fn clone(from: &File, folder: &OwnedFd, name: &CStr) -> std::io::Result<Opti
         // CLONE_NOFOLLOW and CLONE_NOOWNERCOPY of sys/clonefile.h.
         const FLAGS: u32 = 0x1 | 0x2;
         // SAFETY: both descriptors are open, and the name is NUL-terminated.
-        let done = unsafe { nix::libc::fclonefileat(from.as_fd().as_raw_fd(), folder.as_raw_fd(), name.as_ptr(), FLAGS) };
+        let done = unsafe {
+            nix::libc::fclonefileat(
+                from.as_fd().as_raw_fd(),
+                folder.as_raw_fd(),
+                name.as_ptr(),
+                FLAGS,
+            )
+        };
         if done != 0 {
             let e = std::io::Error::last_os_error();
-            return if e.kind() == std::io::ErrorKind::AlreadyExists { Err(e) } else { Ok(None) };
+            return if e.kind() == std::io::ErrorKind::AlreadyExists {
+                Err(e)
+            } else {
+                Ok(None)
+            };
         }
-        let fd = openat(folder, name, OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode(0))?;
+        let fd = openat(
+            folder,
+            name,
+            OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            mode(0),
+        )?;
         // Where others may write the folder, another file may have been put under the name since.
         let st = nix::sys::stat::fstat(&fd)?;
-        if super::kind(&st) != crate::plan::facts::Kind::File || st.st_uid != nix::unistd::geteuid().as_raw() || st.st_nlink != 1 {
-            return Err(std::io::Error::other("somebody else put another file there"));
+        if super::kind(&st) != crate::plan::facts::Kind::File
+            || st.st_uid != nix::unistd::geteuid().as_raw()
+            || st.st_nlink != 1
+        {
+            return Err(std::io::Error::other(
+                "somebody else put another file there",
+            ));
         }
         super::acl::drop_all(&fd);
         nix::sys::stat::fchmod(&fd, mode(0o600))?;
@@ -55,16 +79,26 @@ pub fn clone(from: &File, folder: &OwnedFd, name: &CStr) -> std::io::Result<Opti
 /// # Errors
 /// It is there already, or cannot be made.
 pub fn create(folder: &OwnedFd, name: &CStr) -> std::io::Result<File> {
-    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let flags =
+        OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(File::from(openat(folder, name, flags, mode(0o600))?))
 }
 
 /// Opens what was read before; where others may write it can be a link or a pipe by now.
 fn regular(path: &Path, how: OFlag) -> std::io::Result<File> {
     let (dir, name) = super::parent(path)?;
-    let fd = openat(&dir, name.as_c_str(), how | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, mode(0))?;
+    let fd = openat(
+        &dir,
+        name.as_c_str(),
+        how | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC,
+        mode(0),
+    )?;
     let file = File::from(fd);
-    if file.metadata()?.is_file() { Ok(file) } else { Err(std::io::Error::other("is no regular file any more")) }
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(std::io::Error::other("is no regular file any more"))
+    }
 }
 
 /// What became of two files of the same content.
@@ -92,12 +126,17 @@ pub fn shared(a: &Path, b: &Path) -> std::io::Result<Shared> {
     let folder = super::open_dir_at(&dir, c".")?;
     let could = clone(&fa, &folder, &probe)?.is_some();
     if could {
-        nix::unistd::unlinkat(&folder, probe.as_c_str(), nix::unistd::UnlinkatFlags::NoRemoveDir)?;
+        nix::unistd::unlinkat(
+            &folder,
+            probe.as_c_str(),
+            nix::unistd::UnlinkatFlags::NoRemoveDir,
+        )?;
     }
     Ok(if could { Shared::Now } else { Shared::Cannot })
 }
 
-/// Where the first block of a file lies (FS_IOC_FIEMAP of linux/fiemap.h); `None` where nobody tells.
+/// Where the first block of a file lies (FS_IOC_FIEMAP of linux/fiemap.h); `None` where nobody
+/// tells.
 #[cfg(target_os = "linux")]
 fn first_block(file: &File) -> Option<u64> {
     use std::os::fd::AsRawFd;
@@ -120,7 +159,12 @@ fn first_block(file: &File) -> Option<u64> {
     const FS_IOC_FIEMAP: nix::libc::c_ulong = 0xC020_660B;
     // Where the place is not known yet, or lies in the file's own record.
     const NO_PLACE: u32 = 0x2 | 0x4 | 0x200;
-    let mut map = Fiemap { length: 1, flags: 1, count: 1, ..Fiemap::default() };
+    let mut map = Fiemap {
+        length: 1,
+        flags: 1,
+        count: 1,
+        ..Fiemap::default()
+    };
     // SAFETY: the structure has room for the one extent that it asks for.
     let done = unsafe { nix::libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP as _, &raw mut map) };
     (done == 0 && map.mapped == 1 && map.extent_flags & NO_PLACE == 0).then_some(map.physical)
@@ -132,7 +176,8 @@ fn first_block(_: &File) -> Option<u64> {
     None
 }
 
-/// Lets `b` share the blocks of `a`, which the kernel compares byte for byte (ioctl_fideduperange(2)).
+/// Lets `b` share the blocks of `a`, which the kernel compares byte for byte
+/// (ioctl_fideduperange(2)).
 ///
 /// # Errors
 /// They differ, or cannot be opened.
@@ -176,21 +221,36 @@ pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
         if unsafe { nix::libc::ioctl(fa.as_raw_fd(), FIDEDUPERANGE as _, &raw mut r) } != 0 {
             let e = std::io::Error::last_os_error();
             return match e.raw_os_error() {
-                Some(nix::libc::EOPNOTSUPP | nix::libc::EXDEV | nix::libc::EINVAL | nix::libc::ENOTTY) if at == 0 => Ok(Shared::Cannot),
+                Some(
+                    nix::libc::EOPNOTSUPP
+                    | nix::libc::EXDEV
+                    | nix::libc::EINVAL
+                    | nix::libc::ENOTTY,
+                ) if at == 0 => Ok(Shared::Cannot),
                 _ => Err(e),
             };
         }
         match r.status {
             0 if r.deduped > 0 => at += r.deduped,
-            1 => return Err(std::io::Error::other("differs from the other file, whatever was known of it")),
-            s if s == -nix::libc::EOPNOTSUPP || s == -nix::libc::EXDEV || s == -nix::libc::EINVAL => return Ok(Shared::Cannot),
+            1 => {
+                return Err(std::io::Error::other(
+                    "differs from the other file, whatever was known of it",
+                ));
+            }
+            s if s == -nix::libc::EOPNOTSUPP
+                || s == -nix::libc::EXDEV
+                || s == -nix::libc::EINVAL =>
+            {
+                return Ok(Shared::Cannot);
+            }
             s => return Err(std::io::Error::from_raw_os_error(-s)),
         }
     }
     Ok(Shared::Now)
 }
 
-/// Lets `b` share the blocks of `a`: a clone beside it, compared byte for byte, takes its place (clonefile(2)).
+/// Lets `b` share the blocks of `a`: a clone beside it, compared byte for byte, takes its place
+/// (clonefile(2)).
 ///
 /// # Errors
 /// They differ, or cannot be opened or replaced.
@@ -200,8 +260,12 @@ pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
     let (fa, mut fb) = (regular(a, OFlag::O_RDONLY)?, regular(b, OFlag::O_RDONLY)?);
     let (dir, name) = super::parent(b)?;
     let folder = super::open_dir_at(&dir, c".")?;
-    let temporary = super::cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
-    let Some(mut made) = clone(&fa, &folder, &temporary)? else { return Ok(Shared::Cannot) };
+    let temporary = super::cstring(
+        format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref(),
+    )?;
+    let Some(mut made) = clone(&fa, &folder, &temporary)? else {
+        return Ok(Shared::Cannot);
+    };
     let placed = (|| {
         let (mut x, mut y) = (vec![0; 1 << 20], vec![0; 1 << 20]);
         loop {
@@ -211,18 +275,25 @@ pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
             }
             fb.read_exact(&mut y[..n])?;
             if x[..n] != y[..n] {
-                return Err(std::io::Error::other("differs from the other file, whatever was known of it"));
+                return Err(std::io::Error::other(
+                    "differs from the other file, whatever was known of it",
+                ));
             }
         }
         let st = nix::sys::stat::fstat(&fb)?;
         nix::sys::stat::fchmod(&made, mode(super::bits(&st)))?;
-        // The group is the folder's own on macOS; where it was another it is kept if that is allowed.
+        // The group is the folder's own on macOS; where it was another it is kept if that is
+        // allowed.
         let _ = nix::unistd::fchown(&made, None, Some(st.st_gid.into()));
         nix::fcntl::renameat(&folder, temporary.as_c_str(), &folder, name.as_c_str())?;
         Ok(Shared::Now)
     })();
     if placed.is_err() {
-        let _ = nix::unistd::unlinkat(&folder, temporary.as_c_str(), nix::unistd::UnlinkatFlags::NoRemoveDir);
+        let _ = nix::unistd::unlinkat(
+            &folder,
+            temporary.as_c_str(),
+            nix::unistd::UnlinkatFlags::NoRemoveDir,
+        );
     }
     placed
 }

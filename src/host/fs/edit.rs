@@ -17,16 +17,18 @@ use crate::plan::facts::Kind;
 
 /// A folder with exactly this owner, group and mode.
 ///
-/// What is not a folder is moved aside. A third party's folder is never given to the sandbox user: where that user can
-/// write it is moved aside too, elsewhere it is refused.
+/// What is not a folder is moved aside. A third party's folder is never given to the sandbox user:
+/// where that user can write it is moved aside too, elsewhere it is refused.
 pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
     let (dir, name) = parent(path)?;
     let me = nix::unistd::geteuid().as_raw();
-    // What a killed step has made is closed to everybody: a folder of root's that is not could have been moved here, too.
+    // What a killed step has made is closed to everybody: a folder of root's that is not could have
+    // been moved here, too.
     let strange = |st: &FileStat| st.st_uid != uid && !(st.st_uid == me && bits(st) & 0o077 == 0);
     match lstat_at(&dir, &name) {
         Ok(st) if kind(&st) == Kind::Dir => {
-            // The sandbox user can move a third party's folder here, from a share: out of the way then, unharmed.
+            // The sandbox user can move a third party's folder here, from a share: out of the way
+            // then, unharmed.
             if strange(&st) && uid != me && fstat(&dir)?.st_uid == uid {
                 move_aside(&dir, &name)?;
             }
@@ -41,10 +43,14 @@ pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
     }
     let fd = open_dir_at(&dir, &name)?;
     let st = fstat(&fd)?;
-    // What is to be root's lies where root alone can put it, and is taken back; what is to be the sandbox's is never
-    // somebody else's. Where root alone can write, its own folder is taken as it is.
+    // What is to be root's lies where root alone can put it, and is taken back; what is to be the
+    // sandbox's is never somebody else's. Where root alone can write, its own folder is taken as it
+    // is.
     if uid != me && strange(&st) && !(st.st_uid == me && fstat(&dir)?.st_uid == me) {
-        return Err(io::Error::other(format!("belongs to uid {}, which is not {uid}; move it away", st.st_uid)));
+        return Err(io::Error::other(format!(
+            "belongs to uid {}, which is not {uid}; move it away",
+            st.st_uid
+        )));
     }
     acl::drop_all(&fd);
     if st.st_uid != uid || st.st_gid != gid {
@@ -58,7 +64,11 @@ pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
 
 /// The missing folders above `path`, 0755, owned by the owner.
 pub fn make_parents(path: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
-    let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|p| nix::sys::stat::lstat(*p).is_err_and(|e| e == Errno::ENOENT)).collect();
+    let missing: Vec<&Path> = path
+        .ancestors()
+        .skip(1)
+        .take_while(|p| nix::sys::stat::lstat(*p).is_err_and(|e| e == Errno::ENOENT))
+        .collect();
     for folder in missing.into_iter().rev() {
         let (dir, name) = parent(folder)?;
         mkdirat(&dir, name.as_c_str(), mode(0o755))?;
@@ -71,7 +81,8 @@ pub fn make_parents(path: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
     Ok(())
 }
 
-/// Out of the way, under a name that nobody has: the sandbox user may have taken those that can be guessed.
+/// Out of the way, under a name that nobody has: the sandbox user may have taken those that can be
+/// guessed.
 pub fn move_aside(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
     let aside = loop {
         let aside = cstring(format!("{}.comfy-{}", name.to_string_lossy(), chance()?).as_ref())?;
@@ -88,26 +99,50 @@ pub fn move_aside(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
 /// # Errors
 /// The system has no random numbers.
 pub fn chance() -> io::Result<String> {
-    Ok(format!("{:016x}", getrandom::u64().map_err(io::Error::other)?))
+    Ok(format!(
+        "{:016x}",
+        getrandom::u64().map_err(io::Error::other)?
+    ))
 }
 
-/// A link at `path`, put there by rename so that it is never missing; owned by `uid` where nobody else could race for it.
+/// A link at `path`, put there by rename so that it is never missing; owned by `uid` where nobody
+/// else could race for it.
 pub fn set_link(path: &Path, target: &Path, chown_to: Option<(u32, u32)>) -> io::Result<()> {
     let (dir, name) = parent(path)?;
     set_link_at(&dir, &name, target, chown_to)
 }
 
-pub fn set_link_at(dir: &OwnedFd, name: &CStr, target: &Path, chown_to: Option<(u32, u32)>) -> io::Result<()> {
-    let mut temporary = cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
+pub fn set_link_at(
+    dir: &OwnedFd,
+    name: &CStr,
+    target: &Path,
+    chown_to: Option<(u32, u32)>,
+) -> io::Result<()> {
+    let mut temporary =
+        cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
     while let Err(e) = symlinkat(target, dir, temporary.as_c_str()) {
         if e != Errno::EEXIST {
             return Err(e.into());
         }
         // Of a killed run of the same number, or of the sandbox user, who guessed it.
-        temporary = cstring(format!(".{}.comfy-{}-{}", name.to_string_lossy(), std::process::id(), chance()?).as_ref())?;
+        temporary = cstring(
+            format!(
+                ".{}.comfy-{}-{}",
+                name.to_string_lossy(),
+                std::process::id(),
+                chance()?
+            )
+            .as_ref(),
+        )?;
     }
     if let Some((uid, gid)) = chown_to {
-        fchownat(dir, temporary.as_c_str(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+        fchownat(
+            dir,
+            temporary.as_c_str(),
+            Some(Uid::from_raw(uid)),
+            Some(Gid::from_raw(gid)),
+            AtFlags::AT_SYMLINK_NOFOLLOW,
+        )?;
     }
     nix::fcntl::renameat(dir, temporary.as_c_str(), dir, name)?;
     Ok(())
@@ -120,11 +155,13 @@ pub fn remove_link(path: &Path, target: &Path) -> io::Result<()> {
         r => r?,
     };
     match nix::fcntl::readlinkat(&dir, name.as_c_str()) {
-        Ok(to) if to.as_os_str() == target.as_os_str() => match unlinkat(&dir, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
-            // Swapped for a folder in the meantime: not ours to remove.
-            Ok(()) | Err(Errno::EISDIR | Errno::EPERM | Errno::ENOENT) => Ok(()),
-            Err(e) => Err(e.into()),
-        },
+        Ok(to) if to.as_os_str() == target.as_os_str() => {
+            match unlinkat(&dir, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
+                // Swapped for a folder in the meantime: not ours to remove.
+                Ok(()) | Err(Errno::EISDIR | Errno::EPERM | Errno::ENOENT) => Ok(()),
+                Err(e) => Err(e.into()),
+            }
+        }
         _ => Ok(()),
     }
 }
@@ -133,7 +170,10 @@ pub fn remove_link(path: &Path, target: &Path) -> io::Result<()> {
 pub fn move_to(from: &Path, to: &Path) -> io::Result<()> {
     let ((a, from_name), (b, to_name)) = (parent(from)?, parent(to)?);
     if lstat_at(&b, &to_name).is_ok() {
-        return Err(io::Error::other(format!("{} is there already", to.display())));
+        return Err(io::Error::other(format!(
+            "{} is there already",
+            to.display()
+        )));
     }
     nix::fcntl::renameat(&a, from_name.as_c_str(), &b, to_name.as_c_str())?;
     Ok(())
@@ -149,9 +189,20 @@ pub fn move_over(from: &Path, to: &Path) -> io::Result<()> {
 /// Owner and mode of something in a folder that root alone can write.
 pub fn set_owner(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
     let (dir, name) = parent(path)?;
-    fchownat(&dir, name.as_c_str(), Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+    fchownat(
+        &dir,
+        name.as_c_str(),
+        Some(Uid::from_raw(uid)),
+        Some(Gid::from_raw(gid)),
+        AtFlags::AT_SYMLINK_NOFOLLOW,
+    )?;
     // No link: nobody else could put one there.
-    nix::sys::stat::fchmodat(&dir, name.as_c_str(), mode(perm), nix::sys::stat::FchmodatFlags::FollowSymlink)?;
+    nix::sys::stat::fchmodat(
+        &dir,
+        name.as_c_str(),
+        mode(perm),
+        nix::sys::stat::FchmodatFlags::FollowSymlink,
+    )?;
     Ok(())
 }
 
@@ -159,22 +210,43 @@ pub fn set_owner(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
 pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
     let ((da, na), (db, nb)) = (parent(a)?, parent(b)?);
     #[cfg(target_os = "linux")]
-    nix::fcntl::renameat2(&da, na.as_c_str(), &db, nb.as_c_str(), nix::fcntl::RenameFlags::RENAME_EXCHANGE)?;
+    nix::fcntl::renameat2(
+        &da,
+        na.as_c_str(),
+        &db,
+        nb.as_c_str(),
+        nix::fcntl::RenameFlags::RENAME_EXCHANGE,
+    )?;
     #[cfg(target_os = "macos")]
     {
         use std::os::fd::AsRawFd;
         // SAFETY: two open folders and two NUL-terminated names that outlive the call.
-        let n = unsafe { nix::libc::renameatx_np(da.as_raw_fd(), na.as_ptr(), db.as_raw_fd(), nb.as_ptr(), nix::libc::RENAME_SWAP) };
+        let n = unsafe {
+            nix::libc::renameatx_np(
+                da.as_raw_fd(),
+                na.as_ptr(),
+                db.as_raw_fd(),
+                nb.as_ptr(),
+                nix::libc::RENAME_SWAP,
+            )
+        };
         Errno::result(n)?;
     }
     Ok(())
 }
 
-/// A file with these bytes, by rename, durable before it is in place. Only in folders that the caller alone can write.
-pub fn write_file(path: &Path, bytes: &[u8], perm: u32, owner: Option<(u32, u32)>) -> io::Result<()> {
+/// A file with these bytes, by rename, durable before it is in place. Only in folders that the
+/// caller alone can write.
+pub fn write_file(
+    path: &Path,
+    bytes: &[u8],
+    perm: u32,
+    owner: Option<(u32, u32)>,
+) -> io::Result<()> {
     use std::io::Write;
     let (dir, name) = parent(path)?;
-    let temporary = cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
+    let temporary =
+        cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
     // Left over from a killed run of the same number.
     let _ = unlinkat(&dir, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir);
     let fd = openat(
@@ -190,7 +262,12 @@ pub fn write_file(path: &Path, bytes: &[u8], perm: u32, owner: Option<(u32, u32)
         }
         fchmod(&file, mode(perm))?;
         file.sync_data()?;
-        Ok(nix::fcntl::renameat(&dir, temporary.as_c_str(), &dir, name.as_c_str())?)
+        Ok(nix::fcntl::renameat(
+            &dir,
+            temporary.as_c_str(),
+            &dir,
+            name.as_c_str(),
+        )?)
     });
     if written.is_err() {
         let _ = unlinkat(&dir, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir);
@@ -198,7 +275,8 @@ pub fn write_file(path: &Path, bytes: &[u8], perm: u32, owner: Option<(u32, u32)
     written
 }
 
-/// Removes what [`write_file`] and [`set_link`] of killed runs have left in a folder that the caller alone can write.
+/// Removes what [`write_file`] and [`set_link`] of killed runs have left in a folder that the
+/// caller alone can write.
 pub fn sweep(folder: &Path) -> io::Result<()> {
     let dir = match super::open_dir(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -220,8 +298,15 @@ pub fn sweep(folder: &Path) -> io::Result<()> {
 /// `.NAME.comfy-PID` of a process that is gone, or of this one, which makes one at a time.
 pub fn left_over(name: &CStr) -> bool {
     let name = name.to_string_lossy();
-    let pid = name.strip_prefix('.').and_then(|n| n.rsplit_once(".comfy-")).and_then(|(_, pid)| pid.split('-').next()?.parse::<i32>().ok());
-    pid.is_some_and(|p| p == nix::unistd::getpid().as_raw() || p > 0 && nix::sys::signal::kill(nix::unistd::Pid::from_raw(p), None) == Err(Errno::ESRCH))
+    let pid = name
+        .strip_prefix('.')
+        .and_then(|n| n.rsplit_once(".comfy-"))
+        .and_then(|(_, pid)| pid.split('-').next()?.parse::<i32>().ok());
+    pid.is_some_and(|p| {
+        p == nix::unistd::getpid().as_raw()
+            || p > 0
+                && nix::sys::signal::kill(nix::unistd::Pid::from_raw(p), None) == Err(Errno::ESRCH)
+    })
 }
 
 /// Everything written below `folder` reaches the disk before this returns.
@@ -236,10 +321,17 @@ pub fn sync(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Free bytes for the caller on the file system that holds `path` or its nearest parent that is there.
+/// Free bytes for the caller on the file system that holds `path` or its nearest parent that is
+/// there.
 pub fn free_bytes(path: &Path) -> io::Result<u64> {
-    let there = path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"));
+    let there = path
+        .ancestors()
+        .find(|p| p.exists())
+        .unwrap_or(Path::new("/"));
     let st = nix::sys::statvfs::statvfs(there)?;
-    #[allow(clippy::useless_conversion, reason = "the widths differ between the platforms")]
+    #[allow(
+        clippy::useless_conversion,
+        reason = "the widths differ between the platforms"
+    )]
     Ok(u64::from(st.blocks_available()) * st.fragment_size() as u64)
 }

@@ -1,7 +1,8 @@
 //! One number for a whole sealed tree: what stat says of every entry, folded together.
 //!
-//! A tree whose footprint is that of the last complete check has not changed since: every change of a file, of its
-//! owner, mode or name shows another ctime, which nobody can set back. Another footprint only costs the complete check.
+//! A tree whose footprint is that of the last complete check has not changed since: every change of
+//! a file, of its owner, mode or name shows another ctime, which nobody can set back. Another
+//! footprint only costs the complete check.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -28,7 +29,12 @@ impl Footprint {
     fn entry(&mut self, folder: &[u8], name: &CStr, st: &FileStat) {
         let mut h = Sha256::new();
         h.update(Stamp::of(st).key());
-        for n in [st.st_uid, st.st_gid, super::bits(st), super::kind(st) as u32] {
+        for n in [
+            st.st_uid,
+            st.st_gid,
+            super::bits(st),
+            super::kind(st) as u32,
+        ] {
             h.update(n.to_be_bytes());
         }
         h.update(folder);
@@ -78,12 +84,18 @@ impl Visit for Fold {
     }
 }
 
-/// The footprint of everything below `start`; `None` where something could not be read, or changed so shortly before
-/// `settled_at` (nanoseconds since 1970) that a later change could look the same.
+/// The footprint of everything below `start`; `None` where something could not be read, or changed
+/// so shortly before `settled_at` (nanoseconds since 1970) that a later change could look the same.
 pub fn take(start: OwnedFd, settled_at: i64) -> Option<Footprint> {
-    let fold = Fold { total: Mutex::default(), sound: AtomicBool::new(true), settled_at };
+    let fold = Fold {
+        total: Mutex::default(),
+        sound: AtomicBool::new(true),
+        settled_at,
+    };
     walk(start, &fold);
-    fold.sound.into_inner().then(|| fold.total.into_inner().unwrap_or_default())
+    fold.sound
+        .into_inner()
+        .then(|| fold.total.into_inner().unwrap_or_default())
 }
 
 /// The footprints of trees that were completely checked, by the name of the tree.
@@ -91,7 +103,10 @@ pub type Footprints = BTreeMap<String, Footprint>;
 
 /// Those at `path`; an absent or damaged file holds none.
 pub fn load(path: &Path) -> Footprints {
-    std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+    std::fs::read(path)
+        .ok()
+        .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -107,7 +122,11 @@ mod tests {
         std::fs::create_dir(dir.path().join("d")).unwrap();
         write("a", "1");
         write("d/b", "2");
-        assert_eq!(take(open_dir(dir.path()).unwrap(), now_ns()), None, "what changed just now could change again unseen");
+        assert_eq!(
+            take(open_dir(dir.path()).unwrap(), now_ns()),
+            None,
+            "what changed just now could change again unseen"
+        );
         let first = now();
         assert_eq!((first, first.map(|f| f.entries)), (now(), Some(3)));
         write("a", "3");

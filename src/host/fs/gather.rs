@@ -27,14 +27,20 @@ pub struct Found {
 
 /// Every entry below `folder`, and which folders are empty.
 pub fn gather(fd: &impl AsFd, folder: &Path) -> Seen<(Vec<Found>, Vec<String>)> {
-    let start = super::open_dir_at(fd, c".").map_err(|e| Unknown { reason: format!("{}: {e}", folder.display()), root_can: false })?;
+    let start = super::open_dir_at(fd, c".").map_err(|e| Unknown {
+        reason: format!("{}: {e}", folder.display()),
+        root_can: false,
+    })?;
     let gather = Gather::default();
     walk(start, &gather);
     if let Some(mut u) = gather.failed.into_inner().unwrap_or(None) {
         u.reason = format!("{}/{}", folder.display(), u.reason);
         return Err(u);
     }
-    Ok((gather.all.into_inner().unwrap_or_default(), gather.empty.into_inner().unwrap_or_default()))
+    Ok((
+        gather.all.into_inner().unwrap_or_default(),
+        gather.empty.into_inner().unwrap_or_default(),
+    ))
 }
 
 #[derive(Default)]
@@ -50,10 +56,20 @@ impl Visit for Gather {
     fn entry(&self, local: &mut Vec<Found>, folder: &Folder, name: &CStr, st: &FileStat) -> bool {
         let kind = kind(st);
         let target = match kind {
-            Kind::Link => nix::fcntl::readlinkat(&folder.fd, name).ok().map(PathBuf::from),
+            Kind::Link => nix::fcntl::readlinkat(&folder.fd, name)
+                .ok()
+                .map(PathBuf::from),
             _ => None,
         };
-        local.push(Found { path: folder.join(name), kind, uid: st.st_uid, gid: st.st_gid, bits: bits(st), stamp: Stamp::of(st), target });
+        local.push(Found {
+            path: folder.join(name),
+            kind,
+            uid: st.st_uid,
+            gid: st.st_gid,
+            bits: bits(st),
+            stamp: Stamp::of(st),
+            target,
+        });
         true
     }
 
@@ -72,7 +88,10 @@ impl Visit for Gather {
     fn failed(&self, path: &str, e: Errno) {
         if let Ok(mut f) = self.failed.lock() {
             let reason = format!("{}: {}", crate::text::escape(path), e.desc());
-            f.get_or_insert(Unknown { reason, root_can: matches!(e, Errno::EACCES | Errno::EPERM) });
+            f.get_or_insert(Unknown {
+                reason,
+                root_can: matches!(e, Errno::EACCES | Errno::EPERM),
+            });
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Where everything of a generation lies, in both directions: from a tree's path to the disk, and back.
+//! Where everything of a generation lies, in both directions: from a tree's path to the disk, and
+//! back.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -57,17 +58,34 @@ impl<'a> Layout<'a> {
         out
     }
 
-    /// Whether a mount or a writable path stands in for the entry `path` of `part`, which then lies in `tracked/`.
+    /// Whether a mount or a writable path stands in for the entry `path` of `part`, which then lies
+    /// in `tracked/`.
     pub fn aside(&self, part: &str, path: &str) -> bool {
         match part.strip_prefix("node.") {
-            Some(name) => self.spec.nodes.get(name).is_some_and(|n| n.writable.iter().any(|w| within(path, w))),
-            None => within(path, "user") || self.spec.mounts.keys().chain(&self.spec.writable).any(|m| within(path, m)),
+            Some(name) => self
+                .spec
+                .nodes
+                .get(name)
+                .is_some_and(|n| n.writable.iter().any(|w| within(path, w))),
+            None => {
+                within(path, "user")
+                    || self
+                        .spec
+                        .mounts
+                        .keys()
+                        .chain(&self.spec.writable)
+                        .any(|m| within(path, m))
+            }
         }
     }
 
     /// Where in the generation the entry `path` of `part` lies.
     pub fn locate(&self, part: &str, path: &str) -> String {
-        let top = if self.aside(part, path) { TRACKED } else { "ComfyUI" };
+        let top = if self.aside(part, path) {
+            TRACKED
+        } else {
+            "ComfyUI"
+        };
         match part.strip_prefix("node.") {
             Some(name) => format!("{top}/custom_nodes/{name}/{path}"),
             None => format!("{top}/{path}"),
@@ -84,11 +102,18 @@ impl<'a> Layout<'a> {
             TRACKED | "ComfyUI" | "ComfyUI/custom_nodes" => return Place::Frame,
             _ => {}
         }
-        let inner = path.strip_prefix("ComfyUI/").or_else(|| path.strip_prefix(TRACKED).and_then(|p| p.strip_prefix('/'))).unwrap_or(path);
+        let inner = path
+            .strip_prefix("ComfyUI/")
+            .or_else(|| path.strip_prefix(TRACKED).and_then(|p| p.strip_prefix('/')))
+            .unwrap_or(path);
         if let Some(rest) = inner.strip_prefix("custom_nodes/") {
             let (name, inside) = rest.split_once('/').unwrap_or((rest, ""));
             if self.spec.nodes.contains_key(name) {
-                return if inside.is_empty() { Place::Frame } else { Place::Tree(format!("node.{name}"), inside.to_string()) };
+                return if inside.is_empty() {
+                    Place::Frame
+                } else {
+                    Place::Tree(format!("node.{name}"), inside.to_string())
+                };
             }
         }
         Place::Tree("comfyui".into(), inner.to_string())
@@ -96,7 +121,8 @@ impl<'a> Layout<'a> {
 }
 
 pub fn within(path: &str, folder: &str) -> bool {
-    path.strip_prefix(folder).is_some_and(|r| r.is_empty() || r.starts_with('/'))
+    path.strip_prefix(folder)
+        .is_some_and(|r| r.is_empty() || r.starts_with('/'))
 }
 
 /// The bytes of the file that says what a generation is.
@@ -104,17 +130,22 @@ pub fn spec_text(spec: &GenSpec) -> String {
     serde_json::to_string_pretty(spec).unwrap_or_default() + "\n"
 }
 
-/// The bytes of comfy's extra_model_paths.yaml: relative to the file itself, as ComfyUI resolves it (utils/extra_config.py).
+/// The bytes of comfy's extra_model_paths.yaml: relative to the file itself, as ComfyUI resolves it
+/// (utils/extra_config.py).
 pub fn model_paths_text(spec: &GenSpec) -> String {
     let moved = spec.mounts.contains_key("models");
     let base = if moved { TRACKED } else { "ComfyUI" };
-    format!("# Made by comfy.\ncomfy:\n  base_path: {base}\n  configs: models/configs\n{}", elsewhere_text(&spec.elsewhere))
+    format!(
+        "# Made by comfy.\ncomfy:\n  base_path: {base}\n  configs: models/configs\n{}",
+        elsewhere_text(&spec.elsewhere)
+    )
 }
 
 fn elsewhere_text(shares: &BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>) -> String {
     let mut out = String::new();
     for (share, kinds) in shares {
-        // No base_path: ComfyUI would expand `$` in it. Its own words could be a section's name, hence the prefix.
+        // No base_path: ComfyUI would expand `$` in it. Its own words could be a section's name,
+        // hence the prefix.
         out += &format!("{}:\n", quoted(&format!("share.{share}")));
         for (kind, folders) in kinds {
             let all: Vec<_> = folders.iter().map(|f| f.to_string_lossy()).collect();
@@ -143,7 +174,13 @@ mod tests {
     #[test]
     fn no_name_of_a_folder_steers_the_file_of_model_paths() {
         let folders = |all: &[&str]| all.iter().map(PathBuf::from).collect::<Vec<_>>();
-        let kinds = BTreeMap::from([("loras".to_string(), folders(&["/a/$HOME \"x\": [", "/a/ü\u{2028}\\n"])), ("vae".to_string(), folders(&["/a"]))]);
+        let kinds = BTreeMap::from([
+            (
+                "loras".to_string(),
+                folders(&["/a/$HOME \"x\": [", "/a/ü\u{2028}\\n"]),
+            ),
+            ("vae".to_string(), folders(&["/a"])),
+        ]);
         insta::assert_snapshot!(elsewhere_text(&BTreeMap::from([("on".to_string(), kinds)])), @r#"
         "share.on":
           "loras": "/a/$HOME \"x\": [\n/a/\U000000FC\U00002028\\n"

@@ -1,4 +1,5 @@
-//! Files by descriptor: no path component that is a link is ever followed when something is changed.
+//! Files by descriptor: no path component that is a link is ever followed when something is
+//! changed.
 
 pub mod acl;
 pub mod beneath;
@@ -31,21 +32,29 @@ use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
 use crate::plan::facts::{Kind, Node, Seen, Unknown};
 
-/// Enough to go through a folder without reading it: O_PATH on Linux, O_SEARCH (O_EXEC) on macOS (open(2) of both).
+/// Enough to go through a folder without reading it: O_PATH on Linux, O_SEARCH (O_EXEC) on macOS
+/// (open(2) of both).
 #[cfg(target_os = "linux")]
 pub const THROUGH: OFlag = OFlag::O_PATH;
 #[cfg(not(target_os = "linux"))]
 pub const THROUGH: OFlag = OFlag::from_bits_retain(0x4000_0000);
 
-/// chown(2) of what an O_PATH descriptor stands for; it can be no link that somebody put there since.
-pub fn chown_opened(fd: &OwnedFd, owner: Option<nix::unistd::Uid>, group: Option<nix::unistd::Gid>) -> nix::Result<()> {
+/// chown(2) of what an O_PATH descriptor stands for; it can be no link that somebody put there
+/// since.
+pub fn chown_opened(
+    fd: &OwnedFd,
+    owner: Option<nix::unistd::Uid>,
+    group: Option<nix::unistd::Gid>,
+) -> nix::Result<()> {
     #[cfg(target_os = "linux")]
     return nix::unistd::fchownat(fd, c"", owner, group, AtFlags::AT_EMPTY_PATH);
     #[cfg(not(target_os = "linux"))]
     nix::unistd::fchown(fd, owner, group)
 }
 
-const FOLDER: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+const FOLDER: OFlag = OFlag::O_DIRECTORY
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
 
 /// Permission bits of a stat, all twelve.
 pub fn bits(st: &FileStat) -> u32 {
@@ -78,7 +87,14 @@ pub fn through(path: &Path) -> io::Result<OwnedFd> {
     for c in path.components() {
         match c {
             Component::RootDir => {}
-            Component::Normal(name) => at = openat(&at, cstring(name)?.as_c_str(), FOLDER | THROUGH, Mode::empty())?,
+            Component::Normal(name) => {
+                at = openat(
+                    &at,
+                    cstring(name)?.as_c_str(),
+                    FOLDER | THROUGH,
+                    Mode::empty(),
+                )?
+            }
             _ => return Err(io::Error::other("a path that is not clean")),
         }
     }
@@ -89,12 +105,22 @@ pub fn through(path: &Path) -> io::Result<OwnedFd> {
 pub fn open_dir(path: &Path) -> io::Result<OwnedFd> {
     match split(path) {
         Ok((parent, name)) => open_dir_at(&through(parent)?, &name),
-        Err(_) => Ok(openat(AT_FDCWD, c"/", FOLDER | OFlag::O_RDONLY, Mode::empty())?),
+        Err(_) => Ok(openat(
+            AT_FDCWD,
+            c"/",
+            FOLDER | OFlag::O_RDONLY,
+            Mode::empty(),
+        )?),
     }
 }
 
 pub fn open_dir_at(parent: &impl AsFd, name: &std::ffi::CStr) -> io::Result<OwnedFd> {
-    Ok(openat(parent, name, FOLDER | OFlag::O_RDONLY, Mode::empty())?)
+    Ok(openat(
+        parent,
+        name,
+        FOLDER | OFlag::O_RDONLY,
+        Mode::empty(),
+    )?)
 }
 
 /// Whether an open folder has no entries.
@@ -113,7 +139,10 @@ pub fn is_empty(folder: &OwnedFd) -> io::Result<bool> {
 pub fn split(path: &Path) -> io::Result<(&Path, CString)> {
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => Ok((parent, cstring(name)?)),
-        _ => Err(io::Error::other(format!("{} has no parent", path.display()))),
+        _ => Err(io::Error::other(format!(
+            "{} has no parent",
+            path.display()
+        ))),
     }
 }
 
@@ -136,17 +165,29 @@ pub fn node(path: &Path) -> Seen<Option<Node>> {
     };
     let kind = kind(&st);
     let target = match kind {
-        Kind::Link => Some(PathBuf::from(nix::fcntl::readlink(path).map_err(|e| unreadable(path, e))?)),
+        Kind::Link => Some(PathBuf::from(
+            nix::fcntl::readlink(path).map_err(|e| unreadable(path, e))?,
+        )),
         _ => None,
     };
-    Ok(Some(Node { kind, uid: st.st_uid, gid: st.st_gid, mode: bits(&st), target }))
+    Ok(Some(Node {
+        kind,
+        uid: st.st_uid,
+        gid: st.st_gid,
+        mode: bits(&st),
+        target,
+    }))
 }
 
 pub fn unreadable(path: &Path, e: Errno) -> Unknown {
-    Unknown { reason: format!("{}: {}", path.display(), e.desc()), root_can: matches!(e, Errno::EACCES | Errno::EPERM) }
+    Unknown {
+        reason: format!("{}: {}", path.display(), e.desc()),
+        root_can: matches!(e, Errno::EACCES | Errno::EPERM),
+    }
 }
 
-/// The path behind links, each of which must belong to root or to `owner`; what is missing at the end stays as it is.
+/// The path behind links, each of which must belong to root or to `owner`; what is missing at the
+/// end stays as it is.
 pub fn real(path: &Path, owner: u32) -> Seen<PathBuf> {
     let mut done = PathBuf::from("/");
     let mut todo: Vec<std::ffi::OsString> = path.components().rev().filter_map(normal).collect();
@@ -161,15 +202,23 @@ pub fn real(path: &Path, owner: u32) -> Seen<PathBuf> {
             Ok(st) if kind(&st) == Kind::Link => {
                 links += 1;
                 if links > 40 {
-                    return Err(Unknown { reason: format!("{}: links lead in a circle", path.display()), root_can: false });
-                }
-                if st.st_uid != 0 && st.st_uid != owner {
                     return Err(Unknown {
-                        reason: format!("{} is a link that belongs to uid {}, neither root nor the owner", next.display(), st.st_uid),
+                        reason: format!("{}: links lead in a circle", path.display()),
                         root_can: false,
                     });
                 }
-                let target = PathBuf::from(nix::fcntl::readlink(&next).map_err(|e| unreadable(&next, e))?);
+                if st.st_uid != 0 && st.st_uid != owner {
+                    return Err(Unknown {
+                        reason: format!(
+                            "{} is a link that belongs to uid {}, neither root nor the owner",
+                            next.display(),
+                            st.st_uid
+                        ),
+                        root_can: false,
+                    });
+                }
+                let target =
+                    PathBuf::from(nix::fcntl::readlink(&next).map_err(|e| unreadable(&next, e))?);
                 if target.is_absolute() {
                     done = PathBuf::from("/");
                 }

@@ -1,9 +1,11 @@
-//! Mount points: which paths are some, and mounts that are held by a descriptor before they have a place.
+//! Mount points: which paths are some, and mounts that are held by a descriptor before they have a
+//! place.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
-/// Whether something is mounted on the opened folder: statx(2), STATX_ATTR_MOUNT_ROOT; before Linux 5.8 nobody tells.
+/// Whether something is mounted on the opened folder: statx(2), STATX_ATTR_MOUNT_ROOT; before Linux
+/// 5.8 nobody tells.
 #[cfg(target_os = "linux")]
 pub fn is_mount_root(fd: &OwnedFd) -> nix::Result<bool> {
     use nix::libc;
@@ -11,7 +13,15 @@ pub fn is_mount_root(fd: &OwnedFd) -> nix::Result<bool> {
     // SAFETY: an all-zero statx is a valid value to be filled in.
     let mut st: libc::statx = unsafe { std::mem::zeroed() };
     // SAFETY: the descriptor is open, the path is empty and NUL-terminated, `st` outlives the call.
-    let n = unsafe { libc::statx(fd.as_raw_fd(), c"".as_ptr(), libc::AT_EMPTY_PATH, 0, &raw mut st) };
+    let n = unsafe {
+        libc::statx(
+            fd.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            0,
+            &raw mut st,
+        )
+    };
     nix::errno::Errno::result(n)?;
     Ok(st.stx_attributes & attribute != 0)
 }
@@ -26,18 +36,31 @@ pub fn is_mount_root(fd: &OwnedFd) -> nix::Result<bool> {
     let mut st: nix::libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the descriptor is open and `st` outlives the call.
     nix::errno::Errno::result(unsafe { nix::libc::fstatfs(fd.as_raw_fd(), &raw mut st) })?;
-    let name: Vec<u8> = st.f_mntonname.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
+    let name: Vec<u8> = st
+        .f_mntonname
+        .iter()
+        .take_while(|c| **c != 0)
+        .map(|c| *c as u8)
+        .collect();
     Ok(name == path.as_os_str().as_bytes())
 }
 
-/// A mount of what the descriptor stands for, without a place yet (open_tree(2)); `whole` takes what is mounted below it along.
+/// A mount of what the descriptor stands for, without a place yet (open_tree(2)); `whole` takes
+/// what is mounted below it along.
 #[cfg(target_os = "linux")]
 pub fn detached(fd: &OwnedFd, whole: bool) -> nix::Result<OwnedFd> {
     use nix::libc;
     use std::os::fd::FromRawFd;
     const OPEN_TREE_CLONE: libc::c_uint = 1;
     const OPEN_TREE_CLOEXEC: libc::c_uint = libc::O_CLOEXEC as libc::c_uint;
-    let flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | libc::AT_EMPTY_PATH as libc::c_uint | if whole { libc::AT_RECURSIVE as libc::c_uint } else { 0 };
+    let flags = OPEN_TREE_CLONE
+        | OPEN_TREE_CLOEXEC
+        | libc::AT_EMPTY_PATH as libc::c_uint
+        | if whole {
+            libc::AT_RECURSIVE as libc::c_uint
+        } else {
+            0
+        };
     // SAFETY: the descriptor is open, the path is empty and NUL-terminated.
     let n = unsafe { libc::syscall(libc::SYS_open_tree, fd.as_raw_fd(), c"".as_ptr(), flags) };
     let new = nix::errno::Errno::result(n)?;
@@ -47,15 +70,29 @@ pub fn detached(fd: &OwnedFd, whole: bool) -> nix::Result<OwnedFd> {
     Ok(new)
 }
 
-/// What is mounted elsewhere from now on does not appear below a detached mount (mount_setattr(2), Linux 5.12).
+/// What is mounted elsewhere from now on does not appear below a detached mount (mount_setattr(2),
+/// Linux 5.12).
 #[cfg(target_os = "linux")]
 fn set_private(mount: &OwnedFd) -> nix::Result<()> {
     use nix::libc;
-    let attributes = libc::mount_attr { attr_set: 0, attr_clr: 0, propagation: libc::MS_PRIVATE, userns_fd: 0 };
+    let attributes = libc::mount_attr {
+        attr_set: 0,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
     let flags = libc::AT_EMPTY_PATH | libc::AT_RECURSIVE;
-    // SAFETY: the descriptor is open, the path is empty and NUL-terminated, the structure has the size that is said.
+    // SAFETY: the descriptor is open, the path is empty and NUL-terminated, the structure has the
+    // size that is said.
     let n = unsafe {
-        libc::syscall(libc::SYS_mount_setattr, mount.as_raw_fd(), c"".as_ptr(), flags, &raw const attributes, std::mem::size_of::<libc::mount_attr>())
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            std::mem::size_of::<libc::mount_attr>(),
+        )
     };
     nix::errno::Errno::result(n).map(drop)
 }
@@ -67,18 +104,31 @@ pub fn attach(mount: &OwnedFd, at: &Path) -> std::io::Result<()> {
     const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
     let to = super::cstring(at.as_os_str())?;
     // SAFETY: the descriptor is open, both paths are NUL-terminated.
-    let n = unsafe { libc::syscall(libc::SYS_move_mount, mount.as_raw_fd(), c"".as_ptr(), libc::AT_FDCWD, to.as_ptr(), MOVE_MOUNT_F_EMPTY_PATH) };
+    let n = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
     nix::errno::Errno::result(n)?;
     Ok(())
 }
 
-/// Whether something is mounted exactly at `path`. Told by the kernel's own table: st_dev differs inside an overlay too.
+/// Whether something is mounted exactly at `path`. Told by the kernel's own table: st_dev differs
+/// inside an overlay too.
 #[cfg(target_os = "linux")]
 pub fn is_mounted(path: &Path) -> std::io::Result<bool> {
     // proc_pid_mountinfo(5): the fifth field is the mount point, with octal escapes.
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
     let wanted = path.to_string_lossy();
-    Ok(table.lines().filter_map(|l| l.split(' ').nth(4)).any(|m| unescape(m) == wanted))
+    Ok(table
+        .lines()
+        .filter_map(|l| l.split(' ').nth(4))
+        .any(|m| unescape(m) == wanted))
 }
 
 #[cfg(target_os = "linux")]
@@ -87,7 +137,10 @@ fn unescape(field: &str) -> String {
     let mut rest = field;
     while let Some(i) = rest.find('\\') {
         out.push_str(&rest[..i]);
-        match rest.get(i + 1..i + 4).and_then(|o| u8::from_str_radix(o, 8).ok()) {
+        match rest
+            .get(i + 1..i + 4)
+            .and_then(|o| u8::from_str_radix(o, 8).ok())
+        {
             Some(b) => {
                 out.push(b as char);
                 rest = &rest[i + 4..];
@@ -111,8 +164,17 @@ pub fn is_mounted(path: &Path) -> std::io::Result<bool> {
     // SAFETY: the path is NUL-terminated and `st` outlives the call.
     if unsafe { nix::libc::statfs(c.as_ptr(), &raw mut st) } != 0 {
         let e = std::io::Error::last_os_error();
-        return if e.kind() == std::io::ErrorKind::NotFound { Ok(false) } else { Err(e) };
+        return if e.kind() == std::io::ErrorKind::NotFound {
+            Ok(false)
+        } else {
+            Err(e)
+        };
     }
-    let name: Vec<u8> = st.f_mntonname.iter().take_while(|c| **c != 0).map(|c| *c as u8).collect();
+    let name: Vec<u8> = st
+        .f_mntonname
+        .iter()
+        .take_while(|c| **c != 0)
+        .map(|c| *c as u8)
+        .collect();
     Ok(name == path.as_os_str().as_bytes())
 }

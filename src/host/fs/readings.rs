@@ -1,4 +1,5 @@
-//! What was read in this process and can be believed in the next: contents by stamp, whole trees by footprint.
+//! What was read in this process and can be believed in the next: contents by stamp, whole trees by
+//! footprint.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -13,8 +14,8 @@ use super::{bits, open_dir};
 use crate::plan::facts::{Seen, Unknown};
 use crate::tree::Oid;
 
-/// Content ids that were read or vouched for in this process, and whole trees that were: what the next stat cache and
-/// the next footprints are made of.
+/// Content ids that were read or vouched for in this process, and whole trees that were: what the
+/// next stat cache and the next footprints are made of.
 #[derive(Default)]
 pub struct Readings {
     contents: Mutex<std::collections::HashMap<Stamp, (Oid, i64)>>,
@@ -29,7 +30,10 @@ pub struct Readings {
 
 impl Readings {
     pub fn new(known: Footprints) -> Readings {
-        Readings { known, ..Readings::default() }
+        Readings {
+            known,
+            ..Readings::default()
+        }
     }
 
     pub fn add(&self, stamp: Stamp, oid: Oid, read_ns: i64) {
@@ -59,7 +63,8 @@ impl Readings {
         self.vouched.lock().is_ok_and(|v| v.contains(name))
     }
 
-    /// Notes that a whole tree shares files with a new one: its stamps changed by that, and nothing else.
+    /// Notes that a whole tree shares files with a new one: its stamps changed by that, and nothing
+    /// else.
     pub fn linked(&self, name: String, folder: PathBuf) {
         if let Ok(mut l) = self.linked.lock() {
             l.insert(name, folder);
@@ -69,7 +74,10 @@ impl Readings {
     /// Takes the footprints of such trees anew, once the last link is older than the clock's grain.
     pub fn settle(&self) {
         for (name, folder) in self.linked.lock().map(|l| l.clone()).unwrap_or_default() {
-            if let Some(is) = open_dir(&folder).ok().and_then(|fd| footprint::take(fd, now_ns())) {
+            if let Some(is) = open_dir(&folder)
+                .ok()
+                .and_then(|fd| footprint::take(fd, now_ns()))
+            {
                 self.found_whole(&name, is);
             }
         }
@@ -113,23 +121,47 @@ impl<'a> Sealed<'a> {
     pub fn open(folder: &'a Path, name: String, uid: u32, gid: u32) -> Seen<Option<Sealed<'a>>> {
         let fd = match open_dir(folder) {
             Ok(fd) => fd,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(None),
-            Err(e) => return Err(Unknown { reason: format!("{}: {e}", folder.display()), root_can: e.kind() == std::io::ErrorKind::PermissionDenied }),
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(e) => {
+                return Err(Unknown {
+                    reason: format!("{}: {e}", folder.display()),
+                    root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
+                });
+            }
         };
         let root = nix::sys::stat::fstat(&fd).map_err(|e| super::unreadable(folder, e))?;
         let framed = root.st_uid == uid && root.st_gid == gid && bits(&root) == 0o755;
-        Ok(Some(Sealed { folder, name, fd, root, framed, began: now_ns() }))
+        Ok(Some(Sealed {
+            folder,
+            name,
+            fd,
+            root,
+            framed,
+            began: now_ns(),
+        }))
     }
 
     fn footprint(&self) -> Seen<Option<Footprint>> {
         // Opened anew for each walk: a duplicate would share the place in the listing.
-        let again = super::open_dir_at(&self.fd, c".").map_err(|e| Unknown { reason: format!("{}: {e}", self.folder.display()), root_can: false })?;
+        let again = super::open_dir_at(&self.fd, c".").map_err(|e| Unknown {
+            reason: format!("{}: {e}", self.folder.display()),
+            root_can: false,
+        })?;
         Ok(footprint::take(again, self.began))
     }
 
     /// Whether nothing in it changed since the last complete check.
     pub fn unchanged(&self, readings: &Readings) -> Seen<bool> {
-        let Some(known) = readings.known.get(&self.name).filter(|_| self.framed) else { return Ok(false) };
+        let Some(known) = readings.known.get(&self.name).filter(|_| self.framed) else {
+            return Ok(false);
+        };
         let same = self.footprint()?.is_some_and(|is| is == *known);
         if same {
             readings.found_whole(&self.name, *known);
@@ -145,7 +177,8 @@ impl<'a> Sealed<'a> {
 
     /// Notes that a complete check found nothing off.
     pub fn whole(&self, readings: &Readings) -> Seen<()> {
-        // Taken after the check, and settled before it: what changed in between shows a later ctime, and is not kept.
+        // Taken after the check, and settled before it: what changed in between shows a later
+        // ctime, and is not kept.
         if let Some(is) = self.footprint()? {
             readings.found_whole(&self.name, is);
         }

@@ -1,5 +1,6 @@
-//! Removing a folder with everything in it, by descriptor: nothing is followed, no other file system is entered, and neither
-//! depth nor somebody who goes on making files in it can hold it up for ever.
+//! Removing a folder with everything in it, by descriptor: nothing is followed, no other file
+//! system is entered, and neither depth nor somebody who goes on making files in it can hold it up
+//! for ever.
 
 use std::ffi::{CStr, CString};
 use std::fmt;
@@ -15,10 +16,11 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::{bits, cstring, kind, lstat_at, mode, open_dir_at, parent};
 use crate::plan::facts::Kind;
 
-/// Folders held open at a time. What lies deeper is moved up, and removed from there: a chain of folders can be longer than any
-/// number of descriptors.
+/// Folders held open at a time. What lies deeper is moved up, and removed from there: a chain of
+/// folders can be longer than any number of descriptors.
 const DEPTH: usize = 64;
-/// Folders moved up in all: far more than any chain that a disk holds, and an end for one that somebody goes on lengthening.
+/// Folders moved up in all: far more than any chain that a disk holds, and an end for one that
+/// somebody goes on lengthening.
 const MOVES: u64 = 1 << 20;
 /// Passes over a folder in which others go on making files.
 const ROUNDS: usize = 16;
@@ -33,7 +35,12 @@ pub struct Foreign {
 
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} in it belongs to uid {}, which is not the sandbox user's", crate::text::escape(&self.path), self.uid)
+        write!(
+            f,
+            "{} in it belongs to uid {}, which is not the sandbox user's",
+            crate::text::escape(&self.path),
+            self.uid
+        )
     }
 }
 
@@ -49,15 +56,18 @@ pub fn remove_path(path: &Path) -> io::Result<()> {
     remove_if(path, &|_| true)
 }
 
-/// The same for a folder of the sandbox user's, who may have moved others' folders there from a share: those are refused, since what is
-/// in them was never the sandbox's to remove. A file that it could move it could as well have removed.
+/// The same for a folder of the sandbox user's, who may have moved others' folders there from a
+/// share: those are refused, since what is in them was never the sandbox's to remove. A file that
+/// it could move it could as well have removed.
 ///
 /// # Errors
 /// [`Foreign`], with what was in front of it gone already.
 pub fn remove_of(path: &Path, sandbox: u32) -> io::Result<()> {
     let me = nix::unistd::geteuid().as_raw();
     // What a killed step has left is closed: the sandbox user could never have moved that here.
-    remove_if(path, &|st| st.st_uid == sandbox || (st.st_uid == me && bits(st) & 0o077 == 0))
+    remove_if(path, &|st| {
+        st.st_uid == sandbox || (st.st_uid == me && bits(st) & 0o077 == 0)
+    })
 }
 
 fn remove_if(path: &Path, ours: &dyn Fn(&FileStat) -> bool) -> io::Result<()> {
@@ -92,7 +102,13 @@ fn remove(dir: &impl AsFd, name: &CStr, ours: &dyn Fn(&FileStat) -> bool) -> io:
         };
     }
     let top = open_dir_at(dir, name)?;
-    let mut r = Removal { ours, device: fstat(&top)?.st_dev, top, queue: Vec::new(), moved: 0 };
+    let mut r = Removal {
+        ours,
+        device: fstat(&top)?.st_dev,
+        top,
+        queue: Vec::new(),
+        moved: 0,
+    };
     r.admit(&fstat(&r.top)?, "")?;
     for _ in 0..ROUNDS {
         r.queue = names(&r.top)?;
@@ -106,7 +122,10 @@ fn remove(dir: &impl AsFd, name: &CStr, ours: &dyn Fn(&FileStat) -> bool) -> io:
             Err(e) => return Err(e.into()),
         }
     }
-    Err(io::Error::other(format!("{}: somebody goes on making files in it; end that process", name.to_string_lossy())))
+    Err(io::Error::other(format!(
+        "{}: somebody goes on making files in it; end that process",
+        name.to_string_lossy()
+    )))
 }
 
 /// What is in a folder. One that the caller may not read is opened up first.
@@ -124,13 +143,20 @@ fn names(fd: &OwnedFd) -> io::Result<Vec<CString>> {
     Ok(names)
 }
 
-/// Opens a folder that nothing is mounted on. A mount of the same file system has the same device, so Linux is asked for more (openat2(2)).
+/// Opens a folder that nothing is mounted on. A mount of the same file system has the same device,
+/// so Linux is asked for more (openat2(2)).
 fn open_inside(dir: &OwnedFd, name: &CStr) -> nix::Result<OwnedFd> {
     #[cfg(target_os = "linux")]
     {
         use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        match openat2(dir, name, OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_XDEV)) {
+        match openat2(
+            dir,
+            name,
+            OpenHow::new()
+                .flags(flags)
+                .resolve(ResolveFlag::RESOLVE_NO_XDEV),
+        ) {
             // Linux before 5.6, or a container that does not know the call.
             Err(Errno::ENOSYS | Errno::EPERM) => {}
             other => return other,
@@ -140,12 +166,23 @@ fn open_inside(dir: &OwnedFd, name: &CStr) -> nix::Result<OwnedFd> {
 }
 
 fn mounted(path: &str) -> io::Error {
-    io::Error::other(format!("{}: something is mounted there", crate::text::escape(path)))
+    io::Error::other(format!(
+        "{}: something is mounted there",
+        crate::text::escape(path)
+    ))
 }
 
 /// Gone, or something else by now: the next round looks again.
 fn changed(e: Errno) -> bool {
-    matches!(e, Errno::ENOENT | Errno::ENOTDIR | Errno::EISDIR | Errno::ELOOP | Errno::ENOTEMPTY | Errno::EEXIST)
+    matches!(
+        e,
+        Errno::ENOENT
+            | Errno::ENOTDIR
+            | Errno::EISDIR
+            | Errno::ELOOP
+            | Errno::ENOTEMPTY
+            | Errno::EEXIST
+    )
 }
 
 impl Removal<'_> {
@@ -153,7 +190,14 @@ impl Removal<'_> {
         if st.st_dev != self.device {
             return Err(mounted(path));
         }
-        if (self.ours)(st) { Ok(()) } else { Err(io::Error::other(Foreign { path: path.into(), uid: st.st_uid })) }
+        if (self.ours)(st) {
+            Ok(())
+        } else {
+            Err(io::Error::other(Foreign {
+                path: path.into(),
+                uid: st.st_uid,
+            }))
+        }
     }
 
     fn entry(&mut self, dir: &OwnedFd, name: &CStr, path: &str, depth: usize) -> io::Result<()> {
@@ -178,7 +222,10 @@ impl Removal<'_> {
         if depth == DEPTH && !inner.is_empty() {
             self.moved += 1;
             if self.moved > MOVES {
-                return Err(io::Error::other(format!("{}: somebody goes on making folders in it; end that process", crate::text::escape(path))));
+                return Err(io::Error::other(format!(
+                    "{}: somebody goes on making folders in it; end that process",
+                    crate::text::escape(path)
+                )));
             }
             let up = cstring(format!(".comfy-{}-{}", std::process::id(), self.moved).as_ref())?;
             forgive(renameat(dir, name, &self.top, up.as_c_str()))?;
@@ -186,7 +233,12 @@ impl Removal<'_> {
             return Ok(());
         }
         for n in inner {
-            self.entry(&fd, &n, &format!("{path}/{}", n.to_string_lossy()), depth + 1)?;
+            self.entry(
+                &fd,
+                &n,
+                &format!("{path}/{}", n.to_string_lossy()),
+                depth + 1,
+            )?;
         }
         drop(fd);
         forgive(unlinkat(dir, name, UnlinkatFlags::RemoveDir))
@@ -211,6 +263,9 @@ mod tests {
         }
         remove_path(&dir.path().join("t")).unwrap();
         assert!(!dir.path().join("t").exists());
-        assert_eq!(std::fs::read_to_string(dir.path().join("kept/f")).unwrap(), "x");
+        assert_eq!(
+            std::fs::read_to_string(dir.path().join("kept/f")).unwrap(),
+            "x"
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! The first content of what a node may write: copied once from the sealed tree into the sandbox user's state.
+//! The first content of what a node may write: copied once from the sealed tree into the sandbox
+//! user's state.
 
 use std::ffi::CStr;
 use std::io;
@@ -14,18 +15,29 @@ use super::{cstring, kind, lstat_at, mode, open_dir_at, parent};
 use crate::manifest::names;
 use crate::plan::facts::Kind;
 
-/// Copies `from`, sealed, to `base/inner`; what is there already stays as it is. Missing parents are made. Everything made
-/// belongs to `uid`. Nothing that is there already is opened for writing, and no link is followed.
+/// Copies `from`, sealed, to `base/inner`; what is there already stays as it is. Missing parents
+/// are made. Everything made belongs to `uid`. Nothing that is there already is opened for writing,
+/// and no link is followed.
 pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::Result<()> {
     let own = (Uid::from_raw(uid), Gid::from_raw(gid));
     let to = base.join(inner);
-    let missing: Vec<&Path> = to.ancestors().skip(1).take_while(|p| *p != base).filter(|p| p.symlink_metadata().is_err()).collect();
+    let missing: Vec<&Path> = to
+        .ancestors()
+        .skip(1)
+        .take_while(|p| *p != base)
+        .filter(|p| p.symlink_metadata().is_err())
+        .collect();
     for folder in missing.into_iter().rev() {
         super::edit::make_dir(folder, uid, gid, 0o755)?;
     }
-    // Nothing of it is tracked: a file the node makes itself, through the link; a folder has to be there.
+    // Nothing of it is tracked: a file the node makes itself, through the link; a folder has to be
+    // there.
     let untracked = || {
-        if names::stands_for_folder(&inner.to_string_lossy()) && to.symlink_metadata().is_err() { super::edit::make_dir(&to, uid, gid, 0o755) } else { Ok(()) }
+        if names::stands_for_folder(&inner.to_string_lossy()) && to.symlink_metadata().is_err() {
+            super::edit::make_dir(&to, uid, gid, 0o755)
+        } else {
+            Ok(())
+        }
     };
     let (source, source_name) = match parent(from) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return untracked(),
@@ -43,17 +55,31 @@ pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::R
     match lstat_at(&target, &temporary) {
         Err(Errno::ENOENT) => {}
         // Of a killed run: closed to everybody, so that nobody can have put anything into it.
-        Ok(st) if st.st_uid == nix::unistd::geteuid().as_raw() && super::bits(&st) & 0o077 == 0 => super::edit::remove_tree(&target, &temporary)?,
+        Ok(st) if st.st_uid == nix::unistd::geteuid().as_raw() && super::bits(&st) & 0o077 == 0 => {
+            super::edit::remove_tree(&target, &temporary)?
+        }
         // The sandbox user can have moved others' things here.
         Ok(_) => super::edit::move_aside(&target, &temporary)?,
         Err(e) => return Err(e.into()),
     }
     one(&source, &source_name, &target, &temporary, own, 0)?;
-    nix::fcntl::renameat(&target, temporary.as_c_str(), &target, target_name.as_c_str())?;
+    nix::fcntl::renameat(
+        &target,
+        temporary.as_c_str(),
+        &target,
+        target_name.as_c_str(),
+    )?;
     Ok(())
 }
 
-fn one(from: &OwnedFd, from_name: &CStr, to: &OwnedFd, to_name: &CStr, own: (Uid, Gid), depth: usize) -> io::Result<()> {
+fn one(
+    from: &OwnedFd,
+    from_name: &CStr,
+    to: &OwnedFd,
+    to_name: &CStr,
+    own: (Uid, Gid),
+    depth: usize,
+) -> io::Result<()> {
     let st = lstat_at(from, from_name)?;
     match kind(&st) {
         Kind::Dir if depth < 64 => {
@@ -76,8 +102,22 @@ fn one(from: &OwnedFd, from_name: &CStr, to: &OwnedFd, to_name: &CStr, own: (Uid
             }
         }
         Kind::File => {
-            let source = openat(from, from_name, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty())?;
-            let target = match openat(to, to_name, OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, mode(0o600)) {
+            let source = openat(
+                from,
+                from_name,
+                OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+                Mode::empty(),
+            )?;
+            let target = match openat(
+                to,
+                to_name,
+                OFlag::O_WRONLY
+                    | OFlag::O_CREAT
+                    | OFlag::O_EXCL
+                    | OFlag::O_NOFOLLOW
+                    | OFlag::O_CLOEXEC,
+                mode(0o600),
+            ) {
                 Err(Errno::EEXIST) => return Ok(()),
                 r => r?,
             };

@@ -1,5 +1,5 @@
-//! Whose files and folders decide what happens on this machine: root's and the owner's, where nobody else can put another one in
-//! their place.
+//! Whose files and folders decide what happens on this machine: root's and the owner's, where
+//! nobody else can put another one in their place.
 
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -16,16 +16,26 @@ use crate::problem::{Doing, Problem, Result};
 /// Bytes of a file that is read whole.
 const LARGEST: u64 = 64 << 20;
 
-/// Whatever a file holds that may be anybody's: nothing is believed of it yet. A pipe is not waited for, nor a device read.
+/// Whatever a file holds that may be anybody's: nothing is believed of it yet. A pipe is not waited
+/// for, nor a device read.
 ///
 /// # Errors
 /// It is no regular file, or cannot be read.
 pub fn read_regular(path: &Path) -> Result<String> {
     let fail = |e: io::Error| Problem::new(format!("could not read {}: {e}", path.display()));
-    let fd = openat(AT_FDCWD, path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| fail(e.into()))?;
+    let fd = openat(
+        AT_FDCWD,
+        path,
+        OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|e| fail(e.into()))?;
     let st = fstat(&fd).map_err(|e| fail(e.into()))?;
     if kind(&st) != Kind::File {
-        return Err(Problem::new(format!("{} is not a regular file", path.display())).hint("put the real file there"));
+        return Err(
+            Problem::new(format!("{} is not a regular file", path.display()))
+                .hint("put the real file there"),
+        );
     }
     read(fd.into()).map_err(fail)
 }
@@ -38,17 +48,25 @@ pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
     read(open_trusted(path, owners)?).doing(|| format!("read {}", path.display()))
 }
 
-/// A file of a tree, which a third party wrote: a regular one, reached through no link, read up to 64 MiB.
+/// A file of a tree, which a third party wrote: a regular one, reached through no link, read up to
+/// 64 MiB.
 ///
 /// # Errors
 /// It is something else, or cannot be read.
 pub fn read_plain(path: &Path) -> Result<String> {
     let fail = |e: io::Error| Problem::new(format!("could not read {}: {e}", path.display()));
     let (dir, name) = parent(path).map_err(fail)?;
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let flags = OFlag::O_RDONLY
+        | OFlag::O_NOFOLLOW
+        | OFlag::O_NONBLOCK
+        | OFlag::O_NOCTTY
+        | OFlag::O_CLOEXEC;
     let fd = openat(&dir, name.as_c_str(), flags, Mode::empty()).map_err(|e| fail(e.into()))?;
     if kind(&fstat(&fd).map_err(|e| fail(e.into()))?) != Kind::File {
-        return Err(Problem::new(format!("{} is not a regular file", path.display())));
+        return Err(Problem::new(format!(
+            "{} is not a regular file",
+            path.display()
+        )));
     }
     read(fd.into()).map_err(fail)
 }
@@ -57,7 +75,10 @@ fn read(file: std::fs::File) -> io::Result<String> {
     let size = file.metadata()?.len();
     let mut text = String::with_capacity(usize::try_from(size.min(LARGEST)).unwrap_or(0) + 1);
     if file.take(LARGEST + 1).read_to_string(&mut text)? as u64 > LARGEST {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is larger than 64 MiB"));
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "it is larger than 64 MiB",
+        ));
     }
     Ok(text)
 }
@@ -70,7 +91,9 @@ pub fn is_trusted(path: &Path, owners: &[u32], text: &str) -> Result<bool> {
     let mut file = open_trusted(path, owners)?;
     let (mut rest, mut part) = (text.as_bytes(), vec![0; 1 << 16]);
     loop {
-        let n = file.read(&mut part).doing(|| format!("read {}", path.display()))?;
+        let n = file
+            .read(&mut part)
+            .doing(|| format!("read {}", path.display()))?;
         match rest.strip_prefix(&part[..n]) {
             Some([]) if n == 0 => return Ok(true),
             Some(more) if n > 0 => rest = more,
@@ -79,8 +102,9 @@ pub fn is_trusted(path: &Path, owners: &[u32], text: &str) -> Result<bool> {
     }
 }
 
-/// A regular file with one link, owned by one of `owners`, writable by nobody else, reached through no link of a stranger's and
-/// through no folder in which somebody else could put another one in its place.
+/// A regular file with one link, owned by one of `owners`, writable by nobody else, reached through
+/// no link of a stranger's and through no folder in which somebody else could put another one in
+/// its place.
 ///
 /// # Errors
 /// Which of that does not hold.
@@ -92,34 +116,65 @@ pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
     for folder in real.ancestors().skip(1) {
         let st = nix::sys::stat::stat(folder).map_err(|e| fail(e.into()))?;
         if let Some((why, hint)) = opened_to_others(&st, owners, folder, acl::listed(folder)) {
-            return Err(Problem::new(format!("{shown}: the folder {} {why}, who could put another file in its place", folder.display())).hint(hint));
+            return Err(Problem::new(format!(
+                "{shown}: the folder {} {why}, who could put another file in its place",
+                folder.display()
+            ))
+            .hint(hint));
         }
     }
     let (dir, name) = parent(&real).map_err(fail)?;
-    let fd =
-        openat(&dir, name.as_c_str(), OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty()).map_err(|e| fail(e.into()))?;
+    let fd = openat(
+        &dir,
+        name.as_c_str(),
+        OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )
+    .map_err(|e| fail(e.into()))?;
     let st = fstat(&fd).map_err(|e| fail(e.into()))?;
-    let wrong = |what: String, hint: String| Err(Problem::new(format!("{shown} {what}")).hint(hint));
+    let wrong =
+        |what: String, hint: String| Err(Problem::new(format!("{shown} {what}")).hint(hint));
     if kind(&st) != Kind::File {
-        return wrong("is not a regular file".into(), "put the real file there".into());
+        return wrong(
+            "is not a regular file".into(),
+            "put the real file there".into(),
+        );
     }
     if !owners.contains(&st.st_uid) {
-        return wrong(format!("belongs to uid {}, who is neither you nor root", st.st_uid), format!("look at it, then: sudo chown {owner} {shown}"));
+        return wrong(
+            format!("belongs to uid {}, who is neither you nor root", st.st_uid),
+            format!("look at it, then: sudo chown {owner} {shown}"),
+        );
     }
     if written_by_others(&st, owners, acl::listed(&real)) {
-        return wrong(format!("can be written by others (mode {:04o})", bits(&st)), format!("chmod go-w {shown}"));
+        return wrong(
+            format!("can be written by others (mode {:04o})", bits(&st)),
+            format!("chmod go-w {shown}"),
+        );
     }
     if st.st_nlink > 1 {
-        return wrong(format!("has {} hard links", st.st_nlink), format!("copy it: cp {shown} {shown}.new && mv {shown}.new {shown}"));
+        return wrong(
+            format!("has {} hard links", st.st_nlink),
+            format!("copy it: cp {shown} {shown}.new && mv {shown}.new {shown}"),
+        );
     }
     Ok(fd.into())
 }
 
-/// Who else could rename in a folder, and the command that changes it. In a sticky folder everybody renames only what is his.
-fn opened_to_others(st: &FileStat, owners: &[u32], folder: &Path, listed: bool) -> Option<Exposure> {
+/// Who else could rename in a folder, and the command that changes it. In a sticky folder everybody
+/// renames only what is his.
+fn opened_to_others(
+    st: &FileStat,
+    owners: &[u32],
+    folder: &Path,
+    listed: bool,
+) -> Option<Exposure> {
     let shown = folder.display();
     if st.st_uid != 0 && !owners.contains(&st.st_uid) {
-        let home = nix::unistd::User::from_uid(st.st_uid.into()).ok().flatten().is_some_and(|u| folder.starts_with(&u.dir));
+        let home = nix::unistd::User::from_uid(st.st_uid.into())
+            .ok()
+            .flatten()
+            .is_some_and(|u| folder.starts_with(&u.dir));
         let hint = match owners.first() {
             Some(owner) if !home => format!("look at it, then: sudo chown {owner} {shown}"),
             _ => "choose another folder, which is not somebody's".into(),
@@ -127,26 +182,36 @@ fn opened_to_others(st: &FileStat, owners: &[u32], folder: &Path, listed: bool) 
         return Some((format!("belongs to uid {}", st.st_uid), hint));
     }
     let open = bits(st) & 0o1000 == 0 && written_by_others(st, owners, listed);
-    open.then(|| (format!("can be written by others (mode {:04o})", bits(st)), format!("chmod go-w {shown}")))
+    open.then(|| {
+        (
+            format!("can be written by others (mode {:04o})", bits(st)),
+            format!("chmod go-w {shown}"),
+        )
+    })
 }
 
-/// Whether somebody else than the owners may write it. The owner's own group is the owner alone (useradd(8), USERGROUPS_ENAB) as long as
-/// nobody else is in it; where a list of rights stands beside the mode (`listed`), the group's bits are those of others too (acl(5)).
+/// Whether somebody else than the owners may write it. The owner's own group is the owner alone
+/// (useradd(8), USERGROUPS_ENAB) as long as nobody else is in it; where a list of rights stands
+/// beside the mode (`listed`), the group's bits are those of others too (acl(5)).
 fn written_by_others(st: &FileStat, owners: &[u32], listed: bool) -> bool {
     let own = || !listed && owners.iter().any(|o| accounts::alone_in(*o, st.st_gid));
     bits(st) & 0o002 != 0 || (bits(st) & 0o020 != 0 && !own())
 }
 
-/// Opens `path` without following a link, component by component, where nobody but root and `owners` can rename a folder above it. The
-/// descriptor stands for what was looked at, whatever happens to the path afterwards.
+/// Opens `path` without following a link, component by component, where nobody but root and
+/// `owners` can rename a folder above it. The descriptor stands for what was looked at, whatever
+/// happens to the path afterwards.
 ///
 /// # Errors
 /// Which folder others can change, with the command that changes that; a link; the system's own.
 pub fn open_guarded(path: &Path, owners: &[u32]) -> Result<OwnedFd> {
-    open_each(path, &|st, folder| opened_to_others(st, owners, folder, acl::listed(folder)))
+    open_each(path, &|st, folder| {
+        opened_to_others(st, owners, folder, acl::listed(folder))
+    })
 }
 
-/// A link of the owner's, made by root: in a folder that is the owner's, or root's below the owner's home, and that nobody else can rename.
+/// A link of the owner's, made by root: in a folder that is the owner's, or root's below the
+/// owner's home, and that nobody else can rename.
 ///
 /// # Errors
 /// The folder is another, or open to others.
@@ -154,12 +219,24 @@ pub fn set_link(path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
     let (above, name) = super::split(path).doing(|| "take its name".into())?;
     let folder = open_guarded(above, &[uid])?;
     let st = fstat(&folder).doing(|| format!("look at {}", above.display()))?;
-    let home = || nix::unistd::User::from_uid(uid.into()).ok().flatten().and_then(|u| real(&u.dir, uid).ok());
+    let home = || {
+        nix::unistd::User::from_uid(uid.into())
+            .ok()
+            .flatten()
+            .and_then(|u| real(&u.dir, uid).ok())
+    };
     if st.st_uid != uid && !(st.st_uid == 0 && home().is_some_and(|h| above.starts_with(h))) {
-        return Err(Problem::new(format!("the folder {} belongs to uid {}, not to you", above.display(), st.st_uid)).hint(crate::plan::desired::VIEW_HINT));
+        return Err(Problem::new(format!(
+            "the folder {} belongs to uid {}, not to you",
+            above.display(),
+            st.st_uid
+        ))
+        .hint(crate::plan::desired::VIEW_HINT));
     }
-    // The mode of a link means nothing, and its folder is nobody else's: what is chowned is the link that was just made.
-    super::edit::set_link_at(&folder, &name, target, Some((uid, gid))).doing(|| format!("make a link in {}", above.display()))
+    // The mode of a link means nothing, and its folder is nobody else's: what is chowned is the
+    // link that was just made.
+    super::edit::set_link_at(&folder, &name, target, Some((uid, gid)))
+        .doing(|| format!("make a link in {}", above.display()))
 }
 
 /// [`open_guarded`] wherever it lies.
@@ -174,7 +251,17 @@ pub fn open_plain(path: &Path) -> Result<OwnedFd> {
 type Exposure = (String, String);
 
 fn open_each(path: &Path, wrong: &dyn Fn(&FileStat, &Path) -> Option<Exposure>) -> Result<OwnedFd> {
-    let fail = |e: nix::Error| Problem::new(format!("{}: {}", path.display(), if e == nix::Error::ELOOP { "a link is in the way" } else { e.desc() }));
+    let fail = |e: nix::Error| {
+        Problem::new(format!(
+            "{}: {}",
+            path.display(),
+            if e == nix::Error::ELOOP {
+                "a link is in the way"
+            } else {
+                e.desc()
+            }
+        ))
+    };
     let mut parts = path.components().peekable();
     let mut at = openat(AT_FDCWD, c"/", FOLDER | THROUGH, Mode::empty()).map_err(fail)?;
     let mut folder = std::path::PathBuf::from("/");
@@ -183,16 +270,29 @@ fn open_each(path: &Path, wrong: &dyn Fn(&FileStat, &Path) -> Option<Exposure>) 
             Component::RootDir => continue,
             Component::Normal(name) => {
                 if let Some((why, hint)) = wrong(&fstat(&at).map_err(fail)?, &folder) {
-                    return Err(
-                        Problem::new(format!("{}: the folder {} {why}, who could put another one in its place", path.display(), folder.display())).hint(hint)
-                    );
+                    return Err(Problem::new(format!(
+                        "{}: the folder {} {why}, who could put another one in its place",
+                        path.display(),
+                        folder.display()
+                    ))
+                    .hint(hint));
                 }
-                let name = cstring(name).map_err(|e| Problem::new(format!("{}: {e}", path.display())))?;
-                let flags = if parts.peek().is_some() { FOLDER | THROUGH } else { LAST };
+                let name =
+                    cstring(name).map_err(|e| Problem::new(format!("{}: {e}", path.display())))?;
+                let flags = if parts.peek().is_some() {
+                    FOLDER | THROUGH
+                } else {
+                    LAST
+                };
                 at = openat(&at, name.as_c_str(), flags, Mode::empty()).map_err(fail)?;
                 folder.push(part);
             }
-            _ => return Err(Problem::new(format!("{}: the path is not clean", path.display()))),
+            _ => {
+                return Err(Problem::new(format!(
+                    "{}: the path is not clean",
+                    path.display()
+                )));
+            }
         }
     }
     // With O_PATH a link in the last place is opened itself (open(2)).
@@ -204,12 +304,18 @@ fn open_each(path: &Path, wrong: &dyn Fn(&FileStat, &Path) -> Option<Exposure>) 
 
 /// The last component: a folder, a file or a device, for which no right to read is needed.
 #[cfg(target_os = "linux")]
-const LAST: OFlag = OFlag::O_PATH.union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+const LAST: OFlag = OFlag::O_PATH
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_CLOEXEC);
 #[cfg(not(target_os = "linux"))]
-const LAST: OFlag = OFlag::O_RDONLY.union(OFlag::O_NOFOLLOW).union(OFlag::O_NONBLOCK).union(OFlag::O_NOCTTY).union(OFlag::O_CLOEXEC);
+const LAST: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_NONBLOCK)
+    .union(OFlag::O_NOCTTY)
+    .union(OFlag::O_CLOEXEC);
 
-/// Why somebody else than root and `owners` could put another folder in the place of `path`, as far as it is there, and the command that
-/// changes that.
+/// Why somebody else than root and `owners` could put another folder in the place of `path`, as far
+/// as it is there, and the command that changes that.
 ///
 /// # Errors
 /// A folder above it cannot be looked at.
@@ -221,7 +327,11 @@ pub fn exposed(path: &Path, owners: &[u32]) -> Seen<Option<String>> {
             Err(e) => return Err(super::unreadable(folder, e)),
         };
         if let Some((why, hint)) = opened_to_others(&st, owners, folder, acl::listed(folder)) {
-            return Ok(Some(format!("the folder {} {why}, who could put another one in the place of {}: {hint}", folder.display(), path.display())));
+            return Ok(Some(format!(
+                "the folder {} {why}, who could put another one in the place of {}: {hint}",
+                folder.display(),
+                path.display()
+            )));
         }
     }
     Ok(None)

@@ -1,4 +1,5 @@
-//! A parallel walk by descriptor: each folder is opened below its parent, nothing is followed, one lstat an entry.
+//! A parallel walk by descriptor: each folder is opened below its parent, nothing is followed, one
+//! lstat an entry.
 
 use std::ffi::CStr;
 use std::os::fd::OwnedFd;
@@ -12,7 +13,8 @@ use nix::sys::stat::FileStat;
 use super::{kind, lstat_at, open_dir_at};
 use crate::plan::facts::Kind;
 
-/// A folder that is being read: its descriptor, and its path below the start (empty for the start itself).
+/// A folder that is being read: its descriptor, and its path below the start (empty for the start
+/// itself).
 pub struct Folder {
     pub fd: OwnedFd,
     pub path: Vec<u8>,
@@ -21,7 +23,8 @@ pub struct Folder {
 impl Folder {
     /// The path of an entry below the start; lossy where it is not UTF-8.
     pub fn join(&self, name: &CStr) -> String {
-        String::from_utf8(child_path(&self.path, name)).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
+        String::from_utf8(child_path(&self.path, name))
+            .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
     }
 }
 
@@ -37,13 +40,23 @@ pub trait Visit: Sync {
     fn failed(&self, path: &str, e: Errno);
 }
 
-/// Bytes of a path below the start. Nobody reaches what lies deeper by a path (PATH_MAX), and somebody who nests folders without
-/// end gains nothing: it is told as ENAMETOOLONG, and not entered.
+/// Bytes of a path below the start. Nobody reaches what lies deeper by a path (PATH_MAX), and
+/// somebody who nests folders without end gains nothing: it is told as ENAMETOOLONG, and not
+/// entered.
 const LONGEST: usize = 4096;
 
 /// Walks everything below `start`.
 pub fn walk<V: Visit>(start: OwnedFd, visit: &V) {
-    rayon::scope(|s| folder(s, Folder { fd: start, path: Vec::new() }, visit));
+    rayon::scope(|s| {
+        folder(
+            s,
+            Folder {
+                fd: start,
+                path: Vec::new(),
+            },
+            visit,
+        )
+    });
 }
 
 fn folder<'s, V: Visit>(scope: &rayon::Scope<'s>, here: Folder, visit: &'s V) {
@@ -51,7 +64,12 @@ fn folder<'s, V: Visit>(scope: &rayon::Scope<'s>, here: Folder, visit: &'s V) {
     let mut local = V::Local::default();
     let mut entries = 0;
     // The second descriptor is readdir's own.
-    let mut dir = match here.fd.try_clone().map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0))).and_then(Dir::from_fd) {
+    let mut dir = match here
+        .fd
+        .try_clone()
+        .map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))
+        .and_then(Dir::from_fd)
+    {
         Ok(d) => d,
         Err(e) => return visit.failed(&String::from_utf8_lossy(&here.path), e),
     };
@@ -87,7 +105,10 @@ fn folder<'s, V: Visit>(scope: &rayon::Scope<'s>, here: Folder, visit: &'s V) {
                 }
                 match open_dir_at(&parent.fd, &name) {
                     Ok(fd) => folder(scope, Folder { fd, path }, visit),
-                    Err(e) => visit.failed(&String::from_utf8_lossy(&path), Errno::from_raw(e.raw_os_error().unwrap_or(0))),
+                    Err(e) => visit.failed(
+                        &String::from_utf8_lossy(&path),
+                        Errno::from_raw(e.raw_os_error().unwrap_or(0)),
+                    ),
                 }
             });
         }

@@ -1,9 +1,12 @@
-//! One build job: a process of comfy's own that is neither root nor the owner nor the sandbox user, and that ends with everything it started.
+//! One build job: a process of comfy's own that is neither root nor the owner nor the sandbox user,
+//! and that ends with everything it started.
 //!
-//! Root starts it by exec, so that nothing of root's memory is in it, and tells it what to become and what to do. On Linux it has a
-//! process namespace of its own, whose end is everybody's end (pid_namespaces(7)), no network but where it fetches, and a Landlock domain
-//! of its folder, its part of the store, and what programs need of the system. Elsewhere its processes are found by their uid, which is the
-//! instance's alone. Nothing that it says is believed: root hashes what it wrote.
+//! Root starts it by exec, so that nothing of root's memory is in it, and tells it what to become
+//! and what to do. On Linux it has a process namespace of its own, whose end is everybody's end
+//! (pid_namespaces(7)), no network but where it fetches, and a Landlock domain of its folder, its
+//! part of the store, and what programs need of the system. Elsewhere its processes are found by
+//! their uid, which is the instance's alone. Nothing that it says is believed: root hashes what it
+//! wrote.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -46,7 +49,12 @@ struct Asked {
 
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 enum Message {
-    Progress { job: String, unit: Unit, at: u64, total: u64 },
+    Progress {
+        job: String,
+        unit: Unit,
+        at: u64,
+        total: u64,
+    },
     Done(serde_json::Value),
     Failed(Problem),
 }
@@ -54,7 +62,14 @@ enum Message {
 /// What a job may touch: what it asks for, and what every program needs.
 fn confinement(needs: Needs) -> Confinement {
     let mut rules: Vec<Rule> = Vec::new();
-    let mut add = |path: PathBuf, may: May| rules.push(Rule { path, may, whose: Whose::System, why: String::new() });
+    let mut add = |path: PathBuf, may: May| {
+        rules.push(Rule {
+            path,
+            may,
+            whose: Whose::System,
+            why: String::new(),
+        })
+    };
     for (path, may, _) in places::for_builds() {
         add(path.into(), may);
     }
@@ -67,7 +82,10 @@ fn confinement(needs: Needs) -> Confinement {
     needs.read.into_iter().for_each(|p| add(p, May::Read));
     needs.write.into_iter().for_each(|p| add(p, May::Write));
     needs.work.into_iter().for_each(|p| add(p, May::Make));
-    Confinement { rules, ..Confinement::default() }
+    Confinement {
+        rules,
+        ..Confinement::default()
+    }
 }
 
 impl Jobs {
@@ -75,13 +93,29 @@ impl Jobs {
     ///
     /// # Errors
     /// What the job says, or how it died.
-    pub fn perform(self, uid: u32, work: &Work, report: &dyn Reporter) -> Result<serde_json::Value> {
+    pub fn perform(
+        self,
+        uid: u32,
+        work: &Work,
+        report: &dyn Reporter,
+    ) -> Result<serde_json::Value> {
         let mut child = start()?;
         let parent = nix::unistd::getpid().as_raw();
         let needs = work.needs();
-        let asked = Asked { uid, parent, fetches: needs.fetches, strict: self.strict, confinement: confinement(needs), work: work.clone() };
+        let asked = Asked {
+            uid,
+            parent,
+            fetches: needs.fetches,
+            strict: self.strict,
+            confinement: confinement(needs),
+            work: work.clone(),
+        };
         let text = serde_json::to_string(&asked).doing(|| "ask the build process".into())?;
-        let heard = child.stdin.as_mut().map_or(Ok(()), |stdin| writeln!(stdin, "{text}")).doing(|| "ask the build process".into());
+        let heard = child
+            .stdin
+            .as_mut()
+            .map_or(Ok(()), |stdin| writeln!(stdin, "{text}"))
+            .doing(|| "ask the build process".into());
         let result = heard.and_then(|()| listen(&mut child, report));
         // It hears the end of its stdin, and ends everything that it started first.
         drop(child.stdin.take());
@@ -95,15 +129,26 @@ impl Jobs {
 }
 
 fn died(status: std::process::ExitStatus) -> Problem {
-    let signal = status.signal().or_else(|| status.code().filter(|c| *c > 128).map(|c| c - 128));
+    let signal = status
+        .signal()
+        .or_else(|| status.code().filter(|c| *c > 128).map(|c| c - 128));
     match signal.map(|s| (s, nix::sys::signal::Signal::try_from(s))) {
-        Some((9, _)) => Problem::new("the build process was ended by signal 9 (SIGKILL)").hint("the kernel does that where memory runs out: its log may tell"),
-        Some((s, name)) => Problem::new(format!("the build process was ended by signal {s}{}", name.map_or(String::new(), |n| format!(" ({n})")))),
-        None => Problem::new(format!("the build process ended without an answer ({status})")),
+        Some((9, _)) => Problem::new("the build process was ended by signal 9 (SIGKILL)")
+            .hint("the kernel does that where memory runs out: its log may tell"),
+        Some((s, name)) => Problem::new(format!(
+            "the build process was ended by signal {s}{}",
+            name.map_or(String::new(), |n| format!(" ({n})"))
+        )),
+        None => Problem::new(format!(
+            "the build process ended without an answer ({status})"
+        )),
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "comfy itself, with a cleared environment")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "comfy itself, with a cleared environment"
+)]
 fn start() -> Result<Child> {
     let own = elevate::own().doing(|| "find comfy's own program".into())?;
     let mut c = Command::new(own);
@@ -120,7 +165,10 @@ fn start() -> Result<Child> {
 
 /// What it says until its end; `None` where it ended without an answer.
 fn listen(child: &mut Child, report: &dyn Reporter) -> Result<Option<serde_json::Value>> {
-    let stdout = child.stdout.take().ok_or_else(|| Problem::new("no pipe from the build process"))?;
+    let stdout = child
+        .stdout
+        .take()
+        .ok_or_else(|| Problem::new("no pipe from the build process"))?;
     let (tell, lines) = sync_channel::<Vec<u8>>(LINES);
     let reader = std::thread::spawn(move || {
         let mut reader = BufReader::new(stdout);
@@ -148,18 +196,29 @@ fn answer(lines: &Receiver<Vec<u8>>, report: &dyn Reporter) -> Result<Option<ser
         let line = match lines.recv_timeout(Duration::from_millis(200)) {
             Ok(line) => line,
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) if crate::host::signals::interrupted() => return Err(Problem::interrupted()),
+            Err(RecvTimeoutError::Timeout) if crate::host::signals::interrupted() => {
+                return Err(Problem::interrupted());
+            }
             Err(RecvTimeoutError::Timeout) => continue,
         };
         match serde_json::from_slice(&line).doing(|| "understand the build process".into())? {
-            Message::Progress { job, unit, at, total } => jobs.entry(job.clone()).or_insert_with(|| report.work(&job, unit)).at(at, total),
+            Message::Progress {
+                job,
+                unit,
+                at,
+                total,
+            } => jobs
+                .entry(job.clone())
+                .or_insert_with(|| report.work(&job, unit))
+                .at(at, total),
             Message::Done(value) => return Ok(Some(value)),
             Message::Failed(p) => return Err(p),
         }
     }
 }
 
-/// On Linux the namespace has ended with its first process, and everybody in it before that was told.
+/// On Linux the namespace has ended with its first process, and everybody in it before that was
+/// told.
 #[cfg(target_os = "linux")]
 fn gone(_: u32) -> Result<()> {
     Ok(())
@@ -169,7 +228,8 @@ fn gone(_: u32) -> Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn gone(uid: u32) -> Result<()> {
     use crate::host::process::{Run, System};
-    // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork (signal-safety(7)).
+    // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork
+    // (signal-safety(7)).
     match unsafe { nix::unistd::fork() }.doing(|| "end the build processes".into())? {
         // SAFETY: plain calls on plain numbers; the child ends here.
         nix::unistd::ForkResult::Child => unsafe {
@@ -185,7 +245,12 @@ fn gone(uid: u32) -> Result<()> {
     let alive = || {
         System
             .run(&["/bin/ps", "-axo", "uid=,state="])
-            .map_or(true, |o| o.status != 0 || o.stdout.lines().any(|l| l.split_whitespace().next() == Some(&wanted) && !l.contains('Z')))
+            .map_or(true, |o| {
+                o.status != 0
+                    || o.stdout
+                        .lines()
+                        .any(|l| l.split_whitespace().next() == Some(&wanted) && !l.contains('Z'))
+            })
     };
     for _ in 0..100 {
         if !alive() {
@@ -193,15 +258,22 @@ fn gone(uid: u32) -> Result<()> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Err(Problem::new(format!("a process of the build uid {uid} does not end, so nothing that it wrote can be trusted"))
-        .hint(format!("end it: sudo pkill -9 -U {uid}")))
+    Err(Problem::new(format!(
+        "a process of the build uid {uid} does not end, so nothing that it wrote can be trusted"
+    ))
+    .hint(format!("end it: sudo pkill -9 -U {uid}")))
 }
 
-/// The job's side: becomes what it is told, does the one piece of work, answers. Must be called while there is one thread.
+/// The job's side: becomes what it is told, does the one piece of work, answers. Must be called
+/// while there is one thread.
 pub fn serve() -> ExitCode {
     let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line).doing(|| "read the job".into());
-    let asked = read.and_then(|_| serde_json::from_str::<Asked>(&line).doing(|| "understand the job".into()));
+    let read = std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .doing(|| "read the job".into());
+    let asked = read
+        .and_then(|_| serde_json::from_str::<Asked>(&line).doing(|| "understand the job".into()));
     match asked.and_then(|asked| enter(&asked)) {
         Ok(code) => ExitCode::from(code),
         Err(p) => {
@@ -243,16 +315,25 @@ fn namespaces(asked: &Asked) -> Result<Option<u8>> {
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC)
         .doing(|| "give the build process a process namespace of its own".into())
-        .map_err(|p| p.hint("a container without that right cannot hold it: run comfy outside of it"))?;
+        .map_err(|p| {
+            p.hint("a container without that right cannot hold it: run comfy outside of it")
+        })?;
     if !asked.fetches {
-        unshare(CloneFlags::CLONE_NEWNET).doing(|| "keep the build process from the network".into())?;
+        unshare(CloneFlags::CLONE_NEWNET)
+            .doing(|| "keep the build process from the network".into())?;
     }
-    let Some(first) = launched::fork()? else { return Ok(None) };
+    let Some(first) = launched::fork()? else {
+        return Ok(None);
+    };
     // It ends when it is done, or when nobody asks for it any more.
     loop {
-        match waitpid(first, Some(WaitPidFlag::WNOHANG)).doing(|| "wait for the build process".into())? {
+        match waitpid(first, Some(WaitPidFlag::WNOHANG))
+            .doing(|| "wait for the build process".into())?
+        {
             WaitStatus::Exited(_, code) => return Ok(Some(u8::try_from(code & 0xff).unwrap_or(1))),
-            WaitStatus::Signaled(_, signal, _) => return Ok(Some(u8::try_from(128 + signal as i32).unwrap_or(1))),
+            WaitStatus::Signaled(_, signal, _) => {
+                return Ok(Some(u8::try_from(128 + signal as i32).unwrap_or(1)));
+            }
             _ => {}
         }
         if asker_is_gone() {
@@ -290,7 +371,8 @@ fn become_it(asked: &Asked) -> Result<()> {
         use crate::host::confine::{filter, rules};
         if rules::abi() < 1 && asked.strict {
             return Err(Problem::new(
-                "this kernel has no Landlock (kernel 5.13 and newer, with `landlock` in its `lsm=`), which holds build processes to their folders",
+                "this kernel has no Landlock (kernel 5.13 and newer, with `landlock` in its \
+                 `lsm=`), which holds build processes to their folders",
             )
             .hint("`confinement = \"warn\"` in [policy] of comfy.toml builds all the same"));
         }
@@ -308,7 +390,12 @@ struct Wire(Arc<Mutex<()>>);
 
 impl Reporter for Wire {
     fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
-        Box::new(Told { one: self.0.clone(), job: name.into(), unit, last: Mutex::new(std::time::Instant::now()) })
+        Box::new(Told {
+            one: self.0.clone(),
+            job: name.into(),
+            unit,
+            last: Mutex::new(std::time::Instant::now()),
+        })
     }
     fn say(&self, _: &str) {}
 }
@@ -322,12 +409,19 @@ struct Told {
 
 impl Progress for Told {
     fn at(&self, at: u64, total: u64) {
-        let Ok(mut last) = self.last.lock() else { return };
+        let Ok(mut last) = self.last.lock() else {
+            return;
+        };
         if at != total && last.elapsed().as_millis() < 50 {
             return;
         }
         *last = std::time::Instant::now();
         let _one = self.one.lock();
-        say(&Message::Progress { job: self.job.clone(), unit: self.unit, at, total });
+        say(&Message::Progress {
+            job: self.job.clone(),
+            unit: self.unit,
+            at,
+            total,
+        });
     }
 }

@@ -35,8 +35,16 @@ struct Sealer<'a> {
 /// Seals the folder at `from`, which nobody else can reach any more, as the content of `part`.
 ///
 /// # Errors
-/// A file that the listing does not have or that has another content, a hard link, a device: nothing is installed then.
-pub fn seal(part: &str, from: &Path, listing: &Listing, ids: Ids, readings: &Readings, report: &dyn Reporter) -> Result<()> {
+/// A file that the listing does not have or that has another content, a hard link, a device:
+/// nothing is installed then.
+pub fn seal(
+    part: &str,
+    from: &Path,
+    listing: &Listing,
+    ids: Ids,
+    readings: &Readings,
+    report: &dyn Reporter,
+) -> Result<()> {
     let fd = open_dir(from).doing(|| format!("open {}", from.display()))?;
     let root = fd.try_clone().doing(|| "clone a descriptor".into())?;
     let sealer = Sealer {
@@ -49,10 +57,16 @@ pub fn seal(part: &str, from: &Path, listing: &Listing, ids: Ids, readings: &Rea
         seen: Mutex::default(),
         progress: report.job(part),
     };
-    sealer.folder(&root).doing(|| format!("seal {}", from.display()))?;
+    sealer
+        .folder(&root)
+        .doing(|| format!("seal {}", from.display()))?;
     walk(fd, &sealer);
     let problems = sealer.problems.into_inner().unwrap_or_default();
-    if problems.is_empty() { Ok(()) } else { Err(Problem::all(problems)) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Problem::all(problems))
+    }
 }
 
 /// Seals one plain file that nobody else can reach any more; its content.
@@ -76,16 +90,34 @@ pub fn open_plain(path: &Path, ids: Ids) -> std::io::Result<(std::fs::File, u64)
 ///
 /// # Errors
 /// As [`file`].
-pub fn open_plain_at(dir: &std::os::fd::OwnedFd, name: &CStr, ids: Ids) -> std::io::Result<(std::fs::File, u64)> {
-    let fd = openat(dir, name, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, FileMode::empty())?;
+pub fn open_plain_at(
+    dir: &std::os::fd::OwnedFd,
+    name: &CStr,
+    ids: Ids,
+) -> std::io::Result<(std::fs::File, u64)> {
+    let fd = openat(
+        dir,
+        name,
+        OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
+        FileMode::empty(),
+    )?;
     let st = fstat(&fd)?;
     if kind(&st) != Kind::File || st.st_nlink != 1 || st.st_uid != ids.build {
-        return Err(std::io::Error::other("is no plain file of the build process"));
+        return Err(std::io::Error::other(
+            "is no plain file of the build process",
+        ));
     }
     acl::drop_all(&fd);
-    fchown(&fd, Some(Uid::from_raw(ids.seal)), Some(Gid::from_raw(ids.seal_gid)))?;
+    fchown(
+        &fd,
+        Some(Uid::from_raw(ids.seal)),
+        Some(Gid::from_raw(ids.seal_gid)),
+    )?;
     fchmod(&fd, mode(0o644))?;
-    Ok((std::fs::File::from(fd), u64::try_from(st.st_size).unwrap_or(0)))
+    Ok((
+        std::fs::File::from(fd),
+        u64::try_from(st.st_size).unwrap_or(0),
+    ))
 }
 
 impl Sealer<'_> {
@@ -96,32 +128,61 @@ impl Sealer<'_> {
     }
 
     fn leaf(&self, folder: &Folder, name: &CStr, path: &str, st: &FileStat) -> std::io::Result<()> {
-        let entry = self.listing.0.get(path).ok_or_else(|| std::io::Error::other("is not in the tree"))?;
+        let entry = self
+            .listing
+            .0
+            .get(path)
+            .ok_or_else(|| std::io::Error::other("is not in the tree"))?;
         let wrong = || std::io::Error::other("does not have the content that the tree says");
         match (kind(st), entry.mode) {
             (Kind::Link, Mode::Link) => {
                 let target = nix::fcntl::readlinkat(&folder.fd, name)?;
-                if blob_id(std::os::unix::ffi::OsStrExt::as_bytes(target.as_os_str())).ok() != Some(entry.oid) {
+                if blob_id(std::os::unix::ffi::OsStrExt::as_bytes(target.as_os_str())).ok()
+                    != Some(entry.oid)
+                {
                     return Err(wrong());
                 }
-                fchownat(&folder.fd, name, Some(self.uid), Some(self.gid), AtFlags::AT_SYMLINK_NOFOLLOW)?;
+                fchownat(
+                    &folder.fd,
+                    name,
+                    Some(self.uid),
+                    Some(self.gid),
+                    AtFlags::AT_SYMLINK_NOFOLLOW,
+                )?;
             }
             (Kind::File, Mode::File | Mode::Executable) => {
-                let fd = openat(&folder.fd, name, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, FileMode::empty())?;
+                let fd = openat(
+                    &folder.fd,
+                    name,
+                    OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
+                    FileMode::empty(),
+                )?;
                 if st.st_nlink != 1 {
                     return Err(std::io::Error::other("has another hard link"));
                 }
                 acl::drop_all(&fd);
                 fchown(&fd, Some(self.uid), Some(self.gid))?;
-                fchmod(&fd, mode(if entry.mode == Mode::Executable { 0o755 } else { 0o644 }))?;
+                fchmod(
+                    &fd,
+                    mode(if entry.mode == Mode::Executable {
+                        0o755
+                    } else {
+                        0o644
+                    }),
+                )?;
                 let stamp = Stamp::of(&fstat(&fd)?);
                 if hash_file(std::fs::File::from(fd))? != entry.oid {
                     return Err(wrong());
                 }
-                // Nobody but us can write here, so the reading holds however fresh the time stamps are.
+                // Nobody but us can write here, so the reading holds however fresh the time stamps
+                // are.
                 self.readings.add(stamp, entry.oid, i64::MAX);
             }
-            _ => return Err(std::io::Error::other("is of another kind than the tree says")),
+            _ => {
+                return Err(std::io::Error::other(
+                    "is of another kind than the tree says",
+                ));
+            }
         }
         Ok(())
     }
@@ -130,7 +191,10 @@ impl Sealer<'_> {
         if let Ok(mut p) = self.problems.lock()
             && p.len() < 10
         {
-            p.push(Problem::new(format!("{}: {}: {e}", self.part, crate::text::escape(path))).hint("nothing was installed"));
+            p.push(
+                Problem::new(format!("{}: {}: {e}", self.part, crate::text::escape(path)))
+                    .hint("nothing was installed"),
+            );
         }
     }
 }
@@ -155,7 +219,8 @@ impl Visit for Sealer<'_> {
     fn done(&self, local: usize, folder: &Folder, _: usize) {
         if let Ok(mut s) = self.seen.lock() {
             s.insert(String::from_utf8_lossy(&folder.path).into_owned());
-            self.progress.at((s.len() + local) as u64, self.listing.0.len() as u64);
+            self.progress
+                .at((s.len() + local) as u64, self.listing.0.len() as u64);
         }
     }
 

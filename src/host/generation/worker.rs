@@ -58,19 +58,36 @@ pub struct Needs {
 }
 
 impl Needs {
-    /// Of whoever fetches: certificates that the caller named, and files and folders that stand for servers.
+    /// Of whoever fetches: certificates that the caller named, and files and folders that stand for
+    /// servers.
     fn fetching(net: &NetEnv) -> Needs {
-        let files = net.vars.values().map(|v| v.strip_prefix("file://").unwrap_or(v)).filter(|v| v.starts_with('/')).map(PathBuf::from);
+        let files = net
+            .vars
+            .values()
+            .map(|v| v.strip_prefix("file://").unwrap_or(v))
+            .filter(|v| v.starts_with('/'))
+            .map(PathBuf::from);
         // What a list of interpreters names lies beside it.
-        let archives = net.vars.get("UV_PYTHON_DOWNLOADS_JSON_URL").and_then(|at| Path::new(at.strip_prefix("file://").unwrap_or(at)).parent());
-        let archives = archives.filter(|folder| folder.is_absolute()).map(Path::to_path_buf);
+        let archives = net
+            .vars
+            .get("UV_PYTHON_DOWNLOADS_JSON_URL")
+            .and_then(|at| Path::new(at.strip_prefix("file://").unwrap_or(at)).parent());
+        let archives = archives
+            .filter(|folder| folder.is_absolute())
+            .map(Path::to_path_buf);
         let files = files.chain(archives);
-        Needs { fetches: true, read: files.chain(net.mirrors.folders()).collect(), ..Needs::default() }
+        Needs {
+            fetches: true,
+            read: files.chain(net.mirrors.folders()).collect(),
+            ..Needs::default()
+        }
     }
 
     fn uv(net: &NetEnv) -> Needs {
         let mut needs = Needs::fetching(net);
-        needs.run.extend(net.vars.get("COMFY_UV").map(PathBuf::from));
+        needs
+            .run
+            .extend(net.vars.get("COMFY_UV").map(PathBuf::from));
         needs
     }
 }
@@ -83,7 +100,9 @@ impl Work {
                 let mut needs = Needs::fetching(&r.net);
                 needs.fetches = !r.offline;
                 needs.read.push(r.config.clone());
-                needs.run.extend(r.git.iter().flat_map(|git| places::program(git)));
+                needs
+                    .run
+                    .extend(r.git.iter().flat_map(|git| places::program(git)));
                 needs.write.push(r.store.clone());
                 needs.write.extend(r.items.iter().map(|i| above(&i.target)));
                 needs
@@ -97,7 +116,12 @@ impl Work {
             }
             Work::Bytecode(j) => {
                 let run = places::program(&j.interpreter.path);
-                Needs { run, read: vec![j.top.clone()], write: vec![j.target.clone()], ..Needs::default() }
+                Needs {
+                    run,
+                    read: vec![j.top.clone()],
+                    write: vec![j.target.clone()],
+                    ..Needs::default()
+                }
             }
             Work::Uv(j) => {
                 let mut needs = Needs::uv(&j.net);
@@ -112,7 +136,10 @@ impl Work {
                 needs.work.extend([j.cache.clone(), above(&j.target)]);
                 needs
             }
-            Work::Models(j) => Needs { write: vec![j.folder.clone()], ..Needs::fetching(&j.net) },
+            Work::Models(j) => Needs {
+                write: vec![j.folder.clone()],
+                ..Needs::fetching(&j.net)
+            },
         }
     }
 
@@ -138,9 +165,18 @@ impl Work {
 /// # Errors
 /// Every item that failed, in one problem.
 fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)>> {
-    let git =
-        Git { program: request.git.clone(), net: request.net.clone(), store: request.store.clone(), offline: request.offline, config: request.config.clone() };
-    let fetched: Vec<Result<u64>> = request.items.par_iter().map(|i| fetch(&git, i, report)).collect();
+    let git = Git {
+        program: request.git.clone(),
+        net: request.net.clone(),
+        store: request.store.clone(),
+        offline: request.offline,
+        config: request.config.clone(),
+    };
+    let fetched: Vec<Result<u64>> = request
+        .items
+        .par_iter()
+        .map(|i| fetch(&git, i, report))
+        .collect();
     let (mut bytes, mut problems) = (0, Vec::new());
     for f in fetched {
         match f {
@@ -151,7 +187,8 @@ fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)
     if !problems.is_empty() {
         return Err(Problem::all(problems));
     }
-    let free = crate::host::fs::edit::free_bytes(&request.store).doing(|| "ask for free disk space".into())?;
+    let free = crate::host::fs::edit::free_bytes(&request.store)
+        .doing(|| "ask for free disk space".into())?;
     if free < bytes + bytes / 20 {
         return Err(Problem::new(format!(
             "the disk that holds {} has {} free, and {} are needed",
@@ -161,7 +198,11 @@ fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)
         ))
         .hint("free some space, `comfy gc` for example, and run it again"));
     }
-    let results: Vec<Result<(String, Listing)>> = request.items.par_iter().map(|i| export(&git, i, report)).collect();
+    let results: Vec<Result<(String, Listing)>> = request
+        .items
+        .par_iter()
+        .map(|i| export(&git, i, report))
+        .collect();
     let mut out = Vec::new();
     for r in results {
         match r {
@@ -169,7 +210,11 @@ fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)
             Err(p) => problems.push(p),
         }
     }
-    if problems.is_empty() { Ok(out) } else { Err(Problem::all(problems)) }
+    if problems.is_empty() {
+        Ok(out)
+    } else {
+        Err(Problem::all(problems))
+    }
 }
 
 fn named(part: &str) -> impl Fn(Problem) -> Problem + '_ {
@@ -183,33 +228,70 @@ fn fetch(git: &Git, item: &Item, report: &dyn Reporter) -> Result<u64> {
     let mut bytes = 0_u64;
     let mut listings = BTreeMap::new();
     let trees = std::iter::once(("", &pin.repo, pin.git_ref.as_str(), &pin.commit, &pin.tree))
-        .chain(pin.submodules.iter().map(|s| (s.path.as_str(), &s.repo, "HEAD", &s.commit, &s.tree)));
+        .chain(
+            pin.submodules
+                .iter()
+                .map(|s| (s.path.as_str(), &s.repo, "HEAD", &s.commit, &s.tree)),
+        );
     for (path, repo, git_ref, commit, tree) in trees {
-        let folder = git.ensure(repo, git_ref, commit, Depth::Whole, job.as_ref()).map_err(named(&item.part))?;
+        let folder = git
+            .ensure(repo, git_ref, commit, Depth::Whole, job.as_ref())
+            .map_err(named(&item.part))?;
         let is = read::tree_of(&folder, commit).map_err(named(&item.part))?;
         if is != *tree {
-            return Err(Problem::new(format!("{}: commit {commit} has tree {is}, and comfy.lock says {tree}", item.part))
-                .hint("comfy.lock was edited by hand: restore it from git, or delete it and run `comfy lock`"));
+            return Err(Problem::new(format!(
+                "{}: commit {commit} has tree {is}, and comfy.lock \
+                says {tree}",
+                item.part
+            ))
+            .hint(
+                "comfy.lock was edited by hand: restore it from git, or delete it and run \
+                    `comfy lock`",
+            ));
         }
-        let listing = read::snapshot(&folder, commit).map_err(named(&item.part))?.listing;
-        bytes = listing.0.values().fold(bytes, |sum, e| sum.saturating_add(e.size));
+        let listing = read::snapshot(&folder, commit)
+            .map_err(named(&item.part))?
+            .listing;
+        bytes = listing
+            .0
+            .values()
+            .fold(bytes, |sum, e| sum.saturating_add(e.size));
         listings.insert(path, listing);
     }
     submodules(pin, &listings).map_err(named(&item.part))?;
     Ok(bytes)
 }
 
-/// What comfy.lock says of submodules is believed only where the trees say the same: a path is a place to write to.
+/// What comfy.lock says of submodules is believed only where the trees say the same: a path is a
+/// place to write to.
 fn submodules(pin: &Pin, listings: &BTreeMap<&str, Listing>) -> Result<()> {
     let commits = |(prefix, l): (&&str, &Listing)| -> Vec<(String, Oid)> {
-        l.0.iter().filter(|(_, e)| e.mode == crate::tree::Mode::Commit).map(|(p, e)| (join(prefix, p), e.oid)).collect()
+        l.0.iter()
+            .filter(|(_, e)| e.mode == crate::tree::Mode::Commit)
+            .map(|(p, e)| (join(prefix, p), e.oid))
+            .collect()
     };
     let trees: BTreeMap<String, Oid> = listings.iter().flat_map(commits).collect();
-    let lock: BTreeMap<String, Oid> = pin.submodules.iter().map(|s| (s.path.clone(), s.commit)).collect();
-    match trees.iter().find(|(p, c)| lock.get(*p) != Some(*c)).or_else(|| lock.iter().find(|(p, _)| !trees.contains_key(*p))) {
+    let lock: BTreeMap<String, Oid> = pin
+        .submodules
+        .iter()
+        .map(|s| (s.path.clone(), s.commit))
+        .collect();
+    match trees
+        .iter()
+        .find(|(p, c)| lock.get(*p) != Some(*c))
+        .or_else(|| lock.iter().find(|(p, _)| !trees.contains_key(*p)))
+    {
         None => Ok(()),
-        Some((path, _)) => Err(Problem::new(format!("submodule `{}` in comfy.lock is not what the tree says", crate::text::escape(path)))
-            .hint("comfy.lock was edited by hand, or lacks a submodule: restore it from git, or `comfy update` this node; nothing was installed")),
+        Some((path, _)) => Err(Problem::new(format!(
+            "submodule `{}` in comfy.lock is not what the \
+            tree says",
+            crate::text::escape(path)
+        ))
+        .hint(
+            "comfy.lock was edited by hand, or lacks a submodule: restore it from git, or \
+                `comfy update` this node; nothing was installed",
+        )),
     }
 }
 
@@ -218,12 +300,24 @@ fn export(git: &Git, item: &Item, report: &dyn Reporter) -> Result<(String, List
     job.at(0, 1);
     let pin = &item.pin;
     std::fs::create_dir(&item.target).doing(|| format!("make {}", item.target.display()))?;
-    let target = crate::host::fs::open_dir(&item.target).doing(|| format!("open {}", item.target.display()))?;
+    let target = crate::host::fs::open_dir(&item.target)
+        .doing(|| format!("open {}", item.target.display()))?;
     let one = |repo: &str, commit: &Oid, prefix: &str, whole: &mut Listing| -> Result<()> {
         let folder = git.folder(repo, Depth::Whole);
-        let skip = |path: &str, e: &Entry| item.have.get(&join(prefix, path)).is_some_and(|h| h.oid == e.oid && h.mode == e.mode);
-        let listing = read::export(&folder, commit, &target, prefix, &skip).map_err(named(&item.part))?;
-        whole.0.extend(listing.0.into_iter().filter(|(_, e)| e.mode != crate::tree::Mode::Commit).map(|(p, e)| (join(prefix, &p), e)));
+        let skip = |path: &str, e: &Entry| {
+            item.have
+                .get(&join(prefix, path))
+                .is_some_and(|h| h.oid == e.oid && h.mode == e.mode)
+        };
+        let listing =
+            read::export(&folder, commit, &target, prefix, &skip).map_err(named(&item.part))?;
+        whole.0.extend(
+            listing
+                .0
+                .into_iter()
+                .filter(|(_, e)| e.mode != crate::tree::Mode::Commit)
+                .map(|(p, e)| (join(prefix, &p), e)),
+        );
         Ok(())
     };
     let mut whole = Listing::default();
@@ -236,5 +330,9 @@ fn export(git: &Git, item: &Item, report: &dyn Reporter) -> Result<(String, List
 }
 
 fn join(prefix: &str, path: &str) -> String {
-    if prefix.is_empty() { path.to_string() } else { format!("{prefix}/{path}") }
+    if prefix.is_empty() {
+        path.to_string()
+    } else {
+        format!("{prefix}/{path}")
+    }
 }

@@ -1,7 +1,9 @@
-//! Bare repositories of the store: made by comfy's own hand, and used only where they still are what was made.
+//! Bare repositories of the store: made by comfy's own hand, and used only where they still are
+//! what was made.
 //!
-//! A repository is read by programs that obey what they find in it: settings, hooks, other stores of objects, links. So none of that may be
-//! there: gitrepository-layout(5) lists it. What a repository holds of objects and refs is another matter: objects are asked for by their hash.
+//! A repository is read by programs that obey what they find in it: settings, hooks, other stores
+//! of objects, links. So none of that may be there: gitrepository-layout(5) lists it. What a
+//! repository holds of objects and refs is another matter: objects are asked for by their hash.
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -19,12 +21,19 @@ use crate::problem::{Doing, Problem, Result};
 const CONFIG: &[u8] = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
 const HEAD: &[u8] = b"ref: refs/heads/main\n";
 
-/// What git itself may put beside HEAD, config, objects and refs, and does not run or follow; `.lock` at the end aside, and `shallow_XXXXXX`
-/// while it fetches (git's shallow.c).
+/// What git itself may put beside HEAD, config, objects and refs, and does not run or follow;
+/// `.lock` at the end aside, and `shallow_XXXXXX` while it fetches (git's shallow.c).
 const FILES: &[&str] = &["HEAD", "config", "packed-refs", "shallow", "FETCH_HEAD"];
-const FOLDERS: &[&str] = &["objects", "refs", "objects/info", "objects/pack", "refs/heads"];
+const FOLDERS: &[&str] = &[
+    "objects",
+    "refs",
+    "objects/info",
+    "objects/pack",
+    "refs/heads",
+];
 
-/// A repository at `folder`: the one that is there where comfy made it, else a new one. What else is there is removed: it is a cache.
+/// A repository at `folder`: the one that is there where comfy made it, else a new one. What else
+/// is there is removed: it is a cache.
 ///
 /// # Errors
 /// The disk, or a folder that the caller may not change.
@@ -37,12 +46,19 @@ pub fn init(folder: &Path) -> Result<()> {
     }
     let doing = || format!("make the repository {}", folder.display());
     let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else {
-        return Err(Problem::new(format!("{} has no place for a repository", folder.display())));
+        return Err(Problem::new(format!(
+            "{} has no place for a repository",
+            folder.display()
+        )));
     };
     std::fs::create_dir_all(parent).doing(doing)?;
     // The folder of all repositories may lie behind a link of its owner's; the repository may not.
     let parent = parent.canonicalize().doing(doing)?;
-    let fresh = parent.join(format!("{}.{}", name.to_string_lossy(), edit::chance().doing(doing)?));
+    let fresh = parent.join(format!(
+        "{}.{}",
+        name.to_string_lossy(),
+        edit::chance().doing(doing)?
+    ));
     make(&fresh).doing(doing)?;
     let at = parent.join(name);
     let done = edit::remove_path(&at).and_then(|()| edit::move_to(&fresh, &at));
@@ -65,16 +81,21 @@ fn make(fresh: &Path) -> std::io::Result<()> {
     std::fs::write(fresh.join("HEAD"), HEAD)
 }
 
-/// Puts the configuration back: a git before 2.31 does not read settings from the environment, and notes there what an outline leaves out.
+/// Puts the configuration back: a git before 2.31 does not read settings from the environment, and
+/// notes there what an outline leaves out.
 pub fn settle(folder: &Path) -> Result<()> {
-    let path = folder.canonicalize().doing(|| format!("find {}", folder.display()))?.join("config");
+    let path = folder
+        .canonicalize()
+        .doing(|| format!("find {}", folder.display()))?
+        .join("config");
     if std::fs::read(&path).is_ok_and(|is| is == CONFIG) {
         return Ok(());
     }
     edit::write_file(&path, CONFIG, 0o644, None).doing(|| format!("write {}", path.display()))
 }
 
-/// Whether a repository is as [`init`] makes it, but for objects and refs. What cannot be looked at is not.
+/// Whether a repository is as [`init`] makes it, but for objects and refs. What cannot be looked at
+/// is not.
 pub fn ours(folder: &Path) -> bool {
     looked(folder).unwrap_or(false)
 }
@@ -87,17 +108,35 @@ pub fn must_be_ours(folder: &Path) -> Result<()> {
     if ours(folder) {
         Ok(())
     } else {
-        Err(Problem::new(format!("{} is not a repository that comfy made", folder.display())).hint("run `comfy apply` or `comfy lock`: it is made anew"))
+        Err(Problem::new(format!(
+            "{} is not a repository that comfy made",
+            folder.display()
+        ))
+        .hint("run `comfy apply` or `comfy lock`: it is made anew"))
     }
 }
 
 fn looked(folder: &Path) -> std::io::Result<bool> {
-    let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(false) };
-    let top = open_dir_at(&open_dir(&parent.canonicalize()?)?, cstring(name)?.as_c_str())?;
-    for entry in nix::dir::Dir::openat(&top, c".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?.iter() {
+    let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else {
+        return Ok(false);
+    };
+    let top = open_dir_at(
+        &open_dir(&parent.canonicalize()?)?,
+        cstring(name)?.as_c_str(),
+    )?;
+    for entry in nix::dir::Dir::openat(
+        &top,
+        c".",
+        OFlag::O_RDONLY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?
+    .iter()
+    {
         let entry = entry?;
         let name = entry.file_name();
-        let Ok(text) = name.to_str() else { return Ok(false) };
+        let Ok(text) = name.to_str() else {
+            return Ok(false);
+        };
         let st = match lstat_at(&top, name) {
             // A lock of another fetch, gone since.
             Err(Errno::ENOENT) => continue,
@@ -105,7 +144,10 @@ fn looked(folder: &Path) -> std::io::Result<bool> {
         };
         let fits = match kind(&st) {
             Kind::Dir => matches!(text, "." | "..") || FOLDERS.contains(&text),
-            Kind::File => FILES.contains(&text.strip_suffix(".lock").unwrap_or(text)) || text.starts_with("shallow_"),
+            Kind::File => {
+                FILES.contains(&text.strip_suffix(".lock").unwrap_or(text))
+                    || text.starts_with("shallow_")
+            }
             _ => false,
         };
         if !fits {
@@ -116,15 +158,23 @@ fn looked(folder: &Path) -> std::io::Result<bool> {
     let (objects, refs) = (open_dir_at(&top, c"objects")?, open_dir_at(&top, c"refs")?);
     // git-repack(1) and git-clone(1): other stores, which are read as if they were this one.
     let info = open_dir_at(&objects, c"info")?;
-    if !others.iter().all(|n| lstat_at(&info, n) == Err(Errno::ENOENT)) || !plain(&objects, 2)? || !plain(&refs, 16)? {
+    if !others
+        .iter()
+        .all(|n| lstat_at(&info, n) == Err(Errno::ENOENT))
+        || !plain(&objects, 2)?
+        || !plain(&refs, 16)?
+    {
         return Ok(false);
     }
     Ok(content(&top, c"config", CONFIG)? && content(&top, c"HEAD", HEAD)?)
 }
 
-/// Whether there are only folders and files in it, `depth` folders down: git writes through a link that lies there.
+/// Whether there are only folders and files in it, `depth` folders down: git writes through a link
+/// that lies there.
 fn plain(dir: &OwnedFd, depth: usize) -> std::io::Result<bool> {
-    for entry in nix::dir::Dir::openat(dir, c".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?.iter() {
+    for entry in
+        nix::dir::Dir::openat(dir, c".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?.iter()
+    {
         let entry = entry?;
         let name = entry.file_name();
         let is = match entry.file_type() {
@@ -137,7 +187,9 @@ fn plain(dir: &OwnedFd, depth: usize) -> std::io::Result<bool> {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
             fd => plain(&fd?, depth - 1),
         };
-        if !matches!(is, Kind::Dir | Kind::File) || (is == Kind::Dir && name != c"." && name != c".." && (depth == 0 || !below()?)) {
+        if !matches!(is, Kind::Dir | Kind::File)
+            || (is == Kind::Dir && name != c"." && name != c".." && (depth == 0 || !below()?))
+        {
             return Ok(false);
         }
     }
@@ -145,9 +197,16 @@ fn plain(dir: &OwnedFd, depth: usize) -> std::io::Result<bool> {
 }
 
 fn content(dir: &OwnedFd, name: &std::ffi::CStr, should: &[u8]) -> std::io::Result<bool> {
-    let fd = openat(dir, name, OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty())?;
+    let fd = openat(
+        dir,
+        name,
+        OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
     let mut is = Vec::new();
-    std::fs::File::from(fd).take(should.len() as u64 + 1).read_to_end(&mut is)?;
+    std::fs::File::from(fd)
+        .take(should.len() as u64 + 1)
+        .read_to_end(&mut is)?;
     Ok(is == should)
 }
 
@@ -165,7 +224,8 @@ mod tests {
         init(&at).unwrap();
         let repo = git2::Repository::open_bare(&at).unwrap();
         let blob = repo.blob(b"kept").unwrap();
-        repo.reference("refs/comfy/whatever", blob, true, "").unwrap();
+        repo.reference("refs/comfy/whatever", blob, true, "")
+            .unwrap();
         fs::write(at.join("shallow"), "").unwrap();
         fs::write(at.join("shallow.lock"), "").unwrap();
         assert!(ours(&at));
@@ -182,22 +242,72 @@ mod tests {
         };
         type Plant<'a> = (&'a str, Box<dyn Fn() + 'a>);
         let plants: Vec<Plant> = vec![
-            ("a setting", Box::new(|| fs::write(at.join("config"), "[core]\n\tbare = true\n\thooksPath = hooks\n").unwrap())),
-            ("one more setting", Box::new(|| fs::write(at.join("config"), [CONFIG, b"[core]\n\tfsmonitor = x\n"].concat()).unwrap())),
-            ("settings of a work tree", Box::new(|| fs::write(at.join("config.worktree"), "").unwrap())),
-            ("hooks", Box::new(|| fs::create_dir(at.join("hooks")).unwrap())),
-            ("another store", Box::new(|| fs::write(at.join("objects/info/alternates"), "/srv").unwrap())),
-            ("a store of the web", Box::new(|| fs::write(at.join("objects/info/http-alternates"), "http://x").unwrap())),
-            ("a repository elsewhere", Box::new(|| fs::write(at.join("commondir"), "/srv").unwrap())),
-            ("another HEAD", Box::new(|| fs::write(at.join("HEAD"), "ref: refs/heads/evil\n").unwrap())),
+            (
+                "a setting",
+                Box::new(|| {
+                    fs::write(
+                        at.join("config"),
+                        "[core]\n\tbare = true\n\thooksPath = hooks\n",
+                    )
+                    .unwrap()
+                }),
+            ),
+            (
+                "one more setting",
+                Box::new(|| {
+                    fs::write(
+                        at.join("config"),
+                        [CONFIG, b"[core]\n\tfsmonitor = x\n"].concat(),
+                    )
+                    .unwrap()
+                }),
+            ),
+            (
+                "settings of a work tree",
+                Box::new(|| fs::write(at.join("config.worktree"), "").unwrap()),
+            ),
+            (
+                "hooks",
+                Box::new(|| fs::create_dir(at.join("hooks")).unwrap()),
+            ),
+            (
+                "another store",
+                Box::new(|| fs::write(at.join("objects/info/alternates"), "/srv").unwrap()),
+            ),
+            (
+                "a store of the web",
+                Box::new(|| {
+                    fs::write(at.join("objects/info/http-alternates"), "http://x").unwrap()
+                }),
+            ),
+            (
+                "a repository elsewhere",
+                Box::new(|| fs::write(at.join("commondir"), "/srv").unwrap()),
+            ),
+            (
+                "another HEAD",
+                Box::new(|| fs::write(at.join("HEAD"), "ref: refs/heads/evil\n").unwrap()),
+            ),
             ("HEAD as a link", Box::new(|| swapped("HEAD"))),
-            ("the configuration as a link", Box::new(|| swapped("config"))),
+            (
+                "the configuration as a link",
+                Box::new(|| swapped("config")),
+            ),
             ("objects as a link", Box::new(|| swapped("objects"))),
             ("refs as a link", Box::new(|| swapped("refs"))),
             ("packs as a link", Box::new(|| swapped("objects/pack"))),
-            ("loose objects as a link", Box::new(|| symlink(&away, at.join("objects/aa")).unwrap())),
-            ("a folder of refs as a link", Box::new(|| symlink(&away, at.join("refs/comfy")).unwrap())),
-            ("nothing but a HEAD", Box::new(|| fs::remove_dir_all(at.join("objects")).unwrap())),
+            (
+                "loose objects as a link",
+                Box::new(|| symlink(&away, at.join("objects/aa")).unwrap()),
+            ),
+            (
+                "a folder of refs as a link",
+                Box::new(|| symlink(&away, at.join("refs/comfy")).unwrap()),
+            ),
+            (
+                "nothing but a HEAD",
+                Box::new(|| fs::remove_dir_all(at.join("objects")).unwrap()),
+            ),
             (
                 "a link to another",
                 Box::new(|| {
@@ -214,6 +324,17 @@ mod tests {
             assert!(ours(&at), "{what}");
             assert!(away.join("file").exists(), "{what}: followed");
         }
-        assert_eq!(fs::read_dir(top.path()).unwrap().filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with("x.git.")).count(), 0);
+        assert_eq!(
+            fs::read_dir(top.path())
+                .unwrap()
+                .filter(|e| e
+                    .as_ref()
+                    .unwrap()
+                    .file_name()
+                    .to_string_lossy()
+                    .starts_with("x.git."))
+                .count(),
+            0
+        );
     }
 }

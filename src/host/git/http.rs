@@ -1,4 +1,5 @@
-//! The smart HTTP transport for libgit2, over ureq with rustls: libgit2 itself is built without TLS.
+//! The smart HTTP transport for libgit2, over ureq with rustls: libgit2 itself is built without
+//! TLS.
 //!
 //! Protocol: gitprotocol-http(5). Only fetching is spoken.
 
@@ -20,10 +21,19 @@ pub(super) fn register(net: &NetEnv) {
     REGISTER.call_once(|| {
         for scheme in ["http", "https"] {
             let net = net.clone();
-            // SAFETY: called once, before any other thread uses libgit2's transports (git2::transport::register).
+            // SAFETY: called once, before any other thread uses libgit2's transports
+            // (git2::transport::register).
             let done = unsafe {
                 git2::transport::register(scheme, move |remote| {
-                    Transport::smart(remote, true, Http { net: net.clone(), agent: OnceLock::new(), base: Arc::new(Mutex::new(None)) })
+                    Transport::smart(
+                        remote,
+                        true,
+                        Http {
+                            net: net.clone(),
+                            agent: OnceLock::new(),
+                            base: Arc::new(Mutex::new(None)),
+                        },
+                    )
                 })
             };
             // Without it libgit2 says "unsupported URL protocol", which names the cause.
@@ -37,14 +47,25 @@ pub(super) fn register(net: &NetEnv) {
 /// # Errors
 /// It is on another server, or nobody says where.
 pub(super) fn destination(net: &NetEnv, url: &str) -> Result<String> {
-    let asked = format!("{}/info/refs?service=git-upload-pack", url.trim_end_matches('/'));
-    let reply = crate::host::http::agent(net, "git/2.0 (comfy)", url).get(&asked).call().map_err(|e| Problem::new(format!("{url}: {e}")))?;
+    let asked = format!(
+        "{}/info/refs?service=git-upload-pack",
+        url.trim_end_matches('/')
+    );
+    let reply = crate::host::http::agent(net, "git/2.0 (comfy)", url)
+        .get(&asked)
+        .call()
+        .map_err(|e| Problem::new(format!("{url}: {e}")))?;
     let last = reply.get_uri().to_string();
-    let base = last.split_once("/info/refs").map(|(base, _)| base.to_string()).ok_or_else(|| Problem::new(format!("{url} redirects to no repository")))?;
+    let base = last
+        .split_once("/info/refs")
+        .map(|(base, _)| base.to_string())
+        .ok_or_else(|| Problem::new(format!("{url} redirects to no repository")))?;
     if !redirect::stays(url, &base) {
-        return Err(
-            Problem::new(format!("{url} leads to another server: {}", crate::text::escape(&base))).hint("name that address in comfy.toml if you trust it")
-        );
+        return Err(Problem::new(format!(
+            "{url} leads to another server: {}",
+            crate::text::escape(&base)
+        ))
+        .hint("name that address in comfy.toml if you trust it"));
     }
     Ok(base)
 }
@@ -58,15 +79,34 @@ struct Http {
 }
 
 impl SmartSubtransport for Http {
-    fn action(&self, url: &str, action: Service) -> std::result::Result<Box<dyn SmartSubtransportStream>, git2::Error> {
-        let base = self.base.lock().ok().and_then(|b| b.clone()).unwrap_or_else(|| url.trim_end_matches('/').to_string());
+    fn action(
+        &self,
+        url: &str,
+        action: Service,
+    ) -> std::result::Result<Box<dyn SmartSubtransportStream>, git2::Error> {
+        let base = self
+            .base
+            .lock()
+            .ok()
+            .and_then(|b| b.clone())
+            .unwrap_or_else(|| url.trim_end_matches('/').to_string());
         let (address, post) = match action {
             Service::UploadPackLs => (format!("{base}/info/refs?service=git-upload-pack"), false),
             Service::UploadPack => (format!("{base}/git-upload-pack"), true),
             _ => return Err(git2::Error::from_str("comfy only fetches")),
         };
-        let agent = self.agent.get_or_init(|| crate::host::http::agent(&self.net, "git/2.0 (comfy)", url)).clone();
-        Ok(Box::new(Exchange { agent, address, post, request: Vec::new(), reply: None, base: self.base.clone() }))
+        let agent = self
+            .agent
+            .get_or_init(|| crate::host::http::agent(&self.net, "git/2.0 (comfy)", url))
+            .clone();
+        Ok(Box::new(Exchange {
+            agent,
+            address,
+            post,
+            request: Vec::new(),
+            reply: None,
+            base: self.base.clone(),
+        }))
     }
 
     fn close(&self) -> std::result::Result<(), git2::Error> {
@@ -98,7 +138,9 @@ impl Exchange {
         .map_err(|e| io::Error::other(format!("{}: {e}", self.address)))?;
         if !self.post {
             let last = reply.get_uri().to_string();
-            if let (Some((base, _)), Ok(mut slot)) = (last.split_once("/info/refs"), self.base.lock()) {
+            if let (Some((base, _)), Ok(mut slot)) =
+                (last.split_once("/info/refs"), self.base.lock())
+            {
                 *slot = Some(base.to_string());
             }
         }

@@ -1,4 +1,5 @@
-//! libgit2 as the fetcher, where no git program is: slower, and it cannot fetch shallow from a local folder.
+//! libgit2 as the fetcher, where no git program is: slower, and it cannot fetch shallow from a
+//! local folder.
 
 use std::path::Path;
 
@@ -8,7 +9,14 @@ use super::{NetEnv, http};
 use crate::host::progress::Progress;
 use crate::problem::{Doing, Problem, Result};
 
-pub(super) fn fetch(net: &NetEnv, folder: &Path, url: &str, specs: &[&str], shallow: bool, progress: &dyn Progress) -> Result<()> {
+pub(super) fn fetch(
+    net: &NetEnv,
+    folder: &Path,
+    url: &str,
+    specs: &[&str],
+    shallow: bool,
+    progress: &dyn Progress,
+) -> Result<()> {
     http::register(net);
     super::read::set_up()?;
     super::bare::must_be_ours(folder)?;
@@ -20,7 +28,10 @@ pub(super) fn fetch(net: &NetEnv, folder: &Path, url: &str, specs: &[&str], shal
         progress.at(p.received_objects() as u64, p.total_objects() as u64);
         !crate::host::signals::interrupted()
     });
-    options.remote_callbacks(callbacks).download_tags(AutotagOption::None).update_fetchhead(false);
+    options
+        .remote_callbacks(callbacks)
+        .download_tags(AutotagOption::None)
+        .update_fetchhead(false);
     let local = url.starts_with("file://");
     if shallow && !local {
         options.depth(1);
@@ -28,12 +39,17 @@ pub(super) fn fetch(net: &NetEnv, folder: &Path, url: &str, specs: &[&str], shal
     let wide;
     let specs = if local {
         // The local transport gives only what a ref names.
-        wide = ["+refs/heads/*:refs/remote/heads/*", "+refs/tags/*:refs/remote/tags/*"];
+        wide = [
+            "+refs/heads/*:refs/remote/heads/*",
+            "+refs/tags/*:refs/remote/tags/*",
+        ];
         &wide[..]
     } else {
         specs
     };
-    remote.fetch(specs, Some(&mut options), None).map_err(|e| explain(url, &e))?;
+    remote
+        .fetch(specs, Some(&mut options), None)
+        .map_err(|e| explain(url, &e))?;
     Ok(())
 }
 
@@ -41,9 +57,14 @@ pub(super) fn ls_remote(net: &NetEnv, url: &str) -> Result<Vec<(String, String)>
     http::register(net);
     super::read::set_up()?;
     let mut remote = git2::Remote::create_detached(url).map_err(|e| explain(url, &e))?;
-    let connection = remote.connect_auth(Direction::Fetch, None, None).map_err(|e| explain(url, &e))?;
+    let connection = remote
+        .connect_auth(Direction::Fetch, None, None)
+        .map_err(|e| explain(url, &e))?;
     let heads = connection.list().map_err(|e| explain(url, &e))?;
-    Ok(heads.iter().map(|h| (h.name().to_string(), h.oid().to_string())).collect())
+    Ok(heads
+        .iter()
+        .map(|h| (h.name().to_string(), h.oid().to_string()))
+        .collect())
 }
 
 fn explain(url: &str, e: &git2::Error) -> Problem {
@@ -51,8 +72,14 @@ fn explain(url: &str, e: &git2::Error) -> Problem {
     match e.code() {
         git2::ErrorCode::NotFound => problem.hint(super::program::absent(url)),
         git2::ErrorCode::User => Problem::interrupted(),
-        _ if url.strip_prefix("file://").is_some_and(|p| !Path::new(p).exists()) => problem.hint(super::program::absent(url)),
+        _ if url
+            .strip_prefix("file://")
+            .is_some_and(|p| !Path::new(p).exists()) =>
+        {
+            problem.hint(super::program::absent(url))
+        }
         _ if url.starts_with("file://") => problem,
-        _ => problem.hint("is the network up? `comfy apply --offline` does with what is in the store"),
+        _ => problem
+            .hint("is the network up? `comfy apply --offline` does with what is in the store"),
     }
 }

@@ -1,4 +1,5 @@
-//! git: the program for fetching where it is present, libgit2 otherwise and for all local object work.
+//! git: the program for fetching where it is present, libgit2 otherwise and for all local object
+//! work.
 //!
 //! Neither ever sees a configuration, hook, filter or work tree that a third party wrote.
 
@@ -23,7 +24,8 @@ use crate::problem::{Doing, Problem, Result};
 use crate::tree::Oid;
 use mirrors::Mirrors;
 
-/// What fetching may know of the caller's surroundings: mirrors, proxies and certificates, nothing else.
+/// What fetching may know of the caller's surroundings: mirrors, proxies and certificates, nothing
+/// else.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct NetEnv {
     pub mirrors: Mirrors,
@@ -34,7 +36,11 @@ pub struct NetEnv {
 impl NetEnv {
     /// Seconds without a byte after which a server is given up.
     pub fn patience(&self) -> u64 {
-        self.vars.get("COMFY_STALL_SECONDS").and_then(|s| s.parse().ok()).filter(|s| (1..=3600).contains(s)).unwrap_or(30)
+        self.vars
+            .get("COMFY_STALL_SECONDS")
+            .and_then(|s| s.parse().ok())
+            .filter(|s| (1..=3600).contains(s))
+            .unwrap_or(30)
     }
 }
 
@@ -52,13 +58,15 @@ pub struct Git {
 /// How much of a commit is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Depth {
-    /// The commit, its trees, and files small enough to be a link target, a `.gitmodules` or an LFS pointer.
+    /// The commit, its trees, and files small enough to be a link target, a `.gitmodules` or an LFS
+    /// pointer.
     Outline,
     /// Everything that is needed to make the tree.
     Whole,
 }
 
-/// How git is to behave, whatever a repository says of itself: no hooks, no helpers, no protocol but these, nothing in the background.
+/// How git is to behave, whatever a repository says of itself: no hooks, no helpers, no protocol
+/// but these, nothing in the background.
 const SETTINGS: &[(&str, &str)] = &[
     ("safe.directory", "*"),
     ("protocol.allow", "never"),
@@ -82,8 +90,9 @@ const SETTINGS: &[(&str, &str)] = &[
     ("submodule.recurse", "false"),
 ];
 
-/// The same as a file, git-config(1), for what reads no settings from the environment: git before 2.31, and the upload-pack of a mirror in
-/// a folder, which refuses another user's repository without safe.directory.
+/// The same as a file, git-config(1), for what reads no settings from the environment: git before
+/// 2.31, and the upload-pack of a mirror in a folder, which refuses another user's repository
+/// without safe.directory.
 pub fn config() -> String {
     let line = |(key, value): &(&str, &str)| {
         let (section, name) = key.rsplit_once('.').unwrap_or((key, ""));
@@ -103,8 +112,18 @@ impl Git {
     pub fn folder(&self, repo: &str, depth: Depth) -> PathBuf {
         let key = names::repo_key(repo);
         let digest = base16ct::lower::encode_string(&Sha256::digest(key.as_bytes())[..8]);
-        let name: String = key.rsplit('/').next().unwrap_or("repo").chars().filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c)).collect();
-        let suffix = if depth == Depth::Outline { ".outline" } else { "" };
+        let name: String = key
+            .rsplit('/')
+            .next()
+            .unwrap_or("repo")
+            .chars()
+            .filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
+            .collect();
+        let suffix = if depth == Depth::Outline {
+            ".outline"
+        } else {
+            ""
+        };
         self.store.join(format!("{name}-{digest}{suffix}.git"))
     }
 
@@ -112,14 +131,24 @@ impl Git {
     ///
     /// # Errors
     /// The remote does not answer, does not have the commit, or comfy is offline.
-    pub fn ensure(&self, repo: &str, git_ref: &str, commit: &Oid, depth: Depth, progress: &dyn Progress) -> Result<PathBuf> {
+    pub fn ensure(
+        &self,
+        repo: &str,
+        git_ref: &str,
+        commit: &Oid,
+        depth: Depth,
+        progress: &dyn Progress,
+    ) -> Result<PathBuf> {
         let folder = self.folder(repo, depth);
         if read::has_ref(&folder, commit) {
             return Ok(folder);
         }
         if self.offline {
-            return Err(Problem::new(format!("{repo}: commit {} is not in the store, and comfy is offline", crate::text::short(&commit.to_string())))
-                .hint("run it once without --offline"));
+            return Err(Problem::new(format!(
+                "{repo}: commit {} is not in the store, and comfy is offline",
+                crate::text::short(&commit.to_string())
+            ))
+            .hint("run it once without --offline"));
         }
         read::init(&folder)?;
         let url = self.net.mirrors.rewrite(repo);
@@ -130,15 +159,26 @@ impl Git {
                 return Err(first);
             }
             // A server that does not answer is not asked for more.
-            let again =
-                if program::broken_off(&first.message) { Err(()) } else { self.fetch_by_ref(&folder, &url, git_ref, commit, depth, progress).map_err(drop) };
-            again.map_err(|()| Problem { message: format!("{repo}: commit {commit} could not be fetched: {}", first.message), ..first })?;
+            let again = if program::broken_off(&first.message) {
+                Err(())
+            } else {
+                self.fetch_by_ref(&folder, &url, git_ref, commit, depth, progress)
+                    .map_err(drop)
+            };
+            again.map_err(|()| Problem {
+                message: format!(
+                    "{repo}: commit {commit} could not be fetched: {}",
+                    first.message
+                ),
+                ..first
+            })?;
         }
         if !read::has_commit(&folder, commit) {
             return Err(Problem::new(format!("{repo}: {url} does not have commit {commit}")).hint(if names::is_commit(git_ref) {
                 "check `ref` in comfy.toml: the repository does not have this commit (any more)"
             } else {
-                "the pinned commit is gone there, or the mirror is old; `comfy update` moves the pin"
+                "the pinned commit is gone there, or the mirror is old; `comfy update` moves the \
+                 pin"
             }));
         }
         read::mark(&folder, commit)?;
@@ -146,39 +186,108 @@ impl Git {
     }
 
     /// A file that the outline left out: alone where the server gives it, else with all others.
-    fn one_file(&self, repo: &str, git_ref: &str, commit: &Oid, folder: &Path, oid: &Oid, progress: &dyn Progress) -> Result<String> {
+    fn one_file(
+        &self,
+        repo: &str,
+        git_ref: &str,
+        commit: &Oid,
+        folder: &Path,
+        oid: &Oid,
+        progress: &dyn Progress,
+    ) -> Result<String> {
         let spec = format!("+{oid}:refs/comfy/file/{oid}");
-        let alone = if self.offline { None } else { self.fetch(folder, &self.net.mirrors.rewrite(repo), &[&spec], Depth::Whole, progress).ok() };
-        let found = if alone.is_some() { read::text(folder, oid, asks::MAX_BYTES)? } else { None };
+        let alone = if self.offline {
+            None
+        } else {
+            self.fetch(
+                folder,
+                &self.net.mirrors.rewrite(repo),
+                &[&spec],
+                Depth::Whole,
+                progress,
+            )
+            .ok()
+        };
+        let found = if alone.is_some() {
+            read::text(folder, oid, asks::MAX_BYTES)?
+        } else {
+            None
+        };
         if let Some(text) = found {
             return Ok(text);
         }
         let whole = self.ensure(repo, git_ref, commit, Depth::Whole, progress)?;
-        read::text(&whole, oid, asks::MAX_BYTES)?.ok_or_else(|| Problem::new(format!("{repo}: {} of commit {commit} is not to be had", asks::FILE)))
+        read::text(&whole, oid, asks::MAX_BYTES)?.ok_or_else(|| {
+            Problem::new(format!(
+                "{repo}: {} of commit {commit} is not to be had",
+                asks::FILE
+            ))
+        })
     }
 
     /// Some servers give only what a ref names: then the asked ref, at last everything.
-    fn fetch_by_ref(&self, folder: &Path, url: &str, git_ref: &str, commit: &Oid, depth: Depth, progress: &dyn Progress) -> Result<()> {
+    fn fetch_by_ref(
+        &self,
+        folder: &Path,
+        url: &str,
+        git_ref: &str,
+        commit: &Oid,
+        depth: Depth,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         if !names::is_commit(git_ref) {
             let asked = format!("+{git_ref}:refs/remote/asked");
-            if self.fetch(folder, url, &[&asked], depth, progress).is_ok() && read::has_commit(folder, commit) {
+            if self.fetch(folder, url, &[&asked], depth, progress).is_ok()
+                && read::has_commit(folder, commit)
+            {
                 return Ok(());
             }
         }
-        self.fetch_full(folder, url, &["+refs/heads/*:refs/remote/heads/*", "+refs/tags/*:refs/remote/tags/*"], progress)
+        self.fetch_full(
+            folder,
+            url,
+            &[
+                "+refs/heads/*:refs/remote/heads/*",
+                "+refs/tags/*:refs/remote/tags/*",
+            ],
+            progress,
+        )
     }
 
-    fn fetch(&self, folder: &Path, url: &str, specs: &[&str], depth: Depth, progress: &dyn Progress) -> Result<()> {
+    fn fetch(
+        &self,
+        folder: &Path,
+        url: &str,
+        specs: &[&str],
+        depth: Depth,
+        progress: &dyn Progress,
+    ) -> Result<()> {
         match &self.program {
             Some(git) => {
-                let filter = (depth == Depth::Outline).then(|| format!("blob:limit={}", crate::tree::rules::LFS_LIMIT + 1));
-                program::fetch(self, git, folder, url, specs, &["--depth=1"], filter.as_deref(), progress)
+                let filter = (depth == Depth::Outline)
+                    .then(|| format!("blob:limit={}", crate::tree::rules::LFS_LIMIT + 1));
+                program::fetch(
+                    self,
+                    git,
+                    folder,
+                    url,
+                    specs,
+                    &["--depth=1"],
+                    filter.as_deref(),
+                    progress,
+                )
             }
             None => library::fetch(&self.net, folder, url, specs, true, progress),
         }
     }
 
-    fn fetch_full(&self, folder: &Path, url: &str, specs: &[&str], progress: &dyn Progress) -> Result<()> {
+    fn fetch_full(
+        &self,
+        folder: &Path,
+        url: &str,
+        specs: &[&str],
+        progress: &dyn Progress,
+    ) -> Result<()> {
         match &self.program {
             Some(git) => program::fetch(self, git, folder, url, specs, &[], None, progress),
             None => library::fetch(&self.net, folder, url, specs, false, progress),
@@ -199,41 +308,86 @@ impl Repositories for Git {
             return Ok(commit);
         }
         if self.offline {
-            return Err(Problem::new(format!("{repo}: which commit `{git_ref}` is cannot be asked offline")).hint("run it once without --offline"));
+            return Err(Problem::new(format!(
+                "{repo}: which commit `{git_ref}` is cannot be asked offline"
+            ))
+            .hint("run it once without --offline"));
         }
         std::fs::create_dir_all(&self.store).doing(|| format!("make {}", self.store.display()))?;
         let url = self.net.mirrors.rewrite(repo);
-        let names = [format!("refs/tags/{git_ref}^{{}}"), format!("refs/tags/{git_ref}"), format!("refs/heads/{git_ref}"), git_ref.to_string()];
+        let names = [
+            format!("refs/tags/{git_ref}^{{}}"),
+            format!("refs/tags/{git_ref}"),
+            format!("refs/heads/{git_ref}"),
+            git_ref.to_string(),
+        ];
         let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
         let refs = self.remote_refs(&url, &wanted)?;
         for name in &names {
             if let Some((_, oid)) = refs.iter().find(|(n, _)| n == name) {
-                let commit = Oid::parse(oid).ok_or_else(|| Problem::new(format!("{repo}: {url} answered nonsense for `{git_ref}`")))?;
+                let commit = Oid::parse(oid).ok_or_else(|| {
+                    Problem::new(format!("{repo}: {url} answered nonsense for `{git_ref}`"))
+                })?;
                 self.note(repo, git_ref, &commit, standing::Standing::On);
                 return Ok(commit);
             }
         }
-        let all = self.remote_refs(&url, &["refs/heads/*", "refs/tags/*"]).unwrap_or_default();
-        let short = |n: &str| n.trim_start_matches("refs/heads/").trim_start_matches("refs/tags/").trim_end_matches("^{}").to_string();
-        let known: Vec<String> = all.iter().filter(|(n, _)| n.starts_with("refs/heads/") || n.starts_with("refs/tags/")).map(|(n, _)| short(n)).collect();
+        let all = self
+            .remote_refs(&url, &["refs/heads/*", "refs/tags/*"])
+            .unwrap_or_default();
+        let short = |n: &str| {
+            n.trim_start_matches("refs/heads/")
+                .trim_start_matches("refs/tags/")
+                .trim_end_matches("^{}")
+                .to_string()
+        };
+        let known: Vec<String> = all
+            .iter()
+            .filter(|(n, _)| n.starts_with("refs/heads/") || n.starts_with("refs/tags/"))
+            .map(|(n, _)| short(n))
+            .collect();
         let problem = Problem::new(format!("{repo} has no branch or tag `{git_ref}`"));
-        Err(match crate::text::did_you_mean(git_ref, known.iter().map(String::as_str)) {
-            Some(k) => problem.hint(format!("did you mean `{}`?", crate::text::escape(k))),
-            None => {
-                let heads: Vec<String> = all.iter().filter_map(|(n, _)| n.strip_prefix("refs/heads/")).take(5).map(crate::text::escape).collect();
-                problem.hint(format!("its branches: {}", heads.join(", ")))
-            }
-        })
+        Err(
+            match crate::text::did_you_mean(git_ref, known.iter().map(String::as_str)) {
+                Some(k) => problem.hint(format!("did you mean `{}`?", crate::text::escape(k))),
+                None => {
+                    let heads: Vec<String> = all
+                        .iter()
+                        .filter_map(|(n, _)| n.strip_prefix("refs/heads/"))
+                        .take(5)
+                        .map(crate::text::escape)
+                        .collect();
+                    problem.hint(format!("its branches: {}", heads.join(", ")))
+                }
+            },
+        )
     }
 
-    fn snapshot(&self, repo: &str, git_ref: &str, commit: &Oid, progress: &dyn Progress) -> Result<Snapshot> {
+    fn snapshot(
+        &self,
+        repo: &str,
+        git_ref: &str,
+        commit: &Oid,
+        progress: &dyn Progress,
+    ) -> Result<Snapshot> {
         let whole = self.folder(repo, Depth::Whole);
-        let folder = if read::has_ref(&whole, commit) { whole } else { self.ensure(repo, git_ref, commit, Depth::Outline, progress)? };
+        let folder = if read::has_ref(&whole, commit) {
+            whole
+        } else {
+            self.ensure(repo, git_ref, commit, Depth::Outline, progress)?
+        };
         let mut snapshot = read::snapshot(&folder, commit)?;
         let file = asks::FILE;
-        if let Some(entry) = snapshot.listing.0.get(file).filter(|e| matches!(e.mode, crate::tree::Mode::File | crate::tree::Mode::Executable)) {
+        if let Some(entry) = snapshot.listing.0.get(file).filter(|e| {
+            matches!(
+                e.mode,
+                crate::tree::Mode::File | crate::tree::Mode::Executable
+            )
+        }) {
             let named = |p: Problem| p.prefixed(&format!("{file} "));
-            snapshot.requirements = match read::text(&folder, &entry.oid, asks::MAX_BYTES).map_err(named)? {
+            snapshot.requirements = match read::text(&folder, &entry.oid, asks::MAX_BYTES)
+                .map_err(named)?
+            {
                 Some(text) => Some(text),
                 None => Some(self.one_file(repo, git_ref, commit, &folder, &entry.oid, progress)?),
             };
@@ -243,6 +397,13 @@ impl Repositories for Git {
 
     fn distance(&self, repo: &str, old: &Oid, new: &Oid) -> Option<usize> {
         let git = self.program.as_ref().filter(|_| !self.offline)?;
-        program::distance(self, git, &self.folder(repo, Depth::Outline), &self.net.mirrors.rewrite(repo), old, new)
+        program::distance(
+            self,
+            git,
+            &self.folder(repo, Depth::Outline),
+            &self.net.mirrors.rewrite(repo),
+            old,
+            new,
+        )
     }
 }

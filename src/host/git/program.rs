@@ -10,8 +10,9 @@ use crate::host::progress::Progress;
 use crate::problem::{Doing, Problem, Result};
 use crate::tree::Oid;
 
-/// A command that inherits nothing but proxies and certificates, and reads its settings from its environment: those come after every file's
-/// (git-config(1), GIT_CONFIG_COUNT). `more` are settings of this one call.
+/// A command that inherits nothing but proxies and certificates, and reads its settings from its
+/// environment: those come after every file's (git-config(1), GIT_CONFIG_COUNT). `more` are
+/// settings of this one call.
 #[expect(clippy::disallowed_methods, reason = "the fence's gate for git")]
 fn command(git: &Git, program: &Path, more: &[(String, String)]) -> Command {
     let mut c = Command::new(program);
@@ -35,9 +36,14 @@ fn command(git: &Git, program: &Path, more: &[(String, String)]) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    let settings: Vec<(&str, &str)> = super::SETTINGS.iter().copied().chain(more.iter().map(|(k, v)| (k.as_str(), v.as_str()))).collect();
+    let settings: Vec<(&str, &str)> = super::SETTINGS
+        .iter()
+        .copied()
+        .chain(more.iter().map(|(k, v)| (k.as_str(), v.as_str())))
+        .collect();
     for (i, (key, value)) in settings.iter().enumerate() {
-        c.env(format!("GIT_CONFIG_KEY_{i}"), key).env(format!("GIT_CONFIG_VALUE_{i}"), value);
+        c.env(format!("GIT_CONFIG_KEY_{i}"), key)
+            .env(format!("GIT_CONFIG_VALUE_{i}"), value);
     }
     c.env("GIT_CONFIG_COUNT", settings.len().to_string());
     c
@@ -48,7 +54,9 @@ const MOST: u64 = 64 << 20;
 
 /// Runs it, feeds progress from stderr, ends it at the time limit or when comfy was interrupted.
 fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<String> {
-    let mut child = command.spawn().doing(|| format!("start {}", command.get_program().display()))?;
+    let mut child = command
+        .spawn()
+        .doing(|| format!("start {}", command.get_program().display()))?;
     let mut stderr = child.stderr.take();
     let mut stdout = child.stdout.take();
     std::thread::scope(|s| {
@@ -60,7 +68,12 @@ fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<Strin
             }
             String::from_utf8_lossy(&text).into_owned()
         });
-        let err = s.spawn(move || stderr.as_mut().map(|e| messages(e, progress)).unwrap_or_default());
+        let err = s.spawn(move || {
+            stderr
+                .as_mut()
+                .map(|e| messages(e, progress))
+                .unwrap_or_default()
+        });
         let start = Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait().doing(|| "wait for git".into())? {
@@ -72,10 +85,23 @@ fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<Strin
                 let _ = child.wait();
                 return Err(Problem::interrupted());
             }
-            std::thread::sleep(std::time::Duration::from_millis(if start.elapsed().as_millis() < 200 { 2 } else { 20 }));
+            std::thread::sleep(std::time::Duration::from_millis(
+                if start.elapsed().as_millis() < 200 {
+                    2
+                } else {
+                    20
+                },
+            ));
         };
-        let (out, err) = (out.join().unwrap_or_default(), err.join().unwrap_or_default());
-        if status.success() { Ok(out) } else { Err(explain(url, &err)) }
+        let (out, err) = (
+            out.join().unwrap_or_default(),
+            err.join().unwrap_or_default(),
+        );
+        if status.success() {
+            Ok(out)
+        } else {
+            Err(explain(url, &err))
+        }
     })
 }
 
@@ -116,11 +142,22 @@ fn percent(line: &str) -> Option<u64> {
 }
 
 fn explain(url: &str, stderr: &str) -> Problem {
-    let last = stderr.lines().find(|l| l.contains("fatal:") || l.contains("error:")).or(stderr.lines().last()).unwrap_or("no message");
-    let message = crate::text::escape(last.trim_start_matches("fatal: ").trim_start_matches("error: "));
+    let last = stderr
+        .lines()
+        .find(|l| l.contains("fatal:") || l.contains("error:"))
+        .or(stderr.lines().last())
+        .unwrap_or("no message");
+    let message = crate::text::escape(
+        last.trim_start_matches("fatal: ")
+            .trim_start_matches("error: "),
+    );
     let lower = stderr.to_lowercase();
     let problem = Problem::new(format!("{url}: {message}"));
-    if lower.contains("could not resolve host") || lower.contains("could not connect") || lower.contains("connection refused") || lower.contains("timed out") {
+    if lower.contains("could not resolve host")
+        || lower.contains("could not connect")
+        || lower.contains("connection refused")
+        || lower.contains("timed out")
+    {
         problem.hint("is the network up? `comfy apply --offline` does with what is in the store")
     } else if lower.contains("not found")
         || lower.contains("does not appear to be a git repository")
@@ -135,7 +172,10 @@ fn explain(url: &str, stderr: &str) -> Problem {
     } else if broken_off(&lower) {
         problem.hint("the server stalled or broke off: run it again")
     } else if WRONG.iter().any(|w| lower.contains(w)) {
-        problem.hint("what came is not what was asked for, and nothing of it was used: run it again, or fetch it from elsewhere (COMFY_MIRRORS)")
+        problem.hint(
+            "what came is not what was asked for, and nothing of it was used: run it \
+            again, or fetch it from elsewhere (COMFY_MIRRORS)",
+        )
     } else {
         problem
     }
@@ -144,32 +184,60 @@ fn explain(url: &str, stderr: &str) -> Problem {
 /// What to do where there is no such repository.
 pub(super) fn absent(url: &str) -> &'static str {
     // comfy.toml names only https:// addresses.
-    if url.starts_with("https://") { "no such public repository: check owner and name" } else { "COMFY_MIRRORS leads there: it has no such repository" }
+    if url.starts_with("https://") {
+        "no such public repository: check owner and name"
+    } else {
+        "COMFY_MIRRORS leads there: it has no such repository"
+    }
 }
 
 /// What git says of a pack that is damaged, or lacks what was wanted.
-const WRONG: &[&str] =
-    &["bad object", "did not send all", "index-pack", "inflate", "pack", "corrupt", "protocol error", "bad line length", "missing", "unexpected", "expected"];
+const WRONG: &[&str] = &[
+    "bad object",
+    "did not send all",
+    "index-pack",
+    "inflate",
+    "pack",
+    "corrupt",
+    "protocol error",
+    "bad line length",
+    "missing",
+    "unexpected",
+    "expected",
+];
 
 /// Whether a connection ended before the answer did: the same server is then not asked for more.
 pub(super) fn broken_off(message: &str) -> bool {
     let lower = message.to_lowercase();
-    ["operation too slow", "transfer closed", "timed out", "early eof", "unexpected disconnect", "the remote end hung up", "recv failure"]
-        .iter()
-        .any(|w| lower.contains(w))
+    [
+        "operation too slow",
+        "transfer closed",
+        "timed out",
+        "early eof",
+        "unexpected disconnect",
+        "the remote end hung up",
+        "recv failure",
+    ]
+    .iter()
+    .any(|w| lower.contains(w))
 }
 
-/// Once more at the address where the server has the repository by now: git itself follows no redirect, which could lead to any service that this
-/// machine reaches.
+/// Once more at the address where the server has the repository by now: git itself follows no
+/// redirect, which could lead to any service that this machine reaches.
 fn followed<T>(git: &Git, url: &str, ask: impl Fn(&str) -> Result<T>) -> Result<T> {
     match ask(url) {
         // git-remote-http: "The requested URL returned error: 301".
-        Err(p) if url.starts_with("http") && p.message.contains("returned error: 30") => ask(&super::http::destination(&git.net, url)?),
+        Err(p) if url.starts_with("http") && p.message.contains("returned error: 30") => {
+            ask(&super::http::destination(&git.net, url)?)
+        }
         other => other,
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call of one program, spelled out")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call of one program, spelled out"
+)]
 pub(super) fn fetch(
     git: &Git,
     program: &Path,
@@ -181,18 +249,44 @@ pub(super) fn fetch(
     progress: &dyn Progress,
 ) -> Result<()> {
     super::bare::must_be_ours(folder)?;
-    followed(git, url, |url| fetch_of(git, program, folder, url, specs, depth, filter, progress))
+    followed(git, url, |url| {
+        fetch_of(git, program, folder, url, specs, depth, filter, progress)
+    })
 }
 
-#[expect(clippy::too_many_arguments, reason = "one call of one program, spelled out")]
-fn fetch_of(git: &Git, program: &Path, folder: &Path, url: &str, specs: &[&str], depth: &[&str], filter: Option<&str>, progress: &dyn Progress) -> Result<()> {
-    // What git would otherwise write into the repository's own configuration (git-clone(1), --filter).
-    let partial = |f: &str| vec![(format!("remote.{url}.promisor"), "true".to_string()), (format!("remote.{url}.partialclonefilter"), f.to_string())];
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one call of one program, spelled out"
+)]
+fn fetch_of(
+    git: &Git,
+    program: &Path,
+    folder: &Path,
+    url: &str,
+    specs: &[&str],
+    depth: &[&str],
+    filter: Option<&str>,
+    progress: &dyn Progress,
+) -> Result<()> {
+    // What git would otherwise write into the repository's own configuration (git-clone(1),
+    // --filter).
+    let partial = |f: &str| {
+        vec![
+            (format!("remote.{url}.promisor"), "true".to_string()),
+            (format!("remote.{url}.partialclonefilter"), f.to_string()),
+        ]
+    };
     let mut c = command(git, program, &filter.map(partial).unwrap_or_default());
     c.current_dir(folder)
         .args(["--git-dir", "."])
         .arg("fetch")
-        .args(["--no-tags", "--force", "--progress", "--no-write-fetch-head", "--no-auto-maintenance"])
+        .args([
+            "--no-tags",
+            "--force",
+            "--progress",
+            "--no-write-fetch-head",
+            "--no-auto-maintenance",
+        ])
         .args(depth);
     if let Some(f) = filter {
         c.arg(format!("--filter={f}"));
@@ -203,38 +297,102 @@ fn fetch_of(git: &Git, program: &Path, folder: &Path, url: &str, specs: &[&str],
     done
 }
 
-pub(super) fn ls_remote(git: &Git, program: &Path, url: &str, patterns: &[&str]) -> Result<Vec<(String, String)>> {
+pub(super) fn ls_remote(
+    git: &Git,
+    program: &Path,
+    url: &str,
+    patterns: &[&str],
+) -> Result<Vec<(String, String)>> {
     followed(git, url, |url| ls_remote_of(git, program, url, patterns))
 }
 
-fn ls_remote_of(git: &Git, program: &Path, url: &str, patterns: &[&str]) -> Result<Vec<(String, String)>> {
+fn ls_remote_of(
+    git: &Git,
+    program: &Path,
+    url: &str,
+    patterns: &[&str],
+) -> Result<Vec<(String, String)>> {
     let mut c = command(git, program, &[]);
     // Outside of every repository: none that lies in the store or above it is looked for.
-    c.env("GIT_DIR", "/nonexistent").current_dir("/").arg("ls-remote").arg("--end-of-options").arg(url).args(patterns);
+    c.env("GIT_DIR", "/nonexistent")
+        .current_dir("/")
+        .arg("ls-remote")
+        .arg("--end-of-options")
+        .arg(url)
+        .args(patterns);
     let out = run(c, url, &crate::host::progress::Silent)?;
-    Ok(out.lines().filter_map(|l| l.split_once('\t')).map(|(oid, name)| (name.to_string(), oid.to_string())).collect())
+    Ok(out
+        .lines()
+        .filter_map(|l| l.split_once('\t'))
+        .map(|(oid, name)| (name.to_string(), oid.to_string()))
+        .collect())
 }
 
 /// How many commits lie between; `None` where the server cannot give commits without their files.
-pub(super) fn distance(git: &Git, program: &Path, folder: &Path, url: &str, old: &Oid, new: &Oid) -> Option<usize> {
-    let history = history(git, program, folder, url, &format!("+{new}:refs/remote/new"), "--depth=1000")?;
+pub(super) fn distance(
+    git: &Git,
+    program: &Path,
+    folder: &Path,
+    url: &str,
+    old: &Oid,
+    new: &Oid,
+) -> Option<usize> {
+    let history = history(
+        git,
+        program,
+        folder,
+        url,
+        &format!("+{new}:refs/remote/new"),
+        "--depth=1000",
+    )?;
     count(git, program, &history, &new.to_string(), &old.to_string())
 }
 
 /// The repository of commits alone beside the outline at `folder`, with what `spec` names.
-pub(super) fn history(git: &Git, program: &Path, folder: &Path, url: &str, spec: &str, depth: &str) -> Option<PathBuf> {
+pub(super) fn history(
+    git: &Git,
+    program: &Path,
+    folder: &Path,
+    url: &str,
+    spec: &str,
+    depth: &str,
+) -> Option<PathBuf> {
     let history = folder.with_extension("history.git");
     super::bare::init(&history).ok()?;
-    // Commits alone are small; a server that ignores the filter is asked for no more than it takes to count.
-    fetch(git, program, &history, url, &[spec], &[depth], Some("tree:0"), &crate::host::progress::Silent).ok()?;
+    // Commits alone are small; a server that ignores the filter is asked for no more than it takes
+    // to count.
+    fetch(
+        git,
+        program,
+        &history,
+        url,
+        &[spec],
+        &[depth],
+        Some("tree:0"),
+        &crate::host::progress::Silent,
+    )
+    .ok()?;
     Some(history)
 }
 
 /// Commits of `of` that `without` does not have, as far as they are here.
-pub(super) fn count(git: &Git, program: &Path, history: &Path, of: &str, without: &str) -> Option<usize> {
+pub(super) fn count(
+    git: &Git,
+    program: &Path,
+    history: &Path,
+    of: &str,
+    without: &str,
+) -> Option<usize> {
     let mut c = command(git, program, &[]);
-    c.current_dir(history).args(["--git-dir", ".", "rev-list", "--count", "--end-of-options"]).arg(of).arg(format!("^{without}"));
-    run(c, of, &crate::host::progress::Silent).ok()?.trim().parse().ok()
+    c.current_dir(history)
+        .args(["--git-dir", ".", "rev-list", "--count", "--end-of-options"])
+        .arg(of)
+        .arg(format!("^{without}"));
+    run(c, of, &crate::host::progress::Silent)
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -253,16 +411,33 @@ mod tests {
         let to = to.to_string();
         std::thread::spawn(move || {
             for mut stream in listener.incoming().flatten() {
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(std::result::Result::ok).take_while(|l| !l.is_empty());
+                let mut lines = BufReader::new(stream.try_clone().unwrap())
+                    .lines()
+                    .map_while(std::result::Result::ok)
+                    .take_while(|l| !l.is_empty());
                 let path = lines.next().unwrap().split(' ').nth(1).unwrap().to_string();
                 lines.for_each(drop);
-                let refs = format!("001e# service=git-upload-pack\n0000003e{} refs/heads/main\0\n0000", "a".repeat(40));
+                let refs = format!(
+                    "001e# service=git-upload-pack\n0000003e{} refs/heads/main\0\n0000",
+                    "a".repeat(40)
+                );
                 let (head, body) = match path.strip_prefix("/moved") {
-                    Some(rest) => (format!("301 Moved\r\nLocation: {to}/now{rest}"), String::new()),
-                    None => ("200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement".into(), refs),
+                    Some(rest) => (
+                        format!("301 Moved\r\nLocation: {to}/now{rest}"),
+                        String::new(),
+                    ),
+                    None => (
+                        "200 OK\r\nContent-Type: application/x-git-upload-pack-advertisement"
+                            .into(),
+                        refs,
+                    ),
                 };
                 let _ = tell.send(path);
-                let _ = write!(stream, "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+                let _ = write!(
+                    stream,
+                    "HTTP/1.1 {head}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                    body.len()
+                );
             }
         });
         (url, asked)
@@ -270,19 +445,43 @@ mod tests {
 
     #[test]
     fn a_repository_moves_on_its_own_server_alone() {
-        let Some(program) = ["/usr/bin/git", "/usr/local/bin/git"].iter().map(Path::new).find(|p| p.exists()) else { return };
+        let Some(program) = ["/usr/bin/git", "/usr/local/bin/git"]
+            .iter()
+            .map(Path::new)
+            .find(|p| p.exists())
+        else {
+            return;
+        };
         let folder = tempfile::tempdir().unwrap();
-        let git =
-            Git { program: Some(program.into()), net: Default::default(), store: folder.path().into(), offline: false, config: folder.path().join("config") };
+        let git = Git {
+            program: Some(program.into()),
+            net: Default::default(),
+            store: folder.path().into(),
+            offline: false,
+            config: folder.path().join("config"),
+        };
         std::fs::write(&git.config, super::super::config()).unwrap();
         let ask = |url: &str| ls_remote(&git, program, &format!("{url}/moved"), &[]);
         let (service, asked) = server("");
         let (here, _) = server("");
-        assert_eq!(ask(&here).unwrap(), [("refs/heads/main".to_string(), "a".repeat(40))]);
+        assert_eq!(
+            ask(&here).unwrap(),
+            [("refs/heads/main".to_string(), "a".repeat(40))]
+        );
         // The same machine, and another name.
         let (elsewhere, _) = server(&service.replace("127.0.0.1", "localhost"));
         let refused = ask(&elsewhere).unwrap_err();
-        assert!(refused.message.contains("/moved leads to another server: http://localhost:"), "{refused:?}");
-        assert!(asked.try_iter().all(|path| path.starts_with("/now/info/refs")), "git itself does not go there");
+        assert!(
+            refused
+                .message
+                .contains("/moved leads to another server: http://localhost:"),
+            "{refused:?}"
+        );
+        assert!(
+            asked
+                .try_iter()
+                .all(|path| path.starts_with("/now/info/refs")),
+            "git itself does not go there"
+        );
     }
 }

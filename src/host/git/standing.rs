@@ -1,8 +1,10 @@
-//! Whether a pinned commit is one of its ref's. A hub that keeps forks together serves the commits of all of them at the parent's address, so
-//! that a commit which can be fetched there need not be the parent's.
+//! Whether a pinned commit is one of its ref's. A hub that keeps forks together serves the commits
+//! of all of them at the parent's address, so that a commit which can be fetched there need not be
+//! the parent's.
 //!
-//! What a server said is noted beside the outlines, a small file for each answer, so that `plan` needs none. A commit that was on its ref once
-//! stays known as such: a branch that is written anew afterwards does not make it a stranger's.
+//! What a server said is noted beside the outlines, a small file for each answer, so that `plan`
+//! needs none. A commit that was on its ref once stays known as such: a branch that is written anew
+//! afterwards does not make it a stranger's.
 
 use std::path::PathBuf;
 
@@ -24,13 +26,21 @@ const DEPTHS: [&str; 2] = ["--depth=1000", "--depth=20000"];
 impl Git {
     fn note_of(&self, repo: &str, git_ref: &str, commit: &Oid) -> PathBuf {
         let text = format!("{}\n{git_ref}\n{commit}", names::repo_key(repo));
-        self.store.join("standing").join(base16ct::lower::encode_string(&Sha256::digest(text.as_bytes())[..16]))
+        self.store
+            .join("standing")
+            .join(base16ct::lower::encode_string(
+                &Sha256::digest(text.as_bytes())[..16],
+            ))
     }
 
     /// Notes what a server said. Where it cannot be noted, it is asked again.
     pub(super) fn note(&self, repo: &str, git_ref: &str, commit: &Oid, standing: Standing) {
         let file = self.note_of(repo, git_ref, commit);
-        let word = if standing == Standing::On { "on" } else { "off" };
+        let word = if standing == Standing::On {
+            "on"
+        } else {
+            "off"
+        };
         let _ = file.parent().map(std::fs::create_dir_all);
         let _ = std::fs::write(file, word);
     }
@@ -38,17 +48,25 @@ impl Git {
     /// What is known without a server; `None`: nothing.
     pub fn known_standing(&self, repo: &str, git_ref: &str, commit: &Oid) -> Option<Standing> {
         if let Some(asked) = Oid::parse(git_ref) {
-            return Some(if asked == *commit { Standing::On } else { Standing::Off });
+            return Some(if asked == *commit {
+                Standing::On
+            } else {
+                Standing::Off
+            });
         }
-        match std::fs::read(self.note_of(repo, git_ref, commit)).ok()?.as_slice() {
+        match std::fs::read(self.note_of(repo, git_ref, commit))
+            .ok()?
+            .as_slice()
+        {
             b"on" => Some(Standing::On),
             b"off" => Some(Standing::Off),
             _ => None,
         }
     }
 
-    /// The same, and the server is asked where the commit is not known to be on its ref; `None` where it does not answer, cannot give commits
-    /// without their files, or has more of them than anybody asks for.
+    /// The same, and the server is asked where the commit is not known to be on its ref; `None`
+    /// where it does not answer, cannot give commits without their files, or has more of them than
+    /// anybody asks for.
     pub fn standing(&self, repo: &str, git_ref: &str, commit: &Oid) -> Option<Standing> {
         let known = self.known_standing(repo, git_ref, commit);
         if known == Some(Standing::On) || self.offline || Oid::parse(git_ref).is_some() {
@@ -63,15 +81,26 @@ impl Git {
 
     fn ask(&self, repo: &str, git_ref: &str, commit: &Oid) -> Option<Standing> {
         let git = self.program.as_ref()?;
-        let (outline, url) = (self.folder(repo, Depth::Outline), self.net.mirrors.rewrite(repo));
+        let (outline, url) = (
+            self.folder(repo, Depth::Outline),
+            self.net.mirrors.rewrite(repo),
+        );
         for depth in DEPTHS {
-            let history = program::history(self, git, &outline, &url, &format!("+{git_ref}:refs/remote/asked"), depth)?;
+            let history = program::history(
+                self,
+                git,
+                &outline,
+                &url,
+                &format!("+{git_ref}:refs/remote/asked"),
+                depth,
+            )?;
             let (of, asked) = (commit.to_string(), "refs/remote/asked");
             match program::count(self, git, &history, &of, asked) {
                 Some(0) => return Some(Standing::On),
                 Some(_) => {}
                 // It is not here, and git itself is well.
-                None if !read::has_commit(&history, commit) && program::count(self, git, &history, asked, asked) == Some(0) => {}
+                None if !read::has_commit(&history, commit)
+                    && program::count(self, git, &history, asked, asked) == Some(0) => {}
                 None => return None,
             }
             // The whole of the ref is here, and the commit is not in it.

@@ -1,7 +1,7 @@
 //! One file from a server, as `NAME.part` until it is whole.
 //!
-//! A part is always a beginning of the file, written in order and hashed on the way, whichever connection brought which
-//! piece. What an earlier run left is hashed again, never believed.
+//! A part is always a beginning of the file, written in order and hashed on the way, whichever
+//! connection brought which piece. What an earlier run left is hashed again, never believed.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -45,7 +45,11 @@ impl Part {
     fn open(path: &Path, most: Option<u64>, progress: &dyn Progress) -> Result<Part> {
         let doing = || format!("write {}", path.display());
         let file = Part::alone(path)?;
-        let mut part = Part { file, hasher: Hasher::default(), resumed: false };
+        let mut part = Part {
+            file,
+            hasher: Hasher::default(),
+            resumed: false,
+        };
         let there = part.file.metadata().doing(doing)?.len();
         if most.is_some_and(|m| there > m) {
             part.restart().doing(doing)?;
@@ -64,7 +68,16 @@ impl Part {
     /// Open, and nobody else's: another comfy that fetches the same is waited for.
     fn alone(path: &Path) -> Result<File> {
         let doing = || format!("write {}", path.display());
-        let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(nix::libc::O_NOFOLLOW).open(path);
+        let options = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(nix::libc::O_NOFOLLOW)
+                .open(path)
+        };
         let mut file = options().doing(doing)?;
         loop {
             match file.try_lock() {
@@ -76,7 +89,9 @@ impl Part {
                     // Whoever had it has put it in its place.
                     file = options().doing(doing)?;
                 }
-                Err(TryLockError::WouldBlock) if crate::host::signals::interrupted() => return Err(Problem::interrupted()),
+                Err(TryLockError::WouldBlock) if crate::host::signals::interrupted() => {
+                    return Err(Problem::interrupted());
+                }
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(100)),
                 // A file system without locks: as good as before there were any.
                 Err(TryLockError::Error(_)) => return Ok(file),
@@ -99,7 +114,9 @@ impl Part {
         self.file.write_all(data).map_err(|e| {
             let p = Problem::new(format!("could not write what was fetched: {e}"));
             Refusal::Final(if e.kind() == std::io::ErrorKind::StorageFull {
-                p.hint("free some space and run it again: what is there already is not fetched again")
+                p.hint(
+                    "free some space and run it again: what is there already is not fetched again",
+                )
             } else {
                 p
             })
@@ -110,13 +127,18 @@ impl Part {
 }
 
 fn interrupted_or(e: std::io::Error, what: impl FnOnce() -> String) -> Problem {
-    if e.kind() == std::io::ErrorKind::Interrupted { Problem::interrupted() } else { Problem::new(format!("could not {}: {e}", what())) }
+    if e.kind() == std::io::ErrorKind::Interrupted {
+        Problem::interrupted()
+    } else {
+        Problem::new(format!("could not {}: {e}", what()))
+    }
 }
 
 /// Leaves the whole file at `part`, on the disk; its size and hash.
 ///
 /// # Errors
-/// The server does not give it, gives something else, or the disk is full. A part with the wrong content goes.
+/// The server does not give it, gives something else, or the disk is full. A part with the wrong
+/// content goes.
 pub fn run(web: &Web, f: &Fetch, progress: &dyn Progress) -> Result<(u64, Sha)> {
     let mut part = Part::open(f.part, f.size, progress)?;
     loop {
@@ -127,21 +149,29 @@ pub fn run(web: &Web, f: &Fetch, progress: &dyn Progress) -> Result<(u64, Sha)> 
         let wrong = f.sha256.is_some_and(|s| s != sum);
         if wrong && part.resumed {
             // The beginning may be of another file, or was damaged: once more, all of it.
-            part.restart().doing(|| format!("write {}", f.part.display()))?;
+            part.restart()
+                .doing(|| format!("write {}", f.part.display()))?;
             continue;
         }
         if wrong {
-            crate::host::fs::edit::remove_path(f.part).doing(|| format!("remove {}", f.part.display()))?;
+            crate::host::fs::edit::remove_path(f.part)
+                .doing(|| format!("remove {}", f.part.display()))?;
             let want = f.sha256.map(|s| s.to_string()).unwrap_or_default();
-            return Err(Problem::new(format!("{} gave a file with sha256 {sum}, and comfy.lock says {want}", shown(&f.place.address)))
-                .hint("nothing was put in place; if the new file is meant, `comfy update` pins it"));
+            return Err(Problem::new(format!(
+                "{} gave a file with sha256 {sum}, and comfy.lock says {want}",
+                shown(&f.place.address)
+            ))
+            .hint("nothing was put in place; if the new file is meant, `comfy update` pins it"));
         }
-        part.file.sync_data().doing(|| format!("write {} to the disk", f.part.display()))?;
+        part.file
+            .sync_data()
+            .doing(|| format!("write {} to the disk", f.part.display()))?;
         return Ok((size, sum));
     }
 }
 
-/// Bytes between two cuts that count as something: a server that gives a few and falls silent does not hold a download for ever.
+/// Bytes between two cuts that count as something: a server that gives a few and falls silent does
+/// not hold a download for ever.
 const SOMETHING: u64 = 64 << 10;
 
 /// Goes on after cuts, as long as something comes.
@@ -155,7 +185,11 @@ fn patiently(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> 
             Err(Refusal::Passing(why)) => why,
             Err(r) => return Err(r.problem()),
         };
-        tries = if part.hasher.bytes >= before + SOMETHING { 1 } else { tries + 1 };
+        tries = if part.hasher.bytes >= before + SOMETHING {
+            1
+        } else {
+            tries + 1
+        };
         if tries > TRIES {
             return Err(Refusal::Passing(refusal).problem());
         }
@@ -167,7 +201,12 @@ fn patiently(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> 
 fn some(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> Result<(), Refusal> {
     let have = part.hasher.bytes;
     let asked = Some((have, Some(have + PIECE - 1)));
-    let ask = Ask { address: &f.place.address, key: f.place.key.as_ref(), range: asked, ..Ask::default() };
+    let ask = Ask {
+        address: &f.place.address,
+        key: f.place.key.as_ref(),
+        range: asked,
+        ..Ask::default()
+    };
     let reply = match web.ask(&ask) {
         // What is there ends where the file does, and nobody said how long that is.
         Err(Refusal::Status(416, _)) if have > 0 && f.size.is_none() => return Ok(()),
@@ -176,36 +215,76 @@ fn some(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> Resul
     let final_ = |why: String| Refusal::Final(Problem::new(why));
     if reply.is_page() {
         return Err(Refusal::Final(
-            Problem::new(format!("{} answers with a web page instead of the file", shown(&reply.address)))
-                .hint("a login or a notice, most likely: open it in a browser; set HF_TOKEN or CIVITAI_API_TOKEN where it wants a key"),
+            Problem::new(format!(
+                "{} answers with a web page instead of the file",
+                shown(&reply.address)
+            ))
+            .hint(
+                "a login or a notice, most likely: open it in a browser; set HF_TOKEN or \
+                    CIVITAI_API_TOKEN where it wants a key",
+            ),
         ));
     }
     let total = reply.total();
     if let (Some(t), Some(s)) = (total, f.size)
         && t != s
     {
-        let why = format!("{} says that the file has {t} bytes ({}), and comfy.lock says {s} ({})", shown(&reply.address), bytes(t), bytes(s));
-        return Err(Refusal::Final(Problem::new(why).hint("if the new file is meant, `comfy update` pins it")));
+        let why = format!(
+            "{} says that the file has {t} bytes ({}), and comfy.lock says {s} ({})",
+            shown(&reply.address),
+            bytes(t),
+            bytes(s)
+        );
+        return Err(Refusal::Final(
+            Problem::new(why).hint("if the new file is meant, `comfy update` pins it"),
+        ));
     }
     match reply.begins() {
         Some(b) if b == have => {}
         // No parts here: from the beginning.
-        Some(0) => part.restart().map_err(|e| final_(format!("could not write what was fetched: {e}")))?,
-        _ => return Err(final_(format!("{} answers with another part of the file than was asked for", shown(&reply.address)))),
+        Some(0) => part
+            .restart()
+            .map_err(|e| final_(format!("could not write what was fetched: {e}")))?,
+        _ => {
+            return Err(final_(format!(
+                "{} answers with another part of the file than was asked for",
+                shown(&reply.address)
+            )));
+        }
     }
     let in_parts = reply.response.status().as_u16() == 206;
     let end = total.or(f.size);
     let address = reply.address.clone();
     let same_server = super::web::same_server(&address, &f.place.address);
-    let mut tell = Told { progress, total: end };
-    let wanted = if in_parts { end.map_or(PIECE, |e| PIECE.min(e - have)) } else { end.map_or(u64::MAX, |e| e - part.hasher.bytes) };
+    let mut tell = Told {
+        progress,
+        total: end,
+    };
+    let wanted = if in_parts {
+        end.map_or(PIECE, |e| PIECE.min(e - have))
+    } else {
+        end.map_or(u64::MAX, |e| e - part.hasher.bytes)
+    };
     stream(reply, part, wanted, end.is_some(), &mut tell)?;
     if !in_parts {
         return Ok(());
     }
-    let Some(end) = end else { return Err(final_(format!("{} does not say how long the file is", shown(&address)))) };
+    let Some(end) = end else {
+        return Err(final_(format!(
+            "{} does not say how long the file is",
+            shown(&address)
+        )));
+    };
     // A redirect's end is asked directly, without the key that the first server got.
-    pieces(web, &address, f.place.key.as_ref().filter(|_| same_server), end, f.connections, part, &mut tell)
+    pieces(
+        web,
+        &address,
+        f.place.key.as_ref().filter(|_| same_server),
+        end,
+        f.connections,
+        part,
+        &mut tell,
+    )
 }
 
 struct Told<'a> {
@@ -215,21 +294,39 @@ struct Told<'a> {
 
 impl Told<'_> {
     fn at(&self, bytes: u64) {
-        self.progress.at(bytes, self.total.unwrap_or(bytes + 1).max(1));
+        self.progress
+            .at(bytes, self.total.unwrap_or(bytes + 1).max(1));
     }
 }
 
 /// Reads the answer's body into the part, `wanted` bytes of it.
-fn stream(reply: Reply, part: &mut Part, wanted: u64, known: bool, tell: &mut Told) -> Result<(), Refusal> {
+fn stream(
+    reply: Reply,
+    part: &mut Part,
+    wanted: u64,
+    known: bool,
+    tell: &mut Told,
+) -> Result<(), Refusal> {
     let address = reply.address.clone();
     let mut body = reply.response.into_body().into_reader();
     let mut buffer = vec![0; hash::BLOCK];
     let mut left = wanted;
     while left > 0 {
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let n = body.read(&mut buffer[..most]).map_err(|e| Refusal::Passing(format!("{}: {e}", shown(&address))))?;
+        let most = usize::try_from(left)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let n = body
+            .read(&mut buffer[..most])
+            .map_err(|e| Refusal::Passing(format!("{}: {e}", shown(&address))))?;
         if n == 0 {
-            return if known { Err(Refusal::Passing(format!("{} ended before the file did", shown(&address)))) } else { Ok(()) };
+            return if known {
+                Err(Refusal::Passing(format!(
+                    "{} ended before the file did",
+                    shown(&address)
+                )))
+            } else {
+                Ok(())
+            };
         }
         part.write(&buffer[..n])?;
         left -= n as u64;
@@ -238,11 +335,22 @@ fn stream(reply: Reply, part: &mut Part, wanted: u64, known: bool, tell: &mut To
     Ok(())
 }
 
-/// The rest in pieces, by several connections in turn: the next piece is always that of the next one.
-fn pieces(web: &Web, address: &str, key: Option<&Secret>, end: u64, connections: usize, part: &mut Part, tell: &mut Told) -> Result<(), Refusal> {
+/// The rest in pieces, by several connections in turn: the next piece is always that of the next
+/// one.
+fn pieces(
+    web: &Web,
+    address: &str,
+    key: Option<&Secret>,
+    end: u64,
+    connections: usize,
+    part: &mut Part,
+    tell: &mut Told,
+) -> Result<(), Refusal> {
     let start = part.hasher.bytes;
     let count = (end - start).div_ceil(PIECE);
-    let lanes = u64::try_from(connections).unwrap_or(1).clamp(1, count.max(1));
+    let lanes = u64::try_from(connections)
+        .unwrap_or(1)
+        .clamp(1, count.max(1));
     std::thread::scope(|scope| {
         type Piece = Result<Vec<u8>, Refusal>;
         let mut ends: Vec<(Receiver<Piece>, Sender<Vec<u8>>)> = Vec::new();
@@ -254,7 +362,14 @@ fn pieces(web: &Web, address: &str, key: Option<&Secret>, end: u64, connections:
                 for n in (lane..count).step_by(usize::try_from(lanes).unwrap_or(1)) {
                     let from = start + n * PIECE;
                     let to = (from + PIECE).min(end);
-                    let piece = one(web, address, key, from, to, empty.try_recv().unwrap_or_default());
+                    let piece = one(
+                        web,
+                        address,
+                        key,
+                        from,
+                        to,
+                        empty.try_recv().unwrap_or_default(),
+                    );
                     let failed = piece.is_err();
                     // Nobody wants it any more when another piece failed.
                     if out.send(piece).is_err() || failed {
@@ -265,7 +380,9 @@ fn pieces(web: &Web, address: &str, key: Option<&Secret>, end: u64, connections:
         }
         for n in 0..count {
             let (full, spent) = &ends[usize::try_from(n % lanes).unwrap_or(0)];
-            let piece = full.recv().map_err(|_| Refusal::Passing(format!("{}: a connection ended", shown(address))))??;
+            let piece = full.recv().map_err(|_| {
+                Refusal::Passing(format!("{}: a connection ended", shown(address)))
+            })??;
             part.write(&piece)?;
             tell.at(part.hasher.bytes);
             // A lane that is through needs no buffer.
@@ -275,18 +392,39 @@ fn pieces(web: &Web, address: &str, key: Option<&Secret>, end: u64, connections:
     })
 }
 
-fn one(web: &Web, address: &str, key: Option<&Secret>, from: u64, to: u64, mut buffer: Vec<u8>) -> Result<Vec<u8>, Refusal> {
+fn one(
+    web: &Web,
+    address: &str,
+    key: Option<&Secret>,
+    from: u64,
+    to: u64,
+    mut buffer: Vec<u8>,
+) -> Result<Vec<u8>, Refusal> {
     let passing = |why: String| Refusal::Passing(format!("{}: {why}", shown(address)));
-    let reply = match web.ask(&Ask { address, key, range: Some((from, Some(to - 1))), ..Ask::default() }) {
+    let reply = match web.ask(&Ask {
+        address,
+        key,
+        range: Some((from, Some(to - 1))),
+        ..Ask::default()
+    }) {
         // A signed address has run out: asked for anew from its beginning.
-        Err(Refusal::Status(code @ (400 | 401 | 403 | 404 | 410), _)) => return Err(passing(format!("answers {code} in the middle of the file"))),
+        Err(Refusal::Status(code @ (400 | 401 | 403 | 404 | 410), _)) => {
+            return Err(passing(format!("answers {code} in the middle of the file")));
+        }
         other => other?,
     };
     if reply.begins() != Some(from) || reply.total().is_some_and(|t| t < to) {
-        return Err(passing("answers with another part of the file than was asked for".into()));
+        return Err(passing(
+            "answers with another part of the file than was asked for".into(),
+        ));
     }
     let length = usize::try_from(to - from).unwrap_or(0);
     buffer.resize(length, 0);
-    reply.response.into_body().into_reader().read_exact(&mut buffer).map_err(|e| passing(e.to_string()))?;
+    reply
+        .response
+        .into_body()
+        .into_reader()
+        .read_exact(&mut buffer)
+        .map_err(|e| passing(e.to_string()))?;
     Ok(buffer)
 }

@@ -7,7 +7,8 @@ use sha2::{Digest, Sha256};
 
 use crate::lock::Sha;
 
-/// Bytes a read: measured, larger ones are no faster and push the data out of the processor's cache.
+/// Bytes a read: measured, larger ones are no faster and push the data out of the processor's
+/// cache.
 pub const BLOCK: usize = 256 << 10;
 
 /// A hash that grows with what is read or fetched.

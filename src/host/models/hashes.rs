@@ -1,8 +1,8 @@
 //! What was verified before: the SHA-256 that a file had when stat said this of it.
 //!
-//! As with [`crate::host::fs::cache`], a vouching rests on ctime, and only once that is older than the clock's grain. Two
-//! files hold it: one among the records, written by an apply, and the caller's own, written by `lock` and `verify`. The
-//! sandbox user can write neither.
+//! As with [`crate::host::fs::cache`], a vouching rests on ctime, and only once that is older than
+//! the clock's grain. Two files hold it: one among the records, written by an apply, and the
+//! caller's own, written by `lock` and `verify`. The sandbox user can write neither.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,10 @@ const MOST: usize = 400_000;
 pub struct Key([u8; KEY]);
 
 impl Key {
-    #[allow(clippy::unnecessary_cast, reason = "the widths differ between the platforms")]
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the widths differ between the platforms"
+    )]
     pub fn of(st: &FileStat) -> Key {
         let mut k = [0; KEY];
         k[..8].copy_from_slice(&(st.st_dev as u64).to_be_bytes());
@@ -39,7 +42,8 @@ impl Key {
 
 #[derive(Default)]
 pub struct Hashes {
-    /// Files of sorted records, searched in place; each is read when those before it do not know a file.
+    /// Files of sorted records, searched in place; each is read when those before it do not know a
+    /// file.
     old: Vec<(PathBuf, OnceLock<Vec<u8>>)>,
     new: Mutex<HashMap<Key, Sha>>,
     /// Whether there is something in `new`: most runs have nothing, and ask twenty thousand times.
@@ -49,7 +53,10 @@ pub struct Hashes {
 impl Hashes {
     /// What these files hold; absent or damaged ones hold nothing.
     pub fn load(paths: &[PathBuf]) -> Hashes {
-        Hashes { old: paths.iter().map(|p| (p.clone(), OnceLock::new())).collect(), ..Hashes::default() }
+        Hashes {
+            old: paths.iter().map(|p| (p.clone(), OnceLock::new())).collect(),
+            ..Hashes::default()
+        }
     }
 
     pub fn get(&self, key: &Key) -> Option<Sha> {
@@ -63,12 +70,16 @@ impl Hashes {
             // Device and inode as one number first: a library asks this twenty thousand times.
             let wanted = head(&key.0);
             let at = records.partition_point(|r| head(r) < wanted);
-            let found = records[at..].iter().take_while(|r| head(*r) == wanted).find(|r| r[..KEY] == key.0)?;
+            let found = records[at..]
+                .iter()
+                .take_while(|r| head(*r) == wanted)
+                .find(|r| r[..KEY] == key.0)?;
             found[KEY..].try_into().ok().map(Sha)
         })
     }
 
-    /// Notes a reading that began at `read_ns` (nanoseconds since 1970), where its stamp can vouch for it.
+    /// Notes a reading that began at `read_ns` (nanoseconds since 1970), where its stamp can vouch
+    /// for it.
     pub fn add(&self, st: &FileStat, sha: Sha, read_ns: i64) {
         if Stamp::of(st).settled(read_ns)
             && let Ok(mut new) = self.new.lock()
@@ -87,12 +98,17 @@ impl Hashes {
     /// # Errors
     /// It cannot be written.
     pub fn save(&self, path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
-        let Ok(new) = self.new.lock().map(|n| n.clone()) else { return Ok(()) };
+        let Ok(new) = self.new.lock().map(|n| n.clone()) else {
+            return Ok(());
+        };
         // Read again: another comfy may have written meanwhile.
         let before = Hashes::load(&[path.to_path_buf()]);
         let mut records: Vec<[u8; RECORD]> = new.iter().map(|(k, s)| record(k, s)).collect();
         let kept = before.old.iter().flat_map(vouched);
-        records.extend(kept.filter(|r| !r[..KEY].try_into().is_ok_and(|k| new.contains_key(&Key(k)))).take(MOST.saturating_sub(new.len())));
+        records.extend(
+            kept.filter(|r| !r[..KEY].try_into().is_ok_and(|k| new.contains_key(&Key(k))))
+                .take(MOST.saturating_sub(new.len())),
+        );
         records.sort_unstable();
         let mut bytes = MAGIC.to_vec();
         records.iter().for_each(|r| bytes.extend_from_slice(r));
@@ -107,7 +123,9 @@ impl Hashes {
 fn vouched((path, bytes): &(PathBuf, OnceLock<Vec<u8>>)) -> &[[u8; RECORD]] {
     let bytes = bytes.get_or_init(|| std::fs::read(path).unwrap_or_default());
     let records = bytes.strip_prefix(MAGIC).map(|b| b.as_chunks::<RECORD>());
-    records.filter(|(_, rest)| rest.is_empty()).map_or(&[], |(all, _)| all)
+    records
+        .filter(|(_, rest)| rest.is_empty())
+        .map_or(&[], |(all, _)| all)
 }
 
 fn head(record: &[u8]) -> u128 {
@@ -126,8 +144,11 @@ pub fn own_path() -> Option<PathBuf> {
     Some(crate::host::env::cache_home()?.join("model-hashes"))
 }
 
-/// The records, and the caller's own file but for root, who believes the records alone where there are two accounts.
+/// The records, and the caller's own file but for root, who believes the records alone where there
+/// are two accounts.
 pub fn believed(paths: &Paths) -> Vec<PathBuf> {
-    let own = (paths.home.is_none() || !nix::unistd::geteuid().is_root()).then(own_path).flatten();
+    let own = (paths.home.is_none() || !nix::unistd::geteuid().is_root())
+        .then(own_path)
+        .flatten();
     std::iter::once(paths.model_hashes()).chain(own).collect()
 }

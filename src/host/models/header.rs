@@ -1,4 +1,5 @@
-//! Where the header of a safetensors file comes from: the disk, or the first bytes that a server gives.
+//! Where the header of a safetensors file comes from: the disk, or the first bytes that a server
+//! gives.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,7 +11,9 @@ use crate::lock::safetensors::{Header, length, parse};
 use crate::problem::{Problem, Result};
 
 fn refused(why: String) -> Problem {
-    Problem::new(format!("is no sound safetensors file: {why}")).hint("fetch it anew, or take it from somebody else: readers would not agree on what it holds")
+    Problem::new(format!("is no sound safetensors file: {why}")).hint(
+        "fetch it anew, or take it from somebody else: readers would not agree on what it holds",
+    )
 }
 
 /// A login page or a notice that was given the name of a model.
@@ -21,7 +24,9 @@ pub fn is_page(file: &File) -> std::io::Result<bool> {
     let mut first = [0; 256];
     let n = file.read_at(&mut first, 0)?;
     let text = first[..n].trim_ascii_start().to_ascii_lowercase();
-    Ok([&b"<!doctype html"[..], b"<html"].iter().any(|s| text.starts_with(s)))
+    Ok([&b"<!doctype html"[..], b"<html"]
+        .iter()
+        .any(|s| text.starts_with(s)))
 }
 
 /// # Errors
@@ -49,14 +54,32 @@ pub fn of_server(web: &Web, place: &Place, size: u64) -> Result<Header> {
         return Err(refused(format!("it has {size} bytes")));
     }
     let part = |from: u64, to: u64| -> Result<Vec<u8>> {
-        let ask = Ask { address: &place.address, key: place.key.as_ref(), range: Some((from, Some(to - 1))), ..Ask::default() };
+        let ask = Ask {
+            address: &place.address,
+            key: place.key.as_ref(),
+            range: Some((from, Some(to - 1))),
+            ..Ask::default()
+        };
         let reply = web.ask(&ask).map_err(Refusal::problem)?;
-        let skip = from - reply.begins().filter(|b| *b <= from).ok_or_else(|| Problem::new("the server gives another part than was asked for"))?;
-        let mut body = reply.response.into_body().into_reader().take(skip + (to - from));
+        let skip = from
+            - reply
+                .begins()
+                .filter(|b| *b <= from)
+                .ok_or_else(|| Problem::new("the server gives another part than was asked for"))?;
+        let mut body = reply
+            .response
+            .into_body()
+            .into_reader()
+            .take(skip + (to - from));
         let mut bytes = Vec::new();
-        body.read_to_end(&mut bytes).map_err(|e| Problem::new(format!("its header could not be read: {e}")))?;
+        body.read_to_end(&mut bytes)
+            .map_err(|e| Problem::new(format!("its header could not be read: {e}")))?;
         bytes.drain(..usize::try_from(skip).unwrap_or(0).min(bytes.len()));
-        if bytes.len() as u64 == to - from { Ok(bytes) } else { Err(Problem::new("the server ended before the header did")) }
+        if bytes.len() as u64 == to - from {
+            Ok(bytes)
+        } else {
+            Err(Problem::new("the server ended before the header did"))
+        }
     };
     let mut bytes = part(0, FIRST.min(size))?;
     let n = length(bytes.first_chunk().copied().unwrap_or_default(), size).map_err(refused)?;

@@ -1,7 +1,8 @@
 //! Models: where they are asked for, how they are fetched, verified and put into their share.
 //!
-//! [`library`] is what `lock` asks. [`work`] fetches, under the build uid: [`web`] speaks HTTP, [`hub`] and [`bucket`] know addresses,
-//! [`download`] makes one file. [`place`] puts verified bytes into a share, as root. [`hashes`] is what was verified before.
+//! [`library`] is what `lock` asks. [`work`] fetches, under the build uid: [`web`] speaks HTTP,
+//! [`hub`] and [`bucket`] know addresses, [`download`] makes one file. [`place`] puts verified
+//! bytes into a share, as root. [`hashes`] is what was verified before.
 
 pub mod bucket;
 pub mod download;
@@ -43,8 +44,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Which servers are asked for models, and the keys for them: read from the caller's environment, and handed on through
-/// pipes and sockets alone.
+/// Which servers are asked for models, and the keys for them: read from the caller's environment,
+/// and handed on through pipes and sockets alone.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Hubs {
     /// Without a slash at the end.
@@ -57,16 +58,39 @@ pub struct Hubs {
     pub patience: u64,
 }
 
-/// Refuses a file of this machine that is no model's, by where it is and what it is called: as it is written, and where its links lead.
+/// Refuses a file of this machine that is no model's, by where it is and what it is called: as it
+/// is written, and where its links lead.
 ///
 /// # Errors
 /// What it is instead, and what to do.
 fn allowed(home: Option<&Path>, written: &Path, real: &Path) -> Result<()> {
     let me = nix::unistd::geteuid().as_raw();
-    let homes = home.into_iter().flat_map(|h| [Some(h.to_path_buf()), super::fs::real(h, me).ok()]).flatten();
-    let wrong = |home: &Path| [written, real].iter().find_map(|p| Some((*p, places::model_file(home, p)?)));
-    let Some((path, why)) = homes.chain([PathBuf::from("~")]).find_map(|h| wrong(&h).map(|(p, why)| (p.to_path_buf(), why))) else { return Ok(()) };
+    let homes = home
+        .into_iter()
+        .flat_map(|h| [Some(h.to_path_buf()), super::fs::real(h, me).ok()])
+        .flatten();
+    let wrong = |home: &Path| {
+        [written, real]
+            .iter()
+            .find_map(|p| Some((*p, places::model_file(home, p)?)))
+    };
+    let Some((path, why)) = homes
+        .chain([PathBuf::from("~")])
+        .find_map(|h| wrong(&h).map(|(p, why)| (p.to_path_buf(), why)))
+    else {
+        return Ok(());
+    };
     let shown = crate::text::escape(&written.to_string_lossy());
-    let leads = if path == written { String::new() } else { format!(" leads to {}, which", crate::text::escape(&path.to_string_lossy())) };
-    Err(Problem::new(format!("{shown}{leads} {why}")).hint("copy a model to where models are, and name that; ComfyUI can read whatever is put into a share"))
+    let leads = if path == written {
+        String::new()
+    } else {
+        format!(
+            " leads to {}, which",
+            crate::text::escape(&path.to_string_lossy())
+        )
+    };
+    Err(Problem::new(format!("{shown}{leads} {why}")).hint(
+        "copy a model to where models are, and \
+        name that; ComfyUI can read whatever is put into a share",
+    ))
 }

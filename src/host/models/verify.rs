@@ -1,4 +1,5 @@
-//! Reading the models that comfy.toml names, so that a plan can compare what they are with what they should be.
+//! Reading the models that comfy.toml names, so that a plan can compare what they are with what
+//! they should be.
 
 use rayon::prelude::*;
 
@@ -12,27 +13,48 @@ use crate::plan::desired::Desired;
 use crate::plan::ids::Ids;
 use crate::problem::{Problem, Result};
 
-/// Reads every declared model whose bytes `machine` does not know, several at once, and notes what they are.
+/// Reads every declared model whose bytes `machine` does not know, several at once, and notes what
+/// they are.
 ///
 /// # Errors
 /// comfy was interrupted: what was read by then is noted. What cannot be read stays unknown.
 pub fn read(d: &Desired, machine: &Machine, ids: &Ids, report: &dyn Reporter) -> Result<()> {
-    let shares = d.shares.iter().filter_map(|s| Some((s.name.as_str(), fs::real(&s.path, d.owner.uid).ok()?))).collect::<std::collections::BTreeMap<_, _>>();
-    let place = |(path, wish): (&bytestring::ByteString, &crate::plan::desired::ModelWish)| Some((shares.get(&*wish.share)?.join(&**path), wish.pin.size));
+    let shares = d
+        .shares
+        .iter()
+        .filter_map(|s| Some((s.name.as_str(), fs::real(&s.path, d.owner.uid).ok()?)))
+        .collect::<std::collections::BTreeMap<_, _>>();
+    let place = |(path, wish): (&bytestring::ByteString, &crate::plan::desired::ModelWish)| {
+        Some((shares.get(&*wish.share)?.join(&**path), wish.pin.size))
+    };
     let mut files: Vec<_> = d.models.iter().filter_map(place).collect();
     // The large ones first: no core then has one left to itself at the end.
     files.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
     let root = nix::unistd::geteuid().is_root();
     let path = hashes::believed(&d.paths).pop();
     let owner = (root && d.isolation == Isolation::Account).then(|| (ids.seal, ids.records_gid()));
-    let reading = Reading::new(&machine.hashes, path, owner, files.iter().map(|(p, _)| p.clone()), report);
+    let reading = Reading::new(
+        &machine.hashes,
+        path,
+        owner,
+        files.iter().map(|(p, _)| p.clone()),
+        report,
+    );
     files.par_iter().with_max_len(1).for_each(|(path, size)| {
         // What stat tells needs no reading.
-        if !crate::host::signals::interrupted() && path.symlink_metadata().is_ok_and(|m| m.is_file() && m.len() == *size) {
+        if !crate::host::signals::interrupted()
+            && path
+                .symlink_metadata()
+                .is_ok_and(|m| m.is_file() && m.len() == *size)
+        {
             // What cannot be read stays unknown, and is told as that.
             let _ = reading.file(path);
         }
     });
     reading.flush();
-    if crate::host::signals::interrupted() { Err(Problem::interrupted().hint("what was read so far is not read again")) } else { Ok(()) }
+    if crate::host::signals::interrupted() {
+        Err(Problem::interrupted().hint("what was read so far is not read again"))
+    } else {
+        Ok(())
+    }
 }

@@ -1,5 +1,5 @@
-//! HTTP as models are fetched: redirects by hand, so that no key follows one to another server; no answer of any length is
-//! waited for when nothing comes.
+//! HTTP as models are fetched: redirects by hand, so that no key follows one to another server; no
+//! answer of any length is waited for when nothing comes.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -59,14 +59,21 @@ pub enum Refusal {
 impl Refusal {
     pub fn problem(self) -> Problem {
         match self {
-            Refusal::Passing(why) => Problem::new(why).hint("the server did not answer as it should: check the network, and run it again"),
+            Refusal::Passing(why) => Problem::new(why).hint(
+                "the server did not answer as it should: check the network, and run it again",
+            ),
             Refusal::Status(code, address) => {
                 let p = Problem::new(format!("{} answers {code}", shown(&address)));
                 match code {
-                    401 | 403 => {
-                        p.hint("it wants a key, or does not let yours in: set HF_TOKEN, CIVITAI_API_TOKEN or AWS_ACCESS_KEY_ID, and accept the model's licence on its page")
-                    }
-                    404 | 410 => p.hint("it is not there (any more): correct `source` in comfy.toml, or its revision"),
+                    401 | 403 => p.hint(
+                        "it wants a key, or does not let yours in: set HF_TOKEN, \
+                            CIVITAI_API_TOKEN or AWS_ACCESS_KEY_ID, and accept the model's licence \
+                            on its page",
+                    ),
+                    404 | 410 => p.hint(
+                        "it is not there (any more): correct `source` in \
+                        comfy.toml, or its revision",
+                    ),
                     _ => p,
                 }
             }
@@ -84,7 +91,11 @@ pub fn shown(address: &str) -> String {
 fn server(address: &str) -> Option<String> {
     let (scheme, rest) = address.split_once("://")?;
     let host = rest.split(['/', '?', '#']).next()?;
-    Some(format!("{}://{}", scheme.to_ascii_lowercase(), host.to_ascii_lowercase()))
+    Some(format!(
+        "{}://{}",
+        scheme.to_ascii_lowercase(),
+        host.to_ascii_lowercase()
+    ))
 }
 
 /// Whether a key for one may be shown to the other.
@@ -130,14 +141,24 @@ impl Web {
     pub fn new(net: &NetEnv, hubs: &Hubs) -> Web {
         let silence = Duration::from_secs(hubs.patience);
         let local = crate::host::http::patient(&NetEnv::default(), silence, None);
-        Web { agent: crate::host::http::patient(net, silence, None), led: Mutex::default(), net: net.clone(), silence, local }
+        Web {
+            agent: crate::host::http::patient(net, silence, None),
+            led: Mutex::default(),
+            net: net.clone(),
+            silence,
+            local,
+        }
     }
 
     /// Its connections stay open as long as those of the first server.
     fn led_by(&self, source: &str) -> Agent {
         let made = || crate::host::http::patient(&self.net, self.silence, Some(source));
-        let Ok(mut all) = self.led.lock() else { return made() };
-        all.entry(server(source).unwrap_or_default()).or_insert_with(made).clone()
+        let Ok(mut all) = self.led.lock() else {
+            return made();
+        };
+        all.entry(server(source).unwrap_or_default())
+            .or_insert_with(made)
+            .clone()
     }
 
     /// One request, through its redirects.
@@ -147,7 +168,11 @@ impl Web {
         let mut waits = 0;
         for _ in 0..=MAX_REDIRECTS {
             if let Err(why) = crate::manifest::model_address(&address) {
-                return Err(Refusal::Final(Problem::new(format!("{} leads to {}, which {why}", shown(ask.address), shown(&address)))));
+                return Err(Refusal::Final(Problem::new(format!(
+                    "{} leads to {}, which {why}",
+                    shown(ask.address),
+                    shown(&address)
+                ))));
             }
             // Plain http goes to this machine alone, which was just seen.
             let led;
@@ -160,19 +185,34 @@ impl Web {
                 led = self.led_by(ask.address);
                 &led
             };
-            let mut request = if ask.head_only { agent.head(&address) } else { agent.get(&address) };
+            let mut request = if ask.head_only {
+                agent.head(&address)
+            } else {
+                agent.get(&address)
+            };
             // What is hashed are the file's own bytes.
             request = request.header("Accept-Encoding", "identity");
             if let Some((from, to)) = ask.range {
-                request = request.header("Range", format!("bytes={from}-{}", to.map_or(String::new(), |t| t.to_string())));
+                request = request.header(
+                    "Range",
+                    format!(
+                        "bytes={from}-{}",
+                        to.map_or(String::new(), |t| t.to_string())
+                    ),
+                );
             }
             if let Some(key) = ask.key.filter(|_| server(&address) == first) {
                 request = request.header("Authorization", format!("Bearer {}", key.reveal()));
             }
-            let response = request.call().map_err(|e| Refusal::Passing(format!("{}: {e}", shown(&address))))?;
+            let response = request
+                .call()
+                .map_err(|e| Refusal::Passing(format!("{}: {e}", shown(&address))))?;
             let status = response.status();
             // It says when it has time for us.
-            let later = response.headers().get("Retry-After").and_then(|v| v.to_str().ok()?.trim().parse::<u64>().ok());
+            let later = response
+                .headers()
+                .get("Retry-After")
+                .and_then(|v| v.to_str().ok()?.trim().parse::<u64>().ok());
             if let (429 | 503, Some(seconds @ ..=LATER)) = (status.as_u16(), later)
                 && waits < WAITS
             {
@@ -184,23 +224,40 @@ impl Web {
             if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
                 return match status.as_u16() {
                     200..=299 => Ok(Reply { address, response }),
-                    code @ (408 | 425 | 429 | 500..=599) => Err(Refusal::Passing(format!("{} answers {code}", shown(&address)))),
+                    code @ (408 | 425 | 429 | 500..=599) => Err(Refusal::Passing(format!(
+                        "{} answers {code}",
+                        shown(&address)
+                    ))),
                     code => Err(Refusal::Status(code, address)),
                 };
             }
-            let location = response.headers().get("Location").and_then(|l| l.to_str().ok()).and_then(|l| resolve(&address, l));
+            let location = response
+                .headers()
+                .get("Location")
+                .and_then(|l| l.to_str().ok())
+                .and_then(|l| resolve(&address, l));
             let Some(next) = location else {
-                return Err(Refusal::Final(Problem::new(format!("{} redirects to nowhere", shown(&address)))));
+                return Err(Refusal::Final(Problem::new(format!(
+                    "{} redirects to nowhere",
+                    shown(&address)
+                ))));
             };
             if let Some(why) = redirect::refused(ask.address, &next) {
-                return Err(Refusal::Final(Problem::new(format!("{} leads to {}, which {why}", shown(ask.address), shown(&next)))));
+                return Err(Refusal::Final(Problem::new(format!(
+                    "{} leads to {}, which {why}",
+                    shown(ask.address),
+                    shown(&next)
+                ))));
             }
             if ask.stay && server(&next) != first {
                 return Ok(Reply { address, response });
             }
             address = next;
         }
-        Err(Refusal::Final(Problem::new(format!("{}: too many redirects", shown(ask.address)))))
+        Err(Refusal::Final(Problem::new(format!(
+            "{}: too many redirects",
+            shown(ask.address)
+        ))))
     }
 }
 
@@ -212,7 +269,12 @@ impl Reply {
     /// The whole file's length, from whichever header tells it.
     pub fn total(&self) -> Option<u64> {
         if self.response.status() == StatusCode::PARTIAL_CONTENT {
-            return self.header("Content-Range")?.rsplit_once('/')?.1.parse().ok();
+            return self
+                .header("Content-Range")?
+                .rsplit_once('/')?
+                .1
+                .parse()
+                .ok();
         }
         self.header("Content-Length")?.parse().ok()
     }
@@ -222,7 +284,12 @@ impl Reply {
         if self.response.status() != StatusCode::PARTIAL_CONTENT {
             return Some(0);
         }
-        self.header("Content-Range")?.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok()
+        self.header("Content-Range")?
+            .strip_prefix("bytes ")?
+            .split_once('-')?
+            .0
+            .parse()
+            .ok()
     }
 
     /// A strong name of this version, without its quotes.
@@ -233,7 +300,8 @@ impl Reply {
 
     /// A page where a file was asked for: a login, a notice, a captive network.
     pub fn is_page(&self) -> bool {
-        self.header("Content-Type").is_some_and(|t| t.trim_start().to_ascii_lowercase().starts_with("text/html"))
+        self.header("Content-Type")
+            .is_some_and(|t| t.trim_start().to_ascii_lowercase().starts_with("text/html"))
     }
 }
 
@@ -244,8 +312,12 @@ mod tests {
     #[test]
     fn locations_are_relative_to_where_they_were_said() {
         let from = "https://a.test:8/x/y?z=/1";
-        let table =
-            [("https://b.test/q", "https://b.test/q"), ("//b.test/q", "https://b.test/q"), ("/q?r", "https://a.test:8/q?r"), ("q", "https://a.test:8/x/q")];
+        let table = [
+            ("https://b.test/q", "https://b.test/q"),
+            ("//b.test/q", "https://b.test/q"),
+            ("/q?r", "https://a.test:8/q?r"),
+            ("q", "https://a.test:8/x/q"),
+        ];
         for (location, meant) in table {
             assert_eq!(resolve(from, location).as_deref(), Some(meant));
         }

@@ -1,4 +1,5 @@
-//! The unprivileged part: several files at once, each into its part, each with the hash that the lock says.
+//! The unprivileged part: several files at once, each into its part, each with the hash that the
+//! lock says.
 
 use std::path::{Path, PathBuf};
 
@@ -55,26 +56,51 @@ fn part(folder: &Path, sha256: Sha) -> PathBuf {
 /// No space, which is seen before the first byte; every file that could not be had.
 pub fn run(job: &Job, report: &dyn Reporter) -> Result<()> {
     let length = |p: PathBuf| std::fs::symlink_metadata(p).map_or(0, |m| m.len());
-    let missing: Vec<&Item> = job.items.iter().filter(|i| length(whole(&job.folder, i.sha256)) != i.size).collect();
-    let need: u64 = missing.iter().map(|i| i.size.saturating_sub(length(part(&job.folder, i.sha256)))).sum();
+    let missing: Vec<&Item> = job
+        .items
+        .iter()
+        .filter(|i| length(whole(&job.folder, i.sha256)) != i.size)
+        .collect();
+    let need: u64 = missing
+        .iter()
+        .map(|i| i.size.saturating_sub(length(part(&job.folder, i.sha256))))
+        .sum();
     room(&job.folder, need)?;
     let web = Web::new(&job.net, &job.hubs);
     let connections = if missing.len() == 1 { ALONE } else { TOGETHER };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(FILES).build().doing(|| "start threads".into())?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(FILES)
+        .build()
+        .doing(|| "start threads".into())?;
     let one = |i: &&Item| {
         let name = |p: Problem| p.prefixed(&format!("{}: ", i.address));
-        let origin = Origin::parse(&i.source).ok_or_else(|| name(Problem::new("its source is none")))?;
+        let origin =
+            Origin::parse(&i.source).ok_or_else(|| name(Problem::new("its source is none")))?;
         let part = part(&job.folder, i.sha256);
-        let place = hub::place(&web, &job.hubs, &origin, i.revision.as_deref(), i.sha256).map_err(name)?;
+        let place =
+            hub::place(&web, &job.hubs, &origin, i.revision.as_deref(), i.sha256).map_err(name)?;
         let progress = report.work(&i.address, Unit::Bytes);
-        let fetch = Fetch { place: &place, part: &part, size: Some(i.size), sha256: Some(i.sha256), connections };
+        let fetch = Fetch {
+            place: &place,
+            part: &part,
+            size: Some(i.size),
+            sha256: Some(i.sha256),
+            connections,
+        };
         download::run(&web, &fetch, progress.as_ref()).map_err(name)?;
         let at = whole(&job.folder, i.sha256);
-        edit::remove_path(&at).and_then(|()| edit::move_to(&part, &at)).doing(|| format!("keep {}", i.address))
+        edit::remove_path(&at)
+            .and_then(|()| edit::move_to(&part, &at))
+            .doing(|| format!("keep {}", i.address))
     };
-    let results: Vec<Result<()>> = pool.install(|| missing.par_iter().with_max_len(1).map(one).collect());
+    let results: Vec<Result<()>> =
+        pool.install(|| missing.par_iter().with_max_len(1).map(one).collect());
     let problems: Vec<Problem> = results.into_iter().filter_map(Result::err).collect();
-    if problems.is_empty() { Ok(()) } else { Err(Problem::all(problems)) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Problem::all(problems))
+    }
 }
 
 /// Refuses to begin where the disk cannot hold it.
@@ -85,8 +111,11 @@ pub fn room(folder: &Path, need: u64) -> Result<()> {
     let free = edit::free_bytes(folder).doing(|| "ask for free disk space".into())?;
     if need > 0 && free < need + MARGIN {
         let (free, need) = (crate::text::bytes(free), crate::text::bytes(need + MARGIN));
-        return Err(Problem::new(format!("the disk that holds {} has {free} free, and the models need {need}", folder.display()))
-            .hint("free some space and run it again; nothing was fetched"));
+        return Err(Problem::new(format!(
+            "the disk that holds {} has {free} free, and the models need {need}",
+            folder.display()
+        ))
+        .hint("free some space and run it again; nothing was fetched"));
     }
     Ok(())
 }

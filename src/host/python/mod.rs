@@ -1,7 +1,8 @@
 //! Finding a Python: the system's own, of the asked minor version, that the sandbox user can reach.
 //!
-//! A candidate is asked for its version once, by running it without site and environment, and not again while its file
-//! is the same. macOS's /usr/bin/python3 is never called: it opens a window where the developer tools are missing.
+//! A candidate is asked for its version once, by running it without site and environment, and not
+//! again while its file is the same. macOS's /usr/bin/python3 is never called: it opens a window
+//! where the developer tools are missing.
 
 pub mod managed;
 pub mod system;
@@ -18,11 +19,18 @@ use crate::plan::ids::Ids;
 use crate::plan::venv::Interpreter;
 
 /// Where systems, Homebrew, python.org and MacPorts put it.
-const FOLDERS: &[&str] = &["/usr/bin", "/usr/local/bin", "/opt/homebrew/bin", "/opt/local/bin", "/Library/Frameworks/Python.framework/Versions/VERSION/bin"];
+const FOLDERS: &[&str] = &[
+    "/usr/bin",
+    "/usr/local/bin",
+    "/opt/homebrew/bin",
+    "/opt/local/bin",
+    "/Library/Frameworks/Python.framework/Versions/VERSION/bin",
+];
 
-/// What a candidate prints: its version, and the program behind shims, links and virtual environments.
-const ASK: &str = "import sys, platform; print(platform.python_implementation(), '%d.%d.%d' % sys.version_info[:3], \
-                   getattr(sys, '_base_executable', None) or sys.executable, sep='\\n')";
+/// What a candidate prints: its version, and the program behind shims, links and virtual
+/// environments.
+const ASK: &str = "import sys, platform; print(platform.python_implementation(), '%d.%d.%d' % \
+    sys.version_info[:3], getattr(sys, '_base_executable', None) or sys.executable, sep='\\n')";
 
 /// What stat says of a program that was asked, and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -43,8 +51,14 @@ pub struct Interpreters {
 impl Interpreters {
     /// With the answers of earlier runs; an absent or damaged file holds none.
     pub fn load(path: &Path) -> Interpreters {
-        let known = std::fs::read(path).ok().and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default();
-        Interpreters { known, asked: Mutex::default() }
+        let known = std::fs::read(path)
+            .ok()
+            .and_then(|b| serde_json::from_slice(&b).ok())
+            .unwrap_or_default();
+        Interpreters {
+            known,
+            asked: Mutex::default(),
+        }
     }
 
     /// The answers that were used, where they differ from those that were known.
@@ -56,17 +70,29 @@ impl Interpreters {
     /// The first that fits, or why there is none.
     pub fn find(&self, d: &Desired, ids: &Ids) -> Result<Interpreter, String> {
         let minor = &d.python.version;
-        let mut folders: Vec<PathBuf> = FOLDERS.iter().map(|f| PathBuf::from(f.replace("VERSION", minor))).collect();
+        let mut folders: Vec<PathBuf> = FOLDERS
+            .iter()
+            .map(|f| PathBuf::from(f.replace("VERSION", minor)))
+            .collect();
         let own = ids.sandbox == ids.owner;
         if own {
             // Nobody else has to reach it.
-            folders.splice(0..0, env::var("PATH").unwrap_or_default().split(':').filter(|p| p.starts_with('/')).map(PathBuf::from));
+            folders.splice(
+                0..0,
+                env::var("PATH")
+                    .unwrap_or_default()
+                    .split(':')
+                    .filter(|p| p.starts_with('/'))
+                    .map(PathBuf::from),
+            );
         }
         let mut refused = Vec::new();
         for folder in folders {
             for name in [format!("python{minor}"), "python3".into()] {
                 let at = folder.join(&name);
-                if at.symlink_metadata().is_err() || (at == Path::new("/usr/bin/python3") && d.platform.macos) {
+                if at.symlink_metadata().is_err()
+                    || (at == Path::new("/usr/bin/python3") && d.platform.macos)
+                {
                     continue;
                 }
                 match self.candidate(&at, minor, if own { None } else { Some(ids) }) {
@@ -76,27 +102,56 @@ impl Interpreters {
                 }
             }
         }
-        let install = if d.platform.macos { format!("`brew install python@{minor}`") } else { format!("`apt install python{minor}`, for example") };
-        let seen = if refused.is_empty() { String::new() } else { format!(" ({})", refused.join("; ")) };
+        let install = if d.platform.macos {
+            format!("`brew install python@{minor}`")
+        } else {
+            format!("`apt install python{minor}`, for example")
+        };
+        let seen = if refused.is_empty() {
+            String::new()
+        } else {
+            format!(" ({})", refused.join("; "))
+        };
         Err(format!(
-            "there is no Python {minor} that {} can reach{seen}; install one ({install}), or change [python] version; a lock that is made where uv is names one that comfy installs",
+            "there is no Python {minor} that {} can reach{seen}; install one ({install}), or \
+             change [python] version; a lock that is made where uv is names one that comfy \
+             installs",
             d.sandbox
         ))
     }
 
     /// `Ok(None)`: another version.
-    fn candidate(&self, at: &Path, minor: &str, ids: Option<&Ids>) -> Result<Option<Interpreter>, String> {
+    fn candidate(
+        &self,
+        at: &Path,
+        minor: &str,
+        ids: Option<&Ids>,
+    ) -> Result<Option<Interpreter>, String> {
         let real = at.canonicalize().map_err(|e| e.to_string())?;
         if let Some(ids) = ids {
             reachable(&real, ids)?;
         }
         let meta = real.metadata().map_err(|e| e.to_string())?;
-        let stamp = (meta.dev(), meta.ino(), meta.size(), meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec());
-        let known = |answers: &Answers| answers.get(&real).filter(|k| k.stamp == stamp).map(|k| k.answer.clone());
-        let answer = match known(&self.known).or_else(|| self.asked.lock().ok().and_then(|a| known(&a))) {
-            Some(a) => a,
-            None => ask(at, &real, ids)?,
+        let stamp = (
+            meta.dev(),
+            meta.ino(),
+            meta.size(),
+            meta.mtime(),
+            meta.mtime_nsec(),
+            meta.ctime(),
+            meta.ctime_nsec(),
+        );
+        let known = |answers: &Answers| {
+            answers
+                .get(&real)
+                .filter(|k| k.stamp == stamp)
+                .map(|k| k.answer.clone())
         };
+        let answer =
+            match known(&self.known).or_else(|| self.asked.lock().ok().and_then(|a| known(&a))) {
+                Some(a) => a,
+                None => ask(at, &real, ids)?,
+            };
         if answer.minor() != minor {
             return Ok(None);
         }
@@ -104,17 +159,28 @@ impl Interpreters {
             reachable(&answer.path, ids)?;
         }
         if let Ok(mut a) = self.asked.lock() {
-            a.insert(real, Known { stamp, answer: answer.clone() });
+            a.insert(
+                real,
+                Known {
+                    stamp,
+                    answer: answer.clone(),
+                },
+            );
         }
         Ok(Some(answer))
     }
 }
 
-/// The minor version of the first Python that runs: of PATH, where a shim may find nothing of its own, or of the system.
+/// The minor version of the first Python that runs: of PATH, where a shim may find nothing of its
+/// own, or of the system.
 pub fn minor_of_this_machine() -> Option<String> {
     let stub = |p: &PathBuf| cfg!(target_os = "macos") && p == Path::new("/usr/bin/python3");
     let system = FOLDERS.iter().map(|f| Path::new(f).join("python3"));
-    let found = env::which("python3").into_iter().chain(system).filter(|p| p.exists() && !stub(p)).find_map(|p| ask(&p, &p, None).ok());
+    let found = env::which("python3")
+        .into_iter()
+        .chain(system)
+        .filter(|p| p.exists() && !stub(p))
+        .find_map(|p| ask(&p, &p, None).ok());
     found.map(|i| i.minor().to_string())
 }
 
@@ -126,22 +192,38 @@ fn reachable(real: &Path, ids: &Ids) -> Result<(), String> {
             return Err(format!("{} is closed to other users", p.display()));
         }
         let sticky = m.mode() & 0o1000 != 0 && i > 0;
-        if m.uid() == ids.sandbox || m.gid() == ids.sandbox_gid || m.gid() == ids.shared || (m.mode() & 0o002 != 0 && !sticky) {
+        if m.uid() == ids.sandbox
+            || m.gid() == ids.sandbox_gid
+            || m.gid() == ids.shared
+            || (m.mode() & 0o002 != 0 && !sticky)
+        {
             return Err(format!("{} can be written by others", p.display()));
         }
     }
     Ok(())
 }
 
-/// Runs it without site packages and environment; as root under the build uid, which has no rights at all.
-#[expect(clippy::disallowed_methods, reason = "the fence's gate for interpreters")]
+/// Runs it without site packages and environment; as root under the build uid, which has no rights
+/// at all.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the fence's gate for interpreters"
+)]
 fn ask(at: &Path, real: &Path, ids: Option<&Ids>) -> Result<Interpreter, String> {
     use std::os::unix::process::CommandExt;
     let mut c = Command::new(if ids.is_some() { real } else { at });
-    c.args(["-I", "-S", "-B", "-c", ASK]).env_clear().env("LC_ALL", "C").current_dir("/").stdin(Stdio::null());
+    c.args(["-I", "-S", "-B", "-c", ASK])
+        .env_clear()
+        .env("LC_ALL", "C")
+        .current_dir("/")
+        .stdin(Stdio::null());
     if ids.is_none() {
         // A shim such as pyenv's looks for its own.
-        c.envs(["PATH", "HOME"].iter().filter_map(|n| Some((*n, env::var(n)?))));
+        c.envs(
+            ["PATH", "HOME"]
+                .iter()
+                .filter_map(|n| Some((*n, env::var(n)?))),
+        );
     }
     if let Some(ids) = ids.filter(|_| nix::unistd::geteuid().is_root()) {
         c.uid(ids.build).gid(ids.build);
@@ -151,11 +233,20 @@ fn ask(at: &Path, real: &Path, ids: Option<&Ids>) -> Result<Interpreter, String>
     let mut lines = text.lines();
     let (kind, version, program) = (lines.next(), lines.next(), lines.next());
     let (Some("CPython"), Some(version), Some(program)) = (kind, version, program) else {
-        return Err(if out.status.success() { "is no CPython".into() } else { "does not run".into() });
+        return Err(if out.status.success() {
+            "is no CPython".into()
+        } else {
+            "does not run".into()
+        });
     };
     if version.split('.').count() != 3 || !version.chars().all(|c| c.is_ascii_digit() || c == '.') {
         return Err("says no version".into());
     }
-    let path = Path::new(program).canonicalize().map_err(|e| format!("{program}: {e}"))?;
-    Ok(Interpreter { path, version: version.into() })
+    let path = Path::new(program)
+        .canonicalize()
+        .map_err(|e| format!("{program}: {e}"))?;
+    Ok(Interpreter {
+        path,
+        version: version.into(),
+    })
 }

@@ -1,4 +1,5 @@
-//! The uv that a build runs: a copy of root's, which no build process can write, hashed at each use.
+//! The uv that a build runs: a copy of root's, which no build process can write, hashed at each
+//! use.
 
 use std::path::{Path, PathBuf};
 
@@ -7,23 +8,34 @@ use crate::host::fs::edit;
 use crate::host::generation::{Builder, seal::open_plain, worker::Work};
 use crate::problem::{Doing, Problem, Result};
 
-/// The program, with the hash that was noted when it was copied. `job`: the build process's folder, still its own.
+/// The program, with the hash that was noted when it was copied. `job`: the build process's folder,
+/// still its own.
 ///
 /// # Errors
 /// There is none, it cannot be fetched, or what was fetched is not the published one.
 pub fn kept(b: &mut Builder, job: &Path) -> Result<PathBuf> {
     let at = b.paths.base.join("tools/uv");
     let record = b.paths.records.join("uv.json");
-    let noted: Option<Chosen> = std::fs::read(&record).ok().and_then(|text| serde_json::from_slice(&text).ok());
-    let sound = noted.as_ref().filter(|n| own(&at, b) && program::hash(&at).is_ok_and(|is| is == n.sha256));
+    let noted: Option<Chosen> = std::fs::read(&record)
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok());
+    let sound = noted
+        .as_ref()
+        .filter(|n| own(&at, b) && program::hash(&at).is_ok_and(|is| is == n.sha256));
     let target = job.join("uv");
-    let work = program::Job { target: target.clone(), kept: sound.map(|n| n.sha256.clone()), net: b.net.clone(), offline: b.offline };
+    let work = program::Job {
+        target: target.clone(),
+        kept: sound.map(|n| n.sha256.clone()),
+        net: b.net.clone(),
+        offline: b.offline,
+    };
     let chosen: Chosen = b.perform(&Work::Uv(work))?;
     if sound.is_some_and(|n| n.sha256 == chosen.sha256) {
         return Ok(at);
     }
     // Where an older comfy kept it, for every build process to write.
-    edit::remove_path(&b.paths.store().join(format!("uv-{}", program::VERSION))).doing(|| "clear what an older comfy kept".into())?;
+    edit::remove_path(&b.paths.store().join(format!("uv-{}", program::VERSION)))
+        .doing(|| "clear what an older comfy kept".into())?;
     let doing = || format!("keep {}", at.display());
     // Nobody has it open any more.
     drop(open_plain(&target, b.ids).doing(doing)?);

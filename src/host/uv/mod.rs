@@ -1,5 +1,6 @@
-//! uv: found or fetched, and run with nothing of the caller's environment but indexes and proxies: as the caller where it resolves, as the
-//! build uid where it fetches an interpreter. It installs nothing.
+//! uv: found or fetched, and run with nothing of the caller's environment but indexes and proxies:
+//! as the caller where it resolves, as the build uid where it fetches an interpreter. It installs
+//! nothing.
 
 pub mod kept;
 pub mod program;
@@ -14,7 +15,15 @@ use crate::lock::python::{Resolver, Solved};
 use crate::problem::{Doing, Problem, Result};
 
 /// Variables of the caller's own uv.
-const OWN_VARS: &[&str] = &["HOME", "PATH", "UV_CACHE_DIR", "UV_PYTHON_INSTALL_DIR", "NETRC", "XDG_CACHE_HOME", "XDG_DATA_HOME"];
+const OWN_VARS: &[&str] = &[
+    "HOME",
+    "PATH",
+    "UV_CACHE_DIR",
+    "UV_PYTHON_INSTALL_DIR",
+    "NETRC",
+    "XDG_CACHE_HOME",
+    "XDG_DATA_HOME",
+];
 
 /// uv, with nothing of an environment but indexes, proxies and certificates.
 pub struct Uv {
@@ -30,25 +39,35 @@ impl Uv {
     #[expect(clippy::disallowed_methods, reason = "the fence's gate for uv")]
     pub fn command(&self, program: &std::path::Path) -> Command {
         let mut c = Command::new(program);
-        c.env_clear().env("LC_ALL", "C").env("UV_NO_PROGRESS", "1").envs(&self.net.vars);
+        c.env_clear()
+            .env("LC_ALL", "C")
+            .env("UV_NO_PROGRESS", "1")
+            .envs(&self.net.vars);
         if self.own {
             c.envs(OWN_VARS.iter().filter_map(|n| Some((*n, env::var(n)?))));
         } else {
-            c.env("HOME", &self.cache).env("PATH", env::PUBLIC_PATH).env("UV_CACHE_DIR", self.cache.join("uv-cache"));
+            c.env("HOME", &self.cache)
+                .env("PATH", env::PUBLIC_PATH)
+                .env("UV_CACHE_DIR", self.cache.join("uv-cache"));
         }
         let vars = &self.net.vars;
-        if let Some(index) = vars.get("PIP_INDEX_URL").filter(|_| !vars.contains_key("UV_DEFAULT_INDEX") && !vars.contains_key("UV_INDEX_URL")) {
+        if let Some(index) = vars.get("PIP_INDEX_URL").filter(|_| {
+            !vars.contains_key("UV_DEFAULT_INDEX") && !vars.contains_key("UV_INDEX_URL")
+        }) {
             c.env("UV_DEFAULT_INDEX", index);
         }
         c.args(["--no-config", "--color", "never"]);
         if self.offline {
             c.arg("--offline");
         }
-        c.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        c.stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         c
     }
 
-    /// Runs it to its end, or ends it where comfy was interrupted; stdout. `tick` is called again and again meanwhile.
+    /// Runs it to its end, or ends it where comfy was interrupted; stdout. `tick` is called again
+    /// and again meanwhile.
     ///
     /// # Errors
     /// What uv says.
@@ -78,33 +97,76 @@ impl Uv {
                 tick();
                 std::thread::sleep(std::time::Duration::from_millis(10));
             };
-            let (stdout, stderr) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
-            if status.success() { Ok(stdout) } else { Err(explain(&stderr, status.code())) }
+            let (stdout, stderr) = (
+                stdout.join().unwrap_or_default(),
+                stderr.join().unwrap_or_default(),
+            );
+            if status.success() {
+                Ok(stdout)
+            } else {
+                Err(explain(&stderr, status.code()))
+            }
         })
     }
 }
 
 /// What uv said, without what is about a project that the user does not have.
 fn explain(stderr: &str, code: Option<i32>) -> Problem {
-    let noise = |l: &&str| !(l.starts_with("Using ") || l.starts_with("Resolved ") || l.contains("tool.uv.environments") || l.contains("with `--no-build`"));
+    let noise = |l: &&str| {
+        !(l.starts_with("Using ")
+            || l.starts_with("Resolved ")
+            || l.contains("tool.uv.environments")
+            || l.contains("with `--no-build`"))
+    };
     let kept: Vec<&str> = stderr.lines().filter(noise).map(str::trim_end).collect();
     let text = kept
         .join("\n")
-        .replace("your workspace's requirements are unsatisfiable", "no set of packages fits all")
+        .replace(
+            "your workspace's requirements are unsatisfiable",
+            "no set of packages fits all",
+        )
         .replace("your workspace requires", "comfy.lock has to serve")
         .replace("error: ", "")
         .replace("  cause: ", "");
-    let text = if text.trim().is_empty() { format!("uv ended with {}", code.map_or("a signal".into(), |c| c.to_string())) } else { text };
+    let text = if text.trim().is_empty() {
+        format!(
+            "uv ended with {}",
+            code.map_or("a signal".into(), |c| c.to_string())
+        )
+    } else {
+        text
+    };
     let ended = code.is_none();
-    let lines: Vec<&str> = text.lines().map(str::trim).filter(|l| !l.is_empty()).collect();
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
     let mut p = Problem::new(format!("Python packages: {}", lines.join("\n")));
-    let no_answer = ["error sending request", "Failed to fetch", "dns error", "operation timed out", "error decoding response body", "was disabled"];
+    let no_answer = [
+        "error sending request",
+        "Failed to fetch",
+        "dns error",
+        "operation timed out",
+        "error decoding response body",
+        "was disabled",
+    ];
     if no_answer.iter().any(|n| stderr.contains(n)) {
-        p = p.hint("the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again");
+        p = p.hint(
+            "the package index did not answer, and nothing was changed: check the network, \
+            HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again",
+        );
     } else if stderr.contains("Hash mismatch") {
-        p = p.hint("the index has another file under that name than comfy.lock pins, and nothing was installed: ask whoever runs the index, or `comfy update` that package once you trust it");
+        p = p.hint(
+            "the index has another file under that name than comfy.lock pins, and nothing \
+            was installed: ask whoever runs the index, or `comfy update` that package once you \
+            trust it",
+        );
     } else if ended {
-        p = p.hint("nothing was changed: is there enough memory? the kernel's log may tell; then run it again");
+        p = p.hint(
+            "nothing was changed: is there enough memory? the kernel's log may tell; then \
+            run it again",
+        );
     }
     p
 }
@@ -140,38 +202,72 @@ impl Resolver for Uv {
 
     fn newest(&self, minor: &str) -> Result<Option<String>> {
         let mut c = self.command(&self.program()?);
-        c.args(["python", "list", minor, "--only-downloads", "--output-format", "json"]);
+        c.args([
+            "python",
+            "list",
+            minor,
+            "--only-downloads",
+            "--output-format",
+            "json",
+        ]);
         let text = self.run(c, &|| {})?;
-        let all: Vec<Download> = serde_json::from_str(&text).doing(|| "understand what uv says of interpreters".into())?;
+        let all: Vec<Download> = serde_json::from_str(&text)
+            .doing(|| "understand what uv says of interpreters".into())?;
         // The newest first; `variant` tells free-threaded and debug builds apart.
-        let plain = all.into_iter().filter(|d| d.implementation == "cpython" && d.variant == "default");
-        Ok(plain.map(|d| d.version).find(|v| v.split('.').count() == 3 && v.bytes().all(|b| b.is_ascii_digit() || b == b'.')))
+        let plain = all
+            .into_iter()
+            .filter(|d| d.implementation == "cpython" && d.variant == "default");
+        Ok(plain.map(|d| d.version).find(|v| {
+            v.split('.').count() == 3 && v.bytes().all(|b| b.is_ascii_digit() || b == b'.')
+        }))
     }
 }
 
 impl Uv {
-    fn solve_in(&self, uv: &std::path::Path, w: &Workspace, folder: &std::path::Path) -> Result<Solved> {
+    fn solve_in(
+        &self,
+        uv: &std::path::Path,
+        w: &Workspace,
+        folder: &std::path::Path,
+    ) -> Result<Solved> {
         for (path, text) in &w.files {
             let at = folder.join(path);
             let parent = at.parent().unwrap_or(folder);
             std::fs::create_dir_all(parent).doing(|| format!("make {}", parent.display()))?;
-            super::fs::edit::write_file(&at, text.as_bytes(), 0o644, None).doing(|| format!("write {}", at.display()))?;
+            super::fs::edit::write_file(&at, text.as_bytes(), 0o644, None)
+                .doing(|| format!("write {}", at.display()))?;
         }
         let mut lock = self.command(uv);
-        // An interpreter is asked for its version only; nothing is built, so nothing of a package runs.
-        lock.current_dir(folder).args(["lock", "--no-build", "--python", &w.version]);
+        // An interpreter is asked for its version only; nothing is built, so nothing of a package
+        // runs.
+        lock.current_dir(folder)
+            .args(["lock", "--no-build", "--python", &w.version]);
         if let Some(newest) = &w.exclude_newer {
             lock.args(["--exclude-newer", newest]);
-            lock.args(w.untimed.iter().map(|p| format!("--exclude-newer-package={p}=false")));
+            lock.args(
+                w.untimed
+                    .iter()
+                    .map(|p| format!("--exclude-newer-package={p}=false")),
+            );
         }
         self.run(lock, &|| {})?;
         let mut export = self.command(uv);
         export
             .current_dir(folder)
-            .args(["export", "--frozen", "--all-packages", "--no-emit-workspace", "--no-hashes", "--no-annotate", "--no-header", "--python"])
+            .args([
+                "export",
+                "--frozen",
+                "--all-packages",
+                "--no-emit-workspace",
+                "--no-hashes",
+                "--no-annotate",
+                "--no-header",
+                "--python",
+            ])
             .arg(&w.version);
         let export = self.run(export, &|| {})?;
-        let text = std::fs::read_to_string(folder.join("uv.lock")).doing(|| "read uv.lock".into())?;
+        let text =
+            std::fs::read_to_string(folder.join("uv.lock")).doing(|| "read uv.lock".into())?;
         Ok(Solved { lock: text, export })
     }
 }

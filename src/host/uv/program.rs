@@ -1,4 +1,5 @@
-//! Which uv: `COMFY_UV`, else a compatible one in PATH, else the published wheel, pinned here by hash, as is the program in it.
+//! Which uv: `COMFY_UV`, else a compatible one in PATH, else the published wheel, pinned here by
+//! hash, as is the program in it.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -77,7 +78,8 @@ pub fn find(uv: &Uv) -> Result<PathBuf> {
     let program = fetch(&uv.net, uv.offline, published).map_err(own)?;
     let folder = kept.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).doing(|| format!("make {}", folder.display()))?;
-    crate::host::fs::edit::write_file(&kept, &program, 0o755, None).doing(|| format!("write {}", kept.display()))?;
+    crate::host::fs::edit::write_file(&kept, &program, 0o755, None)
+        .doing(|| format!("write {}", kept.display()))?;
     Ok(kept)
 }
 
@@ -105,9 +107,15 @@ impl Job {
     /// As [`find`].
     pub fn run(&self) -> Result<Chosen> {
         // The build uid may have no way to the caller's own.
-        let public = || env::which_in(env::PUBLIC_PATH, "uv").filter(|p| version(p).is_some_and(|v| v >= OLDEST));
-        let found = named(&self.net, false)?.or_else(|| public().map(|p| (p.clone(), p.display().to_string())));
-        let write = |bytes: &[u8]| std::fs::write(&self.target, bytes).doing(|| format!("write {}", self.target.display()));
+        let public = || {
+            env::which_in(env::PUBLIC_PATH, "uv")
+                .filter(|p| version(p).is_some_and(|v| v >= OLDEST))
+        };
+        let found = named(&self.net, false)?
+            .or_else(|| public().map(|p| (p.clone(), p.display().to_string())));
+        let write = |bytes: &[u8]| {
+            std::fs::write(&self.target, bytes).doing(|| format!("write {}", self.target.display()))
+        };
         if let Some((path, origin)) = found {
             let bytes = std::fs::read(&path).doing(|| format!("read {}", path.display()))?;
             let sha256 = hex(&bytes);
@@ -120,13 +128,20 @@ impl Job {
         if self.kept.as_deref() != Some(published.program) {
             write(&fetch(&self.net, self.offline, published).map_err(own)?)?;
         }
-        Ok(Chosen { origin: published.file.into(), sha256: published.program.into() })
+        Ok(Chosen {
+            origin: published.file.into(),
+            sha256: published.program.into(),
+        })
     }
 }
 
-/// What the published program hashes to, where `chosen` is that one: who unpacked it is not believed.
+/// What the published program hashes to, where `chosen` is that one: who unpacked it is not
+/// believed.
 pub fn pinned(chosen: &Chosen) -> Option<&'static str> {
-    WHEELS.iter().find(|w| w.file == chosen.origin).map(|w| w.program)
+    WHEELS
+        .iter()
+        .find(|w| w.file == chosen.origin)
+        .map(|w| w.program)
 }
 
 fn own(p: Problem) -> Problem {
@@ -135,13 +150,22 @@ fn own(p: Problem) -> Problem {
 
 /// COMFY_UV, and what to call it. `must`: one that does not run is an error.
 fn named(net: &NetEnv, must: bool) -> Result<Option<(PathBuf, String)>> {
-    let Some(own) = net.vars.get("COMFY_UV") else { return Ok(None) };
+    let Some(own) = net.vars.get("COMFY_UV") else {
+        return Ok(None);
+    };
     let path = PathBuf::from(own);
     match version(&path) {
         Some(v) if v >= OLDEST && path.is_absolute() => Ok(Some((path, format!("COMFY_UV={own}")))),
-        Some(v) => Err(Problem::new(format!("COMFY_UV={own}: version {}.{} is too old, or the path is not absolute", v.0, v.1))
-            .hint(format!("name an uv of at least {}.{} by its whole path, or unset COMFY_UV", OLDEST.0, OLDEST.1))),
-        None if must => Err(Problem::new(format!("COMFY_UV={own} is no uv that runs")).hint("name one that does, or unset COMFY_UV")),
+        Some(v) => Err(Problem::new(format!(
+            "COMFY_UV={own}: version {}.{} is too old, or the path is not absolute",
+            v.0, v.1
+        ))
+        .hint(format!(
+            "name an uv of at least {}.{} by its whole path, or unset COMFY_UV",
+            OLDEST.0, OLDEST.1
+        ))),
+        None if must => Err(Problem::new(format!("COMFY_UV={own} is no uv that runs"))
+            .hint("name one that does, or unset COMFY_UV")),
         None => Ok(None),
     }
 }
@@ -152,9 +176,14 @@ fn named(net: &NetEnv, must: bool) -> Result<Option<(PathBuf, String)>> {
 /// It cannot be read.
 pub fn hash(path: &Path) -> std::io::Result<String> {
     use std::os::unix::fs::OpenOptionsExt;
-    let mut file = std::fs::OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(path)?;
+    let mut file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(path)?;
     let mut bytes = Vec::new();
-    std::io::Read::by_ref(&mut file).take(MAX_BYTES).read_to_end(&mut bytes)?;
+    std::io::Read::by_ref(&mut file)
+        .take(MAX_BYTES)
+        .read_to_end(&mut bytes)?;
     Ok(hex(&bytes))
 }
 
@@ -164,42 +193,84 @@ fn hex(bytes: &[u8]) -> String {
 
 /// `uv 0.13.9 (…)` as (0, 13).
 fn version(program: &Path) -> Option<(u32, u32)> {
-    let out = System.run(&[program.to_str()?, "--version"]).ok().filter(|o| o.status == 0)?;
+    let out = System
+        .run(&[program.to_str()?, "--version"])
+        .ok()
+        .filter(|o| o.status == 0)?;
     let mut parts = out.stdout.strip_prefix("uv ")?.split(['.', ' ']);
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 fn published() -> Result<&'static Published> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
-    WHEELS.iter().find(|w| w.os == os && w.arch == arch).ok_or_else(|| {
-        Problem::new(format!("there is no published uv for {os} on {arch} that comfy knows")).hint("install uv yourself, and name it with COMFY_UV")
-    })
+    WHEELS
+        .iter()
+        .find(|w| w.os == os && w.arch == arch)
+        .ok_or_else(|| {
+            Problem::new(format!(
+                "there is no published uv for {os} on {arch} that comfy knows"
+            ))
+            .hint("install uv yourself, and name it with COMFY_UV")
+        })
 }
 
 /// The published program.
 fn fetch(net: &NetEnv, offline: bool, published: &Published) -> Result<Vec<u8>> {
     if offline {
-        return Err(Problem::new("uv is needed, is not in PATH, and comfy is offline"));
+        return Err(Problem::new(
+            "uv is needed, is not in PATH, and comfy is offline",
+        ));
     }
     let file = published.file;
-    let index = ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"].iter().find_map(|n| net.vars.get(*n)).map_or("https://pypi.org/simple", String::as_str);
+    let index = ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"]
+        .iter()
+        .find_map(|n| net.vars.get(*n))
+        .map_or("https://pypi.org/simple", String::as_str);
     let page = format!("{}/uv/", index.trim_end_matches('/'));
     let agent = crate::host::http::agent(net, "comfy", &page);
     let doing = || format!("fetch uv {VERSION} from {page}");
     // The HTML form of PEP 503: every index has it.
-    let text = agent.get(&page).header("Accept", "text/html").call().doing(doing)?.body_mut().read_to_string().doing(doing)?;
-    let quoted = text.split('"').find(|h| h.split(['#', '?']).next().is_some_and(|p| p.ends_with(&format!("/{file}")) || p == file));
+    let text = agent
+        .get(&page)
+        .header("Accept", "text/html")
+        .call()
+        .doing(doing)?
+        .body_mut()
+        .read_to_string()
+        .doing(doing)?;
+    let quoted = text.split('"').find(|h| {
+        h.split(['#', '?'])
+            .next()
+            .is_some_and(|p| p.ends_with(&format!("/{file}")) || p == file)
+    });
     let href = quoted.ok_or_else(|| Problem::new(format!("{page} does not list {file}")))?;
     let address = crate::host::http::absolute(&page, href.split('#').next().unwrap_or(href));
     let mut bytes = Vec::new();
-    agent.get(&address).call().doing(doing)?.body_mut().with_config().limit(MAX_BYTES).reader().read_to_end(&mut bytes).doing(doing)?;
+    agent
+        .get(&address)
+        .call()
+        .doing(doing)?
+        .body_mut()
+        .with_config()
+        .limit(MAX_BYTES)
+        .reader()
+        .read_to_end(&mut bytes)
+        .doing(doing)?;
     let is = hex(&bytes);
     if is != published.sha256 {
-        return Err(Problem::new(format!("{file} has sha256 {is}, and comfy expects {}: it was not used", published.sha256)));
+        return Err(Problem::new(format!(
+            "{file} has sha256 {is}, and comfy expects {}: it was not used",
+            published.sha256
+        )));
     }
     let unpack = || format!("unpack {file}");
     let mut wheel = zip::ZipArchive::new(std::io::Cursor::new(bytes)).doing(unpack)?;
     let mut program = Vec::new();
-    wheel.by_name(&format!("uv-{VERSION}.data/scripts/uv")).doing(unpack)?.take(MAX_BYTES).read_to_end(&mut program).doing(unpack)?;
+    wheel
+        .by_name(&format!("uv-{VERSION}.data/scripts/uv"))
+        .doing(unpack)?
+        .take(MAX_BYTES)
+        .read_to_end(&mut program)
+        .doing(unpack)?;
     Ok(program)
 }

@@ -1,5 +1,5 @@
-//! Wheels as files: asked of their index by name, verified by the hash in comfy.lock, kept by that hash. What is kept is hashed again
-//! at each use, and is never believed.
+//! Wheels as files: asked of their index by name, verified by the hash in comfy.lock, kept by that
+//! hash. What is kept is hashed again at each use, and is never believed.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Seek, Write};
@@ -50,7 +50,8 @@ enum Failure {
 }
 
 impl Wheels<'_> {
-    /// The wheel, open at its beginning; its content is what the lock pins. `tick` is told of bytes that came.
+    /// The wheel, open at its beginning; its content is what the lock pins. `tick` is told of bytes
+    /// that came.
     ///
     /// # Errors
     /// It is not here and comfy is offline, no server gives it, or what comes has another hash.
@@ -67,8 +68,13 @@ impl Wheels<'_> {
                 // Somebody changed what was kept.
                 edit::remove_path(&at).doing(|| format!("remove {}", at.display()))?;
                 if self.offline {
-                    return Err(Problem::new(format!("{}: the kept wheel {} has not the hash that comfy.lock pins, and was removed", w.key, at.display()))
-                        .hint("run it without --offline: it is fetched again"));
+                    return Err(Problem::new(format!(
+                        "{}: the kept wheel {} has not the hash that \
+                        comfy.lock pins, and was removed",
+                        w.key,
+                        at.display()
+                    ))
+                    .hint("run it without --offline: it is fetched again"));
                 }
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
@@ -76,10 +82,16 @@ impl Wheels<'_> {
             Err(_) => edit::remove_path(&at).doing(|| format!("remove {}", at.display()))?,
         }
         if self.offline {
-            return Err(Problem::new(format!("{}: its wheel is not in the store, and comfy is offline", w.key)).hint("run it without --offline"));
+            return Err(Problem::new(format!(
+                "{}: its wheel is not in the store, and comfy is offline",
+                w.key
+            ))
+            .hint("run it without --offline"));
         }
         let part = self.folder.join(format!("{}.part", w.sha256));
-        let mut file = self.fetch(w, &part, tick).map_err(|p| p.prefixed(&format!("{}: ", w.key)))?;
+        let mut file = self
+            .fetch(w, &part, tick)
+            .map_err(|p| p.prefixed(&format!("{}: ", w.key)))?;
         edit::move_over(&part, &at).doing(|| format!("keep {}", at.display()))?;
         file.rewind().doing(|| format!("read {}", at.display()))?;
         Ok(file)
@@ -87,7 +99,12 @@ impl Wheels<'_> {
 
     fn index<'b>(&'b self, w: &Asked<'b>) -> &'b str {
         let vars = &self.net.vars;
-        w.index.unwrap_or_else(|| ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"].iter().find_map(|n| vars.get(*n)).map_or(DEFAULT, String::as_str))
+        w.index.unwrap_or_else(|| {
+            ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"]
+                .iter()
+                .find_map(|n| vars.get(*n))
+                .map_or(DEFAULT, String::as_str)
+        })
     }
 
     /// Has the verified bytes in `part`; that file.
@@ -97,24 +114,57 @@ impl Wheels<'_> {
         patiently(|| self.download(w, &page, &address, part, tick))
     }
 
-    /// Where the index says that the file is: both forms of the page, HTML (PEP 503) and JSON (PEP 691).
+    /// Where the index says that the file is: both forms of the page, HTML (PEP 503) and JSON (PEP
+    /// 691).
     fn address(&self, w: &Asked, page: &str) -> Result<String, Failure> {
-        let mut answer = self.get(page, page, 0, "application/vnd.pypi.simple.v1+json, text/html;q=0.5, application/vnd.pypi.simple.v1+html;q=0.6")?;
-        let json = answer.headers().get("Content-Type").and_then(|t| t.to_str().ok()).is_some_and(|t| t.contains("json"));
+        let mut answer = self.get(
+            page,
+            page,
+            0,
+            "application/vnd.pypi.simple.v1+json, \
+            text/html;q=0.5, application/vnd.pypi.simple.v1+html;q=0.6",
+        )?;
+        let json = answer
+            .headers()
+            .get("Content-Type")
+            .and_then(|t| t.to_str().ok())
+            .is_some_and(|t| t.contains("json"));
         // A redirect moves what links are relative to.
         let base = ureq::ResponseExt::get_uri(&answer).to_string();
-        let text = answer.body_mut().with_config().limit(MAX_PAGE).read_to_string().map_err(|e| Failure::Passing(format!("{}: {e}", shown(page))))?;
-        let found = if json { in_json(&text, w.file) } else { in_html(&text, w.file) };
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(MAX_PAGE)
+            .read_to_string()
+            .map_err(|e| Failure::Passing(format!("{}: {e}", shown(page))))?;
+        let found = if json {
+            in_json(&text, w.file)
+        } else {
+            in_html(&text, w.file)
+        };
         found.map(|href| http::absolute(&base, &href)).ok_or_else(|| {
             Failure::Final(Problem::new(format!("{} does not list {}", shown(page), escape(w.file))).hint(
-                "the index has taken it away, or is another one than that of `comfy lock`: check UV_DEFAULT_INDEX, or `comfy update` the package; nothing was changed",
+                "the index has taken it away, or is another one than that of `comfy lock`: check \
+                 UV_DEFAULT_INDEX, or `comfy update` the package; nothing was changed",
             ))
         })
     }
 
     /// Goes on where an earlier try ended. What was there before is hashed with the rest.
-    fn download(&self, w: &Asked, page: &str, address: &str, part: &Path, tick: &dyn Fn(u64)) -> Result<File, Failure> {
-        let own = |e: std::io::Error| Failure::Final(Problem::new(format!("could not write {}: {e}", part.display())));
+    fn download(
+        &self,
+        w: &Asked,
+        page: &str,
+        address: &str,
+        part: &Path,
+        tick: &dyn Fn(u64),
+    ) -> Result<File, Failure> {
+        let own = |e: std::io::Error| {
+            Failure::Final(Problem::new(format!(
+                "could not write {}: {e}",
+                part.display()
+            )))
+        };
         let options = || {
             OpenOptions::new()
                 .read(true)
@@ -139,7 +189,10 @@ impl Wheels<'_> {
             if interrupted() {
                 return Err(Failure::Final(Problem::interrupted()));
             }
-            match body.read(&mut buffer).map_err(|e| Failure::Passing(format!("{}: {e}", shown(address))))? {
+            match body
+                .read(&mut buffer)
+                .map_err(|e| Failure::Passing(format!("{}: {e}", shown(address))))?
+            {
                 0 => break,
                 n => {
                     hasher.update(&buffer[..n]);
@@ -154,25 +207,53 @@ impl Wheels<'_> {
         }
         edit::remove_path(part).map_err(own)?;
         if have > 0 {
-            return Err(Failure::Passing(format!("{} went on with another file than it began", shown(address))));
+            return Err(Failure::Passing(format!(
+                "{} went on with another file than it began",
+                shown(address)
+            )));
         }
-        Err(Failure::Final(Problem::new(format!("{} gave a file with sha256 {is}, and comfy.lock pins {}", shown(address), w.sha256)).hint(
-            "the index has another file under that name than comfy.lock pins, and nothing was installed: ask whoever runs the index, or `comfy update` that package once you trust it",
-        )))
+        Err(Failure::Final(
+            Problem::new(format!(
+                "{} gave a file with sha256 {is}, and comfy.lock \
+            pins {}",
+                shown(address),
+                w.sha256
+            ))
+            .hint(
+                "the index has another file under that name than comfy.lock pins, and nothing was \
+             installed: ask whoever runs the index, or `comfy update` that package once you trust \
+             it",
+            ),
+        ))
     }
 
     /// `from`: bytes that are here. The index's password goes to its own server alone.
-    fn get(&self, address: &str, page: &str, from: u64, accept: &str) -> Result<ureq::http::Response<ureq::Body>, Failure> {
+    fn get(
+        &self,
+        address: &str,
+        page: &str,
+        from: u64,
+        accept: &str,
+    ) -> Result<ureq::http::Response<ureq::Body>, Failure> {
         let (bare, _) = credentials(address);
-        let key = if http::authority(address) == http::authority(page) { credentials(page).1.or(credentials(address).1) } else { credentials(address).1 };
-        let mut request = http::of_packages(self.net, address, page).get(&bare).header("Accept", accept).header("Accept-Encoding", "identity");
+        let key = if http::authority(address) == http::authority(page) {
+            credentials(page).1.or(credentials(address).1)
+        } else {
+            credentials(address).1
+        };
+        let mut request = http::of_packages(self.net, address, page)
+            .get(&bare)
+            .header("Accept", accept)
+            .header("Accept-Encoding", "identity");
         if from > 0 {
             request = request.header("Range", format!("bytes={from}-"));
         }
         if let Some(key) = key {
             request = request.header("Authorization", key);
         }
-        let answer = request.call().map_err(|e| Failure::Passing(format!("{}: {e}", shown(address))))?;
+        let answer = request
+            .call()
+            .map_err(|e| Failure::Passing(format!("{}: {e}", shown(address))))?;
         let said = |code: u16| format!("{} answers {code}", shown(address));
         match answer.status().as_u16() {
             200..=299 => Ok(answer),
@@ -180,8 +261,14 @@ impl Wheels<'_> {
             416 if from > 0 => self.get(address, page, 0, accept),
             code @ (408 | 425 | 429 | 500..=599) => Err(Failure::Passing(said(code))),
             code => Err(Failure::Final(Problem::new(said(code)).hint(match code {
-                401 | 403 | 407 => "the index or a proxy wants a password: name the index with it in UV_DEFAULT_INDEX; nothing was changed",
-                _ => "the index has no such package or file any more: check UV_DEFAULT_INDEX, or `comfy update` the package; nothing was changed",
+                401 | 403 | 407 => {
+                    "the index or a proxy wants a password: name the index with it \
+                    in UV_DEFAULT_INDEX; nothing was changed"
+                }
+                _ => {
+                    "the index has no such package or file any more: check UV_DEFAULT_INDEX, or \
+                    `comfy update` the package; nothing was changed"
+                }
             }))),
         }
     }
@@ -199,7 +286,8 @@ fn patiently<T>(mut with: impl FnMut() -> Result<T, Failure>) -> Result<T> {
                 tried += 1;
                 if tried == TRIES {
                     return Err(Problem::new(why).hint(
-                        "the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again",
+                        "the package index did not answer, and nothing was changed: check the \
+                         network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again",
                     ));
                 }
                 std::thread::sleep(std::time::Duration::from_millis(100 << tried));
@@ -209,7 +297,10 @@ fn patiently<T>(mut with: impl FnMut() -> Result<T, Failure>) -> Result<T> {
 }
 
 fn read_only(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK).open(path)
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(path)
 }
 
 /// From where the file is to its end; how many bytes these are.
@@ -234,19 +325,35 @@ fn hex(hasher: Sha256) -> String {
 }
 
 fn begins_at(answer: &ureq::http::Response<ureq::Body>, at: u64) -> bool {
-    let range = answer.headers().get("Content-Range").and_then(|r| r.to_str().ok()?.strip_prefix("bytes ")?.split_once('-')?.0.parse::<u64>().ok());
+    let range = answer.headers().get("Content-Range").and_then(|r| {
+        r.to_str()
+            .ok()?
+            .strip_prefix("bytes ")?
+            .split_once('-')?
+            .0
+            .parse::<u64>()
+            .ok()
+    });
     range == Some(at)
 }
 
 /// An address without what it has of a password, and that as a header's value (RFC 7617).
 fn credentials(address: &str) -> (String, Option<String>) {
-    let Some((scheme, rest)) = address.split_once("://") else { return (address.into(), None) };
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return (address.into(), None);
+    };
     let whole = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-    let Some((user, _)) = whole.rsplit_once('@') else { return (address.into(), None) };
+    let Some((user, _)) = whole.rsplit_once('@') else {
+        return (address.into(), None);
+    };
     use base64::Engine;
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
-    let key = base64::prelude::BASE64_STANDARD.encode(format!("{}:{}", decoded(name), decoded(password)));
-    (format!("{scheme}://{}", &rest[user.len() + 1..]), Some(format!("Basic {key}")))
+    let key =
+        base64::prelude::BASE64_STANDARD.encode(format!("{}:{}", decoded(name), decoded(password)));
+    (
+        format!("{scheme}://{}", &rest[user.len() + 1..]),
+        Some(format!("Basic {key}")),
+    )
 }
 
 /// Without a password, and without a query, which may hold a signature.
@@ -261,7 +368,10 @@ fn decoded(text: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
     while at < bytes.len() {
-        let pair = text.get(at + 1..at + 3).filter(|_| bytes[at] == b'%').and_then(|two| u8::from_str_radix(two, 16).ok());
+        let pair = text
+            .get(at + 1..at + 3)
+            .filter(|_| bytes[at] == b'%')
+            .and_then(|two| u8::from_str_radix(two, 16).ok());
         out.push(pair.unwrap_or(bytes[at]));
         at += if pair.is_some() { 3 } else { 1 };
     }
@@ -287,7 +397,10 @@ struct PageFile {
 
 fn in_json(text: &str, file: &str) -> Option<String> {
     let page: Page = serde_json::from_str(text).ok()?;
-    page.files.into_iter().find(|f| f.filename == file).map(|f| f.url)
+    page.files
+        .into_iter()
+        .find(|f| f.filename == file)
+        .map(|f| f.url)
 }
 
 /// The `href` of an anchor, without its fragment.
@@ -306,10 +419,17 @@ mod tests {
         let file = "torch-2.1+cpu-cp312-cp312-linux_x86_64.whl";
         let html = r#"<a href="../../whl/torch-2.1%2Bcu128-cp312-cp312-linux_x86_64.whl#sha256=ab">x</a>
             <a href='../../whl/torch-2.1%2Bcpu-cp312-cp312-linux_x86_64.whl?a=1&amp;b=2#sha256=cd' data-core-metadata="true">y</a>"#;
-        let json = format!(r#"{{"meta": {{}}, "files": [{{"filename": "x.tar.gz", "url": "/x"}}, {{"filename": "{file}", "url": "/files/y"}}]}}"#);
+        let json = format!(
+            r#"{{"meta": {{}}, "files": [{{"filename": "x.tar.gz", "url": "/x"}}, {{"filename": "{file}", "url": "/files/y"}}]}}"#
+        );
         let page = "https://index.test/root/simple/torch/";
-        let told = [in_html(html, file), in_json(&json, file), in_html(html, "other.whl"), in_json("[]", file)]
-            .map(|h| h.map_or("none".into(), |h| http::absolute(page, &h)));
+        let told = [
+            in_html(html, file),
+            in_json(&json, file),
+            in_html(html, "other.whl"),
+            in_json("[]", file),
+        ]
+        .map(|h| h.map_or("none".into(), |h| http::absolute(page, &h)));
         insta::assert_snapshot!(told.join("\n"), @"
         https://index.test/root/whl/torch-2.1%2Bcpu-cp312-cp312-linux_x86_64.whl?a=1&b=2
         https://index.test/files/y
@@ -321,8 +441,17 @@ mod tests {
     #[test]
     fn a_password_is_a_header_and_is_never_shown() {
         let (bare, key) = credentials("https://me:p%40ss@index.test:8443/simple/x/?q=1");
-        assert_eq!((bare.as_str(), key.as_deref()), ("https://index.test:8443/simple/x/?q=1", Some("Basic bWU6cEBzcw==")));
-        assert_eq!(shown("https://me:pass@index.test/simple?signature=s"), "https://index.test/simple");
+        assert_eq!(
+            (bare.as_str(), key.as_deref()),
+            (
+                "https://index.test:8443/simple/x/?q=1",
+                Some("Basic bWU6cEBzcw==")
+            )
+        );
+        assert_eq!(
+            shown("https://me:pass@index.test/simple?signature=s"),
+            "https://index.test/simple"
+        );
         assert_eq!(credentials("https://index.test/a@b").1, None);
     }
 }

@@ -1,4 +1,5 @@
-//! What ComfyUI and each node ask for: the lines of their requirements.txt, as ComfyUI-Manager would install them.
+//! What ComfyUI and each node ask for: the lines of their requirements.txt, as ComfyUI-Manager
+//! would install them.
 
 use std::fmt;
 
@@ -31,7 +32,12 @@ impl Asked {
         let (place, text) = text.split_once(' ')?;
         let (file, line) = place.rsplit_once(':')?;
         let clean = !file.is_empty() && !text.is_empty() && !text.chars().any(char::is_control);
-        Some(Asked { file: file.into(), line: line.parse().ok()?, text: text.into() }).filter(|_| clean)
+        Some(Asked {
+            file: file.into(),
+            line: line.parse().ok()?,
+            text: text.into(),
+        })
+        .filter(|_| clean)
     }
 }
 
@@ -47,22 +53,37 @@ pub struct Asks {
 impl Asks {
     /// The lines that count.
     pub fn effective(&self) -> impl Iterator<Item = &Asked> {
-        self.lines.iter().filter(|a| !self.ignored.iter().any(|i| without_comment(i) == a.text))
+        self.lines
+            .iter()
+            .filter(|a| !self.ignored.iter().any(|i| without_comment(i) == a.text))
     }
 
     /// Entries of `ignore_requirements` that name no line.
     pub fn idle(&self) -> impl Iterator<Item = &String> {
-        self.ignored.iter().filter(|i| !self.lines.iter().any(|a| a.text == without_comment(i)))
+        self.ignored
+            .iter()
+            .filter(|i| !self.lines.iter().any(|a| a.text == without_comment(i)))
     }
 }
 
-/// pip's comments: a `#` at the start or after white space (pip's documentation, "Requirements File Format").
+/// pip's comments: a `#` at the start or after white space (pip's documentation, "Requirements File
+/// Format").
 fn without_comment(line: &str) -> &str {
-    let end = line.char_indices().find(|(i, c)| *c == '#' && line[..*i].chars().next_back().is_none_or(char::is_whitespace)).map_or(line.len(), |(i, _)| i);
+    let end = line
+        .char_indices()
+        .find(|(i, c)| {
+            *c == '#'
+                && line[..*i]
+                    .chars()
+                    .next_back()
+                    .is_none_or(char::is_whitespace)
+        })
+        .map_or(line.len(), |(i, _)| i);
     line[..end].trim()
 }
 
-/// The requirements of a file: no comments, no empty lines, continued lines as one, white space that is no space as space.
+/// The requirements of a file: no comments, no empty lines, continued lines as one, white space
+/// that is no space as space.
 pub fn lines(file: &str, text: &str) -> Vec<Asked> {
     let mut out = Vec::new();
     let mut open: Option<(usize, String)> = None;
@@ -85,7 +106,11 @@ pub fn lines(file: &str, text: &str) -> Vec<Asked> {
 fn push(out: &mut Vec<Asked>, file: &str, line: usize, text: &str) {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if !text.is_empty() {
-        out.push(Asked { file: file.into(), line, text });
+        out.push(Asked {
+            file: file.into(),
+            line,
+            text,
+        });
     }
 }
 
@@ -98,27 +123,62 @@ pub fn requirement(part: &str, asked: &Asked) -> Result<Requirement, Problem> {
     let settle = |and: &str| {
         let quoted = toml::Value::String(text.clone()).to_string();
         let first = match part.strip_prefix("node.") {
-            Some(node) => format!("leave it out in comfy.toml: [nodes.{node}] ignore_requirements = [{quoted}]"),
+            Some(node) => format!(
+                "leave it out in comfy.toml: [nodes.{node}] ignore_requirements = [{quoted}]"
+            ),
             None => "choose another `ref` for ComfyUI".to_string(),
         };
         format!("{first}{and}")
     };
-    let refuse = |why: &str, and: &str| Problem::new(format!("{part}: {}:{}: `{}` {why}", asked.file, asked.line, escape(text))).hint(settle(and));
+    let refuse = |why: &str, and: &str| {
+        Problem::new(format!(
+            "{part}: {}:{}: `{}` {why}",
+            asked.file,
+            asked.line,
+            escape(text)
+        ))
+        .hint(settle(and))
+    };
     if text.starts_with("-r") || text.starts_with("--requirement") {
-        return Err(refuse("names another file", ", and name what you need of it in [python] requirements"));
+        return Err(refuse(
+            "names another file",
+            ", and name what you need of it in [python] requirements",
+        ));
     }
     if text.starts_with("-e") || text.starts_with("--editable") {
-        return Err(refuse("would build a package from source", ", and name its released package in [python] requirements"));
+        return Err(refuse(
+            "would build a package from source",
+            ", and name its released package in [python] requirements",
+        ));
     }
     if text.starts_with('-') {
-        let and = ", and if packages must come from there: [python] indexes = [{ name = \"…\", url = \"https://…\", packages = [\"…\"] }]";
-        return Err(refuse("is an option: it would decide for everybody where packages come from", and));
+        let and = ", and if packages must come from there: [python] indexes = \
+            [{ name = \"…\", url = \"https://…\", packages = [\"…\"] }]";
+        return Err(refuse(
+            "is an option: it would decide for everybody where packages come from",
+            and,
+        ));
     }
-    if text.contains("://") || text.starts_with("git+") || text.starts_with(['.', '/']) || text.ends_with(".whl") {
-        return Err(refuse("is an address, and comfy pins released wheels only", ", and name its released package in [python] requirements"));
+    if text.contains("://")
+        || text.starts_with("git+")
+        || text.starts_with(['.', '/'])
+        || text.ends_with(".whl")
+    {
+        return Err(refuse(
+            "is an address, and comfy pins released wheels only",
+            ", and name its released package in [python] requirements",
+        ));
     }
     let parsed: Result<Requirement, _> = text.parse();
-    parsed.map_err(|e| refuse(&format!("is no requirement: {}", escape(e.to_string().lines().next().unwrap_or_default())), ""))
+    parsed.map_err(|e| {
+        refuse(
+            &format!(
+                "is no requirement: {}",
+                escape(e.to_string().lines().next().unwrap_or_default())
+            ),
+            "",
+        )
+    })
 }
 
 #[cfg(test)]
@@ -127,20 +187,40 @@ mod tests {
 
     #[test]
     fn a_requirements_file_is_read_as_pip_reads_it() {
-        let text = "\u{feff}# a comment\n\nnumpy<2 # old\ntorch \\\n  >= 2 \\\n\n git+https://x/y#egg=z\nlast";
-        let shown: Vec<String> = lines("requirements.txt", text).iter().map(ToString::to_string).collect();
+        let text = "\u{feff}# a comment\n\nnumpy<2 # old\ntorch \\\n  >= 2 \\\n\n \
+            git+https://x/y#egg=z\nlast";
+        let shown: Vec<String> = lines("requirements.txt", text)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         assert_eq!(
             shown,
-            ["requirements.txt:3 numpy<2", "requirements.txt:4 torch >= 2", "requirements.txt:7 git+https://x/y#egg=z", "requirements.txt:8 last"]
+            [
+                "requirements.txt:3 numpy<2",
+                "requirements.txt:4 torch >= 2",
+                "requirements.txt:7 git+https://x/y#egg=z",
+                "requirements.txt:8 last"
+            ]
         );
-        assert!(shown.iter().all(|s| Asked::parse(s).is_some_and(|a| a.to_string() == *s)));
+        assert!(
+            shown
+                .iter()
+                .all(|s| Asked::parse(s).is_some_and(|a| a.to_string() == *s))
+        );
     }
 
     #[test]
     fn what_cannot_be_locked_is_refused_with_the_line_that_settles_it() {
         let said = |part: &str, text: &str| {
-            let asked = Asked { file: FILE.into(), line: 4, text: text.into() };
-            requirement(part, &asked).map_or_else(|p| format!("{}\n  hint: {}", p.message, p.hints.join("\n  hint: ")), |r| format!("fine: {}", r.name))
+            let asked = Asked {
+                file: FILE.into(),
+                line: 4,
+                text: text.into(),
+            };
+            requirement(part, &asked).map_or_else(
+                |p| format!("{}\n  hint: {}", p.message, p.hints.join("\n  hint: ")),
+                |r| format!("fine: {}", r.name),
+            )
         };
         let lines = [
             "Numpy[x]>=1; python_version > '3'",

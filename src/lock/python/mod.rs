@@ -1,7 +1,9 @@
-//! Python packages in the lock: who asks for what ([`asks`]), the question put to uv ([`question`]), its answer ([`answer`]), and
-//! which of a release's wheels a machine takes ([`tags`]).
+//! Python packages in the lock: who asks for what ([`asks`]), the question put to uv
+//! ([`question`]), its answer ([`answer`]), and which of a release's wheels a machine takes
+//! ([`tags`]).
 //!
-//! One universal resolution serves every machine: macOS on arm64 and Linux on x86_64, wheels only, all hashes.
+//! One universal resolution serves every machine: macOS on arm64 and Linux on x86_64, wheels only,
+//! all hashes.
 
 pub mod answer;
 pub mod asks;
@@ -18,8 +20,8 @@ pub use asks::{Asked, Asks};
 pub struct Python {
     /// The minor version that was asked for: `3.12`.
     pub version: String,
-    /// The whole version of the interpreter that comfy installs where the system has none of that minor version; none
-    /// where uv was not asked, or knows none.
+    /// The whole version of the interpreter that comfy installs where the system has none of that
+    /// minor version; none where uv was not asked, or knows none.
     pub managed: Option<String>,
     pub requirements: Vec<String>,
     pub overrides: Vec<String>,
@@ -56,7 +58,8 @@ pub struct Package {
     pub wheels: Vec<Wheel>,
 }
 
-/// One file that may be installed. No address: it is the same file on every mirror, as its hash proves.
+/// One file that may be installed. No address: it is the same file on every mirror, as its hash
+/// proves.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wheel {
     pub file: String,

@@ -1,4 +1,5 @@
-//! The question: a uv workspace with one member for each part, so that uv's own words say who wants what.
+//! The question: a uv workspace with one member for each part, so that uv's own words say who wants
+//! what.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -8,7 +9,10 @@ use crate::manifest::Manifest;
 use crate::problem::{Problem, Result};
 
 /// The two platforms, as markers (PEP 508).
-pub const PLATFORMS: [&str; 2] = ["platform_machine == 'arm64' and sys_platform == 'darwin'", "platform_machine == 'x86_64' and sys_platform == 'linux'"];
+pub const PLATFORMS: [&str; 2] = [
+    "platform_machine == 'arm64' and sys_platform == 'darwin'",
+    "platform_machine == 'x86_64' and sys_platform == 'linux'",
+];
 /// The part that is comfy.toml's own `[python] requirements`.
 pub const OWN: &str = "comfy.toml";
 
@@ -19,7 +23,8 @@ pub struct Workspace {
     pub files: BTreeMap<String, String>,
     /// Nothing that was published later is looked at (RFC 3339).
     pub exclude_newer: Option<String>,
-    /// Packages for which that does not hold: their own index, which the manifest names, tells no times.
+    /// Packages for which that does not hold: their own index, which the manifest names, tells no
+    /// times.
     pub untimed: Vec<String>,
     /// The parts, by the name that their member has.
     pub parts: BTreeMap<String, String>,
@@ -35,7 +40,8 @@ pub enum Moving<'a> {
     Only(&'a BTreeSet<String>),
 }
 
-/// Makes the workspace for what is asked; `old` packages are preferred where they still fit, except those that move.
+/// Makes the workspace for what is asked; `old` packages are preferred where they still fit, except
+/// those that move.
 ///
 /// # Errors
 /// Every line that cannot be locked.
@@ -58,12 +64,21 @@ pub fn workspace(
         }
         members.push((part.clone(), lines));
     }
-    for (key, list) in [("requirements", &m.requirements), ("overrides", &m.overrides)] {
+    for (key, list) in [
+        ("requirements", &m.requirements),
+        ("overrides", &m.overrides),
+    ] {
         for (i, line) in list.iter().enumerate() {
             if let Err(e) = line.parse::<pep508_rs::Requirement>() {
                 let place = manifest.source.at(&["python", key, &i.to_string()]);
                 let why = crate::text::escape(e.to_string().lines().next().unwrap_or_default());
-                problems.push(Problem::new(format!("{place}: \"{}\" is no requirement: {why}", crate::text::escape(line))).hint("write `name==1.2`"));
+                problems.push(
+                    Problem::new(format!(
+                        "{place}: \"{}\" is no requirement: {why}",
+                        crate::text::escape(line)
+                    ))
+                    .hint("write `name==1.2`"),
+                );
             }
         }
     }
@@ -72,44 +87,80 @@ pub fn workspace(
     }
     members.push((OWN.into(), m.requirements.clone()));
     let exclude_newer = newest.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
-    let mut w = Workspace { exclude_newer, version: m.version.clone(), ..Workspace::default() };
+    let mut w = Workspace {
+        exclude_newer,
+        version: m.version.clone(),
+        ..Workspace::default()
+    };
     let requires = format!("=={}.*", m.version);
-    let list = |items: &[String]| items.iter().map(|i| quoted(i)).collect::<Vec<_>>().join(", ");
+    let list = |items: &[String]| {
+        items
+            .iter()
+            .map(|i| quoted(i))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     for (i, (part, lines)) in members.iter().enumerate() {
         let name = format!("comfy-part-{i}");
         let text = format!(
-            "[project]\nname = \"{name}\"\nversion = \"0\"\nrequires-python = \"{requires}\"\ndependencies = [{}]\n\n[tool.uv]\npackage = false\n",
+            "[project]\nname = \"{name}\"\nversion = \"0\"\nrequires-python = \
+             \"{requires}\"\ndependencies = [{}]\n\n[tool.uv]\npackage = false\n",
             list(lines)
         );
         w.files.insert(format!("{name}/pyproject.toml"), text);
         w.parts.insert(name, part.clone());
     }
     let names: Vec<String> = w.parts.keys().cloned().collect();
-    let routed: Vec<String> = m.indexes.iter().flat_map(|x| x.packages.iter().map(|p| normal(p))).collect();
+    let routed: Vec<String> = m
+        .indexes
+        .iter()
+        .flat_map(|x| x.packages.iter().map(|p| normal(p)))
+        .collect();
     let platforms = list(&PLATFORMS.map(String::from));
     let mut root = format!(
-        "[project]\nname = \"comfy-lock\"\nversion = \"0\"\nrequires-python = \"{requires}\"\ndependencies = [{0}]\n\n[tool.uv]\npackage = false\n\
-         environments = [{platforms}]\nrequired-environments = [{platforms}]\noverride-dependencies = [{1}]\nconstraint-dependencies = [{2}]\n",
+        "[project]\nname = \"comfy-lock\"\nversion = \"0\"\nrequires-python = \
+         \"{requires}\"\ndependencies = [{0}]\n\n[tool.uv]\npackage = false\n\
+         environments = [{platforms}]\nrequired-environments = \
+         [{platforms}]\noverride-dependencies = [{1}]\nconstraint-dependencies = [{2}]\n",
         list(&names),
         list(&m.overrides),
         list(&routed),
     );
     for x in &m.indexes {
         // Writing to a String cannot fail.
-        let _ = write!(root, "\n[[tool.uv.index]]\nname = {}\nurl = {}\nexplicit = true\n", quoted(&x.name), quoted(&x.url));
+        let _ = write!(
+            root,
+            "\n[[tool.uv.index]]\nname = {}\nurl = {}\nexplicit = true\n",
+            quoted(&x.name),
+            quoted(&x.url)
+        );
     }
-    let _ = write!(root, "\n[tool.uv.workspace]\nmembers = [{}]\n\n[tool.uv.sources]\n", list(&names));
+    let _ = write!(
+        root,
+        "\n[tool.uv.workspace]\nmembers = [{}]\n\n[tool.uv.sources]\n",
+        list(&names)
+    );
     for name in &names {
         let _ = writeln!(root, "{name} = {{ workspace = true }}");
     }
     for x in &m.indexes {
         for p in &x.packages {
-            let _ = writeln!(root, "{} = {{ index = {} }}", quoted(&normal(p)), quoted(&x.name));
+            let _ = writeln!(
+                root,
+                "{} = {{ index = {} }}",
+                quoted(&normal(p)),
+                quoted(&x.name)
+            );
         }
     }
     w.files.insert("pyproject.toml".into(), root);
-    if let Some(old) = old.filter(|o| moving != Moving::All && o.version == m.version && !o.packages.is_empty()) {
-        w.files.insert("uv.lock".into(), preferences(old, &requires, w.exclude_newer.as_deref(), moving));
+    if let Some(old) =
+        old.filter(|o| moving != Moving::All && o.version == m.version && !o.packages.is_empty())
+    {
+        w.files.insert(
+            "uv.lock".into(),
+            preferences(old, &requires, w.exclude_newer.as_deref(), moving),
+        );
     }
     Ok(w)
 }
@@ -122,8 +173,18 @@ fn preferences(old: &Python, requires: &str, newest: Option<&str>, moving: Movin
     }
     let stays = |p: &&Package| !matches!(moving, Moving::Only(names) if names.contains(&p.name));
     for p in old.packages.iter().filter(stays) {
-        let url = p.index.as_ref().and_then(|name| old.indexes.iter().find(|x| x.name == *name)).map_or("https://pypi.org/simple", |x| x.url.as_str());
-        let _ = write!(out, "\n[[package]]\nname = {}\nversion = {}\nsource = {{ registry = {} }}\n", quoted(&p.name), quoted(&p.version), quoted(url));
+        let url = p
+            .index
+            .as_ref()
+            .and_then(|name| old.indexes.iter().find(|x| x.name == *name))
+            .map_or("https://pypi.org/simple", |x| x.url.as_str());
+        let _ = write!(
+            out,
+            "\n[[package]]\nname = {}\nversion = {}\nsource = {{ registry = {} }}\n",
+            quoted(&p.name),
+            quoted(&p.version),
+            quoted(url)
+        );
     }
     out
 }

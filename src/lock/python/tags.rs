@@ -1,5 +1,6 @@
-//! Which wheel an interpreter takes: the tags in a wheel's name (PEP 425, 427) against those of the interpreter and its system,
-//! in the order in which installers prefer them (`packaging.tags`, PEP 600, 656).
+//! Which wheel an interpreter takes: the tags in a wheel's name (PEP 425, 427) against those of the
+//! interpreter and its system, in the order in which installers prefer them (`packaging.tags`, PEP
+//! 600, 656).
 
 use std::collections::HashMap;
 
@@ -31,15 +32,30 @@ impl Tags {
         let platforms = platforms(s);
         let (major, minor) = s.python;
         let own = format!("cp{major}{minor}");
-        let abi = if s.free_threaded { format!("{own}t") } else { own.clone() };
+        let abi = if s.free_threaded {
+            format!("{own}t")
+        } else {
+            own.clone()
+        };
         let mut all: Vec<String> = Vec::new();
-        let mut each = |python: &str, abi: &str| all.extend(platforms.iter().map(|p| format!("{python}-{abi}-{p}")));
+        let mut each = |python: &str, abi: &str| {
+            all.extend(platforms.iter().map(|p| format!("{python}-{abi}-{p}")))
+        };
         each(&own, &abi);
         // The stable interface is not for interpreters without the global lock (PEP 703).
-        let stable = |from: u32| (2..=from).rev().filter(|_| !s.free_threaded).map(|m| format!("cp{major}{m}"));
-        stable(minor).take(1).for_each(|python| each(&python, "abi3"));
+        let stable = |from: u32| {
+            (2..=from)
+                .rev()
+                .filter(|_| !s.free_threaded)
+                .map(|m| format!("cp{major}{m}"))
+        };
+        stable(minor)
+            .take(1)
+            .for_each(|python| each(&python, "abi3"));
         each(&own, "none");
-        stable(minor).skip(1).for_each(|python| each(&python, "abi3"));
+        stable(minor)
+            .skip(1)
+            .for_each(|python| each(&python, "abi3"));
         let older: Vec<String> = std::iter::once(format!("py{major}{minor}"))
             .chain(std::iter::once(format!("py{major}")))
             .chain((0..minor).rev().map(|m| format!("py{major}{m}")))
@@ -54,7 +70,8 @@ impl Tags {
         Tags(ranks)
     }
 
-    /// The place of the best of these names, if one fits; of equal ones that with the highest build number.
+    /// The place of the best of these names, if one fits; of equal ones that with the highest build
+    /// number.
     pub fn choose<'a>(&self, files: impl IntoIterator<Item = &'a str>) -> Option<usize> {
         let fits = files.into_iter().enumerate().filter_map(|(at, file)| {
             let name = Name::of(file)?;
@@ -66,7 +83,11 @@ impl Tags {
     fn rank(&self, name: &Name) -> Option<usize> {
         let all = |set: &'_ str| set.split('.').map(str::to_string).collect::<Vec<_>>();
         let (pythons, abis, platforms) = (all(name.python), all(name.abi), all(name.platform));
-        let tags = pythons.iter().flat_map(|p| abis.iter().flat_map(|a| platforms.iter().map(move |f| format!("{p}-{a}-{f}"))).collect::<Vec<_>>());
+        let tags = pythons.iter().flat_map(|p| {
+            abis.iter()
+                .flat_map(|a| platforms.iter().map(move |f| format!("{p}-{a}-{f}")))
+                .collect::<Vec<_>>()
+        });
         tags.filter_map(|t| self.0.get(&t).copied()).min()
     }
 }
@@ -85,12 +106,19 @@ impl<'a> Name<'a> {
         let parts: Vec<&str> = file.strip_suffix(".whl")?.split('-').collect();
         let (build, [python, abi, platform]) = match parts.as_slice() {
             [_, _, tags @ ..] if tags.len() == 3 => ("", <[&str; 3]>::try_from(tags).ok()?),
-            [_, _, build, tags @ ..] if tags.len() == 3 => (*build, <[&str; 3]>::try_from(tags).ok()?),
+            [_, _, build, tags @ ..] if tags.len() == 3 => {
+                (*build, <[&str; 3]>::try_from(tags).ok()?)
+            }
             _ => return None,
         };
         let digits = build.len() - build.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let build = (build[..digits].parse().unwrap_or(0), &build[digits..]);
-        Some(Name { build, python, abi, platform })
+        Some(Name {
+            build,
+            python,
+            abi,
+            platform,
+        })
     }
 }
 
@@ -99,25 +127,52 @@ fn platforms(s: &System) -> Vec<String> {
     match s.os {
         Os::Glibc(major, newest) => {
             // Nothing older was ever built for these (PEP 513, 599).
-            let oldest = if ["x86_64", "i686"].contains(&arch) { 5 } else { 17 };
+            let oldest = if ["x86_64", "i686"].contains(&arch) {
+                5
+            } else {
+                17
+            };
             let mut out = Vec::new();
             for minor in (oldest..=newest).rev().filter(|_| major == 2) {
                 out.push(format!("manylinux_2_{minor}_{arch}"));
-                let old = [(17, "manylinux2014"), (12, "manylinux2010"), (5, "manylinux1")].into_iter().find(|(m, _)| *m == minor);
+                let old = [
+                    (17, "manylinux2014"),
+                    (12, "manylinux2010"),
+                    (5, "manylinux1"),
+                ]
+                .into_iter()
+                .find(|(m, _)| *m == minor);
                 out.extend(old.map(|(_, name)| format!("{name}_{arch}")));
             }
             out.push(format!("linux_{arch}"));
             out
         }
-        Os::Musl(major, newest) => {
-            (0..=newest).rev().map(|m| format!("musllinux_{major}_{m}_{arch}")).chain(std::iter::once(format!("linux_{arch}"))).collect()
-        }
+        Os::Musl(major, newest) => (0..=newest)
+            .rev()
+            .map(|m| format!("musllinux_{major}_{m}_{arch}"))
+            .chain(std::iter::once(format!("linux_{arch}")))
+            .collect(),
         Os::Macos(newest) => {
-            let formats: &[&str] = if arch == "arm64" { &["arm64", "universal2"] } else { &["x86_64", "intel", "universal2", "universal"] };
-            let mut out: Vec<String> = (11..=newest).rev().flat_map(|v| formats.iter().map(move |f| format!("macosx_{v}_0_{f}"))).collect();
+            let formats: &[&str] = if arch == "arm64" {
+                &["arm64", "universal2"]
+            } else {
+                &["x86_64", "intel", "universal2", "universal"]
+            };
+            let mut out: Vec<String> = (11..=newest)
+                .rev()
+                .flat_map(|v| formats.iter().map(move |f| format!("macosx_{v}_0_{f}")))
+                .collect();
             // Releases before Apple Silicon: for it, only what holds both.
-            let before: &[&str] = if arch == "arm64" { &["universal2"] } else { formats };
-            out.extend((4..=16).rev().flat_map(|v| before.iter().map(move |f| format!("macosx_10_{v}_{f}"))));
+            let before: &[&str] = if arch == "arm64" {
+                &["universal2"]
+            } else {
+                formats
+            };
+            out.extend(
+                (4..=16)
+                    .rev()
+                    .flat_map(|v| before.iter().map(move |f| format!("macosx_10_{v}_{f}"))),
+            );
             out
         }
     }
@@ -128,7 +183,12 @@ mod tests {
     use super::*;
 
     fn system(minor: u32, machine: &str, os: Os) -> System {
-        System { python: (3, minor), free_threaded: false, machine: machine.into(), os }
+        System {
+            python: (3, minor),
+            free_threaded: false,
+            machine: machine.into(),
+            os,
+        }
     }
 
     #[test]
@@ -136,7 +196,10 @@ mod tests {
         let linux = system(12, "x86_64", Os::Glibc(2, 36));
         let mac = system(12, "arm64", Os::Macos(15));
         let musl = system(12, "x86_64", Os::Musl(1, 2));
-        let free = System { free_threaded: true, ..system(13, "x86_64", Os::Glibc(2, 36)) };
+        let free = System {
+            free_threaded: true,
+            ..system(13, "x86_64", Os::Glibc(2, 36))
+        };
         let files = [
             "numpy-2.0-cp312-cp312-macosx_14_0_arm64.whl",
             "numpy-2.0-cp312-cp312-macosx_11_0_arm64.whl",
@@ -153,16 +216,70 @@ mod tests {
             ("newest macOS that is here", &mac, &files),
             ("musl", &musl, &files),
             ("free-threaded", &free, &files),
-            ("own before stable before any", &linux, &["a-1-py3-none-any.whl", "a-1-cp38-abi3-manylinux1_x86_64.whl", "a-1-cp312-cp312-linux_x86_64.whl"]),
-            ("stable before any", &linux, &["a-1-py2.py3-none-any.whl", "a-1-cp38-abi3-manylinux1_x86_64.whl"]),
-            ("no stable interface without the lock", &free, &["a-1-cp38-abi3-manylinux1_x86_64.whl"]),
-            ("universal", &mac, &["a-1-cp312-cp312-macosx_10_13_universal2.whl", "a-1-cp312-cp312-macosx_10_13_x86_64.whl"]),
-            ("build numbers count", &linux, &["a-1-2-py3-none-any.whl", "a-1-10b-py3-none-any.whl", "a-1-py3-none-any.whl"]),
-            ("of a newer Python", &linux, &["a-1-cp313-abi3-manylinux1_x86_64.whl", "a-1-py313-none-any.whl"]),
-            ("no name of a wheel", &linux, &["a-1.tar.gz", "a.whl", "a-1-py3-none-any.whl.asc"]),
+            (
+                "own before stable before any",
+                &linux,
+                &[
+                    "a-1-py3-none-any.whl",
+                    "a-1-cp38-abi3-manylinux1_x86_64.whl",
+                    "a-1-cp312-cp312-linux_x86_64.whl",
+                ],
+            ),
+            (
+                "stable before any",
+                &linux,
+                &[
+                    "a-1-py2.py3-none-any.whl",
+                    "a-1-cp38-abi3-manylinux1_x86_64.whl",
+                ],
+            ),
+            (
+                "no stable interface without the lock",
+                &free,
+                &["a-1-cp38-abi3-manylinux1_x86_64.whl"],
+            ),
+            (
+                "universal",
+                &mac,
+                &[
+                    "a-1-cp312-cp312-macosx_10_13_universal2.whl",
+                    "a-1-cp312-cp312-macosx_10_13_x86_64.whl",
+                ],
+            ),
+            (
+                "build numbers count",
+                &linux,
+                &[
+                    "a-1-2-py3-none-any.whl",
+                    "a-1-10b-py3-none-any.whl",
+                    "a-1-py3-none-any.whl",
+                ],
+            ),
+            (
+                "of a newer Python",
+                &linux,
+                &[
+                    "a-1-cp313-abi3-manylinux1_x86_64.whl",
+                    "a-1-py313-none-any.whl",
+                ],
+            ),
+            (
+                "no name of a wheel",
+                &linux,
+                &["a-1.tar.gz", "a.whl", "a-1-py3-none-any.whl.asc"],
+            ),
         ];
-        let told: Vec<String> =
-            rows.iter().map(|(what, s, files)| format!("{what}: {}", Tags::new(s).choose(files.iter().copied()).map_or("none", |at| files[at]))).collect();
+        let told: Vec<String> = rows
+            .iter()
+            .map(|(what, s, files)| {
+                format!(
+                    "{what}: {}",
+                    Tags::new(s)
+                        .choose(files.iter().copied())
+                        .map_or("none", |at| files[at])
+                )
+            })
+            .collect();
         insta::assert_snapshot!(told.join("\n"), @"
         newest glibc that is here: numpy-2.0-cp312-cp312-manylinux_2_28_x86_64.whl
         newest macOS that is here: numpy-2.0-cp312-cp312-macosx_14_0_arm64.whl

@@ -13,15 +13,25 @@ pub struct Run {
     pub told: String,
 }
 
-/// The miniature ComfyUI with `hello` as one of its nodes, applied with these lines in its manifest.
+/// The miniature ComfyUI with `hello` as one of its nodes, applied with these lines in its
+/// manifest.
 pub fn ready(m: &Machine, hello: &str, edit: impl Fn(&str) -> String) -> u16 {
-    let files: Vec<(&str, &[u8], u32)> = comfy::demo::files::COMFYUI.iter().map(|f| (f.path, f.text.as_bytes(), 0o100_644)).collect();
+    let files: Vec<(&str, &[u8], u32)> = comfy::demo::files::COMFYUI
+        .iter()
+        .map(|f| (f.path, f.text.as_bytes(), 0o100_644))
+        .collect();
     m.core.commit(&files);
     let mut tree = node(1);
     tree[0].1 = format!("{hello}\nNODE_CLASS_MAPPINGS = {{}}\n").into();
     m.hello.commit(&borrowed(&tree));
-    let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-    m.manifest(&edit(&MANIFEST.replace("view = ", &format!("port = {port}\nview = "))));
+    let port = std::net::TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    m.manifest(&edit(
+        &MANIFEST.replace("view = ", &format!("port = {port}\nview = ")),
+    ));
     m.ready();
     port
 }
@@ -29,12 +39,17 @@ pub fn ready(m: &Machine, hello: &str, edit: impl Fn(&str) -> String) -> u16 {
 impl Run {
     pub fn start(m: &Machine) -> Run {
         let mut c = m.root_command(&["run"]);
-        c.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped()).process_group(0);
+        c.stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .process_group(0);
         let mut child = c.spawn().unwrap();
         let mut told = String::new();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         while !told.contains("is ready") {
-            assert!(stderr.read_line(&mut told).unwrap() > 0, "it ended early:\n{told}");
+            assert!(
+                stderr.read_line(&mut told).unwrap() > 0,
+                "it ended early:\n{told}"
+            );
         }
         std::thread::spawn(move || std::io::copy(&mut stderr, &mut std::io::sink()));
         Run { child, told }
@@ -45,15 +60,28 @@ impl Run {
         let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
         let mut log = String::new();
-        self.child.stdout.take().unwrap().read_to_string(&mut log).unwrap();
-        assert_eq!(self.child.wait().unwrap().code(), Some(130), "{}{log}", self.told);
+        self.child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .unwrap();
+        assert_eq!(
+            self.child.wait().unwrap().code(),
+            Some(130),
+            "{}{log}",
+            self.told
+        );
         log
     }
 }
 
 impl Drop for Run {
     fn drop(&mut self) {
-        let _ = nix::sys::signal::killpg(nix::unistd::Pid::from_raw(self.child.id() as i32), nix::sys::signal::Signal::SIGKILL);
+        let _ = nix::sys::signal::killpg(
+            nix::unistd::Pid::from_raw(self.child.id() as i32),
+            nix::sys::signal::Signal::SIGKILL,
+        );
         let _ = self.child.wait();
     }
 }
@@ -209,24 +237,46 @@ fn a_hostile_node_gets_nothing_through() {
     private("confined::a_hostile_node_gets_nothing_through", |m| {
         let mut services = m.as_user("alice", "/usr/bin/python3", &["-c", SERVICES]);
         m.sh("chmod 777 /run /srv");
-        let mut services = services.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+        let mut services = services
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut other = String::new();
-        BufReader::new(services.stdout.as_mut().unwrap()).read_line(&mut other).unwrap();
+        BufReader::new(services.stdout.as_mut().unwrap())
+            .read_line(&mut other)
+            .unwrap();
         m.sh(
-            "mkdir /home/alice/open; echo key > /home/alice/open/id_ed25519; chmod -R a+rX /home/alice; echo x > /etc/secret.conf
-             mount -t tmpfs tmpfs /tmp; mount -t tmpfs tmpfs /dev/shm; chmod 1777 /tmp /dev/shm; echo x > /tmp/of-others; echo x > /dev/shm/of-others
-             mkdir -p /home/alice/ai/models; echo x > /home/alice/ai/models/m.safetensors; chmod 666 /home/alice/ai/models/m.safetensors; chown -R alice: /home/alice/ai",
+            "mkdir /home/alice/open; echo key > /home/alice/open/id_ed25519; chmod -R a+rX \
+             /home/alice; echo x > /etc/secret.conf
+             mount -t tmpfs tmpfs /tmp; mount -t tmpfs tmpfs /dev/shm; chmod 1777 /tmp /dev/shm; \
+             echo x > /tmp/of-others; echo x > /dev/shm/of-others
+             mkdir -p /home/alice/ai/models; echo x > /home/alice/ai/models/m.safetensors; chmod \
+             666 /home/alice/ai/models/m.safetensors; chown -R alice: /home/alice/ai",
         );
-        let text = PAYLOADS.replace("OTHER", other.trim()).replace("BASE", BASE);
+        let text = PAYLOADS
+            .replace("OTHER", other.trim())
+            .replace("BASE", BASE);
         ready(m, &text, str::to_string);
         // What a model's modes leave open is kept by Landlock all the same.
         m.sh("chmod 666 /home/alice/ai/models/m.safetensors");
         // The same without walls, as the same user: the payloads are not empty threats.
         std::fs::write("/srv/payloads.py", &text).unwrap();
         m.sh("nft delete table inet comfy_$(id -u comfyui_sandbox)");
-        let bare = m.as_user("comfyui_sandbox", "/usr/bin/env", &["TMPDIR=/tmp", "/usr/bin/python3", "-u", "/srv/payloads.py"]).output().unwrap();
+        let bare = m
+            .as_user(
+                "comfyui_sandbox",
+                "/usr/bin/env",
+                &["TMPDIR=/tmp", "/usr/bin/python3", "-u", "/srv/payloads.py"],
+            )
+            .output()
+            .unwrap();
         let bare = String::from_utf8_lossy(&bare.stdout).into_owned();
-        let empty: Vec<&str> = EFFECTIVE.iter().filter(|name| !bare.contains(&format!("THROUGH {name} "))).copied().collect();
+        let empty: Vec<&str> = EFFECTIVE
+            .iter()
+            .filter(|name| !bare.contains(&format!("THROUGH {name} ")))
+            .copied()
+            .collect();
         assert_eq!(empty, [""; 0], "held without any wall: {bare}");
         let run = Run::start(m);
         let log = run.end();
@@ -236,25 +286,42 @@ fn a_hostile_node_gets_nothing_through() {
         let held = log.lines().filter(|l| l.starts_with("held")).count();
         assert_eq!(through, [""; 0], "{log}");
         assert_eq!(held, PAYLOADS.matches("\nattempt(").count(), "{log}");
-        assert!(log.contains("DONE 4 1 True"), "descriptors 0 to 2 and the folder's own, no new rights, its own session: {log}");
-        eprintln!("{held} payloads held, none through; without walls {} of them got through", bare.matches("THROUGH").count());
+        assert!(
+            log.contains("DONE 4 1 True"),
+            "descriptors 0 to 2 and the folder's own, no new rights, its own session: {log}"
+        );
+        eprintln!(
+            "{held} payloads held, none through; without walls {} of them got through",
+            bare.matches("THROUGH").count()
+        );
     });
 }
 
 #[test]
 fn a_killed_launcher_takes_comfyui_along() {
     private("confined::a_killed_launcher_takes_comfyui_along", |m| {
-        let port = ready(m, "import subprocess\nsubprocess.Popen(['setsid', 'sleep', '1000'])", str::to_string);
-        let alive = "for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2> /dev/null | grep -qE 'main[.]py|sleep 100[0]|__fron[t]|__cel[l]'; then echo $p $(tr '\\0' ' ' < $p/cmdline | cut -c 1-60); fi; done";
+        let port = ready(
+            m,
+            "import subprocess\nsubprocess.Popen(['setsid', 'sleep', '1000'])",
+            str::to_string,
+        );
+        let alive = "for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2> /dev/null | grep \
+            -qE 'main[.]py|sleep 100[0]|__fron[t]|__cel[l]'; then echo $p $(tr '\\0' ' ' < \
+            $p/cmdline | cut -c 1-60); fi; done";
         for role in ["__launc[h]", "__cel[l]", "__fron[t]"] {
             let run = Run::start(m);
             assert!(m.sh(alive).lines().count() >= 5, "{}", m.sh(alive));
             m.sh(&format!(
-                "for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2> /dev/null | grep -q '{role}'; then kill -KILL ${{p#/proc/}}; break; fi; done"
+                "for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2> /dev/null | grep -q \
+                 '{role}'; then kill -KILL ${{p#/proc/}}; break; fi; done"
             ));
             let started = std::time::Instant::now();
             while !m.sh(alive).is_empty() {
-                assert!(started.elapsed().as_secs() < 5, "{role} was killed, and there is still {}", m.sh(alive));
+                assert!(
+                    started.elapsed().as_secs() < 5,
+                    "{role} was killed, and there is still {}",
+                    m.sh(alive)
+                );
                 std::thread::sleep(std::time::Duration::from_millis(50));
             }
             drop(run);
@@ -266,21 +333,37 @@ fn a_killed_launcher_takes_comfyui_along() {
 #[test]
 fn graphics_cards_are_within_reach() {
     private("confined::graphics_cards_are_within_reach", |m| {
-        let probe = "import os\nfor p in ('/dev/dri/renderD128', '/dev/other'):\n    try: print('CARD', os.write(os.open(p, os.O_RDWR), b'x'), flush=True)\n    except OSError as e: print('CARD', type(e).__name__, flush=True)";
+        let probe = "import os\nfor p in ('/dev/dri/renderD128', '/dev/other'):\n    try: \
+            print('CARD', os.write(os.open(p, os.O_RDWR), b'x'), flush=True)\n    except OSError \
+            as e: print('CARD', type(e).__name__, flush=True)";
         ready(m, probe, str::to_string);
         // A card that is the null device, in a /dev of this machine's own.
-        m.sh("mkdir /run/dev; mount -t tmpfs -o mode=755 tmpfs /run/dev; cd /dev; cp -a null zero full random urandom fd stdin stdout stderr /run/dev/
+        m.sh(
+            "mkdir /run/dev; mount -t tmpfs -o mode=755 tmpfs /run/dev; cd /dev; cp -a null zero \
+            full random urandom fd stdin stdout stderr /run/dev/
              mkdir /run/dev/dri /run/dev/shm; getent group render > /dev/null || groupadd -r render
-             mknod -m 660 /run/dev/dri/renderD128 c 1 3; mknod -m 666 /run/dev/other c 1 3; chgrp render /run/dev/dri/renderD128; mount --move /run/dev /dev");
+             mknod -m 660 /run/dev/dri/renderD128 c 1 3; mknod -m 666 /run/dev/other c 1 3; chgrp \
+            render /run/dev/dri/renderD128; mount --move /run/dev /dev",
+        );
         let plan = said(&m.alice(&["plan"]));
-        assert!(plan.contains("# member.comfyui_sandbox.render will be created"), "{plan}");
+        assert!(
+            plan.contains("# member.comfyui_sandbox.render will be created"),
+            "{plan}"
+        );
         m.apply();
         m.clean();
-        assert!(m.sh("id -nG comfyui_sandbox").split(' ').any(|g| g == "render"));
+        assert!(
+            m.sh("id -nG comfyui_sandbox")
+                .split(' ')
+                .any(|g| g == "render")
+        );
         let log = Run::start(m).end();
         assert!(log.contains("CARD 1\nCARD FileNotFoundError"), "{log}");
         m.sh("chmod 666 /dev/dri/renderD128");
         let plan = said(&m.alice(&["plan"]));
-        assert!(plan.contains("# member.comfyui_sandbox.render will be destroyed"), "{plan}");
+        assert!(
+            plan.contains("# member.comfyui_sandbox.render will be destroyed"),
+            "{plan}"
+        );
     });
 }

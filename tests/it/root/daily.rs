@@ -13,98 +13,212 @@ fn json(m: &Machine) -> serde_json::Value {
 }
 
 /// Processes of the sandbox user that live.
-const ALIVE: &str =
-    "for p in /proc/[0-9]*; do if [ \"$(stat -c %U $p 2>/dev/null)\" = comfyui_sandbox ] && ! grep -q '^State:.*Z' $p/status; then echo x; fi; done | wc -l";
+const ALIVE: &str = "for p in /proc/[0-9]*; do if [ \"$(stat -c %U $p 2>/dev/null)\" = \
+    comfyui_sandbox ] && ! grep -q '^State:.*Z' $p/status; then echo x; fi; done | wc -l";
 
 #[test]
 fn started_in_the_background_it_is_watched_and_ended_without_root() {
-    private("daily::started_in_the_background_it_is_watched_and_ended_without_root", |m| {
-        let port = ready(m, "import subprocess\nsubprocess.Popen(['sleep', '1000'])\nprint('A NODE SAYS \\x1b]0;evil\\x07')", |t| t.into());
-        assert_eq!(said(&m.alice(&["status"])), "ComfyUI does not run.\n");
-        let out = m.root(&["start"]);
-        ok(&out);
-        assert!(said(&out).contains("is ready at") && said(&out).contains("2 of 2 nodes loaded"), "{}", said(&out));
-        // A second one is told of the first.
-        for command in ["start", "run"] {
-            let second = m.root(&[command]);
-            assert!(second.status.code() == Some(1) && said(&second).contains("ComfyUI runs already since"), "{}", said(&second));
-        }
-        let status = json(m);
-        assert_eq!((&status["running"], &status["ready"], &status["restart_due"]), (&true.into(), &true.into(), &false.into()), "{status:#}");
-        assert_eq!(status["address"], format!("http://127.0.0.1:{port}"));
-        assert!(status["memory"].as_u64().unwrap() > 1 << 20, "{status:#}");
-        // Nobody else sees anything of it.
-        assert_eq!(m.as_user("mallory", "cat", &["/var/lib/comfy/comfyui_sandbox/live.json"]).output().unwrap().status.code(), Some(1));
-        assert_eq!(m.as_user("mallory", "cat", &["/var/lib/comfy/comfyui_sandbox/log/comfyui.log"]).output().unwrap().status.code(), Some(1));
-        let log = said(&m.alice(&["logs"]));
-        assert!(log.contains("A NODE SAYS \\u{1b}]0;evil\\u{7}") && !log.contains('\x1b'), "{log}");
-        assert_eq!(said(&m.alice(&["logs", "-n", "1"])).lines().count(), 1);
-        // The token lets a program in; without it another user stays outside.
-        let url = format!("http://127.0.0.1:{port}/system_stats");
-        let token = said(&m.alice(&["open", "--token"]));
-        let code = |user: &str, header: &str| m.as_user(user, "curl", &["-s", "-o", "/dev/null", "-w", "%{http_code}", "-H", header, &url]).output().unwrap();
-        assert_eq!(said(&code("alice", "X: y")), "200");
-        assert_eq!(said(&code("mallory", "X: y")), "403");
-        assert!(said(&m.alice(&["open", "--print"])).contains("/?ticket="), "{token}");
-        assert!(!m.as_user("mallory", "/opt/bin/comfy", &["-C", "/home/alice/dot", "stop"]).output().unwrap().status.success());
-        assert!(json(m)["running"].as_bool().unwrap());
-        // An apply that moves code: what runs goes on, and is told to be old.
-        m.hello.commit(&crate::support::borrowed(&crate::support::node(7)));
-        ok(&m.alice(&["update", "hello"]));
-        m.apply();
-        assert_eq!(json(m)["restart_due"], true);
-        assert!(said(&m.alice(&["status"])).contains("a restart is due"));
-        // What runs keeps its files: gc leaves them, destroy wants it ended first.
-        let running = json(m)["generation"].as_str().unwrap().to_string();
-        ok(&m.root(&["gc", "--keep", "0", "--yes"]));
-        m.sh(&format!("test -e {BASE}/gen/{running}/ComfyUI/main.py"));
-        let out = m.root(&["destroy", "--yes"]);
-        assert!(out.status.code() == Some(1) && said(&out).contains("`comfy stop` ends it"), "{}", said(&out));
-        let again = m.root(&["restart"]);
-        ok(&again);
-        assert_eq!(json(m)["restart_due"], false);
-        // Ended by its owner, without root, whatever comfy.toml says by now; nothing is left, and the next launch is free to begin.
-        let toml = std::fs::read_to_string("/home/alice/dot/comfy.toml").unwrap();
-        m.manifest(&format!("{toml}\nx y\n"));
-        let out = m.alice(&["stop"]);
-        ok(&out);
-        assert!(said(&out).contains("key with no value") && said(&out).contains("ComfyUI has ended."), "{}", said(&out));
-        m.manifest(&toml);
-        assert_eq!(m.sh(ALIVE), "0");
-        assert!(said(&m.alice(&["status"])).contains("it was ended at"), "{}", said(&m.alice(&["status"])));
-        assert_eq!(said(&m.alice(&["stop"])), "ComfyUI does not run.\n");
-        m.clean();
-    });
+    private(
+        "daily::started_in_the_background_it_is_watched_and_ended_without_root",
+        |m| {
+            let port = ready(
+                m,
+                "import subprocess\nsubprocess.Popen(['sleep', '1000'])\nprint('A NODE SAYS \
+                 \\x1b]0;evil\\x07')",
+                |t| t.into(),
+            );
+            assert_eq!(said(&m.alice(&["status"])), "ComfyUI does not run.\n");
+            let out = m.root(&["start"]);
+            ok(&out);
+            assert!(
+                said(&out).contains("is ready at") && said(&out).contains("2 of 2 nodes loaded"),
+                "{}",
+                said(&out)
+            );
+            // A second one is told of the first.
+            for command in ["start", "run"] {
+                let second = m.root(&[command]);
+                assert!(
+                    second.status.code() == Some(1)
+                        && said(&second).contains("ComfyUI runs already since"),
+                    "{}",
+                    said(&second)
+                );
+            }
+            let status = json(m);
+            assert_eq!(
+                (&status["running"], &status["ready"], &status["restart_due"]),
+                (&true.into(), &true.into(), &false.into()),
+                "{status:#}"
+            );
+            assert_eq!(status["address"], format!("http://127.0.0.1:{port}"));
+            assert!(status["memory"].as_u64().unwrap() > 1 << 20, "{status:#}");
+            // Nobody else sees anything of it.
+            assert_eq!(
+                m.as_user(
+                    "mallory",
+                    "cat",
+                    &["/var/lib/comfy/comfyui_sandbox/live.json"]
+                )
+                .output()
+                .unwrap()
+                .status
+                .code(),
+                Some(1)
+            );
+            assert_eq!(
+                m.as_user(
+                    "mallory",
+                    "cat",
+                    &["/var/lib/comfy/comfyui_sandbox/log/comfyui.log"]
+                )
+                .output()
+                .unwrap()
+                .status
+                .code(),
+                Some(1)
+            );
+            let log = said(&m.alice(&["logs"]));
+            assert!(
+                log.contains("A NODE SAYS \\u{1b}]0;evil\\u{7}") && !log.contains('\x1b'),
+                "{log}"
+            );
+            assert_eq!(said(&m.alice(&["logs", "-n", "1"])).lines().count(), 1);
+            // The token lets a program in; without it another user stays outside.
+            let url = format!("http://127.0.0.1:{port}/system_stats");
+            let token = said(&m.alice(&["open", "--token"]));
+            let code = |user: &str, header: &str| {
+                m.as_user(
+                    user,
+                    "curl",
+                    &[
+                        "-s",
+                        "-o",
+                        "/dev/null",
+                        "-w",
+                        "%{http_code}",
+                        "-H",
+                        header,
+                        &url,
+                    ],
+                )
+                .output()
+                .unwrap()
+            };
+            assert_eq!(said(&code("alice", "X: y")), "200");
+            assert_eq!(said(&code("mallory", "X: y")), "403");
+            assert!(
+                said(&m.alice(&["open", "--print"])).contains("/?ticket="),
+                "{token}"
+            );
+            assert!(
+                !m.as_user(
+                    "mallory",
+                    "/opt/bin/comfy",
+                    &["-C", "/home/alice/dot", "stop"]
+                )
+                .output()
+                .unwrap()
+                .status
+                .success()
+            );
+            assert!(json(m)["running"].as_bool().unwrap());
+            // An apply that moves code: what runs goes on, and is told to be old.
+            m.hello
+                .commit(&crate::support::borrowed(&crate::support::node(7)));
+            ok(&m.alice(&["update", "hello"]));
+            m.apply();
+            assert_eq!(json(m)["restart_due"], true);
+            assert!(said(&m.alice(&["status"])).contains("a restart is due"));
+            // What runs keeps its files: gc leaves them, destroy wants it ended first.
+            let running = json(m)["generation"].as_str().unwrap().to_string();
+            ok(&m.root(&["gc", "--keep", "0", "--yes"]));
+            m.sh(&format!("test -e {BASE}/gen/{running}/ComfyUI/main.py"));
+            let out = m.root(&["destroy", "--yes"]);
+            assert!(
+                out.status.code() == Some(1) && said(&out).contains("`comfy stop` ends it"),
+                "{}",
+                said(&out)
+            );
+            let again = m.root(&["restart"]);
+            ok(&again);
+            assert_eq!(json(m)["restart_due"], false);
+            // Ended by its owner, without root, whatever comfy.toml says by now; nothing is left,
+            // and the next launch is free to begin.
+            let toml = std::fs::read_to_string("/home/alice/dot/comfy.toml").unwrap();
+            m.manifest(&format!("{toml}\nx y\n"));
+            let out = m.alice(&["stop"]);
+            ok(&out);
+            assert!(
+                said(&out).contains("key with no value")
+                    && said(&out).contains("ComfyUI has ended."),
+                "{}",
+                said(&out)
+            );
+            m.manifest(&toml);
+            assert_eq!(m.sh(ALIVE), "0");
+            assert!(
+                said(&m.alice(&["status"])).contains("it was ended at"),
+                "{}",
+                said(&m.alice(&["status"]))
+            );
+            assert_eq!(said(&m.alice(&["stop"])), "ComfyUI does not run.\n");
+            m.clean();
+        },
+    );
 }
 
 #[test]
 fn a_start_that_fails_says_why_and_leaves_nothing() {
-    private("daily::a_start_that_fails_says_why_and_leaves_nothing", |m| {
-        ready(m, "import os\nprint('LAST WORDS', flush=True)\nos._exit(7)", |t| t.into());
-        let out = m.root(&["start"]);
-        assert_eq!(out.status.code(), Some(1));
-        assert!(said(&out).contains("LAST WORDS") && said(&out).contains("ComfyUI ended with exit code 7 before it was ready"), "{}", said(&out));
-        assert_eq!(m.sh(ALIVE), "0");
-        assert!(said(&m.alice(&["status"])).contains("it ended by itself with exit code 7"), "{}", said(&m.alice(&["status"])));
-    });
+    private(
+        "daily::a_start_that_fails_says_why_and_leaves_nothing",
+        |m| {
+            ready(
+                m,
+                "import os\nprint('LAST WORDS', flush=True)\nos._exit(7)",
+                |t| t.into(),
+            );
+            let out = m.root(&["start"]);
+            assert_eq!(out.status.code(), Some(1));
+            assert!(
+                said(&out).contains("LAST WORDS")
+                    && said(&out).contains("ComfyUI ended with exit code 7 before it was ready"),
+                "{}",
+                said(&out)
+            );
+            assert_eq!(m.sh(ALIVE), "0");
+            assert!(
+                said(&m.alice(&["status"])).contains("it ended by itself with exit code 7"),
+                "{}",
+                said(&m.alice(&["status"]))
+            );
+        },
+    );
 }
 
 #[test]
 fn a_supervisor_that_is_killed_takes_everything_with_it() {
-    private("daily::a_supervisor_that_is_killed_takes_everything_with_it", |m| {
-        ready(m, "import subprocess\nsubprocess.Popen(['setsid', 'sleep', '1000'])", |t| t.into());
-        ok(&m.root(&["start"]));
-        assert_ne!(m.sh(ALIVE), "0");
-        m.sh(&format!("kill -9 {}", json(m)["pid"]));
-        let end = Instant::now() + Duration::from_secs(10);
-        while m.sh(ALIVE) != "0" {
-            assert!(Instant::now() < end, "{}", m.sh("ps -ef"));
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        assert_eq!(json(m)["running"], false);
-        ok(&m.root(&["start"]));
-        ok(&m.alice(&["stop"]));
-    });
+    private(
+        "daily::a_supervisor_that_is_killed_takes_everything_with_it",
+        |m| {
+            ready(
+                m,
+                "import subprocess\nsubprocess.Popen(['setsid', 'sleep', '1000'])",
+                |t| t.into(),
+            );
+            ok(&m.root(&["start"]));
+            assert_ne!(m.sh(ALIVE), "0");
+            m.sh(&format!("kill -9 {}", json(m)["pid"]));
+            let end = Instant::now() + Duration::from_secs(10);
+            while m.sh(ALIVE) != "0" {
+                assert!(Instant::now() < end, "{}", m.sh("ps -ef"));
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            assert_eq!(json(m)["running"], false);
+            ok(&m.root(&["start"]));
+            ok(&m.alice(&["stop"]));
+        },
+    );
 }
 
 #[test]
@@ -112,11 +226,24 @@ fn exec_is_as_confined_as_comfyui() {
     private("daily::exec_is_as_confined_as_comfyui", |m| {
         ready(m, "", |t| t.into());
         m.sh("echo key > /home/alice/key; chmod 644 /home/alice/key; chmod 755 /home/alice");
-        let out = m.root(&["exec", "--", "sh", "-c", "id -un; pwd; echo $VIRTUAL_ENV; ls /tmp | wc -l; cat /home/alice/key; exit 3"]);
+        let out = m.root(&[
+            "exec",
+            "--",
+            "sh",
+            "-c",
+            "id -un; pwd; echo $VIRTUAL_ENV; ls /tmp | wc -l; cat /home/alice/key; exit 3",
+        ]);
         assert_eq!(out.status.code(), Some(3), "{}", said(&out));
         let text = said(&out);
-        assert!(text.starts_with("comfyui_sandbox\n/opt/comfy/comfyui_sandbox/gen/") && !text.contains("key\nkey"), "{text}");
-        assert!(text.contains("Permission denied") || text.contains("No such file"), "{text}");
+        assert!(
+            text.starts_with("comfyui_sandbox\n/opt/comfy/comfyui_sandbox/gen/")
+                && !text.contains("key\nkey"),
+            "{text}"
+        );
+        assert!(
+            text.contains("Permission denied") || text.contains("No such file"),
+            "{text}"
+        );
     });
 }
 
@@ -125,14 +252,28 @@ fn a_shell_has_a_terminal_of_its_own() {
     private("daily::a_shell_has_a_terminal_of_its_own", |m| {
         ready(m, "", |t| t.into());
         let refused = m.root(&["shell"]);
-        assert!(refused.status.code() == Some(1) && said(&refused).contains("`comfy exec -- sh -c '…'` needs none"), "{}", said(&refused));
-        let size = comfy::host::terminal::Size { rows: 33, columns: 111 };
+        assert!(
+            refused.status.code() == Some(1)
+                && said(&refused).contains("`comfy exec -- sh -c '…'` needs none"),
+            "{}",
+            said(&refused)
+        );
+        let size = comfy::host::terminal::Size {
+            rows: 33,
+            columns: 111,
+        };
         let (ours, theirs) = comfy::host::terminal::open(size).unwrap();
         let mut c = m.root_command(&["shell"]);
-        c.env("TERM", "xterm").stdin(theirs.try_clone().unwrap()).stdout(theirs.try_clone().unwrap()).stderr(theirs);
+        c.env("TERM", "xterm")
+            .stdin(theirs.try_clone().unwrap())
+            .stdout(theirs.try_clone().unwrap())
+            .stderr(theirs);
         let mut child = c.spawn().unwrap();
         drop(c);
-        let (mut type_, mut read) = (std::fs::File::from(ours.try_clone().unwrap()), std::fs::File::from(ours));
+        let (mut type_, mut read) = (
+            std::fs::File::from(ours.try_clone().unwrap()),
+            std::fs::File::from(ours),
+        );
         let mut seen = String::new();
         let mut until = |what: &str, seen: &mut String| {
             let mut b = [0; 4096];
@@ -145,15 +286,27 @@ fn a_shell_has_a_terminal_of_its_own() {
         let mut line = |text: &str| std::io::Write::write_all(&mut type_, text.as_bytes()).unwrap();
         until("comfy ", &mut seen);
         // What it prints is not what was typed: the answer counts, not the echo.
-        line("echo I-AM-$(id -un) SIZE-$(stty size | tr ' ' x) $(test -t 0 && echo TER''MINAL) VENV-${VIRTUAL_ENV##*/}\r");
-        until("I-AM-comfyui_sandbox SIZE-33x111 TERMINAL VENV-venv", &mut seen);
+        line(
+            "echo I-AM-$(id -un) SIZE-$(stty size | tr ' ' x) $(test -t 0 && echo TER''MINAL) \
+             VENV-${VIRTUAL_ENV##*/}\r",
+        );
+        until(
+            "I-AM-comfyui_sandbox SIZE-33x111 TERMINAL VENV-venv",
+            &mut seen,
+        );
         // Ctrl-C is the program's inside; the shell goes on.
         line("sleep 1000\r");
         std::thread::sleep(Duration::from_millis(300));
         line("\x03");
-        line("printf '\\033]0;evil\\007\\033[31mRED\\n'; ls /home/alice 2>&1 | tail -1; echo DO''NE\r");
+        line(
+            "printf '\\033]0;evil\\007\\033[31mRED\\n'; ls /home/alice 2>&1 | tail -1; echo \
+             DO''NE\r",
+        );
         until("DONE", &mut seen);
-        assert!(seen.contains("\x1b[31mRED") && !seen.contains("\x1b]0;evil"), "{seen:?}");
+        assert!(
+            seen.contains("\x1b[31mRED") && !seen.contains("\x1b]0;evil"),
+            "{seen:?}"
+        );
         line("exit 3\r");
         until("\x1b[0m", &mut seen);
         assert_eq!(child.wait().unwrap().code(), Some(3), "{seen:?}");
@@ -163,22 +316,37 @@ fn a_shell_has_a_terminal_of_its_own() {
 
 #[test]
 fn another_prefix_begins_anew_and_says_what_stays_behind() {
-    private("daily::another_prefix_begins_anew_and_says_what_stays_behind", |m| {
-        ready(m, "", |t| t.into());
-        m.apply();
-        let text = std::fs::read_to_string(m.dot.join("comfy.toml")).unwrap();
-        m.manifest(&text.replacen("\n[comfyui]", "\n[host]\nprefix = \"/opt/elsewhere\"\n\n[comfyui]", 1));
-        let plan = said(&m.alice(&["plan"]));
-        assert!(plan.contains(&format!("/opt/elsewhere/comfyui_sandbox is made anew, and {BASE} stays as it is")), "{plan}");
-        m.apply();
-        m.clean();
-        // What is there now is told once; the old folder is the owner's to remove.
-        let plan = said(&m.alice(&["plan"]));
-        assert!(!plan.contains("Warning") && Path::new(BASE).join("state").exists(), "{plan}");
-        // And back: what is there still is taken as it is.
-        m.manifest(&text);
-        m.apply();
-        m.clean();
-        m.sh("rm -r /opt/elsewhere");
-    });
+    private(
+        "daily::another_prefix_begins_anew_and_says_what_stays_behind",
+        |m| {
+            ready(m, "", |t| t.into());
+            m.apply();
+            let text = std::fs::read_to_string(m.dot.join("comfy.toml")).unwrap();
+            m.manifest(&text.replacen(
+                "\n[comfyui]",
+                "\n[host]\nprefix = \"/opt/elsewhere\"\n\n[comfyui]",
+                1,
+            ));
+            let plan = said(&m.alice(&["plan"]));
+            assert!(
+                plan.contains(&format!(
+                    "/opt/elsewhere/comfyui_sandbox is made anew, and {BASE} stays as it is"
+                )),
+                "{plan}"
+            );
+            m.apply();
+            m.clean();
+            // What is there now is told once; the old folder is the owner's to remove.
+            let plan = said(&m.alice(&["plan"]));
+            assert!(
+                !plan.contains("Warning") && Path::new(BASE).join("state").exists(),
+                "{plan}"
+            );
+            // And back: what is there still is taken as it is.
+            m.manifest(&text);
+            m.apply();
+            m.clean();
+            m.sh("rm -r /opt/elsewhere");
+        },
+    );
 }

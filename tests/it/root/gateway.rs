@@ -1,4 +1,5 @@
-//! The gateway and the way out, with real users and addresses: who holds its places, and what the way out leads to.
+//! The gateway and the way out, with real users and addresses: who holds its places, and what the
+//! way out leads to.
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -26,7 +27,12 @@ struct Crowd(Child);
 
 impl Crowd {
     fn of(m: &Machine, user: &str, port: u16) -> Crowd {
-        Crowd(m.as_user(user, "/usr/bin/python3", &["-c", CROWD, &port.to_string()]).stdout(Stdio::null()).spawn().unwrap())
+        Crowd(
+            m.as_user(user, "/usr/bin/python3", &["-c", CROWD, &port.to_string()])
+                .stdout(Stdio::null())
+                .spawn()
+                .unwrap(),
+        )
     }
 }
 
@@ -41,7 +47,23 @@ impl Drop for Crowd {
 fn answered(m: &Machine, port: u16) -> Duration {
     let start = Instant::now();
     let url = format!("http://127.0.0.1:{port}/system_stats");
-    let out = m.as_user("alice", "curl", &["-s", "-m", "8", "-o", "/dev/null", "-w", "%{http_code}", &url]).output().unwrap();
+    let out = m
+        .as_user(
+            "alice",
+            "curl",
+            &[
+                "-s",
+                "-m",
+                "8",
+                "-o",
+                "/dev/null",
+                "-w",
+                "%{http_code}",
+                &url,
+            ],
+        )
+        .output()
+        .unwrap();
     assert_eq!(said(&out), "200", "after {:?}", start.elapsed());
     start.elapsed()
 }
@@ -54,14 +76,21 @@ fn other_users_do_not_keep_the_owner_out() {
         // It becomes ready while others hold on to it.
         let start = Instant::now();
         ok(&m.alice_starts());
-        assert!(start.elapsed() < Duration::from_secs(30), "ready after {:?}", start.elapsed());
+        assert!(
+            start.elapsed() < Duration::from_secs(30),
+            "ready after {:?}",
+            start.elapsed()
+        );
         std::thread::sleep(Duration::from_secs(2));
         let slowest = (0..5).map(|_| answered(m, port)).max().unwrap();
         assert!(slowest < Duration::from_secs(2), "{slowest:?}");
         eprintln!("the slowest of 5 answers: {slowest:?}");
         ok(&m.root(&["stop"]));
         // Where all users are let in, each has a share.
-        m.manifest(&(std::fs::read_to_string(m.dot.join("comfy.toml")).unwrap() + "\n[network]\nclients = \"any\"\n"));
+        m.manifest(
+            &(std::fs::read_to_string(m.dot.join("comfy.toml")).unwrap()
+                + "\n[network]\nclients = \"any\"\n"),
+        );
         m.apply();
         let run = Run::start(m);
         std::thread::sleep(Duration::from_secs(2));
@@ -109,9 +138,17 @@ struct Service(Child);
 impl Service {
     fn start(before: &[&str]) -> Service {
         let argv = [before, &["python3", "-c", SERVICE]].concat();
-        let mut child = std::process::Command::new(argv[0]).args(&argv[1..]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = std::process::Command::new(argv[0])
+            .args(&argv[1..])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+        std::io::BufRead::read_line(
+            &mut std::io::BufReader::new(child.stdout.take().unwrap()),
+            &mut line,
+        )
+        .unwrap();
         assert_eq!(line, "ready\n");
         Service(child)
     }
@@ -127,24 +164,51 @@ impl Drop for Service {
 #[test]
 fn the_way_out_does_not_lead_home() {
     private("gateway::the_way_out_does_not_lead_home", |m| {
-        m.sh("ip addr add 93.184.216.34/32 dev lo; ip -6 addr add 2606:2800:220:1::10/128 dev lo; ip route add local 93.184.217.0/24 dev lo src 127.0.0.1
+        m.sh(
+            "ip addr add 93.184.216.34/32 dev lo; ip -6 addr add 2606:2800:220:1::10/128 dev lo; \
+            ip route add local 93.184.217.0/24 dev lo src 127.0.0.1
              ip netns add outside; ip link add near type veth peer name far netns outside
-             ip addr add 93.184.220.1/24 dev near; ip -6 addr add 2606:2800:220:1::1/64 dev near nodad; ip link set near up
-             ip -n outside addr add 93.184.220.2/24 dev far; ip -n outside -6 addr add 2606:2800:220:1::20/64 dev far nodad; ip -n outside link set far up
-             printf '%s\\n' '93.184.216.34 home.example.net' '93.184.220.2 out.example.net' >> /etc/hosts");
-        let _services = [Service::start(&[]), Service::start(&["ip", "netns", "exec", "outside"])];
-        ready(m, HOME, |text| format!("{text}\n[network]\negress = \"allow\"\n"));
-        let sent = |text: &str| text.lines().filter(|l| l.starts_with("SENT")).map(str::to_string).collect::<Vec<_>>().join("\n");
+             ip addr add 93.184.220.1/24 dev near; ip -6 addr add 2606:2800:220:1::1/64 dev near \
+            nodad; ip link set near up
+             ip -n outside addr add 93.184.220.2/24 dev far; ip -n outside -6 addr add \
+            2606:2800:220:1::20/64 dev far nodad; ip -n outside link set far up
+             printf '%s\\n' '93.184.216.34 home.example.net' '93.184.220.2 out.example.net' >> \
+            /etc/hosts",
+        );
+        let _services = [
+            Service::start(&[]),
+            Service::start(&["ip", "netns", "exec", "outside"]),
+        ];
+        ready(m, HOME, |text| {
+            format!("{text}\n[network]\negress = \"allow\"\n")
+        });
+        let sent = |text: &str| {
+            text.lines()
+                .filter(|l| l.starts_with("SENT"))
+                .map(str::to_string)
+                .collect::<Vec<_>>()
+                .join("\n")
+        };
         // Without the gateway all of it is within reach.
-        let bare = sent(&said(&m.as_user("mallory", "/usr/bin/python3", &["-c", HOME]).output().unwrap()));
+        let bare = sent(&said(
+            &m.as_user("mallory", "/usr/bin/python3", &["-c", HOME])
+                .output()
+                .unwrap(),
+        ));
         assert_eq!(bare.matches("b'SERVICE'").count(), 7, "{bare}");
         insta::assert_snapshot!(sent(&Run::start(m).end()), @"
-        SENT 93.184.216.34:9000 b'comfy: 93.184.216.34:9000: 93.184.216.34 is no address of the internet'
-        SENT [::ffff:93.184.216.34]:9000 b'comfy: ::ffff:93.184.216.34:9000: ::ffff:93.184.216.34 is no address of the internet'
-        SENT 93.184.217.9:9000 b'comfy: 93.184.217.9:9000: 93.184.217.9 is no address of the internet'
-        SENT home.example.net:9000 b'comfy: home.example.net:9000: 93.184.216.34 is no address of the internet'
-        SENT [2606:2800:220:1::10]:9000 b'comfy: 2606:2800:220:1::10:9000: 2606:2800:220:1::10 is no address of the internet'
-        SENT [2606:2800:220:1::20]:9000 b'comfy: 2606:2800:220:1::20:9000: 2606:2800:220:1::20 is no address of the internet'
+        SENT 93.184.216.34:9000 b'comfy: 93.184.216.34:9000: 93.184.216.34 is no address of the \
+            internet'
+        SENT [::ffff:93.184.216.34]:9000 b'comfy: ::ffff:93.184.216.34:9000: ::ffff:93.184.216.34 \
+            is no address of the internet'
+        SENT 93.184.217.9:9000 b'comfy: 93.184.217.9:9000: 93.184.217.9 is no address of the \
+            internet'
+        SENT home.example.net:9000 b'comfy: home.example.net:9000: 93.184.216.34 is no address of \
+            the internet'
+        SENT [2606:2800:220:1::10]:9000 b'comfy: 2606:2800:220:1::10:9000: 2606:2800:220:1::10 is \
+            no address of the internet'
+        SENT [2606:2800:220:1::20]:9000 b'comfy: 2606:2800:220:1::20:9000: 2606:2800:220:1::20 is \
+            no address of the internet'
         SENT out.example.net:9000 b'SERVICE'
         ");
     });

@@ -1,4 +1,5 @@
-//! A private machine: its own /etc, /home, /var, /opt, /srv and /run in a mount and network namespace, with real users made by useradd.
+//! A private machine: its own /etc, /home, /var, /opt, /srv and /run in a mount and network
+//! namespace, with real users made by useradd.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,14 @@ pub fn private(name: &str, body: impl FnOnce(&mut Machine)) {
     machine(name, true, body);
 }
 
-/// The same with the network of the real machine, where what an apply loads into its firewall is taken away again.
+/// The same with the network of the real machine, where what an apply loads into its firewall is
+/// taken away again.
 pub fn online(name: &str, body: impl FnOnce(&mut Machine)) {
     machine(name, false, body);
 }
 
-/// The same twice: with the kernel's guards of links and open files (`fs.protected_*`) all off, as macOS has none, and all on.
+/// The same twice: with the kernel's guards of links and open files (`fs.protected_*`) all off, as
+/// macOS has none, and all on.
 pub fn attacked(name: &str, mut body: impl FnMut(&mut Machine)) {
     if std::env::var("COMFY_TEST_MACHINE").as_deref() == Ok(name) {
         return machine(name, true, body);
@@ -38,18 +41,48 @@ fn machine(name: &str, offline: bool, body: impl FnOnce(&mut Machine)) {
         body(&mut Machine::new());
         return;
     }
-    if !nix::unistd::geteuid().is_root() || std::env::var("COMFY_TEST_ROOT").as_deref() == Ok("skip") {
-        assert_ne!(std::env::var("COMFY_TEST_ROOT").as_deref(), Ok("required"), "{name} must run, and needs root");
-        eprintln!("\n*** SKIPPED {name}: real users need root and some tools; `sudo -E scripts/test` says which ***\n");
+    if !nix::unistd::geteuid().is_root()
+        || std::env::var("COMFY_TEST_ROOT").as_deref() == Ok("skip")
+    {
+        assert_ne!(
+            std::env::var("COMFY_TEST_ROOT").as_deref(),
+            Ok("required"),
+            "{name} must run, and needs root"
+        );
+        eprintln!(
+            "\n*** SKIPPED {name}: real users need root and some tools; `sudo -E scripts/test` \
+             says which ***\n"
+        );
         return;
     }
-    // The test's own thread has its whole name: one that is called otherwise would run nothing there, and pass.
-    let own = std::thread::current().name().unwrap_or_default().to_string();
-    assert_eq!(own, format!("root::{name}"), "`private` has to be given the test's own name");
-    let tables = || sh("command -v nft > /dev/null && nft list tables | grep -o 'comfy_.*' || true").lines().map(str::to_string).collect::<Vec<_>>();
+    // The test's own thread has its whole name: one that is called otherwise would run nothing
+    // there, and pass.
+    let own = std::thread::current()
+        .name()
+        .unwrap_or_default()
+        .to_string();
+    assert_eq!(
+        own,
+        format!("root::{name}"),
+        "`private` has to be given the test's own name"
+    );
+    let tables = || {
+        sh("command -v nft > /dev/null && nft list tables | grep -o 'comfy_.*' || true")
+            .lines()
+            .map(str::to_string)
+            .collect::<Vec<_>>()
+    };
     let before = tables();
     let status = Command::new("unshare")
-        .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc"])
+        .args([
+            "--mount",
+            "--propagation",
+            "private",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+        ])
         .args(offline.then_some("--net"))
         .arg("--")
         .arg(std::env::current_exe().unwrap())
@@ -75,7 +108,12 @@ pub struct Machine {
 
 fn sh(script: &str) -> String {
     let out = Command::new("bash").args(["-ec", script]).output().unwrap();
-    assert!(out.status.success(), "{script}\n{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{script}\n{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
     String::from_utf8_lossy(&out.stdout).trim().to_string()
 }
 
@@ -125,7 +163,8 @@ impl Machine {
     fn new() -> Machine {
         let script = format!(
             "t=$(mktemp -d); mount -t tmpfs -o size=2g tmpfs $t
-             mkdir $t/etc $t/home $t/var $t/opt $t/srv $t/run $t/opt/bin $t/var/lib $t/var/tmp $t/run/lock
+             mkdir $t/etc $t/home $t/var $t/opt $t/srv $t/run $t/opt/bin $t/var/lib $t/var/tmp \
+             $t/run/lock
              cp -a /etc/. $t/etc/; install -m 755 {} $t/opt/bin/comfy; chmod 1777 $t/var/tmp
              for d in etc home var opt srv run; do mount --bind $t/$d /$d; done
              umount -l $t; rmdir $t
@@ -139,7 +178,14 @@ impl Machine {
         core.commit(CORE);
         hello.commit(&borrowed(&node(1)));
         world.commit(&borrowed(&node(10)));
-        let m = Machine { dot: "/home/alice/dot".into(), comfy: "/opt/bin/comfy".into(), core, hello, world, env: Vec::new() };
+        let m = Machine {
+            dot: "/home/alice/dot".into(),
+            comfy: "/opt/bin/comfy".into(),
+            core,
+            hello,
+            world,
+            env: Vec::new(),
+        };
         m.manifest(MANIFEST);
         m
     }
@@ -147,26 +193,55 @@ impl Machine {
     /// Writes comfy.toml as alice.
     pub fn manifest(&self, text: &str) {
         sh(&format!("mkdir -p {0}", self.dot.display()));
-        std::fs::write(self.dot.join("comfy.toml"), text.replace("PYTHON", &python())).unwrap();
-        sh(&format!("chown -R alice:alice {0} && chmod 644 {0}/comfy.toml", self.dot.display()));
+        std::fs::write(
+            self.dot.join("comfy.toml"),
+            text.replace("PYTHON", &python()),
+        )
+        .unwrap();
+        sh(&format!(
+            "chown -R alice:alice {0} && chmod 644 {0}/comfy.toml",
+            self.dot.display()
+        ));
     }
 
     /// A command as some user, with that user's groups.
     pub fn as_user(&self, user: &str, program: &str, args: &[&str]) -> Command {
         let mut c = Command::new("setpriv");
-        let home = if user == "root" { "/root".to_string() } else { format!("/home/{user}") };
-        c.args(["--reuid", user, "--regid", user, "--init-groups", "env", "-i", "-C", "/"]).arg(format!("HOME={home}")).arg(format!("USER={user}"));
-        c.args(["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "NO_COLOR=1", "COMFY_MIRRORS=https://github.com/=file:///srv/upstream/"])
-            .args(self.env.iter().map(|(k, v)| format!("{k}={v}")))
-            .arg(program)
-            .args(args);
+        let home = if user == "root" {
+            "/root".to_string()
+        } else {
+            format!("/home/{user}")
+        };
+        c.args([
+            "--reuid",
+            user,
+            "--regid",
+            user,
+            "--init-groups",
+            "env",
+            "-i",
+            "-C",
+            "/",
+        ])
+        .arg(format!("HOME={home}"))
+        .arg(format!("USER={user}"));
+        c.args([
+            "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+            "NO_COLOR=1",
+            "COMFY_MIRRORS=https://github.com/=file:///srv/upstream/",
+        ])
+        .args(self.env.iter().map(|(k, v)| format!("{k}={v}")))
+        .arg(program)
+        .args(args);
         c
     }
 
     /// comfy as alice: `lock`, `plan`, whatever needs no root.
     pub fn alice(&self, args: &[&str]) -> Output {
         let all = [&["-C", "/home/alice/dot"], args].concat();
-        self.as_user("alice", "/opt/bin/comfy", &all).output().unwrap()
+        self.as_user("alice", "/opt/bin/comfy", &all)
+            .output()
+            .unwrap()
     }
 
     /// comfy as root, for alice.
@@ -206,7 +281,11 @@ impl Machine {
     pub fn clean(&self) {
         let out = self.alice(&["plan", "--exit-code"]);
         assert_eq!(out.status.code(), Some(0), "{}", said(&out));
-        assert!(said(&out).contains("No changes. This machine matches comfy.lock."), "{}", said(&out));
+        assert!(
+            said(&out).contains("No changes. This machine matches comfy.lock."),
+            "{}",
+            said(&out)
+        );
     }
 
     /// Addresses that differ, as alice's plan sees them.
@@ -215,23 +294,34 @@ impl Machine {
         assert_eq!(out.status.code(), Some(0), "{}", said(&out));
         let json: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
         let changes = json["changes"].as_array().unwrap();
-        changes.iter().filter(|c| c["action"] != "none").map(|c| c["address"].as_str().unwrap().to_string()).collect()
+        changes
+            .iter()
+            .filter(|c| c["action"] != "none")
+            .map(|c| c["address"].as_str().unwrap().to_string())
+            .collect()
     }
 
     pub fn sh(&self, script: &str) -> String {
         sh(script)
     }
 
-    /// Everything below the instance, with owner, mode, type, size and target: what must not change.
+    /// Everything below the instance, with owner, mode, type, size and target: what must not
+    /// change.
     pub fn picture(&self) -> String {
         sh(
-            "for d in /opt/comfy /var/lib/comfy /home; do [ -e $d ] && find $d \\( -path '*/.cache' -o -path '/home/*/dot' \\) -prune -o -printf '%p %U %G %m %y %l\\n'; done | sort; cat /etc/passwd /etc/group",
+            "for d in /opt/comfy /var/lib/comfy /home; do [ -e $d ] && find $d \\( -path \
+             '*/.cache' -o -path '/home/*/dot' \\) -prune -o -printf '%p %U %G %m %y %l\\n'; done \
+             | sort; cat /etc/passwd /etc/group",
         )
     }
 }
 
 pub fn said(out: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    )
 }
 
 pub fn ok(out: &Output) {
@@ -252,11 +342,17 @@ pub fn content(folder: &Path) -> std::collections::BTreeMap<PathBuf, (u32, Vec<u
             let bytes = if meta.is_file() {
                 std::fs::read(&path).unwrap()
             } else if meta.is_symlink() {
-                std::fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+                std::fs::read_link(&path)
+                    .unwrap()
+                    .into_os_string()
+                    .into_encoded_bytes()
             } else {
                 Vec::new()
             };
-            out.insert(path.strip_prefix(folder).unwrap().to_path_buf(), (meta.permissions().mode(), bytes));
+            out.insert(
+                path.strip_prefix(folder).unwrap().to_path_buf(),
+                (meta.permissions().mode(), bytes),
+            );
         }
     }
     out

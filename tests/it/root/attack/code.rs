@@ -5,14 +5,17 @@ use super::{OUTPUT, apply, ready, sandbox, victims};
 
 #[test]
 fn nothing_planted_is_run_by_root_or_the_owner() {
-    attacked("attack::code::nothing_planted_is_run_by_root_or_the_owner", |m| {
-        ready(m);
-        let before = victims(m);
-        m.sh("install -d -m 1777 /opt/marks");
-        let state = format!("{BASE}/state");
-        // In every folder that the sandbox can write: a repository whose settings run programs, packages that start with Python.
-        let plant = format!(
-            r#"
+    attacked(
+        "attack::code::nothing_planted_is_run_by_root_or_the_owner",
+        |m| {
+            ready(m);
+            let before = victims(m);
+            m.sh("install -d -m 1777 /opt/marks");
+            let state = format!("{BASE}/state");
+            // In every folder that the sandbox can write: a repository whose settings run programs,
+            // packages that start with Python.
+            let plant = format!(
+                r#"
 cat > /opt/marks/run <<'END'
 #!/bin/sh
 id -un >> /opt/marks/$(id -un).ran
@@ -30,30 +33,65 @@ for d in ~ {state} {state}/user {state}/nodes/hello {state}/nodes/hello/data {st
   python3 -c 'import py_compile,sys; py_compile.compile(sys.argv[1]+"/os.py", sys.argv[1]+"/__pycache__/os.pyc")' $d
   printf '#!/bin/sh\nexec /opt/marks/run\n' | tee $d/git $d/uv $d/python3 $d/nft $d/useradd > $d/sudo; chmod 755 $d/git $d/uv $d/python3 $d/nft $d/useradd $d/sudo
 done"#
-        );
-        super::old_state(m);
-        sandbox(m, &plant);
-        m.hello.commit(&crate::support::borrowed(&crate::support::node(2)));
-        ok(&m.alice(&["update"]));
-        m.sh(&format!("chmod 755 {OUTPUT} {state}/temp"));
-        // From the worst folders to be in, with everything that looks at code.
-        for folder in ["/home/comfyui_sandbox".to_string(), format!("{state}/nodes/hello"), OUTPUT.to_string()] {
-            for command in [&["apply", "--yes"][..], &["verify", "--full"], &["plan", "-v"], &["outdated"], &["doctor"], &["gc", "--yes"], &["status"]] {
-                let mut c = m.root_command(command);
-                let out = c.current_dir(&folder).output().unwrap();
-                let about = ["outdated", "doctor"].contains(&command[0]) || out.status.success();
-                assert!(about, "{command:?}: {}", said(&out));
-                let mut c = m.as_user("alice", "/bin/sh", &["-c", &format!("cd {folder} && exec /opt/bin/comfy -C /home/alice/dot \"$@\""), "sh"]);
-                if command[0] != "apply" && command[0] != "gc" && command[0] != "doctor" {
-                    c.args(command).output().unwrap();
+            );
+            super::old_state(m);
+            sandbox(m, &plant);
+            m.hello
+                .commit(&crate::support::borrowed(&crate::support::node(2)));
+            ok(&m.alice(&["update"]));
+            m.sh(&format!("chmod 755 {OUTPUT} {state}/temp"));
+            // From the worst folders to be in, with everything that looks at code.
+            for folder in [
+                "/home/comfyui_sandbox".to_string(),
+                format!("{state}/nodes/hello"),
+                OUTPUT.to_string(),
+            ] {
+                for command in [
+                    &["apply", "--yes"][..],
+                    &["verify", "--full"],
+                    &["plan", "-v"],
+                    &["outdated"],
+                    &["doctor"],
+                    &["gc", "--yes"],
+                    &["status"],
+                ] {
+                    let mut c = m.root_command(command);
+                    let out = c.current_dir(&folder).output().unwrap();
+                    let about =
+                        ["outdated", "doctor"].contains(&command[0]) || out.status.success();
+                    assert!(about, "{command:?}: {}", said(&out));
+                    let mut c = m.as_user(
+                        "alice",
+                        "/bin/sh",
+                        &[
+                            "-c",
+                            &format!(
+                                "cd {folder} && exec /opt/bin/comfy -C /home/alice/dot \"$@\""
+                            ),
+                            "sh",
+                        ],
+                    );
+                    if command[0] != "apply" && command[0] != "gc" && command[0] != "doctor" {
+                        c.args(command).output().unwrap();
+                    }
                 }
             }
-        }
-        ok(&apply(m));
-        assert_eq!(m.sh("ls /opt/marks | grep ran || true"), "", "run as {}", m.sh("cat /opt/marks/*.ran || true"));
-        assert_eq!(victims(m), before);
-        m.clean();
-        // The sandbox's files are none of the generation's.
-        assert_eq!(m.sh(&format!("find {BASE}/gen {BASE}/venv -user comfyui_sandbox | wc -l")), "0");
-    });
+            ok(&apply(m));
+            assert_eq!(
+                m.sh("ls /opt/marks | grep ran || true"),
+                "",
+                "run as {}",
+                m.sh("cat /opt/marks/*.ran || true")
+            );
+            assert_eq!(victims(m), before);
+            m.clean();
+            // The sandbox's files are none of the generation's.
+            assert_eq!(
+                m.sh(&format!(
+                    "find {BASE}/gen {BASE}/venv -user comfyui_sandbox | wc -l"
+                )),
+                "0"
+            );
+        },
+    );
 }
