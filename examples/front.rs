@@ -17,10 +17,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use comfy::front::admit::Rules;
-use comfy::front::relay::Front;
-use comfy::front::serve::accept;
-use comfy::front::token::{Desk, Secret};
+use comfy::gateway::access::Rules;
+use comfy::gateway::process::accept;
+use comfy::gateway::relay::Front;
+use comfy::gateway::tokens::{Desk, Secret};
 use comfy::host::peer;
 use comfy::manifest::Clients;
 

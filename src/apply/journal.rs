@@ -6,10 +6,10 @@ use std::path::Path;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
+use crate::desired::Paths;
 use crate::host::env;
 use crate::host::fs::{edit, parent};
 use crate::plan::Plan;
-use crate::plan::desired::Paths;
 use crate::problem::{Doing, Result};
 
 /// Who asked for an apply.

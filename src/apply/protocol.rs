@@ -34,7 +34,7 @@ pub enum Message {
     Approve(Box<Plan>),
     Progress {
         job: String,
-        unit: crate::host::progress::Unit,
+        unit: crate::progress::Unit,
         at: u64,
         total: u64,
     },

@@ -3,24 +3,24 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::commit::{self, Watch};
-use super::exclusive;
 use super::journal::{Caller, Journal};
-use crate::host::fs::cache::wait_for_grain;
-use crate::host::generation::job::Jobs;
+use super::lock_file;
+use crate::desired::Desired;
+use crate::host::build::process::Jobs;
+use crate::host::executor::Hands;
 use crate::host::git::NetEnv;
-use crate::host::hands::Hands;
 use crate::host::machine::Machine;
-use crate::host::models::{Hubs, steps};
-use crate::host::progress::Reporter;
-use crate::host::state;
+use crate::host::models::{Hubs, apply_steps};
+use crate::host::sandbox_state;
+use crate::host::sealed::stat_cache::wait_for_grain;
+use crate::launch::import_check_run::Book;
 use crate::manifest::Isolation;
-use crate::plan::desired::Desired;
+use crate::plan::execute::{self, Watch};
 use crate::plan::select::Selection;
 use crate::plan::step::Planned;
 use crate::plan::{Action, Plan, Step};
 use crate::problem::{Doing, Problem, Result};
-use crate::run::health::Book;
+use crate::progress::Reporter;
 
 /// What an apply is about.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -69,7 +69,7 @@ pub fn plan(d: &Desired, machine: &Machine, only: &Selection, job: &Job) -> Resu
         Job::Apply => crate::plan::build::plan(d, machine, only),
         Job::Back { to } => crate::plan::removal::back(d, machine, to),
         Job::Gc(keep) => {
-            let running = crate::run::live::read(&d.paths).map(|l| l.generation);
+            let running = crate::records::running::read(&d.paths).map(|l| l.generation);
             crate::plan::removal::gc(
                 d,
                 machine,
@@ -78,7 +78,7 @@ pub fn plan(d: &Desired, machine: &Machine, only: &Selection, job: &Job) -> Resu
                 running.as_deref(),
             )
         }
-        Job::Destroy { purge, at } => match crate::run::live::read(&d.paths) {
+        Job::Destroy { purge, at } => match crate::records::running::read(&d.paths) {
             // It would live on without its files, and nobody could stop it any more.
             Some(live) => Err(Problem::new(format!("ComfyUI runs (process {})", live.pid))
                 .hint("`comfy stop` ends it; nothing was changed")),
@@ -121,7 +121,7 @@ impl Session<'_> {
     pub fn run(self, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<Outcome> {
         let d = self.desired;
         let started = Instant::now();
-        let _exclusive = exclusive::take(d, "apply")?;
+        let _exclusive = lock_file::take(d, "apply")?;
         // What killed runs have left.
         for folder in [
             &d.paths.base,
@@ -139,7 +139,7 @@ impl Session<'_> {
                 .ok()
                 .flatten()
                 .map_or(d.owner.uid, |u| u.uid);
-            steps::reread(
+            apply_steps::reread(
                 &self.suspects,
                 d.owner.uid,
                 sandbox,
@@ -147,7 +147,7 @@ impl Session<'_> {
                 self.report,
             );
         }
-        let (plan, _numbers) = exclusive::planned(
+        let (plan, _numbers) = lock_file::planned(
             d,
             self.report,
             || plan(d, &machine, &self.only, &self.job),
@@ -155,7 +155,7 @@ impl Session<'_> {
         )?;
         admit(&plan)?;
         approve(&plan)?;
-        state::sweep(&d.paths, plan.ids.sandbox);
+        sandbox_state::sweep(&d.paths, plan.ids.sandbox);
         let owner = nix::unistd::geteuid()
             .is_root()
             .then_some((plan.ids.seal, plan.ids.records_gid()));
@@ -210,7 +210,7 @@ impl Session<'_> {
             in_commit: false,
             machine: None,
         };
-        let result = commit::run(&plan, &mut hands, &mut inventory, &mut watch);
+        let result = execute::run(&plan, &mut hands, &mut inventory, &mut watch);
         drop(watch.machine.take());
         if let Err(p) = result {
             if !watch.in_commit {
@@ -223,7 +223,7 @@ impl Session<'_> {
         }
         if self.job == Job::Apply
             && plan.moves_code()
-            && let Some(live) = crate::run::live::generation(&d.paths)
+            && let Some(live) = crate::records::running::generation(&d.paths)
         {
             Book::owe(&d.paths, &d.owner, &live);
         }
@@ -243,11 +243,11 @@ impl Session<'_> {
         }
         let clean = self.look_again(&machine, &plan);
         if clean.is_ok() {
-            commit::remember(&plan, &mut inventory);
+            execute::remember(&plan, &mut inventory);
             crate::plan::look::Act::write_inventory(&mut hands, &inventory)?;
         }
         // Written whatever the second look says: the steps were done.
-        steps::settle(&hands.placed, &machine.hashes);
+        apply_steps::settle(&hands.placed, &machine.hashes);
         machine.remember(&d.paths, journal.owner)?;
         let said = if clean.is_ok() {
             "applied"
@@ -269,7 +269,7 @@ impl Session<'_> {
         let (d, ids) = (self.desired, plan.ids);
         let account = d.isolation == Isolation::Account;
         let folders = d.state_children();
-        let who = state::Who {
+        let who = sandbox_state::Who {
             uid: ids.sandbox,
             gid: ids.sandbox_gid,
             passer: account.then_some(ids.owner),
@@ -277,16 +277,16 @@ impl Session<'_> {
                 .is_root()
                 .then_some((ids.seal, ids.records_gid())),
         };
-        state::strip_set_ids(folders.iter().chain(&d.paths.home), &d.paths, &who);
-        let Some(live) = crate::run::live::generation(&d.paths)
-            .filter(|live| !state::cache_is_of(&d.paths, live))
+        sandbox_state::strip_set_ids(folders.iter().chain(&d.paths.home), &d.paths, &who);
+        let Some(live) = crate::records::running::generation(&d.paths)
+            .filter(|live| !sandbox_state::cache_is_of(&d.paths, live))
         else {
             return;
         };
-        if crate::run::live::read(&d.paths).is_some() {
+        if crate::records::running::read(&d.paths).is_some() {
             return;
         }
-        if let Err(p) = state::renew(&d.paths, &live, &who) {
+        if let Err(p) = sandbox_state::renew(&d.paths, &live, &who) {
             self.report
                 .say(&format!("{}: the next launch tries again", p.message));
         }
@@ -380,14 +380,14 @@ struct Told<'a> {
     desired: &'a Desired,
     in_commit: bool,
     /// Held through the commit.
-    machine: Option<exclusive::Exclusive>,
+    machine: Option<lock_file::Exclusive>,
 }
 
 impl Watch for Told<'_> {
     fn started(&mut self, number: usize, planned: &Planned) -> Result<()> {
         if !planned.step.in_prepare() && !self.in_commit {
             // From here on accounts, groups and folders of the machine change.
-            self.machine = exclusive::of_machine(self.desired, self.report)?;
+            self.machine = lock_file::of_machine(self.desired, self.report)?;
             self.in_commit = true;
         }
         crate::host::faults::point(number, &planned.step);

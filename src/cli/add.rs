@@ -1,14 +1,13 @@
 use std::path::Path;
 
 use super::Global;
-use super::project::{MANIFEST, Project};
 use crate::host::fs::{self, edit};
-use crate::host::models::library;
+use crate::host::models::resolver;
 use crate::manifest::edit::{NewModel, add_models};
-use crate::manifest::names;
-use crate::manifest::{MODELS, Manifest};
-use crate::plan::models::is_model;
+use crate::manifest::{MODELS, Manifest, names};
+use crate::plan::model_summary::is_model;
 use crate::problem::{Doing, Problem, Result};
+use crate::project::{MANIFEST, Project};
 use crate::render;
 use crate::text::{bytes, count, escape};
 
@@ -174,7 +173,7 @@ fn everything(project: &Project, only: Option<&str>) -> Result<(Vec<NewModel>, u
             .path
             .strip_prefix("~/")
             .map_or_else(|| Path::new(&s.path).to_path_buf(), |rest| home.join(rest));
-        let mut there = library::present(&top)?;
+        let mut there = resolver::present(&top)?;
         there.retain(|(path, _)| {
             is_model(path)
                 && s.role.shows(path)

@@ -7,20 +7,21 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::Global;
 use super::gate::{self, Gate};
 use super::plan::{Saved, show};
-use super::project::Project;
-use crate::apply::elevated::{self, Elevated};
 use crate::apply::journal::Caller;
+use crate::apply::owner_side::{self, Elevated};
 use crate::apply::protocol::Request;
-use crate::apply::root;
+use crate::apply::root_side;
 use crate::apply::session::{self, Job, Outcome, Session};
+use crate::desired::Desired;
 use crate::host::env;
 use crate::host::machine::Machine;
+use crate::launch::import_check_run::Book;
 use crate::plan::Plan;
-use crate::plan::desired::Desired;
 use crate::plan::select::Selection;
 use crate::problem::{Doing, Problem, Result};
-use crate::render::{self, bars::Bars};
-use crate::run::health::Book;
+use crate::project::Project;
+use crate::render;
+use crate::render::bars::Bars;
 
 /// Bring this machine to what comfy.toml and comfy.lock say
 #[derive(clap::Args)]
@@ -87,7 +88,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     if !args.json && plan.is_empty() {
         show(&plan, &desired, global.verbose);
     } else if !args.json {
-        render::stdout(&render::text::outcome(&outcome, "Apply"));
+        render::stdout(&render::plan_text::outcome(&outcome, "Apply"));
         outcome
             .notes
             .iter()
@@ -106,9 +107,9 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         gate.pass(&plan, elevated)
     };
     if args.json {
-        let plan = serde_json::from_str::<serde_json::Value>(&render::json::plan(&plan))
+        let plan = serde_json::from_str::<serde_json::Value>(&render::plan_json::plan(&plan))
             .unwrap_or_default();
-        render::stdout(&render::json::text(
+        render::stdout(&render::plan_json::text(
             &serde_json::json!({ "format_version": 1, "outcome": outcome, "health": health.as_ref().ok(), "plan": plan }),
         ));
     }
@@ -222,7 +223,7 @@ impl Carry<'_> {
             .as_ref()
             .is_some_and(|saved| saved.digest() != plan.digest())
         {
-            return Err(root::stale(true));
+            return Err(root_side::stale(true));
         }
         // What had to be read again, since something touched it without changing it, need not be
         // read the next time.
@@ -283,7 +284,7 @@ impl Carry<'_> {
                 if again.digest() == digest {
                     Ok(())
                 } else {
-                    Err(root::stale(self.saved.is_some()))
+                    Err(root_side::stale(self.saved.is_some()))
                 }
             })?;
             return Ok(Carried {
@@ -305,7 +306,7 @@ impl Carry<'_> {
             saved: self.saved.is_some(),
         };
         let mut approved = own.unwrap_or_default();
-        let (outcome, elevated) = elevated::run(&request, &report, &mut |theirs: &Plan| {
+        let (outcome, elevated) = owner_side::run(&request, &report, &mut |theirs: &Plan| {
             approved = theirs.clone();
             if theirs.is_empty() {
                 Ok(())

@@ -1,10 +1,10 @@
 use super::Global;
-use super::project::Project;
-use crate::apply::exclusive;
+use crate::apply::lock_file;
 use crate::host::env;
 use crate::host::fs::edit;
-use crate::host::models::{library, place};
+use crate::host::models::{install, resolver};
 use crate::problem::{Doing, Problem, Result};
+use crate::project::Project;
 use crate::render;
 use crate::text::{bytes, count};
 
@@ -35,7 +35,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let What::Prune { dry_run } = args.what;
     let own = env::cache_home()
         .ok_or_else(|| Problem::new("HOME is not set").hint("set HOME, or XDG_CACHE_HOME"))?;
-    let mut folders = vec![library::folder(&own)];
+    let mut folders = vec![resolver::folder(&own)];
     // Those of an apply, where there is a project whose downloads are the caller's to remove.
     let desired = Project::open(global).and_then(|p| p.desired()).ok();
     let _exclusive = match &desired {
@@ -44,7 +44,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
                 || !matches!(d.isolation, crate::manifest::Isolation::Account) =>
         {
             folders.push(d.paths.downloads());
-            Some(exclusive::take(d, "cache prune")?)
+            Some(lock_file::take(d, "cache prune")?)
         }
         _ => None,
     };
@@ -54,7 +54,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
             // Somebody fetches into it.
             let taken =
                 |f: std::fs::File| matches!(f.try_lock(), Err(std::fs::TryLockError::WouldBlock));
-            if place::open(&entry.path(), &|_| true).is_ok_and(taken) {
+            if install::open(&entry.path(), &|_| true).is_ok_and(taken) {
                 used += 1;
                 continue;
             }

@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use super::Global;
-use super::project::Project;
 use crate::host::fs::clone::{self, Shared};
-use crate::host::models::hashes::{self, Hashes};
-use crate::host::models::library::{self, Reading};
+use crate::host::models::resolver::{self, Reading};
+use crate::host::models::verified_hashes::{self, Hashes};
 use crate::problem::{Problem, Result};
-use crate::render::{self, bars::Bars};
+use crate::project::Project;
+use crate::render;
+use crate::render::bars::Bars;
 use crate::text::{bytes, count, escape};
 
 /// Let identical models share their blocks on the disk; they stay files of their own
@@ -45,7 +46,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         let Ok(top) = top.canonicalize() else {
             continue;
         };
-        for (path, size) in library::present(&top)?
+        for (path, size) in resolver::present(&top)?
             .into_iter()
             .filter(|(path, n)| *n >= LEAST && s.role.shows(path))
         {
@@ -57,7 +58,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         .into_iter()
         .flat_map(|(n, paths)| paths.into_iter().map(move |p| (n, p)))
         .collect();
-    let own = hashes::own_path();
+    let own = verified_hashes::own_path();
     let known = Hashes::load(&own.iter().cloned().collect::<Vec<_>>());
     let report = Bars::default();
     let reading = Reading::new(

@@ -1,9 +1,9 @@
 use super::Global;
 use super::apply::{Ask, Carried, Carry};
-use super::project::Project;
 use crate::apply::session::Job;
 use crate::plan::select::Selection;
 use crate::problem::Result;
+use crate::project::Project;
 use crate::render;
 
 /// Remove what comfy made on this machine
@@ -48,7 +48,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     render::stdout(&if plan.is_empty() {
         "Nothing to remove: comfy made nothing here.".to_string()
     } else {
-        render::text::outcome(&outcome, "Destroy")
+        render::plan_text::outcome(&outcome, "Destroy")
     });
     Ok(0)
 }

@@ -3,16 +3,17 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::Global;
-use super::project::Project;
 use super::run::request;
-use crate::doctor::question::Question;
+use crate::doctor::probes::Question;
 use crate::doctor::{By, Outcome, Said, Try, Verdict, judge, listening, parse};
 use crate::host::elevate;
+use crate::launch::How;
+use crate::launch::client::put;
 use crate::plan::Desired;
 use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
+use crate::project::Project;
+use crate::records::running;
 use crate::render::{self, Paint, paint};
-use crate::run::ask::put;
-use crate::run::{How, live};
 use crate::text::escape;
 
 /// Prove the isolation by trying to break it, as the sandbox user, bare and confined
@@ -37,7 +38,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         .hint("set isolation = \"account\" in [host]"));
     }
     let desired = project.desired()?;
-    let port = live::read(&desired.paths)
+    let port = running::read(&desired.paths)
         .and_then(|l| l.address.rsplit(':').next()?.parse().ok())
         .unwrap_or(0);
     let mut question = Question::of(&desired, &project.dir, port);
@@ -51,7 +52,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let verdicts = judge(&said);
     let broken = verdicts.iter().any(|v| v.outcome == Outcome::Broken);
     if args.json {
-        render::stdout(&render::json::text(
+        render::stdout(&render::plan_json::text(
             &serde_json::json!({ "format_version": 1, "held": !broken, "probes": verdicts }),
         ));
     } else {

@@ -1,13 +1,13 @@
 use std::io::{Read, Write};
 
 use super::Global;
-use super::project::Project;
 use super::run::{caveats, request};
 use crate::host::elevate::Side;
 use crate::host::signals;
+use crate::launch::client::{Asked, ask};
+use crate::launch::{Answer, How, KILL, STOP};
 use crate::problem::{Doing, EXIT_INTERRUPTED, Result};
-use crate::run::ask::{Asked, ask};
-use crate::run::{Answer, How, KILL, STOP};
+use crate::project::Project;
 
 /// Run a program as ComfyUI is run: same user, environment and limits
 #[derive(clap::Args)]

@@ -1,7 +1,7 @@
 use super::Global;
-use super::project::Project;
-use crate::lock::cover;
+use crate::lock::coverage;
 use crate::problem::{Problem, Result};
+use crate::project::Project;
 use crate::render::{self, sbom};
 
 /// Tell other tools what is pinned
@@ -25,7 +25,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let Some((lock, _)) = &project.lock else {
         return Err(Problem::new("there is no comfy.lock").hint("run `comfy lock`"));
     };
-    let cover = cover::compare(&project.manifest, lock);
+    let cover = coverage::compare(&project.manifest, lock);
     if !cover.problems.is_empty() {
         return Err(Problem::all(cover.problems));
     }

@@ -3,21 +3,21 @@
 use std::io::IsTerminal;
 
 use super::apply::{Carry, yes};
-use super::project::Project;
 use super::run::request;
-use crate::apply::elevated::Elevated;
+use crate::apply::owner_side::Elevated;
 use crate::apply::session::Job;
+use crate::desired::Desired;
 use crate::host::elevate::{self, Side};
 use crate::host::machine::Machine;
+use crate::launch::How;
+use crate::launch::import_check_run::{self, Book, Health};
 use crate::plan::Plan;
-use crate::plan::desired::Desired;
 use crate::plan::look::Look;
 use crate::plan::select::Selection;
 use crate::problem::{EXIT_INTERRUPTED, Problem, Result};
+use crate::project::Project;
+use crate::records::running;
 use crate::render;
-use crate::run::How;
-use crate::run::health::{self, Book, Health};
-use crate::run::live;
 
 /// How a person wants it.
 pub struct Gate<'a> {
@@ -37,7 +37,7 @@ impl Gate<'_> {
     /// It is worse than the generation before, which was made live again.
     pub fn pass(&self, plan: &Plan, elevated: Option<Elevated>) -> Result<Option<Health>> {
         let paths = &self.desired.paths;
-        let (moved, live) = (plan.moves_code(), live::generation(paths));
+        let (moved, live) = (plan.moves_code(), running::generation(paths));
         let mut book = Book::read(paths);
         // Who asks for the way back means what is live now, too.
         let known_bad = |id: &String| self.back && book.of(id).is_some_and(|h| !h.is_good());
@@ -125,7 +125,7 @@ impl Gate<'_> {
                 self.project.isolated(),
             )?,
         };
-        let health = health::load(
+        let health = import_check_run::load(
             &request(self.project, self.desired, &[], How::Loaded(generation)),
             side,
         )?;

@@ -1,9 +1,9 @@
 use super::Global;
 use super::apply::{Ask, Carried, Carry};
-use super::project::Project;
 use crate::apply::session::Job;
 use crate::plan::select::Selection;
 use crate::problem::Result;
+use crate::project::Project;
 use crate::render;
 use crate::text::count;
 

@@ -1,9 +1,9 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::Global;
-use super::project::MANIFEST;
 use crate::host::{env, fs, machine};
 use crate::problem::{Doing, Problem, Result};
+use crate::project::MANIFEST;
 use crate::render;
 
 /// Write a commented starter comfy.toml

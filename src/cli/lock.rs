@@ -1,16 +1,17 @@
 use rayon::prelude::*;
 
 use super::Global;
-use super::project::{self, Project};
 use crate::host::fs;
-use crate::host::git::standing::Standing;
-use crate::host::models::library::Disk;
+use crate::host::git::ref_membership::Standing;
+use crate::host::models::resolver::Disk;
 use crate::host::uv::Uv;
 use crate::lock::resolve::{self, Asking, Mode, Moved, Resolved};
-use crate::lock::{self, cover};
-use crate::manifest::known;
+use crate::lock::{self, coverage};
+use crate::manifest::node_advice;
 use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
-use crate::render::{self, bars::Bars};
+use crate::project::{self, Project};
+use crate::render;
+use crate::render::bars::Bars;
 use crate::text::{count, short};
 
 /// Pin what comfy.toml asks and comfy.lock lacks; a pin that still satisfies never moves
@@ -44,7 +45,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         .iter()
         .filter(|m| m.from.is_none() && m.to.is_some())
         .map(|m| m.name.as_str());
-    for advice in known::advice(&project.manifest, new) {
+    for advice in node_advice::advice(&project.manifest, new) {
         render::note(&format!("hint: {advice}"));
     }
     let pins = pinned(&resolved.lock);
@@ -61,7 +62,7 @@ fn check(project: &Project, offline: bool, verbose: bool) -> Result<u8> {
         render::problem(&Problem::new("there is no comfy.lock").hint("run `comfy lock`"));
         return Ok(EXIT_FINDINGS);
     };
-    let cover = cover::compare(&project.manifest, lock);
+    let cover = coverage::compare(&project.manifest, lock);
     for w in &cover.warnings {
         render::warning(w);
     }
@@ -197,7 +198,7 @@ pub fn lines(resolved: &Resolved) -> Vec<String> {
 }
 
 /// Models that moved, a line each; many new ones as one number.
-fn models(moved: &[crate::lock::models::ModelMoved], lock: &lock::Lock) -> Vec<String> {
+fn models(moved: &[crate::lock::resolve::models::ModelMoved], lock: &lock::Lock) -> Vec<String> {
     let (added, others): (Vec<_>, Vec<_>) = moved.iter().partition(|m| m.from.is_none());
     let mut out = Vec::new();
     if added.len() > 5 {

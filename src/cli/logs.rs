@@ -2,13 +2,13 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 
 use super::Global;
-use super::project::Project;
+use crate::desired::Paths;
 use crate::host::signals;
-use crate::plan::desired::Paths;
+use crate::launch::log_writer::{lines, log_path};
 use crate::problem::{Doing, EXIT_INTERRUPTED, Problem, Result};
+use crate::project::Project;
+use crate::records::running;
 use crate::render;
-use crate::run::live;
-use crate::run::scribe::{lines, log_path};
 
 /// What ComfyUI said since `comfy start`
 #[derive(clap::Args)]
@@ -33,7 +33,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         return Err(Problem::new("there is no log yet")
             .hint("`comfy start` keeps one; `comfy run` shows everything where it was started"));
     }
-    if live::read(paths).is_some_and(|l| !l.detached) {
+    if running::read(paths).is_some_and(|l| !l.detached) {
         render::note(
             "What runs now shows everything where it was started; this is what the last `comfy \
              start` said.",
@@ -55,7 +55,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
             return Ok(EXIT_INTERRUPTED);
         }
         let (over, turned) = (
-            live::read(paths).is_none(),
+            running::read(paths).is_none(),
             std::fs::metadata(&path)
                 .is_ok_and(|m| file.metadata().is_ok_and(|f| f.ino() != m.ino())),
         );

@@ -20,7 +20,6 @@ mod model;
 mod open;
 mod outdated;
 mod plan;
-pub mod project;
 mod restart;
 mod run;
 mod shell;
@@ -35,8 +34,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use crate::problem::{EXIT_ERROR, Problem, Result};
-use crate::render::{self, Color};
+use super::problem::{EXIT_ERROR, Problem, Result};
+use super::render::{self, Color};
+use crate::project;
 
 /// ComfyUI as another user of this machine, at full speed, as code.
 ///
@@ -158,13 +158,15 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Launch { instance, boot } => return crate::run::serve::serve(instance, boot),
-        Command::Cell => return crate::run::cell::serve(),
-        Command::Front => return crate::front::serve::serve(),
-        Command::Build => return crate::host::generation::job::serve(),
-        Command::Prove => return crate::run::prove::serve(),
-        Command::Scribe => return crate::run::scribe::serve(),
-        Command::Root => return crate::apply::root::serve(&project::for_root),
+        Command::Launch { instance, boot } => {
+            return crate::launch::supervisor::serve(instance, boot);
+        }
+        Command::Cell => return crate::launch::sandbox_process::serve(),
+        Command::Front => return crate::gateway::process::serve(),
+        Command::Build => return crate::host::build::process::serve(),
+        Command::Prove => return crate::launch::add_only_probe::serve(),
+        Command::Scribe => return crate::launch::log_writer::serve(),
+        Command::Root => return crate::apply::root_side::serve(&project::for_root),
         _ => {}
     }
     render::set_up(cli.global.color, cli.global.quiet);

@@ -1,9 +1,9 @@
 use super::Global;
-use super::project::Project;
 use crate::host::fs;
-use crate::host::models::{header, place};
+use crate::host::models::{install, safetensors_header};
 use crate::lock::safetensors;
 use crate::problem::{Problem, Result};
+use crate::project::Project;
 use crate::render;
 use crate::text::{bytes, count, did_you_mean, escape};
 
@@ -94,7 +94,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let at = fs::real(&folder, owner.uid)
         .map_err(|u| Problem::new(u.reason))?
         .join(&**path);
-    let Ok(file) = place::open(&at, &|_| true) else {
+    let Ok(file) = install::open(&at, &|_| true) else {
         row("file", &format!("{} is not there", at.display()));
         return Ok(0);
     };
@@ -115,7 +115,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         return Ok(0);
     }
     let size = file.metadata().map_or(0, |m| m.len());
-    let h = header::of_file(&file, size)?;
+    let h = safetensors_header::of_file(&file, size)?;
     let types: Vec<String> = h.types.iter().map(|(t, n)| format!("{t} {n}")).collect();
     row(
         "format",

@@ -1,10 +1,10 @@
 use super::Global;
-use super::project::Project;
-use crate::front::token::Handle;
+use crate::gateway::tokens::Handle;
 use crate::host::browser;
 use crate::problem::{Problem, Result};
+use crate::project::Project;
+use crate::records::running;
 use crate::render;
-use crate::run::live;
 
 /// Show ComfyUI in your browser
 #[derive(clap::Args)]
@@ -25,7 +25,7 @@ pub struct Args {
 pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let project = Project::open(global)?;
     let desired = project.desired()?;
-    let Some(live) = live::read(&desired.paths) else {
+    let Some(live) = running::read(&desired.paths) else {
         return Err(Problem::new("ComfyUI does not run").hint("`comfy start`"));
     };
     if !project.isolated() {

@@ -1,9 +1,9 @@
 use rayon::prelude::*;
 
 use super::Global;
-use super::project::{self, Project};
 use crate::lock::resolve::Repositories;
 use crate::problem::{EXIT_FINDINGS, Problem, Result};
+use crate::project::{self, Project};
 use crate::render;
 use crate::text::short;
 

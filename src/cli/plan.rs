@@ -1,14 +1,15 @@
 use std::path::PathBuf;
 
 use super::Global;
-use super::project::Project;
-use crate::host::git::{Depth, Git, NetEnv, read};
+use crate::desired::Desired;
+use crate::host::git::{Depth, Git, NetEnv, objects};
 use crate::host::machine::Machine;
-use crate::plan::desired::Desired;
 use crate::plan::select::Selection;
 use crate::plan::{Plan, build};
 use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
-use crate::render::{self, text::Detail};
+use crate::project::Project;
+use crate::render;
+use crate::render::plan_text::Detail;
 
 /// Show the difference from this machine; resolves nothing, changes nothing
 #[derive(clap::Args)]
@@ -51,7 +52,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let machine = Machine::new(&desired.paths, &desired.sandbox);
     let plan = build::plan(&desired, &machine, &only)?;
     if args.json {
-        render::stdout(&render::json::plan(&plan));
+        render::stdout(&render::plan_json::plan(&plan));
     } else {
         show(&plan, &desired, global.verbose);
     }
@@ -111,7 +112,7 @@ fn standing(project: &Project, verbose: bool) {
 /// The plan on stdout.
 pub fn show(plan: &Plan, desired: &Desired, verbose: bool) {
     let diff = |address: &str, path: &str| diff(desired, address, path);
-    let text = render::text::plan(
+    let text = render::plan_text::plan(
         plan,
         &Detail {
             verbose,
@@ -120,7 +121,7 @@ pub fn show(plan: &Plan, desired: &Desired, verbose: bool) {
     );
     render::stdout(text.trim_end());
     if verbose && !plan.steps.is_empty() {
-        render::stdout(&format!("\n{}", render::text::steps(plan).trim_end()));
+        render::stdout(&format!("\n{}", render::plan_text::steps(plan).trim_end()));
     }
 }
 
@@ -149,7 +150,7 @@ pub fn diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
             .strip_prefix('/')?,
         None => inner,
     };
-    let locked = read::file_at(&store.folder(&pin.repo, Depth::Whole), &pin.commit, inner)?;
+    let locked = objects::file_at(&store.folder(&pin.repo, Depth::Whole), &pin.commit, inner)?;
     let is = std::fs::read(desired.paths.current().join(path)).ok()?;
     if locked.len() > LIMIT || is.len() > LIMIT {
         return None;

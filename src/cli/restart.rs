@@ -1,6 +1,6 @@
 use super::Global;
-use super::project::Project;
 use crate::problem::Result;
+use crate::project::Project;
 use crate::render;
 
 /// End ComfyUI if it runs, and start what was applied last

@@ -5,16 +5,17 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::Global;
-use super::project::Project;
-use crate::front::token::Handle;
+use crate::desired::Desired;
+use crate::gateway::tokens::Handle;
 use crate::host::elevate::Side;
 use crate::host::signals;
-use crate::plan::desired::Desired;
+use crate::launch::client::{Asked, ask};
+use crate::launch::import_log::{self, Log};
+use crate::launch::{Answer, How, KILL, Request, STOP, log_writer, ready};
 use crate::problem::{Doing, EXIT_ERROR, EXIT_INTERRUPTED, Problem, Result};
+use crate::project::Project;
+use crate::records::running;
 use crate::render;
-use crate::run::ask::{Asked, ask};
-use crate::run::watch::{self, Log};
-use crate::run::{Answer, How, KILL, Request, STOP, live, ready, scribe};
 
 /// Start ComfyUI as the sandbox user, in the foreground
 #[derive(clap::Args)]
@@ -105,9 +106,8 @@ pub fn caveats(desired: &Desired, generation: &str, unknown: &[String], lacking:
         .pins()
         .map(|(n, p)| (n, p.tree))
         .collect::<Vec<_>>();
-    let same =
-        crate::host::generation::read_spec(&desired.paths.generation(generation), generation)
-            .is_some_and(|g| g.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>() == live);
+    let same = crate::host::build::read_spec(&desired.paths.generation(generation), generation)
+        .is_some_and(|g| g.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>() == live);
     if !same {
         render::warning(
             "comfy.lock asks for other code than was applied, which is what runs; `comfy apply` \
@@ -116,7 +116,7 @@ pub fn caveats(desired: &Desired, generation: &str, unknown: &[String], lacking:
     }
 }
 
-fn explained(user: &str, c: &crate::plan::launch::Command) -> String {
+fn explained(user: &str, c: &crate::desired::launch::Command) -> String {
     let quoted = |s: &str| {
         if s.chars()
             .all(|c| c.is_alphanumeric() || "-_./:=@+,".contains(c))
@@ -157,7 +157,7 @@ fn attend(
     nodes: &[String],
     desired: &Desired,
 ) -> Result<u8> {
-    let hear = scribe::heard(reader);
+    let hear = log_writer::heard(reader);
     let started = Instant::now();
     let (ready, over) = (
         Arc::new(AtomicBool::new(false)),
@@ -184,14 +184,16 @@ fn attend(
         }
         if ready.load(Ordering::Relaxed) && !told {
             told = true;
-            let mut summary = watch::summary(nodes, &log.failed(nodes)).into_iter();
+            let mut summary = import_log::summary(nodes, &log.failed(nodes)).into_iter();
             render::note(&format!(
                 "ComfyUI is ready at {address} after {:.1} s; {}.",
                 started.elapsed().as_secs_f64(),
                 summary.next().unwrap_or_default()
             ));
             summary.for_each(|l| render::warning(&l));
-            watch::more(log.more()).iter().for_each(|l| render::note(l));
+            import_log::more(log.more())
+                .iter()
+                .for_each(|l| render::note(l));
         }
         let count = signals::count();
         if count > asked {
@@ -211,7 +213,7 @@ fn attend(
         code => {
             let what = code
                 .and_then(|c| u8::try_from(c).ok())
-                .map_or("a signal".into(), live::code);
+                .map_or("a signal".into(), running::code);
             render::problem(
                 &Problem::new(format!("ComfyUI ended with {what}"))
                     .hint("its last lines above say why"),

@@ -3,15 +3,15 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use super::Global;
-use super::project::Project;
 use super::run::{caveats, request};
 use crate::host::elevate::Side;
 use crate::host::terminal::{Raw, Size, size};
 use crate::host::{env, signals};
+use crate::launch::client::{Asked, ask};
+use crate::launch::{Answer, How, Word};
 use crate::problem::{Doing, Problem, Result};
-use crate::render::screen::{RESTORE, Screen};
-use crate::run::ask::{Asked, ask};
-use crate::run::{Answer, How, Word};
+use crate::project::Project;
+use crate::render::shell_screen::{RESTORE, Screen};
 
 /// A shell where ComfyUI runs: same user, environment, walls and limits
 #[derive(clap::Args)]

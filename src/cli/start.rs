@@ -1,13 +1,15 @@
 use super::Global;
-use super::project::Project;
 use super::run::{caveats, request};
-use crate::plan::desired::{Desired, Paths};
+use crate::desired::{Desired, Paths};
+use crate::host::signals;
+use crate::launch::client::ask;
+use crate::launch::log_writer::Status;
+use crate::launch::{Answer, How, import_log};
 use crate::problem::{EXIT_INTERRUPTED, Problem, Result};
+use crate::project::Project;
+use crate::records::running;
 use crate::render;
-use crate::run::ask::ask;
-use crate::run::scribe::Status;
-use crate::run::{Answer, How, live, watch};
-use crate::{host::signals, text::escape};
+use crate::text::escape;
 
 /// Start ComfyUI in the background, and wait until it is ready
 #[derive(clap::Args)]
@@ -63,10 +65,10 @@ fn wait(paths: &Paths, address: &str, nodes: &[String]) -> Result<u8> {
         }
         hints = status.hints.len();
         if let Some(seconds) = status.ready {
-            watch::more(status.more)
+            import_log::more(status.more)
                 .iter()
                 .for_each(|l| render::note(l));
-            let mut summary = watch::summary(nodes, &status.failed).into_iter();
+            let mut summary = import_log::summary(nodes, &status.failed).into_iter();
             render::note(&format!(
                 "ComfyUI is ready at {address} after {seconds:.1} s; {}.",
                 summary.next().unwrap_or_default()
@@ -74,9 +76,9 @@ fn wait(paths: &Paths, address: &str, nodes: &[String]) -> Result<u8> {
             summary.for_each(|l| render::warning(&l));
             return Ok(0);
         }
-        if live::read(paths).is_none() {
-            let how = live::last(paths).map_or("without a word".into(), |e| {
-                format!("with {}", live::code(e.code))
+        if running::read(paths).is_none() {
+            let how = running::last(paths).map_or("without a word".into(), |e| {
+                format!("with {}", running::code(e.code))
             });
             render::stderr(&super::logs::tail(paths, 20)?);
             return Err(

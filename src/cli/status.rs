@@ -1,13 +1,13 @@
 use super::Global;
-use super::project::Project;
+use crate::desired::Desired;
 use crate::host::process;
-use crate::host::state::Kept;
+use crate::host::sandbox_state::Kept;
+use crate::launch::log_writer::Status;
 use crate::manifest::Isolation;
-use crate::plan::desired::Desired;
 use crate::problem::Result;
+use crate::project::Project;
+use crate::records::running::{self, Live};
 use crate::render;
-use crate::run::live::{self, Live};
-use crate::run::scribe::Status;
 use crate::text::{bytes, escape};
 
 /// What runs: since when, where, which generation, which nodes, how much memory
@@ -36,7 +36,7 @@ struct Report {
     failed: Vec<(String, String)>,
     /// Of all its processes, in bytes.
     memory: Option<u64>,
-    last: Option<live::Ended>,
+    last: Option<running::Ended>,
     /// What ComfyUI's libraries have downloaded, in bytes, as the last launch or apply found it.
     downloads: u64,
 }
@@ -45,7 +45,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let desired = Project::open(global)?.desired()?;
     let report = look(&desired);
     let mut said = if args.json {
-        render::json::text(&report)
+        render::plan_json::text(&report)
     } else {
         text(&report)
     };
@@ -61,7 +61,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
 }
 
 fn look(d: &Desired) -> Report {
-    let live = live::read(&d.paths);
+    let live = running::read(&d.paths);
     let status = live
         .as_ref()
         .filter(|l| l.detached)
@@ -90,7 +90,7 @@ fn look(d: &Desired) -> Report {
                 process::memory_of(user.uid.as_raw())
             }),
         last: if live.is_none() {
-            live::last(&d.paths)
+            running::last(&d.paths)
         } else {
             None
         },
@@ -105,7 +105,7 @@ fn due(d: &Desired, l: &Live) -> bool {
     let spec = std::fs::read(d.paths.launch())
         .ok()
         .and_then(|b| serde_json::from_slice(&b).ok());
-    other || spec.is_some_and(|s| live::digest(&s) != l.launch)
+    other || spec.is_some_and(|s| running::digest(&s) != l.launch)
 }
 
 fn text(r: &Report) -> String {
@@ -116,7 +116,7 @@ fn text(r: &Report) -> String {
             }
             Some(e) => format!(
                 "ComfyUI does not run; it ended by itself with {} at {} (`comfy logs`).",
-                live::code(e.code),
+                running::code(e.code),
                 escape(&e.when)
             ),
             None => "ComfyUI does not run.".into(),

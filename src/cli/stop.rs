@@ -1,11 +1,12 @@
 use std::path::PathBuf;
 
 use super::Global;
-use super::project::Project;
-use crate::plan::desired::Paths;
+use crate::desired::Paths;
+use crate::launch::control;
 use crate::problem::Result;
+use crate::project::Project;
+use crate::records::running;
 use crate::render;
-use crate::run::{control, live};
 
 /// End ComfyUI: gently, and after ten seconds for certain
 #[derive(clap::Args)]
@@ -41,7 +42,7 @@ pub fn run(global: &Global, _: &Args) -> Result<u8> {
 /// # Errors
 /// It does not listen to us.
 pub fn stop(paths: &Paths) -> Result<bool> {
-    if live::read(paths).is_none() {
+    if running::read(paths).is_none() {
         return Ok(false);
     }
     control::end(paths)?;
@@ -60,6 +61,6 @@ fn running() -> Vec<Paths> {
     let there = std::fs::read_dir(all).into_iter().flatten().flatten();
     there
         .map(|e| of(e.path()))
-        .filter(|paths| live::read(paths).is_some())
+        .filter(|paths| running::read(paths).is_some())
         .collect()
 }

@@ -1,8 +1,8 @@
 use super::Global;
 use super::lock::{lines, resolve, write};
-use super::project::Project;
 use crate::lock::resolve::Mode;
 use crate::problem::Result;
+use crate::project::Project;
 use crate::render;
 
 /// Move pins to what their refs name now

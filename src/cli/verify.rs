@@ -1,14 +1,14 @@
 use super::Global;
-use super::project::Project;
-use crate::host::fs::cache::wait_for_grain;
 use crate::host::machine::Machine;
 use crate::host::models;
+use crate::host::sealed::stat_cache::wait_for_grain;
 use crate::plan::build;
 use crate::plan::select::Selection;
 use crate::problem::{EXIT_FINDINGS, Result};
+use crate::project::Project;
 use crate::render::bars::Bars;
-use crate::render::text::Detail;
-use crate::render::{self, verdicts};
+use crate::render::plan_text::Detail;
+use crate::render::{self, verify_text};
 
 /// Compare code, virtual environment and models with comfy.lock, file by file; changes nothing
 #[derive(clap::Args)]
@@ -42,7 +42,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         models::verify::read(&desired, &machine, &plan.ids, &Bars::default())?;
         plan = build::plan(&desired, &machine, &all)?;
     }
-    let verdicts = verdicts::of(&plan);
+    let verdicts = verify_text::of(&plan);
     for c in plan.unknown().filter(|c| c.address.starts_with("share.")) {
         render::warning(&format!(
             "{}: {}",
@@ -55,7 +55,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         .filter(|w| w.starts_with("model."))
         .for_each(|w| render::warning(w));
     render::stdout(
-        verdicts::text(
+        verify_text::text(
             &verdicts,
             &Detail {
                 verbose: global.verbose,

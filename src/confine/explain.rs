@@ -1,8 +1,8 @@
 //! The confinement for people: what is allowed, and why.
 
 use super::{Confinement, May, Room};
+use crate::desired::launch::{Inner, LaunchSpec};
 use crate::manifest::{Clients, Egress};
-use crate::plan::launch::{Inner, LaunchSpec};
 
 /// A line a wall, then one a file rule.
 /// `limited`: its memory is.

@@ -10,9 +10,9 @@ pub mod seatbelt;
 
 use std::path::{Path, PathBuf};
 
-use crate::manifest::{Access, Egress};
-use crate::plan::desired::GenSpec;
-use crate::plan::launch::{Inner, LaunchSpec};
+use super::desired::GenSpec;
+use super::manifest::{Access, Egress};
+use crate::desired::launch::{Inner, LaunchSpec};
 
 /// What may be done below a path. Account and modes still decide too: this takes away, it gives
 /// nothing.

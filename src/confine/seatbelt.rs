@@ -128,8 +128,8 @@ impl Profile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Ports, Rule, Whose};
     use super::*;
+    use crate::confine::{Ports, Rule, Whose};
 
     #[test]
     fn a_profile_names_parameters_and_never_a_path() {

@@ -13,11 +13,11 @@ pub mod upstream;
 
 use std::path::PathBuf;
 
-use crate::problem::{Doing, EXIT_INTERRUPTED, Result};
-use crate::render;
+use super::problem::{Doing, EXIT_INTERRUPTED, Result};
+use super::render;
 
-use place::Place;
-use stage::Stage;
+use crate::demo::place::Place;
+use crate::demo::stage::Stage;
 
 /// What the caller asked for.
 pub struct Wish {

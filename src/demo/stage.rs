@@ -127,7 +127,7 @@ impl<'a> Stage<'a> {
         let ready = words.iter().all(|w| said.contains(w));
         let answer = if ready {
             self.typed(&format!("curl {address}/system_stats"));
-            crate::host::http::local()
+            crate::host::net::http::local()
                 .get(format!("{address}/system_stats"))
                 .call()
                 .and_then(|mut r| r.body_mut().read_to_string())

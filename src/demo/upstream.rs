@@ -6,7 +6,7 @@ use std::path::Path;
 use git2::{Repository, Signature};
 
 use super::files::{self, File};
-use crate::host::git::read;
+use crate::host::git::objects;
 use crate::problem::{Doing, Result};
 
 /// Makes the three repositories below `folder`.
@@ -20,7 +20,7 @@ pub fn make(folder: &Path) -> Result<()> {
         ("demo-invert", files::INVERT),
     ] {
         let at = folder.join(format!("{name}.git"));
-        read::init(&at)?;
+        objects::init(&at)?;
         commit(&at, files, "First version")?;
     }
     Ok(())

@@ -2,11 +2,11 @@
 //! try on this machine, probe.py tries it as the sandbox user, bare and confined; here is what each
 //! probe means and what mends it.
 
-pub mod question;
+pub mod probes;
 
 use std::collections::BTreeMap;
 
-use question::Question;
+use crate::doctor::probes::Question;
 
 /// What is run to try: by the interpreter of the live generation, without site and environment.
 pub const SCRIPT: &str = include_str!("probe.py");

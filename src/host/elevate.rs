@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::process::first_existing;
-use crate::plan::desired::Paths;
-use crate::plan::service::Program;
+use crate::desired::Paths;
+use crate::desired::system_files::Program;
 use crate::problem::{Doing, Problem, Result};
 
 /// The hidden subcommand of the root side.

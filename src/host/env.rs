@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::git::NetEnv;
-use super::git::mirrors::Mirrors;
-use super::models::bucket::Stores;
 use super::models::{Hubs, Secret};
+use crate::host::models::object_storage::Stores;
+use crate::host::net::mirrors::Mirrors;
 use crate::problem::{Problem, Result};
 
 /// Variables that fetching honours: proxies, certificates, package indexes, and which uv.

@@ -5,23 +5,24 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::accounts::{self, Accounts};
-use super::fs::cache::StatCache;
-use super::fs::readings::Readings;
-use super::fs::sealed::Checker;
-use super::fs::{self, share};
-use super::models::hashes::{self, Hashes};
-use super::python::{Interpreters, managed};
-use super::{generation, venv};
-use crate::plan::desired::{Desired, GenSpec, Owner, Paths, Platform};
-use crate::plan::facts::{
-    Fence, Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, Unknown, User,
-};
+use super::python::Interpreters;
+use super::{build, fs, shares};
+use crate::desired::launch::LaunchSpec;
+use crate::desired::system_files::Program;
+use crate::desired::venv::{Interpreter, VenvSpec};
+use crate::desired::{Desired, GenSpec, Owner, Paths, Platform};
+use crate::host::build::{interpreter, venv};
+use crate::host::models::verified_hashes::{self, Hashes};
+use crate::host::sealed::fingerprint;
+use crate::host::sealed::generation_check::Checker;
+use crate::host::sealed::stat_cache::StatCache;
+use crate::host::sealed::verification::Readings;
 use crate::plan::ids::Ids;
 use crate::plan::inventory::Inventory;
-use crate::plan::launch::LaunchSpec;
 use crate::plan::look::Look;
-use crate::plan::service::Program;
-use crate::plan::venv::{Interpreter, VenvSpec};
+use crate::plan::observed::{
+    Fence, Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, Unknown, User,
+};
 use crate::problem::{Doing, Problem, Result};
 
 pub struct Machine {
@@ -39,10 +40,10 @@ pub struct Machine {
 impl Machine {
     pub fn new(paths: &Paths, sandbox: &str) -> Self {
         Machine {
-            hashes: Hashes::load(&hashes::believed(paths)),
+            hashes: Hashes::load(&verified_hashes::believed(paths)),
             accounts: accounts::of_this_machine(),
             cache: StatCache::load(&paths.stat_cache()),
-            readings: Readings::new(fs::footprint::load(&paths.footprints())),
+            readings: Readings::new(fingerprint::load(&paths.footprints())),
             interpreters: Interpreters::load(&paths.interpreters()),
             sandbox: sandbox.into(),
             names: Mutex::default(),
@@ -245,7 +246,7 @@ impl Look for Machine {
             || nix::unistd::Group::from_gid(id.into())
                 .map_err(unknown)?
                 .is_some();
-        Ok(known || super::reserved::by_another(&self.sandbox, id))
+        Ok(known || super::reserved_ids::by_another(&self.sandbox, id))
     }
 
     fn uid_taken(&self, id: u32) -> Seen<bool> {
@@ -253,7 +254,7 @@ impl Look for Machine {
             reason: format!("id {id}: {e}"),
             root_can: false,
         })?;
-        Ok(user.is_some() || super::reserved::by_another(&self.sandbox, id))
+        Ok(user.is_some() || super::reserved_ids::by_another(&self.sandbox, id))
     }
 
     fn id_pairs(&self, paths: &Paths) -> Seen<BTreeMap<u32, u32>> {
@@ -313,13 +314,13 @@ impl Look for Machine {
     }
 
     fn share(&self, spec: &ShareSpec, models: bool) -> Seen<Option<Share>> {
-        share::check(spec, models.then_some(&self.hashes), &|gid| {
+        shares::check(spec, models.then_some(&self.hashes), &|gid| {
             self.group_name(gid)
         })
     }
 
     fn generation_spec(&self, paths: &Paths, id: &str) -> Seen<Option<GenSpec>> {
-        Ok(generation::read_spec(&paths.generation(id), id))
+        Ok(build::read_spec(&paths.generation(id), id))
     }
 
     fn generation(&self, paths: &Paths, spec: &GenSpec, ids: &Ids) -> Seen<Option<GenCheck>> {
@@ -339,11 +340,11 @@ impl Look for Machine {
     }
 
     fn managed(&self, paths: &Paths, version: &str) -> Interpreter {
-        managed::interpreter(paths, version)
+        interpreter::interpreter(paths, version)
     }
 
     fn managed_check(&self, paths: &Paths, version: &str, ids: &Ids) -> Seen<Option<Vec<Finding>>> {
-        managed::check(paths, version, ids, &self.readings)
+        interpreter::check(paths, version, ids, &self.readings)
     }
 
     fn venv(&self, paths: &Paths, spec: &VenvSpec, ids: &Ids) -> Seen<Option<Vec<Finding>>> {
@@ -370,7 +371,7 @@ impl Look for Machine {
     }
 
     fn fence(&self, paths: &Paths, uid: u32) -> Seen<Fence> {
-        Ok(super::firewall::look(
+        Ok(super::egress_filter::look(
             uid,
             &paths.fence(),
             &super::process::System,

@@ -1,48 +1,44 @@
+use crate::host::build::{interpreter, venv};
 pub mod accounts;
 pub mod browser;
-pub mod bytecode;
+pub mod build;
 pub mod confine;
+pub mod egress_filter;
 pub mod elevate;
 pub mod env;
+pub mod executor;
 pub mod faults;
-pub mod firewall;
 pub mod fs;
-pub mod generation;
 pub mod git;
-pub mod hands;
-pub mod http;
-pub mod interfaces;
 pub mod launched;
 pub mod lines;
-pub mod listed;
 pub mod machine;
-pub mod memory;
+pub mod memory_cgroup;
 pub mod models;
-pub mod nearness;
+pub mod net;
 pub mod peer;
 pub mod process;
-pub mod progress;
 pub mod python;
-pub mod redirect;
-pub mod reserved;
-pub mod service;
+pub mod reserved_ids;
+pub mod sandbox_state;
+pub mod sealed;
+pub mod shares;
 pub mod signals;
-pub mod state;
+pub mod system_files;
 pub mod terminal;
 pub mod uv;
-pub mod venv;
 
 /// What lies on the disk.
-pub fn present(paths: &crate::plan::desired::Paths) -> crate::plan::removal::Present {
+pub fn present(paths: &super::desired::Paths) -> crate::plan::removal::Present {
     crate::plan::removal::Present {
         generations: generations(paths),
         venvs: venv::present(paths),
-        pythons: python::managed::present(paths),
+        pythons: interpreter::present(paths),
     }
 }
 
 /// Names of the generations on the disk, sorted.
-pub fn generations(paths: &crate::plan::desired::Paths) -> Vec<String> {
+pub fn generations(paths: &super::desired::Paths) -> Vec<String> {
     sixteen_digits(&paths.generations())
 }
 

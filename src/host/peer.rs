@@ -126,7 +126,7 @@ mod linux {
         use std::net::{TcpListener, TcpStream};
 
         use super::super::Identify;
-        use super::*;
+        use super::super::linux::*;
 
         #[test]
         fn the_owner_of_a_connection_is_told_and_nobody_once_it_is_closed() {

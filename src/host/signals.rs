@@ -1,9 +1,8 @@
 //! Ctrl-C: asked for by a flag that long jobs look at between steps, so that nothing ends half
 //! done.
 
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::manifest::Isolation;
-use crate::plan::Step;
-use crate::plan::adopt;
 use crate::plan::build::{Draft, Resource, attrs};
+use crate::plan::{Step, account_adoption};
 
 /// What the sandbox user's shell must be one of; created ones get the first.
 pub const NO_LOGIN: &[&str] = &[
@@ -85,7 +84,11 @@ fn user(draft: &mut Draft, name: &str, group: &str) {
     });
     let adopted = have.is_some() && !draft.inventory.users.contains_key(name);
     let word = seen.as_ref().is_some_and(|u| {
-        draft.d.adopt && !matches!(adopt::somebodys(draft.d, draft.look, u), Ok(None))
+        draft.d.adopt
+            && !matches!(
+                account_adoption::somebodys(draft.d, draft.look, u),
+                Ok(None)
+            )
     });
     let step = match seen {
         None => Step::CreateUser {

@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::desired::venv::{Install, VenvSpec};
+use crate::desired::{Desired, GenSpec, Paths};
 use crate::lock::Pin;
 use crate::manifest::names;
 use crate::plan::build::{Draft, Resource, attrs};
 use crate::plan::change::Wheels;
-use crate::plan::desired::{Desired, GenSpec, Paths};
-use crate::plan::facts::{Finding, GenCheck, Kind, Node, Seen};
 use crate::plan::ids::Ids;
 use crate::plan::look::Look;
+use crate::plan::observed::{Finding, GenCheck, Kind, Node, Seen};
 use crate::plan::select::Selection;
-use crate::plan::venv::{Install, VenvSpec};
 use crate::plan::{Attrs, Step};
 
 /// The address of steps that serve every part of a generation.

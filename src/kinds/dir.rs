@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::manifest::Isolation;
 use crate::plan::build::{Draft, Resource};
-use crate::plan::facts::{Kind, Node, Unknown};
+use crate::plan::observed::{Kind, Node, Unknown};
 use crate::plan::step::Passer;
 use crate::plan::{Attrs, Step};
 

@@ -1,10 +1,10 @@
 //! `run`: how ComfyUI is launched, kept beside the records so that `comfy run` needs no manifest.
 
+use crate::desired::ShareWish;
+use crate::desired::launch::{FORMAT, LaunchSpec};
 use crate::manifest::Isolation;
 use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::desired::ShareWish;
-use crate::plan::facts::ShareSpec;
-use crate::plan::launch::{FORMAT, LaunchSpec};
+use crate::plan::observed::ShareSpec;
 use crate::plan::{Attrs, Step};
 
 pub const ADDRESS: &str = "run";

@@ -3,11 +3,11 @@
 
 use std::path::PathBuf;
 
+use crate::desired::VIEW_HINT;
 use crate::manifest::Isolation;
 use crate::plan::Step;
 use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::desired::VIEW_HINT;
-use crate::plan::facts::Kind;
+use crate::plan::observed::Kind;
 
 struct Wish {
     address: String,

@@ -3,12 +3,12 @@
 
 pub mod account;
 pub mod code;
+pub mod cron;
 pub mod dir;
 pub mod launch;
 pub mod link;
 pub mod model;
 pub mod network;
-pub mod schedule;
 pub mod service;
 pub mod share;
 pub mod traverse;
@@ -28,7 +28,7 @@ pub const KINDS: &[Kind] = &[
     },
     Kind {
         name: "schedule",
-        plan: schedule::plan,
+        plan: cron::plan,
     },
     Kind {
         name: "dir",

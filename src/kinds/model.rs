@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use bytestring::ByteString;
 use rayon::prelude::*;
 
+use crate::desired::ModelWish;
 use crate::lock::ModelPin;
 use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::desired::ModelWish;
-use crate::plan::facts::{Kind, ShareSpec};
-use crate::plan::models::{Fetch, ModelFile, is_model};
+use crate::plan::model_summary::{Fetch, ModelFile, is_model};
+use crate::plan::observed::{Kind, ShareSpec};
 use crate::plan::{Attrs, Step};
 use crate::text::{bytes, count, escape};
 

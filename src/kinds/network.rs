@@ -6,7 +6,7 @@ use super::launch::wish;
 use crate::manifest::{Clients, Egress, Isolation};
 use crate::plan::Step;
 use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::facts::Fence;
+use crate::plan::observed::Fence;
 
 pub const EGRESS: &str = "network.egress";
 const UNUSABLE: &str = "none: nft is not on this machine, or does not work";

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
+use crate::desired::system_files::{self, FileKind, Program, SystemFile};
 use crate::manifest::Isolation;
 use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::facts::{Kind, Unknown};
-use crate::plan::service::{self, FileKind, Program, SystemFile};
+use crate::plan::observed::{Kind, Unknown};
 use crate::plan::{Attrs, Step};
 
 const LAUNCHER: &str = "service.launcher";
@@ -22,13 +22,13 @@ pub fn plan(draft: &mut Draft) {
     file(
         draft,
         "service.sudo",
-        sudo.then(|| service::sudoers(d)),
+        sudo.then(|| system_files::sudoers(d)),
         &[FileKind::Sudoers],
     );
     file(
         draft,
         "service.boot",
-        boot.then(|| service::boot(d)),
+        boot.then(|| system_files::boot(d)),
         &[FileKind::Unit, FileKind::Daemon],
     );
 }

@@ -1,13 +1,13 @@
 //! `share.NAME`: a folder that both accounts use. A whole tree is one resource, which says how many
 //! entries are off.
 
+use crate::desired::{Desired, ShareWish};
 use crate::manifest::{Isolation, Role};
 use crate::plan::Step;
 use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::desired::{Desired, ShareWish};
-use crate::plan::facts::{Kind, Seen, Share, ShareSpec};
 use crate::plan::ids::Ids;
 use crate::plan::look::Look;
+use crate::plan::observed::{Kind, Seen, Share, ShareSpec};
 use rayon::prelude::*;
 
 /// What was seen of each share.

@@ -2,13 +2,15 @@
 //! [`resolve`] fills it; [`python`] is what uv is asked and answers; [`models`] asks hubs and disks
 //! for sizes and hashes.
 
-pub mod cover;
+pub mod coverage;
 mod describe;
-pub mod model;
-pub mod models;
+pub mod model_pin;
 pub mod python;
+pub mod requirements;
 pub mod resolve;
 pub mod safetensors;
+pub mod uv;
+pub mod wheel_tags;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -17,11 +19,11 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use crate::manifest::Table;
-use crate::problem::Result;
-use crate::tree::Oid;
-pub use model::{ModelPin, Origin, Sha};
-pub use python::{Asks, Python};
+use super::manifest::Table;
+use super::problem::Result;
+use super::tree::Oid;
+pub use crate::lock::model_pin::{ModelPin, Origin, Sha};
+pub use crate::lock::python::{Asks, Python};
 
 /// The name of the file, beside comfy.toml.
 pub const FILE: &str = "comfy.lock";

@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use super::python::{Asked, Asks, Package, Python, Wheel};
 use super::{Lock, ModelPin, Pin, Sha, Submodule};
-use crate::manifest::{Index, Source, Table, blocks, names};
+use crate::manifest::{Index, Source, Table, model_tables, names};
 use crate::problem::{Problem, Result};
 use crate::tree::Oid;
 
@@ -125,7 +125,7 @@ pub(super) fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
         ))
         .hint(again)
     };
-    let (rest, taken) = blocks::take(
+    let (rest, taken) = model_tables::take(
         text,
         &["source", "revision", "etag", "size", "sha256"],
         block,
@@ -219,13 +219,13 @@ pub(super) fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
 /// One that lacks a field, or has a wrong one, is left for the parser and its messages.
 fn block(
     path: &str,
-    [source, revision, etag, size, sha256]: [Option<blocks::Field>; 5],
+    [source, revision, etag, size, sha256]: [Option<model_tables::Field>; 5],
 ) -> Option<Arc<ModelPin>> {
     let (size, sha256) = (size?.number()?, Sha::parse(sha256?.text()?)?);
     let pin = ModelPin {
-        source: blocks::optional(source)?,
-        revision: blocks::optional(revision)?,
-        etag: blocks::optional(etag)?,
+        source: model_tables::optional(source)?,
+        revision: model_tables::optional(revision)?,
+        etag: model_tables::optional(etag)?,
         size,
         sha256,
     };

@@ -1,19 +1,16 @@
 //! comfy.toml: what should be. [`wire`] is the shape on disk, [`check`] turns it into this model or
 //! says what is wrong.
 
-pub mod blocks;
-mod check;
-mod check_models;
-mod check_run;
-mod check_shares;
 pub mod edit;
-pub mod known;
+pub mod env_vars;
+pub mod model_tables;
 pub mod names;
-pub mod places;
+pub mod node_advice;
+pub mod reserved_paths;
 pub mod source;
 pub mod starter;
+mod validate;
 mod values;
-pub mod variables;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -22,10 +19,10 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-pub use source::Source;
-pub use values::{model_address, model_source, reserved_flag};
+pub use crate::manifest::source::Source;
+pub use crate::manifest::values::{model_address, model_source, reserved_flag};
 
-use crate::problem::Result;
+use super::problem::Result;
 
 /// Twenty thousand things by name: sorted in one piece of memory, where a tree would be made of
 /// thousands.
@@ -302,7 +299,7 @@ impl Manifest {
     /// # Errors
     /// One problem that lists every mistake with file, line and column, and how to mend it.
     pub fn parse(path: &Path, text: &ByteString, hostname: &str) -> Result<Manifest> {
-        check::manifest(path, text, hostname)
+        validate::manifest(path, text, hostname)
     }
 }
 

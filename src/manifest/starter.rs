@@ -1,6 +1,6 @@
 //! The commented comfy.toml that `comfy init` writes.
 
-use super::known::KNOWN;
+use super::node_advice::KNOWN;
 
 /// A starter for this machine; shares lie outside the home, where no parent folder needs an ACL
 /// entry.

@@ -1,4 +1,4 @@
-//! The shape of comfy.toml on disk. Everything is optional here; [`super::check`] knows defaults
+//! The shape of comfy.toml on disk. Everything is optional here; [`crate::manifest::validate`] knows defaults
 //! and rules.
 
 use std::collections::BTreeMap;

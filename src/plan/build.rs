@@ -2,14 +2,14 @@
 //! and what blocks.
 
 use super::change::{Action, Attrs, Change, Plan, Wheels, unknown};
-use super::desired::Desired;
-use super::facts::{Finding, Seen, Unknown};
 use super::ids::Ids;
 use super::inventory::Inventory;
 use super::look::Look;
-use super::models::{Amount, Fetch, Library};
+use super::model_summary::{Amount, Fetch, Library};
+use super::observed::{Finding, Seen, Unknown};
 use super::select::Selection;
 use super::step::{Planned, Step};
+use crate::desired::Desired;
 use crate::kinds::{code, model, share};
 use crate::problem::Result;
 
@@ -154,7 +154,7 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
     let (mut first, records) = (Vec::new(), look.inventory(&d.paths));
     if let Ok(inventory) = &records {
         // Without the records nothing is applied, and nobody can say what comfy made.
-        first.extend(super::adopt::check(d, look, &ids, inventory)?);
+        first.extend(super::account_adoption::check(d, look, &ids, inventory)?);
     }
     let inventory = records.unwrap_or_else(|u: Unknown| {
         first.push(unknown("dir.records", &u));

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::digest::TextDigest;
-use super::facts::{Finding, Unknown};
 use super::ids::Ids;
-use super::models::{Amount, Library};
+use super::model_summary::{Amount, Library};
+use super::observed::{Finding, Unknown};
 use super::step::{Planned, Step};
-use super::venv::Install;
+use crate::desired::venv::Install;
 
 /// Attributes of a resource, ordered by name.
 pub type Attrs = BTreeMap<String, String>;

@@ -8,21 +8,21 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 
-use super::desired::{Context, GenSpec, Owner, Paths, Platform};
-use super::facts::{
-    Fence, Finding, GenCheck, Group, Kind, Node, Search, Seen, Share, ShareSpec, User, What,
-};
+use super::execute::{self, Watch};
 use super::ids::Ids;
 use super::inventory::Inventory;
-use super::launch::LaunchSpec;
 use super::look::{Act, Look};
-use super::models::ModelFile;
+use super::model_summary::ModelFile;
+use super::observed::{
+    Fence, Finding, GenCheck, Group, Kind, Node, Search, Seen, Share, ShareSpec, User, What,
+};
 use super::select::Selection;
-use super::service::Program;
 use super::step::{Planned, Step};
-use super::venv::{Interpreter, VenvSpec};
 use super::{Action, Desired, Plan, share_rules};
-use crate::apply::commit::{self, Watch};
+use crate::desired::launch::LaunchSpec;
+use crate::desired::system_files::Program;
+use crate::desired::venv::{Interpreter, VenvSpec};
+use crate::desired::{Context, GenSpec, Owner, Paths, Platform};
 use crate::lock::{Lock, ModelPin, Pin, Sha};
 use crate::manifest::Manifest;
 use crate::problem::{Problem, Result};
@@ -875,14 +875,14 @@ fn apply(machine: &Machine, d: &Desired, fail: Option<(usize, bool)>) -> Option<
         s.staged_venvs.clear();
         s.fetched.clear();
     });
-    let result = commit::run(
+    let result = execute::run(
         &plan,
         &mut act,
         &mut inventory,
         &mut Nobody(RefCell::default()),
     );
     if result.is_ok() {
-        commit::remember(&plan, &mut inventory);
+        execute::remember(&plan, &mut inventory);
         act.write_inventory(&inventory).unwrap();
     }
     Some(result)
@@ -915,7 +915,7 @@ proptest! {
         let gone = super::removal::destroy(&second, &machine, true, "now").unwrap();
         let mut inventory = machine.inventory(&second.paths).unwrap();
         let mut hands = Hands { machine: &machine, paths: second.paths.clone() };
-        commit::run(&gone, &mut hands, &mut inventory, &mut Nobody(RefCell::default())).unwrap();
+        execute::run(&gone, &mut hands, &mut inventory, &mut Nobody(RefCell::default())).unwrap();
         let left: Vec<PathBuf> = machine.with(|s| s.nodes.iter().filter(|(p, n)| p.starts_with(&second.paths.base) || n.gid == 401 || (n.kind == Kind::Link && n.target.as_deref() != Some(Path::new("/tmp/elsewhere")))).map(|(p, _)| p.clone()).collect());
         prop_assert!(left.is_empty(), "{left:?}");
         prop_assert!(machine.with(|s| s.groups.keys().cloned().collect::<Vec<_>>()) == ["alice"]);

@@ -1,8 +1,8 @@
 //! Numeric ids, fixed in the plan, so that prepare never needs an account that commit creates.
 
-use super::desired::Desired;
-use super::facts::Seen;
 use super::look::Look;
+use super::observed::Seen;
+use crate::desired::Desired;
 use crate::manifest::Isolation;
 use crate::problem::{Problem, Result};
 
@@ -29,7 +29,7 @@ pub const ACCOUNT_RANGE: std::ops::RangeInclusive<u32> = 401..=499;
 /// Of a sandbox user in [`ACCOUNT_RANGE`]: its build uid, and one more for its gateway. Away from
 /// people, from systemd's dynamic users and from container ranges (systemd's UIDS-GIDS document).
 const BUILD_FIRST: u32 = 58_200;
-/// Of others, in pairs: a table says which ([`super::desired::Paths::id_pairs`]).
+/// Of others, in pairs: a table says which ([`crate::desired::Paths::id_pairs`]).
 const TABLE_RANGE: std::ops::RangeInclusive<u32> = 58_400..=58_599;
 
 /// The build uid of a sandbox user whose own number says it: no other instance has it.
@@ -54,7 +54,7 @@ fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<u32> {
             return Ok(pair);
         }
     }
-    Err(super::facts::Unknown {
+    Err(super::observed::Unknown {
         reason: "no pair of ids is left for another sandbox user".into(),
         root_can: false,
     })
@@ -99,7 +99,7 @@ impl Ids {
                 seal_gid: owner_gid,
             });
         }
-        let read = |what: &str, e: super::facts::Unknown| {
+        let read = |what: &str, e: super::observed::Unknown| {
             Problem::new(format!("{what} could not be read: {}", e.reason))
         };
         let group = look

@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::desired::{Desired, GenSpec, Paths};
-use super::facts::{Fence, Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, User};
 use super::ids::Ids;
 use super::inventory::Inventory;
-use super::launch::LaunchSpec;
-use super::service::Program;
+use super::observed::{
+    Fence, Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, User,
+};
 use super::step::Step;
-use super::venv::{Interpreter, VenvSpec};
+use crate::desired::launch::LaunchSpec;
+use crate::desired::system_files::Program;
+use crate::desired::venv::{Interpreter, VenvSpec};
+use crate::desired::{Desired, GenSpec, Paths};
 use crate::problem::Result;
 
 /// Reads the machine. No method may change anything.

@@ -2,12 +2,12 @@
 
 use super::build::attrs;
 use super::change::{Action, Change, Plan};
-use super::desired::Desired;
-use super::facts::Kind;
 use super::ids::Ids;
 use super::look::Look;
-use super::service::FileKind;
+use super::observed::Kind;
 use super::step::{Planned, Step};
+use crate::desired::Desired;
+use crate::desired::system_files::FileKind;
 use crate::manifest::Isolation;
 use crate::problem::{Problem, Result};
 
@@ -105,7 +105,7 @@ pub fn gc(
 /// # Errors
 /// It is not there, or not what its name says.
 pub fn back(d: &Desired, look: &dyn Look, to: &str) -> Result<Plan> {
-    let unread = |u: super::facts::Unknown| Problem::new(u.reason);
+    let unread = |u: super::observed::Unknown| Problem::new(u.reason);
     let target = |id: &str| attrs([("generation", id.to_string())]);
     look.generation_spec(&d.paths, to)
         .map_err(unread)?

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::change::Change;
-use super::desired::GenSpec;
+use crate::desired::GenSpec;
 use crate::problem::{Problem, Result};
 use crate::text::{did_you_mean, escape};
 

@@ -1,7 +1,7 @@
 //! Which entries of a share are off, and what they should be: the table of the README's section on
 //! shares.
 
-use super::facts::{Kind, ShareSpec};
+use super::observed::{Kind, ShareSpec};
 use crate::manifest::Access;
 
 /// One entry below a share's own folder.

@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
-use super::desired::GenSpec;
-use super::facts::ShareSpec;
-use super::launch::LaunchSpec;
-use super::models::Fetch;
-use super::service::{FileKind, SystemFile};
-use super::venv::VenvSpec;
+use super::model_summary::Fetch;
+use super::observed::ShareSpec;
+use crate::desired::GenSpec;
+use crate::desired::launch::LaunchSpec;
+use crate::desired::system_files::{FileKind, SystemFile};
+use crate::desired::venv::VenvSpec;
 use crate::lock::Sha;
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::host::progress::{Progress, Reporter, Unit};
+use crate::progress::{Progress, Reporter, Unit};
 
 pub struct Bars {
     all: MultiProgress,

@@ -2,16 +2,16 @@
 //! passes through here.
 
 pub mod bars;
-pub mod json;
+pub mod plan_json;
+pub mod plan_text;
 pub mod sbom;
-pub mod screen;
-pub mod text;
-pub mod verdicts;
+pub mod shell_screen;
+pub mod verify_text;
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use crate::problem::Problem;
+use super::problem::Problem;
 
 static SETTINGS: AtomicU8 = AtomicU8::new(0);
 const COLOR_OUT: u8 = 1;

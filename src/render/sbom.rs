@@ -22,7 +22,7 @@ pub fn text(lock: &Lock) -> String {
         },
         "components": components,
     });
-    super::json::text(&bom)
+    super::plan_json::text(&bom)
 }
 
 fn repository(address: &str, pin: &Pin) -> Value {

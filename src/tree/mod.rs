@@ -9,14 +9,14 @@ mod links;
 pub mod raw;
 pub mod rules;
 
-pub use links::MAX_TARGET;
+pub use crate::tree::links::MAX_TARGET;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use sha1_checked::{Digest, Sha1};
 
-use crate::problem::{Problem, Result};
+use super::problem::{Problem, Result};
 
 /// An object id: SHA-1, computed with collision detection, as git itself does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use comfy::front::admit::Rules;
-use comfy::front::relay::Front;
-use comfy::front::serve::accept;
-use comfy::front::token::{Desk, Handle, Secret};
+use comfy::gateway::access::Rules;
+use comfy::gateway::process::accept;
+use comfy::gateway::relay::Front;
+use comfy::gateway::tokens::{Desk, Handle, Secret};
 use comfy::host::peer::Identify;
 use comfy::manifest::Clients;
 

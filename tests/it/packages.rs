@@ -395,7 +395,7 @@ fn a_kept_wheel_is_hashed_at_each_use() {
 
 /// The environment as comfy made it before: under another name, with a list by what RECORDs said.
 fn as_older_comfy_made_it(w: &World) {
-    use comfy::plan::desired::GenSpec;
+    use comfy::desired::GenSpec;
     let link = fs::read_link(base(w).join("current")).unwrap();
     let generation = base(w).join(&link);
     let mut spec: GenSpec =

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use comfy::host::fs::open_dir;
-use comfy::host::git::read;
+use comfy::host::git::objects;
 use comfy::tree::{Mode, Oid};
 use git2::{ObjectType, Odb, Repository};
 
@@ -272,7 +272,7 @@ fn random_trees_are_refused_or_installed_byte_for_byte() {
         let top = tempfile::tempdir().unwrap();
         let top = top.path().canonicalize().unwrap();
         let (store, area) = (top.join("store.git"), top.join("area"));
-        read::init(&store).unwrap();
+        objects::init(&store).unwrap();
         let repo = Repository::open_bare(&store).unwrap();
         std::fs::create_dir_all(area.join("job")).unwrap();
         std::fs::write(area.join("canary"), "unchanged").unwrap();
@@ -291,8 +291,8 @@ fn random_trees_are_refused_or_installed_byte_for_byte() {
             let target = area.join("job/target");
             std::fs::create_dir(&target).unwrap();
             let opened = open_dir(&target).unwrap();
-            let read = read::snapshot(&store, &commit);
-            let made = read::export(&store, &commit, &opened, "", &|_, _| false);
+            let read = objects::snapshot(&store, &commit);
+            let made = objects::export(&store, &commit, &opened, "", &|_, _| false);
             let (mut outside, mut inside) = (Vec::new(), Vec::new());
             everything(&area, &target, &mut outside);
             everything(&target, Path::new(""), &mut inside);

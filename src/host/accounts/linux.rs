@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::{Accounts, must};
 use crate::host::fs::acl;
 use crate::host::process::{Run, first_existing};
-use crate::plan::facts::{Group, Search, Seen, Unknown, User};
+use crate::plan::observed::{Group, Search, Seen, Unknown, User};
 use crate::problem::{Problem, Result};
 
 pub struct Linux<R: Run>(pub R);

@@ -11,7 +11,7 @@ use std::path::Path;
 use super::{Accounts, must};
 use crate::host::process::{Output, Run};
 use crate::kinds::account::NO_LOGIN;
-use crate::plan::facts::{Group, Search, Seen, Unknown, User};
+use crate::plan::observed::{Group, Search, Seen, Unknown, User};
 use crate::problem::{Problem, Result};
 use crate::text::escape;
 

@@ -10,7 +10,7 @@ pub mod macos;
 use std::path::Path;
 
 use super::process::{Output, Run, System};
-use crate::plan::facts::{Group, Search, Seen, User};
+use crate::plan::observed::{Group, Search, Seen, User};
 use crate::problem::{Problem, Result};
 
 /// What comfy needs of an account database. Readers never change anything; changers may be

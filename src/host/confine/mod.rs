@@ -2,14 +2,14 @@
 //! ports (`rules`), and which system calls not (`filter`).
 
 #[cfg(target_os = "linux")]
-pub mod filter;
+pub mod landlock_rules;
 #[cfg(target_os = "linux")]
-pub mod net;
-pub mod opened;
+pub mod mount_namespace;
 #[cfg(target_os = "linux")]
-pub mod rooms;
+pub mod netns;
+pub mod opened_paths;
 #[cfg(target_os = "linux")]
-pub mod rules;
+pub mod seccomp_filter;
 
 use crate::confine::{Confinement, Rule};
 
@@ -41,7 +41,7 @@ pub fn real(c: &Confinement) -> Confinement {
 #[cfg(target_os = "linux")]
 pub fn lacking(rooms: bool) -> Vec<String> {
     let mut out = Vec::new();
-    let abi = rules::abi();
+    let abi = landlock_rules::abi();
     if abi < 1 {
         out.push(
             "this kernel has no Landlock (kernel 5.13 and newer, with `landlock` in its \
@@ -53,7 +53,7 @@ pub fn lacking(rooms: bool) -> Vec<String> {
             "this kernel's Landlock is older than Linux 6.2 and does not see truncation".into(),
         );
     }
-    if !filter::available() {
+    if !seccomp_filter::available() {
         out.push("this kernel filters no system calls (seccomp)".into());
     }
     if !rooms && (1..4).contains(&abi) {

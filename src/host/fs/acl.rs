@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::stat::{fchmod, fstat};
 
 use super::{bits, mode, open_dir, unreadable};
-use crate::plan::facts::{Search, Seen, Unknown};
+use crate::plan::observed::{Search, Seen, Unknown};
 use crate::problem::{Problem, Result};
 
 const VERSION: u32 = 2;

@@ -60,7 +60,7 @@ pub fn clone(from: &File, folder: &OwnedFd, name: &CStr) -> std::io::Result<Opti
         )?;
         // Where others may write the folder, another file may have been put under the name since.
         let st = nix::sys::stat::fstat(&fd)?;
-        if super::kind(&st) != crate::plan::facts::Kind::File
+        if super::kind(&st) != crate::plan::observed::Kind::File
             || st.st_uid != nix::unistd::geteuid().as_raw()
             || st.st_nlink != 1
         {

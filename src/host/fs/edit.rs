@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat
 pub use super::remove::{remove_path, remove_tree};
 
 use super::{acl, bits, cstring, kind, lstat_at, mode, open_dir_at, parent};
-use crate::plan::facts::Kind;
+use crate::plan::observed::Kind;
 
 /// A folder with exactly this owner, group and mode.
 ///

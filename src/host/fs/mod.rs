@@ -2,23 +2,15 @@
 //! changed.
 
 pub mod acl;
-pub mod beneath;
-pub mod cache;
 pub mod clone;
+pub mod create_beneath;
 pub mod edit;
-pub mod footprint;
-pub mod gather;
-pub mod layout;
 pub mod mounts;
-pub mod readings;
 pub mod remove;
-pub mod sealed;
-pub mod seed;
-pub mod share;
 pub mod trusted;
 pub mod walk;
 
-pub use trusted::{is_trusted, read_regular, read_trusted};
+pub use crate::host::fs::trusted::{is_trusted, read_regular, read_trusted};
 
 use std::ffi::CString;
 use std::io;
@@ -30,7 +22,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
-use crate::plan::facts::{Kind, Node, Seen, Unknown};
+use crate::plan::observed::{Kind, Node, Seen, Unknown};
 
 /// Enough to go through a folder without reading it: O_PATH on Linux, O_SEARCH (O_EXEC) on macOS
 /// (open(2) of both).

@@ -3,10 +3,9 @@
 //! for ever.
 
 use std::ffi::{CStr, CString};
-use std::fmt;
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::{fmt, io};
 
 use nix::errno::Errno;
 use nix::fcntl::renameat;
@@ -14,7 +13,7 @@ use nix::sys::stat::{FileStat, fchmod, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::{bits, cstring, kind, lstat_at, mode, open_dir_at, parent};
-use crate::plan::facts::Kind;
+use crate::plan::observed::Kind;
 
 /// Folders held open at a time. What lies deeper is moved up, and removed from there: a chain of
 /// folders can be longer than any number of descriptors.

@@ -10,7 +10,7 @@ use nix::sys::stat::{FileStat, Mode, fstat};
 
 use super::{FOLDER, THROUGH, acl, bits, cstring, kind, parent, real};
 use crate::host::accounts;
-use crate::plan::facts::{Kind, Seen};
+use crate::plan::observed::{Kind, Seen};
 use crate::problem::{Doing, Problem, Result};
 
 /// Bytes of a file that is read whole.
@@ -231,7 +231,7 @@ pub fn set_link(path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
             above.display(),
             st.st_uid
         ))
-        .hint(crate::plan::desired::VIEW_HINT));
+        .hint(crate::desired::VIEW_HINT));
     }
     // The mode of a link means nothing, and its folder is nobody else's: what is chowned is the
     // link that was just made.

@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::stat::FileStat;
 
 use super::{kind, lstat_at, open_dir_at};
-use crate::plan::facts::Kind;
+use crate::plan::observed::Kind;
 
 /// A folder that is being read: its descriptor, and its path below the start (empty for the start
 /// itself).

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use git2::{AutotagOption, Direction, FetchOptions, RemoteCallbacks, Repository};
 
-use super::{NetEnv, http};
-use crate::host::progress::Progress;
+use super::{NetEnv, transport};
 use crate::problem::{Doing, Problem, Result};
+use crate::progress::Progress;
 
 pub(super) fn fetch(
     net: &NetEnv,
@@ -17,9 +17,9 @@ pub(super) fn fetch(
     shallow: bool,
     progress: &dyn Progress,
 ) -> Result<()> {
-    http::register(net);
-    super::read::set_up()?;
-    super::bare::must_be_ours(folder)?;
+    transport::register(net);
+    super::objects::set_up()?;
+    super::bare_repository::must_be_ours(folder)?;
     let repo = Repository::open_bare(folder).doing(|| format!("open {}", folder.display()))?;
     let mut remote = repo.remote_anonymous(url).map_err(|e| explain(url, &e))?;
     let mut options = FetchOptions::new();
@@ -54,8 +54,8 @@ pub(super) fn fetch(
 }
 
 pub(super) fn ls_remote(net: &NetEnv, url: &str) -> Result<Vec<(String, String)>> {
-    http::register(net);
-    super::read::set_up()?;
+    transport::register(net);
+    super::objects::set_up()?;
     let mut remote = git2::Remote::create_detached(url).map_err(|e| explain(url, &e))?;
     let connection = remote
         .connect_auth(Direction::Fetch, None, None)

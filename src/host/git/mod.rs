@@ -3,26 +3,25 @@
 //!
 //! Neither ever sees a configuration, hook, filter or work tree that a third party wrote.
 
-mod bare;
-mod http;
+mod bare_repository;
 mod library;
-pub mod mirrors;
+pub mod objects;
 mod program;
-pub mod read;
-pub mod standing;
+pub mod ref_membership;
+mod transport;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::progress::Progress;
-use crate::lock::python::asks;
+use crate::host::net::mirrors::Mirrors;
+use crate::lock::requirements;
 use crate::lock::resolve::{Repositories, Snapshot};
 use crate::manifest::names;
 use crate::problem::{Doing, Problem, Result};
+use crate::progress::Progress;
 use crate::tree::Oid;
-use mirrors::Mirrors;
 
 /// What fetching may know of the caller's surroundings: mirrors, proxies and certificates, nothing
 /// else.
@@ -140,7 +139,7 @@ impl Git {
         progress: &dyn Progress,
     ) -> Result<PathBuf> {
         let folder = self.folder(repo, depth);
-        if read::has_ref(&folder, commit) {
+        if objects::has_ref(&folder, commit) {
             return Ok(folder);
         }
         if self.offline {
@@ -150,9 +149,9 @@ impl Git {
             ))
             .hint("run it once without --offline"));
         }
-        read::init(&folder)?;
+        objects::init(&folder)?;
         let url = self.net.mirrors.rewrite(repo);
-        let marker = read::marker(commit);
+        let marker = objects::marker(commit);
         let exact = format!("+{commit}:{marker}");
         if let Err(first) = self.fetch(&folder, &url, &[&exact], depth, progress) {
             if first.exit == crate::problem::EXIT_INTERRUPTED {
@@ -173,7 +172,7 @@ impl Git {
                 ..first
             })?;
         }
-        if !read::has_commit(&folder, commit) {
+        if !objects::has_commit(&folder, commit) {
             return Err(Problem::new(format!("{repo}: {url} does not have commit {commit}")).hint(if names::is_commit(git_ref) {
                 "check `ref` in comfy.toml: the repository does not have this commit (any more)"
             } else {
@@ -181,7 +180,7 @@ impl Git {
                  pin"
             }));
         }
-        read::mark(&folder, commit)?;
+        objects::mark(&folder, commit)?;
         Ok(folder)
     }
 
@@ -209,7 +208,7 @@ impl Git {
             .ok()
         };
         let found = if alone.is_some() {
-            read::text(folder, oid, asks::MAX_BYTES)?
+            objects::text(folder, oid, requirements::MAX_BYTES)?
         } else {
             None
         };
@@ -217,10 +216,10 @@ impl Git {
             return Ok(text);
         }
         let whole = self.ensure(repo, git_ref, commit, Depth::Whole, progress)?;
-        read::text(&whole, oid, asks::MAX_BYTES)?.ok_or_else(|| {
+        objects::text(&whole, oid, requirements::MAX_BYTES)?.ok_or_else(|| {
             Problem::new(format!(
                 "{repo}: {} of commit {commit} is not to be had",
-                asks::FILE
+                requirements::FILE
             ))
         })
     }
@@ -238,7 +237,7 @@ impl Git {
         if !names::is_commit(git_ref) {
             let asked = format!("+{git_ref}:refs/remote/asked");
             if self.fetch(folder, url, &[&asked], depth, progress).is_ok()
-                && read::has_commit(folder, commit)
+                && objects::has_commit(folder, commit)
             {
                 return Ok(());
             }
@@ -328,7 +327,7 @@ impl Repositories for Git {
                 let commit = Oid::parse(oid).ok_or_else(|| {
                     Problem::new(format!("{repo}: {url} answered nonsense for `{git_ref}`"))
                 })?;
-                self.note(repo, git_ref, &commit, standing::Standing::On);
+                self.note(repo, git_ref, &commit, ref_membership::Standing::On);
                 return Ok(commit);
             }
         }
@@ -371,13 +370,13 @@ impl Repositories for Git {
         progress: &dyn Progress,
     ) -> Result<Snapshot> {
         let whole = self.folder(repo, Depth::Whole);
-        let folder = if read::has_ref(&whole, commit) {
+        let folder = if objects::has_ref(&whole, commit) {
             whole
         } else {
             self.ensure(repo, git_ref, commit, Depth::Outline, progress)?
         };
-        let mut snapshot = read::snapshot(&folder, commit)?;
-        let file = asks::FILE;
+        let mut snapshot = objects::snapshot(&folder, commit)?;
+        let file = requirements::FILE;
         if let Some(entry) = snapshot.listing.0.get(file).filter(|e| {
             matches!(
                 e.mode,
@@ -385,12 +384,13 @@ impl Repositories for Git {
             )
         }) {
             let named = |p: Problem| p.prefixed(&format!("{file} "));
-            snapshot.requirements = match read::text(&folder, &entry.oid, asks::MAX_BYTES)
-                .map_err(named)?
-            {
-                Some(text) => Some(text),
-                None => Some(self.one_file(repo, git_ref, commit, &folder, &entry.oid, progress)?),
-            };
+            snapshot.requirements =
+                match objects::text(&folder, &entry.oid, requirements::MAX_BYTES).map_err(named)? {
+                    Some(text) => Some(text),
+                    None => {
+                        Some(self.one_file(repo, git_ref, commit, &folder, &entry.oid, progress)?)
+                    }
+                };
         }
         Ok(snapshot)
     }

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::{FETCH_LIMIT, Git};
-use crate::host::progress::Progress;
 use crate::problem::{Doing, Problem, Result};
+use crate::progress::Progress;
 use crate::tree::Oid;
 
 /// A command that inherits nothing but proxies and certificates, and reads its settings from its
@@ -228,7 +228,7 @@ fn followed<T>(git: &Git, url: &str, ask: impl Fn(&str) -> Result<T>) -> Result<
     match ask(url) {
         // git-remote-http: "The requested URL returned error: 301".
         Err(p) if url.starts_with("http") && p.message.contains("returned error: 30") => {
-            ask(&super::http::destination(&git.net, url)?)
+            ask(&super::transport::destination(&git.net, url)?)
         }
         other => other,
     }
@@ -248,7 +248,7 @@ pub(super) fn fetch(
     filter: Option<&str>,
     progress: &dyn Progress,
 ) -> Result<()> {
-    super::bare::must_be_ours(folder)?;
+    super::bare_repository::must_be_ours(folder)?;
     followed(git, url, |url| {
         fetch_of(git, program, folder, url, specs, depth, filter, progress)
     })
@@ -293,7 +293,7 @@ fn fetch_of(
     }
     c.arg("--end-of-options").arg(url).args(specs);
     let done = run(c, url, progress).map(drop);
-    super::bare::settle(folder)?;
+    super::bare_repository::settle(folder)?;
     done
 }
 
@@ -320,7 +320,7 @@ fn ls_remote_of(
         .arg("--end-of-options")
         .arg(url)
         .args(patterns);
-    let out = run(c, url, &crate::host::progress::Silent)?;
+    let out = run(c, url, &crate::progress::Silent)?;
     Ok(out
         .lines()
         .filter_map(|l| l.split_once('\t'))
@@ -358,7 +358,7 @@ pub(super) fn history(
     depth: &str,
 ) -> Option<PathBuf> {
     let history = folder.with_extension("history.git");
-    super::bare::init(&history).ok()?;
+    super::bare_repository::init(&history).ok()?;
     // Commits alone are small; a server that ignores the filter is asked for no more than it takes
     // to count.
     fetch(
@@ -369,7 +369,7 @@ pub(super) fn history(
         &[spec],
         &[depth],
         Some("tree:0"),
-        &crate::host::progress::Silent,
+        &crate::progress::Silent,
     )
     .ok()?;
     Some(history)
@@ -388,7 +388,7 @@ pub(super) fn count(
         .args(["--git-dir", ".", "rev-list", "--count", "--end-of-options"])
         .arg(of)
         .arg(format!("^{without}"));
-    run(c, of, &crate::host::progress::Silent)
+    run(c, of, &crate::progress::Silent)
         .ok()?
         .trim()
         .parse()

@@ -10,12 +10,13 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
-use super::hash::{self, Hasher};
+use super::Secret;
+use super::hub::Place;
+use super::sha256::{self, Hasher};
 use super::web::{Ask, Refusal, Reply, Web, pause, shown};
-use super::{Secret, hub::Place};
-use crate::host::progress::Progress;
 use crate::lock::Sha;
 use crate::problem::{Doing, Problem, Result};
+use crate::progress::Progress;
 use crate::text::bytes;
 
 /// What one request asks for. Half of what is on its way is lost with a kill.
@@ -56,7 +57,7 @@ impl Part {
             return Ok(part);
         }
         let mut done = 0;
-        let read = hash::rest(&part.file, &mut part.hasher, &mut |n| {
+        let read = sha256::rest(&part.file, &mut part.hasher, &mut |n| {
             done += n;
             progress.at(done, most.unwrap_or(there).max(1));
         });
@@ -309,7 +310,7 @@ fn stream(
 ) -> Result<(), Refusal> {
     let address = reply.address.clone();
     let mut body = reply.response.into_body().into_reader();
-    let mut buffer = vec![0; hash::BLOCK];
+    let mut buffer = vec![0; sha256::BLOCK];
     let mut left = wanted;
     while left > 0 {
         let most = usize::try_from(left)

@@ -3,9 +3,9 @@
 use serde::Deserialize;
 
 use super::web::{Ask, Refusal, Reply, Web, shown};
-use super::{Hubs, Secret, bucket};
-use crate::lock::model::Cloud;
-use crate::lock::models::Found;
+use super::{Hubs, Secret, object_storage};
+use crate::lock::model_pin::Cloud;
+use crate::lock::resolve::models::Found;
 use crate::lock::{Origin, Sha};
 use crate::manifest::names;
 use crate::problem::{Problem, Result};
@@ -97,7 +97,7 @@ pub fn place(
                 signed: false,
             })
         }
-        Origin::Bucket { cloud, bucket, key } => bucket::place(hubs, *cloud, bucket, key),
+        Origin::Bucket { cloud, bucket, key } => object_storage::place(hubs, *cloud, bucket, key),
         Origin::File(_) => Err(Problem::new("is not fetched by HTTP")),
     }
 }
@@ -179,7 +179,7 @@ pub fn ask(
             })
         }
         Origin::Bucket { cloud, bucket, key } => {
-            let place = bucket::place(hubs, *cloud, bucket, key)?;
+            let place = object_storage::place(hubs, *cloud, bucket, key)?;
             let reply = first_byte(web, &place).map_err(|p| p.hint(keys(*cloud)))?;
             Ok(Told::Some {
                 place,

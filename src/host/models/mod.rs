@@ -4,23 +4,23 @@
 //! [`hub`] and [`bucket`] know addresses, [`download`] makes one file. [`place`] puts verified
 //! bytes into a share, as root. [`hashes`] is what was verified before.
 
-pub mod bucket;
+pub mod apply_steps;
+pub mod build_job;
 pub mod download;
-pub mod hash;
-pub mod hashes;
-pub mod header;
 pub mod hub;
-pub mod library;
-pub mod place;
-pub mod steps;
+pub mod install;
+pub mod object_storage;
+pub mod resolver;
+pub mod safetensors_header;
+pub mod sha256;
+pub mod verified_hashes;
 pub mod verify;
 pub mod web;
-pub mod work;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::manifest::places;
+use crate::manifest::reserved_paths;
 use crate::problem::{Problem, Result};
 
 /// Something that no log, no message and no child process may see.
@@ -53,7 +53,7 @@ pub struct Hubs {
     pub huggingface_token: Option<Secret>,
     pub civitai: String,
     pub civitai_token: Option<Secret>,
-    pub stores: bucket::Stores,
+    pub stores: object_storage::Stores,
     /// Seconds without a byte after which a connection is given up.
     pub patience: u64,
 }
@@ -72,7 +72,7 @@ fn allowed(home: Option<&Path>, written: &Path, real: &Path) -> Result<()> {
     let wrong = |home: &Path| {
         [written, real]
             .iter()
-            .find_map(|p| Some((*p, places::model_file(home, p)?)))
+            .find_map(|p| Some((*p, reserved_paths::model_file(home, p)?)))
     };
     let Some((path, why)) = homes
         .chain([PathBuf::from("~")])

@@ -3,15 +3,15 @@
 
 use rayon::prelude::*;
 
-use super::hashes;
-use super::library::Reading;
+use super::resolver::Reading;
+use super::verified_hashes;
+use crate::desired::Desired;
 use crate::host::fs;
 use crate::host::machine::Machine;
-use crate::host::progress::Reporter;
 use crate::manifest::Isolation;
-use crate::plan::desired::Desired;
 use crate::plan::ids::Ids;
 use crate::problem::{Problem, Result};
+use crate::progress::Reporter;
 
 /// Reads every declared model whose bytes `machine` does not know, several at once, and notes what
 /// they are.
@@ -24,14 +24,14 @@ pub fn read(d: &Desired, machine: &Machine, ids: &Ids, report: &dyn Reporter) ->
         .iter()
         .filter_map(|s| Some((s.name.as_str(), fs::real(&s.path, d.owner.uid).ok()?)))
         .collect::<std::collections::BTreeMap<_, _>>();
-    let place = |(path, wish): (&bytestring::ByteString, &crate::plan::desired::ModelWish)| {
+    let place = |(path, wish): (&bytestring::ByteString, &crate::desired::ModelWish)| {
         Some((shares.get(&*wish.share)?.join(&**path), wish.pin.size))
     };
     let mut files: Vec<_> = d.models.iter().filter_map(place).collect();
     // The large ones first: no core then has one left to itself at the end.
     files.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
     let root = nix::unistd::geteuid().is_root();
-    let path = hashes::believed(&d.paths).pop();
+    let path = verified_hashes::believed(&d.paths).pop();
     let owner = (root && d.isolation == Isolation::Account).then(|| (ids.seal, ids.records_gid()));
     let reading = Reading::new(
         &machine.hashes,

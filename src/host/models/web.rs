@@ -10,7 +10,7 @@ use ureq::{Agent, Body};
 
 use super::{Hubs, Secret};
 use crate::host::git::NetEnv;
-use crate::host::redirect;
+use crate::host::net::redirect;
 use crate::problem::{Problem, Result};
 use crate::text::escape;
 
@@ -140,9 +140,9 @@ pub fn pause(time: Duration) -> Result<(), Refusal> {
 impl Web {
     pub fn new(net: &NetEnv, hubs: &Hubs) -> Web {
         let silence = Duration::from_secs(hubs.patience);
-        let local = crate::host::http::patient(&NetEnv::default(), silence, None);
+        let local = crate::host::net::http::patient(&NetEnv::default(), silence, None);
         Web {
-            agent: crate::host::http::patient(net, silence, None),
+            agent: crate::host::net::http::patient(net, silence, None),
             led: Mutex::default(),
             net: net.clone(),
             silence,
@@ -152,7 +152,7 @@ impl Web {
 
     /// Its connections stay open as long as those of the first server.
     fn led_by(&self, source: &str) -> Agent {
-        let made = || crate::host::http::patient(&self.net, self.silence, Some(source));
+        let made = || crate::host::net::http::patient(&self.net, self.silence, Some(source));
         let Ok(mut all) = self.led.lock() else {
             return made();
         };

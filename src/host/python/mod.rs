@@ -4,8 +4,7 @@
 //! again while its file is the same. macOS's /usr/bin/python3 is never called: it opens a window
 //! where the developer tools are missing.
 
-pub mod managed;
-pub mod system;
+pub mod interpreter_facts;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -14,9 +13,9 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use super::env;
-use crate::plan::desired::Desired;
+use crate::desired::Desired;
+use crate::desired::venv::Interpreter;
 use crate::plan::ids::Ids;
-use crate::plan::venv::Interpreter;
 
 /// Where systems, Homebrew, python.org and MacPorts put it.
 const FOLDERS: &[&str] = &[

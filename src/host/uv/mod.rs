@@ -2,17 +2,17 @@
 //! as the caller where it resolves, as the build uid where it fetches an interpreter. It installs
 //! nothing.
 
-pub mod kept;
 pub mod program;
+pub mod sealed_copy;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use crate::host::env;
-use crate::host::progress::Progress;
-use crate::lock::python::question::Workspace;
+use super::env;
 use crate::lock::python::{Resolver, Solved};
+use crate::lock::uv::request::Workspace;
 use crate::problem::{Doing, Problem, Result};
+use crate::progress::Progress;
 
 /// Variables of the caller's own uv.
 const OWN_VARS: &[&str] = &[

@@ -227,7 +227,7 @@ fn fetch(net: &NetEnv, offline: bool, published: &Published) -> Result<Vec<u8>> 
         .find_map(|n| net.vars.get(*n))
         .map_or("https://pypi.org/simple", String::as_str);
     let page = format!("{}/uv/", index.trim_end_matches('/'));
-    let agent = crate::host::http::agent(net, "comfy", &page);
+    let agent = crate::host::net::http::agent(net, "comfy", &page);
     let doing = || format!("fetch uv {VERSION} from {page}");
     // The HTML form of PEP 503: every index has it.
     let text = agent
@@ -244,7 +244,7 @@ fn fetch(net: &NetEnv, offline: bool, published: &Published) -> Result<Vec<u8>> 
             .is_some_and(|p| p.ends_with(&format!("/{file}")) || p == file)
     });
     let href = quoted.ok_or_else(|| Problem::new(format!("{page} does not list {file}")))?;
-    let address = crate::host::http::absolute(&page, href.split('#').next().unwrap_or(href));
+    let address = crate::host::net::http::absolute(&page, href.split('#').next().unwrap_or(href));
     let mut bytes = Vec::new();
     agent
         .get(&address)

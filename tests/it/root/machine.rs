@@ -36,7 +36,7 @@ fn machine(name: &str, offline: bool, body: impl FnOnce(&mut Machine)) {
     if std::env::var("COMFY_TEST_MACHINE").as_deref() == Ok(name) {
         #[cfg(target_os = "linux")]
         if offline {
-            comfy::host::confine::net::loopback_up().unwrap();
+            comfy::host::confine::netns::loopback_up().unwrap();
         }
         body(&mut Machine::new());
         return;

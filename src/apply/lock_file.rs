@@ -1,0 +1,164 @@
+//! One apply at a time of an instance, and one commit at a time on a machine: an flock(2) on a file
+//! where the sandbox user cannot write. A second apply says who holds it; a second commit waits.
+
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::sys::stat::Mode;
+
+use crate::desired::Desired;
+use crate::host::fs::{edit, parent};
+use crate::host::reserved_ids::Reserved;
+use crate::problem::{Doing, Problem, Result};
+use crate::progress::Reporter;
+
+/// Held until dropped, or until the process ends in whatever way.
+pub struct Exclusive {
+    _lock: Flock<std::fs::File>,
+}
+
+/// Where root's locks lie; `None`: the owner stands for root.
+fn shared(d: &Desired) -> Option<PathBuf> {
+    let root =
+        nix::unistd::geteuid().is_root() && d.isolation == crate::manifest::Isolation::Account;
+    root.then(|| {
+        PathBuf::from(if d.platform.macos {
+            "/private/var/run/comfy"
+        } else {
+            "/run/comfy"
+        })
+    })
+}
+
+fn place(d: &Desired) -> PathBuf {
+    shared(d).map_or_else(
+        || {
+            // Never inside what a plan looks at: taking the lock must not change the plan.
+            let key = base16ct::lower::encode_string(
+                &Sha256::digest(d.paths.base.as_os_str().as_bytes())[..8],
+            );
+            crate::host::env::cache_home()
+                .unwrap_or_else(|| PathBuf::from("/var/tmp/comfy"))
+                .join("locks")
+                .join(key)
+        },
+        |folder| folder.join(format!("{}.lock", d.sandbox)),
+    )
+}
+
+/// The instance's, for a whole apply.
+///
+/// # Errors
+/// Somebody else holds it: the message names process, person and time.
+pub fn take(d: &Desired, what: &str) -> Result<Exclusive> {
+    let path = place(d);
+    match attempt(&path, what)? {
+        Ok(held) => Ok(held),
+        Err(holder) => Err(
+            Problem::new(format!("another apply is under way: {holder}"))
+                .hint("wait until it has ended, and run this again"),
+        ),
+    }
+}
+
+/// The machine's, while accounts and folders change; nothing where the owner does everything.
+///
+/// # Errors
+/// Interrupted while another instance's commit goes on; the disk.
+pub fn of_machine(d: &Desired, report: &dyn Reporter) -> Result<Option<Exclusive>> {
+    let Some(path) = shared(d).map(|folder| folder.join("apply.lock")) else {
+        return Ok(None);
+    };
+    let mut said = false;
+    loop {
+        match attempt(&path, "apply")? {
+            Ok(held) => return Ok(Some(held)),
+            Err(holder) if !said => {
+                report.say(&format!("waiting for another instance's apply: {holder}"));
+                said = true;
+            }
+            Err(_) => {}
+        }
+        if crate::host::signals::interrupted() {
+            return Err(Problem::interrupted());
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
+/// The plan that `make` derives, with the numbers that it gives to new accounts reserved until the
+/// second value is dropped: another instance's first apply, which is prepared at the same time,
+/// takes others.
+///
+/// # Errors
+/// As `make`; interrupted.
+pub fn planned<T>(
+    d: &Desired,
+    report: &dyn Reporter,
+    make: impl FnOnce() -> Result<T>,
+    numbers: impl FnOnce(&T) -> Vec<u32>,
+) -> Result<(T, Option<Reserved>)> {
+    if shared(d).is_none() {
+        return Ok((make()?, None));
+    }
+    let _machine = of_machine(d, report)?;
+    let made = make()?;
+    let numbers = numbers(&made);
+    let held = (!numbers.is_empty())
+        .then(|| Reserved::new(&d.sandbox, &numbers))
+        .transpose()?;
+    Ok((made, held))
+}
+
+/// Takes it, or says who holds it.
+fn attempt(path: &Path, what: &str) -> Result<std::result::Result<Exclusive, String>> {
+    let who = (
+        nix::unistd::geteuid().as_raw(),
+        nix::unistd::getegid().as_raw(),
+    );
+    let doing = || format!("take the lock {}", path.display());
+    edit::make_parents(path, who.0.into(), who.1.into()).doing(doing)?;
+    if let Some(folder) = path.parent().filter(|p| p.ends_with("run/comfy")) {
+        edit::make_dir(folder, 0, 0, 0o700).doing(doing)?;
+    }
+    let (dir, name) = parent(path).doing(doing)?;
+    let fd = openat(
+        &dir,
+        name.as_c_str(),
+        OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+        Mode::from_bits_truncate(0o644),
+    )
+    .doing(doing)?;
+    match Flock::lock(std::fs::File::from(fd), FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            let person = crate::host::env::var("SUDO_USER")
+                .or_else(|| crate::host::env::var("USER"))
+                .unwrap_or_else(|| "root".into());
+            let text = format!(
+                "pid {} ({person}, {what}) since {}\n",
+                std::process::id(),
+                chrono::Local::now().format("%H:%M:%S")
+            );
+            // Only for people to read: an empty note is no failure.
+            let _ = lock
+                .set_len(0)
+                .and_then(|()| lock.rewind())
+                .and_then(|()| lock.write_all(text.as_bytes()));
+            Ok(Ok(Exclusive { _lock: lock }))
+        }
+        Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
+            let mut text = String::new();
+            let _ = file.read_to_string(&mut text);
+            Ok(Err(if text.trim().is_empty() {
+                "another comfy".to_string()
+            } else {
+                crate::text::escape(text.trim())
+            }))
+        }
+        Err((_, e)) => Err(Problem::new(format!("could not {}: {e}", doing()))),
+    }
+}

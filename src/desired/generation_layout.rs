@@ -1,0 +1,190 @@
+//! Where everything of a generation lies, in both directions: from a tree's path to the disk, and
+//! back.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::{GenSpec, Paths};
+
+/// The file in a generation that says what it is; its name is its hash.
+pub const SPEC: &str = "generation.json";
+/// Hands `models/configs` to ComfyUI where `models` is a mount.
+pub const MODEL_PATHS: &str = "extra_model_paths.yaml";
+/// The link to the virtual environment.
+pub const VENV: &str = "venv";
+/// Tracked content that a mount or a writable path stands in for.
+pub const TRACKED: &str = "tracked";
+
+/// Where a path of a generation belongs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// Part (`comfyui`, `node.X`) and path in its tree.
+    Tree(String, String),
+    /// A link that comfy makes.
+    Link(PathBuf),
+    /// A file that comfy writes.
+    Made(&'static str),
+    /// A folder that only holds others.
+    Frame,
+}
+
+/// The layout of a generation, in both directions.
+pub struct Layout<'a> {
+    spec: &'a GenSpec,
+}
+
+impl<'a> Layout<'a> {
+    pub fn new(spec: &'a GenSpec) -> Self {
+        Layout { spec }
+    }
+
+    /// Links that comfy makes, by their path in the generation.
+    pub fn links(&self) -> BTreeMap<String, PathBuf> {
+        let mut out = BTreeMap::new();
+        out.insert("ComfyUI/user".to_string(), self.spec.state.join("user"));
+        if let Some(v) = &self.spec.venv {
+            out.insert(VENV.to_string(), PathBuf::from("../../venv").join(v.id()));
+        }
+        for (mount, target) in &self.spec.mounts {
+            out.insert(format!("ComfyUI/{mount}"), target.clone());
+        }
+        for (part, w) in self.spec.writable() {
+            let at = match part.strip_prefix("node.") {
+                Some(name) => format!("ComfyUI/custom_nodes/{name}/{w}"),
+                None => format!("ComfyUI/{w}"),
+            };
+            out.insert(at, Paths::written_by(&self.spec.state, &part).join(w));
+        }
+        out
+    }
+
+    /// Whether a mount or a writable path stands in for the entry `path` of `part`, which then lies
+    /// in `tracked/`.
+    pub fn aside(&self, part: &str, path: &str) -> bool {
+        match part.strip_prefix("node.") {
+            Some(name) => self
+                .spec
+                .nodes
+                .get(name)
+                .is_some_and(|n| n.writable.iter().any(|w| within(path, w))),
+            None => {
+                within(path, "user")
+                    || self
+                        .spec
+                        .mounts
+                        .keys()
+                        .chain(&self.spec.writable)
+                        .any(|m| within(path, m))
+            }
+        }
+    }
+
+    /// Where in the generation the entry `path` of `part` lies.
+    pub fn locate(&self, part: &str, path: &str) -> String {
+        let top = if self.aside(part, path) {
+            TRACKED
+        } else {
+            "ComfyUI"
+        };
+        match part.strip_prefix("node.") {
+            Some(name) => format!("{top}/custom_nodes/{name}/{path}"),
+            None => format!("{top}/{path}"),
+        }
+    }
+
+    pub fn place(&self, path: &str, links: &BTreeMap<String, PathBuf>) -> Place {
+        if let Some(target) = links.get(path) {
+            return Place::Link(target.clone());
+        }
+        match path {
+            SPEC => return Place::Made(SPEC),
+            MODEL_PATHS => return Place::Made(MODEL_PATHS),
+            TRACKED | "ComfyUI" | "ComfyUI/custom_nodes" => return Place::Frame,
+            _ => {}
+        }
+        let inner = path
+            .strip_prefix("ComfyUI/")
+            .or_else(|| path.strip_prefix(TRACKED).and_then(|p| p.strip_prefix('/')))
+            .unwrap_or(path);
+        if let Some(rest) = inner.strip_prefix("custom_nodes/") {
+            let (name, inside) = rest.split_once('/').unwrap_or((rest, ""));
+            if self.spec.nodes.contains_key(name) {
+                return if inside.is_empty() {
+                    Place::Frame
+                } else {
+                    Place::Tree(format!("node.{name}"), inside.to_string())
+                };
+            }
+        }
+        Place::Tree("comfyui".into(), inner.to_string())
+    }
+}
+
+pub fn within(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder)
+        .is_some_and(|r| r.is_empty() || r.starts_with('/'))
+}
+
+/// The bytes of the file that says what a generation is.
+pub fn spec_text(spec: &GenSpec) -> String {
+    serde_json::to_string_pretty(spec).unwrap_or_default() + "\n"
+}
+
+/// The bytes of comfy's extra_model_paths.yaml: relative to the file itself, as ComfyUI resolves it
+/// (utils/extra_config.py).
+pub fn model_paths_text(spec: &GenSpec) -> String {
+    let moved = spec.mounts.contains_key("models");
+    let base = if moved { TRACKED } else { "ComfyUI" };
+    format!(
+        "# Made by comfy.\ncomfy:\n  base_path: {base}\n  configs: models/configs\n{}",
+        elsewhere_text(&spec.elsewhere)
+    )
+}
+
+fn elsewhere_text(shares: &BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>) -> String {
+    let mut out = String::new();
+    for (share, kinds) in shares {
+        // No base_path: ComfyUI would expand `$` in it. Its own words could be a section's name,
+        // hence the prefix.
+        out += &format!("{}:\n", quoted(&format!("share.{share}")));
+        for (kind, folders) in kinds {
+            let all: Vec<_> = folders.iter().map(|f| f.to_string_lossy()).collect();
+            // ComfyUI takes a text of several lines as several folders.
+            out += &format!("  {}: {}\n", quoted(kind), quoted(&all.join("\n")));
+        }
+    }
+    out
+}
+
+/// A YAML string that no reader can take for anything else (YAML 1.1, 5.6, "escape sequences").
+fn quoted(text: &str) -> String {
+    let one = |c: char| match c {
+        '"' | '\\' => format!("\\{c}"),
+        '\n' => "\\n".into(),
+        ' '..='~' => c.to_string(),
+        c => format!("\\U{:08X}", u32::from(c)),
+    };
+    format!("\"{}\"", text.chars().map(one).collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_of_a_folder_steers_the_file_of_model_paths() {
+        let folders = |all: &[&str]| all.iter().map(PathBuf::from).collect::<Vec<_>>();
+        let kinds = BTreeMap::from([
+            (
+                "loras".to_string(),
+                folders(&["/a/$HOME \"x\": [", "/a/ü\u{2028}\\n"]),
+            ),
+            ("vae".to_string(), folders(&["/a"])),
+        ]);
+        insta::assert_snapshot!(elsewhere_text(&BTreeMap::from([("on".to_string(), kinds)])), @r#"
+        "share.on":
+          "loras": "/a/$HOME \"x\": [\n/a/\U000000FC\U00002028\\n"
+          "vae": "/a"
+        "#);
+    }
+}

@@ -1,0 +1,443 @@
+//! What is launched, as data: written by an apply, read by `run`, which never looks at the
+//! manifest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use super::{GenSpec, Paths};
+use crate::manifest::Network;
+use crate::plan::observed::ShareSpec;
+use crate::problem::{Problem, Result};
+use crate::text::{did_you_mean, escape};
+
+/// How ComfyUI is launched on this machine, beside the code itself.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LaunchSpec {
+    pub format: u32,
+    pub paths: Paths,
+    /// False under isolation "none": nobody becomes anybody else.
+    pub account: bool,
+    pub macos: bool,
+    pub owner: u32,
+    pub user: String,
+    pub uid: u32,
+    pub gid: u32,
+    pub listen: String,
+    pub port: u16,
+    pub args: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    pub open_files: u64,
+    /// Bytes of memory kept for the system.
+    pub reserve: u64,
+    /// Serves the port for ComfyUI; no account has it.
+    pub front: u32,
+    pub network: Network,
+    /// `allow_remote`: whoever reaches the address may try.
+    pub remote: bool,
+    /// What the kernel lacks for the confinement ends the launch.
+    pub strict: bool,
+    pub input: PathBuf,
+    pub output: PathBuf,
+    pub shares: Vec<ShareSpec>,
+    /// Where a share's path has links of the owner's in it: the path as it is written, and the real
+    /// one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<(PathBuf, PathBuf)>,
+}
+
+pub const FORMAT: u32 = 3;
+
+/// What libraries keep as code, or as something that they load as code: below `state/cache`, which
+/// is emptied when code or packages change. (huggingface_hub and PyTorch, "Environment variables";
+/// CUDA, "Just-in-time cache"; CuPy, Numba, Triton, Matplotlib alike.)
+const CODE_CACHES: [(&str, &str); 12] = [
+    ("XDG_CACHE_HOME", ""),
+    ("HF_HOME", "huggingface"),
+    ("HF_MODULES_CACHE", "huggingface/modules"),
+    ("TORCH_HOME", "torch"),
+    ("TORCH_EXTENSIONS_DIR", "torch_extensions"),
+    ("TORCHINDUCTOR_CACHE_DIR", "inductor"),
+    ("PYTORCH_KERNEL_CACHE_PATH", "torch_kernels"),
+    ("TRITON_CACHE_DIR", "triton"),
+    ("MPLCONFIGDIR", "matplotlib"),
+    ("NUMBA_CACHE_DIR", "numba"),
+    ("CUDA_CACHE_PATH", "cuda"),
+    ("CUPY_CACHE_DIR", "cupy"),
+];
+/// What they download: below `state/downloads`, which is kept. PyTorch's checkpoints get there by a
+/// link in `state/cache`.
+const DATA_CACHES: [(&str, &str); 4] = [
+    ("HF_HUB_CACHE", "huggingface/hub"),
+    ("HF_XET_CACHE", "huggingface/xet"),
+    ("HF_DATASETS_CACHE", "huggingface/datasets"),
+    ("U2NET_HOME", "u2net"),
+];
+
+/// Ports inside the launch's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inner {
+    pub comfyui: u16,
+    /// The proxy for the way out, where there is a front.
+    pub proxy: Option<u16>,
+}
+
+/// One process to start.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Command {
+    pub program: PathBuf,
+    pub args: Vec<String>,
+    pub env: BTreeMap<String, String>,
+    pub folder: PathBuf,
+    /// Flags that comfy would have liked to pass, and this ComfyUI does not have.
+    pub lacking: Vec<String>,
+}
+
+/// The flags of a `comfy/cli_args.py`, read as text: every string in it that looks like one.
+pub fn flags(text: &str) -> BTreeSet<String> {
+    let quoted = text.split(['"', '\'']).skip(1).step_by(2);
+    quoted
+        .filter(|s| {
+            s.starts_with("--")
+                && s.len() > 2
+                && s[2..]
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+        })
+        .map(str::to_string)
+        .collect()
+}
+
+impl LaunchSpec {
+    pub fn address(&self) -> String {
+        let host = if self.listen.contains(':') {
+            format!("[{}]", self.listen)
+        } else {
+            self.listen.clone()
+        };
+        format!("http://{host}:{}", self.port)
+    }
+
+    /// The folders in `state/`: each is mounted, or allowed, on its own.
+    pub fn state_children(&self) -> Vec<PathBuf> {
+        let unshared = [("input", &self.input), ("output", &self.output)]
+            .into_iter()
+            .filter(|(name, at)| self.paths.state_of(name) == **at);
+        let home = self.paths.home.is_none().then_some(Paths::STATE_HOME);
+        Paths::STATE
+            .into_iter()
+            .chain(unshared.map(|(name, _)| name))
+            .chain(home)
+            .map(|name| self.paths.state_of(name))
+            .collect()
+    }
+
+    /// Gives `command` empty caches in `scratch`, a folder of the sandbox user's that nothing else
+    /// knows: those in `state/` belong to other code.
+    pub fn keep_aside(&self, command: &mut Command, scratch: &std::path::Path) {
+        let cache = self.paths.state_of("cache");
+        for value in command.env.values_mut() {
+            if let Ok(rest) = std::path::Path::new(value.as_str()).strip_prefix(&cache) {
+                *value = scratch.join(rest).display().to_string();
+            }
+        }
+    }
+
+    /// Whether a front serves the port: where there are two accounts, ComfyUI itself listens where
+    /// only the front reaches it.
+    pub fn fronted(&self) -> bool {
+        self.account
+    }
+
+    /// The command that launches generation `id`, to listen on these ports. comfy's own flags come
+    /// last: argparse lets the last one win.
+    ///
+    /// # Errors
+    /// An extra argument that is comfy's own, or that the pinned ComfyUI does not have.
+    pub fn command(
+        &self,
+        id: &str,
+        generation: &GenSpec,
+        known: &BTreeSet<String>,
+        extra: &[String],
+        ports: Inner,
+    ) -> Result<Command> {
+        let top = self.paths.generation(id);
+        let state = self.paths.state();
+        let mut problems = Vec::new();
+        for a in extra {
+            let name = a.split('=').next().unwrap_or(a);
+            if let Some(flag) = crate::manifest::reserved_flag(a) {
+                problems.push(
+                    Problem::new(format!(
+                        "`{}` sets {flag}, which comfy sets itself",
+                        escape(a)
+                    ))
+                    .hint(
+                        "address and port are `listen` and `port` in comfy.toml, folders are \
+                            shares",
+                    ),
+                );
+            }
+            if a.chars().any(char::is_control) {
+                problems.push(
+                    Problem::new(format!("`{}` has a control character", escape(a)))
+                        .hint("leave it out"),
+                );
+            }
+            // What argparse takes as an abbreviation is fine with it.
+            if name.starts_with("--") && !known.iter().any(|k| k.starts_with(name)) {
+                let p = Problem::new(format!("this ComfyUI has no flag `{}`", escape(name)));
+                problems.push(match did_you_mean(name, known.iter().map(String::as_str)) {
+                    Some(k) => p.hint(format!("did you mean `{k}`?")),
+                    None => p.hint(format!(
+                        "its flags are in {}",
+                        top.join("ComfyUI/comfy/cli_args.py").display()
+                    )),
+                });
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Problem::all(problems));
+        }
+        let mut command = Command {
+            program: top.join("venv/bin/python"),
+            folder: top.join("ComfyUI"),
+            ..Command::default()
+        };
+        command.args = ["-s", "main.py"].map(String::from).into();
+        // Memory is the graphics card's too; ComfyUI counts in gigabytes (comfy/cli_args.py). Who
+        // passes it again means that.
+        if self.macos && self.reserve > 0 && known.contains("--reserve-vram") {
+            command.args.extend([
+                "--reserve-vram".to_string(),
+                format!("{:.2}", self.reserve as f64 / f64::from(1 << 30)),
+            ]);
+        }
+        command.args.extend(self.args.iter().chain(extra).cloned());
+        let path = |p: PathBuf| p.display().to_string();
+        let nodes: Vec<String> = generation.nodes.keys().cloned().collect();
+        let own: Vec<(&str, Vec<String>)> = vec![
+            (
+                "--listen",
+                vec![if self.fronted() {
+                    "127.0.0.1".into()
+                } else {
+                    self.listen.clone()
+                }],
+            ),
+            ("--port", vec![ports.comfyui.to_string()]),
+            ("--user-directory", vec![path(state.join("user"))]),
+            // ComfyUI makes and removes a folder `temp` in it.
+            ("--temp-directory", vec![path(state.join("temp"))]),
+            ("--input-directory", vec![path(self.input.clone())]),
+            ("--output-directory", vec![path(self.output.clone())]),
+            (
+                "--database-url",
+                vec![format!("sqlite:///{}", path(state.join("user/comfyui.db")))],
+            ),
+            (
+                "--extra-model-paths-config",
+                vec![path(top.join("extra_model_paths.yaml"))],
+            ),
+            ("--disable-auto-launch", vec![]),
+            // Only what is locked is loaded, whatever lies in the folder.
+            ("--disable-all-custom-nodes", vec![]),
+            ("--whitelist-custom-nodes", nodes),
+        ];
+        let whitelist = known.contains("--whitelist-custom-nodes");
+        for (flag, values) in own {
+            let nothing_to_list = flag == "--whitelist-custom-nodes" && values.is_empty();
+            let alone = flag == "--disable-all-custom-nodes" && !whitelist;
+            if !known.contains(flag) || alone {
+                command.lacking.push(flag.into());
+            } else if !nothing_to_list {
+                command.args.push(flag.into());
+                command.args.extend(values);
+            }
+        }
+        // Nodes that are nothing but a client of a company's server; newer versions have another
+        // word for it.
+        let no_clients = ["--disable-api-nodes", "--disable-partner-nodes"]
+            .into_iter()
+            .find(|f| known.contains(*f));
+        if let Some(flag) = no_clients.filter(|_| !self.reaches("api.comfy.org")) {
+            command.args.push(flag.into());
+        }
+        command.env = self.environment(&state, &top);
+        self.way_out(ports.proxy, &mut command.env);
+        Ok(command)
+    }
+
+    /// Makes `command` load everything and end, beside a ComfyUI that may run: with files of its
+    /// own.
+    pub fn only_load(&self, command: &mut Command, known: &BTreeSet<String>, card: bool) {
+        let state = self.paths.state();
+        // One group of flags, of which ComfyUI takes one (comfy/cli_args.py).
+        let chosen = [
+            "--gpu-only",
+            "--highvram",
+            "--normalvram",
+            "--lowvram",
+            "--novram",
+            "--cpu",
+        ]
+        .iter()
+        .any(|f| command.args.iter().any(|a| a == f));
+        let mut pass = |flag: &str, value: Option<String>| {
+            if known.contains(flag) {
+                command.args.push(flag.into());
+                command.args.extend(value);
+            }
+        };
+        // ComfyUI empties the folder when it starts.
+        pass(
+            "--temp-directory",
+            Some(state.join("temp/load").display().to_string()),
+        );
+        pass("--database-url", Some("sqlite:///:memory:".into()));
+        pass("--quick-test-for-ci", None);
+        // Where there is nothing to compute with, that is no fault of the code.
+        if !self.macos && !card && !chosen {
+            pass("--cpu", None);
+        }
+        command.lacking.clear();
+    }
+
+    /// Whether `network.egress` lets it speak https with a host.
+    fn reaches(&self, host: &str) -> bool {
+        self.network.egress.allows(host, 443)
+    }
+
+    /// What makes libraries use the proxy, and not try where nothing can be had.
+    fn way_out(&self, proxy: Option<u16>, env: &mut BTreeMap<String, String>) {
+        let mut set = |name: &str, value: String| drop(env.insert(name.into(), value));
+        if let Some(port) = proxy {
+            for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
+                set(name, format!("http://127.0.0.1:{port}"));
+            }
+            for name in ["NO_PROXY", "no_proxy"] {
+                set(name, "localhost,127.0.0.1,::1".into());
+            }
+        }
+        if self.network.egress != crate::manifest::Egress::Allow {
+            // huggingface_hub, "Environment variables"; consoledonottrack.com.
+            set("HF_HUB_DISABLE_TELEMETRY", "1".into());
+            set("DO_NOT_TRACK", "1".into());
+        }
+        if !self.reaches("huggingface.co") {
+            for name in [
+                "HF_HUB_OFFLINE",
+                "TRANSFORMERS_OFFLINE",
+                "HF_DATASETS_OFFLINE",
+            ] {
+                set(name, "1".into());
+            }
+        }
+    }
+
+    /// All that the process sees of an environment.
+    fn environment(
+        &self,
+        state: &std::path::Path,
+        top: &std::path::Path,
+    ) -> BTreeMap<String, String> {
+        let mut env = self.env.clone();
+        let cache = state.join("cache");
+        let mut set = |name: &str, value: String| drop(env.insert(name.into(), value));
+        let path = |p: PathBuf| p.display().to_string();
+        let home = self
+            .paths
+            .home
+            .clone()
+            .unwrap_or_else(|| self.paths.state_of(Paths::STATE_HOME));
+        let downloads = self.paths.state_of("downloads");
+        set("HOME", path(home));
+        set("USER", self.user.clone());
+        set("LOGNAME", self.user.clone());
+        set("SHELL", "/bin/sh".into());
+        set(
+            "PATH",
+            format!(
+                "{}:/usr/local/bin:/opt/homebrew/bin:/usr/bin:/bin",
+                top.join("venv/bin").display()
+            ),
+        );
+        set(
+            "LANG",
+            if self.macos { "en_US.UTF-8" } else { "C.UTF-8" }.into(),
+        );
+        set("TMPDIR", path(state.join("temp")));
+        set("VIRTUAL_ENV", path(top.join("venv")));
+        for (name, value) in [
+            ("PYTHONDONTWRITEBYTECODE", "1"),
+            ("PYTHONNOUSERSITE", "1"),
+            ("PYTHONUNBUFFERED", "1"),
+        ] {
+            set(name, value.into());
+        }
+        for (name, folder) in CODE_CACHES {
+            set(
+                name,
+                path(if folder.is_empty() {
+                    cache.clone()
+                } else {
+                    cache.join(folder)
+                }),
+            );
+        }
+        for (name, folder) in DATA_CACHES {
+            set(name, path(downloads.join(folder)));
+        }
+        if self.macos {
+            // PyTorch's own switch for operations that Metal lacks (pytorch.org, "MPS environment
+            // variables").
+            set("PYTORCH_ENABLE_MPS_FALLBACK", "1".into());
+        }
+        env
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_read_from_any_kind_of_quotes() {
+        let text = "parser.add_argument(\"--listen\", \
+            type=str)\nfp.add_argument('--fp8_e4m3fn-unet', help=\"a --fake one\")\n# --comment\n";
+        assert_eq!(
+            flags(text).into_iter().collect::<Vec<_>>(),
+            ["--fp8_e4m3fn-unet", "--listen"]
+        );
+    }
+
+    #[test]
+    fn comfy_toml_sets_nothing_that_a_launch_sets() {
+        for macos in [false, true] {
+            let paths = Paths {
+                prefix: "/opt/comfy".into(),
+                base: "/opt/comfy/x".into(),
+                records: "/r".into(),
+                home: Some("/home/x".into()),
+            };
+            let network = Network {
+                egress: crate::manifest::Egress::Allow,
+                clients: crate::manifest::Clients::Primary,
+            };
+            let spec: LaunchSpec = serde_json::from_value(serde_json::json!({
+                "format": FORMAT, "paths": paths, "account": true, "macos": macos, "owner": 1, "user": "x", "uid": 2, "gid": 2, "listen": "127.0.0.1",
+                "port": 8188, "args": [], "env": {}, "open_files": 256, "reserve": 0, "front": 3, "network": network, "remote": false, "strict": true,
+                "input": "/i", "output": "/o", "shares": [],
+            }))
+            .unwrap();
+            // Whether Metal falls back is the one thing that is comfy's default.
+            for name in spec
+                .environment("/s".as_ref(), "/t".as_ref())
+                .keys()
+                .filter(|n| *n != "PYTORCH_ENABLE_MPS_FALLBACK")
+            {
+                assert!(crate::manifest::env_vars::refused(name).is_some(), "{name}");
+            }
+        }
+    }
+}

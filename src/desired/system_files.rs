@@ -1,0 +1,187 @@
+//! What an instance may have beside itself: a launcher that sudo starts without a password, and a
+//! unit that starts it at boot. Opt-in, `[run] passwordless` and `boot`; data alone, rendered here,
+//! written by root.
+
+use std::path::{Path, PathBuf};
+
+use super::{Desired, Paths};
+
+/// A copy of comfy's own program, or what it is a copy of.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Program {
+    pub uid: u32,
+    pub mode: u32,
+    /// In bytes.
+    pub size: u64,
+    /// Seconds since 1970; a copy keeps it.
+    pub modified: i64,
+}
+
+impl Program {
+    /// Of the same bytes as far as stat(2) tells; what root alone writes is not compared byte by
+    /// byte.
+    pub fn is_copy_of(&self, own: &Program) -> bool {
+        self.uid == 0
+            && self.mode & 0o7777 == 0o755
+            && (self.size, self.modified) == (own.size, own.modified)
+    }
+}
+
+/// The files that comfy puts into folders of the system, and no others.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum FileKind {
+    /// sudoers(5).
+    Sudoers,
+    /// systemd.service(5).
+    Unit,
+    /// launchd.plist(5).
+    Daemon,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SystemFile {
+    pub kind: FileKind,
+    pub path: PathBuf,
+    pub text: String,
+}
+
+impl FileKind {
+    /// Where it lies for this instance.
+    pub fn path(self, sandbox: &str, macos: bool) -> PathBuf {
+        match self {
+            // /etc is a link on macOS, and a name with a dot is passed over by sudo.
+            FileKind::Sudoers => PathBuf::from(if macos {
+                "/private/etc/sudoers.d"
+            } else {
+                "/etc/sudoers.d"
+            })
+            .join(format!("comfy-{sandbox}")),
+            FileKind::Unit => Path::new("/etc/systemd/system").join(unit_name(sandbox)),
+            FileKind::Daemon => {
+                Path::new("/Library/LaunchDaemons").join(format!("{}.plist", label(sandbox)))
+            }
+        }
+    }
+
+    pub fn mode(self) -> u32 {
+        if self == FileKind::Sudoers {
+            0o440
+        } else {
+            0o644
+        }
+    }
+}
+
+pub fn unit_name(sandbox: &str) -> String {
+    format!("comfy-{sandbox}.service")
+}
+
+fn label(sandbox: &str) -> String {
+    format!("comfy.{sandbox}")
+}
+
+/// What runs it: this program and no other, for this instance and no other.
+fn command(paths: &Paths, sandbox: &str) -> Vec<String> {
+    vec![
+        paths.launcher().display().to_string(),
+        crate::host::elevate::LAUNCH_SIDE.into(),
+        sandbox.into(),
+    ]
+}
+
+/// The one rule: as root, without a password, exactly this.
+pub fn sudoers(d: &Desired) -> SystemFile {
+    // By number: a name may be given to somebody else.
+    let rule = format!(
+        "#{} ALL=(root) NOPASSWD: {}",
+        d.owner.uid,
+        command(&d.paths, &d.sandbox).join(" ")
+    );
+    let text = format!(
+        "# Made by comfy ([run] passwordless): {} starts ComfyUI as {} without a \
+         password.\n{rule}\n",
+        d.owner.name, d.sandbox
+    );
+    SystemFile {
+        kind: FileKind::Sudoers,
+        path: FileKind::Sudoers.path(&d.sandbox, d.platform.macos),
+        text,
+    }
+}
+
+/// What starts it at boot.
+pub fn boot(d: &Desired) -> SystemFile {
+    let kind = if d.platform.macos {
+        FileKind::Daemon
+    } else {
+        FileKind::Unit
+    };
+    let mut argv = command(&d.paths, &d.sandbox);
+    argv.push("--boot".into());
+    SystemFile {
+        kind,
+        path: kind.path(&d.sandbox, d.platform.macos),
+        text: if d.platform.macos {
+            daemon(d, argv)
+        } else {
+            unit(d, &argv)
+        },
+    }
+}
+
+fn unit(d: &Desired, argv: &[String]) -> String {
+    let quoted = |s: &str| {
+        format!(
+            "\"{}\"",
+            s.replace('\\', "\\\\")
+                .replace('"', "\\\"")
+                .replace('%', "%%")
+        )
+    };
+    let mounts: Vec<String> = d
+        .shares
+        .iter()
+        .map(|s| {
+            quoted(
+                &s.requires_mount
+                    .as_ref()
+                    .unwrap_or(&s.path)
+                    .display()
+                    .to_string(),
+            )
+        })
+        .collect();
+    let line: Vec<String> = argv.iter().map(|a| quoted(a)).collect();
+    // The supervisor is asked as Ctrl-C asks; it ends ComfyUI gently, and takes everybody along.
+    format!(
+        "# Made by comfy ([run] boot).\n[Unit]\nDescription=ComfyUI as {}\nAfter=local-fs.target \
+         network.target\nRequiresMountsFor={}\n\n\
+         [Service]\nType=exec\nExecStart={}\nKillMode=mixed\nKillSignal=SIGINT\nTimeoutStopSec=30\nRestart=on-failure\nRestartSec=10\n\n\
+         [Install]\nWantedBy=multi-user.target\n",
+        d.sandbox,
+        mounts.join(" "),
+        line.join(" ")
+    )
+}
+
+fn daemon(d: &Desired, argv: Vec<String>) -> String {
+    let mut keep = plist::Dictionary::new();
+    keep.insert("SuccessfulExit".into(), false.into());
+    let mut all = plist::Dictionary::new();
+    all.insert("Label".into(), label(&d.sandbox).into());
+    all.insert(
+        "ProgramArguments".into(),
+        plist::Value::Array(argv.into_iter().map(Into::into).collect()),
+    );
+    all.insert("RunAtLoad".into(), true.into());
+    all.insert("KeepAlive".into(), keep.into());
+    // Without it launchd holds back what it takes for a background job (launchd.plist(5)).
+    all.insert("ProcessType".into(), "Interactive".into());
+    let mut text = Vec::new();
+    // Writing into memory does not fail.
+    let _ = plist::Value::Dictionary(all).to_writer_xml(&mut text);
+    String::from_utf8_lossy(&text).into_owned() + "\n"
+}

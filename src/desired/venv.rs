@@ -1,0 +1,321 @@
+//! A virtual environment as data: for which interpreter, and which of the locked packages belong to
+//! this machine.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree};
+use sha2::{Digest, Sha256};
+
+use super::Platform;
+use crate::lock::Python;
+use crate::lock::python::Package;
+use crate::problem::{Doing, Problem, Result};
+
+/// A Python that a virtual environment can be made for.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Interpreter {
+    /// The program itself, no link and no shim.
+    pub path: PathBuf,
+    /// `3.12.4`
+    pub version: String,
+}
+
+impl Interpreter {
+    /// `3.12`
+    pub fn minor(&self) -> &str {
+        let end = self
+            .version
+            .match_indices('.')
+            .nth(1)
+            .map_or(self.version.len(), |(i, _)| i);
+        &self.version[..end]
+    }
+}
+
+/// One package to install, from whichever wheel of these fits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub struct Install {
+    pub name: String,
+    pub version: String,
+    /// Where it is fetched; none: the default index.
+    pub index: Option<String>,
+    pub sha256: Vec<String>,
+    /// The files' names, in the order of their hashes; none, and not written, in a description of
+    /// [`LAYOUT`] 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<String>,
+    /// Bytes of the wheel that this platform fetches, where the lock knows them.
+    pub size: u64,
+}
+
+impl Install {
+    /// `numpy==1.26.4`
+    pub fn key(&self) -> String {
+        format!("{}=={}", self.name, self.version)
+    }
+}
+
+/// What the folder `venv/<id>` holds.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct VenvSpec {
+    pub layout: u32,
+    pub interpreter: Interpreter,
+    /// Sorted by name.
+    pub packages: Vec<Install>,
+}
+
+/// Raised when the folder of a virtual environment or its list changes its shape. Since 2 the list
+/// has the files of each wheel, those that another one brings too among them, and folders that are
+/// empty.
+pub const LAYOUT: u32 = 2;
+
+impl VenvSpec {
+    /// The packages of `python` that this platform installs, without those that only nodes ask for
+    /// that are not `enabled`.
+    ///
+    /// # Errors
+    /// A marker that cannot be read.
+    pub fn select(
+        python: &Python,
+        interpreter: Interpreter,
+        platform: &Platform,
+        enabled: impl Fn(&str) -> bool,
+    ) -> Result<VenvSpec> {
+        let env = environment(&interpreter, platform)?;
+        let wanted = wanted(&python.packages, enabled);
+        let own = if platform.macos { "macosx" } else { "linux" };
+        let mut packages = Vec::new();
+        for p in python
+            .packages
+            .iter()
+            .filter(|p| wanted.contains(p.name.as_str()))
+        {
+            let applies = match &p.marker {
+                None => true,
+                Some(m) => m
+                    .parse::<MarkerTree>()
+                    .doing(|| format!("read the marker of {} in comfy.lock", p.name))?
+                    .evaluate(&env, &[]),
+            };
+            if applies {
+                let index = p
+                    .index
+                    .as_ref()
+                    .and_then(|name| python.indexes.iter().find(|x| x.name == *name))
+                    .map(|x| x.url.clone());
+                let sha256 = p.wheels.iter().map(|w| w.sha256.clone()).collect();
+                let fits = |file: &str| file.contains(own) || file.ends_with("-any.whl");
+                let size = p
+                    .wheels
+                    .iter()
+                    .filter(|w| fits(&w.file))
+                    .filter_map(|w| w.size)
+                    .max()
+                    .unwrap_or(0);
+                let files = p.wheels.iter().map(|w| w.file.clone()).collect();
+                packages.push(Install {
+                    name: p.name.clone(),
+                    version: p.version.clone(),
+                    index,
+                    sha256,
+                    files,
+                    size,
+                });
+            }
+        }
+        if let Some(two) = packages.windows(2).find(|w| w[0].name == w[1].name) {
+            return Err(Problem::new(format!(
+                "comfy.lock pins two versions of {} for this machine",
+                crate::text::escape(&two[0].name)
+            ))
+            .hint("run `comfy update python`"));
+        }
+        Ok(VenvSpec {
+            layout: LAYOUT,
+            interpreter,
+            packages,
+        })
+    }
+
+    /// 16 hexadecimal digits that say what the folder holds.
+    pub fn id(&self) -> String {
+        let mut h = Sha256::new();
+        let mut line = |s: String| {
+            h.update(s.as_bytes());
+            h.update(b"\n");
+        };
+        line(format!(
+            "venv {} {} {}",
+            self.layout,
+            self.interpreter.version,
+            self.interpreter.path.display()
+        ));
+        for p in &self.packages {
+            line(format!("{} {} {}", p.name, p.version, p.sha256.join(" ")));
+        }
+        base16ct::lower::encode_string(&h.finalize()[..8])
+    }
+
+    /// Where packages lie in the folder.
+    pub fn site_packages(&self) -> String {
+        format!("lib/python{}/site-packages", self.interpreter.minor())
+    }
+}
+
+/// What markers ask (PEP 508). Kernel and release are no business of a lock: a marker that asks for
+/// them sees nothing.
+fn environment(interpreter: &Interpreter, platform: &Platform) -> Result<MarkerEnvironment> {
+    let (system, sys) = if platform.macos {
+        ("Darwin", "darwin")
+    } else {
+        ("Linux", "linux")
+    };
+    MarkerEnvironment::try_from(MarkerEnvironmentBuilder {
+        implementation_name: "cpython",
+        implementation_version: &interpreter.version,
+        os_name: "posix",
+        platform_machine: &platform.machine,
+        platform_python_implementation: "CPython",
+        platform_release: "",
+        platform_system: system,
+        platform_version: "",
+        python_full_version: &interpreter.version,
+        python_version: interpreter.minor(),
+        sys_platform: sys,
+    })
+    .doing(|| {
+        format!(
+            "understand the version {} of {}",
+            crate::text::escape(&interpreter.version),
+            interpreter.path.display()
+        )
+    })
+}
+
+/// The names of the packages that somebody asks for who is on this machine, directly or through
+/// others. One that nobody asks for stays: what is not understood is not left out.
+fn wanted(packages: &[Package], enabled: impl Fn(&str) -> bool) -> HashSet<&str> {
+    let mut wanted = HashSet::new();
+    loop {
+        let asks = |by: &String| match by.strip_prefix("node.") {
+            Some(node) => enabled(node),
+            None => {
+                ["comfyui", "comfy.toml"].contains(&by.as_str()) || wanted.contains(by.as_str())
+            }
+        };
+        let more: Vec<&str> = packages
+            .iter()
+            .filter(|p| {
+                !wanted.contains(p.name.as_str()) && (p.by.is_empty() || p.by.iter().any(asks))
+            })
+            .map(|p| p.name.as_str())
+            .collect();
+        if more.is_empty() {
+            return wanted;
+        }
+        wanted.extend(more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lock::python::Wheel;
+
+    #[test]
+    fn each_platform_installs_its_own_packages() {
+        let package = |name: &str, marker: Option<&str>| Package {
+            name: name.into(),
+            version: "1".into(),
+            index: None,
+            marker: marker.map(str::to_string),
+            by: Vec::new(),
+            wheels: vec![Wheel {
+                file: format!("{name}.whl"),
+                sha256: "0".repeat(64),
+                size: None,
+            }],
+        };
+        let python = Python {
+            version: "3.12".into(),
+            managed: None,
+            requirements: Vec::new(),
+            overrides: Vec::new(),
+            indexes: Vec::new(),
+            packages: vec![
+                package("everywhere", None),
+                package(
+                    "linux",
+                    Some("platform_machine == 'x86_64' and sys_platform == 'linux'"),
+                ),
+                package(
+                    "mac",
+                    Some("platform_machine == 'arm64' and sys_platform == 'darwin'"),
+                ),
+                package("old", Some("python_full_version < '3.12.3'")),
+            ],
+        };
+        let on = |macos: bool, machine: &str, version: &str| {
+            let interpreter = Interpreter {
+                path: "/usr/bin/python3.12".into(),
+                version: version.into(),
+            };
+            let spec = VenvSpec::select(
+                &python,
+                interpreter,
+                &Platform {
+                    macos,
+                    machine: machine.into(),
+                },
+                |node| node == "on",
+            )
+            .unwrap();
+            spec.packages
+                .iter()
+                .map(|p| p.name.clone())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(on(false, "x86_64", "3.12.4"), "everywhere linux");
+        assert_eq!(on(true, "arm64", "3.12.1"), "everywhere mac old");
+        // What only a disabled node asks for, directly or through another package, is not on the
+        // machine.
+        let mut python = python.clone();
+        for (name, by) in [
+            ("alone", &["node.off"][..]),
+            ("below-alone", &["alone"]),
+            ("both", &["node.off", "node.on"]),
+            ("below-both", &["both", "below-alone"]),
+            ("circle-a", &["circle-b", "node.off"]),
+            ("circle-b", &["circle-a"]),
+            ("core", &["comfyui"]),
+        ] {
+            python.packages.push(Package {
+                by: by.iter().map(|b| (*b).to_string()).collect(),
+                ..package(name, None)
+            });
+        }
+        let interpreter = Interpreter {
+            path: "/usr/bin/python3.12".into(),
+            version: "3.12.4".into(),
+        };
+        let spec = VenvSpec::select(
+            &python,
+            interpreter,
+            &Platform {
+                macos: false,
+                machine: "x86_64".into(),
+            },
+            |node| node == "on",
+        )
+        .unwrap();
+        assert_eq!(
+            spec.packages
+                .iter()
+                .map(|p| p.name.as_str())
+                .collect::<Vec<_>>(),
+            ["everywhere", "linux", "both", "below-both", "core"]
+        );
+    }
+}

@@ -1,0 +1,506 @@
+//! Who gets in. Pure: from what is known of the other end and what the request says.
+//!
+//! The other end is known by its uid where the system tells (Linux), else by a token. Whoever it
+//! is, a browser must not be led here by another site: Host is compared with what the owner types
+//! (against DNS rebinding), Origin and Sec-Fetch-Site (Fetch Metadata, w3.org/TR/fetch-metadata)
+//! with the page that asks.
+
+use std::net::IpAddr;
+
+use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN, REFERER};
+use hyper::{Method, Uri};
+
+use super::connection_limits::Whose;
+use crate::manifest::Clients;
+
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Rules {
+    pub owner: u32,
+    pub clients: Clients,
+    /// `comfyui.listen`, as written.
+    pub listen: String,
+    pub port: u16,
+    /// `allow_remote`: addresses of this machine are names of it too.
+    pub remote: bool,
+    /// The machine's own name.
+    pub hostname: String,
+}
+
+/// What is known of the other end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A process of this machine, by its uid.
+    Local(u32),
+    /// It has closed its socket: nobody can say whose it was.
+    Gone,
+    /// On this machine, and the system does not tell whose.
+    Untold,
+    /// Another machine.
+    Remote(IpAddr),
+}
+
+/// Whether the peer alone gets in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    In,
+    /// With a token, and why.
+    Token(&'static str),
+    Out(String),
+}
+
+const UNTOLD: &str = "this system does not tell whose a connection is";
+const REMOTE: &str = "another machine does not tell whose a connection is";
+const ROOT: &str =
+    "root is not the owner, since services that run as root fetch addresses for others";
+
+impl Rules {
+    pub fn peer(&self, peer: Peer) -> Verdict {
+        let out = |why: String| Verdict::Out(why);
+        match (peer, &self.clients) {
+            (Peer::Gone, _) => {
+                out("the connection was closed before anybody could say whose it is".into())
+            }
+            (Peer::Local(uid), _) if uid == self.owner => Verdict::In,
+            (Peer::Local(0), _) => Verdict::Token(ROOT),
+            (Peer::Local(_) | Peer::Untold, Clients::Any) => Verdict::In,
+            (Peer::Local(uid), _) => out(format!(
+                "this ComfyUI belongs to another user than uid {uid} (network.clients in \
+                 comfy.toml)"
+            )),
+            (Peer::Untold, _) => Verdict::Token(UNTOLD),
+            (Peer::Remote(_), _) if !self.remote => out(
+                "this ComfyUI serves its own machine alone (comfyui.allow_remote in comfy.toml)"
+                    .into(),
+            ),
+            (Peer::Remote(_), Clients::Any) => Verdict::In,
+            (Peer::Remote(ip), Clients::Only(list)) => {
+                let listed = list.iter().any(|a| {
+                    a.parse::<IpAddr>()
+                        .is_ok_and(|a| a.to_canonical() == ip.to_canonical())
+                });
+                if listed {
+                    Verdict::In
+                } else {
+                    out(format!(
+                        "{ip} is not among the clients (network.clients in comfy.toml)"
+                    ))
+                }
+            }
+            (Peer::Remote(_), Clients::Primary) => Verdict::Token(REMOTE),
+        }
+    }
+
+    /// Whose place a connection takes that is not refused.
+    pub fn whose(&self, peer: Peer, verdict: &Verdict) -> Whose {
+        match (verdict, peer) {
+            (Verdict::Token(_), _) => Whose::Unproven,
+            (_, Peer::Local(uid)) if uid == self.owner => Whose::Owner,
+            (_, Peer::Local(uid)) => Whose::Uid(uid),
+            (_, Peer::Remote(ip)) => Whose::Address(ip.to_canonical()),
+            (_, Peer::Untold | Peer::Gone) => Whose::Anybody,
+        }
+    }
+
+    /// Whether the request may come from the page that it comes from. `proven`: it brings the
+    /// owner's token, which no page makes a browser send for it.
+    ///
+    /// # Errors
+    /// One line that says why not.
+    pub fn request(
+        &self,
+        method: &Method,
+        uri: &Uri,
+        headers: &HeaderMap,
+        proven: bool,
+    ) -> Result<(), String> {
+        if *method == Method::CONNECT || *method == Method::TRACE {
+            return Err(format!("{method} is no request to ComfyUI"));
+        }
+        let host = single(headers, &HOST)?
+            .ok_or("the request names no Host")?
+            .to_ascii_lowercase();
+        if !self.own(&host) {
+            return Err(format!(
+                "Host {} is no name of this ComfyUI; it answers to localhost:{}",
+                crate::text::escape(&host),
+                self.port
+            ));
+        }
+        if uri
+            .authority()
+            .is_some_and(|a| a.as_str().to_ascii_lowercase() != host)
+        {
+            return Err("the address names another host than Host".into());
+        }
+        let origin = single(headers, &ORIGIN)?;
+        if let Some(origin) = origin
+            && origin.to_ascii_lowercase() != format!("http://{host}")
+        {
+            return Err(format!(
+                "a page of {} may not ask this ComfyUI",
+                crate::text::escape(origin)
+            ));
+        }
+        let site = single(headers, &HeaderName::from_static("sec-fetch-site"))?;
+        match site {
+            Some("same-origin" | "none") => Ok(()),
+            // Browsers tell it to addresses that they trust, which those of another machine by
+            // plain http are not.
+            None if loopback(self.name(&host))
+                || proven
+                || origin.is_some()
+                || !reads(method)
+                || front_page(uri) =>
+            {
+                Ok(())
+            }
+            None if single(headers, &REFERER)?.is_some_and(|r| {
+                r.to_ascii_lowercase()
+                    .strip_prefix("http://")
+                    .is_some_and(|r| r.split(['/', '?', '#']).next() == Some(&*host))
+            }) =>
+            {
+                Ok(())
+            }
+            None => Err(
+                "nobody can say which page asks: open the front page first, or send the \
+                token of `comfy open --token`"
+                    .into(),
+            ),
+            // Another port of this machine is the same site.
+            Some(_) if followed(method, uri, headers) => Ok(()),
+            Some(_) => Err("another site asks, through a browser".into()),
+        }
+    }
+
+    /// Host without this ComfyUI's port.
+    fn name<'a>(&self, host: &'a str) -> Option<&'a str> {
+        // Port 80 is the one that http has anyway.
+        host.strip_suffix(&format!(":{}", self.port))
+            .or((self.port == 80).then_some(host))
+    }
+
+    fn own(&self, host: &str) -> bool {
+        let Some(name) = self.name(host) else {
+            return false;
+        };
+        let ip = address(name);
+        let listen = self.listen.parse::<IpAddr>().ok();
+        match ip {
+            // An address cannot be rebound; several of them are this machine's when it serves
+            // others.
+            Some(ip) => ip.is_loopback() || self.remote || Some(ip) == listen,
+            None => {
+                name == "localhost"
+                    || name == self.listen.to_ascii_lowercase()
+                    || (self.remote && self.named(name))
+            }
+        }
+    }
+
+    fn named(&self, name: &str) -> bool {
+        let own = self.hostname.to_ascii_lowercase();
+        !own.is_empty() && (name == own || name == format!("{own}.local"))
+    }
+}
+
+fn address(name: &str) -> Option<IpAddr> {
+    name.trim_start_matches('[')
+        .trim_end_matches(']')
+        .parse()
+        .ok()
+}
+
+/// A name that browsers trust (W3C Secure Contexts, 3.1).
+fn loopback(name: Option<&str>) -> bool {
+    name.is_some_and(|n| n == "localhost" || address(n).is_some_and(|ip| ip.is_loopback()))
+}
+
+/// What a page of another site can have a browser ask for without an Origin.
+fn reads(method: &Method) -> bool {
+    [Method::GET, Method::HEAD].contains(method)
+}
+
+/// The page that does nothing but show itself, with or without a ticket.
+fn front_page(uri: &Uri) -> bool {
+    uri.path() == "/" && uri.query().is_none_or(|q| q.starts_with("ticket="))
+}
+
+/// A link that somebody followed to the front page: it opens ComfyUI and does nothing.
+fn followed(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+    let is = |name: &'static str, value: &str| {
+        headers
+            .get(HeaderName::from_static(name))
+            .is_some_and(|v| v == value)
+    };
+    *method == Method::GET
+        && uri.path() == "/"
+        && uri.query().is_none()
+        && is("sec-fetch-mode", "navigate")
+        && is("sec-fetch-dest", "document")
+}
+
+/// The value of a header that may stand there once.
+fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, String> {
+    let mut all = headers.get_all(name).iter();
+    let first = all.next();
+    if all.next().is_some() {
+        return Err(format!("the request has two headers {name}"));
+    }
+    first
+        .map(|v| {
+            v.to_str()
+                .map_err(|_| format!("the header {name} is not readable"))
+        })
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(clients: Clients, remote: bool) -> Rules {
+        Rules {
+            owner: 1000,
+            clients,
+            listen: "127.0.0.1".into(),
+            port: 8188,
+            remote,
+            hostname: "atelier".into(),
+        }
+    }
+
+    #[test]
+    fn the_owner_gets_in_and_nobody_else_on_this_machine() {
+        let r = rules(Clients::Primary, false);
+        assert_eq!(
+            (
+                r.peer(Peer::Local(1000)),
+                r.peer(Peer::Local(0)),
+                r.peer(Peer::Untold)
+            ),
+            (Verdict::In, Verdict::Token(ROOT), Verdict::Token(UNTOLD))
+        );
+        for peer in [
+            Peer::Local(1001),
+            Peer::Local(u32::MAX),
+            Peer::Gone,
+            Peer::Remote("192.168.1.20".parse().unwrap()),
+        ] {
+            assert!(matches!(r.peer(peer), Verdict::Out(_)), "{peer:?}");
+        }
+        let any = rules(Clients::Any, false);
+        assert_eq!(
+            (any.peer(Peer::Local(1001)), any.peer(Peer::Local(0))),
+            (Verdict::In, Verdict::Token(ROOT))
+        );
+        assert!(matches!(any.peer(Peer::Gone), Verdict::Out(_)));
+        assert!(matches!(
+            any.peer(Peer::Remote("192.168.1.20".parse().unwrap())),
+            Verdict::Out(_)
+        ));
+        let list = rules(Clients::Only(vec!["192.168.1.20".into()]), true);
+        assert_eq!(
+            list.peer(Peer::Remote("::ffff:192.168.1.20".parse().unwrap())),
+            Verdict::In
+        );
+        assert!(matches!(
+            list.peer(Peer::Remote("192.168.1.21".parse().unwrap())),
+            Verdict::Out(_)
+        ));
+        assert!(matches!(list.peer(Peer::Local(1001)), Verdict::Out(_)));
+        assert_eq!(
+            rules(Clients::Primary, true).peer(Peer::Remote("192.168.1.21".parse().unwrap())),
+            Verdict::Token(REMOTE)
+        );
+    }
+
+    /// Method, path and headers as one line; what the rules say.
+    fn ask(r: &Rules, line: &str) -> String {
+        let mut words = line.split(' ');
+        let (method, uri) = (
+            words.next().unwrap().parse().unwrap(),
+            words.next().unwrap().parse().unwrap(),
+        );
+        let mut headers = HeaderMap::new();
+        for w in words {
+            let (k, v) = w.split_once('=').unwrap();
+            headers.append(k.parse::<HeaderName>().unwrap(), v.parse().unwrap());
+        }
+        r.request(
+            &method,
+            &uri,
+            &headers,
+            headers.contains_key("authorization"),
+        )
+        .map_or_else(
+            |why| format!("{line}\n    {why}"),
+            |()| format!("{line}\n    in"),
+        )
+    }
+
+    #[test]
+    fn a_browser_is_not_led_here_by_another_site() {
+        let r = rules(Clients::Primary, false);
+        let all: Vec<String> = [
+            "GET / host=localhost:8188",
+            "GET /object_info host=127.0.0.1:8188",
+            "GET / host=[::1]:8188",
+            "POST /prompt host=LOCALHOST:8188 origin=http://localhost:8188 \
+             sec-fetch-site=same-origin",
+            "GET / host=localhost:8188 sec-fetch-site=none sec-fetch-mode=navigate",
+            "GET / host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate \
+             sec-fetch-dest=document",
+            "GET / host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate \
+             sec-fetch-dest=iframe",
+            "GET /free host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate \
+             sec-fetch-dest=document",
+            "GET /view?filename=a.png host=localhost:8188 sec-fetch-site=cross-site \
+             sec-fetch-mode=no-cors sec-fetch-dest=image",
+            "GET /view?filename=a.png host=localhost:8188 sec-fetch-site=same-site \
+             sec-fetch-mode=no-cors sec-fetch-dest=image",
+            "POST /prompt host=evil.test:8188 origin=http://evil.test:8188",
+            "POST /prompt host=localhost:8188 origin=http://evil.test",
+            "POST /prompt host=localhost:8188 origin=null",
+            "POST /prompt host=localhost:8188 origin=http://localhost:3000",
+            "POST /prompt host=localhost:8188 origin=https://localhost:8188",
+            "GET / host=localhost",
+            "GET / host=localhost:81880",
+            "GET / host=192.168.1.5:8188",
+            "GET / host=atelier:8188",
+            "GET /",
+            "GET / host=localhost:8188 host=evil.test",
+            "GET http://evil.test/ host=localhost:8188",
+            "CONNECT evil.test:443 host=localhost:8188",
+        ]
+        .map(|l| ask(&r, l))
+        .into();
+        insta::assert_snapshot!(all.join("\n"), @r#"
+        GET / host=localhost:8188
+            in
+        GET /object_info host=127.0.0.1:8188
+            in
+        GET / host=[::1]:8188
+            in
+        POST /prompt host=LOCALHOST:8188 origin=http://localhost:8188 sec-fetch-site=same-origin
+            in
+        GET / host=localhost:8188 sec-fetch-site=none sec-fetch-mode=navigate
+            in
+        GET / host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate sec-fetch-dest=document
+            in
+        GET / host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate sec-fetch-dest=iframe
+            another site asks, through a browser
+        GET /free host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate sec-fetch-dest=document
+            another site asks, through a browser
+        GET /view?filename=a.png host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=no-cors sec-fetch-dest=image
+            another site asks, through a browser
+        GET /view?filename=a.png host=localhost:8188 sec-fetch-site=same-site sec-fetch-mode=no-cors sec-fetch-dest=image
+            another site asks, through a browser
+        POST /prompt host=evil.test:8188 origin=http://evil.test:8188
+            Host evil.test:8188 is no name of this ComfyUI; it answers to localhost:8188
+        POST /prompt host=localhost:8188 origin=http://evil.test
+            a page of http://evil.test may not ask this ComfyUI
+        POST /prompt host=localhost:8188 origin=null
+            a page of null may not ask this ComfyUI
+        POST /prompt host=localhost:8188 origin=http://localhost:3000
+            a page of http://localhost:3000 may not ask this ComfyUI
+        POST /prompt host=localhost:8188 origin=https://localhost:8188
+            a page of https://localhost:8188 may not ask this ComfyUI
+        GET / host=localhost
+            Host localhost is no name of this ComfyUI; it answers to localhost:8188
+        GET / host=localhost:81880
+            Host localhost:81880 is no name of this ComfyUI; it answers to localhost:8188
+        GET / host=192.168.1.5:8188
+            Host 192.168.1.5:8188 is no name of this ComfyUI; it answers to localhost:8188
+        GET / host=atelier:8188
+            Host atelier:8188 is no name of this ComfyUI; it answers to localhost:8188
+        GET /
+            the request names no Host
+        GET / host=localhost:8188 host=evil.test
+            the request has two headers host
+        GET http://evil.test/ host=localhost:8188
+            the address names another host than Host
+        CONNECT evil.test:443 host=localhost:8188
+            CONNECT is no request to ComfyUI
+        "#);
+        let open = rules(Clients::Any, true);
+        for host in [
+            "192.168.1.5:8188",
+            "atelier:8188",
+            "atelier.local:8188",
+            "[fe80::1]:8188",
+        ] {
+            assert!(
+                ask(&open, &format!("GET / host={host}")).ends_with("    in"),
+                "{host}"
+            );
+        }
+        assert!(!ask(&open, "GET / host=rebound.evil.test:8188").ends_with("    in"));
+    }
+
+    #[test]
+    fn another_site_is_recognised_where_browsers_do_not_tell() {
+        let r = rules(Clients::Any, true);
+        let all: Vec<String> = [
+            "GET / host=192.168.1.5:8188 referer=http://evil.test/",
+            "GET /?ticket=x host=192.168.1.5:8188",
+            "GET /?share=x host=192.168.1.5:8188 referer=http://evil.test/",
+            "GET /manager/reboot host=192.168.1.5:8188 referer=http://evil.test/",
+            "GET /manager/reboot host=192.168.1.5:8188",
+            "HEAD /manager/reboot host=atelier:8188",
+            "GET /manager/reboot host=atelier:8188 referer=http://atelier:8188.evil.test/",
+            "GET /manager/reboot host=atelier:8188 referer=http://atelier:8188@evil.test/",
+            "GET /manager/reboot host=atelier:8188 referer=https://atelier:8188/",
+            "GET /view?filename=a.png host=atelier:8188 referer=http://atelier:8188/",
+            "GET /object_info host=ATELIER:8188 referer=http://atelier:8188",
+            "GET /ws host=atelier:8188 origin=http://atelier:8188",
+            "GET /object_info host=atelier:8188 sec-fetch-site=same-origin",
+            "GET /object_info host=atelier:8188 authorization=owner",
+            "POST /prompt host=atelier:8188",
+            "GET /object_info host=localhost:8188",
+        ]
+        .map(|l| ask(&r, l))
+        .into();
+        insta::assert_snapshot!(all.join("\n"), @"
+        GET / host=192.168.1.5:8188 referer=http://evil.test/
+            in
+        GET /?ticket=x host=192.168.1.5:8188
+            in
+        GET /?share=x host=192.168.1.5:8188 referer=http://evil.test/
+            nobody can say which page asks: open the front page first, or send the token of `comfy \
+            open --token`
+        GET /manager/reboot host=192.168.1.5:8188 referer=http://evil.test/
+            nobody can say which page asks: open the front page first, or send the token of `comfy \
+            open --token`
+        GET /manager/reboot host=192.168.1.5:8188
+            nobody can say which page asks: open the front page first, or send the token of `comfy \
+            open --token`
+        HEAD /manager/reboot host=atelier:8188
+            nobody can say which page asks: open the front page first, or send the token of `comfy \
+            open --token`
+        GET /manager/reboot host=atelier:8188 referer=http://atelier:8188.evil.test/
+            nobody can say which page asks: open the front page first, or send the token of `comfy \
+            open --token`
+        GET /manager/reboot host=atelier:8188 referer=http://atelier:8188@evil.test/
+            nobody can say which page asks: open the front page first, or send the token of `comfy \
+            open --token`
+        GET /manager/reboot host=atelier:8188 referer=https://atelier:8188/
+            nobody can say which page asks: open the front page first, or send the token of `comfy \
+            open --token`
+        GET /view?filename=a.png host=atelier:8188 referer=http://atelier:8188/
+            in
+        GET /object_info host=ATELIER:8188 referer=http://atelier:8188
+            in
+        GET /ws host=atelier:8188 origin=http://atelier:8188
+            in
+        GET /object_info host=atelier:8188 sec-fetch-site=same-origin
+            in
+        GET /object_info host=atelier:8188 authorization=owner
+            in
+        POST /prompt host=atelier:8188
+            in
+        GET /object_info host=localhost:8188
+            in
+        ");
+    }
+}

@@ -1,0 +1,273 @@
+//! The way out: an HTTP proxy inside the launch's network that knows one method, CONNECT, and
+//! passes to the hosts of `network.egress` alone. Names are resolved and connections made outside,
+//! by a thread that never went in.
+//!
+//! An allowed host is a way for anything that ComfyUI can read to leave: the stream is encrypted
+//! end to end.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use crate::host::net::nearness::{self, Nearness};
+use crate::manifest::Egress;
+
+/// How long a host may take to answer at all.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Connections of ComfyUI's at once; more of them wait. The process has the owner's too.
+const AT_ONCE: usize = 256;
+/// Refused hosts that are named in the log; a node that asks for more of them says nothing new.
+pub const NAMED: usize = 100;
+
+pub struct Proxy {
+    egress: Egress,
+    /// Nobody, where nothing may leave.
+    outside: Option<Outside>,
+    refused: Mutex<BTreeSet<String>>,
+    /// Where refusals are told; it waits for nobody.
+    tell: Box<dyn Fn(String) + Send + Sync>,
+}
+
+type Wish = (
+    String,
+    u16,
+    oneshot::Sender<Result<std::net::TcpStream, String>>,
+);
+
+/// Asks the thread outside.
+pub struct Outside(mpsc::UnboundedSender<Wish>);
+
+impl Outside {
+    /// Starts the thread, in the network and with the rights of the caller.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub fn start() -> std::io::Result<Outside> {
+        let (ask, mut asked) = mpsc::unbounded_channel::<Wish>();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        std::thread::Builder::new()
+            .name("outside".into())
+            .spawn(move || {
+                runtime.block_on(async {
+                    while let Some((host, port, answer)) = asked.recv().await {
+                        tokio::spawn(async move { drop(answer.send(reach(&host, port).await)) });
+                    }
+                });
+            })?;
+        Ok(Outside(ask))
+    }
+
+    async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, String> {
+        let (tell, hear) = oneshot::channel();
+        let lost = "the way out is closed";
+        self.0
+            .send((host.into(), port, tell))
+            .map_err(|_| lost.to_string())?;
+        let stream = hear.await.map_err(|_| lost.to_string())??;
+        TcpStream::from_std(stream).map_err(|e| e.to_string())
+    }
+}
+
+async fn reach(host: &str, port: u16) -> Result<std::net::TcpStream, String> {
+    let work = async {
+        let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
+            .await
+            .map_err(|e| e.to_string())?
+            .collect();
+        let mut last = String::from("the name has no address");
+        for address in found {
+            if let Err(why) = outside(address) {
+                last = why;
+                continue;
+            }
+            match TcpStream::connect(address).await {
+                // Meanwhile the address may have become the machine's own.
+                Ok(stream)
+                    if stream
+                        .local_addr()
+                        .map_or(true, |own| own.ip() == address.ip()) =>
+                {
+                    last = closed(address.ip())
+                }
+                Ok(stream) => return stream.into_std().map_err(|e| e.to_string()),
+                Err(e) => last = e.to_string(),
+            }
+        }
+        Err(last)
+    };
+    tokio::time::timeout(PATIENCE, work)
+        .await
+        .unwrap_or_else(|_| Err("it does not answer".into()))
+}
+
+/// Whether a connection to `to` leaves this machine and its network, as they are at this moment.
+///
+/// # Errors
+/// It does not, or nobody can say.
+fn outside(to: SocketAddr) -> Result<(), String> {
+    match nearness::of(to.ip()) {
+        Ok(Nearness::Outside) => Ok(()),
+        Ok(_) => Err(closed(to.ip())),
+        Err(e) => Err(format!("how near {} is: {e}", to.ip())),
+    }
+}
+
+fn closed(ip: IpAddr) -> String {
+    format!("{ip} is no address of the internet")
+}
+
+/// The line of comfy.toml that lets it pass.
+fn remedy(egress: &Egress, host: &str, port: u16) -> String {
+    let mut list = if let Egress::Only(list) = egress {
+        list.clone()
+    } else {
+        Vec::new()
+    };
+    list.push(format!("{host}:{port}"));
+    let quoted: Vec<String> = list.iter().map(|e| format!("\"{e}\"")).collect();
+    format!("[network] egress = [{}]", quoted.join(", "))
+}
+
+impl Proxy {
+    pub fn new(
+        egress: Egress,
+        outside: Option<Outside>,
+        tell: impl Fn(String) + Send + Sync + 'static,
+    ) -> Proxy {
+        Proxy {
+            egress,
+            outside,
+            refused: Mutex::default(),
+            tell: Box::new(tell),
+        }
+    }
+
+    /// Serves every connection of `listener`, for ever.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+        let places = Arc::new(Semaphore::new(AT_ONCE));
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
+            let Ok((stream, _)) = listener.accept().await else {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            };
+            let proxy = Arc::clone(&self);
+            tokio::spawn(async move {
+                let place = Arc::new(place);
+                let service = service_fn(move |request| {
+                    let (proxy, place) = (Arc::clone(&proxy), Arc::clone(&place));
+                    async move { Ok::<_, Infallible>(proxy.answer(request, place).await) }
+                });
+                let mut server = http1::Builder::new();
+                server
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(PATIENCE);
+                let _ = server
+                    .serve_connection(TokioIo::new(stream), service)
+                    .with_upgrades()
+                    .await;
+            });
+        }
+    }
+
+    /// `place` is held as long as the connection lives that this makes.
+    async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        place: Arc<OwnedSemaphorePermit>,
+    ) -> Response<Full<Bytes>> {
+        let target = request
+            .uri()
+            .authority()
+            .map(|a| (a.host().trim_matches(['[', ']']).to_string(), a.port_u16()));
+        let Some((host, port)) = target else {
+            return say(
+                StatusCode::BAD_REQUEST,
+                "this is a proxy, and the request names no host",
+            );
+        };
+        let port = port.unwrap_or(if request.method() == Method::CONNECT {
+            443
+        } else {
+            80
+        });
+        let Some(outside) = self
+            .outside
+            .as_ref()
+            .filter(|_| self.egress.allows(&host, port))
+        else {
+            let line = self.refuse(&host, port);
+            return say(StatusCode::FORBIDDEN, &line);
+        };
+        if request.method() != Method::CONNECT {
+            return say(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "only CONNECT passes: use https",
+            );
+        }
+        let mut server = match outside.connect(&host, port).await {
+            Ok(stream) => stream,
+            Err(why) => return say(StatusCode::BAD_GATEWAY, &format!("{host}:{port}: {why}")),
+        };
+        let client = hyper::upgrade::on(&mut request);
+        tokio::spawn(async move {
+            if let Ok(client) = client.await {
+                let _ = tokio::io::copy_bidirectional(&mut TokioIo::new(client), &mut server).await;
+            }
+            drop(place);
+        });
+        Response::default()
+    }
+
+    /// Tells it the first time.
+    fn refuse(&self, host: &str, port: u16) -> String {
+        let line = format!(
+            "ComfyUI asked for {host}:{port}, which network.egress does not allow; to allow it: {}",
+            remedy(&self.egress, host, port)
+        );
+        let plain = host.len() < 254
+            && host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':'));
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if plain && refused.len() < NAMED && refused.insert(format!("{host}:{port}")) {
+            (self.tell)(line.clone());
+        }
+        line
+    }
+}
+
+fn say(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(format!("comfy: {text}\n"))));
+    *response.status_mut() = status;
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_names_the_line_that_allows_it() {
+        let list = Egress::Only(vec!["huggingface.co:443".into(), "*.hf.co:443".into()]);
+        assert_eq!(
+            remedy(&list, "x.test", 443),
+            "[network] egress = [\"huggingface.co:443\", \"*.hf.co:443\", \"x.test:443\"]"
+        );
+    }
+}

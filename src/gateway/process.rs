@@ -1,0 +1,249 @@
+//! The process of the front: takes what root opened for it, becomes nobody, then listens.
+
+use std::convert::Infallible;
+use std::io::{BufRead, Write};
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+use super::Config;
+use super::access::{Peer, Verdict};
+use super::connection_limits::Places;
+use super::egress::{self, Outside, Proxy};
+use super::header_limit::Heads;
+use super::relay::{Front, Line};
+use super::tokens::Desk;
+use crate::host::peer::{self, Identify};
+use crate::host::{fs, launched};
+use crate::manifest::Egress;
+use crate::problem::{Doing, Result};
+
+/// Those that are turned away and may still read why.
+const PARTING: usize = 32;
+/// For how long.
+const FAREWELL: Duration = Duration::from_millis(500);
+/// Bytes of them that are thrown away.
+const UNREAD: u64 = 1 << 16;
+/// Two for each connection, and the way out's.
+const OPEN_FILES: u64 = 8192;
+/// How long a request may take to say what it is.
+const HEAD: Duration = Duration::from_secs(30);
+
+/// Serves until its stdin ends. The first line of it is the [`Config`]. Must be called while there
+/// is one thread.
+pub fn serve() -> ExitCode {
+    let mut line = String::new();
+    let asked = std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .doing(|| "read what to serve".into());
+    let config = asked.and_then(|_| {
+        serde_json::from_str::<Config>(&line).doing(|| "understand what to serve".into())
+    });
+    let (config, report) =
+        match config.and_then(|c| launched::take_over(c.report).map(|fd| (c, fd))) {
+            Ok(both) => both,
+            Err(p) => {
+                crate::render::problem(&p);
+                return ExitCode::FAILURE;
+            }
+        };
+    let mut report = Some(report);
+    match run(config, &mut report) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(p) => {
+            match report {
+                Some(fd) => drop(
+                    std::fs::File::from(fd)
+                        .write_all(serde_json::to_string(&p).unwrap_or_default().as_bytes()),
+                ),
+                None => crate::render::problem(&p),
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(config: Config, report: &mut Option<OwnedFd>) -> Result<()> {
+    launched::keep_three()?;
+    launched::die_with(config.launcher)?;
+    launched::limit(OPEN_FILES, None)?;
+    nix::sys::stat::umask(fs::mode(0o077));
+    let listener = std::net::TcpListener::from(launched::take_over(config.listener)?);
+    listener.set_nonblocking(true).doing(|| "listen".into())?;
+    // Both belong to the network outside, where this process does not stay.
+    let peers = peer::of_this_system().doing(|| "ask whose connections are".into())?;
+    let (outside, proxy) = retire(&config)?;
+    let proxy_listener = proxy;
+    // The log may take its time, and whoever has a page open does not wait for that.
+    let (tell, told) = std::sync::mpsc::sync_channel::<String>(egress::NAMED);
+    std::thread::spawn(move || {
+        told.iter()
+            .for_each(|line| crate::render::stdout(&format!("comfy: {line}")))
+    });
+    let proxy = Arc::new(Proxy::new(config.egress, outside, move |line| {
+        drop(tell.try_send(line))
+    }));
+    let front = Arc::new(Front::new(
+        config.rules,
+        config.inner,
+        Desk::new(config.secret),
+    ));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .doing(|| "start the front".into())?;
+    std::thread::spawn(|| {
+        // Where nothing else tells that the launcher has ended.
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        std::process::exit(0);
+    });
+    *report = None;
+    runtime.block_on(async {
+        let listener = TcpListener::from_std(listener).doing(|| "listen".into())?;
+        tokio::spawn(
+            proxy.accept(TcpListener::from_std(proxy_listener).doing(|| "listen".into())?),
+        );
+        accept(&listener, &front, peers.as_ref()).await;
+        Ok(())
+    })
+}
+
+/// Goes into the launch's network, becomes an account that does not exist, and lets go of the file
+/// system. The thread that stays outside is as poor; the proxy's listener is inside.
+fn retire(config: &Config) -> Result<(Option<Outside>, std::net::TcpListener)> {
+    // Every thread has its own confinement: it comes before the second one.
+    launched::no_new_rights()?;
+    #[cfg(target_os = "linux")]
+    crate::host::confine::landlock_rules::apply(
+        &crate::confine::front(&config.egress, config.inner.port(), config.proxy.port()),
+        &std::collections::BTreeMap::new(),
+    )?;
+    let outside = (config.egress != Egress::Deny)
+        .then(Outside::start)
+        .transpose()
+        .doing(|| "start the way out".into())?;
+    #[cfg(target_os = "linux")]
+    {
+        if let Some(network) = config.network {
+            crate::host::confine::netns::enter(&launched::take_over(network)?)?;
+        }
+    }
+    let proxy = std::net::TcpListener::bind(config.proxy)
+        .and_then(|l| l.set_nonblocking(true).map(|()| l))
+        .doing(|| "listen for the way out".into())?;
+    launched::drop_groups()?;
+    launched::become_id(config.uid, config.uid)?;
+    launched::hide();
+    // A change of identity undoes it.
+    launched::die_with(config.launcher)?;
+    Ok((outside, proxy))
+}
+
+/// Serves every connection of `listener`, for ever.
+pub async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Identify) {
+    let (places, parting) = (
+        Arc::new(Places::default()),
+        Arc::new(Semaphore::new(PARTING)),
+    );
+    loop {
+        // Out of descriptors, for example: it passes.
+        let Ok((stream, _)) = listener.accept().await else {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let peer = who(&stream, peers);
+        let verdict = front.rules.peer(peer);
+        if let Verdict::Out(why) = &verdict {
+            turn_away(stream, "403 Forbidden", why, &parting);
+            continue;
+        }
+        let Some(place) = places.take(front.rules.whose(peer, &verdict)) else {
+            turn_away(
+                stream,
+                "503 Service Unavailable",
+                "there are too many connections of the same user",
+                &parting,
+            );
+            continue;
+        };
+        let id = place.id;
+        let line = Arc::new(Line::new(verdict, place));
+        let task = tokio::spawn(converse(stream, Arc::clone(front), line));
+        places.served(id, task.abort_handle());
+    }
+}
+
+/// One answer, whatever is asked, and the end. What was sent meanwhile is thrown away unread, for a
+/// moment and where few are turned away: a connection that is closed before all of it has come is
+/// reset, and the answer with it.
+fn turn_away(stream: TcpStream, status: &str, why: &str, parting: &Arc<Semaphore>) {
+    let body = format!("comfy: {why}\n");
+    let head = "content-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\nconnection: \
+        close\r\n";
+    let answer = format!(
+        "HTTP/1.1 {status}\r\n{head}content-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let Ok(place) = Arc::clone(parting).try_acquire_owned() else {
+        // It takes what there is room for, and that is more than this.
+        drop(stream.into_std().map(|mut s| s.write(answer.as_bytes())));
+        return;
+    };
+    tokio::spawn(async move {
+        let part = async move {
+            let mut stream = stream;
+            stream.write_all(answer.as_bytes()).await?;
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream.take(UNREAD), &mut tokio::io::sink()).await
+        };
+        let _ = tokio::time::timeout(FAREWELL, part).await;
+        drop(place);
+    });
+}
+
+async fn converse(stream: TcpStream, front: Arc<Front>, line: Arc<Line>) {
+    let _ = stream.set_nodelay(true);
+    let stream = Heads(stream, Arc::clone(&line));
+    let service = service_fn(move |request| {
+        let (front, line) = (Arc::clone(&front), Arc::clone(&line));
+        async move { Ok::<_, Infallible>(front.answer(&line, request).await) }
+    });
+    let mut server = http1::Builder::new();
+    server
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .preserve_header_case(true);
+    // The other end went away, or spoke no HTTP.
+    let _ = server
+        .serve_connection(TokioIo::new(stream), service)
+        .with_upgrades()
+        .await;
+}
+
+fn who(stream: &TcpStream, peers: &dyn Identify) -> Peer {
+    let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else {
+        return Peer::Gone;
+    };
+    let ip = peer.ip().to_canonical();
+    // A connection from this machine to an address of its own has the same one at both ends.
+    if !ip.is_loopback() && ip != own.ip().to_canonical() {
+        return match peers.uid(peer, own) {
+            Ok(Some(uid)) => Peer::Local(uid),
+            _ => Peer::Remote(ip),
+        };
+    }
+    match peers.uid(peer, own) {
+        Ok(Some(uid)) => Peer::Local(uid),
+        Ok(None) => Peer::Gone,
+        Err(_) => Peer::Untold,
+    }
+}

@@ -1,0 +1,370 @@
+//! Passing on: requests to ComfyUI and its answers back, each body as it comes, web sockets as two
+//! streams.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use http_body_util::{Either, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode, Uri, Version};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::access::{Rules, Verdict};
+use super::connection_limits::Place;
+use super::headers::Filter;
+use super::tokens::Desk;
+
+pub type Body = Either<Incoming, Full<Bytes>>;
+
+pub struct Front {
+    pub rules: Rules,
+    pub inner: SocketAddr,
+    desk: Mutex<Desk>,
+    filter: Filter,
+    /// Cookies are the same for every port of a machine: the port is in the name.
+    cookie: String,
+    /// Says which launch this browser saw last: name and value.
+    seen: (String, String),
+}
+
+/// One connection from outside, and the one to ComfyUI that goes with it.
+pub struct Line {
+    pub verdict: Verdict,
+    /// Held as well by a web socket that it became, until that ends.
+    place: Arc<Place>,
+    upstream: tokio::sync::Mutex<Option<SendRequest<Incoming>>>,
+}
+
+impl Line {
+    pub fn new(verdict: Verdict, place: Place) -> Line {
+        Line {
+            verdict,
+            place: Arc::new(place),
+            upstream: tokio::sync::Mutex::new(None),
+        }
+    }
+}
+
+/// What concerns one connection and not the message (RFC 9110, 7.6.1); hyper frames bodies by
+/// itself.
+const HOP: &[&str] = &[
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "expect",
+];
+
+/// With it a browser asks for the script of a service worker (Service Workers, "Service-Worker").
+const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
+const CROWDED: &str = "the owner has too many connections";
+
+impl Front {
+    pub fn new(rules: Rules, inner: SocketAddr, desk: Desk) -> Front {
+        let cookie = format!("comfy-{}", rules.port);
+        let seen = (format!("comfy-seen-{}", rules.port), desk.mark("launch"));
+        Front {
+            rules,
+            inner,
+            filter: Filter::new(desk.mark("copies")),
+            desk: Mutex::new(desk),
+            cookie,
+            seen,
+        }
+    }
+
+    /// Answers one request.
+    pub async fn answer(&self, line: &Line, mut request: Request<Incoming>) -> Response<Body> {
+        if let Verdict::Out(why) = &line.verdict {
+            return refused(why);
+        }
+        let proven = self.proven(request.headers());
+        if let Err(why) =
+            self.rules
+                .request(request.method(), request.uri(), request.headers(), proven)
+        {
+            return refused(&why);
+        }
+        let renewed = self.renewed(&request);
+        if let Some(mut done) = self.ticket(&request) {
+            if !line.place.prove() {
+                return refused(CROWDED);
+            }
+            if renewed {
+                self.renew(&mut done);
+            }
+            return done;
+        }
+        if let Verdict::Token(why) = line.verdict {
+            if !proven {
+                return refused(&format!(
+                    "{why}: use the address that `comfy open` prints, or send the token of `comfy \
+                     open --token`"
+                ));
+            }
+            if !line.place.prove() {
+                return refused(CROWDED);
+            }
+        }
+        if request.headers().contains_key(SERVICE_WORKER) {
+            return worker(request.headers());
+        }
+        self.strip(request.headers_mut());
+        self.filter.request(request.headers_mut());
+        let host = request.headers().get(header::HOST).cloned();
+        let mut response = match self.pass(line, request).await {
+            Ok(response) => response,
+            Err(()) => return waiting(),
+        };
+        self.filter
+            .response(response.status(), response.headers_mut(), host.as_ref());
+        if renewed {
+            self.renew(&mut response);
+        }
+        response
+    }
+
+    /// Whether a browser comes to the front page for the first time in this launch.
+    fn renewed(&self, request: &Request<Incoming>) -> bool {
+        let page = request
+            .headers()
+            .get("sec-fetch-dest")
+            .is_none_or(|d| d == "document");
+        let known = cookies(request.headers())
+            .any(|pair| pair == (self.seen.0.as_bytes(), self.seen.1.as_bytes()));
+        *request.method() == Method::GET && request.uri().path() == "/" && page && !known
+    }
+
+    /// Has the browser drop what it kept of this address: files of another launch, or of whoever
+    /// had the port while ComfyUI did not run, which may say that they are good for a year. Only
+    /// the cache: `"storage"` would take the workflows with it that ComfyUI's page keeps there
+    /// until they are saved, and what it would be for, service workers, [`worker`] removes.
+    /// Browsers heed it where they know service workers at all.
+    fn renew(&self, response: &mut Response<Body>) {
+        let (name, value) = &self.seen;
+        response
+            .headers_mut()
+            .insert("clear-site-data", HeaderValue::from_static("\"cache\""));
+        // It proves nothing, so it may come along when somebody follows a link.
+        if let Ok(cookie) =
+            HeaderValue::from_str(&format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax"))
+        {
+            response.headers_mut().append(header::SET_COOKIE, cookie);
+        }
+    }
+
+    /// A ticket in the address of the front page becomes a cookie, and leaves the address.
+    fn ticket(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+        let ticket = request
+            .uri()
+            .query()
+            .filter(|_| request.uri().path() == "/" && *request.method() == Method::GET)?
+            .strip_prefix("ticket=")?;
+        let mut response = plain(StatusCode::SEE_OTHER, "");
+        response
+            .headers_mut()
+            .insert(header::LOCATION, HeaderValue::from_static("/"));
+        let value = self.desk().redeem(ticket)?;
+        let cookie = format!("{}={value}; Path=/; HttpOnly; SameSite=Strict", self.cookie);
+        response
+            .headers_mut()
+            .insert(header::SET_COOKIE, HeaderValue::from_str(&cookie).ok()?);
+        Some(response)
+    }
+
+    fn desk(&self) -> std::sync::MutexGuard<'_, Desk> {
+        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn proven(&self, headers: &HeaderMap) -> bool {
+        let bearer = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+        let desk = self.desk();
+        bearer.is_some_and(|b| desk.bearer(b))
+            || cookies(headers).any(|(name, value)| {
+                name == self.cookie.as_bytes()
+                    && std::str::from_utf8(value).is_ok_and(|v| desk.cookie(v))
+            })
+    }
+
+    /// Takes out what is between the owner and the front.
+    fn strip(&self, headers: &mut HeaderMap) {
+        let bearer = headers
+            .get(header::AUTHORIZATION)
+            .and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
+        if bearer.is_some_and(|b| self.desk().bearer(b)) {
+            headers.remove(header::AUTHORIZATION);
+        }
+        // Cookies know no ports: they are those of the owner's other servers on this machine.
+        // ComfyUI sets none and needs none.
+        headers.remove(header::COOKIE);
+    }
+
+    /// To ComfyUI and back; `Err` where it does not answer.
+    async fn pass(
+        &self,
+        line: &Line,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Body>, ()> {
+        // A web socket is the only other protocol that ComfyUI speaks.
+        let upgrade = request
+            .headers()
+            .get(header::UPGRADE)
+            .filter(|to| to.as_bytes().eq_ignore_ascii_case(b"websocket"))
+            .cloned();
+        let client = upgrade.is_some().then(|| hyper::upgrade::on(&mut request));
+        HOP.iter()
+            .for_each(|name| drop(request.headers_mut().remove(*name)));
+        if let Some(to) = upgrade {
+            request
+                .headers_mut()
+                .insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            request.headers_mut().insert(header::UPGRADE, to);
+        }
+        let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+        *request.uri_mut() = path.parse::<Uri>().map_err(drop)?;
+        *request.version_mut() = Version::HTTP_11;
+
+        let mut response = self.send(line, request).await?;
+        let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+        if switched && client.is_none() {
+            return Err(());
+        }
+        if let Some(client) = client.filter(|_| switched) {
+            let server = hyper::upgrade::on(&mut response);
+            let place = Arc::clone(&line.place);
+            tokio::spawn(async move {
+                if let (Ok(client), Ok(server)) = (client.await, server.await) {
+                    let _ = tokio::io::copy_bidirectional(
+                        &mut TokioIo::new(client),
+                        &mut TokioIo::new(server),
+                    )
+                    .await;
+                }
+                drop(place);
+            });
+        } else {
+            HOP.iter()
+                .for_each(|name| drop(response.headers_mut().remove(*name)));
+        }
+        *response.version_mut() = Version::HTTP_11;
+        // With this one the gateway itself has the browser drop its cookies ([`crate::gateway::header_limit`]).
+        if response.status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
+            *response.status_mut() = StatusCode::BAD_REQUEST;
+        }
+        Ok(response.map(Either::Left))
+    }
+
+    /// Over the connection that this line has, or a new one: the old one may have ended meanwhile.
+    async fn send(
+        &self,
+        line: &Line,
+        mut request: Request<Incoming>,
+    ) -> Result<Response<Incoming>, ()> {
+        let mut slot = line.upstream.lock().await;
+        if let Some(mut sender) = slot.take()
+            && sender.ready().await.is_ok()
+        {
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    *slot = Some(sender);
+                    return Ok(response);
+                }
+                // It was not sent.
+                Err(mut e) => request = e.take_message().ok_or(())?,
+            }
+        }
+        let stream = TcpStream::connect(self.inner).await.map_err(drop)?;
+        let _ = stream.set_nodelay(true);
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await.map_err(drop)?;
+        tokio::spawn(connection.with_upgrades());
+        let response = sender.send_request(request).await.map_err(drop)?;
+        *slot = Some(sender);
+        Ok(response)
+    }
+}
+
+/// As bytes: a page may set one that is no ASCII, and the others are still there.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+    let pairs = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .flat_map(|v| v.as_bytes().split(|b| *b == b';'))
+        .map(<[u8]>::trim_ascii);
+    pairs.filter_map(|pair| {
+        pair.iter()
+            .position(|b| *b == b'=')
+            .map(|at| (&pair[..at], &pair[at + 1..]))
+    })
+}
+
+fn plain(status: StatusCode, text: &str) -> Response<Body> {
+    let mut response = Response::new(Either::Right(Full::new(Bytes::from(text.to_string()))));
+    *response.status_mut() = status;
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    response
+        .headers_mut()
+        .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn refused(why: &str) -> Response<Body> {
+    let mut response = plain(StatusCode::FORBIDDEN, &format!("comfy: {why}\n"));
+    // What is left of a body is not read.
+    response
+        .headers_mut()
+        .insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// No node's script becomes a service worker, which would answer for ComfyUI when the node is gone.
+/// A page that registers one is refused. Where no page asks, the browser looks for a newer script
+/// of a worker that it has: one from before, or of whoever had the port. It gets one that removes
+/// itself; a refusal would leave the old one in place.
+fn worker(headers: &HeaderMap) -> Response<Body> {
+    if headers.contains_key(header::REFERER) || headers.contains_key(header::ORIGIN) {
+        return refused("service workers outlive their node, so none is registered");
+    }
+    let mut response = plain(
+        StatusCode::OK,
+        "addEventListener('install', () => skipWaiting());\naddEventListener('activate', () => \
+         registration.unregister());\n",
+    );
+    for (name, value) in [
+        ("content-type", "text/javascript"),
+        ("service-worker-allowed", "/"),
+        ("content-security-policy", "default-src 'none'"),
+    ] {
+        response.headers_mut().insert(
+            HeaderName::from_static(name),
+            HeaderValue::from_static(value),
+        );
+    }
+    response
+}
+
+fn waiting() -> Response<Body> {
+    let mut response = plain(
+        StatusCode::SERVICE_UNAVAILABLE,
+        "comfy: ComfyUI does not answer yet\n",
+    );
+    response
+        .headers_mut()
+        .insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    response
+        .headers_mut()
+        .insert(header::REFRESH, HeaderValue::from_static("1"));
+    response
+}

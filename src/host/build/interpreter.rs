@@ -1,0 +1,223 @@
+//! An interpreter of comfy's own, where the system has none of that version: fetched by uv under
+//! the build uid (uv knows the hash of every build of python-build-standalone), its library
+//! compiled, the whole sealed below PREFIX.
+
+use std::path::{Path, PathBuf};
+
+use super::work::Work;
+use super::{Builder, bytecode};
+use crate::desired::Paths;
+use crate::desired::venv::Interpreter;
+use crate::host::fs::edit;
+use crate::host::git::NetEnv;
+use crate::host::sealed::file_list::{List, Listed, entries, seal};
+use crate::host::sealed::verification::Readings;
+use crate::host::uv::Uv;
+use crate::host::uv::sealed_copy::kept;
+use crate::plan::ids::Ids;
+use crate::plan::observed::{Finding, Seen};
+use crate::problem::{Doing, Problem, Result};
+use crate::progress::Reporter;
+
+/// Bytes on the disk while one is made: the archive, its content, the bytecode.
+const DISK: u64 = 400 << 20;
+
+/// One interpreter to fetch.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Job {
+    /// `3.12.4`
+    pub version: String,
+    /// A folder that is not there yet.
+    pub target: PathBuf,
+    pub cache: PathBuf,
+    /// The program to run, which only the sealer can write.
+    pub uv: PathBuf,
+    pub net: NetEnv,
+    pub offline: bool,
+}
+
+impl Job {
+    /// As the build uid: fetch, unpack, compile, list.
+    ///
+    /// # Errors
+    /// No uv, no network, no such version, no space.
+    pub fn run(&self, report: &dyn Reporter) -> Result<List> {
+        let progress = report.job("interpreter");
+        progress.at(0, 100);
+        let free = edit::free_bytes(&self.cache).doing(|| "ask for free disk space".into())?;
+        if free < DISK {
+            let (free, need) = (crate::text::bytes(free), crate::text::bytes(DISK));
+            return Err(Problem::new(format!(
+                "python: the disk that holds {} has {free} free, and \
+                an interpreter needs about {need}",
+                self.cache.display()
+            ))
+            .hint("free some space, `comfy gc` for example, and run it again"));
+        }
+        let folder = self.target.with_extension("uv");
+        let uv = Uv {
+            net: self.net.clone(),
+            cache: self.cache.clone(),
+            offline: self.offline,
+            own: false,
+        };
+        let mut c = uv.command(&self.uv);
+        // The cache keeps the archive: what was fetched once is there when the network is not.
+        c.env("UV_PYTHON_CACHE_DIR", self.cache.join("python-archives"))
+            .args([
+                "python",
+                "install",
+                "--no-bin",
+                "--managed-python",
+                "--install-dir",
+            ]);
+        c.arg(&folder).arg(&self.version);
+        uv.run(c, &|| {}).map_err(|p| self.explain(p))?;
+        progress.at(60, 100);
+        let made = self.found(&folder)?;
+        edit::move_to(&made, &self.target)
+            .doing(|| format!("lay out {}", self.target.display()))?;
+        edit::remove_path(&folder).doing(|| format!("clear {}", folder.display()))?;
+        self.compile(&|done, all| progress.at(60 + (done * 35 / all.max(1)) as u64, 100))?;
+        let list = List::of(&self.target)?;
+        progress.at(100, 100);
+        Ok(list)
+    }
+
+    fn explain(&self, p: Problem) -> Problem {
+        let message = p.message.replace("Python packages: ", "");
+        let p = Problem {
+            message: format!(
+                "python: CPython {} could not be fetched: {message}",
+                self.version
+            ),
+            ..p
+        };
+        let p = if self.offline {
+            p.hint("it is not in the store: run it without --offline")
+        } else {
+            p
+        };
+        p.hint(
+            "or install a Python of that minor version for all users; `comfy update python` \
+            pins the newest that uv knows",
+        )
+    }
+
+    /// The one real folder that uv made, beside its links and locks.
+    fn found(&self, folder: &Path) -> Result<PathBuf> {
+        let none = || {
+            Problem::new(format!("python: uv installed no CPython {}", self.version))
+                .hint("run `comfy update python`, or set COMFY_UV to a newer uv")
+        };
+        let all = std::fs::read_dir(folder)
+            .doing(|| format!("read {}", folder.display()))?
+            .flatten();
+        let program = |p: &Path| p.join(program(&self.version));
+        all.map(|e| e.path())
+            .find(|p| p.symlink_metadata().is_ok_and(|m| m.is_dir()) && program(p).is_file())
+            .ok_or_else(none)
+    }
+
+    fn compile(&self, tick: &(dyn Fn(usize, usize) + Sync)) -> Result<()> {
+        let interpreter = Interpreter {
+            path: self.target.join(program(&self.version)),
+            version: self.version.clone(),
+        };
+        let sources = entries(&self.target)?
+            .into_iter()
+            .filter(|f| f.path.ends_with(".py") && f.target.is_none())
+            .map(|f| self.target.join(f.path));
+        let pairs: Vec<(PathBuf, PathBuf)> = sources
+            .map(|s| (s.clone(), bytecode::beside(&s, &interpreter)))
+            .collect();
+        let folders: std::collections::BTreeSet<&Path> =
+            pairs.iter().filter_map(|(_, to)| to.parent()).collect();
+        for f in folders {
+            std::fs::create_dir_all(f).doing(|| format!("make {}", f.display()))?;
+        }
+        bytecode::compile(&interpreter, &self.target, &pairs, tick)
+    }
+}
+
+/// Where the program lies in its folder.
+fn program(version: &str) -> PathBuf {
+    let minor = version.rsplit_once('.').map_or(version, |(m, _)| m);
+    Path::new("bin").join(format!("python{minor}"))
+}
+
+/// The interpreter that `PREFIX/…/python/<version>` holds, or will hold.
+pub fn interpreter(paths: &Paths, version: &str) -> Interpreter {
+    Interpreter {
+        path: paths.python(version).join(program(version)),
+        version: version.into(),
+    }
+}
+
+/// What is off with it; `None` if it is not there.
+pub fn check(
+    paths: &Paths,
+    version: &str,
+    ids: &Ids,
+    readings: &Readings,
+) -> Seen<Option<Vec<Finding>>> {
+    Listed {
+        folder: &paths.python(version),
+        name: name(version),
+        list: &paths.python_list(version),
+        frame: &[],
+    }
+    .check(ids, readings)
+}
+
+fn name(version: &str) -> String {
+    format!("python-{version}")
+}
+
+/// Names of those on the disk, sorted.
+pub fn present(paths: &Paths) -> Vec<String> {
+    let names = std::fs::read_dir(paths.pythons())
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.file_name().to_string_lossy().into_owned());
+    let mut all: Vec<String> = names
+        .filter(|n| n.starts_with(|c: char| c.is_ascii_digit()))
+        .collect();
+    all.sort();
+    all
+}
+
+/// Puts a whole one at its place, where nothing refers to it yet: what is built after it is built
+/// with it. A damaged one goes.
+///
+/// # Errors
+/// As [`Job::run`]; something cannot be sealed or moved.
+pub fn build(b: &mut Builder, version: &str) -> Result<()> {
+    let staged = b.paths.staging().join(format!("python-{version}"));
+    b.in_job(&staged, |b, job| {
+        let target = job.join("python");
+        let uv = kept(b, job)?;
+        let work = Work::Python(Job {
+            version: version.into(),
+            target: target.clone(),
+            cache: b.paths.python_store(),
+            uv,
+            net: b.net.clone(),
+            offline: b.offline,
+        });
+        let list: List = b.perform(&work)?;
+        b.take_over(job)?;
+        seal("the interpreter", &target, &list, b.ids)?;
+        b.record(&b.paths.python_list(version), &list)?;
+        b.readings.vouch(&name(version));
+        edit::sync(&target).doing(|| "write the interpreter to the disk".into())?;
+        let at = b.paths.python(version);
+        b.folder(&b.paths.pythons(), &b.paths.base)?;
+        if at.symlink_metadata().is_ok() {
+            edit::exchange(&target, &at).doing(|| format!("put {} in place", at.display()))
+        } else {
+            edit::move_to(&target, &at).doing(|| format!("put {} in place", at.display()))
+        }
+    })
+}

@@ -1,0 +1,427 @@
+//! One build job: a process of comfy's own that is neither root nor the owner nor the sandbox user,
+//! and that ends with everything it started.
+//!
+//! Root starts it by exec, so that nothing of root's memory is in it, and tells it what to become
+//! and what to do. On Linux it has a process namespace of its own, whose end is everybody's end
+//! (pid_namespaces(7)), no network but where it fetches, and a Landlock domain of its folder, its
+//! part of the store, and what programs need of the system. Elsewhere its processes are found by
+//! their uid, which is the instance's alone. Nothing that it says is believed: root hashes what it
+//! wrote.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use super::work::{Needs, Work};
+use crate::confine::{Confinement, May, Rule, Whose, places};
+use crate::host::{elevate, launched};
+use crate::problem::{Doing, Problem, Result};
+use crate::progress::{Progress, Reporter, Unit};
+
+/// Lines that wait to be heard: a job that says more waits.
+const LINES: usize = 4;
+/// Bytes of one line: the list of an environment of 400 packages has some 30 MiB.
+const LONGEST: u64 = 256 << 20;
+
+/// How the jobs of an apply are held.
+#[derive(Debug, Clone, Copy)]
+pub struct Jobs {
+    /// `policy.confinement`: without Landlock nothing is begun.
+    pub strict: bool,
+}
+
+/// What a job is asked, as the first line of stdin. The end of stdin is the end of the job.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Asked {
+    uid: u32,
+    /// Process that started it.
+    parent: i32,
+    fetches: bool,
+    strict: bool,
+    confinement: Confinement,
+    work: Work,
+}
+
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+enum Message {
+    Progress {
+        job: String,
+        unit: Unit,
+        at: u64,
+        total: u64,
+    },
+    Done(serde_json::Value),
+    Failed(Problem),
+}
+
+/// What a job may touch: what it asks for, and what every program needs.
+fn confinement(needs: Needs) -> Confinement {
+    let mut rules: Vec<Rule> = Vec::new();
+    let mut add = |path: PathBuf, may: May| {
+        rules.push(Rule {
+            path,
+            may,
+            whose: Whose::System,
+            why: String::new(),
+        })
+    };
+    for (path, may, _) in places::for_builds() {
+        add(path.into(), may);
+    }
+    if needs.fetches {
+        for (path, may, _) in places::for_fetching() {
+            add(path.into(), may);
+        }
+    }
+    needs.run.into_iter().for_each(|p| add(p, May::Run));
+    needs.read.into_iter().for_each(|p| add(p, May::Read));
+    needs.write.into_iter().for_each(|p| add(p, May::Write));
+    needs.work.into_iter().for_each(|p| add(p, May::Make));
+    Confinement {
+        rules,
+        ..Confinement::default()
+    }
+}
+
+impl Jobs {
+    /// Has the work done under `uid`; afterwards nothing of the job is left running.
+    ///
+    /// # Errors
+    /// What the job says, or how it died.
+    pub fn perform(
+        self,
+        uid: u32,
+        work: &Work,
+        report: &dyn Reporter,
+    ) -> Result<serde_json::Value> {
+        let mut child = start()?;
+        let parent = nix::unistd::getpid().as_raw();
+        let needs = work.needs();
+        let asked = Asked {
+            uid,
+            parent,
+            fetches: needs.fetches,
+            strict: self.strict,
+            confinement: confinement(needs),
+            work: work.clone(),
+        };
+        let text = serde_json::to_string(&asked).doing(|| "ask the build process".into())?;
+        let heard = child
+            .stdin
+            .as_mut()
+            .map_or(Ok(()), |stdin| writeln!(stdin, "{text}"))
+            .doing(|| "ask the build process".into());
+        let result = heard.and_then(|()| listen(&mut child, report));
+        // It hears the end of its stdin, and ends everything that it started first.
+        drop(child.stdin.take());
+        let status = child.wait().doing(|| "wait for the build process".into())?;
+        gone(uid)?;
+        match result? {
+            Some(value) => Ok(value),
+            None => Err(died(status)),
+        }
+    }
+}
+
+fn died(status: std::process::ExitStatus) -> Problem {
+    let signal = status
+        .signal()
+        .or_else(|| status.code().filter(|c| *c > 128).map(|c| c - 128));
+    match signal.map(|s| (s, nix::sys::signal::Signal::try_from(s))) {
+        Some((9, _)) => Problem::new("the build process was ended by signal 9 (SIGKILL)")
+            .hint("the kernel does that where memory runs out: its log may tell"),
+        Some((s, name)) => Problem::new(format!(
+            "the build process was ended by signal {s}{}",
+            name.map_or(String::new(), |n| format!(" ({n})"))
+        )),
+        None => Problem::new(format!(
+            "the build process ended without an answer ({status})"
+        )),
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "comfy itself, with a cleared environment"
+)]
+fn start() -> Result<Child> {
+    let own = elevate::own().doing(|| "find comfy's own program".into())?;
+    let mut c = Command::new(own);
+    // Nothing of the owner's terminal: what it has to say it says in its answer.
+    c.arg(elevate::BUILD_SIDE)
+        .stderr(Stdio::null())
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .current_dir("/")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    c.spawn().doing(|| "start the build process".into())
+}
+
+/// What it says until its end; `None` where it ended without an answer.
+fn listen(child: &mut Child, report: &dyn Reporter) -> Result<Option<serde_json::Value>> {
+    let stdout = child
+        .stdout
+        .take()
+        .ok_or_else(|| Problem::new("no pipe from the build process"))?;
+    let (tell, lines) = sync_channel::<Vec<u8>>(LINES);
+    let reader = std::thread::spawn(move || {
+        let mut reader = BufReader::new(stdout);
+        loop {
+            let mut line = Vec::new();
+            match std::io::Read::take(&mut reader, LONGEST).read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => return,
+                Ok(_) if tell.send(line).is_err() => return,
+                Ok(_) => {}
+            }
+        }
+    });
+    let result = answer(&lines, report);
+    drop(lines);
+    if result.is_ok() {
+        // To the end of the pipe: then nobody of the job holds it any more.
+        let _ = reader.join();
+    }
+    result
+}
+
+fn answer(lines: &Receiver<Vec<u8>>, report: &dyn Reporter) -> Result<Option<serde_json::Value>> {
+    let mut jobs: BTreeMap<String, Box<dyn Progress>> = BTreeMap::new();
+    loop {
+        let line = match lines.recv_timeout(Duration::from_millis(200)) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) if crate::host::signals::interrupted() => {
+                return Err(Problem::interrupted());
+            }
+            Err(RecvTimeoutError::Timeout) => continue,
+        };
+        match serde_json::from_slice(&line).doing(|| "understand the build process".into())? {
+            Message::Progress {
+                job,
+                unit,
+                at,
+                total,
+            } => jobs
+                .entry(job.clone())
+                .or_insert_with(|| report.work(&job, unit))
+                .at(at, total),
+            Message::Done(value) => return Ok(Some(value)),
+            Message::Failed(p) => return Err(p),
+        }
+    }
+}
+
+/// On Linux the namespace has ended with its first process, and everybody in it before that was
+/// told.
+#[cfg(target_os = "linux")]
+fn gone(_: u32) -> Result<()> {
+    Ok(())
+}
+
+/// Ends every process of the uid, which is the instance's alone, and waits until there is none.
+#[cfg(not(target_os = "linux"))]
+fn gone(uid: u32) -> Result<()> {
+    use crate::host::process::{Run, System};
+    // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork
+    // (signal-safety(7)).
+    match unsafe { nix::unistd::fork() }.doing(|| "end the build processes".into())? {
+        // SAFETY: plain calls on plain numbers; the child ends here.
+        nix::unistd::ForkResult::Child => unsafe {
+            if nix::libc::setgid(uid) == 0 && nix::libc::setuid(uid) == 0 {
+                nix::libc::kill(-1, nix::libc::SIGKILL);
+            }
+            nix::libc::_exit(0)
+        },
+        nix::unistd::ForkResult::Parent { child } => drop(nix::sys::wait::waitpid(child, None)),
+    }
+    let wanted = uid.to_string();
+    // What ps(1) cannot say counts as alive.
+    let alive = || {
+        System
+            .run(&["/bin/ps", "-axo", "uid=,state="])
+            .map_or(true, |o| {
+                o.status != 0
+                    || o.stdout
+                        .lines()
+                        .any(|l| l.split_whitespace().next() == Some(&wanted) && !l.contains('Z'))
+            })
+    };
+    for _ in 0..100 {
+        if !alive() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Err(Problem::new(format!(
+        "a process of the build uid {uid} does not end, so nothing that it wrote can be trusted"
+    ))
+    .hint(format!("end it: sudo pkill -9 -U {uid}")))
+}
+
+/// The job's side: becomes what it is told, does the one piece of work, answers. Must be called
+/// while there is one thread.
+pub fn serve() -> ExitCode {
+    let mut line = String::new();
+    let read = std::io::stdin()
+        .lock()
+        .read_line(&mut line)
+        .doing(|| "read the job".into());
+    let asked = read
+        .and_then(|_| serde_json::from_str::<Asked>(&line).doing(|| "understand the job".into()));
+    match asked.and_then(|asked| enter(&asked)) {
+        Ok(code) => ExitCode::from(code),
+        Err(p) => {
+            say(&Message::Failed(p));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(message: &Message) {
+    if let Ok(text) = serde_json::to_string(message) {
+        // Without a listener there is nobody to tell.
+        let _ = writeln!(std::io::stdout().lock(), "{text}");
+    }
+}
+
+fn enter(asked: &Asked) -> Result<u8> {
+    // Its own session: the terminal's Ctrl-C reaches the side that started it, which then ends it.
+    nix::unistd::setsid().doing(|| "begin a session".into())?;
+    launched::keep_three()?;
+    launched::die_with(asked.parent)?;
+    nix::sys::stat::umask(crate::host::fs::mode(0o022));
+    #[cfg(target_os = "linux")]
+    if let Some(code) = namespaces(asked)? {
+        return Ok(code);
+    }
+    become_it(asked)?;
+    say(&match asked.work.run(&Wire::default()) {
+        Ok(value) => Message::Done(value),
+        Err(p) => Message::Failed(p),
+    });
+    Ok(0)
+}
+
+/// Goes on in namespaces of its own: `None` there, the exit code here.
+#[cfg(target_os = "linux")]
+fn namespaces(asked: &Asked) -> Result<Option<u8>> {
+    use nix::sched::{CloneFlags, unshare};
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC)
+        .doing(|| "give the build process a process namespace of its own".into())
+        .map_err(|p| {
+            p.hint("a container without that right cannot hold it: run comfy outside of it")
+        })?;
+    if !asked.fetches {
+        unshare(CloneFlags::CLONE_NEWNET)
+            .doing(|| "keep the build process from the network".into())?;
+    }
+    let Some(first) = launched::fork()? else {
+        return Ok(None);
+    };
+    // It ends when it is done, or when nobody asks for it any more.
+    loop {
+        match waitpid(first, Some(WaitPidFlag::WNOHANG))
+            .doing(|| "wait for the build process".into())?
+        {
+            WaitStatus::Exited(_, code) => return Ok(Some(u8::try_from(code & 0xff).unwrap_or(1))),
+            WaitStatus::Signaled(_, signal, _) => {
+                return Ok(Some(u8::try_from(128 + signal as i32).unwrap_or(1)));
+            }
+            _ => {}
+        }
+        if asker_is_gone() {
+            let _ = nix::sys::signal::kill(first, nix::sys::signal::Signal::SIGKILL);
+            let _ = waitpid(first, None);
+            return Ok(Some(1));
+        }
+    }
+}
+
+/// Whether stdin has ended, looked at for 20 milliseconds.
+#[cfg(target_os = "linux")]
+fn asker_is_gone() -> bool {
+    use nix::poll::{PollFd, PollFlags, poll};
+    use std::os::fd::AsFd;
+    let stdin = std::io::stdin();
+    let mut fds = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
+    // Nothing follows the request: whatever is there to be read is the end.
+    poll(&mut fds, 20_u16).is_ok_and(|n| n > 0)
+}
+
+/// Leaves every right behind that the work does not need.
+fn become_it(asked: &Asked) -> Result<()> {
+    if asked.uid == 0 {
+        return Err(Problem::new("the build process must not be root"));
+    }
+    launched::drop_groups()?;
+    launched::become_id(asked.uid, asked.uid)?;
+    // Becoming somebody else has cleared it (prctl(2)).
+    #[cfg(target_os = "linux")]
+    launched::die_with(0)?;
+    launched::no_new_rights()?;
+    #[cfg(target_os = "linux")]
+    {
+        use crate::host::confine::{landlock_rules, seccomp_filter};
+        if landlock_rules::abi() < 1 && asked.strict {
+            return Err(Problem::new(
+                "this kernel has no Landlock (kernel 5.13 and newer, with `landlock` in its \
+                 `lsm=`), which holds build processes to their folders",
+            )
+            .hint("`confinement = \"warn\"` in [policy] of comfy.toml builds all the same"));
+        }
+        landlock_rules::apply(&asked.confinement, &BTreeMap::new())?;
+        if seccomp_filter::available() {
+            seccomp_filter::apply_without_services()?;
+        }
+    }
+    Ok(())
+}
+
+/// Tells progress on stdout.
+#[derive(Default)]
+struct Wire(Arc<Mutex<()>>);
+
+impl Reporter for Wire {
+    fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
+        Box::new(Told {
+            one: self.0.clone(),
+            job: name.into(),
+            unit,
+            last: Mutex::new(std::time::Instant::now()),
+        })
+    }
+    fn say(&self, _: &str) {}
+}
+
+struct Told {
+    one: Arc<Mutex<()>>,
+    job: String,
+    unit: Unit,
+    last: Mutex<std::time::Instant>,
+}
+
+impl Progress for Told {
+    fn at(&self, at: u64, total: u64) {
+        let Ok(mut last) = self.last.lock() else {
+            return;
+        };
+        if at != total && last.elapsed().as_millis() < 50 {
+            return;
+        }
+        *last = std::time::Instant::now();
+        let _one = self.one.lock();
+        say(&Message::Progress {
+            job: self.job.clone(),
+            unit: self.unit,
+            at,
+            total,
+        });
+    }
+}

@@ -1,0 +1,288 @@
+//! Who brings which file. Several packages may bring one: that of the last in order is there, on a
+//! fresh installation as after any number of others. PURE.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::desired::venv::Install;
+use crate::host::sealed::file_list::{Item, List};
+use crate::manifest::names;
+use crate::problem::{Problem, Result};
+use crate::text::escape;
+
+/// What no package is called: bytecode that comfy compiled. It comes after all of them, so that it
+/// is what is there.
+pub const BYTECODE: &str = "~bytecode";
+
+/// What the list calls a package: with the hash of its wheel, so that another one of the same
+/// version is another package. In order of names.
+pub fn key(package: &str, sha256: &str) -> String {
+    format!("{package} {sha256}")
+}
+
+/// `numpy==1.26.4` and the hash; bytecode and the rest have none.
+pub fn package(key: &str) -> (&str, &str) {
+    key.split_once(' ').unwrap_or((key, ""))
+}
+
+/// Whether a wheel of this package is called so.
+pub fn is(key: &str, p: &Install) -> bool {
+    let (package, sha256) = package(key);
+    package
+        .strip_prefix(p.name.as_str())
+        .and_then(|rest| rest.strip_prefix("=="))
+        == Some(p.version.as_str())
+        && p.sha256.iter().any(|h| h == sha256)
+}
+
+/// A path that a package brings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim<'a> {
+    /// As [`key`] makes it.
+    pub key: &'a str,
+    pub path: &'a str,
+    pub folder: bool,
+}
+
+/// Every path of a list with who brings it.
+pub fn claims(list: &List) -> impl Iterator<Item = Claim<'_>> + Clone {
+    list.0.iter().flat_map(|(key, items)| {
+        items.iter().map(move |(path, item)| Claim {
+            key,
+            path,
+            folder: *item == Item::Folder,
+        })
+    })
+}
+
+/// Where a file has to be a folder for somebody else, or is comfy's own (`own`: its files; `frame`:
+/// its folders).
+///
+/// # Errors
+/// The first such path, with who brings it.
+pub fn refuse<'a>(
+    claims: impl Iterator<Item = Claim<'a>> + Clone,
+    own: &[String],
+    frame: &str,
+) -> Result<()> {
+    let mut files: HashMap<String, Claim> = HashMap::new();
+    for c in claims.clone() {
+        let folded = names::folded(c.path);
+        let inside = |above: &str, below: &str| {
+            below
+                .strip_prefix(above)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if steers(&folded) {
+            return Err(Problem::new(format!(
+                "{}: its wheel brings `{}`, which would tell the \
+                interpreter where to find its modules",
+                package(c.key).0,
+                escape(c.path)
+            ))
+            .hint(
+                "a package has no business there: leave it out with ignore_requirements, or \
+                    choose another version with [python] overrides; nothing was installed",
+            ));
+        }
+        let taken = own
+            .iter()
+            .any(|o| inside(o, &folded) || (!c.folder && inside(&folded, o)))
+            || (!c.folder && inside(&folded, frame));
+        if taken {
+            return Err(Problem::new(format!(
+                "{}: its wheel brings `{}`, which is comfy's own part \
+                of a virtual environment",
+                package(c.key).0,
+                escape(c.path)
+            ))
+            .hint(
+                "a package has no business there: leave it out with ignore_requirements, or \
+                    choose another version with [python] overrides; nothing was installed",
+            ));
+        }
+        if !c.folder {
+            files.insert(folded_here(c.path), c);
+        }
+    }
+    for c in claims {
+        let whole = c.folder.then_some(c.path.len());
+        for end in c.path.match_indices('/').map(|(at, _)| at).chain(whole) {
+            if let Some(file) = files.get(&folded_here(&c.path[..end])) {
+                return Err(Problem::new(format!(
+                    "{} brings the file `{}`, where {} has a folder",
+                    package(file.key).0,
+                    escape(file.path),
+                    package(c.key).0
+                ))
+                .hint(
+                    "these packages cannot be installed together: leave one out with \
+                        ignore_requirements or [python] overrides; nothing was installed",
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether an interpreter reads this path beside its executable to find its home and modules,
+/// before comfy's `pyvenv.cfg` (CPython's Modules/getpath.py); `folded`: as [`names::folded`] has
+/// it.
+fn steers(folded: &str) -> bool {
+    let Some(beside) = folded.strip_prefix("bin/") else {
+        return false;
+    };
+    let name = beside.split('/').next().unwrap_or_default();
+    ["pyvenv.cfg", "pybuilddir.txt"].contains(&name)
+        || name.ends_with("._pth")
+        || beside == "modules/setup.local"
+}
+
+/// As this machine's disks compare names.
+fn folded_here(path: &str) -> String {
+    if cfg!(target_os = "macos") {
+        names::folded(path)
+    } else {
+        path.into()
+    }
+}
+
+/// Files that several packages bring with different contents, a line for each group of packages.
+pub fn remarks(list: &List) -> Vec<String> {
+    let mut by_path: HashMap<&str, Vec<(&str, &Item)>> = HashMap::new();
+    for (key, items) in list
+        .0
+        .iter()
+        .filter(|(key, _)| !key.is_empty() && *key != BYTECODE)
+    {
+        for (path, item) in items {
+            by_path.entry(path).or_default().push((key, item));
+        }
+    }
+    let mut groups: BTreeMap<Vec<&str>, usize> = BTreeMap::new();
+    for owners in by_path
+        .into_values()
+        .filter(|o| o.iter().any(|(_, item)| *item != o[0].1))
+    {
+        *groups
+            .entry(owners.into_iter().map(|(key, _)| package(key).0).collect())
+            .or_default() += 1;
+    }
+    let line = |(owners, n): (Vec<&str>, usize)| {
+        let last = owners.last().copied().unwrap_or_default();
+        let files = crate::text::count(n, "file");
+        format!(
+            "python: {} bring {files} of the same path and another content: what {last} has is \
+             installed",
+            said(&owners)
+        )
+    };
+    groups.into_iter().map(line).collect()
+}
+
+fn said(names: &[&str]) -> String {
+    names.split_last().map_or(String::new(), |(last, rest)| {
+        format!("{} and {last}", rest.join(", "))
+    })
+}
+
+/// Whether a package has to be unpacked again: `lost` are files that are not on the disk as it has
+/// them, and some of them no later one of these packages brings.
+pub fn lacks<'a>(
+    key: &str,
+    lost: Option<&BTreeSet<String>>,
+    later: impl Iterator<Item = (&'a String, &'a BTreeMap<String, Item>)>,
+) -> bool {
+    let Some(lost) = lost else { return false };
+    let later: Vec<_> = later.filter(|(other, _)| other.as_str() > key).collect();
+    lost.iter()
+        .any(|path| !later.iter().any(|(_, items)| items.contains_key(path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A package's files with their sizes; 0: a folder.
+    type Package<'a> = (&'a str, &'a [(&'a str, u64)]);
+
+    fn list(packages: &[Package]) -> List {
+        let item = |n: u64| {
+            if n == 0 {
+                Item::Folder
+            } else {
+                Item::File(n, String::new(), false)
+            }
+        };
+        List(
+            packages
+                .iter()
+                .map(|(k, files)| {
+                    (
+                        (*k).to_string(),
+                        files
+                            .iter()
+                            .map(|(p, n)| ((*p).to_string(), item(*n)))
+                            .collect(),
+                    )
+                })
+                .collect(),
+        )
+    }
+
+    #[test]
+    fn what_cannot_stand_beside_something_else_is_refused_by_name() {
+        let own = ["pyvenv.cfg".to_string(), "bin/python".into()];
+        let rows: &[&[Package]] = &[
+            &[("a==1", &[("pyvenv.cfg", 1)])],
+            &[("a==1", &[("PyVenv.cfg/x", 1)])],
+            &[("a==1", &[("bin/Python", 1)])],
+            &[("a==1", &[("bin", 1)])],
+            &[("a==1", &[("lib/python3.12", 1)])],
+            &[("a==1", &[("bin/python", 0)])],
+            &[("a==1", &[("x/y", 1)]), ("b==1", &[("x", 1)])],
+            &[("a==1", &[("x", 1)]), ("b==1", &[("x", 0)])],
+            &[
+                (
+                    "a==1",
+                    &[("bin", 0), ("bin/python-x", 1), ("x", 0), ("x/y", 1)],
+                ),
+                ("b==1", &[("x/y", 2), ("bin/pythonic", 1)]),
+            ],
+        ];
+        let told = rows.iter().map(|r| {
+            match refuse(claims(&list(r)), &own, "lib/python3.12/site-packages") {
+                Ok(()) => "fine".to_string(),
+                Err(p) => p.message,
+            }
+        });
+        insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @"
+        a==1: its wheel brings `pyvenv.cfg`, which is comfy's own part of a virtual environment
+        a==1: its wheel brings `PyVenv.cfg/x`, which is comfy's own part of a virtual environment
+        a==1: its wheel brings `bin/Python`, which is comfy's own part of a virtual environment
+        a==1: its wheel brings `bin`, which is comfy's own part of a virtual environment
+        a==1: its wheel brings `lib/python3.12`, which is comfy's own part of a virtual environment
+        a==1: its wheel brings `bin/python`, which is comfy's own part of a virtual environment
+        b==1 brings the file `x`, where a==1 has a folder
+        a==1 brings the file `x`, where b==1 has a folder
+        fine
+        ");
+    }
+
+    #[test]
+    fn files_of_several_packages_are_told_in_a_line() {
+        let l = list(&[
+            ("a-b==1", &[("x", 1), ("y", 1), ("same", 1)]),
+            ("a==1", &[("x", 2), ("y", 2), ("same", 1)]),
+            ("c==1", &[("x", 2), ("z", 0)]),
+            (BYTECODE, &[("y", 9)]),
+        ]);
+        insta::assert_snapshot!(remarks(&l).join("\n"), @"
+        python: a-b==1 and a==1 bring 1 file of the same path and another content: what a==1 has \
+            is installed
+        python: a-b==1, a==1 and c==1 bring 1 file of the same path and another content: what c==1 \
+            has is installed
+        ");
+        assert_eq!(l.by_path()["y"].0, BYTECODE);
+        assert_eq!(l.by_path()["x"].0, "c==1");
+    }
+}

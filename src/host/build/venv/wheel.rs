@@ -1,0 +1,413 @@
+//! A wheel as data: what it holds, and where an installer puts each of its files (PyPA's "Binary
+//! distribution format"). It is read by comfy's own code alone, and nothing of it is ever run.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use zip::ZipArchive;
+
+use super::scripts;
+use crate::desired::venv::Install;
+use crate::host::build::bytecode::FOLDER;
+use crate::host::sealed::file_list::Item;
+use crate::manifest::names;
+use crate::problem::{Doing, Problem, Result};
+use crate::text::escape;
+
+/// More entries than any real wheel has, by far: torch has 20,000.
+const MAX_ENTRIES: usize = 500_000;
+/// Bytes of a file of metadata.
+const MAX_TEXT: u64 = 8 << 20;
+
+/// Where things go in a virtual environment.
+pub struct Place<'a> {
+    /// `lib/python3.12/site-packages`
+    pub site: &'a str,
+    /// `3.12`
+    pub minor: &'a str,
+    /// What scripts name as their interpreter.
+    pub python: &'a Path,
+}
+
+/// What becomes a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// This entry of the archive, byte for byte; the size in bytes, and whether it can be run.
+    Entry(usize, u64, bool),
+    /// A script of the archive, whose first line may have to name the interpreter.
+    Script(usize, u64),
+    /// What comfy makes: its text, and whether it can be run.
+    Made(Vec<u8>, bool),
+    /// A folder that has an entry of its own.
+    Folder,
+}
+
+/// An open wheel whose hash is the lock's.
+pub struct Wheel<'a> {
+    pub package: &'a Install,
+    /// As the list calls it.
+    pub key: String,
+    archive: ZipArchive<Bytes>,
+    /// `numpy-1.26.4`, as its own folders spell it.
+    stem: String,
+    /// Bytes of all entries.
+    pub unpacked: u64,
+}
+
+/// A file that many threads read, each with its own place.
+#[derive(Clone)]
+struct Bytes {
+    file: Arc<File>,
+    at: u64,
+    len: u64,
+}
+
+impl Read for Bytes {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.file.read_at(buf, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for Bytes {
+    fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(n) => Some(n),
+            SeekFrom::End(n) => self.len.checked_add_signed(n),
+            SeekFrom::Current(n) => self.at.checked_add_signed(n),
+        };
+        self.at = at.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidInput))?;
+        Ok(self.at)
+    }
+}
+
+impl<'a> Wheel<'a> {
+    /// Reads the directory of a file whose hash was just seen through the same descriptor.
+    ///
+    /// # Errors
+    /// It is no wheel of this package.
+    pub fn read(package: &'a Install, sha256: &str, file: File) -> Result<Wheel<'a>> {
+        let len = file.metadata().doing(|| "read a wheel".into())?.len();
+        let wrong = |why: String| refuse(package, &why);
+        let archive = ZipArchive::new(Bytes {
+            file: Arc::new(file),
+            at: 0,
+            len,
+        })
+        .map_err(|e| wrong(format!("is no zip archive: {e}")))?;
+        if archive.len() > MAX_ENTRIES {
+            return Err(wrong(format!(
+                "has {} entries, and comfy unpacks at most {MAX_ENTRIES}",
+                archive.len()
+            )));
+        }
+        let (mut stems, mut unpacked) = (Vec::new(), 0_u64);
+        for at in 0..archive.len() {
+            let entry = archive
+                .by_index_data(at)
+                .map_err(|e| wrong(e.to_string()))?;
+            unpacked = unpacked.saturating_add(entry.size());
+            let name = entry.name().map_err(|e| wrong(e.to_string()))?;
+            if let Some(stem) = name
+                .split('/')
+                .next()
+                .and_then(|top| top.strip_suffix(".dist-info"))
+                && name.contains('/')
+                && !stems.iter().any(|s| s == stem)
+            {
+                stems.push(stem.to_string());
+            }
+        }
+        let own = |stem: &String| {
+            crate::lock::python::normal(stem.split('-').next().unwrap_or_default()) == package.name
+        };
+        match stems.as_slice() {
+            [stem] if own(stem) => Ok(Wheel {
+                package,
+                key: super::file_owners::key(&package.key(), sha256),
+                stem: stem.clone(),
+                archive,
+                unpacked,
+            }),
+            _ => Err(wrong(format!(
+                "has the metadata of {}, and that of this package alone is expected",
+                listed(&stems)
+            ))),
+        }
+    }
+
+    /// `numpy-1.26.4.dist-info`
+    fn info(&self) -> String {
+        format!("{}.dist-info", self.stem)
+    }
+
+    /// Where the RECORD goes.
+    pub fn record(&self, place: &Place) -> String {
+        format!("{}/{}/RECORD", place.site, self.info())
+    }
+
+    /// Every path that it brings to a virtual environment, but its RECORD, which [`record`] makes.
+    ///
+    /// # Errors
+    /// A name that leads elsewhere, a kind of data that comfy does not know, a script that names no
+    /// function.
+    pub fn layout(&self, place: &Place) -> Result<BTreeMap<String, Source>> {
+        let wrong = |why: String| refuse(self.package, &why);
+        let mut out = BTreeMap::new();
+        let mut entry_points = None;
+        for at in 0..self.archive.len() {
+            let entry = self
+                .archive
+                .by_index_data(at)
+                .map_err(|e| wrong(e.to_string()))?;
+            let name = entry.name().map_err(|e| wrong(e.to_string()))?;
+            let (path, folder) = name
+                .strip_suffix('/')
+                .map_or((&*name, false), |p| (p, true));
+            names::relative(path).map_err(|why| {
+                wrong(format!(
+                    "has an entry `{}`, whose path {why}",
+                    escape(&name)
+                ))
+            })?;
+            let Some((to, script)) = self.target(path, place).map_err(&wrong)? else {
+                continue;
+            };
+            if is_bytecode(&to, folder) {
+                continue;
+            }
+            let executable = entry.unix_mode().is_some_and(|m| m & 0o111 != 0);
+            let source = match (folder, script) {
+                (true, _) => Source::Folder,
+                (false, true) => Source::Script(at, entry.size()),
+                (false, false) => Source::Entry(at, entry.size(), executable),
+            };
+            if path == format!("{}/entry_points.txt", self.info()) {
+                entry_points = Some((at, entry.size()));
+            }
+            out.insert(to, source);
+        }
+        if let Some((at, size)) = entry_points {
+            for (name, text) in
+                scripts::of_entry_points(&self.text(at, size)?, place.python).map_err(&wrong)?
+            {
+                out.insert(format!("bin/{name}"), Source::Made(text, true));
+            }
+        }
+        out.insert(
+            format!("{}/{}/INSTALLER", place.site, self.info()),
+            Source::Made(b"comfy\n".to_vec(), false),
+        );
+        // It lists what the archive holds; ours says what is installed. Signatures of the other one
+        // mean nothing any more.
+        for name in ["RECORD", "RECORD.jws", "RECORD.p7s"] {
+            out.remove(&format!("{}/{}/{name}", place.site, self.info()));
+        }
+        Ok(out)
+    }
+
+    /// Where an entry goes, and whether it is a script; none: nowhere.
+    fn target(&self, path: &str, place: &Place) -> Result<Option<(String, bool)>, String> {
+        let (top, rest) = path.split_once('/').unwrap_or((path, ""));
+        let own = |stem: &str| {
+            crate::lock::python::normal(stem.split('-').next().unwrap_or_default())
+                == self.package.name
+        };
+        if !top.strip_suffix(".data").is_some_and(own) {
+            return Ok(Some((format!("{}/{path}", place.site), false)));
+        }
+        let (kind, rest) = rest.split_once('/').unwrap_or((rest, ""));
+        if rest.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(match kind {
+            "purelib" | "platlib" => (format!("{}/{rest}", place.site), false),
+            "headers" => (
+                format!(
+                    "include/site/python{}/{}/{rest}",
+                    place.minor, self.package.name
+                ),
+                false,
+            ),
+            "data" => (rest.to_string(), false),
+            "scripts" => (format!("bin/{rest}"), true),
+            _ => {
+                return Err(format!(
+                    "has an entry `{}`, of a kind of data that comfy does not know",
+                    escape(path)
+                ));
+            }
+        }))
+    }
+
+    fn text(&self, at: usize, size: u64) -> Result<String> {
+        if size > MAX_TEXT {
+            return Err(refuse(self.package, "has metadata of more than 8 MiB"));
+        }
+        let mut bytes = Vec::new();
+        self.copy(at, size, &mut bytes)?;
+        String::from_utf8(bytes).map_err(|_| refuse(self.package, "has metadata that is no text"))
+    }
+
+    /// Writes an entry, of the size that the directory says; its hash as a RECORD has it.
+    fn copy(&self, at: usize, size: u64, mut to: impl Write) -> Result<String> {
+        let name = || {
+            self.archive
+                .by_index_data(at)
+                .ok()
+                .and_then(|e| Some(escape(&e.name().ok()?)))
+                .unwrap_or_default()
+        };
+        let failed =
+            |e: String| refuse(self.package, &format!("does not unpack: `{}`: {e}", name()));
+        let mut archive = self.archive.clone();
+        let mut entry = archive.by_index(at).map_err(|e| failed(e.to_string()))?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![
+            0;
+            usize::try_from(size)
+                .unwrap_or(usize::MAX)
+                .clamp(1, 1 << 18)
+        ];
+        let mut left = size;
+        loop {
+            // One read more than there is: the end is where the checksum is looked at.
+            match entry.read(&mut buffer).map_err(|e| failed(e.to_string()))? {
+                0 if left == 0 => return Ok(BASE64_URL_SAFE_NO_PAD.encode(hasher.finalize())),
+                0 => return Err(failed("it ends before its size".into())),
+                n => {
+                    left = left
+                        .checked_sub(n as u64)
+                        .ok_or_else(|| failed("it is larger than its directory says".into()))?;
+                    hasher.update(&buffer[..n]);
+                    to.write_all(&buffer[..n])
+                        .doing(|| format!("unpack {}", self.package.key()))?;
+                }
+            }
+        }
+    }
+
+    /// Makes what `source` stands for, into a file or nowhere; what it is.
+    ///
+    /// # Errors
+    /// An entry that is not what the directory says; the disk.
+    pub fn make(&self, source: &Source, place: &Place, mut to: impl Write) -> Result<Item> {
+        let made = |bytes: &[u8], executable: bool, to: &mut dyn Write| {
+            to.write_all(bytes)
+                .doing(|| format!("unpack {}", self.package.key()))?;
+            Ok(Item::File(
+                bytes.len() as u64,
+                BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(bytes)),
+                executable,
+            ))
+        };
+        match source {
+            Source::Entry(at, size, executable) => {
+                Ok(Item::File(*size, self.copy(*at, *size, to)?, *executable))
+            }
+            Source::Script(at, size) => {
+                let mut bytes = Vec::new();
+                self.copy(*at, *size, &mut bytes)?;
+                made(&scripts::of_wheel(bytes, place.python), true, &mut to)
+            }
+            Source::Made(bytes, executable) => made(bytes, *executable, &mut to),
+            Source::Folder => Ok(Item::Folder),
+        }
+    }
+}
+
+/// Whether a path is where an interpreter keeps bytecode of the sources beside it (PEP 3147). What
+/// a wheel has there is left out: no source says what it does, it may be another package's, and
+/// comfy compiles each source itself.
+pub fn is_bytecode(path: &str, folder: bool) -> bool {
+    let folded = names::folded(path);
+    let parts: Vec<&str> = folded.split('/').collect();
+    let inside = parts
+        .windows(2)
+        .any(|w| matches!(w, [FOLDER, name] if name.ends_with(".pyc")));
+    inside || (!folder && parts.last() == Some(&FOLDER))
+}
+
+/// The RECORD of what was installed (PyPA's "Recording installed projects"), with its lines in
+/// order; `own`: its own path.
+pub fn record(items: &BTreeMap<String, Item>, own: &str, place: &Place) -> String {
+    let up = "../".repeat(place.site.split('/').count());
+    let field = |path: &str| {
+        let path = path
+            .strip_prefix(place.site)
+            .and_then(|p| p.strip_prefix('/'))
+            .map_or_else(|| format!("{up}{path}"), str::to_string);
+        // As csv quotes.
+        if path.contains([',', '"']) {
+            format!("\"{}\"", path.replace('"', "\"\""))
+        } else {
+            path
+        }
+    };
+    let line = |(path, item): (&String, &Item)| match item {
+        Item::File(size, hash, _) => Some(format!("{},sha256={hash},{size}\n", field(path))),
+        _ => None,
+    };
+    items
+        .iter()
+        .filter_map(line)
+        .chain(std::iter::once(format!("{},,\n", field(own))))
+        .collect()
+}
+
+fn listed(stems: &[String]) -> String {
+    if stems.is_empty() {
+        "nothing".into()
+    } else {
+        stems
+            .iter()
+            .map(|s| escape(s))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+}
+
+/// The wheel is what the lock pins, and cannot be installed.
+pub fn refuse(package: &Install, why: &str) -> Problem {
+    Problem::new(format!("{}: its wheel {why}", package.key())).hint(
+        "nothing was installed; choose another version with [python] overrides, or leave the \
+            package out with ignore_requirements",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytecode_is_told_from_what_lies_beside_it() {
+        let told = |rows: &[(&str, bool)]| {
+            rows.iter()
+                .map(|(p, folder)| is_bytecode(p, *folder))
+                .collect::<Vec<_>>()
+        };
+        let is = [
+            ("s/x/__pycache__/y.cpython-311.pyc", false),
+            ("__pycache__/y.opt-1.PYC", false),
+            ("x/__PyCache__/y.pyc/z", true),
+            ("x/__pycache__", false),
+        ];
+        assert_eq!(told(&is), [true; 4]);
+        let none = [
+            ("x/__pycache__", true),
+            ("x/__pycache__/y.nbi", false),
+            ("x/y.pyc", false),
+            ("__pycache__/d/y.pyc", false),
+            ("x/__pycache__y.pyc", false),
+        ];
+        assert_eq!(told(&none), [false; 5]);
+    }
+}

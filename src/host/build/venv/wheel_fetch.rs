@@ -1,0 +1,457 @@
+//! Wheels as files: asked of their index by name, verified by the hash in comfy.lock, kept by that
+//! hash. What is kept is hashed again at each use, and is never believed.
+
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use crate::host::fs::edit;
+use crate::host::git::NetEnv;
+use crate::host::net::http;
+use crate::host::signals::interrupted;
+use crate::problem::{Doing, Problem, Result};
+use crate::text::escape;
+
+/// Without any other word, as uv.
+const DEFAULT: &str = "https://pypi.org/simple";
+/// Bytes of an index page: the largest of PyPI has 20 MiB.
+const MAX_PAGE: u64 = 200 << 20;
+/// How often a server is asked for one thing.
+const TRIES: u32 = 4;
+
+/// Where wheels come from, and where they are kept.
+pub struct Wheels<'a> {
+    pub net: &'a NetEnv,
+    pub folder: &'a Path,
+    pub offline: bool,
+}
+
+/// One wheel.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// `numpy==1.26.4`
+    pub key: &'a str,
+    /// `numpy`
+    pub package: &'a str,
+    /// None: the default one.
+    pub index: Option<&'a str>,
+    pub file: &'a str,
+    pub sha256: &'a str,
+}
+
+/// Why a server gave nothing.
+enum Failure {
+    /// Worth another try.
+    Passing(String),
+    Final(Problem),
+}
+
+impl Wheels<'_> {
+    /// The wheel, open at its beginning; its content is what the lock pins. `tick` is told of bytes
+    /// that came.
+    ///
+    /// # Errors
+    /// It is not here and comfy is offline, no server gives it, or what comes has another hash.
+    pub fn open(&self, w: &Asked, tick: &dyn Fn(u64)) -> Result<File> {
+        let at = self.folder.join(format!("{}.whl", w.sha256));
+        match read_only(&at) {
+            Ok(mut file) => {
+                let mut hasher = Sha256::new();
+                hash_rest(&mut file, &mut hasher).doing(|| format!("read {}", at.display()))?;
+                if hex(hasher) == w.sha256 {
+                    file.rewind().doing(|| format!("read {}", at.display()))?;
+                    return Ok(file);
+                }
+                // Somebody changed what was kept.
+                edit::remove_path(&at).doing(|| format!("remove {}", at.display()))?;
+                if self.offline {
+                    return Err(Problem::new(format!(
+                        "{}: the kept wheel {} has not the hash that \
+                        comfy.lock pins, and was removed",
+                        w.key,
+                        at.display()
+                    ))
+                    .hint("run it without --offline: it is fetched again"));
+                }
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            // A link, a folder: none of comfy's.
+            Err(_) => edit::remove_path(&at).doing(|| format!("remove {}", at.display()))?,
+        }
+        if self.offline {
+            return Err(Problem::new(format!(
+                "{}: its wheel is not in the store, and comfy is offline",
+                w.key
+            ))
+            .hint("run it without --offline"));
+        }
+        let part = self.folder.join(format!("{}.part", w.sha256));
+        let mut file = self
+            .fetch(w, &part, tick)
+            .map_err(|p| p.prefixed(&format!("{}: ", w.key)))?;
+        edit::move_over(&part, &at).doing(|| format!("keep {}", at.display()))?;
+        file.rewind().doing(|| format!("read {}", at.display()))?;
+        Ok(file)
+    }
+
+    fn index<'b>(&'b self, w: &Asked<'b>) -> &'b str {
+        let vars = &self.net.vars;
+        w.index.unwrap_or_else(|| {
+            ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"]
+                .iter()
+                .find_map(|n| vars.get(*n))
+                .map_or(DEFAULT, String::as_str)
+        })
+    }
+
+    /// Has the verified bytes in `part`; that file.
+    fn fetch(&self, w: &Asked, part: &Path, tick: &dyn Fn(u64)) -> Result<File> {
+        let page = format!("{}/{}/", self.index(w).trim_end_matches('/'), w.package);
+        let address = patiently(|| self.address(w, &page))?;
+        patiently(|| self.download(w, &page, &address, part, tick))
+    }
+
+    /// Where the index says that the file is: both forms of the page, HTML (PEP 503) and JSON (PEP
+    /// 691).
+    fn address(&self, w: &Asked, page: &str) -> Result<String, Failure> {
+        let mut answer = self.get(
+            page,
+            page,
+            0,
+            "application/vnd.pypi.simple.v1+json, \
+            text/html;q=0.5, application/vnd.pypi.simple.v1+html;q=0.6",
+        )?;
+        let json = answer
+            .headers()
+            .get("Content-Type")
+            .and_then(|t| t.to_str().ok())
+            .is_some_and(|t| t.contains("json"));
+        // A redirect moves what links are relative to.
+        let base = ureq::ResponseExt::get_uri(&answer).to_string();
+        let text = answer
+            .body_mut()
+            .with_config()
+            .limit(MAX_PAGE)
+            .read_to_string()
+            .map_err(|e| Failure::Passing(format!("{}: {e}", shown(page))))?;
+        let found = if json {
+            in_json(&text, w.file)
+        } else {
+            in_html(&text, w.file)
+        };
+        found.map(|href| http::absolute(&base, &href)).ok_or_else(|| {
+            Failure::Final(Problem::new(format!("{} does not list {}", shown(page), escape(w.file))).hint(
+                "the index has taken it away, or is another one than that of `comfy lock`: check \
+                 UV_DEFAULT_INDEX, or `comfy update` the package; nothing was changed",
+            ))
+        })
+    }
+
+    /// Goes on where an earlier try ended. What was there before is hashed with the rest.
+    fn download(
+        &self,
+        w: &Asked,
+        page: &str,
+        address: &str,
+        part: &Path,
+        tick: &dyn Fn(u64),
+    ) -> Result<File, Failure> {
+        let own = |e: std::io::Error| {
+            Failure::Final(Problem::new(format!(
+                "could not write {}: {e}",
+                part.display()
+            )))
+        };
+        let options = || {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o644)
+                .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+                .open(part)
+        };
+        let mut file = options().map_err(own)?;
+        let mut hasher = Sha256::new();
+        let mut have = hash_rest(&mut file, &mut hasher).map_err(own)?;
+        let answer = self.get(address, page, have, "*/*")?;
+        if answer.status().as_u16() != 206 || !begins_at(&answer, have) {
+            file.set_len(0).and_then(|()| file.rewind()).map_err(own)?;
+            (hasher, have) = (Sha256::new(), 0);
+        }
+        let mut body = answer.into_body().into_reader();
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            if interrupted() {
+                return Err(Failure::Final(Problem::interrupted()));
+            }
+            match body
+                .read(&mut buffer)
+                .map_err(|e| Failure::Passing(format!("{}: {e}", shown(address))))?
+            {
+                0 => break,
+                n => {
+                    hasher.update(&buffer[..n]);
+                    file.write_all(&buffer[..n]).map_err(own)?;
+                    tick(n as u64);
+                }
+            }
+        }
+        let is = hex(hasher);
+        if is == w.sha256 {
+            return Ok(file);
+        }
+        edit::remove_path(part).map_err(own)?;
+        if have > 0 {
+            return Err(Failure::Passing(format!(
+                "{} went on with another file than it began",
+                shown(address)
+            )));
+        }
+        Err(Failure::Final(
+            Problem::new(format!(
+                "{} gave a file with sha256 {is}, and comfy.lock \
+            pins {}",
+                shown(address),
+                w.sha256
+            ))
+            .hint(
+                "the index has another file under that name than comfy.lock pins, and nothing was \
+             installed: ask whoever runs the index, or `comfy update` that package once you trust \
+             it",
+            ),
+        ))
+    }
+
+    /// `from`: bytes that are here. The index's password goes to its own server alone.
+    fn get(
+        &self,
+        address: &str,
+        page: &str,
+        from: u64,
+        accept: &str,
+    ) -> Result<ureq::http::Response<ureq::Body>, Failure> {
+        let (bare, _) = credentials(address);
+        let key = if http::authority(address) == http::authority(page) {
+            credentials(page).1.or(credentials(address).1)
+        } else {
+            credentials(address).1
+        };
+        let mut request = http::of_packages(self.net, address, page)
+            .get(&bare)
+            .header("Accept", accept)
+            .header("Accept-Encoding", "identity");
+        if from > 0 {
+            request = request.header("Range", format!("bytes={from}-"));
+        }
+        if let Some(key) = key {
+            request = request.header("Authorization", key);
+        }
+        let answer = request
+            .call()
+            .map_err(|e| Failure::Passing(format!("{}: {e}", shown(address))))?;
+        let said = |code: u16| format!("{} answers {code}", shown(address));
+        match answer.status().as_u16() {
+            200..=299 => Ok(answer),
+            // Nothing more is there: from the beginning, and the hash tells.
+            416 if from > 0 => self.get(address, page, 0, accept),
+            code @ (408 | 425 | 429 | 500..=599) => Err(Failure::Passing(said(code))),
+            code => Err(Failure::Final(Problem::new(said(code)).hint(match code {
+                401 | 403 | 407 => {
+                    "the index or a proxy wants a password: name the index with it \
+                    in UV_DEFAULT_INDEX; nothing was changed"
+                }
+                _ => {
+                    "the index has no such package or file any more: check UV_DEFAULT_INDEX, or \
+                    `comfy update` the package; nothing was changed"
+                }
+            }))),
+        }
+    }
+}
+
+/// Some more tries, with pauses that grow.
+fn patiently<T>(mut with: impl FnMut() -> Result<T, Failure>) -> Result<T> {
+    let mut tried = 0;
+    loop {
+        match with() {
+            Ok(done) => return Ok(done),
+            Err(_) if interrupted() => return Err(Problem::interrupted()),
+            Err(Failure::Final(p)) => return Err(p),
+            Err(Failure::Passing(why)) => {
+                tried += 1;
+                if tried == TRIES {
+                    return Err(Problem::new(why).hint(
+                        "the package index did not answer, and nothing was changed: check the \
+                         network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again",
+                    ));
+                }
+                std::thread::sleep(std::time::Duration::from_millis(100 << tried));
+            }
+        }
+    }
+}
+
+fn read_only(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK)
+        .open(path)
+}
+
+/// From where the file is to its end; how many bytes these are.
+fn hash_rest(file: &mut File, hasher: &mut Sha256) -> std::io::Result<u64> {
+    let (mut buffer, mut all) = (vec![0; 1 << 18], 0);
+    loop {
+        if interrupted() {
+            return Err(std::io::Error::other("interrupted"));
+        }
+        match file.read(&mut buffer)? {
+            0 => return Ok(all),
+            n => {
+                hasher.update(&buffer[..n]);
+                all += n as u64;
+            }
+        }
+    }
+}
+
+fn hex(hasher: Sha256) -> String {
+    base16ct::lower::encode_string(&hasher.finalize())
+}
+
+fn begins_at(answer: &ureq::http::Response<ureq::Body>, at: u64) -> bool {
+    let range = answer.headers().get("Content-Range").and_then(|r| {
+        r.to_str()
+            .ok()?
+            .strip_prefix("bytes ")?
+            .split_once('-')?
+            .0
+            .parse::<u64>()
+            .ok()
+    });
+    range == Some(at)
+}
+
+/// An address without what it has of a password, and that as a header's value (RFC 7617).
+fn credentials(address: &str) -> (String, Option<String>) {
+    let Some((scheme, rest)) = address.split_once("://") else {
+        return (address.into(), None);
+    };
+    let whole = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    let Some((user, _)) = whole.rsplit_once('@') else {
+        return (address.into(), None);
+    };
+    use base64::Engine;
+    let (name, password) = user.split_once(':').unwrap_or((user, ""));
+    let key =
+        base64::prelude::BASE64_STANDARD.encode(format!("{}:{}", decoded(name), decoded(password)));
+    (
+        format!("{scheme}://{}", &rest[user.len() + 1..]),
+        Some(format!("Basic {key}")),
+    )
+}
+
+/// Without a password, and without a query, which may hold a signature.
+fn shown(address: &str) -> String {
+    let (bare, _) = credentials(address);
+    escape(bare.split(['?', '#']).next().unwrap_or(&bare))
+}
+
+/// `%2B` as `+`.
+fn decoded(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while at < bytes.len() {
+        let pair = text
+            .get(at + 1..at + 3)
+            .filter(|_| bytes[at] == b'%')
+            .and_then(|two| u8::from_str_radix(two, 16).ok());
+        out.push(pair.unwrap_or(bytes[at]));
+        at += if pair.is_some() { 3 } else { 1 };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// The file's name at the end of an address.
+fn named(href: &str, file: &str) -> bool {
+    let path = href.split(['#', '?']).next().unwrap_or(href);
+    decoded(path.rsplit('/').next().unwrap_or(path)) == file
+}
+
+#[derive(serde::Deserialize)]
+struct Page {
+    files: Vec<PageFile>,
+}
+
+#[derive(serde::Deserialize)]
+struct PageFile {
+    filename: String,
+    url: String,
+}
+
+fn in_json(text: &str, file: &str) -> Option<String> {
+    let page: Page = serde_json::from_str(text).ok()?;
+    page.files
+        .into_iter()
+        .find(|f| f.filename == file)
+        .map(|f| f.url)
+}
+
+/// The `href` of an anchor, without its fragment.
+fn in_html(text: &str, file: &str) -> Option<String> {
+    let mut hrefs = text.split(['"', '\'']).filter(|h| h.contains(".whl"));
+    let href = hrefs.find(|h| named(h, file))?;
+    Some(href.split('#').next().unwrap_or(href).replace("&amp;", "&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_found_on_both_forms_of_a_page() {
+        let file = "torch-2.1+cpu-cp312-cp312-linux_x86_64.whl";
+        let html = r#"<a href="../../whl/torch-2.1%2Bcu128-cp312-cp312-linux_x86_64.whl#sha256=ab">x</a>
+            <a href='../../whl/torch-2.1%2Bcpu-cp312-cp312-linux_x86_64.whl?a=1&amp;b=2#sha256=cd' data-core-metadata="true">y</a>"#;
+        let json = format!(
+            r#"{{"meta": {{}}, "files": [{{"filename": "x.tar.gz", "url": "/x"}}, {{"filename": "{file}", "url": "/files/y"}}]}}"#
+        );
+        let page = "https://index.test/root/simple/torch/";
+        let told = [
+            in_html(html, file),
+            in_json(&json, file),
+            in_html(html, "other.whl"),
+            in_json("[]", file),
+        ]
+        .map(|h| h.map_or("none".into(), |h| http::absolute(page, &h)));
+        insta::assert_snapshot!(told.join("\n"), @"
+        https://index.test/root/whl/torch-2.1%2Bcpu-cp312-cp312-linux_x86_64.whl?a=1&b=2
+        https://index.test/files/y
+        none
+        none
+        ");
+    }
+
+    #[test]
+    fn a_password_is_a_header_and_is_never_shown() {
+        let (bare, key) = credentials("https://me:p%40ss@index.test:8443/simple/x/?q=1");
+        assert_eq!(
+            (bare.as_str(), key.as_deref()),
+            (
+                "https://index.test:8443/simple/x/?q=1",
+                Some("Basic bWU6cEBzcw==")
+            )
+        );
+        assert_eq!(
+            shown("https://me:pass@index.test/simple?signature=s"),
+            "https://index.test/simple"
+        );
+        assert_eq!(credentials("https://index.test/a@b").1, None);
+    }
+}

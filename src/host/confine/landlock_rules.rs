@@ -1,0 +1,113 @@
+//! Landlock: which files, and where there is no network namespace which ports (kernel doc
+//! userspace-api/landlock).
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, OwnedFd};
+
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
+    PathFd, Ruleset, RulesetAttr, RulesetCreatedAttr, Scope,
+};
+
+use nix::sys::stat::fstat;
+
+use crate::confine::{Confinement, May};
+use crate::host::fs::kind;
+use crate::plan::observed::Kind;
+use crate::problem::{Doing, Result};
+
+/// The newest that is asked for; an older kernel does what it knows of it.
+const NEWEST: ABI = ABI::V10;
+
+/// The kernel's Landlock version; 0 where it has none or it is off.
+pub fn abi() -> i64 {
+    // LANDLOCK_CREATE_RULESET_VERSION (linux/landlock.h).
+    // SAFETY: asks for a number; no pointer is read.
+    let n = unsafe {
+        nix::libc::syscall(
+            nix::libc::SYS_landlock_create_ruleset,
+            std::ptr::null::<u8>(),
+            0_usize,
+            1_u32,
+        )
+    };
+    n.max(0)
+}
+
+/// Confines this thread and all that it starts. What the launcher has opened is meant by its
+/// descriptor (`opened`, by the number of its rule); the other paths are looked up as this process
+/// sees them now.
+///
+/// # Errors
+/// The kernel refuses a rule; a kernel without Landlock does nothing, which [`crate::host::confine::lacking`] has
+/// told.
+pub fn apply(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result<()> {
+    let what = || "ask Landlock".to_string();
+    let all = AccessFs::from_all(NEWEST);
+    let mut ruleset = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(all)
+        .doing(what)?;
+    ruleset = ruleset.scope(Scope::from_all(NEWEST)).doing(what)?;
+    if let Some(ports) = &c.ports {
+        let all = if ports.udp {
+            AccessNet::BindTcp | AccessNet::ConnectTcp
+        } else {
+            AccessNet::from_all(NEWEST)
+        };
+        ruleset = ruleset.handle_access(all).doing(what)?;
+    }
+    let mut created = ruleset.create().doing(what)?.no_new_privs(true);
+    for (number, r) in c.rules.iter().enumerate() {
+        let here;
+        let fd = match opened.get(&number) {
+            Some(fd) => fd.as_fd(),
+            None if !opened.is_empty() => continue,
+            None => {
+                // What is not there needs no rule.
+                let Ok(found) = PathFd::new(&r.path) else {
+                    continue;
+                };
+                here = found;
+                here.as_fd()
+            }
+        };
+        let folder = kind(&fstat(fd).doing(what)?) == Kind::Dir;
+        created = created
+            .add_rule(PathBeneath::new(fd, rights(r.may, folder)))
+            .doing(|| format!("ask Landlock for {}", r.path.display()))?;
+    }
+    if let Some(ports) = &c.ports {
+        for (port, access) in ports
+            .bind
+            .iter()
+            .map(|p| (p, AccessNet::BindTcp))
+            .chain(ports.connect.iter().map(|p| (p, AccessNet::ConnectTcp)))
+        {
+            created = created.add_rule(NetPort::new(*port, access)).doing(what)?;
+        }
+    }
+    created.restrict_self().doing(what)?;
+    Ok(())
+}
+
+fn written() -> BitFlags<AccessFs> {
+    AccessFs::from_all(NEWEST) & !(AccessFs::IoctlDev | AccessFs::MakeChar | AccessFs::MakeBlock)
+}
+
+fn rights(may: May, folder: bool) -> BitFlags<AccessFs> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let rights = match may {
+        May::Read => read,
+        May::Run => read | AccessFs::Execute,
+        // No device is made there, and no program started.
+        May::Write => written() & !AccessFs::Execute,
+        May::Make => written(),
+        May::Device => read | AccessFs::WriteFile | AccessFs::IoctlDev,
+    };
+    if folder {
+        rights
+    } else {
+        rights & AccessFs::from_file(NEWEST)
+    }
+}

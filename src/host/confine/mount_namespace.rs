@@ -1,0 +1,145 @@
+//! File systems of the launch's own: a new root that holds what the rules name and nothing else
+//! (pivot_root(2)).
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::fstat;
+
+use crate::confine::{Confinement, Room};
+use crate::host::fs::kind;
+use crate::host::fs::mounts::attach;
+use crate::plan::observed::Kind;
+use crate::problem::{Doing, Problem, Result};
+
+/// Where the new root is put together; any folder that every system has.
+const STAGE: &str = "/tmp";
+/// The old root, while it is needed.
+const OLD: &str = ".old";
+
+const NONE: Option<&str> = None;
+const QUIET: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
+
+/// A mount that was made of what the launcher looked at, and its place in the new root.
+pub struct Mounted {
+    pub at: PathBuf,
+    pub mount: OwnedFd,
+}
+
+/// Builds it in this process's mount namespace, which must be its own, and goes there. `temps`: one
+/// mount for each [`Room::Temp`].
+///
+/// # Errors
+/// A mount that the kernel refuses, by its path.
+pub fn build(c: &Confinement, mounted: &[Mounted], temps: Vec<OwnedFd>) -> Result<()> {
+    let stage = Path::new(STAGE);
+    // What is mounted from here on is nobody else's business.
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
+        .doing(|| "detach from the system's mounts".into())?;
+    mount(
+        Some("tmpfs"),
+        stage,
+        Some("tmpfs"),
+        QUIET,
+        Some("size=4m,mode=755"),
+    )
+    .doing(|| format!("mount on {STAGE}"))?;
+    let old = stage.join(OLD);
+    std::fs::create_dir(&old).doing(|| "make a folder for the old root".into())?;
+    nix::unistd::pivot_root(stage, &old).doing(|| "change the root".into())?;
+    std::env::set_current_dir("/").doing(|| "enter the new root".into())?;
+    let old = Path::new("/").join(OLD);
+    umount2(&old, MntFlags::MNT_DETACH).doing(|| "let go of the old root".into())?;
+    std::fs::remove_dir(&old).doing(|| "let go of the old root".into())?;
+    for m in mounted {
+        place(m)?;
+    }
+    // Nothing is made in what came from the system: a link there came along.
+    for (at, to) in c
+        .links
+        .iter()
+        .filter(|(at, _)| !mounted.iter().any(|m| at.starts_with(&m.at)))
+    {
+        link(at, to).doing(|| format!("lead {} to {}", at.display(), to.display()))?;
+    }
+    let mut temps = temps.into_iter();
+    for (path, room) in &c.rooms {
+        self::room(path, *room, &mut temps)?;
+    }
+    links()?;
+    // The root itself stays as it is now.
+    mount(
+        NONE,
+        "/",
+        NONE,
+        MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | QUIET,
+        NONE,
+    )
+    .doing(|| "seal the new root".into())
+}
+
+/// Puts it to its name in the new root.
+fn place(m: &Mounted) -> Result<()> {
+    let what = || format!("bring {} into the new root", m.at.display());
+    if m.at.symlink_metadata().is_ok() {
+        // It came with a folder above it.
+        return Ok(());
+    }
+    if kind(&fstat(&m.mount).doing(what)?) == Kind::Dir {
+        std::fs::create_dir_all(&m.at).doing(what)?;
+    } else {
+        std::fs::create_dir_all(m.at.parent().unwrap_or(&m.at)).doing(what)?;
+        std::fs::File::create(&m.at).doing(what)?;
+    }
+    attach(&m.mount, &m.at).doing(what)
+}
+
+fn link(at: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(at.parent().unwrap_or(at))?;
+    std::os::unix::fs::symlink(to, at)
+}
+
+fn room(path: &Path, room: Room, temps: &mut dyn Iterator<Item = OwnedFd>) -> Result<()> {
+    let what = || format!("mount {} for the launch alone", path.display());
+    std::fs::create_dir_all(path).doing(what)?;
+    let exec = QUIET | MsFlags::MS_NOEXEC;
+    match room {
+        Room::Temp => {
+            let temp = temps
+                .next()
+                .ok_or_else(|| Problem::new(format!("no folder for {}", path.display())))?;
+            return attach(&temp, path).doing(what);
+        }
+        Room::Memory => mount(
+            Some("tmpfs"),
+            path,
+            Some("tmpfs"),
+            exec,
+            Some("mode=1777,size=50%,nr_inodes=1m"),
+        ),
+        Room::Processes => mount(Some("proc"), path, Some("proc"), exec, NONE),
+        Room::Hardware => mount(
+            Some("sysfs"),
+            path,
+            Some("sysfs"),
+            exec | MsFlags::MS_RDONLY,
+            NONE,
+        ),
+    }
+    .doing(what)
+}
+
+/// Names below /dev that lead to a process's own descriptors, as every system has them.
+fn links() -> Result<()> {
+    let dev = PathBuf::from("/dev");
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        std::os::unix::fs::symlink(target, dev.join(name)).doing(|| format!("make /dev/{name}"))?;
+    }
+    Ok(())
+}

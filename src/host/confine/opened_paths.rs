@@ -1,0 +1,196 @@
+//! Everything that a launch mounts, repairs or tries, opened once: component by component, without
+//! links, and asked whose it is. What is done with it afterwards is done with the descriptor,
+//! whatever the sandbox user or the owner puts in the path's place meanwhile.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::fstat;
+
+use crate::confine::{Confinement, Rule, Whose};
+use crate::desired::launch::LaunchSpec;
+use crate::host::fs::{self, mounts, trusted};
+use crate::plan::observed::Kind;
+use crate::problem::{Doing, Problem, Result};
+
+/// What a rule of the confinement stands for on this machine.
+pub struct Opened {
+    /// Which rule.
+    pub rule: usize,
+    pub fd: OwnedFd,
+}
+
+/// All that a launch needs, and what of the system was left out, in words.
+#[derive(Default)]
+pub struct Everything {
+    pub opened: Vec<Opened>,
+    pub left_out: Vec<String>,
+}
+
+impl Everything {
+    /// The descriptor of the rule with that path.
+    pub fn at<'a>(&'a self, c: &Confinement, path: &Path) -> Option<&'a OwnedFd> {
+        self.opened
+            .iter()
+            .find(|o| c.rules[o.rule].path == path)
+            .map(|o| &o.fd)
+    }
+}
+
+/// Opens it, as root. `tried`: nothing of the code is started, what is wrong with it is to be
+/// found.
+///
+/// # Errors
+/// A part of comfy's own, of the sandbox user's or of a share is not there, is a link, belongs to
+/// somebody else, or lies where others could put another folder in its place.
+pub fn open(c: &Confinement, spec: &LaunchSpec, tried: bool) -> Result<Everything> {
+    let (mut opened, mut left_out) = (Vec::new(), Vec::new());
+    for (rule, r) in c.rules.iter().enumerate() {
+        let fd = match r.whose {
+            Whose::Room => continue,
+            Whose::System | Whose::Interpreter => match system(r, spec.owner) {
+                Ok(fd) => fd,
+                Err(why) => {
+                    left_out.push(why);
+                    None
+                }
+            },
+            Whose::Sealed if tried => Some(trusted::open_plain(&r.path)?),
+            Whose::Sealed => {
+                Some(owned(&r.path, 0, &[spec.owner, 0]).map_err(|p| p.hint("run `comfy apply`"))?)
+            }
+            Whose::Own => Some(own(&r.path, spec)?),
+            Whose::Share => Some(share(&r.path, spec)?),
+        };
+        opened.extend(fd.map(|fd| Opened { rule, fd }));
+    }
+    Ok(Everything { opened, left_out })
+}
+
+/// What the system has at that path, through links of root's; nothing where it has none.
+fn system(r: &Rule, owner: u32) -> std::result::Result<Option<OwnedFd>, String> {
+    let owners: &[u32] = if r.whose == Whose::Interpreter {
+        &[0, owner]
+    } else {
+        &[0]
+    };
+    let missing = |p: &Path| {
+        nix::sys::stat::lstat(p)
+            .is_err_and(|e| matches!(e, nix::Error::ENOENT | nix::Error::ENOTDIR))
+    };
+    if missing(&r.path) {
+        return Ok(None);
+    }
+    let real = fs::real(&r.path, 0)
+        .map_err(|u| format!("{} is left out: {}", r.path.display(), u.reason))?;
+    // A link that leads nowhere.
+    if missing(&real) {
+        return Ok(None);
+    }
+    trusted::open_guarded(&real, owners)
+        .map(Some)
+        .map_err(|p| format!("{} is left out: {}", r.path.display(), p.message))
+}
+
+/// A folder that belongs to `uid`.
+fn owned(path: &Path, uid: u32, owners: &[u32]) -> Result<OwnedFd> {
+    let fd = trusted::open_guarded(path, owners)?;
+    let st = fstat(&fd).doing(|| format!("look at {}", path.display()))?;
+    if fs::kind(&st) != Kind::Dir || st.st_uid != uid {
+        let is = if fs::kind(&st) == Kind::Dir {
+            format!("belongs to uid {}, not {uid}", st.st_uid)
+        } else {
+            "is not a folder".into()
+        };
+        return Err(Problem::new(format!(
+            "{} {is}, so nothing is started",
+            path.display()
+        )));
+    }
+    Ok(fd)
+}
+
+/// A folder of the sandbox user's own, on no file system of its own.
+fn own(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
+    let fd = owned(path, spec.uid, &[spec.owner, 0])
+        .map_err(|p| p.hint("`comfy plan` shows it, `comfy apply` repairs it"))?;
+    if mounts::is_mount_root(&fd)
+        .doing(|| format!("ask whether something is mounted on {}", path.display()))?
+    {
+        return Err(Problem::new(format!(
+            "something is mounted on {}, so nothing is started",
+            path.display()
+        ))
+        .hint(format!("sudo umount {}", path.display())));
+    }
+    Ok(fd)
+}
+
+fn share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
+    let share = spec.shares.iter().find(|s| s.path == path);
+    let name = |p: Problem| {
+        p.prefixed(&share.map_or(String::new(), |s| format!("share {}: ", s.name)))
+            .hint("`comfy plan` shows it, `comfy apply` repairs it")
+    };
+    let owners = [spec.owner, 0];
+    match share.filter(|s| s.modes && s.manage) {
+        Some(s) => owned(path, s.owner, &owners).map_err(name),
+        // Servers and volumes that ignore owners show whom they like; in a sticky folder anybody
+        // could have made it.
+        None => {
+            let fd = trusted::open_guarded(path, &owners).map_err(name)?;
+            let look = || format!("look at {}", path.display());
+            let st = fstat(&fd).doing(look)?;
+            if fs::kind(&st) != Kind::Dir {
+                return Err(name(Problem::new(format!(
+                    "{} is not a folder",
+                    path.display()
+                ))));
+            }
+            let above = path
+                .parent()
+                .map(nix::sys::stat::lstat)
+                .transpose()
+                .doing(look)?;
+            let sticky = above.is_some_and(|a| fs::bits(&a) & 0o1000 != 0);
+            if sticky && !owners.contains(&st.st_uid) && !mounts::is_mount_root(&fd).doing(look)? {
+                return Err(name(Problem::new(format!(
+                    "{} belongs to uid {}, in a folder where anybody makes some",
+                    path.display(),
+                    st.st_uid
+                ))));
+            }
+            Ok(fd)
+        }
+    }
+}
+
+/// The rules with the real paths of what was opened, for a kernel that is told paths.
+///
+/// # Errors
+/// The system does not tell a descriptor's path.
+pub fn by_real_path(c: &Confinement, everything: &Everything) -> Result<Confinement> {
+    let real = |o: &Opened| -> Result<Rule> {
+        let rule = c.rules[o.rule].clone();
+        let path = real_path(&o.fd).doing(|| format!("find where {} is", rule.path.display()))?;
+        Ok(Rule { path, ..rule })
+    };
+    Ok(Confinement {
+        rules: everything.opened.iter().map(real).collect::<Result<_>>()?,
+        ..c.clone()
+    })
+}
+
+/// fcntl(2), F_GETPATH.
+#[cfg(target_os = "macos")]
+fn real_path(fd: &OwnedFd) -> nix::Result<PathBuf> {
+    let mut path = PathBuf::new();
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETPATH(&mut path))?;
+    Ok(path)
+}
+
+#[cfg(not(target_os = "macos"))]
+fn real_path(fd: &OwnedFd) -> nix::Result<PathBuf> {
+    use std::os::fd::AsRawFd;
+    nix::fcntl::readlink(format!("/proc/self/fd/{}", fd.as_raw_fd()).as_str()).map(PathBuf::from)
+}

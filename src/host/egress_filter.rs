@@ -1,0 +1,150 @@
+//! The backstop of `network.egress`: nftables (nft(8)) refuses what the sandbox's uid sends outside
+//! of a launch, to other services of this machine too. One table of comfy's own; nobody else's
+//! rules are read or changed.
+//!
+//! Tables are gone after a restart of the machine, and only root can list them: a record says in
+//! which boot it was loaded.
+
+use std::path::Path;
+
+use super::process::{Run, first_existing};
+use crate::host::fs::edit;
+use crate::plan::observed::Fence;
+use crate::problem::{Doing, Problem, Result};
+
+/// Where distributions put it.
+fn program() -> Option<&'static str> {
+    first_existing(&["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"])
+}
+
+fn table(uid: u32) -> String {
+    format!("comfy_{uid}")
+}
+
+/// What answers a connection passes: only who begins one is refused. Where a launch has no network
+/// of its own, ComfyUI's answers to the front are such.
+fn script(uid: u32) -> String {
+    let t = table(uid);
+    format!(
+        "add table inet {t}; delete table inet {t}; add table inet {t}; add chain inet {t} output \
+         {{ type filter hook output priority filter; policy accept; }}; add rule inet {t} output \
+         meta skuid {uid} tcp flags & (fin | syn | rst | ack) != syn accept; add rule inet {t} \
+         output meta skuid {uid} reject"
+    )
+}
+
+/// Whether a listing has the two rules and no others; their wording differs between versions of
+/// nft.
+fn whole(listing: &str, uid: u32) -> bool {
+    let rules: Vec<&str> = listing
+        .lines()
+        .map(str::trim)
+        .filter(|l| l.starts_with("meta skuid"))
+        .collect();
+    let own = format!("meta skuid {uid} ");
+    let chain = listing.contains("type filter hook output") && listing.contains("policy accept");
+    chain
+        && matches!(rules[..], [answers, rest] if answers.starts_with(&own) && answers.ends_with("accept") && rest.starts_with(&own) && rest.contains("reject"))
+}
+
+fn boot() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .unwrap_or_default()
+        .trim()
+        .into()
+}
+
+/// What was noted, and as root the rules themselves.
+pub fn look(uid: u32, record: &Path, run: &dyn Run) -> Fence {
+    let noted = std::fs::read_to_string(record).unwrap_or_default();
+    let Some(nft) = program().filter(|_| noted.trim() != format!("unusable {}", boot())) else {
+        return Fence::Unusable;
+    };
+    let listed = || {
+        let t = table(uid);
+        run.run(&[nft, "list", "table", "inet", &t])
+            .is_ok_and(|o| o.status == 0 && whole(&o.stdout, uid))
+    };
+    let there = noted.trim() == format!("{uid} {}", boot())
+        && (!nix::unistd::geteuid().is_root() || listed());
+    if there { Fence::There } else { Fence::Absent }
+}
+
+/// Loads the rules, in one piece. Where nft does not work, as in many containers, that is noted
+/// until the next boot, and the plan says it: what a launch has of its own does not rest on this.
+///
+/// # Errors
+/// The disk.
+pub fn set(uid: u32, record: &Path, run: &dyn Run) -> Result<()> {
+    let done = match program() {
+        Some(nft) => {
+            run.run(&[nft, &script(uid)])
+                .doing(|| "run nft".into())?
+                .status
+                == 0
+        }
+        None => false,
+    };
+    let word = if done {
+        uid.to_string()
+    } else {
+        "unusable".into()
+    };
+    edit::write_file(
+        record,
+        format!("{word} {}\n", boot()).as_bytes(),
+        0o644,
+        None,
+    )
+    .doing(|| format!("write {}", record.display()))
+}
+
+/// Takes them away; a table that is not there is well.
+///
+/// # Errors
+/// nft refuses.
+pub fn remove(uid: u32, record: &Path, run: &dyn Run) -> Result<()> {
+    let what = || format!("take away what nftables refuses uid {uid}");
+    if let Some(nft) = program() {
+        let t = table(uid);
+        let out = run
+            .run(&[nft, &format!("add table inet {t}; delete table inet {t}")])
+            .doing(what)?;
+        if out.status != 0 {
+            return Err(Problem::new(format!(
+                "could not {}: {}",
+                what(),
+                crate::text::escape(out.stderr.trim())
+            )));
+        }
+    }
+    edit::remove_path(record).doing(|| format!("remove {}", record.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_are_known_in_the_words_of_several_versions() {
+        for words in [
+            "tcp flags != syn / fin,syn,rst,ack accept",
+            "tcp flags & (fin | syn | rst | ack) != syn accept",
+        ] {
+            let listing = format!(
+                "table inet comfy_471 {{\n\tchain output {{\n\t\ttype filter hook output priority \
+                 filter; policy accept;\n\t\tmeta skuid 471 {words}\n\t\tmeta skuid 471 reject \
+                 with icmpx port-unreachable\n\t}}\n}}\n"
+            );
+            assert!(whole(&listing, 471) && !whole(&listing, 47), "{words}");
+            assert!(!whole(&listing.replace("reject", "accept"), 471));
+            assert!(!whole(
+                &listing.replace(
+                    "\t\tmeta skuid 471 tcp",
+                    "\t\tmeta skuid 471 accept\n\t\tmeta skuid 471 tcp"
+                ),
+                471
+            ));
+        }
+    }
+}

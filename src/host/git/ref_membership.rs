@@ -1,0 +1,113 @@
+//! Whether a pinned commit is one of its ref's. A hub that keeps forks together serves the commits
+//! of all of them at the parent's address, so that a commit which can be fetched there need not be
+//! the parent's.
+//!
+//! What a server said is noted beside the outlines, a small file for each answer, so that `plan`
+//! needs none. A commit that was on its ref once stays known as such: a branch that is written anew
+//! afterwards does not make it a stranger's.
+
+use std::path::PathBuf;
+
+use sha2::{Digest, Sha256};
+
+use super::{Depth, Git, objects, program};
+use crate::manifest::names;
+use crate::tree::Oid;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    On,
+    Off,
+}
+
+/// Commits of a ref that are asked for at first, and where the pinned one is older.
+const DEPTHS: [&str; 2] = ["--depth=1000", "--depth=20000"];
+
+impl Git {
+    fn note_of(&self, repo: &str, git_ref: &str, commit: &Oid) -> PathBuf {
+        let text = format!("{}\n{git_ref}\n{commit}", names::repo_key(repo));
+        self.store
+            .join("standing")
+            .join(base16ct::lower::encode_string(
+                &Sha256::digest(text.as_bytes())[..16],
+            ))
+    }
+
+    /// Notes what a server said. Where it cannot be noted, it is asked again.
+    pub(super) fn note(&self, repo: &str, git_ref: &str, commit: &Oid, standing: Standing) {
+        let file = self.note_of(repo, git_ref, commit);
+        let word = if standing == Standing::On {
+            "on"
+        } else {
+            "off"
+        };
+        let _ = file.parent().map(std::fs::create_dir_all);
+        let _ = std::fs::write(file, word);
+    }
+
+    /// What is known without a server; `None`: nothing.
+    pub fn known_standing(&self, repo: &str, git_ref: &str, commit: &Oid) -> Option<Standing> {
+        if let Some(asked) = Oid::parse(git_ref) {
+            return Some(if asked == *commit {
+                Standing::On
+            } else {
+                Standing::Off
+            });
+        }
+        match std::fs::read(self.note_of(repo, git_ref, commit))
+            .ok()?
+            .as_slice()
+        {
+            b"on" => Some(Standing::On),
+            b"off" => Some(Standing::Off),
+            _ => None,
+        }
+    }
+
+    /// The same, and the server is asked where the commit is not known to be on its ref; `None`
+    /// where it does not answer, cannot give commits without their files, or has more of them than
+    /// anybody asks for.
+    pub fn standing(&self, repo: &str, git_ref: &str, commit: &Oid) -> Option<Standing> {
+        let known = self.known_standing(repo, git_ref, commit);
+        if known == Some(Standing::On) || self.offline || Oid::parse(git_ref).is_some() {
+            return known;
+        }
+        let asked = self.ask(repo, git_ref, commit);
+        if let Some(standing) = asked {
+            self.note(repo, git_ref, commit, standing);
+        }
+        asked.or(known)
+    }
+
+    fn ask(&self, repo: &str, git_ref: &str, commit: &Oid) -> Option<Standing> {
+        let git = self.program.as_ref()?;
+        let (outline, url) = (
+            self.folder(repo, Depth::Outline),
+            self.net.mirrors.rewrite(repo),
+        );
+        for depth in DEPTHS {
+            let history = program::history(
+                self,
+                git,
+                &outline,
+                &url,
+                &format!("+{git_ref}:refs/remote/asked"),
+                depth,
+            )?;
+            let (of, asked) = (commit.to_string(), "refs/remote/asked");
+            match program::count(self, git, &history, &of, asked) {
+                Some(0) => return Some(Standing::On),
+                Some(_) => {}
+                // It is not here, and git itself is well.
+                None if !objects::has_commit(&history, commit)
+                    && program::count(self, git, &history, asked, asked) == Some(0) => {}
+                None => return None,
+            }
+            // The whole of the ref is here, and the commit is not in it.
+            if std::fs::metadata(history.join("shallow")).map_or(0, |m| m.len()) == 0 {
+                return Some(Standing::Off);
+            }
+        }
+        None
+    }
+}

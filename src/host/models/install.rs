@@ -1,0 +1,345 @@
+//! Putting verified bytes into a share, by descriptor: nothing on the way is followed, and nothing
+//! is there before it is whole.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::sys::stat::{FileStat, fchmod, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
+
+use super::sha256::{self, Hasher};
+use super::verified_hashes::Key;
+use crate::host::fs::{
+    acl, clone, cstring, edit, kind, lstat_at, mode, open_dir, open_dir_at, parent,
+};
+use crate::lock::Sha;
+use crate::manifest::Access;
+use crate::plan::observed::{Kind, ShareSpec};
+use crate::progress::Progress;
+
+/// A file whose bytes are those of the lock, or are about to be compared with it.
+pub struct Good {
+    pub file: File,
+    /// What stat said when it was verified.
+    pub key: Key,
+}
+
+/// Opens a regular file, following nothing at its end; `allowed` decides by what stat says.
+///
+/// # Errors
+/// It is none, or not allowed.
+pub fn open(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> io::Result<File> {
+    let (dir, name) = parent(path)?;
+    let fd = openat(
+        &dir,
+        name.as_c_str(),
+        OFlag::O_RDONLY
+            | OFlag::O_NOFOLLOW
+            | OFlag::O_NONBLOCK
+            | OFlag::O_NOCTTY
+            | OFlag::O_CLOEXEC,
+        mode(0),
+    )?;
+    let st = fstat(&fd)?;
+    if kind(&st) != Kind::File {
+        return Err(io::Error::other("is no regular file"));
+    }
+    if !allowed(&st) {
+        return Err(io::Error::other(
+            "belongs to somebody whose files are not read here",
+        ));
+    }
+    Ok(File::from(fd))
+}
+
+/// Reads it to its end: `None` where it is another file.
+///
+/// # Errors
+/// It cannot be read.
+pub fn verify(
+    file: File,
+    size: u64,
+    sha256: Sha,
+    progress: &dyn Progress,
+) -> io::Result<Result<Good, Sha>> {
+    let key = Key::of(&fstat(&file)?);
+    let mut done = 0;
+    let (read, sum) = sha256::whole(&file, &mut |n| {
+        done += n;
+        progress.at(done, size.max(1));
+    })?;
+    Ok(if read == size && sum == sha256 {
+        Ok(Good { file, key })
+    } else {
+        Err(sum)
+    })
+}
+
+/// Puts the content of `good` at `path` in the share; afterwards what stat says of it.
+///
+/// `staged`: the file lies in comfy's own folder under that path and may be moved; it is root's
+/// alone since it was verified.
+///
+/// # Errors
+/// What could not be made or written; the share has the old file then, or none.
+pub fn put(
+    share: &ShareSpec,
+    path: &str,
+    good: &Good,
+    sha256: Sha,
+    staged: Option<&Path>,
+) -> io::Result<FileStat> {
+    let (folder, name) = within(share, path)?;
+    let name = cstring(name.as_ref())?;
+    if let Ok(st) = lstat_at(&folder, &name)
+        && kind(&st) != Kind::File
+    {
+        return Err(io::Error::other(
+            "something that is no file is there: move it away",
+        ));
+    }
+    if let Some(staged) = staged
+        && Key::of(&fstat(&good.file)?) == good.key
+    {
+        let (from, from_name) = parent(staged)?;
+        let same = lstat_at(&from, &from_name).is_ok_and(|st| {
+            fstat(&good.file).is_ok_and(|g| g.st_ino == st.st_ino && g.st_dev == st.st_dev)
+        });
+        if same && fstat(&good.file)?.st_dev == fstat(&folder)?.st_dev {
+            let verified = fstat(&good.file)?;
+            finish(share, &good.file)?;
+            match renameat(&from, from_name.as_c_str(), &folder, name.as_c_str()) {
+                Ok(()) => return unwritten(&verified, fstat(&good.file)?),
+                // Two mounts of one file system.
+                Err(Errno::EXDEV) => {}
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+    let temporary =
+        cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
+    sweep(&folder, &name, share.owner)?;
+    let made = copy(&good.file, &folder, &temporary, sha256).and_then(|file| {
+        // On the disk before anybody else may write it: what takes long is behind us then.
+        file.sync_data()?;
+        let verified = fstat(&file)?;
+        finish(share, &file)?;
+        renameat(&folder, temporary.as_c_str(), &folder, name.as_c_str())?;
+        let (st, there) = (
+            unwritten(&verified, fstat(&file)?)?,
+            lstat_at(&folder, &name)?,
+        );
+        // In a share that the sandbox may write, it may have put another file under the temporary
+        // name.
+        if (st.st_ino, st.st_dev) == (there.st_ino, there.st_dev) {
+            Ok(st)
+        } else {
+            Err(io::Error::other("somebody replaced it meanwhile"))
+        }
+    });
+    if made.is_err() {
+        let _ = unlinkat(&folder, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir);
+    }
+    made
+}
+
+/// The folder of `path` in the share, made where it is missing, and the name in it.
+fn within<'a>(share: &ShareSpec, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
+    let top = open_dir(&share.path)?;
+    match path.rsplit_once('/') {
+        Some((folders, name)) => Ok((descend(share, top, folders)?, name)),
+        None => Ok((top, path)),
+    }
+}
+
+/// Gives the file at `path` a second name beside it, with that ending, so that a rename over it
+/// loses nothing; that name's path. `None`: there is no file.
+///
+/// # Errors
+/// It cannot be kept.
+pub fn keep(share: &ShareSpec, path: &str, ending: &str) -> io::Result<Option<PathBuf>> {
+    let (folder, name) = within(share, path)?;
+    let (from, to) = (
+        cstring(name.as_ref())?,
+        cstring(format!("{name}.{ending}").as_ref())?,
+    );
+    match lstat_at(&folder, &from) {
+        Ok(st) if kind(&st) == Kind::File => {}
+        Ok(_) => {
+            return Err(io::Error::other(
+                "something that is no file is there: move it away",
+            ));
+        }
+        Err(Errno::ENOENT) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    }
+    match linkat(
+        &folder,
+        from.as_c_str(),
+        &folder,
+        to.as_c_str(),
+        AtFlags::empty(),
+    ) {
+        Ok(()) => {}
+        // A file system without second names: for a moment there is none.
+        Err(Errno::EPERM | Errno::ENOTSUP | Errno::ENOSYS | Errno::EMLINK) => {
+            if lstat_at(&folder, &to).is_ok() {
+                return Err(Errno::EEXIST.into());
+            }
+            renameat(&folder, from.as_c_str(), &folder, to.as_c_str())?;
+        }
+        Err(e) => return Err(e.into()),
+    }
+    Ok(Some(share.path.join(format!("{path}.{ending}"))))
+}
+
+/// Nobody wrote it since it was verified. Only then is it vouched for.
+fn unwritten(verified: &FileStat, now: FileStat) -> io::Result<FileStat> {
+    let content = |st: &FileStat| (st.st_size, st.st_mtime, st.st_mtime_nsec);
+    if content(verified) == content(&now) {
+        Ok(now)
+    } else {
+        Err(io::Error::other("somebody wrote into it meanwhile"))
+    }
+}
+
+/// Removes what killed runs have left of this file: copies of root's, or those that were the
+/// owner's already.
+fn sweep(folder: &OwnedFd, name: &CStr, owner: u32) -> io::Result<()> {
+    let start = [b".", name.to_bytes(), b".comfy-"].concat();
+    let me = nix::unistd::geteuid().as_raw();
+    for entry in nix::dir::Dir::from_fd(open_dir_at(folder, c".")?)?.iter() {
+        let entry = entry?;
+        let found = entry.file_name();
+        let ours = || {
+            lstat_at(folder, found)
+                .is_ok_and(|st| kind(&st) == Kind::File && (st.st_uid == me || st.st_uid == owner))
+        };
+        if found.to_bytes().starts_with(&start) && edit::left_over(found) && ours() {
+            let _ = unlinkat(folder, found, UnlinkatFlags::NoRemoveDir);
+        }
+    }
+    Ok(())
+}
+
+/// A copy that is the caller's alone, verified.
+fn copy(from: &File, folder: &OwnedFd, name: &CStr, sha256: Sha) -> io::Result<File> {
+    let wrong = || io::Error::other("its content changed while it was copied");
+    if let Some(clone) = clone::clone(from, folder, name)? {
+        // The clone is as good as what it was cloned from, which others may write.
+        let (_, sum) = sha256::whole(&clone, &mut |_| {})?;
+        return if sum == sha256 {
+            Ok(clone)
+        } else {
+            Err(wrong())
+        };
+    }
+    let mut to = clone::create(folder, name)?;
+    let mut hasher = Hasher::default();
+    let mut block = vec![0; sha256::BLOCK];
+    let mut source = from;
+    io::Seek::rewind(&mut source)?;
+    loop {
+        let n = match io::Read::read(&mut source, &mut block) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) => return Err(e),
+        };
+        hasher.update(&block[..n]);
+        io::Write::write_all(&mut to, &block[..n])?;
+    }
+    if hasher.sum() == sha256 {
+        Ok(to)
+    } else {
+        Err(wrong())
+    }
+}
+
+/// The share's owner and group, and a mode that lets both read it (0644, not the 0600 of a
+/// download).
+fn finish(share: &ShareSpec, file: &File) -> io::Result<()> {
+    acl::drop_all(file);
+    if nix::unistd::geteuid().is_root() {
+        fchown(
+            file,
+            Some(Uid::from_raw(share.owner)),
+            Some(Gid::from_raw(if share.modes {
+                share.gid
+            } else {
+                share.owner_gid
+            })),
+        )?;
+    }
+    Ok(fchmod(
+        file,
+        mode(if share.modes && share.access == Access::Write {
+            0o664
+        } else {
+            0o644
+        }),
+    )?)
+}
+
+/// Opens the folders below the share's own one after the other, making those that are missing.
+fn descend(share: &ShareSpec, top: OwnedFd, folders: &str) -> io::Result<OwnedFd> {
+    let mut at = top;
+    for part in folders.split('/') {
+        let name = cstring(part.as_ref())?;
+        match mkdirat(&at, name.as_c_str(), mode(0o700)) {
+            Ok(()) => {
+                let fd = open_dir_at(&at, &name)?;
+                // Where the sandbox may write it can have put another one there meanwhile.
+                if fstat(&fd)?.st_uid != nix::unistd::geteuid().as_raw() {
+                    return Err(io::Error::other(format!(
+                        "{part}: somebody replaced the new folder"
+                    )));
+                }
+                acl::drop_all(&fd);
+                if share.modes {
+                    fchown(
+                        &fd,
+                        Some(Uid::from_raw(share.owner)),
+                        Some(Gid::from_raw(share.gid)),
+                    )?;
+                }
+                fchmod(
+                    &fd,
+                    mode(if share.modes {
+                        share.root_mode()
+                    } else {
+                        0o755
+                    }),
+                )?;
+                at = fd;
+            }
+            Err(Errno::EEXIST) => at = open_dir_at(&at, &name)?,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(at)
+}
+
+/// Whether a file could be put at `path`, as far as that can be told before: the nearest folder
+/// that is there takes new files.
+///
+/// # Errors
+/// It does not.
+pub fn writable(share: &ShareSpec, path: &str) -> Result<(), (std::path::PathBuf, Errno)> {
+    let whole = share.path.join(path);
+    let there = whole
+        .ancestors()
+        .skip(1)
+        .find(|p| p.symlink_metadata().is_ok())
+        .unwrap_or(Path::new("/"));
+    nix::unistd::access(
+        there,
+        nix::unistd::AccessFlags::W_OK | nix::unistd::AccessFlags::X_OK,
+    )
+    .map_err(|e| (there.to_path_buf(), e))
+}

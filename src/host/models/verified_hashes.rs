@@ -1,0 +1,154 @@
+//! What was verified before: the SHA-256 that a file had when stat said this of it.
+//!
+//! As with [`crate::host::sealed::stat_cache`], a vouching rests on ctime, and only once that is older than
+//! the clock's grain. Two files hold it: one among the records, written by an apply, and the
+//! caller's own, written by `lock` and `verify`. The sandbox user can write neither.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, OnceLock};
+
+use nix::sys::stat::FileStat;
+
+use crate::desired::paths::Paths;
+use crate::host::fs::edit;
+use crate::host::sealed::stat_cache::Stamp;
+use crate::lock::Sha;
+use crate::problem::{Doing, Result};
+
+const MAGIC: &[u8; 8] = b"comfymh1";
+const KEY: usize = 8 + 32;
+const RECORD: usize = KEY + 32;
+/// Beyond this, what was not asked for in this run is forgotten.
+const MOST: usize = 400_000;
+
+/// A file's identity: device and [`Stamp`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key([u8; KEY]);
+
+impl Key {
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the widths differ between the platforms"
+    )]
+    pub fn of(st: &FileStat) -> Key {
+        let mut k = [0; KEY];
+        k[..8].copy_from_slice(&(st.st_dev as u64).to_be_bytes());
+        k[8..].copy_from_slice(&Stamp::of(st).key());
+        Key(k)
+    }
+}
+
+#[derive(Default)]
+pub struct Hashes {
+    /// Files of sorted records, searched in place; each is read when those before it do not know a
+    /// file.
+    old: Vec<(PathBuf, OnceLock<Vec<u8>>)>,
+    new: Mutex<HashMap<Key, Sha>>,
+    /// Whether there is something in `new`: most runs have nothing, and ask twenty thousand times.
+    news: AtomicBool,
+}
+
+impl Hashes {
+    /// What these files hold; absent or damaged ones hold nothing.
+    pub fn load(paths: &[PathBuf]) -> Hashes {
+        Hashes {
+            old: paths.iter().map(|p| (p.clone(), OnceLock::new())).collect(),
+            ..Hashes::default()
+        }
+    }
+
+    pub fn get(&self, key: &Key) -> Option<Sha> {
+        if self.has_news()
+            && let Some(sha) = self.new.lock().ok().and_then(|n| n.get(key).copied())
+        {
+            return Some(sha);
+        }
+        self.old.iter().find_map(|old| {
+            let records = vouched(old);
+            // Device and inode as one number first: a library asks this twenty thousand times.
+            let wanted = head(&key.0);
+            let at = records.partition_point(|r| head(r) < wanted);
+            let found = records[at..]
+                .iter()
+                .take_while(|r| head(*r) == wanted)
+                .find(|r| r[..KEY] == key.0)?;
+            found[KEY..].try_into().ok().map(Sha)
+        })
+    }
+
+    /// Notes a reading that began at `read_ns` (nanoseconds since 1970), where its stamp can vouch
+    /// for it.
+    pub fn add(&self, st: &FileStat, sha: Sha, read_ns: i64) {
+        if Stamp::of(st).settled(read_ns)
+            && let Ok(mut new) = self.new.lock()
+        {
+            new.insert(Key::of(st), sha);
+            self.news.store(true, Ordering::Release);
+        }
+    }
+
+    pub fn has_news(&self) -> bool {
+        self.news.load(Ordering::Acquire)
+    }
+
+    /// Writes what is new into the file at `path`, beside what that holds.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn save(&self, path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+        let Ok(new) = self.new.lock().map(|n| n.clone()) else {
+            return Ok(());
+        };
+        // Read again: another comfy may have written meanwhile.
+        let before = Hashes::load(&[path.to_path_buf()]);
+        let mut records: Vec<[u8; RECORD]> = new.iter().map(|(k, s)| record(k, s)).collect();
+        let kept = before.old.iter().flat_map(vouched);
+        records.extend(
+            kept.filter(|r| !r[..KEY].try_into().is_ok_and(|k| new.contains_key(&Key(k))))
+                .take(MOST.saturating_sub(new.len())),
+        );
+        records.sort_unstable();
+        let mut bytes = MAGIC.to_vec();
+        records.iter().for_each(|r| bytes.extend_from_slice(r));
+        let me = (nix::unistd::geteuid(), nix::unistd::getegid());
+        let doing = || format!("write {}", path.display());
+        edit::make_parents(path, me.0, me.1).doing(doing)?;
+        edit::write_file(path, &bytes, 0o640, owner).doing(doing)
+    }
+}
+
+/// The records of a file; none where it is damaged.
+fn vouched((path, bytes): &(PathBuf, OnceLock<Vec<u8>>)) -> &[[u8; RECORD]] {
+    let bytes = bytes.get_or_init(|| std::fs::read(path).unwrap_or_default());
+    let records = bytes.strip_prefix(MAGIC).map(|b| b.as_chunks::<RECORD>());
+    records
+        .filter(|(_, rest)| rest.is_empty())
+        .map_or(&[], |(all, _)| all)
+}
+
+fn head(record: &[u8]) -> u128 {
+    record.first_chunk().map_or(0, |h| u128::from_be_bytes(*h))
+}
+
+fn record(key: &Key, sha: &Sha) -> [u8; RECORD] {
+    let mut r = [0; RECORD];
+    r[..KEY].copy_from_slice(&key.0);
+    r[KEY..].copy_from_slice(&sha.0);
+    r
+}
+
+/// The caller's own file.
+pub fn own_path() -> Option<PathBuf> {
+    Some(crate::host::env::cache_home()?.join("model-hashes"))
+}
+
+/// The records, and the caller's own file but for root, who believes the records alone where there
+/// are two accounts.
+pub fn believed(paths: &Paths) -> Vec<PathBuf> {
+    let own = (paths.home.is_none() || !nix::unistd::geteuid().is_root())
+        .then(own_path)
+        .flatten();
+    std::iter::once(paths.model_hashes()).chain(own).collect()
+}

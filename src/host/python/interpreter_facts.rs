@@ -1,0 +1,94 @@
+//! What an interpreter says of itself and its system, where only it can know: which wheels it takes
+//! depends on that.
+
+use std::process::{Command, Stdio};
+
+use crate::desired::venv::Interpreter;
+use crate::lock::wheel_tags::{Os, System};
+use crate::problem::{Doing, Problem, Result};
+
+/// Python's version, its ABI flags, machine, the release of macOS, the C library; a line each.
+const ASK: &str = "import os, platform, sys
+try: libc = os.confstr('CS_GNU_LIBC_VERSION') or ''
+except (AttributeError, OSError, ValueError): libc = ''
+print('%d.%d' % sys.version_info[:2], sys.abiflags, platform.machine(), platform.mac_ver()[0], \
+    libc, sep='\\n')";
+
+/// Asks it, as whoever calls: without site and environment, so that nothing of a package runs.
+///
+/// # Errors
+/// It does not run, or says what comfy does not understand.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the base interpreter, without site and environment"
+)]
+pub fn ask(i: &Interpreter) -> Result<System> {
+    let mut c = Command::new(&i.path);
+    // Else macOS tells programs that were made for 10.15 that it is 10.16 (packaging.tags).
+    c.args(["-I", "-S", "-B", "-c", ASK])
+        .env_clear()
+        .env("LC_ALL", "C")
+        .env("SYSTEM_VERSION_COMPAT", "0")
+        .current_dir("/")
+        .stdin(Stdio::null());
+    let out = c.output().doing(|| format!("start {}", i.path.display()))?;
+    let text = String::from_utf8_lossy(&out.stdout);
+    understand(&text).ok_or_else(|| {
+        Problem::new(format!(
+            "python: {} does not say for which system it was made: {}",
+            i.path.display(),
+            crate::text::escape(text.trim())
+        ))
+        .hint("is it a whole installation? `comfy doctor` tells which interpreter is used")
+    })
+}
+
+fn understand(text: &str) -> Option<System> {
+    let mut lines = text.lines();
+    let (python, flags, machine, mac, libc) = (
+        lines.next()?,
+        lines.next()?,
+        lines.next()?,
+        lines.next()?,
+        lines.next()?,
+    );
+    let two = |version: &str| {
+        let mut parts = version.split('.').map(str::parse::<u32>);
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    };
+    let os = match (mac, libc.strip_prefix("glibc ")) {
+        ("", Some(glibc)) => two(glibc).map(|(major, minor)| Os::Glibc(major, minor))?,
+        // musl says nothing of itself; 1.2 is of 2020.
+        ("", None) => Os::Musl(1, 2),
+        (mac, _) => Os::Macos(mac.split('.').next()?.parse().ok()?),
+    };
+    Some(System {
+        python: two(python)?,
+        free_threaded: flags.contains('t'),
+        machine: machine.into(),
+        os,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_both_systems_are_understood() {
+        let rows = [
+            "3.12\n\nx86_64\n\nglibc 2.36\n",
+            "3.13\nt\narm64\n15.6.1\n\n",
+            "3.12\n\naarch64\n\n\n",
+            "3.12\n",
+            "three\n\nx\n\nglibc 2\n",
+        ];
+        insta::assert_snapshot!(rows.map(|t| format!("{:?}", understand(t))).join("\n"), @r#"
+        Some(System { python: (3, 12), free_threaded: false, machine: "x86_64", os: Glibc(2, 36) })
+        Some(System { python: (3, 13), free_threaded: true, machine: "arm64", os: Macos(15) })
+        Some(System { python: (3, 12), free_threaded: false, machine: "aarch64", os: Musl(1, 2) })
+        None
+        None
+        "#);
+    }
+}

@@ -1,0 +1,188 @@
+//! What was read in this process and can be believed in the next: contents by stamp, whole trees by
+//! footprint.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use nix::sys::stat::FileStat;
+
+use super::fingerprint::{self, Footprint, Footprints};
+use super::stat_cache::{Stamp, StatCache, now_ns};
+use crate::host::fs::{bits, open_dir};
+use crate::plan::observed::{Seen, Unknown};
+use crate::tree::Oid;
+
+/// Content ids that were read or vouched for in this process, and whole trees that were: what the
+/// next stat cache and the next footprints are made of.
+#[derive(Default)]
+pub struct Readings {
+    contents: Mutex<std::collections::HashMap<Stamp, (Oid, i64)>>,
+    /// Footprints of an earlier complete check.
+    known: Footprints,
+    whole: Mutex<Footprints>,
+    /// Trees whose content this process has sealed, by name.
+    vouched: Mutex<BTreeSet<String>>,
+    /// Whole trees that got another link to some of their files, and where they lie.
+    linked: Mutex<BTreeMap<String, PathBuf>>,
+}
+
+impl Readings {
+    pub fn new(known: Footprints) -> Readings {
+        Readings {
+            known,
+            ..Readings::default()
+        }
+    }
+
+    pub fn add(&self, stamp: Stamp, oid: Oid, read_ns: i64) {
+        if let Ok(mut m) = self.contents.lock() {
+            m.insert(stamp, (oid, read_ns));
+        }
+    }
+
+    pub fn extend(&self, more: Vec<(Stamp, Oid, i64)>) {
+        if let Ok(mut m) = self.contents.lock() {
+            m.extend(more.into_iter().map(|(s, o, t)| (s, (o, t))));
+        }
+    }
+
+    pub fn get(&self, stamp: &Stamp) -> Option<Oid> {
+        self.contents.lock().ok()?.get(stamp).map(|(o, _)| *o)
+    }
+
+    /// Notes that the content of a tree is as it should be, whatever its stamps say.
+    pub fn vouch(&self, name: &str) {
+        if let Ok(mut v) = self.vouched.lock() {
+            v.insert(name.into());
+        }
+    }
+
+    pub fn is_vouched(&self, name: &str) -> bool {
+        self.vouched.lock().is_ok_and(|v| v.contains(name))
+    }
+
+    /// Notes that a whole tree shares files with a new one: its stamps changed by that, and nothing
+    /// else.
+    pub fn linked(&self, name: String, folder: PathBuf) {
+        if let Ok(mut l) = self.linked.lock() {
+            l.insert(name, folder);
+        }
+    }
+
+    /// Takes the footprints of such trees anew, once the last link is older than the clock's grain.
+    pub fn settle(&self) {
+        for (name, folder) in self.linked.lock().map(|l| l.clone()).unwrap_or_default() {
+            if let Some(is) = open_dir(&folder)
+                .ok()
+                .and_then(|fd| fingerprint::take(fd, now_ns()))
+            {
+                self.found_whole(&name, is);
+            }
+        }
+    }
+
+    fn found_whole(&self, name: &str, footprint: Footprint) {
+        if let Ok(mut w) = self.whole.lock() {
+            w.insert(name.into(), footprint);
+        }
+    }
+
+    /// The bytes of the stat cache; `None` where nothing was looked up, so that the old one stays.
+    pub fn stat_cache(&self) -> Option<Vec<u8>> {
+        let m = self.contents.lock().ok().filter(|m| !m.is_empty())?;
+        Some(StatCache::render(m.iter().map(|(s, (o, t))| (*s, *o, *t))))
+    }
+
+    /// The footprints known and found, where they differ from those that were known.
+    pub fn footprints(&self) -> Option<Footprints> {
+        let w = self.whole.lock().ok()?;
+        let mut all = self.known.clone();
+        all.extend(w.iter().map(|(n, f)| (n.clone(), *f)));
+        (!w.is_empty() && all != self.known).then_some(all)
+    }
+}
+
+/// A sealed folder that is being checked.
+pub struct Sealed<'a> {
+    folder: &'a Path,
+    name: String,
+    pub fd: OwnedFd,
+    root: FileStat,
+    /// The folder itself has the owner and the mode that it should have.
+    framed: bool,
+    /// Nanoseconds since 1970.
+    began: i64,
+}
+
+impl<'a> Sealed<'a> {
+    /// `None` if there is no such folder; `name` is that of its footprint.
+    pub fn open(folder: &'a Path, name: String, uid: u32, gid: u32) -> Seen<Option<Sealed<'a>>> {
+        let fd = match open_dir(folder) {
+            Ok(fd) => fd,
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+                ) =>
+            {
+                return Ok(None);
+            }
+            Err(e) => {
+                return Err(Unknown {
+                    reason: format!("{}: {e}", folder.display()),
+                    root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
+                });
+            }
+        };
+        let root =
+            nix::sys::stat::fstat(&fd).map_err(|e| crate::host::fs::unreadable(folder, e))?;
+        let framed = root.st_uid == uid && root.st_gid == gid && bits(&root) == 0o755;
+        Ok(Some(Sealed {
+            folder,
+            name,
+            fd,
+            root,
+            framed,
+            began: now_ns(),
+        }))
+    }
+
+    fn footprint(&self) -> Seen<Option<Footprint>> {
+        // Opened anew for each walk: a duplicate would share the place in the listing.
+        let again = crate::host::fs::open_dir_at(&self.fd, c".").map_err(|e| Unknown {
+            reason: format!("{}: {e}", self.folder.display()),
+            root_can: false,
+        })?;
+        Ok(fingerprint::take(again, self.began))
+    }
+
+    /// Whether nothing in it changed since the last complete check.
+    pub fn unchanged(&self, readings: &Readings) -> Seen<bool> {
+        let Some(known) = readings.known.get(&self.name).filter(|_| self.framed) else {
+            return Ok(false);
+        };
+        let same = self.footprint()?.is_some_and(|is| is == *known);
+        if same {
+            readings.found_whole(&self.name, *known);
+        }
+        Ok(same)
+    }
+
+    /// What the folder itself has, if that is not as it should be.
+    pub fn frame(&self) -> Option<String> {
+        let r = &self.root;
+        (!self.framed).then(|| format!("uid {}, gid {}, mode {:04o}", r.st_uid, r.st_gid, bits(r)))
+    }
+
+    /// Notes that a complete check found nothing off.
+    pub fn whole(&self, readings: &Readings) -> Seen<()> {
+        // Taken after the check, and settled before it: what changed in between shows a later
+        // ctime, and is not kept.
+        if let Some(is) = self.footprint()? {
+            readings.found_whole(&self.name, is);
+        }
+        Ok(())
+    }
+}

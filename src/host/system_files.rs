@@ -1,0 +1,157 @@
+//! Files of comfy's in folders of the system, and the copy of comfy that they name. Root's side
+//! alone comes here.
+
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::process::{Run, first_existing};
+use crate::desired::Paths;
+use crate::desired::system_files::{FileKind, SystemFile};
+use crate::host::fs::edit;
+use crate::problem::{Doing, Problem, Result};
+
+/// Copies the program that runs, as the plan saw it.
+///
+/// # Errors
+/// It is another by now; the disk.
+pub fn install_launcher(path: &Path, size: u64, modified: i64) -> Result<()> {
+    let doing = || format!("copy comfy to {}", path.display());
+    let own = super::elevate::own().doing(doing)?;
+    let seen = super::elevate::program(None).doing(doing)?;
+    let bytes = std::fs::read(own).doing(doing)?;
+    if seen.is_none_or(|p| (p.size, p.modified) != (size, modified)) || bytes.len() as u64 != size {
+        return Err(
+            Problem::new("comfy's own program changed since the plan was made")
+                .hint("run `comfy apply` again"),
+        );
+    }
+    if let Some(folder) = path.parent() {
+        edit::make_dir(folder, 0, 0, 0o755).doing(doing)?;
+    }
+    edit::write_file(path, &bytes, 0o755, Some((0, 0))).doing(doing)?;
+    // By its age a copy is told from one of an older comfy.
+    let when = UNIX_EPOCH + Duration::from_secs(u64::try_from(modified).unwrap_or(0));
+    std::fs::OpenOptions::new()
+        .write(true)
+        .open(path)
+        .and_then(|f| f.set_modified(when))
+        .doing(doing)
+}
+
+/// Writes one, after the program that reads it has found it good.
+///
+/// # Errors
+/// It is refused; the disk.
+pub fn write(file: &SystemFile, paths: &Paths, run: &dyn Run) -> Result<()> {
+    let doing = || format!("write {}", file.path.display());
+    if file.kind == FileKind::Sudoers {
+        let visudo =
+            first_existing(&["/usr/sbin/visudo", "/usr/local/sbin/visudo"]).ok_or_else(|| {
+                Problem::new("there is no visudo, so nothing is written into sudoers.d")
+                    .hint("install sudo, or set `passwordless = false` in [run]")
+            })?;
+        let draft = paths.staging().join("sudoers");
+        edit::write_file(&draft, file.text.as_bytes(), 0o400, Some((0, 0))).doing(doing)?;
+        let checked = run
+            .run(&[visudo, "-cf", &draft.display().to_string()])
+            .doing(|| "ask visudo".into());
+        edit::remove_path(&draft).doing(doing)?;
+        let checked = checked?;
+        if checked.status != 0 {
+            return Err(Problem::new(format!(
+                "visudo refuses the rule: {}",
+                crate::text::escape(checked.stderr.trim())
+            )));
+        }
+    }
+    edit::write_file(
+        &file.path,
+        file.text.as_bytes(),
+        file.kind.mode(),
+        Some((0, 0)),
+    )
+    .doing(doing)?;
+    if file.kind == FileKind::Unit {
+        // What `systemctl enable` does, on a machine that has not been booted with systemd too.
+        let wants = wants(&file.path)?;
+        if let Some(folder) = wants.parent() {
+            edit::make_dir(folder, 0, 0, 0o755).doing(doing)?;
+        }
+        edit::set_link(&wants, &file.path, None).doing(doing)?;
+        reload(run)?;
+    }
+    Ok(())
+}
+
+/// # Errors
+/// The disk.
+pub fn remove(kind: FileKind, path: &Path, run: &dyn Run) -> Result<()> {
+    let doing = || format!("remove {}", path.display());
+    if kind == FileKind::Unit {
+        edit::remove_link(&wants(path)?, path).doing(doing)?;
+    }
+    edit::remove_path(path).doing(doing)?;
+    if kind == FileKind::Unit {
+        reload(run)
+    } else {
+        Ok(())
+    }
+}
+
+fn wants(unit: &Path) -> Result<std::path::PathBuf> {
+    let both = unit.parent().zip(unit.file_name());
+    both.map(|(folder, name)| folder.join("multi-user.target.wants").join(name))
+        .ok_or_else(|| Problem::new(format!("{} is no unit", unit.display())))
+}
+
+/// Puts `user` into a file with a name a line, or takes it out; owner and mode stay.
+///
+/// # Errors
+/// It is no plain file; the disk.
+pub fn list(file: &Path, user: &str, on: bool) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let doing = || format!("write {}", file.display());
+    let (text, perm, own) = match file.symlink_metadata() {
+        Ok(m) if m.is_file() => (
+            std::fs::read_to_string(file).doing(doing)?,
+            m.mode() & 0o7777,
+            (m.uid(), m.gid()),
+        ),
+        Ok(_) => {
+            return Err(Problem::new(format!("{} is no plain file", file.display()))
+                .hint("put the real file there"));
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => (String::new(), 0o644, (0, 0)),
+        Err(e) => return Err(e).doing(doing),
+    };
+    let mut lines: Vec<&str> = text.lines().filter(|l| l.trim() != user).collect();
+    lines.extend(on.then_some(user));
+    if lines.is_empty() && file.ends_with("cron.deny") && Path::new("/etc/debian_version").exists()
+    {
+        // Where everybody may without it; elsewhere an empty one is what lets them.
+        return edit::remove_path(file).doing(doing);
+    }
+    let text: String = lines.iter().flat_map(|l| [*l, "\n"]).collect();
+    edit::write_file(file, text.as_bytes(), perm, Some(own)).doing(doing)
+}
+
+/// Has systemd read its units again, where it runs (sd_booted(3)).
+fn reload(run: &dyn Run) -> Result<()> {
+    let booted = Path::new("/run/systemd/system").is_dir();
+    let Some(systemctl) =
+        first_existing(&["/usr/bin/systemctl", "/bin/systemctl"]).filter(|_| booted)
+    else {
+        return Ok(());
+    };
+    let out = run
+        .run(&[systemctl, "daemon-reload"])
+        .doing(|| "have systemd read its units again".into())?;
+    if out.status == 0 {
+        Ok(())
+    } else {
+        Err(Problem::new(format!(
+            "systemctl daemon-reload: {}",
+            crate::text::escape(out.stderr.trim())
+        )))
+    }
+}

@@ -1,0 +1,115 @@
+//! A word for a launch that is under way: over a socket among the records, from its owner or root
+//! alone.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::sync::mpsc::Sender;
+
+use super::{KILL, STOP};
+use crate::desired::Paths;
+use crate::host::fs::edit;
+use crate::problem::{Doing, Problem, Result};
+
+/// The socket of a launch; it goes with this.
+pub struct Desk(PathBuf);
+
+impl Desk {
+    /// Passes what the owner says on to `tell`. A connection stays open until this process ends: so
+    /// the other side knows.
+    ///
+    /// # Errors
+    /// The socket cannot be made.
+    pub fn open(paths: &Paths, owner: u32, owner_gid: u32, tell: Sender<String>) -> Result<Desk> {
+        let path = paths.control();
+        let doing = || format!("listen at {}", path.display());
+        edit::remove_path(&path).doing(doing)?;
+        let listener = UnixListener::bind(&path).doing(doing)?;
+        if nix::unistd::geteuid().is_root() {
+            // The folder is root's and closed to all but the owner's group; who speaks is looked at
+            // as well.
+            edit::set_owner(&path, 0, owner_gid, 0o660).doing(doing)?;
+        }
+        std::thread::spawn(move || {
+            let mut open = Vec::new();
+            for stream in listener.incoming().flatten() {
+                if !peer(&stream).is_some_and(|uid| uid == owner || uid == 0) {
+                    continue;
+                }
+                let mut line = String::new();
+                let _ = stream.set_read_timeout(Some(std::time::Duration::from_secs(2)));
+                // No more than a word.
+                if BufReader::new((&stream).take(64))
+                    .read_line(&mut line)
+                    .is_ok()
+                    && [STOP, KILL].contains(&line.trim())
+                {
+                    if tell.send(line.trim().to_string()).is_err() {
+                        return;
+                    }
+                    open.push(stream);
+                }
+            }
+        });
+        Ok(Desk(path))
+    }
+}
+
+impl Drop for Desk {
+    fn drop(&mut self) {
+        // What is left is removed by the next launch.
+        let _ = edit::remove_path(&self.0);
+    }
+}
+
+/// The uid at the other end.
+#[cfg(target_os = "linux")]
+fn peer(stream: &UnixStream) -> Option<u32> {
+    use nix::sys::socket::getsockopt;
+    use nix::sys::socket::sockopt::PeerCredentials;
+    getsockopt(&stream.as_fd(), PeerCredentials)
+        .ok()
+        .map(|c| c.uid())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn peer(stream: &UnixStream) -> Option<u32> {
+    nix::unistd::getpeereid(stream.as_fd())
+        .ok()
+        .map(|(uid, _)| uid.as_raw())
+}
+
+/// Says a word, and waits for the end of the launch. A further Ctrl-C asks for the end at once.
+///
+/// # Errors
+/// Nothing listens, or it does not listen to us.
+pub fn end(paths: &Paths) -> Result<()> {
+    let say = |word: &str| -> Result<UnixStream> {
+        let mut stream = UnixStream::connect(paths.control()).map_err(|e| {
+            Problem::new(format!(
+                "ComfyUI does not listen at {}: {e}",
+                paths.control().display()
+            ))
+            .hint("are you its owner? `comfy status` shows what runs")
+        })?;
+        writeln!(stream, "{word}").doing(|| format!("say {word}"))?;
+        Ok(stream)
+    };
+    let mut stream = say(STOP)?;
+    stream
+        .set_read_timeout(Some(std::time::Duration::from_millis(100)))
+        .doing(|| "wait for the end".into())?;
+    let mut asked = crate::host::signals::count();
+    loop {
+        match stream.read(&mut [0; 8]) {
+            Ok(0) => return Ok(()),
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => return Ok(()),
+            _ if crate::host::signals::count() > asked => {
+                asked = crate::host::signals::count();
+                say(KILL)?;
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The log keeper of a launch without a terminal: a process under the owner's uid, since what
+//! ComfyUI says is nobody's word that root should read. It writes the log, turns it over, and notes
+//! when ComfyUI is ready and which nodes failed.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::RawFd;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use super::import_log::Log;
+use crate::desired::Paths;
+use crate::gateway::tokens::Handle;
+use crate::host::fs::edit;
+use crate::host::launched;
+use crate::problem::{Doing, Result};
+
+/// What the supervisor asks of it, on stdin.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Config {
+    /// Whom it becomes; nobody else under isolation "none".
+    pub account: Option<(u32, u32)>,
+    pub paths: Paths,
+    /// What ComfyUI says.
+    pub input: RawFd,
+    pub address: String,
+    pub nodes: Vec<String>,
+}
+
+/// What it found.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Status {
+    /// Seconds from the launch to the first answer.
+    pub ready: Option<f64>,
+    pub failed: Vec<(String, String)>,
+    pub hints: Vec<String>,
+    /// Hints beyond these.
+    #[serde(default)]
+    pub more: u64,
+}
+
+impl Status {
+    /// As the last launch left it.
+    pub fn read(paths: &Paths) -> Status {
+        std::fs::read(status_path(paths))
+            .ok()
+            .and_then(|b| serde_json::from_slice(&b).ok())
+            .unwrap_or_default()
+    }
+}
+
+/// Lines that wait to be taken; one has at most 16 KiB.
+const QUEUE: usize = 256;
+/// How long after one change of the status file the next one waits, since a node can say something
+/// new as fast as it likes.
+const BREATH: Duration = Duration::from_secs(1);
+/// Bytes after which a log is turned over.
+const FULL: u64 = 10 << 20;
+/// How many older ones are kept.
+const KEPT: usize = 4;
+
+/// The log of the launch that was last, and with a number the older ones.
+pub fn log_path(paths: &Paths, older: usize) -> PathBuf {
+    paths.logs().join(if older == 0 {
+        "comfyui.log".into()
+    } else {
+        format!("comfyui.log.{older}")
+    })
+}
+
+fn status_path(paths: &Paths) -> PathBuf {
+    paths.logs().join("status.json")
+}
+
+/// Serves until ComfyUI says no more. Must be called while there is one thread.
+pub fn serve() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(p) => {
+            crate::render::problem(&p);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let mut text = String::new();
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .doing(|| "read what to write down".into())?;
+    let config: Config =
+        serde_json::from_str(&text).doing(|| "understand what to write down".into())?;
+    let input = launched::take_over(config.input)?;
+    // The terminal's Ctrl-C is the supervisor's.
+    nix::unistd::setsid().doing(|| "begin a session".into())?;
+    if let Some((uid, gid)) = config.account {
+        launched::drop_groups()?;
+        launched::become_id(uid, gid)?;
+    }
+    nix::sys::stat::umask(crate::host::fs::mode(0o077));
+    let mut log = Rotating::open(&config.paths)?;
+    let status = Arc::new(Mutex::new(Status::default()));
+    note(&config.paths, &status);
+    wait_for_answer(&config, &status);
+    let mut watch = Log::of(&config.nodes);
+    let hear = queued(std::fs::File::from(input), |line| line);
+    let (mut due, mut noted) = (false, None::<Instant>);
+    loop {
+        let rest = noted.map_or(Duration::ZERO, |n| BREATH.saturating_sub(n.elapsed()));
+        let heard = if due {
+            hear.recv_timeout(rest)
+        } else {
+            hear.recv().map_err(|_| RecvTimeoutError::Disconnected)
+        };
+        match heard {
+            Ok(line) => {
+                log.line(&line)?;
+                let hint = watch.line(String::from_utf8_lossy(&line).trim_end());
+                let failed = watch.failed(&config.nodes);
+                let Ok(mut s) = status.lock() else { continue };
+                due |= hint.is_some() || failed != s.failed || watch.more() != s.more;
+                s.hints.extend(hint);
+                (s.failed, s.more) = (failed, watch.more());
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+        if due && noted.is_none_or(|n| n.elapsed() >= BREATH) {
+            note(&config.paths, &status);
+            (due, noted) = (false, Some(Instant::now()));
+        }
+    }
+    if due {
+        note(&config.paths, &status);
+    }
+    Ok(())
+}
+
+/// The same as texts without their ends, from a thread that reads.
+pub fn heard(from: impl Read + Send + 'static) -> Receiver<String> {
+    queued(from, |line| {
+        String::from_utf8_lossy(&line)
+            .trim_end_matches(['\n', '\r'])
+            .to_string()
+    })
+}
+
+/// Lines from a thread that reads, at most [`QUEUE`] of them: where nobody takes them, whoever
+/// writes waits.
+fn queued<T: Send + 'static>(
+    from: impl Read + Send + 'static,
+    make: fn(Vec<u8>) -> T,
+) -> Receiver<T> {
+    let (tell, hear) = sync_channel(QUEUE);
+    std::thread::spawn(move || lines(from).try_for_each(|line| tell.send(make(line))));
+    hear
+}
+
+/// Lines as bytes, each with its end; a progress bar's end with a carriage return, overlong ones
+/// are cut.
+pub fn lines(from: impl Read) -> impl Iterator<Item = Vec<u8>> {
+    const LONGEST: u64 = 16_384;
+    let mut reader = BufReader::new(from);
+    std::iter::from_fn(move || {
+        let mut line = Vec::new();
+        loop {
+            let buffer = reader.fill_buf().ok()?;
+            if buffer.is_empty() {
+                return (!line.is_empty()).then_some(line);
+            }
+            let end = buffer.iter().position(|b| *b == b'\n' || *b == b'\r');
+            let room = usize::try_from(LONGEST)
+                .unwrap_or(usize::MAX)
+                .saturating_sub(line.len());
+            let n = end.map_or(buffer.len(), |e| e + 1).min(room.max(1));
+            line.extend_from_slice(&buffer[..n]);
+            reader.consume(n);
+            if matches!(line.last(), Some(b'\n' | b'\r'))
+                || line.len() >= usize::try_from(LONGEST).unwrap_or(usize::MAX)
+            {
+                return Some(line);
+            }
+        }
+    })
+}
+
+fn note(paths: &Paths, status: &Mutex<Status>) {
+    if let Ok(s) = status.lock() {
+        // Told again with the next change.
+        let _ = edit::write_file(
+            &status_path(paths),
+            &serde_json::to_vec(&*s).unwrap_or_default(),
+            0o600,
+            None,
+        );
+    }
+}
+
+fn wait_for_answer(config: &Config, status: &Arc<Mutex<Status>>) {
+    let (started, config, status) = (Instant::now(), config.clone(), Arc::clone(status));
+    std::thread::spawn(move || {
+        // Where the system does not tell the front who asks, the owner's token does.
+        while !super::ready::answers(
+            &config.address,
+            Handle::read(&config.paths.front(), nix::unistd::geteuid().as_raw())
+                .ok()
+                .as_ref(),
+        ) {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        if let Ok(mut s) = status.lock() {
+            s.ready = Some(started.elapsed().as_secs_f64());
+        }
+        note(&config.paths, &status);
+    });
+}
+
+struct Rotating {
+    file: std::fs::File,
+    size: u64,
+    paths: Paths,
+}
+
+impl Rotating {
+    fn open(paths: &Paths) -> Result<Rotating> {
+        let at = log_path(paths, 0);
+        let doing = || format!("write {}", at.display());
+        // Each launch has one of its own.
+        if at.symlink_metadata().is_ok() {
+            for n in (0..KEPT).rev() {
+                let from = log_path(paths, n);
+                if from.symlink_metadata().is_ok() {
+                    edit::move_over(&from, &log_path(paths, n + 1)).doing(doing)?;
+                }
+            }
+        }
+        Ok(Rotating {
+            file: create(&at).doing(doing)?,
+            size: 0,
+            paths: paths.clone(),
+        })
+    }
+
+    fn line(&mut self, line: &[u8]) -> Result<()> {
+        if self.size > FULL {
+            *self = Rotating::open(&self.paths)?;
+        }
+        self.size += line.len() as u64;
+        self.file.write_all(line).doing(|| "write the log".into())
+    }
+}
+
+fn create(path: &Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Says `line` for ever, and counts.
+    struct Endless(&'static [u8], Arc<AtomicUsize>);
+
+    impl Read for Endless {
+        fn read(&mut self, to: &mut [u8]) -> std::io::Result<usize> {
+            let n = self.0.len().min(to.len());
+            to[..n].copy_from_slice(&self.0[..n]);
+            self.1.fetch_add(n, Ordering::Relaxed);
+            Ok(n)
+        }
+    }
+
+    #[test]
+    fn what_nobody_takes_is_not_read_either() {
+        for line in [b"a line of a node\n".as_slice(), b"one without an end"] {
+            let read = Arc::new(AtomicUsize::new(0));
+            let hear = heard(Endless(line, Arc::clone(&read)));
+            std::thread::sleep(Duration::from_millis(300));
+            let held = read.load(Ordering::Relaxed);
+            assert!(held <= (QUEUE + 2) * (16 << 10), "{held} bytes are held");
+            assert!(hear.recv().unwrap().len() <= 16 << 10);
+        }
+    }
+}

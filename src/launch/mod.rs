@@ -1,0 +1,94 @@
+//! Launching ComfyUI: [`ask`] is the owner's side, [`serve`] the one that launches, [`start`] its
+//! processes, [`cell`] the one that becomes the sandbox user, [`scribe`] keeps the log where there
+//! is no terminal, [`watch`] reads what ComfyUI says, [`health`] has everything loaded once,
+//! [`live`] tells others what runs, [`control`] takes their word, [`prove`] tries what a share
+//! keeps.
+
+pub mod add_only_probe;
+pub mod client;
+pub mod control;
+pub mod import_check_run;
+pub mod import_log;
+pub mod log_writer;
+pub mod port;
+pub mod processes;
+pub mod ready;
+pub mod sandbox_process;
+pub mod supervisor;
+
+use super::doctor::Try;
+use super::problem::Problem;
+use crate::desired::launch::Command;
+use crate::host::terminal::Size;
+
+/// What the launcher is asked, once.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct Request {
+    /// The sandbox user, who names the instance.
+    pub instance: String,
+    /// Where the records lie under isolation "none"; with two accounts the launcher knows.
+    pub records: Option<std::path::PathBuf>,
+    /// For this launch alone, after those of the manifest.
+    pub args: Vec<String>,
+    pub how: How,
+}
+
+/// What is launched, and who attends it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum How {
+    /// Whoever asks hears what ComfyUI says, and ends it by a word or by going away.
+    Attended,
+    /// It goes on by itself; what ComfyUI says goes into the log.
+    Detached,
+    /// Say what would be started, start nothing.
+    Explained,
+    /// Another program in ComfyUI's place, beside it if it runs.
+    Once(Vec<String>),
+    /// A shell in its place, with a terminal of its own.
+    Shell { size: Size, term: String },
+    /// What must not be possible, tried.
+    Tried(Try),
+    /// Everything is loaded once, nothing is served: of the live generation, or of another that is
+    /// there.
+    Loaded(Option<String>),
+}
+
+/// Its first line. After `Started` ComfyUI's own output follows, to its end.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub enum Answer {
+    Started {
+        address: String,
+        generation: String,
+        nodes: Vec<String>,
+        /// Flags that this ComfyUI does not have.
+        unknown: Vec<String>,
+        /// What this system lacks for the confinement.
+        lacking: Vec<String>,
+    },
+    Explained {
+        user: String,
+        command: Command,
+        /// What is allowed, and why.
+        allowed: String,
+        lacking: Vec<String>,
+    },
+    Failed(Problem),
+}
+
+/// What the owner's side of a shell says, a line each.
+#[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Word {
+    Typed(Vec<u8>),
+    Sized(Size),
+}
+
+impl Word {
+    pub fn line(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// Ends ComfyUI as Ctrl-C does.
+pub const STOP: &str = "stop";
+/// Ends the whole process group at once.
+pub const KILL: &str = "kill";

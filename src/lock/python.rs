@@ -1,0 +1,99 @@
+//! Python packages in the lock: who asks for what ([`asks`]), the question put to uv
+//! ([`question`]), its answer ([`answer`]), and which of a release's wheels a machine takes
+//! ([`tags`]).
+//!
+//! One universal resolution serves every machine: macOS on arm64 and Linux on x86_64, wheels only,
+//! all hashes.
+
+pub use super::requirements::{Asked, Asks};
+use crate::lock::uv::request;
+use crate::manifest::Index;
+use crate::problem::Result;
+use crate::progress::Progress;
+
+/// The packages of one lock, and what they were resolved for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Python {
+    /// The minor version that was asked for: `3.12`.
+    pub version: String,
+    /// The whole version of the interpreter that comfy installs where the system has none of that
+    /// minor version; none where uv was not asked, or knows none.
+    pub managed: Option<String>,
+    pub requirements: Vec<String>,
+    pub overrides: Vec<String>,
+    pub indexes: Vec<Index>,
+    /// Sorted by name, then version.
+    pub packages: Vec<Package>,
+}
+
+impl Python {
+    /// What the manifest asks, without any package yet.
+    pub fn asked(m: &crate::manifest::Python) -> Python {
+        Python {
+            version: m.version.clone(),
+            managed: None,
+            requirements: m.requirements.clone(),
+            overrides: m.overrides.clone(),
+            indexes: m.indexes.clone(),
+            packages: Vec::new(),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Package {
+    /// Normalised (PEP 503).
+    pub name: String,
+    pub version: String,
+    /// The `indexes` entry that it comes from; none: the default index.
+    pub index: Option<String>,
+    /// Where it is installed (PEP 508); none: on every platform.
+    pub marker: Option<String>,
+    /// Who asked: `comfyui`, `node.NAME`, `comfy.toml`, or other packages.
+    pub by: Vec<String>,
+    pub wheels: Vec<Wheel>,
+}
+
+/// One file that may be installed. No address: it is the same file on every mirror, as its hash
+/// proves.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wheel {
+    pub file: String,
+    pub sha256: String,
+    /// Bytes; indexes need not tell.
+    pub size: Option<u64>,
+}
+
+/// Something that resolves a workspace: the real one is [`crate::host::uv::Uv`].
+pub trait Resolver: Sync {
+    /// # Errors
+    /// No uv, no network, or no solution, in uv's words.
+    fn solve(&self, workspace: &request::Workspace, progress: &dyn Progress) -> Result<Solved>;
+    /// The newest CPython of this minor version that can be installed: `3.12.4`.
+    ///
+    /// # Errors
+    /// No uv.
+    fn newest(&self, minor: &str) -> Result<Option<String>>;
+}
+
+/// What uv wrote.
+#[derive(Debug, Clone, Default)]
+pub struct Solved {
+    /// The text of uv.lock.
+    pub lock: String,
+    /// `name==version ; marker` a line.
+    pub export: String,
+}
+
+/// A package name as indexes compare them (PEP 503).
+pub fn normal(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '-' | '_' | '.' if out.ends_with('-') => {}
+            '-' | '_' | '.' => out.push('-'),
+            c => out.extend(c.to_lowercase()),
+        }
+    }
+    out
+}

@@ -1,0 +1,547 @@
+//! The answer: uv.lock as packages, and what a person should know of them. Also uv's refusal, told
+//! with who asked.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pep508_rs::{Requirement, VersionOrUrl};
+use serde::Deserialize;
+
+use super::request::{OWN, PLATFORMS, Workspace};
+use crate::lock::python::{Asked, Asks, Package, Solved, Wheel, normal};
+use crate::lock::requirements;
+use crate::manifest::{Index, Manifest};
+use crate::problem::{Doing, Problem, Result};
+use crate::text::escape;
+
+#[derive(Deserialize)]
+struct UvLock {
+    version: i64,
+    #[serde(default)]
+    package: Vec<UvPackage>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct UvPackage {
+    name: String,
+    version: Option<String>,
+    #[serde(default)]
+    source: BTreeMap<String, toml::Value>,
+    #[serde(default)]
+    dependencies: Vec<UvDependency>,
+    #[serde(default)]
+    optional_dependencies: BTreeMap<String, Vec<UvDependency>>,
+    #[serde(default)]
+    wheels: Vec<UvWheel>,
+}
+
+#[derive(Deserialize)]
+struct UvDependency {
+    name: String,
+    version: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct UvWheel {
+    url: Option<String>,
+    path: Option<String>,
+    hash: Option<String>,
+    size: Option<u64>,
+}
+
+/// The packages of uv's answer.
+///
+/// # Errors
+/// An answer that comfy does not understand, or a package without a hash.
+pub fn packages(solved: &Solved, workspace: &Workspace, indexes: &[Index]) -> Result<Vec<Package>> {
+    let lock: UvLock = toml::from_str(&solved.lock).doing(|| "understand uv.lock".into())?;
+    if lock.version != 1 {
+        return Err(Problem::new(format!(
+            "uv wrote a uv.lock of format {}, and comfy reads 1",
+            lock.version
+        ))
+        .hint("set COMFY_UV to an older uv, or unset it"));
+    }
+    let everywhere = format!("({}) or ({})", PLATFORMS[0], PLATFORMS[1]);
+    let markers: BTreeMap<(&str, &str), &str> = solved
+        .export
+        .lines()
+        .filter_map(|l| {
+            let (what, marker) = l.split_once(';').map_or((l, ""), |(a, b)| (a, b.trim()));
+            let (name, version) = what.trim().split_once("==")?;
+            Some((
+                (name.split('[').next().unwrap_or(name), version.trim()),
+                marker,
+            ))
+        })
+        .collect();
+    let mut by: BTreeMap<(&str, Option<&str>), BTreeSet<String>> = BTreeMap::new();
+    for p in &lock.package {
+        let who = workspace.parts.get(&p.name).unwrap_or(&p.name);
+        for d in p
+            .dependencies
+            .iter()
+            .chain(p.optional_dependencies.values().flatten())
+        {
+            by.entry((&d.name, d.version.as_deref()))
+                .or_default()
+                .insert(who.clone());
+        }
+    }
+    let mut out = Vec::new();
+    for p in &lock.package {
+        let Some(url) = p.source.get("registry").and_then(|v| v.as_str()) else {
+            continue;
+        };
+        let version = p.version.clone().unwrap_or_default();
+        let mut wheels = Vec::new();
+        for w in &p.wheels {
+            let place = w.url.as_deref().or(w.path.as_deref()).unwrap_or_default();
+            let file = place
+                .rsplit('/')
+                .next()
+                .unwrap_or_default()
+                .split(['#', '?'])
+                .next()
+                .unwrap_or_default()
+                .replace("%2B", "+")
+                .replace("%2b", "+");
+            let Some(sha256) = w.hash.as_deref().and_then(|h| h.strip_prefix("sha256:")) else {
+                return Err(Problem::new(format!(
+                    "{} {version}: the index gives no sha256 of {}",
+                    p.name,
+                    escape(&file)
+                ))
+                .hint("use an index that does"));
+            };
+            wheels.push(Wheel {
+                file,
+                sha256: sha256.into(),
+                size: w.size,
+            });
+        }
+        wheels.sort();
+        let who: BTreeSet<String> = [None, Some(version.as_str())]
+            .iter()
+            .filter_map(|v| by.get(&(p.name.as_str(), *v)))
+            .flatten()
+            .cloned()
+            .collect();
+        let marker = markers
+            .get(&(p.name.as_str(), version.as_str()))
+            .filter(|m| !m.is_empty() && **m != everywhere)
+            .map(|m| (*m).to_string());
+        let same = |a: &str, b: &str| a.trim_end_matches('/') == b.trim_end_matches('/');
+        let index = indexes
+            .iter()
+            .find(|x| same(&x.url, url) && x.packages.iter().any(|n| normal(n) == p.name))
+            .map(|x| x.name.clone());
+        out.push(Package {
+            name: p.name.clone(),
+            version,
+            index,
+            marker,
+            by: who.into_iter().collect(),
+            wheels,
+        });
+    }
+    out.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+    Ok(out)
+}
+
+/// Distributions that install the same files: the last one installed wins, silently.
+const SAME_FILES: &[(&str, &[&str])] = &[
+    (
+        "cv2",
+        &[
+            "opencv-python",
+            "opencv-python-headless",
+            "opencv-contrib-python",
+            "opencv-contrib-python-headless",
+        ],
+    ),
+    (
+        "onnxruntime",
+        &[
+            "onnxruntime",
+            "onnxruntime-gpu",
+            "onnxruntime-directml",
+            "onnxruntime-silicon",
+            "onnxruntime-openvino",
+        ],
+    ),
+    ("PIL", &["pillow", "pillow-simd"]),
+    ("faiss", &["faiss-cpu", "faiss-gpu"]),
+    (
+        "tensorflow",
+        &[
+            "tensorflow",
+            "tensorflow-cpu",
+            "tensorflow-gpu",
+            "tensorflow-macos",
+        ],
+    ),
+];
+
+/// What a person should know: who holds a package back for everybody, and which packages overwrite
+/// each other.
+pub fn remarks(
+    packages: &[Package],
+    asked: &BTreeMap<String, Asks>,
+    overrides: &[String],
+) -> Vec<String> {
+    let mut out = Vec::new();
+    // Who is overruled holds nothing back.
+    let overruled: BTreeSet<String> = overrides
+        .iter()
+        .filter_map(|o| Some(normal(parsed(o)?.name.as_ref())))
+        .collect();
+    // ComfyUI's own bounds are everybody's; a node's are news.
+    for (package, part, line) in direct(asked)
+        .into_iter()
+        .filter(|(package, part, _)| part != "comfyui" && !overruled.contains(package))
+    {
+        let Ok(r) = requirements::requirement(&part, line) else {
+            continue;
+        };
+        let bounded = match &r.version_or_url {
+            Some(VersionOrUrl::VersionSpecifier(s)) => s.iter().any(|s| {
+                matches!(
+                    s.operator().to_string().as_str(),
+                    "<" | "<=" | "==" | "===" | "~="
+                )
+            }),
+            _ => false,
+        };
+        for p in packages
+            .iter()
+            .filter(|p| bounded && p.name == package && p.by.iter().any(|b| *b != part))
+        {
+            let others = p.by.iter().filter(|b| **b != part).count();
+            out.push(format!(
+                "{} {}: {part} asks for `{}` ({}:{}), which holds it for {}",
+                p.name,
+                p.version,
+                escape(&line.text),
+                line.file,
+                line.line,
+                crate::text::count(others, "other")
+            ));
+        }
+    }
+    for (module, family) in SAME_FILES {
+        let both: Vec<&Package> = packages
+            .iter()
+            .filter(|p| family.contains(&p.name.as_str()))
+            .collect();
+        let names: BTreeSet<&str> = both.iter().map(|p| p.name.as_str()).collect();
+        if names.len() > 1 {
+            let who: Vec<String> = both
+                .iter()
+                .map(|p| format!("{} (asked by {})", p.name, p.by.join(", ")))
+                .collect();
+            out.push(format!(
+                "{} install the same files, `{module}`: keep one, and leave each other out with \
+                 [python] overrides = [\"NAME ; python_version < '0'\"]",
+                who.join(" and ")
+            ));
+        }
+    }
+    out
+}
+
+/// Whether `said`, without white space, has this requirement rather than a bare name or the
+/// beginning of a longer one.
+fn quoted(said: &str, text: &str) -> bool {
+    let text: String = text.split_whitespace().collect();
+    let bounded = text.contains(['<', '>', '=', '~']);
+    bounded
+        && said.match_indices(&text).any(|(at, _)| {
+            !said[at + text.len()..].starts_with(|c: char| c.is_ascii_digit() || c == '.')
+        })
+}
+
+fn parsed(text: &str) -> Option<Requirement> {
+    text.parse().ok()
+}
+
+/// Every plain requirement: normalised package, part, line.
+fn direct(asked: &BTreeMap<String, Asks>) -> Vec<(String, String, &Asked)> {
+    let lines = asked
+        .iter()
+        .flat_map(|(part, a)| a.effective().map(move |l| (part.clone(), l)));
+    lines
+        .filter_map(|(part, l)| {
+            Some((
+                normal(requirements::requirement(&part, l).ok()?.name.as_ref()),
+                part,
+                l,
+            ))
+        })
+        .collect()
+}
+
+/// How uv begins to tell that not all wishes fit together.
+const NO_SOLUTION: &str = "No solution";
+/// uv's warning of a file whose index does not say when it was published; `--exclude-newer` leaves
+/// such a file out.
+const NO_TIME: &str = "is missing an upload date";
+/// uv's hint where `--exclude-newer` left out everything that would fit.
+const TOO_NEW: &str = "was filtered by `exclude-newer";
+
+/// The package of a file without time: `torch-2.9.1-cp312-….whl` and `torch-2.9.1.tar.gz` are of
+/// `torch`.
+fn without_time(line: &str) -> Option<String> {
+    let file = line
+        .split_once(NO_TIME)?
+        .0
+        .split_whitespace()
+        .last()?
+        .trim_matches('`');
+    let end = file
+        .match_indices('-')
+        .map(|(i, _)| i)
+        .find(|i| file[i + 1..].starts_with(|c: char| c.is_ascii_digit()))?;
+    Some(normal(&file[..end]))
+}
+
+/// The packages of `indexes` whose files have no time, as uv's refusal tells.
+pub fn untimed(problem: &Problem, indexes: &[Index]) -> Vec<String> {
+    let routed: BTreeSet<String> = indexes
+        .iter()
+        .flat_map(|x| x.packages.iter().map(|p| normal(p)))
+        .collect();
+    let found: BTreeSet<String> = problem.message.lines().filter_map(without_time).collect();
+    routed.intersection(&found).cloned().collect()
+}
+
+/// What uv says of times in comfy's words: no lines about files, and the way out as hints.
+fn times(problem: Problem) -> Problem {
+    let untimed: BTreeSet<String> = problem.message.lines().filter_map(without_time).collect();
+    let filtered = |l: &str| {
+        l.contains(TOO_NEW)
+            .then(|| l.split('`').nth(1).map(normal))
+            .flatten()
+    };
+    let all: BTreeSet<String> = problem.message.lines().filter_map(filtered).collect();
+    // The first line begins with what was being done, and may itself be about a file.
+    let (begin, message) = problem
+        .message
+        .split_once(": ")
+        .unwrap_or(("", &problem.message));
+    let kept: Vec<&str> = message
+        .lines()
+        .filter(|l| !l.contains(NO_TIME) && !l.contains(TOO_NEW))
+        .collect();
+    let mut out = Problem {
+        message: format!("{begin}: {}", kept.join("\n")),
+        ..problem
+    };
+    if !out.message.contains(NO_SOLUTION) {
+        return out;
+    }
+    // Of a package that it knew at some version, uv does not say that it was filtered.
+    let said = words(&out.message);
+    let concerned = |p: &&String| all.contains(*p) || said.contains(*p);
+    let (without, young): (Vec<&str>, Vec<&str>) = all
+        .union(&untimed)
+        .filter(concerned)
+        .map(String::as_str)
+        .partition(|p| untimed.contains(*p));
+    if !without.is_empty() {
+        let names = without.join(", ");
+        out = out.hint(format!(
+            "the index does not tell when the files of {names} were published, so that none is old \
+             enough: [python] minimum_age = \"0\" takes them"
+        ));
+    }
+    if !young.is_empty() {
+        out = out.hint(format!(
+            "what there is of {} is younger than [python] minimum_age: wait, or make that shorter",
+            young.join(", ")
+        ));
+    }
+    out
+}
+
+/// What may be a package's name in a text, normalised.
+fn words(text: &str) -> BTreeSet<String> {
+    text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
+        .map(|w| normal(w.trim_matches('.')))
+        .collect()
+}
+
+/// Bounds that uv's sentences name for one package: those that do not fit together.
+fn bounds(message: &str) -> BTreeMap<String, BTreeSet<String>> {
+    let mut out: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for said in ["depends on ", "depend on "]
+        .iter()
+        .flat_map(|w| message.split(w).skip(1))
+    {
+        let word = said
+            .split_whitespace()
+            .next()
+            .unwrap_or_default()
+            .trim_end_matches(['.', ',']);
+        if let Some(r) = parsed(word)
+            .filter(|r| matches!(r.version_or_url, Some(VersionOrUrl::VersionSpecifier(_))))
+        {
+            out.entry(normal(r.name.as_ref()))
+                .or_default()
+                .insert(word.into());
+        }
+    }
+    out
+}
+
+/// Packages without a wheel for one of the platforms, and the marker of the other.
+fn elsewhere(message: &str) -> BTreeMap<String, &'static str> {
+    let mut out = BTreeMap::new();
+    for (platform, other) in PLATFORMS
+        .iter()
+        .zip(["sys_platform == 'linux'", "sys_platform == 'darwin'"])
+    {
+        for (at, _) in message.match_indices(&format!(" `{platform}`-compatible wheels")) {
+            let before = message[..at]
+                .trim_end_matches(" no")
+                .trim_end_matches(" has")
+                .trim_end_matches(" have");
+            let word = before.split_whitespace().last().unwrap_or_default();
+            let name = word
+                .split(['<', '>', '=', '!', '~', '['])
+                .next()
+                .unwrap_or_default();
+            if !name.is_empty() {
+                out.insert(normal(name), other);
+            }
+        }
+    }
+    out
+}
+
+/// uv's refusal with the parts' own names, who asked for each package that it names, and what
+/// settles it.
+pub fn refusal(
+    problem: Problem,
+    workspace: &Workspace,
+    asked: &BTreeMap<String, Asks>,
+    manifest: &Manifest,
+) -> Problem {
+    let problem = if problem.message.contains(NO_TIME) || problem.message.contains(TOO_NEW) {
+        times(problem)
+    } else {
+        problem
+    };
+    if !problem.message.contains(NO_SOLUTION) {
+        return problem;
+    }
+    let mut message = problem.message.clone();
+    // The longest first: `comfy-part-1` begins `comfy-part-10`.
+    for (name, part) in workspace
+        .parts
+        .iter()
+        .rev()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .rev()
+    {
+        message = message
+            .replace(
+                &format!("{name}'s requirements are unsatisfiable"),
+                &format!("what {part} asks for cannot be had"),
+            )
+            .replace(name.as_str(), part);
+    }
+    let own: Vec<Asked> = manifest
+        .python
+        .requirements
+        .iter()
+        .map(|text| Asked {
+            file: OWN.into(),
+            line: 0,
+            text: text.clone(),
+        })
+        .collect();
+    let said: String = message.split_whitespace().collect();
+    let words = words(&message);
+    let named = |package: &str| words.contains(package);
+    let mut lines = Vec::new();
+    let mut nodes = Vec::new();
+    let mut wishes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (package, part, line) in direct(asked).into_iter().filter(|(p, ..)| named(p)) {
+        lines.push(format!(
+            "  {part}  {}:{}  {}",
+            line.file, line.line, line.text
+        ));
+        wishes.entry(package).or_default().insert(line.text.clone());
+        if let Some(node) = part.strip_prefix("node.") {
+            nodes.push((node.to_string(), line.text.clone()));
+        }
+    }
+    for line in &own {
+        if let Some(r) = parsed(&line.text)
+            && named(&normal(r.name.as_ref()))
+        {
+            lines.push(format!("  {OWN}  [python] requirements  {}", line.text));
+            wishes
+                .entry(normal(r.name.as_ref()))
+                .or_default()
+                .insert(line.text.clone());
+        }
+    }
+    // Those that uv's sentence quotes, where it quotes any.
+    for w in wishes.values_mut() {
+        if w.iter().any(|t| t.len() > 1 && quoted(&said, t)) {
+            w.retain(|t| quoted(&said, t));
+        }
+    }
+    if !lines.is_empty() {
+        message = format!("{message}\nWho asked:\n{}", lines.join("\n"));
+    }
+    let mut out = Problem { message, ..problem };
+    let incompatible = wishes.iter().find(|(_, w)| w.len() > 1);
+    if out.message.contains("no usable wheels") || out.message.contains("has no wheels") {
+        out = out.hint(
+            "comfy builds nothing from source: leave the line out, or choose a version \
+            that has a wheel with [python] overrides",
+        );
+        for (part, line) in nodes {
+            out = out.hint(format!(
+                "to leave it out: [nodes.{part}] ignore_requirements = [{}]",
+                toml::Value::String(line)
+            ));
+        }
+        return out;
+    }
+    let platforms = elsewhere(&out.message);
+    for (package, marker) in &platforms {
+        let own = wishes
+            .get(package)
+            .filter(|w| w.len() == 1)
+            .and_then(|w| w.first())
+            .filter(|w| !w.contains(';'))
+            .unwrap_or(package);
+        let line = toml::Value::String(format!("{own} ; {marker}"));
+        out = out.hint(format!(
+            "{package} has no wheel for one of the two platforms; to have it on \
+            the other only: [python] overrides = [{line}]"
+        ));
+    }
+    // Where two lines contradict each other these, else what packages say of each other.
+    let said = bounds(&out.message);
+    if platforms.is_empty()
+        && let Some(w) = incompatible
+            .or_else(|| said.iter().find(|(_, b)| b.len() > 1))
+            .map(|(_, w)| w)
+    {
+        let either: Vec<String> = w
+            .iter()
+            .map(|w| format!("overrides = [{}]", toml::Value::String(w.clone())))
+            .collect();
+        out = out.hint(format!(
+            "one of them has to give way: [python] {}",
+            either.join("  or  ")
+        ));
+    }
+    out
+}

@@ -1,0 +1,110 @@
+//! The sections of models.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
+use super::Check;
+use crate::manifest::{MODELS, Model, Share, Table, names, values, wire};
+use crate::text::did_you_mean;
+
+/// Bytes in a name: of the 255 that file systems take, some are for what lies beside a model for a
+/// while.
+const LONGEST: usize = 225;
+
+impl Check {
+    pub(super) fn models(
+        &mut self,
+        w: Table<wire::Model>,
+        shares: &BTreeMap<String, Share>,
+    ) -> Table<Model> {
+        let share = |m: &wire::Model| m.share.clone().unwrap_or_else(|| MODELS.into());
+        // Two names that differ are one only where one of them is not in its folded form already.
+        let odd: Vec<(&ByteString, String, String)> = w
+            .iter()
+            .filter(|(p, _)| !names::is_folded(p))
+            .map(|(p, m)| (p, share(m), names::folded(p)))
+            .collect();
+        let mut seen: HashMap<(&str, &str), &str> = HashMap::new();
+        for (path, share_of, folded) in &odd {
+            let plain = w
+                .get(folded.as_str())
+                .filter(|m| share(m) == *share_of)
+                .map(|_| folded.as_str());
+            if let Some(other) = seen.insert((share_of, folded), path).or(plain) {
+                self.wrong(
+                    &["models", path],
+                    format!("models \"{other}\" and \"{path}\" are one file on a Mac's disk"),
+                    "rename one of them",
+                );
+            }
+        }
+        drop(odd);
+        let mut share: Arc<str> = MODELS.into();
+        let checked = |(path, m): (ByteString, wire::Model)| {
+            let at = ["models", &*path];
+            if path.len() > LONGEST && path.split('/').any(|p| p.len() > LONGEST) {
+                self.wrong(
+                    &at,
+                    format!(
+                        "model path \"{}\" has a name of more than {LONGEST} bytes",
+                        crate::text::escape(&path)
+                    ),
+                    "no file system takes it: shorten it",
+                );
+            }
+            if let Err(why) = names::relative(&path) {
+                self.wrong(
+                    &at,
+                    format!("model path \"{}\" {why}", crate::text::escape(&path)),
+                    "write it as it lies in the share, such as \"checkpoints/sd15.safetensors\"",
+                );
+            }
+            let named = m.share.as_deref().unwrap_or(MODELS);
+            if *share != *named {
+                share = named.into();
+            }
+            if !shares.contains_key(&*share) {
+                let hint = match did_you_mean(&share, shares.keys().map(String::as_str)) {
+                    Some(s) => format!("did you mean \"{s}\"?"),
+                    None => format!("add [shares.{share}], or name another share"),
+                };
+                self.wrong(
+                    &[at[0], at[1], "share"],
+                    format!("model \"{path}\" is in share \"{share}\", which is not declared"),
+                    hint,
+                );
+            }
+            if let Some(s) = &m.source
+                && let Err(why) = values::model_source(s)
+            {
+                self.wrong(
+                    &[at[0], at[1], "source"],
+                    format!("source \"{}\" {why}", crate::text::escape(s)),
+                    "write hf://org/repo/file@revision, https://…, civitai:VERSION, \
+                     s3://bucket/key or file:/path; a file that is there needs none",
+                );
+            }
+            if let Some(h) = &m.sha256
+                && !names::is_sha256(h)
+            {
+                self.wrong(
+                    &[at[0], at[1], "sha256"],
+                    "sha256 is not 64 lower-case hexadecimal digits",
+                    "leave it out and `comfy lock` finds it",
+                );
+            }
+            (
+                path,
+                Model {
+                    share: Arc::clone(&share),
+                    source: m.source,
+                    sha256: m.sha256,
+                },
+            )
+        };
+        // In place, and as sorted as before.
+        Table::from_sorted_store_unchecked(w.into_tuple_vec().into_iter().map(checked).collect())
+    }
+}

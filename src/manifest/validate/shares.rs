@@ -1,0 +1,225 @@
+//! The rules for `[shares.NAME]`.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use super::Check;
+use crate::manifest::{Access, Role, Share, names, wire};
+
+/// What a kind of models may not be called in ComfyUI's extra_model_paths.yaml, and why.
+const NO_KINDS: &[(&str, &str, &str)] = &[
+    (
+        "custom_nodes",
+        "is code, not models",
+        "nodes are locked: they go into [nodes.NAME]",
+    ),
+    (
+        "base_path",
+        "has a meaning of its own in ComfyUI's file of model paths",
+        "folders are relative to `path` already",
+    ),
+    (
+        "is_default",
+        "has a meaning of its own in ComfyUI's file of model paths",
+        "ComfyUI's own folders come first",
+    ),
+];
+
+impl Check {
+    pub(super) fn shares(&mut self, w: BTreeMap<String, wire::Share>) -> BTreeMap<String, Share> {
+        let mut shares: BTreeMap<String, Share> = BTreeMap::new();
+        self.folder_names("shares", "share", w.keys());
+        for (name, s) in w {
+            let at = ["shares", name.as_str()];
+            let path = s.path.unwrap_or_default();
+            if path.is_empty() {
+                self.wrong(
+                    &at,
+                    format!("[shares.{name}] names no `path`"),
+                    "add `path = \"~/ai/models\"`",
+                );
+            } else {
+                self.path(&[at[0], at[1], "path"], &path);
+            }
+            let role = self.role(&at, s.mount, s.models);
+            let access = match self
+                .one_of(
+                    &[at[0], at[1], "access"],
+                    s.access,
+                    "read",
+                    &["read", "write", "add"],
+                )
+                .as_str()
+            {
+                "write" => Access::Write,
+                "add" => Access::Add,
+                _ => Access::Read,
+            };
+            if let Some(mount) = role.mount() {
+                for (other, theirs) in shares
+                    .iter()
+                    .filter_map(|(n, o)| Some((n, o.role.mount()?)))
+                {
+                    let (a, b) = (format!("{theirs}/"), format!("{mount}/"));
+                    if !mount.is_empty() && (a.starts_with(&b) || b.starts_with(&a)) {
+                        self.wrong(
+                            &[at[0], at[1], "mount"],
+                            format!(
+                                "mounts of shares `{other}` ({theirs}) and `{name}` ({mount}) \
+                                overlap"
+                            ),
+                            "mount each at a place of its own",
+                        );
+                    }
+                }
+            }
+            if let Some(m) = &s.requires_mount
+                && !(m.starts_with('/') && m.len() > 1 && names::relative(&m[1..]).is_ok())
+            {
+                self.wrong(
+                    &[at[0], at[1], "requires_mount"],
+                    format!("requires_mount \"{m}\" is no absolute path"),
+                    "write the volume's mount point, such as \"/Volumes/ai\"",
+                );
+            }
+            shares.insert(
+                name,
+                Share {
+                    path: path.trim_end_matches('/').into(),
+                    role,
+                    access,
+                    requires_mount: s.requires_mount.map(PathBuf::from),
+                    manage: s.manage.unwrap_or(true),
+                },
+            );
+        }
+        shares
+    }
+
+    fn role(
+        &mut self,
+        at: &[&str; 2],
+        mount: Option<String>,
+        models: Option<BTreeMap<String, wire::Folders>>,
+    ) -> Role {
+        let mount = mount.unwrap_or_default();
+        let Some(models) = models else {
+            if mount.is_empty() {
+                let hint = "add `mount = \"models\"`, input, output, or user/…; or `models = \
+                    { loras = \"FOLDER\" }` where models lie elsewhere";
+                self.wrong(at, format!("[shares.{}] names no `mount`", at[1]), hint);
+            } else {
+                self.mount(&[at[0], at[1], "mount"], &mount);
+            }
+            return Role::Mount(mount);
+        };
+        let key = [at[0], at[1], "models"];
+        if !mount.is_empty() {
+            let hint = "keep `mount` where ComfyUI's own folders are, and `models` where another \
+                program's are";
+            self.wrong(
+                &key,
+                format!("share `{}` has both `mount` and `models`", at[1]),
+                hint,
+            );
+        }
+        if models.is_empty() {
+            self.wrong(
+                &key,
+                "`models` names no kind of models",
+                "write `models = { checkpoints = \"FOLDER\", loras = \"FOLDER\" }`",
+            );
+        }
+        let mut kinds = BTreeMap::new();
+        for (kind, folders) in models {
+            let at = [key[0], key[1], key[2], kind.as_str()];
+            let (list, one) = match folders {
+                wire::Folders::One(f) => (vec![f], true),
+                wire::Folders::Some(list) => (list, false),
+            };
+            if let Some((_, why, hint)) = NO_KINDS.iter().find(|(n, ..)| *n == kind) {
+                self.wrong(&at, format!("kind `{kind}` {why}"), *hint);
+            } else if kind.is_empty()
+                || kind.len() > 64
+                || !kind.bytes().all(|b| {
+                    b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-')
+                })
+            {
+                let hint = "ComfyUI's own are checkpoints, loras, vae, embeddings, controlnet, \
+                    upscale_models and more; nodes add theirs";
+                self.wrong(
+                    &at,
+                    format!(
+                        "kind \"{kind}\" may hold lower-case letters, digits, `_` and `-` only"
+                    ),
+                    hint,
+                );
+            }
+            if list.is_empty() {
+                self.wrong(
+                    &at,
+                    format!("kind `{kind}` names no folder"),
+                    "name one, or leave the kind out",
+                );
+            }
+            let mut clean = Vec::new();
+            for (i, folder) in list.iter().enumerate() {
+                let folder = if folder == "." {
+                    "."
+                } else {
+                    folder.trim_end_matches('/')
+                };
+                if folder != "."
+                    && let Err(why) = names::relative(folder)
+                {
+                    let number = i.to_string();
+                    let at = if one {
+                        at.to_vec()
+                    } else {
+                        [&at[..], &[&number]].concat()
+                    };
+                    self.wrong(
+                        &at,
+                        format!("folder \"{folder}\" of kind `{kind}` {why}"),
+                        "write it as it lies in the share, or \".\" for the share itself",
+                    );
+                }
+                clean.push(folder.to_string());
+            }
+            kinds.insert(kind, clean);
+        }
+        Role::Models(kinds)
+    }
+
+    fn mount(&mut self, at: &[&str], mount: &str) {
+        if let Err(why) = names::relative(mount) {
+            self.wrong(
+                at,
+                format!("mount \"{mount}\" {why}"),
+                "write models, input, output, or a folder below models/ or user/",
+            );
+            return;
+        }
+        let first = mount.split('/').next().unwrap_or("");
+        let deep = mount.contains('/');
+        let allowed = match first {
+            "models" => true,
+            "input" | "output" => !deep,
+            "user" => deep,
+            _ => false,
+        };
+        if !allowed {
+            self.wrong(
+                at,
+                format!("mount \"{mount}\" is not a place for a share"),
+                "only models, models/…, input, output and user/… can be mounted",
+            );
+        } else if mount == "models/configs" || mount.starts_with("models/configs/") {
+            self.wrong(
+                at,
+                "models/configs comes from ComfyUI itself",
+                "mount elsewhere below models/",
+            );
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Which accounts and groups that were there before comfy may be the sandbox's: those that comfy
+//! made, and those that are nobody else's. Whatever is taken over changes for whoever has it, and
+//! what it may do the sandbox may do.
+
+use std::collections::BTreeSet;
+
+use super::change::{Change, unknown};
+use super::ids::{ACCOUNT_RANGE, Ids};
+use super::inventory::Inventory;
+use super::look::Look;
+use super::observed::{Group, Seen, User};
+use crate::desired::Desired;
+use crate::kinds::account::{CARDS, NO_LOGIN};
+use crate::manifest::Isolation;
+use crate::problem::{Problem, Result};
+
+/// The first number of people's own groups (login.defs(5), GID_MIN; macOS: 501). Groups below are
+/// the system's and its services'.
+fn first_normal(macos: bool) -> u32 {
+    if macos { 501 } else { 1000 }
+}
+
+/// Refuses what is somebody else's. What could not be read is unknown.
+///
+/// # Errors
+/// An account or a group that comfy may not take, with its place in comfy.toml and the way out.
+pub fn check(
+    d: &Desired,
+    look: &dyn Look,
+    ids: &Ids,
+    inventory: &Inventory,
+) -> Result<Vec<Change>> {
+    if d.isolation == Isolation::None {
+        return Ok(Vec::new());
+    }
+    let asked = [
+        (
+            format!("group.{}", d.group),
+            "group",
+            shared(d, look, inventory),
+        ),
+        (
+            format!("group.{}", d.sandbox),
+            "sandbox_user",
+            own(d, look, inventory),
+        ),
+        (
+            format!("user.{}", d.sandbox),
+            "sandbox_user",
+            account(d, look, ids, inventory),
+        ),
+    ];
+    let (mut unread, mut problems) = (Vec::new(), Vec::new());
+    for (address, key, seen) in asked {
+        match seen {
+            Err(u) => unread.push(unknown(&address, &u)),
+            Ok(Some((why, hint))) => problems.push(
+                Problem::new(format!("{}: {address} {why}", d.at(&["host", key]))).hint(hint),
+            ),
+            Ok(None) => {}
+        }
+    }
+    if problems.is_empty() {
+        Ok(unread)
+    } else {
+        Err(Problem::all(problems))
+    }
+}
+
+/// Why not, and what to do instead.
+type Refusal = Option<(String, String)>;
+
+/// Whether comfy made it or an earlier apply took it over, with this number.
+fn known(inventory: &Inventory, kind: &str, name: &str, id: u32) -> bool {
+    let (made, key) = if kind == "user" {
+        (&inventory.users, "uid")
+    } else {
+        (&inventory.groups, "gid")
+    };
+    let applied = inventory
+        .applied
+        .get(&format!("{kind}.{name}"))
+        .and_then(|a| a.get(key));
+    made.get(name) == Some(&id) || applied.is_some_and(|a| *a == id.to_string())
+}
+
+const OTHER_GROUP: &str = "name a group that does not exist yet: comfy makes it";
+
+/// Everybody but these who is in the group or has it as the primary one.
+fn others(look: &dyn Look, g: &Group, expected: &[&str]) -> Seen<Refusal> {
+    let foreign = |all: &[String]| {
+        all.iter()
+            .filter(|n| !expected.contains(&n.as_str()))
+            .cloned()
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    let (primary, members) = (foreign(&look.primary_users(g.gid)?), foreign(&g.members));
+    if !primary.is_empty() {
+        return Ok(Some((
+            format!("is the primary group of {primary}: what it may do would be the sandbox's too"),
+            OTHER_GROUP.into(),
+        )));
+    }
+    let hint = format!("take them out of it, or {OTHER_GROUP}");
+    Ok((!members.is_empty()).then(|| {
+        (
+            format!("has other members: {members}: they would read and write what is shared"),
+            hint,
+        )
+    }))
+}
+
+fn of_owner(d: &Desired, g: &Group) -> Refusal {
+    let why = || {
+        (
+            format!(
+                "is the primary group of {}: the sandbox would read every file of yours that the \
+                 group may read",
+                d.owner.name
+            ),
+            OTHER_GROUP.into(),
+        )
+    };
+    (g.gid == d.owner.gid).then(why)
+}
+
+fn of_system(d: &Desired, g: &Group) -> Refusal {
+    let low = g.gid < first_normal(d.platform.macos) && !ACCOUNT_RANGE.contains(&g.gid);
+    low.then(|| {
+        (
+            format!(
+                "has gid {}, a number of the system's groups: its rights would be the \
+        sandbox's too",
+                g.gid
+            ),
+            OTHER_GROUP.into(),
+        )
+    })
+}
+
+fn shared(d: &Desired, look: &dyn Look, inventory: &Inventory) -> Seen<Refusal> {
+    let Some(g) = look.group(&d.group)? else {
+        return Ok(None);
+    };
+    let refusal = of_owner(d, &g);
+    if refusal.is_some() || known(inventory, "group", &g.name, g.gid) {
+        return Ok(refusal);
+    }
+    let ours = [d.owner.name.as_str(), d.sandbox.as_str()];
+    if let Some(r) = others(look, &g, &ours)? {
+        return Ok(Some(r));
+    }
+    // Somebody put exactly these two into it, and comfy did not for a graphics card's sake: it is
+    // for sharing, whatever its number.
+    let members: BTreeSet<&str> = g.members.iter().map(String::as_str).collect();
+    let device = inventory
+        .members
+        .contains(&format!("{}:{}", d.sandbox, g.name))
+        || CARDS.contains(&g.name.as_str());
+    Ok(if members == ours.into() && !device {
+        None
+    } else {
+        of_system(d, &g)
+    })
+}
+
+/// The sandbox user's own group.
+fn own(d: &Desired, look: &dyn Look, inventory: &Inventory) -> Seen<Refusal> {
+    let Some(g) = look.group(&d.sandbox)? else {
+        return Ok(None);
+    };
+    let refusal = of_owner(d, &g);
+    if refusal.is_some() || known(inventory, "group", &g.name, g.gid) {
+        return Ok(refusal);
+    }
+    if let Some(r) = others(look, &g, &[d.owner.name.as_str(), d.sandbox.as_str()])? {
+        return Ok(Some(r));
+    }
+    // With its account it is judged as that.
+    let accounts = look.user(&d.sandbox)?.is_some_and(|u| u.gid == g.gid);
+    Ok(if accounts { None } else { of_system(d, &g) })
+}
+
+fn account(d: &Desired, look: &dyn Look, ids: &Ids, inventory: &Inventory) -> Seen<Refusal> {
+    let Some(u) = look.user(&d.sandbox)?.filter(|u| u.uid == ids.sandbox) else {
+        return Ok(None);
+    };
+    if known(inventory, "user", &u.name, u.uid) || d.adopt {
+        return Ok(None);
+    }
+    let hint = "name an account that does not exist yet: comfy makes it; or, if comfy may change \
+        this one's shell, home and group for good: `adopt = true` in [host]";
+    Ok(
+        somebodys(d, look, &u)?
+            .map(|why| (format!("{why}: it is somebody's account"), hint.into())),
+    )
+}
+
+/// Why an account looks like somebody's: a person's, who logs in, or a service's, which has a home
+/// and processes. That it has no password only root could tell.
+pub fn somebodys(d: &Desired, look: &dyn Look, u: &User) -> Seen<Option<String>> {
+    if !NO_LOGIN.contains(&u.shell.as_str()) {
+        return Ok(Some(format!(
+            "has the shell {}",
+            crate::text::escape(&u.shell)
+        )));
+    }
+    if d.paths.home.as_ref().is_some_and(|h| *h != u.home) {
+        return Ok(Some(format!(
+            "has its home at {}",
+            crate::text::escape(&u.home.to_string_lossy())
+        )));
+    }
+    let running = look.processes(u.uid)?;
+    Ok((running > 0).then(|| format!("runs {}", crate::text::count(running, "program"))))
+}

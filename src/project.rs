@@ -1,0 +1,272 @@
+//! What every command begins with: which manifest, whose, and what the lock says.
+
+use std::path::{Path, PathBuf};
+
+use bytestring::ByteString;
+
+use super::cli::Global;
+use super::desired::{Context, Owner};
+use super::lock::{self, Lock};
+use super::manifest::{Isolation, Manifest};
+use super::plan::Desired;
+use super::problem::{Doing, Problem, Result};
+use super::text::{did_you_mean, escape};
+use crate::apply::protocol::Request;
+use crate::host::{env, fs, git, machine};
+
+/// The name of the manifest.
+pub const MANIFEST: &str = "comfy.toml";
+
+pub struct Project {
+    pub dir: PathBuf,
+    pub hostname: String,
+    pub manifest: Manifest,
+    pub lock: Option<(Lock, ByteString)>,
+}
+
+/// The folder of the manifest.
+///
+/// # Errors
+/// There is none.
+pub fn folder(global: &Global) -> Result<PathBuf> {
+    let here = std::env::current_dir().doing(|| "find the current folder".into())?;
+    if let Some(dir) = &global.dir {
+        let dir = here.join(dir);
+        let dir = dir
+            .canonicalize()
+            .doing(|| format!("open {}", dir.display()))?;
+        return if dir.join(MANIFEST).exists() {
+            Ok(dir)
+        } else {
+            Err(Problem::new(format!("{} has no comfy.toml", dir.display()))
+                .hint("name its folder with -C, or make one with `comfy init`"))
+        };
+    }
+    if let Some(found) = here.ancestors().find(|d| d.join(MANIFEST).exists()) {
+        return Ok(found.to_path_buf());
+    }
+    match env::config_home().filter(|d| d.join(MANIFEST).exists()) {
+        Some(dir) => Ok(dir),
+        None => Err(Problem::new(format!(
+            "no comfy.toml in {} or a folder above it",
+            here.display()
+        ))
+        .hint("`comfy init` makes one, `comfy demo` shows the whole loop without one")),
+    }
+}
+
+impl Project {
+    /// # Errors
+    /// No manifest, or something wrong in it or in the lock; a host that it does not know.
+    pub fn open(global: &Global) -> Result<Project> {
+        let dir = folder(global)?;
+        let hostname = global.host.clone().unwrap_or_else(machine::hostname);
+        let project = Project::of(&dir, &hostname)?;
+        let hosts = &project.manifest.hosts;
+        // Asked for by name, it is meant; this machine itself needs no part of its own.
+        let asked = global
+            .host
+            .as_ref()
+            .filter(|h| !h.eq_ignore_ascii_case(&machine::hostname()));
+        if let Some(name) = asked.filter(|n| !hosts.iter().any(|h| h.eq_ignore_ascii_case(n))) {
+            let p = Problem::new(format!(
+                "--host {}: comfy.toml has no [hosts.{0}]",
+                escape(name)
+            ));
+            return Err(match did_you_mean(name, hosts.iter().map(String::as_str)) {
+                Some(near) => p.hint(format!("did you mean `{}`?", escape(near))),
+                None if hosts.is_empty() => {
+                    p.hint("it has no [hosts.NAME] at all: leave --host out")
+                }
+                None => p.hint(format!("it has: {}", escape(&hosts.join(", ")))),
+            });
+        }
+        Ok(project)
+    }
+
+    /// For the machine of that name, whether or not it has a part of its own.
+    ///
+    /// # Errors
+    /// As [`Project::open`].
+    pub fn of(dir: &Path, hostname: &str) -> Result<Project> {
+        Project::load(dir, hostname, &[nix::unistd::geteuid().as_raw()])
+    }
+
+    fn load(dir: &Path, hostname: &str, who: &[u32]) -> Result<Project> {
+        let path = dir.join(MANIFEST);
+        let root = nix::unistd::geteuid().is_root();
+        // Through sudo the files are the caller's or root's, whatever they say of themselves.
+        let caller = env::var("SUDO_UID")
+            .and_then(|u| u.parse::<u32>().ok())
+            .filter(|_| root);
+        let mut owners: Vec<u32> = caller.iter().chain(who).copied().chain([0]).collect();
+        // Root alone reads for others too: whose files they may be is known once the manifest says
+        // who the primary user is.
+        let known = !root || caller.is_some();
+        let at = dir.join(lock::FILE);
+        let read = |path: &Path| {
+            if known {
+                fs::read_trusted(path, &owners)
+            } else {
+                fs::read_regular(path)
+            }
+            .map(ByteString::from)
+        };
+        // Both at once: with twenty thousand models in each that is most of a plan.
+        let (manifest, locked) = std::thread::scope(|s| {
+            let manifest = s.spawn(|| Manifest::parse(&path, &read(&path)?, hostname));
+            let there = !at
+                .symlink_metadata()
+                .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound);
+            let locked = there.then(|| read(&at).map(|text| (Lock::parse(&at, &text), text)));
+            (manifest.join(), locked)
+        });
+        let manifest = manifest.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        let locked = locked.transpose()?;
+        if !known {
+            let named = machine::owner(
+                manifest.host.primary_user.as_deref(),
+                manifest.host.isolation == Isolation::Account,
+            )
+            .ok()
+            .map(|o| o.uid);
+            owners.splice(0..0, named);
+            for (path, text) in [(&path, &manifest.source.text)]
+                .into_iter()
+                .chain(locked.as_ref().map(|(_, text)| (&at, text)))
+            {
+                if !fs::is_trusted(path, &owners, text)? {
+                    return Err(Problem::new(format!(
+                        "{} changed while it was read",
+                        path.display()
+                    ))
+                    .hint("run it again"));
+                }
+            }
+        }
+        let lock = locked
+            .map(|(parsed, text)| Ok::<_, Problem>((parsed?, text)))
+            .transpose()?;
+        Ok(Project {
+            dir: dir.to_path_buf(),
+            hostname: hostname.into(),
+            manifest,
+            lock,
+        })
+    }
+
+    pub fn isolated(&self) -> bool {
+        self.manifest.host.isolation == Isolation::Account
+    }
+
+    /// # Errors
+    /// The account does not exist, or makes no sense as an owner.
+    pub fn owner(&self) -> Result<Owner> {
+        machine::owner(self.manifest.host.primary_user.as_deref(), self.isolated())
+    }
+
+    /// Manifest and lock as one wish for this machine.
+    ///
+    /// # Errors
+    /// No lock, a lock that does not cover the manifest, paths that overlap.
+    pub fn desired(&self) -> Result<Desired> {
+        let Some((lock, text)) = &self.lock else {
+            return Err(
+                Problem::new(format!("{} has no comfy.lock", self.dir.display()))
+                    .hint("run `comfy lock`"),
+            );
+        };
+        let cover = lock::coverage::compare(&self.manifest, lock);
+        if !cover.problems.is_empty() {
+            return Err(Problem::all(cover.problems));
+        }
+        for w in &cover.warnings {
+            super::render::warning(w);
+        }
+        let owner = self.owner()?;
+        let repository = self
+            .dir
+            .ancestors()
+            .find(|d| d.join(".git").exists())
+            .unwrap_or(&self.dir)
+            .to_path_buf();
+        let data = if cfg!(target_os = "macos") {
+            "Library/Application Support/comfy"
+        } else {
+            ".local/share/comfy"
+        };
+        let data_home = env::var("XDG_DATA_HOME")
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+            .map_or_else(|| owner.home.join(data), |p| p.join("comfy"));
+        Desired::new(
+            &self.manifest,
+            lock,
+            text,
+            &Context {
+                hostname: self.hostname.clone(),
+                owner,
+                platform: machine::platform(),
+                data_home,
+                repository,
+            },
+        )
+    }
+
+    /// Says once a command what isolation "none" means.
+    pub fn announce(&self) {
+        if !self.isolated() {
+            super::render::note(
+                "isolation = \"none\": ComfyUI and its nodes have all your rights; nothing is \
+                 protected.",
+            );
+        }
+        if self.manifest.comfyui.allow_remote {
+            super::render::warning("comfyui.allow_remote = true: other machines may reach ComfyUI");
+        }
+    }
+}
+
+/// The desired state as the root side reads it itself.
+pub fn for_root(request: &Request) -> Result<Desired> {
+    let project = Project::load(&request.dir, &request.host, &[])?;
+    let sandbox = nix::unistd::User::from_name(&project.manifest.host.sandbox_user)
+        .ok()
+        .flatten()
+        .map(|u| u.uid.as_raw());
+    let sudo = env::var("SUDO_UID").and_then(|u| u.parse::<u32>().ok());
+    if sudo.is_some() && sudo == sandbox {
+        return Err(Problem::new("the sandbox user must not run comfy")
+            .hint("take it out of sudoers: it could become root"));
+    }
+    project.desired()
+}
+
+/// git as `lock` and its kin use it: as the caller, in the caller's cache.
+///
+/// # Errors
+/// The cache cannot be made; root, where third-party repositories must not be read by root.
+pub fn git(project: &Project, offline: bool) -> Result<git::Git> {
+    if nix::unistd::geteuid().is_root() && project.isolated() {
+        let owner = project
+            .owner()
+            .map_or("the primary user".to_string(), |o| o.name);
+        return Err(Problem::new("root reads no repositories").hint(format!(
+            "run this as {owner}: only `apply` needs root, and asks for it"
+        )));
+    }
+    let cache = env::cache_home()
+        .ok_or_else(|| Problem::new("HOME is not set").hint("set HOME, or XDG_CACHE_HOME"))?;
+    let store = cache.join("git");
+    std::fs::create_dir_all(&store).doing(|| format!("make {}", store.display()))?;
+    let config = cache.join("gitconfig");
+    fs::edit::write_file(&config, git::config().as_bytes(), 0o644, None)
+        .doing(|| format!("write {}", config.display()))?;
+    Ok(git::Git {
+        program: env::git_program(false),
+        net: env::net()?,
+        store,
+        offline,
+        config,
+    })
+}

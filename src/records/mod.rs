@@ -1,0 +1,3 @@
+//! What one process of comfy leaves for another: who runs, how it ended, what loaded.
+
+pub mod running;

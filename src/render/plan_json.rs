@@ -1,0 +1,109 @@
+//! `plan --json`: the shape that docs/plan.schema.json describes.
+
+use crate::plan::model_summary::Amount;
+use crate::plan::{Change, Plan};
+
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
+pub struct PlanJson<'a> {
+    /// Raised when a field changes its meaning; new fields do not raise it.
+    pub format_version: u32,
+    pub host: &'a str,
+    /// The sandbox user, who names the instance.
+    pub instance: &'a str,
+    pub summary: Summary,
+    pub models: Models,
+    pub changes: &'a [Change],
+    pub warnings: &'a [String],
+    pub not_enforced: &'a [String],
+}
+
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
+pub struct Summary {
+    pub add: usize,
+    pub change: usize,
+    pub destroy: usize,
+    pub unknown: usize,
+    pub blocked: usize,
+}
+
+/// What was seen of models beside what differs.
+#[derive(Debug, serde::Serialize, schemars::JsonSchema)]
+pub struct Models {
+    /// Named by comfy.toml.
+    pub declared: usize,
+    /// Of those, the ones of the right size whose bytes nobody has compared since they changed.
+    pub unverified: usize,
+    /// To be fetched.
+    pub missing: Amount,
+    /// There, and not named by comfy.toml.
+    pub unmanaged: Amount,
+}
+
+pub fn plan(plan: &Plan) -> String {
+    let (add, change, destroy) = plan.counts();
+    let summary = Summary {
+        add,
+        change,
+        destroy,
+        unknown: plan.unknown().count(),
+        blocked: plan.blocked().count(),
+    };
+    let library = &plan.library;
+    let json = PlanJson {
+        format_version: plan.format_version,
+        host: &plan.host,
+        instance: &plan.instance,
+        summary,
+        models: Models {
+            declared: library.declared,
+            unverified: library.unverified,
+            missing: plan.models,
+            unmanaged: Amount {
+                count: library.unmanaged,
+                bytes: library.unmanaged_bytes,
+            },
+        },
+        changes: &plan.changes,
+        warnings: &plan.warnings,
+        not_enforced: &plan.not_enforced,
+    };
+    text(&json)
+}
+
+/// Anything as JSON for people and programs. The format escapes C0 itself; what else could steer a
+/// terminal stands in strings alone.
+pub fn text(value: &impl serde::Serialize) -> String {
+    let plain = serde_json::to_string_pretty(value).unwrap_or_default();
+    let mut out = String::with_capacity(plain.len());
+    for c in plain.chars() {
+        if c != '\n' && crate::text::harmful(c) {
+            let mut units = [0; 2];
+            c.encode_utf16(&mut units)
+                .iter()
+                .for_each(|u| out += &format!("\\u{u:04x}"));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    /// `COMFY_WRITE_SCHEMA=1 cargo test --lib schema` writes the file anew.
+    #[test]
+    fn the_schema_in_docs_is_that_of_the_code() {
+        let schema = serde_json::to_string_pretty(&schemars::schema_for!(super::PlanJson))
+            .unwrap_or_default()
+            + "\n";
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/plan.schema.json");
+        if crate::host::env::var("COMFY_WRITE_SCHEMA").is_some() {
+            assert!(std::fs::write(path, &schema).is_ok());
+        }
+        assert_eq!(
+            std::fs::read_to_string(path).unwrap_or_default(),
+            schema,
+            "write it anew with COMFY_WRITE_SCHEMA=1"
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! What `verify` says: a line for each part that comfy.lock pins, and what is off with it.
+
+use std::fmt::Write as _;
+
+use super::plan_text::{Detail, files};
+use super::{Paint, paint};
+use crate::plan::observed::Finding;
+use crate::plan::{Action, Attrs, Change, Plan};
+use crate::text::{escape, short};
+
+/// One pinned thing, and whether it is what it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    pub address: String,
+    pub good: bool,
+    /// What it is, or what is off.
+    pub what: String,
+    pub findings: Vec<Finding>,
+}
+
+/// Of everything in `plan` that comfy.lock pins by content.
+pub fn of(plan: &Plan) -> Vec<Verdict> {
+    let pinned = |a: &str| {
+        a == "comfyui" || a == "python" || a.starts_with("node.") || a.starts_with("model.")
+    };
+    let mut out: Vec<Verdict> = plan
+        .changes
+        .iter()
+        .filter(|c| pinned(&c.address))
+        .map(one)
+        .collect();
+    // Thousands of models are one line; those that differ have one each.
+    let l = &plan.library;
+    let off = out
+        .iter()
+        .filter(|v| v.address.starts_with("model.") && !v.good)
+        .count();
+    if l.declared > 0 {
+        let (good, all) = (
+            l.declared - off - l.left - l.unverified,
+            crate::text::count(l.declared, "file"),
+        );
+        let mut what = if good == l.declared {
+            format!("{all} as locked")
+        } else {
+            format!("{good} of {all} as locked")
+        };
+        if l.unverified > 0 {
+            let _ = write!(what, ", and {} could not be read", l.unverified);
+        }
+        out.push(Verdict {
+            address: "models".into(),
+            good: good == l.declared,
+            what,
+            findings: Vec::new(),
+        });
+    }
+    out
+}
+
+fn one(c: &Change) -> Verdict {
+    let good = c.action == Action::None;
+    let what = match (c.action, &c.before, &c.after) {
+        (Action::None, _, Some(a)) => describe(a),
+        (Action::Unknown | Action::Blocked, ..) => c.reason.clone().unwrap_or_default(),
+        (_, None, Some(_)) => "is not on this machine; `comfy apply` brings it".into(),
+        (_, Some(_), None) => "is on this machine, and comfy.lock does not pin it".into(),
+        (_, Some(b), Some(a)) => differences(b, a),
+        _ => c.reason.clone().unwrap_or_default(),
+    };
+    // When it happened is most of what can be known of a model that changed.
+    let what = match &c.reason {
+        Some(r) if c.action == Action::Update && c.address.starts_with("model.") => {
+            format!("{what}; {r}")
+        }
+        _ => what,
+    };
+    let what = if what.is_empty() {
+        c.reason.clone().unwrap_or_else(|| "differs".into())
+    } else {
+        what
+    };
+    Verdict {
+        address: c.address.clone(),
+        good,
+        what,
+        findings: c.findings.clone(),
+    }
+}
+
+fn describe(a: &Attrs) -> String {
+    let field = |k: &str| a.get(k).map(String::as_str);
+    match (field("commit"), field("packages"), field("interpreter")) {
+        (Some(commit), ..) => format!("commit {}", short(commit)),
+        (_, Some(n), Some(i)) => format!(
+            "{}, {i}",
+            n.parse()
+                .map_or_else(|_| n.to_string(), |n| crate::text::count(n, "package"))
+        ),
+        _ => "as locked".into(),
+    }
+}
+
+fn differences(before: &Attrs, after: &Attrs) -> String {
+    let brief = |v: &str| {
+        if crate::manifest::names::is_commit(v) {
+            short(v).to_string()
+        } else {
+            v.to_string()
+        }
+    };
+    let mut out: Vec<String> = Vec::new();
+    for (k, want) in after.iter().filter(|(k, v)| before.get(*k) != Some(v)) {
+        let is = before.get(k).map_or("none".into(), |v| brief(v));
+        out.push(if k == "content" || k == "custom_nodes" {
+            is
+        } else {
+            format!("{k} is {is}, locked is {}", brief(want))
+        });
+    }
+    out.join("; ")
+}
+
+/// All of them; of each at most a few files unless more is asked for.
+pub fn text(verdicts: &[Verdict], detail: &Detail) -> String {
+    let width = verdicts
+        .iter()
+        .map(|v| v.address.chars().count())
+        .max()
+        .unwrap_or(0);
+    let mut out = String::new();
+    for v in verdicts {
+        let word = if v.good {
+            paint("ok     ", Paint::Green)
+        } else {
+            paint("differs", Paint::Red)
+        };
+        let _ = writeln!(
+            out,
+            "{word} {:width$}  {}",
+            escape(&v.address),
+            escape(&v.what)
+        );
+        files(&mut out, &v.address, &v.findings, detail, 10);
+    }
+    out
+}
