@@ -1,23 +1,23 @@
 //! What the owner's side and the root side say to each other, a line of JSON each, over the root
 //! side's stdin and stdout.
 
-use super::session::{Job, Outcome};
+use super::session::{ApplyOutcome, ApplyTask};
 use crate::host::git::NetEnv;
-use crate::host::models::Hubs;
+use crate::host::models::ModelHubs;
 use crate::plan::Plan;
 
 /// The owner's side, once.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Request {
+pub struct ApplyRequest {
     /// Folder of comfy.toml and comfy.lock: the root side reads them itself.
     pub dir: std::path::PathBuf,
     pub host: String,
     pub only: Vec<String>,
-    pub job: Job,
+    pub job: ApplyTask,
     pub offline: bool,
     pub net: NetEnv,
     /// Keys come this way alone: no argument, no environment and no file has them.
-    pub hubs: Hubs,
+    pub hubs: ModelHubs,
     /// Files that the caller has read, and that are not what the lock says: root reads them too,
     /// before it plans.
     pub suspects: Vec<std::path::PathBuf>,
@@ -29,18 +29,18 @@ pub struct Request {
 
 /// The root side.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub enum Message {
+pub enum RootMessage {
     /// Asks whether this plan may be carried out; [`GO`] answers.
     Approve(Box<Plan>),
     Progress {
         job: String,
-        unit: crate::progress::Unit,
+        unit: crate::progress::ProgressUnit,
         at: u64,
         total: u64,
     },
     Say(String),
     Step(String),
-    Done(Outcome),
+    Done(ApplyOutcome),
     Launching,
     Failed(crate::problem::Problem),
 }

@@ -5,73 +5,75 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
-use super::journal::Caller;
-use super::protocol::{GO, LAUNCH, Message, Request};
-use super::session::Session;
-use crate::host::build::process::Jobs;
+use super::journal::ApplyCaller;
+use super::protocol::{ApplyRequest, GO, LAUNCH, RootMessage};
+use super::session::ApplySession;
+use crate::host::build::process::JobLimits;
 use crate::host::lines;
 use crate::plan::Plan;
-use crate::plan::select::Selection;
+use crate::plan::select::ResourceSelection;
 use crate::problem::{Doing, Problem, Result};
-use crate::progress::{Progress, Reporter, Unit};
+use crate::progress::{Progress, ProgressUnit, Reporter};
 
 /// Serves one request from stdin. Must be called before the process has a second thread.
-pub fn serve(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>) -> std::process::ExitCode {
-    let wire = Arc::new(Wire(Mutex::new(std::io::stdout())));
-    let code = match converse(load, &wire) {
+pub fn serve_root(
+    load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>,
+) -> std::process::ExitCode {
+    let wire = Arc::new(RemoteReporter(Mutex::new(std::io::stdout())));
+    let code = match run_request(load, &wire) {
         Ok(()) => 0,
         Err(p) => {
             let exit = p.exit;
-            wire.send(&Message::Failed(p));
+            wire.send_message(&RootMessage::Failed(p));
             exit
         }
     };
     std::process::ExitCode::from(code)
 }
 
-fn converse(
-    load: &dyn Fn(&Request) -> Result<crate::plan::Desired>,
-    wire: &Arc<Wire>,
+fn run_request(
+    load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>,
+    wire: &Arc<RemoteReporter>,
 ) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Problem::new(
             "this is the root side of comfy, which `comfy apply` starts by itself",
         )
-        .hint("run `comfy apply`"));
+        .with_hint("run `comfy apply`"));
     }
-    nix::sys::stat::umask(crate::host::fs::mode(0o022));
+    nix::sys::stat::umask(crate::host::fs::as_mode(0o022));
     std::env::set_current_dir("/").doing(|| "go to /".into())?;
     // A single Ctrl-C ends prepare or stops between two steps; more of them change nothing.
-    crate::host::signals::watch(false);
+    crate::host::signals::install_handlers(false);
     let stdin = std::io::stdin();
     // Whoever may start this for the owner may not fill root's memory.
-    let line = lines::next(&mut stdin.lock(), lines::REQUEST)
+    let line = lines::next_line(&mut stdin.lock(), lines::REQUEST)
         .doing(|| "read the request".into())?
         .unwrap_or_default();
-    let request: Request = serde_json::from_str(&line).doing(|| "read the request".into())?;
+    let request: ApplyRequest = serde_json::from_str(&line).doing(|| "read the request".into())?;
     let desired = load(&request)?;
-    let session = Session {
+    let session = ApplySession {
         desired: &desired,
-        only: Selection::parse(&request.only)?,
+        only: ResourceSelection::parse(&request.only)?,
         job: request.job.clone(),
         net: request.net.clone(),
         hubs: request.hubs.clone(),
         suspects: request.suspects.clone(),
         offline: request.offline,
-        caller: Caller::now(),
-        jobs: Some(Jobs {
-            strict: desired.launch().policy.confinement == "required",
+        caller: ApplyCaller::current_caller(),
+        jobs: Some(JobLimits {
+            strict: desired.launch_settings().policy.confinement == "required",
         }),
         report: &WireReporter(wire.clone()),
     };
-    let outcome = session.run(&mut |plan: &Plan| {
+    let outcome = session.run_session(&mut |plan: &Plan| {
         match &request.approved {
-            Some(digest) if *digest == plan.digest() => return Ok(()),
-            Some(_) => return Err(stale(request.saved)),
+            Some(digest) if *digest == plan.plan_digest() => return Ok(()),
+            Some(_) => return Err(stale_plan(request.saved)),
             None => {}
         }
-        wire.send(&Message::Approve(Box::new(plan.clone())));
-        let answer = lines::next(&mut std::io::stdin().lock(), lines::WORD)
+        wire.send_message(&RootMessage::Approve(Box::new(plan.clone())));
+        let answer = lines::next_line(&mut std::io::stdin().lock(), lines::WORD)
             .doing(|| "read the answer".into())?
             .unwrap_or_default();
         if answer.trim() == GO {
@@ -80,18 +82,18 @@ fn converse(
             Err(Problem::new("declined"))
         }
     })?;
-    wire.send(&Message::Done(outcome));
-    let word = lines::next(&mut std::io::stdin().lock(), lines::WORD)
+    wire.send_message(&RootMessage::Done(outcome));
+    let word = lines::next_line(&mut std::io::stdin().lock(), lines::WORD)
         .doing(|| "hear whether that was all".into())?
         .unwrap_or_default();
     if word.trim() == LAUNCH {
-        wire.send(&Message::Launching);
+        wire.send_message(&RootMessage::Launching);
         return Err(crate::host::elevate::become_launcher());
     }
     Ok(())
 }
 
-pub fn stale(saved: bool) -> Problem {
+pub fn stale_plan(saved: bool) -> Problem {
     let what = if saved {
         "the saved plan is stale"
     } else {
@@ -100,17 +102,17 @@ pub fn stale(saved: bool) -> Problem {
     Problem::new(format!(
         "{what}: comfy.toml, comfy.lock or the machine changed since it was made"
     ))
-    .hint(if saved {
+    .with_hint(if saved {
         "make it again with `comfy plan --out FILE`"
     } else {
         "run `comfy apply` again"
     })
 }
 
-struct Wire(Mutex<std::io::Stdout>);
+struct RemoteReporter(Mutex<std::io::Stdout>);
 
-impl Wire {
-    fn send(&self, m: &Message) {
+impl RemoteReporter {
+    fn send_message(&self, m: &RootMessage) {
         if let (Ok(text), Ok(mut out)) = (serde_json::to_string(m), self.0.lock()) {
             // The owner's side may be gone; a commit that has begun goes on without it.
             let _ = writeln!(out, "{text}").and_then(|()| out.flush());
@@ -118,34 +120,34 @@ impl Wire {
     }
 }
 
-struct WireReporter(Arc<Wire>);
+struct WireReporter(Arc<RemoteReporter>);
 
 impl Reporter for WireReporter {
-    fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
-        Box::new(Job {
+    fn start_counted(&self, name: &str, unit: ProgressUnit) -> Box<dyn Progress> {
+        Box::new(RemoteJob {
             wire: self.0.clone(),
             name: name.into(),
             unit,
             last: Mutex::new(BTreeMap::new()),
         })
     }
-    fn say(&self, line: &str) {
-        self.0.send(&Message::Say(line.into()));
+    fn print_line(&self, line: &str) {
+        self.0.send_message(&RootMessage::Say(line.into()));
     }
-    fn step(&self, address: &str) {
-        self.0.send(&Message::Step(address.into()));
+    fn step_done(&self, address: &str) {
+        self.0.send_message(&RootMessage::Step(address.into()));
     }
 }
 
-struct Job {
-    wire: Arc<Wire>,
+struct RemoteJob {
+    wire: Arc<RemoteReporter>,
     name: String,
-    unit: Unit,
+    unit: ProgressUnit,
     last: Mutex<BTreeMap<u64, std::time::Instant>>,
 }
 
-impl Progress for Job {
-    fn at(&self, at: u64, total: u64) {
+impl Progress for RemoteJob {
+    fn set_position(&self, at: u64, total: u64) {
         let Ok(mut last) = self.last.lock() else {
             return;
         };
@@ -153,7 +155,7 @@ impl Progress for Job {
             return;
         }
         last.insert(0, std::time::Instant::now());
-        self.wire.send(&Message::Progress {
+        self.wire.send_message(&RootMessage::Progress {
             job: self.name.clone(),
             unit: self.unit,
             at,

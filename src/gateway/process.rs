@@ -14,16 +14,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::Config;
-use super::access::{Peer, Verdict};
-use super::connection_limits::Places;
-use super::egress::{self, Outside, Proxy};
-use super::header_limit::Heads;
-use super::relay::{Front, Line};
-use super::tokens::Desk;
-use crate::host::peer::{self, Identify};
+use super::GatewayConfig;
+use super::access::{PeerIdentity, PeerVerdict};
+use super::connection_limits::ConnectionSlots;
+use super::egress::{self, EgressProxy, OutboundDialer};
+use super::header_limit::HeaderLimitReader;
+use super::relay::{ClientConnection, GatewayRelay};
+use super::tokens::SessionStore;
+use crate::host::peer::{self, PeerLookup};
 use crate::host::{fs, launched};
-use crate::manifest::Egress;
+use crate::manifest::EgressPolicy;
 use crate::problem::{Doing, Result};
 
 /// Those that are turned away and may still read why.
@@ -39,25 +39,25 @@ const HEAD: Duration = Duration::from_secs(30);
 
 /// Serves until its stdin ends. The first line of it is the [`Config`]. Must be called while there
 /// is one thread.
-pub fn serve() -> ExitCode {
+pub fn serve_gateway() -> ExitCode {
     let mut line = String::new();
     let asked = std::io::stdin()
         .lock()
         .read_line(&mut line)
         .doing(|| "read what to serve".into());
     let config = asked.and_then(|_| {
-        serde_json::from_str::<Config>(&line).doing(|| "understand what to serve".into())
+        serde_json::from_str::<GatewayConfig>(&line).doing(|| "understand what to serve".into())
     });
     let (config, report) =
         match config.and_then(|c| launched::take_over(c.report).map(|fd| (c, fd))) {
             Ok(both) => both,
             Err(p) => {
-                crate::render::problem(&p);
+                crate::render::print_problem(&p);
                 return ExitCode::FAILURE;
             }
         };
     let mut report = Some(report);
-    match run(config, &mut report) {
+    match run_gateway(config, &mut report) {
         Ok(()) => ExitCode::SUCCESS,
         Err(p) => {
             match report {
@@ -65,37 +65,37 @@ pub fn serve() -> ExitCode {
                     std::fs::File::from(fd)
                         .write_all(serde_json::to_string(&p).unwrap_or_default().as_bytes()),
                 ),
-                None => crate::render::problem(&p),
+                None => crate::render::print_problem(&p),
             }
             ExitCode::FAILURE
         }
     }
 }
 
-fn run(config: Config, report: &mut Option<OwnedFd>) -> Result<()> {
+fn run_gateway(config: GatewayConfig, report: &mut Option<OwnedFd>) -> Result<()> {
     launched::keep_three()?;
     launched::die_with(config.launcher)?;
-    launched::limit(OPEN_FILES, None)?;
-    nix::sys::stat::umask(fs::mode(0o077));
+    launched::set_rlimits(OPEN_FILES, None)?;
+    nix::sys::stat::umask(fs::as_mode(0o077));
     let listener = std::net::TcpListener::from(launched::take_over(config.listener)?);
     listener.set_nonblocking(true).doing(|| "listen".into())?;
     // Both belong to the network outside, where this process does not stay.
     let peers = peer::of_this_system().doing(|| "ask whose connections are".into())?;
-    let (outside, proxy) = retire(&config)?;
+    let (outside, proxy) = drop_privileges(&config)?;
     let proxy_listener = proxy;
     // The log may take its time, and whoever has a page open does not wait for that.
     let (tell, told) = std::sync::mpsc::sync_channel::<String>(egress::NAMED);
     std::thread::spawn(move || {
         told.iter()
-            .for_each(|line| crate::render::stdout(&format!("comfy: {line}")))
+            .for_each(|line| crate::render::print_stdout(&format!("comfy: {line}")))
     });
-    let proxy = Arc::new(Proxy::new(config.egress, outside, move |line| {
+    let proxy = Arc::new(EgressProxy::new(config.egress, outside, move |line| {
         drop(tell.try_send(line))
     }));
-    let front = Arc::new(Front::new(
+    let front = Arc::new(GatewayRelay::new(
         config.rules,
         config.inner,
-        Desk::new(config.secret),
+        SessionStore::new(config.secret),
     ));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -110,31 +110,39 @@ fn run(config: Config, report: &mut Option<OwnedFd>) -> Result<()> {
     runtime.block_on(async {
         let listener = TcpListener::from_std(listener).doing(|| "listen".into())?;
         tokio::spawn(
-            proxy.accept(TcpListener::from_std(proxy_listener).doing(|| "listen".into())?),
+            proxy.accept_connections(
+                TcpListener::from_std(proxy_listener).doing(|| "listen".into())?,
+            ),
         );
-        accept(&listener, &front, peers.as_ref()).await;
+        accept_connections(&listener, &front, peers.as_ref()).await;
         Ok(())
     })
 }
 
 /// Goes into the launch's network, becomes an account that does not exist, and lets go of the file
 /// system. The thread that stays outside is as poor; the proxy's listener is inside.
-fn retire(config: &Config) -> Result<(Option<Outside>, std::net::TcpListener)> {
+fn drop_privileges(
+    config: &GatewayConfig,
+) -> Result<(Option<OutboundDialer>, std::net::TcpListener)> {
     // Every thread has its own confinement: it comes before the second one.
     launched::no_new_rights()?;
     #[cfg(target_os = "linux")]
-    crate::host::confine::landlock_rules::apply(
-        &crate::confine::front(&config.egress, config.inner.port(), config.proxy.port()),
+    crate::host::confine::landlock_rules::apply_rules(
+        &crate::confine::gateway_confinement(
+            &config.egress,
+            config.inner.port(),
+            config.proxy.port(),
+        ),
         &std::collections::BTreeMap::new(),
     )?;
-    let outside = (config.egress != Egress::Deny)
-        .then(Outside::start)
+    let outside = (config.egress != EgressPolicy::Deny)
+        .then(OutboundDialer::start_thread)
         .transpose()
         .doing(|| "start the way out".into())?;
     #[cfg(target_os = "linux")]
     {
         if let Some(network) = config.network {
-            crate::host::confine::netns::enter(&launched::take_over(network)?)?;
+            crate::host::confine::netns::enter_netns(&launched::take_over(network)?)?;
         }
     }
     let proxy = std::net::TcpListener::bind(config.proxy)
@@ -142,16 +150,20 @@ fn retire(config: &Config) -> Result<(Option<Outside>, std::net::TcpListener)> {
         .doing(|| "listen for the way out".into())?;
     launched::drop_groups()?;
     launched::become_id(config.uid, config.uid)?;
-    launched::hide();
+    launched::set_not_dumpable();
     // A change of identity undoes it.
     launched::die_with(config.launcher)?;
     Ok((outside, proxy))
 }
 
 /// Serves every connection of `listener`, for ever.
-pub async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Identify) {
+pub async fn accept_connections(
+    listener: &TcpListener,
+    front: &Arc<GatewayRelay>,
+    peers: &dyn PeerLookup,
+) {
     let (places, parting) = (
-        Arc::new(Places::default()),
+        Arc::new(ConnectionSlots::default()),
         Arc::new(Semaphore::new(PARTING)),
     );
     loop {
@@ -160,13 +172,13 @@ pub async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Iden
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let peer = who(&stream, peers);
-        let verdict = front.rules.peer(peer);
-        if let Verdict::Out(why) = &verdict {
+        let peer = identify_peer(&stream, peers);
+        let verdict = front.rules.judge_peer(peer);
+        if let PeerVerdict::Out(why) = &verdict {
             turn_away(stream, "403 Forbidden", why, &parting);
             continue;
         }
-        let Some(place) = places.take(front.rules.whose(peer, &verdict)) else {
+        let Some(place) = places.acquire_slot(front.rules.slot_owner(peer, &verdict)) else {
             turn_away(
                 stream,
                 "503 Service Unavailable",
@@ -176,9 +188,9 @@ pub async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Iden
             continue;
         };
         let id = place.id;
-        let line = Arc::new(Line::new(verdict, place));
-        let task = tokio::spawn(converse(stream, Arc::clone(front), line));
-        places.served(id, task.abort_handle());
+        let line = Arc::new(ClientConnection::new(verdict, place));
+        let task = tokio::spawn(serve_connection(stream, Arc::clone(front), line));
+        places.set_task(id, task.abort_handle());
     }
 }
 
@@ -210,12 +222,16 @@ fn turn_away(stream: TcpStream, status: &str, why: &str, parting: &Arc<Semaphore
     });
 }
 
-async fn converse(stream: TcpStream, front: Arc<Front>, line: Arc<Line>) {
+async fn serve_connection(
+    stream: TcpStream,
+    front: Arc<GatewayRelay>,
+    line: Arc<ClientConnection>,
+) {
     let _ = stream.set_nodelay(true);
-    let stream = Heads(stream, Arc::clone(&line));
+    let stream = HeaderLimitReader(stream, Arc::clone(&line));
     let service = service_fn(move |request| {
         let (front, line) = (Arc::clone(&front), Arc::clone(&line));
-        async move { Ok::<_, Infallible>(front.answer(&line, request).await) }
+        async move { Ok::<_, Infallible>(front.answer_request(&line, request).await) }
     });
     let mut server = http1::Builder::new();
     server
@@ -229,21 +245,21 @@ async fn converse(stream: TcpStream, front: Arc<Front>, line: Arc<Line>) {
         .await;
 }
 
-fn who(stream: &TcpStream, peers: &dyn Identify) -> Peer {
+fn identify_peer(stream: &TcpStream, peers: &dyn PeerLookup) -> PeerIdentity {
     let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else {
-        return Peer::Gone;
+        return PeerIdentity::Gone;
     };
     let ip = peer.ip().to_canonical();
     // A connection from this machine to an address of its own has the same one at both ends.
     if !ip.is_loopback() && ip != own.ip().to_canonical() {
         return match peers.uid(peer, own) {
-            Ok(Some(uid)) => Peer::Local(uid),
-            _ => Peer::Remote(ip),
+            Ok(Some(uid)) => PeerIdentity::Local(uid),
+            _ => PeerIdentity::Remote(ip),
         };
     }
     match peers.uid(peer, own) {
-        Ok(Some(uid)) => Peer::Local(uid),
-        Ok(None) => Peer::Gone,
-        Err(_) => Peer::Untold,
+        Ok(Some(uid)) => PeerIdentity::Local(uid),
+        Ok(None) => PeerIdentity::Gone,
+        Err(_) => PeerIdentity::Untold,
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::process::first_existing;
-use crate::desired::Paths;
-use crate::desired::system_files::Program;
+use crate::desired::InstancePaths;
+use crate::desired::system_files::ComfyProgram;
 use crate::problem::{Doing, Problem, Result};
 
 /// The hidden subcommand of the root side.
@@ -32,13 +32,13 @@ pub const BUILD_SIDE: &str = "__build";
 pub const SCRIBE_SIDE: &str = "__log";
 
 /// Comfy's own program in another role, with a pipe to it and one back.
-pub struct Side {
+pub struct ElevatedProcess {
     pub child: Child,
     pub stdin: ChildStdin,
     pub reader: BufReader<ChildStdout>,
 }
 
-impl Side {
+impl ElevatedProcess {
     /// Its next word, a line of JSON; what sudo or PAM print on stdout is not ours. `None`: it says
     /// no more.
     pub fn hear<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
@@ -57,7 +57,7 @@ impl Side {
 ///
 /// # Errors
 /// The system does not tell.
-pub fn own() -> std::io::Result<PathBuf> {
+pub fn own_executable() -> std::io::Result<PathBuf> {
     let running = PathBuf::from("/proc/self/exe");
     if running.exists() {
         Ok(running)
@@ -70,14 +70,14 @@ pub fn own() -> std::io::Result<PathBuf> {
 ///
 /// # Errors
 /// Anything but that it is not there.
-pub fn program(path: Option<&Path>) -> std::io::Result<Option<Program>> {
+pub fn program_of(path: Option<&Path>) -> std::io::Result<Option<ComfyProgram>> {
     use std::os::unix::fs::MetadataExt;
     let seen = match path {
         Some(p) => p.symlink_metadata(),
-        None => own().and_then(std::fs::metadata),
+        None => own_executable().and_then(std::fs::metadata),
     };
     match seen {
-        Ok(m) => Ok(Some(Program {
+        Ok(m) => Ok(Some(ComfyProgram {
             uid: m.uid(),
             mode: m.mode(),
             size: m.size(),
@@ -97,17 +97,17 @@ pub fn program(path: Option<&Path>) -> std::io::Result<Option<Program>> {
 
 /// The launcher of an instance, for which sudo may have a rule: only one that is root's, and this
 /// comfy.
-fn launcher(paths: &Paths) -> Option<PathBuf> {
-    let path = paths.launcher();
-    let there = program(Some(&path)).ok().flatten()?;
-    if program(None)
+fn passwordless_launcher(paths: &InstancePaths) -> Option<PathBuf> {
+    let path = paths.launcher_program();
+    let there = program_of(Some(&path)).ok().flatten()?;
+    if program_of(None)
         .ok()
         .flatten()
         .is_some_and(|own| there.is_copy_of(&own))
     {
         return Some(path);
     }
-    crate::render::note(
+    crate::render::print_note(
         "The launcher is of another comfy, so sudo may ask for your password: `comfy apply` brings \
          this one.",
     );
@@ -118,11 +118,15 @@ fn launcher(paths: &Paths) -> Option<PathBuf> {
 ///
 /// # Errors
 /// As [`side`].
-pub fn launch_side(instance: &str, paths: &Paths, isolated: bool) -> Result<Side> {
+pub fn launch_side(
+    instance: &str,
+    paths: &InstancePaths,
+    isolated: bool,
+) -> Result<ElevatedProcess> {
     let rule = isolated && !nix::unistd::geteuid().is_root();
-    match rule.then(|| launcher(paths)).flatten() {
-        Some(program) => start(&program, &[LAUNCH_SIDE, instance], true),
-        None => side(LAUNCH_SIDE, isolated),
+    match rule.then(|| passwordless_launcher(paths)).flatten() {
+        Some(program) => start_program(&program, &[LAUNCH_SIDE, instance], true),
+        None => start_role(LAUNCH_SIDE, isolated),
     }
 }
 
@@ -131,13 +135,13 @@ pub fn launch_side(instance: &str, paths: &Paths, isolated: bool) -> Result<Side
 ///
 /// # Errors
 /// No sudo on this machine, or comfy's own program cannot be found.
-pub fn side(subcommand: &str, isolated: bool) -> Result<Side> {
+pub fn start_role(subcommand: &str, isolated: bool) -> Result<ElevatedProcess> {
     let own: PathBuf = std::env::current_exe().doing(|| "find comfy's own program".into())?;
-    start(&own, &[subcommand], isolated)
+    start_program(&own, &[subcommand], isolated)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that elevates")]
-fn start(own: &Path, arguments: &[&str], isolated: bool) -> Result<Side> {
+fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<ElevatedProcess> {
     let mut command = if !isolated || nix::unistd::geteuid().is_root() {
         let mut c = Command::new(own);
         c.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
@@ -160,7 +164,7 @@ fn start(own: &Path, arguments: &[&str], isolated: bool) -> Result<Side> {
         ])
         .ok_or_else(|| {
             Problem::new("this needs root, and sudo is not on this machine")
-                .hint("run the same command as root")
+                .with_hint("run the same command as root")
         })?;
         let mut c = Command::new(sudo);
         c.arg("--").arg(own);
@@ -174,7 +178,7 @@ fn start(own: &Path, arguments: &[&str], isolated: bool) -> Result<Side> {
     let mut child = command.spawn().doing(|| "start the root side".into())?;
     let pipes = child.stdin.take().zip(child.stdout.take());
     let (stdin, stdout) = pipes.ok_or_else(|| Problem::new("no pipes to the root side"))?;
-    Ok(Side {
+    Ok(ElevatedProcess {
         child,
         stdin,
         reader: BufReader::new(stdout),

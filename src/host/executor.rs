@@ -5,49 +5,49 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::UnlinkatFlags;
 
-use super::build::Builder;
-use super::fs::parent;
+use super::build::GenerationBuilder;
+use super::fs::open_parent;
 use super::git::NetEnv;
-use super::machine::Machine;
-use super::models::Hubs;
+use super::machine::HostMachine;
+use super::models::ModelHubs;
 use super::shares;
-use crate::desired::Paths;
-use crate::host::build::process::Jobs;
+use crate::desired::InstancePaths;
+use crate::host::build::process::JobLimits;
 use crate::host::fs::edit;
-use crate::host::fs::remove::{Foreign, remove_of};
+use crate::host::fs::remove::{ForeignEntry, remove_of};
 use crate::host::models::apply_steps;
-use crate::plan::ids::Ids;
+use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::Act;
-use crate::plan::observed::{Kind, ShareSpec};
+use crate::plan::observed::{FileType, ShareSpec};
 use crate::plan::step::Step;
 use crate::problem::{Doing, Problem, Result};
 use crate::progress::Reporter;
 
-pub struct Hands<'a> {
-    pub machine: &'a Machine,
-    pub paths: Paths,
-    pub ids: Ids,
+pub struct Executor<'a> {
+    pub machine: &'a HostMachine,
+    pub paths: InstancePaths,
+    pub ids: AccountIds,
     pub net: NetEnv,
-    pub hubs: Hubs,
+    pub hubs: ModelHubs,
     /// Models whose bytes are here, and those that are in their share now.
-    pub ready: BTreeMap<crate::lock::Sha, apply_steps::Ready>,
+    pub ready: BTreeMap<crate::lock::Sha256Digest, apply_steps::StagedModel>,
     pub placed: apply_steps::Placed,
     pub offline: bool,
     pub report: &'a dyn Reporter,
-    pub jobs: Option<Jobs>,
+    pub jobs: Option<JobLimits>,
     /// The git program that a build may use.
     pub git: Option<std::path::PathBuf>,
 }
 
-impl Hands<'_> {
-    fn sealed(&self) -> Option<(u32, u32)> {
+impl Executor<'_> {
+    fn sealed_owner(&self) -> Option<(u32, u32)> {
         nix::unistd::geteuid()
             .is_root()
             .then_some((self.ids.seal, self.ids.seal_gid))
     }
 
-    fn records(&self) -> Option<(u32, u32)> {
+    fn records_owner(&self) -> Option<(u32, u32)> {
         nix::unistd::geteuid()
             .is_root()
             .then_some((self.ids.seal, self.ids.records_gid()))
@@ -63,7 +63,7 @@ impl Hands<'_> {
             return Err(Problem::new(format!(
                 "uid {build} builds for the sandbox user with uid {other} by now"
             ))
-            .hint("run `comfy apply` again: it takes another one"));
+            .with_hint("run `comfy apply` again: it takes another one"));
         }
         all.insert(sandbox, build);
         self.write_id_pairs(&all)
@@ -91,15 +91,15 @@ impl Hands<'_> {
         let doing = || format!("write {}", path.display());
         let text = serde_json::to_vec(all).doing(doing)?;
         edit::make_parents(&path, self.ids.seal.into(), self.ids.seal_gid.into()).doing(doing)?;
-        edit::write_file(&path, &text, 0o644, self.sealed()).doing(doing)
+        edit::write_file(&path, &text, 0o644, self.sealed_owner()).doing(doing)
     }
 
-    fn share(&self, spec: &ShareSpec) -> Result<()> {
-        let n = shares::mend(spec)?;
-        self.report.say(&format!(
+    fn make_share(&self, spec: &ShareSpec) -> Result<()> {
+        let n = shares::repair_share(spec)?;
+        self.report.print_line(&format!(
             "share {}: {} mended",
             spec.name,
-            crate::text::count(n, "entry")
+            crate::text::count_of(n, "entry")
         ));
         Ok(())
     }
@@ -114,7 +114,7 @@ impl Hands<'_> {
             edit::make_parents(path, own.0, own.1).doing(what)?;
             if nix::unistd::geteuid().is_root() {
                 return crate::host::fs::trusted::set_link(path, target, uid, gid)
-                    .map_err(|p| p.prefixed(&format!("could not {}: ", what())));
+                    .map_err(|p| p.with_prefix(&format!("could not {}: ", what())));
             }
         }
         // In a folder of the sandbox user a chown by name could be raced to another file: the link
@@ -122,8 +122,8 @@ impl Hands<'_> {
         edit::set_link(path, target, None).doing(what)
     }
 
-    fn builder(&mut self) -> Builder<'_> {
-        Builder {
+    fn builder(&mut self) -> GenerationBuilder<'_> {
+        GenerationBuilder {
             paths: &self.paths,
             ids: self.ids,
             net: self.net.clone(),
@@ -141,8 +141,8 @@ impl Hands<'_> {
     ///
     /// # Errors
     /// Something cannot be removed.
-    pub fn abandon(&self, first: &[PathBuf]) -> Result<()> {
-        let staged = std::fs::read_dir(self.paths.staging())
+    pub fn clear_failed_prepare(&self, first: &[PathBuf]) -> Result<()> {
+        let staged = std::fs::read_dir(self.paths.staging_dir())
             .into_iter()
             .flatten()
             .flatten()
@@ -158,26 +158,26 @@ impl Hands<'_> {
         // there.
         let some =
             |folder: PathBuf| std::fs::read_dir(folder).is_ok_and(|mut d| d.next().is_some());
-        let store = self.paths.store();
+        let store = self.paths.store_dir();
         let repositories = std::fs::read_dir(self.paths.git_store())
             .into_iter()
             .flatten()
             .flatten()
             .any(|e| some(e.path().join("objects/pack")));
         let fetched = [
-            (self.paths.downloads(), some(self.paths.downloads())),
+            (self.paths.downloads_dir(), some(self.paths.downloads_dir())),
             (
                 store.clone(),
-                repositories || some(crate::host::build::venv::wheels(&self.paths)),
+                repositories || some(crate::host::build::venv::wheel_store(&self.paths)),
             ),
         ];
         let kept: Vec<PathBuf> = fetched
             .into_iter()
             .filter_map(|(folder, any)| any.then_some(folder))
             .collect();
-        if !kept.contains(&self.paths.downloads()) {
+        if !kept.contains(&self.paths.downloads_dir()) {
             // Empty, and no harm where it stays.
-            let _ = edit::remove_path(&self.paths.downloads());
+            let _ = edit::remove_path(&self.paths.downloads_dir());
         }
         for path in staged.filter(names).chain(first.iter().cloned()) {
             clear_but(&path, &kept).doing(|| format!("clear {}", path.display()))?;
@@ -190,23 +190,23 @@ impl Hands<'_> {
     pub fn make_room(&self, inventory: &Inventory) {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         let full = |e: std::io::Error| matches!(e.kind(), StorageFull | QuotaExceeded);
-        if self.note(inventory).is_err_and(full) {
+        if self.write_records(inventory).is_err_and(full) {
             // Whether that was enough is told by what comes next.
-            let _ = edit::remove_path(&self.paths.store());
+            let _ = edit::remove_path(&self.paths.store_dir());
         }
     }
 
-    fn note(&self, inventory: &Inventory) -> std::io::Result<()> {
+    fn write_records(&self, inventory: &Inventory) -> std::io::Result<()> {
         let (path, text) = (
-            self.paths.inventory(),
+            self.paths.inventory_file(),
             serde_json::to_vec_pretty(inventory)?,
         );
         let own = nix::unistd::Uid::from_raw(self.ids.seal);
         edit::make_parents(&path, own, nix::unistd::Gid::from_raw(self.ids.seal_gid))?;
-        edit::write_file(&path, &text, 0o640, self.records())
+        edit::write_file(&path, &text, 0o640, self.records_owner())
     }
 
-    fn install(&self, what: &str, id: &str, staged: &Path, at: &Path) -> Result<()> {
+    fn install_staged(&self, what: &str, id: &str, staged: &Path, at: &Path) -> Result<()> {
         let what = || format!("put {what} {id} in place");
         if staged.symlink_metadata().is_err() {
             // A repeated step: it is there already, and is looked at again after the apply.
@@ -215,15 +215,15 @@ impl Hands<'_> {
         if at.symlink_metadata().is_err() {
             return edit::move_to(staged, at).doing(what);
         }
-        edit::exchange(staged, at).doing(what)?;
-        self.discard(staged)
+        edit::exchange_entries(staged, at).doing(what)?;
+        self.discard_path(staged)
     }
 
     /// Out of the way first, then away: a half-removed folder is never where a whole one is
     /// expected.
-    fn discard(&self, path: &Path) -> Result<()> {
+    fn discard_path(&self, path: &Path) -> Result<()> {
         // What a killed run left there goes too.
-        for old in std::fs::read_dir(self.paths.trash())
+        for old in std::fs::read_dir(self.paths.trash_dir())
             .into_iter()
             .flatten()
             .flatten()
@@ -232,42 +232,42 @@ impl Hands<'_> {
         }
         let trash = self
             .paths
-            .trash()
+            .trash_dir()
             .join(path.file_name().unwrap_or_default());
         edit::move_to(path, &trash).doing(|| format!("move {} to the trash", path.display()))?;
         edit::remove_path(&trash).doing(|| "empty the trash".into())
     }
 
-    fn quarantine(&self, id: &str, names: &[String]) -> Result<()> {
+    fn quarantine_parts(&self, id: &str, names: &[String]) -> Result<()> {
         for name in names {
-            crate::manifest::names::relative(name).map_err(|why| {
+            crate::manifest::names::check_relative(name).map_err(|why| {
                 Problem::new(format!(
                     "quarantine: \"{}\" {why}",
-                    crate::text::escape(name)
+                    crate::text::escape_text(name)
                 ))
             })?;
             let from = self
                 .paths
-                .generation(id)
+                .generation_dir(id)
                 .join("ComfyUI/custom_nodes")
                 .join(name);
             if from.symlink_metadata().is_err() {
                 continue;
             }
-            let to = self.paths.quarantine().join(format!(
+            let to = self.paths.quarantine_dir().join(format!(
                 "{}-{}-{name}",
                 chrono::Utc::now().format("%Y%m%dT%H%M%S"),
                 std::process::id()
             ));
             edit::make_dir(
-                &self.paths.quarantine(),
+                &self.paths.quarantine_dir(),
                 self.ids.seal,
                 self.ids.seal_gid,
                 0o700,
             )
             .doing(|| "make the quarantine".into())?;
             edit::move_to(&from, &to).doing(|| format!("move {} to quarantine", from.display()))?;
-            self.report.say(&format!(
+            self.report.print_line(&format!(
                 "{name}: nobody declared it; moved to {}",
                 to.display()
             ));
@@ -278,12 +278,13 @@ impl Hands<'_> {
     /// A folder of somebody else's, which the sandbox user moved there when `state/` was its own,
     /// goes out of the way unharmed.
     fn clear_way(&self, path: &Path, uid: u32) -> std::io::Result<()> {
-        let (dir, name) = parent(path)?;
+        let (dir, name) = open_parent(path)?;
         match super::fs::lstat_at(&dir, &name) {
             // What a killed step has made is root's, and closed.
             Ok(st)
                 if st.st_uid != uid
-                    && !(st.st_uid == self.ids.seal && super::fs::bits(&st) & 0o077 == 0) =>
+                    && !(st.st_uid == self.ids.seal
+                        && super::fs::permission_bits(&st) & 0o077 == 0) =>
             {
                 edit::move_aside(&dir, &name)
             }
@@ -293,30 +294,30 @@ impl Hands<'_> {
 
     /// Says what else lies in `state/`: a launch does not see it, and comfy leaves it alone.
     fn name_unknown(&self) {
-        let all = std::fs::read_dir(self.paths.state())
+        let all = std::fs::read_dir(self.paths.state_dir())
             .into_iter()
             .flatten()
             .flatten();
         let mut unknown: Vec<String> = all
             .map(|e| e.file_name().to_string_lossy().into_owned())
-            .filter(|n| !Paths::is_state(n))
+            .filter(|n| !InstancePaths::is_state(n))
             .collect();
         unknown.sort();
         if !unknown.is_empty() {
             let names: Vec<String> = unknown
                 .iter()
                 .take(5)
-                .map(|n| crate::text::escape(n))
+                .map(|n| crate::text::escape_text(n))
                 .collect();
             let more = if unknown.len() > names.len() {
                 format!(" and {} more", unknown.len() - names.len())
             } else {
                 String::new()
             };
-            self.report.say(&format!(
+            self.report.print_line(&format!(
                 "{}: {}{more}: comfy does not know it; it is left alone, and ComfyUI does not see \
                  it",
-                self.paths.state().display(),
+                self.paths.state_dir().display(),
                 names.join(", ")
             ));
         }
@@ -325,7 +326,7 @@ impl Hands<'_> {
     /// A folder where the sandbox user can put things, others' among them.
     fn remove_sandboxs(&self, path: &Path) -> Result<()> {
         let away = |e: &std::io::Error| {
-            let foreign = e.get_ref()?.downcast_ref::<Foreign>()?;
+            let foreign = e.get_ref()?.downcast_ref::<ForeignEntry>()?;
             Some(format!(
                 "move it out of there, with the rights that it has, then run this again: sudo mv \
                  '{}' /somewhere/else/",
@@ -334,14 +335,14 @@ impl Hands<'_> {
         };
         remove_of(path, self.ids.sandbox).map_err(|e| {
             let p = Problem::new(format!("could not remove {}: {e}", path.display()));
-            away(&e).into_iter().fold(p, Problem::hint)
+            away(&e).into_iter().fold(p, Problem::with_hint)
         })
     }
 
     /// `state/` is taken back first: what is removed cannot be renamed meanwhile.
     fn remove_state(&self) -> Result<()> {
-        let state = self.paths.state();
-        if !matches!(super::fs::node(&state), Ok(Some(n)) if n.kind == Kind::Dir) {
+        let state = self.paths.state_dir();
+        if !matches!(super::fs::read_entry(&state), Ok(Some(n)) if n.kind == FileType::Dir) {
             return edit::remove_path(&state).doing(|| format!("remove {}", state.display()));
         }
         let what = || format!("take back {}", state.display());
@@ -351,7 +352,7 @@ impl Hands<'_> {
             problems.extend(self.remove_sandboxs(&entry.doing(what)?.path()).err());
         }
         if !problems.is_empty() {
-            return Err(Problem::all(problems));
+            return Err(Problem::from_many(problems));
         }
         edit::remove_path(&state).doing(|| format!("remove {}", state.display()))
     }
@@ -360,10 +361,10 @@ impl Hands<'_> {
         if let Some(to) = backup {
             let folder = |p: &Path| edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o700);
             for (from, name) in [
-                (self.paths.state().join("user"), "user"),
-                (self.paths.quarantine(), "quarantine"),
-                (self.paths.state().join("nodes"), "nodes"),
-                (self.paths.state().join("core"), "core"),
+                (self.paths.state_dir().join("user"), "user"),
+                (self.paths.quarantine_dir(), "quarantine"),
+                (self.paths.state_dir().join("nodes"), "nodes"),
+                (self.paths.state_dir().join("core"), "core"),
             ] {
                 if from.symlink_metadata().is_ok() && !to.join(name).exists() {
                     folder(to)
@@ -375,7 +376,7 @@ impl Hands<'_> {
         // Only what is the sandbox user's own: its home may have been made by somebody else in the
         // meantime.
         if let Some(home) = home
-            && matches!(super::fs::node(home), Ok(Some(n)) if n.kind == Kind::Dir && n.uid == self.ids.sandbox)
+            && matches!(super::fs::read_entry(home), Ok(Some(n)) if n.kind == FileType::Dir && n.uid == self.ids.sandbox)
         {
             self.remove_sandboxs(home)?;
         }
@@ -392,7 +393,10 @@ impl Hands<'_> {
         for path in [self.paths.base.clone(), self.paths.records.clone()] {
             edit::remove_path(&path).doing(|| format!("remove {}", path.display()))?;
             // The folder above, where nothing else is in it.
-            if let Ok((dir, name)) = path.parent().map_or(Err(std::io::Error::other("")), parent) {
+            if let Ok((dir, name)) = path
+                .parent()
+                .map_or(Err(std::io::Error::other("")), open_parent)
+            {
                 let _ = nix::unistd::unlinkat(&dir, name.as_c_str(), UnlinkatFlags::RemoveDir);
             }
         }
@@ -414,20 +418,20 @@ fn clear_but(path: &Path, kept: &[PathBuf]) -> std::io::Result<()> {
     Ok(())
 }
 
-impl Act for Hands<'_> {
-    fn perform(&mut self, step: &Step) -> Result<()> {
+impl Act for Executor<'_> {
+    fn perform_step(&mut self, step: &Step) -> Result<()> {
         let accounts = &self.machine.accounts;
         match step {
-            Step::BuildGeneration { spec, reuse } => self.builder().build(spec, reuse),
+            Step::BuildGeneration { spec, reuse } => self.builder().build_generation(spec, reuse),
             Step::BuildPython { version } => {
-                crate::host::build::interpreter::build(&mut self.builder(), version)
+                crate::host::build::interpreter::build_interpreter(&mut self.builder(), version)
             }
             Step::BuildVenv { spec, reuse } => {
-                crate::host::build::venv::build(&mut self.builder(), spec, reuse)
+                crate::host::build::venv::build_venv(&mut self.builder(), spec, reuse)
             }
             Step::FetchModels { items } => {
                 let hubs = self.hubs.clone();
-                let ready = apply_steps::fetch(&mut self.builder(), &hubs, items)?;
+                let ready = apply_steps::fetch_models(&mut self.builder(), &hubs, items)?;
                 self.ready.extend(ready);
                 Ok(())
             }
@@ -440,7 +444,7 @@ impl Act for Hands<'_> {
             } => {
                 let kept = keep
                     .then(|| format!("replaced-{}", chrono::Utc::now().format("%Y%m%dT%H%M%S%3f")));
-                let kept = apply_steps::put(
+                let kept = apply_steps::put_model(
                     &mut self.ready,
                     share,
                     path,
@@ -449,7 +453,7 @@ impl Act for Hands<'_> {
                     &mut self.placed,
                 )?;
                 if let Some(kept) = kept {
-                    self.report.say(&format!(
+                    self.report.print_line(&format!(
                         "model.{path}: another file was there; it is kept as {}",
                         kept.display()
                     ));
@@ -484,7 +488,7 @@ impl Act for Hands<'_> {
                     edit::make_parents(path, own.0, own.1)
                         .doing(|| format!("make {}", path.display()))?;
                 }
-                if path.parent() == Some(&self.paths.state()) {
+                if path.parent() == Some(&self.paths.state_dir()) {
                     self.clear_way(path, *uid)
                         .doing(|| format!("make {}", path.display()))?;
                 }
@@ -494,7 +498,7 @@ impl Act for Hands<'_> {
                     // Nobody but root can rename it: it lies in a folder of root's.
                     accounts.grant_search(path, &p.name, p.uid)?;
                 }
-                if *path == self.paths.state() {
+                if *path == self.paths.state_dir() {
                     self.name_unknown();
                 }
                 Ok(())
@@ -502,7 +506,7 @@ impl Act for Hands<'_> {
             Step::GrantSearch { folder, user, uid } => accounts.grant_search(folder, user, *uid),
             Step::RevokeSearch { folder, user, uid } => accounts.revoke_search(folder, user, *uid),
             Step::MakeShare { spec, .. } => shares::make_root(spec),
-            Step::MendShare { spec } => self.share(spec),
+            Step::MendShare { spec } => self.make_share(spec),
             Step::ReleaseShare {
                 name,
                 path,
@@ -512,11 +516,11 @@ impl Act for Hands<'_> {
                 mode,
                 ..
             } => {
-                shares::mounted(requires_mount.as_deref()).map_err(|u| {
+                shares::ensure_mounted(requires_mount.as_deref()).map_err(|u| {
                     Problem::new(format!("share {name}: {}", u.reason))
-                        .hint("mount it, so that comfy can take its group off there")
+                        .with_hint("mount it, so that comfy can take its group off there")
                 })?;
-                shares::release(path, *from_gid, *to_gid, *mode)
+                shares::release_share(path, *from_gid, *to_gid, *mode)
             }
             Step::SetLink {
                 path,
@@ -529,18 +533,18 @@ impl Act for Hands<'_> {
             Step::WriteLaunch { spec } => {
                 let text = serde_json::to_vec_pretty(spec)
                     .doing(|| "write how ComfyUI is launched".into())?;
-                let path = self.paths.launch();
-                edit::write_file(&path, &text, 0o640, self.records())
+                let path = self.paths.launch_record();
+                edit::write_file(&path, &text, 0o640, self.records_owner())
                     .doing(|| format!("write {}", path.display()))
             }
             Step::SetFence { uid, record } => {
-                super::egress_filter::set(*uid, record, &super::process::System)
+                super::egress_filter::install_rules(*uid, record, &super::process::SystemRunner)
             }
             Step::RemoveFence { uid, record } => {
-                super::egress_filter::remove(*uid, record, &super::process::System)
+                super::egress_filter::remove_rules(*uid, record, &super::process::SystemRunner)
             }
-            Step::Deny { file, user } => super::system_files::list(file, user, true),
-            Step::Permit { file, user } => super::system_files::list(file, user, false),
+            Step::Deny { file, user } => super::system_files::edit_list(file, user, true),
+            Step::Permit { file, user } => super::system_files::edit_list(file, user, false),
             Step::InstallLauncher {
                 path,
                 size,
@@ -550,23 +554,23 @@ impl Act for Hands<'_> {
                 edit::remove_path(path).doing(|| format!("remove {}", path.display()))
             }
             Step::WriteSystemFile { file } => {
-                super::system_files::write(file, &self.paths, &super::process::System)
+                super::system_files::write_file(file, &self.paths, &super::process::SystemRunner)
             }
             Step::RemoveSystemFile { kind, path } => {
-                super::system_files::remove(*kind, path, &super::process::System)
+                super::system_files::remove_file(*kind, path, &super::process::SystemRunner)
             }
-            Step::Quarantine { id, names } => self.quarantine(id, names),
-            Step::Install { id } => self.install(
+            Step::Quarantine { id, names } => self.quarantine_parts(id, names),
+            Step::Install { id } => self.install_staged(
                 "generation",
                 id,
-                &self.paths.staged(id),
-                &self.paths.generation(id),
+                &self.paths.staged_generation(id),
+                &self.paths.generation_dir(id),
             ),
-            Step::InstallVenv { id } => self.install(
+            Step::InstallVenv { id } => self.install_staged(
                 "virtual environment",
                 id,
                 &self.paths.staged_venv(id),
-                &self.paths.venv(id),
+                &self.paths.venv_dir(id),
             ),
             Step::Seed {
                 id,
@@ -577,31 +581,37 @@ impl Act for Hands<'_> {
             } => {
                 let from = self
                     .paths
-                    .generation(id)
-                    .join(Paths::tracked(part))
+                    .generation_dir(id)
+                    .join(InstancePaths::tracked(part))
                     .join(path);
-                let base = Paths::written_by(&self.paths.state(), part);
-                crate::host::shares::first_content::copy(&from, &base, Path::new(path), *uid, *gid)
-                    .doing(|| format!("give {part}: {path} its first content"))
+                let base = InstancePaths::written_by(&self.paths.state_dir(), part);
+                crate::host::shares::first_content::copy_first_content(
+                    &from,
+                    &base,
+                    Path::new(path),
+                    *uid,
+                    *gid,
+                )
+                .doing(|| format!("give {part}: {path} its first content"))
             }
             Step::Switch { id } => edit::set_link(
-                &self.paths.current(),
+                &self.paths.current_link(),
                 &Path::new("gen").join(id),
-                self.sealed(),
+                self.sealed_owner(),
             )
             .doing(|| format!("make generation {id} live")),
             Step::RemoveGeneration { id } => {
-                self.discard(&self.paths.generation(id))?;
-                edit::remove_path(&self.paths.bytecode(id))
+                self.discard_path(&self.paths.generation_dir(id))?;
+                edit::remove_path(&self.paths.bytecode_list(id))
                     .doing(|| format!("remove the list of generation {id}'s bytecode"))
             }
             Step::RemoveVenv { id } => {
-                self.discard(&self.paths.venv(id))?;
+                self.discard_path(&self.paths.venv_dir(id))?;
                 edit::remove_path(&self.paths.venv_list(id))
                     .doing(|| format!("remove the list of virtual environment {id}"))
             }
             Step::RemovePython { version } => {
-                self.discard(&self.paths.python(version))?;
+                self.discard_path(&self.paths.interpreter_dir(version))?;
                 edit::remove_path(&self.paths.python_list(version))
                     .doing(|| format!("remove the list of interpreter {version}"))
             }
@@ -612,7 +622,7 @@ impl Act for Hands<'_> {
     }
 
     fn write_inventory(&mut self, inventory: &Inventory) -> Result<()> {
-        self.note(inventory)
-            .doing(|| format!("write {}", self.paths.inventory().display()))
+        self.write_records(inventory)
+            .doing(|| format!("write {}", self.paths.inventory_file().display()))
     }
 }

@@ -82,7 +82,7 @@ pub fn die_with(parent: i32) -> Result<()> {
 
 /// Nobody but root may look into this process's memory or attach to it, not even with its own uid
 /// (prctl(2)).
-pub fn hide() {
+pub fn set_not_dumpable() {
     #[cfg(target_os = "linux")]
     // SAFETY: a plain call; it cannot fail with these arguments.
     unsafe {
@@ -186,7 +186,7 @@ pub fn become_id(uid: u32, gid: u32) -> Result<()> {
 ///
 /// # Errors
 /// The system's own.
-pub fn limit(open_files: u64, processes: Option<u64>) -> Result<()> {
+pub fn set_rlimits(open_files: u64, processes: Option<u64>) -> Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let what = || "set limits".to_string();
     if setrlimit(Resource::RLIMIT_NOFILE, open_files, open_files).is_err() {
@@ -218,7 +218,7 @@ pub fn fork() -> Result<Option<Pid>> {
 
 /// The folders that macOS gives the account that asks for caches and temporary files (confstr(3)),
 /// by real path; Metal's compiler writes there.
-pub fn caches() -> Vec<std::path::PathBuf> {
+pub fn darwin_user_dirs() -> Vec<std::path::PathBuf> {
     #[cfg(target_os = "macos")]
     return [
         libc::_CS_DARWIN_USER_CACHE_DIR,

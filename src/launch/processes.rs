@@ -12,15 +12,15 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::sandbox_process::{Account, Cell};
-use super::{KILL, STOP, Word, port};
+use super::sandbox_process::{SandboxAccount, SandboxConfig};
+use super::{KILL, STOP, ShellInput, port};
 use crate::confine::Confinement;
-use crate::desired::launch::{self, Inner, LaunchSpec};
+use crate::desired::launch::{self, InnerPorts, LaunchSpec};
 use crate::gateway::{self, access, tokens};
-use crate::host::confine::opened_paths::Opened;
+use crate::host::confine::opened_paths::OpenedPath;
 use crate::host::{elevate, launched, lines, memory_cgroup, terminal};
 #[cfg(target_os = "linux")]
-use crate::manifest::Egress;
+use crate::manifest::EgressPolicy;
 use crate::problem::{Doing, Problem, Result};
 
 /// Where proxies usually listen.
@@ -29,7 +29,7 @@ const PROXY: u16 = 3128;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where ComfyUI listens, how much memory it gets, and what this system lacks to keep it there.
-pub struct Network {
+pub struct LaunchNetwork {
     /// A network namespace of the launch's own.
     pub room: Option<OwnedFd>,
     pub inner: SocketAddr,
@@ -37,40 +37,42 @@ pub struct Network {
     pub proxy: Option<SocketAddr>,
     pub lacking: Vec<String>,
     /// What keeps memory for the system.
-    pub memory: Option<memory_cgroup::Group>,
+    pub memory: Option<memory_cgroup::MemoryCgroup>,
 }
 
 /// Makes the launch's network and its memory's limit, and looks what the system can do.
 ///
 /// # Errors
 /// It cannot do what `policy.confinement = "required"` asks.
-pub fn network(spec: &LaunchSpec) -> Result<Network> {
-    let (room, lacking) = room(spec);
+pub fn prepare_network(spec: &LaunchSpec) -> Result<LaunchNetwork> {
+    let (room, lacking) = create_netns(spec);
     if spec.account && spec.strict && !lacking.is_empty() {
         let problems = lacking.into_iter().map(Problem::new).collect();
-        return Err(Problem::all(problems).hint(
+        return Err(Problem::from_many(problems).with_hint(
             "`confinement = \"warn\"` in [policy] of comfy.toml starts ComfyUI all the same",
         ));
     }
     let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     // In a network of its own every port is free.
-    let (port, proxy) = match (spec.fronted(), room.is_some()) {
+    let (port, proxy) = match (spec.behind_gateway(), room.is_some()) {
         (false, _) => (spec.port, None),
         (true, true) => (
             spec.port,
             Some(if spec.port == PROXY { PROXY + 1 } else { PROXY }),
         ),
-        (true, false) => (port::any()?, Some(port::any()?)),
+        (true, false) => (port::free_port()?, Some(port::free_port()?)),
     };
     let mut lacking = lacking;
     // A limit is no wall: without it ComfyUI starts all the same.
     let memory = match spec.reserve {
-        bytes @ 1.. if spec.account && !spec.macos => memory_cgroup::group(&spec.user, bytes)
-            .map_err(|why| lacking.push(format!("run.memory_reserve is not kept: {why}")))
-            .ok(),
+        bytes @ 1.. if spec.account && !spec.macos => {
+            memory_cgroup::create_cgroup(&spec.user, bytes)
+                .map_err(|why| lacking.push(format!("run.memory_reserve is not kept: {why}")))
+                .ok()
+        }
         _ => None,
     };
-    Ok(Network {
+    Ok(LaunchNetwork {
         room,
         inner: at(port),
         proxy: proxy.map(at),
@@ -81,12 +83,12 @@ pub fn network(spec: &LaunchSpec) -> Result<Network> {
 
 /// A network namespace, where this system and this launch have one, and what the system lacks.
 #[cfg(target_os = "linux")]
-fn room(spec: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
+fn create_netns(spec: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
     use crate::host::confine;
     let mut lacking = Vec::new();
     let room = spec
         .account
-        .then(confine::netns::room)
+        .then(confine::netns::create_netns)
         .transpose()
         .unwrap_or_else(|p| {
             lacking.push(format!(
@@ -95,19 +97,19 @@ fn room(spec: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
             ));
             None
         });
-    lacking.extend(confine::lacking(room.is_some()));
+    lacking.extend(confine::missing_features(room.is_some()));
     (room, lacking)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn room(_: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
+fn create_netns(_: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
     (None, Vec::new())
 }
 
-impl Network {
+impl LaunchNetwork {
     /// The network that everybody has.
-    pub fn none(spec: &LaunchSpec) -> Network {
-        Network {
+    pub fn shared_network(spec: &LaunchSpec) -> LaunchNetwork {
+        LaunchNetwork {
             room: None,
             inner: (Ipv4Addr::LOCALHOST, spec.port).into(),
             proxy: None,
@@ -116,8 +118,8 @@ impl Network {
         }
     }
 
-    pub fn ports(&self) -> Inner {
-        Inner {
+    pub fn inner_ports(&self) -> InnerPorts {
+        InnerPorts {
             comfyui: self.inner.port(),
             proxy: self.proxy.map(|a| a.port()),
         }
@@ -125,51 +127,51 @@ impl Network {
 }
 
 /// Where what is started says what it says.
-pub enum Voice {
+pub enum OutputTarget {
     /// Where this process does.
     Own,
     /// Into a pipe.
     Pipe(OwnedFd),
 }
 
-impl Voice {
+impl OutputTarget {
     fn stdio(&self) -> Result<Stdio> {
         let fd = match self {
-            Voice::Own => std::io::stdout().as_fd().try_clone_to_owned(),
-            Voice::Pipe(fd) => fd.try_clone(),
+            OutputTarget::Own => std::io::stdout().as_fd().try_clone_to_owned(),
+            OutputTarget::Pipe(fd) => fd.try_clone(),
         };
         fd.map(Stdio::from).doing(|| "pass the output on".into())
     }
 }
 
 /// What was started.
-pub struct Running {
+pub struct RunningLaunch {
     comfyui: Child,
     /// Whom signals go to: a process that passes them on, or ComfyUI's group.
     target: Pid,
-    front: Option<Front>,
+    front: Option<GatewayProcess>,
     /// What keeps memory for the system; it goes with the last process.
-    _memory: Option<memory_cgroup::Group>,
+    _memory: Option<memory_cgroup::MemoryCgroup>,
     /// Stdin and report of ComfyUI while it waits to begin.
     gate: Option<(std::process::ChildStdin, std::fs::File)>,
 }
 
-struct Front {
+struct GatewayProcess {
     child: Child,
     handle: PathBuf,
 }
 
 /// What is started, and how.
-pub struct Cast<'a> {
-    pub command: &'a launch::Command,
-    pub voice: &'a Voice,
+pub struct SpawnOptions<'a> {
+    pub command: &'a launch::LaunchCommand,
+    pub voice: &'a OutputTarget,
     /// It is ComfyUI, which has a port.
     pub serves: bool,
     /// What the confinement's rules stand for; nothing under isolation "none" and where nothing is
     /// in the way.
-    pub opened: &'a [Opened],
+    pub opened: &'a [OpenedPath],
     /// With nothing but this account in its way.
-    pub bare: Option<Account>,
+    pub bare: Option<SandboxAccount>,
     /// A terminal of its own.
     pub terminal: Option<OwnedFd>,
 }
@@ -179,13 +181,13 @@ pub struct Cast<'a> {
 ///
 /// # Errors
 /// The port is taken; a process cannot become what it should.
-pub fn start(
+pub fn start_processes(
     spec: &LaunchSpec,
-    network: Network,
+    network: LaunchNetwork,
     confinement: Confinement,
-    cast: Cast,
-) -> Result<Running> {
-    let Cast {
+    cast: SpawnOptions,
+) -> Result<RunningLaunch> {
+    let SpawnOptions {
         command,
         voice,
         serves,
@@ -202,30 +204,30 @@ pub fn start(
             "{} has uid {} and the front {}: neither is a sandbox",
             spec.user, spec.uid, spec.front
         ))
-        .hint("run `comfy apply`"));
+        .with_hint("run `comfy apply`"));
     }
     #[cfg(target_os = "linux")]
-    if spec.account && spec.network.egress != Egress::Allow {
-        fence(spec)?;
+    if spec.account && spec.network.egress != EgressPolicy::Allow {
+        check_egress_filter(spec)?;
     }
     let front = match serves {
-        true if spec.fronted() => Some(serve(spec, &network, voice)?),
+        true if spec.behind_gateway() => Some(start_gateway(spec, &network, voice)?),
         true => {
-            port::free(&spec.listen, spec.port)?;
+            port::ensure_free(&spec.listen, spec.port)?;
             None
         }
         false => None,
     };
-    let (report, told) = pipe()?;
-    let mut c = side(elevate::CELL_SIDE)?;
+    let (report, told) = make_pipe()?;
+    let mut c = role_command(elevate::CELL_SIDE)?;
     c.stdout(voice.stdio()?).stderr(voice.stdio()?);
-    let given = Given::of(&confinement, opened, network.room.is_some())?;
+    let given = InheritedPaths::from_opened(&confinement, opened, network.room.is_some())?;
     let mut kept = vec![&told];
     kept.extend(&network.room);
     kept.extend(&terminal);
     kept.extend(given.rules.iter().map(|(_, fd)| fd).chain(&given.temps));
     launched::hand_over(&mut c, &kept);
-    let cell = Cell {
+    let cell = SandboxConfig {
         opened: given
             .rules
             .iter()
@@ -234,7 +236,7 @@ pub fn start(
         temps: given.temps.iter().map(AsRawFd::as_raw_fd).collect(),
         bare: bare.is_some(),
         account: bare.or_else(|| {
-            spec.account.then(|| Account {
+            spec.account.then(|| SandboxAccount {
                 name: spec.user.clone(),
                 uid: spec.uid,
                 gid: spec.gid,
@@ -246,21 +248,21 @@ pub fn start(
         report: told.as_raw_fd(),
         network: network.room.as_ref().map(AsRawFd::as_raw_fd),
         terminal: terminal.as_ref().map(AsRawFd::as_raw_fd),
-        launcher: me(),
+        launcher: own_pid(),
     };
     let mut comfyui = c.spawn().doing(|| "start ComfyUI".into())?;
     drop((told, given));
     // It waits for what it is asked, so that all it does is in there.
     if let Some(group) = &network.memory
-        && let Err(why) = group.take(comfyui.id())
+        && let Err(why) = group.add_process(comfyui.id())
     {
-        crate::render::warning(&format!("run.memory_reserve: {why}"));
+        crate::render::print_warning(&format!("run.memory_reserve: {why}"));
     }
-    hand(&mut comfyui, &cell)?;
+    send_config(&mut comfyui, &cell)?;
     let stdin = comfyui.stdin.take();
     let pid = i32::try_from(comfyui.id()).unwrap_or(0);
     let target = Pid::from_raw(if network.room.is_some() { pid } else { -pid });
-    let mut running = Running {
+    let mut running = RunningLaunch {
         comfyui,
         target,
         front,
@@ -273,28 +275,29 @@ pub fn start(
         running.gate = stdin.map(|s| (s, report));
         return Ok(running);
     }
-    let p = hear(report, &first).unwrap_or_else(|| Problem::new("ComfyUI ended before it began"));
-    running.end();
+    let p = read_report(report, &first)
+        .unwrap_or_else(|| Problem::new("ComfyUI ended before it began"));
+    running.end_now();
     Err(p)
 }
 
 /// What the process is given of what was opened: mounts of it where it has a root of its own.
-struct Given {
+struct InheritedPaths {
     rules: Vec<(usize, OwnedFd)>,
     temps: Vec<OwnedFd>,
 }
 
-impl Given {
+impl InheritedPaths {
     #[cfg(target_os = "linux")]
-    fn of(c: &Confinement, opened: &[Opened], rooms: bool) -> Result<Given> {
-        use crate::confine::{Room, Whose};
-        use crate::host::fs::mounts::detached;
-        let one = |o: &Opened| -> Result<(usize, OwnedFd)> {
+    fn from_opened(c: &Confinement, opened: &[OpenedPath], rooms: bool) -> Result<InheritedPaths> {
+        use crate::confine::{PathOwner, PrivateMount};
+        use crate::host::fs::mounts::clone_mount;
+        let one = |o: &OpenedPath| -> Result<(usize, OwnedFd)> {
             let r = &c.rules[o.rule];
             let what = || format!("take {} into the launch", r.path.display());
             // Nothing is mounted below what is the sandbox user's own, or it is left out.
             let fd = if rooms {
-                detached(&o.fd, r.whose != Whose::Own).doing(what)?
+                clone_mount(&o.fd, r.whose != PathOwner::Own).doing(what)?
             } else {
                 o.fd.try_clone().doing(what)?
             };
@@ -302,13 +305,17 @@ impl Given {
         };
         let rules = opened.iter().map(one).collect::<Result<_>>()?;
         let temp = opened.iter().find(|o| c.rules[o.rule].path == c.temp);
-        let places = c.rooms.iter().filter(|(_, room)| *room == Room::Temp);
+        let places = c
+            .rooms
+            .iter()
+            .filter(|(_, room)| *room == PrivateMount::Temp);
         let mounts = places.filter_map(|(path, _)| {
             temp.map(|t| {
-                detached(&t.fd, false).doing(|| format!("take {} into the launch", path.display()))
+                clone_mount(&t.fd, false)
+                    .doing(|| format!("take {} into the launch", path.display()))
             })
         });
-        Ok(Given {
+        Ok(InheritedPaths {
             rules,
             temps: mounts.collect::<Result<_>>()?,
         })
@@ -316,8 +323,8 @@ impl Given {
 
     /// There the launcher has told the real paths.
     #[cfg(not(target_os = "linux"))]
-    fn of(_: &Confinement, _: &[Opened], _: bool) -> Result<Given> {
-        Ok(Given {
+    fn of(_: &Confinement, _: &[OpenedPath], _: bool) -> Result<InheritedPaths> {
+        Ok(InheritedPaths {
             rules: Vec::new(),
             temps: Vec::new(),
         })
@@ -326,39 +333,43 @@ impl Given {
 
 /// The backstop is there again after a restart of the machine, and looked at every time.
 #[cfg(target_os = "linux")]
-fn fence(spec: &LaunchSpec) -> Result<()> {
+fn check_egress_filter(spec: &LaunchSpec) -> Result<()> {
     use crate::host::egress_filter;
-    use crate::host::process::System;
-    use crate::plan::observed::Fence;
-    let record = spec.paths.fence();
-    match egress_filter::look(spec.uid, &record, &System) {
-        Fence::Absent => egress_filter::set(spec.uid, &record, &System),
-        Fence::There | Fence::Unusable => Ok(()),
+    use crate::host::process::SystemRunner;
+    use crate::plan::observed::EgressFilter;
+    let record = spec.paths.egress_filter_record();
+    match egress_filter::read_state(spec.uid, &record, &SystemRunner) {
+        EgressFilter::Absent => egress_filter::install_rules(spec.uid, &record, &SystemRunner),
+        EgressFilter::There | EgressFilter::Unusable => Ok(()),
     }
 }
 
 /// Starts the front, which listens when this returns.
-fn serve(spec: &LaunchSpec, network: &Network, voice: &Voice) -> Result<Front> {
-    let listener: OwnedFd = port::claim(&spec.listen, spec.port)?.into();
-    let secret = tokens::Secret::new()?;
-    let (report, told) = pipe()?;
-    let mut c = side(elevate::FRONT_SIDE)?;
+fn start_gateway(
+    spec: &LaunchSpec,
+    network: &LaunchNetwork,
+    voice: &OutputTarget,
+) -> Result<GatewayProcess> {
+    let listener: OwnedFd = port::claim_port(&spec.listen, spec.port)?.into();
+    let secret = tokens::LaunchSecret::new()?;
+    let (report, told) = make_pipe()?;
+    let mut c = role_command(elevate::FRONT_SIDE)?;
     c.stdout(voice.stdio()?).stderr(voice.stdio()?);
     let mut kept = vec![&told, &listener];
     kept.extend(&network.room);
     launched::hand_over(&mut c, &kept);
-    let config = gateway::Config {
+    let config = gateway::GatewayConfig {
         uid: spec.front,
         listener: listener.as_raw_fd(),
         network: network.room.as_ref().map(AsRawFd::as_raw_fd),
         inner: network.inner,
-        rules: access::Rules {
+        rules: access::AccessRules {
             owner: spec.owner,
             clients: spec.network.clients.clone(),
             listen: spec.listen.clone(),
             port: spec.port,
             remote: spec.remote,
-            hostname: crate::host::machine::hostname(),
+            hostname: crate::host::machine::short_hostname(),
         },
         proxy: network
             .proxy
@@ -366,28 +377,30 @@ fn serve(spec: &LaunchSpec, network: &Network, voice: &Voice) -> Result<Front> {
         egress: spec.network.egress.clone(),
         secret: secret.clone(),
         report: told.as_raw_fd(),
-        launcher: me(),
+        launcher: own_pid(),
     };
     let mut child = c.spawn().doing(|| "start the front".into())?;
     drop(told);
-    let handle = spec.paths.front();
+    let handle = spec.paths.gateway_credentials();
     // Its stdin stays open: by its end it knows that this process has ended.
-    let started = hand(&mut child, &config).and_then(|()| match hear(report.into(), b"") {
-        Some(p) => Err(p),
-        None => tokens::Handle::new(spec.address(), secret).write(&handle, (spec.owner, 0)),
-    });
-    let front = Front { child, handle };
+    let started =
+        send_config(&mut child, &config).and_then(|()| match read_report(report.into(), b"") {
+            Some(p) => Err(p),
+            None => tokens::GatewayCredentials::new(spec.listen_address(), secret)
+                .write_for_owner(&handle, (spec.owner, 0)),
+        });
+    let front = GatewayProcess { child, handle };
     match started {
         Ok(()) => Ok(front),
         Err(p) => {
-            front.end();
+            front.end_gateway();
             Err(p)
         }
     }
 }
 
-impl Front {
-    fn end(mut self) {
+impl GatewayProcess {
+    fn end_gateway(mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
         let _ = crate::host::fs::edit::remove_path(&self.handle);
@@ -399,7 +412,7 @@ impl Front {
     clippy::disallowed_methods,
     reason = "comfy itself, with a cleared environment"
 )]
-pub(super) fn side(role: &str) -> Result<Command> {
+pub(super) fn role_command(role: &str) -> Result<Command> {
     let own = std::env::current_exe().doing(|| "find comfy's own program".into())?;
     let mut c = Command::new(own);
     c.arg(role)
@@ -409,12 +422,12 @@ pub(super) fn side(role: &str) -> Result<Command> {
     Ok(c)
 }
 
-fn me() -> i32 {
+fn own_pid() -> i32 {
     nix::unistd::getpid().as_raw()
 }
 
 /// A pipe, to read and to write.
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+fn make_pipe() -> Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
     Ok((reader.into(), writer.into()))
 }
@@ -423,8 +436,8 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 ///
 /// # Errors
 /// The disk.
-pub fn logs(spec: &LaunchSpec, owner_gid: u32) -> Result<()> {
-    let logs = spec.paths.logs();
+pub fn make_logs_dir(spec: &LaunchSpec, owner_gid: u32) -> Result<()> {
+    let logs = spec.paths.logs_dir();
     crate::host::fs::edit::make_dir(&logs, spec.owner, owner_gid, 0o700)
         .doing(|| format!("make {}", logs.display()))
 }
@@ -433,28 +446,32 @@ pub fn logs(spec: &LaunchSpec, owner_gid: u32) -> Result<()> {
 ///
 /// # Errors
 /// It cannot be started.
-pub fn scribe(spec: &LaunchSpec, owner_gid: u32, nodes: Vec<String>) -> Result<(Child, Voice)> {
-    let (reader, writer) = pipe()?;
-    logs(spec, owner_gid)?;
-    let mut c = side(elevate::SCRIBE_SIDE)?;
+pub fn start_log_writer(
+    spec: &LaunchSpec,
+    owner_gid: u32,
+    nodes: Vec<String>,
+) -> Result<(Child, OutputTarget)> {
+    let (reader, writer) = make_pipe()?;
+    make_logs_dir(spec, owner_gid)?;
+    let mut c = role_command(elevate::SCRIBE_SIDE)?;
     c.stdout(Stdio::null()).stderr(Stdio::null());
     launched::hand_over(&mut c, &[&reader]);
     let account = spec.account.then_some((spec.owner, owner_gid));
-    let config = super::log_writer::Config {
+    let config = super::log_writer::LogConfig {
         account,
         paths: spec.paths.clone(),
         input: reader.as_raw_fd(),
-        address: spec.address(),
+        address: spec.listen_address(),
         nodes,
     };
     let mut child = c.spawn().doing(|| "start the log keeper".into())?;
-    hand(&mut child, &config)?;
+    send_config(&mut child, &config)?;
     drop(child.stdin.take());
-    Ok((child, Voice::Pipe(writer)))
+    Ok((child, OutputTarget::Pipe(writer)))
 }
 
 /// Writes what it is asked, as one line.
-pub(super) fn hand(child: &mut Child, what: &impl serde::Serialize) -> Result<()> {
+pub(super) fn send_config(child: &mut Child, what: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string(what).doing(|| "say what to start".into())?;
     let stdin = child
         .stdin
@@ -466,45 +483,45 @@ pub(super) fn hand(child: &mut Child, what: &impl serde::Serialize) -> Result<()
 }
 
 /// What goes wrong before it is what it should be; nothing where all is well.
-fn hear(report: std::fs::File, first: &[u8]) -> Option<Problem> {
+fn read_report(report: std::fs::File, first: &[u8]) -> Option<Problem> {
     let mut text = first.to_vec();
     // It comes from processes that are not root's any more.
     let _ = report.take(lines::WORD).read_to_end(&mut text);
     let text = String::from_utf8_lossy(&text);
     let text = text.trim_matches('\0');
     (!text.is_empty()).then(|| {
-        serde_json::from_str(text).unwrap_or_else(|_| Problem::new(crate::text::escape(text)))
+        serde_json::from_str(text).unwrap_or_else(|_| Problem::new(crate::text::escape_text(text)))
     })
 }
 
-impl Running {
+impl RunningLaunch {
     /// Lets ComfyUI begin. Where it cannot be executed that is said, and [`Running::attend`] sees
     /// its end.
-    pub fn go(&mut self) {
+    pub fn let_begin(&mut self) {
         if let Some((mut stdin, report)) = self.gate.take() {
             let _ = stdin.write_all(b"\n");
             drop(stdin);
-            if let Some(p) = hear(report, b"") {
-                crate::render::problem(&p);
+            if let Some(p) = read_report(report, b"") {
+                crate::render::print_problem(&p);
             }
         }
     }
 
-    fn signal(&self, s: Signal) {
+    fn send_signal(&self, s: Signal) {
         let _ = kill(self.target, s);
     }
 
     /// Ends it at once, and everything with it.
-    pub fn end(mut self) {
+    pub fn end_now(mut self) {
         // Whoever waits outside passes it on as the end of the whole namespace.
-        self.signal(if self.target.as_raw() > 0 {
+        self.send_signal(if self.target.as_raw() > 0 {
             Signal::SIGTERM
         } else {
             Signal::SIGKILL
         });
         let _ = self.comfyui.wait();
         if let Some(front) = self.front {
-            front.end();
+            front.end_gateway();
         }
     }
 
@@ -513,7 +530,7 @@ impl Running {
     ///
     /// # Errors
     /// The front ended, and ComfyUI with it.
-    pub fn attend(mut self, words: &Receiver<String>) -> Result<(u8, bool)> {
+    pub fn wait_for_end(mut self, words: &Receiver<String>) -> Result<(u8, bool)> {
         let mut asked: Option<Instant> = None;
         let status = loop {
             if let Some(status) = self
@@ -526,11 +543,11 @@ impl Running {
             if let Some(front) = &mut self.front
                 && let Ok(Some(status)) = front.child.try_wait()
             {
-                self.end();
+                self.end_now();
                 return Err(Problem::new(format!(
                     "the front ended ({status}), so ComfyUI was ended too"
                 ))
-                .hint("the lines above say why"));
+                .with_hint("the lines above say why"));
             }
             let word = match words.recv_timeout(Duration::from_millis(if asked.is_some() {
                 20
@@ -544,27 +561,28 @@ impl Running {
                     None
                 }
             };
-            let stop = word.is_some() || (asked.is_none() && crate::host::signals::interrupted());
+            let stop =
+                word.is_some() || (asked.is_none() && crate::host::signals::is_interrupted());
             let now = word.as_deref() == Some(KILL)
                 || (word.is_some() && asked.is_some())
                 || asked.is_some_and(|t| t.elapsed() > PATIENCE);
             if now {
-                self.signal(if self.target.as_raw() > 0 {
+                self.send_signal(if self.target.as_raw() > 0 {
                     Signal::SIGTERM
                 } else {
                     Signal::SIGKILL
                 });
             } else if stop && asked.is_none() {
                 asked = Some(Instant::now());
-                self.signal(Signal::SIGINT);
+                self.send_signal(Signal::SIGINT);
             }
         };
         if self.target.as_raw() < 0 {
             // What it started and left behind; a namespace ends with its first process.
-            self.signal(Signal::SIGKILL);
+            self.send_signal(Signal::SIGKILL);
         }
         if let Some(front) = self.front {
-            front.end();
+            front.end_gateway();
         }
         let code = status
             .code()
@@ -579,14 +597,17 @@ impl Running {
 ///
 /// # Errors
 /// The system's own.
-pub fn relay(master: OwnedFd, tell: Sender<String>) -> Result<std::thread::JoinHandle<()>> {
+pub fn relay_terminal(
+    master: OwnedFd,
+    tell: Sender<String>,
+) -> Result<std::thread::JoinHandle<()>> {
     let mut typed = std::fs::File::from(master.try_clone().doing(|| "hold the terminal".into())?);
     let mut said = std::fs::File::from(master);
     std::thread::spawn(move || {
-        while let Ok(Some(line)) = lines::next(&mut std::io::stdin().lock(), lines::WORD) {
+        while let Ok(Some(line)) = lines::next_line(&mut std::io::stdin().lock(), lines::WORD) {
             match serde_json::from_str(&line) {
-                Ok(Word::Typed(bytes)) => drop(typed.write_all(&bytes)),
-                Ok(Word::Sized(size)) => terminal::resize(&typed, size),
+                Ok(ShellInput::Typed(bytes)) => drop(typed.write_all(&bytes)),
+                Ok(ShellInput::Sized(size)) => terminal::set_size(&typed, size),
                 Err(_) => {}
             }
         }
@@ -610,7 +631,7 @@ pub fn relay(master: OwnedFd, tell: Sender<String>) -> Result<std::thread::JoinH
 /// Words from stdin; its end counts as one more, and so does a line that is too long.
 pub fn hear_stdin(tell: Sender<String>) {
     std::thread::spawn(move || {
-        while let Ok(Some(line)) = lines::next(&mut std::io::stdin().lock(), lines::WORD) {
+        while let Ok(Some(line)) = lines::next_line(&mut std::io::stdin().lock(), lines::WORD) {
             if (line == STOP || line == KILL) && tell.send(line).is_err() {
                 return;
             }

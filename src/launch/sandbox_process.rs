@@ -11,19 +11,19 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::process::ExitCode;
 
 use crate::confine::{Confinement, seatbelt};
-use crate::desired::launch::Command;
+use crate::desired::launch::LaunchCommand;
 use crate::host::{confine, fs, launched, memory_cgroup, terminal};
 use crate::problem::{Doing, Problem, Result};
 
 /// What the launcher asks of it, as the first line of stdin; a second one lets it go.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Cell {
+pub struct SandboxConfig {
     /// Whom it becomes; nobody else under isolation "none".
-    pub account: Option<Account>,
+    pub account: Option<SandboxAccount>,
     /// Nothing but the account is in its way: what `comfy doctor` tries as well.
     pub bare: bool,
     pub open_files: u64,
-    pub command: Command,
+    pub command: LaunchCommand,
     pub confinement: Confinement,
     /// What the rules stand for, by the number of the rule: mounts where there are rooms, else what
     /// was opened.
@@ -42,7 +42,7 @@ pub struct Cell {
 }
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Account {
+pub struct SandboxAccount {
     pub name: String,
     pub uid: u32,
     pub gid: u32,
@@ -50,25 +50,25 @@ pub struct Account {
 
 /// Becomes ComfyUI, or says why not; where it waits, the exit code is ComfyUI's. Must be called
 /// while there is one thread.
-pub fn serve() -> ExitCode {
+pub fn serve_sandbox() -> ExitCode {
     let mut text = String::new();
     let asked = std::io::stdin()
         .lock()
         .read_line(&mut text)
         .doing(|| "read what to start".into());
     let taken = asked.and_then(|_| {
-        serde_json::from_str::<Cell>(&text).doing(|| "understand what to start".into())
+        serde_json::from_str::<SandboxConfig>(&text).doing(|| "understand what to start".into())
     });
     let (cell, fd) =
         match taken.and_then(|cell| launched::take_over(cell.report).map(|fd| (cell, fd))) {
             Ok(both) => both,
             Err(p) => {
-                crate::render::problem(&p);
+                crate::render::print_problem(&p);
                 return ExitCode::FAILURE;
             }
         };
     let mut report = Some(fd);
-    match enter(&cell, &mut report) {
+    match enter_sandbox(&cell, &mut report) {
         Ok(code) => ExitCode::from(code),
         Err(p) => {
             if let Some(fd) = report {
@@ -80,28 +80,28 @@ pub fn serve() -> ExitCode {
     }
 }
 
-fn enter(cell: &Cell, report: &mut Option<OwnedFd>) -> Result<u8> {
+fn enter_sandbox(cell: &SandboxConfig, report: &mut Option<OwnedFd>) -> Result<u8> {
     launched::keep_three()?;
     launched::die_with(cell.launcher)?;
     nix::unistd::setsid().doing(|| "begin a session".into())?;
-    nix::sys::stat::umask(fs::mode(0o002));
-    launched::limit(
+    nix::sys::stat::umask(fs::as_mode(0o002));
+    launched::set_rlimits(
         cell.open_files,
         cell.account.as_ref().map(|_| memory_cgroup::PROCESSES),
     )?;
     #[cfg(target_os = "linux")]
     if let Some(network) = cell.network {
-        return rooms::enter(cell, &launched::take_over(network)?, report);
+        return rooms::enter_sandbox(cell, &launched::take_over(network)?, report);
     }
     if let Some(a) = &cell.account {
         launched::take_groups(&a.name, a.gid)?;
     }
     let opened = take_opened(cell)?;
-    Err(execute(cell, &opened, report))
+    Err(execute_program(cell, &opened, report))
 }
 
 /// What the launcher has opened, by the number of its rule.
-fn take_opened(cell: &Cell) -> Result<BTreeMap<usize, OwnedFd>> {
+fn take_opened(cell: &SandboxConfig) -> Result<BTreeMap<usize, OwnedFd>> {
     cell.opened
         .iter()
         .map(|(rule, number)| Ok((*rule, launched::take_over(*number)?)))
@@ -109,7 +109,11 @@ fn take_opened(cell: &Cell) -> Result<BTreeMap<usize, OwnedFd>> {
 }
 
 /// Becomes the account, takes the confinement on, executes; returns only if that fails.
-fn execute(cell: &Cell, opened: &BTreeMap<usize, OwnedFd>, report: &Option<OwnedFd>) -> Problem {
+fn execute_program(
+    cell: &SandboxConfig,
+    opened: &BTreeMap<usize, OwnedFd>,
+    report: &Option<OwnedFd>,
+) -> Problem {
     // Without Landlock there is nothing to give it to.
     #[cfg(not(target_os = "linux"))]
     let _ = opened;
@@ -123,22 +127,22 @@ fn execute(cell: &Cell, opened: &BTreeMap<usize, OwnedFd>, report: &Option<Owned
         launched::no_new_rights()?;
         #[cfg(target_os = "linux")]
         {
-            crate::host::confine::landlock_rules::apply(&cell.confinement, opened)?;
+            crate::host::confine::landlock_rules::apply_rules(&cell.confinement, opened)?;
             // Without, the launcher has said so, or refused.
-            if crate::host::confine::seccomp_filter::available() {
-                crate::host::confine::seccomp_filter::apply()?;
+            if crate::host::confine::seccomp_filter::is_available() {
+                crate::host::confine::seccomp_filter::apply_filters()?;
             }
         }
         Ok(())
     };
-    match become_it().and_then(|()| permitted(report)) {
-        Ok(()) => program(cell),
+    match become_it().and_then(|()| wait_for_go(report)) {
+        Ok(()) => missing_program(cell),
         Err(p) => p,
     }
 }
 
 /// Waits until the launcher has told that everything is ready: what ComfyUI says comes after it.
-fn permitted(report: &Option<OwnedFd>) -> Result<()> {
+fn wait_for_go(report: &Option<OwnedFd>) -> Result<()> {
     if let Some(fd) = report {
         nix::unistd::write(fd, b"\n").doing(|| "say that it is ready".into())?;
     }
@@ -149,7 +153,7 @@ fn permitted(report: &Option<OwnedFd>) -> Result<()> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the fence's gate for ComfyUI")]
-fn program(cell: &Cell) -> Problem {
+fn missing_program(cell: &SandboxConfig) -> Problem {
     use std::os::unix::process::CommandExt;
     let c = &cell.command;
     let mut command = std::process::Command::new(if cfg!(target_os = "macos") {
@@ -163,10 +167,11 @@ fn program(cell: &Cell) -> Problem {
         let real = if cell.account.is_some() {
             cell.confinement.clone()
         } else {
-            confine::real(&cell.confinement)
+            confine::with_real_paths(&cell.confinement)
         };
-        let profile = seatbelt::Profile::of(&real, &launched::caches());
-        command.args(profile.arguments()).arg(&c.program);
+        let profile =
+            seatbelt::SeatbeltProfile::from_confinement(&real, &launched::darwin_user_dirs());
+        command.args(profile.sandbox_exec_args()).arg(&c.program);
     }
     command
         .args(&c.args)
@@ -176,7 +181,7 @@ fn program(cell: &Cell) -> Problem {
         .stdin(std::process::Stdio::null());
     if let Some(number) = cell.terminal {
         let taken = launched::take_over(number).and_then(|fd| {
-            terminal::control(&fd)?;
+            terminal::set_controlling(&fd)?;
             let copy = || fd.try_clone().doing(|| "take the terminal".into());
             command.stdin(copy()?).stdout(copy()?).stderr(fd);
             Ok(())
@@ -201,10 +206,10 @@ mod rooms {
     use nix::unistd::Pid;
 
     use super::*;
-    use crate::host::confine::mount_namespace::Mounted;
+    use crate::host::confine::mount_namespace::PlacedMount;
 
-    pub(super) fn enter(
-        cell: &Cell,
+    pub(super) fn enter_sandbox(
+        cell: &SandboxConfig,
         network: &OwnedFd,
         report: &mut Option<OwnedFd>,
     ) -> Result<u8> {
@@ -218,9 +223,9 @@ mod rooms {
         }
         // Killed before others when memory runs out (proc_pid_oom_score_adj(5)).
         let _ = std::fs::write("/proc/self/oom_score_adj", "500");
-        let mounted: Vec<Mounted> = take_opened(cell)?
+        let mounted: Vec<PlacedMount> = take_opened(cell)?
             .into_iter()
-            .map(|(rule, mount)| Mounted {
+            .map(|(rule, mount)| PlacedMount {
                 at: cell.confinement.rules[rule].path.clone(),
                 mount,
             })
@@ -230,15 +235,15 @@ mod rooms {
             .iter()
             .map(|number| launched::take_over(*number))
             .collect::<Result<Vec<_>>>()?;
-        confine::netns::enter(network)?;
+        confine::netns::enter_netns(network)?;
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID)
             .doing(|| "make the launch's namespaces".into())?;
         if let Some(first) = launched::fork()? {
             *report = None;
-            idle(&[])?;
+            wait_without_rights(&[])?;
             // Asked gently it passes that on; anything harder ends the namespace, and with it
             // everybody in it.
-            return attend(first, &all, |pid, s| {
+            return wait_for_child(first, &all, |pid, s| {
                 (
                     pid,
                     if s == Signal::SIGINT {
@@ -250,31 +255,31 @@ mod rooms {
             });
         }
         launched::die_with(0)?;
-        confine::mount_namespace::build(&cell.confinement, &mounted, temps)?;
+        confine::mount_namespace::build_root(&cell.confinement, &mounted, temps)?;
         drop(mounted);
         if let Some(comfyui) = launched::fork()? {
             *report = None;
             // Signals for another uid need it; it reaches nobody outside of this namespace.
-            idle(&[CAP_KILL])?;
+            wait_without_rights(&[CAP_KILL])?;
             // Its whole group, as a terminal does it.
-            return attend(comfyui, &all, |pid, s| (Pid::from_raw(-pid.as_raw()), s));
+            return wait_for_child(comfyui, &all, |pid, s| (Pid::from_raw(-pid.as_raw()), s));
         }
         nix::unistd::setsid().doing(|| "begin a session".into())?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
             .doing(|| "take signals".into())?;
         // From here on paths are those of the new root.
-        Err(execute(cell, &BTreeMap::new(), report))
+        Err(execute_program(cell, &BTreeMap::new(), report))
     }
 
     /// linux/capability.h.
     const CAP_KILL: u32 = 5;
 
     /// From here on this process of root's waits, and can do nothing else.
-    fn idle(kept: &[u32]) -> Result<()> {
+    fn wait_without_rights(kept: &[u32]) -> Result<()> {
         launched::no_new_rights()?;
         launched::keep_capabilities(kept)?;
-        if confine::seccomp_filter::available() {
-            confine::seccomp_filter::apply()
+        if confine::seccomp_filter::is_available() {
+            confine::seccomp_filter::apply_filters()
         } else {
             Ok(())
         }
@@ -282,7 +287,11 @@ mod rooms {
 
     /// Waits for `child`, reaps whoever else ends, passes signals on; the child's exit code, 128
     /// and the number for a signal.
-    fn attend(child: Pid, all: &SigSet, pass: fn(Pid, Signal) -> (Pid, Signal)) -> Result<u8> {
+    fn wait_for_child(
+        child: Pid,
+        all: &SigSet,
+        pass: fn(Pid, Signal) -> (Pid, Signal),
+    ) -> Result<u8> {
         loop {
             loop {
                 match waitpid(None, Some(WaitPidFlag::WNOHANG)) {

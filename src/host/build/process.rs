@@ -17,11 +17,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use super::work::{Needs, Work};
-use crate::confine::{Confinement, May, Rule, Whose, places};
+use super::work::{BuildWork, WorkNeeds};
+use crate::confine::{Confinement, PathAccess, PathOwner, PathRule, places};
 use crate::host::{elevate, launched};
 use crate::problem::{Doing, Problem, Result};
-use crate::progress::{Progress, Reporter, Unit};
+use crate::progress::{Progress, ProgressUnit, Reporter};
 
 /// Lines that wait to be heard: a job that says more waits.
 const LINES: usize = 4;
@@ -30,28 +30,28 @@ const LONGEST: u64 = 256 << 20;
 
 /// How the jobs of an apply are held.
 #[derive(Debug, Clone, Copy)]
-pub struct Jobs {
+pub struct JobLimits {
     /// `policy.confinement`: without Landlock nothing is begun.
     pub strict: bool,
 }
 
 /// What a job is asked, as the first line of stdin. The end of stdin is the end of the job.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Asked {
+struct JobRequest {
     uid: u32,
     /// Process that started it.
     parent: i32,
     fetches: bool,
     strict: bool,
     confinement: Confinement,
-    work: Work,
+    work: BuildWork,
 }
 
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-enum Message {
+enum JobMessage {
     Progress {
         job: String,
-        unit: Unit,
+        unit: ProgressUnit,
         at: u64,
         total: u64,
     },
@@ -60,13 +60,13 @@ enum Message {
 }
 
 /// What a job may touch: what it asks for, and what every program needs.
-fn confinement(needs: Needs) -> Confinement {
-    let mut rules: Vec<Rule> = Vec::new();
-    let mut add = |path: PathBuf, may: May| {
-        rules.push(Rule {
+fn job_confinement(needs: WorkNeeds) -> Confinement {
+    let mut rules: Vec<PathRule> = Vec::new();
+    let mut add = |path: PathBuf, may: PathAccess| {
+        rules.push(PathRule {
             path,
             may,
-            whose: Whose::System,
+            whose: PathOwner::System,
             why: String::new(),
         })
     };
@@ -78,36 +78,45 @@ fn confinement(needs: Needs) -> Confinement {
             add(path.into(), may);
         }
     }
-    needs.run.into_iter().for_each(|p| add(p, May::Run));
-    needs.read.into_iter().for_each(|p| add(p, May::Read));
-    needs.write.into_iter().for_each(|p| add(p, May::Write));
-    needs.work.into_iter().for_each(|p| add(p, May::Make));
+    needs.run.into_iter().for_each(|p| add(p, PathAccess::Run));
+    needs
+        .read
+        .into_iter()
+        .for_each(|p| add(p, PathAccess::Read));
+    needs
+        .write
+        .into_iter()
+        .for_each(|p| add(p, PathAccess::Write));
+    needs
+        .work
+        .into_iter()
+        .for_each(|p| add(p, PathAccess::Make));
     Confinement {
         rules,
         ..Confinement::default()
     }
 }
 
-impl Jobs {
+impl JobLimits {
     /// Has the work done under `uid`; afterwards nothing of the job is left running.
     ///
     /// # Errors
     /// What the job says, or how it died.
-    pub fn perform(
+    pub fn run_job(
         self,
         uid: u32,
-        work: &Work,
+        work: &BuildWork,
         report: &dyn Reporter,
     ) -> Result<serde_json::Value> {
-        let mut child = start()?;
+        let mut child = spawn_job()?;
         let parent = nix::unistd::getpid().as_raw();
-        let needs = work.needs();
-        let asked = Asked {
+        let needs = work.needs_of();
+        let asked = JobRequest {
             uid,
             parent,
             fetches: needs.fetches,
             strict: self.strict,
-            confinement: confinement(needs),
+            confinement: job_confinement(needs),
             work: work.clone(),
         };
         let text = serde_json::to_string(&asked).doing(|| "ask the build process".into())?;
@@ -116,25 +125,25 @@ impl Jobs {
             .as_mut()
             .map_or(Ok(()), |stdin| writeln!(stdin, "{text}"))
             .doing(|| "ask the build process".into());
-        let result = heard.and_then(|()| listen(&mut child, report));
+        let result = heard.and_then(|()| read_until_end(&mut child, report));
         // It hears the end of its stdin, and ends everything that it started first.
         drop(child.stdin.take());
         let status = child.wait().doing(|| "wait for the build process".into())?;
-        gone(uid)?;
+        end_all_of(uid)?;
         match result? {
             Some(value) => Ok(value),
-            None => Err(died(status)),
+            None => Err(died_problem(status)),
         }
     }
 }
 
-fn died(status: std::process::ExitStatus) -> Problem {
+fn died_problem(status: std::process::ExitStatus) -> Problem {
     let signal = status
         .signal()
         .or_else(|| status.code().filter(|c| *c > 128).map(|c| c - 128));
     match signal.map(|s| (s, nix::sys::signal::Signal::try_from(s))) {
         Some((9, _)) => Problem::new("the build process was ended by signal 9 (SIGKILL)")
-            .hint("the kernel does that where memory runs out: its log may tell"),
+            .with_hint("the kernel does that where memory runs out: its log may tell"),
         Some((s, name)) => Problem::new(format!(
             "the build process was ended by signal {s}{}",
             name.map_or(String::new(), |n| format!(" ({n})"))
@@ -149,8 +158,8 @@ fn died(status: std::process::ExitStatus) -> Problem {
     clippy::disallowed_methods,
     reason = "comfy itself, with a cleared environment"
 )]
-fn start() -> Result<Child> {
-    let own = elevate::own().doing(|| "find comfy's own program".into())?;
+fn spawn_job() -> Result<Child> {
+    let own = elevate::own_executable().doing(|| "find comfy's own program".into())?;
     let mut c = Command::new(own);
     // Nothing of the owner's terminal: what it has to say it says in its answer.
     c.arg(elevate::BUILD_SIDE)
@@ -164,7 +173,7 @@ fn start() -> Result<Child> {
 }
 
 /// What it says until its end; `None` where it ended without an answer.
-fn listen(child: &mut Child, report: &dyn Reporter) -> Result<Option<serde_json::Value>> {
+fn read_until_end(child: &mut Child, report: &dyn Reporter) -> Result<Option<serde_json::Value>> {
     let stdout = child
         .stdout
         .take()
@@ -181,7 +190,7 @@ fn listen(child: &mut Child, report: &dyn Reporter) -> Result<Option<serde_json:
             }
         }
     });
-    let result = answer(&lines, report);
+    let result = read_answer(&lines, report);
     drop(lines);
     if result.is_ok() {
         // To the end of the pipe: then nobody of the job holds it any more.
@@ -190,29 +199,32 @@ fn listen(child: &mut Child, report: &dyn Reporter) -> Result<Option<serde_json:
     result
 }
 
-fn answer(lines: &Receiver<Vec<u8>>, report: &dyn Reporter) -> Result<Option<serde_json::Value>> {
+fn read_answer(
+    lines: &Receiver<Vec<u8>>,
+    report: &dyn Reporter,
+) -> Result<Option<serde_json::Value>> {
     let mut jobs: BTreeMap<String, Box<dyn Progress>> = BTreeMap::new();
     loop {
         let line = match lines.recv_timeout(Duration::from_millis(200)) {
             Ok(line) => line,
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) if crate::host::signals::interrupted() => {
+            Err(RecvTimeoutError::Timeout) if crate::host::signals::is_interrupted() => {
                 return Err(Problem::interrupted());
             }
             Err(RecvTimeoutError::Timeout) => continue,
         };
         match serde_json::from_slice(&line).doing(|| "understand the build process".into())? {
-            Message::Progress {
+            JobMessage::Progress {
                 job,
                 unit,
                 at,
                 total,
             } => jobs
                 .entry(job.clone())
-                .or_insert_with(|| report.work(&job, unit))
-                .at(at, total),
-            Message::Done(value) => return Ok(Some(value)),
-            Message::Failed(p) => return Err(p),
+                .or_insert_with(|| report.start_counted(&job, unit))
+                .set_position(at, total),
+            JobMessage::Done(value) => return Ok(Some(value)),
+            JobMessage::Failed(p) => return Err(p),
         }
     }
 }
@@ -220,14 +232,14 @@ fn answer(lines: &Receiver<Vec<u8>>, report: &dyn Reporter) -> Result<Option<ser
 /// On Linux the namespace has ended with its first process, and everybody in it before that was
 /// told.
 #[cfg(target_os = "linux")]
-fn gone(_: u32) -> Result<()> {
+fn end_all_of(_: u32) -> Result<()> {
     Ok(())
 }
 
 /// Ends every process of the uid, which is the instance's alone, and waits until there is none.
 #[cfg(not(target_os = "linux"))]
-fn gone(uid: u32) -> Result<()> {
-    use crate::host::process::{Run, System};
+fn end_all_of(uid: u32) -> Result<()> {
+    use crate::host::process::{ProgramRunner, SystemRunner};
     // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork
     // (signal-safety(7)).
     match unsafe { nix::unistd::fork() }.doing(|| "end the build processes".into())? {
@@ -266,57 +278,58 @@ fn gone(uid: u32) -> Result<()> {
 
 /// The job's side: becomes what it is told, does the one piece of work, answers. Must be called
 /// while there is one thread.
-pub fn serve() -> ExitCode {
+pub fn serve_job() -> ExitCode {
     let mut line = String::new();
     let read = std::io::stdin()
         .lock()
         .read_line(&mut line)
         .doing(|| "read the job".into());
-    let asked = read
-        .and_then(|_| serde_json::from_str::<Asked>(&line).doing(|| "understand the job".into()));
-    match asked.and_then(|asked| enter(&asked)) {
+    let asked = read.and_then(|_| {
+        serde_json::from_str::<JobRequest>(&line).doing(|| "understand the job".into())
+    });
+    match asked.and_then(|asked| enter_job(&asked)) {
         Ok(code) => ExitCode::from(code),
         Err(p) => {
-            say(&Message::Failed(p));
+            send_message(&JobMessage::Failed(p));
             ExitCode::FAILURE
         }
     }
 }
 
-fn say(message: &Message) {
+fn send_message(message: &JobMessage) {
     if let Ok(text) = serde_json::to_string(message) {
         // Without a listener there is nobody to tell.
         let _ = writeln!(std::io::stdout().lock(), "{text}");
     }
 }
 
-fn enter(asked: &Asked) -> Result<u8> {
+fn enter_job(asked: &JobRequest) -> Result<u8> {
     // Its own session: the terminal's Ctrl-C reaches the side that started it, which then ends it.
     nix::unistd::setsid().doing(|| "begin a session".into())?;
     launched::keep_three()?;
     launched::die_with(asked.parent)?;
-    nix::sys::stat::umask(crate::host::fs::mode(0o022));
+    nix::sys::stat::umask(crate::host::fs::as_mode(0o022));
     #[cfg(target_os = "linux")]
-    if let Some(code) = namespaces(asked)? {
+    if let Some(code) = enter_namespaces(asked)? {
         return Ok(code);
     }
     become_it(asked)?;
-    say(&match asked.work.run(&Wire::default()) {
-        Ok(value) => Message::Done(value),
-        Err(p) => Message::Failed(p),
+    send_message(&match asked.work.run_work(&RemoteReporter::default()) {
+        Ok(value) => JobMessage::Done(value),
+        Err(p) => JobMessage::Failed(p),
     });
     Ok(0)
 }
 
 /// Goes on in namespaces of its own: `None` there, the exit code here.
 #[cfg(target_os = "linux")]
-fn namespaces(asked: &Asked) -> Result<Option<u8>> {
+fn enter_namespaces(asked: &JobRequest) -> Result<Option<u8>> {
     use nix::sched::{CloneFlags, unshare};
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC)
         .doing(|| "give the build process a process namespace of its own".into())
         .map_err(|p| {
-            p.hint("a container without that right cannot hold it: run comfy outside of it")
+            p.with_hint("a container without that right cannot hold it: run comfy outside of it")
         })?;
     if !asked.fetches {
         unshare(CloneFlags::CLONE_NEWNET)
@@ -356,7 +369,7 @@ fn asker_is_gone() -> bool {
 }
 
 /// Leaves every right behind that the work does not need.
-fn become_it(asked: &Asked) -> Result<()> {
+fn become_it(asked: &JobRequest) -> Result<()> {
     if asked.uid == 0 {
         return Err(Problem::new("the build process must not be root"));
     }
@@ -369,15 +382,15 @@ fn become_it(asked: &Asked) -> Result<()> {
     #[cfg(target_os = "linux")]
     {
         use crate::host::confine::{landlock_rules, seccomp_filter};
-        if landlock_rules::abi() < 1 && asked.strict {
+        if landlock_rules::landlock_abi() < 1 && asked.strict {
             return Err(Problem::new(
                 "this kernel has no Landlock (kernel 5.13 and newer, with `landlock` in its \
                  `lsm=`), which holds build processes to their folders",
             )
-            .hint("`confinement = \"warn\"` in [policy] of comfy.toml builds all the same"));
+            .with_hint("`confinement = \"warn\"` in [policy] of comfy.toml builds all the same"));
         }
-        landlock_rules::apply(&asked.confinement, &BTreeMap::new())?;
-        if seccomp_filter::available() {
+        landlock_rules::apply_rules(&asked.confinement, &BTreeMap::new())?;
+        if seccomp_filter::is_available() {
             seccomp_filter::apply_without_services()?;
         }
     }
@@ -386,29 +399,29 @@ fn become_it(asked: &Asked) -> Result<()> {
 
 /// Tells progress on stdout.
 #[derive(Default)]
-struct Wire(Arc<Mutex<()>>);
+struct RemoteReporter(Arc<Mutex<()>>);
 
-impl Reporter for Wire {
-    fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
-        Box::new(Told {
+impl Reporter for RemoteReporter {
+    fn start_counted(&self, name: &str, unit: ProgressUnit) -> Box<dyn Progress> {
+        Box::new(RemoteProgress {
             one: self.0.clone(),
             job: name.into(),
             unit,
             last: Mutex::new(std::time::Instant::now()),
         })
     }
-    fn say(&self, _: &str) {}
+    fn print_line(&self, _: &str) {}
 }
 
-struct Told {
+struct RemoteProgress {
     one: Arc<Mutex<()>>,
     job: String,
-    unit: Unit,
+    unit: ProgressUnit,
     last: Mutex<std::time::Instant>,
 }
 
-impl Progress for Told {
-    fn at(&self, at: u64, total: u64) {
+impl Progress for RemoteProgress {
+    fn set_position(&self, at: u64, total: u64) {
         let Ok(mut last) = self.last.lock() else {
             return;
         };
@@ -417,7 +430,7 @@ impl Progress for Told {
         }
         *last = std::time::Instant::now();
         let _one = self.one.lock();
-        say(&Message::Progress {
+        send_message(&JobMessage::Progress {
             job: self.job.clone(),
             unit: self.unit,
             at,

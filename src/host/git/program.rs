@@ -5,16 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::{FETCH_LIMIT, Git};
+use super::{FETCH_LIMIT, GitStore};
 use crate::problem::{Doing, Problem, Result};
 use crate::progress::Progress;
-use crate::tree::Oid;
+use crate::tree::ObjectId;
 
 /// A command that inherits nothing but proxies and certificates, and reads its settings from its
 /// environment: those come after every file's (git-config(1), GIT_CONFIG_COUNT). `more` are
 /// settings of this one call.
 #[expect(clippy::disallowed_methods, reason = "the fence's gate for git")]
-fn command(git: &Git, program: &Path, more: &[(String, String)]) -> Command {
+fn git_command(git: &GitStore, program: &Path, more: &[(String, String)]) -> Command {
     let mut c = Command::new(program);
     c.env_clear()
         .env("PATH", "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin")
@@ -31,7 +31,10 @@ fn command(git: &Git, program: &Path, more: &[(String, String)]) -> Command {
         .env("GIT_ATTR_NOSYSTEM", "1")
         // git(1): a server that sends less for that many seconds is given up.
         .env("GIT_HTTP_LOW_SPEED_LIMIT", "1000")
-        .env("GIT_HTTP_LOW_SPEED_TIME", git.net.patience().to_string())
+        .env(
+            "GIT_HTTP_LOW_SPEED_TIME",
+            git.net.stall_timeout().to_string(),
+        )
         .envs(&git.net.vars)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -53,7 +56,7 @@ fn command(git: &Git, program: &Path, more: &[(String, String)]) -> Command {
 const MOST: u64 = 64 << 20;
 
 /// Runs it, feeds progress from stderr, ends it at the time limit or when comfy was interrupted.
-fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<String> {
+fn run_git(mut command: Command, url: &str, progress: &dyn Progress) -> Result<String> {
     let mut child = command
         .spawn()
         .doing(|| format!("start {}", command.get_program().display()))?;
@@ -71,7 +74,7 @@ fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<Strin
         let err = s.spawn(move || {
             stderr
                 .as_mut()
-                .map(|e| messages(e, progress))
+                .map(|e| read_messages(e, progress))
                 .unwrap_or_default()
         });
         let start = Instant::now();
@@ -79,7 +82,7 @@ fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<Strin
             if let Some(status) = child.try_wait().doing(|| "wait for git".into())? {
                 break status;
             }
-            if start.elapsed() > FETCH_LIMIT || crate::host::signals::interrupted() {
+            if start.elapsed() > FETCH_LIMIT || crate::host::signals::is_interrupted() {
                 // It may be gone already.
                 let _ = child.kill();
                 let _ = child.wait();
@@ -100,12 +103,12 @@ fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<Strin
         if status.success() {
             Ok(out)
         } else {
-            Err(explain(url, &err))
+            Err(explain_git(url, &err))
         }
     })
 }
 
-fn messages(stderr: &mut impl Read, progress: &dyn Progress) -> String {
+fn read_messages(stderr: &mut impl Read, progress: &dyn Progress) -> String {
     let (mut kept, mut line, mut buf) = (String::new(), Vec::new(), [0u8; 4096]);
     while let Ok(n) = stderr.read(&mut buf) {
         if n == 0 {
@@ -118,8 +121,8 @@ fn messages(stderr: &mut impl Read, progress: &dyn Progress) -> String {
             }
             let text = String::from_utf8_lossy(&line).into_owned();
             line.clear();
-            match percent(&text) {
-                Some(p) => progress.at(p, 100),
+            match parse_percent(&text) {
+                Some(p) => progress.set_position(p, 100),
                 None if kept.len() < 8192 && !text.trim().is_empty() => {
                     kept.push_str(text.trim());
                     kept.push('\n');
@@ -132,7 +135,7 @@ fn messages(stderr: &mut impl Read, progress: &dyn Progress) -> String {
 }
 
 /// `Receiving objects:  45% (9/20)` gives 45.
-fn percent(line: &str) -> Option<u64> {
+fn parse_percent(line: &str) -> Option<u64> {
     let (_, rest) = line
         .split_once("Receiving objects:")
         .or_else(|| line.split_once("Resolving deltas:"))
@@ -141,13 +144,13 @@ fn percent(line: &str) -> Option<u64> {
     rest.trim_start().split('%').next()?.parse().ok()
 }
 
-fn explain(url: &str, stderr: &str) -> Problem {
+fn explain_git(url: &str, stderr: &str) -> Problem {
     let last = stderr
         .lines()
         .find(|l| l.contains("fatal:") || l.contains("error:"))
         .or(stderr.lines().last())
         .unwrap_or("no message");
-    let message = crate::text::escape(
+    let message = crate::text::escape_text(
         last.trim_start_matches("fatal: ")
             .trim_start_matches("error: "),
     );
@@ -158,7 +161,8 @@ fn explain(url: &str, stderr: &str) -> Problem {
         || lower.contains("connection refused")
         || lower.contains("timed out")
     {
-        problem.hint("is the network up? `comfy apply --offline` does with what is in the store")
+        problem
+            .with_hint("is the network up? `comfy apply --offline` does with what is in the store")
     } else if lower.contains("not found")
         || lower.contains("does not appear to be a git repository")
         || lower.contains("could not read from remote repository")
@@ -166,13 +170,13 @@ fn explain(url: &str, stderr: &str) -> Problem {
         || lower.contains("could not read username")
         || lower.contains("terminal prompts disabled")
     {
-        problem.hint(absent(url))
+        problem.with_hint(absent_hint(url))
     } else if lower.contains("no space left") {
-        problem.hint("free some disk space and run it again")
+        problem.with_hint("free some disk space and run it again")
     } else if broken_off(&lower) {
-        problem.hint("the server stalled or broke off: run it again")
+        problem.with_hint("the server stalled or broke off: run it again")
     } else if WRONG.iter().any(|w| lower.contains(w)) {
-        problem.hint(
+        problem.with_hint(
             "what came is not what was asked for, and nothing of it was used: run it \
             again, or fetch it from elsewhere (COMFY_MIRRORS)",
         )
@@ -182,7 +186,7 @@ fn explain(url: &str, stderr: &str) -> Problem {
 }
 
 /// What to do where there is no such repository.
-pub(super) fn absent(url: &str) -> &'static str {
+pub(super) fn absent_hint(url: &str) -> &'static str {
     // comfy.toml names only https:// addresses.
     if url.starts_with("https://") {
         "no such public repository: check owner and name"
@@ -224,11 +228,11 @@ pub(super) fn broken_off(message: &str) -> bool {
 
 /// Once more at the address where the server has the repository by now: git itself follows no
 /// redirect, which could lead to any service that this machine reaches.
-fn followed<T>(git: &Git, url: &str, ask: impl Fn(&str) -> Result<T>) -> Result<T> {
+fn with_redirect<T>(git: &GitStore, url: &str, ask: impl Fn(&str) -> Result<T>) -> Result<T> {
     match ask(url) {
         // git-remote-http: "The requested URL returned error: 301".
         Err(p) if url.starts_with("http") && p.message.contains("returned error: 30") => {
-            ask(&super::transport::destination(&git.net, url)?)
+            ask(&super::transport::final_address(&git.net, url)?)
         }
         other => other,
     }
@@ -238,8 +242,8 @@ fn followed<T>(git: &Git, url: &str, ask: impl Fn(&str) -> Result<T>) -> Result<
     clippy::too_many_arguments,
     reason = "one call of one program, spelled out"
 )]
-pub(super) fn fetch(
-    git: &Git,
+pub(super) fn fetch_with_git(
+    git: &GitStore,
     program: &Path,
     folder: &Path,
     url: &str,
@@ -249,7 +253,7 @@ pub(super) fn fetch(
     progress: &dyn Progress,
 ) -> Result<()> {
     super::bare_repository::must_be_ours(folder)?;
-    followed(git, url, |url| {
+    with_redirect(git, url, |url| {
         fetch_of(git, program, folder, url, specs, depth, filter, progress)
     })
 }
@@ -259,7 +263,7 @@ pub(super) fn fetch(
     reason = "one call of one program, spelled out"
 )]
 fn fetch_of(
-    git: &Git,
+    git: &GitStore,
     program: &Path,
     folder: &Path,
     url: &str,
@@ -276,7 +280,7 @@ fn fetch_of(
             (format!("remote.{url}.partialclonefilter"), f.to_string()),
         ]
     };
-    let mut c = command(git, program, &filter.map(partial).unwrap_or_default());
+    let mut c = git_command(git, program, &filter.map(partial).unwrap_or_default());
     c.current_dir(folder)
         .args(["--git-dir", "."])
         .arg("fetch")
@@ -292,27 +296,27 @@ fn fetch_of(
         c.arg(format!("--filter={f}"));
     }
     c.arg("--end-of-options").arg(url).args(specs);
-    let done = run(c, url, progress).map(drop);
-    super::bare_repository::settle(folder)?;
+    let done = run_git(c, url, progress).map(drop);
+    super::bare_repository::restore_config(folder)?;
     done
 }
 
 pub(super) fn ls_remote(
-    git: &Git,
+    git: &GitStore,
     program: &Path,
     url: &str,
     patterns: &[&str],
 ) -> Result<Vec<(String, String)>> {
-    followed(git, url, |url| ls_remote_of(git, program, url, patterns))
+    with_redirect(git, url, |url| ls_remote_of(git, program, url, patterns))
 }
 
 fn ls_remote_of(
-    git: &Git,
+    git: &GitStore,
     program: &Path,
     url: &str,
     patterns: &[&str],
 ) -> Result<Vec<(String, String)>> {
-    let mut c = command(git, program, &[]);
+    let mut c = git_command(git, program, &[]);
     // Outside of every repository: none that lies in the store or above it is looked for.
     c.env("GIT_DIR", "/nonexistent")
         .current_dir("/")
@@ -320,7 +324,7 @@ fn ls_remote_of(
         .arg("--end-of-options")
         .arg(url)
         .args(patterns);
-    let out = run(c, url, &crate::progress::Silent)?;
+    let out = run_git(c, url, &crate::progress::NoProgress)?;
     Ok(out
         .lines()
         .filter_map(|l| l.split_once('\t'))
@@ -329,15 +333,15 @@ fn ls_remote_of(
 }
 
 /// How many commits lie between; `None` where the server cannot give commits without their files.
-pub(super) fn distance(
-    git: &Git,
+pub(super) fn commit_distance(
+    git: &GitStore,
     program: &Path,
     folder: &Path,
     url: &str,
-    old: &Oid,
-    new: &Oid,
+    old: &ObjectId,
+    new: &ObjectId,
 ) -> Option<usize> {
-    let history = history(
+    let history = fetch_history(
         git,
         program,
         folder,
@@ -345,12 +349,12 @@ pub(super) fn distance(
         &format!("+{new}:refs/remote/new"),
         "--depth=1000",
     )?;
-    count(git, program, &history, &new.to_string(), &old.to_string())
+    count_commits(git, program, &history, &new.to_string(), &old.to_string())
 }
 
 /// The repository of commits alone beside the outline at `folder`, with what `spec` names.
-pub(super) fn history(
-    git: &Git,
+pub(super) fn fetch_history(
+    git: &GitStore,
     program: &Path,
     folder: &Path,
     url: &str,
@@ -361,7 +365,7 @@ pub(super) fn history(
     super::bare_repository::init(&history).ok()?;
     // Commits alone are small; a server that ignores the filter is asked for no more than it takes
     // to count.
-    fetch(
+    fetch_with_git(
         git,
         program,
         &history,
@@ -369,26 +373,26 @@ pub(super) fn history(
         &[spec],
         &[depth],
         Some("tree:0"),
-        &crate::progress::Silent,
+        &crate::progress::NoProgress,
     )
     .ok()?;
     Some(history)
 }
 
 /// Commits of `of` that `without` does not have, as far as they are here.
-pub(super) fn count(
-    git: &Git,
+pub(super) fn count_commits(
+    git: &GitStore,
     program: &Path,
     history: &Path,
     of: &str,
     without: &str,
 ) -> Option<usize> {
-    let mut c = command(git, program, &[]);
+    let mut c = git_command(git, program, &[]);
     c.current_dir(history)
         .args(["--git-dir", ".", "rev-list", "--count", "--end-of-options"])
         .arg(of)
         .arg(format!("^{without}"));
-    run(c, of, &crate::progress::Silent)
+    run_git(c, of, &crate::progress::NoProgress)
         .ok()?
         .trim()
         .parse()
@@ -453,14 +457,14 @@ mod tests {
             return;
         };
         let folder = tempfile::tempdir().unwrap();
-        let git = Git {
+        let git = GitStore {
             program: Some(program.into()),
             net: Default::default(),
             store: folder.path().into(),
             offline: false,
             config: folder.path().join("config"),
         };
-        std::fs::write(&git.config, super::super::config()).unwrap();
+        std::fs::write(&git.config, super::super::config_text()).unwrap();
         let ask = |url: &str| ls_remote(&git, program, &format!("{url}/moved"), &[]);
         let (service, asked) = server("");
         let (here, _) = server("");
