@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! comfy.toml ─ manifest ─┐
-//!                        ├─► plan::desired ─► plan::build ─► Plan ─► approve ─► apply ──────────────► look again
+//!                        ├─► desired ─► kinds ─► Plan ─► approve ─► apply ──────────────► look again
 //! comfy.lock ─── lock ───┘     (pure)           ▲   (data)             prepare (build uid), commit (root)
 //!                                               │ kinds: one file a resource
 //!                                     host ─► Look (reads)                  host ─► Act (changes)
@@ -17,7 +17,10 @@
 //! * [`plan`]: PURE. Desired, observed facts, the difference as [`plan::Plan`], steps as a closed
 //!   enum. It sees the machine through [`plan::look::Look`], which cannot change it; only [`apply`]
 //!   gets a [`plan::look::Act`].
-//! * [`kinds`]: what a resource is: one file each and one line in [`kinds::KINDS`].
+//! * [`ids`]: what things are called: addresses, parts, ids of generations and environments.
+//! * [`desired`]: PURE. What manifest and lock amount to on one host.
+//! * [`kinds`]: what a resource is, from its making to its end: one file each and one line in
+//!   [`kinds::KINDS`].
 //! * [`host`]: the only place for system calls, files, processes and the network. `machine` looks,
 //!   `hands` act; `accounts` holds both platforms without `cfg`; `fs` works by descriptor;
 //!   `generation` fetches, seals and assembles; `uv` finds the program and has it resolve; `python`
@@ -43,7 +46,7 @@
 //!
 //! Arrows go one way: `cli → {apply, run, front, render, lock, demo} → {kinds, confine} → plan`;
 //! `host` implements the traits that `plan` and `lock` declare. Where to start reading:
-//! [`plan::build::plan`], then [`apply::session::Session::run`].
+//! [`kinds::plan`], then [`apply::session::Session::run`].
 
 pub mod apply;
 pub mod cli;
@@ -53,6 +56,7 @@ pub mod desired;
 pub mod doctor;
 pub mod gateway;
 pub mod host;
+pub mod ids;
 pub mod kinds;
 pub mod launch;
 pub mod lock;
@@ -63,5 +67,7 @@ pub mod progress;
 pub mod project;
 pub mod records;
 pub mod render;
+#[cfg(test)]
+mod testing;
 pub mod text;
 pub mod tree;

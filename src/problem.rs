@@ -128,12 +128,12 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// Adds what was being done to a lower error: `open(..).doing("open /etc/x")?`.
-pub trait Doing<T> {
+/// Adds what was being done to a lower error: `open(..).with_context("open /etc/x")?`.
+pub trait Context<T> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
 }
 
-impl<T, E: fmt::Display> Doing<T> for std::result::Result<T, E> {
+impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
     fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
         self.map_err(|e| Problem::new(format!("could not {}: {e}", what())))
     }

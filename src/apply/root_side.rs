@@ -12,7 +12,7 @@ use crate::host::build::process::JobLimits;
 use crate::host::lines;
 use crate::plan::Plan;
 use crate::plan::select::ResourceSelection;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::{Progress, ProgressUnit, Reporter};
 
 /// Serves one request from stdin. Must be called before the process has a second thread.
@@ -42,15 +42,15 @@ fn run_request(
         .with_hint("run `comfy apply`"));
     }
     nix::sys::stat::umask(crate::host::fs::as_mode(0o022));
-    std::env::set_current_dir("/").doing(|| "go to /".into())?;
+    std::env::set_current_dir("/").context("go to /")?;
     // A single Ctrl-C ends prepare or stops between two steps; more of them change nothing.
     crate::host::signals::install_handlers(false);
     let stdin = std::io::stdin();
     // Whoever may start this for the owner may not fill root's memory.
     let line = lines::next_line(&mut stdin.lock(), lines::REQUEST)
-        .doing(|| "read the request".into())?
+        .context("read the request")?
         .unwrap_or_default();
-    let request: ApplyRequest = serde_json::from_str(&line).doing(|| "read the request".into())?;
+    let request: ApplyRequest = serde_json::from_str(&line).context("read the request")?;
     let desired = load(&request)?;
     let session = ApplySession {
         desired: &desired,
@@ -62,7 +62,7 @@ fn run_request(
         offline: request.offline,
         caller: ApplyCaller::current_caller(),
         jobs: Some(JobLimits {
-            strict: desired.launch_settings().policy.confinement == "required",
+            strict: desired.policy.confinement == crate::manifest::ConfinementPolicy::Required,
         }),
         report: &WireReporter(wire.clone()),
     };
@@ -74,7 +74,7 @@ fn run_request(
         }
         wire.send_message(&RootMessage::Approve(Box::new(plan.clone())));
         let answer = lines::next_line(&mut std::io::stdin().lock(), lines::WORD)
-            .doing(|| "read the answer".into())?
+            .context("read the answer")?
             .unwrap_or_default();
         if answer.trim() == GO {
             Ok(())
@@ -84,7 +84,7 @@ fn run_request(
     })?;
     wire.send_message(&RootMessage::Done(outcome));
     let word = lines::next_line(&mut std::io::stdin().lock(), lines::WORD)
-        .doing(|| "hear whether that was all".into())?
+        .context("hear whether that was all")?
         .unwrap_or_default();
     if word.trim() == LAUNCH {
         wire.send_message(&RootMessage::Launching);

@@ -19,7 +19,7 @@ use crate::plan::execute::{self, StepObserver};
 use crate::plan::select::ResourceSelection;
 use crate::plan::step::PlannedStep;
 use crate::plan::{Action, Plan, Step};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 
 /// What an apply is about.
@@ -30,7 +30,7 @@ pub enum ApplyTask {
     Gc(usize),
     /// Make a generation live that was so before.
     Back {
-        to: String,
+        to: crate::ids::GenerationId,
     },
     Destroy {
         purge: bool,
@@ -71,8 +71,8 @@ pub fn plan_task(
     job: &ApplyTask,
 ) -> Result<Plan> {
     match job {
-        ApplyTask::Apply => crate::plan::build::build_plan(d, machine, only),
-        ApplyTask::Back { to } => crate::plan::removal::plan_rollback(d, machine, to),
+        ApplyTask::Apply => crate::kinds::plan(d, machine, only),
+        ApplyTask::Back { to } => crate::plan::removal::rollback(d, machine, to),
         ApplyTask::Gc(keep) => {
             let running = crate::records::running::read_running(&d.paths).map(|l| l.generation);
             crate::plan::removal::plan_gc(
@@ -87,7 +87,7 @@ pub fn plan_task(
             // It would live on without its files, and nobody could stop it any more.
             Some(live) => Err(Problem::new(format!("ComfyUI runs (process {})", live.pid))
                 .with_hint("`comfy stop` ends it; nothing was changed")),
-            None => crate::plan::removal::plan_destroy(
+            None => crate::kinds::destroy(
                 d,
                 machine,
                 *purge,
@@ -101,9 +101,7 @@ pub fn plan_task(
 pub fn ensure_not_blocked(plan: &Plan) -> Result<()> {
     // A model that is nowhere to be had holds up nothing else: the rest is done, and then the apply
     // says that it is missing.
-    let blocked = plan
-        .blocked_changes()
-        .filter(|c| !c.address.starts_with("model."));
+    let blocked = plan.blocked_changes().filter(|c| !c.address.is_model());
     let blocked: Vec<Problem> = blocked
         .map(|c| {
             Problem::new(format!(
@@ -140,7 +138,7 @@ impl ApplySession<'_> {
             &d.paths.staging_dir(),
         ] {
             crate::host::fs::edit::sweep_leftovers(folder)
-                .doing(|| format!("clear {}", folder.display()))?;
+                .with_context(|| format!("clear {}", folder.display()))?;
         }
         let machine = HostMachine::new(&d.paths, &d.sandbox);
         if !self.suspects.is_empty() {
@@ -305,7 +303,7 @@ impl ApplySession<'_> {
         if self.job != ApplyTask::Apply {
             return Ok(());
         }
-        let again = crate::plan::build::build_plan(self.desired, machine, &self.only)?;
+        let again = crate::kinds::plan(self.desired, machine, &self.only)?;
         let problems: Vec<Problem> = again
             .changes
             .iter()
@@ -415,7 +413,7 @@ impl StepObserver for JournalObserver<'_> {
             self.journal.append_event("step", &serde_json::json!({ "number": number, "address": planned.address, "step": planned.step, "result": said }));
         }
         if result.is_ok() {
-            self.report.step_done(&planned.address);
+            self.report.step_done(&planned.address.to_string());
         }
     }
 

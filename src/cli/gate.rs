@@ -9,6 +9,7 @@ use crate::apply::session::ApplyTask;
 use crate::desired::Desired;
 use crate::host::elevate::{self, ElevatedProcess};
 use crate::host::machine::HostMachine;
+use crate::ids::GenerationId;
 use crate::launch::LaunchMode;
 use crate::launch::import_check_run::{self, ImportHealth, ImportResults};
 use crate::plan::Plan;
@@ -83,7 +84,7 @@ impl Gate<'_> {
             .as_ref()
             .filter(|id| !now.is_good() && book.health_of(id).is_none())
         {
-            match self.load(Some(id.clone()), None, &mut book) {
+            match self.load(Some(id.to_string()), None, &mut book) {
                 Err(p) if p.exit == EXIT_INTERRUPTED => return Err(p),
                 Err(p) => render::print_warning(&format!(
                     "generation {id} could not be loaded, so nothing is compared: {p}"
@@ -111,7 +112,7 @@ impl Gate<'_> {
             .for_each(|h| render::print_note(&format!("hint: {}", crate::text::escape_text(h))));
         let worse = now.worse_than(known);
         if !worse.is_empty() {
-            self.back(&worse, before.as_deref())?;
+            self.back(&worse, before.as_ref())?;
         }
         Ok(Some(now))
     }
@@ -148,7 +149,7 @@ impl Gate<'_> {
     }
 
     /// The generation that was live before, if it is still there.
-    fn before(&self, live: &str) -> Option<String> {
+    fn before(&self, live: &str) -> Option<GenerationId> {
         let inventory = HostMachine::new(&self.desired.paths, &self.desired.sandbox)
             .read_inventory(&self.desired.paths)
             .ok()?;
@@ -156,10 +157,10 @@ impl Gate<'_> {
             .live
             .into_iter()
             .rev()
-            .find(|id| id != live && self.desired.paths.generation_dir(id).exists())
+            .find(|id| **id != *live && self.desired.paths.generation_dir(id).exists())
     }
 
-    fn back(&self, worse: &[String], before: Option<&str>) -> Result<()> {
+    fn back(&self, worse: &[String], before: Option<&GenerationId>) -> Result<()> {
         let what = worse.join(", ");
         let Some(id) = before else {
             let p = Problem::new(format!(
@@ -185,7 +186,7 @@ impl Gate<'_> {
             project: self.project,
             desired: self.desired,
             only: ResourceSelection::default(),
-            job: ApplyTask::Back { to: id.into() },
+            job: ApplyTask::Back { to: id.clone() },
             offline: true,
             saved: None,
         };

@@ -2,6 +2,7 @@ use super::GlobalArgs;
 use super::apply::{Ask, Carried, Carry};
 use crate::apply::session::ApplyTask;
 use crate::plan::select::ResourceSelection;
+use crate::plan::{Plan, Step};
 use crate::problem::Result;
 use crate::project::ComfyProject;
 use crate::render;
@@ -40,11 +41,74 @@ pub fn run(global: &GlobalArgs, args: &GcArgs) -> Result<u8> {
         offline: true,
         saved: None,
     };
-    let Carried { outcome, plan, .. } = carry.run(&ask)?;
+    let Carried { plan, .. } = carry.run(&ask)?;
     render::print_stdout(&if plan.is_empty() {
         "Nothing to remove.".to_string()
     } else {
-        format!("Removed {}.", count_of(outcome.destroyed, "generation"))
+        format!("Removed {}.", removed(&plan))
     });
     Ok(0)
+}
+
+/// What the steps of a removal take away, each kind counted on its own.
+fn removed(plan: &Plan) -> String {
+    let number = |of: fn(&Step) -> bool| plan.steps.iter().filter(|p| of(&p.step)).count();
+    [
+        (
+            number(|s| matches!(s, Step::RemoveGeneration { .. })),
+            "generation",
+        ),
+        (
+            number(|s| matches!(s, Step::RemoveVenv { .. })),
+            "virtual environment",
+        ),
+        (
+            number(|s| matches!(s, Step::RemovePython { .. })),
+            "Python interpreter",
+        ),
+    ]
+    .into_iter()
+    .filter(|(n, _)| *n > 0)
+    .map(|(n, what)| count_of(n, what))
+    .collect::<Vec<_>>()
+    .join(", ")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+    use crate::plan::step::PlannedStep;
+
+    #[test]
+    fn each_kind_of_thing_is_counted_on_its_own() {
+        let id = "0123456789abcdef";
+        let steps = [
+            Step::RemoveGeneration {
+                id: id.parse().unwrap(),
+            },
+            Step::RemoveGeneration {
+                id: id.parse().unwrap(),
+            },
+            Step::RemoveVenv {
+                id: id.parse().unwrap(),
+            },
+            Step::RemovePython {
+                version: "3.12.4".into(),
+            },
+        ];
+        let plan = Plan {
+            steps: steps
+                .map(|step| PlannedStep {
+                    address: crate::ids::Address::Generation,
+                    step,
+                })
+                .into(),
+            ..Plan::default()
+        };
+        assert_eq!(
+            removed(&plan),
+            "2 generations, 1 virtual environment, 1 Python interpreter"
+        );
+    }
 }

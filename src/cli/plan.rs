@@ -4,9 +4,9 @@ use super::GlobalArgs;
 use crate::desired::Desired;
 use crate::host::git::{FetchDepth, GitStore, NetEnv, objects};
 use crate::host::machine::HostMachine;
+use crate::plan::Plan;
 use crate::plan::select::ResourceSelection;
-use crate::plan::{Plan, build};
-use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
+use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
 use crate::project::ComfyProject;
 use crate::render;
 use crate::render::plan_text::PlanDetail;
@@ -50,7 +50,7 @@ pub fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
     let desired = project.desired_state()?;
     warn_off_ref(&project, global.verbose);
     let machine = HostMachine::new(&desired.paths, &desired.sandbox);
-    let plan = build::build_plan(&desired, &machine, &only)?;
+    let plan = crate::kinds::plan(&desired, &machine, &only)?;
     if args.json {
         render::print_stdout(&render::plan_json::plan_document(&plan));
     } else {
@@ -69,11 +69,11 @@ pub fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
             dir: project.dir.clone(),
             plan: plan.clone(),
         };
-        let text = serde_json::to_string_pretty(&saved).doing(|| "write the plan".into())?;
-        let here = std::env::current_dir().doing(|| "find the current folder".into())?;
+        let text = serde_json::to_string_pretty(&saved).context("write the plan")?;
+        let here = std::env::current_dir().context("find the current folder")?;
         // Half a file, after a full disk, is refused by `apply`.
         std::fs::write(here.join(file), text + "\n")
-            .doing(|| format!("write {}", file.display()))?;
+            .with_context(|| format!("write {}", file.display()))?;
         render::print_note(&format!(
             "Saved. To do exactly this: comfy apply {}",
             file.display()
@@ -138,7 +138,7 @@ pub fn unified_diff(desired: &Desired, address: &str, path: &str) -> Option<Stri
         return None;
     }
     const LIMIT: usize = 256 << 10;
-    let (_, pin) = desired.code.all_pins().find(|(a, _)| a == address)?;
+    let (_, pin) = desired.code.pins().find(|(a, _)| a == address)?;
     let store = GitStore {
         program: None,
         net: NetEnv::default(),

@@ -12,7 +12,7 @@ use crate::host::signals;
 use crate::launch::client::{LaunchHandle, request_launch};
 use crate::launch::import_log::{self, ImportLog};
 use crate::launch::{KILL, LaunchAnswer, LaunchMode, LaunchRequest, STOP, log_writer, ready};
-use crate::problem::{Doing, EXIT_ERROR, EXIT_INTERRUPTED, Problem, Result};
+use crate::problem::{Context, EXIT_ERROR, EXIT_INTERRUPTED, Problem, Result};
 use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
@@ -114,11 +114,13 @@ pub fn warn_about_launch(
     lacking.iter().for_each(|l| render::print_warning(l));
     let live = desired
         .code
-        .all_pins()
+        .pins()
         .map(|(n, p)| (n, p.tree))
         .collect::<Vec<_>>();
     let same = crate::host::build::read_spec(&desired.paths.generation_dir(generation), generation)
-        .is_some_and(|g| g.all_pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>() == live);
+        .ok()
+        .flatten()
+        .is_some_and(|g| g.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>() == live);
     if !same {
         render::print_warning(
             "comfy.lock asks for other code than was applied, which is what runs; `comfy apply` \
@@ -218,7 +220,7 @@ fn attend_launch(
     }
     over.store(true, Ordering::Relaxed);
     drop(stdin);
-    let status = child.wait().doing(|| "wait for the launcher".into())?;
+    let status = child.wait().context("wait for the launcher")?;
     if asked > 0 {
         return Ok(EXIT_INTERRUPTED);
     }

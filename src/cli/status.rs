@@ -2,6 +2,7 @@ use super::GlobalArgs;
 use crate::desired::Desired;
 use crate::host::process;
 use crate::host::sandbox_state::KeptDownloads;
+use crate::ids::GenerationId;
 use crate::launch::log_writer::LogStatus;
 use crate::manifest::IsolationMode;
 use crate::problem::Result;
@@ -101,7 +102,7 @@ fn read_status(d: &Desired) -> StatusReport {
 /// Another generation is live, or it would be launched otherwise now.
 fn restart_due(d: &Desired, l: &RunningRecord) -> bool {
     let other = std::fs::read_link(d.paths.current_link())
-        .is_ok_and(|t| t.as_os_str() != format!("gen/{}", l.generation).as_str());
+        .is_ok_and(|t| GenerationId::from_link(&t).as_deref() != Some(&*l.generation));
     let spec = std::fs::read(d.paths.launch_record())
         .ok()
         .and_then(|b| serde_json::from_slice(&b).ok());

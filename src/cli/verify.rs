@@ -2,7 +2,8 @@ use super::GlobalArgs;
 use crate::host::machine::HostMachine;
 use crate::host::models;
 use crate::host::sealed::stat_cache::wait_for_grain;
-use crate::plan::build;
+use crate::ids::Address;
+use crate::kinds;
 use crate::plan::select::ResourceSelection;
 use crate::problem::{EXIT_FINDINGS, Result};
 use crate::project::ComfyProject;
@@ -35,18 +36,18 @@ pub fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
     let all = ResourceSelection::parse(
         &["comfyui", "nodes", "python", "models", "shares"].map(String::from),
     )?;
-    let mut plan = build::build_plan(&desired, &machine, &all)?;
+    let mut plan = kinds::plan(&desired, &machine, &all)?;
     // A look at the files told that their bytes are not known: they are read, and then compared.
     if plan.library.unverified > 0 {
         // A file written this moment could change once more and look the same.
         wait_for_grain();
         models::verify::read_models(&desired, &machine, &plan.ids, &TerminalProgress::default())?;
-        plan = build::build_plan(&desired, &machine, &all)?;
+        plan = kinds::plan(&desired, &machine, &all)?;
     }
     let verdicts = verify_text::verdicts_of(&plan);
     for c in plan
         .unknown_changes()
-        .filter(|c| c.address.starts_with("share."))
+        .filter(|c| matches!(c.address, Address::Share(_)))
     {
         render::print_warning(&format!(
             "{}: {}",
@@ -71,7 +72,7 @@ pub fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
     // A model that differs has a line of its own, and is a part of the library's.
     let (all, good) = verdicts
         .iter()
-        .filter(|v| !v.address.starts_with("model."))
+        .filter(|v| !v.address.is_model())
         .fold((0, 0), |(all, good), v| {
             (all + 1, good + usize::from(v.good))
         });

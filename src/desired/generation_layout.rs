@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use super::{GenSpec, InstancePaths};
+use crate::ids::Part;
 
 /// The file in a generation that says what it is; its name is its hash.
 pub const SPEC: &str = "generation.json";
@@ -43,15 +44,18 @@ impl<'a> GenerationLayout<'a> {
         let mut out = BTreeMap::new();
         out.insert("ComfyUI/user".to_string(), self.spec.state.join("user"));
         if let Some(v) = &self.spec.venv {
-            out.insert(VENV.to_string(), PathBuf::from("../../venv").join(v.id()));
+            out.insert(
+                VENV.to_string(),
+                PathBuf::from("../..").join(v.id().relative_path()),
+            );
         }
         for (mount, target) in &self.spec.mounts {
             out.insert(format!("ComfyUI/{mount}"), target.clone());
         }
-        for (part, w) in self.spec.writable_paths() {
-            let at = match part.strip_prefix("node.") {
-                Some(name) => format!("ComfyUI/custom_nodes/{name}/{w}"),
-                None => format!("ComfyUI/{w}"),
+        for (part, w) in self.spec.writable() {
+            let at = match &part {
+                Part::Node(name) => format!("ComfyUI/custom_nodes/{name}/{w}"),
+                Part::Comfyui => format!("ComfyUI/{w}"),
             };
             out.insert(
                 at,

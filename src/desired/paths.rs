@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::ids::Part;
+
 /// Where everything of one instance lies.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct InstancePaths {
@@ -48,17 +50,17 @@ impl InstancePaths {
         self.records.join("cache")
     }
     /// Where a part's `writable` paths lie.
-    pub fn written_by(state: &Path, part: &str) -> PathBuf {
-        match part.strip_prefix("node.") {
-            Some(name) => state.join("nodes").join(name),
-            None => state.join("core"),
+    pub fn written_by(state: &Path, part: &Part) -> PathBuf {
+        match part {
+            Part::Node(name) => state.join("nodes").join(name),
+            Part::Comfyui => state.join("core"),
         }
     }
     /// Where, in a generation, a part's tracked content lies that something else stands in for.
-    pub fn tracked(part: &str) -> PathBuf {
-        match part.strip_prefix("node.") {
-            Some(name) => Path::new("tracked/custom_nodes").join(name),
-            None => PathBuf::from("tracked"),
+    pub fn tracked(part: &Part) -> PathBuf {
+        match part {
+            Part::Node(name) => Path::new("tracked/custom_nodes").join(name),
+            Part::Comfyui => PathBuf::from("tracked"),
         }
     }
     pub fn staging_dir(&self) -> PathBuf {

@@ -8,9 +8,10 @@ use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree};
 use sha2::{Digest, Sha256};
 
 use super::HostPlatform;
+use crate::ids::{Part, VenvId};
 use crate::lock::LockedPython;
 use crate::lock::python::LockedPackage;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// A Python that a virtual environment can be made for.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -95,7 +96,7 @@ impl VenvSpec {
                 None => true,
                 Some(m) => m
                     .parse::<MarkerTree>()
-                    .doing(|| format!("read the marker of {} in comfy.lock", p.name))?
+                    .with_context(|| format!("read the marker of {} in comfy.lock", p.name))?
                     .evaluate(&env, &[]),
             };
             if applies {
@@ -139,7 +140,7 @@ impl VenvSpec {
     }
 
     /// 16 hexadecimal digits that say what the folder holds.
-    pub fn id(&self) -> String {
+    pub fn id(&self) -> VenvId {
         let mut h = Sha256::new();
         let mut line = |s: String| {
             h.update(s.as_bytes());
@@ -154,7 +155,7 @@ impl VenvSpec {
         for p in &self.packages {
             line(format!("{} {} {}", p.name, p.version, p.sha256.join(" ")));
         }
-        base16ct::lower::encode_string(&h.finalize()[..8])
+        VenvId::of_digest(h)
     }
 
     /// Where packages lie in the folder.
@@ -190,7 +191,7 @@ fn marker_environment(
         python_version: interpreter.minor_version(),
         sys_platform: sys,
     })
-    .doing(|| {
+    .with_context(|| {
         format!(
             "understand the version {} of {}",
             crate::text::escape_text(&interpreter.version),
@@ -204,11 +205,9 @@ fn marker_environment(
 fn wanted_packages(packages: &[LockedPackage], enabled: impl Fn(&str) -> bool) -> HashSet<&str> {
     let mut wanted = HashSet::new();
     loop {
-        let asks = |by: &String| match by.strip_prefix("node.") {
-            Some(node) => enabled(node),
-            None => {
-                ["comfyui", "comfy.toml"].contains(&by.as_str()) || wanted.contains(by.as_str())
-            }
+        let asks = |by: &String| match by.parse::<Part>() {
+            Ok(Part::Node(node)) => enabled(&node),
+            _ => ["comfyui", "comfy.toml"].contains(&by.as_str()) || wanted.contains(by.as_str()),
         };
         let more: Vec<&str> = packages
             .iter()

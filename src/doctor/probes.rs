@@ -127,7 +127,7 @@ impl ProbeContext {
             own: d.paths.state_dir().join("temp"),
             python: d.paths.current_link().join("venv/bin/python"),
             port,
-            egress: d.launch_settings().network.egress != EgressPolicy::Deny,
+            egress: d.network.egress != EgressPolicy::Deny,
             ..ProbeContext::default()
         };
         for (name, list) in [

@@ -24,7 +24,7 @@ use super::tokens::SessionStore;
 use crate::host::peer::{self, PeerLookup};
 use crate::host::{fs, launched};
 use crate::manifest::EgressPolicy;
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 
 /// Those that are turned away and may still read why.
 const PARTING: usize = 32;
@@ -44,9 +44,9 @@ pub fn serve_gateway() -> ExitCode {
     let asked = std::io::stdin()
         .lock()
         .read_line(&mut line)
-        .doing(|| "read what to serve".into());
+        .context("read what to serve");
     let config = asked.and_then(|_| {
-        serde_json::from_str::<GatewayConfig>(&line).doing(|| "understand what to serve".into())
+        serde_json::from_str::<GatewayConfig>(&line).context("understand what to serve")
     });
     let (config, report) =
         match config.and_then(|c| launched::take_over(c.report).map(|fd| (c, fd))) {
@@ -78,9 +78,9 @@ fn run_gateway(config: GatewayConfig, report: &mut Option<OwnedFd>) -> Result<()
     launched::set_rlimits(OPEN_FILES, None)?;
     nix::sys::stat::umask(fs::as_mode(0o077));
     let listener = std::net::TcpListener::from(launched::take_over(config.listener)?);
-    listener.set_nonblocking(true).doing(|| "listen".into())?;
+    listener.set_nonblocking(true).context("listen")?;
     // Both belong to the network outside, where this process does not stay.
-    let peers = peer::of_this_system().doing(|| "ask whose connections are".into())?;
+    let peers = peer::of_this_system().context("ask whose connections are")?;
     let (outside, proxy) = drop_privileges(&config)?;
     let proxy_listener = proxy;
     // The log may take its time, and whoever has a page open does not wait for that.
@@ -100,7 +100,7 @@ fn run_gateway(config: GatewayConfig, report: &mut Option<OwnedFd>) -> Result<()
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .doing(|| "start the front".into())?;
+        .context("start the front")?;
     std::thread::spawn(|| {
         // Where nothing else tells that the launcher has ended.
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
@@ -108,11 +108,9 @@ fn run_gateway(config: GatewayConfig, report: &mut Option<OwnedFd>) -> Result<()
     });
     *report = None;
     runtime.block_on(async {
-        let listener = TcpListener::from_std(listener).doing(|| "listen".into())?;
+        let listener = TcpListener::from_std(listener).context("listen")?;
         tokio::spawn(
-            proxy.accept_connections(
-                TcpListener::from_std(proxy_listener).doing(|| "listen".into())?,
-            ),
+            proxy.accept_connections(TcpListener::from_std(proxy_listener).context("listen")?),
         );
         accept_connections(&listener, &front, peers.as_ref()).await;
         Ok(())
@@ -138,7 +136,7 @@ fn drop_privileges(
     let outside = (config.egress != EgressPolicy::Deny)
         .then(OutboundDialer::start_thread)
         .transpose()
-        .doing(|| "start the way out".into())?;
+        .context("start the way out")?;
     #[cfg(target_os = "linux")]
     {
         if let Some(network) = config.network {
@@ -147,7 +145,7 @@ fn drop_privileges(
     }
     let proxy = std::net::TcpListener::bind(config.proxy)
         .and_then(|l| l.set_nonblocking(true).map(|()| l))
-        .doing(|| "listen for the way out".into())?;
+        .context("listen for the way out")?;
     launched::drop_groups()?;
     launched::become_id(config.uid, config.uid)?;
     launched::set_not_dumpable();

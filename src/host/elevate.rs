@@ -8,7 +8,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use super::process::first_existing;
 use crate::desired::InstancePaths;
 use crate::desired::system_files::ComfyProgram;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// The hidden subcommand of the root side.
 pub const ROOT_SIDE: &str = "__root";
@@ -136,7 +136,7 @@ pub fn launch_side(
 /// # Errors
 /// No sudo on this machine, or comfy's own program cannot be found.
 pub fn start_role(subcommand: &str, isolated: bool) -> Result<ElevatedProcess> {
-    let own: PathBuf = std::env::current_exe().doing(|| "find comfy's own program".into())?;
+    let own: PathBuf = std::env::current_exe().context("find comfy's own program")?;
     start_program(&own, &[subcommand], isolated)
 }
 
@@ -175,7 +175,7 @@ fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<Eleva
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
-    let mut child = command.spawn().doing(|| "start the root side".into())?;
+    let mut child = command.spawn().context("start the root side")?;
     let pipes = child.stdin.take().zip(child.stdout.take());
     let (stdin, stdout) = pipes.ok_or_else(|| Problem::new("no pipes to the root side"))?;
     Ok(ElevatedProcess {

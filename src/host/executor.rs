@@ -21,7 +21,7 @@ use crate::plan::inventory::Inventory;
 use crate::plan::look::Act;
 use crate::plan::observed::{FileType, ShareSpec};
 use crate::plan::step::Step;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 
 pub struct Executor<'a> {
@@ -86,12 +86,13 @@ impl Executor<'_> {
     fn write_id_pairs(&self, all: &BTreeMap<u32, u32>) -> Result<()> {
         let path = self.paths.id_pairs();
         if all.is_empty() {
-            return edit::remove_path(&path).doing(|| format!("remove {}", path.display()));
+            return edit::remove_path(&path).with_context(|| format!("remove {}", path.display()));
         }
         let doing = || format!("write {}", path.display());
-        let text = serde_json::to_vec(all).doing(doing)?;
-        edit::make_parents(&path, self.ids.seal.into(), self.ids.seal_gid.into()).doing(doing)?;
-        edit::write_file(&path, &text, 0o644, self.sealed_owner()).doing(doing)
+        let text = serde_json::to_vec(all).with_context(doing)?;
+        edit::make_parents(&path, self.ids.seal.into(), self.ids.seal_gid.into())
+            .with_context(doing)?;
+        edit::write_file(&path, &text, 0o644, self.sealed_owner()).with_context(doing)
     }
 
     fn make_share(&self, spec: &ShareSpec) -> Result<()> {
@@ -111,7 +112,7 @@ impl Executor<'_> {
                 nix::unistd::Uid::from_raw(uid),
                 nix::unistd::Gid::from_raw(gid),
             );
-            edit::make_parents(path, own.0, own.1).doing(what)?;
+            edit::make_parents(path, own.0, own.1).with_context(what)?;
             if nix::unistd::geteuid().is_root() {
                 return crate::host::fs::trusted::set_link(path, target, uid, gid)
                     .map_err(|p| p.with_prefix(&format!("could not {}: ", what())));
@@ -119,7 +120,7 @@ impl Executor<'_> {
         }
         // In a folder of the sandbox user a chown by name could be raced to another file: the link
         // stays root's there.
-        edit::set_link(path, target, None).doing(what)
+        edit::set_link(path, target, None).with_context(what)
     }
 
     fn builder(&mut self) -> GenerationBuilder<'_> {
@@ -180,7 +181,7 @@ impl Executor<'_> {
             let _ = edit::remove_path(&self.paths.downloads_dir());
         }
         for path in staged.filter(names).chain(first.iter().cloned()) {
-            clear_but(&path, &kept).doing(|| format!("clear {}", path.display()))?;
+            clear_but(&path, &kept).with_context(|| format!("clear {}", path.display()))?;
         }
         Ok(())
     }
@@ -213,9 +214,9 @@ impl Executor<'_> {
             return Ok(());
         }
         if at.symlink_metadata().is_err() {
-            return edit::move_to(staged, at).doing(what);
+            return edit::move_to(staged, at).with_context(what);
         }
-        edit::exchange_entries(staged, at).doing(what)?;
+        edit::exchange_entries(staged, at).with_context(what)?;
         self.discard_path(staged)
     }
 
@@ -228,14 +229,15 @@ impl Executor<'_> {
             .flatten()
             .flatten()
         {
-            edit::remove_path(&old.path()).doing(|| "empty the trash".into())?;
+            edit::remove_path(&old.path()).context("empty the trash")?;
         }
         let trash = self
             .paths
             .trash_dir()
             .join(path.file_name().unwrap_or_default());
-        edit::move_to(path, &trash).doing(|| format!("move {} to the trash", path.display()))?;
-        edit::remove_path(&trash).doing(|| "empty the trash".into())
+        edit::move_to(path, &trash)
+            .with_context(|| format!("move {} to the trash", path.display()))?;
+        edit::remove_path(&trash).context("empty the trash")
     }
 
     fn quarantine_parts(&self, id: &str, names: &[String]) -> Result<()> {
@@ -265,8 +267,9 @@ impl Executor<'_> {
                 self.ids.seal_gid,
                 0o700,
             )
-            .doing(|| "make the quarantine".into())?;
-            edit::move_to(&from, &to).doing(|| format!("move {} to quarantine", from.display()))?;
+            .context("make the quarantine")?;
+            edit::move_to(&from, &to)
+                .with_context(|| format!("move {} to quarantine", from.display()))?;
             self.report.print_line(&format!(
                 "{name}: nobody declared it; moved to {}",
                 to.display()
@@ -343,18 +346,22 @@ impl Executor<'_> {
     fn remove_state(&self) -> Result<()> {
         let state = self.paths.state_dir();
         if !matches!(super::fs::read_entry(&state), Ok(Some(n)) if n.kind == FileType::Dir) {
-            return edit::remove_path(&state).doing(|| format!("remove {}", state.display()));
+            return edit::remove_path(&state)
+                .with_context(|| format!("remove {}", state.display()));
         }
         let what = || format!("take back {}", state.display());
-        edit::make_dir(&state, self.ids.seal, self.ids.seal_gid, 0o700).doing(what)?;
+        edit::make_dir(&state, self.ids.seal, self.ids.seal_gid, 0o700).with_context(what)?;
         let mut problems = Vec::new();
-        for entry in std::fs::read_dir(&state).doing(what)? {
-            problems.extend(self.remove_sandboxs(&entry.doing(what)?.path()).err());
+        for entry in std::fs::read_dir(&state).with_context(what)? {
+            problems.extend(
+                self.remove_sandboxs(&entry.with_context(what)?.path())
+                    .err(),
+            );
         }
         if !problems.is_empty() {
             return Err(Problem::from_many(problems));
         }
-        edit::remove_path(&state).doing(|| format!("remove {}", state.display()))
+        edit::remove_path(&state).with_context(|| format!("remove {}", state.display()))
     }
 
     fn remove_instance(&self, backup: Option<&Path>, home: Option<&Path>) -> Result<()> {
@@ -369,7 +376,7 @@ impl Executor<'_> {
                 if from.symlink_metadata().is_ok() && !to.join(name).exists() {
                     folder(to)
                         .and_then(|()| edit::move_to(&from, &to.join(name)))
-                        .doing(|| format!("move {} to {}", from.display(), to.display()))?;
+                        .with_context(|| format!("move {} to {}", from.display(), to.display()))?;
                 }
             }
         }
@@ -388,10 +395,10 @@ impl Executor<'_> {
             e.is_ok_and(|e| e.path() == self.paths.base || e.path() == old)
         };
         if std::fs::read_dir(&self.paths.prefix).is_ok_and(|mut d| d.all(alone)) {
-            edit::remove_path(&old).doing(|| "clear the downloads".into())?;
+            edit::remove_path(&old).context("clear the downloads")?;
         }
         for path in [self.paths.base.clone(), self.paths.records.clone()] {
-            edit::remove_path(&path).doing(|| format!("remove {}", path.display()))?;
+            edit::remove_path(&path).with_context(|| format!("remove {}", path.display()))?;
             // The folder above, where nothing else is in it.
             if let Ok((dir, name)) = path
                 .parent()
@@ -486,14 +493,14 @@ impl Act for Executor<'_> {
                         nix::unistd::Gid::from_raw(self.ids.seal_gid),
                     );
                     edit::make_parents(path, own.0, own.1)
-                        .doing(|| format!("make {}", path.display()))?;
+                        .with_context(|| format!("make {}", path.display()))?;
                 }
                 if path.parent() == Some(&self.paths.state_dir()) {
                     self.clear_way(path, *uid)
-                        .doing(|| format!("make {}", path.display()))?;
+                        .with_context(|| format!("make {}", path.display()))?;
                 }
                 edit::make_dir(path, *uid, *gid, *mode)
-                    .doing(|| format!("make {}", path.display()))?;
+                    .with_context(|| format!("make {}", path.display()))?;
                 if let Some(p) = passer {
                     // Nobody but root can rename it: it lies in a folder of root's.
                     accounts.grant_search(path, &p.name, p.uid)?;
@@ -529,13 +536,13 @@ impl Act for Executor<'_> {
                 gid,
             } => self.set_link(path, target, *uid, *gid),
             Step::RemoveLink { path, target } => edit::remove_link(path, target)
-                .doing(|| format!("remove the link {}", path.display())),
+                .with_context(|| format!("remove the link {}", path.display())),
             Step::WriteLaunch { spec } => {
-                let text = serde_json::to_vec_pretty(spec)
-                    .doing(|| "write how ComfyUI is launched".into())?;
+                let text =
+                    serde_json::to_vec_pretty(spec).context("write how ComfyUI is launched")?;
                 let path = self.paths.launch_record();
                 edit::write_file(&path, &text, 0o640, self.records_owner())
-                    .doing(|| format!("write {}", path.display()))
+                    .with_context(|| format!("write {}", path.display()))
             }
             Step::SetFence { uid, record } => {
                 super::egress_filter::install_rules(*uid, record, &super::process::SystemRunner)
@@ -551,7 +558,7 @@ impl Act for Executor<'_> {
                 modified,
             } => super::system_files::install_launcher(path, *size, *modified),
             Step::RemoveLauncher { path } => {
-                edit::remove_path(path).doing(|| format!("remove {}", path.display()))
+                edit::remove_path(path).with_context(|| format!("remove {}", path.display()))
             }
             Step::WriteSystemFile { file } => {
                 super::system_files::write_file(file, &self.paths, &super::process::SystemRunner)
@@ -592,28 +599,28 @@ impl Act for Executor<'_> {
                     *uid,
                     *gid,
                 )
-                .doing(|| format!("give {part}: {path} its first content"))
+                .with_context(|| format!("give {part}: {path} its first content"))
             }
             Step::Switch { id } => edit::set_link(
                 &self.paths.current_link(),
-                &Path::new("gen").join(id),
+                Path::new(&id.relative_path()),
                 self.sealed_owner(),
             )
-            .doing(|| format!("make generation {id} live")),
+            .with_context(|| format!("make generation {id} live")),
             Step::RemoveGeneration { id } => {
                 self.discard_path(&self.paths.generation_dir(id))?;
                 edit::remove_path(&self.paths.bytecode_list(id))
-                    .doing(|| format!("remove the list of generation {id}'s bytecode"))
+                    .with_context(|| format!("remove the list of generation {id}'s bytecode"))
             }
             Step::RemoveVenv { id } => {
                 self.discard_path(&self.paths.venv_dir(id))?;
                 edit::remove_path(&self.paths.venv_list(id))
-                    .doing(|| format!("remove the list of virtual environment {id}"))
+                    .with_context(|| format!("remove the list of virtual environment {id}"))
             }
             Step::RemovePython { version } => {
                 self.discard_path(&self.paths.interpreter_dir(version))?;
                 edit::remove_path(&self.paths.python_list(version))
-                    .doing(|| format!("remove the list of interpreter {version}"))
+                    .with_context(|| format!("remove the list of interpreter {version}"))
             }
             Step::RemoveInstance { backup, home } => {
                 self.remove_instance(backup.as_deref(), home.as_deref())
@@ -623,6 +630,6 @@ impl Act for Executor<'_> {
 
     fn write_inventory(&mut self, inventory: &Inventory) -> Result<()> {
         self.write_records(inventory)
-            .doing(|| format!("write {}", self.paths.inventory_file().display()))
+            .with_context(|| format!("write {}", self.paths.inventory_file().display()))
     }
 }

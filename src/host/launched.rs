@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::{ForkResult, Pid};
 
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// Lets `command` keep these descriptors, under their numbers.
 pub fn hand_over(command: &mut Command, fds: &[&OwnedFd]) {
@@ -36,7 +36,7 @@ pub fn take_over(number: RawFd) -> Result<OwnedFd> {
     // else here uses it.
     unsafe {
         Errno::result(libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC))
-            .doing(|| format!("take descriptor {number} over"))?;
+            .with_context(|| format!("take descriptor {number} over"))?;
         Ok(OwnedFd::from_raw_fd(number))
     }
 }
@@ -48,7 +48,7 @@ pub fn take_over(number: RawFd) -> Result<OwnedFd> {
 /// /dev/fd cannot be listed.
 pub fn keep_three() -> Result<()> {
     for entry in std::fs::read_dir("/dev/fd")
-        .doing(|| "list the open descriptors".into())?
+        .context("list the open descriptors")?
         .flatten()
     {
         if let Some(n) = entry
@@ -73,7 +73,7 @@ pub fn die_with(parent: i32) -> Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: a plain call.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })
-        .doing(|| "end with the launcher".into())?;
+        .context("end with the launcher")?;
     if parent != 0 && nix::unistd::getppid().as_raw() != parent {
         return Err(Problem::new("the launcher has ended"));
     }
@@ -99,7 +99,7 @@ pub fn no_new_rights() -> Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: a plain call.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
-        .doing(|| "give up new rights".into())?;
+        .context("give up new rights")?;
     Ok(())
 }
 
@@ -135,7 +135,7 @@ pub fn keep_capabilities(kept: &[u32]) -> Result<()> {
     let header = Header(0x2008_0522, 0);
     // SAFETY: both structures are those of the version that the header names, and outlive the call.
     Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) })
-        .doing(what)?;
+        .with_context(what)?;
     Ok(())
 }
 
@@ -145,10 +145,10 @@ pub fn keep_capabilities(kept: &[u32]) -> Result<()> {
 /// # Errors
 /// Without root; an unreadable database.
 pub fn take_groups(name: &str, gid: u32) -> Result<()> {
-    let name = CString::new(name).doing(|| "name the account".into())?;
+    let name = CString::new(name).context("name the account")?;
     // SAFETY: the name lives through the call.
     Errno::result(unsafe { libc::initgroups(name.as_ptr(), gid as _) })
-        .doing(|| "take the account's groups".into())?;
+        .context("take the account's groups")?;
     Ok(())
 }
 
@@ -158,8 +158,7 @@ pub fn take_groups(name: &str, gid: u32) -> Result<()> {
 /// Without root.
 pub fn drop_groups() -> Result<()> {
     // SAFETY: no list is read where the count is none.
-    Errno::result(unsafe { libc::setgroups(0, std::ptr::null()) })
-        .doing(|| "give up all groups".into())?;
+    Errno::result(unsafe { libc::setgroups(0, std::ptr::null()) }).context("give up all groups")?;
     Ok(())
 }
 
@@ -168,8 +167,8 @@ pub fn drop_groups() -> Result<()> {
 /// # Errors
 /// Without root; root that could be regained.
 pub fn become_id(uid: u32, gid: u32) -> Result<()> {
-    nix::unistd::setgid(gid.into()).doing(|| format!("become gid {gid}"))?;
-    nix::unistd::setuid(uid.into()).doing(|| format!("become uid {uid}"))?;
+    nix::unistd::setgid(gid.into()).with_context(|| format!("become gid {gid}"))?;
+    nix::unistd::setuid(uid.into()).with_context(|| format!("become uid {uid}"))?;
     let is = (
         nix::unistd::getuid().as_raw(),
         nix::unistd::geteuid().as_raw(),
@@ -190,18 +189,18 @@ pub fn set_rlimits(open_files: u64, processes: Option<u64>) -> Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let what = || "set limits".to_string();
     if setrlimit(Resource::RLIMIT_NOFILE, open_files, open_files).is_err() {
-        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing(what)?;
-        setrlimit(Resource::RLIMIT_NOFILE, open_files.min(hard), hard).doing(what)?;
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).with_context(what)?;
+        setrlimit(Resource::RLIMIT_NOFILE, open_files.min(hard), hard).with_context(what)?;
     }
     // macOS has a limit of its own for each user (kern.maxprocperuid).
     #[cfg(target_os = "linux")]
     if let Some(n) = processes {
-        let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).doing(what)?;
-        setrlimit(Resource::RLIMIT_NPROC, n.min(hard), n.min(hard)).doing(what)?;
+        let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).with_context(what)?;
+        setrlimit(Resource::RLIMIT_NPROC, n.min(hard), n.min(hard)).with_context(what)?;
     }
     #[cfg(not(target_os = "linux"))]
     let _ = processes;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).doing(what)
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).with_context(what)
 }
 
 /// Splits this process in two; `None` in the new one.
@@ -210,7 +209,7 @@ pub fn set_rlimits(open_files: u64, processes: Option<u64>) -> Result<()> {
 /// The system's own.
 pub fn fork() -> Result<Option<Pid>> {
     // SAFETY: the callers have one thread.
-    match unsafe { nix::unistd::fork() }.doing(|| "fork".into())? {
+    match unsafe { nix::unistd::fork() }.context("fork")? {
         ForkResult::Parent { child } => Ok(Some(child)),
         ForkResult::Child => Ok(None),
     }

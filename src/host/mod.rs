@@ -38,15 +38,15 @@ pub fn on_disk(paths: &super::desired::InstancePaths) -> crate::plan::removal::O
 }
 
 /// Names of the generations on the disk, sorted.
-pub fn generations(paths: &super::desired::InstancePaths) -> Vec<String> {
-    sixteen_digits(&paths.generations_dir())
+pub fn generations(paths: &super::desired::InstancePaths) -> Vec<crate::ids::GenerationId> {
+    content_ids(&paths.generations_dir())
 }
 
-fn sixteen_digits(folder: &std::path::Path) -> Vec<String> {
+/// The entries of `folder` whose names are ids, sorted.
+fn content_ids<T: std::str::FromStr + Ord>(folder: &std::path::Path) -> Vec<T> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut all: Vec<String> = entries
-        .map(|e| e.file_name().to_string_lossy().into_owned())
-        .filter(|n| n.len() == 16 && n.bytes().all(|b| b.is_ascii_hexdigit()))
+    let mut all: Vec<T> = entries
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
         .collect();
     all.sort();
     all

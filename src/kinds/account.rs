@@ -4,64 +4,57 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use super::Removal;
+use super::builder::{Instance, Observed, PlanBuilder, Resource, attrs};
+use crate::ids::Address;
 use crate::manifest::IsolationMode;
-use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
+use crate::plan::observed::{GPU_GROUPS, NO_LOGIN};
 use crate::plan::{Step, account_adoption};
 
-/// What the sandbox user's shell must be one of; created ones get the first.
-pub const NO_LOGIN: &[&str] = &[
-    "/usr/sbin/nologin",
-    "/sbin/nologin",
-    "/usr/bin/false",
-    "/bin/false",
-];
-
-pub fn plan_accounts(draft: &mut PlanBuilder) {
-    if draft.d.isolation == IsolationMode::None {
+pub fn plan_accounts(o: &Observed, b: &mut PlanBuilder) {
+    if o.d.isolation == IsolationMode::None {
         return;
     }
-    let (sandbox, group, ids) = (draft.d.sandbox.clone(), draft.d.group.clone(), draft.ids);
-    group_resource(draft, &group, ids.shared);
-    group_resource(draft, &sandbox, ids.sandbox_gid);
-    plan_user(draft, &sandbox, &group);
-    let owner = draft.d.owner.name.clone();
+    let (sandbox, group, ids) = (o.d.sandbox.clone(), o.d.group.clone(), o.ids);
+    group_resource(o, b, &group, ids.shared);
+    group_resource(o, b, &sandbox, ids.sandbox_gid);
+    plan_user(o, b, &sandbox, &group);
+    let owner = o.d.owner.name.clone();
     for member in [owner, sandbox.clone()] {
-        plan_membership(draft, &member, &group);
+        plan_membership(o, b, &member, &group);
     }
-    for name in gpu_groups(draft) {
-        plan_gpu_membership(draft, &sandbox, &name);
+    for name in gpu_groups(o) {
+        gpu_membership(o, b, &sandbox, &name);
     }
-    warn_unexpected_members(draft, &group);
-    prune_accounts(draft);
+    warn_unexpected_members(o, b, &group);
+    prune_accounts(o, b);
 }
 
-fn group_resource(draft: &mut PlanBuilder, name: &str, gid: u32) {
-    let address = format!("group.{name}");
-    let seen = draft.look.find_group(name);
-    let Some(seen) = draft.unwrap_seen(&address, seen) else {
+fn group_resource(o: &Observed, b: &mut PlanBuilder, name: &str, gid: u32) {
+    let address = Address::Group(name.into());
+    let seen = o.look.find_group(name);
+    let Some(seen) = b.seen(&address, seen) else {
         return;
     };
     let have = seen.map(|g| attrs([("gid", g.gid.to_string())]));
-    let adopted = have.is_some() && !draft.inventory.groups.contains_key(name);
-    let r = PlannedResource::new(address, Some(attrs([("gid", gid.to_string())])), have)
-        .with_steps([Step::CreateGroup {
+    let adopted = have.is_some() && !o.inventory.groups.contains_key(name);
+    let r = Resource::new(address, Some(attrs([("gid", gid.to_string())])), have)
+        .steps([Step::CreateGroup {
             name: name.into(),
             gid,
         }])
-        .with_reason(
-            adopted.then(|| "adopted: it was there before comfy and stays after it".into()),
-        );
-    draft.add_resource(r);
+        .reason(adopted.then(|| "adopted: it was there before comfy and stays after it".into()));
+    b.add(r);
 }
 
-fn plan_user(draft: &mut PlanBuilder, name: &str, group: &str) {
-    let address = format!("user.{name}");
-    let seen = draft.look.find_user(name);
-    let Some(seen) = draft.unwrap_seen(&address, seen) else {
+fn plan_user(o: &Observed, b: &mut PlanBuilder, name: &str, group: &str) {
+    let address = Address::User(name.into());
+    let seen = o.look.find_user(name);
+    let Some(seen) = b.seen(&address, seen) else {
         return;
     };
-    let home = draft.d.paths.home.clone().unwrap_or_default();
-    let ids = draft.ids;
+    let home = o.d.paths.home.clone().unwrap_or_default();
+    let ids = o.ids;
     let wanted_shell = "no login";
     let shell = |s: &str| {
         if NO_LOGIN.contains(&s) {
@@ -84,13 +77,9 @@ fn plan_user(draft: &mut PlanBuilder, name: &str, group: &str) {
             ("shell", shell(&u.shell)),
         ])
     });
-    let adopted = have.is_some() && !draft.inventory.users.contains_key(name);
+    let adopted = have.is_some() && !o.inventory.users.contains_key(name);
     let word = seen.as_ref().is_some_and(|u| {
-        draft.d.adopt
-            && !matches!(
-                account_adoption::why_somebodys(draft.d, draft.look, u),
-                Ok(None)
-            )
+        o.d.adopt && !matches!(account_adoption::why_somebodys(o.d, o.look, u), Ok(None))
     });
     let step = match seen {
         None => Step::CreateUser {
@@ -106,10 +95,10 @@ fn plan_user(draft: &mut PlanBuilder, name: &str, group: &str) {
         },
     };
     let mut others: Vec<String> = seen.map(|u| u.groups).unwrap_or_default();
-    let cards = gpu_groups(draft);
-    others.retain(|g| g != group && g != name && !cards.contains(g));
+    let gpu_groups = gpu_groups(o);
+    others.retain(|g| g != group && g != name && !gpu_groups.contains(g));
     if !others.is_empty() {
-        draft.warnings.push(format!(
+        b.warnings.push(format!(
             "user {name} is also in {}: what those groups may do, the sandbox may do",
             others.join(", ")
         ));
@@ -117,8 +106,8 @@ fn plan_user(draft: &mut PlanBuilder, name: &str, group: &str) {
     let mut steps = vec![step];
     let (mut want, mut have) = (want, have);
     if let Some((sandbox, build)) = ids.noted_pair() {
-        let noted = draft.look.id_pairs(&draft.d.paths);
-        let Some(noted) = draft.unwrap_seen(&address, noted) else {
+        let noted = o.look.id_pairs(&o.d.paths);
+        let Some(noted) = b.seen(&address, noted) else {
             return;
         };
         let text = format!("{build}, {}", ids.front);
@@ -131,10 +120,10 @@ fn plan_user(draft: &mut PlanBuilder, name: &str, group: &str) {
         want.insert("build_uids".into(), text);
         steps.insert(0, Step::ClaimIds { sandbox, build });
     }
-    let r = PlannedResource::new(address, Some(want), have)
-        .with_steps(steps)
-        .with_needs([format!("group.{name}")])
-        .with_reason(adopted.then(|| {
+    let r = Resource::new(address, Some(want), have)
+        .steps(steps)
+        .needs([Address::Group(name.into())])
+        .reason(adopted.then(|| {
             format!(
                 "adopted{}: it was there before comfy and stays after it",
                 if word {
@@ -144,30 +133,30 @@ fn plan_user(draft: &mut PlanBuilder, name: &str, group: &str) {
                 }
             )
         }));
-    draft.add_resource(r);
+    b.add(r);
 }
 
-fn plan_membership(draft: &mut PlanBuilder, user: &str, group: &str) {
-    let address = format!("member.{user}");
-    let seen = draft.look.is_member(user, group);
-    let Some(is) = draft.unwrap_seen(&address, seen) else {
+fn plan_membership(o: &Observed, b: &mut PlanBuilder, user: &str, group: &str) {
+    let address = Address::Member(user.into());
+    let seen = o.look.is_member(user, group);
+    let Some(is) = b.seen(&address, seen) else {
         return;
     };
     let want = attrs([("group", group.to_string())]);
-    let r = PlannedResource::new(address, Some(want.clone()), is.then_some(want))
-        .with_steps([Step::AddMember {
+    let r = Resource::new(address, Some(want.clone()), is.then_some(want))
+        .steps([Step::AddMember {
             user: user.into(),
             group: group.into(),
         }])
-        .with_needs(
+        .needs(
             [
-                format!("group.{group}"),
-                format!("user.{}", draft.d.sandbox),
+                Address::Group(group.into()),
+                Address::User(o.d.sandbox.clone()),
             ]
             .into_iter()
-            .filter(|n| n != &format!("user.{user}") || user == draft.d.sandbox),
+            .filter(|n| n != &Address::User(user.into()) || user == o.d.sandbox),
         );
-    draft.add_resource(r);
+    b.add(r);
 }
 
 /// Where graphics drivers have their devices.
@@ -178,47 +167,44 @@ const DEVICES: &[&str] = &[
     "/dev/dri/renderD131",
     "/dev/kfd",
 ];
-/// Groups that distributions give them to (systemd's udev rules); no other group is joined for a
-/// device.
-pub const CARDS: &[&str] = &["render", "video"];
 
-/// The groups without which the sandbox user cannot use this machine's graphics cards.
-fn gpu_groups(draft: &PlanBuilder) -> BTreeSet<String> {
+/// The groups without which the sandbox user cannot use this machine's graphics gpu_groups.
+fn gpu_groups(i: &Instance) -> BTreeSet<String> {
     let closed = |path: &str| {
-        let node = draft.look.read_entry(Path::new(path)).ok().flatten()?;
+        let node = i.look.read_entry(Path::new(path)).ok().flatten()?;
         (node.mode & 0o006 != 0o006 && node.mode & 0o060 == 0o060)
-            .then(|| draft.look.group_name(node.gid))
+            .then(|| i.look.group_name(node.gid))
     };
     DEVICES
         .iter()
         .filter_map(|p| closed(p))
-        .filter(|g| CARDS.contains(&g.as_str()))
+        .filter(|g| GPU_GROUPS.contains(&g.as_str()))
         .collect()
 }
 
-fn plan_gpu_membership(draft: &mut PlanBuilder, user: &str, group: &str) {
-    let address = format!("member.{user}.{group}");
-    let seen = draft.look.is_member(user, group);
-    let Some(is) = draft.unwrap_seen(&address, seen) else {
+fn gpu_membership(o: &Observed, b: &mut PlanBuilder, user: &str, group: &str) {
+    let address = Address::Member(format!("{user}.{group}"));
+    let seen = o.look.is_member(user, group);
+    let Some(is) = b.seen(&address, seen) else {
         return;
     };
     let want = attrs([("group", group.to_string())]);
-    let r = PlannedResource::new(address, Some(want.clone()), is.then_some(want))
-        .with_steps([Step::AddMember {
+    let r = Resource::new(address, Some(want.clone()), is.then_some(want))
+        .steps([Step::AddMember {
             user: user.into(),
             group: group.into(),
         }])
-        .with_needs([format!("user.{user}")])
-        .with_reason(Some(
-            "the graphics cards of this machine are that group's".into(),
+        .needs([Address::User(user.into())])
+        .reason(Some(
+            "the graphics gpu_groups of this machine are that group's".into(),
         ));
-    draft.add_resource(r);
+    b.add(r);
 }
 
 /// Members that nobody declared are reported: they may be the owner's intention.
-fn warn_unexpected_members(draft: &mut PlanBuilder, group: &str) {
-    let expected: BTreeSet<&str> = [draft.d.owner.name.as_str(), draft.d.sandbox.as_str()].into();
-    if let Ok(Some(g)) = draft.look.find_group(group) {
+fn warn_unexpected_members(o: &Observed, b: &mut PlanBuilder, group: &str) {
+    let expected: BTreeSet<&str> = [o.d.owner.name.as_str(), o.d.sandbox.as_str()].into();
+    if let Ok(Some(g)) = o.look.find_group(group) {
         let others: Vec<&str> = g
             .members
             .iter()
@@ -226,7 +212,7 @@ fn warn_unexpected_members(draft: &mut PlanBuilder, group: &str) {
             .filter(|m| !expected.contains(m))
             .collect();
         if !others.is_empty() {
-            draft.warnings.push(format!(
+            b.warnings.push(format!(
                 "group {group} has other members: {}; they can read and write what is shared",
                 others.join(", ")
             ));
@@ -235,51 +221,97 @@ fn warn_unexpected_members(draft: &mut PlanBuilder, group: &str) {
 }
 
 /// Groups and memberships that comfy made and that the manifest no longer names.
-fn prune_accounts(draft: &mut PlanBuilder) {
-    let (group, sandbox, owner) = (&draft.d.group, &draft.d.sandbox, &draft.d.owner.name);
-    let mut gone = Vec::new();
-    let cards = gpu_groups(draft);
-    for key in &draft.inventory.members {
-        let Some((user, g)) = key.split_once(':') else {
-            continue;
-        };
-        if (g == group && (user == owner || user == sandbox))
-            || (user == sandbox && cards.contains(g))
-            || !draft.look.is_member(user, g).unwrap_or(false)
-        {
-            continue;
+fn prune_accounts(o: &Observed, b: &mut PlanBuilder) {
+    let (group, sandbox, owner) = (&o.d.group, &o.d.sandbox, &o.d.owner.name);
+    let gpu_groups = gpu_groups(o);
+    for (user, g) in o.inventory.members.iter().filter_map(|m| m.split_once(':')) {
+        let wanted = (g == group && (user == owner || user == sandbox))
+            || (user == sandbox && gpu_groups.contains(g));
+        if !wanted && o.look.is_member(user, g).unwrap_or(false) {
+            let address = Address::Member(format!("{user}.{g}"));
+            b.add(removed_member(address, user, g));
         }
-        let step = Step::RemoveMember {
-            user: user.into(),
-            group: g.into(),
-        };
-        gone.push(
-            PlannedResource::new(
-                format!("member.{user}.{g}"),
-                None,
-                Some(attrs([("group", g.to_string())])),
-            )
-            .with_steps([step]),
-        );
     }
-    for (name, gid) in &draft.inventory.groups {
-        let ours = matches!(draft.look.find_group(name), Ok(Some(g)) if g.gid == *gid);
-        if name != group && name != sandbox && ours {
-            let step = Step::DeleteGroup {
+    for (name, gid) in &o.inventory.groups {
+        if name != group && name != sandbox {
+            remove_group(o, b, name, *gid);
+        }
+    }
+}
+
+/// Takes away the accounts and groups that comfy made, and memberships in those that stay.
+pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+    for (name, uid) in &i.inventory.users {
+        if matches!(i.look.find_user(name), Ok(Some(u)) if u.uid == *uid) {
+            let step = Step::DeleteUser {
                 name: name.clone(),
-                gid: *gid,
+                uid: *uid,
             };
-            gone.push(
-                PlannedResource::new(
-                    format!("group.{name}"),
-                    None,
-                    Some(attrs([("gid", gid.to_string())])),
-                )
-                .with_steps([step]),
-            );
+            let have = attrs([("uid", uid.to_string())]);
+            b.add(Resource::removed(Address::User(name.clone()), have, step));
         }
     }
-    for r in gone {
-        draft.add_resource(r);
+    for (user, group) in i.inventory.members.iter().filter_map(|m| m.split_once(':')) {
+        let stays =
+            !i.inventory.groups.contains_key(group) && !i.inventory.users.contains_key(user);
+        if stays && i.look.is_member(user, group).unwrap_or(false) {
+            b.add(removed_member(Address::Member(user.into()), user, group));
+        }
+    }
+    for (name, gid) in &i.inventory.groups {
+        remove_group(i, b, name, *gid);
+    }
+}
+
+fn removed_member(address: Address, user: &str, group: &str) -> Resource {
+    let step = Step::RemoveMember {
+        user: user.into(),
+        group: group.into(),
+    };
+    Resource::removed(address, attrs([("group", group.to_string())]), step)
+}
+
+/// Only if it still has the number that comfy gave it.
+fn remove_group(i: &Instance, b: &mut PlanBuilder, name: &str, gid: u32) {
+    if matches!(i.look.find_group(name), Ok(Some(g)) if g.gid == gid) {
+        let step = Step::DeleteGroup {
+            name: name.into(),
+            gid,
+        };
+        let have = attrs([("gid", gid.to_string())]);
+        b.add(Resource::removed(Address::Group(name.into()), have, step));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use crate::testing::{Locked, MemoryHost, desired};
+
+    #[test]
+    fn accounts_are_made_once_and_end_with_what_comfy_made() {
+        let (host, d) = (MemoryHost::fresh(), desired("", &Locked::default()));
+        assert_eq!(
+            host.differences(&d, "group"),
+            [
+                "create group.comfyshared: create_group",
+                "create group.comfyui_sandbox: create_group"
+            ]
+        );
+        assert_eq!(
+            host.differences(&d, "user"),
+            ["create user.comfyui_sandbox: create_user"]
+        );
+        host.apply(&d);
+        assert_eq!(host.differences(&d, "user"), [""; 0]);
+        host.with(|s| s.users.get_mut("comfyui_sandbox").unwrap().shell = "/bin/sh".into());
+        assert_eq!(
+            host.differences(&d, "user"),
+            ["update user.comfyui_sandbox: change_user"]
+        );
+        assert_eq!(
+            host.removals(&d, "user"),
+            ["delete user.comfyui_sandbox: delete_user"]
+        );
     }
 }

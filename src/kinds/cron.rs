@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Removal;
+use super::builder::{Instance, Observed, PlanBuilder, Resource, attrs};
+use crate::ids::Address;
 use crate::manifest::IsolationMode;
 use crate::plan::Step;
-use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
 use crate::plan::observed::{Seen, UnknownState};
 
 /// Who may, who may not (crontab(1), at(1)), and whether everybody may where neither file is there.
@@ -26,18 +28,17 @@ fn cron_services(macos: bool, debian: bool) -> [(&'static str, PathBuf, PathBuf,
     ]
 }
 
-pub fn plan_cron(draft: &mut PlanBuilder) {
-    if draft.d.isolation == IsolationMode::None {
+pub fn plan_cron(o: &Observed, b: &mut PlanBuilder) {
+    if o.d.isolation == IsolationMode::None {
         return;
     }
-    let there = |draft: &PlanBuilder, path: &str| {
-        matches!(draft.look.read_entry(Path::new(path)), Ok(Some(_)))
-    };
-    let debian = there(draft, "/etc/debian_version") && there(draft, "/usr/bin/crontab");
-    let user = draft.d.sandbox.clone();
+    let there =
+        |o: &Instance, path: &str| matches!(o.look.read_entry(Path::new(path)), Ok(Some(_)));
+    let debian = there(o, "/etc/debian_version") && there(o, "/usr/bin/crontab");
+    let user = o.d.sandbox.clone();
     let mut open = Vec::new();
-    for (name, allow, deny, by_default) in cron_services(draft.d.platform.macos, debian) {
-        let allowed = read_list(draft, &allow);
+    for (name, allow, deny, by_default) in cron_services(o.d.platform.macos, debian) {
+        let allowed = read_list(o, b, &allow);
         let listed = |text: &Option<String>| {
             text.as_ref()
                 .is_some_and(|t| t.lines().any(|l| l.trim() == user))
@@ -46,14 +47,14 @@ pub fn plan_cron(draft: &mut PlanBuilder) {
             // Unreadable is there: whoever is not in it may not. Root's own plan looks.
             Err(_) => {}
             Ok(Some(_)) if listed(&allowed.clone().unwrap_or_default()) => {
-                draft.warnings.push(format!(
+                b.warnings.push(format!(
                     "{} lets {user} have jobs that outlive a launch: take it out",
                     allow.display()
                 ));
             }
             Ok(Some(_)) => {}
-            Ok(None) => match read_list(draft, &deny) {
-                Err(_) if draft.inventory.denied.contains(&deny) => {}
+            Ok(None) => match read_list(o, b, &deny) {
+                Err(_) if o.inventory.denied.contains(&deny) => {}
                 Err(_) => open.push((name, deny)),
                 Ok(None) if !by_default => {}
                 Ok(text) if listed(&text) => {}
@@ -74,15 +75,58 @@ pub fn plan_cron(draft: &mut PlanBuilder) {
         file,
         user: user.clone(),
     });
-    draft.add_resource(
-        PlannedResource::new(format!("cron.{user}"), Some(closed()), Some(have))
-            .with_steps(steps)
-            .with_needs([format!("user.{user}")]),
+    b.add(
+        Resource::new(Address::Cron(user.clone()), Some(closed()), Some(have))
+            .steps(steps)
+            .needs([Address::User(user.clone())]),
     );
 }
 
-fn read_list(draft: &mut PlanBuilder, path: &Path) -> Seen<Option<String>> {
-    let seen = draft.look.system_text(path);
-    draft.believed |= matches!(seen, Err(UnknownState { root_can: true, .. }));
+fn read_list(o: &Observed, b: &mut PlanBuilder, path: &Path) -> Seen<Option<String>> {
+    let seen = o.look.system_text(path);
+    b.assumed |= matches!(seen, Err(UnknownState { root_can: true, .. }));
     seen
+}
+
+/// Takes comfy's lines out again.
+pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+    for file in &i.inventory.denied {
+        let step = Step::Permit {
+            file: file.clone(),
+            user: i.d.sandbox.clone(),
+        };
+        let have = attrs([("denied by", file.display().to_string())]);
+        b.add(Resource::removed(
+            Address::Cron(i.d.sandbox.clone()),
+            have,
+            step,
+        ));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use crate::testing::{Locked, MemoryHost, desired};
+
+    #[test]
+    fn a_list_of_who_may_not_gets_a_line() {
+        let (host, d) = (MemoryHost::fresh(), desired("", &Locked::default()));
+        assert_eq!(host.differences(&d, "cron"), [""; 0]);
+        let list = |s: &mut crate::testing::MachineState, text: &str| {
+            s.system.insert("/etc/at.deny".into(), text.into());
+        };
+        host.with(|s| list(s, "daemon\n"));
+        assert_eq!(
+            host.differences(&d, "cron"),
+            ["update cron.comfyui_sandbox: deny"]
+        );
+        host.with(|s| list(s, "daemon\ncomfyui_sandbox\n"));
+        assert_eq!(host.differences(&d, "cron"), [""; 0]);
+        host.with(|s| s.inventory.denied.insert("/etc/at.deny".into()));
+        assert_eq!(
+            host.removals(&d, "cron"),
+            ["delete cron.comfyui_sandbox: permit"]
+        );
+    }
 }

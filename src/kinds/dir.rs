@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use super::Removal;
+use super::builder::{Instance, Observed, PlanBuilder, Resource, attrs};
+use crate::ids::Address;
 use crate::manifest::IsolationMode;
-use crate::plan::build::{PlanBuilder, PlannedResource};
 use crate::plan::observed::{FileType, FsEntry, UnknownState};
 use crate::plan::step::SearchingUser;
 use crate::plan::{Attrs, Step};
@@ -16,8 +18,8 @@ struct DesiredDir {
     passer: Option<SearchingUser>,
 }
 
-pub fn plan_dirs(draft: &mut PlanBuilder) {
-    let (d, ids) = (draft.d, draft.ids);
+pub fn plan_dirs(o: &Observed, b: &mut PlanBuilder) {
+    let (d, ids) = (o.d, o.ids);
     let p = &d.paths;
     let sealed = |path: PathBuf, mode| DesiredDir {
         path,
@@ -55,22 +57,21 @@ pub fn plan_dirs(draft: &mut PlanBuilder) {
     if account {
         // The prefix itself and the instance's folder too: what somebody else made there first is
         // not taken over.
-        let exposed = draft.look.why_exposed(&p.generations_dir(), ids.owner);
-        let Some(exposed) = draft.unwrap_seen("dir.instance", exposed) else {
+        let exposed = o.look.why_exposed(&p.generations_dir(), ids.owner);
+        let Some(exposed) = b.seen(&Address::Dir("instance".into()), exposed) else {
             return;
         };
         if let Some(why) = exposed {
             let why = format!("{why}; or leave host.prefix out for /opt/comfy");
-            let want = crate::plan::build::attrs([("path", p.prefix.display().to_string())]);
-            draft.add_resource(
-                PlannedResource::new("dir.instance", Some(want), None).with_block(why),
-            );
+            let want = attrs([("path", p.prefix.display().to_string())]);
+            b.add(Resource::new(Address::Dir("instance".into()), Some(want), None).block(why));
             return;
         }
     }
     plan_dir(
-        draft,
-        "dir.instance",
+        o,
+        b,
+        Address::Dir("instance".into()),
         vec![
             sealed(p.prefix.clone(), 0o755),
             sealed(p.base.clone(), 0o755),
@@ -99,11 +100,17 @@ pub fn plan_dirs(draft: &mut PlanBuilder) {
         records(p.tree_listings_dir()),
         records(p.receipts_dir()),
     ]);
-    plan_dir(draft, "dir.records", folders, false);
+    plan_dir(o, b, Address::Dir("records".into()), folders, false);
     if let Some(home) = &p.home {
-        plan_dir(draft, "dir.home", vec![own(home.clone())], true);
+        plan_dir(
+            o,
+            b,
+            Address::Dir("home".into()),
+            vec![own(home.clone())],
+            true,
+        );
     }
-    warn_moved_prefix(draft);
+    warn_moved_prefix(o, b);
     // Root's, so that nothing in it can be renamed.
     let mut state = vec![DesiredDir {
         path: p.state_dir(),
@@ -114,27 +121,27 @@ pub fn plan_dirs(draft: &mut PlanBuilder) {
     }];
     state.extend(d.state_children().into_iter().map(own));
     state.extend(d.state_folders().into_iter().map(inner));
-    plan_dir(draft, "dir.state", state, true);
+    plan_dir(o, b, Address::Dir("state".into()), state, true);
 }
 
 /// Another `host.prefix`: comfy begins anew there, and knows nothing of the old folder from then
 /// on. Under isolation "none" the records lie in it too, so that there nothing is known of it at
 /// once.
-fn warn_moved_prefix(draft: &mut PlanBuilder) {
-    let state = draft
+fn warn_moved_prefix(o: &Observed, b: &mut PlanBuilder) {
+    let state = o
         .inventory
         .applied
         .get("dir.state")
         .and_then(|a| a.keys().next());
     let Some(old) = state
         .and_then(|s| Path::new(s).parent())
-        .filter(|old| *old != draft.d.paths.base)
+        .filter(|old| *old != o.d.paths.base)
     else {
         return;
     };
-    if !matches!(draft.look.read_entry(old), Ok(None)) {
-        let (old, new) = (old.display(), draft.d.paths.base.display());
-        draft.warnings.push(format!(
+    if !matches!(o.look.read_entry(old), Ok(None)) {
+        let (old, new) = (old.display(), o.d.paths.base.display());
+        b.warnings.push(format!(
             "host.prefix is another one: {new} is made anew, and {old} stays as it is, with what \
              nodes have written in {old}/state. Copy from there what you need, and remove it; or \
              take the change of host.prefix back"
@@ -142,15 +149,20 @@ fn warn_moved_prefix(draft: &mut PlanBuilder) {
     }
 }
 
-fn plan_dir(draft: &mut PlanBuilder, address: &str, wishes: Vec<DesiredDir>, sandbox: bool) {
+fn plan_dir(
+    o: &Observed,
+    b: &mut PlanBuilder,
+    address: Address,
+    wishes: Vec<DesiredDir>,
+    sandbox: bool,
+) {
     let (mut want, mut have, mut steps, mut any) = (Attrs::new(), Attrs::new(), Vec::new(), false);
     for w in wishes {
-        let seen = draft.look.read_entry(&w.path);
+        let seen = o.look.read_entry(&w.path);
         let seen = match seen {
             // Below a folder that does not exist yet, or that is not a folder, there is nothing.
             Err(u) => {
-                draft
-                    .changes
+                b.changes
                     .push(crate::plan::change::unknown_change(address, &u));
                 return;
             }
@@ -159,21 +171,20 @@ fn plan_dir(draft: &mut PlanBuilder, address: &str, wishes: Vec<DesiredDir>, san
         let key = w.path.display().to_string();
         let name = |id: u32, user: bool| {
             if user {
-                draft.look.user_name(id)
+                o.look.user_name(id)
             } else {
-                draft.look.group_name(id)
+                o.look.group_name(id)
             }
         };
         let passes = |p: &SearchingUser| {
-            let seen = draft.look.search_permission(&w.path, &p.name, p.uid, &[])?;
+            let seen = o.look.search_permission(&w.path, &p.name, p.uid, &[])?;
             Ok::<_, UnknownState>(seen.is_some_and(|s| s.entry && s.passes))
         };
         let folder = seen.as_ref().is_some_and(|n| n.kind == FileType::Dir);
         let entry = match w.passer.as_ref().filter(|_| folder).map(passes).transpose() {
             Ok(entry) => entry.unwrap_or(w.passer.is_none()),
             Err(u) => {
-                draft
-                    .changes
+                b.changes
                     .push(crate::plan::change::unknown_change(address, &u));
                 return;
             }
@@ -224,15 +235,18 @@ fn plan_dir(draft: &mut PlanBuilder, address: &str, wishes: Vec<DesiredDir>, san
     } else {
         any.then_some(have)
     };
-    let needs: Vec<String> = if sandbox && draft.d.isolation == IsolationMode::Account {
-        vec![format!("user.{}", draft.d.sandbox), "dir.instance".into()]
+    let needs: Vec<Address> = if sandbox && o.d.isolation == IsolationMode::Account {
+        vec![
+            Address::User(o.d.sandbox.clone()),
+            Address::Dir("instance".into()),
+        ]
     } else {
         Vec::new()
     };
-    draft.add_resource(
-        PlannedResource::new(address, Some(want), have)
-            .with_steps(steps)
-            .with_needs(needs),
+    b.add(
+        Resource::new(address, Some(want), have)
+            .steps(steps)
+            .needs(needs),
     );
 }
 
@@ -240,4 +254,57 @@ fn is_as_desired(node: Option<&FsEntry>, w: &DesiredDir) -> bool {
     node.is_some_and(|n| {
         n.kind == FileType::Dir && n.uid == w.uid && n.gid == w.gid && n.mode == w.mode
     })
+}
+
+/// Takes away everything that comfy keeps for the instance, and the home of an account that it
+/// made.
+pub fn destroy(i: &Instance, removal: &Removal, b: &mut PlanBuilder) {
+    let p = &i.d.paths;
+    let there = |path: &Path| i.look.read_entry(path).ok().flatten();
+    let base = there(&p.base).is_some_and(|n| n.kind == FileType::Dir);
+    if !base && there(&p.records).is_none() {
+        return;
+    }
+    let mut have = attrs([("path", p.base.display().to_string())]);
+    if let Some(backup) = &removal.backup {
+        have.insert(
+            "state/user, state/nodes and quarantine go to".into(),
+            backup.display().to_string(),
+        );
+    }
+    // The home of an adopted account is not comfy's.
+    let made = i.inventory.users.contains_key(&i.d.sandbox);
+    let home = p.home.clone().filter(|_| made);
+    if let Some(h) = &home {
+        have.insert("home".into(), h.display().to_string());
+    }
+    let step = Step::RemoveInstance {
+        backup: removal.backup.clone(),
+        home,
+    };
+    b.add(Resource::removed(
+        Address::Dir("instance".into()),
+        have,
+        step,
+    ));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use crate::testing::{Locked, MemoryHost, desired};
+
+    #[test]
+    fn a_folder_with_another_mode_is_made_anew_and_all_end_as_one() {
+        let (host, d) = (MemoryHost::fresh(), desired("", &Locked::default()));
+        host.apply(&d);
+        assert_eq!(host.differences(&d, "dir"), [""; 0]);
+        let state = d.paths.state_dir();
+        host.with(|s| s.nodes.get_mut(&state).unwrap().mode = 0o777);
+        assert_eq!(host.differences(&d, "dir"), ["update dir.state: make_dir"]);
+        assert_eq!(
+            host.removals(&d, "dir"),
+            ["delete dir.instance: remove_instance"]
+        );
+    }
 }

@@ -1,85 +1,89 @@
 //! `run`: how ComfyUI is launched, kept beside the records so that `comfy run` needs no manifest.
 
-use crate::desired::ShareWish;
+use super::builder::{Instance, Observed, PlanBuilder, RealPaths, Resource, attrs};
 use crate::desired::launch::{FORMAT, LaunchSpec};
-use crate::manifest::IsolationMode;
-use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
-use crate::plan::observed::ShareSpec;
+use crate::ids::Address;
+use crate::manifest::{ConfinementPolicy, IsolationMode};
+use crate::plan::observed::{Seen, ShareSpec};
 use crate::plan::{Attrs, Step};
 
-pub const ADDRESS: &str = "run";
+/// How ComfyUI is to be launched, and how the last apply had it launched.
+pub struct LaunchObservation {
+    pub want: LaunchSpec,
+    pub have: Seen<Option<LaunchSpec>>,
+}
 
-pub fn plan_launch(draft: &mut PlanBuilder) {
-    let want = desired_launch(draft);
-    let seen = draft.look.applied_launch(&draft.d.paths);
-    let Some(have) = draft.unwrap_seen(ADDRESS, seen) else {
+/// Reads what the last apply has written.
+pub fn observe(i: &Instance, real: &RealPaths) -> LaunchObservation {
+    LaunchObservation {
+        want: desired_launch(i, real),
+        have: i.look.applied_launch(&i.d.paths),
+    }
+}
+
+pub fn plan_launch(o: &Observed, b: &mut PlanBuilder) {
+    let want = &o.launch.want;
+    let Some(have) = b.observed(&Address::Run, &o.launch.have) else {
         return;
     };
     let step = Step::WriteLaunch {
         spec: Box::new(want.clone()),
     };
-    let mut r = PlannedResource::new(
-        ADDRESS,
-        Some(describe_launch(&want)),
+    let (after, before) = (
+        Some(describe_launch(want)),
         have.as_ref().map(describe_launch),
-    )
-    .with_needs(vec!["dir.records".to_string()]);
+    );
+    let mut r = Resource::new(Address::Run, after, before).needs([Address::Dir("records".into())]);
     // The network has resources of its own.
     let same = have.clone().is_some_and(|mut h| {
         if want.account {
             (h.network, h.remote) = (want.network.clone(), want.remote);
         }
-        h == want
+        h == *want
     });
     if !same {
-        // A difference in numbers that no attribute shows is one all the same.
+        // Ids may differ where every attribute that is shown is equal.
         if let (Some(h), Some(w)) = (r.have.as_mut(), r.want.as_mut())
             && h == w
         {
             h.insert("accounts".into(), "others".into());
             w.insert("accounts".into(), "as in this plan".into());
         }
-        r = r.with_steps([step]);
+        r = r.steps([step]);
     }
-    draft.add_resource(r);
+    b.add(r);
 }
 
-pub(super) fn desired_launch(draft: &PlanBuilder) -> LaunchSpec {
-    let (d, ids) = (draft.d, draft.ids);
-    let m = d.launch_settings();
-    let (c, run) = (&m.comfyui, &m.run);
+fn desired_launch(i: &Instance, real: &RealPaths) -> LaunchSpec {
+    let (d, ids) = (i.d, i.ids);
+    let (c, run) = (&d.comfyui, &d.run);
     let mounted = |mount: &str| {
         d.shares
             .iter()
             .find(|s| s.role.mount_path() == Some(mount))
             .map_or_else(|| d.paths.state_dir().join(mount), |s| s.path.clone())
     };
-    let real = |wish: &ShareWish| {
-        draft
-            .look
-            .real_path(&wish.path, ids.owner)
-            .unwrap_or_else(|_| wish.path.clone())
-    };
-    let shares = d.shares.iter().map(|wish| ShareSpec {
-        path: real(wish),
-        ..super::share::share_spec(d, ids, wish)
+    let shares = d.shares.iter().zip(&real.shares).map(|(wish, real)| {
+        let path = real.as_ref().unwrap_or(&wish.path).clone();
+        ShareSpec {
+            path,
+            ..super::share::share_spec(d, ids, wish)
+        }
     });
-    let links = d
-        .shares
-        .iter()
-        .map(|wish| (wish.path.clone(), real(wish)))
-        .filter(|(written, real)| written != real);
+    let shares: Vec<ShareSpec> = shares.collect();
+    let written = d.shares.iter().map(|wish| wish.path.clone());
+    let links = written
+        .zip(shares.iter().map(|s| s.path.clone()))
+        .filter(|(written, real)| written != real)
+        .collect();
+    let account = d.isolation == IsolationMode::Account;
     LaunchSpec {
         format: FORMAT,
         paths: d.paths.clone(),
-        account: d.isolation == IsolationMode::Account,
+        account,
         macos: d.platform.macos,
         owner: ids.owner,
-        user: if d.isolation == IsolationMode::Account {
-            d.sandbox.clone()
-        } else {
-            d.owner.name.clone()
-        },
+        user: if account { &d.sandbox } else { &d.owner.name }.clone(),
         uid: ids.sandbox,
         gid: ids.sandbox_gid,
         listen: c.listen.clone(),
@@ -89,13 +93,13 @@ pub(super) fn desired_launch(draft: &PlanBuilder) -> LaunchSpec {
         open_files: run.open_files,
         reserve: run.memory_reserve,
         front: ids.front,
-        network: m.network.clone(),
+        network: d.network.clone(),
         remote: c.allow_remote,
-        strict: m.policy.confinement == "required",
+        strict: d.policy.confinement == ConfinementPolicy::Required,
         input: mounted("input"),
         output: mounted("output"),
-        shares: shares.collect(),
-        links: links.collect(),
+        shares,
+        links,
     }
 }
 
@@ -121,4 +125,23 @@ fn describe_launch(l: &LaunchSpec) -> Attrs {
         a.insert(format!("share {}", s.name), s.path.display().to_string());
     }
     a
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use crate::testing::{Locked, MemoryHost, desired};
+
+    #[test]
+    fn how_it_is_launched_is_written_once_and_again_when_it_changes() {
+        let (host, d) = (MemoryHost::fresh(), desired("", &Locked::default()));
+        assert_eq!(host.differences(&d, "run"), ["create run: write_launch"]);
+        host.apply(&d);
+        assert_eq!(host.differences(&d, "run"), [""; 0]);
+        let other = desired("[run]\nopen_files = 4096\n", &Locked::default());
+        assert_eq!(
+            host.differences(&other, "run"),
+            ["update run: write_launch"]
+        );
+    }
 }

@@ -1,31 +1,33 @@
 //! `link.NAME`: the owner's view of the code, the link in the sandbox user's home, and mounts below
 //! `user/`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::Removal;
+use super::builder::{Instance, Observed, PlanBuilder, Resource, attrs};
 use crate::desired::VIEW_HINT;
+use crate::ids::Address;
 use crate::manifest::IsolationMode;
 use crate::plan::Step;
-use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
 use crate::plan::observed::FileType;
 
 struct DesiredLink {
-    address: String,
+    address: Address,
     path: PathBuf,
     target: PathBuf,
     uid: u32,
     gid: u32,
-    needs: Vec<String>,
+    needs: Vec<Address>,
 }
 
-pub fn plan_links(draft: &mut PlanBuilder) {
-    let (d, ids) = (draft.d, draft.ids);
+pub fn plan_links(o: &Observed, b: &mut PlanBuilder) {
+    let (d, ids) = (o.d, o.ids);
     let code = d.paths.current_link().join("ComfyUI");
     let mut wishes = Vec::new();
-    let placed = view_path(draft);
+    let placed = view_path(o, b);
     if let Some(Ok(path)) = &placed {
         wishes.push(DesiredLink {
-            address: VIEW.into(),
+            address: view_address(),
             path: path.clone(),
             target: code.clone(),
             uid: ids.owner,
@@ -35,12 +37,12 @@ pub fn plan_links(draft: &mut PlanBuilder) {
     }
     if let Some(home) = &d.paths.home {
         wishes.push(DesiredLink {
-            address: "link.home".into(),
+            address: Address::Link("home".into()),
             path: home.join("ComfyUI"),
             target: code,
             uid: ids.sandbox,
             gid: ids.sandbox_gid,
-            needs: vec!["dir.home".into()],
+            needs: vec![Address::Dir("home".into())],
         });
     }
     for s in d
@@ -49,7 +51,7 @@ pub fn plan_links(draft: &mut PlanBuilder) {
         .filter(|s| s.role.mount_path().is_some_and(|m| m.starts_with("user/")))
     {
         wishes.push(DesiredLink {
-            address: format!("link.{}", s.name),
+            address: Address::Link(s.name.clone()),
             path: d
                 .paths
                 .state_dir()
@@ -57,7 +59,7 @@ pub fn plan_links(draft: &mut PlanBuilder) {
             target: s.path.clone(),
             uid: ids.sandbox,
             gid: ids.sandbox_gid,
-            needs: vec!["dir.state".into(), format!("share.{}", s.name)],
+            needs: vec![Address::Dir("state".into()), Address::Share(s.name.clone())],
         });
     }
     let paths: Vec<PathBuf> = wishes
@@ -66,9 +68,9 @@ pub fn plan_links(draft: &mut PlanBuilder) {
         .chain(d.view.clone())
         .collect();
     for w in wishes {
-        plan_link(draft, w);
+        plan_link(o, b, w);
     }
-    let gone: Vec<_> = draft
+    let gone: Vec<_> = o
         .inventory
         .links
         .iter()
@@ -76,52 +78,48 @@ pub fn plan_links(draft: &mut PlanBuilder) {
         .map(|(p, t)| (p.clone(), t.clone()))
         .collect();
     for (path, target) in gone {
-        let seen = draft.look.read_entry(&path);
-        let address = format!("link.{}", path.display());
-        let Some(node) = draft.unwrap_seen(&address, seen) else {
+        let seen = o.look.read_entry(&path);
+        let address = Address::Link(path.display().to_string());
+        let Some(node) = b.seen(&address, seen) else {
             continue;
         };
         if node.is_some_and(|n| n.target.as_ref() == Some(&target)) {
-            let r = PlannedResource::new(
-                format!("link.{}", path.display()),
-                None,
-                Some(attrs([
-                    ("path", path.display().to_string()),
-                    ("target", target.display().to_string()),
-                ])),
-            );
-            draft.add_resource(r.with_steps([Step::RemoveLink { path, target }]));
+            let mut r = removed(&path, &target);
+            r.have
+                .iter_mut()
+                .for_each(|a| drop(a.insert("path".into(), path.display().to_string())));
+            b.add(r);
         }
     }
 }
 
-const VIEW: &str = "link.view";
+fn view_address() -> Address {
+    Address::Link("view".into())
+}
 
 /// Where the owner's view is made: behind links of the owner's, and never where somebody else's
 /// programs, keys or services are. `Err`: the plan says why not.
-fn view_path(draft: &mut PlanBuilder) -> Option<Result<PathBuf, ()>> {
-    let d = draft.d;
+fn view_path(o: &Observed, b: &mut PlanBuilder) -> Option<Result<PathBuf, ()>> {
+    let d = o.d;
     let (written, owner) = (d.view.as_ref()?, &d.owner);
-    let refused = |draft: &mut PlanBuilder, why: String| {
-        let place = draft.d.place_of_key(&["comfyui", "view"]);
-        draft.add_resource(
-            PlannedResource::new(
-                VIEW,
+    let refused = |o: &Observed, b: &mut PlanBuilder, why: String| {
+        let place = o.d.place_of_key(&["comfyui", "view"]);
+        b.add(
+            Resource::new(
+                view_address(),
                 Some(attrs([("path", written.display().to_string())])),
                 None,
             )
-            .with_block(format!("{place}: {why}; {VIEW_HINT}")),
+            .block(format!("{place}: {why}; {VIEW_HINT}")),
         );
         Some(Err(()))
     };
     let (above, name) = (written.parent()?, written.file_name()?);
-    let real = draft.look.real_path(above, owner.uid).and_then(|above| {
-        Ok((
-            above.join(name),
-            draft.look.real_path(&owner.home, owner.uid)?,
-        ))
-    });
-    let Some((real, home)) = draft.unwrap_seen(VIEW, real) else {
+    let real = o
+        .look
+        .real_path(above, owner.uid)
+        .and_then(|above| Ok((above.join(name), o.look.real_path(&owner.home, owner.uid)?)));
+    let Some((real, home)) = b.seen(&view_address(), real) else {
         return Some(Err(()));
     };
     let leads = if real == *written {
@@ -129,23 +127,24 @@ fn view_path(draft: &mut PlanBuilder) -> Option<Result<PathBuf, ()>> {
     } else {
         format!("{} leads to ", written.display())
     };
-    if let Some(why) = d.view_runs_into(&home, &real) {
-        return refused(draft, format!("{leads}{}, which {why}", real.display()));
+    if let Some(why) = d.overlap_of_view(&home, &real) {
+        return refused(o, b, format!("{leads}{}, which {why}", real.display()));
     }
     if d.isolation == IsolationMode::None {
         return Some(Ok(real));
     }
     // Root makes it: in a folder that is the owner's, or below the home.
     for folder in real.ancestors().skip(1) {
-        let node = draft.look.read_entry(folder);
-        let Some(node) = draft.unwrap_seen(VIEW, node) else {
+        let node = o.look.read_entry(folder);
+        let Some(node) = b.seen(&view_address(), node) else {
             return Some(Err(()));
         };
         let Some(node) = node else { continue };
         if node.uid != owner.uid && !(node.uid == 0 && folder.starts_with(&home)) {
-            let whose = draft.look.user_name(node.uid);
+            let whose = o.look.user_name(node.uid);
             return refused(
-                draft,
+                o,
+                b,
                 format!(
                     "{leads}{}, and the folder {} is {whose}'s, not {}'s",
                     real.display(),
@@ -156,17 +155,17 @@ fn view_path(draft: &mut PlanBuilder) -> Option<Result<PathBuf, ()>> {
         }
         break;
     }
-    let exposed = draft.look.why_exposed(&real, owner.uid);
-    match draft.unwrap_seen(VIEW, exposed) {
+    let exposed = o.look.why_exposed(&real, owner.uid);
+    match b.seen(&view_address(), exposed) {
         Some(None) => Some(Ok(real)),
-        Some(Some(why)) => refused(draft, why),
+        Some(Some(why)) => refused(o, b, why),
         None => Some(Err(())),
     }
 }
 
-fn plan_link(draft: &mut PlanBuilder, w: DesiredLink) {
-    let seen = draft.look.read_entry(&w.path);
-    let Some(seen) = draft.unwrap_seen(&w.address, seen) else {
+fn plan_link(o: &Observed, b: &mut PlanBuilder, w: DesiredLink) {
+    let seen = o.look.read_entry(&w.path);
+    let Some(seen) = b.seen(&w.address, seen) else {
         return;
     };
     let path = w.path.display().to_string();
@@ -187,9 +186,9 @@ fn plan_link(draft: &mut PlanBuilder, w: DesiredLink) {
         uid: w.uid,
         gid: w.gid,
     };
-    let mut r = PlannedResource::new(&w.address, Some(want), have)
-        .with_steps([step])
-        .with_needs(w.needs);
+    let mut r = Resource::new(w.address.clone(), Some(want), have)
+        .steps([step])
+        .needs(w.needs);
     if let Some(n) = seen
         && n.kind != FileType::Link
     {
@@ -198,15 +197,68 @@ fn plan_link(draft: &mut PlanBuilder, w: DesiredLink) {
         } else {
             "a file"
         };
-        r = r.with_block(format!(
+        r = r.block(format!(
             "{path} is {what}, and comfy puts a link there: move it away with `{}mv {path} \
              {path}.old`",
-            if w.uid == draft.ids.owner {
-                ""
-            } else {
-                "sudo "
-            }
+            if w.uid == o.ids.owner { "" } else { "sudo " }
         ));
     }
-    draft.add_resource(r);
+    b.add(r);
+}
+
+/// Takes away the links that still lead where comfy led them.
+pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+    for (path, target) in &i.inventory.links {
+        // What cannot be read may be there; the step itself looks again.
+        let seen = i.look.read_entry(path);
+        if seen.map_or(true, |n| {
+            n.is_some_and(|n| n.target.as_ref() == Some(target))
+        }) {
+            b.add(removed(path, target));
+        }
+    }
+}
+
+fn removed(path: &Path, target: &Path) -> Resource {
+    let step = Step::RemoveLink {
+        path: path.into(),
+        target: target.into(),
+    };
+    let have = attrs([("target", target.display().to_string())]);
+    Resource::removed(Address::Link(path.display().to_string()), have, step)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+    use crate::testing::{Locked, MemoryHost, desired};
+
+    #[test]
+    fn the_view_is_led_right_and_goes_with_the_manifest() {
+        let (host, d) = (
+            MemoryHost::fresh(),
+            desired("view = \"~/view\"\n", &Locked::default()),
+        );
+        host.apply(&d);
+        assert_eq!(host.differences(&d, "link"), [""; 0]);
+        let view = PathBuf::from("/home/alice/view");
+        host.with(|s| s.nodes.get_mut(&view).unwrap().target = Some("/tmp".into()));
+        assert_eq!(host.differences(&d, "link"), ["update link.view: set_link"]);
+        // One that somebody led elsewhere is not comfy's any more.
+        let without = desired("", &Locked::default());
+        assert_eq!(host.differences(&without, "link"), [""; 0]);
+        host.apply(&d);
+        assert_eq!(
+            host.differences(&without, "link"),
+            ["delete link./home/alice/view: remove_link"]
+        );
+        assert_eq!(
+            host.removals(&d, "link"),
+            [
+                "delete link./home/alice/view: remove_link",
+                "delete link./home/comfyui_sandbox/ComfyUI: remove_link"
+            ]
+        );
+    }
 }

@@ -1,70 +1,212 @@
 //! One file a resource kind, one line in [`KINDS`]. A kind looks, compares, and names steps; it
-//! never acts.
+//! never acts. It owns its whole life: what `plan` makes and prunes, and what `destroy` takes away.
+
+use crate::desired::Desired;
+use crate::ids::{Address, Part};
+use crate::plan::change::{Plan, WheelDownloads, unknown_change};
+use crate::plan::ids::AccountIds;
+use crate::plan::inventory::Inventory;
+use crate::plan::look::Look;
+use crate::plan::model_summary::{CountAndBytes, ModelFetch};
+use crate::plan::select::ResourceSelection;
+use crate::plan::step::{PlannedStep, Step};
+use crate::problem::{Problem, Result};
 
 pub mod account;
+pub mod builder;
 pub mod code;
+#[cfg(test)]
+mod convergence;
 pub mod cron;
 pub mod dir;
 pub mod launch;
 pub mod link;
 pub mod model;
 pub mod network;
+pub mod python;
 pub mod service;
 pub mod share;
 pub mod traverse;
 
-use crate::plan::build::PlanBuilder;
+use builder::{Instance, Observed, PlanBuilder};
 
+/// What comfy knows of one kind of resource.
 pub struct ResourceKind {
-    pub name: &'static str,
-    pub plan: fn(&mut PlanBuilder),
+    /// Adds what is wanted, what is there, and what was made and is not wanted any more.
+    pub plan: fn(&Observed, &mut PlanBuilder),
+    /// Adds the end of everything of this kind that comfy made.
+    pub destroy: fn(&Instance, &Removal, &mut PlanBuilder),
 }
 
-/// In the order in which people read a plan.
+/// How an instance is to end.
+pub struct Removal {
+    /// Where what the sandbox user kept goes; none: it goes for good.
+    pub backup: Option<std::path::PathBuf>,
+}
+
+/// For kinds whose things all lie in the folders that `dir` takes away, or stay.
+fn nothing(_: &Instance, _: &Removal, _: &mut PlanBuilder) {}
+
+/// In the order in which people read a plan; `destroy` goes the other way.
+#[rustfmt::skip]
 pub const KINDS: &[ResourceKind] = &[
-    ResourceKind {
-        name: "account",
-        plan: account::plan_accounts,
-    },
-    ResourceKind {
-        name: "schedule",
-        plan: cron::plan_cron,
-    },
-    ResourceKind {
-        name: "dir",
-        plan: dir::plan_dirs,
-    },
-    ResourceKind {
-        name: "share",
-        plan: share::plan_shares,
-    },
-    ResourceKind {
-        name: "traverse",
-        plan: traverse::plan_traverse,
-    },
-    ResourceKind {
-        name: "link",
-        plan: link::plan_links,
-    },
-    // Before `run`, whose note of everything is the last word.
-    ResourceKind {
-        name: "network",
-        plan: network::plan_network,
-    },
-    ResourceKind {
-        name: "launch",
-        plan: launch::plan_launch,
-    },
-    ResourceKind {
-        name: "service",
-        plan: service::plan_service,
-    },
-    ResourceKind {
-        name: "code",
-        plan: code::plan_code,
-    },
-    ResourceKind {
-        name: "model",
-        plan: model::plan_models,
-    },
+    ResourceKind { plan: account::plan_accounts, destroy: account::destroy },
+    ResourceKind { plan: cron::plan_cron, destroy: cron::destroy },
+    ResourceKind { plan: dir::plan_dirs, destroy: dir::destroy },
+    ResourceKind { plan: share::plan_shares, destroy: share::destroy },
+    ResourceKind { plan: traverse::plan_traverse, destroy: traverse::destroy },
+    ResourceKind { plan: link::plan_links, destroy: link::destroy },
+    // Before `run`: its step writes the old launch with the new network, and the step of `run`,
+    // which writes all of the new launch, has the last word.
+    ResourceKind { plan: network::plan_network, destroy: network::destroy },
+    ResourceKind { plan: launch::plan_launch, destroy: nothing },
+    ResourceKind { plan: service::plan_service, destroy: service::destroy },
+    ResourceKind { plan: python::plan, destroy: nothing },
+    ResourceKind { plan: code::plan, destroy: nothing },
+    // Models stay in their shares.
+    ResourceKind { plan: model::plan_models, destroy: nothing },
 ];
+
+/// The plan that brings the machine behind `look` to `d`.
+///
+/// # Errors
+/// Where no plan can be made at all: ids that contradict, an address that does not exist.
+pub fn plan(d: &Desired, look: &dyn Look, only: &ResourceSelection) -> Result<Plan> {
+    let ids = AccountIds::choose_ids(d, look)?;
+    let (mut first, records) = (Vec::new(), look.read_inventory(&d.paths));
+    if let Ok(inventory) = &records {
+        // Without the records nothing is applied, and nobody can say what comfy made.
+        first.extend(crate::plan::account_adoption::check_adoption(
+            d, look, &ids, inventory,
+        )?);
+    }
+    let inventory = records.unwrap_or_else(|u| {
+        first.push(unknown_change(Address::Dir("records".into()), &u));
+        Inventory::default()
+    });
+    let instance = Instance {
+        d,
+        look,
+        ids,
+        inventory,
+    };
+    let observed = Observed::look_at(instance, only);
+    let mut builder = PlanBuilder::new(&observed.inventory);
+    builder.changes = first;
+    for kind in KINDS {
+        (kind.plan)(&observed, &mut builder);
+    }
+    finish(&observed, builder)
+}
+
+/// Selects, orders and sums up what the kinds have added.
+fn finish(o: &Observed, builder: PlanBuilder) -> Result<Plan> {
+    let PlanBuilder {
+        mut changes,
+        mut steps,
+        warnings,
+        downloads,
+        library,
+        assumed,
+        ..
+    } = builder;
+    let d = o.d;
+    let declared = || {
+        let nodes = d.code.nodes.keys().map(|n| Address::node(n));
+        nodes.chain(d.models.keys().map(|m| Address::Model(m.to_string())))
+    };
+    let mut keep = o.only.with_dependencies(&changes, declared)?;
+    let core = Address::Part(Part::Comfyui);
+    // A share that moved takes its link in the generation along.
+    if !o.only.is_all() && steps.iter().any(|p| p.address == Address::Generation) {
+        let needs = changes.iter().filter(|c| c.address == core);
+        keep.extend(needs.flat_map(|c| c.needs.clone()));
+        keep.insert(core);
+    }
+    // And how it is launched, which names the shares too.
+    if keep.iter().any(|a| matches!(a, Address::Share(_))) {
+        keep.insert(Address::Run);
+    }
+    changes.retain(|c| keep.contains(&c.address));
+    steps.retain(|p| keep.contains(&p.address) || p.address == Address::Generation);
+    let prepares = steps.iter().any(|p| p.step.in_prepare());
+    let mut missing = downloads.models;
+    missing.retain(|f| keep.contains(&f.address));
+    let models = from_afar(&missing);
+    if !missing.is_empty() {
+        steps.push(PlannedStep {
+            address: Address::Models,
+            step: Step::FetchModels { items: missing },
+        });
+    }
+    steps.sort_by_key(|p| p.step.phase());
+    steps.dedup();
+    Ok(Plan {
+        only: o.only.words().to_vec(),
+        changes,
+        steps,
+        warnings,
+        not_enforced: d.not_enforced.clone(),
+        fetches: if prepares {
+            downloads.repositories
+        } else {
+            Vec::new()
+        },
+        wheels: if prepares {
+            downloads.wheels
+        } else {
+            WheelDownloads::default()
+        },
+        interpreter: downloads.interpreter.filter(|_| prepares),
+        models,
+        library,
+        believed: assumed,
+        ..Plan::empty(d, o.ids)
+    })
+}
+
+/// How much has to come over the network.
+fn from_afar(missing: &[ModelFetch]) -> CountAndBytes {
+    missing
+        .iter()
+        .filter(|f| f.source.as_ref().is_some_and(|s| !s.starts_with("file:")))
+        .fold(CountAndBytes::default(), |sum, f| CountAndBytes {
+            count: sum.count + 1,
+            bytes: sum.bytes + f.size,
+        })
+}
+
+/// Removes what comfy made, every kind its own. Adopted accounts stay, shares keep their content.
+///
+/// # Errors
+/// Ids or inventory that cannot be read.
+pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<Plan> {
+    let inventory = look
+        .read_inventory(&d.paths)
+        .map_err(|u| Problem::new(u.reason))?;
+    let ids = AccountIds::choose_ids(d, look)?;
+    let instance = Instance {
+        d,
+        look,
+        ids,
+        inventory,
+    };
+    let backup = (!purge).then(|| d.paths.prefix.join(format!("{}.backup-{now}", d.sandbox)));
+    let mut builder = PlanBuilder::new(&instance.inventory);
+    for kind in KINDS.iter().rev() {
+        (kind.destroy)(
+            &instance,
+            &Removal {
+                backup: backup.clone(),
+            },
+            &mut builder,
+        );
+    }
+    let mut steps = builder.steps;
+    steps.sort_by_key(|p| p.step.phase());
+    Ok(Plan {
+        changes: builder.changes,
+        steps,
+        ..Plan::empty(d, ids)
+    })
+}

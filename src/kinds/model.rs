@@ -9,44 +9,54 @@ use std::path::PathBuf;
 use bytestring::ByteString;
 use rayon::prelude::*;
 
+use super::builder::{Instance, Observed, PlanBuilder, Resource, attrs};
+use super::share::{ShareObservation, ShareUse};
 use crate::desired::ModelWish;
+use crate::ids::Address;
 use crate::lock::ModelPin;
-use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
 use crate::plan::model_summary::{ModelFetch, ModelFile, is_model};
 use crate::plan::observed::{FileType, ShareSpec};
 use crate::plan::{Attrs, Step};
 use crate::text::{count_of, escape_text, format_bytes};
-
-/// The address of the step that serves all of them.
-pub const FETCH: &str = "models";
 
 /// Files of the same size that are looked at for a copy.
 const COPIES: usize = 4;
 /// Unmanaged ones that are kept for `-v`.
 const NAMES: usize = 100_000;
 
-/// What a share's walk saw, by the share's name.
-pub type Seen = BTreeMap<String, (ShareSpec, Vec<Vec<ModelFile>>)>;
+/// The files of the shares that can be used, by the share's name.
+type Files<'a> = BTreeMap<&'a str, (&'a ShareSpec, &'a [Vec<ModelFile>])>;
 
-pub fn plan_models(draft: &mut PlanBuilder) {
-    let seen = std::mem::take(&mut draft.models);
-    let d = draft.d;
-    draft.library.declared = d.models.len();
+fn observed_files<'a>(o: &'a Observed) -> Files<'a> {
+    let usable = |share: &'a ShareObservation| match &share.seen {
+        Ok(ShareUse::Usable(spec, seen)) if o.d.has_models(&share.wish.name) => {
+            let files = seen.as_ref().map(|s| &s.files[..]).unwrap_or_default();
+            Some((share.wish.name.as_str(), (spec, files)))
+        }
+        _ => None,
+    };
+    o.shares.iter().filter_map(usable).collect()
+}
+
+pub fn plan_models(o: &Observed, b: &mut PlanBuilder) {
+    let seen = observed_files(o);
+    let d = o.d;
+    b.library.declared = d.models.len();
     // What could not be looked at is not as it should be.
-    draft.library.left += d
+    b.library.left += d
         .models
         .values()
         .filter(|w| !seen.contains_key(&*w.share))
         .count();
     let mut by_size: Option<HashMap<u64, Vec<PathBuf>>> = None;
-    for (share, (spec, files)) in &seen {
+    for (share, (spec, files)) in seen.iter().map(|(s, f)| (*s, *f)) {
         let mut there: HashMap<&str, &ModelFile> =
             HashMap::with_capacity(files.iter().map(Vec::len).sum());
         there.extend(files.iter().flatten().map(|f| (f.path.as_str(), f)));
         let wanted: Vec<(&ByteString, &ModelWish)> = d
             .models
             .iter()
-            .filter(|(_, w)| *w.share == **share)
+            .filter(|(_, w)| *w.share == *share)
             .collect();
         // Thousands of them: every core looks some up.
         let looked_up: Vec<(Option<&ModelFile>, bool)> = wanted
@@ -70,20 +80,12 @@ pub fn plan_models(draft: &mut PlanBuilder) {
             }
             let pin = &wish.pin;
             if fine {
-                draft.library.unverified += usize::from(file.is_some_and(|f| f.known.is_none()));
+                b.library.unverified += usize::from(file.is_some_and(|f| f.known.is_none()));
                 // One that is as it should be is in the plan only where it was asked for by name.
-                if draft
-                    .only
-                    .words()
-                    .iter()
-                    .any(|w| w.strip_prefix("model.") == Some(&**path))
-                {
+                let address = Address::Model(path.to_string());
+                if o.only.has_address(&address) {
                     let is = describe_model(pin);
-                    draft.add_resource(PlannedResource::new(
-                        format!("model.{path}"),
-                        Some(is.clone()),
-                        Some(is),
-                    ));
+                    b.add(Resource::new(address, Some(is.clone()), Some(is)));
                 }
                 continue;
             }
@@ -97,16 +99,17 @@ pub fn plan_models(draft: &mut PlanBuilder) {
                 .take(COPIES)
                 .cloned()
                 .collect();
-            plan_model(draft, spec, path, pin, file, copies);
+            plan_model(o, b, spec, path, pin, file, copies);
         }
         if undeclared > 0 {
-            count_unmanaged(draft, share, there.into_values());
+            count_unmanaged(o, b, share, there.into_values());
         }
     }
 }
 
 fn plan_model(
-    draft: &mut PlanBuilder,
+    o: &Observed,
+    b: &mut PlanBuilder,
     spec: &ShareSpec,
     path: &str,
     pin: &ModelPin,
@@ -132,7 +135,7 @@ fn plan_model(
     if let Some(f) =
         file.filter(|f| f.kind == FileType::File && f.size == pin.size && f.known.is_some())
     {
-        draft.library.suspects.push(spec.path.join(&f.path));
+        b.library.suspects.push(spec.path.join(&f.path));
     }
     if !spec.manage {
         let what = if file.is_some() {
@@ -140,21 +143,21 @@ fn plan_model(
         } else {
             "is not there"
         };
-        draft.library.left += 1;
-        draft.warnings.push(format!(
+        b.library.left += 1;
+        b.warnings.push(format!(
             "model.{path} {what}; share {}: `manage = false`, so comfy leaves it alone",
             spec.name
         ));
         return;
     }
-    let mut r = PlannedResource::new(format!("model.{path}"), Some(want), have)
-        .with_needs([format!("share.{}", spec.name)]);
+    let mut r = Resource::new(Address::Model(path.into()), Some(want), have)
+        .needs([Address::Share(spec.name.clone())]);
     // It was there as it should be, or is there as something else: the machine moved.
     r.drift = file.is_some().then_some(true);
     r.reason = file.map(|f| format!("the file changed {}", utc_time(f.changed)));
     // What comfy has put there itself can be had again; anything else may be the only copy of
     // somebody's work.
-    let placed = draft.inventory.applied.get(&r.address);
+    let placed = o.inventory.applied.get(&r.address.to_string());
     let ours = |f: &ModelFile| {
         let is = |key: &str, what: String| placed.is_some_and(|a| a.get(key) == Some(&what));
         is("size", size_text(f.size))
@@ -166,12 +169,12 @@ fn plan_model(
             .reason
             .map(|why| format!("{why}; it stays beside the new one as NAME.replaced-…"));
     }
-    if let Some(what) = in_the_way(draft, spec, path) {
-        draft.add_resource(r.with_block(what));
+    if let Some(what) = in_the_way(o, spec, path) {
+        b.add(r.block(what));
         return;
     }
     if file.is_some_and(|f| f.kind != FileType::File) {
-        draft.add_resource(r.with_block(format!("{shown} is no file: move it away")));
+        b.add(r.block(format!("{shown} is no file: move it away")));
         return;
     }
     if pin.source.is_none() && (copies.is_empty() || file.is_some()) {
@@ -188,7 +191,7 @@ fn plan_model(
                 escape_text(&shlex::try_quote(path).unwrap_or_default())
             ),
         };
-        draft.add_resource(r.with_block(why));
+        b.add(r.block(why));
         return;
     }
     let fetch = ModelFetch {
@@ -201,7 +204,7 @@ fn plan_model(
         sha256: pin.sha256,
         copies,
     };
-    draft.missing.push(fetch);
+    b.downloads.models.push(fetch);
     let step = Step::PlaceModel {
         keep,
         share: Box::new(spec.clone()),
@@ -209,19 +212,19 @@ fn plan_model(
         size: pin.size,
         sha256: pin.sha256,
     };
-    draft.add_resource(r.with_steps([step]));
+    b.add(r.steps([step]));
 }
 
 /// A link anywhere on the way, a folder where the file should be, or a file where a folder should
 /// be.
-fn in_the_way(draft: &PlanBuilder, spec: &ShareSpec, path: &str) -> Option<String> {
+fn in_the_way(o: &Instance, spec: &ShareSpec, path: &str) -> Option<String> {
     for part in path
         .match_indices('/')
         .map(|(i, _)| &path[..i])
         .chain([path])
     {
         let (at, last) = (spec.path.join(part), part == path);
-        let what = match draft.look.read_entry(&at).ok()??.kind {
+        let what = match o.look.read_entry(&at).ok()??.kind {
             FileType::Dir if !last => continue,
             FileType::Link => {
                 "is a link, and comfy follows none inside a share: put the real file or folder \
@@ -237,9 +240,9 @@ fn in_the_way(draft: &PlanBuilder, spec: &ShareSpec, path: &str) -> Option<Strin
 }
 
 /// Where files of each size are.
-fn paths_by_size(seen: &Seen) -> HashMap<u64, Vec<PathBuf>> {
+fn paths_by_size(seen: &Files) -> HashMap<u64, Vec<PathBuf>> {
     let mut out: HashMap<u64, Vec<PathBuf>> = HashMap::new();
-    for (spec, files) in seen.values() {
+    for (spec, files) in seen.values().copied() {
         for f in files.iter().flatten().filter(|f| f.kind == FileType::File) {
             out.entry(f.size).or_default().push(spec.path.join(&f.path));
         }
@@ -250,11 +253,12 @@ fn paths_by_size(seen: &Seen) -> HashMap<u64, Vec<PathBuf>> {
 
 /// Models that nobody declared are counted: they may be the owner's intention.
 fn count_unmanaged<'a>(
-    draft: &mut PlanBuilder,
+    o: &Observed,
+    b: &mut PlanBuilder,
     share: &str,
     undeclared: impl Iterator<Item = &'a ModelFile>,
 ) {
-    let d = draft.d;
+    let d = o.d;
     let Some(role) = d
         .shares
         .iter()
@@ -263,7 +267,7 @@ fn count_unmanaged<'a>(
     else {
         return;
     };
-    let library = &mut draft.library;
+    let library = &mut b.library;
     for f in undeclared
         .filter(|f| f.kind == FileType::File && is_model(&f.path) && role.shows_path(&f.path))
     {
@@ -300,4 +304,41 @@ fn utc_time(seconds: i64) -> String {
     chrono::DateTime::from_timestamp(seconds, 0).map_or("at an unknown time".into(), |t| {
         t.format("%Y-%m-%d %H:%M:%S UTC").to_string()
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use crate::testing::{Locked, MemoryHost, desired};
+
+    const SHARE: &str = "[shares.models]\npath = \"/srv/ai/models\"\nmount = \"models\"\naccess = \"read\"\n[models.\"m.safetensors\"]\nsource = \"https://x.test/m\"\n";
+
+    #[test]
+    fn a_model_is_fetched_once_and_again_when_it_is_another() {
+        let (host, d) = (MemoryHost::fresh(), desired(SHARE, &Locked::default()));
+        let place = "model.m.safetensors: place_model";
+        assert_eq!(host.differences(&d, "model"), [format!("create {place}")]);
+        host.apply(&d);
+        assert_eq!(host.differences(&d, "model"), [""; 0]);
+        let other = Locked {
+            model: 1,
+            ..Locked::default()
+        };
+        assert_eq!(
+            host.differences(&desired(SHARE, &other), "model"),
+            [format!("update {place}")]
+        );
+        // Models stay in their shares.
+        assert_eq!(host.removals(&d, "model"), [""; 0]);
+    }
+
+    #[test]
+    fn a_model_without_a_source_that_is_nowhere_is_blocked() {
+        let text = SHARE.replace("source = \"https://x.test/m\"\n", "");
+        let (host, d) = (MemoryHost::fresh(), desired(&text, &Locked::default()));
+        assert_eq!(
+            host.differences(&d, "model"),
+            ["blocked model.m.safetensors: "]
+        );
+    }
 }

@@ -2,123 +2,126 @@
 //! it is launched; what is made on the machine is the backstop, for the sandbox's uid outside of a
 //! launch.
 
-use super::launch::desired_launch;
+use super::Removal;
+use super::builder::{Instance, Observed, PlanBuilder, Resource, attrs};
+use crate::desired::launch::LaunchSpec;
+use crate::ids::Address;
 use crate::manifest::{ClientPolicy, EgressPolicy, IsolationMode};
 use crate::plan::Step;
-use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
 use crate::plan::observed::EgressFilter;
 
-pub const EGRESS: &str = "network.egress";
-const UNUSABLE: &str = "none: nft is not on this machine, or does not work";
-pub const CLIENTS: &str = "network.clients";
+fn egress_address() -> Address {
+    Address::Network("egress".into())
+}
 
-pub fn plan_network(draft: &mut PlanBuilder) {
-    if draft.d.isolation == IsolationMode::None {
+const UNUSABLE: &str = "none: nft is not on this machine, or does not work";
+
+pub fn plan_network(o: &Observed, b: &mut PlanBuilder) {
+    if o.d.isolation == IsolationMode::None {
         return;
     }
-    let seen = draft.look.applied_launch(&draft.d.paths);
-    let Some(have) = draft.unwrap_seen(EGRESS, seen) else {
+    let Some(have) = b.observed(&egress_address(), &o.launch.have) else {
         return;
     };
-    let want = desired_launch(draft);
+    let have = have.as_ref();
+    let want = &o.launch.want;
     // What it is launched with now, with the new network alone: the rest is `run`'s.
     let step = have
-        .clone()
         .filter(|h| (&h.network, h.remote) != (&want.network, want.remote))
-        .map(|mut h| {
-            (h.network, h.remote) = (want.network.clone(), want.remote);
-            Step::WriteLaunch { spec: Box::new(h) }
+        .map(|h| Step::WriteLaunch {
+            spec: Box::new(LaunchSpec {
+                network: want.network.clone(),
+                remote: want.remote,
+                ..h.clone()
+            }),
         });
-    let needs = || ["run".to_string()].into_iter().filter(|_| have.is_none());
-
-    let uid = draft.ids.sandbox;
-    let mut r = PlannedResource::new(
-        EGRESS,
-        Some(attrs([("reaches", egress_text(&want.network.egress))])),
-        None,
-    );
-    r.have = have
-        .as_ref()
-        .map(|h| attrs([("reaches", egress_text(&h.network.egress))]));
-    r = r
-        .with_steps(step.clone())
-        .with_needs(needs())
-        .with_reason(egress_warning(&want.network.egress));
-    let fenced = want.network.egress != EgressPolicy::Allow;
-    if !draft.d.platform.macos {
-        let fence = draft.look.egress_filter(&draft.d.paths, uid);
-        let Some(fence) = draft.unwrap_seen(EGRESS, fence) else {
+    let needs = have.is_none().then_some(Address::Run);
+    let mut r = egress(have, want).steps(step.clone()).needs(needs.clone());
+    // The backstop.
+    if !o.d.platform.macos {
+        let seen = o.look.egress_filter(&o.d.paths, o.ids.sandbox);
+        let Some(is) = b.seen(&egress_address(), seen) else {
             return;
         };
-        let word = |there: bool| {
-            if there {
-                format!("uid {uid} sends nothing outside of a launch")
-            } else {
-                "none".into()
-            }
-        };
-        let (wanted, is) = match fence {
-            EgressFilter::Unusable => (UNUSABLE.to_string(), UNUSABLE.to_string()),
-            there => (word(fenced), word(there == EgressFilter::There)),
-        };
-        let differs = wanted != is;
-        r.want
-            .iter_mut()
-            .for_each(|a| drop(a.insert("nftables".into(), wanted.clone())));
-        r.have
-            .iter_mut()
-            .for_each(|a| drop(a.insert("nftables".into(), is.clone())));
-        if differs {
-            let paths = draft.d.paths.clone();
-            r = r.with_steps([if fenced {
-                Step::SetFence {
-                    uid,
-                    record: paths.egress_filter_record(),
-                }
-            } else {
-                Step::RemoveFence {
-                    uid,
-                    record: paths.egress_filter_record(),
-                }
-            }]);
-            r = r.with_needs([
-                format!("user.{}", draft.d.sandbox),
-                "dir.records".to_string(),
-            ]);
+        r = filtered(o, r, is, want.network.egress != EgressPolicy::Allow);
+    }
+    b.add(r);
+    b.add(clients(have, want).steps(step).needs(needs));
+}
+
+/// Whom ComfyUI reaches.
+fn egress(have: Option<&LaunchSpec>, want: &LaunchSpec) -> Resource {
+    let describe = |l: &LaunchSpec| attrs([("reaches", egress_text(&l.network.egress))]);
+    Resource::new(egress_address(), Some(describe(want)), have.map(describe))
+        .reason(egress_warning(&want.network.egress))
+}
+
+/// Adds the egress filter to `r`: what it is, what it should be, and the steps between.
+fn filtered(o: &Observed, mut r: Resource, is: EgressFilter, filter: bool) -> Resource {
+    let (uid, record) = (o.ids.sandbox, o.d.paths.egress_filter_record());
+    let word = |there: bool| {
+        if there {
+            format!("uid {uid} sends nothing outside of a launch")
+        } else {
+            "none".into()
         }
-        // A sandbox user that came back as somebody else.
-        if let Some(old) = draft.inventory.fence.filter(|old| *old != uid) {
-            r = r.with_steps([Step::RemoveFence {
-                uid: old,
-                record: draft.d.paths.egress_filter_record(),
-            }]);
-            r.have
-                .iter_mut()
-                .for_each(|a| drop(a.insert("nftables for".into(), format!("uid {old}"))));
+    };
+    let (wanted, is) = match is {
+        EgressFilter::Unusable => (UNUSABLE.to_string(), UNUSABLE.to_string()),
+        there => (word(filter), word(there == EgressFilter::There)),
+    };
+    let differs = wanted != is;
+    for (attributes, what) in [(&mut r.want, wanted), (&mut r.have, is)] {
+        if let Some(a) = attributes {
+            a.insert("nftables".into(), what);
         }
     }
-    draft.add_resource(r);
+    if differs {
+        let record = record.clone();
+        r = r.steps([if filter {
+            Step::SetFence { uid, record }
+        } else {
+            Step::RemoveFence { uid, record }
+        }]);
+        r = r.needs([
+            Address::User(o.d.sandbox.clone()),
+            Address::Dir("records".into()),
+        ]);
+    }
+    // A sandbox user that came back as somebody else.
+    if let Some(old) = o.inventory.fence.filter(|old| *old != uid) {
+        r = r.steps([Step::RemoveFence { uid: old, record }]);
+        if let Some(a) = r.have.as_mut() {
+            a.insert("nftables for".into(), format!("uid {old}"));
+        }
+    }
+    r
+}
 
-    let mut r = PlannedResource::new(
-        CLIENTS,
-        Some(attrs([("admits", clients_text(&want.network.clients))])),
-        None,
-    );
-    r.have = have
-        .as_ref()
-        .map(|h| attrs([("admits", clients_text(&h.network.clients))]));
-    for (a, remote) in [
-        (r.want.as_mut(), want.remote),
-        (r.have.as_mut(), have.as_ref().is_some_and(|h| h.remote)),
-    ] {
-        if let Some(a) = a.filter(|_| remote) {
+/// Who reaches ComfyUI.
+fn clients(have: Option<&LaunchSpec>, want: &LaunchSpec) -> Resource {
+    let describe = |l: &LaunchSpec| {
+        let mut a = attrs([("admits", clients_text(&l.network.clients))]);
+        if l.remote {
             a.insert(
                 "other machines".into(),
                 "may try (comfyui.allow_remote)".into(),
             );
         }
+        a
+    };
+    let address = Address::Network("clients".into());
+    Resource::new(address, Some(describe(want)), have.map(describe))
+}
+
+/// Takes the egress filter away.
+pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+    if let Some(uid) = i.inventory.fence {
+        let record = i.d.paths.egress_filter_record();
+        let have = attrs([("nftables", format!("uid {uid}"))]);
+        let step = Step::RemoveFence { uid, record };
+        b.add(Resource::removed(egress_address(), have, step));
     }
-    draft.add_resource(r.with_steps(step).with_needs(needs()));
 }
 
 fn egress_text(e: &EgressPolicy) -> String {
@@ -152,5 +155,34 @@ fn clients_text(c: &ClientPolicy) -> String {
         ClientPolicy::Primary => "the primary user".into(),
         ClientPolicy::Any => "every user of this machine".into(),
         ClientPolicy::Only(list) => format!("the primary user, {}", list.join(", ")),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use crate::testing::{Locked, MemoryHost, desired};
+
+    #[test]
+    fn the_backstop_follows_the_manifest() {
+        let (host, d) = (MemoryHost::fresh(), desired("", &Locked::default()));
+        assert_eq!(
+            host.differences(&d, "network"),
+            [
+                "create network.egress: set_fence",
+                "create network.clients: "
+            ]
+        );
+        host.apply(&d);
+        assert_eq!(host.differences(&d, "network"), [""; 0]);
+        let open = desired("[network]\negress = \"allow\"\n", &Locked::default());
+        assert_eq!(
+            host.differences(&open, "network"),
+            ["update network.egress: remove_fence, write_launch"]
+        );
+        assert_eq!(
+            host.removals(&d, "network"),
+            ["delete network.egress: remove_fence"]
+        );
     }
 }

@@ -3,53 +3,60 @@
 
 use std::path::Path;
 
+use super::Removal;
+use super::builder::{Instance, Observed, PlanBuilder, Resource, attrs};
 use crate::desired::system_files::{self, ComfyProgram, FileKind, SystemFile};
+use crate::ids::Address;
 use crate::manifest::IsolationMode;
-use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
 use crate::plan::observed::{FileType, UnknownState};
 use crate::plan::{Attrs, Step};
 
-const LAUNCHER: &str = "service.launcher";
+fn launcher_address() -> Address {
+    Address::Service("launcher".into())
+}
 
-pub fn plan_service(draft: &mut PlanBuilder) {
-    let d = draft.d;
+pub fn plan_service(o: &Observed, b: &mut PlanBuilder) {
+    let d = o.d;
     let account = d.isolation == IsolationMode::Account;
-    let (sudo, boot) = (
-        account && d.launch_settings().run.passwordless,
-        account && d.launch_settings().run.boot,
-    );
-    plan_launcher(draft, sudo || boot);
+    let (sudo, boot) = (account && d.run.passwordless, account && d.run.boot);
+    plan_launcher(o, b, sudo || boot);
     plan_file(
-        draft,
-        "service.sudo",
+        o,
+        b,
+        Address::Service("sudo".into()),
         sudo.then(|| system_files::sudoers_file(d)),
         &[FileKind::Sudoers],
     );
     plan_file(
-        draft,
-        "service.boot",
+        o,
+        b,
+        Address::Service("boot".into()),
         boot.then(|| system_files::boot_file(d)),
         &[FileKind::Unit, FileKind::Daemon],
     );
 }
 
-fn plan_launcher(draft: &mut PlanBuilder, wanted: bool) {
-    let path = draft.d.paths.launcher_program();
-    let seen = draft.look.comfy_program(Some(&path));
-    let Some(have) = draft.unwrap_seen(LAUNCHER, seen) else {
+fn plan_launcher(o: &Observed, b: &mut PlanBuilder, wanted: bool) {
+    let path = o.d.paths.launcher_program();
+    let seen = o.look.comfy_program(Some(&path));
+    let Some(have) = b.seen(&launcher_address(), seen) else {
         return;
     };
     if !wanted {
         if have.is_some() {
-            draft.add_resource(
-                PlannedResource::new(LAUNCHER, None, have.as_ref().map(describe_program))
-                    .with_steps([Step::RemoveLauncher { path }]),
+            b.add(
+                Resource::new(
+                    launcher_address(),
+                    None,
+                    have.as_ref().map(describe_program),
+                )
+                .steps([Step::RemoveLauncher { path }]),
             );
         }
         return;
     }
-    let seen = draft.look.comfy_program(None);
-    let Some(Some(own)) = draft.unwrap_seen(LAUNCHER, seen) else {
+    let seen = o.look.comfy_program(None);
+    let Some(Some(own)) = b.seen(&launcher_address(), seen) else {
         return;
     };
     let copy = ComfyProgram {
@@ -57,26 +64,26 @@ fn plan_launcher(draft: &mut PlanBuilder, wanted: bool) {
         mode: 0o755,
         ..own.clone()
     };
-    let mut r = PlannedResource::new(
-        LAUNCHER,
+    let mut r = Resource::new(
+        launcher_address(),
         Some(describe_program(&copy)),
         have.as_ref().map(describe_program),
     )
-    .with_needs(["dir.instance".to_string()]);
+    .needs([Address::Dir("instance".into())]);
     for a in [r.want.as_mut(), r.have.as_mut()].into_iter().flatten() {
         a.insert("path".into(), path.display().to_string());
     }
-    if let Some(why) = open_to_others(draft, &path) {
-        return draft.add_resource(r.with_block(why));
+    if let Some(why) = open_to_others(o, &path) {
+        return b.add(r.block(why));
     }
     if !have.is_some_and(|h| h.is_copy_of(&own)) {
-        r = r.with_steps([Step::InstallLauncher {
+        r = r.steps([Step::InstallLauncher {
             path,
             size: own.size,
             modified: own.modified,
         }]);
     }
-    draft.add_resource(r);
+    b.add(r);
 }
 
 fn describe_program(p: &ComfyProgram) -> Attrs {
@@ -91,11 +98,11 @@ fn describe_program(p: &ComfyProgram) -> Attrs {
 }
 
 /// Whoever may change a folder above it may put another program in its place, and would be root.
-fn open_to_others(draft: &PlanBuilder, path: &Path) -> Option<String> {
+fn open_to_others(o: &Instance, path: &Path) -> Option<String> {
     for folder in path.ancestors().skip(1) {
-        match draft.look.read_entry(folder) {
+        match o.look.read_entry(folder) {
             // comfy's own folders are put right in the same apply, before.
-            _ if folder.starts_with(&draft.d.paths.base) => {}
+            _ if folder.starts_with(&o.d.paths.base) => {}
             Ok(None) => {}
             Ok(Some(n)) if n.kind == FileType::Dir && n.uid == 0 && n.mode & 0o022 == 0 => {}
             Ok(Some(_)) => {
@@ -112,29 +119,29 @@ fn open_to_others(draft: &PlanBuilder, path: &Path) -> Option<String> {
 }
 
 fn plan_file(
-    draft: &mut PlanBuilder,
-    address: &str,
+    o: &Observed,
+    b: &mut PlanBuilder,
+    address: Address,
     wanted: Option<SystemFile>,
     kinds: &[FileKind],
 ) {
     // One of an earlier apply, whatever is asked now.
     let noted = kinds
         .iter()
-        .map(|k| (*k, k.path_for(&draft.d.sandbox, draft.d.platform.macos)))
-        .find(|(_, p)| draft.inventory.system.contains_key(p));
+        .map(|k| (*k, k.path_for(&o.d.sandbox, o.d.platform.macos)))
+        .find(|(_, p)| o.inventory.system.contains_key(p));
     let Some((kind, path)) = wanted.as_ref().map(|w| (w.kind, w.path.clone())).or(noted) else {
         return;
     };
-    let have = match draft.look.system_text(&path) {
+    let have = match o.look.system_text(&path) {
         Ok(have) => have,
         // What root alone reads is believed to be what root wrote; root's own plan looks.
         Err(UnknownState { root_can: true, .. }) => {
-            draft.believed = true;
-            draft.inventory.system.get(&path).cloned()
+            b.assumed = true;
+            o.inventory.system.get(&path).cloned()
         }
         Err(u) => {
-            draft
-                .changes
+            b.changes
                 .push(crate::plan::change::unknown_change(address, &u));
             return;
         }
@@ -145,16 +152,16 @@ fn plan_file(
             ("says", essential_line(text)),
         ])
     };
-    let mut r = PlannedResource::new(
+    let mut r = Resource::new(
         address,
         wanted.as_ref().map(|w| said(&w.text)),
         have.as_ref().map(said),
     );
     let Some(want) = wanted else {
-        return draft.add_resource(r.with_steps([Step::RemoveSystemFile { kind, path }]));
+        return b.add(r.steps([Step::RemoveSystemFile { kind, path }]));
     };
-    if let Some(why) = unfit_reason(draft, &want) {
-        return draft.add_resource(r.with_block(why));
+    if let Some(why) = unfit_reason(o, &want) {
+        return b.add(r.block(why));
     }
     if have.as_ref() != Some(&want.text) {
         if let (Some(h), Some(w)) = (r.have.as_mut(), r.want.as_mut())
@@ -163,17 +170,14 @@ fn plan_file(
             h.insert("text".into(), "another".into());
             w.insert("text".into(), "as in this plan".into());
         }
-        r = r.with_steps([Step::WriteSystemFile { file: want }]);
+        r = r.steps([Step::WriteSystemFile { file: want }]);
     }
     let why = (kind == FileKind::Daemon).then(|| {
         "nobody has shown yet that Metal works for what launchd starts; the log says \
             which device ComfyUI found"
             .to_string()
     });
-    draft.add_resource(
-        r.with_reason(why)
-            .with_needs([LAUNCHER.to_string(), super::launch::ADDRESS.to_string()]),
-    );
+    b.add(r.reason(why).needs([launcher_address(), Address::Run]));
 }
 
 /// The line that counts.
@@ -184,25 +188,73 @@ fn essential_line(text: &str) -> String {
     line.map_or_else(|| "starts at boot".into(), str::to_string)
 }
 
-fn unfit_reason(draft: &PlanBuilder, want: &SystemFile) -> Option<String> {
+fn unfit_reason(o: &Instance, want: &SystemFile) -> Option<String> {
     let plain = |s: &str| {
         s.bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
     };
-    let launcher = draft.d.paths.launcher_program().display().to_string();
+    let launcher = o.d.paths.launcher_program().display().to_string();
     match want.kind {
         FileKind::Sudoers if !plain(&launcher) => Some(format!(
             "{} has characters that mean something in sudoers(5); put `prefix` elsewhere",
             crate::text::escape_text(&launcher)
         )),
-        FileKind::Sudoers if draft.d.sandbox.contains('.') => Some(
+        FileKind::Sudoers if o.d.sandbox.contains('.') => Some(
             "sudo passes over files whose name has a dot, as the name of the sandbox user does"
                 .into(),
         ),
         _ => {
             let folder = want.path.parent()?;
-            let there = draft.look.read_entry(folder).ok()?.is_some();
+            let there = o.look.read_entry(folder).ok()?.is_some();
             (!there).then(|| format!("{} is not on this system", folder.display()))
         }
+    }
+}
+
+/// Takes comfy's files out of folders of the system; the launcher goes with the instance's folder.
+pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+    for path in i.inventory.system.keys() {
+        let kind = [FileKind::Sudoers, FileKind::Unit, FileKind::Daemon]
+            .into_iter()
+            .find(|k| k.path_for(&i.d.sandbox, i.d.platform.macos) == *path);
+        if let Some(kind) = kind {
+            let shown = path.display().to_string();
+            let have = attrs([("file", shown.clone())]);
+            let path = path.clone();
+            let step = Step::RemoveSystemFile { kind, path };
+            b.add(Resource::removed(Address::Service(shown), have, step));
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use crate::testing::{Locked, MemoryHost, desired};
+
+    #[test]
+    fn a_rule_comes_with_its_program_and_both_go() {
+        let asked = desired("[run]\npasswordless = true\n", &Locked::default());
+        let host = MemoryHost::fresh();
+        assert_eq!(
+            host.differences(&asked, "service"),
+            [
+                "create service.launcher: install_launcher",
+                "create service.sudo: write_system_file"
+            ]
+        );
+        host.apply(&asked);
+        assert_eq!(host.differences(&asked, "service"), [""; 0]);
+        assert_eq!(
+            host.removals(&asked, "service"),
+            ["delete service./etc/sudoers.d/comfy-comfyui_sandbox: remove_system_file"]
+        );
+        assert_eq!(
+            host.differences(&desired("", &Locked::default()), "service"),
+            [
+                "delete service.launcher: remove_launcher",
+                "delete service.sudo: remove_system_file"
+            ]
+        );
     }
 }

@@ -1,42 +1,93 @@
 //! `share.NAME`: a folder that both accounts use. A whole tree is one resource, which says how many
 //! entries are off.
 
+use std::path::{Path, PathBuf};
+
+use super::Removal;
+use super::builder::{Instance, Observed, PlanBuilder, RealPaths, Resource, attrs};
 use crate::desired::{Desired, ShareWish};
+use crate::ids::Address;
 use crate::manifest::{IsolationMode, ShareRole};
-use crate::plan::Step;
-use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
 use crate::plan::ids::AccountIds;
-use crate::plan::look::Look;
+use crate::plan::inventory::SharedFolder;
 use crate::plan::observed::{FileType, Seen, ShareSpec, ShareState};
+use crate::plan::{Attrs, Step};
 use rayon::prelude::*;
 
-/// What was seen of each share.
-pub type Looked = Vec<(ShareWish, Seen<(ShareSpec, Option<ShareState>)>)>;
+/// A share of comfy.toml and what was seen of it.
+pub struct ShareObservation<'a> {
+    pub wish: &'a ShareWish,
+    pub seen: Seen<ShareUse>,
+}
+
+/// Whether a folder can be the owner's to share.
+pub enum ShareUse {
+    /// It is not: a person has to move something first.
+    Refused { path: PathBuf, why: String },
+    /// It can be; `None` where there is no folder yet.
+    Usable(ShareSpec, Option<ShareState>),
+}
 
 /// Walks all shares at once: it is what takes time.
-pub fn observe_shares(d: &Desired, look: &dyn Look, ids: AccountIds) -> Looked {
+pub fn observe<'a>(i: &Instance<'a>, real: &RealPaths) -> Vec<ShareObservation<'a>> {
+    let d = i.d;
     d.shares
         .par_iter()
-        .map(|wish| {
-            let mut spec = share_spec(d, ids, wish);
-            let seen = look.real_path(&wish.path, spec.owner).and_then(|real| {
-                spec.path = real;
-                look.check_share(&spec, d.has_models(&wish.name))
-                    .map(|s| (spec, s))
-            });
-            (wish.clone(), seen)
+        .zip(&real.shares)
+        .map(|(wish, path)| ShareObservation {
+            wish,
+            seen: observe_one(i, wish, path.clone(), &real.home),
         })
         .collect()
 }
 
-pub fn plan_shares(draft: &mut PlanBuilder) {
-    for (wish, seen) in std::mem::take(&mut draft.shares) {
-        plan_share(draft, &wish, seen);
+fn observe_one(
+    i: &Instance,
+    wish: &ShareWish,
+    path: Seen<PathBuf>,
+    home: &Seen<PathBuf>,
+) -> Seen<ShareUse> {
+    let spec = ShareSpec {
+        path: path?,
+        ..share_spec(i.d, i.ids, wish)
+    };
+    let seen = i.look.check_share(&spec, i.d.has_models(&wish.name))?;
+    let home = home.as_ref().map_err(Clone::clone)?;
+    if spec.path != wish.path
+        && let Some(met) = i.d.overlap_of_share(&wish.name, home, &spec.path)
+    {
+        let why = format!(
+            "{} leads to {}, which overlaps {met}: lead it elsewhere",
+            wish.path.display(),
+            spec.path.display()
+        );
+        let path = wish.path.clone();
+        return Ok(ShareUse::Refused { path, why });
     }
-    prune_shares(draft);
+    let mut refusal = None;
+    if spec.modes {
+        refusal = i.look.why_exposed(&spec.path, spec.owner)?;
+    }
+    if let (None, Some(s), true) = (&refusal, &seen, wish.manage) {
+        refusal = foreign_owner(i, &spec, s);
+    }
+    Ok(match refusal {
+        Some(why) => ShareUse::Refused {
+            path: spec.path,
+            why,
+        },
+        None => ShareUse::Usable(spec, seen),
+    })
 }
 
-/// The share as data that can be checked and mended.
+pub fn plan_shares(o: &Observed, b: &mut PlanBuilder) {
+    for share in &o.shares {
+        plan_share(o, b, share);
+    }
+    prune_shares(o, b);
+}
+
+/// The share as data that can be checked and repaired.
 pub fn share_spec(d: &Desired, ids: AccountIds, wish: &ShareWish) -> ShareSpec {
     ShareSpec {
         name: wish.name.clone(),
@@ -53,208 +104,165 @@ pub fn share_spec(d: &Desired, ids: AccountIds, wish: &ShareWish) -> ShareSpec {
     }
 }
 
-fn plan_share(
-    draft: &mut PlanBuilder,
-    wish: &ShareWish,
-    seen: Seen<(ShareSpec, Option<ShareState>)>,
-) {
-    let address = format!("share.{}", wish.name);
-    let Some((spec, seen)) = draft.unwrap_seen(&address, seen) else {
+fn plan_share(o: &Observed, b: &mut PlanBuilder, share: &ShareObservation) {
+    let wish = share.wish;
+    let address = Address::Share(wish.name.clone());
+    let Some(state) = b.observed(&address, &share.seen) else {
         return;
     };
-    let home = draft.look.real_path(&draft.d.owner.home, spec.owner);
-    let Some(home) = draft.unwrap_seen(&address, home) else {
-        return;
+    let (spec, seen) = match state {
+        ShareUse::Refused { path, why } => {
+            let want = attrs([("path", path.display().to_string())]);
+            b.add(Resource::new(address, Some(want), None).block(why.clone()));
+            return;
+        }
+        ShareUse::Usable(spec, seen) => (spec, seen),
     };
-    if spec.path != wish.path
-        && let Some(met) = draft.d.runs_into(&wish.name, &home, &spec.path)
-    {
-        let why = format!(
-            "{} leads to {}, which overlaps {met}: lead it elsewhere",
-            wish.path.display(),
-            spec.path.display()
-        );
-        draft.add_resource(
-            PlannedResource::new(
-                address,
-                Some(attrs([("path", wish.path.display().to_string())])),
-                None,
-            )
-            .with_block(why),
-        );
-        return;
-    }
-    if spec.modes {
-        let exposed = draft.look.why_exposed(&spec.path, spec.owner);
-        let Some(exposed) = draft.unwrap_seen(&address, exposed) else {
-            return;
-        };
-        if let Some(why) = exposed {
-            draft.add_resource(
-                PlannedResource::new(
-                    address,
-                    Some(attrs([("path", spec.path.display().to_string())])),
-                    None,
-                )
-                .with_block(why),
-            );
-            return;
-        }
-    }
-    if let Some(s) = &seen
-        && let Some(why) = foreign_owner(draft, &spec, s).filter(|_| wish.manage)
-    {
-        draft.add_resource(
-            PlannedResource::new(
-                address,
-                Some(attrs([("path", spec.path.display().to_string())])),
-                None,
-            )
-            .with_block(why),
-        );
-        return;
-    }
-    let (mut seen, owner, group) = (seen, draft.d.owner.name.clone(), draft.d.group.clone());
-    if draft.d.has_models(&wish.name) {
-        let files = seen
-            .as_mut()
-            .map(|s| std::mem::take(&mut s.files))
-            .unwrap_or_default();
-        draft
-            .models
-            .insert(wish.name.clone(), (spec.clone(), files));
-    }
-    if let ShareRole::Models(kinds) = &wish.role {
-        // ComfyUI passes over a folder that is not there, without a word.
-        for folder in kinds.values().flatten().filter(|f| *f != ".") {
-            let node = draft.look.read_entry(&spec.path.join(folder));
-            if seen.is_some()
-                && !matches!(&node, Ok(Some(n)) if n.kind == FileType::Dir)
-                && node.is_ok()
-            {
-                draft.warnings.push(format!(
-                    "share {}: {folder} is no folder there, so ComfyUI finds no models in it",
-                    wish.name
-                ));
-            }
-        }
-    }
-    let mut want = attrs([("path", spec.path.display().to_string())]);
-    if spec.modes {
-        want.extend(attrs([
-            ("access", format!("{:?}", wish.access).to_lowercase()),
-            ("owner", owner),
-            ("group", group),
-            ("mode", format!("{:04o}", spec.root_mode())),
-            ("entries", "as they should be".into()),
-        ]));
-    }
-    let mut steps = Vec::new();
-    let mut have = None;
-    match &seen {
-        None => {
-            steps.push(Step::MakeShare {
-                spec: Box::new(spec.clone()),
-                created: true,
-                was_gid: spec.owner_gid,
-                was_mode: 0o755,
-            });
-        }
+    warn_of_missing_folders(o, b, wish, spec, seen.as_ref());
+    let want = wanted(o, wish, spec);
+    let (have, steps) = match seen {
+        None => (None, vec![make(spec, true, spec.owner_gid, 0o755)]),
         Some(s) => {
-            draft.warnings.extend(
+            b.warnings.extend(
                 s.warnings
                     .iter()
                     .map(|w| format!("share {}: {w}", wish.name)),
             );
-            let mut is = want.clone();
-            if spec.modes {
-                let group = if s.gid == spec.gid {
-                    draft.d.group.clone()
-                } else {
-                    draft.look.group_name(s.gid)
-                };
-                let owner = if s.uid == spec.owner {
-                    draft.d.owner.name.clone()
-                } else {
-                    draft.look.user_name(s.uid)
-                };
-                is.extend(attrs([
-                    ("owner", owner),
-                    ("group", group),
-                    ("mode", format!("{:04o}", s.mode)),
-                ]));
-                if s.uid != spec.owner || s.gid != spec.gid || s.mode != spec.root_mode() {
-                    steps.push(Step::MakeShare {
-                        spec: Box::new(spec.clone()),
-                        created: false,
-                        was_gid: s.gid,
-                        was_mode: s.mode,
-                    });
-                    // Without a rename of accounts the names may be equal where the ids are not.
-                    if is == want {
-                        is.insert("group".into(), s.gid.to_string());
-                    }
-                }
-                if !s.off.is_empty() {
-                    let off: Vec<String> = s
-                        .off
-                        .iter()
-                        .map(|(what, n)| count_phrase(*n, what))
-                        .collect();
-                    is.insert("entries".into(), off.join("; "));
-                    steps.push(Step::MendShare {
-                        spec: Box::new(spec.clone()),
-                    });
-                }
-            }
-            have = Some(is);
+            let (is, steps) = compared(o, spec, s, &want);
+            (Some(is), steps)
         }
-    }
-    let examples = seen.map(|s| s.examples).unwrap_or_default();
+    };
     if !wish.manage {
         if have.as_ref() != Some(&want) {
             let what = have.map_or("is not there".to_string(), |h| describe_drift(&want, &h));
-            draft.warnings.push(format!(
+            b.warnings.push(format!(
                 "share {}: {what}; `manage = false`, so comfy leaves it alone",
                 wish.name
             ));
         }
-        draft.add_resource(PlannedResource::new(
-            address,
-            Some(want.clone()),
-            Some(want),
-        ));
+        b.add(Resource::new(address, Some(want.clone()), Some(want)));
         return;
     }
     let needs = if spec.modes {
         vec![
-            format!("group.{}", draft.d.group),
-            format!("user.{}", draft.d.sandbox),
-            format!("member.{}", draft.d.sandbox),
-            format!("member.{}", draft.d.owner.name),
+            Address::Group(o.d.group.clone()),
+            Address::User(o.d.sandbox.clone()),
+            Address::Member(o.d.sandbox.clone()),
+            Address::Member(o.d.owner.name.clone()),
         ]
     } else {
         Vec::new()
     };
+    let examples = seen.as_ref().map(|s| &s.examples[..]).unwrap_or_default();
     let reason = (!examples.is_empty()).then(|| format!("for example {}", examples.join(", ")));
-    draft.add_resource(
-        PlannedResource::new(address, Some(want), have)
-            .with_steps(steps)
-            .with_needs(needs)
-            .with_reason(reason),
+    b.add(
+        Resource::new(address, Some(want), have)
+            .steps(steps)
+            .needs(needs)
+            .reason(reason),
     );
+}
+
+/// ComfyUI passes over a folder that is not there, without a word.
+fn warn_of_missing_folders(
+    o: &Observed,
+    b: &mut PlanBuilder,
+    wish: &ShareWish,
+    spec: &ShareSpec,
+    seen: Option<&ShareState>,
+) {
+    let ShareRole::Models(kinds) = &wish.role else {
+        return;
+    };
+    for folder in kinds.values().flatten().filter(|f| *f != ".") {
+        let node = o.look.read_entry(&spec.path.join(folder));
+        if seen.is_some()
+            && !matches!(&node, Ok(Some(n)) if n.kind == FileType::Dir)
+            && node.is_ok()
+        {
+            b.warnings.push(format!(
+                "share {}: {folder} is no folder there, so ComfyUI finds no models in it",
+                wish.name
+            ));
+        }
+    }
+}
+
+fn make(spec: &ShareSpec, created: bool, was_gid: u32, was_mode: u32) -> Step {
+    Step::MakeShare {
+        spec: Box::new(spec.clone()),
+        created,
+        was_gid,
+        was_mode,
+    }
+}
+
+fn wanted(i: &Instance, wish: &ShareWish, spec: &ShareSpec) -> Attrs {
+    let mut want = attrs([("path", spec.path.display().to_string())]);
+    if spec.modes {
+        want.extend(attrs([
+            ("access", format!("{:?}", wish.access).to_lowercase()),
+            ("owner", i.d.owner.name.clone()),
+            ("group", i.d.group.clone()),
+            ("mode", format!("{:04o}", spec.root_mode())),
+            ("entries", "as they should be".into()),
+        ]));
+    }
+    want
+}
+
+/// What a share that is there is, and the steps to what it should be.
+fn compared(i: &Instance, spec: &ShareSpec, s: &ShareState, want: &Attrs) -> (Attrs, Vec<Step>) {
+    let (mut is, mut steps) = (want.clone(), Vec::new());
+    if !spec.modes {
+        return (is, steps);
+    }
+    let group = if s.gid == spec.gid {
+        i.d.group.clone()
+    } else {
+        i.look.group_name(s.gid)
+    };
+    let owner = if s.uid == spec.owner {
+        i.d.owner.name.clone()
+    } else {
+        i.look.user_name(s.uid)
+    };
+    is.extend(attrs([
+        ("owner", owner),
+        ("group", group),
+        ("mode", format!("{:04o}", s.mode)),
+    ]));
+    if s.uid != spec.owner || s.gid != spec.gid || s.mode != spec.root_mode() {
+        steps.push(make(spec, false, s.gid, s.mode));
+        // Without a rename of accounts the names may be equal where the ids are not.
+        if is == *want {
+            is.insert("group".into(), s.gid.to_string());
+        }
+    }
+    if !s.off.is_empty() {
+        let off: Vec<String> = s
+            .off
+            .iter()
+            .map(|(what, n)| count_phrase(*n, what))
+            .collect();
+        is.insert("entries".into(), off.join("; "));
+        steps.push(Step::MendShare {
+            spec: Box::new(spec.clone()),
+        });
+    }
+    (is, steps)
 }
 
 /// Why a folder is not the owner's to share. One of root's is taken where it is empty: what root
 /// keeps in it, programs say, is for root alone to give away.
-fn foreign_owner(draft: &PlanBuilder, spec: &ShareSpec, s: &ShareState) -> Option<String> {
+fn foreign_owner(i: &Instance, spec: &ShareSpec, s: &ShareState) -> Option<String> {
     if !spec.modes || s.uid == spec.owner || (s.uid == 0 && s.entries == 0) {
         return None;
     }
-    let (path, owner) = (spec.path.display(), &draft.d.owner.name);
+    let (path, owner) = (spec.path.display(), &i.d.owner.name);
     let holds = format!(
         "belongs to {} and holds {}",
-        draft.look.user_name(s.uid),
+        i.look.user_name(s.uid),
         crate::text::count_of(s.entries, "entry")
     );
     Some(format!(
@@ -285,7 +293,7 @@ fn count_phrase(n: usize, what: &str) -> String {
     )
 }
 
-fn describe_drift(want: &crate::plan::Attrs, have: &crate::plan::Attrs) -> String {
+fn describe_drift(want: &Attrs, have: &Attrs) -> String {
     want.iter()
         .filter_map(|(k, w)| {
             have.get(k)
@@ -297,51 +305,103 @@ fn describe_drift(want: &crate::plan::Attrs, have: &crate::plan::Attrs) -> Strin
 }
 
 /// A share that left the manifest, or moved, keeps its content and loses only what comfy put on it.
-fn prune_shares(draft: &mut PlanBuilder) {
-    let real = |w: &ShareWish| draft.look.real_path(&w.path, draft.ids.owner).ok();
-    let now: Vec<_> = draft.d.shares.iter().map(real).collect();
+fn prune_shares(o: &Observed, b: &mut PlanBuilder) {
     // While one path cannot be told, none is known to be abandoned.
-    if now.iter().any(Option::is_none) {
-        return;
-    }
-    let names: Vec<&str> = draft.d.shares.iter().map(|s| s.name.as_str()).collect();
-    let gone: Vec<_> = draft
-        .inventory
+    let Ok(now) = o
+        .real
         .shares
         .iter()
-        .filter(|(p, _)| !now.contains(&Some((*p).clone())))
-        .map(|(p, s)| (p.clone(), s.clone()))
-        .collect();
+        .map(Seen::as_ref)
+        .collect::<Result<Vec<_>, _>>()
+    else {
+        return;
+    };
+    let gone = o.inventory.shares.iter().filter(|(p, _)| !now.contains(p));
     for (path, s) in gone {
-        let address = if names.contains(&s.name.as_str()) {
-            format!("share.{}.{}", s.name, path.display())
+        let address = if o.d.shares.iter().any(|w| w.name == s.name) {
+            Address::Share(format!("{}.{}", s.name, path.display()))
         } else {
-            format!("share.{}", s.name)
+            Address::Share(s.name.clone())
         };
-        let r = PlannedResource::new(
-            address,
-            None,
-            Some(attrs([("path", path.display().to_string())])),
-        )
-        .with_steps([plan_release(draft.ids, &path, &s)]);
-        draft.add_resource(r.with_reason(Some(
+        b.add(released(o, address, path, s).reason(Some(
             "its files stay; only the group that comfy set is taken off".into(),
         )));
     }
 }
 
-pub fn plan_release(
-    ids: crate::plan::ids::AccountIds,
-    path: &std::path::Path,
-    s: &crate::plan::inventory::SharedFolder,
-) -> Step {
-    Step::ReleaseShare {
+/// Releases every share that comfy has put a group on.
+pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+    if i.d.isolation == IsolationMode::None {
+        return;
+    }
+    for (path, s) in &i.inventory.shares {
+        let mut r = released(i, Address::Share(s.name.clone()), path, s);
+        r.have
+            .iter_mut()
+            .for_each(|a| drop(a.insert("content".into(), "stays".into())));
+        b.add(r);
+    }
+}
+
+fn released(i: &Instance, address: Address, path: &Path, s: &SharedFolder) -> Resource {
+    let step = Step::ReleaseShare {
         name: s.name.clone(),
         path: path.into(),
         requires_mount: s.requires_mount.clone(),
-        owner: ids.owner,
+        owner: i.ids.owner,
         from_gid: s.group,
         to_gid: s.gid,
         mode: s.mode,
+    };
+    Resource::removed(address, attrs([("path", path.display().to_string())]), step)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use crate::testing::{Locked, MemoryHost, desired};
+
+    const SHARE: &str =
+        "[shares.out]\npath = \"/srv/ai/out\"\nmount = \"output\"\naccess = \"write\"\n";
+
+    #[test]
+    fn a_share_is_made_repaired_and_released_and_its_content_stays() {
+        let (host, d) = (MemoryHost::fresh(), desired(SHARE, &Locked::default()));
+        assert_eq!(
+            host.differences(&d, "share"),
+            ["create share.out: make_share"]
+        );
+        host.apply(&d);
+        assert_eq!(host.differences(&d, "share"), [""; 0]);
+        let folder = std::path::Path::new("/srv/ai/out");
+        host.with(|s| {
+            s.nodes
+                .insert(folder.join("a"), crate::testing::dir(1000, 1000, 0o700))
+        });
+        assert_eq!(
+            host.differences(&d, "share"),
+            ["update share.out: mend_share"]
+        );
+        let without = desired("", &Locked::default());
+        assert_eq!(
+            host.differences(&without, "share"),
+            ["delete share.out: release_share"]
+        );
+        assert_eq!(
+            host.removals(&d, "share"),
+            ["delete share.out: release_share"]
+        );
+    }
+
+    #[test]
+    fn a_folder_of_somebody_else_is_not_taken_over() {
+        let (host, d) = (MemoryHost::fresh(), desired(SHARE, &Locked::default()));
+        host.with(|s| {
+            s.nodes
+                .insert("/srv/ai".into(), crate::testing::dir(0, 0, 0o755));
+            s.nodes
+                .insert("/srv/ai/out".into(), crate::testing::dir(77, 77, 0o755));
+        });
+        assert_eq!(host.differences(&d, "share"), ["blocked share.out: "]);
     }
 }

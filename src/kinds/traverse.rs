@@ -2,22 +2,21 @@
 //! entry, never o+x.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::Removal;
+use super::builder::{Instance, Observed, PlanBuilder, Resource, attrs};
+use crate::ids::Address;
 use crate::manifest::IsolationMode;
 use crate::plan::Step;
-use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
 
-pub fn plan_traverse(draft: &mut PlanBuilder) {
-    if draft.d.isolation == IsolationMode::None {
+pub fn plan_traverse(o: &Observed, b: &mut PlanBuilder) {
+    if o.d.isolation == IsolationMode::None {
         return;
     }
     let mut needed: BTreeSet<PathBuf> = BTreeSet::new();
-    for share in &draft.d.shares {
-        // What cannot be resolved is the share's own unknown.
-        let Ok(real) = draft.look.real_path(&share.path, draft.ids.owner) else {
-            continue;
-        };
+    // What cannot be resolved is the share's own unknown.
+    for real in o.real.shares.iter().flatten() {
         needed.extend(
             real.ancestors()
                 .skip(1)
@@ -25,47 +24,44 @@ pub fn plan_traverse(draft: &mut PlanBuilder) {
                 .map(PathBuf::from),
         );
     }
-    let (uid, user) = (draft.ids.sandbox, draft.d.sandbox.clone());
+    let (uid, user) = (o.ids.sandbox, o.d.sandbox.clone());
     let want = attrs([("search", user.clone())]);
     for folder in &needed {
-        let address = format!("traverse.{}", folder.display());
-        let seen = draft.look.search_permission(
-            folder,
-            &user,
-            uid,
-            &[draft.ids.shared, draft.ids.sandbox_gid],
-        );
-        let Some(seen) = draft.unwrap_seen(&address, seen) else {
+        let address = Address::Traverse(folder.display().to_string());
+        let seen = o
+            .look
+            .search_permission(folder, &user, uid, &[o.ids.shared, o.ids.sandbox_gid]);
+        let Some(seen) = b.seen(&address, seen) else {
             continue;
         };
         // A folder that is not there yet is made with 0755.
         let Some(search) = seen else { continue };
-        if search.passes && !draft.inventory.has_traverse(folder) {
+        if search.passes && !o.inventory.has_traverse(folder) {
             continue;
         }
-        let mut r = PlannedResource::new(
-            &address,
+        let mut r = Resource::new(
+            address.clone(),
             Some(want.clone()),
             search.passes.then(|| want.clone()),
         )
-        .with_steps([Step::GrantSearch {
+        .steps([Step::GrantSearch {
             folder: folder.clone(),
             user: user.clone(),
             uid,
         }])
-        .with_needs([format!("user.{user}")]);
-        let owner = draft.look.read_entry(folder).ok().flatten().map(|n| n.uid);
-        if !search.passes && owner != Some(draft.ids.owner) {
-            r = r.with_block(format!(
+        .needs([Address::User(user.clone())]);
+        let owner = o.look.read_entry(folder).ok().flatten().map(|n| n.uid);
+        if !search.passes && owner != Some(o.ids.owner) {
+            r = r.block(format!(
                 "{} belongs to {}, so comfy does not open it: move the share, or let {user} pass \
                  with your own hands",
                 folder.display(),
-                owner.map_or("nobody".into(), |u| draft.look.user_name(u))
+                owner.map_or("nobody".into(), |u| o.look.user_name(u))
             ));
         }
-        draft.add_resource(r);
+        b.add(r);
     }
-    let gone: Vec<PathBuf> = draft
+    let gone: Vec<PathBuf> = o
         .inventory
         .traverse
         .iter()
@@ -73,23 +69,56 @@ pub fn plan_traverse(draft: &mut PlanBuilder) {
         .cloned()
         .collect();
     for folder in gone {
-        let seen = draft.look.search_permission(&folder, &user, uid, &[]);
-        let address = format!("traverse.{}", folder.display());
-        let Some(search) = draft.unwrap_seen(&address, seen) else {
+        let seen = o.look.search_permission(&folder, &user, uid, &[]);
+        let address = Address::Traverse(folder.display().to_string());
+        let Some(search) = b.seen(&address, seen) else {
             continue;
         };
         if search.is_some_and(|s| s.entry) {
-            let r = PlannedResource::new(
-                format!("traverse.{}", folder.display()),
-                None,
-                Some(want.clone()),
-            )
-            .with_steps([Step::RevokeSearch {
-                folder,
-                user: user.clone(),
-                uid,
-            }]);
-            draft.add_resource(r);
+            b.add(revoked(o, &folder));
         }
+    }
+}
+
+/// Takes away the entries that comfy made.
+pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+    for folder in &i.inventory.traverse {
+        // What cannot be read may be there; the step itself looks again.
+        let seen = i
+            .look
+            .search_permission(folder, &i.d.sandbox, i.ids.sandbox, &[]);
+        if seen.map_or(true, |s| s.is_some_and(|s| s.entry)) {
+            b.add(revoked(i, folder));
+        }
+    }
+}
+
+fn revoked(i: &Instance, folder: &Path) -> Resource {
+    let step = Step::RevokeSearch {
+        folder: folder.into(),
+        user: i.d.sandbox.clone(),
+        uid: i.ids.sandbox,
+    };
+    let have = attrs([("search", i.d.sandbox.clone())]);
+    Resource::removed(Address::Traverse(folder.display().to_string()), have, step)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use crate::testing::{Locked, MemoryHost, desired};
+
+    #[test]
+    fn a_folder_that_the_sandbox_cannot_pass_gets_one_entry_and_loses_it() {
+        let share = "[shares.out]\npath = \"~/ai/out\"\nmount = \"output\"\naccess = \"write\"\n";
+        let (host, d) = (MemoryHost::fresh(), desired(share, &Locked::default()));
+        let grant = ["create traverse./home/alice: grant_search"];
+        assert_eq!(host.differences(&d, "traverse"), grant);
+        host.apply(&d);
+        assert_eq!(host.differences(&d, "traverse"), [""; 0]);
+        let revoke = ["delete traverse./home/alice: revoke_search"];
+        let without = desired("", &Locked::default());
+        assert_eq!(host.differences(&without, "traverse"), revoke);
+        assert_eq!(host.removals(&d, "traverse"), revoke);
     }
 }

@@ -23,7 +23,7 @@ use crate::desired::launch::LaunchSpec;
 use crate::host::fs::{as_mode, c_string, edit, lstat_at, open_dir_at};
 use crate::host::{elevate, launched};
 use crate::plan::observed::ShareSpec;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 const CONTENT: &[u8] = b"comfy tries whether this can be changed\n";
 
@@ -50,11 +50,11 @@ pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Resul
     // Names that are known beforehand could be taken beforehand.
     let name = edit::random_suffix()
         .map(|n| format!(".comfy-tries-{n}"))
-        .doing(|| "find a name".into())
+        .context("find a name")
         .map_err(unproven)?;
     let path = share.path.join(&name);
     let (folder, made) = make_file(share, opened, &name)
-        .doing(|| format!("make a file in {}", share.path.display()))
+        .with_context(|| format!("make a file in {}", share.path.display()))
         .map_err(|p| unproven(p).with_hint(HINT))?;
     let account = SandboxAccount {
         name: spec.user.clone(),
@@ -95,7 +95,7 @@ pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Resul
         ))
         .with_hint(HINT));
     }
-    gone.doing(|| format!("remove {}", path.display()))
+    gone.with_context(|| format!("remove {}", path.display()))
 }
 
 const HINT: &str = "a volume that ignores owners cannot hold `access = \"add\"`: on macOS `sudo \
@@ -143,19 +143,19 @@ fn try_file(asked: &ProbeConfig, opened: &OwnedFd) -> Result<Vec<String>> {
     let doing = || "become the sandbox user".to_string();
     let mut c = processes::role_command(elevate::PROVE_SIDE)?;
     launched::hand_over(&mut c, &[opened]);
-    let mut child = c.stdout(Stdio::piped()).spawn().doing(doing)?;
+    let mut child = c.stdout(Stdio::piped()).spawn().with_context(doing)?;
     processes::send_config(&mut child, asked)?;
     drop(child.stdin.take());
     let mut said = String::new();
     if let Some(out) = child.stdout.take() {
         out.take(crate::host::lines::WORD)
             .read_to_string(&mut said)
-            .doing(doing)?;
+            .with_context(doing)?;
     }
-    if !child.wait().doing(doing)?.success() {
+    if !child.wait().with_context(doing)?.success() {
         return Err(Problem::new("the side of comfy that tries it failed"));
     }
-    serde_json::from_str(&said).doing(|| "understand what was tried".into())
+    serde_json::from_str(&said).context("understand what was tried")
 }
 
 /// Becomes the sandbox user and tries it. Must be called while there is one thread.
@@ -165,16 +165,15 @@ pub fn serve_probe() -> ExitCode {
         std::io::stdin()
             .lock()
             .read_line(&mut text)
-            .doing(|| "read what to try".into())?;
-        let asked: ProbeConfig =
-            serde_json::from_str(&text).doing(|| "understand what to try".into())?;
+            .context("read what to try")?;
+        let asked: ProbeConfig = serde_json::from_str(&text).context("understand what to try")?;
         launched::take_groups(&asked.account.name, asked.account.gid)?;
         let folder = launched::take_over(asked.folder)?;
         launched::become_id(asked.account.uid, asked.account.gid)?;
-        nix::unistd::fchdir(&folder).doing(|| "enter the share".into())?;
+        nix::unistd::fchdir(&folder).context("enter the share")?;
         let answer = serde_json::to_string(&possible_changes(Path::new(&asked.name)))
-            .doing(|| "say what could be done".into())?;
-        writeln!(std::io::stdout(), "{answer}").doing(|| "say what could be done".into())
+            .context("say what could be done")?;
+        writeln!(std::io::stdout(), "{answer}").context("say what could be done")
     };
     match run() {
         Ok(()) => ExitCode::SUCCESS,

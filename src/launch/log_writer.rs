@@ -15,7 +15,7 @@ use crate::desired::InstancePaths;
 use crate::gateway::tokens::GatewayCredentials;
 use crate::host::fs::edit;
 use crate::host::launched;
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 
 /// What the supervisor asks of it, on stdin.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -89,12 +89,11 @@ fn run_log() -> Result<()> {
     let mut text = String::new();
     std::io::stdin()
         .read_to_string(&mut text)
-        .doing(|| "read what to write down".into())?;
-    let config: LogConfig =
-        serde_json::from_str(&text).doing(|| "understand what to write down".into())?;
+        .context("read what to write down")?;
+    let config: LogConfig = serde_json::from_str(&text).context("understand what to write down")?;
     let input = launched::take_over(config.input)?;
     // The terminal's Ctrl-C is the supervisor's.
-    nix::unistd::setsid().doing(|| "begin a session".into())?;
+    nix::unistd::setsid().context("begin a session")?;
     if let Some((uid, gid)) = config.account {
         launched::drop_groups()?;
         launched::become_id(uid, gid)?;
@@ -235,12 +234,12 @@ impl RotatingLog {
             for n in (0..KEPT).rev() {
                 let from = log_path(paths, n);
                 if from.symlink_metadata().is_ok() {
-                    edit::move_over(&from, &log_path(paths, n + 1)).doing(doing)?;
+                    edit::move_over(&from, &log_path(paths, n + 1)).with_context(doing)?;
                 }
             }
         }
         Ok(RotatingLog {
-            file: create_log(&at).doing(doing)?,
+            file: create_log(&at).with_context(doing)?,
             size: 0,
             paths: paths.clone(),
         })
@@ -251,7 +250,7 @@ impl RotatingLog {
             *self = RotatingLog::open_log(&self.paths)?;
         }
         self.size += line.len() as u64;
-        self.file.write_all(line).doing(|| "write the log".into())
+        self.file.write_all(line).context("write the log")
     }
 }
 

@@ -21,7 +21,7 @@ use crate::host::confine::opened_paths::OpenedPath;
 use crate::host::{elevate, launched, lines, memory_cgroup, terminal};
 #[cfg(target_os = "linux")]
 use crate::manifest::EgressPolicy;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// Where proxies usually listen.
 const PROXY: u16 = 3128;
@@ -140,7 +140,7 @@ impl OutputTarget {
             OutputTarget::Own => std::io::stdout().as_fd().try_clone_to_owned(),
             OutputTarget::Pipe(fd) => fd.try_clone(),
         };
-        fd.map(Stdio::from).doing(|| "pass the output on".into())
+        fd.map(Stdio::from).context("pass the output on")
     }
 }
 
@@ -250,7 +250,7 @@ pub fn start_processes(
         terminal: terminal.as_ref().map(AsRawFd::as_raw_fd),
         launcher: own_pid(),
     };
-    let mut comfyui = c.spawn().doing(|| "start ComfyUI".into())?;
+    let mut comfyui = c.spawn().context("start ComfyUI")?;
     drop((told, given));
     // It waits for what it is asked, so that all it does is in there.
     if let Some(group) = &network.memory
@@ -297,9 +297,9 @@ impl InheritedPaths {
             let what = || format!("take {} into the launch", r.path.display());
             // Nothing is mounted below what is the sandbox user's own, or it is left out.
             let fd = if rooms {
-                clone_mount(&o.fd, r.whose != PathOwner::Own).doing(what)?
+                clone_mount(&o.fd, r.whose != PathOwner::Own).with_context(what)?
             } else {
-                o.fd.try_clone().doing(what)?
+                o.fd.try_clone().with_context(what)?
             };
             Ok((o.rule, fd))
         };
@@ -312,7 +312,7 @@ impl InheritedPaths {
         let mounts = places.filter_map(|(path, _)| {
             temp.map(|t| {
                 clone_mount(&t.fd, false)
-                    .doing(|| format!("take {} into the launch", path.display()))
+                    .with_context(|| format!("take {} into the launch", path.display()))
             })
         });
         Ok(InheritedPaths {
@@ -379,7 +379,7 @@ fn start_gateway(
         report: told.as_raw_fd(),
         launcher: own_pid(),
     };
-    let mut child = c.spawn().doing(|| "start the front".into())?;
+    let mut child = c.spawn().context("start the front")?;
     drop(told);
     let handle = spec.paths.gateway_credentials();
     // Its stdin stays open: by its end it knows that this process has ended.
@@ -413,7 +413,7 @@ impl GatewayProcess {
     reason = "comfy itself, with a cleared environment"
 )]
 pub(super) fn role_command(role: &str) -> Result<Command> {
-    let own = std::env::current_exe().doing(|| "find comfy's own program".into())?;
+    let own = std::env::current_exe().context("find comfy's own program")?;
     let mut c = Command::new(own);
     c.arg(role)
         .env_clear()
@@ -428,7 +428,7 @@ fn own_pid() -> i32 {
 
 /// A pipe, to read and to write.
 fn make_pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
+    let (reader, writer) = std::io::pipe().context("make a pipe")?;
     Ok((reader.into(), writer.into()))
 }
 
@@ -439,7 +439,7 @@ fn make_pipe() -> Result<(OwnedFd, OwnedFd)> {
 pub fn make_logs_dir(spec: &LaunchSpec, owner_gid: u32) -> Result<()> {
     let logs = spec.paths.logs_dir();
     crate::host::fs::edit::make_dir(&logs, spec.owner, owner_gid, 0o700)
-        .doing(|| format!("make {}", logs.display()))
+        .with_context(|| format!("make {}", logs.display()))
 }
 
 /// Starts the log keeper, and the pipe that it reads.
@@ -464,7 +464,7 @@ pub fn start_log_writer(
         address: spec.listen_address(),
         nodes,
     };
-    let mut child = c.spawn().doing(|| "start the log keeper".into())?;
+    let mut child = c.spawn().context("start the log keeper")?;
     send_config(&mut child, &config)?;
     drop(child.stdin.take());
     Ok((child, OutputTarget::Pipe(writer)))
@@ -472,7 +472,7 @@ pub fn start_log_writer(
 
 /// Writes what it is asked, as one line.
 pub(super) fn send_config(child: &mut Child, what: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string(what).doing(|| "say what to start".into())?;
+    let text = serde_json::to_string(what).context("say what to start")?;
     let stdin = child
         .stdin
         .as_mut()
@@ -533,11 +533,7 @@ impl RunningLaunch {
     pub fn wait_for_end(mut self, words: &Receiver<String>) -> Result<(u8, bool)> {
         let mut asked: Option<Instant> = None;
         let status = loop {
-            if let Some(status) = self
-                .comfyui
-                .try_wait()
-                .doing(|| "wait for ComfyUI".into())?
-            {
+            if let Some(status) = self.comfyui.try_wait().context("wait for ComfyUI")? {
                 break status;
             }
             if let Some(front) = &mut self.front
@@ -601,7 +597,7 @@ pub fn relay_terminal(
     master: OwnedFd,
     tell: Sender<String>,
 ) -> Result<std::thread::JoinHandle<()>> {
-    let mut typed = std::fs::File::from(master.try_clone().doing(|| "hold the terminal".into())?);
+    let mut typed = std::fs::File::from(master.try_clone().context("hold the terminal")?);
     let mut said = std::fs::File::from(master);
     std::thread::spawn(move || {
         while let Ok(Some(line)) = lines::next_line(&mut std::io::stdin().lock(), lines::WORD) {

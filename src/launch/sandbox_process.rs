@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use crate::confine::{Confinement, seatbelt};
 use crate::desired::launch::LaunchCommand;
 use crate::host::{confine, fs, launched, memory_cgroup, terminal};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// What the launcher asks of it, as the first line of stdin; a second one lets it go.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -55,9 +55,9 @@ pub fn serve_sandbox() -> ExitCode {
     let asked = std::io::stdin()
         .lock()
         .read_line(&mut text)
-        .doing(|| "read what to start".into());
+        .context("read what to start");
     let taken = asked.and_then(|_| {
-        serde_json::from_str::<SandboxConfig>(&text).doing(|| "understand what to start".into())
+        serde_json::from_str::<SandboxConfig>(&text).context("understand what to start")
     });
     let (cell, fd) =
         match taken.and_then(|cell| launched::take_over(cell.report).map(|fd| (cell, fd))) {
@@ -83,7 +83,7 @@ pub fn serve_sandbox() -> ExitCode {
 fn enter_sandbox(cell: &SandboxConfig, report: &mut Option<OwnedFd>) -> Result<u8> {
     launched::keep_three()?;
     launched::die_with(cell.launcher)?;
-    nix::unistd::setsid().doing(|| "begin a session".into())?;
+    nix::unistd::setsid().context("begin a session")?;
     nix::sys::stat::umask(fs::as_mode(0o002));
     launched::set_rlimits(
         cell.open_files,
@@ -144,7 +144,7 @@ fn execute_program(
 /// Waits until the launcher has told that everything is ready: what ComfyUI says comes after it.
 fn wait_for_go(report: &Option<OwnedFd>) -> Result<()> {
     if let Some(fd) = report {
-        nix::unistd::write(fd, b"\n").doing(|| "say that it is ready".into())?;
+        nix::unistd::write(fd, b"\n").context("say that it is ready")?;
     }
     match nix::unistd::read(std::io::stdin(), &mut [0; 1]) {
         Ok(1) => Ok(()),
@@ -182,7 +182,7 @@ fn missing_program(cell: &SandboxConfig) -> Problem {
     if let Some(number) = cell.terminal {
         let taken = launched::take_over(number).and_then(|fd| {
             terminal::set_controlling(&fd)?;
-            let copy = || fd.try_clone().doing(|| "take the terminal".into());
+            let copy = || fd.try_clone().context("take the terminal");
             command.stdin(copy()?).stdout(copy()?).stderr(fd);
             Ok(())
         });
@@ -215,8 +215,7 @@ mod rooms {
     ) -> Result<u8> {
         // From here on signals are waited for; what is executed in the end gets none of this.
         let all = SigSet::all();
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None)
-            .doing(|| "wait for signals".into())?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).context("wait for signals")?;
         // While accounts can still be looked up as the system does it.
         if let Some(a) = &cell.account {
             launched::take_groups(&a.name, a.gid)?;
@@ -237,7 +236,7 @@ mod rooms {
             .collect::<Result<Vec<_>>>()?;
         confine::netns::enter_netns(network)?;
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID)
-            .doing(|| "make the launch's namespaces".into())?;
+            .context("make the launch's namespaces")?;
         if let Some(first) = launched::fork()? {
             *report = None;
             wait_without_rights(&[])?;
@@ -264,9 +263,9 @@ mod rooms {
             // Its whole group, as a terminal does it.
             return wait_for_child(comfyui, &all, |pid, s| (Pid::from_raw(-pid.as_raw()), s));
         }
-        nix::unistd::setsid().doing(|| "begin a session".into())?;
+        nix::unistd::setsid().context("begin a session")?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
-            .doing(|| "take signals".into())?;
+            .context("take signals")?;
         // From here on paths are those of the new root.
         Err(execute_program(cell, &BTreeMap::new(), report))
     }

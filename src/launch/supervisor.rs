@@ -16,11 +16,12 @@ use crate::host::build::{self, interpreter, venv};
 use crate::host::confine::opened_paths::{self, OpenedPaths};
 use crate::host::machine::HostMachine;
 use crate::host::{fs, launched, sandbox_state, shares, terminal};
+use crate::ids::GenerationId;
 use crate::manifest::{ShareAccess, names};
 use crate::plan::ids::AccountIds;
 use crate::plan::look::Look;
 use crate::plan::observed::{Seen, ShareSpec, TreeDifference};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::records::running::{self, ExitRecord, InstanceLock, RunningRecord};
 
 /// Serves one launch: the request is the first line of stdin, words follow; the exit code is
@@ -57,8 +58,8 @@ fn read_request() -> Result<LaunchRequest> {
         .lock()
         .take(1 << 20)
         .read_line(&mut line)
-        .doing(|| "read the request".into())?;
-    serde_json::from_str(&line).doing(|| "read the request".into())
+        .context("read the request")?;
+    serde_json::from_str(&line).context("read the request")
 }
 
 fn run_launch(only: Option<String>, boot: bool) -> Result<u8> {
@@ -171,7 +172,7 @@ fn run_launch(only: Option<String>, boot: bool) -> Result<u8> {
                 by: Some(t.by),
                 ..(*t.question).clone()
             };
-            let text = serde_json::to_string(&question).doing(|| "say what to try".into())?;
+            let text = serde_json::to_string(&question).context("say what to try")?;
             // Without site and environment: nothing of a package is loaded.
             (command.args, command.lacking) = (
                 ["-I", "-S", "-c", doctor::SCRIPT, &text]
@@ -364,7 +365,7 @@ fn repair_shares(
     if s.manage && s.access != ShareAccess::Read {
         shares::mend_opened(
             s,
-            fs::open_dir_at(fd, c".").doing(|| format!("open share {}", s.name))?,
+            fs::open_dir_at(fd, c".").with_context(|| format!("open share {}", s.name))?,
         )?;
     }
     // No other wall is there: the confinement lets it write where it may add.
@@ -413,7 +414,7 @@ struct ScratchDir {
 
 impl ScratchDir {
     fn new(spec: &LaunchSpec) -> Result<ScratchDir> {
-        let name = fs::edit::random_suffix().doing(|| "find a name".into())?;
+        let name = fs::edit::random_suffix().context("find a name")?;
         Ok(ScratchDir {
             path: spec.paths.state_of("temp").join(format!("cache-{name}")),
             uid: spec.uid,
@@ -456,11 +457,11 @@ fn unconfined_account(by: ProbeAs, spec: &LaunchSpec) -> Result<Option<SandboxAc
 /// here, `None` there. One fork alone: a process that was daemonised by two is reported to have
 /// lost the Metal compiler service on macOS.
 fn detach_session() -> Result<Option<u8>> {
-    let (reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
+    let (reader, writer) = std::io::pipe().context("make a pipe")?;
     if launched::fork()?.is_none() {
         drop(reader);
-        nix::unistd::setsid().doing(|| "begin a session".into())?;
-        nix::unistd::dup2_stdout(&writer).doing(|| "answer through the pipe".into())?;
+        nix::unistd::setsid().context("begin a session")?;
+        nix::unistd::dup2_stdout(&writer).context("answer through the pipe")?;
         return Ok(None);
     }
     drop(writer);
@@ -468,7 +469,7 @@ fn detach_session() -> Result<Option<u8>> {
     let mut reader = std::io::BufReader::new(reader);
     reader
         .read_line(&mut line)
-        .doing(|| "hear whether it was started".into())?;
+        .context("hear whether it was started")?;
     let answer = serde_json::from_str(&line).unwrap_or_else(|_| {
         LaunchAnswer::Failed(Problem::new("the supervisor ended without an answer"))
     });
@@ -482,11 +483,11 @@ fn detach_stdio() -> Result<()> {
         .read(true)
         .write(true)
         .open("/dev/null")
-        .doing(|| "open /dev/null".into())?;
+        .context("open /dev/null")?;
     let to = || "let go of the terminal".to_string();
-    nix::unistd::dup2_stdin(&null).doing(to)?;
-    nix::unistd::dup2_stdout(&null).doing(to)?;
-    nix::unistd::dup2_stderr(&null).doing(to)
+    nix::unistd::dup2_stdin(&null).with_context(to)?;
+    nix::unistd::dup2_stdout(&null).with_context(to)?;
+    nix::unistd::dup2_stderr(&null).with_context(to)
 }
 
 /// What the last apply noted; a file of root's, or of the owner's under isolation "none".
@@ -515,7 +516,7 @@ fn applied_launch(request: &LaunchRequest) -> Result<LaunchSpec> {
     }
     let text = fs::read_trusted(&path, &[me.as_raw()])?;
     let spec: LaunchSpec =
-        serde_json::from_str(&text).doing(|| format!("understand {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("understand {}", path.display()))?;
     if spec.format != launch::FORMAT {
         return Err(
             Problem::new("this instance was applied by another version of comfy")
@@ -549,10 +550,8 @@ fn current_generation(spec: &LaunchSpec) -> Result<(String, GenSpec)> {
     };
     let link = std::fs::read_link(spec.paths.current_link())
         .map_err(|_| stale("leads nowhere: no generation is live"))?;
-    let id = link
-        .to_str()
-        .and_then(|t| t.strip_prefix("gen/"))
-        .map(str::to_string)
+    let id = GenerationId::from_link(&link)
+        .map(|id| id.to_string())
         .ok_or_else(|| stale("leads elsewhere than to a generation"))?;
     let generation = load_generation(spec, &id)?;
     Ok((id, generation))
@@ -571,6 +570,8 @@ fn load_generation(spec: &LaunchSpec, id: &str) -> Result<GenSpec> {
             .with_hint("run `comfy apply`")
     };
     let generation = build::read_spec(&spec.paths.generation_dir(id), id)
+        .ok()
+        .flatten()
         .ok_or_else(|| bad("is no generation, or not what its name says"))?;
     if generation.venv.is_none() {
         return Err(bad("has no virtual environment: an older comfy made it"));

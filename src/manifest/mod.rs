@@ -247,11 +247,64 @@ pub struct NetworkSettings {
     pub clients: ClientPolicy,
 }
 
+/// A choice of comfy.toml that is one of a few words.
+pub trait Choice: Copy + 'static {
+    /// Every choice with its word; the first is the default.
+    const WORDS: &'static [(Self, &'static str)];
+}
+
+macro_rules! choice {
+    ($(#[$doc:meta])* $name:ident { $($(#[$each:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $($(#[$each])* $variant),+
+        }
+
+        impl Choice for $name {
+            const WORDS: &'static [(Self, &'static str)] = &[$(($name::$variant, $word)),+];
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+                f.write_str(match self {
+                    $($name::$variant => $word),+
+                })
+            }
+        }
+    };
+}
+
+choice!(
+    /// What a finding of the scan does (`policy.scan`).
+    ScanPolicy {
+        Block = "block",
+        Warn = "warn",
+        Off = "off",
+    }
+);
+choice!(
+    /// Whether a person has to have looked at new code (`policy.review`).
+    ReviewPolicy {
+        Off = "off",
+        Required = "required",
+    }
+);
+choice!(
+    /// What is done where the kernel cannot confine a launch (`policy.confinement`).
+    ConfinementPolicy {
+        /// Nothing is started.
+        Required = "required",
+        /// It is started with a warning.
+        Warn = "warn",
+    }
+);
+
 #[derive(Debug, Clone)]
 pub struct PolicySettings {
-    pub scan: String,
-    pub review: String,
-    pub confinement: String,
+    pub scan: ScanPolicy,
+    pub review: ReviewPolicy,
+    pub confinement: ConfinementPolicy,
     pub accept: Vec<AcceptEntry>,
 }
 
@@ -264,36 +317,6 @@ pub struct AcceptEntry {
 }
 
 impl Manifest {
-    /// All but the models, of which there may be twenty thousand.
-    pub fn without_models(&self) -> Manifest {
-        let Manifest {
-            source,
-            hosts,
-            host,
-            comfyui,
-            python,
-            nodes,
-            models: _,
-            shares,
-            run,
-            network,
-            policy,
-        } = self;
-        Manifest {
-            source: source.clone(),
-            hosts: hosts.clone(),
-            host: host.clone(),
-            comfyui: comfyui.clone(),
-            python: python.clone(),
-            nodes: nodes.clone(),
-            models: Table::new_vec(),
-            shares: shares.clone(),
-            run: run.clone(),
-            network: network.clone(),
-            policy: policy.clone(),
-        }
-    }
-
     /// Parses `text`, merges the part of the machine called `hostname`, checks everything.
     ///
     /// # Errors

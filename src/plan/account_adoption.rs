@@ -8,9 +8,9 @@ use super::change::{Change, unknown_change};
 use super::ids::{ACCOUNT_RANGE, AccountIds};
 use super::inventory::Inventory;
 use super::look::Look;
-use super::observed::{GroupAccount, Seen, UserAccount};
+use super::observed::{GPU_GROUPS, GroupAccount, NO_LOGIN, Seen, UserAccount};
 use crate::desired::Desired;
-use crate::kinds::account::{CARDS, NO_LOGIN};
+use crate::ids::Address;
 use crate::manifest::IsolationMode;
 use crate::problem::{Problem, Result};
 
@@ -35,17 +35,17 @@ pub fn check_adoption(
     }
     let asked = [
         (
-            format!("group.{}", d.group),
+            Address::Group(d.group.clone()),
             "group",
             check_shared_group(d, look, inventory),
         ),
         (
-            format!("group.{}", d.sandbox),
+            Address::Group(d.sandbox.clone()),
             "sandbox_user",
             check_own_group(d, look, inventory),
         ),
         (
-            format!("user.{}", d.sandbox),
+            Address::User(d.sandbox.clone()),
             "sandbox_user",
             check_account(d, look, ids, inventory),
         ),
@@ -53,7 +53,7 @@ pub fn check_adoption(
     let (mut unread, mut problems) = (Vec::new(), Vec::new());
     for (address, key, seen) in asked {
         match seen {
-            Err(u) => unread.push(unknown_change(&address, &u)),
+            Err(u) => unread.push(unknown_change(address, &u)),
             Ok(Some((why, hint))) => problems.push(
                 Problem::new(format!(
                     "{}: {address} {why}",
@@ -161,7 +161,7 @@ fn check_shared_group(d: &Desired, look: &dyn Look, inventory: &Inventory) -> Se
     let device = inventory
         .members
         .contains(&format!("{}:{}", d.sandbox, g.name))
-        || CARDS.contains(&g.name.as_str());
+        || GPU_GROUPS.contains(&g.name.as_str());
     Ok(if members == ours.into() && !device {
         None
     } else {

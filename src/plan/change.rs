@@ -9,7 +9,9 @@ use super::ids::AccountIds;
 use super::model_summary::{CountAndBytes, ModelSummary};
 use super::observed::{TreeDifference, UnknownState};
 use super::step::{PlannedStep, Step};
+use crate::desired::Desired;
 use crate::desired::venv::PackageInstall;
+use crate::ids::Address;
 
 /// Attributes of a resource, ordered by name.
 pub type Attrs = BTreeMap<String, String>;
@@ -33,7 +35,8 @@ pub enum Action {
 )]
 pub struct Change {
     /// Such as `node.impact-pack`.
-    pub address: String,
+    #[schemars(with = "String")]
+    pub address: Address,
     pub action: Action,
     pub before: Option<Attrs>,
     pub after: Option<Attrs>,
@@ -48,7 +51,7 @@ pub struct Change {
     pub findings: Vec<TreeDifference>,
     /// What must be there first.
     #[schemars(skip)]
-    pub needs: Vec<String>,
+    pub needs: Vec<Address>,
 }
 
 impl Change {
@@ -117,6 +120,19 @@ impl WheelDownloads {
 }
 
 impl Plan {
+    /// A plan for this instance in which nothing happens.
+    pub fn empty(d: &Desired, ids: AccountIds) -> Plan {
+        Plan {
+            format_version: 1,
+            host: d.host.clone(),
+            instance: d.sandbox.clone(),
+            manifest: d.manifest_digest.clone(),
+            lock: d.lock_digest.clone(),
+            ids,
+            ..Plan::default()
+        }
+    }
+
     pub fn is_empty(&self) -> bool {
         self.changes.iter().all(|c| !c.is_difference()) && self.steps.is_empty()
     }
@@ -167,10 +183,15 @@ impl Plan {
     }
 }
 
+/// Attributes from pairs.
+pub fn attrs<const N: usize>(pairs: [(&str, String); N]) -> Attrs {
+    pairs.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
+}
+
 /// An unknown as a change.
-pub fn unknown_change(address: &str, u: &UnknownState) -> Change {
+pub fn unknown_change(address: Address, u: &UnknownState) -> Change {
     Change {
-        address: address.into(),
+        address,
         action: Action::Unknown,
         before: None,
         after: None,

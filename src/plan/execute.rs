@@ -4,6 +4,7 @@ use super::Plan;
 use super::inventory::Inventory;
 use super::look::Act;
 use super::step::PlannedStep;
+use crate::ids::Address;
 use crate::problem::{Problem, Result};
 
 /// What the loop tells while it runs, and asks.
@@ -62,7 +63,7 @@ pub fn execute_steps(
 }
 
 fn with_step_name(planned: &PlannedStep, p: Problem) -> Problem {
-    if p.message.starts_with(&planned.address) || planned.address == crate::kinds::code::GENERATION
+    if p.message.starts_with(&planned.address.to_string()) || planned.address == Address::Generation
     {
         p
     } else {
@@ -76,8 +77,12 @@ pub fn remember_attributes(plan: &Plan, inventory: &mut Inventory) {
     inventory.uids = (plan.ids.build != plan.ids.owner).then_some((plan.ids.build, plan.ids.front));
     for c in &plan.changes {
         match &c.after {
-            Some(after) => drop(inventory.applied.insert(c.address.clone(), after.clone())),
-            None => drop(inventory.applied.remove(&c.address)),
+            Some(after) => drop(
+                inventory
+                    .applied
+                    .insert(c.address.to_string(), after.clone()),
+            ),
+            None => drop(inventory.applied.remove(&c.address.to_string())),
         }
     }
 }

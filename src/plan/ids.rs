@@ -1,7 +1,7 @@
 //! Numeric ids, fixed in the plan, so that prepare never needs an account that commit creates.
 
 use super::look::Look;
-use super::observed::Seen;
+use super::observed::{GroupAccount, Seen, UnknownState, UserAccount};
 use crate::desired::Desired;
 use crate::manifest::IsolationMode;
 use crate::problem::{Problem, Result};
@@ -39,25 +39,23 @@ fn by_number(sandbox: u32) -> Option<u32> {
         .then(|| BUILD_FIRST + 2 * (sandbox - ACCOUNT_RANGE.start()))
 }
 
-fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<u32> {
+/// The build uid of a sandbox user; `None` where no pair is left.
+fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<Option<u32>> {
     if let Some(build) = by_number(sandbox) {
-        return Ok(build);
+        return Ok(Some(build));
     }
     let table = look.id_pairs(&d.paths)?;
     let unused = |id: &u32| !table.values().any(|b| b == id);
     if let Some(build) = table.get(&sandbox) {
-        return Ok(*build);
+        return Ok(Some(*build));
     }
     for pair in TABLE_RANGE.step_by(2).filter(unused) {
         // Another instance's first apply may be about to write it down.
         if !look.id_taken(pair)? {
-            return Ok(pair);
+            return Ok(Some(pair));
         }
     }
-    Err(super::observed::UnknownState {
-        reason: "no pair of ids is left for another sandbox user".into(),
-        root_can: false,
-    })
+    Ok(None)
 }
 
 impl AccountIds {
@@ -99,101 +97,33 @@ impl AccountIds {
                 seal_gid: owner_gid,
             });
         }
-        let read = |what: &str, e: super::observed::UnknownState| {
-            Problem::new(format!("{what} could not be read: {}", e.reason))
-        };
         let group = look
             .find_group(&d.group)
-            .map_err(|e| read(&format!("group.{}", d.group), e))?;
+            .map_err(|e| unreadable(&format!("group.{}", d.group), e))?;
         let own = look
             .find_group(&d.sandbox)
-            .map_err(|e| read(&format!("group.{}", d.sandbox), e))?;
+            .map_err(|e| unreadable(&format!("group.{}", d.sandbox), e))?;
         let user = look
             .find_user(&d.sandbox)
-            .map_err(|e| read(&format!("user.{}", d.sandbox), e))?;
-        let mut taken = Vec::new();
-        let shared = match (&group, d.gid) {
-            (Some(g), Some(asked)) if g.gid != asked => {
-                return Err(Problem::new(format!(
-                    "{}: group.{} has gid {}, and host.gid asks for {asked}",
-                    d.place_of_key(&["host", "gid"]),
-                    d.group,
-                    g.gid
-                ))
-                .with_hint("leave host.gid out to keep the group's own, or name another group"));
-            }
-            (Some(g), _) => g.gid,
-            (None, Some(asked)) => {
-                if look.id_taken(asked).map_err(|e| read("gid", e))? {
-                    return Err(Problem::new(format!(
-                        "{}: gid {asked} belongs to another group or user",
-                        d.place_of_key(&["host", "gid"])
-                    ))
-                    .with_hint("leave host.gid out and comfy takes a free one"));
-                }
-                asked
-            }
-            (None, None) => free_ids(look, ACCOUNT_RANGE, &taken)
-                .map_err(|e| read("ids", e))?
-                .ok_or_else(none_free)?,
-        };
-        taken.push(shared);
-        if let Some(u) = &user
-            && (u.uid == 0 || u.uid == owner)
-        {
-            return Err(Problem::new(format!(
-                "{}: user {} has uid {} and cannot be the sandbox",
-                d.place_of_key(&["host", "sandbox_user"]),
-                d.sandbox,
-                u.uid
-            ))
-            .with_hint("name an account of its own, or one that does not exist yet"));
+            .map_err(|e| unreadable(&format!("user.{}", d.sandbox), e))?;
+        let shared = shared_gid(d, look, group.as_ref())?;
+        if let Some(u) = &user {
+            ensure_ordinary(d, u)?;
         }
-        if let Some(u) = &user
-            && let Some(bad) = u
-                .groups
-                .iter()
-                .find(|g| crate::manifest::names::PRIVILEGED_GROUPS.contains(&g.as_str()))
-        {
-            return Err(Problem::new(format!(
-                "{}: user {} is in group {bad}, which gives it rights of its own",
-                d.place_of_key(&["host", "sandbox_user"]),
-                d.sandbox
-            ))
-            .with_hint(format!(
-                "take it out of {bad}, or name an account that does not exist yet"
-            )));
-        }
-        let sandbox_gid = match (&own, &user) {
-            (Some(g), _) => g.gid,
-            (None, _) => free_ids(look, ACCOUNT_RANGE, &taken)
-                .map_err(|e| read("ids", e))?
-                .ok_or_else(none_free)?,
+        let sandbox_gid = match &own {
+            Some(g) => g.gid,
+            None => free_id(look, &[shared])?,
         };
         let sandbox = match &user {
             Some(u) => u.uid,
-            None => {
-                let state = look
-                    .read_entry(&d.paths.state_of("user"))
-                    .ok()
-                    .flatten()
-                    .map(|n| n.uid)
-                    .filter(|u| *u != 0 && *u != owner);
-                match state {
-                    Some(uid) if !look.uid_taken(uid).map_err(|e| read("uid", e))? => uid,
-                    // The same number as its own group where that is free: easier to read in `ls
-                    // -n`.
-                    _ if !look.uid_taken(sandbox_gid).map_err(|e| read("uid", e))? => sandbox_gid,
-                    _ => free_ids(look, ACCOUNT_RANGE, &taken)
-                        .map_err(|e| read("ids", e))?
-                        .ok_or_else(none_free)?,
-                }
-            }
+            None => new_uid(d, look, sandbox_gid, shared)?,
         };
-        let build = build_for(d, look, sandbox).map_err(|e| read("ids", e))?;
+        let build = build_for(d, look, sandbox)
+            .map_err(|e| unreadable("ids", e))?
+            .ok_or_else(no_free_pair)?;
         let front = build + 1;
         for id in [build, front] {
-            if look.id_taken(id).map_err(|e| read("ids", e))? {
+            if look.id_taken(id).map_err(|e| unreadable("ids", e))? {
                 return Err(Problem::new(format!(
                     "id {id} belongs to an account or a group, and is what comfy builds with, or \
                      serves the port, for {}",
@@ -218,6 +148,86 @@ impl AccountIds {
     }
 }
 
+fn unreadable(what: &str, e: UnknownState) -> Problem {
+    Problem::new(format!("{what} could not be read: {}", e.reason))
+}
+
+/// The shared group's number: its own, the one that is asked for, or a free one.
+fn shared_gid(d: &Desired, look: &dyn Look, group: Option<&GroupAccount>) -> Result<u32> {
+    match (group, d.gid) {
+        (Some(g), Some(asked)) if g.gid != asked => Err(Problem::new(format!(
+            "{}: group.{} has gid {}, and host.gid asks for {asked}",
+            d.place_of_key(&["host", "gid"]),
+            d.group,
+            g.gid
+        ))
+        .with_hint("leave host.gid out to keep the group's own, or name another group")),
+        (Some(g), _) => Ok(g.gid),
+        (None, Some(asked)) => {
+            if look.id_taken(asked).map_err(|e| unreadable("gid", e))? {
+                return Err(Problem::new(format!(
+                    "{}: gid {asked} belongs to another group or user",
+                    d.place_of_key(&["host", "gid"])
+                ))
+                .with_hint("leave host.gid out and comfy takes a free one"));
+            }
+            Ok(asked)
+        }
+        (None, None) => free_id(look, &[]),
+    }
+}
+
+/// Refuses an account that has rights of its own.
+fn ensure_ordinary(d: &Desired, u: &UserAccount) -> Result<()> {
+    let at = d.place_of_key(&["host", "sandbox_user"]);
+    if u.uid == 0 || u.uid == d.owner.uid {
+        return Err(Problem::new(format!(
+            "{at}: user {} has uid {} and cannot be the sandbox",
+            d.sandbox, u.uid
+        ))
+        .with_hint("name an account of its own, or one that does not exist yet"));
+    }
+    let privileged = crate::manifest::names::PRIVILEGED_GROUPS;
+    if let Some(bad) = u.groups.iter().find(|g| privileged.contains(&g.as_str())) {
+        return Err(Problem::new(format!(
+            "{at}: user {} is in group {bad}, which gives it rights of its own",
+            d.sandbox
+        ))
+        .with_hint(format!(
+            "take it out of {bad}, or name an account that does not exist yet"
+        )));
+    }
+    Ok(())
+}
+
+/// The uid of a sandbox user that has to be made: the one that its files have already, the same
+/// number as its own group, or a free one.
+fn new_uid(d: &Desired, look: &dyn Look, sandbox_gid: u32, shared: u32) -> Result<u32> {
+    let state = look
+        .read_entry(&d.paths.state_of("user"))
+        .ok()
+        .flatten()
+        .map(|n| n.uid)
+        .filter(|u| *u != 0 && *u != d.owner.uid);
+    // The same number as its own group is easier to read in `ls -n`.
+    for uid in state.into_iter().chain([sandbox_gid]) {
+        if !look.uid_taken(uid).map_err(|e| unreadable("uid", e))? {
+            return Ok(uid);
+        }
+    }
+    free_id(look, &[shared])
+}
+
+/// The first number of [`ACCOUNT_RANGE`] that nobody has, and that is not in `taken`.
+fn free_id(look: &dyn Look, taken: &[u32]) -> Result<u32> {
+    for id in ACCOUNT_RANGE.filter(|id| !taken.contains(id)) {
+        if !look.id_taken(id).map_err(|e| unreadable("ids", e))? {
+            return Ok(id);
+        }
+    }
+    Err(none_free())
+}
+
 fn none_free() -> Problem {
     Problem::new(format!(
         "no free id between {} and {}",
@@ -227,15 +237,15 @@ fn none_free() -> Problem {
     .with_hint("set host.gid, or remove an account that nobody uses")
 }
 
-fn free_ids(
-    look: &dyn Look,
-    range: std::ops::RangeInclusive<u32>,
-    taken: &[u32],
-) -> Seen<Option<u32>> {
-    for id in range {
-        if !taken.contains(&id) && !look.id_taken(id)? {
-            return Ok(Some(id));
-        }
-    }
-    Ok(None)
+fn no_free_pair() -> Problem {
+    Problem::new(format!(
+        "no free pair of ids between {} and {} is left for another sandbox user",
+        TABLE_RANGE.start(),
+        TABLE_RANGE.end()
+    ))
+    .with_hint(format!(
+        "give the sandbox user a uid between {} and {}, which has a pair of its own",
+        ACCOUNT_RANGE.start(),
+        ACCOUNT_RANGE.end()
+    ))
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::change::Attrs;
 use super::step::Step;
+use crate::ids::GenerationId;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
@@ -34,7 +35,7 @@ pub struct Inventory {
     /// What each resource was last brought to: a difference from it is drift, not a new wish.
     pub applied: BTreeMap<String, Attrs>,
     /// Generations in the order in which they were last live.
-    pub live: Vec<String>,
+    pub live: Vec<GenerationId>,
     /// Trees that the object store holds: a hint for `plan`, no promise.
     pub fetched: BTreeSet<String>,
 }
@@ -94,7 +95,37 @@ impl Inventory {
                 let entry = self.shares.entry(spec.path.clone()).or_insert(first);
                 (entry.name, entry.group) = (spec.name.clone(), spec.gid);
             }
-            _ => {}
+            // Nothing that would have to be pruned, or taken away by itself.
+            Step::BuildGeneration { .. }
+            | Step::BuildPython { .. }
+            | Step::BuildVenv { .. }
+            | Step::FetchModels { .. }
+            | Step::DeleteGroup { .. }
+            | Step::ClaimIds { .. }
+            | Step::ChangeUser { .. }
+            | Step::DeleteUser { .. }
+            | Step::Permit { .. }
+            | Step::RemoveMember { .. }
+            | Step::MakeDir { .. }
+            | Step::RevokeSearch { .. }
+            | Step::MendShare { .. }
+            | Step::ReleaseShare { .. }
+            | Step::PlaceModel { .. }
+            | Step::RemoveLink { .. }
+            | Step::RemoveFence { .. }
+            | Step::WriteLaunch { .. }
+            | Step::InstallLauncher { .. }
+            | Step::RemoveLauncher { .. }
+            | Step::RemoveSystemFile { .. }
+            | Step::Quarantine { .. }
+            | Step::Install { .. }
+            | Step::InstallVenv { .. }
+            | Step::Seed { .. }
+            | Step::Switch { .. }
+            | Step::RemoveGeneration { .. }
+            | Step::RemoveVenv { .. }
+            | Step::RemovePython { .. }
+            | Step::RemoveInstance { .. } => {}
         }
     }
 
@@ -120,8 +151,37 @@ impl Inventory {
             Step::ReleaseShare { path, .. } => drop(self.shares.remove(path)),
             Step::BuildGeneration { spec, .. } => self
                 .fetched
-                .extend(spec.all_pins().map(|(_, p)| p.tree.to_string())),
-            _ => {}
+                .extend(spec.pins().map(|(_, p)| p.tree.to_string())),
+            // Nothing to forget: what is made stays noted, the rest never was.
+            Step::BuildPython { .. }
+            | Step::BuildVenv { .. }
+            | Step::FetchModels { .. }
+            | Step::CreateGroup { .. }
+            | Step::CreateUser { .. }
+            | Step::ClaimIds { .. }
+            | Step::ChangeUser { .. }
+            | Step::DeleteUser { .. }
+            | Step::AddMember { .. }
+            | Step::Deny { .. }
+            | Step::MakeDir { .. }
+            | Step::GrantSearch { .. }
+            | Step::MakeShare { .. }
+            | Step::MendShare { .. }
+            | Step::PlaceModel { .. }
+            | Step::SetLink { .. }
+            | Step::SetFence { .. }
+            | Step::RemoveFence { .. }
+            | Step::WriteLaunch { .. }
+            | Step::InstallLauncher { .. }
+            | Step::RemoveLauncher { .. }
+            | Step::WriteSystemFile { .. }
+            | Step::Quarantine { .. }
+            | Step::Install { .. }
+            | Step::InstallVenv { .. }
+            | Step::Seed { .. }
+            | Step::RemoveVenv { .. }
+            | Step::RemovePython { .. }
+            | Step::RemoveInstance { .. } => {}
         }
     }
 }

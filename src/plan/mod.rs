@@ -2,18 +2,15 @@
 //! behind [`look::Look`].
 
 pub mod account_adoption;
-pub mod build;
 pub mod change;
 pub mod digest;
 pub mod execute;
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test")]
-mod fake;
 pub mod ids;
 pub mod inventory;
 pub mod look;
 pub mod model_summary;
 pub mod observed;
+pub mod phase;
 pub mod removal;
 pub mod select;
 pub mod share_rules;

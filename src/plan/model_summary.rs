@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 
 use super::observed::{FileType, ShareSpec};
+use crate::ids::Address;
 use crate::lock::Sha256Digest;
 
 /// One file or link of a share that holds models.
@@ -24,7 +25,7 @@ pub struct ModelFile {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ModelFetch {
     /// `model.PATH`
-    pub address: String,
+    pub address: Address,
     pub share: Box<ShareSpec>,
     pub path: String,
     pub source: Option<String>,

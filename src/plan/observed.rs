@@ -13,6 +13,18 @@ pub struct UnknownState {
     pub root_can: bool,
 }
 
+/// What the sandbox user's shell must be one of; created ones get the first.
+pub const NO_LOGIN: &[&str] = &[
+    "/usr/sbin/nologin",
+    "/sbin/nologin",
+    "/usr/bin/false",
+    "/bin/false",
+];
+
+/// Groups that distributions give them to (systemd's udev rules); no other group is joined for a
+/// device.
+pub const GPU_GROUPS: &[&str] = &["render", "video"];
+
 pub type Seen<T> = Result<T, UnknownState>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -4,25 +4,31 @@ use std::collections::BTreeSet;
 
 use super::change::Change;
 use crate::desired::GenSpec;
+use crate::ids::{Address, Family};
 use crate::problem::{Problem, Result};
 use crate::text::{did_you_mean, escape_text};
-
-/// Families that `--only` knows.
-pub const FAMILIES: &[&str] = &[
-    "user", "comfyui", "nodes", "python", "models", "shares", "network",
-];
-/// Prefixes of addresses.
-const KINDS: &[&str] = &[
-    "group", "user", "member", "traverse", "share", "dir", "link", "run", "comfyui", "node",
-    "python", "model", "network", "service", "cron",
-];
 
 const ONE_EACH: &str = "one each: --only A --only B";
 /// Of many addresses, these are named.
 const SHOWN: usize = 20;
 
+/// A word of `--only`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Word {
+    Family(Family),
+    Address(Address),
+}
+
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResourceSelection(Vec<String>);
+pub struct ResourceSelection {
+    /// As they were written.
+    written: Vec<String>,
+    words: Vec<Word>,
+}
+
+fn families() -> String {
+    Family::ALL.map(|(_, word)| word).join(", ")
+}
 
 fn absent_problem(word: &str, known: BTreeSet<String>) -> Problem {
     let p = Problem::new(format!("--only {}: no such resource", escape_text(word)));
@@ -39,11 +45,8 @@ fn absent_problem(word: &str, known: BTreeSet<String>) -> Problem {
     if let Some(near) = did_you_mean(word, known.iter().map(String::as_str)) {
         return p.with_hint(format!("did you mean `{}`?", escape_text(near)));
     }
-    let kind = word.split('.').next();
-    let same: Vec<&String> = known
-        .iter()
-        .filter(|a| a.split('.').next() == kind)
-        .collect();
+    let prefix = |text: &str| text.parse::<Address>().ok().map(|a| a.prefix());
+    let same: Vec<&String> = known.iter().filter(|a| prefix(a) == prefix(word)).collect();
     let (named, more) = same.split_at(same.len().min(SHOWN));
     let named = named
         .iter()
@@ -51,7 +54,7 @@ fn absent_problem(word: &str, known: BTreeSet<String>) -> Problem {
         .collect::<Vec<_>>()
         .join(", ");
     match (named.is_empty(), more.len()) {
-        (true, _) => p.with_hint(format!("families: {}", FAMILIES.join(", "))),
+        (true, _) => p.with_hint(format!("families: {}", families())),
         (_, 0) => p.with_hint(format!("there is: {named}")),
         (_, n) => p.with_hint(format!("there is: {named} and {n} more")),
     }
@@ -61,54 +64,34 @@ impl ResourceSelection {
     /// # Errors
     /// A word that is neither a family nor an address.
     pub fn parse(words: &[String]) -> Result<ResourceSelection> {
-        for w in words {
-            let kind = w.split('.').next().unwrap_or(w);
-            let known =
-                FAMILIES.contains(&w.as_str()) || (w.contains('.') && KINDS.contains(&kind));
-            if !known {
-                let p = Problem::new(format!(
-                    "--only {}: neither a family nor an address",
-                    escape_text(w)
-                ));
-                if w.contains(',') {
-                    return Err(p.with_hint(ONE_EACH));
-                }
-                return Err(match did_you_mean(w, FAMILIES.iter().copied()) {
-                    Some(k) => p.with_hint(format!("did you mean `{k}`?")),
-                    None => p.with_hint(format!(
-                        "families: {}; addresses: such as node.impact-pack or share.models",
-                        FAMILIES.join(", ")
-                    )),
-                });
-            }
-        }
-        Ok(ResourceSelection(words.to_vec()))
+        let parsed = words.iter().map(|w| word(w)).collect::<Result<_>>()?;
+        Ok(ResourceSelection {
+            written: words.to_vec(),
+            words: parsed,
+        })
     }
 
     pub fn is_all(&self) -> bool {
-        self.0.is_empty()
+        self.words.is_empty()
     }
 
     pub fn words(&self) -> &[String] {
-        &self.0
+        &self.written
     }
 
-    /// Whether the words themselves name `address`.
-    pub fn selects(&self, address: &str) -> bool {
-        let kind = address.split('.').next().unwrap_or(address);
+    /// Whether one of the words is exactly this address.
+    pub fn has_address(&self, address: &Address) -> bool {
+        self.words
+            .iter()
+            .any(|w| matches!(w, Word::Address(a) if a == address))
+    }
+
+    /// Whether the words themselves select `address`.
+    pub fn selects(&self, address: &Address) -> bool {
         self.is_all()
-            || self.0.iter().any(|w| match w.as_str() {
-                "user" => matches!(kind, "user" | "group" | "member" | "cron"),
-                "nodes" => kind == "node",
-                "comfyui" => kind == "comfyui",
-                "python" => kind == "python",
-                "network" => kind == "network",
-                "models" => kind == "model",
-                "shares" => {
-                    matches!(kind, "share" | "traverse")
-                        || (kind == "link" && address != "link.view" && address != "link.home")
-                }
-                w => w == address,
+            || self.words.iter().any(|w| match w {
+                Word::Family(family) => address.family() == Some(*family),
+                Word::Address(a) => a == address,
             })
     }
 
@@ -117,28 +100,30 @@ impl ResourceSelection {
     ///
     /// # Errors
     /// What is named is not there, or cannot be planned.
-    pub fn with_dependencies<I: Iterator<Item = String>>(
+    pub fn with_dependencies<I: Iterator<Item = Address>>(
         &self,
         changes: &[Change],
         declared: impl Fn() -> I,
-    ) -> Result<BTreeSet<String>> {
-        let mut out: BTreeSet<String> = changes
+    ) -> Result<BTreeSet<Address>> {
+        let mut out: BTreeSet<Address> = changes
             .iter()
             .filter(|c| self.selects(&c.address))
             .map(|c| c.address.clone())
             .collect();
-        if let Some(w) = self.0.iter().find(|w| w.contains('.') && !out.contains(*w)) {
+        let missing = self.words.iter().find_map(|w| match w {
+            Word::Address(a) if !out.contains(a) => Some(a),
+            _ => None,
+        });
+        if let Some(address) = missing {
+            let known = changes.iter().map(|c| c.address.to_string());
+            let declared = declared().map(|a| a.to_string());
             return Err(absent_problem(
-                w,
-                changes
-                    .iter()
-                    .map(|c| c.address.clone())
-                    .chain(declared())
-                    .collect(),
+                &address.to_string(),
+                known.chain(declared).collect(),
             ));
         }
         loop {
-            let more: Vec<String> = changes
+            let more: Vec<Address> = changes
                 .iter()
                 .filter(|c| out.contains(&c.address))
                 .flat_map(|c| c.needs.clone())
@@ -153,12 +138,21 @@ impl ResourceSelection {
 
     /// Whether some of the code or its packages is selected, rather than its links alone.
     pub fn touches_code(&self, live: Option<&GenSpec>, wish: &GenSpec) -> bool {
-        let node = |spec: &GenSpec| {
-            spec.nodes
-                .keys()
-                .any(|n| self.selects(&format!("node.{n}")))
-        };
-        self.selects("comfyui") || self.selects("python") || node(wish) || live.is_some_and(node)
+        let node = |spec: &GenSpec| spec.nodes.keys().any(|n| self.selects(&Address::node(n)));
+        self.selects(&Address::COMFYUI)
+            || self.selects(&Address::Python)
+            || node(wish)
+            || live.is_some_and(node)
+    }
+
+    /// Whether a share, or all of them, is selected by word.
+    fn has_shares(&self) -> bool {
+        self.words.iter().any(|w| {
+            matches!(
+                w,
+                Word::Family(Family::Shares) | Word::Address(Address::Share(_))
+            )
+        })
     }
 
     /// The generation to aim at: what is selected from the wish, the rest as it is live. `None`:
@@ -172,25 +166,21 @@ impl ResourceSelection {
             return code.then(|| wish.clone());
         };
         let mut target = live.clone();
-        if self.selects("comfyui") {
+        let core = self.selects(&Address::COMFYUI);
+        if core {
             target.comfyui = wish.comfyui.clone();
             target.writable = wish.writable.clone();
         }
         let all: BTreeSet<&String> = live.nodes.keys().chain(wish.nodes.keys()).collect();
         for name in all {
-            if self.selects(&format!("node.{name}")) {
+            if self.selects(&Address::node(name)) {
                 match wish.nodes.get(name) {
                     Some(n) => target.nodes.insert(name.clone(), n.clone()),
                     None => target.nodes.remove(name),
                 };
             }
         }
-        if self
-            .0
-            .iter()
-            .any(|w| w == "shares" || w.starts_with("share."))
-            || self.selects("comfyui")
-        {
+        if core || self.has_shares() {
             target.mounts = wish.mounts.clone();
             target.elsewhere = wish.elsewhere.clone();
         }
@@ -202,4 +192,32 @@ impl ResourceSelection {
         target.state = wish.state.clone();
         Some(target)
     }
+}
+
+/// A family, or the address of a resource.
+fn word(text: &str) -> Result<Word> {
+    if let Some(family) = Family::from_word(text) {
+        return Ok(Word::Family(family));
+    }
+    if let Ok(address) = text.parse::<Address>()
+        && text.contains('.')
+        && address.is_resource()
+    {
+        return Ok(Word::Address(address));
+    }
+    let p = Problem::new(format!(
+        "--only {}: neither a family nor an address",
+        escape_text(text)
+    ));
+    if text.contains(',') {
+        return Err(p.with_hint(ONE_EACH));
+    }
+    let words = Family::ALL.iter().map(|(_, word)| *word);
+    Err(match did_you_mean(text, words) {
+        Some(k) => p.with_hint(format!("did you mean `{k}`?")),
+        None => p.with_hint(format!(
+            "families: {}; addresses: such as node.impact-pack or share.models",
+            families()
+        )),
+    })
 }

@@ -8,6 +8,7 @@ use crate::desired::GenSpec;
 use crate::desired::launch::LaunchSpec;
 use crate::desired::system_files::{FileKind, SystemFile};
 use crate::desired::venv::VenvSpec;
+use crate::ids::{Address, GenerationId, Part, VenvId};
 use crate::lock::Sha256Digest;
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -17,7 +18,7 @@ pub enum Step {
     /// `reuse`.
     BuildGeneration {
         spec: Box<GenSpec>,
-        reuse: Vec<String>,
+        reuse: Vec<GenerationId>,
     },
 
     /// Fetch, compile and seal an interpreter, at its place: nothing refers to it before there is a
@@ -30,7 +31,7 @@ pub enum Step {
     /// linked from `reuse`.
     BuildVenv {
         spec: Box<VenvSpec>,
-        reuse: Vec<String>,
+        reuse: Vec<VenvId>,
     },
 
     /// Have the bytes of these models on this machine, verified.
@@ -187,38 +188,37 @@ pub enum Step {
 
     /// Moves entries that nobody declared out of a generation's custom_nodes/.
     Quarantine {
-        id: String,
+        id: GenerationId,
         names: Vec<String>,
     },
     /// Puts the staged generation at its place, exchanging it with a damaged one of the same name.
     Install {
-        id: String,
+        id: GenerationId,
     },
     /// The same for a staged virtual environment.
     InstallVenv {
-        id: String,
+        id: VenvId,
     },
     /// The first content of a `writable` path, from the sealed tree; what is there already stays.
     Seed {
-        id: String,
-        /// `comfyui` or `node.NAME`.
-        part: String,
+        id: GenerationId,
+        part: Part,
         path: String,
         uid: u32,
         gid: u32,
     },
     /// Makes it live.
     Switch {
-        id: String,
+        id: GenerationId,
     },
 
     /// Removes a generation that is not live.
     RemoveGeneration {
-        id: String,
+        id: GenerationId,
     },
     /// Removes a virtual environment that no generation needs.
     RemoveVenv {
-        id: String,
+        id: VenvId,
     },
     /// Removes an interpreter that no virtual environment needs.
     RemovePython {
@@ -262,54 +262,10 @@ impl Step {
     pub fn in_prepare(&self) -> bool {
         self.run_as() == RunAs::Build
     }
-
-    /// Accounts first, `current` late, removals of accounts last.
-    pub fn rank(&self) -> u8 {
-        match self {
-            Step::BuildPython { .. } => 0,
-            Step::BuildVenv { .. } => 1,
-            Step::BuildGeneration { .. } => 2,
-            Step::FetchModels { .. } => 3,
-            Step::CreateGroup { .. } => 10,
-            Step::ClaimIds { .. } | Step::CreateUser { .. } | Step::ChangeUser { .. } => 11,
-            Step::AddMember { .. } => 12,
-            Step::Deny { .. } => 13,
-            Step::MakeDir { .. } => 20,
-            Step::MakeShare { .. } => 22,
-            Step::GrantSearch { .. } => 23,
-            Step::MendShare { .. } => 24,
-            Step::PlaceModel { .. } => 25,
-            Step::SetLink { .. } => 30,
-            Step::RemoveLink { .. } => 31,
-            Step::ReleaseShare { .. } => 32,
-            Step::RevokeSearch { .. } => 33,
-            Step::Quarantine { .. } => 40,
-            Step::InstallVenv { .. } => 41,
-            Step::Install { .. } => 42,
-            Step::Seed { .. } => 61,
-            Step::RemoveFence { .. } => 34,
-            Step::SetFence { .. } => 35,
-            Step::Permit { .. } => 49,
-            Step::RemoveMember { .. } => 50,
-            // No rule before the program that it names, and none after it.
-            Step::RemoveSystemFile { .. } => 29,
-            Step::RemoveLauncher { .. } => 30,
-            Step::WriteLaunch { .. } => 59,
-            Step::InstallLauncher { .. } => 65,
-            Step::WriteSystemFile { .. } => 66,
-            Step::Switch { .. } => 60,
-            Step::RemoveGeneration { .. } => 61,
-            Step::RemoveVenv { .. } | Step::RemovePython { .. } => 62,
-            // The records go last: a destroy that was killed can be repeated.
-            Step::RemoveInstance { .. } => 70,
-            Step::DeleteUser { .. } => 63,
-            Step::DeleteGroup { .. } => 64,
-        }
-    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PlannedStep {
-    pub address: String,
+    pub address: Address,
     pub step: Step,
 }

@@ -54,7 +54,10 @@ pub fn plan_text(plan: &Plan, detail: &PlanDetail) -> String {
             out,
             "\n  {} {} is blocked\n    {}",
             paint("!", PaintStyle::Red),
-            paint(&format!("# {}", escape_text(&c.address)), PaintStyle::Bold),
+            paint(
+                &format!("# {}", escape_text(&c.address.to_string())),
+                PaintStyle::Bold
+            ),
             escape_text(c.reason.as_deref().unwrap_or(""))
         );
     }
@@ -65,7 +68,7 @@ pub fn plan_text(plan: &Plan, detail: &PlanDetail) -> String {
             let _ = writeln!(
                 out,
                 "  ? {}: {}",
-                escape_text(&c.address),
+                escape_text(&c.address.to_string()),
                 escape_text(c.reason.as_deref().unwrap_or(""))
             );
         }
@@ -195,7 +198,7 @@ fn write_change(out: &mut String, c: &Change, detail: &PlanDetail) {
         out,
         "\n  {}",
         paint(
-            &format!("# {} {verb}", escape_text(&c.address)),
+            &format!("# {} {verb}", escape_text(&c.address.to_string())),
             PaintStyle::Bold
         )
     );
@@ -203,7 +206,7 @@ fn write_change(out: &mut String, c: &Change, detail: &PlanDetail) {
     if let Some(r) = &c.reason {
         let _ = writeln!(out, "    # {}", escape_text(r));
     }
-    write_files(out, &c.address, &c.findings, detail, 6);
+    write_files(out, &c.address.to_string(), &c.findings, detail, 6);
 }
 
 /// What is off in a part, file by file: a few of them, or all with their diffs.
@@ -317,7 +320,7 @@ pub fn steps_text(plan: &Plan) -> String {
         let _ = writeln!(
             out,
             "  {} {name}{}",
-            escape_text(&p.address),
+            escape_text(&p.address.to_string()),
             escape_text(&what)
         );
     }

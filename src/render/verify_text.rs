@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use super::plan_text::{PlanDetail, write_files};
 use super::{PaintStyle, paint};
+use crate::ids::Address;
 use crate::plan::observed::TreeDifference;
 use crate::plan::{Action, Attrs, Change, Plan};
 use crate::text::{escape_text, short_commit};
@@ -11,7 +12,7 @@ use crate::text::{escape_text, short_commit};
 /// One pinned thing, and whether it is what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinVerdict {
-    pub address: String,
+    pub address: Address,
     pub good: bool,
     /// What it is, or what is off.
     pub what: String,
@@ -20,9 +21,7 @@ pub struct PinVerdict {
 
 /// Of everything in `plan` that comfy.lock pins by content.
 pub fn verdicts_of(plan: &Plan) -> Vec<PinVerdict> {
-    let pinned = |a: &str| {
-        a == "comfyui" || a == "python" || a.starts_with("node.") || a.starts_with("model.")
-    };
+    let pinned = |a: &Address| a.is_code() || a.is_model();
     let mut out: Vec<PinVerdict> = plan
         .changes
         .iter()
@@ -33,7 +32,7 @@ pub fn verdicts_of(plan: &Plan) -> Vec<PinVerdict> {
     let l = &plan.library;
     let off = out
         .iter()
-        .filter(|v| v.address.starts_with("model.") && !v.good)
+        .filter(|v| v.address.is_model() && !v.good)
         .count();
     if l.declared > 0 {
         let (good, all) = (
@@ -49,7 +48,7 @@ pub fn verdicts_of(plan: &Plan) -> Vec<PinVerdict> {
             let _ = write!(what, ", and {} could not be read", l.unverified);
         }
         out.push(PinVerdict {
-            address: "models".into(),
+            address: Address::Models,
             good: good == l.declared,
             what,
             findings: Vec::new(),
@@ -70,7 +69,7 @@ fn verdict_of(c: &Change) -> PinVerdict {
     };
     // When it happened is most of what can be known of a model that changed.
     let what = match &c.reason {
-        Some(r) if c.action == Action::Update && c.address.starts_with("model.") => {
+        Some(r) if c.action == Action::Update && c.address.is_model() => {
             format!("{what}; {r}")
         }
         _ => what,
@@ -125,7 +124,7 @@ fn attribute_differences(before: &Attrs, after: &Attrs) -> String {
 pub fn verdicts_text(verdicts: &[PinVerdict], detail: &PlanDetail) -> String {
     let width = verdicts
         .iter()
-        .map(|v| v.address.chars().count())
+        .map(|v| v.address.to_string().chars().count())
         .max()
         .unwrap_or(0);
     let mut out = String::new();
@@ -138,10 +137,10 @@ pub fn verdicts_text(verdicts: &[PinVerdict], detail: &PlanDetail) -> String {
         let _ = writeln!(
             out,
             "{word} {:width$}  {}",
-            escape_text(&v.address),
+            escape_text(&v.address.to_string()),
             escape_text(&v.what)
         );
-        write_files(&mut out, &v.address, &v.findings, detail, 10);
+        write_files(&mut out, &v.address.to_string(), &v.findings, detail, 10);
     }
     out
 }

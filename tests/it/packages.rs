@@ -407,8 +407,8 @@ fn as_older_comfy_made_it(w: &World) {
     let (from, to) = (is.id(), was.id());
     assert_ne!(from, to);
     fs::rename(
-        base(w).join("venv").join(&from),
-        base(w).join("venv").join(&to),
+        base(w).join("venv").join(&*from),
+        base(w).join("venv").join(&*to),
     )
     .unwrap();
     let list: BTreeMap<String, BTreeMap<String, serde_json::Value>> =
@@ -436,7 +436,7 @@ fn as_older_comfy_made_it(w: &World) {
     fs::write(generation.join("generation.json"), text).unwrap();
     fs::remove_file(generation.join("venv")).unwrap();
     std::os::unix::fs::symlink(format!("../../venv/{to}"), generation.join("venv")).unwrap();
-    fs::rename(&generation, base(w).join("gen").join(&id)).unwrap();
+    fs::rename(&generation, base(w).join("gen").join(&*id)).unwrap();
     fs::rename(
         records.join(format!("bytecode-{before}.json")),
         records.join(format!("bytecode-{id}.json")),

@@ -44,7 +44,7 @@ const USERADD: &[&str] = &["/usr/sbin/useradd", "/sbin/useradd", "/usr/bin/usera
 const USERMOD: &[&str] = &["/usr/sbin/usermod", "/sbin/usermod", "/usr/bin/usermod"];
 const USERDEL: &[&str] = &["/usr/sbin/userdel", "/sbin/userdel", "/usr/bin/userdel"];
 const GPASSWD: &[&str] = &["/usr/bin/gpasswd", "/usr/sbin/gpasswd"];
-const NOLOGIN: &[&str] = crate::kinds::account::NO_LOGIN;
+const NOLOGIN: &[&str] = crate::plan::observed::NO_LOGIN;
 
 impl<R: ProgramRunner> AccountDatabase for LinuxAccounts<R> {
     fn find_group(&self, name: &str) -> Seen<Option<GroupAccount>> {

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::{AccountDatabase, run_or_fail};
 use crate::host::process::{ProgramOutput, ProgramRunner};
-use crate::kinds::account::NO_LOGIN;
+use crate::plan::observed::NO_LOGIN;
 use crate::plan::observed::{GroupAccount, SearchPermission, Seen, UnknownState, UserAccount};
 use crate::problem::{Problem, Result};
 use crate::text::escape_text;

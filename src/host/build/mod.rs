@@ -24,8 +24,9 @@ use crate::host::sealed::generation_check::{self, GenerationChecker};
 use crate::host::sealed::seal;
 use crate::host::sealed::stat_cache::StatCache;
 use crate::host::sealed::verification::VerificationCache;
+use crate::ids::GenerationId;
 use crate::plan::ids::AccountIds;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 use crate::tree::{EntryMode, ObjectId, TreeEntry, TreeListing};
 
@@ -54,7 +55,7 @@ impl GenerationBuilder<'_> {
     ///
     /// # Errors
     /// What could not be fetched, unpacked, verified or written; staging is then as it was.
-    pub fn build_generation(&mut self, spec: &GenSpec, reuse: &[String]) -> Result<()> {
+    pub fn build_generation(&mut self, spec: &GenSpec, reuse: &[GenerationId]) -> Result<()> {
         let staged = self.paths.staged_generation(&spec.id());
         self.in_job(&staged, |b, job| {
             b.assemble_generation(spec, reuse, job, &staged)
@@ -68,8 +69,9 @@ impl GenerationBuilder<'_> {
         staged: &Path,
         make: impl FnOnce(&mut Self, &Path) -> Result<()>,
     ) -> Result<()> {
-        let clear =
-            |path: &Path| edit::remove_path(path).doing(|| format!("clear {}", path.display()));
+        let clear = |path: &Path| {
+            edit::remove_path(path).with_context(|| format!("clear {}", path.display()))
+        };
         let job = self
             .paths
             .staging_dir()
@@ -87,11 +89,13 @@ impl GenerationBuilder<'_> {
 
     /// Writes a record of comfy's, readable by the owner.
     pub fn write_record(&self, path: &Path, value: &impl serde::Serialize) -> Result<()> {
-        let text = serde_json::to_vec(value).doing(|| format!("write {}", path.display()))?;
+        let text =
+            serde_json::to_vec(value).with_context(|| format!("write {}", path.display()))?;
         let owner = nix::unistd::geteuid()
             .is_root()
             .then_some((self.ids.seal, self.ids.records_gid()));
-        edit::write_file(path, &text, 0o640, owner).doing(|| format!("write {}", path.display()))
+        edit::write_file(path, &text, 0o640, owner)
+            .with_context(|| format!("write {}", path.display()))
     }
 
     /// Has one piece of work done under the build uid, or by the owner where nobody else is.
@@ -100,25 +104,25 @@ impl GenerationBuilder<'_> {
             Some(jobs) => jobs.run_job(self.ids.build, work, self.report)?,
             None => work.run_work(self.report)?,
         };
-        serde_json::from_value(value).doing(|| "understand the build process".into())
+        serde_json::from_value(value).context("understand the build process")
     }
 
     /// An empty folder of the build process's.
     pub fn job_folder(&self, path: &Path) -> Result<()> {
         edit::make_dir(path, self.ids.build, build_gid(&self.ids), 0o700)
-            .doing(|| format!("make {}", path.display()))
+            .with_context(|| format!("make {}", path.display()))
     }
 
     /// From here on nobody but the sealer has a way into the job.
     pub fn take_over(&self, job: &Path) -> Result<()> {
         if nix::unistd::geteuid().is_root() {
-            let fd = open_dir(job).doing(|| format!("open {}", job.display()))?;
+            let fd = open_dir(job).with_context(|| format!("open {}", job.display()))?;
             nix::unistd::fchown(
                 &fd,
                 Some(self.ids.seal.into()),
                 Some(self.ids.seal_gid.into()),
             )
-            .doing(|| format!("take over {}", job.display()))?;
+            .with_context(|| format!("take over {}", job.display()))?;
         }
         Ok(())
     }
@@ -133,20 +137,20 @@ impl GenerationBuilder<'_> {
             nix::unistd::Uid::from_raw(i.seal),
             nix::unistd::Gid::from_raw(i.seal_gid),
         )
-        .doing(|| doing(&p.base))?;
+        .with_context(|| doing(&p.base))?;
         edit::make_parents(
             &p.records.join("x"),
             nix::unistd::Uid::from_raw(i.seal),
             nix::unistd::Gid::from_raw(i.seal_gid),
         )
-        .doing(|| doing(&p.records))?;
+        .with_context(|| doing(&p.records))?;
         for (path, mode) in [
             (p.generations_dir(), 0o755),
             (p.venvs_dir(), 0o755),
             (p.staging_dir(), if account { 0o711 } else { 0o700 }),
             (p.trash_dir(), 0o700),
         ] {
-            edit::make_dir(&path, i.seal, i.seal_gid, mode).doing(|| doing(&path))?;
+            edit::make_dir(&path, i.seal, i.seal_gid, mode).with_context(|| doing(&path))?;
         }
         for path in [p.records.clone(), p.tree_listings_dir()] {
             edit::make_dir(
@@ -155,7 +159,7 @@ impl GenerationBuilder<'_> {
                 i.records_gid(),
                 if account { 0o750 } else { 0o700 },
             )
-            .doing(|| doing(&path))?;
+            .with_context(|| doing(&path))?;
         }
         // What an earlier run left when it was killed. One apply at a time holds the lock, so none
         // of it is in use.
@@ -172,18 +176,18 @@ impl GenerationBuilder<'_> {
             })
             .collect();
         for path in old {
-            edit::remove_path(&path).doing(|| format!("clear {}", path.display()))?;
+            edit::remove_path(&path).with_context(|| format!("clear {}", path.display()))?;
         }
-        edit::make_dir(job, i.build, build_gid(&i), 0o700).doing(|| doing(job))?;
+        edit::make_dir(job, i.build, build_gid(&i), 0o700).with_context(|| doing(job))?;
         // A store of another build uid is only a cache: made anew.
         if std::fs::symlink_metadata(p.store_dir())
             .is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) != i.build)
         {
-            edit::remove_path(&p.store_dir()).doing(|| "clear the old store".into())?;
+            edit::remove_path(&p.store_dir()).context("clear the old store")?;
         }
         // Readable: it holds public code alone, and lets `plan -v` show what a file should be.
         edit::make_dir(&p.store_dir(), i.build, build_gid(&i), 0o755)
-            .doing(|| doing(&p.store_dir()))?;
+            .with_context(|| doing(&p.store_dir()))?;
         // Of an older comfy, which had them in the store itself.
         for old in std::fs::read_dir(p.store_dir())
             .into_iter()
@@ -191,7 +195,7 @@ impl GenerationBuilder<'_> {
             .flatten()
             .filter(|e| e.file_name().to_string_lossy().ends_with(".git"))
         {
-            edit::remove_path(&old.path()).doing(|| "clear the old store".into())?;
+            edit::remove_path(&old.path()).context("clear the old store")?;
         }
         // Each job writes its own part and no other.
         for part in [
@@ -199,7 +203,7 @@ impl GenerationBuilder<'_> {
             crate::host::build::venv::wheel_store(p),
             p.python_store(),
         ] {
-            edit::make_dir(&part, i.build, build_gid(&i), 0o755).doing(|| doing(&part))?;
+            edit::make_dir(&part, i.build, build_gid(&i), 0o755).with_context(|| doing(&part))?;
         }
         edit::write_file(
             &p.staging_dir().join("gitconfig"),
@@ -207,7 +211,7 @@ impl GenerationBuilder<'_> {
             0o644,
             None,
         )
-        .doing(|| "write comfy's git configuration".into())
+        .context("write comfy's git configuration")
     }
 
     /// Where models arrive: the build uid's alone, kept for the next run whatever becomes of this
@@ -220,14 +224,14 @@ impl GenerationBuilder<'_> {
             nix::unistd::Uid::from_raw(i.seal),
             nix::unistd::Gid::from_raw(i.seal_gid),
         )
-        .doing(doing)?;
+        .with_context(doing)?;
         // Of another build uid: parts that nobody could go on with.
         if std::fs::symlink_metadata(&path)
             .is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) != i.build)
         {
-            edit::remove_path(&path).doing(|| "clear old downloads".into())?;
+            edit::remove_path(&path).context("clear old downloads")?;
         }
-        edit::make_dir(&path, i.build, build_gid(&i), 0o700).doing(doing)
+        edit::make_dir(&path, i.build, build_gid(&i), 0o700).with_context(doing)
     }
 
     fn tree_checker<'b>(&'b self, trees: &'b Path) -> GenerationChecker<'b> {
@@ -243,7 +247,7 @@ impl GenerationBuilder<'_> {
     fn assemble_generation(
         &mut self,
         spec: &GenSpec,
-        reuse: &[String],
+        reuse: &[GenerationId],
         job: &Path,
         staged: &Path,
     ) -> Result<()> {
@@ -251,7 +255,7 @@ impl GenerationBuilder<'_> {
         let mut good: BTreeMap<(String, String), SharedFile> = BTreeMap::new();
         for id in reuse {
             let folder = self.paths.generation_dir(id);
-            if let Some(old) = read_spec(&folder, id) {
+            if let Ok(Some(old)) = read_spec(&folder, id) {
                 for (part, path, entry, disk) in self.tree_checker(&trees).good_files(&folder, &old)
                 {
                     good.entry((part, path)).or_insert(SharedFile {
@@ -263,7 +267,7 @@ impl GenerationBuilder<'_> {
         }
         let mut listings: BTreeMap<String, TreeListing> = BTreeMap::new();
         let mut items = Vec::new();
-        for (part, pin) in spec.all_pins() {
+        for (part, pin) in spec.pins() {
             let own = TreeListing(
                 good.range((part.clone(), String::new())..)
                     .take_while(|((p, _), _)| *p == part)
@@ -304,7 +308,7 @@ impl GenerationBuilder<'_> {
             );
         }
         self.take_over(job)?;
-        for (part, pin) in spec.all_pins() {
+        for (part, pin) in spec.pins() {
             let listing = listings.get(&part).ok_or_else(|| {
                 Problem::new(format!("{part}: the build process returned no listing"))
             })?;
@@ -352,7 +356,7 @@ impl GenerationBuilder<'_> {
                 ));
             }
         }
-        edit::sync_tree(staged).doing(|| "write the new generation to the disk".into())
+        edit::sync_tree(staged).context("write the new generation to the disk")
     }
 
     /// Bytecode for every source of the generation: shared with older ones where source and Python
@@ -362,7 +366,7 @@ impl GenerationBuilder<'_> {
         spec: &GenSpec,
         staged: &Path,
         listings: &BTreeMap<String, TreeListing>,
-        reuse: &[String],
+        reuse: &[GenerationId],
     ) -> Result<()> {
         let Some(interpreter) = spec.venv.as_ref().map(|v| v.interpreter.clone()) else {
             return Ok(());
@@ -378,7 +382,9 @@ impl GenerationBuilder<'_> {
             for (path, entry) in sources {
                 let at = places.disk_path(part, path);
                 let target = bytecode::bytecode_path(Path::new(&at), &interpreter);
-                if is_free(staged, &target).doing(|| format!("look for {}", target.display()))? {
+                if is_free(staged, &target)
+                    .with_context(|| format!("look for {}", target.display()))?
+                {
                     wanted.insert(target.display().to_string(), (at, entry.oid));
                 }
             }
@@ -410,7 +416,7 @@ impl GenerationBuilder<'_> {
                 if sealed && generation_check::hash_at(&fd, target).is_ok_and(|h| h == *compiled) {
                     self.make_folder(&staged.join(folder_of(target)), staged)?;
                     link_file(&from, &staged.join(target))
-                        .doing(|| format!("share {}", from.display()))?;
+                        .with_context(|| format!("share {}", from.display()))?;
                     all.files.insert(target.clone(), (*source, *compiled));
                 }
             }
@@ -442,16 +448,16 @@ impl GenerationBuilder<'_> {
                         // What does not compile has none.
                         if from.symlink_metadata().is_ok() {
                             let oid = seal::seal_file(&from, i)
-                                .doing(|| format!("seal {}", from.display()))?;
+                                .with_context(|| format!("seal {}", from.display()))?;
                             self.make_folder(&staged.join(folder_of(to)), staged)?;
                             edit::move_to(&from, &staged.join(to))
-                                .doing(|| format!("lay out {to}"))?;
+                                .with_context(|| format!("lay out {to}"))?;
                             found.push(((*to).clone(), (*source, oid)));
                         }
                     }
                     Ok(found)
                 });
-            edit::remove_path(&target).doing(|| format!("clear {}", target.display()))?;
+            edit::remove_path(&target).with_context(|| format!("clear {}", target.display()))?;
             all.files.extend(made?);
         }
         self.write_record(&self.paths.bytecode_list(&spec.id()), &all)
@@ -478,15 +484,15 @@ impl GenerationBuilder<'_> {
         let i = self.ids;
         let places = GenerationLayout::new(spec);
         let io = |path: &Path| format!("lay out {}", path.display());
-        edit::make_dir(staged, i.seal, i.seal_gid, 0o755).doing(|| io(staged))?;
+        edit::make_dir(staged, i.seal, i.seal_gid, 0o755).with_context(|| io(staged))?;
         // Whole folders move into place first: ComfyUI, then nodes into it.
-        for (part, _) in spec.all_pins() {
+        for (part, _) in spec.pins() {
             let to = staged.join(places.disk_path(&part, "").trim_end_matches('/'));
             match targets.get(&part) {
                 Some(from) => {
                     seal::seal_tree(&part, from, &listings[&part], i, self.readings, self.report)?;
                     self.make_folder(to.parent().unwrap_or(staged), staged)?;
-                    edit::move_to(from, &to).doing(|| io(&to))?;
+                    edit::move_to(from, &to).with_context(|| io(&to))?;
                 }
                 None => self.make_folder(&to, staged)?,
             }
@@ -501,7 +507,7 @@ impl GenerationBuilder<'_> {
                 .join(at.strip_prefix("ComfyUI/").unwrap_or(at));
             if from.symlink_metadata().is_ok() {
                 self.make_folder(to.parent().unwrap_or(staged), staged)?;
-                edit::move_to(&from, &to).doing(|| io(&to))?;
+                edit::move_to(&from, &to).with_context(|| io(&to))?;
             }
         }
         // Then what older generations have is linked in.
@@ -519,7 +525,7 @@ impl GenerationBuilder<'_> {
                     continue;
                 }
                 self.make_folder(to.parent().unwrap_or(staged), staged)?;
-                link_file(&g.at, &to).doing(|| io(&to))?;
+                link_file(&g.at, &to).with_context(|| io(&to))?;
             }
         }
         for (at, target) in &links {
@@ -532,7 +538,7 @@ impl GenerationBuilder<'_> {
                     .is_root()
                     .then_some((i.seal, i.seal_gid)),
             )
-            .doing(|| io(&path))?;
+            .with_context(|| io(&path))?;
         }
         let owner = nix::unistd::geteuid()
             .is_root()
@@ -545,7 +551,7 @@ impl GenerationBuilder<'_> {
             ),
         ] {
             edit::write_file(&staged.join(name), text.as_bytes(), 0o644, owner)
-                .doing(|| io(&staged.join(name)))?;
+                .with_context(|| io(&staged.join(name)))?;
         }
         Ok(())
     }
@@ -570,7 +576,7 @@ impl GenerationBuilder<'_> {
         }
         for p in missing.into_iter().rev() {
             edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o755)
-                .doing(|| format!("make {}", p.display()))?;
+                .with_context(|| format!("make {}", p.display()))?;
         }
         Ok(())
     }
@@ -596,8 +602,8 @@ fn is_free(staged: &Path, target: &Path) -> std::io::Result<bool> {
 /// Code stays sealed: a `writable` path that holds some is refused before anything is laid out.
 fn no_writable_code(spec: &GenSpec, listings: &BTreeMap<String, TreeListing>) -> Result<()> {
     let mut problems = Vec::new();
-    for (part, w) in spec.writable_paths() {
-        let Some(listing) = listings.get(&part) else {
+    for (part, w) in spec.writable() {
+        let Some(listing) = listings.get(&part.to_string()) else {
             continue;
         };
         if listing
@@ -654,9 +660,44 @@ pub fn link_file(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// What the generation at `folder` says it is, if that hashes to its own name.
-pub fn read_spec(folder: &Path, id: &str) -> Option<GenSpec> {
-    let text = std::fs::read(folder.join(generation_layout::SPEC)).ok()?;
-    let spec: GenSpec = serde_json::from_slice(&text).ok()?;
-    (spec.id() == id).then_some(spec)
+/// What the generation at `folder` says it is, if that hashes to its own name; `None` where there
+/// is none, or where it says something else.
+///
+/// # Errors
+/// It cannot be read, so that nobody knows whether it is there.
+pub fn read_spec(folder: &Path, id: &str) -> std::io::Result<Option<GenSpec>> {
+    use std::io::ErrorKind;
+    let text = match std::fs::read(folder.join(generation_layout::SPEC)) {
+        Ok(text) => text,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(e) => return Err(e),
+    };
+    let spec = serde_json::from_slice::<GenSpec>(&text).ok();
+    Ok(spec.filter(|spec| *spec.id() == *id))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_that_cannot_be_read_is_not_taken_for_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let id = "0123456789abcdef";
+        assert!(read_spec(folder.path(), id).unwrap().is_none());
+        assert!(
+            read_spec(&folder.path().join("absent"), id)
+                .unwrap()
+                .is_none()
+        );
+        let spec = folder.path().join(generation_layout::SPEC);
+        std::fs::write(&spec, "{}").unwrap();
+        assert!(read_spec(folder.path(), id).unwrap().is_none());
+        edit::remove_path(&spec).unwrap();
+        std::fs::create_dir(&spec).unwrap();
+        assert!(read_spec(folder.path(), id).is_err());
+    }
 }

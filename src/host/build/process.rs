@@ -20,7 +20,7 @@ use std::time::Duration;
 use super::work::{BuildWork, WorkNeeds};
 use crate::confine::{Confinement, PathAccess, PathOwner, PathRule, places};
 use crate::host::{elevate, launched};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::{Progress, ProgressUnit, Reporter};
 
 /// Lines that wait to be heard: a job that says more waits.
@@ -119,16 +119,16 @@ impl JobLimits {
             confinement: job_confinement(needs),
             work: work.clone(),
         };
-        let text = serde_json::to_string(&asked).doing(|| "ask the build process".into())?;
+        let text = serde_json::to_string(&asked).context("ask the build process")?;
         let heard = child
             .stdin
             .as_mut()
             .map_or(Ok(()), |stdin| writeln!(stdin, "{text}"))
-            .doing(|| "ask the build process".into());
+            .context("ask the build process");
         let result = heard.and_then(|()| read_until_end(&mut child, report));
         // It hears the end of its stdin, and ends everything that it started first.
         drop(child.stdin.take());
-        let status = child.wait().doing(|| "wait for the build process".into())?;
+        let status = child.wait().context("wait for the build process")?;
         end_all_of(uid)?;
         match result? {
             Some(value) => Ok(value),
@@ -159,7 +159,7 @@ fn died_problem(status: std::process::ExitStatus) -> Problem {
     reason = "comfy itself, with a cleared environment"
 )]
 fn spawn_job() -> Result<Child> {
-    let own = elevate::own_executable().doing(|| "find comfy's own program".into())?;
+    let own = elevate::own_executable().context("find comfy's own program")?;
     let mut c = Command::new(own);
     // Nothing of the owner's terminal: what it has to say it says in its answer.
     c.arg(elevate::BUILD_SIDE)
@@ -169,7 +169,7 @@ fn spawn_job() -> Result<Child> {
         .current_dir("/")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped());
-    c.spawn().doing(|| "start the build process".into())
+    c.spawn().context("start the build process")
 }
 
 /// What it says until its end; `None` where it ended without an answer.
@@ -213,7 +213,7 @@ fn read_answer(
             }
             Err(RecvTimeoutError::Timeout) => continue,
         };
-        match serde_json::from_slice(&line).doing(|| "understand the build process".into())? {
+        match serde_json::from_slice(&line).context("understand the build process")? {
             JobMessage::Progress {
                 job,
                 unit,
@@ -242,7 +242,7 @@ fn end_all_of(uid: u32) -> Result<()> {
     use crate::host::process::{ProgramRunner, SystemRunner};
     // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork
     // (signal-safety(7)).
-    match unsafe { nix::unistd::fork() }.doing(|| "end the build processes".into())? {
+    match unsafe { nix::unistd::fork() }.context("end the build processes")? {
         // SAFETY: plain calls on plain numbers; the child ends here.
         nix::unistd::ForkResult::Child => unsafe {
             if nix::libc::setgid(uid) == 0 && nix::libc::setuid(uid) == 0 {
@@ -283,10 +283,9 @@ pub fn serve_job() -> ExitCode {
     let read = std::io::stdin()
         .lock()
         .read_line(&mut line)
-        .doing(|| "read the job".into());
-    let asked = read.and_then(|_| {
-        serde_json::from_str::<JobRequest>(&line).doing(|| "understand the job".into())
-    });
+        .context("read the job");
+    let asked =
+        read.and_then(|_| serde_json::from_str::<JobRequest>(&line).context("understand the job"));
     match asked.and_then(|asked| enter_job(&asked)) {
         Ok(code) => ExitCode::from(code),
         Err(p) => {
@@ -305,7 +304,7 @@ fn send_message(message: &JobMessage) {
 
 fn enter_job(asked: &JobRequest) -> Result<u8> {
     // Its own session: the terminal's Ctrl-C reaches the side that started it, which then ends it.
-    nix::unistd::setsid().doing(|| "begin a session".into())?;
+    nix::unistd::setsid().context("begin a session")?;
     launched::keep_three()?;
     launched::die_with(asked.parent)?;
     nix::sys::stat::umask(crate::host::fs::as_mode(0o022));
@@ -327,22 +326,19 @@ fn enter_namespaces(asked: &JobRequest) -> Result<Option<u8>> {
     use nix::sched::{CloneFlags, unshare};
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC)
-        .doing(|| "give the build process a process namespace of its own".into())
+        .context("give the build process a process namespace of its own")
         .map_err(|p| {
             p.with_hint("a container without that right cannot hold it: run comfy outside of it")
         })?;
     if !asked.fetches {
-        unshare(CloneFlags::CLONE_NEWNET)
-            .doing(|| "keep the build process from the network".into())?;
+        unshare(CloneFlags::CLONE_NEWNET).context("keep the build process from the network")?;
     }
     let Some(first) = launched::fork()? else {
         return Ok(None);
     };
     // It ends when it is done, or when nobody asks for it any more.
     loop {
-        match waitpid(first, Some(WaitPidFlag::WNOHANG))
-            .doing(|| "wait for the build process".into())?
-        {
+        match waitpid(first, Some(WaitPidFlag::WNOHANG)).context("wait for the build process")? {
             WaitStatus::Exited(_, code) => return Ok(Some(u8::try_from(code & 0xff).unwrap_or(1))),
             WaitStatus::Signaled(_, signal, _) => {
                 return Ok(Some(u8::try_from(128 + signal as i32).unwrap_or(1)));

@@ -6,7 +6,7 @@ use std::path::Path;
 use git2::{AutotagOption, Direction, FetchOptions, RemoteCallbacks, Repository};
 
 use super::{NetEnv, transport};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Progress;
 
 pub(super) fn fetch_with_libgit2(
@@ -20,7 +20,8 @@ pub(super) fn fetch_with_libgit2(
     transport::register_transport(net);
     super::objects::set_up()?;
     super::bare_repository::must_be_ours(folder)?;
-    let repo = Repository::open_bare(folder).doing(|| format!("open {}", folder.display()))?;
+    let repo =
+        Repository::open_bare(folder).with_context(|| format!("open {}", folder.display()))?;
     let mut remote = repo
         .remote_anonymous(url)
         .map_err(|e| explain_libgit2(url, &e))?;

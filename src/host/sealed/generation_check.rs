@@ -52,7 +52,8 @@ impl GenerationChecker<'_> {
 
     /// What is off in the generation at `folder`; `None` if there is none.
     pub fn check_generation(&self, folder: &Path, spec: &GenSpec) -> Seen<Option<GenCheck>> {
-        let Some(sealed) = SealedTree::open(folder, spec.id(), self.uid, self.gid)? else {
+        let Some(sealed) = SealedTree::open(folder, spec.id().to_string(), self.uid, self.gid)?
+        else {
             return Ok(None);
         };
         if sealed.is_unchanged(self.readings)? {
@@ -350,11 +351,7 @@ impl<'a> TreeComparison<'a> {
             |pin: &RepositoryPin, inner: &str| pin.submodules.iter().any(|s| s.path == inner);
         match self.layout.classify(path, &self.links) {
             TreePlace::Tree(part, inner) => {
-                if self
-                    .spec
-                    .pin_of(&part)
-                    .is_some_and(|p| submodule(p, &inner))
-                {
+                if self.spec.pin(&part).is_some_and(|p| submodule(p, &inner)) {
                     return;
                 }
                 self.note_difference(&part, path, DifferenceKind::EmptyFolder, String::new());
@@ -413,7 +410,7 @@ impl<'a> TreeComparison<'a> {
         let mut listings = std::mem::take(&mut self.listings);
         let parts: Vec<(String, &RepositoryPin, TreeListing)> = self
             .spec
-            .all_pins()
+            .pins()
             .map(|(part, pin)| {
                 (
                     part.clone(),

@@ -178,6 +178,15 @@ impl ManifestCheck {
         );
     }
 
+    /// One of a few words; the default where there is none, or an unknown one.
+    pub(super) fn choice<T: Choice>(&mut self, at: &[&str], value: Option<String>) -> T {
+        let words: Vec<&str> = T::WORDS.iter().map(|(_, word)| *word).collect();
+        let (default, first) = T::WORDS[0];
+        let word = self.one_of(at, value, first, &words);
+        let known = T::WORDS.iter().find(|(_, w)| *w == word);
+        known.map_or(default, |(choice, _)| *choice)
+    }
+
     pub(super) fn one_of<'a>(
         &mut self,
         at: &[&str],

@@ -170,19 +170,9 @@ impl ManifestCheck {
         w: wire::TomlPolicy,
         nodes: &BTreeMap<String, NodeSettings>,
     ) -> PolicySettings {
-        let scan = self.one_of(
-            &["policy", "scan"],
-            w.scan,
-            "block",
-            &["block", "warn", "off"],
-        );
-        let review = self.one_of(&["policy", "review"], w.review, "off", &["off", "required"]);
-        let confinement = self.one_of(
-            &["policy", "confinement"],
-            w.confinement,
-            "required",
-            &["required", "warn"],
-        );
+        let scan = self.choice(&["policy", "scan"], w.scan);
+        let review = self.choice(&["policy", "review"], w.review);
+        let confinement = self.choice(&["policy", "confinement"], w.confinement);
         let mut accept = Vec::new();
         for (i, a) in w.accept.unwrap_or_default().into_iter().enumerate() {
             let i = i.to_string();

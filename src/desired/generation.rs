@@ -1,0 +1,158 @@
+//! A generation as data: its parts, its links, and the id that they amount to.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::ShareWish;
+use super::venv::VenvSpec;
+use crate::ids::{GenerationId, Part};
+use crate::lock::RepositoryPin;
+use crate::manifest::ShareRole;
+
+/// A whole generation: what its folder holds, down to the last link.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct GenSpec {
+    pub layout: u32,
+    pub comfyui: RepositoryPin,
+    pub nodes: BTreeMap<String, NodeSpec>,
+    /// Mount (`models`, `models/loras`, `input`, `output`) to where its link leads.
+    pub mounts: BTreeMap<String, PathBuf>,
+    /// Folders elsewhere that ComfyUI searches too, by share and kind of models.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub elsewhere: BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>,
+    pub state: PathBuf,
+    /// What nodes may write in ComfyUI's own folders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub writable: Vec<String>,
+    /// None before the interpreter is known, and in a generation of an older comfy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub venv: Option<VenvSpec>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NodeSpec {
+    pub pin: RepositoryPin,
+    pub writable: Vec<String>,
+}
+
+/// Raised when the folder of a generation changes its shape.
+pub const LAYOUT: u32 = 1;
+
+impl GenSpec {
+    /// 16 hexadecimal digits that say what the folder holds, and where its trees came from: its
+    /// description is in it.
+    pub fn id(&self) -> GenerationId {
+        let mut h = Sha256::new();
+        let mut line = |s: String| {
+            h.update(s.as_bytes());
+            h.update(b"\n");
+        };
+        line(format!("layout {}", self.layout));
+        for (name, pin) in self.pins() {
+            line(format!(
+                "{name} {} {} {} {}",
+                pin.tree, pin.commit, pin.repo, pin.git_ref
+            ));
+            for s in &pin.submodules {
+                line(format!("  {} {} {} {}", s.path, s.commit, s.tree, s.repo));
+            }
+        }
+        for (part, w) in self.writable() {
+            let top = match &part {
+                Part::Comfyui => "/",
+                Part::Node(name) => name,
+            };
+            line(format!("writable {top} {w}"));
+        }
+        for (mount, target) in &self.mounts {
+            line(format!("mount {mount} {}", target.display()));
+        }
+        for (share, kind, folder) in self.elsewhere() {
+            line(format!("models {share} {kind} {}", folder.display()));
+        }
+        line(format!("state {}", self.state.display()));
+        if let Some(v) = &self.venv {
+            line(format!("venv {}", v.id()));
+        }
+        GenerationId::of_digest(h)
+    }
+
+    /// Share, kind of models, folder.
+    pub fn elsewhere(&self) -> impl Iterator<Item = (&str, &str, &Path)> {
+        let kinds = self.elsewhere.iter().flat_map(|(share, kinds)| {
+            kinds
+                .iter()
+                .map(move |(kind, folders)| (share, kind, folders))
+        });
+        kinds.flat_map(|(share, kind, folders)| {
+            folders
+                .iter()
+                .map(move |f| (share.as_str(), kind.as_str(), f.as_path()))
+        })
+    }
+
+    /// Every part with each path that it may write.
+    pub fn writable(&self) -> impl Iterator<Item = (Part, &String)> {
+        let nodes = self.nodes.iter().flat_map(|(name, n)| {
+            n.writable
+                .iter()
+                .map(move |w| (Part::Node(name.clone()), w))
+        });
+        let core = self.writable.iter().map(|w| (Part::Comfyui, w));
+        core.chain(nodes)
+    }
+
+    /// ComfyUI and every node pack.
+    pub fn parts(&self) -> impl Iterator<Item = Part> {
+        std::iter::once(Part::Comfyui).chain(self.nodes.keys().cloned().map(Part::Node))
+    }
+
+    /// The pin of a part.
+    pub fn pin_of(&self, part: &Part) -> Option<&RepositoryPin> {
+        match part {
+            Part::Comfyui => Some(&self.comfyui),
+            Part::Node(name) => self.nodes.get(name).map(|n| &n.pin),
+        }
+    }
+
+    /// The pin of `comfyui` or of a `node.NAME`.
+    pub fn pin(&self, part: &str) -> Option<&RepositoryPin> {
+        match part.strip_prefix("node.") {
+            None => Some(&self.comfyui),
+            Some(name) => self.nodes.get(name).map(|n| &n.pin),
+        }
+    }
+
+    /// `comfyui` and every `node.NAME`.
+    pub fn pins(&self) -> impl Iterator<Item = (String, &RepositoryPin)> {
+        std::iter::once(("comfyui".to_string(), &self.comfyui)).chain(
+            self.nodes
+                .iter()
+                .map(|(n, s)| (format!("node.{n}"), &s.pin)),
+        )
+    }
+}
+
+/// Where the shares that hold models elsewhere have them.
+pub(super) fn elsewhere(shares: &[ShareWish]) -> BTreeMap<String, BTreeMap<String, Vec<PathBuf>>> {
+    let at = |s: &ShareWish, folder: &String| {
+        if folder == "." {
+            s.path.clone()
+        } else {
+            s.path.join(folder)
+        }
+    };
+    let one = |s: &ShareWish| match &s.role {
+        ShareRole::Models(kinds) => Some((
+            s.name.clone(),
+            kinds
+                .iter()
+                .map(|(k, all)| (k.clone(), all.iter().map(|f| at(s, f)).collect()))
+                .collect(),
+        )),
+        ShareRole::Mount(_) => None,
+    };
+    shares.iter().filter_map(one).collect()
+}

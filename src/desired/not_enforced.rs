@@ -1,0 +1,71 @@
+//! What the manifest promises and this version does not enforce.
+
+use crate::manifest::{
+    ClientPolicy, EgressPolicy, IsolationMode, Manifest, ReviewPolicy, ScanPolicy,
+};
+
+/// What the manifest promises, by a default or in words, and this version does not enforce on this
+/// platform.
+pub(super) fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
+    let mut out = Vec::new();
+    let none = m.host.isolation == IsolationMode::None;
+    let egress = match &m.network.egress {
+        EgressPolicy::Allow => None,
+        EgressPolicy::Deny => Some("network.egress = \"deny\"".to_string()),
+        EgressPolicy::Only(list) => Some(format!("network.egress = a list of {}", list.len())),
+    };
+    // A namespace of its own keeps the network, and the front the port.
+    if let Some(egress) = egress.filter(|_| none) {
+        let how = if macos {
+            "by port alone, not by host"
+        } else {
+            "for TCP and by port alone, as far as the kernel's Landlock knows ports; a node can \
+             still listen on a port that the system chooses"
+        };
+        out.push(format!("{egress}: under isolation \"none\" it holds {how}"));
+    }
+    if m.network.clients != ClientPolicy::Any && none {
+        out.push(
+            "network.clients: under isolation \"none\" every user of this machine reaches ComfyUI"
+                .into(),
+        );
+    } else if m.network.clients != ClientPolicy::Any && macos {
+        out.push(
+            "network.clients: not enforced for ComfyUI's own port, which other users of this \
+            machine reach beside the front's"
+                .into(),
+        );
+    }
+    if none && !macos && m.run.memory_reserve > 0 {
+        out.push(
+            "run.memory_reserve: under isolation \"none\" nothing is kept for the system".into(),
+        );
+    }
+    if macos {
+        out.push(format!(
+            "policy.confinement = \"{}\": a Seatbelt profile is applied that nobody \
+            has tried on a Mac yet",
+            m.policy.confinement
+        ));
+    }
+    out.extend(
+        not_yet(m)
+            .into_iter()
+            .map(|s| format!("{s}: read and checked, not enforced by this version")),
+    );
+    out
+}
+
+fn not_yet(m: &Manifest) -> Vec<String> {
+    let mut out = Vec::new();
+    if m.policy.scan != ScanPolicy::Off {
+        out.push(format!("policy.scan = \"{}\"", m.policy.scan));
+    }
+    if m.policy.review != ReviewPolicy::Off {
+        out.push(format!("policy.review = \"{}\"", m.policy.review));
+    }
+    if m.comfyui.allow_remote && m.host.isolation == IsolationMode::None {
+        out.push("comfyui.allow_remote: whoever reaches the port may use ComfyUI".into());
+    }
+    out
+}

@@ -1,0 +1,63 @@
+//! What `current` says of the code that is live.
+
+use crate::desired::{GenSpec, InstancePaths};
+use crate::ids::GenerationId;
+use crate::plan::look::Look;
+use crate::plan::observed::{FileType, Seen};
+
+/// Where `current` leads.
+pub enum LiveState {
+    /// There is no `current`: nothing was applied yet.
+    Absent,
+    /// Something else lies in the place of the link.
+    NotALink,
+    /// It leads elsewhere than to a generation.
+    Elsewhere(String),
+    /// It names a generation; no description where there is none, or it is another one's.
+    Generation(GenerationId, Option<Box<GenSpec>>),
+}
+
+impl LiveState {
+    /// Reads the link, and the description of the generation that it names.
+    pub fn observe(paths: &InstancePaths, look: &dyn Look) -> Seen<LiveState> {
+        let Some(entry) = look.read_entry(&paths.current_link())? else {
+            return Ok(LiveState::Absent);
+        };
+        let Some(target) = entry.target.filter(|_| entry.kind == FileType::Link) else {
+            return Ok(LiveState::NotALink);
+        };
+        Ok(match GenerationId::from_link(&target) {
+            Some(id) => {
+                let spec = look.generation_spec(paths, &id)?;
+                LiveState::Generation(id, spec.map(Box::new))
+            }
+            None => LiveState::Elsewhere(target.display().to_string()),
+        })
+    }
+
+    /// The generation that the link names, whether it is there or not.
+    pub fn id(&self) -> Option<&GenerationId> {
+        match self {
+            LiveState::Generation(id, _) => Some(id),
+            _ => None,
+        }
+    }
+
+    /// The description of the generation that is live.
+    pub fn spec(&self) -> Option<&GenSpec> {
+        match self {
+            LiveState::Generation(_, spec) => spec.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// As the plan shows it.
+    pub fn describe(&self) -> String {
+        match self {
+            LiveState::Absent => "no link".into(),
+            LiveState::NotALink => "not a link".into(),
+            LiveState::Elsewhere(target) => target.clone(),
+            LiveState::Generation(id, _) => id.relative_path(),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The steps from the code that is live to the one that is wanted.
+
+use super::live::LiveState;
+use super::observe::TargetGeneration;
+use crate::desired::InstancePaths;
+use crate::kinds::builder::Instance;
+use crate::manifest::names;
+use crate::plan::Step;
+
+/// Builds what is not there, moves away what nobody declared, gives first content, and switches.
+pub(super) fn steps(i: &Instance, live: &LiveState, target: &TargetGeneration) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let id = || target.id.clone();
+    if let (Some(check), Some(live)) = (&target.live_check, live.id())
+        && !check.foreign.is_empty()
+    {
+        steps.push(Step::Quarantine {
+            id: live.clone(),
+            names: check.foreign.clone(),
+        });
+    }
+    if !target.is_intact() {
+        let mut reuse: Vec<_> = target
+            .check
+            .iter()
+            .map(|_| id())
+            .chain(live.id().cloned())
+            .collect();
+        reuse.dedup();
+        steps.push(Step::BuildGeneration {
+            spec: Box::new(target.spec.clone()),
+            reuse,
+        });
+        if let Some(check) = target.check.as_ref().filter(|c| !c.foreign.is_empty()) {
+            steps.push(Step::Quarantine {
+                id: id(),
+                names: check.foreign.clone(),
+            });
+        }
+        steps.push(Step::Install { id: id() });
+    }
+    steps.extend(first_content(i, target));
+    if live.id() != Some(&target.id) {
+        steps.push(Step::Switch { id: id() });
+    }
+    steps
+}
+
+/// The first content of each `writable` path that nothing has written yet.
+fn first_content(i: &Instance, target: &TargetGeneration) -> Vec<Step> {
+    let (paths, mut steps) = (&i.d.paths, Vec::new());
+    for (part, path) in target.spec.writable() {
+        let written = InstancePaths::written_by(&paths.state_dir(), &part).join(path);
+        if !matches!(i.look.read_entry(&written), Ok(None)) {
+            continue;
+        }
+        let generation = paths.generation_dir(&target.id);
+        let tracked = generation.join(InstancePaths::tracked(&part)).join(path);
+        if !target.is_intact()
+            || names::stands_for_folder(path)
+            || matches!(i.look.read_entry(&tracked), Ok(Some(_)))
+        {
+            steps.push(Step::Seed {
+                id: target.id.clone(),
+                part,
+                path: path.clone(),
+                uid: i.ids.sandbox,
+                gid: i.ids.sandbox_gid,
+            });
+        }
+    }
+    steps
+}
