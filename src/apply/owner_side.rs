@@ -1,18 +1,20 @@
 //! The owner's side of the protocol: starts the root side, shows what it says, answers what it
 //! asks.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::protocol::{GO, LAUNCH, Message, Request};
 use super::session::Outcome;
-use crate::host::elevate::{self, Side};
+use crate::host::elevate;
+use crate::host::roles::Role;
+use crate::host::roles::spawn::RoleProcess;
+use crate::host::roles::wire::{Event, EventRelay};
 use crate::plan::Plan;
 use crate::problem::{Doing, Problem, Result};
-use crate::progress::{Progress, Reporter};
+use crate::progress::Reporter;
 
 /// A root side that has done what it was asked; it ends with this.
-pub struct Elevated(Option<Side>);
+pub struct Elevated(Option<RoleProcess>);
 
 /// Has the root side do `request`. `approve` is asked when it sends a plan of its own.
 ///
@@ -23,7 +25,7 @@ pub fn run(
     report: &dyn Reporter,
     approve: &mut dyn FnMut(&Plan) -> Result<()>,
 ) -> Result<(Outcome, Elevated)> {
-    let mut side = elevate::side(elevate::ROOT_SIDE, true)?;
+    let mut side = elevate::side(Role::Root, true)?;
     let failed = match converse(&mut side, request, report, approve) {
         Ok(outcome) => return Ok((outcome, Elevated(Some(side)))),
         Err(failed) => failed,
@@ -43,15 +45,15 @@ pub fn run(
 }
 
 fn converse(
-    side: &mut Side,
+    side: &mut RoleProcess,
     request: &Request,
     report: &dyn Reporter,
     approve: &mut dyn FnMut(&Plan) -> Result<()>,
 ) -> Result<Outcome, Option<Problem>> {
     let text = serde_json::to_string(request).map_err(|e| Some(Problem::new(e.to_string())))?;
     writeln!(side.stdin, "{text}").map_err(|_| None)?;
-    let mut jobs: BTreeMap<String, Box<dyn Progress>> = BTreeMap::new();
-    while let Some(message) = side.hear() {
+    let mut events = EventRelay::new(report);
+    while let Some(message) = side.recv() {
         match message {
             Message::Approve(plan) => {
                 approve(&plan).map_err(Some)?;
@@ -62,12 +64,14 @@ fn converse(
                 unit,
                 at,
                 total,
-            } => jobs
-                .entry(job.clone())
-                .or_insert_with(|| report.work(&job, unit))
-                .at(at, total),
-            Message::Say(line) => report.say(&line),
-            Message::Step(address) => report.step(&address),
+            } => events.pass_on(Event::Progress {
+                job,
+                unit,
+                at,
+                total,
+            }),
+            Message::Say(line) => events.pass_on(Event::Say(line)),
+            Message::Step(address) => events.pass_on(Event::Step(address)),
             Message::Done(outcome) => return Ok(outcome),
             Message::Failed(p) => return Err(Some(p)),
             Message::Launching => {}
@@ -81,11 +85,11 @@ impl Elevated {
     ///
     /// # Errors
     /// It ended instead.
-    pub fn launcher(mut self) -> Result<Side> {
+    pub fn launcher(mut self) -> Result<RoleProcess> {
         let ended = || Problem::new("the root side ended without becoming the launcher");
         let mut side = self.0.take().ok_or_else(ended)?;
         writeln!(side.stdin, "{LAUNCH}").doing(|| "ask for the launcher".into())?;
-        match side.hear() {
+        match side.recv() {
             Some(Message::Launching) => Ok(side),
             Some(Message::Failed(p)) => Err(p),
             _ => Err(ended()),
@@ -95,7 +99,7 @@ impl Elevated {
 
 impl Drop for Elevated {
     fn drop(&mut self) {
-        if let Some(Side {
+        if let Some(RoleProcess {
             mut child,
             stdin,
             reader,

@@ -4,7 +4,10 @@
 use super::session::{Job, Outcome};
 use crate::host::git::NetEnv;
 use crate::host::models::Hubs;
+use crate::host::roles::serve::RoleConfig;
+use crate::host::roles::wire::{Event, EventMessage};
 use crate::plan::Plan;
+use crate::progress::Unit;
 
 /// The owner's side, once.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -34,7 +37,7 @@ pub enum Message {
     Approve(Box<Plan>),
     Progress {
         job: String,
-        unit: crate::progress::Unit,
+        unit: Unit,
         at: u64,
         total: u64,
     },
@@ -43,6 +46,31 @@ pub enum Message {
     Done(Outcome),
     Launching,
     Failed(crate::problem::Problem),
+}
+
+impl RoleConfig for Request {
+    const WHAT: &'static str = "the request";
+    const LONGEST: u64 = crate::host::lines::REQUEST;
+}
+
+impl EventMessage for Message {
+    fn from_event(event: Event) -> Option<Message> {
+        Some(match event {
+            Event::Progress {
+                job,
+                unit,
+                at,
+                total,
+            } => Message::Progress {
+                job,
+                unit,
+                at,
+                total,
+            },
+            Event::Say(line) => Message::Say(line),
+            Event::Step(address) => Message::Step(address),
+        })
+    }
 }
 
 /// The answer that lets the root side go on.

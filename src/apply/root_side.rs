@@ -1,38 +1,25 @@
 //! The root side: started once by `apply`, `gc` or `destroy`, with everything slow left to the
 //! build process.
 
-use std::collections::BTreeMap;
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use super::journal::Caller;
 use super::protocol::{GO, LAUNCH, Message, Request};
 use super::session::Session;
 use crate::host::build::process::Jobs;
 use crate::host::lines;
+use crate::host::roles::serve;
+use crate::host::roles::wire::{self, RemoteReporter};
 use crate::plan::Plan;
 use crate::plan::select::Selection;
 use crate::problem::{Doing, Problem, Result};
-use crate::progress::{Progress, Reporter, Unit};
 
 /// Serves one request from stdin. Must be called before the process has a second thread.
-pub fn serve(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>) -> std::process::ExitCode {
-    let wire = Arc::new(Wire(Mutex::new(std::io::stdout())));
-    let code = match converse(load, &wire) {
-        Ok(()) => 0,
-        Err(p) => {
-            let exit = p.exit;
-            wire.send(&Message::Failed(p));
-            exit
-        }
-    };
-    std::process::ExitCode::from(code)
+pub fn serve_apply(
+    load: &dyn Fn(&Request) -> Result<crate::plan::Desired>,
+) -> std::process::ExitCode {
+    serve::answer(|| converse(load).map(|()| 0), Message::Failed)
 }
 
-fn converse(
-    load: &dyn Fn(&Request) -> Result<crate::plan::Desired>,
-    wire: &Arc<Wire>,
-) -> Result<()> {
+fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Problem::new(
             "this is the root side of comfy, which `comfy apply` starts by itself",
@@ -43,12 +30,7 @@ fn converse(
     std::env::set_current_dir("/").doing(|| "go to /".into())?;
     // A single Ctrl-C ends prepare or stops between two steps; more of them change nothing.
     crate::host::signals::watch(false);
-    let stdin = std::io::stdin();
-    // Whoever may start this for the owner may not fill root's memory.
-    let line = lines::next(&mut stdin.lock(), lines::REQUEST)
-        .doing(|| "read the request".into())?
-        .unwrap_or_default();
-    let request: Request = serde_json::from_str(&line).doing(|| "read the request".into())?;
+    let request: Request = serve::read_config()?;
     let desired = load(&request)?;
     let session = Session {
         desired: &desired,
@@ -62,7 +44,7 @@ fn converse(
         jobs: Some(Jobs {
             strict: desired.launch().policy.confinement == "required",
         }),
-        report: &WireReporter(wire.clone()),
+        report: &RemoteReporter::<Message>::default(),
     };
     let outcome = session.run(&mut |plan: &Plan| {
         match &request.approved {
@@ -70,7 +52,7 @@ fn converse(
             Some(_) => return Err(stale(request.saved)),
             None => {}
         }
-        wire.send(&Message::Approve(Box::new(plan.clone())));
+        wire::print_line(&Message::Approve(Box::new(plan.clone())));
         let answer = lines::next(&mut std::io::stdin().lock(), lines::WORD)
             .doing(|| "read the answer".into())?
             .unwrap_or_default();
@@ -80,12 +62,12 @@ fn converse(
             Err(Problem::new("declined"))
         }
     })?;
-    wire.send(&Message::Done(outcome));
+    wire::print_line(&Message::Done(outcome));
     let word = lines::next(&mut std::io::stdin().lock(), lines::WORD)
         .doing(|| "hear whether that was all".into())?
         .unwrap_or_default();
     if word.trim() == LAUNCH {
-        wire.send(&Message::Launching);
+        wire::print_line(&Message::Launching);
         return Err(crate::host::elevate::become_launcher());
     }
     Ok(())
@@ -105,59 +87,4 @@ pub fn stale(saved: bool) -> Problem {
     } else {
         "run `comfy apply` again"
     })
-}
-
-struct Wire(Mutex<std::io::Stdout>);
-
-impl Wire {
-    fn send(&self, m: &Message) {
-        if let (Ok(text), Ok(mut out)) = (serde_json::to_string(m), self.0.lock()) {
-            // The owner's side may be gone; a commit that has begun goes on without it.
-            let _ = writeln!(out, "{text}").and_then(|()| out.flush());
-        }
-    }
-}
-
-struct WireReporter(Arc<Wire>);
-
-impl Reporter for WireReporter {
-    fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
-        Box::new(Job {
-            wire: self.0.clone(),
-            name: name.into(),
-            unit,
-            last: Mutex::new(BTreeMap::new()),
-        })
-    }
-    fn say(&self, line: &str) {
-        self.0.send(&Message::Say(line.into()));
-    }
-    fn step(&self, address: &str) {
-        self.0.send(&Message::Step(address.into()));
-    }
-}
-
-struct Job {
-    wire: Arc<Wire>,
-    name: String,
-    unit: Unit,
-    last: Mutex<BTreeMap<u64, std::time::Instant>>,
-}
-
-impl Progress for Job {
-    fn at(&self, at: u64, total: u64) {
-        let Ok(mut last) = self.last.lock() else {
-            return;
-        };
-        if at != total && last.get(&0).is_some_and(|t| t.elapsed().as_millis() < 50) {
-            return;
-        }
-        last.insert(0, std::time::Instant::now());
-        self.wire.send(&Message::Progress {
-            job: self.name.clone(),
-            unit: self.unit,
-            at,
-            total,
-        });
-    }
 }

@@ -7,6 +7,7 @@ use super::run::request;
 use crate::doctor::probes::Question;
 use crate::doctor::{By, Outcome, Said, Try, Verdict, judge, listening, parse};
 use crate::host::elevate;
+use crate::host::roles::Role;
 use crate::launch::How;
 use crate::launch::client::put;
 use crate::plan::Desired;
@@ -96,7 +97,7 @@ fn tried(project: &Project, desired: &Desired, question: &Question, by: By) -> R
     // Some of it is tried without walls, which no launcher without a password does.
     let mut asked = put(
         &request(project, desired, &[], how),
-        elevate::side(elevate::LAUNCH_SIDE, true)?,
+        elevate::side(Role::Launcher, true)?,
     )?;
     let mut said = Vec::new();
     for line in asked.side.reader.lines().map_while(std::result::Result::ok) {

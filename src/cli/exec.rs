@@ -2,7 +2,7 @@ use std::io::{Read, Write};
 
 use super::Global;
 use super::run::{caveats, request};
-use crate::host::elevate::Side;
+use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
 use crate::launch::client::{Asked, ask};
 use crate::launch::{Answer, How, KILL, STOP};
@@ -28,11 +28,12 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let desired = project.desired()?;
     let Asked {
         answer,
-        side: Side {
-            mut child,
-            mut stdin,
-            mut reader,
-        },
+        side:
+            RoleProcess {
+                mut child,
+                mut stdin,
+                mut reader,
+            },
     } = ask(
         &request(&project, &desired, &[], How::Once(args.command.clone())),
         &desired.paths,

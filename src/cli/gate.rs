@@ -7,8 +7,9 @@ use super::run::request;
 use crate::apply::owner_side::Elevated;
 use crate::apply::session::Job;
 use crate::desired::Desired;
-use crate::host::elevate::{self, Side};
+use crate::host::elevate;
 use crate::host::machine::Machine;
+use crate::host::roles::spawn::RoleProcess;
 use crate::launch::How;
 use crate::launch::import_check_run::{self, Book, Health};
 use crate::plan::Plan;
@@ -117,7 +118,7 @@ impl Gate<'_> {
             None => "Loading everything once…".to_string(),
             Some(id) => format!("Loading generation {id}, to compare…"),
         });
-        let side: Side = match elevated {
+        let side: RoleProcess = match elevated {
             Some(e) => e.launcher()?,
             None => elevate::launch_side(
                 &self.desired.sandbox,

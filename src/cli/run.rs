@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::Global;
 use crate::desired::Desired;
 use crate::gateway::tokens::Handle;
-use crate::host::elevate::Side;
+use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
 use crate::launch::client::{Asked, ask};
 use crate::launch::import_log::{self, Log};
@@ -44,7 +44,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     };
     let Asked {
         answer,
-        side: Side {
+        side: RoleProcess {
             mut child,
             stdin,
             reader,

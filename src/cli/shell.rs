@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Global;
 use super::run::{caveats, request};
-use crate::host::elevate::Side;
+use crate::host::roles::spawn::RoleProcess;
 use crate::host::terminal::{Raw, Size, size};
 use crate::host::{env, signals};
 use crate::launch::client::{Asked, ask};
@@ -33,11 +33,12 @@ pub fn run(global: &Global, _: &Args) -> Result<u8> {
     let term = env::var("TERM").unwrap_or_else(|| "dumb".into());
     let Asked {
         answer,
-        side: Side {
-            mut child,
-            mut stdin,
-            mut reader,
-        },
+        side:
+            RoleProcess {
+                mut child,
+                mut stdin,
+                mut reader,
+            },
     } = ask(
         &request(&project, &desired, &[], How::Shell { size: is, term }),
         &desired.paths,

@@ -87,7 +87,7 @@ fn label(sandbox: &str) -> String {
 fn command(paths: &Paths, sandbox: &str) -> Vec<String> {
     vec![
         paths.launcher().display().to_string(),
-        crate::host::elevate::LAUNCH_SIDE.into(),
+        crate::roles::Role::Launcher.subcommand().into(),
         sandbox.into(),
     ]
 }

@@ -4,14 +4,15 @@ use std::io::Write;
 
 use super::{Answer, Request};
 use crate::desired::Paths;
-use crate::host::elevate::{self, Side};
+use crate::host::elevate;
+use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
 use crate::problem::{Doing, Problem, Result};
 
 /// A launcher that answered: words go to its stdin, whose end means to stop.
 pub struct Asked {
     pub answer: Answer,
-    pub side: Side,
+    pub side: RoleProcess,
 }
 
 /// # Errors
@@ -27,11 +28,11 @@ pub fn ask(request: &Request, paths: &Paths, isolated: bool) -> Result<Asked> {
 ///
 /// # Errors
 /// As [`ask`].
-pub fn put(request: &Request, mut side: Side) -> Result<Asked> {
+pub fn put(request: &Request, mut side: RoleProcess) -> Result<Asked> {
     let text = serde_json::to_string(request).doing(|| "ask the launcher".into())?;
     // One that ended already says why on its own.
     let _ = writeln!(side.stdin, "{text}");
-    match side.hear() {
+    match side.recv() {
         Some(Answer::Failed(p)) => {
             let _ = side.child.wait();
             Err(p)

@@ -10,8 +10,8 @@ use super::client::{Asked, put};
 use super::import_log::{Log, more, summary};
 use super::{Answer, KILL, Request, STOP, log_writer};
 use crate::desired::{Owner, Paths};
-use crate::host::elevate::Side;
 use crate::host::fs::edit;
+use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
 use crate::problem::{Doing, Problem, Result};
 use crate::records::running;
@@ -168,15 +168,16 @@ fn own(owner: &Owner) -> Option<(u32, u32)> {
 ///
 /// # Errors
 /// Nothing could be started; interrupted.
-pub fn load(request: &Request, side: Side) -> Result<Health> {
+pub fn load(request: &Request, side: RoleProcess) -> Result<Health> {
     let started = Instant::now();
     let Asked {
         answer,
-        side: Side {
-            mut child,
-            mut stdin,
-            reader,
-        },
+        side:
+            RoleProcess {
+                mut child,
+                mut stdin,
+                reader,
+            },
     } = put(request, side)?;
     let Answer::Started {
         generation, nodes, ..

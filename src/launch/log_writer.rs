@@ -3,7 +3,7 @@
 //! when ComfyUI is ready and which nodes failed.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -14,7 +14,8 @@ use super::import_log::Log;
 use crate::desired::Paths;
 use crate::gateway::tokens::Handle;
 use crate::host::fs::edit;
-use crate::host::launched;
+use crate::host::roles::credentials::{self, Dropped};
+use crate::host::roles::serve::{self, RoleConfig};
 use crate::problem::{Doing, Result};
 
 /// What the supervisor asks of it, on stdin.
@@ -74,36 +75,33 @@ fn status_path(paths: &Paths) -> PathBuf {
     paths.logs().join("status.json")
 }
 
-/// Serves until ComfyUI says no more. Must be called while there is one thread.
-pub fn serve() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(p) => {
-            crate::render::problem(&p);
-            ExitCode::FAILURE
-        }
-    }
+impl RoleConfig for Config {
+    const WHAT: &'static str = "what to write down";
 }
 
-fn run() -> Result<()> {
-    let mut text = String::new();
-    std::io::stdin()
-        .read_to_string(&mut text)
-        .doing(|| "read what to write down".into())?;
-    let config: Config =
-        serde_json::from_str(&text).doing(|| "understand what to write down".into())?;
-    let input = launched::take_over(config.input)?;
-    // The terminal's Ctrl-C is the supervisor's.
-    nix::unistd::setsid().doing(|| "begin a session".into())?;
-    if let Some((uid, gid)) = config.account {
-        launched::drop_groups()?;
-        launched::become_id(uid, gid)?;
-    }
+/// Writes the log until ComfyUI says no more. Must be called while there is one thread.
+pub fn serve_log() -> ExitCode {
+    serve::serve(|config: Config, _| {
+        let input = serve::adopt_fd(config.input)?;
+        // The terminal's Ctrl-C is the supervisor's.
+        nix::unistd::setsid().doing(|| "begin a session".into())?;
+        let dropped = match config.account {
+            Some((uid, gid)) => {
+                credentials::set_ids_permanently(uid, gid, credentials::clear_groups()?)?
+            }
+            None => Dropped::as_caller(),
+        };
+        write_log(&config, input, &dropped).map(|()| 0)
+    })
+}
+
+/// Writes down what comes from `input`, as the owner.
+fn write_log(config: &Config, input: OwnedFd, _: &Dropped) -> Result<()> {
     nix::sys::stat::umask(crate::host::fs::mode(0o077));
     let mut log = Rotating::open(&config.paths)?;
     let status = Arc::new(Mutex::new(Status::default()));
     note(&config.paths, &status);
-    wait_for_answer(&config, &status);
+    wait_for_answer(config, &status);
     let mut watch = Log::of(&config.nodes);
     let hear = queued(std::fs::File::from(input), |line| line);
     let (mut due, mut noted) = (false, None::<Instant>);

@@ -33,6 +33,11 @@ pub struct Request {
     pub how: How,
 }
 
+impl crate::host::roles::serve::RoleConfig for Request {
+    const WHAT: &'static str = "the request";
+    const LONGEST: u64 = 1 << 20;
+}
+
 /// What is launched, and who attends it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum How {

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,8 @@ use crate::confine::Confinement;
 use crate::desired::launch::{self, Inner, LaunchSpec};
 use crate::gateway::{self, access, tokens};
 use crate::host::confine::opened_paths::Opened;
-use crate::host::{elevate, launched, lines, memory_cgroup, terminal};
+use crate::host::roles::{Role, spawn};
+use crate::host::{lines, memory_cgroup, terminal};
 #[cfg(target_os = "linux")]
 use crate::manifest::Egress;
 use crate::problem::{Doing, Problem, Result};
@@ -216,15 +217,15 @@ pub fn start(
         }
         false => None,
     };
-    let (report, told) = pipe()?;
-    let mut c = side(elevate::CELL_SIDE)?;
+    let (report, told) = spawn::report_pipe()?;
+    let mut c = spawn::role_command(Role::Sandbox)?;
     c.stdout(voice.stdio()?).stderr(voice.stdio()?);
     let given = Given::of(&confinement, opened, network.room.is_some())?;
     let mut kept = vec![&told];
     kept.extend(&network.room);
     kept.extend(&terminal);
     kept.extend(given.rules.iter().map(|(_, fd)| fd).chain(&given.temps));
-    launched::hand_over(&mut c, &kept);
+    spawn::inherit_fds(&mut c, &kept);
     let cell = Cell {
         opened: given
             .rules
@@ -246,7 +247,7 @@ pub fn start(
         report: told.as_raw_fd(),
         network: network.room.as_ref().map(AsRawFd::as_raw_fd),
         terminal: terminal.as_ref().map(AsRawFd::as_raw_fd),
-        launcher: me(),
+        launcher: spawn::own_pid(),
     };
     let mut comfyui = c.spawn().doing(|| "start ComfyUI".into())?;
     drop((told, given));
@@ -256,7 +257,7 @@ pub fn start(
     {
         crate::render::warning(&format!("run.memory_reserve: {why}"));
     }
-    hand(&mut comfyui, &cell)?;
+    spawn::send_config(&mut comfyui, &cell)?;
     let stdin = comfyui.stdin.take();
     let pid = i32::try_from(comfyui.id()).unwrap_or(0);
     let target = Pid::from_raw(if network.room.is_some() { pid } else { -pid });
@@ -273,7 +274,8 @@ pub fn start(
         running.gate = stdin.map(|s| (s, report));
         return Ok(running);
     }
-    let p = hear(report, &first).unwrap_or_else(|| Problem::new("ComfyUI ended before it began"));
+    let p = spawn::read_report(report, &first)
+        .unwrap_or_else(|| Problem::new("ComfyUI ended before it began"));
     running.end();
     Err(p)
 }
@@ -341,12 +343,12 @@ fn fence(spec: &LaunchSpec) -> Result<()> {
 fn serve(spec: &LaunchSpec, network: &Network, voice: &Voice) -> Result<Front> {
     let listener: OwnedFd = port::claim(&spec.listen, spec.port)?.into();
     let secret = tokens::Secret::new()?;
-    let (report, told) = pipe()?;
-    let mut c = side(elevate::FRONT_SIDE)?;
+    let (report, told) = spawn::report_pipe()?;
+    let mut c = spawn::role_command(Role::Gateway)?;
     c.stdout(voice.stdio()?).stderr(voice.stdio()?);
     let mut kept = vec![&told, &listener];
     kept.extend(&network.room);
-    launched::hand_over(&mut c, &kept);
+    spawn::inherit_fds(&mut c, &kept);
     let config = gateway::Config {
         uid: spec.front,
         listener: listener.as_raw_fd(),
@@ -366,15 +368,17 @@ fn serve(spec: &LaunchSpec, network: &Network, voice: &Voice) -> Result<Front> {
         egress: spec.network.egress.clone(),
         secret: secret.clone(),
         report: told.as_raw_fd(),
-        launcher: me(),
+        launcher: spawn::own_pid(),
     };
     let mut child = c.spawn().doing(|| "start the front".into())?;
     drop(told);
     let handle = spec.paths.front();
     // Its stdin stays open: by its end it knows that this process has ended.
-    let started = hand(&mut child, &config).and_then(|()| match hear(report.into(), b"") {
-        Some(p) => Err(p),
-        None => tokens::Handle::new(spec.address(), secret).write(&handle, (spec.owner, 0)),
+    let started = spawn::send_config(&mut child, &config).and_then(|()| {
+        match spawn::read_report(report.into(), b"") {
+            Some(p) => Err(p),
+            None => tokens::Handle::new(spec.address(), secret).write(&handle, (spec.owner, 0)),
+        }
     });
     let front = Front { child, handle };
     match started {
@@ -394,31 +398,6 @@ impl Front {
     }
 }
 
-/// Comfy's own program in another role, with a pipe to it and nothing of the environment.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "comfy itself, with a cleared environment"
-)]
-pub(super) fn side(role: &str) -> Result<Command> {
-    let own = std::env::current_exe().doing(|| "find comfy's own program".into())?;
-    let mut c = Command::new(own);
-    c.arg(role)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::piped());
-    Ok(c)
-}
-
-fn me() -> i32 {
-    nix::unistd::getpid().as_raw()
-}
-
-/// A pipe, to read and to write.
-fn pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
-    Ok((reader.into(), writer.into()))
-}
-
 /// Makes the owner's folder among the records.
 ///
 /// # Errors
@@ -434,11 +413,11 @@ pub fn logs(spec: &LaunchSpec, owner_gid: u32) -> Result<()> {
 /// # Errors
 /// It cannot be started.
 pub fn scribe(spec: &LaunchSpec, owner_gid: u32, nodes: Vec<String>) -> Result<(Child, Voice)> {
-    let (reader, writer) = pipe()?;
+    let (reader, writer) = spawn::report_pipe()?;
     logs(spec, owner_gid)?;
-    let mut c = side(elevate::SCRIBE_SIDE)?;
+    let mut c = spawn::role_command(Role::LogWriter)?;
     c.stdout(Stdio::null()).stderr(Stdio::null());
-    launched::hand_over(&mut c, &[&reader]);
+    spawn::inherit_fds(&mut c, &[&reader]);
     let account = spec.account.then_some((spec.owner, owner_gid));
     let config = super::log_writer::Config {
         account,
@@ -448,33 +427,9 @@ pub fn scribe(spec: &LaunchSpec, owner_gid: u32, nodes: Vec<String>) -> Result<(
         nodes,
     };
     let mut child = c.spawn().doing(|| "start the log keeper".into())?;
-    hand(&mut child, &config)?;
+    spawn::send_config(&mut child, &config)?;
     drop(child.stdin.take());
     Ok((child, Voice::Pipe(writer)))
-}
-
-/// Writes what it is asked, as one line.
-pub(super) fn hand(child: &mut Child, what: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string(what).doing(|| "say what to start".into())?;
-    let stdin = child
-        .stdin
-        .as_mut()
-        .ok_or_else(|| Problem::new("no pipe to what was started"))?;
-    // One that ended already says why by itself.
-    let _ = writeln!(stdin, "{text}");
-    Ok(())
-}
-
-/// What goes wrong before it is what it should be; nothing where all is well.
-fn hear(report: std::fs::File, first: &[u8]) -> Option<Problem> {
-    let mut text = first.to_vec();
-    // It comes from processes that are not root's any more.
-    let _ = report.take(lines::WORD).read_to_end(&mut text);
-    let text = String::from_utf8_lossy(&text);
-    let text = text.trim_matches('\0');
-    (!text.is_empty()).then(|| {
-        serde_json::from_str(text).unwrap_or_else(|_| Problem::new(crate::text::escape(text)))
-    })
 }
 
 impl Running {
@@ -484,7 +439,7 @@ impl Running {
         if let Some((mut stdin, report)) = self.gate.take() {
             let _ = stdin.write_all(b"\n");
             drop(stdin);
-            if let Some(p) = hear(report, b"") {
+            if let Some(p) = spawn::read_report(report, b"") {
                 crate::render::problem(&p);
             }
         }

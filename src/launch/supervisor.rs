@@ -1,7 +1,7 @@
 //! The side that launches: as root it reads what was applied, looks once more, has [`start`] start
 //! the processes, and stays until all of them have ended.
 
-use std::io::{BufRead, Read, Write};
+use std::io::BufRead;
 
 use super::control::Desk;
 use super::processes::{self, Voice};
@@ -15,7 +15,8 @@ use crate::doctor::{self, By};
 use crate::host::build::{self, interpreter, venv};
 use crate::host::confine::opened_paths::{self, Everything};
 use crate::host::machine::Machine;
-use crate::host::{fs, launched, sandbox_state, shares, terminal};
+use crate::host::roles::{serve, wire};
+use crate::host::{fs, sandbox_state, shares, terminal};
 use crate::manifest::{Access, names};
 use crate::plan::ids::Ids;
 use crate::plan::look::Look;
@@ -28,37 +29,15 @@ use crate::records::running::{self, Ended, Held, Live};
 ///
 /// `only`: another instance is refused. `boot`: nothing is asked and nobody answers; it is launched
 /// as by `comfy start`, and what started this process supervises it.
-pub fn serve(only: Option<String>, boot: bool) -> std::process::ExitCode {
+pub fn serve_launch(only: Option<String>, boot: bool) -> std::process::ExitCode {
     crate::host::signals::watch(false);
-    match launch(only, boot) {
-        Err(p) if boot => {
+    if boot {
+        return std::process::ExitCode::from(launch(only, boot).unwrap_or_else(|p| {
             crate::render::problem(&p);
-            std::process::ExitCode::from(p.exit)
-        }
-        Ok(code) => std::process::ExitCode::from(code),
-        Err(p) => {
-            let exit = p.exit;
-            say(&Answer::Failed(p));
-            std::process::ExitCode::from(exit)
-        }
+            p.exit
+        }));
     }
-}
-
-fn say(answer: &Answer) {
-    let text = serde_json::to_string(answer).unwrap_or_default();
-    // Nobody listens any more: the launch ends by its stdin.
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-fn request() -> Result<Request> {
-    let mut line = String::new();
-    // Whoever may start this for the owner may not fill root's memory.
-    std::io::stdin()
-        .lock()
-        .take(1 << 20)
-        .read_line(&mut line)
-        .doing(|| "read the request".into())?;
-    serde_json::from_str(&line).doing(|| "read the request".into())
+    serve::answer(|| launch(only, boot), Answer::Failed)
 }
 
 fn launch(only: Option<String>, boot: bool) -> Result<u8> {
@@ -69,7 +48,7 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
             args: Vec::new(),
             how: How::Detached,
         },
-        _ => request()?,
+        _ => serve::read_config()?,
     };
     if let Some(only) = &only {
         if *only != request.instance {
@@ -184,7 +163,7 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
             network.ports(),
             network.memory.is_some(),
         );
-        say(&Answer::Explained {
+        wire::print_line(&Answer::Explained {
             user: spec.user.clone(),
             command,
             allowed,
@@ -279,7 +258,7 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
         })?;
     }
     if !boot {
-        say(&Answer::Started {
+        wire::print_line(&Answer::Started {
             address: spec.address(),
             generation: id,
             nodes,
@@ -434,7 +413,7 @@ fn bare(by: By, spec: &LaunchSpec) -> Result<Option<Account>> {
 /// lost the Metal compiler service on macOS.
 fn detach() -> Result<Option<u8>> {
     let (reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
-    if launched::fork()?.is_none() {
+    if serve::fork_process()?.is_none() {
         drop(reader);
         nix::unistd::setsid().doing(|| "begin a session".into())?;
         nix::unistd::dup2_stdout(&writer).doing(|| "answer through the pipe".into())?;
@@ -448,7 +427,7 @@ fn detach() -> Result<Option<u8>> {
         .doing(|| "hear whether it was started".into())?;
     let answer = serde_json::from_str(&line)
         .unwrap_or_else(|_| Answer::Failed(Problem::new("the supervisor ended without an answer")));
-    say(&answer);
+    wire::print_line(&answer);
     Ok(Some(u8::from(matches!(answer, Answer::Failed(_)))))
 }
 

@@ -20,6 +20,7 @@ use crate::host::build::bytecode::Bytecode;
 use crate::host::build::process::Jobs;
 use crate::host::build::work::{Item, Request, Work};
 use crate::host::fs::edit;
+use crate::host::roles::credentials::Dropped;
 use crate::host::sealed::generation_check::{self, Checker};
 use crate::host::sealed::seal;
 use crate::host::sealed::stat_cache::StatCache;
@@ -96,7 +97,7 @@ impl Builder<'_> {
     pub fn perform<T: serde::de::DeserializeOwned>(&mut self, work: &Work) -> Result<T> {
         let value = match self.jobs {
             Some(jobs) => jobs.perform(self.ids.build, work, self.report)?,
-            None => work.run(self.report)?,
+            None => work.run(self.report, &Dropped::as_caller())?,
         };
         serde_json::from_value(value).doing(|| "understand the build process".into())
     }

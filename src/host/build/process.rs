@@ -12,16 +12,19 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::work::{Needs, Work};
 use crate::confine::{Confinement, May, Rule, Whose, places};
-use crate::host::{elevate, launched};
+use crate::host::roles::Role;
+use crate::host::roles::credentials::{self, Dropped};
+use crate::host::roles::serve::{self, RoleConfig};
+use crate::host::roles::spawn::{SYSTEM_PATH, role_command};
+use crate::host::roles::wire::{self, Event, EventMessage, EventRelay, RemoteReporter};
 use crate::problem::{Doing, Problem, Result};
-use crate::progress::{Progress, Reporter, Unit};
+use crate::progress::{Reporter, Unit};
 
 /// Lines that wait to be heard: a job that says more waits.
 const LINES: usize = 4;
@@ -57,6 +60,30 @@ enum Message {
     },
     Done(serde_json::Value),
     Failed(Problem),
+}
+
+impl RoleConfig for Asked {
+    const WHAT: &'static str = "the job";
+}
+
+impl EventMessage for Message {
+    /// A job tells its progress alone.
+    fn from_event(event: Event) -> Option<Message> {
+        match event {
+            Event::Progress {
+                job,
+                unit,
+                at,
+                total,
+            } => Some(Message::Progress {
+                job,
+                unit,
+                at,
+                total,
+            }),
+            Event::Say(_) | Event::Step(_) => None,
+        }
+    }
 }
 
 /// What a job may touch: what it asks for, and what every program needs.
@@ -145,21 +172,12 @@ fn died(status: std::process::ExitStatus) -> Problem {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "comfy itself, with a cleared environment"
-)]
 fn start() -> Result<Child> {
-    let own = elevate::own().doing(|| "find comfy's own program".into())?;
-    let mut c = Command::new(own);
+    let mut c = role_command(Role::Build)?;
     // Nothing of the owner's terminal: what it has to say it says in its answer.
-    c.arg(elevate::BUILD_SIDE)
-        .stderr(Stdio::null())
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+    c.env("PATH", SYSTEM_PATH)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     c.spawn().doing(|| "start the build process".into())
 }
 
@@ -191,7 +209,7 @@ fn listen(child: &mut Child, report: &dyn Reporter) -> Result<Option<serde_json:
 }
 
 fn answer(lines: &Receiver<Vec<u8>>, report: &dyn Reporter) -> Result<Option<serde_json::Value>> {
-    let mut jobs: BTreeMap<String, Box<dyn Progress>> = BTreeMap::new();
+    let mut events = EventRelay::new(report);
     loop {
         let line = match lines.recv_timeout(Duration::from_millis(200)) {
             Ok(line) => line,
@@ -207,10 +225,12 @@ fn answer(lines: &Receiver<Vec<u8>>, report: &dyn Reporter) -> Result<Option<ser
                 unit,
                 at,
                 total,
-            } => jobs
-                .entry(job.clone())
-                .or_insert_with(|| report.work(&job, unit))
-                .at(at, total),
+            } => events.pass_on(Event::Progress {
+                job,
+                unit,
+                at,
+                total,
+            }),
             Message::Done(value) => return Ok(Some(value)),
             Message::Failed(p) => return Err(p),
         }
@@ -228,18 +248,7 @@ fn gone(_: u32) -> Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn gone(uid: u32) -> Result<()> {
     use crate::host::process::{Run, System};
-    // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork
-    // (signal-safety(7)).
-    match unsafe { nix::unistd::fork() }.doing(|| "end the build processes".into())? {
-        // SAFETY: plain calls on plain numbers; the child ends here.
-        nix::unistd::ForkResult::Child => unsafe {
-            if nix::libc::setgid(uid) == 0 && nix::libc::setuid(uid) == 0 {
-                nix::libc::kill(-1, nix::libc::SIGKILL);
-            }
-            nix::libc::_exit(0)
-        },
-        nix::unistd::ForkResult::Parent { child } => drop(nix::sys::wait::waitpid(child, None)),
-    }
+    credentials::kill_all_of_uid(uid)?;
     let wanted = uid.to_string();
     // What ps(1) cannot say counts as alive.
     let alive = || {
@@ -266,42 +275,23 @@ fn gone(uid: u32) -> Result<()> {
 
 /// The job's side: becomes what it is told, does the one piece of work, answers. Must be called
 /// while there is one thread.
-pub fn serve() -> ExitCode {
-    let mut line = String::new();
-    let read = std::io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .doing(|| "read the job".into());
-    let asked = read
-        .and_then(|_| serde_json::from_str::<Asked>(&line).doing(|| "understand the job".into()));
-    match asked.and_then(|asked| enter(&asked)) {
-        Ok(code) => ExitCode::from(code),
-        Err(p) => {
-            say(&Message::Failed(p));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn say(message: &Message) {
-    if let Ok(text) = serde_json::to_string(message) {
-        // Without a listener there is nobody to tell.
-        let _ = writeln!(std::io::stdout().lock(), "{text}");
-    }
+pub fn serve_job() -> ExitCode {
+    serve::answer(|| enter(&serve::read_config()?), Message::Failed)
 }
 
 fn enter(asked: &Asked) -> Result<u8> {
     // Its own session: the terminal's Ctrl-C reaches the side that started it, which then ends it.
     nix::unistd::setsid().doing(|| "begin a session".into())?;
-    launched::keep_three()?;
-    launched::die_with(asked.parent)?;
+    serve::cloexec_from_3()?;
+    serve::die_with_parent(asked.parent)?;
     nix::sys::stat::umask(crate::host::fs::mode(0o022));
     #[cfg(target_os = "linux")]
     if let Some(code) = namespaces(asked)? {
         return Ok(code);
     }
-    become_it(asked)?;
-    say(&match asked.work.run(&Wire::default()) {
+    let dropped = drop_privileges(asked)?;
+    let report = RemoteReporter::<Message>::default();
+    wire::print_line(&match asked.work.run(&report, &dropped) {
         Ok(value) => Message::Done(value),
         Err(p) => Message::Failed(p),
     });
@@ -322,7 +312,7 @@ fn namespaces(asked: &Asked) -> Result<Option<u8>> {
         unshare(CloneFlags::CLONE_NEWNET)
             .doing(|| "keep the build process from the network".into())?;
     }
-    let Some(first) = launched::fork()? else {
+    let Some(first) = serve::fork_process()? else {
         return Ok(None);
     };
     // It ends when it is done, or when nobody asks for it any more.
@@ -356,16 +346,16 @@ fn asker_is_gone() -> bool {
 }
 
 /// Leaves every right behind that the work does not need.
-fn become_it(asked: &Asked) -> Result<()> {
+fn drop_privileges(asked: &Asked) -> Result<Dropped> {
     if asked.uid == 0 {
         return Err(Problem::new("the build process must not be root"));
     }
-    launched::drop_groups()?;
-    launched::become_id(asked.uid, asked.uid)?;
+    let groups = credentials::clear_groups()?;
+    let dropped = credentials::set_ids_permanently(asked.uid, asked.uid, groups)?;
     // Becoming somebody else has cleared it (prctl(2)).
     #[cfg(target_os = "linux")]
-    launched::die_with(0)?;
-    launched::no_new_rights()?;
+    serve::die_with_parent(0)?;
+    credentials::set_no_new_privs()?;
     #[cfg(target_os = "linux")]
     {
         use crate::host::confine::{landlock_rules, seccomp_filter};
@@ -381,47 +371,5 @@ fn become_it(asked: &Asked) -> Result<()> {
             seccomp_filter::apply_without_services()?;
         }
     }
-    Ok(())
-}
-
-/// Tells progress on stdout.
-#[derive(Default)]
-struct Wire(Arc<Mutex<()>>);
-
-impl Reporter for Wire {
-    fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
-        Box::new(Told {
-            one: self.0.clone(),
-            job: name.into(),
-            unit,
-            last: Mutex::new(std::time::Instant::now()),
-        })
-    }
-    fn say(&self, _: &str) {}
-}
-
-struct Told {
-    one: Arc<Mutex<()>>,
-    job: String,
-    unit: Unit,
-    last: Mutex<std::time::Instant>,
-}
-
-impl Progress for Told {
-    fn at(&self, at: u64, total: u64) {
-        let Ok(mut last) = self.last.lock() else {
-            return;
-        };
-        if at != total && last.elapsed().as_millis() < 50 {
-            return;
-        }
-        *last = std::time::Instant::now();
-        let _one = self.one.lock();
-        say(&Message::Progress {
-            job: self.job.clone(),
-            unit: self.unit,
-            at,
-            total,
-        });
-    }
+    Ok(dropped)
 }

@@ -10,6 +10,7 @@ use crate::confine::places;
 use super::{bytecode, venv};
 use crate::host::build::interpreter;
 use crate::host::git::{Depth, Git, NetEnv, objects};
+use crate::host::roles::credentials::Dropped;
 use crate::host::{models, uv};
 use crate::lock::Pin;
 use crate::problem::{Doing, Problem, Result};
@@ -145,11 +146,11 @@ impl Work {
         }
     }
 
-    /// Does it, as whoever calls.
+    /// Does the work, as whoever calls, who is not root any more.
     ///
     /// # Errors
     /// What went wrong, for a person.
-    pub fn run(&self, report: &dyn Reporter) -> Result<serde_json::Value> {
+    pub fn run(&self, report: &dyn Reporter, _: &Dropped) -> Result<serde_json::Value> {
         let value = match self {
             Work::Trees(r) => serde_json::to_value(run(r, report)?),
             Work::Venv(j) => serde_json::to_value(venv::build_job::run(j, report)?),
