@@ -159,6 +159,6 @@ fn attempt(path: &Path, what: &str) -> Result<std::result::Result<Exclusive, Str
                 crate::text::escape(text.trim())
             }))
         }
-        Err((_, e)) => Err(Problem::new(format!("could not {}: {e}", doing()))),
+        Err((_, e)) => Err(Problem::new(format!("could not {}: {e}", doing())).caused_by(&e)),
     }
 }

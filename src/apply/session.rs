@@ -172,8 +172,8 @@ impl Session<'_> {
             plan: digest[..16].into(),
             owner,
         };
-        let mut inventory = crate::plan::look::Look::inventory(&machine, &d.paths)
-            .map_err(|u| Problem::new(u.reason))?;
+        let mut inventory =
+            crate::plan::look::Look::inventory(&machine, &d.paths).map_err(Problem::from)?;
         let p = &d.paths;
         let first: Vec<PathBuf> = [
             Some(p.prefix.as_path()),

@@ -15,7 +15,7 @@ use crate::launch::import_check_run::{self, Book, Health};
 use crate::plan::Plan;
 use crate::plan::look::Look;
 use crate::plan::select::Selection;
-use crate::problem::{EXIT_INTERRUPTED, Problem, Result};
+use crate::problem::{Problem, Result};
 use crate::project::Project;
 use crate::records::running;
 use crate::render;
@@ -61,7 +61,7 @@ impl Gate<'_> {
         }
         let now = match self.load(None, elevated, &mut book) {
             Ok(now) => now,
-            Err(p) if self.back || p.exit == EXIT_INTERRUPTED => return Err(p),
+            Err(p) if self.back || p.is_interrupted() => return Err(p),
             // The machine is what was asked for, all the same.
             Err(p) => {
                 render::warning(&format!("nothing could be loaded to try it: {p}"));
@@ -76,7 +76,7 @@ impl Gate<'_> {
             .filter(|id| !now.is_good() && book.of(id).is_none())
         {
             match self.load(Some(id.clone()), None, &mut book) {
-                Err(p) if p.exit == EXIT_INTERRUPTED => return Err(p),
+                Err(p) if p.is_interrupted() => return Err(p),
                 Err(p) => render::warning(&format!(
                     "generation {id} could not be loaded, so nothing is compared: {p}"
                 )),

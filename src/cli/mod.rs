@@ -178,19 +178,19 @@ pub fn main() -> ExitCode {
     ));
     let result = match (run(&cli), render::unsaid()) {
         // The terminal's Ctrl-C ends git and uv too: what they say of that is no news.
-        (Err(p), _) if p.exit == EXIT_ERROR && crate::host::signals::interrupted() => {
+        (Err(p), _) if !p.is_interrupted() && crate::host::signals::interrupted() => {
             Err(Problem::interrupted())
         }
-        (Ok(_), Some(e)) => Err(Problem::new(format!(
-            "the output could not be written: {e}"
-        ))),
+        (Ok(_), Some(e)) => {
+            Err(Problem::new(format!("the output could not be written: {e}")).caused_by(e))
+        }
         (result, _) => result,
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(p) => {
             render::problem(&p);
-            ExitCode::from(p.exit)
+            ExitCode::from(p.exit())
         }
     }
 }

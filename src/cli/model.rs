@@ -92,7 +92,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         .strip_prefix("~/")
         .map_or_else(|| share.clone().into(), |rest| owner.home.join(rest));
     let at = fs::real(&folder, owner.uid)
-        .map_err(|u| Problem::new(u.reason))?
+        .map_err(Problem::from)?
         .join(&**path);
     let Ok(file) = install::open(&at, &|_| true) else {
         row("file", &format!("{} is not there", at.display()));

@@ -132,6 +132,6 @@ pub fn become_launcher() -> Problem {
             "could not start the launcher: {}",
             Command::new(own).arg(Role::Launcher.subcommand()).exec()
         )),
-        Err(e) => Problem::new(format!("could not find comfy's own program: {e}")),
+        Err(e) => Problem::new(format!("could not find comfy's own program: {e}")).caused_by(&e),
     }
 }

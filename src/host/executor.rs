@@ -79,7 +79,7 @@ impl Hands<'_> {
     }
 
     fn id_pairs(&self) -> Result<BTreeMap<u32, u32>> {
-        super::machine::id_pairs(&self.paths.id_pairs()).map_err(|u| Problem::new(u.reason))
+        super::machine::id_pairs(&self.paths.id_pairs()).map_err(Problem::from)
     }
 
     /// Without a pair there is no file.
@@ -333,7 +333,7 @@ impl Hands<'_> {
             ))
         };
         remove_of(path, self.ids.sandbox).map_err(|e| {
-            let p = Problem::new(format!("could not remove {}: {e}", path.display()));
+            let p = Problem::new(format!("could not remove {}: {e}", path.display())).caused_by(&e);
             away(&e).into_iter().fold(p, Problem::hint)
         })
     }
@@ -514,6 +514,7 @@ impl Act for Hands<'_> {
             } => {
                 shares::mounted(requires_mount.as_deref()).map_err(|u| {
                     Problem::new(format!("share {name}: {}", u.reason))
+                        .of_kind(u.kind)
                         .hint("mount it, so that comfy can take its group off there")
                 })?;
                 shares::release(path, *from_gid, *to_gid, *mode)

@@ -139,10 +139,7 @@ pub fn hostname() -> String {
 /// # Errors
 /// It cannot be read, or is none.
 pub fn id_pairs(path: &Path) -> Seen<BTreeMap<u32, u32>> {
-    let unknown = |why: String| Unknown {
-        reason: format!("{}: {why}", path.display()),
-        root_can: false,
-    };
+    let unknown = |why: String| Unknown::new(format!("{}: {why}", path.display()), false);
     match std::fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).map_err(|e| unknown(e.to_string())),
         Err(e)
@@ -238,10 +235,8 @@ impl Look for Machine {
     }
 
     fn id_taken(&self, id: u32) -> Seen<bool> {
-        let unknown = |e: nix::errno::Errno| Unknown {
-            reason: format!("id {id}: {e}"),
-            root_can: false,
-        };
+        let unknown =
+            |e: nix::errno::Errno| Unknown::new(format!("id {id}: {e}"), false).caused_by(&e);
         let known = self.uid_taken(id)?
             || nix::unistd::Group::from_gid(id.into())
                 .map_err(unknown)?
@@ -250,10 +245,8 @@ impl Look for Machine {
     }
 
     fn uid_taken(&self, id: u32) -> Seen<bool> {
-        let user = nix::unistd::User::from_uid(id.into()).map_err(|e| Unknown {
-            reason: format!("id {id}: {e}"),
-            root_can: false,
-        })?;
+        let user = nix::unistd::User::from_uid(id.into())
+            .map_err(|e| Unknown::new(format!("id {id}: {e}"), false).caused_by(&e))?;
         Ok(user.is_some() || super::reserved_ids::by_another(&self.sandbox, id))
     }
 
@@ -273,9 +266,11 @@ impl Look for Machine {
     }
 
     fn processes(&self, uid: u32) -> Seen<usize> {
-        super::process::count_of(uid).ok_or_else(|| Unknown {
-            reason: format!("processes of uid {uid}: the system does not show them"),
-            root_can: true,
+        super::process::count_of(uid).ok_or_else(|| {
+            Unknown::new(
+                format!("processes of uid {uid}: the system does not show them"),
+                true,
+            )
         })
     }
 
@@ -363,10 +358,11 @@ impl Look for Machine {
             {
                 Ok(None)
             }
-            Err(e) => Err(Unknown {
-                reason: format!("{}: {e}", path.display()),
-                root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
-            }),
+            Err(e) => Err(Unknown::new(
+                format!("{}: {e}", path.display()),
+                e.kind() == std::io::ErrorKind::PermissionDenied,
+            )
+            .caused_by(&e)),
         }
     }
 
@@ -379,10 +375,8 @@ impl Look for Machine {
     }
 
     fn program(&self, path: Option<&Path>) -> Seen<Option<Program>> {
-        super::elevate::program(path).map_err(|e| Unknown {
-            reason: format!("comfy's own program: {e}"),
-            root_can: false,
-        })
+        super::elevate::program(path)
+            .map_err(|e| Unknown::new(format!("comfy's own program: {e}"), false).caused_by(&e))
     }
 
     fn system_text(&self, path: &Path) -> Seen<Option<String>> {
@@ -396,22 +390,26 @@ impl Look for Machine {
             {
                 Ok(None)
             }
-            Err(e) => Err(Unknown {
-                reason: format!("{}: {e}", path.display()),
-                root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
-            }),
+            Err(e) => Err(Unknown::new(
+                format!("{}: {e}", path.display()),
+                e.kind() == std::io::ErrorKind::PermissionDenied,
+            )
+            .caused_by(&e)),
         }
     }
 
     fn inventory(&self, paths: &Paths) -> Seen<Inventory> {
         let path = paths.inventory();
         match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|e| Unknown {
-                reason: format!(
-                    "{}: {e}; restore it, or move it away: comfy then adopts what is there",
-                    path.display()
-                ),
-                root_can: false,
+            Ok(text) => serde_json::from_slice(&text).map_err(|e| {
+                Unknown::new(
+                    format!(
+                        "{}: {e}; restore it, or move it away: comfy then adopts what is there",
+                        path.display()
+                    ),
+                    false,
+                )
+                .caused_by(&e)
             }),
             Err(e)
                 if matches!(
@@ -421,10 +419,11 @@ impl Look for Machine {
             {
                 Ok(Inventory::default())
             }
-            Err(e) => Err(Unknown {
-                reason: format!("{}: {e}", path.display()),
-                root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
-            }),
+            Err(e) => Err(Unknown::new(
+                format!("{}: {e}", path.display()),
+                e.kind() == std::io::ErrorKind::PermissionDenied,
+            )
+            .caused_by(&e)),
         }
     }
 }

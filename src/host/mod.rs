@@ -2,6 +2,7 @@ use crate::host::build::{interpreter, venv};
 pub mod accounts;
 pub mod browser;
 pub mod build;
+mod causes;
 pub mod confine;
 pub mod egress_filter;
 pub mod elevate;

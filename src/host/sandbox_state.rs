@@ -314,7 +314,7 @@ pub fn sealed(paths: &Paths) -> Result<()> {
         Ok(None) => {
             Err(Problem::new(format!("{} is not there", state.display())).hint("run `comfy apply`"))
         }
-        Err(u) => Err(Problem::new(u.reason)),
+        Err(u) => Err(u.into()),
         Ok(Some(_)) => {
             let why = format!(
                 "{} is not root's, as older versions of comfy had it: what is in it could be \

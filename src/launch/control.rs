@@ -91,6 +91,7 @@ pub fn end(paths: &Paths) -> Result<()> {
                 "ComfyUI does not listen at {}: {e}",
                 paths.control().display()
             ))
+            .caused_by(&e)
             .hint("are you its owner? `comfy status` shows what runs")
         })?;
         writeln!(stream, "{word}").doing(|| format!("say {word}"))?;

@@ -37,6 +37,7 @@ pub fn claim(listen: &str, port: u16) -> Result<TcpListener> {
             ))
         }
         Err(e) => Err(Problem::new(format!("{listen} port {port}: {e}"))
+            .caused_by(&e)
             .hint("`listen` must be an address of this machine")),
     }
 }

@@ -34,7 +34,7 @@ pub fn serve_launch(only: Option<String>, boot: bool) -> std::process::ExitCode 
     if boot {
         return std::process::ExitCode::from(launch(only, boot).unwrap_or_else(|p| {
             crate::render::problem(&p);
-            p.exit
+            p.exit()
         }));
     }
     serve::answer(|| launch(only, boot), Answer::Failed)
@@ -175,6 +175,7 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
     for s in &spec.shares {
         shares::mounted(s.requires_mount.as_deref()).map_err(|u| {
             Problem::new(format!("share {}: {}", s.name, u.reason))
+                .of_kind(u.kind)
                 .hint("mount it, then run this again; nothing is made on an empty mount point")
         })?;
     }
@@ -550,7 +551,7 @@ fn sound(spec: &LaunchSpec, g: &GenSpec, owner_gid: u32) -> Result<()> {
         ))
         .hint("`comfy plan -v` shows it, `comfy apply` mends it")
     };
-    let unread = |u: crate::plan::observed::Unknown| Problem::new(u.reason);
+    let unread = |u: crate::plan::observed::Unknown| Problem::from(u);
     if !machine
         .generation(&spec.paths, g, &ids)
         .map_err(unread)?

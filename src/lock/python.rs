@@ -6,6 +6,7 @@
 //! all hashes.
 
 pub use super::requirements::{Asked, Asks};
+use crate::lock::uv::UvError;
 use crate::lock::uv::request;
 use crate::manifest::Index;
 use crate::problem::Result;
@@ -68,7 +69,11 @@ pub struct Wheel {
 pub trait Resolver: Sync {
     /// # Errors
     /// No uv, no network, or no solution, in uv's words.
-    fn solve(&self, workspace: &request::Workspace, progress: &dyn Progress) -> Result<Solved>;
+    fn solve(
+        &self,
+        workspace: &request::Workspace,
+        progress: &dyn Progress,
+    ) -> Result<Solved, UvError>;
     /// The newest CPython of this minor version that can be installed: `3.12.4`.
     ///
     /// # Errors

@@ -54,10 +54,10 @@ fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<u32> {
             return Ok(pair);
         }
     }
-    Err(super::observed::Unknown {
-        reason: "no pair of ids is left for another sandbox user".into(),
-        root_can: false,
-    })
+    Err(super::observed::Unknown::new(
+        "no pair of ids is left for another sandbox user",
+        false,
+    ))
 }
 
 impl Ids {
@@ -100,7 +100,7 @@ impl Ids {
             });
         }
         let read = |what: &str, e: super::observed::Unknown| {
-            Problem::new(format!("{what} could not be read: {}", e.reason))
+            Problem::new(format!("{what} could not be read: {}", e.reason)).of_kind(e.kind)
         };
         let group = look
             .group(&d.group)

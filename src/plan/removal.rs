@@ -30,12 +30,8 @@ pub fn gc(
     present: &Present,
     running: Option<&str>,
 ) -> Result<Plan> {
-    let inventory = look
-        .inventory(&d.paths)
-        .map_err(|u| Problem::new(u.reason))?;
-    let current = look
-        .node(&d.paths.current())
-        .map_err(|u| Problem::new(u.reason))?;
+    let inventory = look.inventory(&d.paths).map_err(Problem::from)?;
+    let current = look.node(&d.paths.current()).map_err(Problem::from)?;
     let live = current.and_then(|n| n.target).map(|t| {
         t.display()
             .to_string()
@@ -63,9 +59,7 @@ pub fn gc(
     }
     let mut needed = Vec::new();
     for id in present.generations.iter().filter(|id| stays(id)) {
-        let spec = look
-            .generation_spec(&d.paths, id)
-            .map_err(|u| Problem::new(u.reason))?;
+        let spec = look.generation_spec(&d.paths, id).map_err(Problem::from)?;
         needed.extend(spec.and_then(|s| s.venv));
     }
     let venvs: Vec<String> = needed.iter().map(|v| v.id()).collect();
@@ -105,7 +99,7 @@ pub fn gc(
 /// # Errors
 /// It is not there, or not what its name says.
 pub fn back(d: &Desired, look: &dyn Look, to: &str) -> Result<Plan> {
-    let unread = |u: super::observed::Unknown| Problem::new(u.reason);
+    let unread = |u: super::observed::Unknown| Problem::from(u);
     let target = |id: &str| attrs([("generation", id.to_string())]);
     look.generation_spec(&d.paths, to)
         .map_err(unread)?
@@ -148,9 +142,7 @@ pub fn back(d: &Desired, look: &dyn Look, to: &str) -> Result<Plan> {
 /// # Errors
 /// Ids or inventory that cannot be read.
 pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<Plan> {
-    let inventory = look
-        .inventory(&d.paths)
-        .map_err(|u| Problem::new(u.reason))?;
+    let inventory = look.inventory(&d.paths).map_err(Problem::from)?;
     let mut plan = empty(d, look)?;
     let account = d.isolation == Isolation::Account;
     let ids = plan.ids;

@@ -14,10 +14,7 @@ use crate::problem::{Problem, Result};
 pub struct Linux<R: Run>(pub R);
 
 fn unknown(what: String, e: Errno) -> Unknown {
-    Unknown {
-        reason: format!("{what}: {e}"),
-        root_can: false,
-    }
+    Unknown::new(format!("{what}: {e}"), false).caused_by(&e)
 }
 
 /// getpwnam(3) and friends answer "none" with several codes.
@@ -204,10 +201,7 @@ impl<R: Run> Accounts for Linux<R> {
 /// Supplementary groups by name, from every source that NSS knows.
 #[cfg(target_os = "linux")]
 fn groups_of(name: &str, gid: nix::unistd::Gid) -> Seen<Vec<String>> {
-    let c = std::ffi::CString::new(name).map_err(|_| Unknown {
-        reason: "a NUL in a name".into(),
-        root_can: false,
-    })?;
+    let c = std::ffi::CString::new(name).map_err(|_| Unknown::new("a NUL in a name", false))?;
     let gids =
         nix::unistd::getgrouplist(&c, gid).map_err(|e| unknown(format!("groups of {name}"), e))?;
     Ok(gids

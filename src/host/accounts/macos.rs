@@ -72,22 +72,16 @@ fn told(what: &str, program: &str, out: &Output) -> String {
 }
 
 fn unknown(what: &str, why: &str) -> Unknown {
-    Unknown {
-        reason: format!("{what}: {why}"),
-        root_can: false,
-    }
+    Unknown::new(format!("{what}: {why}"), false)
 }
 
 fn unread(what: &str, program: &str, out: &Output) -> Unknown {
-    Unknown {
-        reason: told(what, program, out),
-        root_can: denied(out),
-    }
+    Unknown::new(told(what, program, out), denied(out))
 }
 
 /// A changer must know what it changes.
 fn blind(what: &str) -> impl Fn(Unknown) -> Problem {
-    move |u| Problem::new(format!("{what}: {}", u.reason))
+    move |u| Problem::new(format!("{what}: {}", u.reason)).of_kind(u.kind)
 }
 
 fn failed(what: &str, program: &str, out: &Output) -> Problem {
@@ -284,9 +278,9 @@ impl<R: Run> Mac<R> {
     /// Runs a changer until it ends otherwise than by what passes: 10 more tries, 500 ms apart.
     fn patiently(&self, what: &str, argv: &[&str]) -> Result<Output> {
         let call = || {
-            self.0
-                .run(argv)
-                .map_err(|e| Problem::new(format!("{what}: {} could not be started: {e}", argv[0])))
+            self.0.run(argv).map_err(|e| {
+                Problem::new(format!("{what}: {} could not be started: {e}", argv[0])).caused_by(&e)
+            })
         };
         for _ in 0..RETRIES {
             let out = call()?;

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::process::{Output, Run, System};
 use crate::plan::observed::{Group, Search, Seen, User};
-use crate::problem::{Problem, Result};
+use crate::problem::{IoKind, Problem, ProblemKind, Result};
 
 /// What comfy needs of an account database. Readers never change anything; changers may be
 /// repeated.
@@ -85,16 +85,18 @@ pub fn primary_of(gid: u32) -> std::collections::BTreeSet<u32> {
 /// Runs a changer and turns anything but success into a problem that names program, resource and
 /// what it said.
 pub(crate) fn must(run: &dyn Run, what: &str, argv: &[&str]) -> Result<Output> {
-    let out = run
-        .run(argv)
-        .map_err(|e| Problem::new(format!("{what}: {} could not be started: {e}", argv[0])))?;
+    let out = run.run(argv).map_err(|e| {
+        Problem::new(format!("{what}: {} could not be started: {e}", argv[0])).caused_by(&e)
+    })?;
     if out.status == 0 {
         return Ok(out);
     }
+    let kind = IoKind::of_words(&out.stderr).map(ProblemKind::Io);
     Err(Problem::new(format!(
         "{what}: {} ended with {}: {}",
         argv[0],
         out.status,
         crate::text::escape(out.stderr.trim())
-    )))
+    ))
+    .of_kind(kind.unwrap_or_default()))
 }

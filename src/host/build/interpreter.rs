@@ -14,6 +14,7 @@ use crate::host::sealed::file_list::{List, Listed, entries, seal};
 use crate::host::sealed::verification::Readings;
 use crate::host::uv::Uv;
 use crate::host::uv::sealed_copy::kept;
+use crate::lock::uv::UvError;
 use crate::plan::ids::Ids;
 use crate::plan::observed::{Finding, Seen};
 use crate::problem::{Doing, Problem, Result};
@@ -84,14 +85,11 @@ impl Job {
         Ok(list)
     }
 
-    fn explain(&self, p: Problem) -> Problem {
-        let message = p.message.replace("Python packages: ", "");
-        let p = Problem {
-            message: format!(
-                "python: CPython {} could not be fetched: {message}",
-                self.version
-            ),
-            ..p
+    fn explain(&self, e: UvError) -> Problem {
+        let what = format!("python: CPython {} could not be fetched: ", self.version);
+        let p = match e {
+            UvError::Own(p) => p.prefixed(&what),
+            said @ UvError::Said { .. } => said.into_problem(&what),
         };
         let p = if self.offline {
             p.hint("it is not in the store: run it without --offline")

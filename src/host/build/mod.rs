@@ -321,10 +321,9 @@ impl Builder<'_> {
         no_writable_code(spec, &listings)?;
         self.lay_out(spec, staged, &listings, &fetched, &targets, &good)?;
         self.compile(spec, staged, &listings, reuse)?;
-        let check = self
-            .checker(&trees)
-            .check(staged, spec)
-            .map_err(|u| Problem::new(format!("the new generation: {}", u.reason)))?;
+        let check = self.checker(&trees).check(staged, spec).map_err(|u| {
+            Problem::new(format!("the new generation: {}", u.reason)).of_kind(u.kind)
+        })?;
         match check {
             Some(c) if c.intact() => {}
             other => {
@@ -561,7 +560,7 @@ impl Builder<'_> {
                 ))
                 .hint("move it away; comfy makes its own"));
             }
-            Err(u) => return Err(Problem::new(u.reason)),
+            Err(u) => return Err(u.into()),
         }
         for p in missing.into_iter().rev() {
             edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o755)

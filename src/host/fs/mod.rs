@@ -172,10 +172,11 @@ pub fn node(path: &Path) -> Seen<Option<Node>> {
 }
 
 pub fn unreadable(path: &Path, e: Errno) -> Unknown {
-    Unknown {
-        reason: format!("{}: {}", path.display(), e.desc()),
-        root_can: matches!(e, Errno::EACCES | Errno::EPERM),
-    }
+    Unknown::new(
+        format!("{}: {}", path.display(), e.desc()),
+        matches!(e, Errno::EACCES | Errno::EPERM),
+    )
+    .caused_by(&e)
 }
 
 /// The path behind links, each of which must belong to root or to `owner`; what is missing at the
@@ -194,20 +195,20 @@ pub fn real(path: &Path, owner: u32) -> Seen<PathBuf> {
             Ok(st) if kind(&st) == Kind::Link => {
                 links += 1;
                 if links > 40 {
-                    return Err(Unknown {
-                        reason: format!("{}: links lead in a circle", path.display()),
-                        root_can: false,
-                    });
+                    return Err(Unknown::new(
+                        format!("{}: links lead in a circle", path.display()),
+                        false,
+                    ));
                 }
                 if st.st_uid != 0 && st.st_uid != owner {
-                    return Err(Unknown {
-                        reason: format!(
+                    return Err(Unknown::new(
+                        format!(
                             "{} is a link that belongs to uid {}, neither root nor the owner",
                             next.display(),
                             st.st_uid
                         ),
-                        root_can: false,
-                    });
+                        false,
+                    ));
                 }
                 let target =
                     PathBuf::from(nix::fcntl::readlink(&next).map_err(|e| unreadable(&next, e))?);

@@ -336,12 +336,13 @@ fn files(web: &Web, hubs: &Hubs, version: &str) -> Result<Vec<CivitaiFile>> {
         .response
         .body_mut()
         .read_to_string()
-        .map_err(|e| Problem::new(format!("{}: {e}", shown(&address))))?;
+        .map_err(|e| Problem::new(format!("{}: {e}", shown(&address))).caused_by(&e))?;
     let version: Version = serde_json::from_str(&text).map_err(|e| {
         Problem::new(format!(
             "{} is no answer of civitai's: {e}",
             shown(&address)
         ))
+        .caused_by(&e)
         .hint("check CIVITAI_ENDPOINT")
     })?;
     Ok(version.files)

@@ -109,7 +109,7 @@ pub fn answer<M: serde::Serialize>(
     failed: impl FnOnce(Problem) -> M,
 ) -> ExitCode {
     ExitCode::from(role().unwrap_or_else(|p| {
-        let exit = p.exit;
+        let exit = p.exit();
         wire::print_line(&failed(p));
         exit
     }))

@@ -49,10 +49,9 @@ impl List {
     pub fn load(path: &Path) -> Seen<List> {
         match std::fs::read(path) {
             Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Err(Unknown {
-                reason: format!("{}: {e}", path.display()),
-                root_can: true,
-            }),
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err(Unknown::new(format!("{}: {e}", path.display()), true).caused_by(&e))
+            }
             Err(_) => Ok(List::default()),
         }
     }
@@ -111,7 +110,7 @@ pub fn hash(mut file: impl Read, size: u64) -> std::io::Result<String> {
 /// Something cannot be read.
 pub fn entries(folder: &Path) -> Result<Vec<Found>> {
     let fd = open_dir(folder).doing(|| format!("open {}", folder.display()))?;
-    let (mut all, _) = gather(&fd, folder).map_err(|u| Problem::new(u.reason))?;
+    let (mut all, _) = gather(&fd, folder).map_err(Problem::from)?;
     all.retain(|f| f.kind != Kind::Dir);
     Ok(all)
 }
@@ -256,9 +255,8 @@ impl Listed<'_> {
 }
 
 fn content(dir: &OwnedFd, path: &str, size: u64) -> Seen<String> {
-    hash_at(dir, path, size).map_err(|e| Unknown {
-        reason: format!("{}: {e}", crate::text::escape(path)),
-        root_can: true,
+    hash_at(dir, path, size).map_err(|e| {
+        Unknown::new(format!("{}: {e}", crate::text::escape(path)), true).caused_by(&e)
     })
 }
 
@@ -387,11 +385,14 @@ impl Visit for Sealer<'_> {
                 if let Ok(mut p) = self.problems.lock()
                     && p.len() < 10
                 {
-                    p.push(Problem::new(format!(
-                        "{}: {}: {e}",
-                        self.what,
-                        crate::text::escape(&folder.join(name))
-                    )));
+                    p.push(
+                        Problem::new(format!(
+                            "{}: {}: {e}",
+                            self.what,
+                            crate::text::escape(&folder.join(name))
+                        ))
+                        .caused_by(&e),
+                    );
                 }
             }
         }

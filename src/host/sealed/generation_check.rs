@@ -101,9 +101,12 @@ impl Checker<'_> {
                             let began = now_ns();
                             hash_at(fd, &f.path)
                                 .map(|o| (Some(o), Some(began)))
-                                .map_err(|e| Unknown {
-                                    reason: format!("{}: {e}", crate::text::escape(&f.path)),
-                                    root_can: true,
+                                .map_err(|e| {
+                                    Unknown::new(
+                                        format!("{}: {e}", crate::text::escape(&f.path)),
+                                        true,
+                                    )
+                                    .caused_by(&e)
                                 })
                         }
                     },

@@ -27,10 +27,7 @@ pub struct Found {
 
 /// Every entry below `folder`, and which folders are empty.
 pub fn gather(fd: &impl AsFd, folder: &Path) -> Seen<(Vec<Found>, Vec<String>)> {
-    let start = crate::host::fs::open_dir_at(fd, c".").map_err(|e| Unknown {
-        reason: format!("{}: {e}", folder.display()),
-        root_can: false,
-    })?;
+    let start = crate::host::fs::open_dir_at(fd, c".").map_err(|e| Unknown::io(folder, &e))?;
     let gather = Gather::default();
     walk(start, &gather);
     if let Some(mut u) = gather.failed.into_inner().unwrap_or(None) {
@@ -88,10 +85,9 @@ impl Visit for Gather {
     fn failed(&self, path: &str, e: Errno) {
         if let Ok(mut f) = self.failed.lock() {
             let reason = format!("{}: {}", crate::text::escape(path), e.desc());
-            f.get_or_insert(Unknown {
-                reason,
-                root_can: matches!(e, Errno::EACCES | Errno::EPERM),
-            });
+            f.get_or_insert(
+                Unknown::new(reason, matches!(e, Errno::EACCES | Errno::EPERM)).caused_by(&e),
+            );
         }
     }
 }

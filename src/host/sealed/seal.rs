@@ -17,7 +17,7 @@ use crate::host::fs::walk::{Folder, Visit, walk};
 use crate::host::fs::{acl, kind, mode, open_dir};
 use crate::plan::ids::Ids;
 use crate::plan::observed::Kind;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Cause, Doing, Problem, Result};
 use crate::progress::{Progress, Reporter};
 use crate::tree::{Listing, Mode, Oid, blob_id};
 
@@ -187,12 +187,13 @@ impl Sealer<'_> {
         Ok(())
     }
 
-    fn problem(&self, path: &str, e: &dyn std::fmt::Display) {
+    fn problem(&self, path: &str, e: &dyn Cause) {
         if let Ok(mut p) = self.problems.lock()
             && p.len() < 10
         {
             p.push(
                 Problem::new(format!("{}: {}: {e}", self.part, crate::text::escape(path)))
+                    .caused_by(e)
                     .hint("nothing was installed"),
             );
         }

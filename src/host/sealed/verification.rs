@@ -130,10 +130,11 @@ impl<'a> Sealed<'a> {
                 return Ok(None);
             }
             Err(e) => {
-                return Err(Unknown {
-                    reason: format!("{}: {e}", folder.display()),
-                    root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
-                });
+                return Err(Unknown::new(
+                    format!("{}: {e}", folder.display()),
+                    e.kind() == std::io::ErrorKind::PermissionDenied,
+                )
+                .caused_by(&e));
             }
         };
         let root =
@@ -151,10 +152,8 @@ impl<'a> Sealed<'a> {
 
     fn footprint(&self) -> Seen<Option<Footprint>> {
         // Opened anew for each walk: a duplicate would share the place in the listing.
-        let again = crate::host::fs::open_dir_at(&self.fd, c".").map_err(|e| Unknown {
-            reason: format!("{}: {e}", self.folder.display()),
-            root_can: false,
-        })?;
+        let again = crate::host::fs::open_dir_at(&self.fd, c".")
+            .map_err(|e| Unknown::io(self.folder, &e))?;
         Ok(fingerprint::take(again, self.began))
     }
 

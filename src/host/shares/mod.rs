@@ -173,10 +173,9 @@ impl Visit for Check<'_> {
                 crate::text::escape(path),
                 e.desc()
             );
-            f.get_or_insert(Unknown {
-                reason,
-                root_can: matches!(e, Errno::EACCES | Errno::EPERM),
-            });
+            f.get_or_insert(
+                Unknown::new(reason, matches!(e, Errno::EACCES | Errno::EPERM)).caused_by(&e),
+            );
         }
     }
 }
@@ -207,10 +206,10 @@ pub fn check(
         return Ok(None);
     };
     if node.kind != Kind::Dir {
-        return Err(Unknown {
-            reason: format!("{} is not a folder", spec.path.display()),
-            root_can: false,
-        });
+        return Err(Unknown::new(
+            format!("{} is not a folder", spec.path.display()),
+            false,
+        ));
     }
     let mut share = Share {
         real: spec.path.clone(),
@@ -222,9 +221,12 @@ pub fn check(
     if !spec.modes && hashes.is_none() {
         return Ok(Some(share));
     }
-    let fd = open_dir(&spec.path).map_err(|e| Unknown {
-        reason: format!("{}: {e}", spec.path.display()),
-        root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
+    let fd = open_dir(&spec.path).map_err(|e| {
+        Unknown::new(
+            format!("{}: {e}", spec.path.display()),
+            e.kind() == std::io::ErrorKind::PermissionDenied,
+        )
+        .caused_by(&e)
     })?;
     let check = Check {
         spec,
@@ -276,10 +278,7 @@ pub fn mount_ready(spec: &ShareSpec) -> Seen<()> {
 /// Whether the volume that something needs is there.
 pub fn mounted(volume: Option<&std::path::Path>) -> Seen<()> {
     let Some(volume) = volume else { return Ok(()) };
-    let say = |why: String| Unknown {
-        reason: format!("volume {} {why}", volume.display()),
-        root_can: false,
-    };
+    let say = |why: String| Unknown::new(format!("volume {} {why}", volume.display()), false);
     match mounts::is_mounted(volume) {
         Ok(true) => Ok(()),
         Ok(false) => Err(say("is not mounted".into())),
@@ -416,11 +415,12 @@ fn mend_one(
 /// # Errors
 /// Entries that could not be mended, with the reason of each.
 pub fn mend(spec: &ShareSpec) -> Result<usize> {
-    mount_ready(spec).map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)))?;
+    mount_ready(spec)
+        .map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)).of_kind(u.kind))?;
     mend_opened(
         spec,
         open_dir(&spec.path).map_err(|e| {
-            Problem::new(format!("share {}: {}: {e}", spec.name, spec.path.display()))
+            Problem::new(format!("share {}: {}: {e}", spec.name, spec.path.display())).caused_by(&e)
         })?,
     )
 }
@@ -448,9 +448,10 @@ pub fn mend_opened(spec: &ShareSpec, fd: OwnedFd) -> Result<usize> {
 /// with its exact mode.
 pub fn make_root(spec: &ShareSpec) -> Result<()> {
     let fail = |e: std::io::Error| {
-        Problem::new(format!("share {}: {}: {e}", spec.name, spec.path.display()))
+        Problem::new(format!("share {}: {}: {e}", spec.name, spec.path.display())).caused_by(&e)
     };
-    mount_ready(spec).map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)))?;
+    mount_ready(spec)
+        .map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)).of_kind(u.kind))?;
     let (owner, group) = (Uid::from_raw(spec.owner), Gid::from_raw(spec.owner_gid));
     crate::host::fs::edit::make_parents(&spec.path, owner, group).map_err(fail)?;
     let (parent, name) = super::fs::parent(&spec.path).map_err(fail)?;
@@ -547,10 +548,11 @@ pub fn release(path: &std::path::Path, from: u32, to: u32, root_mode: u32) -> Re
     let fd = match open_dir(path) {
         Ok(fd) => fd,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(Problem::new(format!("{}: {e}", path.display()))),
+        Err(e) => return Err(Problem::new(format!("{}: {e}", path.display())).caused_by(&e)),
     };
-    let fail = |e: Errno| Problem::new(format!("{}: {e}", path.display()));
-    let again = open_dir(path).map_err(|e| Problem::new(format!("{}: {e}", path.display())))?;
+    let fail = |e: Errno| Problem::new(format!("{}: {e}", path.display())).caused_by(&e);
+    let again = open_dir(path)
+        .map_err(|e| Problem::new(format!("{}: {e}", path.display())).caused_by(&e))?;
     walk(
         fd,
         &Release {

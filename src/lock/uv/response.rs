@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pep508_rs::{Requirement, VersionOrUrl};
 use serde::Deserialize;
 
+use super::UvError;
 use super::request::{OWN, PLATFORMS, Workspace};
 use crate::lock::python::{Asked, Asks, Package, Solved, Wheel, normal};
 use crate::lock::requirements;
@@ -306,12 +307,15 @@ fn without_time(line: &str) -> Option<String> {
 }
 
 /// The packages of `indexes` whose files have no time, as uv's refusal tells.
-pub fn untimed(problem: &Problem, indexes: &[Index]) -> Vec<String> {
+pub fn untimed(e: &UvError, indexes: &[Index]) -> Vec<String> {
+    let UvError::Said { text, .. } = e else {
+        return Vec::new();
+    };
     let routed: BTreeSet<String> = indexes
         .iter()
         .flat_map(|x| x.packages.iter().map(|p| normal(p)))
         .collect();
-    let found: BTreeSet<String> = problem.message.lines().filter_map(without_time).collect();
+    let found: BTreeSet<String> = text.lines().filter_map(without_time).collect();
     routed.intersection(&found).cloned().collect()
 }
 
@@ -422,11 +426,15 @@ fn elsewhere(message: &str) -> BTreeMap<String, &'static str> {
 /// uv's refusal with the parts' own names, who asked for each package that it names, and what
 /// settles it.
 pub fn refusal(
-    problem: Problem,
+    e: UvError,
     workspace: &Workspace,
     asked: &BTreeMap<String, Asks>,
     manifest: &Manifest,
 ) -> Problem {
+    let problem = match e {
+        UvError::Own(p) => return p,
+        said @ UvError::Said { .. } => Problem::from(said),
+    };
     let problem = if problem.message.contains(NO_TIME) || problem.message.contains(TOO_NEW) {
         times(problem)
     } else {

@@ -184,10 +184,7 @@ fn fetch<'a>(
             .for_each(|l| found.extend(l.join().unwrap_or_default()));
     });
     let problems = problems.into_inner().unwrap_or_default();
-    match problems
-        .iter()
-        .position(|p| p.exit == crate::problem::EXIT_INTERRUPTED)
-    {
+    match problems.iter().position(|p| p.is_interrupted()) {
         Some(_) => Err(Problem::interrupted()),
         None if !problems.is_empty() => Err(Problem::all(problems)),
         None if found.len() < packages.len() => {
@@ -294,7 +291,7 @@ fn new_file(job: &Job, w: &Wheel, path: &str) -> Result<std::fs::File> {
                 crate::text::escape(path)
             ),
         ),
-        _ => Problem::new(format!("could not write {}: {e}", at.display())),
+        _ => Problem::new(format!("could not write {}: {e}", at.display())).caused_by(&e),
     })
 }
 

@@ -324,7 +324,11 @@ fn compile(
                     Ok(opened) => opened,
                     // What does not compile has none.
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-                    Err(e) => return Err(Problem::new(format!("could not {}: {e}", doing()))),
+                    Err(e) => {
+                        return Err(
+                            Problem::new(format!("could not {}: {e}", doing())).caused_by(&e)
+                        );
+                    }
                 };
                 let item = Item::File(size, file_list::hash(file, size).doing(doing)?, false);
                 let parent = staged.join(to.parent().unwrap_or(Path::new("")));

@@ -160,10 +160,9 @@ impl Wheels<'_> {
         tick: &dyn Fn(u64),
     ) -> Result<File, Failure> {
         let own = |e: std::io::Error| {
-            Failure::Final(Problem::new(format!(
-                "could not write {}: {e}",
-                part.display()
-            )))
+            Failure::Final(
+                Problem::new(format!("could not write {}: {e}", part.display())).caused_by(&e),
+            )
         };
         let options = || {
             OpenOptions::new()
