@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::journal::{Caller, Journal};
 use super::lock_file;
-use crate::desired::Desired;
+use crate::desired::{Desired, Paths};
 use crate::host::build::process::Jobs;
 use crate::host::executor::Hands;
 use crate::host::git::NetEnv;
@@ -16,6 +16,7 @@ use crate::host::sealed::stat_cache::wait_for_grain;
 use crate::launch::import_check_run::Book;
 use crate::manifest::Isolation;
 use crate::plan::execute::{self, Watch};
+use crate::plan::inventory::Inventory;
 use crate::plan::select::Selection;
 use crate::plan::step::Planned;
 use crate::plan::{Action, Plan, Step};
@@ -113,6 +114,36 @@ pub fn admit(plan: &Plan) -> Result<()> {
     }
 }
 
+/// Clears away what killed runs have left.
+fn sweep_leftovers(paths: &Paths) -> Result<()> {
+    for folder in [
+        &paths.base,
+        &paths.records,
+        &paths.trees(),
+        &paths.receipts(),
+        &paths.logs(),
+        &paths.staging(),
+    ] {
+        crate::host::fs::edit::sweep(folder).doing(|| format!("clear {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// Finds which of the first folders are not there yet, so that a failed prepare leaves none.
+fn missing_folders(p: &Paths) -> Vec<PathBuf> {
+    [
+        Some(p.prefix.as_path()),
+        Some(&p.base),
+        p.records.parent(),
+        Some(&p.records),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|p| p.symlink_metadata().is_err())
+    .map(PathBuf::from)
+    .collect()
+}
+
 impl Session<'_> {
     /// Runs the job. `approve` is asked with the plan that this side has made.
     ///
@@ -122,31 +153,9 @@ impl Session<'_> {
         let d = self.desired;
         let started = Instant::now();
         let _exclusive = lock_file::take(d, "apply")?;
-        // What killed runs have left.
-        for folder in [
-            &d.paths.base,
-            &d.paths.records,
-            &d.paths.trees(),
-            &d.paths.receipts(),
-            &d.paths.logs(),
-            &d.paths.staging(),
-        ] {
-            crate::host::fs::edit::sweep(folder).doing(|| format!("clear {}", folder.display()))?;
-        }
+        sweep_leftovers(&d.paths)?;
         let machine = Machine::new(&d.paths, &d.sandbox);
-        if !self.suspects.is_empty() {
-            let sandbox = crate::plan::look::Look::user(&machine, &d.sandbox)
-                .ok()
-                .flatten()
-                .map_or(d.owner.uid, |u| u.uid);
-            apply_steps::reread(
-                &self.suspects,
-                d.owner.uid,
-                sandbox,
-                &machine.hashes,
-                self.report,
-            );
-        }
+        self.reread_suspects(&machine);
         let (plan, _numbers) = lock_file::planned(
             d,
             self.report,
@@ -174,31 +183,8 @@ impl Session<'_> {
         };
         let mut inventory =
             crate::plan::look::Look::inventory(&machine, &d.paths).map_err(Problem::from)?;
-        let p = &d.paths;
-        let first: Vec<PathBuf> = [
-            Some(p.prefix.as_path()),
-            Some(&p.base),
-            p.records.parent(),
-            Some(&p.records),
-        ]
-        .into_iter()
-        .flatten()
-        .filter(|p| p.symlink_metadata().is_err())
-        .map(PathBuf::from)
-        .collect();
-        let mut hands = Hands {
-            machine: &machine,
-            paths: d.paths.clone(),
-            ids: plan.ids,
-            net: self.net.clone(),
-            hubs: self.hubs.clone(),
-            ready: Default::default(),
-            placed: Vec::new(),
-            offline: self.offline,
-            report: self.report,
-            jobs: self.jobs,
-            git: crate::host::env::git_program(d.isolation == Isolation::Account),
-        };
+        let first = missing_folders(&d.paths);
+        let mut hands = self.executor(&machine, &plan);
         let destroyed = matches!(self.job, Job::Destroy { .. });
         if destroyed {
             hands.make_room(&inventory);
@@ -228,10 +214,22 @@ impl Session<'_> {
             Book::owe(&d.paths, &d.owner, &live);
         }
         let outcome = outcome(&plan, d, started);
-        if destroyed {
-            return Ok(outcome);
+        if !destroyed {
+            self.finish(&plan, hands, &mut inventory, &journal)?;
         }
-        self.empty_caches(&plan);
+        Ok(outcome)
+    }
+
+    /// Looks again once everything is done, and writes down what came of it.
+    fn finish(
+        &self,
+        plan: &Plan,
+        mut hands: Hands,
+        inventory: &mut Inventory,
+        journal: &Journal,
+    ) -> Result<()> {
+        let (d, machine) = (self.desired, hands.machine);
+        self.empty_caches(plan);
         // What was just sealed is vouched for once its ctime is older than the clock's grain.
         if plan.steps.iter().any(|p| {
             matches!(
@@ -241,10 +239,10 @@ impl Session<'_> {
         }) {
             wait_for_grain();
         }
-        let clean = self.look_again(&machine, &plan);
+        let clean = self.look_again(machine, plan);
         if clean.is_ok() {
-            execute::remember(&plan, &mut inventory);
-            crate::plan::look::Act::write_inventory(&mut hands, &inventory)?;
+            execute::remember(plan, inventory);
+            crate::plan::look::Act::write_inventory(&mut hands, inventory)?;
         }
         // Written whatever the second look says: the steps were done.
         apply_steps::settle(&hands.placed, &machine.hashes);
@@ -258,9 +256,44 @@ impl Session<'_> {
             said,
             &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }),
         );
-        journal.receipt(&plan, said)?;
-        clean?;
-        Ok(outcome)
+        journal.receipt(plan, said)?;
+        clean
+    }
+
+    /// Reads again what the caller found to differ, so that the plan knows it.
+    fn reread_suspects(&self, machine: &Machine) {
+        if self.suspects.is_empty() {
+            return;
+        }
+        let d = self.desired;
+        let sandbox = crate::plan::look::Look::user(machine, &d.sandbox)
+            .ok()
+            .flatten()
+            .map_or(d.owner.uid, |u| u.uid);
+        apply_steps::reread(
+            &self.suspects,
+            d.owner.uid,
+            sandbox,
+            &machine.hashes,
+            self.report,
+        );
+    }
+
+    fn executor<'m>(&'m self, machine: &'m Machine, plan: &Plan) -> Hands<'m> {
+        let d = self.desired;
+        Hands {
+            machine,
+            paths: d.paths.clone(),
+            ids: plan.ids,
+            net: self.net.clone(),
+            hubs: self.hubs.clone(),
+            ready: Default::default(),
+            placed: Vec::new(),
+            offline: self.offline,
+            report: self.report,
+            jobs: self.jobs,
+            git: crate::host::env::git_program(d.isolation == Isolation::Account),
+        }
     }
 
     /// What code has left in caches goes with it: at once where nothing runs, else before the next

@@ -1,12 +1,13 @@
 //! The real machine, as [`Act`] changes it: one step, one short function, each by descriptor.
 
+mod folders;
+mod id_claims;
+mod removal;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::UnlinkatFlags;
-
 use super::build::Builder;
-use super::fs::parent;
 use super::git::NetEnv;
 use super::machine::Machine;
 use super::models::Hubs;
@@ -14,14 +15,14 @@ use super::shares;
 use crate::desired::Paths;
 use crate::host::build::process::Jobs;
 use crate::host::fs::edit;
-use crate::host::fs::remove::{Foreign, remove_of};
 use crate::host::models::apply_steps;
 use crate::plan::ids::Ids;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::Act;
-use crate::plan::observed::{Kind, ShareSpec};
+use crate::plan::model_summary::Fetch;
+use crate::plan::observed::ShareSpec;
 use crate::plan::step::Step;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Doing, Result};
 use crate::progress::Reporter;
 
 pub struct Hands<'a> {
@@ -51,75 +52,6 @@ impl Hands<'_> {
         nix::unistd::geteuid()
             .is_root()
             .then_some((self.ids.seal, self.ids.records_gid()))
-    }
-
-    /// Writes down for all instances of this machine who builds for a sandbox user.
-    fn claim_ids(&self, sandbox: u32, build: u32) -> Result<()> {
-        let mut all = self.id_pairs()?;
-        if let Some((other, _)) = all
-            .iter()
-            .find(|(other, b)| **b == build && **other != sandbox)
-        {
-            return Err(Problem::new(format!(
-                "uid {build} builds for the sandbox user with uid {other} by now"
-            ))
-            .hint("run `comfy apply` again: it takes another one"));
-        }
-        all.insert(sandbox, build);
-        self.write_id_pairs(&all)
-    }
-
-    /// Takes it back.
-    fn release_ids(&self) -> Result<()> {
-        let mut all = self.id_pairs()?;
-        if all.remove(&self.ids.sandbox).is_none() {
-            return Ok(());
-        }
-        self.write_id_pairs(&all)
-    }
-
-    fn id_pairs(&self) -> Result<BTreeMap<u32, u32>> {
-        super::machine::id_pairs(&self.paths.id_pairs()).map_err(Problem::from)
-    }
-
-    /// Without a pair there is no file.
-    fn write_id_pairs(&self, all: &BTreeMap<u32, u32>) -> Result<()> {
-        let path = self.paths.id_pairs();
-        if all.is_empty() {
-            return edit::remove_path(&path).doing(|| format!("remove {}", path.display()));
-        }
-        let doing = || format!("write {}", path.display());
-        let text = serde_json::to_vec(all).doing(doing)?;
-        edit::make_parents(&path, self.ids.seal.into(), self.ids.seal_gid.into()).doing(doing)?;
-        edit::write_file(&path, &text, 0o644, self.sealed()).doing(doing)
-    }
-
-    fn share(&self, spec: &ShareSpec) -> Result<()> {
-        let n = shares::mend(spec)?;
-        self.report.say(&format!(
-            "share {}: {} mended",
-            spec.name,
-            crate::text::count(n, "entry")
-        ));
-        Ok(())
-    }
-
-    fn set_link(&self, path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
-        let what = || format!("link {} to {}", path.display(), target.display());
-        if uid == self.ids.owner {
-            let own = (
-                nix::unistd::Uid::from_raw(uid),
-                nix::unistd::Gid::from_raw(gid),
-            );
-            edit::make_parents(path, own.0, own.1).doing(what)?;
-            if nix::unistd::geteuid().is_root() {
-                return crate::host::fs::trusted::set_link(path, target, uid, gid)
-                    .map_err(|p| p.prefixed(&format!("could not {}: ", what())));
-            }
-        }
-        // In a folder of the sandbox user a chown by name could be raced to another file: the link
-        // stays root's there.
-        edit::set_link(path, target, None).doing(what)
     }
 
     fn builder(&mut self) -> Builder<'_> {
@@ -219,6 +151,62 @@ impl Hands<'_> {
         self.discard(staged)
     }
 
+    fn fetch_models(&mut self, items: &[Fetch]) -> Result<()> {
+        let hubs = self.hubs.clone();
+        let ready = apply_steps::fetch(&mut self.builder(), &hubs, items)?;
+        self.ready.extend(ready);
+        Ok(())
+    }
+
+    fn place_model(
+        &mut self,
+        share: &ShareSpec,
+        path: &str,
+        sha256: crate::lock::Sha,
+        keep: bool,
+    ) -> Result<()> {
+        let kept =
+            keep.then(|| format!("replaced-{}", chrono::Utc::now().format("%Y%m%dT%H%M%S%3f")));
+        let kept = apply_steps::put(
+            &mut self.ready,
+            share,
+            path,
+            sha256,
+            kept.as_deref(),
+            &mut self.placed,
+        )?;
+        if let Some(kept) = kept {
+            self.report.say(&format!(
+                "model.{path}: another file was there; it is kept as {}",
+                kept.display()
+            ));
+        }
+        Ok(())
+    }
+
+    fn write_launch(&self, spec: &crate::desired::launch::LaunchSpec) -> Result<()> {
+        let text =
+            serde_json::to_vec_pretty(spec).doing(|| "write how ComfyUI is launched".into())?;
+        let path = self.paths.launch();
+        edit::write_file(&path, &text, 0o640, self.records())
+            .doing(|| format!("write {}", path.display()))
+    }
+
+    fn switch_to(&self, id: &str) -> Result<()> {
+        edit::set_link(
+            &self.paths.current(),
+            &Path::new("gen").join(id),
+            self.sealed(),
+        )
+        .doing(|| format!("make generation {id} live"))
+    }
+
+    /// Removes what is sealed by a list, then the list.
+    fn remove_listed(&self, path: &Path, list: &Path, what: &str) -> Result<()> {
+        self.discard(path)?;
+        edit::remove_path(list).doing(|| format!("remove the list of {what}"))
+    }
+
     /// Out of the way first, then away: a half-removed folder is never where a whole one is
     /// expected.
     fn discard(&self, path: &Path) -> Result<()> {
@@ -236,167 +224,6 @@ impl Hands<'_> {
             .join(path.file_name().unwrap_or_default());
         edit::move_to(path, &trash).doing(|| format!("move {} to the trash", path.display()))?;
         edit::remove_path(&trash).doing(|| "empty the trash".into())
-    }
-
-    fn quarantine(&self, id: &str, names: &[String]) -> Result<()> {
-        for name in names {
-            crate::manifest::names::relative(name).map_err(|why| {
-                Problem::new(format!(
-                    "quarantine: \"{}\" {why}",
-                    crate::text::escape(name)
-                ))
-            })?;
-            let from = self
-                .paths
-                .generation(id)
-                .join("ComfyUI/custom_nodes")
-                .join(name);
-            if from.symlink_metadata().is_err() {
-                continue;
-            }
-            let to = self.paths.quarantine().join(format!(
-                "{}-{}-{name}",
-                chrono::Utc::now().format("%Y%m%dT%H%M%S"),
-                std::process::id()
-            ));
-            edit::make_dir(
-                &self.paths.quarantine(),
-                self.ids.seal,
-                self.ids.seal_gid,
-                0o700,
-            )
-            .doing(|| "make the quarantine".into())?;
-            edit::move_to(&from, &to).doing(|| format!("move {} to quarantine", from.display()))?;
-            self.report.say(&format!(
-                "{name}: nobody declared it; moved to {}",
-                to.display()
-            ));
-        }
-        Ok(())
-    }
-
-    /// A folder of somebody else's, which the sandbox user moved there when `state/` was its own,
-    /// goes out of the way unharmed.
-    fn clear_way(&self, path: &Path, uid: u32) -> std::io::Result<()> {
-        let (dir, name) = parent(path)?;
-        match super::fs::lstat_at(&dir, &name) {
-            // What a killed step has made is root's, and closed.
-            Ok(st)
-                if st.st_uid != uid
-                    && !(st.st_uid == self.ids.seal && super::fs::bits(&st) & 0o077 == 0) =>
-            {
-                edit::move_aside(&dir, &name)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Says what else lies in `state/`: a launch does not see it, and comfy leaves it alone.
-    fn name_unknown(&self) {
-        let all = std::fs::read_dir(self.paths.state())
-            .into_iter()
-            .flatten()
-            .flatten();
-        let mut unknown: Vec<String> = all
-            .map(|e| e.file_name().to_string_lossy().into_owned())
-            .filter(|n| !Paths::is_state(n))
-            .collect();
-        unknown.sort();
-        if !unknown.is_empty() {
-            let names: Vec<String> = unknown
-                .iter()
-                .take(5)
-                .map(|n| crate::text::escape(n))
-                .collect();
-            let more = if unknown.len() > names.len() {
-                format!(" and {} more", unknown.len() - names.len())
-            } else {
-                String::new()
-            };
-            self.report.say(&format!(
-                "{}: {}{more}: comfy does not know it; it is left alone, and ComfyUI does not see \
-                 it",
-                self.paths.state().display(),
-                names.join(", ")
-            ));
-        }
-    }
-
-    /// A folder where the sandbox user can put things, others' among them.
-    fn remove_sandboxs(&self, path: &Path) -> Result<()> {
-        let away = |e: &std::io::Error| {
-            let foreign = e.get_ref()?.downcast_ref::<Foreign>()?;
-            Some(format!(
-                "move it out of there, with the rights that it has, then run this again: sudo mv \
-                 '{}' /somewhere/else/",
-                path.join(&foreign.path).display()
-            ))
-        };
-        remove_of(path, self.ids.sandbox).map_err(|e| {
-            let p = Problem::new(format!("could not remove {}: {e}", path.display())).caused_by(&e);
-            away(&e).into_iter().fold(p, Problem::hint)
-        })
-    }
-
-    /// `state/` is taken back first: what is removed cannot be renamed meanwhile.
-    fn remove_state(&self) -> Result<()> {
-        let state = self.paths.state();
-        if !matches!(super::fs::node(&state), Ok(Some(n)) if n.kind == Kind::Dir) {
-            return edit::remove_path(&state).doing(|| format!("remove {}", state.display()));
-        }
-        let what = || format!("take back {}", state.display());
-        edit::make_dir(&state, self.ids.seal, self.ids.seal_gid, 0o700).doing(what)?;
-        let mut problems = Vec::new();
-        for entry in std::fs::read_dir(&state).doing(what)? {
-            problems.extend(self.remove_sandboxs(&entry.doing(what)?.path()).err());
-        }
-        if !problems.is_empty() {
-            return Err(Problem::all(problems));
-        }
-        edit::remove_path(&state).doing(|| format!("remove {}", state.display()))
-    }
-
-    fn remove_instance(&self, backup: Option<&Path>, home: Option<&Path>) -> Result<()> {
-        if let Some(to) = backup {
-            let folder = |p: &Path| edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o700);
-            for (from, name) in [
-                (self.paths.state().join("user"), "user"),
-                (self.paths.quarantine(), "quarantine"),
-                (self.paths.state().join("nodes"), "nodes"),
-                (self.paths.state().join("core"), "core"),
-            ] {
-                if from.symlink_metadata().is_ok() && !to.join(name).exists() {
-                    folder(to)
-                        .and_then(|()| edit::move_to(&from, &to.join(name)))
-                        .doing(|| format!("move {} to {}", from.display(), to.display()))?;
-                }
-            }
-        }
-        // Only what is the sandbox user's own: its home may have been made by somebody else in the
-        // meantime.
-        if let Some(home) = home
-            && matches!(super::fs::node(home), Ok(Some(n)) if n.kind == Kind::Dir && n.uid == self.ids.sandbox)
-        {
-            self.remove_sandboxs(home)?;
-        }
-        self.remove_state()?;
-        self.release_ids()?;
-        // An instance of an older comfy may go on with what was fetched there.
-        let old = self.paths.shared_downloads();
-        let alone = |e: std::io::Result<std::fs::DirEntry>| {
-            e.is_ok_and(|e| e.path() == self.paths.base || e.path() == old)
-        };
-        if std::fs::read_dir(&self.paths.prefix).is_ok_and(|mut d| d.all(alone)) {
-            edit::remove_path(&old).doing(|| "clear the downloads".into())?;
-        }
-        for path in [self.paths.base.clone(), self.paths.records.clone()] {
-            edit::remove_path(&path).doing(|| format!("remove {}", path.display()))?;
-            // The folder above, where nothing else is in it.
-            if let Ok((dir, name)) = path.parent().map_or(Err(std::io::Error::other("")), parent) {
-                let _ = nix::unistd::unlinkat(&dir, name.as_c_str(), UnlinkatFlags::RemoveDir);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -425,37 +252,14 @@ impl Act for Hands<'_> {
             Step::BuildVenv { spec, reuse } => {
                 crate::host::build::venv::build(&mut self.builder(), spec, reuse)
             }
-            Step::FetchModels { items } => {
-                let hubs = self.hubs.clone();
-                let ready = apply_steps::fetch(&mut self.builder(), &hubs, items)?;
-                self.ready.extend(ready);
-                Ok(())
-            }
+            Step::FetchModels { items } => self.fetch_models(items),
             Step::PlaceModel {
                 share,
                 path,
                 sha256,
                 keep,
                 ..
-            } => {
-                let kept = keep
-                    .then(|| format!("replaced-{}", chrono::Utc::now().format("%Y%m%dT%H%M%S%3f")));
-                let kept = apply_steps::put(
-                    &mut self.ready,
-                    share,
-                    path,
-                    *sha256,
-                    kept.as_deref(),
-                    &mut self.placed,
-                )?;
-                if let Some(kept) = kept {
-                    self.report.say(&format!(
-                        "model.{path}: another file was there; it is kept as {}",
-                        kept.display()
-                    ));
-                }
-                Ok(())
-            }
+            } => self.place_model(share, path, *sha256, *keep),
             Step::CreateGroup { name, gid } => accounts.create_group(name, *gid),
             Step::DeleteGroup { name, .. } => accounts.delete_group(name),
             Step::ClaimIds { sandbox, build } => self.claim_ids(*sandbox, *build),
@@ -475,30 +279,7 @@ impl Act for Hands<'_> {
                 gid,
                 mode,
                 passer,
-            } => {
-                if *uid == self.ids.seal {
-                    let own = (
-                        nix::unistd::Uid::from_raw(self.ids.seal),
-                        nix::unistd::Gid::from_raw(self.ids.seal_gid),
-                    );
-                    edit::make_parents(path, own.0, own.1)
-                        .doing(|| format!("make {}", path.display()))?;
-                }
-                if path.parent() == Some(&self.paths.state()) {
-                    self.clear_way(path, *uid)
-                        .doing(|| format!("make {}", path.display()))?;
-                }
-                edit::make_dir(path, *uid, *gid, *mode)
-                    .doing(|| format!("make {}", path.display()))?;
-                if let Some(p) = passer {
-                    // Nobody but root can rename it: it lies in a folder of root's.
-                    accounts.grant_search(path, &p.name, p.uid)?;
-                }
-                if *path == self.paths.state() {
-                    self.name_unknown();
-                }
-                Ok(())
-            }
+            } => self.make_dir(path, (*uid, *gid), *mode, passer.as_ref()),
             Step::GrantSearch { folder, user, uid } => accounts.grant_search(folder, user, *uid),
             Step::RevokeSearch { folder, user, uid } => accounts.revoke_search(folder, user, *uid),
             Step::MakeShare { spec, .. } => shares::make_root(spec),
@@ -511,14 +292,13 @@ impl Act for Hands<'_> {
                 to_gid,
                 mode,
                 ..
-            } => {
-                shares::mounted(requires_mount.as_deref()).map_err(|u| {
-                    Problem::new(format!("share {name}: {}", u.reason))
-                        .of_kind(u.kind)
-                        .hint("mount it, so that comfy can take its group off there")
-                })?;
-                shares::release(path, *from_gid, *to_gid, *mode)
-            }
+            } => self.release_share(
+                name,
+                path,
+                requires_mount.as_deref(),
+                (*from_gid, *to_gid),
+                *mode,
+            ),
             Step::SetLink {
                 path,
                 target,
@@ -527,13 +307,7 @@ impl Act for Hands<'_> {
             } => self.set_link(path, target, *uid, *gid),
             Step::RemoveLink { path, target } => edit::remove_link(path, target)
                 .doing(|| format!("remove the link {}", path.display())),
-            Step::WriteLaunch { spec } => {
-                let text = serde_json::to_vec_pretty(spec)
-                    .doing(|| "write how ComfyUI is launched".into())?;
-                let path = self.paths.launch();
-                edit::write_file(&path, &text, 0o640, self.records())
-                    .doing(|| format!("write {}", path.display()))
-            }
+            Step::WriteLaunch { spec } => self.write_launch(spec),
             Step::SetFence { uid, record } => {
                 super::egress_filter::set(*uid, record, &super::process::System)
             }
@@ -575,37 +349,23 @@ impl Act for Hands<'_> {
                 path,
                 uid,
                 gid,
-            } => {
-                let from = self
-                    .paths
-                    .generation(id)
-                    .join(Paths::tracked(part))
-                    .join(path);
-                let base = Paths::written_by(&self.paths.state(), part);
-                crate::host::shares::first_content::copy(&from, &base, Path::new(path), *uid, *gid)
-                    .doing(|| format!("give {part}: {path} its first content"))
-            }
-            Step::Switch { id } => edit::set_link(
-                &self.paths.current(),
-                &Path::new("gen").join(id),
-                self.sealed(),
-            )
-            .doing(|| format!("make generation {id} live")),
-            Step::RemoveGeneration { id } => {
-                self.discard(&self.paths.generation(id))?;
-                edit::remove_path(&self.paths.bytecode(id))
-                    .doing(|| format!("remove the list of generation {id}'s bytecode"))
-            }
-            Step::RemoveVenv { id } => {
-                self.discard(&self.paths.venv(id))?;
-                edit::remove_path(&self.paths.venv_list(id))
-                    .doing(|| format!("remove the list of virtual environment {id}"))
-            }
-            Step::RemovePython { version } => {
-                self.discard(&self.paths.python(version))?;
-                edit::remove_path(&self.paths.python_list(version))
-                    .doing(|| format!("remove the list of interpreter {version}"))
-            }
+            } => self.give_first_content(id, part, path, (*uid, *gid)),
+            Step::Switch { id } => self.switch_to(id),
+            Step::RemoveGeneration { id } => self.remove_listed(
+                &self.paths.generation(id),
+                &self.paths.bytecode(id),
+                &format!("generation {id}'s bytecode"),
+            ),
+            Step::RemoveVenv { id } => self.remove_listed(
+                &self.paths.venv(id),
+                &self.paths.venv_list(id),
+                &format!("virtual environment {id}"),
+            ),
+            Step::RemovePython { version } => self.remove_listed(
+                &self.paths.python(version),
+                &self.paths.python_list(version),
+                &format!("interpreter {version}"),
+            ),
             Step::RemoveInstance { backup, home } => {
                 self.remove_instance(backup.as_deref(), home.as_deref())
             }
