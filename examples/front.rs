@@ -17,12 +17,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use comfy::gateway::access::Rules;
-use comfy::gateway::process::accept;
-use comfy::gateway::relay::Front;
-use comfy::gateway::tokens::{Desk, Secret};
+use comfy::gateway::access::AccessRules;
+use comfy::gateway::process::accept_connections;
+use comfy::gateway::relay::GatewayRelay;
+use comfy::gateway::tokens::{LaunchSecret, SessionStore};
 use comfy::host::peer;
-use comfy::manifest::Clients;
+use comfy::manifest::ClientPolicy;
 
 const BIG: usize = 1 << 30;
 const SMALL: usize = 5_000;
@@ -97,9 +97,9 @@ fn server() -> SocketAddr {
 fn front(inner: SocketAddr) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();
-    let rules = Rules {
+    let rules = AccessRules {
         owner: nix::unistd::getuid().as_raw(),
-        clients: Clients::Primary,
+        clients: ClientPolicy::Primary,
         listen: "127.0.0.1".into(),
         port: address.port(),
         remote: false,
@@ -114,9 +114,13 @@ fn front(inner: SocketAddr) -> SocketAddr {
             listener.set_nonblocking(true).unwrap();
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let peers = peer::of_this_system().unwrap();
-            accept(
+            accept_connections(
                 &listener,
-                &Arc::new(Front::new(rules, inner, Desk::new(Secret::new().unwrap()))),
+                &Arc::new(GatewayRelay::new(
+                    rules,
+                    inner,
+                    SessionStore::new(LaunchSecret::new().unwrap()),
+                )),
                 peers.as_ref(),
             )
             .await;

@@ -188,7 +188,7 @@ impl Problem {
     }
 
     /// The same problem with one more way out.
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
@@ -201,7 +201,7 @@ impl Problem {
     }
 
     /// Several problems as one, in the order in which they were found.
-    pub fn all(problems: Vec<Problem>) -> Self {
+    pub fn from_many(problems: Vec<Problem>) -> Self {
         let interrupted = problems.iter().any(Problem::is_interrupted);
         let mut rest = problems.into_iter();
         let mut first = rest
@@ -223,16 +223,20 @@ impl Problem {
     }
 
     /// This one and those beside it.
-    pub fn each(&self) -> Vec<&Problem> {
+    pub fn each_problem(&self) -> Vec<&Problem> {
         std::iter::once(self)
-            .chain(self.also.iter().flat_map(|p| p.each()))
+            .chain(self.also.iter().flat_map(|p| p.each_problem()))
             .collect()
     }
 
     /// The same with something put before every message.
-    pub fn prefixed(mut self, prefix: &str) -> Self {
+    pub fn with_prefix(mut self, prefix: &str) -> Self {
         self.message = format!("{prefix}{}", self.message);
-        self.also = self.also.into_iter().map(|p| p.prefixed(prefix)).collect();
+        self.also = self
+            .also
+            .into_iter()
+            .map(|p| p.with_prefix(prefix))
+            .collect();
         self
     }
 }

@@ -3,19 +3,19 @@
 /// Takes the progress of one job; called from any thread.
 pub trait Progress: Sync + Send {
     /// `position` of `total`, in whatever unit the job counts.
-    fn at(&self, position: u64, total: u64);
+    fn set_position(&self, position: u64, total: u64);
 }
 
 /// Tells nobody.
-pub struct Silent;
+pub struct NoProgress;
 
-impl Progress for Silent {
-    fn at(&self, _: u64, _: u64) {}
+impl Progress for NoProgress {
+    fn set_position(&self, _: u64, _: u64) {}
 }
 
 /// What a job counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Unit {
+pub enum ProgressUnit {
     Steps,
     /// Shown with how fast they come, and how long it will take.
     Bytes,
@@ -23,21 +23,21 @@ pub enum Unit {
 
 /// Makes a [`Progress`] for each named job, and takes remarks.
 pub trait Reporter: Sync + Send {
-    fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress>;
-    fn job(&self, name: &str) -> Box<dyn Progress> {
-        self.work(name, Unit::Steps)
+    fn start_counted(&self, name: &str, unit: ProgressUnit) -> Box<dyn Progress>;
+    fn start_job(&self, name: &str) -> Box<dyn Progress> {
+        self.start_counted(name, ProgressUnit::Steps)
     }
-    fn say(&self, line: &str);
+    fn print_line(&self, line: &str);
     /// A step of `address` is done.
-    fn step(&self, _address: &str) {}
+    fn step_done(&self, _address: &str) {}
 }
 
 /// Reports nothing.
-pub struct Quiet;
+pub struct QuietReporter;
 
-impl Reporter for Quiet {
-    fn work(&self, _: &str, _: Unit) -> Box<dyn Progress> {
-        Box::new(Silent)
+impl Reporter for QuietReporter {
+    fn start_counted(&self, _: &str, _: ProgressUnit) -> Box<dyn Progress> {
+        Box::new(NoProgress)
     }
-    fn say(&self, _: &str) {}
+    fn print_line(&self, _: &str) {}
 }

@@ -4,20 +4,20 @@ use std::path::{Path, PathBuf};
 
 use bytestring::ByteString;
 
-use super::cli::Global;
-use super::desired::{Context, Owner};
+use super::cli::GlobalArgs;
+use super::desired::{MachineContext, PrimaryUser};
 use super::lock::{self, Lock};
-use super::manifest::{Isolation, Manifest};
+use super::manifest::{IsolationMode, Manifest};
 use super::plan::Desired;
 use super::problem::{Doing, Problem, Result};
-use super::text::{did_you_mean, escape};
-use crate::apply::protocol::Request;
+use super::text::{did_you_mean, escape_text};
+use crate::apply::protocol::ApplyRequest;
 use crate::host::{env, fs, git, machine};
 
 /// The name of the manifest.
 pub const MANIFEST: &str = "comfy.toml";
 
-pub struct Project {
+pub struct ComfyProject {
     pub dir: PathBuf,
     pub hostname: String,
     pub manifest: Manifest,
@@ -28,7 +28,7 @@ pub struct Project {
 ///
 /// # Errors
 /// There is none.
-pub fn folder(global: &Global) -> Result<PathBuf> {
+pub fn manifest_folder(global: &GlobalArgs) -> Result<PathBuf> {
     let here = std::env::current_dir().doing(|| "find the current folder".into())?;
     if let Some(dir) = &global.dir {
         let dir = here.join(dir);
@@ -39,7 +39,7 @@ pub fn folder(global: &Global) -> Result<PathBuf> {
             Ok(dir)
         } else {
             Err(Problem::new(format!("{} has no comfy.toml", dir.display()))
-                .hint("name its folder with -C, or make one with `comfy init`"))
+                .with_hint("name its folder with -C, or make one with `comfy init`"))
         };
     }
     if let Some(found) = here.ancestors().find(|d| d.join(MANIFEST).exists()) {
@@ -51,34 +51,34 @@ pub fn folder(global: &Global) -> Result<PathBuf> {
             "no comfy.toml in {} or a folder above it",
             here.display()
         ))
-        .hint("`comfy init` makes one, `comfy demo` shows the whole loop without one")),
+        .with_hint("`comfy init` makes one, `comfy demo` shows the whole loop without one")),
     }
 }
 
-impl Project {
+impl ComfyProject {
     /// # Errors
     /// No manifest, or something wrong in it or in the lock; a host that it does not know.
-    pub fn open(global: &Global) -> Result<Project> {
-        let dir = folder(global)?;
-        let hostname = global.host.clone().unwrap_or_else(machine::hostname);
-        let project = Project::of(&dir, &hostname)?;
+    pub fn open(global: &GlobalArgs) -> Result<ComfyProject> {
+        let dir = manifest_folder(global)?;
+        let hostname = global.host.clone().unwrap_or_else(machine::short_hostname);
+        let project = ComfyProject::for_host(&dir, &hostname)?;
         let hosts = &project.manifest.hosts;
         // Asked for by name, it is meant; this machine itself needs no part of its own.
         let asked = global
             .host
             .as_ref()
-            .filter(|h| !h.eq_ignore_ascii_case(&machine::hostname()));
+            .filter(|h| !h.eq_ignore_ascii_case(&machine::short_hostname()));
         if let Some(name) = asked.filter(|n| !hosts.iter().any(|h| h.eq_ignore_ascii_case(n))) {
             let p = Problem::new(format!(
                 "--host {}: comfy.toml has no [hosts.{0}]",
-                escape(name)
+                escape_text(name)
             ));
             return Err(match did_you_mean(name, hosts.iter().map(String::as_str)) {
-                Some(near) => p.hint(format!("did you mean `{}`?", escape(near))),
+                Some(near) => p.with_hint(format!("did you mean `{}`?", escape_text(near))),
                 None if hosts.is_empty() => {
-                    p.hint("it has no [hosts.NAME] at all: leave --host out")
+                    p.with_hint("it has no [hosts.NAME] at all: leave --host out")
                 }
-                None => p.hint(format!("it has: {}", escape(&hosts.join(", ")))),
+                None => p.with_hint(format!("it has: {}", escape_text(&hosts.join(", ")))),
             });
         }
         Ok(project)
@@ -88,11 +88,11 @@ impl Project {
     ///
     /// # Errors
     /// As [`Project::open`].
-    pub fn of(dir: &Path, hostname: &str) -> Result<Project> {
-        Project::load(dir, hostname, &[nix::unistd::geteuid().as_raw()])
+    pub fn for_host(dir: &Path, hostname: &str) -> Result<ComfyProject> {
+        ComfyProject::load_files(dir, hostname, &[nix::unistd::geteuid().as_raw()])
     }
 
-    fn load(dir: &Path, hostname: &str, who: &[u32]) -> Result<Project> {
+    fn load_files(dir: &Path, hostname: &str, who: &[u32]) -> Result<ComfyProject> {
         let path = dir.join(MANIFEST);
         let root = nix::unistd::geteuid().is_root();
         // Through sudo the files are the caller's or root's, whatever they say of themselves.
@@ -124,9 +124,9 @@ impl Project {
         let manifest = manifest.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         let locked = locked.transpose()?;
         if !known {
-            let named = machine::owner(
+            let named = machine::primary_owner(
                 manifest.host.primary_user.as_deref(),
-                manifest.host.isolation == Isolation::Account,
+                manifest.host.isolation == IsolationMode::Account,
             )
             .ok()
             .map(|o| o.uid);
@@ -140,14 +140,14 @@ impl Project {
                         "{} changed while it was read",
                         path.display()
                     ))
-                    .hint("run it again"));
+                    .with_hint("run it again"));
                 }
             }
         }
         let lock = locked
             .map(|(parsed, text)| Ok::<_, Problem>((parsed?, text)))
             .transpose()?;
-        Ok(Project {
+        Ok(ComfyProject {
             dir: dir.to_path_buf(),
             hostname: hostname.into(),
             manifest,
@@ -155,33 +155,36 @@ impl Project {
         })
     }
 
-    pub fn isolated(&self) -> bool {
-        self.manifest.host.isolation == Isolation::Account
+    pub fn is_isolated(&self) -> bool {
+        self.manifest.host.isolation == IsolationMode::Account
     }
 
     /// # Errors
     /// The account does not exist, or makes no sense as an owner.
-    pub fn owner(&self) -> Result<Owner> {
-        machine::owner(self.manifest.host.primary_user.as_deref(), self.isolated())
+    pub fn owner(&self) -> Result<PrimaryUser> {
+        machine::primary_owner(
+            self.manifest.host.primary_user.as_deref(),
+            self.is_isolated(),
+        )
     }
 
     /// Manifest and lock as one wish for this machine.
     ///
     /// # Errors
     /// No lock, a lock that does not cover the manifest, paths that overlap.
-    pub fn desired(&self) -> Result<Desired> {
+    pub fn desired_state(&self) -> Result<Desired> {
         let Some((lock, text)) = &self.lock else {
             return Err(
                 Problem::new(format!("{} has no comfy.lock", self.dir.display()))
-                    .hint("run `comfy lock`"),
+                    .with_hint("run `comfy lock`"),
             );
         };
-        let cover = lock::coverage::compare(&self.manifest, lock);
+        let cover = lock::coverage::check(&self.manifest, lock);
         if !cover.problems.is_empty() {
-            return Err(Problem::all(cover.problems));
+            return Err(Problem::from_many(cover.problems));
         }
         for w in &cover.warnings {
-            super::render::warning(w);
+            super::render::print_warning(w);
         }
         let owner = self.owner()?;
         let repository = self
@@ -203,10 +206,10 @@ impl Project {
             &self.manifest,
             lock,
             text,
-            &Context {
+            &MachineContext {
                 hostname: self.hostname.clone(),
                 owner,
-                platform: machine::platform(),
+                platform: machine::host_platform(),
                 data_home,
                 repository,
             },
@@ -214,22 +217,24 @@ impl Project {
     }
 
     /// Says once a command what isolation "none" means.
-    pub fn announce(&self) {
-        if !self.isolated() {
-            super::render::note(
+    pub fn announce_isolation(&self) {
+        if !self.is_isolated() {
+            super::render::print_note(
                 "isolation = \"none\": ComfyUI and its nodes have all your rights; nothing is \
                  protected.",
             );
         }
         if self.manifest.comfyui.allow_remote {
-            super::render::warning("comfyui.allow_remote = true: other machines may reach ComfyUI");
+            super::render::print_warning(
+                "comfyui.allow_remote = true: other machines may reach ComfyUI",
+            );
         }
     }
 }
 
 /// The desired state as the root side reads it itself.
-pub fn for_root(request: &Request) -> Result<Desired> {
-    let project = Project::load(&request.dir, &request.host, &[])?;
+pub fn for_root(request: &ApplyRequest) -> Result<Desired> {
+    let project = ComfyProject::load_files(&request.dir, &request.host, &[])?;
     let sandbox = nix::unistd::User::from_name(&project.manifest.host.sandbox_user)
         .ok()
         .flatten()
@@ -237,34 +242,36 @@ pub fn for_root(request: &Request) -> Result<Desired> {
     let sudo = env::var("SUDO_UID").and_then(|u| u.parse::<u32>().ok());
     if sudo.is_some() && sudo == sandbox {
         return Err(Problem::new("the sandbox user must not run comfy")
-            .hint("take it out of sudoers: it could become root"));
+            .with_hint("take it out of sudoers: it could become root"));
     }
-    project.desired()
+    project.desired_state()
 }
 
 /// git as `lock` and its kin use it: as the caller, in the caller's cache.
 ///
 /// # Errors
 /// The cache cannot be made; root, where third-party repositories must not be read by root.
-pub fn git(project: &Project, offline: bool) -> Result<git::Git> {
-    if nix::unistd::geteuid().is_root() && project.isolated() {
+pub fn git_store(project: &ComfyProject, offline: bool) -> Result<git::GitStore> {
+    if nix::unistd::geteuid().is_root() && project.is_isolated() {
         let owner = project
             .owner()
             .map_or("the primary user".to_string(), |o| o.name);
-        return Err(Problem::new("root reads no repositories").hint(format!(
-            "run this as {owner}: only `apply` needs root, and asks for it"
-        )));
+        return Err(
+            Problem::new("root reads no repositories").with_hint(format!(
+                "run this as {owner}: only `apply` needs root, and asks for it"
+            )),
+        );
     }
     let cache = env::cache_home()
-        .ok_or_else(|| Problem::new("HOME is not set").hint("set HOME, or XDG_CACHE_HOME"))?;
+        .ok_or_else(|| Problem::new("HOME is not set").with_hint("set HOME, or XDG_CACHE_HOME"))?;
     let store = cache.join("git");
     std::fs::create_dir_all(&store).doing(|| format!("make {}", store.display()))?;
     let config = cache.join("gitconfig");
-    fs::edit::write_file(&config, git::config().as_bytes(), 0o644, None)
+    fs::edit::write_file(&config, git::config_text().as_bytes(), 0o644, None)
         .doing(|| format!("write {}", config.display()))?;
-    Ok(git::Git {
+    Ok(git::GitStore {
         program: env::git_program(false),
-        net: env::net()?,
+        net: env::net_env()?,
         store,
         offline,
         config,

@@ -5,10 +5,10 @@
 /// zero-width and line ends.
 ///
 /// Source of the bidirectional list: Unicode Standard Annex 9, "explicit directional" characters.
-pub fn escape(s: &str) -> String {
+pub fn escape_text(s: &str) -> String {
     let mut out = String::with_capacity(s.len());
     for c in s.chars() {
-        if harmful(c) {
+        if is_unsafe_char(c) {
             out.extend(c.escape_unicode());
         } else {
             out.push(c);
@@ -19,14 +19,17 @@ pub fn escape(s: &str) -> String {
 
 /// Like [`escape`], but keeps line ends: for texts of several lines that comfy itself laid out.
 pub fn escape_lines(s: &str) -> String {
-    s.split('\n').map(escape).collect::<Vec<_>>().join("\n")
+    s.split('\n')
+        .map(escape_text)
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The last look before a terminal: what is laid out already, with line ends and tabs, and with
 /// colours where `colors` says that comfy puts some in. Whatever else is in it came past
 /// [`escape`], which then happens here.
-pub fn harmless(text: &str, colors: bool) -> std::borrow::Cow<'_, str> {
-    let fine = |c: char| !harmful(c) || c == '\n' || c == '\t';
+pub fn sanitize(text: &str, colors: bool) -> std::borrow::Cow<'_, str> {
+    let fine = |c: char| !is_unsafe_char(c) || c == '\n' || c == '\t';
     if text.chars().all(fine) {
         return text.into();
     }
@@ -48,7 +51,7 @@ pub fn harmless(text: &str, colors: bool) -> std::borrow::Cow<'_, str> {
     out.into()
 }
 
-pub fn harmful(c: char) -> bool {
+pub fn is_unsafe_char(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}')
 }
@@ -72,7 +75,7 @@ pub fn without_colors(line: &str) -> String {
 }
 
 /// `1 file`, `2 files`.
-pub fn count(n: usize, one: &str) -> String {
+pub fn count_of(n: usize, one: &str) -> String {
     let plural = match one.strip_suffix('y') {
         Some(stem) if one != "key" => format!("{stem}ies"),
         _ => format!("{one}s"),
@@ -81,7 +84,7 @@ pub fn count(n: usize, one: &str) -> String {
 }
 
 /// Bytes in binary units, as `du -h` prints them.
-pub fn bytes(n: u64) -> String {
+pub fn format_bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut v, mut u) = (n as f64, 0);
     while v >= 1024.0 && u + 1 < UNITS.len() {
@@ -111,7 +114,7 @@ pub fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -
 }
 
 /// The first seven digits of a commit id, as git abbreviates.
-pub fn short(commit: &str) -> &str {
+pub fn short_commit(commit: &str) -> &str {
     commit.get(..7).unwrap_or(commit)
 }
 
@@ -121,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_hostile_name_cannot_steer_the_terminal() {
-        insta::assert_snapshot!(escape("a\x1b[2Jb\u{9b}c\u{202e}txt.py\nnext é 日"), @r"a\u{1b}[2Jb\u{9b}c\u{202e}txt.py\u{a}next é 日");
+        insta::assert_snapshot!(escape_text("a\x1b[2Jb\u{9b}c\u{202e}txt.py\nnext é 日"), @r"a\u{1b}[2Jb\u{9b}c\u{202e}txt.py\u{a}next é 日");
     }
 
     #[test]

@@ -6,23 +6,23 @@ use std::path::Path;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use crate::desired::Paths;
+use crate::desired::InstancePaths;
 use crate::host::env;
-use crate::host::fs::{edit, parent};
+use crate::host::fs::{edit, open_parent};
 use crate::plan::Plan;
 use crate::problem::{Doing, Result};
 
 /// Who asked for an apply.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Caller {
+pub struct ApplyCaller {
     pub name: String,
     pub uid: u32,
 }
 
-impl Caller {
+impl ApplyCaller {
     /// Who is at the keyboard: below sudo whom sudo names, so that the root side asks for itself
     /// and believes nobody.
-    pub fn now() -> Caller {
+    pub fn current_caller() -> ApplyCaller {
         use nix::unistd::{User, getuid};
         let name = env::var("SUDO_USER")
             .or_else(|| User::from_uid(getuid()).ok().flatten().map(|u| u.name))
@@ -30,33 +30,35 @@ impl Caller {
         let uid = env::var("SUDO_UID")
             .and_then(|u| u.parse().ok())
             .unwrap_or_else(|| getuid().as_raw());
-        Caller { name, uid }
+        ApplyCaller { name, uid }
     }
 }
 
-pub struct Journal<'a> {
-    pub paths: &'a Paths,
-    pub caller: Caller,
+pub struct ApplyJournal<'a> {
+    pub paths: &'a InstancePaths,
+    pub caller: ApplyCaller,
     /// The first 16 digits of the plan's digest: what ties lines together.
     pub plan: String,
     pub owner: Option<(u32, u32)>,
 }
 
-impl Journal<'_> {
+impl ApplyJournal<'_> {
     /// One line of JSON, appended. What cannot be written is told on stderr: an apply does not stop
     /// for it.
-    pub fn line(&self, event: &str, detail: &serde_json::Value) {
+    pub fn append_event(&self, event: &str, detail: &serde_json::Value) {
         let line = serde_json::json!({
             "time": chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
             "who": self.caller.name, "uid": self.caller.uid, "plan": self.plan, "event": event, "detail": detail,
         });
-        if let Err(e) = self.append(&self.paths.audit_log(), &format!("{line}\n")) {
-            crate::render::stderr(&format!("warning: the audit log could not be written: {e}"));
+        if let Err(e) = self.append_text(&self.paths.audit_log(), &format!("{line}\n")) {
+            crate::render::print_stderr(&format!(
+                "warning: the audit log could not be written: {e}"
+            ));
         }
     }
 
-    fn append(&self, path: &Path, text: &str) -> std::io::Result<()> {
-        let (dir, name) = parent(path)?;
+    fn append_text(&self, path: &Path, text: &str) -> std::io::Result<()> {
+        let (dir, name) = open_parent(path)?;
         let fd = openat(
             &dir,
             name.as_c_str(),
@@ -77,9 +79,9 @@ impl Journal<'_> {
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn receipt(&self, plan: &Plan, outcome: &str) -> Result<()> {
+    pub fn write_receipt(&self, plan: &Plan, outcome: &str) -> Result<()> {
         let now = chrono::Utc::now();
-        let path = self.paths.receipts().join(format!(
+        let path = self.paths.receipts_dir().join(format!(
             "{}-{}.json",
             now.format("%Y%m%dT%H%M%S%.3f"),
             &self.plan

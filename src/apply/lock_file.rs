@@ -11,20 +11,20 @@ use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::Mode;
 
 use crate::desired::Desired;
-use crate::host::fs::{edit, parent};
-use crate::host::reserved_ids::Reserved;
+use crate::host::fs::{edit, open_parent};
+use crate::host::reserved_ids::ReservedIds;
 use crate::problem::{Doing, Problem, Result};
 use crate::progress::Reporter;
 
 /// Held until dropped, or until the process ends in whatever way.
-pub struct Exclusive {
+pub struct ApplyLock {
     _lock: Flock<std::fs::File>,
 }
 
 /// Where root's locks lie; `None`: the owner stands for root.
-fn shared(d: &Desired) -> Option<PathBuf> {
+fn root_lock_folder(d: &Desired) -> Option<PathBuf> {
     let root =
-        nix::unistd::geteuid().is_root() && d.isolation == crate::manifest::Isolation::Account;
+        nix::unistd::geteuid().is_root() && d.isolation == crate::manifest::IsolationMode::Account;
     root.then(|| {
         PathBuf::from(if d.platform.macos {
             "/private/var/run/comfy"
@@ -34,8 +34,8 @@ fn shared(d: &Desired) -> Option<PathBuf> {
     })
 }
 
-fn place(d: &Desired) -> PathBuf {
-    shared(d).map_or_else(
+fn lock_path(d: &Desired) -> PathBuf {
+    root_lock_folder(d).map_or_else(
         || {
             // Never inside what a plan looks at: taking the lock must not change the plan.
             let key = base16ct::lower::encode_string(
@@ -54,13 +54,13 @@ fn place(d: &Desired) -> PathBuf {
 ///
 /// # Errors
 /// Somebody else holds it: the message names process, person and time.
-pub fn take(d: &Desired, what: &str) -> Result<Exclusive> {
-    let path = place(d);
-    match attempt(&path, what)? {
+pub fn acquire_instance(d: &Desired, what: &str) -> Result<ApplyLock> {
+    let path = lock_path(d);
+    match try_acquire(&path, what)? {
         Ok(held) => Ok(held),
         Err(holder) => Err(
             Problem::new(format!("another apply is under way: {holder}"))
-                .hint("wait until it has ended, and run this again"),
+                .with_hint("wait until it has ended, and run this again"),
         ),
     }
 }
@@ -69,21 +69,21 @@ pub fn take(d: &Desired, what: &str) -> Result<Exclusive> {
 ///
 /// # Errors
 /// Interrupted while another instance's commit goes on; the disk.
-pub fn of_machine(d: &Desired, report: &dyn Reporter) -> Result<Option<Exclusive>> {
-    let Some(path) = shared(d).map(|folder| folder.join("apply.lock")) else {
+pub fn of_machine(d: &Desired, report: &dyn Reporter) -> Result<Option<ApplyLock>> {
+    let Some(path) = root_lock_folder(d).map(|folder| folder.join("apply.lock")) else {
         return Ok(None);
     };
     let mut said = false;
     loop {
-        match attempt(&path, "apply")? {
+        match try_acquire(&path, "apply")? {
             Ok(held) => return Ok(Some(held)),
             Err(holder) if !said => {
-                report.say(&format!("waiting for another instance's apply: {holder}"));
+                report.print_line(&format!("waiting for another instance's apply: {holder}"));
                 said = true;
             }
             Err(_) => {}
         }
-        if crate::host::signals::interrupted() {
+        if crate::host::signals::is_interrupted() {
             return Err(Problem::interrupted());
         }
         std::thread::sleep(std::time::Duration::from_millis(50));
@@ -96,26 +96,26 @@ pub fn of_machine(d: &Desired, report: &dyn Reporter) -> Result<Option<Exclusive
 ///
 /// # Errors
 /// As `make`; interrupted.
-pub fn planned<T>(
+pub fn plan_with_reserved_ids<T>(
     d: &Desired,
     report: &dyn Reporter,
     make: impl FnOnce() -> Result<T>,
     numbers: impl FnOnce(&T) -> Vec<u32>,
-) -> Result<(T, Option<Reserved>)> {
-    if shared(d).is_none() {
+) -> Result<(T, Option<ReservedIds>)> {
+    if root_lock_folder(d).is_none() {
         return Ok((make()?, None));
     }
     let _machine = of_machine(d, report)?;
     let made = make()?;
     let numbers = numbers(&made);
     let held = (!numbers.is_empty())
-        .then(|| Reserved::new(&d.sandbox, &numbers))
+        .then(|| ReservedIds::new(&d.sandbox, &numbers))
         .transpose()?;
     Ok((made, held))
 }
 
 /// Takes it, or says who holds it.
-fn attempt(path: &Path, what: &str) -> Result<std::result::Result<Exclusive, String>> {
+fn try_acquire(path: &Path, what: &str) -> Result<std::result::Result<ApplyLock, String>> {
     let who = (
         nix::unistd::geteuid().as_raw(),
         nix::unistd::getegid().as_raw(),
@@ -125,7 +125,7 @@ fn attempt(path: &Path, what: &str) -> Result<std::result::Result<Exclusive, Str
     if let Some(folder) = path.parent().filter(|p| p.ends_with("run/comfy")) {
         edit::make_dir(folder, 0, 0, 0o700).doing(doing)?;
     }
-    let (dir, name) = parent(path).doing(doing)?;
+    let (dir, name) = open_parent(path).doing(doing)?;
     let fd = openat(
         &dir,
         name.as_c_str(),
@@ -148,7 +148,7 @@ fn attempt(path: &Path, what: &str) -> Result<std::result::Result<Exclusive, Str
                 .set_len(0)
                 .and_then(|()| lock.rewind())
                 .and_then(|()| lock.write_all(text.as_bytes()));
-            Ok(Ok(Exclusive { _lock: lock }))
+            Ok(Ok(ApplyLock { _lock: lock }))
         }
         Err((mut file, nix::errno::Errno::EWOULDBLOCK)) => {
             let mut text = String::new();
@@ -156,7 +156,7 @@ fn attempt(path: &Path, what: &str) -> Result<std::result::Result<Exclusive, Str
             Ok(Err(if text.trim().is_empty() {
                 "another comfy".to_string()
             } else {
-                crate::text::escape(text.trim())
+                crate::text::escape_text(text.trim())
             }))
         }
         Err((_, e)) => Err(Problem::new(format!("could not {}: {e}", doing())).caused_by(&e)),

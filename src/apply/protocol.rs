@@ -1,26 +1,26 @@
 //! What the owner's side and the root side say to each other, a line of JSON each, over the root
 //! side's stdin and stdout.
 
-use super::session::{Job, Outcome};
+use super::session::{ApplyOutcome, ApplyTask};
 use crate::host::git::NetEnv;
-use crate::host::models::Hubs;
+use crate::host::models::ModelHubs;
 use crate::host::roles::serve::RoleConfig;
 use crate::host::roles::wire::{Event, EventMessage};
 use crate::plan::Plan;
-use crate::progress::Unit;
+use crate::progress::ProgressUnit;
 
 /// The owner's side, once.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Request {
+pub struct ApplyRequest {
     /// Folder of comfy.toml and comfy.lock: the root side reads them itself.
     pub dir: std::path::PathBuf,
     pub host: String,
     pub only: Vec<String>,
-    pub job: Job,
+    pub job: ApplyTask,
     pub offline: bool,
     pub net: NetEnv,
     /// Keys come this way alone: no argument, no environment and no file has them.
-    pub hubs: Hubs,
+    pub hubs: ModelHubs,
     /// Files that the caller has read, and that are not what the lock says: root reads them too,
     /// before it plans.
     pub suspects: Vec<std::path::PathBuf>,
@@ -32,43 +32,43 @@ pub struct Request {
 
 /// The root side.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub enum Message {
+pub enum RootMessage {
     /// Asks whether this plan may be carried out; [`GO`] answers.
     Approve(Box<Plan>),
     Progress {
         job: String,
-        unit: Unit,
+        unit: ProgressUnit,
         at: u64,
         total: u64,
     },
     Say(String),
     Step(String),
-    Done(Outcome),
+    Done(ApplyOutcome),
     Launching,
     Failed(crate::problem::Problem),
 }
 
-impl RoleConfig for Request {
+impl RoleConfig for ApplyRequest {
     const WHAT: &'static str = "the request";
     const LONGEST: u64 = crate::host::lines::REQUEST;
 }
 
-impl EventMessage for Message {
-    fn from_event(event: Event) -> Option<Message> {
+impl EventMessage for RootMessage {
+    fn from_event(event: Event) -> Option<RootMessage> {
         Some(match event {
             Event::Progress {
                 job,
                 unit,
                 at,
                 total,
-            } => Message::Progress {
+            } => RootMessage::Progress {
                 job,
                 unit,
                 at,
                 total,
             },
-            Event::Say(line) => Message::Say(line),
-            Event::Step(address) => Message::Step(address),
+            Event::Say(line) => RootMessage::Say(line),
+            Event::Step(address) => RootMessage::Step(address),
         })
     }
 }

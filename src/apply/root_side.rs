@@ -1,59 +1,59 @@
 //! The root side: started once by `apply`, `gc` or `destroy`, with everything slow left to the
 //! build process.
 
-use super::journal::Caller;
-use super::protocol::{GO, LAUNCH, Message, Request};
-use super::session::Session;
-use crate::host::build::process::Jobs;
+use super::journal::ApplyCaller;
+use super::protocol::{ApplyRequest, GO, LAUNCH, RootMessage};
+use super::session::ApplySession;
+use crate::host::build::process::JobLimits;
 use crate::host::lines;
 use crate::host::roles::serve;
 use crate::host::roles::wire::{self, RemoteReporter};
 use crate::plan::Plan;
-use crate::plan::select::Selection;
+use crate::plan::select::ResourceSelection;
 use crate::problem::{Doing, Problem, Result};
 
 /// Serves one request from stdin. Must be called before the process has a second thread.
 pub fn serve_apply(
-    load: &dyn Fn(&Request) -> Result<crate::plan::Desired>,
+    load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>,
 ) -> std::process::ExitCode {
-    serve::answer(|| converse(load).map(|()| 0), Message::Failed)
+    serve::answer(|| run_request(load).map(|()| 0), RootMessage::Failed)
 }
 
-fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>) -> Result<()> {
+fn run_request(load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Problem::new(
             "this is the root side of comfy, which `comfy apply` starts by itself",
         )
-        .hint("run `comfy apply`"));
+        .with_hint("run `comfy apply`"));
     }
-    nix::sys::stat::umask(crate::host::fs::mode(0o022));
+    nix::sys::stat::umask(crate::host::fs::as_mode(0o022));
     std::env::set_current_dir("/").doing(|| "go to /".into())?;
     // A single Ctrl-C ends prepare or stops between two steps; more of them change nothing.
-    crate::host::signals::watch(false);
-    let request: Request = serve::read_config()?;
+    crate::host::signals::install_handlers(false);
+    let request: ApplyRequest = serve::read_config()?;
     let desired = load(&request)?;
-    let session = Session {
+    let session = ApplySession {
         desired: &desired,
-        only: Selection::parse(&request.only)?,
+        only: ResourceSelection::parse(&request.only)?,
         job: request.job.clone(),
         net: request.net.clone(),
         hubs: request.hubs.clone(),
         suspects: request.suspects.clone(),
         offline: request.offline,
-        caller: Caller::now(),
-        jobs: Some(Jobs {
-            strict: desired.launch().policy.confinement == "required",
+        caller: ApplyCaller::current_caller(),
+        jobs: Some(JobLimits {
+            strict: desired.launch_settings().policy.confinement == "required",
         }),
-        report: &RemoteReporter::<Message>::default(),
+        report: &RemoteReporter::<RootMessage>::default(),
     };
-    let outcome = session.run(&mut |plan: &Plan| {
+    let outcome = session.run_session(&mut |plan: &Plan| {
         match &request.approved {
-            Some(digest) if *digest == plan.digest() => return Ok(()),
-            Some(_) => return Err(stale(request.saved)),
+            Some(digest) if *digest == plan.plan_digest() => return Ok(()),
+            Some(_) => return Err(stale_plan(request.saved)),
             None => {}
         }
-        wire::print_line(&Message::Approve(Box::new(plan.clone())));
-        let answer = lines::next(&mut std::io::stdin().lock(), lines::WORD)
+        wire::print_line(&RootMessage::Approve(Box::new(plan.clone())));
+        let answer = lines::next_line(&mut std::io::stdin().lock(), lines::WORD)
             .doing(|| "read the answer".into())?
             .unwrap_or_default();
         if answer.trim() == GO {
@@ -62,18 +62,18 @@ fn converse(load: &dyn Fn(&Request) -> Result<crate::plan::Desired>) -> Result<(
             Err(Problem::new("declined"))
         }
     })?;
-    wire::print_line(&Message::Done(outcome));
-    let word = lines::next(&mut std::io::stdin().lock(), lines::WORD)
+    wire::print_line(&RootMessage::Done(outcome));
+    let word = lines::next_line(&mut std::io::stdin().lock(), lines::WORD)
         .doing(|| "hear whether that was all".into())?
         .unwrap_or_default();
     if word.trim() == LAUNCH {
-        wire::print_line(&Message::Launching);
+        wire::print_line(&RootMessage::Launching);
         return Err(crate::host::elevate::become_launcher());
     }
     Ok(())
 }
 
-pub fn stale(saved: bool) -> Problem {
+pub fn stale_plan(saved: bool) -> Problem {
     let what = if saved {
         "the saved plan is stale"
     } else {
@@ -82,7 +82,7 @@ pub fn stale(saved: bool) -> Problem {
     Problem::new(format!(
         "{what}: comfy.toml, comfy.lock or the machine changed since it was made"
     ))
-    .hint(if saved {
+    .with_hint(if saved {
         "make it again with `comfy plan --out FILE`"
     } else {
         "run `comfy apply` again"

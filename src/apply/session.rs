@@ -3,29 +3,29 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use super::journal::{Caller, Journal};
+use super::journal::{ApplyCaller, ApplyJournal};
 use super::lock_file;
-use crate::desired::{Desired, Paths};
-use crate::host::build::process::Jobs;
-use crate::host::executor::Hands;
+use crate::desired::{Desired, InstancePaths};
+use crate::host::build::process::JobLimits;
+use crate::host::executor::Executor;
 use crate::host::git::NetEnv;
-use crate::host::machine::Machine;
-use crate::host::models::{Hubs, apply_steps};
+use crate::host::machine::HostMachine;
+use crate::host::models::{ModelHubs, apply_steps};
 use crate::host::sandbox_state;
 use crate::host::sealed::stat_cache::wait_for_grain;
-use crate::launch::import_check_run::Book;
-use crate::manifest::Isolation;
-use crate::plan::execute::{self, Watch};
+use crate::launch::import_check_run::ImportResults;
+use crate::manifest::IsolationMode;
+use crate::plan::execute::{self, StepObserver};
 use crate::plan::inventory::Inventory;
-use crate::plan::select::Selection;
-use crate::plan::step::Planned;
+use crate::plan::select::ResourceSelection;
+use crate::plan::step::PlannedStep;
 use crate::plan::{Action, Plan, Step};
 use crate::problem::{Doing, Problem, Result};
 use crate::progress::Reporter;
 
 /// What an apply is about.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Job {
+pub enum ApplyTask {
     Apply,
     /// Keep this many generations beside the live one.
     Gc(usize),
@@ -40,22 +40,22 @@ pub enum Job {
     },
 }
 
-pub struct Session<'a> {
+pub struct ApplySession<'a> {
     pub desired: &'a Desired,
-    pub only: Selection,
-    pub job: Job,
+    pub only: ResourceSelection,
+    pub job: ApplyTask,
     pub net: NetEnv,
-    pub hubs: Hubs,
+    pub hubs: ModelHubs,
     pub suspects: Vec<PathBuf>,
     pub offline: bool,
-    pub caller: Caller,
-    pub jobs: Option<Jobs>,
+    pub caller: ApplyCaller,
+    pub jobs: Option<JobLimits>,
     pub report: &'a dyn Reporter,
 }
 
 /// What an apply did.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub struct Outcome {
+pub struct ApplyOutcome {
     pub added: usize,
     pub changed: usize,
     pub destroyed: usize,
@@ -65,25 +65,30 @@ pub struct Outcome {
 }
 
 /// The plan of a job, from the machine as it is.
-pub fn plan(d: &Desired, machine: &Machine, only: &Selection, job: &Job) -> Result<Plan> {
+pub fn plan_task(
+    d: &Desired,
+    machine: &HostMachine,
+    only: &ResourceSelection,
+    job: &ApplyTask,
+) -> Result<Plan> {
     match job {
-        Job::Apply => crate::plan::build::plan(d, machine, only),
-        Job::Back { to } => crate::plan::removal::back(d, machine, to),
-        Job::Gc(keep) => {
-            let running = crate::records::running::read(&d.paths).map(|l| l.generation);
-            crate::plan::removal::gc(
+        ApplyTask::Apply => crate::plan::build::build_plan(d, machine, only),
+        ApplyTask::Back { to } => crate::plan::removal::plan_rollback(d, machine, to),
+        ApplyTask::Gc(keep) => {
+            let running = crate::records::running::read_running(&d.paths).map(|l| l.generation);
+            crate::plan::removal::plan_gc(
                 d,
                 machine,
                 *keep,
-                &crate::host::present(&d.paths),
+                &crate::host::on_disk(&d.paths),
                 running.as_deref(),
             )
         }
-        Job::Destroy { purge, at } => match crate::records::running::read(&d.paths) {
+        ApplyTask::Destroy { purge, at } => match crate::records::running::read_running(&d.paths) {
             // It would live on without its files, and nobody could stop it any more.
             Some(live) => Err(Problem::new(format!("ComfyUI runs (process {})", live.pid))
-                .hint("`comfy stop` ends it; nothing was changed")),
-            None => crate::plan::removal::destroy(
+                .with_hint("`comfy stop` ends it; nothing was changed")),
+            None => crate::plan::removal::plan_destroy(
                 d,
                 machine,
                 *purge,
@@ -94,10 +99,12 @@ pub fn plan(d: &Desired, machine: &Machine, only: &Selection, job: &Job) -> Resu
 }
 
 /// Refuses what no apply may begin with.
-pub fn admit(plan: &Plan) -> Result<()> {
+pub fn ensure_not_blocked(plan: &Plan) -> Result<()> {
     // A model that is nowhere to be had holds up nothing else: the rest is done, and then the apply
     // says that it is missing.
-    let blocked = plan.blocked().filter(|c| !c.address.starts_with("model."));
+    let blocked = plan
+        .blocked_changes()
+        .filter(|c| !c.address.starts_with("model."));
     let blocked: Vec<Problem> = blocked
         .map(|c| {
             Problem::new(format!(
@@ -110,27 +117,29 @@ pub fn admit(plan: &Plan) -> Result<()> {
     if blocked.is_empty() {
         Ok(())
     } else {
-        Err(Problem::all(blocked).hint("nothing was changed; afterwards run `comfy apply` again"))
+        Err(Problem::from_many(blocked)
+            .with_hint("nothing was changed; afterwards run `comfy apply` again"))
     }
 }
 
 /// Clears away what killed runs have left.
-fn sweep_leftovers(paths: &Paths) -> Result<()> {
+fn sweep_leftovers(paths: &InstancePaths) -> Result<()> {
     for folder in [
         &paths.base,
         &paths.records,
-        &paths.trees(),
-        &paths.receipts(),
-        &paths.logs(),
-        &paths.staging(),
+        &paths.tree_listings_dir(),
+        &paths.receipts_dir(),
+        &paths.logs_dir(),
+        &paths.staging_dir(),
     ] {
-        crate::host::fs::edit::sweep(folder).doing(|| format!("clear {}", folder.display()))?;
+        crate::host::fs::edit::sweep_leftovers(folder)
+            .doing(|| format!("clear {}", folder.display()))?;
     }
     Ok(())
 }
 
 /// Finds which of the first folders are not there yet, so that a failed prepare leaves none.
-fn missing_folders(p: &Paths) -> Vec<PathBuf> {
+fn missing_folders(p: &InstancePaths) -> Vec<PathBuf> {
     [
         Some(p.prefix.as_path()),
         Some(&p.base),
@@ -144,76 +153,76 @@ fn missing_folders(p: &Paths) -> Vec<PathBuf> {
     .collect()
 }
 
-impl Session<'_> {
+impl ApplySession<'_> {
     /// Runs the job. `approve` is asked with the plan that this side has made.
     ///
     /// # Errors
     /// Declined, stale, blocked, a failed step, or a machine that is not clean afterwards.
-    pub fn run(self, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<Outcome> {
+    pub fn run_session(self, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<ApplyOutcome> {
         let d = self.desired;
         let started = Instant::now();
-        let _exclusive = lock_file::take(d, "apply")?;
+        let _exclusive = lock_file::acquire_instance(d, "apply")?;
         sweep_leftovers(&d.paths)?;
-        let machine = Machine::new(&d.paths, &d.sandbox);
+        let machine = HostMachine::new(&d.paths, &d.sandbox);
         self.reread_suspects(&machine);
-        let (plan, _numbers) = lock_file::planned(
+        let (plan, _numbers) = lock_file::plan_with_reserved_ids(
             d,
             self.report,
-            || plan(d, &machine, &self.only, &self.job),
+            || plan_task(d, &machine, &self.only, &self.job),
             new_numbers,
         )?;
-        admit(&plan)?;
+        ensure_not_blocked(&plan)?;
         approve(&plan)?;
-        sandbox_state::sweep(&d.paths, plan.ids.sandbox);
+        sandbox_state::sweep_trash(&d.paths, plan.ids.sandbox);
         let owner = nix::unistd::geteuid()
             .is_root()
             .then_some((plan.ids.seal, plan.ids.records_gid()));
         if plan.is_empty() {
             // What had to be read again, since something touched it without changing it, need not
             // be read the next time.
-            machine.remember(&d.paths, owner)?;
-            return Ok(outcome(&plan, d, started));
+            machine.write_caches(&d.paths, owner)?;
+            return Ok(outcome_of(&plan, d, started));
         }
-        let digest = plan.digest();
-        let journal = Journal {
+        let digest = plan.plan_digest();
+        let journal = ApplyJournal {
             paths: &d.paths,
             caller: self.caller.clone(),
             plan: digest[..16].into(),
             owner,
         };
         let mut inventory =
-            crate::plan::look::Look::inventory(&machine, &d.paths).map_err(Problem::from)?;
+            crate::plan::look::Look::read_inventory(&machine, &d.paths).map_err(Problem::from)?;
         let first = missing_folders(&d.paths);
         let mut hands = self.executor(&machine, &plan);
-        let destroyed = matches!(self.job, Job::Destroy { .. });
+        let destroyed = matches!(self.job, ApplyTask::Destroy { .. });
         if destroyed {
             hands.make_room(&inventory);
         }
-        let mut watch = Told {
+        let mut watch = JournalObserver {
             journal: &journal,
             report: self.report,
             desired: d,
             in_commit: false,
             machine: None,
         };
-        let result = execute::run(&plan, &mut hands, &mut inventory, &mut watch);
+        let result = execute::execute_steps(&plan, &mut hands, &mut inventory, &mut watch);
         drop(watch.machine.take());
         if let Err(p) = result {
             if !watch.in_commit {
-                hands.abandon(&first)?;
+                hands.clear_failed_prepare(&first)?;
             }
             if watch.in_commit && !destroyed {
-                journal.line("failed", &serde_json::json!(p.message));
+                journal.append_event("failed", &serde_json::json!(p.message));
             }
             return Err(p);
         }
-        if self.job == Job::Apply
+        if self.job == ApplyTask::Apply
             && plan.moves_code()
-            && let Some(live) = crate::records::running::generation(&d.paths)
+            && let Some(live) = crate::records::running::current_generation(&d.paths)
         {
-            Book::owe(&d.paths, &d.owner, &live);
+            ImportResults::mark_pending(&d.paths, &d.owner, &live);
         }
-        let outcome = outcome(&plan, d, started);
+        let outcome = outcome_of(&plan, d, started);
         if !destroyed {
             self.finish(&plan, hands, &mut inventory, &journal)?;
         }
@@ -224,9 +233,9 @@ impl Session<'_> {
     fn finish(
         &self,
         plan: &Plan,
-        mut hands: Hands,
+        mut hands: Executor,
         inventory: &mut Inventory,
-        journal: &Journal,
+        journal: &ApplyJournal,
     ) -> Result<()> {
         let (d, machine) = (self.desired, hands.machine);
         self.empty_caches(plan);
@@ -241,36 +250,36 @@ impl Session<'_> {
         }
         let clean = self.look_again(machine, plan);
         if clean.is_ok() {
-            execute::remember(plan, inventory);
+            execute::remember_attributes(plan, inventory);
             crate::plan::look::Act::write_inventory(&mut hands, inventory)?;
         }
         // Written whatever the second look says: the steps were done.
-        apply_steps::settle(&hands.placed, &machine.hashes);
-        machine.remember(&d.paths, journal.owner)?;
+        apply_steps::mark_placed(&hands.placed, &machine.hashes);
+        machine.write_caches(&d.paths, journal.owner)?;
         let said = if clean.is_ok() {
             "applied"
         } else {
             "applied, but the machine is not clean"
         };
-        journal.line(
+        journal.append_event(
             said,
             &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }),
         );
-        journal.receipt(plan, said)?;
+        journal.write_receipt(plan, said)?;
         clean
     }
 
     /// Reads again what the caller found to differ, so that the plan knows it.
-    fn reread_suspects(&self, machine: &Machine) {
+    fn reread_suspects(&self, machine: &HostMachine) {
         if self.suspects.is_empty() {
             return;
         }
         let d = self.desired;
-        let sandbox = crate::plan::look::Look::user(machine, &d.sandbox)
+        let sandbox = crate::plan::look::Look::find_user(machine, &d.sandbox)
             .ok()
             .flatten()
             .map_or(d.owner.uid, |u| u.uid);
-        apply_steps::reread(
+        apply_steps::reread_files(
             &self.suspects,
             d.owner.uid,
             sandbox,
@@ -279,9 +288,9 @@ impl Session<'_> {
         );
     }
 
-    fn executor<'m>(&'m self, machine: &'m Machine, plan: &Plan) -> Hands<'m> {
+    fn executor<'m>(&'m self, machine: &'m HostMachine, plan: &Plan) -> Executor<'m> {
         let d = self.desired;
-        Hands {
+        Executor {
             machine,
             paths: d.paths.clone(),
             ids: plan.ids,
@@ -292,7 +301,7 @@ impl Session<'_> {
             offline: self.offline,
             report: self.report,
             jobs: self.jobs,
-            git: crate::host::env::git_program(d.isolation == Isolation::Account),
+            git: crate::host::env::git_program(d.isolation == IsolationMode::Account),
         }
     }
 
@@ -300,9 +309,9 @@ impl Session<'_> {
     /// launch.
     fn empty_caches(&self, plan: &Plan) {
         let (d, ids) = (self.desired, plan.ids);
-        let account = d.isolation == Isolation::Account;
+        let account = d.isolation == IsolationMode::Account;
         let folders = d.state_children();
-        let who = sandbox_state::Who {
+        let who = sandbox_state::StateOwner {
             uid: ids.sandbox,
             gid: ids.sandbox_gid,
             passer: account.then_some(ids.owner),
@@ -311,31 +320,31 @@ impl Session<'_> {
                 .then_some((ids.seal, ids.records_gid())),
         };
         sandbox_state::strip_set_ids(folders.iter().chain(&d.paths.home), &d.paths, &who);
-        let Some(live) = crate::records::running::generation(&d.paths)
+        let Some(live) = crate::records::running::current_generation(&d.paths)
             .filter(|live| !sandbox_state::cache_is_of(&d.paths, live))
         else {
             return;
         };
-        if crate::records::running::read(&d.paths).is_some() {
+        if crate::records::running::read_running(&d.paths).is_some() {
             return;
         }
-        if let Err(p) = sandbox_state::renew(&d.paths, &live, &who) {
+        if let Err(p) = sandbox_state::renew_caches(&d.paths, &live, &who) {
             self.report
-                .say(&format!("{}: the next launch tries again", p.message));
+                .print_line(&format!("{}: the next launch tries again", p.message));
         }
     }
 
-    fn look_again(&self, machine: &Machine, plan: &Plan) -> Result<()> {
-        if self.job != Job::Apply {
+    fn look_again(&self, machine: &HostMachine, plan: &Plan) -> Result<()> {
+        if self.job != ApplyTask::Apply {
             return Ok(());
         }
-        let again = crate::plan::build::plan(self.desired, machine, &self.only)?;
+        let again = crate::plan::build::build_plan(self.desired, machine, &self.only)?;
         let problems: Vec<Problem> = again
             .changes
             .iter()
             .filter(|c| c.is_difference())
             .map(|c| {
-                let why = c.reason.clone().unwrap_or_else(|| differences(c));
+                let why = c.reason.clone().unwrap_or_else(|| difference_text(c));
                 let what = if c.action == Action::Unknown {
                     "could not be read"
                 } else {
@@ -347,9 +356,9 @@ impl Session<'_> {
         if problems.is_empty() {
             Ok(())
         } else {
-            Err(Problem::all(problems).hint(format!(
+            Err(Problem::from_many(problems).with_hint(format!(
                 "the other {} were applied; `comfy plan` shows what is left",
-                crate::text::count(plan.changes.len(), "resource")
+                crate::text::count_of(plan.changes.len(), "resource")
             )))
         }
     }
@@ -357,7 +366,7 @@ impl Session<'_> {
 
 /// What the plan gives to accounts and groups that are not there yet.
 fn new_numbers(plan: &Plan) -> Vec<u32> {
-    let number = |p: &Planned| match &p.step {
+    let number = |p: &PlannedStep| match &p.step {
         Step::CreateGroup { gid, .. } => Some(*gid),
         Step::CreateUser { uid, .. } => Some(*uid),
         Step::ClaimIds { build, .. } => Some(*build),
@@ -366,7 +375,7 @@ fn new_numbers(plan: &Plan) -> Vec<u32> {
     plan.steps.iter().filter_map(number).collect()
 }
 
-fn differences(c: &crate::plan::Change) -> String {
+fn difference_text(c: &crate::plan::Change) -> String {
     let (before, after) = (
         c.before.clone().unwrap_or_default(),
         c.after.clone().unwrap_or_default(),
@@ -384,8 +393,8 @@ fn differences(c: &crate::plan::Change) -> String {
         .join("; ")
 }
 
-fn outcome(plan: &Plan, d: &Desired, started: Instant) -> Outcome {
-    let (added, changed, destroyed) = plan.counts();
+fn outcome_of(plan: &Plan, d: &Desired, started: Instant) -> ApplyOutcome {
+    let (added, changed, destroyed) = plan.action_counts();
     let mut notes = Vec::new();
     let joined = plan
         .steps
@@ -398,7 +407,7 @@ fn outcome(plan: &Plan, d: &Desired, started: Instant) -> Outcome {
             d.owner.name, d.group
         ));
     }
-    Outcome {
+    ApplyOutcome {
         added,
         changed,
         destroyed,
@@ -407,27 +416,27 @@ fn outcome(plan: &Plan, d: &Desired, started: Instant) -> Outcome {
     }
 }
 
-struct Told<'a> {
-    journal: &'a Journal<'a>,
+struct JournalObserver<'a> {
+    journal: &'a ApplyJournal<'a>,
     report: &'a dyn Reporter,
     desired: &'a Desired,
     in_commit: bool,
     /// Held through the commit.
-    machine: Option<lock_file::Exclusive>,
+    machine: Option<lock_file::ApplyLock>,
 }
 
-impl Watch for Told<'_> {
-    fn started(&mut self, number: usize, planned: &Planned) -> Result<()> {
+impl StepObserver for JournalObserver<'_> {
+    fn step_started(&mut self, number: usize, planned: &PlannedStep) -> Result<()> {
         if !planned.step.in_prepare() && !self.in_commit {
             // From here on accounts, groups and folders of the machine change.
             self.machine = lock_file::of_machine(self.desired, self.report)?;
             self.in_commit = true;
         }
-        crate::host::faults::point(number, &planned.step);
+        crate::host::faults::fault_point(number, &planned.step);
         Ok(())
     }
 
-    fn ended(&mut self, number: usize, planned: &Planned, result: &Result<()>) {
+    fn step_ended(&mut self, number: usize, planned: &PlannedStep, result: &Result<()>) {
         // Before the records' folder exists, and while it goes, there is no place for a line.
         if self.in_commit
             && self.journal.paths.records.is_dir()
@@ -436,14 +445,14 @@ impl Watch for Told<'_> {
             let said = result
                 .as_ref()
                 .map_or_else(|p| p.message.clone(), |()| "done".into());
-            self.journal.line("step", &serde_json::json!({ "number": number, "address": planned.address, "step": planned.step, "result": said }));
+            self.journal.append_event("step", &serde_json::json!({ "number": number, "address": planned.address, "step": planned.step, "result": said }));
         }
         if result.is_ok() {
-            self.report.step(&planned.address);
+            self.report.step_done(&planned.address);
         }
     }
 
-    fn interrupted(&self) -> bool {
-        crate::host::signals::interrupted()
+    fn is_interrupted(&self) -> bool {
+        crate::host::signals::is_interrupted()
     }
 }

@@ -1,15 +1,15 @@
 use std::path::Path;
 
-use super::Global;
+use super::GlobalArgs;
 use crate::host::fs::{self, edit};
 use crate::host::models::resolver;
 use crate::manifest::edit::{NewModel, add_models};
 use crate::manifest::{MODELS, Manifest, names};
 use crate::plan::model_summary::is_model;
 use crate::problem::{Doing, Problem, Result};
-use crate::project::{MANIFEST, Project};
+use crate::project::{ComfyProject, MANIFEST};
 use crate::render;
-use crate::text::{bytes, count, escape};
+use crate::text::{count_of, escape_text, format_bytes};
 
 /// Name more in comfy.toml; its comments stay
 #[derive(clap::Args)]
@@ -19,19 +19,19 @@ use crate::text::{bytes, count, escape};
         file that is there\n  comfy add model --all                        adopts every model in \
         the shares that hold models"
 )]
-pub struct Args {
+pub struct AddArgs {
     #[command(subcommand)]
-    what: What,
+    what: AddTarget,
 }
 
 #[derive(clap::Subcommand)]
-enum What {
+enum AddTarget {
     /// Models: one, or all that are there
-    Model(Model),
+    Model(ModelArgs),
 }
 
 #[derive(clap::Args)]
-struct Model {
+struct ModelArgs {
     /// Its path in the share, or on the disk
     #[arg(value_name = "PATH", required_unless_present = "all")]
     path: Option<String>,
@@ -47,35 +47,35 @@ struct Model {
     all: bool,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let What::Model(args) = &args.what;
-    let project = Project::open(global)?;
+pub fn run(global: &GlobalArgs, args: &AddArgs) -> Result<u8> {
+    let AddTarget::Model(args) = &args.what;
+    let project = ComfyProject::open(global)?;
     let (models, size) = if args.all {
-        everything(&project, args.share.as_deref())?
+        models_on_disk(&project, args.share.as_deref())?
     } else {
-        (vec![one(&project, args)?], 0)
+        (vec![model_to_add(&project, args)?], 0)
     };
     if models.is_empty() {
-        render::note("Every model in the shares is named already.");
+        render::print_note("Every model in the shares is named already.");
         return Ok(0);
     }
     let text = add_models(&project.manifest.source.text, &models)?.into();
     let path = project.dir.join(MANIFEST);
     // The whole file as it will be, by the rules for every file.
     Manifest::parse(&path, &text, &project.hostname)?;
-    let real = fs::real(&path, nix::unistd::geteuid().as_raw()).map_err(Problem::from)?;
+    let real = fs::real_path(&path, nix::unistd::geteuid().as_raw()).map_err(Problem::from)?;
     edit::write_file(&real, text.as_bytes(), 0o644, None)
         .doing(|| format!("write {}", path.display()))?;
     let what = match &models[..] {
-        [m] => escape(&m.path),
-        all => format!("{} ({})", count(all.len(), "model"), bytes(size)),
+        [m] => escape_text(&m.path),
+        all => format!("{} ({})", count_of(all.len(), "model"), format_bytes(size)),
     };
-    render::stdout(&format!("Added {what} to comfy.toml."));
-    render::note("`comfy lock` pins what was added.");
+    render::print_stdout(&format!("Added {what} to comfy.toml."));
+    render::print_note("`comfy lock` pins what was added.");
     Ok(0)
 }
 
-fn one(project: &Project, args: &Model) -> Result<NewModel> {
+fn model_to_add(project: &ComfyProject, args: &ModelArgs) -> Result<NewModel> {
     let given = args.path.clone().unwrap_or_default();
     let home = project.owner()?.home;
     let folder = |path: &str| {
@@ -111,7 +111,7 @@ fn one(project: &Project, args: &Model) -> Result<NewModel> {
     if project.manifest.models.contains_key(path.as_str()) {
         return Err(Problem::new(format!(
             "comfy.toml names model \"{}\" already",
-            escape(&path)
+            escape_text(&path)
         )));
     }
     if Path::new(&path).is_absolute() || path.starts_with("~/") {
@@ -125,19 +125,19 @@ fn one(project: &Project, args: &Model) -> Result<NewModel> {
         let there = if shares.is_empty() {
             "there is none yet".into()
         } else {
-            format!("there is: {}", escape(&shares.join(", ")))
+            format!("there is: {}", escape_text(&shares.join(", ")))
         };
         return Err(Problem::new(format!(
             "\"{}\" lies in no share that holds models",
-            escape(&path)
+            escape_text(&path)
         ))
-        .hint(format!(
+        .with_hint(format!(
             "move it into one, or make its folder a share of its own; {there}"
         )));
     }
-    names::relative(&path).map_err(|why| {
-        Problem::new(format!("\"{}\" {why}", escape(&path)))
-            .hint("name it as it lies in the share, such as loras/x.safetensors")
+    names::check_relative(&path).map_err(|why| {
+        Problem::new(format!("\"{}\" {why}", escape_text(&path)))
+            .with_hint("name it as it lies in the share, such as loras/x.safetensors")
     })?;
     let named = project
         .manifest
@@ -147,10 +147,11 @@ fn one(project: &Project, args: &Model) -> Result<NewModel> {
         && let Some(file) = named.map(|s| folder(&s.path).join(&path))
         && matches!(file.try_exists(), Ok(false))
     {
-        return Err(
-            Problem::new(format!("there is no {}", escape(&file.to_string_lossy())))
-                .hint("put the file there first, or name a --source"),
-        );
+        return Err(Problem::new(format!(
+            "there is no {}",
+            escape_text(&file.to_string_lossy())
+        ))
+        .with_hint("put the file there first, or name a --source"));
     }
     Ok(NewModel {
         path,
@@ -159,7 +160,7 @@ fn one(project: &Project, args: &Model) -> Result<NewModel> {
     })
 }
 
-fn everything(project: &Project, only: Option<&str>) -> Result<(Vec<NewModel>, u64)> {
+fn models_on_disk(project: &ComfyProject, only: Option<&str>) -> Result<(Vec<NewModel>, u64)> {
     let home = project.owner()?.home;
     let (mut out, mut size) = (Vec::new(), 0);
     for (name, s) in project
@@ -172,19 +173,19 @@ fn everything(project: &Project, only: Option<&str>) -> Result<(Vec<NewModel>, u
             .path
             .strip_prefix("~/")
             .map_or_else(|| Path::new(&s.path).to_path_buf(), |rest| home.join(rest));
-        let mut there = resolver::present(&top)?;
+        let mut there = resolver::share_files(&top)?;
         there.retain(|(path, _)| {
             is_model(path)
-                && s.role.shows(path)
+                && s.role.shows_path(path)
                 && !project.manifest.models.contains_key(path.as_str())
         });
         for (path, n) in there {
-            if let Err(why) = names::relative(&path).and(if path.contains('\u{fffd}') {
+            if let Err(why) = names::check_relative(&path).and(if path.contains('\u{fffd}') {
                 Err("is no UTF-8")
             } else {
                 Ok(())
             }) {
-                render::warning(&format!("{name}: \"{path}\" {why}: left out"));
+                render::print_warning(&format!("{name}: \"{path}\" {why}: left out"));
                 continue;
             }
             size += n;

@@ -4,24 +4,24 @@ use std::path::PathBuf;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::Global;
+use super::GlobalArgs;
 use super::gate::{self, Gate};
-use super::plan::{Saved, show};
-use crate::apply::journal::Caller;
-use crate::apply::owner_side::{self, Elevated};
-use crate::apply::protocol::Request;
+use super::plan::{SavedPlan, print_plan};
+use crate::apply::journal::ApplyCaller;
+use crate::apply::owner_side::{self, ElevatedApply};
+use crate::apply::protocol::ApplyRequest;
 use crate::apply::root_side;
-use crate::apply::session::{self, Job, Outcome, Session};
+use crate::apply::session::{self, ApplyOutcome, ApplySession, ApplyTask};
 use crate::desired::Desired;
 use crate::host::env;
-use crate::host::machine::Machine;
-use crate::launch::import_check_run::Book;
+use crate::host::machine::HostMachine;
+use crate::launch::import_check_run::ImportResults;
 use crate::plan::Plan;
-use crate::plan::select::Selection;
+use crate::plan::select::ResourceSelection;
 use crate::problem::{Doing, Problem, Result};
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::render;
-use crate::render::bars::Bars;
+use crate::render::bars::TerminalProgress;
 
 /// Bring this machine to what comfy.toml and comfy.lock say
 #[derive(clap::Args)]
@@ -32,7 +32,7 @@ use crate::render::bars::Bars;
         --rollback-on-failure\n                              back to what ran before, if a node \
         that loaded fails now\n  comfy apply today.plan      exactly the saved plan, or nothing"
 )]
-pub struct Args {
+pub struct ApplyArgs {
     /// A plan saved by `comfy plan --out`; it was looked at then, so nothing is asked now
     #[arg(value_name = "PLANFILE")]
     plan: Option<PathBuf>,
@@ -57,26 +57,26 @@ pub struct Args {
     json: bool,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
+pub fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
     let saved = args.plan.as_ref().map(read_saved).transpose()?;
     let project = match &saved {
-        Some(s) => Project::of(&s.dir, &s.plan.host)?,
-        None => Project::open(global)?,
+        Some(s) => ComfyProject::for_host(&s.dir, &s.plan.host)?,
+        None => ComfyProject::open(global)?,
     };
-    let only = Selection::parse(saved.as_ref().map_or(&args.only, |s| &s.plan.only))?;
-    project.announce();
+    let only = ResourceSelection::parse(saved.as_ref().map_or(&args.only, |s| &s.plan.only))?;
+    project.announce_isolation();
     let ask = Ask {
         yes: args.yes || saved.is_some(),
         verbose: global.verbose,
         quiet: args.json || (global.quiet && args.yes),
         what: "apply",
     };
-    let desired = project.desired()?;
+    let desired = project.desired_state()?;
     let job = Carry {
         project: &project,
         desired: &desired,
         only,
-        job: Job::Apply,
+        job: ApplyTask::Apply,
         offline: args.offline,
         saved: saved.map(|s| s.plan),
     };
@@ -86,30 +86,31 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         elevated,
     } = job.run(&ask)?;
     if !args.json && plan.is_empty() {
-        show(&plan, &desired, global.verbose);
+        print_plan(&plan, &desired, global.verbose);
     } else if !args.json {
-        render::stdout(&render::plan_text::outcome(&outcome, "Apply"));
+        render::print_stdout(&render::plan_text::outcome_line(&outcome, "Apply"));
         outcome
             .notes
             .iter()
-            .for_each(|n| render::note(&format!("Note: {n}")));
+            .for_each(|n| render::print_note(&format!("Note: {n}")));
     }
     let gate = Gate {
         project: &project,
         desired: &desired,
         back: args.rollback_on_failure,
-        ask: !args.yes && !args.json && gate::somebody(),
+        ask: !args.yes && !args.json && gate::is_interactive(),
     };
     let health = if args.no_check {
-        Book::settle(&desired.paths);
+        ImportResults::clear_pending(&desired.paths);
         Ok(None)
     } else {
         gate.pass(&plan, elevated)
     };
     if args.json {
-        let plan = serde_json::from_str::<serde_json::Value>(&render::plan_json::plan(&plan))
-            .unwrap_or_default();
-        render::stdout(&render::plan_json::text(
+        let plan =
+            serde_json::from_str::<serde_json::Value>(&render::plan_json::plan_document(&plan))
+                .unwrap_or_default();
+        render::print_stdout(&render::plan_json::json_text(
             &serde_json::json!({ "format_version": 1, "outcome": outcome, "health": health.as_ref().ok(), "plan": plan }),
         ));
     }
@@ -117,19 +118,19 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     Ok(0)
 }
 
-fn read_saved(file: &PathBuf) -> Result<Saved> {
+fn read_saved(file: &PathBuf) -> Result<SavedPlan> {
     let text = std::fs::read_to_string(file).doing(|| format!("read {}", file.display()))?;
-    let saved: Saved = serde_json::from_str(&text).map_err(|e| {
+    let saved: SavedPlan = serde_json::from_str(&text).map_err(|e| {
         Problem::new(format!("{}: no plan of comfy's: {e}", file.display()))
             .caused_by(&e)
-            .hint("make one with `comfy plan --out FILE`")
+            .with_hint("make one with `comfy plan --out FILE`")
     })?;
     if saved.comfy_plan != 1 || saved.plan.format_version != 1 {
         return Err(Problem::new(format!(
             "{}: a plan of another version of comfy",
             file.display()
         ))
-        .hint("make it again with `comfy plan --out FILE`"));
+        .with_hint("make it again with `comfy plan --out FILE`"));
     }
     Ok(saved)
 }
@@ -146,9 +147,9 @@ impl Ask {
     /// Shows the plan and waits for `yes`. Without a terminal and without `--yes` it refuses.
     pub fn approve(&self, plan: &Plan, desired: &Desired) -> Result<()> {
         if !self.quiet {
-            show(plan, desired, self.verbose);
+            print_plan(plan, desired, self.verbose);
         }
-        session::admit(plan)?;
+        session::ensure_not_blocked(plan)?;
         if self.yes {
             return Ok(());
         }
@@ -157,7 +158,7 @@ impl Ask {
                 "nobody is there to approve the {}: stdin is no terminal",
                 self.what
             ))
-            .hint("add --yes if you have seen the plan"));
+            .with_hint("add --yes if you have seen the plan"));
         }
         if yes("\nDo this? Only \"yes\" is accepted: ")? {
             Ok(())
@@ -179,10 +180,10 @@ pub fn yes(question: &str) -> Result<bool> {
     while matches!(
         poll(&mut there, PollTimeout::from(100u8)),
         Ok(0) | Err(nix::errno::Errno::EINTR)
-    ) && !crate::host::signals::interrupted()
+    ) && !crate::host::signals::is_interrupted()
     {}
-    if crate::host::signals::interrupted() {
-        render::stderr("");
+    if crate::host::signals::is_interrupted() {
+        render::print_stderr("");
         return Err(Problem::interrupted());
     }
     let mut answer = String::new();
@@ -190,7 +191,7 @@ pub fn yes(question: &str) -> Result<bool> {
         .lock()
         .read_line(&mut answer)
         .doing(|| "read the answer".into())?;
-    if crate::host::signals::interrupted() {
+    if crate::host::signals::is_interrupted() {
         return Err(Problem::interrupted());
     }
     Ok(answer.trim_end_matches('\n') == "yes")
@@ -198,38 +199,38 @@ pub fn yes(question: &str) -> Result<bool> {
 
 /// A job on the side that has the rights for it.
 pub struct Carry<'a> {
-    pub project: &'a Project,
+    pub project: &'a ComfyProject,
     pub desired: &'a Desired,
-    pub only: Selection,
-    pub job: Job,
+    pub only: ResourceSelection,
+    pub job: ApplyTask,
     pub offline: bool,
     pub saved: Option<Plan>,
 }
 
 /// What came of it.
 pub struct Carried {
-    pub outcome: Outcome,
+    pub outcome: ApplyOutcome,
     pub plan: Plan,
     /// The root side, where there is one, for what comes after.
-    pub elevated: Option<Elevated>,
+    pub elevated: Option<ElevatedApply>,
 }
 
 impl Carry<'_> {
     /// The plan as whoever calls sees it.
     fn own_plan(&self) -> Result<Plan> {
-        let machine = Machine::new(&self.desired.paths, &self.desired.sandbox);
-        let plan = session::plan(self.desired, &machine, &self.only, &self.job)?;
+        let machine = HostMachine::new(&self.desired.paths, &self.desired.sandbox);
+        let plan = session::plan_task(self.desired, &machine, &self.only, &self.job)?;
         if self
             .saved
             .as_ref()
-            .is_some_and(|saved| saved.digest() != plan.digest())
+            .is_some_and(|saved| saved.plan_digest() != plan.plan_digest())
         {
-            return Err(root_side::stale(true));
+            return Err(root_side::stale_plan(true));
         }
         // What had to be read again, since something touched it without changing it, need not be
         // read the next time.
-        if plan.is_empty() && !self.project.isolated() {
-            machine.remember(&self.desired.paths, None)?;
+        if plan.is_empty() && !self.project.is_isolated() {
+            machine.write_caches(&self.desired.paths, None)?;
         }
         Ok(plan)
     }
@@ -238,21 +239,21 @@ impl Carry<'_> {
         // Root has nothing to ask itself first: the root side's plan is the one to approve.
         // Models are looked at here, so that the root side reads again what seems to have changed.
         let models = !self.desired.models.is_empty();
-        let root = self.project.isolated()
+        let root = self.project.is_isolated()
             && nix::unistd::geteuid().is_root()
             && self.saved.is_none()
             && !models;
         let own = if root { None } else { Some(self.own_plan()?) };
         // What root alone can read is asked of root, too.
         let root_first = own.as_ref().is_none_or(|p| {
-            self.project.isolated()
+            self.project.is_isolated()
                 && (p.believed || p.root_could_see_more())
                 && self.saved.is_none()
         });
         if let Some(plan) = own.as_ref() {
             if plan.is_empty() {
                 return Ok(Carried {
-                    outcome: Outcome::default(),
+                    outcome: ApplyOutcome::default(),
                     plan: plan.clone(),
                     elevated: None,
                 });
@@ -261,31 +262,31 @@ impl Carry<'_> {
                 ask.approve(plan, self.desired)?;
             }
         }
-        let report = Bars::default();
+        let report = TerminalProgress::default();
         let suspects = own
             .as_ref()
             .map(|p| p.library.suspects.clone())
             .unwrap_or_default();
-        if !self.project.isolated() {
+        if !self.project.is_isolated() {
             let plan = own.ok_or_else(|| Problem::new("no plan was made"))?;
-            let digest = plan.digest();
-            let session = Session {
+            let digest = plan.plan_digest();
+            let session = ApplySession {
                 desired: self.desired,
                 only: self.only,
                 job: self.job,
-                net: env::net()?,
-                hubs: env::hubs()?,
+                net: env::net_env()?,
+                hubs: env::model_hubs()?,
                 suspects,
                 offline: self.offline,
-                caller: Caller::now(),
+                caller: ApplyCaller::current_caller(),
                 jobs: None,
                 report: &report,
             };
-            let outcome = session.run(&mut |again: &Plan| {
-                if again.digest() == digest {
+            let outcome = session.run_session(&mut |again: &Plan| {
+                if again.plan_digest() == digest {
                     Ok(())
                 } else {
-                    Err(root_side::stale(self.saved.is_some()))
+                    Err(root_side::stale_plan(self.saved.is_some()))
                 }
             })?;
             return Ok(Carried {
@@ -294,27 +295,28 @@ impl Carry<'_> {
                 elevated: None,
             });
         }
-        let request = Request {
+        let request = ApplyRequest {
             dir: self.project.dir.clone(),
             host: self.project.hostname.clone(),
             only: self.only.words().to_vec(),
             job: self.job,
             offline: self.offline,
-            net: env::net()?,
-            hubs: env::hubs()?,
+            net: env::net_env()?,
+            hubs: env::model_hubs()?,
             suspects,
-            approved: own.as_ref().filter(|_| !root_first).map(Plan::digest),
+            approved: own.as_ref().filter(|_| !root_first).map(Plan::plan_digest),
             saved: self.saved.is_some(),
         };
         let mut approved = own.unwrap_or_default();
-        let (outcome, elevated) = owner_side::run(&request, &report, &mut |theirs: &Plan| {
-            approved = theirs.clone();
-            if theirs.is_empty() {
-                Ok(())
-            } else {
-                ask.approve(theirs, self.desired)
-            }
-        })?;
+        let (outcome, elevated) =
+            owner_side::run_elevated(&request, &report, &mut |theirs: &Plan| {
+                approved = theirs.clone();
+                if theirs.is_empty() {
+                    Ok(())
+                } else {
+                    ask.approve(theirs, self.desired)
+                }
+            })?;
         Ok(Carried {
             outcome,
             plan: approved,

@@ -1,12 +1,12 @@
-use super::Global;
+use super::GlobalArgs;
 use crate::apply::lock_file;
 use crate::host::env;
 use crate::host::fs::edit;
 use crate::host::models::{install, resolver};
 use crate::problem::{Doing, Problem, Result};
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::render;
-use crate::text::{bytes, count};
+use crate::text::{count_of, format_bytes};
 
 /// Look after what was fetched and is kept
 #[derive(clap::Args)]
@@ -15,13 +15,13 @@ use crate::text::{bytes, count};
         and halves of downloads\n  sudo comfy cache prune      those of an apply with two accounts \
         too"
 )]
-pub struct Args {
+pub struct CacheArgs {
     #[command(subcommand)]
-    what: What,
+    what: CacheCommand,
 }
 
 #[derive(clap::Subcommand)]
-enum What {
+enum CacheCommand {
     /// Remove fetched models that are kept for an apply, and parts of them; what lies in shares
     /// stays
     Prune {
@@ -31,20 +31,22 @@ enum What {
     },
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let What::Prune { dry_run } = args.what;
+pub fn run(global: &GlobalArgs, args: &CacheArgs) -> Result<u8> {
+    let CacheCommand::Prune { dry_run } = args.what;
     let own = env::cache_home()
-        .ok_or_else(|| Problem::new("HOME is not set").hint("set HOME, or XDG_CACHE_HOME"))?;
-    let mut folders = vec![resolver::folder(&own)];
+        .ok_or_else(|| Problem::new("HOME is not set").with_hint("set HOME, or XDG_CACHE_HOME"))?;
+    let mut folders = vec![resolver::cache_folder(&own)];
     // Those of an apply, where there is a project whose downloads are the caller's to remove.
-    let desired = Project::open(global).and_then(|p| p.desired()).ok();
+    let desired = ComfyProject::open(global)
+        .and_then(|p| p.desired_state())
+        .ok();
     let _exclusive = match &desired {
         Some(d)
             if nix::unistd::geteuid().is_root()
-                || !matches!(d.isolation, crate::manifest::Isolation::Account) =>
+                || !matches!(d.isolation, crate::manifest::IsolationMode::Account) =>
         {
-            folders.push(d.paths.downloads());
-            Some(lock_file::take(d, "cache prune")?)
+            folders.push(d.paths.downloads_dir());
+            Some(lock_file::acquire_instance(d, "cache prune")?)
         }
         _ => None,
     };
@@ -54,7 +56,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
             // Somebody fetches into it.
             let taken =
                 |f: std::fs::File| matches!(f.try_lock(), Err(std::fs::TryLockError::WouldBlock));
-            if install::open(&entry.path(), &|_| true).is_ok_and(taken) {
+            if install::open_regular(&entry.path(), &|_| true).is_ok_and(taken) {
                 used += 1;
                 continue;
             }
@@ -67,13 +69,17 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         }
     }
     if used > 0 {
-        render::note(&format!("{} in use: left alone.", count(used, "file")));
+        render::print_note(&format!("{} in use: left alone.", count_of(used, "file")));
     }
     let verb = if dry_run { "Would remove" } else { "Removed" };
-    render::stdout(&if files == 0 {
+    render::print_stdout(&if files == 0 {
         "Nothing to remove.".to_string()
     } else {
-        format!("{verb} {} ({}).", count(files, "file"), bytes(size))
+        format!(
+            "{verb} {} ({}).",
+            count_of(files, "file"),
+            format_bytes(size)
+        )
     });
     Ok(0)
 }

@@ -6,13 +6,13 @@ use crate::problem::Result;
     after_help = "Examples:\n  comfy completions zsh > ~/.zfunc/_comfy\n  comfy completions bash > \
         ~/.local/share/bash-completion/completions/comfy"
 )]
-pub struct Args {
+pub struct CompletionsArgs {
     shell: clap_complete::Shell,
 }
 
-pub fn run(args: &Args) -> Result<u8> {
+pub fn run(args: &CompletionsArgs) -> Result<u8> {
     let mut out = Vec::new();
-    clap_complete::generate(args.shell, &mut super::command(), "comfy", &mut out);
-    crate::render::stdout(String::from_utf8_lossy(&out).trim_end());
+    clap_complete::generate(args.shell, &mut super::clap_command(), "comfy", &mut out);
+    crate::render::print_stdout(String::from_utf8_lossy(&out).trim_end());
     Ok(0)
 }

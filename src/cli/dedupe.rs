@@ -3,15 +3,15 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::Global;
-use crate::host::fs::clone::{self, Shared};
-use crate::host::models::resolver::{self, Reading};
+use super::GlobalArgs;
+use crate::host::fs::clone::{self, BlockSharing};
+use crate::host::models::resolver::{self, FileReader};
 use crate::host::models::verified_hashes::{self, Hashes};
 use crate::problem::{Problem, Result};
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::render;
-use crate::render::bars::Bars;
-use crate::text::{bytes, count, escape};
+use crate::render::bars::TerminalProgress;
+use crate::text::{count_of, escape_text, format_bytes};
 
 /// Let identical models share their blocks on the disk; they stay files of their own
 #[derive(clap::Args)]
@@ -20,7 +20,7 @@ use crate::text::{bytes, count, escape};
         dedupe\n\nNeeds a file system that can share blocks: APFS, btrfs, xfs. Every byte is \
         compared before anything is shared; never hard links."
 )]
-pub struct Args {
+pub struct DedupeArgs {
     /// Say what could be saved, change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -29,8 +29,8 @@ pub struct Args {
 /// Smaller files are not worth a system call.
 const LEAST: u64 = 64 << 10;
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let project = Project::open(global)?;
+pub fn run(global: &GlobalArgs, args: &DedupeArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
     let home = project.owner()?.home;
     let mut by_size: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
     for s in project
@@ -46,9 +46,9 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         let Ok(top) = top.canonicalize() else {
             continue;
         };
-        for (path, size) in resolver::present(&top)?
+        for (path, size) in resolver::share_files(&top)?
             .into_iter()
-            .filter(|(path, n)| *n >= LEAST && s.role.shows(path))
+            .filter(|(path, n)| *n >= LEAST && s.role.shows_path(path))
         {
             by_size.entry(size).or_default().push(top.join(path));
         }
@@ -60,8 +60,8 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         .collect();
     let own = verified_hashes::own_path();
     let known = Hashes::load(&own.iter().cloned().collect::<Vec<_>>());
-    let report = Bars::default();
-    let reading = Reading::new(
+    let report = TerminalProgress::default();
+    let reading = FileReader::new(
         &known,
         own,
         None,
@@ -71,11 +71,11 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let read: Vec<_> = candidates
         .par_iter()
         .with_max_len(1)
-        .map(|(n, p)| (*n, p, reading.file(p)))
+        .map(|(n, p)| (*n, p, reading.read_file(p)))
         .collect();
-    reading.flush();
-    if crate::host::signals::interrupted() {
-        return Err(Problem::interrupted().hint("what was read so far is not read again"));
+    reading.write_hashes();
+    if crate::host::signals::is_interrupted() {
+        return Err(Problem::interrupted().with_hint("what was read so far is not read again"));
     }
     let mut groups: BTreeMap<_, Vec<&PathBuf>> = BTreeMap::new();
     for (n, path, r) in &read {
@@ -84,7 +84,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
                 .entry((std::cmp::Reverse(*n), *sha256))
                 .or_default()
                 .push(path),
-            Err(e) => render::warning(&format!("{}: {e}", path.display())),
+            Err(e) => render::print_warning(&format!("{}: {e}", path.display())),
         }
     }
     let (mut saved, mut files, mut cannot) = (0, 0, 0);
@@ -95,13 +95,13 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         };
         for other in others {
             let done = if args.dry_run {
-                clone::shared(first, other)
+                clone::block_sharing(first, other)
             } else {
-                clone::share(first, other)
+                clone::share_blocks(first, other)
             };
             let what = match done {
-                Ok(Shared::Already) => continue,
-                Ok(Shared::Now) => {
+                Ok(BlockSharing::Already) => continue,
+                Ok(BlockSharing::Now) => {
                     (saved, files) = (saved + size.0, files + 1);
                     if args.dry_run {
                         "could share"
@@ -109,20 +109,20 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
                         "shares"
                     }
                 }
-                Ok(Shared::Cannot) => {
+                Ok(BlockSharing::Cannot) => {
                     cannot += 1;
                     "is the same as, on a file system that cannot share,"
                 }
                 Err(e) => {
-                    render::warning(&format!("{}: {e}", other.display()));
+                    render::print_warning(&format!("{}: {e}", other.display()));
                     continue;
                 }
             };
-            render::stdout(&format!(
+            render::print_stdout(&format!(
                 "{} {what} {} ({})",
-                escape(&other.to_string_lossy()),
-                escape(&first.to_string_lossy()),
-                bytes(size.0)
+                escape_text(&other.to_string_lossy()),
+                escape_text(&first.to_string_lossy()),
+                format_bytes(size.0)
             ));
         }
     }
@@ -131,13 +131,13 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     } else {
         "saved"
     };
-    render::note(&match (files, cannot) {
+    render::print_note(&match (files, cannot) {
         (0, 0) => "No two models are the same, or they share their blocks already.".to_string(),
         (0, n) => format!(
             "{} there twice, and this file system cannot share blocks: btrfs, xfs and APFS can.",
-            count(n, "file")
+            count_of(n, "file")
         ),
-        (n, _) => format!("{} {verb} in {}.", bytes(saved), count(n, "file")),
+        (n, _) => format!("{} {verb} in {}.", format_bytes(saved), count_of(n, "file")),
     });
     Ok(0)
 }

@@ -1,6 +1,6 @@
 use std::path::PathBuf;
 
-use crate::demo::{self, Wish};
+use crate::demo::{self, DemoOptions};
 use crate::problem::Result;
 
 /// Show the whole loop on an embedded example: no root, no network
@@ -14,7 +14,7 @@ use crate::problem::Result;
         end\n  comfy demo --keep           leaves it, to look around in\n  comfy demo --dir \
         ~/demo     in this folder, which stays"
 )]
-pub struct Args {
+pub struct DemoArgs {
     /// Leave the temporary folder there
     #[arg(long)]
     keep: bool,
@@ -24,8 +24,8 @@ pub struct Args {
     folder: Option<PathBuf>,
 }
 
-pub fn run(args: &Args) -> Result<u8> {
-    demo::run(&Wish {
+pub fn run(args: &DemoArgs) -> Result<u8> {
+    demo::run(&DemoOptions {
         keep: args.keep,
         dir: args.folder.clone(),
     })?;

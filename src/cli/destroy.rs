@@ -1,9 +1,9 @@
-use super::Global;
+use super::GlobalArgs;
 use super::apply::{Ask, Carried, Carry};
-use crate::apply::session::Job;
-use crate::plan::select::Selection;
+use crate::apply::session::ApplyTask;
+use crate::plan::select::ResourceSelection;
 use crate::problem::Result;
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::render;
 
 /// Remove what comfy made on this machine
@@ -13,7 +13,7 @@ use crate::render;
 /// beside the instance, unless --purge is given.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy destroy\n  comfy destroy --purge --yes")]
-pub struct Args {
+pub struct DestroyArgs {
     /// Keep no backup of the sandbox user's state and of the quarantine
     #[arg(long)]
     purge: bool,
@@ -22,33 +22,33 @@ pub struct Args {
     yes: bool,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let project = Project::open(global)?;
-    project.announce();
-    let desired = project.desired()?;
+pub fn run(global: &GlobalArgs, args: &DestroyArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
+    project.announce_isolation();
+    let desired = project.desired_state()?;
     let ask = Ask {
         yes: args.yes,
         verbose: global.verbose,
         quiet: false,
         what: "removal",
     };
-    let job = Job::Destroy {
+    let job = ApplyTask::Destroy {
         purge: args.purge,
         at: chrono::Utc::now(),
     };
     let carry = Carry {
         project: &project,
         desired: &desired,
-        only: Selection::default(),
+        only: ResourceSelection::default(),
         job,
         offline: true,
         saved: None,
     };
     let Carried { outcome, plan, .. } = carry.run(&ask)?;
-    render::stdout(&if plan.is_empty() {
+    render::print_stdout(&if plan.is_empty() {
         "Nothing to remove: comfy made nothing here.".to_string()
     } else {
-        render::plan_text::outcome(&outcome, "Destroy")
+        render::plan_text::outcome_line(&outcome, "Destroy")
     });
     Ok(0)
 }

@@ -2,20 +2,23 @@ use std::io::{BufRead, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
-use super::Global;
-use super::run::request;
-use crate::doctor::probes::Question;
-use crate::doctor::{By, Outcome, Said, Try, Verdict, judge, listening, parse};
+use super::GlobalArgs;
+use super::run::launch_request;
+use crate::doctor::probes::ProbeContext;
+use crate::doctor::{
+    ProbeAs, ProbeOutcome, ProbeRequest, ProbeResult, ProbeVerdict, parse_listening_port,
+    parse_result, verdicts_of,
+};
 use crate::host::elevate;
 use crate::host::roles::Role;
-use crate::launch::How;
-use crate::launch::client::put;
+use crate::launch::LaunchMode;
+use crate::launch::client::send_request;
 use crate::plan::Desired;
 use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::records::running;
-use crate::render::{self, Paint, paint};
-use crate::text::escape;
+use crate::render::{self, PaintStyle, paint};
+use crate::text::escape_text;
 
 /// Prove the isolation by trying to break it, as the sandbox user, bare and confined
 #[derive(clap::Args)]
@@ -24,53 +27,53 @@ use crate::text::escape;
         changes nothing that stays\n  comfy doctor --json\n\nExit code 2 if anything got through. \
         With ComfyUI running (`comfy start`) its port is tried as another user too."
 )]
-pub struct Args {
+pub struct DoctorArgs {
     /// As JSON
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let project = Project::open(global)?;
-    if !project.isolated() {
+pub fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
+    if !project.is_isolated() {
         return Err(Problem::new(
             "isolation = \"none\" keeps nobody from anything, so there is nothing to prove",
         )
-        .hint("set isolation = \"account\" in [host]"));
+        .with_hint("set isolation = \"account\" in [host]"));
     }
-    let desired = project.desired()?;
-    let port = running::read(&desired.paths)
+    let desired = project.desired_state()?;
+    let port = running::read_running(&desired.paths)
         .and_then(|l| l.address.rsplit(':').next()?.parse().ok())
         .unwrap_or(0);
-    let mut question = Question::of(&desired, &project.dir, port);
+    let mut question = ProbeContext::for_machine(&desired, &project.dir, port);
     let mark = format!("HOME={}", desired.owner.home.display());
     (question.owner_pid, question.mark) = (std::process::id(), mark);
-    let _service = offer(&mut question)?;
+    let _service = offer_services(&mut question)?;
     let mut said = Vec::new();
-    for by in [By::Bare, By::Confined, By::Stranger] {
-        said.extend(tried(&project, &desired, &question, by)?);
+    for by in [ProbeAs::Bare, ProbeAs::Confined, ProbeAs::Stranger] {
+        said.extend(launcher_tries(&project, &desired, &question, by)?);
     }
-    let verdicts = judge(&said);
-    let broken = verdicts.iter().any(|v| v.outcome == Outcome::Broken);
+    let verdicts = verdicts_of(&said);
+    let broken = verdicts.iter().any(|v| v.outcome == ProbeOutcome::Broken);
     if args.json {
-        render::stdout(&render::plan_json::text(
+        render::print_stdout(&render::plan_json::json_text(
             &serde_json::json!({ "format_version": 1, "held": !broken, "probes": verdicts }),
         ));
     } else {
-        render::stdout(text(&verdicts).trim_end());
-        let count = |o: Outcome| verdicts.iter().filter(|v| v.outcome == o).count();
-        render::note(&format!(
+        render::print_stdout(verdicts_text(&verdicts).trim_end());
+        let count = |o: ProbeOutcome| verdicts.iter().filter(|v| v.outcome == o).count();
+        render::print_note(&format!(
             "{} held, {} broken, {} could not be tried.",
-            count(Outcome::Held),
-            count(Outcome::Broken),
-            count(Outcome::Untried)
+            count(ProbeOutcome::Held),
+            count(ProbeOutcome::Broken),
+            count(ProbeOutcome::Untried)
         ));
     }
     Ok(if broken { EXIT_FINDINGS } else { 0 })
 }
 
 /// Services of the owner's that the sandbox must not reach; they end with this.
-fn offer(q: &mut Question) -> Result<Vec<Box<dyn std::any::Any>>> {
+fn offer_services(q: &mut ProbeContext) -> Result<Vec<Box<dyn std::any::Any>>> {
     let what = || "offer a service to try".to_string();
     let tcp = TcpListener::bind(("127.0.0.1", 0)).doing(what)?;
     q.service = tcp.local_addr().doing(what)?.port();
@@ -89,32 +92,37 @@ fn offer(q: &mut Question) -> Result<Vec<Box<dyn std::any::Any>>> {
 }
 
 /// Has the launcher try, and hears what comes of it.
-fn tried(project: &Project, desired: &Desired, question: &Question, by: By) -> Result<Vec<Said>> {
-    let how = How::Tried(Try {
+fn launcher_tries(
+    project: &ComfyProject,
+    desired: &Desired,
+    question: &ProbeContext,
+    by: ProbeAs,
+) -> Result<Vec<ProbeResult>> {
+    let how = LaunchMode::Tried(ProbeRequest {
         by,
         question: Box::new(question.clone()),
     });
     // Some of it is tried without walls, which no launcher without a password does.
-    let mut asked = put(
-        &request(project, desired, &[], how),
-        elevate::side(Role::Launcher, true)?,
+    let mut asked = send_request(
+        &launch_request(project, desired, &[], how),
+        elevate::start_role(Role::Launcher, true)?,
     )?;
     let mut said = Vec::new();
     for line in asked.side.reader.lines().map_while(std::result::Result::ok) {
-        if let Some(port) = listening(&line) {
-            let (outcome, detail) = if greeted(port, &question.mark) {
-                (Outcome::Broken, format!("port {port}"))
+        if let Some(port) = parse_listening_port(&line) {
+            let (outcome, detail) = if answers_with_mark(port, &question.mark) {
+                (ProbeOutcome::Broken, format!("port {port}"))
             } else {
-                (Outcome::Held, String::new())
+                (ProbeOutcome::Held, String::new())
             };
-            said.push(Said {
+            said.push(ProbeResult {
                 by,
                 id: "network.listen".into(),
                 outcome,
                 detail,
             });
         }
-        said.extend(parse(by, &line));
+        said.extend(parse_result(by, &line));
     }
     drop(asked.side.stdin);
     let status = asked
@@ -126,13 +134,13 @@ fn tried(project: &Project, desired: &Desired, question: &Question, by: By) -> R
         return Err(Problem::new(format!(
             "the tries ended early ({status}), so they prove nothing"
         ))
-        .hint("run `comfy run --explain`; what stands above may say why"));
+        .with_hint("run `comfy run --explain`; what stands above may say why"));
     }
     Ok(said)
 }
 
 /// Whether what listens there says our mark: another program may have that port outside.
-fn greeted(port: u16, mark: &str) -> bool {
+fn answers_with_mark(port: u16, mark: &str) -> bool {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let Ok(mut s) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) else {
         return false;
@@ -142,22 +150,22 @@ fn greeted(port: u16, mark: &str) -> bool {
     s.read_exact(&mut heard).is_ok() && heard == mark.as_bytes()
 }
 
-fn text(verdicts: &[Verdict]) -> String {
+fn verdicts_text(verdicts: &[ProbeVerdict]) -> String {
     let mut out = String::new();
     for v in verdicts {
         let word = match v.outcome {
-            Outcome::Held => paint("held   ", Paint::Green),
-            Outcome::Untried => paint("untried", Paint::Dim),
-            Outcome::Broken => paint("BROKEN ", Paint::Red),
+            ProbeOutcome::Held => paint("held   ", PaintStyle::Green),
+            ProbeOutcome::Untried => paint("untried", PaintStyle::Dim),
+            ProbeOutcome::Broken => paint("BROKEN ", PaintStyle::Red),
         };
-        let tail = if v.outcome == Outcome::Untried {
-            format!(" ({})", escape(&v.detail))
+        let tail = if v.outcome == ProbeOutcome::Untried {
+            format!(" ({})", escape_text(&v.detail))
         } else {
             String::new()
         };
         out += &format!("{word}  {}{tail}\n", v.what);
         if let Some(mend) = v.mend {
-            out += &format!("         {}\n         {mend}\n", escape(&v.detail));
+            out += &format!("         {}\n         {mend}\n", escape_text(&v.detail));
         }
     }
     out

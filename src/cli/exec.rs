@@ -1,13 +1,13 @@
 use std::io::{Read, Write};
 
-use super::Global;
-use super::run::{caveats, request};
+use super::GlobalArgs;
+use super::run::{launch_request, warn_about_launch};
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
-use crate::launch::client::{Asked, ask};
-use crate::launch::{Answer, How, KILL, STOP};
+use crate::launch::client::{LaunchHandle, request_launch};
+use crate::launch::{KILL, LaunchAnswer, LaunchMode, STOP};
 use crate::problem::{Doing, EXIT_INTERRUPTED, Result};
-use crate::project::Project;
+use crate::project::ComfyProject;
 
 /// Run a program as ComfyUI is run: same user, environment and limits
 #[derive(clap::Args)]
@@ -16,17 +16,17 @@ use crate::project::Project;
         comfy exec -- ls -l /          what a node can see\n\nIts output is passed on as it is; it \
         has no input, and a network of its own with nobody in it."
 )]
-pub struct Args {
+pub struct ExecArgs {
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<String>,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let project = Project::open(global)?;
-    project.announce();
-    let desired = project.desired()?;
-    let Asked {
+pub fn run(global: &GlobalArgs, args: &ExecArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
+    project.announce_isolation();
+    let desired = project.desired_state()?;
+    let LaunchHandle {
         answer,
         side:
             RoleProcess {
@@ -34,25 +34,30 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
                 mut stdin,
                 mut reader,
             },
-    } = ask(
-        &request(&project, &desired, &[], How::Once(args.command.clone())),
+    } = request_launch(
+        &launch_request(
+            &project,
+            &desired,
+            &[],
+            LaunchMode::Once(args.command.clone()),
+        ),
         &desired.paths,
-        project.isolated(),
+        project.is_isolated(),
     )?;
-    if let Answer::Started {
+    if let LaunchAnswer::Started {
         generation,
         unknown,
         lacking,
         ..
     } = &answer
     {
-        caveats(&desired, generation, unknown, lacking);
+        warn_about_launch(&desired, generation, unknown, lacking);
     }
     // Ctrl-C ends it, a second one at once.
     std::thread::spawn(move || {
         let mut asked = 0;
         loop {
-            let count = signals::count();
+            let count = signals::interrupt_count();
             if count > asked {
                 let _ = writeln!(stdin, "{}", if count > 1 { KILL } else { STOP });
                 asked = count;
@@ -69,7 +74,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         }
     }
     let status = child.wait().doing(|| "wait for the launcher".into())?;
-    if signals::interrupted() {
+    if signals::is_interrupted() {
         return Ok(EXIT_INTERRUPTED);
     }
     Ok(status

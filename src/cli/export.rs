@@ -1,35 +1,35 @@
-use super::Global;
+use super::GlobalArgs;
 use crate::lock::coverage;
 use crate::problem::{Problem, Result};
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::render::{self, sbom};
 
 /// Tell other tools what is pinned
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy export sbom > comfy.cdx.json")]
-pub struct Args {
+pub struct ExportArgs {
     #[command(subcommand)]
-    what: What,
+    what: ExportFormat,
 }
 
 #[derive(clap::Subcommand)]
-enum What {
+enum ExportFormat {
     /// A bill of materials (CycloneDX 1.6, JSON): ComfyUI, nodes, Python packages, models, with
     /// their hashes
     Sbom,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let What::Sbom = args.what;
-    let project = Project::open(global)?;
+pub fn run(global: &GlobalArgs, args: &ExportArgs) -> Result<u8> {
+    let ExportFormat::Sbom = args.what;
+    let project = ComfyProject::open(global)?;
     let Some((lock, _)) = &project.lock else {
-        return Err(Problem::new("there is no comfy.lock").hint("run `comfy lock`"));
+        return Err(Problem::new("there is no comfy.lock").with_hint("run `comfy lock`"));
     };
-    let cover = coverage::compare(&project.manifest, lock);
+    let cover = coverage::check(&project.manifest, lock);
     if !cover.problems.is_empty() {
-        return Err(Problem::all(cover.problems));
+        return Err(Problem::from_many(cover.problems));
     }
-    cover.warnings.iter().for_each(|w| render::warning(w));
-    render::stdout(&sbom::text(lock));
+    cover.warnings.iter().for_each(|w| render::print_warning(w));
+    render::print_stdout(&sbom::bill_of_materials(lock));
     Ok(0)
 }

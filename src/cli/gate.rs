@@ -3,26 +3,26 @@
 use std::io::IsTerminal;
 
 use super::apply::{Carry, yes};
-use super::run::request;
-use crate::apply::owner_side::Elevated;
-use crate::apply::session::Job;
+use super::run::launch_request;
+use crate::apply::owner_side::ElevatedApply;
+use crate::apply::session::ApplyTask;
 use crate::desired::Desired;
 use crate::host::elevate;
-use crate::host::machine::Machine;
+use crate::host::machine::HostMachine;
 use crate::host::roles::spawn::RoleProcess;
-use crate::launch::How;
-use crate::launch::import_check_run::{self, Book, Health};
+use crate::launch::LaunchMode;
+use crate::launch::import_check_run::{self, ImportHealth, ImportResults};
 use crate::plan::Plan;
 use crate::plan::look::Look;
-use crate::plan::select::Selection;
+use crate::plan::select::ResourceSelection;
 use crate::problem::{Problem, Result};
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
 
 /// How a person wants it.
 pub struct Gate<'a> {
-    pub project: &'a Project,
+    pub project: &'a ComfyProject,
     pub desired: &'a Desired,
     /// Go back where it is worse than before.
     pub back: bool,
@@ -36,36 +36,45 @@ impl Gate<'_> {
     ///
     /// # Errors
     /// It is worse than the generation before, which was made live again.
-    pub fn pass(&self, plan: &Plan, elevated: Option<Elevated>) -> Result<Option<Health>> {
+    pub fn pass(
+        &self,
+        plan: &Plan,
+        elevated: Option<ElevatedApply>,
+    ) -> Result<Option<ImportHealth>> {
         let paths = &self.desired.paths;
-        let (moved, live) = (plan.moves_code(), running::generation(paths));
-        let mut book = Book::read(paths);
+        let (moved, live) = (plan.moves_code(), running::current_generation(paths));
+        let mut book = ImportResults::read(paths);
         // Who asks for the way back means what is live now, too.
-        let known_bad = |id: &String| self.back && book.of(id).is_some_and(|h| !h.is_good());
+        let known_bad = |id: &String| self.back && book.health_of(id).is_some_and(|h| !h.is_good());
         // Not after an apply that was about something else.
-        let owed = |id: &String| !moved && plan.only.is_empty() && Book::owes(paths, id);
+        let owed =
+            |id: &String| !moved && plan.only.is_empty() && ImportResults::is_pending(paths, id);
         let Some(live) = live.filter(|id| moved || known_bad(id) || owed(id)) else {
             return Ok(None);
         };
         // What it can do is known: going back to it takes no longer than the switch.
         if let Some(known) = book
-            .of(&live)
+            .health_of(&live)
             .filter(|h| h.is_good() || (h.stopped.is_none() && !self.back && !owed(&live)))
         {
-            known.lines(None).1.iter().for_each(|l| render::warning(l));
-            Book::settle(paths);
+            known
+                .summary_lines(None)
+                .1
+                .iter()
+                .for_each(|l| render::print_warning(l));
+            ImportResults::clear_pending(paths);
             return Ok(None);
         }
         if owed(&live) {
-            render::note("What was applied last has not been loaded yet.");
+            render::print_note("What was applied last has not been loaded yet.");
         }
         let now = match self.load(None, elevated, &mut book) {
             Ok(now) => now,
             Err(p) if self.back || p.is_interrupted() => return Err(p),
             // The machine is what was asked for, all the same.
             Err(p) => {
-                render::warning(&format!("nothing could be loaded to try it: {p}"));
-                Book::settle(paths);
+                render::print_warning(&format!("nothing could be loaded to try it: {p}"));
+                ImportResults::clear_pending(paths);
                 return Ok(None);
             }
         };
@@ -73,34 +82,34 @@ impl Gate<'_> {
         // Only what fails is compared, so only then the one before has to be known.
         if let Some(id) = before
             .as_ref()
-            .filter(|id| !now.is_good() && book.of(id).is_none())
+            .filter(|id| !now.is_good() && book.health_of(id).is_none())
         {
             match self.load(Some(id.clone()), None, &mut book) {
                 Err(p) if p.is_interrupted() => return Err(p),
-                Err(p) => render::warning(&format!(
+                Err(p) => render::print_warning(&format!(
                     "generation {id} could not be loaded, so nothing is compared: {p}"
                 )),
                 Ok(_) => {}
             }
         }
-        Book::settle(paths);
-        let known = before.as_ref().and_then(|id| book.of(id));
-        let (first, rest) = now.lines(known);
+        ImportResults::clear_pending(paths);
+        let known = before.as_ref().and_then(|id| book.health_of(id));
+        let (first, rest) = now.summary_lines(known);
         if now.stopped.is_some() {
-            render::stderr(
+            render::print_stderr(
                 &now.tail
                     .iter()
-                    .map(|l| crate::text::escape(&crate::text::without_colors(l)) + "\n")
+                    .map(|l| crate::text::escape_text(&crate::text::without_colors(l)) + "\n")
                     .collect::<String>(),
             );
         }
         if !first.is_empty() {
-            render::note(&first);
+            render::print_note(&first);
         }
-        rest.iter().for_each(|l| render::warning(l));
+        rest.iter().for_each(|l| render::print_warning(l));
         now.hints
             .iter()
-            .for_each(|h| render::note(&format!("hint: {}", crate::text::escape(h))));
+            .for_each(|h| render::print_note(&format!("hint: {}", crate::text::escape_text(h))));
         let worse = now.worse_than(known);
         if !worse.is_empty() {
             self.back(&worse, before.as_deref())?;
@@ -111,39 +120,44 @@ impl Gate<'_> {
     fn load(
         &self,
         generation: Option<String>,
-        elevated: Option<Elevated>,
-        book: &mut Book,
-    ) -> Result<Health> {
-        render::note(&match &generation {
+        elevated: Option<ElevatedApply>,
+        book: &mut ImportResults,
+    ) -> Result<ImportHealth> {
+        render::print_note(&match &generation {
             None => "Loading everything once…".to_string(),
             Some(id) => format!("Loading generation {id}, to compare…"),
         });
         let side: RoleProcess = match elevated {
-            Some(e) => e.launcher()?,
+            Some(e) => e.into_launcher()?,
             None => elevate::launch_side(
                 &self.desired.sandbox,
                 &self.desired.paths,
-                self.project.isolated(),
+                self.project.is_isolated(),
             )?,
         };
-        let health = import_check_run::load(
-            &request(self.project, self.desired, &[], How::Loaded(generation)),
+        let health = import_check_run::load_all(
+            &launch_request(
+                self.project,
+                self.desired,
+                &[],
+                LaunchMode::Loaded(generation),
+            ),
             side,
         )?;
-        book.note(&health, &self.desired.paths, &self.desired.owner)?;
+        book.record_health(&health, &self.desired.paths, &self.desired.owner)?;
         Ok(health)
     }
 
     /// The generation that was live before, if it is still there.
     fn before(&self, live: &str) -> Option<String> {
-        let inventory = Machine::new(&self.desired.paths, &self.desired.sandbox)
-            .inventory(&self.desired.paths)
+        let inventory = HostMachine::new(&self.desired.paths, &self.desired.sandbox)
+            .read_inventory(&self.desired.paths)
             .ok()?;
         inventory
             .live
             .into_iter()
             .rev()
-            .find(|id| id != live && self.desired.paths.generation(id).exists())
+            .find(|id| id != live && self.desired.paths.generation_dir(id).exists())
     }
 
     fn back(&self, worse: &[String], before: Option<&str>) -> Result<()> {
@@ -153,7 +167,7 @@ impl Gate<'_> {
                 "{what}: could not be loaded, and there is no generation before to go back to"
             ));
             return if self.back {
-                Err(p.hint("the lines above say why"))
+                Err(p.with_hint("the lines above say why"))
             } else {
                 Ok(())
             };
@@ -162,7 +176,7 @@ impl Gate<'_> {
             format!("\nMake the generation before ({id}) live again? Only \"yes\" is accepted: ");
         let agreed = self.back || (self.ask && yes(&question)?);
         if !agreed {
-            render::note(
+            render::print_note(
                 "hint: to go back: `git revert` what moved comfy.lock, then `comfy apply`; `comfy \
                  apply --rollback-on-failure` does it by itself",
             );
@@ -171,8 +185,8 @@ impl Gate<'_> {
         let carry = Carry {
             project: self.project,
             desired: self.desired,
-            only: Selection::default(),
-            job: Job::Back { to: id.into() },
+            only: ResourceSelection::default(),
+            job: ApplyTask::Back { to: id.into() },
             offline: true,
             saved: None,
         };
@@ -186,7 +200,7 @@ impl Gate<'_> {
             "{what}: could be loaded before and not now, so generation {id} \
             is live again"
         ))
-        .hint(
+        .with_hint(
             "comfy.lock still asks for the other one: `git revert` what moved it, or mend \
                 it, then `comfy apply`",
         ))
@@ -194,6 +208,6 @@ impl Gate<'_> {
 }
 
 /// Whether there is somebody to ask.
-pub fn somebody() -> bool {
+pub fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }

@@ -1,6 +1,6 @@
 use std::path::{Component, Path, PathBuf};
 
-use super::Global;
+use super::GlobalArgs;
 use crate::host::{env, fs, machine};
 use crate::problem::{Doing, Problem, Result};
 use crate::project::MANIFEST;
@@ -11,14 +11,14 @@ use crate::render;
 #[command(
     after_help = "Examples:\n  comfy init                  here\n  comfy init -C ~/dotfiles/comfy"
 )]
-pub struct Args {
+pub struct InitArgs {
     /// Where the shared folders should lie [default: outside of your home, so that nothing in it is
     /// opened]
     #[arg(long, value_name = "DIR")]
     shares: Option<PathBuf>,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
+pub fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
     let here = std::env::current_dir().doing(|| "find the current folder".into())?;
     let dir = global
         .dir
@@ -27,13 +27,13 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let path = dir.join(MANIFEST);
     if path.exists() {
         return Err(Problem::new(format!("{} is there already", path.display()))
-            .hint("edit it, or move it away first"));
+            .with_hint("edit it, or move it away first"));
     }
     std::fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
     let dir = dir
         .canonicalize()
         .doing(|| format!("open {}", dir.display()))?;
-    let owner = machine::owner(None, false)?;
+    let owner = machine::primary_owner(None, false)?;
     let name = env::var("SUDO_USER").unwrap_or(owner.name);
     let default = if cfg!(target_os = "macos") {
         "/Users/Shared/comfy"
@@ -44,22 +44,22 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         None => default.to_string(),
         // The owner's home, as comfy.toml writes it.
         Some(p) if p.starts_with("~") => p.display().to_string(),
-        Some(p) => clean(&here.join(p)).display().to_string(),
+        Some(p) => clean_path(&here.join(p)).display().to_string(),
     };
     fs::edit::write_file(
         &dir.join(MANIFEST),
-        crate::manifest::starter::text(&name, &shares).as_bytes(),
+        crate::manifest::starter::starter_text(&name, &shares).as_bytes(),
         0o644,
         None,
     )
     .doing(|| format!("write {}", path.display()))?;
     if nix::unistd::geteuid().is_root() {
-        render::warning(
+        render::print_warning(
             "this is root, whose files no second account can be kept from: name in \
              host.primary_user who uses ComfyUI, or write isolation = \"none\"",
         );
     }
-    render::note(&format!(
+    render::print_note(&format!(
         "Wrote {}. Read it, change it, then: comfy lock",
         path.display()
     ));
@@ -67,7 +67,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
 }
 
 /// Without `.` and `..`, which comfy.toml refuses.
-fn clean(path: &Path) -> PathBuf {
+fn clean_path(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {
         match part {

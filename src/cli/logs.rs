@@ -1,12 +1,12 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 
-use super::Global;
-use crate::desired::Paths;
+use super::GlobalArgs;
+use crate::desired::InstancePaths;
 use crate::host::signals;
-use crate::launch::log_writer::{lines, log_path};
+use crate::launch::log_writer::{byte_lines, log_path};
 use crate::problem::{Doing, EXIT_INTERRUPTED, Problem, Result};
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
 
@@ -16,7 +16,7 @@ use crate::render;
     after_help = "Examples:\n  comfy logs                  the last launch, from its start\n  \
         comfy logs -n 50 -f         its last lines, and what follows"
 )]
-pub struct Args {
+pub struct LogsArgs {
     /// Go on as ComfyUI does, until it ends or Ctrl-C
     #[arg(short, long)]
     follow: bool,
@@ -25,16 +25,17 @@ pub struct Args {
     lines: Option<usize>,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let desired = Project::open(global)?.desired()?;
+pub fn run(global: &GlobalArgs, args: &LogsArgs) -> Result<u8> {
+    let desired = ComfyProject::open(global)?.desired_state()?;
     let paths = &desired.paths;
     let path = log_path(paths, 0);
     if path.symlink_metadata().is_err() {
-        return Err(Problem::new("there is no log yet")
-            .hint("`comfy start` keeps one; `comfy run` shows everything where it was started"));
+        return Err(Problem::new("there is no log yet").with_hint(
+            "`comfy start` keeps one; `comfy run` shows everything where it was started",
+        ));
     }
-    if running::read(paths).is_some_and(|l| !l.detached) {
-        render::note(
+    if running::read_running(paths).is_some_and(|l| !l.detached) {
+        render::print_note(
             "What runs now shows everything where it was started; this is what the last `comfy \
              start` said.",
         );
@@ -45,41 +46,41 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
             .doing(|| format!("read {}", path.display()))?;
     }
     loop {
-        for line in lines(&mut file) {
-            show(&line);
+        for line in byte_lines(&mut file) {
+            print_line(&line);
         }
         if !args.follow {
             return Ok(0);
         }
-        if signals::interrupted() {
+        if signals::is_interrupted() {
             return Ok(EXIT_INTERRUPTED);
         }
         let (over, turned) = (
-            running::read(paths).is_none(),
+            running::read_running(paths).is_none(),
             std::fs::metadata(&path)
                 .is_ok_and(|m| file.metadata().is_ok_and(|f| f.ino() != m.ino())),
         );
         std::thread::sleep(std::time::Duration::from_millis(100));
         if turned {
-            lines(&mut file).for_each(|l| show(&l));
+            byte_lines(&mut file).for_each(|l| print_line(&l));
             file = std::fs::File::open(&path).doing(|| format!("read {}", path.display()))?;
         } else if over {
-            lines(&mut file).for_each(|l| show(&l));
+            byte_lines(&mut file).for_each(|l| print_line(&l));
             return Ok(0);
         }
     }
 }
 
-fn plain(line: &[u8]) -> String {
-    crate::text::escape(&crate::text::without_colors(
+fn plain_text(line: &[u8]) -> String {
+    crate::text::escape_text(&crate::text::without_colors(
         String::from_utf8_lossy(line).trim_end_matches(['\n', '\r']),
     ))
 }
 
-fn show(line: &[u8]) {
-    let text = plain(line);
+fn print_line(line: &[u8]) {
+    let text = plain_text(line);
     if !text.is_empty() {
-        render::stdout(&text);
+        render::print_stdout(&text);
     }
 }
 
@@ -113,14 +114,14 @@ fn start_of(mut file: &std::fs::File, n: usize) -> Result<u64> {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn tail(paths: &Paths, n: usize) -> Result<String> {
+pub fn last_lines(paths: &InstancePaths, n: usize) -> Result<String> {
     let Ok(mut file) = std::fs::File::open(log_path(paths, 0)) else {
         return Ok(String::new());
     };
     file.seek(SeekFrom::Start(start_of(&file, n)?))
         .doing(|| "read the log".into())?;
-    Ok(lines(file)
-        .map(|l| plain(&l))
+    Ok(byte_lines(file)
+        .map(|l| plain_text(&l))
         .collect::<Vec<_>>()
         .join("\n"))
 }

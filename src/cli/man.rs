@@ -5,10 +5,10 @@ use crate::problem::{Doing, Result};
 #[command(
     after_help = "Examples:\n  comfy man | man -l -\n  comfy man > ~/.local/share/man/man1/comfy.1"
 )]
-pub struct Args {}
+pub struct ManArgs {}
 
-pub fn run(_: &Args) -> Result<u8> {
-    let command = super::command();
+pub fn run(_: &ManArgs) -> Result<u8> {
+    let command = super::clap_command();
     let mut out = Vec::new();
     let man = clap_mangen::Man::new(command.clone());
     man.render(&mut out).doing(|| "write the manual".into())?;
@@ -27,6 +27,6 @@ pub fn run(_: &Args) -> Result<u8> {
                 .as_bytes(),
         );
     }
-    crate::render::stdout(String::from_utf8_lossy(&out).trim_end());
+    crate::render::print_stdout(String::from_utf8_lossy(&out).trim_end());
     Ok(0)
 }

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::problem::{EXIT_ERROR, Problem, Result};
-use super::render::{self, Color};
+use super::render::{self, ColorChoice};
 use crate::project;
 use crate::roles::Role;
 
@@ -64,15 +64,15 @@ use crate::roles::Role;
         AZURE_…\n                              where models are fetched from, and the keys for \
         it\n  NO_COLOR                    no colours"
 )]
-struct Cli {
+struct CommandLine {
     #[command(flatten)]
-    global: Global,
+    global: GlobalArgs,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(clap::Args, Clone)]
-pub struct Global {
+pub struct GlobalArgs {
     /// The folder of comfy.toml [default: the nearest parent that has one, else the user's config
     /// folder]
     #[arg(short = 'C', value_name = "DIR", global = true)]
@@ -82,7 +82,7 @@ pub struct Global {
     pub host: Option<String>,
     /// When to use colours
     #[arg(long, value_enum, default_value = "auto", global = true)]
-    pub color: Color,
+    pub color: ColorChoice,
     /// Say only what was asked for, and errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -93,33 +93,33 @@ pub struct Global {
 
 #[derive(Subcommand)]
 enum Command {
-    Init(init::Args),
-    Add(add::Args),
-    Lock(lock::Args),
-    Update(update::Args),
-    Outdated(outdated::Args),
-    Model(model::Args),
-    Plan(plan::Args),
-    Apply(apply::Args),
-    Run(run::Args),
-    Start(start::Args),
-    Stop(stop::Args),
-    Restart(restart::Args),
-    Status(status::Args),
-    Logs(logs::Args),
-    Open(open::Args),
-    Shell(shell::Args),
-    Exec(exec::Args),
-    Doctor(doctor::Args),
-    Verify(verify::Args),
-    Gc(gc::Args),
-    Dedupe(dedupe::Args),
-    Cache(cache::Args),
-    Export(export::Args),
-    Destroy(destroy::Args),
-    Demo(demo::Args),
-    Completions(completions::Args),
-    Man(man::Args),
+    Init(init::InitArgs),
+    Add(add::AddArgs),
+    Lock(lock::LockArgs),
+    Update(update::UpdateArgs),
+    Outdated(outdated::OutdatedArgs),
+    Model(model::ModelArgs),
+    Plan(plan::PlanArgs),
+    Apply(apply::ApplyArgs),
+    Run(run::RunArgs),
+    Start(start::StartArgs),
+    Stop(stop::StopArgs),
+    Restart(restart::RestartArgs),
+    Status(status::StatusArgs),
+    Logs(logs::LogsArgs),
+    Open(open::OpenArgs),
+    Shell(shell::ShellArgs),
+    Exec(exec::ExecArgs),
+    Doctor(doctor::DoctorArgs),
+    Verify(verify::VerifyArgs),
+    Gc(gc::GcArgs),
+    Dedupe(dedupe::DedupeArgs),
+    Cache(cache::CacheArgs),
+    Export(export::ExportArgs),
+    Destroy(destroy::DestroyArgs),
+    Demo(demo::DemoArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
     #[command(name = Role::Root.subcommand(), hide = true)]
     Root,
     #[command(name = Role::Launcher.subcommand(), hide = true)]
@@ -144,16 +144,16 @@ enum Command {
 
 /// Parses the command line, runs the command, prints what went wrong.
 pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match CommandLine::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
             // Help and version are no errors; bad usage is 1 here, not clap's 2.
             let code = if e.use_stderr() { EXIT_ERROR } else { 0 };
             // It repeats the arguments.
             let text = e.render().to_string();
-            match crate::text::harmless(&text, false) {
+            match crate::text::sanitize(&text, false) {
                 std::borrow::Cow::Borrowed(_) => drop(e.print()),
-                std::borrow::Cow::Owned(text) => render::stderr(text.trim_end()),
+                std::borrow::Cow::Owned(text) => render::print_stderr(text.trim_end()),
             }
             return ExitCode::from(code);
         }
@@ -172,13 +172,13 @@ pub fn main() -> ExitCode {
     }
     render::set_up(cli.global.color, cli.global.quiet);
     // These pass the second one on.
-    crate::host::signals::watch(!matches!(
+    crate::host::signals::install_handlers(!matches!(
         cli.command,
         Command::Run(_) | Command::Exec(_) | Command::Stop(_)
     ));
-    let result = match (run(&cli), render::unsaid()) {
+    let result = match (run(&cli), render::stdout_error()) {
         // The terminal's Ctrl-C ends git and uv too: what they say of that is no news.
-        (Err(p), _) if !p.is_interrupted() && crate::host::signals::interrupted() => {
+        (Err(p), _) if !p.is_interrupted() && crate::host::signals::is_interrupted() => {
             Err(Problem::interrupted())
         }
         (Ok(_), Some(e)) => {
@@ -189,13 +189,13 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => ExitCode::from(code),
         Err(p) => {
-            render::problem(&p);
+            render::print_problem(&p);
             ExitCode::from(p.exit())
         }
     }
 }
 
-fn run(cli: &Cli) -> Result<u8> {
+fn run(cli: &CommandLine) -> Result<u8> {
     let g = &cli.global;
     match &cli.command {
         Command::Init(a) => init::run(g, a),
@@ -236,6 +236,6 @@ fn run(cli: &Cli) -> Result<u8> {
 }
 
 /// The whole command, for completions and the manual.
-pub fn command() -> clap::Command {
-    Cli::command()
+pub fn clap_command() -> clap::Command {
+    CommandLine::command()
 }

@@ -1,11 +1,11 @@
-use super::Global;
+use super::GlobalArgs;
 use crate::host::fs;
 use crate::host::models::{install, safetensors_header};
 use crate::lock::safetensors;
 use crate::problem::{Problem, Result};
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::render;
-use crate::text::{bytes, count, did_you_mean, escape};
+use crate::text::{count_of, did_you_mean, escape_text, format_bytes};
 
 /// Tell what a model is: pin, source, and what its file says of itself
 #[derive(clap::Args)]
@@ -13,14 +13,14 @@ use crate::text::{bytes, count, did_you_mean, escape};
     after_help = "Examples:\n  comfy model checkpoints/sd15.safetensors\n  comfy model \
         sd15.safetensors"
 )]
-pub struct Args {
+pub struct ModelArgs {
     /// Its path in the share, or the end of it
     #[arg(value_name = "NAME")]
     name: String,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let project = Project::open(global)?;
+pub fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
     let all = &project.manifest.models;
     let ends = |path: &str| {
         path == args.name
@@ -34,15 +34,15 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         [] => {
             let p = Problem::new(format!(
                 "comfy.toml names no model `{}`",
-                escape(&args.name)
+                escape_text(&args.name)
             ));
             return Err(
                 match did_you_mean(
                     &args.name,
                     all.keys().map(|p| p.rsplit('/').next().unwrap_or(p)),
                 ) {
-                    Some(k) => p.hint(format!("did you mean `{}`?", escape(k))),
-                    None => p.hint("`comfy add model` names one"),
+                    Some(k) => p.with_hint(format!("did you mean `{}`?", escape_text(k))),
+                    None => p.with_hint("`comfy add model` names one"),
                 },
             );
         }
@@ -50,19 +50,19 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
             let names = many
                 .iter()
                 .take(5)
-                .map(|(p, _)| escape(p))
+                .map(|(p, _)| escape_text(p))
                 .collect::<Vec<_>>()
                 .join(", ");
             return Err(Problem::new(format!(
                 "`{}` is the end of several: {names}",
-                escape(&args.name)
+                escape_text(&args.name)
             ))
-            .hint("give more of its path"));
+            .with_hint("give more of its path"));
         }
     };
     let row = |key: &str, value: &str| {
         if !value.is_empty() {
-            render::stdout(&format!("{key:14} {}", escape(value)));
+            render::print_stdout(&format!("{key:14} {}", escape_text(value)));
         }
     };
     row("model", path);
@@ -76,7 +76,10 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     );
     if let Some(pin) = project.lock.as_ref().and_then(|(l, _)| l.models.get(path)) {
         row("revision", pin.revision.as_deref().unwrap_or_default());
-        row("size", &format!("{} ({} bytes)", bytes(pin.size), pin.size));
+        row(
+            "size",
+            &format!("{} ({} bytes)", format_bytes(pin.size), pin.size),
+        );
         row("sha256", &pin.sha256.to_string());
     } else {
         row("pin", "none yet: `comfy lock` makes it");
@@ -91,10 +94,10 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     let folder = share
         .strip_prefix("~/")
         .map_or_else(|| share.clone().into(), |rest| owner.home.join(rest));
-    let at = fs::real(&folder, owner.uid)
+    let at = fs::real_path(&folder, owner.uid)
         .map_err(Problem::from)?
         .join(&**path);
-    let Ok(file) = install::open(&at, &|_| true) else {
+    let Ok(file) = install::open_regular(&at, &|_| true) else {
         row("file", &format!("{} is not there", at.display()));
         return Ok(0);
     };
@@ -121,16 +124,16 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         "format",
         &format!(
             "safetensors: {}, {} numbers, {}",
-            count(h.tensors, "tensor"),
+            count_of(h.tensors, "tensor"),
             h.parameters,
             types.join(", ")
         ),
     );
-    row("architecture", &h.architecture().unwrap_or_default());
+    row("architecture", &h.guess_architecture().unwrap_or_default());
     for (key, name) in [("title", "modelspec.title"), ("author", "modelspec.author")] {
         row(key, h.metadata.get(name).map_or("", String::as_str));
     }
-    row("licence", h.licence().unwrap_or_default());
+    row("licence", h.stated_licence().unwrap_or_default());
     row("trigger words", &h.trigger_words().join(", "));
     Ok(0)
 }

@@ -1,8 +1,8 @@
-use super::Global;
-use crate::gateway::tokens::Handle;
+use super::GlobalArgs;
+use crate::gateway::tokens::GatewayCredentials;
 use crate::host::browser;
 use crate::problem::{Problem, Result};
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
 
@@ -13,7 +13,7 @@ use crate::render;
         good once and for a minute\n  curl -H \"Authorization: Bearer $(comfy open --token)\" \
         http://127.0.0.1:8188/system_stats"
 )]
-pub struct Args {
+pub struct OpenArgs {
     /// Print the token for programs, which is good as long as this launch
     #[arg(long, conflicts_with = "print")]
     token: bool,
@@ -22,32 +22,33 @@ pub struct Args {
     print: bool,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let project = Project::open(global)?;
-    let desired = project.desired()?;
-    let Some(live) = running::read(&desired.paths) else {
-        return Err(Problem::new("ComfyUI does not run").hint("`comfy start`"));
+pub fn run(global: &GlobalArgs, args: &OpenArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
+    let desired = project.desired_state()?;
+    let Some(live) = running::read_running(&desired.paths) else {
+        return Err(Problem::new("ComfyUI does not run").with_hint("`comfy start`"));
     };
-    if !project.isolated() {
+    if !project.is_isolated() {
         // No front, and nobody who is kept out.
         if args.token {
             return Err(Problem::new(
                 "isolation = \"none\" has no token: whoever reaches the port may use ComfyUI",
             ));
         }
-        return show(&live.address, args.print);
+        return open_url(&live.address, args.print);
     }
-    let handle = Handle::read(&desired.paths.front(), desired.owner.uid)?;
+    let handle =
+        GatewayCredentials::read_as_owner(&desired.paths.gateway_credentials(), desired.owner.uid)?;
     if args.token {
-        render::stdout(&handle.bearer());
+        render::print_stdout(&handle.authorization_header());
         return Ok(0);
     }
-    show(&handle.open_url()?, args.print)
+    open_url(&handle.open_url()?, args.print)
 }
 
-fn show(url: &str, print: bool) -> Result<u8> {
-    if print || !browser::open(url)? {
-        render::stdout(url);
+fn open_url(url: &str, print: bool) -> Result<u8> {
+    if print || !browser::open_url(url)? {
+        render::print_stdout(url);
     }
     Ok(0)
 }

@@ -1,31 +1,31 @@
 use rayon::prelude::*;
 
-use super::Global;
-use crate::lock::resolve::Repositories;
+use super::GlobalArgs;
+use crate::lock::resolve::RepositoryResolver;
 use crate::problem::{EXIT_FINDINGS, Problem, Result};
-use crate::project::{self, Project};
+use crate::project::{self, ComfyProject};
 use crate::render;
-use crate::text::short;
+use crate::text::short_commit;
 
 /// List pins that have something newer
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy outdated\n  comfy outdated --exit-code || comfy update")]
-pub struct Args {
+pub struct OutdatedArgs {
     /// Exit 2 if anything is outdated
     #[arg(long)]
     exit_code: bool,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let project = Project::open(global)?;
+pub fn run(global: &GlobalArgs, args: &OutdatedArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
     let Some((lock, _)) = &project.lock else {
-        return Err(Problem::new("there is no comfy.lock").hint("run `comfy lock`"));
+        return Err(Problem::new("there is no comfy.lock").with_hint("run `comfy lock`"));
     };
-    let git = project::git(&project, false)?;
-    let pins: Vec<_> = lock.pins().collect();
+    let git = project::git_store(&project, false)?;
+    let pins: Vec<_> = lock.repository_pins().collect();
     let asked: Vec<_> = pins
         .par_iter()
-        .map(|(address, pin)| (address, pin, git.resolve(&pin.repo, &pin.git_ref)))
+        .map(|(address, pin)| (address, pin, git.resolve_ref(&pin.repo, &pin.git_ref)))
         .collect();
     let (mut rows, mut problems) = (Vec::new(), Vec::new());
     for (address, pin, newest) in asked {
@@ -40,38 +40,40 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
             Err(p) => problems.push(p),
         }
     }
-    for (path, newer) in super::lock::disk(&project, git.net.clone(), false)?
-        .newer(lock.models.iter().map(|(path, pin)| (&**path, &**pin)))?
+    for (path, newer) in super::lock::model_resolver(&project, git.net.clone(), false)?
+        .newer_models(lock.models.iter().map(|(path, pin)| (&**path, &**pin)))?
     {
         match newer {
             Ok(Some(n)) => {
                 let pin = lock.models.get(path);
                 let source = pin.and_then(|p| p.source.clone()).unwrap_or_default();
                 rows.push((
-                    crate::text::escape(path),
+                    crate::text::escape_text(path),
                     source,
                     pin.map_or(String::new(), |p| p.sha256.to_string()),
                     n,
                 ));
             }
             Ok(None) => {}
-            Err(p) => problems.push(p.prefixed(&format!("model.{}: ", crate::text::escape(path)))),
+            Err(p) => {
+                problems.push(p.with_prefix(&format!("model.{}: ", crate::text::escape_text(path))))
+            }
         }
     }
     let width = rows.iter().map(|r| r.0.len()).max().unwrap_or(0);
     for (name, git_ref, old, new) in &rows {
-        render::stdout(&format!(
+        render::print_stdout(&format!(
             "{name:width$}  {} -> {}  ({})",
-            short(old),
-            short(new),
-            crate::text::escape(git_ref)
+            short_commit(old),
+            short_commit(new),
+            crate::text::escape_text(git_ref)
         ));
     }
     if !problems.is_empty() {
-        return Err(Problem::all(problems));
+        return Err(Problem::from_many(problems));
     }
     if rows.is_empty() {
-        render::note("Every pin is where its ref is.");
+        render::print_note("Every pin is where its ref is.");
     }
     Ok(if args.exit_code && !rows.is_empty() {
         EXIT_FINDINGS

@@ -1,15 +1,15 @@
 use std::path::PathBuf;
 
-use super::Global;
+use super::GlobalArgs;
 use crate::desired::Desired;
-use crate::host::git::{Depth, Git, NetEnv, objects};
-use crate::host::machine::Machine;
-use crate::plan::select::Selection;
+use crate::host::git::{FetchDepth, GitStore, NetEnv, objects};
+use crate::host::machine::HostMachine;
+use crate::plan::select::ResourceSelection;
 use crate::plan::{Plan, build};
 use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::render;
-use crate::render::plan_text::Detail;
+use crate::render::plan_text::PlanDetail;
 
 /// Show the difference from this machine; resolves nothing, changes nothing
 #[derive(clap::Args)]
@@ -19,7 +19,7 @@ use crate::render::plan_text::Detail;
         apply today.plan\n  comfy plan --exit-code -q   2 where this machine differs, or could not \
         be read"
 )]
-pub struct Args {
+pub struct PlanArgs {
     /// Save the plan, for `comfy apply FILE`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -37,34 +37,34 @@ pub struct Args {
 
 /// A saved plan: bound to manifest, lock and machine by the plan's own digest.
 #[derive(serde::Serialize, serde::Deserialize)]
-pub struct Saved {
+pub struct SavedPlan {
     pub comfy_plan: u32,
     pub dir: PathBuf,
     pub plan: Plan,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let only = Selection::parse(&args.only)?;
-    let project = Project::open(global)?;
-    project.announce();
-    let desired = project.desired()?;
-    standing(&project, global.verbose);
-    let machine = Machine::new(&desired.paths, &desired.sandbox);
-    let plan = build::plan(&desired, &machine, &only)?;
+pub fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
+    let only = ResourceSelection::parse(&args.only)?;
+    let project = ComfyProject::open(global)?;
+    project.announce_isolation();
+    let desired = project.desired_state()?;
+    warn_off_ref(&project, global.verbose);
+    let machine = HostMachine::new(&desired.paths, &desired.sandbox);
+    let plan = build::build_plan(&desired, &machine, &only)?;
     if args.json {
-        render::stdout(&render::plan_json::plan(&plan));
+        render::print_stdout(&render::plan_json::plan_document(&plan));
     } else {
-        show(&plan, &desired, global.verbose);
+        print_plan(&plan, &desired, global.verbose);
     }
     if args.out.is_some() && plan.root_could_see_more() {
         return Err(Problem::new(
             "this plan has unknowns that root could read, so that it could \
             never be carried out as it is",
         )
-        .hint("run `comfy apply`: it asks root first, and then you"));
+        .with_hint("run `comfy apply`: it asks root first, and then you"));
     }
     if let Some(file) = &args.out {
-        let saved = Saved {
+        let saved = SavedPlan {
             comfy_plan: 1,
             dir: project.dir.clone(),
             plan: plan.clone(),
@@ -74,7 +74,7 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         // Half a file, after a full disk, is refused by `apply`.
         std::fs::write(here.join(file), text + "\n")
             .doing(|| format!("write {}", file.display()))?;
-        render::note(&format!(
+        render::print_note(&format!(
             "Saved. To do exactly this: comfy apply {}",
             file.display()
         ));
@@ -91,51 +91,55 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
 
 /// Whose commits are not their ref's, as far as the caller's own cache knows: no server is asked,
 /// nothing is made.
-fn standing(project: &Project, verbose: bool) {
+fn warn_off_ref(project: &ComfyProject, verbose: bool) {
     let store = crate::host::env::cache_home()
-        .filter(|_| !nix::unistd::geteuid().is_root() || !project.isolated())
+        .filter(|_| !nix::unistd::geteuid().is_root() || !project.is_isolated())
         .map(|c| c.join("git"));
     if let (Some(store), Some((lock, _))) = (store, &project.lock) {
-        let git = Git {
+        let git = GitStore {
             program: None,
             net: NetEnv::default(),
             store,
             offline: true,
             config: PathBuf::new(),
         };
-        super::lock::standing(lock, verbose, &|pin| {
+        super::lock::warn_off_ref(lock, verbose, &|pin| {
             git.known_standing(&pin.repo, &pin.git_ref, &pin.commit)
         });
     }
 }
 
 /// The plan on stdout.
-pub fn show(plan: &Plan, desired: &Desired, verbose: bool) {
-    let diff = |address: &str, path: &str| diff(desired, address, path);
-    let text = render::plan_text::plan(
+pub fn print_plan(plan: &Plan, desired: &Desired, verbose: bool) {
+    let diff = |address: &str, path: &str| unified_diff(desired, address, path);
+    let text = render::plan_text::plan_text(
         plan,
-        &Detail {
+        &PlanDetail {
             verbose,
             diff: &diff,
         },
     );
-    render::stdout(text.trim_end());
+    render::print_stdout(text.trim_end());
     if verbose && !plan.steps.is_empty() {
-        render::stdout(&format!("\n{}", render::plan_text::steps(plan).trim_end()));
+        render::print_stdout(&format!(
+            "\n{}",
+            render::plan_text::steps_text(plan).trim_end()
+        ));
     }
 }
 
 /// The unified diff from the locked text to the one that is there; nothing for what is no text or
 /// is too large.
-pub fn diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
+pub fn unified_diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
     // The store was filled by another uid: root parses none of it.
-    if nix::unistd::geteuid().is_root() && desired.isolation == crate::manifest::Isolation::Account
+    if nix::unistd::geteuid().is_root()
+        && desired.isolation == crate::manifest::IsolationMode::Account
     {
         return None;
     }
     const LIMIT: usize = 256 << 10;
-    let (_, pin) = desired.code.pins().find(|(a, _)| a == address)?;
-    let store = Git {
+    let (_, pin) = desired.code.all_pins().find(|(a, _)| a == address)?;
+    let store = GitStore {
         program: None,
         net: NetEnv::default(),
         store: desired.paths.git_store(),
@@ -150,8 +154,12 @@ pub fn diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
             .strip_prefix('/')?,
         None => inner,
     };
-    let locked = objects::file_at(&store.folder(&pin.repo, Depth::Whole), &pin.commit, inner)?;
-    let is = std::fs::read(desired.paths.current().join(path)).ok()?;
+    let locked = objects::file_at(
+        &store.store_folder(&pin.repo, FetchDepth::Whole),
+        &pin.commit,
+        inner,
+    )?;
+    let is = std::fs::read(desired.paths.current_link().join(path)).ok()?;
     if locked.len() > LIMIT || is.len() > LIMIT {
         return None;
     }

@@ -1,23 +1,23 @@
-use super::Global;
+use super::GlobalArgs;
 use crate::problem::Result;
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::render;
 
 /// End ComfyUI if it runs, and start what was applied last
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy restart               after an apply that moved code")]
-pub struct Args {
+pub struct RestartArgs {
     /// Flags for ComfyUI, after those of comfy.toml
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let project = Project::open(global)?;
-    project.announce();
-    let desired = project.desired()?;
-    if super::stop::stop(&desired.paths)? {
-        render::note("ComfyUI has ended.");
+pub fn run(global: &GlobalArgs, args: &RestartArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
+    project.announce_isolation();
+    let desired = project.desired_state()?;
+    if super::stop::stop_instance(&desired.paths)? {
+        render::print_note("ComfyUI has ended.");
     }
-    super::start::start(&project, &desired, &args.args)
+    super::start::start_and_wait(&project, &desired, &args.args)
 }

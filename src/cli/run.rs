@@ -4,16 +4,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use super::Global;
+use super::GlobalArgs;
 use crate::desired::Desired;
-use crate::gateway::tokens::Handle;
+use crate::gateway::tokens::GatewayCredentials;
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
-use crate::launch::client::{Asked, ask};
-use crate::launch::import_log::{self, Log};
-use crate::launch::{Answer, How, KILL, Request, STOP, log_writer, ready};
+use crate::launch::client::{LaunchHandle, request_launch};
+use crate::launch::import_log::{self, ImportLog};
+use crate::launch::{KILL, LaunchAnswer, LaunchMode, LaunchRequest, STOP, log_writer, ready};
 use crate::problem::{Doing, EXIT_ERROR, EXIT_INTERRUPTED, Problem, Result};
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
 
@@ -24,7 +24,7 @@ use crate::render;
         at once\n  comfy run -- --cpu          with a flag of ComfyUI's for this time\n  comfy run \
         --explain         what would be started, as whom, what it may touch and why"
 )]
-pub struct Args {
+pub struct RunArgs {
     /// Say what would be started, and start nothing
     #[arg(long)]
     explain: bool,
@@ -33,58 +33,63 @@ pub struct Args {
     args: Vec<String>,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let project = Project::open(global)?;
-    project.announce();
-    let desired = project.desired()?;
+pub fn run(global: &GlobalArgs, args: &RunArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
+    project.announce_isolation();
+    let desired = project.desired_state()?;
     let how = if args.explain {
-        How::Explained
+        LaunchMode::Explained
     } else {
-        How::Attended
+        LaunchMode::Attended
     };
-    let Asked {
+    let LaunchHandle {
         answer,
         side: RoleProcess {
             mut child,
             stdin,
             reader,
         },
-    } = ask(
-        &request(&project, &desired, &args.args, how),
+    } = request_launch(
+        &launch_request(&project, &desired, &args.args, how),
         &desired.paths,
-        project.isolated(),
+        project.is_isolated(),
     )?;
     match answer {
-        Answer::Failed(p) => Err(p),
-        Answer::Explained {
+        LaunchAnswer::Failed(p) => Err(p),
+        LaunchAnswer::Explained {
             user,
             command,
             allowed,
             lacking,
         } => {
             let _ = child.wait();
-            render::stdout(&explained(&user, &command));
-            render::stdout(&allowed);
-            lacking.iter().for_each(|l| render::warning(l));
+            render::print_stdout(&command_text(&user, &command));
+            render::print_stdout(&allowed);
+            lacking.iter().for_each(|l| render::print_warning(l));
             Ok(0)
         }
-        Answer::Started {
+        LaunchAnswer::Started {
             address,
             generation,
             nodes,
             unknown,
             lacking,
         } => {
-            caveats(&desired, &generation, &unknown, &lacking);
-            attend(reader, stdin, child, &address, &nodes, &desired)
+            warn_about_launch(&desired, &generation, &unknown, &lacking);
+            attend_launch(reader, stdin, child, &address, &nodes, &desired)
         }
     }
 }
 
 /// What the launcher is asked.
-pub fn request(project: &Project, desired: &Desired, args: &[String], how: How) -> Request {
-    let records = (!project.isolated()).then(|| desired.paths.records.clone());
-    Request {
+pub fn launch_request(
+    project: &ComfyProject,
+    desired: &Desired,
+    args: &[String],
+    how: LaunchMode,
+) -> LaunchRequest {
+    let records = (!project.is_isolated()).then(|| desired.paths.records.clone());
+    LaunchRequest {
         instance: desired.sandbox.clone(),
         records,
         args: args.to_vec(),
@@ -93,30 +98,35 @@ pub fn request(project: &Project, desired: &Desired, args: &[String], how: How) 
 }
 
 /// What a person should know of a launch that was started all the same.
-pub fn caveats(desired: &Desired, generation: &str, unknown: &[String], lacking: &[String]) {
+pub fn warn_about_launch(
+    desired: &Desired,
+    generation: &str,
+    unknown: &[String],
+    lacking: &[String],
+) {
     if !unknown.is_empty() {
-        render::warning(&format!(
+        render::print_warning(&format!(
             "this ComfyUI has no {}: it was started without",
             unknown.join(", ")
         ));
     }
-    lacking.iter().for_each(|l| render::warning(l));
+    lacking.iter().for_each(|l| render::print_warning(l));
     let live = desired
         .code
-        .pins()
+        .all_pins()
         .map(|(n, p)| (n, p.tree))
         .collect::<Vec<_>>();
-    let same = crate::host::build::read_spec(&desired.paths.generation(generation), generation)
-        .is_some_and(|g| g.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>() == live);
+    let same = crate::host::build::read_spec(&desired.paths.generation_dir(generation), generation)
+        .is_some_and(|g| g.all_pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>() == live);
     if !same {
-        render::warning(
+        render::print_warning(
             "comfy.lock asks for other code than was applied, which is what runs; `comfy apply` \
              brings it",
         );
     }
 }
 
-fn explained(user: &str, c: &crate::desired::launch::Command) -> String {
+fn command_text(user: &str, c: &crate::desired::launch::LaunchCommand) -> String {
     let quoted = |s: &str| {
         if s.chars()
             .all(|c| c.is_alphanumeric() || "-_./:=@+,".contains(c))
@@ -124,7 +134,7 @@ fn explained(user: &str, c: &crate::desired::launch::Command) -> String {
         {
             s.to_string()
         } else {
-            format!("'{}'", crate::text::escape(s))
+            format!("'{}'", crate::text::escape_text(s))
         }
     };
     let mut out = format!(
@@ -149,7 +159,7 @@ fn explained(user: &str, c: &crate::desired::launch::Command) -> String {
 }
 
 /// Passes on what ComfyUI says, says when it is ready, and ends it on Ctrl-C.
-fn attend(
+fn attend_launch(
     reader: impl BufRead + Send + 'static,
     mut stdin: std::process::ChildStdin,
     mut child: std::process::Child,
@@ -157,26 +167,28 @@ fn attend(
     nodes: &[String],
     desired: &Desired,
 ) -> Result<u8> {
-    let hear = log_writer::heard(reader);
+    let hear = log_writer::text_lines(reader);
     let started = Instant::now();
     let (ready, over) = (
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicBool::new(false)),
     );
     // To the front root is nobody, so whoever asks shows the token.
-    let (handle, owner) = (desired.paths.front(), desired.owner.uid);
-    ready::poll(address, &ready, &over, move || {
-        Handle::read(&handle, owner).ok()
+    let (handle, owner) = (desired.paths.gateway_credentials(), desired.owner.uid);
+    ready::poll_until_ready(address, &ready, &over, move || {
+        GatewayCredentials::read_as_owner(&handle, owner).ok()
     });
-    let (mut log, mut told, mut asked) = (Log::of(nodes), false, 0);
+    let (mut log, mut told, mut asked) = (ImportLog::for_nodes(nodes), false, 0);
     loop {
         match hear.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => {
                 if !line.is_empty() {
-                    render::stdout(&crate::text::escape(&crate::text::without_colors(&line)));
+                    render::print_stdout(&crate::text::escape_text(&crate::text::without_colors(
+                        &line,
+                    )));
                 }
-                if let Some(hint) = log.line(&line) {
-                    render::note(&format!("hint: {}", crate::text::escape(&hint)));
+                if let Some(hint) = log.push_line(&line) {
+                    render::print_note(&format!("hint: {}", crate::text::escape_text(&hint)));
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -184,18 +196,19 @@ fn attend(
         }
         if ready.load(Ordering::Relaxed) && !told {
             told = true;
-            let mut summary = import_log::summary(nodes, &log.failed(nodes)).into_iter();
-            render::note(&format!(
+            let mut summary =
+                import_log::nodes_summary(nodes, &log.failed_nodes(nodes)).into_iter();
+            render::print_note(&format!(
                 "ComfyUI is ready at {address} after {:.1} s; {}.",
                 started.elapsed().as_secs_f64(),
                 summary.next().unwrap_or_default()
             ));
-            summary.for_each(|l| render::warning(&l));
-            import_log::more(log.more())
+            summary.for_each(|l| render::print_warning(&l));
+            import_log::more_hints_line(log.suppressed_hints())
                 .iter()
-                .for_each(|l| render::note(l));
+                .for_each(|l| render::print_note(l));
         }
-        let count = signals::count();
+        let count = signals::interrupt_count();
         if count > asked {
             // The second time at once.
             let _ = writeln!(stdin, "{}", if count > 1 { KILL } else { STOP });
@@ -213,10 +226,10 @@ fn attend(
         code => {
             let what = code
                 .and_then(|c| u8::try_from(c).ok())
-                .map_or("a signal".into(), running::code);
-            render::problem(
+                .map_or("a signal".into(), running::exit_text);
+            render::print_problem(
                 &Problem::new(format!("ComfyUI ended with {what}"))
-                    .hint("its last lines above say why"),
+                    .with_hint("its last lines above say why"),
             );
             Ok(EXIT_ERROR)
         }

@@ -2,16 +2,16 @@ use std::io::{IsTerminal, Read, Write};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use super::Global;
-use super::run::{caveats, request};
+use super::GlobalArgs;
+use super::run::{launch_request, warn_about_launch};
 use crate::host::roles::spawn::RoleProcess;
-use crate::host::terminal::{Raw, Size, size};
+use crate::host::terminal::{RawMode, TerminalSize, caller_size};
 use crate::host::{env, signals};
-use crate::launch::client::{Asked, ask};
-use crate::launch::{Answer, How, Word};
+use crate::launch::client::{LaunchHandle, request_launch};
+use crate::launch::{LaunchAnswer, LaunchMode, ShellInput};
 use crate::problem::{Doing, Problem, Result};
-use crate::project::Project;
-use crate::render::shell_screen::{RESTORE, Screen};
+use crate::project::ComfyProject;
+use crate::render::shell_screen::{RESTORE, ShellScreen};
 
 /// A shell where ComfyUI runs: same user, environment, walls and limits
 #[derive(clap::Args)]
@@ -20,18 +20,19 @@ use crate::render::shell_screen::{RESTORE, Screen};
         see; `exit` ends it\n\nIt has a terminal of its own. Titles, clipboard and links that a \
         program inside sends do not reach yours."
 )]
-pub struct Args {}
+pub struct ShellArgs {}
 
-pub fn run(global: &Global, _: &Args) -> Result<u8> {
-    let project = Project::open(global)?;
-    project.announce();
-    let desired = project.desired()?;
-    let here = size().filter(|_| std::io::stdin().is_terminal());
+pub fn run(global: &GlobalArgs, _: &ShellArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
+    project.announce_isolation();
+    let desired = project.desired_state()?;
+    let here = caller_size().filter(|_| std::io::stdin().is_terminal());
     let mut is = here.ok_or_else(|| {
-        Problem::new("stdin or stdout is no terminal").hint("`comfy exec -- sh -c '…'` needs none")
+        Problem::new("stdin or stdout is no terminal")
+            .with_hint("`comfy exec -- sh -c '…'` needs none")
     })?;
     let term = env::var("TERM").unwrap_or_else(|| "dumb".into());
-    let Asked {
+    let LaunchHandle {
         answer,
         side:
             RoleProcess {
@@ -39,21 +40,26 @@ pub fn run(global: &Global, _: &Args) -> Result<u8> {
                 mut stdin,
                 mut reader,
             },
-    } = ask(
-        &request(&project, &desired, &[], How::Shell { size: is, term }),
+    } = request_launch(
+        &launch_request(
+            &project,
+            &desired,
+            &[],
+            LaunchMode::Shell { size: is, term },
+        ),
         &desired.paths,
-        project.isolated(),
+        project.is_isolated(),
     )?;
-    if let Answer::Started {
+    if let LaunchAnswer::Started {
         generation,
         unknown,
         lacking,
         ..
     } = &answer
     {
-        caveats(&desired, generation, unknown, lacking);
+        warn_about_launch(&desired, generation, unknown, lacking);
     }
-    let raw = Raw::set()?;
+    let raw = RawMode::enter_raw()?;
     let (tell, typed) = channel();
     std::thread::spawn(move || {
         let mut buffer = [0; 4096];
@@ -67,25 +73,28 @@ pub fn run(global: &Global, _: &Args) -> Result<u8> {
     std::thread::spawn(move || {
         loop {
             let word = match typed.recv_timeout(Duration::from_millis(100)) {
-                Ok(bytes) => Some(Word::Typed(bytes)),
-                Err(RecvTimeoutError::Timeout) => size()
-                    .filter(|now: &Size| *now != is)
+                Ok(bytes) => Some(ShellInput::Typed(bytes)),
+                Err(RecvTimeoutError::Timeout) => caller_size()
+                    .filter(|now: &TerminalSize| *now != is)
                     .inspect(|now| is = *now)
-                    .map(Word::Sized),
+                    .map(ShellInput::Sized),
                 Err(RecvTimeoutError::Disconnected) => return,
             };
-            if signals::interrupted()
-                || word.is_some_and(|w| writeln!(stdin, "{}", w.line()).is_err())
+            if signals::is_interrupted()
+                || word.is_some_and(|w| writeln!(stdin, "{}", w.as_line()).is_err())
             {
                 return;
             }
         }
     });
-    let (mut out, mut screen, mut buffer) =
-        (std::io::stdout().lock(), Screen::default(), [0; 1 << 14]);
+    let (mut out, mut screen, mut buffer) = (
+        std::io::stdout().lock(),
+        ShellScreen::default(),
+        [0; 1 << 14],
+    );
     while let Ok(n @ 1..) = reader.read(&mut buffer) {
         let _ = out
-            .write_all(&screen.pass(&buffer[..n]))
+            .write_all(&screen.filter_bytes(&buffer[..n]))
             .and_then(|()| out.flush());
     }
     let _ = out.write_all(RESTORE).and_then(|()| out.flush());

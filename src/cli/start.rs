@@ -1,15 +1,15 @@
-use super::Global;
-use super::run::{caveats, request};
-use crate::desired::{Desired, Paths};
+use super::GlobalArgs;
+use super::run::{launch_request, warn_about_launch};
+use crate::desired::{Desired, InstancePaths};
 use crate::host::signals;
-use crate::launch::client::ask;
-use crate::launch::log_writer::Status;
-use crate::launch::{Answer, How, import_log};
+use crate::launch::client::request_launch;
+use crate::launch::log_writer::LogStatus;
+use crate::launch::{LaunchAnswer, LaunchMode, import_log};
 use crate::problem::{EXIT_INTERRUPTED, Problem, Result};
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
-use crate::text::escape;
+use crate::text::escape_text;
 
 /// Start ComfyUI in the background, and wait until it is ready
 #[derive(clap::Args)]
@@ -18,31 +18,31 @@ use crate::text::escape;
         logs -f` shows what it says\n  comfy start -- --cpu        with a flag of ComfyUI's for \
         this time"
 )]
-pub struct Args {
+pub struct StartArgs {
     /// Flags for ComfyUI, after those of comfy.toml
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let project = Project::open(global)?;
-    project.announce();
-    start(&project, &project.desired()?, &args.args)
+pub fn run(global: &GlobalArgs, args: &StartArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
+    project.announce_isolation();
+    start_and_wait(&project, &project.desired_state()?, &args.args)
 }
 
 /// Starts it and waits.
 ///
 /// # Errors
 /// It did not start, or ended before it was ready: with the end of its log.
-pub fn start(project: &Project, desired: &Desired, args: &[String]) -> Result<u8> {
-    let mut asked = ask(
-        &request(project, desired, args, How::Detached),
+pub fn start_and_wait(project: &ComfyProject, desired: &Desired, args: &[String]) -> Result<u8> {
+    let mut asked = request_launch(
+        &launch_request(project, desired, args, LaunchMode::Detached),
         &desired.paths,
-        project.isolated(),
+        project.is_isolated(),
     )?;
     // It has answered: the launch is a process of its own by now.
     let _ = asked.side.child.wait();
-    let Answer::Started {
+    let LaunchAnswer::Started {
         address,
         generation,
         nodes,
@@ -52,42 +52,43 @@ pub fn start(project: &Project, desired: &Desired, args: &[String]) -> Result<u8
     else {
         return Ok(0);
     };
-    caveats(desired, &generation, &unknown, &lacking);
-    wait(&desired.paths, &address, &nodes)
+    warn_about_launch(desired, &generation, &unknown, &lacking);
+    wait_until_ready(&desired.paths, &address, &nodes)
 }
 
-fn wait(paths: &Paths, address: &str, nodes: &[String]) -> Result<u8> {
+fn wait_until_ready(paths: &InstancePaths, address: &str, nodes: &[String]) -> Result<u8> {
     let mut hints = 0;
     loop {
-        let status = Status::read(paths);
+        let status = LogStatus::read(paths);
         for h in status.hints.iter().skip(hints) {
-            render::note(&format!("hint: {}", escape(h)));
+            render::print_note(&format!("hint: {}", escape_text(h)));
         }
         hints = status.hints.len();
         if let Some(seconds) = status.ready {
-            import_log::more(status.more)
+            import_log::more_hints_line(status.more)
                 .iter()
-                .for_each(|l| render::note(l));
-            let mut summary = import_log::summary(nodes, &status.failed).into_iter();
-            render::note(&format!(
+                .for_each(|l| render::print_note(l));
+            let mut summary = import_log::nodes_summary(nodes, &status.failed).into_iter();
+            render::print_note(&format!(
                 "ComfyUI is ready at {address} after {seconds:.1} s; {}.",
                 summary.next().unwrap_or_default()
             ));
-            summary.for_each(|l| render::warning(&l));
+            summary.for_each(|l| render::print_warning(&l));
             return Ok(0);
         }
-        if running::read(paths).is_none() {
-            let how = running::last(paths).map_or("without a word".into(), |e| {
-                format!("with {}", running::code(e.code))
+        if running::read_running(paths).is_none() {
+            let how = running::last_exit(paths).map_or("without a word".into(), |e| {
+                format!("with {}", running::exit_text(e.code))
             });
-            render::stderr(&super::logs::tail(paths, 20)?);
+            render::print_stderr(&super::logs::last_lines(paths, 20)?);
             return Err(
-                Problem::new(format!("ComfyUI ended {how} before it was ready"))
-                    .hint("the lines above are the last of its log; `comfy logs` shows all of it"),
+                Problem::new(format!("ComfyUI ended {how} before it was ready")).with_hint(
+                    "the lines above are the last of its log; `comfy logs` shows all of it",
+                ),
             );
         }
-        if signals::interrupted() {
-            render::note(
+        if signals::is_interrupted() {
+            render::print_note(
                 "ComfyUI goes on starting: `comfy status` shows it, `comfy stop` ends it.",
             );
             return Ok(EXIT_INTERRUPTED);

@@ -1,19 +1,19 @@
-use super::Global;
+use super::GlobalArgs;
 use crate::desired::Desired;
 use crate::host::process;
-use crate::host::sandbox_state::Kept;
-use crate::launch::log_writer::Status;
-use crate::manifest::Isolation;
+use crate::host::sandbox_state::KeptDownloads;
+use crate::launch::log_writer::LogStatus;
+use crate::manifest::IsolationMode;
 use crate::problem::Result;
-use crate::project::Project;
-use crate::records::running::{self, Live};
+use crate::project::ComfyProject;
+use crate::records::running::{self, RunningRecord};
 use crate::render;
-use crate::text::{bytes, escape};
+use crate::text::{escape_text, format_bytes};
 
 /// What runs: since when, where, which generation, which nodes, how much memory
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy status\n  comfy status --json")]
-pub struct Args {
+pub struct StatusArgs {
     /// As JSON
     #[arg(long)]
     json: bool,
@@ -21,7 +21,7 @@ pub struct Args {
 
 /// What `--json` prints.
 #[derive(Debug, serde::Serialize)]
-struct Report {
+struct StatusReport {
     format_version: u32,
     running: bool,
     pid: Option<u32>,
@@ -36,40 +36,40 @@ struct Report {
     failed: Vec<(String, String)>,
     /// Of all its processes, in bytes.
     memory: Option<u64>,
-    last: Option<running::Ended>,
+    last: Option<running::ExitRecord>,
     /// What ComfyUI's libraries have downloaded, in bytes, as the last launch or apply found it.
     downloads: u64,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let desired = Project::open(global)?.desired()?;
-    let report = look(&desired);
+pub fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<u8> {
+    let desired = ComfyProject::open(global)?.desired_state()?;
+    let report = read_status(&desired);
     let mut said = if args.json {
-        render::plan_json::text(&report)
+        render::plan_json::json_text(&report)
     } else {
-        text(&report)
+        report_text(&report)
     };
     if !args.json && report.downloads > 0 {
         said += &format!(
             "\nkept        {} that libraries downloaded, in {}",
-            bytes(report.downloads),
+            format_bytes(report.downloads),
             desired.paths.state_of("downloads").display()
         );
     }
-    render::stdout(&said);
+    render::print_stdout(&said);
     Ok(0)
 }
 
-fn look(d: &Desired) -> Report {
-    let live = running::read(&d.paths);
+fn read_status(d: &Desired) -> StatusReport {
+    let live = running::read_running(&d.paths);
     let status = live
         .as_ref()
         .filter(|l| l.detached)
-        .map(|_| Status::read(&d.paths));
+        .map(|_| LogStatus::read(&d.paths));
     let since = live
         .as_ref()
         .and_then(|l| chrono::DateTime::parse_from_rfc3339(&l.since).ok());
-    Report {
+    StatusReport {
         format_version: 1,
         running: live.is_some(),
         pid: live.as_ref().map(|l| l.pid),
@@ -77,47 +77,50 @@ fn look(d: &Desired) -> Report {
         since: live.as_ref().map(|l| l.since.clone()),
         address: live.as_ref().map(|l| l.address.clone()),
         generation: live.as_ref().map(|l| l.generation.clone()),
-        restart_due: live.as_ref().is_some_and(|l| due(d, l)),
+        restart_due: live.as_ref().is_some_and(|l| restart_due(d, l)),
         ready: status.as_ref().map(|s| s.ready.is_some()),
         nodes: live.as_ref().map(|l| l.nodes.clone()).unwrap_or_default(),
         failed: status.map(|s| s.failed).unwrap_or_default(),
         // Under isolation "none" the owner's other programs have the same uid.
         memory: live
             .as_ref()
-            .filter(|_| d.isolation == Isolation::Account)
+            .filter(|_| d.isolation == IsolationMode::Account)
             .and_then(|_| {
                 let user = nix::unistd::User::from_name(&d.sandbox).ok().flatten()?;
                 process::memory_of(user.uid.as_raw())
             }),
         last: if live.is_none() {
-            running::last(&d.paths)
+            running::last_exit(&d.paths)
         } else {
             None
         },
-        downloads: Kept::read(&d.paths).bytes,
+        downloads: KeptDownloads::read(&d.paths).bytes,
     }
 }
 
 /// Another generation is live, or it would be launched otherwise now.
-fn due(d: &Desired, l: &Live) -> bool {
-    let other = std::fs::read_link(d.paths.current())
+fn restart_due(d: &Desired, l: &RunningRecord) -> bool {
+    let other = std::fs::read_link(d.paths.current_link())
         .is_ok_and(|t| t.as_os_str() != format!("gen/{}", l.generation).as_str());
-    let spec = std::fs::read(d.paths.launch())
+    let spec = std::fs::read(d.paths.launch_record())
         .ok()
         .and_then(|b| serde_json::from_slice(&b).ok());
-    other || spec.is_some_and(|s| running::digest(&s) != l.launch)
+    other || spec.is_some_and(|s| running::launch_digest(&s) != l.launch)
 }
 
-fn text(r: &Report) -> String {
+fn report_text(r: &StatusReport) -> String {
     let (Some(pid), Some(address), Some(generation)) = (r.pid, &r.address, &r.generation) else {
         return match &r.last {
             Some(e) if e.asked => {
-                format!("ComfyUI does not run; it was ended at {}.", escape(&e.when))
+                format!(
+                    "ComfyUI does not run; it was ended at {}.",
+                    escape_text(&e.when)
+                )
             }
             Some(e) => format!(
                 "ComfyUI does not run; it ended by itself with {} at {} (`comfy logs`).",
-                running::code(e.code),
-                escape(&e.when)
+                running::exit_text(e.code),
+                escape_text(&e.when)
             ),
             None => "ComfyUI does not run.".into(),
         };
@@ -132,8 +135,8 @@ fn text(r: &Report) -> String {
     };
     let mut out = format!(
         "running     process {pid}, for {time}\naddress     {}\ngeneration  {}",
-        escape(address),
-        escape(generation)
+        escape_text(address),
+        escape_text(generation)
     );
     if r.restart_due {
         out += "  (a restart is due: `comfy restart`)";
@@ -153,12 +156,12 @@ fn text(r: &Report) -> String {
     for (node, why) in &r.failed {
         out += &format!(
             "\n            node.{} failed to import: {}",
-            escape(node),
-            escape(why)
+            escape_text(node),
+            escape_text(why)
         );
     }
     if let Some(m) = r.memory {
-        out += &format!("\nmemory      {}", bytes(m));
+        out += &format!("\nmemory      {}", format_bytes(m));
     }
     out
 }

@@ -1,10 +1,10 @@
 use std::path::PathBuf;
 
-use super::Global;
-use crate::desired::Paths;
+use super::GlobalArgs;
+use crate::desired::InstancePaths;
 use crate::launch::control;
 use crate::problem::Result;
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
 
@@ -14,22 +14,22 @@ use crate::render;
     after_help = "Examples:\n  comfy stop                  a second Ctrl-C meanwhile ends it at \
         once"
 )]
-pub struct Args {}
+pub struct StopArgs {}
 
-pub fn run(global: &Global, _: &Args) -> Result<u8> {
-    let paths = match Project::open(global).and_then(|p| p.desired()) {
+pub fn run(global: &GlobalArgs, _: &StopArgs) -> Result<u8> {
+    let paths = match ComfyProject::open(global).and_then(|p| p.desired_state()) {
         Ok(desired) => desired.paths,
         // A mistake in comfy.toml is no reason to let it run: what the caller may end is found by
         // its records.
-        Err(p) => match &running()[..] {
+        Err(p) => match &running_instances()[..] {
             [one] => {
-                render::problem(&p);
+                render::print_problem(&p);
                 one.clone()
             }
             _ => return Err(p),
         },
     };
-    render::note(if stop(&paths)? {
+    render::print_note(if stop_instance(&paths)? {
         "ComfyUI has ended."
     } else {
         "ComfyUI does not run."
@@ -41,18 +41,18 @@ pub fn run(global: &Global, _: &Args) -> Result<u8> {
 ///
 /// # Errors
 /// It does not listen to us.
-pub fn stop(paths: &Paths) -> Result<bool> {
-    if running::read(paths).is_none() {
+pub fn stop_instance(paths: &InstancePaths) -> Result<bool> {
+    if running::read_running(paths).is_none() {
         return Ok(false);
     }
-    control::end(paths)?;
+    control::send_stop(paths)?;
     Ok(true)
 }
 
 /// What runs on this machine under accounts of its own, as far as the caller may see the records.
-fn running() -> Vec<Paths> {
-    let all = Paths::records_of("", cfg!(target_os = "macos"));
-    let of = |records: PathBuf| Paths {
+fn running_instances() -> Vec<InstancePaths> {
+    let all = InstancePaths::records_of("", cfg!(target_os = "macos"));
+    let of = |records: PathBuf| InstancePaths {
         prefix: PathBuf::new(),
         base: PathBuf::new(),
         records,
@@ -61,6 +61,6 @@ fn running() -> Vec<Paths> {
     let there = std::fs::read_dir(all).into_iter().flatten().flatten();
     there
         .map(|e| of(e.path()))
-        .filter(|paths| running::read(paths).is_some())
+        .filter(|paths| running::read_running(paths).is_some())
         .collect()
 }

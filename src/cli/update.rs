@@ -1,8 +1,8 @@
-use super::Global;
-use super::lock::{lines, resolve, write};
-use crate::lock::resolve::Mode;
+use super::GlobalArgs;
+use super::lock::{change_lines, resolve_project, write_lock};
+use crate::lock::resolve::UpdatePolicy;
 use crate::problem::Result;
-use crate::project::Project;
+use crate::project::ComfyProject;
 use crate::render;
 
 /// Move pins to what their refs name now
@@ -12,7 +12,7 @@ use crate::render;
         impact-pack    one node\n  comfy update numpy          one Python package\n  comfy update \
         comfyui --dry-run"
 )]
-pub struct Args {
+pub struct UpdateArgs {
     /// Nodes, `comfyui`, `python` for all packages, one package, or one model's path [default:
     /// everything]
     #[arg(value_name = "NAME")]
@@ -22,13 +22,13 @@ pub struct Args {
     dry_run: bool,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let project = Project::open(global)?;
-    let resolved = resolve(&project, &Mode::Move(&args.names), false)?;
+pub fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
+    let resolved = resolve_project(&project, &UpdatePolicy::Move(&args.names), false)?;
     // Told once it is true.
-    let wrote = !args.dry_run && write(&project, &resolved)?;
-    for text in lines(&resolved) {
-        render::stdout(&if args.dry_run {
+    let wrote = !args.dry_run && write_lock(&project, &resolved)?;
+    for text in change_lines(&resolved) {
+        render::print_stdout(&if args.dry_run {
             text.replacen("Updated", "Would update", 1)
                 .replacen("Added", "Would add", 1)
                 .replacen("Removed", "Would remove", 1)
@@ -37,16 +37,16 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         });
     }
     if resolved.moved.is_empty() && resolved.packages.is_empty() && resolved.models.is_empty() {
-        render::note(&match &args.names[..] {
+        render::print_note(&match &args.names[..] {
             [] => "Every pin is where its ref is.".to_string(),
             names => format!(
                 "Nothing newer for {}.",
-                crate::text::escape(&names.join(", "))
+                crate::text::escape_text(&names.join(", "))
             ),
         });
     }
     if wrote {
-        render::note("Wrote comfy.lock. Look at it with `comfy plan`, then commit it.");
+        render::print_note("Wrote comfy.lock. Look at it with `comfy plan`, then commit it.");
     }
     Ok(0)
 }

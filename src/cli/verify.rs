@@ -1,13 +1,13 @@
-use super::Global;
-use crate::host::machine::Machine;
+use super::GlobalArgs;
+use crate::host::machine::HostMachine;
 use crate::host::models;
 use crate::host::sealed::stat_cache::wait_for_grain;
 use crate::plan::build;
-use crate::plan::select::Selection;
+use crate::plan::select::ResourceSelection;
 use crate::problem::{EXIT_FINDINGS, Result};
-use crate::project::Project;
-use crate::render::bars::Bars;
-use crate::render::plan_text::Detail;
+use crate::project::ComfyProject;
+use crate::render::bars::TerminalProgress;
+use crate::render::plan_text::PlanDetail;
 use crate::render::{self, verify_text};
 
 /// Compare code, virtual environment and models with comfy.lock, file by file; changes nothing
@@ -17,34 +17,38 @@ use crate::render::{self, verify_text};
         known to be whole\n  comfy verify --full         reads every byte, whatever was \
         known\n\nExit code 2 if anything is not as comfy.lock pins it."
 )]
-pub struct Args {
+pub struct VerifyArgs {
     /// Believe nothing that an earlier run has read
     #[arg(long)]
     full: bool,
 }
 
-pub fn run(global: &Global, args: &Args) -> Result<u8> {
-    let project = Project::open(global)?;
-    project.announce();
-    let desired = project.desired()?;
+pub fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
+    let project = ComfyProject::open(global)?;
+    project.announce_isolation();
+    let desired = project.desired_state()?;
     let machine = if args.full {
-        Machine::without_memory(&desired.paths, &desired.sandbox)
+        HostMachine::without_memory(&desired.paths, &desired.sandbox)
     } else {
-        Machine::new(&desired.paths, &desired.sandbox)
+        HostMachine::new(&desired.paths, &desired.sandbox)
     };
-    let all =
-        Selection::parse(&["comfyui", "nodes", "python", "models", "shares"].map(String::from))?;
-    let mut plan = build::plan(&desired, &machine, &all)?;
+    let all = ResourceSelection::parse(
+        &["comfyui", "nodes", "python", "models", "shares"].map(String::from),
+    )?;
+    let mut plan = build::build_plan(&desired, &machine, &all)?;
     // A look at the files told that their bytes are not known: they are read, and then compared.
     if plan.library.unverified > 0 {
         // A file written this moment could change once more and look the same.
         wait_for_grain();
-        models::verify::read(&desired, &machine, &plan.ids, &Bars::default())?;
-        plan = build::plan(&desired, &machine, &all)?;
+        models::verify::read_models(&desired, &machine, &plan.ids, &TerminalProgress::default())?;
+        plan = build::build_plan(&desired, &machine, &all)?;
     }
-    let verdicts = verify_text::of(&plan);
-    for c in plan.unknown().filter(|c| c.address.starts_with("share.")) {
-        render::warning(&format!(
+    let verdicts = verify_text::verdicts_of(&plan);
+    for c in plan
+        .unknown_changes()
+        .filter(|c| c.address.starts_with("share."))
+    {
+        render::print_warning(&format!(
             "{}: {}",
             c.address,
             c.reason.as_deref().unwrap_or("could not be read")
@@ -53,13 +57,13 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
     plan.warnings
         .iter()
         .filter(|w| w.starts_with("model."))
-        .for_each(|w| render::warning(w));
-    render::stdout(
-        verify_text::text(
+        .for_each(|w| render::print_warning(w));
+    render::print_stdout(
+        verify_text::verdicts_text(
             &verdicts,
-            &Detail {
+            &PlanDetail {
                 verbose: global.verbose,
-                diff: &|a, p| super::plan::diff(&desired, a, p),
+                diff: &|a, p| super::plan::unified_diff(&desired, a, p),
             },
         )
         .trim_end(),
@@ -71,9 +75,9 @@ pub fn run(global: &Global, args: &Args) -> Result<u8> {
         .fold((0, 0), |(all, good), v| {
             (all + 1, good + usize::from(v.good))
         });
-    render::note(&format!(
+    render::print_note(&format!(
         "{good} of {} as comfy.lock pins them.",
-        crate::text::count(all, "part")
+        crate::text::count_of(all, "part")
     ));
     // The process ends: to free a library of models piece by piece takes longer than to look at it.
     std::mem::forget((plan, desired, project));

@@ -1,12 +1,17 @@
 //! The confinement for people: what is allowed, and why.
 
-use super::{Confinement, May, Room};
-use crate::desired::launch::{Inner, LaunchSpec};
-use crate::manifest::{Clients, Egress};
+use super::{Confinement, PathAccess, PrivateMount};
+use crate::desired::launch::{InnerPorts, LaunchSpec};
+use crate::manifest::{ClientPolicy, EgressPolicy};
 
 /// A line a wall, then one a file rule.
 /// `limited`: its memory is.
-pub fn text(spec: &LaunchSpec, c: &Confinement, inner: Inner, limited: bool) -> String {
+pub fn explain_text(
+    spec: &LaunchSpec,
+    c: &Confinement,
+    inner: InnerPorts,
+    limited: bool,
+) -> String {
     let rooms = !c.rooms.is_empty();
     let mut out = String::from("walls:\n");
     let mut line = |name: &str, what: String| out += &format!("  {name:<12} {what}\n");
@@ -69,11 +74,11 @@ pub fn text(spec: &LaunchSpec, c: &Confinement, inner: Inner, limited: bool) -> 
     let kept = match limited {
         true => format!(
             "{} of memory kept for the system",
-            crate::text::bytes(spec.reserve)
+            crate::text::format_bytes(spec.reserve)
         ),
         false if spec.macos && spec.reserve > 0 => format!(
             "{} of memory that ComfyUI is asked to leave",
-            crate::text::bytes(spec.reserve)
+            crate::text::format_bytes(spec.reserve)
         ),
         false => "all memory".into(),
     };
@@ -94,16 +99,16 @@ pub fn text(spec: &LaunchSpec, c: &Confinement, inner: Inner, limited: bool) -> 
         .min(60);
     for r in &c.rules {
         let word = match r.may {
-            May::Read => "read",
-            May::Run => "read, run",
-            May::Write => "read, write",
-            May::Make => "read, write, run",
-            May::Device => "device",
+            PathAccess::Read => "read",
+            PathAccess::Run => "read, run",
+            PathAccess::Write => "read, write",
+            PathAccess::Make => "read, write, run",
+            PathAccess::Device => "device",
         };
         let here = if c
             .rooms
             .iter()
-            .any(|(p, room)| *p == r.path && *room != Room::Temp)
+            .any(|(p, room)| *p == r.path && *room != PrivateMount::Temp)
             || r.path.symlink_metadata().is_ok()
         {
             ""
@@ -112,44 +117,44 @@ pub fn text(spec: &LaunchSpec, c: &Confinement, inner: Inner, limited: bool) -> 
         };
         out += &format!(
             "  {word:<12} {:<width$}  {}{here}\n",
-            crate::text::escape(&r.path.to_string_lossy()),
+            crate::text::escape_text(&r.path.to_string_lossy()),
             r.why
         );
     }
     out.trim_end().to_string()
 }
 
-fn way_out(egress: &Egress, inner: Inner) -> String {
+fn way_out(egress: &EgressPolicy, inner: InnerPorts) -> String {
     let proxy = inner.proxy.map_or(String::new(), |p| {
         format!(", through the front's proxy at 127.0.0.1:{p}")
     });
     match egress {
-        Egress::Deny => "none".into(),
-        Egress::Allow => format!("every address of the internet{proxy}"),
-        Egress::Only(list) if inner.proxy.is_none() => {
+        EgressPolicy::Deny => "none".into(),
+        EgressPolicy::Allow => format!("every address of the internet{proxy}"),
+        EgressPolicy::Only(list) if inner.proxy.is_none() => {
             format!("the ports of {}, whatever the host", list.join(", "))
         }
-        Egress::Only(list) => format!("{}{proxy}", list.join(", ")),
+        EgressPolicy::Only(list) => format!("{}{proxy}", list.join(", ")),
     }
 }
 
 fn way_in(spec: &LaunchSpec) -> String {
-    if !spec.fronted() {
+    if !spec.behind_gateway() {
         return format!(
             "{} is ComfyUI's own port: whoever reaches it gets in",
-            spec.address()
+            spec.listen_address()
         );
     }
     let who = match &spec.network.clients {
         // Services that run as root fetch addresses for others.
-        Clients::Any => "every user of this machine but root".to_string(),
-        Clients::Primary => format!("uid {}", spec.owner),
-        Clients::Only(list) => format!("uid {} and {}", spec.owner, list.join(", ")),
+        ClientPolicy::Any => "every user of this machine but root".to_string(),
+        ClientPolicy::Primary => format!("uid {}", spec.owner),
+        ClientPolicy::Only(list) => format!("uid {} and {}", spec.owner, list.join(", ")),
     };
     let how = if spec.macos { " by token" } else { "" };
     format!(
         "{} is the front's (uid {}), which admits {who}{how}; pages of other sites never",
-        spec.address(),
+        spec.listen_address(),
         spec.front
     )
 }

@@ -11,15 +11,15 @@ pub mod seatbelt;
 use std::path::{Path, PathBuf};
 
 use super::desired::GenSpec;
-use super::manifest::{Access, Egress};
-use crate::desired::launch::{Inner, LaunchSpec};
+use super::manifest::{EgressPolicy, ShareAccess};
+use crate::desired::launch::{InnerPorts, LaunchSpec};
 
 /// What may be done below a path. Account and modes still decide too: this takes away, it gives
 /// nothing.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
-pub enum May {
+pub enum PathAccess {
     Read,
     /// Read, and start programs.
     Run,
@@ -33,10 +33,10 @@ pub enum May {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Rule {
+pub struct PathRule {
     pub path: PathBuf,
-    pub may: May,
-    pub whose: Whose,
+    pub may: PathAccess,
+    pub whose: PathOwner,
     pub why: String,
 }
 
@@ -44,7 +44,7 @@ pub struct Rule {
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
-pub enum Whose {
+pub enum PathOwner {
     /// The system's: root alone can change what it leads to. It may be missing.
     System,
     /// An interpreter of the system's or the owner's; parts of it may be missing.
@@ -61,7 +61,7 @@ pub enum Whose {
 
 /// A file system of ComfyUI's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Room {
+pub enum PrivateMount {
     /// `state/temp`, under another name too.
     Temp,
     /// Empty, in memory, gone with the last process.
@@ -75,20 +75,20 @@ pub enum Room {
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Confinement {
     /// Sorted by path, so that what holds others comes first.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<PathRule>,
     /// Mounted before the rules apply; only where the launch has a mount namespace.
-    pub rooms: Vec<(PathBuf, Room)>,
+    pub rooms: Vec<(PathBuf, PrivateMount)>,
     /// Links of the owner's on the way to a share, which ComfyUI's own links lead through; made
     /// anew where the launch has rooms, to the paths that were looked at.
     pub links: Vec<(PathBuf, PathBuf)>,
     /// The folder behind [`Room::Temp`].
     pub temp: PathBuf,
     /// TCP ports that may be bound and reached where there is no network namespace; none: all.
-    pub ports: Option<Ports>,
+    pub ports: Option<AllowedPorts>,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Ports {
+pub struct AllowedPorts {
     pub bind: Vec<u16>,
     pub connect: Vec<u16>,
     /// Leave UDP alone: names are resolved with it.
@@ -97,41 +97,41 @@ pub struct Ports {
 
 /// Ports in a network that is everybody's: its own one, the proxy, and under isolation "none",
 /// where there is none, those of the list, whatever the host.
-fn shared(spec: &LaunchSpec, inner: Inner) -> Option<Ports> {
-    let mut ports = Ports {
+fn shared_network_ports(spec: &LaunchSpec, inner: InnerPorts) -> Option<AllowedPorts> {
+    let mut ports = AllowedPorts {
         bind: vec![inner.comfyui],
         connect: vec![inner.comfyui],
         udp: false,
     };
     match (inner.proxy, &spec.network.egress) {
         (Some(proxy), _) => ports.connect.push(proxy),
-        (None, Egress::Deny) => {}
-        (None, Egress::Allow) => return None,
-        (None, Egress::Only(_)) => {
+        (None, EgressPolicy::Deny) => {}
+        (None, EgressPolicy::Allow) => return None,
+        (None, EgressPolicy::Only(_)) => {
             ports.udp = true;
             ports.connect.push(53);
-            ports.connect.extend(spec.network.egress.ports());
+            ports.connect.extend(spec.network.egress.allowed_ports());
         }
     }
     Some(ports)
 }
 
 /// What the front may touch: nothing, and what resolving names takes where something may leave.
-pub fn front(egress: &Egress, comfyui: u16, proxy: u16) -> Confinement {
+pub fn gateway_confinement(egress: &EgressPolicy, comfyui: u16, proxy: u16) -> Confinement {
     let mut c = Confinement::default();
     let mut connect = vec![comfyui];
-    if *egress != Egress::Deny {
-        let rules = places::RESOLVER.iter().map(|(path, may, why)| Rule {
+    if *egress != EgressPolicy::Deny {
+        let rules = places::RESOLVER.iter().map(|(path, may, why)| PathRule {
             path: PathBuf::from(path),
             may: *may,
-            whose: Whose::System,
+            whose: PathOwner::System,
             why: (*why).into(),
         });
         c.rules.extend(rules);
         connect.push(53);
-        connect.extend(egress.ports());
+        connect.extend(egress.allowed_ports());
     }
-    c.ports = (*egress != Egress::Allow).then_some(Ports {
+    c.ports = (*egress != EgressPolicy::Allow).then_some(AllowedPorts {
         bind: vec![proxy],
         connect,
         udp: true,
@@ -141,44 +141,44 @@ pub fn front(egress: &Egress, comfyui: u16, proxy: u16) -> Confinement {
 
 impl Confinement {
     /// For a generation; `rooms`: the launch has namespaces of its own.
-    pub fn of(
+    pub fn for_launch(
         spec: &LaunchSpec,
         id: &str,
         generation: &GenSpec,
         rooms: bool,
-        ports: Inner,
+        ports: InnerPorts,
     ) -> Confinement {
         let mut rules = Vec::new();
-        let mut add = |path: PathBuf, whose: Whose, may: May, why: &str| {
-            rules.push(Rule {
+        let mut add = |path: PathBuf, whose: PathOwner, may: PathAccess, why: &str| {
+            rules.push(PathRule {
                 path,
                 may,
                 whose,
                 why: why.into(),
             })
         };
-        for (path, may, why) in places::of(spec.macos) {
-            add(PathBuf::from(path), Whose::System, *may, why);
+        for (path, may, why) in places::system_places(spec.macos) {
+            add(PathBuf::from(path), PathOwner::System, *may, why);
         }
         let paths = &spec.paths;
         add(
-            paths.generation(id),
-            Whose::Sealed,
-            May::Run,
+            paths.generation_dir(id),
+            PathOwner::Sealed,
+            PathAccess::Run,
             "the code that was applied, sealed",
         );
         if let Some(v) = &generation.venv {
             add(
-                paths.venv(&v.id()),
-                Whose::Sealed,
-                May::Run,
+                paths.venv_dir(&v.id()),
+                PathOwner::Sealed,
+                PathAccess::Run,
                 "its Python packages, sealed",
             );
-            for path in places::interpreter(&v.interpreter.path) {
+            for path in places::interpreter_paths(&v.interpreter.path) {
                 add(
                     path,
-                    Whose::Interpreter,
-                    May::Run,
+                    PathOwner::Interpreter,
+                    PathAccess::Run,
                     "the Python interpreter and its library",
                 );
             }
@@ -195,52 +195,62 @@ impl Confinement {
                 Some("home") => "what programs take for a home",
                 _ => "what ComfyUI and its nodes may write: `writable`",
             };
-            add(child, Whose::Own, May::Write, why);
+            add(child, PathOwner::Own, PathAccess::Write, why);
         }
         if let Some(home) = &paths.home {
             add(
                 home.clone(),
-                Whose::Own,
-                May::Write,
+                PathOwner::Own,
+                PathAccess::Write,
                 "the sandbox user's own home",
             );
         }
         for s in &spec.shares {
             let (may, what) = match s.access {
-                Access::Read => (May::Read, "reads"),
-                Access::Write => (May::Write, "reads and writes"),
+                ShareAccess::Read => (PathAccess::Read, "reads"),
+                ShareAccess::Write => (PathAccess::Write, "reads and writes"),
                 // The sticky folders keep it from files that are not its own.
-                Access::Add => (May::Write, "reads, and adds files"),
+                ShareAccess::Add => (PathAccess::Write, "reads, and adds files"),
             };
             add(
                 s.path.clone(),
-                Whose::Share,
+                PathOwner::Share,
                 may,
                 &format!("share {}: ComfyUI {what}", s.name),
             );
         }
-        let rooms = if rooms { places::rooms() } else { Vec::new() };
+        let rooms = if rooms {
+            places::private_mounts()
+        } else {
+            Vec::new()
+        };
         for (path, room) in &rooms {
             let (may, why) = match room {
-                Room::Temp => (May::Write, "private: what lies in `state/temp`"),
-                Room::Memory => (May::Write, "private, in memory: gone with the last process"),
-                Room::Processes => (May::Read, "the processes of this launch, and no others"),
-                Room::Hardware => (
-                    May::Read,
+                PrivateMount::Temp => (PathAccess::Write, "private: what lies in `state/temp`"),
+                PrivateMount::Memory => (
+                    PathAccess::Write,
+                    "private, in memory: gone with the last process",
+                ),
+                PrivateMount::Processes => (
+                    PathAccess::Read,
+                    "the processes of this launch, and no others",
+                ),
+                PrivateMount::Hardware => (
+                    PathAccess::Read,
                     "processors, memory and graphics cards, as drivers and libraries look for them",
                 ),
             };
-            add(path.clone(), Whose::Room, may, why);
+            add(path.clone(), PathOwner::Room, may, why);
         }
         if rooms.is_empty() {
             for (path, may, why) in places::without_rooms(spec.macos) {
-                add(PathBuf::from(path), Whose::System, *may, why);
+                add(PathBuf::from(path), PathOwner::System, *may, why);
             }
         }
         rules.sort_by(|a, b| a.path.cmp(&b.path).then(b.may.cmp(&a.may)));
         rules.dedup_by(|b, a| a.path == b.path);
         let ports = if rooms.is_empty() {
-            shared(spec, ports)
+            shared_network_ports(spec, ports)
         } else {
             None
         };
@@ -255,7 +265,7 @@ impl Confinement {
 
     /// Whether the rules let ComfyUI do that with a path, by the innermost rule alone; for tests
     /// and `--explain`.
-    pub fn may(&self, path: &Path) -> Option<May> {
+    pub fn access_to(&self, path: &Path) -> Option<PathAccess> {
         self.rules
             .iter()
             .filter(|r| path.starts_with(&r.path))

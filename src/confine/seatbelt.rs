@@ -7,7 +7,7 @@
 
 use std::path::PathBuf;
 
-use super::{Confinement, May};
+use super::{Confinement, PathAccess};
 
 /// Where it is.
 pub const PROGRAM: &str = "/usr/bin/sandbox-exec";
@@ -48,41 +48,41 @@ const BASE: &str = r#"(version 1)
 
 /// A profile and the values of its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Profile {
+pub struct SeatbeltProfile {
     pub text: String,
     pub values: Vec<(String, PathBuf)>,
 }
 
-impl Profile {
+impl SeatbeltProfile {
     /// `caches`: folders that the system gives the account for Metal's caches (`confstr(3)`), by
     /// real path like all others.
-    pub fn of(c: &Confinement, caches: &[PathBuf]) -> Profile {
-        let mut p = Profile {
+    pub fn from_confinement(c: &Confinement, caches: &[PathBuf]) -> SeatbeltProfile {
+        let mut p = SeatbeltProfile {
             text: BASE.into(),
             values: Vec::new(),
         };
         for r in &c.rules {
-            let folder = if r.may == May::Device {
+            let folder = if r.may == PathAccess::Device {
                 "literal"
             } else {
                 "subpath"
             };
             let rights = match r.may {
-                May::Read => "file-read*",
-                May::Run => "file-read* file-map-executable process-exec*",
-                May::Write => "file-read* file-write*",
-                May::Make => "file-read* file-write* file-map-executable process-exec*",
-                May::Device => "file-read* file-write-data file-ioctl",
+                PathAccess::Read => "file-read*",
+                PathAccess::Run => "file-read* file-map-executable process-exec*",
+                PathAccess::Write => "file-read* file-write*",
+                PathAccess::Make => "file-read* file-write* file-map-executable process-exec*",
+                PathAccess::Device => "file-read* file-write-data file-ioctl",
             };
-            let name = p.value(r.path.clone());
+            let name = p.add_parameter(r.path.clone());
             p.text += &format!(
                 "; {}\n(allow {rights} ({folder} (param \"{name}\")))\n",
-                crate::text::escape(&r.why)
+                crate::text::escape_text(&r.why)
             );
             p.text += &format!("(allow file-read-metadata (path-ancestors (param \"{name}\")))\n");
         }
         for folder in caches {
-            let name = p.value(folder.clone());
+            let name = p.add_parameter(folder.clone());
             p.text += &format!(
                 "; Metal's caches\n(allow file-read* file-write* (subpath (param \"{name}\")))\n"
             );
@@ -107,14 +107,14 @@ impl Profile {
         p
     }
 
-    fn value(&mut self, path: PathBuf) -> String {
+    fn add_parameter(&mut self, path: PathBuf) -> String {
         let name = format!("P{}", self.values.len());
         self.values.push((name.clone(), path));
         name
     }
 
     /// What goes before the program and its arguments.
-    pub fn arguments(&self) -> Vec<std::ffi::OsString> {
+    pub fn sandbox_exec_args(&self) -> Vec<std::ffi::OsString> {
         let mut out: Vec<std::ffi::OsString> = vec!["-p".into(), self.text.clone().into()];
         for (name, path) in &self.values {
             let mut value = std::ffi::OsString::from(format!("{name}="));
@@ -129,42 +129,42 @@ impl Profile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::confine::{Ports, Rule, Whose};
+    use crate::confine::{AllowedPorts, PathOwner, PathRule};
 
     #[test]
     fn a_profile_names_parameters_and_never_a_path() {
-        let rule = |path: &str, may, why: &str| Rule {
+        let rule = |path: &str, may, why: &str| PathRule {
             path: path.into(),
             may,
-            whose: Whose::System,
+            whose: PathOwner::System,
             why: why.into(),
         };
         let c = Confinement {
             rules: vec![
                 rule(
                     "/opt/comfy/s/gen/1",
-                    May::Run,
+                    PathAccess::Run,
                     "the code that was applied, sealed",
                 ),
                 rule(
                     "/Users/alice/a\") (allow default) (\"",
-                    May::Read,
+                    PathAccess::Read,
                     "share models: ComfyUI reads",
                 ),
                 rule(
                     "/Users/alice/out",
-                    May::Write,
+                    PathAccess::Write,
                     "share output: ComfyUI reads and writes",
                 ),
             ],
-            ports: Some(Ports {
+            ports: Some(AllowedPorts {
                 bind: vec![49200],
                 connect: vec![49200, 49201],
                 udp: false,
             }),
             ..Confinement::default()
         };
-        let p = Profile::of(&c, &["/private/var/folders/x/C".into()]);
+        let p = SeatbeltProfile::from_confinement(&c, &["/private/var/folders/x/C".into()]);
         insta::assert_snapshot!(p.text.strip_prefix(BASE).unwrap(), @r#"
         ; the code that was applied, sealed
         (allow file-read* file-map-executable process-exec* (subpath (param "P0")))
@@ -184,7 +184,7 @@ mod tests {
         (allow network-outbound (remote ip "localhost:49200"))
         (allow network-outbound (remote ip "localhost:49201"))
         "#);
-        let arguments = p.arguments();
+        let arguments = p.sandbox_exec_args();
         assert_eq!(arguments[2..4], ["-D", "P0=/opt/comfy/s/gen/1"]);
         assert_eq!(arguments.last().unwrap(), "--");
         assert_eq!(p.text.matches('(').count(), p.text.matches(')').count());

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use git2::{Index, IndexEntry, IndexTime, Repository};
 
-use super::upstream::signature;
+use super::upstream::demo_signature;
 use crate::host::fs::edit;
 use crate::problem::{Doing, Problem, Result};
 
@@ -13,17 +13,17 @@ use crate::problem::{Doing, Problem, Result};
 const KEPT: [&str; 2] = ["comfy.lock", "comfy.toml"];
 
 /// An open repository with a work tree.
-pub struct Dotfiles {
+pub struct DotfilesRepository {
     repo: Repository,
     dir: PathBuf,
 }
 
-impl Dotfiles {
+impl DotfilesRepository {
     /// A new repository at `dir`, from no template of the user's.
     ///
     /// # Errors
     /// The disk.
-    pub fn make(dir: &Path) -> Result<Dotfiles> {
+    pub fn create(dir: &Path) -> Result<DotfilesRepository> {
         let mut options = git2::RepositoryInitOptions::new();
         options
             .external_template(false)
@@ -31,7 +31,7 @@ impl Dotfiles {
             .initial_head("main");
         let repo = Repository::init_opts(dir, &options)
             .doing(|| format!("make the repository {}", dir.display()))?;
-        Ok(Dotfiles {
+        Ok(DotfilesRepository {
             repo,
             dir: dir.to_path_buf(),
         })
@@ -42,16 +42,16 @@ impl Dotfiles {
     /// # Errors
     /// A file that is not there; the disk.
     pub fn commit(&self, message: &str) -> Result<String> {
-        let mut index = self.repo.index().doing(|| self.opening())?;
+        let mut index = self.repo.index().doing(|| self.git_init_line())?;
         for name in KEPT {
             let path = self.dir.join(name);
             let bytes = std::fs::read(&path).doing(|| format!("read {}", path.display()))?;
             // From the bytes, never through a filter that a configuration names.
             index
-                .add_frombuffer(&entry(name), &bytes)
+                .add_frombuffer(&index_entry(name), &bytes)
                 .doing(|| format!("add {name}"))?;
         }
-        self.record(&mut index, message)
+        self.record_commit(&mut index, message)
     }
 
     /// Makes a commit that undoes the last one, and puts its files in place.
@@ -63,7 +63,7 @@ impl Dotfiles {
             .repo
             .head()
             .and_then(|h| h.peel_to_commit())
-            .doing(|| self.opening())?;
+            .doing(|| self.git_init_line())?;
         let what = last
             .summary()
             .ok()
@@ -80,8 +80,8 @@ impl Dotfiles {
                 self.dir.display()
             )));
         }
-        let mut index = self.repo.index().doing(|| self.opening())?;
-        index.clear().doing(|| self.opening())?;
+        let mut index = self.repo.index().doing(|| self.git_init_line())?;
+        index.clear().doing(|| self.git_init_line())?;
         for e in undone.iter() {
             let name = String::from_utf8_lossy(&e.path).into_owned();
             let blob = self
@@ -93,14 +93,14 @@ impl Dotfiles {
                 .doing(|| format!("write {name}"))?;
             index.add(&e).doing(|| format!("add {name}"))?;
         }
-        self.record(&mut index, &format!("Revert \"{what}\""))
+        self.record_commit(&mut index, &format!("Revert \"{what}\""))
     }
 
-    fn record(&self, index: &mut Index, message: &str) -> Result<String> {
+    fn record_commit(&self, index: &mut Index, message: &str) -> Result<String> {
         let write = |index: &mut Index| -> std::result::Result<String, git2::Error> {
             index.write()?;
             let tree = self.repo.find_tree(index.write_tree()?)?;
-            let who = signature().map_err(|p| git2::Error::from_str(&p.message))?;
+            let who = demo_signature().map_err(|p| git2::Error::from_str(&p.message))?;
             let parent = self.repo.head().ok().and_then(|h| h.peel_to_commit().ok());
             let parents: Vec<_> = parent.iter().collect();
             let id = self
@@ -114,19 +114,19 @@ impl Dotfiles {
             };
             Ok(format!(
                 "[main{root} {}] {message}",
-                crate::text::short(&id)
+                crate::text::short_commit(&id)
             ))
         };
         write(index).doing(|| format!("commit in {}", self.dir.display()))
     }
 
-    fn opening(&self) -> String {
+    fn git_init_line(&self) -> String {
         format!("read the repository {}", self.dir.display())
     }
 }
 
 /// An index entry of a plain file; git fills in the stamps at its next `status`.
-fn entry(name: &str) -> IndexEntry {
+fn index_entry(name: &str) -> IndexEntry {
     let never = IndexTime::new(0, 0);
     IndexEntry {
         ctime: never,
@@ -154,7 +154,7 @@ mod tests {
     fn a_revert_brings_the_old_bytes_back_in_files_that_comfy_trusts() {
         let top = tempfile::tempdir().unwrap();
         let dir = top.path().canonicalize().unwrap().join("dotfiles");
-        let dotfiles = Dotfiles::make(&dir).unwrap();
+        let dotfiles = DotfilesRepository::create(&dir).unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.join(name), text).unwrap();
         write("comfy.toml", "version = 1\n");
         write("comfy.lock", "old\r\n");

@@ -16,11 +16,11 @@ use std::path::PathBuf;
 use super::problem::{Doing, Result};
 use super::render;
 
-use crate::demo::place::Place;
-use crate::demo::stage::Stage;
+use crate::demo::place::DemoFolder;
+use crate::demo::stage::DemoTerminal;
 
 /// What the caller asked for.
-pub struct Wish {
+pub struct DemoOptions {
     /// Leave the temporary folder there.
     pub keep: bool,
     /// Work here instead of in a temporary folder, and leave it there.
@@ -32,26 +32,26 @@ pub struct Wish {
 /// # Errors
 /// The folder cannot be used; a step did not do what it should, and then the folder stays;
 /// interrupted.
-pub fn run(wish: &Wish) -> Result<()> {
+pub fn run(wish: &DemoOptions) -> Result<()> {
     let comfy = std::env::current_exe().doing(|| "find comfy's own program file".into())?;
-    let place = Place::make(wish.dir.as_deref())?;
+    let place = DemoFolder::create(wish.dir.as_deref())?;
     let stays = wish.keep || !place.temporary;
-    let told = story::tell(&mut Stage::new(&comfy, &place));
+    let told = story::tell_story(&mut DemoTerminal::new(&comfy, &place));
     match &told {
         Err(p) if !p.is_interrupted() => {
             return told.map_err(|p| {
-                p.hint(format!(
+                p.with_hint(format!(
                     "everything is still there to look at: {}",
                     place.dir.display()
                 ))
             });
         }
-        Err(_) if stays => render::note(&format!("Left {} as it is.", place.dir.display())),
+        Err(_) if stays => render::print_note(&format!("Left {} as it is.", place.dir.display())),
         Ok(()) if stays => place.say_how_to_go_on(),
         told => {
             place.remove()?;
             if told.is_ok() {
-                render::stdout(&format!(
+                render::print_stdout(&format!(
                     "Deleted {} (--keep leaves it there).",
                     place.dir.display()
                 ));

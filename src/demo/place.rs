@@ -12,24 +12,24 @@ use crate::render;
 const ODD: &str = ";%?#\\\"'`";
 
 /// The folder of one demo.
-pub struct Place {
+pub struct DemoFolder {
     /// Absolute, without links: comfy follows none when it changes something.
     pub dir: PathBuf,
     /// Made by the demo for itself, so that it may delete it.
     pub temporary: bool,
 }
 
-impl Place {
+impl DemoFolder {
     /// A fresh private folder, or `asked`, which must be empty or not there yet.
     ///
     /// # Errors
     /// The folder cannot be made, is not empty, or has a name that no address can hold.
-    pub fn make(asked: Option<&Path>) -> Result<Place> {
+    pub fn create(asked: Option<&Path>) -> Result<DemoFolder> {
         let dir = match asked {
-            Some(dir) => empty(dir)?,
-            None => temporary()?,
+            Some(dir) => ensure_empty(dir)?,
+            None => temporary_folder()?,
         };
-        Ok(Place {
+        Ok(DemoFolder {
             dir,
             temporary: asked.is_none(),
         })
@@ -83,11 +83,11 @@ impl Place {
 
     /// What to type to play with what was left.
     pub fn say_how_to_go_on(&self) {
-        render::stdout(&format!(
+        render::print_stdout(&format!(
             "Everything is in {}. To go on there:",
             self.dir.display()
         ));
-        render::stdout(&format!(
+        render::print_stdout(&format!(
             "  export COMFY_MIRRORS='{}'\n  cd '{}'\n  comfy plan",
             self.mirrors(),
             self.dotfiles().display()
@@ -95,23 +95,23 @@ impl Place {
     }
 }
 
-fn temporary() -> Result<PathBuf> {
+fn temporary_folder() -> Result<PathBuf> {
     let base = std::env::temp_dir();
-    let hint = |p: Problem| p.hint("name another folder: comfy demo --dir DIR");
+    let hint = |p: Problem| p.with_hint("name another folder: comfy demo --dir DIR");
     let base = base
         .canonicalize()
         .doing(|| format!("open the temporary folder {}", base.display()))
         .map_err(hint)?;
-    plain(&base).map_err(hint)?;
+    ensure_plain_name(&base).map_err(hint)?;
     // mkdtemp(3): a name that nobody can foresee, mode 0700.
     nix::unistd::mkdtemp(&base.join("comfy-demo-XXXXXX"))
         .doing(|| format!("make a folder in {}", base.display()))
         .map_err(hint)
 }
 
-fn empty(dir: &Path) -> Result<PathBuf> {
-    plain(dir)?;
-    let shown = crate::text::escape(&dir.display().to_string());
+fn ensure_empty(dir: &Path) -> Result<PathBuf> {
+    ensure_plain_name(dir)?;
+    let shown = crate::text::escape_text(&dir.display().to_string());
     std::fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
@@ -120,19 +120,19 @@ fn empty(dir: &Path) -> Result<PathBuf> {
     let mut entries = std::fs::read_dir(dir).doing(|| format!("read {shown}"))?;
     if entries.next().is_some() {
         return Err(Problem::new(format!("{shown} is not empty"))
-            .hint("name a folder that is empty, or not there yet"));
+            .with_hint("name a folder that is empty, or not there yet"));
     }
     let dir = dir.canonicalize().doing(|| format!("open {shown}"))?;
-    plain(&dir)?;
+    ensure_plain_name(&dir)?;
     Ok(dir)
 }
 
-fn plain(dir: &Path) -> Result<()> {
+fn ensure_plain_name(dir: &Path) -> Result<()> {
     let fits = dir.to_str().is_some_and(|s| {
         !s.chars()
             .any(|c| c.is_whitespace() || c.is_control() || ODD.contains(c))
     });
-    let shown = crate::text::escape(&dir.display().to_string());
+    let shown = crate::text::escape_text(&dir.display().to_string());
     if fits {
         Ok(())
     } else {
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_temporary_folder_is_private_and_goes_with_all_in_it() {
-        let place = Place::make(None).unwrap();
+        let place = DemoFolder::create(None).unwrap();
         assert_eq!(
             place.dir.metadata().unwrap().permissions().mode() & 0o7777,
             0o700
@@ -166,7 +166,7 @@ mod tests {
         let top = tempfile::tempdir().unwrap();
         std::fs::write(top.path().join("mine"), "").unwrap();
         let said = |dir: &Path| {
-            Place::make(Some(dir))
+            DemoFolder::create(Some(dir))
                 .err()
                 .map(|p| p.message)
                 .unwrap_or_default()
@@ -181,7 +181,7 @@ mod tests {
             assert!(!top.path().join(name).exists(), "{name}");
         }
         assert!(
-            !Place::make(Some(&top.path().join("deep/er")))
+            !DemoFolder::create(Some(&top.path().join("deep/er")))
                 .unwrap()
                 .temporary
         );

@@ -6,10 +6,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::place::Place;
+use super::place::DemoFolder;
 use crate::host::{env, signals};
 use crate::problem::{Doing, EXIT_INTERRUPTED, Problem, Result};
-use crate::render::{self, Paint, paint};
+use crate::render::{self, PaintStyle, paint};
 use crate::text::without_colors as plain;
 
 /// What a command inherits; everything else, sudo's variables and the user's folders too, stays
@@ -17,16 +17,16 @@ use crate::text::without_colors as plain;
 const INHERITED: [&str; 6] = ["PATH", "TERM", "COLUMNS", "LANG", "LC_ALL", "TMPDIR"];
 
 /// Where commands run.
-pub struct Stage<'a> {
+pub struct DemoTerminal<'a> {
     comfy: &'a Path,
-    pub place: &'a Place,
+    pub place: &'a DemoFolder,
     /// What isolation "none" means was said already.
     warned: bool,
 }
 
 /// How much of a command's output is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Show {
+pub enum OutputDetail {
     All,
     /// A plan without the attributes of what is new and no node, and without its notes.
     Plan,
@@ -34,10 +34,10 @@ pub enum Show {
     Outcome,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> DemoTerminal<'a> {
     /// `comfy` is the program to run.
-    pub fn new(comfy: &'a Path, place: &'a Place) -> Self {
-        Stage {
+    pub fn new(comfy: &'a Path, place: &'a DemoFolder) -> Self {
+        DemoTerminal {
             comfy,
             place,
             warned: false,
@@ -45,13 +45,13 @@ impl<'a> Stage<'a> {
     }
 
     /// A sentence before a command, or between two.
-    pub fn explain(&self, text: &str) {
-        render::stdout(&format!("\n{text}"));
+    pub fn print_explanation(&self, text: &str) {
+        render::print_stdout(&format!("\n{text}"));
     }
 
     /// A command line, as the user would type it.
-    pub fn typed(&self, line: &str) {
-        render::stdout(&paint(&format!("$ {line}"), Paint::Bold));
+    pub fn print_command_line(&self, line: &str) {
+        render::print_stdout(&paint(&format!("$ {line}"), PaintStyle::Bold));
     }
 
     /// Runs comfy in the dotfiles folder, shows the command and what it said, and demands the exit
@@ -60,14 +60,20 @@ impl<'a> Stage<'a> {
     /// # Errors
     /// Interrupted; or another exit code, or a word that is missing: then all of the output is
     /// shown.
-    pub fn comfy(&mut self, args: &[&str], show: Show, code: i32, words: &[&str]) -> Result<()> {
+    pub fn run_comfy(
+        &mut self,
+        args: &[&str],
+        show: OutputDetail,
+        code: i32,
+        words: &[&str],
+    ) -> Result<()> {
         let line = format!("comfy {}", args.join(" "));
-        self.typed(&line);
-        let (is, text) = self.run(args).map_err(|p| Problem {
+        self.print_command_line(&line);
+        let (is, text) = self.run_captured(args).map_err(|p| Problem {
             message: format!("the demo failed at `{line}`: {}", p.message),
             ..p
         })?;
-        if signals::interrupted() || is == i32::from(EXIT_INTERRUPTED) {
+        if signals::is_interrupted() || is == i32::from(EXIT_INTERRUPTED) {
             return Err(Problem::interrupted());
         }
         let bare = plain(&text);
@@ -80,14 +86,14 @@ impl<'a> Stage<'a> {
             Some(format!("exit code {is}, where {code} was due"))
         };
         if let Some(fault) = fault {
-            render::stdout(text.trim_end());
+            render::print_stdout(text.trim_end());
             return Err(Problem::new(format!(
                 "the demo failed at `{line}`: {fault}"
             )));
         }
-        let shown = shown(&text, show, &mut self.warned);
+        let shown = visible_part(&text, show, &mut self.warned);
         if !shown.is_empty() {
-            render::stdout(&shown);
+            render::print_stdout(&shown);
         }
         Ok(())
     }
@@ -97,11 +103,11 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     /// Interrupted; it ended early, or did not end as it should.
-    pub fn serve(&self, address: &str, words: &[&str]) -> Result<String> {
+    pub fn serve_once(&self, address: &str, words: &[&str]) -> Result<String> {
         use std::io::BufRead;
-        self.typed("comfy run");
+        self.print_command_line("comfy run");
         let failed = |why: String| Problem::new(format!("the demo failed at `comfy run`: {why}"));
-        let mut command = self.command(&["run"], "never");
+        let mut command = self.comfy_command(&["run"], "never");
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command
             .spawn()
@@ -117,7 +123,7 @@ impl<'a> Stage<'a> {
         .map_while(std::result::Result::ok)
         {
             if !line.starts_with("isolation") {
-                render::stdout(&line);
+                render::print_stdout(&line);
                 said += &line;
             }
             if words.iter().all(|w| said.contains(w)) {
@@ -126,8 +132,8 @@ impl<'a> Stage<'a> {
         }
         let ready = words.iter().all(|w| said.contains(w));
         let answer = if ready {
-            self.typed(&format!("curl {address}/system_stats"));
-            crate::host::net::http::local()
+            self.print_command_line(&format!("curl {address}/system_stats"));
+            crate::host::net::http::local_agent()
                 .get(format!("{address}/system_stats"))
                 .call()
                 .and_then(|mut r| r.body_mut().read_to_string())
@@ -141,14 +147,14 @@ impl<'a> Stage<'a> {
         );
         let status = child.wait().doing(|| "wait for it".into())?;
         let answer = answer?;
-        render::stdout(&format!(
+        render::print_stdout(&format!(
             "{} …",
             answer.trim_end().chars().take(110).collect::<String>()
         ));
-        if signals::interrupted() {
+        if signals::is_interrupted() {
             return Err(Problem::interrupted());
         }
-        self.typed("^C");
+        self.print_command_line("^C");
         if status.code() == Some(i32::from(EXIT_INTERRUPTED)) {
             Ok(answer)
         } else {
@@ -160,7 +166,7 @@ impl<'a> Stage<'a> {
     ///
     /// # Errors
     /// It is not so.
-    pub fn check(&self, step: &str, fact: &str, is_so: bool) -> Result<()> {
+    pub fn ensure_fact(&self, step: &str, fact: &str, is_so: bool) -> Result<()> {
         if is_so {
             Ok(())
         } else {
@@ -175,7 +181,7 @@ impl<'a> Stage<'a> {
         clippy::disallowed_methods,
         reason = "comfy itself, with a cleared environment"
     )]
-    fn command(&self, args: &[&str], color: &str) -> Command {
+    fn comfy_command(&self, args: &[&str], color: &str) -> Command {
         let place = self.place;
         let mut command = Command::new(self.comfy);
         command
@@ -199,12 +205,12 @@ impl<'a> Stage<'a> {
     }
 
     /// Exit code (128 + N after signal N), and stdout and stderr in the order in which they came.
-    fn run(&self, args: &[&str]) -> Result<(i32, String)> {
+    fn run_captured(&self, args: &[&str]) -> Result<(i32, String)> {
         let (mut reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
         let again = writer.try_clone().doing(|| "make a pipe".into())?;
-        let mut command = self.command(
+        let mut command = self.comfy_command(
             args,
-            if paint("", Paint::Bold).is_empty() {
+            if paint("", PaintStyle::Bold).is_empty() {
                 "never"
             } else {
                 "always"
@@ -230,12 +236,12 @@ impl<'a> Stage<'a> {
 }
 
 /// The part of `text` that a reader of the demo needs.
-fn shown(text: &str, show: Show, warned: &mut bool) -> String {
+fn visible_part(text: &str, show: OutputDetail, warned: &mut bool) -> String {
     let mut lines: Vec<&str> = Vec::new();
     for line in text.trim_end().lines() {
         let warning = plain(line).starts_with("isolation = \"none\"");
         // Once is enough, and an outcome begins below it.
-        if !warning || (show != Show::Outcome && !std::mem::replace(warned, true)) {
+        if !warning || (show != OutputDetail::Outcome && !std::mem::replace(warned, true)) {
             lines.push(line);
         }
     }
@@ -245,14 +251,16 @@ fn shown(text: &str, show: Show, warned: &mut bool) -> String {
             .any(|s| plain(l).starts_with(s))
     });
     match (show, plan) {
-        (Show::All, _) | (_, None) => lines.join("\n"),
-        (Show::Outcome, Some(at)) => lines[at..].join("\n"),
-        (Show::Plan, Some(at)) => shortened(&lines[..=at], lines.len() - at - 1).join("\n"),
+        (OutputDetail::All, _) | (_, None) => lines.join("\n"),
+        (OutputDetail::Outcome, Some(at)) => lines[at..].join("\n"),
+        (OutputDetail::Plan, Some(at)) => {
+            shorten_plan(&lines[..=at], lines.len() - at - 1).join("\n")
+        }
     }
 }
 
 /// A plan in which what is new and no node is one line; `behind` more lines came after it.
-fn shortened(lines: &[&str], behind: usize) -> Vec<String> {
+fn shorten_plan(lines: &[&str], behind: usize) -> Vec<String> {
     let (mut out, mut left, mut blank) = (Vec::new(), behind, false);
     let (mut brief, mut was_brief) = (false, false);
     for line in lines {
@@ -280,9 +288,9 @@ fn shortened(lines: &[&str], behind: usize) -> Vec<String> {
         out.push(paint(
             &format!(
                 "({} of this plan left out here)",
-                crate::text::count(left, "line")
+                crate::text::count_of(left, "line")
             ),
-            Paint::Dim,
+            PaintStyle::Dim,
         ));
     }
     out
@@ -318,7 +326,7 @@ Apply complete! 3 added, 1 changed, 0 destroyed.
 
     #[test]
     fn a_plan_is_shortened_to_what_the_story_needs() {
-        insta::assert_snapshot!(plain(&shown(PLAN, Show::Plan, &mut false)), @r#"
+        insta::assert_snapshot!(plain(&visible_part(PLAN, OutputDetail::Plan, &mut false)), @r#"
         isolation = "none": nothing is protected.
         comfy will perform the following actions:
           + create
@@ -342,11 +350,11 @@ Apply complete! 3 added, 1 changed, 0 destroyed.
     #[test]
     fn an_apply_shows_its_outcome_and_the_warning_comes_once() {
         let mut warned = false;
-        insta::assert_snapshot!(shown(PLAN, Show::Outcome, &mut warned), @r"
+        insta::assert_snapshot!(visible_part(PLAN, OutputDetail::Outcome, &mut warned), @r"
         Plan: 3 to add, 1 to change, 0 to destroy.
         Apply complete! 3 added, 1 changed, 0 destroyed.
         ");
-        assert!(shown(PLAN, Show::All, &mut warned).starts_with("isolation"));
-        assert!(shown(PLAN, Show::All, &mut warned).starts_with("comfy will"));
+        assert!(visible_part(PLAN, OutputDetail::All, &mut warned).starts_with("isolation"));
+        assert!(visible_part(PLAN, OutputDetail::All, &mut warned).starts_with("comfy will"));
     }
 }

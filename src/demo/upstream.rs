@@ -13,7 +13,7 @@ use crate::problem::{Doing, Result};
 ///
 /// # Errors
 /// The disk.
-pub fn make(folder: &Path) -> Result<()> {
+pub fn create_repositories(folder: &Path) -> Result<()> {
     for (name, files) in [
         ("ComfyUI", files::COMFYUI),
         ("demo-hello", files::HELLO),
@@ -21,7 +21,7 @@ pub fn make(folder: &Path) -> Result<()> {
     ] {
         let at = folder.join(format!("{name}.git"));
         objects::init(&at)?;
-        commit(&at, files, "First version")?;
+        commit_files(&at, files, "First version")?;
     }
     Ok(())
 }
@@ -30,8 +30,8 @@ pub fn make(folder: &Path) -> Result<()> {
 ///
 /// # Errors
 /// The disk.
-pub fn publish(folder: &Path) -> Result<()> {
-    commit(
+pub fn publish_change(folder: &Path) -> Result<()> {
+    commit_files(
         &folder.join("demo-hello.git"),
         files::HELLO_NEXT,
         "Greet in the evening",
@@ -42,12 +42,12 @@ pub fn publish(folder: &Path) -> Result<()> {
 ///
 /// # Errors
 /// None that is known: name and address are fine.
-pub fn signature() -> Result<Signature<'static>> {
+pub fn demo_signature() -> Result<Signature<'static>> {
     Signature::now("comfy demo", "demo@localhost").doing(|| "sign a commit".into())
 }
 
 /// Commits the last tree with these files in place of theirs.
-fn commit(folder: &Path, files: &[File], message: &str) -> Result<()> {
+fn commit_files(folder: &Path, files: &[File], message: &str) -> Result<()> {
     let write = || -> std::result::Result<(), git2::Error> {
         let repo = Repository::open_bare(folder)?;
         let parent = repo.head().ok().and_then(|h| h.peel_to_commit().ok());
@@ -64,7 +64,7 @@ fn commit(folder: &Path, files: &[File], message: &str) -> Result<()> {
             None => repo.find_tree(repo.treebuilder(None)?.write()?)?,
         };
         let tree = repo.find_tree(update.create_updated(&repo, &base)?)?;
-        let who = signature().map_err(|p| git2::Error::from_str(&p.message))?;
+        let who = demo_signature().map_err(|p| git2::Error::from_str(&p.message))?;
         let parents: Vec<_> = parent.iter().collect();
         repo.commit(Some("HEAD"), &who, &who, message, &tree, &parents)
             .map(drop)
@@ -112,8 +112,8 @@ mod tests {
         reason = "a test starts the embedded program as a user would"
     )]
     fn the_miniature_comfyui_serves_with_both_nodes_loaded_and_names_the_one_that_fails() {
-        let Some(python) = crate::host::env::which("python3") else {
-            crate::render::stderr(
+        let Some(python) = crate::host::env::find_in_path("python3") else {
+            crate::render::print_stderr(
                 "SKIPPED: there is no python3 in PATH, so the miniature ComfyUI was not started",
             );
             return;
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn a_repository_holds_exactly_its_files_before_and_after_the_change() {
         let top = tempfile::tempdir().unwrap();
-        make(top.path()).unwrap();
+        create_repositories(top.path()).unwrap();
         let repo = Repository::open_bare(top.path().join("demo-hello.git")).unwrap();
         let text = |path: &str| {
             let tree = repo.head().unwrap().peel_to_tree().unwrap();
@@ -202,7 +202,7 @@ mod tests {
             String::from_utf8(blob.content().to_vec()).unwrap()
         };
         assert!(text("__init__.py").contains("Hello, {name}!"));
-        publish(top.path()).unwrap();
+        publish_change(top.path()).unwrap();
         assert!(text("__init__.py").contains("Good evening, {name}!"));
         assert_eq!(text("README.md"), files::HELLO[0].text);
         let head = repo.head().unwrap().peel_to_commit().unwrap();

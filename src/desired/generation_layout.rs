@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{GenSpec, Paths};
+use super::{GenSpec, InstancePaths};
 
 /// The file in a generation that says what it is; its name is its hash.
 pub const SPEC: &str = "generation.json";
@@ -17,7 +17,7 @@ pub const TRACKED: &str = "tracked";
 
 /// Where a path of a generation belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum TreePlace {
     /// Part (`comfyui`, `node.X`) and path in its tree.
     Tree(String, String),
     /// A link that comfy makes.
@@ -29,17 +29,17 @@ pub enum Place {
 }
 
 /// The layout of a generation, in both directions.
-pub struct Layout<'a> {
+pub struct GenerationLayout<'a> {
     spec: &'a GenSpec,
 }
 
-impl<'a> Layout<'a> {
+impl<'a> GenerationLayout<'a> {
     pub fn new(spec: &'a GenSpec) -> Self {
-        Layout { spec }
+        GenerationLayout { spec }
     }
 
     /// Links that comfy makes, by their path in the generation.
-    pub fn links(&self) -> BTreeMap<String, PathBuf> {
+    pub fn comfy_links(&self) -> BTreeMap<String, PathBuf> {
         let mut out = BTreeMap::new();
         out.insert("ComfyUI/user".to_string(), self.spec.state.join("user"));
         if let Some(v) = &self.spec.venv {
@@ -48,40 +48,43 @@ impl<'a> Layout<'a> {
         for (mount, target) in &self.spec.mounts {
             out.insert(format!("ComfyUI/{mount}"), target.clone());
         }
-        for (part, w) in self.spec.writable() {
+        for (part, w) in self.spec.writable_paths() {
             let at = match part.strip_prefix("node.") {
                 Some(name) => format!("ComfyUI/custom_nodes/{name}/{w}"),
                 None => format!("ComfyUI/{w}"),
             };
-            out.insert(at, Paths::written_by(&self.spec.state, &part).join(w));
+            out.insert(
+                at,
+                InstancePaths::written_by(&self.spec.state, &part).join(w),
+            );
         }
         out
     }
 
     /// Whether a mount or a writable path stands in for the entry `path` of `part`, which then lies
     /// in `tracked/`.
-    pub fn aside(&self, part: &str, path: &str) -> bool {
+    pub fn is_shadowed(&self, part: &str, path: &str) -> bool {
         match part.strip_prefix("node.") {
             Some(name) => self
                 .spec
                 .nodes
                 .get(name)
-                .is_some_and(|n| n.writable.iter().any(|w| within(path, w))),
+                .is_some_and(|n| n.writable.iter().any(|w| is_within(path, w))),
             None => {
-                within(path, "user")
+                is_within(path, "user")
                     || self
                         .spec
                         .mounts
                         .keys()
                         .chain(&self.spec.writable)
-                        .any(|m| within(path, m))
+                        .any(|m| is_within(path, m))
             }
         }
     }
 
     /// Where in the generation the entry `path` of `part` lies.
-    pub fn locate(&self, part: &str, path: &str) -> String {
-        let top = if self.aside(part, path) {
+    pub fn disk_path(&self, part: &str, path: &str) -> String {
+        let top = if self.is_shadowed(part, path) {
             TRACKED
         } else {
             "ComfyUI"
@@ -92,14 +95,14 @@ impl<'a> Layout<'a> {
         }
     }
 
-    pub fn place(&self, path: &str, links: &BTreeMap<String, PathBuf>) -> Place {
+    pub fn classify(&self, path: &str, links: &BTreeMap<String, PathBuf>) -> TreePlace {
         if let Some(target) = links.get(path) {
-            return Place::Link(target.clone());
+            return TreePlace::Link(target.clone());
         }
         match path {
-            SPEC => return Place::Made(SPEC),
-            MODEL_PATHS => return Place::Made(MODEL_PATHS),
-            TRACKED | "ComfyUI" | "ComfyUI/custom_nodes" => return Place::Frame,
+            SPEC => return TreePlace::Made(SPEC),
+            MODEL_PATHS => return TreePlace::Made(MODEL_PATHS),
+            TRACKED | "ComfyUI" | "ComfyUI/custom_nodes" => return TreePlace::Frame,
             _ => {}
         }
         let inner = path
@@ -110,17 +113,17 @@ impl<'a> Layout<'a> {
             let (name, inside) = rest.split_once('/').unwrap_or((rest, ""));
             if self.spec.nodes.contains_key(name) {
                 return if inside.is_empty() {
-                    Place::Frame
+                    TreePlace::Frame
                 } else {
-                    Place::Tree(format!("node.{name}"), inside.to_string())
+                    TreePlace::Tree(format!("node.{name}"), inside.to_string())
                 };
             }
         }
-        Place::Tree("comfyui".into(), inner.to_string())
+        TreePlace::Tree("comfyui".into(), inner.to_string())
     }
 }
 
-pub fn within(path: &str, folder: &str) -> bool {
+pub fn is_within(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder)
         .is_some_and(|r| r.is_empty() || r.starts_with('/'))
 }
@@ -146,18 +149,22 @@ fn elsewhere_text(shares: &BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>) -> 
     for (share, kinds) in shares {
         // No base_path: ComfyUI would expand `$` in it. Its own words could be a section's name,
         // hence the prefix.
-        out += &format!("{}:\n", quoted(&format!("share.{share}")));
+        out += &format!("{}:\n", yaml_string(&format!("share.{share}")));
         for (kind, folders) in kinds {
             let all: Vec<_> = folders.iter().map(|f| f.to_string_lossy()).collect();
             // ComfyUI takes a text of several lines as several folders.
-            out += &format!("  {}: {}\n", quoted(kind), quoted(&all.join("\n")));
+            out += &format!(
+                "  {}: {}\n",
+                yaml_string(kind),
+                yaml_string(&all.join("\n"))
+            );
         }
     }
     out
 }
 
 /// A YAML string that no reader can take for anything else (YAML 1.1, 5.6, "escape sequences").
-fn quoted(text: &str) -> String {
+fn yaml_string(text: &str) -> String {
     let one = |c: char| match c {
         '"' | '\\' => format!("\\{c}"),
         '\n' => "\\n".into(),

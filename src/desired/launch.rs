@@ -4,17 +4,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::{GenSpec, Paths};
-use crate::manifest::Network;
+use super::{GenSpec, InstancePaths};
+use crate::manifest::NetworkSettings;
 use crate::plan::observed::ShareSpec;
 use crate::problem::{Problem, Result};
-use crate::text::{did_you_mean, escape};
+use crate::text::{did_you_mean, escape_text};
 
 /// How ComfyUI is launched on this machine, beside the code itself.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LaunchSpec {
     pub format: u32,
-    pub paths: Paths,
+    pub paths: InstancePaths,
     /// False under isolation "none": nobody becomes anybody else.
     pub account: bool,
     pub macos: bool,
@@ -31,7 +31,7 @@ pub struct LaunchSpec {
     pub reserve: u64,
     /// Serves the port for ComfyUI; no account has it.
     pub front: u32,
-    pub network: Network,
+    pub network: NetworkSettings,
     /// `allow_remote`: whoever reaches the address may try.
     pub remote: bool,
     /// What the kernel lacks for the confinement ends the launch.
@@ -75,7 +75,7 @@ const DATA_CACHES: [(&str, &str); 4] = [
 
 /// Ports inside the launch's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Inner {
+pub struct InnerPorts {
     pub comfyui: u16,
     /// The proxy for the way out, where there is a front.
     pub proxy: Option<u16>,
@@ -83,7 +83,7 @@ pub struct Inner {
 
 /// One process to start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Command {
+pub struct LaunchCommand {
     pub program: PathBuf,
     pub args: Vec<String>,
     pub env: BTreeMap<String, String>,
@@ -93,7 +93,7 @@ pub struct Command {
 }
 
 /// The flags of a `comfy/cli_args.py`, read as text: every string in it that looks like one.
-pub fn flags(text: &str) -> BTreeSet<String> {
+pub fn parse_flags(text: &str) -> BTreeSet<String> {
     let quoted = text.split(['"', '\'']).skip(1).step_by(2);
     quoted
         .filter(|s| {
@@ -108,7 +108,7 @@ pub fn flags(text: &str) -> BTreeSet<String> {
 }
 
 impl LaunchSpec {
-    pub fn address(&self) -> String {
+    pub fn listen_address(&self) -> String {
         let host = if self.listen.contains(':') {
             format!("[{}]", self.listen)
         } else {
@@ -122,8 +122,12 @@ impl LaunchSpec {
         let unshared = [("input", &self.input), ("output", &self.output)]
             .into_iter()
             .filter(|(name, at)| self.paths.state_of(name) == **at);
-        let home = self.paths.home.is_none().then_some(Paths::STATE_HOME);
-        Paths::STATE
+        let home = self
+            .paths
+            .home
+            .is_none()
+            .then_some(InstancePaths::STATE_HOME);
+        InstancePaths::STATE
             .into_iter()
             .chain(unshared.map(|(name, _)| name))
             .chain(home)
@@ -133,7 +137,7 @@ impl LaunchSpec {
 
     /// Gives `command` empty caches in `scratch`, a folder of the sandbox user's that nothing else
     /// knows: those in `state/` belong to other code.
-    pub fn keep_aside(&self, command: &mut Command, scratch: &std::path::Path) {
+    pub fn keep_aside(&self, command: &mut LaunchCommand, scratch: &std::path::Path) {
         let cache = self.paths.state_of("cache");
         for value in command.env.values_mut() {
             if let Ok(rest) = std::path::Path::new(value.as_str()).strip_prefix(&cache) {
@@ -144,7 +148,7 @@ impl LaunchSpec {
 
     /// Whether a front serves the port: where there are two accounts, ComfyUI itself listens where
     /// only the front reaches it.
-    pub fn fronted(&self) -> bool {
+    pub fn behind_gateway(&self) -> bool {
         self.account
     }
 
@@ -153,16 +157,16 @@ impl LaunchSpec {
     ///
     /// # Errors
     /// An extra argument that is comfy's own, or that the pinned ComfyUI does not have.
-    pub fn command(
+    pub fn launch_command(
         &self,
         id: &str,
         generation: &GenSpec,
         known: &BTreeSet<String>,
         extra: &[String],
-        ports: Inner,
-    ) -> Result<Command> {
-        let top = self.paths.generation(id);
-        let state = self.paths.state();
+        ports: InnerPorts,
+    ) -> Result<LaunchCommand> {
+        let top = self.paths.generation_dir(id);
+        let state = self.paths.state_dir();
         let mut problems = Vec::new();
         for a in extra {
             let name = a.split('=').next().unwrap_or(a);
@@ -170,9 +174,9 @@ impl LaunchSpec {
                 problems.push(
                     Problem::new(format!(
                         "`{}` sets {flag}, which comfy sets itself",
-                        escape(a)
+                        escape_text(a)
                     ))
-                    .hint(
+                    .with_hint(
                         "address and port are `listen` and `port` in comfy.toml, folders are \
                             shares",
                     ),
@@ -180,16 +184,16 @@ impl LaunchSpec {
             }
             if a.chars().any(char::is_control) {
                 problems.push(
-                    Problem::new(format!("`{}` has a control character", escape(a)))
-                        .hint("leave it out"),
+                    Problem::new(format!("`{}` has a control character", escape_text(a)))
+                        .with_hint("leave it out"),
                 );
             }
             // What argparse takes as an abbreviation is fine with it.
             if name.starts_with("--") && !known.iter().any(|k| k.starts_with(name)) {
-                let p = Problem::new(format!("this ComfyUI has no flag `{}`", escape(name)));
+                let p = Problem::new(format!("this ComfyUI has no flag `{}`", escape_text(name)));
                 problems.push(match did_you_mean(name, known.iter().map(String::as_str)) {
-                    Some(k) => p.hint(format!("did you mean `{k}`?")),
-                    None => p.hint(format!(
+                    Some(k) => p.with_hint(format!("did you mean `{k}`?")),
+                    None => p.with_hint(format!(
                         "its flags are in {}",
                         top.join("ComfyUI/comfy/cli_args.py").display()
                     )),
@@ -197,12 +201,12 @@ impl LaunchSpec {
             }
         }
         if !problems.is_empty() {
-            return Err(Problem::all(problems));
+            return Err(Problem::from_many(problems));
         }
-        let mut command = Command {
+        let mut command = LaunchCommand {
             program: top.join("venv/bin/python"),
             folder: top.join("ComfyUI"),
-            ..Command::default()
+            ..LaunchCommand::default()
         };
         command.args = ["-s", "main.py"].map(String::from).into();
         // Memory is the graphics card's too; ComfyUI counts in gigabytes (comfy/cli_args.py). Who
@@ -219,7 +223,7 @@ impl LaunchSpec {
         let own: Vec<(&str, Vec<String>)> = vec![
             (
                 "--listen",
-                vec![if self.fronted() {
+                vec![if self.behind_gateway() {
                     "127.0.0.1".into()
                 } else {
                     self.listen.clone()
@@ -260,18 +264,18 @@ impl LaunchSpec {
         let no_clients = ["--disable-api-nodes", "--disable-partner-nodes"]
             .into_iter()
             .find(|f| known.contains(*f));
-        if let Some(flag) = no_clients.filter(|_| !self.reaches("api.comfy.org")) {
+        if let Some(flag) = no_clients.filter(|_| !self.reaches_host("api.comfy.org")) {
             command.args.push(flag.into());
         }
-        command.env = self.environment(&state, &top);
+        command.env = self.process_environment(&state, &top);
         self.way_out(ports.proxy, &mut command.env);
         Ok(command)
     }
 
     /// Makes `command` load everything and end, beside a ComfyUI that may run: with files of its
     /// own.
-    pub fn only_load(&self, command: &mut Command, known: &BTreeSet<String>, card: bool) {
-        let state = self.paths.state();
+    pub fn only_load(&self, command: &mut LaunchCommand, known: &BTreeSet<String>, card: bool) {
+        let state = self.paths.state_dir();
         // One group of flags, of which ComfyUI takes one (comfy/cli_args.py).
         let chosen = [
             "--gpu-only",
@@ -304,7 +308,7 @@ impl LaunchSpec {
     }
 
     /// Whether `network.egress` lets it speak https with a host.
-    fn reaches(&self, host: &str) -> bool {
+    fn reaches_host(&self, host: &str) -> bool {
         self.network.egress.allows(host, 443)
     }
 
@@ -319,12 +323,12 @@ impl LaunchSpec {
                 set(name, "localhost,127.0.0.1,::1".into());
             }
         }
-        if self.network.egress != crate::manifest::Egress::Allow {
+        if self.network.egress != crate::manifest::EgressPolicy::Allow {
             // huggingface_hub, "Environment variables"; consoledonottrack.com.
             set("HF_HUB_DISABLE_TELEMETRY", "1".into());
             set("DO_NOT_TRACK", "1".into());
         }
-        if !self.reaches("huggingface.co") {
+        if !self.reaches_host("huggingface.co") {
             for name in [
                 "HF_HUB_OFFLINE",
                 "TRANSFORMERS_OFFLINE",
@@ -336,7 +340,7 @@ impl LaunchSpec {
     }
 
     /// All that the process sees of an environment.
-    fn environment(
+    fn process_environment(
         &self,
         state: &std::path::Path,
         top: &std::path::Path,
@@ -349,7 +353,7 @@ impl LaunchSpec {
             .paths
             .home
             .clone()
-            .unwrap_or_else(|| self.paths.state_of(Paths::STATE_HOME));
+            .unwrap_or_else(|| self.paths.state_of(InstancePaths::STATE_HOME));
         let downloads = self.paths.state_of("downloads");
         set("HOME", path(home));
         set("USER", self.user.clone());
@@ -406,7 +410,7 @@ mod tests {
         let text = "parser.add_argument(\"--listen\", \
             type=str)\nfp.add_argument('--fp8_e4m3fn-unet', help=\"a --fake one\")\n# --comment\n";
         assert_eq!(
-            flags(text).into_iter().collect::<Vec<_>>(),
+            parse_flags(text).into_iter().collect::<Vec<_>>(),
             ["--fp8_e4m3fn-unet", "--listen"]
         );
     }
@@ -414,15 +418,15 @@ mod tests {
     #[test]
     fn comfy_toml_sets_nothing_that_a_launch_sets() {
         for macos in [false, true] {
-            let paths = Paths {
+            let paths = InstancePaths {
                 prefix: "/opt/comfy".into(),
                 base: "/opt/comfy/x".into(),
                 records: "/r".into(),
                 home: Some("/home/x".into()),
             };
-            let network = Network {
-                egress: crate::manifest::Egress::Allow,
-                clients: crate::manifest::Clients::Primary,
+            let network = NetworkSettings {
+                egress: crate::manifest::EgressPolicy::Allow,
+                clients: crate::manifest::ClientPolicy::Primary,
             };
             let spec: LaunchSpec = serde_json::from_value(serde_json::json!({
                 "format": FORMAT, "paths": paths, "account": true, "macos": macos, "owner": 1, "user": "x", "uid": 2, "gid": 2, "listen": "127.0.0.1",
@@ -432,11 +436,14 @@ mod tests {
             .unwrap();
             // Whether Metal falls back is the one thing that is comfy's default.
             for name in spec
-                .environment("/s".as_ref(), "/t".as_ref())
+                .process_environment("/s".as_ref(), "/t".as_ref())
                 .keys()
                 .filter(|n| *n != "PYTORCH_ENABLE_MPS_FALLBACK")
             {
-                assert!(crate::manifest::env_vars::refused(name).is_some(), "{name}");
+                assert!(
+                    crate::manifest::env_vars::refusal_of(name).is_some(),
+                    "{name}"
+                );
             }
         }
     }

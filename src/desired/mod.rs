@@ -13,17 +13,19 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use sha2::{Digest, Sha256};
 
-use super::lock::{Lock, ModelPin, Pin, Python};
-use super::manifest::{Access, Clients, Egress, Isolation, Manifest, Role, Table};
+use super::lock::{Lock, LockedPython, ModelPin, RepositoryPin};
+use super::manifest::{
+    ClientPolicy, EgressPolicy, IsolationMode, Manifest, ShareAccess, ShareRole, Table,
+};
 use super::problem::{Problem, Result};
-pub use crate::desired::paths::Paths;
+pub use crate::desired::paths::InstancePaths;
 use crate::desired::venv::VenvSpec;
 use crate::manifest::reserved_paths::{self, systems_own};
 use crate::plan::digest::TextDigest;
 
 /// The primary user as the host knows them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Owner {
+pub struct PrimaryUser {
     pub name: String,
     pub uid: u32,
     pub gid: u32,
@@ -32,7 +34,7 @@ pub struct Owner {
 
 /// What differs between the platforms and is no function of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Platform {
+pub struct HostPlatform {
     pub macos: bool,
     /// As Python's `platform.machine()` says it: `arm64`, `x86_64`.
     pub machine: String,
@@ -42,7 +44,7 @@ pub struct Platform {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct GenSpec {
     pub layout: u32,
-    pub comfyui: Pin,
+    pub comfyui: RepositoryPin,
     pub nodes: BTreeMap<String, NodeSpec>,
     /// Mount (`models`, `models/loras`, `input`, `output`) to where its link leads.
     pub mounts: BTreeMap<String, PathBuf>,
@@ -60,7 +62,7 @@ pub struct GenSpec {
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct NodeSpec {
-    pub pin: Pin,
+    pub pin: RepositoryPin,
     pub writable: Vec<String>,
 }
 
@@ -77,7 +79,7 @@ impl GenSpec {
             h.update(b"\n");
         };
         line(format!("layout {}", self.layout));
-        for (name, pin) in self.pins() {
+        for (name, pin) in self.all_pins() {
             line(format!(
                 "{name} {} {} {} {}",
                 pin.tree, pin.commit, pin.repo, pin.git_ref
@@ -86,7 +88,7 @@ impl GenSpec {
                 line(format!("  {} {} {} {}", s.path, s.commit, s.tree, s.repo));
             }
         }
-        for (part, w) in self.writable() {
+        for (part, w) in self.writable_paths() {
             line(format!(
                 "writable {} {w}",
                 part.strip_prefix("node.").unwrap_or("/")
@@ -95,7 +97,7 @@ impl GenSpec {
         for (mount, target) in &self.mounts {
             line(format!("mount {mount} {}", target.display()));
         }
-        for (share, kind, folder) in self.elsewhere() {
+        for (share, kind, folder) in self.external_model_dirs() {
             line(format!("models {share} {kind} {}", folder.display()));
         }
         line(format!("state {}", self.state.display()));
@@ -106,7 +108,7 @@ impl GenSpec {
     }
 
     /// Share, kind of models, folder.
-    pub fn elsewhere(&self) -> impl Iterator<Item = (&str, &str, &Path)> {
+    pub fn external_model_dirs(&self) -> impl Iterator<Item = (&str, &str, &Path)> {
         let kinds = self.elsewhere.iter().flat_map(|(share, kinds)| {
             kinds
                 .iter()
@@ -120,7 +122,7 @@ impl GenSpec {
     }
 
     /// Every part with each path that it may write.
-    pub fn writable(&self) -> impl Iterator<Item = (String, &String)> {
+    pub fn writable_paths(&self) -> impl Iterator<Item = (String, &String)> {
         let nodes = self
             .nodes
             .iter()
@@ -132,7 +134,7 @@ impl GenSpec {
     }
 
     /// The pin of `comfyui` or of a `node.NAME`.
-    pub fn pin(&self, part: &str) -> Option<&Pin> {
+    pub fn pin_of(&self, part: &str) -> Option<&RepositoryPin> {
         match part.strip_prefix("node.") {
             None => Some(&self.comfyui),
             Some(name) => self.nodes.get(name).map(|n| &n.pin),
@@ -140,7 +142,7 @@ impl GenSpec {
     }
 
     /// `comfyui` and every `node.NAME`.
-    pub fn pins(&self) -> impl Iterator<Item = (String, &Pin)> {
+    pub fn all_pins(&self) -> impl Iterator<Item = (String, &RepositoryPin)> {
         std::iter::once(("comfyui".to_string(), &self.comfyui)).chain(
             self.nodes
                 .iter()
@@ -153,8 +155,8 @@ impl GenSpec {
 pub struct ShareWish {
     pub name: String,
     pub path: PathBuf,
-    pub role: Role,
-    pub access: Access,
+    pub role: ShareRole,
+    pub access: ShareAccess,
     pub requires_mount: Option<PathBuf>,
     pub manage: bool,
 }
@@ -168,20 +170,20 @@ pub struct ModelWish {
 #[derive(Debug, Clone)]
 pub struct Desired {
     pub host: String,
-    pub isolation: Isolation,
-    pub owner: Owner,
+    pub isolation: IsolationMode,
+    pub owner: PrimaryUser,
     pub sandbox: String,
     pub group: String,
     pub gid: Option<u32>,
     /// An account that is somebody's may become the sandbox user.
     pub adopt: bool,
-    pub platform: Platform,
-    pub paths: Paths,
+    pub platform: HostPlatform,
+    pub paths: InstancePaths,
     pub shares: Vec<ShareWish>,
     pub view: Option<PathBuf>,
     /// Without its virtual environment, which depends on the interpreter that is found.
     pub code: GenSpec,
-    pub python: Python,
+    pub python: LockedPython,
     /// By the path in their share.
     pub models: Table<ModelWish>,
     pub not_enforced: Vec<String>,
@@ -196,10 +198,10 @@ pub struct Desired {
 
 /// What is not in manifest and lock.
 #[derive(Debug, Clone)]
-pub struct Context {
+pub struct MachineContext {
     pub hostname: String,
-    pub owner: Owner,
-    pub platform: Platform,
+    pub owner: PrimaryUser,
+    pub platform: HostPlatform,
     /// The user's data folder for comfy, the prefix under isolation "none".
     pub data_home: PathBuf,
     /// The repository that holds the manifest.
@@ -209,8 +211,13 @@ pub struct Context {
 impl Desired {
     /// # Errors
     /// Paths that overlap or lie where none may, each with its place in comfy.toml.
-    pub fn new(m: &Manifest, lock: &Lock, lock_text: &ByteString, cx: &Context) -> Result<Desired> {
-        let none = m.host.isolation == Isolation::None;
+    pub fn new(
+        m: &Manifest,
+        lock: &Lock,
+        lock_text: &ByteString,
+        cx: &MachineContext,
+    ) -> Result<Desired> {
+        let none = m.host.isolation == IsolationMode::None;
         let home = |p: &str| match p.strip_prefix("~/") {
             Some(rest) => cx.owner.home.join(rest),
             None => PathBuf::from(p),
@@ -220,10 +227,10 @@ impl Desired {
             problems.push(
                 Problem::new(format!(
                     "{}: sandbox_user is {}, who is the primary user",
-                    m.source.at(&["host", "sandbox_user"]),
+                    m.source.place_of_key(&["host", "sandbox_user"]),
                     cx.owner.name
                 ))
-                .hint("isolation needs two accounts"),
+                .with_hint("isolation needs two accounts"),
             );
         }
         let prefix = m
@@ -249,30 +256,33 @@ impl Desired {
         {
             let why = format!(
                 "{}: prefix {} belongs to the system, or is a home",
-                m.source.at(&["host", "prefix"]),
-                super::text::escape(&prefix.to_string_lossy())
+                m.source.place_of_key(&["host", "prefix"]),
+                super::text::escape_text(&prefix.to_string_lossy())
             );
             problems.push(
-                Problem::new(why).hint("leave it out for /opt/comfy, or name a folder of its own"),
+                Problem::new(why)
+                    .with_hint("leave it out for /opt/comfy, or name a folder of its own"),
             );
         }
         if prefix.starts_with(&cx.repository) || cx.repository.starts_with(&prefix) {
             let why = format!(
                 "{}: prefix {} overlaps the repository of comfy.toml ({})",
-                m.source.at(&["host", "prefix"]),
-                super::text::escape(&prefix.to_string_lossy()),
+                m.source.place_of_key(&["host", "prefix"]),
+                super::text::escape_text(&prefix.to_string_lossy()),
                 cx.repository.display()
             );
-            problems.push(Problem::new(why).hint("neither may lie in the other; move one of them"));
+            problems.push(
+                Problem::new(why).with_hint("neither may lie in the other; move one of them"),
+            );
         }
         let base = prefix.join(&m.host.sandbox_user);
         let records = if none {
             base.join("records")
         } else {
-            Paths::records_of(&m.host.sandbox_user, cx.platform.macos)
+            InstancePaths::records_of(&m.host.sandbox_user, cx.platform.macos)
         };
         let homes = Path::new(if cx.platform.macos { "/Users" } else { "/home" });
-        let paths = Paths {
+        let paths = InstancePaths {
             prefix: prefix.clone(),
             base,
             records,
@@ -298,12 +308,12 @@ impl Desired {
                 problems.push(
                     Problem::new(format!(
                         "{}: {message}",
-                        m.source.at(&["shares", name, "path"])
+                        m.source.place_of_key(&["shares", name, "path"])
                     ))
-                    .hint(hint),
+                    .with_hint(hint),
                 )
             };
-            let shown = super::text::escape(&s.path);
+            let shown = super::text::escape_text(&s.path);
             if path == cx.owner.home
                 || path.parent() == Some(homes)
                 || path.parent().is_none()
@@ -314,7 +324,7 @@ impl Desired {
                     "share a folder of its own, not a home",
                 );
             }
-            if let Some(why) = reserved_paths::closed(&cx.owner.home, &path) {
+            if let Some(why) = reserved_paths::why_reserved(&cx.owner.home, &path) {
                 wrong(
                     format!("share {name}: {shown} {why}"),
                     "share a folder of its own",
@@ -343,32 +353,32 @@ impl Desired {
         }
         let view = m.comfyui.view.as_deref().map(home);
         if let Some(v) = &view {
-            if let Some(why) = reserved_paths::closed(&cx.owner.home, v) {
-                let shown = super::text::escape(&v.to_string_lossy());
+            if let Some(why) = reserved_paths::why_reserved(&cx.owner.home, v) {
+                let shown = super::text::escape_text(&v.to_string_lossy());
                 problems.push(
                     Problem::new(format!(
                         "{}: view {shown} {why}",
-                        m.source.at(&["comfyui", "view"])
+                        m.source.place_of_key(&["comfyui", "view"])
                     ))
-                    .hint(VIEW_HINT),
+                    .with_hint(VIEW_HINT),
                 );
             }
             for (what, other) in &fence {
-                if shadows(v, what, other) {
+                if view_overlaps(v, what, other) {
                     problems.push(
                         Problem::new(format!(
                             "{}: view {} overlaps {what} ({})",
-                            m.source.at(&["comfyui", "view"]),
+                            m.source.place_of_key(&["comfyui", "view"]),
                             v.display(),
                             other.display()
                         ))
-                        .hint("put the link where nothing else lies"),
+                        .with_hint("put the link where nothing else lies"),
                     );
                 }
             }
         }
         if !problems.is_empty() {
-            return Err(Problem::all(problems));
+            return Err(Problem::from_many(problems));
         }
         let nodes = m
             .nodes
@@ -389,7 +399,7 @@ impl Desired {
             .filter_map(|s| {
                 Some((
                     s.role
-                        .mount()
+                        .mount_path()
                         .filter(|m| !m.starts_with("user/"))?
                         .to_string(),
                     s.path.clone(),
@@ -401,17 +411,17 @@ impl Desired {
             comfyui: lock.comfyui.clone(),
             nodes,
             mounts,
-            elsewhere: elsewhere(&shares),
-            state: paths.state(),
+            elsewhere: external_model_dirs(&shares),
+            state: paths.state_dir(),
             writable: m.comfyui.writable.clone(),
             venv: None,
         };
         let python = lock.python.clone().ok_or_else(|| {
             Problem::new("comfy.lock holds no Python packages: an older comfy wrote it")
-                .hint("run `comfy lock`")
+                .with_hint("run `comfy lock`")
         })?;
         let mut pins = lock.models.iter().peekable();
-        let wish = |(path, m): (&ByteString, &super::manifest::Model)| {
+        let wish = |(path, m): (&ByteString, &super::manifest::ModelSettings)| {
             while pins.next_if(|(p, _)| *p < path).is_some() {}
             let (_, pin) = pins.next_if(|(p, _)| *p == path)?;
             Some((
@@ -439,8 +449,8 @@ impl Desired {
             python,
             models,
             not_enforced: not_enforced(m, cx.platform.macos),
-            manifest_digest: TextDigest::of(&m.source.text),
-            lock_digest: TextDigest::of(lock_text),
+            manifest_digest: TextDigest::from_text(&m.source.text),
+            lock_digest: TextDigest::from_text(lock_text),
             fence,
             manifest: m.without_models(),
         })
@@ -461,7 +471,7 @@ impl Desired {
                 .then(|| "a home or a folder of the system".into())
         })
         .or_else(|| {
-            reserved_paths::closed(home, real)
+            reserved_paths::why_reserved(home, real)
                 .map(|_| "a folder for programs, keys or settings".into())
         })
     }
@@ -469,19 +479,19 @@ impl Desired {
     /// Why the view may not be at `real`, where the links above it lead; it was checked as it is
     /// written.
     pub fn view_runs_into(&self, home: &Path, real: &Path) -> Option<String> {
-        let closed = reserved_paths::closed(home, real)
-            .or_else(|| reserved_paths::closed(&self.owner.home, real))
+        let closed = reserved_paths::why_reserved(home, real)
+            .or_else(|| reserved_paths::why_reserved(&self.owner.home, real))
             .map(str::to_string);
         let met = || {
             self.fence
                 .iter()
-                .find(|(what, path)| shadows(real, what, path))
+                .find(|(what, path)| view_overlaps(real, what, path))
         };
         closed.or_else(|| met().map(|(what, path)| format!("overlaps {what} ({})", path.display())))
     }
 
     /// What comfy.toml says of launching; its models are [`Desired::models`].
-    pub fn launch(&self) -> &Manifest {
+    pub fn launch_settings(&self) -> &Manifest {
         &self.manifest
     }
 
@@ -494,18 +504,21 @@ impl Desired {
     }
 
     /// Where a key stands in comfy.toml.
-    pub fn at(&self, path: &[&str]) -> String {
-        self.manifest.source.at(path)
+    pub fn place_of_key(&self, path: &[&str]) -> String {
+        self.manifest.source.place_of_key(path)
     }
 
     /// The folders in `state/`, each the sandbox user's own.
     pub fn state_children(&self) -> Vec<PathBuf> {
         // Where no share takes what is put in and what comes out.
-        let unshared = ["input", "output"]
-            .into_iter()
-            .filter(|name| !self.shares.iter().any(|s| s.role.mount() == Some(name)));
-        let home = (self.isolation == Isolation::None).then_some(Paths::STATE_HOME);
-        Paths::STATE
+        let unshared = ["input", "output"].into_iter().filter(|name| {
+            !self
+                .shares
+                .iter()
+                .any(|s| s.role.mount_path() == Some(name))
+        });
+        let home = (self.isolation == IsolationMode::None).then_some(InstancePaths::STATE_HOME);
+        InstancePaths::STATE
             .into_iter()
             .chain(unshared)
             .chain(home)
@@ -516,14 +529,14 @@ impl Desired {
     /// Folders further below, outermost first: down to each mount below `user/`, and what comfy
     /// lays out itself.
     pub fn state_folders(&self) -> Vec<PathBuf> {
-        let state = self.paths.state();
+        let state = self.paths.state_dir();
         let mut out: Vec<PathBuf> = ["torch", "torch/checkpoints"]
             .map(|p| self.paths.state_of("downloads").join(p))
             .into();
         for mount in self
             .shares
             .iter()
-            .filter_map(|s| s.role.mount())
+            .filter_map(|s| s.role.mount_path())
             .filter(|m| m.starts_with("user/"))
         {
             let mut at = state.clone();
@@ -535,8 +548,8 @@ impl Desired {
                 }
             }
         }
-        for (part, _) in self.code.writable() {
-            let folder = Paths::written_by(&state, &part);
+        for (part, _) in self.code.writable_paths() {
+            let folder = InstancePaths::written_by(&state, &part);
             if !out.contains(&folder) && folder.parent() != Some(&state) {
                 out.push(folder);
             }
@@ -546,7 +559,7 @@ impl Desired {
 }
 
 /// A view lies beside the manifest's repository or in it, and never around anything of comfy's.
-fn shadows(view: &Path, what: &str, other: &Path) -> bool {
+fn view_overlaps(view: &Path, what: &str, other: &Path) -> bool {
     other.starts_with(view) || (view.starts_with(other) && !what.starts_with("the repository"))
 }
 
@@ -554,7 +567,7 @@ pub const VIEW_HINT: &str =
     "put the link below your home, such as ~/ComfyUI, where nothing is run from";
 
 /// Where the shares that hold models elsewhere have them.
-fn elsewhere(shares: &[ShareWish]) -> BTreeMap<String, BTreeMap<String, Vec<PathBuf>>> {
+fn external_model_dirs(shares: &[ShareWish]) -> BTreeMap<String, BTreeMap<String, Vec<PathBuf>>> {
     let at = |s: &ShareWish, folder: &String| {
         if folder == "." {
             s.path.clone()
@@ -563,14 +576,14 @@ fn elsewhere(shares: &[ShareWish]) -> BTreeMap<String, BTreeMap<String, Vec<Path
         }
     };
     let one = |s: &ShareWish| match &s.role {
-        Role::Models(kinds) => Some((
+        ShareRole::Models(kinds) => Some((
             s.name.clone(),
             kinds
                 .iter()
                 .map(|(k, all)| (k.clone(), all.iter().map(|f| at(s, f)).collect()))
                 .collect(),
         )),
-        Role::Mount(_) => None,
+        ShareRole::Mount(_) => None,
     };
     shares.iter().filter_map(one).collect()
 }
@@ -579,11 +592,11 @@ fn elsewhere(shares: &[ShareWish]) -> BTreeMap<String, BTreeMap<String, Vec<Path
 /// platform.
 fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
     let mut out = Vec::new();
-    let none = m.host.isolation == Isolation::None;
+    let none = m.host.isolation == IsolationMode::None;
     let egress = match &m.network.egress {
-        Egress::Allow => None,
-        Egress::Deny => Some("network.egress = \"deny\"".to_string()),
-        Egress::Only(list) => Some(format!("network.egress = a list of {}", list.len())),
+        EgressPolicy::Allow => None,
+        EgressPolicy::Deny => Some("network.egress = \"deny\"".to_string()),
+        EgressPolicy::Only(list) => Some(format!("network.egress = a list of {}", list.len())),
     };
     // A namespace of its own keeps the network, and the front the port.
     if let Some(egress) = egress.filter(|_| none) {
@@ -595,12 +608,12 @@ fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
         };
         out.push(format!("{egress}: under isolation \"none\" it holds {how}"));
     }
-    if m.network.clients != Clients::Any && none {
+    if m.network.clients != ClientPolicy::Any && none {
         out.push(
             "network.clients: under isolation \"none\" every user of this machine reaches ComfyUI"
                 .into(),
         );
-    } else if m.network.clients != Clients::Any && macos {
+    } else if m.network.clients != ClientPolicy::Any && macos {
         out.push(
             "network.clients: not enforced for ComfyUI's own port, which other users of this \
             machine reach beside the front's"
@@ -635,7 +648,7 @@ fn not_yet(m: &Manifest) -> Vec<String> {
     if m.policy.review != "off" {
         out.push(format!("policy.review = \"{}\"", m.policy.review));
     }
-    if m.comfyui.allow_remote && m.host.isolation == Isolation::None {
+    if m.comfyui.allow_remote && m.host.isolation == IsolationMode::None {
         out.push("comfyui.allow_remote: whoever reaches the port may use ComfyUI".into());
     }
     out

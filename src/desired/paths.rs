@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Where everything of one instance lies.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Paths {
+pub struct InstancePaths {
     pub prefix: PathBuf,
     /// `PREFIX/<sandbox_user>`.
     pub base: PathBuf,
@@ -13,22 +13,22 @@ pub struct Paths {
     pub home: Option<PathBuf>,
 }
 
-impl Paths {
-    pub fn generations(&self) -> PathBuf {
+impl InstancePaths {
+    pub fn generations_dir(&self) -> PathBuf {
         self.base.join("gen")
     }
-    pub fn generation(&self, id: &str) -> PathBuf {
+    pub fn generation_dir(&self, id: &str) -> PathBuf {
         self.base.join("gen").join(id)
     }
-    pub fn current(&self) -> PathBuf {
+    pub fn current_link(&self) -> PathBuf {
         self.base.join("current")
     }
-    pub fn state(&self) -> PathBuf {
+    pub fn state_dir(&self) -> PathBuf {
         self.base.join("state")
     }
     /// A folder of `state/`: the sandbox user's own, in a folder that it cannot change.
     pub fn state_of(&self, name: &str) -> PathBuf {
-        self.state().join(name)
+        self.state_dir().join(name)
     }
     /// Whether comfy makes something of that name in `state/`.
     pub fn is_state(name: &str) -> bool {
@@ -40,7 +40,7 @@ impl Paths {
     /// Under isolation "none": what programs take for a home.
     pub const STATE_HOME: &str = "home";
     /// How much is kept in `state/downloads`.
-    pub fn kept(&self) -> PathBuf {
+    pub fn kept_record(&self) -> PathBuf {
         self.records.join("kept.json")
     }
     /// Which generation `state/cache` belongs to.
@@ -61,13 +61,13 @@ impl Paths {
             None => PathBuf::from("tracked"),
         }
     }
-    pub fn staging(&self) -> PathBuf {
+    pub fn staging_dir(&self) -> PathBuf {
         self.base.join(".staging")
     }
-    pub fn staged(&self, id: &str) -> PathBuf {
+    pub fn staged_generation(&self, id: &str) -> PathBuf {
         self.base.join(".staging").join(format!("gen-{id}"))
     }
-    pub fn store(&self) -> PathBuf {
+    pub fn store_dir(&self) -> PathBuf {
         self.base.join(".staging/store")
     }
     /// Bare repositories.
@@ -78,20 +78,20 @@ impl Paths {
     pub fn python_store(&self) -> PathBuf {
         self.base.join(".staging/store/python")
     }
-    pub fn venvs(&self) -> PathBuf {
+    pub fn venvs_dir(&self) -> PathBuf {
         self.base.join("venv")
     }
-    pub fn venv(&self, id: &str) -> PathBuf {
+    pub fn venv_dir(&self, id: &str) -> PathBuf {
         self.base.join("venv").join(id)
     }
     pub fn staged_venv(&self, id: &str) -> PathBuf {
         self.base.join(".staging").join(format!("venv-{id}"))
     }
-    pub fn pythons(&self) -> PathBuf {
+    pub fn interpreters_dir(&self) -> PathBuf {
         self.base.join("python")
     }
     /// An interpreter of comfy's own, by its whole version.
-    pub fn python(&self, version: &str) -> PathBuf {
+    pub fn interpreter_dir(&self, version: &str) -> PathBuf {
         self.base.join("python").join(version)
     }
     /// What it holds, file by file.
@@ -103,42 +103,42 @@ impl Paths {
         self.records.join(format!("venv-{id}.json"))
     }
     /// The bytecode of a generation, file by file.
-    pub fn bytecode(&self, id: &str) -> PathBuf {
+    pub fn bytecode_list(&self, id: &str) -> PathBuf {
         self.records.join(format!("bytecode-{id}.json"))
     }
     /// How ComfyUI is launched.
-    pub fn launch(&self) -> PathBuf {
+    pub fn launch_record(&self) -> PathBuf {
         self.records.join("launch.json")
     }
     /// What runs, and how the last launch ended.
-    pub fn live(&self) -> PathBuf {
+    pub fn running_record(&self) -> PathBuf {
         self.records.join("live.json")
     }
-    pub fn ended(&self) -> PathBuf {
+    pub fn exit_record(&self) -> PathBuf {
         self.records.join("ended.json")
     }
     /// The socket of a launch.
-    pub fn control(&self) -> PathBuf {
+    pub fn control_socket(&self) -> PathBuf {
         self.records.join("control")
     }
     /// What ComfyUI said: the owner's folder.
-    pub fn logs(&self) -> PathBuf {
+    pub fn logs_dir(&self) -> PathBuf {
         self.records.join("log")
     }
     /// Which generations could be loaded; the owner's.
-    pub fn health(&self) -> PathBuf {
-        self.logs().join("health.json")
+    pub fn import_results(&self) -> PathBuf {
+        self.logs_dir().join("health.json")
     }
     /// The generation of which that is to be found out still.
-    pub fn owed(&self) -> PathBuf {
-        self.logs().join("owed")
+    pub fn pending_import_check(&self) -> PathBuf {
+        self.logs_dir().join("owed")
     }
     /// How the front of a running launch is reached; the owner's alone.
-    pub fn front(&self) -> PathBuf {
+    pub fn gateway_credentials(&self) -> PathBuf {
         self.records.join("front.json")
     }
     /// In which boot the firewall's rules were loaded.
-    pub fn fence(&self) -> PathBuf {
+    pub fn egress_filter_record(&self) -> PathBuf {
         self.records.join("fence")
     }
     /// Where records lie when there are two accounts.
@@ -151,11 +151,11 @@ impl Paths {
         .join(sandbox)
     }
     /// Interpreters that were asked for their version.
-    pub fn interpreters(&self) -> PathBuf {
+    pub fn interpreter_cache(&self) -> PathBuf {
         self.records.join("interpreters.json")
     }
     /// What is fetched of models, and not in its share yet.
-    pub fn downloads(&self) -> PathBuf {
+    pub fn downloads_dir(&self) -> PathBuf {
         self.base.join(".downloads")
     }
     /// The same as older versions had it, for all instances of a prefix.
@@ -175,31 +175,31 @@ impl Paths {
         self.records.join("model-hashes")
     }
     /// What starts it without asking, where there is such a thing.
-    pub fn launcher(&self) -> PathBuf {
+    pub fn launcher_program(&self) -> PathBuf {
         self.base.join("bin/comfy")
     }
-    pub fn trash(&self) -> PathBuf {
+    pub fn trash_dir(&self) -> PathBuf {
         self.base.join("trash")
     }
-    pub fn quarantine(&self) -> PathBuf {
+    pub fn quarantine_dir(&self) -> PathBuf {
         self.base.join("quarantine")
     }
-    pub fn inventory(&self) -> PathBuf {
+    pub fn inventory_file(&self) -> PathBuf {
         self.records.join("inventory.json")
     }
     pub fn stat_cache(&self) -> PathBuf {
         self.records.join("stat-cache")
     }
-    pub fn footprints(&self) -> PathBuf {
+    pub fn fingerprints_file(&self) -> PathBuf {
         self.records.join("footprints.json")
     }
-    pub fn trees(&self) -> PathBuf {
+    pub fn tree_listings_dir(&self) -> PathBuf {
         self.records.join("trees")
     }
     pub fn audit_log(&self) -> PathBuf {
         self.records.join("audit.log")
     }
-    pub fn receipts(&self) -> PathBuf {
+    pub fn receipts_dir(&self) -> PathBuf {
         self.records.join("receipts")
     }
 }

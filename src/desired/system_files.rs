@@ -4,11 +4,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Desired, Paths};
+use super::{Desired, InstancePaths};
 
 /// A copy of comfy's own program, or what it is a copy of.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Program {
+pub struct ComfyProgram {
     pub uid: u32,
     pub mode: u32,
     /// In bytes.
@@ -17,10 +17,10 @@ pub struct Program {
     pub modified: i64,
 }
 
-impl Program {
+impl ComfyProgram {
     /// Of the same bytes as far as stat(2) tells; what root alone writes is not compared byte by
     /// byte.
-    pub fn is_copy_of(&self, own: &Program) -> bool {
+    pub fn is_copy_of(&self, own: &ComfyProgram) -> bool {
         self.uid == 0
             && self.mode & 0o7777 == 0o755
             && (self.size, self.modified) == (own.size, own.modified)
@@ -50,7 +50,7 @@ pub struct SystemFile {
 
 impl FileKind {
     /// Where it lies for this instance.
-    pub fn path(self, sandbox: &str, macos: bool) -> PathBuf {
+    pub fn path_for(self, sandbox: &str, macos: bool) -> PathBuf {
         match self {
             // /etc is a link on macOS, and a name with a dot is passed over by sudo.
             FileKind::Sudoers => PathBuf::from(if macos {
@@ -60,13 +60,12 @@ impl FileKind {
             })
             .join(format!("comfy-{sandbox}")),
             FileKind::Unit => Path::new("/etc/systemd/system").join(unit_name(sandbox)),
-            FileKind::Daemon => {
-                Path::new("/Library/LaunchDaemons").join(format!("{}.plist", label(sandbox)))
-            }
+            FileKind::Daemon => Path::new("/Library/LaunchDaemons")
+                .join(format!("{}.plist", service_label(sandbox))),
         }
     }
 
-    pub fn mode(self) -> u32 {
+    pub fn file_mode(self) -> u32 {
         if self == FileKind::Sudoers {
             0o440
         } else {
@@ -79,26 +78,26 @@ pub fn unit_name(sandbox: &str) -> String {
     format!("comfy-{sandbox}.service")
 }
 
-fn label(sandbox: &str) -> String {
+fn service_label(sandbox: &str) -> String {
     format!("comfy.{sandbox}")
 }
 
 /// What runs it: this program and no other, for this instance and no other.
-fn command(paths: &Paths, sandbox: &str) -> Vec<String> {
+fn launcher_command(paths: &InstancePaths, sandbox: &str) -> Vec<String> {
     vec![
-        paths.launcher().display().to_string(),
+        paths.launcher_program().display().to_string(),
         crate::roles::Role::Launcher.subcommand().into(),
         sandbox.into(),
     ]
 }
 
 /// The one rule: as root, without a password, exactly this.
-pub fn sudoers(d: &Desired) -> SystemFile {
+pub fn sudoers_file(d: &Desired) -> SystemFile {
     // By number: a name may be given to somebody else.
     let rule = format!(
         "#{} ALL=(root) NOPASSWD: {}",
         d.owner.uid,
-        command(&d.paths, &d.sandbox).join(" ")
+        launcher_command(&d.paths, &d.sandbox).join(" ")
     );
     let text = format!(
         "# Made by comfy ([run] passwordless): {} starts ComfyUI as {} without a \
@@ -107,32 +106,32 @@ pub fn sudoers(d: &Desired) -> SystemFile {
     );
     SystemFile {
         kind: FileKind::Sudoers,
-        path: FileKind::Sudoers.path(&d.sandbox, d.platform.macos),
+        path: FileKind::Sudoers.path_for(&d.sandbox, d.platform.macos),
         text,
     }
 }
 
 /// What starts it at boot.
-pub fn boot(d: &Desired) -> SystemFile {
+pub fn boot_file(d: &Desired) -> SystemFile {
     let kind = if d.platform.macos {
         FileKind::Daemon
     } else {
         FileKind::Unit
     };
-    let mut argv = command(&d.paths, &d.sandbox);
+    let mut argv = launcher_command(&d.paths, &d.sandbox);
     argv.push("--boot".into());
     SystemFile {
         kind,
-        path: kind.path(&d.sandbox, d.platform.macos),
+        path: kind.path_for(&d.sandbox, d.platform.macos),
         text: if d.platform.macos {
-            daemon(d, argv)
+            launch_daemon(d, argv)
         } else {
-            unit(d, &argv)
+            systemd_unit(d, &argv)
         },
     }
 }
 
-fn unit(d: &Desired, argv: &[String]) -> String {
+fn systemd_unit(d: &Desired, argv: &[String]) -> String {
     let quoted = |s: &str| {
         format!(
             "\"{}\"",
@@ -167,11 +166,11 @@ fn unit(d: &Desired, argv: &[String]) -> String {
     )
 }
 
-fn daemon(d: &Desired, argv: Vec<String>) -> String {
+fn launch_daemon(d: &Desired, argv: Vec<String>) -> String {
     let mut keep = plist::Dictionary::new();
     keep.insert("SuccessfulExit".into(), false.into());
     let mut all = plist::Dictionary::new();
-    all.insert("Label".into(), label(&d.sandbox).into());
+    all.insert("Label".into(), service_label(&d.sandbox).into());
     all.insert(
         "ProgramArguments".into(),
         plist::Value::Array(argv.into_iter().map(Into::into).collect()),

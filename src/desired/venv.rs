@@ -7,23 +7,23 @@ use std::path::PathBuf;
 use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree};
 use sha2::{Digest, Sha256};
 
-use super::Platform;
-use crate::lock::Python;
-use crate::lock::python::Package;
+use super::HostPlatform;
+use crate::lock::LockedPython;
+use crate::lock::python::LockedPackage;
 use crate::problem::{Doing, Problem, Result};
 
 /// A Python that a virtual environment can be made for.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Interpreter {
+pub struct PythonInterpreter {
     /// The program itself, no link and no shim.
     pub path: PathBuf,
     /// `3.12.4`
     pub version: String,
 }
 
-impl Interpreter {
+impl PythonInterpreter {
     /// `3.12`
-    pub fn minor(&self) -> &str {
+    pub fn minor_version(&self) -> &str {
         let end = self
             .version
             .match_indices('.')
@@ -35,7 +35,7 @@ impl Interpreter {
 
 /// One package to install, from whichever wheel of these fits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-pub struct Install {
+pub struct PackageInstall {
     pub name: String,
     pub version: String,
     /// Where it is fetched; none: the default index.
@@ -49,7 +49,7 @@ pub struct Install {
     pub size: u64,
 }
 
-impl Install {
+impl PackageInstall {
     /// `numpy==1.26.4`
     pub fn key(&self) -> String {
         format!("{}=={}", self.name, self.version)
@@ -60,9 +60,9 @@ impl Install {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct VenvSpec {
     pub layout: u32,
-    pub interpreter: Interpreter,
+    pub interpreter: PythonInterpreter,
     /// Sorted by name.
-    pub packages: Vec<Install>,
+    pub packages: Vec<PackageInstall>,
 }
 
 /// Raised when the folder of a virtual environment or its list changes its shape. Since 2 the list
@@ -76,14 +76,14 @@ impl VenvSpec {
     ///
     /// # Errors
     /// A marker that cannot be read.
-    pub fn select(
-        python: &Python,
-        interpreter: Interpreter,
-        platform: &Platform,
+    pub fn select_packages(
+        python: &LockedPython,
+        interpreter: PythonInterpreter,
+        platform: &HostPlatform,
         enabled: impl Fn(&str) -> bool,
     ) -> Result<VenvSpec> {
-        let env = environment(&interpreter, platform)?;
-        let wanted = wanted(&python.packages, enabled);
+        let env = marker_environment(&interpreter, platform)?;
+        let wanted = wanted_packages(&python.packages, enabled);
         let own = if platform.macos { "macosx" } else { "linux" };
         let mut packages = Vec::new();
         for p in python
@@ -114,7 +114,7 @@ impl VenvSpec {
                     .max()
                     .unwrap_or(0);
                 let files = p.wheels.iter().map(|w| w.file.clone()).collect();
-                packages.push(Install {
+                packages.push(PackageInstall {
                     name: p.name.clone(),
                     version: p.version.clone(),
                     index,
@@ -127,9 +127,9 @@ impl VenvSpec {
         if let Some(two) = packages.windows(2).find(|w| w[0].name == w[1].name) {
             return Err(Problem::new(format!(
                 "comfy.lock pins two versions of {} for this machine",
-                crate::text::escape(&two[0].name)
+                crate::text::escape_text(&two[0].name)
             ))
-            .hint("run `comfy update python`"));
+            .with_hint("run `comfy update python`"));
         }
         Ok(VenvSpec {
             layout: LAYOUT,
@@ -159,13 +159,19 @@ impl VenvSpec {
 
     /// Where packages lie in the folder.
     pub fn site_packages(&self) -> String {
-        format!("lib/python{}/site-packages", self.interpreter.minor())
+        format!(
+            "lib/python{}/site-packages",
+            self.interpreter.minor_version()
+        )
     }
 }
 
 /// What markers ask (PEP 508). Kernel and release are no business of a lock: a marker that asks for
 /// them sees nothing.
-fn environment(interpreter: &Interpreter, platform: &Platform) -> Result<MarkerEnvironment> {
+fn marker_environment(
+    interpreter: &PythonInterpreter,
+    platform: &HostPlatform,
+) -> Result<MarkerEnvironment> {
     let (system, sys) = if platform.macos {
         ("Darwin", "darwin")
     } else {
@@ -181,13 +187,13 @@ fn environment(interpreter: &Interpreter, platform: &Platform) -> Result<MarkerE
         platform_system: system,
         platform_version: "",
         python_full_version: &interpreter.version,
-        python_version: interpreter.minor(),
+        python_version: interpreter.minor_version(),
         sys_platform: sys,
     })
     .doing(|| {
         format!(
             "understand the version {} of {}",
-            crate::text::escape(&interpreter.version),
+            crate::text::escape_text(&interpreter.version),
             interpreter.path.display()
         )
     })
@@ -195,7 +201,7 @@ fn environment(interpreter: &Interpreter, platform: &Platform) -> Result<MarkerE
 
 /// The names of the packages that somebody asks for who is on this machine, directly or through
 /// others. One that nobody asks for stays: what is not understood is not left out.
-fn wanted(packages: &[Package], enabled: impl Fn(&str) -> bool) -> HashSet<&str> {
+fn wanted_packages(packages: &[LockedPackage], enabled: impl Fn(&str) -> bool) -> HashSet<&str> {
     let mut wanted = HashSet::new();
     loop {
         let asks = |by: &String| match by.strip_prefix("node.") {
@@ -221,23 +227,23 @@ fn wanted(packages: &[Package], enabled: impl Fn(&str) -> bool) -> HashSet<&str>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lock::python::Wheel;
+    use crate::lock::python::LockedWheel;
 
     #[test]
     fn each_platform_installs_its_own_packages() {
-        let package = |name: &str, marker: Option<&str>| Package {
+        let package = |name: &str, marker: Option<&str>| LockedPackage {
             name: name.into(),
             version: "1".into(),
             index: None,
             marker: marker.map(str::to_string),
             by: Vec::new(),
-            wheels: vec![Wheel {
+            wheels: vec![LockedWheel {
                 file: format!("{name}.whl"),
                 sha256: "0".repeat(64),
                 size: None,
             }],
         };
-        let python = Python {
+        let python = LockedPython {
             version: "3.12".into(),
             managed: None,
             requirements: Vec::new(),
@@ -257,14 +263,14 @@ mod tests {
             ],
         };
         let on = |macos: bool, machine: &str, version: &str| {
-            let interpreter = Interpreter {
+            let interpreter = PythonInterpreter {
                 path: "/usr/bin/python3.12".into(),
                 version: version.into(),
             };
-            let spec = VenvSpec::select(
+            let spec = VenvSpec::select_packages(
                 &python,
                 interpreter,
-                &Platform {
+                &HostPlatform {
                     macos,
                     machine: machine.into(),
                 },
@@ -291,19 +297,19 @@ mod tests {
             ("circle-b", &["circle-a"]),
             ("core", &["comfyui"]),
         ] {
-            python.packages.push(Package {
+            python.packages.push(LockedPackage {
                 by: by.iter().map(|b| (*b).to_string()).collect(),
                 ..package(name, None)
             });
         }
-        let interpreter = Interpreter {
+        let interpreter = PythonInterpreter {
             path: "/usr/bin/python3.12".into(),
             version: "3.12.4".into(),
         };
-        let spec = VenvSpec::select(
+        let spec = VenvSpec::select_packages(
             &python,
             interpreter,
-            &Platform {
+            &HostPlatform {
                 macos: false,
                 machine: "x86_64".into(),
             },

@@ -6,7 +6,7 @@ pub mod probes;
 
 use std::collections::BTreeMap;
 
-use crate::doctor::probes::Question;
+use crate::doctor::probes::ProbeContext;
 
 /// What is run to try: by the interpreter of the live generation, without site and environment.
 pub const SCRIPT: &str = include_str!("probe.py");
@@ -16,7 +16,7 @@ pub const SCRIPT: &str = include_str!("probe.py");
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
-pub enum By {
+pub enum ProbeAs {
     /// The sandbox user with nothing but its account in its way.
     Bare,
     /// As ComfyUI is launched.
@@ -27,16 +27,16 @@ pub enum By {
 
 /// What the launcher is asked to try.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Try {
-    pub by: By,
-    pub question: Box<Question>,
+pub struct ProbeRequest {
+    pub by: ProbeAs,
+    pub question: Box<ProbeContext>,
 }
 
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum ProbeOutcome {
     Held,
     /// It could not be tried; that does not count.
     Untried,
@@ -192,10 +192,10 @@ pub const PROBES: &[Probe] = &[
 
 /// What was found of one probe.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Verdict {
+pub struct ProbeVerdict {
     pub id: &'static str,
     pub what: &'static str,
-    pub outcome: Outcome,
+    pub outcome: ProbeOutcome,
     /// As whom it got through, or why it could not be tried.
     pub detail: String,
     pub mend: Option<&'static str>,
@@ -203,16 +203,16 @@ pub struct Verdict {
 
 /// What one try said of one probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
-    pub by: By,
+pub struct ProbeResult {
+    pub by: ProbeAs,
     pub id: String,
-    pub outcome: Outcome,
+    pub outcome: ProbeOutcome,
     pub detail: String,
 }
 
 /// Everything that was said, judged: one of the tries getting through is enough to break it.
-pub fn judge(said: &[Said]) -> Vec<Verdict> {
-    let mut by_id: BTreeMap<&str, Vec<&Said>> = BTreeMap::new();
+pub fn verdicts_of(said: &[ProbeResult]) -> Vec<ProbeVerdict> {
+    let mut by_id: BTreeMap<&str, Vec<&ProbeResult>> = BTreeMap::new();
     for s in said {
         by_id.entry(s.id.as_str()).or_default().push(s);
     }
@@ -222,45 +222,45 @@ pub fn judge(said: &[Said]) -> Vec<Verdict> {
             .iter()
             .map(|s| s.outcome)
             .max()
-            .unwrap_or(Outcome::Untried);
+            .unwrap_or(ProbeOutcome::Untried);
         // What was tried one way and held counts as held.
-        let held = all.iter().any(|s| s.outcome == Outcome::Held);
-        let outcome = if worst == Outcome::Untried && held {
-            Outcome::Held
+        let held = all.iter().any(|s| s.outcome == ProbeOutcome::Held);
+        let outcome = if worst == ProbeOutcome::Untried && held {
+            ProbeOutcome::Held
         } else {
             worst
         };
-        let tell = |s: &&Said| match s.by {
-            By::Bare => format!("as the bare account: {}", s.detail),
-            By::Confined => format!("confined: {}", s.detail),
-            By::Stranger => s.detail.clone(),
+        let tell = |s: &&ProbeResult| match s.by {
+            ProbeAs::Bare => format!("as the bare account: {}", s.detail),
+            ProbeAs::Confined => format!("confined: {}", s.detail),
+            ProbeAs::Stranger => s.detail.clone(),
         };
         let mut detail: Vec<String> = match outcome {
-            Outcome::Held => Vec::new(),
-            Outcome::Broken => all
+            ProbeOutcome::Held => Vec::new(),
+            ProbeOutcome::Broken => all
                 .iter()
-                .filter(|s| s.outcome == Outcome::Broken)
+                .filter(|s| s.outcome == ProbeOutcome::Broken)
                 .map(tell)
                 .collect(),
-            Outcome::Untried if all.is_empty() => vec!["it was not answered".into()],
-            Outcome::Untried => all.iter().map(|s| s.detail.clone()).collect(),
+            ProbeOutcome::Untried if all.is_empty() => vec!["it was not answered".into()],
+            ProbeOutcome::Untried => all.iter().map(|s| s.detail.clone()).collect(),
         };
         detail.dedup();
-        Verdict {
+        ProbeVerdict {
             id: p.id,
             what: p.what,
             outcome,
             detail: detail.join("; "),
-            mend: (outcome == Outcome::Broken).then_some(p.mend),
+            mend: (outcome == ProbeOutcome::Broken).then_some(p.mend),
         }
     };
     PROBES.iter().map(one).collect()
 }
 
 /// A line of probe.py.
-pub fn parse(by: By, line: &str) -> Option<Said> {
-    let (id, outcome, detail): (String, Outcome, String) = serde_json::from_str(line).ok()?;
-    PROBES.iter().any(|p| p.id == id).then_some(Said {
+pub fn parse_result(by: ProbeAs, line: &str) -> Option<ProbeResult> {
+    let (id, outcome, detail): (String, ProbeOutcome, String) = serde_json::from_str(line).ok()?;
+    PROBES.iter().any(|p| p.id == id).then_some(ProbeResult {
         by,
         id,
         outcome,
@@ -269,7 +269,7 @@ pub fn parse(by: By, line: &str) -> Option<Said> {
 }
 
 /// The port of which probe.py says that it listens there.
-pub fn listening(line: &str) -> Option<u16> {
+pub fn parse_listening_port(line: &str) -> Option<u16> {
     let (id, _, port): (String, String, String) = serde_json::from_str(line).ok()?;
     (id == "listening").then(|| port.parse().ok())?
 }
@@ -281,22 +281,25 @@ mod tests {
     #[test]
     fn one_way_through_breaks_it_and_what_could_not_be_tried_does_not_count() {
         let lines = [
-            (By::Bare, r#"["read.keys", "held", ""]"#),
+            (ProbeAs::Bare, r#"["read.keys", "held", ""]"#),
             (
-                By::Confined,
+                ProbeAs::Confined,
                 r#"["read.keys", "untried", "there is nothing of the kind on this machine"]"#,
             ),
-            (By::Bare, r#"["read.homes", "broken", "/home/bob"]"#),
-            (By::Confined, r#"["read.homes", "held", ""]"#),
+            (ProbeAs::Bare, r#"["read.homes", "broken", "/home/bob"]"#),
+            (ProbeAs::Confined, r#"["read.homes", "held", ""]"#),
             (
-                By::Bare,
+                ProbeAs::Bare,
                 r#"["read.mail", "untried", "there is nothing of the kind on this machine"]"#,
             ),
-            (By::Bare, r#"["made.up", "broken", ""]"#),
-            (By::Bare, "Traceback"),
+            (ProbeAs::Bare, r#"["made.up", "broken", ""]"#),
+            (ProbeAs::Bare, "Traceback"),
         ];
-        let said: Vec<Said> = lines.iter().filter_map(|(by, l)| parse(*by, l)).collect();
-        let all = judge(&said);
+        let said: Vec<ProbeResult> = lines
+            .iter()
+            .filter_map(|(by, l)| parse_result(*by, l))
+            .collect();
+        let all = verdicts_of(&said);
         let told: Vec<String> = all
             .iter()
             .filter(|v| ["read.keys", "read.homes", "read.mail", "root.sudo"].contains(&v.id))

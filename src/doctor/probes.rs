@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::manifest::{Access, Egress};
+use crate::manifest::{EgressPolicy, ShareAccess};
 use crate::plan::Desired;
 
 /// Paths and numbers for probe.py; nothing secret is in it but where things are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Question {
+pub struct ProbeContext {
     /// What must not be read, by the tail of the probe's id.
     pub read: BTreeMap<String, Vec<PathBuf>>,
     /// What must not be written.
@@ -38,7 +38,7 @@ pub struct Question {
     pub python: PathBuf,
     /// As whom: the launcher says.
     #[serde(rename = "as")]
-    pub by: Option<super::By>,
+    pub by: Option<super::ProbeAs>,
 }
 
 const KEYS: &[&str] = &[
@@ -112,9 +112,9 @@ const SOCKETS: &[&str] = &[
     "/var/run/mDNSResponder",
 ];
 
-impl Question {
+impl ProbeContext {
     /// For this machine. What is not there is left out.
-    pub fn of(d: &Desired, dir: &Path, port: u16) -> Question {
+    pub fn for_machine(d: &Desired, dir: &Path, port: u16) -> ProbeContext {
         let home = &d.owner.home;
         let there = |base: &Path, list: &[&str]| -> Vec<PathBuf> {
             list.iter()
@@ -122,13 +122,13 @@ impl Question {
                 .filter(|p| p.symlink_metadata().is_ok())
                 .collect()
         };
-        let mut q = Question {
+        let mut q = ProbeContext {
             manifest: dir.join("comfy.toml"),
-            own: d.paths.state().join("temp"),
-            python: d.paths.current().join("venv/bin/python"),
+            own: d.paths.state_dir().join("temp"),
+            python: d.paths.current_link().join("venv/bin/python"),
             port,
-            egress: d.launch().network.egress != Egress::Deny,
-            ..Question::default()
+            egress: d.launch_settings().network.egress != EgressPolicy::Deny,
+            ..ProbeContext::default()
         };
         for (name, list) in [
             ("keys", KEYS),
@@ -141,29 +141,29 @@ impl Question {
         }
         q.read
             .insert("keychains".into(), there(home, &["Library/Keychains"]));
-        q.read.insert("homes".into(), homes(d));
-        let shares = |access: &[Access]| {
+        q.read.insert("homes".into(), other_homes(d));
+        let shares = |access: &[ShareAccess]| {
             d.shares
                 .iter()
                 .filter(|s| access.contains(&s.access) && s.path.is_dir())
                 .map(|s| s.path.clone())
                 .collect::<Vec<_>>()
         };
-        let mut models = shares(&[Access::Read]);
-        let some: Vec<PathBuf> = shares(&[Access::Read, Access::Add])
+        let mut models = shares(&[ShareAccess::Read]);
+        let some: Vec<PathBuf> = shares(&[ShareAccess::Read, ShareAccess::Add])
             .iter()
             .filter_map(|s| first_file(s, 3))
             .collect();
         models.extend(some);
         q.write.insert("models".into(), models);
-        let live = d.paths.current();
+        let live = d.paths.current_link();
         q.write.insert(
             "code".into(),
             vec![
                 live.join("ComfyUI/main.py"),
                 live.join("ComfyUI/custom_nodes"),
                 live.clone(),
-                d.paths.generations(),
+                d.paths.generations_dir(),
                 d.paths.base.clone(),
             ],
         );
@@ -173,7 +173,7 @@ impl Question {
                 live.join("venv"),
                 live.join("venv/bin"),
                 live.join("venv/bin/python"),
-                d.paths.venvs(),
+                d.paths.venvs_dir(),
             ],
         );
         q.write.insert(
@@ -188,12 +188,12 @@ impl Question {
             "records".into(),
             vec![
                 d.paths.records.clone(),
-                d.paths.inventory(),
-                d.paths.launch(),
+                d.paths.inventory_file(),
+                d.paths.launch_record(),
             ],
         );
         q.write.insert("home".into(), vec![home.clone()]);
-        q.shared = shares(&[Access::Write]);
+        q.shared = shares(&[ShareAccess::Write]);
         q.persist = there(home, PERSIST);
         q.persist.extend(
             [
@@ -237,7 +237,7 @@ impl Question {
 }
 
 /// Homes that are neither the owner's nor the sandbox user's.
-fn homes(d: &Desired) -> Vec<PathBuf> {
+fn other_homes(d: &Desired) -> Vec<PathBuf> {
     let root = Path::new(if d.platform.macos { "/Users" } else { "/home" });
     let own = [
         Some(d.owner.home.clone()),

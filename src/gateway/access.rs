@@ -10,13 +10,13 @@ use std::net::IpAddr;
 use hyper::header::{HOST, HeaderMap, HeaderName, ORIGIN, REFERER};
 use hyper::{Method, Uri};
 
-use super::connection_limits::Whose;
-use crate::manifest::Clients;
+use super::connection_limits::SlotOwner;
+use crate::manifest::ClientPolicy;
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Rules {
+pub struct AccessRules {
     pub owner: u32,
-    pub clients: Clients,
+    pub clients: ClientPolicy,
     /// `comfyui.listen`, as written.
     pub listen: String,
     pub port: u16,
@@ -28,7 +28,7 @@ pub struct Rules {
 
 /// What is known of the other end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum PeerIdentity {
     /// A process of this machine, by its uid.
     Local(u32),
     /// It has closed its socket: nobody can say whose it was.
@@ -41,7 +41,7 @@ pub enum Peer {
 
 /// Whether the peer alone gets in.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PeerVerdict {
     In,
     /// With a token, and why.
     Token(&'static str),
@@ -53,51 +53,51 @@ const REMOTE: &str = "another machine does not tell whose a connection is";
 const ROOT: &str =
     "root is not the owner, since services that run as root fetch addresses for others";
 
-impl Rules {
-    pub fn peer(&self, peer: Peer) -> Verdict {
-        let out = |why: String| Verdict::Out(why);
+impl AccessRules {
+    pub fn judge_peer(&self, peer: PeerIdentity) -> PeerVerdict {
+        let out = |why: String| PeerVerdict::Out(why);
         match (peer, &self.clients) {
-            (Peer::Gone, _) => {
+            (PeerIdentity::Gone, _) => {
                 out("the connection was closed before anybody could say whose it is".into())
             }
-            (Peer::Local(uid), _) if uid == self.owner => Verdict::In,
-            (Peer::Local(0), _) => Verdict::Token(ROOT),
-            (Peer::Local(_) | Peer::Untold, Clients::Any) => Verdict::In,
-            (Peer::Local(uid), _) => out(format!(
+            (PeerIdentity::Local(uid), _) if uid == self.owner => PeerVerdict::In,
+            (PeerIdentity::Local(0), _) => PeerVerdict::Token(ROOT),
+            (PeerIdentity::Local(_) | PeerIdentity::Untold, ClientPolicy::Any) => PeerVerdict::In,
+            (PeerIdentity::Local(uid), _) => out(format!(
                 "this ComfyUI belongs to another user than uid {uid} (network.clients in \
                  comfy.toml)"
             )),
-            (Peer::Untold, _) => Verdict::Token(UNTOLD),
-            (Peer::Remote(_), _) if !self.remote => out(
+            (PeerIdentity::Untold, _) => PeerVerdict::Token(UNTOLD),
+            (PeerIdentity::Remote(_), _) if !self.remote => out(
                 "this ComfyUI serves its own machine alone (comfyui.allow_remote in comfy.toml)"
                     .into(),
             ),
-            (Peer::Remote(_), Clients::Any) => Verdict::In,
-            (Peer::Remote(ip), Clients::Only(list)) => {
+            (PeerIdentity::Remote(_), ClientPolicy::Any) => PeerVerdict::In,
+            (PeerIdentity::Remote(ip), ClientPolicy::Only(list)) => {
                 let listed = list.iter().any(|a| {
                     a.parse::<IpAddr>()
                         .is_ok_and(|a| a.to_canonical() == ip.to_canonical())
                 });
                 if listed {
-                    Verdict::In
+                    PeerVerdict::In
                 } else {
                     out(format!(
                         "{ip} is not among the clients (network.clients in comfy.toml)"
                     ))
                 }
             }
-            (Peer::Remote(_), Clients::Primary) => Verdict::Token(REMOTE),
+            (PeerIdentity::Remote(_), ClientPolicy::Primary) => PeerVerdict::Token(REMOTE),
         }
     }
 
     /// Whose place a connection takes that is not refused.
-    pub fn whose(&self, peer: Peer, verdict: &Verdict) -> Whose {
+    pub fn slot_owner(&self, peer: PeerIdentity, verdict: &PeerVerdict) -> SlotOwner {
         match (verdict, peer) {
-            (Verdict::Token(_), _) => Whose::Unproven,
-            (_, Peer::Local(uid)) if uid == self.owner => Whose::Owner,
-            (_, Peer::Local(uid)) => Whose::Uid(uid),
-            (_, Peer::Remote(ip)) => Whose::Address(ip.to_canonical()),
-            (_, Peer::Untold | Peer::Gone) => Whose::Anybody,
+            (PeerVerdict::Token(_), _) => SlotOwner::Unproven,
+            (_, PeerIdentity::Local(uid)) if uid == self.owner => SlotOwner::Owner,
+            (_, PeerIdentity::Local(uid)) => SlotOwner::Uid(uid),
+            (_, PeerIdentity::Remote(ip)) => SlotOwner::Address(ip.to_canonical()),
+            (_, PeerIdentity::Untold | PeerIdentity::Gone) => SlotOwner::Anybody,
         }
     }
 
@@ -106,7 +106,7 @@ impl Rules {
     ///
     /// # Errors
     /// One line that says why not.
-    pub fn request(
+    pub fn judge_request(
         &self,
         method: &Method,
         uri: &Uri,
@@ -116,13 +116,13 @@ impl Rules {
         if *method == Method::CONNECT || *method == Method::TRACE {
             return Err(format!("{method} is no request to ComfyUI"));
         }
-        let host = single(headers, &HOST)?
+        let host = single_value(headers, &HOST)?
             .ok_or("the request names no Host")?
             .to_ascii_lowercase();
-        if !self.own(&host) {
+        if !self.is_own_host(&host) {
             return Err(format!(
                 "Host {} is no name of this ComfyUI; it answers to localhost:{}",
-                crate::text::escape(&host),
+                crate::text::escape_text(&host),
                 self.port
             ));
         }
@@ -132,29 +132,29 @@ impl Rules {
         {
             return Err("the address names another host than Host".into());
         }
-        let origin = single(headers, &ORIGIN)?;
+        let origin = single_value(headers, &ORIGIN)?;
         if let Some(origin) = origin
             && origin.to_ascii_lowercase() != format!("http://{host}")
         {
             return Err(format!(
                 "a page of {} may not ask this ComfyUI",
-                crate::text::escape(origin)
+                crate::text::escape_text(origin)
             ));
         }
-        let site = single(headers, &HeaderName::from_static("sec-fetch-site"))?;
+        let site = single_value(headers, &HeaderName::from_static("sec-fetch-site"))?;
         match site {
             Some("same-origin" | "none") => Ok(()),
             // Browsers tell it to addresses that they trust, which those of another machine by
             // plain http are not.
-            None if loopback(self.name(&host))
+            None if is_loopback_name(self.host_without_port(&host))
                 || proven
                 || origin.is_some()
-                || !reads(method)
+                || !is_read_method(method)
                 || front_page(uri) =>
             {
                 Ok(())
             }
-            None if single(headers, &REFERER)?.is_some_and(|r| {
+            None if single_value(headers, &REFERER)?.is_some_and(|r| {
                 r.to_ascii_lowercase()
                     .strip_prefix("http://")
                     .is_some_and(|r| r.split(['/', '?', '#']).next() == Some(&*host))
@@ -168,23 +168,23 @@ impl Rules {
                     .into(),
             ),
             // Another port of this machine is the same site.
-            Some(_) if followed(method, uri, headers) => Ok(()),
+            Some(_) if is_followed_link(method, uri, headers) => Ok(()),
             Some(_) => Err("another site asks, through a browser".into()),
         }
     }
 
     /// Host without this ComfyUI's port.
-    fn name<'a>(&self, host: &'a str) -> Option<&'a str> {
+    fn host_without_port<'a>(&self, host: &'a str) -> Option<&'a str> {
         // Port 80 is the one that http has anyway.
         host.strip_suffix(&format!(":{}", self.port))
             .or((self.port == 80).then_some(host))
     }
 
-    fn own(&self, host: &str) -> bool {
-        let Some(name) = self.name(host) else {
+    fn is_own_host(&self, host: &str) -> bool {
+        let Some(name) = self.host_without_port(host) else {
             return false;
         };
-        let ip = address(name);
+        let ip = parse_address(name);
         let listen = self.listen.parse::<IpAddr>().ok();
         match ip {
             // An address cannot be rebound; several of them are this machine's when it serves
@@ -193,18 +193,18 @@ impl Rules {
             None => {
                 name == "localhost"
                     || name == self.listen.to_ascii_lowercase()
-                    || (self.remote && self.named(name))
+                    || (self.remote && self.is_known_name(name))
             }
         }
     }
 
-    fn named(&self, name: &str) -> bool {
+    fn is_known_name(&self, name: &str) -> bool {
         let own = self.hostname.to_ascii_lowercase();
         !own.is_empty() && (name == own || name == format!("{own}.local"))
     }
 }
 
-fn address(name: &str) -> Option<IpAddr> {
+fn parse_address(name: &str) -> Option<IpAddr> {
     name.trim_start_matches('[')
         .trim_end_matches(']')
         .parse()
@@ -212,12 +212,12 @@ fn address(name: &str) -> Option<IpAddr> {
 }
 
 /// A name that browsers trust (W3C Secure Contexts, 3.1).
-fn loopback(name: Option<&str>) -> bool {
-    name.is_some_and(|n| n == "localhost" || address(n).is_some_and(|ip| ip.is_loopback()))
+fn is_loopback_name(name: Option<&str>) -> bool {
+    name.is_some_and(|n| n == "localhost" || parse_address(n).is_some_and(|ip| ip.is_loopback()))
 }
 
 /// What a page of another site can have a browser ask for without an Origin.
-fn reads(method: &Method) -> bool {
+fn is_read_method(method: &Method) -> bool {
     [Method::GET, Method::HEAD].contains(method)
 }
 
@@ -227,7 +227,7 @@ fn front_page(uri: &Uri) -> bool {
 }
 
 /// A link that somebody followed to the front page: it opens ComfyUI and does nothing.
-fn followed(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
+fn is_followed_link(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
     let is = |name: &'static str, value: &str| {
         headers
             .get(HeaderName::from_static(name))
@@ -241,7 +241,7 @@ fn followed(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
 }
 
 /// The value of a header that may stand there once.
-fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, String> {
+fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, String> {
     let mut all = headers.get_all(name).iter();
     let first = all.next();
     if all.next().is_some() {
@@ -259,8 +259,8 @@ fn single<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a st
 mod tests {
     use super::*;
 
-    fn rules(clients: Clients, remote: bool) -> Rules {
-        Rules {
+    fn rules(clients: ClientPolicy, remote: bool) -> AccessRules {
+        AccessRules {
             owner: 1000,
             clients,
             listen: "127.0.0.1".into(),
@@ -272,51 +272,68 @@ mod tests {
 
     #[test]
     fn the_owner_gets_in_and_nobody_else_on_this_machine() {
-        let r = rules(Clients::Primary, false);
+        let r = rules(ClientPolicy::Primary, false);
         assert_eq!(
             (
-                r.peer(Peer::Local(1000)),
-                r.peer(Peer::Local(0)),
-                r.peer(Peer::Untold)
+                r.judge_peer(PeerIdentity::Local(1000)),
+                r.judge_peer(PeerIdentity::Local(0)),
+                r.judge_peer(PeerIdentity::Untold)
             ),
-            (Verdict::In, Verdict::Token(ROOT), Verdict::Token(UNTOLD))
+            (
+                PeerVerdict::In,
+                PeerVerdict::Token(ROOT),
+                PeerVerdict::Token(UNTOLD)
+            )
         );
         for peer in [
-            Peer::Local(1001),
-            Peer::Local(u32::MAX),
-            Peer::Gone,
-            Peer::Remote("192.168.1.20".parse().unwrap()),
+            PeerIdentity::Local(1001),
+            PeerIdentity::Local(u32::MAX),
+            PeerIdentity::Gone,
+            PeerIdentity::Remote("192.168.1.20".parse().unwrap()),
         ] {
-            assert!(matches!(r.peer(peer), Verdict::Out(_)), "{peer:?}");
+            assert!(
+                matches!(r.judge_peer(peer), PeerVerdict::Out(_)),
+                "{peer:?}"
+            );
         }
-        let any = rules(Clients::Any, false);
+        let any = rules(ClientPolicy::Any, false);
         assert_eq!(
-            (any.peer(Peer::Local(1001)), any.peer(Peer::Local(0))),
-            (Verdict::In, Verdict::Token(ROOT))
-        );
-        assert!(matches!(any.peer(Peer::Gone), Verdict::Out(_)));
-        assert!(matches!(
-            any.peer(Peer::Remote("192.168.1.20".parse().unwrap())),
-            Verdict::Out(_)
-        ));
-        let list = rules(Clients::Only(vec!["192.168.1.20".into()]), true);
-        assert_eq!(
-            list.peer(Peer::Remote("::ffff:192.168.1.20".parse().unwrap())),
-            Verdict::In
+            (
+                any.judge_peer(PeerIdentity::Local(1001)),
+                any.judge_peer(PeerIdentity::Local(0))
+            ),
+            (PeerVerdict::In, PeerVerdict::Token(ROOT))
         );
         assert!(matches!(
-            list.peer(Peer::Remote("192.168.1.21".parse().unwrap())),
-            Verdict::Out(_)
+            any.judge_peer(PeerIdentity::Gone),
+            PeerVerdict::Out(_)
         ));
-        assert!(matches!(list.peer(Peer::Local(1001)), Verdict::Out(_)));
+        assert!(matches!(
+            any.judge_peer(PeerIdentity::Remote("192.168.1.20".parse().unwrap())),
+            PeerVerdict::Out(_)
+        ));
+        let list = rules(ClientPolicy::Only(vec!["192.168.1.20".into()]), true);
         assert_eq!(
-            rules(Clients::Primary, true).peer(Peer::Remote("192.168.1.21".parse().unwrap())),
-            Verdict::Token(REMOTE)
+            list.judge_peer(PeerIdentity::Remote("::ffff:192.168.1.20".parse().unwrap())),
+            PeerVerdict::In
+        );
+        assert!(matches!(
+            list.judge_peer(PeerIdentity::Remote("192.168.1.21".parse().unwrap())),
+            PeerVerdict::Out(_)
+        ));
+        assert!(matches!(
+            list.judge_peer(PeerIdentity::Local(1001)),
+            PeerVerdict::Out(_)
+        ));
+        assert_eq!(
+            rules(ClientPolicy::Primary, true)
+                .judge_peer(PeerIdentity::Remote("192.168.1.21".parse().unwrap())),
+            PeerVerdict::Token(REMOTE)
         );
     }
 
     /// Method, path and headers as one line; what the rules say.
-    fn ask(r: &Rules, line: &str) -> String {
+    fn ask(r: &AccessRules, line: &str) -> String {
         let mut words = line.split(' ');
         let (method, uri) = (
             words.next().unwrap().parse().unwrap(),
@@ -327,7 +344,7 @@ mod tests {
             let (k, v) = w.split_once('=').unwrap();
             headers.append(k.parse::<HeaderName>().unwrap(), v.parse().unwrap());
         }
-        r.request(
+        r.judge_request(
             &method,
             &uri,
             &headers,
@@ -341,7 +358,7 @@ mod tests {
 
     #[test]
     fn a_browser_is_not_led_here_by_another_site() {
-        let r = rules(Clients::Primary, false);
+        let r = rules(ClientPolicy::Primary, false);
         let all: Vec<String> = [
             "GET / host=localhost:8188",
             "GET /object_info host=127.0.0.1:8188",
@@ -423,7 +440,7 @@ mod tests {
         CONNECT evil.test:443 host=localhost:8188
             CONNECT is no request to ComfyUI
         "#);
-        let open = rules(Clients::Any, true);
+        let open = rules(ClientPolicy::Any, true);
         for host in [
             "192.168.1.5:8188",
             "atelier:8188",
@@ -440,7 +457,7 @@ mod tests {
 
     #[test]
     fn another_site_is_recognised_where_browsers_do_not_tell() {
-        let r = rules(Clients::Any, true);
+        let r = rules(ClientPolicy::Any, true);
         let all: Vec<String> = [
             "GET / host=192.168.1.5:8188 referer=http://evil.test/",
             "GET /?ticket=x host=192.168.1.5:8188",

@@ -18,7 +18,7 @@ pub const UNPROVEN: usize = 128;
 
 /// Whose a place is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Whose {
+pub enum SlotOwner {
     Owner,
     Uid(u32),
     Address(IpAddr),
@@ -29,43 +29,43 @@ pub enum Whose {
 }
 
 #[derive(Default)]
-pub struct Places(Mutex<Held>);
+pub struct ConnectionSlots(Mutex<SlotCounts>);
 
 #[derive(Default)]
-struct Held {
-    by: BTreeMap<Whose, usize>,
+struct SlotCounts {
+    by: BTreeMap<SlotOwner, usize>,
     next: u64,
     /// The oldest first; without a handle until its task is there.
     unproven: VecDeque<(u64, Option<AbortHandle>)>,
 }
 
-impl Held {
-    fn count(&self, whose: Whose) -> usize {
+impl SlotCounts {
+    fn count_of(&self, whose: SlotOwner) -> usize {
         self.by.get(&whose).copied().unwrap_or(0)
     }
 
-    fn room(&self, whose: Whose) -> bool {
+    fn has_room(&self, whose: SlotOwner) -> bool {
         match whose {
-            Whose::Owner => self.count(whose) < OWNER,
-            Whose::Unproven => true,
+            SlotOwner::Owner => self.count_of(whose) < OWNER,
+            SlotOwner::Unproven => true,
             _ => {
                 let others: usize = self
                     .by
                     .iter()
-                    .filter(|(w, _)| !matches!(w, Whose::Owner | Whose::Unproven))
+                    .filter(|(w, _)| !matches!(w, SlotOwner::Owner | SlotOwner::Unproven))
                     .map(|(_, n)| n)
                     .sum();
-                others < OTHERS && (whose == Whose::Anybody || self.count(whose) < EACH)
+                others < OTHERS && (whose == SlotOwner::Anybody || self.count_of(whose) < EACH)
             }
         }
     }
 
-    fn add(&mut self, whose: Whose) {
+    fn count_one(&mut self, whose: SlotOwner) {
         *self.by.entry(whose).or_default() += 1;
     }
 
-    fn take_off(&mut self, whose: Whose, id: u64) {
-        if whose == Whose::Unproven {
+    fn take_off(&mut self, whose: SlotOwner, id: u64) {
+        if whose == SlotOwner::Unproven {
             self.unproven.retain(|(i, _)| *i != id);
         }
         if let Some(n) = self.by.get_mut(&whose) {
@@ -77,21 +77,21 @@ impl Held {
     }
 }
 
-impl Places {
-    fn held(&self) -> MutexGuard<'_, Held> {
+impl ConnectionSlots {
+    fn lock_counts(&self) -> MutexGuard<'_, SlotCounts> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// A place, or nothing where the share is used up.
-    pub fn take(self: &Arc<Self>, whose: Whose) -> Option<Place> {
-        let mut held = self.held();
-        if !held.room(whose) {
+    pub fn acquire_slot(self: &Arc<Self>, whose: SlotOwner) -> Option<ConnectionSlot> {
+        let mut held = self.lock_counts();
+        if !held.has_room(whose) {
             return None;
         }
         let id = held.next;
         held.next += 1;
-        held.add(whose);
-        if whose == Whose::Unproven {
+        held.count_one(whose);
+        if whose == SlotOwner::Unproven {
             if held.unproven.len() >= UNPROVEN
                 && let Some((_, Some(oldest))) = held.unproven.pop_front()
             {
@@ -101,7 +101,7 @@ impl Places {
             held.unproven.push_back((id, None));
         }
         drop(held);
-        Some(Place {
+        Some(ConnectionSlot {
             places: Arc::clone(self),
             whose: Mutex::new(whose),
             id,
@@ -109,47 +109,52 @@ impl Places {
     }
 
     /// The task that serves the connection of a place.
-    pub fn served(&self, id: u64, task: AbortHandle) {
-        if let Some((_, slot)) = self.held().unproven.iter_mut().find(|(i, _)| *i == id) {
+    pub fn set_task(&self, id: u64, task: AbortHandle) {
+        if let Some((_, slot)) = self
+            .lock_counts()
+            .unproven
+            .iter_mut()
+            .find(|(i, _)| *i == id)
+        {
             *slot = Some(task);
         }
     }
 }
 
 /// A connection's; dropped with it.
-pub struct Place {
-    places: Arc<Places>,
-    whose: Mutex<Whose>,
+pub struct ConnectionSlot {
+    places: Arc<ConnectionSlots>,
+    whose: Mutex<SlotOwner>,
     pub id: u64,
 }
 
-impl Place {
-    fn whose(&self) -> MutexGuard<'_, Whose> {
+impl ConnectionSlot {
+    fn lock_owner(&self) -> MutexGuard<'_, SlotOwner> {
         self.whose.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// It showed a ticket or a token: from now on it is the owner's. `false`: the owner has no
     /// place left.
-    pub fn prove(&self) -> bool {
-        let mut whose = self.whose();
-        if *whose != Whose::Unproven {
+    pub fn prove_owner(&self) -> bool {
+        let mut whose = self.lock_owner();
+        if *whose != SlotOwner::Unproven {
             return true;
         }
-        let mut held = self.places.held();
-        if !held.room(Whose::Owner) {
+        let mut held = self.places.lock_counts();
+        if !held.has_room(SlotOwner::Owner) {
             return false;
         }
-        held.take_off(Whose::Unproven, self.id);
-        held.add(Whose::Owner);
-        *whose = Whose::Owner;
+        held.take_off(SlotOwner::Unproven, self.id);
+        held.count_one(SlotOwner::Owner);
+        *whose = SlotOwner::Owner;
         true
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let whose = *self.whose();
-        self.places.held().take_off(whose, self.id);
+        let whose = *self.lock_owner();
+        self.places.lock_counts().take_off(whose, self.id);
     }
 }
 
@@ -159,29 +164,33 @@ mod tests {
 
     #[test]
     fn nobody_takes_what_is_kept_for_somebody_else() {
-        let places = Arc::new(Places::default());
-        let many = |whose: Whose| {
-            std::iter::from_fn(|| places.take(whose))
+        let places = Arc::new(ConnectionSlots::default());
+        let many = |whose: SlotOwner| {
+            std::iter::from_fn(|| places.acquire_slot(whose))
                 .take(2000)
                 .collect::<Vec<_>>()
         };
-        let (one, two) = (many(Whose::Uid(1001)), many(Whose::Uid(1002)));
+        let (one, two) = (many(SlotOwner::Uid(1001)), many(SlotOwner::Uid(1002)));
         let more: Vec<_> = (0..4)
-            .flat_map(|n| many(Whose::Address(IpAddr::from([192, 168, 1, n]))))
+            .flat_map(|n| many(SlotOwner::Address(IpAddr::from([192, 168, 1, n]))))
             .collect();
         assert_eq!(
             (one.len(), two.len(), more.len()),
             (EACH, EACH, OTHERS - 2 * EACH)
         );
-        let silent: Vec<_> = (0..2000).map(|_| places.take(Whose::Unproven)).collect();
-        assert!(silent.iter().all(Option::is_some) && places.held().unproven.len() == UNPROVEN);
-        let own = many(Whose::Owner);
+        let silent: Vec<_> = (0..2000)
+            .map(|_| places.acquire_slot(SlotOwner::Unproven))
+            .collect();
+        assert!(
+            silent.iter().all(Option::is_some) && places.lock_counts().unproven.len() == UNPROVEN
+        );
+        let own = many(SlotOwner::Owner);
         assert_eq!(own.len(), OWNER);
         drop(own);
         // Who has proven it is not ended by those who have not.
-        let proven = places.take(Whose::Unproven).unwrap();
-        assert!(proven.prove() && places.held().count(Whose::Owner) == 1);
+        let proven = places.acquire_slot(SlotOwner::Unproven).unwrap();
+        assert!(proven.prove_owner() && places.lock_counts().count_of(SlotOwner::Owner) == 1);
         drop((one, two, more, silent, proven));
-        assert!(places.held().by.is_empty() && places.held().unproven.is_empty());
+        assert!(places.lock_counts().by.is_empty() && places.lock_counts().unproven.is_empty());
     }
 }

@@ -21,7 +21,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use crate::host::net::nearness::{self, Nearness};
-use crate::manifest::Egress;
+use crate::manifest::EgressPolicy;
 
 /// How long a host may take to answer at all.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -30,10 +30,10 @@ const AT_ONCE: usize = 256;
 /// Refused hosts that are named in the log; a node that asks for more of them says nothing new.
 pub const NAMED: usize = 100;
 
-pub struct Proxy {
-    egress: Egress,
+pub struct EgressProxy {
+    egress: EgressPolicy,
     /// Nobody, where nothing may leave.
-    outside: Option<Outside>,
+    outside: Option<OutboundDialer>,
     refused: Mutex<BTreeSet<String>>,
     /// Where refusals are told; it waits for nobody.
     tell: Box<dyn Fn(String) + Send + Sync>,
@@ -46,14 +46,14 @@ type Wish = (
 );
 
 /// Asks the thread outside.
-pub struct Outside(mpsc::UnboundedSender<Wish>);
+pub struct OutboundDialer(mpsc::UnboundedSender<Wish>);
 
-impl Outside {
+impl OutboundDialer {
     /// Starts the thread, in the network and with the rights of the caller.
     ///
     /// # Errors
     /// The system's own.
-    pub fn start() -> std::io::Result<Outside> {
+    pub fn start_thread() -> std::io::Result<OutboundDialer> {
         let (ask, mut asked) = mpsc::unbounded_channel::<Wish>();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -63,11 +63,13 @@ impl Outside {
             .spawn(move || {
                 runtime.block_on(async {
                     while let Some((host, port, answer)) = asked.recv().await {
-                        tokio::spawn(async move { drop(answer.send(reach(&host, port).await)) });
+                        tokio::spawn(async move {
+                            drop(answer.send(connect_allowed(&host, port).await))
+                        });
                     }
                 });
             })?;
-        Ok(Outside(ask))
+        Ok(OutboundDialer(ask))
     }
 
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, String> {
@@ -81,7 +83,7 @@ impl Outside {
     }
 }
 
-async fn reach(host: &str, port: u16) -> Result<std::net::TcpStream, String> {
+async fn connect_allowed(host: &str, port: u16) -> Result<std::net::TcpStream, String> {
     let work = async {
         let found: Vec<SocketAddr> = tokio::net::lookup_host((host, port))
             .await
@@ -89,7 +91,7 @@ async fn reach(host: &str, port: u16) -> Result<std::net::TcpStream, String> {
             .collect();
         let mut last = String::from("the name has no address");
         for address in found {
-            if let Err(why) = outside(address) {
+            if let Err(why) = ensure_outside(address) {
                 last = why;
                 continue;
             }
@@ -100,7 +102,7 @@ async fn reach(host: &str, port: u16) -> Result<std::net::TcpStream, String> {
                         .local_addr()
                         .map_or(true, |own| own.ip() == address.ip()) =>
                 {
-                    last = closed(address.ip())
+                    last = refused_address(address.ip())
                 }
                 Ok(stream) => return stream.into_std().map_err(|e| e.to_string()),
                 Err(e) => last = e.to_string(),
@@ -117,21 +119,21 @@ async fn reach(host: &str, port: u16) -> Result<std::net::TcpStream, String> {
 ///
 /// # Errors
 /// It does not, or nobody can say.
-fn outside(to: SocketAddr) -> Result<(), String> {
-    match nearness::of(to.ip()) {
+fn ensure_outside(to: SocketAddr) -> Result<(), String> {
+    match nearness::nearness_of(to.ip()) {
         Ok(Nearness::Outside) => Ok(()),
-        Ok(_) => Err(closed(to.ip())),
+        Ok(_) => Err(refused_address(to.ip())),
         Err(e) => Err(format!("how near {} is: {e}", to.ip())),
     }
 }
 
-fn closed(ip: IpAddr) -> String {
+fn refused_address(ip: IpAddr) -> String {
     format!("{ip} is no address of the internet")
 }
 
 /// The line of comfy.toml that lets it pass.
-fn remedy(egress: &Egress, host: &str, port: u16) -> String {
-    let mut list = if let Egress::Only(list) = egress {
+fn manifest_remedy(egress: &EgressPolicy, host: &str, port: u16) -> String {
+    let mut list = if let EgressPolicy::Only(list) = egress {
         list.clone()
     } else {
         Vec::new()
@@ -141,13 +143,13 @@ fn remedy(egress: &Egress, host: &str, port: u16) -> String {
     format!("[network] egress = [{}]", quoted.join(", "))
 }
 
-impl Proxy {
+impl EgressProxy {
     pub fn new(
-        egress: Egress,
-        outside: Option<Outside>,
+        egress: EgressPolicy,
+        outside: Option<OutboundDialer>,
         tell: impl Fn(String) + Send + Sync + 'static,
-    ) -> Proxy {
-        Proxy {
+    ) -> EgressProxy {
+        EgressProxy {
             egress,
             outside,
             refused: Mutex::default(),
@@ -156,7 +158,7 @@ impl Proxy {
     }
 
     /// Serves every connection of `listener`, for ever.
-    pub async fn accept(self: Arc<Self>, listener: TcpListener) {
+    pub async fn accept_connections(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -171,7 +173,7 @@ impl Proxy {
                 let place = Arc::new(place);
                 let service = service_fn(move |request| {
                     let (proxy, place) = (Arc::clone(&proxy), Arc::clone(&place));
-                    async move { Ok::<_, Infallible>(proxy.answer(request, place).await) }
+                    async move { Ok::<_, Infallible>(proxy.answer_request(request, place).await) }
                 });
                 let mut server = http1::Builder::new();
                 server
@@ -186,7 +188,7 @@ impl Proxy {
     }
 
     /// `place` is held as long as the connection lives that this makes.
-    async fn answer(
+    async fn answer_request(
         &self,
         mut request: Request<Incoming>,
         place: Arc<OwnedSemaphorePermit>,
@@ -196,7 +198,7 @@ impl Proxy {
             .authority()
             .map(|a| (a.host().trim_matches(['[', ']']).to_string(), a.port_u16()));
         let Some((host, port)) = target else {
-            return say(
+            return text_response(
                 StatusCode::BAD_REQUEST,
                 "this is a proxy, and the request names no host",
             );
@@ -211,18 +213,20 @@ impl Proxy {
             .as_ref()
             .filter(|_| self.egress.allows(&host, port))
         else {
-            let line = self.refuse(&host, port);
-            return say(StatusCode::FORBIDDEN, &line);
+            let line = self.log_refusal(&host, port);
+            return text_response(StatusCode::FORBIDDEN, &line);
         };
         if request.method() != Method::CONNECT {
-            return say(
+            return text_response(
                 StatusCode::METHOD_NOT_ALLOWED,
                 "only CONNECT passes: use https",
             );
         }
         let mut server = match outside.connect(&host, port).await {
             Ok(stream) => stream,
-            Err(why) => return say(StatusCode::BAD_GATEWAY, &format!("{host}:{port}: {why}")),
+            Err(why) => {
+                return text_response(StatusCode::BAD_GATEWAY, &format!("{host}:{port}: {why}"));
+            }
         };
         let client = hyper::upgrade::on(&mut request);
         tokio::spawn(async move {
@@ -235,10 +239,10 @@ impl Proxy {
     }
 
     /// Tells it the first time.
-    fn refuse(&self, host: &str, port: u16) -> String {
+    fn log_refusal(&self, host: &str, port: u16) -> String {
         let line = format!(
             "ComfyUI asked for {host}:{port}, which network.egress does not allow; to allow it: {}",
-            remedy(&self.egress, host, port)
+            manifest_remedy(&self.egress, host, port)
         );
         let plain = host.len() < 254
             && host
@@ -252,7 +256,7 @@ impl Proxy {
     }
 }
 
-fn say(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
+fn text_response(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(format!("comfy: {text}\n"))));
     *response.status_mut() = status;
     response
@@ -264,9 +268,9 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_line_that_allows_it() {
-        let list = Egress::Only(vec!["huggingface.co:443".into(), "*.hf.co:443".into()]);
+        let list = EgressPolicy::Only(vec!["huggingface.co:443".into(), "*.hf.co:443".into()]);
         assert_eq!(
-            remedy(&list, "x.test", 443),
+            manifest_remedy(&list, "x.test", 443),
             "[network] egress = [\"huggingface.co:443\", \"*.hf.co:443\", \"x.test:443\"]"
         );
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::relay::Line;
+use super::relay::ClientConnection;
 
 /// How hyper begins its own refusal (RFC 6585, 5), which is all that it says then.
 const TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\n";
@@ -25,11 +25,11 @@ const UNREAD: u64 = 1 << 20;
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Adds to hyper's refusal of too many headers that the browser drops its cookies.
-pub struct Heads(pub TcpStream, pub Arc<Line>);
+pub struct HeaderLimitReader(pub TcpStream, pub Arc<ClientConnection>);
 
-impl Heads {
+impl HeaderLimitReader {
     /// Reads on after hyper has let go of it, in the same place.
-    fn part(&self) -> Result<()> {
+    fn read_rest(&self) -> Result<()> {
         let stream = std::net::TcpStream::from(self.0.as_fd().try_clone_to_owned()?);
         let (mut stream, line) = (TcpStream::from_std(stream)?, Arc::clone(&self.1));
         tokio::spawn(async move {
@@ -44,7 +44,7 @@ impl Heads {
     }
 }
 
-impl AsyncRead for Heads {
+impl AsyncRead for HeaderLimitReader {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -54,7 +54,7 @@ impl AsyncRead for Heads {
     }
 }
 
-impl AsyncWrite for Heads {
+impl AsyncWrite for HeaderLimitReader {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -69,7 +69,7 @@ impl AsyncWrite for Heads {
         if written < whole.len() {
             return Poll::Ready(Err(Error::other("the refusal was not taken")));
         }
-        Poll::Ready(self.part().map(|()| buf.len()))
+        Poll::Ready(self.read_rest().map(|()| buf.len()))
     }
 
     fn poll_write_vectored(

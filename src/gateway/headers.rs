@@ -39,20 +39,20 @@ const SWITCH: &[&str] = &[
 ];
 
 /// Headers of one launch.
-pub struct Filter {
+pub struct HeaderFilter {
     /// Stands before every entity tag. What a browser kept of an earlier launch, or of whoever had
     /// the port before, is therefore never said to be unchanged, whatever tag a node gave it.
     tag: String,
 }
 
-impl Filter {
-    pub fn new(tag: String) -> Filter {
-        Filter { tag }
+impl HeaderFilter {
+    pub fn new(tag: String) -> HeaderFilter {
+        HeaderFilter { tag }
     }
 
     /// Conditions of a request: tags of this launch as ComfyUI made them; others, and dates, which
     /// anybody can have written, are left out.
-    pub fn request(&self, headers: &mut HeaderMap) {
+    pub fn filter_request(&self, headers: &mut HeaderMap) {
         headers.remove(header::IF_MODIFIED_SINCE);
         for name in [header::IF_NONE_MATCH, header::IF_RANGE] {
             let own: Vec<String> = headers
@@ -60,7 +60,7 @@ impl Filter {
                 .iter()
                 .filter_map(|v| v.to_str().ok())
                 .flat_map(|v| v.split(','))
-                .filter_map(|t| self.own(t))
+                .filter_map(|t| self.untagged(t))
                 .collect();
             headers.remove(&name);
             if let Some(value) = HeaderValue::from_str(&own.join(", "))
@@ -73,14 +73,14 @@ impl Filter {
     }
 
     /// `"TAG-x"` is `"x"`.
-    fn own(&self, tag: &str) -> Option<String> {
-        let (weak, opaque) = split(tag)?;
+    fn untagged(&self, tag: &str) -> Option<String> {
+        let (weak, opaque) = split_etag(tag)?;
         let rest = opaque.strip_prefix(self.tag.as_str())?.strip_prefix('-')?;
         Some(format!("{weak}\"{rest}\""))
     }
 
     /// Headers of an answer. `host`: what the request asks for.
-    pub fn response(
+    pub fn filter_response(
         &self,
         status: StatusCode,
         headers: &mut HeaderMap,
@@ -105,7 +105,7 @@ impl Filter {
             headers.remove(header::LOCATION);
         }
         let tagged = |t: &HeaderValue| {
-            let (weak, opaque) = split(t.to_str().ok()?)?;
+            let (weak, opaque) = split_etag(t.to_str().ok()?)?;
             HeaderValue::from_str(&format!("{weak}\"{}-{opaque}\"", self.tag)).ok()
         };
         let tagged = headers.get(header::ETAG).and_then(tagged);
@@ -121,12 +121,12 @@ impl Filter {
             header::CACHE_CONTROL,
             HeaderValue::from_static(if kept { "no-cache" } else { "no-store" }),
         );
-        shield(headers, host);
+        set_security_headers(headers, host);
     }
 }
 
 /// `W/` where it is there, and what stands between the quotes (RFC 9110, 8.8.3).
-fn split(tag: &str) -> Option<(&'static str, &str)> {
+fn split_etag(tag: &str) -> Option<(&'static str, &str)> {
     let tag = tag.trim();
     let (weak, rest) = tag.strip_prefix("W/").map_or(("", tag), |r| ("W/", r));
     let opaque = rest.strip_prefix('"')?.strip_suffix('"')?;
@@ -158,7 +158,7 @@ fn leads_here(to: &str, host: &str) -> bool {
 /// It is the only policy of the answer, and reports nowhere. ComfyUI's page evaluates code and
 /// works with blobs. `ws:` is named since not every browser takes it for `'self'`. Leaving the page
 /// by its address bar is nothing that a policy could forbid.
-fn shield(headers: &mut HeaderMap, host: &str) {
+fn set_security_headers(headers: &mut HeaderMap, host: &str) {
     let policy = format!(
         "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; \
          style-src 'self' 'unsafe-inline'; connect-src 'self' ws://{host} data: blob:; worker-src \
@@ -270,7 +270,11 @@ mod tests {
                 ("cache-control", "public, max-age=31536000, immutable"),
                 ("expires", "Fri, 01 Jan 2100 00:00:00 GMT"),
             ]);
-            Filter::new("t".into()).response(StatusCode::from_u16(status).unwrap(), &mut h, None);
+            HeaderFilter::new("t".into()).filter_response(
+                StatusCode::from_u16(status).unwrap(),
+                &mut h,
+                None,
+            );
             format!(
                 "{status}: {} {}",
                 h["cache-control"].to_str().unwrap(),
@@ -290,12 +294,15 @@ mod tests {
 
     #[test]
     fn a_copy_of_another_launch_is_never_said_to_be_unchanged() {
-        let (before, now) = (Filter::new("aa".into()), Filter::new("bb".into()));
+        let (before, now) = (
+            HeaderFilter::new("aa".into()),
+            HeaderFilter::new("bb".into()),
+        );
         let mut answer = map(&[
             ("etag", "W/\"1-2\""),
             ("last-modified", "Sat, 01 Jan 2000 00:00:00 GMT"),
         ]);
-        before.response(StatusCode::OK, &mut answer, None);
+        before.filter_response(StatusCode::OK, &mut answer, None);
         assert_eq!(
             (
                 answer["etag"].to_str().unwrap(),
@@ -303,13 +310,13 @@ mod tests {
             ),
             ("W/\"aa-1-2\"", None)
         );
-        let ask = |f: &Filter| {
+        let ask = |f: &HeaderFilter| {
             let mut h = map(&[
                 ("if-none-match", "W/\"aa-1-2\", \"1-2\", *"),
                 ("if-modified-since", "Sat, 01 Jan 2000 00:00:00 GMT"),
                 ("if-range", "\"aa-x\""),
             ]);
-            f.request(&mut h);
+            f.filter_request(&mut h);
             format!(
                 "{:?} {:?} {:?}",
                 h.get("if-none-match"),

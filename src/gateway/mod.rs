@@ -19,11 +19,11 @@ pub mod tokens;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
 
-use super::manifest::Egress;
+use super::manifest::EgressPolicy;
 
 /// What the launcher asks of it, on stdin.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Config {
+pub struct GatewayConfig {
     /// Whom it becomes, uid and gid alike.
     pub uid: u32,
     /// Bound by root, outside.
@@ -32,11 +32,11 @@ pub struct Config {
     pub network: Option<RawFd>,
     /// Where ComfyUI listens in there.
     pub inner: SocketAddr,
-    pub rules: access::Rules,
+    pub rules: access::AccessRules,
     /// Where the proxy for the way out listens, in there too.
     pub proxy: SocketAddr,
-    pub egress: Egress,
-    pub secret: tokens::Secret,
+    pub egress: EgressPolicy,
+    pub secret: tokens::LaunchSecret,
     /// A pipe for what goes wrong; its end without a word means that it listens.
     pub report: RawFd,
     /// Who started it: without that process it ends.

@@ -14,18 +14,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
-use super::Config;
-use super::access::{Peer, Verdict};
-use super::connection_limits::Places;
-use super::egress::{self, Outside, Proxy};
-use super::header_limit::Heads;
-use super::relay::{Front, Line};
-use super::tokens::Desk;
+use super::GatewayConfig;
+use super::access::{PeerIdentity, PeerVerdict};
+use super::connection_limits::ConnectionSlots;
+use super::egress::{self, EgressProxy, OutboundDialer};
+use super::header_limit::HeaderLimitReader;
+use super::relay::{ClientConnection, GatewayRelay};
+use super::tokens::SessionStore;
 use crate::host::fs;
-use crate::host::peer::{self, Identify};
+use crate::host::peer::{self, PeerLookup};
 use crate::host::roles::credentials::{self, Dropped};
 use crate::host::roles::serve::{self, Report, RoleConfig};
-use crate::manifest::Egress;
+use crate::manifest::EgressPolicy;
 use crate::problem::{Doing, Result};
 
 /// Those that are turned away and may still read why.
@@ -39,7 +39,7 @@ const OPEN_FILES: u64 = 8192;
 /// How long a request may take to say what it is.
 const HEAD: Duration = Duration::from_secs(30);
 
-impl RoleConfig for Config {
+impl RoleConfig for GatewayConfig {
     const WHAT: &'static str = "what to serve";
 
     fn report(&self) -> Option<RawFd> {
@@ -50,31 +50,31 @@ impl RoleConfig for Config {
 /// Serves until its stdin ends. The first line of it is the [`Config`]. Must be called while there
 /// is one thread.
 pub fn serve_gateway() -> ExitCode {
-    serve::serve(|config: Config, report| {
+    serve::serve(|config: GatewayConfig, report| {
         serve::cloexec_from_3()?;
         serve::die_with_parent(config.launcher)?;
         credentials::set_rlimits(OPEN_FILES, None)?;
-        nix::sys::stat::umask(fs::mode(0o077));
+        nix::sys::stat::umask(fs::as_mode(0o077));
         let listener = std::net::TcpListener::from(serve::adopt_fd(config.listener)?);
         listener.set_nonblocking(true).doing(|| "listen".into())?;
         // Both belong to the network outside, where this process does not stay.
         let peers = peer::of_this_system().doing(|| "ask whose connections are".into())?;
         let (outer, dropped) = drop_privileges(&config)?;
-        run(config, listener, peers.as_ref(), outer, report, &dropped).map(|()| 0)
+        run_gateway(config, listener, peers.as_ref(), outer, report, &dropped).map(|()| 0)
     })
 }
 
 /// What of the gateway reaches outside and inside: who dials, and where the proxy listens.
 struct Outer {
-    dialer: Option<Outside>,
+    dialer: Option<OutboundDialer>,
     proxy: std::net::TcpListener,
 }
 
 /// Serves, as nobody.
-fn run(
-    config: Config,
+fn run_gateway(
+    config: GatewayConfig,
     listener: std::net::TcpListener,
-    peers: &dyn Identify,
+    peers: &dyn PeerLookup,
     outer: Outer,
     report: &mut Report,
     _: &Dropped,
@@ -83,15 +83,15 @@ fn run(
     let (tell, told) = std::sync::mpsc::sync_channel::<String>(egress::NAMED);
     std::thread::spawn(move || {
         told.iter()
-            .for_each(|line| crate::render::stdout(&format!("comfy: {line}")))
+            .for_each(|line| crate::render::print_stdout(&format!("comfy: {line}")))
     });
-    let proxy = Arc::new(Proxy::new(config.egress, outer.dialer, move |line| {
+    let proxy = Arc::new(EgressProxy::new(config.egress, outer.dialer, move |line| {
         drop(tell.try_send(line))
     }));
-    let front = Arc::new(Front::new(
+    let front = Arc::new(GatewayRelay::new(
         config.rules,
         config.inner,
-        Desk::new(config.secret),
+        SessionStore::new(config.secret),
     ));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -105,30 +105,36 @@ fn run(
     report.succeed();
     runtime.block_on(async {
         let listener = TcpListener::from_std(listener).doing(|| "listen".into())?;
-        tokio::spawn(proxy.accept(TcpListener::from_std(outer.proxy).doing(|| "listen".into())?));
-        accept(&listener, &front, peers).await;
+        tokio::spawn(
+            proxy.accept_connections(TcpListener::from_std(outer.proxy).doing(|| "listen".into())?),
+        );
+        accept_connections(&listener, &front, peers).await;
         Ok(())
     })
 }
 
 /// Goes into the launch's network, becomes an account that does not exist, and lets go of the file
 /// system. The thread that stays outside is as poor; the proxy's listener is inside.
-fn drop_privileges(config: &Config) -> Result<(Outer, Dropped)> {
+fn drop_privileges(config: &GatewayConfig) -> Result<(Outer, Dropped)> {
     // Every thread has its own confinement: it comes before the second one.
     credentials::set_no_new_privs()?;
     #[cfg(target_os = "linux")]
-    crate::host::confine::landlock_rules::apply(
-        &crate::confine::front(&config.egress, config.inner.port(), config.proxy.port()),
+    crate::host::confine::landlock_rules::apply_rules(
+        &crate::confine::gateway_confinement(
+            &config.egress,
+            config.inner.port(),
+            config.proxy.port(),
+        ),
         &std::collections::BTreeMap::new(),
     )?;
-    let dialer = (config.egress != Egress::Deny)
-        .then(Outside::start)
+    let dialer = (config.egress != EgressPolicy::Deny)
+        .then(OutboundDialer::start_thread)
         .transpose()
         .doing(|| "start the way out".into())?;
     #[cfg(target_os = "linux")]
     {
         if let Some(network) = config.network {
-            crate::host::confine::netns::enter(&serve::adopt_fd(network)?)?;
+            crate::host::confine::netns::enter_netns(&serve::adopt_fd(network)?)?;
         }
     }
     let proxy = std::net::TcpListener::bind(config.proxy)
@@ -143,9 +149,13 @@ fn drop_privileges(config: &Config) -> Result<(Outer, Dropped)> {
 }
 
 /// Serves every connection of `listener`, for ever.
-pub async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Identify) {
+pub async fn accept_connections(
+    listener: &TcpListener,
+    front: &Arc<GatewayRelay>,
+    peers: &dyn PeerLookup,
+) {
     let (places, parting) = (
-        Arc::new(Places::default()),
+        Arc::new(ConnectionSlots::default()),
         Arc::new(Semaphore::new(PARTING)),
     );
     loop {
@@ -154,13 +164,13 @@ pub async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Iden
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
-        let peer = who(&stream, peers);
-        let verdict = front.rules.peer(peer);
-        if let Verdict::Out(why) = &verdict {
+        let peer = identify_peer(&stream, peers);
+        let verdict = front.rules.judge_peer(peer);
+        if let PeerVerdict::Out(why) = &verdict {
             turn_away(stream, "403 Forbidden", why, &parting);
             continue;
         }
-        let Some(place) = places.take(front.rules.whose(peer, &verdict)) else {
+        let Some(place) = places.acquire_slot(front.rules.slot_owner(peer, &verdict)) else {
             turn_away(
                 stream,
                 "503 Service Unavailable",
@@ -170,9 +180,9 @@ pub async fn accept(listener: &TcpListener, front: &Arc<Front>, peers: &dyn Iden
             continue;
         };
         let id = place.id;
-        let line = Arc::new(Line::new(verdict, place));
-        let task = tokio::spawn(converse(stream, Arc::clone(front), line));
-        places.served(id, task.abort_handle());
+        let line = Arc::new(ClientConnection::new(verdict, place));
+        let task = tokio::spawn(serve_connection(stream, Arc::clone(front), line));
+        places.set_task(id, task.abort_handle());
     }
 }
 
@@ -204,12 +214,16 @@ fn turn_away(stream: TcpStream, status: &str, why: &str, parting: &Arc<Semaphore
     });
 }
 
-async fn converse(stream: TcpStream, front: Arc<Front>, line: Arc<Line>) {
+async fn serve_connection(
+    stream: TcpStream,
+    front: Arc<GatewayRelay>,
+    line: Arc<ClientConnection>,
+) {
     let _ = stream.set_nodelay(true);
-    let stream = Heads(stream, Arc::clone(&line));
+    let stream = HeaderLimitReader(stream, Arc::clone(&line));
     let service = service_fn(move |request| {
         let (front, line) = (Arc::clone(&front), Arc::clone(&line));
-        async move { Ok::<_, Infallible>(front.answer(&line, request).await) }
+        async move { Ok::<_, Infallible>(front.answer_request(&line, request).await) }
     });
     let mut server = http1::Builder::new();
     server
@@ -223,21 +237,21 @@ async fn converse(stream: TcpStream, front: Arc<Front>, line: Arc<Line>) {
         .await;
 }
 
-fn who(stream: &TcpStream, peers: &dyn Identify) -> Peer {
+fn identify_peer(stream: &TcpStream, peers: &dyn PeerLookup) -> PeerIdentity {
     let (Ok(peer), Ok(own)) = (stream.peer_addr(), stream.local_addr()) else {
-        return Peer::Gone;
+        return PeerIdentity::Gone;
     };
     let ip = peer.ip().to_canonical();
     // A connection from this machine to an address of its own has the same one at both ends.
     if !ip.is_loopback() && ip != own.ip().to_canonical() {
         return match peers.uid(peer, own) {
-            Ok(Some(uid)) => Peer::Local(uid),
-            _ => Peer::Remote(ip),
+            Ok(Some(uid)) => PeerIdentity::Local(uid),
+            _ => PeerIdentity::Remote(ip),
         };
     }
     match peers.uid(peer, own) {
-        Ok(Some(uid)) => Peer::Local(uid),
-        Ok(None) => Peer::Gone,
-        Err(_) => Peer::Untold,
+        Ok(Some(uid)) => PeerIdentity::Local(uid),
+        Ok(None) => PeerIdentity::Gone,
+        Err(_) => PeerIdentity::Untold,
     }
 }

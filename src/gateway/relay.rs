@@ -12,18 +12,18 @@ use hyper::{Method, Request, Response, StatusCode, Uri, Version};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use super::access::{Rules, Verdict};
-use super::connection_limits::Place;
-use super::headers::Filter;
-use super::tokens::Desk;
+use super::access::{AccessRules, PeerVerdict};
+use super::connection_limits::ConnectionSlot;
+use super::headers::HeaderFilter;
+use super::tokens::SessionStore;
 
 pub type Body = Either<Incoming, Full<Bytes>>;
 
-pub struct Front {
-    pub rules: Rules,
+pub struct GatewayRelay {
+    pub rules: AccessRules,
     pub inner: SocketAddr,
-    desk: Mutex<Desk>,
-    filter: Filter,
+    desk: Mutex<SessionStore>,
+    filter: HeaderFilter,
     /// Cookies are the same for every port of a machine: the port is in the name.
     cookie: String,
     /// Says which launch this browser saw last: name and value.
@@ -31,16 +31,16 @@ pub struct Front {
 }
 
 /// One connection from outside, and the one to ComfyUI that goes with it.
-pub struct Line {
-    pub verdict: Verdict,
+pub struct ClientConnection {
+    pub verdict: PeerVerdict,
     /// Held as well by a web socket that it became, until that ends.
-    place: Arc<Place>,
+    place: Arc<ConnectionSlot>,
     upstream: tokio::sync::Mutex<Option<SendRequest<Incoming>>>,
 }
 
-impl Line {
-    pub fn new(verdict: Verdict, place: Place) -> Line {
-        Line {
+impl ClientConnection {
+    pub fn new(verdict: PeerVerdict, place: ConnectionSlot) -> ClientConnection {
+        ClientConnection {
             verdict,
             place: Arc::new(place),
             upstream: tokio::sync::Mutex::new(None),
@@ -67,14 +67,17 @@ const HOP: &[&str] = &[
 const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
 const CROWDED: &str = "the owner has too many connections";
 
-impl Front {
-    pub fn new(rules: Rules, inner: SocketAddr, desk: Desk) -> Front {
+impl GatewayRelay {
+    pub fn new(rules: AccessRules, inner: SocketAddr, desk: SessionStore) -> GatewayRelay {
         let cookie = format!("comfy-{}", rules.port);
-        let seen = (format!("comfy-seen-{}", rules.port), desk.mark("launch"));
-        Front {
+        let seen = (
+            format!("comfy-seen-{}", rules.port),
+            desk.launch_mark("launch"),
+        );
+        GatewayRelay {
             rules,
             inner,
-            filter: Filter::new(desk.mark("copies")),
+            filter: HeaderFilter::new(desk.launch_mark("copies")),
             desk: Mutex::new(desk),
             cookie,
             seen,
@@ -82,63 +85,67 @@ impl Front {
     }
 
     /// Answers one request.
-    pub async fn answer(&self, line: &Line, mut request: Request<Incoming>) -> Response<Body> {
-        if let Verdict::Out(why) = &line.verdict {
-            return refused(why);
+    pub async fn answer_request(
+        &self,
+        line: &ClientConnection,
+        mut request: Request<Incoming>,
+    ) -> Response<Body> {
+        if let PeerVerdict::Out(why) = &line.verdict {
+            return refused_response(why);
         }
-        let proven = self.proven(request.headers());
+        let proven = self.is_proven(request.headers());
         if let Err(why) =
             self.rules
-                .request(request.method(), request.uri(), request.headers(), proven)
+                .judge_request(request.method(), request.uri(), request.headers(), proven)
         {
-            return refused(&why);
+            return refused_response(&why);
         }
-        let renewed = self.renewed(&request);
-        if let Some(mut done) = self.ticket(&request) {
-            if !line.place.prove() {
-                return refused(CROWDED);
+        let renewed = self.is_first_visit(&request);
+        if let Some(mut done) = self.redeem_ticket(&request) {
+            if !line.place.prove_owner() {
+                return refused_response(CROWDED);
             }
             if renewed {
-                self.renew(&mut done);
+                self.clear_browser_cache(&mut done);
             }
             return done;
         }
-        if let Verdict::Token(why) = line.verdict {
+        if let PeerVerdict::Token(why) = line.verdict {
             if !proven {
-                return refused(&format!(
+                return refused_response(&format!(
                     "{why}: use the address that `comfy open` prints, or send the token of `comfy \
                      open --token`"
                 ));
             }
-            if !line.place.prove() {
-                return refused(CROWDED);
+            if !line.place.prove_owner() {
+                return refused_response(CROWDED);
             }
         }
         if request.headers().contains_key(SERVICE_WORKER) {
-            return worker(request.headers());
+            return refuse_service_worker(request.headers());
         }
-        self.strip(request.headers_mut());
-        self.filter.request(request.headers_mut());
+        self.strip_credentials(request.headers_mut());
+        self.filter.filter_request(request.headers_mut());
         let host = request.headers().get(header::HOST).cloned();
-        let mut response = match self.pass(line, request).await {
+        let mut response = match self.relay_request(line, request).await {
             Ok(response) => response,
-            Err(()) => return waiting(),
+            Err(()) => return waiting_page(),
         };
         self.filter
-            .response(response.status(), response.headers_mut(), host.as_ref());
+            .filter_response(response.status(), response.headers_mut(), host.as_ref());
         if renewed {
-            self.renew(&mut response);
+            self.clear_browser_cache(&mut response);
         }
         response
     }
 
     /// Whether a browser comes to the front page for the first time in this launch.
-    fn renewed(&self, request: &Request<Incoming>) -> bool {
+    fn is_first_visit(&self, request: &Request<Incoming>) -> bool {
         let page = request
             .headers()
             .get("sec-fetch-dest")
             .is_none_or(|d| d == "document");
-        let known = cookies(request.headers())
+        let known = cookie_pairs(request.headers())
             .any(|pair| pair == (self.seen.0.as_bytes(), self.seen.1.as_bytes()));
         *request.method() == Method::GET && request.uri().path() == "/" && page && !known
     }
@@ -148,7 +155,7 @@ impl Front {
     /// the cache: `"storage"` would take the workflows with it that ComfyUI's page keeps there
     /// until they are saved, and what it would be for, service workers, [`worker`] removes.
     /// Browsers heed it where they know service workers at all.
-    fn renew(&self, response: &mut Response<Body>) {
+    fn clear_browser_cache(&self, response: &mut Response<Body>) {
         let (name, value) = &self.seen;
         response
             .headers_mut()
@@ -162,17 +169,17 @@ impl Front {
     }
 
     /// A ticket in the address of the front page becomes a cookie, and leaves the address.
-    fn ticket(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
+    fn redeem_ticket(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
         let ticket = request
             .uri()
             .query()
             .filter(|_| request.uri().path() == "/" && *request.method() == Method::GET)?
             .strip_prefix("ticket=")?;
-        let mut response = plain(StatusCode::SEE_OTHER, "");
+        let mut response = text_response(StatusCode::SEE_OTHER, "");
         response
             .headers_mut()
             .insert(header::LOCATION, HeaderValue::from_static("/"));
-        let value = self.desk().redeem(ticket)?;
+        let value = self.lock_sessions().redeem_ticket(ticket)?;
         let cookie = format!("{}={value}; Path=/; HttpOnly; SameSite=Strict", self.cookie);
         response
             .headers_mut()
@@ -180,28 +187,28 @@ impl Front {
         Some(response)
     }
 
-    fn desk(&self) -> std::sync::MutexGuard<'_, Desk> {
+    fn lock_sessions(&self) -> std::sync::MutexGuard<'_, SessionStore> {
         self.desk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn proven(&self, headers: &HeaderMap) -> bool {
+    fn is_proven(&self, headers: &HeaderMap) -> bool {
         let bearer = headers
             .get(header::AUTHORIZATION)
             .and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
-        let desk = self.desk();
-        bearer.is_some_and(|b| desk.bearer(b))
-            || cookies(headers).any(|(name, value)| {
+        let desk = self.lock_sessions();
+        bearer.is_some_and(|b| desk.is_bearer(b))
+            || cookie_pairs(headers).any(|(name, value)| {
                 name == self.cookie.as_bytes()
-                    && std::str::from_utf8(value).is_ok_and(|v| desk.cookie(v))
+                    && std::str::from_utf8(value).is_ok_and(|v| desk.is_cookie(v))
             })
     }
 
     /// Takes out what is between the owner and the front.
-    fn strip(&self, headers: &mut HeaderMap) {
+    fn strip_credentials(&self, headers: &mut HeaderMap) {
         let bearer = headers
             .get(header::AUTHORIZATION)
             .and_then(|v| v.to_str().ok()?.strip_prefix("Bearer "));
-        if bearer.is_some_and(|b| self.desk().bearer(b)) {
+        if bearer.is_some_and(|b| self.lock_sessions().is_bearer(b)) {
             headers.remove(header::AUTHORIZATION);
         }
         // Cookies know no ports: they are those of the owner's other servers on this machine.
@@ -210,9 +217,9 @@ impl Front {
     }
 
     /// To ComfyUI and back; `Err` where it does not answer.
-    async fn pass(
+    async fn relay_request(
         &self,
-        line: &Line,
+        line: &ClientConnection,
         mut request: Request<Incoming>,
     ) -> Result<Response<Body>, ()> {
         // A web socket is the only other protocol that ComfyUI speaks.
@@ -234,7 +241,7 @@ impl Front {
         *request.uri_mut() = path.parse::<Uri>().map_err(drop)?;
         *request.version_mut() = Version::HTTP_11;
 
-        let mut response = self.send(line, request).await?;
+        let mut response = self.send_upstream(line, request).await?;
         let switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
         if switched && client.is_none() {
             return Err(());
@@ -265,9 +272,9 @@ impl Front {
     }
 
     /// Over the connection that this line has, or a new one: the old one may have ended meanwhile.
-    async fn send(
+    async fn send_upstream(
         &self,
-        line: &Line,
+        line: &ClientConnection,
         mut request: Request<Incoming>,
     ) -> Result<Response<Incoming>, ()> {
         let mut slot = line.upstream.lock().await;
@@ -294,7 +301,7 @@ impl Front {
 }
 
 /// As bytes: a page may set one that is no ASCII, and the others are still there.
-fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
+fn cookie_pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     let pairs = headers
         .get_all(header::COOKIE)
         .iter()
@@ -307,7 +314,7 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-fn plain(status: StatusCode, text: &str) -> Response<Body> {
+fn text_response(status: StatusCode, text: &str) -> Response<Body> {
     let mut response = Response::new(Either::Right(Full::new(Bytes::from(text.to_string()))));
     *response.status_mut() = status;
     response.headers_mut().insert(
@@ -320,8 +327,8 @@ fn plain(status: StatusCode, text: &str) -> Response<Body> {
     response
 }
 
-fn refused(why: &str) -> Response<Body> {
-    let mut response = plain(StatusCode::FORBIDDEN, &format!("comfy: {why}\n"));
+fn refused_response(why: &str) -> Response<Body> {
+    let mut response = text_response(StatusCode::FORBIDDEN, &format!("comfy: {why}\n"));
     // What is left of a body is not read.
     response
         .headers_mut()
@@ -333,11 +340,11 @@ fn refused(why: &str) -> Response<Body> {
 /// A page that registers one is refused. Where no page asks, the browser looks for a newer script
 /// of a worker that it has: one from before, or of whoever had the port. It gets one that removes
 /// itself; a refusal would leave the old one in place.
-fn worker(headers: &HeaderMap) -> Response<Body> {
+fn refuse_service_worker(headers: &HeaderMap) -> Response<Body> {
     if headers.contains_key(header::REFERER) || headers.contains_key(header::ORIGIN) {
-        return refused("service workers outlive their node, so none is registered");
+        return refused_response("service workers outlive their node, so none is registered");
     }
-    let mut response = plain(
+    let mut response = text_response(
         StatusCode::OK,
         "addEventListener('install', () => skipWaiting());\naddEventListener('activate', () => \
          registration.unregister());\n",
@@ -355,8 +362,8 @@ fn worker(headers: &HeaderMap) -> Response<Body> {
     response
 }
 
-fn waiting() -> Response<Body> {
-    let mut response = plain(
+fn waiting_page() -> Response<Body> {
+    let mut response = text_response(
         StatusCode::SERVICE_UNAVAILABLE,
         "comfy: ComfyUI does not answer yet\n",
     );

@@ -27,9 +27,9 @@ const GOOD: u64 = 60;
 
 /// 32 random bytes in hexadecimal; new at each launch.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
-pub struct Secret(String);
+pub struct LaunchSecret(String);
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for LaunchSecret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret")
     }
@@ -39,27 +39,27 @@ impl std::fmt::Debug for Secret {
 ///
 /// # Errors
 /// The system has no random numbers.
-pub fn random(n: usize) -> Result<String> {
+pub fn random_hex(n: usize) -> Result<String> {
     let mut bytes = vec![0; n];
     getrandom::fill(&mut bytes).doing(|| "get random numbers".into())?;
     Ok(encode_string(&bytes))
 }
 
-fn now() -> u64 {
+fn unix_now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
         .as_secs()
 }
 
-impl Secret {
+impl LaunchSecret {
     /// # Errors
     /// The system has no random numbers.
-    pub fn new() -> Result<Secret> {
-        random(32).map(Secret)
+    pub fn new() -> Result<LaunchSecret> {
+        random_hex(32).map(LaunchSecret)
     }
 
-    fn mac(&self, what: &str) -> String {
+    fn hex_mac(&self, what: &str) -> String {
         // HMAC takes keys of any length (RFC 2104).
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()) else {
             return String::new();
@@ -69,13 +69,13 @@ impl Secret {
     }
 
     /// The token for programs, the same for the whole launch.
-    pub fn bearer(&self) -> String {
-        self.mac("bearer")
+    pub fn bearer_token(&self) -> String {
+        self.hex_mac("bearer")
     }
 
     /// What else only this launch knows, for `purpose`: 16 digits that may be seen.
-    pub fn mark(&self, purpose: &str) -> String {
-        let mut mac = self.mac(&format!("mark of {purpose}"));
+    pub fn launch_mark(&self, purpose: &str) -> String {
+        let mut mac = self.hex_mac(&format!("mark of {purpose}"));
         mac.truncate(16);
         mac
     }
@@ -84,14 +84,14 @@ impl Secret {
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn ticket(&self) -> Result<String> {
-        let what = format!("{}.{}", now(), random(16)?);
-        Ok(format!("{what}.{}", self.mac(&what)))
+    pub fn browser_ticket(&self) -> Result<String> {
+        let what = format!("{}.{}", unix_now(), random_hex(16)?);
+        Ok(format!("{what}.{}", self.hex_mac(&what)))
     }
 }
 
 /// Two texts, compared in a time that says nothing of where they differ.
-fn same(a: &str, b: &str) -> bool {
+fn constant_time_eq(a: &str, b: &str) -> bool {
     a.len() == b.len()
         && a.bytes()
             .zip(b.bytes())
@@ -100,8 +100,8 @@ fn same(a: &str, b: &str) -> bool {
 }
 
 /// What the front remembers: tickets that were used, cookies that it gave.
-pub struct Desk {
-    secret: Secret,
+pub struct SessionStore {
+    secret: LaunchSecret,
     bearer: String,
     used: BTreeMap<String, u64>,
     cookies: Vec<String>,
@@ -110,10 +110,10 @@ pub struct Desk {
 /// Browsers of one owner; the oldest has to ask again.
 const COOKIES: usize = 32;
 
-impl Desk {
-    pub fn new(secret: Secret) -> Desk {
-        Desk {
-            bearer: secret.bearer(),
+impl SessionStore {
+    pub fn new(secret: LaunchSecret) -> SessionStore {
+        SessionStore {
+            bearer: secret.bearer_token(),
             secret,
             used: BTreeMap::new(),
             cookies: Vec::new(),
@@ -121,8 +121,8 @@ impl Desk {
     }
 
     /// A new cookie for a good ticket, which is then good no more.
-    pub fn redeem(&mut self, ticket: &str) -> Option<String> {
-        self.redeem_at(ticket, now())
+    pub fn redeem_ticket(&mut self, ticket: &str) -> Option<String> {
+        self.redeem_at(ticket, unix_now())
     }
 
     fn redeem_at(&mut self, ticket: &str, now: u64) -> Option<String> {
@@ -131,13 +131,13 @@ impl Desk {
         self.used.retain(|_, t| *t + GOOD >= now);
         // The clock of the same machine: nothing is from the future.
         let fresh = made <= now && now - made <= GOOD;
-        if !same(mac, &self.secret.mac(what))
+        if !constant_time_eq(mac, &self.secret.hex_mac(what))
             || !fresh
             || self.used.insert(what.into(), made).is_some()
         {
             return None;
         }
-        let cookie = random(32).ok()?;
+        let cookie = random_hex(32).ok()?;
         if self.cookies.len() >= COOKIES {
             self.cookies.remove(0);
         }
@@ -146,38 +146,38 @@ impl Desk {
     }
 
     /// As [`Secret::mark`].
-    pub fn mark(&self, purpose: &str) -> String {
-        self.secret.mark(purpose)
+    pub fn launch_mark(&self, purpose: &str) -> String {
+        self.secret.launch_mark(purpose)
     }
 
-    pub fn cookie(&self, value: &str) -> bool {
-        self.cookies.iter().any(|c| same(c, value))
+    pub fn is_cookie(&self, value: &str) -> bool {
+        self.cookies.iter().any(|c| constant_time_eq(c, value))
     }
 
-    pub fn bearer(&self, value: &str) -> bool {
-        same(&self.bearer, value)
+    pub fn is_bearer(&self, value: &str) -> bool {
+        constant_time_eq(&self.bearer, value)
     }
 }
 
 /// The file `records/front.json` of a running launch: how the owner reaches it. Only the owner can
 /// read it.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Handle {
+pub struct GatewayCredentials {
     /// `http://127.0.0.1:8188`
     pub address: String,
-    secret: Secret,
+    secret: LaunchSecret,
 }
 
-impl Handle {
-    pub fn new(address: String, secret: Secret) -> Handle {
-        Handle { address, secret }
+impl GatewayCredentials {
+    pub fn new(address: String, secret: LaunchSecret) -> GatewayCredentials {
+        GatewayCredentials { address, secret }
     }
 
     /// Leaves it for the owner: root's launcher does.
     ///
     /// # Errors
     /// The disk.
-    pub fn write(&self, path: &Path, owner: (u32, u32)) -> Result<()> {
+    pub fn write_for_owner(&self, path: &Path, owner: (u32, u32)) -> Result<()> {
         let text = serde_json::to_vec(self).doing(|| "write how the front is reached".into())?;
         edit::write_file(path, &text, 0o400, Some(owner))
             .doing(|| format!("write {}", path.display()))
@@ -187,12 +187,12 @@ impl Handle {
     ///
     /// # Errors
     /// Nothing runs; the file is not to be trusted.
-    pub fn read(path: &Path, owner: u32) -> Result<Handle> {
+    pub fn read_as_owner(path: &Path, owner: u32) -> Result<GatewayCredentials> {
         if path
             .symlink_metadata()
             .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
         {
-            return Err(Problem::new("ComfyUI does not run").hint("start it with `comfy run`"));
+            return Err(Problem::new("ComfyUI does not run").with_hint("start it with `comfy run`"));
         }
         let text = fs::read_trusted(path, &[owner])?;
         serde_json::from_str(&text).doing(|| format!("understand {}", path.display()))
@@ -207,13 +207,13 @@ impl Handle {
         Ok(format!(
             "{}/?ticket={}",
             self.address,
-            self.secret.ticket()?
+            self.secret.browser_ticket()?
         ))
     }
 
     /// What a program sends as `Authorization: Bearer …`.
-    pub fn bearer(&self) -> String {
-        self.secret.bearer()
+    pub fn authorization_header(&self) -> String {
+        self.secret.bearer_token()
     }
 }
 
@@ -223,25 +223,29 @@ mod tests {
 
     #[test]
     fn a_ticket_is_good_once_and_for_a_minute() {
-        let secret = Secret::new().unwrap();
-        let mut desk = Desk::new(secret.clone());
-        let ticket = secret.ticket().unwrap();
-        let cookie = desk.redeem(&ticket).unwrap();
-        assert!(desk.cookie(&cookie) && !desk.cookie("") && !desk.cookie(&cookie[1..]));
-        assert_eq!(desk.redeem(&ticket), None, "a second time");
-        let late = secret.ticket().unwrap();
-        assert_eq!(desk.redeem_at(&late, now() + GOOD + 1), None, "too late");
-        let forged = format!("{}.{}.{}", now(), "0".repeat(32), "0".repeat(64));
+        let secret = LaunchSecret::new().unwrap();
+        let mut desk = SessionStore::new(secret.clone());
+        let ticket = secret.browser_ticket().unwrap();
+        let cookie = desk.redeem_ticket(&ticket).unwrap();
+        assert!(desk.is_cookie(&cookie) && !desk.is_cookie("") && !desk.is_cookie(&cookie[1..]));
+        assert_eq!(desk.redeem_ticket(&ticket), None, "a second time");
+        let late = secret.browser_ticket().unwrap();
+        assert_eq!(
+            desk.redeem_at(&late, unix_now() + GOOD + 1),
+            None,
+            "too late"
+        );
+        let forged = format!("{}.{}.{}", unix_now(), "0".repeat(32), "0".repeat(64));
         for bad in [
             forged.as_str(),
             "",
             ".",
             "x.y.z",
-            &Secret::new().unwrap().ticket().unwrap(),
+            &LaunchSecret::new().unwrap().browser_ticket().unwrap(),
         ] {
-            assert_eq!(desk.redeem(bad), None, "{bad}");
+            assert_eq!(desk.redeem_ticket(bad), None, "{bad}");
         }
-        assert!(desk.bearer(&secret.bearer()) && !desk.bearer(""));
+        assert!(desk.is_bearer(&secret.bearer_token()) && !desk.is_bearer(""));
         assert_eq!(format!("{secret:?}"), "Secret");
     }
 }

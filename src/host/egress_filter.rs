@@ -7,24 +7,24 @@
 
 use std::path::Path;
 
-use super::process::{Run, first_existing};
+use super::process::{ProgramRunner, first_existing};
 use crate::host::fs::edit;
-use crate::plan::observed::Fence;
+use crate::plan::observed::EgressFilter;
 use crate::problem::{Doing, Problem, Result};
 
 /// Where distributions put it.
-fn program() -> Option<&'static str> {
+fn nft_path() -> Option<&'static str> {
     first_existing(&["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"])
 }
 
-fn table(uid: u32) -> String {
+fn table_name(uid: u32) -> String {
     format!("comfy_{uid}")
 }
 
 /// What answers a connection passes: only who begins one is refused. Where a launch has no network
 /// of its own, ComfyUI's answers to the front are such.
-fn script(uid: u32) -> String {
-    let t = table(uid);
+fn table_script(uid: u32) -> String {
+    let t = table_name(uid);
     format!(
         "add table inet {t}; delete table inet {t}; add table inet {t}; add chain inet {t} output \
          {{ type filter hook output priority filter; policy accept; }}; add rule inet {t} output \
@@ -35,7 +35,7 @@ fn script(uid: u32) -> String {
 
 /// Whether a listing has the two rules and no others; their wording differs between versions of
 /// nft.
-fn whole(listing: &str, uid: u32) -> bool {
+fn is_complete(listing: &str, uid: u32) -> bool {
     let rules: Vec<&str> = listing
         .lines()
         .map(str::trim)
@@ -47,7 +47,7 @@ fn whole(listing: &str, uid: u32) -> bool {
         && matches!(rules[..], [answers, rest] if answers.starts_with(&own) && answers.ends_with("accept") && rest.starts_with(&own) && rest.contains("reject"))
 }
 
-fn boot() -> String {
+fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .unwrap_or_default()
         .trim()
@@ -55,19 +55,23 @@ fn boot() -> String {
 }
 
 /// What was noted, and as root the rules themselves.
-pub fn look(uid: u32, record: &Path, run: &dyn Run) -> Fence {
+pub fn read_state(uid: u32, record: &Path, run: &dyn ProgramRunner) -> EgressFilter {
     let noted = std::fs::read_to_string(record).unwrap_or_default();
-    let Some(nft) = program().filter(|_| noted.trim() != format!("unusable {}", boot())) else {
-        return Fence::Unusable;
+    let Some(nft) = nft_path().filter(|_| noted.trim() != format!("unusable {}", boot_id())) else {
+        return EgressFilter::Unusable;
     };
     let listed = || {
-        let t = table(uid);
-        run.run(&[nft, "list", "table", "inet", &t])
-            .is_ok_and(|o| o.status == 0 && whole(&o.stdout, uid))
+        let t = table_name(uid);
+        run.run_program(&[nft, "list", "table", "inet", &t])
+            .is_ok_and(|o| o.status == 0 && is_complete(&o.stdout, uid))
     };
-    let there = noted.trim() == format!("{uid} {}", boot())
+    let there = noted.trim() == format!("{uid} {}", boot_id())
         && (!nix::unistd::geteuid().is_root() || listed());
-    if there { Fence::There } else { Fence::Absent }
+    if there {
+        EgressFilter::There
+    } else {
+        EgressFilter::Absent
+    }
 }
 
 /// Loads the rules, in one piece. Where nft does not work, as in many containers, that is noted
@@ -75,10 +79,10 @@ pub fn look(uid: u32, record: &Path, run: &dyn Run) -> Fence {
 ///
 /// # Errors
 /// The disk.
-pub fn set(uid: u32, record: &Path, run: &dyn Run) -> Result<()> {
-    let done = match program() {
+pub fn install_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result<()> {
+    let done = match nft_path() {
         Some(nft) => {
-            run.run(&[nft, &script(uid)])
+            run.run_program(&[nft, &table_script(uid)])
                 .doing(|| "run nft".into())?
                 .status
                 == 0
@@ -92,7 +96,7 @@ pub fn set(uid: u32, record: &Path, run: &dyn Run) -> Result<()> {
     };
     edit::write_file(
         record,
-        format!("{word} {}\n", boot()).as_bytes(),
+        format!("{word} {}\n", boot_id()).as_bytes(),
         0o644,
         None,
     )
@@ -103,18 +107,18 @@ pub fn set(uid: u32, record: &Path, run: &dyn Run) -> Result<()> {
 ///
 /// # Errors
 /// nft refuses.
-pub fn remove(uid: u32, record: &Path, run: &dyn Run) -> Result<()> {
+pub fn remove_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result<()> {
     let what = || format!("take away what nftables refuses uid {uid}");
-    if let Some(nft) = program() {
-        let t = table(uid);
+    if let Some(nft) = nft_path() {
+        let t = table_name(uid);
         let out = run
-            .run(&[nft, &format!("add table inet {t}; delete table inet {t}")])
+            .run_program(&[nft, &format!("add table inet {t}; delete table inet {t}")])
             .doing(what)?;
         if out.status != 0 {
             return Err(Problem::new(format!(
                 "could not {}: {}",
                 what(),
-                crate::text::escape(out.stderr.trim())
+                crate::text::escape_text(out.stderr.trim())
             )));
         }
     }
@@ -136,9 +140,12 @@ mod tests {
                  filter; policy accept;\n\t\tmeta skuid 471 {words}\n\t\tmeta skuid 471 reject \
                  with icmpx port-unreachable\n\t}}\n}}\n"
             );
-            assert!(whole(&listing, 471) && !whole(&listing, 47), "{words}");
-            assert!(!whole(&listing.replace("reject", "accept"), 471));
-            assert!(!whole(
+            assert!(
+                is_complete(&listing, 471) && !is_complete(&listing, 47),
+                "{words}"
+            );
+            assert!(!is_complete(&listing.replace("reject", "accept"), 471));
+            assert!(!is_complete(
                 &listing.replace(
                     "\t\tmeta skuid 471 tcp",
                     "\t\tmeta skuid 471 accept\n\t\tmeta skuid 471 tcp"

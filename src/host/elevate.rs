@@ -7,22 +7,22 @@ use std::process::{Command, Stdio};
 use super::process::first_existing;
 use super::roles::Role;
 use super::roles::spawn::{RoleProcess, SYSTEM_PATH, own_program};
-use crate::desired::Paths;
-use crate::desired::system_files::Program;
+use crate::desired::InstancePaths;
+use crate::desired::system_files::ComfyProgram;
 use crate::problem::{Doing, Problem, Result};
 
 /// What stat(2) says of a copy of comfy at `path`, or of the program that runs.
 ///
 /// # Errors
 /// Anything but that it is not there.
-pub fn program(path: Option<&Path>) -> std::io::Result<Option<Program>> {
+pub fn program_of(path: Option<&Path>) -> std::io::Result<Option<ComfyProgram>> {
     use std::os::unix::fs::MetadataExt;
     let seen = match path {
         Some(p) => p.symlink_metadata(),
         None => own_program().and_then(std::fs::metadata),
     };
     match seen {
-        Ok(m) => Ok(Some(Program {
+        Ok(m) => Ok(Some(ComfyProgram {
             uid: m.uid(),
             mode: m.mode(),
             size: m.size(),
@@ -42,17 +42,17 @@ pub fn program(path: Option<&Path>) -> std::io::Result<Option<Program>> {
 
 /// The launcher of an instance, for which sudo may have a rule: only one that is root's, and this
 /// comfy.
-fn launcher(paths: &Paths) -> Option<PathBuf> {
-    let path = paths.launcher();
-    let there = program(Some(&path)).ok().flatten()?;
-    if program(None)
+fn passwordless_launcher(paths: &InstancePaths) -> Option<PathBuf> {
+    let path = paths.launcher_program();
+    let there = program_of(Some(&path)).ok().flatten()?;
+    if program_of(None)
         .ok()
         .flatten()
         .is_some_and(|own| there.is_copy_of(&own))
     {
         return Some(path);
     }
-    crate::render::note(
+    crate::render::print_note(
         "The launcher is of another comfy, so sudo may ask for your password: `comfy apply` brings \
          this one.",
     );
@@ -63,11 +63,11 @@ fn launcher(paths: &Paths) -> Option<PathBuf> {
 ///
 /// # Errors
 /// As [`side`].
-pub fn launch_side(instance: &str, paths: &Paths, isolated: bool) -> Result<RoleProcess> {
+pub fn launch_side(instance: &str, paths: &InstancePaths, isolated: bool) -> Result<RoleProcess> {
     let rule = isolated && !nix::unistd::geteuid().is_root();
-    match rule.then(|| launcher(paths)).flatten() {
-        Some(program) => start(&program, &[Role::Launcher.subcommand(), instance], true),
-        None => side(Role::Launcher, isolated),
+    match rule.then(|| passwordless_launcher(paths)).flatten() {
+        Some(program) => start_program(&program, &[Role::Launcher.subcommand(), instance], true),
+        None => start_role(Role::Launcher, isolated),
     }
 }
 
@@ -76,13 +76,13 @@ pub fn launch_side(instance: &str, paths: &Paths, isolated: bool) -> Result<Role
 ///
 /// # Errors
 /// No sudo on this machine, or comfy's own program cannot be found.
-pub fn side(role: Role, isolated: bool) -> Result<RoleProcess> {
+pub fn start_role(role: Role, isolated: bool) -> Result<RoleProcess> {
     let own: PathBuf = std::env::current_exe().doing(|| "find comfy's own program".into())?;
-    start(&own, &[role.subcommand()], isolated)
+    start_program(&own, &[role.subcommand()], isolated)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that elevates")]
-fn start(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleProcess> {
+fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleProcess> {
     let mut command = if !isolated || nix::unistd::geteuid().is_root() {
         let mut c = Command::new(own);
         c.env_clear().env("PATH", SYSTEM_PATH);
@@ -105,7 +105,7 @@ fn start(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleProcess> 
         ])
         .ok_or_else(|| {
             Problem::new("this needs root, and sudo is not on this machine")
-                .hint("run the same command as root")
+                .with_hint("run the same command as root")
         })?;
         let mut c = Command::new(sudo);
         c.arg("--").arg(own);

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::git::NetEnv;
-use super::models::{Hubs, Secret};
-use crate::host::models::object_storage::Stores;
-use crate::host::net::mirrors::Mirrors;
+use super::models::{ModelHubs, SecretText};
+use crate::host::models::object_storage::StorageCredentials;
+use crate::host::net::mirrors::MirrorRules;
 use crate::problem::{Problem, Result};
 
 /// Variables that fetching honours: proxies, certificates, package indexes, and which uv.
@@ -44,7 +44,7 @@ pub fn var(name: &str) -> Option<String> {
 ///
 /// # Errors
 /// A malformed COMFY_MIRRORS.
-pub fn net() -> Result<NetEnv> {
+pub fn net_env() -> Result<NetEnv> {
     let vars: BTreeMap<String, String> = NET_VARS
         .iter()
         .filter_map(|k| Some(((*k).to_string(), var(k)?)))
@@ -59,7 +59,7 @@ pub fn net() -> Result<NetEnv> {
     };
     let mirrors = var("COMFY_MIRRORS").or_else(from_file).unwrap_or_default();
     Ok(NetEnv {
-        mirrors: Mirrors::parse(&mirrors)?,
+        mirrors: MirrorRules::parse(&mirrors)?,
         vars,
     })
 }
@@ -70,7 +70,7 @@ pub fn net() -> Result<NetEnv> {
 ///
 /// # Errors
 /// An address that is neither https:// nor on this machine.
-pub fn hubs() -> Result<Hubs> {
+pub fn model_hubs() -> Result<ModelHubs> {
     let address = |name: &str, default: &str| -> Result<String> {
         let text = var(name)
             .unwrap_or_else(|| default.into())
@@ -80,15 +80,15 @@ pub fn hubs() -> Result<Hubs> {
             Ok(()) if text.starts_with("http") => Ok(text),
             _ => Err(Problem::new(format!(
                 "{name}: `{}` is no https:// address",
-                crate::text::escape(&text)
+                crate::text::escape_text(&text)
             ))
-            .hint("http:// goes to this machine only")),
+            .with_hint("http:// goes to this machine only")),
         }
     };
     let file = var("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| {
         let own = var("HF_HOME")
             .map(PathBuf::from)
-            .or_else(|| Some(base("XDG_CACHE_HOME", ".cache", ".cache")?.join("huggingface")));
+            .or_else(|| Some(base_dir("XDG_CACHE_HOME", ".cache", ".cache")?.join("huggingface")));
         own.map(|p| p.join("token"))
     });
     let from_file = || {
@@ -99,7 +99,7 @@ pub fn hubs() -> Result<Hubs> {
     };
     let secret = |text: Option<String>| {
         text.filter(|t| !t.chars().any(char::is_control))
-            .map(Secret::new)
+            .map(SecretText::new)
     };
     let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
         .into_iter()
@@ -108,9 +108,9 @@ pub fn hubs() -> Result<Hubs> {
     let google = || {
         std::fs::read_to_string(var("GOOGLE_APPLICATION_CREDENTIALS")?)
             .ok()
-            .map(Secret::new)
+            .map(SecretText::new)
     };
-    let stores = Stores {
+    let stores = StorageCredentials {
         endpoint: endpoint.map(|n| address(n, "")).transpose()?,
         region: var("AWS_REGION")
             .or_else(|| var("AWS_DEFAULT_REGION"))
@@ -125,24 +125,24 @@ pub fn hubs() -> Result<Hubs> {
             .transpose()?,
         azure_key: secret(var("AZURE_STORAGE_ACCOUNT_KEY")),
     };
-    Ok(Hubs {
+    Ok(ModelHubs {
         stores,
         huggingface: address("HF_ENDPOINT", "https://huggingface.co")?,
         huggingface_token: secret(var("HF_TOKEN").or_else(from_file)),
         civitai: address("CIVITAI_ENDPOINT", "https://civitai.com")?,
         civitai_token: secret(var("CIVITAI_API_TOKEN")),
-        patience: net()?.patience(),
+        patience: net_env()?.stall_timeout(),
     })
 }
 
-pub fn home() -> Option<PathBuf> {
+pub fn home_dir() -> Option<PathBuf> {
     var("HOME").map(PathBuf::from).filter(|p| p.is_absolute())
 }
 
-fn base(variable: &str, linux: &str, mac: &str) -> Option<PathBuf> {
+fn base_dir(variable: &str, linux: &str, mac: &str) -> Option<PathBuf> {
     let own = var(variable).map(PathBuf::from).filter(|p| p.is_absolute());
     own.or_else(|| {
-        Some(home()?.join(if std::env::consts::OS == "macos" {
+        Some(home_dir()?.join(if std::env::consts::OS == "macos" {
             mac
         } else {
             linux
@@ -152,16 +152,16 @@ fn base(variable: &str, linux: &str, mac: &str) -> Option<PathBuf> {
 
 /// The user's config folder for comfy: a manifest may lie there, and `config.toml`.
 pub fn config_home() -> Option<PathBuf> {
-    Some(base("XDG_CONFIG_HOME", ".config", ".config")?.join("comfy"))
+    Some(base_dir("XDG_CONFIG_HOME", ".config", ".config")?.join("comfy"))
 }
 
 /// Where fetched outlines and comfy's own git configuration are kept; may be deleted at any time.
 pub fn cache_home() -> Option<PathBuf> {
-    Some(base("XDG_CACHE_HOME", ".cache", "Library/Caches")?.join("comfy"))
+    Some(base_dir("XDG_CACHE_HOME", ".cache", "Library/Caches")?.join("comfy"))
 }
 
 /// The program `name` in PATH.
-pub fn which(name: &str) -> Option<PathBuf> {
+pub fn find_in_path(name: &str) -> Option<PathBuf> {
     which_in(&var("PATH")?, name)
 }
 

@@ -7,55 +7,55 @@ mod removal;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::build::Builder;
+use super::build::GenerationBuilder;
 use super::git::NetEnv;
-use super::machine::Machine;
-use super::models::Hubs;
+use super::machine::HostMachine;
+use super::models::ModelHubs;
 use super::shares;
-use crate::desired::Paths;
-use crate::host::build::process::Jobs;
+use crate::desired::InstancePaths;
+use crate::host::build::process::JobLimits;
 use crate::host::fs::edit;
 use crate::host::models::apply_steps;
-use crate::plan::ids::Ids;
+use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::Act;
-use crate::plan::model_summary::Fetch;
+use crate::plan::model_summary::ModelFetch;
 use crate::plan::observed::ShareSpec;
 use crate::plan::step::Step;
 use crate::problem::{Doing, Result};
 use crate::progress::Reporter;
 
-pub struct Hands<'a> {
-    pub machine: &'a Machine,
-    pub paths: Paths,
-    pub ids: Ids,
+pub struct Executor<'a> {
+    pub machine: &'a HostMachine,
+    pub paths: InstancePaths,
+    pub ids: AccountIds,
     pub net: NetEnv,
-    pub hubs: Hubs,
+    pub hubs: ModelHubs,
     /// Models whose bytes are here, and those that are in their share now.
-    pub ready: BTreeMap<crate::lock::Sha, apply_steps::Ready>,
+    pub ready: BTreeMap<crate::lock::Sha256Digest, apply_steps::StagedModel>,
     pub placed: apply_steps::Placed,
     pub offline: bool,
     pub report: &'a dyn Reporter,
-    pub jobs: Option<Jobs>,
+    pub jobs: Option<JobLimits>,
     /// The git program that a build may use.
     pub git: Option<std::path::PathBuf>,
 }
 
-impl Hands<'_> {
-    fn sealed(&self) -> Option<(u32, u32)> {
+impl Executor<'_> {
+    fn sealed_owner(&self) -> Option<(u32, u32)> {
         nix::unistd::geteuid()
             .is_root()
             .then_some((self.ids.seal, self.ids.seal_gid))
     }
 
-    fn records(&self) -> Option<(u32, u32)> {
+    fn records_owner(&self) -> Option<(u32, u32)> {
         nix::unistd::geteuid()
             .is_root()
             .then_some((self.ids.seal, self.ids.records_gid()))
     }
 
-    fn builder(&mut self) -> Builder<'_> {
-        Builder {
+    fn builder(&mut self) -> GenerationBuilder<'_> {
+        GenerationBuilder {
             paths: &self.paths,
             ids: self.ids,
             net: self.net.clone(),
@@ -73,8 +73,8 @@ impl Hands<'_> {
     ///
     /// # Errors
     /// Something cannot be removed.
-    pub fn abandon(&self, first: &[PathBuf]) -> Result<()> {
-        let staged = std::fs::read_dir(self.paths.staging())
+    pub fn clear_failed_prepare(&self, first: &[PathBuf]) -> Result<()> {
+        let staged = std::fs::read_dir(self.paths.staging_dir())
             .into_iter()
             .flatten()
             .flatten()
@@ -90,26 +90,26 @@ impl Hands<'_> {
         // there.
         let some =
             |folder: PathBuf| std::fs::read_dir(folder).is_ok_and(|mut d| d.next().is_some());
-        let store = self.paths.store();
+        let store = self.paths.store_dir();
         let repositories = std::fs::read_dir(self.paths.git_store())
             .into_iter()
             .flatten()
             .flatten()
             .any(|e| some(e.path().join("objects/pack")));
         let fetched = [
-            (self.paths.downloads(), some(self.paths.downloads())),
+            (self.paths.downloads_dir(), some(self.paths.downloads_dir())),
             (
                 store.clone(),
-                repositories || some(crate::host::build::venv::wheels(&self.paths)),
+                repositories || some(crate::host::build::venv::wheel_store(&self.paths)),
             ),
         ];
         let kept: Vec<PathBuf> = fetched
             .into_iter()
             .filter_map(|(folder, any)| any.then_some(folder))
             .collect();
-        if !kept.contains(&self.paths.downloads()) {
+        if !kept.contains(&self.paths.downloads_dir()) {
             // Empty, and no harm where it stays.
-            let _ = edit::remove_path(&self.paths.downloads());
+            let _ = edit::remove_path(&self.paths.downloads_dir());
         }
         for path in staged.filter(names).chain(first.iter().cloned()) {
             clear_but(&path, &kept).doing(|| format!("clear {}", path.display()))?;
@@ -122,23 +122,23 @@ impl Hands<'_> {
     pub fn make_room(&self, inventory: &Inventory) {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         let full = |e: std::io::Error| matches!(e.kind(), StorageFull | QuotaExceeded);
-        if self.note(inventory).is_err_and(full) {
+        if self.write_records(inventory).is_err_and(full) {
             // Whether that was enough is told by what comes next.
-            let _ = edit::remove_path(&self.paths.store());
+            let _ = edit::remove_path(&self.paths.store_dir());
         }
     }
 
-    fn note(&self, inventory: &Inventory) -> std::io::Result<()> {
+    fn write_records(&self, inventory: &Inventory) -> std::io::Result<()> {
         let (path, text) = (
-            self.paths.inventory(),
+            self.paths.inventory_file(),
             serde_json::to_vec_pretty(inventory)?,
         );
         let own = nix::unistd::Uid::from_raw(self.ids.seal);
         edit::make_parents(&path, own, nix::unistd::Gid::from_raw(self.ids.seal_gid))?;
-        edit::write_file(&path, &text, 0o640, self.records())
+        edit::write_file(&path, &text, 0o640, self.records_owner())
     }
 
-    fn install(&self, what: &str, id: &str, staged: &Path, at: &Path) -> Result<()> {
+    fn install_staged(&self, what: &str, id: &str, staged: &Path, at: &Path) -> Result<()> {
         let what = || format!("put {what} {id} in place");
         if staged.symlink_metadata().is_err() {
             // A repeated step: it is there already, and is looked at again after the apply.
@@ -147,13 +147,13 @@ impl Hands<'_> {
         if at.symlink_metadata().is_err() {
             return edit::move_to(staged, at).doing(what);
         }
-        edit::exchange(staged, at).doing(what)?;
-        self.discard(staged)
+        edit::exchange_entries(staged, at).doing(what)?;
+        self.discard_path(staged)
     }
 
-    fn fetch_models(&mut self, items: &[Fetch]) -> Result<()> {
+    fn fetch_models(&mut self, items: &[ModelFetch]) -> Result<()> {
         let hubs = self.hubs.clone();
-        let ready = apply_steps::fetch(&mut self.builder(), &hubs, items)?;
+        let ready = apply_steps::fetch_models(&mut self.builder(), &hubs, items)?;
         self.ready.extend(ready);
         Ok(())
     }
@@ -162,12 +162,12 @@ impl Hands<'_> {
         &mut self,
         share: &ShareSpec,
         path: &str,
-        sha256: crate::lock::Sha,
+        sha256: crate::lock::Sha256Digest,
         keep: bool,
     ) -> Result<()> {
         let kept =
             keep.then(|| format!("replaced-{}", chrono::Utc::now().format("%Y%m%dT%H%M%S%3f")));
-        let kept = apply_steps::put(
+        let kept = apply_steps::put_model(
             &mut self.ready,
             share,
             path,
@@ -176,7 +176,7 @@ impl Hands<'_> {
             &mut self.placed,
         )?;
         if let Some(kept) = kept {
-            self.report.say(&format!(
+            self.report.print_line(&format!(
                 "model.{path}: another file was there; it is kept as {}",
                 kept.display()
             ));
@@ -187,31 +187,31 @@ impl Hands<'_> {
     fn write_launch(&self, spec: &crate::desired::launch::LaunchSpec) -> Result<()> {
         let text =
             serde_json::to_vec_pretty(spec).doing(|| "write how ComfyUI is launched".into())?;
-        let path = self.paths.launch();
-        edit::write_file(&path, &text, 0o640, self.records())
+        let path = self.paths.launch_record();
+        edit::write_file(&path, &text, 0o640, self.records_owner())
             .doing(|| format!("write {}", path.display()))
     }
 
     fn switch_to(&self, id: &str) -> Result<()> {
         edit::set_link(
-            &self.paths.current(),
+            &self.paths.current_link(),
             &Path::new("gen").join(id),
-            self.sealed(),
+            self.sealed_owner(),
         )
         .doing(|| format!("make generation {id} live"))
     }
 
     /// Removes what is sealed by a list, then the list.
     fn remove_listed(&self, path: &Path, list: &Path, what: &str) -> Result<()> {
-        self.discard(path)?;
+        self.discard_path(path)?;
         edit::remove_path(list).doing(|| format!("remove the list of {what}"))
     }
 
     /// Out of the way first, then away: a half-removed folder is never where a whole one is
     /// expected.
-    fn discard(&self, path: &Path) -> Result<()> {
+    fn discard_path(&self, path: &Path) -> Result<()> {
         // What a killed run left there goes too.
-        for old in std::fs::read_dir(self.paths.trash())
+        for old in std::fs::read_dir(self.paths.trash_dir())
             .into_iter()
             .flatten()
             .flatten()
@@ -220,7 +220,7 @@ impl Hands<'_> {
         }
         let trash = self
             .paths
-            .trash()
+            .trash_dir()
             .join(path.file_name().unwrap_or_default());
         edit::move_to(path, &trash).doing(|| format!("move {} to the trash", path.display()))?;
         edit::remove_path(&trash).doing(|| "empty the trash".into())
@@ -241,16 +241,16 @@ fn clear_but(path: &Path, kept: &[PathBuf]) -> std::io::Result<()> {
     Ok(())
 }
 
-impl Act for Hands<'_> {
-    fn perform(&mut self, step: &Step) -> Result<()> {
+impl Act for Executor<'_> {
+    fn perform_step(&mut self, step: &Step) -> Result<()> {
         let accounts = &self.machine.accounts;
         match step {
-            Step::BuildGeneration { spec, reuse } => self.builder().build(spec, reuse),
+            Step::BuildGeneration { spec, reuse } => self.builder().build_generation(spec, reuse),
             Step::BuildPython { version } => {
-                crate::host::build::interpreter::build(&mut self.builder(), version)
+                crate::host::build::interpreter::build_interpreter(&mut self.builder(), version)
             }
             Step::BuildVenv { spec, reuse } => {
-                crate::host::build::venv::build(&mut self.builder(), spec, reuse)
+                crate::host::build::venv::build_venv(&mut self.builder(), spec, reuse)
             }
             Step::FetchModels { items } => self.fetch_models(items),
             Step::PlaceModel {
@@ -283,7 +283,7 @@ impl Act for Hands<'_> {
             Step::GrantSearch { folder, user, uid } => accounts.grant_search(folder, user, *uid),
             Step::RevokeSearch { folder, user, uid } => accounts.revoke_search(folder, user, *uid),
             Step::MakeShare { spec, .. } => shares::make_root(spec),
-            Step::MendShare { spec } => self.share(spec),
+            Step::MendShare { spec } => self.make_share(spec),
             Step::ReleaseShare {
                 name,
                 path,
@@ -309,13 +309,13 @@ impl Act for Hands<'_> {
                 .doing(|| format!("remove the link {}", path.display())),
             Step::WriteLaunch { spec } => self.write_launch(spec),
             Step::SetFence { uid, record } => {
-                super::egress_filter::set(*uid, record, &super::process::System)
+                super::egress_filter::install_rules(*uid, record, &super::process::SystemRunner)
             }
             Step::RemoveFence { uid, record } => {
-                super::egress_filter::remove(*uid, record, &super::process::System)
+                super::egress_filter::remove_rules(*uid, record, &super::process::SystemRunner)
             }
-            Step::Deny { file, user } => super::system_files::list(file, user, true),
-            Step::Permit { file, user } => super::system_files::list(file, user, false),
+            Step::Deny { file, user } => super::system_files::edit_list(file, user, true),
+            Step::Permit { file, user } => super::system_files::edit_list(file, user, false),
             Step::InstallLauncher {
                 path,
                 size,
@@ -325,23 +325,23 @@ impl Act for Hands<'_> {
                 edit::remove_path(path).doing(|| format!("remove {}", path.display()))
             }
             Step::WriteSystemFile { file } => {
-                super::system_files::write(file, &self.paths, &super::process::System)
+                super::system_files::write_file(file, &self.paths, &super::process::SystemRunner)
             }
             Step::RemoveSystemFile { kind, path } => {
-                super::system_files::remove(*kind, path, &super::process::System)
+                super::system_files::remove_file(*kind, path, &super::process::SystemRunner)
             }
-            Step::Quarantine { id, names } => self.quarantine(id, names),
-            Step::Install { id } => self.install(
+            Step::Quarantine { id, names } => self.quarantine_parts(id, names),
+            Step::Install { id } => self.install_staged(
                 "generation",
                 id,
-                &self.paths.staged(id),
-                &self.paths.generation(id),
+                &self.paths.staged_generation(id),
+                &self.paths.generation_dir(id),
             ),
-            Step::InstallVenv { id } => self.install(
+            Step::InstallVenv { id } => self.install_staged(
                 "virtual environment",
                 id,
                 &self.paths.staged_venv(id),
-                &self.paths.venv(id),
+                &self.paths.venv_dir(id),
             ),
             Step::Seed {
                 id,
@@ -352,17 +352,17 @@ impl Act for Hands<'_> {
             } => self.give_first_content(id, part, path, (*uid, *gid)),
             Step::Switch { id } => self.switch_to(id),
             Step::RemoveGeneration { id } => self.remove_listed(
-                &self.paths.generation(id),
-                &self.paths.bytecode(id),
+                &self.paths.generation_dir(id),
+                &self.paths.bytecode_list(id),
                 &format!("generation {id}'s bytecode"),
             ),
             Step::RemoveVenv { id } => self.remove_listed(
-                &self.paths.venv(id),
+                &self.paths.venv_dir(id),
                 &self.paths.venv_list(id),
                 &format!("virtual environment {id}"),
             ),
             Step::RemovePython { version } => self.remove_listed(
-                &self.paths.python(version),
+                &self.paths.interpreter_dir(version),
                 &self.paths.python_list(version),
                 &format!("interpreter {version}"),
             ),
@@ -373,7 +373,7 @@ impl Act for Hands<'_> {
     }
 
     fn write_inventory(&mut self, inventory: &Inventory) -> Result<()> {
-        self.note(inventory)
-            .doing(|| format!("write {}", self.paths.inventory().display()))
+        self.write_records(inventory)
+            .doing(|| format!("write {}", self.paths.inventory_file().display()))
     }
 }

@@ -11,7 +11,7 @@ pub const REQUEST: u64 = 16 << 20;
 ///
 /// # Errors
 /// A longer line, no UTF-8, or the system's own.
-pub fn next(from: &mut impl BufRead, most: u64) -> Result<Option<String>> {
+pub fn next_line(from: &mut impl BufRead, most: u64) -> Result<Option<String>> {
     let mut line = String::new();
     if from
         .by_ref()
@@ -41,12 +41,15 @@ mod tests {
     fn a_line_without_an_end_is_refused_before_it_fills_the_memory() {
         let mut endless = std::io::BufReader::new(std::io::repeat(b'x'));
         assert_eq!(
-            next(&mut endless, WORD).unwrap_err().to_string(),
+            next_line(&mut endless, WORD).unwrap_err().to_string(),
             "a line is longer than 65536 bytes"
         );
         let mut words = &b"stop\n12345\n\nlast"[..];
-        let heard: Vec<_> = std::iter::from_fn(|| next(&mut words, 6).unwrap()).collect();
+        let heard: Vec<_> = std::iter::from_fn(|| next_line(&mut words, 6).unwrap()).collect();
         assert_eq!(heard, ["stop", "12345", "", "last"]);
-        assert!(next(&mut &b"123456\n"[..], 6).is_err() && next(&mut &b"\xff\n"[..], 6).is_err());
+        assert!(
+            next_line(&mut &b"123456\n"[..], 6).is_err()
+                && next_line(&mut &b"\xff\n"[..], 6).is_err()
+        );
     }
 }

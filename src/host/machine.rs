@@ -4,32 +4,33 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::accounts::{self, Accounts};
-use super::python::Interpreters;
+use super::accounts::{self, AccountDatabase};
+use super::python::InterpreterCache;
 use super::{build, fs, shares};
 use crate::desired::launch::LaunchSpec;
-use crate::desired::system_files::Program;
-use crate::desired::venv::{Interpreter, VenvSpec};
-use crate::desired::{Desired, GenSpec, Owner, Paths, Platform};
+use crate::desired::system_files::ComfyProgram;
+use crate::desired::venv::{PythonInterpreter, VenvSpec};
+use crate::desired::{Desired, GenSpec, HostPlatform, InstancePaths, PrimaryUser};
 use crate::host::build::{interpreter, venv};
 use crate::host::models::verified_hashes::{self, Hashes};
 use crate::host::sealed::fingerprint;
-use crate::host::sealed::generation_check::Checker;
+use crate::host::sealed::generation_check::GenerationChecker;
 use crate::host::sealed::stat_cache::StatCache;
-use crate::host::sealed::verification::Readings;
-use crate::plan::ids::Ids;
+use crate::host::sealed::verification::VerificationCache;
+use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::Look;
 use crate::plan::observed::{
-    Fence, Finding, GenCheck, Group, Node, Search, Seen, Share, ShareSpec, Unknown, User,
+    EgressFilter, FsEntry, GenCheck, GroupAccount, SearchPermission, Seen, ShareSpec, ShareState,
+    TreeDifference, UnknownState, UserAccount,
 };
 use crate::problem::{Doing, Problem, Result};
 
-pub struct Machine {
-    pub accounts: Box<dyn Accounts>,
+pub struct HostMachine {
+    pub accounts: Box<dyn AccountDatabase>,
     pub cache: StatCache,
-    pub readings: Readings,
-    pub interpreters: Interpreters,
+    pub readings: VerificationCache,
+    pub interpreters: InterpreterCache,
     /// What models were when they were last read.
     pub hashes: Hashes,
     /// The sandbox user's name, for ACL entries.
@@ -37,14 +38,16 @@ pub struct Machine {
     names: Mutex<HashMap<(bool, u32), String>>,
 }
 
-impl Machine {
-    pub fn new(paths: &Paths, sandbox: &str) -> Self {
-        Machine {
+impl HostMachine {
+    pub fn new(paths: &InstancePaths, sandbox: &str) -> Self {
+        HostMachine {
             hashes: Hashes::load(&verified_hashes::believed(paths)),
             accounts: accounts::of_this_machine(),
             cache: StatCache::load(&paths.stat_cache()),
-            readings: Readings::new(fingerprint::load(&paths.footprints())),
-            interpreters: Interpreters::load(&paths.interpreters()),
+            readings: VerificationCache::new(fingerprint::load_fingerprints(
+                &paths.fingerprints_file(),
+            )),
+            interpreters: InterpreterCache::load(&paths.interpreter_cache()),
             sandbox: sandbox.into(),
             names: Mutex::default(),
         }
@@ -55,24 +58,24 @@ impl Machine {
     ///
     /// # Errors
     /// The disk.
-    pub fn remember(&self, paths: &Paths, owner: Option<(u32, u32)>) -> Result<()> {
-        self.readings.settle();
+    pub fn write_caches(&self, paths: &InstancePaths, owner: Option<(u32, u32)>) -> Result<()> {
+        self.readings.refresh_linked();
         let footprints = self
             .readings
-            .footprints()
+            .changed_fingerprints()
             .map(|f| serde_json::to_vec(&f))
             .transpose()
             .doing(|| "write the footprints".into())?;
         let interpreters = self
             .interpreters
-            .news()
+            .changed_answers()
             .map(|a| serde_json::to_vec(&a))
             .transpose()
             .doing(|| "write the interpreters".into())?;
         for (path, bytes) in [
             (paths.stat_cache(), self.readings.stat_cache()),
-            (paths.footprints(), footprints),
-            (paths.interpreters(), interpreters),
+            (paths.fingerprints_file(), footprints),
+            (paths.interpreter_cache(), interpreters),
         ] {
             if let Some(bytes) = bytes {
                 fs::edit::write_file(&path, &bytes, 0o640, owner)
@@ -87,20 +90,20 @@ impl Machine {
     }
 
     /// One that reads every byte, whatever earlier runs have read.
-    pub fn without_memory(paths: &Paths, sandbox: &str) -> Self {
-        Machine {
+    pub fn without_memory(paths: &InstancePaths, sandbox: &str) -> Self {
+        HostMachine {
             cache: StatCache::default(),
-            readings: Readings::default(),
+            readings: VerificationCache::default(),
             hashes: Hashes::default(),
-            ..Machine::new(paths, sandbox)
+            ..HostMachine::new(paths, sandbox)
         }
     }
 }
 
-impl Machine {
+impl HostMachine {
     /// The name of an id, asked once while it has one: the database is a file that is read from its
     /// start each time.
-    fn name(&self, key: (bool, u32), ask: impl FnOnce() -> Option<String>) -> String {
+    fn name_of(&self, key: (bool, u32), ask: impl FnOnce() -> Option<String>) -> String {
         if let Some(known) = self.names.lock().ok().and_then(|n| n.get(&key).cloned()) {
             return known;
         }
@@ -114,9 +117,9 @@ impl Machine {
     }
 }
 
-pub fn platform() -> Platform {
+pub fn host_platform() -> HostPlatform {
     let (macos, machine) = (cfg!(target_os = "macos"), std::env::consts::ARCH);
-    Platform {
+    HostPlatform {
         macos,
         machine: if macos && machine == "aarch64" {
             "arm64".into()
@@ -127,7 +130,7 @@ pub fn platform() -> Platform {
 }
 
 /// The short host name, as `hostname -s` prints it.
-pub fn hostname() -> String {
+pub fn short_hostname() -> String {
     let full = nix::unistd::gethostname()
         .map(|n| n.to_string_lossy().into_owned())
         .unwrap_or_else(|_| "localhost".into());
@@ -139,7 +142,7 @@ pub fn hostname() -> String {
 /// # Errors
 /// It cannot be read, or is none.
 pub fn id_pairs(path: &Path) -> Seen<BTreeMap<u32, u32>> {
-    let unknown = |why: String| Unknown::new(format!("{}: {why}", path.display()), false);
+    let unknown = |why: String| UnknownState::new(format!("{}: {why}", path.display()), false);
     match std::fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).map_err(|e| unknown(e.to_string())),
         Err(e)
@@ -158,7 +161,7 @@ pub fn id_pairs(path: &Path) -> Seen<BTreeMap<u32, u32>> {
 ///
 /// # Errors
 /// No such account, or it would be root where that makes no sense.
-pub fn owner(named: Option<&str>, isolated: bool) -> Result<Owner> {
+pub fn primary_owner(named: Option<&str>, isolated: bool) -> Result<PrimaryUser> {
     let lookup = |name: &str| nix::unistd::User::from_name(name).ok().flatten();
     let me = nix::unistd::geteuid();
     let sudo = super::env::var("SUDO_USER").filter(|_| me.is_root());
@@ -166,19 +169,19 @@ pub fn owner(named: Option<&str>, isolated: bool) -> Result<Owner> {
         Some(name) => lookup(&name).ok_or_else(|| {
             Problem::new(format!(
                 "host.primary_user: there is no account {}",
-                crate::text::escape(&name)
+                crate::text::escape_text(&name)
             ))
-            .hint("name the account of the person who uses ComfyUI")
+            .with_hint("name the account of the person who uses ComfyUI")
         })?,
         None => match nix::unistd::User::from_uid(me).ok().flatten() {
             Some(user) => user,
             // A container's made-up uid: enough where one account does everything.
             None if !isolated => {
-                let home = super::env::home().ok_or_else(|| {
+                let home = super::env::home_dir().ok_or_else(|| {
                     Problem::new(format!("uid {me} has no account and HOME is not set"))
-                        .hint("set HOME")
+                        .with_hint("set HOME")
                 })?;
-                return Ok(Owner {
+                return Ok(PrimaryUser {
                     name: me.to_string(),
                     uid: me.as_raw(),
                     gid: nix::unistd::getegid().as_raw(),
@@ -187,7 +190,7 @@ pub fn owner(named: Option<&str>, isolated: bool) -> Result<Owner> {
             }
             None => {
                 return Err(Problem::new(format!("uid {me} has no account"))
-                    .hint("set host.primary_user in comfy.toml"));
+                    .with_hint("set host.primary_user in comfy.toml"));
             }
         },
     };
@@ -196,20 +199,20 @@ pub fn owner(named: Option<&str>, isolated: bool) -> Result<Owner> {
             "isolation \"none\" does everything as {}, and this is root",
             user.name
         ))
-        .hint(format!("run it as {}, without sudo", user.name)));
+        .with_hint(format!("run it as {}, without sudo", user.name)));
     }
     if isolated && user.uid.is_root() {
         return Err(Problem::new(
             "the primary user would be root, whose files no second account can be kept from",
         )
-        .hint("set host.primary_user in comfy.toml, or run comfy as that user"));
+        .with_hint("set host.primary_user in comfy.toml, or run comfy as that user"));
     }
     if !isolated && !me.is_root() && user.uid != me {
         return Err(Problem::new(format!(
             "host.primary_user is {}, and isolation \"none\" does everything as you",
             user.name
         ))
-        .hint(format!("run comfy as {}", user.name)));
+        .with_hint(format!("run comfy as {}", user.name)));
     }
     // What this process makes has its own group, whatever the account database says.
     let gid = if !isolated && user.uid == me {
@@ -217,7 +220,7 @@ pub fn owner(named: Option<&str>, isolated: bool) -> Result<Owner> {
     } else {
         user.gid
     };
-    Ok(Owner {
+    Ok(PrimaryUser {
         name: user.name,
         uid: user.uid.as_raw(),
         gid: gid.as_raw(),
@@ -225,18 +228,18 @@ pub fn owner(named: Option<&str>, isolated: bool) -> Result<Owner> {
     })
 }
 
-impl Look for Machine {
-    fn group(&self, name: &str) -> Seen<Option<Group>> {
-        self.accounts.group(name)
+impl Look for HostMachine {
+    fn find_group(&self, name: &str) -> Seen<Option<GroupAccount>> {
+        self.accounts.find_group(name)
     }
 
-    fn user(&self, name: &str) -> Seen<Option<User>> {
-        self.accounts.user(name)
+    fn find_user(&self, name: &str) -> Seen<Option<UserAccount>> {
+        self.accounts.find_user(name)
     }
 
     fn id_taken(&self, id: u32) -> Seen<bool> {
         let unknown =
-            |e: nix::errno::Errno| Unknown::new(format!("id {id}: {e}"), false).caused_by(&e);
+            |e: nix::errno::Errno| UnknownState::new(format!("id {id}: {e}"), false).caused_by(&e);
         let known = self.uid_taken(id)?
             || nix::unistd::Group::from_gid(id.into())
                 .map_err(unknown)?
@@ -246,11 +249,11 @@ impl Look for Machine {
 
     fn uid_taken(&self, id: u32) -> Seen<bool> {
         let user = nix::unistd::User::from_uid(id.into())
-            .map_err(|e| Unknown::new(format!("id {id}: {e}"), false).caused_by(&e))?;
+            .map_err(|e| UnknownState::new(format!("id {id}: {e}"), false).caused_by(&e))?;
         Ok(user.is_some() || super::reserved_ids::by_another(&self.sandbox, id))
     }
 
-    fn id_pairs(&self, paths: &Paths) -> Seen<BTreeMap<u32, u32>> {
+    fn id_pairs(&self, paths: &InstancePaths) -> Seen<BTreeMap<u32, u32>> {
         id_pairs(&paths.id_pairs())
     }
 
@@ -265,9 +268,9 @@ impl Look for Machine {
             .collect())
     }
 
-    fn processes(&self, uid: u32) -> Seen<usize> {
+    fn process_count(&self, uid: u32) -> Seen<usize> {
         super::process::count_of(uid).ok_or_else(|| {
-            Unknown::new(
+            UnknownState::new(
                 format!("processes of uid {uid}: the system does not show them"),
                 true,
             )
@@ -275,7 +278,7 @@ impl Look for Machine {
     }
 
     fn group_name(&self, gid: u32) -> String {
-        self.name((false, gid), || {
+        self.name_of((false, gid), || {
             nix::unistd::Group::from_gid(gid.into())
                 .ok()
                 .flatten()
@@ -284,7 +287,7 @@ impl Look for Machine {
     }
 
     fn user_name(&self, uid: u32) -> String {
-        self.name((true, uid), || {
+        self.name_of((true, uid), || {
             nix::unistd::User::from_uid(uid.into())
                 .ok()
                 .flatten()
@@ -292,62 +295,87 @@ impl Look for Machine {
         })
     }
 
-    fn node(&self, path: &Path) -> Seen<Option<Node>> {
-        fs::node(path)
+    fn read_entry(&self, path: &Path) -> Seen<Option<FsEntry>> {
+        fs::read_entry(path)
     }
 
-    fn real(&self, path: &Path, owner: u32) -> Seen<PathBuf> {
-        fs::real(path, owner)
+    fn real_path(&self, path: &Path, owner: u32) -> Seen<PathBuf> {
+        fs::real_path(path, owner)
     }
 
-    fn exposed(&self, path: &Path, owner: u32) -> Seen<Option<String>> {
-        fs::trusted::exposed(path, &[owner])
+    fn why_exposed(&self, path: &Path, owner: u32) -> Seen<Option<String>> {
+        fs::trusted::why_exposed(path, &[owner])
     }
 
-    fn search(&self, folder: &Path, user: &str, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
-        self.accounts.search(folder, user, uid, gids)
+    fn search_permission(
+        &self,
+        folder: &Path,
+        user: &str,
+        uid: u32,
+        gids: &[u32],
+    ) -> Seen<Option<SearchPermission>> {
+        self.accounts.search_permission(folder, user, uid, gids)
     }
 
-    fn share(&self, spec: &ShareSpec, models: bool) -> Seen<Option<Share>> {
-        shares::check(spec, models.then_some(&self.hashes), &|gid| {
+    fn check_share(&self, spec: &ShareSpec, models: bool) -> Seen<Option<ShareState>> {
+        shares::check_share(spec, models.then_some(&self.hashes), &|gid| {
             self.group_name(gid)
         })
     }
 
-    fn generation_spec(&self, paths: &Paths, id: &str) -> Seen<Option<GenSpec>> {
-        Ok(build::read_spec(&paths.generation(id), id))
+    fn generation_spec(&self, paths: &InstancePaths, id: &str) -> Seen<Option<GenSpec>> {
+        Ok(build::read_spec(&paths.generation_dir(id), id))
     }
 
-    fn generation(&self, paths: &Paths, spec: &GenSpec, ids: &Ids) -> Seen<Option<GenCheck>> {
-        let trees = paths.trees();
-        Checker {
+    fn check_generation(
+        &self,
+        paths: &InstancePaths,
+        spec: &GenSpec,
+        ids: &AccountIds,
+    ) -> Seen<Option<GenCheck>> {
+        let trees = paths.tree_listings_dir();
+        GenerationChecker {
             cache: &self.cache,
             readings: &self.readings,
             trees: &trees,
             uid: ids.seal,
             gid: ids.seal_gid,
         }
-        .check(&paths.generation(&spec.id()), spec)
+        .check_generation(&paths.generation_dir(&spec.id()), spec)
     }
 
-    fn interpreter(&self, d: &Desired, ids: &Ids) -> Seen<Result<Interpreter, String>> {
-        Ok(self.interpreters.find(d, ids))
+    fn find_interpreter(
+        &self,
+        d: &Desired,
+        ids: &AccountIds,
+    ) -> Seen<Result<PythonInterpreter, String>> {
+        Ok(self.interpreters.find_interpreter(d, ids))
     }
 
-    fn managed(&self, paths: &Paths, version: &str) -> Interpreter {
-        interpreter::interpreter(paths, version)
+    fn managed_interpreter(&self, paths: &InstancePaths, version: &str) -> PythonInterpreter {
+        interpreter::managed_interpreter(paths, version)
     }
 
-    fn managed_check(&self, paths: &Paths, version: &str, ids: &Ids) -> Seen<Option<Vec<Finding>>> {
-        interpreter::check(paths, version, ids, &self.readings)
+    fn managed_check(
+        &self,
+        paths: &InstancePaths,
+        version: &str,
+        ids: &AccountIds,
+    ) -> Seen<Option<Vec<TreeDifference>>> {
+        interpreter::check_interpreter(paths, version, ids, &self.readings)
     }
 
-    fn venv(&self, paths: &Paths, spec: &VenvSpec, ids: &Ids) -> Seen<Option<Vec<Finding>>> {
-        venv::check(paths, spec, ids, &self.readings)
+    fn check_venv(
+        &self,
+        paths: &InstancePaths,
+        spec: &VenvSpec,
+        ids: &AccountIds,
+    ) -> Seen<Option<Vec<TreeDifference>>> {
+        venv::check_venv(paths, spec, ids, &self.readings)
     }
 
-    fn launch(&self, paths: &Paths) -> Seen<Option<LaunchSpec>> {
-        let path = paths.launch();
+    fn applied_launch(&self, paths: &InstancePaths) -> Seen<Option<LaunchSpec>> {
+        let path = paths.launch_record();
         match std::fs::read(&path) {
             Ok(text) => Ok(serde_json::from_slice(&text).ok()),
             Err(e)
@@ -358,7 +386,7 @@ impl Look for Machine {
             {
                 Ok(None)
             }
-            Err(e) => Err(Unknown::new(
+            Err(e) => Err(UnknownState::new(
                 format!("{}: {e}", path.display()),
                 e.kind() == std::io::ErrorKind::PermissionDenied,
             )
@@ -366,17 +394,18 @@ impl Look for Machine {
         }
     }
 
-    fn fence(&self, paths: &Paths, uid: u32) -> Seen<Fence> {
-        Ok(super::egress_filter::look(
+    fn egress_filter(&self, paths: &InstancePaths, uid: u32) -> Seen<EgressFilter> {
+        Ok(super::egress_filter::read_state(
             uid,
-            &paths.fence(),
-            &super::process::System,
+            &paths.egress_filter_record(),
+            &super::process::SystemRunner,
         ))
     }
 
-    fn program(&self, path: Option<&Path>) -> Seen<Option<Program>> {
-        super::elevate::program(path)
-            .map_err(|e| Unknown::new(format!("comfy's own program: {e}"), false).caused_by(&e))
+    fn comfy_program(&self, path: Option<&Path>) -> Seen<Option<ComfyProgram>> {
+        super::elevate::program_of(path).map_err(|e| {
+            UnknownState::new(format!("comfy's own program: {e}"), false).caused_by(&e)
+        })
     }
 
     fn system_text(&self, path: &Path) -> Seen<Option<String>> {
@@ -390,7 +419,7 @@ impl Look for Machine {
             {
                 Ok(None)
             }
-            Err(e) => Err(Unknown::new(
+            Err(e) => Err(UnknownState::new(
                 format!("{}: {e}", path.display()),
                 e.kind() == std::io::ErrorKind::PermissionDenied,
             )
@@ -398,11 +427,11 @@ impl Look for Machine {
         }
     }
 
-    fn inventory(&self, paths: &Paths) -> Seen<Inventory> {
-        let path = paths.inventory();
+    fn read_inventory(&self, paths: &InstancePaths) -> Seen<Inventory> {
+        let path = paths.inventory_file();
         match std::fs::read(&path) {
             Ok(text) => serde_json::from_slice(&text).map_err(|e| {
-                Unknown::new(
+                UnknownState::new(
                     format!(
                         "{}: {e}; restore it, or move it away: comfy then adopts what is there",
                         path.display()
@@ -419,7 +448,7 @@ impl Look for Machine {
             {
                 Ok(Inventory::default())
             }
-            Err(e) => Err(Unknown::new(
+            Err(e) => Err(UnknownState::new(
                 format!("{}: {e}", path.display()),
                 e.kind() == std::io::ErrorKind::PermissionDenied,
             )

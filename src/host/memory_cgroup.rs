@@ -22,58 +22,66 @@ pub const PROCESSES: u64 = 8192;
 const V1_PIDS: &str = "/sys/fs/cgroup/pids";
 
 /// Control groups of a launch, one in each hierarchy; gone with this, once nobody is in them.
-pub struct Group(Vec<PathBuf>);
+pub struct MemoryCgroup(Vec<PathBuf>);
 
 /// Makes the group for an instance, that may use all but `reserve` bytes.
 ///
 /// # Errors
 /// Why there is none, in words.
-pub fn group(instance: &str, reserve: u64) -> Result<Group, String> {
-    let total = total().ok_or("the system does not tell how much memory there is")?;
+pub fn create_cgroup(instance: &str, reserve: u64) -> Result<MemoryCgroup, String> {
+    let total = total_memory().ok_or("the system does not tell how much memory there is")?;
     let limit = total
         .checked_sub(reserve)
         .filter(|l| *l >= LEAST)
         .ok_or_else(|| {
             format!(
                 "{} of {} leaves nothing to work with",
-                crate::text::bytes(reserve),
-                crate::text::bytes(total)
+                crate::text::format_bytes(reserve),
+                crate::text::format_bytes(total)
             )
         })?;
     // One for each launch: what is tried beside a ComfyUI that runs does not take it along.
     let prefix = format!("comfy-{instance}-");
-    let name = format!("{prefix}{}", edit::chance().map_err(|e| e.to_string())?);
+    let name = format!(
+        "{prefix}{}",
+        edit::random_suffix().map_err(|e| e.to_string())?
+    );
     let controllers =
         std::fs::read_to_string(Path::new(V2).join("cgroup.controllers")).unwrap_or_default();
     let has = |controller: &str| controllers.split_whitespace().any(|c| c == controller);
-    let mut group = Group(Vec::new());
+    let mut group = MemoryCgroup(Vec::new());
     if has("memory") {
         // Passed on to groups below; they mostly are already.
         for controller in ["+memory", "+pids"] {
             let _ = std::fs::write(Path::new(V2).join("cgroup.subtree_control"), controller);
         }
         group
-            .make(Path::new(V2), &prefix, &name)?
-            .write("memory.max", limit)?;
+            .add_folder(Path::new(V2), &prefix, &name)?
+            .write_limit("memory.max", limit)?;
         // All of them or none: half a ComfyUI is of no use.
-        let _ = group.write("memory.oom.group", 1);
+        let _ = group.write_limit("memory.oom.group", 1);
     } else if Path::new(V1).join("memory.limit_in_bytes").exists() {
         group
-            .make(Path::new(V1), &prefix, &name)?
-            .write("memory.limit_in_bytes", limit)?;
+            .add_folder(Path::new(V1), &prefix, &name)?
+            .write_limit("memory.limit_in_bytes", limit)?;
     } else {
         return Err("this system has no control groups for memory".into());
     }
     // Where it is missing, a limit of the account's stands alone (setrlimit(2), RLIMIT_NPROC).
-    if has("pids") || group.make(Path::new(V1_PIDS), &prefix, &name).is_ok() {
-        let _ = group.write("pids.max", PROCESSES);
+    if has("pids") || group.add_folder(Path::new(V1_PIDS), &prefix, &name).is_ok() {
+        let _ = group.write_limit("pids.max", PROCESSES);
     }
     Ok(group)
 }
 
-impl Group {
+impl MemoryCgroup {
     /// One more, in the hierarchy at `top`.
-    fn make(&mut self, top: &Path, prefix: &str, name: &str) -> Result<&mut Group, String> {
+    fn add_folder(
+        &mut self,
+        top: &Path,
+        prefix: &str,
+        name: &str,
+    ) -> Result<&mut MemoryCgroup, String> {
         // What killed launches have left: one with somebody in it stays, and a new one may have
         // nobody in it yet.
         let old_enough = |e: &std::fs::DirEntry| {
@@ -98,7 +106,7 @@ impl Group {
     }
 
     /// Writes a file of the group that was made last.
-    fn write(&self, file: &str, value: u64) -> Result<(), String> {
+    fn write_limit(&self, file: &str, value: u64) -> Result<(), String> {
         let at = self.0.last().ok_or("no group was made")?.join(file);
         std::fs::write(&at, value.to_string()).map_err(|e| format!("{}: {e}", at.display()))
     }
@@ -107,7 +115,7 @@ impl Group {
     ///
     /// # Errors
     /// Why not, in words.
-    pub fn take(&self, pid: u32) -> Result<(), String> {
+    pub fn add_process(&self, pid: u32) -> Result<(), String> {
         for group in &self.0 {
             let at = group.join("cgroup.procs");
             std::fs::write(&at, pid.to_string()).map_err(|e| format!("{}: {e}", at.display()))?;
@@ -116,7 +124,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for MemoryCgroup {
     fn drop(&mut self) {
         // The last of its processes may take a moment to be gone; an empty group does no harm, and
         // is removed by a later launch.
@@ -131,7 +139,7 @@ impl Drop for Group {
 }
 
 /// Bytes of memory of this machine (proc_meminfo(5)).
-fn total() -> Option<u64> {
+fn total_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|l| l.strip_prefix("MemTotal:"))?;
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)

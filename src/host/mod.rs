@@ -30,17 +30,17 @@ pub mod terminal;
 pub mod uv;
 
 /// What lies on the disk.
-pub fn present(paths: &super::desired::Paths) -> crate::plan::removal::Present {
-    crate::plan::removal::Present {
+pub fn on_disk(paths: &super::desired::InstancePaths) -> crate::plan::removal::OnDisk {
+    crate::plan::removal::OnDisk {
         generations: generations(paths),
-        venvs: venv::present(paths),
-        pythons: interpreter::present(paths),
+        venvs: venv::installed_venvs(paths),
+        pythons: interpreter::installed_versions(paths),
     }
 }
 
 /// Names of the generations on the disk, sorted.
-pub fn generations(paths: &super::desired::Paths) -> Vec<String> {
-    sixteen_digits(&paths.generations())
+pub fn generations(paths: &super::desired::InstancePaths) -> Vec<String> {
+    sixteen_digits(&paths.generations_dir())
 }
 
 fn sixteen_digits(folder: &std::path::Path) -> Vec<String> {

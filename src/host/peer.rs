@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 /// Tells the uid of the process that made the socket at `peer`, connected to `own`.
-pub trait Identify: Send + Sync {
+pub trait PeerLookup: Send + Sync {
     /// `Ok(None)`: there is no such socket any more.
     ///
     /// # Errors
@@ -15,17 +15,17 @@ pub trait Identify: Send + Sync {
 ///
 /// # Errors
 /// The system refuses the socket that answers.
-pub fn of_this_system() -> std::io::Result<Box<dyn Identify>> {
+pub fn of_this_system() -> std::io::Result<Box<dyn PeerLookup>> {
     #[cfg(target_os = "linux")]
-    return Ok(Box::new(linux::Diag::open()?));
+    return Ok(Box::new(linux::SockDiag::open()?));
     #[cfg(not(target_os = "linux"))]
-    Ok(Box::new(Nobody))
+    Ok(Box::new(NoPeerLookup))
 }
 
 /// Where the system does not tell.
-pub struct Nobody;
+pub struct NoPeerLookup;
 
-impl Identify for Nobody {
+impl PeerLookup for NoPeerLookup {
     fn uid(&self, _: SocketAddr, _: SocketAddr) -> std::io::Result<Option<u32>> {
         Err(std::io::ErrorKind::Unsupported.into())
     }
@@ -42,28 +42,28 @@ mod linux {
     };
 
     /// sock_diag(7): one socket, asked for by both of its addresses.
-    pub struct Diag(Mutex<OwnedFd>);
+    pub struct SockDiag(Mutex<OwnedFd>);
 
-    impl Diag {
-        pub fn open() -> std::io::Result<Diag> {
+    impl SockDiag {
+        pub fn open() -> std::io::Result<SockDiag> {
             let fd = socket(
                 AddressFamily::Netlink,
                 SockType::Datagram,
                 SockFlag::SOCK_CLOEXEC,
                 SockProtocol::NetlinkSockDiag,
             )?;
-            Ok(Diag(Mutex::new(fd)))
+            Ok(SockDiag(Mutex::new(fd)))
         }
     }
 
-    impl super::Identify for Diag {
+    impl super::PeerLookup for SockDiag {
         fn uid(&self, peer: SocketAddr, own: SocketAddr) -> std::io::Result<Option<u32>> {
             use std::os::fd::AsRawFd;
             let fd = self
                 .0
                 .lock()
                 .map_err(|_| std::io::Error::other("the socket that answers is lost"))?;
-            send(fd.as_raw_fd(), &request(peer, own), MsgFlags::empty())?;
+            send(fd.as_raw_fd(), &diag_request(peer, own), MsgFlags::empty())?;
             let mut answer = [0_u8; 4096];
             let n = recv(fd.as_raw_fd(), &mut answer, MsgFlags::empty())?;
             Ok(uid_of(&answer[..n]))
@@ -71,7 +71,7 @@ mod linux {
     }
 
     /// nlmsghdr and inet_diag_req_v2 (linux/netlink.h, linux/inet_diag.h).
-    fn request(peer: SocketAddr, own: SocketAddr) -> Vec<u8> {
+    fn diag_request(peer: SocketAddr, own: SocketAddr) -> Vec<u8> {
         let bytes = |ip: IpAddr| {
             let mut b = [0_u8; 16];
             match ip.to_canonical() {
@@ -125,12 +125,12 @@ mod linux {
     mod tests {
         use std::net::{TcpListener, TcpStream};
 
-        use super::super::Identify;
+        use super::super::PeerLookup;
         use super::super::linux::*;
 
         #[test]
         fn the_owner_of_a_connection_is_told_and_nobody_once_it_is_closed() {
-            let diag = Diag::open().unwrap();
+            let diag = SockDiag::open().unwrap();
             for address in ["127.0.0.1:0", "[::1]:0"] {
                 let Ok(listener) = TcpListener::bind(address) else {
                     continue;

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 /// What a program said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Output {
+pub struct ProgramOutput {
     /// Exit code; 128 + N where signal N ended it.
     pub status: i32,
     pub stdout: String,
@@ -13,21 +13,21 @@ pub struct Output {
 }
 
 /// Runs programs: the real one is [`System`], tests answer from transcripts.
-pub trait Run: Sync {
+pub trait ProgramRunner: Sync {
     /// # Errors
     /// When the program could not be started at all.
-    fn run(&self, argv: &[&str]) -> std::io::Result<Output>;
+    fn run_program(&self, argv: &[&str]) -> std::io::Result<ProgramOutput>;
 }
 
 /// The real machine.
-pub struct System;
+pub struct SystemRunner;
 
-impl Run for System {
+impl ProgramRunner for SystemRunner {
     #[expect(
         clippy::disallowed_methods,
         reason = "the fence's gate for programs of the system"
     )]
-    fn run(&self, argv: &[&str]) -> std::io::Result<Output> {
+    fn run_program(&self, argv: &[&str]) -> std::io::Result<ProgramOutput> {
         use std::os::unix::process::ExitStatusExt;
         let (program, args) = argv
             .split_first()
@@ -44,7 +44,7 @@ impl Run for System {
             .status
             .code()
             .unwrap_or_else(|| 128 + out.status.signal().unwrap_or(0));
-        Ok(Output {
+        Ok(ProgramOutput {
             status,
             stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
@@ -80,8 +80,8 @@ pub fn count_of(uid: u32) -> Option<usize> {
                 .count(),
         );
     }
-    let out = System
-        .run(&["/bin/ps", "-axo", "uid="])
+    let out = SystemRunner
+        .run_program(&["/bin/ps", "-axo", "uid="])
         .ok()
         .filter(|o| o.status == 0)?;
     Some(
@@ -110,8 +110,8 @@ pub fn memory_of(uid: u32) -> Option<u64> {
                 * 1024,
         );
     }
-    let out = System
-        .run(&["/bin/ps", "-axo", "uid=,rss="])
+    let out = SystemRunner
+        .run_program(&["/bin/ps", "-axo", "uid=,rss="])
         .ok()
         .filter(|o| o.status == 0)?;
     let own = |l: &&str| l.split_whitespace().next() == Some(uid.to_string().as_str());

@@ -11,7 +11,7 @@ use crate::problem::{Doing, Result};
 /// By instance: the process that applies it, and its numbers.
 type Table = BTreeMap<String, (i32, Vec<u32>)>;
 
-fn place() -> PathBuf {
+fn table_path() -> PathBuf {
     Path::new(if std::env::consts::OS == "macos" {
         "/private/var/run"
     } else {
@@ -20,10 +20,10 @@ fn place() -> PathBuf {
     .join("comfy-ids.json")
 }
 
-fn read() -> Table {
+fn read_table() -> Table {
     // One that is missing or garbled reserves nothing: accounts are made with numbers that the
     // system refuses to give twice.
-    let table: Table = std::fs::read(place())
+    let table: Table = std::fs::read(table_path())
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default();
@@ -40,43 +40,48 @@ fn read() -> Table {
 
 /// Whether another instance's apply is about to give that number to an account.
 pub fn by_another(instance: &str, id: u32) -> bool {
-    read()
+    read_table()
         .iter()
         .any(|(name, (_, numbers))| name != instance && numbers.contains(&id))
 }
 
 /// Held while an apply is under way.
-pub struct Reserved(String);
+pub struct ReservedIds(String);
 
-impl Reserved {
+impl ReservedIds {
     /// The machine's lock is held by the caller.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn new(instance: &str, numbers: &[u32]) -> Result<Reserved> {
-        let mut table = read();
+    pub fn new(instance: &str, numbers: &[u32]) -> Result<ReservedIds> {
+        let mut table = read_table();
         table.insert(
             instance.into(),
             (nix::unistd::getpid().as_raw(), numbers.to_vec()),
         );
-        write(&table).doing(|| format!("write {}", place().display()))?;
-        Ok(Reserved(instance.into()))
+        write_table(&table).doing(|| format!("write {}", table_path().display()))?;
+        Ok(ReservedIds(instance.into()))
     }
 }
 
-impl Drop for Reserved {
+impl Drop for ReservedIds {
     fn drop(&mut self) {
-        let mut table = read();
+        let mut table = read_table();
         table.remove(&self.0);
         // What stays names a process that is gone.
         let _ = if table.is_empty() {
-            edit::remove_path(&place())
+            edit::remove_path(&table_path())
         } else {
-            write(&table)
+            write_table(&table)
         };
     }
 }
 
-fn write(table: &Table) -> std::io::Result<()> {
-    edit::write_file(&place(), &serde_json::to_vec(table)?, 0o644, Some((0, 0)))
+fn write_table(table: &Table) -> std::io::Result<()> {
+    edit::write_file(
+        &table_path(),
+        &serde_json::to_vec(table)?,
+        0o644,
+        Some((0, 0)),
+    )
 }

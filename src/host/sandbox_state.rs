@@ -12,17 +12,17 @@ use nix::fcntl::{OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 
 use super::accounts;
-use super::fs::{bits, kind, lstat_at, mode, open_dir, open_dir_at};
-use crate::desired::Paths;
+use super::fs::{as_mode, file_type, lstat_at, open_dir, open_dir_at, permission_bits};
+use crate::desired::InstancePaths;
 use crate::desired::launch::LaunchSpec;
 use crate::host::fs::edit;
-use crate::host::fs::remove::{Foreign, remove_of};
-use crate::host::fs::walk::{Folder, Visit, walk};
-use crate::plan::observed::Kind;
+use crate::host::fs::remove::{ForeignEntry, remove_of};
+use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
+use crate::plan::observed::FileType;
 use crate::problem::{Doing, Problem, Result};
 
 /// Whose things are: the sandbox user's, and who may pass through.
-pub struct Who {
+pub struct StateOwner {
     pub uid: u32,
     pub gid: u32,
     /// The owner; nobody under isolation "none", where the sandbox user is the owner.
@@ -31,9 +31,9 @@ pub struct Who {
     pub records: Option<(u32, u32)>,
 }
 
-impl Who {
-    pub fn of(spec: &LaunchSpec, owner_gid: u32) -> Who {
-        Who {
+impl StateOwner {
+    pub fn of(spec: &LaunchSpec, owner_gid: u32) -> StateOwner {
+        StateOwner {
             uid: spec.uid,
             gid: spec.gid,
             passer: spec.account.then_some(spec.owner),
@@ -43,7 +43,7 @@ impl Who {
 }
 
 /// Whether `state/cache` was filled by that generation alone.
-pub fn cache_is_of(paths: &Paths, generation: &str) -> bool {
+pub fn cache_is_of(paths: &InstancePaths, generation: &str) -> bool {
     std::fs::read_to_string(paths.cache_owner()).is_ok_and(|id| id == generation)
 }
 
@@ -53,12 +53,12 @@ pub fn cache_is_of(paths: &Paths, generation: &str) -> bool {
 ///
 /// # Errors
 /// The disk.
-pub fn renew(paths: &Paths, generation: &str, who: &Who) -> Result<()> {
+pub fn renew_caches(paths: &InstancePaths, generation: &str, who: &StateOwner) -> Result<()> {
     let what = || format!("empty {}", paths.state_of("cache").display());
-    sweep(paths, who.uid);
+    sweep_trash(paths, who.uid);
     keep_downloads(paths, who).doing(|| "keep what was downloaded".into())?;
     for emptied in EMPTIED {
-        fresh(paths, emptied, who)?;
+        replace_folder(paths, emptied, who)?;
     }
     edit::write_file(
         &paths.cache_owner(),
@@ -73,8 +73,8 @@ pub fn renew(paths: &Paths, generation: &str, who: &Who) -> Result<()> {
 const EMPTIED: [(&str, &str); 2] = [("cache", "new-cache-"), ("temp", "new-temp-")];
 
 /// Removes what killed runs have left in the trash.
-pub fn sweep(paths: &Paths, uid: u32) {
-    for entry in std::fs::read_dir(paths.trash())
+pub fn sweep_trash(paths: &InstancePaths, uid: u32) {
+    for entry in std::fs::read_dir(paths.trash_dir())
         .into_iter()
         .flatten()
         .flatten()
@@ -93,14 +93,23 @@ pub fn sweep(paths: &Paths, uid: u32) {
 }
 
 /// Puts a new folder in the place of one in `state/`, and removes the old one.
-fn fresh(paths: &Paths, (name, staged): (&str, &str), who: &Who) -> Result<()> {
-    let staged = edit::chance()
-        .map(|n| paths.trash().join(format!("{staged}{n}")))
+fn replace_folder(
+    paths: &InstancePaths,
+    (name, staged): (&str, &str),
+    who: &StateOwner,
+) -> Result<()> {
+    let staged = edit::random_suffix()
+        .map(|n| paths.trash_dir().join(format!("{staged}{n}")))
         .doing(|| "find a name".into())?;
-    exchanged(paths, name, &staged, who).inspect_err(|_| drop(edit::remove_path(&staged)))
+    exchange_folder(paths, name, &staged, who).inspect_err(|_| drop(edit::remove_path(&staged)))
 }
 
-fn exchanged(paths: &Paths, name: &str, staged: &Path, who: &Who) -> Result<()> {
+fn exchange_folder(
+    paths: &InstancePaths,
+    name: &str,
+    staged: &Path,
+    who: &StateOwner,
+) -> Result<()> {
     let at = paths.state_of(name);
     let what = || format!("empty {}", at.display());
     let me = (
@@ -144,16 +153,18 @@ fn exchanged(paths: &Paths, name: &str, staged: &Path, who: &Who) -> Result<()> 
     {
         return edit::move_to(staged, &at).doing(what);
     }
-    edit::exchange(&at, staged).doing(what)?;
-    discard(paths, staged, who)
+    edit::exchange_entries(&at, staged).doing(what)?;
+    discard_folder(paths, staged, who)
 }
 
 /// Removes what was taken out of `state/`. What somebody else's folders are in goes to quarantine,
 /// with the rights that it has.
-fn discard(paths: &Paths, old: &Path, who: &Who) -> Result<()> {
+fn discard_folder(paths: &InstancePaths, old: &Path, who: &StateOwner) -> Result<()> {
     match remove_of(old, who.uid) {
-        Err(e) if e.get_ref().is_some_and(|e| e.is::<Foreign>()) => {
-            let to = paths.quarantine().join(old.file_name().unwrap_or_default());
+        Err(e) if e.get_ref().is_some_and(|e| e.is::<ForeignEntry>()) => {
+            let to = paths
+                .quarantine_dir()
+                .join(old.file_name().unwrap_or_default());
             edit::move_to(old, &to).doing(|| format!("move {} to quarantine", old.display()))
         }
         other => other.doing(|| format!("remove {}", old.display())),
@@ -175,16 +186,16 @@ const MOVED: [([&str; 2], [&str; 2], &CStr); 2] = [
     ),
 ];
 
-fn keep_downloads(paths: &Paths, who: &Who) -> io::Result<()> {
+fn keep_downloads(paths: &InstancePaths, who: &StateOwner) -> io::Result<()> {
     let inner = |parts: [&str; 2]| -> io::Result<OwnedFd> {
         open_dir_at(
             &open_dir(&paths.state_of(parts[0]))?,
-            &super::fs::cstring(parts[1].as_ref())?,
+            &super::fs::c_string(parts[1].as_ref())?,
         )
     };
     for (from, to, name) in MOVED {
         let Ok(source) = inner(from) else { continue };
-        if !lstat_at(&source, name).is_ok_and(|st| kind(&st) == Kind::Dir) {
+        if !lstat_at(&source, name).is_ok_and(|st| file_type(&st) == FileType::Dir) {
             continue;
         }
         let target = match inner(to) {
@@ -192,8 +203,8 @@ fn keep_downloads(paths: &Paths, who: &Who) -> io::Result<()> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 // Made where nobody else can exchange it, and moved when it is the sandbox user's.
                 let staged = paths
-                    .trash()
-                    .join(format!("new-downloads-{}", edit::chance()?));
+                    .trash_dir()
+                    .join(format!("new-downloads-{}", edit::random_suffix()?));
                 edit::make_dir(
                     &staged,
                     nix::unistd::geteuid().as_raw(),
@@ -221,15 +232,15 @@ fn keep_downloads(paths: &Paths, who: &Who) -> io::Result<()> {
 
 /// What libraries have downloaded and comfy keeps, as the last launch or apply found it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Kept {
+pub struct KeptDownloads {
     pub files: u64,
     pub bytes: u64,
 }
 
-impl Kept {
+impl KeptDownloads {
     /// Nothing where nobody has looked yet.
-    pub fn read(paths: &Paths) -> Kept {
-        std::fs::read(paths.kept())
+    pub fn read(paths: &InstancePaths) -> KeptDownloads {
+        std::fs::read(paths.kept_record())
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
             .unwrap_or_default()
@@ -244,14 +255,16 @@ struct SetIds {
 
 impl SetIds {
     fn counts(&self, st: &FileStat) -> bool {
-        kind(st) == Kind::File && st.st_uid == self.uid && bits(st) & 0o6000 != 0
+        file_type(st) == FileType::File
+            && st.st_uid == self.uid
+            && permission_bits(st) & 0o6000 != 0
     }
 }
 
-impl Visit for SetIds {
+impl TreeVisitor for SetIds {
     type Local = ();
-    fn entry(&self, (): &mut (), folder: &Folder, name: &CStr, st: &FileStat) -> bool {
-        if kind(st) == Kind::File {
+    fn visit_entry(&self, (): &mut (), folder: &WalkedFolder, name: &CStr, st: &FileStat) -> bool {
+        if file_type(st) == FileType::File {
             self.files.fetch_add(1, Ordering::Relaxed);
             self.bytes
                 .fetch_add(u64::try_from(st.st_size).unwrap_or(0), Ordering::Relaxed);
@@ -267,19 +280,23 @@ impl Visit for SetIds {
                 && self.counts(&now)
             {
                 // Where the disk refuses it, nobody else reaches the folder all the same.
-                let _ = fchmod(&fd, mode(bits(&now) & !0o6000));
+                let _ = fchmod(&fd, as_mode(permission_bits(&now) & !0o6000));
             }
         }
         true
     }
-    fn done(&self, (): (), _: &Folder, _: usize) {}
-    fn failed(&self, _: &str, _: Errno) {}
+    fn folder_done(&self, (): (), _: &WalkedFolder, _: usize) {}
+    fn read_failed(&self, _: &str, _: Errno) {}
 }
 
 /// Takes set-uid and set-gid off every program of the sandbox user's in these folders: whoever
 /// started one would be the sandbox user, outside of every wall. Notes on the way what is kept in
 /// `state/downloads`.
-pub fn strip_set_ids<'a>(folders: impl IntoIterator<Item = &'a PathBuf>, paths: &Paths, who: &Who) {
+pub fn strip_set_ids<'a>(
+    folders: impl IntoIterator<Item = &'a PathBuf>,
+    paths: &InstancePaths,
+    who: &StateOwner,
+) {
     for folder in folders {
         // One that is not there holds none.
         let Ok(fd) = open_dir(folder) else { continue };
@@ -288,17 +305,17 @@ pub fn strip_set_ids<'a>(folders: impl IntoIterator<Item = &'a PathBuf>, paths: 
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
         };
-        walk(fd, &visit);
-        let kept = Kept {
+        walk_tree(fd, &visit);
+        let kept = KeptDownloads {
             files: visit.files.into_inner(),
             bytes: visit.bytes.into_inner(),
         };
         if *folder == paths.state_of("downloads")
-            && kept != Kept::read(paths)
+            && kept != KeptDownloads::read(paths)
             && let Ok(text) = serde_json::to_vec(&kept)
         {
             // For people to read: a disk that is full is no reason not to launch.
-            let _ = edit::write_file(&paths.kept(), &text, 0o640, who.records);
+            let _ = edit::write_file(&paths.kept_record(), &text, 0o640, who.records);
         }
     }
 }
@@ -307,13 +324,12 @@ pub fn strip_set_ids<'a>(folders: impl IntoIterator<Item = &'a PathBuf>, paths: 
 ///
 /// # Errors
 /// An older comfy made it.
-pub fn sealed(paths: &Paths) -> Result<()> {
-    let state = paths.state();
-    match super::fs::node(&state) {
-        Ok(Some(n)) if n.kind == Kind::Dir && n.uid == 0 && n.mode & 0o022 == 0 => Ok(()),
-        Ok(None) => {
-            Err(Problem::new(format!("{} is not there", state.display())).hint("run `comfy apply`"))
-        }
+pub fn ensure_sealed(paths: &InstancePaths) -> Result<()> {
+    let state = paths.state_dir();
+    match super::fs::read_entry(&state) {
+        Ok(Some(n)) if n.kind == FileType::Dir && n.uid == 0 && n.mode & 0o022 == 0 => Ok(()),
+        Ok(None) => Err(Problem::new(format!("{} is not there", state.display()))
+            .with_hint("run `comfy apply`")),
         Err(u) => Err(u.into()),
         Ok(Some(_)) => {
             let why = format!(
@@ -321,7 +337,7 @@ pub fn sealed(paths: &Paths) -> Result<()> {
                  exchanged, so nothing is started",
                 state.display()
             );
-            Err(Problem::new(why).hint("run `comfy apply`, which brings it over"))
+            Err(Problem::new(why).with_hint("run `comfy apply`, which brings it over"))
         }
     }
 }

@@ -4,8 +4,8 @@
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-use super::process::{Run, first_existing};
-use crate::desired::Paths;
+use super::process::{ProgramRunner, first_existing};
+use crate::desired::InstancePaths;
 use crate::desired::system_files::{FileKind, SystemFile};
 use crate::host::fs::edit;
 use crate::problem::{Doing, Problem, Result};
@@ -17,12 +17,12 @@ use crate::problem::{Doing, Problem, Result};
 pub fn install_launcher(path: &Path, size: u64, modified: i64) -> Result<()> {
     let doing = || format!("copy comfy to {}", path.display());
     let own = super::roles::spawn::own_program().doing(doing)?;
-    let seen = super::elevate::program(None).doing(doing)?;
+    let seen = super::elevate::program_of(None).doing(doing)?;
     let bytes = std::fs::read(own).doing(doing)?;
     if seen.is_none_or(|p| (p.size, p.modified) != (size, modified)) || bytes.len() as u64 != size {
         return Err(
             Problem::new("comfy's own program changed since the plan was made")
-                .hint("run `comfy apply` again"),
+                .with_hint("run `comfy apply` again"),
         );
     }
     if let Some(folder) = path.parent() {
@@ -42,63 +42,63 @@ pub fn install_launcher(path: &Path, size: u64, modified: i64) -> Result<()> {
 ///
 /// # Errors
 /// It is refused; the disk.
-pub fn write(file: &SystemFile, paths: &Paths, run: &dyn Run) -> Result<()> {
+pub fn write_file(file: &SystemFile, paths: &InstancePaths, run: &dyn ProgramRunner) -> Result<()> {
     let doing = || format!("write {}", file.path.display());
     if file.kind == FileKind::Sudoers {
         let visudo =
             first_existing(&["/usr/sbin/visudo", "/usr/local/sbin/visudo"]).ok_or_else(|| {
                 Problem::new("there is no visudo, so nothing is written into sudoers.d")
-                    .hint("install sudo, or set `passwordless = false` in [run]")
+                    .with_hint("install sudo, or set `passwordless = false` in [run]")
             })?;
-        let draft = paths.staging().join("sudoers");
+        let draft = paths.staging_dir().join("sudoers");
         edit::write_file(&draft, file.text.as_bytes(), 0o400, Some((0, 0))).doing(doing)?;
         let checked = run
-            .run(&[visudo, "-cf", &draft.display().to_string()])
+            .run_program(&[visudo, "-cf", &draft.display().to_string()])
             .doing(|| "ask visudo".into());
         edit::remove_path(&draft).doing(doing)?;
         let checked = checked?;
         if checked.status != 0 {
             return Err(Problem::new(format!(
                 "visudo refuses the rule: {}",
-                crate::text::escape(checked.stderr.trim())
+                crate::text::escape_text(checked.stderr.trim())
             )));
         }
     }
     edit::write_file(
         &file.path,
         file.text.as_bytes(),
-        file.kind.mode(),
+        file.kind.file_mode(),
         Some((0, 0)),
     )
     .doing(doing)?;
     if file.kind == FileKind::Unit {
         // What `systemctl enable` does, on a machine that has not been booted with systemd too.
-        let wants = wants(&file.path)?;
+        let wants = wants_link(&file.path)?;
         if let Some(folder) = wants.parent() {
             edit::make_dir(folder, 0, 0, 0o755).doing(doing)?;
         }
         edit::set_link(&wants, &file.path, None).doing(doing)?;
-        reload(run)?;
+        reload_systemd(run)?;
     }
     Ok(())
 }
 
 /// # Errors
 /// The disk.
-pub fn remove(kind: FileKind, path: &Path, run: &dyn Run) -> Result<()> {
+pub fn remove_file(kind: FileKind, path: &Path, run: &dyn ProgramRunner) -> Result<()> {
     let doing = || format!("remove {}", path.display());
     if kind == FileKind::Unit {
-        edit::remove_link(&wants(path)?, path).doing(doing)?;
+        edit::remove_link(&wants_link(path)?, path).doing(doing)?;
     }
     edit::remove_path(path).doing(doing)?;
     if kind == FileKind::Unit {
-        reload(run)
+        reload_systemd(run)
     } else {
         Ok(())
     }
 }
 
-fn wants(unit: &Path) -> Result<std::path::PathBuf> {
+fn wants_link(unit: &Path) -> Result<std::path::PathBuf> {
     let both = unit.parent().zip(unit.file_name());
     both.map(|(folder, name)| folder.join("multi-user.target.wants").join(name))
         .ok_or_else(|| Problem::new(format!("{} is no unit", unit.display())))
@@ -108,7 +108,7 @@ fn wants(unit: &Path) -> Result<std::path::PathBuf> {
 ///
 /// # Errors
 /// It is no plain file; the disk.
-pub fn list(file: &Path, user: &str, on: bool) -> Result<()> {
+pub fn edit_list(file: &Path, user: &str, on: bool) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
     let doing = || format!("write {}", file.display());
     let (text, perm, own) = match file.symlink_metadata() {
@@ -119,7 +119,7 @@ pub fn list(file: &Path, user: &str, on: bool) -> Result<()> {
         ),
         Ok(_) => {
             return Err(Problem::new(format!("{} is no plain file", file.display()))
-                .hint("put the real file there"));
+                .with_hint("put the real file there"));
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => (String::new(), 0o644, (0, 0)),
         Err(e) => return Err(e).doing(doing),
@@ -136,7 +136,7 @@ pub fn list(file: &Path, user: &str, on: bool) -> Result<()> {
 }
 
 /// Has systemd read its units again, where it runs (sd_booted(3)).
-fn reload(run: &dyn Run) -> Result<()> {
+fn reload_systemd(run: &dyn ProgramRunner) -> Result<()> {
     let booted = Path::new("/run/systemd/system").is_dir();
     let Some(systemctl) =
         first_existing(&["/usr/bin/systemctl", "/bin/systemctl"]).filter(|_| booted)
@@ -144,14 +144,14 @@ fn reload(run: &dyn Run) -> Result<()> {
         return Ok(());
     };
     let out = run
-        .run(&[systemctl, "daemon-reload"])
+        .run_program(&[systemctl, "daemon-reload"])
         .doing(|| "have systemd read its units again".into())?;
     if out.status == 0 {
         Ok(())
     } else {
         Err(Problem::new(format!(
             "systemctl daemon-reload: {}",
-            crate::text::escape(out.stderr.trim())
+            crate::text::escape_text(out.stderr.trim())
         )))
     }
 }

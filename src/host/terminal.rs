@@ -11,13 +11,13 @@ use crate::problem::{Doing, Result};
 
 /// Rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Size {
+pub struct TerminalSize {
     pub rows: u16,
     pub columns: u16,
 }
 
-impl Size {
-    fn win(self) -> Winsize {
+impl TerminalSize {
+    fn as_winsize(self) -> Winsize {
         Winsize {
             ws_row: self.rows,
             ws_col: self.columns,
@@ -31,9 +31,9 @@ impl Size {
 ///
 /// # Errors
 /// The system has none left.
-pub fn open(size: Size) -> Result<(OwnedFd, OwnedFd)> {
+pub fn open_pty(size: TerminalSize) -> Result<(OwnedFd, OwnedFd)> {
     let OpenptyResult { master, slave } =
-        openpty(Some(&size.win()), None).doing(|| "open a terminal for the shell".into())?;
+        openpty(Some(&size.as_winsize()), None).doing(|| "open a terminal for the shell".into())?;
     for fd in [&master, &slave] {
         nix::fcntl::fcntl(
             fd,
@@ -45,14 +45,14 @@ pub fn open(size: Size) -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Tells its programs another size.
-pub fn resize(master: &impl AsRawFd, size: Size) {
+pub fn set_size(master: &impl AsRawFd, size: TerminalSize) {
     // SAFETY: the structure lives through the call (ioctl_tty(2)). One that fails leaves the size
     // as it was.
-    unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &size.win()) };
+    unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &size.as_winsize()) };
 }
 
 /// How large the caller's own is; `None` where stdout is no terminal.
-pub fn size() -> Option<Size> {
+pub fn caller_size() -> Option<TerminalSize> {
     let mut w = Winsize {
         ws_row: 0,
         ws_col: 0,
@@ -64,7 +64,7 @@ pub fn size() -> Option<Size> {
         libc::ioctl(std::io::stdout().as_raw_fd(), libc::TIOCGWINSZ, &raw mut w)
     })
     .ok()?;
-    Some(Size {
+    Some(TerminalSize {
         rows: w.ws_row.max(1),
         columns: w.ws_col.max(1),
     })
@@ -74,7 +74,7 @@ pub fn size() -> Option<Size> {
 ///
 /// # Errors
 /// The system's own.
-pub fn control(slave: &OwnedFd) -> Result<()> {
+pub fn set_controlling(slave: &OwnedFd) -> Result<()> {
     // SAFETY: a plain call (ioctl_tty(2)); 0: nobody else's is taken away.
     Errno::result(unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY as _, 0) })
         .doing(|| "take the terminal".into())?;
@@ -82,21 +82,21 @@ pub fn control(slave: &OwnedFd) -> Result<()> {
 }
 
 /// The caller's terminal, that passes every key on as it is; as it was before once this is gone.
-pub struct Raw(Termios);
+pub struct RawMode(Termios);
 
-impl Raw {
+impl RawMode {
     /// # Errors
     /// stdin is no terminal.
-    pub fn set() -> Result<Raw> {
+    pub fn enter_raw() -> Result<RawMode> {
         let was = tcgetattr(std::io::stdin()).doing(|| "ask the terminal how it is set".into())?;
         let mut raw = was.clone();
         cfmakeraw(&mut raw);
         tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &raw).doing(|| "set the terminal".into())?;
-        Ok(Raw(was))
+        Ok(RawMode(was))
     }
 }
 
-impl Drop for Raw {
+impl Drop for RawMode {
     fn drop(&mut self) {
         let stdin = std::io::stdin();
         // Answers to questions that a program inside has put to the terminal are not for the

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::manifest::Isolation;
-use crate::plan::build::{Draft, Resource, attrs};
+use crate::manifest::IsolationMode;
+use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
 use crate::plan::{Step, account_adoption};
 
 /// What the sandbox user's shell must be one of; created ones get the first.
@@ -16,46 +16,48 @@ pub const NO_LOGIN: &[&str] = &[
     "/bin/false",
 ];
 
-pub fn plan(draft: &mut Draft) {
-    if draft.d.isolation == Isolation::None {
+pub fn plan_accounts(draft: &mut PlanBuilder) {
+    if draft.d.isolation == IsolationMode::None {
         return;
     }
     let (sandbox, group, ids) = (draft.d.sandbox.clone(), draft.d.group.clone(), draft.ids);
     group_resource(draft, &group, ids.shared);
     group_resource(draft, &sandbox, ids.sandbox_gid);
-    user(draft, &sandbox, &group);
+    plan_user(draft, &sandbox, &group);
     let owner = draft.d.owner.name.clone();
     for member in [owner, sandbox.clone()] {
-        membership(draft, &member, &group);
+        plan_membership(draft, &member, &group);
     }
-    for name in cards(draft) {
-        card(draft, &sandbox, &name);
+    for name in gpu_groups(draft) {
+        plan_gpu_membership(draft, &sandbox, &name);
     }
-    strangers(draft, &group);
-    prune(draft);
+    warn_unexpected_members(draft, &group);
+    prune_accounts(draft);
 }
 
-fn group_resource(draft: &mut Draft, name: &str, gid: u32) {
+fn group_resource(draft: &mut PlanBuilder, name: &str, gid: u32) {
     let address = format!("group.{name}");
-    let seen = draft.look.group(name);
-    let Some(seen) = draft.seen(&address, seen) else {
+    let seen = draft.look.find_group(name);
+    let Some(seen) = draft.unwrap_seen(&address, seen) else {
         return;
     };
     let have = seen.map(|g| attrs([("gid", g.gid.to_string())]));
     let adopted = have.is_some() && !draft.inventory.groups.contains_key(name);
-    let r = Resource::new(address, Some(attrs([("gid", gid.to_string())])), have)
-        .steps([Step::CreateGroup {
+    let r = PlannedResource::new(address, Some(attrs([("gid", gid.to_string())])), have)
+        .with_steps([Step::CreateGroup {
             name: name.into(),
             gid,
         }])
-        .reason(adopted.then(|| "adopted: it was there before comfy and stays after it".into()));
-    draft.add(r);
+        .with_reason(
+            adopted.then(|| "adopted: it was there before comfy and stays after it".into()),
+        );
+    draft.add_resource(r);
 }
 
-fn user(draft: &mut Draft, name: &str, group: &str) {
+fn plan_user(draft: &mut PlanBuilder, name: &str, group: &str) {
     let address = format!("user.{name}");
-    let seen = draft.look.user(name);
-    let Some(seen) = draft.seen(&address, seen) else {
+    let seen = draft.look.find_user(name);
+    let Some(seen) = draft.unwrap_seen(&address, seen) else {
         return;
     };
     let home = draft.d.paths.home.clone().unwrap_or_default();
@@ -86,7 +88,7 @@ fn user(draft: &mut Draft, name: &str, group: &str) {
     let word = seen.as_ref().is_some_and(|u| {
         draft.d.adopt
             && !matches!(
-                account_adoption::somebodys(draft.d, draft.look, u),
+                account_adoption::why_somebodys(draft.d, draft.look, u),
                 Ok(None)
             )
     });
@@ -104,7 +106,7 @@ fn user(draft: &mut Draft, name: &str, group: &str) {
         },
     };
     let mut others: Vec<String> = seen.map(|u| u.groups).unwrap_or_default();
-    let cards = cards(draft);
+    let cards = gpu_groups(draft);
     others.retain(|g| g != group && g != name && !cards.contains(g));
     if !others.is_empty() {
         draft.warnings.push(format!(
@@ -116,7 +118,7 @@ fn user(draft: &mut Draft, name: &str, group: &str) {
     let (mut want, mut have) = (want, have);
     if let Some((sandbox, build)) = ids.noted_pair() {
         let noted = draft.look.id_pairs(&draft.d.paths);
-        let Some(noted) = draft.seen(&address, noted) else {
+        let Some(noted) = draft.unwrap_seen(&address, noted) else {
             return;
         };
         let text = format!("{build}, {}", ids.front);
@@ -129,10 +131,10 @@ fn user(draft: &mut Draft, name: &str, group: &str) {
         want.insert("build_uids".into(), text);
         steps.insert(0, Step::ClaimIds { sandbox, build });
     }
-    let r = Resource::new(address, Some(want), have)
-        .steps(steps)
-        .needs([format!("group.{name}")])
-        .reason(adopted.then(|| {
+    let r = PlannedResource::new(address, Some(want), have)
+        .with_steps(steps)
+        .with_needs([format!("group.{name}")])
+        .with_reason(adopted.then(|| {
             format!(
                 "adopted{}: it was there before comfy and stays after it",
                 if word {
@@ -142,22 +144,22 @@ fn user(draft: &mut Draft, name: &str, group: &str) {
                 }
             )
         }));
-    draft.add(r);
+    draft.add_resource(r);
 }
 
-fn membership(draft: &mut Draft, user: &str, group: &str) {
+fn plan_membership(draft: &mut PlanBuilder, user: &str, group: &str) {
     let address = format!("member.{user}");
     let seen = draft.look.is_member(user, group);
-    let Some(is) = draft.seen(&address, seen) else {
+    let Some(is) = draft.unwrap_seen(&address, seen) else {
         return;
     };
     let want = attrs([("group", group.to_string())]);
-    let r = Resource::new(address, Some(want.clone()), is.then_some(want))
-        .steps([Step::AddMember {
+    let r = PlannedResource::new(address, Some(want.clone()), is.then_some(want))
+        .with_steps([Step::AddMember {
             user: user.into(),
             group: group.into(),
         }])
-        .needs(
+        .with_needs(
             [
                 format!("group.{group}"),
                 format!("user.{}", draft.d.sandbox),
@@ -165,7 +167,7 @@ fn membership(draft: &mut Draft, user: &str, group: &str) {
             .into_iter()
             .filter(|n| n != &format!("user.{user}") || user == draft.d.sandbox),
         );
-    draft.add(r);
+    draft.add_resource(r);
 }
 
 /// Where graphics drivers have their devices.
@@ -181,9 +183,9 @@ const DEVICES: &[&str] = &[
 pub const CARDS: &[&str] = &["render", "video"];
 
 /// The groups without which the sandbox user cannot use this machine's graphics cards.
-fn cards(draft: &Draft) -> BTreeSet<String> {
+fn gpu_groups(draft: &PlanBuilder) -> BTreeSet<String> {
     let closed = |path: &str| {
-        let node = draft.look.node(Path::new(path)).ok().flatten()?;
+        let node = draft.look.read_entry(Path::new(path)).ok().flatten()?;
         (node.mode & 0o006 != 0o006 && node.mode & 0o060 == 0o060)
             .then(|| draft.look.group_name(node.gid))
     };
@@ -194,29 +196,29 @@ fn cards(draft: &Draft) -> BTreeSet<String> {
         .collect()
 }
 
-fn card(draft: &mut Draft, user: &str, group: &str) {
+fn plan_gpu_membership(draft: &mut PlanBuilder, user: &str, group: &str) {
     let address = format!("member.{user}.{group}");
     let seen = draft.look.is_member(user, group);
-    let Some(is) = draft.seen(&address, seen) else {
+    let Some(is) = draft.unwrap_seen(&address, seen) else {
         return;
     };
     let want = attrs([("group", group.to_string())]);
-    let r = Resource::new(address, Some(want.clone()), is.then_some(want))
-        .steps([Step::AddMember {
+    let r = PlannedResource::new(address, Some(want.clone()), is.then_some(want))
+        .with_steps([Step::AddMember {
             user: user.into(),
             group: group.into(),
         }])
-        .needs([format!("user.{user}")])
-        .reason(Some(
+        .with_needs([format!("user.{user}")])
+        .with_reason(Some(
             "the graphics cards of this machine are that group's".into(),
         ));
-    draft.add(r);
+    draft.add_resource(r);
 }
 
 /// Members that nobody declared are reported: they may be the owner's intention.
-fn strangers(draft: &mut Draft, group: &str) {
+fn warn_unexpected_members(draft: &mut PlanBuilder, group: &str) {
     let expected: BTreeSet<&str> = [draft.d.owner.name.as_str(), draft.d.sandbox.as_str()].into();
-    if let Ok(Some(g)) = draft.look.group(group) {
+    if let Ok(Some(g)) = draft.look.find_group(group) {
         let others: Vec<&str> = g
             .members
             .iter()
@@ -233,10 +235,10 @@ fn strangers(draft: &mut Draft, group: &str) {
 }
 
 /// Groups and memberships that comfy made and that the manifest no longer names.
-fn prune(draft: &mut Draft) {
+fn prune_accounts(draft: &mut PlanBuilder) {
     let (group, sandbox, owner) = (&draft.d.group, &draft.d.sandbox, &draft.d.owner.name);
     let mut gone = Vec::new();
-    let cards = cards(draft);
+    let cards = gpu_groups(draft);
     for key in &draft.inventory.members {
         let Some((user, g)) = key.split_once(':') else {
             continue;
@@ -252,32 +254,32 @@ fn prune(draft: &mut Draft) {
             group: g.into(),
         };
         gone.push(
-            Resource::new(
+            PlannedResource::new(
                 format!("member.{user}.{g}"),
                 None,
                 Some(attrs([("group", g.to_string())])),
             )
-            .steps([step]),
+            .with_steps([step]),
         );
     }
     for (name, gid) in &draft.inventory.groups {
-        let ours = matches!(draft.look.group(name), Ok(Some(g)) if g.gid == *gid);
+        let ours = matches!(draft.look.find_group(name), Ok(Some(g)) if g.gid == *gid);
         if name != group && name != sandbox && ours {
             let step = Step::DeleteGroup {
                 name: name.clone(),
                 gid: *gid,
             };
             gone.push(
-                Resource::new(
+                PlannedResource::new(
                     format!("group.{name}"),
                     None,
                     Some(attrs([("gid", gid.to_string())])),
                 )
-                .steps([step]),
+                .with_steps([step]),
             );
         }
     }
     for r in gone {
-        draft.add(r);
+        draft.add_resource(r);
     }
 }

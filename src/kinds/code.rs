@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::desired::venv::{Install, VenvSpec};
-use crate::desired::{Desired, GenSpec, Paths};
-use crate::lock::Pin;
+use crate::desired::venv::{PackageInstall, VenvSpec};
+use crate::desired::{Desired, GenSpec, InstancePaths};
+use crate::lock::RepositoryPin;
 use crate::manifest::names;
-use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::change::Wheels;
-use crate::plan::ids::Ids;
+use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
+use crate::plan::change::WheelDownloads;
+use crate::plan::ids::AccountIds;
 use crate::plan::look::Look;
-use crate::plan::observed::{Finding, GenCheck, Kind, Node, Seen};
-use crate::plan::select::Selection;
+use crate::plan::observed::{FileType, FsEntry, GenCheck, Seen, TreeDifference};
+use crate::plan::select::ResourceSelection;
 use crate::plan::{Attrs, Step};
 
 /// The address of steps that serve every part of a generation.
@@ -20,8 +20,8 @@ pub const GENERATION: &str = "generation";
 const PYTHON: &str = "python";
 
 /// What was seen of the code.
-pub struct Looked {
-    current: Option<Node>,
+pub struct CodeObservation {
+    current: Option<FsEntry>,
     /// Where `current` leads, as text.
     link: Option<String>,
     live_id: Option<String>,
@@ -32,18 +32,23 @@ pub struct Looked {
     /// Some of the code was selected, rather than its links alone.
     named: bool,
     /// What is off in the wanted virtual environment; `None`: there is none.
-    venv: Option<Vec<Finding>>,
+    venv: Option<Vec<TreeDifference>>,
     /// The interpreter that comfy has to have of its own for it, and what is off with that; `None`:
     /// it is not there.
-    own: Option<(String, Option<Vec<Finding>>)>,
+    own: Option<(String, Option<Vec<TreeDifference>>)>,
     /// Why there is no interpreter for it.
     lacking: Option<String>,
 }
 
 /// Compares the wanted generation, and the live one if it is another, with what lies on the disk.
-pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<Looked> {
+pub fn observe_code(
+    d: &Desired,
+    look: &dyn Look,
+    ids: &AccountIds,
+    only: &ResourceSelection,
+) -> Seen<CodeObservation> {
     let paths = &d.paths;
-    let current = look.node(&paths.current())?;
+    let current = look.read_entry(&paths.current_link())?;
     let link = current
         .as_ref()
         .and_then(|n| n.target.as_ref())
@@ -57,18 +62,18 @@ pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<L
         Some(id) => look.generation_spec(paths, id)?,
         None => None,
     };
-    let named = only.code(live.as_ref(), &d.code);
+    let named = only.touches_code(live.as_ref(), &d.code);
     let (mut wish, mut lacking) = (d.code.clone(), None);
     if named {
-        let found = look.interpreter(d, ids)?;
+        let found = look.find_interpreter(d, ids)?;
         match found.or_else(|why| {
             d.python
                 .managed
                 .as_ref()
-                .map(|v| look.managed(paths, v))
+                .map(|v| look.managed_interpreter(paths, v))
                 .ok_or(why)
         }) {
-            Ok(i) => match VenvSpec::select(&d.python, i, &d.platform, |node| {
+            Ok(i) => match VenvSpec::select_packages(&d.python, i, &d.platform, |node| {
                 d.code.nodes.contains_key(node)
             }) {
                 Ok(v) => wish.venv = Some(v),
@@ -77,25 +82,25 @@ pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<L
             Err(why) => lacking = Some(why),
         }
     }
-    let target = only.target(live.as_ref(), &wish);
+    let target = only.target_generation(live.as_ref(), &wish);
     let (check, venv) = rayon::join(
         || {
             target
                 .as_ref()
-                .map_or(Ok(None), |t| look.generation(paths, t, ids))
+                .map_or(Ok(None), |t| look.check_generation(paths, t, ids))
         },
         || {
             target
                 .as_ref()
                 .and_then(|t| t.venv.as_ref())
-                .map_or(Ok(None), |v| look.venv(paths, v, ids))
+                .map_or(Ok(None), |v| look.check_venv(paths, v, ids))
         },
     );
     let (check, venv) = (check?, venv?);
     let version = target
         .as_ref()
         .and_then(|t| t.venv.as_ref())
-        .filter(|v| v.interpreter.path.starts_with(paths.pythons()))
+        .filter(|v| v.interpreter.path.starts_with(paths.interpreters_dir()))
         .map(|v| &v.interpreter.version);
     let own = match version {
         Some(v) => Some((v.clone(), look.managed_check(paths, v, ids)?)),
@@ -104,8 +109,8 @@ pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<L
     let other = live
         .as_ref()
         .filter(|_| target.is_some() && live_id != target.as_ref().map(GenSpec::id));
-    let live_check = other.and_then(|spec| look.generation(paths, spec, ids).ok().flatten());
-    Ok(Looked {
+    let live_check = other.and_then(|spec| look.check_generation(paths, spec, ids).ok().flatten());
+    Ok(CodeObservation {
         current,
         link,
         live_id,
@@ -120,11 +125,11 @@ pub fn look(d: &Desired, look: &dyn Look, ids: &Ids, only: &Selection) -> Seen<L
     })
 }
 
-pub fn plan(draft: &mut Draft) {
+pub fn plan_code(draft: &mut PlanBuilder) {
     let Some(looked) = draft.code.take() else {
         return;
     };
-    let Some(Looked {
+    let Some(CodeObservation {
         current,
         link,
         live_id,
@@ -136,14 +141,14 @@ pub fn plan(draft: &mut Draft) {
         venv,
         own,
         lacking,
-    }) = draft.seen("comfyui", looked)
+    }) = draft.unwrap_seen("comfyui", looked)
     else {
         return;
     };
     let Some(target) = target else { return };
     if let Some(why) = lacking {
         let want = attrs([("version", draft.d.python.version.clone())]);
-        draft.add(Resource::new(PYTHON, Some(want), None).block(why));
+        draft.add_resource(PlannedResource::new(PYTHON, Some(want), None).with_block(why));
         return;
     }
     if !named
@@ -159,7 +164,7 @@ pub fn plan(draft: &mut Draft) {
     let same = live_id.as_ref() == Some(&id);
 
     let switch = link != Some(format!("gen/{id}"));
-    let good = check.as_ref().is_some_and(GenCheck::intact);
+    let good = check.as_ref().is_some_and(GenCheck::is_intact);
     let mut steps = Vec::new();
     let live_venv = live.as_ref().and_then(|l| l.venv.as_ref());
     let build_venv = venv.as_ref().is_none_or(|f| !f.is_empty());
@@ -213,16 +218,19 @@ pub fn plan(draft: &mut Draft) {
         }
         steps.push(Step::Install { id: id.clone() });
     }
-    for (part, path) in target.writable() {
+    for (part, path) in target.writable_paths() {
         let absent = matches!(
             draft
                 .look
-                .node(&Paths::written_by(&paths.state(), &part).join(path)),
+                .read_entry(&InstancePaths::written_by(&paths.state_dir(), &part).join(path)),
             Ok(None)
         );
-        let tracked = paths.generation(&id).join(Paths::tracked(&part)).join(path);
+        let tracked = paths
+            .generation_dir(&id)
+            .join(InstancePaths::tracked(&part))
+            .join(path);
         let folder = names::stands_for_folder(path);
-        if absent && (!good || folder || matches!(draft.look.node(&tracked), Ok(Some(_)))) {
+        if absent && (!good || folder || matches!(draft.look.read_entry(&tracked), Ok(Some(_)))) {
             steps.push(Step::Seed {
                 id: id.clone(),
                 part,
@@ -246,17 +254,17 @@ pub fn plan(draft: &mut Draft) {
         .clone()
         .or_else(|| check.is_some().then(|| target.clone()));
     let parts: BTreeSet<String> = target
-        .pins()
+        .all_pins()
         .map(|(n, _)| n)
         .chain(
             basis
                 .iter()
-                .flat_map(|b| b.pins().map(|(n, _)| n).collect::<Vec<_>>()),
+                .flat_map(|b| b.all_pins().map(|(n, _)| n).collect::<Vec<_>>()),
         )
         .collect();
     let (mut changed, missing) = (false, same && check.is_none());
     if let Some(v) = &target.venv {
-        changed |= python(
+        changed |= plan_python(
             draft,
             v,
             live_venv,
@@ -267,7 +275,7 @@ pub fn plan(draft: &mut Draft) {
         needs.push(PYTHON.into());
     }
     for part in &parts {
-        let findings: Vec<Finding> = if same {
+        let findings: Vec<TreeDifference> = if same {
             check
                 .as_ref()
                 .and_then(|c| c.findings.get(part))
@@ -276,10 +284,10 @@ pub fn plan(draft: &mut Draft) {
         } else {
             Vec::new()
         };
-        let mut want = target.pin(part).map(|p| describe(p, &target, part));
+        let mut want = target.pin_of(part).map(|p| describe_pin(p, &target, part));
         let mut have = basis
             .as_ref()
-            .and_then(|b| b.pin(part).map(|p| describe(p, b, part)));
+            .and_then(|b| b.pin_of(part).map(|p| describe_pin(p, b, part)));
         if part == "comfyui" {
             if let Some(w) = want.as_mut() {
                 w.insert("current".into(), format!("gen/{id}"));
@@ -296,7 +304,7 @@ pub fn plan(draft: &mut Draft) {
         }
         if let (true, Some(h), Some(w)) = (!findings.is_empty(), have.as_mut(), want.as_mut()) {
             w.insert("content".into(), "as locked".into());
-            h.insert("content".into(), summary(&findings));
+            h.insert("content".into(), summarize_findings(&findings));
         }
         let foreign = part == "comfyui" && check.as_ref().is_some_and(|c| !c.foreign.is_empty());
         if let (true, Some(c), Some(w), Some(h)) =
@@ -309,17 +317,17 @@ pub fn plan(draft: &mut Draft) {
             );
         }
         changed |= want != have;
-        let mut r = Resource::new(part, want, have).needs(needs.clone());
+        let mut r = PlannedResource::new(part, want, have).with_needs(needs.clone());
         r.drift = (!findings.is_empty() || foreign || missing).then_some(true);
         r.findings = findings;
-        if part == "comfyui" && current.as_ref().is_some_and(|n| n.kind != Kind::Link) {
-            let path = paths.current().display().to_string();
-            r = r.block(format!(
+        if part == "comfyui" && current.as_ref().is_some_and(|n| n.kind != FileType::Link) {
+            let path = paths.current_link().display().to_string();
+            r = r.with_block(format!(
                 "{path} is not a link: move it away with `sudo mv {path} {path}.old`"
             ));
             steps.clear();
         }
-        draft.add(r);
+        draft.add_resource(r);
     }
     // A difference that no part shows, such as another place of a mount, is ComfyUI's own.
     if !steps.is_empty()
@@ -333,33 +341,35 @@ pub fn plan(draft: &mut Draft) {
     }
     if !good {
         draft.fetches = target
-            .pins()
+            .all_pins()
             .filter(|(name, p)| {
                 !draft.inventory.fetched.contains(&p.tree.to_string())
                     && basis
                         .as_ref()
-                        .is_none_or(|b| b.pin(name).is_none_or(|q| q.tree != p.tree))
+                        .is_none_or(|b| b.pin_of(name).is_none_or(|q| q.tree != p.tree))
             })
             .map(|(_, p)| p.repo.clone())
             .collect();
     }
-    draft
-        .steps
-        .extend(steps.into_iter().map(|step| crate::plan::step::Planned {
-            address: GENERATION.into(),
-            step,
-        }));
+    draft.steps.extend(
+        steps
+            .into_iter()
+            .map(|step| crate::plan::step::PlannedStep {
+                address: GENERATION.into(),
+                step,
+            }),
+    );
 }
 
 /// The virtual environment as a resource, and what has to be fetched for it; whether it differs.
 ///
 /// `own`: what is off with an interpreter of comfy's.
-fn python(
-    draft: &mut Draft,
+fn plan_python(
+    draft: &mut PlanBuilder,
     want: &VenvSpec,
     live: Option<&VenvSpec>,
-    findings: Option<Vec<Finding>>,
-    own: Vec<Finding>,
+    findings: Option<Vec<TreeDifference>>,
+    own: Vec<TreeDifference>,
     needs: Vec<String>,
 ) -> bool {
     let describe = |v: &VenvSpec| {
@@ -382,12 +392,14 @@ fn python(
             after.insert("content".into(), "as locked".into());
             b.insert(
                 "content".into(),
-                findings.as_ref().map_or("missing".into(), |f| summary(f)),
+                findings
+                    .as_ref()
+                    .map_or("missing".into(), |f| summarize_findings(f)),
             );
         }
         if !own.is_empty() {
             after.insert("the interpreter's content".into(), "as installed".into());
-            b.insert("the interpreter's content".into(), summary(&own));
+            b.insert("the interpreter's content".into(), summarize_findings(&own));
         }
         // What moved, and nothing else of some hundreds.
         let versions = |v: &VenvSpec| {
@@ -410,11 +422,13 @@ fn python(
             .iter()
             .filter(|l| l.layout == want.layout)
             .flat_map(|l| &l.packages)
-            .map(Install::key)
+            .map(PackageInstall::key)
             .collect();
-        draft.wheels = Wheels::of(want.packages.iter().filter(|p| !have.contains(&p.key())));
+        draft.wheels = WheelDownloads::from_packages(
+            want.packages.iter().filter(|p| !have.contains(&p.key())),
+        );
     }
-    let mut r = Resource::new(PYTHON, Some(after), before).needs(needs);
+    let mut r = PlannedResource::new(PYTHON, Some(after), before).with_needs(needs);
     if build && live.is_some_and(|l| l.layout < want.layout) {
         r.reason =
             Some("an older comfy made it: it is built anew, once, from verified wheels".into());
@@ -422,18 +436,18 @@ fn python(
     r.drift = (broken || !own.is_empty()).then_some(true);
     r.findings = findings.filter(|_| broken).unwrap_or_default();
     r.findings.extend(own);
-    draft.add(r);
+    draft.add_resource(r);
     differs
 }
 
-fn describe(pin: &Pin, spec: &GenSpec, part: &str) -> Attrs {
+fn describe_pin(pin: &RepositoryPin, spec: &GenSpec, part: &str) -> Attrs {
     let mut a = attrs([
         ("commit", pin.commit.to_string()),
         ("tree", pin.tree.to_string()),
         ("repo", pin.repo.clone()),
     ]);
     let writable: Vec<&str> = spec
-        .writable()
+        .writable_paths()
         .filter(|(p, _)| p == part)
         .map(|(_, w)| w.as_str())
         .collect();
@@ -446,7 +460,7 @@ fn describe(pin: &Pin, spec: &GenSpec, part: &str) -> Attrs {
                 .iter()
                 .map(|(mount, path)| (format!("mount {mount}"), path.display().to_string())),
         );
-        for (share, kind, folder) in spec.elsewhere() {
+        for (share, kind, folder) in spec.external_model_dirs() {
             let folders = a.entry(format!("models {share} {kind}")).or_default();
             *folders = [folders.as_str(), &folder.display().to_string()]
                 .into_iter()
@@ -458,7 +472,7 @@ fn describe(pin: &Pin, spec: &GenSpec, part: &str) -> Attrs {
     a
 }
 
-fn summary(findings: &[Finding]) -> String {
+fn summarize_findings(findings: &[TreeDifference]) -> String {
     let mut by: BTreeMap<&str, usize> = BTreeMap::new();
     for f in findings {
         *by.entry(f.what.word()).or_default() += 1;

@@ -3,13 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::manifest::Isolation;
+use crate::manifest::IsolationMode;
 use crate::plan::Step;
-use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::observed::{Seen, Unknown};
+use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
+use crate::plan::observed::{Seen, UnknownState};
 
 /// Who may, who may not (crontab(1), at(1)), and whether everybody may where neither file is there.
-fn services(macos: bool, debian: bool) -> [(&'static str, PathBuf, PathBuf, bool); 2] {
+fn cron_services(macos: bool, debian: bool) -> [(&'static str, PathBuf, PathBuf, bool); 2] {
     let folder = Path::new(if macos { "/private/var/at" } else { "/etc" });
     let files = |name: &str| {
         (
@@ -26,16 +26,18 @@ fn services(macos: bool, debian: bool) -> [(&'static str, PathBuf, PathBuf, bool
     ]
 }
 
-pub fn plan(draft: &mut Draft) {
-    if draft.d.isolation == Isolation::None {
+pub fn plan_cron(draft: &mut PlanBuilder) {
+    if draft.d.isolation == IsolationMode::None {
         return;
     }
-    let there = |draft: &Draft, path: &str| matches!(draft.look.node(Path::new(path)), Ok(Some(_)));
+    let there = |draft: &PlanBuilder, path: &str| {
+        matches!(draft.look.read_entry(Path::new(path)), Ok(Some(_)))
+    };
     let debian = there(draft, "/etc/debian_version") && there(draft, "/usr/bin/crontab");
     let user = draft.d.sandbox.clone();
     let mut open = Vec::new();
-    for (name, allow, deny, by_default) in services(draft.d.platform.macos, debian) {
-        let allowed = read(draft, &allow);
+    for (name, allow, deny, by_default) in cron_services(draft.d.platform.macos, debian) {
+        let allowed = read_list(draft, &allow);
         let listed = |text: &Option<String>| {
             text.as_ref()
                 .is_some_and(|t| t.lines().any(|l| l.trim() == user))
@@ -50,7 +52,7 @@ pub fn plan(draft: &mut Draft) {
                 ));
             }
             Ok(Some(_)) => {}
-            Ok(None) => match read(draft, &deny) {
+            Ok(None) => match read_list(draft, &deny) {
                 Err(_) if draft.inventory.denied.contains(&deny) => {}
                 Err(_) => open.push((name, deny)),
                 Ok(None) if !by_default => {}
@@ -72,15 +74,15 @@ pub fn plan(draft: &mut Draft) {
         file,
         user: user.clone(),
     });
-    draft.add(
-        Resource::new(format!("cron.{user}"), Some(closed()), Some(have))
-            .steps(steps)
-            .needs([format!("user.{user}")]),
+    draft.add_resource(
+        PlannedResource::new(format!("cron.{user}"), Some(closed()), Some(have))
+            .with_steps(steps)
+            .with_needs([format!("user.{user}")]),
     );
 }
 
-fn read(draft: &mut Draft, path: &Path) -> Seen<Option<String>> {
+fn read_list(draft: &mut PlanBuilder, path: &Path) -> Seen<Option<String>> {
     let seen = draft.look.system_text(path);
-    draft.believed |= matches!(seen, Err(Unknown { root_can: true, .. }));
+    draft.believed |= matches!(seen, Err(UnknownState { root_can: true, .. }));
     seen
 }

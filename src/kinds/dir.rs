@@ -2,34 +2,34 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::manifest::Isolation;
-use crate::plan::build::{Draft, Resource};
-use crate::plan::observed::{Kind, Node, Unknown};
-use crate::plan::step::Passer;
+use crate::manifest::IsolationMode;
+use crate::plan::build::{PlanBuilder, PlannedResource};
+use crate::plan::observed::{FileType, FsEntry, UnknownState};
+use crate::plan::step::SearchingUser;
 use crate::plan::{Attrs, Step};
 
-struct Wish {
+struct DesiredDir {
     path: PathBuf,
     uid: u32,
     gid: u32,
     mode: u32,
-    passer: Option<Passer>,
+    passer: Option<SearchingUser>,
 }
 
-pub fn plan(draft: &mut Draft) {
+pub fn plan_dirs(draft: &mut PlanBuilder) {
     let (d, ids) = (draft.d, draft.ids);
     let p = &d.paths;
-    let sealed = |path: PathBuf, mode| Wish {
+    let sealed = |path: PathBuf, mode| DesiredDir {
         path,
         uid: ids.seal,
         gid: ids.seal_gid,
         mode,
         passer: None,
     };
-    let account = d.isolation == Isolation::Account;
+    let account = d.isolation == IsolationMode::Account;
     // The owner may pass: a plan looks at what lies in there. Nobody else does.
     let passer = || {
-        account.then(|| Passer {
+        account.then(|| SearchingUser {
             name: d.owner.name.clone(),
             uid: ids.owner,
         })
@@ -37,14 +37,14 @@ pub fn plan(draft: &mut Draft) {
     // With an entry beside it a mode shows the mask in the group's place (acl(5)); the group is the
     // sandbox user's alone.
     let closed = if account { 0o710 } else { 0o700 };
-    let own = |path: PathBuf| Wish {
+    let own = |path: PathBuf| DesiredDir {
         path,
         uid: ids.sandbox,
         gid: ids.sandbox_gid,
         mode: closed,
         passer: passer(),
     };
-    let inner = |path: PathBuf| Wish {
+    let inner = |path: PathBuf| DesiredDir {
         path,
         uid: ids.sandbox,
         gid: ids.sandbox_gid,
@@ -55,33 +55,35 @@ pub fn plan(draft: &mut Draft) {
     if account {
         // The prefix itself and the instance's folder too: what somebody else made there first is
         // not taken over.
-        let exposed = draft.look.exposed(&p.generations(), ids.owner);
-        let Some(exposed) = draft.seen("dir.instance", exposed) else {
+        let exposed = draft.look.why_exposed(&p.generations_dir(), ids.owner);
+        let Some(exposed) = draft.unwrap_seen("dir.instance", exposed) else {
             return;
         };
         if let Some(why) = exposed {
             let why = format!("{why}; or leave host.prefix out for /opt/comfy");
             let want = crate::plan::build::attrs([("path", p.prefix.display().to_string())]);
-            draft.add(Resource::new("dir.instance", Some(want), None).block(why));
+            draft.add_resource(
+                PlannedResource::new("dir.instance", Some(want), None).with_block(why),
+            );
             return;
         }
     }
-    resource(
+    plan_dir(
         draft,
         "dir.instance",
         vec![
             sealed(p.prefix.clone(), 0o755),
             sealed(p.base.clone(), 0o755),
-            sealed(p.generations(), 0o755),
-            sealed(p.venvs(), 0o755),
-            sealed(p.staging(), private(0o700, 0o711)),
-            sealed(p.trash(), 0o700),
-            sealed(p.quarantine(), 0o700),
+            sealed(p.generations_dir(), 0o755),
+            sealed(p.venvs_dir(), 0o755),
+            sealed(p.staging_dir(), private(0o700, 0o711)),
+            sealed(p.trash_dir(), 0o700),
+            sealed(p.quarantine_dir(), 0o700),
         ],
         false,
     );
     // Readable by the owner, not by the sandbox.
-    let records = |path: PathBuf| Wish {
+    let records = |path: PathBuf| DesiredDir {
         path,
         uid: ids.seal,
         gid: ids.records_gid(),
@@ -94,17 +96,17 @@ pub fn plan(draft: &mut Draft) {
     }
     folders.extend([
         records(p.records.clone()),
-        records(p.trees()),
-        records(p.receipts()),
+        records(p.tree_listings_dir()),
+        records(p.receipts_dir()),
     ]);
-    resource(draft, "dir.records", folders, false);
+    plan_dir(draft, "dir.records", folders, false);
     if let Some(home) = &p.home {
-        resource(draft, "dir.home", vec![own(home.clone())], true);
+        plan_dir(draft, "dir.home", vec![own(home.clone())], true);
     }
-    moved(draft);
+    warn_moved_prefix(draft);
     // Root's, so that nothing in it can be renamed.
-    let mut state = vec![Wish {
-        path: p.state(),
+    let mut state = vec![DesiredDir {
+        path: p.state_dir(),
         uid: ids.seal,
         gid: ids.sandbox_gid,
         mode: closed,
@@ -112,13 +114,13 @@ pub fn plan(draft: &mut Draft) {
     }];
     state.extend(d.state_children().into_iter().map(own));
     state.extend(d.state_folders().into_iter().map(inner));
-    resource(draft, "dir.state", state, true);
+    plan_dir(draft, "dir.state", state, true);
 }
 
 /// Another `host.prefix`: comfy begins anew there, and knows nothing of the old folder from then
 /// on. Under isolation "none" the records lie in it too, so that there nothing is known of it at
 /// once.
-fn moved(draft: &mut Draft) {
+fn warn_moved_prefix(draft: &mut PlanBuilder) {
     let state = draft
         .inventory
         .applied
@@ -130,7 +132,7 @@ fn moved(draft: &mut Draft) {
     else {
         return;
     };
-    if !matches!(draft.look.node(old), Ok(None)) {
+    if !matches!(draft.look.read_entry(old), Ok(None)) {
         let (old, new) = (old.display(), draft.d.paths.base.display());
         draft.warnings.push(format!(
             "host.prefix is another one: {new} is made anew, and {old} stays as it is, with what \
@@ -140,16 +142,16 @@ fn moved(draft: &mut Draft) {
     }
 }
 
-fn resource(draft: &mut Draft, address: &str, wishes: Vec<Wish>, sandbox: bool) {
+fn plan_dir(draft: &mut PlanBuilder, address: &str, wishes: Vec<DesiredDir>, sandbox: bool) {
     let (mut want, mut have, mut steps, mut any) = (Attrs::new(), Attrs::new(), Vec::new(), false);
     for w in wishes {
-        let seen = draft.look.node(&w.path);
+        let seen = draft.look.read_entry(&w.path);
         let seen = match seen {
             // Below a folder that does not exist yet, or that is not a folder, there is nothing.
             Err(u) => {
                 draft
                     .changes
-                    .push(crate::plan::change::unknown(address, &u));
+                    .push(crate::plan::change::unknown_change(address, &u));
                 return;
             }
             Ok(n) => n,
@@ -162,17 +164,17 @@ fn resource(draft: &mut Draft, address: &str, wishes: Vec<Wish>, sandbox: bool) 
                 draft.look.group_name(id)
             }
         };
-        let passes = |p: &Passer| {
-            let seen = draft.look.search(&w.path, &p.name, p.uid, &[])?;
-            Ok::<_, Unknown>(seen.is_some_and(|s| s.entry && s.passes))
+        let passes = |p: &SearchingUser| {
+            let seen = draft.look.search_permission(&w.path, &p.name, p.uid, &[])?;
+            Ok::<_, UnknownState>(seen.is_some_and(|s| s.entry && s.passes))
         };
-        let folder = seen.as_ref().is_some_and(|n| n.kind == Kind::Dir);
+        let folder = seen.as_ref().is_some_and(|n| n.kind == FileType::Dir);
         let entry = match w.passer.as_ref().filter(|_| folder).map(passes).transpose() {
             Ok(entry) => entry.unwrap_or(w.passer.is_none()),
             Err(u) => {
                 draft
                     .changes
-                    .push(crate::plan::change::unknown(address, &u));
+                    .push(crate::plan::change::unknown_change(address, &u));
                 return;
             }
         };
@@ -192,19 +194,19 @@ fn resource(draft: &mut Draft, address: &str, wishes: Vec<Wish>, sandbox: bool) 
         if let Some(n) = &seen {
             any = true;
             let is = match n.kind {
-                Kind::Dir => format!(
+                FileType::Dir => format!(
                     "{}:{} {:04o}{}",
                     name(n.uid, true),
                     name(n.gid, false),
                     n.mode,
                     may_pass(entry)
                 ),
-                Kind::Link => "a link".to_string(),
+                FileType::Link => "a link".to_string(),
                 _ => "not a folder".to_string(),
             };
             have.insert(key.clone(), is);
         }
-        if !entry || !fits(seen.as_ref(), &w) {
+        if !entry || !is_as_desired(seen.as_ref(), &w) {
             steps.push(Step::MakeDir {
                 path: w.path,
                 uid: w.uid,
@@ -222,20 +224,20 @@ fn resource(draft: &mut Draft, address: &str, wishes: Vec<Wish>, sandbox: bool) 
     } else {
         any.then_some(have)
     };
-    let needs: Vec<String> = if sandbox && draft.d.isolation == Isolation::Account {
+    let needs: Vec<String> = if sandbox && draft.d.isolation == IsolationMode::Account {
         vec![format!("user.{}", draft.d.sandbox), "dir.instance".into()]
     } else {
         Vec::new()
     };
-    draft.add(
-        Resource::new(address, Some(want), have)
-            .steps(steps)
-            .needs(needs),
+    draft.add_resource(
+        PlannedResource::new(address, Some(want), have)
+            .with_steps(steps)
+            .with_needs(needs),
     );
 }
 
-fn fits(node: Option<&Node>, w: &Wish) -> bool {
+fn is_as_desired(node: Option<&FsEntry>, w: &DesiredDir) -> bool {
     node.is_some_and(|n| {
-        n.kind == Kind::Dir && n.uid == w.uid && n.gid == w.gid && n.mode == w.mode
+        n.kind == FileType::Dir && n.uid == w.uid && n.gid == w.gid && n.mode == w.mode
     })
 }

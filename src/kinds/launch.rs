@@ -2,24 +2,28 @@
 
 use crate::desired::ShareWish;
 use crate::desired::launch::{FORMAT, LaunchSpec};
-use crate::manifest::Isolation;
-use crate::plan::build::{Draft, Resource, attrs};
+use crate::manifest::IsolationMode;
+use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
 use crate::plan::observed::ShareSpec;
 use crate::plan::{Attrs, Step};
 
 pub const ADDRESS: &str = "run";
 
-pub fn plan(draft: &mut Draft) {
-    let want = wish(draft);
-    let seen = draft.look.launch(&draft.d.paths);
-    let Some(have) = draft.seen(ADDRESS, seen) else {
+pub fn plan_launch(draft: &mut PlanBuilder) {
+    let want = desired_launch(draft);
+    let seen = draft.look.applied_launch(&draft.d.paths);
+    let Some(have) = draft.unwrap_seen(ADDRESS, seen) else {
         return;
     };
     let step = Step::WriteLaunch {
         spec: Box::new(want.clone()),
     };
-    let mut r = Resource::new(ADDRESS, Some(describe(&want)), have.as_ref().map(describe))
-        .needs(vec!["dir.records".to_string()]);
+    let mut r = PlannedResource::new(
+        ADDRESS,
+        Some(describe_launch(&want)),
+        have.as_ref().map(describe_launch),
+    )
+    .with_needs(vec!["dir.records".to_string()]);
     // The network has resources of its own.
     let same = have.clone().is_some_and(|mut h| {
         if want.account {
@@ -35,30 +39,30 @@ pub fn plan(draft: &mut Draft) {
             h.insert("accounts".into(), "others".into());
             w.insert("accounts".into(), "as in this plan".into());
         }
-        r = r.steps([step]);
+        r = r.with_steps([step]);
     }
-    draft.add(r);
+    draft.add_resource(r);
 }
 
-pub(super) fn wish(draft: &Draft) -> LaunchSpec {
+pub(super) fn desired_launch(draft: &PlanBuilder) -> LaunchSpec {
     let (d, ids) = (draft.d, draft.ids);
-    let m = d.launch();
+    let m = d.launch_settings();
     let (c, run) = (&m.comfyui, &m.run);
     let mounted = |mount: &str| {
         d.shares
             .iter()
-            .find(|s| s.role.mount() == Some(mount))
-            .map_or_else(|| d.paths.state().join(mount), |s| s.path.clone())
+            .find(|s| s.role.mount_path() == Some(mount))
+            .map_or_else(|| d.paths.state_dir().join(mount), |s| s.path.clone())
     };
     let real = |wish: &ShareWish| {
         draft
             .look
-            .real(&wish.path, ids.owner)
+            .real_path(&wish.path, ids.owner)
             .unwrap_or_else(|_| wish.path.clone())
     };
     let shares = d.shares.iter().map(|wish| ShareSpec {
         path: real(wish),
-        ..super::share::spec(d, ids, wish)
+        ..super::share::share_spec(d, ids, wish)
     });
     let links = d
         .shares
@@ -68,10 +72,10 @@ pub(super) fn wish(draft: &Draft) -> LaunchSpec {
     LaunchSpec {
         format: FORMAT,
         paths: d.paths.clone(),
-        account: d.isolation == Isolation::Account,
+        account: d.isolation == IsolationMode::Account,
         macos: d.platform.macos,
         owner: ids.owner,
-        user: if d.isolation == Isolation::Account {
+        user: if d.isolation == IsolationMode::Account {
             d.sandbox.clone()
         } else {
             d.owner.name.clone()
@@ -95,14 +99,17 @@ pub(super) fn wish(draft: &Draft) -> LaunchSpec {
     }
 }
 
-fn describe(l: &LaunchSpec) -> Attrs {
+fn describe_launch(l: &LaunchSpec) -> Attrs {
     let mut a = attrs([
-        ("address", l.address()),
+        ("address", l.listen_address()),
         ("as", l.user.clone()),
         ("open_files", l.open_files.to_string()),
     ]);
     if l.reserve > 0 && (l.account || l.macos) {
-        a.insert("memory_reserve".into(), crate::text::bytes(l.reserve));
+        a.insert(
+            "memory_reserve".into(),
+            crate::text::format_bytes(l.reserve),
+        );
     }
     if !l.args.is_empty() {
         a.insert("args".into(), l.args.join(" "));

@@ -4,12 +4,12 @@
 use std::path::PathBuf;
 
 use crate::desired::VIEW_HINT;
-use crate::manifest::Isolation;
+use crate::manifest::IsolationMode;
 use crate::plan::Step;
-use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::observed::Kind;
+use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
+use crate::plan::observed::FileType;
 
-struct Wish {
+struct DesiredLink {
     address: String,
     path: PathBuf,
     target: PathBuf,
@@ -18,13 +18,13 @@ struct Wish {
     needs: Vec<String>,
 }
 
-pub fn plan(draft: &mut Draft) {
+pub fn plan_links(draft: &mut PlanBuilder) {
     let (d, ids) = (draft.d, draft.ids);
-    let code = d.paths.current().join("ComfyUI");
+    let code = d.paths.current_link().join("ComfyUI");
     let mut wishes = Vec::new();
-    let placed = view(draft);
+    let placed = view_path(draft);
     if let Some(Ok(path)) = &placed {
-        wishes.push(Wish {
+        wishes.push(DesiredLink {
             address: VIEW.into(),
             path: path.clone(),
             target: code.clone(),
@@ -34,7 +34,7 @@ pub fn plan(draft: &mut Draft) {
         });
     }
     if let Some(home) = &d.paths.home {
-        wishes.push(Wish {
+        wishes.push(DesiredLink {
             address: "link.home".into(),
             path: home.join("ComfyUI"),
             target: code,
@@ -46,11 +46,14 @@ pub fn plan(draft: &mut Draft) {
     for s in d
         .shares
         .iter()
-        .filter(|s| s.role.mount().is_some_and(|m| m.starts_with("user/")))
+        .filter(|s| s.role.mount_path().is_some_and(|m| m.starts_with("user/")))
     {
-        wishes.push(Wish {
+        wishes.push(DesiredLink {
             address: format!("link.{}", s.name),
-            path: d.paths.state().join(s.role.mount().unwrap_or_default()),
+            path: d
+                .paths
+                .state_dir()
+                .join(s.role.mount_path().unwrap_or_default()),
             target: s.path.clone(),
             uid: ids.sandbox,
             gid: ids.sandbox_gid,
@@ -63,7 +66,7 @@ pub fn plan(draft: &mut Draft) {
         .chain(d.view.clone())
         .collect();
     for w in wishes {
-        one(draft, w);
+        plan_link(draft, w);
     }
     let gone: Vec<_> = draft
         .inventory
@@ -73,13 +76,13 @@ pub fn plan(draft: &mut Draft) {
         .map(|(p, t)| (p.clone(), t.clone()))
         .collect();
     for (path, target) in gone {
-        let seen = draft.look.node(&path);
+        let seen = draft.look.read_entry(&path);
         let address = format!("link.{}", path.display());
-        let Some(node) = draft.seen(&address, seen) else {
+        let Some(node) = draft.unwrap_seen(&address, seen) else {
             continue;
         };
         if node.is_some_and(|n| n.target.as_ref() == Some(&target)) {
-            let r = Resource::new(
+            let r = PlannedResource::new(
                 format!("link.{}", path.display()),
                 None,
                 Some(attrs([
@@ -87,7 +90,7 @@ pub fn plan(draft: &mut Draft) {
                     ("target", target.display().to_string()),
                 ])),
             );
-            draft.add(r.steps([Step::RemoveLink { path, target }]));
+            draft.add_resource(r.with_steps([Step::RemoveLink { path, target }]));
         }
     }
 }
@@ -96,27 +99,29 @@ const VIEW: &str = "link.view";
 
 /// Where the owner's view is made: behind links of the owner's, and never where somebody else's
 /// programs, keys or services are. `Err`: the plan says why not.
-fn view(draft: &mut Draft) -> Option<Result<PathBuf, ()>> {
+fn view_path(draft: &mut PlanBuilder) -> Option<Result<PathBuf, ()>> {
     let d = draft.d;
     let (written, owner) = (d.view.as_ref()?, &d.owner);
-    let refused = |draft: &mut Draft, why: String| {
-        let place = draft.d.at(&["comfyui", "view"]);
-        draft.add(
-            Resource::new(
+    let refused = |draft: &mut PlanBuilder, why: String| {
+        let place = draft.d.place_of_key(&["comfyui", "view"]);
+        draft.add_resource(
+            PlannedResource::new(
                 VIEW,
                 Some(attrs([("path", written.display().to_string())])),
                 None,
             )
-            .block(format!("{place}: {why}; {VIEW_HINT}")),
+            .with_block(format!("{place}: {why}; {VIEW_HINT}")),
         );
         Some(Err(()))
     };
     let (above, name) = (written.parent()?, written.file_name()?);
-    let real = draft
-        .look
-        .real(above, owner.uid)
-        .and_then(|above| Ok((above.join(name), draft.look.real(&owner.home, owner.uid)?)));
-    let Some((real, home)) = draft.seen(VIEW, real) else {
+    let real = draft.look.real_path(above, owner.uid).and_then(|above| {
+        Ok((
+            above.join(name),
+            draft.look.real_path(&owner.home, owner.uid)?,
+        ))
+    });
+    let Some((real, home)) = draft.unwrap_seen(VIEW, real) else {
         return Some(Err(()));
     };
     let leads = if real == *written {
@@ -127,13 +132,13 @@ fn view(draft: &mut Draft) -> Option<Result<PathBuf, ()>> {
     if let Some(why) = d.view_runs_into(&home, &real) {
         return refused(draft, format!("{leads}{}, which {why}", real.display()));
     }
-    if d.isolation == Isolation::None {
+    if d.isolation == IsolationMode::None {
         return Some(Ok(real));
     }
     // Root makes it: in a folder that is the owner's, or below the home.
     for folder in real.ancestors().skip(1) {
-        let node = draft.look.node(folder);
-        let Some(node) = draft.seen(VIEW, node) else {
+        let node = draft.look.read_entry(folder);
+        let Some(node) = draft.unwrap_seen(VIEW, node) else {
             return Some(Err(()));
         };
         let Some(node) = node else { continue };
@@ -151,17 +156,17 @@ fn view(draft: &mut Draft) -> Option<Result<PathBuf, ()>> {
         }
         break;
     }
-    let exposed = draft.look.exposed(&real, owner.uid);
-    match draft.seen(VIEW, exposed) {
+    let exposed = draft.look.why_exposed(&real, owner.uid);
+    match draft.unwrap_seen(VIEW, exposed) {
         Some(None) => Some(Ok(real)),
         Some(Some(why)) => refused(draft, why),
         None => Some(Err(())),
     }
 }
 
-fn one(draft: &mut Draft, w: Wish) {
-    let seen = draft.look.node(&w.path);
-    let Some(seen) = draft.seen(&w.address, seen) else {
+fn plan_link(draft: &mut PlanBuilder, w: DesiredLink) {
+    let seen = draft.look.read_entry(&w.path);
+    let Some(seen) = draft.unwrap_seen(&w.address, seen) else {
         return;
     };
     let path = w.path.display().to_string();
@@ -182,18 +187,18 @@ fn one(draft: &mut Draft, w: Wish) {
         uid: w.uid,
         gid: w.gid,
     };
-    let mut r = Resource::new(&w.address, Some(want), have)
-        .steps([step])
-        .needs(w.needs);
+    let mut r = PlannedResource::new(&w.address, Some(want), have)
+        .with_steps([step])
+        .with_needs(w.needs);
     if let Some(n) = seen
-        && n.kind != Kind::Link
+        && n.kind != FileType::Link
     {
-        let what = if n.kind == Kind::Dir {
+        let what = if n.kind == FileType::Dir {
             "a real folder"
         } else {
             "a file"
         };
-        r = r.block(format!(
+        r = r.with_block(format!(
             "{path} is {what}, and comfy puts a link there: move it away with `{}mv {path} \
              {path}.old`",
             if w.uid == draft.ids.owner {
@@ -203,5 +208,5 @@ fn one(draft: &mut Draft, w: Wish) {
             }
         ));
     }
-    draft.add(r);
+    draft.add_resource(r);
 }

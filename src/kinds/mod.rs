@@ -13,58 +13,58 @@ pub mod service;
 pub mod share;
 pub mod traverse;
 
-use crate::plan::build::Draft;
+use crate::plan::build::PlanBuilder;
 
-pub struct Kind {
+pub struct ResourceKind {
     pub name: &'static str,
-    pub plan: fn(&mut Draft),
+    pub plan: fn(&mut PlanBuilder),
 }
 
 /// In the order in which people read a plan.
-pub const KINDS: &[Kind] = &[
-    Kind {
+pub const KINDS: &[ResourceKind] = &[
+    ResourceKind {
         name: "account",
-        plan: account::plan,
+        plan: account::plan_accounts,
     },
-    Kind {
+    ResourceKind {
         name: "schedule",
-        plan: cron::plan,
+        plan: cron::plan_cron,
     },
-    Kind {
+    ResourceKind {
         name: "dir",
-        plan: dir::plan,
+        plan: dir::plan_dirs,
     },
-    Kind {
+    ResourceKind {
         name: "share",
-        plan: share::plan,
+        plan: share::plan_shares,
     },
-    Kind {
+    ResourceKind {
         name: "traverse",
-        plan: traverse::plan,
+        plan: traverse::plan_traverse,
     },
-    Kind {
+    ResourceKind {
         name: "link",
-        plan: link::plan,
+        plan: link::plan_links,
     },
     // Before `run`, whose note of everything is the last word.
-    Kind {
+    ResourceKind {
         name: "network",
-        plan: network::plan,
+        plan: network::plan_network,
     },
-    Kind {
+    ResourceKind {
         name: "launch",
-        plan: launch::plan,
+        plan: launch::plan_launch,
     },
-    Kind {
+    ResourceKind {
         name: "service",
-        plan: service::plan,
+        plan: service::plan_service,
     },
-    Kind {
+    ResourceKind {
         name: "code",
-        plan: code::plan,
+        plan: code::plan_code,
     },
-    Kind {
+    ResourceKind {
         name: "model",
-        plan: model::plan,
+        plan: model::plan_models,
     },
 ];

@@ -11,11 +11,11 @@ use rayon::prelude::*;
 
 use crate::desired::ModelWish;
 use crate::lock::ModelPin;
-use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::model_summary::{Fetch, ModelFile, is_model};
-use crate::plan::observed::{Kind, ShareSpec};
+use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
+use crate::plan::model_summary::{ModelFetch, ModelFile, is_model};
+use crate::plan::observed::{FileType, ShareSpec};
 use crate::plan::{Attrs, Step};
-use crate::text::{bytes, count, escape};
+use crate::text::{count_of, escape_text, format_bytes};
 
 /// The address of the step that serves all of them.
 pub const FETCH: &str = "models";
@@ -28,7 +28,7 @@ const NAMES: usize = 100_000;
 /// What a share's walk saw, by the share's name.
 pub type Seen = BTreeMap<String, (ShareSpec, Vec<Vec<ModelFile>>)>;
 
-pub fn plan(draft: &mut Draft) {
+pub fn plan_models(draft: &mut PlanBuilder) {
     let seen = std::mem::take(&mut draft.models);
     let d = draft.d;
     draft.library.declared = d.models.len();
@@ -56,7 +56,7 @@ pub fn plan(draft: &mut Draft) {
                 (
                     file,
                     file.is_some_and(|f| {
-                        f.kind == Kind::File
+                        f.kind == FileType::File
                             && f.size == pin.size
                             && f.known.is_none_or(|k| k == pin.sha256)
                     }),
@@ -78,8 +78,8 @@ pub fn plan(draft: &mut Draft) {
                     .iter()
                     .any(|w| w.strip_prefix("model.") == Some(&**path))
                 {
-                    let is = describe(pin);
-                    draft.add(Resource::new(
+                    let is = describe_model(pin);
+                    draft.add_resource(PlannedResource::new(
                         format!("model.{path}"),
                         Some(is.clone()),
                         Some(is),
@@ -87,7 +87,7 @@ pub fn plan(draft: &mut Draft) {
                 }
                 continue;
             }
-            let sizes = by_size.get_or_insert_with(|| sizes(&seen));
+            let sizes = by_size.get_or_insert_with(|| paths_by_size(&seen));
             let target = spec.path.join(&**path);
             let copies: Vec<PathBuf> = sizes
                 .get(&pin.size)
@@ -97,16 +97,16 @@ pub fn plan(draft: &mut Draft) {
                 .take(COPIES)
                 .cloned()
                 .collect();
-            one(draft, spec, path, pin, file, copies);
+            plan_model(draft, spec, path, pin, file, copies);
         }
         if undeclared > 0 {
-            unmanaged(draft, share, there.into_values());
+            count_unmanaged(draft, share, there.into_values());
         }
     }
 }
 
-fn one(
-    draft: &mut Draft,
+fn plan_model(
+    draft: &mut PlanBuilder,
     spec: &ShareSpec,
     path: &str,
     pin: &ModelPin,
@@ -114,8 +114,8 @@ fn one(
     copies: Vec<PathBuf>,
 ) {
     let target = spec.path.join(path);
-    let shown = escape(&target.to_string_lossy());
-    let want = describe(pin);
+    let shown = escape_text(&target.to_string_lossy());
+    let want = describe_model(pin);
     let have = file.map(|f| {
         // Only what both sides of an apply see: for a file of the right size root reads what the
         // caller has read.
@@ -123,14 +123,14 @@ fn one(
             .known
             .filter(|_| f.size == pin.size)
             .map_or("another".to_string(), |k| k.to_string());
-        let mut is = attrs([("size", size(f.size)), ("sha256", sha256)]);
+        let mut is = attrs([("size", size_text(f.size)), ("sha256", sha256)]);
         if let Some(s) = &pin.source {
             is.insert("source".into(), s.clone());
         }
         is
     });
     if let Some(f) =
-        file.filter(|f| f.kind == Kind::File && f.size == pin.size && f.known.is_some())
+        file.filter(|f| f.kind == FileType::File && f.size == pin.size && f.known.is_some())
     {
         draft.library.suspects.push(spec.path.join(&f.path));
     }
@@ -147,17 +147,17 @@ fn one(
         ));
         return;
     }
-    let mut r = Resource::new(format!("model.{path}"), Some(want), have)
-        .needs([format!("share.{}", spec.name)]);
+    let mut r = PlannedResource::new(format!("model.{path}"), Some(want), have)
+        .with_needs([format!("share.{}", spec.name)]);
     // It was there as it should be, or is there as something else: the machine moved.
     r.drift = file.is_some().then_some(true);
-    r.reason = file.map(|f| format!("the file changed {}", time(f.changed)));
+    r.reason = file.map(|f| format!("the file changed {}", utc_time(f.changed)));
     // What comfy has put there itself can be had again; anything else may be the only copy of
     // somebody's work.
     let placed = draft.inventory.applied.get(&r.address);
     let ours = |f: &ModelFile| {
         let is = |key: &str, what: String| placed.is_some_and(|a| a.get(key) == Some(&what));
-        is("size", size(f.size))
+        is("size", size_text(f.size))
             && (f.size != pin.size || f.known.is_some_and(|k| is("sha256", k.to_string())))
     };
     let keep = file.is_some_and(|f| !ours(f));
@@ -167,11 +167,11 @@ fn one(
             .map(|why| format!("{why}; it stays beside the new one as NAME.replaced-…"));
     }
     if let Some(what) = in_the_way(draft, spec, path) {
-        draft.add(r.block(what));
+        draft.add_resource(r.with_block(what));
         return;
     }
-    if file.is_some_and(|f| f.kind != Kind::File) {
-        draft.add(r.block(format!("{shown} is no file: move it away")));
+    if file.is_some_and(|f| f.kind != FileType::File) {
+        draft.add_resource(r.with_block(format!("{shown} is no file: move it away")));
         return;
     }
     if pin.source.is_none() && (copies.is_empty() || file.is_some()) {
@@ -183,15 +183,15 @@ fn one(
             Some(f) => format!(
                 "{shown} changed {} and comfy.lock knows no source to mend it: put the old file \
                  back, or take it over with `comfy update {}`",
-                time(f.changed),
+                utc_time(f.changed),
                 // Whoever named it may hope that the line is pasted.
-                escape(&shlex::try_quote(path).unwrap_or_default())
+                escape_text(&shlex::try_quote(path).unwrap_or_default())
             ),
         };
-        draft.add(r.block(why));
+        draft.add_resource(r.with_block(why));
         return;
     }
-    let fetch = Fetch {
+    let fetch = ModelFetch {
         address: r.address.clone(),
         share: Box::new(spec.clone()),
         path: path.into(),
@@ -209,38 +209,38 @@ fn one(
         size: pin.size,
         sha256: pin.sha256,
     };
-    draft.add(r.steps([step]));
+    draft.add_resource(r.with_steps([step]));
 }
 
 /// A link anywhere on the way, a folder where the file should be, or a file where a folder should
 /// be.
-fn in_the_way(draft: &Draft, spec: &ShareSpec, path: &str) -> Option<String> {
+fn in_the_way(draft: &PlanBuilder, spec: &ShareSpec, path: &str) -> Option<String> {
     for part in path
         .match_indices('/')
         .map(|(i, _)| &path[..i])
         .chain([path])
     {
         let (at, last) = (spec.path.join(part), part == path);
-        let what = match draft.look.node(&at).ok()??.kind {
-            Kind::Dir if !last => continue,
-            Kind::Link => {
+        let what = match draft.look.read_entry(&at).ok()??.kind {
+            FileType::Dir if !last => continue,
+            FileType::Link => {
                 "is a link, and comfy follows none inside a share: put the real file or folder \
                  there, or make it a share of its own"
             }
-            Kind::Dir => "is a folder: move it away",
-            Kind::File if !last => "is a file where a folder has to be: move it away",
+            FileType::Dir => "is a folder: move it away",
+            FileType::File if !last => "is a file where a folder has to be: move it away",
             _ => return None,
         };
-        return Some(format!("{} {what}", escape(&at.to_string_lossy())));
+        return Some(format!("{} {what}", escape_text(&at.to_string_lossy())));
     }
     None
 }
 
 /// Where files of each size are.
-fn sizes(seen: &Seen) -> HashMap<u64, Vec<PathBuf>> {
+fn paths_by_size(seen: &Seen) -> HashMap<u64, Vec<PathBuf>> {
     let mut out: HashMap<u64, Vec<PathBuf>> = HashMap::new();
     for (spec, files) in seen.values() {
-        for f in files.iter().flatten().filter(|f| f.kind == Kind::File) {
+        for f in files.iter().flatten().filter(|f| f.kind == FileType::File) {
             out.entry(f.size).or_default().push(spec.path.join(&f.path));
         }
     }
@@ -249,7 +249,11 @@ fn sizes(seen: &Seen) -> HashMap<u64, Vec<PathBuf>> {
 }
 
 /// Models that nobody declared are counted: they may be the owner's intention.
-fn unmanaged<'a>(draft: &mut Draft, share: &str, undeclared: impl Iterator<Item = &'a ModelFile>) {
+fn count_unmanaged<'a>(
+    draft: &mut PlanBuilder,
+    share: &str,
+    undeclared: impl Iterator<Item = &'a ModelFile>,
+) {
     let d = draft.d;
     let Some(role) = d
         .shares
@@ -260,7 +264,8 @@ fn unmanaged<'a>(draft: &mut Draft, share: &str, undeclared: impl Iterator<Item 
         return;
     };
     let library = &mut draft.library;
-    for f in undeclared.filter(|f| f.kind == Kind::File && is_model(&f.path) && role.shows(&f.path))
+    for f in undeclared
+        .filter(|f| f.kind == FileType::File && is_model(&f.path) && role.shows_path(&f.path))
     {
         library.unmanaged += 1;
         library.unmanaged_bytes += f.size;
@@ -271,24 +276,27 @@ fn unmanaged<'a>(draft: &mut Draft, share: &str, undeclared: impl Iterator<Item 
     library.names.sort();
 }
 
-fn describe(pin: &ModelPin) -> Attrs {
-    let mut a = attrs([("size", size(pin.size)), ("sha256", pin.sha256.to_string())]);
+fn describe_model(pin: &ModelPin) -> Attrs {
+    let mut a = attrs([
+        ("size", size_text(pin.size)),
+        ("sha256", pin.sha256.to_string()),
+    ]);
     if let Some(s) = &pin.source {
         a.insert("source".into(), s.clone());
     }
     a
 }
 
-fn size(n: u64) -> String {
+fn size_text(n: u64) -> String {
     if n < 1024 {
-        count(usize::try_from(n).unwrap_or(0), "byte")
+        count_of(usize::try_from(n).unwrap_or(0), "byte")
     } else {
-        format!("{} ({n} bytes)", bytes(n))
+        format!("{} ({n} bytes)", format_bytes(n))
     }
 }
 
 /// In UTC, so that both sides of an apply say the same.
-fn time(seconds: i64) -> String {
+fn utc_time(seconds: i64) -> String {
     chrono::DateTime::from_timestamp(seconds, 0).map_or("at an unknown time".into(), |t| {
         t.format("%Y-%m-%d %H:%M:%S UTC").to_string()
     })

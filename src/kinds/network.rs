@@ -2,25 +2,25 @@
 //! it is launched; what is made on the machine is the backstop, for the sandbox's uid outside of a
 //! launch.
 
-use super::launch::wish;
-use crate::manifest::{Clients, Egress, Isolation};
+use super::launch::desired_launch;
+use crate::manifest::{ClientPolicy, EgressPolicy, IsolationMode};
 use crate::plan::Step;
-use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::observed::Fence;
+use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
+use crate::plan::observed::EgressFilter;
 
 pub const EGRESS: &str = "network.egress";
 const UNUSABLE: &str = "none: nft is not on this machine, or does not work";
 pub const CLIENTS: &str = "network.clients";
 
-pub fn plan(draft: &mut Draft) {
-    if draft.d.isolation == Isolation::None {
+pub fn plan_network(draft: &mut PlanBuilder) {
+    if draft.d.isolation == IsolationMode::None {
         return;
     }
-    let seen = draft.look.launch(&draft.d.paths);
-    let Some(have) = draft.seen(EGRESS, seen) else {
+    let seen = draft.look.applied_launch(&draft.d.paths);
+    let Some(have) = draft.unwrap_seen(EGRESS, seen) else {
         return;
     };
-    let want = wish(draft);
+    let want = desired_launch(draft);
     // What it is launched with now, with the new network alone: the rest is `run`'s.
     let step = have
         .clone()
@@ -32,22 +32,22 @@ pub fn plan(draft: &mut Draft) {
     let needs = || ["run".to_string()].into_iter().filter(|_| have.is_none());
 
     let uid = draft.ids.sandbox;
-    let mut r = Resource::new(
+    let mut r = PlannedResource::new(
         EGRESS,
-        Some(attrs([("reaches", reaches(&want.network.egress))])),
+        Some(attrs([("reaches", egress_text(&want.network.egress))])),
         None,
     );
     r.have = have
         .as_ref()
-        .map(|h| attrs([("reaches", reaches(&h.network.egress))]));
+        .map(|h| attrs([("reaches", egress_text(&h.network.egress))]));
     r = r
-        .steps(step.clone())
-        .needs(needs())
-        .reason(channel(&want.network.egress));
-    let fenced = want.network.egress != Egress::Allow;
+        .with_steps(step.clone())
+        .with_needs(needs())
+        .with_reason(egress_warning(&want.network.egress));
+    let fenced = want.network.egress != EgressPolicy::Allow;
     if !draft.d.platform.macos {
-        let fence = draft.look.fence(&draft.d.paths, uid);
-        let Some(fence) = draft.seen(EGRESS, fence) else {
+        let fence = draft.look.egress_filter(&draft.d.paths, uid);
+        let Some(fence) = draft.unwrap_seen(EGRESS, fence) else {
             return;
         };
         let word = |there: bool| {
@@ -58,8 +58,8 @@ pub fn plan(draft: &mut Draft) {
             }
         };
         let (wanted, is) = match fence {
-            Fence::Unusable => (UNUSABLE.to_string(), UNUSABLE.to_string()),
-            there => (word(fenced), word(there == Fence::There)),
+            EgressFilter::Unusable => (UNUSABLE.to_string(), UNUSABLE.to_string()),
+            there => (word(fenced), word(there == EgressFilter::There)),
         };
         let differs = wanted != is;
         r.want
@@ -70,43 +70,43 @@ pub fn plan(draft: &mut Draft) {
             .for_each(|a| drop(a.insert("nftables".into(), is.clone())));
         if differs {
             let paths = draft.d.paths.clone();
-            r = r.steps([if fenced {
+            r = r.with_steps([if fenced {
                 Step::SetFence {
                     uid,
-                    record: paths.fence(),
+                    record: paths.egress_filter_record(),
                 }
             } else {
                 Step::RemoveFence {
                     uid,
-                    record: paths.fence(),
+                    record: paths.egress_filter_record(),
                 }
             }]);
-            r = r.needs([
+            r = r.with_needs([
                 format!("user.{}", draft.d.sandbox),
                 "dir.records".to_string(),
             ]);
         }
         // A sandbox user that came back as somebody else.
         if let Some(old) = draft.inventory.fence.filter(|old| *old != uid) {
-            r = r.steps([Step::RemoveFence {
+            r = r.with_steps([Step::RemoveFence {
                 uid: old,
-                record: draft.d.paths.fence(),
+                record: draft.d.paths.egress_filter_record(),
             }]);
             r.have
                 .iter_mut()
                 .for_each(|a| drop(a.insert("nftables for".into(), format!("uid {old}"))));
         }
     }
-    draft.add(r);
+    draft.add_resource(r);
 
-    let mut r = Resource::new(
+    let mut r = PlannedResource::new(
         CLIENTS,
-        Some(attrs([("admits", admits(&want.network.clients))])),
+        Some(attrs([("admits", clients_text(&want.network.clients))])),
         None,
     );
     r.have = have
         .as_ref()
-        .map(|h| attrs([("admits", admits(&h.network.clients))]));
+        .map(|h| attrs([("admits", clients_text(&h.network.clients))]));
     for (a, remote) in [
         (r.want.as_mut(), want.remote),
         (r.have.as_mut(), have.as_ref().is_some_and(|h| h.remote)),
@@ -118,28 +118,28 @@ pub fn plan(draft: &mut Draft) {
             );
         }
     }
-    draft.add(r.steps(step).needs(needs()));
+    draft.add_resource(r.with_steps(step).with_needs(needs()));
 }
 
-fn reaches(e: &Egress) -> String {
+fn egress_text(e: &EgressPolicy) -> String {
     match e {
-        Egress::Deny => "nothing".into(),
-        Egress::Allow => "the whole internet, through a proxy".into(),
-        Egress::Only(list) => list.join(", "),
+        EgressPolicy::Deny => "nothing".into(),
+        EgressPolicy::Allow => "the whole internet, through a proxy".into(),
+        EgressPolicy::Only(list) => list.join(", "),
     }
 }
 
 /// What follows from a way out.
-fn channel(e: &Egress) -> Option<String> {
+fn egress_warning(e: &EgressPolicy) -> Option<String> {
     match e {
-        Egress::Deny => None,
-        Egress::Allow => Some(
+        EgressPolicy::Deny => None,
+        EgressPolicy::Allow => Some(
             "whatever ComfyUI can read can leave this machine, models and inputs \
             too"
             .into(),
         ),
-        Egress::Only(list) if list.is_empty() => None,
-        Egress::Only(_) => Some(
+        EgressPolicy::Only(list) if list.is_empty() => None,
+        EgressPolicy::Only(_) => Some(
             "an allowed host is a way out for whatever ComfyUI can read: \
             anybody may have an account there"
                 .into(),
@@ -147,10 +147,10 @@ fn channel(e: &Egress) -> Option<String> {
     }
 }
 
-fn admits(c: &Clients) -> String {
+fn clients_text(c: &ClientPolicy) -> String {
     match c {
-        Clients::Primary => "the primary user".into(),
-        Clients::Any => "every user of this machine".into(),
-        Clients::Only(list) => format!("the primary user, {}", list.join(", ")),
+        ClientPolicy::Primary => "the primary user".into(),
+        ClientPolicy::Any => "every user of this machine".into(),
+        ClientPolicy::Only(list) => format!("the primary user, {}", list.join(", ")),
     }
 }

@@ -3,79 +3,83 @@
 
 use std::path::Path;
 
-use crate::desired::system_files::{self, FileKind, Program, SystemFile};
-use crate::manifest::Isolation;
-use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::observed::{Kind, Unknown};
+use crate::desired::system_files::{self, ComfyProgram, FileKind, SystemFile};
+use crate::manifest::IsolationMode;
+use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
+use crate::plan::observed::{FileType, UnknownState};
 use crate::plan::{Attrs, Step};
 
 const LAUNCHER: &str = "service.launcher";
 
-pub fn plan(draft: &mut Draft) {
+pub fn plan_service(draft: &mut PlanBuilder) {
     let d = draft.d;
-    let account = d.isolation == Isolation::Account;
+    let account = d.isolation == IsolationMode::Account;
     let (sudo, boot) = (
-        account && d.launch().run.passwordless,
-        account && d.launch().run.boot,
+        account && d.launch_settings().run.passwordless,
+        account && d.launch_settings().run.boot,
     );
-    launcher(draft, sudo || boot);
-    file(
+    plan_launcher(draft, sudo || boot);
+    plan_file(
         draft,
         "service.sudo",
-        sudo.then(|| system_files::sudoers(d)),
+        sudo.then(|| system_files::sudoers_file(d)),
         &[FileKind::Sudoers],
     );
-    file(
+    plan_file(
         draft,
         "service.boot",
-        boot.then(|| system_files::boot(d)),
+        boot.then(|| system_files::boot_file(d)),
         &[FileKind::Unit, FileKind::Daemon],
     );
 }
 
-fn launcher(draft: &mut Draft, wanted: bool) {
-    let path = draft.d.paths.launcher();
-    let seen = draft.look.program(Some(&path));
-    let Some(have) = draft.seen(LAUNCHER, seen) else {
+fn plan_launcher(draft: &mut PlanBuilder, wanted: bool) {
+    let path = draft.d.paths.launcher_program();
+    let seen = draft.look.comfy_program(Some(&path));
+    let Some(have) = draft.unwrap_seen(LAUNCHER, seen) else {
         return;
     };
     if !wanted {
         if have.is_some() {
-            draft.add(
-                Resource::new(LAUNCHER, None, have.as_ref().map(describe))
-                    .steps([Step::RemoveLauncher { path }]),
+            draft.add_resource(
+                PlannedResource::new(LAUNCHER, None, have.as_ref().map(describe_program))
+                    .with_steps([Step::RemoveLauncher { path }]),
             );
         }
         return;
     }
-    let seen = draft.look.program(None);
-    let Some(Some(own)) = draft.seen(LAUNCHER, seen) else {
+    let seen = draft.look.comfy_program(None);
+    let Some(Some(own)) = draft.unwrap_seen(LAUNCHER, seen) else {
         return;
     };
-    let copy = Program {
+    let copy = ComfyProgram {
         uid: 0,
         mode: 0o755,
         ..own.clone()
     };
-    let mut r = Resource::new(LAUNCHER, Some(describe(&copy)), have.as_ref().map(describe))
-        .needs(["dir.instance".to_string()]);
+    let mut r = PlannedResource::new(
+        LAUNCHER,
+        Some(describe_program(&copy)),
+        have.as_ref().map(describe_program),
+    )
+    .with_needs(["dir.instance".to_string()]);
     for a in [r.want.as_mut(), r.have.as_mut()].into_iter().flatten() {
         a.insert("path".into(), path.display().to_string());
     }
     if let Some(why) = open_to_others(draft, &path) {
-        return draft.add(r.block(why));
+        return draft.add_resource(r.with_block(why));
     }
     if !have.is_some_and(|h| h.is_copy_of(&own)) {
-        r = r.steps([Step::InstallLauncher {
+        r = r.with_steps([Step::InstallLauncher {
             path,
             size: own.size,
             modified: own.modified,
         }]);
     }
-    draft.add(r);
+    draft.add_resource(r);
 }
 
-fn describe(p: &Program) -> Attrs {
+fn describe_program(p: &ComfyProgram) -> Attrs {
     let when = chrono::DateTime::from_timestamp(p.modified, 0)
         .map_or(p.modified.to_string(), |t| {
             t.format("%Y-%m-%d %H:%M:%S").to_string()
@@ -87,13 +91,13 @@ fn describe(p: &Program) -> Attrs {
 }
 
 /// Whoever may change a folder above it may put another program in its place, and would be root.
-fn open_to_others(draft: &Draft, path: &Path) -> Option<String> {
+fn open_to_others(draft: &PlanBuilder, path: &Path) -> Option<String> {
     for folder in path.ancestors().skip(1) {
-        match draft.look.node(folder) {
+        match draft.look.read_entry(folder) {
             // comfy's own folders are put right in the same apply, before.
             _ if folder.starts_with(&draft.d.paths.base) => {}
             Ok(None) => {}
-            Ok(Some(n)) if n.kind == Kind::Dir && n.uid == 0 && n.mode & 0o022 == 0 => {}
+            Ok(Some(n)) if n.kind == FileType::Dir && n.uid == 0 && n.mode & 0o022 == 0 => {}
             Ok(Some(_)) => {
                 return Some(format!(
                     "{} is not root's alone: whoever changes it could start anything as root; put \
@@ -107,11 +111,16 @@ fn open_to_others(draft: &Draft, path: &Path) -> Option<String> {
     None
 }
 
-fn file(draft: &mut Draft, address: &str, wanted: Option<SystemFile>, kinds: &[FileKind]) {
+fn plan_file(
+    draft: &mut PlanBuilder,
+    address: &str,
+    wanted: Option<SystemFile>,
+    kinds: &[FileKind],
+) {
     // One of an earlier apply, whatever is asked now.
     let noted = kinds
         .iter()
-        .map(|k| (*k, k.path(&draft.d.sandbox, draft.d.platform.macos)))
+        .map(|k| (*k, k.path_for(&draft.d.sandbox, draft.d.platform.macos)))
         .find(|(_, p)| draft.inventory.system.contains_key(p));
     let Some((kind, path)) = wanted.as_ref().map(|w| (w.kind, w.path.clone())).or(noted) else {
         return;
@@ -119,33 +128,33 @@ fn file(draft: &mut Draft, address: &str, wanted: Option<SystemFile>, kinds: &[F
     let have = match draft.look.system_text(&path) {
         Ok(have) => have,
         // What root alone reads is believed to be what root wrote; root's own plan looks.
-        Err(Unknown { root_can: true, .. }) => {
+        Err(UnknownState { root_can: true, .. }) => {
             draft.believed = true;
             draft.inventory.system.get(&path).cloned()
         }
         Err(u) => {
             draft
                 .changes
-                .push(crate::plan::change::unknown(address, &u));
+                .push(crate::plan::change::unknown_change(address, &u));
             return;
         }
     };
     let said = |text: &String| {
         attrs([
             ("file", path.display().to_string()),
-            ("says", essence(text)),
+            ("says", essential_line(text)),
         ])
     };
-    let mut r = Resource::new(
+    let mut r = PlannedResource::new(
         address,
         wanted.as_ref().map(|w| said(&w.text)),
         have.as_ref().map(said),
     );
     let Some(want) = wanted else {
-        return draft.add(r.steps([Step::RemoveSystemFile { kind, path }]));
+        return draft.add_resource(r.with_steps([Step::RemoveSystemFile { kind, path }]));
     };
-    if let Some(why) = unfit(draft, &want) {
-        return draft.add(r.block(why));
+    if let Some(why) = unfit_reason(draft, &want) {
+        return draft.add_resource(r.with_block(why));
     }
     if have.as_ref() != Some(&want.text) {
         if let (Some(h), Some(w)) = (r.have.as_mut(), r.want.as_mut())
@@ -154,37 +163,37 @@ fn file(draft: &mut Draft, address: &str, wanted: Option<SystemFile>, kinds: &[F
             h.insert("text".into(), "another".into());
             w.insert("text".into(), "as in this plan".into());
         }
-        r = r.steps([Step::WriteSystemFile { file: want }]);
+        r = r.with_steps([Step::WriteSystemFile { file: want }]);
     }
     let why = (kind == FileKind::Daemon).then(|| {
         "nobody has shown yet that Metal works for what launchd starts; the log says \
             which device ComfyUI found"
             .to_string()
     });
-    draft.add(
-        r.reason(why)
-            .needs([LAUNCHER.to_string(), super::launch::ADDRESS.to_string()]),
+    draft.add_resource(
+        r.with_reason(why)
+            .with_needs([LAUNCHER.to_string(), super::launch::ADDRESS.to_string()]),
     );
 }
 
 /// The line that counts.
-fn essence(text: &str) -> String {
+fn essential_line(text: &str) -> String {
     let line = text
         .lines()
         .find(|l| l.contains("NOPASSWD") || l.starts_with("ExecStart="));
     line.map_or_else(|| "starts at boot".into(), str::to_string)
 }
 
-fn unfit(draft: &Draft, want: &SystemFile) -> Option<String> {
+fn unfit_reason(draft: &PlanBuilder, want: &SystemFile) -> Option<String> {
     let plain = |s: &str| {
         s.bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b))
     };
-    let launcher = draft.d.paths.launcher().display().to_string();
+    let launcher = draft.d.paths.launcher_program().display().to_string();
     match want.kind {
         FileKind::Sudoers if !plain(&launcher) => Some(format!(
             "{} has characters that mean something in sudoers(5); put `prefix` elsewhere",
-            crate::text::escape(&launcher)
+            crate::text::escape_text(&launcher)
         )),
         FileKind::Sudoers if draft.d.sandbox.contains('.') => Some(
             "sudo passes over files whose name has a dot, as the name of the sandbox user does"
@@ -192,7 +201,7 @@ fn unfit(draft: &Draft, want: &SystemFile) -> Option<String> {
         ),
         _ => {
             let folder = want.path.parent()?;
-            let there = draft.look.node(folder).ok()?.is_some();
+            let there = draft.look.read_entry(folder).ok()?.is_some();
             (!there).then(|| format!("{} is not on this system", folder.display()))
         }
     }

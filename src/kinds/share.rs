@@ -2,26 +2,26 @@
 //! entries are off.
 
 use crate::desired::{Desired, ShareWish};
-use crate::manifest::{Isolation, Role};
+use crate::manifest::{IsolationMode, ShareRole};
 use crate::plan::Step;
-use crate::plan::build::{Draft, Resource, attrs};
-use crate::plan::ids::Ids;
+use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
+use crate::plan::ids::AccountIds;
 use crate::plan::look::Look;
-use crate::plan::observed::{Kind, Seen, Share, ShareSpec};
+use crate::plan::observed::{FileType, Seen, ShareSpec, ShareState};
 use rayon::prelude::*;
 
 /// What was seen of each share.
-pub type Looked = Vec<(ShareWish, Seen<(ShareSpec, Option<Share>)>)>;
+pub type Looked = Vec<(ShareWish, Seen<(ShareSpec, Option<ShareState>)>)>;
 
 /// Walks all shares at once: it is what takes time.
-pub fn look(d: &Desired, look: &dyn Look, ids: Ids) -> Looked {
+pub fn observe_shares(d: &Desired, look: &dyn Look, ids: AccountIds) -> Looked {
     d.shares
         .par_iter()
         .map(|wish| {
-            let mut spec = spec(d, ids, wish);
-            let seen = look.real(&wish.path, spec.owner).and_then(|real| {
+            let mut spec = share_spec(d, ids, wish);
+            let seen = look.real_path(&wish.path, spec.owner).and_then(|real| {
                 spec.path = real;
-                look.share(&spec, d.has_models(&wish.name))
+                look.check_share(&spec, d.has_models(&wish.name))
                     .map(|s| (spec, s))
             });
             (wish.clone(), seen)
@@ -29,15 +29,15 @@ pub fn look(d: &Desired, look: &dyn Look, ids: Ids) -> Looked {
         .collect()
 }
 
-pub fn plan(draft: &mut Draft) {
+pub fn plan_shares(draft: &mut PlanBuilder) {
     for (wish, seen) in std::mem::take(&mut draft.shares) {
-        one(draft, &wish, seen);
+        plan_share(draft, &wish, seen);
     }
-    prune(draft);
+    prune_shares(draft);
 }
 
 /// The share as data that can be checked and mended.
-pub fn spec(d: &Desired, ids: Ids, wish: &ShareWish) -> ShareSpec {
+pub fn share_spec(d: &Desired, ids: AccountIds, wish: &ShareWish) -> ShareSpec {
     ShareSpec {
         name: wish.name.clone(),
         path: wish.path.clone(),
@@ -48,18 +48,22 @@ pub fn spec(d: &Desired, ids: Ids, wish: &ShareWish) -> ShareSpec {
         sandbox: ids.sandbox,
         gid: ids.shared,
         setgid: !d.platform.macos,
-        modes: d.isolation == Isolation::Account,
+        modes: d.isolation == IsolationMode::Account,
         manage: wish.manage,
     }
 }
 
-fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>)>) {
+fn plan_share(
+    draft: &mut PlanBuilder,
+    wish: &ShareWish,
+    seen: Seen<(ShareSpec, Option<ShareState>)>,
+) {
     let address = format!("share.{}", wish.name);
-    let Some((spec, seen)) = draft.seen(&address, seen) else {
+    let Some((spec, seen)) = draft.unwrap_seen(&address, seen) else {
         return;
     };
-    let home = draft.look.real(&draft.d.owner.home, spec.owner);
-    let Some(home) = draft.seen(&address, home) else {
+    let home = draft.look.real_path(&draft.d.owner.home, spec.owner);
+    let Some(home) = draft.unwrap_seen(&address, home) else {
         return;
     };
     if spec.path != wish.path
@@ -70,43 +74,43 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
             wish.path.display(),
             spec.path.display()
         );
-        draft.add(
-            Resource::new(
+        draft.add_resource(
+            PlannedResource::new(
                 address,
                 Some(attrs([("path", wish.path.display().to_string())])),
                 None,
             )
-            .block(why),
+            .with_block(why),
         );
         return;
     }
     if spec.modes {
-        let exposed = draft.look.exposed(&spec.path, spec.owner);
-        let Some(exposed) = draft.seen(&address, exposed) else {
+        let exposed = draft.look.why_exposed(&spec.path, spec.owner);
+        let Some(exposed) = draft.unwrap_seen(&address, exposed) else {
             return;
         };
         if let Some(why) = exposed {
-            draft.add(
-                Resource::new(
+            draft.add_resource(
+                PlannedResource::new(
                     address,
                     Some(attrs([("path", spec.path.display().to_string())])),
                     None,
                 )
-                .block(why),
+                .with_block(why),
             );
             return;
         }
     }
     if let Some(s) = &seen
-        && let Some(why) = somebodys(draft, &spec, s).filter(|_| wish.manage)
+        && let Some(why) = foreign_owner(draft, &spec, s).filter(|_| wish.manage)
     {
-        draft.add(
-            Resource::new(
+        draft.add_resource(
+            PlannedResource::new(
                 address,
                 Some(attrs([("path", spec.path.display().to_string())])),
                 None,
             )
-            .block(why),
+            .with_block(why),
         );
         return;
     }
@@ -120,12 +124,12 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
             .models
             .insert(wish.name.clone(), (spec.clone(), files));
     }
-    if let Role::Models(kinds) = &wish.role {
+    if let ShareRole::Models(kinds) = &wish.role {
         // ComfyUI passes over a folder that is not there, without a word.
         for folder in kinds.values().flatten().filter(|f| *f != ".") {
-            let node = draft.look.node(&spec.path.join(folder));
+            let node = draft.look.read_entry(&spec.path.join(folder));
             if seen.is_some()
-                && !matches!(&node, Ok(Some(n)) if n.kind == Kind::Dir)
+                && !matches!(&node, Ok(Some(n)) if n.kind == FileType::Dir)
                 && node.is_ok()
             {
                 draft.warnings.push(format!(
@@ -192,7 +196,11 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
                     }
                 }
                 if !s.off.is_empty() {
-                    let off: Vec<String> = s.off.iter().map(|(what, n)| phrase(*n, what)).collect();
+                    let off: Vec<String> = s
+                        .off
+                        .iter()
+                        .map(|(what, n)| count_phrase(*n, what))
+                        .collect();
                     is.insert("entries".into(), off.join("; "));
                     steps.push(Step::MendShare {
                         spec: Box::new(spec.clone()),
@@ -205,13 +213,17 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
     let examples = seen.map(|s| s.examples).unwrap_or_default();
     if !wish.manage {
         if have.as_ref() != Some(&want) {
-            let what = have.map_or("is not there".to_string(), |h| describe(&want, &h));
+            let what = have.map_or("is not there".to_string(), |h| describe_drift(&want, &h));
             draft.warnings.push(format!(
                 "share {}: {what}; `manage = false`, so comfy leaves it alone",
                 wish.name
             ));
         }
-        draft.add(Resource::new(address, Some(want.clone()), Some(want)));
+        draft.add_resource(PlannedResource::new(
+            address,
+            Some(want.clone()),
+            Some(want),
+        ));
         return;
     }
     let needs = if spec.modes {
@@ -225,17 +237,17 @@ fn one(draft: &mut Draft, wish: &ShareWish, seen: Seen<(ShareSpec, Option<Share>
         Vec::new()
     };
     let reason = (!examples.is_empty()).then(|| format!("for example {}", examples.join(", ")));
-    draft.add(
-        Resource::new(address, Some(want), have)
-            .steps(steps)
-            .needs(needs)
-            .reason(reason),
+    draft.add_resource(
+        PlannedResource::new(address, Some(want), have)
+            .with_steps(steps)
+            .with_needs(needs)
+            .with_reason(reason),
     );
 }
 
 /// Why a folder is not the owner's to share. One of root's is taken where it is empty: what root
 /// keeps in it, programs say, is for root alone to give away.
-fn somebodys(draft: &Draft, spec: &ShareSpec, s: &Share) -> Option<String> {
+fn foreign_owner(draft: &PlanBuilder, spec: &ShareSpec, s: &ShareState) -> Option<String> {
     if !spec.modes || s.uid == spec.owner || (s.uid == 0 && s.entries == 0) {
         return None;
     }
@@ -243,7 +255,7 @@ fn somebodys(draft: &Draft, spec: &ShareSpec, s: &Share) -> Option<String> {
     let holds = format!(
         "belongs to {} and holds {}",
         draft.look.user_name(s.uid),
-        crate::text::count(s.entries, "entry")
+        crate::text::count_of(s.entries, "entry")
     );
     Some(format!(
         "{path} {holds}: comfy does not take it over; look at it, and if it is yours: sudo chown \
@@ -252,7 +264,7 @@ fn somebodys(draft: &Draft, spec: &ShareSpec, s: &Share) -> Option<String> {
 }
 
 /// `37 files have group staff` from `files have group staff`; one takes the singular.
-fn phrase(n: usize, what: &str) -> String {
+fn count_phrase(n: usize, what: &str) -> String {
     if n != 1 {
         return format!("{n} {what}");
     }
@@ -273,7 +285,7 @@ fn phrase(n: usize, what: &str) -> String {
     )
 }
 
-fn describe(want: &crate::plan::Attrs, have: &crate::plan::Attrs) -> String {
+fn describe_drift(want: &crate::plan::Attrs, have: &crate::plan::Attrs) -> String {
     want.iter()
         .filter_map(|(k, w)| {
             have.get(k)
@@ -285,8 +297,8 @@ fn describe(want: &crate::plan::Attrs, have: &crate::plan::Attrs) -> String {
 }
 
 /// A share that left the manifest, or moved, keeps its content and loses only what comfy put on it.
-fn prune(draft: &mut Draft) {
-    let real = |w: &ShareWish| draft.look.real(&w.path, draft.ids.owner).ok();
+fn prune_shares(draft: &mut PlanBuilder) {
+    let real = |w: &ShareWish| draft.look.real_path(&w.path, draft.ids.owner).ok();
     let now: Vec<_> = draft.d.shares.iter().map(real).collect();
     // While one path cannot be told, none is known to be abandoned.
     if now.iter().any(Option::is_none) {
@@ -306,20 +318,20 @@ fn prune(draft: &mut Draft) {
         } else {
             format!("share.{}", s.name)
         };
-        let r = Resource::new(
+        let r = PlannedResource::new(
             address,
             None,
             Some(attrs([("path", path.display().to_string())])),
         )
-        .steps([release(draft.ids, &path, &s)]);
-        draft.add(r.reason(Some(
+        .with_steps([plan_release(draft.ids, &path, &s)]);
+        draft.add_resource(r.with_reason(Some(
             "its files stay; only the group that comfy set is taken off".into(),
         )));
     }
 }
 
-pub fn release(
-    ids: crate::plan::ids::Ids,
+pub fn plan_release(
+    ids: crate::plan::ids::AccountIds,
     path: &std::path::Path,
     s: &crate::plan::inventory::SharedFolder,
 ) -> Step {

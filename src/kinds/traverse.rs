@@ -4,18 +4,18 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::manifest::Isolation;
+use crate::manifest::IsolationMode;
 use crate::plan::Step;
-use crate::plan::build::{Draft, Resource, attrs};
+use crate::plan::build::{PlanBuilder, PlannedResource, attrs};
 
-pub fn plan(draft: &mut Draft) {
-    if draft.d.isolation == Isolation::None {
+pub fn plan_traverse(draft: &mut PlanBuilder) {
+    if draft.d.isolation == IsolationMode::None {
         return;
     }
     let mut needed: BTreeSet<PathBuf> = BTreeSet::new();
     for share in &draft.d.shares {
         // What cannot be resolved is the share's own unknown.
-        let Ok(real) = draft.look.real(&share.path, draft.ids.owner) else {
+        let Ok(real) = draft.look.real_path(&share.path, draft.ids.owner) else {
             continue;
         };
         needed.extend(
@@ -29,41 +29,41 @@ pub fn plan(draft: &mut Draft) {
     let want = attrs([("search", user.clone())]);
     for folder in &needed {
         let address = format!("traverse.{}", folder.display());
-        let seen = draft.look.search(
+        let seen = draft.look.search_permission(
             folder,
             &user,
             uid,
             &[draft.ids.shared, draft.ids.sandbox_gid],
         );
-        let Some(seen) = draft.seen(&address, seen) else {
+        let Some(seen) = draft.unwrap_seen(&address, seen) else {
             continue;
         };
         // A folder that is not there yet is made with 0755.
         let Some(search) = seen else { continue };
-        if search.passes && !draft.inventory.traverses(folder) {
+        if search.passes && !draft.inventory.has_traverse(folder) {
             continue;
         }
-        let mut r = Resource::new(
+        let mut r = PlannedResource::new(
             &address,
             Some(want.clone()),
             search.passes.then(|| want.clone()),
         )
-        .steps([Step::GrantSearch {
+        .with_steps([Step::GrantSearch {
             folder: folder.clone(),
             user: user.clone(),
             uid,
         }])
-        .needs([format!("user.{user}")]);
-        let owner = draft.look.node(folder).ok().flatten().map(|n| n.uid);
+        .with_needs([format!("user.{user}")]);
+        let owner = draft.look.read_entry(folder).ok().flatten().map(|n| n.uid);
         if !search.passes && owner != Some(draft.ids.owner) {
-            r = r.block(format!(
+            r = r.with_block(format!(
                 "{} belongs to {}, so comfy does not open it: move the share, or let {user} pass \
                  with your own hands",
                 folder.display(),
                 owner.map_or("nobody".into(), |u| draft.look.user_name(u))
             ));
         }
-        draft.add(r);
+        draft.add_resource(r);
     }
     let gone: Vec<PathBuf> = draft
         .inventory
@@ -73,23 +73,23 @@ pub fn plan(draft: &mut Draft) {
         .cloned()
         .collect();
     for folder in gone {
-        let seen = draft.look.search(&folder, &user, uid, &[]);
+        let seen = draft.look.search_permission(&folder, &user, uid, &[]);
         let address = format!("traverse.{}", folder.display());
-        let Some(search) = draft.seen(&address, seen) else {
+        let Some(search) = draft.unwrap_seen(&address, seen) else {
             continue;
         };
         if search.is_some_and(|s| s.entry) {
-            let r = Resource::new(
+            let r = PlannedResource::new(
                 format!("traverse.{}", folder.display()),
                 None,
                 Some(want.clone()),
             )
-            .steps([Step::RevokeSearch {
+            .with_steps([Step::RevokeSearch {
                 folder,
                 user: user.clone(),
                 uid,
             }]);
-            draft.add(r);
+            draft.add_resource(r);
         }
     }
 }

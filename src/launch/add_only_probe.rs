@@ -17,9 +17,9 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::fstat;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
-use super::sandbox_process::Account;
+use super::sandbox_process::SandboxAccount;
 use crate::desired::launch::LaunchSpec;
-use crate::host::fs::{cstring, edit, lstat_at, mode, open_dir_at};
+use crate::host::fs::{as_mode, c_string, edit, lstat_at, open_dir_at};
 use crate::host::roles::credentials::{self, Dropped};
 use crate::host::roles::serve::{self, RoleConfig};
 use crate::host::roles::{Role, spawn};
@@ -30,8 +30,8 @@ const CONTENT: &[u8] = b"comfy tries whether this can be changed\n";
 
 /// What the side that tries is asked.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Asked {
-    account: Account,
+struct ProbeConfig {
+    account: SandboxAccount,
     /// The share, as it was opened.
     folder: RawFd,
     name: String,
@@ -43,34 +43,34 @@ struct Asked {
 /// The sandbox user can change or remove the owner's file, or it could not be tried.
 pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Result<()> {
     let unproven = |p: Problem| {
-        p.prefixed(&format!(
+        p.with_prefix(&format!(
             "share {}: what the sandbox user may do there could not be tried: ",
             share.name
         ))
     };
     // Names that are known beforehand could be taken beforehand.
-    let name = edit::chance()
+    let name = edit::random_suffix()
         .map(|n| format!(".comfy-tries-{n}"))
         .doing(|| "find a name".into())
         .map_err(unproven)?;
     let path = share.path.join(&name);
-    let (folder, made) = make(share, opened, &name)
+    let (folder, made) = make_file(share, opened, &name)
         .doing(|| format!("make a file in {}", share.path.display()))
-        .map_err(|p| unproven(p).hint(HINT))?;
-    let account = Account {
+        .map_err(|p| unproven(p).with_hint(HINT))?;
+    let account = SandboxAccount {
         name: spec.user.clone(),
         uid: spec.uid,
         gid: spec.gid,
     };
-    let tried = attempt(
-        &Asked {
+    let tried = try_file(
+        &ProbeConfig {
             account,
             folder: opened.as_raw_fd(),
             name: name.clone(),
         },
         opened,
     );
-    let same = cstring(name.as_ref())
+    let same = c_string(name.as_ref())
         .and_then(|n| Ok(lstat_at(&folder, &n)?))
         .is_ok_and(|is| {
             fstat(&made).is_ok_and(|was| (is.st_ino, is.st_dev) == (was.st_ino, was.st_dev))
@@ -81,7 +81,7 @@ pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Resul
         .is_ok_and(|m| m.len() == CONTENT.len() as u64)
         && made.read_exact_at(&mut content, 0).is_ok()
         && content == CONTENT;
-    let gone = forget(&folder, &path).and_then(|()| forget(&folder, &moved(&path)));
+    let gone = remove_file(&folder, &path).and_then(|()| remove_file(&folder, &moved_path(&path)));
     let done = tried.map_err(unproven)?;
     if !done.is_empty() || !same || !whole {
         let what = if done.is_empty() {
@@ -94,7 +94,7 @@ pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Resul
             share.name,
             share.path.display()
         ))
-        .hint(HINT));
+        .with_hint(HINT));
     }
     gone.doing(|| format!("remove {}", path.display()))
 }
@@ -102,29 +102,29 @@ pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Resul
 const HINT: &str = "a volume that ignores owners cannot hold `access = \"add\"`: on macOS `sudo \
     diskutil enableOwnership VOLUME` mends it; else write \"read\"";
 
-fn moved(path: &Path) -> PathBuf {
+fn moved_path(path: &Path) -> PathBuf {
     path.with_extension("moved")
 }
 
 /// Removes a file, and nothing but a file: what somebody has put in its place meanwhile may be a
 /// folder of the owner's.
-fn forget(folder: &OwnedFd, path: &Path) -> std::io::Result<()> {
-    let name = cstring(path.file_name().unwrap_or_default())?;
+fn remove_file(folder: &OwnedFd, path: &Path) -> std::io::Result<()> {
+    let name = c_string(path.file_name().unwrap_or_default())?;
     match unlinkat(folder, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => Ok(()),
         Err(e) => Err(e.into()),
     }
 }
 
-fn make(share: &ShareSpec, opened: &OwnedFd, name: &str) -> std::io::Result<(OwnedFd, File)> {
+fn make_file(share: &ShareSpec, opened: &OwnedFd, name: &str) -> std::io::Result<(OwnedFd, File)> {
     let folder = open_dir_at(opened, c".")?;
     let flags =
         OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let file = File::from(openat(
         &folder,
-        cstring(name.as_ref())?.as_c_str(),
+        c_string(name.as_ref())?.as_c_str(),
         flags,
-        mode(0o640),
+        as_mode(0o640),
     )?);
     let whole = (&file).write_all(CONTENT).and_then(|()| {
         Ok(fchown(
@@ -134,13 +134,13 @@ fn make(share: &ShareSpec, opened: &OwnedFd, name: &str) -> std::io::Result<(Own
         )?)
     });
     if whole.is_err() {
-        forget(&folder, &share.path.join(name))?;
+        remove_file(&folder, &share.path.join(name))?;
     }
     whole.map(|()| (folder, file))
 }
 
 /// What the sandbox user could do with the file, in words.
-fn attempt(asked: &Asked, opened: &OwnedFd) -> Result<Vec<String>> {
+fn try_file(asked: &ProbeConfig, opened: &OwnedFd) -> Result<Vec<String>> {
     let doing = || "become the sandbox user".to_string();
     let mut c = spawn::role_command(Role::Probe)?;
     spawn::inherit_fds(&mut c, &[opened]);
@@ -159,19 +159,19 @@ fn attempt(asked: &Asked, opened: &OwnedFd) -> Result<Vec<String>> {
     serde_json::from_str(&said).doing(|| "understand what was tried".into())
 }
 
-impl RoleConfig for Asked {
+impl RoleConfig for ProbeConfig {
     const WHAT: &'static str = "what to try";
 }
 
 /// Becomes the sandbox user and tries it. Must be called while there is one thread.
 pub fn serve_probe() -> ExitCode {
-    serve::serve(|asked: Asked, _| {
+    serve::serve(|asked: ProbeConfig, _| {
         let account = &asked.account;
         let groups = credentials::init_groups(&account.name, account.gid)?;
         let folder = serve::adopt_fd(asked.folder)?;
         let dropped = credentials::set_ids_permanently(account.uid, account.gid, groups)?;
         nix::unistd::fchdir(&folder).doing(|| "enter the share".into())?;
-        let answer = serde_json::to_string(&could(Path::new(&asked.name), &dropped))
+        let answer = serde_json::to_string(&possible_changes(Path::new(&asked.name), &dropped))
             .doing(|| "say what could be done".into())?;
         writeln!(std::io::stdout(), "{answer}").doing(|| "say what could be done".into())?;
         Ok(0)
@@ -179,7 +179,7 @@ pub fn serve_probe() -> ExitCode {
 }
 
 /// Tries what only the owner may do, and says what of it worked.
-fn could(file: &Path, _: &Dropped) -> Vec<&'static str> {
+fn possible_changes(file: &Path, _: &Dropped) -> Vec<&'static str> {
     let mut done = Vec::new();
     let open = |append: bool| {
         std::fs::OpenOptions::new()
@@ -198,8 +198,8 @@ fn could(file: &Path, _: &Dropped) -> Vec<&'static str> {
         clippy::disallowed_methods,
         reason = "by path and as the sandbox user, which is what is tried"
     )]
-    if std::fs::rename(file, moved(file))
-        .and_then(|()| std::fs::rename(moved(file), file))
+    if std::fs::rename(file, moved_path(file))
+        .and_then(|()| std::fs::rename(moved_path(file), file))
         .is_ok()
     {
         done.push("renamed");

@@ -2,23 +2,27 @@
 
 use std::io::Write;
 
-use super::{Answer, Request};
-use crate::desired::Paths;
+use super::{LaunchAnswer, LaunchRequest};
+use crate::desired::InstancePaths;
 use crate::host::elevate;
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
 use crate::problem::{Doing, Problem, Result};
 
 /// A launcher that answered: words go to its stdin, whose end means to stop.
-pub struct Asked {
-    pub answer: Answer,
+pub struct LaunchHandle {
+    pub answer: LaunchAnswer,
     pub side: RoleProcess,
 }
 
 /// # Errors
 /// What the launcher says, or that it ended without a word.
-pub fn ask(request: &Request, paths: &Paths, isolated: bool) -> Result<Asked> {
-    put(
+pub fn request_launch(
+    request: &LaunchRequest,
+    paths: &InstancePaths,
+    isolated: bool,
+) -> Result<LaunchHandle> {
+    send_request(
         request,
         elevate::launch_side(&request.instance, paths, isolated)?,
     )
@@ -28,24 +32,24 @@ pub fn ask(request: &Request, paths: &Paths, isolated: bool) -> Result<Asked> {
 ///
 /// # Errors
 /// As [`ask`].
-pub fn put(request: &Request, mut side: RoleProcess) -> Result<Asked> {
+pub fn send_request(request: &LaunchRequest, mut side: RoleProcess) -> Result<LaunchHandle> {
     let text = serde_json::to_string(request).doing(|| "ask the launcher".into())?;
     // One that ended already says why on its own.
     let _ = writeln!(side.stdin, "{text}");
     match side.recv() {
-        Some(Answer::Failed(p)) => {
+        Some(LaunchAnswer::Failed(p)) => {
             let _ = side.child.wait();
             Err(p)
         }
-        Some(answer) => Ok(Asked { answer, side }),
+        Some(answer) => Ok(LaunchHandle { answer, side }),
         None => {
             drop(side.stdin);
             let status = side.child.wait().doing(|| "wait for the launcher".into())?;
-            Err(if signals::interrupted() {
+            Err(if signals::is_interrupted() {
                 Problem::interrupted()
             } else {
                 Problem::new(format!("the launcher ended without an answer ({status})"))
-                    .hint("did sudo refuse?")
+                    .with_hint("did sudo refuse?")
             })
         }
     }

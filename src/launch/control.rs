@@ -8,21 +8,26 @@ use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 
 use super::{KILL, STOP};
-use crate::desired::Paths;
+use crate::desired::InstancePaths;
 use crate::host::fs::edit;
 use crate::problem::{Doing, Problem, Result};
 
 /// The socket of a launch; it goes with this.
-pub struct Desk(PathBuf);
+pub struct ControlSocket(PathBuf);
 
-impl Desk {
+impl ControlSocket {
     /// Passes what the owner says on to `tell`. A connection stays open until this process ends: so
     /// the other side knows.
     ///
     /// # Errors
     /// The socket cannot be made.
-    pub fn open(paths: &Paths, owner: u32, owner_gid: u32, tell: Sender<String>) -> Result<Desk> {
-        let path = paths.control();
+    pub fn open_socket(
+        paths: &InstancePaths,
+        owner: u32,
+        owner_gid: u32,
+        tell: Sender<String>,
+    ) -> Result<ControlSocket> {
+        let path = paths.control_socket();
         let doing = || format!("listen at {}", path.display());
         edit::remove_path(&path).doing(doing)?;
         let listener = UnixListener::bind(&path).doing(doing)?;
@@ -34,7 +39,7 @@ impl Desk {
         std::thread::spawn(move || {
             let mut open = Vec::new();
             for stream in listener.incoming().flatten() {
-                if !peer(&stream).is_some_and(|uid| uid == owner || uid == 0) {
+                if !peer_uid(&stream).is_some_and(|uid| uid == owner || uid == 0) {
                     continue;
                 }
                 let mut line = String::new();
@@ -52,11 +57,11 @@ impl Desk {
                 }
             }
         });
-        Ok(Desk(path))
+        Ok(ControlSocket(path))
     }
 }
 
-impl Drop for Desk {
+impl Drop for ControlSocket {
     fn drop(&mut self) {
         // What is left is removed by the next launch.
         let _ = edit::remove_path(&self.0);
@@ -65,7 +70,7 @@ impl Drop for Desk {
 
 /// The uid at the other end.
 #[cfg(target_os = "linux")]
-fn peer(stream: &UnixStream) -> Option<u32> {
+fn peer_uid(stream: &UnixStream) -> Option<u32> {
     use nix::sys::socket::getsockopt;
     use nix::sys::socket::sockopt::PeerCredentials;
     getsockopt(&stream.as_fd(), PeerCredentials)
@@ -74,7 +79,7 @@ fn peer(stream: &UnixStream) -> Option<u32> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn peer(stream: &UnixStream) -> Option<u32> {
+fn peer_uid(stream: &UnixStream) -> Option<u32> {
     nix::unistd::getpeereid(stream.as_fd())
         .ok()
         .map(|(uid, _)| uid.as_raw())
@@ -84,15 +89,15 @@ fn peer(stream: &UnixStream) -> Option<u32> {
 ///
 /// # Errors
 /// Nothing listens, or it does not listen to us.
-pub fn end(paths: &Paths) -> Result<()> {
+pub fn send_stop(paths: &InstancePaths) -> Result<()> {
     let say = |word: &str| -> Result<UnixStream> {
-        let mut stream = UnixStream::connect(paths.control()).map_err(|e| {
+        let mut stream = UnixStream::connect(paths.control_socket()).map_err(|e| {
             Problem::new(format!(
                 "ComfyUI does not listen at {}: {e}",
-                paths.control().display()
+                paths.control_socket().display()
             ))
             .caused_by(&e)
-            .hint("are you its owner? `comfy status` shows what runs")
+            .with_hint("are you its owner? `comfy status` shows what runs")
         })?;
         writeln!(stream, "{word}").doing(|| format!("say {word}"))?;
         Ok(stream)
@@ -101,13 +106,13 @@ pub fn end(paths: &Paths) -> Result<()> {
     stream
         .set_read_timeout(Some(std::time::Duration::from_millis(100)))
         .doing(|| "wait for the end".into())?;
-    let mut asked = crate::host::signals::count();
+    let mut asked = crate::host::signals::interrupt_count();
     loop {
         match stream.read(&mut [0; 8]) {
             Ok(0) => return Ok(()),
             Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => return Ok(()),
-            _ if crate::host::signals::count() > asked => {
-                asked = crate::host::signals::count();
+            _ if crate::host::signals::interrupt_count() > asked => {
+                asked = crate::host::signals::interrupt_count();
                 say(KILL)?;
             }
             _ => {}

@@ -4,9 +4,9 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus};
 
-use super::network::Network;
+use super::network::LaunchNetwork;
 use super::port;
-use super::processes::Voice;
+use super::processes::OutputTarget;
 use crate::desired::launch::LaunchSpec;
 use crate::gateway::{self, access, tokens};
 use crate::host::roles::{Role, spawn};
@@ -21,29 +21,29 @@ pub(super) struct GatewayProcess {
 /// Starts the gateway, which listens when this returns.
 pub(super) fn start_gateway(
     spec: &LaunchSpec,
-    network: &Network,
-    voice: &Voice,
+    network: &LaunchNetwork,
+    voice: &OutputTarget,
 ) -> Result<GatewayProcess> {
-    let listener: OwnedFd = port::claim(&spec.listen, spec.port)?.into();
-    let secret = tokens::Secret::new()?;
+    let listener: OwnedFd = port::claim_port(&spec.listen, spec.port)?.into();
+    let secret = tokens::LaunchSecret::new()?;
     let (report, told) = spawn::report_pipe()?;
     let mut c = spawn::role_command(Role::Gateway)?;
     c.stdout(voice.stdio()?).stderr(voice.stdio()?);
     let mut kept = vec![&told, &listener];
     kept.extend(&network.room);
     spawn::inherit_fds(&mut c, &kept);
-    let config = gateway::Config {
+    let config = gateway::GatewayConfig {
         uid: spec.front,
         listener: listener.as_raw_fd(),
         network: network.room.as_ref().map(AsRawFd::as_raw_fd),
         inner: network.inner,
-        rules: access::Rules {
+        rules: access::AccessRules {
             owner: spec.owner,
             clients: spec.network.clients.clone(),
             listen: spec.listen.clone(),
             port: spec.port,
             remote: spec.remote,
-            hostname: crate::host::machine::hostname(),
+            hostname: crate::host::machine::short_hostname(),
         },
         proxy: network
             .proxy
@@ -55,12 +55,13 @@ pub(super) fn start_gateway(
     };
     let mut child = c.spawn().context("start the front")?;
     drop(told);
-    let handle = spec.paths.front();
+    let handle = spec.paths.gateway_credentials();
     // Its stdin stays open: by its end it knows that this process has ended.
     let started = spawn::send_config(&mut child, &config).and_then(|()| {
         match spawn::read_report(report.into(), b"") {
             Some(p) => Err(p),
-            None => tokens::Handle::new(spec.address(), secret).write(&handle, (spec.owner, 0)),
+            None => tokens::GatewayCredentials::new(spec.listen_address(), secret)
+                .write_for_owner(&handle, (spec.owner, 0)),
         }
     });
     let gateway = GatewayProcess { child, handle };

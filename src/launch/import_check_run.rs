@@ -6,10 +6,10 @@ use std::io::Write;
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
-use super::client::{Asked, put};
-use super::import_log::{Log, more, summary};
-use super::{Answer, KILL, Request, STOP, log_writer};
-use crate::desired::{Owner, Paths};
+use super::client::{LaunchHandle, send_request};
+use super::import_log::{ImportLog, more_hints_line, nodes_summary};
+use super::{KILL, LaunchAnswer, LaunchRequest, STOP, log_writer};
+use crate::desired::{InstancePaths, PrimaryUser};
 use crate::host::fs::edit;
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
@@ -23,7 +23,7 @@ const TAIL: usize = 15;
 
 /// What came of loading one generation.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Health {
+pub struct ImportHealth {
     pub generation: String,
     pub nodes: Vec<String>,
     /// Nodes that could not be imported, and why.
@@ -41,14 +41,14 @@ pub struct Health {
     pub tail: Vec<String>,
 }
 
-impl Health {
+impl ImportHealth {
     pub fn is_good(&self) -> bool {
         self.stopped.is_none() && self.failed.is_empty()
     }
 
     /// What this one cannot do, and `before` could: addresses. Without one before, everything that
     /// fails.
-    pub fn worse_than(&self, before: Option<&Health>) -> Vec<String> {
+    pub fn worse_than(&self, before: Option<&ImportHealth>) -> Vec<String> {
         if self.stopped.is_some() {
             return if before.is_some_and(|b| b.stopped.is_some()) {
                 Vec::new()
@@ -69,7 +69,7 @@ impl Health {
     }
 
     /// A line of what it is, then one for each thing that is not as it should be.
-    pub fn lines(&self, before: Option<&Health>) -> (String, Vec<String>) {
+    pub fn summary_lines(&self, before: Option<&ImportHealth>) -> (String, Vec<String>) {
         if let Some(why) = &self.stopped {
             let tail = if self.worse_than(before).is_empty() {
                 "; so did the generation before"
@@ -81,7 +81,7 @@ impl Health {
                 vec![format!("ComfyUI could not load everything: {why}{tail}")],
             );
         }
-        let mut all = summary(&self.nodes, &self.failed).into_iter();
+        let mut all = nodes_summary(&self.nodes, &self.failed).into_iter();
         let first = format!(
             "Everything was loaded once: {}, in {:.1} s.",
             all.next().unwrap_or_default(),
@@ -107,58 +107,68 @@ impl Health {
 
 /// What is known of generations, in a file of the owner's.
 #[derive(Debug, Default)]
-pub struct Book(BTreeMap<String, Health>);
+pub struct ImportResults(BTreeMap<String, ImportHealth>);
 
-impl Book {
-    pub fn read(paths: &Paths) -> Book {
-        Book(
-            std::fs::read(paths.health())
+impl ImportResults {
+    pub fn read(paths: &InstancePaths) -> ImportResults {
+        ImportResults(
+            std::fs::read(paths.import_results())
                 .ok()
                 .and_then(|b| serde_json::from_slice(&b).ok())
                 .unwrap_or_default(),
         )
     }
 
-    pub fn of(&self, generation: &str) -> Option<&Health> {
+    pub fn health_of(&self, generation: &str) -> Option<&ImportHealth> {
         self.0.get(generation)
     }
 
     /// That generation was made live, and whether it can be loaded was not found out: Ctrl-C, a
     /// crash, no power.
-    pub fn owes(paths: &Paths, generation: &str) -> bool {
-        std::fs::read_to_string(paths.owed()).is_ok_and(|g| g == generation)
+    pub fn is_pending(paths: &InstancePaths, generation: &str) -> bool {
+        std::fs::read_to_string(paths.pending_import_check()).is_ok_and(|g| g == generation)
     }
 
     /// Noted by whoever makes it live. It is a help and no promise, so a disk that is full is no
     /// error.
-    pub fn owe(paths: &Paths, owner: &Owner, generation: &str) {
-        let _ = edit::make_dir(&paths.logs(), owner.uid, owner.gid, 0o700).and_then(|()| {
-            edit::write_file(&paths.owed(), generation.as_bytes(), 0o600, own(owner))
+    pub fn mark_pending(paths: &InstancePaths, owner: &PrimaryUser, generation: &str) {
+        let _ = edit::make_dir(&paths.logs_dir(), owner.uid, owner.gid, 0o700).and_then(|()| {
+            edit::write_file(
+                &paths.pending_import_check(),
+                generation.as_bytes(),
+                0o600,
+                record_owner(owner),
+            )
         });
     }
 
     /// It was found out, or tried in vain, or nobody wants to know.
-    pub fn settle(paths: &Paths) {
-        let _ = edit::remove_path(&paths.owed());
+    pub fn clear_pending(paths: &InstancePaths) {
+        let _ = edit::remove_path(&paths.pending_import_check());
     }
 
     /// Notes it, and forgets generations that are gone.
     ///
     /// # Errors
     /// The disk.
-    pub fn note(&mut self, health: &Health, paths: &Paths, owner: &Owner) -> Result<()> {
-        self.0.retain(|id, _| paths.generation(id).exists());
+    pub fn record_health(
+        &mut self,
+        health: &ImportHealth,
+        paths: &InstancePaths,
+        owner: &PrimaryUser,
+    ) -> Result<()> {
+        self.0.retain(|id, _| paths.generation_dir(id).exists());
         self.0.insert(health.generation.clone(), health.clone());
         let text =
             serde_json::to_vec(&self.0).doing(|| "write down what could be loaded".into())?;
-        let path = paths.health();
-        edit::write_file(&path, &text, 0o600, own(owner))
+        let path = paths.import_results();
+        edit::write_file(&path, &text, 0o600, record_owner(owner))
             .doing(|| format!("write {}", path.display()))
     }
 }
 
 /// Whose the book is, where root writes it.
-fn own(owner: &Owner) -> Option<(u32, u32)> {
+fn record_owner(owner: &PrimaryUser) -> Option<(u32, u32)> {
     nix::unistd::geteuid()
         .is_root()
         .then_some((owner.uid, owner.gid))
@@ -168,9 +178,9 @@ fn own(owner: &Owner) -> Option<(u32, u32)> {
 ///
 /// # Errors
 /// Nothing could be started; interrupted.
-pub fn load(request: &Request, side: RoleProcess) -> Result<Health> {
+pub fn load_all(request: &LaunchRequest, side: RoleProcess) -> Result<ImportHealth> {
     let started = Instant::now();
-    let Asked {
+    let LaunchHandle {
         answer,
         side:
             RoleProcess {
@@ -178,25 +188,25 @@ pub fn load(request: &Request, side: RoleProcess) -> Result<Health> {
                 mut stdin,
                 reader,
             },
-    } = put(request, side)?;
-    let Answer::Started {
+    } = send_request(request, side)?;
+    let LaunchAnswer::Started {
         generation, nodes, ..
     } = answer
     else {
         return Err(Problem::new("the launcher started nothing"));
     };
-    let hear = log_writer::heard(reader);
-    let (mut log, mut loaded, mut word) = (Log::of(&nodes), false, None);
-    let mut health = Health {
+    let hear = log_writer::text_lines(reader);
+    let (mut log, mut loaded, mut word) = (ImportLog::for_nodes(&nodes), false, None);
+    let mut health = ImportHealth {
         generation,
         nodes,
-        when: running::now(),
-        ..Health::default()
+        when: running::rfc3339_now(),
+        ..ImportHealth::default()
     };
     loop {
         match hear.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => {
-                health.hints.extend(log.line(&line));
+                health.hints.extend(log.push_line(&line));
                 // A ComfyUI without the switch for this goes on to serve.
                 if line.contains("Starting server") || line.contains("To see the GUI go to") {
                     loaded = true;
@@ -210,27 +220,27 @@ pub fn load(request: &Request, side: RoleProcess) -> Result<Health> {
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        if started.elapsed() > PATIENCE || signals::interrupted() {
+        if started.elapsed() > PATIENCE || signals::is_interrupted() {
             word = Some(KILL);
         }
         if let Some(w) = word.take() {
             let _ = writeln!(stdin, "{w}");
-            if signals::interrupted() {
+            if signals::is_interrupted() {
                 break;
             }
         }
     }
     drop(stdin);
     let status = child.wait().doing(|| "wait for the launcher".into())?;
-    if signals::interrupted() {
+    if signals::is_interrupted() {
         return Err(Problem::interrupted());
     }
     health.seconds = started.elapsed().as_secs_f64();
-    health.failed = log.failed(&health.nodes);
-    health.hints.extend(more(log.more()));
+    health.failed = log.failed_nodes(&health.nodes);
+    health.hints.extend(more_hints_line(log.suppressed_hints()));
     health.stopped = match status.code() {
         // A node that ends the program while it is imported may do so with any code.
-        Some(0) if !log.untold(&health.nodes).is_empty() => {
+        Some(0) if !log.unmentioned_nodes(&health.nodes).is_empty() => {
             Some("it ended before it had loaded everything".into())
         }
         Some(0) => None,
@@ -242,7 +252,7 @@ pub fn load(request: &Request, side: RoleProcess) -> Result<Health> {
         code => Some(format!(
             "it ended with {}",
             code.and_then(|c| u8::try_from(c).ok())
-                .map_or("a signal".into(), running::code)
+                .map_or("a signal".into(), running::exit_text)
         )),
     };
     Ok(health)
@@ -252,15 +262,15 @@ pub fn load(request: &Request, side: RoleProcess) -> Result<Health> {
 mod tests {
     use super::*;
 
-    fn health(failed: &[&str], stopped: bool) -> Health {
-        Health {
+    fn health(failed: &[&str], stopped: bool) -> ImportHealth {
+        ImportHealth {
             nodes: ["a", "b"].map(String::from).into(),
             failed: failed
                 .iter()
                 .map(|n| (n.to_string(), "boom".to_string()))
                 .collect(),
             stopped: stopped.then(|| "it ended with exit code 1".into()),
-            ..Health::default()
+            ..ImportHealth::default()
         }
     }
 
@@ -296,7 +306,7 @@ mod tests {
             ),
         ];
         let told = cases.iter().map(|(what, now, before)| {
-            let (first, rest) = now.lines(before.as_ref());
+            let (first, rest) = now.summary_lines(before.as_ref());
             format!(
                 "{what}: worse {:?}\n  {first}\n  {}",
                 now.worse_than(before.as_ref()),

@@ -11,7 +11,7 @@ const REASON: usize = 500;
 /// Gathers from ComfyUI's log, line by line. All of it is a node's word, so what is kept is
 /// bounded.
 #[derive(Debug, Default)]
-pub struct Log {
+pub struct ImportLog {
     nodes: BTreeSet<String>,
     /// Why each node failed.
     failed: BTreeMap<String, String>,
@@ -34,18 +34,18 @@ const DISTRIBUTIONS: &[(&str, &str)] = &[
     ("piexif", "piexif"),
 ];
 
-impl Log {
+impl ImportLog {
     /// Of a launch with these nodes; what is said of others is not kept.
-    pub fn of(nodes: &[String]) -> Log {
-        Log {
+    pub fn for_nodes(nodes: &[String]) -> ImportLog {
+        ImportLog {
             nodes: nodes.iter().cloned().collect(),
-            ..Log::default()
+            ..ImportLog::default()
         }
     }
 
     /// Takes one line; what a person should be told at once, if anything.
-    pub fn line(&mut self, line: &str) -> Option<String> {
-        let known = |path: &str| Some(name(path)).filter(|n| self.nodes.contains(n));
+    pub fn push_line(&mut self, line: &str) -> Option<String> {
+        let known = |path: &str| Some(node_name(path)).filter(|n| self.nodes.contains(n));
         let mut of = None;
         if let Some((path, why)) = line
             .split_once("Cannot import ")
@@ -70,7 +70,9 @@ impl Log {
         {
             self.loaded.insert(node);
         }
-        let hint = self.denied(line).or_else(|| lacking(line, of.as_deref()))?;
+        let hint = self
+            .denied_write(line)
+            .or_else(|| missing_module(line, of.as_deref()))?;
         if self.hints.contains(&hint) {
             return None;
         }
@@ -83,13 +85,13 @@ impl Log {
     }
 
     /// Lines that would have been hints beyond the first [`HINTS`].
-    pub fn more(&self) -> u64 {
+    pub fn suppressed_hints(&self) -> u64 {
         self.more
     }
 
     /// Which of `nodes` were named neither as loaded nor as failed: ComfyUI ended before it came to
     /// say so.
-    pub fn untold(&self, nodes: &[String]) -> Vec<String> {
+    pub fn unmentioned_nodes(&self, nodes: &[String]) -> Vec<String> {
         nodes
             .iter()
             .filter(|n| !self.loaded.contains(*n) && !self.failed.contains_key(*n))
@@ -98,7 +100,7 @@ impl Log {
     }
 
     /// Which of `nodes` failed to import, and why.
-    pub fn failed(&self, nodes: &[String]) -> Vec<(String, String)> {
+    pub fn failed_nodes(&self, nodes: &[String]) -> Vec<(String, String)> {
         nodes
             .iter()
             .filter_map(|n| Some((n.clone(), self.failed.get(n)?.clone())))
@@ -107,28 +109,28 @@ impl Log {
 }
 
 /// `9 of 9 nodes loaded`, and a line for each that did not.
-pub fn summary(nodes: &[String], failed: &[(String, String)]) -> Vec<String> {
+pub fn nodes_summary(nodes: &[String], failed: &[(String, String)]) -> Vec<String> {
     let mut out = vec![format!(
         "{} of {} loaded",
         nodes.len().saturating_sub(failed.len()),
-        crate::text::count(nodes.len(), "node")
+        crate::text::count_of(nodes.len(), "node")
     )];
     out.extend(failed.iter().map(|(n, why)| {
         format!(
             "node.{} failed to import: {}",
-            crate::text::escape(n),
-            crate::text::escape(why)
+            crate::text::escape_text(n),
+            crate::text::escape_text(why)
         )
     }));
     out
 }
 
 /// What stands below the hints where there are more.
-pub fn more(n: u64) -> Option<String> {
+pub fn more_hints_line(n: u64) -> Option<String> {
     (n > 0).then(|| format!("and {n} more, which the log has"))
 }
 
-fn name(path: &str) -> String {
+fn node_name(path: &str) -> String {
     path.trim()
         .trim_end_matches('/')
         .rsplit('/')
@@ -137,9 +139,9 @@ fn name(path: &str) -> String {
         .to_string()
 }
 
-impl Log {
+impl ImportLog {
     /// A write into a node's own sealed folder (errno 13 and 30): what makes it possible.
-    fn denied(&self, line: &str) -> Option<String> {
+    fn denied_write(&self, line: &str) -> Option<String> {
         if !line.contains("[Errno 13]") && !line.contains("[Errno 30]") {
             return None;
         }
@@ -174,7 +176,7 @@ impl Log {
 
 /// A module that is missing. Any node can say any name, so a package is named only where comfy
 /// itself knows it.
-fn lacking(line: &str, of: Option<&str>) -> Option<String> {
+fn missing_module(line: &str, of: Option<&str>) -> Option<String> {
     let (_, rest) = line.split_once("No module named '")?;
     // A part of a module that is there is no package that is missing.
     let module = rest.split('\'').next().filter(|m| !m.contains('.'))?;
@@ -219,9 +221,9 @@ Import times for custom nodes:
 PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/web'
 PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/comfy/evil'";
         let nodes = ["a", "b", "c"].map(String::from);
-        let mut log = Log::of(&nodes);
-        let mut said: Vec<String> = text.lines().filter_map(|l| log.line(l)).collect();
-        said.extend(summary(&nodes, &log.failed(&nodes)));
+        let mut log = ImportLog::for_nodes(&nodes);
+        let mut said: Vec<String> = text.lines().filter_map(|l| log.push_line(l)).collect();
+        said.extend(nodes_summary(&nodes, &log.failed_nodes(&nodes)));
         insta::assert_snapshot!(said.join("\n"), @r#"
         ComfyUI says that node.a wants to write pysssss.json: if you agree, add to comfy.toml, then `comfy apply`: [nodes.a] writable = ["pysssss.json"]
         ComfyUI says that the module cv2 is missing (said of node.b): comfy knows it from the package `opencv-python-headless`; to have it, add to comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = ["opencv-python-headless"]
@@ -235,7 +237,7 @@ PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/comfy/evil'";
 
     #[test]
     fn whatever_a_node_says_little_is_kept() {
-        let mut log = Log::of(&["a".to_string()]);
+        let mut log = ImportLog::for_nodes(&["a".to_string()]);
         let said = (0..100_000)
             .flat_map(|n| {
                 [
@@ -247,14 +249,14 @@ PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/comfy/evil'";
                     format!("   0.0 seconds: /x/custom_nodes/l{n}"),
                 ]
             })
-            .filter_map(|line| log.line(&line))
+            .filter_map(|line| log.push_line(&line))
             .count();
-        log.line(&format!(
+        log.push_line(&format!(
             "Cannot import /x/custom_nodes/a module for custom nodes: {}",
             "z".repeat(16_000)
         ));
         assert_eq!(
-            (said, more(log.more())),
+            (said, more_hints_line(log.suppressed_hints())),
             (HINTS, Some("and 99980 more, which the log has".into()))
         );
         assert_eq!(

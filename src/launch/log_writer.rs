@@ -10,9 +10,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::import_log::Log;
-use crate::desired::Paths;
-use crate::gateway::tokens::Handle;
+use super::import_log::ImportLog;
+use crate::desired::InstancePaths;
+use crate::gateway::tokens::GatewayCredentials;
 use crate::host::fs::edit;
 use crate::host::roles::credentials::{self, Dropped};
 use crate::host::roles::serve::{self, RoleConfig};
@@ -20,10 +20,10 @@ use crate::problem::{Doing, Result};
 
 /// What the supervisor asks of it, on stdin.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Config {
+pub struct LogConfig {
     /// Whom it becomes; nobody else under isolation "none".
     pub account: Option<(u32, u32)>,
-    pub paths: Paths,
+    pub paths: InstancePaths,
     /// What ComfyUI says.
     pub input: RawFd,
     pub address: String,
@@ -32,7 +32,7 @@ pub struct Config {
 
 /// What it found.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Status {
+pub struct LogStatus {
     /// Seconds from the launch to the first answer.
     pub ready: Option<f64>,
     pub failed: Vec<(String, String)>,
@@ -42,9 +42,9 @@ pub struct Status {
     pub more: u64,
 }
 
-impl Status {
+impl LogStatus {
     /// As the last launch left it.
-    pub fn read(paths: &Paths) -> Status {
+    pub fn read(paths: &InstancePaths) -> LogStatus {
         std::fs::read(status_path(paths))
             .ok()
             .and_then(|b| serde_json::from_slice(&b).ok())
@@ -63,25 +63,25 @@ const FULL: u64 = 10 << 20;
 const KEPT: usize = 4;
 
 /// The log of the launch that was last, and with a number the older ones.
-pub fn log_path(paths: &Paths, older: usize) -> PathBuf {
-    paths.logs().join(if older == 0 {
+pub fn log_path(paths: &InstancePaths, older: usize) -> PathBuf {
+    paths.logs_dir().join(if older == 0 {
         "comfyui.log".into()
     } else {
         format!("comfyui.log.{older}")
     })
 }
 
-fn status_path(paths: &Paths) -> PathBuf {
-    paths.logs().join("status.json")
+fn status_path(paths: &InstancePaths) -> PathBuf {
+    paths.logs_dir().join("status.json")
 }
 
-impl RoleConfig for Config {
+impl RoleConfig for LogConfig {
     const WHAT: &'static str = "what to write down";
 }
 
 /// Writes the log until ComfyUI says no more. Must be called while there is one thread.
 pub fn serve_log() -> ExitCode {
-    serve::serve(|config: Config, _| {
+    serve::serve(|config: LogConfig, _| {
         let input = serve::adopt_fd(config.input)?;
         // The terminal's Ctrl-C is the supervisor's.
         nix::unistd::setsid().doing(|| "begin a session".into())?;
@@ -96,14 +96,14 @@ pub fn serve_log() -> ExitCode {
 }
 
 /// Writes down what comes from `input`, as the owner.
-fn write_log(config: &Config, input: OwnedFd, _: &Dropped) -> Result<()> {
-    nix::sys::stat::umask(crate::host::fs::mode(0o077));
-    let mut log = Rotating::open(&config.paths)?;
-    let status = Arc::new(Mutex::new(Status::default()));
-    note(&config.paths, &status);
+fn write_log(config: &LogConfig, input: OwnedFd, _: &Dropped) -> Result<()> {
+    nix::sys::stat::umask(crate::host::fs::as_mode(0o077));
+    let mut log = RotatingLog::open_log(&config.paths)?;
+    let status = Arc::new(Mutex::new(LogStatus::default()));
+    write_status(&config.paths, &status);
     wait_for_answer(config, &status);
-    let mut watch = Log::of(&config.nodes);
-    let hear = queued(std::fs::File::from(input), |line| line);
+    let mut watch = ImportLog::for_nodes(&config.nodes);
+    let hear = line_queue(std::fs::File::from(input), |line| line);
     let (mut due, mut noted) = (false, None::<Instant>);
     loop {
         let rest = noted.map_or(Duration::ZERO, |n| BREATH.saturating_sub(n.elapsed()));
@@ -114,31 +114,31 @@ fn write_log(config: &Config, input: OwnedFd, _: &Dropped) -> Result<()> {
         };
         match heard {
             Ok(line) => {
-                log.line(&line)?;
-                let hint = watch.line(String::from_utf8_lossy(&line).trim_end());
-                let failed = watch.failed(&config.nodes);
+                log.write_line(&line)?;
+                let hint = watch.push_line(String::from_utf8_lossy(&line).trim_end());
+                let failed = watch.failed_nodes(&config.nodes);
                 let Ok(mut s) = status.lock() else { continue };
-                due |= hint.is_some() || failed != s.failed || watch.more() != s.more;
+                due |= hint.is_some() || failed != s.failed || watch.suppressed_hints() != s.more;
                 s.hints.extend(hint);
-                (s.failed, s.more) = (failed, watch.more());
+                (s.failed, s.more) = (failed, watch.suppressed_hints());
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
         if due && noted.is_none_or(|n| n.elapsed() >= BREATH) {
-            note(&config.paths, &status);
+            write_status(&config.paths, &status);
             (due, noted) = (false, Some(Instant::now()));
         }
     }
     if due {
-        note(&config.paths, &status);
+        write_status(&config.paths, &status);
     }
     Ok(())
 }
 
 /// The same as texts without their ends, from a thread that reads.
-pub fn heard(from: impl Read + Send + 'static) -> Receiver<String> {
-    queued(from, |line| {
+pub fn text_lines(from: impl Read + Send + 'static) -> Receiver<String> {
+    line_queue(from, |line| {
         String::from_utf8_lossy(&line)
             .trim_end_matches(['\n', '\r'])
             .to_string()
@@ -147,18 +147,18 @@ pub fn heard(from: impl Read + Send + 'static) -> Receiver<String> {
 
 /// Lines from a thread that reads, at most [`QUEUE`] of them: where nobody takes them, whoever
 /// writes waits.
-fn queued<T: Send + 'static>(
+fn line_queue<T: Send + 'static>(
     from: impl Read + Send + 'static,
     make: fn(Vec<u8>) -> T,
 ) -> Receiver<T> {
     let (tell, hear) = sync_channel(QUEUE);
-    std::thread::spawn(move || lines(from).try_for_each(|line| tell.send(make(line))));
+    std::thread::spawn(move || byte_lines(from).try_for_each(|line| tell.send(make(line))));
     hear
 }
 
 /// Lines as bytes, each with its end; a progress bar's end with a carriage return, overlong ones
 /// are cut.
-pub fn lines(from: impl Read) -> impl Iterator<Item = Vec<u8>> {
+pub fn byte_lines(from: impl Read) -> impl Iterator<Item = Vec<u8>> {
     const LONGEST: u64 = 16_384;
     let mut reader = BufReader::new(from);
     std::iter::from_fn(move || {
@@ -184,7 +184,7 @@ pub fn lines(from: impl Read) -> impl Iterator<Item = Vec<u8>> {
     })
 }
 
-fn note(paths: &Paths, status: &Mutex<Status>) {
+fn write_status(paths: &InstancePaths, status: &Mutex<LogStatus>) {
     if let Ok(s) = status.lock() {
         // Told again with the next change.
         let _ = edit::write_file(
@@ -196,33 +196,36 @@ fn note(paths: &Paths, status: &Mutex<Status>) {
     }
 }
 
-fn wait_for_answer(config: &Config, status: &Arc<Mutex<Status>>) {
+fn wait_for_answer(config: &LogConfig, status: &Arc<Mutex<LogStatus>>) {
     let (started, config, status) = (Instant::now(), config.clone(), Arc::clone(status));
     std::thread::spawn(move || {
         // Where the system does not tell the front who asks, the owner's token does.
-        while !super::ready::answers(
+        while !super::ready::is_answering(
             &config.address,
-            Handle::read(&config.paths.front(), nix::unistd::geteuid().as_raw())
-                .ok()
-                .as_ref(),
+            GatewayCredentials::read_as_owner(
+                &config.paths.gateway_credentials(),
+                nix::unistd::geteuid().as_raw(),
+            )
+            .ok()
+            .as_ref(),
         ) {
             std::thread::sleep(Duration::from_millis(50));
         }
         if let Ok(mut s) = status.lock() {
             s.ready = Some(started.elapsed().as_secs_f64());
         }
-        note(&config.paths, &status);
+        write_status(&config.paths, &status);
     });
 }
 
-struct Rotating {
+struct RotatingLog {
     file: std::fs::File,
     size: u64,
-    paths: Paths,
+    paths: InstancePaths,
 }
 
-impl Rotating {
-    fn open(paths: &Paths) -> Result<Rotating> {
+impl RotatingLog {
+    fn open_log(paths: &InstancePaths) -> Result<RotatingLog> {
         let at = log_path(paths, 0);
         let doing = || format!("write {}", at.display());
         // Each launch has one of its own.
@@ -234,23 +237,23 @@ impl Rotating {
                 }
             }
         }
-        Ok(Rotating {
-            file: create(&at).doing(doing)?,
+        Ok(RotatingLog {
+            file: create_log(&at).doing(doing)?,
             size: 0,
             paths: paths.clone(),
         })
     }
 
-    fn line(&mut self, line: &[u8]) -> Result<()> {
+    fn write_line(&mut self, line: &[u8]) -> Result<()> {
         if self.size > FULL {
-            *self = Rotating::open(&self.paths)?;
+            *self = RotatingLog::open_log(&self.paths)?;
         }
         self.size += line.len() as u64;
         self.file.write_all(line).doing(|| "write the log".into())
     }
 }
 
-fn create(path: &Path) -> std::io::Result<std::fs::File> {
+fn create_log(path: &Path) -> std::io::Result<std::fs::File> {
     use std::os::unix::fs::OpenOptionsExt;
     std::fs::OpenOptions::new()
         .write(true)
@@ -281,7 +284,7 @@ mod tests {
     fn what_nobody_takes_is_not_read_either() {
         for line in [b"a line of a node\n".as_slice(), b"one without an end"] {
             let read = Arc::new(AtomicUsize::new(0));
-            let hear = heard(Endless(line, Arc::clone(&read)));
+            let hear = text_lines(Endless(line, Arc::clone(&read)));
             std::thread::sleep(Duration::from_millis(300));
             let held = read.load(Ordering::Relaxed);
             assert!(held <= (QUEUE + 2) * (16 << 10), "{held} bytes are held");

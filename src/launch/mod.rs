@@ -22,31 +22,31 @@ pub mod sandbox_process;
 mod stdio;
 pub mod supervisor;
 
-use super::doctor::Try;
+use super::doctor::ProbeRequest;
 use super::problem::Problem;
-use crate::desired::launch::Command;
-use crate::host::terminal::Size;
+use crate::desired::launch::LaunchCommand;
+use crate::host::terminal::TerminalSize;
 
 /// What the launcher is asked, once.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Request {
+pub struct LaunchRequest {
     /// The sandbox user, who names the instance.
     pub instance: String,
     /// Where the records lie under isolation "none"; with two accounts the launcher knows.
     pub records: Option<std::path::PathBuf>,
     /// For this launch alone, after those of the manifest.
     pub args: Vec<String>,
-    pub how: How,
+    pub how: LaunchMode,
 }
 
-impl crate::host::roles::serve::RoleConfig for Request {
+impl crate::host::roles::serve::RoleConfig for LaunchRequest {
     const WHAT: &'static str = "the request";
     const LONGEST: u64 = 1 << 20;
 }
 
 /// What is launched, and who attends it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum How {
+pub enum LaunchMode {
     /// Whoever asks hears what ComfyUI says, and ends it by a word or by going away.
     Attended,
     /// It goes on by itself; what ComfyUI says goes into the log.
@@ -56,9 +56,9 @@ pub enum How {
     /// Another program in ComfyUI's place, beside it if it runs.
     Once(Vec<String>),
     /// A shell in its place, with a terminal of its own.
-    Shell { size: Size, term: String },
+    Shell { size: TerminalSize, term: String },
     /// What must not be possible, tried.
-    Tried(Try),
+    Tried(ProbeRequest),
     /// Everything is loaded once, nothing is served: of the live generation, or of another that is
     /// there.
     Loaded(Option<String>),
@@ -66,7 +66,7 @@ pub enum How {
 
 /// Its first line. After `Started` ComfyUI's own output follows, to its end.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub enum Answer {
+pub enum LaunchAnswer {
     Started {
         address: String,
         generation: String,
@@ -78,7 +78,7 @@ pub enum Answer {
     },
     Explained {
         user: String,
-        command: Command,
+        command: LaunchCommand,
         /// What is allowed, and why.
         allowed: String,
         lacking: Vec<String>,
@@ -88,13 +88,13 @@ pub enum Answer {
 
 /// What the owner's side of a shell says, a line each.
 #[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Word {
+pub enum ShellInput {
     Typed(Vec<u8>),
-    Sized(Size),
+    Sized(TerminalSize),
 }
 
-impl Word {
-    pub fn line(&self) -> String {
+impl ShellInput {
+    pub fn as_line(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }

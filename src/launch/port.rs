@@ -2,22 +2,22 @@
 
 use std::net::TcpListener;
 
-use crate::host::process::{Run, System};
+use crate::host::process::{ProgramRunner, SystemRunner};
 use crate::problem::{Doing, Problem, Result};
 
 /// Whether ComfyUI will be able to listen there.
 ///
 /// # Errors
 /// As [`claim`].
-pub fn free(listen: &str, port: u16) -> Result<()> {
-    claim(listen, port).map(drop)
+pub fn ensure_free(listen: &str, port: u16) -> Result<()> {
+    claim_port(listen, port).map(drop)
 }
 
 /// A port of loopback that nobody uses.
 ///
 /// # Errors
 /// There is none.
-pub fn any() -> Result<u16> {
+pub fn free_port() -> Result<u16> {
     let found = TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr());
     found.map(|a| a.port()).doing(|| "find a free port".into())
 }
@@ -27,26 +27,28 @@ pub fn any() -> Result<u16> {
 /// # Errors
 /// The port is in use, by whom as far as that can be seen; or the address is none of this
 /// machine's.
-pub fn claim(listen: &str, port: u16) -> Result<TcpListener> {
+pub fn claim_port(listen: &str, port: u16) -> Result<TcpListener> {
     match TcpListener::bind((listen, port)) {
         Ok(listener) => Ok(listener),
         Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {
-            let by = holder(port).map_or(String::new(), |w| format!(" by {w}"));
-            Err(Problem::new(format!("port {port} is in use{by}")).hint(
-                "end that process, or set another `port` in comfy.toml and run `comfy apply`",
-            ))
+            let by = port_holder(port).map_or(String::new(), |w| format!(" by {w}"));
+            Err(
+                Problem::new(format!("port {port} is in use{by}")).with_hint(
+                    "end that process, or set another `port` in comfy.toml and run `comfy apply`",
+                ),
+            )
         }
         Err(e) => Err(Problem::new(format!("{listen} port {port}: {e}"))
             .caused_by(&e)
-            .hint("`listen` must be an address of this machine")),
+            .with_hint("`listen` must be an address of this machine")),
     }
 }
 
 /// `python3 (process 4711)`.
-fn holder(port: u16) -> Option<String> {
+fn port_holder(port: u16) -> Option<String> {
     if let Some(inode) = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
-        .find_map(|f| listening(&std::fs::read_to_string(f).ok()?, port))
+        .find_map(|f| listening_inode(&std::fs::read_to_string(f).ok()?, port))
     {
         let socket = format!("socket:[{inode}]");
         for entry in std::fs::read_dir("/proc").ok()?.flatten() {
@@ -60,7 +62,7 @@ fn holder(port: u16) -> Option<String> {
                 let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
                 return Some(format!(
                     "{} (process {})",
-                    crate::text::escape(name.trim()),
+                    crate::text::escape_text(name.trim()),
                     entry.file_name().to_string_lossy()
                 ));
             }
@@ -68,20 +70,20 @@ fn holder(port: u16) -> Option<String> {
         return Some("a process of another user".into());
     }
     let asked = format!("-iTCP:{port}");
-    let out = System
-        .run(&["/usr/sbin/lsof", "-nP", &asked, "-sTCP:LISTEN", "-Fpc"])
+    let out = SystemRunner
+        .run_program(&["/usr/sbin/lsof", "-nP", &asked, "-sTCP:LISTEN", "-Fpc"])
         .ok()?;
     let field = |c: char| {
         out.stdout
             .lines()
             .find_map(|l| l.strip_prefix(c))
-            .map(crate::text::escape)
+            .map(crate::text::escape_text)
     };
     Some(format!("{} (process {})", field('c')?, field('p')?))
 }
 
 /// The inode of the socket that listens on `port` (proc_net_tcp: state 0A).
-fn listening(table: &str, port: u16) -> Option<String> {
+fn listening_inode(table: &str, port: u16) -> Option<String> {
     let wanted = format!(":{port:04X}");
     table.lines().skip(1).find_map(|l| {
         let f: Vec<&str> = l.split_whitespace().collect();

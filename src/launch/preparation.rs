@@ -4,9 +4,9 @@
 use super::add_only_probe;
 use crate::confine::Confinement;
 use crate::desired::launch::LaunchSpec;
-use crate::host::confine::opened_paths::Everything;
+use crate::host::confine::opened_paths::OpenedPaths;
 use crate::host::{fs, sandbox_state, shares};
-use crate::manifest::Access;
+use crate::manifest::ShareAccess;
 use crate::plan::observed::ShareSpec;
 use crate::problem::{Context, Result};
 
@@ -15,7 +15,7 @@ pub(super) fn repair_share(
     spec: &LaunchSpec,
     s: &ShareSpec,
     c: &Confinement,
-    everything: &Everything,
+    everything: &OpenedPaths,
     lacking: &mut Vec<String>,
 ) -> Result<()> {
     // Without walls nothing is opened: what is tried there is the account alone, with the modes as
@@ -25,14 +25,14 @@ pub(super) fn repair_share(
     };
     // The owner's umask may have taken the group's right to write off a new folder; one of the
     // sandbox's own would let it remove what the owner puts there.
-    if s.manage && s.access != Access::Read {
+    if s.manage && s.access != ShareAccess::Read {
         shares::mend_opened(
             s,
             fs::open_dir_at(fd, c".").with_context(|| format!("open share {}", s.name))?,
         )?;
     }
     // No other wall is there: the confinement lets it write where it may add.
-    if s.access == Access::Add {
+    if s.access == ShareAccess::Add {
         match add_only_probe::added_to(spec, s, fd) {
             Err(p) if !spec.strict => lacking.push(p.message),
             other => other?,
@@ -49,14 +49,14 @@ pub(super) fn prepare_state(
     serves: bool,
     loads: bool,
     owner_gid: u32,
-) -> Result<Option<Scratch>> {
+) -> Result<Option<ScratchDir>> {
     if spec.account {
-        sandbox_state::sealed(&spec.paths)?;
+        sandbox_state::ensure_sealed(&spec.paths)?;
     }
     let same = sandbox_state::cache_is_of(&spec.paths, id);
-    let who = sandbox_state::Who::of(spec, owner_gid);
+    let who = sandbox_state::StateOwner::of(spec, owner_gid);
     if serves && !same {
-        sandbox_state::renew(&spec.paths, id, &who)?;
+        sandbox_state::renew_caches(&spec.paths, id, &who)?;
     }
     sandbox_state::strip_set_ids(
         spec.state_children().iter().chain(&spec.paths.home),
@@ -65,27 +65,27 @@ pub(super) fn prepare_state(
     );
     // A trial run, and whatever runs beside other code, has caches of its own.
     (!serves && (loads || !same))
-        .then(|| Scratch::new(spec))
+        .then(|| ScratchDir::new(spec))
         .transpose()
 }
 
 /// A folder in `state/temp` for one launch's caches; its programs make it, and it goes with this.
-pub(super) struct Scratch {
+pub(super) struct ScratchDir {
     pub path: std::path::PathBuf,
     uid: u32,
 }
 
-impl Scratch {
-    fn new(spec: &LaunchSpec) -> Result<Scratch> {
-        let name = fs::edit::chance().context("find a name")?;
-        Ok(Scratch {
+impl ScratchDir {
+    fn new(spec: &LaunchSpec) -> Result<ScratchDir> {
+        let name = fs::edit::random_suffix().context("find a name")?;
+        Ok(ScratchDir {
             path: spec.paths.state_of("temp").join(format!("cache-{name}")),
             uid: spec.uid,
         })
     }
 }
 
-impl Drop for Scratch {
+impl Drop for ScratchDir {
     fn drop(&mut self) {
         // What cannot be removed goes with the next change of code.
         let _ = fs::remove::remove_of(&self.path, self.uid);

@@ -13,62 +13,62 @@ use nix::unistd::Pid;
 use super::gateway_process::{GatewayProcess, start_gateway};
 #[cfg(target_os = "linux")]
 use super::network;
-use super::network::Network;
-use super::sandbox_process::{Account, Cell};
+use super::network::LaunchNetwork;
+use super::sandbox_process::{SandboxAccount, SandboxConfig};
 use super::{KILL, port};
 use crate::confine::Confinement;
 use crate::desired::launch::{self, LaunchSpec};
-use crate::host::confine::opened_paths::Opened;
+use crate::host::confine::opened_paths::OpenedPath;
 use crate::host::memory_cgroup;
 use crate::host::roles::{Role, spawn};
 #[cfg(target_os = "linux")]
-use crate::manifest::Egress;
+use crate::manifest::EgressPolicy;
 use crate::problem::{Context, Problem, Result};
 
 /// How long ComfyUI may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where what is started says what it says.
-pub enum Voice {
+pub enum OutputTarget {
     /// Where this process does.
     Own,
     /// Into a pipe.
     Pipe(OwnedFd),
 }
 
-impl Voice {
+impl OutputTarget {
     pub(super) fn stdio(&self) -> Result<Stdio> {
         let fd = match self {
-            Voice::Own => std::io::stdout().as_fd().try_clone_to_owned(),
-            Voice::Pipe(fd) => fd.try_clone(),
+            OutputTarget::Own => std::io::stdout().as_fd().try_clone_to_owned(),
+            OutputTarget::Pipe(fd) => fd.try_clone(),
         };
         fd.map(Stdio::from).context("pass the output on")
     }
 }
 
 /// What was started.
-pub struct Running {
+pub struct RunningLaunch {
     comfyui: Child,
     /// Whom signals go to: a process that passes them on, or ComfyUI's group.
     target: Pid,
     gateway: Option<GatewayProcess>,
     /// What keeps memory for the system; it goes with the last process.
-    _memory: Option<memory_cgroup::Group>,
+    _memory: Option<memory_cgroup::MemoryCgroup>,
     /// Stdin and report of ComfyUI while it waits to begin.
     gate: Option<(std::process::ChildStdin, std::fs::File)>,
 }
 
 /// What is started, and how.
-pub struct Cast<'a> {
-    pub command: &'a launch::Command,
-    pub voice: &'a Voice,
+pub struct SpawnOptions<'a> {
+    pub command: &'a launch::LaunchCommand,
+    pub voice: &'a OutputTarget,
     /// It is ComfyUI, which has a port.
     pub serves: bool,
     /// What the confinement's rules stand for; nothing under isolation "none" and where nothing is
     /// in the way.
-    pub opened: &'a [Opened],
+    pub opened: &'a [OpenedPath],
     /// With nothing but this account in its way.
-    pub bare: Option<Account>,
+    pub bare: Option<SandboxAccount>,
     /// A terminal of its own.
     pub terminal: Option<OwnedFd>,
 }
@@ -78,21 +78,21 @@ pub struct Cast<'a> {
 ///
 /// # Errors
 /// The port is taken; a process cannot become what it should.
-pub fn start(
+pub fn start_processes(
     spec: &LaunchSpec,
-    network: Network,
+    network: LaunchNetwork,
     confinement: Confinement,
-    cast: Cast,
-) -> Result<Running> {
+    cast: SpawnOptions,
+) -> Result<RunningLaunch> {
     refuse_bad_ids(spec)?;
     #[cfg(target_os = "linux")]
-    if spec.account && spec.network.egress != Egress::Allow {
-        network::ensure_egress_filter(spec)?;
+    if spec.account && spec.network.egress != EgressPolicy::Allow {
+        network::check_egress_filter(spec)?;
     }
     let gateway = match cast.serves {
-        true if spec.fronted() => Some(start_gateway(spec, &network, cast.voice)?),
+        true if spec.behind_gateway() => Some(start_gateway(spec, &network, cast.voice)?),
         true => {
-            port::free(&spec.listen, spec.port)?;
+            port::ensure_free(&spec.listen, spec.port)?;
             None
         }
         false => None,
@@ -101,7 +101,7 @@ pub fn start(
     let stdin = comfyui.stdin.take();
     let pid = i32::try_from(comfyui.id()).unwrap_or(0);
     let target = Pid::from_raw(if network.room.is_some() { pid } else { -pid });
-    let mut running = Running {
+    let mut running = RunningLaunch {
         comfyui,
         target,
         gateway,
@@ -116,7 +116,7 @@ pub fn start(
     }
     let p = spawn::read_report(report, &first)
         .unwrap_or_else(|| Problem::new("ComfyUI ended before it began"));
-    running.end();
+    running.end_now();
     Err(p)
 }
 
@@ -131,7 +131,7 @@ fn refuse_bad_ids(spec: &LaunchSpec) -> Result<()> {
             "{} has uid {} and the front {}: neither is a sandbox",
             spec.user, spec.uid, spec.front
         ))
-        .hint("run `comfy apply`"));
+        .with_hint("run `comfy apply`"));
     }
     Ok(())
 }
@@ -139,11 +139,11 @@ fn refuse_bad_ids(spec: &LaunchSpec) -> Result<()> {
 /// Starts the process that becomes ComfyUI, and returns it with the pipe of its report.
 fn spawn_sandbox(
     spec: &LaunchSpec,
-    network: &Network,
+    network: &LaunchNetwork,
     confinement: Confinement,
-    cast: Cast,
+    cast: SpawnOptions,
 ) -> Result<(Child, OwnedFd)> {
-    let Cast {
+    let SpawnOptions {
         command,
         voice,
         opened,
@@ -154,13 +154,13 @@ fn spawn_sandbox(
     let (report, told) = spawn::report_pipe()?;
     let mut c = spawn::role_command(Role::Sandbox)?;
     c.stdout(voice.stdio()?).stderr(voice.stdio()?);
-    let given = Given::of(&confinement, opened, network.room.is_some())?;
+    let given = InheritedPaths::from_opened(&confinement, opened, network.room.is_some())?;
     let mut kept = vec![&told];
     kept.extend(&network.room);
     kept.extend(&terminal);
     kept.extend(given.rules.iter().map(|(_, fd)| fd).chain(&given.temps));
     spawn::inherit_fds(&mut c, &kept);
-    let cell = Cell {
+    let cell = SandboxConfig {
         opened: given
             .rules
             .iter()
@@ -169,7 +169,7 @@ fn spawn_sandbox(
         temps: given.temps.iter().map(AsRawFd::as_raw_fd).collect(),
         bare: bare.is_some(),
         account: bare.or_else(|| {
-            spec.account.then(|| Account {
+            spec.account.then(|| SandboxAccount {
                 name: spec.user.clone(),
                 uid: spec.uid,
                 gid: spec.gid,
@@ -187,31 +187,31 @@ fn spawn_sandbox(
     drop((told, given));
     // It waits for what it is asked, so that all it does is in there.
     if let Some(group) = &network.memory
-        && let Err(why) = group.take(comfyui.id())
+        && let Err(why) = group.add_process(comfyui.id())
     {
-        crate::render::warning(&format!("run.memory_reserve: {why}"));
+        crate::render::print_warning(&format!("run.memory_reserve: {why}"));
     }
     spawn::send_config(&mut comfyui, &cell)?;
     Ok((comfyui, report))
 }
 
 /// What the process is given of what was opened: mounts of it where it has a root of its own.
-struct Given {
+struct InheritedPaths {
     rules: Vec<(usize, OwnedFd)>,
     temps: Vec<OwnedFd>,
 }
 
-impl Given {
+impl InheritedPaths {
     #[cfg(target_os = "linux")]
-    fn of(c: &Confinement, opened: &[Opened], rooms: bool) -> Result<Given> {
-        use crate::confine::{Room, Whose};
-        use crate::host::fs::mounts::detached;
-        let one = |o: &Opened| -> Result<(usize, OwnedFd)> {
+    fn from_opened(c: &Confinement, opened: &[OpenedPath], rooms: bool) -> Result<InheritedPaths> {
+        use crate::confine::{PathOwner, PrivateMount};
+        use crate::host::fs::mounts::clone_mount;
+        let one = |o: &OpenedPath| -> Result<(usize, OwnedFd)> {
             let r = &c.rules[o.rule];
             let what = || format!("take {} into the launch", r.path.display());
             // Nothing is mounted below what is the sandbox user's own, or it is left out.
             let fd = if rooms {
-                detached(&o.fd, r.whose != Whose::Own).with_context(what)?
+                clone_mount(&o.fd, r.whose != PathOwner::Own).with_context(what)?
             } else {
                 o.fd.try_clone().with_context(what)?
             };
@@ -219,14 +219,17 @@ impl Given {
         };
         let rules = opened.iter().map(one).collect::<Result<_>>()?;
         let temp = opened.iter().find(|o| c.rules[o.rule].path == c.temp);
-        let places = c.rooms.iter().filter(|(_, room)| *room == Room::Temp);
+        let places = c
+            .rooms
+            .iter()
+            .filter(|(_, room)| *room == PrivateMount::Temp);
         let mounts = places.filter_map(|(path, _)| {
             temp.map(|t| {
-                detached(&t.fd, false)
+                clone_mount(&t.fd, false)
                     .with_context(|| format!("take {} into the launch", path.display()))
             })
         });
-        Ok(Given {
+        Ok(InheritedPaths {
             rules,
             temps: mounts.collect::<Result<_>>()?,
         })
@@ -234,35 +237,35 @@ impl Given {
 
     /// There the launcher has told the real paths.
     #[cfg(not(target_os = "linux"))]
-    fn of(_: &Confinement, _: &[Opened], _: bool) -> Result<Given> {
-        Ok(Given {
+    fn of(_: &Confinement, _: &[OpenedPath], _: bool) -> Result<InheritedPaths> {
+        Ok(InheritedPaths {
             rules: Vec::new(),
             temps: Vec::new(),
         })
     }
 }
 
-impl Running {
+impl RunningLaunch {
     /// Lets ComfyUI begin. Where it cannot be executed that is said, and [`Running::attend`] sees
     /// its end.
-    pub fn go(&mut self) {
+    pub fn let_begin(&mut self) {
         if let Some((mut stdin, report)) = self.gate.take() {
             let _ = stdin.write_all(b"\n");
             drop(stdin);
             if let Some(p) = spawn::read_report(report, b"") {
-                crate::render::problem(&p);
+                crate::render::print_problem(&p);
             }
         }
     }
 
-    fn signal(&self, s: Signal) {
+    fn send_signal(&self, s: Signal) {
         let _ = kill(self.target, s);
     }
 
     /// Ends it at once, and everything with it.
-    pub fn end(mut self) {
+    pub fn end_now(mut self) {
         // Whoever waits outside passes it on as the end of the whole namespace.
-        self.signal(if self.target.as_raw() > 0 {
+        self.send_signal(if self.target.as_raw() > 0 {
             Signal::SIGTERM
         } else {
             Signal::SIGKILL
@@ -278,18 +281,18 @@ impl Running {
     ///
     /// # Errors
     /// The front ended, and ComfyUI with it.
-    pub fn attend(mut self, words: &Receiver<String>) -> Result<(u8, bool)> {
+    pub fn wait_for_end(mut self, words: &Receiver<String>) -> Result<(u8, bool)> {
         let mut asked: Option<Instant> = None;
         let status = loop {
             if let Some(status) = self.comfyui.try_wait().context("wait for ComfyUI")? {
                 break status;
             }
             if let Some(status) = self.gateway.as_mut().and_then(GatewayProcess::ended) {
-                self.end();
+                self.end_now();
                 return Err(Problem::new(format!(
                     "the front ended ({status}), so ComfyUI was ended too"
                 ))
-                .hint("the lines above say why"));
+                .with_hint("the lines above say why"));
             }
             let word = match words.recv_timeout(Duration::from_millis(if asked.is_some() {
                 20
@@ -303,24 +306,25 @@ impl Running {
                     None
                 }
             };
-            let stop = word.is_some() || (asked.is_none() && crate::host::signals::interrupted());
+            let stop =
+                word.is_some() || (asked.is_none() && crate::host::signals::is_interrupted());
             let now = word.as_deref() == Some(KILL)
                 || (word.is_some() && asked.is_some())
                 || asked.is_some_and(|t| t.elapsed() > PATIENCE);
             if now {
-                self.signal(if self.target.as_raw() > 0 {
+                self.send_signal(if self.target.as_raw() > 0 {
                     Signal::SIGTERM
                 } else {
                     Signal::SIGKILL
                 });
             } else if stop && asked.is_none() {
                 asked = Some(Instant::now());
-                self.signal(Signal::SIGINT);
+                self.send_signal(Signal::SIGINT);
             }
         };
         if self.target.as_raw() < 0 {
             // What it started and left behind; a namespace ends with its first process.
-            self.signal(Signal::SIGKILL);
+            self.send_signal(Signal::SIGKILL);
         }
         if let Some(gateway) = self.gateway {
             gateway.end();

@@ -10,7 +10,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::process::ExitCode;
 
 use crate::confine::{Confinement, seatbelt};
-use crate::desired::launch::Command;
+use crate::desired::launch::LaunchCommand;
 use crate::host::roles::credentials::{self, Dropped, GroupsReplaced};
 use crate::host::roles::serve::{self, Report, RoleConfig};
 use crate::host::{confine, fs, memory_cgroup, terminal};
@@ -18,13 +18,13 @@ use crate::problem::{Doing, Problem, Result};
 
 /// What the launcher asks of it, as the first line of stdin; a second one lets it go.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Cell {
+pub struct SandboxConfig {
     /// Whom it becomes; nobody else under isolation "none".
-    pub account: Option<Account>,
+    pub account: Option<SandboxAccount>,
     /// Nothing but the account is in its way: what `comfy doctor` tries as well.
     pub bare: bool,
     pub open_files: u64,
-    pub command: Command,
+    pub command: LaunchCommand,
     pub confinement: Confinement,
     /// What the rules stand for, by the number of the rule: mounts where there are rooms, else what
     /// was opened.
@@ -43,13 +43,13 @@ pub struct Cell {
 }
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Account {
+pub struct SandboxAccount {
     pub name: String,
     pub uid: u32,
     pub gid: u32,
 }
 
-impl RoleConfig for Cell {
+impl RoleConfig for SandboxConfig {
     const WHAT: &'static str = "what to start";
 
     fn report(&self) -> Option<RawFd> {
@@ -60,29 +60,29 @@ impl RoleConfig for Cell {
 /// Becomes ComfyUI, or says why not; where it waits, the exit code is ComfyUI's. Must be called
 /// while there is one thread.
 pub fn serve_sandbox() -> ExitCode {
-    serve::serve(|cell: Cell, report| enter(&cell, report))
+    serve::serve(|cell: SandboxConfig, report| enter_sandbox(&cell, report))
 }
 
-fn enter(cell: &Cell, report: &mut Report) -> Result<u8> {
+fn enter_sandbox(cell: &SandboxConfig, report: &mut Report) -> Result<u8> {
     serve::cloexec_from_3()?;
     serve::die_with_parent(cell.launcher)?;
     nix::unistd::setsid().doing(|| "begin a session".into())?;
-    nix::sys::stat::umask(fs::mode(0o002));
+    nix::sys::stat::umask(fs::as_mode(0o002));
     credentials::set_rlimits(
         cell.open_files,
         cell.account.as_ref().map(|_| memory_cgroup::PROCESSES),
     )?;
     #[cfg(target_os = "linux")]
     if let Some(network) = cell.network {
-        return rooms::enter(cell, &serve::adopt_fd(network)?, report);
+        return rooms::enter_sandbox(cell, &serve::adopt_fd(network)?, report);
     }
     let groups = replace_groups(cell)?;
     let opened = take_opened(cell)?;
-    Err(execute(cell, &opened, groups, report))
+    Err(execute_program(cell, &opened, groups, report))
 }
 
 /// Takes on the groups of the account, if there is another one to become.
-fn replace_groups(cell: &Cell) -> Result<Option<GroupsReplaced>> {
+fn replace_groups(cell: &SandboxConfig) -> Result<Option<GroupsReplaced>> {
     cell.account
         .as_ref()
         .map(|a| credentials::init_groups(&a.name, a.gid))
@@ -90,7 +90,7 @@ fn replace_groups(cell: &Cell) -> Result<Option<GroupsReplaced>> {
 }
 
 /// What the launcher has opened, by the number of its rule.
-fn take_opened(cell: &Cell) -> Result<BTreeMap<usize, OwnedFd>> {
+fn take_opened(cell: &SandboxConfig) -> Result<BTreeMap<usize, OwnedFd>> {
     cell.opened
         .iter()
         .map(|(rule, number)| Ok((*rule, serve::adopt_fd(*number)?)))
@@ -98,8 +98,8 @@ fn take_opened(cell: &Cell) -> Result<BTreeMap<usize, OwnedFd>> {
 }
 
 /// Becomes the account, takes the confinement on, executes; returns only if that fails.
-fn execute(
-    cell: &Cell,
+fn execute_program(
+    cell: &SandboxConfig,
     opened: &BTreeMap<usize, OwnedFd>,
     groups: Option<GroupsReplaced>,
     report: &Report,
@@ -114,7 +114,7 @@ fn execute(
 
 /// Gives up root and takes the confinement on.
 fn become_sandbox(
-    cell: &Cell,
+    cell: &SandboxConfig,
     opened: &BTreeMap<usize, OwnedFd>,
     groups: Option<GroupsReplaced>,
 ) -> Result<Dropped> {
@@ -132,10 +132,10 @@ fn become_sandbox(
     credentials::set_no_new_privs()?;
     #[cfg(target_os = "linux")]
     {
-        crate::host::confine::landlock_rules::apply(&cell.confinement, opened)?;
+        crate::host::confine::landlock_rules::apply_rules(&cell.confinement, opened)?;
         // Without, the launcher has said so, or refused.
-        if crate::host::confine::seccomp_filter::available() {
-            crate::host::confine::seccomp_filter::apply()?;
+        if crate::host::confine::seccomp_filter::is_available() {
+            crate::host::confine::seccomp_filter::apply_filters()?;
         }
     }
     Ok(dropped)
@@ -151,7 +151,7 @@ fn wait_for_go(report: &Report) -> Result<()> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the fence's gate for ComfyUI")]
-fn exec_program(cell: &Cell, _: &Dropped) -> Problem {
+fn exec_program(cell: &SandboxConfig, _: &Dropped) -> Problem {
     use std::os::unix::process::CommandExt;
     let c = &cell.command;
     let mut command = std::process::Command::new(if cfg!(target_os = "macos") {
@@ -165,10 +165,11 @@ fn exec_program(cell: &Cell, _: &Dropped) -> Problem {
         let real = if cell.account.is_some() {
             cell.confinement.clone()
         } else {
-            confine::real(&cell.confinement)
+            confine::with_real_paths(&cell.confinement)
         };
-        let profile = seatbelt::Profile::of(&real, &confine::darwin_user_dirs());
-        command.args(profile.arguments()).arg(&c.program);
+        let profile =
+            seatbelt::SeatbeltProfile::from_confinement(&real, &confine::darwin_user_dirs());
+        command.args(profile.sandbox_exec_args()).arg(&c.program);
     }
     command
         .args(&c.args)
@@ -178,7 +179,7 @@ fn exec_program(cell: &Cell, _: &Dropped) -> Problem {
         .stdin(std::process::Stdio::null());
     if let Some(number) = cell.terminal {
         let taken = serve::adopt_fd(number).and_then(|fd| {
-            terminal::control(&fd)?;
+            terminal::set_controlling(&fd)?;
             let copy = || fd.try_clone().doing(|| "take the terminal".into());
             command.stdin(copy()?).stdout(copy()?).stderr(fd);
             Ok(())
@@ -203,9 +204,13 @@ mod rooms {
     use nix::unistd::Pid;
 
     use super::*;
-    use crate::host::confine::mount_namespace::Mounted;
+    use crate::host::confine::mount_namespace::PlacedMount;
 
-    pub(super) fn enter(cell: &Cell, network: &OwnedFd, report: &mut Report) -> Result<u8> {
+    pub(super) fn enter_sandbox(
+        cell: &SandboxConfig,
+        network: &OwnedFd,
+        report: &mut Report,
+    ) -> Result<u8> {
         // From here on signals are waited for; what is executed in the end gets none of this.
         let all = SigSet::all();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None)
@@ -214,9 +219,9 @@ mod rooms {
         let groups = replace_groups(cell)?;
         // Killed before others when memory runs out (proc_pid_oom_score_adj(5)).
         let _ = std::fs::write("/proc/self/oom_score_adj", "500");
-        let mounted: Vec<Mounted> = take_opened(cell)?
+        let mounted: Vec<PlacedMount> = take_opened(cell)?
             .into_iter()
-            .map(|(rule, mount)| Mounted {
+            .map(|(rule, mount)| PlacedMount {
                 at: cell.confinement.rules[rule].path.clone(),
                 mount,
             })
@@ -226,15 +231,15 @@ mod rooms {
             .iter()
             .map(|number| serve::adopt_fd(*number))
             .collect::<Result<Vec<_>>>()?;
-        confine::netns::enter(network)?;
+        confine::netns::enter_netns(network)?;
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID)
             .doing(|| "make the launch's namespaces".into())?;
         if let Some(first) = serve::fork_process()? {
             report.leave();
-            idle(&[])?;
+            wait_without_rights(&[])?;
             // Asked gently it passes that on; anything harder ends the namespace, and with it
             // everybody in it.
-            return attend(first, &all, |pid, s| {
+            return wait_for_child(first, &all, |pid, s| {
                 (
                     pid,
                     if s == Signal::SIGINT {
@@ -246,31 +251,31 @@ mod rooms {
             });
         }
         serve::die_with_parent(0)?;
-        confine::mount_namespace::build(&cell.confinement, &mounted, temps)?;
+        confine::mount_namespace::build_root(&cell.confinement, &mounted, temps)?;
         drop(mounted);
         if let Some(comfyui) = serve::fork_process()? {
             report.leave();
             // Signals for another uid need it; it reaches nobody outside of this namespace.
-            idle(&[CAP_KILL])?;
+            wait_without_rights(&[CAP_KILL])?;
             // Its whole group, as a terminal does it.
-            return attend(comfyui, &all, |pid, s| (Pid::from_raw(-pid.as_raw()), s));
+            return wait_for_child(comfyui, &all, |pid, s| (Pid::from_raw(-pid.as_raw()), s));
         }
         nix::unistd::setsid().doing(|| "begin a session".into())?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
             .doing(|| "take signals".into())?;
         // From here on paths are those of the new root.
-        Err(execute(cell, &BTreeMap::new(), groups, report))
+        Err(execute_program(cell, &BTreeMap::new(), groups, report))
     }
 
     /// linux/capability.h.
     const CAP_KILL: u32 = 5;
 
     /// From here on this process of root's waits, and can do nothing else.
-    fn idle(kept: &[u32]) -> Result<()> {
+    fn wait_without_rights(kept: &[u32]) -> Result<()> {
         credentials::set_no_new_privs()?;
         credentials::keep_capabilities(kept)?;
-        if confine::seccomp_filter::available() {
-            confine::seccomp_filter::apply()
+        if confine::seccomp_filter::is_available() {
+            confine::seccomp_filter::apply_filters()
         } else {
             Ok(())
         }
@@ -278,7 +283,11 @@ mod rooms {
 
     /// Waits for `child`, reaps whoever else ends, passes signals on; the child's exit code, 128
     /// and the number for a signal.
-    fn attend(child: Pid, all: &SigSet, pass: fn(Pid, Signal) -> (Pid, Signal)) -> Result<u8> {
+    fn wait_for_child(
+        child: Pid,
+        all: &SigSet,
+        pass: fn(Pid, Signal) -> (Pid, Signal),
+    ) -> Result<u8> {
         loop {
             loop {
                 match waitpid(None, Some(WaitPidFlag::WNOHANG)) {

@@ -5,8 +5,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Stdio};
 use std::sync::mpsc::Sender;
 
-use super::processes::Voice;
-use super::{KILL, STOP, Word};
+use super::processes::OutputTarget;
+use super::{KILL, STOP, ShellInput};
 use crate::desired::launch::LaunchSpec;
 use crate::host::roles::{Role, spawn};
 use crate::host::{lines, terminal};
@@ -16,8 +16,8 @@ use crate::problem::{Context, Result};
 ///
 /// # Errors
 /// The disk.
-pub(super) fn make_log_folder(spec: &LaunchSpec, owner_gid: u32) -> Result<()> {
-    let logs = spec.paths.logs();
+pub(super) fn make_logs_dir(spec: &LaunchSpec, owner_gid: u32) -> Result<()> {
+    let logs = spec.paths.logs_dir();
     crate::host::fs::edit::make_dir(&logs, spec.owner, owner_gid, 0o700)
         .with_context(|| format!("make {}", logs.display()))
 }
@@ -30,24 +30,24 @@ pub(super) fn start_log_writer(
     spec: &LaunchSpec,
     owner_gid: u32,
     nodes: Vec<String>,
-) -> Result<(Child, Voice)> {
+) -> Result<(Child, OutputTarget)> {
     let (reader, writer) = spawn::report_pipe()?;
-    make_log_folder(spec, owner_gid)?;
+    make_logs_dir(spec, owner_gid)?;
     let mut c = spawn::role_command(Role::LogWriter)?;
     c.stdout(Stdio::null()).stderr(Stdio::null());
     spawn::inherit_fds(&mut c, &[&reader]);
     let account = spec.account.then_some((spec.owner, owner_gid));
-    let config = super::log_writer::Config {
+    let config = super::log_writer::LogConfig {
         account,
         paths: spec.paths.clone(),
         input: reader.as_raw_fd(),
-        address: spec.address(),
+        address: spec.listen_address(),
         nodes,
     };
     let mut child = c.spawn().context("start the log keeper")?;
     spawn::send_config(&mut child, &config)?;
     drop(child.stdin.take());
-    Ok((child, Voice::Pipe(writer)))
+    Ok((child, OutputTarget::Pipe(writer)))
 }
 
 /// Lets what is typed reach the terminal `master`, and what a program says there reach stdout, until
@@ -63,10 +63,10 @@ pub(super) fn relay_terminal(
     let mut typed = std::fs::File::from(master.try_clone().context("hold the terminal")?);
     let mut said = std::fs::File::from(master);
     std::thread::spawn(move || {
-        while let Ok(Some(line)) = lines::next(&mut std::io::stdin().lock(), lines::WORD) {
+        while let Ok(Some(line)) = lines::next_line(&mut std::io::stdin().lock(), lines::WORD) {
             match serde_json::from_str(&line) {
-                Ok(Word::Typed(bytes)) => drop(typed.write_all(&bytes)),
-                Ok(Word::Sized(size)) => terminal::resize(&typed, size),
+                Ok(ShellInput::Typed(bytes)) => drop(typed.write_all(&bytes)),
+                Ok(ShellInput::Sized(size)) => terminal::set_size(&typed, size),
                 Err(_) => {}
             }
         }
@@ -90,7 +90,7 @@ pub(super) fn relay_terminal(
 /// Passes on words from stdin; its end counts as one more, and so does a line that is too long.
 pub(super) fn pass_on_stdin(tell: Sender<String>) {
     std::thread::spawn(move || {
-        while let Ok(Some(line)) = lines::next(&mut std::io::stdin().lock(), lines::WORD) {
+        while let Ok(Some(line)) = lines::next_line(&mut std::io::stdin().lock(), lines::WORD) {
             if (line == STOP || line == KILL) && tell.send(line).is_err() {
                 return;
             }

@@ -7,21 +7,21 @@ use std::os::fd::OwnedFd;
 use std::process::Child;
 use std::sync::mpsc::Sender;
 
-use super::control::Desk;
-use super::network::{Network, make_network};
-use super::preparation::{self, Scratch};
-use super::processes::{self, Running, Voice};
-use super::sandbox_process::Account;
-use super::{Answer, How, Request, applied, stdio};
+use super::control::ControlSocket;
+use super::network::{LaunchNetwork, prepare_network};
+use super::preparation::{self, ScratchDir};
+use super::processes::{self, OutputTarget, RunningLaunch};
+use super::sandbox_process::SandboxAccount;
+use super::{LaunchAnswer, LaunchMode, LaunchRequest, applied, stdio};
 use crate::confine::{Confinement, explain};
 use crate::desired::GenSpec;
-use crate::desired::launch::{self, Command, LaunchSpec};
-use crate::doctor::By;
-use crate::host::confine::opened_paths::{self, Everything};
+use crate::desired::launch::{self, LaunchCommand, LaunchSpec};
+use crate::doctor::ProbeAs;
+use crate::host::confine::opened_paths::{self, OpenedPaths};
 use crate::host::roles::{serve, wire};
 use crate::host::{fs, shares, terminal};
 use crate::problem::{Context, Problem, Result};
-use crate::records::running::{self, Ended, Held, Live};
+use crate::records::running::{self, ExitRecord, InstanceLock, RunningRecord};
 
 /// Serves one launch: the request is the first line of stdin, words follow; the exit code is
 /// ComfyUI's.
@@ -29,14 +29,14 @@ use crate::records::running::{self, Ended, Held, Live};
 /// `only`: another instance is refused. `boot`: nothing is asked and nobody answers; it is launched
 /// as by `comfy start`, and what started this process supervises it.
 pub fn serve_launch(only: Option<String>, boot: bool) -> std::process::ExitCode {
-    crate::host::signals::watch(false);
+    crate::host::signals::install_handlers(false);
     if boot {
-        return std::process::ExitCode::from(launch(only, boot).unwrap_or_else(|p| {
-            crate::render::problem(&p);
+        return std::process::ExitCode::from(run_launch(only, boot).unwrap_or_else(|p| {
+            crate::render::print_problem(&p);
             p.exit()
         }));
     }
-    serve::answer(|| launch(only, boot), Answer::Failed)
+    serve::answer(|| run_launch(only, boot), LaunchAnswer::Failed)
 }
 
 /// One launch, decided before anything of it is made.
@@ -46,38 +46,38 @@ pub(super) struct Launch {
     pub generation: GenSpec,
     pub owner_gid: u32,
     /// Keeps others from launching the same instance.
-    lock: Option<Held>,
+    lock: Option<InstanceLock>,
     /// Those that this ComfyUI knows.
     pub flags: BTreeSet<String>,
     /// Who is started with nothing but the account in the way.
-    unconfined: Option<Account>,
-    network: Network,
+    unconfined: Option<SandboxAccount>,
+    network: LaunchNetwork,
     pub confinement: Confinement,
-    pub command: Command,
+    pub command: LaunchCommand,
 }
 
 /// What a launch has on the disk, ready to be used.
 struct Ready {
-    _scratch: Option<Scratch>,
-    opened: Everything,
+    _scratch: Option<ScratchDir>,
+    opened: OpenedPaths,
     /// What this system lacks for the confinement.
     lacking: Vec<String>,
 }
 
-fn launch(only: Option<String>, boot: bool) -> Result<u8> {
+fn run_launch(only: Option<String>, boot: bool) -> Result<u8> {
     let request = read_request(only.as_deref(), boot)?;
     let mode = &request.how;
     let spec = applied::load_spec(&request)?;
     // Before anything here has a second thread.
-    if *mode == How::Detached
+    if *mode == LaunchMode::Detached
         && !boot
-        && let Some(code) = detach()?
+        && let Some(code) = detach_session()?
     {
         return Ok(code);
     }
     let mut launch = prepare(spec, &request)?;
     mode.adapt(&mut launch)?;
-    if *mode == How::Explained {
+    if *mode == LaunchMode::Explained {
         launch.explain();
         return Ok(0);
     }
@@ -88,13 +88,13 @@ fn launch(only: Option<String>, boot: bool) -> Result<u8> {
 }
 
 /// Reads what is to be launched, and refuses what this launcher is not for.
-fn read_request(only: Option<&str>, boot: bool) -> Result<Request> {
+fn read_request(only: Option<&str>, boot: bool) -> Result<LaunchRequest> {
     let request = match only {
-        Some(instance) if boot => Request {
+        Some(instance) if boot => LaunchRequest {
             instance: instance.into(),
             records: None,
             args: Vec::new(),
-            how: How::Detached,
+            how: LaunchMode::Detached,
         },
         _ => serve::read_config()?,
     };
@@ -103,10 +103,10 @@ fn read_request(only: Option<&str>, boot: bool) -> Result<Request> {
             return Err(Problem::new("this launcher is for another instance"));
         }
         // Nothing without walls comes without a password.
-        if matches!(&request.how, How::Tried(t) if t.by != By::Confined) {
+        if matches!(&request.how, LaunchMode::Tried(t) if t.by != ProbeAs::Confined) {
             return Err(
                 Problem::new("this launcher starts nothing outside of the walls")
-                    .hint("`comfy doctor` asks sudo itself"),
+                    .with_hint("`comfy doctor` asks sudo itself"),
             );
         }
     }
@@ -114,10 +114,10 @@ fn read_request(only: Option<&str>, boot: bool) -> Result<Request> {
 }
 
 /// Decides everything about a launch of ComfyUI itself.
-fn prepare(spec: LaunchSpec, request: &Request) -> Result<Launch> {
+fn prepare(spec: LaunchSpec, request: &LaunchRequest) -> Result<Launch> {
     let mode = &request.how;
     let (id, generation) = match mode {
-        How::Loaded(Some(id)) => (id.clone(), applied::load_generation(&spec, id)?),
+        LaunchMode::Loaded(Some(id)) => (id.clone(), applied::load_generation(&spec, id)?),
         _ => applied::load_current(&spec)?,
     };
     let owner_gid = nix::unistd::User::from_uid(spec.owner.into())
@@ -126,21 +126,32 @@ fn prepare(spec: LaunchSpec, request: &Request) -> Result<Launch> {
         .map_or(spec.owner, |u| u.gid.as_raw());
     let lock = mode
         .serves()
-        .then(|| Held::take(&spec, owner_gid))
+        .then(|| InstanceLock::acquire_lock(&spec, owner_gid))
         .transpose()?;
-    let text =
-        fs::trusted::read_plain(&spec.paths.generation(&id).join("ComfyUI/comfy/cli_args.py"))
-            .map_err(|p| p.prefixed("the flags of this ComfyUI: "))?;
+    let text = fs::trusted::read_plain(
+        &spec
+            .paths
+            .generation_dir(&id)
+            .join("ComfyUI/comfy/cli_args.py"),
+    )
+    .map_err(|p| p.with_prefix("the flags of this ComfyUI: "))?;
     let unconfined = mode.unconfined(&spec)?;
     let network = if unconfined.is_some() {
-        Network::none(&spec)
+        LaunchNetwork::shared_network(&spec)
     } else {
-        make_network(&spec)?
+        prepare_network(&spec)?
     };
     let rooms = network.room.is_some();
-    let confinement = Confinement::of(&spec, &id, &generation, rooms, network.ports());
-    let flags = launch::flags(&text);
-    let command = spec.command(&id, &generation, &flags, &request.args, network.ports())?;
+    let confinement =
+        Confinement::for_launch(&spec, &id, &generation, rooms, network.inner_ports());
+    let flags = launch::parse_flags(&text);
+    let command = spec.launch_command(
+        &id,
+        &generation,
+        &flags,
+        &request.args,
+        network.inner_ports(),
+    )?;
     Ok(Launch {
         spec,
         id,
@@ -158,13 +169,13 @@ fn prepare(spec: LaunchSpec, request: &Request) -> Result<Launch> {
 impl Launch {
     /// Says what would be started.
     fn explain(self) {
-        let allowed = explain::text(
+        let allowed = explain::explain_text(
             &self.spec,
             &self.confinement,
-            self.network.ports(),
+            self.network.inner_ports(),
             self.network.memory.is_some(),
         );
-        wire::print_line(&Answer::Explained {
+        wire::print_line(&LaunchAnswer::Explained {
             user: self.spec.user,
             command: self.command,
             allowed,
@@ -174,13 +185,15 @@ impl Launch {
 
     /// Makes ready what lies on the disk: shares, the sandbox user's folders, and what the
     /// confinement's rules stand for, opened.
-    fn make_ready(&mut self, mode: &How) -> Result<Ready> {
+    fn make_ready(&mut self, mode: &LaunchMode) -> Result<Ready> {
         let mut lacking = self.network.lacking.clone();
         for s in &self.spec.shares {
-            shares::mounted(s.requires_mount.as_deref()).map_err(|u| {
+            shares::ensure_mounted(s.requires_mount.as_deref()).map_err(|u| {
                 Problem::from(u)
-                    .prefixed(&format!("share {}: ", s.name))
-                    .hint("mount it, then run this again; nothing is made on an empty mount point")
+                    .with_prefix(&format!("share {}: ", s.name))
+                    .with_hint(
+                        "mount it, then run this again; nothing is made on an empty mount point",
+                    )
             })?;
         }
         let scratch = preparation::prepare_state(
@@ -195,9 +208,9 @@ impl Launch {
         }
         let walls = self.spec.account && self.unconfined.is_none();
         let opened = if walls {
-            opened_paths::open(&self.confinement, &self.spec, mode.tries())?
+            opened_paths::open_all(&self.confinement, &self.spec, mode.tries())?
         } else {
-            Everything::default()
+            OpenedPaths::default()
         };
         lacking.extend(opened.left_out.iter().cloned());
         for s in self.spec.shares.iter().filter(|s| s.modes) {
@@ -216,17 +229,24 @@ impl Launch {
 
 /// Starts the processes of a launch and stays until they have ended: ComfyUI's exit code, and
 /// whether somebody asked for the end.
-fn supervise(launch: Launch, ready: &mut Ready, mode: &How, boot: bool) -> Result<(u8, bool)> {
-    let detached = *mode == How::Detached;
+fn supervise(
+    launch: Launch,
+    ready: &mut Ready,
+    mode: &LaunchMode,
+    boot: bool,
+) -> Result<(u8, bool)> {
+    let detached = *mode == LaunchMode::Detached;
     let nodes: Vec<String> = launch.generation.nodes.keys().cloned().collect();
     let (log_writer, voice) = if detached {
         stdio::start_log_writer(&launch.spec, launch.owner_gid, nodes.clone())
             .map(|(s, v)| (Some(s), v))?
     } else {
-        (None, Voice::Own)
+        (None, OutputTarget::Own)
     };
     let (master, terminal) = match mode {
-        How::Shell { size, .. } => terminal::open(*size).map(|(m, s)| (Some(m), Some(s)))?,
+        LaunchMode::Shell { size, .. } => {
+            terminal::open_pty(*size).map(|(m, s)| (Some(m), Some(s)))?
+        }
         _ => (None, None),
     };
     let Launch {
@@ -241,7 +261,7 @@ fn supervise(launch: Launch, ready: &mut Ready, mode: &How, boot: bool) -> Resul
         command,
         ..
     } = launch;
-    let cast = processes::Cast {
+    let cast = processes::SpawnOptions {
         command: &command,
         voice: &voice,
         serves: mode.serves(),
@@ -251,21 +271,25 @@ fn supervise(launch: Launch, ready: &mut Ready, mode: &How, boot: bool) -> Resul
     };
     let mut running = start_verified(
         || applied::verify_integrity(&spec, &generation, owner_gid),
-        || processes::start(&spec, network, confinement, cast),
+        || processes::start_processes(&spec, network, confinement, cast),
     )?;
     // Only what was started holds the other end of the log now.
     drop(voice);
     let (tell, words) = std::sync::mpsc::channel();
     let desk = lock
         .as_ref()
-        .map(|_| Desk::open(&spec.paths, spec.owner, owner_gid, tell.clone()))
+        .map(|_| ControlSocket::open_socket(&spec.paths, spec.owner, owner_gid, tell.clone()))
         .transpose()?;
     if let Some(lock) = &lock {
-        let (pid, since, launch) = (std::process::id(), running::now(), running::digest(&spec));
-        lock.announce(&Live {
+        let (pid, since, launch) = (
+            std::process::id(),
+            running::rfc3339_now(),
+            running::launch_digest(&spec),
+        );
+        lock.write_running(&RunningRecord {
             pid,
             since,
-            address: spec.address(),
+            address: spec.listen_address(),
             generation: id.clone(),
             nodes: nodes.clone(),
             launch,
@@ -273,21 +297,21 @@ fn supervise(launch: Launch, ready: &mut Ready, mode: &How, boot: bool) -> Resul
         })?;
     }
     if !boot {
-        wire::print_line(&Answer::Started {
-            address: spec.address(),
+        wire::print_line(&LaunchAnswer::Started {
+            address: spec.listen_address(),
             generation: id,
             nodes,
             unknown: command.lacking,
             lacking: std::mem::take(&mut ready.lacking),
         });
     }
-    running.go();
+    running.let_begin();
     let (code, asked) = attend(running, master, detached, tell, &words)?;
     drop(desk);
     if let Some(lock) = lock {
-        lock.ended(&Ended {
+        lock.write_exit(&ExitRecord {
             code,
-            when: running::now(),
+            when: running::rfc3339_now(),
             asked,
         })?;
     }
@@ -299,8 +323,8 @@ fn supervise(launch: Launch, ready: &mut Ready, mode: &How, boot: bool) -> Resul
 /// walls. This thread is the one that starts, since its end would be the end of what it started.
 fn start_verified(
     verify: impl FnOnce() -> Result<()> + Send,
-    start: impl FnOnce() -> Result<Running>,
-) -> Result<Running> {
+    start: impl FnOnce() -> Result<RunningLaunch>,
+) -> Result<RunningLaunch> {
     let (looked, started) = std::thread::scope(|s| {
         let look = s.spawn(verify);
         let started = start();
@@ -313,7 +337,7 @@ fn start_verified(
         (Ok(()), started) => started,
         (Err(p), started) => {
             if let Ok(running) = started {
-                running.end();
+                running.end_now();
             }
             Err(p)
         }
@@ -322,7 +346,7 @@ fn start_verified(
 
 /// Passes on what is said to a launch and by it, until it has ended.
 fn attend(
-    running: Running,
+    running: RunningLaunch,
     master: Option<OwnedFd>,
     detached: bool,
     tell: Sender<String>,
@@ -336,7 +360,7 @@ fn attend(
             None
         }
     };
-    let end = running.attend(words)?;
+    let end = running.wait_for_end(words)?;
     if let Some(r) = relay {
         // What was left in the background may hold the terminal: the last words come at once, or
         // not at all.
@@ -360,7 +384,7 @@ fn wait_for_log(log_writer: Option<Child>) {
 /// Goes on in a process of its own session, while this one passes the answer on and ends: `Some`
 /// here, `None` there. One fork alone: a process that was daemonised by two is reported to have
 /// lost the Metal compiler service on macOS.
-fn detach() -> Result<Option<u8>> {
+fn detach_session() -> Result<Option<u8>> {
     let (reader, writer) = std::io::pipe().context("make a pipe")?;
     if serve::fork_process()?.is_none() {
         drop(reader);
@@ -374,10 +398,11 @@ fn detach() -> Result<Option<u8>> {
     reader
         .read_line(&mut line)
         .context("hear whether it was started")?;
-    let answer = serde_json::from_str(&line)
-        .unwrap_or_else(|_| Answer::Failed(Problem::new("the supervisor ended without an answer")));
+    let answer = serde_json::from_str(&line).unwrap_or_else(|_| {
+        LaunchAnswer::Failed(Problem::new("the supervisor ended without an answer"))
+    });
     wire::print_line(&answer);
-    Ok(Some(u8::from(matches!(answer, Answer::Failed(_)))))
+    Ok(Some(u8::from(matches!(answer, LaunchAnswer::Failed(_)))))
 }
 
 /// Lets go of the terminal.

@@ -1,6 +1,6 @@
 //! Coverage: whether the lock answers what the manifest asks (section "comfy.lock" of the README).
 
-use super::{Lock, Pin};
+use super::{Lock, RepositoryPin};
 use crate::manifest::Manifest;
 use crate::problem::Problem;
 
@@ -9,7 +9,7 @@ const SHOWN: usize = 5;
 
 /// What the comparison found.
 #[derive(Debug, Default)]
-pub struct Cover {
+pub struct Coverage {
     /// Missing or different: `plan` and `apply` refuse.
     pub problems: Vec<Problem>,
     /// In the lock, no longer in the manifest.
@@ -18,25 +18,25 @@ pub struct Cover {
 
 /// Compares repo and ref of ComfyUI and of every node, disabled ones included, and what was asked
 /// of Python.
-pub fn compare(manifest: &Manifest, lock: &Lock) -> Cover {
-    let mut cover = Cover::default();
+pub fn check(manifest: &Manifest, lock: &Lock) -> Coverage {
+    let mut cover = Coverage::default();
     let m = &manifest.comfyui;
-    cover.pin(
+    cover.check_pin(
         manifest,
         &["comfyui"],
         (&m.repo, &m.git_ref),
         Some(&lock.comfyui),
     );
     for (name, node) in &manifest.nodes {
-        cover.pin(
+        cover.check_pin(
             manifest,
             &["nodes", name],
             (&node.repo, &node.git_ref),
             lock.nodes.get(name),
         );
     }
-    cover.python(manifest, lock);
-    cover.models(manifest, lock);
+    cover.check_python(manifest, lock);
+    cover.check_models(manifest, lock);
     for name in lock
         .nodes
         .keys()
@@ -49,9 +49,9 @@ pub fn compare(manifest: &Manifest, lock: &Lock) -> Cover {
     cover
 }
 
-impl Cover {
+impl Coverage {
     /// Source and sha256 of every model.
-    fn models(&mut self, manifest: &Manifest, lock: &Lock) {
+    fn check_models(&mut self, manifest: &Manifest, lock: &Lock) {
         let mut off = 0;
         // Both sorted, and twenty thousand of each: side by side.
         let mut pins = lock.models.iter().peekable();
@@ -61,17 +61,17 @@ impl Cover {
                 extra.push(p);
             }
             let pin = pins.next_if(|(p, _)| *p == path).map(|(_, pin)| pin);
-            let shown = || crate::text::escape(path);
+            let shown = || crate::text::escape_text(path);
             let Some(pin) = pin else {
                 off += 1;
                 if off <= SHOWN {
-                    let place = manifest.source.at(&["models", path]);
+                    let place = manifest.source.place_of_key(&["models", path]);
                     self.problems.push(
                         Problem::new(format!(
                             "{place}: model \"{}\" is not in comfy.lock",
                             shown()
                         ))
-                        .hint("run `comfy lock`"),
+                        .with_hint("run `comfy lock`"),
                     );
                 }
                 continue;
@@ -79,16 +79,16 @@ impl Cover {
             let hash = m
                 .sha256
                 .as_deref()
-                .is_some_and(|h| Some(pin.sha256) != super::Sha::parse(h));
+                .is_some_and(|h| Some(pin.sha256) != super::Sha256Digest::parse(h));
             let differs = [("source", m.source != pin.source), ("sha256", hash)];
             for (key, _) in differs.iter().filter(|(_, d)| *d) {
-                let place = manifest.source.at(&["models", path, key]);
+                let place = manifest.source.place_of_key(&["models", path, key]);
                 self.problems.push(
                     Problem::new(format!(
                         "{place}: {key} of model \"{}\" is not what comfy.lock was made for",
                         shown()
                     ))
-                    .hint("run `comfy lock`"),
+                    .with_hint("run `comfy lock`"),
                 );
             }
         }
@@ -96,9 +96,9 @@ impl Cover {
             self.problems.push(
                 Problem::new(format!(
                     "{} more are not in comfy.lock",
-                    crate::text::count(off - SHOWN, "model")
+                    crate::text::count_of(off - SHOWN, "model")
                 ))
-                .hint("run `comfy lock`"),
+                .with_hint("run `comfy lock`"),
             );
         }
         extra.extend(pins.map(|(p, _)| p));
@@ -117,11 +117,11 @@ impl Cover {
 
     /// The Python version, requirements, overrides, indexes, and every node's
     /// `ignore_requirements`.
-    fn python(&mut self, manifest: &Manifest, lock: &Lock) {
+    fn check_python(&mut self, manifest: &Manifest, lock: &Lock) {
         let Some(p) = &lock.python else {
             self.problems.push(
                 Problem::new("comfy.lock holds no Python packages: an older comfy wrote it")
-                    .hint("run `comfy lock`"),
+                    .with_hint("run `comfy lock`"),
             );
             return;
         };
@@ -133,12 +133,12 @@ impl Cover {
             ("indexes", m.indexes != p.indexes),
         ];
         for (key, _) in differs.iter().filter(|(_, d)| *d) {
-            let place = manifest.source.at(&["python", key]);
+            let place = manifest.source.place_of_key(&["python", key]);
             self.problems.push(
                 Problem::new(format!(
                     "{place}: python.{key} is not what comfy.lock was made for"
                 ))
-                .hint("run `comfy lock`"),
+                .with_hint("run `comfy lock`"),
             );
         }
         for (name, node) in &manifest.nodes {
@@ -147,13 +147,15 @@ impl Cover {
                 .get(&format!("node.{name}"))
                 .map_or(&[][..], |a| &a.ignored);
             if lock.nodes.contains_key(name) && node.ignore_requirements != locked {
-                let place = manifest.source.at(&["nodes", name, "ignore_requirements"]);
+                let place = manifest
+                    .source
+                    .place_of_key(&["nodes", name, "ignore_requirements"]);
                 self.problems.push(
                     Problem::new(format!(
                         "{place}: nodes.{name}.ignore_requirements is not \
                         what comfy.lock was made for"
                     ))
-                    .hint(
+                    .with_hint(
                         "run \
                         `comfy lock`",
                     ),
@@ -162,32 +164,32 @@ impl Cover {
         }
     }
 
-    fn pin(
+    fn check_pin(
         &mut self,
         manifest: &Manifest,
         at: &[&str],
         (repo, git_ref): (&str, &str),
-        pin: Option<&Pin>,
+        pin: Option<&RepositoryPin>,
     ) {
         let key = at.join(".");
         let hint = "run `comfy lock`; if you reverted comfy.lock alone, revert comfy.toml with it";
         let Some(pin) = pin else {
-            let place = manifest.source.at(at);
+            let place = manifest.source.place_of_key(at);
             self.problems.push(
                 Problem::new(format!("{place}: {key} is not in comfy.lock"))
-                    .hint("run `comfy lock`"),
+                    .with_hint("run `comfy lock`"),
             );
             return;
         };
         for (field, asked, locked) in [("repo", repo, &pin.repo), ("ref", git_ref, &pin.git_ref)] {
             if asked != locked {
-                let place = manifest.source.at(&[at, &[field]].concat());
+                let place = manifest.source.place_of_key(&[at, &[field]].concat());
                 self.problems.push(
                     Problem::new(format!(
                         "{place}: {key}.{field} is \"{asked}\", \
                     but comfy.lock was made for \"{locked}\""
                     ))
-                    .hint(hint),
+                    .with_hint(hint),
                 );
             }
         }

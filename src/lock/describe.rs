@@ -1,6 +1,6 @@
 //! What a safetensors header lets one guess: hints for people, nothing that is relied on.
 
-use super::safetensors::Header;
+use super::safetensors::SafetensorsHeader;
 
 /// Parts of tensor names, and what has them; the first that fits is said. From what ComfyUI's
 /// model_detection.py looks for.
@@ -25,9 +25,9 @@ const KINDS: &[(&str, &str)] = &[
     ("decoder.conv_in.", "VAE"),
 ];
 
-impl Header {
+impl SafetensorsHeader {
     /// What it most likely is; what the file says of itself comes first.
-    pub fn architecture(&self) -> Option<String> {
+    pub fn guess_architecture(&self) -> Option<String> {
         let said = [
             "modelspec.architecture",
             "ss_base_model_version",
@@ -46,7 +46,7 @@ impl Header {
         }
     }
 
-    pub fn licence(&self) -> Option<&str> {
+    pub fn stated_licence(&self) -> Option<&str> {
         ["modelspec.license", "license", "licence"]
             .iter()
             .find_map(|k| self.metadata.get(*k))

@@ -21,59 +21,59 @@ use bytestring::ByteString;
 
 use super::manifest::Table;
 use super::problem::Result;
-use super::tree::Oid;
-pub use crate::lock::model_pin::{ModelPin, Origin, Sha};
-pub use crate::lock::python::{Asks, Python};
+use super::tree::ObjectId;
+pub use crate::lock::model_pin::{ModelOrigin, ModelPin, Sha256Digest};
+pub use crate::lock::python::{LockedPython, PartRequirements};
 
 /// The name of the file, beside comfy.toml.
 pub const FILE: &str = "comfy.lock";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lock {
-    pub comfyui: Pin,
-    pub nodes: BTreeMap<String, Pin>,
+    pub comfyui: RepositoryPin,
+    pub nodes: BTreeMap<String, RepositoryPin>,
     /// What each part asks of Python, by address; those that ask for nothing are not in it.
-    pub asks: BTreeMap<String, Asks>,
+    pub asks: BTreeMap<String, PartRequirements>,
     /// None in a lock that an older comfy wrote.
-    pub python: Option<Python>,
+    pub python: Option<LockedPython>,
     /// By the path in their share.
     pub models: Table<Arc<ModelPin>>,
 }
 
 /// One repository at one commit.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Pin {
+pub struct RepositoryPin {
     pub repo: String,
     /// The ref that was asked for.
     pub git_ref: String,
-    pub commit: Oid,
-    pub tree: Oid,
+    pub commit: ObjectId,
+    pub tree: ObjectId,
     /// Sorted by path; a nested one's path starts at the root of the outermost repository.
-    pub submodules: Vec<Submodule>,
+    pub submodules: Vec<SubmodulePin>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Submodule {
+pub struct SubmodulePin {
     pub path: String,
     pub repo: String,
-    pub commit: Oid,
-    pub tree: Oid,
+    pub commit: ObjectId,
+    pub tree: ObjectId,
 }
 
 impl Lock {
     /// # Errors
     /// What is wrong with the file, with its place; a newer format says so.
     pub fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
-        wire::parse(path, text)
+        wire::parse_lock(path, text)
     }
 
     /// The file's text; the same lock always gives the same bytes.
     pub fn render(&self) -> String {
-        wire::render(self)
+        wire::render_lock(self)
     }
 
     /// Every pin with its address: `comfyui`, `node.NAME`.
-    pub fn pins(&self) -> impl Iterator<Item = (String, &Pin)> {
+    pub fn repository_pins(&self) -> impl Iterator<Item = (String, &RepositoryPin)> {
         std::iter::once(("comfyui".to_string(), &self.comfyui))
             .chain(self.nodes.iter().map(|(n, p)| (format!("node.{n}"), p)))
     }

@@ -4,44 +4,44 @@ use std::fmt;
 
 /// A SHA-256, as hexadecimal digits in every text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Sha(pub [u8; 32]);
+pub struct Sha256Digest(pub [u8; 32]);
 
-impl Sha {
+impl Sha256Digest {
     /// 64 lower-case hexadecimal digits.
-    pub fn parse(text: &str) -> Option<Sha> {
+    pub fn parse(text: &str) -> Option<Sha256Digest> {
         let mut out = [0; 32];
         let read = base16ct::lower::decode(text, &mut out).ok()?.len();
-        (read == out.len()).then_some(Sha(out))
+        (read == out.len()).then_some(Sha256Digest(out))
     }
 
-    pub fn of(bytes: &[u8]) -> Sha {
+    pub fn digest_of(bytes: &[u8]) -> Sha256Digest {
         use sha2::Digest;
-        Sha(sha2::Sha256::digest(bytes).into())
+        Sha256Digest(sha2::Sha256::digest(bytes).into())
     }
 }
 
-impl fmt::Display for Sha {
+impl fmt::Display for Sha256Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(base16ct::lower::encode_str(&self.0, &mut [0; 64]).map_err(|_| fmt::Error)?)
     }
 }
 
-impl fmt::Debug for Sha {
+impl fmt::Debug for Sha256Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl serde::Serialize for Sha {
+impl serde::Serialize for Sha256Digest {
     fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
         s.collect_str(self)
     }
 }
 
-impl<'de> serde::Deserialize<'de> for Sha {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Sha, D::Error> {
+impl<'de> serde::Deserialize<'de> for Sha256Digest {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Sha256Digest, D::Error> {
         let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
-        Sha::parse(&text).ok_or_else(|| serde::de::Error::custom("no sha256"))
+        Sha256Digest::parse(&text).ok_or_else(|| serde::de::Error::custom("no sha256"))
     }
 }
 
@@ -56,12 +56,12 @@ pub struct ModelPin {
     pub etag: Option<String>,
     /// In bytes.
     pub size: u64,
-    pub sha256: Sha,
+    pub sha256: Sha256Digest,
 }
 
 /// Whose store of objects: `s3://`, `gs://`, `az://`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Cloud {
+pub enum CloudStore {
     S3,
     Google,
     Azure,
@@ -69,7 +69,7 @@ pub enum Cloud {
 
 /// Where a model can be had.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum ModelOrigin {
     /// `hf://org/repo/file@revision`
     Hub {
         repo: String,
@@ -80,7 +80,7 @@ pub enum Origin {
     /// A version's number.
     Civitai(String),
     Bucket {
-        cloud: Cloud,
+        cloud: CloudStore,
         bucket: String,
         key: String,
     },
@@ -88,9 +88,9 @@ pub enum Origin {
     File(String),
 }
 
-impl Origin {
+impl ModelOrigin {
     /// The parts of a source that the manifest's rules let pass.
-    pub fn parse(source: &str) -> Option<Origin> {
+    pub fn parse(source: &str) -> Option<ModelOrigin> {
         let (scheme, rest) = source.split_once(':')?;
         let inner = rest.strip_prefix("//").unwrap_or(rest);
         match scheme {
@@ -98,27 +98,29 @@ impl Origin {
                 let (path, revision) = inner.rsplit_once('@').unwrap_or((inner, "main"));
                 let mut parts = path.splitn(3, '/');
                 let (org, name, file) = (parts.next()?, parts.next()?, parts.next()?);
-                Some(Origin::Hub {
+                Some(ModelOrigin::Hub {
                     repo: format!("{org}/{name}"),
                     file: file.into(),
                     revision: revision.into(),
                 })
             }
-            "https" | "http" => Some(Origin::Web(source.into())),
-            "civitai" => Some(Origin::Civitai(rest.into())),
+            "https" | "http" => Some(ModelOrigin::Web(source.into())),
+            "civitai" => Some(ModelOrigin::Civitai(rest.into())),
             "s3" | "gs" | "az" => {
                 let cloud = match scheme {
-                    "gs" => Cloud::Google,
-                    "az" => Cloud::Azure,
-                    _ => Cloud::S3,
+                    "gs" => CloudStore::Google,
+                    "az" => CloudStore::Azure,
+                    _ => CloudStore::S3,
                 };
-                inner.split_once('/').map(|(bucket, key)| Origin::Bucket {
-                    cloud,
-                    bucket: bucket.into(),
-                    key: key.into(),
-                })
+                inner
+                    .split_once('/')
+                    .map(|(bucket, key)| ModelOrigin::Bucket {
+                        cloud,
+                        bucket: bucket.into(),
+                        key: key.into(),
+                    })
             }
-            "file" => Some(Origin::File(rest.into())),
+            "file" => Some(ModelOrigin::File(rest.into())),
             _ => None,
         }
     }
@@ -131,43 +133,49 @@ mod tests {
     #[test]
     fn sources_are_taken_apart() {
         let hub = |repo: &str, file: &str, revision: &str| {
-            Some(Origin::Hub {
+            Some(ModelOrigin::Hub {
                 repo: repo.into(),
                 file: file.into(),
                 revision: revision.into(),
             })
         };
         assert_eq!(
-            Origin::parse("hf://o/r/a/b.safetensors"),
+            ModelOrigin::parse("hf://o/r/a/b.safetensors"),
             hub("o/r", "a/b.safetensors", "main")
         );
         assert_eq!(
-            Origin::parse("hf://o/r/b.bin@refs/pr/1"),
+            ModelOrigin::parse("hf://o/r/b.bin@refs/pr/1"),
             hub("o/r", "b.bin", "refs/pr/1")
         );
         assert_eq!(
-            Origin::parse("civitai:12"),
-            Some(Origin::Civitai("12".into()))
+            ModelOrigin::parse("civitai:12"),
+            Some(ModelOrigin::Civitai("12".into()))
         );
         assert_eq!(
-            Origin::parse("s3://b/k/l"),
-            Some(Origin::Bucket {
-                cloud: Cloud::S3,
+            ModelOrigin::parse("s3://b/k/l"),
+            Some(ModelOrigin::Bucket {
+                cloud: CloudStore::S3,
                 bucket: "b".into(),
                 key: "k/l".into()
             })
         );
         assert_eq!(
-            Origin::parse("az://b/k l"),
-            Some(Origin::Bucket {
-                cloud: Cloud::Azure,
+            ModelOrigin::parse("az://b/k l"),
+            Some(ModelOrigin::Bucket {
+                cloud: CloudStore::Azure,
                 bucket: "b".into(),
                 key: "k l".into()
             })
         );
-        assert_eq!(Origin::parse("file:~/a"), Some(Origin::File("~/a".into())));
+        assert_eq!(
+            ModelOrigin::parse("file:~/a"),
+            Some(ModelOrigin::File("~/a".into()))
+        );
         let text = "00ff".repeat(16);
-        assert_eq!(Sha::parse(&text).map(|s| s.to_string()), Some(text));
-        assert_eq!(Sha::parse("00FF"), None);
+        assert_eq!(
+            Sha256Digest::parse(&text).map(|s| s.to_string()),
+            Some(text)
+        );
+        assert_eq!(Sha256Digest::parse("00FF"), None);
     }
 }

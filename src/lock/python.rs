@@ -5,16 +5,16 @@
 //! One universal resolution serves every machine: macOS on arm64 and Linux on x86_64, wheels only,
 //! all hashes.
 
-pub use super::requirements::{Asked, Asks};
+pub use super::requirements::{PartRequirements, RequirementLine};
 use crate::lock::uv::UvError;
 use crate::lock::uv::request;
-use crate::manifest::Index;
+use crate::manifest::PackageIndex;
 use crate::problem::Result;
 use crate::progress::Progress;
 
 /// The packages of one lock, and what they were resolved for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Python {
+pub struct LockedPython {
     /// The minor version that was asked for: `3.12`.
     pub version: String,
     /// The whole version of the interpreter that comfy installs where the system has none of that
@@ -22,15 +22,15 @@ pub struct Python {
     pub managed: Option<String>,
     pub requirements: Vec<String>,
     pub overrides: Vec<String>,
-    pub indexes: Vec<Index>,
+    pub indexes: Vec<PackageIndex>,
     /// Sorted by name, then version.
-    pub packages: Vec<Package>,
+    pub packages: Vec<LockedPackage>,
 }
 
-impl Python {
+impl LockedPython {
     /// What the manifest asks, without any package yet.
-    pub fn asked(m: &crate::manifest::Python) -> Python {
-        Python {
+    pub fn from_manifest(m: &crate::manifest::PythonSettings) -> LockedPython {
+        LockedPython {
             version: m.version.clone(),
             managed: None,
             requirements: m.requirements.clone(),
@@ -42,7 +42,7 @@ impl Python {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Package {
+pub struct LockedPackage {
     /// Normalised (PEP 503).
     pub name: String,
     pub version: String,
@@ -52,13 +52,13 @@ pub struct Package {
     pub marker: Option<String>,
     /// Who asked: `comfyui`, `node.NAME`, `comfy.toml`, or other packages.
     pub by: Vec<String>,
-    pub wheels: Vec<Wheel>,
+    pub wheels: Vec<LockedWheel>,
 }
 
 /// One file that may be installed. No address: it is the same file on every mirror, as its hash
 /// proves.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Wheel {
+pub struct LockedWheel {
     pub file: String,
     pub sha256: String,
     /// Bytes; indexes need not tell.
@@ -66,24 +66,24 @@ pub struct Wheel {
 }
 
 /// Something that resolves a workspace: the real one is [`crate::host::uv::Uv`].
-pub trait Resolver: Sync {
+pub trait PackageResolver: Sync {
     /// # Errors
     /// No uv, no network, or no solution, in uv's words.
-    fn solve(
+    fn solve_workspace(
         &self,
-        workspace: &request::Workspace,
+        workspace: &request::UvWorkspace,
         progress: &dyn Progress,
-    ) -> Result<Solved, UvError>;
+    ) -> Result<UvSolution, UvError>;
     /// The newest CPython of this minor version that can be installed: `3.12.4`.
     ///
     /// # Errors
     /// No uv.
-    fn newest(&self, minor: &str) -> Result<Option<String>>;
+    fn newest_release(&self, minor: &str) -> Result<Option<String>>;
 }
 
 /// What uv wrote.
 #[derive(Debug, Clone, Default)]
-pub struct Solved {
+pub struct UvSolution {
     /// The text of uv.lock.
     pub lock: String,
     /// `name==version ; marker` a line.
@@ -91,7 +91,7 @@ pub struct Solved {
 }
 
 /// A package name as indexes compare them (PEP 503).
-pub fn normal(name: &str) -> String {
+pub fn normalize_name(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for c in name.chars() {
         match c {

@@ -6,7 +6,7 @@ use std::fmt;
 use pep508_rs::Requirement;
 
 use crate::problem::Problem;
-use crate::text::escape;
+use crate::text::escape_text;
 
 /// The file that is read, at the top of a tree.
 pub const FILE: &str = "requirements.txt";
@@ -15,24 +15,24 @@ pub const MAX_BYTES: usize = 256 << 10;
 
 /// One requirement, with its place. Written as `requirements.txt:8 numpy<2`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequirementLine {
     pub file: String,
     pub line: usize,
     pub text: String,
 }
 
-impl fmt::Display for Asked {
+impl fmt::Display for RequirementLine {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{} {}", self.file, self.line, self.text)
     }
 }
 
-impl Asked {
-    pub fn parse(text: &str) -> Option<Asked> {
+impl RequirementLine {
+    pub fn parse(text: &str) -> Option<RequirementLine> {
         let (place, text) = text.split_once(' ')?;
         let (file, line) = place.rsplit_once(':')?;
         let clean = !file.is_empty() && !text.is_empty() && !text.chars().any(char::is_control);
-        Some(Asked {
+        Some(RequirementLine {
             file: file.into(),
             line: line.parse().ok()?,
             text: text.into(),
@@ -43,23 +43,23 @@ impl Asked {
 
 /// Everything that one part asks for.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Asks {
+pub struct PartRequirements {
     /// As its tree has them.
-    pub lines: Vec<Asked>,
+    pub lines: Vec<RequirementLine>,
     /// Lines that `ignore_requirements` leaves out, as the manifest had them.
     pub ignored: Vec<String>,
 }
 
-impl Asks {
+impl PartRequirements {
     /// The lines that count.
-    pub fn effective(&self) -> impl Iterator<Item = &Asked> {
+    pub fn effective_lines(&self) -> impl Iterator<Item = &RequirementLine> {
         self.lines
             .iter()
             .filter(|a| !self.ignored.iter().any(|i| without_comment(i) == a.text))
     }
 
     /// Entries of `ignore_requirements` that name no line.
-    pub fn idle(&self) -> impl Iterator<Item = &String> {
+    pub fn unmatched_ignores(&self) -> impl Iterator<Item = &String> {
         self.ignored
             .iter()
             .filter(|i| !self.lines.iter().any(|a| a.text == without_comment(i)))
@@ -84,7 +84,7 @@ fn without_comment(line: &str) -> &str {
 
 /// The requirements of a file: no comments, no empty lines, continued lines as one, white space
 /// that is no space as space.
-pub fn lines(file: &str, text: &str) -> Vec<Asked> {
+pub fn parse_lines(file: &str, text: &str) -> Vec<RequirementLine> {
     let mut out = Vec::new();
     let mut open: Option<(usize, String)> = None;
     for (i, raw) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -94,19 +94,19 @@ pub fn lines(file: &str, text: &str) -> Vec<Asked> {
         if own.ends_with('\\') {
             open = Some((number, line));
         } else {
-            push(&mut out, file, number, &line);
+            push_line(&mut out, file, number, &line);
         }
     }
     if let Some((number, line)) = open {
-        push(&mut out, file, number, &line);
+        push_line(&mut out, file, number, &line);
     }
     out
 }
 
-fn push(out: &mut Vec<Asked>, file: &str, line: usize, text: &str) {
+fn push_line(out: &mut Vec<RequirementLine>, file: &str, line: usize, text: &str) {
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     if !text.is_empty() {
-        out.push(Asked {
+        out.push(RequirementLine {
             file: file.into(),
             line,
             text,
@@ -118,7 +118,7 @@ fn push(out: &mut Vec<Asked>, file: &str, line: usize, text: &str) {
 ///
 /// # Errors
 /// An option, an address, a path, or no requirement at all.
-pub fn requirement(part: &str, asked: &Asked) -> Result<Requirement, Problem> {
+pub fn parse_requirement(part: &str, asked: &RequirementLine) -> Result<Requirement, Problem> {
     let text = &asked.text;
     let settle = |and: &str| {
         let quoted = toml::Value::String(text.clone()).to_string();
@@ -135,9 +135,9 @@ pub fn requirement(part: &str, asked: &Asked) -> Result<Requirement, Problem> {
             "{part}: {}:{}: `{}` {why}",
             asked.file,
             asked.line,
-            escape(text)
+            escape_text(text)
         ))
-        .hint(settle(and))
+        .with_hint(settle(and))
     };
     if text.starts_with("-r") || text.starts_with("--requirement") {
         return Err(refuse(
@@ -174,7 +174,7 @@ pub fn requirement(part: &str, asked: &Asked) -> Result<Requirement, Problem> {
         refuse(
             &format!(
                 "is no requirement: {}",
-                escape(e.to_string().lines().next().unwrap_or_default())
+                escape_text(e.to_string().lines().next().unwrap_or_default())
             ),
             "",
         )
@@ -189,7 +189,7 @@ mod tests {
     fn a_requirements_file_is_read_as_pip_reads_it() {
         let text = "\u{feff}# a comment\n\nnumpy<2 # old\ntorch \\\n  >= 2 \\\n\n \
             git+https://x/y#egg=z\nlast";
-        let shown: Vec<String> = lines("requirements.txt", text)
+        let shown: Vec<String> = parse_lines("requirements.txt", text)
             .iter()
             .map(ToString::to_string)
             .collect();
@@ -205,19 +205,19 @@ mod tests {
         assert!(
             shown
                 .iter()
-                .all(|s| Asked::parse(s).is_some_and(|a| a.to_string() == *s))
+                .all(|s| RequirementLine::parse(s).is_some_and(|a| a.to_string() == *s))
         );
     }
 
     #[test]
     fn what_cannot_be_locked_is_refused_with_the_line_that_settles_it() {
         let said = |part: &str, text: &str| {
-            let asked = Asked {
+            let asked = RequirementLine {
                 file: FILE.into(),
                 line: 4,
                 text: text.into(),
             };
-            requirement(part, &asked).map_or_else(
+            parse_requirement(part, &asked).map_or_else(
                 |p| format!("{}\n  hint: {}", p.message, p.hints.join("\n  hint: ")),
                 |r| format!("fine: {}", r.name),
             )

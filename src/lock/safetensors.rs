@@ -16,7 +16,7 @@ pub const MOST: u64 = 100_000_000;
 
 /// What a header says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Header {
+pub struct SafetensorsHeader {
     pub tensors: usize,
     /// Numbers in all of them.
     pub parameters: u64,
@@ -38,7 +38,7 @@ pub fn is_one(path: &str) -> bool {
 ///
 /// # Errors
 /// It cannot be that long.
-pub fn length(first: [u8; 8], size: u64) -> Result<u64, String> {
+pub fn header_length(first: [u8; 8], size: u64) -> Result<u64, String> {
     let n = u64::from_le_bytes(first);
     if n > MOST || n.saturating_add(8) > size {
         return Err(format!(
@@ -52,23 +52,23 @@ pub fn length(first: [u8; 8], size: u64) -> Result<u64, String> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn parse(json: &[u8], size: u64) -> Result<Header, String> {
+pub fn parse_header(json: &[u8], size: u64) -> Result<SafetensorsHeader, String> {
     if json.first() != Some(&b'{') {
         return Err("its header does not begin with `{`".into());
     }
-    let Entries::<Entry>(entries) = serde_json::from_slice(json)
+    let HeaderEntries::<HeaderEntry>(entries) = serde_json::from_slice(json)
         .map_err(|e| format!("its header is not what all readers agree on: {e}"))?;
     let room = size - 8 - json.len() as u64;
-    let mut header = Header::default();
+    let mut header = SafetensorsHeader::default();
     let mut spans = Vec::new();
     for (name, value) in entries {
-        let shown = crate::text::escape(&name);
+        let shown = crate::text::escape_text(&name);
         let t = match value {
-            Entry::Metadata(m) => {
+            HeaderEntry::Metadata(m) => {
                 header.metadata = m.0.into_iter().collect();
                 continue;
             }
-            Entry::Tensor(t) => t,
+            HeaderEntry::Tensor(t) => t,
         };
         let (begin, end) = t.data_offsets;
         let numbers = t
@@ -76,10 +76,10 @@ pub fn parse(json: &[u8], size: u64) -> Result<Header, String> {
             .iter()
             .try_fold(1_u64, |n, d| n.checked_mul(*d))
             .ok_or_else(|| format!("tensor \"{shown}\" is larger than anything"))?;
-        let bits = bits(&t.dtype).ok_or_else(|| {
+        let bits = bits_per_element(&t.dtype).ok_or_else(|| {
             format!(
                 "tensor \"{shown}\" is of an unknown type {}",
-                crate::text::escape(&t.dtype)
+                crate::text::escape_text(&t.dtype)
             )
         })?;
         let bytes = numbers
@@ -123,14 +123,14 @@ pub fn parse(json: &[u8], size: u64) -> Result<Header, String> {
 }
 
 #[derive(Deserialize)]
-struct Tensor {
+struct TensorEntry {
     dtype: String,
     shape: Vec<u64>,
     data_offsets: (u64, u64),
 }
 
 /// Bits a number takes (safetensors, `Dtype`).
-fn bits(dtype: &str) -> Option<u64> {
+fn bits_per_element(dtype: &str) -> Option<u64> {
     Some(match dtype {
         "F4" => 4,
         "F6_E2M3" | "F6_E3M2" => 6,
@@ -145,59 +145,62 @@ fn bits(dtype: &str) -> Option<u64> {
 
 /// An object in which no key is there twice: the first or the last would count, as the reader
 /// likes.
-struct Entries<V>(Vec<(String, V)>);
+struct HeaderEntries<V>(Vec<(String, V)>);
 
 /// What a header's object holds.
-enum Entry {
-    Metadata(Entries<String>),
-    Tensor(Tensor),
+enum HeaderEntry {
+    Metadata(HeaderEntries<String>),
+    Tensor(TensorEntry),
 }
 
 /// How the value of a key is read.
-trait Value<'de>: Sized {
-    fn read<A: MapAccess<'de>>(key: &str, map: &mut A) -> Result<Self, A::Error>;
+trait HeaderValue<'de>: Sized {
+    fn read_value<A: MapAccess<'de>>(key: &str, map: &mut A) -> Result<Self, A::Error>;
 }
 
-impl<'de> Value<'de> for String {
-    fn read<A: MapAccess<'de>>(_: &str, map: &mut A) -> Result<String, A::Error> {
+impl<'de> HeaderValue<'de> for String {
+    fn read_value<A: MapAccess<'de>>(_: &str, map: &mut A) -> Result<String, A::Error> {
         map.next_value()
     }
 }
 
-impl<'de> Value<'de> for Entry {
-    fn read<A: MapAccess<'de>>(key: &str, map: &mut A) -> Result<Entry, A::Error> {
+impl<'de> HeaderValue<'de> for HeaderEntry {
+    fn read_value<A: MapAccess<'de>>(key: &str, map: &mut A) -> Result<HeaderEntry, A::Error> {
         if key == "__metadata__" {
-            map.next_value().map(Entry::Metadata)
+            map.next_value().map(HeaderEntry::Metadata)
         } else {
-            map.next_value().map(Entry::Tensor)
+            map.next_value().map(HeaderEntry::Tensor)
         }
     }
 }
 
-impl<'de, V: Value<'de>> Deserialize<'de> for Entries<V> {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Entries<V>, D::Error> {
-        struct Once<V>(PhantomData<V>);
-        impl<'de, V: Value<'de>> Visitor<'de> for Once<V> {
-            type Value = Entries<V>;
+impl<'de, V: HeaderValue<'de>> Deserialize<'de> for HeaderEntries<V> {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<HeaderEntries<V>, D::Error> {
+        struct UniqueMap<V>(PhantomData<V>);
+        impl<'de, V: HeaderValue<'de>> Visitor<'de> for UniqueMap<V> {
+            type Value = HeaderEntries<V>;
             fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
                 f.write_str("an object")
             }
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries<V>, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<HeaderEntries<V>, A::Error> {
                 let (mut out, mut seen) = (Vec::new(), BTreeSet::new());
                 while let Some(key) = map.next_key::<String>()? {
                     if !seen.insert(key.clone()) {
                         return Err(serde::de::Error::custom(format!(
                             "\"{}\" is there twice",
-                            crate::text::escape(&key)
+                            crate::text::escape_text(&key)
                         )));
                     }
-                    let value = V::read(&key, &mut map)?;
+                    let value = V::read_value(&key, &mut map)?;
                     out.push((key, value));
                 }
-                Ok(Entries(out))
+                Ok(HeaderEntries(out))
             }
         }
-        d.deserialize_map(Once(PhantomData))
+        d.deserialize_map(UniqueMap(PhantomData))
     }
 }
 
@@ -208,7 +211,7 @@ mod tests {
     #[test]
     fn what_readers_could_disagree_on_is_refused() {
         let check = |json: &str, data: u64| {
-            parse(json.as_bytes(), 8 + json.len() as u64 + data)
+            parse_header(json.as_bytes(), 8 + json.len() as u64 + data)
                 .map(|h| format!("{} {} {:?}", h.tensors, h.parameters, h.metadata))
         };
         let a = r#""a":{"dtype":"F16","shape":[2,2],"data_offsets":[0,8]}"#;
@@ -296,9 +299,9 @@ mod tests {
         a list: refused, its header does not begin with `{`
         "#);
         assert!(
-            length(u64::MAX.to_le_bytes(), 100).is_err()
-                && length(93_u64.to_le_bytes(), 100).is_err()
+            header_length(u64::MAX.to_le_bytes(), 100).is_err()
+                && header_length(93_u64.to_le_bytes(), 100).is_err()
         );
-        assert_eq!(length(92_u64.to_le_bytes(), 100), Ok(92));
+        assert_eq!(header_length(92_u64.to_le_bytes(), 100), Ok(92));
     }
 }

@@ -6,30 +6,30 @@ use std::collections::HashMap;
 
 /// What an interpreter says of itself and of the system that it was made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct System {
+pub struct InterpreterFacts {
     /// `(3, 12)`
     pub python: (u32, u32),
     /// Without the global lock: `cp313t`.
     pub free_threaded: bool,
     /// As `platform.machine()` has it: `x86_64`, `arm64`.
     pub machine: String,
-    pub os: Os,
+    pub os: OsAbi,
 }
 
 /// The system's C library or release, which decides what binaries run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Os {
+pub enum OsAbi {
     Glibc(u32, u32),
     Musl(u32, u32),
     Macos(u32),
 }
 
 /// The tags that fit, with their place in the order of preference.
-pub struct Tags(HashMap<String, usize>);
+pub struct WheelTags(HashMap<String, usize>);
 
-impl Tags {
-    pub fn new(s: &System) -> Tags {
-        let platforms = platforms(s);
+impl WheelTags {
+    pub fn new(s: &InterpreterFacts) -> WheelTags {
+        let platforms = platform_tags(s);
         let (major, minor) = s.python;
         let own = format!("cp{major}{minor}");
         let abi = if s.free_threaded {
@@ -67,20 +67,20 @@ impl Tags {
         for (rank, tag) in all.into_iter().enumerate() {
             ranks.entry(tag).or_insert(rank);
         }
-        Tags(ranks)
+        WheelTags(ranks)
     }
 
     /// The place of the best of these names, if one fits; of equal ones that with the highest build
     /// number.
-    pub fn choose<'a>(&self, files: impl IntoIterator<Item = &'a str>) -> Option<usize> {
+    pub fn choose_wheel<'a>(&self, files: impl IntoIterator<Item = &'a str>) -> Option<usize> {
         let fits = files.into_iter().enumerate().filter_map(|(at, file)| {
-            let name = Name::of(file)?;
-            Some((self.rank(&name)?, std::cmp::Reverse(name.build), at))
+            let name = WheelName::parse_file_name(file)?;
+            Some((self.rank_of(&name)?, std::cmp::Reverse(name.build), at))
         });
         fits.min().map(|(.., at)| at)
     }
 
-    fn rank(&self, name: &Name) -> Option<usize> {
+    fn rank_of(&self, name: &WheelName) -> Option<usize> {
         let all = |set: &'_ str| set.split('.').map(str::to_string).collect::<Vec<_>>();
         let (pythons, abis, platforms) = (all(name.python), all(name.abi), all(name.platform));
         let tags = pythons.iter().flat_map(|p| {
@@ -93,7 +93,7 @@ impl Tags {
 }
 
 /// The last parts of `name-version[-build]-python-abi-platform.whl`.
-struct Name<'a> {
+struct WheelName<'a> {
     /// Its number, then the rest of it.
     build: (u64, &'a str),
     python: &'a str,
@@ -101,8 +101,8 @@ struct Name<'a> {
     platform: &'a str,
 }
 
-impl<'a> Name<'a> {
-    fn of(file: &'a str) -> Option<Name<'a>> {
+impl<'a> WheelName<'a> {
+    fn parse_file_name(file: &'a str) -> Option<WheelName<'a>> {
         let parts: Vec<&str> = file.strip_suffix(".whl")?.split('-').collect();
         let (build, [python, abi, platform]) = match parts.as_slice() {
             [_, _, tags @ ..] if tags.len() == 3 => ("", <[&str; 3]>::try_from(tags).ok()?),
@@ -113,7 +113,7 @@ impl<'a> Name<'a> {
         };
         let digits = build.len() - build.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let build = (build[..digits].parse().unwrap_or(0), &build[digits..]);
-        Some(Name {
+        Some(WheelName {
             build,
             python,
             abi,
@@ -122,10 +122,10 @@ impl<'a> Name<'a> {
     }
 }
 
-fn platforms(s: &System) -> Vec<String> {
+fn platform_tags(s: &InterpreterFacts) -> Vec<String> {
     let arch = s.machine.as_str();
     match s.os {
-        Os::Glibc(major, newest) => {
+        OsAbi::Glibc(major, newest) => {
             // Nothing older was ever built for these (PEP 513, 599).
             let oldest = if ["x86_64", "i686"].contains(&arch) {
                 5
@@ -147,12 +147,12 @@ fn platforms(s: &System) -> Vec<String> {
             out.push(format!("linux_{arch}"));
             out
         }
-        Os::Musl(major, newest) => (0..=newest)
+        OsAbi::Musl(major, newest) => (0..=newest)
             .rev()
             .map(|m| format!("musllinux_{major}_{m}_{arch}"))
             .chain(std::iter::once(format!("linux_{arch}")))
             .collect(),
-        Os::Macos(newest) => {
+        OsAbi::Macos(newest) => {
             let formats: &[&str] = if arch == "arm64" {
                 &["arm64", "universal2"]
             } else {
@@ -182,8 +182,8 @@ fn platforms(s: &System) -> Vec<String> {
 mod tests {
     use super::*;
 
-    fn system(minor: u32, machine: &str, os: Os) -> System {
-        System {
+    fn system(minor: u32, machine: &str, os: OsAbi) -> InterpreterFacts {
+        InterpreterFacts {
             python: (3, minor),
             free_threaded: false,
             machine: machine.into(),
@@ -193,12 +193,12 @@ mod tests {
 
     #[test]
     fn the_best_wheel_of_a_release_is_taken() {
-        let linux = system(12, "x86_64", Os::Glibc(2, 36));
-        let mac = system(12, "arm64", Os::Macos(15));
-        let musl = system(12, "x86_64", Os::Musl(1, 2));
-        let free = System {
+        let linux = system(12, "x86_64", OsAbi::Glibc(2, 36));
+        let mac = system(12, "arm64", OsAbi::Macos(15));
+        let musl = system(12, "x86_64", OsAbi::Musl(1, 2));
+        let free = InterpreterFacts {
             free_threaded: true,
-            ..system(13, "x86_64", Os::Glibc(2, 36))
+            ..system(13, "x86_64", OsAbi::Glibc(2, 36))
         };
         let files = [
             "numpy-2.0-cp312-cp312-macosx_14_0_arm64.whl",
@@ -211,7 +211,7 @@ mod tests {
             "numpy-2.0-cp313-cp313-manylinux_2_28_x86_64.whl",
             "numpy-2.0-cp312-cp312-manylinux_2_28_aarch64.whl",
         ];
-        let rows: &[(&str, &System, &[&str])] = &[
+        let rows: &[(&str, &InterpreterFacts, &[&str])] = &[
             ("newest glibc that is here", &linux, &files),
             ("newest macOS that is here", &mac, &files),
             ("musl", &musl, &files),
@@ -274,8 +274,8 @@ mod tests {
             .map(|(what, s, files)| {
                 format!(
                     "{what}: {}",
-                    Tags::new(s)
-                        .choose(files.iter().copied())
+                    WheelTags::new(s)
+                        .choose_wheel(files.iter().copied())
                         .map_or("none", |at| files[at])
                 )
             })

@@ -8,11 +8,11 @@ use std::sync::Arc;
 use bytestring::ByteString;
 use serde::Deserialize;
 
-use super::python::{Asked, Asks, Package, Python, Wheel};
-use super::{Lock, ModelPin, Pin, Sha, Submodule};
-use crate::manifest::{Index, Source, Table, model_tables, names};
+use super::python::{LockedPackage, LockedPython, LockedWheel, PartRequirements, RequirementLine};
+use super::{Lock, ModelPin, RepositoryPin, Sha256Digest, SubmodulePin};
+use crate::manifest::{PackageIndex, Table, TomlSource, model_tables, names};
 use crate::problem::{Problem, Result};
-use crate::tree::Oid;
+use crate::tree::ObjectId;
 
 const VERSION: i64 = 1;
 const AGAIN: &str = "restore it from git (after a merge take one side whole), then run `comfy \
@@ -114,21 +114,21 @@ struct WireSubmodule {
     tree: String,
 }
 
-pub(super) fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
-    let source = Source::new(path, text, None);
+pub(super) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
+    let source = TomlSource::new(path, text, None);
     let again = AGAIN;
     let syntax = |e: toml::de::Error| {
         Problem::new(format!(
             "{}: {}",
-            source.place(e.span().map_or(0, |s| s.start)),
+            source.place_of_offset(e.span().map_or(0, |s| s.start)),
             e.message().replace('\n', "; ")
         ))
-        .hint(again)
+        .with_hint(again)
     };
-    let (rest, taken) = model_tables::take(
+    let (rest, taken) = model_tables::extract(
         text,
         &["source", "revision", "etag", "size", "sha256"],
-        block,
+        read_block,
     );
     let (parsed, taken) = match toml::from_str::<WireLock>(&rest) {
         Ok(wire) if taken.is_empty() || wire.models.is_empty() => (Ok(wire), taken),
@@ -145,24 +145,24 @@ pub(super) fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
                 Some(toml::Value::Integer(v)) if v > VERSION => {
                     return Err(Problem::new(format!(
                         "{}: format {v} is newer than this comfy reads ({VERSION})",
-                        source.at(&["version"])
+                        source.place_of_key(&["version"])
                     ))
-                    .hint("install the comfy that wrote it, or a newer one"));
+                    .with_hint("install the comfy that wrote it, or a newer one"));
                 }
                 Some(toml::Value::Integer(VERSION)) => other.map_err(syntax)?,
                 _ => {
                     return Err(Problem::new(format!(
                         "{}: no version that comfy knows",
-                        source.at(&["version"])
+                        source.place_of_key(&["version"])
                     ))
-                    .hint(again));
+                    .with_hint(again));
                 }
             }
         }
     };
     let mut problems = Vec::new();
     let mut parts = BTreeMap::new();
-    asks(
+    read_requirements(
         &source,
         &["comfyui"],
         "comfyui",
@@ -170,20 +170,20 @@ pub(super) fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
         &mut parts,
         &mut problems,
     );
-    let comfyui = pin(&source, &["comfyui"], wire.comfyui, &mut problems);
+    let comfyui = read_pin(&source, &["comfyui"], wire.comfyui, &mut problems);
     let mut nodes = BTreeMap::new();
     for (name, w) in wire.nodes {
-        if let Err(why) = names::folder(&name) {
+        if let Err(why) = names::check_folder(&name) {
             problems.push(
                 Problem::new(format!(
                     "{}: node name \"{}\" {why}",
-                    source.at(&["nodes", &name]),
-                    crate::text::escape(&name)
+                    source.place_of_key(&["nodes", &name]),
+                    crate::text::escape_text(&name)
                 ))
-                .hint(again),
+                .with_hint(again),
             );
         }
-        asks(
+        read_requirements(
             &source,
             &["nodes", &name],
             &format!("node.{name}"),
@@ -191,12 +191,12 @@ pub(super) fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
             &mut parts,
             &mut problems,
         );
-        let p = pin(&source, &["nodes", &name], w, &mut problems);
+        let p = read_pin(&source, &["nodes", &name], w, &mut problems);
         nodes.insert(name, p);
     }
-    let python = wire.python.map(|w| python(&source, w, &mut problems));
+    let python = wire.python.map(|w| read_python(&source, w, &mut problems));
     let others = wire.models.into_iter().filter_map(|(path, w)| {
-        model(&source, &path, w, &mut problems).map(|m| (path.into(), Arc::new(m)))
+        read_model(&source, &path, w, &mut problems).map(|m| (path.into(), Arc::new(m)))
     });
     let models = if taken.is_empty() {
         others.collect()
@@ -212,34 +212,34 @@ pub(super) fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
             models,
         })
     } else {
-        Err(Problem::all(problems))
+        Err(Problem::from_many(problems))
     }
 }
 
 /// One that lacks a field, or has a wrong one, is left for the parser and its messages.
-fn block(
+fn read_block(
     path: &str,
-    [source, revision, etag, size, sha256]: [Option<model_tables::Field>; 5],
+    [source, revision, etag, size, sha256]: [Option<model_tables::FieldValue>; 5],
 ) -> Option<Arc<ModelPin>> {
-    let (size, sha256) = (size?.number()?, Sha::parse(sha256?.text()?)?);
+    let (size, sha256) = (size?.as_number()?, Sha256Digest::parse(sha256?.as_text()?)?);
     let pin = ModelPin {
-        source: model_tables::optional(source)?,
-        revision: model_tables::optional(revision)?,
-        etag: model_tables::optional(etag)?,
+        source: model_tables::optional_text(source)?,
+        revision: model_tables::optional_text(revision)?,
+        etag: model_tables::optional_text(etag)?,
         size,
         sha256,
     };
-    let fine = faults(path, &pin).next().is_none();
+    let fine = model_faults(path, &pin).next().is_none();
     fine.then(|| Arc::new(pin))
 }
 
-fn model(
-    source: &Source,
+fn read_model(
+    source: &TomlSource,
     path: &str,
     w: WireModel,
     problems: &mut Vec<Problem>,
 ) -> Option<ModelPin> {
-    let sha256 = Sha::parse(&w.sha256);
+    let sha256 = Sha256Digest::parse(&w.sha256);
     let bad = sha256
         .is_none()
         .then(|| ("sha256", "is not 64 hexadecimal digits".to_string()));
@@ -250,14 +250,14 @@ fn model(
         size: w.size,
         sha256: sha256.unwrap_or_default(),
     };
-    for (key, what) in faults(path, &pin).chain(bad) {
-        let place = source.at(&["models", path, key]);
+    for (key, what) in model_faults(path, &pin).chain(bad) {
+        let place = source.place_of_key(&["models", path, key]);
         problems.push(
             Problem::new(format!(
                 "{place}: {key} of model \"{}\" {what}",
-                crate::text::escape(path)
+                crate::text::escape_text(path)
             ))
-            .hint(AGAIN),
+            .with_hint(AGAIN),
         );
     }
     sha256.map(|_| pin)
@@ -265,10 +265,10 @@ fn model(
 
 /// What reaches servers and paths is checked here, wherever the lock came from: the key, and what
 /// is wrong with it.
-fn faults(path: &str, pin: &ModelPin) -> impl Iterator<Item = (&'static str, String)> {
+fn model_faults(path: &str, pin: &ModelPin) -> impl Iterator<Item = (&'static str, String)> {
     let odd = |e: &String| e.len() > 256 || e.chars().any(char::is_control);
     let all = [
-        names::relative(path)
+        names::check_relative(path)
             .err()
             .map(|why| ("path", why.to_string())),
         pin.source
@@ -287,26 +287,26 @@ fn faults(path: &str, pin: &ModelPin) -> impl Iterator<Item = (&'static str, Str
     all.into_iter().flatten()
 }
 
-fn asks(
-    source: &Source,
+fn read_requirements(
+    source: &TomlSource,
     at: &[&str],
     part: &str,
     w: &WirePin,
-    parts: &mut BTreeMap<String, Asks>,
+    parts: &mut BTreeMap<String, PartRequirements>,
     problems: &mut Vec<Problem>,
 ) {
     let mut lines = Vec::new();
     for (i, text) in w.requirements.iter().enumerate() {
-        match Asked::parse(text) {
+        match RequirementLine::parse(text) {
             Some(a) => lines.push(a),
             None => {
-                let place = source.at(&[at, &["requirements", &i.to_string()]].concat());
+                let place = source.place_of_key(&[at, &["requirements", &i.to_string()]].concat());
                 problems.push(
                     Problem::new(format!(
                         "{place}: \"{}\" is no requirement with its place",
-                        crate::text::escape(text)
+                        crate::text::escape_text(text)
                     ))
-                    .hint(AGAIN),
+                    .with_hint(AGAIN),
                 );
             }
         }
@@ -314,7 +314,7 @@ fn asks(
     if !lines.is_empty() || !w.ignore_requirements.is_empty() {
         parts.insert(
             part.into(),
-            Asks {
+            PartRequirements {
                 lines,
                 ignored: w.ignore_requirements.clone(),
             },
@@ -323,7 +323,7 @@ fn asks(
 }
 
 /// What ends up on uv's command line and in its files is checked here, wherever the lock came from.
-fn python(source: &Source, w: WirePython, problems: &mut Vec<Problem>) -> Python {
+fn read_python(source: &TomlSource, w: WirePython, problems: &mut Vec<Problem>) -> LockedPython {
     let plain = |s: &str, more: &str| {
         !s.is_empty()
             && s.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -334,16 +334,16 @@ fn python(source: &Source, w: WirePython, problems: &mut Vec<Problem>) -> Python
     for (i, p) in w.packages.into_iter().enumerate() {
         let number = i.to_string();
         let mut wrong = |key: &str, what: &str| {
-            let place = source.at(&["python", "packages", &number, key]);
+            let place = source.place_of_key(&["python", "packages", &number, key]);
             problems.push(
                 Problem::new(format!(
                     "{place}: {key} of package \"{}\" {what}",
-                    crate::text::escape(&p.name)
+                    crate::text::escape_text(&p.name)
                 ))
-                .hint(AGAIN),
+                .with_hint(AGAIN),
             );
         };
-        if !plain(&p.name, "-") || super::python::normal(&p.name) != p.name {
+        if !plain(&p.name, "-") || super::python::normalize_name(&p.name) != p.name {
             wrong("name", "is no normalised package name");
         }
         if !plain(&p.version, ".+!-_") {
@@ -373,13 +373,13 @@ fn python(source: &Source, w: WirePython, problems: &mut Vec<Problem>) -> Python
         let wheels = p
             .wheels
             .into_iter()
-            .map(|w| Wheel {
+            .map(|w| LockedWheel {
                 file: w.file,
                 sha256: w.sha256,
                 size: w.size,
             })
             .collect();
-        packages.push(Package {
+        packages.push(LockedPackage {
             name: p.name,
             version: p.version,
             index: p.index,
@@ -391,7 +391,7 @@ fn python(source: &Source, w: WirePython, problems: &mut Vec<Problem>) -> Python
     let indexes = w
         .indexes
         .into_iter()
-        .map(|x| Index {
+        .map(|x| PackageIndex {
             name: x.name,
             url: x.url,
             packages: x.packages,
@@ -402,16 +402,16 @@ fn python(source: &Source, w: WirePython, problems: &mut Vec<Problem>) -> Python
             .is_some_and(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))
     };
     if w.managed.as_ref().is_some_and(|m| !fits(m)) {
-        let place = source.at(&["python", "managed"]);
+        let place = source.place_of_key(&["python", "managed"]);
         problems.push(
             Problem::new(format!(
                 "{place}: python.managed is no version of Python {}",
-                crate::text::escape(&w.version)
+                crate::text::escape_text(&w.version)
             ))
-            .hint(AGAIN),
+            .with_hint(AGAIN),
         );
     }
-    Python {
+    LockedPython {
         version: w.version,
         managed: w.managed,
         requirements: w.requirements,
@@ -421,28 +421,33 @@ fn python(source: &Source, w: WirePython, problems: &mut Vec<Problem>) -> Python
     }
 }
 
-fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) -> Pin {
+fn read_pin(
+    source: &TomlSource,
+    at: &[&str],
+    w: WirePin,
+    problems: &mut Vec<Problem>,
+) -> RepositoryPin {
     let again = AGAIN;
     let mut id = |key: &str, at: &[&str], hex: &str| {
-        Oid::parse(hex).unwrap_or_else(|| {
-            let place = source.at(&[at, &[key]].concat());
+        ObjectId::parse(hex).unwrap_or_else(|| {
+            let place = source.place_of_key(&[at, &[key]].concat());
             problems.push(
                 Problem::new(format!(
                     "{place}: {key} of {} is not 40 hexadecimal digits",
                     at.join(".")
                 ))
-                .hint(again),
+                .with_hint(again),
             );
-            Oid([0; 20])
+            ObjectId([0; 20])
         })
     };
     let (commit, tree) = (id("commit", at, &w.commit), id("tree", at, &w.tree));
-    let mut submodules: Vec<Submodule> = Vec::new();
+    let mut submodules: Vec<SubmodulePin> = Vec::new();
     for (i, s) in w.submodules.into_iter().enumerate() {
         let number = i.to_string();
         let at = [at, &["submodules", &number]].concat();
         let (commit, tree) = (id("commit", &at, &s.commit), id("tree", &at, &s.tree));
-        submodules.push(Submodule {
+        submodules.push(SubmodulePin {
             path: s.path,
             repo: s.repo,
             commit,
@@ -453,22 +458,28 @@ fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) ->
         problems.push(
             Problem::new(format!(
                 "{}: {message}",
-                source.at(&[at, &key.split('.').collect::<Vec<_>>()].concat())
+                source.place_of_key(&[at, &key.split('.').collect::<Vec<_>>()].concat())
             ))
-            .hint(again),
+            .with_hint(again),
         )
     };
     for (i, s) in submodules.iter().enumerate() {
-        if let Err(why) = names::relative(&s.path) {
+        if let Err(why) = names::check_relative(&s.path) {
             wrong(
                 &format!("submodules.{i}.path"),
-                format!("submodule path \"{}\" {why}", crate::text::escape(&s.path)),
+                format!(
+                    "submodule path \"{}\" {why}",
+                    crate::text::escape_text(&s.path)
+                ),
             );
         }
         if let Err(why) = names::repo_url(&s.repo) {
             wrong(
                 &format!("submodules.{i}.repo"),
-                format!("submodule repo \"{}\" {why}", crate::text::escape(&s.repo)),
+                format!(
+                    "submodule repo \"{}\" {why}",
+                    crate::text::escape_text(&s.repo)
+                ),
             );
         }
         if submodules[..i].iter().any(|o| o.path == s.path) {
@@ -476,7 +487,7 @@ fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) ->
                 &format!("submodules.{i}.path"),
                 format!(
                     "submodule \"{}\" is there twice",
-                    crate::text::escape(&s.path)
+                    crate::text::escape_text(&s.path)
                 ),
             );
         }
@@ -485,16 +496,16 @@ fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) ->
     if let Err(why) = names::repo_url(&w.repo) {
         wrong(
             "repo",
-            format!("repo \"{}\" {why}", crate::text::escape(&w.repo)),
+            format!("repo \"{}\" {why}", crate::text::escape_text(&w.repo)),
         );
     }
     if let Err(why) = names::git_ref(&w.git_ref) {
         wrong(
             "ref",
-            format!("ref \"{}\" {why}", crate::text::escape(&w.git_ref)),
+            format!("ref \"{}\" {why}", crate::text::escape_text(&w.git_ref)),
         );
     }
-    Pin {
+    RepositoryPin {
         repo: w.repo,
         git_ref: w.git_ref,
         commit,
@@ -503,7 +514,7 @@ fn pin(source: &Source, at: &[&str], w: WirePin, problems: &mut Vec<Problem>) ->
     }
 }
 
-pub(super) fn render(lock: &Lock) -> String {
+pub(super) fn render_lock(lock: &Lock) -> String {
     let mut out = format!("{HEADER}version = {VERSION}\n");
     render_pin(&mut out, "comfyui", &lock.comfyui, lock.asks.get("comfyui"));
     for (name, pin) in &lock.nodes {
@@ -524,30 +535,30 @@ pub(super) fn render(lock: &Lock) -> String {
 }
 
 fn render_model(out: &mut String, path: &str, m: &ModelPin) {
-    let _ = writeln!(out, "\n[models.{}]", quoted(path));
+    let _ = writeln!(out, "\n[models.{}]", quoted_key(path));
     for (key, value) in [
         ("source", &m.source),
         ("revision", &m.revision),
         ("etag", &m.etag),
     ] {
         if let Some(v) = value {
-            let _ = writeln!(out, "{key} = {}", q(v));
+            let _ = writeln!(out, "{key} = {}", quoted_string(v));
         }
     }
     let _ = writeln!(out, "size = {}\nsha256 = \"{}\"", m.size, m.sha256);
 }
 
 /// A key in basic quotes: a path has no control characters, and may have anything else.
-fn quoted(key: &str) -> String {
+fn quoted_key(key: &str) -> String {
     format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-fn q(s: &str) -> String {
+fn quoted_string(s: &str) -> String {
     toml::Value::String(s.to_string()).to_string()
 }
 
 /// A list with a line for each item, so that merges stay readable; nothing where it is empty.
-fn list(out: &mut String, key: &str, items: impl IntoIterator<Item = String>) {
+fn write_list(out: &mut String, key: &str, items: impl IntoIterator<Item = String>) {
     let mut items = items.into_iter().peekable();
     if items.peek().is_none() {
         return;
@@ -559,50 +570,62 @@ fn list(out: &mut String, key: &str, items: impl IntoIterator<Item = String>) {
     out.push_str("]\n");
 }
 
-fn inline(items: &[String]) -> String {
+fn inline_list(items: &[String]) -> String {
     format!(
         "[{}]",
-        items.iter().map(|s| q(s)).collect::<Vec<_>>().join(", ")
+        items
+            .iter()
+            .map(|s| quoted_string(s))
+            .collect::<Vec<_>>()
+            .join(", ")
     )
 }
 
-fn render_python(out: &mut String, p: &Python) {
-    let _ = write!(out, "\n[python]\nversion = {}\n", q(&p.version));
+fn render_python(out: &mut String, p: &LockedPython) {
+    let _ = write!(out, "\n[python]\nversion = {}\n", quoted_string(&p.version));
     if let Some(m) = &p.managed {
-        let _ = writeln!(out, "managed = {}", q(m));
+        let _ = writeln!(out, "managed = {}", quoted_string(m));
     }
-    list(out, "requirements", p.requirements.iter().map(|s| q(s)));
-    list(out, "overrides", p.overrides.iter().map(|s| q(s)));
+    write_list(
+        out,
+        "requirements",
+        p.requirements.iter().map(|s| quoted_string(s)),
+    );
+    write_list(
+        out,
+        "overrides",
+        p.overrides.iter().map(|s| quoted_string(s)),
+    );
     for x in &p.indexes {
         let _ = write!(
             out,
             "\n[[python.indexes]]\nname = {}\nurl = {}\npackages = {}\n",
-            q(&x.name),
-            q(&x.url),
-            inline(&x.packages)
+            quoted_string(&x.name),
+            quoted_string(&x.url),
+            inline_list(&x.packages)
         );
     }
     for k in &p.packages {
         let _ = write!(
             out,
             "\n[[python.packages]]\nname = {}\nversion = {}\n",
-            q(&k.name),
-            q(&k.version)
+            quoted_string(&k.name),
+            quoted_string(&k.version)
         );
         for (key, value) in [("index", &k.index), ("marker", &k.marker)] {
             if let Some(v) = value {
-                let _ = writeln!(out, "{key} = {}", q(v));
+                let _ = writeln!(out, "{key} = {}", quoted_string(v));
             }
         }
-        let _ = writeln!(out, "by = {}", inline(&k.by));
-        let size = |w: &Wheel| w.size.map_or(String::new(), |n| format!(", size = {n}"));
-        list(
+        let _ = writeln!(out, "by = {}", inline_list(&k.by));
+        let size = |w: &LockedWheel| w.size.map_or(String::new(), |n| format!(", size = {n}"));
+        write_list(
             out,
             "wheels",
             k.wheels.iter().map(|w| {
                 format!(
                     "{{ file = {}, sha256 = \"{}\"{} }}",
-                    q(&w.file),
+                    quoted_string(&w.file),
                     w.sha256,
                     size(w)
                 )
@@ -611,30 +634,34 @@ fn render_python(out: &mut String, p: &Python) {
     }
 }
 
-fn render_pin(out: &mut String, key: &str, pin: &Pin, asks: Option<&Asks>) {
+fn render_pin(out: &mut String, key: &str, pin: &RepositoryPin, asks: Option<&PartRequirements>) {
     // Writing to a String cannot fail.
     let _ = write!(
         out,
         "\n[{key}]\nrepo = {}\nref = {}\ncommit = \"{}\"\ntree = \"{}\"\n",
-        q(&pin.repo),
-        q(&pin.git_ref),
+        quoted_string(&pin.repo),
+        quoted_string(&pin.git_ref),
         pin.commit,
         pin.tree
     );
     if let Some(a) = asks {
-        list(
+        write_list(
             out,
             "requirements",
-            a.lines.iter().map(|l| q(&l.to_string())),
+            a.lines.iter().map(|l| quoted_string(&l.to_string())),
         );
-        list(out, "ignore_requirements", a.ignored.iter().map(|l| q(l)));
+        write_list(
+            out,
+            "ignore_requirements",
+            a.ignored.iter().map(|l| quoted_string(l)),
+        );
     }
     for s in &pin.submodules {
         let _ = write!(
             out,
             "\n[[{key}.submodules]]\npath = {}\nrepo = {}\ncommit = \"{}\"\ntree = \"{}\"\n",
-            q(&s.path),
-            q(&s.repo),
+            quoted_string(&s.path),
+            quoted_string(&s.repo),
             s.commit,
             s.tree
         );

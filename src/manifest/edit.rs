@@ -25,7 +25,7 @@ pub fn add_models(text: &str, models: &[NewModel]) -> Result<String> {
     });
     let Some(table) = section.as_table_mut() else {
         return Err(Problem::new("`models` in comfy.toml is an inline table")
-            .hint("write a section for each model: [models.\"PATH\"]"));
+            .with_hint("write a section for each model: [models.\"PATH\"]"));
     };
     for m in models {
         let mut t = Table::new();

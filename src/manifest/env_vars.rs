@@ -141,7 +141,7 @@ const WORDS: &[&str] = &[
 ];
 
 /// Why a variable is not the manifest's to set, and what to do instead.
-pub fn refused(name: &str) -> Option<(&'static str, &'static str)> {
+pub fn refusal_of(name: &str) -> Option<(&'static str, &'static str)> {
     let upper = name.to_uppercase();
     let is = |list: &[&str]| list.contains(&upper.as_str());
     if is(OWN) {
@@ -175,7 +175,7 @@ mod tests {
             GIT_SSH_COMMAND XDG_DATA_DIRS JAVA_TOOL_OPTIONS BROWSER";
         for name in loaders.split_whitespace() {
             assert_eq!(
-                refused(name).map(|r| r.0),
+                refusal_of(name).map(|r| r.0),
                 Some("changes what code is loaded"),
                 "{name}"
             );
@@ -187,7 +187,7 @@ mod tests {
             COMFYUI_MODE XFORMERS_DISABLED SSL_CERT_FILE DO_NOT_TRACK TORCH_CUDNN_V8_API_ENABLED \
              TRITON_DISABLE_LINE_INFO NCCL_DEBUG";
         for name in tuning.split_whitespace() {
-            assert_eq!(refused(name), None, "{name}");
+            assert_eq!(refusal_of(name), None, "{name}");
         }
     }
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-pub use crate::manifest::source::Source;
+pub use crate::manifest::source::TomlSource;
 pub use crate::manifest::values::{model_address, model_source, reserved_flag};
 
 use super::problem::Result;
@@ -34,41 +34,41 @@ pub const MODELS: &str = "models";
 /// The manifest of one machine: the file with its `[hosts.NAME]` part merged in.
 #[derive(Debug, Clone)]
 pub struct Manifest {
-    pub source: Source,
+    pub source: TomlSource,
     /// Whose part `[hosts.NAME]` has.
     pub hosts: Vec<String>,
-    pub host: Host,
-    pub comfyui: Comfyui,
-    pub python: Python,
-    pub nodes: BTreeMap<String, Node>,
-    pub models: Table<Model>,
-    pub shares: BTreeMap<String, Share>,
-    pub run: Run,
-    pub network: Network,
-    pub policy: Policy,
+    pub host: HostSettings,
+    pub comfyui: ComfyuiSettings,
+    pub python: PythonSettings,
+    pub nodes: BTreeMap<String, NodeSettings>,
+    pub models: Table<ModelSettings>,
+    pub shares: BTreeMap<String, ShareSettings>,
+    pub run: RunSettings,
+    pub network: NetworkSettings,
+    pub policy: PolicySettings,
 }
 
 #[derive(Debug, Clone)]
-pub struct Host {
+pub struct HostSettings {
     pub primary_user: Option<String>,
     pub sandbox_user: String,
     pub group: String,
     pub gid: Option<u32>,
     /// An account that is somebody's may become the sandbox user.
     pub adopt: bool,
-    pub isolation: Isolation,
+    pub isolation: IsolationMode,
     pub prefix: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Isolation {
+pub enum IsolationMode {
     Account,
     None,
 }
 
 #[derive(Debug, Clone)]
-pub struct Comfyui {
+pub struct ComfyuiSettings {
     pub repo: String,
     pub git_ref: String,
     pub view: Option<String>,
@@ -81,23 +81,23 @@ pub struct Comfyui {
 }
 
 #[derive(Debug, Clone)]
-pub struct Python {
+pub struct PythonSettings {
     pub version: String,
     pub requirements: Vec<String>,
     pub overrides: Vec<String>,
     pub minimum_age: chrono::Duration,
-    pub indexes: Vec<Index>,
+    pub indexes: Vec<PackageIndex>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Index {
+pub struct PackageIndex {
     pub name: String,
     pub url: String,
     pub packages: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
-pub struct Node {
+pub struct NodeSettings {
     pub repo: String,
     pub git_ref: String,
     pub enabled: bool,
@@ -107,7 +107,7 @@ pub struct Node {
 }
 
 #[derive(Debug, Clone)]
-pub struct Model {
+pub struct ModelSettings {
     /// One text for all that are in the same.
     pub share: Arc<str>,
     pub source: Option<String>,
@@ -115,18 +115,18 @@ pub struct Model {
 }
 
 #[derive(Debug, Clone)]
-pub struct Share {
+pub struct ShareSettings {
     /// As written; `~` is the primary user's home.
     pub path: String,
-    pub role: Role,
-    pub access: Access,
+    pub role: ShareRole,
+    pub access: ShareAccess,
     pub requires_mount: Option<PathBuf>,
     pub manage: bool,
 }
 
 /// What ComfyUI takes a share for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Role {
+pub enum ShareRole {
     /// It stands in for this folder of ComfyUI's: `models`, `models/…`, `input`, `output`,
     /// `user/…`.
     Mount(String),
@@ -135,24 +135,24 @@ pub enum Role {
     Models(BTreeMap<String, Vec<String>>),
 }
 
-impl Role {
-    pub fn mount(&self) -> Option<&str> {
+impl ShareRole {
+    pub fn mount_path(&self) -> Option<&str> {
         match self {
-            Role::Mount(m) => Some(m),
-            Role::Models(_) => None,
+            ShareRole::Mount(m) => Some(m),
+            ShareRole::Models(_) => None,
         }
     }
 
     pub fn holds_models(&self) -> bool {
         match self {
-            Role::Mount(m) => m == "models" || m.starts_with("models/"),
-            Role::Models(_) => true,
+            ShareRole::Mount(m) => m == "models" || m.starts_with("models/"),
+            ShareRole::Models(_) => true,
         }
     }
 
     /// Whether ComfyUI looks for models where `path` of the share lies: another program keeps more
     /// than models.
-    pub fn shows(&self, path: &str) -> bool {
+    pub fn shows_path(&self, path: &str) -> bool {
         let below = |folder: &String| {
             folder == "."
                 || path
@@ -160,8 +160,8 @@ impl Role {
                     .is_some_and(|rest| rest.starts_with('/'))
         };
         match self {
-            Role::Mount(_) => self.holds_models(),
-            Role::Models(kinds) => kinds.values().flatten().any(below),
+            ShareRole::Mount(_) => self.holds_models(),
+            ShareRole::Models(kinds) => kinds.values().flatten().any(below),
         }
     }
 }
@@ -170,14 +170,14 @@ impl Role {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
-pub enum Access {
+pub enum ShareAccess {
     Read,
     Write,
     Add,
 }
 
 #[derive(Debug, Clone)]
-pub struct Run {
+pub struct RunSettings {
     pub open_files: u64,
     /// Bytes kept for the system.
     pub memory_reserve: u64,
@@ -190,21 +190,21 @@ pub struct Run {
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Egress {
+pub enum EgressPolicy {
     Deny,
     Allow,
     /// `host:port` each.
     Only(Vec<String>),
 }
 
-impl Egress {
+impl EgressPolicy {
     /// Whether ComfyUI may reach `host:port`; `*.` in a list stands for every name below.
     pub fn allows(&self, host: &str, port: u16) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         match self {
-            Egress::Deny => false,
-            Egress::Allow => true,
-            Egress::Only(list) => {
+            EgressPolicy::Deny => false,
+            EgressPolicy::Allow => true,
+            EgressPolicy::Only(list) => {
                 list.iter()
                     .filter_map(|e| e.rsplit_once(':'))
                     .any(|(name, p)| {
@@ -222,8 +222,8 @@ impl Egress {
     }
 
     /// The ports that a list names.
-    pub fn ports(&self) -> Vec<u16> {
-        let Egress::Only(list) = self else {
+    pub fn allowed_ports(&self) -> Vec<u16> {
+        let EgressPolicy::Only(list) = self else {
             return Vec::new();
         };
         list.iter()
@@ -234,7 +234,7 @@ impl Egress {
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Clients {
+pub enum ClientPolicy {
     Primary,
     Any,
     /// Addresses; only with `allow_remote`.
@@ -242,21 +242,21 @@ pub enum Clients {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Network {
-    pub egress: Egress,
-    pub clients: Clients,
+pub struct NetworkSettings {
+    pub egress: EgressPolicy,
+    pub clients: ClientPolicy,
 }
 
 #[derive(Debug, Clone)]
-pub struct Policy {
+pub struct PolicySettings {
     pub scan: String,
     pub review: String,
     pub confinement: String,
-    pub accept: Vec<Accept>,
+    pub accept: Vec<AcceptEntry>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Accept {
+pub struct AcceptEntry {
     pub node: String,
     pub rule: String,
     pub path: String,
@@ -299,17 +299,17 @@ impl Manifest {
     /// # Errors
     /// One problem that lists every mistake with file, line and column, and how to mend it.
     pub fn parse(path: &Path, text: &ByteString, hostname: &str) -> Result<Manifest> {
-        validate::manifest(path, text, hostname)
+        validate::parse_manifest(path, text, hostname)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Egress;
+    use super::EgressPolicy;
 
     #[test]
     fn a_list_means_its_hosts_and_ports_and_no_others() {
-        let list = Egress::Only(vec!["huggingface.co:443".into(), "*.hf.co:443".into()]);
+        let list = EgressPolicy::Only(vec!["huggingface.co:443".into(), "*.hf.co:443".into()]);
         for (host, port, is) in [
             ("huggingface.co", 443, true),
             ("HuggingFace.co.", 443, true),
@@ -325,7 +325,8 @@ mod tests {
             assert_eq!(list.allows(host, port), is, "{host}:{port}");
         }
         assert!(
-            !Egress::Deny.allows("huggingface.co", 443) && Egress::Allow.allows("anything.test", 1)
+            !EgressPolicy::Deny.allows("huggingface.co", 443)
+                && EgressPolicy::Allow.allows("anything.test", 1)
         );
     }
 }

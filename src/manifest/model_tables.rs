@@ -11,22 +11,22 @@ use bytestring::ByteString;
 use super::Table;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Field<'a> {
+pub enum FieldValue<'a> {
     Text(&'a str),
     Number(u64),
 }
 
-impl<'a> Field<'a> {
-    pub fn text(self) -> Option<&'a str> {
-        if let Field::Text(t) = self {
+impl<'a> FieldValue<'a> {
+    pub fn as_text(self) -> Option<&'a str> {
+        if let FieldValue::Text(t) = self {
             Some(t)
         } else {
             None
         }
     }
 
-    pub fn number(self) -> Option<u64> {
-        if let Field::Number(n) = self {
+    pub fn as_number(self) -> Option<u64> {
+        if let FieldValue::Number(n) = self {
             Some(n)
         } else {
             None
@@ -35,10 +35,10 @@ impl<'a> Field<'a> {
 }
 
 /// A text that may be absent; nothing where a number stands.
-pub fn optional(field: Option<Field<'_>>) -> Option<Option<String>> {
+pub fn optional_text(field: Option<FieldValue<'_>>) -> Option<Option<String>> {
     match field {
         None => Some(None),
-        Some(f) => f.text().map(|t| Some(t.to_string())),
+        Some(f) => f.as_text().map(|t| Some(t.to_string())),
     }
 }
 
@@ -46,10 +46,10 @@ pub fn optional(field: Option<Field<'_>>) -> Option<Option<String>> {
 /// the values of the keys `known`. Where it makes nothing of one, none is taken. Places are only
 /// those of the text itself where none was taken: whoever has to name one lets the parser read all
 /// of it.
-pub fn take<'a, T, const N: usize>(
+pub fn extract<'a, T, const N: usize>(
     text: &'a ByteString,
     known: &[&str; N],
-    make: impl Fn(&'a str, [Option<Field<'a>>; N]) -> Option<T>,
+    make: impl Fn(&'a str, [Option<FieldValue<'a>>; N]) -> Option<T>,
 ) -> (Cow<'a, str>, Table<T>) {
     const HEAD: &str = "[models.\"";
     let all = (Cow::Borrowed(&**text), Table::new_vec());
@@ -63,12 +63,12 @@ pub fn take<'a, T, const N: usize>(
     let mut taken: Vec<(ByteString, T)> = Vec::new();
     let (mut at, mut sorted, mut in_share) = (0, true, false);
     while at < text.len() {
-        let line = line(text, at);
+        let line = line_at(text, at);
         let end = at + line.len();
         let Some(path) = line
             .strip_prefix(HEAD)
-            .and_then(|l| trimmed(l).strip_suffix("\"]"))
-            .filter(|p| plain(p))
+            .and_then(|l| trim_line(l).strip_suffix("\"]"))
+            .filter(|p| is_plain(p))
         else {
             // Another form of the same table: `models = …`, `[models]`, `models."x"…`.
             let words = line.trim_start();
@@ -80,7 +80,7 @@ pub fn take<'a, T, const N: usize>(
                 return all;
             }
             if words.starts_with('[') {
-                in_share = is_share(trimmed(words));
+                in_share = is_share(trim_line(words));
             }
             rest.push_str(line);
             at = end;
@@ -89,8 +89,8 @@ pub fn take<'a, T, const N: usize>(
         let mut fields = [None; N];
         let mut next = end;
         while next < text.len() && text.as_bytes()[next] != b'[' {
-            let line = self::line(text, next);
-            match field(line) {
+            let line = self::line_at(text, next);
+            match parse_field(line) {
                 Some(None) => {}
                 // With one of another form, or a key that is unknown or there twice, all of them
                 // are the parser's.
@@ -127,13 +127,13 @@ pub fn take<'a, T, const N: usize>(
 }
 
 /// The line that begins there, with its end.
-fn line(text: &str, at: usize) -> &str {
+fn line_at(text: &str, at: usize) -> &str {
     let rest = &text[at..];
     memchr::memchr(b'\n', rest.as_bytes()).map_or(rest, |n| &rest[..=n])
 }
 
 /// Without what TOML takes for white space at the end of a line, and no other.
-fn trimmed(line: &str) -> &str {
+fn trim_line(line: &str) -> &str {
     line.trim_end_matches([' ', '\t', '\n'])
 }
 
@@ -149,7 +149,7 @@ fn is_share(line: &str) -> bool {
     })
 }
 
-fn plain(text: &str) -> bool {
+fn is_plain(text: &str) -> bool {
     // Without a branch for each, so that many are looked at at once.
     let odd = |so_far: bool, b: u8| so_far | (b < b' ') | (b == b'"') | (b == b'\\') | (b == 0x7f);
     !text.is_empty()
@@ -158,8 +158,8 @@ fn plain(text: &str) -> bool {
 }
 
 /// `None`: something else. `Some(None)`: nothing, or a comment.
-fn field(line: &str) -> Option<Option<(&str, Field<'_>)>> {
-    let line = trimmed(line);
+fn parse_field(line: &str) -> Option<Option<(&str, FieldValue<'_>)>> {
+    let line = trim_line(line);
     if line.is_empty()
         || (line.starts_with('#') && !line.chars().any(|c| c.is_control() && c != '\t'))
     {
@@ -169,9 +169,9 @@ fn field(line: &str) -> Option<Option<(&str, Field<'_>)>> {
     let value = value.strip_prefix(" = ")?;
     let text = value.strip_prefix('"').and_then(|v| v.strip_suffix('"'));
     match text {
-        Some(t) if t.is_empty() || plain(t) => Some(Some((key, Field::Text(t)))),
+        Some(t) if t.is_empty() || is_plain(t) => Some(Some((key, FieldValue::Text(t)))),
         None if value.bytes().all(|b| b.is_ascii_digit()) && !value.starts_with('0') => {
-            Some(Some((key, Field::Number(value.parse().ok()?))))
+            Some(Some((key, FieldValue::Number(value.parse().ok()?))))
         }
         _ => None,
     }
@@ -187,18 +187,18 @@ mod tests {
             "a = 1\n[models.\"x/y.bin\"]\nsource = \"hf://o\"\nsize = 12\n# \
              c\n\n[models.\"odd\"]\nsize = \"a\\\"b\"\n[z]\nb = 2\n",
         );
-        let read = |path: &str, fields: [Option<Field>; 2]| {
+        let read = |path: &str, fields: [Option<FieldValue>; 2]| {
             Some((
                 path.to_string(),
-                fields[0].and_then(Field::text).map(String::from),
-                fields[1].and_then(Field::number),
+                fields[0].and_then(FieldValue::as_text).map(String::from),
+                fields[1].and_then(FieldValue::as_number),
             ))
         };
-        let (rest, blocks) = take(&text, &["source", "size"], read);
+        let (rest, blocks) = extract(&text, &["source", "size"], read);
         // One section is of another form, and stays with the parser; so do all.
         assert!(blocks.is_empty() && *rest == *text);
         let text = ByteString::from(text.replace("[models.\"odd\"]\nsize = \"a\\\"b\"\n", ""));
-        let (rest, blocks) = take(&text, &["source", "size"], read);
+        let (rest, blocks) = extract(&text, &["source", "size"], read);
         assert_eq!(
             blocks.into_tuple_vec(),
             [(
@@ -219,18 +219,18 @@ mod tests {
             "[models.\"b\"]\nsize = 1\u{85}\n",
         ] {
             assert!(
-                take(&format!("{other}{text}").into(), &["source", "size"], read)
+                extract(&format!("{other}{text}").into(), &["source", "size"], read)
                     .1
                     .is_empty(),
                 "{other}"
             );
         }
         assert!(
-            take(&text, &["source"], |_, _| Some(())).1.is_empty(),
+            extract(&text, &["source"], |_, _| Some(())).1.is_empty(),
             "a key that nobody knows"
         );
         assert!(
-            take(&text, &["source", "size"], |_, _| None::<()>)
+            extract(&text, &["source", "size"], |_, _| None::<()>)
                 .1
                 .is_empty(),
             "nothing can be made of it"
@@ -244,7 +244,7 @@ mod tests {
             ("x = [\n[\"shares.a\"]\n]\nmodels = {}\n", 0),
         ] {
             assert_eq!(
-                take(&format!("{other}{text}").into(), &["source", "size"], read)
+                extract(&format!("{other}{text}").into(), &["source", "size"], read)
                     .1
                     .len(),
                 taken,

@@ -4,7 +4,7 @@ use unicode_normalization::UnicodeNormalization;
 
 /// A folder name under custom_nodes/, or a share's name: `[A-Za-z0-9._-]{1,64}`, no leading `.` or
 /// `-`.
-pub fn folder(name: &str) -> Result<(), &'static str> {
+pub fn check_folder(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 64 {
         return Err("must have 1 to 64 characters");
     }
@@ -25,7 +25,7 @@ pub fn folder(name: &str) -> Result<(), &'static str> {
 }
 
 /// A user or group name that useradd(8) and dscl(1) both take.
-pub fn account(name: &str) -> Result<(), &'static str> {
+pub fn check_account(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 31 {
         return Err("must have 1 to 31 characters");
     }
@@ -144,7 +144,7 @@ pub fn repo_key(url: &str) -> String {
 }
 
 /// A path inside a tree: relative, clean, no control characters.
-pub fn relative(path: &str) -> Result<(), &'static str> {
+pub fn check_relative(path: &str) -> Result<(), &'static str> {
     if path.is_empty() || path.len() > 1024 {
         return Err("must have 1 to 1024 characters");
     }
@@ -229,12 +229,12 @@ pub fn is_folded(name: &str) -> bool {
             .bytes()
             .fold(false, |so_far, b| so_far | b.is_ascii_uppercase())
     } else {
-        folded(name) == name
+        folded_name(name) == name
     }
 }
 
 /// The form in which APFS compares names: NFD and case folded.
-pub fn folded(name: &str) -> String {
+pub fn folded_name(name: &str) -> String {
     if name.is_ascii() {
         return name.to_ascii_lowercase();
     }

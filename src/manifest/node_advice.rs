@@ -4,7 +4,7 @@
 use super::{Manifest, names};
 
 /// A node, and what it needs.
-pub struct Known {
+pub struct NodeAdvice {
     /// The name that people give its folder, its address and its branch.
     folder: &'static str,
     url: &'static str,
@@ -16,8 +16,8 @@ pub struct Known {
     why: &'static str,
 }
 
-pub const KNOWN: &[Known] = &[
-    Known {
+pub const KNOWN: &[NodeAdvice] = &[
+    NodeAdvice {
         folder: "comfyui-custom-scripts",
         url: "https://github.com/pythongosssss/ComfyUI-Custom-Scripts",
         git_ref: "main",
@@ -26,7 +26,7 @@ pub const KNOWN: &[Known] = &[
         ignore_requirements: &[],
         why: "keeps its settings in its own folder, and makes one in ComfyUI's",
     },
-    Known {
+    NodeAdvice {
         folder: "comfyui-easy-use",
         url: "https://github.com/yolain/ComfyUI-Easy-Use",
         git_ref: "main",
@@ -35,7 +35,7 @@ pub const KNOWN: &[Known] = &[
         ignore_requirements: &[],
         why: "makes folders for wildcards and styles",
     },
-    Known {
+    NodeAdvice {
         folder: "comfyui_controlnet_aux",
         url: "https://github.com/Fannovel16/comfyui_controlnet_aux",
         git_ref: "main",
@@ -46,15 +46,15 @@ pub const KNOWN: &[Known] = &[
     },
 ];
 
-impl Known {
+impl NodeAdvice {
     /// The entry of a repository.
-    pub fn of(repo: &str) -> Option<&'static Known> {
+    pub fn for_repository(repo: &str) -> Option<&'static NodeAdvice> {
         let key = names::repo_key(repo);
         KNOWN.iter().find(|k| names::repo_key(k.url) == key)
     }
 
     /// Its section of comfy.toml, with why.
-    pub fn section(&self) -> String {
+    pub fn manifest_section(&self) -> String {
         let mut out = format!(
             "[nodes.{}]\nrepo = \"{}\"\nref  = \"{}\"\n",
             self.folder, self.url, self.git_ref
@@ -64,14 +64,14 @@ impl Known {
             ("ignore_requirements", self.ignore_requirements),
         ] {
             if !list.is_empty() {
-                out += &format!("{key} = {}\n", quoted(list));
+                out += &format!("{key} = {}\n", quoted_list(list));
             }
         }
         out + &format!("# it {}\n", self.why)
     }
 
     /// The lines that `name`, which is this node, lacks in comfy.toml; none where it has all.
-    pub fn advice(&self, name: &str, m: &Manifest) -> Option<String> {
+    pub fn missing_lines(&self, name: &str, m: &Manifest) -> Option<String> {
         let node = m.nodes.get(name)?;
         let lacks =
             |have: &[String], wants: &[&str]| wants.iter().any(|w| !have.iter().any(|h| h == w));
@@ -79,11 +79,11 @@ impl Known {
         if lacks(&node.writable, self.writable) {
             lines.push(format!(
                 "[nodes.{name}] writable = {}",
-                quoted(self.writable)
+                quoted_list(self.writable)
             ));
         }
         if lacks(&m.comfyui.writable, self.core) {
-            lines.push(format!("[comfyui] writable = {}", quoted(self.core)));
+            lines.push(format!("[comfyui] writable = {}", quoted_list(self.core)));
         }
         (!lines.is_empty()).then(|| {
             format!(
@@ -95,7 +95,7 @@ impl Known {
     }
 }
 
-fn quoted(list: &[&str]) -> String {
+fn quoted_list(list: &[&str]) -> String {
     format!(
         "[{}]",
         list.iter()
@@ -106,9 +106,11 @@ fn quoted(list: &[&str]) -> String {
 }
 
 /// What every node of `new` that is known lacks.
-pub fn advice<'a>(m: &Manifest, new: impl Iterator<Item = &'a str>) -> Vec<String> {
-    new.filter_map(|name| Known::of(&m.nodes.get(name)?.repo)?.advice(name, m))
-        .collect()
+pub fn advice_for<'a>(m: &Manifest, new: impl Iterator<Item = &'a str>) -> Vec<String> {
+    new.filter_map(|name| {
+        NodeAdvice::for_repository(&m.nodes.get(name)?.repo)?.missing_lines(name, m)
+    })
+    .collect()
 }
 
 #[cfg(test)]
@@ -131,14 +133,14 @@ mod tests {
             )
             .unwrap()
         };
-        let all = |t: &str| advice(&parse(t), ["scripts", "gone"].into_iter()).join("\n");
+        let all = |t: &str| advice_for(&parse(t), ["scripts", "gone"].into_iter()).join("\n");
         insta::assert_snapshot!(all(&text("")), @r#"node.scripts keeps its settings in its own folder, and makes one in ComfyUI's: if you agree, add to comfy.toml: [nodes.scripts] writable = ["pysssss.json"]  and  [comfyui] writable = ["web/extensions"]"#);
         assert_eq!(
             all(&(text("writable = [\"web/extensions\"]") + "writable = [\"pysssss.json\"]\n")),
             ""
         );
         // Everything that `init` offers is a manifest once its comment signs are gone.
-        let offered = crate::manifest::starter::text("alice", "/srv/comfy")
+        let offered = crate::manifest::starter::starter_text("alice", "/srv/comfy")
             .replace("# [nodes.", "[nodes.")
             .lines()
             .fold((String::new(), false), |(out, on), l| {
@@ -154,7 +156,7 @@ mod tests {
                 )
             });
         assert!(
-            advice(&parse(&offered.0), KNOWN.iter().map(|k| k.folder))
+            advice_for(&parse(&offered.0), KNOWN.iter().map(|k| k.folder))
                 .iter()
                 .all(|a| a.contains("[comfyui]")),
             "{}",

@@ -71,7 +71,7 @@ pub fn systems_own(path: &Path) -> bool {
 
 /// Whether a path below `home` goes through a hidden folder, or is one. macOS hides `~/Library` by
 /// a flag.
-pub fn hidden(home: &Path, path: &Path) -> bool {
+pub fn is_hidden(home: &Path, path: &Path) -> bool {
     let Ok(rest) = path.strip_prefix(home) else {
         return false;
     };
@@ -91,7 +91,7 @@ pub fn model_file(home: &Path, path: &Path) -> Option<&'static str> {
     if systems_own(path) {
         return Some("belongs to the system");
     }
-    if hidden(home, path) && !hub {
+    if is_hidden(home, path) && !hub {
         return Some("lies in a hidden folder of your home, where keys and settings are");
     }
     let (text, blob) = (path.to_string_lossy(), of_hub_cache(path));
@@ -118,11 +118,11 @@ fn of_hub_cache(path: &Path) -> bool {
 
 /// What is wrong with a place that the owner's shells, desktop and services may run things from, or
 /// keep keys in; `home` is the owner's.
-pub fn closed(home: &Path, path: &Path) -> Option<&'static str> {
+pub fn why_reserved(home: &Path, path: &Path) -> Option<&'static str> {
     if systems_own(path) {
         return Some("belongs to the system");
     }
-    if hidden(home, path) {
+    if is_hidden(home, path) {
         return Some("lies in a hidden folder of your home, where keys and settings are");
     }
     // Debian's ~/.profile puts ~/bin into PATH; folders of that name are for programs everywhere
@@ -162,7 +162,7 @@ mod tests {
             ("/run/media/alice/DISK", ""),
         ];
         for (path, why) in table {
-            let found = closed(home, Path::new(path));
+            let found = why_reserved(home, Path::new(path));
             assert!(
                 if why.is_empty() {
                     found.is_none()

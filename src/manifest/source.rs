@@ -8,7 +8,7 @@ use toml_edit::{Document, Item, Value};
 
 /// A TOML file with the positions of its keys.
 #[derive(Debug, Clone)]
-pub struct Source {
+pub struct TomlSource {
     pub path: PathBuf,
     /// Not copied: it may be megabytes.
     pub text: ByteString,
@@ -20,9 +20,9 @@ pub struct Source {
     overlay: Option<String>,
 }
 
-impl Source {
+impl TomlSource {
     pub fn new(path: &Path, text: &ByteString, overlay: Option<&str>) -> Self {
-        Source {
+        TomlSource {
             path: path.to_path_buf(),
             text: text.clone(),
             document: OnceLock::new(),
@@ -32,19 +32,19 @@ impl Source {
     }
 
     /// `comfy.toml:12:5` of the key at `path`, or of its nearest parent that is there.
-    pub fn at(&self, path: &[&str]) -> String {
+    pub fn place_of_key(&self, path: &[&str]) -> String {
         let own = self
             .overlay
             .as_deref()
             .map(|h| [&["hosts", h][..], path].concat());
         let start = own
-            .and_then(|p| self.start(&p, true))
-            .or_else(|| self.start(path, false));
-        self.place(start.unwrap_or(0))
+            .and_then(|p| self.key_offset(&p, true))
+            .or_else(|| self.key_offset(path, false));
+        self.place_of_offset(start.unwrap_or(0))
     }
 
     /// `comfy.toml:12:5` of a byte offset.
-    pub fn place(&self, offset: usize) -> String {
+    pub fn place_of_offset(&self, offset: usize) -> String {
         let offset = self.text.floor_char_boundary(offset.min(self.text.len()));
         let lines = self.lines.get_or_init(|| {
             std::iter::once(0)
@@ -53,11 +53,11 @@ impl Source {
         });
         let line = lines.partition_point(|start| *start <= offset);
         let column = self.text[lines[line - 1]..offset].chars().count() + 1;
-        format!("{}:{line}:{column}", self.name())
+        format!("{}:{line}:{column}", self.file_name())
     }
 
     /// The file's own name: what messages call it.
-    pub fn name(&self) -> String {
+    pub fn file_name(&self) -> String {
         self.path
             .file_name()
             .unwrap_or(self.path.as_os_str())
@@ -65,8 +65,8 @@ impl Source {
             .into_owned()
     }
 
-    fn start(&self, path: &[&str], whole: bool) -> Option<usize> {
-        let mut here = Here::Item(
+    fn key_offset(&self, path: &[&str], whole: bool) -> Option<usize> {
+        let mut here = TableCursor::Item(
             self.document
                 .get_or_init(|| Document::parse(self.text.to_string()).ok())
                 .as_ref()?
@@ -84,30 +84,30 @@ impl Source {
     }
 }
 
-enum Here<'a> {
+enum TableCursor<'a> {
     Item(&'a Item),
     Table(&'a toml_edit::Table),
     Value(&'a Value),
 }
 
-impl<'a> Here<'a> {
-    fn child(&self, key: &str) -> Option<(Here<'a>, Option<usize>)> {
+impl<'a> TableCursor<'a> {
+    fn child(&self, key: &str) -> Option<(TableCursor<'a>, Option<usize>)> {
         let value = match self {
-            Here::Item(Item::Table(t)) => return table_child(t, key),
-            Here::Table(t) => return table_child(t, key),
-            Here::Item(Item::ArrayOfTables(a)) => {
+            TableCursor::Item(Item::Table(t)) => return table_child(t, key),
+            TableCursor::Table(t) => return table_child(t, key),
+            TableCursor::Item(Item::ArrayOfTables(a)) => {
                 let t = a.get(key.parse::<usize>().ok()?)?;
-                return Some((Here::Table(t), t.span().map(|s| s.start)));
+                return Some((TableCursor::Table(t), t.span().map(|s| s.start)));
             }
-            Here::Item(Item::Value(v)) => v,
-            Here::Value(v) => v,
-            Here::Item(Item::None) => return None,
+            TableCursor::Item(Item::Value(v)) => v,
+            TableCursor::Value(v) => v,
+            TableCursor::Item(Item::None) => return None,
         };
         match value {
             Value::InlineTable(t) => {
                 let v = t.get(key)?;
                 Some((
-                    Here::Value(v),
+                    TableCursor::Value(v),
                     t.key(key)
                         .and_then(|k| k.span())
                         .or(v.span())
@@ -116,15 +116,15 @@ impl<'a> Here<'a> {
             }
             Value::Array(a) => {
                 let v = a.get(key.parse::<usize>().ok()?)?;
-                Some((Here::Value(v), v.span().map(|s| s.start)))
+                Some((TableCursor::Value(v), v.span().map(|s| s.start)))
             }
             _ => None,
         }
     }
 }
 
-fn table_child<'a>(t: &'a toml_edit::Table, key: &str) -> Option<(Here<'a>, Option<usize>)> {
+fn table_child<'a>(t: &'a toml_edit::Table, key: &str) -> Option<(TableCursor<'a>, Option<usize>)> {
     let at = t.key(key).and_then(|k| k.span()).map(|s| s.start);
     let item = t.get(key)?;
-    Some((Here::Item(item), at.or(item.span().map(|s| s.start))))
+    Some((TableCursor::Item(item), at.or(item.span().map(|s| s.start))))
 }

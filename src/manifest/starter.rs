@@ -4,7 +4,7 @@ use super::node_advice::KNOWN;
 
 /// A starter for this machine; shares lie outside the home, where no parent folder needs an ACL
 /// entry.
-pub fn text(primary_user: &str, shared_root: &str) -> String {
+pub fn starter_text(primary_user: &str, shared_root: &str) -> String {
     let commented = |text: String| {
         text.lines()
             .map(|l| format!("# {}\n", l.trim_start_matches("# ")))
@@ -12,7 +12,7 @@ pub fn text(primary_user: &str, shared_root: &str) -> String {
     };
     let known = KNOWN
         .iter()
-        .map(|k| commented(k.section()))
+        .map(|k| commented(k.manifest_section()))
         .collect::<Vec<_>>()
         .join("\n");
     format!(

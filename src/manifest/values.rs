@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 /// `3 days`, `12 hours`, `0`.
-pub fn duration(text: &str) -> Option<chrono::Duration> {
+pub fn parse_duration(text: &str) -> Option<chrono::Duration> {
     let (n, unit) = number_and_unit(text)?;
     let n = i64::try_from(n).ok().filter(|n| *n <= 10_000)?;
     match unit.strip_suffix('s').unwrap_or(unit) {
@@ -17,7 +17,7 @@ pub fn duration(text: &str) -> Option<chrono::Duration> {
 }
 
 /// `4 GiB`, `512 MiB`, `4 GB`; bytes.
-pub fn size(text: &str) -> Option<u64> {
+pub fn parse_size(text: &str) -> Option<u64> {
     let (n, unit) = number_and_unit(text)?;
     let factor: u64 = match unit {
         "B" => 1,
@@ -117,7 +117,7 @@ pub fn model_source(text: &str) -> Result<(), String> {
                 .map(|p| p.rsplit_once('@').unwrap_or((p, "main")));
             let good = path.is_some_and(|(path, revision)| {
                 path.split('/').count() >= 3
-                    && super::names::relative(path).is_ok()
+                    && super::names::check_relative(path).is_ok()
                     && super::names::git_ref(revision).is_ok()
                     && !path.contains(['?', '#'])
             });
@@ -154,7 +154,9 @@ pub fn model_source(text: &str) -> Result<(), String> {
         "civitai" if !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()) => Ok(()),
         "civitai" => Err("must look like civitai:VERSION, a number".into()),
         "s3" | "gs" | "az" => match rest.strip_prefix("//").and_then(|r| r.split_once('/')) {
-            Some((bucket, key)) if plain_name(bucket) && super::names::relative(key).is_ok() => {
+            Some((bucket, key))
+                if plain_name(bucket) && super::names::check_relative(key).is_ok() =>
+            {
                 Ok(())
             }
             _ => Err(format!("must look like {scheme}://bucket/key")),

@@ -7,27 +7,27 @@ use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Manifest {
+pub struct TomlManifest {
     pub version: Option<i64>,
     #[serde(default)]
-    pub host: Host,
-    pub comfyui: Option<Comfyui>,
+    pub host: TomlHost,
+    pub comfyui: Option<TomlComfyui>,
     #[serde(default)]
-    pub python: Python,
+    pub python: TomlPython,
     #[serde(default)]
-    pub nodes: BTreeMap<String, Node>,
+    pub nodes: BTreeMap<String, TomlNode>,
     #[serde(default)]
-    pub models: BTreeMap<String, Model>,
+    pub models: BTreeMap<String, TomlModel>,
     #[serde(default)]
-    pub shares: BTreeMap<String, Share>,
+    pub shares: BTreeMap<String, TomlShare>,
     #[serde(default)]
-    pub run: Run,
+    pub run: TomlRun,
     #[serde(default)]
-    pub network: Network,
+    pub network: TomlNetwork,
     #[serde(default)]
-    pub policy: Policy,
+    pub policy: TomlPolicy,
     #[serde(default)]
-    pub hosts: BTreeMap<String, Overlay>,
+    pub hosts: BTreeMap<String, TomlOverlay>,
 }
 
 /// What `[hosts.NAME]` may say: nothing that would need another lock.
@@ -37,11 +37,11 @@ pub struct Manifest {
     dead_code,
     reason = "parsed for its errors; the values are merged as TOML"
 )]
-pub struct Overlay {
-    host: Option<Host>,
+pub struct TomlOverlay {
+    host: Option<TomlHost>,
     comfyui: Option<OverlayComfyui>,
-    shares: Option<BTreeMap<String, Share>>,
-    run: Option<Run>,
+    shares: Option<BTreeMap<String, TomlShare>>,
+    run: Option<TomlRun>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -57,7 +57,7 @@ pub struct OverlayComfyui {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Host {
+pub struct TomlHost {
     pub primary_user: Option<String>,
     pub sandbox_user: Option<String>,
     pub group: Option<String>,
@@ -69,7 +69,7 @@ pub struct Host {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Comfyui {
+pub struct TomlComfyui {
     pub repo: Option<String>,
     #[serde(rename = "ref")]
     pub git_ref: Option<String>,
@@ -83,17 +83,17 @@ pub struct Comfyui {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Python {
+pub struct TomlPython {
     pub version: Option<String>,
     pub requirements: Option<Vec<String>>,
     pub overrides: Option<Vec<String>>,
     pub minimum_age: Option<String>,
-    pub indexes: Option<Vec<Index>>,
+    pub indexes: Option<Vec<TomlIndex>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Index {
+pub struct TomlIndex {
     pub name: String,
     pub url: String,
     pub packages: Vec<String>,
@@ -101,7 +101,7 @@ pub struct Index {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Node {
+pub struct TomlNode {
     pub repo: Option<String>,
     #[serde(rename = "ref")]
     pub git_ref: Option<String>,
@@ -113,7 +113,7 @@ pub struct Node {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Model {
+pub struct TomlModel {
     pub share: Option<String>,
     pub source: Option<String>,
     pub sha256: Option<String>,
@@ -121,10 +121,10 @@ pub struct Model {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Share {
+pub struct TomlShare {
     pub path: Option<String>,
     pub mount: Option<String>,
-    pub models: Option<BTreeMap<String, Folders>>,
+    pub models: Option<BTreeMap<String, OneOrMany>>,
     pub access: Option<String>,
     pub requires_mount: Option<String>,
     pub manage: Option<bool>,
@@ -132,14 +132,14 @@ pub struct Share {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "must be a folder, or a list of folders")]
-pub enum Folders {
+pub enum OneOrMany {
     One(String),
     Some(Vec<String>),
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Run {
+pub struct TomlRun {
     pub open_files: Option<i64>,
     pub memory_reserve: Option<String>,
     pub passwordless: Option<bool>,
@@ -149,23 +149,23 @@ pub struct Run {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Network {
+pub struct TomlNetwork {
     pub egress: Option<toml::Value>,
     pub clients: Option<toml::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Policy {
+pub struct TomlPolicy {
     pub scan: Option<String>,
     pub review: Option<String>,
     pub confinement: Option<String>,
-    pub accept: Option<Vec<Accept>>,
+    pub accept: Option<Vec<TomlAccept>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Accept {
+pub struct TomlAccept {
     pub node: String,
     pub rule: String,
     pub path: String,

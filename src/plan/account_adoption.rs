@@ -4,14 +4,14 @@
 
 use std::collections::BTreeSet;
 
-use super::change::{Change, unknown};
-use super::ids::{ACCOUNT_RANGE, Ids};
+use super::change::{Change, unknown_change};
+use super::ids::{ACCOUNT_RANGE, AccountIds};
 use super::inventory::Inventory;
 use super::look::Look;
-use super::observed::{Group, Seen, User};
+use super::observed::{GroupAccount, Seen, UserAccount};
 use crate::desired::Desired;
 use crate::kinds::account::{CARDS, NO_LOGIN};
-use crate::manifest::Isolation;
+use crate::manifest::IsolationMode;
 use crate::problem::{Problem, Result};
 
 /// The first number of people's own groups (login.defs(5), GID_MIN; macOS: 501). Groups below are
@@ -24,38 +24,42 @@ fn first_normal(macos: bool) -> u32 {
 ///
 /// # Errors
 /// An account or a group that comfy may not take, with its place in comfy.toml and the way out.
-pub fn check(
+pub fn check_adoption(
     d: &Desired,
     look: &dyn Look,
-    ids: &Ids,
+    ids: &AccountIds,
     inventory: &Inventory,
 ) -> Result<Vec<Change>> {
-    if d.isolation == Isolation::None {
+    if d.isolation == IsolationMode::None {
         return Ok(Vec::new());
     }
     let asked = [
         (
             format!("group.{}", d.group),
             "group",
-            shared(d, look, inventory),
+            check_shared_group(d, look, inventory),
         ),
         (
             format!("group.{}", d.sandbox),
             "sandbox_user",
-            own(d, look, inventory),
+            check_own_group(d, look, inventory),
         ),
         (
             format!("user.{}", d.sandbox),
             "sandbox_user",
-            account(d, look, ids, inventory),
+            check_account(d, look, ids, inventory),
         ),
     ];
     let (mut unread, mut problems) = (Vec::new(), Vec::new());
     for (address, key, seen) in asked {
         match seen {
-            Err(u) => unread.push(unknown(&address, &u)),
+            Err(u) => unread.push(unknown_change(&address, &u)),
             Ok(Some((why, hint))) => problems.push(
-                Problem::new(format!("{}: {address} {why}", d.at(&["host", key]))).hint(hint),
+                Problem::new(format!(
+                    "{}: {address} {why}",
+                    d.place_of_key(&["host", key])
+                ))
+                .with_hint(hint),
             ),
             Ok(None) => {}
         }
@@ -63,7 +67,7 @@ pub fn check(
     if problems.is_empty() {
         Ok(unread)
     } else {
-        Err(Problem::all(problems))
+        Err(Problem::from_many(problems))
     }
 }
 
@@ -71,7 +75,7 @@ pub fn check(
 type Refusal = Option<(String, String)>;
 
 /// Whether comfy made it or an earlier apply took it over, with this number.
-fn known(inventory: &Inventory, kind: &str, name: &str, id: u32) -> bool {
+fn is_known(inventory: &Inventory, kind: &str, name: &str, id: u32) -> bool {
     let (made, key) = if kind == "user" {
         (&inventory.users, "uid")
     } else {
@@ -87,7 +91,7 @@ fn known(inventory: &Inventory, kind: &str, name: &str, id: u32) -> bool {
 const OTHER_GROUP: &str = "name a group that does not exist yet: comfy makes it";
 
 /// Everybody but these who is in the group or has it as the primary one.
-fn others(look: &dyn Look, g: &Group, expected: &[&str]) -> Seen<Refusal> {
+fn other_members(look: &dyn Look, g: &GroupAccount, expected: &[&str]) -> Seen<Refusal> {
     let foreign = |all: &[String]| {
         all.iter()
             .filter(|n| !expected.contains(&n.as_str()))
@@ -111,7 +115,7 @@ fn others(look: &dyn Look, g: &Group, expected: &[&str]) -> Seen<Refusal> {
     }))
 }
 
-fn of_owner(d: &Desired, g: &Group) -> Refusal {
+fn of_owner(d: &Desired, g: &GroupAccount) -> Refusal {
     let why = || {
         (
             format!(
@@ -125,7 +129,7 @@ fn of_owner(d: &Desired, g: &Group) -> Refusal {
     (g.gid == d.owner.gid).then(why)
 }
 
-fn of_system(d: &Desired, g: &Group) -> Refusal {
+fn of_system(d: &Desired, g: &GroupAccount) -> Refusal {
     let low = g.gid < first_normal(d.platform.macos) && !ACCOUNT_RANGE.contains(&g.gid);
     low.then(|| {
         (
@@ -139,16 +143,16 @@ fn of_system(d: &Desired, g: &Group) -> Refusal {
     })
 }
 
-fn shared(d: &Desired, look: &dyn Look, inventory: &Inventory) -> Seen<Refusal> {
-    let Some(g) = look.group(&d.group)? else {
+fn check_shared_group(d: &Desired, look: &dyn Look, inventory: &Inventory) -> Seen<Refusal> {
+    let Some(g) = look.find_group(&d.group)? else {
         return Ok(None);
     };
     let refusal = of_owner(d, &g);
-    if refusal.is_some() || known(inventory, "group", &g.name, g.gid) {
+    if refusal.is_some() || is_known(inventory, "group", &g.name, g.gid) {
         return Ok(refusal);
     }
     let ours = [d.owner.name.as_str(), d.sandbox.as_str()];
-    if let Some(r) = others(look, &g, &ours)? {
+    if let Some(r) = other_members(look, &g, &ours)? {
         return Ok(Some(r));
     }
     // Somebody put exactly these two into it, and comfy did not for a graphics card's sake: it is
@@ -166,52 +170,55 @@ fn shared(d: &Desired, look: &dyn Look, inventory: &Inventory) -> Seen<Refusal> 
 }
 
 /// The sandbox user's own group.
-fn own(d: &Desired, look: &dyn Look, inventory: &Inventory) -> Seen<Refusal> {
-    let Some(g) = look.group(&d.sandbox)? else {
+fn check_own_group(d: &Desired, look: &dyn Look, inventory: &Inventory) -> Seen<Refusal> {
+    let Some(g) = look.find_group(&d.sandbox)? else {
         return Ok(None);
     };
     let refusal = of_owner(d, &g);
-    if refusal.is_some() || known(inventory, "group", &g.name, g.gid) {
+    if refusal.is_some() || is_known(inventory, "group", &g.name, g.gid) {
         return Ok(refusal);
     }
-    if let Some(r) = others(look, &g, &[d.owner.name.as_str(), d.sandbox.as_str()])? {
+    if let Some(r) = other_members(look, &g, &[d.owner.name.as_str(), d.sandbox.as_str()])? {
         return Ok(Some(r));
     }
     // With its account it is judged as that.
-    let accounts = look.user(&d.sandbox)?.is_some_and(|u| u.gid == g.gid);
+    let accounts = look.find_user(&d.sandbox)?.is_some_and(|u| u.gid == g.gid);
     Ok(if accounts { None } else { of_system(d, &g) })
 }
 
-fn account(d: &Desired, look: &dyn Look, ids: &Ids, inventory: &Inventory) -> Seen<Refusal> {
-    let Some(u) = look.user(&d.sandbox)?.filter(|u| u.uid == ids.sandbox) else {
+fn check_account(
+    d: &Desired,
+    look: &dyn Look,
+    ids: &AccountIds,
+    inventory: &Inventory,
+) -> Seen<Refusal> {
+    let Some(u) = look.find_user(&d.sandbox)?.filter(|u| u.uid == ids.sandbox) else {
         return Ok(None);
     };
-    if known(inventory, "user", &u.name, u.uid) || d.adopt {
+    if is_known(inventory, "user", &u.name, u.uid) || d.adopt {
         return Ok(None);
     }
     let hint = "name an account that does not exist yet: comfy makes it; or, if comfy may change \
         this one's shell, home and group for good: `adopt = true` in [host]";
-    Ok(
-        somebodys(d, look, &u)?
-            .map(|why| (format!("{why}: it is somebody's account"), hint.into())),
-    )
+    Ok(why_somebodys(d, look, &u)?
+        .map(|why| (format!("{why}: it is somebody's account"), hint.into())))
 }
 
 /// Why an account looks like somebody's: a person's, who logs in, or a service's, which has a home
 /// and processes. That it has no password only root could tell.
-pub fn somebodys(d: &Desired, look: &dyn Look, u: &User) -> Seen<Option<String>> {
+pub fn why_somebodys(d: &Desired, look: &dyn Look, u: &UserAccount) -> Seen<Option<String>> {
     if !NO_LOGIN.contains(&u.shell.as_str()) {
         return Ok(Some(format!(
             "has the shell {}",
-            crate::text::escape(&u.shell)
+            crate::text::escape_text(&u.shell)
         )));
     }
     if d.paths.home.as_ref().is_some_and(|h| *h != u.home) {
         return Ok(Some(format!(
             "has its home at {}",
-            crate::text::escape(&u.home.to_string_lossy())
+            crate::text::escape_text(&u.home.to_string_lossy())
         )));
     }
-    let running = look.processes(u.uid)?;
-    Ok((running > 0).then(|| format!("runs {}", crate::text::count(running, "program"))))
+    let running = look.process_count(u.uid)?;
+    Ok((running > 0).then(|| format!("runs {}", crate::text::count_of(running, "program"))))
 }

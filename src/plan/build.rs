@@ -1,59 +1,59 @@
 //! Desired and observed become a plan: every kind adds its changes and steps, then order, selection
 //! and what blocks.
 
-use super::change::{Action, Attrs, Change, Plan, Wheels, unknown};
-use super::ids::Ids;
+use super::change::{Action, Attrs, Change, Plan, WheelDownloads, unknown_change};
+use super::ids::AccountIds;
 use super::inventory::Inventory;
 use super::look::Look;
-use super::model_summary::{Amount, Fetch, Library};
-use super::observed::{Finding, Seen, Unknown};
-use super::select::Selection;
-use super::step::{Planned, Step};
+use super::model_summary::{CountAndBytes, ModelFetch, ModelSummary};
+use super::observed::{Seen, TreeDifference, UnknownState};
+use super::select::ResourceSelection;
+use super::step::{PlannedStep, Step};
 use crate::desired::Desired;
 use crate::kinds::{code, model, share};
 use crate::problem::Result;
 
 /// What kinds see, and what they add to.
-pub struct Draft<'a> {
+pub struct PlanBuilder<'a> {
     pub d: &'a Desired,
     pub look: &'a dyn Look,
-    pub ids: Ids,
-    pub only: &'a Selection,
+    pub ids: AccountIds,
+    pub only: &'a ResourceSelection,
     pub inventory: &'a Inventory,
     /// What took time to see, seen before the kinds begin.
     pub shares: share::Looked,
-    pub code: Option<Seen<code::Looked>>,
+    pub code: Option<Seen<code::CodeObservation>>,
     pub changes: Vec<Change>,
-    pub steps: Vec<Planned>,
+    pub steps: Vec<PlannedStep>,
     pub warnings: Vec<String>,
     pub fetches: Vec<String>,
-    pub wheels: Wheels,
+    pub wheels: WheelDownloads,
     pub interpreter: Option<String>,
     /// What the shares' walks saw of models.
     pub models: model::Seen,
-    pub missing: Vec<Fetch>,
-    pub library: Library,
+    pub missing: Vec<ModelFetch>,
+    pub library: ModelSummary,
     /// Something was believed that root can see for itself.
     pub believed: bool,
 }
 
 /// One resource: what is wanted, what was seen, and the steps from one to the other.
-pub struct Resource {
+pub struct PlannedResource {
     pub address: String,
     pub want: Option<Attrs>,
     pub have: Option<Attrs>,
     pub steps: Vec<Step>,
     pub reason: Option<String>,
     pub blocked: bool,
-    pub findings: Vec<Finding>,
+    pub findings: Vec<TreeDifference>,
     pub needs: Vec<String>,
     /// Says drift where the attributes cannot.
     pub drift: Option<bool>,
 }
 
-impl Resource {
+impl PlannedResource {
     pub fn new(address: impl Into<String>, want: Option<Attrs>, have: Option<Attrs>) -> Self {
-        Resource {
+        PlannedResource {
             address: address.into(),
             want,
             have,
@@ -66,23 +66,23 @@ impl Resource {
         }
     }
 
-    pub fn steps(mut self, steps: impl IntoIterator<Item = Step>) -> Self {
+    pub fn with_steps(mut self, steps: impl IntoIterator<Item = Step>) -> Self {
         self.steps.extend(steps);
         self
     }
 
-    pub fn needs(mut self, needs: impl IntoIterator<Item = String>) -> Self {
+    pub fn with_needs(mut self, needs: impl IntoIterator<Item = String>) -> Self {
         self.needs.extend(needs);
         self
     }
 
-    pub fn reason(mut self, reason: Option<String>) -> Self {
+    pub fn with_reason(mut self, reason: Option<String>) -> Self {
         self.reason = reason;
         self
     }
 
     /// Nothing is done about it until a person has moved something.
-    pub fn block(mut self, reason: String) -> Self {
+    pub fn with_block(mut self, reason: String) -> Self {
         self.blocked = true;
         self.reason = Some(reason);
         self.steps.clear();
@@ -95,8 +95,8 @@ pub fn attrs<const N: usize>(pairs: [(&str, String); N]) -> Attrs {
     pairs.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
 }
 
-impl Draft<'_> {
-    pub fn add(&mut self, r: Resource) {
+impl PlanBuilder<'_> {
+    pub fn add_resource(&mut self, r: PlannedResource) {
         let action = match (&r.want, &r.have) {
             _ if r.blocked => Action::Blocked,
             (Some(_), None) => Action::Create,
@@ -104,12 +104,12 @@ impl Draft<'_> {
             (Some(w), Some(h)) if w != h => Action::Update,
             _ => Action::None,
         };
-        let steps: Vec<Planned> = if action == Action::None || action == Action::Blocked {
+        let steps: Vec<PlannedStep> = if action == Action::None || action == Action::Blocked {
             Vec::new()
         } else {
             r.steps
                 .into_iter()
-                .map(|step| Planned {
+                .map(|step| PlannedStep {
                     address: r.address.clone(),
                     step,
                 })
@@ -134,11 +134,11 @@ impl Draft<'_> {
     }
 
     /// Unwraps what was seen; what could not be read becomes an unknown of `address`.
-    pub fn seen<T>(&mut self, address: &str, seen: Seen<T>) -> Option<T> {
+    pub fn unwrap_seen<T>(&mut self, address: &str, seen: Seen<T>) -> Option<T> {
         match seen {
             Ok(v) => Some(v),
             Err(u) => {
-                self.changes.push(unknown(address, &u));
+                self.changes.push(unknown_change(address, &u));
                 None
             }
         }
@@ -149,23 +149,25 @@ impl Draft<'_> {
 ///
 /// # Errors
 /// Where no plan can be made at all: ids that contradict, an address that does not exist.
-pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
-    let ids = Ids::choose(d, look)?;
-    let (mut first, records) = (Vec::new(), look.inventory(&d.paths));
+pub fn build_plan(d: &Desired, look: &dyn Look, only: &ResourceSelection) -> Result<Plan> {
+    let ids = AccountIds::choose_ids(d, look)?;
+    let (mut first, records) = (Vec::new(), look.read_inventory(&d.paths));
     if let Ok(inventory) = &records {
         // Without the records nothing is applied, and nobody can say what comfy made.
-        first.extend(super::account_adoption::check(d, look, &ids, inventory)?);
+        first.extend(super::account_adoption::check_adoption(
+            d, look, &ids, inventory,
+        )?);
     }
-    let inventory = records.unwrap_or_else(|u: Unknown| {
-        first.push(unknown("dir.records", &u));
+    let inventory = records.unwrap_or_else(|u: UnknownState| {
+        first.push(unknown_change("dir.records", &u));
         Inventory::default()
     });
     // The two walks at once; what remains is quick.
     let (shares, code) = rayon::join(
-        || share::look(d, look, ids),
-        || code::look(d, look, &ids, only),
+        || share::observe_shares(d, look, ids),
+        || code::observe_code(d, look, &ids, only),
     );
-    let mut draft = Draft {
+    let mut draft = PlanBuilder {
         d,
         look,
         ids,
@@ -177,21 +179,21 @@ pub fn plan(d: &Desired, look: &dyn Look, only: &Selection) -> Result<Plan> {
         steps: Vec::new(),
         warnings: Vec::new(),
         fetches: Vec::new(),
-        wheels: Wheels::default(),
+        wheels: WheelDownloads::default(),
         interpreter: None,
         models: model::Seen::new(),
         missing: Vec::new(),
-        library: Library::default(),
+        library: ModelSummary::default(),
         believed: false,
     };
     for kind in crate::kinds::KINDS {
         (kind.plan)(&mut draft);
     }
-    finish(draft, only)
+    finish_plan(draft, only)
 }
 
-fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
-    let Draft {
+fn finish_plan(draft: PlanBuilder, only: &ResourceSelection) -> Result<Plan> {
+    let PlanBuilder {
         d,
         ids,
         mut changes,
@@ -212,7 +214,7 @@ fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
             .map(|n| format!("node.{n}"))
             .chain(d.models.keys().map(|m| format!("model.{m}")))
     };
-    let mut keep = only.close(&changes, declared)?;
+    let mut keep = only.with_dependencies(&changes, declared)?;
     // A share that moved takes its link in the generation along.
     if !only.is_all() && steps.iter().any(|p| p.address == code::GENERATION) {
         let core: Vec<String> = changes
@@ -234,12 +236,12 @@ fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
     let from_afar = missing
         .iter()
         .filter(|f| f.source.as_ref().is_some_and(|s| !s.starts_with("file:")));
-    let models = from_afar.fold(Amount::default(), |d, f| Amount {
+    let models = from_afar.fold(CountAndBytes::default(), |d, f| CountAndBytes {
         count: d.count + 1,
         bytes: d.bytes + f.size,
     });
     if !missing.is_empty() {
-        steps.push(Planned {
+        steps.push(PlannedStep {
             address: model::FETCH.into(),
             step: Step::FetchModels { items: missing },
         });
@@ -260,7 +262,11 @@ fn finish(draft: Draft, only: &Selection) -> Result<Plan> {
         warnings,
         not_enforced: d.not_enforced.clone(),
         fetches,
-        wheels: if prepares { wheels } else { Wheels::default() },
+        wheels: if prepares {
+            wheels
+        } else {
+            WheelDownloads::default()
+        },
         interpreter: interpreter.filter(|_| prepares),
         models,
         library,

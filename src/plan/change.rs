@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use sha2::{Digest, Sha256};
 
 use super::digest::TextDigest;
-use super::ids::Ids;
-use super::model_summary::{Amount, Library};
-use super::observed::{Finding, Unknown};
-use super::step::{Planned, Step};
-use crate::desired::venv::Install;
+use super::ids::AccountIds;
+use super::model_summary::{CountAndBytes, ModelSummary};
+use super::observed::{TreeDifference, UnknownState};
+use super::step::{PlannedStep, Step};
+use crate::desired::venv::PackageInstall;
 
 /// Attributes of a resource, ordered by name.
 pub type Attrs = BTreeMap<String, String>;
@@ -45,7 +45,7 @@ pub struct Change {
     pub root_can: bool,
     /// Files that differ, for `-v`.
     #[schemars(skip)]
-    pub findings: Vec<Finding>,
+    pub findings: Vec<TreeDifference>,
     /// What must be there first.
     #[schemars(skip)]
     pub needs: Vec<String>,
@@ -65,24 +65,24 @@ pub struct Plan {
     /// sha256 of comfy.toml and comfy.lock as they were read.
     pub manifest: TextDigest,
     pub lock: TextDigest,
-    pub ids: Ids,
+    pub ids: AccountIds,
     pub only: Vec<String>,
     pub changes: Vec<Change>,
-    pub steps: Vec<Planned>,
+    pub steps: Vec<PlannedStep>,
     pub warnings: Vec<String>,
     /// One line each for what the manifest promises and this version does not enforce.
     pub not_enforced: Vec<String>,
     /// Repositories to fetch.
     pub fetches: Vec<String>,
     #[serde(default)]
-    pub wheels: Wheels,
+    pub wheels: WheelDownloads,
     /// The interpreter to fetch: `3.12.4`.
     #[serde(default)]
     pub interpreter: Option<String>,
     #[serde(default)]
-    pub models: Amount,
+    pub models: CountAndBytes,
     #[serde(default)]
-    pub library: Library,
+    pub library: ModelSummary,
     /// Root's own plan may have more to say.
     #[serde(default)]
     pub believed: bool,
@@ -90,24 +90,28 @@ pub struct Plan {
 
 /// Python packages to fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Wheels {
+pub struct WheelDownloads {
     pub count: usize,
     /// As far as the lock knows.
     pub bytes: u64,
 }
 
-impl Wheels {
-    pub fn of<'a>(packages: impl IntoIterator<Item = &'a Install>) -> Wheels {
-        packages.into_iter().fold(Wheels::default(), |w, p| Wheels {
-            count: w.count + 1,
-            bytes: w.bytes + p.size,
-        })
+impl WheelDownloads {
+    pub fn from_packages<'a>(
+        packages: impl IntoIterator<Item = &'a PackageInstall>,
+    ) -> WheelDownloads {
+        packages
+            .into_iter()
+            .fold(WheelDownloads::default(), |w, p| WheelDownloads {
+                count: w.count + 1,
+                bytes: w.bytes + p.size,
+            })
     }
 
     /// Bytes on the disk at the peak: the wheels, which are kept, and what is unpacked and
     /// compiled. Measured: 3 to 3.2 times the wheels where they hold programs, 5 where it is Python
     /// alone.
-    pub fn disk(&self) -> u64 {
+    pub fn disk_space(&self) -> u64 {
         self.bytes / 2 * 7
     }
 }
@@ -117,21 +121,21 @@ impl Plan {
         self.changes.iter().all(|c| !c.is_difference()) && self.steps.is_empty()
     }
 
-    pub fn unknown(&self) -> impl Iterator<Item = &Change> {
+    pub fn unknown_changes(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|c| c.action == Action::Unknown)
     }
 
-    pub fn blocked(&self) -> impl Iterator<Item = &Change> {
+    pub fn blocked_changes(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|c| c.action == Action::Blocked)
     }
 
     pub fn root_could_see_more(&self) -> bool {
-        self.unknown().any(|c| c.root_can)
+        self.unknown_changes().any(|c| c.root_can)
     }
 
     /// To add, to change, to destroy; a replacement counts as both add and destroy, as in
     /// Terraform.
-    pub fn counts(&self) -> (usize, usize, usize) {
+    pub fn action_counts(&self) -> (usize, usize, usize) {
         let n = |a: Action| self.changes.iter().filter(|c| c.action == a).count();
         (
             n(Action::Create) + n(Action::Replace),
@@ -152,9 +156,9 @@ impl Plan {
 
     /// What two derivations of the same plan share: what is told of models beside differences may
     /// change between two looks.
-    pub fn digest(&self) -> String {
+    pub fn plan_digest(&self) -> String {
         let shared = Plan {
-            library: Library::default(),
+            library: ModelSummary::default(),
             believed: false,
             ..self.clone()
         };
@@ -164,7 +168,7 @@ impl Plan {
 }
 
 /// An unknown as a change.
-pub fn unknown(address: &str, u: &Unknown) -> Change {
+pub fn unknown_change(address: &str, u: &UnknownState) -> Change {
     Change {
         address: address.into(),
         action: Action::Unknown,

@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use bytestring::ByteString;
 
-use crate::lock::Sha;
+use crate::lock::Sha256Digest;
 
 /// sha256 of a text, worked out once somebody asks: of twenty thousand models it takes a few
 /// milliseconds, and most plans are only looked at.
@@ -15,9 +15,11 @@ pub struct TextDigest(Arc<LazyLock<String, Make>>);
 type Make = Box<dyn FnOnce() -> String + Send>;
 
 impl TextDigest {
-    pub fn of(text: &ByteString) -> TextDigest {
+    pub fn from_text(text: &ByteString) -> TextDigest {
         let text = text.clone();
-        TextDigest::new(Box::new(move || Sha::of(text.as_bytes()).to_string()))
+        TextDigest::new(Box::new(move || {
+            Sha256Digest::digest_of(text.as_bytes()).to_string()
+        }))
     }
 
     fn new(make: Make) -> TextDigest {

@@ -3,17 +3,17 @@
 use super::Plan;
 use super::inventory::Inventory;
 use super::look::Act;
-use super::step::Planned;
+use super::step::PlannedStep;
 use crate::problem::{Problem, Result};
 
 /// What the loop tells while it runs, and asks.
-pub trait Watch {
+pub trait StepObserver {
     /// # Errors
     /// The step must not begin.
-    fn started(&mut self, number: usize, step: &Planned) -> Result<()>;
-    fn ended(&mut self, number: usize, step: &Planned, result: &Result<()>);
+    fn step_started(&mut self, number: usize, step: &PlannedStep) -> Result<()>;
+    fn step_ended(&mut self, number: usize, step: &PlannedStep, result: &Result<()>);
     /// Asked before each step; then nothing more is begun.
-    fn interrupted(&self) -> bool;
+    fn is_interrupted(&self) -> bool;
 }
 
 /// Performs all steps of `plan` in order. What is about to be made is in the inventory before it is
@@ -22,34 +22,36 @@ pub trait Watch {
 /// # Errors
 /// The first step that failed, with its address. The machine is then between two steps: planning
 /// again is truthful, and applying again goes on.
-pub fn run(
+pub fn execute_steps(
     plan: &Plan,
     act: &mut dyn Act,
     inventory: &mut Inventory,
-    watch: &mut dyn Watch,
+    watch: &mut dyn StepObserver,
 ) -> Result<()> {
     let mut dirty = false;
     for (number, planned) in plan.steps.iter().enumerate() {
-        if watch.interrupted() {
-            return Err(Problem::interrupted().hint(format!(
+        if watch.is_interrupted() {
+            return Err(Problem::interrupted().with_hint(format!(
                 "{} of {} steps are done; `comfy apply` does the rest",
                 number,
                 plan.steps.len()
             )));
         }
-        watch.started(number, planned)?;
+        watch.step_started(number, planned)?;
         let before = inventory.clone();
-        inventory.before(&planned.step);
+        inventory.note_before(&planned.step);
         // Prepare leaves no trace, not even here.
         if !planned.step.in_prepare() && (dirty || *inventory != before) {
             act.write_inventory(inventory)?;
             dirty = false;
         }
-        let result = act.perform(&planned.step).map_err(|p| name(planned, p));
-        watch.ended(number, planned, &result);
+        let result = act
+            .perform_step(&planned.step)
+            .map_err(|p| with_step_name(planned, p));
+        watch.step_ended(number, planned, &result);
         result?;
         let before = inventory.clone();
-        inventory.after(&planned.step);
+        inventory.note_after(&planned.step);
         dirty |= *inventory != before;
     }
     if dirty {
@@ -59,18 +61,18 @@ pub fn run(
     }
 }
 
-fn name(planned: &Planned, p: Problem) -> Problem {
+fn with_step_name(planned: &PlannedStep, p: Problem) -> Problem {
     if p.message.starts_with(&planned.address) || planned.address == crate::kinds::code::GENERATION
     {
         p
     } else {
-        p.prefixed(&format!("{}: ", planned.address))
+        p.with_prefix(&format!("{}: ", planned.address))
     }
 }
 
 /// Notes what every resource of the plan was brought to, so that a later difference is known as
 /// drift.
-pub fn remember(plan: &Plan, inventory: &mut Inventory) {
+pub fn remember_attributes(plan: &Plan, inventory: &mut Inventory) {
     inventory.uids = (plan.ids.build != plan.ids.owner).then_some((plan.ids.build, plan.ids.front));
     for c in &plan.changes {
         match &c.after {

@@ -8,22 +8,23 @@ use std::sync::Mutex;
 
 use proptest::prelude::*;
 
-use super::execute::{self, Watch};
-use super::ids::Ids;
+use super::execute::{self, StepObserver};
+use super::ids::AccountIds;
 use super::inventory::Inventory;
 use super::look::{Act, Look};
 use super::model_summary::ModelFile;
 use super::observed::{
-    Fence, Finding, GenCheck, Group, Kind, Node, Search, Seen, Share, ShareSpec, User, What,
+    DifferenceKind, EgressFilter, FileType, FsEntry, GenCheck, GroupAccount, SearchPermission,
+    Seen, ShareSpec, ShareState, TreeDifference, UserAccount,
 };
-use super::select::Selection;
-use super::step::{Planned, Step};
+use super::select::ResourceSelection;
+use super::step::{PlannedStep, Step};
 use super::{Action, Desired, Plan, share_rules};
 use crate::desired::launch::LaunchSpec;
-use crate::desired::system_files::Program;
-use crate::desired::venv::{Interpreter, VenvSpec};
-use crate::desired::{Context, GenSpec, Owner, Paths, Platform};
-use crate::lock::{Lock, ModelPin, Pin, Sha};
+use crate::desired::system_files::ComfyProgram;
+use crate::desired::venv::{PythonInterpreter, VenvSpec};
+use crate::desired::{GenSpec, HostPlatform, InstancePaths, MachineContext, PrimaryUser};
+use crate::lock::{Lock, ModelPin, RepositoryPin, Sha256Digest};
 use crate::manifest::Manifest;
 use crate::problem::{Problem, Result};
 use crate::tree::blob_id;
@@ -31,23 +32,23 @@ use crate::tree::blob_id;
 #[derive(Debug, Clone, Default)]
 struct State {
     groups: BTreeMap<String, (u32, BTreeSet<String>)>,
-    users: BTreeMap<String, User>,
-    nodes: BTreeMap<PathBuf, Node>,
+    users: BTreeMap<String, UserAccount>,
+    nodes: BTreeMap<PathBuf, FsEntry>,
     /// Folders with a search-only entry for that uid.
     entries: BTreeSet<(PathBuf, u32)>,
     gens: BTreeMap<String, (GenSpec, GenCheck)>,
     staged: BTreeMap<String, GenSpec>,
-    venvs: BTreeMap<String, Vec<Finding>>,
+    venvs: BTreeMap<String, Vec<TreeDifference>>,
     staged_venvs: BTreeSet<String>,
     /// False: the system has none that fits.
     system_python: bool,
-    pythons: BTreeMap<String, Vec<Finding>>,
+    pythons: BTreeMap<String, Vec<TreeDifference>>,
     launch: Option<LaunchSpec>,
     fences: BTreeSet<u32>,
     /// Content of files in shares.
-    models: BTreeMap<PathBuf, (u64, Sha)>,
-    fetched: BTreeSet<Sha>,
-    launcher: Option<Program>,
+    models: BTreeMap<PathBuf, (u64, Sha256Digest)>,
+    fetched: BTreeSet<Sha256Digest>,
+    launcher: Option<ComfyProgram>,
     system: BTreeMap<PathBuf, String>,
     pairs: BTreeMap<u32, u32>,
     inventory: Inventory,
@@ -62,9 +63,9 @@ impl Machine {
     }
 }
 
-fn dir(uid: u32, gid: u32, mode: u32) -> Node {
-    Node {
-        kind: Kind::Dir,
+fn dir(uid: u32, gid: u32, mode: u32) -> FsEntry {
+    FsEntry {
+        kind: FileType::Dir,
         uid,
         gid,
         mode,
@@ -74,11 +75,10 @@ fn dir(uid: u32, gid: u32, mode: u32) -> Node {
 
 impl State {
     /// A node is only there if every folder above it is one.
-    fn node(&self, path: &Path) -> Option<Node> {
-        let reachable = path
-            .ancestors()
-            .skip(1)
-            .all(|a| a == Path::new("/") || self.nodes.get(a).is_some_and(|n| n.kind == Kind::Dir));
+    fn node(&self, path: &Path) -> Option<FsEntry> {
+        let reachable = path.ancestors().skip(1).all(|a| {
+            a == Path::new("/") || self.nodes.get(a).is_some_and(|n| n.kind == FileType::Dir)
+        });
         if reachable {
             self.nodes.get(path).cloned()
         } else {
@@ -100,16 +100,16 @@ impl State {
 }
 
 impl Look for Machine {
-    fn group(&self, name: &str) -> Seen<Option<Group>> {
+    fn find_group(&self, name: &str) -> Seen<Option<GroupAccount>> {
         Ok(self.with(|s| {
-            s.groups.get(name).map(|(gid, m)| Group {
+            s.groups.get(name).map(|(gid, m)| GroupAccount {
                 name: name.into(),
                 gid: *gid,
                 members: m.iter().cloned().collect(),
             })
         }))
     }
-    fn user(&self, name: &str) -> Seen<Option<User>> {
+    fn find_user(&self, name: &str) -> Seen<Option<UserAccount>> {
         Ok(self.with(|s| s.users.get(name).cloned()))
     }
     fn id_taken(&self, id: u32) -> Seen<bool> {
@@ -120,7 +120,7 @@ impl Look for Machine {
     fn uid_taken(&self, id: u32) -> Seen<bool> {
         Ok(self.with(|s| s.users.values().any(|u| u.uid == id)))
     }
-    fn id_pairs(&self, _: &Paths) -> Seen<BTreeMap<u32, u32>> {
+    fn id_pairs(&self, _: &InstancePaths) -> Seen<BTreeMap<u32, u32>> {
         Ok(self.with(|s| s.pairs.clone()))
     }
     fn is_member(&self, user: &str, group: &str) -> Seen<bool> {
@@ -135,7 +135,7 @@ impl Look for Machine {
                 .collect()
         }))
     }
-    fn processes(&self, _: u32) -> Seen<usize> {
+    fn process_count(&self, _: u32) -> Seen<usize> {
         Ok(0)
     }
     fn group_name(&self, gid: u32) -> String {
@@ -144,35 +144,41 @@ impl Look for Machine {
     fn user_name(&self, uid: u32) -> String {
         uid.to_string()
     }
-    fn node(&self, path: &Path) -> Seen<Option<Node>> {
+    fn read_entry(&self, path: &Path) -> Seen<Option<FsEntry>> {
         Ok(self.with(|s| s.node(path)))
     }
-    fn real(&self, path: &Path, _: u32) -> Seen<PathBuf> {
+    fn real_path(&self, path: &Path, _: u32) -> Seen<PathBuf> {
         Ok(path.to_path_buf())
     }
-    fn exposed(&self, _: &Path, _: u32) -> Seen<Option<String>> {
+    fn why_exposed(&self, _: &Path, _: u32) -> Seen<Option<String>> {
         Ok(None)
     }
-    fn search(&self, folder: &Path, _: &str, uid: u32, _: &[u32]) -> Seen<Option<Search>> {
+    fn search_permission(
+        &self,
+        folder: &Path,
+        _: &str,
+        uid: u32,
+        _: &[u32],
+    ) -> Seen<Option<SearchPermission>> {
         Ok(self.with(|s| {
             s.node(folder).map(|n| {
                 let entry = s.entries.contains(&(folder.to_path_buf(), uid));
-                Search {
+                SearchPermission {
                     passes: entry || n.mode & 0o001 != 0 || (n.uid == uid && n.mode & 0o100 != 0),
                     entry,
                 }
             })
         }))
     }
-    fn share(&self, spec: &ShareSpec, models: bool) -> Seen<Option<Share>> {
+    fn check_share(&self, spec: &ShareSpec, models: bool) -> Seen<Option<ShareState>> {
         Ok(self.with(|s| {
             let root = s.node(&spec.path)?;
-            let mut share = Share {
+            let mut share = ShareState {
                 real: spec.path.clone(),
                 uid: root.uid,
                 gid: root.gid,
                 mode: root.mode,
-                ..Share::default()
+                ..ShareState::default()
             };
             for (path, n) in s
                 .nodes
@@ -181,7 +187,7 @@ impl Look for Machine {
                 .filter(|(p, _)| **p != spec.path)
             {
                 share.entries += 1;
-                if spec.modes && share_rules::fault(spec, &entry(n)).0.is_some() {
+                if spec.modes && share_rules::evaluate_entry(spec, &entry(n)).0.is_some() {
                     *share.off.entry("entries are off".into()).or_default() += 1;
                     share.examples.push(path.display().to_string());
                 }
@@ -194,7 +200,7 @@ impl Look for Machine {
                 let path = path.strip_prefix(&spec.path).unwrap().display().to_string();
                 share.files.push(vec![ModelFile {
                     path,
-                    kind: Kind::File,
+                    kind: FileType::File,
                     size: *size,
                     changed: 0,
                     known: Some(*sha256),
@@ -203,14 +209,23 @@ impl Look for Machine {
             Some(share)
         }))
     }
-    fn generation_spec(&self, _: &Paths, id: &str) -> Seen<Option<GenSpec>> {
+    fn generation_spec(&self, _: &InstancePaths, id: &str) -> Seen<Option<GenSpec>> {
         Ok(self.with(|s| s.gens.get(id).map(|(g, _)| g.clone())))
     }
-    fn generation(&self, _: &Paths, spec: &GenSpec, _: &Ids) -> Seen<Option<GenCheck>> {
+    fn check_generation(
+        &self,
+        _: &InstancePaths,
+        spec: &GenSpec,
+        _: &AccountIds,
+    ) -> Seen<Option<GenCheck>> {
         Ok(self.with(|s| s.gens.get(&spec.id()).map(|(_, c)| c.clone())))
     }
-    fn interpreter(&self, _: &Desired, _: &Ids) -> Seen<std::result::Result<Interpreter, String>> {
-        let system = Interpreter {
+    fn find_interpreter(
+        &self,
+        _: &Desired,
+        _: &AccountIds,
+    ) -> Seen<std::result::Result<PythonInterpreter, String>> {
+        let system = PythonInterpreter {
             path: "/usr/bin/python3.12".into(),
             version: "3.12.1".into(),
         };
@@ -220,32 +235,42 @@ impl Look for Machine {
             Err("there is none".into())
         })
     }
-    fn managed(&self, paths: &Paths, version: &str) -> Interpreter {
-        Interpreter {
-            path: paths.python(version).join("bin/python3.12"),
+    fn managed_interpreter(&self, paths: &InstancePaths, version: &str) -> PythonInterpreter {
+        PythonInterpreter {
+            path: paths.interpreter_dir(version).join("bin/python3.12"),
             version: version.into(),
         }
     }
-    fn managed_check(&self, _: &Paths, version: &str, _: &Ids) -> Seen<Option<Vec<Finding>>> {
+    fn managed_check(
+        &self,
+        _: &InstancePaths,
+        version: &str,
+        _: &AccountIds,
+    ) -> Seen<Option<Vec<TreeDifference>>> {
         Ok(self.with(|s| s.pythons.get(version).cloned()))
     }
-    fn venv(&self, _: &Paths, spec: &VenvSpec, _: &Ids) -> Seen<Option<Vec<Finding>>> {
+    fn check_venv(
+        &self,
+        _: &InstancePaths,
+        spec: &VenvSpec,
+        _: &AccountIds,
+    ) -> Seen<Option<Vec<TreeDifference>>> {
         Ok(self.with(|s| s.venvs.get(&spec.id()).cloned()))
     }
-    fn launch(&self, _: &Paths) -> Seen<Option<LaunchSpec>> {
+    fn applied_launch(&self, _: &InstancePaths) -> Seen<Option<LaunchSpec>> {
         Ok(self.with(|s| s.launch.clone()))
     }
-    fn fence(&self, _: &Paths, uid: u32) -> Seen<Fence> {
+    fn egress_filter(&self, _: &InstancePaths, uid: u32) -> Seen<EgressFilter> {
         Ok(self.with(|s| {
             if s.fences.contains(&uid) {
-                Fence::There
+                EgressFilter::There
             } else {
-                Fence::Absent
+                EgressFilter::Absent
             }
         }))
     }
-    fn program(&self, path: Option<&Path>) -> Seen<Option<Program>> {
-        let own = Program {
+    fn comfy_program(&self, path: Option<&Path>) -> Seen<Option<ComfyProgram>> {
+        let own = ComfyProgram {
             uid: 1000,
             mode: 0o755,
             size: 7,
@@ -260,13 +285,13 @@ impl Look for Machine {
     fn system_text(&self, path: &Path) -> Seen<Option<String>> {
         Ok(self.with(|s| s.system.get(path).cloned()))
     }
-    fn inventory(&self, _: &Paths) -> Seen<Inventory> {
+    fn read_inventory(&self, _: &InstancePaths) -> Seen<Inventory> {
         Ok(self.with(|s| s.inventory.clone()))
     }
 }
 
-fn entry(n: &Node) -> share_rules::Entry {
-    share_rules::Entry {
+fn entry(n: &FsEntry) -> share_rules::ShareEntry {
+    share_rules::ShareEntry {
         kind: n.kind,
         uid: n.uid,
         gid: n.gid,
@@ -277,11 +302,11 @@ fn entry(n: &Node) -> share_rules::Entry {
 
 struct Hands<'a> {
     machine: &'a Machine,
-    paths: Paths,
+    paths: InstancePaths,
 }
 
 impl Act for Hands<'_> {
-    fn perform(&mut self, step: &Step) -> Result<()> {
+    fn perform_step(&mut self, step: &Step) -> Result<()> {
         let paths = self.paths.clone();
         self.machine.with(|s| match step {
             Step::BuildGeneration { spec, .. } => {
@@ -299,13 +324,13 @@ impl Act for Hands<'_> {
                 ..
             } => {
                 assert!(s.fetched.contains(sha256), "a model without its bytes");
-                let mode = if share.access == crate::manifest::Access::Write {
+                let mode = if share.access == crate::manifest::ShareAccess::Write {
                     0o664
                 } else {
                     0o644
                 };
-                let node = Node {
-                    kind: Kind::File,
+                let node = FsEntry {
+                    kind: FileType::File,
                     uid: share.owner,
                     gid: share.gid,
                     mode,
@@ -331,7 +356,7 @@ impl Act for Hands<'_> {
                 gid,
                 home,
             } => {
-                let user = User {
+                let user = UserAccount {
                     name: name.clone(),
                     uid: *uid,
                     gid: *gid,
@@ -362,7 +387,7 @@ impl Act for Hands<'_> {
                 mode,
                 passer,
             } => {
-                if s.nodes.get(path).is_some_and(|n| n.kind != Kind::Dir) {
+                if s.nodes.get(path).is_some_and(|n| n.kind != FileType::Dir) {
                     s.remove(path);
                 }
                 s.parents(path, 0, 0);
@@ -387,7 +412,7 @@ impl Act for Hands<'_> {
                     .iter_mut()
                     .filter(|(p, _)| p.starts_with(&spec.path) && **p != spec.path)
                 {
-                    if let Some(f) = share_rules::fault(spec, &entry(n)).0 {
+                    if let Some(f) = share_rules::evaluate_entry(spec, &entry(n)).0 {
                         n.gid = spec.gid;
                         n.mode = f.mode.unwrap_or(n.mode);
                         n.uid = if f.owner { spec.owner } else { n.uid };
@@ -415,8 +440,8 @@ impl Act for Hands<'_> {
                 s.parents(path, *uid, *gid);
                 s.nodes.insert(
                     path.clone(),
-                    Node {
-                        kind: Kind::Link,
+                    FsEntry {
+                        kind: FileType::Link,
                         uid: *uid,
                         gid: *gid,
                         mode: 0o777,
@@ -429,7 +454,7 @@ impl Act for Hands<'_> {
             Step::RemoveFence { uid, .. } => drop(s.fences.remove(uid)),
             Step::Deny { .. } | Step::Permit { .. } => {}
             Step::InstallLauncher { size, modified, .. } => {
-                s.launcher = Some(Program {
+                s.launcher = Some(ComfyProgram {
                     uid: 0,
                     mode: 0o755,
                     size: *size,
@@ -458,7 +483,7 @@ impl Act for Hands<'_> {
             Step::Seed { .. } => {}
             Step::Switch { id } => {
                 assert!(
-                    s.gens.get(id).is_some_and(|(_, c)| c.intact()),
+                    s.gens.get(id).is_some_and(|(_, c)| c.is_intact()),
                     "a half tree behind current"
                 );
                 let venv = s
@@ -476,15 +501,15 @@ impl Act for Hands<'_> {
                     .get(id)
                     .and_then(|(g, _)| g.venv.as_ref())
                     .map(|v| &v.interpreter)
-                    .filter(|i| i.path.starts_with(paths.pythons()));
+                    .filter(|i| i.path.starts_with(paths.interpreters_dir()));
                 assert!(
                     own.is_none_or(|i| s.pythons.get(&i.version).is_some_and(Vec::is_empty)),
                     "a half interpreter behind current"
                 );
                 s.nodes.insert(
-                    paths.current(),
-                    Node {
-                        kind: Kind::Link,
+                    paths.current_link(),
+                    FsEntry {
+                        kind: FileType::Link,
                         uid: 0,
                         gid: 0,
                         mode: 0o777,
@@ -526,13 +551,13 @@ struct Failing<'a> {
 }
 
 impl Act for Failing<'_> {
-    fn perform(&mut self, step: &Step) -> Result<()> {
+    fn perform_step(&mut self, step: &Step) -> Result<()> {
         let last = self.left.get() == 0;
         self.left.set(self.left.get().saturating_sub(1));
         if last && !self.after {
             return Err(Problem::new("failed before the step"));
         }
-        self.hands.perform(step)?;
+        self.hands.perform_step(step)?;
         if last {
             Err(Problem::new("failed after the step"))
         } else {
@@ -547,22 +572,22 @@ impl Act for Failing<'_> {
 
 struct Nobody(RefCell<Vec<String>>);
 
-impl Watch for Nobody {
-    fn started(&mut self, _: usize, p: &Planned) -> Result<()> {
+impl StepObserver for Nobody {
+    fn step_started(&mut self, _: usize, p: &PlannedStep) -> Result<()> {
         self.0
             .borrow_mut()
             .push(format!("{}: {:?}", p.address, p.step));
         Ok(())
     }
-    fn ended(&mut self, _: usize, _: &Planned, _: &Result<()>) {}
-    fn interrupted(&self) -> bool {
+    fn step_ended(&mut self, _: usize, _: &PlannedStep, _: &Result<()>) {}
+    fn is_interrupted(&self) -> bool {
         false
     }
 }
 
-fn pin(name: &str, version: u32) -> Pin {
+fn pin(name: &str, version: u32) -> RepositoryPin {
     let id = |s: String| blob_id(s.as_bytes()).unwrap();
-    Pin {
+    RepositoryPin {
         repo: format!("https://github.com/x/{name}"),
         git_ref: "main".into(),
         commit: id(format!("c {name} {version}")),
@@ -615,7 +640,7 @@ fn wish(bits: u32) -> Desired {
     if on(8) && on(17) {
         let source = "https://x.test/m";
         text += &format!("[models.\"m.safetensors\"]\nsource = \"{source}\"\n");
-        let sha256 = Sha([(bits >> 18 & 1) as u8; 32]);
+        let sha256 = Sha256Digest([(bits >> 18 & 1) as u8; 32]);
         models.insert(
             "m.safetensors".into(),
             ModelPin {
@@ -631,7 +656,7 @@ fn wish(bits: u32) -> Desired {
     text += &format!("[run]\npasswordless = {}\nboot = {}\n", on(19), on(20));
     let manifest =
         Manifest::parse(Path::new("/repo/comfy.toml"), &text.clone().into(), "host").unwrap();
-    let mut python = crate::lock::Python::asked(&manifest.python);
+    let mut python = crate::lock::LockedPython::from_manifest(&manifest.python);
     python.managed = Some("3.12.1".into());
     let lock = Lock {
         comfyui: pin("core", bits >> 15 & 1),
@@ -640,16 +665,16 @@ fn wish(bits: u32) -> Desired {
         python: Some(python),
         models,
     };
-    let owner = Owner {
+    let owner = PrimaryUser {
         name: "alice".into(),
         uid: 1000,
         gid: 1000,
         home: "/home/alice".into(),
     };
-    let cx = Context {
+    let cx = MachineContext {
         hostname: "host".into(),
         owner,
-        platform: Platform {
+        platform: HostPlatform {
             macos: bits >> 16 & 1 == 1,
             machine: "x86_64".into(),
         },
@@ -666,7 +691,7 @@ fn fresh() -> Machine {
     };
     s.users.insert(
         "alice".into(),
-        User {
+        UserAccount {
             name: "alice".into(),
             uid: 1000,
             gid: 1000,
@@ -698,7 +723,7 @@ fn fresh() -> Machine {
 }
 
 /// Something that happens to a machine.
-fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
+fn happen(s: &mut State, paths: &InstancePaths, what: u8, which: u8) {
     let pick = |n: usize| which as usize % n.max(1);
     match what % 15 {
         0 => drop(s.users.remove("comfyui_sandbox")),
@@ -717,7 +742,8 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
                 .nodes
                 .iter()
                 .filter(|(p, n)| {
-                    n.kind == Kind::Dir && (p.starts_with(&paths.base) || p.starts_with("/srv/ai"))
+                    n.kind == FileType::Dir
+                        && (p.starts_with(&paths.base) || p.starts_with("/srv/ai"))
                 })
                 .map(|(p, _)| p.clone())
                 .collect();
@@ -740,7 +766,7 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
             let all: Vec<PathBuf> = s
                 .nodes
                 .iter()
-                .filter(|(_, n)| n.kind == Kind::Link)
+                .filter(|(_, n)| n.kind == FileType::Link)
                 .map(|(p, _)| p.clone())
                 .collect();
             if let Some(p) = all.get(pick(all.len())) {
@@ -749,9 +775,9 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
         }
         6 if which & 1 == 1 => {
             let all: Vec<String> = s.venvs.keys().cloned().collect();
-            let finding = Finding {
+            let finding = TreeDifference {
                 path: "bin/python".into(),
-                what: What::Link,
+                what: DifferenceKind::Link,
                 detail: String::new(),
             };
             if let Some(id) = all.get(pick(all.len())) {
@@ -771,14 +797,14 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
         7 | 8 => {
             if let Some((spec, c)) = s.gens.values_mut().next() {
                 let part = spec
-                    .pins()
+                    .all_pins()
                     .map(|(n, _)| n)
                     .nth(pick(4))
                     .unwrap_or("comfyui".into());
                 if what % 15 == 7 {
-                    c.findings.entry(part).or_default().push(Finding {
+                    c.findings.entry(part).or_default().push(TreeDifference {
                         path: "x.py".into(),
-                        what: What::Edited,
+                        what: DifferenceKind::Edited,
                         detail: String::new(),
                     });
                 } else {
@@ -790,14 +816,14 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
             for share in ["/srv/ai/models", "/srv/ai/out", "/home/alice/ai/wf"] {
                 if s.node(Path::new(share)).is_some() {
                     let kind = if which & 1 == 0 {
-                        Kind::File
+                        FileType::File
                     } else {
-                        Kind::Dir
+                        FileType::Dir
                     };
                     let uid = if which & 2 == 0 { 1000 } else { 402 };
                     s.nodes.insert(
                         Path::new(share).join(format!("e{which}")),
-                        Node {
+                        FsEntry {
                             kind,
                             uid,
                             gid: 1000,
@@ -810,9 +836,9 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
         }
         11 if which & 1 == 0 => s.system_python = !s.system_python,
         11 => {
-            let finding = Finding {
+            let finding = TreeDifference {
                 path: "bin/python3.12".into(),
-                what: What::Edited,
+                what: DifferenceKind::Edited,
                 detail: String::new(),
             };
             if which & 2 == 0 {
@@ -823,7 +849,7 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
         }
         12 => {
             for (size, sha256) in s.models.values_mut() {
-                (*size, *sha256) = (7 + u64::from(which & 1), Sha([which; 32]));
+                (*size, *sha256) = (7 + u64::from(which & 1), Sha256Digest([which; 32]));
             }
         }
         13 => {
@@ -831,7 +857,7 @@ fn happen(s: &mut State, paths: &Paths, what: u8, which: u8) {
                 .launcher
                 .clone()
                 .filter(|_| which & 1 == 1)
-                .map(|p| Program { uid: 1000, ..p });
+                .map(|p| ComfyProgram { uid: 1000, ..p });
             s.system.values_mut().for_each(|t| t.push('x'));
         }
         _ => s.entries.clear(),
@@ -854,11 +880,11 @@ fn differences(p: &Plan) -> Vec<String> {
 
 /// Plans and applies; `None` where the plan is blocked.
 fn apply(machine: &Machine, d: &Desired, fail: Option<(usize, bool)>) -> Option<Result<()>> {
-    let plan = super::build::plan(d, machine, &Selection::default()).unwrap();
+    let plan = super::build::build_plan(d, machine, &ResourceSelection::default()).unwrap();
     if plan.changes.iter().any(|c| c.action == Action::Blocked) {
         return None;
     }
-    let mut inventory = machine.inventory(&d.paths).unwrap();
+    let mut inventory = machine.read_inventory(&d.paths).unwrap();
     let hands = Hands {
         machine,
         paths: d.paths.clone(),
@@ -875,14 +901,14 @@ fn apply(machine: &Machine, d: &Desired, fail: Option<(usize, bool)>) -> Option<
         s.staged_venvs.clear();
         s.fetched.clear();
     });
-    let result = execute::run(
+    let result = execute::execute_steps(
         &plan,
         &mut act,
         &mut inventory,
         &mut Nobody(RefCell::default()),
     );
     if result.is_ok() {
-        execute::remember(&plan, &mut inventory);
+        execute::remember_attributes(&plan, &mut inventory);
         act.write_inventory(&inventory).unwrap();
     }
     Some(result)
@@ -901,7 +927,7 @@ proptest! {
         // fails half way.
         let _ = apply(&machine, &first, (before & 1 << 24 != 0).then_some((step, !after)));
         machine.with(|s| events.iter().for_each(|(what, which)| happen(s, &second.paths, *what, *which)));
-        if let Err(e) = super::build::plan(&second, &machine, &Selection::default()) {
+        if let Err(e) = super::build::build_plan(&second, &machine, &ResourceSelection::default()) {
             // The one contradiction that these wishes can hold: another gid than the group has.
             prop_assert!(e.message.contains("host.gid asks for"), "{e}");
             return Ok(());
@@ -909,14 +935,14 @@ proptest! {
         let Some(_) = apply(&machine, &second, Some((step, after))) else { return Ok(()) };
         let done = apply(&machine, &second, None).unwrap();
         prop_assert!(done.is_ok(), "{done:?}");
-        let plan = super::build::plan(&second, &machine, &Selection::default()).unwrap();
+        let plan = super::build::build_plan(&second, &machine, &ResourceSelection::default()).unwrap();
         prop_assert!(plan.is_empty(), "{:#?}", differences(&plan));
         // And destroy takes all of it away, but for a link that somebody led elsewhere.
-        let gone = super::removal::destroy(&second, &machine, true, "now").unwrap();
-        let mut inventory = machine.inventory(&second.paths).unwrap();
+        let gone = super::removal::plan_destroy(&second, &machine, true, "now").unwrap();
+        let mut inventory = machine.read_inventory(&second.paths).unwrap();
         let mut hands = Hands { machine: &machine, paths: second.paths.clone() };
-        execute::run(&gone, &mut hands, &mut inventory, &mut Nobody(RefCell::default())).unwrap();
-        let left: Vec<PathBuf> = machine.with(|s| s.nodes.iter().filter(|(p, n)| p.starts_with(&second.paths.base) || n.gid == 401 || (n.kind == Kind::Link && n.target.as_deref() != Some(Path::new("/tmp/elsewhere")))).map(|(p, _)| p.clone()).collect());
+        execute::execute_steps(&gone, &mut hands, &mut inventory, &mut Nobody(RefCell::default())).unwrap();
+        let left: Vec<PathBuf> = machine.with(|s| s.nodes.iter().filter(|(p, n)| p.starts_with(&second.paths.base) || n.gid == 401 || (n.kind == FileType::Link && n.target.as_deref() != Some(Path::new("/tmp/elsewhere")))).map(|(p, _)| p.clone()).collect());
         prop_assert!(left.is_empty(), "{left:?}");
         prop_assert!(machine.with(|s| s.groups.keys().cloned().collect::<Vec<_>>()) == ["alice"]);
     }

@@ -3,11 +3,11 @@
 use super::look::Look;
 use super::observed::Seen;
 use crate::desired::Desired;
-use crate::manifest::Isolation;
+use crate::manifest::IsolationMode;
 use crate::problem::{Problem, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Ids {
+pub struct AccountIds {
     pub owner: u32,
     pub owner_gid: u32,
     pub sandbox: u32,
@@ -54,13 +54,13 @@ fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<u32> {
             return Ok(pair);
         }
     }
-    Err(super::observed::Unknown::new(
+    Err(super::observed::UnknownState::new(
         "no pair of ids is left for another sandbox user",
         false,
     ))
 }
 
-impl Ids {
+impl AccountIds {
     /// The group of comfy's records: the owner may read them, the sandbox may not.
     pub fn records_gid(&self) -> u32 {
         // Under isolation "none" both are the owner's own.
@@ -84,10 +84,10 @@ impl Ids {
     /// # Errors
     /// An explicit id that differs or is taken; an account that must not be the sandbox; no free
     /// id; an unreadable database.
-    pub fn choose(d: &Desired, look: &dyn Look) -> Result<Ids> {
+    pub fn choose_ids(d: &Desired, look: &dyn Look) -> Result<AccountIds> {
         let (owner, owner_gid) = (d.owner.uid, d.owner.gid);
-        if d.isolation == Isolation::None {
-            return Ok(Ids {
+        if d.isolation == IsolationMode::None {
+            return Ok(AccountIds {
                 owner,
                 owner_gid,
                 sandbox: owner,
@@ -99,41 +99,41 @@ impl Ids {
                 seal_gid: owner_gid,
             });
         }
-        let read = |what: &str, e: super::observed::Unknown| {
+        let read = |what: &str, e: super::observed::UnknownState| {
             Problem::new(format!("{what} could not be read: {}", e.reason)).of_kind(e.kind)
         };
         let group = look
-            .group(&d.group)
+            .find_group(&d.group)
             .map_err(|e| read(&format!("group.{}", d.group), e))?;
         let own = look
-            .group(&d.sandbox)
+            .find_group(&d.sandbox)
             .map_err(|e| read(&format!("group.{}", d.sandbox), e))?;
         let user = look
-            .user(&d.sandbox)
+            .find_user(&d.sandbox)
             .map_err(|e| read(&format!("user.{}", d.sandbox), e))?;
         let mut taken = Vec::new();
         let shared = match (&group, d.gid) {
             (Some(g), Some(asked)) if g.gid != asked => {
                 return Err(Problem::new(format!(
                     "{}: group.{} has gid {}, and host.gid asks for {asked}",
-                    d.at(&["host", "gid"]),
+                    d.place_of_key(&["host", "gid"]),
                     d.group,
                     g.gid
                 ))
-                .hint("leave host.gid out to keep the group's own, or name another group"));
+                .with_hint("leave host.gid out to keep the group's own, or name another group"));
             }
             (Some(g), _) => g.gid,
             (None, Some(asked)) => {
                 if look.id_taken(asked).map_err(|e| read("gid", e))? {
                     return Err(Problem::new(format!(
                         "{}: gid {asked} belongs to another group or user",
-                        d.at(&["host", "gid"])
+                        d.place_of_key(&["host", "gid"])
                     ))
-                    .hint("leave host.gid out and comfy takes a free one"));
+                    .with_hint("leave host.gid out and comfy takes a free one"));
                 }
                 asked
             }
-            (None, None) => free(look, ACCOUNT_RANGE, &taken)
+            (None, None) => free_ids(look, ACCOUNT_RANGE, &taken)
                 .map_err(|e| read("ids", e))?
                 .ok_or_else(none_free)?,
         };
@@ -143,11 +143,11 @@ impl Ids {
         {
             return Err(Problem::new(format!(
                 "{}: user {} has uid {} and cannot be the sandbox",
-                d.at(&["host", "sandbox_user"]),
+                d.place_of_key(&["host", "sandbox_user"]),
                 d.sandbox,
                 u.uid
             ))
-            .hint("name an account of its own, or one that does not exist yet"));
+            .with_hint("name an account of its own, or one that does not exist yet"));
         }
         if let Some(u) = &user
             && let Some(bad) = u
@@ -157,16 +157,16 @@ impl Ids {
         {
             return Err(Problem::new(format!(
                 "{}: user {} is in group {bad}, which gives it rights of its own",
-                d.at(&["host", "sandbox_user"]),
+                d.place_of_key(&["host", "sandbox_user"]),
                 d.sandbox
             ))
-            .hint(format!(
+            .with_hint(format!(
                 "take it out of {bad}, or name an account that does not exist yet"
             )));
         }
         let sandbox_gid = match (&own, &user) {
             (Some(g), _) => g.gid,
-            (None, _) => free(look, ACCOUNT_RANGE, &taken)
+            (None, _) => free_ids(look, ACCOUNT_RANGE, &taken)
                 .map_err(|e| read("ids", e))?
                 .ok_or_else(none_free)?,
         };
@@ -174,7 +174,7 @@ impl Ids {
             Some(u) => u.uid,
             None => {
                 let state = look
-                    .node(&d.paths.state_of("user"))
+                    .read_entry(&d.paths.state_of("user"))
                     .ok()
                     .flatten()
                     .map(|n| n.uid)
@@ -184,7 +184,7 @@ impl Ids {
                     // The same number as its own group where that is free: easier to read in `ls
                     // -n`.
                     _ if !look.uid_taken(sandbox_gid).map_err(|e| read("uid", e))? => sandbox_gid,
-                    _ => free(look, ACCOUNT_RANGE, &taken)
+                    _ => free_ids(look, ACCOUNT_RANGE, &taken)
                         .map_err(|e| read("ids", e))?
                         .ok_or_else(none_free)?,
                 }
@@ -199,10 +199,12 @@ impl Ids {
                      serves the port, for {}",
                     d.sandbox
                 ))
-                .hint("give that account another number, or choose another host.sandbox_user"));
+                .with_hint(
+                    "give that account another number, or choose another host.sandbox_user",
+                ));
             }
         }
-        Ok(Ids {
+        Ok(AccountIds {
             owner,
             owner_gid,
             sandbox,
@@ -222,10 +224,14 @@ fn none_free() -> Problem {
         ACCOUNT_RANGE.start(),
         ACCOUNT_RANGE.end()
     ))
-    .hint("set host.gid, or remove an account that nobody uses")
+    .with_hint("set host.gid, or remove an account that nobody uses")
 }
 
-fn free(look: &dyn Look, range: std::ops::RangeInclusive<u32>, taken: &[u32]) -> Seen<Option<u32>> {
+fn free_ids(
+    look: &dyn Look,
+    range: std::ops::RangeInclusive<u32>,
+    taken: &[u32],
+) -> Seen<Option<u32>> {
     for id in range {
         if !taken.contains(&id) && !look.id_taken(id)? {
             return Ok(Some(id));

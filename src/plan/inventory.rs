@@ -54,14 +54,14 @@ pub struct SharedFolder {
 }
 
 impl Inventory {
-    pub fn traverses(&self, folder: &Path) -> bool {
+    pub fn has_traverse(&self, folder: &Path) -> bool {
         self.traverse.contains(folder)
     }
 
     /// Notes what `step` is about to make: written before the step, since a kill may come right
     /// after it. An entry whose thing then does not exist, or exists with another id, means
     /// nothing.
-    pub fn before(&mut self, step: &Step) {
+    pub fn note_before(&mut self, step: &Step) {
         self.format = 1;
         match step {
             Step::CreateGroup { name, gid } => drop(self.groups.insert(name.clone(), *gid)),
@@ -99,7 +99,7 @@ impl Inventory {
     }
 
     /// Forgets what `step` has removed.
-    pub fn after(&mut self, step: &Step) {
+    pub fn note_after(&mut self, step: &Step) {
         match step {
             Step::DeleteGroup { name, .. } => drop(self.groups.remove(name)),
             // A deleted user stays noted: a removal that was killed still has to know that the home
@@ -120,7 +120,7 @@ impl Inventory {
             Step::ReleaseShare { path, .. } => drop(self.shares.remove(path)),
             Step::BuildGeneration { spec, .. } => self
                 .fetched
-                .extend(spec.pins().map(|(_, p)| p.tree.to_string())),
+                .extend(spec.all_pins().map(|(_, p)| p.tree.to_string())),
             _ => {}
         }
     }

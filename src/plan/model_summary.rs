@@ -3,26 +3,26 @@
 
 use std::path::PathBuf;
 
-use super::observed::{Kind, ShareSpec};
-use crate::lock::Sha;
+use super::observed::{FileType, ShareSpec};
+use crate::lock::Sha256Digest;
 
 /// One file or link of a share that holds models.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFile {
     /// In the share.
     pub path: String,
-    pub kind: Kind,
+    pub kind: FileType,
     /// In bytes.
     pub size: u64,
     /// Seconds since 1970, when its content or its metadata last changed.
     pub changed: i64,
     /// What it was when it was last read, and nothing has changed since.
-    pub known: Option<Sha>,
+    pub known: Option<Sha256Digest>,
 }
 
 /// A model that a machine lacks.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Fetch {
+pub struct ModelFetch {
     /// `model.PATH`
     pub address: String,
     pub share: Box<ShareSpec>,
@@ -30,7 +30,7 @@ pub struct Fetch {
     pub source: Option<String>,
     pub revision: Option<String>,
     pub size: u64,
-    pub sha256: Sha,
+    pub sha256: Sha256Digest,
     /// Files of the same size in the shares: one of them may be it.
     pub copies: Vec<PathBuf>,
 }
@@ -47,7 +47,7 @@ pub struct Fetch {
     serde::Deserialize,
     schemars::JsonSchema,
 )]
-pub struct Amount {
+pub struct CountAndBytes {
     pub count: usize,
     pub bytes: u64,
 }
@@ -55,7 +55,7 @@ pub struct Amount {
 /// What a look at the models told beside differences. Two looks at one machine may tell different
 /// things here: it is no part of what is approved.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Library {
+pub struct ModelSummary {
     pub declared: usize,
     /// Models that are there, and that comfy.toml does not name.
     pub unmanaged: usize,

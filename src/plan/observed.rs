@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::manifest::Access;
+use crate::manifest::ShareAccess;
 use crate::problem::{Cause, Problem, ProblemKind};
 
 /// Why something could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Unknown {
+pub struct UnknownState {
     pub reason: String,
     /// Root could read it: `apply` then elevates first and asks about root's plan.
     pub root_can: bool,
@@ -17,9 +17,9 @@ pub struct Unknown {
     pub kind: ProblemKind,
 }
 
-impl Unknown {
-    pub fn new(reason: impl Into<String>, root_can: bool) -> Unknown {
-        Unknown {
+impl UnknownState {
+    pub fn new(reason: impl Into<String>, root_can: bool) -> UnknownState {
+        UnknownState {
             reason: reason.into(),
             root_can,
             kind: ProblemKind::User,
@@ -27,34 +27,34 @@ impl Unknown {
     }
 
     /// Something at `path` that the system did not show, to root neither.
-    pub fn io(path: &Path, e: &(impl Cause + ?Sized)) -> Unknown {
-        Unknown::new(format!("{}: {e}", path.display()), false).caused_by(e)
+    pub fn io(path: &Path, e: &(impl Cause + ?Sized)) -> UnknownState {
+        UnknownState::new(format!("{}: {e}", path.display()), false).caused_by(e)
     }
 
     /// The same, which `cause` led to.
-    pub fn caused_by(mut self, cause: &(impl Cause + ?Sized)) -> Unknown {
+    pub fn caused_by(mut self, cause: &(impl Cause + ?Sized)) -> UnknownState {
         self.kind = cause.kind();
         self
     }
 }
 
-impl From<Unknown> for Problem {
-    fn from(u: Unknown) -> Problem {
+impl From<UnknownState> for Problem {
+    fn from(u: UnknownState) -> Problem {
         Problem::new(u.reason).of_kind(u.kind)
     }
 }
 
-pub type Seen<T> = Result<T, Unknown>;
+pub type Seen<T> = Result<T, UnknownState>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
+pub struct GroupAccount {
     pub name: String,
     pub gid: u32,
     pub members: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub struct UserAccount {
     pub name: String,
     pub uid: u32,
     pub gid: u32,
@@ -65,7 +65,7 @@ pub struct User {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Kind {
+pub enum FileType {
     Dir,
     File,
     Link,
@@ -74,8 +74,8 @@ pub enum Kind {
 
 /// One entry of a file system, not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Node {
-    pub kind: Kind,
+pub struct FsEntry {
+    pub kind: FileType,
     pub uid: u32,
     pub gid: u32,
     /// The twelve permission bits.
@@ -88,7 +88,7 @@ pub struct Node {
 pub struct ShareSpec {
     pub name: String,
     pub path: PathBuf,
-    pub access: Access,
+    pub access: ShareAccess,
     pub requires_mount: Option<PathBuf>,
     pub owner: u32,
     pub owner_gid: u32,
@@ -105,16 +105,16 @@ impl ShareSpec {
     /// The exact mode of the share's own folder.
     pub fn root_mode(&self) -> u32 {
         match self.access {
-            Access::Read => 0o2755,
-            Access::Write => 0o2775,
-            Access::Add => 0o3775,
+            ShareAccess::Read => 0o2755,
+            ShareAccess::Write => 0o2775,
+            ShareAccess::Add => 0o3775,
         }
     }
 }
 
 /// What a share is.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Share {
+pub struct ShareState {
     /// Where the path leads when the owner's links are followed.
     pub real: PathBuf,
     pub uid: u32,
@@ -134,7 +134,7 @@ pub struct Share {
 
 /// Whether the sandbox user can pass through a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Search {
+pub struct SearchPermission {
     pub passes: bool,
     /// There is an entry of its own for the sandbox user.
     pub entry: bool,
@@ -142,7 +142,7 @@ pub struct Search {
 
 /// What nftables keeps for the sandbox's uid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fence {
+pub enum EgressFilter {
     /// There is no nft on this machine, or none that works.
     Unusable,
     Absent,
@@ -151,16 +151,16 @@ pub enum Fence {
 
 /// One thing in a sealed tree that is not as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Finding {
+pub struct TreeDifference {
     pub path: String,
-    pub what: What,
+    pub what: DifferenceKind,
     pub detail: String,
 }
 
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
-pub enum What {
+pub enum DifferenceKind {
     Edited,
     Missing,
     Added,
@@ -171,17 +171,17 @@ pub enum What {
     Link,
 }
 
-impl What {
+impl DifferenceKind {
     pub fn word(self) -> &'static str {
         match self {
-            What::Edited => "edited",
-            What::Missing => "missing",
-            What::Added => "added",
-            What::EmptyFolder => "empty folder added",
-            What::Mode => "mode changed",
-            What::Owner => "owner changed",
-            What::Replaced => "replaced",
-            What::Link => "link changed",
+            DifferenceKind::Edited => "edited",
+            DifferenceKind::Missing => "missing",
+            DifferenceKind::Added => "added",
+            DifferenceKind::EmptyFolder => "empty folder added",
+            DifferenceKind::Mode => "mode changed",
+            DifferenceKind::Owner => "owner changed",
+            DifferenceKind::Replaced => "replaced",
+            DifferenceKind::Link => "link changed",
         }
     }
 }
@@ -189,13 +189,13 @@ impl What {
 /// A generation on the disk, part by part (`comfyui`, `node.NAME`): nothing listed means intact.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GenCheck {
-    pub findings: BTreeMap<String, Vec<Finding>>,
+    pub findings: BTreeMap<String, Vec<TreeDifference>>,
     /// Entries of custom_nodes/ that the lock does not name.
     pub foreign: Vec<String>,
 }
 
 impl GenCheck {
-    pub fn intact(&self) -> bool {
+    pub fn is_intact(&self) -> bool {
         self.findings.values().all(Vec::is_empty) && self.foreign.is_empty()
     }
 }

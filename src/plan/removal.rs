@@ -2,17 +2,17 @@
 
 use super::build::attrs;
 use super::change::{Action, Change, Plan};
-use super::ids::Ids;
+use super::ids::AccountIds;
 use super::look::Look;
-use super::observed::Kind;
-use super::step::{Planned, Step};
+use super::observed::FileType;
+use super::step::{PlannedStep, Step};
 use crate::desired::Desired;
 use crate::desired::system_files::FileKind;
-use crate::manifest::Isolation;
+use crate::manifest::IsolationMode;
 use crate::problem::{Problem, Result};
 
 /// What lies on the disk, by name.
-pub struct Present {
+pub struct OnDisk {
     pub generations: Vec<String>,
     pub venvs: Vec<String>,
     pub pythons: Vec<String>,
@@ -23,15 +23,17 @@ pub struct Present {
 ///
 /// # Errors
 /// Ids or inventory that cannot be read.
-pub fn gc(
+pub fn plan_gc(
     d: &Desired,
     look: &dyn Look,
     keep: usize,
-    present: &Present,
+    present: &OnDisk,
     running: Option<&str>,
 ) -> Result<Plan> {
-    let inventory = look.inventory(&d.paths).map_err(Problem::from)?;
-    let current = look.node(&d.paths.current()).map_err(Problem::from)?;
+    let inventory = look.read_inventory(&d.paths).map_err(Problem::from)?;
+    let current = look
+        .read_entry(&d.paths.current_link())
+        .map_err(Problem::from)?;
     let live = current.and_then(|n| n.target).map(|t| {
         t.display()
             .to_string()
@@ -48,12 +50,12 @@ pub fn gc(
     let stays = |id: &String| {
         Some(id) == live.as_ref() || Some(id.as_str()) == running || recent.contains(&id)
     };
-    let mut plan = empty(d, look)?;
+    let mut plan = empty_plan(d, look)?;
     for id in present.generations.iter().filter(|id| !stays(id)) {
-        remove(
+        add_removal(
             &mut plan,
             format!("generation.{id}"),
-            attrs([("path", d.paths.generation(id).display().to_string())]),
+            attrs([("path", d.paths.generation_dir(id).display().to_string())]),
             Step::RemoveGeneration { id: id.clone() },
         );
     }
@@ -68,20 +70,23 @@ pub fn gc(
         .map(|v| v.interpreter.path.as_path())
         .collect();
     for id in present.venvs.iter().filter(|id| !venvs.contains(id)) {
-        remove(
+        add_removal(
             &mut plan,
             format!("venv.{id}"),
-            attrs([("path", d.paths.venv(id).display().to_string())]),
+            attrs([("path", d.paths.venv_dir(id).display().to_string())]),
             Step::RemoveVenv { id: id.clone() },
         );
     }
-    for version in present
-        .pythons
-        .iter()
-        .filter(|v| !pythons.iter().any(|p| p.starts_with(d.paths.python(v))))
-    {
-        let at = attrs([("path", d.paths.python(version).display().to_string())]);
-        remove(
+    for version in present.pythons.iter().filter(|v| {
+        !pythons
+            .iter()
+            .any(|p| p.starts_with(d.paths.interpreter_dir(v)))
+    }) {
+        let at = attrs([(
+            "path",
+            d.paths.interpreter_dir(version).display().to_string(),
+        )]);
+        add_removal(
             &mut plan,
             format!("interpreter.{version}"),
             at,
@@ -98,18 +103,18 @@ pub fn gc(
 ///
 /// # Errors
 /// It is not there, or not what its name says.
-pub fn back(d: &Desired, look: &dyn Look, to: &str) -> Result<Plan> {
-    let unread = |u: super::observed::Unknown| Problem::from(u);
+pub fn plan_rollback(d: &Desired, look: &dyn Look, to: &str) -> Result<Plan> {
+    let unread = |u: super::observed::UnknownState| Problem::from(u);
     let target = |id: &str| attrs([("generation", id.to_string())]);
     look.generation_spec(&d.paths, to)
         .map_err(unread)?
         .ok_or_else(|| Problem::new(format!("generation {to} is not on this machine")))?;
     let live = look
-        .node(&d.paths.current())
+        .read_entry(&d.paths.current_link())
         .map_err(unread)?
         .and_then(|n| n.target);
-    let inventory = look.inventory(&d.paths).map_err(unread)?;
-    let mut plan = empty(d, look)?;
+    let inventory = look.read_inventory(&d.paths).map_err(unread)?;
+    let mut plan = empty_plan(d, look)?;
     // All of the code, so that what differs from comfy.lock afterwards is no drift.
     for address in inventory
         .applied
@@ -130,7 +135,7 @@ pub fn back(d: &Desired, look: &dyn Look, to: &str) -> Result<Plan> {
             needs: Vec::new(),
         });
     }
-    plan.steps.push(Planned {
+    plan.steps.push(PlannedStep {
         address: "comfyui".into(),
         step: Step::Switch { id: to.into() },
     });
@@ -141,18 +146,18 @@ pub fn back(d: &Desired, look: &dyn Look, to: &str) -> Result<Plan> {
 ///
 /// # Errors
 /// Ids or inventory that cannot be read.
-pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<Plan> {
-    let inventory = look.inventory(&d.paths).map_err(Problem::from)?;
-    let mut plan = empty(d, look)?;
-    let account = d.isolation == Isolation::Account;
+pub fn plan_destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<Plan> {
+    let inventory = look.read_inventory(&d.paths).map_err(Problem::from)?;
+    let mut plan = empty_plan(d, look)?;
+    let account = d.isolation == IsolationMode::Account;
     let ids = plan.ids;
     for (path, target) in &inventory.links {
         // What cannot be read may be there; the step itself looks again.
-        let still = look.node(path).map_or(true, |n| {
+        let still = look.read_entry(path).map_or(true, |n| {
             n.is_some_and(|n| n.target.as_ref() == Some(target))
         });
         if still {
-            remove(
+            add_removal(
                 &mut plan,
                 format!("link.{}", path.display()),
                 attrs([("target", target.display().to_string())]),
@@ -164,19 +169,19 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
         }
     }
     for (path, s) in inventory.shares.iter().filter(|_| account) {
-        remove(
+        add_removal(
             &mut plan,
             format!("share.{}", s.name),
             attrs([
                 ("path", path.display().to_string()),
                 ("content", "stays".into()),
             ]),
-            crate::kinds::share::release(ids, path, s),
+            crate::kinds::share::plan_release(ids, path, s),
         );
     }
     for folder in &inventory.traverse {
         if look
-            .search(folder, &d.sandbox, plan.ids.sandbox, &[])
+            .search_permission(folder, &d.sandbox, plan.ids.sandbox, &[])
             .map_or(true, |s| s.is_some_and(|s| s.entry))
         {
             let step = Step::RevokeSearch {
@@ -184,7 +189,7 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
                 user: d.sandbox.clone(),
                 uid: plan.ids.sandbox,
             };
-            remove(
+            add_removal(
                 &mut plan,
                 format!("traverse.{}", folder.display()),
                 attrs([("search", d.sandbox.clone())]),
@@ -195,9 +200,9 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
     if let Some(uid) = inventory.fence {
         let step = Step::RemoveFence {
             uid,
-            record: d.paths.fence(),
+            record: d.paths.egress_filter_record(),
         };
-        remove(
+        add_removal(
             &mut plan,
             crate::kinds::network::EGRESS.into(),
             attrs([("nftables", format!("uid {uid}"))]),
@@ -209,7 +214,7 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
             file: file.clone(),
             user: d.sandbox.clone(),
         };
-        remove(
+        add_removal(
             &mut plan,
             format!("cron.{}", d.sandbox),
             attrs([("denied by", file.display().to_string())]),
@@ -219,9 +224,9 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
     for path in inventory.system.keys() {
         let kind = [FileKind::Sudoers, FileKind::Unit, FileKind::Daemon]
             .into_iter()
-            .find(|k| k.path(&d.sandbox, d.platform.macos) == *path);
+            .find(|k| k.path_for(&d.sandbox, d.platform.macos) == *path);
         if let Some(kind) = kind {
-            remove(
+            add_removal(
                 &mut plan,
                 format!("service.{}", path.display()),
                 attrs([("file", path.display().to_string())]),
@@ -233,11 +238,11 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
         }
     }
     if look
-        .node(&d.paths.base)
+        .read_entry(&d.paths.base)
         .ok()
         .flatten()
-        .is_some_and(|n| n.kind == Kind::Dir)
-        || look.node(&d.paths.records).ok().flatten().is_some()
+        .is_some_and(|n| n.kind == FileType::Dir)
+        || look.read_entry(&d.paths.records).ok().flatten().is_some()
     {
         let backup = (!purge).then(|| d.paths.prefix.join(format!("{}.backup-{now}", d.sandbox)));
         let mut a = attrs([("path", d.paths.base.display().to_string())]);
@@ -256,7 +261,7 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
         if let Some(h) = &home {
             a.insert("home".into(), h.display().to_string());
         }
-        remove(
+        add_removal(
             &mut plan,
             "dir.instance".into(),
             a,
@@ -264,8 +269,8 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
         );
     }
     for (name, uid) in &inventory.users {
-        if matches!(look.user(name), Ok(Some(u)) if u.uid == *uid) {
-            remove(
+        if matches!(look.find_user(name), Ok(Some(u)) if u.uid == *uid) {
+            add_removal(
                 &mut plan,
                 format!("user.{name}"),
                 attrs([("uid", uid.to_string())]),
@@ -285,7 +290,7 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
                     user: user.into(),
                     group: group.into(),
                 };
-                remove(
+                add_removal(
                     &mut plan,
                     format!("member.{user}"),
                     attrs([("group", group.to_string())]),
@@ -295,8 +300,8 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
         }
     }
     for (name, gid) in &inventory.groups {
-        if matches!(look.group(name), Ok(Some(g)) if g.gid == *gid) {
-            remove(
+        if matches!(look.find_group(name), Ok(Some(g)) if g.gid == *gid) {
+            add_removal(
                 &mut plan,
                 format!("group.{name}"),
                 attrs([("gid", gid.to_string())]),
@@ -311,20 +316,20 @@ pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<P
     Ok(plan)
 }
 
-fn empty(d: &Desired, look: &dyn Look) -> Result<Plan> {
+fn empty_plan(d: &Desired, look: &dyn Look) -> Result<Plan> {
     Ok(Plan {
         format_version: 1,
         host: d.host.clone(),
         instance: d.sandbox.clone(),
         manifest: d.manifest_digest.clone(),
         lock: d.lock_digest.clone(),
-        ids: Ids::choose(d, look)?,
+        ids: AccountIds::choose_ids(d, look)?,
         ..Plan::default()
     })
 }
 
-fn remove(plan: &mut Plan, address: String, before: super::Attrs, step: Step) {
-    plan.steps.push(Planned {
+fn add_removal(plan: &mut Plan, address: String, before: super::Attrs, step: Step) {
+    plan.steps.push(PlannedStep {
         address: address.clone(),
         step,
     });

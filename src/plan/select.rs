@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::change::Change;
 use crate::desired::GenSpec;
 use crate::problem::{Problem, Result};
-use crate::text::{did_you_mean, escape};
+use crate::text::{did_you_mean, escape_text};
 
 /// Families that `--only` knows.
 pub const FAMILIES: &[&str] = &[
@@ -22,22 +22,22 @@ const ONE_EACH: &str = "one each: --only A --only B";
 const SHOWN: usize = 20;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Selection(Vec<String>);
+pub struct ResourceSelection(Vec<String>);
 
-fn absent(word: &str, known: BTreeSet<String>) -> Problem {
-    let p = Problem::new(format!("--only {}: no such resource", escape(word)));
+fn absent_problem(word: &str, known: BTreeSet<String>) -> Problem {
+    let p = Problem::new(format!("--only {}: no such resource", escape_text(word)));
     if known.contains(word) {
         return Problem::new(format!(
             "--only {}: it cannot be planned as things are",
-            escape(word)
+            escape_text(word)
         ))
-        .hint("`comfy plan` without --only says why");
+        .with_hint("`comfy plan` without --only says why");
     }
     if word.contains(',') {
-        return p.hint(ONE_EACH);
+        return p.with_hint(ONE_EACH);
     }
     if let Some(near) = did_you_mean(word, known.iter().map(String::as_str)) {
-        return p.hint(format!("did you mean `{}`?", escape(near)));
+        return p.with_hint(format!("did you mean `{}`?", escape_text(near)));
     }
     let kind = word.split('.').next();
     let same: Vec<&String> = known
@@ -47,20 +47,20 @@ fn absent(word: &str, known: BTreeSet<String>) -> Problem {
     let (named, more) = same.split_at(same.len().min(SHOWN));
     let named = named
         .iter()
-        .map(|a| escape(a))
+        .map(|a| escape_text(a))
         .collect::<Vec<_>>()
         .join(", ");
     match (named.is_empty(), more.len()) {
-        (true, _) => p.hint(format!("families: {}", FAMILIES.join(", "))),
-        (_, 0) => p.hint(format!("there is: {named}")),
-        (_, n) => p.hint(format!("there is: {named} and {n} more")),
+        (true, _) => p.with_hint(format!("families: {}", FAMILIES.join(", "))),
+        (_, 0) => p.with_hint(format!("there is: {named}")),
+        (_, n) => p.with_hint(format!("there is: {named} and {n} more")),
     }
 }
 
-impl Selection {
+impl ResourceSelection {
     /// # Errors
     /// A word that is neither a family nor an address.
-    pub fn parse(words: &[String]) -> Result<Selection> {
+    pub fn parse(words: &[String]) -> Result<ResourceSelection> {
         for w in words {
             let kind = w.split('.').next().unwrap_or(w);
             let known =
@@ -68,21 +68,21 @@ impl Selection {
             if !known {
                 let p = Problem::new(format!(
                     "--only {}: neither a family nor an address",
-                    escape(w)
+                    escape_text(w)
                 ));
                 if w.contains(',') {
-                    return Err(p.hint(ONE_EACH));
+                    return Err(p.with_hint(ONE_EACH));
                 }
                 return Err(match did_you_mean(w, FAMILIES.iter().copied()) {
-                    Some(k) => p.hint(format!("did you mean `{k}`?")),
-                    None => p.hint(format!(
+                    Some(k) => p.with_hint(format!("did you mean `{k}`?")),
+                    None => p.with_hint(format!(
                         "families: {}; addresses: such as node.impact-pack or share.models",
                         FAMILIES.join(", ")
                     )),
                 });
             }
         }
-        Ok(Selection(words.to_vec()))
+        Ok(ResourceSelection(words.to_vec()))
     }
 
     pub fn is_all(&self) -> bool {
@@ -94,7 +94,7 @@ impl Selection {
     }
 
     /// Whether the words themselves name `address`.
-    pub fn names(&self, address: &str) -> bool {
+    pub fn selects(&self, address: &str) -> bool {
         let kind = address.split('.').next().unwrap_or(address);
         self.is_all()
             || self.0.iter().any(|w| match w.as_str() {
@@ -117,18 +117,18 @@ impl Selection {
     ///
     /// # Errors
     /// What is named is not there, or cannot be planned.
-    pub fn close<I: Iterator<Item = String>>(
+    pub fn with_dependencies<I: Iterator<Item = String>>(
         &self,
         changes: &[Change],
         declared: impl Fn() -> I,
     ) -> Result<BTreeSet<String>> {
         let mut out: BTreeSet<String> = changes
             .iter()
-            .filter(|c| self.names(&c.address))
+            .filter(|c| self.selects(&c.address))
             .map(|c| c.address.clone())
             .collect();
         if let Some(w) = self.0.iter().find(|w| w.contains('.') && !out.contains(*w)) {
-            return Err(absent(
+            return Err(absent_problem(
                 w,
                 changes
                     .iter()
@@ -152,29 +152,33 @@ impl Selection {
     }
 
     /// Whether some of the code or its packages is selected, rather than its links alone.
-    pub fn code(&self, live: Option<&GenSpec>, wish: &GenSpec) -> bool {
-        let node = |spec: &GenSpec| spec.nodes.keys().any(|n| self.names(&format!("node.{n}")));
-        self.names("comfyui") || self.names("python") || node(wish) || live.is_some_and(node)
+    pub fn touches_code(&self, live: Option<&GenSpec>, wish: &GenSpec) -> bool {
+        let node = |spec: &GenSpec| {
+            spec.nodes
+                .keys()
+                .any(|n| self.selects(&format!("node.{n}")))
+        };
+        self.selects("comfyui") || self.selects("python") || node(wish) || live.is_some_and(node)
     }
 
     /// The generation to aim at: what is selected from the wish, the rest as it is live. `None`:
     /// leave the code alone.
-    pub fn target(&self, live: Option<&GenSpec>, wish: &GenSpec) -> Option<GenSpec> {
+    pub fn target_generation(&self, live: Option<&GenSpec>, wish: &GenSpec) -> Option<GenSpec> {
         if self.is_all() {
             return Some(wish.clone());
         }
-        let code = self.code(live, wish);
+        let code = self.touches_code(live, wish);
         let Some(live) = live else {
             return code.then(|| wish.clone());
         };
         let mut target = live.clone();
-        if self.names("comfyui") {
+        if self.selects("comfyui") {
             target.comfyui = wish.comfyui.clone();
             target.writable = wish.writable.clone();
         }
         let all: BTreeSet<&String> = live.nodes.keys().chain(wish.nodes.keys()).collect();
         for name in all {
-            if self.names(&format!("node.{name}")) {
+            if self.selects(&format!("node.{name}")) {
                 match wish.nodes.get(name) {
                     Some(n) => target.nodes.insert(name.clone(), n.clone()),
                     None => target.nodes.remove(name),
@@ -185,7 +189,7 @@ impl Selection {
             .0
             .iter()
             .any(|w| w == "shares" || w.starts_with("share."))
-            || self.names("comfyui")
+            || self.selects("comfyui")
         {
             target.mounts = wish.mounts.clone();
             target.elsewhere = wish.elsewhere.clone();

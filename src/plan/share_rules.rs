@@ -1,13 +1,13 @@
 //! Which entries of a share are off, and what they should be: the table of the README's section on
 //! shares.
 
-use super::observed::{Kind, ShareSpec};
-use crate::manifest::Access;
+use super::observed::{FileType, ShareSpec};
+use crate::manifest::ShareAccess;
 
 /// One entry below a share's own folder.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry {
-    pub kind: Kind,
+pub struct ShareEntry {
+    pub kind: FileType,
     pub uid: u32,
     pub gid: u32,
     /// The twelve permission bits.
@@ -17,7 +17,7 @@ pub struct Entry {
 
 /// What an entry should be, where it is not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fault {
+pub struct ShareDrift {
     pub group: bool,
     /// The mode it should have.
     pub mode: Option<u32>,
@@ -27,7 +27,7 @@ pub struct Fault {
 
 /// Why an entry is reported and left alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Odd {
+pub enum UnmanagedReason {
     Special,
     HardLink,
     SetId,
@@ -35,58 +35,61 @@ pub enum Odd {
     Deep,
 }
 
-impl Odd {
+impl UnmanagedReason {
     pub fn word(self) -> &'static str {
         match self {
-            Odd::Special => "devices, sockets or pipes",
-            Odd::HardLink => "files with another hard link elsewhere",
-            Odd::SetId => "set-uid or set-gid files",
-            Odd::Deep => "folders nested deeper than a path can be long",
-            Odd::Stranger => "entries of neither the owner nor the sandbox user",
+            UnmanagedReason::Special => "devices, sockets or pipes",
+            UnmanagedReason::HardLink => "files with another hard link elsewhere",
+            UnmanagedReason::SetId => "set-uid or set-gid files",
+            UnmanagedReason::Deep => "folders nested deeper than a path can be long",
+            UnmanagedReason::Stranger => "entries of neither the owner nor the sandbox user",
         }
     }
 }
 
 /// What is off with an entry, and what is odd about it. Execute and "other" bits are nobody's
 /// business here.
-pub fn fault(s: &ShareSpec, e: &Entry) -> (Option<Fault>, Option<Odd>) {
+pub fn evaluate_entry(
+    s: &ShareSpec,
+    e: &ShareEntry,
+) -> (Option<ShareDrift>, Option<UnmanagedReason>) {
     let is = e.mode;
-    let stranger = (e.uid != s.owner && e.uid != s.sandbox).then_some(Odd::Stranger);
+    let stranger = (e.uid != s.owner && e.uid != s.sandbox).then_some(UnmanagedReason::Stranger);
     let want = match e.kind {
-        Kind::Link => return (None, None),
-        Kind::Other => return (None, Some(Odd::Special)),
-        Kind::Dir => {
+        FileType::Link => return (None, None),
+        FileType::Other => return (None, Some(UnmanagedReason::Special)),
+        FileType::Dir => {
             let setgid = if s.setgid { 0o2000 } else { 0 };
             match s.access {
-                Access::Read => (is | 0o050 | setgid) & !0o020,
-                Access::Write => is | 0o070 | setgid,
-                Access::Add => is | 0o1070 | setgid,
+                ShareAccess::Read => (is | 0o050 | setgid) & !0o020,
+                ShareAccess::Write => is | 0o070 | setgid,
+                ShareAccess::Add => is | 0o1070 | setgid,
             }
         }
-        Kind::File => {
+        FileType::File => {
             // Whoever starts such a program of the sandbox user's is the sandbox user, outside of
             // every wall.
             let own = e.uid == s.sandbox && e.links == 1;
             if is & 0o6000 != 0 && !own {
-                return (None, Some(Odd::SetId));
+                return (None, Some(UnmanagedReason::SetId));
             }
             let plain = is & !0o6000;
             match s.access {
                 // The sandbox's own additions are its own business.
-                Access::Add if e.uid == s.sandbox => plain,
-                Access::Write => plain | 0o060,
-                Access::Read | Access::Add => (plain | 0o040) & !0o020,
+                ShareAccess::Add if e.uid == s.sandbox => plain,
+                ShareAccess::Write => plain | 0o060,
+                ShareAccess::Read | ShareAccess::Add => (plain | 0o040) & !0o020,
             }
         }
     };
-    let additions = s.access == Access::Add && e.kind == Kind::File && e.uid == s.sandbox;
-    let fault = Fault {
+    let additions = s.access == ShareAccess::Add && e.kind == FileType::File && e.uid == s.sandbox;
+    let fault = ShareDrift {
         group: e.gid != s.gid && !additions,
         mode: (want != is).then_some(want),
-        owner: e.kind == Kind::Dir && s.access == Access::Add && e.uid == s.sandbox,
+        owner: e.kind == FileType::Dir && s.access == ShareAccess::Add && e.uid == s.sandbox,
     };
     if fault
-        == (Fault {
+        == (ShareDrift {
             group: false,
             mode: None,
             owner: false,
@@ -96,15 +99,15 @@ pub fn fault(s: &ShareSpec, e: &Entry) -> (Option<Fault>, Option<Odd>) {
     }
     // The sandbox may have linked a file here that it cannot even read: a group and a mode would
     // open it.
-    if e.kind == Kind::File && e.links > 1 {
-        return (None, Some(Odd::HardLink));
+    if e.kind == FileType::File && e.links > 1 {
+        return (None, Some(UnmanagedReason::HardLink));
     }
     // Nor is a third party's file or folder anybody's to open; that the sandbox may write it
     // through the group is nobody's intention.
     if stranger.is_some() {
-        let closes = e.gid == s.gid && s.access != Access::Write && is & 0o020 != 0;
+        let closes = e.gid == s.gid && s.access != ShareAccess::Write && is & 0o020 != 0;
         return (
-            closes.then_some(Fault {
+            closes.then_some(ShareDrift {
                 group: false,
                 mode: Some(is & !0o020),
                 owner: false,
@@ -116,19 +119,21 @@ pub fn fault(s: &ShareSpec, e: &Entry) -> (Option<Fault>, Option<Odd>) {
 }
 
 /// What is wrong with a mode, in words that follow a count.
-pub fn word(s: &ShareSpec, dir: bool, is: u32, want: u32) -> &'static str {
+pub fn mode_phrase(s: &ShareSpec, dir: bool, is: u32, want: u32) -> &'static str {
     let lost = is & !want;
     match (s.access, dir) {
         (_, false) if lost & 0o6000 != 0 => "files of the sandbox user are set-uid or set-gid",
-        (Access::Read | Access::Add, false) if lost & 0o020 != 0 => "files let the group write",
-        (Access::Read, true) if lost & 0o020 != 0 => "folders let the group write",
-        (Access::Write, false) => "files lack group read or write",
+        (ShareAccess::Read | ShareAccess::Add, false) if lost & 0o020 != 0 => {
+            "files let the group write"
+        }
+        (ShareAccess::Read, true) if lost & 0o020 != 0 => "folders let the group write",
+        (ShareAccess::Write, false) => "files lack group read or write",
         (_, false) => "files lack group read",
         (_, true) if (want & !is) & 0o777 == 0 && (want & !is) & 0o1000 != 0 => {
             "folders lack the sticky bit"
         }
         (_, true) if (want & !is) & 0o777 == 0 => "folders lack setgid",
-        (Access::Read, true) => "folders lack group read or search",
+        (ShareAccess::Read, true) => "folders lack group read or search",
         (_, true) => "folders lack group read, write or search",
     }
 }
@@ -137,7 +142,7 @@ pub fn word(s: &ShareSpec, dir: bool, is: u32, want: u32) -> &'static str {
 mod tests {
     use super::*;
 
-    fn spec(access: Access) -> ShareSpec {
+    fn spec(access: ShareAccess) -> ShareSpec {
         ShareSpec {
             name: "s".into(),
             path: "/s".into(),
@@ -157,27 +162,27 @@ mod tests {
     #[test]
     fn the_table_of_modes() {
         let mut rows = Vec::new();
-        for access in [Access::Read, Access::Write, Access::Add] {
+        for access in [ShareAccess::Read, ShareAccess::Write, ShareAccess::Add] {
             for (kind, uid, mode) in [
-                (Kind::Dir, 1000, 0o2755),
-                (Kind::Dir, 1000, 0o700),
-                (Kind::Dir, 402, 0o775),
-                (Kind::File, 1000, 0o600),
-                (Kind::File, 1000, 0o664),
-                (Kind::File, 402, 0o644),
-                (Kind::File, 1000, 0o755),
-                (Kind::File, 402, 0o6755),
-                (Kind::File, 7, 0o644),
-                (Kind::File, 7, 0o664),
+                (FileType::Dir, 1000, 0o2755),
+                (FileType::Dir, 1000, 0o700),
+                (FileType::Dir, 402, 0o775),
+                (FileType::File, 1000, 0o600),
+                (FileType::File, 1000, 0o664),
+                (FileType::File, 402, 0o644),
+                (FileType::File, 1000, 0o755),
+                (FileType::File, 402, 0o6755),
+                (FileType::File, 7, 0o644),
+                (FileType::File, 7, 0o664),
             ] {
-                let e = Entry {
+                let e = ShareEntry {
                     kind,
                     uid,
                     gid: 401,
                     mode,
                     links: 1,
                 };
-                let (fault, odd) = fault(&spec(access), &e);
+                let (fault, odd) = evaluate_entry(&spec(access), &e);
                 let becomes = fault.map_or("fine".into(), |f| {
                     format!(
                         "{:04o}{}",
@@ -227,15 +232,18 @@ mod tests {
 
     #[test]
     fn a_file_that_is_linked_from_elsewhere_is_never_opened() {
-        let e = Entry {
-            kind: Kind::File,
+        let e = ShareEntry {
+            kind: FileType::File,
             uid: 1000,
             gid: 1000,
             mode: 0o600,
             links: 2,
         };
-        for access in [Access::Read, Access::Write, Access::Add] {
-            assert_eq!(fault(&spec(access), &e), (None, Some(Odd::HardLink)));
+        for access in [ShareAccess::Read, ShareAccess::Write, ShareAccess::Add] {
+            assert_eq!(
+                evaluate_entry(&spec(access), &e),
+                (None, Some(UnmanagedReason::HardLink))
+            );
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use super::model_summary::Fetch;
+use super::model_summary::ModelFetch;
 use super::observed::ShareSpec;
 use crate::desired::GenSpec;
 use crate::desired::launch::LaunchSpec;
 use crate::desired::system_files::{FileKind, SystemFile};
 use crate::desired::venv::VenvSpec;
-use crate::lock::Sha;
+use crate::lock::Sha256Digest;
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -35,7 +35,7 @@ pub enum Step {
 
     /// Have the bytes of these models on this machine, verified.
     FetchModels {
-        items: Vec<Fetch>,
+        items: Vec<ModelFetch>,
     },
 
     CreateGroup {
@@ -95,7 +95,7 @@ pub enum Step {
         mode: u32,
         /// Who else may pass through it, by one search-only entry.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        passer: Option<Passer>,
+        passer: Option<SearchingUser>,
     },
     GrantSearch {
         folder: PathBuf,
@@ -136,7 +136,7 @@ pub enum Step {
         share: Box<ShareSpec>,
         path: String,
         size: u64,
-        sha256: Sha,
+        sha256: Sha256Digest,
     },
     SetLink {
         path: PathBuf,
@@ -234,7 +234,7 @@ pub enum Step {
 
 /// A user who may pass through a folder, and no more.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Passer {
+pub struct SearchingUser {
     pub name: String,
     pub uid: u32,
 }
@@ -309,7 +309,7 @@ impl Step {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Planned {
+pub struct PlannedStep {
     pub address: String,
     pub step: Step,
 }

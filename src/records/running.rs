@@ -6,14 +6,14 @@ use std::path::PathBuf;
 
 use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 
-use crate::desired::Paths;
+use crate::desired::InstancePaths;
 use crate::desired::launch::LaunchSpec;
-use crate::host::fs::{edit, mode, parent};
+use crate::host::fs::{as_mode, edit, open_parent};
 use crate::problem::{Doing, Problem, Result};
 
 /// A launch, as its supervisor describes it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Live {
+pub struct RunningRecord {
     /// Of the supervisor.
     pub pid: u32,
     /// RFC 3339.
@@ -29,7 +29,7 @@ pub struct Live {
 
 /// How a launch ended.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Ended {
+pub struct ExitRecord {
     /// As a shell tells it: 128 + N for signal N.
     pub code: u8,
     pub when: String,
@@ -38,7 +38,7 @@ pub struct Ended {
 }
 
 /// `exit code 1`, `signal 9`.
-pub fn code(code: u8) -> String {
+pub fn exit_text(code: u8) -> String {
     if code > 128 {
         format!("signal {}", code - 128)
     } else {
@@ -47,12 +47,12 @@ pub fn code(code: u8) -> String {
 }
 
 /// RFC 3339, in seconds.
-pub fn now() -> String {
+pub fn rfc3339_now() -> String {
     chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 /// The digest of a launch's description.
-pub fn digest(spec: &LaunchSpec) -> String {
+pub fn launch_digest(spec: &LaunchSpec) -> String {
     use sha2::{Digest, Sha256};
     base16ct::lower::encode_string(&Sha256::digest(
         serde_json::to_vec(spec).unwrap_or_default(),
@@ -60,23 +60,23 @@ pub fn digest(spec: &LaunchSpec) -> String {
 }
 
 /// Held by the supervisor: while it lives nobody else launches this instance.
-pub struct Held {
+pub struct InstanceLock {
     _lock: Flock<std::fs::File>,
-    paths: Paths,
+    paths: InstancePaths,
     /// uid and gid of the records.
     own: Option<(u32, u32)>,
 }
 
-impl Held {
+impl InstanceLock {
     /// # Errors
     /// It runs already: since when, and how to end it.
-    pub fn take(spec: &LaunchSpec, owner_gid: u32) -> Result<Held> {
+    pub fn acquire_lock(spec: &LaunchSpec, owner_gid: u32) -> Result<InstanceLock> {
         let own = spec.account.then_some((0, owner_gid));
         let path = lock_path(&spec.paths);
         let doing = || format!("take the lock {}", path.display());
-        let (dir, name) = parent(&path).doing(doing)?;
+        let (dir, name) = open_parent(&path).doing(doing)?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&dir, name.as_c_str(), flags, mode(0o640)).doing(doing)?;
+        let fd = openat(&dir, name.as_c_str(), flags, as_mode(0o640)).doing(doing)?;
         if let Some((uid, gid)) = own {
             nix::unistd::fchown(&fd, Some(uid.into()), Some(gid.into())).doing(doing)?;
         }
@@ -85,7 +85,7 @@ impl Held {
         for _ in 0..20 {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => {
-                    return Ok(Held {
+                    return Ok(InstanceLock {
                         _lock: lock,
                         paths: spec.paths.clone(),
                         own,
@@ -95,56 +95,57 @@ impl Held {
             }
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
-        let since = read(&spec.paths).map_or(String::new(), |l| {
+        let since = read_running(&spec.paths).map_or(String::new(), |l| {
             format!(" since {} (process {})", l.since, l.pid)
         });
         Err(Problem::new(format!("ComfyUI runs already{since}"))
-            .hint("`comfy status` shows it, `comfy stop` ends it"))
+            .with_hint("`comfy status` shows it, `comfy stop` ends it"))
     }
 
     /// # Errors
     /// The disk.
-    pub fn announce(&self, live: &Live) -> Result<()> {
-        edit::remove_path(&self.paths.ended())
+    pub fn write_running(&self, live: &RunningRecord) -> Result<()> {
+        edit::remove_path(&self.paths.exit_record())
             .doing(|| "forget how the last launch ended".into())?;
-        self.write(&self.paths.live(), live)
+        self.write_record(&self.paths.running_record(), live)
     }
 
     /// # Errors
     /// The disk.
-    pub fn ended(self, ended: &Ended) -> Result<()> {
-        self.write(&self.paths.ended(), ended)?;
-        edit::remove_path(&self.paths.live()).doing(|| "remove the record of the launch".into())
+    pub fn write_exit(self, ended: &ExitRecord) -> Result<()> {
+        self.write_record(&self.paths.exit_record(), ended)?;
+        edit::remove_path(&self.paths.running_record())
+            .doing(|| "remove the record of the launch".into())
     }
 
-    fn write(&self, path: &std::path::Path, what: &impl serde::Serialize) -> Result<()> {
+    fn write_record(&self, path: &std::path::Path, what: &impl serde::Serialize) -> Result<()> {
         let text = serde_json::to_vec(what).doing(|| format!("write {}", path.display()))?;
         edit::write_file(path, &text, 0o640, self.own).doing(|| format!("write {}", path.display()))
     }
 }
 
-fn lock_path(paths: &Paths) -> PathBuf {
+fn lock_path(paths: &InstancePaths) -> PathBuf {
     paths.records.join("live.lock")
 }
 
 /// The launch that is under way, if there is one.
-pub fn read(paths: &Paths) -> Option<Live> {
+pub fn read_running(paths: &InstancePaths) -> Option<RunningRecord> {
     let file = std::fs::File::open(lock_path(paths)).ok()?;
     // Not held: whatever is written there is old.
     if Flock::lock(file, FlockArg::LockSharedNonblock).is_ok() {
         return None;
     }
-    serde_json::from_slice(&std::fs::read(paths.live()).ok()?).ok()
+    serde_json::from_slice(&std::fs::read(paths.running_record()).ok()?).ok()
 }
 
 /// The generation that `current` leads to.
-pub fn generation(paths: &Paths) -> Option<String> {
-    std::fs::read_link(paths.current())
+pub fn current_generation(paths: &InstancePaths) -> Option<String> {
+    std::fs::read_link(paths.current_link())
         .ok()
         .and_then(|t| Some(t.to_str()?.strip_prefix("gen/")?.to_string()))
 }
 
 /// How the last launch ended, where that is known.
-pub fn last(paths: &Paths) -> Option<Ended> {
-    serde_json::from_slice(&std::fs::read(paths.ended()).ok()?).ok()
+pub fn last_exit(paths: &InstancePaths) -> Option<ExitRecord> {
+    serde_json::from_slice(&std::fs::read(paths.exit_record()).ok()?).ok()
 }

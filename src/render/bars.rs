@@ -6,23 +6,23 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::progress::{Progress, Reporter, Unit};
+use crate::progress::{Progress, ProgressUnit, Reporter};
 
-pub struct Bars {
+pub struct TerminalProgress {
     all: MultiProgress,
     started: Instant,
     on: bool,
 }
 
-impl Default for Bars {
+impl Default for TerminalProgress {
     fn default() -> Self {
-        let on = std::io::stderr().is_terminal() && !super::setting(super::QUIET);
+        let on = std::io::stderr().is_terminal() && !super::setting_bit(super::QUIET);
         let all = MultiProgress::with_draw_target(if on {
             ProgressDrawTarget::stderr_with_hz(10)
         } else {
             ProgressDrawTarget::hidden()
         });
-        Bars {
+        TerminalProgress {
             all,
             started: Instant::now(),
             on,
@@ -33,11 +33,11 @@ impl Default for Bars {
 /// Shorter jobs show nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-impl Reporter for Bars {
-    fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
-        Box::new(Bar {
+impl Reporter for TerminalProgress {
+    fn start_counted(&self, name: &str, unit: ProgressUnit) -> Box<dyn Progress> {
+        Box::new(CountedBar {
             all: self.all.clone(),
-            name: crate::text::escape(name),
+            name: crate::text::escape_text(name),
             unit,
             bar: Mutex::new(None),
             started: self.started,
@@ -45,22 +45,23 @@ impl Reporter for Bars {
         })
     }
 
-    fn say(&self, line: &str) {
-        self.all.suspend(|| super::note(&crate::text::escape(line)));
+    fn print_line(&self, line: &str) {
+        self.all
+            .suspend(|| super::print_note(&crate::text::escape_text(line)));
     }
 }
 
-struct Bar {
+struct CountedBar {
     all: MultiProgress,
     name: String,
-    unit: Unit,
+    unit: ProgressUnit,
     bar: Mutex<Option<ProgressBar>>,
     started: Instant,
     on: bool,
 }
 
-impl Progress for Bar {
-    fn at(&self, position: u64, total: u64) {
+impl Progress for CountedBar {
+    fn set_position(&self, position: u64, total: u64) {
         if !self.on || self.started.elapsed() < PATIENCE {
             return;
         }
@@ -68,8 +69,8 @@ impl Progress for Bar {
         let bar = bar.get_or_insert_with(|| {
             let bar = self.all.add(ProgressBar::new(total));
             let template = match self.unit {
-                Unit::Steps => "  {msg:24} {wide_bar} {percent:>3}%",
-                Unit::Bytes => {
+                ProgressUnit::Steps => "  {msg:24} {wide_bar} {percent:>3}%",
+                ProgressUnit::Bytes => {
                     "  {msg:24} {wide_bar} {binary_bytes}/{binary_total_bytes} \
                     {binary_bytes_per_sec} {eta}"
                 }
@@ -88,7 +89,7 @@ impl Progress for Bar {
     }
 }
 
-impl Drop for Bar {
+impl Drop for CountedBar {
     fn drop(&mut self) {
         if let Ok(Some(bar)) = self.bar.lock().map(|mut b| b.take()) {
             bar.finish_and_clear();

@@ -19,20 +19,20 @@ const COLOR_ERR: u8 = 2;
 const QUIET: u8 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Color {
+pub enum ColorChoice {
     Auto,
     Always,
     Never,
 }
 
 /// Once, at the start: NO_COLOR (no-color.org) counts where nothing else is said.
-pub fn set_up(color: Color, quiet: bool) {
+pub fn set_up(color: ColorChoice, quiet: bool) {
     let plain = crate::host::env::var("NO_COLOR").is_some()
         || crate::host::env::var("TERM").is_some_and(|t| t == "dumb");
     let wanted = |terminal: bool| match color {
-        Color::Always => true,
-        Color::Never => false,
-        Color::Auto => terminal && !plain,
+        ColorChoice::Always => true,
+        ColorChoice::Never => false,
+        ColorChoice::Auto => terminal && !plain,
     };
     let mut s = 0;
     s |= if wanted(std::io::stdout().is_terminal()) {
@@ -49,13 +49,13 @@ pub fn set_up(color: Color, quiet: bool) {
     SETTINGS.store(s, Ordering::Relaxed);
 }
 
-fn setting(bit: u8) -> bool {
+fn setting_bit(bit: u8) -> bool {
     SETTINGS.load(Ordering::Relaxed) & bit != 0
 }
 
 /// How a piece of text is painted.
 #[derive(Clone, Copy)]
-pub enum Paint {
+pub enum PaintStyle {
     Green,
     Yellow,
     Red,
@@ -65,31 +65,35 @@ pub enum Paint {
 }
 
 /// `text` in a colour, if stdout takes any.
-pub fn paint(text: &str, p: Paint) -> String {
-    if setting(COLOR_OUT) {
-        dye(text, p)
+pub fn paint(text: &str, p: PaintStyle) -> String {
+    if setting_bit(COLOR_OUT) {
+        colorize(text, p)
     } else {
         text.to_string()
     }
 }
 
-fn dye(text: &str, p: Paint) -> String {
+fn colorize(text: &str, p: PaintStyle) -> String {
     let code = match p {
-        Paint::Green => 32,
-        Paint::Yellow => 33,
-        Paint::Red => 31,
-        Paint::Cyan => 36,
-        Paint::Bold => 1,
-        Paint::Dim => 2,
+        PaintStyle::Green => 32,
+        PaintStyle::Yellow => 33,
+        PaintStyle::Red => 31,
+        PaintStyle::Cyan => 36,
+        PaintStyle::Bold => 1,
+        PaintStyle::Dim => 2,
     };
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
 /// Data, to stdout. Someone who closed the pipe wants no more of it.
-pub fn stdout(text: &str) {
+pub fn print_stdout(text: &str) {
     let mut out = std::io::stdout().lock();
-    let written = writeln!(out, "{}", crate::text::harmless(text, setting(COLOR_OUT)))
-        .and_then(|()| out.flush());
+    let written = writeln!(
+        out,
+        "{}",
+        crate::text::sanitize(text, setting_bit(COLOR_OUT))
+    )
+    .and_then(|()| out.flush());
     if let Err(e) = written.or_else(|e| {
         if e.kind() == std::io::ErrorKind::BrokenPipe {
             Ok(())
@@ -102,49 +106,52 @@ pub fn stdout(text: &str) {
 }
 
 /// Why something could not be written to stdout: half a bill of materials is no success.
-pub fn unsaid() -> Option<&'static std::io::Error> {
+pub fn stdout_error() -> Option<&'static std::io::Error> {
     UNSAID.get()
 }
 
 static UNSAID: std::sync::OnceLock<std::io::Error> = std::sync::OnceLock::new();
 
 /// A diagnostic, to stderr, whatever `-q` says.
-pub fn stderr(text: &str) {
+pub fn print_stderr(text: &str) {
     let _ = writeln!(
         std::io::stderr().lock(),
         "{}",
-        crate::text::harmless(text, setting(COLOR_ERR))
+        crate::text::sanitize(text, setting_bit(COLOR_ERR))
     );
 }
 
 /// Something good to know, to stderr, silenced by `-q`.
-pub fn note(text: &str) {
-    if !setting(QUIET) {
-        stderr(text);
+pub fn print_note(text: &str) {
+    if !setting_bit(QUIET) {
+        print_stderr(text);
     }
 }
 
-pub fn warning(text: &str) {
-    let head = if setting(COLOR_ERR) {
-        dye("warning", Paint::Yellow)
+pub fn print_warning(text: &str) {
+    let head = if setting_bit(COLOR_ERR) {
+        colorize("warning", PaintStyle::Yellow)
     } else {
         "warning".into()
     };
-    stderr(&format!("{head}: {}", crate::text::escape(text)));
+    print_stderr(&format!("{head}: {}", crate::text::escape_text(text)));
 }
 
 /// An error and its hints, as cargo and uv print them.
-pub fn problem(p: &Problem) {
-    let (error, hint) = if setting(COLOR_ERR) {
-        (dye("error", Paint::Red), dye("hint", Paint::Cyan))
+pub fn print_problem(p: &Problem) {
+    let (error, hint) = if setting_bit(COLOR_ERR) {
+        (
+            colorize("error", PaintStyle::Red),
+            colorize("hint", PaintStyle::Cyan),
+        )
     } else {
         ("error".into(), "hint".into())
     };
     let mut told: Vec<String> = Vec::new();
-    let all = p.each();
+    let all = p.each_problem();
     for (i, p) in all.iter().enumerate() {
         // Further lines are indented: none of them can pass for a message of its own.
-        stderr(&format!(
+        print_stderr(&format!(
             "{error}: {}",
             crate::text::escape_lines(&p.message).replace('\n', "\n    ")
         ));
@@ -161,7 +168,7 @@ pub fn problem(p: &Problem) {
             .filter(|h| !all[i + 1..].iter().any(|q| hints(q).contains(h)))
         {
             if !told.contains(&h) {
-                stderr(&format!("  {hint}: {}", crate::text::escape_lines(&h)));
+                print_stderr(&format!("  {hint}: {}", crate::text::escape_lines(&h)));
                 told.push(h);
             }
         }

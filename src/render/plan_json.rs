@@ -1,6 +1,6 @@
 //! `plan --json`: the shape that docs/plan.schema.json describes.
 
-use crate::plan::model_summary::Amount;
+use crate::plan::model_summary::CountAndBytes;
 use crate::plan::{Change, Plan};
 
 #[derive(Debug, serde::Serialize, schemars::JsonSchema)]
@@ -10,15 +10,15 @@ pub struct PlanJson<'a> {
     pub host: &'a str,
     /// The sandbox user, who names the instance.
     pub instance: &'a str,
-    pub summary: Summary,
-    pub models: Models,
+    pub summary: PlanSummary,
+    pub models: ModelCounts,
     pub changes: &'a [Change],
     pub warnings: &'a [String],
     pub not_enforced: &'a [String],
 }
 
 #[derive(Debug, serde::Serialize, schemars::JsonSchema)]
-pub struct Summary {
+pub struct PlanSummary {
     pub add: usize,
     pub change: usize,
     pub destroy: usize,
@@ -28,25 +28,25 @@ pub struct Summary {
 
 /// What was seen of models beside what differs.
 #[derive(Debug, serde::Serialize, schemars::JsonSchema)]
-pub struct Models {
+pub struct ModelCounts {
     /// Named by comfy.toml.
     pub declared: usize,
     /// Of those, the ones of the right size whose bytes nobody has compared since they changed.
     pub unverified: usize,
     /// To be fetched.
-    pub missing: Amount,
+    pub missing: CountAndBytes,
     /// There, and not named by comfy.toml.
-    pub unmanaged: Amount,
+    pub unmanaged: CountAndBytes,
 }
 
-pub fn plan(plan: &Plan) -> String {
-    let (add, change, destroy) = plan.counts();
-    let summary = Summary {
+pub fn plan_document(plan: &Plan) -> String {
+    let (add, change, destroy) = plan.action_counts();
+    let summary = PlanSummary {
         add,
         change,
         destroy,
-        unknown: plan.unknown().count(),
-        blocked: plan.blocked().count(),
+        unknown: plan.unknown_changes().count(),
+        blocked: plan.blocked_changes().count(),
     };
     let library = &plan.library;
     let json = PlanJson {
@@ -54,11 +54,11 @@ pub fn plan(plan: &Plan) -> String {
         host: &plan.host,
         instance: &plan.instance,
         summary,
-        models: Models {
+        models: ModelCounts {
             declared: library.declared,
             unverified: library.unverified,
             missing: plan.models,
-            unmanaged: Amount {
+            unmanaged: CountAndBytes {
                 count: library.unmanaged,
                 bytes: library.unmanaged_bytes,
             },
@@ -67,16 +67,16 @@ pub fn plan(plan: &Plan) -> String {
         warnings: &plan.warnings,
         not_enforced: &plan.not_enforced,
     };
-    text(&json)
+    json_text(&json)
 }
 
 /// Anything as JSON for people and programs. The format escapes C0 itself; what else could steer a
 /// terminal stands in strings alone.
-pub fn text(value: &impl serde::Serialize) -> String {
+pub fn json_text(value: &impl serde::Serialize) -> String {
     let plain = serde_json::to_string_pretty(value).unwrap_or_default();
     let mut out = String::with_capacity(plain.len());
     for c in plain.chars() {
-        if c != '\n' && crate::text::harmful(c) {
+        if c != '\n' && crate::text::is_unsafe_char(c) {
             let mut units = [0; 2];
             c.encode_utf16(&mut units)
                 .iter()

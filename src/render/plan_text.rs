@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::{Paint, paint};
-use crate::plan::model_summary::Library;
-use crate::plan::observed::{Finding, What};
+use super::{PaintStyle, paint};
+use crate::plan::model_summary::ModelSummary;
+use crate::plan::observed::{DifferenceKind, TreeDifference};
 use crate::plan::{Action, Attrs, Change, Plan, Step};
-use crate::text::{count, escape};
+use crate::text::{count_of, escape_text};
 
 /// How much is shown.
-pub struct Detail<'a> {
+pub struct PlanDetail<'a> {
     pub verbose: bool,
     /// The unified diff of a file that drifted, where it can be made: address and path give the
     /// text.
@@ -19,7 +19,7 @@ pub struct Detail<'a> {
 const FILES_SHOWN: usize = 8;
 
 /// The whole plan.
-pub fn plan(plan: &Plan, detail: &Detail) -> String {
+pub fn plan_text(plan: &Plan, detail: &PlanDetail) -> String {
     let mut out = String::new();
     let all: Vec<&Change> = plan.changes.iter().filter(|c| c.is_difference()).collect();
     let acting: Vec<&&Change> = all
@@ -36,63 +36,68 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
             (Action::Delete, "-", "destroy"),
         ] {
             if acting.iter().any(|c| c.action == action) {
-                let _ = writeln!(out, "  {} {word}", colored(action, sign));
+                let _ = writeln!(out, "  {} {word}", color_for_action(action, sign));
             }
         }
     }
     for c in wished {
-        change(&mut out, c, detail);
+        write_change(&mut out, c, detail);
     }
     if !drift.is_empty() {
         out.push_str("\nDrift: this machine moved away from what was applied.\n");
         for c in drift {
-            change(&mut out, c, detail);
+            write_change(&mut out, c, detail);
         }
     }
-    for c in plan.blocked() {
+    for c in plan.blocked_changes() {
         let _ = writeln!(
             out,
             "\n  {} {} is blocked\n    {}",
-            paint("!", Paint::Red),
-            paint(&format!("# {}", escape(&c.address)), Paint::Bold),
-            escape(c.reason.as_deref().unwrap_or(""))
+            paint("!", PaintStyle::Red),
+            paint(&format!("# {}", escape_text(&c.address)), PaintStyle::Bold),
+            escape_text(c.reason.as_deref().unwrap_or(""))
         );
     }
-    let unknown: Vec<&Change> = plan.unknown().collect();
+    let unknown: Vec<&Change> = plan.unknown_changes().collect();
     if !unknown.is_empty() {
         let _ = writeln!(out, "\n{} could not be read:", unknown.len());
         for c in &unknown {
             let _ = writeln!(
                 out,
                 "  ? {}: {}",
-                escape(&c.address),
-                escape(c.reason.as_deref().unwrap_or(""))
+                escape_text(&c.address),
+                escape_text(c.reason.as_deref().unwrap_or(""))
             );
         }
     }
     for w in &plan.warnings {
-        let _ = writeln!(out, "\n{} {}", paint("Warning:", Paint::Yellow), escape(w));
+        let _ = writeln!(
+            out,
+            "\n{} {}",
+            paint("Warning:", PaintStyle::Yellow),
+            escape_text(w)
+        );
     }
     let mut fetch = Vec::new();
     if !plan.fetches.is_empty() {
-        fetch.push(crate::text::count(plan.fetches.len(), "repository"));
+        fetch.push(crate::text::count_of(plan.fetches.len(), "repository"));
     }
     if let Some(version) = &plan.interpreter {
         fetch.push(format!("CPython {version} (about 35 MB)"));
     }
     if plan.wheels.count > 0 {
         let (size, n) = (
-            crate::text::bytes(plan.wheels.bytes),
-            crate::text::count(plan.wheels.count, "Python package"),
+            crate::text::format_bytes(plan.wheels.bytes),
+            crate::text::count_of(plan.wheels.count, "Python package"),
         );
-        let disk = crate::text::bytes(plan.wheels.disk());
+        let disk = crate::text::format_bytes(plan.wheels.disk_space());
         fetch.push(format!("{n} ({size}, about {disk} on the disk)"));
     }
     if plan.models.count > 0 {
         fetch.push(format!(
             "{} ({})",
-            count(plan.models.count, "model"),
-            crate::text::bytes(plan.models.bytes)
+            count_of(plan.models.count, "model"),
+            crate::text::format_bytes(plan.models.bytes)
         ));
     }
     if !fetch.is_empty() {
@@ -103,7 +108,7 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
             fetch.join(", ")
         );
     }
-    library(&mut out, &plan.library, detail.verbose);
+    model_summary_line(&mut out, &plan.library, detail.verbose);
     if !plan.not_enforced.is_empty() {
         out.push('\n');
     }
@@ -111,29 +116,29 @@ pub fn plan(plan: &Plan, detail: &Detail) -> String {
         let _ = writeln!(
             out,
             "{}",
-            paint(&format!("Note: {}", escape(line)), Paint::Dim)
+            paint(&format!("Note: {}", escape_text(line)), PaintStyle::Dim)
         );
     }
     if !plan.not_enforced.is_empty() {
         out.push('\n');
     }
-    out.push_str(&summary(plan));
+    out.push_str(&summary_line(plan));
     out.push('\n');
     out
 }
 
 /// What is known of models beside differences, in a line each.
-fn library(out: &mut String, l: &Library, verbose: bool) {
+fn model_summary_line(out: &mut String, l: &ModelSummary, verbose: bool) {
     if l.unmanaged > 0 {
-        let size = crate::text::bytes(l.unmanaged_bytes);
+        let size = crate::text::format_bytes(l.unmanaged_bytes);
         let _ = writeln!(
             out,
             "\n{} ({size}) that comfy.toml does not name: left alone; `comfy add model` takes them \
              in.",
-            count(l.unmanaged, "model")
+            count_of(l.unmanaged, "model")
         );
         for name in l.names.iter().filter(|_| verbose) {
-            let _ = writeln!(out, "  {}", escape(name));
+            let _ = writeln!(out, "  {}", escape_text(name));
         }
     }
     if l.unverified > 0 {
@@ -141,24 +146,25 @@ fn library(out: &mut String, l: &Library, verbose: bool) {
             out,
             "\n{} of the right size, whose bytes nobody has compared since they changed: `comfy \
              verify` reads them.",
-            count(l.unverified, "model")
+            count_of(l.unverified, "model")
         );
     }
 }
 
 /// `Plan: 3 to add, 1 to change, 0 to destroy.`, or that nothing is to do; with unknowns never the
 /// latter.
-pub fn summary(plan: &Plan) -> String {
-    let (add, chg, destroy) = plan.counts();
-    if add + chg + destroy == 0 && plan.steps.is_empty() && plan.blocked().next().is_none() {
-        let unknown = plan.unknown().count();
+pub fn summary_line(plan: &Plan) -> String {
+    let (add, chg, destroy) = plan.action_counts();
+    if add + chg + destroy == 0 && plan.steps.is_empty() && plan.blocked_changes().next().is_none()
+    {
+        let unknown = plan.unknown_changes().count();
         return match unknown {
             0 if plan.only.is_empty() => "No changes. This machine matches comfy.lock.".into(),
             0 => "No changes in what was selected.".into(),
             n => format!("No changes in what could be read; {n} could not be read."),
         };
     }
-    let blocked = plan.blocked().count();
+    let blocked = plan.blocked_changes().count();
     let tail = if blocked > 0 {
         format!(" {blocked} blocked.")
     } else {
@@ -167,17 +173,17 @@ pub fn summary(plan: &Plan) -> String {
     format!("Plan: {add} to add, {chg} to change, {destroy} to destroy.{tail}")
 }
 
-fn colored(action: Action, text: &str) -> String {
+fn color_for_action(action: Action, text: &str) -> String {
     let p = match action {
-        Action::Create => Paint::Green,
-        Action::Delete => Paint::Red,
-        Action::Replace | Action::Blocked => Paint::Red,
-        _ => Paint::Yellow,
+        Action::Create => PaintStyle::Green,
+        Action::Delete => PaintStyle::Red,
+        Action::Replace | Action::Blocked => PaintStyle::Red,
+        _ => PaintStyle::Yellow,
     };
     paint(text, p)
 }
 
-fn change(out: &mut String, c: &Change, detail: &Detail) {
+fn write_change(out: &mut String, c: &Change, detail: &PlanDetail) {
     let (sign, verb) = match c.action {
         Action::Create => ("+", "will be created"),
         Action::Update => ("~", "will be updated"),
@@ -188,21 +194,24 @@ fn change(out: &mut String, c: &Change, detail: &Detail) {
     let _ = writeln!(
         out,
         "\n  {}",
-        paint(&format!("# {} {verb}", escape(&c.address)), Paint::Bold)
+        paint(
+            &format!("# {} {verb}", escape_text(&c.address)),
+            PaintStyle::Bold
+        )
     );
-    attributes(out, c, sign);
+    write_attributes(out, c, sign);
     if let Some(r) = &c.reason {
-        let _ = writeln!(out, "    # {}", escape(r));
+        let _ = writeln!(out, "    # {}", escape_text(r));
     }
-    files(out, &c.address, &c.findings, detail, 6);
+    write_files(out, &c.address, &c.findings, detail, 6);
 }
 
 /// What is off in a part, file by file: a few of them, or all with their diffs.
-pub fn files(
+pub fn write_files(
     out: &mut String,
     address: &str,
-    findings: &[Finding],
-    detail: &Detail,
+    findings: &[TreeDifference],
+    detail: &PlanDetail,
     indent: usize,
 ) {
     let shown = if detail.verbose {
@@ -214,20 +223,20 @@ pub fn files(
         let tail = if f.detail.is_empty() {
             String::new()
         } else {
-            format!(" ({})", escape(&f.detail))
+            format!(" ({})", escape_text(&f.detail))
         };
         let _ = writeln!(out, "{:indent$}{}: {}{tail}", "", f.what.word(), f.path);
         if detail.verbose
-            && f.what == What::Edited
+            && f.what == DifferenceKind::Edited
             && let Some(d) = (detail.diff)(address, &f.path)
         {
             for line in d.lines() {
                 let p = match line.as_bytes().first() {
-                    Some(b'+') => Paint::Green,
-                    Some(b'-') => Paint::Red,
-                    _ => Paint::Dim,
+                    Some(b'+') => PaintStyle::Green,
+                    Some(b'-') => PaintStyle::Red,
+                    _ => PaintStyle::Dim,
                 };
-                let _ = writeln!(out, "{:indent$}  {}", "", paint(&escape(line), p));
+                let _ = writeln!(out, "{:indent$}  {}", "", paint(&escape_text(line), p));
             }
         }
     }
@@ -241,7 +250,7 @@ pub fn files(
     }
 }
 
-fn attributes(out: &mut String, c: &Change, sign: &str) {
+fn write_attributes(out: &mut String, c: &Change, sign: &str) {
     let empty = Attrs::new();
     let (before, after) = (
         c.before.as_ref().unwrap_or(&empty),
@@ -261,30 +270,30 @@ fn attributes(out: &mut String, c: &Change, sign: &str) {
         }
         let show = |v: Option<&String>| {
             v.map_or("(none)".to_string(), |v| {
-                format!("\"{}\"", escape(&brief(k, v)))
+                format!("\"{}\"", escape_text(&short_value(k, v)))
             })
         };
-        let mark = colored(c.action, sign);
+        let mark = color_for_action(c.action, sign);
         let value = match c.action {
             Action::Create => show(a),
             Action::Delete => show(b),
             _ => format!("{} -> {}", show(b), show(a)),
         };
-        let _ = writeln!(out, "    {mark} {:width$} = {value}", escape(k));
+        let _ = writeln!(out, "    {mark} {:width$} = {value}", escape_text(k));
     }
 }
 
 /// Ids as git abbreviates them; the JSON has them whole.
-fn brief(key: &str, value: &str) -> String {
+fn short_value(key: &str, value: &str) -> String {
     if (key == "commit" || key == "tree") && crate::manifest::names::is_commit(value) {
-        crate::text::short(value).to_string()
+        crate::text::short_commit(value).to_string()
     } else {
         value.to_string()
     }
 }
 
 /// What an apply did, in one line.
-pub fn outcome(o: &crate::apply::session::Outcome, what: &str) -> String {
+pub fn outcome_line(o: &crate::apply::session::ApplyOutcome, what: &str) -> String {
     format!(
         "{what} complete! {} added, {} changed, {} destroyed.",
         o.added, o.changed, o.destroyed
@@ -292,8 +301,8 @@ pub fn outcome(o: &crate::apply::session::Outcome, what: &str) -> String {
 }
 
 /// The steps behind a plan, for `-v`.
-pub fn steps(plan: &Plan) -> String {
-    let mut out = format!("{}:\n", count(plan.steps.len(), "step"));
+pub fn steps_text(plan: &Plan) -> String {
+    let mut out = format!("{}:\n", count_of(plan.steps.len(), "step"));
     for p in &plan.steps {
         let name = serde_json::to_value(&p.step)
             .ok()
@@ -305,7 +314,12 @@ pub fn steps(plan: &Plan) -> String {
             }
             _ => String::new(),
         };
-        let _ = writeln!(out, "  {} {name}{}", escape(&p.address), escape(&what));
+        let _ = writeln!(
+            out,
+            "  {} {name}{}",
+            escape_text(&p.address),
+            escape_text(&what)
+        );
     }
     out
 }

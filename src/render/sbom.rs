@@ -3,15 +3,24 @@
 
 use serde_json::{Value, json};
 
-use crate::lock::{Lock, ModelPin, Pin, python};
+use crate::lock::{Lock, ModelPin, RepositoryPin, python};
 
-pub fn text(lock: &Lock) -> String {
+pub fn bill_of_materials(lock: &Lock) -> String {
     let mut components: Vec<Value> = lock
-        .pins()
-        .map(|(address, pin)| repository(&address, pin))
+        .repository_pins()
+        .map(|(address, pin)| repository_component(&address, pin))
         .collect();
-    components.extend(lock.python.iter().flat_map(|p| &p.packages).map(package));
-    components.extend(lock.models.iter().map(|(path, pin)| model(path, pin)));
+    components.extend(
+        lock.python
+            .iter()
+            .flat_map(|p| &p.packages)
+            .map(package_component),
+    );
+    components.extend(
+        lock.models
+            .iter()
+            .map(|(path, pin)| model_component(path, pin)),
+    );
     let bom = json!({
         "bomFormat": "CycloneDX",
         "specVersion": "1.6",
@@ -22,10 +31,10 @@ pub fn text(lock: &Lock) -> String {
         },
         "components": components,
     });
-    super::plan_json::text(&bom)
+    super::plan_json::json_text(&bom)
 }
 
-fn repository(address: &str, pin: &Pin) -> Value {
+fn repository_component(address: &str, pin: &RepositoryPin) -> Value {
     let core = address == "comfyui";
     let name = address.trim_start_matches("node.");
     let mut c = json!({
@@ -46,14 +55,14 @@ fn repository(address: &str, pin: &Pin) -> Value {
             pin.commit
         ));
     }
-    let submodule = |s: &crate::lock::Submodule| json!({ "type": "library", "bom-ref": format!("{address}/{}", s.path), "name": s.path, "version": s.commit.to_string(), "externalReferences": [{ "type": "vcs", "url": s.repo }] });
+    let submodule = |s: &crate::lock::SubmodulePin| json!({ "type": "library", "bom-ref": format!("{address}/{}", s.path), "name": s.path, "version": s.commit.to_string(), "externalReferences": [{ "type": "vcs", "url": s.repo }] });
     if !pin.submodules.is_empty() {
         c["components"] = pin.submodules.iter().map(submodule).collect();
     }
     c
 }
 
-fn package(p: &python::Package) -> Value {
+fn package_component(p: &python::LockedPackage) -> Value {
     let key = format!("{}=={}", p.name, p.version);
     let mut c = json!({
         "type": "library",
@@ -70,7 +79,7 @@ fn package(p: &python::Package) -> Value {
     c
 }
 
-fn model(path: &str, pin: &ModelPin) -> Value {
+fn model_component(path: &str, pin: &ModelPin) -> Value {
     let mut c = json!({
         "type": "machine-learning-model",
         "bom-ref": format!("model.{path}"),

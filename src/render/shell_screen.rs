@@ -5,8 +5,8 @@
 /// Passes bytes on as they come, without what is not allowed. Knows UTF-8, in which a control of
 /// two bytes can hide.
 #[derive(Debug, Default)]
-pub struct Screen {
-    state: State,
+pub struct ShellScreen {
+    state: ParserState,
     /// A sequence that is not complete, or the first bytes of a character.
     held: Vec<u8>,
     /// Bytes that this character still lacks.
@@ -14,7 +14,7 @@ pub struct Screen {
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ParserState {
     #[default]
     Text,
     Escape,
@@ -29,34 +29,36 @@ enum State {
 /// Longer ones have no meaning.
 const LONGEST: usize = 64;
 
-impl Screen {
+impl ShellScreen {
     /// What of these bytes may go to the terminal.
-    pub fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub fn filter_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
-        bytes.iter().for_each(|b| self.byte(*b, &mut out));
+        bytes.iter().for_each(|b| self.push_byte(*b, &mut out));
         out
     }
 
-    fn byte(&mut self, b: u8, out: &mut Vec<u8>) {
+    fn push_byte(&mut self, b: u8, out: &mut Vec<u8>) {
         match self.state {
-            State::Text => self.text(b, out),
-            State::Escape => self.escape(b, out),
-            State::Sequence => self.sequence(b, out),
-            State::Letters(which) => {
-                self.state = State::Text;
+            ParserState::Text => self.push_text(b, out),
+            ParserState::Escape => self.push_escape(b, out),
+            ParserState::Sequence => self.push_sequence(b, out),
+            ParserState::Letters(which) => {
+                self.state = ParserState::Text;
                 match b {
                     b'0' | b'A' | b'B' => out.extend([0x1b, which, b]),
-                    _ => self.text(b, out),
+                    _ => self.push_text(b, out),
                 }
             }
             // BEL, or ESC and a backslash; CAN and SUB break it off.
-            State::Dropped(_) if matches!(b, 0x07 | 0x18 | 0x1a) => self.state = State::Text,
-            State::Dropped(true) if b == b'\\' => self.state = State::Text,
-            State::Dropped(_) => self.state = State::Dropped(b == 0x1b),
+            ParserState::Dropped(_) if matches!(b, 0x07 | 0x18 | 0x1a) => {
+                self.state = ParserState::Text
+            }
+            ParserState::Dropped(true) if b == b'\\' => self.state = ParserState::Text,
+            ParserState::Dropped(_) => self.state = ParserState::Dropped(b == 0x1b),
         }
     }
 
-    fn text(&mut self, b: u8, out: &mut Vec<u8>) {
+    fn push_text(&mut self, b: u8, out: &mut Vec<u8>) {
         if self.lacking > 0 && (0x80..0xc0).contains(&b) {
             self.held.push(b);
             self.lacking -= 1;
@@ -64,7 +66,7 @@ impl Screen {
                 let character = std::mem::take(&mut self.held);
                 match character.as_slice() {
                     // The same controls as ESC and a letter, as one character of Unicode.
-                    [0xc2, c @ 0x80..0xa0] => self.escape(c - 0x40, out),
+                    [0xc2, c @ 0x80..0xa0] => self.push_escape(c - 0x40, out),
                     _ if std::str::from_utf8(&character).is_ok() => out.extend(character),
                     _ => out.push(b'?'),
                 }
@@ -77,46 +79,48 @@ impl Screen {
             out.push(b'?');
         }
         match b {
-            0x1b => self.state = State::Escape,
+            0x1b => self.state = ParserState::Escape,
             // ENQ: the terminal would answer with what somebody has set.
             0x05 => {}
             0x00..0x80 => out.push(b),
-            0xc2..0xe0 => self.begin(b, 1),
-            0xe0..0xf0 => self.begin(b, 2),
-            0xf0..0xf5 => self.begin(b, 3),
+            0xc2..0xe0 => self.begin_char(b, 1),
+            0xe0..0xf0 => self.begin_char(b, 2),
+            0xf0..0xf5 => self.begin_char(b, 3),
             _ => out.push(b'?'),
         }
     }
 
-    fn begin(&mut self, b: u8, lacking: u8) {
+    fn begin_char(&mut self, b: u8, lacking: u8) {
         (self.held, self.lacking) = (vec![b], lacking);
     }
 
-    fn escape(&mut self, b: u8, out: &mut Vec<u8>) {
-        self.state = State::Text;
+    fn push_escape(&mut self, b: u8, out: &mut Vec<u8>) {
+        self.state = ParserState::Text;
         match b {
             b'[' => {
                 self.held.clear();
-                self.state = State::Sequence;
+                self.state = ParserState::Sequence;
             }
             // OSC, DCS, SOS, PM, APC; titles and messages of screen(1).
-            b']' | b'P' | b'X' | b'^' | b'_' | b'k' | b'!' => self.state = State::Dropped(false),
-            0x1b => self.state = State::Escape,
-            b'(' | b')' => self.state = State::Letters(b),
+            b']' | b'P' | b'X' | b'^' | b'_' | b'k' | b'!' => {
+                self.state = ParserState::Dropped(false)
+            }
+            0x1b => self.state = ParserState::Escape,
+            b'(' | b')' => self.state = ParserState::Letters(b),
             // Cursor kept and back, lines, tabulators, keys, all anew.
             b'7' | b'8' | b'D' | b'E' | b'H' | b'M' | b'=' | b'>' | b'c' => out.extend([0x1b, b]),
             // Whatever else: another encoding (%), what an older terminal answers with its name
             // (Z).
             0x20..0x7f => {}
-            _ => self.text(b, out),
+            _ => self.push_text(b, out),
         }
     }
 
-    fn sequence(&mut self, b: u8, out: &mut Vec<u8>) {
+    fn push_sequence(&mut self, b: u8, out: &mut Vec<u8>) {
         match b {
             0x20..0x40 if self.held.len() < LONGEST => self.held.push(b),
             0x40..0x7f => {
-                self.state = State::Text;
+                self.state = ParserState::Text;
                 let held = std::mem::take(&mut self.held);
                 // Windows and titles (t), the printer (i). What has an intermediate byte asks for
                 // more than a picture, checksums of what stands on the screen among it: but for the
@@ -133,8 +137,8 @@ impl Screen {
             }
             _ => {
                 self.held.clear();
-                self.state = State::Text;
-                self.text(b, out);
+                self.state = ParserState::Text;
+                self.push_text(b, out);
             }
         }
     }
@@ -181,9 +185,9 @@ mod tests {
             ("a sequence in a sequence", b"a\x1b[3\x1b]0;evil\x07b"),
         ];
         let told = cases.iter().map(|(what, bytes)| {
-            let whole = Screen::default().pass(bytes);
-            let mut one = Screen::default();
-            let single: Vec<u8> = bytes.iter().flat_map(|b| one.pass(&[*b])).collect();
+            let whole = ShellScreen::default().filter_bytes(bytes);
+            let mut one = ShellScreen::default();
+            let single: Vec<u8> = bytes.iter().flat_map(|b| one.filter_bytes(&[*b])).collect();
             assert_eq!(whole, single, "{what}: the same in pieces");
             format!("{what}: {}", whole.escape_ascii())
         });

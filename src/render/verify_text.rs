@@ -2,32 +2,32 @@
 
 use std::fmt::Write as _;
 
-use super::plan_text::{Detail, files};
-use super::{Paint, paint};
-use crate::plan::observed::Finding;
+use super::plan_text::{PlanDetail, write_files};
+use super::{PaintStyle, paint};
+use crate::plan::observed::TreeDifference;
 use crate::plan::{Action, Attrs, Change, Plan};
-use crate::text::{escape, short};
+use crate::text::{escape_text, short_commit};
 
 /// One pinned thing, and whether it is what it should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct PinVerdict {
     pub address: String,
     pub good: bool,
     /// What it is, or what is off.
     pub what: String,
-    pub findings: Vec<Finding>,
+    pub findings: Vec<TreeDifference>,
 }
 
 /// Of everything in `plan` that comfy.lock pins by content.
-pub fn of(plan: &Plan) -> Vec<Verdict> {
+pub fn verdicts_of(plan: &Plan) -> Vec<PinVerdict> {
     let pinned = |a: &str| {
         a == "comfyui" || a == "python" || a.starts_with("node.") || a.starts_with("model.")
     };
-    let mut out: Vec<Verdict> = plan
+    let mut out: Vec<PinVerdict> = plan
         .changes
         .iter()
         .filter(|c| pinned(&c.address))
-        .map(one)
+        .map(verdict_of)
         .collect();
     // Thousands of models are one line; those that differ have one each.
     let l = &plan.library;
@@ -38,7 +38,7 @@ pub fn of(plan: &Plan) -> Vec<Verdict> {
     if l.declared > 0 {
         let (good, all) = (
             l.declared - off - l.left - l.unverified,
-            crate::text::count(l.declared, "file"),
+            crate::text::count_of(l.declared, "file"),
         );
         let mut what = if good == l.declared {
             format!("{all} as locked")
@@ -48,7 +48,7 @@ pub fn of(plan: &Plan) -> Vec<Verdict> {
         if l.unverified > 0 {
             let _ = write!(what, ", and {} could not be read", l.unverified);
         }
-        out.push(Verdict {
+        out.push(PinVerdict {
             address: "models".into(),
             good: good == l.declared,
             what,
@@ -58,14 +58,14 @@ pub fn of(plan: &Plan) -> Vec<Verdict> {
     out
 }
 
-fn one(c: &Change) -> Verdict {
+fn verdict_of(c: &Change) -> PinVerdict {
     let good = c.action == Action::None;
     let what = match (c.action, &c.before, &c.after) {
-        (Action::None, _, Some(a)) => describe(a),
+        (Action::None, _, Some(a)) => describe_attributes(a),
         (Action::Unknown | Action::Blocked, ..) => c.reason.clone().unwrap_or_default(),
         (_, None, Some(_)) => "is not on this machine; `comfy apply` brings it".into(),
         (_, Some(_), None) => "is on this machine, and comfy.lock does not pin it".into(),
-        (_, Some(b), Some(a)) => differences(b, a),
+        (_, Some(b), Some(a)) => attribute_differences(b, a),
         _ => c.reason.clone().unwrap_or_default(),
     };
     // When it happened is most of what can be known of a model that changed.
@@ -80,7 +80,7 @@ fn one(c: &Change) -> Verdict {
     } else {
         what
     };
-    Verdict {
+    PinVerdict {
         address: c.address.clone(),
         good,
         what,
@@ -88,23 +88,23 @@ fn one(c: &Change) -> Verdict {
     }
 }
 
-fn describe(a: &Attrs) -> String {
+fn describe_attributes(a: &Attrs) -> String {
     let field = |k: &str| a.get(k).map(String::as_str);
     match (field("commit"), field("packages"), field("interpreter")) {
-        (Some(commit), ..) => format!("commit {}", short(commit)),
+        (Some(commit), ..) => format!("commit {}", short_commit(commit)),
         (_, Some(n), Some(i)) => format!(
             "{}, {i}",
             n.parse()
-                .map_or_else(|_| n.to_string(), |n| crate::text::count(n, "package"))
+                .map_or_else(|_| n.to_string(), |n| crate::text::count_of(n, "package"))
         ),
         _ => "as locked".into(),
     }
 }
 
-fn differences(before: &Attrs, after: &Attrs) -> String {
+fn attribute_differences(before: &Attrs, after: &Attrs) -> String {
     let brief = |v: &str| {
         if crate::manifest::names::is_commit(v) {
-            short(v).to_string()
+            short_commit(v).to_string()
         } else {
             v.to_string()
         }
@@ -122,7 +122,7 @@ fn differences(before: &Attrs, after: &Attrs) -> String {
 }
 
 /// All of them; of each at most a few files unless more is asked for.
-pub fn text(verdicts: &[Verdict], detail: &Detail) -> String {
+pub fn verdicts_text(verdicts: &[PinVerdict], detail: &PlanDetail) -> String {
     let width = verdicts
         .iter()
         .map(|v| v.address.chars().count())
@@ -131,17 +131,17 @@ pub fn text(verdicts: &[Verdict], detail: &Detail) -> String {
     let mut out = String::new();
     for v in verdicts {
         let word = if v.good {
-            paint("ok     ", Paint::Green)
+            paint("ok     ", PaintStyle::Green)
         } else {
-            paint("differs", Paint::Red)
+            paint("differs", PaintStyle::Red)
         };
         let _ = writeln!(
             out,
             "{word} {:width$}  {}",
-            escape(&v.address),
-            escape(&v.what)
+            escape_text(&v.address),
+            escape_text(&v.what)
         );
-        files(&mut out, &v.address, &v.findings, detail, 10);
+        write_files(&mut out, &v.address, &v.findings, detail, 10);
     }
     out
 }

@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::Listing;
+use super::TreeListing;
 use crate::problem::Problem;
-use crate::text::escape;
+use crate::text::escape_text;
 
 /// path_resolution(7): Linux follows 40 links in one path, macOS 32.
 const MAX_LINKS: usize = 32;
@@ -13,7 +13,7 @@ const MAX_STEPS: usize = 2_000_000;
 /// Bytes of a target: PATH_MAX is 1024 on macOS, with the NUL.
 pub const MAX_TARGET: u64 = 1023;
 
-enum Fault<'a> {
+enum LinkFault<'a> {
     Leaves,
     /// Up from a place that is no folder of this tree: what lies above it is not known here.
     Up(String),
@@ -22,8 +22,8 @@ enum Fault<'a> {
 }
 
 /// A problem for each link that leaves the tree, or of which that is not certain.
-pub(super) fn check(listing: &Listing, links: &BTreeMap<String, String>) -> Vec<Problem> {
-    let mut tree = Tree {
+pub(super) fn check_links(listing: &TreeListing, links: &BTreeMap<String, String>) -> Vec<Problem> {
+    let mut tree = LinkTree {
         folders: HashSet::new(),
         links,
         steps: 0,
@@ -34,29 +34,29 @@ pub(super) fn check(listing: &Listing, links: &BTreeMap<String, String>) -> Vec<
     }
     let mut problems = Vec::new();
     for (path, target) in links {
-        let shown = escape(path);
-        let p = match tree.follow(path) {
+        let shown = escape_text(path);
+        let p = match tree.follow_path(path) {
             Ok(()) => continue,
-            Err(Fault::Leaves) => Problem::new(format!(
+            Err(LinkFault::Leaves) => Problem::new(format!(
                 "link `{shown}` leads out of the tree, to `{}`",
-                escape(target)
+                escape_text(target)
             )),
-            Err(Fault::Linked(through)) => Problem::new(format!(
+            Err(LinkFault::Linked(through)) => Problem::new(format!(
                 "link `{shown}` (to `{}`) leads out of the tree through link `{}`",
-                escape(target),
-                escape(through)
+                escape_text(target),
+                escape_text(through)
             )),
-            Err(Fault::Up(from)) => Problem::new(format!(
+            Err(LinkFault::Up(from)) => Problem::new(format!(
                 "link `{shown}` (to `{}`) goes up from `{}`, which is no folder of the tree",
-                escape(target),
-                escape(&from)
+                escape_text(target),
+                escape_text(&from)
             )),
-            Err(Fault::TooMany) => Problem::new(format!(
+            Err(LinkFault::TooMany) => Problem::new(format!(
                 "link `{shown}` (to `{}`) leads through more than {MAX_LINKS} links",
-                escape(target)
+                escape_text(target)
             )),
         };
-        problems.push(p.hint(
+        problems.push(p.with_hint(
             "such a link would show the node whatever lies there; choose another \
             commit, or a fork without it",
         ));
@@ -67,14 +67,14 @@ pub(super) fn check(listing: &Listing, links: &BTreeMap<String, String>) -> Vec<
     problems
 }
 
-struct Tree<'a> {
+struct LinkTree<'a> {
     folders: HashSet<&'a str>,
     links: &'a BTreeMap<String, String>,
     steps: usize,
 }
 
-impl<'a> Tree<'a> {
-    fn follow(&mut self, path: &str) -> Result<(), Fault<'a>> {
+impl<'a> LinkTree<'a> {
+    fn follow_path(&mut self, path: &str) -> Result<(), LinkFault<'a>> {
         let mut at = path
             .rsplit_once('/')
             .map_or(String::new(), |(parent, _)| parent.to_string());
@@ -82,21 +82,22 @@ impl<'a> Tree<'a> {
             return Ok(());
         };
         let mut through: Option<&'a str> = None;
-        let leaves = |through: Option<&'a str>| through.map_or(Fault::Leaves, Fault::Linked);
-        if outside(target) {
-            return Err(Fault::Leaves);
+        let leaves =
+            |through: Option<&'a str>| through.map_or(LinkFault::Leaves, LinkFault::Linked);
+        if is_absolute_target(target) {
+            return Err(LinkFault::Leaves);
         }
         let mut todo: Vec<&'a str> = target.split('/').rev().collect();
         let mut followed = 0;
         while let Some(part) = todo.pop() {
             self.steps += 1;
             if self.steps > MAX_STEPS {
-                return Err(Fault::TooMany);
+                return Err(LinkFault::TooMany);
             }
             match part {
                 "" | "." => {}
                 ".." if at.is_empty() => return Err(leaves(through)),
-                ".." if !self.folders.contains(at.as_str()) => return Err(Fault::Up(at)),
+                ".." if !self.folders.contains(at.as_str()) => return Err(LinkFault::Up(at)),
                 ".." => at.truncate(at.rfind('/').unwrap_or(0)),
                 name => {
                     let before = at.len();
@@ -107,9 +108,9 @@ impl<'a> Tree<'a> {
                     if let Some((link, target)) = self.links.get_key_value(at.as_str()) {
                         (followed, through) = (followed + 1, Some(link.as_str()));
                         if followed >= MAX_LINKS {
-                            return Err(Fault::TooMany);
+                            return Err(LinkFault::TooMany);
                         }
-                        if outside(target) {
+                        if is_absolute_target(target) {
                             return Err(leaves(through));
                         }
                         at.truncate(before);
@@ -123,23 +124,23 @@ impl<'a> Tree<'a> {
 }
 
 /// Absolute, or what symlink(2) does not take.
-fn outside(target: &str) -> bool {
+fn is_absolute_target(target: &str) -> bool {
     target.starts_with('/') || target.is_empty() || target.contains('\0')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::{Entry, Mode, blob_id};
+    use crate::tree::{EntryMode, TreeEntry, blob_id};
 
     #[test]
     fn links_are_followed_through_links() {
-        let mut listing = Listing::default();
+        let mut listing = TreeListing::default();
         for path in ["a/x", "b/c/d", "main.py"] {
             listing.0.insert(
                 path.into(),
-                Entry {
-                    mode: Mode::File,
+                TreeEntry {
+                    mode: EntryMode::File,
                     oid: blob_id(b"").unwrap(),
                     size: 0,
                 },
@@ -159,7 +160,7 @@ mod tests {
                 .map(|(p, t)| ((*p).to_string(), (*t).to_string()))
                 .collect()
         };
-        assert!(check(&listing, &links(&[])).is_empty());
+        assert!(check_links(&listing, &links(&[])).is_empty());
         let bad = [
             ("abs", "/etc"),
             ("chain", "a/up/../.."),
@@ -172,7 +173,7 @@ mod tests {
             ("up-from-nothing", "sub/module/../../a"),
             ("z", ""),
         ];
-        let all: Vec<String> = check(&listing, &links(&bad))
+        let all: Vec<String> = check_links(&listing, &links(&bad))
             .into_iter()
             .map(|p| p.message)
             .collect();
@@ -197,6 +198,6 @@ mod tests {
     fn a_bomb_of_links_ends() {
         let target = |i: usize| format!("{}l{}", format!("l{}/", i + 1).repeat(250), i + 1);
         let links = (0..400).map(|i| (format!("l{i}"), target(i))).collect();
-        assert!(!check(&Listing::default(), &links).is_empty());
+        assert!(!check_links(&TreeListing::default(), &links).is_empty());
     }
 }

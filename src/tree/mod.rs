@@ -20,38 +20,38 @@ use super::problem::{Problem, Result};
 
 /// An object id: SHA-1, computed with collision detection, as git itself does.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Oid(pub [u8; 20]);
+pub struct ObjectId(pub [u8; 20]);
 
-impl Oid {
-    pub fn parse(hex: &str) -> Option<Oid> {
+impl ObjectId {
+    pub fn parse(hex: &str) -> Option<ObjectId> {
         let mut out = [0; 20];
         let read = base16ct::lower::decode(hex, &mut out).ok()?.len();
-        (read == out.len()).then_some(Oid(out))
+        (read == out.len()).then_some(ObjectId(out))
     }
 }
 
-impl fmt::Display for Oid {
+impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(base16ct::lower::encode_str(&self.0, &mut [0; 40]).map_err(|_| fmt::Error)?)
     }
 }
 
-impl fmt::Debug for Oid {
+impl fmt::Debug for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl serde::Serialize for Oid {
+impl serde::Serialize for ObjectId {
     fn serialize<S: serde::Serializer>(&self, s: S) -> std::result::Result<S::Ok, S::Error> {
         s.collect_str(self)
     }
 }
 
-impl<'de> serde::Deserialize<'de> for Oid {
+impl<'de> serde::Deserialize<'de> for ObjectId {
     fn deserialize<D: serde::Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
         let s = std::borrow::Cow::<str>::deserialize(d)?;
-        Oid::parse(&s).ok_or_else(|| serde::de::Error::custom("not 40 hexadecimal digits"))
+        ObjectId::parse(&s).ok_or_else(|| serde::de::Error::custom("not 40 hexadecimal digits"))
     }
 }
 
@@ -59,7 +59,7 @@ impl<'de> serde::Deserialize<'de> for Oid {
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
-pub enum Mode {
+pub enum EntryMode {
     File,
     Executable,
     Link,
@@ -67,35 +67,35 @@ pub enum Mode {
     Commit,
 }
 
-impl Mode {
+impl EntryMode {
     fn octal(self) -> &'static str {
         match self {
-            Mode::File => "100644",
-            Mode::Executable => "100755",
-            Mode::Link => "120000",
-            Mode::Commit => "160000",
+            EntryMode::File => "100644",
+            EntryMode::Executable => "100755",
+            EntryMode::Link => "120000",
+            EntryMode::Commit => "160000",
         }
     }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Entry {
-    pub mode: Mode,
-    pub oid: Oid,
+pub struct TreeEntry {
+    pub mode: EntryMode,
+    pub oid: ObjectId,
     /// Bytes; 0 where nobody needs it.
     pub size: u64,
 }
 
 /// Every leaf of a tree by its path, `/` between components.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Listing(pub BTreeMap<String, Entry>);
+pub struct TreeListing(pub BTreeMap<String, TreeEntry>);
 
-impl Listing {
+impl TreeListing {
     /// The git tree hash that these entries make, folder by folder from the leaves up.
     ///
     /// # Errors
     /// When a SHA-1 collision attack is found in a tree.
-    pub fn tree_hash(&self) -> Result<Oid> {
+    pub fn tree_hash(&self) -> Result<ObjectId> {
         self.hash(true)
     }
 
@@ -104,21 +104,21 @@ impl Listing {
     ///
     /// # Errors
     /// None in fact; the signature is that of [`Listing::tree_hash`].
-    pub fn quick_tree_hash(&self) -> Result<Oid> {
+    pub fn quick_tree_hash(&self) -> Result<ObjectId> {
         self.hash(false)
     }
 
-    fn hash(&self, detect: bool) -> Result<Oid> {
-        let leaves: Vec<(&str, Entry)> = self.0.iter().map(|(p, e)| (p.as_str(), *e)).collect();
+    fn hash(&self, detect: bool) -> Result<ObjectId> {
+        let leaves: Vec<(&str, TreeEntry)> = self.0.iter().map(|(p, e)| (p.as_str(), *e)).collect();
         hash_folder(&leaves, 0, detect)
     }
 }
 
 /// `leaves` all share the first `skip` bytes, the folder's own path with its slash, and are sorted
 /// by path.
-fn hash_folder(leaves: &[(&str, Entry)], skip: usize, detect: bool) -> Result<Oid> {
+fn hash_folder(leaves: &[(&str, TreeEntry)], skip: usize, detect: bool) -> Result<ObjectId> {
     // git sorts entries as if a folder's name ended in "/": collect, then sort by that key.
-    let mut rows: Vec<(Vec<u8>, &'static str, &str, Oid)> = Vec::new();
+    let mut rows: Vec<(Vec<u8>, &'static str, &str, ObjectId)> = Vec::new();
     let mut i = 0;
     while i < leaves.len() {
         let rest = &leaves[i].0[skip..];
@@ -158,15 +158,15 @@ fn hash_folder(leaves: &[(&str, Entry)], skip: usize, detect: bool) -> Result<Oi
         body.push(0);
         body.extend_from_slice(&oid.0);
     }
-    let mut h = Hasher::new("tree", body.len() as u64, detect);
+    let mut h = ObjectHasher::new("tree", body.len() as u64, detect);
     h.update(&body);
     h.finish()
 }
 
 /// The id of a blob that is read piece by piece.
-pub struct Hasher(Sha1);
+pub struct ObjectHasher(Sha1);
 
-impl Hasher {
+impl ObjectHasher {
     pub fn blob(size: u64) -> Self {
         Self::new("blob", size, true)
     }
@@ -174,7 +174,7 @@ impl Hasher {
     fn new(kind: &str, size: u64, detect: bool) -> Self {
         let mut h = Sha1::builder().detect_collision(detect).build();
         h.update(format!("{kind} {size}\0").as_bytes());
-        Hasher(h)
+        ObjectHasher(h)
     }
 
     pub fn update(&mut self, bytes: &[u8]) {
@@ -183,23 +183,23 @@ impl Hasher {
 
     /// # Errors
     /// When the bytes carry a SHA-1 collision attack.
-    pub fn finish(self) -> Result<Oid> {
+    pub fn finish(self) -> Result<ObjectId> {
         let result = self.0.try_finalize();
         if result.has_collision() {
             return Err(
                 Problem::new("a SHA-1 collision attack was found in the content")
-                    .hint("do not use this repository; tell its maintainers"),
+                    .with_hint("do not use this repository; tell its maintainers"),
             );
         }
         let mut out = [0; 20];
         out.copy_from_slice(result.hash());
-        Ok(Oid(out))
+        Ok(ObjectId(out))
     }
 }
 
 /// The id of a blob with these bytes, such as a link's target.
-pub fn blob_id(bytes: &[u8]) -> Result<Oid> {
-    let mut h = Hasher::blob(bytes.len() as u64);
+pub fn blob_id(bytes: &[u8]) -> Result<ObjectId> {
+    let mut h = ObjectHasher::blob(bytes.len() as u64);
     h.update(bytes);
     h.finish()
 }
@@ -214,17 +214,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let repo = git2::Repository::init_bare(dir.path()).unwrap();
         let blob = repo.blob(b"hello\n").unwrap();
-        let mut listing = Listing::default();
+        let mut listing = TreeListing::default();
         let mut index = git2::Index::new().unwrap();
         for (path, mode) in [
-            ("a/x", Mode::File),
-            ("a.txt", Mode::File),
-            ("a-b", Mode::Executable),
-            ("a0", Mode::Link),
-            ("b/c/d", Mode::File),
+            ("a/x", EntryMode::File),
+            ("a.txt", EntryMode::File),
+            ("a-b", EntryMode::Executable),
+            ("a0", EntryMode::Link),
+            ("b/c/d", EntryMode::File),
         ] {
-            let oid = Oid::parse(&blob.to_string()).unwrap();
-            listing.0.insert(path.into(), Entry { mode, oid, size: 6 });
+            let oid = ObjectId::parse(&blob.to_string()).unwrap();
+            listing
+                .0
+                .insert(path.into(), TreeEntry { mode, oid, size: 6 });
             index
                 .add(&git2::IndexEntry {
                     ctime: git2::IndexTime::new(0, 0),

@@ -7,22 +7,22 @@
 
 use std::collections::HashSet;
 
-use super::{Mode, Oid};
+use super::{EntryMode, ObjectId};
 use crate::problem::Problem;
-use crate::text::escape;
+use crate::text::escape_text;
 
 /// One entry of one folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Row<'a> {
-    pub kind: Kind,
+pub struct RawEntry<'a> {
+    pub kind: RawKind,
     pub name: &'a str,
-    pub oid: Oid,
+    pub oid: ObjectId,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum RawKind {
     Folder,
-    Leaf(Mode),
+    Leaf(EntryMode),
 }
 
 const HINT: &str = "do not use this repository";
@@ -30,23 +30,27 @@ const HINT: &str = "do not use this repository";
 /// The entries of the folder at `prefix` (empty or with its `/` at the end). What no tree may hold
 /// is added to `problems`; the rows that are returned then are for finding more of them, never for
 /// use.
-pub fn rows<'a>(prefix: &str, body: &'a [u8], problems: &mut Vec<Problem>) -> Vec<Row<'a>> {
+pub fn raw_entries<'a>(
+    prefix: &str,
+    body: &'a [u8],
+    problems: &mut Vec<Problem>,
+) -> Vec<RawEntry<'a>> {
     let (mut out, mut names, mut last, mut sorted) = (Vec::new(), HashSet::new(), Vec::new(), true);
     let mut rest = body;
     while !rest.is_empty() {
-        let Some(Cut {
+        let Some(SplitEntry {
             mode,
             name,
             oid,
             after,
-        }) = split(rest)
+        }) = split_entry(rest)
         else {
             problems.push(
                 Problem::new(format!(
                     "the tree object of folder `{}` is damaged",
-                    shown(prefix)
+                    shown_folder(prefix)
                 ))
-                .hint(HINT),
+                .with_hint(HINT),
             );
             break;
         };
@@ -55,29 +59,29 @@ pub fn rows<'a>(prefix: &str, body: &'a [u8], problems: &mut Vec<Problem>) -> Ve
             let name = String::from_utf8_lossy(name);
             problems.push(Problem::new(format!(
                 "`{}` is not UTF-8, which a Mac's disk cannot hold",
-                escape(&format!("{prefix}{name}"))
+                escape_text(&format!("{prefix}{name}"))
             )));
             continue;
         };
-        let path = || escape(&format!("{prefix}{name}"));
+        let path = || escape_text(&format!("{prefix}{name}"));
         if matches!(name, "" | "." | "..") || name.contains('/') {
             problems.push(no_path(&format!("{prefix}{name}")));
             continue;
         }
         if !names.insert(name) {
-            problems.push(Problem::new(format!("`{}` is there twice", path())).hint(HINT));
+            problems.push(Problem::new(format!("`{}` is there twice", path())).with_hint(HINT));
             continue;
         }
-        let kind = match kind(mode) {
+        let kind = match kind_of_mode(mode) {
             Some(kind) => kind,
             None => {
                 problems.push(
                     Problem::new(format!(
                         "`{}` has mode {}, which git does not write today",
                         path(),
-                        escape(&String::from_utf8_lossy(mode))
+                        escape_text(&String::from_utf8_lossy(mode))
                     ))
-                    .hint(
+                    .with_hint(
                         "comfy compares installed files with the tree hash, which would differ: \
                          choose another commit, or a fork that was committed anew",
                     ),
@@ -86,58 +90,64 @@ pub fn rows<'a>(prefix: &str, body: &'a [u8], problems: &mut Vec<Problem>) -> Ve
             }
         };
         let mut key = name.as_bytes().to_vec();
-        if kind == Kind::Folder {
+        if kind == RawKind::Folder {
             key.push(b'/');
         }
         if sorted && key <= last {
             sorted = false;
-            problems
-                .push(Problem::new(format!("`{}` is not where git sorts it", path())).hint(HINT));
+            problems.push(
+                Problem::new(format!("`{}` is not where git sorts it", path())).with_hint(HINT),
+            );
         }
         last = key;
-        out.push(Row { kind, name, oid });
+        out.push(RawEntry { kind, name, oid });
     }
     out
 }
 
 /// An entry before anything was asked of it, and the rest of the object.
-struct Cut<'a> {
+struct SplitEntry<'a> {
     mode: &'a [u8],
     name: &'a [u8],
-    oid: Oid,
+    oid: ObjectId,
     after: &'a [u8],
 }
 
 /// `MODE SP NAME NUL 20-bytes`, and what comes after.
-fn split(body: &[u8]) -> Option<Cut<'_>> {
+fn split_entry(body: &[u8]) -> Option<SplitEntry<'_>> {
     let space = memchr::memchr(b' ', body)?;
     let (mode, rest) = (&body[..space], &body[space + 1..]);
     let nul = memchr::memchr(0, rest)?;
     let (oid, after) = rest[nul + 1..].split_first_chunk::<20>()?;
-    Some(Cut {
+    Some(SplitEntry {
         mode,
         name: &rest[..nul],
-        oid: Oid(*oid),
+        oid: ObjectId(*oid),
         after,
     })
 }
 
 /// Exactly the spellings that [`super::Listing::tree_hash`] writes.
-fn kind(mode: &[u8]) -> Option<Kind> {
+fn kind_of_mode(mode: &[u8]) -> Option<RawKind> {
     match mode {
-        b"40000" => Some(Kind::Folder),
-        _ => [Mode::File, Mode::Executable, Mode::Link, Mode::Commit]
-            .into_iter()
-            .find(|m| m.octal().as_bytes() == mode)
-            .map(Kind::Leaf),
+        b"40000" => Some(RawKind::Folder),
+        _ => [
+            EntryMode::File,
+            EntryMode::Executable,
+            EntryMode::Link,
+            EntryMode::Commit,
+        ]
+        .into_iter()
+        .find(|m| m.octal().as_bytes() == mode)
+        .map(RawKind::Leaf),
     }
 }
 
-fn shown(prefix: &str) -> String {
+fn shown_folder(prefix: &str) -> String {
     if prefix.is_empty() {
         ".".into()
     } else {
-        escape(prefix.trim_end_matches('/'))
+        escape_text(prefix.trim_end_matches('/'))
     }
 }
 
@@ -145,9 +155,9 @@ fn shown(prefix: &str) -> String {
 pub(super) fn no_path(path: &str) -> Problem {
     Problem::new(format!(
         "`{}` is no path that a tree may hold",
-        escape(path)
+        escape_text(path)
     ))
-    .hint(HINT)
+    .with_hint(HINT)
 }
 
 /// Whether a file system could take this name for `.git`: git's `is_hfs_dotgit` (utf8.c) and
@@ -159,7 +169,7 @@ pub fn is_dot_git(name: &str) -> bool {
     // not count; `git~1` is the short name.
     name.split('\\').any(|piece| {
         let seen: String = piece.chars().filter(|c| !ignored(*c)).collect();
-        let seen = crate::manifest::names::folded(
+        let seen = crate::manifest::names::folded_name(
             seen.split(':')
                 .next()
                 .unwrap_or_default()
@@ -183,7 +193,7 @@ mod tests {
 
     fn refusals(entries: &[(&str, &[u8])]) -> String {
         let mut problems = Vec::new();
-        rows("a/", &object(entries), &mut problems);
+        raw_entries("a/", &object(entries), &mut problems);
         problems
             .iter()
             .map(|p| p.message.clone())
@@ -237,7 +247,7 @@ mod tests {
         `a/caf�` is not UTF-8, which a Mac's disk cannot hold
         ");
         let mut problems = Vec::new();
-        rows("", b"100644 cut\0short", &mut problems);
+        raw_entries("", b"100644 cut\0short", &mut problems);
         insta::assert_snapshot!(problems[0].message, @"the tree object of folder `.` is damaged");
     }
 

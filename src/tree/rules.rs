@@ -3,14 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Listing, Mode, links, raw};
+use super::{EntryMode, TreeListing, links, raw};
 use crate::manifest::names;
 use crate::problem::Problem;
-use crate::text::escape;
+use crate::text::escape_text;
 
 /// What rules need beside the listing: where links lead and which files are Git LFS pointers.
 #[derive(Debug, Clone, Default)]
-pub struct Contents {
+pub struct TreeContents {
     pub links: BTreeMap<String, String>,
     pub lfs_pointers: BTreeSet<String>,
 }
@@ -26,10 +26,10 @@ pub const MAX_ENTRIES: usize = 500_000;
 pub const MAX_DEPTH: usize = 100;
 
 /// Every reason why `listing` cannot be installed, each naming the path.
-pub fn check(listing: &Listing, contents: &Contents) -> Vec<Problem> {
-    let mut problems = collisions(listing);
+pub fn check_tree(listing: &TreeListing, contents: &TreeContents) -> Vec<Problem> {
+    let mut problems = name_collisions(listing);
     for path in listing.0.keys() {
-        let shown = escape(path);
+        let shown = escape_text(path);
         if path.len() > MAX_PATH {
             problems.push(Problem::new(format!(
                 "a path of {} bytes is too long for a Mac: {:.80}…",
@@ -53,14 +53,14 @@ pub fn check(listing: &Listing, contents: &Contents) -> Vec<Problem> {
             )));
         }
     }
-    problems.extend(links::check(listing, &contents.links));
+    problems.extend(links::check_links(listing, &contents.links));
     for path in &contents.lfs_pointers {
         problems.push(
             Problem::new(format!(
                 "`{}` is a Git LFS pointer, not the file",
-                escape(path)
+                escape_text(path)
             ))
-            .hint(
+            .with_hint(
                 "comfy does not fetch Git LFS; ask the author to publish the file as a \
                     release or a model",
             ),
@@ -69,7 +69,7 @@ pub fn check(listing: &Listing, contents: &Contents) -> Vec<Problem> {
     problems
 }
 
-fn collisions(listing: &Listing) -> Vec<Problem> {
+fn name_collisions(listing: &TreeListing) -> Vec<Problem> {
     let mut seen: BTreeMap<String, String> = BTreeMap::new();
     let mut told = BTreeSet::new();
     let mut problems = Vec::new();
@@ -78,17 +78,17 @@ fn collisions(listing: &Listing) -> Vec<Problem> {
         for part in path.split('/') {
             end += part.len() + usize::from(end > 0);
             let prefix = &path[..end];
-            let folded = names::folded(prefix);
+            let folded = names::folded_name(prefix);
             match seen.get(&folded) {
                 Some(other) if other != prefix => {
                     if told.insert(folded) {
                         problems.push(
                             Problem::new(format!(
                                 "`{}` and `{}` are one name on a Mac's disk",
-                                spelled(other),
-                                spelled(prefix)
+                                spelled_path(other),
+                                spelled_path(prefix)
                             ))
-                            .hint("choose another commit, or ask the author to rename one"),
+                            .with_hint("choose another commit, or ask the author to rename one"),
                         );
                     }
                     break;
@@ -104,8 +104,8 @@ fn collisions(listing: &Listing) -> Vec<Problem> {
 }
 
 /// Letters outside of ASCII by number: two of these names may look the same.
-fn spelled(path: &str) -> String {
-    escape(path)
+fn spelled_path(path: &str) -> String {
+    escape_text(path)
         .chars()
         .map(|c| {
             if c.is_ascii() {
@@ -123,11 +123,11 @@ pub const LFS_MARK: &[u8] = b"version https://git-lfs.github.com/spec/";
 pub const LFS_LIMIT: usize = 1024;
 
 /// Whether the listing has a submodule that is not in `known`.
-pub fn unknown_submodules<'a>(listing: &'a Listing, known: &BTreeSet<&str>) -> Vec<&'a str> {
+pub fn unknown_submodules<'a>(listing: &'a TreeListing, known: &BTreeSet<&str>) -> Vec<&'a str> {
     listing
         .0
         .iter()
-        .filter(|(p, e)| e.mode == Mode::Commit && !known.contains(p.as_str()))
+        .filter(|(p, e)| e.mode == EntryMode::Commit && !known.contains(p.as_str()))
         .map(|(p, _)| p.as_str())
         .collect()
 }
@@ -135,11 +135,11 @@ pub fn unknown_submodules<'a>(listing: &'a Listing, known: &BTreeSet<&str>) -> V
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::{Entry, blob_id};
+    use crate::tree::{TreeEntry, blob_id};
 
     #[test]
     fn a_mac_would_refuse_what_lock_refuses() {
-        let mut listing = Listing::default();
+        let mut listing = TreeListing::default();
         for path in [
             "Web/a.js",
             "web/b.js",
@@ -153,14 +153,14 @@ mod tests {
         ] {
             listing.0.insert(
                 path.into(),
-                Entry {
-                    mode: Mode::File,
+                TreeEntry {
+                    mode: EntryMode::File,
                     oid: blob_id(b"").unwrap(),
                     size: 0,
                 },
             );
         }
-        let contents = Contents {
+        let contents = TreeContents {
             links: [
                 ("ok/up", "../Web/a.js"),
                 ("out", "../../etc/passwd"),
@@ -170,7 +170,7 @@ mod tests {
             .into(),
             lfs_pointers: ["model.bin".to_string()].into(),
         };
-        let all: Vec<String> = check(&listing, &contents)
+        let all: Vec<String> = check_tree(&listing, &contents)
             .into_iter()
             .map(|p| p.message)
             .collect();

@@ -6,17 +6,17 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-use comfy::gateway::access::Rules;
-use comfy::gateway::process::accept;
-use comfy::gateway::relay::Front;
-use comfy::gateway::tokens::{Desk, Handle, Secret};
-use comfy::host::peer::Identify;
-use comfy::manifest::Clients;
+use comfy::gateway::access::AccessRules;
+use comfy::gateway::process::accept_connections;
+use comfy::gateway::relay::GatewayRelay;
+use comfy::gateway::tokens::{GatewayCredentials, LaunchSecret, SessionStore};
+use comfy::host::peer::PeerLookup;
+use comfy::manifest::ClientPolicy;
 
 /// Everybody is this uid; `None`: the system does not tell.
 struct Told(Option<u32>);
 
-impl Identify for Told {
+impl PeerLookup for Told {
     fn uid(&self, _: SocketAddr, _: SocketAddr) -> std::io::Result<Option<u32>> {
         match self.0 {
             Some(uid) => Ok(Some(uid)),
@@ -29,7 +29,7 @@ pub const OWNER: u32 = 1000;
 
 pub struct Place {
     pub port: u16,
-    pub handle: Handle,
+    pub handle: GatewayCredentials,
     /// What the server saw: heads of requests, and bytes of bodies as they came.
     pub seen: Receiver<String>,
     /// Lets the server go on.
@@ -39,7 +39,7 @@ pub struct Place {
 /// A front before `server`, in threads that end with the test.
 pub fn place(
     told: Option<u32>,
-    clients: Clients,
+    clients: ClientPolicy,
     server: fn(TcpStream, &Sender<String>, &Receiver<()>),
 ) -> Place {
     place_of(Box::new(Told(told)), clients, server)
@@ -47,8 +47,8 @@ pub fn place(
 
 /// The same where `peers` says whose a connection is.
 pub fn place_of(
-    peers: Box<dyn Identify>,
-    clients: Clients,
+    peers: Box<dyn PeerLookup>,
+    clients: ClientPolicy,
     server: fn(TcpStream, &Sender<String>, &Receiver<()>),
 ) -> Place {
     let inside = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -63,7 +63,7 @@ pub fn place_of(
             .flatten()
             .for_each(|s| server(s, &tell, &wait))
     });
-    let rules = Rules {
+    let rules = AccessRules {
         owner: OWNER,
         clients,
         listen: "127.0.0.1".into(),
@@ -71,8 +71,8 @@ pub fn place_of(
         remote: false,
         hostname: String::new(),
     };
-    let secret = Secret::new().unwrap();
-    let handle = Handle::new(format!("http://127.0.0.1:{port}"), secret.clone());
+    let secret = LaunchSecret::new().unwrap();
+    let handle = GatewayCredentials::new(format!("http://127.0.0.1:{port}"), secret.clone());
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -81,9 +81,9 @@ pub fn place_of(
         runtime.block_on(async {
             outside.set_nonblocking(true).unwrap();
             let listener = tokio::net::TcpListener::from_std(outside).unwrap();
-            accept(
+            accept_connections(
                 &listener,
-                &Arc::new(Front::new(rules, inner, Desk::new(secret))),
+                &Arc::new(GatewayRelay::new(rules, inner, SessionStore::new(secret))),
                 peers.as_ref(),
             )
             .await;
@@ -142,7 +142,7 @@ pub fn hello(s: TcpStream, tell: &Sender<String>, _: &Receiver<()>) {
 
 #[test]
 fn who_is_not_the_owner_is_told_so_in_one_line_and_comfyui_hears_nothing() {
-    let p = place(Some(1001), Clients::Primary, hello);
+    let p = place(Some(1001), ClientPolicy::Primary, hello);
     let answer = p.ask("GET / HTTP/1.1\nHost: localhost:PORT");
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert!(
@@ -153,7 +153,7 @@ fn who_is_not_the_owner_is_told_so_in_one_line_and_comfyui_hears_nothing() {
         "{answer}"
     );
     assert!(p.seen.try_recv().is_err());
-    let any = place(Some(1001), Clients::Any, hello);
+    let any = place(Some(1001), ClientPolicy::Any, hello);
     assert!(
         any.ask("GET / HTTP/1.1\nHost: localhost:PORT")
             .ends_with("hello")
@@ -170,7 +170,7 @@ fn who_is_not_the_owner_is_told_so_in_one_line_and_comfyui_hears_nothing() {
 
 #[test]
 fn the_owner_s_browser_gets_a_policy_and_comfyui_gets_the_request_as_it_was() {
-    let p = place(Some(OWNER), Clients::Primary, hello);
+    let p = place(Some(OWNER), ClientPolicy::Primary, hello);
     let answer = p.ask(
         "GET /view?filename=a%20b.png HTTP/1.1\nHost: localhost:PORT\nOrigin: \
         http://localhost:PORT\nX-Mine: 1",
@@ -200,7 +200,7 @@ fn the_owner_s_browser_gets_a_policy_and_comfyui_gets_the_request_as_it_was() {
 
 #[test]
 fn without_a_told_uid_a_ticket_becomes_a_cookie_and_programs_send_a_token() {
-    let p = place(None, Clients::Primary, hello);
+    let p = place(None, ClientPolicy::Primary, hello);
     let ask =
         |path: &str, more: &str| p.ask(&format!("GET {path} HTTP/1.1\nHost: localhost:PORT{more}"));
     assert!(ask("/", "").contains("this system does not tell whose a connection is"));
@@ -232,7 +232,10 @@ fn without_a_told_uid_a_ticket_becomes_a_cookie_and_programs_send_a_token() {
     assert!(
         ask(
             "/",
-            &format!("\nAuthorization: Bearer {}", p.handle.bearer())
+            &format!(
+                "\nAuthorization: Bearer {}",
+                p.handle.authorization_header()
+            )
         )
         .ends_with("hello")
     );
@@ -253,7 +256,7 @@ fn without_a_told_uid_a_ticket_becomes_a_cookie_and_programs_send_a_token() {
             "/",
             &format!(
                 "\nAuthorization: Bearer {}\nOrigin: http://evil.test",
-                p.handle.bearer()
+                p.handle.authorization_header()
             )
         )
         .contains("a page of http://evil.test")
@@ -287,7 +290,7 @@ fn parts(s: TcpStream, tell: &Sender<String>, wait: &Receiver<()>) {
 
 #[test]
 fn bodies_pass_in_both_directions_while_they_come() {
-    let p = place(Some(OWNER), Clients::Primary, parts);
+    let p = place(Some(OWNER), ClientPolicy::Primary, parts);
     let mut s = p.connect();
     let half = vec![7_u8; 4 << 20];
     write!(
@@ -326,7 +329,7 @@ fn socket(s: TcpStream, tell: &Sender<String>, _: &Receiver<()>) {
 
 #[test]
 fn a_web_socket_is_two_streams() {
-    let p = place(Some(OWNER), Clients::Primary, socket);
+    let p = place(Some(OWNER), ClientPolicy::Primary, socket);
     let mut s = p.connect();
     let port = p.port;
     write!(
@@ -362,7 +365,7 @@ fn a_web_socket_is_two_streams() {
 
 #[test]
 fn where_comfyui_does_not_answer_yet_a_browser_asks_again() {
-    let closed = place(Some(OWNER), Clients::Primary, |s, _, _| drop(s));
+    let closed = place(Some(OWNER), ClientPolicy::Primary, |s, _, _| drop(s));
     let answer = closed.ask("GET / HTTP/1.1\nHost: localhost:PORT");
     assert!(
         answer.starts_with("HTTP/1.1 503 ")

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::time::{Duration, Instant};
 
-use comfy::host::peer::Identify;
-use comfy::manifest::Clients;
+use comfy::host::peer::PeerLookup;
+use comfy::manifest::ClientPolicy;
 
 use crate::front::{OWNER, Place, head, hello, place, place_of};
 
@@ -123,7 +123,7 @@ fn without_marks(text: &str) -> String {
 
 #[test]
 fn a_node_s_own_headers_end_at_the_gateway() {
-    let p = place(Some(OWNER), Clients::Primary, hostile);
+    let p = place(Some(OWNER), ClientPolicy::Primary, hostile);
     let answer = p.ask("GET /extensions/a/a.js HTTP/1.1\nHost: localhost:PORT");
     assert!(answer.ends_with("hello"), "{answer}");
     let passed = headers(&p, &answer);
@@ -160,7 +160,7 @@ fn a_node_s_own_headers_end_at_the_gateway() {
 
 #[test]
 fn a_browser_drops_what_it_kept_once_a_launch() {
-    let p = place(Some(OWNER), Clients::Primary, hostile);
+    let p = place(Some(OWNER), ClientPolicy::Primary, hostile);
     let ask = |path: &str, more: &str| {
         p.ask(&format!(
             "GET {path} HTTP/1.1\nHost: localhost:PORT\nSec-Fetch-Site: \
@@ -213,8 +213,8 @@ fn a_browser_drops_what_it_kept_once_a_launch() {
 #[test]
 fn a_copy_of_another_launch_is_asked_for_anew() {
     let (before, now) = (
-        place(Some(OWNER), Clients::Primary, hostile),
-        place(Some(OWNER), Clients::Primary, hostile),
+        place(Some(OWNER), ClientPolicy::Primary, hostile),
+        place(Some(OWNER), ClientPolicy::Primary, hostile),
     );
     let ask =
         |p: &Place, more: &str| p.ask(&format!("GET /a.js HTTP/1.1\nHost: localhost:PORT{more}"));
@@ -243,7 +243,7 @@ fn a_copy_of_another_launch_is_asked_for_anew() {
 
 #[test]
 fn no_script_becomes_a_service_worker() {
-    let p = place(Some(OWNER), Clients::Primary, hostile);
+    let p = place(Some(OWNER), ClientPolicy::Primary, hostile);
     let ask = |more: &str| {
         p.ask(&format!(
             "GET /extensions/a/sw.js HTTP/1.1\nHost: localhost:PORT\nService-Worker: script{more}"
@@ -274,7 +274,7 @@ fn no_script_becomes_a_service_worker() {
 
 #[test]
 fn no_other_protocol_than_a_web_socket_passes() {
-    let p = place(Some(OWNER), Clients::Primary, hello);
+    let p = place(Some(OWNER), ClientPolicy::Primary, hello);
     let answer = p.ask(
         "GET / HTTP/1.1\nHost: localhost:PORT\nUpgrade: h2c\nHTTP2-Settings: AAMAAABkAAQAAP__",
     );
@@ -285,7 +285,7 @@ fn no_other_protocol_than_a_web_socket_passes() {
 /// Everybody is who the test says at that moment.
 struct Now(Arc<AtomicU32>);
 
-impl Identify for Now {
+impl PeerLookup for Now {
     fn uid(&self, _: SocketAddr, _: SocketAddr) -> std::io::Result<Option<u32>> {
         match self.0.load(Ordering::Relaxed) {
             u32::MAX => Err(std::io::ErrorKind::Unsupported.into()),
@@ -337,12 +337,16 @@ fn half_open_connections_of_others_keep_nobody_out() {
         half_open(p, n)
     };
     // Refused ones hold no place at all, and root's are few.
-    let p = place_of(Box::new(Now(Arc::clone(&who))), Clients::Primary, hello);
+    let p = place_of(
+        Box::new(Now(Arc::clone(&who))),
+        ClientPolicy::Primary,
+        hello,
+    );
     let refused = as_uid(&p, 1001, 1100);
     let root = as_uid(&p, 0, 300);
     told(&p);
     // Where every user is let in, each has a share.
-    let any = place_of(Box::new(Now(Arc::clone(&who))), Clients::Any, hello);
+    let any = place_of(Box::new(Now(Arc::clone(&who))), ClientPolicy::Any, hello);
     let shares: Vec<_> = [1001, 1002, 1003, 1004]
         .map(|uid| as_uid(&any, uid, 200))
         .into();
@@ -356,11 +360,11 @@ fn half_open_connections_of_others_keep_nobody_out() {
 #[test]
 fn who_proves_to_be_the_owner_is_not_crowded_out_where_the_system_does_not_tell() {
     comfy::host::roles::credentials::set_rlimits(4096, None).unwrap();
-    let p = place(None, Clients::Primary, hello);
+    let p = place(None, ClientPolicy::Primary, hello);
     let bearer = format!(
         "GET / HTTP/1.1\r\nHost: localhost:{}\r\nAuthorization: Bearer {}\r\n\r\n",
         p.port,
-        p.handle.bearer()
+        p.handle.authorization_header()
     );
     let mut own = BufReader::new(p.connect());
     let mut asked = |what: &str| {
@@ -377,7 +381,7 @@ fn who_proves_to_be_the_owner_is_not_crowded_out_where_the_system_does_not_tell(
     assert!(
         p.ask(&format!(
             "GET / HTTP/1.1\nHost: localhost:PORT\nAuthorization: Bearer {}",
-            p.handle.bearer()
+            p.handle.authorization_header()
         ))
         .ends_with("hello"),
         "a new one too"
@@ -405,7 +409,7 @@ fn sockets(s: TcpStream, _: &Sender<String>, _: &Receiver<()>) {
 fn a_web_socket_keeps_its_place_until_it_ends() {
     comfy::host::roles::credentials::set_rlimits(4096, None).unwrap();
     let who = Arc::new(AtomicU32::new(1001));
-    let p = place_of(Box::new(Now(Arc::clone(&who))), Clients::Any, sockets);
+    let p = place_of(Box::new(Now(Arc::clone(&who))), ClientPolicy::Any, sockets);
     let open = || {
         let mut s = BufReader::new(p.connect());
         let asked = format!(
@@ -437,7 +441,7 @@ fn a_web_socket_keeps_its_place_until_it_ends() {
 
 #[test]
 fn cookies_of_a_page_keep_the_owner_s_browser_out_neither_by_their_size_nor_by_their_bytes() {
-    let p = place(None, Clients::Primary, hello);
+    let p = place(None, ClientPolicy::Primary, hello);
     let url = p.handle.open_url().unwrap();
     let landing = p.ask(&format!(
         "GET {} HTTP/1.1\nHost: localhost:PORT",

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use comfy::host::fs::open_dir;
 use comfy::host::git::objects;
-use comfy::tree::{Mode, Oid};
+use comfy::tree::{EntryMode, ObjectId};
 use git2::{ObjectType, Odb, Repository};
 
 /// A tree object as somebody wrote it.
@@ -177,7 +177,12 @@ impl Maker<'_> {
 
 /// The tree that a folder amounts to, by libgit2; folders without anything are the submodules that
 /// `commits` has.
-fn on_disk(repo: &Repository, at: &Path, path: &str, commits: &BTreeMap<String, Oid>) -> git2::Oid {
+fn on_disk(
+    repo: &Repository,
+    at: &Path,
+    path: &str,
+    commits: &BTreeMap<String, ObjectId>,
+) -> git2::Oid {
     let mut builder = repo.treebuilder(None).unwrap();
     for entry in std::fs::read_dir(at).unwrap() {
         let entry = entry.unwrap();
@@ -287,12 +292,12 @@ fn random_trees_are_refused_or_installed_byte_for_byte() {
             } else {
                 maker.folder(0)
             };
-            let commit = Oid::parse(&commit(&maker.odb, root).to_string()).unwrap();
+            let commit = ObjectId::parse(&commit(&maker.odb, root).to_string()).unwrap();
             let target = area.join("job/target");
             std::fs::create_dir(&target).unwrap();
             let opened = open_dir(&target).unwrap();
-            let read = objects::snapshot(&store, &commit);
-            let made = objects::export(&store, &commit, &opened, "", &|_, _| false);
+            let read = objects::read_snapshot(&store, &commit);
+            let made = objects::export_files(&store, &commit, &opened, "", &|_, _| false);
             let (mut outside, mut inside) = (Vec::new(), Vec::new());
             everything(&area, &target, &mut outside);
             everything(&target, Path::new(""), &mut inside);
@@ -308,7 +313,7 @@ fn random_trees_are_refused_or_installed_byte_for_byte() {
                     let commits = listing
                         .0
                         .iter()
-                        .filter(|(_, e)| e.mode == Mode::Commit)
+                        .filter(|(_, e)| e.mode == EntryMode::Commit)
                         .map(|(p, e)| (p.clone(), e.oid))
                         .collect();
                     assert_eq!(on_disk(&repo, &target, "", &commits), root, "seed {seed}");

@@ -8,14 +8,14 @@
 
 use std::path::Path;
 
-use super::{Accounts, must};
-use crate::host::process::{Output, Run};
+use super::{AccountDatabase, run_or_fail};
+use crate::host::process::{ProgramOutput, ProgramRunner};
 use crate::kinds::account::NO_LOGIN;
-use crate::plan::observed::{Group, Search, Seen, Unknown, User};
+use crate::plan::observed::{GroupAccount, SearchPermission, Seen, UnknownState, UserAccount};
 use crate::problem::{Problem, Result};
-use crate::text::escape;
+use crate::text::escape_text;
 
-pub struct Mac<R: Run>(pub R);
+pub struct MacAccounts<R: ProgramRunner>(pub R);
 
 const DSCL: &str = "/usr/bin/dscl";
 const DSEDITGROUP: &str = "/usr/sbin/dseditgroup";
@@ -38,11 +38,11 @@ const SECURE_TOKEN: &str = "macOS deletes a user only for somebody with a secure
 
 /// dscl exits with the status of Directory Services, negated, modulo 256 (`dscl.m`); the text tells
 /// which one it was.
-fn not_found(out: &Output) -> bool {
+fn not_found(out: &ProgramOutput) -> bool {
     out.status == 56 && out.stderr.contains("eDSRecordNotFound")
 }
 
-fn denied(out: &Output) -> bool {
+fn is_denied(out: &ProgramOutput) -> bool {
     [
         "-14120",
         "eDSPermissionError",
@@ -54,12 +54,12 @@ fn denied(out: &Output) -> bool {
 }
 
 /// What passes when the same call is made again (nix-installer `create_user.rs`, its issue 1300).
-fn passing(out: &Output) -> bool {
+fn is_transient(out: &ProgramOutput) -> bool {
     out.status == SIGKILLED || (out.status == 140 && out.stderr.contains("-14988"))
 }
 
-fn told(what: &str, program: &str, out: &Output) -> String {
-    let words: Vec<String> = out.stderr.lines().map(escape).collect();
+fn failure_text(what: &str, program: &str, out: &ProgramOutput) -> String {
+    let words: Vec<String> = out.stderr.lines().map(escape_text).collect();
     format!(
         "{what}: {program} ended with {}: {}",
         out.status,
@@ -71,23 +71,23 @@ fn told(what: &str, program: &str, out: &Output) -> String {
     )
 }
 
-fn unknown(what: &str, why: &str) -> Unknown {
-    Unknown::new(format!("{what}: {why}"), false)
+fn unknown(what: &str, why: &str) -> UnknownState {
+    UnknownState::new(format!("{what}: {why}"), false)
 }
 
-fn unread(what: &str, program: &str, out: &Output) -> Unknown {
-    Unknown::new(told(what, program, out), denied(out))
+fn unreadable_output(what: &str, program: &str, out: &ProgramOutput) -> UnknownState {
+    UnknownState::new(failure_text(what, program, out), is_denied(out))
 }
 
 /// A changer must know what it changes.
-fn blind(what: &str) -> impl Fn(Unknown) -> Problem {
+fn cannot_change(what: &str) -> impl Fn(UnknownState) -> Problem {
     move |u| Problem::new(format!("{what}: {}", u.reason)).of_kind(u.kind)
 }
 
-fn failed(what: &str, program: &str, out: &Output) -> Problem {
-    let p = Problem::new(told(what, program, out));
-    if denied(out) {
-        p.hint(FULL_DISK_ACCESS)
+fn failed_problem(what: &str, program: &str, out: &ProgramOutput) -> Problem {
+    let p = Problem::new(failure_text(what, program, out));
+    if is_denied(out) {
+        p.with_hint(FULL_DISK_ACCESS)
     } else {
         p
     }
@@ -101,20 +101,20 @@ fn never_staff(what: &str, gid: u32) -> Result<()> {
         ))
     };
     if gid == STAFF {
-        Err(p().hint("give it a group of its own"))
+        Err(p().with_hint("give it a group of its own"))
     } else {
         Ok(())
     }
 }
 
 /// A path as an argument: never an option, and its echo in a listing never a line of its own.
-fn plain(path: &Path) -> Seen<&str> {
+fn plain_argument(path: &Path) -> Seen<&str> {
     let text = path
         .to_str()
         .filter(|s| s.starts_with('/') && !s.chars().any(char::is_control));
     text.ok_or_else(|| {
         unknown(
-            &escape(&path.to_string_lossy()),
+            &escape_text(&path.to_string_lossy()),
             "macOS's tools are only asked about plain absolute paths",
         )
     })
@@ -122,28 +122,31 @@ fn plain(path: &Path) -> Seen<&str> {
 
 /// One record of the local node: `/Users/NAME` or `/Groups/NAME`.
 #[derive(Debug)]
-struct Record {
+struct DirectoryRecord {
     path: String,
     keys: plist::Dictionary,
 }
 
-impl Record {
-    fn parse(path: String, xml: &str) -> Seen<Record> {
+impl DirectoryRecord {
+    fn parse_plist(path: String, xml: &str) -> Seen<DirectoryRecord> {
         match plist::Value::from_reader_xml(xml.as_bytes()).map(plist::Value::into_dictionary) {
-            Ok(Some(keys)) => Ok(Record { path, keys }),
+            Ok(Some(keys)) => Ok(DirectoryRecord { path, keys }),
             Ok(None) => Err(unknown(
                 &path,
                 "dscl printed a property list that is no record",
             )),
             Err(e) => Err(unknown(
                 &path,
-                &format!("dscl printed no property list: {}", escape(&e.to_string())),
+                &format!(
+                    "dscl printed no property list: {}",
+                    escape_text(&e.to_string())
+                ),
             )),
         }
     }
 
     /// The values of a standard attribute; none where the record lacks it.
-    fn values(&self, key: &str) -> Seen<Vec<&str>> {
+    fn all_values(&self, key: &str) -> Seen<Vec<&str>> {
         let Some(value) = self
             .keys
             .get(&format!("dsAttrTypeStandard:{key}"))
@@ -157,13 +160,13 @@ impl Record {
         strings.ok_or_else(|| unknown(&self.path, &format!("{key} is not a list of strings")))
     }
 
-    fn first(&self, key: &str) -> Seen<&str> {
+    fn first_value(&self, key: &str) -> Seen<&str> {
         let why = format!(
             "the record has no {key}; an apply that was cut short leaves such a record: if comfy \
              made it, `sudo {DSCL} . -delete {}`",
             self.path
         );
-        self.values(key)?
+        self.all_values(key)?
             .first()
             .copied()
             .ok_or_else(|| unknown(&self.path, &why))
@@ -171,15 +174,15 @@ impl Record {
 
     /// An id; Directory Services writes some as negative (`nobody` is -2), the kernel has them
     /// unsigned.
-    fn id(&self, key: &str) -> Seen<u32> {
-        let text = self.first(key)?;
+    fn id_value(&self, key: &str) -> Seen<u32> {
+        let text = self.first_value(key)?;
         let id = text
             .parse::<u32>()
             .or_else(|_| text.parse::<i32>().map(i32::cast_unsigned));
         id.map_err(|_| {
             unknown(
                 &self.path,
-                &format!("{key} is `{}`, which is no id", escape(text)),
+                &format!("{key} is `{}`, which is no id", escape_text(text)),
             )
         })
     }
@@ -188,7 +191,7 @@ impl Record {
 /// One line of `ls -le` below the first: ` 0: user:alice inherited allow list,search,file_inherit`
 /// (`ls/print.c`, printacl).
 #[derive(Debug, PartialEq, Eq)]
-struct Entry {
+struct MacAclEntry {
     who: String,
     allow: bool,
     /// It decides about search on the folder itself; an `only_inherit` entry is for what is made in
@@ -196,8 +199,8 @@ struct Entry {
     search: bool,
 }
 
-impl Entry {
-    fn parse(line: &str) -> Option<Entry> {
+impl MacAclEntry {
+    fn parse_line(line: &str) -> Option<MacAclEntry> {
         let (index, rest) = line.trim_start().split_once(": ")?;
         index.parse::<u32>().ok()?;
         // Names may hold spaces, words of rights do not: read from the end.
@@ -209,45 +212,45 @@ impl Entry {
             _ => return None,
         };
         let has = |word| rights.split(',').any(|r| r == word);
-        Some(Entry {
+        Some(MacAclEntry {
             who: who.strip_suffix(" inherited").unwrap_or(who).into(),
             allow,
             search: has("search") && !has("only_inherit"),
         })
     }
 
-    fn grants(&self, user: &str) -> bool {
+    fn grants_search(&self, user: &str) -> bool {
         self.allow && self.search && self.who.strip_prefix("user:") == Some(user)
     }
 }
 
-impl<R: Run> Mac<R> {
-    fn ask(&self, what: &str, argv: &[&str]) -> Seen<Output> {
+impl<R: ProgramRunner> MacAccounts<R> {
+    fn run_query(&self, what: &str, argv: &[&str]) -> Seen<ProgramOutput> {
         self.0
-            .run(argv)
+            .run_program(argv)
             .map_err(|e| unknown(what, &format!("{} could not be started: {e}", argv[0])))
     }
 
-    fn record(&self, kind: &str, name: &str) -> Seen<Option<Record>> {
+    fn read_record(&self, kind: &str, name: &str) -> Seen<Option<DirectoryRecord>> {
         let path = format!("/{kind}/{name}");
-        let out = self.ask(&path, &[DSCL, "-plist", ".", "-read", &path])?;
+        let out = self.run_query(&path, &[DSCL, "-plist", ".", "-read", &path])?;
         if not_found(&out) {
             return Ok(None);
         }
         if out.status != 0 {
-            return Err(unread(&path, DSCL, &out));
+            return Err(unreadable_output(&path, DSCL, &out));
         }
-        let record = Record::parse(path, &out.stdout)?;
+        let record = DirectoryRecord::parse_plist(path, &out.stdout)?;
         // A record answers to its other names too: adopting one under such a name would adopt
         // somebody else.
         if let Some(primary) = record
-            .values("RecordName")?
+            .all_values("RecordName")?
             .first()
             .filter(|n| !n.eq_ignore_ascii_case(name))
         {
             return Err(unknown(
                 &record.path,
-                &format!("this is another name of `{}`", escape(primary)),
+                &format!("this is another name of `{}`", escape_text(primary)),
             ));
         }
         Ok(Some(record))
@@ -257,14 +260,14 @@ impl<R: Run> Mac<R> {
     /// getgrouplist_2).
     fn groups_of(&self, name: &str) -> Seen<Vec<String>> {
         let what = format!("groups of {name}");
-        let out = self.ask(&what, &["/usr/bin/id", "-Gn", name])?;
+        let out = self.run_query(&what, &["/usr/bin/id", "-Gn", name])?;
         // The cache of names lags behind a record that was just made; a new user is in no other
         // group.
         if out.status != 0 && out.stderr.contains("no such user") {
             return Ok(Vec::new());
         }
         if out.status != 0 || out.stdout.trim().is_empty() {
-            return Err(unread(&what, "/usr/bin/id", &out));
+            return Err(unreadable_output(&what, "/usr/bin/id", &out));
         }
         Ok(out
             .stdout
@@ -276,35 +279,36 @@ impl<R: Run> Mac<R> {
     }
 
     /// Runs a changer until it ends otherwise than by what passes: 10 more tries, 500 ms apart.
-    fn patiently(&self, what: &str, argv: &[&str]) -> Result<Output> {
+    fn run_with_retries(&self, what: &str, argv: &[&str]) -> Result<ProgramOutput> {
         let call = || {
-            self.0.run(argv).map_err(|e| {
+            self.0.run_program(argv).map_err(|e| {
                 Problem::new(format!("{what}: {} could not be started: {e}", argv[0])).caused_by(&e)
             })
         };
         for _ in 0..RETRIES {
             let out = call()?;
-            if !passing(&out) {
+            if !is_transient(&out) {
                 return Ok(out);
             }
             // The pause is a program as well: in a transcript it takes no time. Without it the next
             // try is only sooner.
-            let _ = self.0.run(&["/bin/sleep", "0.5"]);
+            let _ = self.0.run_program(&["/bin/sleep", "0.5"]);
         }
         call()
     }
 
     /// Creates a record, or an attribute of it in place of what it was: `create [key value]`
     /// (dscl(1)).
-    fn create(&self, what: &str, path: &str, attribute: &[&str]) -> Result<()> {
-        let out = self.patiently(what, &[&[DSCL, ".", "-create", path], attribute].concat())?;
+    fn create_record(&self, what: &str, path: &str, attribute: &[&str]) -> Result<()> {
+        let out =
+            self.run_with_retries(what, &[&[DSCL, ".", "-create", path], attribute].concat())?;
         // Some Macs always kill this one (nix-installer): a user in the login window's list is
         // ugly, not unsafe.
         let ugly = out.status == SIGKILLED && attribute.first() == Some(&"IsHidden");
         if out.status == 0 || ugly {
             Ok(())
         } else {
-            Err(failed(
+            Err(failed_problem(
                 &[what, attribute.first().unwrap_or(&"record")].join(", "),
                 DSCL,
                 &out,
@@ -312,28 +316,32 @@ impl<R: Run> Mac<R> {
         }
     }
 
-    fn delete(&self, what: &str, path: &str) -> Result<()> {
-        let out = self.patiently(what, &[DSCL, ".", "-delete", path])?;
+    fn delete_record(&self, what: &str, path: &str) -> Result<()> {
+        let out = self.run_with_retries(what, &[DSCL, ".", "-delete", path])?;
         let gone = not_found(&out) || (out.status == 185 && out.stderr.contains("-14009"));
         if out.status == 0 || gone {
             return Ok(());
         }
-        let p = failed(what, DSCL, &out);
+        let p = failed_problem(what, DSCL, &out);
         let token =
             out.status == 40 && out.stderr.contains("-14120") && path.starts_with("/Users/");
-        Err(if token { p.hint(SECURE_TOKEN) } else { p })
+        Err(if token { p.with_hint(SECURE_TOKEN) } else { p })
     }
 
     /// Whether macOS lets this process write home folders, found out before anything is made: over
     /// SSH without Full Disk Access a user can be half made and not unmade. Writes what is there
     /// back (nix-darwin, `ensurePerms`).
-    fn probe(&self, what: &str) -> Result<()> {
-        let nobody = self.record("Users", "nobody").map_err(blind(what))?;
+    fn probe_access(&self, what: &str) -> Result<()> {
+        let nobody = self
+            .read_record("Users", "nobody")
+            .map_err(cannot_change(what))?;
         let nobody = nobody.ok_or_else(|| {
             Problem::new(format!("{what}: this Mac has no user `nobody` to try on"))
         })?;
-        let home = nobody.first("NFSHomeDirectory").map_err(blind(what))?;
-        let out = self.patiently(
+        let home = nobody
+            .first_value("NFSHomeDirectory")
+            .map_err(cannot_change(what))?;
+        let out = self.run_with_retries(
             what,
             &[
                 DSCL,
@@ -348,7 +356,7 @@ impl<R: Run> Mac<R> {
         if out.status == 0 {
             Ok(())
         } else {
-            Err(failed(what, DSCL, &out))
+            Err(failed_problem(what, DSCL, &out))
         }
     }
 
@@ -358,18 +366,18 @@ impl<R: Run> Mac<R> {
         if self.is_member(user, group) == Ok(wanted) {
             return Ok(());
         }
-        must(
+        run_or_fail(
             &self.0,
             &what,
             &[DSEDITGROUP, "-o", "edit", option, user, "-t", "user", group],
         )?;
-        match self.is_member(user, group).map_err(blind(&what))? {
+        match self.is_member(user, group).map_err(cannot_change(&what))? {
             is if is == wanted => Ok(()),
             true => Err(Problem::new(format!(
                 "{what}: {DSEDITGROUP} took {user} out of {group}, \
                 and it is still a member"
             ))
-            .hint(format!(
+            .with_hint(format!(
                 "it may be in a group that is in {group}, or have it as its primary \
                     group: `dscl . -read /Groups/{group}`"
             ))),
@@ -377,7 +385,7 @@ impl<R: Run> Mac<R> {
                 "{what}: {DSEDITGROUP} added {user} to {group}, and \
                 it is no member"
             ))
-            .hint(format!(
+            .with_hint(format!(
                 "both must exist: `dscl . -read /Users/{user}` and `dscl . -read \
                     /Groups/{group}`"
             ))),
@@ -385,8 +393,8 @@ impl<R: Run> Mac<R> {
     }
 
     /// The ACL of a folder. `None`: it does not exist.
-    fn acl(&self, folder: &str) -> Seen<Option<Vec<Entry>>> {
-        let Some(out) = self.look(folder, &["/bin/ls", "-led", folder])? else {
+    fn read_acl(&self, folder: &str) -> Seen<Option<Vec<MacAclEntry>>> {
+        let Some(out) = self.query_folder(folder, &["/bin/ls", "-led", folder])? else {
             return Ok(None);
         };
         let mut lines = out.lines();
@@ -394,7 +402,7 @@ impl<R: Run> Mac<R> {
         if !head.starts_with('d') {
             return Err(unknown(folder, "ls shows no folder there"));
         }
-        let entries: Option<Vec<Entry>> = lines.map(Entry::parse).collect();
+        let entries: Option<Vec<MacAclEntry>> = lines.map(MacAclEntry::parse_line).collect();
         // `+` after the mode announces entries (ls(1)).
         let announced = head
             .split(' ')
@@ -409,8 +417,8 @@ impl<R: Run> Mac<R> {
         }
     }
 
-    fn look(&self, folder: &str, argv: &[&str]) -> Seen<Option<String>> {
-        let out = self.ask(folder, argv)?;
+    fn query_folder(&self, folder: &str, argv: &[&str]) -> Seen<Option<String>> {
+        let out = self.run_query(folder, argv)?;
         if out.status == 0 {
             return Ok(Some(out.stdout));
         }
@@ -420,18 +428,18 @@ impl<R: Run> Mac<R> {
         if absent {
             Ok(None)
         } else {
-            Err(unread(folder, argv[0], &out))
+            Err(unreadable_output(folder, argv[0], &out))
         }
     }
 
     /// Whether an entry is about this user. An identifier without a name belongs to an account that
     /// is gone.
-    fn applies(&self, entry: &Entry, user: &str, gids: &[u32]) -> Seen<bool> {
+    fn applies_to(&self, entry: &MacAclEntry, user: &str, gids: &[u32]) -> Seen<bool> {
         match entry.who.split_once(':') {
             Some(("user", name)) => Ok(name == user),
             Some(("group", "everyone")) => Ok(true),
             Some(("group", name)) => Ok(
-                matches!(self.group(name), Ok(Some(g)) if gids.contains(&g.gid))
+                matches!(self.find_group(name), Ok(Some(g)) if gids.contains(&g.gid))
                     || self.is_member(user, name)?,
             ),
             _ => Ok(false),
@@ -440,54 +448,56 @@ impl<R: Run> Mac<R> {
 
     fn edit_acl(&self, folder: &Path, user: &str, mode: &str, wanted: bool) -> Result<()> {
         let what = format!("traverse.{}", folder.display());
-        let path = plain(folder).map_err(blind(&what))?;
+        let path = plain_argument(folder).map_err(cannot_change(&what))?;
         let have = self
-            .acl(path)
-            .map_err(blind(&what))?
-            .map(|entries| entries.iter().any(|e| e.grants(user)));
+            .read_acl(path)
+            .map_err(cannot_change(&what))?
+            .map(|entries| entries.iter().any(|e| e.grants_search(user)));
         match have {
             None if wanted => Err(Problem::new(format!("{what}: the folder does not exist"))),
-            Some(have) if have != wanted => must(
+            Some(have) if have != wanted => run_or_fail(
                 &self.0,
                 &what,
                 &[CHMOD, mode, &format!("user:{user} allow search"), path],
             )
             .map(drop)
             .map_err(|p| {
-                p.hint("the file system must support ACLs; or put the share outside of this folder")
+                p.with_hint(
+                    "the file system must support ACLs; or put the share outside of this folder",
+                )
             }),
             _ => Ok(()),
         }
     }
 }
 
-impl<R: Run> Accounts for Mac<R> {
-    fn group(&self, name: &str) -> Seen<Option<Group>> {
-        let Some(r) = self.record("Groups", name)? else {
+impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
+    fn find_group(&self, name: &str) -> Seen<Option<GroupAccount>> {
+        let Some(r) = self.read_record("Groups", name)? else {
             return Ok(None);
         };
         let members = r
-            .values("GroupMembership")?
+            .all_values("GroupMembership")?
             .into_iter()
             .map(String::from)
             .collect();
-        Ok(Some(Group {
+        Ok(Some(GroupAccount {
             name: name.into(),
-            gid: r.id("PrimaryGroupID")?,
+            gid: r.id_value("PrimaryGroupID")?,
             members,
         }))
     }
 
-    fn user(&self, name: &str) -> Seen<Option<User>> {
-        let Some(r) = self.record("Users", name)? else {
+    fn find_user(&self, name: &str) -> Seen<Option<UserAccount>> {
+        let Some(r) = self.read_record("Users", name)? else {
             return Ok(None);
         };
-        let (uid, gid) = (r.id("UniqueID")?, r.id("PrimaryGroupID")?);
+        let (uid, gid) = (r.id_value("UniqueID")?, r.id_value("PrimaryGroupID")?);
         let (home, shell) = (
-            r.first("NFSHomeDirectory")?.into(),
-            r.first("UserShell")?.into(),
+            r.first_value("NFSHomeDirectory")?.into(),
+            r.first_value("UserShell")?.into(),
         );
-        Ok(Some(User {
+        Ok(Some(UserAccount {
             name: name.into(),
             uid,
             gid,
@@ -502,7 +512,7 @@ impl<R: Run> Accounts for Mac<R> {
     /// so the text decides (`dseditgroup.c`).
     fn is_member(&self, user: &str, group: &str) -> Seen<bool> {
         let what = format!("{user} in {group}");
-        let out = self.ask(
+        let out = self.run_query(
             &what,
             &[DSEDITGROUP, "-o", "checkmember", "-m", user, group],
         )?;
@@ -520,15 +530,22 @@ impl<R: Run> Accounts for Mac<R> {
             0 => Ok(true),
             67 => Ok(false),
             64 if missing() => Ok(false),
-            _ => Err(unread(&what, DSEDITGROUP, &out)),
+            _ => Err(unreadable_output(&what, DSEDITGROUP, &out)),
         }
     }
 
     /// As the kernel decides (xnu `kauth_acl_evaluate`): the first entry about this user and
     /// search, else the mode's class.
-    fn search(&self, folder: &Path, user: &str, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
-        let path = plain(folder)?;
-        let Some(stat) = self.look(path, &["/usr/bin/stat", "-f", "%u %g %Lp", path])? else {
+    fn search_permission(
+        &self,
+        folder: &Path,
+        user: &str,
+        uid: u32,
+        gids: &[u32],
+    ) -> Seen<Option<SearchPermission>> {
+        let path = plain_argument(folder)?;
+        let Some(stat) = self.query_folder(path, &["/usr/bin/stat", "-f", "%u %g %Lp", path])?
+        else {
             return Ok(None);
         };
         let numbers: Option<Vec<u32>> = stat
@@ -539,13 +556,13 @@ impl<R: Run> Accounts for Mac<R> {
         let Some(&[owner, group, mode]) = numbers.as_deref() else {
             return Err(unknown(path, "stat printed no owner, group and mode"));
         };
-        let Some(entries) = self.acl(path)? else {
+        let Some(entries) = self.read_acl(path)? else {
             return Ok(None);
         };
-        let entry = entries.iter().any(|e| e.grants(user));
+        let entry = entries.iter().any(|e| e.grants_search(user));
         for e in entries.iter().filter(|e| e.search) {
-            if self.applies(e, user, gids)? {
-                return Ok(Some(Search {
+            if self.applies_to(e, user, gids)? {
+                return Ok(Some(SearchPermission {
                     passes: e.allow,
                     entry,
                 }));
@@ -556,7 +573,7 @@ impl<R: Run> Accounts for Mac<R> {
             (_, true) => 0o010,
             _ => 0o001,
         };
-        Ok(Some(Search {
+        Ok(Some(SearchPermission {
             passes: mode & class != 0,
             entry,
         }))
@@ -566,18 +583,18 @@ impl<R: Run> Accounts for Mac<R> {
     /// reading shows none.
     fn create_group(&self, name: &str, gid: u32) -> Result<()> {
         let what = format!("group.{name}");
-        match self.group(name).map_err(blind(&what))? {
+        match self.find_group(name).map_err(cannot_change(&what))? {
             Some(g) if g.gid == gid => return Ok(()),
             Some(g) => {
                 return Err(Problem::new(format!(
                     "{what}: it exists with gid {}, not {gid}",
                     g.gid
                 ))
-                .hint("name another group, or ask for that gid"));
+                .with_hint("name another group, or ask for that gid"));
             }
             None => {}
         }
-        let made = must(
+        let made = run_or_fail(
             &self.0,
             &what,
             &[
@@ -594,10 +611,10 @@ impl<R: Run> Accounts for Mac<R> {
         if let Err(p) = made {
             // The record comes before its gid: where that one is taken, a group without gid stays
             // behind.
-            let _ = self.delete(&what, &format!("/Groups/{name}"));
+            let _ = self.delete_record(&what, &format!("/Groups/{name}"));
             return Err(p);
         }
-        match self.group(name).map_err(blind(&what))? {
+        match self.find_group(name).map_err(cannot_change(&what))? {
             Some(g) if g.gid == gid => Ok(()),
             Some(g) => Err(Problem::new(format!(
                 "{what}: {DSEDITGROUP} was asked for gid {gid} and made gid {}",
@@ -610,28 +627,30 @@ impl<R: Run> Accounts for Mac<R> {
     }
 
     fn delete_group(&self, name: &str) -> Result<()> {
-        self.delete(&format!("group.{name}"), &format!("/Groups/{name}"))
+        self.delete_record(&format!("group.{name}"), &format!("/Groups/{name}"))
     }
 
     fn create_user(&self, name: &str, uid: u32, gid: u32, home: &Path) -> Result<()> {
         let what = format!("user.{name}");
         never_staff(&what, gid)?;
-        let home = plain(home).map_err(blind(&what))?;
-        let before = self.record("Users", name).map_err(blind(&what))?;
+        let home = plain_argument(home).map_err(cannot_change(&what))?;
+        let before = self
+            .read_record("Users", name)
+            .map_err(cannot_change(&what))?;
         // A record without an id is one that comfy did not finish.
         if let Some(r) = before
             .as_ref()
-            .filter(|r| r.values("UniqueID") != Ok(Vec::new()))
+            .filter(|r| r.all_values("UniqueID") != Ok(Vec::new()))
         {
-            let other = r.id("UniqueID").map_err(blind(&what))?;
+            let other = r.id_value("UniqueID").map_err(cannot_change(&what))?;
             if other != uid {
                 return Err(
                     Problem::new(format!("{what}: it exists with uid {other}, not {uid}"))
-                        .hint("name another user, or ask for that uid"),
+                        .with_hint("name another user, or ask for that uid"),
                 );
             }
         }
-        self.probe(&what)?;
+        self.probe_access(&what)?;
         let (path, uid, gid) = (format!("/Users/{name}"), uid.to_string(), gid.to_string());
         let attributes: [&[&str]; 8] = [
             &[],
@@ -645,11 +664,11 @@ impl<R: Run> Accounts for Mac<R> {
         ];
         let made = attributes
             .iter()
-            .try_for_each(|a| self.create(&what, &path, a));
+            .try_for_each(|a| self.create_record(&what, &path, a));
         if made.is_err() && before.is_none() {
             // Half a record reads as unknown from then on: better none, so that the next plan
             // starts clean.
-            let _ = self.delete(&what, &path);
+            let _ = self.delete_record(&what, &path);
         }
         made
     }
@@ -658,11 +677,11 @@ impl<R: Run> Accounts for Mac<R> {
     fn change_user(&self, name: &str, gid: u32, home: &Path) -> Result<()> {
         let what = format!("user.{name}");
         never_staff(&what, gid)?;
-        let home = plain(home).map_err(blind(&what))?;
+        let home = plain_argument(home).map_err(cannot_change(&what))?;
         // `-create` would make a record where there is none.
         let r = self
-            .record("Users", name)
-            .map_err(blind(&what))?
+            .read_record("Users", name)
+            .map_err(cannot_change(&what))?
             .ok_or_else(|| Problem::new(format!("{what}: there is no such user to change")))?;
         let gid = gid.to_string();
         for (key, wanted, enough) in [
@@ -670,16 +689,20 @@ impl<R: Run> Accounts for Mac<R> {
             ("NFSHomeDirectory", home, &[]),
             ("UserShell", SHELL, NO_LOGIN),
         ] {
-            let have = r.values(key).map_err(blind(&what))?.first().copied();
+            let have = r
+                .all_values(key)
+                .map_err(cannot_change(&what))?
+                .first()
+                .copied();
             if !have.is_some_and(|h| h == wanted || enough.contains(&h)) {
-                self.create(&what, &r.path, &[key, wanted])?;
+                self.create_record(&what, &r.path, &[key, wanted])?;
             }
         }
         Ok(())
     }
 
     fn delete_user(&self, name: &str) -> Result<()> {
-        self.delete(&format!("user.{name}"), &format!("/Users/{name}"))
+        self.delete_record(&format!("user.{name}"), &format!("/Users/{name}"))
     }
 
     fn add_member(&self, user: &str, group: &str) -> Result<()> {
@@ -710,12 +733,12 @@ mod tests {
     /// Answers calls in order. A call that is not the next one, or one that never came, fails the
     /// test.
     struct Transcript {
-        next: Mutex<VecDeque<(String, Output)>>,
+        next: Mutex<VecDeque<(String, ProgramOutput)>>,
         log: Mutex<Vec<String>>,
     }
 
-    impl Run for Transcript {
-        fn run(&self, argv: &[&str]) -> std::io::Result<Output> {
+    impl ProgramRunner for Transcript {
+        fn run_program(&self, argv: &[&str]) -> std::io::Result<ProgramOutput> {
             let line = argv
                 .iter()
                 .map(|a| {
@@ -760,8 +783,10 @@ mod tests {
     }
 
     /// Each call whole, or its start and `…`.
-    fn mac<'a>(calls: impl IntoIterator<Item = (&'a str, Output)>) -> Mac<Transcript> {
-        Mac(Transcript {
+    fn mac<'a>(
+        calls: impl IntoIterator<Item = (&'a str, ProgramOutput)>,
+    ) -> MacAccounts<Transcript> {
+        MacAccounts(Transcript {
             next: Mutex::new(
                 calls
                     .into_iter()
@@ -772,30 +797,30 @@ mod tests {
         })
     }
 
-    fn log(mac: &Mac<Transcript>) -> String {
+    fn log(mac: &MacAccounts<Transcript>) -> String {
         mac.0.log.lock().unwrap().join("\n")
     }
 
-    fn ok(stdout: &str) -> Output {
-        Output {
+    fn ok(stdout: &str) -> ProgramOutput {
+        ProgramOutput {
             stdout: stdout.into(),
-            ..Output::default()
+            ..ProgramOutput::default()
         }
     }
 
-    fn err(status: i32, stderr: &str) -> Output {
-        Output {
+    fn err(status: i32, stderr: &str) -> ProgramOutput {
+        ProgramOutput {
             status,
             stderr: stderr.into(),
-            ..Output::default()
+            ..ProgramOutput::default()
         }
     }
 
-    fn absent() -> Output {
+    fn absent() -> ProgramOutput {
         err(56, "<dscl_cmd> DS Error: -14136 (eDSRecordNotFound)\n")
     }
 
-    fn record(attributes: &[(&str, &[&str])]) -> Output {
+    fn record(attributes: &[(&str, &[&str])]) -> ProgramOutput {
         let mut body = String::new();
         for (key, values) in attributes {
             let values: String = values
@@ -811,7 +836,7 @@ mod tests {
         ))
     }
 
-    fn sandbox() -> Output {
+    fn sandbox() -> ProgramOutput {
         record(&[
             ("dsAttrTypeNative:_writers_passwd", &["comfyui_sandbox"]),
             (
@@ -834,7 +859,7 @@ mod tests {
         ])
     }
 
-    fn nobody() -> Output {
+    fn nobody() -> ProgramOutput {
         record(&[
             ("dsAttrTypeStandard:NFSHomeDirectory", &["/var/empty"]),
             ("dsAttrTypeStandard:PrimaryGroupID", &["-2"]),
@@ -844,7 +869,7 @@ mod tests {
         ])
     }
 
-    fn shared(gid: &str) -> Output {
+    fn shared(gid: &str) -> ProgramOutput {
         record(&[
             (
                 "dsAttrTypeStandard:GroupMembership",
@@ -875,7 +900,7 @@ mod tests {
         (eNotYetImplemented)\n";
     const HOME: &str = "/Users/comfyui_sandbox";
 
-    fn create(mac: &Mac<Transcript>) -> Result<()> {
+    fn create(mac: &MacAccounts<Transcript>) -> Result<()> {
         mac.create_user("comfyui_sandbox", 441, 441, Path::new(HOME))
     }
 
@@ -890,8 +915,8 @@ mod tests {
                 ok("comfyui_sandbox everyone localaccounts comfyshared _lpoperator\n"),
             ),
         ]);
-        insta::assert_debug_snapshot!(m.user("comfyui_sandbox").unwrap().unwrap(), @r#"
-        User {
+        insta::assert_debug_snapshot!(m.find_user("comfyui_sandbox").unwrap().unwrap(), @r#"
+        UserAccount {
             name: "comfyui_sandbox",
             uid: 441,
             gid: 441,
@@ -912,11 +937,11 @@ mod tests {
             (ID, err(1, "id: comfyui_sandbox: no such user\n")),
         ]);
         assert_eq!(
-            m.user("comfyui_sandbox").unwrap().unwrap().groups,
+            m.find_user("comfyui_sandbox").unwrap().unwrap().groups,
             Vec::<String>::new()
         );
         let m = mac([(READ_USER, sandbox()), (ID, ok("\n"))]);
-        assert!(m.user("comfyui_sandbox").is_err());
+        assert!(m.find_user("comfyui_sandbox").is_err());
     }
 
     #[test]
@@ -926,7 +951,7 @@ mod tests {
             ("/usr/bin/id -Gn nobody", ok("nobody\n")),
         ]);
         assert_eq!(
-            m.user("nobody").unwrap().map(|u| (u.uid, u.gid)),
+            m.find_user("nobody").unwrap().map(|u| (u.uid, u.gid)),
             Some((4_294_967_294, 4_294_967_294))
         );
     }
@@ -935,8 +960,8 @@ mod tests {
     fn a_group_is_read_with_or_without_prefixes_and_members() {
         let m = mac([(READ_GROUP, shared("504"))]);
         assert_eq!(
-            m.group("comfyshared"),
-            Ok(Some(Group {
+            m.find_group("comfyshared"),
+            Ok(Some(GroupAccount {
                 name: "comfyshared".into(),
                 gid: 504,
                 members: vec!["alice".into(), "comfyui_sandbox".into()]
@@ -950,8 +975,8 @@ mod tests {
             ]),
         )]);
         assert_eq!(
-            m.group("comfyshared"),
-            Ok(Some(Group {
+            m.find_group("comfyshared"),
+            Ok(Some(GroupAccount {
                 name: "comfyshared".into(),
                 gid: 504,
                 members: vec![]
@@ -962,17 +987,20 @@ mod tests {
     #[test]
     fn only_the_directory_s_own_word_makes_a_record_absent() {
         assert_eq!(
-            mac([(READ_USER, absent())]).user("comfyui_sandbox"),
+            mac([(READ_USER, absent())]).find_user("comfyui_sandbox"),
             Ok(None)
         );
-        assert_eq!(mac([(READ_GROUP, absent())]).group("comfyshared"), Ok(None));
+        assert_eq!(
+            mac([(READ_GROUP, absent())]).find_group("comfyshared"),
+            Ok(None)
+        );
         for out in [
             err(56, ""),
             err(185, "<dscl_cmd> DS Error: -14009 (eDSUnknownNodeName)\n"),
             err(139, ""),
             err(1, "eDSRecordNotFound"),
         ] {
-            let seen = mac([(READ_USER, out.clone())]).user("comfyui_sandbox");
+            let seen = mac([(READ_USER, out.clone())]).find_user("comfyui_sandbox");
             assert!(seen.is_err(), "{out:?} gave {seen:?}");
         }
     }
@@ -999,7 +1027,7 @@ mod tests {
             .iter()
             .map(|c| {
                 mac([(READ_USER, ok(c))])
-                    .user("comfyui_sandbox")
+                    .find_user("comfyui_sandbox")
                     .unwrap_err()
                     .reason
             })
@@ -1021,12 +1049,12 @@ mod tests {
     #[test]
     fn a_refused_read_is_one_that_root_can_make() {
         let seen = mac([(READ_USER, err(40, DENIED))])
-            .user("comfyui_sandbox")
+            .find_user("comfyui_sandbox")
             .unwrap_err();
         assert!(seen.root_can, "{seen:?}");
         assert!(
             !mac([(READ_USER, err(1, "?"))])
-                .user("comfyui_sandbox")
+                .find_user("comfyui_sandbox")
                 .unwrap_err()
                 .root_can
         );
@@ -1034,7 +1062,7 @@ mod tests {
 
     #[test]
     fn membership_is_what_checkmember_says() {
-        let no = |status, stdout: &str, stderr: &str| Output {
+        let no = |status, stdout: &str, stderr: &str| ProgramOutput {
             status,
             stdout: stdout.into(),
             stderr: stderr.into(),
@@ -1074,8 +1102,8 @@ mod tests {
 
     // Search permission.
 
-    fn search(stat: &str, listing: &str) -> Seen<Option<Search>> {
-        mac([(STAT, ok(stat)), (LS, ok(listing))]).search(
+    fn search(stat: &str, listing: &str) -> Seen<Option<SearchPermission>> {
+        mac([(STAT, ok(stat)), (LS, ok(listing))]).search_permission(
             Path::new("/Users/alice"),
             "comfyui_sandbox",
             441,
@@ -1149,27 +1177,27 @@ mod tests {
         insta::assert_snapshot!(said.join("\n"), @r"
         0: group:everyone deny delete
         1: user:comfyui_sandbox allow search
-           Search { passes: true, entry: true }
+           SearchPermission { passes: true, entry: true }
         0: group:everyone deny delete
-           Search { passes: false, entry: false }
+           SearchPermission { passes: false, entry: false }
         0: user:comfyui_sandbox deny list,search
         1: user:comfyui_sandbox allow search
-           Search { passes: false, entry: true }
+           SearchPermission { passes: false, entry: true }
         0: user:comfyui_sandbox allow search
         1: user:comfyui_sandbox inherited deny search
-           Search { passes: true, entry: true }
+           SearchPermission { passes: true, entry: true }
         0: user:comfyui_sandbox inherited allow list,search,file_inherit,directory_inherit
-           Search { passes: true, entry: true }
+           SearchPermission { passes: true, entry: true }
         0: user:comfyui_sandbox allow search,directory_inherit,only_inherit
-           Search { passes: false, entry: false }
+           SearchPermission { passes: false, entry: false }
         0: user:comfyui_sandbox allow list
-           Search { passes: false, entry: false }
+           SearchPermission { passes: false, entry: false }
         0: user:comfyui_sandbox2 allow search
-           Search { passes: false, entry: false }
+           SearchPermission { passes: false, entry: false }
         0: group:everyone allow search
-           Search { passes: true, entry: false }
+           SearchPermission { passes: true, entry: false }
         0: D6515614-B56A-4943-AA41-18D17DE9F899 allow search
-           Search { passes: false, entry: false }
+           SearchPermission { passes: false, entry: false }
         ");
     }
 
@@ -1177,8 +1205,8 @@ mod tests {
     fn an_entry_for_a_group_counts_by_its_gid_or_by_membership() {
         let listing = "drwxr-x---+ 30 alice  staff  960 Aug  4 10:00 /Users/alice\n 0: \
             group:comfyshared deny search\n 1: user:comfyui_sandbox allow search\n";
-        let ask = |m: Mac<Transcript>| {
-            m.search(Path::new("/Users/alice"), "comfyui_sandbox", 441, &[504])
+        let ask = |m: MacAccounts<Transcript>| {
+            m.search_permission(Path::new("/Users/alice"), "comfyui_sandbox", 441, &[504])
                 .map(|s| s.map(|s| s.passes))
         };
         assert_eq!(
@@ -1220,8 +1248,9 @@ mod tests {
 
     #[test]
     fn a_folder_that_is_not_there_is_absent_and_one_that_cannot_be_read_is_unknown() {
-        let ask =
-            |m: Mac<Transcript>| m.search(Path::new("/Users/alice"), "comfyui_sandbox", 441, &[]);
+        let ask = |m: MacAccounts<Transcript>| {
+            m.search_permission(Path::new("/Users/alice"), "comfyui_sandbox", 441, &[])
+        };
         assert_eq!(
             ask(mac([(
                 STAT,
@@ -1268,7 +1297,7 @@ mod tests {
         for stat in ["", "501 20\n", "alice staff 750\n", "501 20 999\n"] {
             assert!(
                 mac([(STAT, ok(stat))])
-                    .search(Path::new("/Users/alice"), "x", 441, &[])
+                    .search_permission(Path::new("/Users/alice"), "x", 441, &[])
                     .is_err(),
                 "{stat}"
             );
@@ -1276,7 +1305,7 @@ mod tests {
         // A folder whose name would print a line of its own is never listed.
         assert!(
             mac([])
-                .search(
+                .search_permission(
                     Path::new("/Users/a\n 0: user:x allow search"),
                     "x",
                     441,
@@ -1414,7 +1443,7 @@ mod tests {
     }
 
     /// Eleven times killed, with the ten pauses between.
-    fn killed(line: &'static str) -> Vec<(&'static str, Output)> {
+    fn killed(line: &'static str) -> Vec<(&'static str, ProgramOutput)> {
         let mut calls: Vec<_> = (0..10)
             .flat_map(|_| [(line, err(137, "")), (SLEEP, ok(""))])
             .collect();
@@ -1522,7 +1551,7 @@ mod tests {
     #[test]
     fn a_group_is_made_only_where_there_is_none_and_read_afterwards() {
         const MAKE: &str = "/usr/sbin/dseditgroup -o create…";
-        let make = |m: &Mac<Transcript>| m.create_group("comfyshared", 504);
+        let make = |m: &MacAccounts<Transcript>| m.create_group("comfyshared", 504);
         let m = mac([
             (READ_GROUP, absent()),
             (MAKE, ok("")),

@@ -9,19 +9,25 @@ pub mod macos;
 
 use std::path::Path;
 
-use super::process::{Output, Run, System};
-use crate::plan::observed::{Group, Search, Seen, User};
+use super::process::{ProgramOutput, ProgramRunner, SystemRunner};
+use crate::plan::observed::{GroupAccount, SearchPermission, Seen, UserAccount};
 use crate::problem::{IoKind, Problem, ProblemKind, Result};
 
 /// What comfy needs of an account database. Readers never change anything; changers may be
 /// repeated.
-pub trait Accounts: Sync {
-    fn group(&self, name: &str) -> Seen<Option<Group>>;
-    fn user(&self, name: &str) -> Seen<Option<User>>;
+pub trait AccountDatabase: Sync {
+    fn find_group(&self, name: &str) -> Seen<Option<GroupAccount>>;
+    fn find_user(&self, name: &str) -> Seen<Option<UserAccount>>;
     fn is_member(&self, user: &str, group: &str) -> Seen<bool>;
     /// Whether the folder lets `uid` (in groups `gids`) pass, and whether it has an ACL entry for
     /// that user. `None`: the folder does not exist.
-    fn search(&self, folder: &Path, user: &str, uid: u32, gids: &[u32]) -> Seen<Option<Search>>;
+    fn search_permission(
+        &self,
+        folder: &Path,
+        user: &str,
+        uid: u32,
+        gids: &[u32],
+    ) -> Seen<Option<SearchPermission>>;
 
     fn create_group(&self, name: &str, gid: u32) -> Result<()>;
     fn delete_group(&self, name: &str) -> Result<()>;
@@ -38,11 +44,11 @@ pub trait Accounts: Sync {
 }
 
 /// The accounts of this machine.
-pub fn of_this_machine() -> Box<dyn Accounts> {
+pub fn of_this_machine() -> Box<dyn AccountDatabase> {
     if cfg!(target_os = "macos") {
-        Box::new(macos::Mac(System))
+        Box::new(macos::MacAccounts(SystemRunner))
     } else {
-        Box::new(linux::Linux(System))
+        Box::new(linux::LinuxAccounts(SystemRunner))
     }
 }
 
@@ -84,8 +90,12 @@ pub fn primary_of(gid: u32) -> std::collections::BTreeSet<u32> {
 
 /// Runs a changer and turns anything but success into a problem that names program, resource and
 /// what it said.
-pub(crate) fn must(run: &dyn Run, what: &str, argv: &[&str]) -> Result<Output> {
-    let out = run.run(argv).map_err(|e| {
+pub(crate) fn run_or_fail(
+    run: &dyn ProgramRunner,
+    what: &str,
+    argv: &[&str],
+) -> Result<ProgramOutput> {
+    let out = run.run_program(argv).map_err(|e| {
         Problem::new(format!("{what}: {} could not be started: {e}", argv[0])).caused_by(&e)
     })?;
     if out.status == 0 {
@@ -96,7 +106,7 @@ pub(crate) fn must(run: &dyn Run, what: &str, argv: &[&str]) -> Result<Output> {
         "{what}: {} ended with {}: {}",
         argv[0],
         out.status,
-        crate::text::escape(out.stderr.trim())
+        crate::text::escape_text(out.stderr.trim())
     ))
     .of_kind(kind.unwrap_or_default()))
 }

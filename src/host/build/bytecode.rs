@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::desired::venv::Interpreter;
+use crate::desired::venv::PythonInterpreter;
 use crate::problem::{Doing, Problem, Result};
 use crate::progress::Reporter;
-use crate::tree::Oid;
+use crate::tree::ObjectId;
 
 /// Says that it runs; then reads `source`, `target`, `name` with NUL between them, a line each, and
 /// answers a line each: `.`, or what the disk said. What does not compile has no bytecode, as with
@@ -42,16 +42,16 @@ for line in sys.stdin.buffer:
 
 /// What a generation holds beside its trees: bytecode by path, with the source that it came from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Bytecode {
+pub struct BytecodeList {
     /// `3.12.4`
     pub version: String,
     /// Path below the generation: content of the source, content of the bytecode.
-    pub files: BTreeMap<String, (Oid, Oid)>,
+    pub files: BTreeMap<String, (ObjectId, ObjectId)>,
 }
 
-impl Bytecode {
+impl BytecodeList {
     /// That of a generation; none where nothing is noted.
-    pub fn load(path: &Path) -> Bytecode {
+    pub fn load(path: &Path) -> BytecodeList {
         std::fs::read(path)
             .ok()
             .and_then(|b| serde_json::from_slice(&b).ok())
@@ -62,31 +62,31 @@ impl Bytecode {
 /// Sources to compile, for the build process: each below `top`, to the file of its number in
 /// `target`.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Job {
-    pub interpreter: Interpreter,
+pub struct CompileJob {
+    pub interpreter: PythonInterpreter,
     pub top: PathBuf,
     pub sources: Vec<String>,
     pub target: PathBuf,
 }
 
-impl Job {
+impl CompileJob {
     /// Where number `i` is put.
-    pub fn output(&self, i: usize) -> PathBuf {
+    pub fn output_path(&self, i: usize) -> PathBuf {
         self.target.join(format!("{i}.pyc"))
     }
 
     /// # Errors
     /// As [`compile`].
     pub fn run(&self, report: &dyn Reporter) -> Result<()> {
-        let progress = report.job("bytecode");
+        let progress = report.start_job("bytecode");
         let pairs: Vec<_> = self
             .sources
             .iter()
             .enumerate()
-            .map(|(i, s)| (self.top.join(s), self.output(i)))
+            .map(|(i, s)| (self.top.join(s), self.output_path(i)))
             .collect();
-        compile(&self.interpreter, &self.top, &pairs, &|done, all| {
-            progress.at(done as u64 + 1, all as u64)
+        compile_sources(&self.interpreter, &self.top, &pairs, &|done, all| {
+            progress.set_position(done as u64 + 1, all as u64)
         })
     }
 }
@@ -95,9 +95,9 @@ impl Job {
 pub const FOLDER: &str = "__pycache__";
 
 /// Where the bytecode of `source` lies: `x/__pycache__/y.cpython-312.pyc`.
-pub fn beside(source: &Path, interpreter: &Interpreter) -> PathBuf {
+pub fn bytecode_path(source: &Path, interpreter: &PythonInterpreter) -> PathBuf {
     let stem = source.file_stem().unwrap_or_default().to_string_lossy();
-    let tag = interpreter.minor().replace('.', "");
+    let tag = interpreter.minor_version().replace('.', "");
     source
         .parent()
         .unwrap_or(Path::new(""))
@@ -107,12 +107,12 @@ pub fn beside(source: &Path, interpreter: &Interpreter) -> PathBuf {
 
 /// Whether every disk takes a file of this name: at most 255 bytes. A source with a longer one for
 /// its bytecode has none.
-pub fn fits(target: &Path) -> bool {
+pub fn name_fits(target: &Path) -> bool {
     target.file_name().is_some_and(|n| n.len() <= 255)
 }
 
 /// The source that the bytecode at `path` belongs to.
-pub fn source(path: &str) -> Option<String> {
+pub fn source_of(path: &str) -> Option<String> {
     let (folder, name) = path.rsplit_once('/')?;
     let stem = name.strip_suffix(".pyc")?.rsplit_once(".cpython-")?.0;
     let above = if folder == FOLDER {
@@ -129,8 +129,8 @@ pub fn source(path: &str) -> Option<String> {
 ///
 /// # Errors
 /// The interpreter does not run, or the disk does not take what it writes.
-pub fn compile(
-    interpreter: &Interpreter,
+pub fn compile_sources(
+    interpreter: &PythonInterpreter,
     top: &Path,
     pairs: &[(PathBuf, PathBuf)],
     tick: &(dyn Fn(usize, usize) + Sync),
@@ -151,15 +151,15 @@ pub fn compile(
             }
             let mut compiler = match running.take() {
                 Some(c) => c,
-                None => Compiler::start(interpreter)?,
+                None => CompilerProcess::start(interpreter)?,
             };
-            let answer = compiler.ask(&format!(
+            let answer = compiler.ask_source(&format!(
                 "{}\0{}\0{}\n",
                 source.display(),
                 target.display(),
                 name.display()
             ));
-            if crate::host::signals::interrupted() {
+            if crate::host::signals::is_interrupted() {
                 return Err(Problem::interrupted());
             }
             match answer.as_deref() {
@@ -167,7 +167,7 @@ pub fn compile(
                 Some(why) => {
                     return Err(Problem::new(format!(
                         "could not compile {}: {why}",
-                        crate::text::escape(&name.display().to_string())
+                        crate::text::escape_text(&name.display().to_string())
                     )));
                 }
                 // It is dropped, and waited for.
@@ -191,55 +191,55 @@ pub fn compile(
 }
 
 /// An interpreter that compiles; it ends with this.
-struct Compiler {
+struct CompilerProcess {
     child: Child,
     stdin: ChildStdin,
     answers: BufReader<ChildStdout>,
 }
 
-impl Compiler {
+impl CompilerProcess {
     /// # Errors
     /// It does not run.
-    fn start(interpreter: &Interpreter) -> Result<Compiler> {
-        let mut child = start(interpreter)?;
+    fn start(interpreter: &PythonInterpreter) -> Result<CompilerProcess> {
+        let mut child = spawn_compiler(interpreter)?;
         let (Some(stdin), Some(stdout)) = (child.stdin.take(), child.stdout.take()) else {
             return Err(Problem::new("no pipe to the interpreter"));
         };
-        let mut compiler = Compiler {
+        let mut compiler = CompilerProcess {
             child,
             stdin,
             answers: BufReader::new(stdout),
         };
-        if compiler.answer().is_some() {
+        if compiler.read_answer().is_some() {
             return Ok(compiler);
         }
-        if crate::host::signals::interrupted() {
+        if crate::host::signals::is_interrupted() {
             return Err(Problem::interrupted());
         }
         Err(Problem::new(format!(
             "the interpreter {} ends before it compiles anything",
             interpreter.path.display()
         ))
-        .hint("does it run? is there enough memory? the kernel's log may tell"))
+        .with_hint("does it run? is there enough memory? the kernel's log may tell"))
     }
 
-    fn answer(&mut self) -> Option<String> {
-        crate::host::lines::next(&mut self.answers, crate::host::lines::WORD)
+    fn read_answer(&mut self) -> Option<String> {
+        crate::host::lines::next_line(&mut self.answers, crate::host::lines::WORD)
             .ok()
             .flatten()
     }
 
     /// None: it has ended.
-    fn ask(&mut self, line: &str) -> Option<String> {
+    fn ask_source(&mut self, line: &str) -> Option<String> {
         // What cannot be written is not answered.
         self.stdin
             .write_all(line.as_bytes())
             .ok()
-            .and_then(|()| self.answer())
+            .and_then(|()| self.read_answer())
     }
 }
 
-impl Drop for Compiler {
+impl Drop for CompilerProcess {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -250,7 +250,7 @@ impl Drop for Compiler {
     clippy::disallowed_methods,
     reason = "the base interpreter, without site and environment"
 )]
-fn start(interpreter: &Interpreter) -> Result<Child> {
+fn spawn_compiler(interpreter: &PythonInterpreter) -> Result<Child> {
     let mut c = Command::new(&interpreter.path);
     c.args(["-I", "-S", "-B", "-c", COMPILE])
         .env_clear()
@@ -269,29 +269,29 @@ mod tests {
 
     #[test]
     fn bytecode_and_source_name_each_other() {
-        let i = Interpreter {
+        let i = PythonInterpreter {
             path: "/usr/bin/python3.12".into(),
             version: "3.12.4".into(),
         };
         for s in ["a/b.py", "c.py", "x/y.z.py"] {
-            let at = beside(Path::new(s), &i);
+            let at = bytecode_path(Path::new(s), &i);
             assert_eq!(
-                source(&at.display().to_string()).as_deref(),
+                source_of(&at.display().to_string()).as_deref(),
                 Some(s),
                 "{}",
                 at.display()
             );
         }
-        assert_eq!(source("a/b.pyc"), None);
+        assert_eq!(source_of("a/b.pyc"), None);
     }
 
     #[test]
     fn a_source_that_ends_the_compiler_has_no_bytecode_and_the_rest_has() {
-        let Some(python) = crate::host::env::which("python3") else {
+        let Some(python) = crate::host::env::find_in_path("python3") else {
             return;
         };
         let top = tempfile::tempdir().unwrap();
-        let interpreter = Interpreter {
+        let interpreter = PythonInterpreter {
             path: python,
             version: "3.0.0".into(),
         };
@@ -321,7 +321,7 @@ mod tests {
         let tick = |_: usize, _: usize| {
             ticks.fetch_add(1, Ordering::Relaxed);
         };
-        compile(&interpreter, top.path(), &pairs, &tick).unwrap();
+        compile_sources(&interpreter, top.path(), &pairs, &tick).unwrap();
         let made: Vec<&str> = sources
             .iter()
             .map(|(name, _)| *name)
@@ -329,11 +329,11 @@ mod tests {
             .collect();
         assert_eq!((made, ticks.load(Ordering::Relaxed)), (vec!["a", "z"], 5));
         // One that never runs is another thing.
-        let broken = Interpreter {
+        let broken = PythonInterpreter {
             path: "/bin/false".into(),
             version: "3.0.0".into(),
         };
-        let told = compile(&broken, top.path(), &pairs, &tick)
+        let told = compile_sources(&broken, top.path(), &pairs, &tick)
             .unwrap_err()
             .to_string();
         assert!(
@@ -342,7 +342,7 @@ mod tests {
         );
         // And a disk that takes nothing.
         let nowhere = [(pairs[0].0.clone(), pairs[0].0.join("x/a.pyc"))];
-        let told = compile(&interpreter, top.path(), &nowhere, &tick)
+        let told = compile_sources(&interpreter, top.path(), &nowhere, &tick)
             .unwrap_err()
             .to_string();
         assert!(

@@ -4,19 +4,19 @@
 
 use std::path::{Path, PathBuf};
 
-use super::work::Work;
-use super::{Builder, bytecode};
-use crate::desired::Paths;
-use crate::desired::venv::Interpreter;
+use super::work::BuildWork;
+use super::{GenerationBuilder, bytecode};
+use crate::desired::InstancePaths;
+use crate::desired::venv::PythonInterpreter;
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
-use crate::host::sealed::file_list::{List, Listed, entries, seal};
-use crate::host::sealed::verification::Readings;
-use crate::host::uv::Uv;
-use crate::host::uv::sealed_copy::kept;
+use crate::host::sealed::file_list::{FileList, SealedFolder, list_entries, seal_folder};
+use crate::host::sealed::verification::VerificationCache;
+use crate::host::uv::UvRunner;
+use crate::host::uv::sealed_copy::sealed_program;
 use crate::lock::uv::UvError;
-use crate::plan::ids::Ids;
-use crate::plan::observed::{Finding, Seen};
+use crate::plan::ids::AccountIds;
+use crate::plan::observed::{Seen, TreeDifference};
 use crate::problem::{Doing, Problem, Result};
 use crate::progress::Reporter;
 
@@ -25,7 +25,7 @@ const DISK: u64 = 400 << 20;
 
 /// One interpreter to fetch.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Job {
+pub struct InterpreterJob {
     /// `3.12.4`
     pub version: String,
     /// A folder that is not there yet.
@@ -37,32 +37,35 @@ pub struct Job {
     pub offline: bool,
 }
 
-impl Job {
+impl InterpreterJob {
     /// As the build uid: fetch, unpack, compile, list.
     ///
     /// # Errors
     /// No uv, no network, no such version, no space.
-    pub fn run(&self, report: &dyn Reporter) -> Result<List> {
-        let progress = report.job("interpreter");
-        progress.at(0, 100);
+    pub fn run(&self, report: &dyn Reporter) -> Result<FileList> {
+        let progress = report.start_job("interpreter");
+        progress.set_position(0, 100);
         let free = edit::free_bytes(&self.cache).doing(|| "ask for free disk space".into())?;
         if free < DISK {
-            let (free, need) = (crate::text::bytes(free), crate::text::bytes(DISK));
+            let (free, need) = (
+                crate::text::format_bytes(free),
+                crate::text::format_bytes(DISK),
+            );
             return Err(Problem::new(format!(
                 "python: the disk that holds {} has {free} free, and \
                 an interpreter needs about {need}",
                 self.cache.display()
             ))
-            .hint("free some space, `comfy gc` for example, and run it again"));
+            .with_hint("free some space, `comfy gc` for example, and run it again"));
         }
         let folder = self.target.with_extension("uv");
-        let uv = Uv {
+        let uv = UvRunner {
             net: self.net.clone(),
             cache: self.cache.clone(),
             offline: self.offline,
             own: false,
         };
-        let mut c = uv.command(&self.uv);
+        let mut c = uv.uv_command(&self.uv);
         // The cache keeps the archive: what was fetched once is there when the network is not.
         c.env("UV_PYTHON_CACHE_DIR", self.cache.join("python-archives"))
             .args([
@@ -73,108 +76,111 @@ impl Job {
                 "--install-dir",
             ]);
         c.arg(&folder).arg(&self.version);
-        uv.run(c, &|| {}).map_err(|p| self.explain(p))?;
-        progress.at(60, 100);
-        let made = self.found(&folder)?;
+        uv.run_command(c, &|| {})
+            .map_err(|p| self.explain_failure(p))?;
+        progress.set_position(60, 100);
+        let made = self.unpacked_folder(&folder)?;
         edit::move_to(&made, &self.target)
             .doing(|| format!("lay out {}", self.target.display()))?;
         edit::remove_path(&folder).doing(|| format!("clear {}", folder.display()))?;
-        self.compile(&|done, all| progress.at(60 + (done * 35 / all.max(1)) as u64, 100))?;
-        let list = List::of(&self.target)?;
-        progress.at(100, 100);
+        self.compile_library(&|done, all| {
+            progress.set_position(60 + (done * 35 / all.max(1)) as u64, 100)
+        })?;
+        let list = FileList::of(&self.target)?;
+        progress.set_position(100, 100);
         Ok(list)
     }
 
-    fn explain(&self, e: UvError) -> Problem {
+    fn explain_failure(&self, e: UvError) -> Problem {
         let what = format!("python: CPython {} could not be fetched: ", self.version);
         let p = match e {
-            UvError::Own(p) => p.prefixed(&what),
+            UvError::Own(p) => p.with_prefix(&what),
             said @ UvError::Said { .. } => said.into_problem(&what),
         };
         let p = if self.offline {
-            p.hint("it is not in the store: run it without --offline")
+            p.with_hint("it is not in the store: run it without --offline")
         } else {
             p
         };
-        p.hint(
+        p.with_hint(
             "or install a Python of that minor version for all users; `comfy update python` \
             pins the newest that uv knows",
         )
     }
 
     /// The one real folder that uv made, beside its links and locks.
-    fn found(&self, folder: &Path) -> Result<PathBuf> {
+    fn unpacked_folder(&self, folder: &Path) -> Result<PathBuf> {
         let none = || {
             Problem::new(format!("python: uv installed no CPython {}", self.version))
-                .hint("run `comfy update python`, or set COMFY_UV to a newer uv")
+                .with_hint("run `comfy update python`, or set COMFY_UV to a newer uv")
         };
         let all = std::fs::read_dir(folder)
             .doing(|| format!("read {}", folder.display()))?
             .flatten();
-        let program = |p: &Path| p.join(program(&self.version));
+        let program = |p: &Path| p.join(program_path(&self.version));
         all.map(|e| e.path())
             .find(|p| p.symlink_metadata().is_ok_and(|m| m.is_dir()) && program(p).is_file())
             .ok_or_else(none)
     }
 
-    fn compile(&self, tick: &(dyn Fn(usize, usize) + Sync)) -> Result<()> {
-        let interpreter = Interpreter {
-            path: self.target.join(program(&self.version)),
+    fn compile_library(&self, tick: &(dyn Fn(usize, usize) + Sync)) -> Result<()> {
+        let interpreter = PythonInterpreter {
+            path: self.target.join(program_path(&self.version)),
             version: self.version.clone(),
         };
-        let sources = entries(&self.target)?
+        let sources = list_entries(&self.target)?
             .into_iter()
             .filter(|f| f.path.ends_with(".py") && f.target.is_none())
             .map(|f| self.target.join(f.path));
         let pairs: Vec<(PathBuf, PathBuf)> = sources
-            .map(|s| (s.clone(), bytecode::beside(&s, &interpreter)))
+            .map(|s| (s.clone(), bytecode::bytecode_path(&s, &interpreter)))
             .collect();
         let folders: std::collections::BTreeSet<&Path> =
             pairs.iter().filter_map(|(_, to)| to.parent()).collect();
         for f in folders {
             std::fs::create_dir_all(f).doing(|| format!("make {}", f.display()))?;
         }
-        bytecode::compile(&interpreter, &self.target, &pairs, tick)
+        bytecode::compile_sources(&interpreter, &self.target, &pairs, tick)
     }
 }
 
 /// Where the program lies in its folder.
-fn program(version: &str) -> PathBuf {
+fn program_path(version: &str) -> PathBuf {
     let minor = version.rsplit_once('.').map_or(version, |(m, _)| m);
     Path::new("bin").join(format!("python{minor}"))
 }
 
 /// The interpreter that `PREFIX/…/python/<version>` holds, or will hold.
-pub fn interpreter(paths: &Paths, version: &str) -> Interpreter {
-    Interpreter {
-        path: paths.python(version).join(program(version)),
+pub fn managed_interpreter(paths: &InstancePaths, version: &str) -> PythonInterpreter {
+    PythonInterpreter {
+        path: paths.interpreter_dir(version).join(program_path(version)),
         version: version.into(),
     }
 }
 
 /// What is off with it; `None` if it is not there.
-pub fn check(
-    paths: &Paths,
+pub fn check_interpreter(
+    paths: &InstancePaths,
     version: &str,
-    ids: &Ids,
-    readings: &Readings,
-) -> Seen<Option<Vec<Finding>>> {
-    Listed {
-        folder: &paths.python(version),
-        name: name(version),
+    ids: &AccountIds,
+    readings: &VerificationCache,
+) -> Seen<Option<Vec<TreeDifference>>> {
+    SealedFolder {
+        folder: &paths.interpreter_dir(version),
+        name: folder_name(version),
         list: &paths.python_list(version),
         frame: &[],
     }
-    .check(ids, readings)
+    .check_folder(ids, readings)
 }
 
-fn name(version: &str) -> String {
+fn folder_name(version: &str) -> String {
     format!("python-{version}")
 }
 
 /// Names of those on the disk, sorted.
-pub fn present(paths: &Paths) -> Vec<String> {
-    let names = std::fs::read_dir(paths.pythons())
+pub fn installed_versions(paths: &InstancePaths) -> Vec<String> {
+    let names = std::fs::read_dir(paths.interpreters_dir())
         .into_iter()
         .flatten()
         .flatten()
@@ -191,12 +197,12 @@ pub fn present(paths: &Paths) -> Vec<String> {
 ///
 /// # Errors
 /// As [`Job::run`]; something cannot be sealed or moved.
-pub fn build(b: &mut Builder, version: &str) -> Result<()> {
-    let staged = b.paths.staging().join(format!("python-{version}"));
+pub fn build_interpreter(b: &mut GenerationBuilder, version: &str) -> Result<()> {
+    let staged = b.paths.staging_dir().join(format!("python-{version}"));
     b.in_job(&staged, |b, job| {
         let target = job.join("python");
-        let uv = kept(b, job)?;
-        let work = Work::Python(Job {
+        let uv = sealed_program(b, job)?;
+        let work = BuildWork::Python(InterpreterJob {
             version: version.into(),
             target: target.clone(),
             cache: b.paths.python_store(),
@@ -204,16 +210,16 @@ pub fn build(b: &mut Builder, version: &str) -> Result<()> {
             net: b.net.clone(),
             offline: b.offline,
         });
-        let list: List = b.perform(&work)?;
+        let list: FileList = b.perform_job(&work)?;
         b.take_over(job)?;
-        seal("the interpreter", &target, &list, b.ids)?;
-        b.record(&b.paths.python_list(version), &list)?;
-        b.readings.vouch(&name(version));
-        edit::sync(&target).doing(|| "write the interpreter to the disk".into())?;
-        let at = b.paths.python(version);
-        b.folder(&b.paths.pythons(), &b.paths.base)?;
+        seal_folder("the interpreter", &target, &list, b.ids)?;
+        b.write_record(&b.paths.python_list(version), &list)?;
+        b.readings.mark_verified(&folder_name(version));
+        edit::sync_tree(&target).doing(|| "write the interpreter to the disk".into())?;
+        let at = b.paths.interpreter_dir(version);
+        b.make_folder(&b.paths.interpreters_dir(), &b.paths.base)?;
         if at.symlink_metadata().is_ok() {
-            edit::exchange(&target, &at).doing(|| format!("put {} in place", at.display()))
+            edit::exchange_entries(&target, &at).doing(|| format!("put {} in place", at.display()))
         } else {
             edit::move_to(&target, &at).doing(|| format!("put {} in place", at.display()))
         }

@@ -12,52 +12,54 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::AtFlags;
 
-use super::fs::{open_dir, parent};
+use super::fs::{open_dir, open_parent};
 use super::git::NetEnv;
-use crate::desired::generation_layout::{self, Layout};
-use crate::desired::{GenSpec, Paths};
-use crate::host::build::bytecode::Bytecode;
-use crate::host::build::process::Jobs;
-use crate::host::build::work::{Item, Request, Work};
+use crate::desired::generation_layout::{self, GenerationLayout};
+use crate::desired::{GenSpec, InstancePaths};
+use crate::host::build::bytecode::BytecodeList;
+use crate::host::build::process::JobLimits;
+use crate::host::build::work::{BuildWork, TreeRequest, TreesRequest};
 use crate::host::fs::edit;
 use crate::host::roles::credentials::Dropped;
-use crate::host::sealed::generation_check::{self, Checker};
+use crate::host::sealed::generation_check::{self, GenerationChecker};
 use crate::host::sealed::seal;
 use crate::host::sealed::stat_cache::StatCache;
-use crate::host::sealed::verification::Readings;
-use crate::plan::ids::Ids;
+use crate::host::sealed::verification::VerificationCache;
+use crate::plan::ids::AccountIds;
 use crate::problem::{Doing, Problem, Result};
 use crate::progress::Reporter;
-use crate::tree::{Entry, Listing, Mode, Oid};
+use crate::tree::{EntryMode, ObjectId, TreeEntry, TreeListing};
 
 /// Everything that building a generation needs.
-pub struct Builder<'a> {
-    pub paths: &'a Paths,
-    pub ids: Ids,
+pub struct GenerationBuilder<'a> {
+    pub paths: &'a InstancePaths,
+    pub ids: AccountIds,
     pub net: NetEnv,
     pub git: Option<PathBuf>,
     pub offline: bool,
     pub cache: &'a StatCache,
-    pub readings: &'a Readings,
+    pub readings: &'a VerificationCache,
     pub report: &'a dyn Reporter,
     /// `None` under isolation "none": the owner stands for every uid.
-    pub jobs: Option<Jobs>,
+    pub jobs: Option<JobLimits>,
 }
 
 /// A file of an older generation that can be shared.
-struct Good {
-    entry: Entry,
+struct SharedFile {
+    entry: TreeEntry,
     at: PathBuf,
 }
 
-impl Builder<'_> {
+impl GenerationBuilder<'_> {
     /// Leaves a sealed, checked generation at `Paths::staged`, or nothing.
     ///
     /// # Errors
     /// What could not be fetched, unpacked, verified or written; staging is then as it was.
-    pub fn build(&mut self, spec: &GenSpec, reuse: &[String]) -> Result<()> {
-        let staged = self.paths.staged(&spec.id());
-        self.in_job(&staged, |b, job| b.assemble(spec, reuse, job, &staged))
+    pub fn build_generation(&mut self, spec: &GenSpec, reuse: &[String]) -> Result<()> {
+        let staged = self.paths.staged_generation(&spec.id());
+        self.in_job(&staged, |b, job| {
+            b.assemble_generation(spec, reuse, job, &staged)
+        })
     }
 
     /// Runs `make` with a folder for the build process, which goes afterwards; what was staged
@@ -71,7 +73,7 @@ impl Builder<'_> {
             |path: &Path| edit::remove_path(path).doing(|| format!("clear {}", path.display()));
         let job = self
             .paths
-            .staging()
+            .staging_dir()
             .join(format!("job-{}", std::process::id()));
         let result = self
             .make_folders(&job)
@@ -85,7 +87,7 @@ impl Builder<'_> {
     }
 
     /// Writes a record of comfy's, readable by the owner.
-    pub fn record(&self, path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    pub fn write_record(&self, path: &Path, value: &impl serde::Serialize) -> Result<()> {
         let text = serde_json::to_vec(value).doing(|| format!("write {}", path.display()))?;
         let owner = nix::unistd::geteuid()
             .is_root()
@@ -94,10 +96,10 @@ impl Builder<'_> {
     }
 
     /// Has one piece of work done under the build uid, or by the owner where nobody else is.
-    pub fn perform<T: serde::de::DeserializeOwned>(&mut self, work: &Work) -> Result<T> {
+    pub fn perform_job<T: serde::de::DeserializeOwned>(&mut self, work: &BuildWork) -> Result<T> {
         let value = match self.jobs {
-            Some(jobs) => jobs.perform(self.ids.build, work, self.report)?,
-            None => work.run(self.report, &Dropped::as_caller())?,
+            Some(jobs) => jobs.run_job(self.ids.build, work, self.report)?,
+            None => work.run_work(self.report, &Dropped::as_caller())?,
         };
         serde_json::from_value(value).doing(|| "understand the build process".into())
     }
@@ -140,14 +142,14 @@ impl Builder<'_> {
         )
         .doing(|| doing(&p.records))?;
         for (path, mode) in [
-            (p.generations(), 0o755),
-            (p.venvs(), 0o755),
-            (p.staging(), if account { 0o711 } else { 0o700 }),
-            (p.trash(), 0o700),
+            (p.generations_dir(), 0o755),
+            (p.venvs_dir(), 0o755),
+            (p.staging_dir(), if account { 0o711 } else { 0o700 }),
+            (p.trash_dir(), 0o700),
         ] {
             edit::make_dir(&path, i.seal, i.seal_gid, mode).doing(|| doing(&path))?;
         }
-        for path in [p.records.clone(), p.trees()] {
+        for path in [p.records.clone(), p.tree_listings_dir()] {
             edit::make_dir(
                 &path,
                 i.seal,
@@ -158,7 +160,7 @@ impl Builder<'_> {
         }
         // What an earlier run left when it was killed. One apply at a time holds the lock, so none
         // of it is in use.
-        let old: Vec<PathBuf> = std::fs::read_dir(p.staging())
+        let old: Vec<PathBuf> = std::fs::read_dir(p.staging_dir())
             .into_iter()
             .flatten()
             .flatten()
@@ -175,15 +177,16 @@ impl Builder<'_> {
         }
         edit::make_dir(job, i.build, build_gid(&i), 0o700).doing(|| doing(job))?;
         // A store of another build uid is only a cache: made anew.
-        if std::fs::symlink_metadata(p.store())
+        if std::fs::symlink_metadata(p.store_dir())
             .is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) != i.build)
         {
-            edit::remove_path(&p.store()).doing(|| "clear the old store".into())?;
+            edit::remove_path(&p.store_dir()).doing(|| "clear the old store".into())?;
         }
         // Readable: it holds public code alone, and lets `plan -v` show what a file should be.
-        edit::make_dir(&p.store(), i.build, build_gid(&i), 0o755).doing(|| doing(&p.store()))?;
+        edit::make_dir(&p.store_dir(), i.build, build_gid(&i), 0o755)
+            .doing(|| doing(&p.store_dir()))?;
         // Of an older comfy, which had them in the store itself.
-        for old in std::fs::read_dir(p.store())
+        for old in std::fs::read_dir(p.store_dir())
             .into_iter()
             .flatten()
             .flatten()
@@ -194,14 +197,14 @@ impl Builder<'_> {
         // Each job writes its own part and no other.
         for part in [
             p.git_store(),
-            crate::host::build::venv::wheels(p),
+            crate::host::build::venv::wheel_store(p),
             p.python_store(),
         ] {
             edit::make_dir(&part, i.build, build_gid(&i), 0o755).doing(|| doing(&part))?;
         }
         edit::write_file(
-            &p.staging().join("gitconfig"),
-            super::git::config().as_bytes(),
+            &p.staging_dir().join("gitconfig"),
+            super::git::config_text().as_bytes(),
             0o644,
             None,
         )
@@ -211,7 +214,7 @@ impl Builder<'_> {
     /// Where models arrive: the build uid's alone, kept for the next run whatever becomes of this
     /// one.
     pub fn make_downloads(&self) -> Result<()> {
-        let (i, path) = (self.ids, self.paths.downloads());
+        let (i, path) = (self.ids, self.paths.downloads_dir());
         let doing = || format!("make {}", path.display());
         edit::make_parents(
             &path,
@@ -228,8 +231,8 @@ impl Builder<'_> {
         edit::make_dir(&path, i.build, build_gid(&i), 0o700).doing(doing)
     }
 
-    fn checker<'b>(&'b self, trees: &'b Path) -> Checker<'b> {
-        Checker {
+    fn tree_checker<'b>(&'b self, trees: &'b Path) -> GenerationChecker<'b> {
+        GenerationChecker {
             cache: self.cache,
             readings: self.readings,
             trees,
@@ -238,43 +241,44 @@ impl Builder<'_> {
         }
     }
 
-    fn assemble(
+    fn assemble_generation(
         &mut self,
         spec: &GenSpec,
         reuse: &[String],
         job: &Path,
         staged: &Path,
     ) -> Result<()> {
-        let trees = self.paths.trees();
-        let mut good: BTreeMap<(String, String), Good> = BTreeMap::new();
+        let trees = self.paths.tree_listings_dir();
+        let mut good: BTreeMap<(String, String), SharedFile> = BTreeMap::new();
         for id in reuse {
-            let folder = self.paths.generation(id);
+            let folder = self.paths.generation_dir(id);
             if let Some(old) = read_spec(&folder, id) {
-                for (part, path, entry, disk) in self.checker(&trees).good_files(&folder, &old) {
-                    good.entry((part, path)).or_insert(Good {
+                for (part, path, entry, disk) in self.tree_checker(&trees).good_files(&folder, &old)
+                {
+                    good.entry((part, path)).or_insert(SharedFile {
                         entry,
                         at: folder.join(disk),
                     });
                 }
             }
         }
-        let mut listings: BTreeMap<String, Listing> = BTreeMap::new();
+        let mut listings: BTreeMap<String, TreeListing> = BTreeMap::new();
         let mut items = Vec::new();
-        for (part, pin) in spec.pins() {
-            let own = Listing(
+        for (part, pin) in spec.all_pins() {
+            let own = TreeListing(
                 good.range((part.clone(), String::new())..)
                     .take_while(|((p, _), _)| *p == part)
                     .map(|((_, path), g)| (path.clone(), g.entry))
                     .collect(),
             );
-            if generation_check::split(own.clone(), pin)
+            if generation_check::split_listing(own.clone(), pin)
                 .iter()
                 .all(|(_, tree, l)| l.tree_hash().is_ok_and(|h| h == *tree))
             {
                 listings.insert(part, own);
             } else {
                 let have = own.0.iter().map(|(p, e)| (p.clone(), *e)).collect();
-                items.push(Item {
+                items.push(TreeRequest {
                     target: job.join(format!("{}", items.len())),
                     part,
                     pin: pin.clone(),
@@ -288,29 +292,31 @@ impl Builder<'_> {
             .map(|i| (i.part.clone(), i.target.clone()))
             .collect();
         if !items.is_empty() {
-            let request = Request {
+            let request = TreesRequest {
                 store: self.paths.git_store(),
-                config: self.paths.staging().join("gitconfig"),
+                config: self.paths.staging_dir().join("gitconfig"),
                 git: self.git.clone(),
                 net: self.net.clone(),
                 offline: self.offline,
                 items,
             };
-            listings.extend(self.perform::<Vec<(String, Listing)>>(&Work::Trees(request))?);
+            listings.extend(
+                self.perform_job::<Vec<(String, TreeListing)>>(&BuildWork::Trees(request))?,
+            );
         }
         self.take_over(job)?;
-        for (part, pin) in spec.pins() {
+        for (part, pin) in spec.all_pins() {
             let listing = listings.get(&part).ok_or_else(|| {
                 Problem::new(format!("{part}: the build process returned no listing"))
             })?;
-            for (prefix, tree, own) in generation_check::split(listing.clone(), pin) {
+            for (prefix, tree, own) in generation_check::split_listing(listing.clone(), pin) {
                 let hash = own.tree_hash()?;
                 if hash != tree {
                     return Err(Problem::new(format!(
                         "{part}: the tree {prefix}. is {hash}, and \
                         comfy.lock says {tree}"
                     ))
-                    .hint(
+                    .with_hint(
                         "comfy.lock was edited by hand, or lacks a submodule: restore it \
                             from git, or `comfy update` this node; nothing was installed",
                     ));
@@ -320,12 +326,15 @@ impl Builder<'_> {
         }
         no_writable_code(spec, &listings)?;
         self.lay_out(spec, staged, &listings, &fetched, &targets, &good)?;
-        self.compile(spec, staged, &listings, reuse)?;
-        let check = self.checker(&trees).check(staged, spec).map_err(|u| {
-            Problem::new(format!("the new generation: {}", u.reason)).of_kind(u.kind)
-        })?;
+        self.compile_generation(spec, staged, &listings, reuse)?;
+        let check = self
+            .tree_checker(&trees)
+            .check_generation(staged, spec)
+            .map_err(|u| {
+                Problem::new(format!("the new generation: {}", u.reason)).of_kind(u.kind)
+            })?;
         match check {
-            Some(c) if c.intact() => {}
+            Some(c) if c.is_intact() => {}
             other => {
                 let first = other
                     .and_then(|c| {
@@ -340,44 +349,44 @@ impl Builder<'_> {
                     "the new generation is not what comfy.lock pins: \
                     {first}"
                 ))
-                .hint(
+                .with_hint(
                     "nothing was installed; this is a bug in comfy, or somebody changes \
                         files meanwhile",
                 ));
             }
         }
-        edit::sync(staged).doing(|| "write the new generation to the disk".into())
+        edit::sync_tree(staged).doing(|| "write the new generation to the disk".into())
     }
 
     /// Bytecode for every source of the generation: shared with older ones where source and Python
     /// are the same.
-    fn compile(
+    fn compile_generation(
         &mut self,
         spec: &GenSpec,
         staged: &Path,
-        listings: &BTreeMap<String, Listing>,
+        listings: &BTreeMap<String, TreeListing>,
         reuse: &[String],
     ) -> Result<()> {
         let Some(interpreter) = spec.venv.as_ref().map(|v| v.interpreter.clone()) else {
             return Ok(());
         };
-        let places = Layout::new(spec);
-        let mut wanted: BTreeMap<String, (String, Oid)> = BTreeMap::new();
+        let places = GenerationLayout::new(spec);
+        let mut wanted: BTreeMap<String, (String, ObjectId)> = BTreeMap::new();
         for (part, listing) in listings {
             let sources = listing.0.iter().filter(|(p, e)| {
                 p.ends_with(".py")
-                    && matches!(e.mode, Mode::File | Mode::Executable)
-                    && !places.aside(part, p)
+                    && matches!(e.mode, EntryMode::File | EntryMode::Executable)
+                    && !places.is_shadowed(part, p)
             });
             for (path, entry) in sources {
-                let at = places.locate(part, path);
-                let target = bytecode::beside(Path::new(&at), &interpreter);
-                if free(staged, &target).doing(|| format!("look for {}", target.display()))? {
+                let at = places.disk_path(part, path);
+                let target = bytecode::bytecode_path(Path::new(&at), &interpreter);
+                if is_free(staged, &target).doing(|| format!("look for {}", target.display()))? {
                     wanted.insert(target.display().to_string(), (at, entry.oid));
                 }
             }
         }
-        let mut all = Bytecode {
+        let mut all = BytecodeList {
             version: interpreter.version.clone(),
             files: BTreeMap::new(),
         };
@@ -386,8 +395,8 @@ impl Builder<'_> {
                 .map_or(String::new(), |(f, _)| f.to_string())
         };
         for id in reuse {
-            let old = Bytecode::load(&self.paths.bytecode(id));
-            let folder = self.paths.generation(id);
+            let old = BytecodeList::load(&self.paths.bytecode_list(id));
+            let folder = self.paths.generation_dir(id);
             let Ok(fd) = open_dir(&folder) else { continue };
             for (target, (source, compiled)) in old
                 .files
@@ -400,44 +409,44 @@ impl Builder<'_> {
                     continue;
                 }
                 let from = folder.join(target);
-                let sealed = matches!(super::fs::node(&from), Ok(Some(n)) if n.uid == self.ids.seal && n.gid == self.ids.seal_gid && n.mode == 0o644);
+                let sealed = matches!(super::fs::read_entry(&from), Ok(Some(n)) if n.uid == self.ids.seal && n.gid == self.ids.seal_gid && n.mode == 0o644);
                 if sealed && generation_check::hash_at(&fd, target).is_ok_and(|h| h == *compiled) {
-                    self.folder(&staged.join(folder_of(target)), staged)?;
+                    self.make_folder(&staged.join(folder_of(target)), staged)?;
                     link_file(&from, &staged.join(target))
                         .doing(|| format!("share {}", from.display()))?;
                     all.files.insert(target.clone(), (*source, *compiled));
                 }
             }
         }
-        let missing: Vec<(&String, &(String, Oid))> = wanted
+        let missing: Vec<(&String, &(String, ObjectId))> = wanted
             .iter()
             .filter(|(t, _)| !all.files.contains_key(*t))
             .collect();
         if !missing.is_empty() {
             let target = self
                 .paths
-                .staging()
+                .staging_dir()
                 .join(format!("job-{}-bytecode", std::process::id()));
             let i = self.ids;
             self.job_folder(&target)?;
-            let job = bytecode::Job {
+            let job = bytecode::CompileJob {
                 interpreter,
                 top: staged.to_path_buf(),
                 sources: missing.iter().map(|(_, (s, _))| s.clone()).collect(),
                 target: target.clone(),
             };
             let made = self
-                .perform::<()>(&Work::Bytecode(job.clone()))
+                .perform_job::<()>(&BuildWork::Bytecode(job.clone()))
                 .and_then(|()| self.take_over(&target))
                 .and_then(|()| {
                     let mut found = Vec::new();
                     for (n, (to, (_, source))) in missing.iter().enumerate() {
-                        let from = job.output(n);
+                        let from = job.output_path(n);
                         // What does not compile has none.
                         if from.symlink_metadata().is_ok() {
-                            let oid = seal::file(&from, i)
+                            let oid = seal::seal_file(&from, i)
                                 .doing(|| format!("seal {}", from.display()))?;
-                            self.folder(&staged.join(folder_of(to)), staged)?;
+                            self.make_folder(&staged.join(folder_of(to)), staged)?;
                             edit::move_to(&from, &staged.join(to))
                                 .doing(|| format!("lay out {to}"))?;
                             found.push(((*to).clone(), (*source, oid)));
@@ -448,15 +457,15 @@ impl Builder<'_> {
             edit::remove_path(&target).doing(|| format!("clear {}", target.display()))?;
             all.files.extend(made?);
         }
-        self.record(&self.paths.bytecode(&spec.id()), &all)
+        self.write_record(&self.paths.bytecode_list(&spec.id()), &all)
     }
 
-    fn keep_listing(&self, listing: &Listing, tree: crate::tree::Oid) -> Result<()> {
-        let path = self.paths.trees().join(format!("{tree}.json"));
+    fn keep_listing(&self, listing: &TreeListing, tree: crate::tree::ObjectId) -> Result<()> {
+        let path = self.paths.tree_listings_dir().join(format!("{tree}.json"));
         if path.exists() {
             Ok(())
         } else {
-            self.record(&path, listing)
+            self.write_record(&path, listing)
         }
     }
 
@@ -464,37 +473,37 @@ impl Builder<'_> {
         &self,
         spec: &GenSpec,
         staged: &Path,
-        listings: &BTreeMap<String, Listing>,
+        listings: &BTreeMap<String, TreeListing>,
         fetched: &BTreeSet<String>,
         targets: &BTreeMap<String, PathBuf>,
-        good: &BTreeMap<(String, String), Good>,
+        good: &BTreeMap<(String, String), SharedFile>,
     ) -> Result<()> {
         let i = self.ids;
-        let places = Layout::new(spec);
+        let places = GenerationLayout::new(spec);
         let io = |path: &Path| format!("lay out {}", path.display());
         edit::make_dir(staged, i.seal, i.seal_gid, 0o755).doing(|| io(staged))?;
         // Whole folders move into place first: ComfyUI, then nodes into it.
-        for (part, _) in spec.pins() {
-            let to = staged.join(places.locate(&part, "").trim_end_matches('/'));
+        for (part, _) in spec.all_pins() {
+            let to = staged.join(places.disk_path(&part, "").trim_end_matches('/'));
             match targets.get(&part) {
                 Some(from) => {
-                    seal::seal(&part, from, &listings[&part], i, self.readings, self.report)?;
-                    self.folder(to.parent().unwrap_or(staged), staged)?;
+                    seal::seal_tree(&part, from, &listings[&part], i, self.readings, self.report)?;
+                    self.make_folder(to.parent().unwrap_or(staged), staged)?;
                     edit::move_to(from, &to).doing(|| io(&to))?;
                 }
-                None => self.folder(&to, staged)?,
+                None => self.make_folder(&to, staged)?,
             }
         }
-        self.folder(&staged.join("ComfyUI/custom_nodes"), staged)?;
+        self.make_folder(&staged.join("ComfyUI/custom_nodes"), staged)?;
         // Then what mounts and writable paths stand in for is moved aside.
-        let links = places.links();
+        let links = places.comfy_links();
         for at in links.keys() {
             let from = staged.join(at);
             let to = staged
                 .join(generation_layout::TRACKED)
                 .join(at.strip_prefix("ComfyUI/").unwrap_or(at));
             if from.symlink_metadata().is_ok() {
-                self.folder(to.parent().unwrap_or(staged), staged)?;
+                self.make_folder(to.parent().unwrap_or(staged), staged)?;
                 edit::move_to(&from, &to).doing(|| io(&to))?;
             }
         }
@@ -508,17 +517,17 @@ impl Builder<'_> {
                 else {
                     continue;
                 };
-                let to = staged.join(places.locate(part, path));
+                let to = staged.join(places.disk_path(part, path));
                 if !all && to.symlink_metadata().is_ok() {
                     continue;
                 }
-                self.folder(to.parent().unwrap_or(staged), staged)?;
+                self.make_folder(to.parent().unwrap_or(staged), staged)?;
                 link_file(&g.at, &to).doing(|| io(&to))?;
             }
         }
         for (at, target) in &links {
             let path = staged.join(at);
-            self.folder(path.parent().unwrap_or(staged), staged)?;
+            self.make_folder(path.parent().unwrap_or(staged), staged)?;
             edit::set_link(
                 &path,
                 target,
@@ -545,20 +554,20 @@ impl Builder<'_> {
     }
 
     /// A sealed folder and the missing ones above it, within the staged generation.
-    pub fn folder(&self, path: &Path, staged: &Path) -> Result<()> {
+    pub fn make_folder(&self, path: &Path, staged: &Path) -> Result<()> {
         let missing: Vec<&Path> = path
             .ancestors()
             .take_while(|p| *p != staged && p.symlink_metadata().is_err())
             .collect();
         let there = path.ancestors().nth(missing.len()).unwrap_or(path);
-        match super::fs::node(there) {
+        match super::fs::read_entry(there) {
             Ok(Some(n)) if n.uid == self.ids.seal && n.mode & 0o022 == 0 => {}
             Ok(_) => {
                 return Err(Problem::new(format!(
                     "{} is not a folder of comfy's own",
                     there.display()
                 ))
-                .hint("move it away; comfy makes its own"));
+                .with_hint("move it away; comfy makes its own"));
             }
             Err(u) => return Err(u.into()),
         }
@@ -572,7 +581,7 @@ impl Builder<'_> {
 
 /// Whether bytecode can be put there: a tree may track some of its own, or have a link or a file in
 /// the place of its folder.
-fn free(staged: &Path, target: &Path) -> std::io::Result<bool> {
+fn is_free(staged: &Path, target: &Path) -> std::io::Result<bool> {
     let seen = |path: &Path| match path.symlink_metadata() {
         Ok(m) => Ok(Some(m.is_dir())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -580,7 +589,7 @@ fn free(staged: &Path, target: &Path) -> std::io::Result<bool> {
     };
     let at = staged.join(target);
     match at.parent().map_or(Ok(None), seen)? {
-        _ if !bytecode::fits(target) => Ok(false),
+        _ if !bytecode::name_fits(target) => Ok(false),
         Some(true) => Ok(seen(&at)?.is_none()),
         Some(false) => Ok(false),
         None => Ok(true),
@@ -588,46 +597,47 @@ fn free(staged: &Path, target: &Path) -> std::io::Result<bool> {
 }
 
 /// Code stays sealed: a `writable` path that holds some is refused before anything is laid out.
-fn no_writable_code(spec: &GenSpec, listings: &BTreeMap<String, Listing>) -> Result<()> {
+fn no_writable_code(spec: &GenSpec, listings: &BTreeMap<String, TreeListing>) -> Result<()> {
     let mut problems = Vec::new();
-    for (part, w) in spec.writable() {
+    for (part, w) in spec.writable_paths() {
         let Some(listing) = listings.get(&part) else {
             continue;
         };
         if listing
             .0
             .get(w)
-            .is_some_and(|e| e.mode == crate::tree::Mode::Link)
+            .is_some_and(|e| e.mode == crate::tree::EntryMode::Link)
         {
             problems.push(
                 Problem::new(format!("{part}: writable \"{w}\" is a link in the tree"))
-                    .hint("name the file or folder that it leads to"),
+                    .with_hint("name the file or folder that it leads to"),
             );
         }
         let code = listing
             .0
             .keys()
-            .find(|p| generation_layout::within(p, w) && crate::manifest::names::is_code(p));
+            .find(|p| generation_layout::is_within(p, w) && crate::manifest::names::is_code(p));
         if let Some(path) = code {
             let why = format!(
                 "{part}: writable \"{w}\" holds code: {}",
-                crate::text::escape(path)
+                crate::text::escape_text(path)
             );
             problems.push(
-                Problem::new(why)
-                    .hint("name the data file or folder that the node writes; code stays sealed"),
+                Problem::new(why).with_hint(
+                    "name the data file or folder that the node writes; code stays sealed",
+                ),
             );
         }
     }
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(Problem::all(problems))
+        Err(Problem::from_many(problems))
     }
 }
 
 /// The build uid's group has the same number; under isolation "none" it is the owner's own.
-fn build_gid(i: &Ids) -> u32 {
+fn build_gid(i: &AccountIds) -> u32 {
     if i.build == i.owner {
         i.owner_gid
     } else {
@@ -636,7 +646,7 @@ fn build_gid(i: &Ids) -> u32 {
 }
 
 pub fn link_file(from: &Path, to: &Path) -> std::io::Result<()> {
-    let ((a, from_name), (b, to_name)) = (parent(from)?, parent(to)?);
+    let ((a, from_name), (b, to_name)) = (open_parent(from)?, open_parent(to)?);
     nix::unistd::linkat(
         &a,
         from_name.as_c_str(),

@@ -16,15 +16,15 @@ use std::process::{Child, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use super::work::{Needs, Work};
-use crate::confine::{Confinement, May, Rule, Whose, places};
+use super::work::{BuildWork, WorkNeeds};
+use crate::confine::{Confinement, PathAccess, PathOwner, PathRule, places};
 use crate::host::roles::Role;
 use crate::host::roles::credentials::{self, Dropped};
 use crate::host::roles::serve::{self, RoleConfig};
 use crate::host::roles::spawn::{SYSTEM_PATH, role_command};
 use crate::host::roles::wire::{self, Event, EventMessage, EventRelay, RemoteReporter};
 use crate::problem::{Doing, Problem, Result};
-use crate::progress::{Reporter, Unit};
+use crate::progress::{ProgressUnit, Reporter};
 
 /// Lines that wait to be heard: a job that says more waits.
 const LINES: usize = 4;
@@ -33,28 +33,28 @@ const LONGEST: u64 = 256 << 20;
 
 /// How the jobs of an apply are held.
 #[derive(Debug, Clone, Copy)]
-pub struct Jobs {
+pub struct JobLimits {
     /// `policy.confinement`: without Landlock nothing is begun.
     pub strict: bool,
 }
 
 /// What a job is asked, as the first line of stdin. The end of stdin is the end of the job.
 #[derive(serde::Serialize, serde::Deserialize)]
-struct Asked {
+struct JobRequest {
     uid: u32,
     /// Process that started it.
     parent: i32,
     fetches: bool,
     strict: bool,
     confinement: Confinement,
-    work: Work,
+    work: BuildWork,
 }
 
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-enum Message {
+enum JobMessage {
     Progress {
         job: String,
-        unit: Unit,
+        unit: ProgressUnit,
         at: u64,
         total: u64,
     },
@@ -62,20 +62,20 @@ enum Message {
     Failed(Problem),
 }
 
-impl RoleConfig for Asked {
+impl RoleConfig for JobRequest {
     const WHAT: &'static str = "the job";
 }
 
-impl EventMessage for Message {
+impl EventMessage for JobMessage {
     /// A job tells its progress alone.
-    fn from_event(event: Event) -> Option<Message> {
+    fn from_event(event: Event) -> Option<JobMessage> {
         match event {
             Event::Progress {
                 job,
                 unit,
                 at,
                 total,
-            } => Some(Message::Progress {
+            } => Some(JobMessage::Progress {
                 job,
                 unit,
                 at,
@@ -87,13 +87,13 @@ impl EventMessage for Message {
 }
 
 /// What a job may touch: what it asks for, and what every program needs.
-fn confinement(needs: Needs) -> Confinement {
-    let mut rules: Vec<Rule> = Vec::new();
-    let mut add = |path: PathBuf, may: May| {
-        rules.push(Rule {
+fn job_confinement(needs: WorkNeeds) -> Confinement {
+    let mut rules: Vec<PathRule> = Vec::new();
+    let mut add = |path: PathBuf, may: PathAccess| {
+        rules.push(PathRule {
             path,
             may,
-            whose: Whose::System,
+            whose: PathOwner::System,
             why: String::new(),
         })
     };
@@ -105,36 +105,45 @@ fn confinement(needs: Needs) -> Confinement {
             add(path.into(), may);
         }
     }
-    needs.run.into_iter().for_each(|p| add(p, May::Run));
-    needs.read.into_iter().for_each(|p| add(p, May::Read));
-    needs.write.into_iter().for_each(|p| add(p, May::Write));
-    needs.work.into_iter().for_each(|p| add(p, May::Make));
+    needs.run.into_iter().for_each(|p| add(p, PathAccess::Run));
+    needs
+        .read
+        .into_iter()
+        .for_each(|p| add(p, PathAccess::Read));
+    needs
+        .write
+        .into_iter()
+        .for_each(|p| add(p, PathAccess::Write));
+    needs
+        .work
+        .into_iter()
+        .for_each(|p| add(p, PathAccess::Make));
     Confinement {
         rules,
         ..Confinement::default()
     }
 }
 
-impl Jobs {
+impl JobLimits {
     /// Has the work done under `uid`; afterwards nothing of the job is left running.
     ///
     /// # Errors
     /// What the job says, or how it died.
-    pub fn perform(
+    pub fn run_job(
         self,
         uid: u32,
-        work: &Work,
+        work: &BuildWork,
         report: &dyn Reporter,
     ) -> Result<serde_json::Value> {
-        let mut child = start()?;
+        let mut child = spawn_job()?;
         let parent = nix::unistd::getpid().as_raw();
-        let needs = work.needs();
-        let asked = Asked {
+        let needs = work.needs_of();
+        let asked = JobRequest {
             uid,
             parent,
             fetches: needs.fetches,
             strict: self.strict,
-            confinement: confinement(needs),
+            confinement: job_confinement(needs),
             work: work.clone(),
         };
         let text = serde_json::to_string(&asked).doing(|| "ask the build process".into())?;
@@ -143,25 +152,25 @@ impl Jobs {
             .as_mut()
             .map_or(Ok(()), |stdin| writeln!(stdin, "{text}"))
             .doing(|| "ask the build process".into());
-        let result = heard.and_then(|()| listen(&mut child, report));
+        let result = heard.and_then(|()| read_until_end(&mut child, report));
         // It hears the end of its stdin, and ends everything that it started first.
         drop(child.stdin.take());
         let status = child.wait().doing(|| "wait for the build process".into())?;
-        gone(uid)?;
+        end_all_of(uid)?;
         match result? {
             Some(value) => Ok(value),
-            None => Err(died(status)),
+            None => Err(died_problem(status)),
         }
     }
 }
 
-fn died(status: std::process::ExitStatus) -> Problem {
+fn died_problem(status: std::process::ExitStatus) -> Problem {
     let signal = status
         .signal()
         .or_else(|| status.code().filter(|c| *c > 128).map(|c| c - 128));
     match signal.map(|s| (s, nix::sys::signal::Signal::try_from(s))) {
         Some((9, _)) => Problem::new("the build process was ended by signal 9 (SIGKILL)")
-            .hint("the kernel does that where memory runs out: its log may tell"),
+            .with_hint("the kernel does that where memory runs out: its log may tell"),
         Some((s, name)) => Problem::new(format!(
             "the build process was ended by signal {s}{}",
             name.map_or(String::new(), |n| format!(" ({n})"))
@@ -172,7 +181,7 @@ fn died(status: std::process::ExitStatus) -> Problem {
     }
 }
 
-fn start() -> Result<Child> {
+fn spawn_job() -> Result<Child> {
     let mut c = role_command(Role::Build)?;
     // Nothing of the owner's terminal: what it has to say it says in its answer.
     c.env("PATH", SYSTEM_PATH)
@@ -182,7 +191,7 @@ fn start() -> Result<Child> {
 }
 
 /// What it says until its end; `None` where it ended without an answer.
-fn listen(child: &mut Child, report: &dyn Reporter) -> Result<Option<serde_json::Value>> {
+fn read_until_end(child: &mut Child, report: &dyn Reporter) -> Result<Option<serde_json::Value>> {
     let stdout = child
         .stdout
         .take()
@@ -199,7 +208,7 @@ fn listen(child: &mut Child, report: &dyn Reporter) -> Result<Option<serde_json:
             }
         }
     });
-    let result = answer(&lines, report);
+    let result = read_answer(&lines, report);
     drop(lines);
     if result.is_ok() {
         // To the end of the pipe: then nobody of the job holds it any more.
@@ -208,19 +217,22 @@ fn listen(child: &mut Child, report: &dyn Reporter) -> Result<Option<serde_json:
     result
 }
 
-fn answer(lines: &Receiver<Vec<u8>>, report: &dyn Reporter) -> Result<Option<serde_json::Value>> {
+fn read_answer(
+    lines: &Receiver<Vec<u8>>,
+    report: &dyn Reporter,
+) -> Result<Option<serde_json::Value>> {
     let mut events = EventRelay::new(report);
     loop {
         let line = match lines.recv_timeout(Duration::from_millis(200)) {
             Ok(line) => line,
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) if crate::host::signals::interrupted() => {
+            Err(RecvTimeoutError::Timeout) if crate::host::signals::is_interrupted() => {
                 return Err(Problem::interrupted());
             }
             Err(RecvTimeoutError::Timeout) => continue,
         };
         match serde_json::from_slice(&line).doing(|| "understand the build process".into())? {
-            Message::Progress {
+            JobMessage::Progress {
                 job,
                 unit,
                 at,
@@ -231,8 +243,8 @@ fn answer(lines: &Receiver<Vec<u8>>, report: &dyn Reporter) -> Result<Option<ser
                 at,
                 total,
             }),
-            Message::Done(value) => return Ok(Some(value)),
-            Message::Failed(p) => return Err(p),
+            JobMessage::Done(value) => return Ok(Some(value)),
+            JobMessage::Failed(p) => return Err(p),
         }
     }
 }
@@ -240,14 +252,14 @@ fn answer(lines: &Receiver<Vec<u8>>, report: &dyn Reporter) -> Result<Option<ser
 /// On Linux the namespace has ended with its first process, and everybody in it before that was
 /// told.
 #[cfg(target_os = "linux")]
-fn gone(_: u32) -> Result<()> {
+fn end_all_of(_: u32) -> Result<()> {
     Ok(())
 }
 
 /// Ends every process of the uid, which is the instance's alone, and waits until there is none.
 #[cfg(not(target_os = "linux"))]
-fn gone(uid: u32) -> Result<()> {
-    use crate::host::process::{Run, System};
+fn end_all_of(uid: u32) -> Result<()> {
+    use crate::host::process::{ProgramRunner, SystemRunner};
     credentials::kill_all_of_uid(uid)?;
     let wanted = uid.to_string();
     // What ps(1) cannot say counts as alive.
@@ -276,37 +288,37 @@ fn gone(uid: u32) -> Result<()> {
 /// The job's side: becomes what it is told, does the one piece of work, answers. Must be called
 /// while there is one thread.
 pub fn serve_job() -> ExitCode {
-    serve::answer(|| enter(&serve::read_config()?), Message::Failed)
+    serve::answer(|| enter_job(&serve::read_config()?), JobMessage::Failed)
 }
 
-fn enter(asked: &Asked) -> Result<u8> {
+fn enter_job(asked: &JobRequest) -> Result<u8> {
     // Its own session: the terminal's Ctrl-C reaches the side that started it, which then ends it.
     nix::unistd::setsid().doing(|| "begin a session".into())?;
     serve::cloexec_from_3()?;
     serve::die_with_parent(asked.parent)?;
-    nix::sys::stat::umask(crate::host::fs::mode(0o022));
+    nix::sys::stat::umask(crate::host::fs::as_mode(0o022));
     #[cfg(target_os = "linux")]
-    if let Some(code) = namespaces(asked)? {
+    if let Some(code) = enter_namespaces(asked)? {
         return Ok(code);
     }
     let dropped = drop_privileges(asked)?;
-    let report = RemoteReporter::<Message>::default();
-    wire::print_line(&match asked.work.run(&report, &dropped) {
-        Ok(value) => Message::Done(value),
-        Err(p) => Message::Failed(p),
+    let report = RemoteReporter::<JobMessage>::default();
+    wire::print_line(&match asked.work.run_work(&report, &dropped) {
+        Ok(value) => JobMessage::Done(value),
+        Err(p) => JobMessage::Failed(p),
     });
     Ok(0)
 }
 
 /// Goes on in namespaces of its own: `None` there, the exit code here.
 #[cfg(target_os = "linux")]
-fn namespaces(asked: &Asked) -> Result<Option<u8>> {
+fn enter_namespaces(asked: &JobRequest) -> Result<Option<u8>> {
     use nix::sched::{CloneFlags, unshare};
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC)
         .doing(|| "give the build process a process namespace of its own".into())
         .map_err(|p| {
-            p.hint("a container without that right cannot hold it: run comfy outside of it")
+            p.with_hint("a container without that right cannot hold it: run comfy outside of it")
         })?;
     if !asked.fetches {
         unshare(CloneFlags::CLONE_NEWNET)
@@ -346,7 +358,7 @@ fn asker_is_gone() -> bool {
 }
 
 /// Leaves every right behind that the work does not need.
-fn drop_privileges(asked: &Asked) -> Result<Dropped> {
+fn drop_privileges(asked: &JobRequest) -> Result<Dropped> {
     if asked.uid == 0 {
         return Err(Problem::new("the build process must not be root"));
     }
@@ -359,15 +371,15 @@ fn drop_privileges(asked: &Asked) -> Result<Dropped> {
     #[cfg(target_os = "linux")]
     {
         use crate::host::confine::{landlock_rules, seccomp_filter};
-        if landlock_rules::abi() < 1 && asked.strict {
+        if landlock_rules::landlock_abi() < 1 && asked.strict {
             return Err(Problem::new(
                 "this kernel has no Landlock (kernel 5.13 and newer, with `landlock` in its \
                  `lsm=`), which holds build processes to their folders",
             )
-            .hint("`confinement = \"warn\"` in [policy] of comfy.toml builds all the same"));
+            .with_hint("`confinement = \"warn\"` in [policy] of comfy.toml builds all the same"));
         }
-        landlock_rules::apply(&asked.confinement, &BTreeMap::new())?;
-        if seccomp_filter::available() {
+        landlock_rules::apply_rules(&asked.confinement, &BTreeMap::new())?;
+        if seccomp_filter::is_available() {
             seccomp_filter::apply_without_services()?;
         }
     }

@@ -9,48 +9,48 @@ use crate::confine::places;
 
 use super::{bytecode, venv};
 use crate::host::build::interpreter;
-use crate::host::git::{Depth, Git, NetEnv, objects};
+use crate::host::git::{FetchDepth, GitStore, NetEnv, objects};
 use crate::host::roles::credentials::Dropped;
 use crate::host::{models, uv};
-use crate::lock::Pin;
+use crate::lock::RepositoryPin;
 use crate::problem::{Doing, Problem, Result};
 use crate::progress::Reporter;
-use crate::tree::{Entry, Listing, Oid};
+use crate::tree::{ObjectId, TreeEntry, TreeListing};
 
 /// One tree to make.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Item {
+pub struct TreeRequest {
     pub part: String,
-    pub pin: Pin,
+    pub pin: RepositoryPin,
     /// Files that the sealer has already, by path, content and mode.
-    pub have: BTreeMap<String, Entry>,
+    pub have: BTreeMap<String, TreeEntry>,
     pub target: PathBuf,
 }
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Request {
+pub struct TreesRequest {
     pub store: PathBuf,
     pub config: PathBuf,
     pub git: Option<PathBuf>,
     pub net: NetEnv,
     pub offline: bool,
-    pub items: Vec<Item>,
+    pub items: Vec<TreeRequest>,
 }
 
 /// What the build process can do.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub enum Work {
-    Trees(Request),
-    Venv(Box<venv::build_job::Job>),
-    Bytecode(bytecode::Job),
-    Uv(uv::program::Job),
-    Python(interpreter::Job),
-    Models(Box<models::build_job::Job>),
+pub enum BuildWork {
+    Trees(TreesRequest),
+    Venv(Box<venv::build_job::VenvJob>),
+    Bytecode(bytecode::CompileJob),
+    Uv(uv::program::UvJob),
+    Python(interpreter::InterpreterJob),
+    Models(Box<models::build_job::ModelsJob>),
 }
 
 /// What a piece of work touches, beside what every program needs of the system.
 #[derive(Default)]
-pub struct Needs {
+pub struct WorkNeeds {
     pub fetches: bool,
     pub read: Vec<PathBuf>,
     /// Programs, and the folders that they load from.
@@ -60,10 +60,10 @@ pub struct Needs {
     pub work: Vec<PathBuf>,
 }
 
-impl Needs {
+impl WorkNeeds {
     /// Of whoever fetches: certificates that the caller named, and files and folders that stand for
     /// servers.
-    fn fetching(net: &NetEnv) -> Needs {
+    fn for_fetching(net: &NetEnv) -> WorkNeeds {
         let files = net
             .vars
             .values()
@@ -79,15 +79,15 @@ impl Needs {
             .filter(|folder| folder.is_absolute())
             .map(Path::to_path_buf);
         let files = files.chain(archives);
-        Needs {
+        WorkNeeds {
             fetches: true,
-            read: files.chain(net.mirrors.folders()).collect(),
-            ..Needs::default()
+            read: files.chain(net.mirrors.local_folders()).collect(),
+            ..WorkNeeds::default()
         }
     }
 
-    fn uv(net: &NetEnv) -> Needs {
-        let mut needs = Needs::fetching(net);
+    fn for_uv(net: &NetEnv) -> WorkNeeds {
+        let mut needs = WorkNeeds::for_fetching(net);
         needs
             .run
             .extend(net.vars.get("COMFY_UV").map(PathBuf::from));
@@ -95,53 +95,55 @@ impl Needs {
     }
 }
 
-impl Work {
-    pub fn needs(&self) -> Needs {
+impl BuildWork {
+    pub fn needs_of(&self) -> WorkNeeds {
         let above = |p: &Path| p.parent().unwrap_or(p).to_path_buf();
         match self {
-            Work::Trees(r) => {
-                let mut needs = Needs::fetching(&r.net);
+            BuildWork::Trees(r) => {
+                let mut needs = WorkNeeds::for_fetching(&r.net);
                 needs.fetches = !r.offline;
                 needs.read.push(r.config.clone());
                 needs
                     .run
-                    .extend(r.git.iter().flat_map(|git| places::program(git)));
+                    .extend(r.git.iter().flat_map(|git| places::program_paths(git)));
                 needs.write.push(r.store.clone());
                 needs.write.extend(r.items.iter().map(|i| above(&i.target)));
                 needs
             }
-            Work::Venv(j) => {
-                let mut needs = Needs::fetching(&j.net);
+            BuildWork::Venv(j) => {
+                let mut needs = WorkNeeds::for_fetching(&j.net);
                 needs.fetches = !j.offline;
-                needs.run.extend(places::program(&j.spec.interpreter.path));
+                needs
+                    .run
+                    .extend(places::program_paths(&j.spec.interpreter.path));
                 needs.write.extend([j.wheels.clone(), above(&j.target)]);
                 needs
             }
-            Work::Bytecode(j) => {
-                let run = places::program(&j.interpreter.path);
-                Needs {
+            BuildWork::Bytecode(j) => {
+                let run = places::program_paths(&j.interpreter.path);
+                WorkNeeds {
                     run,
                     read: vec![j.top.clone()],
                     write: vec![j.target.clone()],
-                    ..Needs::default()
+                    ..WorkNeeds::default()
                 }
             }
-            Work::Uv(j) => {
-                let mut needs = Needs::uv(&j.net);
+            BuildWork::Uv(j) => {
+                let mut needs = WorkNeeds::for_uv(&j.net);
                 needs.fetches = !j.offline;
                 needs.write.push(above(&j.target));
                 needs
             }
-            Work::Python(j) => {
-                let mut needs = Needs::uv(&j.net);
+            BuildWork::Python(j) => {
+                let mut needs = WorkNeeds::for_uv(&j.net);
                 needs.fetches = !j.offline;
                 needs.run.push(j.uv.clone());
                 needs.work.extend([j.cache.clone(), above(&j.target)]);
                 needs
             }
-            Work::Models(j) => Needs {
+            BuildWork::Models(j) => WorkNeeds {
                 write: vec![j.folder.clone()],
-                ..Needs::fetching(&j.net)
+                ..WorkNeeds::for_fetching(&j.net)
             },
         }
     }
@@ -150,14 +152,14 @@ impl Work {
     ///
     /// # Errors
     /// What went wrong, for a person.
-    pub fn run(&self, report: &dyn Reporter, _: &Dropped) -> Result<serde_json::Value> {
+    pub fn run_work(&self, report: &dyn Reporter, _: &Dropped) -> Result<serde_json::Value> {
         let value = match self {
-            Work::Trees(r) => serde_json::to_value(run(r, report)?),
-            Work::Venv(j) => serde_json::to_value(venv::build_job::run(j, report)?),
-            Work::Bytecode(j) => serde_json::to_value(j.run(report)?),
-            Work::Uv(j) => serde_json::to_value(j.run()?),
-            Work::Python(j) => serde_json::to_value(j.run(report)?),
-            Work::Models(j) => serde_json::to_value(models::build_job::run(j, report)?),
+            BuildWork::Trees(r) => serde_json::to_value(fetch_trees(r, report)?),
+            BuildWork::Venv(j) => serde_json::to_value(venv::build_job::run_job(j, report)?),
+            BuildWork::Bytecode(j) => serde_json::to_value(j.run(report)?),
+            BuildWork::Uv(j) => serde_json::to_value(j.run()?),
+            BuildWork::Python(j) => serde_json::to_value(j.run(report)?),
+            BuildWork::Models(j) => serde_json::to_value(models::build_job::run_job(j, report)?),
         };
         value.doing(|| "answer".into())
     }
@@ -167,8 +169,11 @@ impl Work {
 ///
 /// # Errors
 /// Every item that failed, in one problem.
-fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)>> {
-    let git = Git {
+fn fetch_trees(
+    request: &TreesRequest,
+    report: &dyn Reporter,
+) -> Result<Vec<(String, TreeListing)>> {
+    let git = GitStore {
         program: request.git.clone(),
         net: request.net.clone(),
         store: request.store.clone(),
@@ -178,7 +183,7 @@ fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)
     let fetched: Vec<Result<u64>> = request
         .items
         .par_iter()
-        .map(|i| fetch(&git, i, report))
+        .map(|i| fetch_repositories(&git, i, report))
         .collect();
     let (mut bytes, mut problems) = (0, Vec::new());
     for f in fetched {
@@ -188,7 +193,7 @@ fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)
         }
     }
     if !problems.is_empty() {
-        return Err(Problem::all(problems));
+        return Err(Problem::from_many(problems));
     }
     let free = crate::host::fs::edit::free_bytes(&request.store)
         .doing(|| "ask for free disk space".into())?;
@@ -196,15 +201,15 @@ fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)
         return Err(Problem::new(format!(
             "the disk that holds {} has {} free, and {} are needed",
             request.store.display(),
-            crate::text::bytes(free),
-            crate::text::bytes(bytes)
+            crate::text::format_bytes(free),
+            crate::text::format_bytes(bytes)
         ))
-        .hint("free some space, `comfy gc` for example, and run it again"));
+        .with_hint("free some space, `comfy gc` for example, and run it again"));
     }
-    let results: Vec<Result<(String, Listing)>> = request
+    let results: Vec<Result<(String, TreeListing)>> = request
         .items
         .par_iter()
-        .map(|i| export(&git, i, report))
+        .map(|i| export_tree(&git, i, report))
         .collect();
     let mut out = Vec::new();
     for r in results {
@@ -216,17 +221,17 @@ fn run(request: &Request, report: &dyn Reporter) -> Result<Vec<(String, Listing)
     if problems.is_empty() {
         Ok(out)
     } else {
-        Err(Problem::all(problems))
+        Err(Problem::from_many(problems))
     }
 }
 
-fn named(part: &str) -> impl Fn(Problem) -> Problem + '_ {
-    move |p| p.prefixed(&format!("{part}: "))
+fn prefixed_with(part: &str) -> impl Fn(Problem) -> Problem + '_ {
+    move |p| p.with_prefix(&format!("{part}: "))
 }
 
 /// Has everything of an item in the store; returns how many bytes its files will take.
-fn fetch(git: &Git, item: &Item, report: &dyn Reporter) -> Result<u64> {
-    let job = report.job(&item.part);
+fn fetch_repositories(git: &GitStore, item: &TreeRequest, report: &dyn Reporter) -> Result<u64> {
+    let job = report.start_job(&item.part);
     let pin = &item.pin;
     let mut bytes = 0_u64;
     let mut listings = BTreeMap::new();
@@ -238,22 +243,22 @@ fn fetch(git: &Git, item: &Item, report: &dyn Reporter) -> Result<u64> {
         );
     for (path, repo, git_ref, commit, tree) in trees {
         let folder = git
-            .ensure(repo, git_ref, commit, Depth::Whole, job.as_ref())
-            .map_err(named(&item.part))?;
-        let is = objects::tree_of(&folder, commit).map_err(named(&item.part))?;
+            .ensure_commit(repo, git_ref, commit, FetchDepth::Whole, job.as_ref())
+            .map_err(prefixed_with(&item.part))?;
+        let is = objects::tree_of(&folder, commit).map_err(prefixed_with(&item.part))?;
         if is != *tree {
             return Err(Problem::new(format!(
                 "{}: commit {commit} has tree {is}, and comfy.lock \
                 says {tree}",
                 item.part
             ))
-            .hint(
+            .with_hint(
                 "comfy.lock was edited by hand: restore it from git, or delete it and run \
                     `comfy lock`",
             ));
         }
-        let listing = objects::snapshot(&folder, commit)
-            .map_err(named(&item.part))?
+        let listing = objects::read_snapshot(&folder, commit)
+            .map_err(prefixed_with(&item.part))?
             .listing;
         bytes = listing
             .0
@@ -261,21 +266,21 @@ fn fetch(git: &Git, item: &Item, report: &dyn Reporter) -> Result<u64> {
             .fold(bytes, |sum, e| sum.saturating_add(e.size));
         listings.insert(path, listing);
     }
-    submodules(pin, &listings).map_err(named(&item.part))?;
+    check_submodules(pin, &listings).map_err(prefixed_with(&item.part))?;
     Ok(bytes)
 }
 
 /// What comfy.lock says of submodules is believed only where the trees say the same: a path is a
 /// place to write to.
-fn submodules(pin: &Pin, listings: &BTreeMap<&str, Listing>) -> Result<()> {
-    let commits = |(prefix, l): (&&str, &Listing)| -> Vec<(String, Oid)> {
+fn check_submodules(pin: &RepositoryPin, listings: &BTreeMap<&str, TreeListing>) -> Result<()> {
+    let commits = |(prefix, l): (&&str, &TreeListing)| -> Vec<(String, ObjectId)> {
         l.0.iter()
-            .filter(|(_, e)| e.mode == crate::tree::Mode::Commit)
-            .map(|(p, e)| (join(prefix, p), e.oid))
+            .filter(|(_, e)| e.mode == crate::tree::EntryMode::Commit)
+            .map(|(p, e)| (join_path(prefix, p), e.oid))
             .collect()
     };
-    let trees: BTreeMap<String, Oid> = listings.iter().flat_map(commits).collect();
-    let lock: BTreeMap<String, Oid> = pin
+    let trees: BTreeMap<String, ObjectId> = listings.iter().flat_map(commits).collect();
+    let lock: BTreeMap<String, ObjectId> = pin
         .submodules
         .iter()
         .map(|s| (s.path.clone(), s.commit))
@@ -289,50 +294,55 @@ fn submodules(pin: &Pin, listings: &BTreeMap<&str, Listing>) -> Result<()> {
         Some((path, _)) => Err(Problem::new(format!(
             "submodule `{}` in comfy.lock is not what the \
             tree says",
-            crate::text::escape(path)
+            crate::text::escape_text(path)
         ))
-        .hint(
+        .with_hint(
             "comfy.lock was edited by hand, or lacks a submodule: restore it from git, or \
                 `comfy update` this node; nothing was installed",
         )),
     }
 }
 
-fn export(git: &Git, item: &Item, report: &dyn Reporter) -> Result<(String, Listing)> {
-    let job = report.job(&item.part);
-    job.at(0, 1);
+fn export_tree(
+    git: &GitStore,
+    item: &TreeRequest,
+    report: &dyn Reporter,
+) -> Result<(String, TreeListing)> {
+    let job = report.start_job(&item.part);
+    job.set_position(0, 1);
     let pin = &item.pin;
     std::fs::create_dir(&item.target).doing(|| format!("make {}", item.target.display()))?;
     let target = crate::host::fs::open_dir(&item.target)
         .doing(|| format!("open {}", item.target.display()))?;
-    let one = |repo: &str, commit: &Oid, prefix: &str, whole: &mut Listing| -> Result<()> {
-        let folder = git.folder(repo, Depth::Whole);
-        let skip = |path: &str, e: &Entry| {
-            item.have
-                .get(&join(prefix, path))
-                .is_some_and(|h| h.oid == e.oid && h.mode == e.mode)
+    let one =
+        |repo: &str, commit: &ObjectId, prefix: &str, whole: &mut TreeListing| -> Result<()> {
+            let folder = git.store_folder(repo, FetchDepth::Whole);
+            let skip = |path: &str, e: &TreeEntry| {
+                item.have
+                    .get(&join_path(prefix, path))
+                    .is_some_and(|h| h.oid == e.oid && h.mode == e.mode)
+            };
+            let listing = objects::export_files(&folder, commit, &target, prefix, &skip)
+                .map_err(prefixed_with(&item.part))?;
+            whole.0.extend(
+                listing
+                    .0
+                    .into_iter()
+                    .filter(|(_, e)| e.mode != crate::tree::EntryMode::Commit)
+                    .map(|(p, e)| (join_path(prefix, &p), e)),
+            );
+            Ok(())
         };
-        let listing =
-            objects::export(&folder, commit, &target, prefix, &skip).map_err(named(&item.part))?;
-        whole.0.extend(
-            listing
-                .0
-                .into_iter()
-                .filter(|(_, e)| e.mode != crate::tree::Mode::Commit)
-                .map(|(p, e)| (join(prefix, &p), e)),
-        );
-        Ok(())
-    };
-    let mut whole = Listing::default();
+    let mut whole = TreeListing::default();
     one(&pin.repo, &pin.commit, "", &mut whole)?;
     for s in &pin.submodules {
         one(&s.repo, &s.commit, &s.path, &mut whole)?;
     }
-    job.at(1, 1);
+    job.set_position(1, 1);
     Ok((item.part.clone(), whole))
 }
 
-fn join(prefix: &str, path: &str) -> String {
+fn join_path(prefix: &str, path: &str) -> String {
     if prefix.is_empty() {
         path.to_string()
     } else {

@@ -11,16 +11,16 @@ use landlock::{
 
 use nix::sys::stat::fstat;
 
-use crate::confine::{Confinement, May};
-use crate::host::fs::kind;
-use crate::plan::observed::Kind;
+use crate::confine::{Confinement, PathAccess};
+use crate::host::fs::file_type;
+use crate::plan::observed::FileType;
 use crate::problem::{Doing, Result};
 
 /// The newest that is asked for; an older kernel does what it knows of it.
 const NEWEST: ABI = ABI::V10;
 
 /// The kernel's Landlock version; 0 where it has none or it is off.
-pub fn abi() -> i64 {
+pub fn landlock_abi() -> i64 {
     // LANDLOCK_CREATE_RULESET_VERSION (linux/landlock.h).
     // SAFETY: asks for a number; no pointer is read.
     let n = unsafe {
@@ -41,7 +41,7 @@ pub fn abi() -> i64 {
 /// # Errors
 /// The kernel refuses a rule; a kernel without Landlock does nothing, which [`crate::host::confine::lacking`] has
 /// told.
-pub fn apply(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result<()> {
+pub fn apply_rules(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result<()> {
     let what = || "ask Landlock".to_string();
     let all = AccessFs::from_all(NEWEST);
     let mut ruleset = Ruleset::default()
@@ -72,9 +72,9 @@ pub fn apply(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result<()> {
                 here.as_fd()
             }
         };
-        let folder = kind(&fstat(fd).doing(what)?) == Kind::Dir;
+        let folder = file_type(&fstat(fd).doing(what)?) == FileType::Dir;
         created = created
-            .add_rule(PathBeneath::new(fd, rights(r.may, folder)))
+            .add_rule(PathBeneath::new(fd, access_rights(r.may, folder)))
             .doing(|| format!("ask Landlock for {}", r.path.display()))?;
     }
     if let Some(ports) = &c.ports {
@@ -91,19 +91,19 @@ pub fn apply(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result<()> {
     Ok(())
 }
 
-fn written() -> BitFlags<AccessFs> {
+fn write_access() -> BitFlags<AccessFs> {
     AccessFs::from_all(NEWEST) & !(AccessFs::IoctlDev | AccessFs::MakeChar | AccessFs::MakeBlock)
 }
 
-fn rights(may: May, folder: bool) -> BitFlags<AccessFs> {
+fn access_rights(may: PathAccess, folder: bool) -> BitFlags<AccessFs> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let rights = match may {
-        May::Read => read,
-        May::Run => read | AccessFs::Execute,
+        PathAccess::Read => read,
+        PathAccess::Run => read | AccessFs::Execute,
         // No device is made there, and no program started.
-        May::Write => written() & !AccessFs::Execute,
-        May::Make => written(),
-        May::Device => read | AccessFs::WriteFile | AccessFs::IoctlDev,
+        PathAccess::Write => write_access() & !AccessFs::Execute,
+        PathAccess::Make => write_access(),
+        PathAccess::Device => read | AccessFs::WriteFile | AccessFs::IoctlDev,
     };
     if folder {
         rights

@@ -11,7 +11,7 @@ pub mod opened_paths;
 #[cfg(target_os = "linux")]
 pub mod seccomp_filter;
 
-use crate::confine::{Confinement, Rule};
+use crate::confine::{Confinement, PathRule};
 
 /// Whether there is a card to compute with: CUDA or ROCm, which ComfyUI looks for by itself.
 pub fn has_card(c: &Confinement) -> bool {
@@ -23,12 +23,12 @@ pub fn has_card(c: &Confinement) -> bool {
 
 /// The same rules by the real paths of what is there, as the owner who launches without another
 /// account sees them.
-pub fn real(c: &Confinement) -> Confinement {
+pub fn with_real_paths(c: &Confinement) -> Confinement {
     let rules = c
         .rules
         .iter()
         .filter_map(|r| {
-            Some(Rule {
+            Some(PathRule {
                 path: r.path.canonicalize().ok()?,
                 ..r.clone()
             })
@@ -39,9 +39,9 @@ pub fn real(c: &Confinement) -> Confinement {
 
 /// What this kernel cannot do of it, in words.
 #[cfg(target_os = "linux")]
-pub fn lacking(rooms: bool) -> Vec<String> {
+pub fn missing_features(rooms: bool) -> Vec<String> {
     let mut out = Vec::new();
-    let abi = landlock_rules::abi();
+    let abi = landlock_rules::landlock_abi();
     if abi < 1 {
         out.push(
             "this kernel has no Landlock (kernel 5.13 and newer, with `landlock` in its \
@@ -53,7 +53,7 @@ pub fn lacking(rooms: bool) -> Vec<String> {
             "this kernel's Landlock is older than Linux 6.2 and does not see truncation".into(),
         );
     }
-    if !seccomp_filter::available() {
+    if !seccomp_filter::is_available() {
         out.push("this kernel filters no system calls (seccomp)".into());
     }
     if !rooms && (1..4).contains(&abi) {

@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::fstat;
 
-use crate::confine::{Confinement, Room};
-use crate::host::fs::kind;
-use crate::host::fs::mounts::attach;
-use crate::plan::observed::Kind;
+use crate::confine::{Confinement, PrivateMount};
+use crate::host::fs::file_type;
+use crate::host::fs::mounts::attach_mount;
+use crate::plan::observed::FileType;
 use crate::problem::{Doing, Problem, Result};
 
 /// Where the new root is put together; any folder that every system has.
@@ -22,7 +22,7 @@ const NONE: Option<&str> = None;
 const QUIET: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
 /// A mount that was made of what the launcher looked at, and its place in the new root.
-pub struct Mounted {
+pub struct PlacedMount {
     pub at: PathBuf,
     pub mount: OwnedFd,
 }
@@ -32,7 +32,7 @@ pub struct Mounted {
 ///
 /// # Errors
 /// A mount that the kernel refuses, by its path.
-pub fn build(c: &Confinement, mounted: &[Mounted], temps: Vec<OwnedFd>) -> Result<()> {
+pub fn build_root(c: &Confinement, mounted: &[PlacedMount], temps: Vec<OwnedFd>) -> Result<()> {
     let stage = Path::new(STAGE);
     // What is mounted from here on is nobody else's business.
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
@@ -53,7 +53,7 @@ pub fn build(c: &Confinement, mounted: &[Mounted], temps: Vec<OwnedFd>) -> Resul
     umount2(&old, MntFlags::MNT_DETACH).doing(|| "let go of the old root".into())?;
     std::fs::remove_dir(&old).doing(|| "let go of the old root".into())?;
     for m in mounted {
-        place(m)?;
+        place_mount(m)?;
     }
     // Nothing is made in what came from the system: a link there came along.
     for (at, to) in c
@@ -61,13 +61,13 @@ pub fn build(c: &Confinement, mounted: &[Mounted], temps: Vec<OwnedFd>) -> Resul
         .iter()
         .filter(|(at, _)| !mounted.iter().any(|m| at.starts_with(&m.at)))
     {
-        link(at, to).doing(|| format!("lead {} to {}", at.display(), to.display()))?;
+        make_link(at, to).doing(|| format!("lead {} to {}", at.display(), to.display()))?;
     }
     let mut temps = temps.into_iter();
     for (path, room) in &c.rooms {
-        self::room(path, *room, &mut temps)?;
+        self::make_mount(path, *room, &mut temps)?;
     }
-    links()?;
+    make_fd_links()?;
     // The root itself stays as it is now.
     mount(
         NONE,
@@ -80,46 +80,50 @@ pub fn build(c: &Confinement, mounted: &[Mounted], temps: Vec<OwnedFd>) -> Resul
 }
 
 /// Puts it to its name in the new root.
-fn place(m: &Mounted) -> Result<()> {
+fn place_mount(m: &PlacedMount) -> Result<()> {
     let what = || format!("bring {} into the new root", m.at.display());
     if m.at.symlink_metadata().is_ok() {
         // It came with a folder above it.
         return Ok(());
     }
-    if kind(&fstat(&m.mount).doing(what)?) == Kind::Dir {
+    if file_type(&fstat(&m.mount).doing(what)?) == FileType::Dir {
         std::fs::create_dir_all(&m.at).doing(what)?;
     } else {
         std::fs::create_dir_all(m.at.parent().unwrap_or(&m.at)).doing(what)?;
         std::fs::File::create(&m.at).doing(what)?;
     }
-    attach(&m.mount, &m.at).doing(what)
+    attach_mount(&m.mount, &m.at).doing(what)
 }
 
-fn link(at: &Path, to: &Path) -> std::io::Result<()> {
+fn make_link(at: &Path, to: &Path) -> std::io::Result<()> {
     std::fs::create_dir_all(at.parent().unwrap_or(at))?;
     std::os::unix::fs::symlink(to, at)
 }
 
-fn room(path: &Path, room: Room, temps: &mut dyn Iterator<Item = OwnedFd>) -> Result<()> {
+fn make_mount(
+    path: &Path,
+    room: PrivateMount,
+    temps: &mut dyn Iterator<Item = OwnedFd>,
+) -> Result<()> {
     let what = || format!("mount {} for the launch alone", path.display());
     std::fs::create_dir_all(path).doing(what)?;
     let exec = QUIET | MsFlags::MS_NOEXEC;
     match room {
-        Room::Temp => {
+        PrivateMount::Temp => {
             let temp = temps
                 .next()
                 .ok_or_else(|| Problem::new(format!("no folder for {}", path.display())))?;
-            return attach(&temp, path).doing(what);
+            return attach_mount(&temp, path).doing(what);
         }
-        Room::Memory => mount(
+        PrivateMount::Memory => mount(
             Some("tmpfs"),
             path,
             Some("tmpfs"),
             exec,
             Some("mode=1777,size=50%,nr_inodes=1m"),
         ),
-        Room::Processes => mount(Some("proc"), path, Some("proc"), exec, NONE),
-        Room::Hardware => mount(
+        PrivateMount::Processes => mount(Some("proc"), path, Some("proc"), exec, NONE),
+        PrivateMount::Hardware => mount(
             Some("sysfs"),
             path,
             Some("sysfs"),
@@ -131,7 +135,7 @@ fn room(path: &Path, room: Room, temps: &mut dyn Iterator<Item = OwnedFd>) -> Re
 }
 
 /// Names below /dev that lead to a process's own descriptors, as every system has them.
-fn links() -> Result<()> {
+fn make_fd_links() -> Result<()> {
     let dev = PathBuf::from("/dev");
     for (name, target) in [
         ("fd", "/proc/self/fd"),

@@ -14,7 +14,7 @@ use crate::problem::{Doing, Problem, Result};
 ///
 /// # Errors
 /// Without root, or where the kernel or a container allows none.
-pub fn room() -> Result<OwnedFd> {
+pub fn create_netns() -> Result<OwnedFd> {
     // In a thread of its own: this process stays where it is.
     let made = std::thread::spawn(|| -> Result<OwnedFd> {
         unshare(CloneFlags::CLONE_NEWNET).doing(|| "make a network namespace".into())?;
@@ -34,7 +34,7 @@ pub fn room() -> Result<OwnedFd> {
 ///
 /// # Errors
 /// Without root.
-pub fn enter(room: &OwnedFd) -> Result<()> {
+pub fn enter_netns(room: &OwnedFd) -> Result<()> {
     setns(room, CloneFlags::CLONE_NEWNET).doing(|| "enter the network namespace".into())
 }
 

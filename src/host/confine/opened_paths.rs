@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 
 use nix::sys::stat::fstat;
 
-use crate::confine::{Confinement, Rule, Whose};
+use crate::confine::{Confinement, PathOwner, PathRule};
 use crate::desired::launch::LaunchSpec;
 use crate::host::fs::{self, mounts, trusted};
-use crate::plan::observed::Kind;
+use crate::plan::observed::FileType;
 use crate::problem::{Doing, Problem, Result};
 
 /// What a rule of the confinement stands for on this machine.
-pub struct Opened {
+pub struct OpenedPath {
     /// Which rule.
     pub rule: usize,
     pub fd: OwnedFd,
@@ -22,12 +22,12 @@ pub struct Opened {
 
 /// All that a launch needs, and what of the system was left out, in words.
 #[derive(Default)]
-pub struct Everything {
-    pub opened: Vec<Opened>,
+pub struct OpenedPaths {
+    pub opened: Vec<OpenedPath>,
     pub left_out: Vec<String>,
 }
 
-impl Everything {
+impl OpenedPaths {
     /// The descriptor of the rule with that path.
     pub fn at<'a>(&'a self, c: &Confinement, path: &Path) -> Option<&'a OwnedFd> {
         self.opened
@@ -43,33 +43,34 @@ impl Everything {
 /// # Errors
 /// A part of comfy's own, of the sandbox user's or of a share is not there, is a link, belongs to
 /// somebody else, or lies where others could put another folder in its place.
-pub fn open(c: &Confinement, spec: &LaunchSpec, tried: bool) -> Result<Everything> {
+pub fn open_all(c: &Confinement, spec: &LaunchSpec, tried: bool) -> Result<OpenedPaths> {
     let (mut opened, mut left_out) = (Vec::new(), Vec::new());
     for (rule, r) in c.rules.iter().enumerate() {
         let fd = match r.whose {
-            Whose::Room => continue,
-            Whose::System | Whose::Interpreter => match system(r, spec.owner) {
+            PathOwner::Room => continue,
+            PathOwner::System | PathOwner::Interpreter => match open_system(r, spec.owner) {
                 Ok(fd) => fd,
                 Err(why) => {
                     left_out.push(why);
                     None
                 }
             },
-            Whose::Sealed if tried => Some(trusted::open_plain(&r.path)?),
-            Whose::Sealed => {
-                Some(owned(&r.path, 0, &[spec.owner, 0]).map_err(|p| p.hint("run `comfy apply`"))?)
-            }
-            Whose::Own => Some(own(&r.path, spec)?),
-            Whose::Share => Some(share(&r.path, spec)?),
+            PathOwner::Sealed if tried => Some(trusted::open_plain(&r.path)?),
+            PathOwner::Sealed => Some(
+                open_owned(&r.path, 0, &[spec.owner, 0])
+                    .map_err(|p| p.with_hint("run `comfy apply`"))?,
+            ),
+            PathOwner::Own => Some(open_sandbox_folder(&r.path, spec)?),
+            PathOwner::Share => Some(open_share(&r.path, spec)?),
         };
-        opened.extend(fd.map(|fd| Opened { rule, fd }));
+        opened.extend(fd.map(|fd| OpenedPath { rule, fd }));
     }
-    Ok(Everything { opened, left_out })
+    Ok(OpenedPaths { opened, left_out })
 }
 
 /// What the system has at that path, through links of root's; nothing where it has none.
-fn system(r: &Rule, owner: u32) -> std::result::Result<Option<OwnedFd>, String> {
-    let owners: &[u32] = if r.whose == Whose::Interpreter {
+fn open_system(r: &PathRule, owner: u32) -> std::result::Result<Option<OwnedFd>, String> {
+    let owners: &[u32] = if r.whose == PathOwner::Interpreter {
         &[0, owner]
     } else {
         &[0]
@@ -81,7 +82,7 @@ fn system(r: &Rule, owner: u32) -> std::result::Result<Option<OwnedFd>, String> 
     if missing(&r.path) {
         return Ok(None);
     }
-    let real = fs::real(&r.path, 0)
+    let real = fs::real_path(&r.path, 0)
         .map_err(|u| format!("{} is left out: {}", r.path.display(), u.reason))?;
     // A link that leads nowhere.
     if missing(&real) {
@@ -93,11 +94,11 @@ fn system(r: &Rule, owner: u32) -> std::result::Result<Option<OwnedFd>, String> 
 }
 
 /// A folder that belongs to `uid`.
-fn owned(path: &Path, uid: u32, owners: &[u32]) -> Result<OwnedFd> {
+fn open_owned(path: &Path, uid: u32, owners: &[u32]) -> Result<OwnedFd> {
     let fd = trusted::open_guarded(path, owners)?;
     let st = fstat(&fd).doing(|| format!("look at {}", path.display()))?;
-    if fs::kind(&st) != Kind::Dir || st.st_uid != uid {
-        let is = if fs::kind(&st) == Kind::Dir {
+    if fs::file_type(&st) != FileType::Dir || st.st_uid != uid {
+        let is = if fs::file_type(&st) == FileType::Dir {
             format!("belongs to uid {}, not {uid}", st.st_uid)
         } else {
             "is not a folder".into()
@@ -111,9 +112,9 @@ fn owned(path: &Path, uid: u32, owners: &[u32]) -> Result<OwnedFd> {
 }
 
 /// A folder of the sandbox user's own, on no file system of its own.
-fn own(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
-    let fd = owned(path, spec.uid, &[spec.owner, 0])
-        .map_err(|p| p.hint("`comfy plan` shows it, `comfy apply` repairs it"))?;
+fn open_sandbox_folder(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
+    let fd = open_owned(path, spec.uid, &[spec.owner, 0])
+        .map_err(|p| p.with_hint("`comfy plan` shows it, `comfy apply` repairs it"))?;
     if mounts::is_mount_root(&fd)
         .doing(|| format!("ask whether something is mounted on {}", path.display()))?
     {
@@ -121,27 +122,27 @@ fn own(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
             "something is mounted on {}, so nothing is started",
             path.display()
         ))
-        .hint(format!("sudo umount {}", path.display())));
+        .with_hint(format!("sudo umount {}", path.display())));
     }
     Ok(fd)
 }
 
-fn share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
+fn open_share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
     let share = spec.shares.iter().find(|s| s.path == path);
     let name = |p: Problem| {
-        p.prefixed(&share.map_or(String::new(), |s| format!("share {}: ", s.name)))
-            .hint("`comfy plan` shows it, `comfy apply` repairs it")
+        p.with_prefix(&share.map_or(String::new(), |s| format!("share {}: ", s.name)))
+            .with_hint("`comfy plan` shows it, `comfy apply` repairs it")
     };
     let owners = [spec.owner, 0];
     match share.filter(|s| s.modes && s.manage) {
-        Some(s) => owned(path, s.owner, &owners).map_err(name),
+        Some(s) => open_owned(path, s.owner, &owners).map_err(name),
         // Servers and volumes that ignore owners show whom they like; in a sticky folder anybody
         // could have made it.
         None => {
             let fd = trusted::open_guarded(path, &owners).map_err(name)?;
             let look = || format!("look at {}", path.display());
             let st = fstat(&fd).doing(look)?;
-            if fs::kind(&st) != Kind::Dir {
+            if fs::file_type(&st) != FileType::Dir {
                 return Err(name(Problem::new(format!(
                     "{} is not a folder",
                     path.display()
@@ -152,7 +153,7 @@ fn share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
                 .map(nix::sys::stat::lstat)
                 .transpose()
                 .doing(look)?;
-            let sticky = above.is_some_and(|a| fs::bits(&a) & 0o1000 != 0);
+            let sticky = above.is_some_and(|a| fs::permission_bits(&a) & 0o1000 != 0);
             if sticky && !owners.contains(&st.st_uid) && !mounts::is_mount_root(&fd).doing(look)? {
                 return Err(name(Problem::new(format!(
                     "{} belongs to uid {}, in a folder where anybody makes some",
@@ -169,11 +170,11 @@ fn share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// The system does not tell a descriptor's path.
-pub fn by_real_path(c: &Confinement, everything: &Everything) -> Result<Confinement> {
-    let real = |o: &Opened| -> Result<Rule> {
+pub fn by_real_path(c: &Confinement, everything: &OpenedPaths) -> Result<Confinement> {
+    let real = |o: &OpenedPath| -> Result<PathRule> {
         let rule = c.rules[o.rule].clone();
         let path = real_path(&o.fd).doing(|| format!("find where {} is", rule.path.display()))?;
-        Ok(Rule { path, ..rule })
+        Ok(PathRule { path, ..rule })
     };
     Ok(Confinement {
         rules: everything.opened.iter().map(real).collect::<Result<_>>()?,

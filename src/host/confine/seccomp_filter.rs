@@ -70,7 +70,7 @@ const FAMILIES: &[i32] = &[
 ];
 
 /// Whether this kernel filters system calls, and comfy knows this processor's numbers for them.
-pub fn available() -> bool {
+pub fn is_available() -> bool {
     // EINVAL where the kernel has no seccomp (prctl(2)).
     // SAFETY: asks for a number; this process has no strict mode that would end it.
     let kernel = unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) } >= 0;
@@ -81,7 +81,7 @@ pub fn available() -> bool {
 ///
 /// # Errors
 /// What [`available`] says no to.
-pub fn apply() -> Result<()> {
+pub fn apply_filters() -> Result<()> {
     apply_to(FAMILIES)
 }
 
@@ -98,11 +98,11 @@ fn apply_to(families: &[i32]) -> Result<()> {
     let what = || "filter system calls".to_string();
     // Answered as done: a copied folder has the set-gid bit by inheritance, and a filter cannot
     // tell a folder from a program.
-    let idle = filter(0, with_mode(0o2000)).doing(what)?;
+    let idle = build_filter(0, with_mode(0o2000)).doing(what)?;
     for program in [
         idle,
-        filter(libc::EPERM, refused(families)).doing(what)?,
-        filter(libc::ENOSYS, unknown()).doing(what)?,
+        build_filter(libc::EPERM, refused_calls(families)).doing(what)?,
+        build_filter(libc::ENOSYS, unknown_calls()).doing(what)?,
     ] {
         seccompiler::apply_filter(&program).doing(what)?;
     }
@@ -111,7 +111,7 @@ fn apply_to(families: &[i32]) -> Result<()> {
 
 type Rules = Vec<(i64, Vec<SeccompRule>)>;
 
-fn filter(
+fn build_filter(
     errno: i32,
     rules: Result<Rules, seccompiler::BackendError>,
 ) -> Result<BpfProgram, seccompiler::BackendError> {
@@ -134,7 +134,7 @@ fn filter(
     .try_into()
 }
 
-fn refused(families: &[i32]) -> Result<Rules, seccompiler::BackendError> {
+fn refused_calls(families: &[i32]) -> Result<Rules, seccompiler::BackendError> {
     let mut rules: Rules = REFUSED.iter().map(|nr| (*nr, Vec::new())).collect();
     let has = |arg: u8, flag: i32| {
         let bit = flag as u32 as u64;
@@ -289,7 +289,7 @@ fn with_mode(bits: u64) -> Result<Rules, seccompiler::BackendError> {
 
 /// As if the kernel were older: clone3 and openat2 hide their flags behind a pointer, and programs
 /// fall back to what came before.
-fn unknown() -> Result<Rules, seccompiler::BackendError> {
+fn unknown_calls() -> Result<Rules, seccompiler::BackendError> {
     Ok([
         libc::SYS_clone3,
         libc::SYS_openat2,

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::Hands;
+use super::Executor;
 use crate::host::fs::edit;
 use crate::problem::{Doing, Problem, Result};
 
-impl Hands<'_> {
+impl Executor<'_> {
     /// Writes down for all instances of this machine who builds for a sandbox user.
     pub(super) fn claim_ids(&self, sandbox: u32, build: u32) -> Result<()> {
         let mut all = self.id_pairs()?;
@@ -17,7 +17,7 @@ impl Hands<'_> {
             return Err(Problem::new(format!(
                 "uid {build} builds for the sandbox user with uid {other} by now"
             ))
-            .hint("run `comfy apply` again: it takes another one"));
+            .with_hint("run `comfy apply` again: it takes another one"));
         }
         all.insert(sandbox, build);
         self.write_id_pairs(&all)
@@ -45,6 +45,6 @@ impl Hands<'_> {
         let doing = || format!("write {}", path.display());
         let text = serde_json::to_vec(all).doing(doing)?;
         edit::make_parents(&path, self.ids.seal.into(), self.ids.seal_gid.into()).doing(doing)?;
-        edit::write_file(&path, &text, 0o644, self.sealed()).doing(doing)
+        edit::write_file(&path, &text, 0o644, self.sealed_owner()).doing(doing)
     }
 }

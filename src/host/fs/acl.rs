@@ -10,8 +10,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::stat::{fchmod, fstat};
 
-use super::{bits, mode, open_dir, unreadable};
-use crate::plan::observed::{Search, Seen, Unknown};
+use super::{as_mode, open_dir, permission_bits, unreadable};
+use crate::plan::observed::{SearchPermission, Seen, UnknownState};
 use crate::problem::{Cause, Problem, Result};
 
 const VERSION: u32 = 2;
@@ -25,18 +25,18 @@ const SEARCH: u16 = 1;
 const NO_ID: u32 = u32::MAX;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-struct Entry {
+struct AclEntry {
     tag: u16,
     id: u32,
     perm: u16,
 }
 
-fn decode(raw: &[u8]) -> Option<Vec<Entry>> {
+fn decode_entries(raw: &[u8]) -> Option<Vec<AclEntry>> {
     let (head, rest) = raw.split_first_chunk::<4>()?;
     if u32::from_le_bytes(*head) != VERSION || rest.len() % 8 != 0 {
         return None;
     }
-    let entries = rest.chunks_exact(8).map(|c| Entry {
+    let entries = rest.chunks_exact(8).map(|c| AclEntry {
         tag: u16::from_le_bytes([c[0], c[1]]),
         perm: u16::from_le_bytes([c[2], c[3]]),
         id: u32::from_le_bytes([c[4], c[5], c[6], c[7]]),
@@ -44,7 +44,7 @@ fn decode(raw: &[u8]) -> Option<Vec<Entry>> {
     Some(entries.collect())
 }
 
-fn encode(entries: &[Entry]) -> Vec<u8> {
+fn encode_entries(entries: &[AclEntry]) -> Vec<u8> {
     let mut out = VERSION.to_le_bytes().to_vec();
     for e in entries {
         out.extend_from_slice(&e.tag.to_le_bytes());
@@ -55,20 +55,20 @@ fn encode(entries: &[Entry]) -> Vec<u8> {
 }
 
 /// What a mode alone says.
-fn minimal(bits: u32) -> Vec<Entry> {
+fn minimal_entries(bits: u32) -> Vec<AclEntry> {
     let p = |shift: u32| ((bits >> shift) & 7) as u16;
     vec![
-        Entry {
+        AclEntry {
             tag: USER_OBJ,
             id: NO_ID,
             perm: p(6),
         },
-        Entry {
+        AclEntry {
             tag: GROUP_OBJ,
             id: NO_ID,
             perm: p(3),
         },
-        Entry {
+        AclEntry {
             tag: OTHER,
             id: NO_ID,
             perm: p(0),
@@ -77,7 +77,7 @@ fn minimal(bits: u32) -> Vec<Entry> {
 }
 
 /// Whether `uid` in `gids` may search a folder of `owner` and `group` with these entries.
-fn passes(entries: &[Entry], owner: u32, group: u32, uid: u32, gids: &[u32]) -> bool {
+fn may_search(entries: &[AclEntry], owner: u32, group: u32, uid: u32, gids: &[u32]) -> bool {
     let find = |tag| entries.iter().find(|e| e.tag == tag).map(|e| e.perm);
     let mask = find(MASK).unwrap_or(7);
     if uid == owner {
@@ -102,10 +102,10 @@ fn passes(entries: &[Entry], owner: u32, group: u32, uid: u32, gids: &[u32]) -> 
 
 /// The ACL with or without a search-only entry for `uid`; the last entry gone, the group bits are
 /// what they were.
-fn edit(mut entries: Vec<Entry>, uid: u32, grant: bool) -> Vec<Entry> {
+fn edit_entries(mut entries: Vec<AclEntry>, uid: u32, grant: bool) -> Vec<AclEntry> {
     entries.retain(|e| !(e.tag == USER && e.id == uid));
     if grant {
-        entries.push(Entry {
+        entries.push(AclEntry {
             tag: USER,
             id: uid,
             perm: SEARCH,
@@ -117,7 +117,7 @@ fn edit(mut entries: Vec<Entry>, uid: u32, grant: bool) -> Vec<Entry> {
             .map_or(0, |e| e.perm);
         match entries.iter_mut().find(|e| e.tag == MASK) {
             Some(m) => m.perm |= SEARCH,
-            None => entries.push(Entry {
+            None => entries.push(AclEntry {
                 tag: MASK,
                 id: NO_ID,
                 perm: group | SEARCH,
@@ -136,7 +136,7 @@ const NAME: &std::ffi::CStr = c"system.posix_acl_access";
 const DEFAULT: &std::ffi::CStr = c"system.posix_acl_default";
 
 #[cfg(target_os = "linux")]
-fn read(fd: &OwnedFd) -> std::result::Result<Option<Vec<u8>>, Errno> {
+fn read_raw(fd: &OwnedFd) -> std::result::Result<Option<Vec<u8>>, Errno> {
     let mut buf = vec![0u8; 8192];
     // SAFETY: name is NUL-terminated, buf is as long as is said.
     let n = unsafe {
@@ -147,12 +147,12 @@ fn read(fd: &OwnedFd) -> std::result::Result<Option<Vec<u8>>, Errno> {
             buf.len(),
         )
     };
-    value(n, buf)
+    trim_value(n, buf)
 }
 
 #[cfg(target_os = "linux")]
 fn read_by_path(path: &Path) -> std::result::Result<Option<Vec<u8>>, Errno> {
-    let path = super::cstring(path.as_os_str()).map_err(|_| Errno::EINVAL)?;
+    let path = super::c_string(path.as_os_str()).map_err(|_| Errno::EINVAL)?;
     let mut buf = vec![0u8; 8192];
     // SAFETY: path and name are NUL-terminated, buf is as long as is said.
     let n = unsafe {
@@ -163,11 +163,11 @@ fn read_by_path(path: &Path) -> std::result::Result<Option<Vec<u8>>, Errno> {
             buf.len(),
         )
     };
-    value(n, buf)
+    trim_value(n, buf)
 }
 
 #[cfg(target_os = "linux")]
-fn value(n: isize, mut buf: Vec<u8>) -> std::result::Result<Option<Vec<u8>>, Errno> {
+fn trim_value(n: isize, mut buf: Vec<u8>) -> std::result::Result<Option<Vec<u8>>, Errno> {
     match Errno::result(n) {
         Ok(n) => {
             buf.truncate(n as usize);
@@ -179,7 +179,7 @@ fn value(n: isize, mut buf: Vec<u8>) -> std::result::Result<Option<Vec<u8>>, Err
 }
 
 #[cfg(target_os = "linux")]
-fn write(fd: &OwnedFd, value: Option<&[u8]>) -> std::result::Result<(), Errno> {
+fn write_raw(fd: &OwnedFd, value: Option<&[u8]>) -> std::result::Result<(), Errno> {
     // SAFETY: name is NUL-terminated, the value as long as is said.
     let n = unsafe {
         match value {
@@ -197,7 +197,7 @@ fn write(fd: &OwnedFd, value: Option<&[u8]>) -> std::result::Result<(), Errno> {
 
 /// Elsewhere ACLs have another form, and another module writes them.
 #[cfg(not(target_os = "linux"))]
-fn read(fd: &OwnedFd) -> std::result::Result<Option<Vec<u8>>, Errno> {
+fn read_raw(fd: &OwnedFd) -> std::result::Result<Option<Vec<u8>>, Errno> {
     let _ = fd.as_raw_fd();
     Ok(None)
 }
@@ -208,60 +208,66 @@ fn read_by_path(_: &Path) -> std::result::Result<Option<Vec<u8>>, Errno> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn write(_: &OwnedFd, _: Option<&[u8]>) -> std::result::Result<(), Errno> {
+fn write_raw(_: &OwnedFd, _: Option<&[u8]>) -> std::result::Result<(), Errno> {
     Err(Errno::ENOTSUP)
 }
 
 /// Whether `uid` passes `folder`. Needs read permission on the folder, or root.
-pub fn search(folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<Search>> {
+pub fn search_permission(folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<SearchPermission>> {
     let st = match nix::sys::stat::lstat(folder) {
         Ok(st) => st,
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
         Err(e) => return Err(unreadable(folder, e)),
     };
-    let plain = passes(&minimal(bits(&st)), st.st_uid, st.st_gid, uid, gids);
+    let plain = may_search(
+        &minimal_entries(permission_bits(&st)),
+        st.st_uid,
+        st.st_gid,
+        uid,
+        gids,
+    );
     let fd = match open_dir(folder) {
         Ok(fd) => Some(fd),
         // Its list can be read all the same, by whoever passes through the folder above (xattr(7)).
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => None,
         Err(e) => {
-            return Err(Unknown::io(folder, &e));
+            return Err(UnknownState::io(folder, &e));
         }
     };
     let raw = match &fd {
-        Some(fd) => read(fd),
+        Some(fd) => read_raw(fd),
         None => read_by_path(folder),
     }
     .map_err(|e| unreadable(folder, e))?;
-    let entries = raw.as_deref().and_then(decode);
+    let entries = raw.as_deref().and_then(decode_entries);
     let entry = entries
         .iter()
         .flatten()
         .any(|e| e.tag == USER && e.id == uid);
-    let passes = entries.map_or(plain, |e| passes(&e, st.st_uid, st.st_gid, uid, gids));
-    Ok(Some(Search { passes, entry }))
+    let passes = entries.map_or(plain, |e| may_search(&e, st.st_uid, st.st_gid, uid, gids));
+    Ok(Some(SearchPermission { passes, entry }))
 }
 
 /// Sets or takes away the entry of `uid`, by descriptor.
-pub fn change(folder: &Path, uid: u32, grant: bool) -> Result<()> {
+pub fn change_entry(folder: &Path, uid: u32, grant: bool) -> Result<()> {
     let what = |e: &dyn Cause| {
         Problem::new(format!("traverse.{}: {e}", folder.display()))
             .caused_by(e)
-            .hint("the file system must support ACLs; or put the share outside of this folder")
+            .with_hint("the file system must support ACLs; or put the share outside of this folder")
     };
     let fd = match open_dir(folder) {
         Err(e) if !grant && e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
         r => r.map_err(|e| what(&e))?,
     };
     let st = fstat(&fd).map_err(|e| what(&e))?;
-    let raw = read(&fd).map_err(|e| what(&e))?;
+    let raw = read_raw(&fd).map_err(|e| what(&e))?;
     let before = raw
         .as_deref()
-        .and_then(decode)
-        .unwrap_or_else(|| minimal(bits(&st)));
-    let after = edit(before, uid, grant);
+        .and_then(decode_entries)
+        .unwrap_or_else(|| minimal_entries(permission_bits(&st)));
+    let after = edit_entries(before, uid, grant);
     if after.iter().any(|e| e.tag == MASK) {
-        return write(&fd, Some(&encode(&after))).map_err(|e| what(&e));
+        return write_raw(&fd, Some(&encode_entries(&after))).map_err(|e| what(&e));
     }
     // No entry of its own is left: the ACL goes, and the mode says what its three entries said.
     let perm = |tag| {
@@ -271,9 +277,12 @@ pub fn change(folder: &Path, uid: u32, grant: bool) -> Result<()> {
             .map_or(0, |e| u32::from(e.perm))
     };
     if raw.is_some() {
-        write(&fd, None).map_err(|e| what(&e))?;
-        let plain = (bits(&st) & 0o7000) | perm(USER_OBJ) << 6 | perm(GROUP_OBJ) << 3 | perm(OTHER);
-        fchmod(&fd, mode(plain)).map_err(|e| what(&e))?;
+        write_raw(&fd, None).map_err(|e| what(&e))?;
+        let plain = (permission_bits(&st) & 0o7000)
+            | perm(USER_OBJ) << 6
+            | perm(GROUP_OBJ) << 3
+            | perm(OTHER);
+        fchmod(&fd, as_mode(plain)).map_err(|e| what(&e))?;
     }
     Ok(())
 }
@@ -289,13 +298,13 @@ pub fn has_list(fd: &impl AsRawFd) -> bool {
 
 /// Whether what lies at `path` has an access list beside its mode; one that cannot be read counts.
 #[cfg(target_os = "linux")]
-pub fn listed(path: &Path) -> bool {
+pub fn has_acl(path: &Path) -> bool {
     !matches!(read_by_path(path), Ok(None) | Err(Errno::ENOENT))
 }
 
 /// Elsewhere a list does not hide in the group's bits of a mode.
 #[cfg(not(target_os = "linux"))]
-pub fn listed(_: &Path) -> bool {
+pub fn has_acl(_: &Path) -> bool {
     false
 }
 
@@ -356,30 +365,40 @@ mod tests {
     #[test]
     fn a_grant_lets_exactly_one_user_search_and_leaves_no_trace_when_taken_back() {
         for bits in [0o700, 0o750, 0o711, 0o770] {
-            let before = minimal(bits);
-            let granted = edit(before.clone(), 441, true);
-            assert!(passes(&granted, 1000, 1000, 441, &[441]), "{bits:o}");
+            let before = minimal_entries(bits);
+            let granted = edit_entries(before.clone(), 441, true);
+            assert!(may_search(&granted, 1000, 1000, 441, &[441]), "{bits:o}");
             // A stranger and the group get nothing that they did not have.
             for (uid, gid) in [(7, 7), (7, 1000)] {
                 assert_eq!(
-                    passes(&granted, 1000, 1000, uid, &[gid]),
-                    passes(&before, 1000, 1000, uid, &[gid]),
+                    may_search(&granted, 1000, 1000, uid, &[gid]),
+                    may_search(&before, 1000, 1000, uid, &[gid]),
                     "{bits:o} {gid}"
                 );
             }
-            assert_eq!(edit(granted.clone(), 441, false), before, "{bits:o}");
-            assert_eq!(decode(&encode(&granted)), Some(granted));
+            assert_eq!(
+                edit_entries(granted.clone(), 441, false),
+                before,
+                "{bits:o}"
+            );
+            assert_eq!(decode_entries(&encode_entries(&granted)), Some(granted));
         }
     }
 
     #[test]
     fn a_chmod_that_masked_the_entry_is_seen() {
-        let mut entries = edit(minimal(0o700), 441, true);
+        let mut entries = edit_entries(minimal_entries(0o700), 441, true);
         entries
             .iter_mut()
             .filter(|e| e.tag == MASK)
             .for_each(|e| e.perm = 0);
-        assert!(!passes(&entries, 1000, 1000, 441, &[]));
-        assert!(passes(&edit(entries, 441, true), 1000, 1000, 441, &[]));
+        assert!(!may_search(&entries, 1000, 1000, 441, &[]));
+        assert!(may_search(
+            &edit_entries(entries, 441, true),
+            1000,
+            1000,
+            441,
+            &[]
+        ));
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use nix::fcntl::{OFlag, openat};
 
-use super::mode;
+use super::as_mode;
 
 /// A new file `name` in `folder`, 0600 and the caller's own, with the content of `from`: cloned
 /// (ioctl_ficlone(2), fclonefileat(2)), or `None` where this file system, or this pair of them,
@@ -15,11 +15,11 @@ use super::mode;
 ///
 /// # Errors
 /// `name` is there already, or cannot be made.
-pub fn clone(from: &File, folder: &OwnedFd, name: &CStr) -> std::io::Result<Option<File>> {
+pub fn clone_file(from: &File, folder: &OwnedFd, name: &CStr) -> std::io::Result<Option<File>> {
     #[cfg(target_os = "linux")]
     {
         use std::os::fd::AsRawFd;
-        let to = create(folder, name)?;
+        let to = create_file(folder, name)?;
         // SAFETY: FICLONE takes the other file's descriptor as its argument; both are open.
         let done = unsafe {
             nix::libc::ioctl(to.as_raw_fd(), nix::libc::FICLONE, from.as_fd().as_raw_fd())
@@ -56,11 +56,11 @@ pub fn clone(from: &File, folder: &OwnedFd, name: &CStr) -> std::io::Result<Opti
             folder,
             name,
             OFlag::O_RDWR | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-            mode(0),
+            as_mode(0),
         )?;
         // Where others may write the folder, another file may have been put under the name since.
         let st = nix::sys::stat::fstat(&fd)?;
-        if super::kind(&st) != crate::plan::observed::Kind::File
+        if super::file_type(&st) != crate::plan::observed::FileType::File
             || st.st_uid != nix::unistd::geteuid().as_raw()
             || st.st_nlink != 1
         {
@@ -69,7 +69,7 @@ pub fn clone(from: &File, folder: &OwnedFd, name: &CStr) -> std::io::Result<Opti
             ));
         }
         super::acl::drop_all(&fd);
-        nix::sys::stat::fchmod(&fd, mode(0o600))?;
+        nix::sys::stat::fchmod(&fd, as_mode(0o600))?;
         Ok(Some(File::from(fd)))
     }
 }
@@ -78,20 +78,20 @@ pub fn clone(from: &File, folder: &OwnedFd, name: &CStr) -> std::io::Result<Opti
 ///
 /// # Errors
 /// It is there already, or cannot be made.
-pub fn create(folder: &OwnedFd, name: &CStr) -> std::io::Result<File> {
+pub fn create_file(folder: &OwnedFd, name: &CStr) -> std::io::Result<File> {
     let flags =
         OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    Ok(File::from(openat(folder, name, flags, mode(0o600))?))
+    Ok(File::from(openat(folder, name, flags, as_mode(0o600))?))
 }
 
 /// Opens what was read before; where others may write it can be a link or a pipe by now.
-fn regular(path: &Path, how: OFlag) -> std::io::Result<File> {
-    let (dir, name) = super::parent(path)?;
+fn open_regular(path: &Path, how: OFlag) -> std::io::Result<File> {
+    let (dir, name) = super::open_parent(path)?;
     let fd = openat(
         &dir,
         name.as_c_str(),
         how | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC,
-        mode(0),
+        as_mode(0),
     )?;
     let file = File::from(fd);
     if file.metadata()?.is_file() {
@@ -103,7 +103,7 @@ fn regular(path: &Path, how: OFlag) -> std::io::Result<File> {
 
 /// What became of two files of the same content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shared {
+pub enum BlockSharing {
     /// They share blocks from now on, or could.
     Now,
     Already,
@@ -115,16 +115,19 @@ pub enum Shared {
 ///
 /// # Errors
 /// One of them cannot be read.
-pub fn shared(a: &Path, b: &Path) -> std::io::Result<Shared> {
-    let (fa, fb) = (regular(a, OFlag::O_RDONLY)?, regular(b, OFlag::O_RDONLY)?);
+pub fn block_sharing(a: &Path, b: &Path) -> std::io::Result<BlockSharing> {
+    let (fa, fb) = (
+        open_regular(a, OFlag::O_RDONLY)?,
+        open_regular(b, OFlag::O_RDONLY)?,
+    );
     if first_block(&fa).is_some_and(|x| Some(x) == first_block(&fb)) {
-        return Ok(Shared::Already);
+        return Ok(BlockSharing::Already);
     }
     // A trial on an empty range says whether the file system knows how.
-    let (dir, _) = super::parent(b)?;
-    let probe = super::cstring(format!(".comfy-probe-{}", std::process::id()).as_ref())?;
+    let (dir, _) = super::open_parent(b)?;
+    let probe = super::c_string(format!(".comfy-probe-{}", std::process::id()).as_ref())?;
     let folder = super::open_dir_at(&dir, c".")?;
-    let could = clone(&fa, &folder, &probe)?.is_some();
+    let could = clone_file(&fa, &folder, &probe)?.is_some();
     if could {
         nix::unistd::unlinkat(
             &folder,
@@ -132,7 +135,11 @@ pub fn shared(a: &Path, b: &Path) -> std::io::Result<Shared> {
             nix::unistd::UnlinkatFlags::NoRemoveDir,
         )?;
     }
-    Ok(if could { Shared::Now } else { Shared::Cannot })
+    Ok(if could {
+        BlockSharing::Now
+    } else {
+        BlockSharing::Cannot
+    })
 }
 
 /// Where the first block of a file lies (FS_IOC_FIEMAP of linux/fiemap.h); `None` where nobody
@@ -142,7 +149,7 @@ fn first_block(file: &File) -> Option<u64> {
     use std::os::fd::AsRawFd;
     #[repr(C)]
     #[derive(Default)]
-    struct Fiemap {
+    struct FiemapRequest {
         start: u64,
         length: u64,
         flags: u32,
@@ -159,11 +166,11 @@ fn first_block(file: &File) -> Option<u64> {
     const FS_IOC_FIEMAP: nix::libc::c_ulong = 0xC020_660B;
     // Where the place is not known yet, or lies in the file's own record.
     const NO_PLACE: u32 = 0x2 | 0x4 | 0x200;
-    let mut map = Fiemap {
+    let mut map = FiemapRequest {
         length: 1,
         flags: 1,
         count: 1,
-        ..Fiemap::default()
+        ..FiemapRequest::default()
     };
     // SAFETY: the structure has room for the one extent that it asks for.
     let done = unsafe { nix::libc::ioctl(file.as_raw_fd(), FS_IOC_FIEMAP as _, &raw mut map) };
@@ -182,10 +189,10 @@ fn first_block(_: &File) -> Option<u64> {
 /// # Errors
 /// They differ, or cannot be opened.
 #[cfg(target_os = "linux")]
-pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
+pub fn share_blocks(a: &Path, b: &Path) -> std::io::Result<BlockSharing> {
     use std::os::fd::AsRawFd;
     #[repr(C)]
-    struct Range {
+    struct DedupeRange {
         offset: u64,
         length: u64,
         count: u16,
@@ -199,14 +206,17 @@ pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
     const FIDEDUPERANGE: nix::libc::c_ulong = 0xC018_9436;
     // Kernels take up to 16 MiB at a time, btrfs's own limit.
     const PIECE: u64 = 16 << 20;
-    let (fa, fb) = (regular(a, OFlag::O_RDONLY)?, regular(b, OFlag::O_RDWR)?);
+    let (fa, fb) = (
+        open_regular(a, OFlag::O_RDONLY)?,
+        open_regular(b, OFlag::O_RDWR)?,
+    );
     let size = fa.metadata()?.len();
     if first_block(&fa).is_some_and(|x| Some(x) == first_block(&fb)) {
-        return Ok(Shared::Already);
+        return Ok(BlockSharing::Already);
     }
     let mut at = 0;
     while at < size {
-        let mut r = Range {
+        let mut r = DedupeRange {
             offset: at,
             length: PIECE.min(size - at),
             count: 1,
@@ -226,7 +236,7 @@ pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
                     | nix::libc::EXDEV
                     | nix::libc::EINVAL
                     | nix::libc::ENOTTY,
-                ) if at == 0 => Ok(Shared::Cannot),
+                ) if at == 0 => Ok(BlockSharing::Cannot),
                 _ => Err(e),
             };
         }
@@ -241,12 +251,12 @@ pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
                 || s == -nix::libc::EXDEV
                 || s == -nix::libc::EINVAL =>
             {
-                return Ok(Shared::Cannot);
+                return Ok(BlockSharing::Cannot);
             }
             s => return Err(std::io::Error::from_raw_os_error(-s)),
         }
     }
-    Ok(Shared::Now)
+    Ok(BlockSharing::Now)
 }
 
 /// Lets `b` share the blocks of `a`: a clone beside it, compared byte for byte, takes its place
@@ -255,16 +265,19 @@ pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
 /// # Errors
 /// They differ, or cannot be opened or replaced.
 #[cfg(target_os = "macos")]
-pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
+pub fn share_blocks(a: &Path, b: &Path) -> std::io::Result<BlockSharing> {
     use std::io::Read;
-    let (fa, mut fb) = (regular(a, OFlag::O_RDONLY)?, regular(b, OFlag::O_RDONLY)?);
-    let (dir, name) = super::parent(b)?;
+    let (fa, mut fb) = (
+        open_regular(a, OFlag::O_RDONLY)?,
+        open_regular(b, OFlag::O_RDONLY)?,
+    );
+    let (dir, name) = super::open_parent(b)?;
     let folder = super::open_dir_at(&dir, c".")?;
-    let temporary = super::cstring(
+    let temporary = super::c_string(
         format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref(),
     )?;
-    let Some(mut made) = clone(&fa, &folder, &temporary)? else {
-        return Ok(Shared::Cannot);
+    let Some(mut made) = clone_file(&fa, &folder, &temporary)? else {
+        return Ok(BlockSharing::Cannot);
     };
     let placed = (|| {
         let (mut x, mut y) = (vec![0; 1 << 20], vec![0; 1 << 20]);
@@ -281,12 +294,12 @@ pub fn share(a: &Path, b: &Path) -> std::io::Result<Shared> {
             }
         }
         let st = nix::sys::stat::fstat(&fb)?;
-        nix::sys::stat::fchmod(&made, mode(super::bits(&st)))?;
+        nix::sys::stat::fchmod(&made, as_mode(super::permission_bits(&st)))?;
         // The group is the folder's own on macOS; where it was another it is kept if that is
         // allowed.
         let _ = nix::unistd::fchown(&made, None, Some(st.st_gid.into()));
         nix::fcntl::renameat(&folder, temporary.as_c_str(), &folder, name.as_c_str())?;
-        Ok(Shared::Now)
+        Ok(BlockSharing::Now)
     })();
     if placed.is_err() {
         let _ = nix::unistd::unlinkat(

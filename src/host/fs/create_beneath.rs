@@ -9,15 +9,15 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::{Mode, mkdirat};
 
-use super::{cstring, mode};
+use super::{as_mode, c_string};
 
 /// Opens `name` in `dir`. Links are refused, and so is a name of more than one component; on Linux
 /// by the kernel too (openat2(2)), where it has that call.
 ///
 /// # Errors
 /// As open(2); ELOOP, ENOTDIR or EXDEV for what leads elsewhere.
-fn open(dir: &OwnedFd, name: &str, flags: OFlag, perm: Mode) -> io::Result<OwnedFd> {
-    let name = single(name)?;
+fn open_at(dir: &OwnedFd, name: &str, flags: OFlag, perm: Mode) -> io::Result<OwnedFd> {
+    let name = single_component(name)?;
     let flags = flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     #[cfg(target_os = "linux")]
     {
@@ -37,28 +37,28 @@ fn open(dir: &OwnedFd, name: &str, flags: OFlag, perm: Mode) -> io::Result<Owned
 }
 
 /// A name that is one component, and not one that leads up or nowhere.
-fn single(name: &str) -> io::Result<std::ffi::CString> {
+fn single_component(name: &str) -> io::Result<std::ffi::CString> {
     if matches!(name, "" | "." | "..") || name.contains('/') {
         return Err(io::Error::other("is no single name"));
     }
-    cstring(name.as_ref())
+    c_string(name.as_ref())
 }
 
 /// A new file for writing; what is there already, of whatever kind, is an error.
-pub fn create(dir: &OwnedFd, name: &str, perm: u32) -> io::Result<File> {
-    open(
+pub fn create_file(dir: &OwnedFd, name: &str, perm: u32) -> io::Result<File> {
+    open_at(
         dir,
         name,
         OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL,
-        mode(perm),
+        as_mode(perm),
     )
     .map(File::from)
 }
 
 /// The folder `name`, made if need be; a link to one is none.
-pub fn folder(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
-    match mkdirat(dir, single(name)?.as_c_str(), mode(0o755)) {
-        Ok(()) | Err(Errno::EEXIST) => open(
+pub fn open_folder(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+    match mkdirat(dir, single_component(name)?.as_c_str(), as_mode(0o755)) {
+        Ok(()) | Err(Errno::EEXIST) => open_at(
             dir,
             name,
             OFlag::O_RDONLY | OFlag::O_DIRECTORY,
@@ -69,25 +69,25 @@ pub fn folder(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 }
 
 /// A new link.
-pub fn link(dir: &OwnedFd, name: &str, target: &[u8]) -> io::Result<()> {
-    let target = cstring(std::os::unix::ffi::OsStrExt::from_bytes(target))?;
+pub fn create_link(dir: &OwnedFd, name: &str, target: &[u8]) -> io::Result<()> {
+    let target = c_string(std::os::unix::ffi::OsStrExt::from_bytes(target))?;
     Ok(nix::unistd::symlinkat(
         target.as_c_str(),
         dir,
-        single(name)?.as_c_str(),
+        single_component(name)?.as_c_str(),
     )?)
 }
 
 /// Folders below one open folder, made and opened on the way; the last path's stay open, so that
 /// sorted paths cost one call each.
-pub struct Folders {
+pub struct FolderTree {
     root: OwnedFd,
     open: Vec<(String, OwnedFd)>,
 }
 
-impl Folders {
-    pub fn below(root: &OwnedFd) -> io::Result<Folders> {
-        Ok(Folders {
+impl FolderTree {
+    pub fn below(root: &OwnedFd) -> io::Result<FolderTree> {
+        Ok(FolderTree {
             root: root.try_clone()?,
             open: Vec::new(),
         })
@@ -108,7 +108,7 @@ impl Folders {
             .count();
         self.open.truncate(same);
         for part in &parts[same..] {
-            let next = folder(self.open.last().map_or(&self.root, |(_, fd)| fd), part)?;
+            let next = open_folder(self.open.last().map_or(&self.root, |(_, fd)| fd), part)?;
             self.open.push(((*part).to_string(), next));
         }
         Ok(self.open.last().map_or(&self.root, |(_, fd)| fd))
@@ -116,7 +116,7 @@ impl Folders {
 }
 
 /// The folder and the name of a relative path.
-pub fn split(path: &str) -> (&str, &str) {
+pub fn split_path(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
@@ -133,7 +133,7 @@ mod tests {
         std::os::unix::fs::symlink("../out", inside.join("link")).unwrap();
         std::os::unix::fs::symlink("../out/new", inside.join("dangling")).unwrap();
         let root = crate::host::fs::open_dir(&inside.canonicalize().unwrap()).unwrap();
-        let mut folders = Folders::below(&root).unwrap();
+        let mut folders = FolderTree::below(&root).unwrap();
         for path in [
             "link",
             "link/x",
@@ -146,12 +146,12 @@ mod tests {
             assert!(folders.at(path).is_err(), "{path}");
         }
         for name in ["dangling", "link", "../out/x", "real/x", "/tmp/x", "", ".."] {
-            assert!(create(&root, name, 0o644).is_err(), "{name}");
-            assert!(link(&root, name, b"x").is_err(), "{name}");
+            assert!(create_file(&root, name, 0o644).is_err(), "{name}");
+            assert!(create_link(&root, name, b"x").is_err(), "{name}");
         }
-        create(folders.at("real/a/b").unwrap(), "f", 0o755).unwrap();
+        create_file(folders.at("real/a/b").unwrap(), "f", 0o755).unwrap();
         assert!(
-            create(folders.at("real/a/b").unwrap(), "f", 0o755).is_err(),
+            create_file(folders.at("real/a/b").unwrap(), "f", 0o755).is_err(),
             "a second time"
         );
         assert!(inside.join("real/a/b/f").is_file());

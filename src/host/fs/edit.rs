@@ -12,21 +12,24 @@ use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat
 
 pub use super::remove::{remove_path, remove_tree};
 
-use super::{acl, bits, cstring, kind, lstat_at, mode, open_dir_at, parent};
-use crate::plan::observed::Kind;
+use super::{
+    acl, as_mode, c_string, file_type, lstat_at, open_dir_at, open_parent, permission_bits,
+};
+use crate::plan::observed::FileType;
 
 /// A folder with exactly this owner, group and mode.
 ///
 /// What is not a folder is moved aside. A third party's folder is never given to the sandbox user:
 /// where that user can write it is moved aside too, elsewhere it is refused.
 pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
-    let (dir, name) = parent(path)?;
+    let (dir, name) = open_parent(path)?;
     let me = nix::unistd::geteuid().as_raw();
     // What a killed step has made is closed to everybody: a folder of root's that is not could have
     // been moved here, too.
-    let strange = |st: &FileStat| st.st_uid != uid && !(st.st_uid == me && bits(st) & 0o077 == 0);
+    let strange =
+        |st: &FileStat| st.st_uid != uid && !(st.st_uid == me && permission_bits(st) & 0o077 == 0);
     match lstat_at(&dir, &name) {
-        Ok(st) if kind(&st) == Kind::Dir => {
+        Ok(st) if file_type(&st) == FileType::Dir => {
             // The sandbox user can move a third party's folder here, from a share: out of the way
             // then, unharmed.
             if strange(&st) && uid != me && fstat(&dir)?.st_uid == uid {
@@ -37,7 +40,7 @@ pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
         Err(Errno::ENOENT) => {}
         Err(e) => return Err(e.into()),
     }
-    match mkdirat(&dir, name.as_c_str(), mode(0o700)) {
+    match mkdirat(&dir, name.as_c_str(), as_mode(0o700)) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(e) => return Err(e.into()),
     }
@@ -56,8 +59,8 @@ pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
     if st.st_uid != uid || st.st_gid != gid {
         fchown(&fd, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
     }
-    if bits(&fstat(&fd)?) != perm {
-        fchmod(&fd, mode(perm))?;
+    if permission_bits(&fstat(&fd)?) != perm {
+        fchmod(&fd, as_mode(perm))?;
     }
     Ok(())
 }
@@ -70,13 +73,13 @@ pub fn make_parents(path: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
         .take_while(|p| nix::sys::stat::lstat(*p).is_err_and(|e| e == Errno::ENOENT))
         .collect();
     for folder in missing.into_iter().rev() {
-        let (dir, name) = parent(folder)?;
-        mkdirat(&dir, name.as_c_str(), mode(0o755))?;
+        let (dir, name) = open_parent(folder)?;
+        mkdirat(&dir, name.as_c_str(), as_mode(0o755))?;
         let fd = open_dir_at(&dir, &name)?;
         if nix::unistd::geteuid().is_root() {
             fchown(&fd, Some(uid), Some(gid))?;
         }
-        fchmod(&fd, mode(0o755))?;
+        fchmod(&fd, as_mode(0o755))?;
     }
     Ok(())
 }
@@ -85,7 +88,8 @@ pub fn make_parents(path: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
 /// guessed.
 pub fn move_aside(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
     let aside = loop {
-        let aside = cstring(format!("{}.comfy-{}", name.to_string_lossy(), chance()?).as_ref())?;
+        let aside =
+            c_string(format!("{}.comfy-{}", name.to_string_lossy(), random_suffix()?).as_ref())?;
         if lstat_at(dir, &aside) == Err(Errno::ENOENT) {
             break aside;
         }
@@ -98,7 +102,7 @@ pub fn move_aside(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
 ///
 /// # Errors
 /// The system has no random numbers.
-pub fn chance() -> io::Result<String> {
+pub fn random_suffix() -> io::Result<String> {
     Ok(format!(
         "{:016x}",
         getrandom::u64().map_err(io::Error::other)?
@@ -108,7 +112,7 @@ pub fn chance() -> io::Result<String> {
 /// A link at `path`, put there by rename so that it is never missing; owned by `uid` where nobody
 /// else could race for it.
 pub fn set_link(path: &Path, target: &Path, chown_to: Option<(u32, u32)>) -> io::Result<()> {
-    let (dir, name) = parent(path)?;
+    let (dir, name) = open_parent(path)?;
     set_link_at(&dir, &name, target, chown_to)
 }
 
@@ -119,18 +123,18 @@ pub fn set_link_at(
     chown_to: Option<(u32, u32)>,
 ) -> io::Result<()> {
     let mut temporary =
-        cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
+        c_string(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
     while let Err(e) = symlinkat(target, dir, temporary.as_c_str()) {
         if e != Errno::EEXIST {
             return Err(e.into());
         }
         // Of a killed run of the same number, or of the sandbox user, who guessed it.
-        temporary = cstring(
+        temporary = c_string(
             format!(
                 ".{}.comfy-{}-{}",
                 name.to_string_lossy(),
                 std::process::id(),
-                chance()?
+                random_suffix()?
             )
             .as_ref(),
         )?;
@@ -150,7 +154,7 @@ pub fn set_link_at(
 
 /// Removes the link at `path` if it leads to `target`; anything else that is there stays.
 pub fn remove_link(path: &Path, target: &Path) -> io::Result<()> {
-    let (dir, name) = match parent(path) {
+    let (dir, name) = match open_parent(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         r => r?,
     };
@@ -168,7 +172,7 @@ pub fn remove_link(path: &Path, target: &Path) -> io::Result<()> {
 
 /// Moves `from` to `to`, neither of which may be reached through a link; `to` must not exist.
 pub fn move_to(from: &Path, to: &Path) -> io::Result<()> {
-    let ((a, from_name), (b, to_name)) = (parent(from)?, parent(to)?);
+    let ((a, from_name), (b, to_name)) = (open_parent(from)?, open_parent(to)?);
     if lstat_at(&b, &to_name).is_ok() {
         return Err(io::Error::other(format!(
             "{} is there already",
@@ -181,14 +185,14 @@ pub fn move_to(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Moves `from` to `to`, over what is there.
 pub fn move_over(from: &Path, to: &Path) -> io::Result<()> {
-    let ((a, from_name), (b, to_name)) = (parent(from)?, parent(to)?);
+    let ((a, from_name), (b, to_name)) = (open_parent(from)?, open_parent(to)?);
     nix::fcntl::renameat(&a, from_name.as_c_str(), &b, to_name.as_c_str())?;
     Ok(())
 }
 
 /// Owner and mode of something in a folder that root alone can write.
 pub fn set_owner(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
-    let (dir, name) = parent(path)?;
+    let (dir, name) = open_parent(path)?;
     fchownat(
         &dir,
         name.as_c_str(),
@@ -200,15 +204,15 @@ pub fn set_owner(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
     nix::sys::stat::fchmodat(
         &dir,
         name.as_c_str(),
-        mode(perm),
+        as_mode(perm),
         nix::sys::stat::FchmodatFlags::FollowSymlink,
     )?;
     Ok(())
 }
 
 /// Swaps two entries in one step (renameat2(2) RENAME_EXCHANGE, renamex_np(2) RENAME_SWAP).
-pub fn exchange(a: &Path, b: &Path) -> io::Result<()> {
-    let ((da, na), (db, nb)) = (parent(a)?, parent(b)?);
+pub fn exchange_entries(a: &Path, b: &Path) -> io::Result<()> {
+    let ((da, na), (db, nb)) = (open_parent(a)?, open_parent(b)?);
     #[cfg(target_os = "linux")]
     nix::fcntl::renameat2(
         &da,
@@ -244,9 +248,9 @@ pub fn write_file(
     owner: Option<(u32, u32)>,
 ) -> io::Result<()> {
     use std::io::Write;
-    let (dir, name) = parent(path)?;
+    let (dir, name) = open_parent(path)?;
     let temporary =
-        cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
+        c_string(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
     // Left over from a killed run of the same number.
     let _ = unlinkat(&dir, temporary.as_c_str(), UnlinkatFlags::NoRemoveDir);
     let fd = openat(
@@ -260,7 +264,7 @@ pub fn write_file(
         if let Some((uid, gid)) = owner {
             fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
         }
-        fchmod(&file, mode(perm))?;
+        fchmod(&file, as_mode(perm))?;
         file.sync_data()?;
         Ok(nix::fcntl::renameat(
             &dir,
@@ -277,7 +281,7 @@ pub fn write_file(
 
 /// Removes what [`write_file`] and [`set_link`] of killed runs have left in a folder that the
 /// caller alone can write.
-pub fn sweep(folder: &Path) -> io::Result<()> {
+pub fn sweep_leftovers(folder: &Path) -> io::Result<()> {
     let dir = match super::open_dir(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         r => r?,
@@ -310,12 +314,12 @@ pub fn left_over(name: &CStr) -> bool {
 }
 
 /// Everything written below `folder` reaches the disk before this returns.
-pub fn sync(folder: &Path) -> io::Result<()> {
+pub fn sync_tree(folder: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     nix::unistd::syncfs(&super::open_dir(folder)?)?;
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = super::through(folder)?;
+        let _ = super::open_path(folder)?;
         nix::unistd::sync();
     }
     Ok(())

@@ -22,7 +22,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
-use crate::plan::observed::{Kind, Node, Seen, Unknown};
+use crate::plan::observed::{FileType, FsEntry, Seen, UnknownState};
 
 /// Enough to go through a folder without reading it: O_PATH on Linux, O_SEARCH (O_EXEC) on macOS
 /// (open(2) of both).
@@ -49,32 +49,32 @@ const FOLDER: OFlag = OFlag::O_DIRECTORY
     .union(OFlag::O_CLOEXEC);
 
 /// Permission bits of a stat, all twelve.
-pub fn bits(st: &FileStat) -> u32 {
+pub fn permission_bits(st: &FileStat) -> u32 {
     #[allow(clippy::useless_conversion, reason = "mode_t has 16 bits on macOS")]
     let mode = u32::from(st.st_mode);
     mode & 0o7777
 }
 
-pub fn kind(st: &FileStat) -> Kind {
+pub fn file_type(st: &FileStat) -> FileType {
     match SFlag::from_bits_truncate(st.st_mode) & SFlag::S_IFMT {
-        SFlag::S_IFDIR => Kind::Dir,
-        SFlag::S_IFREG => Kind::File,
-        SFlag::S_IFLNK => Kind::Link,
-        _ => Kind::Other,
+        SFlag::S_IFDIR => FileType::Dir,
+        SFlag::S_IFREG => FileType::File,
+        SFlag::S_IFLNK => FileType::Link,
+        _ => FileType::Other,
     }
 }
 
 /// A mode as this platform's mode_t.
-pub fn mode(bits: u32) -> Mode {
+pub fn as_mode(bits: u32) -> Mode {
     Mode::from_bits_truncate(bits as nix::libc::mode_t)
 }
 
-pub fn cstring(s: &std::ffi::OsStr) -> io::Result<CString> {
+pub fn c_string(s: &std::ffi::OsStr) -> io::Result<CString> {
     CString::new(s.as_bytes()).map_err(|_| io::Error::other("a NUL in a file name"))
 }
 
 /// Opens a folder to go through it, every component on its own, following nothing.
-pub fn through(path: &Path) -> io::Result<OwnedFd> {
+pub fn open_path(path: &Path) -> io::Result<OwnedFd> {
     let mut at = openat(AT_FDCWD, c"/", FOLDER | THROUGH, Mode::empty())?;
     for c in path.components() {
         match c {
@@ -82,7 +82,7 @@ pub fn through(path: &Path) -> io::Result<OwnedFd> {
             Component::Normal(name) => {
                 at = openat(
                     &at,
-                    cstring(name)?.as_c_str(),
+                    c_string(name)?.as_c_str(),
                     FOLDER | THROUGH,
                     Mode::empty(),
                 )?
@@ -95,8 +95,8 @@ pub fn through(path: &Path) -> io::Result<OwnedFd> {
 
 /// Opens a folder for reading and changing, following nothing.
 pub fn open_dir(path: &Path) -> io::Result<OwnedFd> {
-    match split(path) {
-        Ok((parent, name)) => open_dir_at(&through(parent)?, &name),
+    match split_path(path) {
+        Ok((parent, name)) => open_dir_at(&open_path(parent)?, &name),
         Err(_) => Ok(openat(
             AT_FDCWD,
             c"/",
@@ -128,9 +128,9 @@ pub fn is_empty(folder: &OwnedFd) -> io::Result<bool> {
 }
 
 /// The folder and the last component of an absolute path.
-pub fn split(path: &Path) -> io::Result<(&Path, CString)> {
+pub fn split_path(path: &Path) -> io::Result<(&Path, CString)> {
     match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => Ok((parent, cstring(name)?)),
+        (Some(parent), Some(name)) => Ok((parent, c_string(name)?)),
         _ => Err(io::Error::other(format!(
             "{} has no parent",
             path.display()
@@ -139,9 +139,9 @@ pub fn split(path: &Path) -> io::Result<(&Path, CString)> {
 }
 
 /// The open parent folder of `path`, and its name there.
-pub fn parent(path: &Path) -> io::Result<(OwnedFd, CString)> {
-    let (parent, name) = split(path)?;
-    Ok((through(parent)?, name))
+pub fn open_parent(path: &Path) -> io::Result<(OwnedFd, CString)> {
+    let (parent, name) = split_path(path)?;
+    Ok((open_path(parent)?, name))
 }
 
 pub fn lstat_at(dir: &impl AsFd, name: &std::ffi::CStr) -> nix::Result<FileStat> {
@@ -149,30 +149,30 @@ pub fn lstat_at(dir: &impl AsFd, name: &std::ffi::CStr) -> nix::Result<FileStat>
 }
 
 /// One entry, not followed.
-pub fn node(path: &Path) -> Seen<Option<Node>> {
+pub fn read_entry(path: &Path) -> Seen<Option<FsEntry>> {
     let st = match nix::sys::stat::lstat(path) {
         Ok(st) => st,
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
         Err(e) => return Err(unreadable(path, e)),
     };
-    let kind = kind(&st);
+    let kind = file_type(&st);
     let target = match kind {
-        Kind::Link => Some(PathBuf::from(
+        FileType::Link => Some(PathBuf::from(
             nix::fcntl::readlink(path).map_err(|e| unreadable(path, e))?,
         )),
         _ => None,
     };
-    Ok(Some(Node {
+    Ok(Some(FsEntry {
         kind,
         uid: st.st_uid,
         gid: st.st_gid,
-        mode: bits(&st),
+        mode: permission_bits(&st),
         target,
     }))
 }
 
-pub fn unreadable(path: &Path, e: Errno) -> Unknown {
-    Unknown::new(
+pub fn unreadable(path: &Path, e: Errno) -> UnknownState {
+    UnknownState::new(
         format!("{}: {}", path.display(), e.desc()),
         matches!(e, Errno::EACCES | Errno::EPERM),
     )
@@ -181,9 +181,13 @@ pub fn unreadable(path: &Path, e: Errno) -> Unknown {
 
 /// The path behind links, each of which must belong to root or to `owner`; what is missing at the
 /// end stays as it is.
-pub fn real(path: &Path, owner: u32) -> Seen<PathBuf> {
+pub fn real_path(path: &Path, owner: u32) -> Seen<PathBuf> {
     let mut done = PathBuf::from("/");
-    let mut todo: Vec<std::ffi::OsString> = path.components().rev().filter_map(normal).collect();
+    let mut todo: Vec<std::ffi::OsString> = path
+        .components()
+        .rev()
+        .filter_map(normal_component)
+        .collect();
     let mut links = 0;
     while let Some(part) = todo.pop() {
         if part == ".." {
@@ -192,16 +196,16 @@ pub fn real(path: &Path, owner: u32) -> Seen<PathBuf> {
         }
         let next = done.join(&part);
         match nix::sys::stat::lstat(&next) {
-            Ok(st) if kind(&st) == Kind::Link => {
+            Ok(st) if file_type(&st) == FileType::Link => {
                 links += 1;
                 if links > 40 {
-                    return Err(Unknown::new(
+                    return Err(UnknownState::new(
                         format!("{}: links lead in a circle", path.display()),
                         false,
                     ));
                 }
                 if st.st_uid != 0 && st.st_uid != owner {
-                    return Err(Unknown::new(
+                    return Err(UnknownState::new(
                         format!(
                             "{} is a link that belongs to uid {}, neither root nor the owner",
                             next.display(),
@@ -215,7 +219,7 @@ pub fn real(path: &Path, owner: u32) -> Seen<PathBuf> {
                 if target.is_absolute() {
                     done = PathBuf::from("/");
                 }
-                todo.extend(target.components().rev().filter_map(normal));
+                todo.extend(target.components().rev().filter_map(normal_component));
             }
             Ok(_) => done = next,
             Err(Errno::ENOENT | Errno::ENOTDIR) => {
@@ -230,7 +234,7 @@ pub fn real(path: &Path, owner: u32) -> Seen<PathBuf> {
     Ok(done)
 }
 
-fn normal(c: Component) -> Option<std::ffi::OsString> {
+fn normal_component(c: Component) -> Option<std::ffi::OsString> {
     match c {
         Component::Normal(n) => Some(n.to_os_string()),
         Component::ParentDir => Some("..".into()),

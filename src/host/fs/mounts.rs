@@ -48,7 +48,7 @@ pub fn is_mount_root(fd: &OwnedFd) -> nix::Result<bool> {
 /// A mount of what the descriptor stands for, without a place yet (open_tree(2)); `whole` takes
 /// what is mounted below it along.
 #[cfg(target_os = "linux")]
-pub fn detached(fd: &OwnedFd, whole: bool) -> nix::Result<OwnedFd> {
+pub fn clone_mount(fd: &OwnedFd, whole: bool) -> nix::Result<OwnedFd> {
     use nix::libc;
     use std::os::fd::FromRawFd;
     const OPEN_TREE_CLONE: libc::c_uint = 1;
@@ -99,10 +99,10 @@ fn set_private(mount: &OwnedFd) -> nix::Result<()> {
 
 /// Gives a detached mount its place (move_mount(2)).
 #[cfg(target_os = "linux")]
-pub fn attach(mount: &OwnedFd, at: &Path) -> std::io::Result<()> {
+pub fn attach_mount(mount: &OwnedFd, at: &Path) -> std::io::Result<()> {
     use nix::libc;
     const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
-    let to = super::cstring(at.as_os_str())?;
+    let to = super::c_string(at.as_os_str())?;
     // SAFETY: the descriptor is open, both paths are NUL-terminated.
     let n = unsafe {
         libc::syscall(
@@ -128,11 +128,11 @@ pub fn is_mounted(path: &Path) -> std::io::Result<bool> {
     Ok(table
         .lines()
         .filter_map(|l| l.split(' ').nth(4))
-        .any(|m| unescape(m) == wanted))
+        .any(|m| unescape_field(m) == wanted))
 }
 
 #[cfg(target_os = "linux")]
-fn unescape(field: &str) -> String {
+fn unescape_field(field: &str) -> String {
     let mut out = String::new();
     let mut rest = field;
     while let Some(i) = rest.find('\\') {
@@ -158,7 +158,7 @@ fn unescape(field: &str) -> String {
 #[cfg(target_os = "macos")]
 pub fn is_mounted(path: &Path) -> std::io::Result<bool> {
     use std::os::unix::ffi::OsStrExt;
-    let c = super::cstring(path.as_os_str())?;
+    let c = super::c_string(path.as_os_str())?;
     // SAFETY: an all-zero statfs is a valid value to be filled in.
     let mut st: nix::libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: the path is NUL-terminated and `st` outlives the call.

@@ -12,8 +12,8 @@ use nix::fcntl::renameat;
 use nix::sys::stat::{FileStat, fchmod, fstat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-use super::{bits, cstring, kind, lstat_at, mode, open_dir_at, parent};
-use crate::plan::observed::Kind;
+use super::{as_mode, c_string, file_type, lstat_at, open_dir_at, open_parent, permission_bits};
+use crate::plan::observed::FileType;
 
 /// Folders held open at a time. What lies deeper is moved up, and removed from there: a chain of
 /// folders can be longer than any number of descriptors.
@@ -26,28 +26,28 @@ const ROUNDS: usize = 16;
 
 /// Something in the folder is not for the caller to remove.
 #[derive(Debug)]
-pub struct Foreign {
+pub struct ForeignEntry {
     /// Below the folder.
     pub path: String,
     pub uid: u32,
 }
 
-impl fmt::Display for Foreign {
+impl fmt::Display for ForeignEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
             "{} in it belongs to uid {}, which is not the sandbox user's",
-            crate::text::escape(&self.path),
+            crate::text::escape_text(&self.path),
             self.uid
         )
     }
 }
 
-impl std::error::Error for Foreign {}
+impl std::error::Error for ForeignEntry {}
 
 /// Removes `name` and everything in it; what is gone already is no error.
 pub fn remove_tree(dir: &impl AsFd, name: &CStr) -> io::Result<()> {
-    remove(dir, name, &|_| true)
+    remove_where(dir, name, &|_| true)
 }
 
 /// [`remove_tree`] by path; a missing parent is no error either.
@@ -65,19 +65,19 @@ pub fn remove_of(path: &Path, sandbox: u32) -> io::Result<()> {
     let me = nix::unistd::geteuid().as_raw();
     // What a killed step has left is closed: the sandbox user could never have moved that here.
     remove_if(path, &|st| {
-        st.st_uid == sandbox || (st.st_uid == me && bits(st) & 0o077 == 0)
+        st.st_uid == sandbox || (st.st_uid == me && permission_bits(st) & 0o077 == 0)
     })
 }
 
 fn remove_if(path: &Path, ours: &dyn Fn(&FileStat) -> bool) -> io::Result<()> {
-    match parent(path) {
-        Ok((dir, name)) => remove(&dir, &name, ours),
+    match open_parent(path) {
+        Ok((dir, name)) => remove_where(&dir, &name, ours),
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(e) => Err(e),
     }
 }
 
-struct Removal<'a> {
+struct TreeRemoval<'a> {
     /// Of folders.
     ours: &'a dyn Fn(&FileStat) -> bool,
     device: nix::libc::dev_t,
@@ -88,32 +88,32 @@ struct Removal<'a> {
     moved: u64,
 }
 
-fn remove(dir: &impl AsFd, name: &CStr, ours: &dyn Fn(&FileStat) -> bool) -> io::Result<()> {
+fn remove_where(dir: &impl AsFd, name: &CStr, ours: &dyn Fn(&FileStat) -> bool) -> io::Result<()> {
     let st = match lstat_at(dir, name) {
         Ok(st) => st,
         Err(Errno::ENOENT) => return Ok(()),
         Err(e) => return Err(e.into()),
     };
-    if kind(&st) != Kind::Dir {
+    if file_type(&st) != FileType::Dir {
         return match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(()),
             Err(e) => Err(e.into()),
         };
     }
     let top = open_dir_at(dir, name)?;
-    let mut r = Removal {
+    let mut r = TreeRemoval {
         ours,
         device: fstat(&top)?.st_dev,
         top,
         queue: Vec::new(),
         moved: 0,
     };
-    r.admit(&fstat(&r.top)?, "")?;
+    r.ensure_removable(&fstat(&r.top)?, "")?;
     for _ in 0..ROUNDS {
-        r.queue = names(&r.top)?;
+        r.queue = entry_names(&r.top)?;
         while let Some(next) = r.queue.pop() {
             let top = r.top.try_clone()?;
-            r.entry(&top, &next, &next.to_string_lossy(), 1)?;
+            r.remove_entry(&top, &next, &next.to_string_lossy(), 1)?;
         }
         match unlinkat(dir, name, UnlinkatFlags::RemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => return Ok(()),
@@ -128,9 +128,9 @@ fn remove(dir: &impl AsFd, name: &CStr, ours: &dyn Fn(&FileStat) -> bool) -> io:
 }
 
 /// What is in a folder. One that the caller may not read is opened up first.
-fn names(fd: &OwnedFd) -> io::Result<Vec<CString>> {
-    if !nix::unistd::geteuid().is_root() && bits(&fstat(fd)?) & 0o700 != 0o700 {
-        fchmod(fd, mode(0o700))?;
+fn entry_names(fd: &OwnedFd) -> io::Result<Vec<CString>> {
+    if !nix::unistd::geteuid().is_root() && permission_bits(&fstat(fd)?) & 0o700 != 0o700 {
+        fchmod(fd, as_mode(0o700))?;
     }
     let mut names = Vec::new();
     for entry in nix::dir::Dir::from_fd(fd.try_clone()?)?.iter() {
@@ -164,15 +164,15 @@ fn open_inside(dir: &OwnedFd, name: &CStr) -> nix::Result<OwnedFd> {
     open_dir_at(dir, name).map_err(|e| Errno::from_raw(e.raw_os_error().unwrap_or(0)))
 }
 
-fn mounted(path: &str) -> io::Error {
+fn mounted_error(path: &str) -> io::Error {
     io::Error::other(format!(
         "{}: something is mounted there",
-        crate::text::escape(path)
+        crate::text::escape_text(path)
     ))
 }
 
 /// Gone, or something else by now: the next round looks again.
-fn changed(e: Errno) -> bool {
+fn has_changed(e: Errno) -> bool {
     matches!(
         e,
         Errno::ENOENT
@@ -184,55 +184,61 @@ fn changed(e: Errno) -> bool {
     )
 }
 
-impl Removal<'_> {
-    fn admit(&self, st: &FileStat, path: &str) -> io::Result<()> {
+impl TreeRemoval<'_> {
+    fn ensure_removable(&self, st: &FileStat, path: &str) -> io::Result<()> {
         if st.st_dev != self.device {
-            return Err(mounted(path));
+            return Err(mounted_error(path));
         }
         if (self.ours)(st) {
             Ok(())
         } else {
-            Err(io::Error::other(Foreign {
+            Err(io::Error::other(ForeignEntry {
                 path: path.into(),
                 uid: st.st_uid,
             }))
         }
     }
 
-    fn entry(&mut self, dir: &OwnedFd, name: &CStr, path: &str, depth: usize) -> io::Result<()> {
+    fn remove_entry(
+        &mut self,
+        dir: &OwnedFd,
+        name: &CStr,
+        path: &str,
+        depth: usize,
+    ) -> io::Result<()> {
         let forgive = |r: nix::Result<()>| match r {
-            Err(e) if !changed(e) => Err(io::Error::from(e)),
+            Err(e) if !has_changed(e) => Err(io::Error::from(e)),
             _ => Ok(()),
         };
         let st = match lstat_at(dir, name) {
             Ok(st) => st,
             Err(e) => return forgive(Err(e)),
         };
-        if kind(&st) != Kind::Dir {
+        if file_type(&st) != FileType::Dir {
             return forgive(unlinkat(dir, name, UnlinkatFlags::NoRemoveDir));
         }
         let fd = match open_inside(dir, name) {
             Ok(fd) => fd,
-            Err(Errno::EXDEV) => return Err(mounted(path)),
+            Err(Errno::EXDEV) => return Err(mounted_error(path)),
             Err(e) => return forgive(Err(e)),
         };
-        self.admit(&fstat(&fd)?, path)?;
-        let inner = names(&fd)?;
+        self.ensure_removable(&fstat(&fd)?, path)?;
+        let inner = entry_names(&fd)?;
         if depth == DEPTH && !inner.is_empty() {
             self.moved += 1;
             if self.moved > MOVES {
                 return Err(io::Error::other(format!(
                     "{}: somebody goes on making folders in it; end that process",
-                    crate::text::escape(path)
+                    crate::text::escape_text(path)
                 )));
             }
-            let up = cstring(format!(".comfy-{}-{}", std::process::id(), self.moved).as_ref())?;
+            let up = c_string(format!(".comfy-{}-{}", std::process::id(), self.moved).as_ref())?;
             forgive(renameat(dir, name, &self.top, up.as_c_str()))?;
             self.queue.push(up);
             return Ok(());
         }
         for n in inner {
-            self.entry(
+            self.remove_entry(
                 &fd,
                 &n,
                 &format!("{path}/{}", n.to_string_lossy()),
@@ -257,7 +263,7 @@ mod tests {
         let mut at = super::super::open_dir(&dir.path().join("t")).unwrap();
         for _ in 0..3000 {
             nix::unistd::symlinkat("../kept", &at, c"l").unwrap_or(());
-            nix::sys::stat::mkdirat(&at, c"dddddddddd", mode(0o700)).unwrap();
+            nix::sys::stat::mkdirat(&at, c"dddddddddd", as_mode(0o700)).unwrap();
             at = open_dir_at(&at, c"dddddddddd").unwrap();
         }
         remove_path(&dir.path().join("t")).unwrap();

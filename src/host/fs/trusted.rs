@@ -8,9 +8,9 @@ use std::path::{Component, Path};
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fstat};
 
-use super::{FOLDER, THROUGH, acl, bits, cstring, kind, parent, real};
+use super::{FOLDER, THROUGH, acl, c_string, file_type, open_parent, permission_bits, real_path};
 use crate::host::accounts;
-use crate::plan::observed::{Kind, Seen};
+use crate::plan::observed::{FileType, Seen};
 use crate::problem::{Doing, Problem, Result};
 
 /// Bytes of a file that is read whole.
@@ -33,13 +33,13 @@ pub fn read_regular(path: &Path) -> Result<String> {
     )
     .map_err(|e| fail(e.into()))?;
     let st = fstat(&fd).map_err(|e| fail(e.into()))?;
-    if kind(&st) != Kind::File {
+    if file_type(&st) != FileType::File {
         return Err(
             Problem::new(format!("{} is not a regular file", path.display()))
-                .hint("put the real file there"),
+                .with_hint("put the real file there"),
         );
     }
-    read(fd.into()).map_err(fail)
+    read_file(fd.into()).map_err(fail)
 }
 
 /// Reads a file that decides what happens on this machine, as [`open_trusted`] opens it.
@@ -47,7 +47,7 @@ pub fn read_regular(path: &Path) -> Result<String> {
 /// # Errors
 /// It is not to be trusted, or cannot be read.
 pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
-    read(open_trusted(path, owners)?).doing(|| format!("read {}", path.display()))
+    read_file(open_trusted(path, owners)?).doing(|| format!("read {}", path.display()))
 }
 
 /// A file of a tree, which a third party wrote: a regular one, reached through no link, read up to
@@ -59,23 +59,23 @@ pub fn read_plain(path: &Path) -> Result<String> {
     let fail = |e: io::Error| {
         Problem::new(format!("could not read {}: {e}", path.display())).caused_by(&e)
     };
-    let (dir, name) = parent(path).map_err(fail)?;
+    let (dir, name) = open_parent(path).map_err(fail)?;
     let flags = OFlag::O_RDONLY
         | OFlag::O_NOFOLLOW
         | OFlag::O_NONBLOCK
         | OFlag::O_NOCTTY
         | OFlag::O_CLOEXEC;
     let fd = openat(&dir, name.as_c_str(), flags, Mode::empty()).map_err(|e| fail(e.into()))?;
-    if kind(&fstat(&fd).map_err(|e| fail(e.into()))?) != Kind::File {
+    if file_type(&fstat(&fd).map_err(|e| fail(e.into()))?) != FileType::File {
         return Err(Problem::new(format!(
             "{} is not a regular file",
             path.display()
         )));
     }
-    read(fd.into()).map_err(fail)
+    read_file(fd.into()).map_err(fail)
 }
 
-fn read(file: std::fs::File) -> io::Result<String> {
+fn read_file(file: std::fs::File) -> io::Result<String> {
     let size = file.metadata()?.len();
     let mut text = String::with_capacity(usize::try_from(size.min(LARGEST)).unwrap_or(0) + 1);
     if file.take(LARGEST + 1).read_to_string(&mut text)? as u64 > LARGEST {
@@ -115,20 +115,20 @@ pub fn is_trusted(path: &Path, owners: &[u32], text: &str) -> Result<bool> {
 pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
     let shown = path.display();
     let owner = owners.first().copied().unwrap_or(0);
-    let real = real(path, owner)
+    let real = real_path(path, owner)
         .map_err(|u| Problem::new(format!("{shown}: {}", u.reason)).of_kind(u.kind))?;
     let fail = |e: io::Error| Problem::new(format!("{shown}: {e}")).caused_by(&e);
     for folder in real.ancestors().skip(1) {
         let st = nix::sys::stat::stat(folder).map_err(|e| fail(e.into()))?;
-        if let Some((why, hint)) = opened_to_others(&st, owners, folder, acl::listed(folder)) {
+        if let Some((why, hint)) = opened_to_others(&st, owners, folder, acl::has_acl(folder)) {
             return Err(Problem::new(format!(
                 "{shown}: the folder {} {why}, who could put another file in its place",
                 folder.display()
             ))
-            .hint(hint));
+            .with_hint(hint));
         }
     }
-    let (dir, name) = parent(&real).map_err(fail)?;
+    let (dir, name) = open_parent(&real).map_err(fail)?;
     let fd = openat(
         &dir,
         name.as_c_str(),
@@ -138,8 +138,8 @@ pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
     .map_err(|e| fail(e.into()))?;
     let st = fstat(&fd).map_err(|e| fail(e.into()))?;
     let wrong =
-        |what: String, hint: String| Err(Problem::new(format!("{shown} {what}")).hint(hint));
-    if kind(&st) != Kind::File {
+        |what: String, hint: String| Err(Problem::new(format!("{shown} {what}")).with_hint(hint));
+    if file_type(&st) != FileType::File {
         return wrong(
             "is not a regular file".into(),
             "put the real file there".into(),
@@ -151,9 +151,12 @@ pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
             format!("look at it, then: sudo chown {owner} {shown}"),
         );
     }
-    if written_by_others(&st, owners, acl::listed(&real)) {
+    if written_by_others(&st, owners, acl::has_acl(&real)) {
         return wrong(
-            format!("can be written by others (mode {:04o})", bits(&st)),
+            format!(
+                "can be written by others (mode {:04o})",
+                permission_bits(&st)
+            ),
             format!("chmod go-w {shown}"),
         );
     }
@@ -186,10 +189,13 @@ fn opened_to_others(
         };
         return Some((format!("belongs to uid {}", st.st_uid), hint));
     }
-    let open = bits(st) & 0o1000 == 0 && written_by_others(st, owners, listed);
+    let open = permission_bits(st) & 0o1000 == 0 && written_by_others(st, owners, listed);
     open.then(|| {
         (
-            format!("can be written by others (mode {:04o})", bits(st)),
+            format!(
+                "can be written by others (mode {:04o})",
+                permission_bits(st)
+            ),
             format!("chmod go-w {shown}"),
         )
     })
@@ -200,7 +206,7 @@ fn opened_to_others(
 /// beside the mode (`listed`), the group's bits are those of others too (acl(5)).
 fn written_by_others(st: &FileStat, owners: &[u32], listed: bool) -> bool {
     let own = || !listed && owners.iter().any(|o| accounts::alone_in(*o, st.st_gid));
-    bits(st) & 0o002 != 0 || (bits(st) & 0o020 != 0 && !own())
+    permission_bits(st) & 0o002 != 0 || (permission_bits(st) & 0o020 != 0 && !own())
 }
 
 /// Opens `path` without following a link, component by component, where nobody but root and
@@ -211,7 +217,7 @@ fn written_by_others(st: &FileStat, owners: &[u32], listed: bool) -> bool {
 /// Which folder others can change, with the command that changes that; a link; the system's own.
 pub fn open_guarded(path: &Path, owners: &[u32]) -> Result<OwnedFd> {
     open_each(path, &|st, folder| {
-        opened_to_others(st, owners, folder, acl::listed(folder))
+        opened_to_others(st, owners, folder, acl::has_acl(folder))
     })
 }
 
@@ -221,14 +227,14 @@ pub fn open_guarded(path: &Path, owners: &[u32]) -> Result<OwnedFd> {
 /// # Errors
 /// The folder is another, or open to others.
 pub fn set_link(path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
-    let (above, name) = super::split(path).doing(|| "take its name".into())?;
+    let (above, name) = super::split_path(path).doing(|| "take its name".into())?;
     let folder = open_guarded(above, &[uid])?;
     let st = fstat(&folder).doing(|| format!("look at {}", above.display()))?;
     let home = || {
         nix::unistd::User::from_uid(uid.into())
             .ok()
             .flatten()
-            .and_then(|u| real(&u.dir, uid).ok())
+            .and_then(|u| real_path(&u.dir, uid).ok())
     };
     if st.st_uid != uid && !(st.st_uid == 0 && home().is_some_and(|h| above.starts_with(h))) {
         return Err(Problem::new(format!(
@@ -236,7 +242,7 @@ pub fn set_link(path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
             above.display(),
             st.st_uid
         ))
-        .hint(crate::desired::VIEW_HINT));
+        .with_hint(crate::desired::VIEW_HINT));
     }
     // The mode of a link means nothing, and its folder is nobody else's: what is chowned is the
     // link that was just made.
@@ -280,9 +286,9 @@ fn open_each(path: &Path, wrong: &dyn Fn(&FileStat, &Path) -> Option<Exposure>) 
                         path.display(),
                         folder.display()
                     ))
-                    .hint(hint));
+                    .with_hint(hint));
                 }
-                let name = cstring(name)
+                let name = c_string(name)
                     .map_err(|e| Problem::new(format!("{}: {e}", path.display())).caused_by(&e))?;
                 let flags = if parts.peek().is_some() {
                     FOLDER | THROUGH
@@ -301,7 +307,7 @@ fn open_each(path: &Path, wrong: &dyn Fn(&FileStat, &Path) -> Option<Exposure>) 
         }
     }
     // With O_PATH a link in the last place is opened itself (open(2)).
-    if kind(&fstat(&at).map_err(fail)?) == Kind::Link {
+    if file_type(&fstat(&at).map_err(fail)?) == FileType::Link {
         return Err(fail(nix::Error::ELOOP));
     }
     Ok(at)
@@ -324,14 +330,14 @@ const LAST: OFlag = OFlag::O_RDONLY
 ///
 /// # Errors
 /// A folder above it cannot be looked at.
-pub fn exposed(path: &Path, owners: &[u32]) -> Seen<Option<String>> {
+pub fn why_exposed(path: &Path, owners: &[u32]) -> Seen<Option<String>> {
     for folder in path.ancestors().skip(1) {
         let st = match nix::sys::stat::lstat(folder) {
             Ok(st) => st,
             Err(nix::Error::ENOENT | nix::Error::ENOTDIR) => continue,
             Err(e) => return Err(super::unreadable(folder, e)),
         };
-        if let Some((why, hint)) = opened_to_others(&st, owners, folder, acl::listed(folder)) {
+        if let Some((why, hint)) = opened_to_others(&st, owners, folder, acl::has_acl(folder)) {
             return Ok(Some(format!(
                 "the folder {} {why}, who could put another one in the place of {}: {hint}",
                 folder.display(),

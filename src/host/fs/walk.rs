@@ -10,17 +10,17 @@ use nix::dir::Dir;
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
 
-use super::{kind, lstat_at, open_dir_at};
-use crate::plan::observed::Kind;
+use super::{file_type, lstat_at, open_dir_at};
+use crate::plan::observed::FileType;
 
 /// A folder that is being read: its descriptor, and its path below the start (empty for the start
 /// itself).
-pub struct Folder {
+pub struct WalkedFolder {
     pub fd: OwnedFd,
     pub path: Vec<u8>,
 }
 
-impl Folder {
+impl WalkedFolder {
     /// The path of an entry below the start; lossy where it is not UTF-8.
     pub fn join(&self, name: &CStr) -> String {
         String::from_utf8(child_path(&self.path, name))
@@ -29,15 +29,21 @@ impl Folder {
 }
 
 /// What is done with what is found; called from several threads.
-pub trait Visit: Sync {
+pub trait TreeVisitor: Sync {
     /// What is gathered in one folder, handed over by [`Visit::done`].
     type Local: Default + Send;
     /// Whether to go into a folder is asked here too; for other entries the answer means nothing.
-    fn entry(&self, local: &mut Self::Local, folder: &Folder, name: &CStr, st: &FileStat) -> bool;
+    fn visit_entry(
+        &self,
+        local: &mut Self::Local,
+        folder: &WalkedFolder,
+        name: &CStr,
+        st: &FileStat,
+    ) -> bool;
     /// After a folder's last entry.
-    fn done(&self, local: Self::Local, folder: &Folder, entries: usize);
+    fn folder_done(&self, local: Self::Local, folder: &WalkedFolder, entries: usize);
     /// A folder or entry that could not be read.
-    fn failed(&self, path: &str, e: Errno);
+    fn read_failed(&self, path: &str, e: Errno);
 }
 
 /// Bytes of a path below the start. Nobody reaches what lies deeper by a path (PATH_MAX), and
@@ -46,11 +52,11 @@ pub trait Visit: Sync {
 const LONGEST: usize = 4096;
 
 /// Walks everything below `start`.
-pub fn walk<V: Visit>(start: OwnedFd, visit: &V) {
+pub fn walk_tree<V: TreeVisitor>(start: OwnedFd, visit: &V) {
     rayon::scope(|s| {
-        folder(
+        walk_folder(
             s,
-            Folder {
+            WalkedFolder {
                 fd: start,
                 path: Vec::new(),
             },
@@ -59,7 +65,7 @@ pub fn walk<V: Visit>(start: OwnedFd, visit: &V) {
     });
 }
 
-fn folder<'s, V: Visit>(scope: &rayon::Scope<'s>, here: Folder, visit: &'s V) {
+fn walk_folder<'s, V: TreeVisitor>(scope: &rayon::Scope<'s>, here: WalkedFolder, visit: &'s V) {
     let here = Arc::new(here);
     let mut local = V::Local::default();
     let mut entries = 0;
@@ -71,13 +77,13 @@ fn folder<'s, V: Visit>(scope: &rayon::Scope<'s>, here: Folder, visit: &'s V) {
         .and_then(Dir::from_fd)
     {
         Ok(d) => d,
-        Err(e) => return visit.failed(&String::from_utf8_lossy(&here.path), e),
+        Err(e) => return visit.read_failed(&String::from_utf8_lossy(&here.path), e),
     };
     for entry in dir.iter() {
         let entry = match entry {
             Ok(e) => e,
             Err(e) => {
-                visit.failed(&String::from_utf8_lossy(&here.path), e);
+                visit.read_failed(&String::from_utf8_lossy(&here.path), e);
                 break;
             }
         };
@@ -91,21 +97,21 @@ fn folder<'s, V: Visit>(scope: &rayon::Scope<'s>, here: Folder, visit: &'s V) {
             // Gone between the listing and the look.
             Err(Errno::ENOENT) => continue,
             Err(e) => {
-                visit.failed(&here.join(name), e);
+                visit.read_failed(&here.join(name), e);
                 continue;
             }
         };
-        let into = visit.entry(&mut local, &here, name, &st);
-        if into && kind(&st) == Kind::Dir {
+        let into = visit.visit_entry(&mut local, &here, name, &st);
+        if into && file_type(&st) == FileType::Dir {
             let (parent, name) = (Arc::clone(&here), name.to_owned());
             scope.spawn(move |scope| {
                 let path = child_path(&parent.path, &name);
                 if path.len() > LONGEST {
-                    return visit.failed(&String::from_utf8_lossy(&path), Errno::ENAMETOOLONG);
+                    return visit.read_failed(&String::from_utf8_lossy(&path), Errno::ENAMETOOLONG);
                 }
                 match open_dir_at(&parent.fd, &name) {
-                    Ok(fd) => folder(scope, Folder { fd, path }, visit),
-                    Err(e) => visit.failed(
+                    Ok(fd) => walk_folder(scope, WalkedFolder { fd, path }, visit),
+                    Err(e) => visit.read_failed(
                         &String::from_utf8_lossy(&path),
                         Errno::from_raw(e.raw_os_error().unwrap_or(0)),
                     ),
@@ -113,7 +119,7 @@ fn folder<'s, V: Visit>(scope: &rayon::Scope<'s>, here: Folder, visit: &'s V) {
             });
         }
     }
-    visit.done(local, &here, entries);
+    visit.folder_done(local, &here, entries);
 }
 
 fn child_path(parent: &[u8], name: &CStr) -> Vec<u8> {

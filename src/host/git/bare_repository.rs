@@ -14,8 +14,8 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 
-use crate::host::fs::{cstring, edit, kind, lstat_at, open_dir, open_dir_at};
-use crate::plan::observed::Kind;
+use crate::host::fs::{c_string, edit, file_type, lstat_at, open_dir, open_dir_at};
+use crate::plan::observed::FileType;
 use crate::problem::{Doing, Problem, Result};
 
 const CONFIG: &[u8] = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
@@ -41,7 +41,7 @@ pub fn init(folder: &Path) -> Result<()> {
     // One thread at a time: of two nodes with one repository the second finds it made.
     static ONE: Mutex<()> = Mutex::new(());
     let _held = ONE.lock();
-    if ours(folder) {
+    if is_ours(folder) {
         return Ok(());
     }
     let doing = || format!("make the repository {}", folder.display());
@@ -57,15 +57,15 @@ pub fn init(folder: &Path) -> Result<()> {
     let fresh = parent.join(format!(
         "{}.{}",
         name.to_string_lossy(),
-        edit::chance().doing(doing)?
+        edit::random_suffix().doing(doing)?
     ));
-    make(&fresh).doing(doing)?;
+    make_repository(&fresh).doing(doing)?;
     let at = parent.join(name);
     let done = edit::remove_path(&at).and_then(|()| edit::move_to(&fresh, &at));
     if done.is_err() {
         // It is empty, and nobody looks for it.
         let _ = edit::remove_path(&fresh);
-        if ours(&at) {
+        if is_ours(&at) {
             // Another comfy was faster.
             return Ok(());
         }
@@ -73,7 +73,7 @@ pub fn init(folder: &Path) -> Result<()> {
     done.doing(doing)
 }
 
-fn make(fresh: &Path) -> std::io::Result<()> {
+fn make_repository(fresh: &Path) -> std::io::Result<()> {
     for folder in FOLDERS {
         std::fs::create_dir_all(fresh.join(folder))?;
     }
@@ -83,7 +83,7 @@ fn make(fresh: &Path) -> std::io::Result<()> {
 
 /// Puts the configuration back: a git before 2.31 does not read settings from the environment, and
 /// notes there what an outline leaves out.
-pub fn settle(folder: &Path) -> Result<()> {
+pub fn restore_config(folder: &Path) -> Result<()> {
     let path = folder
         .canonicalize()
         .doing(|| format!("find {}", folder.display()))?
@@ -96,8 +96,8 @@ pub fn settle(folder: &Path) -> Result<()> {
 
 /// Whether a repository is as [`init`] makes it, but for objects and refs. What cannot be looked at
 /// is not.
-pub fn ours(folder: &Path) -> bool {
-    looked(folder).unwrap_or(false)
+pub fn is_ours(folder: &Path) -> bool {
+    check_layout(folder).unwrap_or(false)
 }
 
 /// One that comfy may use.
@@ -105,24 +105,24 @@ pub fn ours(folder: &Path) -> bool {
 /// # Errors
 /// It is not as comfy makes it: whoever fetches makes it anew.
 pub fn must_be_ours(folder: &Path) -> Result<()> {
-    if ours(folder) {
+    if is_ours(folder) {
         Ok(())
     } else {
         Err(Problem::new(format!(
             "{} is not a repository that comfy made",
             folder.display()
         ))
-        .hint("run `comfy apply` or `comfy lock`: it is made anew"))
+        .with_hint("run `comfy apply` or `comfy lock`: it is made anew"))
     }
 }
 
-fn looked(folder: &Path) -> std::io::Result<bool> {
+fn check_layout(folder: &Path) -> std::io::Result<bool> {
     let (Some(parent), Some(name)) = (folder.parent(), folder.file_name()) else {
         return Ok(false);
     };
     let top = open_dir_at(
         &open_dir(&parent.canonicalize()?)?,
-        cstring(name)?.as_c_str(),
+        c_string(name)?.as_c_str(),
     )?;
     for entry in nix::dir::Dir::openat(
         &top,
@@ -142,9 +142,9 @@ fn looked(folder: &Path) -> std::io::Result<bool> {
             Err(Errno::ENOENT) => continue,
             st => st?,
         };
-        let fits = match kind(&st) {
-            Kind::Dir => matches!(text, "." | "..") || FOLDERS.contains(&text),
-            Kind::File => {
+        let fits = match file_type(&st) {
+            FileType::Dir => matches!(text, "." | "..") || FOLDERS.contains(&text),
+            FileType::File => {
                 FILES.contains(&text.strip_suffix(".lock").unwrap_or(text))
                     || text.starts_with("shallow_")
             }
@@ -161,34 +161,34 @@ fn looked(folder: &Path) -> std::io::Result<bool> {
     if !others
         .iter()
         .all(|n| lstat_at(&info, n) == Err(Errno::ENOENT))
-        || !plain(&objects, 2)?
-        || !plain(&refs, 16)?
+        || !is_plain(&objects, 2)?
+        || !is_plain(&refs, 16)?
     {
         return Ok(false);
     }
-    Ok(content(&top, c"config", CONFIG)? && content(&top, c"HEAD", HEAD)?)
+    Ok(has_content(&top, c"config", CONFIG)? && has_content(&top, c"HEAD", HEAD)?)
 }
 
 /// Whether there are only folders and files in it, `depth` folders down: git writes through a link
 /// that lies there.
-fn plain(dir: &OwnedFd, depth: usize) -> std::io::Result<bool> {
+fn is_plain(dir: &OwnedFd, depth: usize) -> std::io::Result<bool> {
     for entry in
         nix::dir::Dir::openat(dir, c".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?.iter()
     {
         let entry = entry?;
         let name = entry.file_name();
         let is = match entry.file_type() {
-            Some(nix::dir::Type::Directory) => Kind::Dir,
-            Some(nix::dir::Type::File) => Kind::File,
+            Some(nix::dir::Type::Directory) => FileType::Dir,
+            Some(nix::dir::Type::File) => FileType::File,
             Some(_) => return Ok(false),
-            None => lstat_at(dir, name).map_or(Kind::Other, |st| kind(&st)),
+            None => lstat_at(dir, name).map_or(FileType::Other, |st| file_type(&st)),
         };
         let below = || match open_dir_at(dir, name) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(true),
-            fd => plain(&fd?, depth - 1),
+            fd => is_plain(&fd?, depth - 1),
         };
-        if !matches!(is, Kind::Dir | Kind::File)
-            || (is == Kind::Dir && name != c"." && name != c".." && (depth == 0 || !below()?))
+        if !matches!(is, FileType::Dir | FileType::File)
+            || (is == FileType::Dir && name != c"." && name != c".." && (depth == 0 || !below()?))
         {
             return Ok(false);
         }
@@ -196,7 +196,7 @@ fn plain(dir: &OwnedFd, depth: usize) -> std::io::Result<bool> {
     Ok(true)
 }
 
-fn content(dir: &OwnedFd, name: &std::ffi::CStr, should: &[u8]) -> std::io::Result<bool> {
+fn has_content(dir: &OwnedFd, name: &std::ffi::CStr, should: &[u8]) -> std::io::Result<bool> {
     let fd = openat(
         dir,
         name,
@@ -228,7 +228,7 @@ mod tests {
             .unwrap();
         fs::write(at.join("shallow"), "").unwrap();
         fs::write(at.join("shallow.lock"), "").unwrap();
-        assert!(ours(&at));
+        assert!(is_ours(&at));
         init(&at).unwrap();
         assert!(repo.find_blob(blob).is_ok(), "one of comfy's own stays");
         let away = top.path().join("away");
@@ -318,10 +318,10 @@ mod tests {
         ];
         for (what, plant) in plants {
             plant();
-            assert!(!ours(&at), "{what}");
+            assert!(!is_ours(&at), "{what}");
             assert!(must_be_ours(&at).is_err(), "{what}");
             init(&at).unwrap();
-            assert!(ours(&at), "{what}");
+            assert!(is_ours(&at), "{what}");
             assert!(away.join("file").exists(), "{what}: followed");
         }
         assert_eq!(

@@ -90,7 +90,7 @@ impl GitError {
             .find(|l| l.contains("fatal:") || l.contains("error:"))
             .or(stderr.lines().last())
             .unwrap_or("no message");
-        let message = crate::text::escape(
+        let message = crate::text::escape_text(
             last.trim_start_matches("fatal: ")
                 .trim_start_matches("error: "),
         );
@@ -126,7 +126,7 @@ impl GitError {
             _ if folder.is_some() => GitErrorKind::Other,
             _ => GitErrorKind::Unreachable,
         };
-        GitError::new(kind, url, &crate::text::escape(e.message()))
+        GitError::new(kind, url, &crate::text::escape_text(e.message()))
     }
 
     fn new(kind: GitErrorKind, url: &str, message: &str) -> GitError {
@@ -162,21 +162,21 @@ impl From<GitError> for Problem {
         let p = Problem::new(e.text);
         match e.kind {
             GitErrorKind::Own(p) => p,
-            GitErrorKind::Unreachable => p
-                .of_kind(ProblemKind::Unreachable)
-                .hint("is the network up? `comfy apply --offline` does with what is in the store"),
-            GitErrorKind::NoRepository { of_comfy_toml } => p.hint(if of_comfy_toml {
+            GitErrorKind::Unreachable => p.of_kind(ProblemKind::Unreachable).with_hint(
+                "is the network up? `comfy apply --offline` does with what is in the store",
+            ),
+            GitErrorKind::NoRepository { of_comfy_toml } => p.with_hint(if of_comfy_toml {
                 "no such public repository: check owner and name"
             } else {
                 "COMFY_MIRRORS leads there: it has no such repository"
             }),
             GitErrorKind::StorageFull => p
                 .of_kind(ProblemKind::Io(IoKind::StorageFull))
-                .hint("free some disk space and run it again"),
+                .with_hint("free some disk space and run it again"),
             GitErrorKind::Stalled => p
                 .of_kind(ProblemKind::Unreachable)
-                .hint("the server stalled or broke off: run it again"),
-            GitErrorKind::Damaged => p.hint(
+                .with_hint("the server stalled or broke off: run it again"),
+            GitErrorKind::Damaged => p.with_hint(
                 "what came is not what was asked for, and nothing of it was used: run it \
                  again, or fetch it from elsewhere (COMFY_MIRRORS)",
             ),

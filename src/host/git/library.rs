@@ -10,7 +10,7 @@ use super::{NetEnv, transport};
 use crate::problem::{Doing, Result};
 use crate::progress::Progress;
 
-pub(super) fn fetch(
+pub(super) fn fetch_with_libgit2(
     net: &NetEnv,
     folder: &Path,
     url: &str,
@@ -18,7 +18,7 @@ pub(super) fn fetch(
     shallow: bool,
     progress: &dyn Progress,
 ) -> Result<(), GitError> {
-    transport::register(net);
+    transport::register_transport(net);
     super::objects::set_up()?;
     super::bare_repository::must_be_ours(folder)?;
     let repo = Repository::open_bare(folder).doing(|| format!("open {}", folder.display()))?;
@@ -28,8 +28,8 @@ pub(super) fn fetch(
     let mut options = FetchOptions::new();
     let mut callbacks = RemoteCallbacks::new();
     callbacks.transfer_progress(|p| {
-        progress.at(p.received_objects() as u64, p.total_objects() as u64);
-        !crate::host::signals::interrupted()
+        progress.set_position(p.received_objects() as u64, p.total_objects() as u64);
+        !crate::host::signals::is_interrupted()
     });
     options
         .remote_callbacks(callbacks)
@@ -57,7 +57,7 @@ pub(super) fn fetch(
 }
 
 pub(super) fn ls_remote(net: &NetEnv, url: &str) -> Result<Vec<(String, String)>, GitError> {
-    transport::register(net);
+    transport::register_transport(net);
     super::objects::set_up()?;
     let mut remote =
         git2::Remote::create_detached(url).map_err(|e| GitError::of_library(url, &e))?;

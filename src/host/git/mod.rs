@@ -16,27 +16,27 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::host::net::mirrors::Mirrors;
+use crate::host::net::mirrors::MirrorRules;
 use crate::lock::requirements;
-use crate::lock::resolve::{Repositories, Snapshot};
+use crate::lock::resolve::{RepositoryResolver, RepositorySnapshot};
 use crate::manifest::names;
 use crate::problem::{Doing, Problem, Result};
 use crate::progress::Progress;
-use crate::tree::Oid;
+use crate::tree::ObjectId;
 use error::GitError;
 
 /// What fetching may know of the caller's surroundings: mirrors, proxies and certificates, nothing
 /// else.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct NetEnv {
-    pub mirrors: Mirrors,
+    pub mirrors: MirrorRules,
     /// Allow-listed variables, see [`super::env::net`].
     pub vars: std::collections::BTreeMap<String, String>,
 }
 
 impl NetEnv {
     /// Seconds without a byte after which a server is given up.
-    pub fn patience(&self) -> u64 {
+    pub fn stall_timeout(&self) -> u64 {
         self.vars
             .get("COMFY_STALL_SECONDS")
             .and_then(|s| s.parse().ok())
@@ -46,7 +46,7 @@ impl NetEnv {
 }
 
 /// A way to fetch, and the folder of bare repositories that it fetches into.
-pub struct Git {
+pub struct GitStore {
     /// The git program; `None`: libgit2 fetches.
     pub program: Option<PathBuf>,
     pub net: NetEnv,
@@ -58,7 +58,7 @@ pub struct Git {
 
 /// How much of a commit is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Depth {
+pub enum FetchDepth {
     /// The commit, its trees, and files small enough to be a link target, a `.gitmodules` or an LFS
     /// pointer.
     Outline,
@@ -94,7 +94,7 @@ const SETTINGS: &[(&str, &str)] = &[
 /// The same as a file, git-config(1), for what reads no settings from the environment: git before
 /// 2.31, and the upload-pack of a mirror in a folder, which refuses another user's repository
 /// without safe.directory.
-pub fn config() -> String {
+pub fn config_text() -> String {
     let line = |(key, value): &(&str, &str)| {
         let (section, name) = key.rsplit_once('.').unwrap_or((key, ""));
         match section.split_once('.') {
@@ -108,9 +108,9 @@ pub fn config() -> String {
 /// No transfer of a single repository takes longer.
 pub(crate) const FETCH_LIMIT: Duration = Duration::from_secs(3600);
 
-impl Git {
+impl GitStore {
     /// The bare repository of `repo` inside the store.
-    pub fn folder(&self, repo: &str, depth: Depth) -> PathBuf {
+    pub fn store_folder(&self, repo: &str, depth: FetchDepth) -> PathBuf {
         let key = names::repo_key(repo);
         let digest = base16ct::lower::encode_string(&Sha256::digest(key.as_bytes())[..8]);
         let name: String = key
@@ -120,7 +120,7 @@ impl Git {
             .chars()
             .filter(|c| c.is_ascii_alphanumeric() || "-_.".contains(*c))
             .collect();
-        let suffix = if depth == Depth::Outline {
+        let suffix = if depth == FetchDepth::Outline {
             ".outline"
         } else {
             ""
@@ -132,30 +132,30 @@ impl Git {
     ///
     /// # Errors
     /// The remote does not answer, does not have the commit, or comfy is offline.
-    pub fn ensure(
+    pub fn ensure_commit(
         &self,
         repo: &str,
         git_ref: &str,
-        commit: &Oid,
-        depth: Depth,
+        commit: &ObjectId,
+        depth: FetchDepth,
         progress: &dyn Progress,
     ) -> Result<PathBuf> {
-        let folder = self.folder(repo, depth);
+        let folder = self.store_folder(repo, depth);
         if objects::has_ref(&folder, commit) {
             return Ok(folder);
         }
         if self.offline {
             return Err(Problem::new(format!(
                 "{repo}: commit {} is not in the store, and comfy is offline",
-                crate::text::short(&commit.to_string())
+                crate::text::short_commit(&commit.to_string())
             ))
-            .hint("run it once without --offline"));
+            .with_hint("run it once without --offline"));
         }
         objects::init(&folder)?;
-        let url = self.net.mirrors.rewrite(repo);
-        let marker = objects::marker(commit);
+        let url = self.net.mirrors.rewrite_url(repo);
+        let marker = objects::marker_ref(commit);
         let exact = format!("+{commit}:{marker}");
-        if let Err(first) = self.fetch(&folder, &url, &[&exact], depth, progress) {
+        if let Err(first) = self.fetch_specs(&folder, &url, &[&exact], depth, progress) {
             let broken_off = first.broken_off;
             let first = Problem::from(first);
             if first.is_interrupted() {
@@ -169,18 +169,18 @@ impl Git {
                     .map_err(drop)
             };
             again.map_err(|()| {
-                first.prefixed(&format!("{repo}: commit {commit} could not be fetched: "))
+                first.with_prefix(&format!("{repo}: commit {commit} could not be fetched: "))
             })?;
         }
         if !objects::has_commit(&folder, commit) {
-            return Err(Problem::new(format!("{repo}: {url} does not have commit {commit}")).hint(if names::is_commit(git_ref) {
+            return Err(Problem::new(format!("{repo}: {url} does not have commit {commit}")).with_hint(if names::is_commit(git_ref) {
                 "check `ref` in comfy.toml: the repository does not have this commit (any more)"
             } else {
                 "the pinned commit is gone there, or the mirror is old; `comfy update` moves the \
                  pin"
             }));
         }
-        objects::mark(&folder, commit)?;
+        objects::mark_complete(&folder, commit)?;
         Ok(folder)
     }
 
@@ -189,34 +189,34 @@ impl Git {
         &self,
         repo: &str,
         git_ref: &str,
-        commit: &Oid,
+        commit: &ObjectId,
         folder: &Path,
-        oid: &Oid,
+        oid: &ObjectId,
         progress: &dyn Progress,
     ) -> Result<String> {
         let spec = format!("+{oid}:refs/comfy/file/{oid}");
         let alone = if self.offline {
             None
         } else {
-            self.fetch(
+            self.fetch_specs(
                 folder,
-                &self.net.mirrors.rewrite(repo),
+                &self.net.mirrors.rewrite_url(repo),
                 &[&spec],
-                Depth::Whole,
+                FetchDepth::Whole,
                 progress,
             )
             .ok()
         };
         let found = if alone.is_some() {
-            objects::text(folder, oid, requirements::MAX_BYTES)?
+            objects::blob_text(folder, oid, requirements::MAX_BYTES)?
         } else {
             None
         };
         if let Some(text) = found {
             return Ok(text);
         }
-        let whole = self.ensure(repo, git_ref, commit, Depth::Whole, progress)?;
-        objects::text(&whole, oid, requirements::MAX_BYTES)?.ok_or_else(|| {
+        let whole = self.ensure_commit(repo, git_ref, commit, FetchDepth::Whole, progress)?;
+        objects::blob_text(&whole, oid, requirements::MAX_BYTES)?.ok_or_else(|| {
             Problem::new(format!(
                 "{repo}: {} of commit {commit} is not to be had",
                 requirements::FILE
@@ -230,13 +230,15 @@ impl Git {
         folder: &Path,
         url: &str,
         git_ref: &str,
-        commit: &Oid,
-        depth: Depth,
+        commit: &ObjectId,
+        depth: FetchDepth,
         progress: &dyn Progress,
     ) -> Result<(), GitError> {
         if !names::is_commit(git_ref) {
             let asked = format!("+{git_ref}:refs/remote/asked");
-            if self.fetch(folder, url, &[&asked], depth, progress).is_ok()
+            if self
+                .fetch_specs(folder, url, &[&asked], depth, progress)
+                .is_ok()
                 && objects::has_commit(folder, commit)
             {
                 return Ok(());
@@ -253,19 +255,19 @@ impl Git {
         )
     }
 
-    fn fetch(
+    fn fetch_specs(
         &self,
         folder: &Path,
         url: &str,
         specs: &[&str],
-        depth: Depth,
+        depth: FetchDepth,
         progress: &dyn Progress,
     ) -> Result<(), GitError> {
         match &self.program {
             Some(git) => {
-                let filter = (depth == Depth::Outline)
+                let filter = (depth == FetchDepth::Outline)
                     .then(|| format!("blob:limit={}", crate::tree::rules::LFS_LIMIT + 1));
-                program::fetch(
+                program::fetch_with_git(
                     self,
                     git,
                     folder,
@@ -276,7 +278,7 @@ impl Git {
                     progress,
                 )
             }
-            None => library::fetch(&self.net, folder, url, specs, true, progress),
+            None => library::fetch_with_libgit2(&self.net, folder, url, specs, true, progress),
         }
     }
 
@@ -288,8 +290,10 @@ impl Git {
         progress: &dyn Progress,
     ) -> Result<(), GitError> {
         match &self.program {
-            Some(git) => program::fetch(self, git, folder, url, specs, &[], None, progress),
-            None => library::fetch(&self.net, folder, url, specs, false, progress),
+            Some(git) => {
+                program::fetch_with_git(self, git, folder, url, specs, &[], None, progress)
+            }
+            None => library::fetch_with_libgit2(&self.net, folder, url, specs, false, progress),
         }
     }
 
@@ -301,19 +305,19 @@ impl Git {
     }
 }
 
-impl Repositories for Git {
-    fn resolve(&self, repo: &str, git_ref: &str) -> Result<Oid> {
-        if let Some(commit) = Oid::parse(git_ref) {
+impl RepositoryResolver for GitStore {
+    fn resolve_ref(&self, repo: &str, git_ref: &str) -> Result<ObjectId> {
+        if let Some(commit) = ObjectId::parse(git_ref) {
             return Ok(commit);
         }
         if self.offline {
             return Err(Problem::new(format!(
                 "{repo}: which commit `{git_ref}` is cannot be asked offline"
             ))
-            .hint("run it once without --offline"));
+            .with_hint("run it once without --offline"));
         }
         std::fs::create_dir_all(&self.store).doing(|| format!("make {}", self.store.display()))?;
-        let url = self.net.mirrors.rewrite(repo);
+        let url = self.net.mirrors.rewrite_url(repo);
         let names = [
             format!("refs/tags/{git_ref}^{{}}"),
             format!("refs/tags/{git_ref}"),
@@ -324,10 +328,10 @@ impl Repositories for Git {
         let refs = self.remote_refs(&url, &wanted)?;
         for name in &names {
             if let Some((_, oid)) = refs.iter().find(|(n, _)| n == name) {
-                let commit = Oid::parse(oid).ok_or_else(|| {
+                let commit = ObjectId::parse(oid).ok_or_else(|| {
                     Problem::new(format!("{repo}: {url} answered nonsense for `{git_ref}`"))
                 })?;
-                self.note(repo, git_ref, &commit, ref_membership::Standing::On);
+                self.note_membership(repo, git_ref, &commit, ref_membership::RefMembership::On);
                 return Ok(commit);
             }
         }
@@ -348,15 +352,17 @@ impl Repositories for Git {
         let problem = Problem::new(format!("{repo} has no branch or tag `{git_ref}`"));
         Err(
             match crate::text::did_you_mean(git_ref, known.iter().map(String::as_str)) {
-                Some(k) => problem.hint(format!("did you mean `{}`?", crate::text::escape(k))),
+                Some(k) => {
+                    problem.with_hint(format!("did you mean `{}`?", crate::text::escape_text(k)))
+                }
                 None => {
                     let heads: Vec<String> = all
                         .iter()
                         .filter_map(|(n, _)| n.strip_prefix("refs/heads/"))
                         .take(5)
-                        .map(crate::text::escape)
+                        .map(crate::text::escape_text)
                         .collect();
-                    problem.hint(format!("its branches: {}", heads.join(", ")))
+                    problem.with_hint(format!("its branches: {}", heads.join(", ")))
                 }
             },
         )
@@ -366,26 +372,28 @@ impl Repositories for Git {
         &self,
         repo: &str,
         git_ref: &str,
-        commit: &Oid,
+        commit: &ObjectId,
         progress: &dyn Progress,
-    ) -> Result<Snapshot> {
-        let whole = self.folder(repo, Depth::Whole);
+    ) -> Result<RepositorySnapshot> {
+        let whole = self.store_folder(repo, FetchDepth::Whole);
         let folder = if objects::has_ref(&whole, commit) {
             whole
         } else {
-            self.ensure(repo, git_ref, commit, Depth::Outline, progress)?
+            self.ensure_commit(repo, git_ref, commit, FetchDepth::Outline, progress)?
         };
-        let mut snapshot = objects::snapshot(&folder, commit)?;
+        let mut snapshot = objects::read_snapshot(&folder, commit)?;
         let file = requirements::FILE;
         if let Some(entry) = snapshot.listing.0.get(file).filter(|e| {
             matches!(
                 e.mode,
-                crate::tree::Mode::File | crate::tree::Mode::Executable
+                crate::tree::EntryMode::File | crate::tree::EntryMode::Executable
             )
         }) {
-            let named = |p: Problem| p.prefixed(&format!("{file} "));
+            let named = |p: Problem| p.with_prefix(&format!("{file} "));
             snapshot.requirements =
-                match objects::text(&folder, &entry.oid, requirements::MAX_BYTES).map_err(named)? {
+                match objects::blob_text(&folder, &entry.oid, requirements::MAX_BYTES)
+                    .map_err(named)?
+                {
                     Some(text) => Some(text),
                     None => {
                         Some(self.one_file(repo, git_ref, commit, &folder, &entry.oid, progress)?)
@@ -395,13 +403,13 @@ impl Repositories for Git {
         Ok(snapshot)
     }
 
-    fn distance(&self, repo: &str, old: &Oid, new: &Oid) -> Option<usize> {
+    fn commit_distance(&self, repo: &str, old: &ObjectId, new: &ObjectId) -> Option<usize> {
         let git = self.program.as_ref().filter(|_| !self.offline)?;
-        program::distance(
+        program::commit_distance(
             self,
             git,
-            &self.folder(repo, Depth::Outline),
-            &self.net.mirrors.rewrite(repo),
+            &self.store_folder(repo, FetchDepth::Outline),
+            &self.net.mirrors.rewrite_url(repo),
             old,
             new,
         )

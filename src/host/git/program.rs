@@ -6,16 +6,16 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::error::{GitError, GitErrorKind};
-use super::{FETCH_LIMIT, Git};
+use super::{FETCH_LIMIT, GitStore};
 use crate::problem::{Doing, Problem, Result};
 use crate::progress::Progress;
-use crate::tree::Oid;
+use crate::tree::ObjectId;
 
 /// A command that inherits nothing but proxies and certificates, and reads its settings from its
 /// environment: those come after every file's (git-config(1), GIT_CONFIG_COUNT). `more` are
 /// settings of this one call.
 #[expect(clippy::disallowed_methods, reason = "the fence's gate for git")]
-fn command(git: &Git, program: &Path, more: &[(String, String)]) -> Command {
+fn git_command(git: &GitStore, program: &Path, more: &[(String, String)]) -> Command {
     let mut c = Command::new(program);
     c.env_clear()
         .env("PATH", "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin")
@@ -32,7 +32,10 @@ fn command(git: &Git, program: &Path, more: &[(String, String)]) -> Command {
         .env("GIT_ATTR_NOSYSTEM", "1")
         // git(1): a server that sends less for that many seconds is given up.
         .env("GIT_HTTP_LOW_SPEED_LIMIT", "1000")
-        .env("GIT_HTTP_LOW_SPEED_TIME", git.net.patience().to_string())
+        .env(
+            "GIT_HTTP_LOW_SPEED_TIME",
+            git.net.stall_timeout().to_string(),
+        )
         .envs(&git.net.vars)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -54,7 +57,7 @@ fn command(git: &Git, program: &Path, more: &[(String, String)]) -> Command {
 const MOST: u64 = 64 << 20;
 
 /// Runs it, feeds progress from stderr, ends it at the time limit or when comfy was interrupted.
-fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<String, GitError> {
+fn run_git(mut command: Command, url: &str, progress: &dyn Progress) -> Result<String, GitError> {
     let mut child = command
         .spawn()
         .doing(|| format!("start {}", command.get_program().display()))?;
@@ -72,7 +75,7 @@ fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<Strin
         let err = s.spawn(move || {
             stderr
                 .as_mut()
-                .map(|e| messages(e, progress))
+                .map(|e| read_messages(e, progress))
                 .unwrap_or_default()
         });
         let start = Instant::now();
@@ -80,7 +83,7 @@ fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<Strin
             if let Some(status) = child.try_wait().doing(|| "wait for git".into())? {
                 break status;
             }
-            if start.elapsed() > FETCH_LIMIT || crate::host::signals::interrupted() {
+            if start.elapsed() > FETCH_LIMIT || crate::host::signals::is_interrupted() {
                 // It may be gone already.
                 let _ = child.kill();
                 let _ = child.wait();
@@ -106,7 +109,7 @@ fn run(mut command: Command, url: &str, progress: &dyn Progress) -> Result<Strin
     })
 }
 
-fn messages(stderr: &mut impl Read, progress: &dyn Progress) -> String {
+fn read_messages(stderr: &mut impl Read, progress: &dyn Progress) -> String {
     let (mut kept, mut line, mut buf) = (String::new(), Vec::new(), [0u8; 4096]);
     while let Ok(n) = stderr.read(&mut buf) {
         if n == 0 {
@@ -119,8 +122,8 @@ fn messages(stderr: &mut impl Read, progress: &dyn Progress) -> String {
             }
             let text = String::from_utf8_lossy(&line).into_owned();
             line.clear();
-            match percent(&text) {
-                Some(p) => progress.at(p, 100),
+            match parse_percent(&text) {
+                Some(p) => progress.set_position(p, 100),
                 None if kept.len() < 8192 && !text.trim().is_empty() => {
                     kept.push_str(text.trim());
                     kept.push('\n');
@@ -133,7 +136,7 @@ fn messages(stderr: &mut impl Read, progress: &dyn Progress) -> String {
 }
 
 /// `Receiving objects:  45% (9/20)` gives 45.
-fn percent(line: &str) -> Option<u64> {
+fn parse_percent(line: &str) -> Option<u64> {
     let (_, rest) = line
         .split_once("Receiving objects:")
         .or_else(|| line.split_once("Resolving deltas:"))
@@ -144,14 +147,14 @@ fn percent(line: &str) -> Option<u64> {
 
 /// Once more at the address where the server has the repository by now: git itself follows no
 /// redirect, which could lead to any service that this machine reaches.
-fn followed<T>(
-    git: &Git,
+fn with_redirect<T>(
+    git: &GitStore,
     url: &str,
     ask: impl Fn(&str) -> Result<T, GitError>,
 ) -> Result<T, GitError> {
     match ask(url) {
         Err(e) if matches!(e.kind, GitErrorKind::Moved) => {
-            ask(&super::transport::destination(&git.net, url)?)
+            ask(&super::transport::final_address(&git.net, url)?)
         }
         other => other,
     }
@@ -161,8 +164,8 @@ fn followed<T>(
     clippy::too_many_arguments,
     reason = "one call of one program, spelled out"
 )]
-pub(super) fn fetch(
-    git: &Git,
+pub(super) fn fetch_with_git(
+    git: &GitStore,
     program: &Path,
     folder: &Path,
     url: &str,
@@ -172,7 +175,7 @@ pub(super) fn fetch(
     progress: &dyn Progress,
 ) -> Result<(), GitError> {
     super::bare_repository::must_be_ours(folder)?;
-    followed(git, url, |url| {
+    with_redirect(git, url, |url| {
         fetch_of(git, program, folder, url, specs, depth, filter, progress)
     })
 }
@@ -182,7 +185,7 @@ pub(super) fn fetch(
     reason = "one call of one program, spelled out"
 )]
 fn fetch_of(
-    git: &Git,
+    git: &GitStore,
     program: &Path,
     folder: &Path,
     url: &str,
@@ -199,7 +202,7 @@ fn fetch_of(
             (format!("remote.{url}.partialclonefilter"), f.to_string()),
         ]
     };
-    let mut c = command(git, program, &filter.map(partial).unwrap_or_default());
+    let mut c = git_command(git, program, &filter.map(partial).unwrap_or_default());
     c.current_dir(folder)
         .args(["--git-dir", "."])
         .arg("fetch")
@@ -215,27 +218,27 @@ fn fetch_of(
         c.arg(format!("--filter={f}"));
     }
     c.arg("--end-of-options").arg(url).args(specs);
-    let done = run(c, url, progress).map(drop);
-    super::bare_repository::settle(folder)?;
+    let done = run_git(c, url, progress).map(drop);
+    super::bare_repository::restore_config(folder)?;
     done
 }
 
 pub(super) fn ls_remote(
-    git: &Git,
+    git: &GitStore,
     program: &Path,
     url: &str,
     patterns: &[&str],
 ) -> Result<Vec<(String, String)>, GitError> {
-    followed(git, url, |url| ls_remote_of(git, program, url, patterns))
+    with_redirect(git, url, |url| ls_remote_of(git, program, url, patterns))
 }
 
 fn ls_remote_of(
-    git: &Git,
+    git: &GitStore,
     program: &Path,
     url: &str,
     patterns: &[&str],
 ) -> Result<Vec<(String, String)>, GitError> {
-    let mut c = command(git, program, &[]);
+    let mut c = git_command(git, program, &[]);
     // Outside of every repository: none that lies in the store or above it is looked for.
     c.env("GIT_DIR", "/nonexistent")
         .current_dir("/")
@@ -243,7 +246,7 @@ fn ls_remote_of(
         .arg("--end-of-options")
         .arg(url)
         .args(patterns);
-    let out = run(c, url, &crate::progress::Silent)?;
+    let out = run_git(c, url, &crate::progress::NoProgress)?;
     Ok(out
         .lines()
         .filter_map(|l| l.split_once('\t'))
@@ -252,15 +255,15 @@ fn ls_remote_of(
 }
 
 /// How many commits lie between; `None` where the server cannot give commits without their files.
-pub(super) fn distance(
-    git: &Git,
+pub(super) fn commit_distance(
+    git: &GitStore,
     program: &Path,
     folder: &Path,
     url: &str,
-    old: &Oid,
-    new: &Oid,
+    old: &ObjectId,
+    new: &ObjectId,
 ) -> Option<usize> {
-    let history = history(
+    let history = fetch_history(
         git,
         program,
         folder,
@@ -268,12 +271,12 @@ pub(super) fn distance(
         &format!("+{new}:refs/remote/new"),
         "--depth=1000",
     )?;
-    count(git, program, &history, &new.to_string(), &old.to_string())
+    count_commits(git, program, &history, &new.to_string(), &old.to_string())
 }
 
 /// The repository of commits alone beside the outline at `folder`, with what `spec` names.
-pub(super) fn history(
-    git: &Git,
+pub(super) fn fetch_history(
+    git: &GitStore,
     program: &Path,
     folder: &Path,
     url: &str,
@@ -284,7 +287,7 @@ pub(super) fn history(
     super::bare_repository::init(&history).ok()?;
     // Commits alone are small; a server that ignores the filter is asked for no more than it takes
     // to count.
-    fetch(
+    fetch_with_git(
         git,
         program,
         &history,
@@ -292,26 +295,26 @@ pub(super) fn history(
         &[spec],
         &[depth],
         Some("tree:0"),
-        &crate::progress::Silent,
+        &crate::progress::NoProgress,
     )
     .ok()?;
     Some(history)
 }
 
 /// Commits of `of` that `without` does not have, as far as they are here.
-pub(super) fn count(
-    git: &Git,
+pub(super) fn count_commits(
+    git: &GitStore,
     program: &Path,
     history: &Path,
     of: &str,
     without: &str,
 ) -> Option<usize> {
-    let mut c = command(git, program, &[]);
+    let mut c = git_command(git, program, &[]);
     c.current_dir(history)
         .args(["--git-dir", ".", "rev-list", "--count", "--end-of-options"])
         .arg(of)
         .arg(format!("^{without}"));
-    run(c, of, &crate::progress::Silent)
+    run_git(c, of, &crate::progress::NoProgress)
         .ok()?
         .trim()
         .parse()
@@ -376,14 +379,14 @@ mod tests {
             return;
         };
         let folder = tempfile::tempdir().unwrap();
-        let git = Git {
+        let git = GitStore {
             program: Some(program.into()),
             net: Default::default(),
             store: folder.path().into(),
             offline: false,
             config: folder.path().join("config"),
         };
-        std::fs::write(&git.config, super::super::config()).unwrap();
+        std::fs::write(&git.config, super::super::config_text()).unwrap();
         let ask = |url: &str| ls_remote(&git, program, &format!("{url}/moved"), &[]);
         let (service, asked) = server("");
         let (here, _) = server("");

@@ -10,12 +10,12 @@ use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
-use super::{Depth, Git, objects, program};
+use super::{FetchDepth, GitStore, objects, program};
 use crate::manifest::names;
-use crate::tree::Oid;
+use crate::tree::ObjectId;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum RefMembership {
     On,
     Off,
 }
@@ -23,8 +23,8 @@ pub enum Standing {
 /// Commits of a ref that are asked for at first, and where the pinned one is older.
 const DEPTHS: [&str; 2] = ["--depth=1000", "--depth=20000"];
 
-impl Git {
-    fn note_of(&self, repo: &str, git_ref: &str, commit: &Oid) -> PathBuf {
+impl GitStore {
+    fn note_of(&self, repo: &str, git_ref: &str, commit: &ObjectId) -> PathBuf {
         let text = format!("{}\n{git_ref}\n{commit}", names::repo_key(repo));
         self.store
             .join("standing")
@@ -34,9 +34,15 @@ impl Git {
     }
 
     /// Notes what a server said. Where it cannot be noted, it is asked again.
-    pub(super) fn note(&self, repo: &str, git_ref: &str, commit: &Oid, standing: Standing) {
+    pub(super) fn note_membership(
+        &self,
+        repo: &str,
+        git_ref: &str,
+        commit: &ObjectId,
+        standing: RefMembership,
+    ) {
         let file = self.note_of(repo, git_ref, commit);
-        let word = if standing == Standing::On {
+        let word = if standing == RefMembership::On {
             "on"
         } else {
             "off"
@@ -46,20 +52,25 @@ impl Git {
     }
 
     /// What is known without a server; `None`: nothing.
-    pub fn known_standing(&self, repo: &str, git_ref: &str, commit: &Oid) -> Option<Standing> {
-        if let Some(asked) = Oid::parse(git_ref) {
+    pub fn known_standing(
+        &self,
+        repo: &str,
+        git_ref: &str,
+        commit: &ObjectId,
+    ) -> Option<RefMembership> {
+        if let Some(asked) = ObjectId::parse(git_ref) {
             return Some(if asked == *commit {
-                Standing::On
+                RefMembership::On
             } else {
-                Standing::Off
+                RefMembership::Off
             });
         }
         match std::fs::read(self.note_of(repo, git_ref, commit))
             .ok()?
             .as_slice()
         {
-            b"on" => Some(Standing::On),
-            b"off" => Some(Standing::Off),
+            b"on" => Some(RefMembership::On),
+            b"off" => Some(RefMembership::Off),
             _ => None,
         }
     }
@@ -67,26 +78,31 @@ impl Git {
     /// The same, and the server is asked where the commit is not known to be on its ref; `None`
     /// where it does not answer, cannot give commits without their files, or has more of them than
     /// anybody asks for.
-    pub fn standing(&self, repo: &str, git_ref: &str, commit: &Oid) -> Option<Standing> {
+    pub fn ref_membership(
+        &self,
+        repo: &str,
+        git_ref: &str,
+        commit: &ObjectId,
+    ) -> Option<RefMembership> {
         let known = self.known_standing(repo, git_ref, commit);
-        if known == Some(Standing::On) || self.offline || Oid::parse(git_ref).is_some() {
+        if known == Some(RefMembership::On) || self.offline || ObjectId::parse(git_ref).is_some() {
             return known;
         }
-        let asked = self.ask(repo, git_ref, commit);
+        let asked = self.ask_server(repo, git_ref, commit);
         if let Some(standing) = asked {
-            self.note(repo, git_ref, commit, standing);
+            self.note_membership(repo, git_ref, commit, standing);
         }
         asked.or(known)
     }
 
-    fn ask(&self, repo: &str, git_ref: &str, commit: &Oid) -> Option<Standing> {
+    fn ask_server(&self, repo: &str, git_ref: &str, commit: &ObjectId) -> Option<RefMembership> {
         let git = self.program.as_ref()?;
         let (outline, url) = (
-            self.folder(repo, Depth::Outline),
-            self.net.mirrors.rewrite(repo),
+            self.store_folder(repo, FetchDepth::Outline),
+            self.net.mirrors.rewrite_url(repo),
         );
         for depth in DEPTHS {
-            let history = program::history(
+            let history = program::fetch_history(
                 self,
                 git,
                 &outline,
@@ -95,17 +111,17 @@ impl Git {
                 depth,
             )?;
             let (of, asked) = (commit.to_string(), "refs/remote/asked");
-            match program::count(self, git, &history, &of, asked) {
-                Some(0) => return Some(Standing::On),
+            match program::count_commits(self, git, &history, &of, asked) {
+                Some(0) => return Some(RefMembership::On),
                 Some(_) => {}
                 // It is not here, and git itself is well.
                 None if !objects::has_commit(&history, commit)
-                    && program::count(self, git, &history, asked, asked) == Some(0) => {}
+                    && program::count_commits(self, git, &history, asked, asked) == Some(0) => {}
                 None => return None,
             }
             // The whole of the ref is here, and the commit is not in it.
             if std::fs::metadata(history.join("shallow")).map_or(0, |m| m.len()) == 0 {
-                return Some(Standing::Off);
+                return Some(RefMembership::Off);
             }
         }
         None

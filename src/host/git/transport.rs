@@ -16,7 +16,7 @@ use crate::problem::{Problem, Result};
 static REGISTER: Once = Once::new();
 
 /// Tells libgit2 to use this transport for http and https, once a process.
-pub(super) fn register(net: &NetEnv) {
+pub(super) fn register_transport(net: &NetEnv) {
     let net = net.clone();
     REGISTER.call_once(|| {
         for scheme in ["http", "https"] {
@@ -28,7 +28,7 @@ pub(super) fn register(net: &NetEnv) {
                     Transport::smart(
                         remote,
                         true,
-                        Http {
+                        HttpTransport {
                             net: net.clone(),
                             agent: OnceLock::new(),
                             base: Arc::new(Mutex::new(None)),
@@ -46,12 +46,12 @@ pub(super) fn register(net: &NetEnv) {
 ///
 /// # Errors
 /// It is on another server, or nobody says where.
-pub(super) fn destination(net: &NetEnv, url: &str) -> Result<String> {
+pub(super) fn final_address(net: &NetEnv, url: &str) -> Result<String> {
     let asked = format!(
         "{}/info/refs?service=git-upload-pack",
         url.trim_end_matches('/')
     );
-    let reply = crate::host::net::http::agent(net, "git/2.0 (comfy)", url)
+    let reply = crate::host::net::http::agent_for(net, "git/2.0 (comfy)", url)
         .get(&asked)
         .call()
         .map_err(|e| Problem::new(format!("{url}: {e}")).caused_by(&e))?;
@@ -60,17 +60,17 @@ pub(super) fn destination(net: &NetEnv, url: &str) -> Result<String> {
         .split_once("/info/refs")
         .map(|(base, _)| base.to_string())
         .ok_or_else(|| Problem::new(format!("{url} redirects to no repository")))?;
-    if !redirect::stays(url, &base) {
+    if !redirect::same_host(url, &base) {
         return Err(Problem::new(format!(
             "{url} leads to another server: {}",
-            crate::text::escape(&base)
+            crate::text::escape_text(&base)
         ))
-        .hint("name that address in comfy.toml if you trust it"));
+        .with_hint("name that address in comfy.toml if you trust it"));
     }
     Ok(base)
 }
 
-struct Http {
+struct HttpTransport {
     net: NetEnv,
     /// Of the remote's own address: what that may lead to.
     agent: OnceLock<ureq::Agent>,
@@ -78,7 +78,7 @@ struct Http {
     base: Arc<Mutex<Option<String>>>,
 }
 
-impl SmartSubtransport for Http {
+impl SmartSubtransport for HttpTransport {
     fn action(
         &self,
         url: &str,
@@ -97,9 +97,9 @@ impl SmartSubtransport for Http {
         };
         let agent = self
             .agent
-            .get_or_init(|| crate::host::net::http::agent(&self.net, "git/2.0 (comfy)", url))
+            .get_or_init(|| crate::host::net::http::agent_for(&self.net, "git/2.0 (comfy)", url))
             .clone();
-        Ok(Box::new(Exchange {
+        Ok(Box::new(HttpExchange {
             agent,
             address,
             post,
@@ -114,7 +114,7 @@ impl SmartSubtransport for Http {
     }
 }
 
-struct Exchange {
+struct HttpExchange {
     agent: ureq::Agent,
     address: String,
     post: bool,
@@ -123,8 +123,8 @@ struct Exchange {
     base: Arc<Mutex<Option<String>>>,
 }
 
-impl Exchange {
-    fn send(&mut self) -> io::Result<Box<dyn Read + Send>> {
+impl HttpExchange {
+    fn send_request(&mut self) -> io::Result<Box<dyn Read + Send>> {
         let body = std::mem::take(&mut self.request);
         let reply = if self.post {
             self.agent
@@ -148,16 +148,16 @@ impl Exchange {
     }
 }
 
-impl Read for Exchange {
+impl Read for HttpExchange {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         if self.reply.is_none() {
-            self.reply = Some(self.send()?);
+            self.reply = Some(self.send_request()?);
         }
         self.reply.as_mut().map_or(Ok(0), |r| r.read(buf))
     }
 }
 
-impl Write for Exchange {
+impl Write for HttpExchange {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         // A second request on the same stream starts a new exchange.
         self.reply = None;

@@ -8,21 +8,21 @@ use nix::sys::stat::FileStat;
 use nix::unistd::{Gid, Uid};
 use rayon::prelude::*;
 
-use super::install::{self, Good};
+use super::install::{self, VerifiedFile};
 use super::verified_hashes::{Hashes, Key};
-use super::{Hubs, build_job};
-use crate::host::build::Builder;
-use crate::host::build::work::Work;
-use crate::host::fs::{acl, edit, mode};
-use crate::lock::{Origin, Sha};
-use crate::plan::ids::Ids;
-use crate::plan::model_summary::Fetch;
+use super::{ModelHubs, build_job};
+use crate::host::build::GenerationBuilder;
+use crate::host::build::work::BuildWork;
+use crate::host::fs::{acl, as_mode, edit};
+use crate::lock::{ModelOrigin, Sha256Digest};
+use crate::plan::ids::AccountIds;
+use crate::plan::model_summary::ModelFetch;
 use crate::plan::observed::ShareSpec;
 use crate::problem::{Doing, Problem, Result};
-use crate::progress::{Reporter, Unit};
+use crate::progress::{ProgressUnit, Reporter};
 
 /// Bytes that were verified in this process, and where they are.
-pub struct Ready {
+pub struct StagedModel {
     path: PathBuf,
     key: Key,
     /// In comfy's own folder, from where it may be moved.
@@ -33,55 +33,59 @@ pub struct Ready {
 ///
 /// # Errors
 /// Every model that cannot be had, with the reason; no share was touched.
-pub fn fetch(b: &mut Builder, hubs: &Hubs, items: &[Fetch]) -> Result<BTreeMap<Sha, Ready>> {
-    admit(items)?;
-    let folder = b.paths.downloads();
-    let owner = owner(b.ids)?;
-    let unique: Vec<&Fetch> = items
+pub fn fetch_models(
+    b: &mut GenerationBuilder,
+    hubs: &ModelHubs,
+    items: &[ModelFetch],
+) -> Result<BTreeMap<Sha256Digest, StagedModel>> {
+    ensure_writable(items)?;
+    let folder = b.paths.downloads_dir();
+    let owner = model_owner(b.ids)?;
+    let unique: Vec<&ModelFetch> = items
         .iter()
         .map(|f| (f.sha256, f))
         .collect::<BTreeMap<_, _>>()
         .into_values()
         .collect();
-    let found: Vec<Result<Option<Ready>>> = unique
+    let found: Vec<Result<Option<StagedModel>>> = unique
         .par_iter()
         .with_max_len(1)
-        .map(|f| local(f, &owner, b.ids, b.report))
+        .map(|f| find_local(f, &owner, b.ids, b.report))
         .collect();
     let (mut ready, mut missing, mut problems) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (f, r) in unique.iter().zip(found) {
         match r {
             Ok(Some(r)) => drop(ready.insert(f.sha256, r)),
             Ok(None) => missing.push(*f),
-            Err(p) => problems.push(p.prefixed(&format!("{}: ", f.address))),
+            Err(p) => problems.push(p.with_prefix(&format!("{}: ", f.address))),
         }
     }
     if !problems.is_empty() {
-        return Err(Problem::all(problems));
+        return Err(Problem::from_many(problems));
     }
     if missing.is_empty() {
         return Ok(ready);
     }
     if b.offline
         && missing.iter().any(|f| {
-            build_job::whole(&folder, f.sha256)
+            build_job::whole_path(&folder, f.sha256)
                 .symlink_metadata()
                 .is_err()
         })
     {
-        let why = |f: &&Fetch| {
+        let why = |f: &&ModelFetch| {
             Problem::new(format!(
                 "{}: is not on this machine, and comfy is offline",
                 f.address
             ))
-            .hint("run it once without --offline")
+            .with_hint("run it once without --offline")
         };
-        return Err(Problem::all(missing.iter().map(why).collect()));
+        return Err(Problem::from_many(missing.iter().map(why).collect()));
     }
     b.make_downloads()?;
-    let item = |f: &&Fetch| {
+    let item = |f: &&ModelFetch| {
         let source = f.source.clone().unwrap_or_default();
-        build_job::Item {
+        build_job::ModelDownload {
             address: f.address.clone(),
             source,
             revision: f.revision.clone(),
@@ -89,40 +93,40 @@ pub fn fetch(b: &mut Builder, hubs: &Hubs, items: &[Fetch]) -> Result<BTreeMap<S
             sha256: f.sha256,
         }
     };
-    let job = build_job::Job {
+    let job = build_job::ModelsJob {
         folder: folder.clone(),
         net: b.net.clone(),
         hubs: hubs.clone(),
         items: missing.iter().map(item).collect(),
     };
-    b.perform::<()>(&Work::Models(Box::new(job)))?;
+    b.perform_job::<()>(&BuildWork::Models(Box::new(job)))?;
     let (ids, report) = (b.ids, b.report);
-    let taken: Vec<Result<Ready>> = missing
+    let taken: Vec<Result<StagedModel>> = missing
         .par_iter()
         .with_max_len(1)
-        .map(|f| take(f, &build_job::whole(&folder, f.sha256), ids, report))
+        .map(|f| take_fetched(f, &build_job::whole_path(&folder, f.sha256), ids, report))
         .collect();
     for (f, r) in missing.iter().zip(taken) {
         match r {
             Ok(r) => drop(ready.insert(f.sha256, r)),
-            Err(p) => problems.push(p.prefixed(&format!("{}: ", f.address))),
+            Err(p) => problems.push(p.with_prefix(&format!("{}: ", f.address))),
         }
     }
     if problems.is_empty() {
         Ok(ready)
     } else {
-        Err(Problem::all(problems))
+        Err(Problem::from_many(problems))
     }
 }
 
 /// What can be known to fail before the first byte: folders that take no file, disks that are too
 /// full.
-fn admit(items: &[Fetch]) -> Result<()> {
+fn ensure_writable(items: &[ModelFetch]) -> Result<()> {
     let mut problems = Vec::new();
     let mut need: BTreeMap<&Path, u64> = BTreeMap::new();
     for f in items {
         *need.entry(&f.share.path).or_default() += f.size;
-        if let Err((folder, e)) = install::writable(&f.share, &f.path) {
+        if let Err((folder, e)) = install::check_writable(&f.share, &f.path) {
             problems.push(
                 Problem::new(format!(
                     "{}: {} takes no new file: {}",
@@ -130,40 +134,40 @@ fn admit(items: &[Fetch]) -> Result<()> {
                     folder.display(),
                     e.desc()
                 ))
-                .hint("nothing was fetched"),
+                .with_hint("nothing was fetched"),
             );
         }
     }
     if problems.is_empty() {
         need.into_iter()
-            .try_for_each(|(folder, bytes)| build_job::room(folder, bytes))
+            .try_for_each(|(folder, bytes)| build_job::ensure_room(folder, bytes))
     } else {
-        Err(Problem::all(problems))
+        Err(Problem::from_many(problems))
     }
 }
 
 /// Whose files may be copied, and where that person's cache is.
-struct Owner {
+struct ModelOwner {
     uid: u32,
     home: PathBuf,
     cache: Option<PathBuf>,
 }
 
-fn owner(ids: Ids) -> Result<Owner> {
+fn model_owner(ids: AccountIds) -> Result<ModelOwner> {
     let user = nix::unistd::User::from_uid(Uid::from_raw(ids.owner))
         .doing(|| "look up the owner".into())?;
     let own = nix::unistd::geteuid().as_raw() == ids.owner;
     let home = user
         .map(|u| u.dir)
         .filter(|_| !own)
-        .or_else(crate::host::env::home)
+        .or_else(crate::host::env::home_dir)
         .unwrap_or_default();
     let theirs = home.join(if cfg!(target_os = "macos") {
         "Library/Caches/comfy"
     } else {
         ".cache/comfy"
     });
-    Ok(Owner {
+    Ok(ModelOwner {
         uid: ids.owner,
         home,
         cache: if own {
@@ -174,21 +178,26 @@ fn owner(ids: Ids) -> Result<Owner> {
     })
 }
 
-impl Owner {
+impl ModelOwner {
     /// The owner's own files, and those that everybody may read.
     fn may_read(&self, st: &FileStat) -> bool {
-        st.st_uid == self.uid || crate::host::fs::bits(st) & 0o004 != 0
+        st.st_uid == self.uid || crate::host::fs::permission_bits(st) & 0o004 != 0
     }
 }
 
 /// A file of this machine that has the wanted content; `None` where it has to be fetched.
-fn local(f: &Fetch, owner: &Owner, ids: Ids, report: &dyn Reporter) -> Result<Option<Ready>> {
-    let progress = report.work(&f.address, Unit::Bytes);
+fn find_local(
+    f: &ModelFetch,
+    owner: &ModelOwner,
+    ids: AccountIds,
+    report: &dyn Reporter,
+) -> Result<Option<StagedModel>> {
+    let progress = report.start_counted(&f.address, ProgressUnit::Bytes);
     let shared = |st: &FileStat| owner.may_read(st) || st.st_uid == ids.sandbox;
     let look = |path: &Path,
                 allowed: &dyn Fn(&FileStat) -> bool|
-     -> std::io::Result<std::result::Result<Ready, String>> {
-        let file = install::open(path, allowed)?;
+     -> std::io::Result<std::result::Result<StagedModel, String>> {
+        let file = install::open_regular(path, allowed)?;
         let size = file.metadata()?.len();
         if size != f.size {
             return Ok(Err(format!(
@@ -196,19 +205,21 @@ fn local(f: &Fetch, owner: &Owner, ids: Ids, report: &dyn Reporter) -> Result<Op
                 f.size
             )));
         }
-        let ready = |g: Good| Ready {
+        let ready = |g: VerifiedFile| StagedModel {
             path: path.into(),
             key: g.key,
             staged: false,
         };
-        Ok(install::verify(file, f.size, f.sha256, progress.as_ref())?
-            .map(ready)
-            .map_err(|sum| format!("has sha256 {sum}, and comfy.lock says {}", f.sha256)))
+        Ok(
+            install::verify_content(file, f.size, f.sha256, progress.as_ref())?
+                .map(ready)
+                .map_err(|sum| format!("has sha256 {sum}, and comfy.lock says {}", f.sha256)),
+        )
     };
     let cached = owner
         .cache
         .iter()
-        .map(|c| super::resolver::cached(c, f.sha256));
+        .map(|c| super::resolver::cached_model(c, f.sha256));
     for path in f.copies.iter().cloned().chain(cached) {
         match look(&path, &shared) {
             Ok(Ok(r)) => return Ok(Some(r)),
@@ -219,17 +230,17 @@ fn local(f: &Fetch, owner: &Owner, ids: Ids, report: &dyn Reporter) -> Result<Op
             _ => {}
         }
     }
-    match f.source.as_deref().and_then(Origin::parse) {
-        Some(Origin::File(path)) => {
+    match f.source.as_deref().and_then(ModelOrigin::parse) {
+        Some(ModelOrigin::File(path)) => {
             let path = path
                 .strip_prefix("~/")
                 .map_or_else(|| PathBuf::from(&path), |rest| owner.home.join(rest));
-            let shown = crate::text::escape(&path.to_string_lossy());
-            let real = crate::host::fs::real(&path, owner.uid).map_err(Problem::from)?;
-            super::allowed(Some(&owner.home), &path, &real)?;
+            let shown = crate::text::escape_text(&path.to_string_lossy());
+            let real = crate::host::fs::real_path(&path, owner.uid).map_err(Problem::from)?;
+            super::ensure_allowed(Some(&owner.home), &path, &real)?;
             match look(&real, &|st| owner.may_read(st)) {
                 Ok(Ok(r)) => Ok(Some(r)),
-                Ok(Err(why)) => Err(Problem::new(format!("{shown} {why}")).hint(
+                Ok(Err(why)) => Err(Problem::new(format!("{shown} {why}")).with_hint(
                     "if the new file is meant, `comfy update` this model; nothing was put in place",
                 )),
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {
@@ -237,23 +248,28 @@ fn local(f: &Fetch, owner: &Owner, ids: Ids, report: &dyn Reporter) -> Result<Op
                 }
                 Err(e) => Err(Problem::new(format!("{shown}: {e}"))
                     .caused_by(&e)
-                    .hint("the source is gone or closed: correct it in comfy.toml")),
+                    .with_hint("the source is gone or closed: correct it in comfy.toml")),
             }
         }
         Some(_) => Ok(None),
         None => Err(Problem::new(
             "comfy.lock knows no source, and no file of its size in the shares has its sha256",
         )
-        .hint("put it back, or name a `source`")),
+        .with_hint("put it back, or name a `source`")),
     }
 }
 
 /// Takes a fetched file from the build uid, of which no process is left, and reads every byte.
-fn take(f: &Fetch, path: &Path, ids: Ids, report: &dyn Reporter) -> Result<Ready> {
+fn take_fetched(
+    f: &ModelFetch,
+    path: &Path,
+    ids: AccountIds,
+    report: &dyn Reporter,
+) -> Result<StagedModel> {
     let doing = || format!("take over {}", path.display());
     let me = nix::unistd::geteuid().as_raw();
     #[allow(clippy::useless_conversion, reason = "nlink_t has 16 bits on macOS")]
-    let file = install::open(path, &|st| {
+    let file = install::open_regular(path, &|st| {
         (st.st_uid == ids.build || st.st_uid == me) && u64::from(st.st_nlink) == 1
     })
     .doing(doing)?;
@@ -265,11 +281,11 @@ fn take(f: &Fetch, path: &Path, ids: Ids, report: &dyn Reporter) -> Result<Ready
             Some(Gid::from_raw(ids.seal_gid)),
         )
         .doing(doing)?;
-        nix::sys::stat::fchmod(&file, mode(0o600)).doing(doing)?;
+        nix::sys::stat::fchmod(&file, as_mode(0o600)).doing(doing)?;
     }
-    let progress = report.work(&f.address, Unit::Bytes);
-    match install::verify(file, f.size, f.sha256, progress.as_ref()) {
-        Ok(Ok(g)) => Ok(Ready {
+    let progress = report.start_counted(&f.address, ProgressUnit::Bytes);
+    match install::verify_content(file, f.size, f.sha256, progress.as_ref()) {
+        Ok(Ok(g)) => Ok(StagedModel {
             path: path.into(),
             key: g.key,
             staged: true,
@@ -280,7 +296,7 @@ fn take(f: &Fetch, path: &Path, ids: Ids, report: &dyn Reporter) -> Result<Ready
                 "what was fetched has sha256 {sum}, and comfy.lock says {}",
                 f.sha256
             ))
-            .hint("nothing was put in place; run it again"))
+            .with_hint("nothing was put in place; run it again"))
         }
         Err(e) if e.kind() == std::io::ErrorKind::Interrupted => Err(Problem::interrupted()),
         Err(e) => {
@@ -290,17 +306,17 @@ fn take(f: &Fetch, path: &Path, ids: Ids, report: &dyn Reporter) -> Result<Ready
 }
 
 /// Models that were put in place, with what stat said then.
-pub type Placed = Vec<(PathBuf, Key, Sha)>;
+pub type Placed = Vec<(PathBuf, Key, Sha256Digest)>;
 
 /// Puts one model into its share.
 ///
 /// # Errors
 /// What could not be written; the share has the old file then, or none.
-pub fn put(
-    ready: &mut BTreeMap<Sha, Ready>,
+pub fn put_model(
+    ready: &mut BTreeMap<Sha256Digest, StagedModel>,
     share: &ShareSpec,
     path: &str,
-    sha256: Sha,
+    sha256: Sha256Digest,
     kept: Option<&str>,
     placed: &mut Placed,
 ) -> Result<Option<PathBuf>> {
@@ -310,7 +326,7 @@ pub fn put(
         .get_mut(&sha256)
         .ok_or_else(|| Problem::new(format!("could not {}: it was not fetched", doing())))?;
     crate::host::shares::mount_ready(share).map_err(Problem::from)?;
-    let file = install::open(&r.path, &|_| true).doing(doing)?;
+    let file = install::open_regular(&r.path, &|_| true).doing(doing)?;
     if Key::of(&nix::sys::stat::fstat(&file).doing(doing)?) != r.key && r.staged {
         return Err(Problem::new(format!(
             "could not {}: {} changed since it was verified",
@@ -318,13 +334,13 @@ pub fn put(
             r.path.display()
         )));
     }
-    let good = Good { file, key: r.key };
+    let good = VerifiedFile { file, key: r.key };
     let kept = match kept {
-        Some(ending) => install::keep(share, path, ending)
+        Some(ending) => install::keep_aside(share, path, ending)
             .doing(|| format!("keep what is at {}", target.display()))?,
         None => None,
     };
-    let st = install::put(
+    let st = install::put_file(
         share,
         path,
         &good,
@@ -336,7 +352,7 @@ pub fn put(
         edit::remove_path(&r.path).doing(|| format!("clear {}", r.path.display()))?;
     }
     // The next one of the same content is copied from here.
-    *r = Ready {
+    *r = StagedModel {
         path: target.clone(),
         key: Key::of(&st),
         staged: false,
@@ -346,7 +362,7 @@ pub fn put(
 }
 
 /// Vouches for what was put in place, where nothing happened to it since.
-pub fn settle(placed: &Placed, hashes: &Hashes) {
+pub fn mark_placed(placed: &Placed, hashes: &Hashes) {
     let now = crate::host::sealed::stat_cache::now_ns();
     for (path, key, sha256) in placed {
         if let Ok(st) = nix::sys::stat::lstat(path)
@@ -358,25 +374,33 @@ pub fn settle(placed: &Placed, hashes: &Hashes) {
 }
 
 /// Reads files that the caller found to be something else, so that both sides plan the same.
-pub fn reread(paths: &[PathBuf], owner: u32, sandbox: u32, hashes: &Hashes, report: &dyn Reporter) {
+pub fn reread_files(
+    paths: &[PathBuf],
+    owner: u32,
+    sandbox: u32,
+    hashes: &Hashes,
+    report: &dyn Reporter,
+) {
     let unique: BTreeSet<&PathBuf> = paths.iter().collect();
     unique.into_par_iter().for_each(|path| {
         let began = crate::host::sealed::stat_cache::now_ns();
         let allowed = |st: &FileStat| {
-            st.st_uid == owner || st.st_uid == sandbox || crate::host::fs::bits(st) & 0o004 != 0
+            st.st_uid == owner
+                || st.st_uid == sandbox
+                || crate::host::fs::permission_bits(st) & 0o004 != 0
         };
-        let Ok(file) = install::open(path, &allowed) else {
+        let Ok(file) = install::open_regular(path, &allowed) else {
             return;
         };
         let Ok(st) = nix::sys::stat::fstat(&file) else {
             return;
         };
-        let progress = report.work(&path.display().to_string(), Unit::Bytes);
+        let progress = report.start_counted(&path.display().to_string(), ProgressUnit::Bytes);
         let mut done = 0;
         let size = u64::try_from(st.st_size).unwrap_or(0).max(1);
         let read = super::sha256::whole(&file, &mut |n| {
             done += n;
-            progress.at(done, size);
+            progress.set_position(done, size);
         });
         // What cannot be read stays unknown.
         if let Ok((_, sum)) = read {

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::download::{self, Fetch};
-use super::web::Web;
-use super::{Hubs, hub};
+use super::download::{self, DownloadRequest};
+use super::web::WebClient;
+use super::{ModelHubs, hub};
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
-use crate::lock::{Origin, Sha};
+use crate::lock::{ModelOrigin, Sha256Digest};
 use crate::problem::{Doing, Problem, Result};
-use crate::progress::{Reporter, Unit};
+use crate::progress::{ProgressUnit, Reporter};
 
 /// Files at a time.
 const FILES: usize = 3;
@@ -23,30 +23,30 @@ const TOGETHER: usize = 2;
 const MARGIN: u64 = 16 << 20;
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Item {
+pub struct ModelDownload {
     /// `model.PATH`
     pub address: String,
     pub source: String,
     pub revision: Option<String>,
     pub size: u64,
-    pub sha256: Sha,
+    pub sha256: Sha256Digest,
 }
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Job {
+pub struct ModelsJob {
     /// Where parts are kept, and whole files by their hash.
     pub folder: PathBuf,
     pub net: NetEnv,
-    pub hubs: Hubs,
-    pub items: Vec<Item>,
+    pub hubs: ModelHubs,
+    pub items: Vec<ModelDownload>,
 }
 
 /// A whole file, by its hash.
-pub fn whole(folder: &Path, sha256: Sha) -> PathBuf {
+pub fn whole_path(folder: &Path, sha256: Sha256Digest) -> PathBuf {
     folder.join(sha256.to_string())
 }
 
-fn part(folder: &Path, sha256: Sha) -> PathBuf {
+fn part_path(folder: &Path, sha256: Sha256Digest) -> PathBuf {
     folder.join(format!("{sha256}.part"))
 }
 
@@ -54,41 +54,44 @@ fn part(folder: &Path, sha256: Sha) -> PathBuf {
 ///
 /// # Errors
 /// No space, which is seen before the first byte; every file that could not be had.
-pub fn run(job: &Job, report: &dyn Reporter) -> Result<()> {
+pub fn run_job(job: &ModelsJob, report: &dyn Reporter) -> Result<()> {
     let length = |p: PathBuf| std::fs::symlink_metadata(p).map_or(0, |m| m.len());
-    let missing: Vec<&Item> = job
+    let missing: Vec<&ModelDownload> = job
         .items
         .iter()
-        .filter(|i| length(whole(&job.folder, i.sha256)) != i.size)
+        .filter(|i| length(whole_path(&job.folder, i.sha256)) != i.size)
         .collect();
     let need: u64 = missing
         .iter()
-        .map(|i| i.size.saturating_sub(length(part(&job.folder, i.sha256))))
+        .map(|i| {
+            i.size
+                .saturating_sub(length(part_path(&job.folder, i.sha256)))
+        })
         .sum();
-    room(&job.folder, need)?;
-    let web = Web::new(&job.net, &job.hubs);
+    ensure_room(&job.folder, need)?;
+    let web = WebClient::new(&job.net, &job.hubs);
     let connections = if missing.len() == 1 { ALONE } else { TOGETHER };
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(FILES)
         .build()
         .doing(|| "start threads".into())?;
-    let one = |i: &&Item| {
-        let name = |p: Problem| p.prefixed(&format!("{}: ", i.address));
-        let origin =
-            Origin::parse(&i.source).ok_or_else(|| name(Problem::new("its source is none")))?;
-        let part = part(&job.folder, i.sha256);
-        let place =
-            hub::place(&web, &job.hubs, &origin, i.revision.as_deref(), i.sha256).map_err(name)?;
-        let progress = report.work(&i.address, Unit::Bytes);
-        let fetch = Fetch {
+    let one = |i: &&ModelDownload| {
+        let name = |p: Problem| p.with_prefix(&format!("{}: ", i.address));
+        let origin = ModelOrigin::parse(&i.source)
+            .ok_or_else(|| name(Problem::new("its source is none")))?;
+        let part = part_path(&job.folder, i.sha256);
+        let place = hub::download_source(&web, &job.hubs, &origin, i.revision.as_deref(), i.sha256)
+            .map_err(name)?;
+        let progress = report.start_counted(&i.address, ProgressUnit::Bytes);
+        let fetch = DownloadRequest {
             place: &place,
             part: &part,
             size: Some(i.size),
             sha256: Some(i.sha256),
             connections,
         };
-        download::run(&web, &fetch, progress.as_ref()).map_err(name)?;
-        let at = whole(&job.folder, i.sha256);
+        download::download_file(&web, &fetch, progress.as_ref()).map_err(name)?;
+        let at = whole_path(&job.folder, i.sha256);
         edit::remove_path(&at)
             .and_then(|()| edit::move_to(&part, &at))
             .doing(|| format!("keep {}", i.address))
@@ -99,7 +102,7 @@ pub fn run(job: &Job, report: &dyn Reporter) -> Result<()> {
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(Problem::all(problems))
+        Err(Problem::from_many(problems))
     }
 }
 
@@ -107,15 +110,18 @@ pub fn run(job: &Job, report: &dyn Reporter) -> Result<()> {
 ///
 /// # Errors
 /// Not enough is free.
-pub fn room(folder: &Path, need: u64) -> Result<()> {
+pub fn ensure_room(folder: &Path, need: u64) -> Result<()> {
     let free = edit::free_bytes(folder).doing(|| "ask for free disk space".into())?;
     if need > 0 && free < need + MARGIN {
-        let (free, need) = (crate::text::bytes(free), crate::text::bytes(need + MARGIN));
+        let (free, need) = (
+            crate::text::format_bytes(free),
+            crate::text::format_bytes(need + MARGIN),
+        );
         return Err(Problem::new(format!(
             "the disk that holds {} has {free} free, and the models need {need}",
             folder.display()
         ))
-        .hint("free some space and run it again; nothing was fetched"));
+        .with_hint("free some space and run it again; nothing was fetched"));
     }
     Ok(())
 }

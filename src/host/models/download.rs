@@ -10,14 +10,14 @@ use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
-use super::Secret;
-use super::hub::Place;
-use super::sha256::{self, Hasher};
-use super::web::{Ask, Refusal, Reply, Web, pause, shown};
-use crate::lock::Sha;
+use super::SecretText;
+use super::hub::DownloadSource;
+use super::sha256::{self, Sha256Hasher};
+use super::web::{WebClient, WebRefusal, WebReply, WebRequest, pause_for, public_address};
+use crate::lock::Sha256Digest;
 use crate::problem::{Doing, Problem, Result};
 use crate::progress::Progress;
-use crate::text::bytes;
+use crate::text::format_bytes;
 
 /// What one request asks for. Half of what is on its way is lost with a kill.
 const PIECE: u64 = 4 << 20;
@@ -25,41 +25,41 @@ const PIECE: u64 = 4 << 20;
 const TRIES: u32 = 5;
 
 /// One file to fetch.
-pub struct Fetch<'a> {
-    pub place: &'a Place,
+pub struct DownloadRequest<'a> {
+    pub place: &'a DownloadSource,
     pub part: &'a Path,
     /// As the lock has them; none: what comes is what it is.
     pub size: Option<u64>,
-    pub sha256: Option<Sha>,
+    pub sha256: Option<Sha256Digest>,
     /// At the same time, where the server gives parts.
     pub connections: usize,
 }
 
-struct Part {
+struct PartialFile {
     file: File,
-    hasher: Hasher,
+    hasher: Sha256Hasher,
     /// Some of it comes from an earlier run.
     resumed: bool,
 }
 
-impl Part {
-    fn open(path: &Path, most: Option<u64>, progress: &dyn Progress) -> Result<Part> {
+impl PartialFile {
+    fn open_part(path: &Path, most: Option<u64>, progress: &dyn Progress) -> Result<PartialFile> {
         let doing = || format!("write {}", path.display());
-        let file = Part::alone(path)?;
-        let mut part = Part {
+        let file = PartialFile::open_locked(path)?;
+        let mut part = PartialFile {
             file,
-            hasher: Hasher::default(),
+            hasher: Sha256Hasher::default(),
             resumed: false,
         };
         let there = part.file.metadata().doing(doing)?.len();
         if most.is_some_and(|m| there > m) {
-            part.restart().doing(doing)?;
+            part.start_over().doing(doing)?;
             return Ok(part);
         }
         let mut done = 0;
         let read = sha256::rest(&part.file, &mut part.hasher, &mut |n| {
             done += n;
-            progress.at(done, most.unwrap_or(there).max(1));
+            progress.set_position(done, most.unwrap_or(there).max(1));
         });
         read.map_err(|e| interrupted_or(e, || format!("read {}", path.display())))?;
         part.resumed = part.hasher.bytes > 0;
@@ -67,7 +67,7 @@ impl Part {
     }
 
     /// Open, and nobody else's: another comfy that fetches the same is waited for.
-    fn alone(path: &Path) -> Result<File> {
+    fn open_locked(path: &Path) -> Result<File> {
         let doing = || format!("write {}", path.display());
         let options = || {
             OpenOptions::new()
@@ -90,7 +90,7 @@ impl Part {
                     // Whoever had it has put it in its place.
                     file = options().doing(doing)?;
                 }
-                Err(TryLockError::WouldBlock) if crate::host::signals::interrupted() => {
+                Err(TryLockError::WouldBlock) if crate::host::signals::is_interrupted() => {
                     return Err(Problem::interrupted());
                 }
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(100)),
@@ -100,22 +100,22 @@ impl Part {
         }
     }
 
-    fn restart(&mut self) -> std::io::Result<()> {
+    fn start_over(&mut self) -> std::io::Result<()> {
         self.file.set_len(0)?;
         std::io::Seek::rewind(&mut self.file)?;
-        self.hasher = Hasher::default();
+        self.hasher = Sha256Hasher::default();
         self.resumed = false;
         Ok(())
     }
 
-    fn write(&mut self, data: &[u8]) -> Result<(), Refusal> {
-        if crate::host::signals::interrupted() {
-            return Err(Refusal::Final(Problem::interrupted()));
+    fn write(&mut self, data: &[u8]) -> Result<(), WebRefusal> {
+        if crate::host::signals::is_interrupted() {
+            return Err(WebRefusal::Final(Problem::interrupted()));
         }
         self.file.write_all(data).map_err(|e| {
             let p = Problem::new(format!("could not write what was fetched: {e}")).caused_by(&e);
-            Refusal::Final(if e.kind() == std::io::ErrorKind::StorageFull {
-                p.hint(
+            WebRefusal::Final(if e.kind() == std::io::ErrorKind::StorageFull {
+                p.with_hint(
                     "free some space and run it again: what is there already is not fetched again",
                 )
             } else {
@@ -140,17 +140,21 @@ fn interrupted_or(e: std::io::Error, what: impl FnOnce() -> String) -> Problem {
 /// # Errors
 /// The server does not give it, gives something else, or the disk is full. A part with the wrong
 /// content goes.
-pub fn run(web: &Web, f: &Fetch, progress: &dyn Progress) -> Result<(u64, Sha)> {
-    let mut part = Part::open(f.part, f.size, progress)?;
+pub fn download_file(
+    web: &WebClient,
+    f: &DownloadRequest,
+    progress: &dyn Progress,
+) -> Result<(u64, Sha256Digest)> {
+    let mut part = PartialFile::open_part(f.part, f.size, progress)?;
     loop {
         if f.size.is_none_or(|s| part.hasher.bytes < s) {
-            patiently(web, f, &mut part, progress)?;
+            download_with_retries(web, f, &mut part, progress)?;
         }
         let (size, sum) = (part.hasher.bytes, part.hasher.sum());
         let wrong = f.sha256.is_some_and(|s| s != sum);
         if wrong && part.resumed {
             // The beginning may be of another file, or was damaged: once more, all of it.
-            part.restart()
+            part.start_over()
                 .doing(|| format!("write {}", f.part.display()))?;
             continue;
         }
@@ -160,9 +164,11 @@ pub fn run(web: &Web, f: &Fetch, progress: &dyn Progress) -> Result<(u64, Sha)> 
             let want = f.sha256.map(|s| s.to_string()).unwrap_or_default();
             return Err(Problem::new(format!(
                 "{} gave a file with sha256 {sum}, and comfy.lock says {want}",
-                shown(&f.place.address)
+                public_address(&f.place.address)
             ))
-            .hint("nothing was put in place; if the new file is meant, `comfy update` pins it"));
+            .with_hint(
+                "nothing was put in place; if the new file is meant, `comfy update` pins it",
+            ));
         }
         part.file
             .sync_data()
@@ -176,15 +182,20 @@ pub fn run(web: &Web, f: &Fetch, progress: &dyn Progress) -> Result<(u64, Sha)> 
 const SOMETHING: u64 = 64 << 10;
 
 /// Goes on after cuts, as long as something comes.
-fn patiently(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> Result<()> {
+fn download_with_retries(
+    web: &WebClient,
+    f: &DownloadRequest,
+    part: &mut PartialFile,
+    progress: &dyn Progress,
+) -> Result<()> {
     let mut tries = 0;
     loop {
         let before = part.hasher.bytes;
-        let refusal = match some(web, f, part, progress) {
+        let refusal = match download_stretch(web, f, part, progress) {
             Ok(()) => return Ok(()),
-            Err(_) if crate::host::signals::interrupted() => return Err(Problem::interrupted()),
-            Err(Refusal::Passing(why)) => why,
-            Err(r) => return Err(r.problem()),
+            Err(_) if crate::host::signals::is_interrupted() => return Err(Problem::interrupted()),
+            Err(WebRefusal::Passing(why)) => why,
+            Err(r) => return Err(r.into_problem()),
         };
         tries = if part.hasher.bytes >= before + SOMETHING {
             1
@@ -192,64 +203,69 @@ fn patiently(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> 
             tries + 1
         };
         if tries > TRIES {
-            return Err(Refusal::Passing(refusal).problem());
+            return Err(WebRefusal::Passing(refusal).into_problem());
         }
-        pause(Duration::from_millis(100 << tries)).map_err(Refusal::problem)?;
+        pause_for(Duration::from_millis(100 << tries)).map_err(WebRefusal::into_problem)?;
     }
 }
 
 /// One stretch: from what is there to the end, or to the next cut.
-fn some(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> Result<(), Refusal> {
+fn download_stretch(
+    web: &WebClient,
+    f: &DownloadRequest,
+    part: &mut PartialFile,
+    progress: &dyn Progress,
+) -> Result<(), WebRefusal> {
     let have = part.hasher.bytes;
     let asked = Some((have, Some(have + PIECE - 1)));
-    let ask = Ask {
+    let ask = WebRequest {
         address: &f.place.address,
         key: f.place.key.as_ref(),
         range: asked,
-        ..Ask::default()
+        ..WebRequest::default()
     };
-    let reply = match web.ask(&ask) {
+    let reply = match web.send_request(&ask) {
         // What is there ends where the file does, and nobody said how long that is.
-        Err(Refusal::Status(416, _)) if have > 0 && f.size.is_none() => return Ok(()),
+        Err(WebRefusal::Status(416, _)) if have > 0 && f.size.is_none() => return Ok(()),
         other => other?,
     };
-    let final_ = |why: String| Refusal::Final(Problem::new(why));
+    let final_ = |why: String| WebRefusal::Final(Problem::new(why));
     if reply.is_page() {
-        return Err(Refusal::Final(
+        return Err(WebRefusal::Final(
             Problem::new(format!(
                 "{} answers with a web page instead of the file",
-                shown(&reply.address)
+                public_address(&reply.address)
             ))
-            .hint(
+            .with_hint(
                 "a login or a notice, most likely: open it in a browser; set HF_TOKEN or \
                     CIVITAI_API_TOKEN where it wants a key",
             ),
         ));
     }
-    let total = reply.total();
+    let total = reply.total_bytes();
     if let (Some(t), Some(s)) = (total, f.size)
         && t != s
     {
         let why = format!(
             "{} says that the file has {t} bytes ({}), and comfy.lock says {s} ({})",
-            shown(&reply.address),
-            bytes(t),
-            bytes(s)
+            public_address(&reply.address),
+            format_bytes(t),
+            format_bytes(s)
         );
-        return Err(Refusal::Final(
-            Problem::new(why).hint("if the new file is meant, `comfy update` pins it"),
+        return Err(WebRefusal::Final(
+            Problem::new(why).with_hint("if the new file is meant, `comfy update` pins it"),
         ));
     }
-    match reply.begins() {
+    match reply.first_byte() {
         Some(b) if b == have => {}
         // No parts here: from the beginning.
         Some(0) => part
-            .restart()
+            .start_over()
             .map_err(|e| final_(format!("could not write what was fetched: {e}")))?,
         _ => {
             return Err(final_(format!(
                 "{} answers with another part of the file than was asked for",
-                shown(&reply.address)
+                public_address(&reply.address)
             )));
         }
     }
@@ -257,7 +273,7 @@ fn some(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> Resul
     let end = total.or(f.size);
     let address = reply.address.clone();
     let same_server = super::web::same_server(&address, &f.place.address);
-    let mut tell = Told {
+    let mut tell = ProgressTicker {
         progress,
         total: end,
     };
@@ -266,18 +282,18 @@ fn some(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> Resul
     } else {
         end.map_or(u64::MAX, |e| e - part.hasher.bytes)
     };
-    stream(reply, part, wanted, end.is_some(), &mut tell)?;
+    read_body(reply, part, wanted, end.is_some(), &mut tell)?;
     if !in_parts {
         return Ok(());
     }
     let Some(end) = end else {
         return Err(final_(format!(
             "{} does not say how long the file is",
-            shown(&address)
+            public_address(&address)
         )));
     };
     // A redirect's end is asked directly, without the key that the first server got.
-    pieces(
+    download_ranges(
         web,
         &address,
         f.place.key.as_ref().filter(|_| same_server),
@@ -288,26 +304,26 @@ fn some(web: &Web, f: &Fetch, part: &mut Part, progress: &dyn Progress) -> Resul
     )
 }
 
-struct Told<'a> {
+struct ProgressTicker<'a> {
     progress: &'a dyn Progress,
     total: Option<u64>,
 }
 
-impl Told<'_> {
+impl ProgressTicker<'_> {
     fn at(&self, bytes: u64) {
         self.progress
-            .at(bytes, self.total.unwrap_or(bytes + 1).max(1));
+            .set_position(bytes, self.total.unwrap_or(bytes + 1).max(1));
     }
 }
 
 /// Reads the answer's body into the part, `wanted` bytes of it.
-fn stream(
-    reply: Reply,
-    part: &mut Part,
+fn read_body(
+    reply: WebReply,
+    part: &mut PartialFile,
     wanted: u64,
     known: bool,
-    tell: &mut Told,
-) -> Result<(), Refusal> {
+    tell: &mut ProgressTicker,
+) -> Result<(), WebRefusal> {
     let address = reply.address.clone();
     let mut body = reply.response.into_body().into_reader();
     let mut buffer = vec![0; sha256::BLOCK];
@@ -318,12 +334,12 @@ fn stream(
             .min(buffer.len());
         let n = body
             .read(&mut buffer[..most])
-            .map_err(|e| Refusal::Passing(format!("{}: {e}", shown(&address))))?;
+            .map_err(|e| WebRefusal::Passing(format!("{}: {e}", public_address(&address))))?;
         if n == 0 {
             return if known {
-                Err(Refusal::Passing(format!(
+                Err(WebRefusal::Passing(format!(
                     "{} ended before the file did",
-                    shown(&address)
+                    public_address(&address)
                 )))
             } else {
                 Ok(())
@@ -338,22 +354,22 @@ fn stream(
 
 /// The rest in pieces, by several connections in turn: the next piece is always that of the next
 /// one.
-fn pieces(
-    web: &Web,
+fn download_ranges(
+    web: &WebClient,
     address: &str,
-    key: Option<&Secret>,
+    key: Option<&SecretText>,
     end: u64,
     connections: usize,
-    part: &mut Part,
-    tell: &mut Told,
-) -> Result<(), Refusal> {
+    part: &mut PartialFile,
+    tell: &mut ProgressTicker,
+) -> Result<(), WebRefusal> {
     let start = part.hasher.bytes;
     let count = (end - start).div_ceil(PIECE);
     let lanes = u64::try_from(connections)
         .unwrap_or(1)
         .clamp(1, count.max(1));
     std::thread::scope(|scope| {
-        type Piece = Result<Vec<u8>, Refusal>;
+        type Piece = Result<Vec<u8>, WebRefusal>;
         let mut ends: Vec<(Receiver<Piece>, Sender<Vec<u8>>)> = Vec::new();
         for lane in 0..lanes {
             let (out, full): (SyncSender<Piece>, Receiver<Piece>) = sync_channel(0);
@@ -363,7 +379,7 @@ fn pieces(
                 for n in (lane..count).step_by(usize::try_from(lanes).unwrap_or(1)) {
                     let from = start + n * PIECE;
                     let to = (from + PIECE).min(end);
-                    let piece = one(
+                    let piece = download_range(
                         web,
                         address,
                         key,
@@ -382,7 +398,7 @@ fn pieces(
         for n in 0..count {
             let (full, spent) = &ends[usize::try_from(n % lanes).unwrap_or(0)];
             let piece = full.recv().map_err(|_| {
-                Refusal::Passing(format!("{}: a connection ended", shown(address)))
+                WebRefusal::Passing(format!("{}: a connection ended", public_address(address)))
             })??;
             part.write(&piece)?;
             tell.at(part.hasher.bytes);
@@ -393,28 +409,28 @@ fn pieces(
     })
 }
 
-fn one(
-    web: &Web,
+fn download_range(
+    web: &WebClient,
     address: &str,
-    key: Option<&Secret>,
+    key: Option<&SecretText>,
     from: u64,
     to: u64,
     mut buffer: Vec<u8>,
-) -> Result<Vec<u8>, Refusal> {
-    let passing = |why: String| Refusal::Passing(format!("{}: {why}", shown(address)));
-    let reply = match web.ask(&Ask {
+) -> Result<Vec<u8>, WebRefusal> {
+    let passing = |why: String| WebRefusal::Passing(format!("{}: {why}", public_address(address)));
+    let reply = match web.send_request(&WebRequest {
         address,
         key,
         range: Some((from, Some(to - 1))),
-        ..Ask::default()
+        ..WebRequest::default()
     }) {
         // A signed address has run out: asked for anew from its beginning.
-        Err(Refusal::Status(code @ (400 | 401 | 403 | 404 | 410), _)) => {
+        Err(WebRefusal::Status(code @ (400 | 401 | 403 | 404 | 410), _)) => {
             return Err(passing(format!("answers {code} in the middle of the file")));
         }
         other => other?,
     };
-    if reply.begins() != Some(from) || reply.total().is_some_and(|t| t < to) {
+    if reply.first_byte() != Some(from) || reply.total_bytes().is_some_and(|t| t < to) {
         return Err(passing(
             "answers with another part of the file than was asked for".into(),
         ));

@@ -2,26 +2,26 @@
 
 use serde::Deserialize;
 
-use super::web::{Ask, Refusal, Reply, Web, shown};
-use super::{Hubs, Secret, object_storage};
-use crate::lock::model_pin::Cloud;
-use crate::lock::resolve::models::Found;
-use crate::lock::{Origin, Sha};
+use super::web::{WebClient, WebRefusal, WebReply, WebRequest, public_address};
+use super::{ModelHubs, SecretText, object_storage};
+use crate::lock::model_pin::CloudStore;
+use crate::lock::resolve::models::ModelInfo;
+use crate::lock::{ModelOrigin, Sha256Digest};
 use crate::manifest::names;
 use crate::problem::{Problem, Result};
 
 /// Where the bytes are, and the key for it.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct DownloadSource {
     pub address: String,
-    pub key: Option<Secret>,
+    pub key: Option<SecretText>,
     /// Its query is a signature, which is another one each time.
     pub signed: bool,
 }
 
-impl Place {
+impl DownloadSource {
     /// The same for the same file, however often it is asked for.
-    pub fn name(&self) -> &str {
+    pub fn cache_name(&self) -> &str {
         if self.signed {
             self.address.split('?').next().unwrap_or_default()
         } else {
@@ -30,16 +30,16 @@ impl Place {
     }
 }
 
-fn keys(cloud: Cloud) -> &'static str {
+fn key_variables(cloud: CloudStore) -> &'static str {
     match cloud {
-        Cloud::S3 => {
+        CloudStore::S3 => {
             "keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL leads to \
              another store"
         }
-        Cloud::Google => {
+        CloudStore::Google => {
             "the key is a service account's, in the file that GOOGLE_APPLICATION_CREDENTIALS names"
         }
-        Cloud::Azure => {
+        CloudStore::Azure => {
             "the key is AZURE_STORAGE_ACCOUNT_KEY, for AZURE_STORAGE_ACCOUNT_NAME; \
              AZURE_STORAGE_SERVICE_ENDPOINT leads to another cloud"
         }
@@ -47,12 +47,12 @@ fn keys(cloud: Cloud) -> &'static str {
 }
 
 /// What a server says of a file.
-pub enum Told {
+pub enum RemoteFile {
     /// Hash and size: nothing has to be fetched to pin it.
-    All(Found),
+    All(ModelInfo),
     /// The hash is known only to who reads the bytes.
     Some {
-        place: Place,
+        place: DownloadSource,
         revision: Option<String>,
         etag: Option<String>,
         size: Option<u64>,
@@ -63,42 +63,49 @@ pub enum Told {
 ///
 /// # Errors
 /// Its hub does not know it any more.
-pub fn place(
-    web: &Web,
-    hubs: &Hubs,
-    origin: &Origin,
+pub fn download_source(
+    web: &WebClient,
+    hubs: &ModelHubs,
+    origin: &ModelOrigin,
     revision: Option<&str>,
-    sha256: Sha,
-) -> Result<Place> {
+    sha256: Sha256Digest,
+) -> Result<DownloadSource> {
     match origin {
-        Origin::Hub {
+        ModelOrigin::Hub {
             repo,
             file,
             revision: asked,
-        } => Ok(huggingface(hubs, repo, file, revision.unwrap_or(asked))),
-        Origin::Web(address) => Ok(Place {
+        } => Ok(huggingface_source(
+            hubs,
+            repo,
+            file,
+            revision.unwrap_or(asked),
+        )),
+        ModelOrigin::Web(address) => Ok(DownloadSource {
             address: address.clone(),
             key: None,
             signed: false,
         }),
-        Origin::Civitai(version) => {
-            let file = files(web, hubs, version)?
+        ModelOrigin::Civitai(version) => {
+            let file = civitai_files(web, hubs, version)?
                 .into_iter()
                 .find(|f| f.sha256() == Some(sha256));
             let gone = || {
                 Problem::new(format!(
                     "civitai's version {version} has no file with sha256 {sha256} any more"
                 ))
-                .hint("`comfy update` this model, or choose another")
+                .with_hint("`comfy update` this model, or choose another")
             };
-            Ok(Place {
+            Ok(DownloadSource {
                 address: civitai_address(hubs, file.ok_or_else(gone)?)?,
                 key: hubs.civitai_token.clone(),
                 signed: false,
             })
         }
-        Origin::Bucket { cloud, bucket, key } => object_storage::place(hubs, *cloud, bucket, key),
-        Origin::File(_) => Err(Problem::new("is not fetched by HTTP")),
+        ModelOrigin::Bucket { cloud, bucket, key } => {
+            object_storage::object_source(hubs, *cloud, bucket, key)
+        }
+        ModelOrigin::File(_) => Err(Problem::new("is not fetched by HTTP")),
     }
 }
 
@@ -106,35 +113,35 @@ pub fn place(
 ///
 /// # Errors
 /// It is not there, or the server does not let the caller in.
-pub fn ask(
-    web: &Web,
-    hubs: &Hubs,
-    origin: &Origin,
+pub fn ask_hub(
+    web: &WebClient,
+    hubs: &ModelHubs,
+    origin: &ModelOrigin,
     name: &str,
     before: Option<&str>,
-) -> Result<Told> {
+) -> Result<RemoteFile> {
     match origin {
-        Origin::Hub {
+        ModelOrigin::Hub {
             repo,
             file,
             revision,
         } => ask_huggingface(web, hubs, repo, file, revision),
-        Origin::Web(address) => {
-            let place = Place {
+        ModelOrigin::Web(address) => {
+            let place = DownloadSource {
                 address: address.clone(),
                 key: None,
                 signed: false,
             };
             let reply = first_byte(web, &place)?;
-            Ok(Told::Some {
+            Ok(RemoteFile::Some {
                 place,
                 revision: None,
-                etag: reply.etag(),
-                size: reply.total(),
+                etag: reply.strong_etag(),
+                size: reply.total_bytes(),
             })
         }
-        Origin::Civitai(version) => {
-            let mut all = files(web, hubs, version)?;
+        ModelOrigin::Civitai(version) => {
+            let mut all = civitai_files(web, hubs, version)?;
             let wanted = name.rsplit('/').next().unwrap_or(name);
             let at = all
                 .iter()
@@ -156,21 +163,21 @@ pub fn ask(
             }
             let file = all.swap_remove(at);
             let sha256 = file.sha256();
-            let place = Place {
+            let place = DownloadSource {
                 address: civitai_address(hubs, file)?,
                 key: hubs.civitai_token.clone(),
                 signed: false,
             };
             // The API tells kilobytes: the exact size is the download's own.
-            let size = first_byte(web, &place)?.total();
+            let size = first_byte(web, &place)?.total_bytes();
             Ok(match (sha256, size) {
-                (Some(sha256), Some(size)) => Told::All(Found {
+                (Some(sha256), Some(size)) => RemoteFile::All(ModelInfo {
                     revision: None,
                     etag: None,
                     size,
                     sha256,
                 }),
-                _ => Told::Some {
+                _ => RemoteFile::Some {
                     place,
                     revision: None,
                     etag: None,
@@ -178,36 +185,36 @@ pub fn ask(
                 },
             })
         }
-        Origin::Bucket { cloud, bucket, key } => {
-            let place = object_storage::place(hubs, *cloud, bucket, key)?;
-            let reply = first_byte(web, &place).map_err(|p| p.hint(keys(*cloud)))?;
-            Ok(Told::Some {
+        ModelOrigin::Bucket { cloud, bucket, key } => {
+            let place = object_storage::object_source(hubs, *cloud, bucket, key)?;
+            let reply = first_byte(web, &place).map_err(|p| p.with_hint(key_variables(*cloud)))?;
+            Ok(RemoteFile::Some {
                 place,
                 revision: None,
-                etag: reply.etag(),
-                size: reply.total(),
+                etag: reply.strong_etag(),
+                size: reply.total_bytes(),
             })
         }
-        Origin::File(_) => Err(Problem::new("is not asked by HTTP")),
+        ModelOrigin::File(_) => Err(Problem::new("is not asked by HTTP")),
     }
 }
 
 /// Asks for one byte, which tells length and version where HEAD is refused, as signed addresses do.
-fn first_byte(web: &Web, place: &Place) -> Result<Reply> {
+fn first_byte(web: &WebClient, place: &DownloadSource) -> Result<WebReply> {
     let reply = web
-        .ask(&Ask {
+        .send_request(&WebRequest {
             address: &place.address,
             key: place.key.as_ref(),
             range: Some((0, Some(0))),
-            ..Ask::default()
+            ..WebRequest::default()
         })
-        .map_err(Refusal::problem)?;
+        .map_err(WebRefusal::into_problem)?;
     if reply.is_page() {
         return Err(Problem::new(format!(
             "{} answers with a web page instead of the file",
-            shown(&reply.address)
+            public_address(&reply.address)
         ))
-        .hint(
+        .with_hint(
             "a login or a notice, most likely: open it in a browser; set HF_TOKEN or \
                 CIVITAI_API_TOKEN where it wants a key",
         ));
@@ -215,14 +222,14 @@ fn first_byte(web: &Web, place: &Place) -> Result<Reply> {
     Ok(reply)
 }
 
-fn huggingface(hubs: &Hubs, repo: &str, file: &str, revision: &str) -> Place {
+fn huggingface_source(hubs: &ModelHubs, repo: &str, file: &str, revision: &str) -> DownloadSource {
     let address = format!(
         "{}/{repo}/resolve/{}/{}",
         hubs.huggingface,
-        encode(revision, ""),
-        encode(file, "/")
+        percent_encode(revision, ""),
+        percent_encode(file, "/")
     );
-    Place {
+    DownloadSource {
         address,
         key: hubs.huggingface_token.clone(),
         signed: false,
@@ -230,7 +237,7 @@ fn huggingface(hubs: &Hubs, repo: &str, file: &str, revision: &str) -> Place {
 }
 
 /// Percent-encoded but for letters, digits, `-._~` (RFC 3986, 2.3) and `keep`.
-pub fn encode(text: &str, keep: &str) -> String {
+pub fn percent_encode(text: &str, keep: &str) -> String {
     text.bytes()
         .map(|b| {
             if b.is_ascii_alphanumeric() || b"-._~".contains(&b) || keep.as_bytes().contains(&b) {
@@ -245,19 +252,25 @@ pub fn encode(text: &str, keep: &str) -> String {
 /// One HEAD, not followed to where the bytes are: the hub's own answer has commit, size and, for
 /// what lies in its large file storage, the SHA-256 (huggingface_hub, file_download.py,
 /// `get_hf_file_metadata`).
-fn ask_huggingface(web: &Web, hubs: &Hubs, repo: &str, file: &str, asked: &str) -> Result<Told> {
-    let place = huggingface(hubs, repo, file, asked);
+fn ask_huggingface(
+    web: &WebClient,
+    hubs: &ModelHubs,
+    repo: &str,
+    file: &str,
+    asked: &str,
+) -> Result<RemoteFile> {
+    let place = huggingface_source(hubs, repo, file, asked);
     let reply = web
-        .ask(&Ask {
+        .send_request(&WebRequest {
             address: &place.address,
             key: place.key.as_ref(),
             head_only: true,
             stay: true,
-            ..Ask::default()
+            ..WebRequest::default()
         })
         .map_err(|r| {
-            r.problem()
-                .hint(format!("its page: {}/{repo}", hubs.huggingface))
+            r.into_problem()
+                .with_hint(format!("its page: {}/{repo}", hubs.huggingface))
         })?;
     let commit = reply
         .header("X-Repo-Commit")
@@ -266,25 +279,25 @@ fn ask_huggingface(web: &Web, hubs: &Hubs, repo: &str, file: &str, asked: &str) 
     let Some(commit) = commit else {
         return Err(Problem::new(format!(
             "{} is no hub: it names no commit",
-            shown(&reply.address)
+            public_address(&reply.address)
         ))
-        .hint("check HF_ENDPOINT"));
+        .with_hint("check HF_ENDPOINT"));
     };
     let linked = reply
         .header("X-Linked-Etag")
         .map(|e| e.trim_start_matches("W/").trim_matches('"'))
-        .and_then(Sha::parse);
+        .and_then(Sha256Digest::parse);
     let size = reply.header("X-Linked-Size").and_then(|s| s.parse().ok());
     Ok(match (linked, size) {
-        (Some(sha256), Some(size)) => Told::All(Found {
+        (Some(sha256), Some(size)) => RemoteFile::All(ModelInfo {
             revision: Some(commit),
             etag: None,
             size,
             sha256,
         }),
         // A small file, kept in git itself.
-        _ => Told::Some {
-            place: huggingface(hubs, repo, file, &commit),
+        _ => RemoteFile::Some {
+            place: huggingface_source(hubs, repo, file, &commit),
             revision: Some(commit),
             etag: None,
             size: None,
@@ -293,7 +306,7 @@ fn ask_huggingface(web: &Web, hubs: &Hubs, repo: &str, file: &str, asked: &str) 
 }
 
 #[derive(Deserialize)]
-struct Version {
+struct CivitaiVersion {
     #[serde(default)]
     files: Vec<CivitaiFile>,
 }
@@ -318,39 +331,38 @@ struct CivitaiHashes {
 }
 
 impl CivitaiFile {
-    fn sha256(&self) -> Option<Sha> {
-        Sha::parse(&self.hashes.sha256.as_deref()?.to_ascii_lowercase())
+    fn sha256(&self) -> Option<Sha256Digest> {
+        Sha256Digest::parse(&self.hashes.sha256.as_deref()?.to_ascii_lowercase())
     }
 }
 
-fn files(web: &Web, hubs: &Hubs, version: &str) -> Result<Vec<CivitaiFile>> {
+fn civitai_files(web: &WebClient, hubs: &ModelHubs, version: &str) -> Result<Vec<CivitaiFile>> {
     let address = format!("{}/api/v1/model-versions/{version}", hubs.civitai);
     let mut reply = web
-        .ask(&Ask {
+        .send_request(&WebRequest {
             address: &address,
             key: hubs.civitai_token.as_ref(),
-            ..Ask::default()
+            ..WebRequest::default()
         })
-        .map_err(Refusal::problem)?;
-    let text = reply
-        .response
-        .body_mut()
-        .read_to_string()
-        .map_err(|e| Problem::new(format!("{}: {e}", shown(&address))).caused_by(&e))?;
-    let version: Version = serde_json::from_str(&text).map_err(|e| {
+        .map_err(WebRefusal::into_problem)?;
+    let text =
+        reply.response.body_mut().read_to_string().map_err(|e| {
+            Problem::new(format!("{}: {e}", public_address(&address))).caused_by(&e)
+        })?;
+    let version: CivitaiVersion = serde_json::from_str(&text).map_err(|e| {
         Problem::new(format!(
             "{} is no answer of civitai's: {e}",
-            shown(&address)
+            public_address(&address)
         ))
         .caused_by(&e)
-        .hint("check CIVITAI_ENDPOINT")
+        .with_hint("check CIVITAI_ENDPOINT")
     })?;
     Ok(version.files)
 }
 
 /// On the endpoint that was configured, whatever host the answer names: a mirror's answers are
 /// often the original's.
-fn civitai_address(hubs: &Hubs, file: CivitaiFile) -> Result<String> {
+fn civitai_address(hubs: &ModelHubs, file: CivitaiFile) -> Result<String> {
     let path = file
         .download_url
         .split_once("://")
@@ -358,7 +370,7 @@ fn civitai_address(hubs: &Hubs, file: CivitaiFile) -> Result<String> {
     let path = path.ok_or_else(|| {
         Problem::new(format!(
             "civitai names no address for {}",
-            crate::text::escape(&file.name)
+            crate::text::escape_text(&file.name)
         ))
     })?;
     Ok(format!("{}{path}", hubs.civitai))

@@ -12,18 +12,18 @@ use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::{FileStat, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, linkat, unlinkat};
 
-use super::sha256::{self, Hasher};
+use super::sha256::{self, Sha256Hasher};
 use super::verified_hashes::Key;
 use crate::host::fs::{
-    acl, clone, cstring, edit, kind, lstat_at, mode, open_dir, open_dir_at, parent,
+    acl, as_mode, c_string, clone, edit, file_type, lstat_at, open_dir, open_dir_at, open_parent,
 };
-use crate::lock::Sha;
-use crate::manifest::Access;
-use crate::plan::observed::{Kind, ShareSpec};
+use crate::lock::Sha256Digest;
+use crate::manifest::ShareAccess;
+use crate::plan::observed::{FileType, ShareSpec};
 use crate::progress::Progress;
 
 /// A file whose bytes are those of the lock, or are about to be compared with it.
-pub struct Good {
+pub struct VerifiedFile {
     pub file: File,
     /// What stat said when it was verified.
     pub key: Key,
@@ -33,8 +33,8 @@ pub struct Good {
 ///
 /// # Errors
 /// It is none, or not allowed.
-pub fn open(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> io::Result<File> {
-    let (dir, name) = parent(path)?;
+pub fn open_regular(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> io::Result<File> {
+    let (dir, name) = open_parent(path)?;
     let fd = openat(
         &dir,
         name.as_c_str(),
@@ -43,10 +43,10 @@ pub fn open(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> io::Result<File
             | OFlag::O_NONBLOCK
             | OFlag::O_NOCTTY
             | OFlag::O_CLOEXEC,
-        mode(0),
+        as_mode(0),
     )?;
     let st = fstat(&fd)?;
-    if kind(&st) != Kind::File {
+    if file_type(&st) != FileType::File {
         return Err(io::Error::other("is no regular file"));
     }
     if !allowed(&st) {
@@ -61,20 +61,20 @@ pub fn open(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> io::Result<File
 ///
 /// # Errors
 /// It cannot be read.
-pub fn verify(
+pub fn verify_content(
     file: File,
     size: u64,
-    sha256: Sha,
+    sha256: Sha256Digest,
     progress: &dyn Progress,
-) -> io::Result<Result<Good, Sha>> {
+) -> io::Result<Result<VerifiedFile, Sha256Digest>> {
     let key = Key::of(&fstat(&file)?);
     let mut done = 0;
     let (read, sum) = sha256::whole(&file, &mut |n| {
         done += n;
-        progress.at(done, size.max(1));
+        progress.set_position(done, size.max(1));
     })?;
     Ok(if read == size && sum == sha256 {
-        Ok(Good { file, key })
+        Ok(VerifiedFile { file, key })
     } else {
         Err(sum)
     })
@@ -87,17 +87,17 @@ pub fn verify(
 ///
 /// # Errors
 /// What could not be made or written; the share has the old file then, or none.
-pub fn put(
+pub fn put_file(
     share: &ShareSpec,
     path: &str,
-    good: &Good,
-    sha256: Sha,
+    good: &VerifiedFile,
+    sha256: Sha256Digest,
     staged: Option<&Path>,
 ) -> io::Result<FileStat> {
-    let (folder, name) = within(share, path)?;
-    let name = cstring(name.as_ref())?;
+    let (folder, name) = folder_within(share, path)?;
+    let name = c_string(name.as_ref())?;
     if let Ok(st) = lstat_at(&folder, &name)
-        && kind(&st) != Kind::File
+        && file_type(&st) != FileType::File
     {
         return Err(io::Error::other(
             "something that is no file is there: move it away",
@@ -106,15 +106,15 @@ pub fn put(
     if let Some(staged) = staged
         && Key::of(&fstat(&good.file)?) == good.key
     {
-        let (from, from_name) = parent(staged)?;
+        let (from, from_name) = open_parent(staged)?;
         let same = lstat_at(&from, &from_name).is_ok_and(|st| {
             fstat(&good.file).is_ok_and(|g| g.st_ino == st.st_ino && g.st_dev == st.st_dev)
         });
         if same && fstat(&good.file)?.st_dev == fstat(&folder)?.st_dev {
             let verified = fstat(&good.file)?;
-            finish(share, &good.file)?;
+            set_ownership(share, &good.file)?;
             match renameat(&from, from_name.as_c_str(), &folder, name.as_c_str()) {
-                Ok(()) => return unwritten(&verified, fstat(&good.file)?),
+                Ok(()) => return ensure_unwritten(&verified, fstat(&good.file)?),
                 // Two mounts of one file system.
                 Err(Errno::EXDEV) => {}
                 Err(e) => return Err(e.into()),
@@ -122,16 +122,16 @@ pub fn put(
         }
     }
     let temporary =
-        cstring(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
-    sweep(&folder, &name, share.owner)?;
-    let made = copy(&good.file, &folder, &temporary, sha256).and_then(|file| {
+        c_string(format!(".{}.comfy-{}", name.to_string_lossy(), std::process::id()).as_ref())?;
+    sweep_leftovers(&folder, &name, share.owner)?;
+    let made = copy_verified(&good.file, &folder, &temporary, sha256).and_then(|file| {
         // On the disk before anybody else may write it: what takes long is behind us then.
         file.sync_data()?;
         let verified = fstat(&file)?;
-        finish(share, &file)?;
+        set_ownership(share, &file)?;
         renameat(&folder, temporary.as_c_str(), &folder, name.as_c_str())?;
         let (st, there) = (
-            unwritten(&verified, fstat(&file)?)?,
+            ensure_unwritten(&verified, fstat(&file)?)?,
             lstat_at(&folder, &name)?,
         );
         // In a share that the sandbox may write, it may have put another file under the temporary
@@ -149,10 +149,10 @@ pub fn put(
 }
 
 /// The folder of `path` in the share, made where it is missing, and the name in it.
-fn within<'a>(share: &ShareSpec, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
+fn folder_within<'a>(share: &ShareSpec, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
     let top = open_dir(&share.path)?;
     match path.rsplit_once('/') {
-        Some((folders, name)) => Ok((descend(share, top, folders)?, name)),
+        Some((folders, name)) => Ok((open_subfolders(share, top, folders)?, name)),
         None => Ok((top, path)),
     }
 }
@@ -162,14 +162,14 @@ fn within<'a>(share: &ShareSpec, path: &'a str) -> io::Result<(OwnedFd, &'a str)
 ///
 /// # Errors
 /// It cannot be kept.
-pub fn keep(share: &ShareSpec, path: &str, ending: &str) -> io::Result<Option<PathBuf>> {
-    let (folder, name) = within(share, path)?;
+pub fn keep_aside(share: &ShareSpec, path: &str, ending: &str) -> io::Result<Option<PathBuf>> {
+    let (folder, name) = folder_within(share, path)?;
     let (from, to) = (
-        cstring(name.as_ref())?,
-        cstring(format!("{name}.{ending}").as_ref())?,
+        c_string(name.as_ref())?,
+        c_string(format!("{name}.{ending}").as_ref())?,
     );
     match lstat_at(&folder, &from) {
-        Ok(st) if kind(&st) == Kind::File => {}
+        Ok(st) if file_type(&st) == FileType::File => {}
         Ok(_) => {
             return Err(io::Error::other(
                 "something that is no file is there: move it away",
@@ -199,7 +199,7 @@ pub fn keep(share: &ShareSpec, path: &str, ending: &str) -> io::Result<Option<Pa
 }
 
 /// Nobody wrote it since it was verified. Only then is it vouched for.
-fn unwritten(verified: &FileStat, now: FileStat) -> io::Result<FileStat> {
+fn ensure_unwritten(verified: &FileStat, now: FileStat) -> io::Result<FileStat> {
     let content = |st: &FileStat| (st.st_size, st.st_mtime, st.st_mtime_nsec);
     if content(verified) == content(&now) {
         Ok(now)
@@ -210,15 +210,16 @@ fn unwritten(verified: &FileStat, now: FileStat) -> io::Result<FileStat> {
 
 /// Removes what killed runs have left of this file: copies of root's, or those that were the
 /// owner's already.
-fn sweep(folder: &OwnedFd, name: &CStr, owner: u32) -> io::Result<()> {
+fn sweep_leftovers(folder: &OwnedFd, name: &CStr, owner: u32) -> io::Result<()> {
     let start = [b".", name.to_bytes(), b".comfy-"].concat();
     let me = nix::unistd::geteuid().as_raw();
     for entry in nix::dir::Dir::from_fd(open_dir_at(folder, c".")?)?.iter() {
         let entry = entry?;
         let found = entry.file_name();
         let ours = || {
-            lstat_at(folder, found)
-                .is_ok_and(|st| kind(&st) == Kind::File && (st.st_uid == me || st.st_uid == owner))
+            lstat_at(folder, found).is_ok_and(|st| {
+                file_type(&st) == FileType::File && (st.st_uid == me || st.st_uid == owner)
+            })
         };
         if found.to_bytes().starts_with(&start) && edit::left_over(found) && ours() {
             let _ = unlinkat(folder, found, UnlinkatFlags::NoRemoveDir);
@@ -228,9 +229,14 @@ fn sweep(folder: &OwnedFd, name: &CStr, owner: u32) -> io::Result<()> {
 }
 
 /// A copy that is the caller's alone, verified.
-fn copy(from: &File, folder: &OwnedFd, name: &CStr, sha256: Sha) -> io::Result<File> {
+fn copy_verified(
+    from: &File,
+    folder: &OwnedFd,
+    name: &CStr,
+    sha256: Sha256Digest,
+) -> io::Result<File> {
     let wrong = || io::Error::other("its content changed while it was copied");
-    if let Some(clone) = clone::clone(from, folder, name)? {
+    if let Some(clone) = clone::clone_file(from, folder, name)? {
         // The clone is as good as what it was cloned from, which others may write.
         let (_, sum) = sha256::whole(&clone, &mut |_| {})?;
         return if sum == sha256 {
@@ -239,8 +245,8 @@ fn copy(from: &File, folder: &OwnedFd, name: &CStr, sha256: Sha) -> io::Result<F
             Err(wrong())
         };
     }
-    let mut to = clone::create(folder, name)?;
-    let mut hasher = Hasher::default();
+    let mut to = clone::create_file(folder, name)?;
+    let mut hasher = Sha256Hasher::default();
     let mut block = vec![0; sha256::BLOCK];
     let mut source = from;
     io::Seek::rewind(&mut source)?;
@@ -263,7 +269,7 @@ fn copy(from: &File, folder: &OwnedFd, name: &CStr, sha256: Sha) -> io::Result<F
 
 /// The share's owner and group, and a mode that lets both read it (0644, not the 0600 of a
 /// download).
-fn finish(share: &ShareSpec, file: &File) -> io::Result<()> {
+fn set_ownership(share: &ShareSpec, file: &File) -> io::Result<()> {
     acl::drop_all(file);
     if nix::unistd::geteuid().is_root() {
         fchown(
@@ -278,7 +284,7 @@ fn finish(share: &ShareSpec, file: &File) -> io::Result<()> {
     }
     Ok(fchmod(
         file,
-        mode(if share.modes && share.access == Access::Write {
+        as_mode(if share.modes && share.access == ShareAccess::Write {
             0o664
         } else {
             0o644
@@ -287,11 +293,11 @@ fn finish(share: &ShareSpec, file: &File) -> io::Result<()> {
 }
 
 /// Opens the folders below the share's own one after the other, making those that are missing.
-fn descend(share: &ShareSpec, top: OwnedFd, folders: &str) -> io::Result<OwnedFd> {
+fn open_subfolders(share: &ShareSpec, top: OwnedFd, folders: &str) -> io::Result<OwnedFd> {
     let mut at = top;
     for part in folders.split('/') {
-        let name = cstring(part.as_ref())?;
-        match mkdirat(&at, name.as_c_str(), mode(0o700)) {
+        let name = c_string(part.as_ref())?;
+        match mkdirat(&at, name.as_c_str(), as_mode(0o700)) {
             Ok(()) => {
                 let fd = open_dir_at(&at, &name)?;
                 // Where the sandbox may write it can have put another one there meanwhile.
@@ -310,7 +316,7 @@ fn descend(share: &ShareSpec, top: OwnedFd, folders: &str) -> io::Result<OwnedFd
                 }
                 fchmod(
                     &fd,
-                    mode(if share.modes {
+                    as_mode(if share.modes {
                         share.root_mode()
                     } else {
                         0o755
@@ -330,7 +336,7 @@ fn descend(share: &ShareSpec, top: OwnedFd, folders: &str) -> io::Result<OwnedFd
 ///
 /// # Errors
 /// It does not.
-pub fn writable(share: &ShareSpec, path: &str) -> Result<(), (std::path::PathBuf, Errno)> {
+pub fn check_writable(share: &ShareSpec, path: &str) -> Result<(), (std::path::PathBuf, Errno)> {
     let whole = share.path.join(path);
     let there = whole
         .ancestors()

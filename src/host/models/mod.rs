@@ -25,11 +25,11 @@ use crate::problem::{Problem, Result};
 
 /// Something that no log, no message and no child process may see.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Secret(String);
+pub struct SecretText(String);
 
-impl Secret {
-    pub fn new(text: String) -> Secret {
-        Secret(text)
+impl SecretText {
+    pub fn new(text: String) -> SecretText {
+        SecretText(text)
     }
 
     /// For a header, and nothing else.
@@ -38,7 +38,7 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for SecretText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(a secret)")
     }
@@ -47,13 +47,13 @@ impl fmt::Debug for Secret {
 /// Which servers are asked for models, and the keys for them: read from the caller's environment,
 /// and handed on through pipes and sockets alone.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub struct Hubs {
+pub struct ModelHubs {
     /// Without a slash at the end.
     pub huggingface: String,
-    pub huggingface_token: Option<Secret>,
+    pub huggingface_token: Option<SecretText>,
     pub civitai: String,
-    pub civitai_token: Option<Secret>,
-    pub stores: object_storage::Stores,
+    pub civitai_token: Option<SecretText>,
+    pub stores: object_storage::StorageCredentials,
     /// Seconds without a byte after which a connection is given up.
     pub patience: u64,
 }
@@ -63,11 +63,11 @@ pub struct Hubs {
 ///
 /// # Errors
 /// What it is instead, and what to do.
-fn allowed(home: Option<&Path>, written: &Path, real: &Path) -> Result<()> {
+fn ensure_allowed(home: Option<&Path>, written: &Path, real: &Path) -> Result<()> {
     let me = nix::unistd::geteuid().as_raw();
     let homes = home
         .into_iter()
-        .flat_map(|h| [Some(h.to_path_buf()), super::fs::real(h, me).ok()])
+        .flat_map(|h| [Some(h.to_path_buf()), super::fs::real_path(h, me).ok()])
         .flatten();
     let wrong = |home: &Path| {
         [written, real]
@@ -80,16 +80,16 @@ fn allowed(home: Option<&Path>, written: &Path, real: &Path) -> Result<()> {
     else {
         return Ok(());
     };
-    let shown = crate::text::escape(&written.to_string_lossy());
+    let shown = crate::text::escape_text(&written.to_string_lossy());
     let leads = if path == written {
         String::new()
     } else {
         format!(
             " leads to {}, which",
-            crate::text::escape(&path.to_string_lossy())
+            crate::text::escape_text(&path.to_string_lossy())
         )
     };
-    Err(Problem::new(format!("{shown}{leads} {why}")).hint(
+    Err(Problem::new(format!("{shown}{leads} {why}")).with_hint(
         "copy a model to where models are, and \
         name that; ComfyUI can read whatever is put into a share",
     ))

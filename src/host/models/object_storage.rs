@@ -19,27 +19,27 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::signer::{Method, Signer};
 use sha2::Sha256;
 
-use super::hub::{Place, encode};
-use super::{Hubs, Secret};
-use crate::lock::model_pin::Cloud;
+use super::hub::{DownloadSource, percent_encode};
+use super::{ModelHubs, SecretText};
+use crate::lock::model_pin::CloudStore;
 use crate::problem::{Doing, Problem, Result};
 
 /// The caller's accounts with stores of objects.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub struct Stores {
+pub struct StorageCredentials {
     /// Of another store than Amazon's; without a slash at the end.
     pub endpoint: Option<String>,
     pub region: String,
     pub key_id: Option<String>,
-    pub key: Option<Secret>,
-    pub session: Option<Secret>,
+    pub key: Option<SecretText>,
+    pub session: Option<SecretText>,
     /// A service account of Google's, as JSON.
-    pub google: Option<Secret>,
+    pub google: Option<SecretText>,
     /// Whose containers are meant: it is part of every address of Azure's.
     pub azure: Option<String>,
     /// Of another cloud than the public one, or of an emulator; without a slash at the end.
     pub azure_endpoint: Option<String>,
-    pub azure_key: Option<Secret>,
+    pub azure_key: Option<SecretText>,
 }
 
 /// For which a signed address holds: longer than a download takes.
@@ -49,39 +49,47 @@ const EXPIRES: Duration = Duration::from_secs(86_400);
 ///
 /// # Errors
 /// Keys that are none; no account where the address needs one.
-pub fn place(hubs: &Hubs, cloud: Cloud, bucket: &str, key: &str) -> Result<Place> {
+pub fn object_source(
+    hubs: &ModelHubs,
+    cloud: CloudStore,
+    bucket: &str,
+    key: &str,
+) -> Result<DownloadSource> {
     let s = &hubs.stores;
-    let path = encode(key, "/");
+    let path = percent_encode(key, "/");
     let (plain, signed) = match cloud {
-        Cloud::S3 => (amazon(s, bucket, &path), s3(s, bucket, key)),
-        Cloud::Google => (
+        CloudStore::S3 => (amazon_url(s, bucket, &path), s3_signed(s, bucket, key)),
+        CloudStore::Google => (
             format!("https://storage.googleapis.com/{bucket}/{path}"),
-            google(s, bucket, key),
+            google_signed(s, bucket, key),
         ),
-        Cloud::Azure => {
+        CloudStore::Azure => {
             let missing = || {
-                Problem::new("az:// needs the account that has the container").hint(
+                Problem::new("az:// needs the account that has the container").with_hint(
                     "set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY unless it \
                         is public",
                 )
             };
             let account = s.azure.as_ref().ok_or_else(missing)?;
             let top = s.azure_endpoint.clone().unwrap_or_else(|| {
-                format!("https://{}.blob.core.windows.net", encode(account, ""))
+                format!(
+                    "https://{}.blob.core.windows.net",
+                    percent_encode(account, "")
+                )
             });
             let plain = format!("{top}/{bucket}/{path}");
-            let signed =
-                azure(s, account, bucket, key).map(|query| query.map(|q| format!("{plain}?{q}")));
+            let signed = azure_signed(s, account, bucket, key)
+                .map(|query| query.map(|q| format!("{plain}?{q}")));
             (plain, signed)
         }
     };
     Ok(match signed? {
-        Some(address) => Place {
+        Some(address) => DownloadSource {
             address,
             key: None,
             signed: true,
         },
-        None => Place {
+        None => DownloadSource {
             address: plain,
             key: None,
             signed: false,
@@ -90,11 +98,11 @@ pub fn place(hubs: &Hubs, cloud: Cloud, bucket: &str, key: &str) -> Result<Place
 }
 
 /// Other stores take the bucket in the path; a name with a dot has no certificate of Amazon's.
-fn in_path(s: &Stores, bucket: &str) -> bool {
+fn in_path(s: &StorageCredentials, bucket: &str) -> bool {
     s.endpoint.is_some() || bucket.contains('.')
 }
 
-fn amazon(s: &Stores, bucket: &str, path: &str) -> String {
+fn amazon_url(s: &StorageCredentials, bucket: &str, path: &str) -> String {
     match &s.endpoint {
         Some(e) => format!("{e}/{bucket}/{path}"),
         None if in_path(s, bucket) => {
@@ -104,12 +112,12 @@ fn amazon(s: &Stores, bucket: &str, path: &str) -> String {
     }
 }
 
-fn s3(s: &Stores, bucket: &str, key: &str) -> Result<Option<String>> {
+fn s3_signed(s: &StorageCredentials, bucket: &str, key: &str) -> Result<Option<String>> {
     let (Some(id), Some(secret)) = (&s.key_id, &s.key) else {
         return Ok(None);
     };
     let mut b = AmazonS3Builder::new()
-        .with_http_connector(Nobody)
+        .with_http_connector(NoHttp)
         .with_bucket_name(bucket)
         .with_region(&s.region);
     b = b
@@ -122,33 +130,38 @@ fn s3(s: &Stores, bucket: &str, key: &str) -> Result<Option<String>> {
     if let Some(token) = &s.session {
         b = b.with_token(token.reveal());
     }
-    sign(&b.build().map_err(refused)?, key).map(Some)
+    sign_url(&b.build().map_err(refused_problem)?, key).map(Some)
 }
 
-fn google(s: &Stores, bucket: &str, key: &str) -> Result<Option<String>> {
+fn google_signed(s: &StorageCredentials, bucket: &str, key: &str) -> Result<Option<String>> {
     let Some(account) = &s.google else {
         return Ok(None);
     };
     let b = GoogleCloudStorageBuilder::new()
-        .with_http_connector(Nobody)
+        .with_http_connector(NoHttp)
         .with_bucket_name(bucket)
         .with_service_account_key(account.reveal());
     // What the crate says of it may quote it.
     let b = b.build().map_err(|_| {
         Problem::new("GOOGLE_APPLICATION_CREDENTIALS leads to no key of a service account")
-            .hint("gs:// is signed with one; a public bucket needs none")
+            .with_hint("gs:// is signed with one; a public bucket needs none")
     })?;
-    sign(&b, key).map(Some)
+    sign_url(&b, key).map(Some)
 }
 
 /// Azure's signature for one blob, its shared access signature: object_store (0.14) signs the path
 /// as an address writes it, and Azure as it reads it, so that no name with a space would be found.
-fn azure(s: &Stores, account: &str, container: &str, blob: &str) -> Result<Option<String>> {
+fn azure_signed(
+    s: &StorageCredentials,
+    account: &str,
+    container: &str,
+    blob: &str,
+) -> Result<Option<String>> {
     let Some(secret) = &s.azure_key else {
         return Ok(None);
     };
     let expires = chrono::Utc::now() + EXPIRES;
-    match access(
+    match azure_access_signature(
         account,
         secret.reveal(),
         container,
@@ -157,13 +170,19 @@ fn azure(s: &Stores, account: &str, container: &str, blob: &str) -> Result<Optio
     ) {
         Some(query) => Ok(Some(query)),
         None => Err(Problem::new("AZURE_STORAGE_ACCOUNT_KEY is no key")
-            .hint("it is base64, as Azure's portal shows it")),
+            .with_hint("it is base64, as Azure's portal shows it")),
     }
 }
 
 /// learn.microsoft.com, "Create a service SAS", version 2020-12-06. `None`: a key that is no
 /// base64.
-fn access(account: &str, key: &str, container: &str, blob: &str, expires: &str) -> Option<String> {
+fn azure_access_signature(
+    account: &str,
+    key: &str,
+    container: &str,
+    blob: &str,
+    expires: &str,
+) -> Option<String> {
     const VERSION: &str = "2020-12-06";
     let mut mac = Hmac::<Sha256>::new_from_slice(&STANDARD.decode(key).ok()?).ok()?;
     let resource = format!("/blob/{account}/{container}/{blob}");
@@ -176,25 +195,25 @@ fn access(account: &str, key: &str, container: &str, blob: &str, expires: &str) 
     let signature = STANDARD.encode(mac.finalize().into_bytes());
     Some(format!(
         "se={}&sp=r&sv={VERSION}&sr=b&sig={}",
-        encode(expires, ""),
-        encode(&signature, "")
+        percent_encode(expires, ""),
+        percent_encode(&signature, "")
     ))
 }
 
-fn refused(e: object_store::Error) -> Problem {
+fn refused_problem(e: object_store::Error) -> Problem {
     Problem::new(format!(
         "could not sign for the store: {}",
-        crate::text::escape(&e.to_string())
+        crate::text::escape_text(&e.to_string())
     ))
 }
 
-fn sign(store: &impl Signer, key: &str) -> Result<String> {
+fn sign_url(store: &impl Signer, key: &str) -> Result<String> {
     let path = object_store::path::Path::parse(key)
-        .doing(|| format!("understand the key {}", crate::text::escape(key)))?;
+        .doing(|| format!("understand the key {}", crate::text::escape_text(key)))?;
     let signed = pin!(store.signed_url(Method::GET, &path, EXPIRES));
     // With its keys at hand it waits for nobody.
     match signed.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(address) => address.map(String::from).map_err(refused),
+        Poll::Ready(address) => address.map(String::from).map_err(refused_problem),
         Poll::Pending => Err(Problem::new(
             "these keys are good only with an answer of the store's own, which comfy does not ask \
              for",
@@ -204,15 +223,15 @@ fn sign(store: &impl Signer, key: &str) -> Result<String> {
 
 /// The HTTP of a store of which nothing is asked.
 #[derive(Debug)]
-struct Nobody;
+struct NoHttp;
 
-impl HttpConnector for Nobody {
+impl HttpConnector for NoHttp {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(Nobody))
+        Ok(HttpClient::new(NoHttp))
     }
 }
 
-impl HttpService for Nobody {
+impl HttpService for NoHttp {
     fn call<'a, 'f>(
         &'a self,
         _: HttpRequest,
@@ -232,31 +251,31 @@ impl HttpService for Nobody {
 mod tests {
     use super::*;
 
-    fn secret(text: &str) -> Option<Secret> {
-        Some(Secret::new(text.into()))
+    fn secret(text: &str) -> Option<SecretText> {
+        Some(SecretText::new(text.into()))
     }
 
     #[test]
     fn addresses_are_plain_without_a_key_and_signed_with_one() {
-        let mut hubs = Hubs {
-            stores: Stores {
+        let mut hubs = ModelHubs {
+            stores: StorageCredentials {
                 region: "eu-west-1".into(),
                 azure: Some("acc".into()),
-                ..Stores::default()
+                ..StorageCredentials::default()
             },
-            ..Hubs::default()
+            ..ModelHubs::default()
         };
-        let address = |hubs: &Hubs, cloud, bucket: &str| {
-            place(hubs, cloud, bucket, "a b/ü.bin")
+        let address = |hubs: &ModelHubs, cloud, bucket: &str| {
+            object_source(hubs, cloud, bucket, "a b/ü.bin")
                 .map(|p| p.address)
                 .map_err(|p| p.message)
         };
-        let all = |hubs: &Hubs| {
+        let all = |hubs: &ModelHubs| {
             [
-                (Cloud::S3, "b"),
-                (Cloud::S3, "b.c"),
-                (Cloud::Google, "b"),
-                (Cloud::Azure, "b"),
+                (CloudStore::S3, "b"),
+                (CloudStore::S3, "b.c"),
+                (CloudStore::Google, "b"),
+                (CloudStore::Azure, "b"),
             ]
             .map(|(c, b)| address(hubs, c, b).unwrap())
         };
@@ -267,7 +286,7 @@ mod tests {
         https://storage.googleapis.com/b/a%20b/%C3%BC.bin
         https://acc.blob.core.windows.net/b/a%20b/%C3%BC.bin
         ");
-        hubs.stores = Stores {
+        hubs.stores = StorageCredentials {
             key_id: Some("id".into()),
             key: secret("hidden"),
             session: secret("for+now"),
@@ -293,17 +312,17 @@ mod tests {
                 "{query}"
             );
         }
-        hubs.stores = Stores {
+        hubs.stores = StorageCredentials {
             google: secret("{\"private_key\": \"hidden\"}"),
             azure: None,
             ..hubs.stores
         };
         assert_eq!(
-            address(&hubs, Cloud::Google, "b").unwrap_err(),
+            address(&hubs, CloudStore::Google, "b").unwrap_err(),
             "GOOGLE_APPLICATION_CREDENTIALS leads to no key of a service account"
         );
         assert_eq!(
-            address(&hubs, Cloud::Azure, "b").unwrap_err(),
+            address(&hubs, CloudStore::Azure, "b").unwrap_err(),
             "az:// needs the account that has the container"
         );
     }
@@ -322,7 +341,9 @@ mod tests {
                 "ifoZjVDR2r2/fIOXDhr3EBT4nevVTgTRMLAhKptyxSQ%3D",
             ),
         ] {
-            let query = access("acc", "aGlkZGVu", "bucket", blob, "2026-11-26T00:56:17Z").unwrap();
+            let query =
+                azure_access_signature("acc", "aGlkZGVu", "bucket", blob, "2026-11-26T00:56:17Z")
+                    .unwrap();
             assert_eq!(
                 query,
                 format!(
@@ -331,6 +352,6 @@ mod tests {
                 )
             );
         }
-        assert!(access("acc", "no base64!", "bucket", "x", "").is_none());
+        assert!(azure_access_signature("acc", "no base64!", "bucket", "x", "").is_none());
     }
 }

@@ -5,13 +5,13 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 
-use super::hub::Place;
-use super::web::{Ask, Refusal, Web};
-use crate::lock::safetensors::{Header, length, parse};
+use super::hub::DownloadSource;
+use super::web::{WebClient, WebRefusal, WebRequest};
+use crate::lock::safetensors::{SafetensorsHeader, header_length, parse_header};
 use crate::problem::{Problem, Result};
 
-fn refused(why: String) -> Problem {
-    Problem::new(format!("is no sound safetensors file: {why}")).hint(
+fn refused_header(why: String) -> Problem {
+    Problem::new(format!("is no sound safetensors file: {why}")).with_hint(
         "fetch it anew, or take it from somebody else: readers would not agree on what it holds",
     )
 }
@@ -31,19 +31,19 @@ pub fn is_page(file: &File) -> std::io::Result<bool> {
 
 /// # Errors
 /// It cannot be read, or is not sound.
-pub fn of_file(file: &File, size: u64) -> Result<Header> {
+pub fn of_file(file: &File, size: u64) -> Result<SafetensorsHeader> {
     let fail = |e: std::io::Error| {
         Problem::new(format!("its header could not be read: {e}")).caused_by(&e)
     };
     let mut first = [0; 8];
     if size < 8 {
-        return Err(refused(format!("it has {size} bytes")));
+        return Err(refused_header(format!("it has {size} bytes")));
     }
     file.read_exact_at(&mut first, 0).map_err(fail)?;
-    let n = length(first, size).map_err(refused)?;
+    let n = header_length(first, size).map_err(refused_header)?;
     let mut json = vec![0; usize::try_from(n).unwrap_or(0)];
     file.read_exact_at(&mut json, 8).map_err(fail)?;
-    parse(&json, size).map_err(refused)
+    parse_header(&json, size).map_err(refused_header)
 }
 
 /// Most headers are in the first piece; a longer one takes a second request.
@@ -51,21 +51,21 @@ const FIRST: u64 = 128 << 10;
 
 /// # Errors
 /// The server does not give its first bytes, or they are not sound.
-pub fn of_server(web: &Web, place: &Place, size: u64) -> Result<Header> {
+pub fn of_server(web: &WebClient, place: &DownloadSource, size: u64) -> Result<SafetensorsHeader> {
     if size < 8 {
-        return Err(refused(format!("it has {size} bytes")));
+        return Err(refused_header(format!("it has {size} bytes")));
     }
     let part = |from: u64, to: u64| -> Result<Vec<u8>> {
-        let ask = Ask {
+        let ask = WebRequest {
             address: &place.address,
             key: place.key.as_ref(),
             range: Some((from, Some(to - 1))),
-            ..Ask::default()
+            ..WebRequest::default()
         };
-        let reply = web.ask(&ask).map_err(Refusal::problem)?;
+        let reply = web.send_request(&ask).map_err(WebRefusal::into_problem)?;
         let skip = from
             - reply
-                .begins()
+                .first_byte()
                 .filter(|b| *b <= from)
                 .ok_or_else(|| Problem::new("the server gives another part than was asked for"))?;
         let mut body = reply
@@ -85,11 +85,12 @@ pub fn of_server(web: &Web, place: &Place, size: u64) -> Result<Header> {
         }
     };
     let mut bytes = part(0, FIRST.min(size))?;
-    let n = length(bytes.first_chunk().copied().unwrap_or_default(), size).map_err(refused)?;
+    let n = header_length(bytes.first_chunk().copied().unwrap_or_default(), size)
+        .map_err(refused_header)?;
     let end = 8 + n;
     if end > bytes.len() as u64 {
         let more = part(bytes.len() as u64, end)?;
         bytes.extend(more);
     }
-    parse(&bytes[8..usize::try_from(end).unwrap_or(8)], size).map_err(refused)
+    parse_header(&bytes[8..usize::try_from(end).unwrap_or(8)], size).map_err(refused_header)
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
 
-use crate::lock::Sha;
+use crate::lock::Sha256Digest;
 
 /// Bytes a read: measured, larger ones are no faster and push the data out of the processor's
 /// cache.
@@ -13,19 +13,19 @@ pub const BLOCK: usize = 256 << 10;
 
 /// A hash that grows with what is read or fetched.
 #[derive(Clone, Default)]
-pub struct Hasher {
+pub struct Sha256Hasher {
     state: Sha256,
     pub bytes: u64,
 }
 
-impl Hasher {
+impl Sha256Hasher {
     pub fn update(&mut self, data: &[u8]) {
         self.state.update(data);
         self.bytes += data.len() as u64;
     }
 
-    pub fn sum(&self) -> Sha {
-        Sha(self.state.clone().finalize().into())
+    pub fn sum(&self) -> Sha256Digest {
+        Sha256Digest(self.state.clone().finalize().into())
     }
 }
 
@@ -33,7 +33,7 @@ impl Hasher {
 ///
 /// # Errors
 /// The file cannot be read, or comfy was interrupted ([`io::ErrorKind::Interrupted`]).
-pub fn rest(mut file: &File, into: &mut Hasher, tick: &mut dyn FnMut(u64)) -> io::Result<()> {
+pub fn rest(mut file: &File, into: &mut Sha256Hasher, tick: &mut dyn FnMut(u64)) -> io::Result<()> {
     let mut block = vec![0; BLOCK];
     loop {
         let n = match file.read(&mut block) {
@@ -44,7 +44,7 @@ pub fn rest(mut file: &File, into: &mut Hasher, tick: &mut dyn FnMut(u64)) -> io
         };
         into.update(&block[..n]);
         tick(n as u64);
-        if crate::host::signals::interrupted() {
+        if crate::host::signals::is_interrupted() {
             return Err(io::ErrorKind::Interrupted.into());
         }
     }
@@ -54,9 +54,9 @@ pub fn rest(mut file: &File, into: &mut Hasher, tick: &mut dyn FnMut(u64)) -> io
 ///
 /// # Errors
 /// As [`rest`].
-pub fn whole(mut file: &File, tick: &mut dyn FnMut(u64)) -> io::Result<(u64, Sha)> {
+pub fn whole(mut file: &File, tick: &mut dyn FnMut(u64)) -> io::Result<(u64, Sha256Digest)> {
     io::Seek::rewind(&mut file)?;
-    let mut hasher = Hasher::default();
+    let mut hasher = Sha256Hasher::default();
     rest(file, &mut hasher, tick)?;
     Ok((hasher.bytes, hasher.sum()))
 }

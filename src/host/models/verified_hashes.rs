@@ -11,10 +11,10 @@ use std::sync::{Mutex, OnceLock};
 
 use nix::sys::stat::FileStat;
 
-use crate::desired::paths::Paths;
+use crate::desired::paths::InstancePaths;
 use crate::host::fs::edit;
-use crate::host::sealed::stat_cache::Stamp;
-use crate::lock::Sha;
+use crate::host::sealed::stat_cache::StatKey;
+use crate::lock::Sha256Digest;
 use crate::problem::{Doing, Result};
 
 const MAGIC: &[u8; 8] = b"comfymh1";
@@ -35,7 +35,7 @@ impl Key {
     pub fn of(st: &FileStat) -> Key {
         let mut k = [0; KEY];
         k[..8].copy_from_slice(&(st.st_dev as u64).to_be_bytes());
-        k[8..].copy_from_slice(&Stamp::of(st).key());
+        k[8..].copy_from_slice(&StatKey::from_stat(st).key_bytes());
         Key(k)
     }
 }
@@ -45,7 +45,7 @@ pub struct Hashes {
     /// Files of sorted records, searched in place; each is read when those before it do not know a
     /// file.
     old: Vec<(PathBuf, OnceLock<Vec<u8>>)>,
-    new: Mutex<HashMap<Key, Sha>>,
+    new: Mutex<HashMap<Key, Sha256Digest>>,
     /// Whether there is something in `new`: most runs have nothing, and ask twenty thousand times.
     news: AtomicBool,
 }
@@ -59,7 +59,7 @@ impl Hashes {
         }
     }
 
-    pub fn get(&self, key: &Key) -> Option<Sha> {
+    pub fn get(&self, key: &Key) -> Option<Sha256Digest> {
         if self.has_news()
             && let Some(sha) = self.new.lock().ok().and_then(|n| n.get(key).copied())
         {
@@ -74,14 +74,14 @@ impl Hashes {
                 .iter()
                 .take_while(|r| head(*r) == wanted)
                 .find(|r| r[..KEY] == key.0)?;
-            found[KEY..].try_into().ok().map(Sha)
+            found[KEY..].try_into().ok().map(Sha256Digest)
         })
     }
 
     /// Notes a reading that began at `read_ns` (nanoseconds since 1970), where its stamp can vouch
     /// for it.
-    pub fn add(&self, st: &FileStat, sha: Sha, read_ns: i64) {
-        if Stamp::of(st).settled(read_ns)
+    pub fn add(&self, st: &FileStat, sha: Sha256Digest, read_ns: i64) {
+        if StatKey::from_stat(st).older_than_granularity(read_ns)
             && let Ok(mut new) = self.new.lock()
         {
             new.insert(Key::of(st), sha);
@@ -132,7 +132,7 @@ fn head(record: &[u8]) -> u128 {
     record.first_chunk().map_or(0, |h| u128::from_be_bytes(*h))
 }
 
-fn record(key: &Key, sha: &Sha) -> [u8; RECORD] {
+fn record(key: &Key, sha: &Sha256Digest) -> [u8; RECORD] {
     let mut r = [0; RECORD];
     r[..KEY].copy_from_slice(&key.0);
     r[KEY..].copy_from_slice(&sha.0);
@@ -146,7 +146,7 @@ pub fn own_path() -> Option<PathBuf> {
 
 /// The records, and the caller's own file but for root, who believes the records alone where there
 /// are two accounts.
-pub fn believed(paths: &Paths) -> Vec<PathBuf> {
+pub fn believed(paths: &InstancePaths) -> Vec<PathBuf> {
     let own = (paths.home.is_none() || !nix::unistd::geteuid().is_root())
         .then(own_path)
         .flatten();

@@ -3,13 +3,13 @@
 
 use rayon::prelude::*;
 
-use super::resolver::Reading;
+use super::resolver::FileReader;
 use super::verified_hashes;
 use crate::desired::Desired;
 use crate::host::fs;
-use crate::host::machine::Machine;
-use crate::manifest::Isolation;
-use crate::plan::ids::Ids;
+use crate::host::machine::HostMachine;
+use crate::manifest::IsolationMode;
+use crate::plan::ids::AccountIds;
 use crate::problem::{Problem, Result};
 use crate::progress::Reporter;
 
@@ -18,11 +18,16 @@ use crate::progress::Reporter;
 ///
 /// # Errors
 /// comfy was interrupted: what was read by then is noted. What cannot be read stays unknown.
-pub fn read(d: &Desired, machine: &Machine, ids: &Ids, report: &dyn Reporter) -> Result<()> {
+pub fn read_models(
+    d: &Desired,
+    machine: &HostMachine,
+    ids: &AccountIds,
+    report: &dyn Reporter,
+) -> Result<()> {
     let shares = d
         .shares
         .iter()
-        .filter_map(|s| Some((s.name.as_str(), fs::real(&s.path, d.owner.uid).ok()?)))
+        .filter_map(|s| Some((s.name.as_str(), fs::real_path(&s.path, d.owner.uid).ok()?)))
         .collect::<std::collections::BTreeMap<_, _>>();
     let place = |(path, wish): (&bytestring::ByteString, &crate::desired::ModelWish)| {
         Some((shares.get(&*wish.share)?.join(&**path), wish.pin.size))
@@ -32,8 +37,9 @@ pub fn read(d: &Desired, machine: &Machine, ids: &Ids, report: &dyn Reporter) ->
     files.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
     let root = nix::unistd::geteuid().is_root();
     let path = verified_hashes::believed(&d.paths).pop();
-    let owner = (root && d.isolation == Isolation::Account).then(|| (ids.seal, ids.records_gid()));
-    let reading = Reading::new(
+    let owner =
+        (root && d.isolation == IsolationMode::Account).then(|| (ids.seal, ids.records_gid()));
+    let reading = FileReader::new(
         &machine.hashes,
         path,
         owner,
@@ -42,18 +48,18 @@ pub fn read(d: &Desired, machine: &Machine, ids: &Ids, report: &dyn Reporter) ->
     );
     files.par_iter().with_max_len(1).for_each(|(path, size)| {
         // What stat tells needs no reading.
-        if !crate::host::signals::interrupted()
+        if !crate::host::signals::is_interrupted()
             && path
                 .symlink_metadata()
                 .is_ok_and(|m| m.is_file() && m.len() == *size)
         {
             // What cannot be read stays unknown, and is told as that.
-            let _ = reading.file(path);
+            let _ = reading.read_file(path);
         }
     });
-    reading.flush();
-    if crate::host::signals::interrupted() {
-        Err(Problem::interrupted().hint("what was read so far is not read again"))
+    reading.write_hashes();
+    if crate::host::signals::is_interrupted() {
+        Err(Problem::interrupted().with_hint("what was read so far is not read again"))
     } else {
         Ok(())
     }

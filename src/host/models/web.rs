@@ -8,16 +8,16 @@ use std::time::Duration;
 use ureq::http::{Response, StatusCode};
 use ureq::{Agent, Body};
 
-use super::{Hubs, Secret};
+use super::{ModelHubs, SecretText};
 use crate::host::git::NetEnv;
 use crate::host::net::redirect;
 use crate::problem::{Problem, Result};
-use crate::text::escape;
+use crate::text::escape_text;
 
 const MAX_REDIRECTS: usize = 10;
 
 /// Asks servers for parts of files.
-pub struct Web {
+pub struct WebClient {
     agent: Agent,
     /// For servers that another one leads to, by that one.
     led: Mutex<BTreeMap<String, Agent>>,
@@ -29,10 +29,10 @@ pub struct Web {
 
 /// What is asked of one address.
 #[derive(Debug, Clone, Default)]
-pub struct Ask<'a> {
+pub struct WebRequest<'a> {
     pub address: &'a str,
     /// Sent to the address's own server alone.
-    pub key: Option<&'a Secret>,
+    pub key: Option<&'a SecretText>,
     /// First byte, and the last one where only some are wanted.
     pub range: Option<(u64, Option<u64>)>,
     pub head_only: bool,
@@ -41,7 +41,7 @@ pub struct Ask<'a> {
 }
 
 /// An answer, and who gave it.
-pub struct Reply {
+pub struct WebReply {
     /// Where the redirects ended.
     pub address: String,
     pub response: Response<Body>,
@@ -49,46 +49,46 @@ pub struct Reply {
 
 /// Why there is no answer that can be used.
 #[derive(Debug)]
-pub enum Refusal {
+pub enum WebRefusal {
     /// Worth another try: the network, a server that is busy.
     Passing(String),
     Status(u16, String),
     Final(Problem),
 }
 
-impl Refusal {
-    pub fn problem(self) -> Problem {
+impl WebRefusal {
+    pub fn into_problem(self) -> Problem {
         match self {
-            Refusal::Passing(why) => Problem::new(why).hint(
+            WebRefusal::Passing(why) => Problem::new(why).with_hint(
                 "the server did not answer as it should: check the network, and run it again",
             ),
-            Refusal::Status(code, address) => {
-                let p = Problem::new(format!("{} answers {code}", shown(&address)));
+            WebRefusal::Status(code, address) => {
+                let p = Problem::new(format!("{} answers {code}", public_address(&address)));
                 match code {
-                    401 | 403 => p.hint(
+                    401 | 403 => p.with_hint(
                         "it wants a key, or does not let yours in: set HF_TOKEN, \
                             CIVITAI_API_TOKEN or AWS_ACCESS_KEY_ID, and accept the model's licence \
                             on its page",
                     ),
-                    404 | 410 => p.hint(
+                    404 | 410 => p.with_hint(
                         "it is not there (any more): correct `source` in \
                         comfy.toml, or its revision",
                     ),
                     _ => p,
                 }
             }
-            Refusal::Final(p) => p,
+            WebRefusal::Final(p) => p,
         }
     }
 }
 
 /// An address without its query, which may hold a signature.
-pub fn shown(address: &str) -> String {
-    escape(address.split('?').next().unwrap_or(address))
+pub fn public_address(address: &str) -> String {
+    escape_text(address.split('?').next().unwrap_or(address))
 }
 
 /// `https://host:port`
-fn server(address: &str) -> Option<String> {
+fn server_of(address: &str) -> Option<String> {
     let (scheme, rest) = address.split_once("://")?;
     let host = rest.split(['/', '?', '#']).next()?;
     Some(format!(
@@ -100,15 +100,15 @@ fn server(address: &str) -> Option<String> {
 
 /// Whether a key for one may be shown to the other.
 pub fn same_server(a: &str, b: &str) -> bool {
-    server(a).is_some() && server(a) == server(b)
+    server_of(a).is_some() && server_of(a) == server_of(b)
 }
 
 /// The address that a Location header means (RFC 3986, 5.2).
-fn resolve(from: &str, location: &str) -> Option<String> {
+fn resolve_location(from: &str, location: &str) -> Option<String> {
     if location.contains("://") {
         return Some(location.into());
     }
-    let server = server(from)?;
+    let server = server_of(from)?;
     if let Some(rest) = location.strip_prefix("//") {
         return Some(format!("{}://{rest}", server.split("://").next()?));
     }
@@ -126,23 +126,23 @@ const LATER: u64 = 30;
 const WAITS: u32 = 3;
 
 /// Unless somebody asks comfy to stop.
-pub fn pause(time: Duration) -> Result<(), Refusal> {
+pub fn pause_for(time: Duration) -> Result<(), WebRefusal> {
     let end = std::time::Instant::now() + time;
     while std::time::Instant::now() < end {
-        if crate::host::signals::interrupted() {
-            return Err(Refusal::Final(Problem::interrupted()));
+        if crate::host::signals::is_interrupted() {
+            return Err(WebRefusal::Final(Problem::interrupted()));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
 }
 
-impl Web {
-    pub fn new(net: &NetEnv, hubs: &Hubs) -> Web {
+impl WebClient {
+    pub fn new(net: &NetEnv, hubs: &ModelHubs) -> WebClient {
         let silence = Duration::from_secs(hubs.patience);
-        let local = crate::host::net::http::patient(&NetEnv::default(), silence, None);
-        Web {
-            agent: crate::host::net::http::patient(net, silence, None),
+        let local = crate::host::net::http::download_agent(&NetEnv::default(), silence, None);
+        WebClient {
+            agent: crate::host::net::http::download_agent(net, silence, None),
             led: Mutex::default(),
             net: net.clone(),
             silence,
@@ -152,33 +152,33 @@ impl Web {
 
     /// Its connections stay open as long as those of the first server.
     fn led_by(&self, source: &str) -> Agent {
-        let made = || crate::host::net::http::patient(&self.net, self.silence, Some(source));
+        let made = || crate::host::net::http::download_agent(&self.net, self.silence, Some(source));
         let Ok(mut all) = self.led.lock() else {
             return made();
         };
-        all.entry(server(source).unwrap_or_default())
+        all.entry(server_of(source).unwrap_or_default())
             .or_insert_with(made)
             .clone()
     }
 
     /// One request, through its redirects.
-    pub fn ask(&self, ask: &Ask) -> Result<Reply, Refusal> {
+    pub fn send_request(&self, ask: &WebRequest) -> Result<WebReply, WebRefusal> {
         let mut address = ask.address.to_string();
-        let first = server(&address);
+        let first = server_of(&address);
         let mut waits = 0;
         for _ in 0..=MAX_REDIRECTS {
             if let Err(why) = crate::manifest::model_address(&address) {
-                return Err(Refusal::Final(Problem::new(format!(
+                return Err(WebRefusal::Final(Problem::new(format!(
                     "{} leads to {}, which {why}",
-                    shown(ask.address),
-                    shown(&address)
+                    public_address(ask.address),
+                    public_address(&address)
                 ))));
             }
             // Plain http goes to this machine alone, which was just seen.
             let led;
             let agent = if address.starts_with("http://") {
                 &self.local
-            } else if server(&address) == first {
+            } else if server_of(&address) == first {
                 &self.agent
             } else {
                 // Wherever the name leads, it is no nearer than the first.
@@ -201,12 +201,12 @@ impl Web {
                     ),
                 );
             }
-            if let Some(key) = ask.key.filter(|_| server(&address) == first) {
+            if let Some(key) = ask.key.filter(|_| server_of(&address) == first) {
                 request = request.header("Authorization", format!("Bearer {}", key.reveal()));
             }
             let response = request
                 .call()
-                .map_err(|e| Refusal::Passing(format!("{}: {e}", shown(&address))))?;
+                .map_err(|e| WebRefusal::Passing(format!("{}: {e}", public_address(&address))))?;
             let status = response.status();
             // It says when it has time for us.
             let later = response
@@ -218,56 +218,56 @@ impl Web {
             {
                 waits += 1;
                 drop(response);
-                pause(Duration::from_secs(seconds.max(1)))?;
+                pause_for(Duration::from_secs(seconds.max(1)))?;
                 continue;
             }
             if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
                 return match status.as_u16() {
-                    200..=299 => Ok(Reply { address, response }),
-                    code @ (408 | 425 | 429 | 500..=599) => Err(Refusal::Passing(format!(
+                    200..=299 => Ok(WebReply { address, response }),
+                    code @ (408 | 425 | 429 | 500..=599) => Err(WebRefusal::Passing(format!(
                         "{} answers {code}",
-                        shown(&address)
+                        public_address(&address)
                     ))),
-                    code => Err(Refusal::Status(code, address)),
+                    code => Err(WebRefusal::Status(code, address)),
                 };
             }
             let location = response
                 .headers()
                 .get("Location")
                 .and_then(|l| l.to_str().ok())
-                .and_then(|l| resolve(&address, l));
+                .and_then(|l| resolve_location(&address, l));
             let Some(next) = location else {
-                return Err(Refusal::Final(Problem::new(format!(
+                return Err(WebRefusal::Final(Problem::new(format!(
                     "{} redirects to nowhere",
-                    shown(&address)
+                    public_address(&address)
                 ))));
             };
-            if let Some(why) = redirect::refused(ask.address, &next) {
-                return Err(Refusal::Final(Problem::new(format!(
+            if let Some(why) = redirect::why_refused(ask.address, &next) {
+                return Err(WebRefusal::Final(Problem::new(format!(
                     "{} leads to {}, which {why}",
-                    shown(ask.address),
-                    shown(&next)
+                    public_address(ask.address),
+                    public_address(&next)
                 ))));
             }
-            if ask.stay && server(&next) != first {
-                return Ok(Reply { address, response });
+            if ask.stay && server_of(&next) != first {
+                return Ok(WebReply { address, response });
             }
             address = next;
         }
-        Err(Refusal::Final(Problem::new(format!(
+        Err(WebRefusal::Final(Problem::new(format!(
             "{}: too many redirects",
-            shown(ask.address)
+            public_address(ask.address)
         ))))
     }
 }
 
-impl Reply {
+impl WebReply {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.response.headers().get(name)?.to_str().ok()
     }
 
     /// The whole file's length, from whichever header tells it.
-    pub fn total(&self) -> Option<u64> {
+    pub fn total_bytes(&self) -> Option<u64> {
         if self.response.status() == StatusCode::PARTIAL_CONTENT {
             return self
                 .header("Content-Range")?
@@ -280,7 +280,7 @@ impl Reply {
     }
 
     /// Where the bytes of a partial answer begin; 0 where the server sends all.
-    pub fn begins(&self) -> Option<u64> {
+    pub fn first_byte(&self) -> Option<u64> {
         if self.response.status() != StatusCode::PARTIAL_CONTENT {
             return Some(0);
         }
@@ -293,7 +293,7 @@ impl Reply {
     }
 
     /// A strong name of this version, without its quotes.
-    pub fn etag(&self) -> Option<String> {
+    pub fn strong_etag(&self) -> Option<String> {
         let tag = self.header("ETag")?.strip_prefix('"')?.strip_suffix('"')?;
         (tag.len() <= 256).then(|| tag.to_string())
     }
@@ -319,8 +319,11 @@ mod tests {
             ("q", "https://a.test:8/x/q"),
         ];
         for (location, meant) in table {
-            assert_eq!(resolve(from, location).as_deref(), Some(meant));
+            assert_eq!(resolve_location(from, location).as_deref(), Some(meant));
         }
-        assert_eq!(server("HTTPS://A.test:8/x"), server("https://a.test:8?y"));
+        assert_eq!(
+            server_of("HTTPS://A.test:8/x"),
+            server_of("https://a.test:8?y")
+        );
     }
 }

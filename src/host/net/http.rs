@@ -9,16 +9,16 @@ use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, DefaultConnector, NextTimeout, Transport,
 };
 
-use super::redirect::Held;
+use super::redirect::RedirectGuard;
 use crate::host::git::NetEnv;
 
 type Builder = ureq::config::ConfigBuilder<ureq::typestate::AgentScope>;
 
-fn builder(net: &NetEnv) -> Builder {
+fn agent_builder(net: &NetEnv) -> Builder {
     let roots = net
         .vars
         .get("SSL_CERT_FILE")
-        .and_then(|path| certificates(path))
+        .and_then(|path| root_certificates(path))
         .unwrap_or(RootCerts::WebPki);
     let variable = [
         "https_proxy",
@@ -36,30 +36,30 @@ fn builder(net: &NetEnv) -> Builder {
 }
 
 /// An agent for what is asked of `source`, which takes a status of 400 and above as an error.
-pub fn agent(net: &NetEnv, name: &str, source: &str) -> ureq::Agent {
-    let config = builder(net)
+pub fn agent_for(net: &NetEnv, name: &str, source: &str) -> ureq::Agent {
+    let config = agent_builder(net)
         .http_status_as_error(true)
-        .timeout_recv_response(Some(Duration::from_secs(2 * net.patience())))
-        .timeout_per_read(Some(Duration::from_secs(net.patience())))
+        .timeout_recv_response(Some(Duration::from_secs(2 * net.stall_timeout())))
+        .timeout_per_read(Some(Duration::from_secs(net.stall_timeout())))
         .user_agent(name)
         .build();
     ureq::Agent::with_parts(
         config,
-        Connector::<()>::chain(held(source), DefaultConnector::default()),
+        Connector::<()>::chain(redirect_guard(source), DefaultConnector::default()),
         DefaultResolver::default(),
     )
 }
 
-fn held(source: &str) -> Held {
-    Held {
+fn redirect_guard(source: &str) -> RedirectGuard {
+    RedirectGuard {
         source: Some(source.into()),
     }
 }
 
 /// An agent for files of any size: it gives up after `silence`, and hands redirects and errors to
 /// the caller. With a `source` it connects where that may lead ([`crate::host::net::redirect`]).
-pub fn patient(net: &NetEnv, silence: Duration, source: Option<&str>) -> ureq::Agent {
-    let config = builder(net)
+pub fn download_agent(net: &NetEnv, silence: Duration, source: Option<&str>) -> ureq::Agent {
+    let config = agent_builder(net)
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
@@ -70,10 +70,11 @@ pub fn patient(net: &NetEnv, silence: Duration, source: Option<&str>) -> ureq::A
         .input_buffer_size(256 << 10)
         .user_agent(concat!("comfy/", env!("CARGO_PKG_VERSION")))
         .build();
-    let held = Held {
+    let held = RedirectGuard {
         source: source.map(str::to_string),
     };
-    let guarded = Connector::<()>::chain(held, DefaultConnector::default()).chain(Heedful);
+    let guarded =
+        Connector::<()>::chain(held, DefaultConnector::default()).chain(InterruptibleConnector);
     ureq::Agent::with_parts(config, guarded, DefaultResolver::default())
 }
 
@@ -97,7 +98,7 @@ pub fn of_packages(net: &NetEnv, address: &str, page: &str) -> ureq::Agent {
     let proxy = var(scheme)
         .or_else(|| var(&["ALL_PROXY", "all_proxy"]))
         .and_then(|p| ureq::Proxy::new(p).ok());
-    let host = authority(address);
+    let host = host_and_port(address);
     let bare = host.rsplit_once(':').map_or(host, |(h, port)| {
         if port.bytes().all(|b| b.is_ascii_digit()) {
             h
@@ -122,10 +123,10 @@ pub fn of_packages(net: &NetEnv, address: &str, page: &str) -> ureq::Agent {
     let roots = net
         .vars
         .get("SSL_CERT_FILE")
-        .and_then(|path| certificates(path));
+        .and_then(|path| root_certificates(path));
     let system = || {
         (set("UV_SYSTEM_CERTS") || set("UV_NATIVE_TLS"))
-            .then(|| SYSTEM.iter().find_map(|path| certificates(path)))
+            .then(|| SYSTEM.iter().find_map(|path| root_certificates(path)))
             .flatten()
     };
     let tls = TlsConfig::builder()
@@ -135,8 +136,8 @@ pub fn of_packages(net: &NetEnv, address: &str, page: &str) -> ureq::Agent {
     let asked = var(&["UV_HTTP_TIMEOUT"])
         .and_then(|s| s.parse().ok())
         .filter(|s| (1..=3600).contains(s));
-    let silence = Duration::from_secs(asked.unwrap_or_else(|| net.patience()));
-    let config = builder(net)
+    let silence = Duration::from_secs(asked.unwrap_or_else(|| net.stall_timeout()));
+    let config = agent_builder(net)
         .tls_config(tls)
         .proxy(proxy.filter(|_| !direct))
         .http_status_as_error(false)
@@ -146,7 +147,8 @@ pub fn of_packages(net: &NetEnv, address: &str, page: &str) -> ureq::Agent {
         .input_buffer_size(256 << 10)
         .user_agent(concat!("comfy/", env!("CARGO_PKG_VERSION")))
         .build();
-    let guarded = Connector::<()>::chain(held(page), DefaultConnector::default()).chain(Heedful);
+    let guarded = Connector::<()>::chain(redirect_guard(page), DefaultConnector::default())
+        .chain(InterruptibleConnector);
     ureq::Agent::with_parts(config, guarded, DefaultResolver::default())
 }
 
@@ -159,14 +161,14 @@ const SYSTEM: &[&str] = &[
 ];
 
 /// `host:port` of an address, without user and password.
-pub fn authority(address: &str) -> &str {
+pub fn host_and_port(address: &str) -> &str {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let whole = rest.split(['/', '?', '#']).next().unwrap_or(rest);
     whole.rsplit_once('@').map_or(whole, |(_, host)| host)
 }
 
 /// A link of a page: whole, from the host's root, or beside the page (RFC 3986, 5.2).
-pub fn absolute(page: &str, href: &str) -> String {
+pub fn absolute_link(page: &str, href: &str) -> String {
     if href.contains("://") {
         return href.into();
     }
@@ -201,27 +203,27 @@ pub fn absolute(page: &str, href: &str) -> String {
 
 /// Waits for a silent server no longer than a person who presses Ctrl-C does.
 #[derive(Debug)]
-struct Heedful;
+struct InterruptibleConnector;
 
-impl<In: Transport> Connector<In> for Heedful {
-    type Out = Heeding<In>;
+impl<In: Transport> Connector<In> for InterruptibleConnector {
+    type Out = InterruptibleTransport<In>;
 
     fn connect(
         &self,
         _: &ConnectionDetails,
         chained: Option<In>,
     ) -> Result<Option<Self::Out>, ureq::Error> {
-        Ok(chained.map(Heeding))
+        Ok(chained.map(InterruptibleTransport))
     }
 }
 
 #[derive(Debug)]
-struct Heeding<T>(T);
+struct InterruptibleTransport<T>(T);
 
 /// Between two looks at whether somebody asked comfy to stop.
 const LOOK: Duration = Duration::from_millis(200);
 
-impl<T: Transport> Transport for Heeding<T> {
+impl<T: Transport> Transport for InterruptibleTransport<T> {
     fn buffers(&mut self) -> &mut dyn Buffers {
         self.0.buffers()
     }
@@ -241,7 +243,7 @@ impl<T: Transport> Transport for Heeding<T> {
                 per_write: None,
             };
             match self.0.await_input(slice) {
-                Err(ureq::Error::Timeout(_)) if crate::host::signals::interrupted() => {
+                Err(ureq::Error::Timeout(_)) if crate::host::signals::is_interrupted() => {
                     return Err(ureq::Error::Io(std::io::Error::other("interrupted")));
                 }
                 Err(ureq::Error::Timeout(_)) if left > LOOK => {}
@@ -260,7 +262,7 @@ impl<T: Transport> Transport for Heeding<T> {
 }
 
 /// An agent for a server on this machine: no proxy, and an answer soon.
-pub fn local() -> ureq::Agent {
+pub fn local_agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .proxy(None)
         .timeout_global(Some(Duration::from_secs(2)))
@@ -270,7 +272,7 @@ pub fn local() -> ureq::Agent {
 
 /// The certificates of a PEM file, as OpenSSL and uv take them from SSL_CERT_FILE; none where there
 /// is none in it.
-fn certificates(path: &str) -> Option<RootCerts> {
+fn root_certificates(path: &str) -> Option<RootCerts> {
     let text = std::fs::read(path).ok()?;
     let found: Vec<_> = parse_pem(&text)
         .filter_map(|item| {

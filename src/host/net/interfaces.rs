@@ -9,7 +9,7 @@ use nix::sys::socket::SockaddrStorage;
 ///
 /// # Errors
 /// The system's own.
-pub fn own() -> std::io::Result<Vec<(IpAddr, u32)>> {
+pub fn own_addresses() -> std::io::Result<Vec<(IpAddr, u32)>> {
     let ip = |a: &SockaddrStorage| match (a.as_sockaddr_in(), a.as_sockaddr_in6()) {
         (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
         (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
@@ -34,7 +34,7 @@ pub fn own() -> std::io::Result<Vec<(IpAddr, u32)>> {
 /// It knows no way to the address.
 pub fn delivers_to_itself(to: IpAddr) -> std::io::Result<bool> {
     #[cfg(target_os = "linux")]
-    return linux::kind(to).map(|kind| kind != linux::UNICAST);
+    return linux::route_type(to).map(|kind| kind != linux::UNICAST);
     #[cfg(not(target_os = "linux"))]
     of_its_own(to)
 }
@@ -67,21 +67,21 @@ mod linux {
     pub const UNICAST: u8 = 1;
 
     /// The type of the route that a packet would take (rtnetlink(7), RTM_GETROUTE).
-    pub fn kind(to: IpAddr) -> std::io::Result<u8> {
+    pub fn route_type(to: IpAddr) -> std::io::Result<u8> {
         let fd = socket(
             AddressFamily::Netlink,
             SockType::Raw,
             SockFlag::SOCK_CLOEXEC,
             SockProtocol::NetlinkRoute,
         )?;
-        send(fd.as_raw_fd(), &request(to), MsgFlags::empty())?;
+        send(fd.as_raw_fd(), &route_request(to), MsgFlags::empty())?;
         let mut answer = [0_u8; 4096];
         let n = recv(fd.as_raw_fd(), &mut answer, MsgFlags::empty())?;
         kind_of(&answer[..n])
     }
 
     /// nlmsghdr, rtmsg and one attribute, RTA_DST.
-    fn request(to: IpAddr) -> Vec<u8> {
+    fn route_request(to: IpAddr) -> Vec<u8> {
         let (family, bytes) = match to {
             IpAddr::V4(v4) => (libc::AF_INET, v4.octets().to_vec()),
             IpAddr::V6(v6) => (libc::AF_INET6, v6.octets().to_vec()),
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn this_machine_knows_itself() {
-        let all = own().unwrap();
+        let all = own_addresses().unwrap();
         assert!(all.iter().any(|(ip, _)| ip.is_loopback()), "{all:?}");
         for (ip, _) in all.iter().filter(|(ip, _)| ip.is_ipv4()) {
             assert!(

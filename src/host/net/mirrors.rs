@@ -9,21 +9,21 @@ use std::path::Path;
 use crate::problem::{Problem, Result};
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Mirrors(Vec<(String, String)>);
+pub struct MirrorRules(Vec<(String, String)>);
 
-impl Mirrors {
+impl MirrorRules {
     /// # Errors
     /// A rule without `=`, or with a target that is neither file://, https:// nor http:// on
     /// loopback.
-    pub fn parse(text: &str) -> Result<Mirrors> {
+    pub fn parse(text: &str) -> Result<MirrorRules> {
         let mut rules = Vec::new();
         for rule in text.split(';').map(str::trim).filter(|r| !r.is_empty()) {
             let bad = |why: &str| {
                 Problem::new(format!(
                     "COMFY_MIRRORS: `{}` {why}",
-                    crate::text::escape(rule)
+                    crate::text::escape_text(rule)
                 ))
-                .hint("write https://github.com/=file:///srv/git/")
+                .with_hint("write https://github.com/=file:///srv/git/")
             };
             let (from, to) = rule.split_once('=').ok_or_else(|| bad("has no `=`"))?;
             let loopback = [
@@ -49,18 +49,18 @@ impl Mirrors {
         }
         // The longest prefix wins, as in git's url.<base>.insteadOf.
         rules.sort_by_key(|(from, _)| std::cmp::Reverse(from.len()));
-        Ok(Mirrors(rules))
+        Ok(MirrorRules(rules))
     }
 
     /// The folders that stand for servers.
-    pub fn folders(&self) -> impl Iterator<Item = std::path::PathBuf> {
+    pub fn local_folders(&self) -> impl Iterator<Item = std::path::PathBuf> {
         self.0
             .iter()
             .filter_map(|(_, to)| to.strip_prefix("file://").map(Into::into))
     }
 
     /// Where `repo` is fetched from.
-    pub fn rewrite(&self, repo: &str) -> String {
+    pub fn rewrite_url(&self, repo: &str) -> String {
         let Some((from, to)) = self
             .0
             .iter()
@@ -87,20 +87,20 @@ mod tests {
 
     #[test]
     fn the_longest_rule_wins_and_odd_targets_are_refused() {
-        let m = Mirrors::parse(
+        let m = MirrorRules::parse(
             "https://github.com/=file:///srv/git/; https://github.com/me/=https://git.example/",
         )
         .unwrap();
         assert_eq!(
-            m.rewrite("https://github.com/me/x"),
+            m.rewrite_url("https://github.com/me/x"),
             "https://git.example/x"
         );
         assert_eq!(
-            m.rewrite("https://github.com/you/x"),
+            m.rewrite_url("https://github.com/you/x"),
             "file:///srv/git/you/x"
         );
         assert_eq!(
-            m.rewrite("https://codeberg.org/a/b"),
+            m.rewrite_url("https://codeberg.org/a/b"),
             "https://codeberg.org/a/b"
         );
         for bad in [
@@ -109,7 +109,7 @@ mod tests {
             "file:///=https://x/",
             "nonsense",
         ] {
-            assert!(Mirrors::parse(bad).is_err(), "{bad}");
+            assert!(MirrorRules::parse(bad).is_err(), "{bad}");
         }
     }
 }

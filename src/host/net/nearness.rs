@@ -23,17 +23,21 @@ pub enum Nearness {
 /// # Errors
 /// Nobody can say: the system does not tell its own addresses, or it knows no way to an address of
 /// the internet.
-pub fn of(ip: IpAddr) -> std::io::Result<Nearness> {
-    if loopback(ip) {
+pub fn nearness_of(ip: IpAddr) -> std::io::Result<Nearness> {
+    if is_loopback(ip) {
         return Ok(Nearness::Loopback);
     }
-    let own = interfaces::own()?;
+    let own = interfaces::own_addresses()?;
     // What it carries need not be reachable by itself.
-    let carried_itself = || interfaces::delivers_to_itself(carried(ip)).unwrap_or(false);
-    if own.iter().any(|(o, _)| o.to_canonical() == carried(ip)) || carried_itself() {
+    let carried_itself = || interfaces::delivers_to_itself(embedded_address(ip)).unwrap_or(false);
+    if own
+        .iter()
+        .any(|(o, _)| o.to_canonical() == embedded_address(ip))
+        || carried_itself()
+    {
         return Ok(Nearness::Own);
     }
-    if !public(ip) || at_home(ip, &own) {
+    if !is_public(ip) || at_home(ip, &own) {
         return Ok(Nearness::Near);
     }
     Ok(if interfaces::delivers_to_itself(ip.to_canonical())? {
@@ -44,8 +48,8 @@ pub fn of(ip: IpAddr) -> std::io::Result<Nearness> {
 }
 
 /// Whether it can only be this machine, whatever the system says.
-pub fn loopback(ip: IpAddr) -> bool {
-    [ip.to_canonical(), carried(ip)]
+pub fn is_loopback(ip: IpAddr) -> bool {
+    [ip.to_canonical(), embedded_address(ip)]
         .iter()
         .any(|ip| ip.is_loopback() || ip.is_unspecified())
 }
@@ -54,7 +58,7 @@ pub fn loopback(ip: IpAddr) -> bool {
 /// same link: at home these are the neighbours, whose addresses are public too. Links of IPv4 with
 /// public addresses are a provider's.
 fn at_home(ip: IpAddr, own: &[(IpAddr, u32)]) -> bool {
-    let ip = carried(ip);
+    let ip = embedded_address(ip);
     own.iter().any(|(o, bits)| match (ip, o.to_canonical()) {
         (IpAddr::V6(ip), IpAddr::V6(o)) => (ip.to_bits() ^ o.to_bits()).leading_zeros() >= *bits,
         (ip, o) => ip == o,
@@ -63,21 +67,21 @@ fn at_home(ip: IpAddr, own: &[(IpAddr, u32)]) -> bool {
 
 /// The address that is meant: an IPv4 address may be written as one of IPv6 (RFC 4291, 2.5.5;
 /// NAT64, RFC 6052).
-fn carried(ip: IpAddr) -> IpAddr {
+fn embedded_address(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
-        IpAddr::V6(v6) => nat64(v6).map_or(IpAddr::V6(v6), IpAddr::V4),
+        IpAddr::V6(v6) => nat64_address(v6).map_or(IpAddr::V6(v6), IpAddr::V4),
         v4 => v4,
     }
 }
 
-fn nat64(ip: Ipv6Addr) -> Option<Ipv4Addr> {
+fn nat64_address(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     let [.., a, b, c, d] = ip.octets();
     (ip.segments()[..6] == [0x64, 0xff9b, 0, 0, 0, 0]).then(|| Ipv4Addr::new(a, b, c, d))
 }
 
 /// An address of the internet, not of this machine, of its neighbours or of nobody (IANA's
 /// special-purpose registries).
-fn public(ip: IpAddr) -> bool {
+fn is_public(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => public_v4(ip),
         IpAddr::V6(ip) => public_v6(ip),
@@ -102,7 +106,7 @@ fn public_v4(ip: Ipv4Addr) -> bool {
 fn public_v6(ip: Ipv6Addr) -> bool {
     let s = ip.segments();
     // NAT64 carries an IPv4 address, 6to4 and Teredo do too and are retired.
-    if let Some(v4) = nat64(ip) {
+    if let Some(v4) = nat64_address(ip) {
         return public_v4(v4);
     }
     s[0] & 0xe000 == 0x2000 && s[0] != 0x2002 && !(s[0] == 0x2001 && (s[1] == 0 || s[1] == 0xdb8))
@@ -120,7 +124,7 @@ mod tests {
             "2606:4700::1111",
             "64:ff9b::101:101",
         ] {
-            assert!(public(ip.parse().unwrap()), "{ip}");
+            assert!(is_public(ip.parse().unwrap()), "{ip}");
         }
         for ip in [
             "127.0.0.1",
@@ -148,7 +152,7 @@ mod tests {
             "2001:db8::1",
             "2001::1",
         ] {
-            assert!(!public(ip.parse().unwrap()), "{ip}");
+            assert!(!is_public(ip.parse().unwrap()), "{ip}");
         }
     }
 

@@ -16,7 +16,7 @@ use super::nearness::{self, Nearness};
 static FIRST: Mutex<BTreeMap<String, Nearness>> = Mutex::new(BTreeMap::new());
 
 /// How near an address is, as far as `host` tells by itself.
-fn spelled(host: &str) -> Option<Nearness> {
+fn spelled_nearness(host: &str) -> Option<Nearness> {
     let host = host
         .trim_matches(['[', ']'])
         .trim_end_matches('.')
@@ -24,14 +24,14 @@ fn spelled(host: &str) -> Option<Nearness> {
     if host == "localhost" || host.ends_with(".localhost") {
         return Some(Nearness::Loopback);
     }
-    host.parse().ok().map(near)
+    host.parse().ok().map(nearness_or_nearest)
 }
 
-fn near(ip: IpAddr) -> Nearness {
+fn nearness_or_nearest(ip: IpAddr) -> Nearness {
     // Where there is no way to it nobody gets there; where the system does not tell its own
     // addresses it may be one.
-    nearness::of(ip).unwrap_or_else(|_| {
-        if super::interfaces::own().is_ok() {
+    nearness::nearness_of(ip).unwrap_or_else(|_| {
+        if super::interfaces::own_addresses().is_ok() {
             Nearness::Outside
         } else {
             Nearness::Own
@@ -40,13 +40,16 @@ fn near(ip: IpAddr) -> Nearness {
 }
 
 /// The nearest of them: any of them may be the one that is taken.
-fn nearest(addresses: &[SocketAddr]) -> Option<Nearness> {
-    addresses.iter().map(|a| near(a.ip())).min()
+fn nearest_of(addresses: &[SocketAddr]) -> Option<Nearness> {
+    addresses.iter().map(|a| nearness_or_nearest(a.ip())).min()
 }
 
 /// Of a source: this machine only where all of its addresses are.
-fn standing(addresses: &[SocketAddr]) -> Option<Nearness> {
-    let all: Vec<Nearness> = addresses.iter().map(|a| near(a.ip())).collect();
+fn source_nearness(addresses: &[SocketAddr]) -> Option<Nearness> {
+    let all: Vec<Nearness> = addresses
+        .iter()
+        .map(|a| nearness_or_nearest(a.ip()))
+        .collect();
     all.iter()
         .filter(|n| **n > Nearness::Own)
         .min()
@@ -55,7 +58,7 @@ fn standing(addresses: &[SocketAddr]) -> Option<Nearness> {
 }
 
 /// Scheme and host of an address, without user, port and path.
-fn parts(address: &str) -> Option<(String, String)> {
+fn scheme_and_host(address: &str) -> Option<(String, String)> {
     let (scheme, rest) = address.split_once("://")?;
     let authority = rest.split(['/', '?', '#', '\\']).next()?;
     let host = authority
@@ -70,28 +73,31 @@ fn parts(address: &str) -> Option<(String, String)> {
 
 /// Why what was asked of `source` may not lead to `to`, as far as its spelling tells; the
 /// connection tells the rest ([`Held`]).
-pub fn refused(source: &str, to: &str) -> Option<&'static str> {
-    let first = parts(source).and_then(|(_, host)| spelled(&host).or_else(|| noted(&host)));
-    judged(source, first, to, None)
+pub fn why_refused(source: &str, to: &str) -> Option<&'static str> {
+    let first = scheme_and_host(source)
+        .and_then(|(_, host)| spelled_nearness(&host).or_else(|| noted_nearness(&host)));
+    why_refused_at(source, first, to, None)
 }
 
 /// The same where it is known how near both are; `None`: as they are spelled, and otherwise of the
 /// internet.
-fn judged(
+fn why_refused_at(
     source: &str,
     source_is: Option<Nearness>,
     to: &str,
     to_is: Option<Nearness>,
 ) -> Option<&'static str> {
-    let (Some((scheme, first)), Some((next_scheme, next))) = (parts(source), parts(to)) else {
+    let (Some((scheme, first)), Some((next_scheme, next))) =
+        (scheme_and_host(source), scheme_and_host(to))
+    else {
         return Some("is no address");
     };
     let is = source_is
-        .or_else(|| spelled(&first))
+        .or_else(|| spelled_nearness(&first))
         .unwrap_or(Nearness::Outside);
     let leads = to_is
         .into_iter()
-        .chain(spelled(&next))
+        .chain(spelled_nearness(&next))
         .min()
         .unwrap_or(Nearness::Outside);
     let bad = match (is, leads) {
@@ -113,7 +119,7 @@ fn judged(
             }
         });
     }
-    let local = |host: &str| spelled(host) == Some(Nearness::Loopback);
+    let local = |host: &str| spelled_nearness(host) == Some(Nearness::Loopback);
     if scheme == "https" && next_scheme != "https" && !(local(&first) && local(&next)) {
         return Some("is plain http, and what was asked is https");
     }
@@ -121,11 +127,11 @@ fn judged(
 }
 
 /// Whether both are on the same host, and nothing that was https is not any more.
-pub fn stays(source: &str, to: &str) -> bool {
-    matches!((parts(source), parts(to)), (Some((s, first)), Some((t, next))) if first == next && (s == t || t == "https"))
+pub fn same_host(source: &str, to: &str) -> bool {
+    matches!((scheme_and_host(source), scheme_and_host(to)), (Some((s, first)), Some((t, next))) if first == next && (s == t || t == "https"))
 }
 
-fn noted(host: &str) -> Option<Nearness> {
+fn noted_nearness(host: &str) -> Option<Nearness> {
     FIRST
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -134,7 +140,7 @@ fn noted(host: &str) -> Option<Nearness> {
 }
 
 /// Notes it the first time, and says what was noted then.
-fn note(host: &str, is: Nearness) -> Nearness {
+fn note_nearness(host: &str, is: Nearness) -> Nearness {
     *FIRST
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -144,46 +150,48 @@ fn note(host: &str, is: Nearness) -> Nearness {
 
 /// How near the source is that nothing connected to yet, a proxy did for example: never this
 /// machine, which is to be seen at its first connection.
-fn found(source: &str) -> Option<Nearness> {
-    let (scheme, host) = parts(source)?;
+fn find_nearness(source: &str) -> Option<Nearness> {
+    let (scheme, host) = scheme_and_host(source)?;
     let port = if scheme == "https" { 443 } else { 80 };
     let all: Vec<SocketAddr> = (host.trim_matches(['[', ']']), port)
         .to_socket_addrs()
         .ok()?
         .collect();
-    standing(&all).map(|n| n.max(Nearness::Near))
+    source_nearness(&all).map(|n| n.max(Nearness::Near))
 }
 
 /// Holds every connection of an agent to this, redirects that ureq follows among them. Behind a
 /// proxy the proxy finds the address.
 #[derive(Debug)]
-pub struct Held {
+pub struct RedirectGuard {
     /// What was asked; `None`: each connection for itself, so that no name leads nearer than it
     /// did.
     pub source: Option<String>,
 }
 
-impl Held {
+impl RedirectGuard {
     fn judge(&self, to: &str, addresses: &[SocketAddr]) -> Option<&'static str> {
         let source = self.source.as_deref().unwrap_or(to);
-        let first = parts(source).map(|(_, host)| host).unwrap_or_default();
-        let same = parts(to).is_some_and(|(_, next)| next == first);
-        let is = match spelled(&first) {
+        let first = scheme_and_host(source)
+            .map(|(_, host)| host)
+            .unwrap_or_default();
+        let same = scheme_and_host(to).is_some_and(|(_, next)| next == first);
+        let is = match spelled_nearness(&first) {
             Some(is) => Some(is),
-            None => match standing(addresses).filter(|_| same) {
-                Some(now) => Some(note(&first, now)),
-                None => noted(&first).or_else(|| {
-                    nearest(addresses)
+            None => match source_nearness(addresses).filter(|_| same) {
+                Some(now) => Some(note_nearness(&first, now)),
+                None => noted_nearness(&first).or_else(|| {
+                    nearest_of(addresses)
                         .filter(|n| *n < Nearness::Outside)
-                        .and_then(|_| found(source))
+                        .and_then(|_| find_nearness(source))
                 }),
             },
         };
-        judged(source, is, to, nearest(addresses))
+        why_refused_at(source, is, to, nearest_of(addresses))
     }
 }
 
-impl<In: Transport> Connector<In> for Held {
+impl<In: Transport> Connector<In> for RedirectGuard {
     type Out = In;
 
     fn connect(
@@ -198,8 +206,8 @@ impl<In: Transport> Connector<In> for Held {
                 let source = self.source.as_deref().unwrap_or(&to);
                 Err(ureq::Error::Io(std::io::Error::other(format!(
                     "{} leads to {}, which {why}",
-                    bare(source),
-                    bare(&to)
+                    public_address(source),
+                    public_address(&to)
                 ))))
             }
         }
@@ -207,13 +215,13 @@ impl<In: Transport> Connector<In> for Held {
 }
 
 /// Without a password and without a query, which may be one.
-fn bare(address: &str) -> String {
+fn public_address(address: &str) -> String {
     let Some((scheme, rest)) = address.split_once("://") else {
         return String::new();
     };
     let rest = rest.split(['?', '#']).next().unwrap_or(rest);
     let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-    crate::text::escape(&format!(
+    crate::text::escape_text(&format!(
         "{scheme}://{}/{path}",
         authority
             .rsplit_once('@')
@@ -299,7 +307,7 @@ mod tests {
             ("https://localhost/x", "http://cdn.test/x", "", "plain http"),
         ];
         for (source, to, address, why) in table {
-            let held = Held {
+            let held = RedirectGuard {
                 source: Some(source.into()),
             };
             let at = |ip: &str| {
@@ -343,8 +351,8 @@ mod tests {
                 .map(|ip| SocketAddr::new(ip.parse().unwrap(), 443))
                 .collect::<Vec<_>>()
         };
-        let alone = Held { source: None };
-        let told = |held: &Held, to: &str, all: &[&str]| {
+        let alone = RedirectGuard { source: None };
+        let told = |held: &RedirectGuard, to: &str, all: &[&str]| {
             held.judge(to, &at(all))
                 .map_or("goes", |why| why.split(',').next().unwrap())
         };
@@ -353,7 +361,7 @@ mod tests {
             told(&alone, "https://own.test/x", &["127.0.0.1"]),
             told(&alone, "https://own.test/y", &["127.0.0.1"]),
             told(
-                &Held {
+                &RedirectGuard {
                     source: Some("https://own.test/x".into()),
                 },
                 "https://localhost:9/y",
@@ -389,12 +397,12 @@ mod tests {
         goes
         ");
         assert!(
-            stays("https://a.test/x", "https://A.test:443/y")
-                && stays("http://a.test", "https://a.test")
+            same_host("https://a.test/x", "https://A.test:443/y")
+                && same_host("http://a.test", "https://a.test")
         );
         assert!(
-            !stays("https://a.test/x", "http://a.test/x")
-                && !stays("https://a.test/x", "https://b.test/x")
+            !same_host("https://a.test/x", "http://a.test/x")
+                && !same_host("https://a.test/x", "https://b.test/x")
         );
     }
 }

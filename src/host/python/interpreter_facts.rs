@@ -3,8 +3,8 @@
 
 use std::process::{Command, Stdio};
 
-use crate::desired::venv::Interpreter;
-use crate::lock::wheel_tags::{Os, System};
+use crate::desired::venv::PythonInterpreter;
+use crate::lock::wheel_tags::{InterpreterFacts, OsAbi};
 use crate::problem::{Doing, Problem, Result};
 
 /// Python's version, its ABI flags, machine, the release of macOS, the C library; a line each.
@@ -22,7 +22,7 @@ print('%d.%d' % sys.version_info[:2], sys.abiflags, platform.machine(), platform
     clippy::disallowed_methods,
     reason = "the base interpreter, without site and environment"
 )]
-pub fn ask(i: &Interpreter) -> Result<System> {
+pub fn ask_interpreter(i: &PythonInterpreter) -> Result<InterpreterFacts> {
     let mut c = Command::new(&i.path);
     // Else macOS tells programs that were made for 10.15 that it is 10.16 (packaging.tags).
     c.args(["-I", "-S", "-B", "-c", ASK])
@@ -33,17 +33,17 @@ pub fn ask(i: &Interpreter) -> Result<System> {
         .stdin(Stdio::null());
     let out = c.output().doing(|| format!("start {}", i.path.display()))?;
     let text = String::from_utf8_lossy(&out.stdout);
-    understand(&text).ok_or_else(|| {
+    parse_answer(&text).ok_or_else(|| {
         Problem::new(format!(
             "python: {} does not say for which system it was made: {}",
             i.path.display(),
-            crate::text::escape(text.trim())
+            crate::text::escape_text(text.trim())
         ))
-        .hint("is it a whole installation? `comfy doctor` tells which interpreter is used")
+        .with_hint("is it a whole installation? `comfy doctor` tells which interpreter is used")
     })
 }
 
-fn understand(text: &str) -> Option<System> {
+fn parse_answer(text: &str) -> Option<InterpreterFacts> {
     let mut lines = text.lines();
     let (python, flags, machine, mac, libc) = (
         lines.next()?,
@@ -57,12 +57,12 @@ fn understand(text: &str) -> Option<System> {
         Some((parts.next()?.ok()?, parts.next()?.ok()?))
     };
     let os = match (mac, libc.strip_prefix("glibc ")) {
-        ("", Some(glibc)) => two(glibc).map(|(major, minor)| Os::Glibc(major, minor))?,
+        ("", Some(glibc)) => two(glibc).map(|(major, minor)| OsAbi::Glibc(major, minor))?,
         // musl says nothing of itself; 1.2 is of 2020.
-        ("", None) => Os::Musl(1, 2),
-        (mac, _) => Os::Macos(mac.split('.').next()?.parse().ok()?),
+        ("", None) => OsAbi::Musl(1, 2),
+        (mac, _) => OsAbi::Macos(mac.split('.').next()?.parse().ok()?),
     };
-    Some(System {
+    Some(InterpreterFacts {
         python: two(python)?,
         free_threaded: flags.contains('t'),
         machine: machine.into(),
@@ -83,10 +83,10 @@ mod tests {
             "3.12\n",
             "three\n\nx\n\nglibc 2\n",
         ];
-        insta::assert_snapshot!(rows.map(|t| format!("{:?}", understand(t))).join("\n"), @r#"
-        Some(System { python: (3, 12), free_threaded: false, machine: "x86_64", os: Glibc(2, 36) })
-        Some(System { python: (3, 13), free_threaded: true, machine: "arm64", os: Macos(15) })
-        Some(System { python: (3, 12), free_threaded: false, machine: "aarch64", os: Musl(1, 2) })
+        insta::assert_snapshot!(rows.map(|t| format!("{:?}", parse_answer(t))).join("\n"), @r#"
+        Some(InterpreterFacts { python: (3, 12), free_threaded: false, machine: "x86_64", os: Glibc(2, 36) })
+        Some(InterpreterFacts { python: (3, 13), free_threaded: true, machine: "arm64", os: Macos(15) })
+        Some(InterpreterFacts { python: (3, 12), free_threaded: false, machine: "aarch64", os: Musl(1, 2) })
         None
         None
         "#);

@@ -14,8 +14,8 @@ use std::sync::Mutex;
 
 use super::env;
 use crate::desired::Desired;
-use crate::desired::venv::Interpreter;
-use crate::plan::ids::Ids;
+use crate::desired::venv::PythonInterpreter;
+use crate::plan::ids::AccountIds;
 
 /// Where systems, Homebrew, python.org and MacPorts put it.
 const FOLDERS: &[&str] = &[
@@ -33,41 +33,45 @@ const ASK: &str = "import sys, platform; print(platform.python_implementation(),
 
 /// What stat says of a program that was asked, and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Known {
+pub struct KnownProgram {
     stamp: (u64, u64, u64, i64, i64, i64, i64),
-    answer: Interpreter,
+    answer: PythonInterpreter,
 }
 
 /// Answers by path.
-pub type Answers = BTreeMap<PathBuf, Known>;
+pub type Answers = BTreeMap<PathBuf, KnownProgram>;
 
 #[derive(Default)]
-pub struct Interpreters {
+pub struct InterpreterCache {
     known: Answers,
     asked: Mutex<Answers>,
 }
 
-impl Interpreters {
+impl InterpreterCache {
     /// With the answers of earlier runs; an absent or damaged file holds none.
-    pub fn load(path: &Path) -> Interpreters {
+    pub fn load(path: &Path) -> InterpreterCache {
         let known = std::fs::read(path)
             .ok()
             .and_then(|b| serde_json::from_slice(&b).ok())
             .unwrap_or_default();
-        Interpreters {
+        InterpreterCache {
             known,
             asked: Mutex::default(),
         }
     }
 
     /// The answers that were used, where they differ from those that were known.
-    pub fn news(&self) -> Option<Answers> {
+    pub fn changed_answers(&self) -> Option<Answers> {
         let asked = self.asked.lock().ok()?;
         (!asked.is_empty() && *asked != self.known).then(|| asked.clone())
     }
 
     /// The first that fits, or why there is none.
-    pub fn find(&self, d: &Desired, ids: &Ids) -> Result<Interpreter, String> {
+    pub fn find_interpreter(
+        &self,
+        d: &Desired,
+        ids: &AccountIds,
+    ) -> Result<PythonInterpreter, String> {
         let minor = &d.python.version;
         let mut folders: Vec<PathBuf> = FOLDERS
             .iter()
@@ -94,7 +98,7 @@ impl Interpreters {
                 {
                     continue;
                 }
-                match self.candidate(&at, minor, if own { None } else { Some(ids) }) {
+                match self.check_candidate(&at, minor, if own { None } else { Some(ids) }) {
                     Ok(Some(found)) => return Ok(found),
                     Ok(None) => {}
                     Err(why) => refused.push(format!("{}: {why}", at.display())),
@@ -120,15 +124,15 @@ impl Interpreters {
     }
 
     /// `Ok(None)`: another version.
-    fn candidate(
+    fn check_candidate(
         &self,
         at: &Path,
         minor: &str,
-        ids: Option<&Ids>,
-    ) -> Result<Option<Interpreter>, String> {
+        ids: Option<&AccountIds>,
+    ) -> Result<Option<PythonInterpreter>, String> {
         let real = at.canonicalize().map_err(|e| e.to_string())?;
         if let Some(ids) = ids {
-            reachable(&real, ids)?;
+            ensure_reachable(&real, ids)?;
         }
         let meta = real.metadata().map_err(|e| e.to_string())?;
         let stamp = (
@@ -149,18 +153,18 @@ impl Interpreters {
         let answer =
             match known(&self.known).or_else(|| self.asked.lock().ok().and_then(|a| known(&a))) {
                 Some(a) => a,
-                None => ask(at, &real, ids)?,
+                None => ask_version(at, &real, ids)?,
             };
-        if answer.minor() != minor {
+        if answer.minor_version() != minor {
             return Ok(None);
         }
         if let (Some(ids), true) = (ids, answer.path != real) {
-            reachable(&answer.path, ids)?;
+            ensure_reachable(&answer.path, ids)?;
         }
         if let Ok(mut a) = self.asked.lock() {
             a.insert(
                 real,
-                Known {
+                KnownProgram {
                     stamp,
                     answer: answer.clone(),
                 },
@@ -175,16 +179,16 @@ impl Interpreters {
 pub fn minor_of_this_machine() -> Option<String> {
     let stub = |p: &PathBuf| cfg!(target_os = "macos") && p == Path::new("/usr/bin/python3");
     let system = FOLDERS.iter().map(|f| Path::new(f).join("python3"));
-    let found = env::which("python3")
+    let found = env::find_in_path("python3")
         .into_iter()
         .chain(system)
         .filter(|p| p.exists() && !stub(p))
-        .find_map(|p| ask(&p, &p, None).ok());
-    found.map(|i| i.minor().to_string())
+        .find_map(|p| ask_version(&p, &p, None).ok());
+    found.map(|i| i.minor_version().to_string())
 }
 
 /// The sandbox user may pass every folder above `real` and run it, and cannot write any of them.
-fn reachable(real: &Path, ids: &Ids) -> Result<(), String> {
+fn ensure_reachable(real: &Path, ids: &AccountIds) -> Result<(), String> {
     for (i, p) in real.ancestors().enumerate() {
         let m = p.metadata().map_err(|e| format!("{}: {e}", p.display()))?;
         if m.mode() & 0o001 == 0 {
@@ -208,7 +212,11 @@ fn reachable(real: &Path, ids: &Ids) -> Result<(), String> {
     clippy::disallowed_methods,
     reason = "the fence's gate for interpreters"
 )]
-fn ask(at: &Path, real: &Path, ids: Option<&Ids>) -> Result<Interpreter, String> {
+fn ask_version(
+    at: &Path,
+    real: &Path,
+    ids: Option<&AccountIds>,
+) -> Result<PythonInterpreter, String> {
     use std::os::unix::process::CommandExt;
     let mut c = Command::new(if ids.is_some() { real } else { at });
     c.args(["-I", "-S", "-B", "-c", ASK])
@@ -244,7 +252,7 @@ fn ask(at: &Path, real: &Path, ids: Option<&Ids>) -> Result<Interpreter, String>
     let path = Path::new(program)
         .canonicalize()
         .map_err(|e| format!("{program}: {e}"))?;
-    Ok(Interpreter {
+    Ok(PythonInterpreter {
         path,
         version: version.into(),
     })

@@ -67,7 +67,7 @@ impl Report {
                 // Nobody reads it any more: then nobody wants to know.
                 let _ = std::fs::File::from(fd).write_all(text.as_bytes());
             }
-            Report::Stderr => crate::render::problem(p),
+            Report::Stderr => crate::render::print_problem(p),
             Report::Closed => {}
         }
     }
@@ -78,7 +78,7 @@ impl Report {
 /// # Errors
 /// There is no such line.
 pub fn read_config<C: RoleConfig>() -> Result<C> {
-    let line = lines::next(&mut std::io::stdin().lock(), C::LONGEST)
+    let line = lines::next_line(&mut std::io::stdin().lock(), C::LONGEST)
         .doing(|| format!("read {}", C::WHAT))?;
     serde_json::from_str(&line.unwrap_or_default()).doing(|| format!("understand {}", C::WHAT))
 }

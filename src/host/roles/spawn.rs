@@ -131,7 +131,7 @@ pub fn read_report(report: std::fs::File, first: &[u8]) -> Option<Problem> {
     let text = String::from_utf8_lossy(&text);
     let text = text.trim_matches('\0');
     (!text.is_empty()).then(|| {
-        serde_json::from_str(text).unwrap_or_else(|_| Problem::new(crate::text::escape(text)))
+        serde_json::from_str(text).unwrap_or_else(|_| Problem::new(crate::text::escape_text(text)))
     })
 }
 

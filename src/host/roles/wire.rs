@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use crate::progress::{Progress, Reporter, Unit};
+use crate::progress::{Progress, ProgressUnit, Reporter};
 
 /// How long after one line of a job's progress the next one waits.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
@@ -25,7 +25,7 @@ pub fn print_line(message: &impl serde::Serialize) {
 pub enum Event {
     Progress {
         job: String,
-        unit: Unit,
+        unit: ProgressUnit,
         at: u64,
         total: u64,
     },
@@ -57,7 +57,7 @@ fn tell<M: EventMessage>(event: Event) {
 }
 
 impl<M: EventMessage + 'static> Reporter for RemoteReporter<M> {
-    fn work(&self, name: &str, unit: Unit) -> Box<dyn Progress> {
+    fn start_counted(&self, name: &str, unit: ProgressUnit) -> Box<dyn Progress> {
         Box::new(RemoteProgress::<M> {
             job: name.into(),
             unit,
@@ -65,10 +65,10 @@ impl<M: EventMessage + 'static> Reporter for RemoteReporter<M> {
             message: PhantomData,
         })
     }
-    fn say(&self, line: &str) {
+    fn print_line(&self, line: &str) {
         tell::<M>(Event::Say(line.into()));
     }
-    fn step(&self, address: &str) {
+    fn step_done(&self, address: &str) {
         tell::<M>(Event::Step(address.into()));
     }
 }
@@ -76,13 +76,13 @@ impl<M: EventMessage + 'static> Reporter for RemoteReporter<M> {
 /// The progress of one job, told no more often than every [`PROGRESS_INTERVAL`].
 struct RemoteProgress<M> {
     job: String,
-    unit: Unit,
+    unit: ProgressUnit,
     last: Mutex<Option<Instant>>,
     message: PhantomData<fn(M)>,
 }
 
 impl<M: EventMessage> Progress for RemoteProgress<M> {
-    fn at(&self, at: u64, total: u64) {
+    fn set_position(&self, at: u64, total: u64) {
         let Ok(mut last) = self.last.lock() else {
             return;
         };
@@ -123,10 +123,10 @@ impl<'a> EventRelay<'a> {
             } => self
                 .jobs
                 .entry(job)
-                .or_insert_with_key(|job| self.report.work(job, unit))
-                .at(at, total),
-            Event::Say(line) => self.report.say(&line),
-            Event::Step(address) => self.report.step(&address),
+                .or_insert_with_key(|job| self.report.start_counted(job, unit))
+                .set_position(at, total),
+            Event::Say(line) => self.report.print_line(&line),
+            Event::Step(address) => self.report.step_done(&address),
         }
     }
 }

@@ -18,17 +18,17 @@ use nix::unistd::{Gid, Uid, fchownat};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
-use super::list_tree::{Found, gather};
-use super::verification::{Readings, Sealed};
-use crate::host::fs::walk::{Folder, Visit, walk};
-use crate::host::fs::{bits, kind, mode, open_dir};
-use crate::plan::ids::Ids;
-use crate::plan::observed::{Finding, Kind, Seen, Unknown, What};
+use super::list_tree::{FoundEntry, list_tree};
+use super::verification::{SealedTree, VerificationCache};
+use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
+use crate::host::fs::{as_mode, file_type, open_dir, permission_bits};
+use crate::plan::ids::AccountIds;
+use crate::plan::observed::{DifferenceKind, FileType, Seen, TreeDifference, UnknownState};
 use crate::problem::{Doing, Problem, Result};
 
 /// One entry; folders are implied where something is in them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum Item {
+pub enum ListedFile {
     /// Size in bytes, SHA-256 as a RECORD writes it, executable.
     File(u64, String, bool),
     Link(String),
@@ -39,20 +39,20 @@ pub enum Item {
 /// Paths below the folder, by what brought them: a package (`numpy==1.26.4` and its wheel's hash);
 /// `""` holds the rest. Several may bring one path: that of the last in order is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct List(pub BTreeMap<String, BTreeMap<String, Item>>);
+pub struct FileList(pub BTreeMap<String, BTreeMap<String, ListedFile>>);
 
-impl List {
+impl FileList {
     /// The list at `path`; an absent or damaged one is empty.
     ///
     /// # Errors
     /// It may not be read.
-    pub fn load(path: &Path) -> Seen<List> {
+    pub fn load(path: &Path) -> Seen<FileList> {
         match std::fs::read(path) {
             Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
             Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
-                Err(Unknown::new(format!("{}: {e}", path.display()), true).caused_by(&e))
+                Err(UnknownState::new(format!("{}: {e}", path.display()), true).caused_by(&e))
             }
-            Err(_) => Ok(List::default()),
+            Err(_) => Ok(FileList::default()),
         }
     }
 
@@ -60,19 +60,19 @@ impl List {
     ///
     /// # Errors
     /// Something cannot be read, or is neither file nor link.
-    pub fn of(folder: &Path) -> Result<List> {
-        let items: Vec<Result<(String, Item)>> = entries(folder)?
+    pub fn of(folder: &Path) -> Result<FileList> {
+        let items: Vec<Result<(String, ListedFile)>> = list_entries(folder)?
             .into_par_iter()
-            .map(|f| item(folder, &f).map(|i| (f.path, i)))
+            .map(|f| listed_file(folder, &f).map(|i| (f.path, i)))
             .collect();
-        Ok(List(BTreeMap::from([(
+        Ok(FileList(BTreeMap::from([(
             String::new(),
             items.into_iter().collect::<Result<_>>()?,
         )])))
     }
 
     /// What is there by path, with what brought it.
-    pub fn by_path(&self) -> BTreeMap<&str, (&str, &Item)> {
+    pub fn by_path(&self) -> BTreeMap<&str, (&str, &ListedFile)> {
         self.0
             .iter()
             .flat_map(|(k, items)| {
@@ -88,7 +88,7 @@ impl List {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn hash(mut file: impl Read, size: u64) -> std::io::Result<String> {
+pub fn hash_file(mut file: impl Read, size: u64) -> std::io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![
         0;
@@ -108,10 +108,10 @@ pub fn hash(mut file: impl Read, size: u64) -> std::io::Result<String> {
 ///
 /// # Errors
 /// Something cannot be read.
-pub fn entries(folder: &Path) -> Result<Vec<Found>> {
+pub fn list_entries(folder: &Path) -> Result<Vec<FoundEntry>> {
     let fd = open_dir(folder).doing(|| format!("open {}", folder.display()))?;
-    let (mut all, _) = gather(&fd, folder).map_err(Problem::from)?;
-    all.retain(|f| f.kind != Kind::Dir);
+    let (mut all, _) = list_tree(&fd, folder).map_err(Problem::from)?;
+    all.retain(|f| f.kind != FileType::Dir);
     Ok(all)
 }
 
@@ -119,18 +119,18 @@ pub fn entries(folder: &Path) -> Result<Vec<Found>> {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn item(folder: &Path, f: &Found) -> Result<Item> {
+pub fn listed_file(folder: &Path, f: &FoundEntry) -> Result<ListedFile> {
     if let Some(to) = &f.target {
-        return Ok(Item::Link(to.display().to_string()));
+        return Ok(ListedFile::Link(to.display().to_string()));
     }
     let (at, size) = (folder.join(&f.path), f.stamp.size());
     let doing = || format!("read {}", at.display());
-    let hash = hash(std::fs::File::open(&at).doing(doing)?, size).doing(doing)?;
-    Ok(Item::File(size, hash, f.bits & 0o100 != 0))
+    let hash = hash_file(std::fs::File::open(&at).doing(doing)?, size).doing(doing)?;
+    Ok(ListedFile::File(size, hash, f.bits & 0o100 != 0))
 }
 
 /// A listed folder, and what is known of it.
-pub struct Listed<'a> {
+pub struct SealedFolder<'a> {
     pub folder: &'a Path,
     /// Of its footprint.
     pub name: String,
@@ -140,44 +140,49 @@ pub struct Listed<'a> {
     pub frame: &'a [&'a str],
 }
 
-impl Listed<'_> {
+impl SealedFolder<'_> {
     /// What is off; `None` if there is no such folder.
-    pub fn check(&self, ids: &Ids, readings: &Readings) -> Seen<Option<Vec<Finding>>> {
-        let Some(sealed) = Sealed::open(self.folder, self.name.clone(), ids.seal, ids.seal_gid)?
+    pub fn check_folder(
+        &self,
+        ids: &AccountIds,
+        readings: &VerificationCache,
+    ) -> Seen<Option<Vec<TreeDifference>>> {
+        let Some(sealed) =
+            SealedTree::open(self.folder, self.name.clone(), ids.seal, ids.seal_gid)?
         else {
             return Ok(None);
         };
-        if sealed.unchanged(readings)? {
+        if sealed.is_unchanged(readings)? {
             return Ok(Some(Vec::new()));
         }
-        let list = List::load(self.list)?;
-        let mut findings: Vec<Finding> = self
-            .compare(&sealed, &list, ids, readings.is_vouched(&self.name))?
+        let list = FileList::load(self.list)?;
+        let mut findings: Vec<TreeDifference> = self
+            .compare_with(&sealed, &list, ids, readings.is_vouched(&self.name))?
             .into_iter()
             .map(|(_, f)| f)
             .collect();
-        findings.extend(sealed.frame().map(|detail| Finding {
+        findings.extend(sealed.own_metadata().map(|detail| TreeDifference {
             path: ".".into(),
-            what: What::Owner,
+            what: DifferenceKind::Owner,
             detail,
         }));
         if findings.is_empty() {
-            sealed.whole(readings)?;
+            sealed.record_verified(readings)?;
         }
         Ok(Some(findings))
     }
 
     /// Every difference with what brought the entry. `vouched`: this process has sealed the
     /// content.
-    pub fn compare(
+    pub fn compare_with(
         &self,
-        sealed: &Sealed,
-        list: &List,
-        ids: &Ids,
+        sealed: &SealedTree,
+        list: &FileList,
+        ids: &AccountIds,
         vouched: bool,
-    ) -> Seen<Vec<(String, Finding)>> {
+    ) -> Seen<Vec<(String, TreeDifference)>> {
         let fd = &sealed.fd;
-        let (found, empty) = gather(fd, self.folder)?;
+        let (found, empty) = list_tree(fd, self.folder)?;
         let wanted = list.by_path();
         let mut folders: BTreeSet<&str> = BTreeSet::new();
         // Without anything in them they are there all the same.
@@ -186,51 +191,54 @@ impl Listed<'_> {
             folders.extend(path.match_indices('/').map(|(i, _)| &path[..i]));
         }
         let seen: BTreeSet<&str> = found.iter().map(|f| f.path.as_str()).collect();
-        let finding = |path: &str, what: What, detail: String| Finding {
-            path: crate::text::escape(path),
+        let finding = |path: &str, what: DifferenceKind, detail: String| TreeDifference {
+            path: crate::text::escape_text(path),
             what,
             detail,
         };
-        let one = |f: &Found| -> Seen<Vec<(String, Finding)>> {
+        let one = |f: &FoundEntry| -> Seen<Vec<(String, TreeDifference)>> {
             let mut out = Vec::new();
             let item = wanted.get(f.path.as_str());
             let key = item.map_or("", |(k, _)| k).to_string();
             let mut note = |what, detail| out.push((key.clone(), finding(&f.path, what, detail)));
             if f.uid != ids.seal || f.gid != ids.seal_gid {
-                note(What::Owner, format!("uid {}, gid {}", f.uid, f.gid));
+                note(
+                    DifferenceKind::Owner,
+                    format!("uid {}, gid {}", f.uid, f.gid),
+                );
             }
             match (f.kind, item.map(|(_, i)| *i)) {
-                (Kind::Dir, None | Some(Item::Folder))
+                (FileType::Dir, None | Some(ListedFile::Folder))
                     if item.is_some() || folders.contains(f.path.as_str()) =>
                 {
                     if f.bits != 0o755 {
-                        note(What::Mode, format!("{:04o}", f.bits));
+                        note(DifferenceKind::Mode, format!("{:04o}", f.bits));
                     }
                 }
-                (Kind::Dir, None) if empty.contains(&f.path) => {
-                    note(What::EmptyFolder, String::new())
+                (FileType::Dir, None) if empty.contains(&f.path) => {
+                    note(DifferenceKind::EmptyFolder, String::new())
                 }
-                (Kind::Dir, None) => {}
-                (Kind::Link, Some(Item::Link(to))) => {
+                (FileType::Dir, None) => {}
+                (FileType::Link, Some(ListedFile::Link(to))) => {
                     if f.target
                         .as_ref()
                         .is_none_or(|t| t.as_os_str() != to.as_str())
                     {
-                        note(What::Link, String::new());
+                        note(DifferenceKind::Link, String::new());
                     }
                 }
-                (Kind::File, Some(Item::File(size, hash, exec))) => {
+                (FileType::File, Some(ListedFile::File(size, hash, exec))) => {
                     if f.bits != if *exec { 0o755 } else { 0o644 } {
-                        note(What::Mode, format!("{:04o}", f.bits));
+                        note(DifferenceKind::Mode, format!("{:04o}", f.bits));
                     }
                     let same = f.stamp.size() == *size
-                        && (vouched || content(fd, &f.path, *size)? == *hash);
+                        && (vouched || content_hash(fd, &f.path, *size)? == *hash);
                     if !same {
-                        note(What::Edited, String::new());
+                        note(DifferenceKind::Edited, String::new());
                     }
                 }
-                (_, None) => note(What::Added, String::new()),
-                (_, Some(_)) => note(What::Replaced, String::new()),
+                (_, None) => note(DifferenceKind::Added, String::new()),
+                (_, Some(_)) => note(DifferenceKind::Replaced, String::new()),
             }
             Ok(out)
         };
@@ -247,16 +255,21 @@ impl Listed<'_> {
             wanted
                 .iter()
                 .filter(|(p, _)| !seen.contains(*p))
-                .map(|(p, (k, _))| ((*k).to_string(), finding(p, What::Missing, String::new()))),
+                .map(|(p, (k, _))| {
+                    (
+                        (*k).to_string(),
+                        finding(p, DifferenceKind::Missing, String::new()),
+                    )
+                }),
         );
         out.sort_by(|a, b| a.1.path.cmp(&b.1.path));
         Ok(out)
     }
 }
 
-fn content(dir: &OwnedFd, path: &str, size: u64) -> Seen<String> {
+fn content_hash(dir: &OwnedFd, path: &str, size: u64) -> Seen<String> {
     hash_at(dir, path, size).map_err(|e| {
-        Unknown::new(format!("{}: {e}", crate::text::escape(path)), true).caused_by(&e)
+        UnknownState::new(format!("{}: {e}", crate::text::escape_text(path)), true).caused_by(&e)
     })
 }
 
@@ -274,17 +287,17 @@ pub fn hash_at(
         | nix::fcntl::OFlag::O_NOFOLLOW
         | nix::fcntl::OFlag::O_NONBLOCK
         | nix::fcntl::OFlag::O_CLOEXEC;
-    hash(
-        std::fs::File::from(nix::fcntl::openat(dir, path, flags, mode(0))?),
+    hash_file(
+        std::fs::File::from(nix::fcntl::openat(dir, path, flags, as_mode(0))?),
         size,
     )
 }
 
-struct Sealer<'a> {
+struct ListSealer<'a> {
     /// For messages.
     what: &'a str,
-    wanted: BTreeMap<&'a str, (&'a str, &'a Item)>,
-    ids: Ids,
+    wanted: BTreeMap<&'a str, (&'a str, &'a ListedFile)>,
+    ids: AccountIds,
     problems: Mutex<Vec<Problem>>,
     seen: Mutex<usize>,
 }
@@ -294,7 +307,7 @@ struct Sealer<'a> {
 ///
 /// # Errors
 /// Something there is not what the list says, or not the build uid's.
-pub fn seal(what: &str, folder: &Path, list: &List, ids: Ids) -> Result<()> {
+pub fn seal_folder(what: &str, folder: &Path, list: &FileList, ids: AccountIds) -> Result<()> {
     let fd = open_dir(folder).doing(|| format!("open {}", folder.display()))?;
     nix::unistd::fchown(
         &fd,
@@ -302,15 +315,15 @@ pub fn seal(what: &str, folder: &Path, list: &List, ids: Ids) -> Result<()> {
         Some(Gid::from_raw(ids.seal_gid)),
     )
     .doing(|| format!("seal {}", folder.display()))?;
-    nix::sys::stat::fchmod(&fd, mode(0o755)).doing(|| format!("seal {}", folder.display()))?;
-    let sealer = Sealer {
+    nix::sys::stat::fchmod(&fd, as_mode(0o755)).doing(|| format!("seal {}", folder.display()))?;
+    let sealer = ListSealer {
         what,
         wanted: list.by_path(),
         ids,
         problems: Mutex::default(),
         seen: Mutex::default(),
     };
-    walk(fd, &sealer);
+    walk_tree(fd, &sealer);
     let mut problems = sealer.problems.into_inner().unwrap_or_default();
     let seen = sealer.seen.into_inner().unwrap_or_default();
     if problems.is_empty() && seen != sealer.wanted.len() {
@@ -322,23 +335,28 @@ pub fn seal(what: &str, folder: &Path, list: &List, ids: Ids) -> Result<()> {
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(Problem::all(problems).hint("nothing was installed"))
+        Err(Problem::from_many(problems).with_hint("nothing was installed"))
     }
 }
 
-impl Sealer<'_> {
-    fn one(&self, folder: &Folder, name: &CStr, st: &FileStat) -> std::io::Result<usize> {
+impl ListSealer<'_> {
+    fn seal_entry(
+        &self,
+        folder: &WalkedFolder,
+        name: &CStr,
+        st: &FileStat,
+    ) -> std::io::Result<usize> {
         let path = folder.join(name);
-        let (wanted_bits, leaf) = match (kind(st), self.wanted.get(path.as_str())) {
-            (Kind::Dir, None) => (Some(0o755), 0),
-            (Kind::Dir, Some((_, Item::Folder))) => (Some(0o755), 1),
-            (Kind::Link, Some((_, Item::Link(to))))
+        let (wanted_bits, leaf) = match (file_type(st), self.wanted.get(path.as_str())) {
+            (FileType::Dir, None) => (Some(0o755), 0),
+            (FileType::Dir, Some((_, ListedFile::Folder))) => (Some(0o755), 1),
+            (FileType::Link, Some((_, ListedFile::Link(to))))
                 if nix::fcntl::readlinkat(&folder.fd, name)
                     .is_ok_and(|t| t.as_os_str() == to.as_str()) =>
             {
                 (None, 1)
             }
-            (Kind::File, Some((_, Item::File(size, hash, exec))))
+            (FileType::File, Some((_, ListedFile::File(size, hash, exec))))
                 if u64::try_from(st.st_size).is_ok_and(|s| s == *size)
                     && hash_at(&folder.fd, name, *size)? == *hash =>
             {
@@ -349,8 +367,8 @@ impl Sealer<'_> {
         // A file that is the sealer's already comes from an earlier folder, through uv's cache; it
         // is not touched.
         if st.st_uid == self.ids.seal && self.ids.build != self.ids.seal {
-            let sealed =
-                st.st_gid == self.ids.seal_gid && wanted_bits.is_none_or(|b| b == bits(st));
+            let sealed = st.st_gid == self.ids.seal_gid
+                && wanted_bits.is_none_or(|b| b == permission_bits(st));
             return if sealed {
                 Ok(leaf)
             } else {
@@ -367,19 +385,27 @@ impl Sealer<'_> {
             Some(Gid::from_raw(self.ids.seal_gid)),
             AtFlags::AT_SYMLINK_NOFOLLOW,
         )?;
-        if let Some(b) = wanted_bits.filter(|b| *b != bits(st) || self.ids.build != self.ids.seal) {
+        if let Some(b) =
+            wanted_bits.filter(|b| *b != permission_bits(st) || self.ids.build != self.ids.seal)
+        {
             // No link: that was just seen, and nobody else is here.
-            fchmodat(&folder.fd, name, mode(b), FchmodatFlags::FollowSymlink)?;
+            fchmodat(&folder.fd, name, as_mode(b), FchmodatFlags::FollowSymlink)?;
         }
         Ok(leaf)
     }
 }
 
-impl Visit for Sealer<'_> {
+impl TreeVisitor for ListSealer<'_> {
     type Local = usize;
 
-    fn entry(&self, local: &mut usize, folder: &Folder, name: &CStr, st: &FileStat) -> bool {
-        match self.one(folder, name, st) {
+    fn visit_entry(
+        &self,
+        local: &mut usize,
+        folder: &WalkedFolder,
+        name: &CStr,
+        st: &FileStat,
+    ) -> bool {
+        match self.seal_entry(folder, name, st) {
             Ok(n) => *local += n,
             Err(e) => {
                 if let Ok(mut p) = self.problems.lock()
@@ -389,7 +415,7 @@ impl Visit for Sealer<'_> {
                         Problem::new(format!(
                             "{}: {}: {e}",
                             self.what,
-                            crate::text::escape(&folder.join(name))
+                            crate::text::escape_text(&folder.join(name))
                         ))
                         .caused_by(&e),
                     );
@@ -399,18 +425,18 @@ impl Visit for Sealer<'_> {
         true
     }
 
-    fn done(&self, local: usize, _: &Folder, _: usize) {
+    fn folder_done(&self, local: usize, _: &WalkedFolder, _: usize) {
         if let Ok(mut s) = self.seen.lock() {
             *s += local;
         }
     }
 
-    fn failed(&self, path: &str, e: Errno) {
+    fn read_failed(&self, path: &str, e: Errno) {
         if let Ok(mut p) = self.problems.lock() {
             p.push(Problem::new(format!(
                 "{}: {}: {}",
                 self.what,
-                crate::text::escape(path),
+                crate::text::escape_text(path),
                 e.desc()
             )));
         }

@@ -15,25 +15,25 @@ use nix::errno::Errno;
 use nix::sys::stat::FileStat;
 use sha2::{Digest, Sha256};
 
-use super::stat_cache::Stamp;
-use crate::host::fs::walk::{Folder, Visit, walk};
+use super::stat_cache::StatKey;
+use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
 
 /// The sum of one SHA-256 an entry, so that the order of a parallel walk does not matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Footprint {
+pub struct TreeFingerprint {
     sum: [u64; 4],
     entries: u64,
 }
 
-impl Footprint {
-    fn entry(&mut self, folder: &[u8], name: &CStr, st: &FileStat) {
+impl TreeFingerprint {
+    fn add_entry(&mut self, folder: &[u8], name: &CStr, st: &FileStat) {
         let mut h = Sha256::new();
-        h.update(Stamp::of(st).key());
+        h.update(StatKey::from_stat(st).key_bytes());
         for n in [
             st.st_uid,
             st.st_gid,
-            crate::host::fs::bits(st),
-            crate::host::fs::kind(st) as u32,
+            crate::host::fs::permission_bits(st),
+            crate::host::fs::file_type(st) as u32,
         ] {
             h.update(n.to_be_bytes());
         }
@@ -47,7 +47,7 @@ impl Footprint {
         self.entries += 1;
     }
 
-    fn add(&mut self, other: &Footprint) {
+    fn combine_with(&mut self, other: &TreeFingerprint) {
         for (s, o) in self.sum.iter_mut().zip(other.sum) {
             *s = s.wrapping_add(o);
         }
@@ -55,54 +55,60 @@ impl Footprint {
     }
 }
 
-struct Fold {
-    total: Mutex<Footprint>,
+struct FingerprintVisitor {
+    total: Mutex<TreeFingerprint>,
     /// Every entry could be read, and is older than the clock's grain.
     sound: AtomicBool,
     settled_at: i64,
 }
 
-impl Visit for Fold {
-    type Local = Footprint;
+impl TreeVisitor for FingerprintVisitor {
+    type Local = TreeFingerprint;
 
-    fn entry(&self, local: &mut Footprint, folder: &Folder, name: &CStr, st: &FileStat) -> bool {
-        if !Stamp::of(st).settled(self.settled_at) {
+    fn visit_entry(
+        &self,
+        local: &mut TreeFingerprint,
+        folder: &WalkedFolder,
+        name: &CStr,
+        st: &FileStat,
+    ) -> bool {
+        if !StatKey::from_stat(st).older_than_granularity(self.settled_at) {
             self.sound.store(false, Ordering::Relaxed);
         }
-        local.entry(&folder.path, name, st);
+        local.add_entry(&folder.path, name, st);
         true
     }
 
-    fn done(&self, local: Footprint, _: &Folder, _: usize) {
+    fn folder_done(&self, local: TreeFingerprint, _: &WalkedFolder, _: usize) {
         if let Ok(mut t) = self.total.lock() {
-            t.add(&local);
+            t.combine_with(&local);
         }
     }
 
-    fn failed(&self, _: &str, _: Errno) {
+    fn read_failed(&self, _: &str, _: Errno) {
         self.sound.store(false, Ordering::Relaxed);
     }
 }
 
 /// The footprint of everything below `start`; `None` where something could not be read, or changed
 /// so shortly before `settled_at` (nanoseconds since 1970) that a later change could look the same.
-pub fn take(start: OwnedFd, settled_at: i64) -> Option<Footprint> {
-    let fold = Fold {
+pub fn take_fingerprint(start: OwnedFd, settled_at: i64) -> Option<TreeFingerprint> {
+    let fold = FingerprintVisitor {
         total: Mutex::default(),
         sound: AtomicBool::new(true),
         settled_at,
     };
-    walk(start, &fold);
+    walk_tree(start, &fold);
     fold.sound
         .into_inner()
         .then(|| fold.total.into_inner().unwrap_or_default())
 }
 
 /// The footprints of trees that were completely checked, by the name of the tree.
-pub type Footprints = BTreeMap<String, Footprint>;
+pub type Footprints = BTreeMap<String, TreeFingerprint>;
 
 /// Those at `path`; an absent or damaged file holds none.
-pub fn load(path: &Path) -> Footprints {
+pub fn load_fingerprints(path: &Path) -> Footprints {
     std::fs::read(path)
         .ok()
         .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -119,12 +125,12 @@ mod tests {
     fn any_change_shows_and_a_fresh_tree_has_no_footprint() {
         let dir = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
-        let now = || take(open_dir(dir.path()).unwrap(), now_ns() + 10_000_000_000);
+        let now = || take_fingerprint(open_dir(dir.path()).unwrap(), now_ns() + 10_000_000_000);
         std::fs::create_dir(dir.path().join("d")).unwrap();
         write("a", "1");
         write("d/b", "2");
         assert_eq!(
-            take(open_dir(dir.path()).unwrap(), now_ns()),
+            take_fingerprint(open_dir(dir.path()).unwrap(), now_ns()),
             None,
             "what changed just now could change again unseen"
         );

@@ -13,26 +13,28 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode as FileMode;
 use rayon::prelude::*;
 
-use super::list_tree::{Found, gather};
+use super::list_tree::{FoundEntry, list_tree};
 use super::stat_cache::{StatCache, now_ns};
-use super::verification::{Readings, Sealed};
+use super::verification::{SealedTree, VerificationCache};
 use crate::desired::GenSpec;
 use crate::desired::generation_layout::{
-    Layout, MODEL_PATHS, Place, SPEC, TRACKED, model_paths_text, spec_text, within,
+    GenerationLayout, MODEL_PATHS, SPEC, TRACKED, TreePlace, is_within, model_paths_text, spec_text,
 };
-use crate::host::build::bytecode::Bytecode;
+use crate::host::build::bytecode::BytecodeList;
 use crate::host::fs::open_dir;
-use crate::lock::Pin;
-use crate::plan::observed::{Finding, GenCheck, Kind, Seen, Unknown, What};
-use crate::tree::{Entry, Hasher, Listing, Mode, Oid, blob_id};
+use crate::lock::RepositoryPin;
+use crate::plan::observed::{
+    DifferenceKind, FileType, GenCheck, Seen, TreeDifference, UnknownState,
+};
+use crate::tree::{EntryMode, ObjectHasher, ObjectId, TreeEntry, TreeListing, blob_id};
 
 /// A content id, and when its reading began if it is to be kept.
-type Reading = (Option<Oid>, Option<i64>);
+type Reading = (Option<ObjectId>, Option<i64>);
 
 /// What content check needs beside the generation.
-pub struct Checker<'a> {
+pub struct GenerationChecker<'a> {
     pub cache: &'a StatCache,
-    pub readings: &'a Readings,
+    pub readings: &'a VerificationCache,
     /// Where listings of locked trees are kept; they are believed only if they hash to the locked
     /// tree.
     pub trees: &'a Path,
@@ -40,70 +42,70 @@ pub struct Checker<'a> {
     pub gid: u32,
 }
 
-impl Checker<'_> {
+impl GenerationChecker<'_> {
     /// The bytecode that a generation should hold.
-    fn bytecode(&self, spec: &GenSpec) -> Bytecode {
+    fn expected_bytecode(&self, spec: &GenSpec) -> BytecodeList {
         // Beside the folder of listings: `Paths::bytecode`.
         let records = self.trees.parent().unwrap_or(Path::new("/"));
-        Bytecode::load(&records.join(format!("bytecode-{}.json", spec.id())))
+        BytecodeList::load(&records.join(format!("bytecode-{}.json", spec.id())))
     }
 
     /// What is off in the generation at `folder`; `None` if there is none.
-    pub fn check(&self, folder: &Path, spec: &GenSpec) -> Seen<Option<GenCheck>> {
-        let Some(sealed) = Sealed::open(folder, spec.id(), self.uid, self.gid)? else {
+    pub fn check_generation(&self, folder: &Path, spec: &GenSpec) -> Seen<Option<GenCheck>> {
+        let Some(sealed) = SealedTree::open(folder, spec.id(), self.uid, self.gid)? else {
             return Ok(None);
         };
-        if sealed.unchanged(self.readings)? {
+        if sealed.is_unchanged(self.readings)? {
             return Ok(Some(GenCheck::default()));
         }
-        let (found, empty) = gather(&sealed.fd, folder)?;
-        let ids = self.contents(&sealed.fd, &found)?;
-        let mut state = Comparison::new(self, spec);
-        if let Some(off) = sealed.frame() {
-            state.note(
+        let (found, empty) = list_tree(&sealed.fd, folder)?;
+        let ids = self.content_ids(&sealed.fd, &found)?;
+        let mut state = TreeComparison::new(self, spec);
+        if let Some(off) = sealed.own_metadata() {
+            state.note_difference(
                 "comfyui",
                 ".",
-                What::Owner,
+                DifferenceKind::Owner,
                 format!("the generation's folder has {off}"),
             );
         }
         for (f, id) in found.iter().zip(ids) {
-            state.entry(f, id, &sealed.fd);
+            state.compare_entry(f, id, &sealed.fd);
         }
         for path in empty {
-            state.empty(&path);
+            state.note_empty_folder(&path);
         }
         let check = state.finish();
-        if check.intact() {
-            sealed.whole(self.readings)?;
+        if check.is_intact() {
+            sealed.record_verified(self.readings)?;
         }
         Ok(Some(check))
     }
 
     /// The content ids of all files and links, from the cache where it vouches, else read.
-    fn contents(&self, dir: &impl AsFd, found: &[Found]) -> Seen<Vec<Option<Oid>>> {
+    fn content_ids(&self, dir: &impl AsFd, found: &[FoundEntry]) -> Seen<Vec<Option<ObjectId>>> {
         let fd = dir.as_fd();
         let results: Vec<Seen<Reading>> = found
             .par_iter()
             .with_min_len(64)
             .map(|f| match f.kind {
-                Kind::Link => Ok((
+                FileType::Link => Ok((
                     f.target.as_ref().and_then(|t| {
                         blob_id(std::os::unix::ffi::OsStrExt::as_bytes(t.as_os_str())).ok()
                     }),
                     None,
                 )),
-                Kind::File => match self.cache.get(&f.stamp) {
+                FileType::File => match self.cache.content_id(&f.stamp) {
                     Some(oid) => Ok((Some(oid), Some(i64::MAX))),
-                    None => match self.readings.get(&f.stamp) {
+                    None => match self.readings.content_id(&f.stamp) {
                         Some(oid) => Ok((Some(oid), None)),
                         None => {
                             let began = now_ns();
                             hash_at(fd, &f.path)
                                 .map(|o| (Some(o), Some(began)))
                                 .map_err(|e| {
-                                    Unknown::new(
-                                        format!("{}: {e}", crate::text::escape(&f.path)),
+                                    UnknownState::new(
+                                        format!("{}: {e}", crate::text::escape_text(&f.path)),
                                         true,
                                     )
                                     .caused_by(&e)
@@ -123,13 +125,13 @@ impl Checker<'_> {
             }
             ids.push(oid);
         }
-        self.readings.extend(more);
+        self.readings.extend_contents(more);
         Ok(ids)
     }
 }
 
 /// The blob id of a regular file below `dir`; a special file put in its place is never read.
-pub fn hash_at(dir: impl AsFd, path: &str) -> std::io::Result<Oid> {
+pub fn hash_at(dir: impl AsFd, path: &str) -> std::io::Result<ObjectId> {
     let fd = openat(
         dir,
         path,
@@ -143,12 +145,12 @@ pub fn hash_at(dir: impl AsFd, path: &str) -> std::io::Result<Oid> {
     hash_file(std::fs::File::from(fd))
 }
 
-pub fn hash_file(mut file: std::fs::File) -> std::io::Result<Oid> {
+pub fn hash_file(mut file: std::fs::File) -> std::io::Result<ObjectId> {
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(std::io::Error::other("is not a regular file"));
     }
-    let mut hasher = Hasher::blob(meta.len());
+    let mut hasher = ObjectHasher::blob(meta.len());
     let mut buf = vec![0u8; (meta.len() as usize).clamp(1, 128 << 10)];
     loop {
         let n = file.read(&mut buf)?;
@@ -162,51 +164,51 @@ pub fn hash_file(mut file: std::fs::File) -> std::io::Result<Oid> {
         .map_err(|p| std::io::Error::other(p.message))
 }
 
-struct Comparison<'a> {
-    checker: &'a Checker<'a>,
+struct TreeComparison<'a> {
+    checker: &'a GenerationChecker<'a>,
     spec: &'a GenSpec,
-    layout: Layout<'a>,
+    layout: GenerationLayout<'a>,
     links: BTreeMap<String, PathBuf>,
     found_links: BTreeSet<String>,
     made: BTreeSet<&'static str>,
-    bytecode: Bytecode,
-    listings: BTreeMap<String, Listing>,
+    bytecode: BytecodeList,
+    listings: BTreeMap<String, TreeListing>,
     /// Entries of custom_nodes/ that are there and no node of the lock.
     tops: BTreeSet<String>,
     check: GenCheck,
 }
 
-impl<'a> Comparison<'a> {
-    fn new(checker: &'a Checker<'a>, spec: &'a GenSpec) -> Self {
-        let layout = Layout::new(spec);
-        let links = layout.links();
-        Comparison {
+impl<'a> TreeComparison<'a> {
+    fn new(checker: &'a GenerationChecker<'a>, spec: &'a GenSpec) -> Self {
+        let layout = GenerationLayout::new(spec);
+        let links = layout.comfy_links();
+        TreeComparison {
             checker,
             spec,
             layout,
             links,
             found_links: BTreeSet::new(),
             made: BTreeSet::new(),
-            bytecode: checker.bytecode(spec),
+            bytecode: checker.expected_bytecode(spec),
             listings: BTreeMap::new(),
             tops: BTreeSet::new(),
             check: GenCheck::default(),
         }
     }
 
-    fn note(&mut self, part: &str, path: &str, what: What, detail: String) {
+    fn note_difference(&mut self, part: &str, path: &str, what: DifferenceKind, detail: String) {
         self.check
             .findings
             .entry(part.to_string())
             .or_default()
-            .push(Finding {
-                path: crate::text::escape(path),
+            .push(TreeDifference {
+                path: crate::text::escape_text(path),
                 what,
                 detail,
             });
     }
 
-    fn entry(&mut self, f: &Found, id: Option<Oid>, dir: &impl AsFd) {
+    fn compare_entry(&mut self, f: &FoundEntry, id: Option<ObjectId>, dir: &impl AsFd) {
         if let Some(name) = f
             .path
             .strip_prefix("ComfyUI/custom_nodes/")
@@ -216,93 +218,121 @@ impl<'a> Comparison<'a> {
             // tree has.
             let own = name == crate::host::build::bytecode::FOLDER
                 && self.spec.venv.is_some()
-                && f.kind == Kind::Dir;
+                && f.kind == FileType::Dir;
             if !own {
                 self.tops.insert(name.to_string());
             }
         }
-        let place = self.layout.place(&f.path, &self.links);
+        let place = self.layout.classify(&f.path, &self.links);
         let part = match &place {
-            Place::Tree(part, _) => part.clone(),
+            TreePlace::Tree(part, _) => part.clone(),
             _ => self.part_of(&f.path),
         };
         if f.uid != self.checker.uid || f.gid != self.checker.gid {
-            self.note(
+            self.note_difference(
                 &part,
                 &f.path,
-                What::Owner,
+                DifferenceKind::Owner,
                 format!("uid {}, gid {}", f.uid, f.gid),
             );
         }
         if let Some((_, compiled)) = self.bytecode.files.remove(&f.path) {
             match f.kind {
-                Kind::File if id != Some(compiled) => {
-                    self.note(&part, &f.path, What::Edited, "bytecode".into())
+                FileType::File if id != Some(compiled) => {
+                    self.note_difference(&part, &f.path, DifferenceKind::Edited, "bytecode".into())
                 }
-                Kind::File if f.bits != 0o644 => {
-                    self.note(&part, &f.path, What::Mode, format!("{:04o}", f.bits))
-                }
-                Kind::File => {}
-                _ => self.note(&part, &f.path, What::Replaced, "bytecode".into()),
+                FileType::File if f.bits != 0o644 => self.note_difference(
+                    &part,
+                    &f.path,
+                    DifferenceKind::Mode,
+                    format!("{:04o}", f.bits),
+                ),
+                FileType::File => {}
+                _ => self.note_difference(
+                    &part,
+                    &f.path,
+                    DifferenceKind::Replaced,
+                    "bytecode".into(),
+                ),
             }
             return;
         }
         match place {
-            Place::Link(target) => {
+            TreePlace::Link(target) => {
                 self.found_links.insert(f.path.clone());
                 if f.target.as_ref() != Some(&target) {
                     let is = f.target.as_ref().map_or("not a link".to_string(), |t| {
-                        format!("leads to {}", crate::text::escape(&t.display().to_string()))
+                        format!(
+                            "leads to {}",
+                            crate::text::escape_text(&t.display().to_string())
+                        )
                     });
-                    self.note(&part, &f.path, What::Link, is);
+                    self.note_difference(&part, &f.path, DifferenceKind::Link, is);
                 }
             }
-            Place::Made(name) => {
+            TreePlace::Made(name) => {
                 self.made.insert(name);
                 let wanted = if name == SPEC {
                     spec_text(self.spec)
                 } else {
                     model_paths_text(self.spec)
                 };
-                if f.kind != Kind::File
+                if f.kind != FileType::File
                     || f.bits != 0o644
                     || hash_at(dir, &f.path).ok() != blob_id(wanted.as_bytes()).ok()
                 {
-                    self.note("comfyui", &f.path, What::Edited, String::new());
+                    self.note_difference("comfyui", &f.path, DifferenceKind::Edited, String::new());
                 }
             }
-            Place::Frame | Place::Tree(..) if f.kind == Kind::Dir => {
+            TreePlace::Frame | TreePlace::Tree(..) if f.kind == FileType::Dir => {
                 if f.bits != 0o755 {
-                    self.note(&part, &f.path, What::Mode, format!("{:04o}", f.bits));
+                    self.note_difference(
+                        &part,
+                        &f.path,
+                        DifferenceKind::Mode,
+                        format!("{:04o}", f.bits),
+                    );
                 }
             }
-            Place::Frame => self.note(&part, &f.path, What::Replaced, "not a folder".into()),
+            TreePlace::Frame => self.note_difference(
+                &part,
+                &f.path,
+                DifferenceKind::Replaced,
+                "not a folder".into(),
+            ),
             // `tracked/x` and `ComfyUI/x` map to the same path: only one of them is the right
             // place.
-            Place::Tree(part, path) if !lies_right(&f.path, self.layout.aside(&part, &path)) => {
-                self.note(&part, &f.path, What::Added, String::new())
+            TreePlace::Tree(part, path)
+                if !lies_right(&f.path, self.layout.is_shadowed(&part, &path)) =>
+            {
+                self.note_difference(&part, &f.path, DifferenceKind::Added, String::new())
             }
-            Place::Tree(part, path) => self.leaf(&part, path, f, id),
+            TreePlace::Tree(part, path) => self.compare_leaf(&part, path, f, id),
         }
     }
 
-    fn leaf(&mut self, part: &str, path: String, f: &Found, id: Option<Oid>) {
+    fn compare_leaf(&mut self, part: &str, path: String, f: &FoundEntry, id: Option<ObjectId>) {
         let (mode, wanted_bits) = match (f.kind, f.bits & 0o100) {
-            (Kind::Link, _) => (Mode::Link, f.bits),
-            (Kind::File, 0) => (Mode::File, 0o644),
-            (Kind::File, _) => (Mode::Executable, 0o755),
+            (FileType::Link, _) => (EntryMode::Link, f.bits),
+            (FileType::File, 0) => (EntryMode::File, 0o644),
+            (FileType::File, _) => (EntryMode::Executable, 0o755),
             _ => {
-                self.note(
+                self.note_difference(
                     part,
                     &f.path,
-                    What::Added,
+                    DifferenceKind::Added,
                     "a device, socket or pipe".into(),
                 );
                 return;
             }
         };
         if f.bits != wanted_bits {
-            self.note(part, &f.path, What::Mode, format!("{:04o}", f.bits));
+            self.note_difference(
+                part,
+                &f.path,
+                DifferenceKind::Mode,
+                format!("{:04o}", f.bits),
+            );
         }
         match id {
             Some(oid) => drop(
@@ -310,27 +340,34 @@ impl<'a> Comparison<'a> {
                     .entry(part.to_string())
                     .or_default()
                     .0
-                    .insert(path, Entry { mode, oid, size: 0 }),
+                    .insert(path, TreeEntry { mode, oid, size: 0 }),
             ),
-            None => self.note(part, &f.path, What::Edited, "unreadable".into()),
+            None => {
+                self.note_difference(part, &f.path, DifferenceKind::Edited, "unreadable".into())
+            }
         }
     }
 
-    fn empty(&mut self, path: &str) {
-        let submodule = |pin: &Pin, inner: &str| pin.submodules.iter().any(|s| s.path == inner);
-        match self.layout.place(path, &self.links) {
-            Place::Tree(part, inner) => {
-                if self.spec.pin(&part).is_some_and(|p| submodule(p, &inner)) {
+    fn note_empty_folder(&mut self, path: &str) {
+        let submodule =
+            |pin: &RepositoryPin, inner: &str| pin.submodules.iter().any(|s| s.path == inner);
+        match self.layout.classify(path, &self.links) {
+            TreePlace::Tree(part, inner) => {
+                if self
+                    .spec
+                    .pin_of(&part)
+                    .is_some_and(|p| submodule(p, &inner))
+                {
                     return;
                 }
-                self.note(&part, path, What::EmptyFolder, String::new());
+                self.note_difference(&part, path, DifferenceKind::EmptyFolder, String::new());
             }
-            Place::Frame if path != TRACKED => {
+            TreePlace::Frame if path != TRACKED => {
                 let part = self.part_of(path);
                 // A node's own folder without a single file: its tree then lacks everything, which
                 // is told below.
                 if part == "comfyui" && path != "ComfyUI/custom_nodes" {
-                    self.note(&part, path, What::EmptyFolder, String::new());
+                    self.note_difference(&part, path, DifferenceKind::EmptyFolder, String::new());
                 }
             }
             _ => {}
@@ -360,21 +397,26 @@ impl<'a> Comparison<'a> {
             .collect();
         for link in missing {
             let part = self.part_of(&link);
-            self.note(&part, &link, What::Missing, "a link of comfy's".into());
+            self.note_difference(
+                &part,
+                &link,
+                DifferenceKind::Missing,
+                "a link of comfy's".into(),
+            );
         }
         for path in std::mem::take(&mut self.bytecode.files).into_keys() {
             let part = self.part_of(&path);
-            self.note(&part, &path, What::Missing, "bytecode".into());
+            self.note_difference(&part, &path, DifferenceKind::Missing, "bytecode".into());
         }
         for name in [SPEC, MODEL_PATHS] {
             if !self.made.contains(name) {
-                self.note("comfyui", name, What::Missing, String::new());
+                self.note_difference("comfyui", name, DifferenceKind::Missing, String::new());
             }
         }
         let mut listings = std::mem::take(&mut self.listings);
-        let parts: Vec<(String, &Pin, Listing)> = self
+        let parts: Vec<(String, &RepositoryPin, TreeListing)> = self
             .spec
-            .pins()
+            .all_pins()
             .map(|(part, pin)| {
                 (
                     part.clone(),
@@ -383,15 +425,17 @@ impl<'a> Comparison<'a> {
                 )
             })
             .collect();
-        let compare = |(part, pin, listing): (String, &Pin, Listing)| {
-            let trees = split(listing, pin).into_iter().map(|(prefix, tree, own)| {
-                (
-                    own.quick_tree_hash().is_ok_and(|h| h == tree),
-                    prefix,
-                    tree,
-                    own,
-                )
-            });
+        let compare = |(part, pin, listing): (String, &RepositoryPin, TreeListing)| {
+            let trees = split_listing(listing, pin)
+                .into_iter()
+                .map(|(prefix, tree, own)| {
+                    (
+                        own.quick_tree_hash().is_ok_and(|h| h == tree),
+                        prefix,
+                        tree,
+                        own,
+                    )
+                });
             (part, trees.collect::<Vec<_>>())
         };
         let compared: Vec<_> = parts.into_par_iter().map(compare).collect();
@@ -400,21 +444,21 @@ impl<'a> Comparison<'a> {
                 let core = part == "comfyui" && prefix.is_empty();
                 if same {
                     if core {
-                        self.strangers(&own);
+                        self.unmanaged_nodes(&own);
                     }
                     continue;
                 }
                 match load_listing(self.checker.trees, tree) {
                     Some(locked) => {
                         if core {
-                            self.strangers(&locked);
+                            self.unmanaged_nodes(&locked);
                         }
-                        self.explain(&part, &prefix, &own, &locked);
+                        self.explain_part(&part, &prefix, &own, &locked);
                     }
-                    None => self.note(
+                    None => self.note_difference(
                         &part,
-                        &self.layout.locate(&part, prefix.trim_end_matches('/')),
-                        What::Edited,
+                        &self.layout.disk_path(&part, prefix.trim_end_matches('/')),
+                        DifferenceKind::Edited,
                         "the tree's hash is not the locked one".into(),
                     ),
                 }
@@ -428,7 +472,7 @@ impl<'a> Comparison<'a> {
             .map(|n| format!("ComfyUI/custom_nodes/{n}"))
             .collect();
         if let Some(f) = self.check.findings.get_mut("comfyui") {
-            f.retain(|f| !foreign.iter().any(|n| within(&f.path, n)));
+            f.retain(|f| !foreign.iter().any(|n| is_within(&f.path, n)));
         }
         for f in self.check.findings.values_mut() {
             f.sort_by(|a, b| a.path.cmp(&b.path));
@@ -437,49 +481,49 @@ impl<'a> Comparison<'a> {
         self.check
     }
 
-    fn explain(&mut self, part: &str, prefix: &str, own: &Listing, locked: &Listing) {
-        let at = |path: &str| self.layout.locate(part, &format!("{prefix}{path}"));
+    fn explain_part(&mut self, part: &str, prefix: &str, own: &TreeListing, locked: &TreeListing) {
+        let at = |path: &str| self.layout.disk_path(part, &format!("{prefix}{path}"));
         let mut notes = Vec::new();
         for (path, want) in &locked.0 {
             match own.0.get(path) {
-                None if want.mode == Mode::Commit => {}
-                None => notes.push((at(path), What::Missing, String::new())),
+                None if want.mode == EntryMode::Commit => {}
+                None => notes.push((at(path), DifferenceKind::Missing, String::new())),
                 Some(is)
                     if is.mode != want.mode
-                        && (is.mode == Mode::Link || want.mode == Mode::Link) =>
+                        && (is.mode == EntryMode::Link || want.mode == EntryMode::Link) =>
                 {
                     notes.push((
                         at(path),
-                        What::Replaced,
+                        DifferenceKind::Replaced,
                         "link for file, or file for link".into(),
                     ))
                 }
                 Some(is) if is.oid != want.oid => {
-                    notes.push((at(path), What::Edited, String::new()))
+                    notes.push((at(path), DifferenceKind::Edited, String::new()))
                 }
                 Some(is) if is.mode != want.mode => {
-                    notes.push((at(path), What::Mode, String::new()))
+                    notes.push((at(path), DifferenceKind::Mode, String::new()))
                 }
                 Some(_) => {}
             }
         }
         for path in own.0.keys().filter(|p| !locked.0.contains_key(*p)) {
-            notes.push((at(path), What::Added, String::new()));
+            notes.push((at(path), DifferenceKind::Added, String::new()));
         }
         for (path, what, detail) in notes {
-            self.note(part, &path, what, detail);
+            self.note_difference(part, &path, what, detail);
         }
     }
 
     /// What is in custom_nodes/ and neither the lock's nor ComfyUI's own.
-    fn strangers(&mut self, tracked: &Listing) {
+    fn unmanaged_nodes(&mut self, tracked: &TreeListing) {
         let own = |name: &str| {
             let path = format!("custom_nodes/{name}");
             tracked
                 .0
                 .range(path.clone()..)
                 .next()
-                .is_some_and(|(p, _)| within(p, &path))
+                .is_some_and(|(p, _)| is_within(p, &path))
         };
         self.check.foreign = self.tops.iter().filter(|n| !own(n)).cloned().collect();
     }
@@ -492,18 +536,21 @@ fn lies_right(path: &str, aside: bool) -> bool {
 
 /// A part's listing as the trees that it is made of: its own and each submodule's, with prefix and
 /// locked hash.
-pub fn split(listing: Listing, pin: &Pin) -> Vec<(String, Oid, Listing)> {
+pub fn split_listing(
+    listing: TreeListing,
+    pin: &RepositoryPin,
+) -> Vec<(String, ObjectId, TreeListing)> {
     if pin.submodules.is_empty() {
         return vec![(String::new(), pin.tree, listing)];
     }
-    let mut trees: Vec<(String, Oid, Listing)> =
-        vec![(String::new(), pin.tree, Listing::default())];
+    let mut trees: Vec<(String, ObjectId, TreeListing)> =
+        vec![(String::new(), pin.tree, TreeListing::default())];
     trees.extend(
         pin.submodules
             .iter()
-            .map(|s| (format!("{}/", s.path), s.tree, Listing::default())),
+            .map(|s| (format!("{}/", s.path), s.tree, TreeListing::default())),
     );
-    let owner = |path: &str, trees: &[(String, Oid, Listing)]| {
+    let owner = |path: &str, trees: &[(String, ObjectId, TreeListing)]| {
         trees
             .iter()
             .enumerate()
@@ -521,8 +568,8 @@ pub fn split(listing: Listing, pin: &Pin) -> Vec<(String, Oid, Listing)> {
         let inner = s.path[trees[i].0.len()..].to_string();
         trees[i].2.0.insert(
             inner,
-            Entry {
-                mode: Mode::Commit,
+            TreeEntry {
+                mode: EntryMode::Commit,
                 oid: s.commit,
                 size: 0,
             },
@@ -532,35 +579,35 @@ pub fn split(listing: Listing, pin: &Pin) -> Vec<(String, Oid, Listing)> {
 }
 
 /// A kept listing, if it hashes to `tree`.
-pub fn load_listing(trees: &Path, tree: Oid) -> Option<Listing> {
+pub fn load_listing(trees: &Path, tree: ObjectId) -> Option<TreeListing> {
     let text = std::fs::read(trees.join(format!("{tree}.json"))).ok()?;
-    let listing: Listing = serde_json::from_slice(&text).ok()?;
+    let listing: TreeListing = serde_json::from_slice(&text).ok()?;
     listing
         .tree_hash()
         .is_ok_and(|h| h == tree)
         .then_some(listing)
 }
 
-impl Checker<'_> {
+impl GenerationChecker<'_> {
     /// Files and links of a generation that are sealed as they should be, whatever the rest is:
     /// part, path in its tree, what it is, and its path below `folder`.
     pub fn good_files(
         &self,
         folder: &Path,
         spec: &GenSpec,
-    ) -> Vec<(String, String, Entry, String)> {
+    ) -> Vec<(String, String, TreeEntry, String)> {
         let Ok(fd) = open_dir(folder) else {
             return Vec::new();
         };
-        let Ok((found, _)) = gather(&fd, folder) else {
+        let Ok((found, _)) = list_tree(&fd, folder) else {
             return Vec::new();
         };
-        let Ok(ids) = self.contents(&fd, &found) else {
+        let Ok(ids) = self.content_ids(&fd, &found) else {
             return Vec::new();
         };
-        let layout = Layout::new(spec);
-        let links = layout.links();
-        let bytecode = self.bytecode(spec);
+        let layout = GenerationLayout::new(spec);
+        let links = layout.comfy_links();
+        let bytecode = self.expected_bytecode(spec);
         let mut out = Vec::new();
         for (f, id) in found
             .iter()
@@ -568,20 +615,20 @@ impl Checker<'_> {
             .filter(|(f, _)| !bytecode.files.contains_key(&f.path))
         {
             let mode = match (f.kind, f.bits) {
-                (Kind::Link, _) => Mode::Link,
-                (Kind::File, 0o644) => Mode::File,
-                (Kind::File, 0o755) => Mode::Executable,
+                (FileType::Link, _) => EntryMode::Link,
+                (FileType::File, 0o644) => EntryMode::File,
+                (FileType::File, 0o755) => EntryMode::Executable,
                 _ => continue,
             };
-            if let (Some(oid), Place::Tree(part, path), true) = (
+            if let (Some(oid), TreePlace::Tree(part, path), true) = (
                 id,
-                layout.place(&f.path, &links),
+                layout.classify(&f.path, &links),
                 f.uid == self.uid && f.gid == self.gid,
             ) {
                 // Only where the file lies at its own place: tracked/ and ComfyUI/ both map to the
                 // same tree path.
-                if layout.locate(&part, &path) == f.path {
-                    out.push((part, path, Entry { mode, oid, size: 0 }, f.path.clone()));
+                if layout.disk_path(&part, &path) == f.path {
+                    out.push((part, path, TreeEntry { mode, oid, size: 0 }, f.path.clone()));
                 }
             }
         }

@@ -8,28 +8,28 @@ use std::sync::Mutex;
 use nix::errno::Errno;
 use nix::sys::stat::FileStat;
 
-use super::stat_cache::Stamp;
-use crate::host::fs::walk::{Folder, Visit, walk};
-use crate::host::fs::{bits, kind};
-use crate::plan::observed::{Kind, Seen, Unknown};
+use super::stat_cache::StatKey;
+use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
+use crate::host::fs::{file_type, permission_bits};
+use crate::plan::observed::{FileType, Seen, UnknownState};
 
 /// One entry of a sealed tree.
-pub struct Found {
+pub struct FoundEntry {
     /// Below the tree's folder.
     pub path: String,
-    pub kind: Kind,
+    pub kind: FileType,
     pub uid: u32,
     pub gid: u32,
     pub bits: u32,
-    pub stamp: Stamp,
+    pub stamp: StatKey,
     pub target: Option<PathBuf>,
 }
 
 /// Every entry below `folder`, and which folders are empty.
-pub fn gather(fd: &impl AsFd, folder: &Path) -> Seen<(Vec<Found>, Vec<String>)> {
-    let start = crate::host::fs::open_dir_at(fd, c".").map_err(|e| Unknown::io(folder, &e))?;
-    let gather = Gather::default();
-    walk(start, &gather);
+pub fn list_tree(fd: &impl AsFd, folder: &Path) -> Seen<(Vec<FoundEntry>, Vec<String>)> {
+    let start = crate::host::fs::open_dir_at(fd, c".").map_err(|e| UnknownState::io(folder, &e))?;
+    let gather = ListVisitor::default();
+    walk_tree(start, &gather);
     if let Some(mut u) = gather.failed.into_inner().unwrap_or(None) {
         u.reason = format!("{}/{}", folder.display(), u.reason);
         return Err(u);
@@ -41,36 +41,42 @@ pub fn gather(fd: &impl AsFd, folder: &Path) -> Seen<(Vec<Found>, Vec<String>)> 
 }
 
 #[derive(Default)]
-struct Gather {
-    all: Mutex<Vec<Found>>,
+struct ListVisitor {
+    all: Mutex<Vec<FoundEntry>>,
     empty: Mutex<Vec<String>>,
-    failed: Mutex<Option<Unknown>>,
+    failed: Mutex<Option<UnknownState>>,
 }
 
-impl Visit for Gather {
-    type Local = Vec<Found>;
+impl TreeVisitor for ListVisitor {
+    type Local = Vec<FoundEntry>;
 
-    fn entry(&self, local: &mut Vec<Found>, folder: &Folder, name: &CStr, st: &FileStat) -> bool {
-        let kind = kind(st);
+    fn visit_entry(
+        &self,
+        local: &mut Vec<FoundEntry>,
+        folder: &WalkedFolder,
+        name: &CStr,
+        st: &FileStat,
+    ) -> bool {
+        let kind = file_type(st);
         let target = match kind {
-            Kind::Link => nix::fcntl::readlinkat(&folder.fd, name)
+            FileType::Link => nix::fcntl::readlinkat(&folder.fd, name)
                 .ok()
                 .map(PathBuf::from),
             _ => None,
         };
-        local.push(Found {
+        local.push(FoundEntry {
             path: folder.join(name),
             kind,
             uid: st.st_uid,
             gid: st.st_gid,
-            bits: bits(st),
-            stamp: Stamp::of(st),
+            bits: permission_bits(st),
+            stamp: StatKey::from_stat(st),
             target,
         });
         true
     }
 
-    fn done(&self, local: Vec<Found>, folder: &Folder, entries: usize) {
+    fn folder_done(&self, local: Vec<FoundEntry>, folder: &WalkedFolder, entries: usize) {
         if entries == 0
             && !folder.path.is_empty()
             && let Ok(mut e) = self.empty.lock()
@@ -82,11 +88,11 @@ impl Visit for Gather {
         }
     }
 
-    fn failed(&self, path: &str, e: Errno) {
+    fn read_failed(&self, path: &str, e: Errno) {
         if let Ok(mut f) = self.failed.lock() {
-            let reason = format!("{}: {}", crate::text::escape(path), e.desc());
+            let reason = format!("{}: {}", crate::text::escape_text(path), e.desc());
             f.get_or_insert(
-                Unknown::new(reason, matches!(e, Errno::EACCES | Errno::EPERM)).caused_by(&e),
+                UnknownState::new(reason, matches!(e, Errno::EACCES | Errno::EPERM)).caused_by(&e),
             );
         }
     }

@@ -11,22 +11,22 @@ use nix::sys::stat::{FileStat, Mode as FileMode, fchmod, fstat};
 use nix::unistd::{Gid, Uid, fchown, fchownat};
 
 use super::generation_check::hash_file;
-use super::stat_cache::Stamp;
-use super::verification::Readings;
-use crate::host::fs::walk::{Folder, Visit, walk};
-use crate::host::fs::{acl, kind, mode, open_dir};
-use crate::plan::ids::Ids;
-use crate::plan::observed::Kind;
+use super::stat_cache::StatKey;
+use super::verification::VerificationCache;
+use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
+use crate::host::fs::{acl, as_mode, file_type, open_dir};
+use crate::plan::ids::AccountIds;
+use crate::plan::observed::FileType;
 use crate::problem::{Cause, Doing, Problem, Result};
 use crate::progress::{Progress, Reporter};
-use crate::tree::{Listing, Mode, Oid, blob_id};
+use crate::tree::{EntryMode, ObjectId, TreeListing, blob_id};
 
-struct Sealer<'a> {
+struct TreeSealer<'a> {
     part: &'a str,
-    listing: &'a Listing,
+    listing: &'a TreeListing,
     uid: Uid,
     gid: Gid,
-    readings: &'a Readings,
+    readings: &'a VerificationCache,
     problems: Mutex<Vec<Problem>>,
     seen: Mutex<BTreeSet<String>>,
     progress: Box<dyn Progress>,
@@ -37,17 +37,17 @@ struct Sealer<'a> {
 /// # Errors
 /// A file that the listing does not have or that has another content, a hard link, a device:
 /// nothing is installed then.
-pub fn seal(
+pub fn seal_tree(
     part: &str,
     from: &Path,
-    listing: &Listing,
-    ids: Ids,
-    readings: &Readings,
+    listing: &TreeListing,
+    ids: AccountIds,
+    readings: &VerificationCache,
     report: &dyn Reporter,
 ) -> Result<()> {
     let fd = open_dir(from).doing(|| format!("open {}", from.display()))?;
     let root = fd.try_clone().doing(|| "clone a descriptor".into())?;
-    let sealer = Sealer {
+    let sealer = TreeSealer {
         part,
         listing,
         uid: Uid::from_raw(ids.seal),
@@ -55,17 +55,17 @@ pub fn seal(
         readings,
         problems: Mutex::default(),
         seen: Mutex::default(),
-        progress: report.job(part),
+        progress: report.start_job(part),
     };
     sealer
-        .folder(&root)
+        .seal_folder(&root)
         .doing(|| format!("seal {}", from.display()))?;
-    walk(fd, &sealer);
+    walk_tree(fd, &sealer);
     let problems = sealer.problems.into_inner().unwrap_or_default();
     if problems.is_empty() {
         Ok(())
     } else {
-        Err(Problem::all(problems))
+        Err(Problem::from_many(problems))
     }
 }
 
@@ -73,7 +73,7 @@ pub fn seal(
 ///
 /// # Errors
 /// It is no plain file of the build process.
-pub fn file(path: &Path, ids: Ids) -> std::io::Result<Oid> {
+pub fn seal_file(path: &Path, ids: AccountIds) -> std::io::Result<ObjectId> {
     hash_file(open_plain(path, ids)?.0)
 }
 
@@ -81,8 +81,8 @@ pub fn file(path: &Path, ids: Ids) -> std::io::Result<Oid> {
 ///
 /// # Errors
 /// As [`file`].
-pub fn open_plain(path: &Path, ids: Ids) -> std::io::Result<(std::fs::File, u64)> {
-    let (dir, name) = crate::host::fs::parent(path)?;
+pub fn open_plain(path: &Path, ids: AccountIds) -> std::io::Result<(std::fs::File, u64)> {
+    let (dir, name) = crate::host::fs::open_parent(path)?;
     open_plain_at(&dir, &name, ids)
 }
 
@@ -93,7 +93,7 @@ pub fn open_plain(path: &Path, ids: Ids) -> std::io::Result<(std::fs::File, u64)
 pub fn open_plain_at(
     dir: &std::os::fd::OwnedFd,
     name: &CStr,
-    ids: Ids,
+    ids: AccountIds,
 ) -> std::io::Result<(std::fs::File, u64)> {
     let fd = openat(
         dir,
@@ -102,7 +102,7 @@ pub fn open_plain_at(
         FileMode::empty(),
     )?;
     let st = fstat(&fd)?;
-    if kind(&st) != Kind::File || st.st_nlink != 1 || st.st_uid != ids.build {
+    if file_type(&st) != FileType::File || st.st_nlink != 1 || st.st_uid != ids.build {
         return Err(std::io::Error::other(
             "is no plain file of the build process",
         ));
@@ -113,29 +113,35 @@ pub fn open_plain_at(
         Some(Uid::from_raw(ids.seal)),
         Some(Gid::from_raw(ids.seal_gid)),
     )?;
-    fchmod(&fd, mode(0o644))?;
+    fchmod(&fd, as_mode(0o644))?;
     Ok((
         std::fs::File::from(fd),
         u64::try_from(st.st_size).unwrap_or(0),
     ))
 }
 
-impl Sealer<'_> {
-    fn folder(&self, fd: &std::os::fd::OwnedFd) -> std::io::Result<()> {
+impl TreeSealer<'_> {
+    fn seal_folder(&self, fd: &std::os::fd::OwnedFd) -> std::io::Result<()> {
         acl::drop_all(fd);
         fchown(fd, Some(self.uid), Some(self.gid))?;
-        Ok(fchmod(fd, mode(0o755))?)
+        Ok(fchmod(fd, as_mode(0o755))?)
     }
 
-    fn leaf(&self, folder: &Folder, name: &CStr, path: &str, st: &FileStat) -> std::io::Result<()> {
+    fn seal_leaf(
+        &self,
+        folder: &WalkedFolder,
+        name: &CStr,
+        path: &str,
+        st: &FileStat,
+    ) -> std::io::Result<()> {
         let entry = self
             .listing
             .0
             .get(path)
             .ok_or_else(|| std::io::Error::other("is not in the tree"))?;
         let wrong = || std::io::Error::other("does not have the content that the tree says");
-        match (kind(st), entry.mode) {
-            (Kind::Link, Mode::Link) => {
+        match (file_type(st), entry.mode) {
+            (FileType::Link, EntryMode::Link) => {
                 let target = nix::fcntl::readlinkat(&folder.fd, name)?;
                 if blob_id(std::os::unix::ffi::OsStrExt::as_bytes(target.as_os_str())).ok()
                     != Some(entry.oid)
@@ -150,7 +156,7 @@ impl Sealer<'_> {
                     AtFlags::AT_SYMLINK_NOFOLLOW,
                 )?;
             }
-            (Kind::File, Mode::File | Mode::Executable) => {
+            (FileType::File, EntryMode::File | EntryMode::Executable) => {
                 let fd = openat(
                     &folder.fd,
                     name,
@@ -164,19 +170,19 @@ impl Sealer<'_> {
                 fchown(&fd, Some(self.uid), Some(self.gid))?;
                 fchmod(
                     &fd,
-                    mode(if entry.mode == Mode::Executable {
+                    as_mode(if entry.mode == EntryMode::Executable {
                         0o755
                     } else {
                         0o644
                     }),
                 )?;
-                let stamp = Stamp::of(&fstat(&fd)?);
+                let stamp = StatKey::from_stat(&fstat(&fd)?);
                 if hash_file(std::fs::File::from(fd))? != entry.oid {
                     return Err(wrong());
                 }
                 // Nobody but us can write here, so the reading holds however fresh the time stamps
                 // are.
-                self.readings.add(stamp, entry.oid, i64::MAX);
+                self.readings.add_content(stamp, entry.oid, i64::MAX);
             }
             _ => {
                 return Err(std::io::Error::other(
@@ -187,45 +193,55 @@ impl Sealer<'_> {
         Ok(())
     }
 
-    fn problem(&self, path: &str, e: &dyn Cause) {
+    fn add_problem(&self, path: &str, e: &dyn Cause) {
         if let Ok(mut p) = self.problems.lock()
             && p.len() < 10
         {
             p.push(
-                Problem::new(format!("{}: {}: {e}", self.part, crate::text::escape(path)))
-                    .caused_by(e)
-                    .hint("nothing was installed"),
+                Problem::new(format!(
+                    "{}: {}: {e}",
+                    self.part,
+                    crate::text::escape_text(path)
+                ))
+                .caused_by(e)
+                .with_hint("nothing was installed"),
             );
         }
     }
 }
 
-impl Visit for Sealer<'_> {
+impl TreeVisitor for TreeSealer<'_> {
     type Local = usize;
 
-    fn entry(&self, local: &mut usize, folder: &Folder, name: &CStr, st: &FileStat) -> bool {
+    fn visit_entry(
+        &self,
+        local: &mut usize,
+        folder: &WalkedFolder,
+        name: &CStr,
+        st: &FileStat,
+    ) -> bool {
         *local += 1;
         let path = folder.join(name);
-        let done = if kind(st) == Kind::Dir {
-            crate::host::fs::open_dir_at(&folder.fd, name).and_then(|fd| self.folder(&fd))
+        let done = if file_type(st) == FileType::Dir {
+            crate::host::fs::open_dir_at(&folder.fd, name).and_then(|fd| self.seal_folder(&fd))
         } else {
-            self.leaf(folder, name, &path, st)
+            self.seal_leaf(folder, name, &path, st)
         };
         if let Err(e) = done {
-            self.problem(&path, &e);
+            self.add_problem(&path, &e);
         }
         true
     }
 
-    fn done(&self, local: usize, folder: &Folder, _: usize) {
+    fn folder_done(&self, local: usize, folder: &WalkedFolder, _: usize) {
         if let Ok(mut s) = self.seen.lock() {
             s.insert(String::from_utf8_lossy(&folder.path).into_owned());
             self.progress
-                .at((s.len() + local) as u64, self.listing.0.len() as u64);
+                .set_position((s.len() + local) as u64, self.listing.0.len() as u64);
         }
     }
 
-    fn failed(&self, path: &str, e: Errno) {
-        self.problem(path, &e);
+    fn read_failed(&self, path: &str, e: Errno) {
+        self.add_problem(path, &e);
     }
 }

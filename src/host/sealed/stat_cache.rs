@@ -8,7 +8,7 @@ use std::path::Path;
 
 use nix::sys::stat::FileStat;
 
-use crate::tree::Oid;
+use crate::tree::ObjectId;
 
 const RECORD: usize = 8 + 8 + 8 + 8 + 20;
 const MAGIC: &[u8; 8] = b"comfyst2";
@@ -27,21 +27,21 @@ const COARSE_NS: i64 = 2_000_000_000;
 
 /// The identity of a file's content as far as stat tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Stamp {
+pub struct StatKey {
     ino: u64,
     size: u64,
     mtime: i64,
     ctime: i64,
 }
 
-impl Stamp {
+impl StatKey {
     #[allow(
         clippy::unnecessary_cast,
         reason = "the widths differ between the platforms"
     )]
-    pub fn of(st: &FileStat) -> Stamp {
+    pub fn from_stat(st: &FileStat) -> StatKey {
         let ns = |s: i64, n: i64| s.wrapping_mul(1_000_000_000).wrapping_add(n);
-        Stamp {
+        StatKey {
             ino: st.st_ino as u64,
             size: st.st_size as u64,
             mtime: ns(st.st_mtime as i64, st.st_mtime_nsec as i64),
@@ -55,7 +55,7 @@ impl Stamp {
     }
 
     /// Whether content read at `read_ns` (nanoseconds since 1970) can be vouched for by this stamp.
-    pub fn settled(&self, read_ns: i64) -> bool {
+    pub fn older_than_granularity(&self, read_ns: i64) -> bool {
         let grain = if self.ctime % 1_000_000_000 == 0 {
             COARSE_NS
         } else {
@@ -65,7 +65,7 @@ impl Stamp {
     }
 
     /// Big endian, so that bytes sort as numbers.
-    pub fn key(&self) -> [u8; 32] {
+    pub fn key_bytes(&self) -> [u8; 32] {
         let mut k = [0; 32];
         k[..8].copy_from_slice(&self.ino.to_be_bytes());
         k[8..16].copy_from_slice(&self.size.to_be_bytes());
@@ -96,15 +96,15 @@ impl StatCache {
         self.bytes.get(8..).unwrap_or_default()
     }
 
-    pub fn get(&self, stamp: &Stamp) -> Option<Oid> {
+    pub fn content_id(&self, stamp: &StatKey) -> Option<ObjectId> {
         let records = self.records();
         let (mut low, mut high) = (0, records.len() / RECORD);
-        let wanted = stamp.key();
+        let wanted = stamp.key_bytes();
         while low < high {
             let middle = usize::midpoint(low, high);
             let record = &records[middle * RECORD..][..RECORD];
             match record[..32].cmp(&wanted[..]) {
-                std::cmp::Ordering::Equal => return record[32..].try_into().ok().map(Oid),
+                std::cmp::Ordering::Equal => return record[32..].try_into().ok().map(ObjectId),
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
             }
@@ -114,11 +114,11 @@ impl StatCache {
 
     /// The bytes of a cache of these readings, each with when it began (`i64::MAX`: nobody but us
     /// could write).
-    pub fn render(readings: impl IntoIterator<Item = (Stamp, Oid, i64)>) -> Vec<u8> {
-        let mut records: Vec<([u8; 32], Oid)> = readings
+    pub fn render(readings: impl IntoIterator<Item = (StatKey, ObjectId, i64)>) -> Vec<u8> {
+        let mut records: Vec<([u8; 32], ObjectId)> = readings
             .into_iter()
-            .filter(|(s, _, t)| s.settled(*t))
-            .map(|(s, o, _)| (s.key(), o))
+            .filter(|(s, _, t)| s.older_than_granularity(*t))
+            .map(|(s, o, _)| (s.key_bytes(), o))
             .collect();
         records.sort_unstable();
         records.dedup();
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_fresh_change_is_never_vouched_for() {
-        let stamp = |ino, ctime| Stamp {
+        let stamp = |ino, ctime| StatKey {
             ino,
             size: 5,
             mtime: 7,
@@ -154,12 +154,12 @@ mod tests {
         let coarse = stamp(3, now / 1_000_000_000 * 1_000_000_000 - 1_000_000_000);
         let cache = StatCache {
             bytes: StatCache::render(
-                [settled, racy, coarse].map(|s| (s, Oid([s.ino as u8; 20]), now)),
+                [settled, racy, coarse].map(|s| (s, ObjectId([s.ino as u8; 20]), now)),
             ),
         };
-        assert_eq!(cache.get(&settled), Some(Oid([1; 20])));
-        assert_eq!(cache.get(&racy), None);
-        assert_eq!(cache.get(&coarse), None);
-        assert_eq!(cache.get(&stamp(1, 4)), None);
+        assert_eq!(cache.content_id(&settled), Some(ObjectId([1; 20])));
+        assert_eq!(cache.content_id(&racy), None);
+        assert_eq!(cache.content_id(&coarse), None);
+        assert_eq!(cache.content_id(&stamp(1, 4)), None);
     }
 }

@@ -8,17 +8,17 @@ use std::sync::Mutex;
 
 use nix::sys::stat::FileStat;
 
-use super::fingerprint::{self, Footprint, Footprints};
-use super::stat_cache::{Stamp, StatCache, now_ns};
-use crate::host::fs::{bits, open_dir};
-use crate::plan::observed::{Seen, Unknown};
-use crate::tree::Oid;
+use super::fingerprint::{self, Footprints, TreeFingerprint};
+use super::stat_cache::{StatCache, StatKey, now_ns};
+use crate::host::fs::{open_dir, permission_bits};
+use crate::plan::observed::{Seen, UnknownState};
+use crate::tree::ObjectId;
 
 /// Content ids that were read or vouched for in this process, and whole trees that were: what the
 /// next stat cache and the next footprints are made of.
 #[derive(Default)]
-pub struct Readings {
-    contents: Mutex<std::collections::HashMap<Stamp, (Oid, i64)>>,
+pub struct VerificationCache {
+    contents: Mutex<std::collections::HashMap<StatKey, (ObjectId, i64)>>,
     /// Footprints of an earlier complete check.
     known: Footprints,
     whole: Mutex<Footprints>,
@@ -28,32 +28,32 @@ pub struct Readings {
     linked: Mutex<BTreeMap<String, PathBuf>>,
 }
 
-impl Readings {
-    pub fn new(known: Footprints) -> Readings {
-        Readings {
+impl VerificationCache {
+    pub fn new(known: Footprints) -> VerificationCache {
+        VerificationCache {
             known,
-            ..Readings::default()
+            ..VerificationCache::default()
         }
     }
 
-    pub fn add(&self, stamp: Stamp, oid: Oid, read_ns: i64) {
+    pub fn add_content(&self, stamp: StatKey, oid: ObjectId, read_ns: i64) {
         if let Ok(mut m) = self.contents.lock() {
             m.insert(stamp, (oid, read_ns));
         }
     }
 
-    pub fn extend(&self, more: Vec<(Stamp, Oid, i64)>) {
+    pub fn extend_contents(&self, more: Vec<(StatKey, ObjectId, i64)>) {
         if let Ok(mut m) = self.contents.lock() {
             m.extend(more.into_iter().map(|(s, o, t)| (s, (o, t))));
         }
     }
 
-    pub fn get(&self, stamp: &Stamp) -> Option<Oid> {
+    pub fn content_id(&self, stamp: &StatKey) -> Option<ObjectId> {
         self.contents.lock().ok()?.get(stamp).map(|(o, _)| *o)
     }
 
     /// Notes that the content of a tree is as it should be, whatever its stamps say.
-    pub fn vouch(&self, name: &str) {
+    pub fn mark_verified(&self, name: &str) {
         if let Ok(mut v) = self.vouched.lock() {
             v.insert(name.into());
         }
@@ -65,25 +65,25 @@ impl Readings {
 
     /// Notes that a whole tree shares files with a new one: its stamps changed by that, and nothing
     /// else.
-    pub fn linked(&self, name: String, folder: PathBuf) {
+    pub fn mark_linked(&self, name: String, folder: PathBuf) {
         if let Ok(mut l) = self.linked.lock() {
             l.insert(name, folder);
         }
     }
 
     /// Takes the footprints of such trees anew, once the last link is older than the clock's grain.
-    pub fn settle(&self) {
+    pub fn refresh_linked(&self) {
         for (name, folder) in self.linked.lock().map(|l| l.clone()).unwrap_or_default() {
             if let Some(is) = open_dir(&folder)
                 .ok()
-                .and_then(|fd| fingerprint::take(fd, now_ns()))
+                .and_then(|fd| fingerprint::take_fingerprint(fd, now_ns()))
             {
                 self.found_whole(&name, is);
             }
         }
     }
 
-    fn found_whole(&self, name: &str, footprint: Footprint) {
+    fn found_whole(&self, name: &str, footprint: TreeFingerprint) {
         if let Ok(mut w) = self.whole.lock() {
             w.insert(name.into(), footprint);
         }
@@ -96,7 +96,7 @@ impl Readings {
     }
 
     /// The footprints known and found, where they differ from those that were known.
-    pub fn footprints(&self) -> Option<Footprints> {
+    pub fn changed_fingerprints(&self) -> Option<Footprints> {
         let w = self.whole.lock().ok()?;
         let mut all = self.known.clone();
         all.extend(w.iter().map(|(n, f)| (n.clone(), *f)));
@@ -105,7 +105,7 @@ impl Readings {
 }
 
 /// A sealed folder that is being checked.
-pub struct Sealed<'a> {
+pub struct SealedTree<'a> {
     folder: &'a Path,
     name: String,
     pub fd: OwnedFd,
@@ -116,9 +116,14 @@ pub struct Sealed<'a> {
     began: i64,
 }
 
-impl<'a> Sealed<'a> {
+impl<'a> SealedTree<'a> {
     /// `None` if there is no such folder; `name` is that of its footprint.
-    pub fn open(folder: &'a Path, name: String, uid: u32, gid: u32) -> Seen<Option<Sealed<'a>>> {
+    pub fn open(
+        folder: &'a Path,
+        name: String,
+        uid: u32,
+        gid: u32,
+    ) -> Seen<Option<SealedTree<'a>>> {
         let fd = match open_dir(folder) {
             Ok(fd) => fd,
             Err(e)
@@ -130,7 +135,7 @@ impl<'a> Sealed<'a> {
                 return Ok(None);
             }
             Err(e) => {
-                return Err(Unknown::new(
+                return Err(UnknownState::new(
                     format!("{}: {e}", folder.display()),
                     e.kind() == std::io::ErrorKind::PermissionDenied,
                 )
@@ -139,8 +144,8 @@ impl<'a> Sealed<'a> {
         };
         let root =
             nix::sys::stat::fstat(&fd).map_err(|e| crate::host::fs::unreadable(folder, e))?;
-        let framed = root.st_uid == uid && root.st_gid == gid && bits(&root) == 0o755;
-        Ok(Some(Sealed {
+        let framed = root.st_uid == uid && root.st_gid == gid && permission_bits(&root) == 0o755;
+        Ok(Some(SealedTree {
             folder,
             name,
             fd,
@@ -150,19 +155,19 @@ impl<'a> Sealed<'a> {
         }))
     }
 
-    fn footprint(&self) -> Seen<Option<Footprint>> {
+    fn current_fingerprint(&self) -> Seen<Option<TreeFingerprint>> {
         // Opened anew for each walk: a duplicate would share the place in the listing.
         let again = crate::host::fs::open_dir_at(&self.fd, c".")
-            .map_err(|e| Unknown::io(self.folder, &e))?;
-        Ok(fingerprint::take(again, self.began))
+            .map_err(|e| UnknownState::io(self.folder, &e))?;
+        Ok(fingerprint::take_fingerprint(again, self.began))
     }
 
     /// Whether nothing in it changed since the last complete check.
-    pub fn unchanged(&self, readings: &Readings) -> Seen<bool> {
+    pub fn is_unchanged(&self, readings: &VerificationCache) -> Seen<bool> {
         let Some(known) = readings.known.get(&self.name).filter(|_| self.framed) else {
             return Ok(false);
         };
-        let same = self.footprint()?.is_some_and(|is| is == *known);
+        let same = self.current_fingerprint()?.is_some_and(|is| is == *known);
         if same {
             readings.found_whole(&self.name, *known);
         }
@@ -170,16 +175,23 @@ impl<'a> Sealed<'a> {
     }
 
     /// What the folder itself has, if that is not as it should be.
-    pub fn frame(&self) -> Option<String> {
+    pub fn own_metadata(&self) -> Option<String> {
         let r = &self.root;
-        (!self.framed).then(|| format!("uid {}, gid {}, mode {:04o}", r.st_uid, r.st_gid, bits(r)))
+        (!self.framed).then(|| {
+            format!(
+                "uid {}, gid {}, mode {:04o}",
+                r.st_uid,
+                r.st_gid,
+                permission_bits(r)
+            )
+        })
     }
 
     /// Notes that a complete check found nothing off.
-    pub fn whole(&self, readings: &Readings) -> Seen<()> {
+    pub fn record_verified(&self, readings: &VerificationCache) -> Seen<()> {
         // Taken after the check, and settled before it: what changed in between shows a later
         // ctime, and is not kept.
-        if let Some(is) = self.footprint()? {
+        if let Some(is) = self.current_fingerprint()? {
             readings.found_whole(&self.name, is);
         }
         Ok(())

@@ -11,14 +11,20 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
 
-use crate::host::fs::{cstring, kind, lstat_at, mode, open_dir_at, parent};
+use crate::host::fs::{as_mode, c_string, file_type, lstat_at, open_dir_at, open_parent};
 use crate::manifest::names;
-use crate::plan::observed::Kind;
+use crate::plan::observed::FileType;
 
 /// Copies `from`, sealed, to `base/inner`; what is there already stays as it is. Missing parents
 /// are made. Everything made belongs to `uid`. Nothing that is there already is opened for writing,
 /// and no link is followed.
-pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::Result<()> {
+pub fn copy_first_content(
+    from: &Path,
+    base: &Path,
+    inner: &Path,
+    uid: u32,
+    gid: u32,
+) -> io::Result<()> {
     let own = (Uid::from_raw(uid), Gid::from_raw(gid));
     let to = base.join(inner);
     let missing: Vec<&Path> = to
@@ -39,25 +45,25 @@ pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::R
             Ok(())
         }
     };
-    let (source, source_name) = match parent(from) {
+    let (source, source_name) = match open_parent(from) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return untracked(),
         r => r?,
     };
     if lstat_at(&source, &source_name) == Err(Errno::ENOENT) {
         return untracked();
     }
-    let (target, target_name) = parent(&to)?;
+    let (target, target_name) = open_parent(&to)?;
     if lstat_at(&target, &target_name).is_ok() {
         return Ok(());
     }
     // Under another name until it is whole: a kill leaves nothing that looks finished.
-    let temporary = cstring(format!(".{}.comfy-seed", target_name.to_string_lossy()).as_ref())?;
+    let temporary = c_string(format!(".{}.comfy-seed", target_name.to_string_lossy()).as_ref())?;
     match lstat_at(&target, &temporary) {
         Err(Errno::ENOENT) => {}
         // Of a killed run: closed to everybody, so that nobody can have put anything into it.
         Ok(st)
             if st.st_uid == nix::unistd::geteuid().as_raw()
-                && crate::host::fs::bits(&st) & 0o077 == 0 =>
+                && crate::host::fs::permission_bits(&st) & 0o077 == 0 =>
         {
             crate::host::fs::edit::remove_tree(&target, &temporary)?
         }
@@ -65,7 +71,7 @@ pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::R
         Ok(_) => crate::host::fs::edit::move_aside(&target, &temporary)?,
         Err(e) => return Err(e.into()),
     }
-    one(&source, &source_name, &target, &temporary, own, 0)?;
+    copy_entry(&source, &source_name, &target, &temporary, own, 0)?;
     nix::fcntl::renameat(
         &target,
         temporary.as_c_str(),
@@ -75,7 +81,7 @@ pub fn copy(from: &Path, base: &Path, inner: &Path, uid: u32, gid: u32) -> io::R
     Ok(())
 }
 
-fn one(
+fn copy_entry(
     from: &OwnedFd,
     from_name: &CStr,
     to: &OwnedFd,
@@ -84,9 +90,9 @@ fn one(
     depth: usize,
 ) -> io::Result<()> {
     let st = lstat_at(from, from_name)?;
-    match kind(&st) {
-        Kind::Dir if depth < 64 => {
-            match mkdirat(to, to_name, mode(0o700)) {
+    match file_type(&st) {
+        FileType::Dir if depth < 64 => {
+            match mkdirat(to, to_name, as_mode(0o700)) {
                 // There already: the node's own, kept.
                 Err(Errno::EEXIST) => return Ok(()),
                 r => r?,
@@ -96,15 +102,15 @@ fn one(
                 let entry = entry?;
                 let name = entry.file_name();
                 if name != c"." && name != c".." {
-                    one(&source, name, &target, name, own, depth + 1)?;
+                    copy_entry(&source, name, &target, name, own, depth + 1)?;
                 }
             }
             if nix::sys::stat::fstat(&target)?.st_uid == nix::unistd::geteuid().as_raw() {
                 fchown(&target, Some(own.0), Some(own.1))?;
-                fchmod(&target, mode(0o755))?;
+                fchmod(&target, as_mode(0o755))?;
             }
         }
-        Kind::File => {
+        FileType::File => {
             let source = openat(
                 from,
                 from_name,
@@ -119,7 +125,7 @@ fn one(
                     | OFlag::O_EXCL
                     | OFlag::O_NOFOLLOW
                     | OFlag::O_CLOEXEC,
-                mode(0o600),
+                as_mode(0o600),
             ) {
                 Err(Errno::EEXIST) => return Ok(()),
                 r => r?,
@@ -127,7 +133,7 @@ fn one(
             let mut target = std::fs::File::from(target);
             io::copy(&mut std::fs::File::from(source), &mut target)?;
             fchown(&target, Some(own.0), Some(own.1))?;
-            fchmod(&target, mode(0o644))?;
+            fchmod(&target, as_mode(0o644))?;
         }
         _ => {}
     }

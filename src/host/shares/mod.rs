@@ -13,40 +13,40 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::unistd::{Gid, Uid, fchown};
 
-use super::fs::{bits, kind, mode, open_dir};
-use crate::host::fs::walk::{Folder, Visit, walk};
+use super::fs::{as_mode, file_type, open_dir, permission_bits};
+use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
 use crate::host::fs::{acl, mounts};
 use crate::host::models::verified_hashes::{Hashes, Key};
-use crate::manifest::Access;
+use crate::manifest::ShareAccess;
 use crate::plan::model_summary::ModelFile;
-use crate::plan::observed::{Kind, Seen, Share, ShareSpec, Unknown};
+use crate::plan::observed::{FileType, Seen, ShareSpec, ShareState, UnknownState};
 use crate::plan::share_rules as rules;
-use crate::plan::share_rules::{Entry, Fault, Odd};
+use crate::plan::share_rules::{ShareDrift, ShareEntry, UnmanagedReason};
 use crate::problem::{Problem, Result};
 
 /// [`rules::fault`] on a stat.
-fn fault(s: &ShareSpec, st: &FileStat) -> (Option<Fault>, Option<Odd>) {
+fn evaluate_stat(s: &ShareSpec, st: &FileStat) -> (Option<ShareDrift>, Option<UnmanagedReason>) {
     #[allow(clippy::useless_conversion, reason = "nlink_t has 16 bits on macOS")]
     let links = u64::from(st.st_nlink);
-    rules::fault(
+    rules::evaluate_entry(
         s,
-        &Entry {
-            kind: kind(st),
+        &ShareEntry {
+            kind: file_type(st),
             uid: st.st_uid,
             gid: st.st_gid,
-            mode: bits(st),
+            mode: permission_bits(st),
             links,
         },
     )
 }
 
 #[derive(Default)]
-struct Tally {
+struct ShareStats {
     entries: usize,
     groups: BTreeMap<(bool, u32), usize>,
     /// Word, count.
     modes: BTreeMap<&'static str, usize>,
-    odd: BTreeMap<Odd, (usize, Vec<String>)>,
+    odd: BTreeMap<UnmanagedReason, (usize, Vec<String>)>,
     examples: Vec<String>,
 }
 
@@ -54,19 +54,22 @@ const EXAMPLES: usize = 3;
 /// Characters of an example.
 const LENGTH: usize = 80;
 
-impl Tally {
-    fn odd(&mut self, odd: Odd, path: &str) {
+impl ShareStats {
+    fn note_unmanaged(&mut self, odd: UnmanagedReason, path: &str) {
         let (n, examples) = self.odd.entry(odd).or_default();
         *n += 1;
         if examples.len() < EXAMPLES {
-            examples.push(example(path));
+            examples.push(example_path(path));
         }
     }
 }
 
 /// A path for people; of a long one the beginning.
-fn example(path: &str) -> String {
-    let mut short: String = crate::text::escape(path).chars().take(LENGTH + 1).collect();
+fn example_path(path: &str) -> String {
+    let mut short: String = crate::text::escape_text(path)
+        .chars()
+        .take(LENGTH + 1)
+        .collect();
     if short.chars().count() > LENGTH {
         short.pop();
         short.push('…');
@@ -74,36 +77,36 @@ fn example(path: &str) -> String {
     short
 }
 
-struct Check<'a> {
+struct ShareVisitor<'a> {
     spec: &'a ShareSpec,
     /// What is known of models, where the share holds some.
     hashes: Option<&'a Hashes>,
-    total: Mutex<Tally>,
+    total: Mutex<ShareStats>,
     files: Mutex<Vec<Vec<ModelFile>>>,
-    failed: Mutex<Option<Unknown>>,
+    failed: Mutex<Option<UnknownState>>,
 }
 
-impl Visit for Check<'_> {
+impl TreeVisitor for ShareVisitor<'_> {
     /// The files are those of one folder, for [`Check::files`].
-    type Local = (Tally, Vec<ModelFile>);
+    type Local = (ShareStats, Vec<ModelFile>);
 
-    fn entry(
+    fn visit_entry(
         &self,
         (t, files): &mut Self::Local,
-        folder: &Folder,
+        folder: &WalkedFolder,
         name: &CStr,
         st: &FileStat,
     ) -> bool {
-        let dir = kind(st) == Kind::Dir;
+        let dir = file_type(st) == FileType::Dir;
         if let Some(hashes) = self.hashes.filter(|_| !dir) {
-            files.push(model(hashes, folder.join(name), st));
+            files.push(model_file(hashes, folder.join(name), st));
         }
         if !self.spec.modes {
             return dir;
         }
-        let (fault, odd) = fault(self.spec, st);
+        let (fault, odd) = evaluate_stat(self.spec, st);
         if let Some(o) = odd {
-            t.odd(o, &folder.join(name));
+            t.note_unmanaged(o, &folder.join(name));
         }
         if let Some(f) = fault {
             if f.group {
@@ -111,7 +114,12 @@ impl Visit for Check<'_> {
             }
             if let Some(want) = f.mode {
                 *t.modes
-                    .entry(rules::word(self.spec, dir, bits(st), want))
+                    .entry(rules::mode_phrase(
+                        self.spec,
+                        dir,
+                        permission_bits(st),
+                        want,
+                    ))
                     .or_default() += 1;
             }
             if f.owner {
@@ -120,13 +128,13 @@ impl Visit for Check<'_> {
                     .or_default() += 1;
             }
             if t.examples.len() < EXAMPLES {
-                t.examples.push(example(&folder.join(name)));
+                t.examples.push(example_path(&folder.join(name)));
             }
         }
         dir
     }
 
-    fn done(&self, (local, found): Self::Local, folder: &Folder, entries: usize) {
+    fn folder_done(&self, (local, found): Self::Local, folder: &WalkedFolder, entries: usize) {
         if !found.is_empty()
             && let Ok(mut files) = self.files.lock()
         {
@@ -152,7 +160,7 @@ impl Visit for Check<'_> {
         if hands_down(self.spec, folder) {
             *all.modes.entry(HANDS_DOWN).or_default() += 1;
             all.examples
-                .push(example(&String::from_utf8_lossy(&folder.path)));
+                .push(example_path(&String::from_utf8_lossy(&folder.path)));
         }
         all.examples.extend(local.examples);
         if all.examples.len() > EXAMPLES * 8 {
@@ -161,20 +169,20 @@ impl Visit for Check<'_> {
         }
     }
 
-    fn failed(&self, path: &str, e: Errno) {
+    fn read_failed(&self, path: &str, e: Errno) {
         if e == Errno::ENAMETOOLONG {
             if let Ok(mut all) = self.total.lock() {
-                all.odd(Odd::Deep, path);
+                all.note_unmanaged(UnmanagedReason::Deep, path);
             }
         } else if let Ok(mut f) = self.failed.lock() {
             let reason = format!(
                 "{}/{}: {}",
                 self.spec.path.display(),
-                crate::text::escape(path),
+                crate::text::escape_text(path),
                 e.desc()
             );
             f.get_or_insert(
-                Unknown::new(reason, matches!(e, Errno::EACCES | Errno::EPERM)).caused_by(&e),
+                UnknownState::new(reason, matches!(e, Errno::EACCES | Errno::EPERM)).caused_by(&e),
             );
         }
     }
@@ -184,11 +192,11 @@ impl Visit for Check<'_> {
     clippy::useless_conversion,
     reason = "the widths differ between the platforms"
 )]
-fn model(hashes: &Hashes, path: String, st: &FileStat) -> ModelFile {
+fn model_file(hashes: &Hashes, path: String, st: &FileStat) -> ModelFile {
     let changed = i64::from(st.st_mtime).max(i64::from(st.st_ctime));
     ModelFile {
         path,
-        kind: kind(st),
+        kind: file_type(st),
         size: u64::try_from(st.st_size).unwrap_or(0),
         changed,
         known: hashes.get(&Key::of(st)),
@@ -196,46 +204,46 @@ fn model(hashes: &Hashes, path: String, st: &FileStat) -> ModelFile {
 }
 
 /// What the share at `spec.path` is; that path holds no links. With `hashes` every file is told.
-pub fn check(
+pub fn check_share(
     spec: &ShareSpec,
     hashes: Option<&Hashes>,
     group_name: &dyn Fn(u32) -> String,
-) -> Seen<Option<Share>> {
+) -> Seen<Option<ShareState>> {
     mount_ready(spec)?;
-    let Some(node) = super::fs::node(&spec.path)? else {
+    let Some(node) = super::fs::read_entry(&spec.path)? else {
         return Ok(None);
     };
-    if node.kind != Kind::Dir {
-        return Err(Unknown::new(
+    if node.kind != FileType::Dir {
+        return Err(UnknownState::new(
             format!("{} is not a folder", spec.path.display()),
             false,
         ));
     }
-    let mut share = Share {
+    let mut share = ShareState {
         real: spec.path.clone(),
         uid: node.uid,
         gid: node.gid,
         mode: node.mode,
-        ..Share::default()
+        ..ShareState::default()
     };
     if !spec.modes && hashes.is_none() {
         return Ok(Some(share));
     }
     let fd = open_dir(&spec.path).map_err(|e| {
-        Unknown::new(
+        UnknownState::new(
             format!("{}: {e}", spec.path.display()),
             e.kind() == std::io::ErrorKind::PermissionDenied,
         )
         .caused_by(&e)
     })?;
-    let check = Check {
+    let check = ShareVisitor {
         spec,
         hashes,
         total: Mutex::default(),
         files: Mutex::default(),
         failed: Mutex::new(None),
     };
-    walk(fd, &check);
+    walk_tree(fd, &check);
     if let Some(u) = check.failed.into_inner().unwrap_or(None) {
         return Err(u);
     }
@@ -272,13 +280,13 @@ pub fn check(
 
 /// A volume that is absent makes its share unknown; nothing is made on the mount point.
 pub fn mount_ready(spec: &ShareSpec) -> Seen<()> {
-    mounted(spec.requires_mount.as_deref())
+    ensure_mounted(spec.requires_mount.as_deref())
 }
 
 /// Whether the volume that something needs is there.
-pub fn mounted(volume: Option<&std::path::Path>) -> Seen<()> {
+pub fn ensure_mounted(volume: Option<&std::path::Path>) -> Seen<()> {
     let Some(volume) = volume else { return Ok(()) };
-    let say = |why: String| Unknown::new(format!("volume {} {why}", volume.display()), false);
+    let say = |why: String| UnknownState::new(format!("volume {} {why}", volume.display()), false);
     match mounts::is_mounted(volume) {
         Ok(true) => Ok(()),
         Ok(false) => Err(say("is not mounted".into())),
@@ -289,37 +297,37 @@ pub fn mounted(volume: Option<&std::path::Path>) -> Seen<()> {
 /// Whether a folder has a list of others' rights, which whatever is made in it inherits. Where the
 /// sandbox may add folders it may have made such a one, and what the owner puts there would be for
 /// others to change.
-fn hands_down(spec: &ShareSpec, folder: &Folder) -> bool {
-    spec.modes && spec.access == Access::Add && acl::has_list(&folder.fd)
+fn hands_down(spec: &ShareSpec, folder: &WalkedFolder) -> bool {
+    spec.modes && spec.access == ShareAccess::Add && acl::has_list(&folder.fd)
 }
 
 const HANDS_DOWN: &str = "folders have an access list";
 
-struct Mend<'a> {
+struct ShareRepair<'a> {
     spec: &'a ShareSpec,
     mended: AtomicUsize,
     problems: Mutex<Vec<Problem>>,
 }
 
-impl Visit for Mend<'_> {
+impl TreeVisitor for ShareRepair<'_> {
     type Local = ();
 
-    fn entry(&self, (): &mut (), folder: &Folder, name: &CStr, st: &FileStat) -> bool {
-        let dir = kind(st) == Kind::Dir;
-        if let Some(f) = fault(self.spec, st).0 {
+    fn visit_entry(&self, (): &mut (), folder: &WalkedFolder, name: &CStr, st: &FileStat) -> bool {
+        let dir = file_type(st) == FileType::Dir;
+        if let Some(f) = evaluate_stat(self.spec, st).0 {
             match mend_one(self.spec, &folder.fd, name, dir, &f) {
                 Ok(()) => drop(self.mended.fetch_add(1, Ordering::Relaxed)),
-                Err(e) => self.problem(format!(
+                Err(e) => self.add_problem(format!(
                     "share {}: {} was refused: {e}",
                     self.spec.name,
-                    crate::text::escape(&folder.join(name))
+                    crate::text::escape_text(&folder.join(name))
                 )),
             }
         }
         dir
     }
 
-    fn done(&self, (): (), folder: &Folder, _: usize) {
+    fn folder_done(&self, (): (), folder: &WalkedFolder, _: usize) {
         // The walk has it open: it is this folder, wherever it is by now. One that is not of this
         // share was never entered.
         if hands_down(self.spec, folder) {
@@ -328,25 +336,25 @@ impl Visit for Mend<'_> {
         }
     }
 
-    fn failed(&self, path: &str, e: Errno) {
+    fn read_failed(&self, path: &str, e: Errno) {
         // A folder that vanished or became a link while we walked is seen again by the next look.
         // One that is nested too deep was told by the look, and is left alone.
         if !matches!(
             e,
             Errno::ENOENT | Errno::ELOOP | Errno::ENOTDIR | Errno::ENAMETOOLONG
         ) {
-            self.problem(format!(
+            self.add_problem(format!(
                 "share {}: {}: {}",
                 self.spec.name,
-                crate::text::escape(path),
+                crate::text::escape_text(path),
                 e.desc()
             ));
         }
     }
 }
 
-impl Mend<'_> {
-    fn problem(&self, message: String) {
+impl ShareRepair<'_> {
+    fn add_problem(&self, message: String) {
         if let Ok(mut p) = self.problems.lock()
             && p.len() < 20
         {
@@ -362,7 +370,7 @@ fn mend_one(
     dir: &OwnedFd,
     name: &CStr,
     is_dir: bool,
-    seen: &Fault,
+    seen: &ShareDrift,
 ) -> std::io::Result<()> {
     // A group alone needs no open file, which on Linux is the cheaper way (open(2), O_PATH).
     let light = cfg!(target_os = "linux") && seen.mode.is_none() && !seen.owner;
@@ -384,7 +392,7 @@ fn mend_one(
         Err(e) => return Err(e.into()),
     };
     let st = fstat(&fd)?;
-    let Some(f) = fault(spec, &st).0 else {
+    let Some(f) = evaluate_stat(spec, &st).0 else {
         return Ok(());
     };
     if light && (f.mode.is_some() || f.owner) {
@@ -407,14 +415,14 @@ fn mend_one(
     // A mode would bring a masked entry of an ACL back to life. And chown clears set-ids, so the
     // mode comes after it.
     acl::drop_all(&fd);
-    Ok(fchmod(&fd, mode(want))?)
+    Ok(fchmod(&fd, as_mode(want))?)
 }
 
 /// Brings every entry that is off to what it should be, and touches no other; returns how many.
 ///
 /// # Errors
 /// Entries that could not be mended, with the reason of each.
-pub fn mend(spec: &ShareSpec) -> Result<usize> {
+pub fn repair_share(spec: &ShareSpec) -> Result<usize> {
     mount_ready(spec)
         .map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)).of_kind(u.kind))?;
     mend_opened(
@@ -430,17 +438,17 @@ pub fn mend(spec: &ShareSpec) -> Result<usize> {
 /// # Errors
 /// As [`mend`].
 pub fn mend_opened(spec: &ShareSpec, fd: OwnedFd) -> Result<usize> {
-    let mend = Mend {
+    let mend = ShareRepair {
         spec,
         mended: AtomicUsize::new(0),
         problems: Mutex::default(),
     };
-    walk(fd, &mend);
+    walk_tree(fd, &mend);
     let problems = mend.problems.into_inner().unwrap_or_default();
     if problems.is_empty() {
         Ok(mend.mended.into_inner())
     } else {
-        Err(Problem::all(problems))
+        Err(Problem::from_many(problems))
     }
 }
 
@@ -454,16 +462,16 @@ pub fn make_root(spec: &ShareSpec) -> Result<()> {
         .map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)).of_kind(u.kind))?;
     let (owner, group) = (Uid::from_raw(spec.owner), Gid::from_raw(spec.owner_gid));
     crate::host::fs::edit::make_parents(&spec.path, owner, group).map_err(fail)?;
-    let (parent, name) = super::fs::parent(&spec.path).map_err(fail)?;
-    match nix::sys::stat::mkdirat(&parent, name.as_c_str(), mode(0o700)) {
+    let (parent, name) = super::fs::open_parent(&spec.path).map_err(fail)?;
+    match nix::sys::stat::mkdirat(&parent, name.as_c_str(), as_mode(0o700)) {
         Ok(()) | Err(Errno::EEXIST) => {}
         Err(e) => return Err(fail(e.into())),
     }
     let fd = super::fs::open_dir_at(&parent, &name).map_err(fail)?;
     if !spec.modes {
         let st = fstat(&fd).map_err(|e| fail(e.into()))?;
-        return if bits(&st) == 0o700 {
-            fchmod(&fd, mode(0o755)).map_err(|e| fail(e.into()))
+        return if permission_bits(&st) == 0o700 {
+            fchmod(&fd, as_mode(0o755)).map_err(|e| fail(e.into()))
         } else {
             Ok(())
         };
@@ -476,7 +484,7 @@ pub fn make_root(spec: &ShareSpec) -> Result<()> {
             spec.path.display(),
             st.st_uid
         ))
-        .hint(format!(
+        .with_hint(format!(
             "if it is yours: sudo chown {} {}",
             spec.owner,
             spec.path.display()
@@ -489,7 +497,7 @@ pub fn make_root(spec: &ShareSpec) -> Result<()> {
             spec.name,
             spec.path.display()
         ))
-        .hint(format!(
+        .with_hint(format!(
             "look at it, and if it is yours: sudo chown {} '{}'",
             spec.owner,
             spec.path.display()
@@ -497,28 +505,28 @@ pub fn make_root(spec: &ShareSpec) -> Result<()> {
     }
     acl::drop_all(&fd);
     fchown(&fd, Some(owner), Some(Gid::from_raw(spec.gid))).map_err(|e| fail(e.into()))?;
-    fchmod(&fd, mode(spec.root_mode())).map_err(|e| fail(e.into()))
+    fchmod(&fd, as_mode(spec.root_mode())).map_err(|e| fail(e.into()))
 }
 
 /// Set-id files and files that are linked from elsewhere keep what they have: another group could
 /// give them rights.
-fn releasable(st: &FileStat) -> bool {
-    match kind(st) {
-        Kind::Dir => true,
-        Kind::File => st.st_nlink == 1 && bits(st) & 0o6000 == 0,
+fn is_releasable(st: &FileStat) -> bool {
+    match file_type(st) {
+        FileType::Dir => true,
+        FileType::File => st.st_nlink == 1 && permission_bits(st) & 0o6000 == 0,
         _ => false,
     }
 }
 
-struct Release {
+struct ShareRelease {
     from: u32,
     to: Gid,
 }
 
-impl Visit for Release {
+impl TreeVisitor for ShareRelease {
     type Local = ();
-    fn entry(&self, (): &mut (), folder: &Folder, name: &CStr, st: &FileStat) -> bool {
-        if st.st_gid == self.from && releasable(st) {
+    fn visit_entry(&self, (): &mut (), folder: &WalkedFolder, name: &CStr, st: &FileStat) -> bool {
+        if st.st_gid == self.from && is_releasable(st) {
             let flags = OFlag::O_RDONLY
                 | OFlag::O_NOFOLLOW
                 | OFlag::O_NONBLOCK
@@ -527,24 +535,24 @@ impl Visit for Release {
             if let Ok(fd) = openat(&folder.fd, name, flags, Mode::empty())
                 && let Ok(now) = fstat(&fd)
                 && now.st_gid == self.from
-                && releasable(&now)
+                && is_releasable(&now)
             {
                 // A file that resists keeps a group that no longer means anything.
                 let _ = fchown(&fd, None, Some(self.to));
-                if kind(&now) == Kind::Dir {
-                    let _ = fchmod(&fd, mode(bits(&now) & !0o3000));
+                if file_type(&now) == FileType::Dir {
+                    let _ = fchmod(&fd, as_mode(permission_bits(&now) & !0o3000));
                 }
             }
         }
         true
     }
-    fn done(&self, (): (), _: &Folder, _: usize) {}
-    fn failed(&self, _: &str, _: Errno) {}
+    fn folder_done(&self, (): (), _: &WalkedFolder, _: usize) {}
+    fn read_failed(&self, _: &str, _: Errno) {}
 }
 
 /// Takes comfy's group off everything below `path`, and gives the folder its old group and mode
 /// back.
-pub fn release(path: &std::path::Path, from: u32, to: u32, root_mode: u32) -> Result<()> {
+pub fn release_share(path: &std::path::Path, from: u32, to: u32, root_mode: u32) -> Result<()> {
     let fd = match open_dir(path) {
         Ok(fd) => fd,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -553,13 +561,13 @@ pub fn release(path: &std::path::Path, from: u32, to: u32, root_mode: u32) -> Re
     let fail = |e: Errno| Problem::new(format!("{}: {e}", path.display())).caused_by(&e);
     let again = open_dir(path)
         .map_err(|e| Problem::new(format!("{}: {e}", path.display())).caused_by(&e))?;
-    walk(
+    walk_tree(
         fd,
-        &Release {
+        &ShareRelease {
             from,
             to: Gid::from_raw(to),
         },
     );
     fchown(&again, None, Some(Gid::from_raw(to))).map_err(fail)?;
-    fchmod(&again, mode(root_mode)).map_err(fail)
+    fchmod(&again, as_mode(root_mode)).map_err(fail)
 }

@@ -9,8 +9,8 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use super::env;
-use crate::lock::python::{Resolver, Solved};
-use crate::lock::uv::request::Workspace;
+use crate::lock::python::{PackageResolver, UvSolution};
+use crate::lock::uv::request::UvWorkspace;
 use crate::lock::uv::{UvError, UvErrorKind};
 use crate::problem::{Doing, IoKind, Problem, Result};
 use crate::progress::Progress;
@@ -27,7 +27,7 @@ const OWN_VARS: &[&str] = &[
 ];
 
 /// uv, with nothing of an environment but indexes, proxies and certificates.
-pub struct Uv {
+pub struct UvRunner {
     pub net: super::git::NetEnv,
     /// Where a fetched uv is kept, and workspaces are made.
     pub cache: PathBuf,
@@ -36,9 +36,9 @@ pub struct Uv {
     pub own: bool,
 }
 
-impl Uv {
+impl UvRunner {
     #[expect(clippy::disallowed_methods, reason = "the fence's gate for uv")]
-    pub fn command(&self, program: &std::path::Path) -> Command {
+    pub fn uv_command(&self, program: &std::path::Path) -> Command {
         let mut c = Command::new(program);
         c.env_clear()
             .env("LC_ALL", "C")
@@ -72,7 +72,7 @@ impl Uv {
     ///
     /// # Errors
     /// What uv says.
-    pub fn run(&self, mut command: Command, tick: &dyn Fn()) -> Result<String, UvError> {
+    pub fn run_command(&self, mut command: Command, tick: &dyn Fn()) -> Result<String, UvError> {
         let start = || "start uv".to_string();
         let mut child = command.spawn().doing(start)?;
         let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
@@ -89,7 +89,7 @@ impl Uv {
                 if let Some(status) = child.try_wait().doing(|| "wait for uv".into())? {
                     break status;
                 }
-                if crate::host::signals::interrupted() {
+                if crate::host::signals::is_interrupted() {
                     // It may be gone already.
                     let _ = child.kill();
                     let _ = child.wait();
@@ -165,37 +165,41 @@ fn read_error(stderr: &str, code: Option<i32>) -> UvError {
     }
 }
 
-impl Uv {
+impl UvRunner {
     /// The program to run, fetched if need be.
     ///
     /// # Errors
     /// There is none, and it cannot be fetched.
-    pub fn program(&self) -> Result<PathBuf> {
-        program::find(self)
+    pub fn program_path(&self) -> Result<PathBuf> {
+        program::find_uv(self)
     }
 }
 
 /// One line of `uv python list`.
 #[derive(serde::Deserialize)]
-struct Download {
+struct PythonDownload {
     version: String,
     implementation: String,
     variant: String,
 }
 
-impl Resolver for Uv {
-    fn solve(&self, w: &Workspace, progress: &dyn Progress) -> Result<Solved, UvError> {
-        let uv = self.program()?;
-        progress.at(0, 1);
+impl PackageResolver for UvRunner {
+    fn solve_workspace(
+        &self,
+        w: &UvWorkspace,
+        progress: &dyn Progress,
+    ) -> Result<UvSolution, UvError> {
+        let uv = self.program_path()?;
+        progress.set_position(0, 1);
         let folder = self.cache.join(format!("resolve-{}", std::process::id()));
         let result = self.solve_in(&uv, w, &folder);
         super::fs::edit::remove_path(&folder).doing(|| format!("clear {}", folder.display()))?;
-        progress.at(1, 1);
+        progress.set_position(1, 1);
         result
     }
 
-    fn newest(&self, minor: &str) -> Result<Option<String>> {
-        let mut c = self.command(&self.program()?);
+    fn newest_release(&self, minor: &str) -> Result<Option<String>> {
+        let mut c = self.uv_command(&self.program_path()?);
         c.args([
             "python",
             "list",
@@ -204,8 +208,8 @@ impl Resolver for Uv {
             "--output-format",
             "json",
         ]);
-        let text = self.run(c, &|| {})?;
-        let all: Vec<Download> = serde_json::from_str(&text)
+        let text = self.run_command(c, &|| {})?;
+        let all: Vec<PythonDownload> = serde_json::from_str(&text)
             .doing(|| "understand what uv says of interpreters".into())?;
         // The newest first; `variant` tells free-threaded and debug builds apart.
         let plain = all
@@ -217,13 +221,13 @@ impl Resolver for Uv {
     }
 }
 
-impl Uv {
+impl UvRunner {
     fn solve_in(
         &self,
         uv: &std::path::Path,
-        w: &Workspace,
+        w: &UvWorkspace,
         folder: &std::path::Path,
-    ) -> Result<Solved, UvError> {
+    ) -> Result<UvSolution, UvError> {
         for (path, text) in &w.files {
             let at = folder.join(path);
             let parent = at.parent().unwrap_or(folder);
@@ -231,7 +235,7 @@ impl Uv {
             super::fs::edit::write_file(&at, text.as_bytes(), 0o644, None)
                 .doing(|| format!("write {}", at.display()))?;
         }
-        let mut lock = self.command(uv);
+        let mut lock = self.uv_command(uv);
         // An interpreter is asked for its version only; nothing is built, so nothing of a package
         // runs.
         lock.current_dir(folder)
@@ -244,8 +248,8 @@ impl Uv {
                     .map(|p| format!("--exclude-newer-package={p}=false")),
             );
         }
-        self.run(lock, &|| {})?;
-        let mut export = self.command(uv);
+        self.run_command(lock, &|| {})?;
+        let mut export = self.uv_command(uv);
         export
             .current_dir(folder)
             .args([
@@ -259,9 +263,9 @@ impl Uv {
                 "--python",
             ])
             .arg(&w.version);
-        let export = self.run(export, &|| {})?;
+        let export = self.run_command(export, &|| {})?;
         let text =
             std::fs::read_to_string(folder.join("uv.lock")).doing(|| "read uv.lock".into())?;
-        Ok(Solved { lock: text, export })
+        Ok(UvSolution { lock: text, export })
     }
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::Uv;
+use super::UvRunner;
 use crate::host::env;
 use crate::host::git::NetEnv;
-use crate::host::process::{Run, System};
+use crate::host::process::{ProgramRunner, SystemRunner};
 use crate::problem::{Doing, Problem, Result};
 
 /// The version that is fetched; its wheels on PyPI, published 2026-11-17.
@@ -17,7 +17,7 @@ pub(super) const VERSION: &str = "0.13.9";
 /// The oldest that knows `required-environments` and writes what comfy reads.
 const OLDEST: (u32, u32) = (0, 9);
 /// One published wheel, and the program in it.
-struct Published {
+struct PublishedUv {
     os: &'static str,
     arch: &'static str,
     file: &'static str,
@@ -25,29 +25,29 @@ struct Published {
     program: &'static str,
 }
 
-const WHEELS: &[Published] = &[
-    Published {
+const WHEELS: &[PublishedUv] = &[
+    PublishedUv {
         os: "macos",
         arch: "aarch64",
         file: "uv-0.13.9-py3-none-macosx_11_0_arm64.whl",
         sha256: "66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63",
         program: "0e17c316d23b33b4e840669f516f5cb7f5c1faa816ebd3824052ab50082ecefb",
     },
-    Published {
+    PublishedUv {
         os: "macos",
         arch: "x86_64",
         file: "uv-0.13.9-py3-none-macosx_10_12_x86_64.whl",
         sha256: "c16ed11e013557536b3e60065f1b912f6407bd6518e041b961e23ef9e6b4fbf5",
         program: "9d275208c058354f9b300ea46a499c7a29de3249ae839503cadff2c01c159d69",
     },
-    Published {
+    PublishedUv {
         os: "linux",
         arch: "x86_64",
         file: "uv-0.13.9-py3-none-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
         sha256: "d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19",
         program: "b73acdf73b96c3ac9e56d2fa933427b3ee6a901e3cce6ba1e3ecb3f91ca0d86a",
     },
-    Published {
+    PublishedUv {
         os: "linux",
         arch: "aarch64",
         file: "uv-0.13.9-py3-none-manylinux_2_17_aarch64.manylinux2014_aarch64.musllinux_1_1_aarch64.whl",
@@ -62,20 +62,22 @@ const MAX_BYTES: u64 = 200 << 20;
 ///
 /// # Errors
 /// A COMFY_UV that is none; no network; a file with another hash.
-pub fn find(uv: &Uv) -> Result<PathBuf> {
-    if let Some((path, _)) = named(&uv.net, true)? {
+pub fn find_uv(uv: &UvRunner) -> Result<PathBuf> {
+    if let Some((path, _)) = named_program(&uv.net, true)? {
         return Ok(path);
     }
-    if let Some(found) = env::which("uv").filter(|p| version(p).is_some_and(|v| v >= OLDEST)) {
+    if let Some(found) =
+        env::find_in_path("uv").filter(|p| version_of(p).is_some_and(|v| v >= OLDEST))
+    {
         return Ok(found);
     }
     let kept = uv.cache.join(format!("uv-{VERSION}")).join("uv");
-    let published = published()?;
+    let published = published_uv()?;
     // It lies where the caller's other programs can write.
-    if hash(&kept).is_ok_and(|is| is == published.program) {
+    if hash_program(&kept).is_ok_and(|is| is == published.program) {
         return Ok(kept);
     }
-    let program = fetch(&uv.net, uv.offline, published).map_err(own)?;
+    let program = fetch_published(&uv.net, uv.offline, published).map_err(with_own_hint)?;
     let folder = kept.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(folder).doing(|| format!("make {}", folder.display()))?;
     crate::host::fs::edit::write_file(&kept, &program, 0o755, None)
@@ -85,7 +87,7 @@ pub fn find(uv: &Uv) -> Result<PathBuf> {
 
 /// Has a uv for the build in a file, as whoever calls.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Job {
+pub struct UvJob {
     /// A file that is not there yet.
     pub target: PathBuf,
     /// The hash of the one that is kept; where it is the right one nothing is written.
@@ -96,39 +98,39 @@ pub struct Job {
 
 /// Which uv is the right one.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Chosen {
+pub struct ChosenUv {
     /// For a person: `COMFY_UV=/opt/bin/uv`.
     pub origin: String,
     pub sha256: String,
 }
 
-impl Job {
+impl UvJob {
     /// # Errors
     /// As [`find`].
-    pub fn run(&self) -> Result<Chosen> {
+    pub fn run(&self) -> Result<ChosenUv> {
         // The build uid may have no way to the caller's own.
         let public = || {
             env::which_in(env::PUBLIC_PATH, "uv")
-                .filter(|p| version(p).is_some_and(|v| v >= OLDEST))
+                .filter(|p| version_of(p).is_some_and(|v| v >= OLDEST))
         };
-        let found = named(&self.net, false)?
+        let found = named_program(&self.net, false)?
             .or_else(|| public().map(|p| (p.clone(), p.display().to_string())));
         let write = |bytes: &[u8]| {
             std::fs::write(&self.target, bytes).doing(|| format!("write {}", self.target.display()))
         };
         if let Some((path, origin)) = found {
             let bytes = std::fs::read(&path).doing(|| format!("read {}", path.display()))?;
-            let sha256 = hex(&bytes);
+            let sha256 = hex_digits(&bytes);
             if self.kept.as_ref() != Some(&sha256) {
                 write(&bytes)?;
             }
-            return Ok(Chosen { origin, sha256 });
+            return Ok(ChosenUv { origin, sha256 });
         }
-        let published = published()?;
+        let published = published_uv()?;
         if self.kept.as_deref() != Some(published.program) {
-            write(&fetch(&self.net, self.offline, published).map_err(own)?)?;
+            write(&fetch_published(&self.net, self.offline, published).map_err(with_own_hint)?)?;
         }
-        Ok(Chosen {
+        Ok(ChosenUv {
             origin: published.file.into(),
             sha256: published.program.into(),
         })
@@ -137,35 +139,35 @@ impl Job {
 
 /// What the published program hashes to, where `chosen` is that one: who unpacked it is not
 /// believed.
-pub fn pinned(chosen: &Chosen) -> Option<&'static str> {
+pub fn pinned_hash(chosen: &ChosenUv) -> Option<&'static str> {
     WHEELS
         .iter()
         .find(|w| w.file == chosen.origin)
         .map(|w| w.program)
 }
 
-fn own(p: Problem) -> Problem {
-    p.hint("or install uv yourself and put it into PATH, or name it with COMFY_UV")
+fn with_own_hint(p: Problem) -> Problem {
+    p.with_hint("or install uv yourself and put it into PATH, or name it with COMFY_UV")
 }
 
 /// COMFY_UV, and what to call it. `must`: one that does not run is an error.
-fn named(net: &NetEnv, must: bool) -> Result<Option<(PathBuf, String)>> {
+fn named_program(net: &NetEnv, must: bool) -> Result<Option<(PathBuf, String)>> {
     let Some(own) = net.vars.get("COMFY_UV") else {
         return Ok(None);
     };
     let path = PathBuf::from(own);
-    match version(&path) {
+    match version_of(&path) {
         Some(v) if v >= OLDEST && path.is_absolute() => Ok(Some((path, format!("COMFY_UV={own}")))),
         Some(v) => Err(Problem::new(format!(
             "COMFY_UV={own}: version {}.{} is too old, or the path is not absolute",
             v.0, v.1
         ))
-        .hint(format!(
+        .with_hint(format!(
             "name an uv of at least {}.{} by its whole path, or unset COMFY_UV",
             OLDEST.0, OLDEST.1
         ))),
         None if must => Err(Problem::new(format!("COMFY_UV={own} is no uv that runs"))
-            .hint("name one that does, or unset COMFY_UV")),
+            .with_hint("name one that does, or unset COMFY_UV")),
         None => Ok(None),
     }
 }
@@ -174,7 +176,7 @@ fn named(net: &NetEnv, must: bool) -> Result<Option<(PathBuf, String)>> {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn hash(path: &Path) -> std::io::Result<String> {
+pub fn hash_program(path: &Path) -> std::io::Result<String> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = std::fs::OpenOptions::new()
         .read(true)
@@ -184,24 +186,24 @@ pub fn hash(path: &Path) -> std::io::Result<String> {
     std::io::Read::by_ref(&mut file)
         .take(MAX_BYTES)
         .read_to_end(&mut bytes)?;
-    Ok(hex(&bytes))
+    Ok(hex_digits(&bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
+fn hex_digits(bytes: &[u8]) -> String {
     base16ct::lower::encode_string(&Sha256::digest(bytes))
 }
 
 /// `uv 0.13.9 (…)` as (0, 13).
-fn version(program: &Path) -> Option<(u32, u32)> {
-    let out = System
-        .run(&[program.to_str()?, "--version"])
+fn version_of(program: &Path) -> Option<(u32, u32)> {
+    let out = SystemRunner
+        .run_program(&[program.to_str()?, "--version"])
         .ok()
         .filter(|o| o.status == 0)?;
     let mut parts = out.stdout.strip_prefix("uv ")?.split(['.', ' ']);
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-fn published() -> Result<&'static Published> {
+fn published_uv() -> Result<&'static PublishedUv> {
     let (os, arch) = (std::env::consts::OS, std::env::consts::ARCH);
     WHEELS
         .iter()
@@ -210,12 +212,12 @@ fn published() -> Result<&'static Published> {
             Problem::new(format!(
                 "there is no published uv for {os} on {arch} that comfy knows"
             ))
-            .hint("install uv yourself, and name it with COMFY_UV")
+            .with_hint("install uv yourself, and name it with COMFY_UV")
         })
 }
 
 /// The published program.
-fn fetch(net: &NetEnv, offline: bool, published: &Published) -> Result<Vec<u8>> {
+fn fetch_published(net: &NetEnv, offline: bool, published: &PublishedUv) -> Result<Vec<u8>> {
     if offline {
         return Err(Problem::new(
             "uv is needed, is not in PATH, and comfy is offline",
@@ -227,7 +229,7 @@ fn fetch(net: &NetEnv, offline: bool, published: &Published) -> Result<Vec<u8>> 
         .find_map(|n| net.vars.get(*n))
         .map_or("https://pypi.org/simple", String::as_str);
     let page = format!("{}/uv/", index.trim_end_matches('/'));
-    let agent = crate::host::net::http::agent(net, "comfy", &page);
+    let agent = crate::host::net::http::agent_for(net, "comfy", &page);
     let doing = || format!("fetch uv {VERSION} from {page}");
     // The HTML form of PEP 503: every index has it.
     let text = agent
@@ -244,7 +246,8 @@ fn fetch(net: &NetEnv, offline: bool, published: &Published) -> Result<Vec<u8>> 
             .is_some_and(|p| p.ends_with(&format!("/{file}")) || p == file)
     });
     let href = quoted.ok_or_else(|| Problem::new(format!("{page} does not list {file}")))?;
-    let address = crate::host::net::http::absolute(&page, href.split('#').next().unwrap_or(href));
+    let address =
+        crate::host::net::http::absolute_link(&page, href.split('#').next().unwrap_or(href));
     let mut bytes = Vec::new();
     agent
         .get(&address)
@@ -256,7 +259,7 @@ fn fetch(net: &NetEnv, offline: bool, published: &Published) -> Result<Vec<u8>> 
         .reader()
         .read_to_end(&mut bytes)
         .doing(doing)?;
-    let is = hex(&bytes);
+    let is = hex_digits(&bytes);
     if is != published.sha256 {
         return Err(Problem::new(format!(
             "{file} has sha256 {is}, and comfy expects {}: it was not used",

@@ -3,9 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::program::{self, Chosen};
-use crate::host::build::Builder;
-use crate::host::build::work::Work;
+use super::program::{self, ChosenUv};
+use crate::host::build::GenerationBuilder;
+use crate::host::build::work::BuildWork;
 use crate::host::fs::edit;
 use crate::host::sealed::seal::open_plain;
 use crate::problem::{Doing, Problem, Result};
@@ -15,47 +15,47 @@ use crate::problem::{Doing, Problem, Result};
 ///
 /// # Errors
 /// There is none, it cannot be fetched, or what was fetched is not the published one.
-pub fn kept(b: &mut Builder, job: &Path) -> Result<PathBuf> {
+pub fn sealed_program(b: &mut GenerationBuilder, job: &Path) -> Result<PathBuf> {
     let at = b.paths.base.join("tools/uv");
     let record = b.paths.records.join("uv.json");
-    let noted: Option<Chosen> = std::fs::read(&record)
+    let noted: Option<ChosenUv> = std::fs::read(&record)
         .ok()
         .and_then(|text| serde_json::from_slice(&text).ok());
-    let sound = noted
-        .as_ref()
-        .filter(|n| own(&at, b) && program::hash(&at).is_ok_and(|is| is == n.sha256));
+    let sound = noted.as_ref().filter(|n| {
+        is_sealers(&at, b) && program::hash_program(&at).is_ok_and(|is| is == n.sha256)
+    });
     let target = job.join("uv");
-    let work = program::Job {
+    let work = program::UvJob {
         target: target.clone(),
         kept: sound.map(|n| n.sha256.clone()),
         net: b.net.clone(),
         offline: b.offline,
     };
-    let chosen: Chosen = b.perform(&Work::Uv(work))?;
+    let chosen: ChosenUv = b.perform_job(&BuildWork::Uv(work))?;
     if sound.is_some_and(|n| n.sha256 == chosen.sha256) {
         return Ok(at);
     }
     // Where an older comfy kept it, for every build process to write.
-    edit::remove_path(&b.paths.store().join(format!("uv-{}", program::VERSION)))
+    edit::remove_path(&b.paths.store_dir().join(format!("uv-{}", program::VERSION)))
         .doing(|| "clear what an older comfy kept".into())?;
     let doing = || format!("keep {}", at.display());
     // Nobody has it open any more.
     drop(open_plain(&target, b.ids).doing(doing)?);
-    let is = program::hash(&target).doing(doing)?;
-    let should = program::pinned(&chosen).unwrap_or(&chosen.sha256);
+    let is = program::hash_program(&target).doing(doing)?;
+    let should = program::pinned_hash(&chosen).unwrap_or(&chosen.sha256);
     if is != should {
         return Err(Problem::new(format!(
             "uv: the copy of {} has sha256 {is}, and {should} is expected: it was not used",
-            crate::text::escape(&chosen.origin)
+            crate::text::escape_text(&chosen.origin)
         ))
-        .hint("run it again; if it stays so, somebody changes files of the build"));
+        .with_hint("run it again; if it stays so, somebody changes files of the build"));
     }
-    b.folder(at.parent().unwrap_or(&b.paths.base), &b.paths.base)?;
+    b.make_folder(at.parent().unwrap_or(&b.paths.base), &b.paths.base)?;
     edit::move_over(&target, &at).doing(doing)?;
     edit::set_owner(&at, b.ids.seal, b.ids.seal_gid, 0o755).doing(doing)?;
-    b.record(&record, &chosen)?;
+    b.write_record(&record, &chosen)?;
     if let Some(old) = noted.filter(|n| n.sha256 != chosen.sha256) {
-        b.report.say(&format!(
+        b.report.print_line(&format!(
             "warning: uv is another one now: {} with sha256 {}; before, it was {} with {}",
             chosen.origin, chosen.sha256, old.origin, old.sha256
         ));
@@ -64,6 +64,6 @@ pub fn kept(b: &mut Builder, job: &Path) -> Result<PathBuf> {
 }
 
 /// Nobody but the sealer can have changed it.
-fn own(path: &Path, b: &Builder) -> bool {
-    matches!(crate::host::fs::node(path), Ok(Some(n)) if n.kind == crate::plan::observed::Kind::File && n.uid == b.ids.seal && n.mode == 0o755)
+fn is_sealers(path: &Path, b: &GenerationBuilder) -> bool {
+    matches!(crate::host::fs::read_entry(path), Ok(Some(n)) if n.kind == crate::plan::observed::FileType::File && n.uid == b.ids.seal && n.mode == 0o755)
 }

@@ -7,49 +7,49 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rayon::prelude::*;
 
-use super::python::{self, Asked, Resolver};
-use super::{Asks, Lock, Pin, Python, Submodule, requirements};
-use crate::lock::resolve::models::{Library, ModelMoved};
-use crate::lock::uv::request::{self, Moving};
+use super::python::{self, PackageResolver, RequirementLine};
+use super::{Lock, LockedPython, PartRequirements, RepositoryPin, SubmodulePin, requirements};
+use crate::lock::resolve::models::{ModelMoved, ModelResolver};
+use crate::lock::uv::request::{self, PackageUpdates};
 use crate::lock::uv::response;
 use crate::manifest::{Manifest, names};
 use crate::problem::{Problem, Result};
 use crate::progress::{Progress, Reporter};
-use crate::tree::{Listing, Oid, rules};
+use crate::tree::{ObjectId, TreeListing, rules};
 
 /// Where repositories are asked: the real one is [`crate::host::git::Git`].
-pub trait Repositories: Sync {
+pub trait RepositoryResolver: Sync {
     /// The commit that `git_ref` names now.
-    fn resolve(&self, repo: &str, git_ref: &str) -> Result<Oid>;
+    fn resolve_ref(&self, repo: &str, git_ref: &str) -> Result<ObjectId>;
     /// What `commit` holds, without its large files; a tree that breaks a rule is an error.
     fn snapshot(
         &self,
         repo: &str,
         git_ref: &str,
-        commit: &Oid,
+        commit: &ObjectId,
         progress: &dyn Progress,
-    ) -> Result<Snapshot>;
+    ) -> Result<RepositorySnapshot>;
     /// How many commits `new` has that `old` has not, where that can be known cheaply.
-    fn distance(&self, repo: &str, old: &Oid, new: &Oid) -> Option<usize>;
+    fn commit_distance(&self, repo: &str, old: &ObjectId, new: &ObjectId) -> Option<usize>;
 }
 
-pub struct Snapshot {
-    pub tree: Oid,
-    pub listing: Listing,
+pub struct RepositorySnapshot {
+    pub tree: ObjectId,
+    pub listing: TreeListing,
     pub gitmodules: Option<String>,
     /// The text of requirements.txt.
     pub requirements: Option<String>,
 }
 
 /// Who is asked.
-pub struct Asking<'a> {
-    pub repos: &'a dyn Repositories,
-    pub uv: &'a dyn Resolver,
-    pub library: &'a dyn Library,
+pub struct Resolvers<'a> {
+    pub repos: &'a dyn RepositoryResolver,
+    pub uv: &'a dyn PackageResolver,
+    pub library: &'a dyn ModelResolver,
 }
 
 /// Which pins may move.
-pub enum Mode<'a> {
+pub enum UpdatePolicy<'a> {
     /// Only what the lock lacks or has for another question (`comfy lock`).
     Keep,
     /// Those of these names, all if empty (`comfy update`).
@@ -58,10 +58,10 @@ pub enum Mode<'a> {
 
 /// One pin that is new or differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Moved {
+pub struct PinChange {
     pub name: String,
-    pub from: Option<Oid>,
-    pub to: Option<Oid>,
+    pub from: Option<ObjectId>,
+    pub to: Option<ObjectId>,
     /// Commits between, where known.
     pub commits: Option<usize>,
 }
@@ -74,9 +74,9 @@ pub struct PackageMoved {
     pub to: Option<String>,
 }
 
-pub struct Resolved {
+pub struct ResolvedLock {
     pub lock: Lock,
-    pub moved: Vec<Moved>,
+    pub moved: Vec<PinChange>,
     pub packages: Vec<PackageMoved>,
     pub models: Vec<ModelMoved>,
     /// What a person should know of the packages; only where they were resolved anew.
@@ -89,13 +89,13 @@ const MAX_NESTED_SUBMODULES: usize = 5;
 ///
 /// # Errors
 /// Every repository that could not be resolved, and every tree that breaks a rule, in one problem.
-pub fn run(
+pub fn resolve_manifest(
     manifest: &Manifest,
     old: Option<&Lock>,
-    mode: &Mode,
-    ask: &Asking,
+    mode: &UpdatePolicy,
+    ask: &Resolvers,
     report: &dyn Reporter,
-) -> Result<Resolved> {
+) -> Result<ResolvedLock> {
     let (repos, uv) = (ask.repos, ask.uv);
     let mut asked: Vec<(String, &str, &str)> = vec![(
         "comfyui".into(),
@@ -108,7 +108,7 @@ pub fn run(
             .iter()
             .map(|(n, x)| (n.clone(), x.repo.as_str(), x.git_ref.as_str())),
     );
-    if let Mode::Move(names) = mode {
+    if let UpdatePolicy::Move(names) = mode {
         let packages = old
             .and_then(|l| l.python.as_ref())
             .map_or(&[][..], |p| &p.packages);
@@ -123,16 +123,18 @@ pub fn run(
             .filter(|n| !manifest.models.contains_key(n.as_str()))
         {
             if !known.contains(&name.as_str())
-                && !packages.iter().any(|p| p.name == python::normal(name))
+                && !packages
+                    .iter()
+                    .any(|p| p.name == python::normalize_name(name))
             {
                 let p = Problem::new(format!(
                     "comfy.toml has no node `{0}`, and comfy.lock no package of that name",
-                    crate::text::escape(name)
+                    crate::text::escape_text(name)
                 ));
                 return Err(
                     match crate::text::did_you_mean(name, known.iter().copied()) {
-                        Some(k) => p.hint(format!("did you mean `{k}`?")),
-                        None => p.hint(
+                        Some(k) => p.with_hint(format!("did you mean `{k}`?")),
+                        None => p.with_hint(
                             "names are those of the [nodes.…] sections, `comfyui`, `python` \
                         for all packages, or one package",
                         ),
@@ -143,7 +145,7 @@ pub fn run(
     }
     // The whole list at once: which refs and trees are asked does not depend on each other.
     let asks_known = old.is_some_and(|l| l.python.is_some());
-    let results: Vec<Result<One>> = asked
+    let results: Vec<Result<ResolvedPart>> = asked
         .par_iter()
         .map(|(name, repo, git_ref)| {
             let core = name == "comfyui";
@@ -154,7 +156,7 @@ pub fn run(
                     l.nodes.get(name)
                 }
             });
-            one(
+            resolve_part(
                 name,
                 repo,
                 git_ref,
@@ -165,11 +167,11 @@ pub fn run(
             )
             .map_err(|p| {
                 let place = if core {
-                    manifest.source.at(&["comfyui", "ref"])
+                    manifest.source.place_of_key(&["comfyui", "ref"])
                 } else {
-                    manifest.source.at(&["nodes", name, "ref"])
+                    manifest.source.place_of_key(&["nodes", name, "ref"])
                 };
-                p.prefixed(&format!("{place}: "))
+                p.with_prefix(&format!("{place}: "))
             })
         })
         .collect();
@@ -177,7 +179,7 @@ pub fn run(
         (BTreeMap::new(), Vec::new(), Vec::new(), BTreeMap::new());
     for r in results {
         match r {
-            Ok(One {
+            Ok(ResolvedPart {
                 name,
                 pin,
                 moved: m,
@@ -200,7 +202,7 @@ pub fn run(
                     .map(|n| n.ignore_requirements.clone())
                     .unwrap_or_default();
                 if !lines.is_empty() || !ignored.is_empty() {
-                    asks.insert(address, Asks { lines, ignored });
+                    asks.insert(address, PartRequirements { lines, ignored });
                 }
                 moved.extend(m);
                 pins.insert(name, pin);
@@ -209,11 +211,11 @@ pub fn run(
         }
     }
     if !problems.is_empty() {
-        return Err(Problem::all(problems));
+        return Err(Problem::from_many(problems));
     }
     for (name, pin) in old.iter().flat_map(|l| &l.nodes) {
         if !pins.contains_key(name) {
-            moved.push(Moved {
+            moved.push(PinChange {
                 name: name.clone(),
                 from: Some(pin.commit),
                 to: None,
@@ -225,10 +227,10 @@ pub fn run(
         .remove("comfyui")
         .ok_or_else(|| Problem::new("no pin for comfyui"))?;
     let before = old.and_then(|l| l.python.as_ref());
-    let (python, remarks) = packages(manifest, &asks, old, mode, uv, report)?;
-    let packages = differences(before, &python);
-    let (models, models_moved) = models::run(manifest, old, mode, ask.library, report)?;
-    Ok(Resolved {
+    let (python, remarks) = resolve_packages(manifest, &asks, old, mode, uv, report)?;
+    let packages = package_changes(before, &python);
+    let (models, models_moved) = models::resolve_models(manifest, old, mode, ask.library, report)?;
+    Ok(ResolvedLock {
         lock: Lock {
             comfyui,
             nodes: pins,
@@ -244,32 +246,38 @@ pub fn run(
 }
 
 /// The packages that are asked for: the locked ones where nothing was asked anew, else uv's answer.
-fn packages(
+fn resolve_packages(
     manifest: &Manifest,
-    asks: &BTreeMap<String, Asks>,
+    asks: &BTreeMap<String, PartRequirements>,
     old: Option<&Lock>,
-    mode: &Mode,
-    uv: &dyn Resolver,
+    mode: &UpdatePolicy,
+    uv: &dyn PackageResolver,
     report: &dyn Reporter,
-) -> Result<(Python, Vec<String>)> {
+) -> Result<(LockedPython, Vec<String>)> {
     let m = &manifest.python;
-    let fresh = Python::asked(m);
+    let fresh = LockedPython::from_manifest(m);
     let before = old.and_then(|l| l.python.as_ref());
     let names: BTreeSet<String> = match mode {
-        Mode::Keep => BTreeSet::new(),
-        Mode::Move(names) => names
+        UpdatePolicy::Keep => BTreeSet::new(),
+        UpdatePolicy::Move(names) => names
             .iter()
-            .map(|n| python::normal(n))
+            .map(|n| python::normalize_name(n))
             .filter(|n| before.is_some_and(|p| p.packages.iter().any(|k| k.name == *n)))
             .collect(),
     };
     let moving = match mode {
-        Mode::Move(all) if all.is_empty() || all.iter().any(|n| n == "python") => Moving::All,
-        _ if names.is_empty() => Moving::None,
-        _ => Moving::Only(&names),
+        UpdatePolicy::Move(all) if all.is_empty() || all.iter().any(|n| n == "python") => {
+            PackageUpdates::All
+        }
+        _ if names.is_empty() => PackageUpdates::None,
+        _ => PackageUpdates::Only(&names),
     };
-    let effective = |asks: &BTreeMap<String, Asks>| -> BTreeMap<String, Vec<String>> {
-        let texts = |a: &Asks| a.effective().map(|l| l.text.clone()).collect::<Vec<_>>();
+    let effective = |asks: &BTreeMap<String, PartRequirements>| -> BTreeMap<String, Vec<String>> {
+        let texts = |a: &PartRequirements| {
+            a.effective_lines()
+                .map(|l| l.text.clone())
+                .collect::<Vec<_>>()
+        };
         asks.iter()
             .map(|(part, a)| (part.clone(), texts(a)))
             .filter(|(_, t)| !t.is_empty())
@@ -282,19 +290,19 @@ fn packages(
     // It stays like any pin. A lock of an older comfy gets one; where there is no uv, it stays
     // without.
     let kept = before
-        .filter(|p| p.version == m.version && !matches!(moving, Moving::All))
+        .filter(|p| p.version == m.version && !matches!(moving, PackageUpdates::All))
         .and_then(|p| p.managed.clone());
-    if let (Some(locked), Some(lock), Moving::None) = (before, old, moving)
-        && (Python {
+    if let (Some(locked), Some(lock), PackageUpdates::None) = (before, old, moving)
+        && (LockedPython {
             packages: Vec::new(),
             managed: None,
             ..locked.clone()
         }) == fresh
         && effective(&lock.asks) == wanted
     {
-        let managed = kept.or_else(|| uv.newest(&m.version).unwrap_or(None));
+        let managed = kept.or_else(|| uv.newest_release(&m.version).unwrap_or(None));
         return Ok((
-            Python {
+            LockedPython {
                 managed,
                 ..locked.clone()
             },
@@ -303,37 +311,38 @@ fn packages(
     }
     // Without an age nothing is compared, so that an index that tells no times serves too.
     let newest = (!m.minimum_age.is_zero()).then(|| chrono::Utc::now() - m.minimum_age);
-    let mut workspace = request::workspace(manifest, asks, before, moving, newest)?;
-    let job = report.job("python");
-    let mut solved = uv.solve(&workspace, job.as_ref());
+    let mut workspace = request::build_workspace(manifest, asks, before, moving, newest)?;
+    let job = report.start_job("python");
+    let mut solved = uv.solve_workspace(&workspace, job.as_ref());
     if let Err(p) = &solved {
-        workspace.untimed = response::untimed(p, &m.indexes);
+        workspace.untimed = response::without_upload_time(p, &m.indexes);
         if !workspace.untimed.is_empty() {
-            solved = uv.solve(&workspace, job.as_ref());
+            solved = uv.solve_workspace(&workspace, job.as_ref());
         }
     }
-    let solved = solved.map_err(|p| response::refusal(p, &workspace, asks, manifest))?;
-    let packages = response::packages(&solved, &workspace, &m.indexes)?;
-    let mut remarks = response::remarks(&packages, asks, &m.overrides);
+    let solved =
+        solved.map_err(|p| response::explain_no_solution(p, &workspace, asks, manifest))?;
+    let packages = response::read_packages(&solved, &workspace, &m.indexes)?;
+    let mut remarks = response::resolution_warnings(&packages, asks, &m.overrides);
     remarks.extend(workspace.untimed.iter().map(|p| {
         format!(
             "{p}: its index in `indexes` tells no times, so that minimum_age does not hold for it"
         )
     }));
     for (part, a) in asks {
-        remarks.extend(a.idle().map(|i| {
+        remarks.extend(a.unmatched_ignores().map(|i| {
             format!(
                 "{part}: ignore_requirements names `{}`, which its requirements do not have",
-                crate::text::escape(i)
+                crate::text::escape_text(i)
             )
         }));
     }
     let managed = match kept {
         Some(m) => Some(m),
-        None => uv.newest(&m.version)?,
+        None => uv.newest_release(&m.version)?,
     };
     Ok((
-        Python {
+        LockedPython {
             packages,
             managed,
             ..fresh
@@ -342,8 +351,8 @@ fn packages(
     ))
 }
 
-fn differences(before: Option<&Python>, after: &Python) -> Vec<PackageMoved> {
-    let versions = |p: &Python| -> BTreeMap<String, String> {
+fn package_changes(before: Option<&LockedPython>, after: &LockedPython) -> Vec<PackageMoved> {
+    let versions = |p: &LockedPython| -> BTreeMap<String, String> {
         let mut out: BTreeMap<String, String> = BTreeMap::new();
         for k in &p.packages {
             let all = out.entry(k.name.clone()).or_default();
@@ -370,52 +379,52 @@ fn differences(before: Option<&Python>, after: &Python) -> Vec<PackageMoved> {
 }
 
 /// One part, resolved.
-struct One {
+struct ResolvedPart {
     name: String,
-    pin: Pin,
-    moved: Option<Moved>,
+    pin: RepositoryPin,
+    moved: Option<PinChange>,
     /// What it asks of Python, where that was looked up.
-    lines: Option<Vec<Asked>>,
+    lines: Option<Vec<RequirementLine>>,
 }
 
-fn requirements(snapshot: &Snapshot) -> Vec<Asked> {
+fn snapshot_requirements(snapshot: &RepositorySnapshot) -> Vec<RequirementLine> {
     snapshot
         .requirements
         .as_deref()
-        .map(|text| requirements::lines(requirements::FILE, text))
+        .map(|text| requirements::parse_lines(requirements::FILE, text))
         .unwrap_or_default()
 }
 
-fn one(
+fn resolve_part(
     name: &str,
     repo: &str,
     git_ref: &str,
     // And whether the lock says what that pin asks of Python.
-    before: Option<(&Pin, bool)>,
-    mode: &Mode,
-    repos: &dyn Repositories,
+    before: Option<(&RepositoryPin, bool)>,
+    mode: &UpdatePolicy,
+    repos: &dyn RepositoryResolver,
     report: &dyn Reporter,
-) -> Result<One> {
+) -> Result<ResolvedPart> {
     let asks_known = before.is_some_and(|(_, known)| known);
     let before = before.map(|(p, _)| p);
-    let named = |p: Problem| p.prefixed(&format!("{name}: "));
+    let named = |p: Problem| p.with_prefix(&format!("{name}: "));
     let satisfied = before.filter(|p| p.repo == repo && p.git_ref == git_ref);
     let may_move = match mode {
-        Mode::Keep => false,
-        Mode::Move(names) => names.is_empty() || names.iter().any(|n| n == name),
+        UpdatePolicy::Keep => false,
+        UpdatePolicy::Move(names) => names.is_empty() || names.iter().any(|n| n == name),
     };
-    let keep = |pin: &Pin| -> Result<One> {
+    let keep = |pin: &RepositoryPin| -> Result<ResolvedPart> {
         let lines = if asks_known {
             None
         } else {
-            let job = report.job(name);
-            Some(requirements(
+            let job = report.start_job(name);
+            Some(snapshot_requirements(
                 &repos
                     .snapshot(repo, git_ref, &pin.commit, job.as_ref())
                     .map_err(named)?,
             ))
         };
-        Ok(One {
+        Ok(ResolvedPart {
             name: name.to_string(),
             pin: pin.clone(),
             moved: None,
@@ -427,13 +436,13 @@ fn one(
     {
         return keep(pin);
     }
-    let commit = repos.resolve(repo, git_ref).map_err(named)?;
+    let commit = repos.resolve_ref(repo, git_ref).map_err(named)?;
     if let Some(pin) = satisfied
         && pin.commit == commit
     {
         return keep(pin);
     }
-    let job = report.job(name);
+    let job = report.start_job(name);
     let snapshot = repos
         .snapshot(repo, git_ref, &commit, job.as_ref())
         .map_err(named)?;
@@ -450,22 +459,22 @@ fn one(
     )?;
     submodules.sort_by(|a, b| a.path.cmp(&b.path));
     let same_repo = before.filter(|p| p.repo == repo);
-    let commits = same_repo.and_then(|p| repos.distance(repo, &p.commit, &commit));
-    let moved = Moved {
+    let commits = same_repo.and_then(|p| repos.commit_distance(repo, &p.commit, &commit));
+    let moved = PinChange {
         name: name.to_string(),
         from: before.map(|p| p.commit),
         to: Some(commit),
         commits,
     };
-    let lines = Some(requirements(&snapshot));
-    let pin = Pin {
+    let lines = Some(snapshot_requirements(&snapshot));
+    let pin = RepositoryPin {
         repo: repo.into(),
         git_ref: git_ref.into(),
         commit,
         tree: snapshot.tree,
         submodules,
     };
-    Ok(One {
+    Ok(ResolvedPart {
         name: name.to_string(),
         pin,
         moved: Some(moved),
@@ -481,10 +490,10 @@ fn collect_submodules(
     name: &str,
     repo: &str,
     prefix: &str,
-    snapshot: &Snapshot,
-    repos: &dyn Repositories,
+    snapshot: &RepositorySnapshot,
+    repos: &dyn RepositoryResolver,
     progress: &dyn Progress,
-    out: &mut Vec<Submodule>,
+    out: &mut Vec<SubmodulePin>,
     depth: usize,
 ) -> Result<()> {
     if depth >= MAX_NESTED_SUBMODULES {
@@ -498,26 +507,26 @@ fn collect_submodules(
         .map(parse_gitmodules)
         .unwrap_or_default();
     for path in rules::unknown_submodules(&snapshot.listing, &BTreeSet::new()) {
-        let shown = crate::text::escape(path);
+        let shown = crate::text::escape_text(path);
         let url = urls.get(path).ok_or_else(|| {
             Problem::new(format!(
                 "{name}: submodule `{shown}` has no address in .gitmodules"
             ))
-            .hint("choose another commit, or ask the author")
+            .with_hint("choose another commit, or ask the author")
         })?;
-        let url = absolute(repo, url);
+        let url = absolute_url(repo, url);
         names::repo_url(&url).map_err(|why| {
             Problem::new(format!(
                 "{name}: submodule `{shown}`: \"{}\" {why}",
-                crate::text::escape(&url)
+                crate::text::escape_text(&url)
             ))
         })?;
         let commit = snapshot.listing.0[path].oid;
         let inner = repos
             .snapshot(&url, "HEAD", &commit, progress)
-            .map_err(|p| p.prefixed(&format!("{name}: submodule `{shown}`: ")))?;
+            .map_err(|p| p.with_prefix(&format!("{name}: submodule `{shown}`: ")))?;
         let whole = format!("{prefix}{path}");
-        out.push(Submodule {
+        out.push(SubmodulePin {
             path: whole.clone(),
             repo: url.clone(),
             commit,
@@ -560,7 +569,7 @@ fn parse_gitmodules(text: &str) -> BTreeMap<String, String> {
 }
 
 /// `../other.git` means beside the repository that names it (gitmodules(5)).
-fn absolute(repo: &str, url: &str) -> String {
+fn absolute_url(repo: &str, url: &str) -> String {
     let mut base = repo.trim_end_matches('/');
     let mut rest = url;
     if !rest.starts_with("./") && !rest.starts_with("../") {
@@ -588,7 +597,7 @@ mod tests {
             \"https://github.com/a/y\"\n path=y\n";
         let urls = parse_gitmodules(text);
         assert_eq!(
-            absolute("https://github.com/me/node", &urls["sub/x"]),
+            absolute_url("https://github.com/me/node", &urls["sub/x"]),
             "https://github.com/me/x.git"
         );
         assert_eq!(urls["y"], "https://github.com/a/y");

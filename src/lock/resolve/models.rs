@@ -6,48 +6,48 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::Mode;
-use crate::lock::{Lock, ModelPin, Origin, Sha};
+use super::UpdatePolicy;
+use crate::lock::{Lock, ModelOrigin, ModelPin, Sha256Digest};
 use crate::manifest::{Manifest, Table};
 use crate::problem::{Problem, Result};
 use crate::progress::Reporter;
 
 /// Where models are asked for: the real one is [`crate::host::models::resolver::Disk`].
-pub trait Library: Sync {
+pub trait ModelResolver: Sync {
     /// Size and hash of each, in the order in which they are asked. Sources are asked without
     /// fetching where the server knows the hash; files are read.
-    fn find(&self, asked: &[Asked], report: &dyn Reporter) -> Vec<Result<Found>>;
+    fn find_models(&self, asked: &[ModelQuery], report: &dyn Reporter) -> Vec<Result<ModelInfo>>;
 }
 
 /// One model whose size and hash are wanted.
-pub struct Asked {
+pub struct ModelQuery {
     /// Its path in the share.
     pub path: String,
     /// None: the file that is there.
-    pub origin: Option<Origin>,
+    pub origin: Option<ModelOrigin>,
     /// The share's folder, as written.
     pub share: String,
     /// What the manifest says it must be.
-    pub sha256: Option<Sha>,
+    pub sha256: Option<Sha256Digest>,
     /// The pin of the same source that is to be moved.
     pub before: Option<ModelPin>,
 }
 
 /// What a model is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct ModelInfo {
     pub revision: Option<String>,
     pub etag: Option<String>,
     pub size: u64,
-    pub sha256: Sha,
+    pub sha256: Sha256Digest,
 }
 
 /// One model that is new, gone or another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelMoved {
     pub path: String,
-    pub from: Option<Sha>,
-    pub to: Option<Sha>,
+    pub from: Option<Sha256Digest>,
+    pub to: Option<Sha256Digest>,
 }
 
 /// Of many problems, these are told.
@@ -57,22 +57,22 @@ const SHOWN: usize = 20;
 ///
 /// # Errors
 /// Every model that could not be found, up to some.
-pub fn run(
+pub fn resolve_models(
     manifest: &Manifest,
     old: Option<&Lock>,
-    mode: &Mode,
-    library: &dyn Library,
+    mode: &UpdatePolicy,
+    library: &dyn ModelResolver,
     report: &dyn Reporter,
 ) -> Result<(Table<Arc<ModelPin>>, Vec<ModelMoved>)> {
     let empty = Table::new_vec();
     let before = old.map_or(&empty, |l| &l.models);
     let (mut pins, mut asked) = (BTreeMap::new(), Vec::new());
     for (path, m) in &manifest.models {
-        let origin = m.source.as_deref().and_then(Origin::parse);
-        let sha256 = m.sha256.as_deref().and_then(Sha::parse);
+        let origin = m.source.as_deref().and_then(ModelOrigin::parse);
+        let sha256 = m.sha256.as_deref().and_then(Sha256Digest::parse);
         let pin = before.get(path).filter(|p| p.source == m.source);
         let satisfied = pin.filter(|p| sha256.is_none_or(|s| s == p.sha256));
-        match satisfied.filter(|_| !moves(path, origin.as_ref(), mode)) {
+        match satisfied.filter(|_| !may_update(path, origin.as_ref(), mode)) {
             Some(p) => drop(pins.insert(path.clone(), Arc::clone(p))),
             None => {
                 let share = manifest
@@ -80,7 +80,7 @@ pub fn run(
                     .get(&*m.share)
                     .map(|s| s.path.clone())
                     .unwrap_or_default();
-                asked.push(Asked {
+                asked.push(ModelQuery {
                     path: path.to_string(),
                     origin,
                     share,
@@ -91,13 +91,13 @@ pub fn run(
         }
     }
     let mut problems = Vec::new();
-    for (a, found) in asked.iter().zip(library.find(&asked, report)) {
+    for (a, found) in asked.iter().zip(library.find_models(&asked, report)) {
         let found = found.and_then(|f| match a.sha256.filter(|s| *s != f.sha256) {
             Some(s) => Err(Problem::new(format!(
                 "its sha256 is {}, and comfy.toml says sha256 = \"{s}\"",
                 f.sha256
             ))
-            .hint("correct one of the two; nothing was locked")),
+            .with_hint("correct one of the two; nothing was locked")),
             None => Ok(f),
         });
         match found {
@@ -117,10 +117,10 @@ pub fn run(
             }
             Err(p) if p.is_interrupted() => return Err(p),
             Err(p) => {
-                let place = manifest.source.at(&["models", &a.path]);
-                problems.push(p.prefixed(&format!(
+                let place = manifest.source.place_of_key(&["models", &a.path]);
+                problems.push(p.with_prefix(&format!(
                     "{place}: model \"{}\": ",
-                    crate::text::escape(&a.path)
+                    crate::text::escape_text(&a.path)
                 )));
             }
         }
@@ -129,11 +129,11 @@ pub fn run(
         let rest = problems.split_off(SHOWN).len();
         problems.push(Problem::new(format!(
             "{} more could not be locked",
-            crate::text::count(rest, "model")
+            crate::text::count_of(rest, "model")
         )));
     }
     if !problems.is_empty() {
-        return Err(Problem::all(problems));
+        return Err(Problem::from_many(problems));
     }
     let pins: Table<_> = pins.into_iter().collect();
     let hash = |pins: &Table<Arc<ModelPin>>, path: &ByteString| pins.get(path).map(|p| p.sha256);
@@ -152,13 +152,13 @@ pub fn run(
 
 /// Whether an update may move it. What lies on a disk moves only when it is named: a file that
 /// somebody changed is no news to be taken over along the way.
-fn moves(path: &str, origin: Option<&Origin>, mode: &Mode) -> bool {
+fn may_update(path: &str, origin: Option<&ModelOrigin>, mode: &UpdatePolicy) -> bool {
     match mode {
-        Mode::Keep => false,
-        Mode::Move([]) => matches!(
+        UpdatePolicy::Keep => false,
+        UpdatePolicy::Move([]) => matches!(
             origin,
-            Some(Origin::Hub { .. } | Origin::Web(_) | Origin::Bucket { .. })
+            Some(ModelOrigin::Hub { .. } | ModelOrigin::Web(_) | ModelOrigin::Bucket { .. })
         ),
-        Mode::Move(names) => names.iter().any(|n| n == path),
+        UpdatePolicy::Move(names) => names.iter().any(|n| n == path),
     }
 }

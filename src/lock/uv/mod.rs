@@ -69,7 +69,7 @@ impl UvError {
             UvError::Said { kind, text } => {
                 let p = Problem::new(format!("{what}{text}")).of_kind(kind.into());
                 match kind.hint() {
-                    Some(hint) => p.hint(hint),
+                    Some(hint) => p.with_hint(hint),
                     None => p,
                 }
             }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::lock::python::{Asks, Package, Python, normal};
+use crate::lock::python::{LockedPackage, LockedPython, PartRequirements, normalize_name};
 use crate::lock::requirements;
 use crate::manifest::Manifest;
 use crate::problem::{Problem, Result};
@@ -19,7 +19,7 @@ pub const OWN: &str = "comfy.toml";
 
 /// Files for uv, and what it is told on its command line.
 #[derive(Debug, Clone, Default)]
-pub struct Workspace {
+pub struct UvWorkspace {
     /// Path to text, below an empty folder.
     pub files: BTreeMap<String, String>,
     /// Nothing that was published later is looked at (RFC 3339).
@@ -35,7 +35,7 @@ pub struct Workspace {
 
 /// Which locked packages may move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Moving<'a> {
+pub enum PackageUpdates<'a> {
     None,
     All,
     Only(&'a BTreeSet<String>),
@@ -46,19 +46,19 @@ pub enum Moving<'a> {
 ///
 /// # Errors
 /// Every line that cannot be locked.
-pub fn workspace(
+pub fn build_workspace(
     manifest: &Manifest,
-    asked: &BTreeMap<String, Asks>,
-    old: Option<&Python>,
-    moving: Moving,
+    asked: &BTreeMap<String, PartRequirements>,
+    old: Option<&LockedPython>,
+    moving: PackageUpdates,
     newest: Option<chrono::DateTime<chrono::Utc>>,
-) -> Result<Workspace> {
+) -> Result<UvWorkspace> {
     let m = &manifest.python;
     let (mut problems, mut members) = (Vec::new(), Vec::new());
     for (part, asks) in asked {
         let mut lines = Vec::new();
-        for a in asks.effective() {
-            match requirements::requirement(part, a) {
+        for a in asks.effective_lines() {
+            match requirements::parse_requirement(part, a) {
                 Ok(_) => lines.push(a.text.clone()),
                 Err(p) => problems.push(p),
             }
@@ -71,33 +71,36 @@ pub fn workspace(
     ] {
         for (i, line) in list.iter().enumerate() {
             if let Err(e) = line.parse::<pep508_rs::Requirement>() {
-                let place = manifest.source.at(&["python", key, &i.to_string()]);
-                let why = crate::text::escape(e.to_string().lines().next().unwrap_or_default());
+                let place = manifest
+                    .source
+                    .place_of_key(&["python", key, &i.to_string()]);
+                let why =
+                    crate::text::escape_text(e.to_string().lines().next().unwrap_or_default());
                 problems.push(
                     Problem::new(format!(
                         "{place}: \"{}\" is no requirement: {why}",
-                        crate::text::escape(line)
+                        crate::text::escape_text(line)
                     ))
-                    .hint("write `name==1.2`"),
+                    .with_hint("write `name==1.2`"),
                 );
             }
         }
     }
     if !problems.is_empty() {
-        return Err(Problem::all(problems));
+        return Err(Problem::from_many(problems));
     }
     members.push((OWN.into(), m.requirements.clone()));
     let exclude_newer = newest.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
-    let mut w = Workspace {
+    let mut w = UvWorkspace {
         exclude_newer,
         version: m.version.clone(),
-        ..Workspace::default()
+        ..UvWorkspace::default()
     };
     let requires = format!("=={}.*", m.version);
     let list = |items: &[String]| {
         items
             .iter()
-            .map(|i| quoted(i))
+            .map(|i| quoted_string(i))
             .collect::<Vec<_>>()
             .join(", ")
     };
@@ -115,7 +118,7 @@ pub fn workspace(
     let routed: Vec<String> = m
         .indexes
         .iter()
-        .flat_map(|x| x.packages.iter().map(|p| normal(p)))
+        .flat_map(|x| x.packages.iter().map(|p| normalize_name(p)))
         .collect();
     let platforms = list(&PLATFORMS.map(String::from));
     let mut root = format!(
@@ -132,8 +135,8 @@ pub fn workspace(
         let _ = write!(
             root,
             "\n[[tool.uv.index]]\nname = {}\nurl = {}\nexplicit = true\n",
-            quoted(&x.name),
-            quoted(&x.url)
+            quoted_string(&x.name),
+            quoted_string(&x.url)
         );
     }
     let _ = write!(
@@ -149,30 +152,35 @@ pub fn workspace(
             let _ = writeln!(
                 root,
                 "{} = {{ index = {} }}",
-                quoted(&normal(p)),
-                quoted(&x.name)
+                quoted_string(&normalize_name(p)),
+                quoted_string(&x.name)
             );
         }
     }
     w.files.insert("pyproject.toml".into(), root);
-    if let Some(old) =
-        old.filter(|o| moving != Moving::All && o.version == m.version && !o.packages.is_empty())
-    {
+    if let Some(old) = old.filter(|o| {
+        moving != PackageUpdates::All && o.version == m.version && !o.packages.is_empty()
+    }) {
         w.files.insert(
             "uv.lock".into(),
-            preferences(old, &requires, w.exclude_newer.as_deref(), moving),
+            preferences_lock(old, &requires, w.exclude_newer.as_deref(), moving),
         );
     }
     Ok(w)
 }
 
 /// The locked packages as a uv.lock that uv takes as preferences.
-fn preferences(old: &Python, requires: &str, newest: Option<&str>, moving: Moving) -> String {
+fn preferences_lock(
+    old: &LockedPython,
+    requires: &str,
+    newest: Option<&str>,
+    moving: PackageUpdates,
+) -> String {
     let mut out = format!("version = 1\nrequires-python = \"{requires}\"\n");
     if let Some(newest) = newest {
         let _ = write!(out, "\n[options]\nexclude-newer = \"{newest}\"\n");
     }
-    let stays = |p: &&Package| !matches!(moving, Moving::Only(names) if names.contains(&p.name));
+    let stays = |p: &&LockedPackage| !matches!(moving, PackageUpdates::Only(names) if names.contains(&p.name));
     for p in old.packages.iter().filter(stays) {
         let url = p
             .index
@@ -182,14 +190,14 @@ fn preferences(old: &Python, requires: &str, newest: Option<&str>, moving: Movin
         let _ = write!(
             out,
             "\n[[package]]\nname = {}\nversion = {}\nsource = {{ registry = {} }}\n",
-            quoted(&p.name),
-            quoted(&p.version),
-            quoted(url)
+            quoted_string(&p.name),
+            quoted_string(&p.version),
+            quoted_string(url)
         );
     }
     out
 }
 
-fn quoted(s: &str) -> String {
+fn quoted_string(s: &str) -> String {
     toml::Value::String(s.to_string()).to_string()
 }

@@ -7,12 +7,14 @@ use pep508_rs::{Requirement, VersionOrUrl};
 use serde::Deserialize;
 
 use super::UvError;
-use super::request::{OWN, PLATFORMS, Workspace};
-use crate::lock::python::{Asked, Asks, Package, Solved, Wheel, normal};
+use super::request::{OWN, PLATFORMS, UvWorkspace};
+use crate::lock::python::{
+    LockedPackage, LockedWheel, PartRequirements, RequirementLine, UvSolution, normalize_name,
+};
 use crate::lock::requirements;
-use crate::manifest::{Index, Manifest};
+use crate::manifest::{Manifest, PackageIndex};
 use crate::problem::{Doing, Problem, Result};
-use crate::text::escape;
+use crate::text::escape_text;
 
 #[derive(Deserialize)]
 struct UvLock {
@@ -54,14 +56,18 @@ struct UvWheel {
 ///
 /// # Errors
 /// An answer that comfy does not understand, or a package without a hash.
-pub fn packages(solved: &Solved, workspace: &Workspace, indexes: &[Index]) -> Result<Vec<Package>> {
+pub fn read_packages(
+    solved: &UvSolution,
+    workspace: &UvWorkspace,
+    indexes: &[PackageIndex],
+) -> Result<Vec<LockedPackage>> {
     let lock: UvLock = toml::from_str(&solved.lock).doing(|| "understand uv.lock".into())?;
     if lock.version != 1 {
         return Err(Problem::new(format!(
             "uv wrote a uv.lock of format {}, and comfy reads 1",
             lock.version
         ))
-        .hint("set COMFY_UV to an older uv, or unset it"));
+        .with_hint("set COMFY_UV to an older uv, or unset it"));
     }
     let everywhere = format!("({}) or ({})", PLATFORMS[0], PLATFORMS[1]);
     let markers: BTreeMap<(&str, &str), &str> = solved
@@ -111,11 +117,11 @@ pub fn packages(solved: &Solved, workspace: &Workspace, indexes: &[Index]) -> Re
                 return Err(Problem::new(format!(
                     "{} {version}: the index gives no sha256 of {}",
                     p.name,
-                    escape(&file)
+                    escape_text(&file)
                 ))
-                .hint("use an index that does"));
+                .with_hint("use an index that does"));
             };
-            wheels.push(Wheel {
+            wheels.push(LockedWheel {
                 file,
                 sha256: sha256.into(),
                 size: w.size,
@@ -135,9 +141,9 @@ pub fn packages(solved: &Solved, workspace: &Workspace, indexes: &[Index]) -> Re
         let same = |a: &str, b: &str| a.trim_end_matches('/') == b.trim_end_matches('/');
         let index = indexes
             .iter()
-            .find(|x| same(&x.url, url) && x.packages.iter().any(|n| normal(n) == p.name))
+            .find(|x| same(&x.url, url) && x.packages.iter().any(|n| normalize_name(n) == p.name))
             .map(|x| x.name.clone());
-        out.push(Package {
+        out.push(LockedPackage {
             name: p.name.clone(),
             version,
             index,
@@ -186,23 +192,23 @@ const SAME_FILES: &[(&str, &[&str])] = &[
 
 /// What a person should know: who holds a package back for everybody, and which packages overwrite
 /// each other.
-pub fn remarks(
-    packages: &[Package],
-    asked: &BTreeMap<String, Asks>,
+pub fn resolution_warnings(
+    packages: &[LockedPackage],
+    asked: &BTreeMap<String, PartRequirements>,
     overrides: &[String],
 ) -> Vec<String> {
     let mut out = Vec::new();
     // Who is overruled holds nothing back.
     let overruled: BTreeSet<String> = overrides
         .iter()
-        .filter_map(|o| Some(normal(parsed(o)?.name.as_ref())))
+        .filter_map(|o| Some(normalize_name(parse_plain(o)?.name.as_ref())))
         .collect();
     // ComfyUI's own bounds are everybody's; a node's are news.
-    for (package, part, line) in direct(asked)
+    for (package, part, line) in direct_requirements(asked)
         .into_iter()
         .filter(|(package, part, _)| part != "comfyui" && !overruled.contains(package))
     {
-        let Ok(r) = requirements::requirement(&part, line) else {
+        let Ok(r) = requirements::parse_requirement(&part, line) else {
             continue;
         };
         let bounded = match &r.version_or_url {
@@ -223,15 +229,15 @@ pub fn remarks(
                 "{} {}: {part} asks for `{}` ({}:{}), which holds it for {}",
                 p.name,
                 p.version,
-                escape(&line.text),
+                escape_text(&line.text),
                 line.file,
                 line.line,
-                crate::text::count(others, "other")
+                crate::text::count_of(others, "other")
             ));
         }
     }
     for (module, family) in SAME_FILES {
-        let both: Vec<&Package> = packages
+        let both: Vec<&LockedPackage> = packages
             .iter()
             .filter(|p| family.contains(&p.name.as_str()))
             .collect();
@@ -253,7 +259,7 @@ pub fn remarks(
 
 /// Whether `said`, without white space, has this requirement rather than a bare name or the
 /// beginning of a longer one.
-fn quoted(said: &str, text: &str) -> bool {
+fn quotes_requirement(said: &str, text: &str) -> bool {
     let text: String = text.split_whitespace().collect();
     let bounded = text.contains(['<', '>', '=', '~']);
     bounded
@@ -262,19 +268,26 @@ fn quoted(said: &str, text: &str) -> bool {
         })
 }
 
-fn parsed(text: &str) -> Option<Requirement> {
+fn parse_plain(text: &str) -> Option<Requirement> {
     text.parse().ok()
 }
 
 /// Every plain requirement: normalised package, part, line.
-fn direct(asked: &BTreeMap<String, Asks>) -> Vec<(String, String, &Asked)> {
+fn direct_requirements(
+    asked: &BTreeMap<String, PartRequirements>,
+) -> Vec<(String, String, &RequirementLine)> {
     let lines = asked
         .iter()
-        .flat_map(|(part, a)| a.effective().map(move |l| (part.clone(), l)));
+        .flat_map(|(part, a)| a.effective_lines().map(move |l| (part.clone(), l)));
     lines
         .filter_map(|(part, l)| {
             Some((
-                normal(requirements::requirement(&part, l).ok()?.name.as_ref()),
+                normalize_name(
+                    requirements::parse_requirement(&part, l)
+                        .ok()?
+                        .name
+                        .as_ref(),
+                ),
                 part,
                 l,
             ))
@@ -303,28 +316,28 @@ fn without_time(line: &str) -> Option<String> {
         .match_indices('-')
         .map(|(i, _)| i)
         .find(|i| file[i + 1..].starts_with(|c: char| c.is_ascii_digit()))?;
-    Some(normal(&file[..end]))
+    Some(normalize_name(&file[..end]))
 }
 
 /// The packages of `indexes` whose files have no time, as uv's refusal tells.
-pub fn untimed(e: &UvError, indexes: &[Index]) -> Vec<String> {
+pub fn without_upload_time(e: &UvError, indexes: &[PackageIndex]) -> Vec<String> {
     let UvError::Said { text, .. } = e else {
         return Vec::new();
     };
     let routed: BTreeSet<String> = indexes
         .iter()
-        .flat_map(|x| x.packages.iter().map(|p| normal(p)))
+        .flat_map(|x| x.packages.iter().map(|p| normalize_name(p)))
         .collect();
     let found: BTreeSet<String> = text.lines().filter_map(without_time).collect();
     routed.intersection(&found).cloned().collect()
 }
 
 /// What uv says of times in comfy's words: no lines about files, and the way out as hints.
-fn times(problem: Problem) -> Problem {
+fn explain_cutoff(problem: Problem) -> Problem {
     let untimed: BTreeSet<String> = problem.message.lines().filter_map(without_time).collect();
     let filtered = |l: &str| {
         l.contains(TOO_NEW)
-            .then(|| l.split('`').nth(1).map(normal))
+            .then(|| l.split('`').nth(1).map(normalize_name))
             .flatten()
     };
     let all: BTreeSet<String> = problem.message.lines().filter_map(filtered).collect();
@@ -345,7 +358,7 @@ fn times(problem: Problem) -> Problem {
         return out;
     }
     // Of a package that it knew at some version, uv does not say that it was filtered.
-    let said = words(&out.message);
+    let said = package_words(&out.message);
     let concerned = |p: &&String| all.contains(*p) || said.contains(*p);
     let (without, young): (Vec<&str>, Vec<&str>) = all
         .union(&untimed)
@@ -354,13 +367,13 @@ fn times(problem: Problem) -> Problem {
         .partition(|p| untimed.contains(*p));
     if !without.is_empty() {
         let names = without.join(", ");
-        out = out.hint(format!(
+        out = out.with_hint(format!(
             "the index does not tell when the files of {names} were published, so that none is old \
              enough: [python] minimum_age = \"0\" takes them"
         ));
     }
     if !young.is_empty() {
-        out = out.hint(format!(
+        out = out.with_hint(format!(
             "what there is of {} is younger than [python] minimum_age: wait, or make that shorter",
             young.join(", ")
         ));
@@ -369,14 +382,14 @@ fn times(problem: Problem) -> Problem {
 }
 
 /// What may be a package's name in a text, normalised.
-fn words(text: &str) -> BTreeSet<String> {
+fn package_words(text: &str) -> BTreeSet<String> {
     text.split(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')))
-        .map(|w| normal(w.trim_matches('.')))
+        .map(|w| normalize_name(w.trim_matches('.')))
         .collect()
 }
 
 /// Bounds that uv's sentences name for one package: those that do not fit together.
-fn bounds(message: &str) -> BTreeMap<String, BTreeSet<String>> {
+fn conflicting_bounds(message: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut out: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for said in ["depends on ", "depend on "]
         .iter()
@@ -387,10 +400,10 @@ fn bounds(message: &str) -> BTreeMap<String, BTreeSet<String>> {
             .next()
             .unwrap_or_default()
             .trim_end_matches(['.', ',']);
-        if let Some(r) = parsed(word)
+        if let Some(r) = parse_plain(word)
             .filter(|r| matches!(r.version_or_url, Some(VersionOrUrl::VersionSpecifier(_))))
         {
-            out.entry(normal(r.name.as_ref()))
+            out.entry(normalize_name(r.name.as_ref()))
                 .or_default()
                 .insert(word.into());
         }
@@ -399,7 +412,7 @@ fn bounds(message: &str) -> BTreeMap<String, BTreeSet<String>> {
 }
 
 /// Packages without a wheel for one of the platforms, and the marker of the other.
-fn elsewhere(message: &str) -> BTreeMap<String, &'static str> {
+fn missing_platforms(message: &str) -> BTreeMap<String, &'static str> {
     let mut out = BTreeMap::new();
     for (platform, other) in PLATFORMS
         .iter()
@@ -416,7 +429,7 @@ fn elsewhere(message: &str) -> BTreeMap<String, &'static str> {
                 .next()
                 .unwrap_or_default();
             if !name.is_empty() {
-                out.insert(normal(name), other);
+                out.insert(normalize_name(name), other);
             }
         }
     }
@@ -425,10 +438,10 @@ fn elsewhere(message: &str) -> BTreeMap<String, &'static str> {
 
 /// uv's refusal with the parts' own names, who asked for each package that it names, and what
 /// settles it.
-pub fn refusal(
+pub fn explain_no_solution(
     e: UvError,
-    workspace: &Workspace,
-    asked: &BTreeMap<String, Asks>,
+    workspace: &UvWorkspace,
+    asked: &BTreeMap<String, PartRequirements>,
     manifest: &Manifest,
 ) -> Problem {
     let problem = match e {
@@ -436,7 +449,7 @@ pub fn refusal(
         said @ UvError::Said { .. } => Problem::from(said),
     };
     let problem = if problem.message.contains(NO_TIME) || problem.message.contains(TOO_NEW) {
-        times(problem)
+        explain_cutoff(problem)
     } else {
         problem
     };
@@ -460,23 +473,26 @@ pub fn refusal(
             )
             .replace(name.as_str(), part);
     }
-    let own: Vec<Asked> = manifest
+    let own: Vec<RequirementLine> = manifest
         .python
         .requirements
         .iter()
-        .map(|text| Asked {
+        .map(|text| RequirementLine {
             file: OWN.into(),
             line: 0,
             text: text.clone(),
         })
         .collect();
     let said: String = message.split_whitespace().collect();
-    let words = words(&message);
+    let words = package_words(&message);
     let named = |package: &str| words.contains(package);
     let mut lines = Vec::new();
     let mut nodes = Vec::new();
     let mut wishes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (package, part, line) in direct(asked).into_iter().filter(|(p, ..)| named(p)) {
+    for (package, part, line) in direct_requirements(asked)
+        .into_iter()
+        .filter(|(p, ..)| named(p))
+    {
         lines.push(format!(
             "  {part}  {}:{}  {}",
             line.file, line.line, line.text
@@ -487,20 +503,22 @@ pub fn refusal(
         }
     }
     for line in &own {
-        if let Some(r) = parsed(&line.text)
-            && named(&normal(r.name.as_ref()))
+        if let Some(r) = parse_plain(&line.text)
+            && named(&normalize_name(r.name.as_ref()))
         {
             lines.push(format!("  {OWN}  [python] requirements  {}", line.text));
             wishes
-                .entry(normal(r.name.as_ref()))
+                .entry(normalize_name(r.name.as_ref()))
                 .or_default()
                 .insert(line.text.clone());
         }
     }
     // Those that uv's sentence quotes, where it quotes any.
     for w in wishes.values_mut() {
-        if w.iter().any(|t| t.len() > 1 && quoted(&said, t)) {
-            w.retain(|t| quoted(&said, t));
+        if w.iter()
+            .any(|t| t.len() > 1 && quotes_requirement(&said, t))
+        {
+            w.retain(|t| quotes_requirement(&said, t));
         }
     }
     if !lines.is_empty() {
@@ -509,19 +527,19 @@ pub fn refusal(
     let mut out = Problem { message, ..problem };
     let incompatible = wishes.iter().find(|(_, w)| w.len() > 1);
     if out.message.contains("no usable wheels") || out.message.contains("has no wheels") {
-        out = out.hint(
+        out = out.with_hint(
             "comfy builds nothing from source: leave the line out, or choose a version \
             that has a wheel with [python] overrides",
         );
         for (part, line) in nodes {
-            out = out.hint(format!(
+            out = out.with_hint(format!(
                 "to leave it out: [nodes.{part}] ignore_requirements = [{}]",
                 toml::Value::String(line)
             ));
         }
         return out;
     }
-    let platforms = elsewhere(&out.message);
+    let platforms = missing_platforms(&out.message);
     for (package, marker) in &platforms {
         let own = wishes
             .get(package)
@@ -530,13 +548,13 @@ pub fn refusal(
             .filter(|w| !w.contains(';'))
             .unwrap_or(package);
         let line = toml::Value::String(format!("{own} ; {marker}"));
-        out = out.hint(format!(
+        out = out.with_hint(format!(
             "{package} has no wheel for one of the two platforms; to have it on \
             the other only: [python] overrides = [{line}]"
         ));
     }
     // Where two lines contradict each other these, else what packages say of each other.
-    let said = bounds(&out.message);
+    let said = conflicting_bounds(&out.message);
     if platforms.is_empty()
         && let Some(w) = incompatible
             .or_else(|| said.iter().find(|(_, b)| b.len() > 1))
@@ -546,7 +564,7 @@ pub fn refusal(
             .iter()
             .map(|w| format!("overrides = [{}]", toml::Value::String(w.clone())))
             .collect();
-        out = out.hint(format!(
+        out = out.with_hint(format!(
             "one of them has to give way: [python] {}",
             either.join("  or  ")
         ));

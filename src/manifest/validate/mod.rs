@@ -22,34 +22,36 @@ const MAX_FILE: usize = 32 << 20;
 /// Mistakes that are told one by one.
 const SHOWN: usize = 100;
 
-pub(super) fn manifest(path: &Path, text: &ByteString, hostname: &str) -> Result<Manifest> {
-    let source = Source::new(path, text, None);
+pub(super) fn parse_manifest(path: &Path, text: &ByteString, hostname: &str) -> Result<Manifest> {
+    let source = TomlSource::new(path, text, None);
     if text.len() > MAX_FILE {
         return Err(
-            Problem::new(format!("{}: larger than 32 MiB", source.name()))
-                .hint("this is no manifest; is it the right file?"),
+            Problem::new(format!("{}: larger than 32 MiB", source.file_name()))
+                .with_hint("this is no manifest; is it the right file?"),
         );
     }
-    let (rest, models) = model_tables::take(text, &["share", "source", "sha256"], model);
+    let (rest, models) =
+        model_tables::extract(text, &["share", "source", "sha256"], model_from_fields);
     if !models.is_empty()
-        && let Ok(manifest) = read(&source, &rest, models, hostname)
+        && let Ok(manifest) = read_source(&source, &rest, models, hostname)
     {
         return Ok(manifest);
     }
     // All of it by the parser: mistakes are told as it sees them, with their places in the text as
     // it stands.
-    read(&source, text, Table::new_vec(), hostname)
+    read_source(&source, text, Table::new_vec(), hostname)
 }
 
 /// `text` is all of `source`, or what is left of it without `models`.
-fn read(
-    source: &Source,
+fn read_source(
+    source: &TomlSource,
     text: &str,
-    mut models: Table<wire::Model>,
+    mut models: Table<wire::TomlModel>,
     hostname: &str,
 ) -> Result<Manifest> {
     // Once as it stands; then merged for this machine.
-    let plain: wire::Manifest = toml::from_str(text).map_err(|e| located(source, &e))?;
+    let plain: wire::TomlManifest =
+        toml::from_str(text).map_err(|e| located_problem(source, &e))?;
     let overlay = plain
         .hosts
         .keys()
@@ -57,10 +59,10 @@ fn read(
         .cloned();
     let mut wire = match &overlay {
         None => plain,
-        Some(name) => merged(source, text, name)?,
+        Some(name) => merge_host(source, text, name)?,
     };
-    let source = Source::new(&source.path, &source.text, overlay.as_deref());
-    let mut check = Check {
+    let source = TomlSource::new(&source.path, &source.text, overlay.as_deref());
+    let mut check = ManifestCheck {
         source,
         problems: Vec::new(),
         more: 0,
@@ -72,9 +74,9 @@ fn read(
             .map(|(path, m)| (path.into(), m))
             .collect();
     } else if !others.is_empty() {
-        check.wrong(&["models"], "models in two forms", "write them in one");
+        check.report_mistake(&["models"], "models in two forms", "write them in one");
     }
-    let manifest = check.manifest(wire, models);
+    let manifest = check.check_manifest(wire, models);
     if check.more > 0 {
         check
             .problems
@@ -83,22 +85,25 @@ fn read(
     if check.problems.is_empty() {
         Ok(manifest)
     } else {
-        Err(Problem::all(check.problems))
+        Err(Problem::from_many(check.problems))
     }
 }
 
-fn model(_: &str, fields: [Option<model_tables::Field>; 3]) -> Option<wire::Model> {
+fn model_from_fields(
+    _: &str,
+    fields: [Option<model_tables::FieldValue>; 3],
+) -> Option<wire::TomlModel> {
     // A number is the parser's to refuse.
-    let [share, source, sha256] = fields.map(model_tables::optional);
-    Some(wire::Model {
+    let [share, source, sha256] = fields.map(model_tables::optional_text);
+    Some(wire::TomlModel {
         share: share?,
         source: source?,
         sha256: sha256?,
     })
 }
 
-fn merged(source: &Source, text: &str, name: &str) -> Result<wire::Manifest> {
-    let mut whole: toml::Table = toml::from_str(text).map_err(|e| located(source, &e))?;
+fn merge_host(source: &TomlSource, text: &str, name: &str) -> Result<wire::TomlManifest> {
+    let mut whole: toml::Table = toml::from_str(text).map_err(|e| located_problem(source, &e))?;
     let over = whole
         .get("hosts")
         .and_then(|h| h.get(name))
@@ -111,7 +116,7 @@ fn merged(source: &Source, text: &str, name: &str) -> Result<wire::Manifest> {
         .map_err(|e: toml::de::Error| {
             Problem::new(format!(
                 "{}: [hosts.{name}]: {}",
-                source.name(),
+                source.file_name(),
                 e.message()
             ))
         })
@@ -130,41 +135,46 @@ fn deep_merge(base: &mut toml::Table, over: toml::Table) {
 
 /// A parse error of the toml crate, with file:line:column and, for an unknown key, the key that was
 /// meant.
-fn located(source: &Source, e: &toml::de::Error) -> Problem {
-    let place = source.place(e.span().map_or(0, |s| s.start));
+fn located_problem(source: &TomlSource, e: &toml::de::Error) -> Problem {
+    let place = source.place_of_offset(e.span().map_or(0, |s| s.start));
     let message = e.message().replace('\n', "; ");
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if message.starts_with("unknown field") && !quoted.is_empty() {
         let known = &quoted[1..];
         let p = Problem::new(format!("{place}: unknown key `{}`", quoted[0]));
         return match did_you_mean(quoted[0], known.iter().copied()) {
-            Some(k) => p.hint(format!("did you mean `{k}`?")),
-            None => p.hint(format!("known here: {}", known.join(", "))),
+            Some(k) => p.with_hint(format!("did you mean `{k}`?")),
+            None => p.with_hint(format!("known here: {}", known.join(", "))),
         };
     }
     Problem::new(format!("{place}: {message}"))
 }
 
-pub(super) struct Check {
-    source: Source,
+pub(super) struct ManifestCheck {
+    source: TomlSource,
     problems: Vec<Problem>,
     /// Beyond [`SHOWN`].
     more: usize,
 }
 
-impl Check {
-    pub(super) fn wrong(&mut self, at: &[&str], message: impl AsRef<str>, hint: impl Into<String>) {
+impl ManifestCheck {
+    pub(super) fn report_mistake(
+        &mut self,
+        at: &[&str],
+        message: impl AsRef<str>,
+        hint: impl Into<String>,
+    ) {
         if self.problems.len() == SHOWN {
             self.more += 1;
             return;
         }
-        let place = self.source.at(at);
+        let place = self.source.place_of_key(at);
         self.problems.push(
             Problem::new(format!(
                 "{place}: {}",
-                crate::text::escape(message.as_ref())
+                crate::text::escape_text(message.as_ref())
             ))
-            .hint(hint),
+            .with_hint(hint),
         );
     }
 
@@ -181,7 +191,7 @@ impl Check {
                 Some(k) => format!("did you mean \"{k}\"?"),
                 None => format!("known: {}", known.join(", ")),
             };
-            self.wrong(
+            self.report_mistake(
                 at,
                 format!("{} \"{value}\" is unknown", at.last().unwrap_or(&"value")),
                 hint,
@@ -190,31 +200,37 @@ impl Check {
         value
     }
 
-    fn manifest(&mut self, w: wire::Manifest, models: Table<wire::Model>) -> Manifest {
+    fn check_manifest(
+        &mut self,
+        w: wire::TomlManifest,
+        models: Table<wire::TomlModel>,
+    ) -> Manifest {
         match w.version {
             Some(KNOWN_VERSION) => {}
             Some(v) if v > KNOWN_VERSION => {
-                self.wrong(
+                self.report_mistake(
                     &["version"],
                     format!("version {v} is newer than this comfy knows ({KNOWN_VERSION})"),
                     "install a newer comfy",
                 );
             }
-            Some(v) => self.wrong(
+            Some(v) => self.report_mistake(
                 &["version"],
                 format!("version {v} is unknown"),
                 "write `version = 1`",
             ),
-            None => self.wrong(&[], "no `version`", "write `version = 1` as the first line"),
+            None => {
+                self.report_mistake(&[], "no `version`", "write `version = 1` as the first line")
+            }
         }
         let hosts = w.hosts.into_keys().collect();
-        let host = self.host(w.host);
-        let comfyui = self.comfyui(w.comfyui);
-        let python = self.python(w.python);
-        let nodes = self.nodes(w.nodes, &comfyui.repo);
-        let shares = self.shares(w.shares);
-        let models = self.models(models, &shares);
-        let run = self.run(w.run);
+        let host = self.check_host(w.host);
+        let comfyui = self.check_comfyui(w.comfyui);
+        let python = self.check_python(w.python);
+        let nodes = self.check_nodes(w.nodes, &comfyui.repo);
+        let shares = self.check_shares(w.shares);
+        let models = self.check_models(models, &shares);
+        let run = self.check_run(w.run);
         let plain = |p: &Path| {
             p.to_str().is_some_and(|p| {
                 p.bytes()
@@ -231,14 +247,14 @@ impl Check {
                  need",
                 prefix.display()
             );
-            self.wrong(
+            self.report_mistake(
                 &["host", "prefix"],
                 message,
                 "use letters, digits, `.`, `_`, `-` and `/`",
             );
         }
-        let network = self.network(w.network, comfyui.allow_remote);
-        let policy = self.policy(w.policy, &nodes);
+        let network = self.check_network(w.network, comfyui.allow_remote);
+        let policy = self.check_policy(w.policy, &nodes);
         Manifest {
             source: self.source.clone(),
             hosts,
@@ -254,7 +270,7 @@ impl Check {
         }
     }
 
-    fn host(&mut self, w: wire::Host) -> Host {
+    fn check_host(&mut self, w: wire::TomlHost) -> HostSettings {
         let sandbox_user = w.sandbox_user.unwrap_or_else(|| "comfyui_sandbox".into());
         let group = w.group.unwrap_or_else(|| "comfyshared".into());
         for (key, name) in [
@@ -263,9 +279,9 @@ impl Check {
             ("group", Some(&group)),
         ] {
             if let Some(name) = name
-                && let Err(why) = names::account(name)
+                && let Err(why) = names::check_account(name)
             {
-                self.wrong(
+                self.report_mistake(
                     &["host", key],
                     format!("{key} \"{name}\" {why}"),
                     "choose another name",
@@ -273,21 +289,21 @@ impl Check {
             }
         }
         if names::SYSTEM_USERS.contains(&sandbox_user.as_str()) {
-            self.wrong(
+            self.report_mistake(
                 &["host", "sandbox_user"],
                 format!("sandbox_user \"{sandbox_user}\" is an account of the system"),
                 "choose a name of its own, such as comfyui_sandbox",
             );
         }
         if names::PRIVILEGED_GROUPS.contains(&group.as_str()) {
-            self.wrong(
+            self.report_mistake(
                 &["host", "group"],
                 format!("group \"{group}\" carries rights of its own, which the sandbox would get"),
                 "choose a name of its own, such as comfyshared",
             );
         }
         if group == sandbox_user {
-            self.wrong(
+            self.report_mistake(
                 &["host", "group"],
                 "group and sandbox_user have the same name; the sandbox user's own group has it \
                  already",
@@ -295,14 +311,14 @@ impl Check {
             );
         }
         if w.primary_user.as_deref() == Some(&sandbox_user) {
-            self.wrong(
+            self.report_mistake(
                 &["host", "sandbox_user"],
                 "sandbox_user and primary_user are the same account",
                 "isolation needs two accounts; for none write `isolation = \"none\"`",
             );
         }
         if w.primary_user.as_deref() == Some("root") {
-            self.wrong(
+            self.report_mistake(
                 &["host", "primary_user"],
                 "primary_user is root",
                 "name the account of the person who uses ComfyUI",
@@ -311,7 +327,7 @@ impl Check {
         let gid = w.gid.and_then(|g| match u32::try_from(g) {
             Ok(g) if (100..=2_000_000_000).contains(&g) => Some(g),
             _ => {
-                self.wrong(
+                self.report_mistake(
                     &["host", "gid"],
                     format!("gid {g} is not between 100 and 2000000000"),
                     "leave it out and comfy takes a free one",
@@ -328,14 +344,14 @@ impl Check {
             )
             .as_str()
         {
-            "none" => Isolation::None,
-            _ => Isolation::Account,
+            "none" => IsolationMode::None,
+            _ => IsolationMode::Account,
         };
         let prefix = w.prefix.and_then(|p| {
-            self.path(&["host", "prefix"], &p)
+            self.check_path(&["host", "prefix"], &p)
                 .map(|()| PathBuf::from(p))
         });
-        Host {
+        HostSettings {
             primary_user: w.primary_user,
             sandbox_user,
             group,
@@ -347,10 +363,10 @@ impl Check {
     }
 
     /// Absolute or below `~`, clean, without anything that could hide.
-    pub(super) fn path(&mut self, at: &[&str], path: &str) -> Option<()> {
+    pub(super) fn check_path(&mut self, at: &[&str], path: &str) -> Option<()> {
         let key = at.last().copied().unwrap_or("path");
         if path.trim_matches('/').is_empty() {
-            self.wrong(
+            self.report_mistake(
                 at,
                 format!("{key} \"{path}\" is the whole disk"),
                 "name a folder of its own",
@@ -364,17 +380,17 @@ impl Check {
             } else {
                 "write an absolute path, or one that starts with ~/"
             };
-            self.wrong(
+            self.report_mistake(
                 at,
                 format!("{key} \"{path}\" is not a path that comfy manages"),
                 hint,
             );
             return None;
         };
-        match names::relative(inner.trim_end_matches('/')) {
+        match names::check_relative(inner.trim_end_matches('/')) {
             Ok(()) => Some(()),
             Err(why) => {
-                self.wrong(
+                self.report_mistake(
                     at,
                     format!("{key} \"{path}\" {why}"),
                     "write the path in full, without `.` and `..`",
@@ -392,13 +408,13 @@ impl Check {
     ) -> (String, String) {
         let repo = repo.unwrap_or_default();
         if repo.is_empty() {
-            self.wrong(
+            self.report_mistake(
                 at,
                 format!("[{}] names no `repo`", at.join(".")),
                 "add `repo = \"https://github.com/OWNER/NAME\"`",
             );
         } else if let Err(why) = names::repo_url(&repo) {
-            self.wrong(
+            self.report_mistake(
                 &[at, &["repo"]].concat(),
                 format!("repo \"{repo}\" {why}"),
                 "write it as https://github.com/OWNER/NAME",
@@ -406,13 +422,13 @@ impl Check {
         }
         let git_ref = git_ref.unwrap_or_default();
         if git_ref.is_empty() {
-            self.wrong(
+            self.report_mistake(
                 at,
                 format!("[{}] names no `ref`", at.join(".")),
                 "add `ref = \"main\"`, a tag, or a commit of 40 digits",
             );
         } else if let Err(why) = names::git_ref(&git_ref) {
-            self.wrong(
+            self.report_mistake(
                 &[at, &["ref"]].concat(),
                 format!("ref \"{git_ref}\" {why}"),
                 "name a branch, a tag, or a commit of 40 digits",
@@ -421,9 +437,9 @@ impl Check {
         (repo, git_ref)
     }
 
-    fn comfyui(&mut self, w: Option<wire::Comfyui>) -> Comfyui {
+    fn check_comfyui(&mut self, w: Option<wire::TomlComfyui>) -> ComfyuiSettings {
         if w.is_none() {
-            self.wrong(
+            self.report_mistake(
                 &[],
                 "no [comfyui] section",
                 "add `[comfyui]` with `ref = \"v0.3.64\"`, or run `comfy init`",
@@ -441,7 +457,7 @@ impl Check {
             )
         };
         if let Some(view) = &w.view {
-            self.path(&["comfyui", "view"], view);
+            self.check_path(&["comfyui", "view"], view);
         }
         let listen = w.listen.unwrap_or_else(|| "127.0.0.1".into());
         let allow_remote = w.allow_remote.unwrap_or(false);
@@ -451,13 +467,13 @@ impl Check {
                 .parse::<std::net::IpAddr>()
                 .is_err()
         {
-            self.wrong(
+            self.report_mistake(
                 &["comfyui", "listen"],
                 format!("listen \"{listen}\" is no address"),
                 "write \"127.0.0.1\"",
             );
         } else if !values::is_loopback(&listen) && !allow_remote {
-            self.wrong(
+            self.report_mistake(
                 &["comfyui", "listen"],
                 format!("listen \"{listen}\" would let other machines in"),
                 "write \"127.0.0.1\", or add `allow_remote = true` if that is what you want",
@@ -466,7 +482,7 @@ impl Check {
         let port = match w.port.unwrap_or(8188) {
             p @ 1024..=65535 => p as u16,
             p => {
-                self.wrong(
+                self.report_mistake(
                     &["comfyui", "port"],
                     format!("port {p} is not between 1024 and 65535"),
                     "8188 is ComfyUI's own",
@@ -477,28 +493,28 @@ impl Check {
         let args = w.args.unwrap_or_default();
         for (i, a) in args.iter().enumerate() {
             if let Some(flag) = values::reserved_flag(a) {
-                self.wrong(
+                self.report_mistake(
                     &["comfyui", "args", &i.to_string()],
                     format!("`{a}` in args sets {flag}, which comfy sets itself"),
                     "leave it out; address and port are `listen` and `port`, folders are shares",
                 );
             }
             if a.is_empty() || a == "--" || a == "-h" {
-                self.wrong(
+                self.report_mistake(
                     &["comfyui", "args", &i.to_string()],
                     format!("`{a}` is no argument for ComfyUI"),
                     "leave it out",
                 );
             }
             if a.chars().any(char::is_control) {
-                self.wrong(
+                self.report_mistake(
                     &["comfyui", "args", &i.to_string()],
                     "an argument has a control character",
                     "leave it out",
                 );
             }
         }
-        let writable = self.writable(&["comfyui"], w.writable);
+        let writable = self.check_writable(&["comfyui"], w.writable);
         for (i, p) in writable
             .iter()
             .enumerate()
@@ -507,13 +523,13 @@ impl Check {
             // Beside main.py every folder is a package that Python would find first.
             let hint = "nodes that put files into ComfyUI itself put them into web/extensions; \
                 everything else stays sealed";
-            self.wrong(
+            self.report_mistake(
                 &["comfyui", "writable", &i.to_string()],
                 format!("writable \"{p}\" lies where ComfyUI's code is"),
                 hint,
             );
         }
-        Comfyui {
+        ComfyuiSettings {
             repo,
             git_ref,
             view: w.view,
@@ -525,22 +541,22 @@ impl Check {
         }
     }
 
-    fn python(&mut self, w: wire::Python) -> Python {
+    fn check_python(&mut self, w: wire::TomlPython) -> PythonSettings {
         let version = w.version.unwrap_or_else(|| "3.12".into());
         let minor = version
             .strip_prefix("3.")
             .filter(|m| m.bytes().all(|b| b.is_ascii_digit()) && !m.starts_with('0'))
             .and_then(|m| m.parse::<u8>().ok());
         if !minor.is_some_and(|m| (9..=30).contains(&m)) {
-            self.wrong(
+            self.report_mistake(
                 &["python", "version"],
                 format!("version \"{version}\" is no minor version of Python 3"),
                 "write \"3.12\"",
             );
         }
         let age = w.minimum_age.unwrap_or_else(|| "3 days".into());
-        let minimum_age = values::duration(&age).unwrap_or_else(|| {
-            self.wrong(
+        let minimum_age = values::parse_duration(&age).unwrap_or_else(|| {
+            self.report_mistake(
                 &["python", "minimum_age"],
                 format!("minimum_age \"{age}\" is no duration"),
                 "write \"3 days\", \"12 hours\" or \"0\"",
@@ -553,7 +569,7 @@ impl Check {
             for (i, line) in list.iter().enumerate() {
                 if line.trim_start().starts_with('-') || line.contains("://") || line.contains('\n')
                 {
-                    self.wrong(
+                    self.report_mistake(
                         &["python", key, &i.to_string()],
                         format!("\"{line}\" is no plain requirement"),
                         "write `name==1.2`; another index goes into `indexes`",
@@ -571,26 +587,26 @@ impl Check {
                     Err("is no https:// address".into())
                 }
             }) {
-                self.wrong(
+                self.report_mistake(
                     &["python", "indexes", &i],
                     format!("index \"{}\": \"{}\" {why}", x.name, x.url),
                     "use https://",
                 );
             }
             if x.packages.is_empty() {
-                self.wrong(
+                self.report_mistake(
                     &["python", "indexes", &i],
                     format!("index \"{}\" names no packages", x.name),
                     "name the packages that come from it, so that no other can",
                 );
             }
-            indexes.push(Index {
+            indexes.push(PackageIndex {
                 name: x.name,
                 url: x.url,
                 packages: x.packages,
             });
         }
-        Python {
+        PythonSettings {
             version,
             requirements,
             overrides,
@@ -599,11 +615,15 @@ impl Check {
         }
     }
 
-    fn nodes(&mut self, w: BTreeMap<String, wire::Node>, core: &str) -> BTreeMap<String, Node> {
+    fn check_nodes(
+        &mut self,
+        w: BTreeMap<String, wire::TomlNode>,
+        core: &str,
+    ) -> BTreeMap<String, NodeSettings> {
         let mut nodes = BTreeMap::new();
         let mut by_repo: BTreeMap<String, String> = BTreeMap::new();
         if w.len() > MAX_NODES {
-            self.wrong(
+            self.report_mistake(
                 &["nodes"],
                 format!("{} nodes; comfy takes up to {MAX_NODES}", w.len()),
                 "is this the right file?",
@@ -615,24 +635,24 @@ impl Check {
             let (repo, git_ref) = self.repo_and_ref(&at, n.repo, n.git_ref);
             if !repo.is_empty() {
                 if let Some(other) = by_repo.insert(names::repo_key(&repo), name.clone()) {
-                    self.wrong(
+                    self.report_mistake(
                         &[at[0], at[1], "repo"],
                         format!("nodes `{other}` and `{name}` are the same repository"),
                         "remove one of them: ComfyUI would load its classes twice",
                     );
                 }
                 if names::repo_key(&repo) == names::repo_key(core) {
-                    self.wrong(
+                    self.report_mistake(
                         &[at[0], at[1], "repo"],
                         format!("node `{name}` is ComfyUI itself"),
                         "ComfyUI goes into [comfyui]",
                     );
                 }
             }
-            let writable = self.writable(&at, n.writable);
+            let writable = self.check_writable(&at, n.writable);
             nodes.insert(
                 name,
-                Node {
+                NodeSettings {
                     repo,
                     git_ref,
                     enabled: n.enabled.unwrap_or(true),
@@ -653,15 +673,15 @@ impl Check {
     ) {
         let mut seen: BTreeMap<String, &str> = BTreeMap::new();
         for name in all {
-            if let Err(why) = names::folder(name) {
-                self.wrong(
+            if let Err(why) = names::check_folder(name) {
+                self.report_mistake(
                     &[section, name],
-                    format!("{what} name \"{}\" {why}", crate::text::escape(name)),
+                    format!("{what} name \"{}\" {why}", crate::text::escape_text(name)),
                     "choose another name",
                 );
             }
-            if let Some(other) = seen.insert(names::folded(name), name) {
-                self.wrong(
+            if let Some(other) = seen.insert(names::folded_name(name), name) {
+                self.report_mistake(
                     &[section, name],
                     format!("`{other}` and `{name}` are one name on a Mac's disk"),
                     "rename one of them",
@@ -671,7 +691,7 @@ impl Check {
     }
 
     /// The `writable` paths of ComfyUI or of a node.
-    fn writable(&mut self, at: &[&str], list: Option<Vec<String>>) -> Vec<String> {
+    fn check_writable(&mut self, at: &[&str], list: Option<Vec<String>>) -> Vec<String> {
         let all: Vec<String> = list
             .unwrap_or_default()
             .iter()
@@ -680,14 +700,14 @@ impl Check {
         for (i, p) in all.iter().enumerate() {
             let number = i.to_string();
             let at = [at, &["writable", &number]].concat();
-            if let Err(why) = names::relative(p) {
-                self.wrong(
+            if let Err(why) = names::check_relative(p) {
+                self.report_mistake(
                     &at,
                     format!("writable \"{p}\" {why}"),
                     "name a file or folder inside the node",
                 );
             } else if names::is_code(p) {
-                self.wrong(
+                self.report_mistake(
                     &at,
                     format!("writable \"{p}\" is code"),
                     "code stays sealed; name the data file or folder that the node writes",
@@ -697,7 +717,7 @@ impl Check {
                 .enumerate()
                 .any(|(j, q)| j != i && format!("{p}/").starts_with(&format!("{q}/")))
             {
-                self.wrong(
+                self.report_mistake(
                     &at,
                     format!("writable \"{p}\" lies in another writable path"),
                     "name the outer one only",

@@ -5,26 +5,26 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::Check;
-use crate::manifest::{MODELS, Model, Share, Table, names, values, wire};
+use super::ManifestCheck;
+use crate::manifest::{MODELS, ModelSettings, ShareSettings, Table, names, values, wire};
 use crate::text::did_you_mean;
 
 /// Bytes in a name: of the 255 that file systems take, some are for what lies beside a model for a
 /// while.
 const LONGEST: usize = 225;
 
-impl Check {
-    pub(super) fn models(
+impl ManifestCheck {
+    pub(super) fn check_models(
         &mut self,
-        w: Table<wire::Model>,
-        shares: &BTreeMap<String, Share>,
-    ) -> Table<Model> {
-        let share = |m: &wire::Model| m.share.clone().unwrap_or_else(|| MODELS.into());
+        w: Table<wire::TomlModel>,
+        shares: &BTreeMap<String, ShareSettings>,
+    ) -> Table<ModelSettings> {
+        let share = |m: &wire::TomlModel| m.share.clone().unwrap_or_else(|| MODELS.into());
         // Two names that differ are one only where one of them is not in its folded form already.
         let odd: Vec<(&ByteString, String, String)> = w
             .iter()
             .filter(|(p, _)| !names::is_folded(p))
-            .map(|(p, m)| (p, share(m), names::folded(p)))
+            .map(|(p, m)| (p, share(m), names::folded_name(p)))
             .collect();
         let mut seen: HashMap<(&str, &str), &str> = HashMap::new();
         for (path, share_of, folded) in &odd {
@@ -33,7 +33,7 @@ impl Check {
                 .filter(|m| share(m) == *share_of)
                 .map(|_| folded.as_str());
             if let Some(other) = seen.insert((share_of, folded), path).or(plain) {
-                self.wrong(
+                self.report_mistake(
                     &["models", path],
                     format!("models \"{other}\" and \"{path}\" are one file on a Mac's disk"),
                     "rename one of them",
@@ -42,22 +42,22 @@ impl Check {
         }
         drop(odd);
         let mut share: Arc<str> = MODELS.into();
-        let checked = |(path, m): (ByteString, wire::Model)| {
+        let checked = |(path, m): (ByteString, wire::TomlModel)| {
             let at = ["models", &*path];
             if path.len() > LONGEST && path.split('/').any(|p| p.len() > LONGEST) {
-                self.wrong(
+                self.report_mistake(
                     &at,
                     format!(
                         "model path \"{}\" has a name of more than {LONGEST} bytes",
-                        crate::text::escape(&path)
+                        crate::text::escape_text(&path)
                     ),
                     "no file system takes it: shorten it",
                 );
             }
-            if let Err(why) = names::relative(&path) {
-                self.wrong(
+            if let Err(why) = names::check_relative(&path) {
+                self.report_mistake(
                     &at,
-                    format!("model path \"{}\" {why}", crate::text::escape(&path)),
+                    format!("model path \"{}\" {why}", crate::text::escape_text(&path)),
                     "write it as it lies in the share, such as \"checkpoints/sd15.safetensors\"",
                 );
             }
@@ -70,7 +70,7 @@ impl Check {
                     Some(s) => format!("did you mean \"{s}\"?"),
                     None => format!("add [shares.{share}], or name another share"),
                 };
-                self.wrong(
+                self.report_mistake(
                     &[at[0], at[1], "share"],
                     format!("model \"{path}\" is in share \"{share}\", which is not declared"),
                     hint,
@@ -79,9 +79,9 @@ impl Check {
             if let Some(s) = &m.source
                 && let Err(why) = values::model_source(s)
             {
-                self.wrong(
+                self.report_mistake(
                     &[at[0], at[1], "source"],
-                    format!("source \"{}\" {why}", crate::text::escape(s)),
+                    format!("source \"{}\" {why}", crate::text::escape_text(s)),
                     "write hf://org/repo/file@revision, https://…, civitai:VERSION, \
                      s3://bucket/key or file:/path; a file that is there needs none",
                 );
@@ -89,7 +89,7 @@ impl Check {
             if let Some(h) = &m.sha256
                 && !names::is_sha256(h)
             {
-                self.wrong(
+                self.report_mistake(
                     &[at[0], at[1], "sha256"],
                     "sha256 is not 64 lower-case hexadecimal digits",
                     "leave it out and `comfy lock` finds it",
@@ -97,7 +97,7 @@ impl Check {
             }
             (
                 path,
-                Model {
+                ModelSettings {
                     share: Arc::clone(&share),
                     source: m.source,
                     sha256: m.sha256,

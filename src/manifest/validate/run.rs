@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use super::Check;
+use super::ManifestCheck;
 use crate::manifest::{
-    Accept, Clients, Egress, Network, Node, Policy, Run, env_vars, values, wire,
+    AcceptEntry, ClientPolicy, EgressPolicy, NetworkSettings, NodeSettings, PolicySettings,
+    RunSettings, env_vars, values, wire,
 };
 
-impl Check {
-    pub(super) fn run(&mut self, w: wire::Run) -> Run {
+impl ManifestCheck {
+    pub(super) fn check_run(&mut self, w: wire::TomlRun) -> RunSettings {
         let open_files = match w.open_files.unwrap_or(20_480) {
             n @ 256..=1_048_576 => n as u64,
             n => {
-                self.wrong(
+                self.report_mistake(
                     &["run", "open_files"],
                     format!("open_files {n} is not between 256 and 1048576"),
                     "20480 serves most",
@@ -21,8 +22,8 @@ impl Check {
             }
         };
         let reserve = w.memory_reserve.unwrap_or_else(|| "4 GiB".into());
-        let memory_reserve = values::size(&reserve).unwrap_or_else(|| {
-            self.wrong(
+        let memory_reserve = values::parse_size(&reserve).unwrap_or_else(|| {
+            self.report_mistake(
                 &["run", "memory_reserve"],
                 format!("memory_reserve \"{reserve}\" is no size"),
                 "write \"4 GiB\"",
@@ -37,13 +38,13 @@ impl Check {
                 || k.starts_with(|c: char| c.is_ascii_digit())
                 || !k.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
             {
-                self.wrong(
+                self.report_mistake(
                     &at,
                     format!("\"{k}\" is no name of an environment variable"),
                     "use letters, digits and `_`",
                 );
-            } else if let Some((why, hint)) = env_vars::refused(k) {
-                self.wrong(&at, format!("{k} {why}"), hint);
+            } else if let Some((why, hint)) = env_vars::refusal_of(k) {
+                self.report_mistake(&at, format!("{k} {why}"), hint);
             } else if [
                 "TOKEN",
                 "SECRET",
@@ -58,16 +59,16 @@ impl Check {
                 || upper.ends_with("_KEY")
                 || upper.contains("_KEY_")
             {
-                self.wrong(
+                self.report_mistake(
                     &at,
                     format!("{k} looks like a secret: every node could read it"),
                     "keep secrets out of the manifest and out of the sandbox",
                 );
             } else if v.contains('\0') {
-                self.wrong(&at, format!("the value of {k} has a NUL"), "leave it out");
+                self.report_mistake(&at, format!("the value of {k} has a NUL"), "leave it out");
             }
         }
-        Run {
+        RunSettings {
             open_files,
             memory_reserve,
             passwordless: w.passwordless.unwrap_or(false),
@@ -76,39 +77,43 @@ impl Check {
         }
     }
 
-    pub(super) fn network(&mut self, w: wire::Network, allow_remote: bool) -> Network {
+    pub(super) fn check_network(
+        &mut self,
+        w: wire::TomlNetwork,
+        allow_remote: bool,
+    ) -> NetworkSettings {
         let egress = match self.word_or_list("egress", w.egress) {
-            None => Egress::Deny,
-            Some(Ok(w)) if w == "deny" => Egress::Deny,
-            Some(Ok(w)) if w == "allow" => Egress::Allow,
+            None => EgressPolicy::Deny,
+            Some(Ok(w)) if w == "deny" => EgressPolicy::Deny,
+            Some(Ok(w)) if w == "allow" => EgressPolicy::Allow,
             Some(Err(list)) => {
                 for (i, h) in list.iter().enumerate() {
                     if !values::host_port(h) {
-                        self.wrong(
+                        self.report_mistake(
                             &["network", "egress", &i.to_string()],
                             format!("egress \"{h}\" is no host:port"),
                             "write \"huggingface.co:443\"",
                         );
                     }
                 }
-                Egress::Only(list)
+                EgressPolicy::Only(list)
             }
             Some(Ok(w)) => {
-                self.wrong(
+                self.report_mistake(
                     &["network", "egress"],
                     format!("egress \"{w}\" is unknown"),
                     "write \"deny\", \"allow\", or a list such as [\"huggingface.co:443\"]",
                 );
-                Egress::Deny
+                EgressPolicy::Deny
             }
         };
         let clients = match self.word_or_list("clients", w.clients) {
-            None => Clients::Primary,
-            Some(Ok(w)) if w == "primary" => Clients::Primary,
-            Some(Ok(w)) if w == "any" => Clients::Any,
+            None => ClientPolicy::Primary,
+            Some(Ok(w)) if w == "primary" => ClientPolicy::Primary,
+            Some(Ok(w)) if w == "any" => ClientPolicy::Any,
             Some(Err(list)) => {
                 if !allow_remote {
-                    self.wrong(
+                    self.report_mistake(
                         &["network", "clients"],
                         "a list of clients needs `allow_remote = true` in [comfyui]",
                         "write \"primary\", or allow remote clients",
@@ -116,25 +121,25 @@ impl Check {
                 }
                 for (i, a) in list.iter().enumerate() {
                     if a.parse::<std::net::IpAddr>().is_err() {
-                        self.wrong(
+                        self.report_mistake(
                             &["network", "clients", &i.to_string()],
                             format!("client \"{a}\" is no address"),
                             "write addresses such as \"192.168.1.20\"",
                         );
                     }
                 }
-                Clients::Only(list)
+                ClientPolicy::Only(list)
             }
             Some(Ok(w)) => {
-                self.wrong(
+                self.report_mistake(
                     &["network", "clients"],
                     format!("clients \"{w}\" is unknown"),
                     "write \"primary\" or \"any\"",
                 );
-                Clients::Primary
+                ClientPolicy::Primary
             }
         };
-        Network { egress, clients }
+        NetworkSettings { egress, clients }
     }
 
     /// `Ok` a word, `Err` a list of words.
@@ -150,7 +155,7 @@ impl Check {
                 .filter_map(|v| v.as_str().map(str::to_string))
                 .collect())),
             _ => {
-                self.wrong(
+                self.report_mistake(
                     &["network", key],
                     format!("{key} is neither a word nor a list of words"),
                     "see [network] in `comfy init`",
@@ -160,7 +165,11 @@ impl Check {
         }
     }
 
-    pub(super) fn policy(&mut self, w: wire::Policy, nodes: &BTreeMap<String, Node>) -> Policy {
+    pub(super) fn check_policy(
+        &mut self,
+        w: wire::TomlPolicy,
+        nodes: &BTreeMap<String, NodeSettings>,
+    ) -> PolicySettings {
         let scan = self.one_of(
             &["policy", "scan"],
             w.scan,
@@ -178,27 +187,27 @@ impl Check {
         for (i, a) in w.accept.unwrap_or_default().into_iter().enumerate() {
             let i = i.to_string();
             if a.node != "comfyui" && !nodes.contains_key(&a.node) {
-                self.wrong(
+                self.report_mistake(
                     &["policy", "accept", &i],
                     format!("accept names node \"{}\", which is not declared", a.node),
                     "remove the entry, or mend the name",
                 );
             }
             if a.reason.trim().is_empty() {
-                self.wrong(
+                self.report_mistake(
                     &["policy", "accept", &i],
                     "accept without a reason",
                     "say why it is safe: the next reader needs it",
                 );
             }
-            accept.push(Accept {
+            accept.push(AcceptEntry {
                 node: a.node,
                 rule: a.rule,
                 path: a.path,
                 reason: a.reason,
             });
         }
-        Policy {
+        PolicySettings {
             scan,
             review,
             confinement,

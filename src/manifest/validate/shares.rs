@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::Check;
-use crate::manifest::{Access, Role, Share, names, wire};
+use super::ManifestCheck;
+use crate::manifest::{ShareAccess, ShareRole, ShareSettings, names, wire};
 
 /// What a kind of models may not be called in ComfyUI's extra_model_paths.yaml, and why.
 const NO_KINDS: &[(&str, &str, &str)] = &[
@@ -25,23 +25,26 @@ const NO_KINDS: &[(&str, &str, &str)] = &[
     ),
 ];
 
-impl Check {
-    pub(super) fn shares(&mut self, w: BTreeMap<String, wire::Share>) -> BTreeMap<String, Share> {
-        let mut shares: BTreeMap<String, Share> = BTreeMap::new();
+impl ManifestCheck {
+    pub(super) fn check_shares(
+        &mut self,
+        w: BTreeMap<String, wire::TomlShare>,
+    ) -> BTreeMap<String, ShareSettings> {
+        let mut shares: BTreeMap<String, ShareSettings> = BTreeMap::new();
         self.folder_names("shares", "share", w.keys());
         for (name, s) in w {
             let at = ["shares", name.as_str()];
             let path = s.path.unwrap_or_default();
             if path.is_empty() {
-                self.wrong(
+                self.report_mistake(
                     &at,
                     format!("[shares.{name}] names no `path`"),
                     "add `path = \"~/ai/models\"`",
                 );
             } else {
-                self.path(&[at[0], at[1], "path"], &path);
+                self.check_path(&[at[0], at[1], "path"], &path);
             }
-            let role = self.role(&at, s.mount, s.models);
+            let role = self.share_role(&at, s.mount, s.models);
             let access = match self
                 .one_of(
                     &[at[0], at[1], "access"],
@@ -51,18 +54,18 @@ impl Check {
                 )
                 .as_str()
             {
-                "write" => Access::Write,
-                "add" => Access::Add,
-                _ => Access::Read,
+                "write" => ShareAccess::Write,
+                "add" => ShareAccess::Add,
+                _ => ShareAccess::Read,
             };
-            if let Some(mount) = role.mount() {
+            if let Some(mount) = role.mount_path() {
                 for (other, theirs) in shares
                     .iter()
-                    .filter_map(|(n, o)| Some((n, o.role.mount()?)))
+                    .filter_map(|(n, o)| Some((n, o.role.mount_path()?)))
                 {
                     let (a, b) = (format!("{theirs}/"), format!("{mount}/"));
                     if !mount.is_empty() && (a.starts_with(&b) || b.starts_with(&a)) {
-                        self.wrong(
+                        self.report_mistake(
                             &[at[0], at[1], "mount"],
                             format!(
                                 "mounts of shares `{other}` ({theirs}) and `{name}` ({mount}) \
@@ -74,9 +77,9 @@ impl Check {
                 }
             }
             if let Some(m) = &s.requires_mount
-                && !(m.starts_with('/') && m.len() > 1 && names::relative(&m[1..]).is_ok())
+                && !(m.starts_with('/') && m.len() > 1 && names::check_relative(&m[1..]).is_ok())
             {
-                self.wrong(
+                self.report_mistake(
                     &[at[0], at[1], "requires_mount"],
                     format!("requires_mount \"{m}\" is no absolute path"),
                     "write the volume's mount point, such as \"/Volumes/ai\"",
@@ -84,7 +87,7 @@ impl Check {
             }
             shares.insert(
                 name,
-                Share {
+                ShareSettings {
                     path: path.trim_end_matches('/').into(),
                     role,
                     access,
@@ -96,35 +99,35 @@ impl Check {
         shares
     }
 
-    fn role(
+    fn share_role(
         &mut self,
         at: &[&str; 2],
         mount: Option<String>,
-        models: Option<BTreeMap<String, wire::Folders>>,
-    ) -> Role {
+        models: Option<BTreeMap<String, wire::OneOrMany>>,
+    ) -> ShareRole {
         let mount = mount.unwrap_or_default();
         let Some(models) = models else {
             if mount.is_empty() {
                 let hint = "add `mount = \"models\"`, input, output, or user/…; or `models = \
                     { loras = \"FOLDER\" }` where models lie elsewhere";
-                self.wrong(at, format!("[shares.{}] names no `mount`", at[1]), hint);
+                self.report_mistake(at, format!("[shares.{}] names no `mount`", at[1]), hint);
             } else {
-                self.mount(&[at[0], at[1], "mount"], &mount);
+                self.check_mount(&[at[0], at[1], "mount"], &mount);
             }
-            return Role::Mount(mount);
+            return ShareRole::Mount(mount);
         };
         let key = [at[0], at[1], "models"];
         if !mount.is_empty() {
             let hint = "keep `mount` where ComfyUI's own folders are, and `models` where another \
                 program's are";
-            self.wrong(
+            self.report_mistake(
                 &key,
                 format!("share `{}` has both `mount` and `models`", at[1]),
                 hint,
             );
         }
         if models.is_empty() {
-            self.wrong(
+            self.report_mistake(
                 &key,
                 "`models` names no kind of models",
                 "write `models = { checkpoints = \"FOLDER\", loras = \"FOLDER\" }`",
@@ -134,11 +137,11 @@ impl Check {
         for (kind, folders) in models {
             let at = [key[0], key[1], key[2], kind.as_str()];
             let (list, one) = match folders {
-                wire::Folders::One(f) => (vec![f], true),
-                wire::Folders::Some(list) => (list, false),
+                wire::OneOrMany::One(f) => (vec![f], true),
+                wire::OneOrMany::Some(list) => (list, false),
             };
             if let Some((_, why, hint)) = NO_KINDS.iter().find(|(n, ..)| *n == kind) {
-                self.wrong(&at, format!("kind `{kind}` {why}"), *hint);
+                self.report_mistake(&at, format!("kind `{kind}` {why}"), *hint);
             } else if kind.is_empty()
                 || kind.len() > 64
                 || !kind.bytes().all(|b| {
@@ -147,7 +150,7 @@ impl Check {
             {
                 let hint = "ComfyUI's own are checkpoints, loras, vae, embeddings, controlnet, \
                     upscale_models and more; nodes add theirs";
-                self.wrong(
+                self.report_mistake(
                     &at,
                     format!(
                         "kind \"{kind}\" may hold lower-case letters, digits, `_` and `-` only"
@@ -156,7 +159,7 @@ impl Check {
                 );
             }
             if list.is_empty() {
-                self.wrong(
+                self.report_mistake(
                     &at,
                     format!("kind `{kind}` names no folder"),
                     "name one, or leave the kind out",
@@ -170,7 +173,7 @@ impl Check {
                     folder.trim_end_matches('/')
                 };
                 if folder != "."
-                    && let Err(why) = names::relative(folder)
+                    && let Err(why) = names::check_relative(folder)
                 {
                     let number = i.to_string();
                     let at = if one {
@@ -178,7 +181,7 @@ impl Check {
                     } else {
                         [&at[..], &[&number]].concat()
                     };
-                    self.wrong(
+                    self.report_mistake(
                         &at,
                         format!("folder \"{folder}\" of kind `{kind}` {why}"),
                         "write it as it lies in the share, or \".\" for the share itself",
@@ -188,12 +191,12 @@ impl Check {
             }
             kinds.insert(kind, clean);
         }
-        Role::Models(kinds)
+        ShareRole::Models(kinds)
     }
 
-    fn mount(&mut self, at: &[&str], mount: &str) {
-        if let Err(why) = names::relative(mount) {
-            self.wrong(
+    fn check_mount(&mut self, at: &[&str], mount: &str) {
+        if let Err(why) = names::check_relative(mount) {
+            self.report_mistake(
                 at,
                 format!("mount \"{mount}\" {why}"),
                 "write models, input, output, or a folder below models/ or user/",
@@ -209,13 +212,13 @@ impl Check {
             _ => false,
         };
         if !allowed {
-            self.wrong(
+            self.report_mistake(
                 at,
                 format!("mount \"{mount}\" is not a place for a share"),
                 "only models, models/…, input, output and user/… can be mounted",
             );
         } else if mount == "models/configs" || mount.starts_with("models/configs/") {
-            self.wrong(
+            self.report_mistake(
                 at,
                 "models/configs comes from ComfyUI itself",
                 "mount elsewhere below models/",

@@ -414,7 +414,7 @@ fn a_server_cannot_send_comfy_to_this_machines_own_services() {
                     format!("http://{at}/x"),
                 );
                 for agent in [
-                    comfy::host::net::http::agent(&net, "test", &page),
+                    comfy::host::net::http::agent_for(&net, "test", &page),
                     comfy::host::net::http::of_packages(&net, &page, &page),
                 ] {
                     let told = format!("{:?}", agent.get(&page).call());

@@ -258,11 +258,11 @@ fn a_shell_has_a_terminal_of_its_own() {
             "{}",
             said(&refused)
         );
-        let size = comfy::host::terminal::Size {
+        let size = comfy::host::terminal::TerminalSize {
             rows: 33,
             columns: 111,
         };
-        let (ours, theirs) = comfy::host::terminal::open(size).unwrap();
+        let (ours, theirs) = comfy::host::terminal::open_pty(size).unwrap();
         let mut c = m.root_command(&["shell"]);
         c.env("TERM", "xterm")
             .stdin(theirs.try_clone().unwrap())

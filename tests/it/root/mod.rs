@@ -324,12 +324,12 @@ fn verify_names_each_file_and_full_believes_nothing() {
             "echo 'VERSION = 7' > {BASE}/current/ComfyUI/custom_nodes/world/__init__.py; sleep 0.3"
         ));
         let known = std::path::Path::new("/var/lib/comfy/comfyui_sandbox/footprints.json");
-        let mut footprints = fingerprint::load(known);
+        let mut footprints = fingerprint::load_fingerprints(known);
         let id = m.sh(&format!("basename $(readlink {BASE}/current)"));
         let damaged = open_dir(&std::path::Path::new(BASE).join("gen").join(&id)).unwrap();
         footprints.insert(
             id,
-            fingerprint::take(damaged, now_ns() + 10_000_000_000).unwrap(),
+            fingerprint::take_fingerprint(damaged, now_ns() + 10_000_000_000).unwrap(),
         );
         std::fs::write(known, serde_json::to_vec(&footprints).unwrap()).unwrap();
         assert_eq!(

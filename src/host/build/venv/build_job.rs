@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
-use super::file_owners::{self, Claim};
-use super::wheel::{self, Place, Source, Wheel, refuse};
-use super::wheel_fetch::{Asked, Wheels};
-use crate::desired::venv::{Install, VenvSpec};
+use super::file_owners::{self, PathClaim};
+use super::wheel::{self, FileSource, VenvPlace, WheelFile, refused_wheel};
+use super::wheel_fetch::{WheelRequest, WheelStore};
+use crate::desired::venv::{PackageInstall, VenvSpec};
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
 use crate::host::python::interpreter_facts;
-use crate::host::sealed::file_list::{Item, List};
-use crate::lock::wheel_tags::Tags;
+use crate::host::sealed::file_list::{FileList, ListedFile};
+use crate::lock::wheel_tags::WheelTags;
 use crate::problem::{Doing, Problem, Result};
 use crate::progress::{Progress, Reporter};
 
@@ -26,7 +26,7 @@ const CONNECTIONS: usize = 8;
 
 /// One virtual environment to make, without bytecode.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct Job {
+pub struct VenvJob {
     pub spec: VenvSpec,
     /// An empty folder.
     pub target: PathBuf,
@@ -48,16 +48,16 @@ pub struct Job {
 /// # Errors
 /// No space, no network, a wheel with another hash or that cannot be installed, a package without a
 /// wheel for this machine.
-pub fn run(job: &Job, report: &dyn Reporter) -> Result<List> {
-    let progress = report.job("python");
-    progress.at(0, 100);
+pub fn run_job(job: &VenvJob, report: &dyn Reporter) -> Result<FileList> {
+    let progress = report.start_job("python");
+    progress.set_position(0, 100);
     let site = job.spec.site_packages();
-    let place = Place {
+    let place = VenvPlace {
         site: &site,
-        minor: job.spec.interpreter.minor(),
+        minor: job.spec.interpreter.minor_version(),
         python: &job.python,
     };
-    let missing: Vec<&Install> = job
+    let missing: Vec<&PackageInstall> = job
         .spec
         .packages
         .iter()
@@ -65,56 +65,59 @@ pub fn run(job: &Job, report: &dyn Reporter) -> Result<List> {
         .collect();
     std::fs::create_dir_all(&job.wheels).doing(|| format!("make {}", job.wheels.display()))?;
     if !missing.is_empty() && !job.offline {
-        room(job, job.disk)?;
+        ensure_room(job, job.disk)?;
     }
-    let wheels = fetch(job, &missing, progress.as_ref())?;
-    let layouts: Vec<BTreeMap<String, Source>> = wheels
+    let wheels = fetch_wheels(job, &missing, progress.as_ref())?;
+    let layouts: Vec<BTreeMap<String, FileSource>> = wheels
         .par_iter()
         .map(|w| w.layout(&place))
         .collect::<Result<_>>()?;
     let unpacked = wheels
         .iter()
         .fold(0_u64, |n, w| n.saturating_add(w.unpacked));
-    room(job, unpacked)?;
+    ensure_room(job, unpacked)?;
     // Before anything is written.
     let claims = wheels.iter().zip(&layouts).flat_map(|(w, l)| {
-        l.iter().map(move |(path, s)| Claim {
+        l.iter().map(move |(path, s)| PathClaim {
             key: &w.key,
             path,
-            folder: *s == Source::Folder,
+            folder: *s == FileSource::Folder,
         })
     });
-    file_owners::refuse(claims, &own(&job.spec), &site)?;
-    let mut list = unpack(job, &place, &wheels, &layouts, progress.as_ref())?;
-    list.0.insert(String::new(), skeleton(job)?);
-    progress.at(100, 100);
+    file_owners::refuse_conflicts(claims, &skeleton_paths(&job.spec), &site)?;
+    let mut list = unpack_wheels(job, &place, &wheels, &layouts, progress.as_ref())?;
+    list.0.insert(String::new(), make_skeleton(job)?);
+    progress.set_position(100, 100);
     Ok(list)
 }
 
-fn room(job: &Job, need: u64) -> Result<()> {
+fn ensure_room(job: &VenvJob, need: u64) -> Result<()> {
     let free = edit::free_bytes(&job.target).doing(|| "ask for free disk space".into())?;
     if free >= need {
         return Ok(());
     }
-    let (free, need) = (crate::text::bytes(free), crate::text::bytes(need));
+    let (free, need) = (
+        crate::text::format_bytes(free),
+        crate::text::format_bytes(need),
+    );
     Err(Problem::new(format!(
         "python: the disk that holds {} has {free} free, and the packages need about {need}",
         job.target.display()
     ))
-    .hint("free some space, `comfy gc` for example, and run it again"))
+    .with_hint("free some space, `comfy gc` for example, and run it again"))
 }
 
 /// The wheels of these packages that this machine takes, verified, in the order of the packages.
-fn fetch<'a>(
-    job: &Job,
-    packages: &[&'a Install],
+fn fetch_wheels<'a>(
+    job: &VenvJob,
+    packages: &[&'a PackageInstall],
     progress: &dyn Progress,
-) -> Result<Vec<Wheel<'a>>> {
+) -> Result<Vec<WheelFile<'a>>> {
     if packages.is_empty() {
         return Ok(Vec::new());
     }
-    let tags = Tags::new(&interpreter_facts::ask(&job.spec.interpreter)?);
-    let wheels = Wheels {
+    let tags = WheelTags::new(&interpreter_facts::ask_interpreter(&job.spec.interpreter)?);
+    let wheels = WheelStore {
         net: &job.net,
         folder: &job.wheels,
         offline: job.offline,
@@ -128,8 +131,11 @@ fn fetch<'a>(
     // The largest first, so that none of them is left for the end.
     let mut order: Vec<usize> = (0..packages.len()).collect();
     order.sort_by_key(|at| std::cmp::Reverse(packages[*at].size));
-    let one = |p: &'a Install| -> Result<Wheel<'a>> {
-        let (key, chosen) = (p.key(), tags.choose(p.files.iter().map(String::as_str)));
+    let one = |p: &'a PackageInstall| -> Result<WheelFile<'a>> {
+        let (key, chosen) = (
+            p.key(),
+            tags.choose_wheel(p.files.iter().map(String::as_str)),
+        );
         let Some((file, sha256)) =
             chosen.and_then(|at| Some((p.files.get(at)?, p.sha256.get(at)?)))
         else {
@@ -138,27 +144,27 @@ fn fetch<'a>(
                 job.spec.interpreter.version,
                 job.spec.interpreter.path.display()
             ))
-            .hint(
+            .with_hint(
                 "choose another version with [python] overrides, or leave the package out with \
                 ignore_requirements; nothing was installed",
             ));
         };
-        let asked = Asked {
+        let asked = WheelRequest {
             key: &key,
             package: &p.name,
             index: p.index.as_deref(),
             file,
             sha256,
         };
-        let file = wheels.open(&asked, &|n| {
-            progress.at(
+        let file = wheels.open_wheel(&asked, &|n| {
+            progress.set_position(
                 (came.fetch_add(n, Ordering::Relaxed) + n).min(all) * 60 / all,
                 100,
             )
         })?;
-        Wheel::read(p, sha256, file)
+        WheelFile::read(p, sha256, file)
     };
-    let mut found: BTreeMap<usize, Wheel<'a>> = BTreeMap::new();
+    let mut found: BTreeMap<usize, WheelFile<'a>> = BTreeMap::new();
     std::thread::scope(|scope| {
         let lane = || {
             let mut own = Vec::new();
@@ -186,7 +192,7 @@ fn fetch<'a>(
     let problems = problems.into_inner().unwrap_or_default();
     match problems.iter().position(|p| p.is_interrupted()) {
         Some(_) => Err(Problem::interrupted()),
-        None if !problems.is_empty() => Err(Problem::all(problems)),
+        None if !problems.is_empty() => Err(Problem::from_many(problems)),
         None if found.len() < packages.len() => {
             Err(Problem::new("python: a thread that fetched died"))
         }
@@ -197,25 +203,25 @@ fn fetch<'a>(
 /// Files that one thread writes before the next one gets some.
 const SHARE: usize = 32;
 
-fn unpack(
-    job: &Job,
-    place: &Place,
-    wheels: &[Wheel],
-    layouts: &[BTreeMap<String, Source>],
+fn unpack_wheels(
+    job: &VenvJob,
+    place: &VenvPlace,
+    wheels: &[WheelFile],
+    layouts: &[BTreeMap<String, FileSource>],
     progress: &dyn Progress,
-) -> Result<List> {
+) -> Result<FileList> {
     // Of several that bring one path, the last in order has it.
     let mut winner: BTreeMap<String, &str> = BTreeMap::new();
     for (w, layout) in wheels.iter().zip(layouts) {
-        for path in layout.keys().cloned().chain([w.record(place)]) {
+        for path in layout.keys().cloned().chain([w.record_path(place)]) {
             let is = winner.entry(path).or_insert(&w.key);
             *is = w.key.as_str().max(is);
         }
     }
-    let wins = |w: &Wheel, path: &str| winner.get(path).is_some_and(|key| *key == w.key);
+    let wins = |w: &WheelFile, path: &str| winner.get(path).is_some_and(|key| *key == w.key);
     let mut folders: BTreeSet<&Path> = BTreeSet::from([Path::new(place.site), Path::new("bin")]);
     for (path, source) in layouts.iter().flatten() {
-        let folder = if *source == Source::Folder {
+        let folder = if *source == FileSource::Folder {
             Some(Path::new(path))
         } else {
             Path::new(path).parent()
@@ -226,29 +232,30 @@ fn unpack(
         let at = job.target.join(folder);
         std::fs::create_dir_all(&at).doing(|| format!("make {}", at.display()))?;
     }
-    let tasks: Vec<(usize, &String, &Source)> = layouts
+    let tasks: Vec<(usize, &String, &FileSource)> = layouts
         .iter()
         .enumerate()
         .flat_map(|(n, l)| l.iter().map(move |(p, s)| (n, p, s)))
         .collect();
     let (done, total) = (AtomicUsize::new(0), tasks.len().max(1));
-    let one = |(n, path, source): &(usize, &String, &Source)| -> Result<(usize, String, Item)> {
-        if crate::host::signals::interrupted() {
-            return Err(Problem::interrupted());
-        }
-        let w = &wheels[*n];
-        let item = if **source == Source::Folder || !wins(w, path) {
-            w.make(source, place, std::io::sink())?
-        } else {
-            w.make(source, place, new_file(job, w, path)?)?
+    let one =
+        |(n, path, source): &(usize, &String, &FileSource)| -> Result<(usize, String, ListedFile)> {
+            if crate::host::signals::is_interrupted() {
+                return Err(Problem::interrupted());
+            }
+            let w = &wheels[*n];
+            let item = if **source == FileSource::Folder || !wins(w, path) {
+                w.make_file(source, place, std::io::sink())?
+            } else {
+                w.make_file(source, place, new_file(job, w, path)?)?
+            };
+            let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
+            if so_far % SHARE == 0 {
+                progress.set_position(60 + (so_far * 40 / total) as u64, 100);
+            }
+            Ok((*n, (*path).clone(), item))
         };
-        let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
-        if so_far % SHARE == 0 {
-            progress.at(60 + (so_far * 40 / total) as u64, 100);
-        }
-        Ok((*n, (*path).clone(), item))
-    };
-    let mut items: Vec<BTreeMap<String, Item>> = vec![BTreeMap::new(); wheels.len()];
+    let mut items: Vec<BTreeMap<String, ListedFile>> = vec![BTreeMap::new(); wheels.len()];
     for r in tasks
         .par_iter()
         .with_min_len(SHARE)
@@ -258,14 +265,14 @@ fn unpack(
         let (n, path, item) = r?;
         items[n].insert(path, item);
     }
-    let mut out = List::default();
+    let mut out = FileList::default();
     for (w, mut items) in wheels.iter().zip(items) {
-        let own = w.record(place);
-        let source = Source::Made(wheel::record(&items, &own, place).into_bytes(), false);
+        let own = w.record_path(place);
+        let source = FileSource::Made(wheel::record_text(&items, &own, place).into_bytes(), false);
         let item = if wins(w, &own) {
-            w.make(&source, place, new_file(job, w, &own)?)?
+            w.make_file(&source, place, new_file(job, w, &own)?)?
         } else {
-            w.make(&source, place, std::io::sink())?
+            w.make_file(&source, place, std::io::sink())?
         };
         items.insert(own, item);
         out.0.insert(w.key.clone(), items);
@@ -274,7 +281,7 @@ fn unpack(
 }
 
 /// A file where nothing is.
-fn new_file(job: &Job, w: &Wheel, path: &str) -> Result<std::fs::File> {
+fn new_file(job: &VenvJob, w: &WheelFile, path: &str) -> Result<std::fs::File> {
     let at = job.target.join(path);
     let options = || {
         std::fs::OpenOptions::new()
@@ -284,11 +291,11 @@ fn new_file(job: &Job, w: &Wheel, path: &str) -> Result<std::fs::File> {
             .open(&at)
     };
     options().map_err(|e| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => refuse(
+        std::io::ErrorKind::AlreadyExists => refused_wheel(
             w.package,
             &format!(
                 "brings {}, and on this disk that is the name of another file",
-                crate::text::escape(path)
+                crate::text::escape_text(path)
             ),
         ),
         _ => Problem::new(format!("could not write {}: {e}", at.display())).caused_by(&e),
@@ -296,16 +303,16 @@ fn new_file(job: &Job, w: &Wheel, path: &str) -> Result<std::fs::File> {
 }
 
 /// What no wheel may bring: the files of [`skeleton`].
-pub fn own(spec: &VenvSpec) -> Vec<String> {
+pub fn skeleton_paths(spec: &VenvSpec) -> Vec<String> {
     let names = ["pyvenv.cfg", "bin/python", "bin/python3"].map(str::to_string);
     names
         .into_iter()
-        .chain([format!("bin/python{}", spec.interpreter.minor())])
+        .chain([format!("bin/python{}", spec.interpreter.minor_version())])
         .collect()
 }
 
 /// What `python -m venv --without-pip` makes, without running a Python (PEP 405).
-fn skeleton(job: &Job) -> Result<BTreeMap<String, Item>> {
+fn make_skeleton(job: &VenvJob) -> Result<BTreeMap<String, ListedFile>> {
     let i = &job.spec.interpreter;
     let doing = || format!("make {}", job.target.display());
     for folder in [job.spec.site_packages(), "bin".into()] {
@@ -318,19 +325,20 @@ fn skeleton(job: &Job) -> Result<BTreeMap<String, Item>> {
         i.version
     );
     let mut out = BTreeMap::new();
-    for path in own(&job.spec) {
+    for path in skeleton_paths(&job.spec) {
         let at = job.target.join(&path);
         let item = match path.as_str() {
             "pyvenv.cfg" => {
                 std::fs::write(&at, &text).doing(doing)?;
-                let hash = crate::host::sealed::file_list::hash(text.as_bytes(), text.len() as u64)
-                    .doing(doing)?;
-                Item::File(text.len() as u64, hash, false)
+                let hash =
+                    crate::host::sealed::file_list::hash_file(text.as_bytes(), text.len() as u64)
+                        .doing(doing)?;
+                ListedFile::File(text.len() as u64, hash, false)
             }
-            "bin/python" => Item::Link(i.path.display().to_string()),
-            _ => Item::Link("python".into()),
+            "bin/python" => ListedFile::Link(i.path.display().to_string()),
+            _ => ListedFile::Link("python".into()),
         };
-        if let Item::Link(to) = &item {
+        if let ListedFile::Link(to) = &item {
             std::os::unix::fs::symlink(to, &at).doing(doing)?;
         }
         out.insert(path, item);

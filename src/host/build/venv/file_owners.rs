@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::desired::venv::Install;
-use crate::host::sealed::file_list::{Item, List};
+use crate::desired::venv::PackageInstall;
+use crate::host::sealed::file_list::{FileList, ListedFile};
 use crate::manifest::names;
 use crate::problem::{Problem, Result};
-use crate::text::escape;
+use crate::text::escape_text;
 
 /// What no package is called: bytecode that comfy compiled. It comes after all of them, so that it
 /// is what is there.
@@ -15,18 +15,18 @@ pub const BYTECODE: &str = "~bytecode";
 
 /// What the list calls a package: with the hash of its wheel, so that another one of the same
 /// version is another package. In order of names.
-pub fn key(package: &str, sha256: &str) -> String {
+pub fn package_key(package: &str, sha256: &str) -> String {
     format!("{package} {sha256}")
 }
 
 /// `numpy==1.26.4` and the hash; bytecode and the rest have none.
-pub fn package(key: &str) -> (&str, &str) {
+pub fn split_key(key: &str) -> (&str, &str) {
     key.split_once(' ').unwrap_or((key, ""))
 }
 
 /// Whether a wheel of this package is called so.
-pub fn is(key: &str, p: &Install) -> bool {
-    let (package, sha256) = package(key);
+pub fn is_package(key: &str, p: &PackageInstall) -> bool {
+    let (package, sha256) = split_key(key);
     package
         .strip_prefix(p.name.as_str())
         .and_then(|rest| rest.strip_prefix("=="))
@@ -36,7 +36,7 @@ pub fn is(key: &str, p: &Install) -> bool {
 
 /// A path that a package brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claim<'a> {
+pub struct PathClaim<'a> {
     /// As [`key`] makes it.
     pub key: &'a str,
     pub path: &'a str,
@@ -44,12 +44,12 @@ pub struct Claim<'a> {
 }
 
 /// Every path of a list with who brings it.
-pub fn claims(list: &List) -> impl Iterator<Item = Claim<'_>> + Clone {
+pub fn path_claims(list: &FileList) -> impl Iterator<Item = PathClaim<'_>> + Clone {
     list.0.iter().flat_map(|(key, items)| {
-        items.iter().map(move |(path, item)| Claim {
+        items.iter().map(move |(path, item)| PathClaim {
             key,
             path,
-            folder: *item == Item::Folder,
+            folder: *item == ListedFile::Folder,
         })
     })
 }
@@ -59,27 +59,27 @@ pub fn claims(list: &List) -> impl Iterator<Item = Claim<'_>> + Clone {
 ///
 /// # Errors
 /// The first such path, with who brings it.
-pub fn refuse<'a>(
-    claims: impl Iterator<Item = Claim<'a>> + Clone,
+pub fn refuse_conflicts<'a>(
+    claims: impl Iterator<Item = PathClaim<'a>> + Clone,
     own: &[String],
     frame: &str,
 ) -> Result<()> {
-    let mut files: HashMap<String, Claim> = HashMap::new();
+    let mut files: HashMap<String, PathClaim> = HashMap::new();
     for c in claims.clone() {
-        let folded = names::folded(c.path);
+        let folded = names::folded_name(c.path);
         let inside = |above: &str, below: &str| {
             below
                 .strip_prefix(above)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        if steers(&folded) {
+        if steers_interpreter(&folded) {
             return Err(Problem::new(format!(
                 "{}: its wheel brings `{}`, which would tell the \
                 interpreter where to find its modules",
-                package(c.key).0,
-                escape(c.path)
+                split_key(c.key).0,
+                escape_text(c.path)
             ))
-            .hint(
+            .with_hint(
                 "a package has no business there: leave it out with ignore_requirements, or \
                     choose another version with [python] overrides; nothing was installed",
             ));
@@ -92,10 +92,10 @@ pub fn refuse<'a>(
             return Err(Problem::new(format!(
                 "{}: its wheel brings `{}`, which is comfy's own part \
                 of a virtual environment",
-                package(c.key).0,
-                escape(c.path)
+                split_key(c.key).0,
+                escape_text(c.path)
             ))
-            .hint(
+            .with_hint(
                 "a package has no business there: leave it out with ignore_requirements, or \
                     choose another version with [python] overrides; nothing was installed",
             ));
@@ -110,11 +110,11 @@ pub fn refuse<'a>(
             if let Some(file) = files.get(&folded_here(&c.path[..end])) {
                 return Err(Problem::new(format!(
                     "{} brings the file `{}`, where {} has a folder",
-                    package(file.key).0,
-                    escape(file.path),
-                    package(c.key).0
+                    split_key(file.key).0,
+                    escape_text(file.path),
+                    split_key(c.key).0
                 ))
-                .hint(
+                .with_hint(
                     "these packages cannot be installed together: leave one out with \
                         ignore_requirements or [python] overrides; nothing was installed",
                 ));
@@ -127,7 +127,7 @@ pub fn refuse<'a>(
 /// Whether an interpreter reads this path beside its executable to find its home and modules,
 /// before comfy's `pyvenv.cfg` (CPython's Modules/getpath.py); `folded`: as [`names::folded`] has
 /// it.
-fn steers(folded: &str) -> bool {
+fn steers_interpreter(folded: &str) -> bool {
     let Some(beside) = folded.strip_prefix("bin/") else {
         return false;
     };
@@ -140,15 +140,15 @@ fn steers(folded: &str) -> bool {
 /// As this machine's disks compare names.
 fn folded_here(path: &str) -> String {
     if cfg!(target_os = "macos") {
-        names::folded(path)
+        names::folded_name(path)
     } else {
         path.into()
     }
 }
 
 /// Files that several packages bring with different contents, a line for each group of packages.
-pub fn remarks(list: &List) -> Vec<String> {
-    let mut by_path: HashMap<&str, Vec<(&str, &Item)>> = HashMap::new();
+pub fn overlap_warnings(list: &FileList) -> Vec<String> {
+    let mut by_path: HashMap<&str, Vec<(&str, &ListedFile)>> = HashMap::new();
     for (key, items) in list
         .0
         .iter()
@@ -164,22 +164,27 @@ pub fn remarks(list: &List) -> Vec<String> {
         .filter(|o| o.iter().any(|(_, item)| *item != o[0].1))
     {
         *groups
-            .entry(owners.into_iter().map(|(key, _)| package(key).0).collect())
+            .entry(
+                owners
+                    .into_iter()
+                    .map(|(key, _)| split_key(key).0)
+                    .collect(),
+            )
             .or_default() += 1;
     }
     let line = |(owners, n): (Vec<&str>, usize)| {
         let last = owners.last().copied().unwrap_or_default();
-        let files = crate::text::count(n, "file");
+        let files = crate::text::count_of(n, "file");
         format!(
             "python: {} bring {files} of the same path and another content: what {last} has is \
              installed",
-            said(&owners)
+            joined_names(&owners)
         )
     };
     groups.into_iter().map(line).collect()
 }
 
-fn said(names: &[&str]) -> String {
+fn joined_names(names: &[&str]) -> String {
     names.split_last().map_or(String::new(), |(last, rest)| {
         format!("{} and {last}", rest.join(", "))
     })
@@ -187,10 +192,10 @@ fn said(names: &[&str]) -> String {
 
 /// Whether a package has to be unpacked again: `lost` are files that are not on the disk as it has
 /// them, and some of them no later one of these packages brings.
-pub fn lacks<'a>(
+pub fn lacks_files<'a>(
     key: &str,
     lost: Option<&BTreeSet<String>>,
-    later: impl Iterator<Item = (&'a String, &'a BTreeMap<String, Item>)>,
+    later: impl Iterator<Item = (&'a String, &'a BTreeMap<String, ListedFile>)>,
 ) -> bool {
     let Some(lost) = lost else { return false };
     let later: Vec<_> = later.filter(|(other, _)| other.as_str() > key).collect();
@@ -205,15 +210,15 @@ mod tests {
     /// A package's files with their sizes; 0: a folder.
     type Package<'a> = (&'a str, &'a [(&'a str, u64)]);
 
-    fn list(packages: &[Package]) -> List {
+    fn list(packages: &[Package]) -> FileList {
         let item = |n: u64| {
             if n == 0 {
-                Item::Folder
+                ListedFile::Folder
             } else {
-                Item::File(n, String::new(), false)
+                ListedFile::File(n, String::new(), false)
             }
         };
-        List(
+        FileList(
             packages
                 .iter()
                 .map(|(k, files)| {
@@ -250,7 +255,7 @@ mod tests {
             ],
         ];
         let told = rows.iter().map(|r| {
-            match refuse(claims(&list(r)), &own, "lib/python3.12/site-packages") {
+            match refuse_conflicts(path_claims(&list(r)), &own, "lib/python3.12/site-packages") {
                 Ok(()) => "fine".to_string(),
                 Err(p) => p.message,
             }
@@ -276,7 +281,7 @@ mod tests {
             ("c==1", &[("x", 2), ("z", 0)]),
             (BYTECODE, &[("y", 9)]),
         ]);
-        insta::assert_snapshot!(remarks(&l).join("\n"), @"
+        insta::assert_snapshot!(overlap_warnings(&l).join("\n"), @"
         python: a-b==1 and a==1 bring 1 file of the same path and another content: what a==1 has \
             is installed
         python: a-b==1, a==1 and c==1 bring 1 file of the same path and another content: what c==1 \

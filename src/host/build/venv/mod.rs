@@ -16,18 +16,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use super::work::Work;
-use super::{Builder, bytecode, link_file};
-use crate::desired::Paths;
-use crate::desired::venv::{Install, VenvSpec};
+use super::work::BuildWork;
+use super::{GenerationBuilder, bytecode, link_file};
+use crate::desired::InstancePaths;
+use crate::desired::venv::{PackageInstall, VenvSpec};
 use crate::host::build::venv::file_owners::BYTECODE;
-use crate::host::fs::{cstring, edit, open_dir};
-use crate::host::sealed::file_list::{self, Item, List, Listed, seal};
+use crate::host::fs::{c_string, edit, open_dir};
+use crate::host::sealed::file_list::{self, FileList, ListedFile, SealedFolder, seal_folder};
 use crate::host::sealed::seal::open_plain_at;
-use crate::host::sealed::verification::{Readings, Sealed};
-use crate::plan::change::Wheels;
-use crate::plan::ids::Ids;
-use crate::plan::observed::{Finding, Seen};
+use crate::host::sealed::verification::{SealedTree, VerificationCache};
+use crate::plan::change::WheelDownloads;
+use crate::plan::ids::AccountIds;
+use crate::plan::observed::{Seen, TreeDifference};
 use crate::problem::{Doing, Problem, Result};
 
 /// The name of a virtual environment among the footprints.
@@ -36,35 +36,35 @@ pub fn footprint_name(id: &str) -> String {
 }
 
 /// Names of the virtual environments on the disk, sorted.
-pub fn present(paths: &Paths) -> Vec<String> {
-    crate::host::sixteen_digits(&paths.venvs())
+pub fn installed_venvs(paths: &InstancePaths) -> Vec<String> {
+    crate::host::sixteen_digits(&paths.venvs_dir())
 }
 
 /// What is off; `None` if there is no such folder.
-pub fn check(
-    paths: &Paths,
+pub fn check_venv(
+    paths: &InstancePaths,
     spec: &VenvSpec,
-    ids: &Ids,
-    readings: &Readings,
-) -> Seen<Option<Vec<Finding>>> {
+    ids: &AccountIds,
+    readings: &VerificationCache,
+) -> Seen<Option<Vec<TreeDifference>>> {
     let id = spec.id();
-    listed(
+    with_list(
         &id,
-        &paths.venv(&id),
+        &paths.venv_dir(&id),
         &paths.venv_list(&id),
         &spec.site_packages(),
-        |l| l.check(ids, readings),
+        |l| l.check_folder(ids, readings),
     )
 }
 
-fn listed<T>(
+fn with_list<T>(
     id: &str,
     folder: &Path,
     list: &Path,
     site: &str,
-    with: impl FnOnce(&Listed) -> T,
+    with: impl FnOnce(&SealedFolder) -> T,
 ) -> T {
-    with(&Listed {
+    with(&SealedFolder {
         folder,
         name: footprint_name(id),
         list,
@@ -73,101 +73,110 @@ fn listed<T>(
 }
 
 /// Wheels that were fetched, below the store.
-pub fn wheels(paths: &Paths) -> PathBuf {
-    paths.store().join("wheels")
+pub fn wheel_store(paths: &InstancePaths) -> PathBuf {
+    paths.store_dir().join("wheels")
 }
 
 /// Leaves a sealed virtual environment at `Paths::staged_venv`, and its list among the records.
 ///
 /// # Errors
 /// What could not be fetched, unpacked, verified or written.
-pub fn build(b: &mut Builder, spec: &VenvSpec, reuse: &[String]) -> Result<()> {
+pub fn build_venv(b: &mut GenerationBuilder, spec: &VenvSpec, reuse: &[String]) -> Result<()> {
     let staged = b.paths.staged_venv(&spec.id());
-    b.in_job(&staged, |b, job| make(b, spec, reuse, job, &staged))
+    b.in_job(&staged, |b, job| make_staged(b, spec, reuse, job, &staged))
 }
 
-fn make(
-    b: &mut Builder,
+fn make_staged(
+    b: &mut GenerationBuilder,
     spec: &VenvSpec,
     reuse: &[String],
     job: &Path,
     staged: &Path,
 ) -> Result<()> {
     // Of an older comfy, which had uv unpack: nothing reads it any more.
-    edit::remove_path(&b.paths.store().join("uv-cache"))
+    edit::remove_path(&b.paths.store_dir().join("uv-cache"))
         .doing(|| "clear what an older comfy kept".into())?;
-    let earlier: Vec<Earlier> = reuse.iter().map(|id| Earlier::read(b, id, spec)).collect();
-    let shared = shared(&earlier, spec);
+    let earlier: Vec<EarlierVenv> = reuse
+        .iter()
+        .map(|id| EarlierVenv::read(b, id, spec))
+        .collect();
+    let shared = shared_packages(&earlier, spec);
     let have: BTreeSet<String> = shared
         .keys()
-        .map(|key| file_owners::package(key).0.to_string())
+        .map(|key| file_owners::split_key(key).0.to_string())
         .collect();
-    let missing: Vec<&Install> = spec
+    let missing: Vec<&PackageInstall> = spec
         .packages
         .iter()
         .filter(|p| !have.contains(&p.key()))
         .collect();
-    let work = Work::Venv(Box::new(build_job::Job {
+    let work = BuildWork::Venv(Box::new(build_job::VenvJob {
         spec: spec.clone(),
         target: job.join("venv"),
-        python: b.paths.current().join("venv/bin/python"),
+        python: b.paths.current_link().join("venv/bin/python"),
         have: have.clone(),
-        wheels: wheels(b.paths),
+        wheels: wheel_store(b.paths),
         net: b.net.clone(),
         offline: b.offline,
-        disk: Wheels::of(missing.iter().copied()).disk(),
+        disk: WheelDownloads::from_packages(missing.iter().copied()).disk_space(),
     }));
-    let mut list: List = b.perform(&work)?;
+    let mut list: FileList = b.perform_job(&work)?;
     b.take_over(job)?;
-    let asked = |key: &str| key.is_empty() || missing.iter().any(|p| file_owners::is(key, p));
+    let asked =
+        |key: &str| key.is_empty() || missing.iter().any(|p| file_owners::is_package(key, p));
     if list.0.len() != missing.len() + 1 || !list.0.keys().all(|key| asked(key)) {
         return Err(Problem::new(
             "python: the build process made other packages than it was asked for",
         )
-        .hint(
+        .with_hint(
             "nothing was installed; this is a bug in comfy, or somebody changes files meanwhile",
         ));
     }
     let made = job.join("venv");
-    seal("the virtual environment", &made, &list, b.ids)?;
+    seal_folder("the virtual environment", &made, &list, b.ids)?;
     for (key, from) in &shared {
         list.0.insert(
             (*key).to_string(),
             from.list.0.get(*key).cloned().unwrap_or_default(),
         );
     }
-    file_owners::refuse(
-        file_owners::claims(&list).filter(|c| !c.key.is_empty()),
-        &build_job::own(spec),
+    file_owners::refuse_conflicts(
+        file_owners::path_claims(&list).filter(|c| !c.key.is_empty()),
+        &build_job::skeleton_paths(spec),
         &spec.site_packages(),
     )?;
     edit::move_to(&made, staged).doing(|| format!("lay out {}", staged.display()))?;
-    let (compiled, fresh) = share(b, spec, &list, &shared, staged)?;
+    let (compiled, fresh) = link_shared(b, spec, &list, &shared, staged)?;
     list.0.insert(BYTECODE.into(), compiled);
-    compile(b, spec, &fresh, staged, &mut list)?;
+    compile_sources(b, spec, &fresh, staged, &mut list)?;
     for e in earlier
         .iter()
         .filter(|e| e.bad.is_empty() && shared.values().any(|s| std::ptr::eq(*s, *e)))
     {
-        b.readings.linked(footprint_name(&e.id), e.folder.clone());
+        b.readings
+            .mark_linked(footprint_name(&e.id), e.folder.clone());
     }
-    file_owners::remarks(&list)
+    file_owners::overlap_warnings(&list)
         .iter()
-        .for_each(|line| b.report.say(&format!("warning: {line}")));
-    b.record(&b.paths.venv_list(&spec.id()), &list)?;
-    b.readings.vouch(&footprint_name(&spec.id()));
-    edit::sync(staged).doing(|| "write the virtual environment to the disk".into())
+        .for_each(|line| b.report.print_line(&format!("warning: {line}")));
+    b.write_record(&b.paths.venv_list(&spec.id()), &list)?;
+    b.readings.mark_verified(&footprint_name(&spec.id()));
+    edit::sync_tree(staged).doing(|| "write the virtual environment to the disk".into())
 }
 
 /// Packages that an earlier environment has, with all of their files that will be seen.
-fn shared<'a>(earlier: &'a [Earlier], spec: &VenvSpec) -> BTreeMap<&'a str, &'a Earlier> {
-    let packages: BTreeMap<String, &Install> = spec.packages.iter().map(|p| (p.key(), p)).collect();
+fn shared_packages<'a>(
+    earlier: &'a [EarlierVenv],
+    spec: &VenvSpec,
+) -> BTreeMap<&'a str, &'a EarlierVenv> {
+    let packages: BTreeMap<String, &PackageInstall> =
+        spec.packages.iter().map(|p| (p.key(), p)).collect();
     let wanted = |key: &str| {
         packages
-            .get(file_owners::package(key).0)
-            .is_some_and(|p| file_owners::is(key, p))
+            .get(file_owners::split_key(key).0)
+            .is_some_and(|p| file_owners::is_package(key, p))
     };
-    let mut known: BTreeMap<&String, &BTreeMap<String, Item>> = BTreeMap::new();
+    let mut known: BTreeMap<&String, &BTreeMap<String, ListedFile>> = BTreeMap::new();
     for (key, items) in earlier
         .iter()
         .flat_map(|e| &e.list.0)
@@ -175,8 +184,8 @@ fn shared<'a>(earlier: &'a [Earlier], spec: &VenvSpec) -> BTreeMap<&'a str, &'a 
     {
         known.entry(key).or_insert(items);
     }
-    let whole = |key: &str, e: &Earlier| {
-        !file_owners::lacks(key, e.lost.get(key), known.iter().map(|(k, i)| (*k, *i)))
+    let whole = |key: &str, e: &EarlierVenv| {
+        !file_owners::lacks_files(key, e.lost.get(key), known.iter().map(|(k, i)| (*k, *i)))
     };
     let from = |key: &'a String| {
         Some((
@@ -190,30 +199,30 @@ fn shared<'a>(earlier: &'a [Earlier], spec: &VenvSpec) -> BTreeMap<&'a str, &'a 
     known
         .keys()
         .filter_map(|key| from(key))
-        .filter(|(key, _)| once.insert(file_owners::package(key).0))
+        .filter(|(key, _)| once.insert(file_owners::split_key(key).0))
         .collect()
 }
 
 /// Bytecode by path.
-type Compiled = BTreeMap<String, Item>;
+type Compiled = BTreeMap<String, ListedFile>;
 
 /// Links what older environments have, then their bytecode of it; that bytecode, and the sources
 /// that have none yet.
-fn share(
-    b: &Builder,
+fn link_shared(
+    b: &GenerationBuilder,
     spec: &VenvSpec,
-    list: &List,
-    shared: &BTreeMap<&str, &Earlier>,
+    list: &FileList,
+    shared: &BTreeMap<&str, &EarlierVenv>,
     staged: &Path,
 ) -> Result<(Compiled, Vec<String>)> {
     let site = format!("{}/", spec.site_packages());
     let (mut compiled, mut fresh, mut folders) = (BTreeMap::new(), Vec::new(), BTreeSet::new());
     let by_path = list.by_path();
-    let mut link = |from: &Path, path: &str, item: &Item| -> Result<()> {
+    let mut link = |from: &Path, path: &str, item: &ListedFile| -> Result<()> {
         let (from, to) = (from.join(path), staged.join(path));
         let parent = path.rsplit_once('/').map_or("", |(p, _)| p).to_string();
         if folders.insert(parent.clone()) {
-            b.folder(&staged.join(&parent), staged)?;
+            b.make_folder(&staged.join(&parent), staged)?;
         }
         let doing = || format!("share {}", from.display());
         match link_file(&from, &to) {
@@ -222,8 +231,8 @@ fn share(
                 edit::remove_path(&to)
                     .and_then(|()| link_file(&from, &to))
                     .doing(doing)?;
-                if matches!(item, Item::File(..)) {
-                    hashed(&to, item)
+                if matches!(item, ListedFile::File(..)) {
+                    verify_hash(&to, item)
                 } else {
                     Ok(())
                 }
@@ -233,18 +242,21 @@ fn share(
     };
     for (path, (key, item)) in &by_path {
         match (shared.get(key), item) {
-            (Some(_), Item::Folder) => b.folder(&staged.join(path), staged)?,
+            (Some(_), ListedFile::Folder) => b.make_folder(&staged.join(path), staged)?,
             (Some(e), _) => link(&e.folder, path, item)?,
             (None, _) => {}
         }
     }
     // Only now: what comfy compiled is never under a package's file.
     for (path, (key, item)) in &by_path {
-        if !(path.starts_with(&site) && path.ends_with(".py") && matches!(item, Item::File(..))) {
+        if !(path.starts_with(&site)
+            && path.ends_with(".py")
+            && matches!(item, ListedFile::File(..)))
+        {
             continue;
         }
-        let target = bytecode::beside(Path::new(path), &spec.interpreter);
-        if !bytecode::fits(&target) {
+        let target = bytecode::bytecode_path(Path::new(path), &spec.interpreter);
+        if !bytecode::name_fits(&target) {
             continue;
         }
         let target = target.display().to_string();
@@ -252,9 +264,9 @@ fn share(
             .get(key)
             .map(|e| (e, e.list.0.get(BYTECODE).and_then(|l| l.get(&target))))
         {
-            Some((e, Some(is))) if !e.bad.contains(&crate::text::escape(&target)) => {
+            Some((e, Some(is))) if !e.bad.contains(&crate::text::escape_text(&target)) => {
                 link(&e.folder, &target, is)?;
-                hashed(&staged.join(&target), is)?;
+                verify_hash(&staged.join(&target), is)?;
                 compiled.insert(target, is.clone());
             }
             // It did not compile.
@@ -266,15 +278,15 @@ fn share(
 }
 
 /// Whether a sealed file is what the list says, byte for byte.
-fn hashed(at: &Path, is: &Item) -> Result<()> {
+fn verify_hash(at: &Path, is: &ListedFile) -> Result<()> {
     let doing = || format!("read {}", at.display());
-    let Item::File(size, hash, _) = is else {
+    let ListedFile::File(size, hash, _) = is else {
         return Err(Problem::new(format!(
             "{} is not a file in comfy's records",
             at.display()
         )));
     };
-    let (dir, name) = crate::host::fs::parent(at).doing(doing)?;
+    let (dir, name) = crate::host::fs::open_parent(at).doing(doing)?;
     if file_list::hash_at(&dir, name.as_c_str(), *size).doing(doing)? == *hash {
         return Ok(());
     }
@@ -282,44 +294,49 @@ fn hashed(at: &Path, is: &Item) -> Result<()> {
         "{} does not have the content that comfy's records say",
         at.display()
     ))
-    .hint("nothing was installed; this is a bug in comfy, or somebody changes files meanwhile"))
+    .with_hint(
+        "nothing was installed; this is a bug in comfy, or somebody changes files meanwhile",
+    ))
 }
 
 /// Compiles sealed sources, each to a file of its own that is sealed in turn.
-fn compile(
-    b: &mut Builder,
+fn compile_sources(
+    b: &mut GenerationBuilder,
     spec: &VenvSpec,
     sources: &[String],
     staged: &Path,
-    list: &mut List,
+    list: &mut FileList,
 ) -> Result<()> {
     if sources.is_empty() {
         return Ok(());
     }
-    let job = bytecode::Job {
+    let job = bytecode::CompileJob {
         interpreter: spec.interpreter.clone(),
         top: staged.to_path_buf(),
         sources: sources.to_vec(),
         target: b
             .paths
-            .staging()
+            .staging_dir()
             .join(format!("job-{}-bytecode", std::process::id())),
     };
     b.job_folder(&job.target)?;
     let made = b
-        .perform::<()>(&Work::Bytecode(job.clone()))
+        .perform_job::<()>(&BuildWork::Bytecode(job.clone()))
         .and_then(|()| b.take_over(&job.target))
         .and_then(|()| {
             let made = open_dir(&job.target).doing(|| format!("open {}", job.target.display()))?;
             // Sources come by folder: each is opened once, or a few times.
             let mut folder: Option<(PathBuf, OwnedFd)> = None;
             for (n, source) in sources.iter().enumerate() {
-                let to = bytecode::beside(Path::new(source), &spec.interpreter);
+                let to = bytecode::bytecode_path(Path::new(source), &spec.interpreter);
                 let (name, doing) = (
-                    |p: &Path| cstring(p.file_name().unwrap_or_default()),
+                    |p: &Path| c_string(p.file_name().unwrap_or_default()),
                     || format!("seal the bytecode of {source}"),
                 );
-                let (from, name) = (name(&job.output(n)).doing(doing)?, name(&to).doing(doing)?);
+                let (from, name) = (
+                    name(&job.output_path(n)).doing(doing)?,
+                    name(&to).doing(doing)?,
+                );
                 let (file, size) = match open_plain_at(&made, &from, b.ids) {
                     Ok(opened) => opened,
                     // What does not compile has none.
@@ -330,10 +347,11 @@ fn compile(
                         );
                     }
                 };
-                let item = Item::File(size, file_list::hash(file, size).doing(doing)?, false);
+                let item =
+                    ListedFile::File(size, file_list::hash_file(file, size).doing(doing)?, false);
                 let parent = staged.join(to.parent().unwrap_or(Path::new("")));
                 if folder.as_ref().is_none_or(|(at, _)| *at != parent) {
-                    b.folder(&parent, staged)?;
+                    b.make_folder(&parent, staged)?;
                     let fd = open_dir(&parent).doing(doing)?;
                     folder = Some((parent, fd));
                 }
@@ -351,10 +369,10 @@ fn compile(
 }
 
 /// An older environment of the same Python.
-struct Earlier {
+struct EarlierVenv {
     id: String,
     folder: PathBuf,
-    list: List,
+    list: FileList,
     /// Paths that are not as they should be, as they are shown.
     bad: BTreeSet<String>,
     /// Files of packages that are not there as these have them: another one has its own there, or
@@ -362,20 +380,20 @@ struct Earlier {
     lost: BTreeMap<String, BTreeSet<String>>,
 }
 
-impl Earlier {
+impl EarlierVenv {
     /// With nothing in it where it cannot be looked at.
-    fn read(b: &Builder, id: &str, spec: &VenvSpec) -> Earlier {
+    fn read(b: &GenerationBuilder, id: &str, spec: &VenvSpec) -> EarlierVenv {
         let at = b.paths.venv_list(id);
-        let mut list = List::load(&at).unwrap_or_default();
-        let folder = b.paths.venv(id);
+        let mut list = FileList::load(&at).unwrap_or_default();
+        let folder = b.paths.venv_dir(id);
         let site = spec.site_packages();
-        let sealed = Sealed::open(&folder, footprint_name(id), b.ids.seal, b.ids.seal_gid)
+        let sealed = SealedTree::open(&folder, footprint_name(id), b.ids.seal, b.ids.seal_gid)
             .ok()
             .flatten();
         let bad = match sealed {
-            Some(s) if s.unchanged(b.readings).unwrap_or(false) => Some(BTreeSet::new()),
-            Some(s) => listed(id, &folder, &at, &site, |l| {
-                l.compare(&s, &list, &b.ids, false)
+            Some(s) if s.is_unchanged(b.readings).unwrap_or(false) => Some(BTreeSet::new()),
+            Some(s) => with_list(id, &folder, &at, &site, |l| {
+                l.compare_with(&s, &list, &b.ids, false)
             })
             .ok()
             .map(|found| found.into_iter().map(|(_, f)| f.path).collect()),
@@ -388,7 +406,7 @@ impl Earlier {
                 .values()
                 .any(|items| items.keys().any(|p| p.starts_with(&site)))
         {
-            list = List::default();
+            list = FileList::default();
         }
         list.0.remove("");
         // An older comfy installed bytecode of wheels: such a package is unpacked anew, without it.
@@ -396,7 +414,7 @@ impl Earlier {
             key == BYTECODE
                 || !items
                     .iter()
-                    .any(|(path, item)| wheel::is_bytecode(path, *item == Item::Folder))
+                    .any(|(path, item)| wheel::is_bytecode(path, *item == ListedFile::Folder))
         });
         let bad = bad.unwrap_or_default();
         let mut lost: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
@@ -407,12 +425,12 @@ impl Earlier {
             .flat_map(|(key, items)| items.iter().map(move |(p, i)| (key, p, i)))
         {
             if there.get(path.as_str()).is_none_or(|(_, is)| *is != item)
-                || bad.contains(&crate::text::escape(path))
+                || bad.contains(&crate::text::escape_text(path))
             {
                 lost.entry(key.clone()).or_default().insert(path.clone());
             }
         }
-        Earlier {
+        EarlierVenv {
             id: id.into(),
             folder,
             list,

@@ -8,7 +8,7 @@ const LONGEST: usize = 127;
 
 /// The first line, or lines: a path that is too long or has a space is given to /bin/sh, as pip
 /// does it.
-fn shebang(python: &Path) -> String {
+fn shebang_lines(python: &Path) -> String {
     let python = python.display().to_string();
     if python.len() + 3 <= LONGEST && !python.contains(' ') {
         return format!("#!{python}\n");
@@ -29,7 +29,7 @@ pub fn of_wheel(bytes: Vec<u8>, python: &Path) -> Vec<u8> {
         return bytes;
     }
     [
-        shebang(python).as_bytes(),
+        shebang_lines(python).as_bytes(),
         bytes.get(line.len() + 1..).unwrap_or_default(),
     ]
     .concat()
@@ -54,7 +54,7 @@ pub fn of_entry_points(text: &str, python: &Path) -> Result<Vec<(String, Vec<u8>
             let wrong = || {
                 format!(
                     "asks for a script by `{}`, which names no function",
-                    crate::text::escape(line)
+                    crate::text::escape_text(line)
                 )
             };
             let (name, target) = line.split_once('=').ok_or_else(wrong)?;
@@ -63,9 +63,9 @@ pub fn of_entry_points(text: &str, python: &Path) -> Result<Vec<(String, Vec<u8>
             let (module, function) = target.split_once(':').ok_or_else(wrong)?;
             let (name, module, function) = (name.trim(), module.trim(), function.trim());
             if name.contains('/')
-                || crate::manifest::names::relative(name).is_err()
-                || !dotted(module)
-                || !dotted(function)
+                || crate::manifest::names::check_relative(name).is_err()
+                || !is_dotted(module)
+                || !is_dotted(function)
             {
                 return Err(wrong());
             }
@@ -76,14 +76,14 @@ pub fn of_entry_points(text: &str, python: &Path) -> Result<Vec<(String, Vec<u8>
             );
             out.push((
                 name.to_string(),
-                format!("{}{body}", shebang(python)).into_bytes(),
+                format!("{}{body}", shebang_lines(python)).into_bytes(),
             ));
         }
     }
     Ok(out)
 }
 
-fn dotted(name: &str) -> bool {
+fn is_dotted(name: &str) -> bool {
     name.split('.').all(|p| {
         !p.is_empty()
             && !p.starts_with(|c: char| c.is_ascii_digit())

@@ -14,12 +14,12 @@ use sha2::{Digest, Sha256};
 use zip::ZipArchive;
 
 use super::scripts;
-use crate::desired::venv::Install;
+use crate::desired::venv::PackageInstall;
 use crate::host::build::bytecode::FOLDER;
-use crate::host::sealed::file_list::Item;
+use crate::host::sealed::file_list::ListedFile;
 use crate::manifest::names;
 use crate::problem::{Doing, Problem, Result};
-use crate::text::escape;
+use crate::text::escape_text;
 
 /// More entries than any real wheel has, by far: torch has 20,000.
 const MAX_ENTRIES: usize = 500_000;
@@ -27,7 +27,7 @@ const MAX_ENTRIES: usize = 500_000;
 const MAX_TEXT: u64 = 8 << 20;
 
 /// Where things go in a virtual environment.
-pub struct Place<'a> {
+pub struct VenvPlace<'a> {
     /// `lib/python3.12/site-packages`
     pub site: &'a str,
     /// `3.12`
@@ -38,7 +38,7 @@ pub struct Place<'a> {
 
 /// What becomes a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Source {
+pub enum FileSource {
     /// This entry of the archive, byte for byte; the size in bytes, and whether it can be run.
     Entry(usize, u64, bool),
     /// A script of the archive, whose first line may have to name the interpreter.
@@ -50,11 +50,11 @@ pub enum Source {
 }
 
 /// An open wheel whose hash is the lock's.
-pub struct Wheel<'a> {
-    pub package: &'a Install,
+pub struct WheelFile<'a> {
+    pub package: &'a PackageInstall,
     /// As the list calls it.
     pub key: String,
-    archive: ZipArchive<Bytes>,
+    archive: ZipArchive<SharedReader>,
     /// `numpy-1.26.4`, as its own folders spell it.
     stem: String,
     /// Bytes of all entries.
@@ -63,13 +63,13 @@ pub struct Wheel<'a> {
 
 /// A file that many threads read, each with its own place.
 #[derive(Clone)]
-struct Bytes {
+struct SharedReader {
     file: Arc<File>,
     at: u64,
     len: u64,
 }
 
-impl Read for Bytes {
+impl Read for SharedReader {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let n = self.file.read_at(buf, self.at)?;
         self.at += n as u64;
@@ -77,7 +77,7 @@ impl Read for Bytes {
     }
 }
 
-impl Seek for Bytes {
+impl Seek for SharedReader {
     fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
         let at = match to {
             SeekFrom::Start(n) => Some(n),
@@ -89,15 +89,15 @@ impl Seek for Bytes {
     }
 }
 
-impl<'a> Wheel<'a> {
+impl<'a> WheelFile<'a> {
     /// Reads the directory of a file whose hash was just seen through the same descriptor.
     ///
     /// # Errors
     /// It is no wheel of this package.
-    pub fn read(package: &'a Install, sha256: &str, file: File) -> Result<Wheel<'a>> {
+    pub fn read(package: &'a PackageInstall, sha256: &str, file: File) -> Result<WheelFile<'a>> {
         let len = file.metadata().doing(|| "read a wheel".into())?.len();
-        let wrong = |why: String| refuse(package, &why);
-        let archive = ZipArchive::new(Bytes {
+        let wrong = |why: String| refused_wheel(package, &why);
+        let archive = ZipArchive::new(SharedReader {
             file: Arc::new(file),
             at: 0,
             len,
@@ -127,31 +127,32 @@ impl<'a> Wheel<'a> {
             }
         }
         let own = |stem: &String| {
-            crate::lock::python::normal(stem.split('-').next().unwrap_or_default()) == package.name
+            crate::lock::python::normalize_name(stem.split('-').next().unwrap_or_default())
+                == package.name
         };
         match stems.as_slice() {
-            [stem] if own(stem) => Ok(Wheel {
+            [stem] if own(stem) => Ok(WheelFile {
                 package,
-                key: super::file_owners::key(&package.key(), sha256),
+                key: super::file_owners::package_key(&package.key(), sha256),
                 stem: stem.clone(),
                 archive,
                 unpacked,
             }),
             _ => Err(wrong(format!(
                 "has the metadata of {}, and that of this package alone is expected",
-                listed(&stems)
+                joined_list(&stems)
             ))),
         }
     }
 
     /// `numpy-1.26.4.dist-info`
-    fn info(&self) -> String {
+    fn info_folder(&self) -> String {
         format!("{}.dist-info", self.stem)
     }
 
     /// Where the RECORD goes.
-    pub fn record(&self, place: &Place) -> String {
-        format!("{}/{}/RECORD", place.site, self.info())
+    pub fn record_path(&self, place: &VenvPlace) -> String {
+        format!("{}/{}/RECORD", place.site, self.info_folder())
     }
 
     /// Every path that it brings to a virtual environment, but its RECORD, which [`record`] makes.
@@ -159,8 +160,8 @@ impl<'a> Wheel<'a> {
     /// # Errors
     /// A name that leads elsewhere, a kind of data that comfy does not know, a script that names no
     /// function.
-    pub fn layout(&self, place: &Place) -> Result<BTreeMap<String, Source>> {
-        let wrong = |why: String| refuse(self.package, &why);
+    pub fn layout(&self, place: &VenvPlace) -> Result<BTreeMap<String, FileSource>> {
+        let wrong = |why: String| refused_wheel(self.package, &why);
         let mut out = BTreeMap::new();
         let mut entry_points = None;
         for at in 0..self.archive.len() {
@@ -172,13 +173,13 @@ impl<'a> Wheel<'a> {
             let (path, folder) = name
                 .strip_suffix('/')
                 .map_or((&*name, false), |p| (p, true));
-            names::relative(path).map_err(|why| {
+            names::check_relative(path).map_err(|why| {
                 wrong(format!(
                     "has an entry `{}`, whose path {why}",
-                    escape(&name)
+                    escape_text(&name)
                 ))
             })?;
-            let Some((to, script)) = self.target(path, place).map_err(&wrong)? else {
+            let Some((to, script)) = self.target_of(path, place).map_err(&wrong)? else {
                 continue;
             };
             if is_bytecode(&to, folder) {
@@ -186,39 +187,39 @@ impl<'a> Wheel<'a> {
             }
             let executable = entry.unix_mode().is_some_and(|m| m & 0o111 != 0);
             let source = match (folder, script) {
-                (true, _) => Source::Folder,
-                (false, true) => Source::Script(at, entry.size()),
-                (false, false) => Source::Entry(at, entry.size(), executable),
+                (true, _) => FileSource::Folder,
+                (false, true) => FileSource::Script(at, entry.size()),
+                (false, false) => FileSource::Entry(at, entry.size(), executable),
             };
-            if path == format!("{}/entry_points.txt", self.info()) {
+            if path == format!("{}/entry_points.txt", self.info_folder()) {
                 entry_points = Some((at, entry.size()));
             }
             out.insert(to, source);
         }
         if let Some((at, size)) = entry_points {
-            for (name, text) in
-                scripts::of_entry_points(&self.text(at, size)?, place.python).map_err(&wrong)?
+            for (name, text) in scripts::of_entry_points(&self.read_text(at, size)?, place.python)
+                .map_err(&wrong)?
             {
-                out.insert(format!("bin/{name}"), Source::Made(text, true));
+                out.insert(format!("bin/{name}"), FileSource::Made(text, true));
             }
         }
         out.insert(
-            format!("{}/{}/INSTALLER", place.site, self.info()),
-            Source::Made(b"comfy\n".to_vec(), false),
+            format!("{}/{}/INSTALLER", place.site, self.info_folder()),
+            FileSource::Made(b"comfy\n".to_vec(), false),
         );
         // It lists what the archive holds; ours says what is installed. Signatures of the other one
         // mean nothing any more.
         for name in ["RECORD", "RECORD.jws", "RECORD.p7s"] {
-            out.remove(&format!("{}/{}/{name}", place.site, self.info()));
+            out.remove(&format!("{}/{}/{name}", place.site, self.info_folder()));
         }
         Ok(out)
     }
 
     /// Where an entry goes, and whether it is a script; none: nowhere.
-    fn target(&self, path: &str, place: &Place) -> Result<Option<(String, bool)>, String> {
+    fn target_of(&self, path: &str, place: &VenvPlace) -> Result<Option<(String, bool)>, String> {
         let (top, rest) = path.split_once('/').unwrap_or((path, ""));
         let own = |stem: &str| {
-            crate::lock::python::normal(stem.split('-').next().unwrap_or_default())
+            crate::lock::python::normalize_name(stem.split('-').next().unwrap_or_default())
                 == self.package.name
         };
         if !top.strip_suffix(".data").is_some_and(own) {
@@ -242,32 +243,36 @@ impl<'a> Wheel<'a> {
             _ => {
                 return Err(format!(
                     "has an entry `{}`, of a kind of data that comfy does not know",
-                    escape(path)
+                    escape_text(path)
                 ));
             }
         }))
     }
 
-    fn text(&self, at: usize, size: u64) -> Result<String> {
+    fn read_text(&self, at: usize, size: u64) -> Result<String> {
         if size > MAX_TEXT {
-            return Err(refuse(self.package, "has metadata of more than 8 MiB"));
+            return Err(refused_wheel(
+                self.package,
+                "has metadata of more than 8 MiB",
+            ));
         }
         let mut bytes = Vec::new();
-        self.copy(at, size, &mut bytes)?;
-        String::from_utf8(bytes).map_err(|_| refuse(self.package, "has metadata that is no text"))
+        self.copy_entry(at, size, &mut bytes)?;
+        String::from_utf8(bytes)
+            .map_err(|_| refused_wheel(self.package, "has metadata that is no text"))
     }
 
     /// Writes an entry, of the size that the directory says; its hash as a RECORD has it.
-    fn copy(&self, at: usize, size: u64, mut to: impl Write) -> Result<String> {
+    fn copy_entry(&self, at: usize, size: u64, mut to: impl Write) -> Result<String> {
         let name = || {
             self.archive
                 .by_index_data(at)
                 .ok()
-                .and_then(|e| Some(escape(&e.name().ok()?)))
+                .and_then(|e| Some(escape_text(&e.name().ok()?)))
                 .unwrap_or_default()
         };
         let failed =
-            |e: String| refuse(self.package, &format!("does not unpack: `{}`: {e}", name()));
+            |e: String| refused_wheel(self.package, &format!("does not unpack: `{}`: {e}", name()));
         let mut archive = self.archive.clone();
         let mut entry = archive.by_index(at).map_err(|e| failed(e.to_string()))?;
         let mut hasher = Sha256::new();
@@ -299,27 +304,34 @@ impl<'a> Wheel<'a> {
     ///
     /// # Errors
     /// An entry that is not what the directory says; the disk.
-    pub fn make(&self, source: &Source, place: &Place, mut to: impl Write) -> Result<Item> {
+    pub fn make_file(
+        &self,
+        source: &FileSource,
+        place: &VenvPlace,
+        mut to: impl Write,
+    ) -> Result<ListedFile> {
         let made = |bytes: &[u8], executable: bool, to: &mut dyn Write| {
             to.write_all(bytes)
                 .doing(|| format!("unpack {}", self.package.key()))?;
-            Ok(Item::File(
+            Ok(ListedFile::File(
                 bytes.len() as u64,
                 BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(bytes)),
                 executable,
             ))
         };
         match source {
-            Source::Entry(at, size, executable) => {
-                Ok(Item::File(*size, self.copy(*at, *size, to)?, *executable))
-            }
-            Source::Script(at, size) => {
+            FileSource::Entry(at, size, executable) => Ok(ListedFile::File(
+                *size,
+                self.copy_entry(*at, *size, to)?,
+                *executable,
+            )),
+            FileSource::Script(at, size) => {
                 let mut bytes = Vec::new();
-                self.copy(*at, *size, &mut bytes)?;
+                self.copy_entry(*at, *size, &mut bytes)?;
                 made(&scripts::of_wheel(bytes, place.python), true, &mut to)
             }
-            Source::Made(bytes, executable) => made(bytes, *executable, &mut to),
-            Source::Folder => Ok(Item::Folder),
+            FileSource::Made(bytes, executable) => made(bytes, *executable, &mut to),
+            FileSource::Folder => Ok(ListedFile::Folder),
         }
     }
 }
@@ -328,7 +340,7 @@ impl<'a> Wheel<'a> {
 /// a wheel has there is left out: no source says what it does, it may be another package's, and
 /// comfy compiles each source itself.
 pub fn is_bytecode(path: &str, folder: bool) -> bool {
-    let folded = names::folded(path);
+    let folded = names::folded_name(path);
     let parts: Vec<&str> = folded.split('/').collect();
     let inside = parts
         .windows(2)
@@ -338,7 +350,7 @@ pub fn is_bytecode(path: &str, folder: bool) -> bool {
 
 /// The RECORD of what was installed (PyPA's "Recording installed projects"), with its lines in
 /// order; `own`: its own path.
-pub fn record(items: &BTreeMap<String, Item>, own: &str, place: &Place) -> String {
+pub fn record_text(items: &BTreeMap<String, ListedFile>, own: &str, place: &VenvPlace) -> String {
     let up = "../".repeat(place.site.split('/').count());
     let field = |path: &str| {
         let path = path
@@ -352,8 +364,8 @@ pub fn record(items: &BTreeMap<String, Item>, own: &str, place: &Place) -> Strin
             path
         }
     };
-    let line = |(path, item): (&String, &Item)| match item {
-        Item::File(size, hash, _) => Some(format!("{},sha256={hash},{size}\n", field(path))),
+    let line = |(path, item): (&String, &ListedFile)| match item {
+        ListedFile::File(size, hash, _) => Some(format!("{},sha256={hash},{size}\n", field(path))),
         _ => None,
     };
     items
@@ -363,21 +375,21 @@ pub fn record(items: &BTreeMap<String, Item>, own: &str, place: &Place) -> Strin
         .collect()
 }
 
-fn listed(stems: &[String]) -> String {
+fn joined_list(stems: &[String]) -> String {
     if stems.is_empty() {
         "nothing".into()
     } else {
         stems
             .iter()
-            .map(|s| escape(s))
+            .map(|s| escape_text(s))
             .collect::<Vec<_>>()
             .join(", ")
     }
 }
 
 /// The wheel is what the lock pins, and cannot be installed.
-pub fn refuse(package: &Install, why: &str) -> Problem {
-    Problem::new(format!("{}: its wheel {why}", package.key())).hint(
+pub fn refused_wheel(package: &PackageInstall, why: &str) -> Problem {
+    Problem::new(format!("{}: its wheel {why}", package.key())).with_hint(
         "nothing was installed; choose another version with [python] overrides, or leave the \
             package out with ignore_requirements",
     )

@@ -11,9 +11,9 @@ use sha2::{Digest, Sha256};
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
 use crate::host::net::http;
-use crate::host::signals::interrupted;
+use crate::host::signals::is_interrupted;
 use crate::problem::{Doing, Problem, Result};
-use crate::text::escape;
+use crate::text::escape_text;
 
 /// Without any other word, as uv.
 const DEFAULT: &str = "https://pypi.org/simple";
@@ -23,7 +23,7 @@ const MAX_PAGE: u64 = 200 << 20;
 const TRIES: u32 = 4;
 
 /// Where wheels come from, and where they are kept.
-pub struct Wheels<'a> {
+pub struct WheelStore<'a> {
     pub net: &'a NetEnv,
     pub folder: &'a Path,
     pub offline: bool,
@@ -31,7 +31,7 @@ pub struct Wheels<'a> {
 
 /// One wheel.
 #[derive(Debug, Clone, Copy)]
-pub struct Asked<'a> {
+pub struct WheelRequest<'a> {
     /// `numpy==1.26.4`
     pub key: &'a str,
     /// `numpy`
@@ -43,25 +43,25 @@ pub struct Asked<'a> {
 }
 
 /// Why a server gave nothing.
-enum Failure {
+enum FetchFailure {
     /// Worth another try.
     Passing(String),
     Final(Problem),
 }
 
-impl Wheels<'_> {
+impl WheelStore<'_> {
     /// The wheel, open at its beginning; its content is what the lock pins. `tick` is told of bytes
     /// that came.
     ///
     /// # Errors
     /// It is not here and comfy is offline, no server gives it, or what comes has another hash.
-    pub fn open(&self, w: &Asked, tick: &dyn Fn(u64)) -> Result<File> {
+    pub fn open_wheel(&self, w: &WheelRequest, tick: &dyn Fn(u64)) -> Result<File> {
         let at = self.folder.join(format!("{}.whl", w.sha256));
         match read_only(&at) {
             Ok(mut file) => {
                 let mut hasher = Sha256::new();
                 hash_rest(&mut file, &mut hasher).doing(|| format!("read {}", at.display()))?;
-                if hex(hasher) == w.sha256 {
+                if hex_digest(hasher) == w.sha256 {
                     file.rewind().doing(|| format!("read {}", at.display()))?;
                     return Ok(file);
                 }
@@ -74,7 +74,7 @@ impl Wheels<'_> {
                         w.key,
                         at.display()
                     ))
-                    .hint("run it without --offline: it is fetched again"));
+                    .with_hint("run it without --offline: it is fetched again"));
                 }
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
@@ -86,18 +86,18 @@ impl Wheels<'_> {
                 "{}: its wheel is not in the store, and comfy is offline",
                 w.key
             ))
-            .hint("run it without --offline"));
+            .with_hint("run it without --offline"));
         }
         let part = self.folder.join(format!("{}.part", w.sha256));
         let mut file = self
-            .fetch(w, &part, tick)
-            .map_err(|p| p.prefixed(&format!("{}: ", w.key)))?;
+            .fetch_verified(w, &part, tick)
+            .map_err(|p| p.with_prefix(&format!("{}: ", w.key)))?;
         edit::move_over(&part, &at).doing(|| format!("keep {}", at.display()))?;
         file.rewind().doing(|| format!("read {}", at.display()))?;
         Ok(file)
     }
 
-    fn index<'b>(&'b self, w: &Asked<'b>) -> &'b str {
+    fn index_of<'b>(&'b self, w: &WheelRequest<'b>) -> &'b str {
         let vars = &self.net.vars;
         w.index.unwrap_or_else(|| {
             ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"]
@@ -108,16 +108,16 @@ impl Wheels<'_> {
     }
 
     /// Has the verified bytes in `part`; that file.
-    fn fetch(&self, w: &Asked, part: &Path, tick: &dyn Fn(u64)) -> Result<File> {
-        let page = format!("{}/{}/", self.index(w).trim_end_matches('/'), w.package);
-        let address = patiently(|| self.address(w, &page))?;
-        patiently(|| self.download(w, &page, &address, part, tick))
+    fn fetch_verified(&self, w: &WheelRequest, part: &Path, tick: &dyn Fn(u64)) -> Result<File> {
+        let page = format!("{}/{}/", self.index_of(w).trim_end_matches('/'), w.package);
+        let address = with_retries(|| self.find_address(w, &page))?;
+        with_retries(|| self.download_part(w, &page, &address, part, tick))
     }
 
     /// Where the index says that the file is: both forms of the page, HTML (PEP 503) and JSON (PEP
     /// 691).
-    fn address(&self, w: &Asked, page: &str) -> Result<String, Failure> {
-        let mut answer = self.get(
+    fn find_address(&self, w: &WheelRequest, page: &str) -> Result<String, FetchFailure> {
+        let mut answer = self.send_get(
             page,
             page,
             0,
@@ -136,14 +136,14 @@ impl Wheels<'_> {
             .with_config()
             .limit(MAX_PAGE)
             .read_to_string()
-            .map_err(|e| Failure::Passing(format!("{}: {e}", shown(page))))?;
+            .map_err(|e| FetchFailure::Passing(format!("{}: {e}", public_address(page))))?;
         let found = if json {
             in_json(&text, w.file)
         } else {
             in_html(&text, w.file)
         };
-        found.map(|href| http::absolute(&base, &href)).ok_or_else(|| {
-            Failure::Final(Problem::new(format!("{} does not list {}", shown(page), escape(w.file))).hint(
+        found.map(|href| http::absolute_link(&base, &href)).ok_or_else(|| {
+            FetchFailure::Final(Problem::new(format!("{} does not list {}", public_address(page), escape_text(w.file))).with_hint(
                 "the index has taken it away, or is another one than that of `comfy lock`: check \
                  UV_DEFAULT_INDEX, or `comfy update` the package; nothing was changed",
             ))
@@ -151,16 +151,16 @@ impl Wheels<'_> {
     }
 
     /// Goes on where an earlier try ended. What was there before is hashed with the rest.
-    fn download(
+    fn download_part(
         &self,
-        w: &Asked,
+        w: &WheelRequest,
         page: &str,
         address: &str,
         part: &Path,
         tick: &dyn Fn(u64),
-    ) -> Result<File, Failure> {
+    ) -> Result<File, FetchFailure> {
         let own = |e: std::io::Error| {
-            Failure::Final(
+            FetchFailure::Final(
                 Problem::new(format!("could not write {}: {e}", part.display())).caused_by(&e),
             )
         };
@@ -177,7 +177,7 @@ impl Wheels<'_> {
         let mut file = options().map_err(own)?;
         let mut hasher = Sha256::new();
         let mut have = hash_rest(&mut file, &mut hasher).map_err(own)?;
-        let answer = self.get(address, page, have, "*/*")?;
+        let answer = self.send_get(address, page, have, "*/*")?;
         if answer.status().as_u16() != 206 || !begins_at(&answer, have) {
             file.set_len(0).and_then(|()| file.rewind()).map_err(own)?;
             (hasher, have) = (Sha256::new(), 0);
@@ -185,12 +185,12 @@ impl Wheels<'_> {
         let mut body = answer.into_body().into_reader();
         let mut buffer = vec![0; 1 << 18];
         loop {
-            if interrupted() {
-                return Err(Failure::Final(Problem::interrupted()));
+            if is_interrupted() {
+                return Err(FetchFailure::Final(Problem::interrupted()));
             }
             match body
                 .read(&mut buffer)
-                .map_err(|e| Failure::Passing(format!("{}: {e}", shown(address))))?
+                .map_err(|e| FetchFailure::Passing(format!("{}: {e}", public_address(address))))?
             {
                 0 => break,
                 n => {
@@ -200,25 +200,25 @@ impl Wheels<'_> {
                 }
             }
         }
-        let is = hex(hasher);
+        let is = hex_digest(hasher);
         if is == w.sha256 {
             return Ok(file);
         }
         edit::remove_path(part).map_err(own)?;
         if have > 0 {
-            return Err(Failure::Passing(format!(
+            return Err(FetchFailure::Passing(format!(
                 "{} went on with another file than it began",
-                shown(address)
+                public_address(address)
             )));
         }
-        Err(Failure::Final(
+        Err(FetchFailure::Final(
             Problem::new(format!(
                 "{} gave a file with sha256 {is}, and comfy.lock \
             pins {}",
-                shown(address),
+                public_address(address),
                 w.sha256
             ))
-            .hint(
+            .with_hint(
                 "the index has another file under that name than comfy.lock pins, and nothing was \
              installed: ask whoever runs the index, or `comfy update` that package once you trust \
              it",
@@ -227,18 +227,18 @@ impl Wheels<'_> {
     }
 
     /// `from`: bytes that are here. The index's password goes to its own server alone.
-    fn get(
+    fn send_get(
         &self,
         address: &str,
         page: &str,
         from: u64,
         accept: &str,
-    ) -> Result<ureq::http::Response<ureq::Body>, Failure> {
-        let (bare, _) = credentials(address);
-        let key = if http::authority(address) == http::authority(page) {
-            credentials(page).1.or(credentials(address).1)
+    ) -> Result<ureq::http::Response<ureq::Body>, FetchFailure> {
+        let (bare, _) = split_credentials(address);
+        let key = if http::host_and_port(address) == http::host_and_port(page) {
+            split_credentials(page).1.or(split_credentials(address).1)
         } else {
-            credentials(address).1
+            split_credentials(address).1
         };
         let mut request = http::of_packages(self.net, address, page)
             .get(&bare)
@@ -252,14 +252,14 @@ impl Wheels<'_> {
         }
         let answer = request
             .call()
-            .map_err(|e| Failure::Passing(format!("{}: {e}", shown(address))))?;
-        let said = |code: u16| format!("{} answers {code}", shown(address));
+            .map_err(|e| FetchFailure::Passing(format!("{}: {e}", public_address(address))))?;
+        let said = |code: u16| format!("{} answers {code}", public_address(address));
         match answer.status().as_u16() {
             200..=299 => Ok(answer),
             // Nothing more is there: from the beginning, and the hash tells.
-            416 if from > 0 => self.get(address, page, 0, accept),
-            code @ (408 | 425 | 429 | 500..=599) => Err(Failure::Passing(said(code))),
-            code => Err(Failure::Final(Problem::new(said(code)).hint(match code {
+            416 if from > 0 => self.send_get(address, page, 0, accept),
+            code @ (408 | 425 | 429 | 500..=599) => Err(FetchFailure::Passing(said(code))),
+            code => Err(FetchFailure::Final(Problem::new(said(code)).with_hint(match code {
                 401 | 403 | 407 => {
                     "the index or a proxy wants a password: name the index with it \
                     in UV_DEFAULT_INDEX; nothing was changed"
@@ -274,17 +274,17 @@ impl Wheels<'_> {
 }
 
 /// Some more tries, with pauses that grow.
-fn patiently<T>(mut with: impl FnMut() -> Result<T, Failure>) -> Result<T> {
+fn with_retries<T>(mut with: impl FnMut() -> Result<T, FetchFailure>) -> Result<T> {
     let mut tried = 0;
     loop {
         match with() {
             Ok(done) => return Ok(done),
-            Err(_) if interrupted() => return Err(Problem::interrupted()),
-            Err(Failure::Final(p)) => return Err(p),
-            Err(Failure::Passing(why)) => {
+            Err(_) if is_interrupted() => return Err(Problem::interrupted()),
+            Err(FetchFailure::Final(p)) => return Err(p),
+            Err(FetchFailure::Passing(why)) => {
                 tried += 1;
                 if tried == TRIES {
-                    return Err(Problem::new(why).hint(
+                    return Err(Problem::new(why).with_hint(
                         "the package index did not answer, and nothing was changed: check the \
                          network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again",
                     ));
@@ -306,7 +306,7 @@ fn read_only(path: &Path) -> std::io::Result<File> {
 fn hash_rest(file: &mut File, hasher: &mut Sha256) -> std::io::Result<u64> {
     let (mut buffer, mut all) = (vec![0; 1 << 18], 0);
     loop {
-        if interrupted() {
+        if is_interrupted() {
             return Err(std::io::Error::other("interrupted"));
         }
         match file.read(&mut buffer)? {
@@ -319,7 +319,7 @@ fn hash_rest(file: &mut File, hasher: &mut Sha256) -> std::io::Result<u64> {
     }
 }
 
-fn hex(hasher: Sha256) -> String {
+fn hex_digest(hasher: Sha256) -> String {
     base16ct::lower::encode_string(&hasher.finalize())
 }
 
@@ -337,7 +337,7 @@ fn begins_at(answer: &ureq::http::Response<ureq::Body>, at: u64) -> bool {
 }
 
 /// An address without what it has of a password, and that as a header's value (RFC 7617).
-fn credentials(address: &str) -> (String, Option<String>) {
+fn split_credentials(address: &str) -> (String, Option<String>) {
     let Some((scheme, rest)) = address.split_once("://") else {
         return (address.into(), None);
     };
@@ -347,8 +347,11 @@ fn credentials(address: &str) -> (String, Option<String>) {
     };
     use base64::Engine;
     let (name, password) = user.split_once(':').unwrap_or((user, ""));
-    let key =
-        base64::prelude::BASE64_STANDARD.encode(format!("{}:{}", decoded(name), decoded(password)));
+    let key = base64::prelude::BASE64_STANDARD.encode(format!(
+        "{}:{}",
+        percent_decode(name),
+        percent_decode(password)
+    ));
     (
         format!("{scheme}://{}", &rest[user.len() + 1..]),
         Some(format!("Basic {key}")),
@@ -356,13 +359,13 @@ fn credentials(address: &str) -> (String, Option<String>) {
 }
 
 /// Without a password, and without a query, which may hold a signature.
-fn shown(address: &str) -> String {
-    let (bare, _) = credentials(address);
-    escape(bare.split(['?', '#']).next().unwrap_or(&bare))
+fn public_address(address: &str) -> String {
+    let (bare, _) = split_credentials(address);
+    escape_text(bare.split(['?', '#']).next().unwrap_or(&bare))
 }
 
 /// `%2B` as `+`.
-fn decoded(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut at = 0;
@@ -378,13 +381,13 @@ fn decoded(text: &str) -> String {
 }
 
 /// The file's name at the end of an address.
-fn named(href: &str, file: &str) -> bool {
+fn names_file(href: &str, file: &str) -> bool {
     let path = href.split(['#', '?']).next().unwrap_or(href);
-    decoded(path.rsplit('/').next().unwrap_or(path)) == file
+    percent_decode(path.rsplit('/').next().unwrap_or(path)) == file
 }
 
 #[derive(serde::Deserialize)]
-struct Page {
+struct IndexPage {
     files: Vec<PageFile>,
 }
 
@@ -395,7 +398,7 @@ struct PageFile {
 }
 
 fn in_json(text: &str, file: &str) -> Option<String> {
-    let page: Page = serde_json::from_str(text).ok()?;
+    let page: IndexPage = serde_json::from_str(text).ok()?;
     page.files
         .into_iter()
         .find(|f| f.filename == file)
@@ -405,7 +408,7 @@ fn in_json(text: &str, file: &str) -> Option<String> {
 /// The `href` of an anchor, without its fragment.
 fn in_html(text: &str, file: &str) -> Option<String> {
     let mut hrefs = text.split(['"', '\'']).filter(|h| h.contains(".whl"));
-    let href = hrefs.find(|h| named(h, file))?;
+    let href = hrefs.find(|h| names_file(h, file))?;
     Some(href.split('#').next().unwrap_or(href).replace("&amp;", "&"))
 }
 
@@ -428,7 +431,7 @@ mod tests {
             in_html(html, "other.whl"),
             in_json("[]", file),
         ]
-        .map(|h| h.map_or("none".into(), |h| http::absolute(page, &h)));
+        .map(|h| h.map_or("none".into(), |h| http::absolute_link(page, &h)));
         insta::assert_snapshot!(told.join("\n"), @"
         https://index.test/root/whl/torch-2.1%2Bcpu-cp312-cp312-linux_x86_64.whl?a=1&b=2
         https://index.test/files/y
@@ -439,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_password_is_a_header_and_is_never_shown() {
-        let (bare, key) = credentials("https://me:p%40ss@index.test:8443/simple/x/?q=1");
+        let (bare, key) = split_credentials("https://me:p%40ss@index.test:8443/simple/x/?q=1");
         assert_eq!(
             (bare.as_str(), key.as_deref()),
             (
@@ -448,9 +451,9 @@ mod tests {
             )
         );
         assert_eq!(
-            shown("https://me:pass@index.test/simple?signature=s"),
+            public_address("https://me:pass@index.test/simple?signature=s"),
             "https://index.test/simple"
         );
-        assert_eq!(credentials("https://index.test/a@b").1, None);
+        assert_eq!(split_credentials("https://index.test/a@b").1, None);
     }
 }
