@@ -63,5 +63,6 @@ pub mod progress;
 pub mod project;
 pub mod records;
 pub mod render;
+pub mod roles;
 pub mod text;
 pub mod tree;

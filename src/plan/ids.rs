@@ -54,10 +54,10 @@ fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<u32> {
             return Ok(pair);
         }
     }
-    Err(super::observed::UnknownState {
-        reason: "no pair of ids is left for another sandbox user".into(),
-        root_can: false,
-    })
+    Err(super::observed::UnknownState::new(
+        "no pair of ids is left for another sandbox user",
+        false,
+    ))
 }
 
 impl AccountIds {
@@ -100,7 +100,7 @@ impl AccountIds {
             });
         }
         let read = |what: &str, e: super::observed::UnknownState| {
-            Problem::new(format!("{what} could not be read: {}", e.reason))
+            Problem::new(format!("{what} could not be read: {}", e.reason)).of_kind(e.kind)
         };
         let group = look
             .find_group(&d.group)

@@ -30,12 +30,10 @@ pub fn plan_gc(
     present: &OnDisk,
     running: Option<&str>,
 ) -> Result<Plan> {
-    let inventory = look
-        .read_inventory(&d.paths)
-        .map_err(|u| Problem::new(u.reason))?;
+    let inventory = look.read_inventory(&d.paths).map_err(Problem::from)?;
     let current = look
         .read_entry(&d.paths.current_link())
-        .map_err(|u| Problem::new(u.reason))?;
+        .map_err(Problem::from)?;
     let live = current.and_then(|n| n.target).map(|t| {
         t.display()
             .to_string()
@@ -63,9 +61,7 @@ pub fn plan_gc(
     }
     let mut needed = Vec::new();
     for id in present.generations.iter().filter(|id| stays(id)) {
-        let spec = look
-            .generation_spec(&d.paths, id)
-            .map_err(|u| Problem::new(u.reason))?;
+        let spec = look.generation_spec(&d.paths, id).map_err(Problem::from)?;
         needed.extend(spec.and_then(|s| s.venv));
     }
     let venvs: Vec<String> = needed.iter().map(|v| v.id()).collect();
@@ -108,7 +104,7 @@ pub fn plan_gc(
 /// # Errors
 /// It is not there, or not what its name says.
 pub fn plan_rollback(d: &Desired, look: &dyn Look, to: &str) -> Result<Plan> {
-    let unread = |u: super::observed::UnknownState| Problem::new(u.reason);
+    let unread = |u: super::observed::UnknownState| Problem::from(u);
     let target = |id: &str| attrs([("generation", id.to_string())]);
     look.generation_spec(&d.paths, to)
         .map_err(unread)?
@@ -151,9 +147,7 @@ pub fn plan_rollback(d: &Desired, look: &dyn Look, to: &str) -> Result<Plan> {
 /// # Errors
 /// Ids or inventory that cannot be read.
 pub fn plan_destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<Plan> {
-    let inventory = look
-        .read_inventory(&d.paths)
-        .map_err(|u| Problem::new(u.reason))?;
+    let inventory = look.read_inventory(&d.paths).map_err(Problem::from)?;
     let mut plan = empty_plan(d, look)?;
     let account = d.isolation == IsolationMode::Account;
     let ids = plan.ids;

@@ -61,7 +61,7 @@ pub fn share_files(share: &Path) -> Result<Vec<(String, u64)>> {
         return Ok(Vec::new());
     };
     let fd = crate::host::fs::open_dir(&real).doing(|| format!("open {}", real.display()))?;
-    let (all, _) = list_tree(&fd, &real).map_err(|u| Problem::new(u.reason))?;
+    let (all, _) = list_tree(&fd, &real).map_err(Problem::from)?;
     Ok(all
         .into_iter()
         .filter(|f| f.kind == FileType::File)
@@ -224,7 +224,9 @@ impl HostModelResolver {
             }
             _ if path.is_symlink() => Problem::new(format!("{} is a link", path.display()))
                 .with_hint("a link can lead elsewhere tomorrow: put the real file there"),
-            _ => Problem::new(format!("{}: {e}", path.display())).with_hint(hint),
+            _ => Problem::new(format!("{}: {e}", path.display()))
+                .caused_by(&e)
+                .with_hint(hint),
         })?;
         self.check_header(a, &path, size)?;
         Ok(ModelInfo {

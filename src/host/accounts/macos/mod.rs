@@ -75,22 +75,16 @@ fn failure_text(what: &str, program: &str, out: &ProgramOutput) -> String {
 }
 
 fn unknown(what: &str, why: &str) -> UnknownState {
-    UnknownState {
-        reason: format!("{what}: {why}"),
-        root_can: false,
-    }
+    UnknownState::new(format!("{what}: {why}"), false)
 }
 
 fn unreadable_output(what: &str, program: &str, out: &ProgramOutput) -> UnknownState {
-    UnknownState {
-        reason: failure_text(what, program, out),
-        root_can: is_denied(out),
-    }
+    UnknownState::new(failure_text(what, program, out), is_denied(out))
 }
 
 /// A changer must know what it changes.
 fn cannot_change(what: &str) -> impl Fn(UnknownState) -> Problem {
-    move |u| Problem::new(format!("{what}: {}", u.reason))
+    move |u| Problem::new(format!("{what}: {}", u.reason)).of_kind(u.kind)
 }
 
 fn failed_problem(what: &str, program: &str, out: &ProgramOutput) -> Problem {

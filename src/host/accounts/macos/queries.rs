@@ -70,9 +70,9 @@ impl<R: ProgramRunner> MacAccounts<R> {
     /// Runs a changer until it ends otherwise than by what passes: 10 more tries, 500 ms apart.
     pub(super) fn run_with_retries(&self, what: &str, argv: &[&str]) -> Result<ProgramOutput> {
         let call = || {
-            self.0
-                .run_program(argv)
-                .map_err(|e| Problem::new(format!("{what}: {} could not be started: {e}", argv[0])))
+            self.0.run_program(argv).map_err(|e| {
+                Problem::new(format!("{what}: {} could not be started: {e}", argv[0])).caused_by(&e)
+            })
         };
         for _ in 0..RETRIES {
             let out = call()?;
