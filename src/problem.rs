@@ -295,14 +295,3 @@ impl<T, E: Cause> Context<T> for std::result::Result<T, E> {
         self.map_err(|e| Problem::new(format!("could not {}: {e}", what())).caused_by(&e))
     }
 }
-
-/// [`Context::with_context`] by its older name.
-pub trait Doing<T> {
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
-}
-
-impl<T, E: Cause> Doing<T> for std::result::Result<T, E> {
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.with_context(what)
-    }
-}

@@ -9,7 +9,7 @@ use super::desired::{MachineContext, PrimaryUser};
 use super::lock::{self, Lock};
 use super::manifest::{IsolationMode, Manifest};
 use super::plan::Desired;
-use super::problem::{Doing, Problem, Result};
+use super::problem::{Context, Problem, Result};
 use super::text::{did_you_mean, escape_text};
 use crate::apply::protocol::ApplyRequest;
 use crate::host::{env, fs, git, machine};
@@ -29,12 +29,12 @@ pub struct ComfyProject {
 /// # Errors
 /// There is none.
 pub fn manifest_folder(global: &GlobalArgs) -> Result<PathBuf> {
-    let here = std::env::current_dir().doing(|| "find the current folder".into())?;
+    let here = std::env::current_dir().context("find the current folder")?;
     if let Some(dir) = &global.dir {
         let dir = here.join(dir);
         let dir = dir
             .canonicalize()
-            .doing(|| format!("open {}", dir.display()))?;
+            .with_context(|| format!("open {}", dir.display()))?;
         return if dir.join(MANIFEST).exists() {
             Ok(dir)
         } else {
@@ -265,10 +265,10 @@ pub fn git_store(project: &ComfyProject, offline: bool) -> Result<git::GitStore>
     let cache = env::cache_home()
         .ok_or_else(|| Problem::new("HOME is not set").with_hint("set HOME, or XDG_CACHE_HOME"))?;
     let store = cache.join("git");
-    std::fs::create_dir_all(&store).doing(|| format!("make {}", store.display()))?;
+    std::fs::create_dir_all(&store).with_context(|| format!("make {}", store.display()))?;
     let config = cache.join("gitconfig");
     fs::edit::write_file(&config, git::config_text().as_bytes(), 0o644, None)
-        .doing(|| format!("write {}", config.display()))?;
+        .with_context(|| format!("write {}", config.display()))?;
     Ok(git::GitStore {
         program: env::git_program(false),
         net: env::net_env()?,

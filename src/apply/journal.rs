@@ -10,7 +10,7 @@ use crate::desired::InstancePaths;
 use crate::host::env;
 use crate::host::fs::{edit, open_parent};
 use crate::plan::Plan;
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 
 /// Who asked for an apply.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -88,6 +88,6 @@ impl ApplyJournal<'_> {
         ));
         let text = serde_json::json!({ "time": now.to_rfc3339(), "who": self.caller.name, "outcome": outcome, "plan": plan });
         edit::write_file(&path, format!("{text:#}\n").as_bytes(), 0o640, self.owner)
-            .doing(|| format!("write {}", path.display()))
+            .with_context(|| format!("write {}", path.display()))
     }
 }

@@ -13,7 +13,7 @@ use nix::sys::stat::Mode;
 use crate::desired::Desired;
 use crate::host::fs::{edit, open_parent};
 use crate::host::reserved_ids::ReservedIds;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 
 /// Held until dropped, or until the process ends in whatever way.
@@ -121,18 +121,18 @@ fn try_acquire(path: &Path, what: &str) -> Result<std::result::Result<ApplyLock,
         nix::unistd::getegid().as_raw(),
     );
     let doing = || format!("take the lock {}", path.display());
-    edit::make_parents(path, who.0.into(), who.1.into()).doing(doing)?;
+    edit::make_parents(path, who.0.into(), who.1.into()).with_context(doing)?;
     if let Some(folder) = path.parent().filter(|p| p.ends_with("run/comfy")) {
-        edit::make_dir(folder, 0, 0, 0o700).doing(doing)?;
+        edit::make_dir(folder, 0, 0, 0o700).with_context(doing)?;
     }
-    let (dir, name) = open_parent(path).doing(doing)?;
+    let (dir, name) = open_parent(path).with_context(doing)?;
     let fd = openat(
         &dir,
         name.as_c_str(),
         OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
         Mode::from_bits_truncate(0o644),
     )
-    .doing(doing)?;
+    .with_context(doing)?;
     match Flock::lock(std::fs::File::from(fd), FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
             let person = crate::host::env::var("SUDO_USER")

@@ -10,7 +10,7 @@ use crate::host::roles::Role;
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::roles::wire::{Event, EventRelay};
 use crate::plan::Plan;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 
 /// A root side that has done what it was asked; it ends with this.
@@ -32,10 +32,7 @@ pub fn run_elevated(
     };
     // With its stdin closed it gives up where it was still waiting for an answer.
     drop(side.stdin);
-    let status = side
-        .child
-        .wait()
-        .doing(|| "wait for the root side".into())?;
+    let status = side.child.wait().context("wait for the root side")?;
     Err(match failed {
         None if crate::host::signals::is_interrupted() => Problem::interrupted(),
         None => Problem::new(format!("the root side ended without an answer ({status})"))
@@ -88,7 +85,7 @@ impl ElevatedApply {
     pub fn into_launcher(mut self) -> Result<RoleProcess> {
         let ended = || Problem::new("the root side ended without becoming the launcher");
         let mut side = self.0.take().ok_or_else(ended)?;
-        writeln!(side.stdin, "{LAUNCH}").doing(|| "ask for the launcher".into())?;
+        writeln!(side.stdin, "{LAUNCH}").context("ask for the launcher")?;
         match side.recv() {
             Some(RootMessage::Launching) => Ok(side),
             Some(RootMessage::Failed(p)) => Err(p),

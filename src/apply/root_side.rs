@@ -10,7 +10,7 @@ use crate::host::roles::serve;
 use crate::host::roles::wire::{self, RemoteReporter};
 use crate::plan::Plan;
 use crate::plan::select::ResourceSelection;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// Serves one request from stdin. Must be called before the process has a second thread.
 pub fn serve_apply(
@@ -27,7 +27,7 @@ fn run_request(load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>) -> 
         .with_hint("run `comfy apply`"));
     }
     nix::sys::stat::umask(crate::host::fs::as_mode(0o022));
-    std::env::set_current_dir("/").doing(|| "go to /".into())?;
+    std::env::set_current_dir("/").context("go to /")?;
     // A single Ctrl-C ends prepare or stops between two steps; more of them change nothing.
     crate::host::signals::install_handlers(false);
     let request: ApplyRequest = serve::read_config()?;
@@ -54,7 +54,7 @@ fn run_request(load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>) -> 
         }
         wire::print_line(&RootMessage::Approve(Box::new(plan.clone())));
         let answer = lines::next_line(&mut std::io::stdin().lock(), lines::WORD)
-            .doing(|| "read the answer".into())?
+            .context("read the answer")?
             .unwrap_or_default();
         if answer.trim() == GO {
             Ok(())
@@ -64,7 +64,7 @@ fn run_request(load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>) -> 
     })?;
     wire::print_line(&RootMessage::Done(outcome));
     let word = lines::next_line(&mut std::io::stdin().lock(), lines::WORD)
-        .doing(|| "hear whether that was all".into())?
+        .context("hear whether that was all")?
         .unwrap_or_default();
     if word.trim() == LAUNCH {
         wire::print_line(&RootMessage::Launching);

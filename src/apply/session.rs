@@ -20,7 +20,7 @@ use crate::plan::inventory::Inventory;
 use crate::plan::select::ResourceSelection;
 use crate::plan::step::PlannedStep;
 use crate::plan::{Action, Plan, Step};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 
 /// What an apply is about.
@@ -133,7 +133,7 @@ fn sweep_leftovers(paths: &InstancePaths) -> Result<()> {
         &paths.staging_dir(),
     ] {
         crate::host::fs::edit::sweep_leftovers(folder)
-            .doing(|| format!("clear {}", folder.display()))?;
+            .with_context(|| format!("clear {}", folder.display()))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use crate::host::models::resolver;
 use crate::manifest::edit::{NewModel, add_models};
 use crate::manifest::{MODELS, Manifest, names};
 use crate::plan::model_summary::is_model;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::project::{ComfyProject, MANIFEST};
 use crate::render;
 use crate::text::{count_of, escape_text, format_bytes};
@@ -65,7 +65,7 @@ pub fn run(global: &GlobalArgs, args: &AddArgs) -> Result<u8> {
     Manifest::parse(&path, &text, &project.hostname)?;
     let real = fs::real_path(&path, nix::unistd::geteuid().as_raw()).map_err(Problem::from)?;
     edit::write_file(&real, text.as_bytes(), 0o644, None)
-        .doing(|| format!("write {}", path.display()))?;
+        .with_context(|| format!("write {}", path.display()))?;
     let what = match &models[..] {
         [m] => escape_text(&m.path),
         all => format!("{} ({})", count_of(all.len(), "model"), format_bytes(size)),
@@ -84,7 +84,7 @@ fn model_to_add(project: &ComfyProject, args: &ModelArgs) -> Result<NewModel> {
     };
     // A path on the disk means the share that it lies in.
     let here = std::env::current_dir()
-        .doing(|| "find the current folder".into())?
+        .context("find the current folder")?
         .join(folder(&given));
     let here = here
         .parent()

@@ -18,7 +18,7 @@ use crate::host::machine::HostMachine;
 use crate::launch::import_check_run::ImportResults;
 use crate::plan::Plan;
 use crate::plan::select::ResourceSelection;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::project::ComfyProject;
 use crate::render;
 use crate::render::bars::TerminalProgress;
@@ -119,7 +119,7 @@ pub fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
 }
 
 fn read_saved(file: &PathBuf) -> Result<SavedPlan> {
-    let text = std::fs::read_to_string(file).doing(|| format!("read {}", file.display()))?;
+    let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     let saved: SavedPlan = serde_json::from_str(&text).map_err(|e| {
         Problem::new(format!("{}: no plan of comfy's: {e}", file.display()))
             .caused_by(&e)
@@ -190,7 +190,7 @@ pub fn yes(question: &str) -> Result<bool> {
     stdin
         .lock()
         .read_line(&mut answer)
-        .doing(|| "read the answer".into())?;
+        .context("read the answer")?;
     if crate::host::signals::is_interrupted() {
         return Err(Problem::interrupted());
     }

@@ -3,7 +3,7 @@ use crate::apply::lock_file;
 use crate::host::env;
 use crate::host::fs::edit;
 use crate::host::models::{install, resolver};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::project::ComfyProject;
 use crate::render;
 use crate::text::{count_of, format_bytes};
@@ -64,7 +64,7 @@ pub fn run(global: &GlobalArgs, args: &CacheArgs) -> Result<u8> {
             size += entry.path().symlink_metadata().map_or(0, |m| m.len());
             if !dry_run {
                 edit::remove_path(&entry.path())
-                    .doing(|| format!("remove {}", entry.path().display()))?;
+                    .with_context(|| format!("remove {}", entry.path().display()))?;
             }
         }
     }

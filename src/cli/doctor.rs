@@ -14,7 +14,7 @@ use crate::host::roles::Role;
 use crate::launch::LaunchMode;
 use crate::launch::client::send_request;
 use crate::plan::Desired;
-use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
+use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
 use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render::{self, PaintStyle, paint};
@@ -75,16 +75,18 @@ pub fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
 /// Services of the owner's that the sandbox must not reach; they end with this.
 fn offer_services(q: &mut ProbeContext) -> Result<Vec<Box<dyn std::any::Any>>> {
     let what = || "offer a service to try".to_string();
-    let tcp = TcpListener::bind(("127.0.0.1", 0)).doing(what)?;
-    q.service = tcp.local_addr().doing(what)?.port();
+    let tcp = TcpListener::bind(("127.0.0.1", 0)).with_context(what)?;
+    q.service = tcp.local_addr().with_context(what)?.port();
     let mut held: Vec<Box<dyn std::any::Any>> = vec![Box::new(tcp)];
     #[cfg(target_os = "linux")]
     {
         use std::os::linux::net::SocketAddrExt;
         use std::os::unix::net::{SocketAddr, UnixListener};
         let name = format!("comfy-doctor-{}", std::process::id());
-        let address = SocketAddr::from_abstract_name(&name).doing(what)?;
-        held.push(Box::new(UnixListener::bind_addr(&address).doing(what)?));
+        let address = SocketAddr::from_abstract_name(&name).with_context(what)?;
+        held.push(Box::new(
+            UnixListener::bind_addr(&address).with_context(what)?,
+        ));
         q.abstract_name = Some(name);
     }
     held.shrink_to_fit();
@@ -125,11 +127,7 @@ fn launcher_tries(
         said.extend(parse_result(by, &line));
     }
     drop(asked.side.stdin);
-    let status = asked
-        .side
-        .child
-        .wait()
-        .doing(|| "wait for the launcher".into())?;
+    let status = asked.side.child.wait().context("wait for the launcher")?;
     if !status.success() || said.is_empty() {
         return Err(Problem::new(format!(
             "the tries ended early ({status}), so they prove nothing"

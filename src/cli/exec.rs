@@ -6,7 +6,7 @@ use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
 use crate::launch::client::{LaunchHandle, request_launch};
 use crate::launch::{KILL, LaunchAnswer, LaunchMode, STOP};
-use crate::problem::{Doing, EXIT_INTERRUPTED, Result};
+use crate::problem::{Context, EXIT_INTERRUPTED, Result};
 use crate::project::ComfyProject;
 
 /// Run a program as ComfyUI is run: same user, environment and limits
@@ -73,7 +73,7 @@ pub fn run(global: &GlobalArgs, args: &ExecArgs) -> Result<u8> {
             Ok(n) => drop(out.write_all(&buffer[..n]).and_then(|()| out.flush())),
         }
     }
-    let status = child.wait().doing(|| "wait for the launcher".into())?;
+    let status = child.wait().context("wait for the launcher")?;
     if signals::is_interrupted() {
         return Ok(EXIT_INTERRUPTED);
     }

@@ -2,7 +2,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::GlobalArgs;
 use crate::host::{env, fs, machine};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::project::MANIFEST;
 use crate::render;
 
@@ -19,7 +19,7 @@ pub struct InitArgs {
 }
 
 pub fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
-    let here = std::env::current_dir().doing(|| "find the current folder".into())?;
+    let here = std::env::current_dir().context("find the current folder")?;
     let dir = global
         .dir
         .as_ref()
@@ -29,10 +29,10 @@ pub fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
         return Err(Problem::new(format!("{} is there already", path.display()))
             .with_hint("edit it, or move it away first"));
     }
-    std::fs::create_dir_all(&dir).doing(|| format!("make {}", dir.display()))?;
+    std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
     let dir = dir
         .canonicalize()
-        .doing(|| format!("open {}", dir.display()))?;
+        .with_context(|| format!("open {}", dir.display()))?;
     let owner = machine::primary_owner(None, false)?;
     let name = env::var("SUDO_USER").unwrap_or(owner.name);
     let default = if cfg!(target_os = "macos") {
@@ -52,7 +52,7 @@ pub fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
         0o644,
         None,
     )
-    .doing(|| format!("write {}", path.display()))?;
+    .with_context(|| format!("write {}", path.display()))?;
     if nix::unistd::geteuid().is_root() {
         render::print_warning(
             "this is root, whose files no second account can be kept from: name in \

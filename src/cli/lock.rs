@@ -8,7 +8,7 @@ use crate::host::uv::UvRunner;
 use crate::lock::resolve::{self, PinChange, ResolvedLock, Resolvers, UpdatePolicy};
 use crate::lock::{self, coverage};
 use crate::manifest::node_advice;
-use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
+use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
 use crate::project::{self, ComfyProject};
 use crate::render;
 use crate::render::bars::TerminalProgress;
@@ -264,7 +264,7 @@ pub fn write_lock(project: &ComfyProject, resolved: &ResolvedLock) -> Result<boo
     let path = project.dir.join(lock::FILE);
     let real = fs::real_path(&path, me).map_err(Problem::from)?;
     fs::edit::write_file(&real, text.as_bytes(), 0o644, None)
-        .doing(|| format!("write {}", path.display()))?;
+        .with_context(|| format!("write {}", path.display()))?;
     Ok(true)
 }
 

@@ -5,7 +5,7 @@ use super::GlobalArgs;
 use crate::desired::InstancePaths;
 use crate::host::signals;
 use crate::launch::log_writer::{byte_lines, log_path};
-use crate::problem::{Doing, EXIT_INTERRUPTED, Problem, Result};
+use crate::problem::{Context, EXIT_INTERRUPTED, Problem, Result};
 use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
@@ -40,10 +40,11 @@ pub fn run(global: &GlobalArgs, args: &LogsArgs) -> Result<u8> {
              start` said.",
         );
     }
-    let mut file = std::fs::File::open(&path).doing(|| format!("read {}", path.display()))?;
+    let mut file =
+        std::fs::File::open(&path).with_context(|| format!("read {}", path.display()))?;
     if let Some(n) = args.lines {
         file.seek(SeekFrom::Start(start_of(&file, n)?))
-            .doing(|| format!("read {}", path.display()))?;
+            .with_context(|| format!("read {}", path.display()))?;
     }
     loop {
         for line in byte_lines(&mut file) {
@@ -63,7 +64,8 @@ pub fn run(global: &GlobalArgs, args: &LogsArgs) -> Result<u8> {
         std::thread::sleep(std::time::Duration::from_millis(100));
         if turned {
             byte_lines(&mut file).for_each(|l| print_line(&l));
-            file = std::fs::File::open(&path).doing(|| format!("read {}", path.display()))?;
+            file =
+                std::fs::File::open(&path).with_context(|| format!("read {}", path.display()))?;
         } else if over {
             byte_lines(&mut file).for_each(|l| print_line(&l));
             return Ok(0);
@@ -87,11 +89,13 @@ fn print_line(line: &[u8]) {
 /// Where the last `n` lines begin; only the end of a long log is read.
 fn start_of(mut file: &std::fs::File, n: usize) -> Result<u64> {
     let what = || "read the log".to_string();
-    let size = file.metadata().doing(what)?.len();
+    let size = file.metadata().with_context(what)?.len();
     let from = size.saturating_sub((n as u64).saturating_mul(400).max(1 << 16));
-    file.seek(SeekFrom::Start(from)).doing(what)?;
+    file.seek(SeekFrom::Start(from)).with_context(what)?;
     let mut bytes = Vec::new();
-    file.take(size - from).read_to_end(&mut bytes).doing(what)?;
+    file.take(size - from)
+        .read_to_end(&mut bytes)
+        .with_context(what)?;
     let ends: Vec<usize> = bytes
         .iter()
         .enumerate()
@@ -119,7 +123,7 @@ pub fn last_lines(paths: &InstancePaths, n: usize) -> Result<String> {
         return Ok(String::new());
     };
     file.seek(SeekFrom::Start(start_of(&file, n)?))
-        .doing(|| "read the log".into())?;
+        .context("read the log")?;
     Ok(byte_lines(file)
         .map(|l| plain_text(&l))
         .collect::<Vec<_>>()

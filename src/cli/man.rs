@@ -1,4 +1,4 @@
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 
 /// Print the manual page
 #[derive(clap::Args)]
@@ -11,7 +11,7 @@ pub fn run(_: &ManArgs) -> Result<u8> {
     let command = super::clap_command();
     let mut out = Vec::new();
     let man = clap_mangen::Man::new(command.clone());
-    man.render(&mut out).doing(|| "write the manual".into())?;
+    man.render(&mut out).context("write the manual")?;
     for sub in command.get_subcommands().filter(|s| !s.is_hide_set()) {
         let mut text = Vec::new();
         let page = clap_mangen::Man::new(sub.clone());
@@ -19,7 +19,7 @@ pub fn run(_: &ManArgs) -> Result<u8> {
         page.render_description_section(&mut text)
             .and_then(|()| page.render_synopsis_section(&mut text))
             .and_then(|()| page.render_options_section(&mut text))
-            .doing(|| "write the manual".into())?;
+            .context("write the manual")?;
         out.extend_from_slice(head.as_bytes());
         out.extend_from_slice(
             String::from_utf8_lossy(&text)

@@ -6,7 +6,7 @@ use crate::host::git::{FetchDepth, GitStore, NetEnv, objects};
 use crate::host::machine::HostMachine;
 use crate::plan::select::ResourceSelection;
 use crate::plan::{Plan, build};
-use crate::problem::{Doing, EXIT_FINDINGS, Problem, Result};
+use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
 use crate::project::ComfyProject;
 use crate::render;
 use crate::render::plan_text::PlanDetail;
@@ -69,11 +69,11 @@ pub fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
             dir: project.dir.clone(),
             plan: plan.clone(),
         };
-        let text = serde_json::to_string_pretty(&saved).doing(|| "write the plan".into())?;
-        let here = std::env::current_dir().doing(|| "find the current folder".into())?;
+        let text = serde_json::to_string_pretty(&saved).context("write the plan")?;
+        let here = std::env::current_dir().context("find the current folder")?;
         // Half a file, after a full disk, is refused by `apply`.
         std::fs::write(here.join(file), text + "\n")
-            .doing(|| format!("write {}", file.display()))?;
+            .with_context(|| format!("write {}", file.display()))?;
         render::print_note(&format!(
             "Saved. To do exactly this: comfy apply {}",
             file.display()

@@ -12,7 +12,7 @@ use crate::host::signals;
 use crate::launch::client::{LaunchHandle, request_launch};
 use crate::launch::import_log::{self, ImportLog};
 use crate::launch::{KILL, LaunchAnswer, LaunchMode, LaunchRequest, STOP, log_writer, ready};
-use crate::problem::{Doing, EXIT_ERROR, EXIT_INTERRUPTED, Problem, Result};
+use crate::problem::{Context, EXIT_ERROR, EXIT_INTERRUPTED, Problem, Result};
 use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
@@ -217,7 +217,7 @@ fn attend_launch(
     }
     over.store(true, Ordering::Relaxed);
     drop(stdin);
-    let status = child.wait().doing(|| "wait for the launcher".into())?;
+    let status = child.wait().context("wait for the launcher")?;
     if asked > 0 {
         return Ok(EXIT_INTERRUPTED);
     }

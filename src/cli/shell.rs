@@ -9,7 +9,7 @@ use crate::host::terminal::{RawMode, TerminalSize, caller_size};
 use crate::host::{env, signals};
 use crate::launch::client::{LaunchHandle, request_launch};
 use crate::launch::{LaunchAnswer, LaunchMode, ShellInput};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::project::ComfyProject;
 use crate::render::shell_screen::{RESTORE, ShellScreen};
 
@@ -99,7 +99,7 @@ pub fn run(global: &GlobalArgs, _: &ShellArgs) -> Result<u8> {
     }
     let _ = out.write_all(RESTORE).and_then(|()| out.flush());
     drop(raw);
-    let status = child.wait().doing(|| "wait for the launcher".into())?;
+    let status = child.wait().context("wait for the launcher")?;
     Ok(status
         .code()
         .and_then(|c| u8::try_from(c).ok())

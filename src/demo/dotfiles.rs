@@ -7,7 +7,7 @@ use git2::{Index, IndexEntry, IndexTime, Repository};
 
 use super::upstream::demo_signature;
 use crate::host::fs::edit;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// The files that are kept.
 const KEPT: [&str; 2] = ["comfy.lock", "comfy.toml"];
@@ -30,7 +30,7 @@ impl DotfilesRepository {
             .mkpath(true)
             .initial_head("main");
         let repo = Repository::init_opts(dir, &options)
-            .doing(|| format!("make the repository {}", dir.display()))?;
+            .with_context(|| format!("make the repository {}", dir.display()))?;
         Ok(DotfilesRepository {
             repo,
             dir: dir.to_path_buf(),
@@ -42,14 +42,14 @@ impl DotfilesRepository {
     /// # Errors
     /// A file that is not there; the disk.
     pub fn commit(&self, message: &str) -> Result<String> {
-        let mut index = self.repo.index().doing(|| self.git_init_line())?;
+        let mut index = self.repo.index().with_context(|| self.git_init_line())?;
         for name in KEPT {
             let path = self.dir.join(name);
-            let bytes = std::fs::read(&path).doing(|| format!("read {}", path.display()))?;
+            let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
             // From the bytes, never through a filter that a configuration names.
             index
                 .add_frombuffer(&index_entry(name), &bytes)
-                .doing(|| format!("add {name}"))?;
+                .with_context(|| format!("add {name}"))?;
         }
         self.record_commit(&mut index, message)
     }
@@ -63,7 +63,7 @@ impl DotfilesRepository {
             .repo
             .head()
             .and_then(|h| h.peel_to_commit())
-            .doing(|| self.git_init_line())?;
+            .with_context(|| self.git_init_line())?;
         let what = last
             .summary()
             .ok()
@@ -73,25 +73,25 @@ impl DotfilesRepository {
         let undone = self
             .repo
             .revert_commit(&last, &last, 0, None)
-            .doing(|| format!("revert {what}"))?;
+            .with_context(|| format!("revert {what}"))?;
         if undone.has_conflicts() {
             return Err(Problem::new(format!(
                 "{}: {what} cannot be reverted cleanly",
                 self.dir.display()
             )));
         }
-        let mut index = self.repo.index().doing(|| self.git_init_line())?;
-        index.clear().doing(|| self.git_init_line())?;
+        let mut index = self.repo.index().with_context(|| self.git_init_line())?;
+        index.clear().with_context(|| self.git_init_line())?;
         for e in undone.iter() {
             let name = String::from_utf8_lossy(&e.path).into_owned();
             let blob = self
                 .repo
                 .find_blob(e.id)
-                .doing(|| format!("read {name} of the last commit"))?;
+                .with_context(|| format!("read {name} of the last commit"))?;
             // Exactly 0644, whatever the umask: comfy trusts no file that others could write.
             edit::write_file(&self.dir.join(&name), blob.content(), 0o644, None)
-                .doing(|| format!("write {name}"))?;
-            index.add(&e).doing(|| format!("add {name}"))?;
+                .with_context(|| format!("write {name}"))?;
+            index.add(&e).with_context(|| format!("add {name}"))?;
         }
         self.record_commit(&mut index, &format!("Revert \"{what}\""))
     }
@@ -117,7 +117,7 @@ impl DotfilesRepository {
                 crate::text::short_commit(&id)
             ))
         };
-        write(index).doing(|| format!("commit in {}", self.dir.display()))
+        write(index).with_context(|| format!("commit in {}", self.dir.display()))
     }
 
     fn git_init_line(&self) -> String {

@@ -13,7 +13,7 @@ pub mod upstream;
 
 use std::path::PathBuf;
 
-use super::problem::{Doing, Result};
+use super::problem::{Context, Result};
 use super::render;
 
 use crate::demo::place::DemoFolder;
@@ -33,7 +33,7 @@ pub struct DemoOptions {
 /// The folder cannot be used; a step did not do what it should, and then the folder stays;
 /// interrupted.
 pub fn run(wish: &DemoOptions) -> Result<()> {
-    let comfy = std::env::current_exe().doing(|| "find comfy's own program file".into())?;
+    let comfy = std::env::current_exe().context("find comfy's own program file")?;
     let place = DemoFolder::create(wish.dir.as_deref())?;
     let stays = wish.keep || !place.temporary;
     let told = story::tell_story(&mut DemoTerminal::new(&comfy, &place));

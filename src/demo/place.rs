@@ -5,7 +5,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use crate::host::fs::edit;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::render;
 
 /// Characters that COMFY_MIRRORS, an address or TOML would read as something else.
@@ -78,7 +78,7 @@ impl DemoFolder {
     /// # Errors
     /// Something in it could not be removed.
     pub fn remove(&self) -> Result<()> {
-        edit::remove_path(&self.dir).doing(|| format!("delete {}", self.dir.display()))
+        edit::remove_path(&self.dir).with_context(|| format!("delete {}", self.dir.display()))
     }
 
     /// What to type to play with what was left.
@@ -100,12 +100,12 @@ fn temporary_folder() -> Result<PathBuf> {
     let hint = |p: Problem| p.with_hint("name another folder: comfy demo --dir DIR");
     let base = base
         .canonicalize()
-        .doing(|| format!("open the temporary folder {}", base.display()))
+        .with_context(|| format!("open the temporary folder {}", base.display()))
         .map_err(hint)?;
     ensure_plain_name(&base).map_err(hint)?;
     // mkdtemp(3): a name that nobody can foresee, mode 0700.
     nix::unistd::mkdtemp(&base.join("comfy-demo-XXXXXX"))
-        .doing(|| format!("make a folder in {}", base.display()))
+        .with_context(|| format!("make a folder in {}", base.display()))
         .map_err(hint)
 }
 
@@ -116,13 +116,15 @@ fn ensure_empty(dir: &Path) -> Result<PathBuf> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .doing(|| format!("make {shown}"))?;
-    let mut entries = std::fs::read_dir(dir).doing(|| format!("read {shown}"))?;
+        .with_context(|| format!("make {shown}"))?;
+    let mut entries = std::fs::read_dir(dir).with_context(|| format!("read {shown}"))?;
     if entries.next().is_some() {
         return Err(Problem::new(format!("{shown} is not empty"))
             .with_hint("name a folder that is empty, or not there yet"));
     }
-    let dir = dir.canonicalize().doing(|| format!("open {shown}"))?;
+    let dir = dir
+        .canonicalize()
+        .with_context(|| format!("open {shown}"))?;
     ensure_plain_name(&dir)?;
     Ok(dir)
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use super::place::DemoFolder;
 use crate::host::{env, signals};
-use crate::problem::{Doing, EXIT_INTERRUPTED, Problem, Result};
+use crate::problem::{Context, EXIT_INTERRUPTED, Problem, Result};
 use crate::render::{self, PaintStyle, paint};
 use crate::text::without_colors as plain;
 
@@ -111,7 +111,7 @@ impl<'a> DemoTerminal<'a> {
         command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command
             .spawn()
-            .doing(|| format!("start {}", self.comfy.display()))?;
+            .with_context(|| format!("start {}", self.comfy.display()))?;
         let mut said = String::new();
         for line in std::io::BufReader::new(
             child
@@ -145,7 +145,7 @@ impl<'a> DemoTerminal<'a> {
             nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(0)),
             nix::sys::signal::Signal::SIGINT,
         );
-        let status = child.wait().doing(|| "wait for it".into())?;
+        let status = child.wait().context("wait for it")?;
         let answer = answer?;
         render::print_stdout(&format!(
             "{} …",
@@ -206,8 +206,8 @@ impl<'a> DemoTerminal<'a> {
 
     /// Exit code (128 + N after signal N), and stdout and stderr in the order in which they came.
     fn run_captured(&self, args: &[&str]) -> Result<(i32, String)> {
-        let (mut reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
-        let again = writer.try_clone().doing(|| "make a pipe".into())?;
+        let (mut reader, writer) = std::io::pipe().context("make a pipe")?;
+        let again = writer.try_clone().context("make a pipe")?;
         let mut command = self.comfy_command(
             args,
             if paint("", PaintStyle::Bold).is_empty() {
@@ -219,13 +219,13 @@ impl<'a> DemoTerminal<'a> {
         command.stdout(writer).stderr(again);
         let mut child = command
             .spawn()
-            .doing(|| format!("start {}", self.comfy.display()))?;
+            .with_context(|| format!("start {}", self.comfy.display()))?;
         // It holds the pipe's other end, which would never close.
         drop(command);
         let mut bytes = Vec::new();
         let read = reader.read_to_end(&mut bytes);
-        let status = child.wait().doing(|| "wait for it".into())?;
-        read.doing(|| "read what it said".into())?;
+        let status = child.wait().context("wait for it")?;
+        read.context("read what it said")?;
         Ok((
             status
                 .code()

@@ -8,7 +8,7 @@ use super::dotfiles::DotfilesRepository;
 use super::stage::{DemoTerminal, OutputDetail};
 use super::{files, upstream};
 use crate::host::fs::edit;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::render;
 
 const MANIFEST: &str = include_str!("files/comfy.toml");
@@ -28,13 +28,13 @@ pub fn tell_story(stage: &mut DemoTerminal) -> Result<()> {
         "No root, no network: three little repositories in there stand for GitHub, and the comfy \
          that runs is this one.",
     );
-    std::fs::create_dir_all(place.home()).doing(|| "make a home".into())?;
+    std::fs::create_dir_all(place.home()).context("make a home")?;
     upstream::create_repositories(&place.upstream())?;
     let dotfiles = DotfilesRepository::create(&place.dotfiles())?;
 
     let port = std::net::TcpListener::bind(("127.0.0.1", 0))
         .and_then(|l| l.local_addr())
-        .doing(|| "find a free port".into())?
+        .context("find a free port")?
         .port();
     describe_machine(stage, port)?;
     let pinned = pin_nodes(stage, &dotfiles)?;
@@ -93,7 +93,7 @@ fn describe_machine(stage: &mut DemoTerminal, port: u16) -> Result<()> {
         .replace("PORT", &port.to_string())
         .replace("DIR", &stage.place.dir.display().to_string());
     edit::write_file(&path, manifest.as_bytes(), 0o644, None)
-        .doing(|| format!("write {}", path.display()))?;
+        .with_context(|| format!("write {}", path.display()))?;
     stage.print_explanation(
         "That one asks for the real ComfyUI and a second account. The demo makes it this one:",
     );
@@ -206,7 +206,7 @@ fn repair_drift(stage: &mut DemoTerminal, first: &Tree) -> Result<()> {
         "mkdir ../ComfyUI/custom_nodes/stray-node && touch \
         ../ComfyUI/custom_nodes/stray-node/__init__.py",
     );
-    std::fs::create_dir(&stray).doing(|| format!("make {}", stray.display()))?;
+    std::fs::create_dir(&stray).with_context(|| format!("make {}", stray.display()))?;
     write_text(&stray.join("__init__.py"), "")?;
     stage.print_explanation("comfy compares the bytes themselves; -v shows what was edited.");
     let words = [
@@ -230,7 +230,7 @@ fn repair_drift(stage: &mut DemoTerminal, first: &Tree) -> Result<()> {
         read_tree(&canonical_path(&place.view())?)? == *first,
     )?;
     let kept = std::fs::read_dir(place.prefix().join("comfyui_sandbox/quarantine"))
-        .doing(|| "open the quarantine".into())?
+        .context("open the quarantine")?
         .flatten()
         .any(|e| e.file_name().to_string_lossy().ends_with("stray-node"));
     stage.ensure_fact(
@@ -350,19 +350,22 @@ fn read_tree(folder: &Path) -> Result<Tree> {
     let mut todo = vec![folder.to_path_buf()];
     while let Some(dir) = todo.pop() {
         let what = || format!("read {}", dir.display());
-        for entry in std::fs::read_dir(&dir).doing(what)? {
-            let path = entry.doing(what)?.path();
-            let meta = path.symlink_metadata().doing(what)?;
+        for entry in std::fs::read_dir(&dir).with_context(what)? {
+            let path = entry.with_context(what)?.path();
+            let meta = path.symlink_metadata().with_context(what)?;
             let name = path.strip_prefix(folder).unwrap_or(&path).to_path_buf();
             if meta.is_dir() {
                 todo.push(path);
             } else if meta.is_symlink() {
-                let target = std::fs::read_link(&path).doing(what)?;
+                let target = std::fs::read_link(&path).with_context(what)?;
                 out.insert(name, (0, target.into_os_string().into_encoded_bytes()));
             } else {
                 out.insert(
                     name,
-                    (meta.permissions().mode(), std::fs::read(&path).doing(what)?),
+                    (
+                        meta.permissions().mode(),
+                        std::fs::read(&path).with_context(what)?,
+                    ),
                 );
             }
         }
@@ -376,13 +379,13 @@ fn read_tree(folder: &Path) -> Result<Tree> {
 
 fn canonical_path(path: &Path) -> Result<PathBuf> {
     path.canonicalize()
-        .doing(|| format!("open {}", path.display()))
+        .with_context(|| format!("open {}", path.display()))
 }
 
 fn read_text(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path).doing(|| format!("read {}", path.display()))
+    std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))
 }
 
 fn write_text(path: &Path, text: &str) -> Result<()> {
-    std::fs::write(path, text).doing(|| format!("write {}", path.display()))
+    std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }

@@ -7,7 +7,7 @@ use git2::{Repository, Signature};
 
 use super::files::{self, File};
 use crate::host::git::objects;
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 
 /// Makes the three repositories below `folder`.
 ///
@@ -43,7 +43,7 @@ pub fn publish_change(folder: &Path) -> Result<()> {
 /// # Errors
 /// None that is known: name and address are fine.
 pub fn demo_signature() -> Result<Signature<'static>> {
-    Signature::now("comfy demo", "demo@localhost").doing(|| "sign a commit".into())
+    Signature::now("comfy demo", "demo@localhost").context("sign a commit")
 }
 
 /// Commits the last tree with these files in place of theirs.
@@ -69,7 +69,7 @@ fn commit_files(folder: &Path, files: &[File], message: &str) -> Result<()> {
         repo.commit(Some("HEAD"), &who, &who, message, &tree, &parents)
             .map(drop)
     };
-    write().doing(|| format!("write {}", folder.display()))
+    write().with_context(|| format!("write {}", folder.display()))
 }
 
 #[cfg(test)]

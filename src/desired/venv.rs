@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::HostPlatform;
 use crate::lock::LockedPython;
 use crate::lock::python::LockedPackage;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// A Python that a virtual environment can be made for.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -95,7 +95,7 @@ impl VenvSpec {
                 None => true,
                 Some(m) => m
                     .parse::<MarkerTree>()
-                    .doing(|| format!("read the marker of {} in comfy.lock", p.name))?
+                    .with_context(|| format!("read the marker of {} in comfy.lock", p.name))?
                     .evaluate(&env, &[]),
             };
             if applies {
@@ -190,7 +190,7 @@ fn marker_environment(
         python_version: interpreter.minor_version(),
         sys_platform: sys,
     })
-    .doing(|| {
+    .with_context(|| {
         format!(
             "understand the version {} of {}",
             crate::text::escape_text(&interpreter.version),

@@ -26,7 +26,7 @@ use crate::host::peer::{self, PeerLookup};
 use crate::host::roles::credentials::{self, Dropped};
 use crate::host::roles::serve::{self, Report, RoleConfig};
 use crate::manifest::EgressPolicy;
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 
 /// Those that are turned away and may still read why.
 const PARTING: usize = 32;
@@ -56,9 +56,9 @@ pub fn serve_gateway() -> ExitCode {
         credentials::set_rlimits(OPEN_FILES, None)?;
         nix::sys::stat::umask(fs::as_mode(0o077));
         let listener = std::net::TcpListener::from(serve::adopt_fd(config.listener)?);
-        listener.set_nonblocking(true).doing(|| "listen".into())?;
+        listener.set_nonblocking(true).context("listen")?;
         // Both belong to the network outside, where this process does not stay.
-        let peers = peer::of_this_system().doing(|| "ask whose connections are".into())?;
+        let peers = peer::of_this_system().context("ask whose connections are")?;
         let (outer, dropped) = drop_privileges(&config)?;
         run_gateway(config, listener, peers.as_ref(), outer, report, &dropped).map(|()| 0)
     })
@@ -96,7 +96,7 @@ fn run_gateway(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .doing(|| "start the front".into())?;
+        .context("start the front")?;
     std::thread::spawn(|| {
         // Where nothing else tells that the launcher has ended.
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
@@ -104,9 +104,9 @@ fn run_gateway(
     });
     report.succeed();
     runtime.block_on(async {
-        let listener = TcpListener::from_std(listener).doing(|| "listen".into())?;
+        let listener = TcpListener::from_std(listener).context("listen")?;
         tokio::spawn(
-            proxy.accept_connections(TcpListener::from_std(outer.proxy).doing(|| "listen".into())?),
+            proxy.accept_connections(TcpListener::from_std(outer.proxy).context("listen")?),
         );
         accept_connections(&listener, &front, peers).await;
         Ok(())
@@ -130,7 +130,7 @@ fn drop_privileges(config: &GatewayConfig) -> Result<(Outer, Dropped)> {
     let dialer = (config.egress != EgressPolicy::Deny)
         .then(OutboundDialer::start_thread)
         .transpose()
-        .doing(|| "start the way out".into())?;
+        .context("start the way out")?;
     #[cfg(target_os = "linux")]
     {
         if let Some(network) = config.network {
@@ -139,7 +139,7 @@ fn drop_privileges(config: &GatewayConfig) -> Result<(Outer, Dropped)> {
     }
     let proxy = std::net::TcpListener::bind(config.proxy)
         .and_then(|l| l.set_nonblocking(true).map(|()| l))
-        .doing(|| "listen for the way out".into())?;
+        .context("listen for the way out")?;
     let groups = credentials::clear_groups()?;
     let dropped = credentials::set_ids_permanently(config.uid, config.uid, groups)?;
     credentials::set_not_dumpable();

@@ -20,7 +20,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use crate::host::fs::{self, edit};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// How long a ticket is good, in seconds.
 const GOOD: u64 = 60;
@@ -41,7 +41,7 @@ impl std::fmt::Debug for LaunchSecret {
 /// The system has no random numbers.
 pub fn random_hex(n: usize) -> Result<String> {
     let mut bytes = vec![0; n];
-    getrandom::fill(&mut bytes).doing(|| "get random numbers".into())?;
+    getrandom::fill(&mut bytes).context("get random numbers")?;
     Ok(encode_string(&bytes))
 }
 
@@ -178,9 +178,9 @@ impl GatewayCredentials {
     /// # Errors
     /// The disk.
     pub fn write_for_owner(&self, path: &Path, owner: (u32, u32)) -> Result<()> {
-        let text = serde_json::to_vec(self).doing(|| "write how the front is reached".into())?;
+        let text = serde_json::to_vec(self).context("write how the front is reached")?;
         edit::write_file(path, &text, 0o400, Some(owner))
-            .doing(|| format!("write {}", path.display()))
+            .with_context(|| format!("write {}", path.display()))
     }
 
     /// As its `owner` reads it, or root for that owner.
@@ -195,7 +195,7 @@ impl GatewayCredentials {
             return Err(Problem::new("ComfyUI does not run").with_hint("start it with `comfy run`"));
         }
         let text = fs::read_trusted(path, &[owner])?;
-        serde_json::from_str(&text).doing(|| format!("understand {}", path.display()))
+        serde_json::from_str(&text).with_context(|| format!("understand {}", path.display()))
     }
 
     /// The address for a browser, good once and for a minute. Where the system tells the owner by

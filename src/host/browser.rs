@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use super::env;
 use super::process::first_existing;
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 
 /// Hands an address to it; false where this session has none.
 ///
@@ -31,6 +31,6 @@ pub fn open_url(url: &str) -> Result<bool> {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
-        .doing(|| format!("start {program}"))?;
+        .with_context(|| format!("start {program}"))?;
     Ok(status.success())
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use super::process::{ProgramRunner, first_existing};
 use crate::host::fs::edit;
 use crate::plan::observed::EgressFilter;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// Where distributions put it.
 fn nft_path() -> Option<&'static str> {
@@ -83,7 +83,7 @@ pub fn install_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result
     let done = match nft_path() {
         Some(nft) => {
             run.run_program(&[nft, &table_script(uid)])
-                .doing(|| "run nft".into())?
+                .context("run nft")?
                 .status
                 == 0
         }
@@ -100,7 +100,7 @@ pub fn install_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result
         0o644,
         None,
     )
-    .doing(|| format!("write {}", record.display()))
+    .with_context(|| format!("write {}", record.display()))
 }
 
 /// Takes them away; a table that is not there is well.
@@ -113,7 +113,7 @@ pub fn remove_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result<
         let t = table_name(uid);
         let out = run
             .run_program(&[nft, &format!("add table inet {t}; delete table inet {t}")])
-            .doing(what)?;
+            .with_context(what)?;
         if out.status != 0 {
             return Err(Problem::new(format!(
                 "could not {}: {}",
@@ -122,7 +122,7 @@ pub fn remove_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result<
             )));
         }
     }
-    edit::remove_path(record).doing(|| format!("remove {}", record.display()))
+    edit::remove_path(record).with_context(|| format!("remove {}", record.display()))
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use super::roles::Role;
 use super::roles::spawn::{RoleProcess, SYSTEM_PATH, own_program};
 use crate::desired::InstancePaths;
 use crate::desired::system_files::ComfyProgram;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// What stat(2) says of a copy of comfy at `path`, or of the program that runs.
 ///
@@ -77,7 +77,7 @@ pub fn launch_side(instance: &str, paths: &InstancePaths, isolated: bool) -> Res
 /// # Errors
 /// No sudo on this machine, or comfy's own program cannot be found.
 pub fn start_role(role: Role, isolated: bool) -> Result<RoleProcess> {
-    let own: PathBuf = std::env::current_exe().doing(|| "find comfy's own program".into())?;
+    let own: PathBuf = std::env::current_exe().context("find comfy's own program")?;
     start_program(&own, &[role.subcommand()], isolated)
 }
 
@@ -116,7 +116,7 @@ fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleP
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
-    RoleProcess::from_child(command.spawn().doing(|| "start the root side".into())?)
+    RoleProcess::from_child(command.spawn().context("start the root side")?)
 }
 
 /// Makes this process, which is root by now, the side that launches: what the owner agreed to once

@@ -22,7 +22,7 @@ use crate::plan::look::Act;
 use crate::plan::model_summary::ModelFetch;
 use crate::plan::observed::ShareSpec;
 use crate::plan::step::Step;
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 use crate::progress::Reporter;
 
 pub struct Executor<'a> {
@@ -112,7 +112,7 @@ impl Executor<'_> {
             let _ = edit::remove_path(&self.paths.downloads_dir());
         }
         for path in staged.filter(names).chain(first.iter().cloned()) {
-            clear_but(&path, &kept).doing(|| format!("clear {}", path.display()))?;
+            clear_but(&path, &kept).with_context(|| format!("clear {}", path.display()))?;
         }
         Ok(())
     }
@@ -145,9 +145,9 @@ impl Executor<'_> {
             return Ok(());
         }
         if at.symlink_metadata().is_err() {
-            return edit::move_to(staged, at).doing(what);
+            return edit::move_to(staged, at).with_context(what);
         }
-        edit::exchange_entries(staged, at).doing(what)?;
+        edit::exchange_entries(staged, at).with_context(what)?;
         self.discard_path(staged)
     }
 
@@ -185,11 +185,10 @@ impl Executor<'_> {
     }
 
     fn write_launch(&self, spec: &crate::desired::launch::LaunchSpec) -> Result<()> {
-        let text =
-            serde_json::to_vec_pretty(spec).doing(|| "write how ComfyUI is launched".into())?;
+        let text = serde_json::to_vec_pretty(spec).context("write how ComfyUI is launched")?;
         let path = self.paths.launch_record();
         edit::write_file(&path, &text, 0o640, self.records_owner())
-            .doing(|| format!("write {}", path.display()))
+            .with_context(|| format!("write {}", path.display()))
     }
 
     fn switch_to(&self, id: &str) -> Result<()> {
@@ -198,13 +197,13 @@ impl Executor<'_> {
             &Path::new("gen").join(id),
             self.sealed_owner(),
         )
-        .doing(|| format!("make generation {id} live"))
+        .with_context(|| format!("make generation {id} live"))
     }
 
     /// Removes what is sealed by a list, then the list.
     fn remove_listed(&self, path: &Path, list: &Path, what: &str) -> Result<()> {
         self.discard_path(path)?;
-        edit::remove_path(list).doing(|| format!("remove the list of {what}"))
+        edit::remove_path(list).with_context(|| format!("remove the list of {what}"))
     }
 
     /// Out of the way first, then away: a half-removed folder is never where a whole one is
@@ -216,14 +215,15 @@ impl Executor<'_> {
             .flatten()
             .flatten()
         {
-            edit::remove_path(&old.path()).doing(|| "empty the trash".into())?;
+            edit::remove_path(&old.path()).context("empty the trash")?;
         }
         let trash = self
             .paths
             .trash_dir()
             .join(path.file_name().unwrap_or_default());
-        edit::move_to(path, &trash).doing(|| format!("move {} to the trash", path.display()))?;
-        edit::remove_path(&trash).doing(|| "empty the trash".into())
+        edit::move_to(path, &trash)
+            .with_context(|| format!("move {} to the trash", path.display()))?;
+        edit::remove_path(&trash).context("empty the trash")
     }
 }
 
@@ -306,7 +306,7 @@ impl Act for Executor<'_> {
                 gid,
             } => self.set_link(path, target, *uid, *gid),
             Step::RemoveLink { path, target } => edit::remove_link(path, target)
-                .doing(|| format!("remove the link {}", path.display())),
+                .with_context(|| format!("remove the link {}", path.display())),
             Step::WriteLaunch { spec } => self.write_launch(spec),
             Step::SetFence { uid, record } => {
                 super::egress_filter::install_rules(*uid, record, &super::process::SystemRunner)
@@ -322,7 +322,7 @@ impl Act for Executor<'_> {
                 modified,
             } => super::system_files::install_launcher(path, *size, *modified),
             Step::RemoveLauncher { path } => {
-                edit::remove_path(path).doing(|| format!("remove {}", path.display()))
+                edit::remove_path(path).with_context(|| format!("remove {}", path.display()))
             }
             Step::WriteSystemFile { file } => {
                 super::system_files::write_file(file, &self.paths, &super::process::SystemRunner)
@@ -374,6 +374,6 @@ impl Act for Executor<'_> {
 
     fn write_inventory(&mut self, inventory: &Inventory) -> Result<()> {
         self.write_records(inventory)
-            .doing(|| format!("write {}", self.paths.inventory_file().display()))
+            .with_context(|| format!("write {}", self.paths.inventory_file().display()))
     }
 }

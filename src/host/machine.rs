@@ -24,7 +24,7 @@ use crate::plan::observed::{
     EgressFilter, FsEntry, GenCheck, GroupAccount, SearchPermission, Seen, ShareSpec, ShareState,
     TreeDifference, UnknownState, UserAccount,
 };
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 pub struct HostMachine {
     pub accounts: Box<dyn AccountDatabase>,
@@ -65,13 +65,13 @@ impl HostMachine {
             .changed_fingerprints()
             .map(|f| serde_json::to_vec(&f))
             .transpose()
-            .doing(|| "write the footprints".into())?;
+            .context("write the footprints")?;
         let interpreters = self
             .interpreters
             .changed_answers()
             .map(|a| serde_json::to_vec(&a))
             .transpose()
-            .doing(|| "write the interpreters".into())?;
+            .context("write the interpreters")?;
         for (path, bytes) in [
             (paths.stat_cache(), self.readings.stat_cache()),
             (paths.fingerprints_file(), footprints),
@@ -79,7 +79,7 @@ impl HostMachine {
         ] {
             if let Some(bytes) = bytes {
                 fs::edit::write_file(&path, &bytes, 0o640, owner)
-                    .doing(|| format!("write {}", path.display()))?;
+                    .with_context(|| format!("write {}", path.display()))?;
             }
         }
         if self.hashes.has_news() {

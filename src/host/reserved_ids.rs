@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::host::fs::edit;
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 
 /// By instance: the process that applies it, and its numbers.
 type Table = BTreeMap<String, (i32, Vec<u32>)>;
@@ -59,7 +59,7 @@ impl ReservedIds {
             instance.into(),
             (nix::unistd::getpid().as_raw(), numbers.to_vec()),
         );
-        write_table(&table).doing(|| format!("write {}", table_path().display()))?;
+        write_table(&table).with_context(|| format!("write {}", table_path().display()))?;
         Ok(ReservedIds(instance.into()))
     }
 }

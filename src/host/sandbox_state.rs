@@ -19,7 +19,7 @@ use crate::host::fs::edit;
 use crate::host::fs::remove::{ForeignEntry, remove_of};
 use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
 use crate::plan::observed::FileType;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// Whose things are: the sandbox user's, and who may pass through.
 pub struct StateOwner {
@@ -56,7 +56,7 @@ pub fn cache_is_of(paths: &InstancePaths, generation: &str) -> bool {
 pub fn renew_caches(paths: &InstancePaths, generation: &str, who: &StateOwner) -> Result<()> {
     let what = || format!("empty {}", paths.state_of("cache").display());
     sweep_trash(paths, who.uid);
-    keep_downloads(paths, who).doing(|| "keep what was downloaded".into())?;
+    keep_downloads(paths, who).context("keep what was downloaded")?;
     for emptied in EMPTIED {
         replace_folder(paths, emptied, who)?;
     }
@@ -66,7 +66,7 @@ pub fn renew_caches(paths: &InstancePaths, generation: &str, who: &StateOwner) -
         0o640,
         who.records,
     )
-    .doing(what)
+    .with_context(what)
 }
 
 /// What is emptied, and how what takes its place is called until then.
@@ -100,7 +100,7 @@ fn replace_folder(
 ) -> Result<()> {
     let staged = edit::random_suffix()
         .map(|n| paths.trash_dir().join(format!("{staged}{n}")))
-        .doing(|| "find a name".into())?;
+        .context("find a name")?;
     exchange_folder(paths, name, &staged, who).inspect_err(|_| drop(edit::remove_path(&staged)))
 }
 
@@ -117,10 +117,10 @@ fn exchange_folder(
         nix::unistd::getegid().as_raw(),
     );
     // Closed to everybody until it is whole.
-    edit::make_dir(staged, me.0, me.1, 0o700).doing(what)?;
+    edit::make_dir(staged, me.0, me.1, 0o700).with_context(what)?;
     if name == "cache" {
         for inner in ["torch", "torch/hub"] {
-            edit::make_dir(&staged.join(inner), me.0, me.1, 0o700).doing(what)?;
+            edit::make_dir(&staged.join(inner), me.0, me.1, 0o700).with_context(what)?;
         }
         // torch.hub keeps code and data in one folder (torch/hub.py, load_state_dict_from_url).
         edit::set_link(
@@ -128,9 +128,9 @@ fn exchange_folder(
             Path::new("../../../downloads/torch/checkpoints"),
             None,
         )
-        .doing(what)?;
+        .with_context(what)?;
         for inner in ["torch/hub", "torch"] {
-            edit::set_owner(&staged.join(inner), who.uid, who.gid, 0o755).doing(what)?;
+            edit::set_owner(&staged.join(inner), who.uid, who.gid, 0o755).with_context(what)?;
         }
     }
     edit::set_owner(
@@ -139,7 +139,7 @@ fn exchange_folder(
         who.gid,
         if who.passer.is_some() { 0o710 } else { 0o700 },
     )
-    .doing(what)?;
+    .with_context(what)?;
     if let Some(owner) = who.passer {
         let name = nix::unistd::User::from_uid(owner.into())
             .ok()
@@ -151,9 +151,9 @@ fn exchange_folder(
         .symlink_metadata()
         .is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
     {
-        return edit::move_to(staged, &at).doing(what);
+        return edit::move_to(staged, &at).with_context(what);
     }
-    edit::exchange_entries(&at, staged).doing(what)?;
+    edit::exchange_entries(&at, staged).with_context(what)?;
     discard_folder(paths, staged, who)
 }
 
@@ -165,9 +165,9 @@ fn discard_folder(paths: &InstancePaths, old: &Path, who: &StateOwner) -> Result
             let to = paths
                 .quarantine_dir()
                 .join(old.file_name().unwrap_or_default());
-            edit::move_to(old, &to).doing(|| format!("move {} to quarantine", old.display()))
+            edit::move_to(old, &to).with_context(|| format!("move {} to quarantine", old.display()))
         }
-        other => other.doing(|| format!("remove {}", old.display())),
+        other => other.with_context(|| format!("remove {}", old.display())),
     }
 }
 

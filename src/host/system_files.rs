@@ -8,7 +8,7 @@ use super::process::{ProgramRunner, first_existing};
 use crate::desired::InstancePaths;
 use crate::desired::system_files::{FileKind, SystemFile};
 use crate::host::fs::edit;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// Copies the program that runs, as the plan saw it.
 ///
@@ -16,9 +16,9 @@ use crate::problem::{Doing, Problem, Result};
 /// It is another by now; the disk.
 pub fn install_launcher(path: &Path, size: u64, modified: i64) -> Result<()> {
     let doing = || format!("copy comfy to {}", path.display());
-    let own = super::roles::spawn::own_program().doing(doing)?;
-    let seen = super::elevate::program_of(None).doing(doing)?;
-    let bytes = std::fs::read(own).doing(doing)?;
+    let own = super::roles::spawn::own_program().with_context(doing)?;
+    let seen = super::elevate::program_of(None).with_context(doing)?;
+    let bytes = std::fs::read(own).with_context(doing)?;
     if seen.is_none_or(|p| (p.size, p.modified) != (size, modified)) || bytes.len() as u64 != size {
         return Err(
             Problem::new("comfy's own program changed since the plan was made")
@@ -26,16 +26,16 @@ pub fn install_launcher(path: &Path, size: u64, modified: i64) -> Result<()> {
         );
     }
     if let Some(folder) = path.parent() {
-        edit::make_dir(folder, 0, 0, 0o755).doing(doing)?;
+        edit::make_dir(folder, 0, 0, 0o755).with_context(doing)?;
     }
-    edit::write_file(path, &bytes, 0o755, Some((0, 0))).doing(doing)?;
+    edit::write_file(path, &bytes, 0o755, Some((0, 0))).with_context(doing)?;
     // By its age a copy is told from one of an older comfy.
     let when = UNIX_EPOCH + Duration::from_secs(u64::try_from(modified).unwrap_or(0));
     std::fs::OpenOptions::new()
         .write(true)
         .open(path)
         .and_then(|f| f.set_modified(when))
-        .doing(doing)
+        .with_context(doing)
 }
 
 /// Writes one, after the program that reads it has found it good.
@@ -51,11 +51,11 @@ pub fn write_file(file: &SystemFile, paths: &InstancePaths, run: &dyn ProgramRun
                     .with_hint("install sudo, or set `passwordless = false` in [run]")
             })?;
         let draft = paths.staging_dir().join("sudoers");
-        edit::write_file(&draft, file.text.as_bytes(), 0o400, Some((0, 0))).doing(doing)?;
+        edit::write_file(&draft, file.text.as_bytes(), 0o400, Some((0, 0))).with_context(doing)?;
         let checked = run
             .run_program(&[visudo, "-cf", &draft.display().to_string()])
-            .doing(|| "ask visudo".into());
-        edit::remove_path(&draft).doing(doing)?;
+            .context("ask visudo");
+        edit::remove_path(&draft).with_context(doing)?;
         let checked = checked?;
         if checked.status != 0 {
             return Err(Problem::new(format!(
@@ -70,14 +70,14 @@ pub fn write_file(file: &SystemFile, paths: &InstancePaths, run: &dyn ProgramRun
         file.kind.file_mode(),
         Some((0, 0)),
     )
-    .doing(doing)?;
+    .with_context(doing)?;
     if file.kind == FileKind::Unit {
         // What `systemctl enable` does, on a machine that has not been booted with systemd too.
         let wants = wants_link(&file.path)?;
         if let Some(folder) = wants.parent() {
-            edit::make_dir(folder, 0, 0, 0o755).doing(doing)?;
+            edit::make_dir(folder, 0, 0, 0o755).with_context(doing)?;
         }
-        edit::set_link(&wants, &file.path, None).doing(doing)?;
+        edit::set_link(&wants, &file.path, None).with_context(doing)?;
         reload_systemd(run)?;
     }
     Ok(())
@@ -88,9 +88,9 @@ pub fn write_file(file: &SystemFile, paths: &InstancePaths, run: &dyn ProgramRun
 pub fn remove_file(kind: FileKind, path: &Path, run: &dyn ProgramRunner) -> Result<()> {
     let doing = || format!("remove {}", path.display());
     if kind == FileKind::Unit {
-        edit::remove_link(&wants_link(path)?, path).doing(doing)?;
+        edit::remove_link(&wants_link(path)?, path).with_context(doing)?;
     }
-    edit::remove_path(path).doing(doing)?;
+    edit::remove_path(path).with_context(doing)?;
     if kind == FileKind::Unit {
         reload_systemd(run)
     } else {
@@ -113,7 +113,7 @@ pub fn edit_list(file: &Path, user: &str, on: bool) -> Result<()> {
     let doing = || format!("write {}", file.display());
     let (text, perm, own) = match file.symlink_metadata() {
         Ok(m) if m.is_file() => (
-            std::fs::read_to_string(file).doing(doing)?,
+            std::fs::read_to_string(file).with_context(doing)?,
             m.mode() & 0o7777,
             (m.uid(), m.gid()),
         ),
@@ -122,17 +122,17 @@ pub fn edit_list(file: &Path, user: &str, on: bool) -> Result<()> {
                 .with_hint("put the real file there"));
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => (String::new(), 0o644, (0, 0)),
-        Err(e) => return Err(e).doing(doing),
+        Err(e) => return Err(e).with_context(doing),
     };
     let mut lines: Vec<&str> = text.lines().filter(|l| l.trim() != user).collect();
     lines.extend(on.then_some(user));
     if lines.is_empty() && file.ends_with("cron.deny") && Path::new("/etc/debian_version").exists()
     {
         // Where everybody may without it; elsewhere an empty one is what lets them.
-        return edit::remove_path(file).doing(doing);
+        return edit::remove_path(file).with_context(doing);
     }
     let text: String = lines.iter().flat_map(|l| [*l, "\n"]).collect();
-    edit::write_file(file, text.as_bytes(), perm, Some(own)).doing(doing)
+    edit::write_file(file, text.as_bytes(), perm, Some(own)).with_context(doing)
 }
 
 /// Has systemd read its units again, where it runs (sd_booted(3)).
@@ -145,7 +145,7 @@ fn reload_systemd(run: &dyn ProgramRunner) -> Result<()> {
     };
     let out = run
         .run_program(&[systemctl, "daemon-reload"])
-        .doing(|| "have systemd read its units again".into())?;
+        .context("have systemd read its units again")?;
     if out.status == 0 {
         Ok(())
     } else {

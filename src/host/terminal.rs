@@ -7,7 +7,7 @@ use nix::libc;
 use nix::pty::{OpenptyResult, Winsize, openpty};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcflush, tcgetattr, tcsetattr};
 
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 
 /// Rows and columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -33,13 +33,13 @@ impl TerminalSize {
 /// The system has none left.
 pub fn open_pty(size: TerminalSize) -> Result<(OwnedFd, OwnedFd)> {
     let OpenptyResult { master, slave } =
-        openpty(Some(&size.as_winsize()), None).doing(|| "open a terminal for the shell".into())?;
+        openpty(Some(&size.as_winsize()), None).context("open a terminal for the shell")?;
     for fd in [&master, &slave] {
         nix::fcntl::fcntl(
             fd,
             nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC),
         )
-        .doing(|| "keep the terminal to itself".into())?;
+        .context("keep the terminal to itself")?;
     }
     Ok((master, slave))
 }
@@ -77,7 +77,7 @@ pub fn caller_size() -> Option<TerminalSize> {
 pub fn set_controlling(slave: &OwnedFd) -> Result<()> {
     // SAFETY: a plain call (ioctl_tty(2)); 0: nobody else's is taken away.
     Errno::result(unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY as _, 0) })
-        .doing(|| "take the terminal".into())?;
+        .context("take the terminal")?;
     Ok(())
 }
 
@@ -88,10 +88,10 @@ impl RawMode {
     /// # Errors
     /// stdin is no terminal.
     pub fn enter_raw() -> Result<RawMode> {
-        let was = tcgetattr(std::io::stdin()).doing(|| "ask the terminal how it is set".into())?;
+        let was = tcgetattr(std::io::stdin()).context("ask the terminal how it is set")?;
         let mut raw = was.clone();
         cfmakeraw(&mut raw);
-        tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &raw).doing(|| "set the terminal".into())?;
+        tcsetattr(std::io::stdin(), SetArg::TCSADRAIN, &raw).context("set the terminal")?;
         Ok(RawMode(was))
     }
 }

@@ -24,7 +24,7 @@ use crate::host::roles::credentials::{self, Dropped};
 use crate::host::roles::serve::{self, RoleConfig};
 use crate::host::roles::{Role, spawn};
 use crate::plan::observed::ShareSpec;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 const CONTENT: &[u8] = b"comfy tries whether this can be changed\n";
 
@@ -51,11 +51,11 @@ pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Resul
     // Names that are known beforehand could be taken beforehand.
     let name = edit::random_suffix()
         .map(|n| format!(".comfy-tries-{n}"))
-        .doing(|| "find a name".into())
+        .context("find a name")
         .map_err(unproven)?;
     let path = share.path.join(&name);
     let (folder, made) = make_file(share, opened, &name)
-        .doing(|| format!("make a file in {}", share.path.display()))
+        .with_context(|| format!("make a file in {}", share.path.display()))
         .map_err(|p| unproven(p).with_hint(HINT))?;
     let account = SandboxAccount {
         name: spec.user.clone(),
@@ -96,7 +96,7 @@ pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Resul
         ))
         .with_hint(HINT));
     }
-    gone.doing(|| format!("remove {}", path.display()))
+    gone.with_context(|| format!("remove {}", path.display()))
 }
 
 const HINT: &str = "a volume that ignores owners cannot hold `access = \"add\"`: on macOS `sudo \
@@ -144,19 +144,19 @@ fn try_file(asked: &ProbeConfig, opened: &OwnedFd) -> Result<Vec<String>> {
     let doing = || "become the sandbox user".to_string();
     let mut c = spawn::role_command(Role::Probe)?;
     spawn::inherit_fds(&mut c, &[opened]);
-    let mut child = c.stdout(Stdio::piped()).spawn().doing(doing)?;
+    let mut child = c.stdout(Stdio::piped()).spawn().with_context(doing)?;
     spawn::send_config(&mut child, asked)?;
     drop(child.stdin.take());
     let mut said = String::new();
     if let Some(out) = child.stdout.take() {
         out.take(crate::host::lines::WORD)
             .read_to_string(&mut said)
-            .doing(doing)?;
+            .with_context(doing)?;
     }
-    if !child.wait().doing(doing)?.success() {
+    if !child.wait().with_context(doing)?.success() {
         return Err(Problem::new("the side of comfy that tries it failed"));
     }
-    serde_json::from_str(&said).doing(|| "understand what was tried".into())
+    serde_json::from_str(&said).context("understand what was tried")
 }
 
 impl RoleConfig for ProbeConfig {
@@ -170,10 +170,10 @@ pub fn serve_probe() -> ExitCode {
         let groups = credentials::init_groups(&account.name, account.gid)?;
         let folder = serve::adopt_fd(asked.folder)?;
         let dropped = credentials::set_ids_permanently(account.uid, account.gid, groups)?;
-        nix::unistd::fchdir(&folder).doing(|| "enter the share".into())?;
+        nix::unistd::fchdir(&folder).context("enter the share")?;
         let answer = serde_json::to_string(&possible_changes(Path::new(&asked.name), &dropped))
-            .doing(|| "say what could be done".into())?;
-        writeln!(std::io::stdout(), "{answer}").doing(|| "say what could be done".into())?;
+            .context("say what could be done")?;
+        writeln!(std::io::stdout(), "{answer}").context("say what could be done")?;
         Ok(0)
     })
 }

@@ -7,7 +7,7 @@ use crate::desired::InstancePaths;
 use crate::host::elevate;
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// A launcher that answered: words go to its stdin, whose end means to stop.
 pub struct LaunchHandle {
@@ -33,7 +33,7 @@ pub fn request_launch(
 /// # Errors
 /// As [`ask`].
 pub fn send_request(request: &LaunchRequest, mut side: RoleProcess) -> Result<LaunchHandle> {
-    let text = serde_json::to_string(request).doing(|| "ask the launcher".into())?;
+    let text = serde_json::to_string(request).context("ask the launcher")?;
     // One that ended already says why on its own.
     let _ = writeln!(side.stdin, "{text}");
     match side.recv() {
@@ -44,7 +44,7 @@ pub fn send_request(request: &LaunchRequest, mut side: RoleProcess) -> Result<La
         Some(answer) => Ok(LaunchHandle { answer, side }),
         None => {
             drop(side.stdin);
-            let status = side.child.wait().doing(|| "wait for the launcher".into())?;
+            let status = side.child.wait().context("wait for the launcher")?;
             Err(if signals::is_interrupted() {
                 Problem::interrupted()
             } else {

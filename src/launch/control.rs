@@ -10,7 +10,7 @@ use std::sync::mpsc::Sender;
 use super::{KILL, STOP};
 use crate::desired::InstancePaths;
 use crate::host::fs::edit;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// The socket of a launch; it goes with this.
 pub struct ControlSocket(PathBuf);
@@ -29,12 +29,12 @@ impl ControlSocket {
     ) -> Result<ControlSocket> {
         let path = paths.control_socket();
         let doing = || format!("listen at {}", path.display());
-        edit::remove_path(&path).doing(doing)?;
-        let listener = UnixListener::bind(&path).doing(doing)?;
+        edit::remove_path(&path).with_context(doing)?;
+        let listener = UnixListener::bind(&path).with_context(doing)?;
         if nix::unistd::geteuid().is_root() {
             // The folder is root's and closed to all but the owner's group; who speaks is looked at
             // as well.
-            edit::set_owner(&path, 0, owner_gid, 0o660).doing(doing)?;
+            edit::set_owner(&path, 0, owner_gid, 0o660).with_context(doing)?;
         }
         std::thread::spawn(move || {
             let mut open = Vec::new();
@@ -99,13 +99,13 @@ pub fn send_stop(paths: &InstancePaths) -> Result<()> {
             .caused_by(&e)
             .with_hint("are you its owner? `comfy status` shows what runs")
         })?;
-        writeln!(stream, "{word}").doing(|| format!("say {word}"))?;
+        writeln!(stream, "{word}").with_context(|| format!("say {word}"))?;
         Ok(stream)
     };
     let mut stream = say(STOP)?;
     stream
         .set_read_timeout(Some(std::time::Duration::from_millis(100)))
-        .doing(|| "wait for the end".into())?;
+        .context("wait for the end")?;
     let mut asked = crate::host::signals::interrupt_count();
     loop {
         match stream.read(&mut [0; 8]) {

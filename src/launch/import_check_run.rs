@@ -13,7 +13,7 @@ use crate::desired::{InstancePaths, PrimaryUser};
 use crate::host::fs::edit;
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::records::running;
 
 /// A node that hangs while it is imported holds up nothing for ever.
@@ -159,11 +159,10 @@ impl ImportResults {
     ) -> Result<()> {
         self.0.retain(|id, _| paths.generation_dir(id).exists());
         self.0.insert(health.generation.clone(), health.clone());
-        let text =
-            serde_json::to_vec(&self.0).doing(|| "write down what could be loaded".into())?;
+        let text = serde_json::to_vec(&self.0).context("write down what could be loaded")?;
         let path = paths.import_results();
         edit::write_file(&path, &text, 0o600, record_owner(owner))
-            .doing(|| format!("write {}", path.display()))
+            .with_context(|| format!("write {}", path.display()))
     }
 }
 
@@ -231,7 +230,7 @@ pub fn load_all(request: &LaunchRequest, side: RoleProcess) -> Result<ImportHeal
         }
     }
     drop(stdin);
-    let status = child.wait().doing(|| "wait for the launcher".into())?;
+    let status = child.wait().context("wait for the launcher")?;
     if signals::is_interrupted() {
         return Err(Problem::interrupted());
     }

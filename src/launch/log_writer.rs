@@ -16,7 +16,7 @@ use crate::gateway::tokens::GatewayCredentials;
 use crate::host::fs::edit;
 use crate::host::roles::credentials::{self, Dropped};
 use crate::host::roles::serve::{self, RoleConfig};
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 
 /// What the supervisor asks of it, on stdin.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -84,7 +84,7 @@ pub fn serve_log() -> ExitCode {
     serve::serve(|config: LogConfig, _| {
         let input = serve::adopt_fd(config.input)?;
         // The terminal's Ctrl-C is the supervisor's.
-        nix::unistd::setsid().doing(|| "begin a session".into())?;
+        nix::unistd::setsid().context("begin a session")?;
         let dropped = match config.account {
             Some((uid, gid)) => {
                 credentials::set_ids_permanently(uid, gid, credentials::clear_groups()?)?
@@ -233,12 +233,12 @@ impl RotatingLog {
             for n in (0..KEPT).rev() {
                 let from = log_path(paths, n);
                 if from.symlink_metadata().is_ok() {
-                    edit::move_over(&from, &log_path(paths, n + 1)).doing(doing)?;
+                    edit::move_over(&from, &log_path(paths, n + 1)).with_context(doing)?;
                 }
             }
         }
         Ok(RotatingLog {
-            file: create_log(&at).doing(doing)?,
+            file: create_log(&at).with_context(doing)?,
             size: 0,
             paths: paths.clone(),
         })
@@ -249,7 +249,7 @@ impl RotatingLog {
             *self = RotatingLog::open_log(&self.paths)?;
         }
         self.size += line.len() as u64;
-        self.file.write_all(line).doing(|| "write the log".into())
+        self.file.write_all(line).context("write the log")
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use crate::host::process::{ProgramRunner, SystemRunner};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// Whether ComfyUI will be able to listen there.
 ///
@@ -19,7 +19,7 @@ pub fn ensure_free(listen: &str, port: u16) -> Result<()> {
 /// There is none.
 pub fn free_port() -> Result<u16> {
     let found = TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr());
-    found.map(|a| a.port()).doing(|| "find a free port".into())
+    found.map(|a| a.port()).context("find a free port")
 }
 
 /// Listens there.

@@ -14,7 +14,7 @@ use crate::desired::launch::LaunchCommand;
 use crate::host::roles::credentials::{self, Dropped, GroupsReplaced};
 use crate::host::roles::serve::{self, Report, RoleConfig};
 use crate::host::{confine, fs, memory_cgroup, terminal};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// What the launcher asks of it, as the first line of stdin; a second one lets it go.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -66,7 +66,7 @@ pub fn serve_sandbox() -> ExitCode {
 fn enter_sandbox(cell: &SandboxConfig, report: &mut Report) -> Result<u8> {
     serve::cloexec_from_3()?;
     serve::die_with_parent(cell.launcher)?;
-    nix::unistd::setsid().doing(|| "begin a session".into())?;
+    nix::unistd::setsid().context("begin a session")?;
     nix::sys::stat::umask(fs::as_mode(0o002));
     credentials::set_rlimits(
         cell.open_files,
@@ -180,7 +180,7 @@ fn exec_program(cell: &SandboxConfig, _: &Dropped) -> Problem {
     if let Some(number) = cell.terminal {
         let taken = serve::adopt_fd(number).and_then(|fd| {
             terminal::set_controlling(&fd)?;
-            let copy = || fd.try_clone().doing(|| "take the terminal".into());
+            let copy = || fd.try_clone().context("take the terminal");
             command.stdin(copy()?).stdout(copy()?).stderr(fd);
             Ok(())
         });
@@ -213,8 +213,7 @@ mod rooms {
     ) -> Result<u8> {
         // From here on signals are waited for; what is executed in the end gets none of this.
         let all = SigSet::all();
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None)
-            .doing(|| "wait for signals".into())?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).context("wait for signals")?;
         // While accounts can still be looked up as the system does it.
         let groups = replace_groups(cell)?;
         // Killed before others when memory runs out (proc_pid_oom_score_adj(5)).
@@ -233,7 +232,7 @@ mod rooms {
             .collect::<Result<Vec<_>>>()?;
         confine::netns::enter_netns(network)?;
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID)
-            .doing(|| "make the launch's namespaces".into())?;
+            .context("make the launch's namespaces")?;
         if let Some(first) = serve::fork_process()? {
             report.leave();
             wait_without_rights(&[])?;
@@ -260,9 +259,9 @@ mod rooms {
             // Its whole group, as a terminal does it.
             return wait_for_child(comfyui, &all, |pid, s| (Pid::from_raw(-pid.as_raw()), s));
         }
-        nix::unistd::setsid().doing(|| "begin a session".into())?;
+        nix::unistd::setsid().context("begin a session")?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
-            .doing(|| "take signals".into())?;
+            .context("take signals")?;
         // From here on paths are those of the new root.
         Err(execute_program(cell, &BTreeMap::new(), groups, report))
     }

@@ -2,7 +2,7 @@
 
 use toml_edit::{DocumentMut, Item, Table, value};
 
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// One model to be declared.
 pub struct NewModel {
@@ -17,7 +17,7 @@ pub struct NewModel {
 /// # Errors
 /// The text is no TOML, or `models` is no table of sections.
 pub fn add_models(text: &str, models: &[NewModel]) -> Result<String> {
-    let mut document: DocumentMut = text.parse().doing(|| "read comfy.toml".into())?;
+    let mut document: DocumentMut = text.parse().context("read comfy.toml")?;
     let section = document.entry("models").or_insert_with(|| {
         let mut t = Table::new();
         t.set_implicit(true);

@@ -9,7 +9,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use crate::desired::InstancePaths;
 use crate::desired::launch::LaunchSpec;
 use crate::host::fs::{as_mode, edit, open_parent};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// A launch, as its supervisor describes it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -74,11 +74,11 @@ impl InstanceLock {
         let own = spec.account.then_some((0, owner_gid));
         let path = lock_path(&spec.paths);
         let doing = || format!("take the lock {}", path.display());
-        let (dir, name) = open_parent(&path).doing(doing)?;
+        let (dir, name) = open_parent(&path).with_context(doing)?;
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = openat(&dir, name.as_c_str(), flags, as_mode(0o640)).doing(doing)?;
+        let fd = openat(&dir, name.as_c_str(), flags, as_mode(0o640)).with_context(doing)?;
         if let Some((uid, gid)) = own {
-            nix::unistd::fchown(&fd, Some(uid.into()), Some(gid.into())).doing(doing)?;
+            nix::unistd::fchown(&fd, Some(uid.into()), Some(gid.into())).with_context(doing)?;
         }
         let mut file = std::fs::File::from(fd);
         // Whoever asks whether it is held holds it for an instant.
@@ -105,8 +105,7 @@ impl InstanceLock {
     /// # Errors
     /// The disk.
     pub fn write_running(&self, live: &RunningRecord) -> Result<()> {
-        edit::remove_path(&self.paths.exit_record())
-            .doing(|| "forget how the last launch ended".into())?;
+        edit::remove_path(&self.paths.exit_record()).context("forget how the last launch ended")?;
         self.write_record(&self.paths.running_record(), live)
     }
 
@@ -114,13 +113,13 @@ impl InstanceLock {
     /// The disk.
     pub fn write_exit(self, ended: &ExitRecord) -> Result<()> {
         self.write_record(&self.paths.exit_record(), ended)?;
-        edit::remove_path(&self.paths.running_record())
-            .doing(|| "remove the record of the launch".into())
+        edit::remove_path(&self.paths.running_record()).context("remove the record of the launch")
     }
 
     fn write_record(&self, path: &std::path::Path, what: &impl serde::Serialize) -> Result<()> {
-        let text = serde_json::to_vec(what).doing(|| format!("write {}", path.display()))?;
-        edit::write_file(path, &text, 0o640, self.own).doing(|| format!("write {}", path.display()))
+        let text = serde_json::to_vec(what).with_context(|| format!("write {}", path.display()))?;
+        edit::write_file(path, &text, 0o640, self.own)
+            .with_context(|| format!("write {}", path.display()))
     }
 }
 

@@ -12,7 +12,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::desired::venv::PythonInterpreter;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 use crate::tree::ObjectId;
 
@@ -260,7 +260,7 @@ fn spawn_compiler(interpreter: &PythonInterpreter) -> Result<Child> {
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
     c.spawn()
-        .doing(|| format!("start {}", interpreter.path.display()))
+        .with_context(|| format!("start {}", interpreter.path.display()))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::host::uv::sealed_copy::sealed_program;
 use crate::lock::uv::UvError;
 use crate::plan::ids::AccountIds;
 use crate::plan::observed::{Seen, TreeDifference};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 
 /// Bytes on the disk while one is made: the archive, its content, the bytecode.
@@ -45,7 +45,7 @@ impl InterpreterJob {
     pub fn run(&self, report: &dyn Reporter) -> Result<FileList> {
         let progress = report.start_job("interpreter");
         progress.set_position(0, 100);
-        let free = edit::free_bytes(&self.cache).doing(|| "ask for free disk space".into())?;
+        let free = edit::free_bytes(&self.cache).context("ask for free disk space")?;
         if free < DISK {
             let (free, need) = (
                 crate::text::format_bytes(free),
@@ -81,8 +81,8 @@ impl InterpreterJob {
         progress.set_position(60, 100);
         let made = self.unpacked_folder(&folder)?;
         edit::move_to(&made, &self.target)
-            .doing(|| format!("lay out {}", self.target.display()))?;
-        edit::remove_path(&folder).doing(|| format!("clear {}", folder.display()))?;
+            .with_context(|| format!("lay out {}", self.target.display()))?;
+        edit::remove_path(&folder).with_context(|| format!("clear {}", folder.display()))?;
         self.compile_library(&|done, all| {
             progress.set_position(60 + (done * 35 / all.max(1)) as u64, 100)
         })?;
@@ -115,7 +115,7 @@ impl InterpreterJob {
                 .with_hint("run `comfy update python`, or set COMFY_UV to a newer uv")
         };
         let all = std::fs::read_dir(folder)
-            .doing(|| format!("read {}", folder.display()))?
+            .with_context(|| format!("read {}", folder.display()))?
             .flatten();
         let program = |p: &Path| p.join(program_path(&self.version));
         all.map(|e| e.path())
@@ -138,7 +138,7 @@ impl InterpreterJob {
         let folders: std::collections::BTreeSet<&Path> =
             pairs.iter().filter_map(|(_, to)| to.parent()).collect();
         for f in folders {
-            std::fs::create_dir_all(f).doing(|| format!("make {}", f.display()))?;
+            std::fs::create_dir_all(f).with_context(|| format!("make {}", f.display()))?;
         }
         bytecode::compile_sources(&interpreter, &self.target, &pairs, tick)
     }
@@ -215,13 +215,14 @@ pub fn build_interpreter(b: &mut GenerationBuilder, version: &str) -> Result<()>
         seal_folder("the interpreter", &target, &list, b.ids)?;
         b.write_record(&b.paths.python_list(version), &list)?;
         b.readings.mark_verified(&folder_name(version));
-        edit::sync_tree(&target).doing(|| "write the interpreter to the disk".into())?;
+        edit::sync_tree(&target).context("write the interpreter to the disk")?;
         let at = b.paths.interpreter_dir(version);
         b.make_folder(&b.paths.interpreters_dir(), &b.paths.base)?;
         if at.symlink_metadata().is_ok() {
-            edit::exchange_entries(&target, &at).doing(|| format!("put {} in place", at.display()))
+            edit::exchange_entries(&target, &at)
+                .with_context(|| format!("put {} in place", at.display()))
         } else {
-            edit::move_to(&target, &at).doing(|| format!("put {} in place", at.display()))
+            edit::move_to(&target, &at).with_context(|| format!("put {} in place", at.display()))
         }
     })
 }

@@ -26,7 +26,7 @@ use crate::host::sealed::seal;
 use crate::host::sealed::stat_cache::StatCache;
 use crate::host::sealed::verification::VerificationCache;
 use crate::plan::ids::AccountIds;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 use crate::tree::{EntryMode, ObjectId, TreeEntry, TreeListing};
 
@@ -69,8 +69,9 @@ impl GenerationBuilder<'_> {
         staged: &Path,
         make: impl FnOnce(&mut Self, &Path) -> Result<()>,
     ) -> Result<()> {
-        let clear =
-            |path: &Path| edit::remove_path(path).doing(|| format!("clear {}", path.display()));
+        let clear = |path: &Path| {
+            edit::remove_path(path).with_context(|| format!("clear {}", path.display()))
+        };
         let job = self
             .paths
             .staging_dir()
@@ -88,11 +89,13 @@ impl GenerationBuilder<'_> {
 
     /// Writes a record of comfy's, readable by the owner.
     pub fn write_record(&self, path: &Path, value: &impl serde::Serialize) -> Result<()> {
-        let text = serde_json::to_vec(value).doing(|| format!("write {}", path.display()))?;
+        let text =
+            serde_json::to_vec(value).with_context(|| format!("write {}", path.display()))?;
         let owner = nix::unistd::geteuid()
             .is_root()
             .then_some((self.ids.seal, self.ids.records_gid()));
-        edit::write_file(path, &text, 0o640, owner).doing(|| format!("write {}", path.display()))
+        edit::write_file(path, &text, 0o640, owner)
+            .with_context(|| format!("write {}", path.display()))
     }
 
     /// Has one piece of work done under the build uid, or by the owner where nobody else is.
@@ -101,25 +104,25 @@ impl GenerationBuilder<'_> {
             Some(jobs) => jobs.run_job(self.ids.build, work, self.report)?,
             None => work.run_work(self.report, &Dropped::as_caller())?,
         };
-        serde_json::from_value(value).doing(|| "understand the build process".into())
+        serde_json::from_value(value).context("understand the build process")
     }
 
     /// An empty folder of the build process's.
     pub fn job_folder(&self, path: &Path) -> Result<()> {
         edit::make_dir(path, self.ids.build, build_gid(&self.ids), 0o700)
-            .doing(|| format!("make {}", path.display()))
+            .with_context(|| format!("make {}", path.display()))
     }
 
     /// From here on nobody but the sealer has a way into the job.
     pub fn take_over(&self, job: &Path) -> Result<()> {
         if nix::unistd::geteuid().is_root() {
-            let fd = open_dir(job).doing(|| format!("open {}", job.display()))?;
+            let fd = open_dir(job).with_context(|| format!("open {}", job.display()))?;
             nix::unistd::fchown(
                 &fd,
                 Some(self.ids.seal.into()),
                 Some(self.ids.seal_gid.into()),
             )
-            .doing(|| format!("take over {}", job.display()))?;
+            .with_context(|| format!("take over {}", job.display()))?;
         }
         Ok(())
     }
@@ -134,20 +137,20 @@ impl GenerationBuilder<'_> {
             nix::unistd::Uid::from_raw(i.seal),
             nix::unistd::Gid::from_raw(i.seal_gid),
         )
-        .doing(|| doing(&p.base))?;
+        .with_context(|| doing(&p.base))?;
         edit::make_parents(
             &p.records.join("x"),
             nix::unistd::Uid::from_raw(i.seal),
             nix::unistd::Gid::from_raw(i.seal_gid),
         )
-        .doing(|| doing(&p.records))?;
+        .with_context(|| doing(&p.records))?;
         for (path, mode) in [
             (p.generations_dir(), 0o755),
             (p.venvs_dir(), 0o755),
             (p.staging_dir(), if account { 0o711 } else { 0o700 }),
             (p.trash_dir(), 0o700),
         ] {
-            edit::make_dir(&path, i.seal, i.seal_gid, mode).doing(|| doing(&path))?;
+            edit::make_dir(&path, i.seal, i.seal_gid, mode).with_context(|| doing(&path))?;
         }
         for path in [p.records.clone(), p.tree_listings_dir()] {
             edit::make_dir(
@@ -156,7 +159,7 @@ impl GenerationBuilder<'_> {
                 i.records_gid(),
                 if account { 0o750 } else { 0o700 },
             )
-            .doing(|| doing(&path))?;
+            .with_context(|| doing(&path))?;
         }
         // What an earlier run left when it was killed. One apply at a time holds the lock, so none
         // of it is in use.
@@ -173,18 +176,18 @@ impl GenerationBuilder<'_> {
             })
             .collect();
         for path in old {
-            edit::remove_path(&path).doing(|| format!("clear {}", path.display()))?;
+            edit::remove_path(&path).with_context(|| format!("clear {}", path.display()))?;
         }
-        edit::make_dir(job, i.build, build_gid(&i), 0o700).doing(|| doing(job))?;
+        edit::make_dir(job, i.build, build_gid(&i), 0o700).with_context(|| doing(job))?;
         // A store of another build uid is only a cache: made anew.
         if std::fs::symlink_metadata(p.store_dir())
             .is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) != i.build)
         {
-            edit::remove_path(&p.store_dir()).doing(|| "clear the old store".into())?;
+            edit::remove_path(&p.store_dir()).context("clear the old store")?;
         }
         // Readable: it holds public code alone, and lets `plan -v` show what a file should be.
         edit::make_dir(&p.store_dir(), i.build, build_gid(&i), 0o755)
-            .doing(|| doing(&p.store_dir()))?;
+            .with_context(|| doing(&p.store_dir()))?;
         // Of an older comfy, which had them in the store itself.
         for old in std::fs::read_dir(p.store_dir())
             .into_iter()
@@ -192,7 +195,7 @@ impl GenerationBuilder<'_> {
             .flatten()
             .filter(|e| e.file_name().to_string_lossy().ends_with(".git"))
         {
-            edit::remove_path(&old.path()).doing(|| "clear the old store".into())?;
+            edit::remove_path(&old.path()).context("clear the old store")?;
         }
         // Each job writes its own part and no other.
         for part in [
@@ -200,7 +203,7 @@ impl GenerationBuilder<'_> {
             crate::host::build::venv::wheel_store(p),
             p.python_store(),
         ] {
-            edit::make_dir(&part, i.build, build_gid(&i), 0o755).doing(|| doing(&part))?;
+            edit::make_dir(&part, i.build, build_gid(&i), 0o755).with_context(|| doing(&part))?;
         }
         edit::write_file(
             &p.staging_dir().join("gitconfig"),
@@ -208,7 +211,7 @@ impl GenerationBuilder<'_> {
             0o644,
             None,
         )
-        .doing(|| "write comfy's git configuration".into())
+        .context("write comfy's git configuration")
     }
 
     /// Where models arrive: the build uid's alone, kept for the next run whatever becomes of this
@@ -221,14 +224,14 @@ impl GenerationBuilder<'_> {
             nix::unistd::Uid::from_raw(i.seal),
             nix::unistd::Gid::from_raw(i.seal_gid),
         )
-        .doing(doing)?;
+        .with_context(doing)?;
         // Of another build uid: parts that nobody could go on with.
         if std::fs::symlink_metadata(&path)
             .is_ok_and(|m| std::os::unix::fs::MetadataExt::uid(&m) != i.build)
         {
-            edit::remove_path(&path).doing(|| "clear old downloads".into())?;
+            edit::remove_path(&path).context("clear old downloads")?;
         }
-        edit::make_dir(&path, i.build, build_gid(&i), 0o700).doing(doing)
+        edit::make_dir(&path, i.build, build_gid(&i), 0o700).with_context(doing)
     }
 
     fn tree_checker<'b>(&'b self, trees: &'b Path) -> GenerationChecker<'b> {
@@ -355,7 +358,7 @@ impl GenerationBuilder<'_> {
                 ));
             }
         }
-        edit::sync_tree(staged).doing(|| "write the new generation to the disk".into())
+        edit::sync_tree(staged).context("write the new generation to the disk")
     }
 
     /// Bytecode for every source of the generation: shared with older ones where source and Python
@@ -381,7 +384,9 @@ impl GenerationBuilder<'_> {
             for (path, entry) in sources {
                 let at = places.disk_path(part, path);
                 let target = bytecode::bytecode_path(Path::new(&at), &interpreter);
-                if is_free(staged, &target).doing(|| format!("look for {}", target.display()))? {
+                if is_free(staged, &target)
+                    .with_context(|| format!("look for {}", target.display()))?
+                {
                     wanted.insert(target.display().to_string(), (at, entry.oid));
                 }
             }
@@ -413,7 +418,7 @@ impl GenerationBuilder<'_> {
                 if sealed && generation_check::hash_at(&fd, target).is_ok_and(|h| h == *compiled) {
                     self.make_folder(&staged.join(folder_of(target)), staged)?;
                     link_file(&from, &staged.join(target))
-                        .doing(|| format!("share {}", from.display()))?;
+                        .with_context(|| format!("share {}", from.display()))?;
                     all.files.insert(target.clone(), (*source, *compiled));
                 }
             }
@@ -445,16 +450,16 @@ impl GenerationBuilder<'_> {
                         // What does not compile has none.
                         if from.symlink_metadata().is_ok() {
                             let oid = seal::seal_file(&from, i)
-                                .doing(|| format!("seal {}", from.display()))?;
+                                .with_context(|| format!("seal {}", from.display()))?;
                             self.make_folder(&staged.join(folder_of(to)), staged)?;
                             edit::move_to(&from, &staged.join(to))
-                                .doing(|| format!("lay out {to}"))?;
+                                .with_context(|| format!("lay out {to}"))?;
                             found.push(((*to).clone(), (*source, oid)));
                         }
                     }
                     Ok(found)
                 });
-            edit::remove_path(&target).doing(|| format!("clear {}", target.display()))?;
+            edit::remove_path(&target).with_context(|| format!("clear {}", target.display()))?;
             all.files.extend(made?);
         }
         self.write_record(&self.paths.bytecode_list(&spec.id()), &all)
@@ -481,7 +486,7 @@ impl GenerationBuilder<'_> {
         let i = self.ids;
         let places = GenerationLayout::new(spec);
         let io = |path: &Path| format!("lay out {}", path.display());
-        edit::make_dir(staged, i.seal, i.seal_gid, 0o755).doing(|| io(staged))?;
+        edit::make_dir(staged, i.seal, i.seal_gid, 0o755).with_context(|| io(staged))?;
         // Whole folders move into place first: ComfyUI, then nodes into it.
         for (part, _) in spec.all_pins() {
             let to = staged.join(places.disk_path(&part, "").trim_end_matches('/'));
@@ -489,7 +494,7 @@ impl GenerationBuilder<'_> {
                 Some(from) => {
                     seal::seal_tree(&part, from, &listings[&part], i, self.readings, self.report)?;
                     self.make_folder(to.parent().unwrap_or(staged), staged)?;
-                    edit::move_to(from, &to).doing(|| io(&to))?;
+                    edit::move_to(from, &to).with_context(|| io(&to))?;
                 }
                 None => self.make_folder(&to, staged)?,
             }
@@ -504,7 +509,7 @@ impl GenerationBuilder<'_> {
                 .join(at.strip_prefix("ComfyUI/").unwrap_or(at));
             if from.symlink_metadata().is_ok() {
                 self.make_folder(to.parent().unwrap_or(staged), staged)?;
-                edit::move_to(&from, &to).doing(|| io(&to))?;
+                edit::move_to(&from, &to).with_context(|| io(&to))?;
             }
         }
         // Then what older generations have is linked in.
@@ -522,7 +527,7 @@ impl GenerationBuilder<'_> {
                     continue;
                 }
                 self.make_folder(to.parent().unwrap_or(staged), staged)?;
-                link_file(&g.at, &to).doing(|| io(&to))?;
+                link_file(&g.at, &to).with_context(|| io(&to))?;
             }
         }
         for (at, target) in &links {
@@ -535,7 +540,7 @@ impl GenerationBuilder<'_> {
                     .is_root()
                     .then_some((i.seal, i.seal_gid)),
             )
-            .doing(|| io(&path))?;
+            .with_context(|| io(&path))?;
         }
         let owner = nix::unistd::geteuid()
             .is_root()
@@ -548,7 +553,7 @@ impl GenerationBuilder<'_> {
             ),
         ] {
             edit::write_file(&staged.join(name), text.as_bytes(), 0o644, owner)
-                .doing(|| io(&staged.join(name)))?;
+                .with_context(|| io(&staged.join(name)))?;
         }
         Ok(())
     }
@@ -573,7 +578,7 @@ impl GenerationBuilder<'_> {
         }
         for p in missing.into_iter().rev() {
             edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o755)
-                .doing(|| format!("make {}", p.display()))?;
+                .with_context(|| format!("make {}", p.display()))?;
         }
         Ok(())
     }

@@ -23,7 +23,7 @@ use crate::host::roles::credentials::{self, Dropped};
 use crate::host::roles::serve::{self, RoleConfig};
 use crate::host::roles::spawn::{SYSTEM_PATH, role_command};
 use crate::host::roles::wire::{self, Event, EventMessage, EventRelay, RemoteReporter};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::{ProgressUnit, Reporter};
 
 /// Lines that wait to be heard: a job that says more waits.
@@ -146,16 +146,16 @@ impl JobLimits {
             confinement: job_confinement(needs),
             work: work.clone(),
         };
-        let text = serde_json::to_string(&asked).doing(|| "ask the build process".into())?;
+        let text = serde_json::to_string(&asked).context("ask the build process")?;
         let heard = child
             .stdin
             .as_mut()
             .map_or(Ok(()), |stdin| writeln!(stdin, "{text}"))
-            .doing(|| "ask the build process".into());
+            .context("ask the build process");
         let result = heard.and_then(|()| read_until_end(&mut child, report));
         // It hears the end of its stdin, and ends everything that it started first.
         drop(child.stdin.take());
-        let status = child.wait().doing(|| "wait for the build process".into())?;
+        let status = child.wait().context("wait for the build process")?;
         end_all_of(uid)?;
         match result? {
             Some(value) => Ok(value),
@@ -187,7 +187,7 @@ fn spawn_job() -> Result<Child> {
     c.env("PATH", SYSTEM_PATH)
         .stdout(Stdio::piped())
         .stderr(Stdio::null());
-    c.spawn().doing(|| "start the build process".into())
+    c.spawn().context("start the build process")
 }
 
 /// What it says until its end; `None` where it ended without an answer.
@@ -231,7 +231,7 @@ fn read_answer(
             }
             Err(RecvTimeoutError::Timeout) => continue,
         };
-        match serde_json::from_slice(&line).doing(|| "understand the build process".into())? {
+        match serde_json::from_slice(&line).context("understand the build process")? {
             JobMessage::Progress {
                 job,
                 unit,
@@ -293,7 +293,7 @@ pub fn serve_job() -> ExitCode {
 
 fn enter_job(asked: &JobRequest) -> Result<u8> {
     // Its own session: the terminal's Ctrl-C reaches the side that started it, which then ends it.
-    nix::unistd::setsid().doing(|| "begin a session".into())?;
+    nix::unistd::setsid().context("begin a session")?;
     serve::cloexec_from_3()?;
     serve::die_with_parent(asked.parent)?;
     nix::sys::stat::umask(crate::host::fs::as_mode(0o022));
@@ -316,22 +316,19 @@ fn enter_namespaces(asked: &JobRequest) -> Result<Option<u8>> {
     use nix::sched::{CloneFlags, unshare};
     use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
     unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC)
-        .doing(|| "give the build process a process namespace of its own".into())
+        .context("give the build process a process namespace of its own")
         .map_err(|p| {
             p.with_hint("a container without that right cannot hold it: run comfy outside of it")
         })?;
     if !asked.fetches {
-        unshare(CloneFlags::CLONE_NEWNET)
-            .doing(|| "keep the build process from the network".into())?;
+        unshare(CloneFlags::CLONE_NEWNET).context("keep the build process from the network")?;
     }
     let Some(first) = serve::fork_process()? else {
         return Ok(None);
     };
     // It ends when it is done, or when nobody asks for it any more.
     loop {
-        match waitpid(first, Some(WaitPidFlag::WNOHANG))
-            .doing(|| "wait for the build process".into())?
-        {
+        match waitpid(first, Some(WaitPidFlag::WNOHANG)).context("wait for the build process")? {
             WaitStatus::Exited(_, code) => return Ok(Some(u8::try_from(code & 0xff).unwrap_or(1))),
             WaitStatus::Signaled(_, signal, _) => {
                 return Ok(Some(u8::try_from(128 + signal as i32).unwrap_or(1)));

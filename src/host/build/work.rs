@@ -13,7 +13,7 @@ use crate::host::git::{FetchDepth, GitStore, NetEnv, objects};
 use crate::host::roles::credentials::Dropped;
 use crate::host::{models, uv};
 use crate::lock::RepositoryPin;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 use crate::tree::{ObjectId, TreeEntry, TreeListing};
 
@@ -161,7 +161,7 @@ impl BuildWork {
             BuildWork::Python(j) => serde_json::to_value(j.run(report)?),
             BuildWork::Models(j) => serde_json::to_value(models::build_job::run_job(j, report)?),
         };
-        value.doing(|| "answer".into())
+        value.context("answer")
     }
 }
 
@@ -195,8 +195,8 @@ fn fetch_trees(
     if !problems.is_empty() {
         return Err(Problem::from_many(problems));
     }
-    let free = crate::host::fs::edit::free_bytes(&request.store)
-        .doing(|| "ask for free disk space".into())?;
+    let free =
+        crate::host::fs::edit::free_bytes(&request.store).context("ask for free disk space")?;
     if free < bytes + bytes / 20 {
         return Err(Problem::new(format!(
             "the disk that holds {} has {} free, and {} are needed",
@@ -311,9 +311,9 @@ fn export_tree(
     let job = report.start_job(&item.part);
     job.set_position(0, 1);
     let pin = &item.pin;
-    std::fs::create_dir(&item.target).doing(|| format!("make {}", item.target.display()))?;
+    std::fs::create_dir(&item.target).with_context(|| format!("make {}", item.target.display()))?;
     let target = crate::host::fs::open_dir(&item.target)
-        .doing(|| format!("open {}", item.target.display()))?;
+        .with_context(|| format!("open {}", item.target.display()))?;
     let one =
         |repo: &str, commit: &ObjectId, prefix: &str, whole: &mut TreeListing| -> Result<()> {
             let folder = git.store_folder(repo, FetchDepth::Whole);

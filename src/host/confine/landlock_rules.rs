@@ -14,7 +14,7 @@ use nix::sys::stat::fstat;
 use crate::confine::{Confinement, PathAccess};
 use crate::host::fs::file_type;
 use crate::plan::observed::FileType;
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 
 /// The newest that is asked for; an older kernel does what it knows of it.
 const NEWEST: ABI = ABI::V10;
@@ -47,17 +47,17 @@ pub fn apply_rules(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
         .handle_access(all)
-        .doing(what)?;
-    ruleset = ruleset.scope(Scope::from_all(NEWEST)).doing(what)?;
+        .with_context(what)?;
+    ruleset = ruleset.scope(Scope::from_all(NEWEST)).with_context(what)?;
     if let Some(ports) = &c.ports {
         let all = if ports.udp {
             AccessNet::BindTcp | AccessNet::ConnectTcp
         } else {
             AccessNet::from_all(NEWEST)
         };
-        ruleset = ruleset.handle_access(all).doing(what)?;
+        ruleset = ruleset.handle_access(all).with_context(what)?;
     }
-    let mut created = ruleset.create().doing(what)?.no_new_privs(true);
+    let mut created = ruleset.create().with_context(what)?.no_new_privs(true);
     for (number, r) in c.rules.iter().enumerate() {
         let here;
         let fd = match opened.get(&number) {
@@ -72,10 +72,10 @@ pub fn apply_rules(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result
                 here.as_fd()
             }
         };
-        let folder = file_type(&fstat(fd).doing(what)?) == FileType::Dir;
+        let folder = file_type(&fstat(fd).with_context(what)?) == FileType::Dir;
         created = created
             .add_rule(PathBeneath::new(fd, access_rights(r.may, folder)))
-            .doing(|| format!("ask Landlock for {}", r.path.display()))?;
+            .with_context(|| format!("ask Landlock for {}", r.path.display()))?;
     }
     if let Some(ports) = &c.ports {
         for (port, access) in ports
@@ -84,10 +84,12 @@ pub fn apply_rules(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result
             .map(|p| (p, AccessNet::BindTcp))
             .chain(ports.connect.iter().map(|p| (p, AccessNet::ConnectTcp)))
         {
-            created = created.add_rule(NetPort::new(*port, access)).doing(what)?;
+            created = created
+                .add_rule(NetPort::new(*port, access))
+                .with_context(what)?;
         }
     }
-    created.restrict_self().doing(what)?;
+    created.restrict_self().with_context(what)?;
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use crate::confine::{Confinement, PrivateMount};
 use crate::host::fs::file_type;
 use crate::host::fs::mounts::attach_mount;
 use crate::plan::observed::FileType;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// Where the new root is put together; any folder that every system has.
 const STAGE: &str = "/tmp";
@@ -36,7 +36,7 @@ pub fn build_root(c: &Confinement, mounted: &[PlacedMount], temps: Vec<OwnedFd>)
     let stage = Path::new(STAGE);
     // What is mounted from here on is nobody else's business.
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
-        .doing(|| "detach from the system's mounts".into())?;
+        .context("detach from the system's mounts")?;
     mount(
         Some("tmpfs"),
         stage,
@@ -44,14 +44,14 @@ pub fn build_root(c: &Confinement, mounted: &[PlacedMount], temps: Vec<OwnedFd>)
         QUIET,
         Some("size=4m,mode=755"),
     )
-    .doing(|| format!("mount on {STAGE}"))?;
+    .with_context(|| format!("mount on {STAGE}"))?;
     let old = stage.join(OLD);
-    std::fs::create_dir(&old).doing(|| "make a folder for the old root".into())?;
-    nix::unistd::pivot_root(stage, &old).doing(|| "change the root".into())?;
-    std::env::set_current_dir("/").doing(|| "enter the new root".into())?;
+    std::fs::create_dir(&old).context("make a folder for the old root")?;
+    nix::unistd::pivot_root(stage, &old).context("change the root")?;
+    std::env::set_current_dir("/").context("enter the new root")?;
     let old = Path::new("/").join(OLD);
-    umount2(&old, MntFlags::MNT_DETACH).doing(|| "let go of the old root".into())?;
-    std::fs::remove_dir(&old).doing(|| "let go of the old root".into())?;
+    umount2(&old, MntFlags::MNT_DETACH).context("let go of the old root")?;
+    std::fs::remove_dir(&old).context("let go of the old root")?;
     for m in mounted {
         place_mount(m)?;
     }
@@ -61,7 +61,7 @@ pub fn build_root(c: &Confinement, mounted: &[PlacedMount], temps: Vec<OwnedFd>)
         .iter()
         .filter(|(at, _)| !mounted.iter().any(|m| at.starts_with(&m.at)))
     {
-        make_link(at, to).doing(|| format!("lead {} to {}", at.display(), to.display()))?;
+        make_link(at, to).with_context(|| format!("lead {} to {}", at.display(), to.display()))?;
     }
     let mut temps = temps.into_iter();
     for (path, room) in &c.rooms {
@@ -76,7 +76,7 @@ pub fn build_root(c: &Confinement, mounted: &[PlacedMount], temps: Vec<OwnedFd>)
         MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY | QUIET,
         NONE,
     )
-    .doing(|| "seal the new root".into())
+    .context("seal the new root")
 }
 
 /// Puts it to its name in the new root.
@@ -86,13 +86,13 @@ fn place_mount(m: &PlacedMount) -> Result<()> {
         // It came with a folder above it.
         return Ok(());
     }
-    if file_type(&fstat(&m.mount).doing(what)?) == FileType::Dir {
-        std::fs::create_dir_all(&m.at).doing(what)?;
+    if file_type(&fstat(&m.mount).with_context(what)?) == FileType::Dir {
+        std::fs::create_dir_all(&m.at).with_context(what)?;
     } else {
-        std::fs::create_dir_all(m.at.parent().unwrap_or(&m.at)).doing(what)?;
-        std::fs::File::create(&m.at).doing(what)?;
+        std::fs::create_dir_all(m.at.parent().unwrap_or(&m.at)).with_context(what)?;
+        std::fs::File::create(&m.at).with_context(what)?;
     }
-    attach_mount(&m.mount, &m.at).doing(what)
+    attach_mount(&m.mount, &m.at).with_context(what)
 }
 
 fn make_link(at: &Path, to: &Path) -> std::io::Result<()> {
@@ -106,14 +106,14 @@ fn make_mount(
     temps: &mut dyn Iterator<Item = OwnedFd>,
 ) -> Result<()> {
     let what = || format!("mount {} for the launch alone", path.display());
-    std::fs::create_dir_all(path).doing(what)?;
+    std::fs::create_dir_all(path).with_context(what)?;
     let exec = QUIET | MsFlags::MS_NOEXEC;
     match room {
         PrivateMount::Temp => {
             let temp = temps
                 .next()
                 .ok_or_else(|| Problem::new(format!("no folder for {}", path.display())))?;
-            return attach_mount(&temp, path).doing(what);
+            return attach_mount(&temp, path).with_context(what);
         }
         PrivateMount::Memory => mount(
             Some("tmpfs"),
@@ -131,7 +131,7 @@ fn make_mount(
             NONE,
         ),
     }
-    .doing(what)
+    .with_context(what)
 }
 
 /// Names below /dev that lead to a process's own descriptors, as every system has them.
@@ -143,7 +143,8 @@ fn make_fd_links() -> Result<()> {
         ("stdout", "/proc/self/fd/1"),
         ("stderr", "/proc/self/fd/2"),
     ] {
-        std::os::unix::fs::symlink(target, dev.join(name)).doing(|| format!("make /dev/{name}"))?;
+        std::os::unix::fs::symlink(target, dev.join(name))
+            .with_context(|| format!("make /dev/{name}"))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// Makes one, with its loopback device up. It lives as long as somebody holds the descriptor or is
 /// in it.
@@ -17,10 +17,10 @@ use crate::problem::{Doing, Problem, Result};
 pub fn create_netns() -> Result<OwnedFd> {
     // In a thread of its own: this process stays where it is.
     let made = std::thread::spawn(|| -> Result<OwnedFd> {
-        unshare(CloneFlags::CLONE_NEWNET).doing(|| "make a network namespace".into())?;
-        loopback_up().doing(|| "bring up its loopback device".into())?;
+        unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
+        loopback_up().context("bring up its loopback device")?;
         let file = std::fs::File::open("/proc/thread-self/ns/net")
-            .doing(|| "open the network namespace".into())?;
+            .context("open the network namespace")?;
         Ok(file.into())
     });
     made.join().unwrap_or_else(|_| {
@@ -35,7 +35,7 @@ pub fn create_netns() -> Result<OwnedFd> {
 /// # Errors
 /// Without root.
 pub fn enter_netns(room: &OwnedFd) -> Result<()> {
-    setns(room, CloneFlags::CLONE_NEWNET).doing(|| "enter the network namespace".into())
+    setns(room, CloneFlags::CLONE_NEWNET).context("enter the network namespace")
 }
 
 /// Brings up the loopback device of this thread's network (netdevice(7)).

@@ -11,7 +11,7 @@ use crate::confine::{Confinement, PathOwner, PathRule};
 use crate::desired::launch::LaunchSpec;
 use crate::host::fs::{self, mounts, trusted};
 use crate::plan::observed::FileType;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// What a rule of the confinement stands for on this machine.
 pub struct OpenedPath {
@@ -96,7 +96,7 @@ fn open_system(r: &PathRule, owner: u32) -> std::result::Result<Option<OwnedFd>,
 /// A folder that belongs to `uid`.
 fn open_owned(path: &Path, uid: u32, owners: &[u32]) -> Result<OwnedFd> {
     let fd = trusted::open_guarded(path, owners)?;
-    let st = fstat(&fd).doing(|| format!("look at {}", path.display()))?;
+    let st = fstat(&fd).with_context(|| format!("look at {}", path.display()))?;
     if fs::file_type(&st) != FileType::Dir || st.st_uid != uid {
         let is = if fs::file_type(&st) == FileType::Dir {
             format!("belongs to uid {}, not {uid}", st.st_uid)
@@ -116,7 +116,7 @@ fn open_sandbox_folder(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
     let fd = open_owned(path, spec.uid, &[spec.owner, 0])
         .map_err(|p| p.with_hint("`comfy plan` shows it, `comfy apply` repairs it"))?;
     if mounts::is_mount_root(&fd)
-        .doing(|| format!("ask whether something is mounted on {}", path.display()))?
+        .with_context(|| format!("ask whether something is mounted on {}", path.display()))?
     {
         return Err(Problem::new(format!(
             "something is mounted on {}, so nothing is started",
@@ -141,7 +141,7 @@ fn open_share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
         None => {
             let fd = trusted::open_guarded(path, &owners).map_err(name)?;
             let look = || format!("look at {}", path.display());
-            let st = fstat(&fd).doing(look)?;
+            let st = fstat(&fd).with_context(look)?;
             if fs::file_type(&st) != FileType::Dir {
                 return Err(name(Problem::new(format!(
                     "{} is not a folder",
@@ -152,9 +152,12 @@ fn open_share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
                 .parent()
                 .map(nix::sys::stat::lstat)
                 .transpose()
-                .doing(look)?;
+                .with_context(look)?;
             let sticky = above.is_some_and(|a| fs::permission_bits(&a) & 0o1000 != 0);
-            if sticky && !owners.contains(&st.st_uid) && !mounts::is_mount_root(&fd).doing(look)? {
+            if sticky
+                && !owners.contains(&st.st_uid)
+                && !mounts::is_mount_root(&fd).with_context(look)?
+            {
                 return Err(name(Problem::new(format!(
                     "{} belongs to uid {}, in a folder where anybody makes some",
                     path.display(),
@@ -173,7 +176,8 @@ fn open_share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
 pub fn by_real_path(c: &Confinement, everything: &OpenedPaths) -> Result<Confinement> {
     let real = |o: &OpenedPath| -> Result<PathRule> {
         let rule = c.rules[o.rule].clone();
-        let path = real_path(&o.fd).doing(|| format!("find where {} is", rule.path.display()))?;
+        let path =
+            real_path(&o.fd).with_context(|| format!("find where {} is", rule.path.display()))?;
         Ok(PathRule { path, ..rule })
     };
     Ok(Confinement {

@@ -7,7 +7,7 @@ use seccompiler::{
 
 use nix::libc;
 
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 
 /// Namespaces: whoever makes a user namespace is root in it, and meets parts of the kernel that
 /// only root should.
@@ -98,13 +98,13 @@ fn apply_to(families: &[i32]) -> Result<()> {
     let what = || "filter system calls".to_string();
     // Answered as done: a copied folder has the set-gid bit by inheritance, and a filter cannot
     // tell a folder from a program.
-    let idle = build_filter(0, with_mode(0o2000)).doing(what)?;
+    let idle = build_filter(0, with_mode(0o2000)).with_context(what)?;
     for program in [
         idle,
-        build_filter(libc::EPERM, refused_calls(families)).doing(what)?,
-        build_filter(libc::ENOSYS, unknown_calls()).doing(what)?,
+        build_filter(libc::EPERM, refused_calls(families)).with_context(what)?,
+        build_filter(libc::ENOSYS, unknown_calls()).with_context(what)?,
     ] {
-        seccompiler::apply_filter(&program).doing(what)?;
+        seccompiler::apply_filter(&program).with_context(what)?;
     }
     Ok(())
 }

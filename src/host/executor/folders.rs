@@ -8,7 +8,7 @@ use crate::host::fs::{edit, open_parent};
 use crate::host::shares;
 use crate::plan::observed::ShareSpec;
 use crate::plan::step::SearchingUser;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 impl Executor<'_> {
     pub(super) fn make_dir(
@@ -24,12 +24,12 @@ impl Executor<'_> {
                 nix::unistd::Uid::from_raw(self.ids.seal),
                 nix::unistd::Gid::from_raw(self.ids.seal_gid),
             );
-            edit::make_parents(path, own.0, own.1).doing(what)?;
+            edit::make_parents(path, own.0, own.1).with_context(what)?;
         }
         if path.parent() == Some(&self.paths.state_dir()) {
-            self.clear_way(path, uid).doing(what)?;
+            self.clear_way(path, uid).with_context(what)?;
         }
-        edit::make_dir(path, uid, gid, mode).doing(what)?;
+        edit::make_dir(path, uid, gid, mode).with_context(what)?;
         if let Some(p) = passer {
             // Nobody but root can rename it: it lies in a folder of root's.
             self.machine.accounts.grant_search(path, &p.name, p.uid)?;
@@ -121,7 +121,7 @@ impl Executor<'_> {
                 nix::unistd::Uid::from_raw(uid),
                 nix::unistd::Gid::from_raw(gid),
             );
-            edit::make_parents(path, own.0, own.1).doing(what)?;
+            edit::make_parents(path, own.0, own.1).with_context(what)?;
             if nix::unistd::geteuid().is_root() {
                 return crate::host::fs::trusted::set_link(path, target, uid, gid)
                     .map_err(|p| p.with_prefix(&format!("could not {}: ", what())));
@@ -129,7 +129,7 @@ impl Executor<'_> {
         }
         // In a folder of the sandbox user a chown by name could be raced to another file: the link
         // stays root's there.
-        edit::set_link(path, target, None).doing(what)
+        edit::set_link(path, target, None).with_context(what)
     }
 
     pub(super) fn give_first_content(
@@ -152,7 +152,7 @@ impl Executor<'_> {
             uid,
             gid,
         )
-        .doing(|| format!("give {part}: {path} its first content"))
+        .with_context(|| format!("give {part}: {path} its first content"))
     }
 
     pub(super) fn quarantine_parts(&self, id: &str, names: &[String]) -> Result<()> {
@@ -182,8 +182,9 @@ impl Executor<'_> {
                 self.ids.seal_gid,
                 0o700,
             )
-            .doing(|| "make the quarantine".into())?;
-            edit::move_to(&from, &to).doing(|| format!("move {} to quarantine", from.display()))?;
+            .context("make the quarantine")?;
+            edit::move_to(&from, &to)
+                .with_context(|| format!("move {} to quarantine", from.display()))?;
             self.report.print_line(&format!(
                 "{name}: nobody declared it; moved to {}",
                 to.display()

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Executor;
 use crate::host::fs::edit;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 impl Executor<'_> {
     /// Writes down for all instances of this machine who builds for a sandbox user.
@@ -40,11 +40,12 @@ impl Executor<'_> {
     pub(super) fn write_id_pairs(&self, all: &BTreeMap<u32, u32>) -> Result<()> {
         let path = self.paths.id_pairs();
         if all.is_empty() {
-            return edit::remove_path(&path).doing(|| format!("remove {}", path.display()));
+            return edit::remove_path(&path).with_context(|| format!("remove {}", path.display()));
         }
         let doing = || format!("write {}", path.display());
-        let text = serde_json::to_vec(all).doing(doing)?;
-        edit::make_parents(&path, self.ids.seal.into(), self.ids.seal_gid.into()).doing(doing)?;
-        edit::write_file(&path, &text, 0o644, self.sealed_owner()).doing(doing)
+        let text = serde_json::to_vec(all).with_context(doing)?;
+        edit::make_parents(&path, self.ids.seal.into(), self.ids.seal_gid.into())
+            .with_context(doing)?;
+        edit::write_file(&path, &text, 0o644, self.sealed_owner()).with_context(doing)
     }
 }

@@ -9,7 +9,7 @@ use crate::host::fs::edit;
 use crate::host::fs::open_parent;
 use crate::host::fs::remove::{ForeignEntry, remove_of};
 use crate::plan::observed::FileType;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 impl Executor<'_> {
     /// A folder where the sandbox user can put things, others' among them.
@@ -32,18 +32,22 @@ impl Executor<'_> {
     fn remove_state(&self) -> Result<()> {
         let state = self.paths.state_dir();
         if !matches!(crate::host::fs::read_entry(&state), Ok(Some(n)) if n.kind == FileType::Dir) {
-            return edit::remove_path(&state).doing(|| format!("remove {}", state.display()));
+            return edit::remove_path(&state)
+                .with_context(|| format!("remove {}", state.display()));
         }
         let what = || format!("take back {}", state.display());
-        edit::make_dir(&state, self.ids.seal, self.ids.seal_gid, 0o700).doing(what)?;
+        edit::make_dir(&state, self.ids.seal, self.ids.seal_gid, 0o700).with_context(what)?;
         let mut problems = Vec::new();
-        for entry in std::fs::read_dir(&state).doing(what)? {
-            problems.extend(self.remove_sandboxs(&entry.doing(what)?.path()).err());
+        for entry in std::fs::read_dir(&state).with_context(what)? {
+            problems.extend(
+                self.remove_sandboxs(&entry.with_context(what)?.path())
+                    .err(),
+            );
         }
         if !problems.is_empty() {
             return Err(Problem::from_many(problems));
         }
-        edit::remove_path(&state).doing(|| format!("remove {}", state.display()))
+        edit::remove_path(&state).with_context(|| format!("remove {}", state.display()))
     }
 
     pub(super) fn remove_instance(&self, backup: Option<&Path>, home: Option<&Path>) -> Result<()> {
@@ -58,7 +62,7 @@ impl Executor<'_> {
                 if from.symlink_metadata().is_ok() && !to.join(name).exists() {
                     folder(to)
                         .and_then(|()| edit::move_to(&from, &to.join(name)))
-                        .doing(|| format!("move {} to {}", from.display(), to.display()))?;
+                        .with_context(|| format!("move {} to {}", from.display(), to.display()))?;
                 }
             }
         }
@@ -77,10 +81,10 @@ impl Executor<'_> {
             e.is_ok_and(|e| e.path() == self.paths.base || e.path() == old)
         };
         if std::fs::read_dir(&self.paths.prefix).is_ok_and(|mut d| d.all(alone)) {
-            edit::remove_path(&old).doing(|| "clear the downloads".into())?;
+            edit::remove_path(&old).context("clear the downloads")?;
         }
         for path in [self.paths.base.clone(), self.paths.records.clone()] {
-            edit::remove_path(&path).doing(|| format!("remove {}", path.display()))?;
+            edit::remove_path(&path).with_context(|| format!("remove {}", path.display()))?;
             // The folder above, where nothing else is in it.
             if let Ok((dir, name)) = path
                 .parent()

@@ -11,7 +11,7 @@ use nix::sys::stat::{FileStat, Mode, fstat};
 use super::{FOLDER, THROUGH, acl, c_string, file_type, open_parent, permission_bits, real_path};
 use crate::host::accounts;
 use crate::plan::observed::{FileType, Seen};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// Bytes of a file that is read whole.
 const LARGEST: u64 = 64 << 20;
@@ -47,7 +47,7 @@ pub fn read_regular(path: &Path) -> Result<String> {
 /// # Errors
 /// It is not to be trusted, or cannot be read.
 pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
-    read_file(open_trusted(path, owners)?).doing(|| format!("read {}", path.display()))
+    read_file(open_trusted(path, owners)?).with_context(|| format!("read {}", path.display()))
 }
 
 /// A file of a tree, which a third party wrote: a regular one, reached through no link, read up to
@@ -97,7 +97,7 @@ pub fn is_trusted(path: &Path, owners: &[u32], text: &str) -> Result<bool> {
     loop {
         let n = file
             .read(&mut part)
-            .doing(|| format!("read {}", path.display()))?;
+            .with_context(|| format!("read {}", path.display()))?;
         match rest.strip_prefix(&part[..n]) {
             Some([]) if n == 0 => return Ok(true),
             Some(more) if n > 0 => rest = more,
@@ -227,9 +227,9 @@ pub fn open_guarded(path: &Path, owners: &[u32]) -> Result<OwnedFd> {
 /// # Errors
 /// The folder is another, or open to others.
 pub fn set_link(path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
-    let (above, name) = super::split_path(path).doing(|| "take its name".into())?;
+    let (above, name) = super::split_path(path).context("take its name")?;
     let folder = open_guarded(above, &[uid])?;
-    let st = fstat(&folder).doing(|| format!("look at {}", above.display()))?;
+    let st = fstat(&folder).with_context(|| format!("look at {}", above.display()))?;
     let home = || {
         nix::unistd::User::from_uid(uid.into())
             .ok()
@@ -247,7 +247,7 @@ pub fn set_link(path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
     // The mode of a link means nothing, and its folder is nobody else's: what is chowned is the
     // link that was just made.
     super::edit::set_link_at(&folder, &name, target, Some((uid, gid)))
-        .doing(|| format!("make a link in {}", above.display()))
+        .with_context(|| format!("make a link in {}", above.display()))
 }
 
 /// [`open_guarded`] wherever it lies.

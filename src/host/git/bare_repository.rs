@@ -16,7 +16,7 @@ use nix::sys::stat::Mode;
 
 use crate::host::fs::{c_string, edit, file_type, lstat_at, open_dir, open_dir_at};
 use crate::plan::observed::FileType;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 const CONFIG: &[u8] = b"[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n";
 const HEAD: &[u8] = b"ref: refs/heads/main\n";
@@ -51,15 +51,15 @@ pub fn init(folder: &Path) -> Result<()> {
             folder.display()
         )));
     };
-    std::fs::create_dir_all(parent).doing(doing)?;
+    std::fs::create_dir_all(parent).with_context(doing)?;
     // The folder of all repositories may lie behind a link of its owner's; the repository may not.
-    let parent = parent.canonicalize().doing(doing)?;
+    let parent = parent.canonicalize().with_context(doing)?;
     let fresh = parent.join(format!(
         "{}.{}",
         name.to_string_lossy(),
-        edit::random_suffix().doing(doing)?
+        edit::random_suffix().with_context(doing)?
     ));
-    make_repository(&fresh).doing(doing)?;
+    make_repository(&fresh).with_context(doing)?;
     let at = parent.join(name);
     let done = edit::remove_path(&at).and_then(|()| edit::move_to(&fresh, &at));
     if done.is_err() {
@@ -70,7 +70,7 @@ pub fn init(folder: &Path) -> Result<()> {
             return Ok(());
         }
     }
-    done.doing(doing)
+    done.with_context(doing)
 }
 
 fn make_repository(fresh: &Path) -> std::io::Result<()> {
@@ -86,12 +86,13 @@ fn make_repository(fresh: &Path) -> std::io::Result<()> {
 pub fn restore_config(folder: &Path) -> Result<()> {
     let path = folder
         .canonicalize()
-        .doing(|| format!("find {}", folder.display()))?
+        .with_context(|| format!("find {}", folder.display()))?
         .join("config");
     if std::fs::read(&path).is_ok_and(|is| is == CONFIG) {
         return Ok(());
     }
-    edit::write_file(&path, CONFIG, 0o644, None).doing(|| format!("write {}", path.display()))
+    edit::write_file(&path, CONFIG, 0o644, None)
+        .with_context(|| format!("write {}", path.display()))
 }
 
 /// Whether a repository is as [`init`] makes it, but for objects and refs. What cannot be looked at

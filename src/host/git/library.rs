@@ -7,7 +7,7 @@ use git2::{AutotagOption, Direction, FetchOptions, RemoteCallbacks, Repository};
 
 use super::error::GitError;
 use super::{NetEnv, transport};
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 use crate::progress::Progress;
 
 pub(super) fn fetch_with_libgit2(
@@ -21,7 +21,8 @@ pub(super) fn fetch_with_libgit2(
     transport::register_transport(net);
     super::objects::set_up()?;
     super::bare_repository::must_be_ours(folder)?;
-    let repo = Repository::open_bare(folder).doing(|| format!("open {}", folder.display()))?;
+    let repo =
+        Repository::open_bare(folder).with_context(|| format!("open {}", folder.display()))?;
     let mut remote = repo
         .remote_anonymous(url)
         .map_err(|e| GitError::of_library(url, &e))?;

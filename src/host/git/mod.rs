@@ -20,7 +20,7 @@ use crate::host::net::mirrors::MirrorRules;
 use crate::lock::requirements;
 use crate::lock::resolve::{RepositoryResolver, RepositorySnapshot};
 use crate::manifest::names;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Progress;
 use crate::tree::ObjectId;
 use error::GitError;
@@ -316,7 +316,8 @@ impl RepositoryResolver for GitStore {
             ))
             .with_hint("run it once without --offline"));
         }
-        std::fs::create_dir_all(&self.store).doing(|| format!("make {}", self.store.display()))?;
+        std::fs::create_dir_all(&self.store)
+            .with_context(|| format!("make {}", self.store.display()))?;
         let url = self.net.mirrors.rewrite_url(repo);
         let names = [
             format!("refs/tags/{git_ref}^{{}}"),

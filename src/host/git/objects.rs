@@ -10,7 +10,7 @@ use super::bare_repository;
 pub use super::bare_repository::init;
 use crate::host::fs::create_beneath::{self, FolderTree};
 use crate::lock::resolve::RepositorySnapshot;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::tree::raw::{self, RawKind};
 use crate::tree::rules::{self, LFS_LIMIT, LFS_MARK, TreeContents};
 use crate::tree::{EntryMode, MAX_TARGET, ObjectId, TreeEntry, TreeListing};
@@ -31,7 +31,7 @@ pub(super) fn set_up() -> Result<()> {
     };
     ONCE.get_or_init(|| set().map_err(|e| e.to_string()))
         .clone()
-        .doing(|| "set up libgit2".into())
+        .context("set up libgit2")
 }
 
 /// The ref that keeps a wanted commit, and says that it came whole.
@@ -43,11 +43,11 @@ pub fn marker_ref(commit: &ObjectId) -> String {
 fn open_repository(folder: &Path) -> Result<Repository> {
     set_up()?;
     bare_repository::must_be_ours(folder)?;
-    Repository::open_bare(folder).doing(|| format!("open {}", folder.display()))
+    Repository::open_bare(folder).with_context(|| format!("open {}", folder.display()))
 }
 
 fn libgit2_id(oid: &ObjectId) -> Result<git2::Oid> {
-    git2::Oid::from_bytes(&oid.0).doing(|| "read an object id".into())
+    git2::Oid::from_bytes(&oid.0).context("read an object id")
 }
 
 pub fn has_ref(folder: &Path, commit: &ObjectId) -> bool {
@@ -70,7 +70,7 @@ pub fn mark_complete(folder: &Path, commit: &ObjectId) -> Result<()> {
     let repo = open_repository(folder)?;
     repo.reference(&marker_ref(commit), libgit2_id(commit)?, true, "")
         .map(drop)
-        .doing(|| format!("mark commit {commit}"))
+        .with_context(|| format!("mark commit {commit}"))
 }
 
 /// The tree of a commit, as the commit itself says.
@@ -78,7 +78,7 @@ pub fn tree_of(folder: &Path, commit: &ObjectId) -> Result<ObjectId> {
     let repo = open_repository(folder)?;
     let tree = repo
         .find_commit(libgit2_id(commit)?)
-        .doing(|| format!("read commit {commit}"))?
+        .with_context(|| format!("read commit {commit}"))?
         .tree_id();
     ObjectId::parse(&tree.to_string())
         .ok_or_else(|| Problem::new("an object id of an unknown kind"))
@@ -109,7 +109,9 @@ pub fn blob_text(folder: &Path, oid: &ObjectId, limit: usize) -> Result<Option<S
 /// Everything in its tree that no tree may hold; an object that is missing or damaged.
 pub fn read_snapshot(folder: &Path, commit: &ObjectId) -> Result<RepositorySnapshot> {
     let repo = open_repository(folder)?;
-    let odb = repo.odb().doing(|| format!("read {}", folder.display()))?;
+    let odb = repo
+        .odb()
+        .with_context(|| format!("read {}", folder.display()))?;
     let tree = tree_of(folder, commit)?;
     let mut walk = TreeWalk {
         odb: &odb,
@@ -197,7 +199,7 @@ impl TreeWalk<'_> {
         let object = self
             .odb
             .read(libgit2_id(&tree)?)
-            .doing(|| format!("read the folder {}", shown()))?;
+            .with_context(|| format!("read the folder {}", shown()))?;
         if object.kind() != ObjectType::Tree {
             return Err(Problem::new(format!("the folder {} is no folder", shown()))
                 .with_hint("do not use this repository"));
@@ -258,7 +260,7 @@ impl TreeWalk<'_> {
         let odb = self.odb;
         let content = || {
             odb.read(libgit2_id(&oid)?)
-                .doing(|| format!("read {}", shown()))
+                .with_context(|| format!("read {}", shown()))
         };
         if mode == EntryMode::Link {
             if header.is_none() || size > MAX_TARGET {
@@ -303,10 +305,12 @@ pub fn export_files(
 ) -> Result<TreeListing> {
     let repo = open_repository(folder)?;
     let snapshot = read_snapshot(folder, commit)?;
-    let odb = repo.odb().doing(|| format!("read {}", folder.display()))?;
-    let mut folders = FolderTree::below(target).doing(|| "open a folder".into())?;
+    let odb = repo
+        .odb()
+        .with_context(|| format!("read {}", folder.display()))?;
+    let mut folders = FolderTree::below(target).context("open a folder")?;
     let making = |path: &str| format!("make {}", crate::text::escape_text(path));
-    folders.at(prefix).doing(|| making(prefix))?;
+    folders.at(prefix).with_context(|| making(prefix))?;
     for links in [false, true] {
         for (path, entry) in snapshot
             .listing
@@ -320,17 +324,17 @@ pub fn export_files(
                 format!("{prefix}/{path}")
             };
             if entry.mode == EntryMode::Commit {
-                folders.at(&whole).doing(|| making(&whole))?;
+                folders.at(&whole).with_context(|| making(&whole))?;
                 continue;
             }
             let (parent, name) = create_beneath::split_path(&whole);
-            let parent = folders.at(parent).doing(|| making(parent))?;
+            let parent = folders.at(parent).with_context(|| making(parent))?;
             if skip(path, entry) {
                 continue;
             }
-            let blob = odb
-                .read(libgit2_id(&entry.oid)?)
-                .doing(|| format!("read {} from the store", crate::text::escape_text(path)))?;
+            let blob = odb.read(libgit2_id(&entry.oid)?).with_context(|| {
+                format!("read {} from the store", crate::text::escape_text(path))
+            })?;
             if blob.kind() != ObjectType::Blob {
                 return Err(Problem::new(format!(
                     "`{}` is no file, though the tree says so",
@@ -339,8 +343,9 @@ pub fn export_files(
                 .with_hint("do not use this repository"));
             }
             if links {
-                create_beneath::create_link(parent, name, blob.data())
-                    .doing(|| format!("make the link {}", crate::text::escape_text(&whole)))?;
+                create_beneath::create_link(parent, name, blob.data()).with_context(|| {
+                    format!("make the link {}", crate::text::escape_text(&whole))
+                })?;
                 continue;
             }
             let mode = if entry.mode == EntryMode::Executable {
@@ -349,9 +354,9 @@ pub fn export_files(
                 0o644
             };
             let mut file =
-                create_beneath::create_file(parent, name, mode).doing(|| making(&whole))?;
+                create_beneath::create_file(parent, name, mode).with_context(|| making(&whole))?;
             file.write_all(blob.data())
-                .doing(|| format!("write {}", crate::text::escape_text(&whole)))?;
+                .with_context(|| format!("write {}", crate::text::escape_text(&whole)))?;
         }
     }
     Ok(snapshot.listing)

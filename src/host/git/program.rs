@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::error::{GitError, GitErrorKind};
 use super::{FETCH_LIMIT, GitStore};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Progress;
 use crate::tree::ObjectId;
 
@@ -60,7 +60,7 @@ const MOST: u64 = 64 << 20;
 fn run_git(mut command: Command, url: &str, progress: &dyn Progress) -> Result<String, GitError> {
     let mut child = command
         .spawn()
-        .doing(|| format!("start {}", command.get_program().display()))?;
+        .with_context(|| format!("start {}", command.get_program().display()))?;
     let mut stderr = child.stderr.take();
     let mut stdout = child.stdout.take();
     std::thread::scope(|s| {
@@ -80,7 +80,7 @@ fn run_git(mut command: Command, url: &str, progress: &dyn Progress) -> Result<S
         });
         let start = Instant::now();
         let status = loop {
-            if let Some(status) = child.try_wait().doing(|| "wait for git".into())? {
+            if let Some(status) = child.try_wait().context("wait for git")? {
                 break status;
             }
             if start.elapsed() > FETCH_LIMIT || crate::host::signals::is_interrupted() {

@@ -18,7 +18,7 @@ use crate::lock::{ModelOrigin, Sha256Digest};
 use crate::plan::ids::AccountIds;
 use crate::plan::model_summary::ModelFetch;
 use crate::plan::observed::ShareSpec;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::{ProgressUnit, Reporter};
 
 /// Bytes that were verified in this process, and where they are.
@@ -154,8 +154,8 @@ struct ModelOwner {
 }
 
 fn model_owner(ids: AccountIds) -> Result<ModelOwner> {
-    let user = nix::unistd::User::from_uid(Uid::from_raw(ids.owner))
-        .doing(|| "look up the owner".into())?;
+    let user =
+        nix::unistd::User::from_uid(Uid::from_raw(ids.owner)).context("look up the owner")?;
     let own = nix::unistd::geteuid().as_raw() == ids.owner;
     let home = user
         .map(|u| u.dir)
@@ -272,7 +272,7 @@ fn take_fetched(
     let file = install::open_regular(path, &|st| {
         (st.st_uid == ids.build || st.st_uid == me) && u64::from(st.st_nlink) == 1
     })
-    .doing(doing)?;
+    .with_context(doing)?;
     if me == 0 {
         acl::drop_all(&file);
         nix::unistd::fchown(
@@ -280,8 +280,8 @@ fn take_fetched(
             Some(Uid::from_raw(ids.seal)),
             Some(Gid::from_raw(ids.seal_gid)),
         )
-        .doing(doing)?;
-        nix::sys::stat::fchmod(&file, as_mode(0o600)).doing(doing)?;
+        .with_context(doing)?;
+        nix::sys::stat::fchmod(&file, as_mode(0o600)).with_context(doing)?;
     }
     let progress = report.start_counted(&f.address, ProgressUnit::Bytes);
     match install::verify_content(file, f.size, f.sha256, progress.as_ref()) {
@@ -291,7 +291,7 @@ fn take_fetched(
             staged: true,
         }),
         Ok(Err(sum)) => {
-            edit::remove_path(path).doing(|| format!("remove {}", path.display()))?;
+            edit::remove_path(path).with_context(|| format!("remove {}", path.display()))?;
             Err(Problem::new(format!(
                 "what was fetched has sha256 {sum}, and comfy.lock says {}",
                 f.sha256
@@ -326,8 +326,8 @@ pub fn put_model(
         .get_mut(&sha256)
         .ok_or_else(|| Problem::new(format!("could not {}: it was not fetched", doing())))?;
     crate::host::shares::mount_ready(share).map_err(Problem::from)?;
-    let file = install::open_regular(&r.path, &|_| true).doing(doing)?;
-    if Key::of(&nix::sys::stat::fstat(&file).doing(doing)?) != r.key && r.staged {
+    let file = install::open_regular(&r.path, &|_| true).with_context(doing)?;
+    if Key::of(&nix::sys::stat::fstat(&file).with_context(doing)?) != r.key && r.staged {
         return Err(Problem::new(format!(
             "could not {}: {} changed since it was verified",
             doing(),
@@ -337,7 +337,7 @@ pub fn put_model(
     let good = VerifiedFile { file, key: r.key };
     let kept = match kept {
         Some(ending) => install::keep_aside(share, path, ending)
-            .doing(|| format!("keep what is at {}", target.display()))?,
+            .with_context(|| format!("keep what is at {}", target.display()))?,
         None => None,
     };
     let st = install::put_file(
@@ -347,9 +347,9 @@ pub fn put_model(
         sha256,
         r.staged.then_some(r.path.as_path()),
     )
-    .doing(doing)?;
+    .with_context(doing)?;
     if r.staged {
-        edit::remove_path(&r.path).doing(|| format!("clear {}", r.path.display()))?;
+        edit::remove_path(&r.path).with_context(|| format!("clear {}", r.path.display()))?;
     }
     // The next one of the same content is copied from here.
     *r = StagedModel {

@@ -11,7 +11,7 @@ use super::{ModelHubs, hub};
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
 use crate::lock::{ModelOrigin, Sha256Digest};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::{ProgressUnit, Reporter};
 
 /// Files at a time.
@@ -74,7 +74,7 @@ pub fn run_job(job: &ModelsJob, report: &dyn Reporter) -> Result<()> {
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(FILES)
         .build()
-        .doing(|| "start threads".into())?;
+        .context("start threads")?;
     let one = |i: &&ModelDownload| {
         let name = |p: Problem| p.with_prefix(&format!("{}: ", i.address));
         let origin = ModelOrigin::parse(&i.source)
@@ -94,7 +94,7 @@ pub fn run_job(job: &ModelsJob, report: &dyn Reporter) -> Result<()> {
         let at = whole_path(&job.folder, i.sha256);
         edit::remove_path(&at)
             .and_then(|()| edit::move_to(&part, &at))
-            .doing(|| format!("keep {}", i.address))
+            .with_context(|| format!("keep {}", i.address))
     };
     let results: Vec<Result<()>> =
         pool.install(|| missing.par_iter().with_max_len(1).map(one).collect());
@@ -111,7 +111,7 @@ pub fn run_job(job: &ModelsJob, report: &dyn Reporter) -> Result<()> {
 /// # Errors
 /// Not enough is free.
 pub fn ensure_room(folder: &Path, need: u64) -> Result<()> {
-    let free = edit::free_bytes(folder).doing(|| "ask for free disk space".into())?;
+    let free = edit::free_bytes(folder).context("ask for free disk space")?;
     if need > 0 && free < need + MARGIN {
         let (free, need) = (
             crate::text::format_bytes(free),

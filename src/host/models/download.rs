@@ -15,7 +15,7 @@ use super::hub::DownloadSource;
 use super::sha256::{self, Sha256Hasher};
 use super::web::{WebClient, WebRefusal, WebReply, WebRequest, pause_for, public_address};
 use crate::lock::Sha256Digest;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::Progress;
 use crate::text::format_bytes;
 
@@ -51,9 +51,9 @@ impl PartialFile {
             hasher: Sha256Hasher::default(),
             resumed: false,
         };
-        let there = part.file.metadata().doing(doing)?.len();
+        let there = part.file.metadata().with_context(doing)?.len();
         if most.is_some_and(|m| there > m) {
-            part.start_over().doing(doing)?;
+            part.start_over().with_context(doing)?;
             return Ok(part);
         }
         let mut done = 0;
@@ -79,16 +79,19 @@ impl PartialFile {
                 .custom_flags(nix::libc::O_NOFOLLOW)
                 .open(path)
         };
-        let mut file = options().doing(doing)?;
+        let mut file = options().with_context(doing)?;
         loop {
             match file.try_lock() {
                 Ok(()) => {
-                    let (ours, there) = (file.metadata().doing(doing)?, path.symlink_metadata());
+                    let (ours, there) = (
+                        file.metadata().with_context(doing)?,
+                        path.symlink_metadata(),
+                    );
                     if there.is_ok_and(|t| (t.dev(), t.ino()) == (ours.dev(), ours.ino())) {
                         return Ok(file);
                     }
                     // Whoever had it has put it in its place.
-                    file = options().doing(doing)?;
+                    file = options().with_context(doing)?;
                 }
                 Err(TryLockError::WouldBlock) if crate::host::signals::is_interrupted() => {
                     return Err(Problem::interrupted());
@@ -155,12 +158,12 @@ pub fn download_file(
         if wrong && part.resumed {
             // The beginning may be of another file, or was damaged: once more, all of it.
             part.start_over()
-                .doing(|| format!("write {}", f.part.display()))?;
+                .with_context(|| format!("write {}", f.part.display()))?;
             continue;
         }
         if wrong {
             crate::host::fs::edit::remove_path(f.part)
-                .doing(|| format!("remove {}", f.part.display()))?;
+                .with_context(|| format!("remove {}", f.part.display()))?;
             let want = f.sha256.map(|s| s.to_string()).unwrap_or_default();
             return Err(Problem::new(format!(
                 "{} gave a file with sha256 {sum}, and comfy.lock says {want}",
@@ -172,7 +175,7 @@ pub fn download_file(
         }
         part.file
             .sync_data()
-            .doing(|| format!("write {} to the disk", f.part.display()))?;
+            .with_context(|| format!("write {} to the disk", f.part.display()))?;
         return Ok((size, sum));
     }
 }

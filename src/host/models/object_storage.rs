@@ -22,7 +22,7 @@ use sha2::Sha256;
 use super::hub::{DownloadSource, percent_encode};
 use super::{ModelHubs, SecretText};
 use crate::lock::model_pin::CloudStore;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context as _, Problem, Result};
 
 /// The caller's accounts with stores of objects.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
@@ -209,7 +209,7 @@ fn refused_problem(e: object_store::Error) -> Problem {
 
 fn sign_url(store: &impl Signer, key: &str) -> Result<String> {
     let path = object_store::path::Path::parse(key)
-        .doing(|| format!("understand the key {}", crate::text::escape_text(key)))?;
+        .with_context(|| format!("understand the key {}", crate::text::escape_text(key)))?;
     let signed = pin!(store.signed_url(Method::GET, &path, EXPIRES));
     // With its keys at hand it waits for nobody.
     match signed.poll(&mut Context::from_waker(Waker::noop())) {

@@ -22,7 +22,7 @@ use crate::lock::resolve::models::{ModelInfo, ModelQuery, ModelResolver};
 use crate::lock::{ModelOrigin, ModelPin, Sha256Digest, safetensors};
 use crate::manifest::names;
 use crate::plan::observed::FileType;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::{Progress, ProgressUnit, Reporter};
 
 /// Servers asked at a time: they answer when they answer.
@@ -60,7 +60,8 @@ pub fn share_files(share: &Path) -> Result<Vec<(String, u64)>> {
     let Ok(real) = share.canonicalize() else {
         return Ok(Vec::new());
     };
-    let fd = crate::host::fs::open_dir(&real).doing(|| format!("open {}", real.display()))?;
+    let fd =
+        crate::host::fs::open_dir(&real).with_context(|| format!("open {}", real.display()))?;
     let (all, _) = list_tree(&fd, &real).map_err(Problem::from)?;
     Ok(all
         .into_iter()
@@ -170,7 +171,7 @@ impl HostModelResolver {
         let pool = rayon::ThreadPoolBuilder::new()
             .num_threads(ASKED)
             .build()
-            .doing(|| "start threads".into())?;
+            .context("start threads")?;
         Ok(pool.install(|| {
             asked
                 .par_iter()
@@ -238,9 +239,9 @@ impl HostModelResolver {
     }
 
     fn check_header(&self, a: &ModelQuery, path: &Path, size: u64) -> Result<()> {
-        let file =
-            install::open_regular(path, &|_| true).doing(|| format!("open {}", path.display()))?;
-        if safetensors_header::is_page(&file).doing(|| format!("read {}", path.display()))? {
+        let file = install::open_regular(path, &|_| true)
+            .with_context(|| format!("open {}", path.display()))?;
+        if safetensors_header::is_page(&file).with_context(|| format!("read {}", path.display()))? {
             return Err(Problem::new("is a web page, and no model").with_hint(
                 "a login or a notice, most likely: open its source in a browser, and fetch it anew",
             ));
@@ -326,7 +327,7 @@ impl HostModelResolver {
         report: &dyn Reporter,
     ) -> Result<(u64, Sha256Digest)> {
         let folder = cache_folder(&self.cache);
-        std::fs::create_dir_all(&folder).doing(|| format!("make {}", folder.display()))?;
+        std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
         super::build_job::ensure_room(&folder, size.unwrap_or(0))?;
         let version = format!(
             "{}\n{}",
@@ -350,13 +351,14 @@ impl HostModelResolver {
             Ok(r) => r,
             Err(p) => {
                 if etag.is_none() {
-                    edit::remove_path(&part).doing(|| format!("remove {}", part.display()))?;
+                    edit::remove_path(&part)
+                        .with_context(|| format!("remove {}", part.display()))?;
                 }
                 return Err(p);
             }
         };
         let to = cached_model(&self.cache, sha256);
-        edit::move_over(&part, &to).doing(|| format!("keep {}", to.display()))?;
+        edit::move_over(&part, &to).with_context(|| format!("keep {}", to.display()))?;
         Ok((size, sha256))
     }
 }

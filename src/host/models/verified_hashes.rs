@@ -15,7 +15,7 @@ use crate::desired::paths::InstancePaths;
 use crate::host::fs::edit;
 use crate::host::sealed::stat_cache::StatKey;
 use crate::lock::Sha256Digest;
-use crate::problem::{Doing, Result};
+use crate::problem::{Context, Result};
 
 const MAGIC: &[u8; 8] = b"comfymh1";
 const KEY: usize = 8 + 32;
@@ -114,8 +114,8 @@ impl Hashes {
         records.iter().for_each(|r| bytes.extend_from_slice(r));
         let me = (nix::unistd::geteuid(), nix::unistd::getegid());
         let doing = || format!("write {}", path.display());
-        edit::make_parents(path, me.0, me.1).doing(doing)?;
-        edit::write_file(path, &bytes, 0o640, owner).doing(doing)
+        edit::make_parents(path, me.0, me.1).with_context(doing)?;
+        edit::write_file(path, &bytes, 0o640, owner).with_context(doing)
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::desired::venv::PythonInterpreter;
 use crate::lock::wheel_tags::{InterpreterFacts, OsAbi};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// Python's version, its ABI flags, machine, the release of macOS, the C library; a line each.
 const ASK: &str = "import os, platform, sys
@@ -31,7 +31,9 @@ pub fn ask_interpreter(i: &PythonInterpreter) -> Result<InterpreterFacts> {
         .env("SYSTEM_VERSION_COMPAT", "0")
         .current_dir("/")
         .stdin(Stdio::null());
-    let out = c.output().doing(|| format!("start {}", i.path.display()))?;
+    let out = c
+        .output()
+        .with_context(|| format!("start {}", i.path.display()))?;
     let text = String::from_utf8_lossy(&out.stdout);
     parse_answer(&text).ok_or_else(|| {
         Problem::new(format!(

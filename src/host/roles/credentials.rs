@@ -8,7 +8,7 @@ use std::ffi::CString;
 use nix::errno::Errno;
 use nix::libc;
 
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// Proves that the supplementary groups of this process were replaced.
 #[must_use = "groups alone are no change of identity: pass it to `set_ids_permanently`"]
@@ -34,10 +34,10 @@ impl Dropped {
 /// # Errors
 /// This process is not root's, or the database cannot be read.
 pub fn init_groups(name: &str, gid: u32) -> Result<GroupsReplaced> {
-    let name = CString::new(name).doing(|| "name the account".into())?;
+    let name = CString::new(name).context("name the account")?;
     // SAFETY: the name lives through the call.
     Errno::result(unsafe { libc::initgroups(name.as_ptr(), gid as _) })
-        .doing(|| "take the account's groups".into())?;
+        .context("take the account's groups")?;
     Ok(GroupsReplaced(()))
 }
 
@@ -47,12 +47,11 @@ pub fn init_groups(name: &str, gid: u32) -> Result<GroupsReplaced> {
 /// This process is not root's.
 pub fn clear_groups() -> Result<GroupsReplaced> {
     // SAFETY: no list is read where the count is none.
-    Errno::result(unsafe { libc::setgroups(0, std::ptr::null()) })
-        .doing(|| "give up all groups".into())?;
+    Errno::result(unsafe { libc::setgroups(0, std::ptr::null()) }).context("give up all groups")?;
     // macOS counts the effective group among them.
     #[cfg(target_os = "linux")]
     if !nix::unistd::getgroups()
-        .doing(|| "give up all groups".into())?
+        .context("give up all groups")?
         .is_empty()
     {
         return Err(Problem::new("a group is left after giving up all of them"));
@@ -71,8 +70,8 @@ pub fn set_ids_permanently(uid: u32, gid: u32, groups: GroupsReplaced) -> Result
     if uid == 0 {
         return Err(regained());
     }
-    nix::unistd::setgid(gid.into()).doing(|| format!("become gid {gid}"))?;
-    nix::unistd::setuid(uid.into()).doing(|| format!("become uid {uid}"))?;
+    nix::unistd::setgid(gid.into()).with_context(|| format!("become gid {gid}"))?;
+    nix::unistd::setuid(uid.into()).with_context(|| format!("become uid {uid}"))?;
     if !has_only_ids(uid, gid)
         || nix::unistd::setuid(0.into()).is_ok()
         || (gid != 0 && nix::unistd::setgid(0.into()).is_ok())
@@ -106,7 +105,7 @@ pub fn kill_all_of_uid(uid: u32) -> Result<()> {
     }
     // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork
     // (signal-safety(7)).
-    match unsafe { nix::unistd::fork() }.doing(|| "end the build processes".into())? {
+    match unsafe { nix::unistd::fork() }.context("end the build processes")? {
         // SAFETY: plain calls on plain numbers; the child ends here.
         nix::unistd::ForkResult::Child => unsafe {
             if libc::setgid(uid) == 0 && libc::setuid(uid) == 0 {
@@ -138,7 +137,7 @@ pub fn set_no_new_privs() -> Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: a plain call.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
-        .doing(|| "give up new rights".into())?;
+        .context("give up new rights")?;
     Ok(())
 }
 
@@ -174,7 +173,7 @@ pub fn keep_capabilities(kept: &[u32]) -> Result<()> {
     let header = Header(0x2008_0522, 0);
     // SAFETY: both structures are those of the version that the header names, and outlive the call.
     Errno::result(unsafe { libc::syscall(libc::SYS_capset, &raw const header, sets.as_ptr()) })
-        .doing(what)?;
+        .with_context(what)?;
     Ok(())
 }
 
@@ -187,16 +186,16 @@ pub fn set_rlimits(open_files: u64, processes: Option<u64>) -> Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let what = || "set limits".to_string();
     if setrlimit(Resource::RLIMIT_NOFILE, open_files, open_files).is_err() {
-        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing(what)?;
-        setrlimit(Resource::RLIMIT_NOFILE, open_files.min(hard), hard).doing(what)?;
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).with_context(what)?;
+        setrlimit(Resource::RLIMIT_NOFILE, open_files.min(hard), hard).with_context(what)?;
     }
     // macOS has a limit of its own for each user (kern.maxprocperuid).
     #[cfg(target_os = "linux")]
     if let Some(n) = processes {
-        let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).doing(what)?;
-        setrlimit(Resource::RLIMIT_NPROC, n.min(hard), n.min(hard)).doing(what)?;
+        let (_, hard) = getrlimit(Resource::RLIMIT_NPROC).with_context(what)?;
+        setrlimit(Resource::RLIMIT_NPROC, n.min(hard), n.min(hard)).with_context(what)?;
     }
     #[cfg(not(target_os = "linux"))]
     let _ = processes;
-    setrlimit(Resource::RLIMIT_CORE, 0, 0).doing(what)
+    setrlimit(Resource::RLIMIT_CORE, 0, 0).with_context(what)
 }

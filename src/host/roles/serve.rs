@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::wire;
 use crate::host::lines;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// What a role is asked, as the first line of its stdin.
 pub trait RoleConfig: DeserializeOwned {
@@ -44,7 +44,7 @@ impl Report {
     /// Nobody reads it any more.
     pub fn ready(&self) -> Result<()> {
         if let Report::Pipe(fd) = self {
-            nix::unistd::write(fd, b"\n").doing(|| "say that it is ready".into())?;
+            nix::unistd::write(fd, b"\n").context("say that it is ready")?;
         }
         Ok(())
     }
@@ -79,8 +79,9 @@ impl Report {
 /// There is no such line.
 pub fn read_config<C: RoleConfig>() -> Result<C> {
     let line = lines::next_line(&mut std::io::stdin().lock(), C::LONGEST)
-        .doing(|| format!("read {}", C::WHAT))?;
-    serde_json::from_str(&line.unwrap_or_default()).doing(|| format!("understand {}", C::WHAT))
+        .with_context(|| format!("read {}", C::WHAT))?;
+    serde_json::from_str(&line.unwrap_or_default())
+        .with_context(|| format!("understand {}", C::WHAT))
 }
 
 /// Plays a role: reads what it is asked, does it, and tells where it failed. Must be called while
@@ -125,7 +126,7 @@ pub fn adopt_fd(number: RawFd) -> Result<OwnedFd> {
     // else here uses it.
     unsafe {
         Errno::result(libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC))
-            .doing(|| format!("take descriptor {number} over"))?;
+            .with_context(|| format!("take descriptor {number} over"))?;
         Ok(OwnedFd::from_raw_fd(number))
     }
 }
@@ -137,7 +138,7 @@ pub fn adopt_fd(number: RawFd) -> Result<OwnedFd> {
 /// /dev/fd cannot be listed.
 pub fn cloexec_from_3() -> Result<()> {
     for entry in std::fs::read_dir("/dev/fd")
-        .doing(|| "list the open descriptors".into())?
+        .context("list the open descriptors")?
         .flatten()
     {
         if let Some(n) = entry
@@ -163,7 +164,7 @@ pub fn die_with_parent(parent: i32) -> Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: a plain call.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })
-        .doing(|| "end with the launcher".into())?;
+        .context("end with the launcher")?;
     if parent != 0 && nix::unistd::getppid().as_raw() != parent {
         return Err(Problem::new("the launcher has ended"));
     }
@@ -176,7 +177,7 @@ pub fn die_with_parent(parent: i32) -> Result<()> {
 /// The system's own.
 pub fn fork_process() -> Result<Option<Pid>> {
     // SAFETY: the callers have one thread.
-    match unsafe { nix::unistd::fork() }.doing(|| "fork".into())? {
+    match unsafe { nix::unistd::fork() }.context("fork")? {
         ForkResult::Parent { child } => Ok(Some(child)),
         ForkResult::Child => Ok(None),
     }

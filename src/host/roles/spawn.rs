@@ -12,7 +12,7 @@ use nix::libc;
 
 use super::Role;
 use crate::host::lines;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// The folders of programs that comfy's own processes know.
 pub const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
@@ -75,7 +75,7 @@ pub fn own_program() -> std::io::Result<PathBuf> {
     reason = "comfy itself, with a cleared environment"
 )]
 pub fn role_command(role: Role) -> Result<Command> {
-    let own = own_program().doing(|| "find comfy's own program".into())?;
+    let own = own_program().context("find comfy's own program")?;
     let mut c = Command::new(own);
     c.arg(role.subcommand())
         .env_clear()
@@ -103,7 +103,7 @@ pub fn inherit_fds(command: &mut Command, fds: &[&OwnedFd]) {
 /// # Errors
 /// The system's own.
 pub fn report_pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = std::io::pipe().doing(|| "make a pipe".into())?;
+    let (reader, writer) = std::io::pipe().context("make a pipe")?;
     Ok((reader.into(), writer.into()))
 }
 
@@ -112,7 +112,7 @@ pub fn report_pipe() -> Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// It has no stdin.
 pub fn send_config(child: &mut Child, config: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string(config).doing(|| "say what to start".into())?;
+    let text = serde_json::to_string(config).context("say what to start")?;
     let stdin = child
         .stdin
         .as_mut()

@@ -24,7 +24,7 @@ use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
 use crate::host::fs::{as_mode, file_type, open_dir, permission_bits};
 use crate::plan::ids::AccountIds;
 use crate::plan::observed::{DifferenceKind, FileType, Seen, TreeDifference, UnknownState};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// One entry; folders are implied where something is in them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -109,7 +109,7 @@ pub fn hash_file(mut file: impl Read, size: u64) -> std::io::Result<String> {
 /// # Errors
 /// Something cannot be read.
 pub fn list_entries(folder: &Path) -> Result<Vec<FoundEntry>> {
-    let fd = open_dir(folder).doing(|| format!("open {}", folder.display()))?;
+    let fd = open_dir(folder).with_context(|| format!("open {}", folder.display()))?;
     let (mut all, _) = list_tree(&fd, folder).map_err(Problem::from)?;
     all.retain(|f| f.kind != FileType::Dir);
     Ok(all)
@@ -125,7 +125,8 @@ pub fn listed_file(folder: &Path, f: &FoundEntry) -> Result<ListedFile> {
     }
     let (at, size) = (folder.join(&f.path), f.stamp.size());
     let doing = || format!("read {}", at.display());
-    let hash = hash_file(std::fs::File::open(&at).doing(doing)?, size).doing(doing)?;
+    let hash =
+        hash_file(std::fs::File::open(&at).with_context(doing)?, size).with_context(doing)?;
     Ok(ListedFile::File(size, hash, f.bits & 0o100 != 0))
 }
 
@@ -308,14 +309,15 @@ struct ListSealer<'a> {
 /// # Errors
 /// Something there is not what the list says, or not the build uid's.
 pub fn seal_folder(what: &str, folder: &Path, list: &FileList, ids: AccountIds) -> Result<()> {
-    let fd = open_dir(folder).doing(|| format!("open {}", folder.display()))?;
+    let fd = open_dir(folder).with_context(|| format!("open {}", folder.display()))?;
     nix::unistd::fchown(
         &fd,
         Some(Uid::from_raw(ids.seal)),
         Some(Gid::from_raw(ids.seal_gid)),
     )
-    .doing(|| format!("seal {}", folder.display()))?;
-    nix::sys::stat::fchmod(&fd, as_mode(0o755)).doing(|| format!("seal {}", folder.display()))?;
+    .with_context(|| format!("seal {}", folder.display()))?;
+    nix::sys::stat::fchmod(&fd, as_mode(0o755))
+        .with_context(|| format!("seal {}", folder.display()))?;
     let sealer = ListSealer {
         what,
         wanted: list.by_path(),

@@ -17,7 +17,7 @@ use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
 use crate::host::fs::{acl, as_mode, file_type, open_dir};
 use crate::plan::ids::AccountIds;
 use crate::plan::observed::FileType;
-use crate::problem::{Cause, Doing, Problem, Result};
+use crate::problem::{Cause, Context, Problem, Result};
 use crate::progress::{Progress, Reporter};
 use crate::tree::{EntryMode, ObjectId, TreeListing, blob_id};
 
@@ -45,8 +45,8 @@ pub fn seal_tree(
     readings: &VerificationCache,
     report: &dyn Reporter,
 ) -> Result<()> {
-    let fd = open_dir(from).doing(|| format!("open {}", from.display()))?;
-    let root = fd.try_clone().doing(|| "clone a descriptor".into())?;
+    let fd = open_dir(from).with_context(|| format!("open {}", from.display()))?;
+    let root = fd.try_clone().context("clone a descriptor")?;
     let sealer = TreeSealer {
         part,
         listing,
@@ -59,7 +59,7 @@ pub fn seal_tree(
     };
     sealer
         .seal_folder(&root)
-        .doing(|| format!("seal {}", from.display()))?;
+        .with_context(|| format!("seal {}", from.display()))?;
     walk_tree(fd, &sealer);
     let problems = sealer.problems.into_inner().unwrap_or_default();
     if problems.is_empty() {

@@ -12,7 +12,7 @@ use super::env;
 use crate::lock::python::{PackageResolver, UvSolution};
 use crate::lock::uv::request::UvWorkspace;
 use crate::lock::uv::{UvError, UvErrorKind};
-use crate::problem::{Doing, IoKind, Problem, Result};
+use crate::problem::{Context, IoKind, Problem, Result};
 use crate::progress::Progress;
 
 /// Variables of the caller's own uv.
@@ -74,7 +74,7 @@ impl UvRunner {
     /// What uv says.
     pub fn run_command(&self, mut command: Command, tick: &dyn Fn()) -> Result<String, UvError> {
         let start = || "start uv".to_string();
-        let mut child = command.spawn().doing(start)?;
+        let mut child = command.spawn().with_context(start)?;
         let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
         let read = |from: Option<&mut dyn std::io::Read>| {
             let mut text = Vec::new();
@@ -86,7 +86,7 @@ impl UvRunner {
             let stdout = s.spawn(move || read(out.as_mut().map(|o| o as &mut dyn std::io::Read)));
             let stderr = s.spawn(move || read(err.as_mut().map(|e| e as &mut dyn std::io::Read)));
             let status = loop {
-                if let Some(status) = child.try_wait().doing(|| "wait for uv".into())? {
+                if let Some(status) = child.try_wait().context("wait for uv")? {
                     break status;
                 }
                 if crate::host::signals::is_interrupted() {
@@ -193,7 +193,8 @@ impl PackageResolver for UvRunner {
         progress.set_position(0, 1);
         let folder = self.cache.join(format!("resolve-{}", std::process::id()));
         let result = self.solve_in(&uv, w, &folder);
-        super::fs::edit::remove_path(&folder).doing(|| format!("clear {}", folder.display()))?;
+        super::fs::edit::remove_path(&folder)
+            .with_context(|| format!("clear {}", folder.display()))?;
         progress.set_position(1, 1);
         result
     }
@@ -209,8 +210,8 @@ impl PackageResolver for UvRunner {
             "json",
         ]);
         let text = self.run_command(c, &|| {})?;
-        let all: Vec<PythonDownload> = serde_json::from_str(&text)
-            .doing(|| "understand what uv says of interpreters".into())?;
+        let all: Vec<PythonDownload> =
+            serde_json::from_str(&text).context("understand what uv says of interpreters")?;
         // The newest first; `variant` tells free-threaded and debug builds apart.
         let plain = all
             .into_iter()
@@ -231,9 +232,10 @@ impl UvRunner {
         for (path, text) in &w.files {
             let at = folder.join(path);
             let parent = at.parent().unwrap_or(folder);
-            std::fs::create_dir_all(parent).doing(|| format!("make {}", parent.display()))?;
+            std::fs::create_dir_all(parent)
+                .with_context(|| format!("make {}", parent.display()))?;
             super::fs::edit::write_file(&at, text.as_bytes(), 0o644, None)
-                .doing(|| format!("write {}", at.display()))?;
+                .with_context(|| format!("write {}", at.display()))?;
         }
         let mut lock = self.uv_command(uv);
         // An interpreter is asked for its version only; nothing is built, so nothing of a package
@@ -264,8 +266,7 @@ impl UvRunner {
             ])
             .arg(&w.version);
         let export = self.run_command(export, &|| {})?;
-        let text =
-            std::fs::read_to_string(folder.join("uv.lock")).doing(|| "read uv.lock".into())?;
+        let text = std::fs::read_to_string(folder.join("uv.lock")).context("read uv.lock")?;
         Ok(UvSolution { lock: text, export })
     }
 }

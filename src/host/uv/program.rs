@@ -10,7 +10,7 @@ use super::UvRunner;
 use crate::host::env;
 use crate::host::git::NetEnv;
 use crate::host::process::{ProgramRunner, SystemRunner};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// The version that is fetched; its wheels on PyPI, published 2026-11-17.
 pub(super) const VERSION: &str = "0.13.9";
@@ -79,9 +79,9 @@ pub fn find_uv(uv: &UvRunner) -> Result<PathBuf> {
     }
     let program = fetch_published(&uv.net, uv.offline, published).map_err(with_own_hint)?;
     let folder = kept.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(folder).doing(|| format!("make {}", folder.display()))?;
+    std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
     crate::host::fs::edit::write_file(&kept, &program, 0o755, None)
-        .doing(|| format!("write {}", kept.display()))?;
+        .with_context(|| format!("write {}", kept.display()))?;
     Ok(kept)
 }
 
@@ -116,10 +116,11 @@ impl UvJob {
         let found = named_program(&self.net, false)?
             .or_else(|| public().map(|p| (p.clone(), p.display().to_string())));
         let write = |bytes: &[u8]| {
-            std::fs::write(&self.target, bytes).doing(|| format!("write {}", self.target.display()))
+            std::fs::write(&self.target, bytes)
+                .with_context(|| format!("write {}", self.target.display()))
         };
         if let Some((path, origin)) = found {
-            let bytes = std::fs::read(&path).doing(|| format!("read {}", path.display()))?;
+            let bytes = std::fs::read(&path).with_context(|| format!("read {}", path.display()))?;
             let sha256 = hex_digits(&bytes);
             if self.kept.as_ref() != Some(&sha256) {
                 write(&bytes)?;
@@ -236,10 +237,10 @@ fn fetch_published(net: &NetEnv, offline: bool, published: &PublishedUv) -> Resu
         .get(&page)
         .header("Accept", "text/html")
         .call()
-        .doing(doing)?
+        .with_context(doing)?
         .body_mut()
         .read_to_string()
-        .doing(doing)?;
+        .with_context(doing)?;
     let quoted = text.split('"').find(|h| {
         h.split(['#', '?'])
             .next()
@@ -252,13 +253,13 @@ fn fetch_published(net: &NetEnv, offline: bool, published: &PublishedUv) -> Resu
     agent
         .get(&address)
         .call()
-        .doing(doing)?
+        .with_context(doing)?
         .body_mut()
         .with_config()
         .limit(MAX_BYTES)
         .reader()
         .read_to_end(&mut bytes)
-        .doing(doing)?;
+        .with_context(doing)?;
     let is = hex_digits(&bytes);
     if is != published.sha256 {
         return Err(Problem::new(format!(
@@ -267,13 +268,13 @@ fn fetch_published(net: &NetEnv, offline: bool, published: &PublishedUv) -> Resu
         )));
     }
     let unpack = || format!("unpack {file}");
-    let mut wheel = zip::ZipArchive::new(std::io::Cursor::new(bytes)).doing(unpack)?;
+    let mut wheel = zip::ZipArchive::new(std::io::Cursor::new(bytes)).with_context(unpack)?;
     let mut program = Vec::new();
     wheel
         .by_name(&format!("uv-{VERSION}.data/scripts/uv"))
-        .doing(unpack)?
+        .with_context(unpack)?
         .take(MAX_BYTES)
         .read_to_end(&mut program)
-        .doing(unpack)?;
+        .with_context(unpack)?;
     Ok(program)
 }

@@ -8,7 +8,7 @@ use crate::host::build::GenerationBuilder;
 use crate::host::build::work::BuildWork;
 use crate::host::fs::edit;
 use crate::host::sealed::seal::open_plain;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// The program, with the hash that was noted when it was copied. `job`: the build process's folder,
 /// still its own.
@@ -37,11 +37,11 @@ pub fn sealed_program(b: &mut GenerationBuilder, job: &Path) -> Result<PathBuf> 
     }
     // Where an older comfy kept it, for every build process to write.
     edit::remove_path(&b.paths.store_dir().join(format!("uv-{}", program::VERSION)))
-        .doing(|| "clear what an older comfy kept".into())?;
+        .context("clear what an older comfy kept")?;
     let doing = || format!("keep {}", at.display());
     // Nobody has it open any more.
-    drop(open_plain(&target, b.ids).doing(doing)?);
-    let is = program::hash_program(&target).doing(doing)?;
+    drop(open_plain(&target, b.ids).with_context(doing)?);
+    let is = program::hash_program(&target).with_context(doing)?;
     let should = program::pinned_hash(&chosen).unwrap_or(&chosen.sha256);
     if is != should {
         return Err(Problem::new(format!(
@@ -51,8 +51,8 @@ pub fn sealed_program(b: &mut GenerationBuilder, job: &Path) -> Result<PathBuf> 
         .with_hint("run it again; if it stays so, somebody changes files of the build"));
     }
     b.make_folder(at.parent().unwrap_or(&b.paths.base), &b.paths.base)?;
-    edit::move_over(&target, &at).doing(doing)?;
-    edit::set_owner(&at, b.ids.seal, b.ids.seal_gid, 0o755).doing(doing)?;
+    edit::move_over(&target, &at).with_context(doing)?;
+    edit::set_owner(&at, b.ids.seal, b.ids.seal_gid, 0o755).with_context(doing)?;
     b.write_record(&record, &chosen)?;
     if let Some(old) = noted.filter(|n| n.sha256 != chosen.sha256) {
         b.report.print_line(&format!(

@@ -13,7 +13,7 @@ use crate::lock::python::{
 };
 use crate::lock::requirements;
 use crate::manifest::{Manifest, PackageIndex};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::text::escape_text;
 
 #[derive(Deserialize)]
@@ -61,7 +61,7 @@ pub fn read_packages(
     workspace: &UvWorkspace,
     indexes: &[PackageIndex],
 ) -> Result<Vec<LockedPackage>> {
-    let lock: UvLock = toml::from_str(&solved.lock).doing(|| "understand uv.lock".into())?;
+    let lock: UvLock = toml::from_str(&solved.lock).context("understand uv.lock")?;
     if lock.version != 1 {
         return Err(Problem::new(format!(
             "uv wrote a uv.lock of format {}, and comfy reads 1",

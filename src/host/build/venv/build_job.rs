@@ -18,7 +18,7 @@ use crate::host::git::NetEnv;
 use crate::host::python::interpreter_facts;
 use crate::host::sealed::file_list::{FileList, ListedFile};
 use crate::lock::wheel_tags::WheelTags;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::progress::{Progress, Reporter};
 
 /// Fetched at the same time.
@@ -63,7 +63,8 @@ pub fn run_job(job: &VenvJob, report: &dyn Reporter) -> Result<FileList> {
         .iter()
         .filter(|p| !job.have.contains(&p.key()))
         .collect();
-    std::fs::create_dir_all(&job.wheels).doing(|| format!("make {}", job.wheels.display()))?;
+    std::fs::create_dir_all(&job.wheels)
+        .with_context(|| format!("make {}", job.wheels.display()))?;
     if !missing.is_empty() && !job.offline {
         ensure_room(job, job.disk)?;
     }
@@ -92,7 +93,7 @@ pub fn run_job(job: &VenvJob, report: &dyn Reporter) -> Result<FileList> {
 }
 
 fn ensure_room(job: &VenvJob, need: u64) -> Result<()> {
-    let free = edit::free_bytes(&job.target).doing(|| "ask for free disk space".into())?;
+    let free = edit::free_bytes(&job.target).context("ask for free disk space")?;
     if free >= need {
         return Ok(());
     }
@@ -230,7 +231,7 @@ fn unpack_wheels(
     }
     for folder in folders {
         let at = job.target.join(folder);
-        std::fs::create_dir_all(&at).doing(|| format!("make {}", at.display()))?;
+        std::fs::create_dir_all(&at).with_context(|| format!("make {}", at.display()))?;
     }
     let tasks: Vec<(usize, &String, &FileSource)> = layouts
         .iter()
@@ -316,7 +317,7 @@ fn make_skeleton(job: &VenvJob) -> Result<BTreeMap<String, ListedFile>> {
     let i = &job.spec.interpreter;
     let doing = || format!("make {}", job.target.display());
     for folder in [job.spec.site_packages(), "bin".into()] {
-        std::fs::create_dir_all(job.target.join(folder)).doing(doing)?;
+        std::fs::create_dir_all(job.target.join(folder)).with_context(doing)?;
     }
     let home = i.path.parent().unwrap_or(Path::new("/")).display();
     let text = format!(
@@ -329,17 +330,17 @@ fn make_skeleton(job: &VenvJob) -> Result<BTreeMap<String, ListedFile>> {
         let at = job.target.join(&path);
         let item = match path.as_str() {
             "pyvenv.cfg" => {
-                std::fs::write(&at, &text).doing(doing)?;
+                std::fs::write(&at, &text).with_context(doing)?;
                 let hash =
                     crate::host::sealed::file_list::hash_file(text.as_bytes(), text.len() as u64)
-                        .doing(doing)?;
+                        .with_context(doing)?;
                 ListedFile::File(text.len() as u64, hash, false)
             }
             "bin/python" => ListedFile::Link(i.path.display().to_string()),
             _ => ListedFile::Link("python".into()),
         };
         if let ListedFile::Link(to) = &item {
-            std::os::unix::fs::symlink(to, &at).doing(doing)?;
+            std::os::unix::fs::symlink(to, &at).with_context(doing)?;
         }
         out.insert(path, item);
     }

@@ -28,7 +28,7 @@ use crate::host::sealed::verification::{SealedTree, VerificationCache};
 use crate::plan::change::WheelDownloads;
 use crate::plan::ids::AccountIds;
 use crate::plan::observed::{Seen, TreeDifference};
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 
 /// The name of a virtual environment among the footprints.
 pub fn footprint_name(id: &str) -> String {
@@ -95,7 +95,7 @@ fn make_staged(
 ) -> Result<()> {
     // Of an older comfy, which had uv unpack: nothing reads it any more.
     edit::remove_path(&b.paths.store_dir().join("uv-cache"))
-        .doing(|| "clear what an older comfy kept".into())?;
+        .context("clear what an older comfy kept")?;
     let earlier: Vec<EarlierVenv> = reuse
         .iter()
         .map(|id| EarlierVenv::read(b, id, spec))
@@ -145,7 +145,7 @@ fn make_staged(
         &build_job::skeleton_paths(spec),
         &spec.site_packages(),
     )?;
-    edit::move_to(&made, staged).doing(|| format!("lay out {}", staged.display()))?;
+    edit::move_to(&made, staged).with_context(|| format!("lay out {}", staged.display()))?;
     let (compiled, fresh) = link_shared(b, spec, &list, &shared, staged)?;
     list.0.insert(BYTECODE.into(), compiled);
     compile_sources(b, spec, &fresh, staged, &mut list)?;
@@ -161,7 +161,7 @@ fn make_staged(
         .for_each(|line| b.report.print_line(&format!("warning: {line}")));
     b.write_record(&b.paths.venv_list(&spec.id()), &list)?;
     b.readings.mark_verified(&footprint_name(&spec.id()));
-    edit::sync_tree(staged).doing(|| "write the virtual environment to the disk".into())
+    edit::sync_tree(staged).context("write the virtual environment to the disk")
 }
 
 /// Packages that an earlier environment has, with all of their files that will be seen.
@@ -230,14 +230,14 @@ fn link_shared(
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 edit::remove_path(&to)
                     .and_then(|()| link_file(&from, &to))
-                    .doing(doing)?;
+                    .with_context(doing)?;
                 if matches!(item, ListedFile::File(..)) {
                     verify_hash(&to, item)
                 } else {
                     Ok(())
                 }
             }
-            other => other.doing(doing),
+            other => other.with_context(doing),
         }
     };
     for (path, (key, item)) in &by_path {
@@ -286,8 +286,8 @@ fn verify_hash(at: &Path, is: &ListedFile) -> Result<()> {
             at.display()
         )));
     };
-    let (dir, name) = crate::host::fs::open_parent(at).doing(doing)?;
-    if file_list::hash_at(&dir, name.as_c_str(), *size).doing(doing)? == *hash {
+    let (dir, name) = crate::host::fs::open_parent(at).with_context(doing)?;
+    if file_list::hash_at(&dir, name.as_c_str(), *size).with_context(doing)? == *hash {
         return Ok(());
     }
     Err(Problem::new(format!(
@@ -324,7 +324,8 @@ fn compile_sources(
         .perform_job::<()>(&BuildWork::Bytecode(job.clone()))
         .and_then(|()| b.take_over(&job.target))
         .and_then(|()| {
-            let made = open_dir(&job.target).doing(|| format!("open {}", job.target.display()))?;
+            let made =
+                open_dir(&job.target).with_context(|| format!("open {}", job.target.display()))?;
             // Sources come by folder: each is opened once, or a few times.
             let mut folder: Option<(PathBuf, OwnedFd)> = None;
             for (n, source) in sources.iter().enumerate() {
@@ -334,8 +335,8 @@ fn compile_sources(
                     || format!("seal the bytecode of {source}"),
                 );
                 let (from, name) = (
-                    name(&job.output_path(n)).doing(doing)?,
-                    name(&to).doing(doing)?,
+                    name(&job.output_path(n)).with_context(doing)?,
+                    name(&to).with_context(doing)?,
                 );
                 let (file, size) = match open_plain_at(&made, &from, b.ids) {
                     Ok(opened) => opened,
@@ -347,16 +348,20 @@ fn compile_sources(
                         );
                     }
                 };
-                let item =
-                    ListedFile::File(size, file_list::hash_file(file, size).doing(doing)?, false);
+                let item = ListedFile::File(
+                    size,
+                    file_list::hash_file(file, size).with_context(doing)?,
+                    false,
+                );
                 let parent = staged.join(to.parent().unwrap_or(Path::new("")));
                 if folder.as_ref().is_none_or(|(at, _)| *at != parent) {
                     b.make_folder(&parent, staged)?;
-                    let fd = open_dir(&parent).doing(doing)?;
+                    let fd = open_dir(&parent).with_context(doing)?;
                     folder = Some((parent, fd));
                 }
                 let Some((_, fd)) = &folder else { continue };
-                nix::fcntl::renameat(&made, from.as_c_str(), fd, name.as_c_str()).doing(doing)?;
+                nix::fcntl::renameat(&made, from.as_c_str(), fd, name.as_c_str())
+                    .with_context(doing)?;
                 list.0
                     .entry(BYTECODE.into())
                     .or_default()
@@ -364,7 +369,7 @@ fn compile_sources(
             }
             Ok(())
         });
-    edit::remove_path(&job.target).doing(|| format!("clear {}", job.target.display()))?;
+    edit::remove_path(&job.target).with_context(|| format!("clear {}", job.target.display()))?;
     made
 }
 

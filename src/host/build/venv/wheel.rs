@@ -18,7 +18,7 @@ use crate::desired::venv::PackageInstall;
 use crate::host::build::bytecode::FOLDER;
 use crate::host::sealed::file_list::ListedFile;
 use crate::manifest::names;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::text::escape_text;
 
 /// More entries than any real wheel has, by far: torch has 20,000.
@@ -95,7 +95,7 @@ impl<'a> WheelFile<'a> {
     /// # Errors
     /// It is no wheel of this package.
     pub fn read(package: &'a PackageInstall, sha256: &str, file: File) -> Result<WheelFile<'a>> {
-        let len = file.metadata().doing(|| "read a wheel".into())?.len();
+        let len = file.metadata().context("read a wheel")?.len();
         let wrong = |why: String| refused_wheel(package, &why);
         let archive = ZipArchive::new(SharedReader {
             file: Arc::new(file),
@@ -294,7 +294,7 @@ impl<'a> WheelFile<'a> {
                         .ok_or_else(|| failed("it is larger than its directory says".into()))?;
                     hasher.update(&buffer[..n]);
                     to.write_all(&buffer[..n])
-                        .doing(|| format!("unpack {}", self.package.key()))?;
+                        .with_context(|| format!("unpack {}", self.package.key()))?;
                 }
             }
         }
@@ -312,7 +312,7 @@ impl<'a> WheelFile<'a> {
     ) -> Result<ListedFile> {
         let made = |bytes: &[u8], executable: bool, to: &mut dyn Write| {
             to.write_all(bytes)
-                .doing(|| format!("unpack {}", self.package.key()))?;
+                .with_context(|| format!("unpack {}", self.package.key()))?;
             Ok(ListedFile::File(
                 bytes.len() as u64,
                 BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(bytes)),

@@ -12,7 +12,7 @@ use crate::host::fs::edit;
 use crate::host::git::NetEnv;
 use crate::host::net::http;
 use crate::host::signals::is_interrupted;
-use crate::problem::{Doing, Problem, Result};
+use crate::problem::{Context, Problem, Result};
 use crate::text::escape_text;
 
 /// Without any other word, as uv.
@@ -60,13 +60,15 @@ impl WheelStore<'_> {
         match read_only(&at) {
             Ok(mut file) => {
                 let mut hasher = Sha256::new();
-                hash_rest(&mut file, &mut hasher).doing(|| format!("read {}", at.display()))?;
+                hash_rest(&mut file, &mut hasher)
+                    .with_context(|| format!("read {}", at.display()))?;
                 if hex_digest(hasher) == w.sha256 {
-                    file.rewind().doing(|| format!("read {}", at.display()))?;
+                    file.rewind()
+                        .with_context(|| format!("read {}", at.display()))?;
                     return Ok(file);
                 }
                 // Somebody changed what was kept.
-                edit::remove_path(&at).doing(|| format!("remove {}", at.display()))?;
+                edit::remove_path(&at).with_context(|| format!("remove {}", at.display()))?;
                 if self.offline {
                     return Err(Problem::new(format!(
                         "{}: the kept wheel {} has not the hash that \
@@ -79,7 +81,7 @@ impl WheelStore<'_> {
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             // A link, a folder: none of comfy's.
-            Err(_) => edit::remove_path(&at).doing(|| format!("remove {}", at.display()))?,
+            Err(_) => edit::remove_path(&at).with_context(|| format!("remove {}", at.display()))?,
         }
         if self.offline {
             return Err(Problem::new(format!(
@@ -92,8 +94,9 @@ impl WheelStore<'_> {
         let mut file = self
             .fetch_verified(w, &part, tick)
             .map_err(|p| p.with_prefix(&format!("{}: ", w.key)))?;
-        edit::move_over(&part, &at).doing(|| format!("keep {}", at.display()))?;
-        file.rewind().doing(|| format!("read {}", at.display()))?;
+        edit::move_over(&part, &at).with_context(|| format!("keep {}", at.display()))?;
+        file.rewind()
+            .with_context(|| format!("read {}", at.display()))?;
         Ok(file)
     }
 
