@@ -1905,7 +1905,7 @@ fn overlays_of_a_host() {
           > "no"
 
     a text over a section: exit 1
-      error: comfy.toml:23:7: invalid type: string "fast", expected struct Run
+      error: comfy.toml:23:7: invalid type: string "fast", expected a table
           > "fast"
 
     a key that needs another lock: exit 1
