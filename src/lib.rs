@@ -67,6 +67,7 @@ pub mod progress;
 pub mod project;
 pub mod records;
 pub mod render;
+pub mod roles;
 #[cfg(test)]
 mod testing;
 pub mod text;

@@ -9,14 +9,145 @@ pub const EXIT_FINDINGS: u8 = 2;
 /// Exit code after an interrupt (128 + SIGINT).
 pub const EXIT_INTERRUPTED: u8 = 130;
 
-/// An error a person reads: the message names file, line or resource; hints say the way out.
+/// An error that a person reads: the message names file, line or resource; hints say what to do.
+/// Code reads its kind, never its words.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "Written", into = "Written")]
 pub struct Problem {
     pub message: String,
     pub hints: Vec<String>,
-    pub exit: u8,
+    pub kind: ProblemKind,
     /// Others found at the same time, each with its own hints.
     pub also: Vec<Problem>,
+}
+
+/// What a [`Problem`] is about, for code that decides by it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProblemKind {
+    /// Something that the user wrote, asked for or has to settle.
+    #[default]
+    User,
+    /// A system call failed.
+    Io(IoKind),
+    /// The user broke it off.
+    Interrupted,
+    /// A server did not answer.
+    Unreachable,
+}
+
+/// Why a system call failed, as far as there is something to do about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum IoKind {
+    NotFound,
+    PermissionDenied,
+    StorageFull,
+    QuotaExceeded,
+    ReadOnly,
+    /// The device itself failed (EIO).
+    Device,
+    /// A link is where none may be (ELOOP).
+    Link,
+    NotADirectory,
+    Other,
+}
+
+impl From<&std::io::Error> for IoKind {
+    fn from(e: &std::io::Error) -> IoKind {
+        use std::io::ErrorKind;
+        // EIO and ELOOP (errno(3)) have no kind of their own in stable Rust.
+        let link = if cfg!(target_os = "linux") { 40 } else { 62 };
+        match (e.kind(), e.raw_os_error()) {
+            (_, Some(5)) => IoKind::Device,
+            (_, Some(n)) if n == link => IoKind::Link,
+            (ErrorKind::NotFound, _) => IoKind::NotFound,
+            (ErrorKind::PermissionDenied, _) => IoKind::PermissionDenied,
+            (ErrorKind::StorageFull, _) => IoKind::StorageFull,
+            (ErrorKind::QuotaExceeded, _) => IoKind::QuotaExceeded,
+            (ErrorKind::ReadOnlyFilesystem, _) => IoKind::ReadOnly,
+            (ErrorKind::NotADirectory, _) => IoKind::NotADirectory,
+            _ => IoKind::Other,
+        }
+    }
+}
+
+impl IoKind {
+    /// Reads what strerror(3) says, in the words of another program that ran into it.
+    pub fn of_words(text: &str) -> Option<IoKind> {
+        const WORDS: &[(&str, IoKind)] = &[
+            ("No space left on device", IoKind::StorageFull),
+            ("uota exceeded", IoKind::QuotaExceeded),
+            ("Read-only file system", IoKind::ReadOnly),
+            ("Input/output error", IoKind::Device),
+            ("symbolic links", IoKind::Link),
+            ("Not a directory", IoKind::NotADirectory),
+        ];
+        let found = WORDS.iter().find(|(words, _)| text.contains(words));
+        found.map(|(_, kind)| *kind)
+    }
+
+    /// What to do about it, if that is known.
+    fn hint(self) -> Option<&'static str> {
+        Some(match self {
+            IoKind::StorageFull => "free some space on that disk, then run it again",
+            IoKind::QuotaExceeded => {
+                "the quota of that disk is used up: free some space or have it raised, then run it \
+                 again"
+            }
+            IoKind::ReadOnly => "mount it writable, then run it again",
+            IoKind::Device => {
+                "the disk may be failing: look at the system's log before you run it again"
+            }
+            IoKind::Link => {
+                "a link is where a folder belongs: look who put it there, then move it away"
+            }
+            IoKind::NotADirectory => {
+                "something else is where a folder belongs: look who put it there, then move it \
+                 away"
+            }
+            IoKind::NotFound | IoKind::PermissionDenied | IoKind::Other => return None,
+        })
+    }
+}
+
+/// A [`Problem`] as it travels between processes; `exit` is what an older comfy reads.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct Written {
+    message: String,
+    hints: Vec<String>,
+    exit: u8,
+    #[serde(default)]
+    kind: Option<ProblemKind>,
+    also: Vec<Problem>,
+}
+
+impl From<Problem> for Written {
+    fn from(p: Problem) -> Written {
+        Written {
+            exit: p.exit(),
+            message: p.message,
+            hints: p.hints,
+            kind: Some(p.kind),
+            also: p.also,
+        }
+    }
+}
+
+impl From<Written> for Problem {
+    fn from(w: Written) -> Problem {
+        let told = if w.exit == EXIT_INTERRUPTED {
+            ProblemKind::Interrupted
+        } else {
+            ProblemKind::User
+        };
+        Problem {
+            message: w.message,
+            hints: w.hints,
+            kind: w.kind.unwrap_or(told),
+            also: w.also,
+        }
+    }
 }
 
 pub type Result<T, E = Problem> = std::result::Result<T, E>;
@@ -26,9 +157,34 @@ impl Problem {
         Problem {
             message: message.into(),
             hints: Vec::new(),
-            exit: EXIT_ERROR,
+            kind: ProblemKind::User,
             also: Vec::new(),
         }
+    }
+
+    /// The same problem, which `cause` led to.
+    pub fn caused_by(mut self, cause: &(impl Cause + ?Sized)) -> Self {
+        self.kind = cause.kind();
+        self
+    }
+
+    /// The same problem as one of another kind.
+    pub fn of_kind(mut self, kind: ProblemKind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// The exit code of a command that ends with it.
+    pub fn exit(&self) -> u8 {
+        if self.is_interrupted() {
+            EXIT_INTERRUPTED
+        } else {
+            EXIT_ERROR
+        }
+    }
+
+    pub fn is_interrupted(&self) -> bool {
+        self.kind == ProblemKind::Interrupted
     }
 
     /// The same problem with one more way out.
@@ -39,62 +195,31 @@ impl Problem {
 
     pub fn interrupted() -> Self {
         Problem {
-            exit: EXIT_INTERRUPTED,
+            kind: ProblemKind::Interrupted,
             ..Problem::new("interrupted")
         }
     }
 
     /// Several problems as one, in the order in which they were found.
     pub fn from_many(problems: Vec<Problem>) -> Self {
-        let exit = problems.iter().map(|p| p.exit).max().unwrap_or(EXIT_ERROR);
+        let interrupted = problems.iter().any(Problem::is_interrupted);
         let mut rest = problems.into_iter();
         let mut first = rest
             .next()
             .unwrap_or_else(|| Problem::new("no problem at all"));
         first.also.extend(rest);
-        first.exit = exit;
+        if interrupted {
+            first.kind = ProblemKind::Interrupted;
+        }
         first
     }
 
-    /// What to do about a system call that failed, by what strerror(3) and nix say of it; nothing
-    /// where the problem has its own hint.
-    pub fn way_out(&self) -> Option<&'static str> {
-        const KNOWN: &[(&str, &str)] = &[
-            (
-                "No space left on device",
-                "free some space on that disk, then run it again",
-            ),
-            (
-                "uota exceeded",
-                "the quota of that disk is used up: free some space or have it raised, then run it \
-                 again",
-            ),
-            (
-                "Read-only file system",
-                "mount it writable, then run it again",
-            ),
-            (
-                "Input/output error",
-                "the disk may be failing: look at the system's log before you run it again",
-            ),
-            (
-                "I/O error",
-                "the disk may be failing: look at the system's log before you run it again",
-            ),
-            (
-                "symbolic links",
-                "a link is where a folder belongs: look who put it there, then move it away",
-            ),
-            (
-                "Not a directory",
-                "something else is where a folder belongs: look who put it there, then move it \
-                 away",
-            ),
-        ];
-        KNOWN
-            .iter()
-            .find(|(words, _)| self.hints.is_empty() && self.message.contains(words))
-            .map(|(_, hint)| *hint)
+    /// What to do about the system call that failed; nothing if the problem has its own hint.
+    pub fn io_hint(&self) -> Option<&'static str> {
+        match self.kind {
+            ProblemKind::Io(kind) if self.hints.is_empty() => kind.hint(),
+            _ => None,
+        }
     }
 
     /// This one and those beside it.
@@ -128,13 +253,45 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// Adds what was being done to a lower error: `open(..).with_context("open /etc/x")?`.
-pub trait Context<T> {
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T>;
+/// An error that a [`Problem`] can be made of.
+pub trait Cause: fmt::Display {
+    /// What code decides by.
+    fn kind(&self) -> ProblemKind {
+        ProblemKind::User
+    }
 }
 
-impl<T, E: fmt::Display> Context<T> for std::result::Result<T, E> {
-    fn doing(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|e| Problem::new(format!("could not {}: {e}", what())))
+impl Cause for std::io::Error {
+    fn kind(&self) -> ProblemKind {
+        ProblemKind::Io(self.into())
+    }
+}
+
+impl Cause for Problem {
+    fn kind(&self) -> ProblemKind {
+        self.kind
+    }
+}
+
+impl Cause for String {}
+impl Cause for &str {}
+impl Cause for serde_json::Error {}
+impl Cause for toml::de::Error {}
+impl Cause for toml_edit::TomlError {}
+impl Cause for pep508_rs::Pep508Error {}
+impl Cause for pep508_rs::pep440_rs::VersionParseError {}
+
+/// Adds what was being done to a lower error: `open(..).context("open /etc/x")?`.
+pub trait Context<T> {
+    fn context(self, what: &str) -> Result<T>;
+    fn with_context(self, what: impl FnOnce() -> String) -> Result<T>;
+}
+
+impl<T, E: Cause> Context<T> for std::result::Result<T, E> {
+    fn context(self, what: &str) -> Result<T> {
+        self.with_context(|| what.into())
+    }
+    fn with_context(self, what: impl FnOnce() -> String) -> Result<T> {
+        self.map_err(|e| Problem::new(format!("could not {}: {e}", what())).caused_by(&e))
     }
 }

@@ -159,6 +159,6 @@ fn try_acquire(path: &Path, what: &str) -> Result<std::result::Result<ApplyLock,
                 crate::text::escape_text(text.trim())
             }))
         }
-        Err((_, e)) => Err(Problem::new(format!("could not {}: {e}", doing()))),
+        Err((_, e)) => Err(Problem::new(format!("could not {}: {e}", doing())).caused_by(&e)),
     }
 }

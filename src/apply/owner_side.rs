@@ -1,18 +1,20 @@
 //! The owner's side of the protocol: starts the root side, shows what it says, answers what it
 //! asks.
 
-use std::collections::BTreeMap;
 use std::io::Write;
 
 use super::protocol::{ApplyRequest, GO, LAUNCH, RootMessage};
 use super::session::ApplyOutcome;
-use crate::host::elevate::{self, ElevatedProcess};
+use crate::host::elevate;
+use crate::host::roles::Role;
+use crate::host::roles::spawn::RoleProcess;
+use crate::host::roles::wire::{Event, EventRelay};
 use crate::plan::Plan;
 use crate::problem::{Context, Problem, Result};
-use crate::progress::{Progress, Reporter};
+use crate::progress::Reporter;
 
 /// A root side that has done what it was asked; it ends with this.
-pub struct ElevatedApply(Option<ElevatedProcess>);
+pub struct ElevatedApply(Option<RoleProcess>);
 
 /// Has the root side do `request`. `approve` is asked when it sends a plan of its own.
 ///
@@ -23,7 +25,7 @@ pub fn run_elevated(
     report: &dyn Reporter,
     approve: &mut dyn FnMut(&Plan) -> Result<()>,
 ) -> Result<(ApplyOutcome, ElevatedApply)> {
-    let mut side = elevate::start_role(elevate::ROOT_SIDE, true)?;
+    let mut side = elevate::start_role(Role::Root, true)?;
     let failed = match exchange_messages(&mut side, request, report, approve) {
         Ok(outcome) => return Ok((outcome, ElevatedApply(Some(side)))),
         Err(failed) => failed,
@@ -40,15 +42,15 @@ pub fn run_elevated(
 }
 
 fn exchange_messages(
-    side: &mut ElevatedProcess,
+    side: &mut RoleProcess,
     request: &ApplyRequest,
     report: &dyn Reporter,
     approve: &mut dyn FnMut(&Plan) -> Result<()>,
 ) -> Result<ApplyOutcome, Option<Problem>> {
     let text = serde_json::to_string(request).map_err(|e| Some(Problem::new(e.to_string())))?;
     writeln!(side.stdin, "{text}").map_err(|_| None)?;
-    let mut jobs: BTreeMap<String, Box<dyn Progress>> = BTreeMap::new();
-    while let Some(message) = side.hear() {
+    let mut events = EventRelay::new(report);
+    while let Some(message) = side.recv() {
         match message {
             RootMessage::Approve(plan) => {
                 approve(&plan).map_err(Some)?;
@@ -59,12 +61,14 @@ fn exchange_messages(
                 unit,
                 at,
                 total,
-            } => jobs
-                .entry(job.clone())
-                .or_insert_with(|| report.start_counted(&job, unit))
-                .set_position(at, total),
-            RootMessage::Say(line) => report.print_line(&line),
-            RootMessage::Step(address) => report.step_done(&address),
+            } => events.pass_on(Event::Progress {
+                job,
+                unit,
+                at,
+                total,
+            }),
+            RootMessage::Say(line) => events.pass_on(Event::Say(line)),
+            RootMessage::Step(address) => events.pass_on(Event::Step(address)),
             RootMessage::Done(outcome) => return Ok(outcome),
             RootMessage::Failed(p) => return Err(Some(p)),
             RootMessage::Launching => {}
@@ -78,11 +82,11 @@ impl ElevatedApply {
     ///
     /// # Errors
     /// It ended instead.
-    pub fn into_launcher(mut self) -> Result<ElevatedProcess> {
+    pub fn into_launcher(mut self) -> Result<RoleProcess> {
         let ended = || Problem::new("the root side ended without becoming the launcher");
         let mut side = self.0.take().ok_or_else(ended)?;
         writeln!(side.stdin, "{LAUNCH}").context("ask for the launcher")?;
-        match side.hear() {
+        match side.recv() {
             Some(RootMessage::Launching) => Ok(side),
             Some(RootMessage::Failed(p)) => Err(p),
             _ => Err(ended()),
@@ -92,7 +96,7 @@ impl ElevatedApply {
 
 impl Drop for ElevatedApply {
     fn drop(&mut self) {
-        if let Some(ElevatedProcess {
+        if let Some(RoleProcess {
             mut child,
             stdin,
             reader,

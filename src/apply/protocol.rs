@@ -4,7 +4,10 @@
 use super::session::{ApplyOutcome, ApplyTask};
 use crate::host::git::NetEnv;
 use crate::host::models::ModelHubs;
+use crate::host::roles::serve::RoleConfig;
+use crate::host::roles::wire::{Event, EventMessage};
 use crate::plan::Plan;
+use crate::progress::ProgressUnit;
 
 /// The owner's side, once.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -34,7 +37,7 @@ pub enum RootMessage {
     Approve(Box<Plan>),
     Progress {
         job: String,
-        unit: crate::progress::ProgressUnit,
+        unit: ProgressUnit,
         at: u64,
         total: u64,
     },
@@ -43,6 +46,31 @@ pub enum RootMessage {
     Done(ApplyOutcome),
     Launching,
     Failed(crate::problem::Problem),
+}
+
+impl RoleConfig for ApplyRequest {
+    const WHAT: &'static str = "the request";
+    const LONGEST: u64 = crate::host::lines::REQUEST;
+}
+
+impl EventMessage for RootMessage {
+    fn from_event(event: Event) -> Option<RootMessage> {
+        Some(match event {
+            Event::Progress {
+                job,
+                unit,
+                at,
+                total,
+            } => RootMessage::Progress {
+                job,
+                unit,
+                at,
+                total,
+            },
+            Event::Say(line) => RootMessage::Say(line),
+            Event::Step(address) => RootMessage::Step(address),
+        })
+    }
 }
 
 /// The answer that lets the root side go on.

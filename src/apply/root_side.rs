@@ -1,40 +1,25 @@
 //! The root side: started once by `apply`, `gc` or `destroy`, with everything slow left to the
 //! build process.
 
-use std::collections::BTreeMap;
-use std::io::Write;
-use std::sync::{Arc, Mutex};
-
 use super::journal::ApplyCaller;
 use super::protocol::{ApplyRequest, GO, LAUNCH, RootMessage};
 use super::session::ApplySession;
 use crate::host::build::process::JobLimits;
 use crate::host::lines;
+use crate::host::roles::serve;
+use crate::host::roles::wire::{self, RemoteReporter};
 use crate::plan::Plan;
 use crate::plan::select::ResourceSelection;
 use crate::problem::{Context, Problem, Result};
-use crate::progress::{Progress, ProgressUnit, Reporter};
 
 /// Serves one request from stdin. Must be called before the process has a second thread.
-pub fn serve_root(
+pub fn serve_apply(
     load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>,
 ) -> std::process::ExitCode {
-    let wire = Arc::new(RemoteReporter(Mutex::new(std::io::stdout())));
-    let code = match run_request(load, &wire) {
-        Ok(()) => 0,
-        Err(p) => {
-            let exit = p.exit;
-            wire.send_message(&RootMessage::Failed(p));
-            exit
-        }
-    };
-    std::process::ExitCode::from(code)
+    serve::answer(|| run_request(load).map(|()| 0), RootMessage::Failed)
 }
 
-fn run_request(
-    load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>,
-    wire: &Arc<RemoteReporter>,
-) -> Result<()> {
+fn run_request(load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Problem::new(
             "this is the root side of comfy, which `comfy apply` starts by itself",
@@ -45,12 +30,7 @@ fn run_request(
     std::env::set_current_dir("/").context("go to /")?;
     // A single Ctrl-C ends prepare or stops between two steps; more of them change nothing.
     crate::host::signals::install_handlers(false);
-    let stdin = std::io::stdin();
-    // Whoever may start this for the owner may not fill root's memory.
-    let line = lines::next_line(&mut stdin.lock(), lines::REQUEST)
-        .context("read the request")?
-        .unwrap_or_default();
-    let request: ApplyRequest = serde_json::from_str(&line).context("read the request")?;
+    let request: ApplyRequest = serve::read_config()?;
     let desired = load(&request)?;
     let session = ApplySession {
         desired: &desired,
@@ -64,7 +44,7 @@ fn run_request(
         jobs: Some(JobLimits {
             strict: desired.policy.confinement == crate::manifest::ConfinementPolicy::Required,
         }),
-        report: &WireReporter(wire.clone()),
+        report: &RemoteReporter::<RootMessage>::default(),
     };
     let outcome = session.run_session(&mut |plan: &Plan| {
         match &request.approved {
@@ -72,7 +52,7 @@ fn run_request(
             Some(_) => return Err(stale_plan(request.saved)),
             None => {}
         }
-        wire.send_message(&RootMessage::Approve(Box::new(plan.clone())));
+        wire::print_line(&RootMessage::Approve(Box::new(plan.clone())));
         let answer = lines::next_line(&mut std::io::stdin().lock(), lines::WORD)
             .context("read the answer")?
             .unwrap_or_default();
@@ -82,12 +62,12 @@ fn run_request(
             Err(Problem::new("declined"))
         }
     })?;
-    wire.send_message(&RootMessage::Done(outcome));
+    wire::print_line(&RootMessage::Done(outcome));
     let word = lines::next_line(&mut std::io::stdin().lock(), lines::WORD)
         .context("hear whether that was all")?
         .unwrap_or_default();
     if word.trim() == LAUNCH {
-        wire.send_message(&RootMessage::Launching);
+        wire::print_line(&RootMessage::Launching);
         return Err(crate::host::elevate::become_launcher());
     }
     Ok(())
@@ -107,59 +87,4 @@ pub fn stale_plan(saved: bool) -> Problem {
     } else {
         "run `comfy apply` again"
     })
-}
-
-struct RemoteReporter(Mutex<std::io::Stdout>);
-
-impl RemoteReporter {
-    fn send_message(&self, m: &RootMessage) {
-        if let (Ok(text), Ok(mut out)) = (serde_json::to_string(m), self.0.lock()) {
-            // The owner's side may be gone; a commit that has begun goes on without it.
-            let _ = writeln!(out, "{text}").and_then(|()| out.flush());
-        }
-    }
-}
-
-struct WireReporter(Arc<RemoteReporter>);
-
-impl Reporter for WireReporter {
-    fn start_counted(&self, name: &str, unit: ProgressUnit) -> Box<dyn Progress> {
-        Box::new(RemoteJob {
-            wire: self.0.clone(),
-            name: name.into(),
-            unit,
-            last: Mutex::new(BTreeMap::new()),
-        })
-    }
-    fn print_line(&self, line: &str) {
-        self.0.send_message(&RootMessage::Say(line.into()));
-    }
-    fn step_done(&self, address: &str) {
-        self.0.send_message(&RootMessage::Step(address.into()));
-    }
-}
-
-struct RemoteJob {
-    wire: Arc<RemoteReporter>,
-    name: String,
-    unit: ProgressUnit,
-    last: Mutex<BTreeMap<u64, std::time::Instant>>,
-}
-
-impl Progress for RemoteJob {
-    fn set_position(&self, at: u64, total: u64) {
-        let Ok(mut last) = self.last.lock() else {
-            return;
-        };
-        if at != total && last.get(&0).is_some_and(|t| t.elapsed().as_millis() < 50) {
-            return;
-        }
-        last.insert(0, std::time::Instant::now());
-        self.wire.send_message(&RootMessage::Progress {
-            job: self.name.clone(),
-            unit: self.unit,
-            at,
-            total,
-        });
-    }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::journal::{ApplyCaller, ApplyJournal};
 use super::lock_file;
-use crate::desired::Desired;
+use crate::desired::{Desired, InstancePaths};
 use crate::host::build::process::JobLimits;
 use crate::host::executor::Executor;
 use crate::host::git::NetEnv;
@@ -16,6 +16,7 @@ use crate::host::sealed::stat_cache::wait_for_grain;
 use crate::launch::import_check_run::ImportResults;
 use crate::manifest::IsolationMode;
 use crate::plan::execute::{self, StepObserver};
+use crate::plan::inventory::Inventory;
 use crate::plan::select::ResourceSelection;
 use crate::plan::step::PlannedStep;
 use crate::plan::{Action, Plan, Step};
@@ -119,6 +120,37 @@ pub fn ensure_not_blocked(plan: &Plan) -> Result<()> {
     }
 }
 
+/// Clears away what killed runs have left.
+fn sweep_leftovers(paths: &InstancePaths) -> Result<()> {
+    for folder in [
+        &paths.base,
+        &paths.records,
+        &paths.tree_listings_dir(),
+        &paths.receipts_dir(),
+        &paths.logs_dir(),
+        &paths.staging_dir(),
+    ] {
+        crate::host::fs::edit::sweep_leftovers(folder)
+            .with_context(|| format!("clear {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// Finds which of the first folders are not there yet, so that a failed prepare leaves none.
+fn missing_folders(p: &InstancePaths) -> Vec<PathBuf> {
+    [
+        Some(p.prefix.as_path()),
+        Some(&p.base),
+        p.records.parent(),
+        Some(&p.records),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|p| p.symlink_metadata().is_err())
+    .map(PathBuf::from)
+    .collect()
+}
+
 impl ApplySession<'_> {
     /// Runs the job. `approve` is asked with the plan that this side has made.
     ///
@@ -128,32 +160,9 @@ impl ApplySession<'_> {
         let d = self.desired;
         let started = Instant::now();
         let _exclusive = lock_file::acquire_instance(d, "apply")?;
-        // What killed runs have left.
-        for folder in [
-            &d.paths.base,
-            &d.paths.records,
-            &d.paths.tree_listings_dir(),
-            &d.paths.receipts_dir(),
-            &d.paths.logs_dir(),
-            &d.paths.staging_dir(),
-        ] {
-            crate::host::fs::edit::sweep_leftovers(folder)
-                .with_context(|| format!("clear {}", folder.display()))?;
-        }
+        sweep_leftovers(&d.paths)?;
         let machine = HostMachine::new(&d.paths, &d.sandbox);
-        if !self.suspects.is_empty() {
-            let sandbox = crate::plan::look::Look::find_user(&machine, &d.sandbox)
-                .ok()
-                .flatten()
-                .map_or(d.owner.uid, |u| u.uid);
-            apply_steps::reread_files(
-                &self.suspects,
-                d.owner.uid,
-                sandbox,
-                &machine.hashes,
-                self.report,
-            );
-        }
+        self.reread_suspects(&machine);
         let (plan, _numbers) = lock_file::plan_with_reserved_ids(
             d,
             self.report,
@@ -179,33 +188,10 @@ impl ApplySession<'_> {
             plan: digest[..16].into(),
             owner,
         };
-        let mut inventory = crate::plan::look::Look::read_inventory(&machine, &d.paths)
-            .map_err(|u| Problem::new(u.reason))?;
-        let p = &d.paths;
-        let first: Vec<PathBuf> = [
-            Some(p.prefix.as_path()),
-            Some(&p.base),
-            p.records.parent(),
-            Some(&p.records),
-        ]
-        .into_iter()
-        .flatten()
-        .filter(|p| p.symlink_metadata().is_err())
-        .map(PathBuf::from)
-        .collect();
-        let mut hands = Executor {
-            machine: &machine,
-            paths: d.paths.clone(),
-            ids: plan.ids,
-            net: self.net.clone(),
-            hubs: self.hubs.clone(),
-            ready: Default::default(),
-            placed: Vec::new(),
-            offline: self.offline,
-            report: self.report,
-            jobs: self.jobs,
-            git: crate::host::env::git_program(d.isolation == IsolationMode::Account),
-        };
+        let mut inventory =
+            crate::plan::look::Look::read_inventory(&machine, &d.paths).map_err(Problem::from)?;
+        let first = missing_folders(&d.paths);
+        let mut hands = self.executor(&machine, &plan);
         let destroyed = matches!(self.job, ApplyTask::Destroy { .. });
         if destroyed {
             hands.make_room(&inventory);
@@ -235,10 +221,22 @@ impl ApplySession<'_> {
             ImportResults::mark_pending(&d.paths, &d.owner, &live);
         }
         let outcome = outcome_of(&plan, d, started);
-        if destroyed {
-            return Ok(outcome);
+        if !destroyed {
+            self.finish(&plan, hands, &mut inventory, &journal)?;
         }
-        self.empty_caches(&plan);
+        Ok(outcome)
+    }
+
+    /// Looks again once everything is done, and writes down what came of it.
+    fn finish(
+        &self,
+        plan: &Plan,
+        mut hands: Executor,
+        inventory: &mut Inventory,
+        journal: &ApplyJournal,
+    ) -> Result<()> {
+        let (d, machine) = (self.desired, hands.machine);
+        self.empty_caches(plan);
         // What was just sealed is vouched for once its ctime is older than the clock's grain.
         if plan.steps.iter().any(|p| {
             matches!(
@@ -248,10 +246,10 @@ impl ApplySession<'_> {
         }) {
             wait_for_grain();
         }
-        let clean = self.look_again(&machine, &plan);
+        let clean = self.look_again(machine, plan);
         if clean.is_ok() {
-            execute::remember_attributes(&plan, &mut inventory);
-            crate::plan::look::Act::write_inventory(&mut hands, &inventory)?;
+            execute::remember_attributes(plan, inventory);
+            crate::plan::look::Act::write_inventory(&mut hands, inventory)?;
         }
         // Written whatever the second look says: the steps were done.
         apply_steps::mark_placed(&hands.placed, &machine.hashes);
@@ -265,9 +263,44 @@ impl ApplySession<'_> {
             said,
             &serde_json::json!({ "changes": plan.changes.len(), "steps": plan.steps.len() }),
         );
-        journal.write_receipt(&plan, said)?;
-        clean?;
-        Ok(outcome)
+        journal.write_receipt(plan, said)?;
+        clean
+    }
+
+    /// Reads again what the caller found to differ, so that the plan knows it.
+    fn reread_suspects(&self, machine: &HostMachine) {
+        if self.suspects.is_empty() {
+            return;
+        }
+        let d = self.desired;
+        let sandbox = crate::plan::look::Look::find_user(machine, &d.sandbox)
+            .ok()
+            .flatten()
+            .map_or(d.owner.uid, |u| u.uid);
+        apply_steps::reread_files(
+            &self.suspects,
+            d.owner.uid,
+            sandbox,
+            &machine.hashes,
+            self.report,
+        );
+    }
+
+    fn executor<'m>(&'m self, machine: &'m HostMachine, plan: &Plan) -> Executor<'m> {
+        let d = self.desired;
+        Executor {
+            machine,
+            paths: d.paths.clone(),
+            ids: plan.ids,
+            net: self.net.clone(),
+            hubs: self.hubs.clone(),
+            ready: Default::default(),
+            placed: Vec::new(),
+            offline: self.offline,
+            report: self.report,
+            jobs: self.jobs,
+            git: crate::host::env::git_program(d.isolation == IsolationMode::Account),
+        }
     }
 
     /// What code has left in caches goes with it: at once where nothing runs, else before the next

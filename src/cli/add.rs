@@ -63,8 +63,7 @@ pub fn run(global: &GlobalArgs, args: &AddArgs) -> Result<u8> {
     let path = project.dir.join(MANIFEST);
     // The whole file as it will be, by the rules for every file.
     Manifest::parse(&path, &text, &project.hostname)?;
-    let real = fs::real_path(&path, nix::unistd::geteuid().as_raw())
-        .map_err(|u| Problem::new(u.reason))?;
+    let real = fs::real_path(&path, nix::unistd::geteuid().as_raw()).map_err(Problem::from)?;
     edit::write_file(&real, text.as_bytes(), 0o644, None)
         .with_context(|| format!("write {}", path.display()))?;
     let what = match &models[..] {

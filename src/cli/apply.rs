@@ -122,6 +122,7 @@ fn read_saved(file: &PathBuf) -> Result<SavedPlan> {
     let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     let saved: SavedPlan = serde_json::from_str(&text).map_err(|e| {
         Problem::new(format!("{}: no plan of comfy's: {e}", file.display()))
+            .caused_by(&e)
             .with_hint("make one with `comfy plan --out FILE`")
     })?;
     if saved.comfy_plan != 1 || saved.plan.format_version != 1 {

@@ -10,6 +10,7 @@ use crate::doctor::{
     parse_result, verdicts_of,
 };
 use crate::host::elevate;
+use crate::host::roles::Role;
 use crate::launch::LaunchMode;
 use crate::launch::client::send_request;
 use crate::plan::Desired;
@@ -106,7 +107,7 @@ fn launcher_tries(
     // Some of it is tried without walls, which no launcher without a password does.
     let mut asked = send_request(
         &launch_request(project, desired, &[], how),
-        elevate::start_role(elevate::LAUNCH_SIDE, true)?,
+        elevate::start_role(Role::Launcher, true)?,
     )?;
     let mut said = Vec::new();
     for line in asked.side.reader.lines().map_while(std::result::Result::ok) {

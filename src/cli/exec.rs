@@ -2,7 +2,7 @@ use std::io::{Read, Write};
 
 use super::GlobalArgs;
 use super::run::{launch_request, warn_about_launch};
-use crate::host::elevate::ElevatedProcess;
+use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
 use crate::launch::client::{LaunchHandle, request_launch};
 use crate::launch::{KILL, LaunchAnswer, LaunchMode, STOP};
@@ -29,7 +29,7 @@ pub fn run(global: &GlobalArgs, args: &ExecArgs) -> Result<u8> {
     let LaunchHandle {
         answer,
         side:
-            ElevatedProcess {
+            RoleProcess {
                 mut child,
                 mut stdin,
                 mut reader,

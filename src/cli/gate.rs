@@ -7,15 +7,16 @@ use super::run::launch_request;
 use crate::apply::owner_side::ElevatedApply;
 use crate::apply::session::ApplyTask;
 use crate::desired::Desired;
-use crate::host::elevate::{self, ElevatedProcess};
+use crate::host::elevate;
 use crate::host::machine::HostMachine;
+use crate::host::roles::spawn::RoleProcess;
 use crate::ids::GenerationId;
 use crate::launch::LaunchMode;
 use crate::launch::import_check_run::{self, ImportHealth, ImportResults};
 use crate::plan::Plan;
 use crate::plan::look::Look;
 use crate::plan::select::ResourceSelection;
-use crate::problem::{EXIT_INTERRUPTED, Problem, Result};
+use crate::problem::{Problem, Result};
 use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
@@ -70,7 +71,7 @@ impl Gate<'_> {
         }
         let now = match self.load(None, elevated, &mut book) {
             Ok(now) => now,
-            Err(p) if self.back || p.exit == EXIT_INTERRUPTED => return Err(p),
+            Err(p) if self.back || p.is_interrupted() => return Err(p),
             // The machine is what was asked for, all the same.
             Err(p) => {
                 render::print_warning(&format!("nothing could be loaded to try it: {p}"));
@@ -85,7 +86,7 @@ impl Gate<'_> {
             .filter(|id| !now.is_good() && book.health_of(id).is_none())
         {
             match self.load(Some(id.to_string()), None, &mut book) {
-                Err(p) if p.exit == EXIT_INTERRUPTED => return Err(p),
+                Err(p) if p.is_interrupted() => return Err(p),
                 Err(p) => render::print_warning(&format!(
                     "generation {id} could not be loaded, so nothing is compared: {p}"
                 )),
@@ -127,7 +128,7 @@ impl Gate<'_> {
             None => "Loading everything once…".to_string(),
             Some(id) => format!("Loading generation {id}, to compare…"),
         });
-        let side: ElevatedProcess = match elevated {
+        let side: RoleProcess = match elevated {
             Some(e) => e.into_launcher()?,
             None => elevate::launch_side(
                 &self.desired.sandbox,

@@ -262,7 +262,7 @@ pub fn write_lock(project: &ComfyProject, resolved: &ResolvedLock) -> Result<boo
     }
     let me = nix::unistd::geteuid().as_raw();
     let path = project.dir.join(lock::FILE);
-    let real = fs::real_path(&path, me).map_err(|u| Problem::new(u.reason))?;
+    let real = fs::real_path(&path, me).map_err(Problem::from)?;
     fs::edit::write_file(&real, text.as_bytes(), 0o644, None)
         .with_context(|| format!("write {}", path.display()))?;
     Ok(true)

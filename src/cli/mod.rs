@@ -37,6 +37,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use super::problem::{EXIT_ERROR, Problem, Result};
 use super::render::{self, ColorChoice};
 use crate::project;
+use crate::roles::Role;
 
 /// ComfyUI as another user of this machine, at full speed, as code.
 ///
@@ -119,26 +120,26 @@ enum Command {
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
-    #[command(name = "__root", hide = true)]
+    #[command(name = Role::Root.subcommand(), hide = true)]
     Root,
-    #[command(name = "__launch", hide = true)]
-    Launch {
+    #[command(name = Role::Launcher.subcommand(), hide = true)]
+    Launcher {
         /// This one and no other: what a rule of sudo's names.
         instance: Option<String>,
         /// Nobody asks: the system starts.
         #[arg(long, requires = "instance")]
         boot: bool,
     },
-    #[command(name = "__cell", hide = true)]
-    Cell,
-    #[command(name = "__front", hide = true)]
-    Front,
-    #[command(name = "__build", hide = true)]
+    #[command(name = Role::Sandbox.subcommand(), hide = true)]
+    Sandbox,
+    #[command(name = Role::Gateway.subcommand(), hide = true)]
+    Gateway,
+    #[command(name = Role::Build.subcommand(), hide = true)]
     Build,
-    #[command(name = "__prove", hide = true)]
-    Prove,
-    #[command(name = "__log", hide = true)]
-    Scribe,
+    #[command(name = Role::Probe.subcommand(), hide = true)]
+    Probe,
+    #[command(name = Role::LogWriter.subcommand(), hide = true)]
+    LogWriter,
 }
 
 /// Parses the command line, runs the command, prints what went wrong.
@@ -158,15 +159,15 @@ pub fn main() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Launch { instance, boot } => {
+        Command::Launcher { instance, boot } => {
             return crate::launch::supervisor::serve_launch(instance, boot);
         }
-        Command::Cell => return crate::launch::sandbox_process::serve_sandbox(),
-        Command::Front => return crate::gateway::process::serve_gateway(),
+        Command::Sandbox => return crate::launch::sandbox_process::serve_sandbox(),
+        Command::Gateway => return crate::gateway::process::serve_gateway(),
         Command::Build => return crate::host::build::process::serve_job(),
-        Command::Prove => return crate::launch::add_only_probe::serve_probe(),
-        Command::Scribe => return crate::launch::log_writer::serve_log(),
-        Command::Root => return crate::apply::root_side::serve_root(&project::for_root),
+        Command::Probe => return crate::launch::add_only_probe::serve_probe(),
+        Command::LogWriter => return crate::launch::log_writer::serve_log(),
+        Command::Root => return crate::apply::root_side::serve_apply(&project::for_root),
         _ => {}
     }
     render::set_up(cli.global.color, cli.global.quiet);
@@ -177,19 +178,19 @@ pub fn main() -> ExitCode {
     ));
     let result = match (run(&cli), render::stdout_error()) {
         // The terminal's Ctrl-C ends git and uv too: what they say of that is no news.
-        (Err(p), _) if p.exit == EXIT_ERROR && crate::host::signals::is_interrupted() => {
+        (Err(p), _) if !p.is_interrupted() && crate::host::signals::is_interrupted() => {
             Err(Problem::interrupted())
         }
-        (Ok(_), Some(e)) => Err(Problem::new(format!(
-            "the output could not be written: {e}"
-        ))),
+        (Ok(_), Some(e)) => {
+            Err(Problem::new(format!("the output could not be written: {e}")).caused_by(e))
+        }
         (result, _) => result,
     };
     match result {
         Ok(code) => ExitCode::from(code),
         Err(p) => {
             render::print_problem(&p);
-            ExitCode::from(p.exit)
+            ExitCode::from(p.exit())
         }
     }
 }
@@ -225,12 +226,12 @@ fn run(cli: &CommandLine) -> Result<u8> {
         Command::Completions(a) => completions::run(a),
         Command::Man(a) => man::run(a),
         Command::Root
-        | Command::Launch { .. }
-        | Command::Cell
-        | Command::Front
+        | Command::Launcher { .. }
+        | Command::Sandbox
+        | Command::Gateway
         | Command::Build
-        | Command::Prove
-        | Command::Scribe => Ok(EXIT_ERROR),
+        | Command::Probe
+        | Command::LogWriter => Ok(EXIT_ERROR),
     }
 }
 

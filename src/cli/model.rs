@@ -95,7 +95,7 @@ pub fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
         .strip_prefix("~/")
         .map_or_else(|| share.clone().into(), |rest| owner.home.join(rest));
     let at = fs::real_path(&folder, owner.uid)
-        .map_err(|u| Problem::new(u.reason))?
+        .map_err(Problem::from)?
         .join(&**path);
     let Ok(file) = install::open_regular(&at, &|_| true) else {
         row("file", &format!("{} is not there", at.display()));

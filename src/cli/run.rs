@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::GlobalArgs;
 use crate::desired::Desired;
 use crate::gateway::tokens::GatewayCredentials;
-use crate::host::elevate::ElevatedProcess;
+use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
 use crate::launch::client::{LaunchHandle, request_launch};
 use crate::launch::import_log::{self, ImportLog};
@@ -44,12 +44,11 @@ pub fn run(global: &GlobalArgs, args: &RunArgs) -> Result<u8> {
     };
     let LaunchHandle {
         answer,
-        side:
-            ElevatedProcess {
-                mut child,
-                stdin,
-                reader,
-            },
+        side: RoleProcess {
+            mut child,
+            stdin,
+            reader,
+        },
     } = request_launch(
         &launch_request(&project, &desired, &args.args, how),
         &desired.paths,

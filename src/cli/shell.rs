@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::GlobalArgs;
 use super::run::{launch_request, warn_about_launch};
-use crate::host::elevate::ElevatedProcess;
+use crate::host::roles::spawn::RoleProcess;
 use crate::host::terminal::{RawMode, TerminalSize, caller_size};
 use crate::host::{env, signals};
 use crate::launch::client::{LaunchHandle, request_launch};
@@ -35,7 +35,7 @@ pub fn run(global: &GlobalArgs, _: &ShellArgs) -> Result<u8> {
     let LaunchHandle {
         answer,
         side:
-            ElevatedProcess {
+            RoleProcess {
                 mut child,
                 mut stdin,
                 mut reader,

@@ -13,7 +13,7 @@ pub mod upstream;
 
 use std::path::PathBuf;
 
-use super::problem::{Context, EXIT_INTERRUPTED, Result};
+use super::problem::{Context, Result};
 use super::render;
 
 use crate::demo::place::DemoFolder;
@@ -38,7 +38,7 @@ pub fn run(wish: &DemoOptions) -> Result<()> {
     let stays = wish.keep || !place.temporary;
     let told = story::tell_story(&mut DemoTerminal::new(&comfy, &place));
     match &told {
-        Err(p) if p.exit != EXIT_INTERRUPTED => {
+        Err(p) if !p.is_interrupted() => {
             return told.map_err(|p| {
                 p.with_hint(format!(
                     "everything is still there to look at: {}",

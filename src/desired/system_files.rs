@@ -86,7 +86,7 @@ fn service_label(sandbox: &str) -> String {
 fn launcher_command(paths: &InstancePaths, sandbox: &str) -> Vec<String> {
     vec![
         paths.launcher_program().display().to_string(),
-        crate::host::elevate::LAUNCH_SIDE.into(),
+        crate::roles::Role::Launcher.subcommand().into(),
         sandbox.into(),
     ]
 }

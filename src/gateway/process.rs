@@ -1,8 +1,8 @@
 //! The process of the front: takes what root opened for it, becomes nobody, then listens.
 
 use std::convert::Infallible;
-use std::io::{BufRead, Write};
-use std::os::fd::OwnedFd;
+use std::io::Write;
+use std::os::fd::RawFd;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,8 +21,10 @@ use super::egress::{self, EgressProxy, OutboundDialer};
 use super::header_limit::HeaderLimitReader;
 use super::relay::{ClientConnection, GatewayRelay};
 use super::tokens::SessionStore;
+use crate::host::fs;
 use crate::host::peer::{self, PeerLookup};
-use crate::host::{fs, launched};
+use crate::host::roles::credentials::{self, Dropped};
+use crate::host::roles::serve::{self, Report, RoleConfig};
 use crate::manifest::EgressPolicy;
 use crate::problem::{Context, Result};
 
@@ -37,59 +39,53 @@ const OPEN_FILES: u64 = 8192;
 /// How long a request may take to say what it is.
 const HEAD: Duration = Duration::from_secs(30);
 
-/// Serves until its stdin ends. The first line of it is the [`Config`]. Must be called while there
-/// is one thread.
-pub fn serve_gateway() -> ExitCode {
-    let mut line = String::new();
-    let asked = std::io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .context("read what to serve");
-    let config = asked.and_then(|_| {
-        serde_json::from_str::<GatewayConfig>(&line).context("understand what to serve")
-    });
-    let (config, report) =
-        match config.and_then(|c| launched::take_over(c.report).map(|fd| (c, fd))) {
-            Ok(both) => both,
-            Err(p) => {
-                crate::render::print_problem(&p);
-                return ExitCode::FAILURE;
-            }
-        };
-    let mut report = Some(report);
-    match run_gateway(config, &mut report) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(p) => {
-            match report {
-                Some(fd) => drop(
-                    std::fs::File::from(fd)
-                        .write_all(serde_json::to_string(&p).unwrap_or_default().as_bytes()),
-                ),
-                None => crate::render::print_problem(&p),
-            }
-            ExitCode::FAILURE
-        }
+impl RoleConfig for GatewayConfig {
+    const WHAT: &'static str = "what to serve";
+
+    fn report(&self) -> Option<RawFd> {
+        Some(self.report)
     }
 }
 
-fn run_gateway(config: GatewayConfig, report: &mut Option<OwnedFd>) -> Result<()> {
-    launched::keep_three()?;
-    launched::die_with(config.launcher)?;
-    launched::set_rlimits(OPEN_FILES, None)?;
-    nix::sys::stat::umask(fs::as_mode(0o077));
-    let listener = std::net::TcpListener::from(launched::take_over(config.listener)?);
-    listener.set_nonblocking(true).context("listen")?;
-    // Both belong to the network outside, where this process does not stay.
-    let peers = peer::of_this_system().context("ask whose connections are")?;
-    let (outside, proxy) = drop_privileges(&config)?;
-    let proxy_listener = proxy;
+/// Serves until its stdin ends. The first line of it is the [`Config`]. Must be called while there
+/// is one thread.
+pub fn serve_gateway() -> ExitCode {
+    serve::serve(|config: GatewayConfig, report| {
+        serve::cloexec_from_3()?;
+        serve::die_with_parent(config.launcher)?;
+        credentials::set_rlimits(OPEN_FILES, None)?;
+        nix::sys::stat::umask(fs::as_mode(0o077));
+        let listener = std::net::TcpListener::from(serve::adopt_fd(config.listener)?);
+        listener.set_nonblocking(true).context("listen")?;
+        // Both belong to the network outside, where this process does not stay.
+        let peers = peer::of_this_system().context("ask whose connections are")?;
+        let (outer, dropped) = drop_privileges(&config)?;
+        run_gateway(config, listener, peers.as_ref(), outer, report, &dropped).map(|()| 0)
+    })
+}
+
+/// What of the gateway reaches outside and inside: who dials, and where the proxy listens.
+struct Outer {
+    dialer: Option<OutboundDialer>,
+    proxy: std::net::TcpListener,
+}
+
+/// Serves, as nobody.
+fn run_gateway(
+    config: GatewayConfig,
+    listener: std::net::TcpListener,
+    peers: &dyn PeerLookup,
+    outer: Outer,
+    report: &mut Report,
+    _: &Dropped,
+) -> Result<()> {
     // The log may take its time, and whoever has a page open does not wait for that.
     let (tell, told) = std::sync::mpsc::sync_channel::<String>(egress::NAMED);
     std::thread::spawn(move || {
         told.iter()
             .for_each(|line| crate::render::print_stdout(&format!("comfy: {line}")))
     });
-    let proxy = Arc::new(EgressProxy::new(config.egress, outside, move |line| {
+    let proxy = Arc::new(EgressProxy::new(config.egress, outer.dialer, move |line| {
         drop(tell.try_send(line))
     }));
     let front = Arc::new(GatewayRelay::new(
@@ -106,24 +102,22 @@ fn run_gateway(config: GatewayConfig, report: &mut Option<OwnedFd>) -> Result<()
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         std::process::exit(0);
     });
-    *report = None;
+    report.succeed();
     runtime.block_on(async {
         let listener = TcpListener::from_std(listener).context("listen")?;
         tokio::spawn(
-            proxy.accept_connections(TcpListener::from_std(proxy_listener).context("listen")?),
+            proxy.accept_connections(TcpListener::from_std(outer.proxy).context("listen")?),
         );
-        accept_connections(&listener, &front, peers.as_ref()).await;
+        accept_connections(&listener, &front, peers).await;
         Ok(())
     })
 }
 
 /// Goes into the launch's network, becomes an account that does not exist, and lets go of the file
 /// system. The thread that stays outside is as poor; the proxy's listener is inside.
-fn drop_privileges(
-    config: &GatewayConfig,
-) -> Result<(Option<OutboundDialer>, std::net::TcpListener)> {
+fn drop_privileges(config: &GatewayConfig) -> Result<(Outer, Dropped)> {
     // Every thread has its own confinement: it comes before the second one.
-    launched::no_new_rights()?;
+    credentials::set_no_new_privs()?;
     #[cfg(target_os = "linux")]
     crate::host::confine::landlock_rules::apply_rules(
         &crate::confine::gateway_confinement(
@@ -133,25 +127,25 @@ fn drop_privileges(
         ),
         &std::collections::BTreeMap::new(),
     )?;
-    let outside = (config.egress != EgressPolicy::Deny)
+    let dialer = (config.egress != EgressPolicy::Deny)
         .then(OutboundDialer::start_thread)
         .transpose()
         .context("start the way out")?;
     #[cfg(target_os = "linux")]
     {
         if let Some(network) = config.network {
-            crate::host::confine::netns::enter_netns(&launched::take_over(network)?)?;
+            crate::host::confine::netns::enter_netns(&serve::adopt_fd(network)?)?;
         }
     }
     let proxy = std::net::TcpListener::bind(config.proxy)
         .and_then(|l| l.set_nonblocking(true).map(|()| l))
         .context("listen for the way out")?;
-    launched::drop_groups()?;
-    launched::become_id(config.uid, config.uid)?;
-    launched::set_not_dumpable();
+    let groups = credentials::clear_groups()?;
+    let dropped = credentials::set_ids_permanently(config.uid, config.uid, groups)?;
+    credentials::set_not_dumpable();
     // A change of identity undoes it.
-    launched::die_with(config.launcher)?;
-    Ok((outside, proxy))
+    serve::die_with_parent(config.launcher)?;
+    Ok((Outer { dialer, proxy }, dropped))
 }
 
 /// Serves every connection of `listener`, for ever.

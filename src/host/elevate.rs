@@ -1,70 +1,15 @@
 //! The single place that may elevate: it starts the root side of comfy, through sudo or, as root,
 //! directly.
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use super::process::first_existing;
+use super::roles::Role;
+use super::roles::spawn::{RoleProcess, SYSTEM_PATH, own_program};
 use crate::desired::InstancePaths;
 use crate::desired::system_files::ComfyProgram;
 use crate::problem::{Context, Problem, Result};
-
-/// The hidden subcommand of the root side.
-pub const ROOT_SIDE: &str = "__root";
-
-/// The hidden subcommand that launches ComfyUI.
-pub const LAUNCH_SIDE: &str = "__launch";
-
-/// The hidden subcommand that becomes ComfyUI.
-pub const CELL_SIDE: &str = "__cell";
-
-/// The hidden subcommand that serves ComfyUI's port.
-pub const FRONT_SIDE: &str = "__front";
-
-/// The hidden subcommand that tries as the sandbox user what a share keeps from it.
-pub const PROVE_SIDE: &str = "__prove";
-
-/// The hidden subcommand that does one build job.
-pub const BUILD_SIDE: &str = "__build";
-
-/// The hidden subcommand that keeps the log.
-pub const SCRIBE_SIDE: &str = "__log";
-
-/// Comfy's own program in another role, with a pipe to it and one back.
-pub struct ElevatedProcess {
-    pub child: Child,
-    pub stdin: ChildStdin,
-    pub reader: BufReader<ChildStdout>,
-}
-
-impl ElevatedProcess {
-    /// Its next word, a line of JSON; what sudo or PAM print on stdout is not ours. `None`: it says
-    /// no more.
-    pub fn hear<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
-        let mut line = String::new();
-        while self.reader.read_line(&mut line).ok()? > 0 {
-            if let Ok(word) = serde_json::from_str(&line) {
-                return Some(word);
-            }
-            line.clear();
-        }
-        None
-    }
-}
-
-/// The program that runs now; on Linux by its inode, whatever its path leads to by now.
-///
-/// # Errors
-/// The system does not tell.
-pub fn own_executable() -> std::io::Result<PathBuf> {
-    let running = PathBuf::from("/proc/self/exe");
-    if running.exists() {
-        Ok(running)
-    } else {
-        std::env::current_exe()
-    }
-}
 
 /// What stat(2) says of a copy of comfy at `path`, or of the program that runs.
 ///
@@ -74,7 +19,7 @@ pub fn program_of(path: Option<&Path>) -> std::io::Result<Option<ComfyProgram>> 
     use std::os::unix::fs::MetadataExt;
     let seen = match path {
         Some(p) => p.symlink_metadata(),
-        None => own_executable().and_then(std::fs::metadata),
+        None => own_program().and_then(std::fs::metadata),
     };
     match seen {
         Ok(m) => Ok(Some(ComfyProgram {
@@ -118,15 +63,11 @@ fn passwordless_launcher(paths: &InstancePaths) -> Option<PathBuf> {
 ///
 /// # Errors
 /// As [`side`].
-pub fn launch_side(
-    instance: &str,
-    paths: &InstancePaths,
-    isolated: bool,
-) -> Result<ElevatedProcess> {
+pub fn launch_side(instance: &str, paths: &InstancePaths, isolated: bool) -> Result<RoleProcess> {
     let rule = isolated && !nix::unistd::geteuid().is_root();
     match rule.then(|| passwordless_launcher(paths)).flatten() {
-        Some(program) => start_program(&program, &[LAUNCH_SIDE, instance], true),
-        None => start_role(LAUNCH_SIDE, isolated),
+        Some(program) => start_program(&program, &[Role::Launcher.subcommand(), instance], true),
+        None => start_role(Role::Launcher, isolated),
     }
 }
 
@@ -135,16 +76,16 @@ pub fn launch_side(
 ///
 /// # Errors
 /// No sudo on this machine, or comfy's own program cannot be found.
-pub fn start_role(subcommand: &str, isolated: bool) -> Result<ElevatedProcess> {
+pub fn start_role(role: Role, isolated: bool) -> Result<RoleProcess> {
     let own: PathBuf = std::env::current_exe().context("find comfy's own program")?;
-    start_program(&own, &[subcommand], isolated)
+    start_program(&own, &[role.subcommand()], isolated)
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place that elevates")]
-fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<ElevatedProcess> {
+fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleProcess> {
     let mut command = if !isolated || nix::unistd::geteuid().is_root() {
         let mut c = Command::new(own);
-        c.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        c.env_clear().env("PATH", SYSTEM_PATH);
         for name in ["SUDO_USER", "SUDO_UID"] {
             if let Some(v) = super::env::var(name) {
                 c.env(name, v);
@@ -175,14 +116,7 @@ fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<Eleva
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::inherit());
-    let mut child = command.spawn().context("start the root side")?;
-    let pipes = child.stdin.take().zip(child.stdout.take());
-    let (stdin, stdout) = pipes.ok_or_else(|| Problem::new("no pipes to the root side"))?;
-    Ok(ElevatedProcess {
-        child,
-        stdin,
-        reader: BufReader::new(stdout),
-    })
+    RoleProcess::from_child(command.spawn().context("start the root side")?)
 }
 
 /// Makes this process, which is root by now, the side that launches: what the owner agreed to once
@@ -196,8 +130,8 @@ pub fn become_launcher() -> Problem {
     match std::env::current_exe() {
         Ok(own) => Problem::new(format!(
             "could not start the launcher: {}",
-            Command::new(own).arg(LAUNCH_SIDE).exec()
+            Command::new(own).arg(Role::Launcher.subcommand()).exec()
         )),
-        Err(e) => Problem::new(format!("could not find comfy's own program: {e}")),
+        Err(e) => Problem::new(format!("could not find comfy's own program: {e}")).caused_by(&e),
     }
 }

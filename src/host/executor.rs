@@ -1,12 +1,13 @@
 //! The real machine, as [`Act`] changes it: one step, one short function, each by descriptor.
 
+mod folders;
+mod id_claims;
+mod removal;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use nix::unistd::UnlinkatFlags;
-
 use super::build::GenerationBuilder;
-use super::fs::open_parent;
 use super::git::NetEnv;
 use super::machine::HostMachine;
 use super::models::ModelHubs;
@@ -14,14 +15,14 @@ use super::shares;
 use crate::desired::InstancePaths;
 use crate::host::build::process::JobLimits;
 use crate::host::fs::edit;
-use crate::host::fs::remove::{ForeignEntry, remove_of};
 use crate::host::models::apply_steps;
 use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::Act;
-use crate::plan::observed::{FileType, ShareSpec};
+use crate::plan::model_summary::ModelFetch;
+use crate::plan::observed::ShareSpec;
 use crate::plan::step::Step;
-use crate::problem::{Context, Problem, Result};
+use crate::problem::{Context, Result};
 use crate::progress::Reporter;
 
 pub struct Executor<'a> {
@@ -51,76 +52,6 @@ impl Executor<'_> {
         nix::unistd::geteuid()
             .is_root()
             .then_some((self.ids.seal, self.ids.records_gid()))
-    }
-
-    /// Writes down for all instances of this machine who builds for a sandbox user.
-    fn claim_ids(&self, sandbox: u32, build: u32) -> Result<()> {
-        let mut all = self.id_pairs()?;
-        if let Some((other, _)) = all
-            .iter()
-            .find(|(other, b)| **b == build && **other != sandbox)
-        {
-            return Err(Problem::new(format!(
-                "uid {build} builds for the sandbox user with uid {other} by now"
-            ))
-            .with_hint("run `comfy apply` again: it takes another one"));
-        }
-        all.insert(sandbox, build);
-        self.write_id_pairs(&all)
-    }
-
-    /// Takes it back.
-    fn release_ids(&self) -> Result<()> {
-        let mut all = self.id_pairs()?;
-        if all.remove(&self.ids.sandbox).is_none() {
-            return Ok(());
-        }
-        self.write_id_pairs(&all)
-    }
-
-    fn id_pairs(&self) -> Result<BTreeMap<u32, u32>> {
-        super::machine::id_pairs(&self.paths.id_pairs()).map_err(|u| Problem::new(u.reason))
-    }
-
-    /// Without a pair there is no file.
-    fn write_id_pairs(&self, all: &BTreeMap<u32, u32>) -> Result<()> {
-        let path = self.paths.id_pairs();
-        if all.is_empty() {
-            return edit::remove_path(&path).with_context(|| format!("remove {}", path.display()));
-        }
-        let doing = || format!("write {}", path.display());
-        let text = serde_json::to_vec(all).with_context(doing)?;
-        edit::make_parents(&path, self.ids.seal.into(), self.ids.seal_gid.into())
-            .with_context(doing)?;
-        edit::write_file(&path, &text, 0o644, self.sealed_owner()).with_context(doing)
-    }
-
-    fn make_share(&self, spec: &ShareSpec) -> Result<()> {
-        let n = shares::repair_share(spec)?;
-        self.report.print_line(&format!(
-            "share {}: {} mended",
-            spec.name,
-            crate::text::count_of(n, "entry")
-        ));
-        Ok(())
-    }
-
-    fn set_link(&self, path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
-        let what = || format!("link {} to {}", path.display(), target.display());
-        if uid == self.ids.owner {
-            let own = (
-                nix::unistd::Uid::from_raw(uid),
-                nix::unistd::Gid::from_raw(gid),
-            );
-            edit::make_parents(path, own.0, own.1).with_context(what)?;
-            if nix::unistd::geteuid().is_root() {
-                return crate::host::fs::trusted::set_link(path, target, uid, gid)
-                    .map_err(|p| p.with_prefix(&format!("could not {}: ", what())));
-            }
-        }
-        // In a folder of the sandbox user a chown by name could be raced to another file: the link
-        // stays root's there.
-        edit::set_link(path, target, None).with_context(what)
     }
 
     fn builder(&mut self) -> GenerationBuilder<'_> {
@@ -220,6 +151,61 @@ impl Executor<'_> {
         self.discard_path(staged)
     }
 
+    fn fetch_models(&mut self, items: &[ModelFetch]) -> Result<()> {
+        let hubs = self.hubs.clone();
+        let ready = apply_steps::fetch_models(&mut self.builder(), &hubs, items)?;
+        self.ready.extend(ready);
+        Ok(())
+    }
+
+    fn place_model(
+        &mut self,
+        share: &ShareSpec,
+        path: &str,
+        sha256: crate::lock::Sha256Digest,
+        keep: bool,
+    ) -> Result<()> {
+        let kept =
+            keep.then(|| format!("replaced-{}", chrono::Utc::now().format("%Y%m%dT%H%M%S%3f")));
+        let kept = apply_steps::put_model(
+            &mut self.ready,
+            share,
+            path,
+            sha256,
+            kept.as_deref(),
+            &mut self.placed,
+        )?;
+        if let Some(kept) = kept {
+            self.report.print_line(&format!(
+                "model.{path}: another file was there; it is kept as {}",
+                kept.display()
+            ));
+        }
+        Ok(())
+    }
+
+    fn write_launch(&self, spec: &crate::desired::launch::LaunchSpec) -> Result<()> {
+        let text = serde_json::to_vec_pretty(spec).context("write how ComfyUI is launched")?;
+        let path = self.paths.launch_record();
+        edit::write_file(&path, &text, 0o640, self.records_owner())
+            .with_context(|| format!("write {}", path.display()))
+    }
+
+    fn switch_to(&self, id: &crate::ids::GenerationId) -> Result<()> {
+        edit::set_link(
+            &self.paths.current_link(),
+            Path::new(&id.relative_path()),
+            self.sealed_owner(),
+        )
+        .with_context(|| format!("make generation {id} live"))
+    }
+
+    /// Removes what is sealed by a list, then the list.
+    fn remove_listed(&self, path: &Path, list: &Path, what: &str) -> Result<()> {
+        self.discard_path(path)?;
+        edit::remove_path(list).with_context(|| format!("remove the list of {what}"))
+    }
+
     /// Out of the way first, then away: a half-removed folder is never where a whole one is
     /// expected.
     fn discard_path(&self, path: &Path) -> Result<()> {
@@ -238,176 +224,6 @@ impl Executor<'_> {
         edit::move_to(path, &trash)
             .with_context(|| format!("move {} to the trash", path.display()))?;
         edit::remove_path(&trash).context("empty the trash")
-    }
-
-    fn quarantine_parts(&self, id: &str, names: &[String]) -> Result<()> {
-        for name in names {
-            crate::manifest::names::check_relative(name).map_err(|why| {
-                Problem::new(format!(
-                    "quarantine: \"{}\" {why}",
-                    crate::text::escape_text(name)
-                ))
-            })?;
-            let from = self
-                .paths
-                .generation_dir(id)
-                .join("ComfyUI/custom_nodes")
-                .join(name);
-            if from.symlink_metadata().is_err() {
-                continue;
-            }
-            let to = self.paths.quarantine_dir().join(format!(
-                "{}-{}-{name}",
-                chrono::Utc::now().format("%Y%m%dT%H%M%S"),
-                std::process::id()
-            ));
-            edit::make_dir(
-                &self.paths.quarantine_dir(),
-                self.ids.seal,
-                self.ids.seal_gid,
-                0o700,
-            )
-            .context("make the quarantine")?;
-            edit::move_to(&from, &to)
-                .with_context(|| format!("move {} to quarantine", from.display()))?;
-            self.report.print_line(&format!(
-                "{name}: nobody declared it; moved to {}",
-                to.display()
-            ));
-        }
-        Ok(())
-    }
-
-    /// A folder of somebody else's, which the sandbox user moved there when `state/` was its own,
-    /// goes out of the way unharmed.
-    fn clear_way(&self, path: &Path, uid: u32) -> std::io::Result<()> {
-        let (dir, name) = open_parent(path)?;
-        match super::fs::lstat_at(&dir, &name) {
-            // What a killed step has made is root's, and closed.
-            Ok(st)
-                if st.st_uid != uid
-                    && !(st.st_uid == self.ids.seal
-                        && super::fs::permission_bits(&st) & 0o077 == 0) =>
-            {
-                edit::move_aside(&dir, &name)
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Says what else lies in `state/`: a launch does not see it, and comfy leaves it alone.
-    fn name_unknown(&self) {
-        let all = std::fs::read_dir(self.paths.state_dir())
-            .into_iter()
-            .flatten()
-            .flatten();
-        let mut unknown: Vec<String> = all
-            .map(|e| e.file_name().to_string_lossy().into_owned())
-            .filter(|n| !InstancePaths::is_state(n))
-            .collect();
-        unknown.sort();
-        if !unknown.is_empty() {
-            let names: Vec<String> = unknown
-                .iter()
-                .take(5)
-                .map(|n| crate::text::escape_text(n))
-                .collect();
-            let more = if unknown.len() > names.len() {
-                format!(" and {} more", unknown.len() - names.len())
-            } else {
-                String::new()
-            };
-            self.report.print_line(&format!(
-                "{}: {}{more}: comfy does not know it; it is left alone, and ComfyUI does not see \
-                 it",
-                self.paths.state_dir().display(),
-                names.join(", ")
-            ));
-        }
-    }
-
-    /// A folder where the sandbox user can put things, others' among them.
-    fn remove_sandboxs(&self, path: &Path) -> Result<()> {
-        let away = |e: &std::io::Error| {
-            let foreign = e.get_ref()?.downcast_ref::<ForeignEntry>()?;
-            Some(format!(
-                "move it out of there, with the rights that it has, then run this again: sudo mv \
-                 '{}' /somewhere/else/",
-                path.join(&foreign.path).display()
-            ))
-        };
-        remove_of(path, self.ids.sandbox).map_err(|e| {
-            let p = Problem::new(format!("could not remove {}: {e}", path.display()));
-            away(&e).into_iter().fold(p, Problem::with_hint)
-        })
-    }
-
-    /// `state/` is taken back first: what is removed cannot be renamed meanwhile.
-    fn remove_state(&self) -> Result<()> {
-        let state = self.paths.state_dir();
-        if !matches!(super::fs::read_entry(&state), Ok(Some(n)) if n.kind == FileType::Dir) {
-            return edit::remove_path(&state)
-                .with_context(|| format!("remove {}", state.display()));
-        }
-        let what = || format!("take back {}", state.display());
-        edit::make_dir(&state, self.ids.seal, self.ids.seal_gid, 0o700).with_context(what)?;
-        let mut problems = Vec::new();
-        for entry in std::fs::read_dir(&state).with_context(what)? {
-            problems.extend(
-                self.remove_sandboxs(&entry.with_context(what)?.path())
-                    .err(),
-            );
-        }
-        if !problems.is_empty() {
-            return Err(Problem::from_many(problems));
-        }
-        edit::remove_path(&state).with_context(|| format!("remove {}", state.display()))
-    }
-
-    fn remove_instance(&self, backup: Option<&Path>, home: Option<&Path>) -> Result<()> {
-        if let Some(to) = backup {
-            let folder = |p: &Path| edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o700);
-            for (from, name) in [
-                (self.paths.state_dir().join("user"), "user"),
-                (self.paths.quarantine_dir(), "quarantine"),
-                (self.paths.state_dir().join("nodes"), "nodes"),
-                (self.paths.state_dir().join("core"), "core"),
-            ] {
-                if from.symlink_metadata().is_ok() && !to.join(name).exists() {
-                    folder(to)
-                        .and_then(|()| edit::move_to(&from, &to.join(name)))
-                        .with_context(|| format!("move {} to {}", from.display(), to.display()))?;
-                }
-            }
-        }
-        // Only what is the sandbox user's own: its home may have been made by somebody else in the
-        // meantime.
-        if let Some(home) = home
-            && matches!(super::fs::read_entry(home), Ok(Some(n)) if n.kind == FileType::Dir && n.uid == self.ids.sandbox)
-        {
-            self.remove_sandboxs(home)?;
-        }
-        self.remove_state()?;
-        self.release_ids()?;
-        // An instance of an older comfy may go on with what was fetched there.
-        let old = self.paths.shared_downloads();
-        let alone = |e: std::io::Result<std::fs::DirEntry>| {
-            e.is_ok_and(|e| e.path() == self.paths.base || e.path() == old)
-        };
-        if std::fs::read_dir(&self.paths.prefix).is_ok_and(|mut d| d.all(alone)) {
-            edit::remove_path(&old).context("clear the downloads")?;
-        }
-        for path in [self.paths.base.clone(), self.paths.records.clone()] {
-            edit::remove_path(&path).with_context(|| format!("remove {}", path.display()))?;
-            // The folder above, where nothing else is in it.
-            if let Ok((dir, name)) = path
-                .parent()
-                .map_or(Err(std::io::Error::other("")), open_parent)
-            {
-                let _ = nix::unistd::unlinkat(&dir, name.as_c_str(), UnlinkatFlags::RemoveDir);
-            }
-        }
-        Ok(())
     }
 }
 
@@ -436,37 +252,14 @@ impl Act for Executor<'_> {
             Step::BuildVenv { spec, reuse } => {
                 crate::host::build::venv::build_venv(&mut self.builder(), spec, reuse)
             }
-            Step::FetchModels { items } => {
-                let hubs = self.hubs.clone();
-                let ready = apply_steps::fetch_models(&mut self.builder(), &hubs, items)?;
-                self.ready.extend(ready);
-                Ok(())
-            }
+            Step::FetchModels { items } => self.fetch_models(items),
             Step::PlaceModel {
                 share,
                 path,
                 sha256,
                 keep,
                 ..
-            } => {
-                let kept = keep
-                    .then(|| format!("replaced-{}", chrono::Utc::now().format("%Y%m%dT%H%M%S%3f")));
-                let kept = apply_steps::put_model(
-                    &mut self.ready,
-                    share,
-                    path,
-                    *sha256,
-                    kept.as_deref(),
-                    &mut self.placed,
-                )?;
-                if let Some(kept) = kept {
-                    self.report.print_line(&format!(
-                        "model.{path}: another file was there; it is kept as {}",
-                        kept.display()
-                    ));
-                }
-                Ok(())
-            }
+            } => self.place_model(share, path, *sha256, *keep),
             Step::CreateGroup { name, gid } => accounts.create_group(name, *gid),
             Step::DeleteGroup { name, .. } => accounts.delete_group(name),
             Step::ClaimIds { sandbox, build } => self.claim_ids(*sandbox, *build),
@@ -486,30 +279,7 @@ impl Act for Executor<'_> {
                 gid,
                 mode,
                 passer,
-            } => {
-                if *uid == self.ids.seal {
-                    let own = (
-                        nix::unistd::Uid::from_raw(self.ids.seal),
-                        nix::unistd::Gid::from_raw(self.ids.seal_gid),
-                    );
-                    edit::make_parents(path, own.0, own.1)
-                        .with_context(|| format!("make {}", path.display()))?;
-                }
-                if path.parent() == Some(&self.paths.state_dir()) {
-                    self.clear_way(path, *uid)
-                        .with_context(|| format!("make {}", path.display()))?;
-                }
-                edit::make_dir(path, *uid, *gid, *mode)
-                    .with_context(|| format!("make {}", path.display()))?;
-                if let Some(p) = passer {
-                    // Nobody but root can rename it: it lies in a folder of root's.
-                    accounts.grant_search(path, &p.name, p.uid)?;
-                }
-                if *path == self.paths.state_dir() {
-                    self.name_unknown();
-                }
-                Ok(())
-            }
+            } => self.make_dir(path, (*uid, *gid), *mode, passer.as_ref()),
             Step::GrantSearch { folder, user, uid } => accounts.grant_search(folder, user, *uid),
             Step::RevokeSearch { folder, user, uid } => accounts.revoke_search(folder, user, *uid),
             Step::MakeShare { spec, .. } => shares::make_root(spec),
@@ -522,13 +292,13 @@ impl Act for Executor<'_> {
                 to_gid,
                 mode,
                 ..
-            } => {
-                shares::ensure_mounted(requires_mount.as_deref()).map_err(|u| {
-                    Problem::new(format!("share {name}: {}", u.reason))
-                        .with_hint("mount it, so that comfy can take its group off there")
-                })?;
-                shares::release_share(path, *from_gid, *to_gid, *mode)
-            }
+            } => self.release_share(
+                name,
+                path,
+                requires_mount.as_deref(),
+                (*from_gid, *to_gid),
+                *mode,
+            ),
             Step::SetLink {
                 path,
                 target,
@@ -537,13 +307,7 @@ impl Act for Executor<'_> {
             } => self.set_link(path, target, *uid, *gid),
             Step::RemoveLink { path, target } => edit::remove_link(path, target)
                 .with_context(|| format!("remove the link {}", path.display())),
-            Step::WriteLaunch { spec } => {
-                let text =
-                    serde_json::to_vec_pretty(spec).context("write how ComfyUI is launched")?;
-                let path = self.paths.launch_record();
-                edit::write_file(&path, &text, 0o640, self.records_owner())
-                    .with_context(|| format!("write {}", path.display()))
-            }
+            Step::WriteLaunch { spec } => self.write_launch(spec),
             Step::SetFence { uid, record } => {
                 super::egress_filter::install_rules(*uid, record, &super::process::SystemRunner)
             }
@@ -585,43 +349,23 @@ impl Act for Executor<'_> {
                 path,
                 uid,
                 gid,
-            } => {
-                let from = self
-                    .paths
-                    .generation_dir(id)
-                    .join(InstancePaths::tracked(part))
-                    .join(path);
-                let base = InstancePaths::written_by(&self.paths.state_dir(), part);
-                crate::host::shares::first_content::copy_first_content(
-                    &from,
-                    &base,
-                    Path::new(path),
-                    *uid,
-                    *gid,
-                )
-                .with_context(|| format!("give {part}: {path} its first content"))
-            }
-            Step::Switch { id } => edit::set_link(
-                &self.paths.current_link(),
-                Path::new(&id.relative_path()),
-                self.sealed_owner(),
-            )
-            .with_context(|| format!("make generation {id} live")),
-            Step::RemoveGeneration { id } => {
-                self.discard_path(&self.paths.generation_dir(id))?;
-                edit::remove_path(&self.paths.bytecode_list(id))
-                    .with_context(|| format!("remove the list of generation {id}'s bytecode"))
-            }
-            Step::RemoveVenv { id } => {
-                self.discard_path(&self.paths.venv_dir(id))?;
-                edit::remove_path(&self.paths.venv_list(id))
-                    .with_context(|| format!("remove the list of virtual environment {id}"))
-            }
-            Step::RemovePython { version } => {
-                self.discard_path(&self.paths.interpreter_dir(version))?;
-                edit::remove_path(&self.paths.python_list(version))
-                    .with_context(|| format!("remove the list of interpreter {version}"))
-            }
+            } => self.give_first_content(id, part, path, (*uid, *gid)),
+            Step::Switch { id } => self.switch_to(id),
+            Step::RemoveGeneration { id } => self.remove_listed(
+                &self.paths.generation_dir(id),
+                &self.paths.bytecode_list(id),
+                &format!("generation {id}'s bytecode"),
+            ),
+            Step::RemoveVenv { id } => self.remove_listed(
+                &self.paths.venv_dir(id),
+                &self.paths.venv_list(id),
+                &format!("virtual environment {id}"),
+            ),
+            Step::RemovePython { version } => self.remove_listed(
+                &self.paths.interpreter_dir(version),
+                &self.paths.python_list(version),
+                &format!("interpreter {version}"),
+            ),
             Step::RemoveInstance { backup, home } => {
                 self.remove_instance(backup.as_deref(), home.as_deref())
             }

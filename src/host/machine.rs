@@ -142,10 +142,7 @@ pub fn short_hostname() -> String {
 /// # Errors
 /// It cannot be read, or is none.
 pub fn id_pairs(path: &Path) -> Seen<BTreeMap<u32, u32>> {
-    let unknown = |why: String| UnknownState {
-        reason: format!("{}: {why}", path.display()),
-        root_can: false,
-    };
+    let unknown = |why: String| UnknownState::new(format!("{}: {why}", path.display()), false);
     match std::fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).map_err(|e| unknown(e.to_string())),
         Err(e)
@@ -241,10 +238,8 @@ impl Look for HostMachine {
     }
 
     fn id_taken(&self, id: u32) -> Seen<bool> {
-        let unknown = |e: nix::errno::Errno| UnknownState {
-            reason: format!("id {id}: {e}"),
-            root_can: false,
-        };
+        let unknown =
+            |e: nix::errno::Errno| UnknownState::new(format!("id {id}: {e}"), false).caused_by(&e);
         let known = self.uid_taken(id)?
             || nix::unistd::Group::from_gid(id.into())
                 .map_err(unknown)?
@@ -253,10 +248,8 @@ impl Look for HostMachine {
     }
 
     fn uid_taken(&self, id: u32) -> Seen<bool> {
-        let user = nix::unistd::User::from_uid(id.into()).map_err(|e| UnknownState {
-            reason: format!("id {id}: {e}"),
-            root_can: false,
-        })?;
+        let user = nix::unistd::User::from_uid(id.into())
+            .map_err(|e| UnknownState::new(format!("id {id}: {e}"), false).caused_by(&e))?;
         Ok(user.is_some() || super::reserved_ids::by_another(&self.sandbox, id))
     }
 
@@ -276,9 +269,11 @@ impl Look for HostMachine {
     }
 
     fn process_count(&self, uid: u32) -> Seen<usize> {
-        super::process::count_of(uid).ok_or_else(|| UnknownState {
-            reason: format!("processes of uid {uid}: the system does not show them"),
-            root_can: true,
+        super::process::count_of(uid).ok_or_else(|| {
+            UnknownState::new(
+                format!("processes of uid {uid}: the system does not show them"),
+                true,
+            )
         })
     }
 
@@ -330,9 +325,9 @@ impl Look for HostMachine {
 
     fn generation_spec(&self, paths: &InstancePaths, id: &str) -> Seen<Option<GenSpec>> {
         let folder = paths.generation_dir(id);
-        build::read_spec(&folder, id).map_err(|e| UnknownState {
-            reason: format!("{}: {e}", folder.display()),
-            root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
+        build::read_spec(&folder, id).map_err(|e| {
+            let root_can = e.kind() == std::io::ErrorKind::PermissionDenied;
+            UnknownState::new(format!("{}: {e}", folder.display()), root_can).caused_by(&e)
         })
     }
 
@@ -395,10 +390,11 @@ impl Look for HostMachine {
             {
                 Ok(None)
             }
-            Err(e) => Err(UnknownState {
-                reason: format!("{}: {e}", path.display()),
-                root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
-            }),
+            Err(e) => Err(UnknownState::new(
+                format!("{}: {e}", path.display()),
+                e.kind() == std::io::ErrorKind::PermissionDenied,
+            )
+            .caused_by(&e)),
         }
     }
 
@@ -411,9 +407,8 @@ impl Look for HostMachine {
     }
 
     fn comfy_program(&self, path: Option<&Path>) -> Seen<Option<ComfyProgram>> {
-        super::elevate::program_of(path).map_err(|e| UnknownState {
-            reason: format!("comfy's own program: {e}"),
-            root_can: false,
+        super::elevate::program_of(path).map_err(|e| {
+            UnknownState::new(format!("comfy's own program: {e}"), false).caused_by(&e)
         })
     }
 
@@ -428,22 +423,26 @@ impl Look for HostMachine {
             {
                 Ok(None)
             }
-            Err(e) => Err(UnknownState {
-                reason: format!("{}: {e}", path.display()),
-                root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
-            }),
+            Err(e) => Err(UnknownState::new(
+                format!("{}: {e}", path.display()),
+                e.kind() == std::io::ErrorKind::PermissionDenied,
+            )
+            .caused_by(&e)),
         }
     }
 
     fn read_inventory(&self, paths: &InstancePaths) -> Seen<Inventory> {
         let path = paths.inventory_file();
         match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|e| UnknownState {
-                reason: format!(
-                    "{}: {e}; restore it, or move it away: comfy then adopts what is there",
-                    path.display()
-                ),
-                root_can: false,
+            Ok(text) => serde_json::from_slice(&text).map_err(|e| {
+                UnknownState::new(
+                    format!(
+                        "{}: {e}; restore it, or move it away: comfy then adopts what is there",
+                        path.display()
+                    ),
+                    false,
+                )
+                .caused_by(&e)
             }),
             Err(e)
                 if matches!(
@@ -453,10 +452,11 @@ impl Look for HostMachine {
             {
                 Ok(Inventory::default())
             }
-            Err(e) => Err(UnknownState {
-                reason: format!("{}: {e}", path.display()),
-                root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
-            }),
+            Err(e) => Err(UnknownState::new(
+                format!("{}: {e}", path.display()),
+                e.kind() == std::io::ErrorKind::PermissionDenied,
+            )
+            .caused_by(&e)),
         }
     }
 }

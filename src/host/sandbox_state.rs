@@ -330,7 +330,7 @@ pub fn ensure_sealed(paths: &InstancePaths) -> Result<()> {
         Ok(Some(n)) if n.kind == FileType::Dir && n.uid == 0 && n.mode & 0o022 == 0 => Ok(()),
         Ok(None) => Err(Problem::new(format!("{} is not there", state.display()))
             .with_hint("run `comfy apply`")),
-        Err(u) => Err(Problem::new(u.reason)),
+        Err(u) => Err(u.into()),
         Ok(Some(_)) => {
             let why = format!(
                 "{} is not root's, as older versions of comfy had it: what is in it could be \

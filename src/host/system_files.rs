@@ -16,7 +16,7 @@ use crate::problem::{Context, Problem, Result};
 /// It is another by now; the disk.
 pub fn install_launcher(path: &Path, size: u64, modified: i64) -> Result<()> {
     let doing = || format!("copy comfy to {}", path.display());
-    let own = super::elevate::own_executable().with_context(doing)?;
+    let own = super::roles::spawn::own_program().with_context(doing)?;
     let seen = super::elevate::program_of(None).with_context(doing)?;
     let bytes = std::fs::read(own).with_context(doing)?;
     if seen.is_none_or(|p| (p.size, p.modified) != (size, modified)) || bytes.len() as u64 != size {

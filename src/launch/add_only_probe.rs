@@ -6,7 +6,7 @@
 //! account.
 
 use std::fs::File;
-use std::io::{BufRead, Read, Write};
+use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -17,11 +17,12 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::fstat;
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
-use super::processes;
 use super::sandbox_process::SandboxAccount;
 use crate::desired::launch::LaunchSpec;
 use crate::host::fs::{as_mode, c_string, edit, lstat_at, open_dir_at};
-use crate::host::{elevate, launched};
+use crate::host::roles::credentials::{self, Dropped};
+use crate::host::roles::serve::{self, RoleConfig};
+use crate::host::roles::{Role, spawn};
 use crate::plan::observed::ShareSpec;
 use crate::problem::{Context, Problem, Result};
 
@@ -141,10 +142,10 @@ fn make_file(share: &ShareSpec, opened: &OwnedFd, name: &str) -> std::io::Result
 /// What the sandbox user could do with the file, in words.
 fn try_file(asked: &ProbeConfig, opened: &OwnedFd) -> Result<Vec<String>> {
     let doing = || "become the sandbox user".to_string();
-    let mut c = processes::role_command(elevate::PROVE_SIDE)?;
-    launched::hand_over(&mut c, &[opened]);
+    let mut c = spawn::role_command(Role::Probe)?;
+    spawn::inherit_fds(&mut c, &[opened]);
     let mut child = c.stdout(Stdio::piped()).spawn().with_context(doing)?;
-    processes::send_config(&mut child, asked)?;
+    spawn::send_config(&mut child, asked)?;
     drop(child.stdin.take());
     let mut said = String::new();
     if let Some(out) = child.stdout.take() {
@@ -158,33 +159,27 @@ fn try_file(asked: &ProbeConfig, opened: &OwnedFd) -> Result<Vec<String>> {
     serde_json::from_str(&said).context("understand what was tried")
 }
 
-/// Becomes the sandbox user and tries it. Must be called while there is one thread.
-pub fn serve_probe() -> ExitCode {
-    let run = || -> Result<()> {
-        let mut text = String::new();
-        std::io::stdin()
-            .lock()
-            .read_line(&mut text)
-            .context("read what to try")?;
-        let asked: ProbeConfig = serde_json::from_str(&text).context("understand what to try")?;
-        launched::take_groups(&asked.account.name, asked.account.gid)?;
-        let folder = launched::take_over(asked.folder)?;
-        launched::become_id(asked.account.uid, asked.account.gid)?;
-        nix::unistd::fchdir(&folder).context("enter the share")?;
-        let answer = serde_json::to_string(&possible_changes(Path::new(&asked.name)))
-            .context("say what could be done")?;
-        writeln!(std::io::stdout(), "{answer}").context("say what could be done")
-    };
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(p) => {
-            crate::render::print_problem(&p);
-            ExitCode::FAILURE
-        }
-    }
+impl RoleConfig for ProbeConfig {
+    const WHAT: &'static str = "what to try";
 }
 
-fn possible_changes(file: &Path) -> Vec<&'static str> {
+/// Becomes the sandbox user and tries it. Must be called while there is one thread.
+pub fn serve_probe() -> ExitCode {
+    serve::serve(|asked: ProbeConfig, _| {
+        let account = &asked.account;
+        let groups = credentials::init_groups(&account.name, account.gid)?;
+        let folder = serve::adopt_fd(asked.folder)?;
+        let dropped = credentials::set_ids_permanently(account.uid, account.gid, groups)?;
+        nix::unistd::fchdir(&folder).context("enter the share")?;
+        let answer = serde_json::to_string(&possible_changes(Path::new(&asked.name), &dropped))
+            .context("say what could be done")?;
+        writeln!(std::io::stdout(), "{answer}").context("say what could be done")?;
+        Ok(0)
+    })
+}
+
+/// Tries what only the owner may do, and says what of it worked.
+fn possible_changes(file: &Path, _: &Dropped) -> Vec<&'static str> {
     let mut done = Vec::new();
     let open = |append: bool| {
         std::fs::OpenOptions::new()

@@ -4,14 +4,15 @@ use std::io::Write;
 
 use super::{LaunchAnswer, LaunchRequest};
 use crate::desired::InstancePaths;
-use crate::host::elevate::{self, ElevatedProcess};
+use crate::host::elevate;
+use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
 use crate::problem::{Context, Problem, Result};
 
 /// A launcher that answered: words go to its stdin, whose end means to stop.
 pub struct LaunchHandle {
     pub answer: LaunchAnswer,
-    pub side: ElevatedProcess,
+    pub side: RoleProcess,
 }
 
 /// # Errors
@@ -31,11 +32,11 @@ pub fn request_launch(
 ///
 /// # Errors
 /// As [`ask`].
-pub fn send_request(request: &LaunchRequest, mut side: ElevatedProcess) -> Result<LaunchHandle> {
+pub fn send_request(request: &LaunchRequest, mut side: RoleProcess) -> Result<LaunchHandle> {
     let text = serde_json::to_string(request).context("ask the launcher")?;
     // One that ended already says why on its own.
     let _ = writeln!(side.stdin, "{text}");
-    match side.hear() {
+    match side.recv() {
         Some(LaunchAnswer::Failed(p)) => {
             let _ = side.child.wait();
             Err(p)

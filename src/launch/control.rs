@@ -96,6 +96,7 @@ pub fn send_stop(paths: &InstancePaths) -> Result<()> {
                 "ComfyUI does not listen at {}: {e}",
                 paths.control_socket().display()
             ))
+            .caused_by(&e)
             .with_hint("are you its owner? `comfy status` shows what runs")
         })?;
         writeln!(stream, "{word}").with_context(|| format!("say {word}"))?;

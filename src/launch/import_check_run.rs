@@ -10,8 +10,8 @@ use super::client::{LaunchHandle, send_request};
 use super::import_log::{ImportLog, more_hints_line, nodes_summary};
 use super::{KILL, LaunchAnswer, LaunchRequest, STOP, log_writer};
 use crate::desired::{InstancePaths, PrimaryUser};
-use crate::host::elevate::ElevatedProcess;
 use crate::host::fs::edit;
+use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
 use crate::problem::{Context, Problem, Result};
 use crate::records::running;
@@ -177,12 +177,12 @@ fn record_owner(owner: &PrimaryUser) -> Option<(u32, u32)> {
 ///
 /// # Errors
 /// Nothing could be started; interrupted.
-pub fn load_all(request: &LaunchRequest, side: ElevatedProcess) -> Result<ImportHealth> {
+pub fn load_all(request: &LaunchRequest, side: RoleProcess) -> Result<ImportHealth> {
     let started = Instant::now();
     let LaunchHandle {
         answer,
         side:
-            ElevatedProcess {
+            RoleProcess {
                 mut child,
                 mut stdin,
                 reader,

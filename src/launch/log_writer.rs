@@ -3,7 +3,7 @@
 //! when ComfyUI is ready and which nodes failed.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::fd::RawFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
@@ -14,7 +14,8 @@ use super::import_log::ImportLog;
 use crate::desired::InstancePaths;
 use crate::gateway::tokens::GatewayCredentials;
 use crate::host::fs::edit;
-use crate::host::launched;
+use crate::host::roles::credentials::{self, Dropped};
+use crate::host::roles::serve::{self, RoleConfig};
 use crate::problem::{Context, Result};
 
 /// What the supervisor asks of it, on stdin.
@@ -74,35 +75,33 @@ fn status_path(paths: &InstancePaths) -> PathBuf {
     paths.logs_dir().join("status.json")
 }
 
-/// Serves until ComfyUI says no more. Must be called while there is one thread.
-pub fn serve_log() -> ExitCode {
-    match run_log() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(p) => {
-            crate::render::print_problem(&p);
-            ExitCode::FAILURE
-        }
-    }
+impl RoleConfig for LogConfig {
+    const WHAT: &'static str = "what to write down";
 }
 
-fn run_log() -> Result<()> {
-    let mut text = String::new();
-    std::io::stdin()
-        .read_to_string(&mut text)
-        .context("read what to write down")?;
-    let config: LogConfig = serde_json::from_str(&text).context("understand what to write down")?;
-    let input = launched::take_over(config.input)?;
-    // The terminal's Ctrl-C is the supervisor's.
-    nix::unistd::setsid().context("begin a session")?;
-    if let Some((uid, gid)) = config.account {
-        launched::drop_groups()?;
-        launched::become_id(uid, gid)?;
-    }
+/// Writes the log until ComfyUI says no more. Must be called while there is one thread.
+pub fn serve_log() -> ExitCode {
+    serve::serve(|config: LogConfig, _| {
+        let input = serve::adopt_fd(config.input)?;
+        // The terminal's Ctrl-C is the supervisor's.
+        nix::unistd::setsid().context("begin a session")?;
+        let dropped = match config.account {
+            Some((uid, gid)) => {
+                credentials::set_ids_permanently(uid, gid, credentials::clear_groups()?)?
+            }
+            None => Dropped::as_caller(),
+        };
+        write_log(&config, input, &dropped).map(|()| 0)
+    })
+}
+
+/// Writes down what comes from `input`, as the owner.
+fn write_log(config: &LogConfig, input: OwnedFd, _: &Dropped) -> Result<()> {
     nix::sys::stat::umask(crate::host::fs::as_mode(0o077));
     let mut log = RotatingLog::open_log(&config.paths)?;
     let status = Arc::new(Mutex::new(LogStatus::default()));
     write_status(&config.paths, &status);
-    wait_for_answer(&config, &status);
+    wait_for_answer(config, &status);
     let mut watch = ImportLog::for_nodes(&config.nodes);
     let hear = line_queue(std::fs::File::from(input), |line| line);
     let (mut due, mut noted) = (false, None::<Instant>);

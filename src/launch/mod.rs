@@ -5,15 +5,21 @@
 //! keeps.
 
 pub mod add_only_probe;
+mod applied;
 pub mod client;
 pub mod control;
+mod gateway_process;
 pub mod import_check_run;
 pub mod import_log;
 pub mod log_writer;
+mod mode;
+mod network;
 pub mod port;
+mod preparation;
 pub mod processes;
 pub mod ready;
 pub mod sandbox_process;
+mod stdio;
 pub mod supervisor;
 
 use super::doctor::ProbeRequest;
@@ -31,6 +37,11 @@ pub struct LaunchRequest {
     /// For this launch alone, after those of the manifest.
     pub args: Vec<String>,
     pub how: LaunchMode,
+}
+
+impl crate::host::roles::serve::RoleConfig for LaunchRequest {
+    const WHAT: &'static str = "the request";
+    const LONGEST: u64 = 1 << 20;
 }
 
 /// What is launched, and who attends it.

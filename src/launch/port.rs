@@ -39,6 +39,7 @@ pub fn claim_port(listen: &str, port: u16) -> Result<TcpListener> {
             )
         }
         Err(e) => Err(Problem::new(format!("{listen} port {port}: {e}"))
+            .caused_by(&e)
             .with_hint("`listen` must be an address of this machine")),
     }
 }

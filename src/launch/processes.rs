@@ -1,130 +1,32 @@
 //! The processes of a launch: the front, then ComfyUI; and their end.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::gateway_process::{GatewayProcess, start_gateway};
+#[cfg(target_os = "linux")]
+use super::network;
+use super::network::LaunchNetwork;
 use super::sandbox_process::{SandboxAccount, SandboxConfig};
-use super::{KILL, STOP, ShellInput, port};
+use super::{KILL, port};
 use crate::confine::Confinement;
-use crate::desired::launch::{self, InnerPorts, LaunchSpec};
-use crate::gateway::{self, access, tokens};
+use crate::desired::launch::{self, LaunchSpec};
 use crate::host::confine::opened_paths::OpenedPath;
-use crate::host::{elevate, launched, lines, memory_cgroup, terminal};
+use crate::host::memory_cgroup;
+use crate::host::roles::{Role, spawn};
 #[cfg(target_os = "linux")]
 use crate::manifest::EgressPolicy;
 use crate::problem::{Context, Problem, Result};
 
-/// Where proxies usually listen.
-const PROXY: u16 = 3128;
 /// How long ComfyUI may take to end by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Where ComfyUI listens, how much memory it gets, and what this system lacks to keep it there.
-pub struct LaunchNetwork {
-    /// A network namespace of the launch's own.
-    pub room: Option<OwnedFd>,
-    pub inner: SocketAddr,
-    /// Where the proxy for the way out listens, where there is a front.
-    pub proxy: Option<SocketAddr>,
-    pub lacking: Vec<String>,
-    /// What keeps memory for the system.
-    pub memory: Option<memory_cgroup::MemoryCgroup>,
-}
-
-/// Makes the launch's network and its memory's limit, and looks what the system can do.
-///
-/// # Errors
-/// It cannot do what `policy.confinement = "required"` asks.
-pub fn prepare_network(spec: &LaunchSpec) -> Result<LaunchNetwork> {
-    let (room, lacking) = create_netns(spec);
-    if spec.account && spec.strict && !lacking.is_empty() {
-        let problems = lacking.into_iter().map(Problem::new).collect();
-        return Err(Problem::from_many(problems).with_hint(
-            "`confinement = \"warn\"` in [policy] of comfy.toml starts ComfyUI all the same",
-        ));
-    }
-    let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    // In a network of its own every port is free.
-    let (port, proxy) = match (spec.behind_gateway(), room.is_some()) {
-        (false, _) => (spec.port, None),
-        (true, true) => (
-            spec.port,
-            Some(if spec.port == PROXY { PROXY + 1 } else { PROXY }),
-        ),
-        (true, false) => (port::free_port()?, Some(port::free_port()?)),
-    };
-    let mut lacking = lacking;
-    // A limit is no wall: without it ComfyUI starts all the same.
-    let memory = match spec.reserve {
-        bytes @ 1.. if spec.account && !spec.macos => {
-            memory_cgroup::create_cgroup(&spec.user, bytes)
-                .map_err(|why| lacking.push(format!("run.memory_reserve is not kept: {why}")))
-                .ok()
-        }
-        _ => None,
-    };
-    Ok(LaunchNetwork {
-        room,
-        inner: at(port),
-        proxy: proxy.map(at),
-        lacking,
-        memory,
-    })
-}
-
-/// A network namespace, where this system and this launch have one, and what the system lacks.
-#[cfg(target_os = "linux")]
-fn create_netns(spec: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
-    use crate::host::confine;
-    let mut lacking = Vec::new();
-    let room = spec
-        .account
-        .then(confine::netns::create_netns)
-        .transpose()
-        .unwrap_or_else(|p| {
-            lacking.push(format!(
-                "no namespaces, so other programs' processes, sockets and ports are \
-            within reach: {p}"
-            ));
-            None
-        });
-    lacking.extend(confine::missing_features(room.is_some()));
-    (room, lacking)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn create_netns(_: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
-    (None, Vec::new())
-}
-
-impl LaunchNetwork {
-    /// The network that everybody has.
-    pub fn shared_network(spec: &LaunchSpec) -> LaunchNetwork {
-        LaunchNetwork {
-            room: None,
-            inner: (Ipv4Addr::LOCALHOST, spec.port).into(),
-            proxy: None,
-            lacking: Vec::new(),
-            memory: None,
-        }
-    }
-
-    pub fn inner_ports(&self) -> InnerPorts {
-        InnerPorts {
-            comfyui: self.inner.port(),
-            proxy: self.proxy.map(|a| a.port()),
-        }
-    }
-}
 
 /// Where what is started says what it says.
 pub enum OutputTarget {
@@ -135,7 +37,7 @@ pub enum OutputTarget {
 }
 
 impl OutputTarget {
-    fn stdio(&self) -> Result<Stdio> {
+    pub(super) fn stdio(&self) -> Result<Stdio> {
         let fd = match self {
             OutputTarget::Own => std::io::stdout().as_fd().try_clone_to_owned(),
             OutputTarget::Pipe(fd) => fd.try_clone(),
@@ -149,16 +51,11 @@ pub struct RunningLaunch {
     comfyui: Child,
     /// Whom signals go to: a process that passes them on, or ComfyUI's group.
     target: Pid,
-    front: Option<GatewayProcess>,
+    gateway: Option<GatewayProcess>,
     /// What keeps memory for the system; it goes with the last process.
     _memory: Option<memory_cgroup::MemoryCgroup>,
     /// Stdin and report of ComfyUI while it waits to begin.
     gate: Option<(std::process::ChildStdin, std::fs::File)>,
-}
-
-struct GatewayProcess {
-    child: Child,
-    handle: PathBuf,
 }
 
 /// What is started, and how.
@@ -187,14 +84,44 @@ pub fn start_processes(
     confinement: Confinement,
     cast: SpawnOptions,
 ) -> Result<RunningLaunch> {
-    let SpawnOptions {
-        command,
-        voice,
-        serves,
-        opened,
-        bare,
-        terminal,
-    } = cast;
+    refuse_bad_ids(spec)?;
+    #[cfg(target_os = "linux")]
+    if spec.account && spec.network.egress != EgressPolicy::Allow {
+        network::check_egress_filter(spec)?;
+    }
+    let gateway = match cast.serves {
+        true if spec.behind_gateway() => Some(start_gateway(spec, &network, cast.voice)?),
+        true => {
+            port::ensure_free(&spec.listen, spec.port)?;
+            None
+        }
+        false => None,
+    };
+    let (mut comfyui, report) = spawn_sandbox(spec, &network, confinement, cast)?;
+    let stdin = comfyui.stdin.take();
+    let pid = i32::try_from(comfyui.id()).unwrap_or(0);
+    let target = Pid::from_raw(if network.room.is_some() { pid } else { -pid });
+    let mut running = RunningLaunch {
+        comfyui,
+        target,
+        gateway,
+        _memory: network.memory,
+        gate: None,
+    };
+    let mut report = std::fs::File::from(report);
+    let mut first = [0; 1];
+    if report.read(&mut first).is_ok_and(|n| n == 1) && first == *b"\n" {
+        running.gate = stdin.map(|s| (s, report));
+        return Ok(running);
+    }
+    let p = spawn::read_report(report, &first)
+        .unwrap_or_else(|| Problem::new("ComfyUI ended before it began"));
+    running.end_now();
+    Err(p)
+}
+
+/// Refuses ids that are nobody's sandbox.
+fn refuse_bad_ids(spec: &LaunchSpec) -> Result<()> {
     if spec.account
         && (spec.uid == 0
             || spec.uid == spec.owner
@@ -206,27 +133,33 @@ pub fn start_processes(
         ))
         .with_hint("run `comfy apply`"));
     }
-    #[cfg(target_os = "linux")]
-    if spec.account && spec.network.egress != EgressPolicy::Allow {
-        check_egress_filter(spec)?;
-    }
-    let front = match serves {
-        true if spec.behind_gateway() => Some(start_gateway(spec, &network, voice)?),
-        true => {
-            port::ensure_free(&spec.listen, spec.port)?;
-            None
-        }
-        false => None,
-    };
-    let (report, told) = make_pipe()?;
-    let mut c = role_command(elevate::CELL_SIDE)?;
+    Ok(())
+}
+
+/// Starts the process that becomes ComfyUI, and returns it with the pipe of its report.
+fn spawn_sandbox(
+    spec: &LaunchSpec,
+    network: &LaunchNetwork,
+    confinement: Confinement,
+    cast: SpawnOptions,
+) -> Result<(Child, OwnedFd)> {
+    let SpawnOptions {
+        command,
+        voice,
+        opened,
+        bare,
+        terminal,
+        ..
+    } = cast;
+    let (report, told) = spawn::report_pipe()?;
+    let mut c = spawn::role_command(Role::Sandbox)?;
     c.stdout(voice.stdio()?).stderr(voice.stdio()?);
     let given = InheritedPaths::from_opened(&confinement, opened, network.room.is_some())?;
     let mut kept = vec![&told];
     kept.extend(&network.room);
     kept.extend(&terminal);
     kept.extend(given.rules.iter().map(|(_, fd)| fd).chain(&given.temps));
-    launched::hand_over(&mut c, &kept);
+    spawn::inherit_fds(&mut c, &kept);
     let cell = SandboxConfig {
         opened: given
             .rules
@@ -248,7 +181,7 @@ pub fn start_processes(
         report: told.as_raw_fd(),
         network: network.room.as_ref().map(AsRawFd::as_raw_fd),
         terminal: terminal.as_ref().map(AsRawFd::as_raw_fd),
-        launcher: own_pid(),
+        launcher: spawn::own_pid(),
     };
     let mut comfyui = c.spawn().context("start ComfyUI")?;
     drop((told, given));
@@ -258,27 +191,8 @@ pub fn start_processes(
     {
         crate::render::print_warning(&format!("run.memory_reserve: {why}"));
     }
-    send_config(&mut comfyui, &cell)?;
-    let stdin = comfyui.stdin.take();
-    let pid = i32::try_from(comfyui.id()).unwrap_or(0);
-    let target = Pid::from_raw(if network.room.is_some() { pid } else { -pid });
-    let mut running = RunningLaunch {
-        comfyui,
-        target,
-        front,
-        _memory: network.memory,
-        gate: None,
-    };
-    let mut report = std::fs::File::from(report);
-    let mut first = [0; 1];
-    if report.read(&mut first).is_ok_and(|n| n == 1) && first == *b"\n" {
-        running.gate = stdin.map(|s| (s, report));
-        return Ok(running);
-    }
-    let p = read_report(report, &first)
-        .unwrap_or_else(|| Problem::new("ComfyUI ended before it began"));
-    running.end_now();
-    Err(p)
+    spawn::send_config(&mut comfyui, &cell)?;
+    Ok((comfyui, report))
 }
 
 /// What the process is given of what was opened: mounts of it where it has a root of its own.
@@ -331,169 +245,6 @@ impl InheritedPaths {
     }
 }
 
-/// The backstop is there again after a restart of the machine, and looked at every time.
-#[cfg(target_os = "linux")]
-fn check_egress_filter(spec: &LaunchSpec) -> Result<()> {
-    use crate::host::egress_filter;
-    use crate::host::process::SystemRunner;
-    use crate::plan::observed::EgressFilter;
-    let record = spec.paths.egress_filter_record();
-    match egress_filter::read_state(spec.uid, &record, &SystemRunner) {
-        EgressFilter::Absent => egress_filter::install_rules(spec.uid, &record, &SystemRunner),
-        EgressFilter::There | EgressFilter::Unusable => Ok(()),
-    }
-}
-
-/// Starts the front, which listens when this returns.
-fn start_gateway(
-    spec: &LaunchSpec,
-    network: &LaunchNetwork,
-    voice: &OutputTarget,
-) -> Result<GatewayProcess> {
-    let listener: OwnedFd = port::claim_port(&spec.listen, spec.port)?.into();
-    let secret = tokens::LaunchSecret::new()?;
-    let (report, told) = make_pipe()?;
-    let mut c = role_command(elevate::FRONT_SIDE)?;
-    c.stdout(voice.stdio()?).stderr(voice.stdio()?);
-    let mut kept = vec![&told, &listener];
-    kept.extend(&network.room);
-    launched::hand_over(&mut c, &kept);
-    let config = gateway::GatewayConfig {
-        uid: spec.front,
-        listener: listener.as_raw_fd(),
-        network: network.room.as_ref().map(AsRawFd::as_raw_fd),
-        inner: network.inner,
-        rules: access::AccessRules {
-            owner: spec.owner,
-            clients: spec.network.clients.clone(),
-            listen: spec.listen.clone(),
-            port: spec.port,
-            remote: spec.remote,
-            hostname: crate::host::machine::short_hostname(),
-        },
-        proxy: network
-            .proxy
-            .ok_or_else(|| Problem::new("no port for the way out"))?,
-        egress: spec.network.egress.clone(),
-        secret: secret.clone(),
-        report: told.as_raw_fd(),
-        launcher: own_pid(),
-    };
-    let mut child = c.spawn().context("start the front")?;
-    drop(told);
-    let handle = spec.paths.gateway_credentials();
-    // Its stdin stays open: by its end it knows that this process has ended.
-    let started =
-        send_config(&mut child, &config).and_then(|()| match read_report(report.into(), b"") {
-            Some(p) => Err(p),
-            None => tokens::GatewayCredentials::new(spec.listen_address(), secret)
-                .write_for_owner(&handle, (spec.owner, 0)),
-        });
-    let front = GatewayProcess { child, handle };
-    match started {
-        Ok(()) => Ok(front),
-        Err(p) => {
-            front.end_gateway();
-            Err(p)
-        }
-    }
-}
-
-impl GatewayProcess {
-    fn end_gateway(mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        let _ = crate::host::fs::edit::remove_path(&self.handle);
-    }
-}
-
-/// Comfy's own program in another role, with a pipe to it and nothing of the environment.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "comfy itself, with a cleared environment"
-)]
-pub(super) fn role_command(role: &str) -> Result<Command> {
-    let own = std::env::current_exe().context("find comfy's own program")?;
-    let mut c = Command::new(own);
-    c.arg(role)
-        .env_clear()
-        .current_dir("/")
-        .stdin(Stdio::piped());
-    Ok(c)
-}
-
-fn own_pid() -> i32 {
-    nix::unistd::getpid().as_raw()
-}
-
-/// A pipe, to read and to write.
-fn make_pipe() -> Result<(OwnedFd, OwnedFd)> {
-    let (reader, writer) = std::io::pipe().context("make a pipe")?;
-    Ok((reader.into(), writer.into()))
-}
-
-/// Makes the owner's folder among the records.
-///
-/// # Errors
-/// The disk.
-pub fn make_logs_dir(spec: &LaunchSpec, owner_gid: u32) -> Result<()> {
-    let logs = spec.paths.logs_dir();
-    crate::host::fs::edit::make_dir(&logs, spec.owner, owner_gid, 0o700)
-        .with_context(|| format!("make {}", logs.display()))
-}
-
-/// Starts the log keeper, and the pipe that it reads.
-///
-/// # Errors
-/// It cannot be started.
-pub fn start_log_writer(
-    spec: &LaunchSpec,
-    owner_gid: u32,
-    nodes: Vec<String>,
-) -> Result<(Child, OutputTarget)> {
-    let (reader, writer) = make_pipe()?;
-    make_logs_dir(spec, owner_gid)?;
-    let mut c = role_command(elevate::SCRIBE_SIDE)?;
-    c.stdout(Stdio::null()).stderr(Stdio::null());
-    launched::hand_over(&mut c, &[&reader]);
-    let account = spec.account.then_some((spec.owner, owner_gid));
-    let config = super::log_writer::LogConfig {
-        account,
-        paths: spec.paths.clone(),
-        input: reader.as_raw_fd(),
-        address: spec.listen_address(),
-        nodes,
-    };
-    let mut child = c.spawn().context("start the log keeper")?;
-    send_config(&mut child, &config)?;
-    drop(child.stdin.take());
-    Ok((child, OutputTarget::Pipe(writer)))
-}
-
-/// Writes what it is asked, as one line.
-pub(super) fn send_config(child: &mut Child, what: &impl serde::Serialize) -> Result<()> {
-    let text = serde_json::to_string(what).context("say what to start")?;
-    let stdin = child
-        .stdin
-        .as_mut()
-        .ok_or_else(|| Problem::new("no pipe to what was started"))?;
-    // One that ended already says why by itself.
-    let _ = writeln!(stdin, "{text}");
-    Ok(())
-}
-
-/// What goes wrong before it is what it should be; nothing where all is well.
-fn read_report(report: std::fs::File, first: &[u8]) -> Option<Problem> {
-    let mut text = first.to_vec();
-    // It comes from processes that are not root's any more.
-    let _ = report.take(lines::WORD).read_to_end(&mut text);
-    let text = String::from_utf8_lossy(&text);
-    let text = text.trim_matches('\0');
-    (!text.is_empty()).then(|| {
-        serde_json::from_str(text).unwrap_or_else(|_| Problem::new(crate::text::escape_text(text)))
-    })
-}
-
 impl RunningLaunch {
     /// Lets ComfyUI begin. Where it cannot be executed that is said, and [`Running::attend`] sees
     /// its end.
@@ -501,7 +252,7 @@ impl RunningLaunch {
         if let Some((mut stdin, report)) = self.gate.take() {
             let _ = stdin.write_all(b"\n");
             drop(stdin);
-            if let Some(p) = read_report(report, b"") {
+            if let Some(p) = spawn::read_report(report, b"") {
                 crate::render::print_problem(&p);
             }
         }
@@ -520,8 +271,8 @@ impl RunningLaunch {
             Signal::SIGKILL
         });
         let _ = self.comfyui.wait();
-        if let Some(front) = self.front {
-            front.end_gateway();
+        if let Some(gateway) = self.gateway {
+            gateway.end();
         }
     }
 
@@ -536,9 +287,7 @@ impl RunningLaunch {
             if let Some(status) = self.comfyui.try_wait().context("wait for ComfyUI")? {
                 break status;
             }
-            if let Some(front) = &mut self.front
-                && let Ok(Some(status)) = front.child.try_wait()
-            {
+            if let Some(status) = self.gateway.as_mut().and_then(GatewayProcess::ended) {
                 self.end_now();
                 return Err(Problem::new(format!(
                     "the front ended ({status}), so ComfyUI was ended too"
@@ -577,61 +326,12 @@ impl RunningLaunch {
             // What it started and left behind; a namespace ends with its first process.
             self.send_signal(Signal::SIGKILL);
         }
-        if let Some(front) = self.front {
-            front.end_gateway();
+        if let Some(gateway) = self.gateway {
+            gateway.end();
         }
         let code = status
             .code()
             .unwrap_or_else(|| 128 + status.signal().unwrap_or(0));
         Ok((u8::try_from(code).unwrap_or(1), asked.is_some()))
     }
-}
-
-/// Has what is typed reach the terminal `master`, and what a program says there reach stdout, until
-/// the last of them has ended. The end of stdin is the shell's end, and so is a line of it that is
-/// too long.
-///
-/// # Errors
-/// The system's own.
-pub fn relay_terminal(
-    master: OwnedFd,
-    tell: Sender<String>,
-) -> Result<std::thread::JoinHandle<()>> {
-    let mut typed = std::fs::File::from(master.try_clone().context("hold the terminal")?);
-    let mut said = std::fs::File::from(master);
-    std::thread::spawn(move || {
-        while let Ok(Some(line)) = lines::next_line(&mut std::io::stdin().lock(), lines::WORD) {
-            match serde_json::from_str(&line) {
-                Ok(ShellInput::Typed(bytes)) => drop(typed.write_all(&bytes)),
-                Ok(ShellInput::Sized(size)) => terminal::set_size(&typed, size),
-                Err(_) => {}
-            }
-        }
-        let _ = tell.send(KILL.into());
-    });
-    Ok(std::thread::spawn(move || {
-        let (mut buffer, mut out) = ([0; 1 << 14], std::io::stdout());
-        // EIO: nobody has the other side open any more.
-        while let Ok(n @ 1..) = said.read(&mut buffer) {
-            if out
-                .write_all(&buffer[..n])
-                .and_then(|()| out.flush())
-                .is_err()
-            {
-                return;
-            }
-        }
-    }))
-}
-
-/// Words from stdin; its end counts as one more, and so does a line that is too long.
-pub fn hear_stdin(tell: Sender<String>) {
-    std::thread::spawn(move || {
-        while let Ok(Some(line)) = lines::next_line(&mut std::io::stdin().lock(), lines::WORD) {
-            if (line == STOP || line == KILL) && tell.send(line).is_err() {
-                return;
-            }
-        }
-        let _ = tell.send(STOP.into());
-    });
 }

@@ -6,13 +6,14 @@
 //! process namespace, whose end is everybody's end (pid_namespaces(7)).
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Write};
 use std::os::fd::{OwnedFd, RawFd};
 use std::process::ExitCode;
 
 use crate::confine::{Confinement, seatbelt};
 use crate::desired::launch::LaunchCommand;
-use crate::host::{confine, fs, launched, memory_cgroup, terminal};
+use crate::host::roles::credentials::{self, Dropped, GroupsReplaced};
+use crate::host::roles::serve::{self, Report, RoleConfig};
+use crate::host::{confine, fs, memory_cgroup, terminal};
 use crate::problem::{Context, Problem, Result};
 
 /// What the launcher asks of it, as the first line of stdin; a second one lets it go.
@@ -48,63 +49,51 @@ pub struct SandboxAccount {
     pub gid: u32,
 }
 
-/// Becomes ComfyUI, or says why not; where it waits, the exit code is ComfyUI's. Must be called
-/// while there is one thread.
-pub fn serve_sandbox() -> ExitCode {
-    let mut text = String::new();
-    let asked = std::io::stdin()
-        .lock()
-        .read_line(&mut text)
-        .context("read what to start");
-    let taken = asked.and_then(|_| {
-        serde_json::from_str::<SandboxConfig>(&text).context("understand what to start")
-    });
-    let (cell, fd) =
-        match taken.and_then(|cell| launched::take_over(cell.report).map(|fd| (cell, fd))) {
-            Ok(both) => both,
-            Err(p) => {
-                crate::render::print_problem(&p);
-                return ExitCode::FAILURE;
-            }
-        };
-    let mut report = Some(fd);
-    match enter_sandbox(&cell, &mut report) {
-        Ok(code) => ExitCode::from(code),
-        Err(p) => {
-            if let Some(fd) = report {
-                let _ = std::fs::File::from(fd)
-                    .write_all(serde_json::to_string(&p).unwrap_or_default().as_bytes());
-            }
-            ExitCode::FAILURE
-        }
+impl RoleConfig for SandboxConfig {
+    const WHAT: &'static str = "what to start";
+
+    fn report(&self) -> Option<RawFd> {
+        Some(self.report)
     }
 }
 
-fn enter_sandbox(cell: &SandboxConfig, report: &mut Option<OwnedFd>) -> Result<u8> {
-    launched::keep_three()?;
-    launched::die_with(cell.launcher)?;
+/// Becomes ComfyUI, or says why not; where it waits, the exit code is ComfyUI's. Must be called
+/// while there is one thread.
+pub fn serve_sandbox() -> ExitCode {
+    serve::serve(|cell: SandboxConfig, report| enter_sandbox(&cell, report))
+}
+
+fn enter_sandbox(cell: &SandboxConfig, report: &mut Report) -> Result<u8> {
+    serve::cloexec_from_3()?;
+    serve::die_with_parent(cell.launcher)?;
     nix::unistd::setsid().context("begin a session")?;
     nix::sys::stat::umask(fs::as_mode(0o002));
-    launched::set_rlimits(
+    credentials::set_rlimits(
         cell.open_files,
         cell.account.as_ref().map(|_| memory_cgroup::PROCESSES),
     )?;
     #[cfg(target_os = "linux")]
     if let Some(network) = cell.network {
-        return rooms::enter_sandbox(cell, &launched::take_over(network)?, report);
+        return rooms::enter_sandbox(cell, &serve::adopt_fd(network)?, report);
     }
-    if let Some(a) = &cell.account {
-        launched::take_groups(&a.name, a.gid)?;
-    }
+    let groups = replace_groups(cell)?;
     let opened = take_opened(cell)?;
-    Err(execute_program(cell, &opened, report))
+    Err(execute_program(cell, &opened, groups, report))
+}
+
+/// Takes on the groups of the account, if there is another one to become.
+fn replace_groups(cell: &SandboxConfig) -> Result<Option<GroupsReplaced>> {
+    cell.account
+        .as_ref()
+        .map(|a| credentials::init_groups(&a.name, a.gid))
+        .transpose()
 }
 
 /// What the launcher has opened, by the number of its rule.
 fn take_opened(cell: &SandboxConfig) -> Result<BTreeMap<usize, OwnedFd>> {
     cell.opened
         .iter()
-        .map(|(rule, number)| Ok((*rule, launched::take_over(*number)?)))
+        .map(|(rule, number)| Ok((*rule, serve::adopt_fd(*number)?)))
         .collect()
 }
 
@@ -112,40 +101,49 @@ fn take_opened(cell: &SandboxConfig) -> Result<BTreeMap<usize, OwnedFd>> {
 fn execute_program(
     cell: &SandboxConfig,
     opened: &BTreeMap<usize, OwnedFd>,
-    report: &Option<OwnedFd>,
+    groups: Option<GroupsReplaced>,
+    report: &Report,
 ) -> Problem {
-    // Without Landlock there is nothing to give it to.
-    #[cfg(not(target_os = "linux"))]
-    let _ = opened;
-    let become_it = || -> Result<()> {
-        if let Some(a) = &cell.account {
-            launched::become_id(a.uid, a.gid)?;
-        }
-        if cell.bare {
-            return Ok(());
-        }
-        launched::no_new_rights()?;
-        #[cfg(target_os = "linux")]
-        {
-            crate::host::confine::landlock_rules::apply_rules(&cell.confinement, opened)?;
-            // Without, the launcher has said so, or refused.
-            if crate::host::confine::seccomp_filter::is_available() {
-                crate::host::confine::seccomp_filter::apply_filters()?;
-            }
-        }
-        Ok(())
-    };
-    match become_it().and_then(|()| wait_for_go(report)) {
-        Ok(()) => missing_program(cell),
+    let ready = become_sandbox(cell, opened, groups)
+        .and_then(|dropped| wait_for_go(report).map(|()| dropped));
+    match ready {
+        Ok(dropped) => exec_program(cell, &dropped),
         Err(p) => p,
     }
 }
 
-/// Waits until the launcher has told that everything is ready: what ComfyUI says comes after it.
-fn wait_for_go(report: &Option<OwnedFd>) -> Result<()> {
-    if let Some(fd) = report {
-        nix::unistd::write(fd, b"\n").context("say that it is ready")?;
+/// Gives up root and takes the confinement on.
+fn become_sandbox(
+    cell: &SandboxConfig,
+    opened: &BTreeMap<usize, OwnedFd>,
+    groups: Option<GroupsReplaced>,
+) -> Result<Dropped> {
+    // Without Landlock there is nothing to give it to.
+    #[cfg(not(target_os = "linux"))]
+    let _ = opened;
+    let dropped = match (&cell.account, groups) {
+        (Some(a), Some(groups)) => credentials::set_ids_permanently(a.uid, a.gid, groups)?,
+        (None, None) => Dropped::as_caller(),
+        _ => return Err(Problem::new("the groups are not those of the account")),
+    };
+    if cell.bare {
+        return Ok(dropped);
     }
+    credentials::set_no_new_privs()?;
+    #[cfg(target_os = "linux")]
+    {
+        crate::host::confine::landlock_rules::apply_rules(&cell.confinement, opened)?;
+        // Without, the launcher has said so, or refused.
+        if crate::host::confine::seccomp_filter::is_available() {
+            crate::host::confine::seccomp_filter::apply_filters()?;
+        }
+    }
+    Ok(dropped)
+}
+
+/// Waits until the launcher has told that everything is ready: what ComfyUI says comes after it.
+fn wait_for_go(report: &Report) -> Result<()> {
+    report.ready()?;
     match nix::unistd::read(std::io::stdin(), &mut [0; 1]) {
         Ok(1) => Ok(()),
         _ => Err(Problem::new("the launcher has ended")),
@@ -153,7 +151,7 @@ fn wait_for_go(report: &Option<OwnedFd>) -> Result<()> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the fence's gate for ComfyUI")]
-fn missing_program(cell: &SandboxConfig) -> Problem {
+fn exec_program(cell: &SandboxConfig, _: &Dropped) -> Problem {
     use std::os::unix::process::CommandExt;
     let c = &cell.command;
     let mut command = std::process::Command::new(if cfg!(target_os = "macos") {
@@ -170,7 +168,7 @@ fn missing_program(cell: &SandboxConfig) -> Problem {
             confine::with_real_paths(&cell.confinement)
         };
         let profile =
-            seatbelt::SeatbeltProfile::from_confinement(&real, &launched::darwin_user_dirs());
+            seatbelt::SeatbeltProfile::from_confinement(&real, &confine::darwin_user_dirs());
         command.args(profile.sandbox_exec_args()).arg(&c.program);
     }
     command
@@ -180,7 +178,7 @@ fn missing_program(cell: &SandboxConfig) -> Problem {
         .current_dir(&c.folder)
         .stdin(std::process::Stdio::null());
     if let Some(number) = cell.terminal {
-        let taken = launched::take_over(number).and_then(|fd| {
+        let taken = serve::adopt_fd(number).and_then(|fd| {
             terminal::set_controlling(&fd)?;
             let copy = || fd.try_clone().context("take the terminal");
             command.stdin(copy()?).stdout(copy()?).stderr(fd);
@@ -211,15 +209,13 @@ mod rooms {
     pub(super) fn enter_sandbox(
         cell: &SandboxConfig,
         network: &OwnedFd,
-        report: &mut Option<OwnedFd>,
+        report: &mut Report,
     ) -> Result<u8> {
         // From here on signals are waited for; what is executed in the end gets none of this.
         let all = SigSet::all();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).context("wait for signals")?;
         // While accounts can still be looked up as the system does it.
-        if let Some(a) = &cell.account {
-            launched::take_groups(&a.name, a.gid)?;
-        }
+        let groups = replace_groups(cell)?;
         // Killed before others when memory runs out (proc_pid_oom_score_adj(5)).
         let _ = std::fs::write("/proc/self/oom_score_adj", "500");
         let mounted: Vec<PlacedMount> = take_opened(cell)?
@@ -232,13 +228,13 @@ mod rooms {
         let temps = cell
             .temps
             .iter()
-            .map(|number| launched::take_over(*number))
+            .map(|number| serve::adopt_fd(*number))
             .collect::<Result<Vec<_>>>()?;
         confine::netns::enter_netns(network)?;
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID)
             .context("make the launch's namespaces")?;
-        if let Some(first) = launched::fork()? {
-            *report = None;
+        if let Some(first) = serve::fork_process()? {
+            report.leave();
             wait_without_rights(&[])?;
             // Asked gently it passes that on; anything harder ends the namespace, and with it
             // everybody in it.
@@ -253,11 +249,11 @@ mod rooms {
                 )
             });
         }
-        launched::die_with(0)?;
+        serve::die_with_parent(0)?;
         confine::mount_namespace::build_root(&cell.confinement, &mounted, temps)?;
         drop(mounted);
-        if let Some(comfyui) = launched::fork()? {
-            *report = None;
+        if let Some(comfyui) = serve::fork_process()? {
+            report.leave();
             // Signals for another uid need it; it reaches nobody outside of this namespace.
             wait_without_rights(&[CAP_KILL])?;
             // Its whole group, as a terminal does it.
@@ -267,7 +263,7 @@ mod rooms {
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
             .context("take signals")?;
         // From here on paths are those of the new root.
-        Err(execute_program(cell, &BTreeMap::new(), report))
+        Err(execute_program(cell, &BTreeMap::new(), groups, report))
     }
 
     /// linux/capability.h.
@@ -275,8 +271,8 @@ mod rooms {
 
     /// From here on this process of root's waits, and can do nothing else.
     fn wait_without_rights(kept: &[u32]) -> Result<()> {
-        launched::no_new_rights()?;
-        launched::keep_capabilities(kept)?;
+        credentials::set_no_new_privs()?;
+        credentials::keep_capabilities(kept)?;
         if confine::seccomp_filter::is_available() {
             confine::seccomp_filter::apply_filters()
         } else {

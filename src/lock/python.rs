@@ -6,6 +6,7 @@
 //! all hashes.
 
 pub use super::requirements::{PartRequirements, RequirementLine};
+use crate::lock::uv::UvError;
 use crate::lock::uv::request;
 use crate::manifest::PackageIndex;
 use crate::problem::Result;
@@ -72,7 +73,7 @@ pub trait PackageResolver: Sync {
         &self,
         workspace: &request::UvWorkspace,
         progress: &dyn Progress,
-    ) -> Result<UvSolution>;
+    ) -> Result<UvSolution, UvError>;
     /// The newest CPython of this minor version that can be installed: `3.12.4`.
     ///
     /// # Errors

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct TomlManifest {
     pub version: Option<i64>,
     #[serde(default)]
@@ -32,7 +32,7 @@ pub struct TomlManifest {
 
 /// What `[hosts.NAME]` may say: nothing that would need another lock.
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 #[expect(
     dead_code,
     reason = "parsed for its errors; the values are merged as TOML"
@@ -45,7 +45,7 @@ pub struct TomlOverlay {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 #[expect(
     dead_code,
     reason = "parsed for its errors; the values are merged as TOML"
@@ -56,7 +56,7 @@ pub struct OverlayComfyui {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct TomlHost {
     pub primary_user: Option<String>,
     pub sandbox_user: Option<String>,
@@ -68,7 +68,7 @@ pub struct TomlHost {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct TomlComfyui {
     pub repo: Option<String>,
     #[serde(rename = "ref")]
@@ -82,7 +82,7 @@ pub struct TomlComfyui {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct TomlPython {
     pub version: Option<String>,
     pub requirements: Option<Vec<String>>,
@@ -92,7 +92,7 @@ pub struct TomlPython {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct TomlIndex {
     pub name: String,
     pub url: String,
@@ -100,7 +100,7 @@ pub struct TomlIndex {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct TomlNode {
     pub repo: Option<String>,
     #[serde(rename = "ref")]
@@ -112,7 +112,7 @@ pub struct TomlNode {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct TomlModel {
     pub share: Option<String>,
     pub source: Option<String>,
@@ -120,7 +120,7 @@ pub struct TomlModel {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct TomlShare {
     pub path: Option<String>,
     pub mount: Option<String>,
@@ -138,7 +138,7 @@ pub enum OneOrMany {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct TomlRun {
     pub open_files: Option<i64>,
     pub memory_reserve: Option<String>,
@@ -148,14 +148,14 @@ pub struct TomlRun {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct TomlNetwork {
     pub egress: Option<toml::Value>,
     pub clients: Option<toml::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct TomlPolicy {
     pub scan: Option<String>,
     pub review: Option<String>,
@@ -164,7 +164,7 @@ pub struct TomlPolicy {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, expecting = "a table")]
 pub struct TomlAccept {
     pub node: String,
     pub rule: String,

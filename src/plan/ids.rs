@@ -149,7 +149,7 @@ impl AccountIds {
 }
 
 fn unreadable(what: &str, e: UnknownState) -> Problem {
-    Problem::new(format!("{what} could not be read: {}", e.reason))
+    Problem::new(format!("{what} could not be read: {}", e.reason)).of_kind(e.kind)
 }
 
 /// The shared group's number: its own, the one that is asked for, or a free one.

@@ -1,9 +1,10 @@
 //! What was seen on the machine. What could not be read is unknown, never absent.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::manifest::ShareAccess;
+use crate::problem::{Cause, Problem, ProblemKind};
 
 /// Why something could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -11,6 +12,36 @@ pub struct UnknownState {
     pub reason: String,
     /// Root could read it: `apply` then elevates first and asks about root's plan.
     pub root_can: bool,
+    /// What the system said, for code that decides by it.
+    #[serde(skip)]
+    pub kind: ProblemKind,
+}
+
+impl UnknownState {
+    pub fn new(reason: impl Into<String>, root_can: bool) -> UnknownState {
+        UnknownState {
+            reason: reason.into(),
+            root_can,
+            kind: ProblemKind::User,
+        }
+    }
+
+    /// Something at `path` that the system did not show, to root neither.
+    pub fn io(path: &Path, e: &(impl Cause + ?Sized)) -> UnknownState {
+        UnknownState::new(format!("{}: {e}", path.display()), false).caused_by(e)
+    }
+
+    /// The same, which `cause` led to.
+    pub fn caused_by(mut self, cause: &(impl Cause + ?Sized)) -> UnknownState {
+        self.kind = cause.kind();
+        self
+    }
+}
+
+impl From<UnknownState> for Problem {
+    fn from(u: UnknownState) -> Problem {
+        Problem::new(u.reason).of_kind(u.kind)
+    }
 }
 
 /// What the sandbox user's shell must be one of; created ones get the first.

@@ -27,12 +27,10 @@ pub fn plan_gc(
     present: &OnDisk,
     running: Option<&str>,
 ) -> Result<Plan> {
-    let inventory = look
-        .read_inventory(&d.paths)
-        .map_err(|u| Problem::new(u.reason))?;
+    let inventory = look.read_inventory(&d.paths).map_err(Problem::from)?;
     let current = look
         .read_entry(&d.paths.current_link())
-        .map_err(|u| Problem::new(u.reason))?;
+        .map_err(Problem::from)?;
     let live = current
         .and_then(|n| n.target)
         .and_then(|t| GenerationId::from_link(&t));
@@ -57,9 +55,7 @@ pub fn plan_gc(
     }
     let mut needed = Vec::new();
     for id in present.generations.iter().filter(|id| stays(id)) {
-        let spec = look
-            .generation_spec(&d.paths, id)
-            .map_err(|u| Problem::new(u.reason))?;
+        let spec = look.generation_spec(&d.paths, id).map_err(Problem::from)?;
         needed.extend(spec.and_then(|s| s.venv));
     }
     let venvs: Vec<VenvId> = needed.iter().map(|v| v.id()).collect();
@@ -102,7 +98,7 @@ pub fn plan_gc(
 /// # Errors
 /// It is not there, or not what its name says.
 pub fn rollback(d: &Desired, look: &dyn Look, to: &GenerationId) -> Result<Plan> {
-    let unread = |u: super::observed::UnknownState| Problem::new(u.reason);
+    let unread = |u: super::observed::UnknownState| Problem::from(u);
     let target = |id: &str| attrs([("generation", id.to_string())]);
     look.generation_spec(&d.paths, to)
         .map_err(unread)?

@@ -160,7 +160,7 @@ pub fn print_problem(p: &Problem) {
             p.hints
                 .iter()
                 .cloned()
-                .chain(p.way_out().map(String::from))
+                .chain(p.io_hint().map(String::from))
                 .collect::<Vec<_>>()
         };
         for h in hints(p)

@@ -1905,7 +1905,7 @@ fn overlays_of_a_host() {
           > "no"
 
     a text over a section: exit 1
-      error: comfy.toml:23:7: invalid type: string "fast", expected struct Run
+      error: comfy.toml:23:7: invalid type: string "fast", expected a table
           > "fast"
 
     a key that needs another lock: exit 1
@@ -2686,7 +2686,7 @@ fn command_line() {
 
     no command: exit 1
       error: 'comfy' requires a subcommand but one was not provided
-        [subcommands: init, add, lock, update, outdated, model, plan, apply, run, start, stop, restart, status, logs, open, shell, exec, doctor, verify, gc, dedupe, cache, export, destroy, demo, completions, man, __root, __launch, __cell, __front, __build, __prove, __log, help]
+        [subcommands: init, add, lock, update, outdated, model, plan, apply, run, start, stop, restart, status, logs, open, shell, exec, doctor, verify, gc, dedupe, cache, export, destroy, demo, completions, man, __root, __launch, __sandbox, __gateway, __build, __probe, __log, help]
 
       Usage: comfy [OPTIONS] <COMMAND>
 

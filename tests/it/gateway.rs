@@ -317,7 +317,7 @@ fn half_open(p: &Place, n: usize) -> (Vec<TcpStream>, usize) {
 
 #[test]
 fn half_open_connections_of_others_keep_nobody_out() {
-    comfy::host::launched::set_rlimits(4096, None).unwrap();
+    comfy::host::roles::credentials::set_rlimits(4096, None).unwrap();
     let who = Arc::new(AtomicU32::new(OWNER));
     let told = |p: &Place| {
         who.store(OWNER, Ordering::Relaxed);
@@ -359,7 +359,7 @@ fn half_open_connections_of_others_keep_nobody_out() {
 
 #[test]
 fn who_proves_to_be_the_owner_is_not_crowded_out_where_the_system_does_not_tell() {
-    comfy::host::launched::set_rlimits(4096, None).unwrap();
+    comfy::host::roles::credentials::set_rlimits(4096, None).unwrap();
     let p = place(None, ClientPolicy::Primary, hello);
     let bearer = format!(
         "GET / HTTP/1.1\r\nHost: localhost:{}\r\nAuthorization: Bearer {}\r\n\r\n",
@@ -407,7 +407,7 @@ fn sockets(s: TcpStream, _: &Sender<String>, _: &Receiver<()>) {
 
 #[test]
 fn a_web_socket_keeps_its_place_until_it_ends() {
-    comfy::host::launched::set_rlimits(4096, None).unwrap();
+    comfy::host::roles::credentials::set_rlimits(4096, None).unwrap();
     let who = Arc::new(AtomicU32::new(1001));
     let p = place_of(Box::new(Now(Arc::clone(&who))), ClientPolicy::Any, sockets);
     let open = || {

@@ -14,10 +14,7 @@ use crate::problem::{Problem, Result};
 pub struct LinuxAccounts<R: ProgramRunner>(pub R);
 
 fn unknown_errno(what: String, e: Errno) -> UnknownState {
-    UnknownState {
-        reason: format!("{what}: {e}"),
-        root_can: false,
-    }
+    UnknownState::new(format!("{what}: {e}"), false).caused_by(&e)
 }
 
 /// getpwnam(3) and friends answer "none" with several codes.
@@ -214,10 +211,8 @@ impl<R: ProgramRunner> AccountDatabase for LinuxAccounts<R> {
 /// Supplementary groups by name, from every source that NSS knows.
 #[cfg(target_os = "linux")]
 fn groups_of(name: &str, gid: nix::unistd::Gid) -> Seen<Vec<String>> {
-    let c = std::ffi::CString::new(name).map_err(|_| UnknownState {
-        reason: "a NUL in a name".into(),
-        root_can: false,
-    })?;
+    let c =
+        std::ffi::CString::new(name).map_err(|_| UnknownState::new("a NUL in a name", false))?;
     let gids = nix::unistd::getgrouplist(&c, gid)
         .map_err(|e| unknown_errno(format!("groups of {name}"), e))?;
     Ok(gids

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use super::process::{ProgramOutput, ProgramRunner, SystemRunner};
 use crate::plan::observed::{GroupAccount, SearchPermission, Seen, UserAccount};
-use crate::problem::{Problem, Result};
+use crate::problem::{IoKind, Problem, ProblemKind, Result};
 
 /// What comfy needs of an account database. Readers never change anything; changers may be
 /// repeated.
@@ -95,16 +95,18 @@ pub(crate) fn run_or_fail(
     what: &str,
     argv: &[&str],
 ) -> Result<ProgramOutput> {
-    let out = run
-        .run_program(argv)
-        .map_err(|e| Problem::new(format!("{what}: {} could not be started: {e}", argv[0])))?;
+    let out = run.run_program(argv).map_err(|e| {
+        Problem::new(format!("{what}: {} could not be started: {e}", argv[0])).caused_by(&e)
+    })?;
     if out.status == 0 {
         return Ok(out);
     }
+    let kind = IoKind::of_words(&out.stderr).map(ProblemKind::Io);
     Err(Problem::new(format!(
         "{what}: {} ended with {}: {}",
         argv[0],
         out.status,
         crate::text::escape_text(out.stderr.trim())
-    )))
+    ))
+    .of_kind(kind.unwrap_or_default()))
 }

@@ -14,6 +14,7 @@ use crate::host::sealed::file_list::{FileList, SealedFolder, list_entries, seal_
 use crate::host::sealed::verification::VerificationCache;
 use crate::host::uv::UvRunner;
 use crate::host::uv::sealed_copy::sealed_program;
+use crate::lock::uv::UvError;
 use crate::plan::ids::AccountIds;
 use crate::plan::observed::{Seen, TreeDifference};
 use crate::problem::{Context, Problem, Result};
@@ -90,14 +91,11 @@ impl InterpreterJob {
         Ok(list)
     }
 
-    fn explain_failure(&self, p: Problem) -> Problem {
-        let message = p.message.replace("Python packages: ", "");
-        let p = Problem {
-            message: format!(
-                "python: CPython {} could not be fetched: {message}",
-                self.version
-            ),
-            ..p
+    fn explain_failure(&self, e: UvError) -> Problem {
+        let what = format!("python: CPython {} could not be fetched: ", self.version);
+        let p = match e {
+            UvError::Own(p) => p.with_prefix(&what),
+            said @ UvError::Said { .. } => said.into_problem(&what),
         };
         let p = if self.offline {
             p.with_hint("it is not in the store: run it without --offline")

@@ -20,6 +20,7 @@ use crate::host::build::bytecode::BytecodeList;
 use crate::host::build::process::JobLimits;
 use crate::host::build::work::{BuildWork, TreeRequest, TreesRequest};
 use crate::host::fs::edit;
+use crate::host::roles::credentials::Dropped;
 use crate::host::sealed::generation_check::{self, GenerationChecker};
 use crate::host::sealed::seal;
 use crate::host::sealed::stat_cache::StatCache;
@@ -102,7 +103,7 @@ impl GenerationBuilder<'_> {
     pub fn perform_job<T: serde::de::DeserializeOwned>(&mut self, work: &BuildWork) -> Result<T> {
         let value = match self.jobs {
             Some(jobs) => jobs.run_job(self.ids.build, work, self.report)?,
-            None => work.run_work(self.report)?,
+            None => work.run_work(self.report, &Dropped::as_caller())?,
         };
         serde_json::from_value(value).context("understand the build process")
     }
@@ -333,7 +334,9 @@ impl GenerationBuilder<'_> {
         let check = self
             .tree_checker(&trees)
             .check_generation(staged, spec)
-            .map_err(|u| Problem::new(format!("the new generation: {}", u.reason)))?;
+            .map_err(|u| {
+                Problem::new(format!("the new generation: {}", u.reason)).of_kind(u.kind)
+            })?;
         match check {
             Some(c) if c.is_intact() => {}
             other => {
@@ -572,7 +575,7 @@ impl GenerationBuilder<'_> {
                 ))
                 .with_hint("move it away; comfy makes its own"));
             }
-            Err(u) => return Err(Problem::new(u.reason)),
+            Err(u) => return Err(u.into()),
         }
         for p in missing.into_iter().rev() {
             edit::make_dir(p, self.ids.seal, self.ids.seal_gid, 0o755)

@@ -12,16 +12,19 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{Child, ExitCode, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::work::{BuildWork, WorkNeeds};
 use crate::confine::{Confinement, PathAccess, PathOwner, PathRule, places};
-use crate::host::{elevate, launched};
+use crate::host::roles::Role;
+use crate::host::roles::credentials::{self, Dropped};
+use crate::host::roles::serve::{self, RoleConfig};
+use crate::host::roles::spawn::{SYSTEM_PATH, role_command};
+use crate::host::roles::wire::{self, Event, EventMessage, EventRelay, RemoteReporter};
 use crate::problem::{Context, Problem, Result};
-use crate::progress::{Progress, ProgressUnit, Reporter};
+use crate::progress::{ProgressUnit, Reporter};
 
 /// Lines that wait to be heard: a job that says more waits.
 const LINES: usize = 4;
@@ -57,6 +60,30 @@ enum JobMessage {
     },
     Done(serde_json::Value),
     Failed(Problem),
+}
+
+impl RoleConfig for JobRequest {
+    const WHAT: &'static str = "the job";
+}
+
+impl EventMessage for JobMessage {
+    /// A job tells its progress alone.
+    fn from_event(event: Event) -> Option<JobMessage> {
+        match event {
+            Event::Progress {
+                job,
+                unit,
+                at,
+                total,
+            } => Some(JobMessage::Progress {
+                job,
+                unit,
+                at,
+                total,
+            }),
+            Event::Say(_) | Event::Step(_) => None,
+        }
+    }
 }
 
 /// What a job may touch: what it asks for, and what every program needs.
@@ -154,21 +181,12 @@ fn died_problem(status: std::process::ExitStatus) -> Problem {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "comfy itself, with a cleared environment"
-)]
 fn spawn_job() -> Result<Child> {
-    let own = elevate::own_executable().context("find comfy's own program")?;
-    let mut c = Command::new(own);
+    let mut c = role_command(Role::Build)?;
     // Nothing of the owner's terminal: what it has to say it says in its answer.
-    c.arg(elevate::BUILD_SIDE)
-        .stderr(Stdio::null())
-        .env_clear()
-        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+    c.env("PATH", SYSTEM_PATH)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
     c.spawn().context("start the build process")
 }
 
@@ -203,7 +221,7 @@ fn read_answer(
     lines: &Receiver<Vec<u8>>,
     report: &dyn Reporter,
 ) -> Result<Option<serde_json::Value>> {
-    let mut jobs: BTreeMap<String, Box<dyn Progress>> = BTreeMap::new();
+    let mut events = EventRelay::new(report);
     loop {
         let line = match lines.recv_timeout(Duration::from_millis(200)) {
             Ok(line) => line,
@@ -219,10 +237,12 @@ fn read_answer(
                 unit,
                 at,
                 total,
-            } => jobs
-                .entry(job.clone())
-                .or_insert_with(|| report.start_counted(&job, unit))
-                .set_position(at, total),
+            } => events.pass_on(Event::Progress {
+                job,
+                unit,
+                at,
+                total,
+            }),
             JobMessage::Done(value) => return Ok(Some(value)),
             JobMessage::Failed(p) => return Err(p),
         }
@@ -240,18 +260,7 @@ fn end_all_of(_: u32) -> Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn end_all_of(uid: u32) -> Result<()> {
     use crate::host::process::{ProgramRunner, SystemRunner};
-    // SAFETY: the child calls only setgid, setuid, kill and _exit, which are safe after fork
-    // (signal-safety(7)).
-    match unsafe { nix::unistd::fork() }.context("end the build processes")? {
-        // SAFETY: plain calls on plain numbers; the child ends here.
-        nix::unistd::ForkResult::Child => unsafe {
-            if nix::libc::setgid(uid) == 0 && nix::libc::setuid(uid) == 0 {
-                nix::libc::kill(-1, nix::libc::SIGKILL);
-            }
-            nix::libc::_exit(0)
-        },
-        nix::unistd::ForkResult::Parent { child } => drop(nix::sys::wait::waitpid(child, None)),
-    }
+    credentials::kill_all_of_uid(uid)?;
     let wanted = uid.to_string();
     // What ps(1) cannot say counts as alive.
     let alive = || {
@@ -279,41 +288,22 @@ fn end_all_of(uid: u32) -> Result<()> {
 /// The job's side: becomes what it is told, does the one piece of work, answers. Must be called
 /// while there is one thread.
 pub fn serve_job() -> ExitCode {
-    let mut line = String::new();
-    let read = std::io::stdin()
-        .lock()
-        .read_line(&mut line)
-        .context("read the job");
-    let asked =
-        read.and_then(|_| serde_json::from_str::<JobRequest>(&line).context("understand the job"));
-    match asked.and_then(|asked| enter_job(&asked)) {
-        Ok(code) => ExitCode::from(code),
-        Err(p) => {
-            send_message(&JobMessage::Failed(p));
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn send_message(message: &JobMessage) {
-    if let Ok(text) = serde_json::to_string(message) {
-        // Without a listener there is nobody to tell.
-        let _ = writeln!(std::io::stdout().lock(), "{text}");
-    }
+    serve::answer(|| enter_job(&serve::read_config()?), JobMessage::Failed)
 }
 
 fn enter_job(asked: &JobRequest) -> Result<u8> {
     // Its own session: the terminal's Ctrl-C reaches the side that started it, which then ends it.
     nix::unistd::setsid().context("begin a session")?;
-    launched::keep_three()?;
-    launched::die_with(asked.parent)?;
+    serve::cloexec_from_3()?;
+    serve::die_with_parent(asked.parent)?;
     nix::sys::stat::umask(crate::host::fs::as_mode(0o022));
     #[cfg(target_os = "linux")]
     if let Some(code) = enter_namespaces(asked)? {
         return Ok(code);
     }
-    become_it(asked)?;
-    send_message(&match asked.work.run_work(&RemoteReporter::default()) {
+    let dropped = drop_privileges(asked)?;
+    let report = RemoteReporter::<JobMessage>::default();
+    wire::print_line(&match asked.work.run_work(&report, &dropped) {
         Ok(value) => JobMessage::Done(value),
         Err(p) => JobMessage::Failed(p),
     });
@@ -333,7 +323,7 @@ fn enter_namespaces(asked: &JobRequest) -> Result<Option<u8>> {
     if !asked.fetches {
         unshare(CloneFlags::CLONE_NEWNET).context("keep the build process from the network")?;
     }
-    let Some(first) = launched::fork()? else {
+    let Some(first) = serve::fork_process()? else {
         return Ok(None);
     };
     // It ends when it is done, or when nobody asks for it any more.
@@ -365,16 +355,16 @@ fn asker_is_gone() -> bool {
 }
 
 /// Leaves every right behind that the work does not need.
-fn become_it(asked: &JobRequest) -> Result<()> {
+fn drop_privileges(asked: &JobRequest) -> Result<Dropped> {
     if asked.uid == 0 {
         return Err(Problem::new("the build process must not be root"));
     }
-    launched::drop_groups()?;
-    launched::become_id(asked.uid, asked.uid)?;
+    let groups = credentials::clear_groups()?;
+    let dropped = credentials::set_ids_permanently(asked.uid, asked.uid, groups)?;
     // Becoming somebody else has cleared it (prctl(2)).
     #[cfg(target_os = "linux")]
-    launched::die_with(0)?;
-    launched::no_new_rights()?;
+    serve::die_with_parent(0)?;
+    credentials::set_no_new_privs()?;
     #[cfg(target_os = "linux")]
     {
         use crate::host::confine::{landlock_rules, seccomp_filter};
@@ -390,47 +380,5 @@ fn become_it(asked: &JobRequest) -> Result<()> {
             seccomp_filter::apply_without_services()?;
         }
     }
-    Ok(())
-}
-
-/// Tells progress on stdout.
-#[derive(Default)]
-struct RemoteReporter(Arc<Mutex<()>>);
-
-impl Reporter for RemoteReporter {
-    fn start_counted(&self, name: &str, unit: ProgressUnit) -> Box<dyn Progress> {
-        Box::new(RemoteProgress {
-            one: self.0.clone(),
-            job: name.into(),
-            unit,
-            last: Mutex::new(std::time::Instant::now()),
-        })
-    }
-    fn print_line(&self, _: &str) {}
-}
-
-struct RemoteProgress {
-    one: Arc<Mutex<()>>,
-    job: String,
-    unit: ProgressUnit,
-    last: Mutex<std::time::Instant>,
-}
-
-impl Progress for RemoteProgress {
-    fn set_position(&self, at: u64, total: u64) {
-        let Ok(mut last) = self.last.lock() else {
-            return;
-        };
-        if at != total && last.elapsed().as_millis() < 50 {
-            return;
-        }
-        *last = std::time::Instant::now();
-        let _one = self.one.lock();
-        send_message(&JobMessage::Progress {
-            job: self.job.clone(),
-            unit: self.unit,
-            at,
-            total,
-        });
-    }
+    Ok(dropped)
 }

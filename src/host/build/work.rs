@@ -10,6 +10,7 @@ use crate::confine::places;
 use super::{bytecode, venv};
 use crate::host::build::interpreter;
 use crate::host::git::{FetchDepth, GitStore, NetEnv, objects};
+use crate::host::roles::credentials::Dropped;
 use crate::host::{models, uv};
 use crate::lock::RepositoryPin;
 use crate::problem::{Context, Problem, Result};
@@ -147,11 +148,11 @@ impl BuildWork {
         }
     }
 
-    /// Does it, as whoever calls.
+    /// Does the work, as whoever calls, who is not root any more.
     ///
     /// # Errors
     /// What went wrong, for a person.
-    pub fn run_work(&self, report: &dyn Reporter) -> Result<serde_json::Value> {
+    pub fn run_work(&self, report: &dyn Reporter, _: &Dropped) -> Result<serde_json::Value> {
         let value = match self {
             BuildWork::Trees(r) => serde_json::to_value(fetch_trees(r, report)?),
             BuildWork::Venv(j) => serde_json::to_value(venv::build_job::run_job(j, report)?),

@@ -68,3 +68,32 @@ pub fn missing_features(rooms: bool) -> Vec<String> {
     }
     out
 }
+
+/// The folders that macOS gives the account that asks for caches and temporary files (confstr(3)),
+/// by real path; Metal's compiler writes there.
+pub fn darwin_user_dirs() -> Vec<std::path::PathBuf> {
+    #[cfg(target_os = "macos")]
+    return [
+        nix::libc::_CS_DARWIN_USER_CACHE_DIR,
+        nix::libc::_CS_DARWIN_USER_TEMP_DIR,
+    ]
+    .into_iter()
+    .filter_map(darwin_user_dir)
+    .collect();
+    #[cfg(not(target_os = "macos"))]
+    Vec::new()
+}
+
+#[cfg(target_os = "macos")]
+fn darwin_user_dir(name: nix::libc::c_int) -> Option<std::path::PathBuf> {
+    use std::os::unix::ffi::OsStringExt;
+    let mut buffer = vec![0_u8; 1024];
+    // SAFETY: the buffer is as long as is said.
+    let n = unsafe { nix::libc::confstr(name, buffer.as_mut_ptr().cast(), buffer.len()) };
+    (1..=buffer.len())
+        .contains(&n)
+        .then(|| buffer.truncate(n - 1))?;
+    std::path::PathBuf::from(std::ffi::OsString::from_vec(buffer))
+        .canonicalize()
+        .ok()
+}

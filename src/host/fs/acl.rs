@@ -12,7 +12,7 @@ use nix::sys::stat::{fchmod, fstat};
 
 use super::{as_mode, open_dir, permission_bits, unreadable};
 use crate::plan::observed::{SearchPermission, Seen, UnknownState};
-use crate::problem::{Problem, Result};
+use crate::problem::{Cause, Problem, Result};
 
 const VERSION: u32 = 2;
 const USER_OBJ: u16 = 0x01;
@@ -231,10 +231,7 @@ pub fn search_permission(folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<S
         // Its list can be read all the same, by whoever passes through the folder above (xattr(7)).
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => None,
         Err(e) => {
-            return Err(UnknownState {
-                reason: format!("{}: {e}", folder.display()),
-                root_can: false,
-            });
+            return Err(UnknownState::io(folder, &e));
         }
     };
     let raw = match &fd {
@@ -253,8 +250,9 @@ pub fn search_permission(folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<S
 
 /// Sets or takes away the entry of `uid`, by descriptor.
 pub fn change_entry(folder: &Path, uid: u32, grant: bool) -> Result<()> {
-    let what = |e: &dyn std::fmt::Display| {
+    let what = |e: &dyn Cause| {
         Problem::new(format!("traverse.{}: {e}", folder.display()))
+            .caused_by(e)
             .with_hint("the file system must support ACLs; or put the share outside of this folder")
     };
     let fd = match open_dir(folder) {

@@ -172,10 +172,11 @@ pub fn read_entry(path: &Path) -> Seen<Option<FsEntry>> {
 }
 
 pub fn unreadable(path: &Path, e: Errno) -> UnknownState {
-    UnknownState {
-        reason: format!("{}: {}", path.display(), e.desc()),
-        root_can: matches!(e, Errno::EACCES | Errno::EPERM),
-    }
+    UnknownState::new(
+        format!("{}: {}", path.display(), e.desc()),
+        matches!(e, Errno::EACCES | Errno::EPERM),
+    )
+    .caused_by(&e)
 }
 
 /// The path behind links, each of which must belong to root or to `owner`; what is missing at the
@@ -198,20 +199,20 @@ pub fn real_path(path: &Path, owner: u32) -> Seen<PathBuf> {
             Ok(st) if file_type(&st) == FileType::Link => {
                 links += 1;
                 if links > 40 {
-                    return Err(UnknownState {
-                        reason: format!("{}: links lead in a circle", path.display()),
-                        root_can: false,
-                    });
+                    return Err(UnknownState::new(
+                        format!("{}: links lead in a circle", path.display()),
+                        false,
+                    ));
                 }
                 if st.st_uid != 0 && st.st_uid != owner {
-                    return Err(UnknownState {
-                        reason: format!(
+                    return Err(UnknownState::new(
+                        format!(
                             "{} is a link that belongs to uid {}, neither root nor the owner",
                             next.display(),
                             st.st_uid
                         ),
-                        root_can: false,
-                    });
+                        false,
+                    ));
                 }
                 let target =
                     PathBuf::from(nix::fcntl::readlink(&next).map_err(|e| unreadable(&next, e))?);

@@ -22,7 +22,9 @@ const LARGEST: u64 = 64 << 20;
 /// # Errors
 /// It is no regular file, or cannot be read.
 pub fn read_regular(path: &Path) -> Result<String> {
-    let fail = |e: io::Error| Problem::new(format!("could not read {}: {e}", path.display()));
+    let fail = |e: io::Error| {
+        Problem::new(format!("could not read {}: {e}", path.display())).caused_by(&e)
+    };
     let fd = openat(
         AT_FDCWD,
         path,
@@ -54,7 +56,9 @@ pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
 /// # Errors
 /// It is something else, or cannot be read.
 pub fn read_plain(path: &Path) -> Result<String> {
-    let fail = |e: io::Error| Problem::new(format!("could not read {}: {e}", path.display()));
+    let fail = |e: io::Error| {
+        Problem::new(format!("could not read {}: {e}", path.display())).caused_by(&e)
+    };
     let (dir, name) = open_parent(path).map_err(fail)?;
     let flags = OFlag::O_RDONLY
         | OFlag::O_NOFOLLOW
@@ -111,9 +115,9 @@ pub fn is_trusted(path: &Path, owners: &[u32], text: &str) -> Result<bool> {
 pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
     let shown = path.display();
     let owner = owners.first().copied().unwrap_or(0);
-    let real =
-        real_path(path, owner).map_err(|u| Problem::new(format!("{shown}: {}", u.reason)))?;
-    let fail = |e: io::Error| Problem::new(format!("{shown}: {e}"));
+    let real = real_path(path, owner)
+        .map_err(|u| Problem::new(format!("{shown}: {}", u.reason)).of_kind(u.kind))?;
+    let fail = |e: io::Error| Problem::new(format!("{shown}: {e}")).caused_by(&e);
     for folder in real.ancestors().skip(1) {
         let st = nix::sys::stat::stat(folder).map_err(|e| fail(e.into()))?;
         if let Some((why, hint)) = opened_to_others(&st, owners, folder, acl::has_acl(folder)) {
@@ -284,8 +288,8 @@ fn open_each(path: &Path, wrong: &dyn Fn(&FileStat, &Path) -> Option<Exposure>) 
                     ))
                     .with_hint(hint));
                 }
-                let name =
-                    c_string(name).map_err(|e| Problem::new(format!("{}: {e}", path.display())))?;
+                let name = c_string(name)
+                    .map_err(|e| Problem::new(format!("{}: {e}", path.display())).caused_by(&e))?;
                 let flags = if parts.peek().is_some() {
                     FOLDER | THROUGH
                 } else {

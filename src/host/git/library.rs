@@ -5,8 +5,9 @@ use std::path::Path;
 
 use git2::{AutotagOption, Direction, FetchOptions, RemoteCallbacks, Repository};
 
+use super::error::GitError;
 use super::{NetEnv, transport};
-use crate::problem::{Context, Problem, Result};
+use crate::problem::{Context, Result};
 use crate::progress::Progress;
 
 pub(super) fn fetch_with_libgit2(
@@ -16,7 +17,7 @@ pub(super) fn fetch_with_libgit2(
     specs: &[&str],
     shallow: bool,
     progress: &dyn Progress,
-) -> Result<()> {
+) -> Result<(), GitError> {
     transport::register_transport(net);
     super::objects::set_up()?;
     super::bare_repository::must_be_ours(folder)?;
@@ -24,7 +25,7 @@ pub(super) fn fetch_with_libgit2(
         Repository::open_bare(folder).with_context(|| format!("open {}", folder.display()))?;
     let mut remote = repo
         .remote_anonymous(url)
-        .map_err(|e| explain_libgit2(url, &e))?;
+        .map_err(|e| GitError::of_library(url, &e))?;
     let mut options = FetchOptions::new();
     let mut callbacks = RemoteCallbacks::new();
     callbacks.transfer_progress(|p| {
@@ -52,37 +53,23 @@ pub(super) fn fetch_with_libgit2(
     };
     remote
         .fetch(specs, Some(&mut options), None)
-        .map_err(|e| explain_libgit2(url, &e))?;
+        .map_err(|e| GitError::of_library(url, &e))?;
     Ok(())
 }
 
-pub(super) fn ls_remote(net: &NetEnv, url: &str) -> Result<Vec<(String, String)>> {
+pub(super) fn ls_remote(net: &NetEnv, url: &str) -> Result<Vec<(String, String)>, GitError> {
     transport::register_transport(net);
     super::objects::set_up()?;
-    let mut remote = git2::Remote::create_detached(url).map_err(|e| explain_libgit2(url, &e))?;
+    let mut remote =
+        git2::Remote::create_detached(url).map_err(|e| GitError::of_library(url, &e))?;
     let connection = remote
         .connect_auth(Direction::Fetch, None, None)
-        .map_err(|e| explain_libgit2(url, &e))?;
-    let heads = connection.list().map_err(|e| explain_libgit2(url, &e))?;
+        .map_err(|e| GitError::of_library(url, &e))?;
+    let heads = connection
+        .list()
+        .map_err(|e| GitError::of_library(url, &e))?;
     Ok(heads
         .iter()
         .map(|h| (h.name().to_string(), h.oid().to_string()))
         .collect())
-}
-
-fn explain_libgit2(url: &str, e: &git2::Error) -> Problem {
-    let problem = Problem::new(format!("{url}: {}", crate::text::escape_text(e.message())));
-    match e.code() {
-        git2::ErrorCode::NotFound => problem.with_hint(super::program::absent_hint(url)),
-        git2::ErrorCode::User => Problem::interrupted(),
-        _ if url
-            .strip_prefix("file://")
-            .is_some_and(|p| !Path::new(p).exists()) =>
-        {
-            problem.with_hint(super::program::absent_hint(url))
-        }
-        _ if url.starts_with("file://") => problem,
-        _ => problem
-            .with_hint("is the network up? `comfy apply --offline` does with what is in the store"),
-    }
 }

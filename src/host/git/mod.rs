@@ -4,6 +4,7 @@
 //! Neither ever sees a configuration, hook, filter or work tree that a third party wrote.
 
 mod bare_repository;
+mod error;
 mod library;
 pub mod objects;
 mod program;
@@ -22,6 +23,7 @@ use crate::manifest::names;
 use crate::problem::{Context, Problem, Result};
 use crate::progress::Progress;
 use crate::tree::ObjectId;
+use error::GitError;
 
 /// What fetching may know of the caller's surroundings: mirrors, proxies and certificates, nothing
 /// else.
@@ -154,22 +156,20 @@ impl GitStore {
         let marker = objects::marker_ref(commit);
         let exact = format!("+{commit}:{marker}");
         if let Err(first) = self.fetch_specs(&folder, &url, &[&exact], depth, progress) {
-            if first.exit == crate::problem::EXIT_INTERRUPTED {
+            let broken_off = first.broken_off;
+            let first = Problem::from(first);
+            if first.is_interrupted() {
                 return Err(first);
             }
             // A server that does not answer is not asked for more.
-            let again = if program::broken_off(&first.message) {
+            let again = if broken_off {
                 Err(())
             } else {
                 self.fetch_by_ref(&folder, &url, git_ref, commit, depth, progress)
                     .map_err(drop)
             };
-            again.map_err(|()| Problem {
-                message: format!(
-                    "{repo}: commit {commit} could not be fetched: {}",
-                    first.message
-                ),
-                ..first
+            again.map_err(|()| {
+                first.with_prefix(&format!("{repo}: commit {commit} could not be fetched: "))
             })?;
         }
         if !objects::has_commit(&folder, commit) {
@@ -233,7 +233,7 @@ impl GitStore {
         commit: &ObjectId,
         depth: FetchDepth,
         progress: &dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<(), GitError> {
         if !names::is_commit(git_ref) {
             let asked = format!("+{git_ref}:refs/remote/asked");
             if self
@@ -262,7 +262,7 @@ impl GitStore {
         specs: &[&str],
         depth: FetchDepth,
         progress: &dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<(), GitError> {
         match &self.program {
             Some(git) => {
                 let filter = (depth == FetchDepth::Outline)
@@ -288,7 +288,7 @@ impl GitStore {
         url: &str,
         specs: &[&str],
         progress: &dyn Progress,
-    ) -> Result<()> {
+    ) -> Result<(), GitError> {
         match &self.program {
             Some(git) => {
                 program::fetch_with_git(self, git, folder, url, specs, &[], None, progress)
@@ -297,7 +297,7 @@ impl GitStore {
         }
     }
 
-    fn remote_refs(&self, url: &str, patterns: &[&str]) -> Result<Vec<(String, String)>> {
+    fn remote_refs(&self, url: &str, patterns: &[&str]) -> Result<Vec<(String, String)>, GitError> {
         match &self.program {
             Some(git) => program::ls_remote(self, git, url, patterns),
             None => library::ls_remote(&self.net, url),

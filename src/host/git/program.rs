@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use super::error::{GitError, GitErrorKind};
 use super::{FETCH_LIMIT, GitStore};
 use crate::problem::{Context, Problem, Result};
 use crate::progress::Progress;
@@ -56,7 +57,7 @@ fn git_command(git: &GitStore, program: &Path, more: &[(String, String)]) -> Com
 const MOST: u64 = 64 << 20;
 
 /// Runs it, feeds progress from stderr, ends it at the time limit or when comfy was interrupted.
-fn run_git(mut command: Command, url: &str, progress: &dyn Progress) -> Result<String> {
+fn run_git(mut command: Command, url: &str, progress: &dyn Progress) -> Result<String, GitError> {
     let mut child = command
         .spawn()
         .with_context(|| format!("start {}", command.get_program().display()))?;
@@ -86,7 +87,7 @@ fn run_git(mut command: Command, url: &str, progress: &dyn Progress) -> Result<S
                 // It may be gone already.
                 let _ = child.kill();
                 let _ = child.wait();
-                return Err(Problem::interrupted());
+                return Err(Problem::interrupted().into());
             }
             std::thread::sleep(std::time::Duration::from_millis(
                 if start.elapsed().as_millis() < 200 {
@@ -103,7 +104,7 @@ fn run_git(mut command: Command, url: &str, progress: &dyn Progress) -> Result<S
         if status.success() {
             Ok(out)
         } else {
-            Err(explain_git(url, &err))
+            Err(GitError::of_program(url, &err))
         }
     })
 }
@@ -144,94 +145,15 @@ fn parse_percent(line: &str) -> Option<u64> {
     rest.trim_start().split('%').next()?.parse().ok()
 }
 
-fn explain_git(url: &str, stderr: &str) -> Problem {
-    let last = stderr
-        .lines()
-        .find(|l| l.contains("fatal:") || l.contains("error:"))
-        .or(stderr.lines().last())
-        .unwrap_or("no message");
-    let message = crate::text::escape_text(
-        last.trim_start_matches("fatal: ")
-            .trim_start_matches("error: "),
-    );
-    let lower = stderr.to_lowercase();
-    let problem = Problem::new(format!("{url}: {message}"));
-    if lower.contains("could not resolve host")
-        || lower.contains("could not connect")
-        || lower.contains("connection refused")
-        || lower.contains("timed out")
-    {
-        problem
-            .with_hint("is the network up? `comfy apply --offline` does with what is in the store")
-    } else if lower.contains("not found")
-        || lower.contains("does not appear to be a git repository")
-        || lower.contains("could not read from remote repository")
-        || lower.contains("does not exist")
-        || lower.contains("could not read username")
-        || lower.contains("terminal prompts disabled")
-    {
-        problem.with_hint(absent_hint(url))
-    } else if lower.contains("no space left") {
-        problem.with_hint("free some disk space and run it again")
-    } else if broken_off(&lower) {
-        problem.with_hint("the server stalled or broke off: run it again")
-    } else if WRONG.iter().any(|w| lower.contains(w)) {
-        problem.with_hint(
-            "what came is not what was asked for, and nothing of it was used: run it \
-            again, or fetch it from elsewhere (COMFY_MIRRORS)",
-        )
-    } else {
-        problem
-    }
-}
-
-/// What to do where there is no such repository.
-pub(super) fn absent_hint(url: &str) -> &'static str {
-    // comfy.toml names only https:// addresses.
-    if url.starts_with("https://") {
-        "no such public repository: check owner and name"
-    } else {
-        "COMFY_MIRRORS leads there: it has no such repository"
-    }
-}
-
-/// What git says of a pack that is damaged, or lacks what was wanted.
-const WRONG: &[&str] = &[
-    "bad object",
-    "did not send all",
-    "index-pack",
-    "inflate",
-    "pack",
-    "corrupt",
-    "protocol error",
-    "bad line length",
-    "missing",
-    "unexpected",
-    "expected",
-];
-
-/// Whether a connection ended before the answer did: the same server is then not asked for more.
-pub(super) fn broken_off(message: &str) -> bool {
-    let lower = message.to_lowercase();
-    [
-        "operation too slow",
-        "transfer closed",
-        "timed out",
-        "early eof",
-        "unexpected disconnect",
-        "the remote end hung up",
-        "recv failure",
-    ]
-    .iter()
-    .any(|w| lower.contains(w))
-}
-
 /// Once more at the address where the server has the repository by now: git itself follows no
 /// redirect, which could lead to any service that this machine reaches.
-fn with_redirect<T>(git: &GitStore, url: &str, ask: impl Fn(&str) -> Result<T>) -> Result<T> {
+fn with_redirect<T>(
+    git: &GitStore,
+    url: &str,
+    ask: impl Fn(&str) -> Result<T, GitError>,
+) -> Result<T, GitError> {
     match ask(url) {
-        // git-remote-http: "The requested URL returned error: 301".
-        Err(p) if url.starts_with("http") && p.message.contains("returned error: 30") => {
+        Err(e) if matches!(e.kind, GitErrorKind::Moved) => {
             ask(&super::transport::final_address(&git.net, url)?)
         }
         other => other,
@@ -251,7 +173,7 @@ pub(super) fn fetch_with_git(
     depth: &[&str],
     filter: Option<&str>,
     progress: &dyn Progress,
-) -> Result<()> {
+) -> Result<(), GitError> {
     super::bare_repository::must_be_ours(folder)?;
     with_redirect(git, url, |url| {
         fetch_of(git, program, folder, url, specs, depth, filter, progress)
@@ -271,7 +193,7 @@ fn fetch_of(
     depth: &[&str],
     filter: Option<&str>,
     progress: &dyn Progress,
-) -> Result<()> {
+) -> Result<(), GitError> {
     // What git would otherwise write into the repository's own configuration (git-clone(1),
     // --filter).
     let partial = |f: &str| {
@@ -306,7 +228,7 @@ pub(super) fn ls_remote(
     program: &Path,
     url: &str,
     patterns: &[&str],
-) -> Result<Vec<(String, String)>> {
+) -> Result<Vec<(String, String)>, GitError> {
     with_redirect(git, url, |url| ls_remote_of(git, program, url, patterns))
 }
 
@@ -315,7 +237,7 @@ fn ls_remote_of(
     program: &Path,
     url: &str,
     patterns: &[&str],
-) -> Result<Vec<(String, String)>> {
+) -> Result<Vec<(String, String)>, GitError> {
     let mut c = git_command(git, program, &[]);
     // Outside of every repository: none that lies in the store or above it is looked for.
     c.env("GIT_DIR", "/nonexistent")
@@ -474,7 +396,7 @@ mod tests {
         );
         // The same machine, and another name.
         let (elsewhere, _) = server(&service.replace("127.0.0.1", "localhost"));
-        let refused = ask(&elsewhere).unwrap_err();
+        let refused = Problem::from(ask(&elsewhere).unwrap_err());
         assert!(
             refused
                 .message

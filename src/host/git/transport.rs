@@ -54,7 +54,7 @@ pub(super) fn final_address(net: &NetEnv, url: &str) -> Result<String> {
     let reply = crate::host::net::http::agent_for(net, "git/2.0 (comfy)", url)
         .get(&asked)
         .call()
-        .map_err(|e| Problem::new(format!("{url}: {e}")))?;
+        .map_err(|e| Problem::new(format!("{url}: {e}")).caused_by(&e))?;
     let last = reply.get_uri().to_string();
     let base = last
         .split_once("/info/refs")

@@ -236,8 +236,7 @@ fn find_local(
                 .strip_prefix("~/")
                 .map_or_else(|| PathBuf::from(&path), |rest| owner.home.join(rest));
             let shown = crate::text::escape_text(&path.to_string_lossy());
-            let real =
-                crate::host::fs::real_path(&path, owner.uid).map_err(|u| Problem::new(u.reason))?;
+            let real = crate::host::fs::real_path(&path, owner.uid).map_err(Problem::from)?;
             super::ensure_allowed(Some(&owner.home), &path, &real)?;
             match look(&real, &|st| owner.may_read(st)) {
                 Ok(Ok(r)) => Ok(Some(r)),
@@ -248,6 +247,7 @@ fn find_local(
                     Err(Problem::interrupted())
                 }
                 Err(e) => Err(Problem::new(format!("{shown}: {e}"))
+                    .caused_by(&e)
                     .with_hint("the source is gone or closed: correct it in comfy.toml")),
             }
         }
@@ -299,10 +299,9 @@ fn take_fetched(
             .with_hint("nothing was put in place; run it again"))
         }
         Err(e) if e.kind() == std::io::ErrorKind::Interrupted => Err(Problem::interrupted()),
-        Err(e) => Err(Problem::new(format!(
-            "could not read {}: {e}",
-            path.display()
-        ))),
+        Err(e) => {
+            Err(Problem::new(format!("could not read {}: {e}", path.display())).caused_by(&e))
+        }
     }
 }
 
@@ -326,7 +325,7 @@ pub fn put_model(
     let r = ready
         .get_mut(&sha256)
         .ok_or_else(|| Problem::new(format!("could not {}: it was not fetched", doing())))?;
-    crate::host::shares::mount_ready(share).map_err(|u| Problem::new(u.reason))?;
+    crate::host::shares::mount_ready(share).map_err(Problem::from)?;
     let file = install::open_regular(&r.path, &|_| true).with_context(doing)?;
     if Key::of(&nix::sys::stat::fstat(&file).with_context(doing)?) != r.key && r.staged {
         return Err(Problem::new(format!(

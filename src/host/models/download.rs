@@ -116,7 +116,7 @@ impl PartialFile {
             return Err(WebRefusal::Final(Problem::interrupted()));
         }
         self.file.write_all(data).map_err(|e| {
-            let p = Problem::new(format!("could not write what was fetched: {e}"));
+            let p = Problem::new(format!("could not write what was fetched: {e}")).caused_by(&e);
             WebRefusal::Final(if e.kind() == std::io::ErrorKind::StorageFull {
                 p.with_hint(
                     "free some space and run it again: what is there already is not fetched again",
@@ -134,7 +134,7 @@ fn interrupted_or(e: std::io::Error, what: impl FnOnce() -> String) -> Problem {
     if e.kind() == std::io::ErrorKind::Interrupted {
         Problem::interrupted()
     } else {
-        Problem::new(format!("could not {}: {e}", what()))
+        Problem::new(format!("could not {}: {e}", what())).caused_by(&e)
     }
 }
 

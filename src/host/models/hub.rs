@@ -345,16 +345,16 @@ fn civitai_files(web: &WebClient, hubs: &ModelHubs, version: &str) -> Result<Vec
             ..WebRequest::default()
         })
         .map_err(WebRefusal::into_problem)?;
-    let text = reply
-        .response
-        .body_mut()
-        .read_to_string()
-        .map_err(|e| Problem::new(format!("{}: {e}", public_address(&address))))?;
+    let text =
+        reply.response.body_mut().read_to_string().map_err(|e| {
+            Problem::new(format!("{}: {e}", public_address(&address))).caused_by(&e)
+        })?;
     let version: CivitaiVersion = serde_json::from_str(&text).map_err(|e| {
         Problem::new(format!(
             "{} is no answer of civitai's: {e}",
             public_address(&address)
         ))
+        .caused_by(&e)
         .with_hint("check CIVITAI_ENDPOINT")
     })?;
     Ok(version.files)

@@ -22,7 +22,7 @@ use sha2::Sha256;
 use super::hub::{DownloadSource, percent_encode};
 use super::{ModelHubs, SecretText};
 use crate::lock::model_pin::CloudStore;
-use crate::problem::{Context, Problem, Result};
+use crate::problem::{Context as _, Problem, Result};
 
 /// The caller's accounts with stores of objects.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]

@@ -62,7 +62,7 @@ pub fn share_files(share: &Path) -> Result<Vec<(String, u64)>> {
     };
     let fd =
         crate::host::fs::open_dir(&real).with_context(|| format!("open {}", real.display()))?;
-    let (all, _) = list_tree(&fd, &real).map_err(|u| Problem::new(u.reason))?;
+    let (all, _) = list_tree(&fd, &real).map_err(Problem::from)?;
     Ok(all
         .into_iter()
         .filter(|f| f.kind == FileType::File)
@@ -225,7 +225,9 @@ impl HostModelResolver {
             }
             _ if path.is_symlink() => Problem::new(format!("{} is a link", path.display()))
                 .with_hint("a link can lead elsewhere tomorrow: put the real file there"),
-            _ => Problem::new(format!("{}: {e}", path.display())).with_hint(hint),
+            _ => Problem::new(format!("{}: {e}", path.display()))
+                .caused_by(&e)
+                .with_hint(hint),
         })?;
         self.check_header(a, &path, size)?;
         Ok(ModelInfo {

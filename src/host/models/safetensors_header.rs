@@ -32,7 +32,9 @@ pub fn is_page(file: &File) -> std::io::Result<bool> {
 /// # Errors
 /// It cannot be read, or is not sound.
 pub fn of_file(file: &File, size: u64) -> Result<SafetensorsHeader> {
-    let fail = |e: std::io::Error| Problem::new(format!("its header could not be read: {e}"));
+    let fail = |e: std::io::Error| {
+        Problem::new(format!("its header could not be read: {e}")).caused_by(&e)
+    };
     let mut first = [0; 8];
     if size < 8 {
         return Err(refused_header(format!("it has {size} bytes")));
@@ -72,8 +74,9 @@ pub fn of_server(web: &WebClient, place: &DownloadSource, size: u64) -> Result<S
             .into_reader()
             .take(skip + (to - from));
         let mut bytes = Vec::new();
-        body.read_to_end(&mut bytes)
-            .map_err(|e| Problem::new(format!("its header could not be read: {e}")))?;
+        body.read_to_end(&mut bytes).map_err(|e| {
+            Problem::new(format!("its header could not be read: {e}")).caused_by(&e)
+        })?;
         bytes.drain(..usize::try_from(skip).unwrap_or(0).min(bytes.len()));
         if bytes.len() as u64 == to - from {
             Ok(bytes)

@@ -49,10 +49,9 @@ impl FileList {
     pub fn load(path: &Path) -> Seen<FileList> {
         match std::fs::read(path) {
             Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
-            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => Err(UnknownState {
-                reason: format!("{}: {e}", path.display()),
-                root_can: true,
-            }),
+            Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err(UnknownState::new(format!("{}: {e}", path.display()), true).caused_by(&e))
+            }
             Err(_) => Ok(FileList::default()),
         }
     }
@@ -111,7 +110,7 @@ pub fn hash_file(mut file: impl Read, size: u64) -> std::io::Result<String> {
 /// Something cannot be read.
 pub fn list_entries(folder: &Path) -> Result<Vec<FoundEntry>> {
     let fd = open_dir(folder).with_context(|| format!("open {}", folder.display()))?;
-    let (mut all, _) = list_tree(&fd, folder).map_err(|u| Problem::new(u.reason))?;
+    let (mut all, _) = list_tree(&fd, folder).map_err(Problem::from)?;
     all.retain(|f| f.kind != FileType::Dir);
     Ok(all)
 }
@@ -270,9 +269,8 @@ impl SealedFolder<'_> {
 }
 
 fn content_hash(dir: &OwnedFd, path: &str, size: u64) -> Seen<String> {
-    hash_at(dir, path, size).map_err(|e| UnknownState {
-        reason: format!("{}: {e}", crate::text::escape_text(path)),
-        root_can: true,
+    hash_at(dir, path, size).map_err(|e| {
+        UnknownState::new(format!("{}: {e}", crate::text::escape_text(path)), true).caused_by(&e)
     })
 }
 
@@ -415,11 +413,14 @@ impl TreeVisitor for ListSealer<'_> {
                 if let Ok(mut p) = self.problems.lock()
                     && p.len() < 10
                 {
-                    p.push(Problem::new(format!(
-                        "{}: {}: {e}",
-                        self.what,
-                        crate::text::escape_text(&folder.join(name))
-                    )));
+                    p.push(
+                        Problem::new(format!(
+                            "{}: {}: {e}",
+                            self.what,
+                            crate::text::escape_text(&folder.join(name))
+                        ))
+                        .caused_by(&e),
+                    );
                 }
             }
         }

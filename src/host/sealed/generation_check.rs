@@ -104,9 +104,12 @@ impl GenerationChecker<'_> {
                             let began = now_ns();
                             hash_at(fd, &f.path)
                                 .map(|o| (Some(o), Some(began)))
-                                .map_err(|e| UnknownState {
-                                    reason: format!("{}: {e}", crate::text::escape_text(&f.path)),
-                                    root_can: true,
+                                .map_err(|e| {
+                                    UnknownState::new(
+                                        format!("{}: {e}", crate::text::escape_text(&f.path)),
+                                        true,
+                                    )
+                                    .caused_by(&e)
                                 })
                         }
                     },

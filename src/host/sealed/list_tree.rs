@@ -27,10 +27,7 @@ pub struct FoundEntry {
 
 /// Every entry below `folder`, and which folders are empty.
 pub fn list_tree(fd: &impl AsFd, folder: &Path) -> Seen<(Vec<FoundEntry>, Vec<String>)> {
-    let start = crate::host::fs::open_dir_at(fd, c".").map_err(|e| UnknownState {
-        reason: format!("{}: {e}", folder.display()),
-        root_can: false,
-    })?;
+    let start = crate::host::fs::open_dir_at(fd, c".").map_err(|e| UnknownState::io(folder, &e))?;
     let gather = ListVisitor::default();
     walk_tree(start, &gather);
     if let Some(mut u) = gather.failed.into_inner().unwrap_or(None) {
@@ -94,10 +91,9 @@ impl TreeVisitor for ListVisitor {
     fn read_failed(&self, path: &str, e: Errno) {
         if let Ok(mut f) = self.failed.lock() {
             let reason = format!("{}: {}", crate::text::escape_text(path), e.desc());
-            f.get_or_insert(UnknownState {
-                reason,
-                root_can: matches!(e, Errno::EACCES | Errno::EPERM),
-            });
+            f.get_or_insert(
+                UnknownState::new(reason, matches!(e, Errno::EACCES | Errno::EPERM)).caused_by(&e),
+            );
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
 use crate::host::fs::{acl, as_mode, file_type, open_dir};
 use crate::plan::ids::AccountIds;
 use crate::plan::observed::FileType;
-use crate::problem::{Context, Problem, Result};
+use crate::problem::{Cause, Context, Problem, Result};
 use crate::progress::{Progress, Reporter};
 use crate::tree::{EntryMode, ObjectId, TreeListing, blob_id};
 
@@ -193,7 +193,7 @@ impl TreeSealer<'_> {
         Ok(())
     }
 
-    fn add_problem(&self, path: &str, e: &dyn std::fmt::Display) {
+    fn add_problem(&self, path: &str, e: &dyn Cause) {
         if let Ok(mut p) = self.problems.lock()
             && p.len() < 10
         {
@@ -203,6 +203,7 @@ impl TreeSealer<'_> {
                     self.part,
                     crate::text::escape_text(path)
                 ))
+                .caused_by(e)
                 .with_hint("nothing was installed"),
             );
         }

@@ -135,10 +135,11 @@ impl<'a> SealedTree<'a> {
                 return Ok(None);
             }
             Err(e) => {
-                return Err(UnknownState {
-                    reason: format!("{}: {e}", folder.display()),
-                    root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
-                });
+                return Err(UnknownState::new(
+                    format!("{}: {e}", folder.display()),
+                    e.kind() == std::io::ErrorKind::PermissionDenied,
+                )
+                .caused_by(&e));
             }
         };
         let root =
@@ -156,10 +157,8 @@ impl<'a> SealedTree<'a> {
 
     fn current_fingerprint(&self) -> Seen<Option<TreeFingerprint>> {
         // Opened anew for each walk: a duplicate would share the place in the listing.
-        let again = crate::host::fs::open_dir_at(&self.fd, c".").map_err(|e| UnknownState {
-            reason: format!("{}: {e}", self.folder.display()),
-            root_can: false,
-        })?;
+        let again = crate::host::fs::open_dir_at(&self.fd, c".")
+            .map_err(|e| UnknownState::io(self.folder, &e))?;
         Ok(fingerprint::take_fingerprint(again, self.began))
     }
 

@@ -181,10 +181,9 @@ impl TreeVisitor for ShareVisitor<'_> {
                 crate::text::escape_text(path),
                 e.desc()
             );
-            f.get_or_insert(UnknownState {
-                reason,
-                root_can: matches!(e, Errno::EACCES | Errno::EPERM),
-            });
+            f.get_or_insert(
+                UnknownState::new(reason, matches!(e, Errno::EACCES | Errno::EPERM)).caused_by(&e),
+            );
         }
     }
 }
@@ -215,10 +214,10 @@ pub fn check_share(
         return Ok(None);
     };
     if node.kind != FileType::Dir {
-        return Err(UnknownState {
-            reason: format!("{} is not a folder", spec.path.display()),
-            root_can: false,
-        });
+        return Err(UnknownState::new(
+            format!("{} is not a folder", spec.path.display()),
+            false,
+        ));
     }
     let mut share = ShareState {
         real: spec.path.clone(),
@@ -230,9 +229,12 @@ pub fn check_share(
     if !spec.modes && hashes.is_none() {
         return Ok(Some(share));
     }
-    let fd = open_dir(&spec.path).map_err(|e| UnknownState {
-        reason: format!("{}: {e}", spec.path.display()),
-        root_can: e.kind() == std::io::ErrorKind::PermissionDenied,
+    let fd = open_dir(&spec.path).map_err(|e| {
+        UnknownState::new(
+            format!("{}: {e}", spec.path.display()),
+            e.kind() == std::io::ErrorKind::PermissionDenied,
+        )
+        .caused_by(&e)
     })?;
     let check = ShareVisitor {
         spec,
@@ -284,10 +286,7 @@ pub fn mount_ready(spec: &ShareSpec) -> Seen<()> {
 /// Whether the volume that something needs is there.
 pub fn ensure_mounted(volume: Option<&std::path::Path>) -> Seen<()> {
     let Some(volume) = volume else { return Ok(()) };
-    let say = |why: String| UnknownState {
-        reason: format!("volume {} {why}", volume.display()),
-        root_can: false,
-    };
+    let say = |why: String| UnknownState::new(format!("volume {} {why}", volume.display()), false);
     match mounts::is_mounted(volume) {
         Ok(true) => Ok(()),
         Ok(false) => Err(say("is not mounted".into())),
@@ -424,11 +423,12 @@ fn mend_one(
 /// # Errors
 /// Entries that could not be mended, with the reason of each.
 pub fn repair_share(spec: &ShareSpec) -> Result<usize> {
-    mount_ready(spec).map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)))?;
+    mount_ready(spec)
+        .map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)).of_kind(u.kind))?;
     mend_opened(
         spec,
         open_dir(&spec.path).map_err(|e| {
-            Problem::new(format!("share {}: {}: {e}", spec.name, spec.path.display()))
+            Problem::new(format!("share {}: {}: {e}", spec.name, spec.path.display())).caused_by(&e)
         })?,
     )
 }
@@ -456,9 +456,10 @@ pub fn mend_opened(spec: &ShareSpec, fd: OwnedFd) -> Result<usize> {
 /// with its exact mode.
 pub fn make_root(spec: &ShareSpec) -> Result<()> {
     let fail = |e: std::io::Error| {
-        Problem::new(format!("share {}: {}: {e}", spec.name, spec.path.display()))
+        Problem::new(format!("share {}: {}: {e}", spec.name, spec.path.display())).caused_by(&e)
     };
-    mount_ready(spec).map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)))?;
+    mount_ready(spec)
+        .map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)).of_kind(u.kind))?;
     let (owner, group) = (Uid::from_raw(spec.owner), Gid::from_raw(spec.owner_gid));
     crate::host::fs::edit::make_parents(&spec.path, owner, group).map_err(fail)?;
     let (parent, name) = super::fs::open_parent(&spec.path).map_err(fail)?;
@@ -555,10 +556,11 @@ pub fn release_share(path: &std::path::Path, from: u32, to: u32, root_mode: u32)
     let fd = match open_dir(path) {
         Ok(fd) => fd,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(e) => return Err(Problem::new(format!("{}: {e}", path.display()))),
+        Err(e) => return Err(Problem::new(format!("{}: {e}", path.display())).caused_by(&e)),
     };
-    let fail = |e: Errno| Problem::new(format!("{}: {e}", path.display()));
-    let again = open_dir(path).map_err(|e| Problem::new(format!("{}: {e}", path.display())))?;
+    let fail = |e: Errno| Problem::new(format!("{}: {e}", path.display())).caused_by(&e);
+    let again = open_dir(path)
+        .map_err(|e| Problem::new(format!("{}: {e}", path.display())).caused_by(&e))?;
     walk_tree(
         fd,
         &ShareRelease {

@@ -11,7 +11,8 @@ use std::process::{Command, Stdio};
 use super::env;
 use crate::lock::python::{PackageResolver, UvSolution};
 use crate::lock::uv::request::UvWorkspace;
-use crate::problem::{Context, Problem, Result};
+use crate::lock::uv::{UvError, UvErrorKind};
+use crate::problem::{Context, IoKind, Problem, Result};
 use crate::progress::Progress;
 
 /// Variables of the caller's own uv.
@@ -71,7 +72,7 @@ impl UvRunner {
     ///
     /// # Errors
     /// What uv says.
-    pub fn run_command(&self, mut command: Command, tick: &dyn Fn()) -> Result<String> {
+    pub fn run_command(&self, mut command: Command, tick: &dyn Fn()) -> Result<String, UvError> {
         let start = || "start uv".to_string();
         let mut child = command.spawn().with_context(start)?;
         let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
@@ -92,7 +93,7 @@ impl UvRunner {
                     // It may be gone already.
                     let _ = child.kill();
                     let _ = child.wait();
-                    return Err(Problem::interrupted());
+                    return Err(Problem::interrupted().into());
                 }
                 tick();
                 std::thread::sleep(std::time::Duration::from_millis(10));
@@ -104,14 +105,14 @@ impl UvRunner {
             if status.success() {
                 Ok(stdout)
             } else {
-                Err(explain_uv(&stderr, status.code()))
+                Err(read_error(&stderr, status.code()))
             }
         })
     }
 }
 
-/// What uv said, without what is about a project that the user does not have.
-fn explain_uv(stderr: &str, code: Option<i32>) -> Problem {
+/// Reads what uv said: the place that knows its words for failures.
+fn read_error(stderr: &str, code: Option<i32>) -> UvError {
     let noise = |l: &&str| {
         !(l.starts_with("Using ")
             || l.starts_with("Resolved ")
@@ -136,13 +137,11 @@ fn explain_uv(stderr: &str, code: Option<i32>) -> Problem {
     } else {
         text
     };
-    let ended = code.is_none();
     let lines: Vec<&str> = text
         .lines()
         .map(str::trim)
         .filter(|l| !l.is_empty())
         .collect();
-    let mut p = Problem::new(format!("Python packages: {}", lines.join("\n")));
     let no_answer = [
         "error sending request",
         "Failed to fetch",
@@ -151,24 +150,19 @@ fn explain_uv(stderr: &str, code: Option<i32>) -> Problem {
         "error decoding response body",
         "was disabled",
     ];
-    if no_answer.iter().any(|n| stderr.contains(n)) {
-        p = p.with_hint(
-            "the package index did not answer, and nothing was changed: check the network, \
-            HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again",
-        );
+    let kind = if no_answer.iter().any(|n| stderr.contains(n)) {
+        UvErrorKind::Unreachable
     } else if stderr.contains("Hash mismatch") {
-        p = p.with_hint(
-            "the index has another file under that name than comfy.lock pins, and nothing \
-            was installed: ask whoever runs the index, or `comfy update` that package once you \
-            trust it",
-        );
-    } else if ended {
-        p = p.with_hint(
-            "nothing was changed: is there enough memory? the kernel's log may tell; then \
-            run it again",
-        );
+        UvErrorKind::HashMismatch
+    } else if code.is_none() {
+        UvErrorKind::Killed
+    } else {
+        IoKind::of_words(stderr).map_or(UvErrorKind::Other, UvErrorKind::Io)
+    };
+    UvError::Said {
+        kind,
+        text: lines.join("\n"),
     }
-    p
 }
 
 impl UvRunner {
@@ -190,7 +184,11 @@ struct PythonDownload {
 }
 
 impl PackageResolver for UvRunner {
-    fn solve_workspace(&self, w: &UvWorkspace, progress: &dyn Progress) -> Result<UvSolution> {
+    fn solve_workspace(
+        &self,
+        w: &UvWorkspace,
+        progress: &dyn Progress,
+    ) -> Result<UvSolution, UvError> {
         let uv = self.program_path()?;
         progress.set_position(0, 1);
         let folder = self.cache.join(format!("resolve-{}", std::process::id()));
@@ -230,7 +228,7 @@ impl UvRunner {
         uv: &std::path::Path,
         w: &UvWorkspace,
         folder: &std::path::Path,
-    ) -> Result<UvSolution> {
+    ) -> Result<UvSolution, UvError> {
         for (path, text) in &w.files {
             let at = folder.join(path);
             let parent = at.parent().unwrap_or(folder);

@@ -115,7 +115,7 @@ pub fn resolve_models(
                 };
                 pins.insert(a.path.as_str().into(), Arc::new(pin));
             }
-            Err(p) if p.exit == crate::problem::EXIT_INTERRUPTED => return Err(p),
+            Err(p) if p.is_interrupted() => return Err(p),
             Err(p) => {
                 let place = manifest.source.place_of_key(&["models", &a.path]);
                 problems.push(p.with_prefix(&format!(

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pep508_rs::{Requirement, VersionOrUrl};
 use serde::Deserialize;
 
+use super::UvError;
 use super::request::{OWN, PLATFORMS, UvWorkspace};
 use crate::lock::python::{
     LockedPackage, LockedWheel, PartRequirements, RequirementLine, UvSolution, normalize_name,
@@ -319,12 +320,15 @@ fn without_time(line: &str) -> Option<String> {
 }
 
 /// The packages of `indexes` whose files have no time, as uv's refusal tells.
-pub fn without_upload_time(problem: &Problem, indexes: &[PackageIndex]) -> Vec<String> {
+pub fn without_upload_time(e: &UvError, indexes: &[PackageIndex]) -> Vec<String> {
+    let UvError::Said { text, .. } = e else {
+        return Vec::new();
+    };
     let routed: BTreeSet<String> = indexes
         .iter()
         .flat_map(|x| x.packages.iter().map(|p| normalize_name(p)))
         .collect();
-    let found: BTreeSet<String> = problem.message.lines().filter_map(without_time).collect();
+    let found: BTreeSet<String> = text.lines().filter_map(without_time).collect();
     routed.intersection(&found).cloned().collect()
 }
 
@@ -435,11 +439,15 @@ fn missing_platforms(message: &str) -> BTreeMap<String, &'static str> {
 /// uv's refusal with the parts' own names, who asked for each package that it names, and what
 /// settles it.
 pub fn explain_no_solution(
-    problem: Problem,
+    e: UvError,
     workspace: &UvWorkspace,
     asked: &BTreeMap<String, PartRequirements>,
     manifest: &Manifest,
 ) -> Problem {
+    let problem = match e {
+        UvError::Own(p) => return p,
+        said @ UvError::Said { .. } => Problem::from(said),
+    };
     let problem = if problem.message.contains(NO_TIME) || problem.message.contains(TOO_NEW) {
         explain_cutoff(problem)
     } else {

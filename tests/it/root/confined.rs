@@ -306,9 +306,9 @@ fn a_killed_launcher_takes_comfyui_along() {
             str::to_string,
         );
         let alive = "for p in /proc/[0-9]*; do if tr '\\0' ' ' < $p/cmdline 2> /dev/null | grep \
-            -qE 'main[.]py|sleep 100[0]|__fron[t]|__cel[l]'; then echo $p $(tr '\\0' ' ' < \
+            -qE 'main[.]py|sleep 100[0]|__gatewa[y]|__sandbo[x]'; then echo $p $(tr '\\0' ' ' < \
             $p/cmdline | cut -c 1-60); fi; done";
-        for role in ["__launc[h]", "__cel[l]", "__fron[t]"] {
+        for role in ["__launc[h]", "__sandbo[x]", "__gatewa[y]"] {
             let run = Run::start(m);
             assert!(m.sh(alive).lines().count() >= 5, "{}", m.sh(alive));
             m.sh(&format!(

@@ -78,7 +78,7 @@ fn only_the_owner_reaches_comfyui() {
         // Under a number that no account has, with nothing of root's left.
         let front = m.sh(
             "for p in /proc/[0-9]*; do tr '\\0' ' ' < $p/cmdline 2>/dev/null | grep \
-            -q '__front' && grep -E '^(Uid|Gid|Groups|CapEff|NoNewPrivs):' $p/status; done",
+            -q '__gateway' && grep -E '^(Uid|Gid|Groups|CapEff|NoNewPrivs):' $p/status; done",
         );
         let line = |name: &str| {
             front

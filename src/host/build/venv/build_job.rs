@@ -191,10 +191,7 @@ fn fetch_wheels<'a>(
             .for_each(|l| found.extend(l.join().unwrap_or_default()));
     });
     let problems = problems.into_inner().unwrap_or_default();
-    match problems
-        .iter()
-        .position(|p| p.exit == crate::problem::EXIT_INTERRUPTED)
-    {
+    match problems.iter().position(|p| p.is_interrupted()) {
         Some(_) => Err(Problem::interrupted()),
         None if !problems.is_empty() => Err(Problem::from_many(problems)),
         None if found.len() < packages.len() => {
@@ -302,7 +299,7 @@ fn new_file(job: &VenvJob, w: &WheelFile, path: &str) -> Result<std::fs::File> {
                 crate::text::escape_text(path)
             ),
         ),
-        _ => Problem::new(format!("could not write {}: {e}", at.display())),
+        _ => Problem::new(format!("could not write {}: {e}", at.display())).caused_by(&e),
     })
 }
 

@@ -343,7 +343,11 @@ fn compile_sources(
                     Ok(opened) => opened,
                     // What does not compile has none.
                     Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
-                    Err(e) => return Err(Problem::new(format!("could not {}: {e}", doing()))),
+                    Err(e) => {
+                        return Err(
+                            Problem::new(format!("could not {}: {e}", doing())).caused_by(&e)
+                        );
+                    }
                 };
                 let item = ListedFile::File(
                     size,

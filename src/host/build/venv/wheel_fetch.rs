@@ -163,10 +163,9 @@ impl WheelStore<'_> {
         tick: &dyn Fn(u64),
     ) -> Result<File, FetchFailure> {
         let own = |e: std::io::Error| {
-            FetchFailure::Final(Problem::new(format!(
-                "could not write {}: {e}",
-                part.display()
-            )))
+            FetchFailure::Final(
+                Problem::new(format!("could not write {}: {e}", part.display())).caused_by(&e),
+            )
         };
         let options = || {
             OpenOptions::new()

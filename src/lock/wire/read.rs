@@ -1,120 +1,19 @@
-//! The shape of comfy.lock on disk: TOML, sorted, one table a thing, so that merges stay readable.
+//! From comfy.lock to the model: every field is checked, wherever the file came from.
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::path::Path;
-use std::sync::Arc;
-
-use bytestring::ByteString;
-use serde::Deserialize;
-
-use super::python::{LockedPackage, LockedPython, LockedWheel, PartRequirements, RequirementLine};
-use super::{Lock, ModelPin, RepositoryPin, Sha256Digest, SubmodulePin};
+use super::{AGAIN, VERSION, VersionOnly, WireLock, WireModel, WirePin, WirePython};
+use crate::lock::python::{
+    LockedPackage, LockedPython, LockedWheel, PartRequirements, RequirementLine,
+};
+use crate::lock::{Lock, ModelPin, RepositoryPin, Sha256Digest, SubmodulePin};
 use crate::manifest::{PackageIndex, Table, TomlSource, model_tables, names};
 use crate::problem::{Problem, Result};
 use crate::tree::ObjectId;
+use bytestring::ByteString;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
 
-const VERSION: i64 = 1;
-const AGAIN: &str = "restore it from git (after a merge take one side whole), then run `comfy \
-    lock`; deleting it would move every pin";
-const HEADER: &str =
-    "# Made by `comfy lock`. Commit it beside comfy.toml; comfy alone writes it.\n";
-
-#[derive(Deserialize)]
-struct VersionOnly {
-    version: Option<toml::Value>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WireLock {
-    version: i64,
-    comfyui: WirePin,
-    #[serde(default)]
-    nodes: BTreeMap<String, WirePin>,
-    python: Option<WirePython>,
-    #[serde(default)]
-    models: BTreeMap<String, WireModel>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WireModel {
-    source: Option<String>,
-    revision: Option<String>,
-    etag: Option<String>,
-    size: u64,
-    sha256: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WirePython {
-    version: String,
-    managed: Option<String>,
-    #[serde(default)]
-    requirements: Vec<String>,
-    #[serde(default)]
-    overrides: Vec<String>,
-    #[serde(default)]
-    indexes: Vec<WireIndex>,
-    #[serde(default)]
-    packages: Vec<WirePackage>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WireIndex {
-    name: String,
-    url: String,
-    packages: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WirePackage {
-    name: String,
-    version: String,
-    index: Option<String>,
-    marker: Option<String>,
-    by: Vec<String>,
-    wheels: Vec<WireWheel>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WireWheel {
-    file: String,
-    sha256: String,
-    size: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WirePin {
-    repo: String,
-    #[serde(rename = "ref")]
-    git_ref: String,
-    commit: String,
-    tree: String,
-    #[serde(default)]
-    requirements: Vec<String>,
-    #[serde(default)]
-    ignore_requirements: Vec<String>,
-    #[serde(default)]
-    submodules: Vec<WireSubmodule>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WireSubmodule {
-    path: String,
-    repo: String,
-    commit: String,
-    tree: String,
-}
-
-pub(super) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
+pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
     let source = TomlSource::new(path, text, None);
     let again = AGAIN;
     let syntax = |e: toml::de::Error| {
@@ -217,7 +116,7 @@ pub(super) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
 }
 
 /// One that lacks a field, or has a wrong one, is left for the parser and its messages.
-fn read_block(
+pub(super) fn read_block(
     path: &str,
     [source, revision, etag, size, sha256]: [Option<model_tables::FieldValue>; 5],
 ) -> Option<Arc<ModelPin>> {
@@ -233,7 +132,7 @@ fn read_block(
     fine.then(|| Arc::new(pin))
 }
 
-fn read_model(
+pub(super) fn read_model(
     source: &TomlSource,
     path: &str,
     w: WireModel,
@@ -265,7 +164,10 @@ fn read_model(
 
 /// What reaches servers and paths is checked here, wherever the lock came from: the key, and what
 /// is wrong with it.
-fn model_faults(path: &str, pin: &ModelPin) -> impl Iterator<Item = (&'static str, String)> {
+pub(super) fn model_faults(
+    path: &str,
+    pin: &ModelPin,
+) -> impl Iterator<Item = (&'static str, String)> {
     let odd = |e: &String| e.len() > 256 || e.chars().any(char::is_control);
     let all = [
         names::check_relative(path)
@@ -287,7 +189,7 @@ fn model_faults(path: &str, pin: &ModelPin) -> impl Iterator<Item = (&'static st
     all.into_iter().flatten()
 }
 
-fn read_requirements(
+pub(super) fn read_requirements(
     source: &TomlSource,
     at: &[&str],
     part: &str,
@@ -323,7 +225,11 @@ fn read_requirements(
 }
 
 /// What ends up on uv's command line and in its files is checked here, wherever the lock came from.
-fn read_python(source: &TomlSource, w: WirePython, problems: &mut Vec<Problem>) -> LockedPython {
+pub(super) fn read_python(
+    source: &TomlSource,
+    w: WirePython,
+    problems: &mut Vec<Problem>,
+) -> LockedPython {
     let plain = |s: &str, more: &str| {
         !s.is_empty()
             && s.starts_with(|c: char| c.is_ascii_alphanumeric())
@@ -343,7 +249,7 @@ fn read_python(source: &TomlSource, w: WirePython, problems: &mut Vec<Problem>) 
                 .with_hint(AGAIN),
             );
         };
-        if !plain(&p.name, "-") || super::python::normalize_name(&p.name) != p.name {
+        if !plain(&p.name, "-") || crate::lock::python::normalize_name(&p.name) != p.name {
             wrong("name", "is no normalised package name");
         }
         if !plain(&p.version, ".+!-_") {
@@ -421,7 +327,7 @@ fn read_python(source: &TomlSource, w: WirePython, problems: &mut Vec<Problem>) 
     }
 }
 
-fn read_pin(
+pub(super) fn read_pin(
     source: &TomlSource,
     at: &[&str],
     w: WirePin,
@@ -511,159 +417,5 @@ fn read_pin(
         commit,
         tree,
         submodules,
-    }
-}
-
-pub(super) fn render_lock(lock: &Lock) -> String {
-    let mut out = format!("{HEADER}version = {VERSION}\n");
-    render_pin(&mut out, "comfyui", &lock.comfyui, lock.asks.get("comfyui"));
-    for (name, pin) in &lock.nodes {
-        let key = if name.contains('.') {
-            format!("nodes.\"{name}\"")
-        } else {
-            format!("nodes.{name}")
-        };
-        render_pin(&mut out, &key, pin, lock.asks.get(&format!("node.{name}")));
-    }
-    if let Some(p) = &lock.python {
-        render_python(&mut out, p);
-    }
-    for (path, m) in &lock.models {
-        render_model(&mut out, path, m);
-    }
-    out
-}
-
-fn render_model(out: &mut String, path: &str, m: &ModelPin) {
-    let _ = writeln!(out, "\n[models.{}]", quoted_key(path));
-    for (key, value) in [
-        ("source", &m.source),
-        ("revision", &m.revision),
-        ("etag", &m.etag),
-    ] {
-        if let Some(v) = value {
-            let _ = writeln!(out, "{key} = {}", quoted_string(v));
-        }
-    }
-    let _ = writeln!(out, "size = {}\nsha256 = \"{}\"", m.size, m.sha256);
-}
-
-/// A key in basic quotes: a path has no control characters, and may have anything else.
-fn quoted_key(key: &str) -> String {
-    format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
-}
-
-fn quoted_string(s: &str) -> String {
-    toml::Value::String(s.to_string()).to_string()
-}
-
-/// A list with a line for each item, so that merges stay readable; nothing where it is empty.
-fn write_list(out: &mut String, key: &str, items: impl IntoIterator<Item = String>) {
-    let mut items = items.into_iter().peekable();
-    if items.peek().is_none() {
-        return;
-    }
-    let _ = writeln!(out, "{key} = [");
-    for item in items {
-        let _ = writeln!(out, "    {item},");
-    }
-    out.push_str("]\n");
-}
-
-fn inline_list(items: &[String]) -> String {
-    format!(
-        "[{}]",
-        items
-            .iter()
-            .map(|s| quoted_string(s))
-            .collect::<Vec<_>>()
-            .join(", ")
-    )
-}
-
-fn render_python(out: &mut String, p: &LockedPython) {
-    let _ = write!(out, "\n[python]\nversion = {}\n", quoted_string(&p.version));
-    if let Some(m) = &p.managed {
-        let _ = writeln!(out, "managed = {}", quoted_string(m));
-    }
-    write_list(
-        out,
-        "requirements",
-        p.requirements.iter().map(|s| quoted_string(s)),
-    );
-    write_list(
-        out,
-        "overrides",
-        p.overrides.iter().map(|s| quoted_string(s)),
-    );
-    for x in &p.indexes {
-        let _ = write!(
-            out,
-            "\n[[python.indexes]]\nname = {}\nurl = {}\npackages = {}\n",
-            quoted_string(&x.name),
-            quoted_string(&x.url),
-            inline_list(&x.packages)
-        );
-    }
-    for k in &p.packages {
-        let _ = write!(
-            out,
-            "\n[[python.packages]]\nname = {}\nversion = {}\n",
-            quoted_string(&k.name),
-            quoted_string(&k.version)
-        );
-        for (key, value) in [("index", &k.index), ("marker", &k.marker)] {
-            if let Some(v) = value {
-                let _ = writeln!(out, "{key} = {}", quoted_string(v));
-            }
-        }
-        let _ = writeln!(out, "by = {}", inline_list(&k.by));
-        let size = |w: &LockedWheel| w.size.map_or(String::new(), |n| format!(", size = {n}"));
-        write_list(
-            out,
-            "wheels",
-            k.wheels.iter().map(|w| {
-                format!(
-                    "{{ file = {}, sha256 = \"{}\"{} }}",
-                    quoted_string(&w.file),
-                    w.sha256,
-                    size(w)
-                )
-            }),
-        );
-    }
-}
-
-fn render_pin(out: &mut String, key: &str, pin: &RepositoryPin, asks: Option<&PartRequirements>) {
-    // Writing to a String cannot fail.
-    let _ = write!(
-        out,
-        "\n[{key}]\nrepo = {}\nref = {}\ncommit = \"{}\"\ntree = \"{}\"\n",
-        quoted_string(&pin.repo),
-        quoted_string(&pin.git_ref),
-        pin.commit,
-        pin.tree
-    );
-    if let Some(a) = asks {
-        write_list(
-            out,
-            "requirements",
-            a.lines.iter().map(|l| quoted_string(&l.to_string())),
-        );
-        write_list(
-            out,
-            "ignore_requirements",
-            a.ignored.iter().map(|l| quoted_string(l)),
-        );
-    }
-    for s in &pin.submodules {
-        let _ = write!(
-            out,
-            "\n[[{key}.submodules]]\npath = {}\nrepo = {}\ncommit = \"{}\"\ntree = \"{}\"\n",
-            quoted_string(&s.path),
-            quoted_string(&s.repo),
-            s.commit,
-            s.tree
-        );
     }
 }

@@ -1,0 +1,184 @@
+//! The beginning of every role: what it is asked, its descriptors, its end with its parent, and
+//! where its failure is told.
+
+use std::io::Write;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::process::ExitCode;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::unistd::{ForkResult, Pid};
+use serde::de::DeserializeOwned;
+
+use super::wire;
+use crate::host::lines;
+use crate::problem::{Context, Problem, Result};
+
+/// What a role is asked, as the first line of its stdin.
+pub trait RoleConfig: DeserializeOwned {
+    /// What that line holds, as in "could not read ...".
+    const WHAT: &'static str;
+    /// The longest line, in bytes. Whoever may start a role for the owner may not fill root's
+    /// memory.
+    const LONGEST: u64 = u64::MAX;
+
+    /// The pipe that takes the role's failure; without one stderr does.
+    fn report(&self) -> Option<RawFd> {
+        None
+    }
+}
+
+/// Where a role tells its failure.
+pub enum Report {
+    /// A pipe of the process that started it, which reads a [`Problem`].
+    Pipe(OwnedFd),
+    Stderr,
+    /// Somebody else tells it.
+    Closed,
+}
+
+impl Report {
+    /// Says through the pipe that nothing but the last step is left.
+    ///
+    /// # Errors
+    /// Nobody reads it any more.
+    pub fn ready(&self) -> Result<()> {
+        if let Report::Pipe(fd) = self {
+            nix::unistd::write(fd, b"\n").context("say that it is ready")?;
+        }
+        Ok(())
+    }
+
+    /// Closes the pipe, which tells the other side that all is well. What fails later goes to
+    /// stderr.
+    pub fn succeed(&mut self) {
+        *self = Report::Stderr;
+    }
+
+    /// Closes the pipe in a process that leaves the telling to another one.
+    pub fn leave(&mut self) {
+        *self = Report::Closed;
+    }
+
+    fn fail(self, p: &Problem) {
+        match self {
+            Report::Pipe(fd) => {
+                let text = serde_json::to_string(p).unwrap_or_default();
+                // Nobody reads it any more: then nobody wants to know.
+                let _ = std::fs::File::from(fd).write_all(text.as_bytes());
+            }
+            Report::Stderr => crate::render::print_problem(p),
+            Report::Closed => {}
+        }
+    }
+}
+
+/// Reads what this process is asked from stdin.
+///
+/// # Errors
+/// There is no such line.
+pub fn read_config<C: RoleConfig>() -> Result<C> {
+    let line = lines::next_line(&mut std::io::stdin().lock(), C::LONGEST)
+        .with_context(|| format!("read {}", C::WHAT))?;
+    serde_json::from_str(&line.unwrap_or_default())
+        .with_context(|| format!("understand {}", C::WHAT))
+}
+
+/// Plays a role: reads what it is asked, does it, and tells where it failed. Must be called while
+/// there is one thread.
+pub fn serve<C: RoleConfig>(role: impl FnOnce(C, &mut Report) -> Result<u8>) -> ExitCode {
+    let mut report = Report::Stderr;
+    let asked = read_config::<C>().and_then(|config| {
+        if let Some(number) = config.report() {
+            report = Report::Pipe(adopt_fd(number)?);
+        }
+        Ok(config)
+    });
+    match asked.and_then(|config| role(config, &mut report)) {
+        Ok(code) => ExitCode::from(code),
+        Err(p) => {
+            report.fail(&p);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Plays a role whose answers are lines of JSON on stdout: a failure is one more of them, made by
+/// `failed`, and gives the exit code.
+pub fn answer<M: serde::Serialize>(
+    role: impl FnOnce() -> Result<u8>,
+    failed: impl FnOnce(Problem) -> M,
+) -> ExitCode {
+    ExitCode::from(role().unwrap_or_else(|p| {
+        let exit = p.exit();
+        wire::print_line(&failed(p));
+        exit
+    }))
+}
+
+/// Takes over a descriptor that the process above handed down. From here on no program that is
+/// executed keeps it.
+///
+/// # Errors
+/// No descriptor has that number.
+pub fn adopt_fd(number: RawFd) -> Result<OwnedFd> {
+    // SAFETY: fcntl(2) says whether it is open; the number came from the process above, and nobody
+    // else here uses it.
+    unsafe {
+        Errno::result(libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC))
+            .with_context(|| format!("take descriptor {number} over"))?;
+        Ok(OwnedFd::from_raw_fd(number))
+    }
+}
+
+/// Keeps every descriptor beyond the first three from the program that is executed, wherever it
+/// came from.
+///
+/// # Errors
+/// /dev/fd cannot be listed.
+pub fn cloexec_from_3() -> Result<()> {
+    for entry in std::fs::read_dir("/dev/fd")
+        .context("list the open descriptors")?
+        .flatten()
+    {
+        if let Some(n) = entry
+            .file_name()
+            .to_str()
+            .and_then(|n| n.parse::<RawFd>().ok())
+            .filter(|n| *n > 2)
+        {
+            // SAFETY: a number; one that is closed by now is an error that does not matter.
+            unsafe { libc::fcntl(n, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+/// Ends this process when the one above ends (prctl(2)); `parent` is that one, which may have ended
+/// before, and 0 asks for no such look. Elsewhere than on Linux a process notices by its stdin. A
+/// change of identity undoes it.
+///
+/// # Errors
+/// The parent has ended.
+pub fn die_with_parent(parent: i32) -> Result<()> {
+    #[cfg(target_os = "linux")]
+    // SAFETY: a plain call.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })
+        .context("end with the launcher")?;
+    if parent != 0 && nix::unistd::getppid().as_raw() != parent {
+        return Err(Problem::new("the launcher has ended"));
+    }
+    Ok(())
+}
+
+/// Splits this process in two; `None` in the new one.
+///
+/// # Errors
+/// The system's own.
+pub fn fork_process() -> Result<Option<Pid>> {
+    // SAFETY: the callers have one thread.
+    match unsafe { nix::unistd::fork() }.context("fork")? {
+        ForkResult::Parent { child } => Ok(Some(child)),
+        ForkResult::Child => Ok(None),
+    }
+}

@@ -1,0 +1,141 @@
+//! Starts comfy's own program in another role: nothing of the environment, no descriptor but those
+//! that are handed over, and one line of JSON that says what to do.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use nix::errno::Errno;
+use nix::libc;
+
+use super::Role;
+use crate::host::lines;
+use crate::problem::{Context, Problem, Result};
+
+/// The folders of programs that comfy's own processes know.
+pub const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Comfy's own program in another role, with a pipe to it and one back.
+pub struct RoleProcess {
+    pub child: Child,
+    pub stdin: ChildStdin,
+    pub reader: BufReader<ChildStdout>,
+}
+
+impl RoleProcess {
+    /// Takes the pipes of a child that was started with both of them.
+    ///
+    /// # Errors
+    /// It has none.
+    pub fn from_child(mut child: Child) -> Result<RoleProcess> {
+        let pipes = child.stdin.take().zip(child.stdout.take());
+        let (stdin, stdout) = pipes.ok_or_else(|| Problem::new("no pipes to the root side"))?;
+        Ok(RoleProcess {
+            child,
+            stdin,
+            reader: BufReader::new(stdout),
+        })
+    }
+
+    /// Receives the next message, a line of JSON; what sudo or PAM print on stdout is passed over.
+    /// `None`: there is no more.
+    pub fn recv<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
+        let mut line = String::new();
+        while self.reader.read_line(&mut line).ok()? > 0 {
+            if let Ok(message) = serde_json::from_str(&line) {
+                return Some(message);
+            }
+            line.clear();
+        }
+        None
+    }
+}
+
+/// Finds the program that runs now; on Linux by its inode, whatever its path leads to by now.
+///
+/// # Errors
+/// The system does not tell.
+pub fn own_program() -> std::io::Result<PathBuf> {
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() {
+        Ok(running)
+    } else {
+        std::env::current_exe()
+    }
+}
+
+/// Prepares comfy's own program in another role, with a pipe to it and nothing of the environment.
+///
+/// # Errors
+/// The program cannot be found.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "comfy itself, with a cleared environment"
+)]
+pub fn role_command(role: Role) -> Result<Command> {
+    let own = own_program().context("find comfy's own program")?;
+    let mut c = Command::new(own);
+    c.arg(role.subcommand())
+        .env_clear()
+        .current_dir("/")
+        .stdin(Stdio::piped());
+    Ok(c)
+}
+
+/// Lets `command` keep these descriptors, under their numbers.
+pub fn inherit_fds(command: &mut Command, fds: &[&OwnedFd]) {
+    let numbers: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+    // SAFETY: fcntl(2) alone between fork and exec.
+    unsafe {
+        command.pre_exec(move || {
+            for n in &numbers {
+                Errno::result(libc::fcntl(*n, libc::F_SETFD, 0))?;
+            }
+            Ok(())
+        });
+    }
+}
+
+/// Makes the pipe through which a role reports, to read and to write.
+///
+/// # Errors
+/// The system's own.
+pub fn report_pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let (reader, writer) = std::io::pipe().context("make a pipe")?;
+    Ok((reader.into(), writer.into()))
+}
+
+/// Tells a role what to do, as the first line of its stdin.
+///
+/// # Errors
+/// It has no stdin.
+pub fn send_config(child: &mut Child, config: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string(config).context("say what to start")?;
+    let stdin = child
+        .stdin
+        .as_mut()
+        .ok_or_else(|| Problem::new("no pipe to what was started"))?;
+    // One that ended already says why by itself.
+    let _ = writeln!(stdin, "{text}");
+    Ok(())
+}
+
+/// Reads what a role reports until it is what it should be; `first` was read already. `None`: all
+/// is well.
+pub fn read_report(report: std::fs::File, first: &[u8]) -> Option<Problem> {
+    let mut text = first.to_vec();
+    // It comes from processes that are not root's any more.
+    let _ = report.take(lines::WORD).read_to_end(&mut text);
+    let text = String::from_utf8_lossy(&text);
+    let text = text.trim_matches('\0');
+    (!text.is_empty()).then(|| {
+        serde_json::from_str(text).unwrap_or_else(|_| Problem::new(crate::text::escape_text(text)))
+    })
+}
+
+/// The number of this process, which what it starts compares with its parent.
+pub fn own_pid() -> i32 {
+    nix::unistd::getpid().as_raw()
+}

@@ -1,0 +1,159 @@
+//! What was applied, as the launcher believes it: what the last apply noted, the generation that is
+//! live, and whether both are still what they were.
+
+use super::LaunchRequest;
+use crate::desired::launch::{self, LaunchSpec};
+use crate::desired::{GenSpec, InstancePaths};
+use crate::host::build::{self, interpreter, venv};
+use crate::host::fs;
+use crate::host::machine::HostMachine;
+use crate::manifest::names;
+use crate::plan::ids::AccountIds;
+use crate::plan::look::Look;
+use crate::plan::observed::{Seen, TreeDifference};
+use crate::problem::{Context, Problem, Result};
+
+/// Reads what the last apply noted; a file of root's, or of the owner's under isolation "none".
+pub(super) fn load_spec(request: &LaunchRequest) -> Result<LaunchSpec> {
+    let me = nix::unistd::geteuid();
+    names::check_account(&request.instance).map_err(|why| {
+        Problem::new(format!(
+            "instance \"{}\" {why}",
+            crate::text::escape_text(&request.instance)
+        ))
+    })?;
+    let sudo = crate::host::env::var("SUDO_UID").and_then(|u| u.parse::<u32>().ok());
+    // Under isolation "none" nobody elevates: whoever does gets the records that root made.
+    let own = request.records.clone().filter(|_| sudo.is_none());
+    let account = own.is_none();
+    let records = own
+        .unwrap_or_else(|| InstancePaths::records_of(&request.instance, cfg!(target_os = "macos")));
+    let path = records.join("launch.json");
+    if path
+        .symlink_metadata()
+        .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+    {
+        return Err(
+            Problem::new("nothing was applied on this machine yet").with_hint("run `comfy apply`")
+        );
+    }
+    let text = fs::read_trusted(&path, &[me.as_raw()])?;
+    let spec: LaunchSpec =
+        serde_json::from_str(&text).with_context(|| format!("understand {}", path.display()))?;
+    if spec.format != launch::FORMAT {
+        return Err(
+            Problem::new("this instance was applied by another version of comfy")
+                .with_hint("run `comfy apply`"),
+        );
+    }
+    if spec.account != account {
+        return Err(
+            Problem::new("comfy.toml asks for another isolation than was applied")
+                .with_hint("run `comfy apply`"),
+        );
+    }
+    if account && !me.is_root() {
+        return Err(Problem::new(
+            "this is the side of comfy that launches, which `comfy run` starts by itself",
+        )
+        .with_hint("run `comfy run`"));
+    }
+    if account && sudo.is_some_and(|uid| uid != 0 && uid != spec.owner) {
+        return Err(Problem::new("this instance belongs to another user")
+            .with_hint(format!("its owner has uid {}", spec.owner)));
+    }
+    Ok(spec)
+}
+
+/// Reads the live generation.
+pub(super) fn load_current(spec: &LaunchSpec) -> Result<(String, GenSpec)> {
+    let stale = |why: &str| {
+        Problem::new(format!("{} {why}", spec.paths.current_link().display()))
+            .with_hint("run `comfy apply`")
+    };
+    let link = std::fs::read_link(spec.paths.current_link())
+        .map_err(|_| stale("leads nowhere: no generation is live"))?;
+    let id = crate::ids::GenerationId::from_link(&link)
+        .map(|id| id.to_string())
+        .ok_or_else(|| stale("leads elsewhere than to a generation"))?;
+    let generation = load_generation(spec, &id)?;
+    Ok((id, generation))
+}
+
+/// Reads a generation that is there.
+pub(super) fn load_generation(spec: &LaunchSpec, id: &str) -> Result<GenSpec> {
+    names::check_relative(id).map_err(|why| {
+        Problem::new(format!(
+            "generation \"{}\" {why}",
+            crate::text::escape_text(id)
+        ))
+    })?;
+    let bad = |why: &str| {
+        Problem::new(format!("{} {why}", spec.paths.generation_dir(id).display()))
+            .with_hint("run `comfy apply`")
+    };
+    let generation = build::read_spec(&spec.paths.generation_dir(id), id)
+        .with_context(|| format!("read generation {id}"))?
+        .ok_or_else(|| bad("is no generation, or not what its name says"))?;
+    if generation.venv.is_none() {
+        return Err(bad("has no virtual environment: an older comfy made it"));
+    }
+    Ok(generation)
+}
+
+/// Makes sure that code and packages are as they were applied; otherwise nothing is started.
+pub(super) fn verify_integrity(spec: &LaunchSpec, g: &GenSpec, owner_gid: u32) -> Result<()> {
+    let machine = HostMachine::new(&spec.paths, &spec.user);
+    let seal = if spec.account {
+        (0, 0)
+    } else {
+        (spec.owner, nix::unistd::getegid().as_raw())
+    };
+    let ids = AccountIds {
+        seal: seal.0,
+        seal_gid: seal.1,
+        sandbox: spec.uid,
+        sandbox_gid: spec.gid,
+        owner: spec.owner,
+        ..AccountIds::default()
+    };
+    let damaged = |what: &str| {
+        Problem::new(format!(
+            "{what} is not as it was applied, so nothing is started"
+        ))
+        .with_hint("`comfy plan -v` shows it, `comfy apply` mends it")
+    };
+    if !machine
+        .check_generation(&spec.paths, g, &ids)
+        .map_err(Problem::from)?
+        .is_some_and(|c| c.is_intact())
+    {
+        return Err(damaged("the code"));
+    }
+    let Some(v) = &g.venv else {
+        return Err(damaged("the virtual environment"));
+    };
+    let whole = |seen: Seen<Option<Vec<TreeDifference>>>| {
+        seen.map(|f| f.is_some_and(|f| f.is_empty()))
+            .map_err(Problem::from)
+    };
+    if !whole(venv::check_venv(&spec.paths, v, &ids, &machine.readings))? {
+        return Err(damaged("the virtual environment"));
+    }
+    let own = v
+        .interpreter
+        .path
+        .starts_with(spec.paths.interpreters_dir());
+    if own
+        && !whole(interpreter::check_interpreter(
+            &spec.paths,
+            &v.interpreter.version,
+            &ids,
+            &machine.readings,
+        ))?
+    {
+        return Err(damaged("the interpreter"));
+    }
+    // The next launch and the next plan need not read it again.
+    machine.write_caches(&spec.paths, spec.account.then_some((0, owner_gid)))
+}

@@ -1,0 +1,89 @@
+//! The gateway of a launch, as the supervisor sees it.
+
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, ExitStatus};
+
+use super::network::LaunchNetwork;
+use super::port;
+use super::processes::OutputTarget;
+use crate::desired::launch::LaunchSpec;
+use crate::gateway::{self, access, tokens};
+use crate::host::roles::{Role, spawn};
+use crate::problem::{Context, Problem, Result};
+
+/// A gateway that listens.
+pub(super) struct GatewayProcess {
+    child: Child,
+    handle: PathBuf,
+}
+
+/// Starts the gateway, which listens when this returns.
+pub(super) fn start_gateway(
+    spec: &LaunchSpec,
+    network: &LaunchNetwork,
+    voice: &OutputTarget,
+) -> Result<GatewayProcess> {
+    let listener: OwnedFd = port::claim_port(&spec.listen, spec.port)?.into();
+    let secret = tokens::LaunchSecret::new()?;
+    let (report, told) = spawn::report_pipe()?;
+    let mut c = spawn::role_command(Role::Gateway)?;
+    c.stdout(voice.stdio()?).stderr(voice.stdio()?);
+    let mut kept = vec![&told, &listener];
+    kept.extend(&network.room);
+    spawn::inherit_fds(&mut c, &kept);
+    let config = gateway::GatewayConfig {
+        uid: spec.front,
+        listener: listener.as_raw_fd(),
+        network: network.room.as_ref().map(AsRawFd::as_raw_fd),
+        inner: network.inner,
+        rules: access::AccessRules {
+            owner: spec.owner,
+            clients: spec.network.clients.clone(),
+            listen: spec.listen.clone(),
+            port: spec.port,
+            remote: spec.remote,
+            hostname: crate::host::machine::short_hostname(),
+        },
+        proxy: network
+            .proxy
+            .ok_or_else(|| Problem::new("no port for the way out"))?,
+        egress: spec.network.egress.clone(),
+        secret: secret.clone(),
+        report: told.as_raw_fd(),
+        launcher: spawn::own_pid(),
+    };
+    let mut child = c.spawn().context("start the front")?;
+    drop(told);
+    let handle = spec.paths.gateway_credentials();
+    // Its stdin stays open: by its end it knows that this process has ended.
+    let started = spawn::send_config(&mut child, &config).and_then(|()| {
+        match spawn::read_report(report.into(), b"") {
+            Some(p) => Err(p),
+            None => tokens::GatewayCredentials::new(spec.listen_address(), secret)
+                .write_for_owner(&handle, (spec.owner, 0)),
+        }
+    });
+    let gateway = GatewayProcess { child, handle };
+    match started {
+        Ok(()) => Ok(gateway),
+        Err(p) => {
+            gateway.end();
+            Err(p)
+        }
+    }
+}
+
+impl GatewayProcess {
+    /// How it ended, if it has.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Ends it, and takes its handle away.
+    pub(super) fn end(mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = crate::host::fs::edit::remove_path(&self.handle);
+    }
+}

@@ -1,0 +1,135 @@
+//! What each [`How`] changes of a launch.
+
+use super::LaunchMode;
+use super::sandbox_process::SandboxAccount;
+use super::stdio;
+use super::supervisor::Launch;
+use crate::desired::launch::{LaunchCommand, LaunchSpec};
+use crate::doctor::probes::ProbeContext;
+use crate::doctor::{self, ProbeAs, ProbeRequest};
+use crate::problem::{Context, Problem, Result};
+
+impl LaunchMode {
+    /// Whether ComfyUI listens on its port: no more than one such launch runs at a time.
+    pub(super) fn serves(&self) -> bool {
+        matches!(self, LaunchMode::Attended | LaunchMode::Detached)
+    }
+
+    /// Whether everything is loaded once, for a look at it.
+    pub(super) fn loads(&self) -> bool {
+        matches!(self, LaunchMode::Loaded(_))
+    }
+
+    /// Whether something is tried that must not be possible.
+    pub(super) fn tries(&self) -> bool {
+        matches!(self, LaunchMode::Tried(_))
+    }
+
+    /// Who is started with nothing but the account in the way; `None`: the walls stand.
+    pub(super) fn unconfined(&self, spec: &LaunchSpec) -> Result<Option<SandboxAccount>> {
+        match self {
+            LaunchMode::Tried(t) => unconfined_account(t.by, spec),
+            _ => Ok(None),
+        }
+    }
+
+    /// Puts what is to run in ComfyUI's place.
+    pub(super) fn adapt(&self, launch: &mut Launch) -> Result<()> {
+        match self {
+            LaunchMode::Once(argv) => run_once(argv, &mut launch.command),
+            LaunchMode::Shell { term, .. } => {
+                open_shell(term, &mut launch.command);
+                Ok(())
+            }
+            LaunchMode::Tried(t) => try_once(t, &mut launch.command),
+            LaunchMode::Loaded(_) => {
+                let card = crate::host::confine::has_card(&launch.confinement);
+                launch
+                    .spec
+                    .only_load(&mut launch.command, &launch.flags, card);
+                stdio::make_logs_dir(&launch.spec, launch.owner_gid)
+            }
+            LaunchMode::Attended | LaunchMode::Detached | LaunchMode::Explained => Ok(()),
+        }
+    }
+}
+
+/// Another program in ComfyUI's place.
+fn run_once(argv: &[String], command: &mut LaunchCommand) -> Result<()> {
+    let (program, args) = argv
+        .split_first()
+        .ok_or_else(|| Problem::new("no program to run").with_hint("comfy exec -- PROGRAM"))?;
+    (command.program, command.args, command.lacking) = (program.into(), args.to_vec(), Vec::new());
+    Ok(())
+}
+
+/// A shell in ComfyUI's place.
+fn open_shell(term: &str, command: &mut LaunchCommand) {
+    let shell = ["/bin/bash", "/bin/sh"]
+        .into_iter()
+        .find(|p| std::path::Path::new(p).exists())
+        .unwrap_or("/bin/sh");
+    // Nothing of the sandbox user's own is read first.
+    let plain: &[&str] = if shell.ends_with("bash") {
+        &["--noprofile", "--norc", "-i"]
+    } else {
+        &["-i"]
+    };
+    (command.program, command.args, command.lacking) = (
+        shell.into(),
+        plain.iter().map(|a| a.to_string()).collect(),
+        Vec::new(),
+    );
+    let known = term
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || "-_.+".contains(c));
+    command.env.extend(
+        [
+            ("TERM", if known { term } else { "dumb" }),
+            ("PS1", "comfy \\w\\$ "),
+            ("HISTFILE", ""),
+        ]
+        .map(|(k, v)| (k.to_string(), v.to_string())),
+    );
+}
+
+/// The script that tries what must not be possible.
+fn try_once(t: &ProbeRequest, command: &mut LaunchCommand) -> Result<()> {
+    let question = ProbeContext {
+        by: Some(t.by),
+        ..(*t.question).clone()
+    };
+    let text = serde_json::to_string(&question).context("say what to try")?;
+    // Without site and environment: nothing of a package is loaded.
+    (command.args, command.lacking) = (
+        ["-I", "-S", "-c", doctor::SCRIPT, &text]
+            .map(String::from)
+            .into(),
+        Vec::new(),
+    );
+    Ok(())
+}
+
+/// Finds who tries without any confinement: the sandbox user, or somebody else on this machine.
+fn unconfined_account(by: ProbeAs, spec: &LaunchSpec) -> Result<Option<SandboxAccount>> {
+    Ok(match by {
+        ProbeAs::Confined => None,
+        ProbeAs::Bare => Some(SandboxAccount {
+            name: spec.user.clone(),
+            uid: spec.uid,
+            gid: spec.gid,
+        }),
+        ProbeAs::Stranger => {
+            let nobody = nix::unistd::User::from_name("nobody")
+                .ok()
+                .flatten()
+                .filter(|u| ![0, spec.owner, spec.uid].contains(&u.uid.as_raw()));
+            let u = nobody.ok_or_else(|| Problem::new("there is no account `nobody` to try as"))?;
+            Some(SandboxAccount {
+                name: u.name,
+                uid: u.uid.as_raw(),
+                gid: u.gid.as_raw(),
+            })
+        }
+    })
+}

@@ -1,0 +1,111 @@
+//! The shape of comfy.lock on disk: TOML, sorted, one table a thing, so that merges stay readable.
+
+mod read;
+mod write;
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+pub(crate) use read::parse_lock;
+pub(crate) use write::render_lock;
+
+const VERSION: i64 = 1;
+const AGAIN: &str = "restore it from git (after a merge take one side whole), then run `comfy \
+    lock`; deleting it would move every pin";
+const HEADER: &str =
+    "# Made by `comfy lock`. Commit it beside comfy.toml; comfy alone writes it.\n";
+
+#[derive(Deserialize)]
+struct VersionOnly {
+    version: Option<toml::Value>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireLock {
+    version: i64,
+    comfyui: WirePin,
+    #[serde(default)]
+    nodes: BTreeMap<String, WirePin>,
+    python: Option<WirePython>,
+    #[serde(default)]
+    models: BTreeMap<String, WireModel>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireModel {
+    source: Option<String>,
+    revision: Option<String>,
+    etag: Option<String>,
+    size: u64,
+    sha256: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WirePython {
+    version: String,
+    managed: Option<String>,
+    #[serde(default)]
+    requirements: Vec<String>,
+    #[serde(default)]
+    overrides: Vec<String>,
+    #[serde(default)]
+    indexes: Vec<WireIndex>,
+    #[serde(default)]
+    packages: Vec<WirePackage>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireIndex {
+    name: String,
+    url: String,
+    packages: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WirePackage {
+    name: String,
+    version: String,
+    index: Option<String>,
+    marker: Option<String>,
+    by: Vec<String>,
+    wheels: Vec<WireWheel>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireWheel {
+    file: String,
+    sha256: String,
+    size: Option<u64>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WirePin {
+    repo: String,
+    #[serde(rename = "ref")]
+    git_ref: String,
+    commit: String,
+    tree: String,
+    #[serde(default)]
+    requirements: Vec<String>,
+    #[serde(default)]
+    ignore_requirements: Vec<String>,
+    #[serde(default)]
+    submodules: Vec<WireSubmodule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireSubmodule {
+    path: String,
+    repo: String,
+    commit: String,
+    tree: String,
+}

@@ -1,0 +1,165 @@
+//! From the model to comfy.lock: the same lock always gives the same bytes.
+
+use super::{HEADER, VERSION};
+use crate::lock::python::{LockedPython, LockedWheel, PartRequirements};
+use crate::lock::{Lock, ModelPin, RepositoryPin};
+use std::fmt::Write as _;
+
+pub(crate) fn render_lock(lock: &Lock) -> String {
+    let mut out = format!("{HEADER}version = {VERSION}\n");
+    render_pin(&mut out, "comfyui", &lock.comfyui, lock.asks.get("comfyui"));
+    for (name, pin) in &lock.nodes {
+        let key = if name.contains('.') {
+            format!("nodes.\"{name}\"")
+        } else {
+            format!("nodes.{name}")
+        };
+        render_pin(&mut out, &key, pin, lock.asks.get(&format!("node.{name}")));
+    }
+    if let Some(p) = &lock.python {
+        render_python(&mut out, p);
+    }
+    for (path, m) in &lock.models {
+        render_model(&mut out, path, m);
+    }
+    out
+}
+
+pub(super) fn render_model(out: &mut String, path: &str, m: &ModelPin) {
+    let _ = writeln!(out, "\n[models.{}]", quoted_key(path));
+    for (key, value) in [
+        ("source", &m.source),
+        ("revision", &m.revision),
+        ("etag", &m.etag),
+    ] {
+        if let Some(v) = value {
+            let _ = writeln!(out, "{key} = {}", quoted_string(v));
+        }
+    }
+    let _ = writeln!(out, "size = {}\nsha256 = \"{}\"", m.size, m.sha256);
+}
+
+/// A key in basic quotes: a path has no control characters, and may have anything else.
+pub(super) fn quoted_key(key: &str) -> String {
+    format!("\"{}\"", key.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+pub(super) fn quoted_string(s: &str) -> String {
+    toml::Value::String(s.to_string()).to_string()
+}
+
+/// A list with a line for each item, so that merges stay readable; nothing where it is empty.
+pub(super) fn write_list(out: &mut String, key: &str, items: impl IntoIterator<Item = String>) {
+    let mut items = items.into_iter().peekable();
+    if items.peek().is_none() {
+        return;
+    }
+    let _ = writeln!(out, "{key} = [");
+    for item in items {
+        let _ = writeln!(out, "    {item},");
+    }
+    out.push_str("]\n");
+}
+
+pub(super) fn inline_list(items: &[String]) -> String {
+    format!(
+        "[{}]",
+        items
+            .iter()
+            .map(|s| quoted_string(s))
+            .collect::<Vec<_>>()
+            .join(", ")
+    )
+}
+
+pub(super) fn render_python(out: &mut String, p: &LockedPython) {
+    let _ = write!(out, "\n[python]\nversion = {}\n", quoted_string(&p.version));
+    if let Some(m) = &p.managed {
+        let _ = writeln!(out, "managed = {}", quoted_string(m));
+    }
+    write_list(
+        out,
+        "requirements",
+        p.requirements.iter().map(|s| quoted_string(s)),
+    );
+    write_list(
+        out,
+        "overrides",
+        p.overrides.iter().map(|s| quoted_string(s)),
+    );
+    for x in &p.indexes {
+        let _ = write!(
+            out,
+            "\n[[python.indexes]]\nname = {}\nurl = {}\npackages = {}\n",
+            quoted_string(&x.name),
+            quoted_string(&x.url),
+            inline_list(&x.packages)
+        );
+    }
+    for k in &p.packages {
+        let _ = write!(
+            out,
+            "\n[[python.packages]]\nname = {}\nversion = {}\n",
+            quoted_string(&k.name),
+            quoted_string(&k.version)
+        );
+        for (key, value) in [("index", &k.index), ("marker", &k.marker)] {
+            if let Some(v) = value {
+                let _ = writeln!(out, "{key} = {}", quoted_string(v));
+            }
+        }
+        let _ = writeln!(out, "by = {}", inline_list(&k.by));
+        let size = |w: &LockedWheel| w.size.map_or(String::new(), |n| format!(", size = {n}"));
+        write_list(
+            out,
+            "wheels",
+            k.wheels.iter().map(|w| {
+                format!(
+                    "{{ file = {}, sha256 = \"{}\"{} }}",
+                    quoted_string(&w.file),
+                    w.sha256,
+                    size(w)
+                )
+            }),
+        );
+    }
+}
+
+pub(super) fn render_pin(
+    out: &mut String,
+    key: &str,
+    pin: &RepositoryPin,
+    asks: Option<&PartRequirements>,
+) {
+    // Writing to a String cannot fail.
+    let _ = write!(
+        out,
+        "\n[{key}]\nrepo = {}\nref = {}\ncommit = \"{}\"\ntree = \"{}\"\n",
+        quoted_string(&pin.repo),
+        quoted_string(&pin.git_ref),
+        pin.commit,
+        pin.tree
+    );
+    if let Some(a) = asks {
+        write_list(
+            out,
+            "requirements",
+            a.lines.iter().map(|l| quoted_string(&l.to_string())),
+        );
+        write_list(
+            out,
+            "ignore_requirements",
+            a.ignored.iter().map(|l| quoted_string(l)),
+        );
+    }
+    for s in &pin.submodules {
+        let _ = write!(
+            out,
+            "\n[[{key}.submodules]]\npath = {}\nrepo = {}\ncommit = \"{}\"\ntree = \"{}\"\n",
+            quoted_string(&s.path),
+            quoted_string(&s.repo),
+            s.commit,
+            s.tree
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! The rules of `[host]`.
+
+use super::ManifestCheck;
+use crate::manifest::{wire, *};
+use std::path::PathBuf;
+
+impl ManifestCheck {
+    pub(super) fn check_host(&mut self, w: wire::TomlHost) -> HostSettings {
+        let sandbox_user = w.sandbox_user.unwrap_or_else(|| "comfyui_sandbox".into());
+        let group = w.group.unwrap_or_else(|| "comfyshared".into());
+        for (key, name) in [
+            ("primary_user", w.primary_user.as_deref()),
+            ("sandbox_user", Some(&sandbox_user)),
+            ("group", Some(&group)),
+        ] {
+            if let Some(name) = name
+                && let Err(why) = names::check_account(name)
+            {
+                self.report_mistake(
+                    &["host", key],
+                    format!("{key} \"{name}\" {why}"),
+                    "choose another name",
+                );
+            }
+        }
+        if names::SYSTEM_USERS.contains(&sandbox_user.as_str()) {
+            self.report_mistake(
+                &["host", "sandbox_user"],
+                format!("sandbox_user \"{sandbox_user}\" is an account of the system"),
+                "choose a name of its own, such as comfyui_sandbox",
+            );
+        }
+        if names::PRIVILEGED_GROUPS.contains(&group.as_str()) {
+            self.report_mistake(
+                &["host", "group"],
+                format!("group \"{group}\" carries rights of its own, which the sandbox would get"),
+                "choose a name of its own, such as comfyshared",
+            );
+        }
+        if group == sandbox_user {
+            self.report_mistake(
+                &["host", "group"],
+                "group and sandbox_user have the same name; the sandbox user's own group has it \
+                 already",
+                "choose another name for the group",
+            );
+        }
+        if w.primary_user.as_deref() == Some(&sandbox_user) {
+            self.report_mistake(
+                &["host", "sandbox_user"],
+                "sandbox_user and primary_user are the same account",
+                "isolation needs two accounts; for none write `isolation = \"none\"`",
+            );
+        }
+        if w.primary_user.as_deref() == Some("root") {
+            self.report_mistake(
+                &["host", "primary_user"],
+                "primary_user is root",
+                "name the account of the person who uses ComfyUI",
+            );
+        }
+        let gid = w.gid.and_then(|g| match u32::try_from(g) {
+            Ok(g) if (100..=2_000_000_000).contains(&g) => Some(g),
+            _ => {
+                self.report_mistake(
+                    &["host", "gid"],
+                    format!("gid {g} is not between 100 and 2000000000"),
+                    "leave it out and comfy takes a free one",
+                );
+                None
+            }
+        });
+        let isolation = match self
+            .one_of(
+                &["host", "isolation"],
+                w.isolation,
+                "account",
+                &["account", "none"],
+            )
+            .as_str()
+        {
+            "none" => IsolationMode::None,
+            _ => IsolationMode::Account,
+        };
+        let prefix = w.prefix.and_then(|p| {
+            self.check_path(&["host", "prefix"], &p)
+                .map(|()| PathBuf::from(p))
+        });
+        HostSettings {
+            primary_user: w.primary_user,
+            sandbox_user,
+            group,
+            gid,
+            adopt: w.adopt.unwrap_or(false),
+            isolation,
+            prefix,
+        }
+    }
+}

@@ -1,0 +1,119 @@
+//! The rules of `[nodes.NAME]`.
+
+use super::{MAX_NODES, ManifestCheck};
+use crate::manifest::{wire, *};
+use std::collections::BTreeMap;
+
+impl ManifestCheck {
+    pub(super) fn check_nodes(
+        &mut self,
+        w: BTreeMap<String, wire::TomlNode>,
+        core: &str,
+    ) -> BTreeMap<String, NodeSettings> {
+        let mut nodes = BTreeMap::new();
+        let mut by_repo: BTreeMap<String, String> = BTreeMap::new();
+        if w.len() > MAX_NODES {
+            self.report_mistake(
+                &["nodes"],
+                format!("{} nodes; comfy takes up to {MAX_NODES}", w.len()),
+                "is this the right file?",
+            );
+        }
+        self.folder_names("nodes", "node", w.keys());
+        for (name, n) in w {
+            let at = ["nodes", name.as_str()];
+            let (repo, git_ref) = self.repo_and_ref(&at, n.repo, n.git_ref);
+            if !repo.is_empty() {
+                if let Some(other) = by_repo.insert(names::repo_key(&repo), name.clone()) {
+                    self.report_mistake(
+                        &[at[0], at[1], "repo"],
+                        format!("nodes `{other}` and `{name}` are the same repository"),
+                        "remove one of them: ComfyUI would load its classes twice",
+                    );
+                }
+                if names::repo_key(&repo) == names::repo_key(core) {
+                    self.report_mistake(
+                        &[at[0], at[1], "repo"],
+                        format!("node `{name}` is ComfyUI itself"),
+                        "ComfyUI goes into [comfyui]",
+                    );
+                }
+            }
+            let writable = self.check_writable(&at, n.writable);
+            nodes.insert(
+                name,
+                NodeSettings {
+                    repo,
+                    git_ref,
+                    enabled: n.enabled.unwrap_or(true),
+                    note: n.note,
+                    writable,
+                    ignore_requirements: n.ignore_requirements.unwrap_or_default(),
+                },
+            );
+        }
+        nodes
+    }
+
+    pub(super) fn folder_names<'a>(
+        &mut self,
+        section: &str,
+        what: &str,
+        all: impl Iterator<Item = &'a String>,
+    ) {
+        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+        for name in all {
+            if let Err(why) = names::check_folder(name) {
+                self.report_mistake(
+                    &[section, name],
+                    format!("{what} name \"{}\" {why}", crate::text::escape_text(name)),
+                    "choose another name",
+                );
+            }
+            if let Some(other) = seen.insert(names::folded_name(name), name) {
+                self.report_mistake(
+                    &[section, name],
+                    format!("`{other}` and `{name}` are one name on a Mac's disk"),
+                    "rename one of them",
+                );
+            }
+        }
+    }
+
+    /// The `writable` paths of ComfyUI or of a node.
+    pub(super) fn check_writable(&mut self, at: &[&str], list: Option<Vec<String>>) -> Vec<String> {
+        let all: Vec<String> = list
+            .unwrap_or_default()
+            .iter()
+            .map(|p| p.trim_end_matches('/').to_string())
+            .collect();
+        for (i, p) in all.iter().enumerate() {
+            let number = i.to_string();
+            let at = [at, &["writable", &number]].concat();
+            if let Err(why) = names::check_relative(p) {
+                self.report_mistake(
+                    &at,
+                    format!("writable \"{p}\" {why}"),
+                    "name a file or folder inside the node",
+                );
+            } else if names::is_code(p) {
+                self.report_mistake(
+                    &at,
+                    format!("writable \"{p}\" is code"),
+                    "code stays sealed; name the data file or folder that the node writes",
+                );
+            } else if all
+                .iter()
+                .enumerate()
+                .any(|(j, q)| j != i && format!("{p}/").starts_with(&format!("{q}/")))
+            {
+                self.report_mistake(
+                    &at,
+                    format!("writable \"{p}\" lies in another writable path"),
+                    "name the outer one only",
+                );
+            }
+        }
+        all
+    }
+}
