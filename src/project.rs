@@ -4,18 +4,28 @@ use std::path::{Path, PathBuf};
 
 use bytestring::ByteString;
 
-use super::cli::GlobalArgs;
 use super::desired::{MachineContext, PrimaryUser};
 use super::lock::{self, Lock};
 use super::manifest::{IsolationMode, Manifest};
 use super::plan::Desired;
 use super::problem::{Context, Problem, Result};
 use super::text::{did_you_mean, escape_text};
-use crate::apply::protocol::ApplyRequest;
 use crate::host::{env, fs, git, machine};
 
 /// The name of the manifest.
 pub const MANIFEST: &str = "comfy.toml";
+
+/// Which comfy.toml is meant, and which part of it.
+#[derive(clap::Args, Clone)]
+pub struct ProjectArgs {
+    /// The folder of comfy.toml [default: the nearest parent that has one, else the user's config
+    /// folder]
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    pub dir: Option<PathBuf>,
+    /// Take the [hosts.NAME] part of this machine [default: the short host name]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub host: Option<String>,
+}
 
 pub struct ComfyProject {
     pub dir: PathBuf,
@@ -28,9 +38,9 @@ pub struct ComfyProject {
 ///
 /// # Errors
 /// There is none.
-pub fn manifest_folder(global: &GlobalArgs) -> Result<PathBuf> {
+pub fn manifest_folder(args: &ProjectArgs) -> Result<PathBuf> {
     let here = std::env::current_dir().context("find the current folder")?;
-    if let Some(dir) = &global.dir {
+    if let Some(dir) = &args.dir {
         let dir = here.join(dir);
         let dir = dir
             .canonicalize()
@@ -58,13 +68,14 @@ pub fn manifest_folder(global: &GlobalArgs) -> Result<PathBuf> {
 impl ComfyProject {
     /// # Errors
     /// No manifest, or something wrong in it or in the lock; a host that it does not know.
-    pub fn open(global: &GlobalArgs) -> Result<ComfyProject> {
-        let dir = manifest_folder(global)?;
-        let hostname = global.host.clone().unwrap_or_else(machine::short_hostname);
+    pub fn open(args: &impl AsRef<ProjectArgs>) -> Result<ComfyProject> {
+        let args = args.as_ref();
+        let dir = manifest_folder(args)?;
+        let hostname = args.host.clone().unwrap_or_else(machine::short_hostname);
         let project = ComfyProject::for_host(&dir, &hostname)?;
         let hosts = &project.manifest.hosts;
         // Asked for by name, it is meant; this machine itself needs no part of its own.
-        let asked = global
+        let asked = args
             .host
             .as_ref()
             .filter(|h| !h.eq_ignore_ascii_case(&machine::short_hostname()));
@@ -233,8 +244,8 @@ impl ComfyProject {
 }
 
 /// The desired state as the root side reads it itself.
-pub fn for_root(request: &ApplyRequest) -> Result<Desired> {
-    let project = ComfyProject::load_files(&request.dir, &request.host, &[])?;
+pub fn for_root(dir: &Path, host: &str) -> Result<Desired> {
+    let project = ComfyProject::load_files(dir, host, &[])?;
     let sandbox = nix::unistd::User::from_name(&project.manifest.host.sandbox_user)
         .ok()
         .flatten()

@@ -11,15 +11,16 @@ use crate::apply::journal::ApplyCaller;
 use crate::apply::owner_side::{self, ElevatedApply};
 use crate::apply::protocol::ApplyRequest;
 use crate::apply::root_side;
-use crate::apply::session::{self, ApplyOutcome, ApplySession, ApplyTask};
+use crate::apply::session::{self, ApplySession, ApplyTask};
 use crate::desired::Desired;
 use crate::host::env;
 use crate::host::machine::HostMachine;
-use crate::launch::import_check_run::ImportResults;
 use crate::plan::Plan;
+use crate::plan::change::ApplyOutcome;
 use crate::plan::select::ResourceSelection;
 use crate::problem::{Context, Problem, Result};
 use crate::project::ComfyProject;
+use crate::records::import_results::ImportResults;
 use crate::render;
 use crate::render::bars::TerminalProgress;
 

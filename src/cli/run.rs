@@ -199,7 +199,8 @@ fn attend_launch(
         if ready.load(Ordering::Relaxed) && !told {
             told = true;
             let mut summary =
-                import_log::nodes_summary(nodes, &log.failed_nodes(nodes)).into_iter();
+                crate::records::import_results::nodes_summary(nodes, &log.failed_nodes(nodes))
+                    .into_iter();
             render::print_note(&format!(
                 "ComfyUI is ready at {address} after {:.1} s; {}.",
                 started.elapsed().as_secs_f64(),

@@ -1,8 +1,9 @@
 //! One file a resource kind, one line in [`KINDS`]. A kind looks, compares, and names steps; it
 //! never acts. It owns its whole life: what `plan` makes and prunes, and what `destroy` takes away.
 
-use crate::desired::Desired;
-use crate::ids::{Address, Part};
+use super::desired::Desired;
+use super::ids::{Address, Part};
+use super::problem::{Problem, Result};
 use crate::plan::change::{Plan, WheelDownloads, unknown_change};
 use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
@@ -10,7 +11,6 @@ use crate::plan::look::Look;
 use crate::plan::model_summary::{CountAndBytes, ModelFetch};
 use crate::plan::select::ResourceSelection;
 use crate::plan::step::{PlannedStep, Step};
-use crate::problem::{Problem, Result};
 
 pub mod account;
 pub mod builder;
@@ -28,7 +28,7 @@ pub mod service;
 pub mod share;
 pub mod traverse;
 
-use builder::{Instance, Observed, PlanBuilder};
+use crate::kinds::builder::{Instance, Observed, PlanBuilder};
 
 /// What comfy knows of one kind of resource.
 pub struct ResourceKind {

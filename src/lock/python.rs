@@ -6,7 +6,7 @@
 //! all hashes.
 
 pub use super::requirements::{PartRequirements, RequirementLine};
-use crate::lock::uv::UvError;
+use super::uv::UvError;
 use crate::lock::uv::request;
 use crate::manifest::PackageIndex;
 use crate::problem::Result;

@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::host::git::error::GitError;
 use crate::host::net::mirrors::MirrorRules;
 use crate::lock::requirements;
 use crate::lock::resolve::{RepositoryResolver, RepositorySnapshot};
@@ -23,7 +24,6 @@ use crate::manifest::names;
 use crate::problem::{Context, Problem, Result};
 use crate::progress::Progress;
 use crate::tree::ObjectId;
-use error::GitError;
 
 /// What fetching may know of the caller's surroundings: mirrors, proxies and certificates, nothing
 /// else.
