@@ -1,16 +1,19 @@
 //! The confinement for people: what is allowed, and why.
 
+use std::path::Path;
+
 use super::{Confinement, PathAccess, PrivateMount};
 use crate::desired::launch::{InnerPorts, LaunchSpec};
 use crate::manifest::{ClientPolicy, EgressPolicy};
 
-/// A line a wall, then one a file rule.
-/// `limited`: its memory is.
+/// A line for each part of the confinement, then one for each file rule. `limited`: the memory of
+/// the launch is. `is_present` says whether a path exists here.
 pub fn explain_text(
     spec: &LaunchSpec,
     c: &Confinement,
     inner: InnerPorts,
     limited: bool,
+    is_present: &dyn Fn(&Path) -> bool,
 ) -> String {
     let rooms = !c.rooms.is_empty();
     let mut out = String::from("walls:\n");
@@ -89,7 +92,13 @@ pub fn explain_text(
             spec.open_files
         ),
     );
-    out += "files, as far as accounts and modes allow them:\n";
+    out += &files_text(c, is_present);
+    out.trim_end().to_string()
+}
+
+/// A line for each file rule.
+fn files_text(c: &Confinement, is_present: &dyn Fn(&Path) -> bool) -> String {
+    let mut out = String::from("files, as far as accounts and modes allow them:\n");
     let width = c
         .rules
         .iter()
@@ -109,7 +118,7 @@ pub fn explain_text(
             .rooms
             .iter()
             .any(|(p, room)| *p == r.path && *room != PrivateMount::Temp)
-            || r.path.symlink_metadata().is_ok()
+            || is_present(&r.path)
         {
             ""
         } else {
@@ -121,7 +130,7 @@ pub fn explain_text(
             r.why
         );
     }
-    out.trim_end().to_string()
+    out
 }
 
 fn way_out(egress: &EgressPolicy, inner: InnerPorts) -> String {
