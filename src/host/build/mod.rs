@@ -253,19 +253,7 @@ impl GenerationBuilder<'_> {
         staged: &Path,
     ) -> Result<()> {
         let trees = self.paths.tree_listings_dir();
-        let mut good: BTreeMap<(String, String), SharedFile> = BTreeMap::new();
-        for id in reuse {
-            let folder = self.paths.generation_dir(id);
-            if let Ok(Some(old)) = read_spec(&folder, id) {
-                for (part, path, entry, disk) in self.tree_checker(&trees).good_files(&folder, &old)
-                {
-                    good.entry((part, path)).or_insert(SharedFile {
-                        entry,
-                        at: folder.join(disk),
-                    });
-                }
-            }
-        }
+        let good = self.shared_files(reuse);
         let mut listings: BTreeMap<String, TreeListing> = BTreeMap::new();
         let mut items = Vec::new();
         for (part, pin) in spec.pins() {
@@ -309,25 +297,7 @@ impl GenerationBuilder<'_> {
             );
         }
         self.take_over(job)?;
-        for (part, pin) in spec.pins() {
-            let listing = listings.get(&part).ok_or_else(|| {
-                Problem::new(format!("{part}: the build process returned no listing"))
-            })?;
-            for (prefix, tree, own) in generation_check::split_listing(listing.clone(), pin) {
-                let hash = own.tree_hash()?;
-                if hash != tree {
-                    return Err(Problem::new(format!(
-                        "{part}: the tree {prefix}. is {hash}, and \
-                        comfy.lock says {tree}"
-                    ))
-                    .with_hint(
-                        "comfy.lock was edited by hand, or lacks a submodule: restore it \
-                            from git, or `comfy update` this node; nothing was installed",
-                    ));
-                }
-                self.keep_listing(&own, tree)?;
-            }
-        }
+        self.verify_listings(spec, &listings)?;
         no_writable_code(spec, &listings)?;
         self.lay_out(spec, staged, &listings, &fetched, &targets, &good)?;
         self.compile_generation(spec, staged, &listings, reuse)?;
@@ -360,6 +330,56 @@ impl GenerationBuilder<'_> {
             }
         }
         edit::sync_tree(staged).context("write the new generation to the disk")
+    }
+
+    /// The files of older generations that are what their lock says: they are linked, not fetched.
+    fn shared_files(&self, reuse: &[GenerationId]) -> BTreeMap<(String, String), SharedFile> {
+        let trees = self.paths.tree_listings_dir();
+        let mut good: BTreeMap<(String, String), SharedFile> = BTreeMap::new();
+        for id in reuse {
+            let folder = self.paths.generation_dir(id);
+            if let Ok(Some(old)) = read_spec(&folder, id) {
+                for (part, path, entry, disk) in self.tree_checker(&trees).good_files(&folder, &old)
+                {
+                    good.entry((part, path)).or_insert(SharedFile {
+                        entry,
+                        at: folder.join(disk),
+                    });
+                }
+            }
+        }
+        good
+    }
+
+    /// Compares what the build process made with the trees of the lock, and keeps the listings.
+    ///
+    /// # Errors
+    /// A tree is another one.
+    fn verify_listings(
+        &self,
+        spec: &GenSpec,
+        listings: &BTreeMap<String, TreeListing>,
+    ) -> Result<()> {
+        for (part, pin) in spec.pins() {
+            let listing = listings.get(&part).ok_or_else(|| {
+                Problem::new(format!("{part}: the build process returned no listing"))
+            })?;
+            for (prefix, tree, own) in generation_check::split_listing(listing.clone(), pin) {
+                let hash = own.tree_hash()?;
+                if hash != tree {
+                    return Err(Problem::new(format!(
+                        "{part}: the tree {prefix}. is {hash}, and \
+                        comfy.lock says {tree}"
+                    ))
+                    .with_hint(
+                        "comfy.lock was edited by hand, or lacks a submodule: restore it \
+                            from git, or `comfy update` this node; nothing was installed",
+                    ));
+                }
+                self.keep_listing(&own, tree)?;
+            }
+        }
+        Ok(())
     }
 
     /// Bytecode for every source of the generation: shared with older ones where source and Python

@@ -97,84 +97,10 @@ pub fn resolve_manifest(
     report: &dyn Reporter,
 ) -> Result<ResolvedLock> {
     let (repos, uv) = (ask.repos, ask.uv);
-    let mut asked: Vec<(String, &str, &str)> = vec![(
-        "comfyui".into(),
-        &manifest.comfyui.repo,
-        &manifest.comfyui.git_ref,
-    )];
-    asked.extend(
-        manifest
-            .nodes
-            .iter()
-            .map(|(n, x)| (n.clone(), x.repo.as_str(), x.git_ref.as_str())),
-    );
     if let UpdatePolicy::Move(names) = mode {
-        let packages = old
-            .and_then(|l| l.python.as_ref())
-            .map_or(&[][..], |p| &p.packages);
-        let known: Vec<&str> = asked
-            .iter()
-            .map(|(n, _, _)| n.as_str())
-            .chain(["python"])
-            .chain(packages.iter().map(|p| p.name.as_str()))
-            .collect();
-        for name in names
-            .iter()
-            .filter(|n| !manifest.models.contains_key(n.as_str()))
-        {
-            if !known.contains(&name.as_str())
-                && !packages
-                    .iter()
-                    .any(|p| p.name == python::normalize_name(name))
-            {
-                let p = Problem::new(format!(
-                    "comfy.toml has no node `{0}`, and comfy.lock no package of that name",
-                    crate::text::escape_text(name)
-                ));
-                return Err(
-                    match crate::text::did_you_mean(name, known.iter().copied()) {
-                        Some(k) => p.with_hint(format!("did you mean `{k}`?")),
-                        None => p.with_hint(
-                            "names are those of the [nodes.…] sections, `comfyui`, `python` \
-                        for all packages, or one package",
-                        ),
-                    },
-                );
-            }
-        }
+        ensure_known_names(manifest, old, names)?;
     }
-    // The whole list at once: which refs and trees are asked does not depend on each other.
-    let asks_known = old.is_some_and(|l| l.python.is_some());
-    let results: Vec<Result<ResolvedPart>> = asked
-        .par_iter()
-        .map(|(name, repo, git_ref)| {
-            let core = name == "comfyui";
-            let before = old.and_then(|l| {
-                if core {
-                    Some(&l.comfyui)
-                } else {
-                    l.nodes.get(name)
-                }
-            });
-            resolve_part(
-                name,
-                repo,
-                git_ref,
-                before.map(|p| (p, asks_known)),
-                mode,
-                repos,
-                report,
-            )
-            .map_err(|p| {
-                let place = if core {
-                    manifest.source.place_of_key(&["comfyui", "ref"])
-                } else {
-                    manifest.source.place_of_key(&["nodes", name, "ref"])
-                };
-                p.with_prefix(&format!("{place}: "))
-            })
-        })
-        .collect();
+    let results = resolve_repositories(manifest, old, mode, repos, report);
     let (mut pins, mut moved, mut problems, mut asks) =
         (BTreeMap::new(), Vec::new(), Vec::new(), BTreeMap::new());
     for r in results {
@@ -190,19 +116,9 @@ pub fn resolve_manifest(
                 } else {
                     format!("node.{name}")
                 };
-                let lines = lines.unwrap_or_else(|| {
-                    old.and_then(|l| l.asks.get(&address))
-                        .map(|a| a.lines.clone())
-                        .unwrap_or_default()
-                });
-                let ignored = manifest
-                    .nodes
-                    .get(&name)
-                    .filter(|_| name != "comfyui")
-                    .map(|n| n.ignore_requirements.clone())
-                    .unwrap_or_default();
-                if !lines.is_empty() || !ignored.is_empty() {
-                    asks.insert(address, PartRequirements { lines, ignored });
+                let asked = part_requirements(manifest, old, &name, &address, lines);
+                if !asked.lines.is_empty() || !asked.ignored.is_empty() {
+                    asks.insert(address, asked);
                 }
                 moved.extend(m);
                 pins.insert(name, pin);
@@ -243,6 +159,105 @@ pub fn resolve_manifest(
         models: models_moved,
         remarks,
     })
+}
+
+/// Refuses a name to update that is neither a node, a package, nor a model.
+fn ensure_known_names(manifest: &Manifest, old: Option<&Lock>, names: &[String]) -> Result<()> {
+    let packages = old
+        .and_then(|l| l.python.as_ref())
+        .map_or(&[][..], |p| &p.packages);
+    let known: Vec<&str> = ["comfyui"]
+        .into_iter()
+        .chain(manifest.nodes.keys().map(String::as_str))
+        .chain(["python"])
+        .chain(packages.iter().map(|p| p.name.as_str()))
+        .collect();
+    for name in names {
+        let is_package = |p: &python::LockedPackage| p.name == python::normalize_name(name);
+        if manifest.models.contains_key(name.as_str())
+            || known.contains(&name.as_str())
+            || packages.iter().any(is_package)
+        {
+            continue;
+        }
+        let p = Problem::new(format!(
+            "comfy.toml has no node `{0}`, and comfy.lock no package of that name",
+            crate::text::escape_text(name)
+        ));
+        return Err(
+            match crate::text::did_you_mean(name, known.iter().copied()) {
+                Some(k) => p.with_hint(format!("did you mean `{k}`?")),
+                None => p.with_hint(
+                    "names are those of the [nodes.…] sections, `comfyui`, `python` for all \
+                     packages, or one package",
+                ),
+            },
+        );
+    }
+    Ok(())
+}
+
+/// Every repository of the manifest, pinned: the whole list at once, since none depends on another.
+fn resolve_repositories(
+    manifest: &Manifest,
+    old: Option<&Lock>,
+    mode: &UpdatePolicy,
+    repos: &dyn RepositoryResolver,
+    report: &dyn Reporter,
+) -> Vec<Result<ResolvedPart>> {
+    let core = &manifest.comfyui;
+    let mut asked = vec![("comfyui", &core.repo, &core.git_ref)];
+    asked.extend(
+        manifest
+            .nodes
+            .iter()
+            .map(|(n, x)| (n.as_str(), &x.repo, &x.git_ref)),
+    );
+    let asks_known = old.is_some_and(|l| l.python.is_some());
+    asked
+        .par_iter()
+        .map(|(name, repo, git_ref)| {
+            let is_core = *name == "comfyui";
+            let before = old.and_then(|l| {
+                if is_core {
+                    Some(&l.comfyui)
+                } else {
+                    l.nodes.get(*name)
+                }
+            });
+            let before = before.map(|p| (p, asks_known));
+            resolve_part(name, repo, git_ref, before, mode, repos, report).map_err(|p| {
+                let place = if is_core {
+                    manifest.source.place_of_key(&["comfyui", "ref"])
+                } else {
+                    manifest.source.place_of_key(&["nodes", name, "ref"])
+                };
+                p.with_prefix(&format!("{place}: "))
+            })
+        })
+        .collect()
+}
+
+/// What a part asks of Python: the lines that were just read, or those of the old lock.
+fn part_requirements(
+    manifest: &Manifest,
+    old: Option<&Lock>,
+    name: &str,
+    address: &str,
+    lines: Option<Vec<RequirementLine>>,
+) -> PartRequirements {
+    let lines = lines.unwrap_or_else(|| {
+        old.and_then(|l| l.asks.get(address))
+            .map(|a| a.lines.clone())
+            .unwrap_or_default()
+    });
+    let ignored = manifest
+        .nodes
+        .get(name)
+        .filter(|_| name != "comfyui")
+        .map(|n| n.ignore_requirements.clone())
+        .unwrap_or_default();
+    PartRequirements { lines, ignored }
 }
 
 /// The packages that are asked for: the locked ones where nothing was asked anew, else uv's answer.

@@ -436,6 +436,77 @@ fn missing_platforms(message: &str) -> BTreeMap<String, &'static str> {
     out
 }
 
+/// Who asks for the packages that uv names in a refusal.
+struct LinesAsking {
+    /// One for each requirement, for people.
+    lines: Vec<String>,
+    /// Nodes with the line that asks.
+    nodes: Vec<(String, String)>,
+    /// The requirements of each package.
+    wishes: BTreeMap<String, BTreeSet<String>>,
+}
+
+/// Every requirement line of a package that `message` names.
+fn lines_asking(
+    message: &str,
+    asked: &BTreeMap<String, PartRequirements>,
+    manifest: &Manifest,
+) -> LinesAsking {
+    let own: Vec<RequirementLine> = manifest
+        .python
+        .requirements
+        .iter()
+        .map(|text| RequirementLine {
+            file: OWN.into(),
+            line: 0,
+            text: text.clone(),
+        })
+        .collect();
+    let said: String = message.split_whitespace().collect();
+    let words = package_words(message);
+    let named = |package: &str| words.contains(package);
+    let mut lines = Vec::new();
+    let mut nodes = Vec::new();
+    let mut wishes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (package, part, line) in direct_requirements(asked)
+        .into_iter()
+        .filter(|(p, ..)| named(p))
+    {
+        lines.push(format!(
+            "  {part}  {}:{}  {}",
+            line.file, line.line, line.text
+        ));
+        wishes.entry(package).or_default().insert(line.text.clone());
+        if let Some(node) = part.strip_prefix("node.") {
+            nodes.push((node.to_string(), line.text.clone()));
+        }
+    }
+    for line in &own {
+        if let Some(r) = parse_plain(&line.text)
+            && named(&normalize_name(r.name.as_ref()))
+        {
+            lines.push(format!("  {OWN}  [python] requirements  {}", line.text));
+            wishes
+                .entry(normalize_name(r.name.as_ref()))
+                .or_default()
+                .insert(line.text.clone());
+        }
+    }
+    // Those that uv's sentence quotes, where it quotes any.
+    for w in wishes.values_mut() {
+        if w.iter()
+            .any(|t| t.len() > 1 && quotes_requirement(&said, t))
+        {
+            w.retain(|t| quotes_requirement(&said, t));
+        }
+    }
+    LinesAsking {
+        lines,
+        nodes,
+        wishes,
+    }
+}
+
 /// uv's refusal with the parts' own names, who asked for each package that it names, and what
 /// settles it.
 pub fn explain_no_solution(
@@ -473,65 +544,17 @@ pub fn explain_no_solution(
             )
             .replace(name.as_str(), part);
     }
-    let own: Vec<RequirementLine> = manifest
-        .python
-        .requirements
-        .iter()
-        .map(|text| RequirementLine {
-            file: OWN.into(),
-            line: 0,
-            text: text.clone(),
-        })
-        .collect();
-    let said: String = message.split_whitespace().collect();
-    let words = package_words(&message);
-    let named = |package: &str| words.contains(package);
-    let mut lines = Vec::new();
-    let mut nodes = Vec::new();
-    let mut wishes: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (package, part, line) in direct_requirements(asked)
-        .into_iter()
-        .filter(|(p, ..)| named(p))
-    {
-        lines.push(format!(
-            "  {part}  {}:{}  {}",
-            line.file, line.line, line.text
-        ));
-        wishes.entry(package).or_default().insert(line.text.clone());
-        if let Some(node) = part.strip_prefix("node.") {
-            nodes.push((node.to_string(), line.text.clone()));
-        }
-    }
-    for line in &own {
-        if let Some(r) = parse_plain(&line.text)
-            && named(&normalize_name(r.name.as_ref()))
-        {
-            lines.push(format!("  {OWN}  [python] requirements  {}", line.text));
-            wishes
-                .entry(normalize_name(r.name.as_ref()))
-                .or_default()
-                .insert(line.text.clone());
-        }
-    }
-    // Those that uv's sentence quotes, where it quotes any.
-    for w in wishes.values_mut() {
-        if w.iter()
-            .any(|t| t.len() > 1 && quotes_requirement(&said, t))
-        {
-            w.retain(|t| quotes_requirement(&said, t));
-        }
-    }
-    if !lines.is_empty() {
-        message = format!("{message}\nWho asked:\n{}", lines.join("\n"));
+    let asking = lines_asking(&message, asked, manifest);
+    if !asking.lines.is_empty() {
+        message = format!("{message}\nWho asked:\n{}", asking.lines.join("\n"));
     }
     let mut out = Problem { message, ..problem };
-    let incompatible = wishes.iter().find(|(_, w)| w.len() > 1);
     if out.message.contains("no usable wheels") || out.message.contains("has no wheels") {
         out = out.with_hint(
             "comfy builds nothing from source: leave the line out, or choose a version \
             that has a wheel with [python] overrides",
         );
-        for (part, line) in nodes {
+        for (part, line) in asking.nodes {
             out = out.with_hint(format!(
                 "to leave it out: [nodes.{part}] ignore_requirements = [{}]",
                 toml::Value::String(line)
@@ -539,6 +562,15 @@ pub fn explain_no_solution(
         }
         return out;
     }
+    with_marker_and_override_hints(out, &asking.wishes)
+}
+
+/// Hints for what has no wheel on one platform, else for what contradicts each other.
+fn with_marker_and_override_hints(
+    mut out: Problem,
+    wishes: &BTreeMap<String, BTreeSet<String>>,
+) -> Problem {
+    let incompatible = wishes.iter().find(|(_, w)| w.len() > 1);
     let platforms = missing_platforms(&out.message);
     for (package, marker) in &platforms {
         let own = wishes
