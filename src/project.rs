@@ -98,7 +98,7 @@ impl ComfyProject {
     /// For the machine of that name, whether or not it has a part of its own.
     ///
     /// # Errors
-    /// As [`Project::open`].
+    /// As [`ComfyProject::open`].
     pub fn for_host(dir: &Path, hostname: &str) -> Result<ComfyProject> {
         ComfyProject::load_files(dir, hostname, &[nix::unistd::geteuid().as_raw()])
     }
@@ -179,11 +179,12 @@ impl ComfyProject {
         )
     }
 
-    /// Manifest and lock as one wish for this machine.
+    /// What manifest and lock amount to on this machine, and warnings about the lock, which a command
+    /// prints once.
     ///
     /// # Errors
     /// No lock, a lock that does not cover the manifest, paths that overlap.
-    pub fn desired_state(&self) -> Result<Desired> {
+    pub fn desired_state(&self) -> Result<(Desired, Vec<String>)> {
         let Some((lock, text)) = &self.lock else {
             return Err(
                 Problem::new(format!("{} has no comfy.lock", self.dir.display()))
@@ -193,9 +194,6 @@ impl ComfyProject {
         let cover = lock::coverage::check(&self.manifest, lock);
         if !cover.problems.is_empty() {
             return Err(Problem::from_many(cover.problems));
-        }
-        for w in &cover.warnings {
-            super::render::print_warning(w);
         }
         let owner = self.owner()?;
         let repository = self
@@ -213,7 +211,7 @@ impl ComfyProject {
             .map(PathBuf::from)
             .filter(|p| p.is_absolute())
             .map_or_else(|| owner.home.join(data), |p| p.join("comfy"));
-        Desired::new(
+        let desired = Desired::new(
             &self.manifest,
             lock,
             text,
@@ -224,22 +222,8 @@ impl ComfyProject {
                 data_home,
                 repository,
             },
-        )
-    }
-
-    /// Says once a command what isolation "none" means.
-    pub fn announce_isolation(&self) {
-        if !self.is_isolated() {
-            super::render::print_note(
-                "isolation = \"none\": ComfyUI and its nodes have all your rights; nothing is \
-                 protected.",
-            );
-        }
-        if self.manifest.comfyui.allow_remote {
-            super::render::print_warning(
-                "comfyui.allow_remote = true: other machines may reach ComfyUI",
-            );
-        }
+        )?;
+        Ok((desired, cover.warnings))
     }
 }
 
@@ -255,7 +239,7 @@ pub fn for_root(dir: &Path, host: &str) -> Result<Desired> {
         return Err(Problem::new("the sandbox user must not run comfy")
             .with_hint("take it out of sudoers: it could become root"));
     }
-    project.desired_state()
+    project.desired_state().map(|(desired, _)| desired)
 }
 
 /// git as `lock` and its kin use it: as the caller, in the caller's cache.

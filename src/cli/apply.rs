@@ -65,14 +65,14 @@ pub fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
         None => ComfyProject::open(global)?,
     };
     let only = ResourceSelection::parse(saved.as_ref().map_or(&args.only, |s| &s.plan.only))?;
-    project.announce_isolation();
+    super::announce_isolation(&project);
     let ask = Ask {
         yes: args.yes || saved.is_some(),
         verbose: global.verbose,
         quiet: args.json || (global.quiet && args.yes),
         what: "apply",
     };
-    let desired = project.desired_state()?;
+    let desired = super::desired_state(&project)?;
     let job = Carry {
         project: &project,
         desired: &desired,

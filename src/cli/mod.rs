@@ -37,7 +37,8 @@ use super::problem::{EXIT_ERROR, Problem, Result};
 use super::project;
 use super::render::{self, ColorChoice};
 use super::roles::Role;
-use crate::project::ProjectArgs;
+use crate::desired::Desired;
+use crate::project::{ComfyProject, ProjectArgs};
 
 /// ComfyUI as another user of this machine, at full speed, as code.
 ///
@@ -244,4 +245,25 @@ fn run(cli: &CommandLine) -> Result<u8> {
 /// The whole command, for completions and the manual.
 pub fn clap_command() -> clap::Command {
     CommandLine::command()
+}
+
+/// Says once a command what isolation "none" and open ports mean.
+fn announce_isolation(project: &ComfyProject) {
+    if !project.is_isolated() {
+        render::print_note(
+            "isolation = \"none\": ComfyUI and its nodes have all your rights; nothing is protected.",
+        );
+    }
+    if project.manifest.comfyui.allow_remote {
+        render::print_warning("comfyui.allow_remote = true: other machines may reach ComfyUI");
+    }
+}
+
+/// The desired state of this machine; prints the warnings about the lock.
+fn desired_state(project: &ComfyProject) -> Result<Desired> {
+    let (desired, warnings) = project.desired_state()?;
+    for warning in warnings {
+        render::print_warning(&warning);
+    }
+    Ok(desired)
 }

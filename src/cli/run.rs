@@ -35,8 +35,8 @@ pub struct RunArgs {
 
 pub fn run(global: &GlobalArgs, args: &RunArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
-    project.announce_isolation();
-    let desired = project.desired_state()?;
+    super::announce_isolation(&project);
+    let desired = super::desired_state(&project)?;
     let how = if args.explain {
         LaunchMode::Explained
     } else {

@@ -26,8 +26,8 @@ pub struct StartArgs {
 
 pub fn run(global: &GlobalArgs, args: &StartArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
-    project.announce_isolation();
-    start_and_wait(&project, &project.desired_state()?, &args.args)
+    super::announce_isolation(&project);
+    start_and_wait(&project, &super::desired_state(&project)?, &args.args)
 }
 
 /// Starts it and waits.

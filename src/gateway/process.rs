@@ -47,8 +47,8 @@ impl RoleConfig for GatewayConfig {
     }
 }
 
-/// Serves until its stdin ends. The first line of it is the [`Config`]. Must be called while there
-/// is one thread.
+/// Serves until its stdin ends. The first line of it is the [`GatewayConfig`]. Must be called while
+/// there is one thread.
 pub fn serve_gateway() -> ExitCode {
     serve::serve(
         crate::render::print_problem,

@@ -63,7 +63,7 @@ fn passwordless_launcher(paths: &InstancePaths, tell: fn(&str)) -> Option<PathBu
 /// prints why sudo may ask for a password all the same.
 ///
 /// # Errors
-/// As [`side`].
+/// As [`start_role`].
 pub fn launch_side(
     instance: &str,
     paths: &InstancePaths,

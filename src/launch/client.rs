@@ -35,7 +35,7 @@ pub fn request_launch(
 /// Asks a launcher that was started already.
 ///
 /// # Errors
-/// As [`ask`].
+/// As [`request_launch`].
 pub fn send_request(request: &LaunchRequest, mut side: RoleProcess) -> Result<LaunchHandle> {
     let text = serde_json::to_string(request).context("ask the launcher")?;
     // One that ended already says why on its own.

@@ -1,4 +1,4 @@
-//! What each [`How`] changes of a launch.
+//! What each [`LaunchMode`] changes of a launch.
 
 use super::sandbox_process::SandboxAccount;
 use super::supervisor::Launch;

@@ -1,6 +1,6 @@
-//! Python packages in the lock: who asks for what ([`asks`]), the question put to uv
-//! ([`question`]), its answer ([`answer`]), and which of a release's wheels a machine takes
-//! ([`tags`]).
+//! Python packages in the lock: who asks for what ([`crate::lock::requirements`]), the question put
+//! to uv ([`crate::lock::uv::request`]), its answer ([`crate::lock::uv::response`]), and which of a
+//! release's wheels a machine takes ([`crate::lock::wheel_tags`]).
 //!
 //! One universal resolution serves every machine: macOS on arm64 and Linux on x86_64, wheels only,
 //! all hashes.
@@ -65,7 +65,7 @@ pub struct LockedWheel {
     pub size: Option<u64>,
 }
 
-/// Something that resolves a workspace: the real one is [`crate::host::uv::Uv`].
+/// Something that resolves a workspace: the real one is [`crate::host::uv::UvRunner`].
 pub trait PackageResolver: Sync {
     /// # Errors
     /// No uv, no network, or no solution, in uv's words.

@@ -1,5 +1,5 @@
-//! A machine in memory, for tests: [`MemoryHost`] answers as [`Look`], [`MemoryExecutor`] changes it
-//! as [`Act`].
+//! A machine in memory, for tests: [`MemoryHost`] answers as [`Look`], [`MemoryExecutor`] changes
+//! it as [`Act`].
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod executor;

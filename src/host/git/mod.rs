@@ -30,7 +30,7 @@ use crate::tree::ObjectId;
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct NetEnv {
     pub mirrors: MirrorRules,
-    /// Allow-listed variables, see [`super::env::net`].
+    /// Allow-listed variables, see [`super::env::net_env`].
     pub vars: std::collections::BTreeMap<String, String>,
 }
 

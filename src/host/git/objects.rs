@@ -295,7 +295,7 @@ impl TreeWalk<'_> {
 /// already. Nothing on the way is followed, and links come last. Returns the listing.
 ///
 /// # Errors
-/// As [`snapshot`]; a full disk, something that is there already.
+/// As [`read_snapshot`]; a full disk, something that is there already.
 pub fn export_files(
     folder: &Path,
     commit: &ObjectId,

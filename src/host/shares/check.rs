@@ -62,7 +62,7 @@ pub(super) struct ShareVisitor<'a> {
 }
 
 impl TreeVisitor for ShareVisitor<'_> {
-    /// The files are those of one folder, for [`Check::files`].
+    /// The files are those of one folder, for [`ShareVisitor::files`].
     type Local = (ShareStats, Vec<ModelFile>);
 
     fn visit_entry(

@@ -1,4 +1,4 @@
-//! A share's tree: one rule ([`rules::fault`]) that both the check and the mend follow.
+//! A share's tree: one rule ([`rules::evaluate_entry`]) that both the check and the mend follow.
 
 mod check;
 pub mod first_content;
@@ -21,7 +21,7 @@ pub use check::check_share;
 pub use release::release_share;
 pub use repair::{mend_opened, repair_share};
 
-/// [`rules::fault`] on a stat.
+/// [`rules::evaluate_entry`] on a stat.
 fn evaluate_stat(s: &ShareSpec, st: &FileStat) -> (Option<ShareDrift>, Option<UnmanagedReason>) {
     #[allow(clippy::useless_conversion, reason = "nlink_t has 16 bits on macOS")]
     let links = u64::from(st.st_nlink);

@@ -149,7 +149,7 @@ pub fn repair_share(spec: &ShareSpec) -> Result<usize> {
 /// The same for a share that was opened, wherever its path leads by now.
 ///
 /// # Errors
-/// As [`mend`].
+/// As [`repair_share`].
 pub fn mend_opened(spec: &ShareSpec, fd: OwnedFd) -> Result<usize> {
     let mend = ShareRepair {
         spec,

@@ -19,7 +19,7 @@ use crate::tree::{ObjectId, TreeListing};
 use packages::{package_changes, resolve_packages};
 use submodules::collect_submodules;
 
-/// Where repositories are asked: the real one is [`crate::host::git::Git`].
+/// Where repositories are asked: the real one is [`crate::host::git::GitStore`].
 pub trait RepositoryResolver: Sync {
     /// The commit that `git_ref` names now.
     fn resolve_ref(&self, repo: &str, git_ref: &str) -> Result<ObjectId>;

@@ -1,8 +1,8 @@
 //! A generation on the disk, compared by content with what the lock pins.
 //!
-//! One walk gives every entry; [`crate::desired::generation_layout::Place`] says to which tree it belongs; each tree's
-//! hash is computed from what is there. Only where a hash differs are the entries compared one by
-//! one, to say what is off.
+//! One walk gives every entry; [`crate::desired::generation_layout::TreePlace`] says to which tree
+//! it belongs; each tree's hash is computed from what is there. Only where a hash differs are the
+//! entries compared one by one, to say what is off.
 
 mod comparison;
 
