@@ -123,6 +123,15 @@ fn sweep_leftovers(paths: &InstancePaths) -> Result<()> {
         crate::host::fs::edit::sweep_leftovers(folder)
             .with_context(|| format!("clear {}", folder.display()))?;
     }
+    // What a killed apply was building. This one holds the lock, so nothing of it is in use.
+    let staged = std::fs::read_dir(paths.staging_dir());
+    for entry in staged.into_iter().flatten().flatten() {
+        if InstancePaths::is_staged(&entry.file_name()) {
+            let path = entry.path();
+            crate::host::fs::edit::remove_path(&path)
+                .with_context(|| format!("clear {}", path.display()))?;
+        }
+    }
     Ok(())
 }
 

@@ -69,6 +69,14 @@ impl InstancePaths {
     pub fn staged_generation(&self, id: &str) -> PathBuf {
         self.base.join(".staging").join(format!("gen-{id}"))
     }
+
+    /// Whether an entry of the staging folder is something that is being built: a generation, a
+    /// virtual environment, an interpreter, or the folder of a job.
+    pub fn is_staged(name: &std::ffi::OsStr) -> bool {
+        ["gen-", "venv-", "python-", "job-"]
+            .iter()
+            .any(|kind| name.to_string_lossy().starts_with(kind))
+    }
     pub fn store_dir(&self) -> PathBuf {
         self.base.join(".staging/store")
     }

@@ -152,23 +152,6 @@ impl GenerationBuilder<'_> {
             )
             .with_context(|| doing(&path))?;
         }
-        // What an earlier run left when it was killed. One apply at a time holds the lock, so none
-        // of it is in use.
-        let old: Vec<PathBuf> = std::fs::read_dir(p.staging_dir())
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|e| e.path())
-            .filter(|e| {
-                e.file_name().is_some_and(|n| {
-                    n.to_string_lossy().starts_with("job-")
-                        || n.to_string_lossy().starts_with("gen-")
-                })
-            })
-            .collect();
-        for path in old {
-            edit::remove_path(&path).with_context(|| format!("clear {}", path.display()))?;
-        }
         edit::make_dir(job, i.build, build_gid(&i), 0o700).with_context(|| doing(job))?;
         // A store of another build uid is only a cache: made anew.
         if std::fs::symlink_metadata(p.store_dir())

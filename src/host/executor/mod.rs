@@ -79,13 +79,7 @@ impl Executor<'_> {
             .flatten()
             .flatten()
             .map(|e| e.path());
-        let names = |p: &PathBuf| {
-            p.file_name().is_some_and(|n| {
-                ["gen-", "venv-", "job-"]
-                    .iter()
-                    .any(|s| n.to_string_lossy().starts_with(s))
-            })
-        };
+        let names = |p: &PathBuf| p.file_name().is_some_and(InstancePaths::is_staged);
         // What was fetched of models, packages and repositories stays: the next run goes on from
         // there.
         let some =
