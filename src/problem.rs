@@ -1,23 +1,23 @@
-//! The one error type: what happened, to what, and what to do now.
+//! The one error type: what happened, to what, and what to do next.
 
 use std::fmt;
 
-/// Exit code for errors, bad usage and a declined question.
+/// The exit code for errors, bad usage and a declined question.
 pub const EXIT_ERROR: u8 = 1;
-/// Exit code for asked-for differences or findings.
+/// The exit code for differences or findings that were asked for.
 pub const EXIT_FINDINGS: u8 = 2;
-/// Exit code after an interrupt (128 + SIGINT).
+/// The exit code after an interrupt (128 + SIGINT).
 pub const EXIT_INTERRUPTED: u8 = 130;
 
-/// An error that a person reads: the message names file, line or resource; hints say what to do.
-/// Code reads its kind, never its words.
+/// An error for the user: the message names the file, line or resource; hints say what to do. Code
+/// reads its kind, never its text.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(from = "Written", into = "Written")]
 pub struct Problem {
     pub message: String,
     pub hints: Vec<String>,
     pub kind: ProblemKind,
-    /// Others found at the same time, each with its own hints.
+    /// Other problems found at the same time, each with its own hints.
     pub also: Vec<Problem>,
 }
 
@@ -25,18 +25,18 @@ pub struct Problem {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ProblemKind {
-    /// Something that the user wrote, asked for or has to settle.
+    /// Something that the user wrote, asked for or must resolve.
     #[default]
     User,
     /// A system call failed.
     Io(IoKind),
-    /// The user broke it off.
+    /// The user interrupted it.
     Interrupted,
     /// A server did not answer.
     Unreachable,
 }
 
-/// Why a system call failed, as far as there is something to do about it.
+/// Why a system call failed, if the user can do something about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum IoKind {
@@ -47,7 +47,7 @@ pub enum IoKind {
     ReadOnly,
     /// The device itself failed (EIO).
     Device,
-    /// A link is where none may be (ELOOP).
+    /// There is a link where none is allowed (ELOOP).
     Link,
     NotADirectory,
     Other,
@@ -56,7 +56,7 @@ pub enum IoKind {
 impl From<&std::io::Error> for IoKind {
     fn from(e: &std::io::Error) -> IoKind {
         use std::io::ErrorKind;
-        // EIO and ELOOP (errno(3)) have no kind of their own in stable Rust.
+        // EIO and ELOOP (errno(3)) have no `ErrorKind` in stable Rust.
         let link = if cfg!(target_os = "linux") { 40 } else { 62 };
         match (e.kind(), e.raw_os_error()) {
             (_, Some(5)) => IoKind::Device,
@@ -73,7 +73,7 @@ impl From<&std::io::Error> for IoKind {
 }
 
 impl IoKind {
-    /// Reads what strerror(3) says, in the words of another program that ran into it.
+    /// Recognises strerror(3)'s text in the output of another program.
     pub fn of_words(text: &str) -> Option<IoKind> {
         const WORDS: &[(&str, IoKind)] = &[
             ("No space left on device", IoKind::StorageFull),
@@ -87,31 +87,29 @@ impl IoKind {
         found.map(|(_, kind)| *kind)
     }
 
-    /// What to do about it, if that is known.
+    /// Returns what to do about it, if that is known.
     fn hint(self) -> Option<&'static str> {
         Some(match self {
-            IoKind::StorageFull => "free some space on that disk, then run it again",
+            IoKind::StorageFull => "free some space on that disk, then try again",
             IoKind::QuotaExceeded => {
-                "the quota of that disk is used up: free some space or have it raised, then run it \
-                 again"
+                "the quota of that disk is used up: free some space or have the quota raised, \
+                 then try again"
             }
-            IoKind::ReadOnly => "mount it writable, then run it again",
-            IoKind::Device => {
-                "the disk may be failing: look at the system's log before you run it again"
-            }
+            IoKind::ReadOnly => "mount it writable, then try again",
+            IoKind::Device => "the disk may be failing: read the system log before you try again",
             IoKind::Link => {
-                "a link is where a folder belongs: look who put it there, then move it away"
+                "there is a link in place of a folder: find out who put it there, then move it away"
             }
             IoKind::NotADirectory => {
-                "something else is where a folder belongs: look who put it there, then move it \
-                 away"
+                "there is something else in place of a folder: find out who put it there, then \
+                 move it away"
             }
             IoKind::NotFound | IoKind::PermissionDenied | IoKind::Other => return None,
         })
     }
 }
 
-/// A [`Problem`] as it travels between processes; `exit` is what an older comfy reads.
+/// A [`Problem`] as it is sent between processes; an older comfy reads `exit`.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct Written {
     message: String,
@@ -162,19 +160,19 @@ impl Problem {
         }
     }
 
-    /// The same problem, which `cause` led to.
+    /// Returns the problem with the kind of its `cause`.
     pub fn caused_by(mut self, cause: &(impl Cause + ?Sized)) -> Self {
         self.kind = cause.kind();
         self
     }
 
-    /// The same problem as one of another kind.
+    /// Returns the problem with another kind.
     pub fn of_kind(mut self, kind: ProblemKind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// The exit code of a command that ends with it.
+    /// Returns the exit code of a command that fails with this problem.
     pub fn exit(&self) -> u8 {
         if self.is_interrupted() {
             EXIT_INTERRUPTED
@@ -187,7 +185,7 @@ impl Problem {
         self.kind == ProblemKind::Interrupted
     }
 
-    /// The same problem with one more way out.
+    /// Returns the problem with one more hint.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
@@ -200,7 +198,7 @@ impl Problem {
         }
     }
 
-    /// Several problems as one, in the order in which they were found.
+    /// Combines several problems into one, in the order in which they were found.
     pub fn from_many(problems: Vec<Problem>) -> Self {
         let interrupted = problems.iter().any(Problem::is_interrupted);
         let mut rest = problems.into_iter();
@@ -214,7 +212,7 @@ impl Problem {
         first
     }
 
-    /// What to do about the system call that failed; nothing if the problem has its own hint.
+    /// Returns what to do about the failed system call; `None` if the problem has its own hint.
     pub fn io_hint(&self) -> Option<&'static str> {
         match self.kind {
             ProblemKind::Io(kind) if self.hints.is_empty() => kind.hint(),
@@ -222,14 +220,14 @@ impl Problem {
         }
     }
 
-    /// This one and those beside it.
+    /// Returns this problem and the others found with it.
     pub fn each_problem(&self) -> Vec<&Problem> {
         std::iter::once(self)
             .chain(self.also.iter().flat_map(|p| p.each_problem()))
             .collect()
     }
 
-    /// The same with something put before every message.
+    /// Returns the problem with `prefix` before every message.
     pub fn with_prefix(mut self, prefix: &str) -> Self {
         self.message = format!("{prefix}{}", self.message);
         self.also = self
@@ -253,9 +251,9 @@ impl fmt::Display for Problem {
 
 impl std::error::Error for Problem {}
 
-/// An error that a [`Problem`] can be made of.
+/// An error from which a [`Problem`] can be made.
 pub trait Cause: fmt::Display {
-    /// What code decides by.
+    /// Returns the kind, by which code decides.
     fn kind(&self) -> ProblemKind {
         ProblemKind::User
     }
@@ -281,7 +279,7 @@ impl Cause for toml_edit::TomlError {}
 impl Cause for pep508_rs::Pep508Error {}
 impl Cause for pep508_rs::pep440_rs::VersionParseError {}
 
-/// Adds what was being done to a lower error: `open(..).context("open /etc/x")?`.
+/// Adds the attempted action to a lower error: `open(..).context("open /etc/x")?`.
 pub trait Context<T> {
     fn context(self, what: &str) -> Result<T>;
     fn with_context(self, what: impl FnOnce() -> String) -> Result<T>;

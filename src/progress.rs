@@ -1,12 +1,12 @@
-//! What a long job tells while it runs. Rendering is elsewhere: [`crate::render::bars`].
+//! The progress of long jobs. Rendering is in [`crate::render::bars`].
 
-/// Takes the progress of one job; called from any thread.
+/// Receives the progress of one job, from any thread.
 pub trait Progress: Sync + Send {
-    /// `position` of `total`, in whatever unit the job counts.
+    /// Sets the position, of `total`, in the job's unit.
     fn set_position(&self, position: u64, total: u64);
 }
 
-/// Tells nobody.
+/// Ignores progress.
 pub struct NoProgress;
 
 impl Progress for NoProgress {
@@ -17,11 +17,11 @@ impl Progress for NoProgress {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ProgressUnit {
     Steps,
-    /// Shown with how fast they come, and how long it will take.
+    /// Bytes, shown with rate and remaining time.
     Bytes,
 }
 
-/// Makes a [`Progress`] for each named job, and takes remarks.
+/// Makes a [`Progress`] for each named job, and takes lines to print.
 pub trait Reporter: Sync + Send {
     fn start_counted(&self, name: &str, unit: ProgressUnit) -> Box<dyn Progress>;
     fn start_job(&self, name: &str) -> Box<dyn Progress> {

@@ -1,4 +1,4 @@
-//! What every command begins with: which manifest, whose, and what the lock says.
+//! What every command begins with: the manifest, its owner, and the lock.
 
 use std::path::{Path, PathBuf};
 
@@ -12,17 +12,17 @@ use super::problem::{Context, Problem, Result};
 use super::text::{did_you_mean, escape_text};
 use crate::host::{env, fs, git, machine};
 
-/// The name of the manifest.
+/// The file name of the manifest.
 pub const MANIFEST: &str = "comfy.toml";
 
-/// Which comfy.toml is meant, and which part of it.
+/// The options that select comfy.toml and its section for a machine.
 #[derive(clap::Args, Clone)]
 pub struct ProjectArgs {
-    /// The folder of comfy.toml [default: the nearest parent that has one, else the user's config
-    /// folder]
+    /// The folder of comfy.toml [default: the nearest parent folder with one, else the user's
+    /// config folder]
     #[arg(short = 'C', value_name = "DIR", global = true)]
     pub dir: Option<PathBuf>,
-    /// Take the [hosts.NAME] part of this machine [default: the short host name]
+    /// Use the [hosts.NAME] section of this machine [default: the short host name]
     #[arg(long, value_name = "NAME", global = true)]
     pub host: Option<String>,
 }
@@ -34,10 +34,10 @@ pub struct ComfyProject {
     pub lock: Option<(Lock, ByteString)>,
 }
 
-/// The folder of the manifest.
+/// Returns the folder of the manifest.
 ///
 /// # Errors
-/// There is none.
+/// There is no manifest.
 pub fn manifest_folder(args: &ProjectArgs) -> Result<PathBuf> {
     let here = std::env::current_dir().context("find the current folder")?;
     if let Some(dir) = &args.dir {
@@ -48,8 +48,10 @@ pub fn manifest_folder(args: &ProjectArgs) -> Result<PathBuf> {
         return if dir.join(MANIFEST).exists() {
             Ok(dir)
         } else {
-            Err(Problem::new(format!("{} has no comfy.toml", dir.display()))
-                .with_hint("name its folder with -C, or make one with `comfy init`"))
+            Err(
+                Problem::new(format!("{} does not contain a comfy.toml", dir.display()))
+                    .with_hint("give its folder with -C, or create one with `comfy init`"),
+            )
         };
     }
     if let Some(found) = here.ancestors().find(|d| d.join(MANIFEST).exists()) {
@@ -61,20 +63,20 @@ pub fn manifest_folder(args: &ProjectArgs) -> Result<PathBuf> {
             "no comfy.toml in {} or a folder above it",
             here.display()
         ))
-        .with_hint("`comfy init` makes one, `comfy demo` shows the whole loop without one")),
+        .with_hint("`comfy init` creates one; `comfy demo` shows the whole cycle without one")),
     }
 }
 
 impl ComfyProject {
     /// # Errors
-    /// No manifest, or something wrong in it or in the lock; a host that it does not know.
+    /// There is no manifest, it or the lock has a mistake, or it does not know the host.
     pub fn open(args: &impl AsRef<ProjectArgs>) -> Result<ComfyProject> {
         let args = args.as_ref();
         let dir = manifest_folder(args)?;
         let hostname = args.host.clone().unwrap_or_else(machine::short_hostname);
         let project = ComfyProject::for_host(&dir, &hostname)?;
         let hosts = &project.manifest.hosts;
-        // Asked for by name, it is meant; this machine itself needs no part of its own.
+        // A host given by name must exist; this machine itself needs no section.
         let asked = args
             .host
             .as_ref()
@@ -87,15 +89,18 @@ impl ComfyProject {
             return Err(match did_you_mean(name, hosts.iter().map(String::as_str)) {
                 Some(near) => p.with_hint(format!("did you mean `{}`?", escape_text(near))),
                 None if hosts.is_empty() => {
-                    p.with_hint("it has no [hosts.NAME] at all: leave --host out")
+                    p.with_hint("comfy.toml has no [hosts.NAME] section at all: omit --host")
                 }
-                None => p.with_hint(format!("it has: {}", escape_text(&hosts.join(", ")))),
+                None => p.with_hint(format!(
+                    "comfy.toml has: {}",
+                    escape_text(&hosts.join(", "))
+                )),
             });
         }
         Ok(project)
     }
 
-    /// For the machine of that name, whether or not it has a part of its own.
+    /// Opens the project for the machine of that name, whether or not it has its own section.
     ///
     /// # Errors
     /// As [`ComfyProject::open`].
@@ -106,13 +111,13 @@ impl ComfyProject {
     fn load_files(dir: &Path, hostname: &str, who: &[u32]) -> Result<ComfyProject> {
         let path = dir.join(MANIFEST);
         let root = nix::unistd::geteuid().is_root();
-        // Through sudo the files are the caller's or root's, whatever they say of themselves.
+        // Under sudo, the files must be the caller's or root's, whatever they say themselves.
         let caller = env::var("SUDO_UID")
             .and_then(|u| u.parse::<u32>().ok())
             .filter(|_| root);
         let mut owners: Vec<u32> = caller.iter().chain(who).copied().chain([0]).collect();
-        // Root alone reads for others too: whose files they may be is known once the manifest says
-        // who the primary user is.
+        // Only root also reads for others: whose files are acceptable is known once the manifest
+        // gives the primary user.
         let known = !root || caller.is_some();
         let at = dir.join(lock::FILE);
         let read = |path: &Path| {
@@ -123,7 +128,8 @@ impl ComfyProject {
             }
             .map(ByteString::from)
         };
-        // Both at once: with twenty thousand models in each that is most of a plan.
+        // Both are read in parallel: with twenty thousand models in each, this takes most of a
+        // plan's time.
         let (manifest, locked) = std::thread::scope(|s| {
             let manifest = s.spawn(|| Manifest::parse(&path, &read(&path)?, hostname));
             let there = !at
@@ -148,7 +154,7 @@ impl ComfyProject {
             {
                 if !fs::is_trusted(path, &owners, text)? {
                     return Err(Problem::new(format!(
-                        "{} changed while it was read",
+                        "{} changed while it was being read",
                         path.display()
                     ))
                     .with_hint("run it again"));
@@ -171,7 +177,7 @@ impl ComfyProject {
     }
 
     /// # Errors
-    /// The account does not exist, or makes no sense as an owner.
+    /// The account does not exist, or cannot be an owner.
     pub fn owner(&self) -> Result<PrimaryUser> {
         machine::primary_owner(
             self.manifest.host.primary_user.as_deref(),
@@ -179,17 +185,18 @@ impl ComfyProject {
         )
     }
 
-    /// What manifest and lock amount to on this machine, and warnings about the lock, which a command
-    /// prints once.
+    /// What manifest and lock amount to on this machine, and warnings about the lock, which a
+    /// command prints once.
     ///
     /// # Errors
-    /// No lock, a lock that does not cover the manifest, paths that overlap.
+    /// There is no lock, the lock does not cover the manifest, or paths overlap.
     pub fn desired_state(&self) -> Result<(Desired, Vec<String>)> {
         let Some((lock, text)) = &self.lock else {
-            return Err(
-                Problem::new(format!("{} has no comfy.lock", self.dir.display()))
-                    .with_hint("run `comfy lock`"),
-            );
+            return Err(Problem::new(format!(
+                "{} does not contain a comfy.lock",
+                self.dir.display()
+            ))
+            .with_hint("run `comfy lock`"));
         };
         let cover = lock::coverage::check(&self.manifest, lock);
         if !cover.problems.is_empty() {
@@ -227,7 +234,7 @@ impl ComfyProject {
     }
 }
 
-/// The desired state as the root side reads it itself.
+/// Returns the desired state as the root side reads it itself.
 pub fn for_root(dir: &Path, host: &str) -> Result<Desired> {
     let project = ComfyProject::load_files(dir, host, &[])?;
     let sandbox = nix::unistd::User::from_name(&project.manifest.host.sandbox_user)
@@ -237,25 +244,28 @@ pub fn for_root(dir: &Path, host: &str) -> Result<Desired> {
     let sudo = env::var("SUDO_UID").and_then(|u| u.parse::<u32>().ok());
     if sudo.is_some() && sudo == sandbox {
         return Err(Problem::new("the sandbox user must not run comfy")
-            .with_hint("take it out of sudoers: it could become root"));
+            .with_hint("remove it from sudoers: it could become root"));
     }
     project.desired_state().map(|(desired, _)| desired)
 }
 
-/// git as `lock` and its kin use it: as the caller, in the caller's cache.
+/// Returns the git store of `lock`, `update` and `outdated`: used as the caller, in the caller's
+/// cache.
 ///
 /// # Errors
-/// The cache cannot be made; root, where third-party repositories must not be read by root.
+/// The cache cannot be created, or the caller is root, who must not read third-party repositories.
 pub fn git_store(project: &ComfyProject, offline: bool) -> Result<git::GitStore> {
     if nix::unistd::geteuid().is_root() && project.is_isolated() {
         let owner = project
             .owner()
             .map_or("the primary user".to_string(), |o| o.name);
-        return Err(
-            Problem::new("root reads no repositories").with_hint(format!(
-                "run this as {owner}: only `apply` needs root, and asks for it"
-            )),
-        );
+        return Err(Problem::new(
+            "do not run this as root: root must not read third-party \
+                repositories",
+        )
+        .with_hint(format!(
+            "run it as {owner}: only `apply` needs root, and asks for it"
+        )));
     }
     let cache = env::cache_home()
         .ok_or_else(|| Problem::new("HOME is not set").with_hint("set HOME, or XDG_CACHE_HOME"))?;

@@ -1,12 +1,12 @@
-//! The roles that comfy's own program plays, each named by a hidden subcommand.
+//! The roles of comfy's own program, each with a hidden subcommand.
 
-/// A role of comfy's own program beside the one that the owner talks to.
+/// A role of comfy's own program, besides the one that the owner runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The root side of an apply.
     Root,
-    /// Launches ComfyUI as root and supervises it. A sudoers rule and a unit on the disk name it,
-    /// so its name stays.
+    /// Launches ComfyUI as root and supervises it. A sudoers rule and a unit on the disk contain
+    /// its name, so the name must not change.
     Launcher,
     /// Becomes the sandbox user, then ComfyUI.
     Sandbox,
@@ -14,14 +14,14 @@ pub enum Role {
     Gateway,
     /// Does one build job.
     Build,
-    /// Tries as the sandbox user what a share keeps from it.
+    /// Tests as the sandbox user that a share only lets it add files.
     Probe,
     /// Writes the log of a launch without a terminal.
     LogWriter,
 }
 
 impl Role {
-    /// The hidden subcommand that plays this role.
+    /// Returns the hidden subcommand for this role.
     pub const fn subcommand(self) -> &'static str {
         match self {
             Role::Root => "__root",

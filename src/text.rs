@@ -1,5 +1,4 @@
-//! Text for people: everything that came from outside passes [`escape_text`] before it reaches a
-//! terminal.
+//! Text for people. Everything from outside passes [`escape_text`] before it reaches a terminal.
 
 /// Escapes what could move a cursor, hide text or reorder it: C0, C1, bidirectional controls,
 /// zero-width and line ends.
@@ -17,7 +16,7 @@ pub fn escape_text(s: &str) -> String {
     out
 }
 
-/// Like [`escape_text`], but keeps line ends: for texts of several lines that comfy itself laid
+/// Like [`escape_text`], but keeps line ends, for texts of several lines that comfy itself laid
 /// out.
 pub fn escape_lines(s: &str) -> String {
     s.split('\n')
@@ -26,9 +25,9 @@ pub fn escape_lines(s: &str) -> String {
         .join("\n")
 }
 
-/// The last look before a terminal: what is laid out already, with line ends and tabs, and with
-/// colours where `colors` says that comfy puts some in. Whatever else is in it came past
-/// [`escape_text`], which then happens here.
+/// Escapes finished text before it reaches a terminal. Line ends and tabs stay, and so do colours
+/// if `colors` says that comfy added some. Anything else that [`escape_text`] should have caught is
+/// escaped here.
 pub fn sanitize(text: &str, colors: bool) -> std::borrow::Cow<'_, str> {
     let fine = |c: char| !is_unsafe_char(c) || c == '\n' || c == '\t';
     if text.chars().all(fine) {
@@ -57,8 +56,8 @@ pub fn is_unsafe_char(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}')
 }
 
-/// Without colours (ECMA-48, select graphic rendition); whatever else could steer a terminal stays,
-/// to be escaped.
+/// Removes colours (ECMA-48, select graphic rendition); anything else that could steer a terminal
+/// stays and must be escaped.
 pub fn without_colors(line: &str) -> String {
     let mut parts = line.split("\x1b[");
     let mut out = parts.next().unwrap_or_default().to_string();
@@ -75,7 +74,7 @@ pub fn without_colors(line: &str) -> String {
     out
 }
 
-/// `1 file`, `2 files`.
+/// Returns `1 file` or `2 files`.
 pub fn count_of(n: usize, one: &str) -> String {
     let plural = match one.strip_suffix('y') {
         Some(stem) if one != "key" => format!("{stem}ies"),
@@ -84,7 +83,7 @@ pub fn count_of(n: usize, one: &str) -> String {
     format!("{n} {}", if n == 1 { one } else { &plural })
 }
 
-/// Bytes in binary units, as `du -h` prints them.
+/// Formats bytes in binary units, as `du -h` does.
 pub fn format_bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut v, mut u) = (n as f64, 0);
@@ -99,7 +98,7 @@ pub fn format_bytes(n: u64) -> String {
     }
 }
 
-/// The candidate that the writer most likely meant, if one is near enough.
+/// Returns the candidate that the user most likely meant, if one is near enough.
 pub fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
@@ -114,7 +113,7 @@ pub fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -
         .map(|(_, k)| k)
 }
 
-/// The first seven digits of a commit id, as git abbreviates.
+/// Returns the first seven digits of a commit id, as git abbreviates.
 pub fn short_commit(commit: &str) -> &str {
     commit.get(..7).unwrap_or(commit)
 }

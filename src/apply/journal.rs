@@ -1,4 +1,4 @@
-//! What was done, written down: a line a step in the audit log, a receipt an apply.
+//! Records what was done: a line in the audit log for each step, and a receipt for each apply.
 
 use std::io::Write;
 use std::path::Path;
@@ -20,8 +20,8 @@ pub struct ApplyCaller {
 }
 
 impl ApplyCaller {
-    /// Who is at the keyboard: below sudo whom sudo names, so that the root side asks for itself
-    /// and believes nobody.
+    /// Returns the user who runs comfy; under sudo, the one that sudo reports, so that the root
+    /// side need not trust its request.
     pub fn current_caller() -> ApplyCaller {
         use nix::unistd::{User, getuid};
         let name = env::var("SUDO_USER")
@@ -37,23 +37,20 @@ impl ApplyCaller {
 pub struct ApplyJournal<'a> {
     pub paths: &'a InstancePaths,
     pub caller: ApplyCaller,
-    /// The first 16 digits of the plan's digest: what ties lines together.
+    /// The first 16 digits of the plan's digest, which identify the lines of one apply.
     pub plan: String,
     pub owner: Option<(u32, u32)>,
 }
 
 impl ApplyJournal<'_> {
-    /// One line of JSON, appended. What cannot be written is told on stderr: an apply does not stop
-    /// for it.
+    /// Appends a line of JSON. A failure is reported on stderr, and the apply goes on.
     pub fn append_event(&self, event: &str, detail: &serde_json::Value) {
         let line = serde_json::json!({
             "time": chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
             "who": self.caller.name, "uid": self.caller.uid, "plan": self.plan, "event": event, "detail": detail,
         });
         if let Err(e) = self.append_text(&self.paths.audit_log(), &format!("{line}\n")) {
-            crate::render::print_stderr(&format!(
-                "warning: the audit log could not be written: {e}"
-            ));
+            crate::render::print_stderr(&format!("warning: could not write the audit log: {e}"));
         }
     }
 
@@ -75,7 +72,7 @@ impl ApplyJournal<'_> {
         std::fs::File::from(fd).write_all(text.as_bytes())
     }
 
-    /// The whole plan with its outcome.
+    /// Writes the whole plan with its outcome.
     ///
     /// # Errors
     /// The folder cannot be written.

@@ -1,5 +1,6 @@
-//! One apply at a time of an instance, and one commit at a time on a machine: an flock(2) on a file
-//! where the sandbox user cannot write. A second apply says who holds it; a second commit waits.
+//! Ensures one apply at a time for each instance, and one commit at a time on a machine, by
+//! flock(2) on a file where the sandbox user cannot write. A second apply reports who holds the
+//! lock; a second commit waits.
 
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
@@ -16,12 +17,12 @@ use crate::host::reserved_ids::ReservedIds;
 use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 
-/// Held until dropped, or until the process ends in whatever way.
+/// The lock, held until it is dropped or the process exits in any way.
 pub struct ApplyLock {
     _lock: Flock<std::fs::File>,
 }
 
-/// Where root's locks lie; `None`: the owner stands for root.
+/// Returns the folder of root's locks; `None` if the owner does everything.
 fn root_lock_folder(d: &Desired) -> Option<PathBuf> {
     let root =
         nix::unistd::geteuid().is_root() && d.isolation == crate::manifest::IsolationMode::Account;
@@ -37,7 +38,7 @@ fn root_lock_folder(d: &Desired) -> Option<PathBuf> {
 fn lock_path(d: &Desired) -> PathBuf {
     root_lock_folder(d).map_or_else(
         || {
-            // Never inside what a plan looks at: taking the lock must not change the plan.
+            // Never inside a folder that a plan reads: taking the lock must not change the plan.
             let key = base16ct::lower::encode_string(
                 &Sha256::digest(d.paths.base.as_os_str().as_bytes())[..8],
             );
@@ -50,25 +51,24 @@ fn lock_path(d: &Desired) -> PathBuf {
     )
 }
 
-/// The instance's, for a whole apply.
+/// Acquires the instance's lock, for a whole apply.
 ///
 /// # Errors
-/// Somebody else holds it: the message names process, person and time.
+/// Another process holds it; the message gives process, user and time.
 pub fn acquire_instance(d: &Desired, what: &str) -> Result<ApplyLock> {
     let path = lock_path(d);
     match try_acquire(&path, what)? {
         Ok(held) => Ok(held),
-        Err(holder) => Err(
-            Problem::new(format!("another apply is under way: {holder}"))
-                .with_hint("wait until it has ended, and run this again"),
-        ),
+        Err(holder) => Err(Problem::new(format!("another apply is running: {holder}"))
+            .with_hint("wait until it has finished, then try again")),
     }
 }
 
-/// The machine's, while accounts and folders change; nothing where the owner does everything.
+/// Acquires the machine's lock, for the time in which accounts and folders change; `None` if the
+/// owner does everything.
 ///
 /// # Errors
-/// Interrupted while another instance's commit goes on; the disk.
+/// The user interrupted it during another instance's commit, or the disk failed.
 pub fn of_machine(d: &Desired, report: &dyn Reporter) -> Result<Option<ApplyLock>> {
     let Some(path) = root_lock_folder(d).map(|folder| folder.join("apply.lock")) else {
         return Ok(None);
@@ -90,12 +90,12 @@ pub fn of_machine(d: &Desired, report: &dyn Reporter) -> Result<Option<ApplyLock
     }
 }
 
-/// The plan that `make` derives, with the numbers that it gives to new accounts reserved until the
-/// second value is dropped: another instance's first apply, which is prepared at the same time,
-/// takes others.
+/// Returns the plan that `make` derives. The ids that it gives to new accounts stay reserved until
+/// the second value is dropped, so that another instance's first apply at the same time takes
+/// others.
 ///
 /// # Errors
-/// As `make`; interrupted.
+/// As `make`, or the user interrupted it.
 pub fn plan_with_reserved_ids<T>(
     d: &Desired,
     report: &dyn Reporter,
@@ -114,7 +114,7 @@ pub fn plan_with_reserved_ids<T>(
     Ok((made, held))
 }
 
-/// Takes it, or says who holds it.
+/// Acquires a lock, or returns who holds it.
 fn try_acquire(path: &Path, what: &str) -> Result<std::result::Result<ApplyLock, String>> {
     let who = (
         nix::unistd::geteuid().as_raw(),
@@ -143,7 +143,7 @@ fn try_acquire(path: &Path, what: &str) -> Result<std::result::Result<ApplyLock,
                 std::process::id(),
                 chrono::Local::now().format("%H:%M:%S")
             );
-            // Only for people to read: an empty note is no failure.
+            // The note is only for people to read, so an empty one is not an error.
             let _ = lock
                 .set_len(0)
                 .and_then(|()| lock.rewind())

@@ -1,5 +1,5 @@
-//! From an approved plan to a changed machine: one apply at a time, prepare, commit, look again,
-//! write down.
+//! Turns an approved plan into a changed machine: takes a lock, prepares, commits, checks the
+//! result, and records it.
 
 pub mod journal;
 pub mod lock_file;

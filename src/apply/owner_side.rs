@@ -1,5 +1,5 @@
-//! The owner's side of the protocol: starts the root side, shows what it says, answers what it
-//! asks.
+//! The owner's side of the protocol: starts the root side, shows its messages, and answers its
+//! questions.
 
 use std::io::Write;
 
@@ -13,13 +13,13 @@ use crate::plan::change::ApplyOutcome;
 use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 
-/// A root side that has done what it was asked; it ends with this.
+/// A root side that has carried out its request; it exits when this is dropped.
 pub struct ElevatedApply(Option<RoleProcess>);
 
-/// Has the root side do `request`. `approve` is asked when it sends a plan of its own.
+/// Has the root side carry out `request`. `approve` is called if the root side sends its own plan.
 ///
 /// # Errors
-/// What the root side says, or that it ended without a word.
+/// The root side's error, or that it exited without an answer.
 pub fn run_elevated(
     request: &ApplyRequest,
     report: &dyn Reporter,
@@ -30,13 +30,16 @@ pub fn run_elevated(
         Ok(outcome) => return Ok((outcome, ElevatedApply(Some(side)))),
         Err(failed) => failed,
     };
-    // With its stdin closed it gives up where it was still waiting for an answer.
+    // With its stdin closed, it gives up if it was still waiting for an answer.
     drop(side.stdin);
     let status = side.child.wait().context("wait for the root side")?;
     Err(match failed {
         None if crate::host::signals::is_interrupted() => Problem::interrupted(),
-        None => Problem::new(format!("the root side ended without an answer ({status})"))
-            .with_hint("did sudo refuse? otherwise `comfy plan` shows where the machine stands"),
+        None => Problem::new(format!(
+            "sudo failed, or the root side exited without an answer \
+            ({status})"
+        ))
+        .with_hint("if sudo did not refuse, `comfy plan` shows the state of this machine"),
         Some(p) => p,
     })
 }
@@ -78,12 +81,12 @@ fn exchange_messages(
 }
 
 impl ElevatedApply {
-    /// The same process, root already, as the side that launches.
+    /// Turns the same process, which is root already, into the launcher.
     ///
     /// # Errors
-    /// It ended instead.
+    /// The process exited instead.
     pub fn into_launcher(mut self) -> Result<RoleProcess> {
-        let ended = || Problem::new("the root side ended without becoming the launcher");
+        let ended = || Problem::new("the root side exited without becoming the launcher");
         let mut side = self.0.take().ok_or_else(ended)?;
         writeln!(side.stdin, "{LAUNCH}").context("ask for the launcher")?;
         match side.recv() {

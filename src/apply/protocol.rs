@@ -1,5 +1,5 @@
-//! What the owner's side and the root side say to each other, a line of JSON each, over the root
-//! side's stdin and stdout.
+//! The protocol of the owner's side and the root side: lines of JSON over the root side's stdin and
+//! stdout.
 
 use super::session::ApplyTask;
 use crate::host::git::NetEnv;
@@ -10,31 +10,31 @@ use crate::plan::Plan;
 use crate::plan::change::ApplyOutcome;
 use crate::progress::ProgressUnit;
 
-/// The owner's side, once.
+/// The request of the owner's side, sent once.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct ApplyRequest {
-    /// Folder of comfy.toml and comfy.lock: the root side reads them itself.
+    /// The folder of comfy.toml and comfy.lock, which the root side reads itself.
     pub dir: std::path::PathBuf,
     pub host: String,
     pub only: Vec<String>,
     pub job: ApplyTask,
     pub offline: bool,
     pub net: NetEnv,
-    /// Keys come this way alone: no argument, no environment and no file has them.
+    /// Keys, which are sent only this way, and never in an argument, the environment or a file.
     pub hubs: ModelHubs,
-    /// Files that the caller has read, and that are not what the lock says: root reads them too,
-    /// before it plans.
+    /// Files that the caller has read and that differ from the lock: root reads them too before it
+    /// plans.
     pub suspects: Vec<std::path::PathBuf>,
-    /// The digest of the plan that was approved; `None`: show the root side's plan first.
+    /// The digest of the approved plan; `None` if the root side must show its plan first.
     pub approved: Option<String>,
-    /// Whether another plan than the approved one is an error or a new question.
+    /// Whether a plan that differs from the approved one is an error or must be approved again.
     pub saved: bool,
 }
 
-/// The root side.
+/// A message of the root side.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 pub enum RootMessage {
-    /// Asks whether this plan may be carried out; [`GO`] answers.
+    /// Asks whether to carry out this plan; [`GO`] is the answer.
     Approve(Box<Plan>),
     Progress {
         job: String,
@@ -74,9 +74,9 @@ impl EventMessage for RootMessage {
     }
 }
 
-/// The answer that lets the root side go on.
+/// The answer that lets the root side continue.
 pub const GO: &str = "go";
 
-/// After `Done`: the root side becomes the launcher, says so by `Launching`, and is asked from
-/// there on.
+/// Sent after `Done`: the root side becomes the launcher, answers `Launching`, and then reads a
+/// launch request.
 pub const LAUNCH: &str = "launch";

@@ -1,4 +1,4 @@
-//! The root side: started once by `apply`, `gc` or `destroy`, with everything slow left to the
+//! The root side, started once by `apply`, `gc` or `destroy`; it leaves everything slow to the
 //! build process.
 
 use super::journal::ApplyCaller;
@@ -12,7 +12,7 @@ use crate::plan::Plan;
 use crate::plan::select::ResourceSelection;
 use crate::problem::{Context, Problem, Result};
 
-/// Serves one request from stdin. Must be called before the process has a second thread.
+/// Serves one request from stdin. Must be called while the process has one thread.
 pub fn serve_apply(
     load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>,
 ) -> std::process::ExitCode {
@@ -22,13 +22,14 @@ pub fn serve_apply(
 fn run_request(load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>) -> Result<()> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Problem::new(
-            "this is the root side of comfy, which `comfy apply` starts by itself",
+            "this is the root side of comfy, which `comfy apply` starts automatically",
         )
         .with_hint("run `comfy apply`"));
     }
     nix::sys::stat::umask(crate::host::fs::as_mode(0o022));
     std::env::set_current_dir("/").context("go to /")?;
-    // A single Ctrl-C ends prepare or stops between two steps; more of them change nothing.
+    // A single Ctrl-C stops the preparation, or the commit between two steps; more of them change
+    // nothing.
     crate::host::signals::install_handlers(false);
     let request: ApplyRequest = serve::read_config()?;
     let desired = load(&request)?;
@@ -64,7 +65,7 @@ fn run_request(load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>) -> 
     })?;
     wire::print_line(&RootMessage::Done(outcome));
     let word = lines::next_line(&mut std::io::stdin().lock(), lines::WORD)
-        .context("hear whether that was all")?
+        .context("read the next request")?
         .unwrap_or_default();
     if word.trim() == LAUNCH {
         wire::print_line(&RootMessage::Launching);
@@ -80,10 +81,10 @@ pub fn stale_plan(saved: bool) -> Problem {
         "the plan is stale"
     };
     Problem::new(format!(
-        "{what}: comfy.toml, comfy.lock or the machine changed since it was made"
+        "{what}: comfy.toml, comfy.lock or the machine has changed since the plan was made"
     ))
     .with_hint(if saved {
-        "make it again with `comfy plan --out FILE`"
+        "save it again with `comfy plan --out FILE`"
     } else {
         "run `comfy apply` again"
     })

@@ -1,4 +1,4 @@
-//! One apply, on whichever side has the rights: plan, approval, steps, a second look, records.
+//! One apply, on the side that has the rights: plan, approval, steps, check, records.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -24,19 +24,19 @@ use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 use crate::records::import_results::ImportResults;
 
-/// What an apply is about.
+/// What an apply does.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ApplyTask {
     Apply,
-    /// Keep this many generations beside the live one.
+    /// Keep this many generations besides the live one.
     Gc(usize),
-    /// Make a generation live that was so before.
+    /// Make an earlier generation live again.
     Back {
         to: crate::ids::GenerationId,
     },
     Destroy {
         purge: bool,
-        /// Names the backup: the same for every side that makes this plan.
+        /// The time in the backup's name, the same for both sides that make this plan.
         at: chrono::DateTime<chrono::Utc>,
     },
 }
@@ -54,7 +54,7 @@ pub struct ApplySession<'a> {
     pub report: &'a dyn Reporter,
 }
 
-/// The plan of a job, from the machine as it is.
+/// Returns the plan of a task for the machine as it is.
 pub fn plan_task(
     d: &Desired,
     machine: &HostMachine,
@@ -75,9 +75,11 @@ pub fn plan_task(
             )
         }
         ApplyTask::Destroy { purge, at } => match crate::records::running::read_running(&d.paths) {
-            // It would live on without its files, and nobody could stop it any more.
-            Some(live) => Err(Problem::new(format!("ComfyUI runs (process {})", live.pid))
-                .with_hint("`comfy stop` ends it; nothing was changed")),
+            // It would keep running without its files, and nobody could stop it any more.
+            Some(live) => Err(
+                Problem::new(format!("ComfyUI is running (process {})", live.pid))
+                    .with_hint("stop it with `comfy stop`; nothing was changed"),
+            ),
             None => crate::kinds::destroy(
                 d,
                 machine,
@@ -88,10 +90,10 @@ pub fn plan_task(
     }
 }
 
-/// Refuses what no apply may begin with.
+/// Refuses plans with blocked changes.
 pub fn ensure_not_blocked(plan: &Plan) -> Result<()> {
-    // A model that is nowhere to be had holds up nothing else: the rest is done, and then the apply
-    // says that it is missing.
+    // A model that is not available does not block the rest: the apply does everything else, then
+    // reports it.
     let blocked = plan.blocked_changes().filter(|c| !c.address.is_model());
     let blocked: Vec<Problem> = blocked
         .map(|c| {
@@ -106,11 +108,11 @@ pub fn ensure_not_blocked(plan: &Plan) -> Result<()> {
         Ok(())
     } else {
         Err(Problem::from_many(blocked)
-            .with_hint("nothing was changed; afterwards run `comfy apply` again"))
+            .with_hint("nothing was changed; resolve this, then run `comfy apply` again"))
     }
 }
 
-/// Clears away what killed runs have left.
+/// Removes what killed runs have left.
 fn sweep_leftovers(paths: &InstancePaths) -> Result<()> {
     for folder in [
         &paths.base,
@@ -135,7 +137,7 @@ fn sweep_leftovers(paths: &InstancePaths) -> Result<()> {
     Ok(())
 }
 
-/// Finds which of the first folders are not there yet, so that a failed prepare leaves none.
+/// Returns the first folders that do not exist yet, so that a failed preparation can remove them.
 fn missing_folders(p: &InstancePaths) -> Vec<PathBuf> {
     [
         Some(p.prefix.as_path()),
@@ -151,10 +153,10 @@ fn missing_folders(p: &InstancePaths) -> Vec<PathBuf> {
 }
 
 impl ApplySession<'_> {
-    /// Runs the job. `approve` is asked with the plan that this side has made.
+    /// Runs the task. `approve` is called with the plan that this side has made.
     ///
     /// # Errors
-    /// Declined, stale, blocked, a failed step, or a machine that is not clean afterwards.
+    /// The plan is declined, stale or blocked, a step fails, or the machine differs afterwards.
     pub fn run_session(self, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<ApplyOutcome> {
         let d = self.desired;
         let started = Instant::now();
@@ -175,8 +177,8 @@ impl ApplySession<'_> {
             .is_root()
             .then_some((plan.ids.seal, plan.ids.records_gid()));
         if plan.is_empty() {
-            // What had to be read again, since something touched it without changing it, need not
-            // be read the next time.
+            // Files that were read again because something touched them without changing them need
+            // not be read next time.
             machine.write_caches(&d.paths, owner)?;
             return Ok(outcome_of(&plan, d, started));
         }
@@ -226,7 +228,7 @@ impl ApplySession<'_> {
         Ok(outcome)
     }
 
-    /// Looks again once everything is done, and writes down what came of it.
+    /// Checks the machine after the last step, and records the result.
     fn finish(
         &self,
         plan: &Plan,
@@ -236,7 +238,8 @@ impl ApplySession<'_> {
     ) -> Result<()> {
         let (d, machine) = (self.desired, hands.machine);
         self.empty_caches(plan);
-        // What was just sealed is vouched for once its ctime is older than the clock's grain.
+        // A file that was just sealed counts as verified once its ctime is older than the timestamp
+        // granularity.
         if plan.steps.iter().any(|p| {
             matches!(
                 p.step,
@@ -250,7 +253,7 @@ impl ApplySession<'_> {
             execute::remember_attributes(plan, inventory);
             crate::plan::look::Act::write_inventory(&mut hands, inventory)?;
         }
-        // Written whatever the second look says: the steps were done.
+        // Written whatever the check finds: the steps were done.
         apply_steps::mark_placed(&hands.placed, &machine.hashes);
         machine.write_caches(&d.paths, journal.owner)?;
         let said = if clean.is_ok() {
@@ -266,7 +269,7 @@ impl ApplySession<'_> {
         clean
     }
 
-    /// Reads again what the caller found to differ, so that the plan knows it.
+    /// Reads again what differed for the caller, so that the plan includes it.
     fn reread_suspects(&self, machine: &HostMachine) {
         if self.suspects.is_empty() {
             return;
@@ -302,8 +305,8 @@ impl ApplySession<'_> {
         }
     }
 
-    /// What code has left in caches goes with it: at once where nothing runs, else before the next
-    /// launch.
+    /// Empties the caches of code that was replaced: at once if nothing is running, else before the
+    /// next launch.
     fn empty_caches(&self, plan: &Plan) {
         let (d, ids) = (self.desired, plan.ids);
         let account = d.isolation == IsolationMode::Account;
@@ -345,7 +348,7 @@ impl ApplySession<'_> {
                 let what = if c.action == Action::Unknown {
                     "could not be read"
                 } else {
-                    "is still not as it should be"
+                    "still differs"
                 };
                 Problem::new(format!("{} {what}: {why}", c.address))
             })
@@ -361,7 +364,7 @@ impl ApplySession<'_> {
     }
 }
 
-/// What the plan gives to accounts and groups that are not there yet.
+/// Returns the ids that the plan gives to new accounts and groups.
 fn new_numbers(plan: &Plan) -> Vec<u32> {
     let number = |p: &PlannedStep| match &p.step {
         Step::CreateGroup { gid, .. } => Some(*gid),
@@ -399,8 +402,8 @@ fn outcome_of(plan: &Plan, d: &Desired, started: Instant) -> ApplyOutcome {
         .any(|p| matches!(&p.step, Step::AddMember { user, .. } if *user == d.owner.name));
     if joined && !d.platform.macos {
         notes.push(format!(
-            "{} is now in group {}; your own shells know it after the next login \
-            (the launch does not need it)",
+            "{} is now in group {}; your shells are affected after the next login (ComfyUI does \
+             not need that)",
             d.owner.name, d.group
         ));
     }
@@ -418,14 +421,14 @@ struct JournalObserver<'a> {
     report: &'a dyn Reporter,
     desired: &'a Desired,
     in_commit: bool,
-    /// Held through the commit.
+    /// The machine's lock, held during the commit.
     machine: Option<lock_file::ApplyLock>,
 }
 
 impl StepObserver for JournalObserver<'_> {
     fn step_started(&mut self, number: usize, planned: &PlannedStep) -> Result<()> {
         if !planned.step.in_prepare() && !self.in_commit {
-            // From here on accounts, groups and folders of the machine change.
+            // From here on, accounts, groups and folders of the machine change.
             self.machine = lock_file::of_machine(self.desired, self.report)?;
             self.in_commit = true;
         }
@@ -434,7 +437,7 @@ impl StepObserver for JournalObserver<'_> {
     }
 
     fn step_ended(&mut self, number: usize, planned: &PlannedStep, result: &Result<()>) {
-        // Before the records' folder exists, and while it goes, there is no place for a line.
+        // Before the records' folder exists, and while it is removed, lines cannot be written.
         if self.in_commit
             && self.journal.paths.records.is_dir()
             && !matches!(planned.step, Step::RemoveInstance { .. })

@@ -11,13 +11,13 @@ use crate::project::{ComfyProject, MANIFEST};
 use crate::render;
 use crate::text::{count_of, escape_text, format_bytes};
 
-/// Name more in comfy.toml; its comments stay
+/// Add entries to comfy.toml, keeping its comments
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy add model checkpoints/sd15.safetensors --source \
-        hf://org/repo/sd15.safetensors\n  comfy add model loras/mine.safetensors       adopts the \
-        file that is there\n  comfy add model --all                        adopts every model in \
-        the shares that hold models"
+        hf://org/repo/sd15.safetensors\n  comfy add model loras/mine.safetensors       adopts an \
+        existing file\n  comfy add model --all                        adopts every model in the \
+        model shares"
 )]
 pub struct AddArgs {
     #[command(subcommand)]
@@ -26,23 +26,23 @@ pub struct AddArgs {
 
 #[derive(clap::Subcommand)]
 enum AddTarget {
-    /// Models: one, or all that are there
+    /// Add one model, or every model found in the shares
     Model(ModelArgs),
 }
 
 #[derive(clap::Args)]
 struct ModelArgs {
-    /// Its path in the share, or on the disk
+    /// The model's path in the share, or on the disk
     #[arg(value_name = "PATH", required_unless_present = "all")]
     path: Option<String>,
-    /// Where it can be fetched: hf://, https://, civitai:ID, s3://, gs://, az:// or file: [default:
-    /// the file that is there]
+    /// Where to fetch it from: hf://, https://, civitai:ID, s3://, gs://, az:// or file: [default:
+    /// the existing file]
     #[arg(long, value_name = "SOURCE", conflicts_with = "all")]
     source: Option<String>,
-    /// The share that holds it [default: models]
+    /// The share it belongs to [default: models]
     #[arg(long, value_name = "NAME")]
     share: Option<String>,
-    /// Every model that comfy.toml does not name yet
+    /// Add every model that comfy.toml does not declare yet
     #[arg(long, conflicts_with = "path")]
     all: bool,
 }
@@ -56,12 +56,12 @@ pub fn run(global: &GlobalArgs, args: &AddArgs) -> Result<u8> {
         (vec![model_to_add(&project, args)?], 0)
     };
     if models.is_empty() {
-        render::print_note("Every model in the shares is named already.");
+        render::print_note("Every model in the shares is declared already.");
         return Ok(0);
     }
     let text = add_models(&project.manifest.source.text, &models)?.into();
     let path = project.dir.join(MANIFEST);
-    // The whole file as it will be, by the rules for every file.
+    // Checks the whole new file by the rules for any comfy.toml.
     Manifest::parse(&path, &text, &project.hostname)?;
     let real = fs::real_path(&path, nix::unistd::geteuid().as_raw()).map_err(Problem::from)?;
     edit::write_file(&real, text.as_bytes(), 0o644, None)
@@ -82,7 +82,7 @@ fn model_to_add(project: &ComfyProject, args: &ModelArgs) -> Result<NewModel> {
         path.strip_prefix("~/")
             .map_or_else(|| Path::new(path).to_path_buf(), |rest| home.join(rest))
     };
-    // A path on the disk means the share that it lies in.
+    // A path on the disk stands for the share that contains it.
     let here = std::env::current_dir()
         .context("find the current folder")?
         .join(folder(&given));
@@ -110,7 +110,7 @@ fn model_to_add(project: &ComfyProject, args: &ModelArgs) -> Result<NewModel> {
     };
     if project.manifest.models.contains_key(path.as_str()) {
         return Err(Problem::new(format!(
-            "comfy.toml names model \"{}\" already",
+            "comfy.toml already declares model \"{}\"",
             escape_text(&path)
         )));
     }
@@ -123,21 +123,21 @@ fn model_to_add(project: &ComfyProject, args: &ModelArgs) -> Result<NewModel> {
             .map(|(n, s)| format!("{n} ({})", s.path))
             .collect::<Vec<_>>();
         let there = if shares.is_empty() {
-            "there is none yet".into()
+            "comfy.toml has no such share yet".into()
         } else {
-            format!("there is: {}", escape_text(&shares.join(", ")))
+            format!("model shares: {}", escape_text(&shares.join(", ")))
         };
         return Err(Problem::new(format!(
-            "\"{}\" lies in no share that holds models",
+            "\"{}\" is not in a share that holds models",
             escape_text(&path)
         ))
         .with_hint(format!(
-            "move it into one, or make its folder a share of its own; {there}"
+            "move it into one, or declare a share for its folder; {there}"
         )));
     }
     names::check_relative(&path).map_err(|why| {
         Problem::new(format!("\"{}\" {why}", escape_text(&path)))
-            .with_hint("name it as it lies in the share, such as loras/x.safetensors")
+            .with_hint("write its path in the share, such as loras/x.safetensors")
     })?;
     let named = project
         .manifest
@@ -148,10 +148,10 @@ fn model_to_add(project: &ComfyProject, args: &ModelArgs) -> Result<NewModel> {
         && matches!(file.try_exists(), Ok(false))
     {
         return Err(Problem::new(format!(
-            "there is no {}",
+            "{} does not exist",
             escape_text(&file.to_string_lossy())
         ))
-        .with_hint("put the file there first, or name a --source"));
+        .with_hint("put the file there first, or add --source"));
     }
     Ok(NewModel {
         path,
@@ -181,11 +181,11 @@ fn models_on_disk(project: &ComfyProject, only: Option<&str>) -> Result<(Vec<New
         });
         for (path, n) in there {
             if let Err(why) = names::check_relative(&path).and(if path.contains('\u{fffd}') {
-                Err("is no UTF-8")
+                Err("is not UTF-8")
             } else {
                 Ok(())
             }) {
-                render::print_warning(&format!("{name}: \"{path}\" {why}: left out"));
+                render::print_warning(&format!("{name}: \"{path}\" {why}: skipped"));
                 continue;
             }
             size += n;

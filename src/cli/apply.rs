@@ -24,36 +24,37 @@ use crate::records::import_results::ImportResults;
 use crate::render;
 use crate::render::bars::TerminalProgress;
 
-/// Bring this machine to what comfy.toml and comfy.lock say
+/// Change this machine to match comfy.toml and comfy.lock
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy apply                 shows the plan, asks, does it (sudo \
-        asks for your password)\n  comfy apply --yes           without the question\n  comfy apply \
-        --only shares   the old fix-permissions\n  comfy apply \
-        --rollback-on-failure\n                              back to what ran before, if a node \
-        that loaded fails now\n  comfy apply today.plan      exactly the saved plan, or nothing"
+    after_help = "Examples:\n  comfy apply                 shows the plan, asks, applies it (sudo \
+        asks for your password)\n  comfy apply --yes           without asking\n  comfy apply \
+        --only shares   repairs groups and modes\n  comfy apply \
+        --rollback-on-failure\n                              goes back to the previous generation \
+        if a node that loaded before fails now\n  comfy apply today.plan      applies exactly the \
+        saved plan, or nothing"
 )]
 pub struct ApplyArgs {
-    /// A plan saved by `comfy plan --out`; it was looked at then, so nothing is asked now
+    /// A plan saved by `comfy plan --out`; applied without asking again
     #[arg(value_name = "PLANFILE")]
     plan: Option<PathBuf>,
-    /// Do not ask; with -q the plan is not shown either
+    /// Do not ask; with -q, do not show the plan either
     #[arg(short, long)]
     yes: bool,
-    /// Only this family (user, comfyui, nodes, python, models, shares, network) or address, and
-    /// what it needs; may be repeated
+    /// Apply only this family (user, comfyui, nodes, python, models, shares, network) or address,
+    /// and what it needs; may be repeated
     #[arg(long, value_name = "SEL", conflicts_with = "plan")]
     only: Vec<String>,
-    /// Fetch nothing: what the store has must do
+    /// Fetch nothing: use only what is in the store
     #[arg(long)]
     offline: bool,
-    /// Where something fails to load that loaded before, make the generation before live again
+    /// Make the previous generation live again if something that loaded before fails to load now
     #[arg(long)]
     rollback_on_failure: bool,
-    /// Do not load everything once afterwards
+    /// Do not load everything once after the apply
     #[arg(long, conflicts_with = "rollback_on_failure")]
     no_check: bool,
-    /// The outcome as JSON
+    /// Print the outcome as JSON
     #[arg(long)]
     json: bool,
 }
@@ -122,21 +123,24 @@ pub fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
 fn read_saved(file: &PathBuf) -> Result<SavedPlan> {
     let text = std::fs::read_to_string(file).with_context(|| format!("read {}", file.display()))?;
     let saved: SavedPlan = serde_json::from_str(&text).map_err(|e| {
-        Problem::new(format!("{}: no plan of comfy's: {e}", file.display()))
-            .caused_by(&e)
-            .with_hint("make one with `comfy plan --out FILE`")
+        Problem::new(format!(
+            "{}: not a plan saved by comfy: {e}",
+            file.display()
+        ))
+        .caused_by(&e)
+        .with_hint("save one with `comfy plan --out FILE`")
     })?;
     if saved.comfy_plan != 1 || saved.plan.format_version != 1 {
         return Err(Problem::new(format!(
-            "{}: a plan of another version of comfy",
+            "{}: saved by another version of comfy",
             file.display()
         ))
-        .with_hint("make it again with `comfy plan --out FILE`"));
+        .with_hint("save it again with `comfy plan --out FILE`"));
     }
     Ok(saved)
 }
 
-/// How a plan is approved.
+/// How the user approves a plan.
 pub struct Ask {
     pub yes: bool,
     pub verbose: bool,
@@ -156,12 +160,12 @@ impl Ask {
         }
         if !std::io::stdin().is_terminal() {
             return Err(Problem::new(format!(
-                "nobody is there to approve the {}: stdin is no terminal",
+                "cannot ask for approval of the {}: stdin is not a terminal",
                 self.what
             ))
-            .with_hint("add --yes if you have seen the plan"));
+            .with_hint("add --yes if you have read the plan"));
         }
-        if yes("\nDo this? Only \"yes\" is accepted: ")? {
+        if yes("\nApply this plan? Only \"yes\" is accepted: ")? {
             Ok(())
         } else {
             Err(Problem::new("declined; nothing was changed"))
@@ -169,13 +173,13 @@ impl Ask {
     }
 }
 
-/// Asks on the terminal.
+/// Asks on the terminal and returns whether the answer is `yes`.
 ///
 /// # Errors
-/// Interrupted.
+/// The user interrupted it.
 pub fn yes(question: &str) -> Result<bool> {
     let _ = write!(std::io::stderr(), "{question}");
-    // Ctrl-C ends it at once, and not after the next line: reading alone would go on.
+    // Ctrl-C takes effect at once and not after the next line, as it would while reading.
     let stdin = std::io::stdin();
     let mut there = [PollFd::new(stdin.as_fd(), PollFlags::POLLIN)];
     while matches!(
@@ -198,7 +202,7 @@ pub fn yes(question: &str) -> Result<bool> {
     Ok(answer.trim_end_matches('\n') == "yes")
 }
 
-/// A job on the side that has the rights for it.
+/// A plan to carry out, on the side that has the rights for it.
 pub struct Carry<'a> {
     pub project: &'a ComfyProject,
     pub desired: &'a Desired,
@@ -208,16 +212,16 @@ pub struct Carry<'a> {
     pub saved: Option<Plan>,
 }
 
-/// What came of it.
+/// The result of carrying out a plan.
 pub struct Carried {
     pub outcome: ApplyOutcome,
     pub plan: Plan,
-    /// The root side, where there is one, for what comes after.
+    /// The root side, if there is one, for later requests.
     pub elevated: Option<ElevatedApply>,
 }
 
 impl Carry<'_> {
-    /// The plan as whoever calls sees it.
+    /// Returns the plan as the caller sees the machine.
     fn own_plan(&self) -> Result<Plan> {
         let machine = HostMachine::new(&self.desired.paths, &self.desired.sandbox);
         let plan = session::plan_task(self.desired, &machine, &self.only, &self.job)?;
@@ -228,8 +232,8 @@ impl Carry<'_> {
         {
             return Err(root_side::stale_plan(true));
         }
-        // What had to be read again, since something touched it without changing it, need not be
-        // read the next time.
+        // Files that were read again because something touched them without changing them need not be
+        // read next time.
         if plan.is_empty() && !self.project.is_isolated() {
             machine.write_caches(&self.desired.paths, None)?;
         }
@@ -237,15 +241,15 @@ impl Carry<'_> {
     }
 
     pub fn run(self, ask: &Ask) -> Result<Carried> {
-        // Root has nothing to ask itself first: the root side's plan is the one to approve.
-        // Models are looked at here, so that the root side reads again what seems to have changed.
+        // Root need not plan twice: the root side's plan is the one to approve.
+        // Models are checked here, so that the root side reads again what seems to have changed.
         let models = !self.desired.models.is_empty();
         let root = self.project.is_isolated()
             && nix::unistd::geteuid().is_root()
             && self.saved.is_none()
             && !models;
         let own = if root { None } else { Some(self.own_plan()?) };
-        // What root alone can read is asked of root, too.
+        // What only root can read, the root side reads too.
         let root_first = own.as_ref().is_none_or(|p| {
             self.project.is_isolated()
                 && (p.believed || p.root_could_see_more())

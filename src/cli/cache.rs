@@ -8,12 +8,12 @@ use crate::project::ComfyProject;
 use crate::render;
 use crate::text::{count_of, format_bytes};
 
-/// Look after what was fetched and is kept
+/// Manage the cache of downloads
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy cache prune           models that were fetched to be locked, \
-        and halves of downloads\n  sudo comfy cache prune      those of an apply with two accounts \
-        too"
+    after_help = "Examples:\n  comfy cache prune           removes models fetched by `comfy \
+        lock`, and partial downloads\n  sudo comfy cache prune      also removes those of an \
+        apply with two accounts"
 )]
 pub struct CacheArgs {
     #[command(subcommand)]
@@ -22,10 +22,9 @@ pub struct CacheArgs {
 
 #[derive(clap::Subcommand)]
 enum CacheCommand {
-    /// Remove fetched models that are kept for an apply, and parts of them; what lies in shares
-    /// stays
+    /// Remove fetched models kept for an apply, and partial downloads; models in shares stay
     Prune {
-        /// Say what would go, remove nothing
+        /// Show what would be removed; remove nothing
         #[arg(short = 'n', long)]
         dry_run: bool,
     },
@@ -36,7 +35,7 @@ pub fn run(global: &GlobalArgs, args: &CacheArgs) -> Result<u8> {
     let own = env::cache_home()
         .ok_or_else(|| Problem::new("HOME is not set").with_hint("set HOME, or XDG_CACHE_HOME"))?;
     let mut folders = vec![resolver::cache_folder(&own)];
-    // Those of an apply, where there is a project whose downloads are the caller's to remove.
+    // An apply's downloads, if there is a project and the caller may remove them.
     let desired = ComfyProject::open(global)
         .and_then(|p| super::desired_state(&p))
         .ok();
@@ -53,7 +52,7 @@ pub fn run(global: &GlobalArgs, args: &CacheArgs) -> Result<u8> {
     let (mut files, mut size, mut used) = (0, 0, 0);
     for folder in &folders {
         for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            // Somebody fetches into it.
+            // A download into it is in progress.
             let taken =
                 |f: std::fs::File| matches!(f.try_lock(), Err(std::fs::TryLockError::WouldBlock));
             if install::open_regular(&entry.path(), &|_| true).is_ok_and(taken) {

@@ -1,6 +1,6 @@
 use crate::problem::Result;
 
-/// Print the completions of a shell
+/// Print shell completions
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy completions zsh > ~/.zfunc/_comfy\n  comfy completions bash > \

@@ -13,15 +13,15 @@ use crate::render;
 use crate::render::bars::TerminalProgress;
 use crate::text::{count_of, escape_text, format_bytes};
 
-/// Let identical models share their blocks on the disk; they stay files of their own
+/// Let identical models share their blocks on the disk; they stay separate files
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy dedupe --dry-run      what is there twice\n  comfy \
+    after_help = "Examples:\n  comfy dedupe --dry-run      shows duplicates\n  comfy \
         dedupe\n\nNeeds a file system that can share blocks: APFS, btrfs, xfs. Every byte is \
-        compared before anything is shared; never hard links."
+        compared before anything is shared; hard links are never used."
 )]
 pub struct DedupeArgs {
-    /// Say what could be saved, change nothing
+    /// Show what could be saved; change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
@@ -75,7 +75,7 @@ pub fn run(global: &GlobalArgs, args: &DedupeArgs) -> Result<u8> {
         .collect();
     reading.write_hashes();
     if crate::host::signals::is_interrupted() {
-        return Err(Problem::interrupted().with_hint("what was read so far is not read again"));
+        return Err(Problem::interrupted().with_hint("files read so far are not read again"));
     }
     let mut groups: BTreeMap<_, Vec<&PathBuf>> = BTreeMap::new();
     for (n, path, r) in &read {
@@ -99,19 +99,23 @@ pub fn run(global: &GlobalArgs, args: &DedupeArgs) -> Result<u8> {
             } else {
                 clone::share_blocks(first, other)
             };
-            let what = match done {
+            let (what, tail) = match done {
                 Ok(BlockSharing::Already) => continue,
                 Ok(BlockSharing::Now) => {
                     (saved, files) = (saved + size.0, files + 1);
-                    if args.dry_run {
+                    let what = if args.dry_run {
                         "could share"
                     } else {
                         "shares"
-                    }
+                    };
+                    (what, "")
                 }
                 Ok(BlockSharing::Cannot) => {
                     cannot += 1;
-                    "is the same as, on a file system that cannot share,"
+                    (
+                        "is identical to",
+                        ", but this file system cannot share blocks",
+                    )
                 }
                 Err(e) => {
                     render::print_warning(&format!("{}: {e}", other.display()));
@@ -119,7 +123,7 @@ pub fn run(global: &GlobalArgs, args: &DedupeArgs) -> Result<u8> {
                 }
             };
             render::print_stdout(&format!(
-                "{} {what} {} ({})",
+                "{} {what} {} ({}){tail}",
                 escape_text(&other.to_string_lossy()),
                 escape_text(&first.to_string_lossy()),
                 format_bytes(size.0)
@@ -132,9 +136,10 @@ pub fn run(global: &GlobalArgs, args: &DedupeArgs) -> Result<u8> {
         "saved"
     };
     render::print_note(&match (files, cannot) {
-        (0, 0) => "No two models are the same, or they share their blocks already.".to_string(),
+        (0, 0) => "No two models are identical, or they share their blocks already.".to_string(),
         (0, n) => format!(
-            "{} there twice, and this file system cannot share blocks: btrfs, xfs and APFS can.",
+            "{} could be shared, but this file system cannot share blocks; btrfs, xfs and APFS \
+             can.",
             count_of(n, "file")
         ),
         (n, _) => format!("{} {verb} in {}.", format_bytes(saved), count_of(n, "file")),

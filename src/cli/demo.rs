@@ -3,23 +3,24 @@ use std::path::PathBuf;
 use crate::demo::{self, DemoOptions};
 use crate::problem::Result;
 
-/// Show the whole loop on an embedded example: no root, no network
+/// Show the whole cycle on an embedded example, without root and network
 ///
-/// Makes a folder with a miniature ComfyUI, two nodes and a dotfiles repository, and runs the real
-/// comfy on them: init, lock, plan, apply, a change behind its back, an update, and the way back.
-/// Nothing outside of the folder is touched.
+/// Creates a folder with a miniature ComfyUI, two nodes and a dotfiles repository, and runs the
+/// real comfy on them: init, lock, plan, apply, drift, update and rollback. Nothing outside the
+/// folder is changed.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy demo                  in a temporary folder, deleted at the \
-        end\n  comfy demo --keep           leaves it, to look around in\n  comfy demo --dir \
-        ~/demo     in this folder, which stays"
+        end\n  comfy demo --keep           keeps the folder, so that you can look around\n  comfy \
+        demo --dir \
+        ~/demo     in this folder, which is kept"
 )]
 pub struct DemoArgs {
-    /// Leave the temporary folder there
+    /// Keep the temporary folder
     #[arg(long)]
     keep: bool,
-    /// Work in this folder, which must be empty or not there yet, and leave it there
-    // Not called `dir`: the global -C is, and clap would take the two for one.
+    /// Use this folder, which must be empty or absent, and keep it
+    // Not called `dir`, because clap would confuse it with the global -C.
     #[arg(long = "dir", value_name = "DIR")]
     folder: Option<PathBuf>,
 }

@@ -9,8 +9,8 @@ use crate::render;
 /// Remove what comfy made on this machine
 ///
 /// Adopted accounts, models, inputs, outputs and workflows stay; shares keep their content and lose
-/// only the modes and the group that comfy set. What the sandbox user kept goes to a backup folder
-/// beside the instance, unless --purge is given.
+/// only the modes and the group that comfy set. The sandbox user's state moves to a backup folder
+/// next to the instance, unless you give --purge.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy destroy\n  comfy destroy --purge --yes")]
 pub struct DestroyArgs {

@@ -20,15 +20,15 @@ use crate::records::running;
 use crate::render::{self, PaintStyle, paint};
 use crate::text::escape_text;
 
-/// Prove the isolation by trying to break it, as the sandbox user, bare and confined
+/// Check the isolation by trying to break it as the sandbox user, unconfined and confined
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy doctor                needs root to become the sandbox user; \
-        changes nothing that stays\n  comfy doctor --json\n\nExit code 2 if anything got through. \
-        With ComfyUI running (`comfy start`) its port is tried as another user too."
+        leaves nothing changed\n  comfy doctor --json\n\nExits with 2 if an attempt succeeded. If \
+        ComfyUI is running (`comfy start`), doctor also tries its port as another user."
 )]
 pub struct DoctorArgs {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -37,7 +37,7 @@ pub fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     if !project.is_isolated() {
         return Err(Problem::new(
-            "isolation = \"none\" keeps nobody from anything, so there is nothing to prove",
+            "isolation = \"none\" isolates nothing, so there is nothing to check",
         )
         .with_hint("set isolation = \"account\" in [host]"));
     }
@@ -63,7 +63,7 @@ pub fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
         render::print_stdout(verdicts_text(&verdicts).trim_end());
         let count = |o: ProbeOutcome| verdicts.iter().filter(|v| v.outcome == o).count();
         render::print_note(&format!(
-            "{} held, {} broken, {} could not be tried.",
+            "{} blocked, {} broken, {} could not be tried.",
             count(ProbeOutcome::Held),
             count(ProbeOutcome::Broken),
             count(ProbeOutcome::Untried)
@@ -72,9 +72,10 @@ pub fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
     Ok(if broken { EXIT_FINDINGS } else { 0 })
 }
 
-/// Services of the owner's that the sandbox must not reach; they end with this.
+/// Starts services of the owner's that the sandbox must not reach; they stop when the returned
+/// values are dropped.
 fn offer_services(q: &mut ProbeContext) -> Result<Vec<Box<dyn std::any::Any>>> {
-    let what = || "offer a service to try".to_string();
+    let what = || "start a test service".to_string();
     let tcp = TcpListener::bind(("127.0.0.1", 0)).with_context(what)?;
     q.service = tcp.local_addr().with_context(what)?.port();
     let mut held: Vec<Box<dyn std::any::Any>> = vec![Box::new(tcp)];
@@ -93,7 +94,7 @@ fn offer_services(q: &mut ProbeContext) -> Result<Vec<Box<dyn std::any::Any>>> {
     Ok(held)
 }
 
-/// Has the launcher try, and hears what comes of it.
+/// Has the launcher run the probes and returns their results.
 fn launcher_tries(
     project: &ComfyProject,
     desired: &Desired,
@@ -104,7 +105,7 @@ fn launcher_tries(
         by,
         question: Box::new(question.clone()),
     });
-    // Some of it is tried without walls, which no launcher without a password does.
+    // Some probes run unconfined, which the passwordless launcher never does.
     let mut asked = send_request(
         &launch_request(project, desired, &[], how),
         elevate::start_role(Role::Launcher, true)?,
@@ -130,14 +131,15 @@ fn launcher_tries(
     let status = asked.side.child.wait().context("wait for the launcher")?;
     if !status.success() || said.is_empty() {
         return Err(Problem::new(format!(
-            "the tries ended early ({status}), so they prove nothing"
+            "the probes stopped early ({status}), so they prove nothing"
         ))
-        .with_hint("run `comfy run --explain`; what stands above may say why"));
+        .with_hint("run `comfy run --explain`; the lines above may say why"));
     }
     Ok(said)
 }
 
-/// Whether what listens there says our mark: another program may have that port outside.
+/// Returns whether the listener on `port` answers with `mark`: another program may have that port
+/// outside.
 fn answers_with_mark(port: u16, mark: &str) -> bool {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let Ok(mut s) = TcpStream::connect_timeout(&address, Duration::from_millis(500)) else {
@@ -152,7 +154,7 @@ fn verdicts_text(verdicts: &[ProbeVerdict]) -> String {
     let mut out = String::new();
     for v in verdicts {
         let word = match v.outcome {
-            ProbeOutcome::Held => paint("held   ", PaintStyle::Green),
+            ProbeOutcome::Held => paint("blocked", PaintStyle::Green),
             ProbeOutcome::Untried => paint("untried", PaintStyle::Dim),
             ProbeOutcome::Broken => paint("BROKEN ", PaintStyle::Red),
         };

@@ -9,12 +9,12 @@ use crate::launch::{KILL, LaunchAnswer, LaunchMode, STOP};
 use crate::problem::{Context, EXIT_INTERRUPTED, Result};
 use crate::project::ComfyProject;
 
-/// Run a program as ComfyUI is run: same user, environment and limits
+/// Run a program the way ComfyUI runs: same user, environment and limits
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy exec -- python -c 'import torch; print(torch.__version__)'\n  \
-        comfy exec -- ls -l /          what a node can see\n\nIts output is passed on as it is; it \
-        has no input, and a network of its own with nobody in it."
+        comfy exec -- ls -l /          what a node can see\n\nOutput is passed through; stdin is \
+        empty, and the program has no network."
 )]
 pub struct ExecArgs {
     /// The program and its arguments
@@ -53,7 +53,7 @@ pub fn run(global: &GlobalArgs, args: &ExecArgs) -> Result<u8> {
     {
         warn_about_launch(&desired, generation, unknown, lacking);
     }
-    // Ctrl-C ends it, a second one at once.
+    // The first Ctrl-C stops it, the second kills it.
     std::thread::spawn(move || {
         let mut asked = 0;
         loop {
@@ -69,7 +69,7 @@ pub fn run(global: &GlobalArgs, args: &ExecArgs) -> Result<u8> {
     loop {
         match reader.read(&mut buffer) {
             Ok(0) | Err(_) => break,
-            // Someone who closed the pipe wants no more of it.
+            // The reader closed the pipe and wants no more output.
             Ok(n) => drop(out.write_all(&buffer[..n]).and_then(|()| out.flush())),
         }
     }

@@ -4,7 +4,7 @@ use crate::problem::{Problem, Result};
 use crate::project::ComfyProject;
 use crate::render::{self, sbom};
 
-/// Tell other tools what is pinned
+/// Export the pins for other tools
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy export sbom > comfy.cdx.json")]
 pub struct ExportArgs {
@@ -14,8 +14,8 @@ pub struct ExportArgs {
 
 #[derive(clap::Subcommand)]
 enum ExportFormat {
-    /// A bill of materials (CycloneDX 1.6, JSON): ComfyUI, nodes, Python packages, models, with
-    /// their hashes
+    /// A software bill of materials (CycloneDX 1.6, JSON): ComfyUI, nodes, Python packages and
+    /// models, with their hashes
     Sbom,
 }
 
@@ -23,7 +23,7 @@ pub fn run(global: &GlobalArgs, args: &ExportArgs) -> Result<u8> {
     let ExportFormat::Sbom = args.what;
     let project = ComfyProject::open(global)?;
     let Some((lock, _)) = &project.lock else {
-        return Err(Problem::new("there is no comfy.lock").with_hint("run `comfy lock`"));
+        return Err(Problem::new("comfy.lock does not exist").with_hint("run `comfy lock`"));
     };
     let cover = coverage::check(&project.manifest, lock);
     if !cover.problems.is_empty() {

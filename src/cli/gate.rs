@@ -1,4 +1,4 @@
-//! After an apply: is what it made live any good?
+//! Checks after an apply that what it made live loads.
 
 use std::io::IsTerminal;
 
@@ -22,22 +22,22 @@ use crate::records::import_results::{ImportHealth, ImportResults};
 use crate::records::running;
 use crate::render;
 
-/// How a person wants it.
+/// The options for the check after an apply.
 pub struct Gate<'a> {
     pub project: &'a ComfyProject,
     pub desired: &'a Desired,
-    /// Go back where it is worse than before.
+    /// Go back to the previous generation if more fails than before.
     pub back: bool,
-    /// Somebody is there who may be asked.
+    /// Whether a user is present who can be asked.
     pub ask: bool,
 }
 
 impl Gate<'_> {
-    /// Loads everything once where `plan` has made something live that was not loaded before.
-    /// `None`: there was no need.
+    /// Loads everything once if `plan` made something live that was not loaded before. Returns
+    /// `None` if there was no need.
     ///
     /// # Errors
-    /// It is worse than the generation before, which was made live again.
+    /// More fails than in the previous generation, which was made live again.
     pub fn pass(
         &self,
         plan: &Plan,
@@ -46,15 +46,15 @@ impl Gate<'_> {
         let paths = &self.desired.paths;
         let (moved, live) = (plan.moves_code(), running::current_generation(paths));
         let mut book = ImportResults::read(paths);
-        // Who asks for the way back means what is live now, too.
+        // A rollback that the user asked for covers what is live already, too.
         let known_bad = |id: &String| self.back && book.health_of(id).is_some_and(|h| !h.is_good());
-        // Not after an apply that was about something else.
+        // Not after an apply that changed something else.
         let owed =
             |id: &String| !moved && plan.only.is_empty() && ImportResults::is_pending(paths, id);
         let Some(live) = live.filter(|id| moved || known_bad(id) || owed(id)) else {
             return Ok(None);
         };
-        // What it can do is known: going back to it takes no longer than the switch.
+        // Its results are known: going back to it takes only the switch.
         if let Some(known) = book
             .health_of(&live)
             .filter(|h| h.is_good() || (h.stopped.is_none() && !self.back && !owed(&live)))
@@ -68,20 +68,20 @@ impl Gate<'_> {
             return Ok(None);
         }
         if owed(&live) {
-            render::print_note("What was applied last has not been loaded yet.");
+            render::print_note("The last apply has not been loaded yet.");
         }
         let now = match self.load(None, elevated, &mut book) {
             Ok(now) => now,
             Err(p) if self.back || p.is_interrupted() => return Err(p),
-            // The machine is what was asked for, all the same.
+            // The machine matches the manifest all the same.
             Err(p) => {
-                render::print_warning(&format!("nothing could be loaded to try it: {p}"));
+                render::print_warning(&format!("the import check could not run: {p}"));
                 ImportResults::clear_pending(paths);
                 return Ok(None);
             }
         };
         let before = self.before(&live);
-        // Only what fails is compared, so only then the one before has to be known.
+        // Only failures are compared, so the previous generation matters only now.
         if let Some(id) = before
             .as_ref()
             .filter(|id| !now.is_good() && book.health_of(id).is_none())
@@ -89,7 +89,7 @@ impl Gate<'_> {
             match self.load(Some(id.to_string()), None, &mut book) {
                 Err(p) if p.is_interrupted() => return Err(p),
                 Err(p) => render::print_warning(&format!(
-                    "generation {id} could not be loaded, so nothing is compared: {p}"
+                    "generation {id} could not be loaded for comparison: {p}"
                 )),
                 Ok(_) => {}
             }
@@ -127,7 +127,7 @@ impl Gate<'_> {
     ) -> Result<ImportHealth> {
         render::print_note(&match &generation {
             None => "Loading everything once…".to_string(),
-            Some(id) => format!("Loading generation {id}, to compare…"),
+            Some(id) => format!("Loading generation {id} for comparison…"),
         });
         let side: RoleProcess = match elevated {
             Some(e) => e.into_launcher()?,
@@ -151,7 +151,7 @@ impl Gate<'_> {
         Ok(health)
     }
 
-    /// The generation that was live before, if it is still there.
+    /// Returns the generation that was live before, if it still exists.
     fn before(&self, live: &str) -> Option<GenerationId> {
         let inventory = HostMachine::new(&self.desired.paths, &self.desired.sandbox)
             .read_inventory(&self.desired.paths)
@@ -167,7 +167,7 @@ impl Gate<'_> {
         let what = worse.join(", ");
         let Some(id) = before else {
             let p = Problem::new(format!(
-                "{what}: could not be loaded, and there is no generation before to go back to"
+                "{what}: failed to load, and there is no previous generation to go back to"
             ));
             return if self.back {
                 Err(p.with_hint("the lines above say why"))
@@ -176,12 +176,12 @@ impl Gate<'_> {
             };
         };
         let question =
-            format!("\nMake the generation before ({id}) live again? Only \"yes\" is accepted: ");
+            format!("\nMake the previous generation ({id}) live again? Only \"yes\" is accepted: ");
         let agreed = self.back || (self.ask && yes(&question)?);
         if !agreed {
             render::print_note(
-                "hint: to go back: `git revert` what moved comfy.lock, then `comfy apply`; `comfy \
-                 apply --rollback-on-failure` does it by itself",
+                "hint: to go back, `git revert` the commit that changed comfy.lock, then `comfy \
+                 apply`; `comfy apply --rollback-on-failure` goes back automatically",
             );
             return Ok(());
         }
@@ -200,17 +200,16 @@ impl Gate<'_> {
             what: "apply",
         })?;
         Err(Problem::new(format!(
-            "{what}: could be loaded before and not now, so generation {id} \
-            is live again"
+            "{what}: loaded before and fails now, so generation {id} is live again"
         ))
         .with_hint(
-            "comfy.lock still asks for the other one: `git revert` what moved it, or mend \
-                it, then `comfy apply`",
+            "comfy.lock still pins the failed code: `git revert` the commit that changed it, or \
+             fix it, then `comfy apply`",
         ))
     }
 }
 
-/// Whether there is somebody to ask.
+/// Returns whether there is a user to ask.
 pub fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }

@@ -11,11 +11,12 @@ use crate::text::count_of;
 /// Remove generations that are not in use
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy gc                    keeps the live one and the last two\n  \
-        comfy gc --keep 0 --yes     keeps the live one alone"
+    after_help = "Examples:\n  comfy gc                    keeps the live generation and the last \
+        two\n  \
+        comfy gc --keep 0 --yes     keeps only the live generation"
 )]
 pub struct GcArgs {
-    /// How many to keep beside the live one
+    /// How many to keep besides the live one
     #[arg(long, value_name = "N", default_value_t = 2)]
     keep: usize,
     /// Do not ask

@@ -12,7 +12,7 @@ use crate::render;
     after_help = "Examples:\n  comfy init                  here\n  comfy init -C ~/dotfiles/comfy"
 )]
 pub struct InitArgs {
-    /// Where the shared folders should lie [default: outside of your home, so that nothing in it is
+    /// Where to put the shared folders [default: outside your home, so that nothing in it is
     /// opened]
     #[arg(long, value_name = "DIR")]
     shares: Option<PathBuf>,
@@ -27,7 +27,7 @@ pub fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
         .map_or_else(|| here.clone(), |d| here.join(d));
     let path = dir.join(MANIFEST);
     if path.exists() {
-        return Err(Problem::new(format!("{} is there already", path.display()))
+        return Err(Problem::new(format!("{} already exists", path.display()))
             .with_hint("edit it, or move it away first"));
     }
     std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
@@ -43,7 +43,7 @@ pub fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
     };
     let shares = match &args.shares {
         None => default.to_string(),
-        // The owner's home, as comfy.toml writes it.
+        // The owner's home, written as in comfy.toml.
         Some(p) if p.starts_with("~") => p.display().to_string(),
         Some(p) => clean_path(&here.join(p)).display().to_string(),
     };
@@ -56,18 +56,18 @@ pub fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
     .with_context(|| format!("write {}", path.display()))?;
     if nix::unistd::geteuid().is_root() {
         render::print_warning(
-            "this is root, whose files no second account can be kept from: name in \
-             host.primary_user who uses ComfyUI, or write isolation = \"none\"",
+            "you are root, and no other account can be kept from root's files: set \
+             host.primary_user to the account that uses ComfyUI, or write isolation = \"none\"",
         );
     }
     render::print_note(&format!(
-        "Wrote {}. Read it, change it, then: comfy lock",
+        "Wrote {}. Read it, edit it, then run: comfy lock",
         path.display()
     ));
     Ok(0)
 }
 
-/// Without `.` and `..`, which comfy.toml refuses.
+/// Returns the path without `.` and `..`, which comfy.toml refuses.
 fn clean_path(path: &Path) -> PathBuf {
     let mut out = PathBuf::new();
     for part in path.components() {

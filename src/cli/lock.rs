@@ -14,18 +14,18 @@ use crate::render;
 use crate::render::bars::TerminalProgress;
 use crate::text::{count_of, short_commit};
 
-/// Pin what comfy.toml asks and comfy.lock lacks; a pin that still satisfies never moves
+/// Pin everything new in comfy.toml; existing pins that still match do not change
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy lock                  after a change of comfy.toml\n  comfy \
-        lock --check          in CI: 2 where comfy.lock does not cover comfy.toml"
+    after_help = "Examples:\n  comfy lock                  after you change comfy.toml\n  comfy \
+        lock --check          in CI: exits with 2 if comfy.lock does not match comfy.toml"
 )]
 pub struct LockArgs {
-    /// Change nothing; exit 2 if comfy.lock does not answer comfy.toml. Servers are asked only
+    /// Change nothing; exit 2 if comfy.lock does not match comfy.toml. Servers are asked only
     /// whether a commit that was not locked here is on its ref
     #[arg(long)]
     check: bool,
-    /// Ask no server: only what the cache has
+    /// Ask no server; use only the cache
     #[arg(long)]
     offline: bool,
 }
@@ -60,7 +60,7 @@ pub fn run(global: &GlobalArgs, args: &LockArgs) -> Result<u8> {
 fn check_coverage(project: &ComfyProject, offline: bool, verbose: bool) -> Result<u8> {
     let Some((lock, text)) = &project.lock else {
         render::print_problem(
-            &Problem::new("there is no comfy.lock").with_hint("run `comfy lock`"),
+            &Problem::new("comfy.lock does not exist").with_hint("run `comfy lock`"),
         );
         return Ok(EXIT_FINDINGS);
     };
@@ -68,7 +68,7 @@ fn check_coverage(project: &ComfyProject, offline: bool, verbose: bool) -> Resul
     for w in &cover.warnings {
         render::print_warning(w);
     }
-    // Root reads no repositories; who checks as root hears what needs none.
+    // Root must not read repositories, so a check as root reports only what needs none.
     if let Ok(git) = project::git_store(project, offline) {
         warn_off_ref(lock, verbose, &|pin| {
             git.ref_membership(&pin.repo, &pin.git_ref, &pin.commit)
@@ -77,12 +77,15 @@ fn check_coverage(project: &ComfyProject, offline: bool, verbose: bool) -> Resul
     let mut problems = cover.problems;
     if lock.render() != **text {
         problems.push(
-            Problem::new("comfy.lock is not as comfy writes it").with_hint("run `comfy lock`"),
+            Problem::new("comfy.lock is not in the form that comfy writes").with_hint(
+                "run `comfy \
+                lock`",
+            ),
         );
     }
     if problems.is_empty() {
         render::print_note(&format!(
-            "{} answers comfy.toml ({}).",
+            "{} matches comfy.toml ({}).",
             lock::FILE,
             summary_of_pins(lock)
         ));
@@ -92,8 +95,8 @@ fn check_coverage(project: &ComfyProject, offline: bool, verbose: bool) -> Resul
     Ok(EXIT_FINDINGS)
 }
 
-/// Warns of each pin whose commit is not one of its ref's; what is not known is said where more was
-/// asked for.
+/// Warns of each pin whose commit is not on its ref; with `verbose`, also of pins for which that is
+/// unknown.
 pub fn warn_off_ref(
     lock: &lock::Lock,
     verbose: bool,
@@ -110,12 +113,12 @@ pub fn warn_off_ref(
         match answer {
             Some(RefMembership::On) => {}
             Some(RefMembership::Off) => render::print_warning(&format!(
-                "{address}: comfy.lock pins commit {}, which is not on `{git_ref}`: it may be a \
-                 fork's, whoever made it; `comfy update {name}` moves the pin",
+                "{address}: comfy.lock pins commit {}, which is not on `{git_ref}`: it may come \
+                 from anybody's fork; `comfy update {name}` updates the pin",
                 short_commit(&commit)
             )),
             None if verbose => render::print_note(&format!(
-                "{address}: whether commit {} is on `{git_ref}` is not known here; `comfy lock \
+                "{address}: it is not known here whether commit {} is on `{git_ref}`; `comfy lock \
                  --check` asks the server",
                 short_commit(&commit)
             )),
@@ -136,7 +139,7 @@ fn summary_of_pins(lock: &lock::Lock) -> String {
         })
 }
 
-/// What models are asked of.
+/// Returns the resolver that looks models up on this machine and on servers.
 pub fn model_resolver(
     project: &ComfyProject,
     net: crate::host::git::NetEnv,
@@ -153,7 +156,7 @@ pub fn model_resolver(
     })
 }
 
-/// Resolves as the caller, with progress.
+/// Resolves as the caller and shows progress.
 pub fn resolve_project(
     project: &ComfyProject,
     mode: &UpdatePolicy,
@@ -189,7 +192,7 @@ pub fn resolve_project(
     Ok(resolved)
 }
 
-/// What moved, a line each; the packages of a first lock as one number.
+/// Returns one line for each pin that changed; the packages of a first lock are one number.
 pub fn change_lines(resolved: &ResolvedLock) -> Vec<String> {
     let mut out: Vec<String> = resolved.moved.iter().map(pin_line).collect();
     out.extend(model_lines(&resolved.models, &resolved.lock));
@@ -211,7 +214,7 @@ pub fn change_lines(resolved: &ResolvedLock) -> Vec<String> {
     out
 }
 
-/// Models that moved, a line each; many new ones as one number.
+/// Returns one line for each model that changed; many new models are one number.
 fn model_lines(
     moved: &[crate::lock::resolve::models::ModelMoved],
     lock: &lock::Lock,
@@ -253,8 +256,8 @@ fn short_hash(sha256: lock::Sha256Digest) -> String {
     sha256.to_string()[..12].to_string()
 }
 
-/// Writes comfy.lock where it differs; through a link of the owner's, as dotfile managers make
-/// them.
+/// Writes comfy.lock if it differs, through a link of the owner's if there is one: dotfile managers
+/// make such links.
 pub fn write_lock(project: &ComfyProject, resolved: &ResolvedLock) -> Result<bool> {
     let text = resolved.lock.render();
     if project.lock.as_ref().is_some_and(|(_, old)| **old == text) {

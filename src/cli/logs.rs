@@ -10,17 +10,17 @@ use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
 
-/// What ComfyUI said since `comfy start`
+/// Show ComfyUI's output since `comfy start`
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy logs                  the last launch, from its start\n  \
-        comfy logs -n 50 -f         its last lines, and what follows"
+    after_help = "Examples:\n  comfy logs                  the whole log of the last launch\n  \
+        comfy logs -n 50 -f         the last 50 lines, and new ones as they come"
 )]
 pub struct LogsArgs {
-    /// Go on as ComfyUI does, until it ends or Ctrl-C
+    /// Follow the log until ComfyUI exits or you press Ctrl-C
     #[arg(short, long)]
     follow: bool,
-    /// Only the last lines
+    /// Show only the last N lines
     #[arg(short = 'n', long, value_name = "N")]
     lines: Option<usize>,
 }
@@ -30,14 +30,13 @@ pub fn run(global: &GlobalArgs, args: &LogsArgs) -> Result<u8> {
     let paths = &desired.paths;
     let path = log_path(paths, 0);
     if path.symlink_metadata().is_err() {
-        return Err(Problem::new("there is no log yet").with_hint(
-            "`comfy start` keeps one; `comfy run` shows everything where it was started",
-        ));
+        return Err(Problem::new("there is no log yet")
+            .with_hint("`comfy start` keeps a log; `comfy run` prints to its own terminal"));
     }
     if running::read_running(paths).is_some_and(|l| !l.detached) {
         render::print_note(
-            "What runs now shows everything where it was started; this is what the last `comfy \
-             start` said.",
+            "ComfyUI now runs in a terminal, which shows its output; this is the log of the last \
+             `comfy start`.",
         );
     }
     let mut file =
@@ -86,7 +85,7 @@ fn print_line(line: &[u8]) {
     }
 }
 
-/// Where the last `n` lines begin; only the end of a long log is read.
+/// Returns the offset at which the last `n` lines begin; reads only the end of a long log.
 fn start_of(mut file: &std::fs::File, n: usize) -> Result<u64> {
     let what = || "read the log".to_string();
     let size = file.metadata().with_context(what)?.len();
@@ -114,10 +113,10 @@ fn start_of(mut file: &std::fs::File, n: usize) -> Result<u64> {
     Ok(from + at as u64)
 }
 
-/// The last lines of the log.
+/// Returns the last `n` lines of the log.
 ///
 /// # Errors
-/// It cannot be read.
+/// The log cannot be read.
 pub fn last_lines(paths: &InstancePaths, n: usize) -> Result<String> {
     let Ok(mut file) = std::fs::File::open(log_path(paths, 0)) else {
         return Ok(String::new());

@@ -1,4 +1,5 @@
-//! One file a command: its arguments, and `run`. What a command means is elsewhere.
+//! The commands, one file each: its arguments, and `run`. What a command does is implemented
+//! elsewhere.
 
 mod add;
 mod apply;
@@ -40,11 +41,11 @@ use super::roles::Role;
 use crate::desired::Desired;
 use crate::project::{ComfyProject, ProjectArgs};
 
-/// ComfyUI as another user of this machine, at full speed, as code.
+/// Run ComfyUI as a separate user, at full speed, with the whole setup as code.
 ///
-/// comfy.toml says what should be, comfy.lock pins it, `comfy plan` shows the difference from this
-/// machine, and `comfy apply` removes it. Going back is `git revert` of the commit that moved the
-/// pins, then `comfy apply`.
+/// comfy.toml declares the setup you want, and comfy.lock pins it. `comfy plan` shows what would
+/// change on this machine; `comfy apply` changes it. To roll back, `git revert` the commit that
+/// changed comfy.lock and apply again.
 #[derive(Parser)]
 #[command(
     name = "comfy",
@@ -53,17 +54,19 @@ use crate::project::{ComfyProject, ProjectArgs};
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Examples:\n  comfy demo                  the whole loop on an embedded example, \
-        no root, no network\n  comfy init && comfy lock    a first comfy.toml, pinned\n  comfy \
-        plan                  what would change on this machine\n  comfy apply                 \
-        change it\n\nExit codes: 0 done or nothing to do, 1 error, 130 interrupted; 2 differences \
-        or findings: plan\n--exit-code, lock --check, outdated --exit-code, verify, doctor. exec \
-        and shell pass on the program's own.\n\nEnvironment:\n  COMFY_MIRRORS               \
-        FROM=TO;…: where repositories are fetched from instead\n  COMFY_UV                    the \
-        uv to use [default: PATH's, else a pinned one that comfy fetches]\n  HF_TOKEN, \
+    after_help = "Examples:\n  comfy demo                  the whole cycle on an embedded \
+        example, without root and network\n  comfy init && comfy lock    write a first comfy.toml \
+        and pin it\n  comfy \
+        plan                  show what would change on this machine\n  comfy \
+        apply                 \
+        change it\n\nExit codes: 0 success, 1 error, 130 interrupted; 2 differences or findings: \
+        plan\n--exit-code, lock --check, outdated --exit-code, verify, doctor. exec and shell \
+        return the\nprogram's own exit code.\n\nEnvironment:\n  COMFY_MIRRORS               \
+        FROM=TO;…: fetch repositories from another place\n  COMFY_UV                    the uv to \
+        use [default: from PATH, else a pinned one that comfy fetches]\n  HF_TOKEN, \
         HF_ENDPOINT, CIVITAI_API_TOKEN, CIVITAI_ENDPOINT, AWS_…, GOOGLE_…, \
-        AZURE_…\n                              where models are fetched from, and the keys for \
-        it\n  NO_COLOR                    no colours"
+        AZURE_…\n                              servers and keys for fetching models\n  \
+        NO_COLOR                    no colours"
 )]
 struct CommandLine {
     #[command(flatten)]
@@ -79,10 +82,10 @@ pub struct GlobalArgs {
     /// When to use colours
     #[arg(long, value_enum, default_value = "auto", global = true)]
     pub color: ColorChoice,
-    /// Say only what was asked for, and errors
+    /// Print only results and errors
     #[arg(short, long, global = true)]
     pub quiet: bool,
-    /// Say more: every file that differs, with its diff
+    /// Print more: every file that differs, with its diff
     #[arg(short, long, global = true)]
     pub verbose: bool,
 }
@@ -126,9 +129,9 @@ enum Command {
     Root,
     #[command(name = Role::Launcher.subcommand(), hide = true)]
     Launcher {
-        /// This one and no other: what a rule of sudo's names.
+        /// The only instance that may be launched; sudo's rule names it.
         instance: Option<String>,
-        /// Nobody asks: the system starts.
+        /// The system starts it at boot, not a user.
         #[arg(long, requires = "instance")]
         boot: bool,
     },
@@ -144,12 +147,12 @@ enum Command {
     LogWriter,
 }
 
-/// Parses the command line, runs the command, prints what went wrong.
+/// Parses the command line, runs the command, and prints errors.
 pub fn main() -> ExitCode {
     let cli = match CommandLine::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
-            // Help and version are no errors; bad usage is 1 here, not clap's 2.
+            // Help and version are not errors; bad usage exits with 1 here, not clap's 2.
             let code = if e.use_stderr() { EXIT_ERROR } else { 0 };
             // It repeats the arguments.
             let text = e.render().to_string();
@@ -178,18 +181,18 @@ pub fn main() -> ExitCode {
     let plain = crate::host::env::var("NO_COLOR").is_some()
         || crate::host::env::var("TERM").is_some_and(|t| t == "dumb");
     render::set_up(cli.global.color, cli.global.quiet, plain);
-    // These pass the second one on.
+    // These commands pass a second Ctrl-C on.
     crate::host::signals::install_handlers(!matches!(
         cli.command,
         Command::Run(_) | Command::Exec(_) | Command::Stop(_)
     ));
     let result = match (run(&cli), render::stdout_error()) {
-        // The terminal's Ctrl-C ends git and uv too: what they say of that is no news.
+        // The terminal's Ctrl-C also stops git and uv; their errors about it are of no interest.
         (Err(p), _) if !p.is_interrupted() && crate::host::signals::is_interrupted() => {
             Err(Problem::interrupted())
         }
         (Ok(_), Some(e)) => {
-            Err(Problem::new(format!("the output could not be written: {e}")).caused_by(e))
+            Err(Problem::new(format!("could not write the output: {e}")).caused_by(e))
         }
         (result, _) => result,
     };
@@ -242,12 +245,12 @@ fn run(cli: &CommandLine) -> Result<u8> {
     }
 }
 
-/// The whole command, for completions and the manual.
+/// Returns the whole command, for completions and the manual page.
 pub fn clap_command() -> clap::Command {
     CommandLine::command()
 }
 
-/// Says once a command what isolation "none" and open ports mean.
+/// Warns, once for each command, what isolation "none" and open ports mean.
 fn announce_isolation(project: &ComfyProject) {
     if !project.is_isolated() {
         render::print_note(
@@ -255,7 +258,7 @@ fn announce_isolation(project: &ComfyProject) {
         );
     }
     if project.manifest.comfyui.allow_remote {
-        render::print_warning("comfyui.allow_remote = true: other machines may reach ComfyUI");
+        render::print_warning("comfyui.allow_remote = true: other machines can reach ComfyUI");
     }
 }
 

@@ -7,14 +7,14 @@ use crate::project::ComfyProject;
 use crate::render;
 use crate::text::{count_of, did_you_mean, escape_text, format_bytes};
 
-/// Tell what a model is: pin, source, and what its file says of itself
+/// Show a model's pin, source and metadata
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy model checkpoints/sd15.safetensors\n  comfy model \
         sd15.safetensors"
 )]
 pub struct ModelArgs {
-    /// Its path in the share, or the end of it
+    /// The model's path in the share, or the end of it
     #[arg(value_name = "NAME")]
     name: String,
 }
@@ -33,7 +33,7 @@ pub fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
         [one] => *one,
         [] => {
             let p = Problem::new(format!(
-                "comfy.toml names no model `{}`",
+                "comfy.toml does not declare a model `{}`",
                 escape_text(&args.name)
             ));
             return Err(
@@ -42,7 +42,7 @@ pub fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
                     all.keys().map(|p| p.rsplit('/').next().unwrap_or(p)),
                 ) {
                     Some(k) => p.with_hint(format!("did you mean `{}`?", escape_text(k))),
-                    None => p.with_hint("`comfy add model` names one"),
+                    None => p.with_hint("`comfy add model` declares one"),
                 },
             );
         }
@@ -54,10 +54,10 @@ pub fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
                 .collect::<Vec<_>>()
                 .join(", ");
             return Err(Problem::new(format!(
-                "`{}` is the end of several: {names}",
+                "`{}` matches several models: {names}",
                 escape_text(&args.name)
             ))
-            .with_hint("give more of its path"));
+            .with_hint("write more of its path"));
         }
     };
     let row = |key: &str, value: &str| {
@@ -72,7 +72,7 @@ pub fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
         model
             .source
             .as_deref()
-            .unwrap_or("none: the file that is there"),
+            .unwrap_or("none: an existing file was adopted"),
     );
     if let Some(pin) = project.lock.as_ref().and_then(|(l, _)| l.models.get(path)) {
         row("revision", pin.revision.as_deref().unwrap_or_default());
@@ -82,7 +82,7 @@ pub fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
         );
         row("sha256", &pin.sha256.to_string());
     } else {
-        row("pin", "none yet: `comfy lock` makes it");
+        row("pin", "none yet; run `comfy lock`");
     }
     let share = project
         .manifest
@@ -98,7 +98,7 @@ pub fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
         .map_err(Problem::from)?
         .join(&**path);
     let Ok(file) = install::open_regular(&at, &|_| true) else {
-        row("file", &format!("{} is not there", at.display()));
+        row("file", &format!("{} does not exist", at.display()));
         return Ok(0);
     };
     row("file", &at.display().to_string());
@@ -110,7 +110,7 @@ pub fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
         row(
             "format",
             &if pickle {
-                format!("{format}: a pickle, most likely, which can run code when it is loaded")
+                format!("{format}: probably a pickle, which can run code when it is loaded")
             } else {
                 format.to_string()
             },

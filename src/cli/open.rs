@@ -6,15 +6,15 @@ use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
 
-/// Show ComfyUI in your browser
+/// Open ComfyUI in your browser
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy open\n  comfy open --print          the address, which is \
-        good once and for a minute\n  curl -H \"Authorization: Bearer $(comfy open --token)\" \
+    after_help = "Examples:\n  comfy open\n  comfy open --print          print a one-time \
+        address, valid for one minute\n  curl -H \"Authorization: Bearer $(comfy open --token)\" \
         http://127.0.0.1:8188/system_stats"
 )]
 pub struct OpenArgs {
-    /// Print the token for programs, which is good as long as this launch
+    /// Print the token for programs; it is valid until ComfyUI stops
     #[arg(long, conflicts_with = "print")]
     token: bool,
     /// Print the address instead of opening it
@@ -26,13 +26,13 @@ pub fn run(global: &GlobalArgs, args: &OpenArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let desired = super::desired_state(&project)?;
     let Some(live) = running::read_running(&desired.paths) else {
-        return Err(Problem::new("ComfyUI does not run").with_hint("`comfy start`"));
+        return Err(Problem::new("ComfyUI is not running").with_hint("start it with `comfy start`"));
     };
     if !project.is_isolated() {
-        // No front, and nobody who is kept out.
+        // There is no gateway, and everybody is admitted.
         if args.token {
             return Err(Problem::new(
-                "isolation = \"none\" has no token: whoever reaches the port may use ComfyUI",
+                "isolation = \"none\" has no token: everybody who reaches the port can use ComfyUI",
             ));
         }
         return open_url(&live.address, args.print);

@@ -7,7 +7,7 @@ use crate::project::{self, ComfyProject};
 use crate::render;
 use crate::text::short_commit;
 
-/// List pins that have something newer
+/// List pins for which there is something newer
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy outdated\n  comfy outdated --exit-code || comfy update")]
 pub struct OutdatedArgs {
@@ -19,7 +19,7 @@ pub struct OutdatedArgs {
 pub fn run(global: &GlobalArgs, args: &OutdatedArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let Some((lock, _)) = &project.lock else {
-        return Err(Problem::new("there is no comfy.lock").with_hint("run `comfy lock`"));
+        return Err(Problem::new("comfy.lock does not exist").with_hint("run `comfy lock`"));
     };
     let git = project::git_store(&project, false)?;
     let pins: Vec<_> = lock.repository_pins().collect();
@@ -73,7 +73,7 @@ pub fn run(global: &GlobalArgs, args: &OutdatedArgs) -> Result<u8> {
         return Err(Problem::from_many(problems));
     }
     if rows.is_empty() {
-        render::print_note("Every pin is where its ref is.");
+        render::print_note("Everything is up to date.");
     }
     Ok(if args.exit_code && !rows.is_empty() {
         EXIT_FINDINGS

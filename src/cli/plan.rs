@@ -11,31 +11,31 @@ use crate::project::ComfyProject;
 use crate::render;
 use crate::render::plan_text::PlanDetail;
 
-/// Show the difference from this machine; resolves nothing, changes nothing
+/// Show what would change on this machine; changes nothing
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy plan\n  comfy plan --only nodes     families: user, comfyui, \
         nodes, shares; or an address such as share.models\n  comfy plan --out today.plan && comfy \
-        apply today.plan\n  comfy plan --exit-code -q   2 where this machine differs, or could not \
-        be read"
+        apply today.plan\n  comfy plan --exit-code -q   exits with 2 if this machine differs or \
+        could not be read"
 )]
 pub struct PlanArgs {
-    /// Save the plan, for `comfy apply FILE`
+    /// Save the plan for `comfy apply FILE`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Only this family (user, comfyui, nodes, python, models, shares, network) or address, and
-    /// what it needs; may be repeated
+    /// Plan only this family (user, comfyui, nodes, python, models, shares, network) or address,
+    /// and what it needs; may be repeated
     #[arg(long, value_name = "SEL")]
     only: Vec<String>,
     /// Exit 2 if anything differs or could not be read
     #[arg(long)]
     exit_code: bool,
-    /// The plan as JSON
+    /// Print the plan as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// A saved plan: bound to manifest, lock and machine by the plan's own digest.
+/// A saved plan, bound to manifest, lock and machine by the plan's own digest.
 #[derive(serde::Serialize, serde::Deserialize)]
 pub struct SavedPlan {
     pub comfy_plan: u32,
@@ -58,10 +58,10 @@ pub fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
     }
     if args.out.is_some() && plan.root_could_see_more() {
         return Err(Problem::new(
-            "this plan has unknowns that root could read, so that it could \
-            never be carried out as it is",
+            "this plan contains unknowns that only root can read, so it could never be applied as \
+             it is",
         )
-        .with_hint("run `comfy apply`: it asks root first, and then you"));
+        .with_hint("run `comfy apply`: it reads them as root, then asks you"));
     }
     if let Some(file) = &args.out {
         let saved = SavedPlan {
@@ -71,16 +71,16 @@ pub fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
         };
         let text = serde_json::to_string_pretty(&saved).context("write the plan")?;
         let here = std::env::current_dir().context("find the current folder")?;
-        // Half a file, after a full disk, is refused by `apply`.
+        // `apply` refuses half a file, which a full disk would leave.
         std::fs::write(here.join(file), text + "\n")
             .with_context(|| format!("write {}", file.display()))?;
         render::print_note(&format!(
-            "Saved. To do exactly this: comfy apply {}",
+            "Saved. To apply exactly this plan, run: comfy apply {}",
             file.display()
         ));
     }
     let differs = !plan.is_empty();
-    // The process ends: to free a library of models piece by piece takes longer than to look at it.
+    // The process exits now: freeing a large library of models takes longer than reading it.
     std::mem::forget((plan, desired, project));
     Ok(if args.exit_code && differs {
         EXIT_FINDINGS
@@ -89,8 +89,8 @@ pub fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
     })
 }
 
-/// Whose commits are not their ref's, as far as the caller's own cache knows: no server is asked,
-/// nothing is made.
+/// Warns of commits that are not on their refs, as far as the caller's cache knows; asks no server
+/// and creates nothing.
 fn warn_off_ref(project: &ComfyProject, verbose: bool) {
     let store = crate::host::env::cache_home()
         .filter(|_| !nix::unistd::geteuid().is_root() || !project.is_isolated())
@@ -109,7 +109,7 @@ fn warn_off_ref(project: &ComfyProject, verbose: bool) {
     }
 }
 
-/// The plan on stdout.
+/// Prints the plan to stdout.
 pub fn print_plan(plan: &Plan, desired: &Desired, verbose: bool) {
     let diff = |address: &str, path: &str| unified_diff(desired, address, path);
     let text = render::plan_text::plan_text(
@@ -128,10 +128,10 @@ pub fn print_plan(plan: &Plan, desired: &Desired, verbose: bool) {
     }
 }
 
-/// The unified diff from the locked text to the one that is there; nothing for what is no text or
-/// is too large.
+/// Returns the unified diff from the locked text to the text on the disk; `None` if it is not text
+/// or is too large.
 pub fn unified_diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
-    // The store was filled by another uid: root parses none of it.
+    // Another uid filled the store, so root does not parse it.
     if nix::unistd::geteuid().is_root()
         && desired.isolation == crate::manifest::IsolationMode::Account
     {

@@ -3,11 +3,11 @@ use crate::problem::Result;
 use crate::project::ComfyProject;
 use crate::render;
 
-/// End ComfyUI if it runs, and start what was applied last
+/// Stop ComfyUI if it is running, and start what was applied last
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  comfy restart               after an apply that moved code")]
+#[command(after_help = "Examples:\n  comfy restart               after an apply that changed code")]
 pub struct RestartArgs {
-    /// Flags for ComfyUI, after those of comfy.toml
+    /// Flags for ComfyUI, added to those of comfy.toml
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 }
@@ -17,7 +17,7 @@ pub fn run(global: &GlobalArgs, args: &RestartArgs) -> Result<u8> {
     super::announce_isolation(&project);
     let desired = super::desired_state(&project)?;
     if super::stop::stop_instance(&desired.paths)? {
-        render::print_note("ComfyUI has ended.");
+        render::print_note("ComfyUI has stopped.");
     }
     super::start::start_and_wait(&project, &desired, &args.args)
 }

@@ -17,18 +17,19 @@ use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
 
-/// Start ComfyUI as the sandbox user, in the foreground
+/// Run ComfyUI as the sandbox user, in the foreground
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy run                   what was applied; Ctrl-C ends it, twice \
-        at once\n  comfy run -- --cpu          with a flag of ComfyUI's for this time\n  comfy run \
-        --explain         what would be started, as whom, what it may touch and why"
+    after_help = "Examples:\n  comfy run                   runs what was applied; Ctrl-C stops \
+        it, a second one kills it\n  comfy run -- --cpu          with a ComfyUI flag, this time \
+        only\n  comfy run \
+        --explain         shows what would run, as whom, what it may access and why"
 )]
 pub struct RunArgs {
-    /// Say what would be started, and start nothing
+    /// Show what would be started; start nothing
     #[arg(long)]
     explain: bool,
-    /// Flags for ComfyUI, after those of comfy.toml
+    /// Flags for ComfyUI, added to those of comfy.toml
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 }
@@ -81,7 +82,7 @@ pub fn run(global: &GlobalArgs, args: &RunArgs) -> Result<u8> {
     }
 }
 
-/// What the launcher is asked.
+/// Returns the request for the launcher.
 pub fn launch_request(
     project: &ComfyProject,
     desired: &Desired,
@@ -97,7 +98,7 @@ pub fn launch_request(
     }
 }
 
-/// What a person should know of a launch that was started all the same.
+/// Warns of what a user should know about a launch that started all the same.
 pub fn warn_about_launch(
     desired: &Desired,
     generation: &str,
@@ -106,7 +107,7 @@ pub fn warn_about_launch(
 ) {
     if !unknown.is_empty() {
         render::print_warning(&format!(
-            "this ComfyUI has no {}: it was started without",
+            "this ComfyUI version does not know {}; starting without",
             unknown.join(", ")
         ));
     }
@@ -122,8 +123,8 @@ pub fn warn_about_launch(
         .is_some_and(|g| g.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>() == live);
     if !same {
         render::print_warning(
-            "comfy.lock asks for other code than was applied, which is what runs; `comfy apply` \
-             brings it",
+            "comfy.lock pins other code than was applied; the applied code runs. Run `comfy \
+             apply` to change it",
         );
     }
 }
@@ -140,7 +141,7 @@ fn command_text(user: &str, c: &crate::desired::launch::LaunchCommand) -> String
         }
     };
     let mut out = format!(
-        "as {user}, in {}, umask 002, and no terminal:\n",
+        "as {user}, in {}, umask 002, without a terminal:\n",
         c.folder.display()
     );
     for (k, v) in &c.env {
@@ -155,12 +156,15 @@ fn command_text(user: &str, c: &crate::desired::launch::LaunchCommand) -> String
         };
     }
     if !c.lacking.is_empty() {
-        out += &format!("\nthis ComfyUI does not have: {}", c.lacking.join(", "));
+        out += &format!(
+            "\nthis ComfyUI version does not know: {}",
+            c.lacking.join(", ")
+        );
     }
     out
 }
 
-/// Passes on what ComfyUI says, says when it is ready, and ends it on Ctrl-C.
+/// Passes ComfyUI's output through, prints a line when it is ready, and stops it on Ctrl-C.
 fn attend_launch(
     reader: impl BufRead + Send + 'static,
     mut stdin: std::process::ChildStdin,
@@ -175,7 +179,7 @@ fn attend_launch(
         Arc::new(AtomicBool::new(false)),
         Arc::new(AtomicBool::new(false)),
     );
-    // To the front root is nobody, so whoever asks shows the token.
+    // The gateway does not admit root, so the request carries the token.
     let (handle, owner) = (desired.paths.gateway_credentials(), desired.owner.uid);
     ready::poll_until_ready(address, &ready, &over, move || {
         GatewayCredentials::read_as_owner(&handle, owner).ok()
@@ -213,7 +217,7 @@ fn attend_launch(
         }
         let count = signals::interrupt_count();
         if count > asked {
-            // The second time at once.
+            // The second Ctrl-C kills it.
             let _ = writeln!(stdin, "{}", if count > 1 { KILL } else { STOP });
             asked = count;
         }
@@ -231,8 +235,8 @@ fn attend_launch(
                 .and_then(|c| u8::try_from(c).ok())
                 .map_or("a signal".into(), running::exit_text);
             render::print_problem(
-                &Problem::new(format!("ComfyUI ended with {what}"))
-                    .with_hint("its last lines above say why"),
+                &Problem::new(format!("ComfyUI exited with {what}"))
+                    .with_hint("its last lines above may say why"),
             );
             Ok(EXIT_ERROR)
         }

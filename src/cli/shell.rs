@@ -13,12 +13,12 @@ use crate::problem::{Context, Problem, Result};
 use crate::project::ComfyProject;
 use crate::render::shell_screen::{RESTORE, ShellScreen};
 
-/// A shell where ComfyUI runs: same user, environment, walls and limits
+/// Open a shell where ComfyUI runs: same user, environment, confinement and limits
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy shell                 python, pip's list, what a node can \
-        see; `exit` ends it\n\nIt has a terminal of its own. Titles, clipboard and links that a \
-        program inside sends do not reach yours."
+    after_help = "Examples:\n  comfy shell                 try python, pip list, or look at what \
+        a node can see; `exit` leaves it\n\nThe shell has its own terminal. Titles, clipboard and \
+        links that a program in it sends do not reach yours."
 )]
 pub struct ShellArgs {}
 
@@ -28,8 +28,8 @@ pub fn run(global: &GlobalArgs, _: &ShellArgs) -> Result<u8> {
     let desired = super::desired_state(&project)?;
     let here = caller_size().filter(|_| std::io::stdin().is_terminal());
     let mut is = here.ok_or_else(|| {
-        Problem::new("stdin or stdout is no terminal")
-            .with_hint("`comfy exec -- sh -c '…'` needs none")
+        Problem::new("stdin or stdout is not a terminal")
+            .with_hint("`comfy exec -- sh -c '…'` needs no terminal")
     })?;
     let term = env::var("TERM").unwrap_or_else(|| "dumb".into());
     let LaunchHandle {
@@ -69,7 +69,7 @@ pub fn run(global: &GlobalArgs, _: &ShellArgs) -> Result<u8> {
             }
         }
     });
-    // Its end ends the shell.
+    // Closing it ends the shell.
     std::thread::spawn(move || {
         loop {
             let word = match typed.recv_timeout(Duration::from_millis(100)) {

@@ -14,12 +14,12 @@ use crate::text::escape_text;
 /// Start ComfyUI in the background, and wait until it is ready
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy start                 it goes on after this terminal; `comfy \
-        logs -f` shows what it says\n  comfy start -- --cpu        with a flag of ComfyUI's for \
-        this time"
+    after_help = "Examples:\n  comfy start                 keeps running after you close the \
+        terminal; `comfy logs -f` shows its output\n  comfy start -- --cpu        with a ComfyUI \
+        flag, this time only"
 )]
 pub struct StartArgs {
-    /// Flags for ComfyUI, after those of comfy.toml
+    /// Flags for ComfyUI, added to those of comfy.toml
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 }
@@ -30,17 +30,17 @@ pub fn run(global: &GlobalArgs, args: &StartArgs) -> Result<u8> {
     start_and_wait(&project, &super::desired_state(&project)?, &args.args)
 }
 
-/// Starts it and waits.
+/// Starts ComfyUI and waits until it is ready.
 ///
 /// # Errors
-/// It did not start, or ended before it was ready: with the end of its log.
+/// ComfyUI did not start, or exited before it was ready; the end of its log is printed.
 pub fn start_and_wait(project: &ComfyProject, desired: &Desired, args: &[String]) -> Result<u8> {
     let mut asked = request_launch(
         &launch_request(project, desired, args, LaunchMode::Detached),
         &desired.paths,
         project.is_isolated(),
     )?;
-    // It has answered: the launch is a process of its own by now.
+    // It has answered, so the launch no longer depends on this process.
     let _ = asked.side.child.wait();
     let LaunchAnswer::Started {
         address,
@@ -78,19 +78,19 @@ fn wait_until_ready(paths: &InstancePaths, address: &str, nodes: &[String]) -> R
             return Ok(0);
         }
         if running::read_running(paths).is_none() {
-            let how = running::last_exit(paths).map_or("without a word".into(), |e| {
-                format!("with {}", running::exit_text(e.code))
+            let code = running::last_exit(paths).map_or(String::new(), |e| {
+                format!(" with {}", running::exit_text(e.code))
             });
             render::print_stderr(&super::logs::last_lines(paths, 20)?);
             return Err(
-                Problem::new(format!("ComfyUI ended {how} before it was ready")).with_hint(
-                    "the lines above are the last of its log; `comfy logs` shows all of it",
+                Problem::new(format!("ComfyUI exited{code} before it was ready")).with_hint(
+                    "the lines above are the end of its log; `comfy logs` shows all of it",
                 ),
             );
         }
         if signals::is_interrupted() {
             render::print_note(
-                "ComfyUI goes on starting: `comfy status` shows it, `comfy stop` ends it.",
+                "ComfyUI is still starting: `comfy status` shows it, `comfy stop` stops it.",
             );
             return Ok(EXIT_INTERRUPTED);
         }

@@ -11,11 +11,11 @@ use crate::records::running::{self, RunningRecord};
 use crate::render;
 use crate::text::{escape_text, format_bytes};
 
-/// What runs: since when, where, which generation, which nodes, how much memory
+/// Show what is running: since when, where, which generation, which nodes, how much memory
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy status\n  comfy status --json")]
 pub struct StatusArgs {
-    /// As JSON
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -30,15 +30,16 @@ struct StatusReport {
     uptime_seconds: Option<i64>,
     address: Option<String>,
     generation: Option<String>,
-    /// Code, packages or the way of launching moved since.
+    /// Code, packages or launch settings have changed since the launch.
     restart_due: bool,
     ready: Option<bool>,
     nodes: Vec<String>,
     failed: Vec<(String, String)>,
-    /// Of all its processes, in bytes.
+    /// The memory of all its processes, in bytes.
     memory: Option<u64>,
     last: Option<running::ExitRecord>,
-    /// What ComfyUI's libraries have downloaded, in bytes, as the last launch or apply found it.
+    /// The size of what ComfyUI's libraries have downloaded, in bytes, as the last launch or apply
+    /// measured it.
     downloads: u64,
 }
 
@@ -82,7 +83,7 @@ fn read_status(d: &Desired) -> StatusReport {
         ready: status.as_ref().map(|s| s.ready.is_some()),
         nodes: live.as_ref().map(|l| l.nodes.clone()).unwrap_or_default(),
         failed: status.map(|s| s.failed).unwrap_or_default(),
-        // Under isolation "none" the owner's other programs have the same uid.
+        // Under isolation "none", the owner's other programs have the same uid.
         memory: live
             .as_ref()
             .filter(|_| d.isolation == IsolationMode::Account)
@@ -99,7 +100,7 @@ fn read_status(d: &Desired) -> StatusReport {
     }
 }
 
-/// Another generation is live, or it would be launched otherwise now.
+/// Returns whether another generation is live, or a launch would now be different.
 fn restart_due(d: &Desired, l: &RunningRecord) -> bool {
     let other = std::fs::read_link(d.paths.current_link())
         .is_ok_and(|t| GenerationId::from_link(&t).as_deref() != Some(&*l.generation));
@@ -114,16 +115,16 @@ fn report_text(r: &StatusReport) -> String {
         return match &r.last {
             Some(e) if e.asked => {
                 format!(
-                    "ComfyUI does not run; it was ended at {}.",
+                    "ComfyUI is not running; it was stopped at {}.",
                     escape_text(&e.when)
                 )
             }
             Some(e) => format!(
-                "ComfyUI does not run; it ended by itself with {} at {} (`comfy logs`).",
+                "ComfyUI is not running; it exited with {} at {} (see `comfy logs`).",
                 running::exit_text(e.code),
                 escape_text(&e.when)
             ),
-            None => "ComfyUI does not run.".into(),
+            None => "ComfyUI is not running.".into(),
         };
     };
     let up = r.uptime_seconds.unwrap_or(0);
@@ -140,7 +141,7 @@ fn report_text(r: &StatusReport) -> String {
         escape_text(generation)
     );
     if r.restart_due {
-        out += "  (a restart is due: `comfy restart`)";
+        out += "  (restart needed: `comfy restart`)";
     }
     out += &match r.ready {
         Some(true) => format!(
@@ -150,7 +151,7 @@ fn report_text(r: &StatusReport) -> String {
         ),
         Some(false) => "\nnodes       not ready yet".into(),
         None => format!(
-            "\nnodes       {} (it runs in a terminal, which shows them)",
+            "\nnodes       {} (ComfyUI runs in a terminal, which shows them)",
             r.nodes.len()
         ),
     };

@@ -8,19 +8,16 @@ use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
 
-/// End ComfyUI: gently, and after ten seconds for certain
+/// Stop ComfyUI; kill it if it has not exited after ten seconds
 #[derive(clap::Args)]
-#[command(
-    after_help = "Examples:\n  comfy stop                  a second Ctrl-C meanwhile ends it at \
-        once"
-)]
+#[command(after_help = "Examples:\n  comfy stop                  a second Ctrl-C kills it at once")]
 pub struct StopArgs {}
 
 pub fn run(global: &GlobalArgs, _: &StopArgs) -> Result<u8> {
     let paths = match ComfyProject::open(global).and_then(|p| super::desired_state(&p)) {
         Ok(desired) => desired.paths,
-        // A mistake in comfy.toml is no reason to let it run: what the caller may end is found by
-        // its records.
+        // A mistake in comfy.toml must not prevent a stop: the records show what the caller may
+        // stop.
         Err(p) => match &running_instances()[..] {
             [one] => {
                 render::print_problem(&p);
@@ -30,17 +27,17 @@ pub fn run(global: &GlobalArgs, _: &StopArgs) -> Result<u8> {
         },
     };
     render::print_note(if stop_instance(&paths)? {
-        "ComfyUI has ended."
+        "ComfyUI has stopped."
     } else {
-        "ComfyUI does not run."
+        "ComfyUI is not running."
     });
     Ok(0)
 }
 
-/// Whether there was something to end.
+/// Stops the instance and returns whether it was running.
 ///
 /// # Errors
-/// It does not listen to us.
+/// The launcher does not take the command.
 pub fn stop_instance(paths: &InstancePaths) -> Result<bool> {
     if running::read_running(paths).is_none() {
         return Ok(false);
@@ -49,7 +46,8 @@ pub fn stop_instance(paths: &InstancePaths) -> Result<bool> {
     Ok(true)
 }
 
-/// What runs on this machine under accounts of its own, as far as the caller may see the records.
+/// Returns the running instances with separate accounts on this machine, as far as the caller may
+/// read the records.
 fn running_instances() -> Vec<InstancePaths> {
     let all = InstancePaths::records_of("", cfg!(target_os = "macos"));
     let of = |records: PathBuf| InstancePaths {

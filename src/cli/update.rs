@@ -5,19 +5,20 @@ use crate::problem::Result;
 use crate::project::ComfyProject;
 use crate::render;
 
-/// Move pins to what their refs name now
+/// Update pins to the newest commit of their refs
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy update                everything\n  comfy update \
-        impact-pack    one node\n  comfy update numpy          one Python package\n  comfy update \
+    after_help = "Examples:\n  comfy update                updates everything\n  comfy update \
+        impact-pack    updates one node\n  comfy update numpy          updates one Python \
+        package\n  comfy update \
         comfyui --dry-run"
 )]
 pub struct UpdateArgs {
-    /// Nodes, `comfyui`, `python` for all packages, one package, or one model's path [default:
+    /// A node, `comfyui`, `python` for all packages, a package, or a model's path [default:
     /// everything]
     #[arg(value_name = "NAME")]
     names: Vec<String>,
-    /// Say what would move, write nothing
+    /// Show what would change; write nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
 }
@@ -25,7 +26,7 @@ pub struct UpdateArgs {
 pub fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let resolved = resolve_project(&project, &UpdatePolicy::Move(&args.names), false)?;
-    // Told once it is true.
+    // Printed only once it is true.
     let wrote = !args.dry_run && write_lock(&project, &resolved)?;
     for text in change_lines(&resolved) {
         render::print_stdout(&if args.dry_run {
@@ -38,7 +39,7 @@ pub fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
     }
     if resolved.moved.is_empty() && resolved.packages.is_empty() && resolved.models.is_empty() {
         render::print_note(&match &args.names[..] {
-            [] => "Every pin is where its ref is.".to_string(),
+            [] => "Everything is up to date.".to_string(),
             names => format!(
                 "Nothing newer for {}.",
                 crate::text::escape_text(&names.join(", "))
@@ -46,7 +47,7 @@ pub fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
         });
     }
     if wrote {
-        render::print_note("Wrote comfy.lock. Look at it with `comfy plan`, then commit it.");
+        render::print_note("Wrote comfy.lock. Review it with `comfy plan`, then commit it.");
     }
     Ok(0)
 }

@@ -11,15 +11,15 @@ use crate::render::bars::TerminalProgress;
 use crate::render::plan_text::PlanDetail;
 use crate::render::{self, verify_text};
 
-/// Compare code, virtual environment and models with comfy.lock, file by file; changes nothing
+/// Compare code, the virtual environment and models with comfy.lock, file by file; changes nothing
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy verify                reads what changed since it was last \
-        known to be whole\n  comfy verify --full         reads every byte, whatever was \
-        known\n\nExit code 2 if anything is not as comfy.lock pins it."
+    after_help = "Examples:\n  comfy verify                reads what changed since the last \
+        verification\n  comfy verify --full         reads every byte\n\nExits with 2 if anything \
+        differs from comfy.lock."
 )]
 pub struct VerifyArgs {
-    /// Believe nothing that an earlier run has read
+    /// Read everything again, whatever an earlier run verified
     #[arg(long)]
     full: bool,
 }
@@ -37,9 +37,9 @@ pub fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
         &["comfyui", "nodes", "python", "models", "shares"].map(String::from),
     )?;
     let mut plan = kinds::plan(&desired, &machine, &all)?;
-    // A look at the files told that their bytes are not known: they are read, and then compared.
+    // The files' bytes are not known, so they are read and then compared.
     if plan.library.unverified > 0 {
-        // A file written this moment could change once more and look the same.
+        // A file written just now could change again and keep the same time.
         wait_for_grain();
         models::verify::read_models(&desired, &machine, &plan.ids, &TerminalProgress::default())?;
         plan = kinds::plan(&desired, &machine, &all)?;
@@ -69,7 +69,7 @@ pub fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
         )
         .trim_end(),
     );
-    // A model that differs has a line of its own, and is a part of the library's.
+    // A model that differs has its own line, and is also counted in the library's line.
     let (all, good) = verdicts
         .iter()
         .filter(|v| !v.address.is_model())
@@ -77,10 +77,10 @@ pub fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
             (all + 1, good + usize::from(v.good))
         });
     render::print_note(&format!(
-        "{good} of {} as comfy.lock pins them.",
+        "{good} of {} match comfy.lock.",
         crate::text::count_of(all, "part")
     ));
-    // The process ends: to free a library of models piece by piece takes longer than to look at it.
+    // The process exits now: freeing a large library of models takes longer than reading it.
     std::mem::forget((plan, desired, project));
     Ok(if good == all { 0 } else { EXIT_FINDINGS })
 }

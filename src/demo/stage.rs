@@ -314,7 +314,7 @@ comfy will perform the following actions:
   # node.demo-hello will be created
     + commit = \"a89cd88\"
 
-Drift: this machine moved away from what was applied.
+Drift: this machine has changed since the last apply.
 
   # share.input will be updated
     ~ mode = \"0755\" -> \"2775\"
@@ -337,7 +337,7 @@ Apply complete! 3 added, 1 changed, 0 destroyed.
           # node.demo-hello will be created
             + commit = "a89cd88"
 
-        Drift: this machine moved away from what was applied.
+        Drift: this machine has changed since the last apply.
 
           # share.input will be updated
             ~ mode = "0755" -> "2775"

@@ -1,6 +1,6 @@
-//! `comfy doctor`: proves the isolation by trying to break it. [`probes`] says what there is to
-//! try on this machine, probe.py tries it as the sandbox user, bare and confined; here is what each
-//! probe means and what mends it.
+//! `comfy doctor` checks the isolation by trying to break it. [`probes`] gathers what to try on
+//! this machine, and probe.py tries it as the sandbox user, unconfined and confined. This module
+//! says what each probe means and how to repair it.
 
 pub mod probes;
 
@@ -8,24 +8,25 @@ use std::collections::BTreeMap;
 
 use crate::doctor::probes::ProbeContext;
 
-/// What is run to try: by the interpreter of the live generation, without site and environment.
+/// The script that runs the probes, with the interpreter of the live generation, without site and
+/// environment.
 pub const SCRIPT: &str = include_str!("probe.py");
 
-/// As whom something is tried.
+/// The user as whom something is tried.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum ProbeAs {
-    /// The sandbox user with nothing but its account in its way.
+    /// The sandbox user, restricted by nothing but its account.
     Bare,
-    /// As ComfyUI is launched.
+    /// The sandbox user, confined as ComfyUI is.
     Confined,
-    /// Somebody else on this machine: the account `nobody`.
+    /// Another user of this machine: the account `nobody`.
     Stranger,
 }
 
-/// What the launcher is asked to try.
+/// The probes that the launcher is asked to run.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ProbeRequest {
     pub by: ProbeAs,
@@ -38,12 +39,12 @@ pub struct ProbeRequest {
 #[serde(rename_all = "lowercase")]
 pub enum ProbeOutcome {
     Held,
-    /// It could not be tried; that does not count.
+    /// It could not be tried, so it does not count.
     Untried,
     Broken,
 }
 
-/// One probe: its id, what must not be possible, and what to do if it is.
+/// One probe: its id, what must not be possible, and how to repair it if it is.
 pub struct Probe {
     pub id: &'static str,
     pub what: &'static str,
@@ -54,10 +55,10 @@ const fn probe(id: &'static str, what: &'static str, mend: &'static str) -> Prob
     Probe { id, what, mend }
 }
 
-const CLOSE: &str = "close it to others: chmod o-rwx, and take the sandbox user's group off it";
-const AGAIN: &str = "run `comfy apply`; if it stays so, this is a bug in comfy";
+const CLOSE: &str = "close it to others: chmod o-rwx, and remove the sandbox user's group from it";
+const AGAIN: &str = "run `comfy apply`; if that does not help, this is a bug in comfy";
 
-/// Every probe, in the order in which they are told.
+/// Every probe, in the order in which they are printed.
 pub const PROBES: &[Probe] = &[
     probe(
         "read.keys",
@@ -76,11 +77,11 @@ pub const PROBES: &[Probe] = &[
     probe(
         "read.homes",
         "look into other people's homes",
-        "chmod o-rx on that home",
+        "run `chmod o-rx` on that home",
     ),
     probe(
         "write.models",
-        "change a model, or add one where it only reads",
+        "change a model, or add one to a read-only share",
         "run `comfy apply --only shares`",
     ),
     probe("write.code", "change the code that it runs", AGAIN),
@@ -92,13 +93,13 @@ pub const PROBES: &[Probe] = &[
     probe(
         "write.manifest",
         "change comfy.toml or comfy.lock",
-        "chmod go-w the two files and their folder",
+        "run `chmod go-w` on the two files and their folder",
     ),
-    probe("write.records", "change what comfy remembers", AGAIN),
+    probe("write.records", "change comfy's records", AGAIN),
     probe(
         "write.home",
         "write into your home",
-        "chmod go-w your home; look for folders in it that others may write",
+        "run `chmod go-w` on your home; look for folders in it that others can write",
     ),
     probe(
         "escape.links",
@@ -113,25 +114,25 @@ pub const PROBES: &[Probe] = &[
     probe("processes.signal", "signal your processes", AGAIN),
     probe(
         "processes.trace",
-        "take one of your processes over",
-        "raise kernel.yama.ptrace_scope, and look why the accounts are not apart",
+        "take over one of your processes",
+        "raise kernel.yama.ptrace_scope, and find out why the accounts are not separate",
     ),
     probe(
         "root.sudo",
         "become root with sudo",
-        "take the sandbox user and its groups out of sudoers",
+        "remove the sandbox user and its groups from sudoers",
     ),
     probe(
         "root.groups",
         "use a group that is as good as root",
-        "gpasswd -d the sandbox user from that group",
+        "remove the sandbox user from that group with `gpasswd -d`",
     ),
     probe(
         "root.containers",
-        "command a container engine, which is as good as root",
-        "take the sandbox user out of its group, or close its socket to others",
+        "control a container engine, which is as good as root",
+        "remove the sandbox user from its group, or close its socket to others",
     ),
-    probe("root.set-uid", "make a program that runs as root", AGAIN),
+    probe("root.set-uid", "create a program that runs as root", AGAIN),
     probe(
         "persist.cron",
         "leave a job for cron",
@@ -144,38 +145,38 @@ pub const PROBES: &[Probe] = &[
     ),
     probe(
         "persist.folders",
-        "put something where it is started at a login",
-        "chmod go-w that folder",
+        "install something that starts at a login",
+        "run `chmod go-w` on that folder",
     ),
     probe(
         "persist.services",
-        "leave a service of its own with systemd",
-        "loginctl disable-linger the sandbox user",
+        "leave a service with systemd",
+        "run `loginctl disable-linger` for the sandbox user",
     ),
     probe("network.internet", "reach the internet", AGAIN),
     probe(
         "network.names",
-        "ask for names, which is a way out too",
+        "resolve names, which also leaks data",
         AGAIN,
     ),
     probe(
         "network.loopback",
-        "reach another service of this machine",
+        "reach another service on this machine",
         AGAIN,
     ),
     probe(
         "network.sockets",
-        "reach a service of this machine through its socket",
+        "reach a service on this machine through its socket",
         AGAIN,
     ),
     probe(
         "network.abstract",
-        "reach a service of this machine through an abstract socket",
+        "reach a service on this machine through an abstract socket",
         AGAIN,
     ),
     probe(
         "network.listen",
-        "be reached from outside of its own network",
+        "be reached from outside its own network",
         AGAIN,
     ),
     probe(
@@ -185,23 +186,23 @@ pub const PROBES: &[Probe] = &[
     ),
     probe(
         "gpu.metal",
-        "compute on the GPU while it is confined (this one must work)",
-        "run it with `comfy run -- --cpu`, and tell us what it said",
+        "compute on the GPU while confined (this one must work)",
+        "run it with `comfy run -- --cpu`, and report its output",
     ),
 ];
 
-/// What was found of one probe.
+/// The verdict of one probe.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct ProbeVerdict {
     pub id: &'static str,
     pub what: &'static str,
     pub outcome: ProbeOutcome,
-    /// As whom it got through, or why it could not be tried.
+    /// As whom it succeeded, or why it could not be tried.
     pub detail: String,
     pub mend: Option<&'static str>,
 }
 
-/// What one try said of one probe.
+/// The result of one attempt at one probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeResult {
     pub by: ProbeAs,
@@ -210,7 +211,7 @@ pub struct ProbeResult {
     pub detail: String,
 }
 
-/// Everything that was said, judged: one of the tries getting through is enough to break it.
+/// Returns the verdicts: a single successful attempt breaks a probe.
 pub fn verdicts_of(said: &[ProbeResult]) -> Vec<ProbeVerdict> {
     let mut by_id: BTreeMap<&str, Vec<&ProbeResult>> = BTreeMap::new();
     for s in said {
@@ -223,7 +224,7 @@ pub fn verdicts_of(said: &[ProbeResult]) -> Vec<ProbeVerdict> {
             .map(|s| s.outcome)
             .max()
             .unwrap_or(ProbeOutcome::Untried);
-        // What was tried one way and held counts as held.
+        // Blocked in one of the ways counts as blocked if the others could not be tried.
         let held = all.iter().any(|s| s.outcome == ProbeOutcome::Held);
         let outcome = if worst == ProbeOutcome::Untried && held {
             ProbeOutcome::Held
@@ -231,7 +232,7 @@ pub fn verdicts_of(said: &[ProbeResult]) -> Vec<ProbeVerdict> {
             worst
         };
         let tell = |s: &&ProbeResult| match s.by {
-            ProbeAs::Bare => format!("as the bare account: {}", s.detail),
+            ProbeAs::Bare => format!("with the account alone: {}", s.detail),
             ProbeAs::Confined => format!("confined: {}", s.detail),
             ProbeAs::Stranger => s.detail.clone(),
         };
@@ -242,7 +243,7 @@ pub fn verdicts_of(said: &[ProbeResult]) -> Vec<ProbeVerdict> {
                 .filter(|s| s.outcome == ProbeOutcome::Broken)
                 .map(tell)
                 .collect(),
-            ProbeOutcome::Untried if all.is_empty() => vec!["it was not answered".into()],
+            ProbeOutcome::Untried if all.is_empty() => vec!["there was no answer".into()],
             ProbeOutcome::Untried => all.iter().map(|s| s.detail.clone()).collect(),
         };
         detail.dedup();
@@ -257,7 +258,7 @@ pub fn verdicts_of(said: &[ProbeResult]) -> Vec<ProbeVerdict> {
     PROBES.iter().map(one).collect()
 }
 
-/// A line of probe.py.
+/// Parses a line of probe.py.
 pub fn parse_result(by: ProbeAs, line: &str) -> Option<ProbeResult> {
     let (id, outcome, detail): (String, ProbeOutcome, String) = serde_json::from_str(line).ok()?;
     PROBES.iter().any(|p| p.id == id).then_some(ProbeResult {
@@ -268,7 +269,7 @@ pub fn parse_result(by: ProbeAs, line: &str) -> Option<ProbeResult> {
     })
 }
 
-/// The port of which probe.py says that it listens there.
+/// Parses the line in which probe.py says on which port it listens.
 pub fn parse_listening_port(line: &str) -> Option<u16> {
     let (id, _, port): (String, String, String) = serde_json::from_str(line).ok()?;
     (id == "listening").then(|| port.parse().ok())?
@@ -316,8 +317,8 @@ mod tests {
         insta::assert_snapshot!(told.join("\n"), @"
         Held read.keys [] 
         Untried read.mail [there is nothing of the kind on this machine] 
-        Broken read.homes [as the bare account: /home/bob] chmod o-rx on that home
-        Untried root.sudo [it was not answered]
+        Broken read.homes [with the account alone: /home/bob] run `chmod o-rx` on that home
+        Untried root.sudo [there was no answer]
         ");
     }
 }

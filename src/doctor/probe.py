@@ -207,7 +207,7 @@ def resolver(address):
 def stranger():
     port = q["port"]
     if not port:
-        return tell("clients.stranger", "untried", "ComfyUI does not run: `comfy start`")
+        return tell("clients.stranger", "untried", "ComfyUI is not running: `comfy start`")
 
     def get(_):
         s = socket.create_connection(("127.0.0.1", port), timeout=5)

@@ -1,4 +1,4 @@
-//! What there is to try on this machine: gathered by the owner, who knows where the own things are.
+//! What to try on this machine, gathered as the owner, who knows where private files are.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -6,19 +6,19 @@ use std::path::{Path, PathBuf};
 use crate::manifest::{EgressPolicy, ShareAccess};
 use crate::plan::Desired;
 
-/// Paths and numbers for probe.py; nothing secret is in it but where things are.
+/// Paths and numbers for probe.py; it contains no secrets except where things are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ProbeContext {
-    /// What must not be read, by the tail of the probe's id.
+    /// Paths that must not be readable, by the last part of the probe's id.
     pub read: BTreeMap<String, Vec<PathBuf>>,
-    /// What must not be written.
+    /// Paths that must not be writable.
     pub write: BTreeMap<String, Vec<PathBuf>>,
     /// Shares that the sandbox may write.
     pub shared: Vec<PathBuf>,
     pub manifest: PathBuf,
-    /// A folder of the sandbox user's own.
+    /// A folder that belongs to the sandbox user.
     pub own: PathBuf,
-    /// Folders of which something is started at a login.
+    /// Folders from which programs are started at a login.
     pub persist: Vec<PathBuf>,
     /// A process of the owner's, with this mark in its environment.
     pub owner_pid: u32,
@@ -26,17 +26,17 @@ pub struct ProbeContext {
     /// Groups that are as good as root, by name.
     pub powerful: BTreeMap<String, u32>,
     pub sockets: Vec<PathBuf>,
-    /// A service on loopback that the owner holds open meanwhile, and an abstract one.
+    /// A service on loopback that the owner keeps open meanwhile, and an abstract one.
     pub service: u16,
     #[serde(rename = "abstract")]
     pub abstract_name: Option<String>,
     pub resolvers: Vec<String>,
-    /// Something may leave.
+    /// Whether some outgoing connections are allowed.
     pub egress: bool,
-    /// Where ComfyUI is served now; 0: it does not run.
+    /// The port of the running ComfyUI; 0 if it is not running.
     pub port: u16,
     pub python: PathBuf,
-    /// As whom: the launcher says.
+    /// As whom to try; the launcher sets it.
     #[serde(rename = "as")]
     pub by: Option<super::ProbeAs>,
 }
@@ -94,7 +94,7 @@ const PERSIST: &[&str] = &[
     ".config/fish/config.fish",
     "Library/LaunchAgents",
 ];
-/// Systems' own names for what may become root, or read the disk.
+/// The systems' own groups whose members can become root, or read the disk.
 const POWERFUL: &[&str] = &[
     "root", "sudo", "wheel", "admin", "docker", "lxd", "libvirt", "disk", "shadow", "adm", "kvm",
     "staff",
@@ -113,7 +113,7 @@ const SOCKETS: &[&str] = &[
 ];
 
 impl ProbeContext {
-    /// For this machine. What is not there is left out.
+    /// Returns the context of this machine, without paths that do not exist.
     pub fn for_machine(d: &Desired, dir: &Path, port: u16) -> ProbeContext {
         let home = &d.owner.home;
         let there = |base: &Path, list: &[&str]| -> Vec<PathBuf> {
@@ -236,7 +236,7 @@ impl ProbeContext {
     }
 }
 
-/// Homes that are neither the owner's nor the sandbox user's.
+/// Returns homes that are neither the owner's nor the sandbox user's.
 fn other_homes(d: &Desired) -> Vec<PathBuf> {
     let root = Path::new(if d.platform.macos { "/Users" } else { "/home" });
     let own = [
@@ -259,7 +259,7 @@ fn other_homes(d: &Desired) -> Vec<PathBuf> {
     all
 }
 
-/// Some file of a tree, not too deep.
+/// Returns some file of a tree, not too deep.
 fn first_file(folder: &Path, depth: usize) -> Option<PathBuf> {
     let all: Vec<PathBuf> = std::fs::read_dir(folder)
         .ok()?

@@ -1,9 +1,9 @@
-//! Who gets in. Pure: from what is known of the other end and what the request says.
+//! Decides who is admitted, from what is known of the client and what the request says. Pure.
 //!
-//! The other end is known by its uid where the system tells (Linux), else by a token. Whoever it
-//! is, a browser must not be led here by another site: Host is compared with what the owner types
-//! (against DNS rebinding), Origin and Sec-Fetch-Site (Fetch Metadata, w3.org/TR/fetch-metadata)
-//! with the page that asks.
+//! The client is known by its uid if the system reports it (Linux), else by a token. In any case
+//! another web site must not be able to send a browser here: Host is compared with what the owner
+//! types (against DNS rebinding), and Origin and Sec-Fetch-Site (Fetch Metadata,
+//! w3.org/TR/fetch-metadata) with the requesting page.
 
 use std::net::IpAddr;
 
@@ -20,56 +20,55 @@ pub struct AccessRules {
     /// `comfyui.listen`, as written.
     pub listen: String,
     pub port: u16,
-    /// `allow_remote`: addresses of this machine are names of it too.
+    /// `allow_remote`: the addresses of this machine are accepted as Host too.
     pub remote: bool,
     /// The machine's own name.
     pub hostname: String,
 }
 
-/// What is known of the other end.
+/// What is known of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerIdentity {
     /// A process of this machine, by its uid.
     Local(u32),
-    /// It has closed its socket: nobody can say whose it was.
+    /// A client that has closed its socket, so that its uid is unknown.
     Gone,
-    /// On this machine, and the system does not tell whose.
+    /// A client on this machine, where the system does not report its uid.
     Untold,
     /// Another machine.
     Remote(IpAddr),
 }
 
-/// Whether the peer alone gets in.
+/// Whether the client is admitted by its identity alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PeerVerdict {
     In,
-    /// With a token, and why.
+    /// Admitted only with a token, and why.
     Token(&'static str),
     Out(String),
 }
 
-const UNTOLD: &str = "this system does not tell whose a connection is";
-const REMOTE: &str = "another machine does not tell whose a connection is";
-const ROOT: &str =
-    "root is not the owner, since services that run as root fetch addresses for others";
+const UNTOLD: &str = "this system does not report the user of a connection";
+const REMOTE: &str = "another machine does not report the user of a connection";
+const ROOT: &str = "root does not count as the owner, because services that run as root fetch addresses for \
+     others";
 
 impl AccessRules {
     pub fn judge_peer(&self, peer: PeerIdentity) -> PeerVerdict {
         let out = |why: String| PeerVerdict::Out(why);
         match (peer, &self.clients) {
             (PeerIdentity::Gone, _) => {
-                out("the connection was closed before anybody could say whose it is".into())
+                out("the connection was closed before its user could be determined".into())
             }
             (PeerIdentity::Local(uid), _) if uid == self.owner => PeerVerdict::In,
             (PeerIdentity::Local(0), _) => PeerVerdict::Token(ROOT),
             (PeerIdentity::Local(_) | PeerIdentity::Untold, ClientPolicy::Any) => PeerVerdict::In,
             (PeerIdentity::Local(uid), _) => out(format!(
-                "this ComfyUI belongs to another user than uid {uid} (network.clients in \
-                 comfy.toml)"
+                "this ComfyUI does not belong to uid {uid} (network.clients in comfy.toml)"
             )),
             (PeerIdentity::Untold, _) => PeerVerdict::Token(UNTOLD),
             (PeerIdentity::Remote(_), _) if !self.remote => out(
-                "this ComfyUI serves its own machine alone (comfyui.allow_remote in comfy.toml)"
+                "this ComfyUI serves only its own machine (comfyui.allow_remote in comfy.toml)"
                     .into(),
             ),
             (PeerIdentity::Remote(_), ClientPolicy::Any) => PeerVerdict::In,
@@ -82,7 +81,7 @@ impl AccessRules {
                     PeerVerdict::In
                 } else {
                     out(format!(
-                        "{ip} is not among the clients (network.clients in comfy.toml)"
+                        "{ip} is not an allowed client (network.clients in comfy.toml)"
                     ))
                 }
             }
@@ -90,7 +89,7 @@ impl AccessRules {
         }
     }
 
-    /// Whose place a connection takes that is not refused.
+    /// Returns whose slot an admitted connection takes.
     pub fn slot_owner(&self, peer: PeerIdentity, verdict: &PeerVerdict) -> SlotOwner {
         match (verdict, peer) {
             (PeerVerdict::Token(_), _) => SlotOwner::Unproven,
@@ -101,11 +100,11 @@ impl AccessRules {
         }
     }
 
-    /// Whether the request may come from the page that it comes from. `proven`: it brings the
-    /// owner's token, which no page makes a browser send for it.
+    /// Decides whether the requesting page may send the request. `proven`: the request has the
+    /// owner's token, which no page can make a browser send.
     ///
     /// # Errors
-    /// One line that says why not.
+    /// The reason for the refusal, in one line.
     pub fn judge_request(
         &self,
         method: &Method,
@@ -114,14 +113,14 @@ impl AccessRules {
         proven: bool,
     ) -> Result<(), String> {
         if *method == Method::CONNECT || *method == Method::TRACE {
-            return Err(format!("{method} is no request to ComfyUI"));
+            return Err(format!("{method} is not a method that ComfyUI supports"));
         }
         let host = single_value(headers, &HOST)?
-            .ok_or("the request names no Host")?
+            .ok_or("the request has no Host")?
             .to_ascii_lowercase();
         if !self.is_own_host(&host) {
             return Err(format!(
-                "Host {} is no name of this ComfyUI; it answers to localhost:{}",
+                "Host {} is not a name of this ComfyUI; use localhost:{}",
                 crate::text::escape_text(&host),
                 self.port
             ));
@@ -130,22 +129,22 @@ impl AccessRules {
             .authority()
             .is_some_and(|a| a.as_str().to_ascii_lowercase() != host)
         {
-            return Err("the address names another host than Host".into());
+            return Err("the host in the address differs from Host".into());
         }
         let origin = single_value(headers, &ORIGIN)?;
         if let Some(origin) = origin
             && origin.to_ascii_lowercase() != format!("http://{host}")
         {
             return Err(format!(
-                "a page of {} may not ask this ComfyUI",
+                "a page of {} must not send requests to this ComfyUI",
                 crate::text::escape_text(origin)
             ));
         }
         let site = single_value(headers, &HeaderName::from_static("sec-fetch-site"))?;
         match site {
             Some("same-origin" | "none") => Ok(()),
-            // Browsers tell it to addresses that they trust, which those of another machine by
-            // plain http are not.
+            // Browsers send it only to addresses that they trust, which plain http to another
+            // machine is not.
             None if is_loopback_name(self.host_without_port(&host))
                 || proven
                 || origin.is_some()
@@ -163,19 +162,19 @@ impl AccessRules {
                 Ok(())
             }
             None => Err(
-                "nobody can say which page asks: open the front page first, or send the \
-                token of `comfy open --token`"
+                "it is unknown which page sends the request: open the front page first, or send \
+                 the token of `comfy open --token`"
                     .into(),
             ),
             // Another port of this machine is the same site.
             Some(_) if is_followed_link(method, uri, headers) => Ok(()),
-            Some(_) => Err("another site asks, through a browser".into()),
+            Some(_) => Err("another site sent the request through a browser".into()),
         }
     }
 
-    /// Host without this ComfyUI's port.
+    /// Returns the host without this ComfyUI's port.
     fn host_without_port<'a>(&self, host: &'a str) -> Option<&'a str> {
-        // Port 80 is the one that http has anyway.
+        // Port 80 is http's default.
         host.strip_suffix(&format!(":{}", self.port))
             .or((self.port == 80).then_some(host))
     }
@@ -187,8 +186,7 @@ impl AccessRules {
         let ip = parse_address(name);
         let listen = self.listen.parse::<IpAddr>().ok();
         match ip {
-            // An address cannot be rebound; several of them are this machine's when it serves
-            // others.
+            // An address cannot be rebound; if this machine serves others, it has several.
             Some(ip) => ip.is_loopback() || self.remote || Some(ip) == listen,
             None => {
                 name == "localhost"
@@ -211,22 +209,23 @@ fn parse_address(name: &str) -> Option<IpAddr> {
         .ok()
 }
 
-/// A name that browsers trust (W3C Secure Contexts, 3.1).
+/// Returns whether browsers trust the name (W3C Secure Contexts, 3.1).
 fn is_loopback_name(name: Option<&str>) -> bool {
     name.is_some_and(|n| n == "localhost" || parse_address(n).is_some_and(|ip| ip.is_loopback()))
 }
 
-/// What a page of another site can have a browser ask for without an Origin.
+/// Returns whether a page of another site can have a browser send this method without an Origin.
 fn is_read_method(method: &Method) -> bool {
     [Method::GET, Method::HEAD].contains(method)
 }
 
-/// The page that does nothing but show itself, with or without a ticket.
+/// Returns whether the address is the front page, which does nothing but show itself, with or
+/// without a ticket.
 fn front_page(uri: &Uri) -> bool {
     uri.path() == "/" && uri.query().is_none_or(|q| q.starts_with("ticket="))
 }
 
-/// A link that somebody followed to the front page: it opens ComfyUI and does nothing.
+/// Returns whether the request is a followed link to the front page, which only opens ComfyUI.
 fn is_followed_link(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
     let is = |name: &'static str, value: &str| {
         headers
@@ -240,17 +239,17 @@ fn is_followed_link(method: &Method, uri: &Uri, headers: &HeaderMap) -> bool {
         && is("sec-fetch-dest", "document")
 }
 
-/// The value of a header that may stand there once.
+/// Returns the value of a header that may occur only once.
 fn single_value<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, String> {
     let mut all = headers.get_all(name).iter();
     let first = all.next();
     if all.next().is_some() {
-        return Err(format!("the request has two headers {name}"));
+        return Err(format!("the request has two {name} headers"));
     }
     first
         .map(|v| {
             v.to_str()
-                .map_err(|_| format!("the header {name} is not readable"))
+                .map_err(|_| format!("the header {name} cannot be read"))
         })
         .transpose()
 }
@@ -392,7 +391,7 @@ mod tests {
         ]
         .map(|l| ask(&r, l))
         .into();
-        insta::assert_snapshot!(all.join("\n"), @r#"
+        insta::assert_snapshot!(all.join("\n"), @"
         GET / host=localhost:8188
             in
         GET /object_info host=127.0.0.1:8188
@@ -406,40 +405,40 @@ mod tests {
         GET / host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate sec-fetch-dest=document
             in
         GET / host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate sec-fetch-dest=iframe
-            another site asks, through a browser
+            another site sent the request through a browser
         GET /free host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate sec-fetch-dest=document
-            another site asks, through a browser
+            another site sent the request through a browser
         GET /view?filename=a.png host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=no-cors sec-fetch-dest=image
-            another site asks, through a browser
+            another site sent the request through a browser
         GET /view?filename=a.png host=localhost:8188 sec-fetch-site=same-site sec-fetch-mode=no-cors sec-fetch-dest=image
-            another site asks, through a browser
+            another site sent the request through a browser
         POST /prompt host=evil.test:8188 origin=http://evil.test:8188
-            Host evil.test:8188 is no name of this ComfyUI; it answers to localhost:8188
+            Host evil.test:8188 is not a name of this ComfyUI; use localhost:8188
         POST /prompt host=localhost:8188 origin=http://evil.test
-            a page of http://evil.test may not ask this ComfyUI
+            a page of http://evil.test must not send requests to this ComfyUI
         POST /prompt host=localhost:8188 origin=null
-            a page of null may not ask this ComfyUI
+            a page of null must not send requests to this ComfyUI
         POST /prompt host=localhost:8188 origin=http://localhost:3000
-            a page of http://localhost:3000 may not ask this ComfyUI
+            a page of http://localhost:3000 must not send requests to this ComfyUI
         POST /prompt host=localhost:8188 origin=https://localhost:8188
-            a page of https://localhost:8188 may not ask this ComfyUI
+            a page of https://localhost:8188 must not send requests to this ComfyUI
         GET / host=localhost
-            Host localhost is no name of this ComfyUI; it answers to localhost:8188
+            Host localhost is not a name of this ComfyUI; use localhost:8188
         GET / host=localhost:81880
-            Host localhost:81880 is no name of this ComfyUI; it answers to localhost:8188
+            Host localhost:81880 is not a name of this ComfyUI; use localhost:8188
         GET / host=192.168.1.5:8188
-            Host 192.168.1.5:8188 is no name of this ComfyUI; it answers to localhost:8188
+            Host 192.168.1.5:8188 is not a name of this ComfyUI; use localhost:8188
         GET / host=atelier:8188
-            Host atelier:8188 is no name of this ComfyUI; it answers to localhost:8188
+            Host atelier:8188 is not a name of this ComfyUI; use localhost:8188
         GET /
-            the request names no Host
+            the request has no Host
         GET / host=localhost:8188 host=evil.test
-            the request has two headers host
+            the request has two host headers
         GET http://evil.test/ host=localhost:8188
-            the address names another host than Host
+            the host in the address differs from Host
         CONNECT evil.test:443 host=localhost:8188
-            CONNECT is no request to ComfyUI
-        "#);
+            CONNECT is not a method that ComfyUI supports
+        ");
         let open = rules(ClientPolicy::Any, true);
         for host in [
             "192.168.1.5:8188",
@@ -484,26 +483,19 @@ mod tests {
         GET /?ticket=x host=192.168.1.5:8188
             in
         GET /?share=x host=192.168.1.5:8188 referer=http://evil.test/
-            nobody can say which page asks: open the front page first, or send the token of `comfy \
-            open --token`
+            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
         GET /manager/reboot host=192.168.1.5:8188 referer=http://evil.test/
-            nobody can say which page asks: open the front page first, or send the token of `comfy \
-            open --token`
+            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
         GET /manager/reboot host=192.168.1.5:8188
-            nobody can say which page asks: open the front page first, or send the token of `comfy \
-            open --token`
+            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
         HEAD /manager/reboot host=atelier:8188
-            nobody can say which page asks: open the front page first, or send the token of `comfy \
-            open --token`
+            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
         GET /manager/reboot host=atelier:8188 referer=http://atelier:8188.evil.test/
-            nobody can say which page asks: open the front page first, or send the token of `comfy \
-            open --token`
+            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
         GET /manager/reboot host=atelier:8188 referer=http://atelier:8188@evil.test/
-            nobody can say which page asks: open the front page first, or send the token of `comfy \
-            open --token`
+            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
         GET /manager/reboot host=atelier:8188 referer=https://atelier:8188/
-            nobody can say which page asks: open the front page first, or send the token of `comfy \
-            open --token`
+            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
         GET /view?filename=a.png host=atelier:8188 referer=http://atelier:8188/
             in
         GET /object_info host=ATELIER:8188 referer=http://atelier:8188

@@ -1,4 +1,4 @@
-//! Connections at once, and whose they are: nobody takes the owner's.
+//! Limits of simultaneous connections for each kind of client, so that nobody takes the owner's.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::IpAddr;
@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::task::AbortHandle;
 
-/// Kept for the owner; a browser opens six to a server and one for each of its web sockets.
+/// Slots kept for the owner; a browser opens six connections to a server and one for each web
+/// socket.
 pub const OWNER: usize = 512;
-/// For everybody else who is let in, together.
+/// Slots for all other admitted clients together.
 pub const OTHERS: usize = 384;
-/// For one user or one address of these.
+/// Slots for one user or one address among these.
 pub const EACH: usize = 128;
-/// For those who have yet to show a ticket or a token. One more ends the oldest of them: who holds
-/// such a place and says nothing keeps nobody out.
+/// Slots for clients that have not shown a ticket or a token yet. One more closes the oldest of
+/// them, so that a silent client keeps nobody out.
 pub const UNPROVEN: usize = 128;
 
 /// Whose a place is.
@@ -22,9 +23,9 @@ pub enum SlotOwner {
     Owner,
     Uid(u32),
     Address(IpAddr),
-    /// Any user of this machine, where the system does not tell which.
+    /// Any user of this machine, if the system does not report which.
     Anybody,
-    /// Who has yet to prove to be the owner.
+    /// A client that has not proved to be the owner yet.
     Unproven,
 }
 
@@ -35,7 +36,7 @@ pub struct ConnectionSlots(Mutex<SlotCounts>);
 struct SlotCounts {
     by: BTreeMap<SlotOwner, usize>,
     next: u64,
-    /// The oldest first; without a handle until its task is there.
+    /// The unproven connections, oldest first; without a handle until the task exists.
     unproven: VecDeque<(u64, Option<AbortHandle>)>,
 }
 
@@ -82,7 +83,7 @@ impl ConnectionSlots {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place, or nothing where the share is used up.
+    /// Returns a slot, or `None` if no slot of that kind is free.
     pub fn acquire_slot(self: &Arc<Self>, whose: SlotOwner) -> Option<ConnectionSlot> {
         let mut held = self.lock_counts();
         if !held.has_room(whose) {
@@ -95,7 +96,7 @@ impl ConnectionSlots {
             if held.unproven.len() >= UNPROVEN
                 && let Some((_, Some(oldest))) = held.unproven.pop_front()
             {
-                // Its place comes back when its task is gone.
+                // Its slot is free again once its task has ended.
                 oldest.abort();
             }
             held.unproven.push_back((id, None));
@@ -108,7 +109,7 @@ impl ConnectionSlots {
         })
     }
 
-    /// The task that serves the connection of a place.
+    /// Sets the task that serves the connection of a slot.
     pub fn set_task(&self, id: u64, task: AbortHandle) {
         if let Some((_, slot)) = self
             .lock_counts()
@@ -121,7 +122,7 @@ impl ConnectionSlots {
     }
 }
 
-/// A connection's; dropped with it.
+/// A connection's slot, dropped with the connection.
 pub struct ConnectionSlot {
     places: Arc<ConnectionSlots>,
     whose: Mutex<SlotOwner>,
@@ -133,8 +134,8 @@ impl ConnectionSlot {
         self.whose.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It showed a ticket or a token: from now on it is the owner's. `false`: the owner has no
-    /// place left.
+    /// Makes the connection the owner's after it has shown a ticket or a token. Returns `false` if
+    /// the owner has no free slot.
     pub fn prove_owner(&self) -> bool {
         let mut whose = self.lock_owner();
         if *whose != SlotOwner::Unproven {

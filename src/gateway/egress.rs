@@ -1,9 +1,9 @@
-//! The way out: an HTTP proxy inside the launch's network that knows one method, CONNECT, and
-//! passes to the hosts of `network.egress` alone. Names are resolved and connections made outside,
-//! by a thread that never went in.
+//! The egress proxy: an HTTP proxy inside the launch's network that supports only CONNECT, and only
+//! to the hosts of `network.egress`. A thread that stays outside resolves names and makes
+//! connections.
 //!
-//! An allowed host is a way for anything that ComfyUI can read to leave: the stream is encrypted
-//! end to end.
+//! Anything that ComfyUI can read can leave through an allowed host: the stream is encrypted end to
+//! end.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -23,19 +23,19 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use crate::host::net::nearness::{self, Nearness};
 use crate::manifest::EgressPolicy;
 
-/// How long a host may take to answer at all.
+/// How long a host may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Connections of ComfyUI's at once; more of them wait. The process has the owner's too.
+/// Simultaneous connections of ComfyUI's; more of them wait. The process serves the owner's too.
 const AT_ONCE: usize = 256;
-/// Refused hosts that are named in the log; a node that asks for more of them says nothing new.
+/// The number of refused hosts that are logged; more of them would tell nothing new.
 pub const NAMED: usize = 100;
 
 pub struct EgressProxy {
     egress: EgressPolicy,
-    /// Nobody, where nothing may leave.
+    /// The dialer; `None` if no connections are allowed.
     outside: Option<OutboundDialer>,
     refused: Mutex<BTreeSet<String>>,
-    /// Where refusals are told; it waits for nobody.
+    /// Where refusals are logged; sending does not block.
     tell: Box<dyn Fn(String) + Send + Sync>,
 }
 
@@ -45,7 +45,7 @@ type Wish = (
     oneshot::Sender<Result<std::net::TcpStream, String>>,
 );
 
-/// Asks the thread outside.
+/// Sends requests to the thread outside.
 pub struct OutboundDialer(mpsc::UnboundedSender<Wish>);
 
 impl OutboundDialer {
@@ -74,7 +74,7 @@ impl OutboundDialer {
 
     async fn connect(&self, host: &str, port: u16) -> Result<TcpStream, String> {
         let (tell, hear) = oneshot::channel();
-        let lost = "the way out is closed";
+        let lost = "the egress proxy has stopped";
         self.0
             .send((host.into(), port, tell))
             .map_err(|_| lost.to_string())?;
@@ -96,7 +96,7 @@ async fn connect_allowed(host: &str, port: u16) -> Result<std::net::TcpStream, S
                 continue;
             }
             match TcpStream::connect(address).await {
-                // Meanwhile the address may have become the machine's own.
+                // The address may have become this machine's own since the check.
                 Ok(stream)
                     if stream
                         .local_addr()
@@ -112,26 +112,27 @@ async fn connect_allowed(host: &str, port: u16) -> Result<std::net::TcpStream, S
     };
     tokio::time::timeout(PATIENCE, work)
         .await
-        .unwrap_or_else(|_| Err("it does not answer".into()))
+        .unwrap_or_else(|_| Err("no answer".into()))
 }
 
-/// Whether a connection to `to` leaves this machine and its network, as they are at this moment.
+/// Ensures that a connection to `to` leaves this machine and its network, as they are at this
+/// moment.
 ///
 /// # Errors
-/// It does not, or nobody can say.
+/// It does not, or that is unknown.
 fn ensure_outside(to: SocketAddr) -> Result<(), String> {
     match nearness::nearness_of(to.ip()) {
         Ok(Nearness::Outside) => Ok(()),
         Ok(_) => Err(refused_address(to.ip())),
-        Err(e) => Err(format!("how near {} is: {e}", to.ip())),
+        Err(e) => Err(format!("could not determine where {} is: {e}", to.ip())),
     }
 }
 
 fn refused_address(ip: IpAddr) -> String {
-    format!("{ip} is no address of the internet")
+    format!("{ip} is not an internet address")
 }
 
-/// The line of comfy.toml that lets it pass.
+/// Returns the line of comfy.toml that allows the host.
 fn manifest_remedy(egress: &EgressPolicy, host: &str, port: u16) -> String {
     let mut list = if let EgressPolicy::Only(list) = egress {
         list.clone()
@@ -157,7 +158,7 @@ impl EgressProxy {
         }
     }
 
-    /// Serves every connection of `listener`, for ever.
+    /// Serves every connection of `listener`, without end.
     pub async fn accept_connections(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         loop {
@@ -200,7 +201,7 @@ impl EgressProxy {
         let Some((host, port)) = target else {
             return text_response(
                 StatusCode::BAD_REQUEST,
-                "this is a proxy, and the request names no host",
+                "this is a proxy, and the request does not name a host",
             );
         };
         let port = port.unwrap_or(if request.method() == Method::CONNECT {
@@ -219,7 +220,7 @@ impl EgressProxy {
         if request.method() != Method::CONNECT {
             return text_response(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "only CONNECT passes: use https",
+                "only CONNECT is supported: use https",
             );
         }
         let mut server = match outside.connect(&host, port).await {
@@ -238,10 +239,11 @@ impl EgressProxy {
         Response::default()
     }
 
-    /// Tells it the first time.
+    /// Logs the first refusal of a host and returns its text.
     fn log_refusal(&self, host: &str, port: u16) -> String {
         let line = format!(
-            "ComfyUI asked for {host}:{port}, which network.egress does not allow; to allow it: {}",
+            "ComfyUI tried to reach {host}:{port}, which network.egress does not allow; to allow \
+             it: {}",
             manifest_remedy(&self.egress, host, port)
         );
         let plain = host.len() < 254

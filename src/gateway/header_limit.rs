@@ -12,23 +12,23 @@ use tokio::net::TcpStream;
 
 use super::relay::ClientConnection;
 
-/// How hyper begins its own refusal (RFC 6585, 5), which is all that it says then.
+/// The beginning of hyper's own refusal (RFC 6585, 5), after which it sends nothing else.
 const TOO_LARGE: &[u8] = b"HTTP/1.1 431 Request Header Fields Too Large\r\n";
-/// What is wrong are the cookies, which a page of any server on this machine can set: without them
-/// the browser gets in again.
+/// The cause is cookies, which a page of any server on this machine can set: without them the
+/// browser is admitted again.
 const DROP: &[u8] = b"clear-site-data: \"cookies\"\r\n";
 
-/// Bytes of such a request that are thrown away, more than the cookies that a browser keeps for one
-/// host (180 of 4 KiB), and for how long: a connection that is closed before all of it has come is
-/// reset, and the answer with it.
+/// How many bytes of such a request are read and discarded (more than the cookies that a browser
+/// keeps for one host, 180 of 4 KiB), and for how long: if the connection were closed before the
+/// whole request has arrived, it would be reset and the answer lost.
 const UNREAD: u64 = 1 << 20;
 const FAREWELL: Duration = Duration::from_millis(500);
 
-/// Adds to hyper's refusal of too many headers that the browser drops its cookies.
+/// Adds a header to hyper's refusal of too many headers that makes the browser drop its cookies.
 pub struct HeaderLimitReader(pub TcpStream, pub Arc<ClientConnection>);
 
 impl HeaderLimitReader {
-    /// Reads on after hyper has let go of it, in the same place.
+    /// Reads the rest after hyper has dropped the connection.
     fn read_rest(&self) -> Result<()> {
         let stream = std::net::TcpStream::from(self.0.as_fd().try_clone_to_owned()?);
         let (mut stream, line) = (TcpStream::from_std(stream)?, Arc::clone(&self.1));
@@ -64,10 +64,10 @@ impl AsyncWrite for HeaderLimitReader {
             return Pin::new(&mut self.0).poll_write(cx, buf);
         };
         let whole = [TOO_LARGE, DROP, rest].concat();
-        // Nothing of the connection waits before it, and a browser that reads nothing is not told.
+        // Nothing is queued before it, and a browser that does not read is not told.
         let written = ready!(Pin::new(&mut self.0).poll_write(cx, &whole))?;
         if written < whole.len() {
-            return Poll::Ready(Err(Error::other("the refusal was not taken")));
+            return Poll::Ready(Err(Error::other("the refusal could not be sent")));
         }
         Poll::Ready(self.read_rest().map(|()| buf.len()))
     }

@@ -1,16 +1,16 @@
-//! What passes of an answer's headers, and what a browser may keep of it.
+//! Filters an answer's headers, and limits what a browser may keep of it.
 //!
-//! A node answers as ComfyUI. So the list says what passes, not what does not: a header that
-//! browsers learn tomorrow is left out. A report of a violated policy, a preconnect and a network
-//! error log are requests that no policy governs (CSP 3, 6.8.1), and a copy in the browser outlives
-//! its node.
+//! A node answers in ComfyUI's name. So the list contains the headers that pass, not those that do
+//! not: a header that browsers learn tomorrow is dropped. A report of a violated policy, a
+//! preconnect and a network error log are requests that no policy governs (CSP 3, 6.8.1), and a
+//! copy in the browser outlives its node.
 
 use hyper::StatusCode;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 
-/// What ComfyUI's answers need: the body and how to read it (RFC 9110, 8), parts of files (14),
-/// downloads (RFC 6266), conditions (13), and what a program does after a refusal. ComfyUI sets no
-/// cookie and its frontend reads no header of ComfyUI's own.
+/// The headers that ComfyUI's answers need: for the body and how to read it (RFC 9110, 8), parts of
+/// files (14), downloads (RFC 6266), conditions (13), and retries after a refusal. ComfyUI does not
+/// set cookies, and its frontend does not read headers of ComfyUI's own.
 const PASS: &[&str] = &[
     "accept-ranges",
     "allow",
@@ -28,7 +28,7 @@ const PASS: &[&str] = &[
     "x-content-type-options",
 ];
 
-/// What a switch to a web socket needs (RFC 6455, 4.2.2).
+/// The headers that a switch to a web socket needs (RFC 6455, 4.2.2).
 const SWITCH: &[&str] = &[
     "connection",
     "date",
@@ -38,10 +38,10 @@ const SWITCH: &[&str] = &[
     "upgrade",
 ];
 
-/// Headers of one launch.
+/// The filter for the headers of one launch.
 pub struct HeaderFilter {
-    /// Stands before every entity tag. What a browser kept of an earlier launch, or of whoever had
-    /// the port before, is therefore never said to be unchanged, whatever tag a node gave it.
+    /// The prefix of every entity tag. What a browser kept from an earlier launch, or from another
+    /// program on the port, is therefore never reported as unchanged, whatever tag a node gave it.
     tag: String,
 }
 
@@ -50,8 +50,8 @@ impl HeaderFilter {
         HeaderFilter { tag }
     }
 
-    /// Conditions of a request: tags of this launch as ComfyUI made them; others, and dates, which
-    /// anybody can have written, are left out.
+    /// Filters the conditions of a request: tags of this launch are restored to ComfyUI's own;
+    /// other tags, and dates, which anybody can have written, are removed.
     pub fn filter_request(&self, headers: &mut HeaderMap) {
         headers.remove(header::IF_MODIFIED_SINCE);
         for name in [header::IF_NONE_MATCH, header::IF_RANGE] {
@@ -72,14 +72,14 @@ impl HeaderFilter {
         }
     }
 
-    /// `"TAG-x"` is `"x"`.
+    /// Turns `"TAG-x"` into `"x"`.
     fn untagged(&self, tag: &str) -> Option<String> {
         let (weak, opaque) = split_etag(tag)?;
         let rest = opaque.strip_prefix(self.tag.as_str())?.strip_prefix('-')?;
         Some(format!("{weak}\"{rest}\""))
     }
 
-    /// Headers of an answer. `host`: what the request asks for.
+    /// Filters the headers of an answer. `host` is the Host of the request.
     pub fn filter_response(
         &self,
         status: StatusCode,
@@ -113,9 +113,9 @@ impl HeaderFilter {
         if let Some(tag) = tagged {
             headers.insert(header::ETAG, tag);
         }
-        // Whatever is kept is asked for again each time, which costs an answer without a body; a
-        // redirect or an error is not kept at all. Pictures too: what came as one is read as
-        // anything by a script that fetches the same address.
+        // A kept answer is validated each time, which costs an answer without a body; a redirect or
+        // an error is not kept at all. This applies to pictures too: a script that fetches the same
+        // address can read them as anything.
         let kept = status.is_success() || status == StatusCode::NOT_MODIFIED;
         headers.insert(
             header::CACHE_CONTROL,
@@ -125,17 +125,17 @@ impl HeaderFilter {
     }
 }
 
-/// `W/` where it is there, and what stands between the quotes (RFC 9110, 8.8.3).
+/// Returns the optional `W/` and the text between the quotes (RFC 9110, 8.8.3).
 fn split_etag(tag: &str) -> Option<(&'static str, &str)> {
     let tag = tag.trim();
     let (weak, rest) = tag.strip_prefix("W/").map_or(("", tag), |r| ("W/", r));
     let opaque = rest.strip_prefix('"')?.strip_suffix('"')?;
-    // A tag with a comma cannot be told from two of them.
+    // A tag with a comma cannot be distinguished from two tags.
     (!opaque.contains(['"', ','])).then_some((weak, opaque))
 }
 
-/// Whether a redirect stays with this ComfyUI, as browsers read an address: a backslash is a slash,
-/// and two of them begin a host.
+/// Returns whether a redirect stays with this ComfyUI, as browsers read an address: a backslash is
+/// a slash, and two of them begin a host.
 fn leads_here(to: &str, host: &str) -> bool {
     let plain = !to.is_empty() && to.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
     let path = |p: &str| p.is_empty() || (p.starts_with(['/', '?', '#']) && !p.starts_with("//"));
@@ -152,12 +152,12 @@ fn leads_here(to: &str, host: &str) -> bool {
     plain && (relative || absolute)
 }
 
-/// What a node's JavaScript may do in the owner's browser: everything with this ComfyUI, nothing
-/// with anybody else.
+/// Sets what a node's JavaScript may do in the owner's browser: everything with this ComfyUI,
+/// nothing with other servers.
 ///
-/// It is the only policy of the answer, and reports nowhere. ComfyUI's page evaluates code and
-/// works with blobs. `ws:` is named since not every browser takes it for `'self'`. Leaving the page
-/// by its address bar is nothing that a policy could forbid.
+/// It is the only policy of the answer, and has no report address. ComfyUI's page evaluates code
+/// and works with blobs. `ws:` is listed because not every browser includes it in `'self'`. No
+/// policy can forbid navigation to another address.
 fn set_security_headers(headers: &mut HeaderMap, host: &str) {
     let policy = format!(
         "default-src 'self' data: blob:; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; \

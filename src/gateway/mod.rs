@@ -1,11 +1,11 @@
-//! The front: one process between ComfyUI and everybody else, under a uid that is neither the
-//! sandbox's nor the owner's.
+//! The gateway: a process between ComfyUI and everybody else, under a uid that is neither the
+//! sandbox user's nor the owner's.
 //!
-//! It holds the port outside and speaks to ComfyUI inside the launch's network; what ComfyUI may
-//! ask of the world goes through it as well: [`egress`]. [`access`] says who gets in (pure),
-//! [`tokens`] proves it where the system does not tell, [`connection_limits`] how many connections
-//! each may have. [`relay`] passes requests on and [`headers`] says what of an answer; [`process`]
-//! is the process.
+//! It owns the port outside and talks to ComfyUI inside the launch's network; ComfyUI's outgoing
+//! connections pass through it as well ([`egress`]). [`access`] decides who is admitted (pure),
+//! [`tokens`] proves the owner if the system does not report a client's uid, and
+//! [`connection_limits`] limits connections. [`relay`] passes requests on, [`headers`] filters the
+//! headers of answers, and [`process`] is the process.
 
 pub mod access;
 pub mod connection_limits;
@@ -21,24 +21,24 @@ use std::os::fd::RawFd;
 
 use super::manifest::EgressPolicy;
 
-/// What the launcher asks of it, on stdin.
+/// The configuration that the launcher sends on stdin.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct GatewayConfig {
-    /// Whom it becomes, uid and gid alike.
+    /// The uid and gid that it takes on.
     pub uid: u32,
-    /// Bound by root, outside.
+    /// The port's listener, bound by root, outside.
     pub listener: RawFd,
-    /// The launch's network, where it has one of its own.
+    /// The launch's network, if it has its own.
     pub network: Option<RawFd>,
-    /// Where ComfyUI listens in there.
+    /// Where ComfyUI listens inside that network.
     pub inner: SocketAddr,
     pub rules: access::AccessRules,
-    /// Where the proxy for the way out listens, in there too.
+    /// Where the egress proxy listens, also inside.
     pub proxy: SocketAddr,
     pub egress: EgressPolicy,
     pub secret: tokens::LaunchSecret,
-    /// A pipe for what goes wrong; its end without a word means that it listens.
+    /// A pipe for errors; closed without a message, it means that the gateway listens.
     pub report: RawFd,
-    /// Who started it: without that process it ends.
+    /// The process that started it; the gateway exits with that process.
     pub launcher: i32,
 }

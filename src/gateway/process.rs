@@ -1,4 +1,4 @@
-//! The process of the front: takes what root opened for it, becomes nobody, then listens.
+//! The gateway's process: it takes what root opened for it, drops its privileges, then listens.
 
 use std::convert::Infallible;
 use std::io::Write;
@@ -28,15 +28,15 @@ use crate::host::roles::serve::{self, Report, RoleConfig};
 use crate::manifest::EgressPolicy;
 use crate::problem::{Context, Result};
 
-/// Those that are turned away and may still read why.
+/// The number of refused clients that may still read the reason.
 const PARTING: usize = 32;
-/// For how long.
+/// How long a refused client may read.
 const FAREWELL: Duration = Duration::from_millis(500);
-/// Bytes of them that are thrown away.
+/// The number of bytes of theirs that are discarded.
 const UNREAD: u64 = 1 << 16;
-/// Two for each connection, and the way out's.
+/// Two for each connection, and those of the egress proxy.
 const OPEN_FILES: u64 = 8192;
-/// How long a request may take to say what it is.
+/// How long a request may take to send its head.
 const HEAD: Duration = Duration::from_secs(30);
 
 impl RoleConfig for GatewayConfig {
@@ -47,8 +47,8 @@ impl RoleConfig for GatewayConfig {
     }
 }
 
-/// Serves until its stdin ends. The first line of it is the [`GatewayConfig`]. Must be called while
-/// there is one thread.
+/// Serves until its stdin is closed. The first line of stdin is the [`GatewayConfig`]. Must be
+/// called while the process has one thread.
 pub fn serve_gateway() -> ExitCode {
     serve::serve(
         crate::render::print_problem,
@@ -59,21 +59,24 @@ pub fn serve_gateway() -> ExitCode {
             nix::sys::stat::umask(fs::as_mode(0o077));
             let listener = std::net::TcpListener::from(serve::adopt_fd(config.listener)?);
             listener.set_nonblocking(true).context("listen")?;
-            // Both belong to the network outside, where this process does not stay.
-            let peers = peer::of_this_system().context("ask whose connections are")?;
+            // Both belong to the network outside, which this process leaves.
+            let peers = peer::of_this_system().context(
+                "prepare to look up the users of \
+                connections",
+            )?;
             let (outer, dropped) = drop_privileges(&config)?;
             run_gateway(config, listener, peers.as_ref(), outer, report, &dropped).map(|()| 0)
         },
     )
 }
 
-/// What of the gateway reaches outside and inside: who dials, and where the proxy listens.
+/// What connects the gateway to outside and inside: the dialer and the proxy's listener.
 struct Outer {
     dialer: Option<OutboundDialer>,
     proxy: std::net::TcpListener,
 }
 
-/// Serves, as nobody.
+/// Serves without privileges.
 fn run_gateway(
     config: GatewayConfig,
     listener: std::net::TcpListener,
@@ -82,7 +85,7 @@ fn run_gateway(
     report: &mut Report,
     _: &Dropped,
 ) -> Result<()> {
-    // The log may take its time, and whoever has a page open does not wait for that.
+    // The log may be slow, and clients must not wait for it.
     let (tell, told) = std::sync::mpsc::sync_channel::<String>(egress::NAMED);
     std::thread::spawn(move || {
         told.iter()
@@ -99,9 +102,9 @@ fn run_gateway(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .context("start the front")?;
+        .context("start the gateway")?;
     std::thread::spawn(|| {
-        // Where nothing else tells that the launcher has ended.
+        // In case nothing else shows that the launcher has exited.
         let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
         std::process::exit(0);
     });
@@ -116,10 +119,10 @@ fn run_gateway(
     })
 }
 
-/// Goes into the launch's network, becomes an account that does not exist, and lets go of the file
-/// system. The thread that stays outside is as poor; the proxy's listener is inside.
+/// Enters the launch's network, takes on a uid that no account has, and gives up the file system.
+/// The thread that stays outside has no more rights; the proxy's listener is inside.
 fn drop_privileges(config: &GatewayConfig) -> Result<(Outer, Dropped)> {
-    // Every thread has its own confinement: it comes before the second one.
+    // Each thread has its own confinement, so this comes before the second thread.
     credentials::set_no_new_privs()?;
     #[cfg(target_os = "linux")]
     crate::host::confine::landlock_rules::apply_rules(
@@ -133,7 +136,7 @@ fn drop_privileges(config: &GatewayConfig) -> Result<(Outer, Dropped)> {
     let dialer = (config.egress != EgressPolicy::Deny)
         .then(OutboundDialer::start_thread)
         .transpose()
-        .context("start the way out")?;
+        .context("start the egress proxy")?;
     #[cfg(target_os = "linux")]
     {
         if let Some(network) = config.network {
@@ -142,16 +145,16 @@ fn drop_privileges(config: &GatewayConfig) -> Result<(Outer, Dropped)> {
     }
     let proxy = std::net::TcpListener::bind(config.proxy)
         .and_then(|l| l.set_nonblocking(true).map(|()| l))
-        .context("listen for the way out")?;
+        .context("listen for the egress proxy")?;
     let groups = credentials::clear_groups()?;
     let dropped = credentials::set_ids_permanently(config.uid, config.uid, groups)?;
     credentials::set_not_dumpable();
-    // A change of identity undoes it.
+    // A change of identity would undo it.
     serve::die_with_parent(config.launcher)?;
     Ok((Outer { dialer, proxy }, dropped))
 }
 
-/// Serves every connection of `listener`, for ever.
+/// Serves every connection of `listener`, without end.
 pub async fn accept_connections(
     listener: &TcpListener,
     front: &Arc<GatewayRelay>,
@@ -162,7 +165,7 @@ pub async fn accept_connections(
         Arc::new(Semaphore::new(PARTING)),
     );
     loop {
-        // Out of descriptors, for example: it passes.
+        // Such as out of descriptors, which is temporary.
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
@@ -177,7 +180,7 @@ pub async fn accept_connections(
             turn_away(
                 stream,
                 "503 Service Unavailable",
-                "there are too many connections of the same user",
+                "the same user has too many connections",
                 &parting,
             );
             continue;
@@ -189,9 +192,9 @@ pub async fn accept_connections(
     }
 }
 
-/// One answer, whatever is asked, and the end. What was sent meanwhile is thrown away unread, for a
-/// moment and where few are turned away: a connection that is closed before all of it has come is
-/// reset, and the answer with it.
+/// Sends one answer, whatever the request, and closes the connection. What the client sends
+/// meanwhile is discarded, for a moment and if few clients are being refused: if the connection
+/// were closed before the whole request has arrived, it would be reset and the answer lost.
 fn turn_away(stream: TcpStream, status: &str, why: &str, parting: &Arc<Semaphore>) {
     let body = format!("comfy: {why}\n");
     let head = "content-type: text/plain; charset=utf-8\r\ncache-control: no-store\r\nconnection: \
@@ -201,7 +204,7 @@ fn turn_away(stream: TcpStream, status: &str, why: &str, parting: &Arc<Semaphore
         body.len()
     );
     let Ok(place) = Arc::clone(parting).try_acquire_owned() else {
-        // It takes what there is room for, and that is more than this.
+        // The socket's buffer has room for more than this.
         drop(stream.into_std().map(|mut s| s.write(answer.as_bytes())));
         return;
     };
@@ -233,7 +236,7 @@ async fn serve_connection(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
         .preserve_header_case(true);
-    // The other end went away, or spoke no HTTP.
+    // The client disconnected, or did not speak HTTP.
     let _ = server
         .serve_connection(TokioIo::new(stream), service)
         .with_upgrades()
@@ -245,7 +248,7 @@ fn identify_peer(stream: &TcpStream, peers: &dyn PeerLookup) -> PeerIdentity {
         return PeerIdentity::Gone;
     };
     let ip = peer.ip().to_canonical();
-    // A connection from this machine to an address of its own has the same one at both ends.
+    // A connection from this machine to one of its own addresses has the same address at both ends.
     if !ip.is_loopback() && ip != own.ip().to_canonical() {
         return match peers.uid(peer, own) {
             Ok(Some(uid)) => PeerIdentity::Local(uid),

@@ -1,4 +1,4 @@
-//! Passing on: requests to ComfyUI and its answers back, each body as it comes, web sockets as two
+//! Relays requests to ComfyUI and its answers back: bodies as they come, web sockets as two
 //! streams.
 
 use std::net::SocketAddr;
@@ -24,16 +24,17 @@ pub struct GatewayRelay {
     pub inner: SocketAddr,
     desk: Mutex<SessionStore>,
     filter: HeaderFilter,
-    /// Cookies are the same for every port of a machine: the port is in the name.
+    /// The cookie's name, which contains the port because cookies are shared by all ports of a
+    /// host.
     cookie: String,
-    /// Says which launch this browser saw last: name and value.
+    /// Name and value of the cookie that says which launch this browser saw last.
     seen: (String, String),
 }
 
-/// One connection from outside, and the one to ComfyUI that goes with it.
+/// A connection from outside, with its connection to ComfyUI.
 pub struct ClientConnection {
     pub verdict: PeerVerdict,
-    /// Held as well by a web socket that it became, until that ends.
+    /// The slot; a web socket that the connection became holds it too, until it closes.
     place: Arc<ConnectionSlot>,
     upstream: tokio::sync::Mutex<Option<SendRequest<Incoming>>>,
 }
@@ -48,8 +49,7 @@ impl ClientConnection {
     }
 }
 
-/// What concerns one connection and not the message (RFC 9110, 7.6.1); hyper frames bodies by
-/// itself.
+/// Headers of a connection and not of the message (RFC 9110, 7.6.1); hyper frames bodies itself.
 const HOP: &[&str] = &[
     "connection",
     "keep-alive",
@@ -63,7 +63,8 @@ const HOP: &[&str] = &[
     "expect",
 ];
 
-/// With it a browser asks for the script of a service worker (Service Workers, "Service-Worker").
+/// The header with which a browser requests the script of a service worker (Service Workers,
+/// "Service-Worker").
 const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
 const CROWDED: &str = "the owner has too many connections";
 
@@ -139,7 +140,7 @@ impl GatewayRelay {
         response
     }
 
-    /// Whether a browser comes to the front page for the first time in this launch.
+    /// Returns whether a browser opens the front page for the first time in this launch.
     fn is_first_visit(&self, request: &Request<Incoming>) -> bool {
         let page = request
             .headers()
@@ -150,17 +151,17 @@ impl GatewayRelay {
         *request.method() == Method::GET && request.uri().path() == "/" && page && !known
     }
 
-    /// Has the browser drop what it kept of this address: files of another launch, or of whoever
-    /// had the port while ComfyUI did not run, which may say that they are good for a year. Only
-    /// the cache: `"storage"` would take the workflows with it that ComfyUI's page keeps there
-    /// until they are saved, and what it would be for, service workers, [`refuse_service_worker`]
-    /// removes. Browsers heed it where they know service workers at all.
+    /// Makes the browser drop what it kept from this address: files of another launch, or of
+    /// another program that had the port while ComfyUI was not running, which may claim to be valid
+    /// for a year. It clears only the cache: `"storage"` would also remove the workflows that
+    /// ComfyUI's page keeps there until they are saved, and service workers, its purpose, are
+    /// removed by [`refuse_service_worker`]. Browsers that know service workers honour it.
     fn clear_browser_cache(&self, response: &mut Response<Body>) {
         let (name, value) = &self.seen;
         response
             .headers_mut()
             .insert("clear-site-data", HeaderValue::from_static("\"cache\""));
-        // It proves nothing, so it may come along when somebody follows a link.
+        // It proves nothing, so browsers may send it when a link is followed.
         if let Ok(cookie) =
             HeaderValue::from_str(&format!("{name}={value}; Path=/; HttpOnly; SameSite=Lax"))
         {
@@ -168,7 +169,8 @@ impl GatewayRelay {
         }
     }
 
-    /// A ticket in the address of the front page becomes a cookie, and leaves the address.
+    /// Exchanges a ticket in the address of the front page for a cookie, and redirects to remove it
+    /// from the address.
     fn redeem_ticket(&self, request: &Request<Incoming>) -> Option<Response<Body>> {
         let ticket = request
             .uri()
@@ -203,7 +205,7 @@ impl GatewayRelay {
             })
     }
 
-    /// Takes out what is between the owner and the front.
+    /// Removes the credentials that are only for the gateway.
     fn strip_credentials(&self, headers: &mut HeaderMap) {
         let bearer = headers
             .get(header::AUTHORIZATION)
@@ -211,18 +213,18 @@ impl GatewayRelay {
         if bearer.is_some_and(|b| self.lock_sessions().is_bearer(b)) {
             headers.remove(header::AUTHORIZATION);
         }
-        // Cookies know no ports: they are those of the owner's other servers on this machine.
-        // ComfyUI sets none and needs none.
+        // Cookies ignore ports, so these belong to the owner's other servers on this machine.
+        // ComfyUI neither sets nor needs cookies.
         headers.remove(header::COOKIE);
     }
 
-    /// To ComfyUI and back; `Err` where it does not answer.
+    /// Sends the request to ComfyUI and returns its answer; `Err` if it does not answer.
     async fn relay_request(
         &self,
         line: &ClientConnection,
         mut request: Request<Incoming>,
     ) -> Result<Response<Body>, ()> {
-        // A web socket is the only other protocol that ComfyUI speaks.
+        // ComfyUI's only other protocol is web sockets.
         let upgrade = request
             .headers()
             .get(header::UPGRADE)
@@ -264,7 +266,7 @@ impl GatewayRelay {
                 .for_each(|name| drop(response.headers_mut().remove(*name)));
         }
         *response.version_mut() = Version::HTTP_11;
-        // With this one the gateway itself has the browser drop its cookies
+        // The gateway itself uses this header to make the browser drop its cookies
         // ([`crate::gateway::header_limit`]).
         if response.status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
             *response.status_mut() = StatusCode::BAD_REQUEST;
@@ -272,7 +274,8 @@ impl GatewayRelay {
         Ok(response.map(Either::Left))
     }
 
-    /// Over the connection that this line has, or a new one: the old one may have ended meanwhile.
+    /// Sends over the existing connection to ComfyUI, or a new one: the old one may have closed
+    /// meanwhile.
     async fn send_upstream(
         &self,
         line: &ClientConnection,
@@ -287,7 +290,7 @@ impl GatewayRelay {
                     *slot = Some(sender);
                     return Ok(response);
                 }
-                // It was not sent.
+                // The request was not sent.
                 Err(mut e) => request = e.take_message().ok_or(())?,
             }
         }
@@ -301,7 +304,8 @@ impl GatewayRelay {
     }
 }
 
-/// As bytes: a page may set one that is no ASCII, and the others are still there.
+/// Returns the cookies as bytes: a page may set one that is not ASCII, which must not hide the
+/// others.
 fn cookie_pairs(headers: &HeaderMap) -> impl Iterator<Item = (&[u8], &[u8])> {
     let pairs = headers
         .get_all(header::COOKIE)
@@ -330,20 +334,20 @@ fn text_response(status: StatusCode, text: &str) -> Response<Body> {
 
 fn refused_response(why: &str) -> Response<Body> {
     let mut response = text_response(StatusCode::FORBIDDEN, &format!("comfy: {why}\n"));
-    // What is left of a body is not read.
+    // The rest of a body is not read.
     response
         .headers_mut()
         .insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
 }
 
-/// No node's script becomes a service worker, which would answer for ComfyUI when the node is gone.
-/// A page that registers one is refused. Where no page asks, the browser looks for a newer script
-/// of a worker that it has: one from before, or of whoever had the port. It gets one that removes
-/// itself; a refusal would leave the old one in place.
+/// Prevents service workers, which would answer in ComfyUI's name after their node is gone. A page
+/// that registers one is refused. If no page sends the request, the browser is updating a worker
+/// that it already has, from an earlier launch or another program on the port. It gets a script
+/// that removes itself; a refusal would leave the old worker in place.
 fn refuse_service_worker(headers: &HeaderMap) -> Response<Body> {
     if headers.contains_key(header::REFERER) || headers.contains_key(header::ORIGIN) {
-        return refused_response("service workers outlive their node, so none is registered");
+        return refused_response("service workers outlive their node, so they are not allowed");
     }
     let mut response = text_response(
         StatusCode::OK,

@@ -1,15 +1,15 @@
-//! How the owner proves to be the owner where the system does not tell whose a connection is
+//! How the owner proves their identity if the system does not report the user of a connection
 //! (macOS, other machines).
 //!
-//! The launcher writes a secret that only the owner reads ([`GatewayCredentials`]); the front knows
-//! it too. From it come:
+//! The launcher writes a secret that only the owner can read ([`GatewayCredentials`]); the gateway
+//! knows it too. From it come:
 //!
-//! * a **ticket**: good once, for a minute, in the address that the browser is sent to. The front
-//!   answers it with a cookie (HttpOnly, SameSite=Strict) and a redirect that takes it out of the
+//! * a **ticket**: valid once and for one minute, in the address that the browser opens. The gateway
+//!   answers it with a cookie (HttpOnly, SameSite=Strict) and a redirect that removes it from the
 //!   address;
 //! * the **bearer token** of this launch, for programs: `Authorization: Bearer …`.
 //!
-//! Neither reaches ComfyUI: the front takes both out of what it passes on.
+//! Neither reaches ComfyUI: the gateway removes both from what it passes on.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,10 +22,10 @@ use sha2::Sha256;
 use crate::host::fs::{self, edit};
 use crate::problem::{Context, Problem, Result};
 
-/// How long a ticket is good, in seconds.
+/// How long a ticket is valid, in seconds.
 const GOOD: u64 = 60;
 
-/// 32 random bytes in hexadecimal; new at each launch.
+/// 32 random bytes in hexadecimal, new for each launch.
 #[derive(Clone, serde::Serialize, serde::Deserialize)]
 pub struct LaunchSecret(String);
 
@@ -35,7 +35,7 @@ impl std::fmt::Debug for LaunchSecret {
     }
 }
 
-/// `n` random bytes in hexadecimal.
+/// Returns `n` random bytes in hexadecimal.
 ///
 /// # Errors
 /// The system has no random numbers.
@@ -60,7 +60,7 @@ impl LaunchSecret {
     }
 
     fn hex_mac(&self, what: &str) -> String {
-        // HMAC takes keys of any length (RFC 2104).
+        // HMAC accepts keys of any length (RFC 2104).
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(self.0.as_bytes()) else {
             return String::new();
         };
@@ -68,19 +68,19 @@ impl LaunchSecret {
         encode_string(&mac.finalize().into_bytes())
     }
 
-    /// The token for programs, the same for the whole launch.
+    /// Returns the token for programs, the same for the whole launch.
     pub fn bearer_token(&self) -> String {
         self.hex_mac("bearer")
     }
 
-    /// What else only this launch knows, for `purpose`: 16 digits that may be seen.
+    /// Returns a mark of this launch for `purpose`: 16 digits that need not stay secret.
     pub fn launch_mark(&self, purpose: &str) -> String {
         let mut mac = self.hex_mac(&format!("mark of {purpose}"));
         mac.truncate(16);
         mac
     }
 
-    /// One for the browser: `time.random.mac`.
+    /// Returns a ticket for the browser: `time.random.mac`.
     ///
     /// # Errors
     /// The system has no random numbers.
@@ -90,7 +90,7 @@ impl LaunchSecret {
     }
 }
 
-/// Two texts, compared in a time that says nothing of where they differ.
+/// Compares two texts in a time that does not depend on where they differ.
 fn constant_time_eq(a: &str, b: &str) -> bool {
     a.len() == b.len()
         && a.bytes()
@@ -99,7 +99,7 @@ fn constant_time_eq(a: &str, b: &str) -> bool {
             == 0
 }
 
-/// What the front remembers: tickets that were used, cookies that it gave.
+/// What the gateway remembers: used tickets and issued cookies.
 pub struct SessionStore {
     secret: LaunchSecret,
     bearer: String,
@@ -107,7 +107,7 @@ pub struct SessionStore {
     cookies: Vec<String>,
 }
 
-/// Browsers of one owner; the oldest has to ask again.
+/// The number of browsers of one owner; the oldest must get a new ticket.
 const COOKIES: usize = 32;
 
 impl SessionStore {
@@ -120,7 +120,7 @@ impl SessionStore {
         }
     }
 
-    /// A new cookie for a good ticket, which is then good no more.
+    /// Returns a new cookie for a valid ticket, which is then used up.
     pub fn redeem_ticket(&mut self, ticket: &str) -> Option<String> {
         self.redeem_at(ticket, unix_now())
     }
@@ -129,7 +129,7 @@ impl SessionStore {
         let (what, mac) = ticket.rsplit_once('.')?;
         let made: u64 = what.split('.').next()?.parse().ok()?;
         self.used.retain(|_, t| *t + GOOD >= now);
-        // The clock of the same machine: nothing is from the future.
+        // The clock is the same machine's, so no ticket is from the future.
         let fresh = made <= now && now - made <= GOOD;
         if !constant_time_eq(mac, &self.secret.hex_mac(what))
             || !fresh
@@ -173,33 +173,36 @@ impl GatewayCredentials {
         GatewayCredentials { address, secret }
     }
 
-    /// Leaves it for the owner: root's launcher does.
+    /// Writes it for the owner; root's launcher does this.
     ///
     /// # Errors
     /// The disk.
     pub fn write_for_owner(&self, path: &Path, owner: (u32, u32)) -> Result<()> {
-        let text = serde_json::to_vec(self).context("write how the front is reached")?;
+        let text = serde_json::to_vec(self).context("write the gateway's credentials")?;
         edit::write_file(path, &text, 0o400, Some(owner))
             .with_context(|| format!("write {}", path.display()))
     }
 
-    /// As its `owner` reads it, or root for that owner.
+    /// Reads it as its `owner`, or as root for that owner.
     ///
     /// # Errors
-    /// Nothing runs; the file is not to be trusted.
+    /// ComfyUI is not running, or the file cannot be trusted.
     pub fn read_as_owner(path: &Path, owner: u32) -> Result<GatewayCredentials> {
         if path
             .symlink_metadata()
             .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
         {
-            return Err(Problem::new("ComfyUI does not run").with_hint("start it with `comfy run`"));
+            return Err(Problem::new("ComfyUI is not running").with_hint(
+                "start it with `comfy \
+                run`",
+            ));
         }
         let text = fs::read_trusted(path, &[owner])?;
         serde_json::from_str(&text).with_context(|| format!("understand {}", path.display()))
     }
 
-    /// The address for a browser, good once and for a minute. Where the system tells the owner by
-    /// uid it is good without the ticket too.
+    /// Returns a one-time address for a browser, valid for one minute. If the system reports the
+    /// owner's uid, the address works without the ticket too.
     ///
     /// # Errors
     /// The system has no random numbers.
@@ -211,7 +214,7 @@ impl GatewayCredentials {
         ))
     }
 
-    /// What a program sends as `Authorization: Bearer …`.
+    /// Returns what a program sends as `Authorization: Bearer …`.
     pub fn authorization_header(&self) -> String {
         self.secret.bearer_token()
     }

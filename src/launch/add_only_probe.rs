@@ -1,9 +1,9 @@
-//! Whether a share that the sandbox may add to keeps the rest from it: tried with a file of the
-//! owner's, as the sandbox user.
+//! Tests that the sandbox user can only add to an "add" share, with a file of the owner's, as the
+//! sandbox user.
 //!
-//! Nothing but owners and the sticky bit hold there, and a volume may show modes that it does not
-//! keep: one that ignores owners (macOS, external drives), a server that maps everybody to one
-//! account.
+//! Only ownership and the sticky bit protect such a share, and a volume may show modes that it does
+//! not enforce: one that ignores owners (macOS, external drives), or a server that maps everybody
+//! to one account.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -28,7 +28,7 @@ use crate::problem::{Context, Problem, Result};
 
 const CONTENT: &[u8] = b"comfy tries whether this can be changed\n";
 
-/// What the side that tries is asked.
+/// The configuration of the probing process.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct ProbeConfig {
     account: SandboxAccount,
@@ -37,18 +37,18 @@ struct ProbeConfig {
     name: String,
 }
 
-/// Leaves the share as it was.
+/// Tests the share and leaves it as it was.
 ///
 /// # Errors
-/// The sandbox user can change or remove the owner's file, or it could not be tried.
+/// The sandbox user can change or remove the owner's file, or the test could not be made.
 pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Result<()> {
     let unproven = |p: Problem| {
         p.with_prefix(&format!(
-            "share {}: what the sandbox user may do there could not be tried: ",
+            "share {}: could not test what the sandbox user can do there: ",
             share.name
         ))
     };
-    // Names that are known beforehand could be taken beforehand.
+    // Predictable names could be taken beforehand.
     let name = edit::random_suffix()
         .map(|n| format!(".comfy-tries-{n}"))
         .context("find a name")
@@ -90,7 +90,7 @@ pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Resul
             done.join(", ")
         };
         return Err(Problem::new(format!(
-            "share {}: the sandbox user {what} a file of yours, whatever the modes in {} say",
+            "share {}: the sandbox user {what} a file of yours, despite the modes in {}",
             share.name,
             share.path.display()
         ))
@@ -99,15 +99,14 @@ pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Resul
     gone.with_context(|| format!("remove {}", path.display()))
 }
 
-const HINT: &str = "a volume that ignores owners cannot hold `access = \"add\"`: on macOS `sudo \
-    diskutil enableOwnership VOLUME` mends it; else write \"read\"";
+const HINT: &str = "a volume that ignores owners cannot enforce `access = \"add\"`: on macOS run \
+    `sudo diskutil enableOwnership VOLUME`; otherwise write \"read\"";
 
 fn moved_path(path: &Path) -> PathBuf {
     path.with_extension("moved")
 }
 
-/// Removes a file, and nothing but a file: what somebody has put in its place meanwhile may be a
-/// folder of the owner's.
+/// Removes a file, and only a file: somebody may have put a folder of the owner's in its place.
 fn remove_file(folder: &OwnedFd, path: &Path) -> std::io::Result<()> {
     let name = c_string(path.file_name().unwrap_or_default())?;
     match unlinkat(folder, name.as_c_str(), UnlinkatFlags::NoRemoveDir) {
@@ -139,7 +138,7 @@ fn make_file(share: &ShareSpec, opened: &OwnedFd, name: &str) -> std::io::Result
     whole.map(|()| (folder, file))
 }
 
-/// What the sandbox user could do with the file, in words.
+/// Returns what the sandbox user could do with the file, as text.
 fn try_file(asked: &ProbeConfig, opened: &OwnedFd) -> Result<Vec<String>> {
     let doing = || "become the sandbox user".to_string();
     let mut c = spawn::role_command(Role::Probe)?;
@@ -154,16 +153,16 @@ fn try_file(asked: &ProbeConfig, opened: &OwnedFd) -> Result<Vec<String>> {
             .with_context(doing)?;
     }
     if !child.wait().with_context(doing)?.success() {
-        return Err(Problem::new("the side of comfy that tries it failed"));
+        return Err(Problem::new("the probing process failed"));
     }
-    serde_json::from_str(&said).context("understand what was tried")
+    serde_json::from_str(&said).context("read the result of the probe")
 }
 
 impl RoleConfig for ProbeConfig {
     const WHAT: &'static str = "what to try";
 }
 
-/// Becomes the sandbox user and tries it. Must be called while there is one thread.
+/// Becomes the sandbox user and runs the probe. Must be called while the process has one thread.
 pub fn serve_probe() -> ExitCode {
     serve::serve(crate::render::print_problem, |asked: ProbeConfig, _| {
         let account = &asked.account;
@@ -172,13 +171,13 @@ pub fn serve_probe() -> ExitCode {
         let dropped = credentials::set_ids_permanently(account.uid, account.gid, groups)?;
         nix::unistd::fchdir(&folder).context("enter the share")?;
         let answer = serde_json::to_string(&possible_changes(Path::new(&asked.name), &dropped))
-            .context("say what could be done")?;
-        writeln!(std::io::stdout(), "{answer}").context("say what could be done")?;
+            .context("report the result")?;
+        writeln!(std::io::stdout(), "{answer}").context("report the result")?;
         Ok(0)
     })
 }
 
-/// Tries what only the owner may do, and says what of it worked.
+/// Tries what only the owner may do, and returns what succeeded.
 fn possible_changes(file: &Path, _: &Dropped) -> Vec<&'static str> {
     let mut done = Vec::new();
     let open = |append: bool| {

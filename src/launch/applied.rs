@@ -1,5 +1,5 @@
-//! What was applied, as the launcher believes it: what the last apply noted, the generation that is
-//! live, and whether both are still what they were.
+//! What the launcher knows of the last apply: its records, the live generation, and whether both
+//! are unchanged.
 
 use super::LaunchRequest;
 use crate::desired::launch::{self, LaunchSpec};
@@ -13,7 +13,7 @@ use crate::plan::look::Look;
 use crate::plan::observed::{Seen, TreeDifference};
 use crate::problem::{Context, Problem, Result};
 
-/// Reads what the last apply noted; a file of root's, or of the owner's under isolation "none".
+/// Reads the record of the last apply, a file of root's, or of the owner's under isolation "none".
 pub(super) fn load_spec(request: &LaunchRequest) -> Result<LaunchSpec> {
     let me = nix::unistd::geteuid();
     names::check_account(&request.instance).map_err(|why| {
@@ -23,7 +23,7 @@ pub(super) fn load_spec(request: &LaunchRequest) -> Result<LaunchSpec> {
         ))
     })?;
     let sudo = crate::host::env::var("SUDO_UID").and_then(|u| u.parse::<u32>().ok());
-    // Under isolation "none" nobody elevates: whoever does gets the records that root made.
+    // Under isolation "none" nobody elevates, so an elevated caller gets root's records.
     let own = request.records.clone().filter(|_| sudo.is_none());
     let account = own.is_none();
     let records = own
@@ -34,12 +34,15 @@ pub(super) fn load_spec(request: &LaunchRequest) -> Result<LaunchSpec> {
         .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
     {
         return Err(
-            Problem::new("nothing was applied on this machine yet").with_hint("run `comfy apply`")
+            Problem::new("nothing has been applied on this machine yet").with_hint(
+                "run `comfy \
+                apply`",
+            ),
         );
     }
     let text = fs::read_trusted(&path, &[me.as_raw()])?;
     let spec: LaunchSpec =
-        serde_json::from_str(&text).with_context(|| format!("understand {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("parse {}", path.display()))?;
     if spec.format != launch::FORMAT {
         return Err(
             Problem::new("this instance was applied by another version of comfy")
@@ -48,13 +51,13 @@ pub(super) fn load_spec(request: &LaunchRequest) -> Result<LaunchSpec> {
     }
     if spec.account != account {
         return Err(
-            Problem::new("comfy.toml asks for another isolation than was applied")
+            Problem::new("comfy.toml sets another isolation than was applied")
                 .with_hint("run `comfy apply`"),
         );
     }
     if account && !me.is_root() {
         return Err(Problem::new(
-            "this is the side of comfy that launches, which `comfy run` starts by itself",
+            "this is comfy's launcher, which `comfy run` starts automatically",
         )
         .with_hint("run `comfy run`"));
     }
@@ -72,15 +75,15 @@ pub(super) fn load_current(spec: &LaunchSpec) -> Result<(String, GenSpec)> {
             .with_hint("run `comfy apply`")
     };
     let link = std::fs::read_link(spec.paths.current_link())
-        .map_err(|_| stale("leads nowhere: no generation is live"))?;
+        .map_err(|_| stale("is not a link: no generation is live"))?;
     let id = crate::ids::GenerationId::from_link(&link)
         .map(|id| id.to_string())
-        .ok_or_else(|| stale("leads elsewhere than to a generation"))?;
+        .ok_or_else(|| stale("does not point to a generation"))?;
     let generation = load_generation(spec, &id)?;
     Ok((id, generation))
 }
 
-/// Reads a generation that is there.
+/// Reads an existing generation.
 pub(super) fn load_generation(spec: &LaunchSpec, id: &str) -> Result<GenSpec> {
     names::check_relative(id).map_err(|why| {
         Problem::new(format!(
@@ -94,14 +97,14 @@ pub(super) fn load_generation(spec: &LaunchSpec, id: &str) -> Result<GenSpec> {
     };
     let generation = build::read_spec(&spec.paths.generation_dir(id), id)
         .with_context(|| format!("read generation {id}"))?
-        .ok_or_else(|| bad("is no generation, or not what its name says"))?;
+        .ok_or_else(|| bad("is not a generation, or does not match its name"))?;
     if generation.venv.is_none() {
-        return Err(bad("has no virtual environment: an older comfy made it"));
+        return Err(bad("has no virtual environment: an older comfy created it"));
     }
     Ok(generation)
 }
 
-/// Makes sure that code and packages are as they were applied; otherwise nothing is started.
+/// Ensures that code and packages are as they were applied; otherwise nothing is started.
 pub(super) fn verify_integrity(spec: &LaunchSpec, g: &GenSpec, owner_gid: u32) -> Result<()> {
     let machine = HostMachine::new(&spec.paths, &spec.user);
     let seal = if spec.account {
@@ -119,9 +122,9 @@ pub(super) fn verify_integrity(spec: &LaunchSpec, g: &GenSpec, owner_gid: u32) -
     };
     let damaged = |what: &str| {
         Problem::new(format!(
-            "{what} is not as it was applied, so nothing is started"
+            "{what} has changed since it was applied, so nothing was started"
         ))
-        .with_hint("`comfy plan -v` shows it, `comfy apply` mends it")
+        .with_hint("`comfy plan -v` shows the changes, `comfy apply` repairs them")
     };
     if !machine
         .check_generation(&spec.paths, g, &ids)
@@ -154,6 +157,6 @@ pub(super) fn verify_integrity(spec: &LaunchSpec, g: &GenSpec, owner_gid: u32) -
     {
         return Err(damaged("the interpreter"));
     }
-    // The next launch and the next plan need not read it again.
+    // The next launch and the next plan need not read them again.
     machine.write_caches(&spec.paths, spec.account.then_some((0, owner_gid)))
 }

@@ -1,4 +1,5 @@
-//! The owner's side of a launch: starts the launcher, asks, hears its first answer.
+//! The owner's side of a launch: starts the launcher, sends the request, and reads the first
+//! answer.
 
 use std::io::Write;
 
@@ -8,14 +9,14 @@ use crate::host::roles::spawn::RoleProcess;
 use crate::host::{elevate, signals};
 use crate::problem::{Context, Problem, Result};
 
-/// A launcher that answered: words go to its stdin, whose end means to stop.
+/// A launcher that has answered: commands go to its stdin, and closing stdin stops the launch.
 pub struct LaunchHandle {
     pub answer: LaunchAnswer,
     pub side: RoleProcess,
 }
 
 /// # Errors
-/// What the launcher says, or that it ended without a word.
+/// The launcher's error, or that it exited without an answer.
 pub fn request_launch(
     request: &LaunchRequest,
     paths: &InstancePaths,
@@ -32,13 +33,13 @@ pub fn request_launch(
     )
 }
 
-/// Asks a launcher that was started already.
+/// Sends the request to a launcher that is already running.
 ///
 /// # Errors
 /// As [`request_launch`].
 pub fn send_request(request: &LaunchRequest, mut side: RoleProcess) -> Result<LaunchHandle> {
-    let text = serde_json::to_string(request).context("ask the launcher")?;
-    // One that ended already says why on its own.
+    let text = serde_json::to_string(request).context("send the request to the launcher")?;
+    // A launcher that has exited has already said why.
     let _ = writeln!(side.stdin, "{text}");
     match side.recv() {
         Some(LaunchAnswer::Failed(p)) => {
@@ -52,8 +53,11 @@ pub fn send_request(request: &LaunchRequest, mut side: RoleProcess) -> Result<La
             Err(if signals::is_interrupted() {
                 Problem::interrupted()
             } else {
-                Problem::new(format!("the launcher ended without an answer ({status})"))
-                    .with_hint("did sudo refuse?")
+                Problem::new(format!(
+                    "sudo failed, or the launcher exited without an answer \
+                    ({status})"
+                ))
+                .with_hint("the lines above may say why")
             })
         }
     }

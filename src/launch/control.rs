@@ -1,5 +1,4 @@
-//! A word for a launch that is under way: over a socket among the records, from its owner or root
-//! alone.
+//! Commands for a running launch, over a socket among the records, from its owner or root only.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -12,15 +11,15 @@ use crate::desired::InstancePaths;
 use crate::host::fs::edit;
 use crate::problem::{Context, Problem, Result};
 
-/// The socket of a launch; it goes with this.
+/// The socket of a launch, removed when dropped.
 pub struct ControlSocket(PathBuf);
 
 impl ControlSocket {
-    /// Passes what the owner says on to `tell`. A connection stays open until this process ends: so
-    /// the other side knows.
+    /// Passes the owner's commands on to `tell`. A connection stays open until this process exits,
+    /// which the other side notices.
     ///
     /// # Errors
-    /// The socket cannot be made.
+    /// The socket cannot be created.
     pub fn open_socket(
         paths: &InstancePaths,
         owner: u32,
@@ -32,8 +31,8 @@ impl ControlSocket {
         edit::remove_path(&path).with_context(doing)?;
         let listener = UnixListener::bind(&path).with_context(doing)?;
         if nix::unistd::geteuid().is_root() {
-            // The folder is root's and closed to all but the owner's group; who speaks is looked at
-            // as well.
+            // The folder is root's and open only to the owner's group; the peer's uid is checked as
+            // well.
             edit::set_owner(&path, 0, owner_gid, 0o660).with_context(doing)?;
         }
         std::thread::spawn(move || {
@@ -44,7 +43,7 @@ impl ControlSocket {
                 }
                 let mut line = String::new();
                 let _ = stream.set_read_timeout(Some(std::time::Duration::from_secs(2)));
-                // No more than a word.
+                // A command is at most one word.
                 if BufReader::new((&stream).take(64))
                     .read_line(&mut line)
                     .is_ok()
@@ -63,7 +62,7 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        // What is left is removed by the next launch.
+        // The next launch removes what is left.
         let _ = edit::remove_path(&self.0);
     }
 }
@@ -85,27 +84,27 @@ fn peer_uid(stream: &UnixStream) -> Option<u32> {
         .map(|(uid, _)| uid.as_raw())
 }
 
-/// Says a word, and waits for the end of the launch. A further Ctrl-C asks for the end at once.
+/// Sends a command and waits until the launch has ended. Another Ctrl-C kills it.
 ///
 /// # Errors
-/// Nothing listens, or it does not listen to us.
+/// Nothing listens, or the caller may not connect.
 pub fn send_stop(paths: &InstancePaths) -> Result<()> {
     let say = |word: &str| -> Result<UnixStream> {
         let mut stream = UnixStream::connect(paths.control_socket()).map_err(|e| {
             Problem::new(format!(
-                "ComfyUI does not listen at {}: {e}",
+                "could not connect to {}: {e}",
                 paths.control_socket().display()
             ))
             .caused_by(&e)
-            .with_hint("are you its owner? `comfy status` shows what runs")
+            .with_hint("are you its owner? `comfy status` shows what is running")
         })?;
-        writeln!(stream, "{word}").with_context(|| format!("say {word}"))?;
+        writeln!(stream, "{word}").with_context(|| format!("send {word}"))?;
         Ok(stream)
     };
     let mut stream = say(STOP)?;
     stream
         .set_read_timeout(Some(std::time::Duration::from_millis(100)))
-        .context("wait for the end")?;
+        .context("wait until it has stopped")?;
     let mut asked = crate::host::signals::interrupt_count();
     loop {
         match stream.read(&mut [0; 8]) {

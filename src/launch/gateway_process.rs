@@ -18,7 +18,7 @@ pub(super) struct GatewayProcess {
     handle: PathBuf,
 }
 
-/// Starts the gateway, which listens when this returns.
+/// Starts the gateway, which is listening when this returns.
 pub(super) fn start_gateway(
     spec: &LaunchSpec,
     network: &LaunchNetwork,
@@ -47,16 +47,16 @@ pub(super) fn start_gateway(
         },
         proxy: network
             .proxy
-            .ok_or_else(|| Problem::new("no port for the way out"))?,
+            .ok_or_else(|| Problem::new("there is no port for the egress proxy"))?,
         egress: spec.network.egress.clone(),
         secret: secret.clone(),
         report: told.as_raw_fd(),
         launcher: spawn::own_pid(),
     };
-    let mut child = c.spawn().context("start the front")?;
+    let mut child = c.spawn().context("start the gateway")?;
     drop(told);
     let handle = spec.paths.gateway_credentials();
-    // Its stdin stays open: by its end it knows that this process has ended.
+    // Its stdin stays open; when it closes, the gateway knows that this process has exited.
     let started = spawn::send_config(&mut child, &config).and_then(|()| {
         match spawn::read_report(report.into(), b"") {
             Some(p) => Err(p),
@@ -75,12 +75,12 @@ pub(super) fn start_gateway(
 }
 
 impl GatewayProcess {
-    /// How it ended, if it has.
+    /// Returns the exit status if it has exited.
     pub(super) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Ends it, and takes its handle away.
+    /// Stops it, and removes its credentials file.
     pub(super) fn end(mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

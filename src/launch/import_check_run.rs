@@ -1,5 +1,5 @@
-//! Loads everything once, as ComfyUI does when it starts, and compares with what the generation
-//! before could load.
+//! Loads everything once, as ComfyUI does when it starts, and compares the result with that of the
+//! previous generation.
 
 use std::io::Write;
 use std::sync::mpsc::RecvTimeoutError;
@@ -14,15 +14,15 @@ use crate::problem::{Context, Problem, Result};
 use crate::records::import_results::ImportHealth;
 use crate::records::running;
 
-/// A node that hangs while it is imported holds up nothing for ever.
+/// The time limit, so that a node that hangs during import does not block the check.
 const PATIENCE: Duration = Duration::from_secs(600);
-/// Lines of ComfyUI's that are shown where it did not get to the end.
+/// The number of ComfyUI's last lines that are shown if it did not finish.
 const TAIL: usize = 15;
 
-/// Has the launcher load everything, and listens.
+/// Has the launcher load everything, and reads its output.
 ///
 /// # Errors
-/// Nothing could be started; interrupted.
+/// Nothing could be started, or the user interrupted it.
 pub fn load_all(request: &LaunchRequest, side: RoleProcess) -> Result<ImportHealth> {
     let started = Instant::now();
     let LaunchHandle {
@@ -38,7 +38,7 @@ pub fn load_all(request: &LaunchRequest, side: RoleProcess) -> Result<ImportHeal
         generation, nodes, ..
     } = answer
     else {
-        return Err(Problem::new("the launcher started nothing"));
+        return Err(Problem::new("the launcher did not start anything"));
     };
     let hear = log_writer::text_lines(reader);
     let (mut log, mut loaded, mut word) = (ImportLog::for_nodes(&nodes), false, None);
@@ -52,7 +52,7 @@ pub fn load_all(request: &LaunchRequest, side: RoleProcess) -> Result<ImportHeal
         match hear.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => {
                 health.hints.extend(log.push_line(&line));
-                // A ComfyUI without the switch for this goes on to serve.
+                // A ComfyUI version without the flag for this starts to serve.
                 if line.contains("Starting server") || line.contains("To see the GUI go to") {
                     loaded = true;
                     word = word.or(Some(STOP));
@@ -84,18 +84,18 @@ pub fn load_all(request: &LaunchRequest, side: RoleProcess) -> Result<ImportHeal
     health.failed = log.failed_nodes(&health.nodes);
     health.hints.extend(more_hints_line(log.suppressed_hints()));
     health.stopped = match status.code() {
-        // A node that ends the program while it is imported may do so with any code.
+        // A node that exits the program during import may do so with any code.
         Some(0) if !log.unmentioned_nodes(&health.nodes).is_empty() => {
-            Some("it ended before it had loaded everything".into())
+            Some("it exited before it had loaded everything".into())
         }
         Some(0) => None,
         _ if loaded => None,
         _ if started.elapsed() > PATIENCE => Some(format!(
-            "it had not come to the end after {} minutes",
+            "it had not finished after {} minutes",
             PATIENCE.as_secs() / 60
         )),
         code => Some(format!(
-            "it ended with {}",
+            "it exited with {}",
             code.and_then(|c| u8::try_from(c).ok())
                 .map_or("a signal".into(), running::exit_text)
         )),
@@ -167,17 +167,17 @@ mod tests {
           node.a failed to import: boom
         the same one fails: worse []
           Everything was loaded once: 1 of 2 nodes loaded, in 0.0 s.
-          node.a failed to import: boom (as in the generation before)
+          node.a failed to import: boom (as in the previous generation)
         another one fails too: worse ["node.b"]
           Everything was loaded once: 0 of 2 nodes loaded, in 0.0 s.
-          node.a failed to import: boom (as in the generation before)
-          node.b failed to import: boom (the generation before loaded it)
+          node.a failed to import: boom (as in the previous generation)
+          node.b failed to import: boom (the previous generation loaded it)
         it does not start: worse ["comfyui"]
           
           ComfyUI could not load everything: it ended with exit code 1
         it did not start before: worse []
           
-          ComfyUI could not load everything: it ended with exit code 1; so did the generation before
+          ComfyUI could not load everything: it ended with exit code 1; the previous generation failed too
         it starts again: worse []
           Everything was loaded once: 1 of 2 nodes loaded, in 0.0 s.
           node.a failed to import: boom

@@ -1,15 +1,15 @@
-//! What ComfyUI says, read for people: which nodes failed to import, why, and the line of
-//! comfy.toml that helps.
+//! Reads ComfyUI's output: which nodes failed to import, why, and the line of comfy.toml that
+//! helps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Hints that are shown; more of them are counted.
+/// The number of hints that are shown; more are only counted.
 pub const HINTS: usize = 20;
-/// Characters of a reason that are kept.
+/// The number of characters of a reason that are kept.
 const REASON: usize = 500;
 
-/// Gathers from ComfyUI's log, line by line. All of it is a node's word, so what is kept is
-/// bounded.
+/// Collects facts from ComfyUI's log, line by line. Nodes can write anything there, so what is kept
+/// is bounded.
 #[derive(Debug, Default)]
 pub struct ImportLog {
     nodes: BTreeSet<String>,
@@ -20,7 +20,7 @@ pub struct ImportLog {
     more: u64,
 }
 
-/// Modules whose distribution has another name.
+/// Modules whose distribution has a different name.
 const DISTRIBUTIONS: &[(&str, &str)] = &[
     ("cv2", "opencv-python-headless"),
     ("PIL", "pillow"),
@@ -35,7 +35,7 @@ const DISTRIBUTIONS: &[(&str, &str)] = &[
 ];
 
 impl ImportLog {
-    /// Of a launch with these nodes; what is said of others is not kept.
+    /// Returns the log of a launch with these nodes; lines about other nodes are ignored.
     pub fn for_nodes(nodes: &[String]) -> ImportLog {
         ImportLog {
             nodes: nodes.iter().cloned().collect(),
@@ -43,7 +43,7 @@ impl ImportLog {
         }
     }
 
-    /// Takes one line; what a person should be told at once, if anything.
+    /// Takes one line, and returns a hint to print at once, if there is one.
     pub fn push_line(&mut self, line: &str) -> Option<String> {
         let known = |path: &str| Some(node_name(path)).filter(|n| self.nodes.contains(n));
         let mut of = None;
@@ -84,13 +84,13 @@ impl ImportLog {
         Some(hint)
     }
 
-    /// Lines that would have been hints beyond the first [`HINTS`].
+    /// Returns the number of hints beyond the first [`HINTS`].
     pub fn suppressed_hints(&self) -> u64 {
         self.more
     }
 
-    /// Which of `nodes` were named neither as loaded nor as failed: ComfyUI ended before it came to
-    /// say so.
+    /// Returns those of `nodes` that were reported neither as loaded nor as failed, because ComfyUI
+    /// exited first.
     pub fn unmentioned_nodes(&self, nodes: &[String]) -> Vec<String> {
         nodes
             .iter()
@@ -99,7 +99,7 @@ impl ImportLog {
             .collect()
     }
 
-    /// Which of `nodes` failed to import, and why.
+    /// Returns those of `nodes` that failed to import, and why.
     pub fn failed_nodes(&self, nodes: &[String]) -> Vec<(String, String)> {
         nodes
             .iter()
@@ -108,9 +108,9 @@ impl ImportLog {
     }
 }
 
-/// What stands below the hints where there are more.
+/// Returns the line below the hints if there are more.
 pub fn more_hints_line(n: u64) -> Option<String> {
-    (n > 0).then(|| format!("and {n} more, which the log has"))
+    (n > 0).then(|| format!("and {n} more in the log"))
 }
 
 fn node_name(path: &str) -> String {
@@ -123,7 +123,7 @@ fn node_name(path: &str) -> String {
 }
 
 impl ImportLog {
-    /// A write into a node's own sealed folder (errno 13 and 30): what makes it possible.
+    /// Returns how to allow a write that failed in a node's own sealed folder (errno 13 and 30).
     fn denied_write(&self, line: &str) -> Option<String> {
         if !line.contains("[Errno 13]") && !line.contains("[Errno 30]") {
             return None;
@@ -142,7 +142,7 @@ impl ImportLog {
                 format!("nodes.{}", self.nodes.get(node)?),
                 inner,
             ),
-            // The only place of ComfyUI's own where nodes put files.
+            // The only folder of ComfyUI's own into which nodes put files.
             None if path == "web" || path.starts_with("web/") => {
                 ("a node".into(), "comfyui".into(), "web/extensions")
             }
@@ -150,18 +150,18 @@ impl ImportLog {
         };
         (!inner.is_empty()).then(|| {
             format!(
-                "ComfyUI says that {who} wants to write {inner}: if you agree, add to \
-                comfy.toml, then `comfy apply`: [{section}] writable = [\"{inner}\"]"
+                "ComfyUI reports that {who} tried to write {inner}: if you agree, add to \
+                 comfy.toml, then `comfy apply`: [{section}] writable = [\"{inner}\"]"
             )
         })
     }
 }
 
-/// A module that is missing. Any node can say any name, so a package is named only where comfy
-/// itself knows it.
+/// Returns a hint for a missing module. A node can write any name, so the hint names a package only
+/// if comfy itself knows it.
 fn missing_module(line: &str, of: Option<&str>) -> Option<String> {
     let (_, rest) = line.split_once("No module named '")?;
-    // A part of a module that is there is no package that is missing.
+    // A missing part of an existing module is not a missing package.
     let module = rest.split('\'').next().filter(|m| !m.contains('.'))?;
     if module.is_empty()
         || module.len() > 100
@@ -171,18 +171,18 @@ fn missing_module(line: &str, of: Option<&str>) -> Option<String> {
     {
         return None;
     }
-    let said = of.map_or(String::new(), |n| format!(" (said of node.{n})"));
+    let said = of.map_or(String::new(), |n| format!(" (reported for node.{n})"));
     let help = match DISTRIBUTIONS.iter().find(|(m, _)| *m == module) {
         Some((_, package)) => format!(
-            "comfy knows it from the package `{package}`; to have it, add to comfy.toml, then \
-             `comfy lock` and `comfy apply`: [python] requirements = [\"{package}\"]"
+            "it is part of the package `{package}`; to install it, add to comfy.toml, then `comfy \
+             lock` and `comfy apply`: [python] requirements = [\"{package}\"]"
         ),
-        None => "look up which package it comes from, and whether you trust that one, before you \
-            add it to `requirements` in [python] of comfy.toml"
+        None => "find out which package it comes from, and whether you trust that package, before \
+            you add it to `requirements` in [python] of comfy.toml"
             .into(),
     };
     Some(format!(
-        "ComfyUI says that the module {module} is missing{said}: {help}"
+        "ComfyUI reports that the module {module} is missing{said}: {help}"
     ))
 }
 
@@ -209,10 +209,10 @@ PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/comfy/evil'";
         let mut said: Vec<String> = text.lines().filter_map(|l| log.push_line(l)).collect();
         said.extend(nodes_summary(&nodes, &log.failed_nodes(&nodes)));
         insta::assert_snapshot!(said.join("\n"), @r#"
-        ComfyUI says that node.a wants to write pysssss.json: if you agree, add to comfy.toml, then `comfy apply`: [nodes.a] writable = ["pysssss.json"]
-        ComfyUI says that the module cv2 is missing (said of node.b): comfy knows it from the package `opencv-python-headless`; to have it, add to comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = ["opencv-python-headless"]
-        ComfyUI says that the module typosquat is missing: look up which package it comes from, and whether you trust that one, before you add it to `requirements` in [python] of comfy.toml
-        ComfyUI says that a node wants to write web/extensions: if you agree, add to comfy.toml, then `comfy apply`: [comfyui] writable = ["web/extensions"]
+        ComfyUI reports that node.a tried to write pysssss.json: if you agree, add to comfy.toml, then `comfy apply`: [nodes.a] writable = ["pysssss.json"]
+        ComfyUI reports that the module cv2 is missing (reported for node.b): it is part of the package `opencv-python-headless`; to install it, add to comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = ["opencv-python-headless"]
+        ComfyUI reports that the module typosquat is missing: find out which package it comes from, and whether you trust that package, before you add it to `requirements` in [python] of comfy.toml
+        ComfyUI reports that a node tried to write web/extensions: if you agree, add to comfy.toml, then `comfy apply`: [comfyui] writable = ["web/extensions"]
         1 of 3 nodes loaded
         node.a failed to import: [Errno 13] Permission denied: '/opt/comfy/s/gen/1/ComfyUI/custom_nodes/a/pysssss.json'
         node.b failed to import: No module named 'cv2'
@@ -241,7 +241,7 @@ PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/comfy/evil'";
         ));
         assert_eq!(
             (said, more_hints_line(log.suppressed_hints())),
-            (HINTS, Some("and 99980 more, which the log has".into()))
+            (HINTS, Some("and 99980 more in the log".into()))
         );
         assert_eq!(
             (

@@ -1,6 +1,6 @@
-//! The log keeper of a launch without a terminal: a process under the owner's uid, since what
-//! ComfyUI says is nobody's word that root should read. It writes the log, turns it over, and notes
-//! when ComfyUI is ready and which nodes failed.
+//! The log writer of a launch without a terminal: a process under the owner's uid, because root
+//! should not read ComfyUI's output. It writes and rotates the log, and records when ComfyUI is
+//! ready and which nodes failed.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{OwnedFd, RawFd};
@@ -18,32 +18,32 @@ use crate::host::roles::credentials::{self, Dropped};
 use crate::host::roles::serve::{self, RoleConfig};
 use crate::problem::{Context, Result};
 
-/// What the supervisor asks of it, on stdin.
+/// The configuration that the supervisor sends on stdin.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct LogConfig {
-    /// Whom it becomes; nobody else under isolation "none".
+    /// The account that it becomes; `None` under isolation "none".
     pub account: Option<(u32, u32)>,
     pub paths: InstancePaths,
-    /// What ComfyUI says.
+    /// The pipe with ComfyUI's output.
     pub input: RawFd,
     pub address: String,
     pub nodes: Vec<String>,
 }
 
-/// What it found.
+/// The status that it records.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct LogStatus {
     /// Seconds from the launch to the first answer.
     pub ready: Option<f64>,
     pub failed: Vec<(String, String)>,
     pub hints: Vec<String>,
-    /// Hints beyond these.
+    /// The number of hints beyond these.
     #[serde(default)]
     pub more: u64,
 }
 
 impl LogStatus {
-    /// As the last launch left it.
+    /// Reads the status that the last launch left.
     pub fn read(paths: &InstancePaths) -> LogStatus {
         std::fs::read(status_path(paths))
             .ok()
@@ -52,17 +52,17 @@ impl LogStatus {
     }
 }
 
-/// Lines that wait to be taken; one has at most 16 KiB.
+/// The number of lines in the queue; a line has at most 16 KiB.
 const QUEUE: usize = 256;
-/// How long after one change of the status file the next one waits, since a node can say something
-/// new as fast as it likes.
+/// The minimum time between two changes of the status file, because a node can write as fast as it
+/// likes.
 const BREATH: Duration = Duration::from_secs(1);
-/// Bytes after which a log is turned over.
+/// The size in bytes at which the log is rotated.
 const FULL: u64 = 10 << 20;
-/// How many older ones are kept.
+/// The number of older logs that are kept.
 const KEPT: usize = 4;
 
-/// The log of the launch that was last, and with a number the older ones.
+/// Returns the path of the last launch's log, or with a number above 0 of an older log.
 pub fn log_path(paths: &InstancePaths, older: usize) -> PathBuf {
     paths.logs_dir().join(if older == 0 {
         "comfyui.log".into()
@@ -79,11 +79,11 @@ impl RoleConfig for LogConfig {
     const WHAT: &'static str = "what to write down";
 }
 
-/// Writes the log until ComfyUI says no more. Must be called while there is one thread.
+/// Writes the log until ComfyUI's output ends. Must be called while the process has one thread.
 pub fn serve_log() -> ExitCode {
     serve::serve(crate::render::print_problem, |config: LogConfig, _| {
         let input = serve::adopt_fd(config.input)?;
-        // The terminal's Ctrl-C is the supervisor's.
+        // The terminal's Ctrl-C is for the supervisor.
         nix::unistd::setsid().context("begin a session")?;
         let dropped = match config.account {
             Some((uid, gid)) => {
@@ -95,7 +95,7 @@ pub fn serve_log() -> ExitCode {
     })
 }
 
-/// Writes down what comes from `input`, as the owner.
+/// Writes the lines of `input` to the log, as the owner.
 fn write_log(config: &LogConfig, input: OwnedFd, _: &Dropped) -> Result<()> {
     nix::sys::stat::umask(crate::host::fs::as_mode(0o077));
     let mut log = RotatingLog::open_log(&config.paths)?;
@@ -136,7 +136,7 @@ fn write_log(config: &LogConfig, input: OwnedFd, _: &Dropped) -> Result<()> {
     Ok(())
 }
 
-/// The same as texts without their ends, from a thread that reads.
+/// Returns lines as text without their endings, from a reading thread.
 pub fn text_lines(from: impl Read + Send + 'static) -> Receiver<String> {
     line_queue(from, |line| {
         String::from_utf8_lossy(&line)
@@ -145,8 +145,8 @@ pub fn text_lines(from: impl Read + Send + 'static) -> Receiver<String> {
     })
 }
 
-/// Lines from a thread that reads, at most [`QUEUE`] of them: where nobody takes them, whoever
-/// writes waits.
+/// Returns lines from a reading thread. At most [`QUEUE`] of them are queued: if nobody takes them,
+/// the writer waits.
 fn line_queue<T: Send + 'static>(
     from: impl Read + Send + 'static,
     make: fn(Vec<u8>) -> T,
@@ -156,8 +156,8 @@ fn line_queue<T: Send + 'static>(
     hear
 }
 
-/// Lines as bytes, each with its end; a progress bar's end with a carriage return, overlong ones
-/// are cut.
+/// Returns lines as bytes, with their endings. A progress bar's lines end with a carriage return;
+/// too long lines are split.
 pub fn byte_lines(from: impl Read) -> impl Iterator<Item = Vec<u8>> {
     const LONGEST: u64 = 16_384;
     let mut reader = BufReader::new(from);
@@ -186,7 +186,7 @@ pub fn byte_lines(from: impl Read) -> impl Iterator<Item = Vec<u8>> {
 
 fn write_status(paths: &InstancePaths, status: &Mutex<LogStatus>) {
     if let Ok(s) = status.lock() {
-        // Told again with the next change.
+        // The next change tries again.
         let _ = edit::write_file(
             &status_path(paths),
             &serde_json::to_vec(&*s).unwrap_or_default(),
@@ -199,7 +199,8 @@ fn write_status(paths: &InstancePaths, status: &Mutex<LogStatus>) {
 fn wait_for_answer(config: &LogConfig, status: &Arc<Mutex<LogStatus>>) {
     let (started, config, status) = (Instant::now(), config.clone(), Arc::clone(status));
     std::thread::spawn(move || {
-        // Where the system does not tell the front who asks, the owner's token does.
+        // If the system does not report the client's uid to the gateway, the owner's token is
+        // needed.
         while !super::ready::is_answering(
             &config.address,
             GatewayCredentials::read_as_owner(
@@ -228,7 +229,7 @@ impl RotatingLog {
     fn open_log(paths: &InstancePaths) -> Result<RotatingLog> {
         let at = log_path(paths, 0);
         let doing = || format!("write {}", at.display());
-        // Each launch has one of its own.
+        // Each launch has its own log.
         if at.symlink_metadata().is_ok() {
             for n in (0..KEPT).rev() {
                 let from = log_path(paths, n);

@@ -1,8 +1,7 @@
-//! Launching ComfyUI: [`client`] is the owner's side, [`supervisor`] the one that launches,
-//! [`processes`] its processes, [`sandbox_process`] the one that becomes the sandbox user,
-//! [`log_writer`] keeps the log where there is no terminal, [`import_log`] reads what ComfyUI says,
-//! [`import_check_run`] has everything loaded once, [`crate::records::running`] tells others what
-//! runs, [`control`] takes their word, [`add_only_probe`] tries what a share keeps.
+//! Launching ComfyUI. [`client`] is the owner's side, [`supervisor`] the launcher, [`processes`]
+//! starts its processes, [`sandbox_process`] becomes the sandbox user, [`log_writer`] keeps the log
+//! if there is no terminal, [`import_log`] reads ComfyUI's output, [`import_check_run`] loads
+//! everything once, [`control`] takes commands, and [`add_only_probe`] tests what a share enforces.
 
 pub mod add_only_probe;
 mod applied;
@@ -27,14 +26,14 @@ use super::problem::Problem;
 use crate::desired::launch::LaunchCommand;
 use crate::host::terminal::TerminalSize;
 
-/// What the launcher is asked, once.
+/// The request for the launcher, sent once.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct LaunchRequest {
-    /// The sandbox user, who names the instance.
+    /// The sandbox user, whose name is the instance's.
     pub instance: String,
-    /// Where the records lie under isolation "none"; with two accounts the launcher knows.
+    /// The folder of the records under isolation "none"; with two accounts the launcher knows it.
     pub records: Option<std::path::PathBuf>,
-    /// For this launch alone, after those of the manifest.
+    /// Flags for this launch only, after those of the manifest.
     pub args: Vec<String>,
     pub how: LaunchMode,
 }
@@ -44,34 +43,34 @@ impl crate::host::roles::serve::RoleConfig for LaunchRequest {
     const LONGEST: u64 = 1 << 20;
 }
 
-/// What is launched, and who attends it.
+/// What is launched, and who supervises it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum LaunchMode {
-    /// Whoever asks hears what ComfyUI says, and ends it by a word or by going away.
+    /// The caller gets ComfyUI's output, and stops it by a command or by exiting.
     Attended,
-    /// It goes on by itself; what ComfyUI says goes into the log.
+    /// It runs in the background, and its output goes into the log.
     Detached,
-    /// Say what would be started, start nothing.
+    /// Shows what would be started, and starts nothing.
     Explained,
-    /// Another program in ComfyUI's place, beside it if it runs.
+    /// Another program in ComfyUI's place, even while ComfyUI is running.
     Once(Vec<String>),
-    /// A shell in its place, with a terminal of its own.
+    /// A shell in its place, with its own terminal.
     Shell { size: TerminalSize, term: String },
-    /// What must not be possible, tried.
+    /// The probes of what must not be possible.
     Tried(ProbeRequest),
-    /// Everything is loaded once, nothing is served: of the live generation, or of another that is
-    /// there.
+    /// Everything is loaded once and nothing is served, from the live generation or another
+    /// existing one.
     Loaded(Option<String>),
 }
 
-/// Its first line. After `Started` ComfyUI's own output follows, to its end.
+/// The launcher's first line. After `Started`, ComfyUI's own output follows until it ends.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub enum LaunchAnswer {
     Started {
         address: String,
         generation: String,
         nodes: Vec<String>,
-        /// Flags that this ComfyUI does not have.
+        /// Flags that this ComfyUI version does not know.
         unknown: Vec<String>,
         /// What this system lacks for the confinement.
         lacking: Vec<String>,
@@ -86,7 +85,7 @@ pub enum LaunchAnswer {
     Failed(Problem),
 }
 
-/// What the owner's side of a shell says, a line each.
+/// What the owner's side of a shell sends, one line each.
 #[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum ShellInput {
     Typed(Vec<u8>),
@@ -99,7 +98,7 @@ impl ShellInput {
     }
 }
 
-/// Ends ComfyUI as Ctrl-C does.
+/// Stops ComfyUI as Ctrl-C does.
 pub const STOP: &str = "stop";
-/// Ends the whole process group at once.
+/// Kills the whole process group.
 pub const KILL: &str = "kill";

@@ -1,4 +1,4 @@
-//! What each [`LaunchMode`] changes of a launch.
+//! How each [`LaunchMode`] changes a launch.
 
 use super::sandbox_process::SandboxAccount;
 use super::supervisor::Launch;
@@ -9,22 +9,22 @@ use crate::doctor::{self, ProbeAs, ProbeRequest};
 use crate::problem::{Context, Problem, Result};
 
 impl LaunchMode {
-    /// Whether ComfyUI listens on its port: no more than one such launch runs at a time.
+    /// Returns whether ComfyUI listens on its port; at most one such launch runs at a time.
     pub(super) fn serves(&self) -> bool {
         matches!(self, LaunchMode::Attended | LaunchMode::Detached)
     }
 
-    /// Whether everything is loaded once, for a look at it.
+    /// Returns whether everything is loaded once, as a check.
     pub(super) fn loads(&self) -> bool {
         matches!(self, LaunchMode::Loaded(_))
     }
 
-    /// Whether something is tried that must not be possible.
+    /// Returns whether probes of what must not be possible are run.
     pub(super) fn tries(&self) -> bool {
         matches!(self, LaunchMode::Tried(_))
     }
 
-    /// Who is started with nothing but the account in the way; `None`: the walls stand.
+    /// Returns the account of an unconfined process; `None` if it is confined.
     pub(super) fn unconfined(&self, spec: &LaunchSpec) -> Result<Option<SandboxAccount>> {
         match self {
             LaunchMode::Tried(t) => unconfined_account(t.by, spec),
@@ -32,7 +32,7 @@ impl LaunchMode {
         }
     }
 
-    /// Puts what is to run in ComfyUI's place.
+    /// Puts the program to run in ComfyUI's place.
     pub(super) fn adapt(&self, launch: &mut Launch) -> Result<()> {
         match self {
             LaunchMode::Once(argv) => run_once(argv, &mut launch.command),
@@ -53,22 +53,25 @@ impl LaunchMode {
     }
 }
 
-/// Another program in ComfyUI's place.
+/// Runs another program in ComfyUI's place.
 fn run_once(argv: &[String], command: &mut LaunchCommand) -> Result<()> {
-    let (program, args) = argv
-        .split_first()
-        .ok_or_else(|| Problem::new("no program to run").with_hint("comfy exec -- PROGRAM"))?;
+    let (program, args) = argv.split_first().ok_or_else(|| {
+        Problem::new("there is no program to run").with_hint(
+            "comfy exec -- \
+            PROGRAM",
+        )
+    })?;
     (command.program, command.args, command.lacking) = (program.into(), args.to_vec(), Vec::new());
     Ok(())
 }
 
-/// A shell in ComfyUI's place.
+/// Runs a shell in ComfyUI's place.
 fn open_shell(term: &str, command: &mut LaunchCommand) {
     let shell = ["/bin/bash", "/bin/sh"]
         .into_iter()
         .find(|p| std::path::Path::new(p).exists())
         .unwrap_or("/bin/sh");
-    // Nothing of the sandbox user's own is read first.
+    // The shell reads no startup files of the sandbox user's.
     let plain: &[&str] = if shell.ends_with("bash") {
         &["--noprofile", "--norc", "-i"]
     } else {
@@ -92,14 +95,14 @@ fn open_shell(term: &str, command: &mut LaunchCommand) {
     );
 }
 
-/// The script that tries what must not be possible.
+/// Runs the script that probes what must not be possible.
 fn try_once(t: &ProbeRequest, command: &mut LaunchCommand) -> Result<()> {
     let question = ProbeContext {
         by: Some(t.by),
         ..(*t.question).clone()
     };
-    let text = serde_json::to_string(&question).context("say what to try")?;
-    // Without site and environment: nothing of a package is loaded.
+    let text = serde_json::to_string(&question).context("write the list of probes")?;
+    // Without site and environment, so that no package is loaded.
     (command.args, command.lacking) = (
         ["-I", "-S", "-c", doctor::SCRIPT, &text]
             .map(String::from)
@@ -109,7 +112,7 @@ fn try_once(t: &ProbeRequest, command: &mut LaunchCommand) -> Result<()> {
     Ok(())
 }
 
-/// Finds who tries without any confinement: the sandbox user, or somebody else on this machine.
+/// Returns the account for unconfined probes: the sandbox user, or another user of this machine.
 fn unconfined_account(by: ProbeAs, spec: &LaunchSpec) -> Result<Option<SandboxAccount>> {
     Ok(match by {
         ProbeAs::Confined => None,
@@ -123,7 +126,12 @@ fn unconfined_account(by: ProbeAs, spec: &LaunchSpec) -> Result<Option<SandboxAc
                 .ok()
                 .flatten()
                 .filter(|u| ![0, spec.owner, spec.uid].contains(&u.uid.as_raw()));
-            let u = nobody.ok_or_else(|| Problem::new("there is no account `nobody` to try as"))?;
+            let u = nobody.ok_or_else(|| {
+                Problem::new(
+                    "the account `nobody`, which this probe \
+                needs, does not exist",
+                )
+            })?;
             Some(SandboxAccount {
                 name: u.name,
                 uid: u.uid.as_raw(),

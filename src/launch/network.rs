@@ -1,4 +1,4 @@
-//! The network of a launch, and how much memory it gets.
+//! The network and the memory limit of a launch.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -8,35 +8,35 @@ use crate::desired::launch::{InnerPorts, LaunchSpec};
 use crate::host::memory_cgroup;
 use crate::problem::{Problem, Result};
 
-/// Where proxies usually listen.
+/// The port where proxies usually listen.
 const PROXY: u16 = 3128;
 
-/// Where ComfyUI listens, how much memory it gets, and what this system lacks to keep it there.
+/// Where ComfyUI listens, its memory limit, and what this system lacks to enforce both.
 pub struct LaunchNetwork {
-    /// A network namespace of the launch's own.
+    /// The launch's own network namespace.
     pub room: Option<OwnedFd>,
     pub inner: SocketAddr,
-    /// Where the proxy for the way out listens, where there is a front.
+    /// Where the egress proxy listens, if there is a gateway.
     pub proxy: Option<SocketAddr>,
     pub lacking: Vec<String>,
-    /// What keeps memory for the system.
+    /// The control group that reserves memory for the system.
     pub memory: Option<memory_cgroup::MemoryCgroup>,
 }
 
-/// Makes the launch's network and its memory's limit, and looks what the system can do.
+/// Creates the launch's network and memory limit, and finds out what the system supports.
 ///
 /// # Errors
-/// It cannot do what `policy.confinement = "required"` asks.
+/// The system does not support what `policy.confinement = "required"` demands.
 pub fn prepare_network(spec: &LaunchSpec) -> Result<LaunchNetwork> {
     let (room, lacking) = create_netns(spec);
     if spec.account && spec.strict && !lacking.is_empty() {
         let problems = lacking.into_iter().map(Problem::new).collect();
         return Err(Problem::from_many(problems).with_hint(
-            "`confinement = \"warn\"` in [policy] of comfy.toml starts ComfyUI all the same",
+            "with `confinement = \"warn\"` in [policy] of comfy.toml, ComfyUI starts all the same",
         ));
     }
     let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    // In a network of its own every port is free.
+    // In its own network every port is free.
     let (port, proxy) = match (spec.behind_gateway(), room.is_some()) {
         (false, _) => (spec.port, None),
         (true, true) => (
@@ -46,11 +46,11 @@ pub fn prepare_network(spec: &LaunchSpec) -> Result<LaunchNetwork> {
         (true, false) => (port::free_port()?, Some(port::free_port()?)),
     };
     let mut lacking = lacking;
-    // A limit is no wall: without it ComfyUI starts all the same.
+    // A limit is not isolation: without it ComfyUI starts all the same.
     let memory = match spec.reserve {
         bytes @ 1.. if spec.account && !spec.macos => {
             memory_cgroup::create_cgroup(&spec.user, bytes)
-                .map_err(|why| lacking.push(format!("run.memory_reserve is not kept: {why}")))
+                .map_err(|why| lacking.push(format!("run.memory_reserve is not enforced: {why}")))
                 .ok()
         }
         _ => None,
@@ -64,7 +64,8 @@ pub fn prepare_network(spec: &LaunchSpec) -> Result<LaunchNetwork> {
     })
 }
 
-/// A network namespace, where this system and this launch have one, and what the system lacks.
+/// Creates a network namespace if this system and this launch have one, and returns what the system
+/// lacks.
 #[cfg(target_os = "linux")]
 fn create_netns(spec: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
     use crate::host::confine;
@@ -75,8 +76,8 @@ fn create_netns(spec: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
         .transpose()
         .unwrap_or_else(|p| {
             lacking.push(format!(
-                "no namespaces, so other programs' processes, sockets and ports are \
-            within reach: {p}"
+                "no namespaces, so ComfyUI can reach other programs' processes, sockets and \
+                 ports: {p}"
             ));
             None
         });
@@ -90,7 +91,7 @@ fn create_netns(_: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
 }
 
 impl LaunchNetwork {
-    /// The network that everybody has.
+    /// Returns the network that all programs share.
     pub fn shared_network(spec: &LaunchSpec) -> LaunchNetwork {
         LaunchNetwork {
             room: None,
@@ -109,7 +110,7 @@ impl LaunchNetwork {
     }
 }
 
-/// Makes sure of the backstop, which a restart of the machine takes away.
+/// Ensures that the egress filter is in place, which a reboot removes.
 #[cfg(target_os = "linux")]
 pub(super) fn check_egress_filter(spec: &LaunchSpec) -> Result<()> {
     use crate::host::egress_filter;

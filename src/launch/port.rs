@@ -1,11 +1,11 @@
-//! Who holds a port.
+//! Claims a port, and finds out who uses it.
 
 use std::net::TcpListener;
 
 use crate::host::process::{ProgramRunner, SystemRunner};
 use crate::problem::{Context, Problem, Result};
 
-/// Whether ComfyUI will be able to listen there.
+/// Ensures that ComfyUI will be able to listen there.
 ///
 /// # Errors
 /// As [`claim_port`].
@@ -13,19 +13,19 @@ pub fn ensure_free(listen: &str, port: u16) -> Result<()> {
     claim_port(listen, port).map(drop)
 }
 
-/// A port of loopback that nobody uses.
+/// Returns a free loopback port.
 ///
 /// # Errors
-/// There is none.
+/// There is no free port.
 pub fn free_port() -> Result<u16> {
     let found = TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr());
     found.map(|a| a.port()).context("find a free port")
 }
 
-/// Listens there.
+/// Listens on the port.
 ///
 /// # Errors
-/// The port is in use, by whom as far as that can be seen; or the address is none of this
+/// The port is in use (the message says by whom, if that is known), or the address is not this
 /// machine's.
 pub fn claim_port(listen: &str, port: u16) -> Result<TcpListener> {
     match TcpListener::bind((listen, port)) {
@@ -34,7 +34,7 @@ pub fn claim_port(listen: &str, port: u16) -> Result<TcpListener> {
             let by = port_holder(port).map_or(String::new(), |w| format!(" by {w}"));
             Err(
                 Problem::new(format!("port {port} is in use{by}")).with_hint(
-                    "end that process, or set another `port` in comfy.toml and run `comfy apply`",
+                    "stop that process, or set another `port` in comfy.toml and run `comfy apply`",
                 ),
             )
         }
@@ -44,7 +44,7 @@ pub fn claim_port(listen: &str, port: u16) -> Result<TcpListener> {
     }
 }
 
-/// `python3 (process 4711)`.
+/// Returns who uses the port, as `python3 (process 4711)`.
 fn port_holder(port: u16) -> Option<String> {
     if let Some(inode) = ["/proc/net/tcp", "/proc/net/tcp6"]
         .iter()
@@ -82,7 +82,7 @@ fn port_holder(port: u16) -> Option<String> {
     Some(format!("{} (process {})", field('c')?, field('p')?))
 }
 
-/// The inode of the socket that listens on `port` (proc_net_tcp: state 0A).
+/// Returns the inode of the socket that listens on `port` (proc_net_tcp: state 0A).
 fn listening_inode(table: &str, port: u16) -> Option<String> {
     let wanted = format!(":{port:04X}");
     table.lines().skip(1).find_map(|l| {

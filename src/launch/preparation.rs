@@ -1,5 +1,4 @@
-//! What a launch makes ready on the disk before anything is started: shares, and the sandbox user's
-//! own folders.
+//! Prepares the disk before a launch: shares, and the sandbox user's own folders.
 
 use super::add_only_probe;
 use crate::confine::Confinement;
@@ -10,7 +9,7 @@ use crate::manifest::ShareAccess;
 use crate::plan::observed::ShareSpec;
 use crate::problem::{Context, Result};
 
-/// Gives a share what it needs before ComfyUI may use it, through what was opened of it.
+/// Repairs a share before ComfyUI may use it, through its open descriptor.
 pub(super) fn repair_share(
     spec: &LaunchSpec,
     s: &ShareSpec,
@@ -18,20 +17,19 @@ pub(super) fn repair_share(
     everything: &OpenedPaths,
     lacking: &mut Vec<String>,
 ) -> Result<()> {
-    // Without walls nothing is opened: what is tried there is the account alone, with the modes as
-    // they are.
+    // Unconfined probes test the account alone, with the modes as they are, so nothing is repaired.
     let Some(fd) = everything.at(c, &s.path) else {
         return Ok(());
     };
-    // The owner's umask may have taken the group's right to write off a new folder; one of the
-    // sandbox's own would let it remove what the owner puts there.
+    // The owner's umask may have removed the group's write permission from a new folder; in a
+    // folder of its own the sandbox user could remove the owner's files.
     if s.manage && s.access != ShareAccess::Read {
         shares::mend_opened(
             s,
             fs::open_dir_at(fd, c".").with_context(|| format!("open share {}", s.name))?,
         )?;
     }
-    // No other wall is there: the confinement lets it write where it may add.
+    // There is no other protection: the confinement lets it write where it may add.
     if s.access == ShareAccess::Add {
         match add_only_probe::added_to(spec, s, fd) {
             Err(p) if !spec.strict => lacking.push(p.message),
@@ -41,8 +39,8 @@ pub(super) fn repair_share(
     Ok(())
 }
 
-/// Brings the sandbox user's own folders to what this launch may find there, and says where its
-/// caches go if not into `state/cache`.
+/// Brings the sandbox user's own folders to the state that this launch may see, and returns where
+/// its caches go if not into `state/cache`.
 pub(super) fn prepare_state(
     spec: &LaunchSpec,
     id: &str,
@@ -63,13 +61,14 @@ pub(super) fn prepare_state(
         &spec.paths,
         &who,
     );
-    // A trial run, and whatever runs beside other code, has caches of its own.
+    // An import check, and anything that runs beside other code, has its own caches.
     (!serves && (loads || !same))
         .then(|| ScratchDir::new(spec))
         .transpose()
 }
 
-/// A folder in `state/temp` for one launch's caches; its programs make it, and it goes with this.
+/// A folder in `state/temp` for the caches of one launch; its programs create it, and it is removed
+/// when dropped.
 pub(super) struct ScratchDir {
     pub path: std::path::PathBuf,
     uid: u32,
@@ -87,7 +86,7 @@ impl ScratchDir {
 
 impl Drop for ScratchDir {
     fn drop(&mut self) {
-        // What cannot be removed goes with the next change of code.
+        // The next change of code removes what is left.
         let _ = fs::remove::remove_of(&self.path, self.uid);
     }
 }

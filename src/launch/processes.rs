@@ -1,4 +1,4 @@
-//! The processes of a launch: the front, then ComfyUI; and their end.
+//! The processes of a launch: the gateway, then ComfyUI, and how they stop.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -25,12 +25,12 @@ use crate::host::roles::{Role, spawn};
 use crate::manifest::EgressPolicy;
 use crate::problem::{Context, Problem, Result};
 
-/// How long ComfyUI may take to end by itself.
+/// How long ComfyUI may take to exit by itself.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Where what is started says what it says.
+/// Where the output of started processes goes.
 pub enum OutputTarget {
-    /// Where this process does.
+    /// To this process's own output.
     Own,
     /// Into a pipe.
     Pipe(OwnedFd),
@@ -46,38 +46,37 @@ impl OutputTarget {
     }
 }
 
-/// What was started.
+/// A launch whose processes have been started.
 pub struct RunningLaunch {
     comfyui: Child,
-    /// Whom signals go to: a process that passes them on, or ComfyUI's group.
+    /// The target of signals: a process that passes them on, or ComfyUI's group.
     target: Pid,
     gateway: Option<GatewayProcess>,
-    /// What keeps memory for the system; it goes with the last process.
+    /// The control group that reserves memory for the system; it is removed with the last process.
     _memory: Option<memory_cgroup::MemoryCgroup>,
-    /// Stdin and report of ComfyUI while it waits to begin.
+    /// ComfyUI's stdin and report pipe while it waits to begin.
     gate: Option<(std::process::ChildStdin, std::fs::File)>,
 }
 
-/// What is started, and how.
+/// What to start, and how.
 pub struct SpawnOptions<'a> {
     pub command: &'a launch::LaunchCommand,
     pub voice: &'a OutputTarget,
-    /// It is ComfyUI, which has a port.
+    /// Whether it is ComfyUI, which has a port.
     pub serves: bool,
-    /// What the confinement's rules stand for; nothing under isolation "none" and where nothing is
-    /// in the way.
+    /// The opened paths of the confinement's rules; empty under isolation "none" and if unconfined.
     pub opened: &'a [OpenedPath],
-    /// With nothing but this account in its way.
+    /// The account of an unconfined process.
     pub bare: Option<SandboxAccount>,
-    /// A terminal of its own.
+    /// The process's own terminal.
     pub terminal: Option<OwnedFd>,
 }
 
-/// Starts ComfyUI, and the front before it where it `serves`. Both are comfy's own program again,
-/// so that nothing of this process is in their memory.
+/// Starts ComfyUI, and before it the gateway if it `serves`. Both execute comfy's own program
+/// again, so that their memory contains nothing of this process.
 ///
 /// # Errors
-/// The port is taken; a process cannot become what it should.
+/// The port is in use, or a process cannot be set up.
 pub fn start_processes(
     spec: &LaunchSpec,
     network: LaunchNetwork,
@@ -115,12 +114,12 @@ pub fn start_processes(
         return Ok(running);
     }
     let p = spawn::read_report(report, &first)
-        .unwrap_or_else(|| Problem::new("ComfyUI ended before it began"));
+        .unwrap_or_else(|| Problem::new("ComfyUI exited before it began"));
     running.end_now();
     Err(p)
 }
 
-/// Refuses ids that are nobody's sandbox.
+/// Refuses uids that cannot be a sandbox's.
 fn refuse_bad_ids(spec: &LaunchSpec) -> Result<()> {
     if spec.account
         && (spec.uid == 0
@@ -128,7 +127,7 @@ fn refuse_bad_ids(spec: &LaunchSpec) -> Result<()> {
             || [0, spec.owner, spec.uid].contains(&spec.front))
     {
         return Err(Problem::new(format!(
-            "{} has uid {} and the front {}: neither is a sandbox",
+            "{} has uid {} and the gateway {}, which are not valid for a sandbox",
             spec.user, spec.uid, spec.front
         ))
         .with_hint("run `comfy apply`"));
@@ -185,7 +184,7 @@ fn spawn_sandbox(
     };
     let mut comfyui = c.spawn().context("start ComfyUI")?;
     drop((told, given));
-    // It waits for what it is asked, so that all it does is in there.
+    // It waits for its configuration, so that everything it does is inside the control group.
     if let Some(group) = &network.memory
         && let Err(why) = group.add_process(comfyui.id())
     {
@@ -195,7 +194,7 @@ fn spawn_sandbox(
     Ok((comfyui, report))
 }
 
-/// What the process is given of what was opened: mounts of it where it has a root of its own.
+/// The opened paths that the process inherits, as mounts if it has its own root.
 struct InheritedPaths {
     rules: Vec<(usize, OwnedFd)>,
     temps: Vec<OwnedFd>,
@@ -208,8 +207,8 @@ impl InheritedPaths {
         use crate::host::fs::mounts::clone_mount;
         let one = |o: &OpenedPath| -> Result<(usize, OwnedFd)> {
             let r = &c.rules[o.rule];
-            let what = || format!("take {} into the launch", r.path.display());
-            // Nothing is mounted below what is the sandbox user's own, or it is left out.
+            let what = || format!("make {} available to the launch", r.path.display());
+            // Nothing is mounted below the sandbox user's own folders.
             let fd = if rooms {
                 clone_mount(&o.fd, r.whose != PathOwner::Own).with_context(what)?
             } else {
@@ -226,7 +225,7 @@ impl InheritedPaths {
         let mounts = places.filter_map(|(path, _)| {
             temp.map(|t| {
                 clone_mount(&t.fd, false)
-                    .with_context(|| format!("take {} into the launch", path.display()))
+                    .with_context(|| format!("make {} available to the launch", path.display()))
             })
         });
         Ok(InheritedPaths {
@@ -235,7 +234,7 @@ impl InheritedPaths {
         })
     }
 
-    /// There the launcher has told the real paths.
+    /// Not needed here: the launcher has sent the real paths.
     #[cfg(not(target_os = "linux"))]
     fn of(_: &Confinement, _: &[OpenedPath], _: bool) -> Result<InheritedPaths> {
         Ok(InheritedPaths {
@@ -246,8 +245,8 @@ impl InheritedPaths {
 }
 
 impl RunningLaunch {
-    /// Lets ComfyUI begin. Where it cannot be executed that is said, and
-    /// [`RunningLaunch::wait_for_end`] sees its end.
+    /// Lets ComfyUI begin. If it cannot be executed, the reason is printed, and
+    /// [`RunningLaunch::wait_for_end`] sees it exit.
     pub fn let_begin(&mut self) {
         if let Some((mut stdin, report)) = self.gate.take() {
             let _ = stdin.write_all(b"\n");
@@ -262,9 +261,9 @@ impl RunningLaunch {
         let _ = kill(self.target, s);
     }
 
-    /// Ends it at once, and everything with it.
+    /// Kills it and everything with it.
     pub fn end_now(mut self) {
-        // Whoever waits outside passes it on as the end of the whole namespace.
+        // The waiting process outside passes it on by ending the whole namespace.
         self.send_signal(if self.target.as_raw() > 0 {
             Signal::SIGTERM
         } else {
@@ -276,11 +275,11 @@ impl RunningLaunch {
         }
     }
 
-    /// Waits for ComfyUI's end; its exit code, and whether somebody asked for it. `stop` or a
-    /// signal ends it gently, a second word after it at once.
+    /// Waits until ComfyUI exits, and returns its exit code and whether somebody asked for the
+    /// stop. `stop` or a signal stops it gently, a second command kills it.
     ///
     /// # Errors
-    /// The front ended, and ComfyUI with it.
+    /// The gateway exited, and ComfyUI was stopped.
     pub fn wait_for_end(mut self, words: &Receiver<String>) -> Result<(u8, bool)> {
         let mut asked: Option<Instant> = None;
         let status = loop {
@@ -290,9 +289,9 @@ impl RunningLaunch {
             if let Some(status) = self.gateway.as_mut().and_then(GatewayProcess::ended) {
                 self.end_now();
                 return Err(Problem::new(format!(
-                    "the front ended ({status}), so ComfyUI was ended too"
+                    "the gateway exited ({status}), so ComfyUI was stopped too"
                 ))
-                .with_hint("the lines above say why"));
+                .with_hint("the lines above may say why"));
             }
             let word = match words.recv_timeout(Duration::from_millis(if asked.is_some() {
                 20
@@ -323,7 +322,7 @@ impl RunningLaunch {
             }
         };
         if self.target.as_raw() < 0 {
-            // What it started and left behind; a namespace ends with its first process.
+            // Processes that it left behind; a namespace ends with its first process.
             self.send_signal(Signal::SIGKILL);
         }
         if let Some(gateway) = self.gateway {

@@ -1,4 +1,4 @@
-//! Whether ComfyUI answers.
+//! Finds out whether ComfyUI answers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::gateway::tokens::GatewayCredentials;
 
-/// Asks once.
+/// Asks once, and returns whether ComfyUI answers.
 pub fn is_answering(address: &str, handle: Option<&GatewayCredentials>) -> bool {
     let url = format!(
         "{}/system_stats",
@@ -24,7 +24,7 @@ pub fn is_answering(address: &str, handle: Option<&GatewayCredentials>) -> bool 
     request.call().is_ok()
 }
 
-/// Asks again and again, until it answers or is over.
+/// Asks repeatedly until ComfyUI answers or has exited.
 pub fn poll_until_ready(
     address: &str,
     ready: &Arc<AtomicBool>,

@@ -1,9 +1,9 @@
-//! The side that becomes ComfyUI: it leaves every right behind in the order that the system asks
-//! for, then executes it.
+//! The process that becomes ComfyUI: it drops every privilege in the order that the system
+//! requires, then executes ComfyUI.
 //!
-//! Where the launch has rooms (Linux, two accounts) it stays twice as a process of root's that does
-//! nothing but wait: outside, to be told when to end, and as the first process of the launch's
-//! process namespace, whose end is everybody's end (pid_namespaces(7)).
+//! If the launch has namespaces (Linux, two accounts), two processes of root's remain that only
+//! wait: one outside, to be told when to stop, and the first process of the launch's process
+//! namespace, whose exit kills all the others (pid_namespaces(7)).
 
 use std::collections::BTreeMap;
 use std::os::fd::{OwnedFd, RawFd};
@@ -16,29 +16,30 @@ use crate::host::roles::serve::{self, Report, RoleConfig};
 use crate::host::{confine, fs, memory_cgroup, terminal};
 use crate::problem::{Context, Problem, Result};
 
-/// What the launcher asks of it, as the first line of stdin; a second one lets it go.
+/// The configuration, which the launcher sends as the first line of stdin; a second line lets it
+/// begin.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub struct SandboxConfig {
-    /// Whom it becomes; nobody else under isolation "none".
+    /// The account that it becomes; `None` under isolation "none".
     pub account: Option<SandboxAccount>,
-    /// Nothing but the account is in its way: what `comfy doctor` tries as well.
+    /// Whether it is restricted only by its account, as for some probes of `comfy doctor`.
     pub bare: bool,
     pub open_files: u64,
     pub command: LaunchCommand,
     pub confinement: Confinement,
-    /// What the rules stand for, by the number of the rule: mounts where there are rooms, else what
-    /// was opened.
+    /// The paths of the rules, by the number of the rule: mounts if there are namespaces, else
+    /// opened paths.
     pub opened: Vec<(usize, RawFd)>,
-    /// A mount of the temporary folder for each place that it has.
+    /// A mount of the temporary folder for each of its places.
     pub temps: Vec<RawFd>,
-    /// A pipe: an empty line once nothing but the execution is left, else what went wrong. Its end
-    /// means that ComfyUI was executed.
+    /// A pipe: an empty line once only the execution is left, else the error. Its end means that
+    /// ComfyUI was executed.
     pub report: RawFd,
-    /// The network namespace to live in, where there are rooms.
+    /// The network namespace, if there are namespaces.
     pub network: Option<RawFd>,
-    /// A terminal of its own, in place of null and pipes.
+    /// Its own terminal, in place of null and pipes.
     pub terminal: Option<RawFd>,
-    /// Who started it: without that process it ends.
+    /// The process that started it; it exits with that process.
     pub launcher: i32,
 }
 
@@ -57,8 +58,8 @@ impl RoleConfig for SandboxConfig {
     }
 }
 
-/// Becomes ComfyUI, or says why not; where it waits, the exit code is ComfyUI's. Must be called
-/// while there is one thread.
+/// Becomes ComfyUI, or reports why not; if it waits, it returns ComfyUI's exit code. Must be called
+/// while the process has one thread.
 pub fn serve_sandbox() -> ExitCode {
     serve::serve(
         crate::render::print_problem,
@@ -84,7 +85,7 @@ fn enter_sandbox(cell: &SandboxConfig, report: &mut Report) -> Result<u8> {
     Err(execute_program(cell, &opened, groups, report))
 }
 
-/// Takes on the groups of the account, if there is another one to become.
+/// Takes on the groups of the account, if it becomes another one.
 fn replace_groups(cell: &SandboxConfig) -> Result<Option<GroupsReplaced>> {
     cell.account
         .as_ref()
@@ -92,7 +93,7 @@ fn replace_groups(cell: &SandboxConfig) -> Result<Option<GroupsReplaced>> {
         .transpose()
 }
 
-/// What the launcher has opened, by the number of its rule.
+/// Returns what the launcher has opened, by the number of the rule.
 fn take_opened(cell: &SandboxConfig) -> Result<BTreeMap<usize, OwnedFd>> {
     cell.opened
         .iter()
@@ -100,7 +101,8 @@ fn take_opened(cell: &SandboxConfig) -> Result<BTreeMap<usize, OwnedFd>> {
         .collect()
 }
 
-/// Becomes the account, takes the confinement on, executes; returns only if that fails.
+/// Becomes the account, applies the confinement, and executes the program; returns only if that
+/// fails.
 fn execute_program(
     cell: &SandboxConfig,
     opened: &BTreeMap<usize, OwnedFd>,
@@ -115,13 +117,13 @@ fn execute_program(
     }
 }
 
-/// Gives up root and takes the confinement on.
+/// Gives up root and applies the confinement.
 fn become_sandbox(
     cell: &SandboxConfig,
     opened: &BTreeMap<usize, OwnedFd>,
     groups: Option<GroupsReplaced>,
 ) -> Result<Dropped> {
-    // Without Landlock there is nothing to give it to.
+    // Without Landlock nothing uses it.
     #[cfg(not(target_os = "linux"))]
     let _ = opened;
     let dropped = match (&cell.account, groups) {
@@ -136,7 +138,7 @@ fn become_sandbox(
     #[cfg(target_os = "linux")]
     {
         crate::host::confine::landlock_rules::apply_rules(&cell.confinement, opened)?;
-        // Without, the launcher has said so, or refused.
+        // If there is none, the launcher has already warned, or refused.
         if crate::host::confine::seccomp_filter::is_available() {
             crate::host::confine::seccomp_filter::apply_filters()?;
         }
@@ -144,12 +146,12 @@ fn become_sandbox(
     Ok(dropped)
 }
 
-/// Waits until the launcher has told that everything is ready: what ComfyUI says comes after it.
+/// Waits for the launcher's line that everything is ready, so that ComfyUI's output comes after it.
 fn wait_for_go(report: &Report) -> Result<()> {
     report.ready()?;
     match nix::unistd::read(std::io::stdin(), &mut [0; 1]) {
         Ok(1) => Ok(()),
-        _ => Err(Problem::new("the launcher has ended")),
+        _ => Err(Problem::new("the launcher has exited")),
     }
 }
 
@@ -163,8 +165,8 @@ fn exec_program(cell: &SandboxConfig, _: &Dropped) -> Problem {
         c.program.as_path()
     });
     if cfg!(target_os = "macos") {
-        // It takes the profile on, then executes the rest.
-        // With another account the launcher has found the real paths.
+        // sandbox-exec applies the profile, then executes the rest.
+        // With another account, the launcher has found the real paths.
         let real = if cell.account.is_some() {
             cell.confinement.clone()
         } else {
@@ -198,7 +200,7 @@ fn exec_program(cell: &SandboxConfig, _: &Dropped) -> Problem {
     ))
 }
 
-/// The two processes that wait.
+/// The two waiting processes.
 #[cfg(target_os = "linux")]
 mod rooms {
     use nix::sched::{CloneFlags, unshare};
@@ -214,10 +216,11 @@ mod rooms {
         network: &OwnedFd,
         report: &mut Report,
     ) -> Result<u8> {
-        // From here on signals are waited for; what is executed in the end gets none of this.
+        // From here on signals are blocked and waited for; the executed program does not inherit
+        // this.
         let all = SigSet::all();
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&all), None).context("wait for signals")?;
-        // While accounts can still be looked up as the system does it.
+        // Done while accounts can still be looked up in the system's way.
         let groups = replace_groups(cell)?;
         // Killed before others when memory runs out (proc_pid_oom_score_adj(5)).
         let _ = std::fs::write("/proc/self/oom_score_adj", "500");
@@ -235,12 +238,12 @@ mod rooms {
             .collect::<Result<Vec<_>>>()?;
         confine::netns::enter_netns(network)?;
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWPID)
-            .context("make the launch's namespaces")?;
+            .context("create the launch's namespaces")?;
         if let Some(first) = serve::fork_process()? {
             report.leave();
             wait_without_rights(&[])?;
-            // Asked gently it passes that on; anything harder ends the namespace, and with it
-            // everybody in it.
+            // It passes a gentle signal on; any other signal ends the namespace, and with it every
+            // process in it.
             return wait_for_child(first, &all, |pid, s| {
                 (
                     pid,
@@ -257,22 +260,22 @@ mod rooms {
         drop(mounted);
         if let Some(comfyui) = serve::fork_process()? {
             report.leave();
-            // Signals for another uid need it; it reaches nobody outside of this namespace.
+            // Signals to another uid need it; it reaches no process outside this namespace.
             wait_without_rights(&[CAP_KILL])?;
-            // Its whole group, as a terminal does it.
+            // To its whole group, as a terminal does.
             return wait_for_child(comfyui, &all, |pid, s| (Pid::from_raw(-pid.as_raw()), s));
         }
         nix::unistd::setsid().context("begin a session")?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)
-            .context("take signals")?;
-        // From here on paths are those of the new root.
+            .context("handle signals")?;
+        // From here on, paths are those of the new root.
         Err(execute_program(cell, &BTreeMap::new(), groups, report))
     }
 
     /// linux/capability.h.
     const CAP_KILL: u32 = 5;
 
-    /// From here on this process of root's waits, and can do nothing else.
+    /// Drops all rights of this root process except those for waiting and signalling.
     fn wait_without_rights(kept: &[u32]) -> Result<()> {
         credentials::set_no_new_privs()?;
         credentials::keep_capabilities(kept)?;
@@ -283,8 +286,8 @@ mod rooms {
         }
     }
 
-    /// Waits for `child`, reaps whoever else ends, passes signals on; the child's exit code, 128
-    /// and the number for a signal.
+    /// Waits for `child`, reaps other processes, and passes signals on. Returns the child's exit
+    /// code, or 128 plus the number of its signal.
     fn wait_for_child(
         child: Pid,
         all: &SigSet,

@@ -1,4 +1,4 @@
-//! What goes in and out of a launch beside its answers: words, a terminal, the log.
+//! The input and output of a launch besides its answers: commands, a terminal, the log.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -12,7 +12,7 @@ use crate::host::roles::{Role, spawn};
 use crate::host::{lines, terminal};
 use crate::problem::{Context, Result};
 
-/// Makes the owner's folder among the records.
+/// Creates the owner's folder among the records.
 ///
 /// # Errors
 /// The disk.
@@ -22,7 +22,7 @@ pub(super) fn make_logs_dir(spec: &LaunchSpec, owner_gid: u32) -> Result<()> {
         .with_context(|| format!("make {}", logs.display()))
 }
 
-/// Starts the log keeper, and the pipe that it reads.
+/// Starts the log writer, and returns the pipe that it reads.
 ///
 /// # Errors
 /// It cannot be started.
@@ -44,15 +44,14 @@ pub(super) fn start_log_writer(
         address: spec.listen_address(),
         nodes,
     };
-    let mut child = c.spawn().context("start the log keeper")?;
+    let mut child = c.spawn().context("start the log writer")?;
     spawn::send_config(&mut child, &config)?;
     drop(child.stdin.take());
     Ok((child, OutputTarget::Pipe(writer)))
 }
 
-/// Lets what is typed reach the terminal `master`, and what a program says there reach stdout,
-/// until the last of them has ended. The end of stdin is the shell's end, and so is a line of it
-/// that is too long.
+/// Relays typed input to the terminal `master`, and output from it to stdout, until the last
+/// program in it has exited. If stdin is closed or has a line that is too long, the shell ends.
 ///
 /// # Errors
 /// The system's own.
@@ -74,7 +73,7 @@ pub(super) fn relay_terminal(
     });
     Ok(std::thread::spawn(move || {
         let (mut buffer, mut out) = ([0; 1 << 14], std::io::stdout());
-        // EIO: nobody has the other side open any more.
+        // EIO: no process has the other side open any more.
         while let Ok(n @ 1..) = said.read(&mut buffer) {
             if out
                 .write_all(&buffer[..n])
@@ -87,7 +86,7 @@ pub(super) fn relay_terminal(
     }))
 }
 
-/// Passes on words from stdin; its end counts as one more, and so does a line that is too long.
+/// Passes on commands from stdin; its end counts as one more, and so does a line that is too long.
 pub(super) fn pass_on_stdin(tell: Sender<String>) {
     std::thread::spawn(move || {
         while let Ok(Some(line)) = lines::next_line(&mut std::io::stdin().lock(), lines::WORD) {

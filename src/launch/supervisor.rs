@@ -1,5 +1,5 @@
-//! The side that launches: as root it reads what was applied, looks once more, has
-//! [`processes`] start the processes, and stays until all of them have ended.
+//! The launcher: as root it reads what was applied, verifies it, starts the [`processes`], and
+//! stays until all of them have exited.
 
 use std::collections::BTreeSet;
 use std::io::BufRead;
@@ -23,11 +23,11 @@ use crate::host::{fs, shares, terminal};
 use crate::problem::{Context, Problem, Result};
 use crate::records::running::{self, ExitRecord, InstanceLock, RunningRecord};
 
-/// Serves one launch: the request is the first line of stdin, words follow; the exit code is
-/// ComfyUI's.
+/// Serves one launch and returns ComfyUI's exit code. The first line of stdin is the request;
+/// commands follow.
 ///
-/// `only`: another instance is refused. `boot`: nothing is asked and nobody answers; it is launched
-/// as by `comfy start`, and what started this process supervises it.
+/// `only`: any other instance is refused. `boot`: there is no request and no answer; ComfyUI starts
+/// as with `comfy start`, and the program that started this process supervises it.
 pub fn serve_launch(only: Option<String>, boot: bool) -> std::process::ExitCode {
     crate::host::signals::install_handlers(false);
     if boot {
@@ -39,7 +39,7 @@ pub fn serve_launch(only: Option<String>, boot: bool) -> std::process::ExitCode 
     serve::answer(|| run_launch(only, boot), LaunchAnswer::Failed)
 }
 
-/// One launch, decided before anything of it is made.
+/// A launch, fully determined before anything is created for it.
 pub(super) struct Launch {
     pub spec: LaunchSpec,
     pub id: String,
@@ -47,16 +47,16 @@ pub(super) struct Launch {
     pub owner_gid: u32,
     /// Keeps others from launching the same instance.
     lock: Option<InstanceLock>,
-    /// Those that this ComfyUI knows.
+    /// The flags that this ComfyUI version knows.
     pub flags: BTreeSet<String>,
-    /// Who is started with nothing but the account in the way.
+    /// The account of an unconfined process.
     unconfined: Option<SandboxAccount>,
     network: LaunchNetwork,
     pub confinement: Confinement,
     pub command: LaunchCommand,
 }
 
-/// What a launch has on the disk, ready to be used.
+/// What a launch needs on the disk, prepared.
 struct Ready {
     _scratch: Option<ScratchDir>,
     opened: OpenedPaths,
@@ -68,7 +68,7 @@ fn run_launch(only: Option<String>, boot: bool) -> Result<u8> {
     let request = read_request(only.as_deref(), boot)?;
     let mode = &request.how;
     let spec = applied::load_spec(&request)?;
-    // Before anything here has a second thread.
+    // Before this process has a second thread.
     if *mode == LaunchMode::Detached
         && !boot
         && let Some(code) = detach_session()?
@@ -83,11 +83,11 @@ fn run_launch(only: Option<String>, boot: bool) -> Result<u8> {
     }
     let mut ready = launch.make_ready(mode)?;
     let (code, asked) = supervise(launch, &mut ready, mode, boot)?;
-    // An end that was asked for is none that the system should make up for.
+    // The system must not restart it after a stop that was asked for.
     Ok(if boot && asked { 0 } else { code })
 }
 
-/// Reads what is to be launched, and refuses what this launcher is not for.
+/// Reads the request, and refuses what this launcher may not start.
 fn read_request(only: Option<&str>, boot: bool) -> Result<LaunchRequest> {
     let request = match only {
         Some(instance) if boot => LaunchRequest {
@@ -102,18 +102,18 @@ fn read_request(only: Option<&str>, boot: bool) -> Result<LaunchRequest> {
         if only != request.instance {
             return Err(Problem::new("this launcher is for another instance"));
         }
-        // Nothing without walls comes without a password.
+        // Nothing runs unconfined without a password.
         if matches!(&request.how, LaunchMode::Tried(t) if t.by != ProbeAs::Confined) {
             return Err(
-                Problem::new("this launcher starts nothing outside of the walls")
-                    .with_hint("`comfy doctor` asks sudo itself"),
+                Problem::new("this launcher does not start anything unconfined")
+                    .with_hint("run `comfy doctor`, which asks sudo itself"),
             );
         }
     }
     Ok(request)
 }
 
-/// Decides everything about a launch of ComfyUI itself.
+/// Determines everything about a launch of ComfyUI itself.
 fn prepare(spec: LaunchSpec, request: &LaunchRequest) -> Result<Launch> {
     let mode = &request.how;
     let (id, generation) = match mode {
@@ -167,7 +167,7 @@ fn prepare(spec: LaunchSpec, request: &LaunchRequest) -> Result<Launch> {
 }
 
 impl Launch {
-    /// Says what would be started.
+    /// Reports what would be started.
     fn explain(self) {
         let allowed = explain::explain_text(
             &self.spec,
@@ -184,8 +184,8 @@ impl Launch {
         });
     }
 
-    /// Makes ready what lies on the disk: shares, the sandbox user's folders, and what the
-    /// confinement's rules stand for, opened.
+    /// Prepares what is on the disk: shares, the sandbox user's folders, and the opened paths of
+    /// the confinement's rules.
     fn make_ready(&mut self, mode: &LaunchMode) -> Result<Ready> {
         let mut lacking = self.network.lacking.clone();
         for s in &self.spec.shares {
@@ -193,7 +193,8 @@ impl Launch {
                 Problem::from(u)
                     .with_prefix(&format!("share {}: ", s.name))
                     .with_hint(
-                        "mount it, then run this again; nothing is made on an empty mount point",
+                        "mount it, then try again; comfy does not create anything on an empty \
+                         mount point",
                     )
             })?;
         }
@@ -228,8 +229,8 @@ impl Launch {
     }
 }
 
-/// Starts the processes of a launch and stays until they have ended: ComfyUI's exit code, and
-/// whether somebody asked for the end.
+/// Starts the processes of a launch and stays until they have exited. Returns ComfyUI's exit code,
+/// and whether somebody asked for the stop.
 fn supervise(
     launch: Launch,
     ready: &mut Ready,
@@ -274,7 +275,7 @@ fn supervise(
         || applied::verify_integrity(&spec, &generation, owner_gid),
         || processes::start_processes(&spec, network, confinement, cast),
     )?;
-    // Only what was started holds the other end of the log now.
+    // Now only the started processes hold the other end of the log.
     drop(voice);
     let (tell, words) = std::sync::mpsc::channel();
     let desk = lock
@@ -320,8 +321,9 @@ fn supervise(
     Ok((code, asked))
 }
 
-/// Starts what waits to be let go while code and packages are looked at: that takes as long as the
-/// walls. This thread is the one that starts, since its end would be the end of what it started.
+/// Starts the processes while code and packages are verified, which takes as long as setting up the
+/// confinement; they wait until they may begin. This thread starts them, because they die with the
+/// thread that started them.
 fn start_verified(
     verify: impl FnOnce() -> Result<()> + Send,
     start: impl FnOnce() -> Result<RunningLaunch>,
@@ -345,7 +347,7 @@ fn start_verified(
     }
 }
 
-/// Passes on what is said to a launch and by it, until it has ended.
+/// Relays input and output of a launch until it has ended.
 fn attend(
     running: RunningLaunch,
     master: Option<OwnedFd>,
@@ -363,8 +365,8 @@ fn attend(
     };
     let end = running.wait_for_end(words)?;
     if let Some(r) = relay {
-        // What was left in the background may hold the terminal: the last words come at once, or
-        // not at all.
+        // Background processes may hold the terminal, so the last output comes at once or not at
+        // all.
         for _ in 0..20 {
             if r.is_finished() {
                 break;
@@ -377,14 +379,14 @@ fn attend(
 
 fn wait_for_log(log_writer: Option<Child>) {
     if let Some(mut child) = log_writer {
-        // It has read everything once the last of the launch is gone.
+        // It has read everything once the last process of the launch has exited.
         let _ = child.wait();
     }
 }
 
-/// Goes on in a process of its own session, while this one passes the answer on and ends: `Some`
-/// here, `None` there. One fork alone: a process that was daemonised by two is reported to have
-/// lost the Metal compiler service on macOS.
+/// Continues in a process with its own session, while this one passes the answer on and exits.
+/// Returns `Some` in this process and `None` in the new one. It forks only once: a process
+/// daemonised by two forks is reported to lose the Metal compiler service on macOS.
 fn detach_session() -> Result<Option<u8>> {
     let (reader, writer) = std::io::pipe().context("make a pipe")?;
     if serve::fork_process()?.is_none() {
@@ -398,22 +400,22 @@ fn detach_session() -> Result<Option<u8>> {
     let mut reader = std::io::BufReader::new(reader);
     reader
         .read_line(&mut line)
-        .context("hear whether it was started")?;
+        .context("read the launcher's answer")?;
     let answer = serde_json::from_str(&line).unwrap_or_else(|_| {
-        LaunchAnswer::Failed(Problem::new("the supervisor ended without an answer"))
+        LaunchAnswer::Failed(Problem::new("the supervisor exited without an answer"))
     });
     wire::print_line(&answer);
     Ok(Some(u8::from(matches!(answer, LaunchAnswer::Failed(_)))))
 }
 
-/// Lets go of the terminal.
+/// Detaches from the terminal.
 fn detach_stdio() -> Result<()> {
     let null = std::fs::OpenOptions::new()
         .read(true)
         .write(true)
         .open("/dev/null")
         .context("open /dev/null")?;
-    let to = "let go of the terminal";
+    let to = "detach from the terminal";
     nix::unistd::dup2_stdin(&null).context(to)?;
     nix::unistd::dup2_stdout(&null).context(to)?;
     nix::unistd::dup2_stderr(&null).context(to)

@@ -1,21 +1,21 @@
-//! Changing comfy.toml as its owner would: every comment and every line that is not meant stays.
+//! Edits comfy.toml as its owner would: every comment and every unrelated line stays.
 
 use toml_edit::{DocumentMut, Item, Table, value};
 
 use crate::problem::{Context, Problem, Result};
 
-/// One model to be declared.
+/// A model to declare.
 pub struct NewModel {
     pub path: String,
-    /// None: the default one.
+    /// `None` is the default share.
     pub share: Option<String>,
     pub source: Option<String>,
 }
 
-/// The text with these models declared at its end, a section each.
+/// Returns the text with these models declared at its end, one section each.
 ///
 /// # Errors
-/// The text is no TOML, or `models` is no table of sections.
+/// The text is not TOML, or `models` is not a table of sections.
 pub fn add_models(text: &str, models: &[NewModel]) -> Result<String> {
     let mut document: DocumentMut = text.parse().context("read comfy.toml")?;
     let section = document.entry("models").or_insert_with(|| {
@@ -37,7 +37,7 @@ pub fn add_models(text: &str, models: &[NewModel]) -> Result<String> {
         table.insert(&m.path, Item::Table(t));
     }
     let out = document.to_string();
-    // The library writes the lines of one kind of machine.
+    // The library writes only one kind of line ending.
     Ok(if text.contains("\r\n") {
         out.replace("\r\n", "\n").replace('\n', "\r\n")
     } else {

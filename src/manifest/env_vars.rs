@@ -1,8 +1,8 @@
-//! Which variables `[run] env` may not set: what comfy sets itself, and what makes a program load
-//! or run something else.
+//! The variables that `[run] env` must not set: those that comfy sets itself, and those that make a
+//! program load or run something else.
 
-/// What a launch sets itself ([`crate::desired::launch`]): a value in comfy.toml would have no
-/// effect.
+/// Variables that a launch sets itself ([`crate::desired::launch`]): a value in comfy.toml would
+/// have no effect.
 const OWN: &[&str] = &[
     "HOME",
     "USER",
@@ -30,7 +30,8 @@ const OWN: &[&str] = &[
     "U2NET_HOME",
 ];
 
-/// Tuning that looks like a loader and is a number or a word: mallopt(3), CUDA's "Lazy Loading".
+/// Settings that look like a loader's but are a number or a keyword: mallopt(3), CUDA's "Lazy
+/// Loading".
 const HARMLESS: &[&str] = &[
     "MALLOC_ARENA_MAX",
     "MALLOC_TRIM_THRESHOLD_",
@@ -40,9 +41,9 @@ const HARMLESS: &[&str] = &[
     "CUDA_MODULE_LOADING",
 ];
 
-/// Loaders of code by the beginning of their names: Python, the dynamic loaders, glibc (its list of
-/// variables that set-uid programs drop, sysdeps/generic/unsecvars.h), OpenSSL, drivers of graphics
-/// and video, interpreters, git.
+/// Prefixes of variables that load code: Python, the dynamic loaders, glibc (its list of variables
+/// that set-uid programs drop, sysdeps/generic/unsecvars.h), OpenSSL, graphics and video drivers,
+/// interpreters, git.
 const PREFIXES: &[&str] = &[
     "PYTHON",
     "__PYVENV",
@@ -90,7 +91,7 @@ const PREFIXES: &[&str] = &[
     "GIT_",
 ];
 
-/// By their whole name.
+/// Whole names of variables that load code or change what a program reads.
 const EXACT: &[&str] = &[
     "GCONV_PATH",
     "GETCONF_DIR",
@@ -131,7 +132,7 @@ const EXACT: &[&str] = &[
     "XDG_CONFIG_HOME",
 ];
 
-/// Words in a name that say what it does, whoever reads it.
+/// Words in a name that show that it loads code, whichever program reads it.
 const WORDS: &[&str] = &[
     "PLUGIN",
     "PRELOAD",
@@ -141,7 +142,7 @@ const WORDS: &[&str] = &[
     "TOOLS_LIB",
 ];
 
-/// Why a variable is not the manifest's to set, and what to do instead.
+/// Returns why the manifest must not set a variable, and what to do instead.
 pub fn refusal_of(name: &str) -> Option<(&'static str, &'static str)> {
     let upper = name.to_uppercase();
     let is = |list: &[&str]| list.contains(&upper.as_str());
@@ -152,7 +153,7 @@ pub fn refusal_of(name: &str) -> Option<(&'static str, &'static str)> {
         || PREFIXES.iter().any(|p| upper.starts_with(p))
         || WORDS.iter().any(|w| upper.contains(w));
     (loads && !is(HARMLESS)).then_some((
-        "changes what code is loaded",
+        "changes which code is loaded",
         "leave it out; comfy sets what ComfyUI needs",
     ))
 }
@@ -177,7 +178,7 @@ mod tests {
         for name in loaders.split_whitespace() {
             assert_eq!(
                 refusal_of(name).map(|r| r.0),
-                Some("changes what code is loaded"),
+                Some("changes which code is loaded"),
                 "{name}"
             );
         }

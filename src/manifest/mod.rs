@@ -1,5 +1,5 @@
-//! comfy.toml: what should be. [`wire`] is the shape on disk, [`validate`] turns it into this model
-//! or says what is wrong.
+//! comfy.toml, the declared setup. [`wire`] is its form on disk; [`validate`] turns it into this
+//! model or reports what is wrong.
 
 pub mod edit;
 pub mod env_vars;
@@ -24,18 +24,18 @@ pub use crate::manifest::values::{model_address, model_source, reserved_flag};
 
 use super::problem::Result;
 
-/// Twenty thousand things by name: sorted in one piece of memory, where a tree would be made of
-/// thousands.
+/// A sorted map in one piece of memory: with twenty thousand entries, a tree would need thousands
+/// of allocations.
 pub type Table<V> = litemap::LiteMap<ByteString, V>;
 
-/// The share of a model that names none.
+/// The share of a model that does not name one.
 pub const MODELS: &str = "models";
 
 /// The manifest of one machine: the file with its `[hosts.NAME]` part merged in.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     pub source: TomlSource,
-    /// Whose part `[hosts.NAME]` has.
+    /// The machine's name, as in `[hosts.NAME]`.
     pub hosts: Vec<String>,
     pub host: HostSettings,
     pub comfyui: ComfyuiSettings,
@@ -54,7 +54,7 @@ pub struct HostSettings {
     pub sandbox_user: String,
     pub group: String,
     pub gid: Option<u32>,
-    /// An account that is somebody's may become the sandbox user.
+    /// Whether an existing account may become the sandbox user.
     pub adopt: bool,
     pub isolation: IsolationMode,
     pub prefix: Option<PathBuf>,
@@ -76,7 +76,7 @@ pub struct ComfyuiSettings {
     pub allow_remote: bool,
     pub port: u16,
     pub args: Vec<String>,
-    /// Below `web`, for nodes that put files there.
+    /// Paths below `web`, for nodes that put files there.
     pub writable: Vec<String>,
 }
 
@@ -108,7 +108,7 @@ pub struct NodeSettings {
 
 #[derive(Debug, Clone)]
 pub struct ModelSettings {
-    /// One text for all that are in the same.
+    /// The share's name; models of the same share have the same text in memory.
     pub share: Arc<str>,
     pub source: Option<String>,
     pub sha256: Option<String>,
@@ -116,7 +116,7 @@ pub struct ModelSettings {
 
 #[derive(Debug, Clone)]
 pub struct ShareSettings {
-    /// As written; `~` is the primary user's home.
+    /// The path as written; `~` is the primary user's home.
     pub path: String,
     pub role: ShareRole,
     pub access: ShareAccess,
@@ -124,14 +124,12 @@ pub struct ShareSettings {
     pub manage: bool,
 }
 
-/// What ComfyUI takes a share for.
+/// How ComfyUI uses a share.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShareRole {
-    /// It stands in for this folder of ComfyUI's: `models`, `models/…`, `input`, `output`,
-    /// `user/…`.
+    /// It replaces this folder of ComfyUI's: `models`, `models/…`, `input`, `output`, `user/…`.
     Mount(String),
-    /// Which of its folders hold which kind of models, beside ComfyUI's own; `.` is the share
-    /// itself.
+    /// Its folders for each kind of model, in addition to ComfyUI's own; `.` is the share itself.
     Models(BTreeMap<String, Vec<String>>),
 }
 
@@ -150,8 +148,8 @@ impl ShareRole {
         }
     }
 
-    /// Whether ComfyUI looks for models where `path` of the share lies: another program keeps more
-    /// than models.
+    /// Returns whether ComfyUI looks for models at `path` of the share: another program's folder
+    /// holds more than models.
     pub fn shows_path(&self, path: &str) -> bool {
         let below = |folder: &String| {
             folder == "."
@@ -179,11 +177,11 @@ pub enum ShareAccess {
 #[derive(Debug, Clone)]
 pub struct RunSettings {
     pub open_files: u64,
-    /// Bytes kept for the system.
+    /// Memory kept for the system, in bytes.
     pub memory_reserve: u64,
-    /// sudo starts it without a password: a rule for one root-owned program.
+    /// Whether sudo starts ComfyUI without a password, through a rule for one root-owned program.
     pub passwordless: bool,
-    /// The system starts it.
+    /// Whether the system starts ComfyUI at boot.
     pub boot: bool,
     pub env: BTreeMap<String, String>,
 }
@@ -193,12 +191,12 @@ pub struct RunSettings {
 pub enum EgressPolicy {
     Deny,
     Allow,
-    /// `host:port` each.
+    /// Entries of the form `host:port`.
     Only(Vec<String>),
 }
 
 impl EgressPolicy {
-    /// Whether ComfyUI may reach `host:port`; `*.` in a list stands for every name below.
+    /// Returns whether ComfyUI may reach `host:port`; `*.` in a list stands for every name below.
     pub fn allows(&self, host: &str, port: u16) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         match self {
@@ -221,7 +219,7 @@ impl EgressPolicy {
         }
     }
 
-    /// The ports that a list names.
+    /// Returns the ports in the list.
     pub fn allowed_ports(&self) -> Vec<u16> {
         let EgressPolicy::Only(list) = self else {
             return Vec::new();
@@ -237,7 +235,7 @@ impl EgressPolicy {
 pub enum ClientPolicy {
     Primary,
     Any,
-    /// Addresses; only with `allow_remote`.
+    /// A list of addresses; only with `allow_remote`.
     Only(Vec<String>),
 }
 
@@ -317,10 +315,10 @@ pub struct AcceptEntry {
 }
 
 impl Manifest {
-    /// Parses `text`, merges the part of the machine called `hostname`, checks everything.
+    /// Parses `text`, merges the section of the machine called `hostname`, and checks everything.
     ///
     /// # Errors
-    /// One problem that lists every mistake with file, line and column, and how to mend it.
+    /// One problem that lists every mistake with file, line and column, and how to fix it.
     pub fn parse(path: &Path, text: &ByteString, hostname: &str) -> Result<Manifest> {
         validate::parse_manifest(path, text, hostname)
     }

@@ -1,8 +1,8 @@
-//! Sections of models, read without the TOML parser: a library has twenty thousand of them, in the
-//! manifest and in the lock, and most of a plan would be their parsing.
+//! Reads sections of models without the TOML parser: a library has twenty thousand of them, in the
+//! manifest and in the lock, and parsing them would take most of a plan's time.
 //!
-//! Only what cannot mean anything else is taken: `[models."PATH"]` and plain `key = "text"` or `key
-//! = 12` lines. Whatever looks different stays in the text, for the parser and its messages.
+//! It takes only what cannot mean anything else: `[models."PATH"]` and plain `key = "text"` or `key
+//! = 12` lines. Everything else stays in the text, for the parser and its messages.
 
 use std::borrow::Cow;
 
@@ -34,7 +34,7 @@ impl<'a> FieldValue<'a> {
     }
 }
 
-/// A text that may be absent; nothing where a number stands.
+/// Returns a text that may be absent; `None` if the field is a number.
 pub fn optional_text(field: Option<FieldValue<'_>>) -> Option<Option<String>> {
     match field {
         None => Some(None),
@@ -42,10 +42,10 @@ pub fn optional_text(field: Option<FieldValue<'_>>) -> Option<Option<String>> {
     }
 }
 
-/// The text without the taken sections, and what `make` makes of each of those: of its path and of
-/// the values of the keys `known`. Where it makes nothing of one, none is taken. Places are only
-/// those of the text itself where none was taken: whoever has to name one lets the parser read all
-/// of it.
+/// Returns the text without the sections taken out, and what `make` returns for each of those,
+/// given its path and the values of the keys `known`. If `make` returns `None` for one, no section
+/// is taken. Positions in the remaining text are right only if no section was taken: to report one,
+/// have the parser read the whole text.
 pub fn extract<'a, T, const N: usize>(
     text: &'a ByteString,
     known: &[&str; N],
@@ -53,8 +53,8 @@ pub fn extract<'a, T, const N: usize>(
 ) -> (Cow<'a, str>, Table<T>) {
     const HEAD: &str = "[models.\"";
     let all = (Cow::Borrowed(&**text), Table::new_vec());
-    // In a text of several lines anything may stand; a section of another form may name the same
-    // model; a byte order mark hides what the first line is.
+    // A multi-line string may contain anything; a section of another form may declare the same
+    // model; a byte order mark hides the first line.
     let has = |what: &str| memchr::memmem::find(text.as_bytes(), what.as_bytes()).is_some();
     if !has(HEAD) || has("\"\"\"") || has("'''") || has("\r") || text.starts_with('\u{feff}') {
         return all;
@@ -92,8 +92,8 @@ pub fn extract<'a, T, const N: usize>(
             let line = self::line_at(text, next);
             match parse_field(line) {
                 Some(None) => {}
-                // With one of another form, or a key that is unknown or there twice, all of them
-                // are the parser's.
+                // If one has another form, or a key is unknown or appears twice, the parser reads
+                // all of them.
                 Some(Some((key, value))) => match known
                     .iter()
                     .position(|k| *k == key)
@@ -118,7 +118,7 @@ pub fn extract<'a, T, const N: usize>(
         return (Cow::Owned(rest), Table::from_sorted_store_unchecked(taken));
     }
     let (many, taken) = (taken.len(), taken.into_iter().collect::<Table<T>>());
-    // Named twice: the parser says where.
+    // Declared twice: the parser reports where.
     if taken.len() < many {
         all
     } else {
@@ -126,18 +126,19 @@ pub fn extract<'a, T, const N: usize>(
     }
 }
 
-/// The line that begins there, with its end.
+/// Returns the line that begins at `at`, with its line ending.
 fn line_at(text: &str, at: usize) -> &str {
     let rest = &text[at..];
     memchr::memchr(b'\n', rest.as_bytes()).map_or(rest, |n| &rest[..=n])
 }
 
-/// Without what TOML takes for white space at the end of a line, and no other.
+/// Trims only what TOML takes for white space at the end of a line.
 fn trim_line(line: &str) -> &str {
     line.trim_end_matches([' ', '\t', '\n'])
 }
 
-/// `[shares.NAME]`, below which `models` is the share's own key. No line of an array looks like it.
+/// Returns whether the line is `[shares.NAME]`, below which `models` is the share's own key. No
+/// line of an array looks like it.
 fn is_share(line: &str) -> bool {
     let name = line
         .strip_prefix("[shares.")
@@ -150,14 +151,14 @@ fn is_share(line: &str) -> bool {
 }
 
 fn is_plain(text: &str) -> bool {
-    // Without a branch for each, so that many are looked at at once.
+    // No branch for each byte, so that many are compared at once.
     let odd = |so_far: bool, b: u8| so_far | (b < b' ') | (b == b'"') | (b == b'\\') | (b == 0x7f);
     !text.is_empty()
         && !text.bytes().fold(false, odd)
         && (text.is_ascii() || !text.chars().any(char::is_control))
 }
 
-/// `None`: something else. `Some(None)`: nothing, or a comment.
+/// Returns `None` for anything but a field, and `Some(None)` for an empty line or a comment.
 fn parse_field(line: &str) -> Option<Option<(&str, FieldValue<'_>)>> {
     let line = trim_line(line);
     if line.is_empty()

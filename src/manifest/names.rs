@@ -1,9 +1,9 @@
-//! Rules for names that reach paths, account databases and git: checked once, here.
+//! Rules for names that reach paths, account databases and git. They are checked here, once.
 
 use unicode_normalization::UnicodeNormalization;
 
-/// A folder name under custom_nodes/, or a share's name: `[A-Za-z0-9._-]{1,64}`, no leading `.` or
-/// `-`.
+/// Checks a folder name under custom_nodes/, or a share's name: `[A-Za-z0-9._-]{1,64}`, no leading
+/// `.` or `-`.
 pub fn check_folder(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 64 {
         return Err("must have 1 to 64 characters");
@@ -15,16 +15,16 @@ pub fn check_folder(name: &str) -> Result<(), &'static str> {
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
     {
-        return Err("may hold letters, digits, `.`, `_` and `-` only");
+        return Err("may contain only letters, digits, `.`, `_` and `-`");
     }
     if name.eq_ignore_ascii_case("__pycache__") || name.to_ascii_lowercase().ends_with(".disabled")
     {
-        return Err("has a meaning of its own in ComfyUI");
+        return Err("has a special meaning in ComfyUI");
     }
     Ok(())
 }
 
-/// A user or group name that useradd(8) and dscl(1) both take.
+/// Checks a user or group name; useradd(8) and dscl(1) both accept what passes.
 pub fn check_account(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 31 {
         return Err("must have 1 to 31 characters");
@@ -36,7 +36,7 @@ pub fn check_account(name: &str) -> Result<(), &'static str> {
         .bytes()
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-'))
     {
-        return Err("may hold lower-case letters, digits, `_` and `-` only");
+        return Err("may contain only lower-case letters, digits, `_` and `-`");
     }
     Ok(())
 }
@@ -72,8 +72,7 @@ pub const SYSTEM_USERS: &[&str] = &[
     "root", "daemon", "nobody", "bin", "sys", "sync", "mail", "man", "_www", "www-data",
 ];
 
-/// A git ref as asked for: a branch, a tag or a commit (git-check-ref-format(1), and never an
-/// option).
+/// Checks a git ref: a branch, a tag or a commit (git-check-ref-format(1), and never an option).
 pub fn git_ref(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 200 {
         return Err("must have 1 to 200 characters");
@@ -84,16 +83,16 @@ pub fn git_ref(name: &str) -> Result<(), &'static str> {
         || name.ends_with(".lock")
         || name.ends_with('.')
     {
-        return Err("is no name that git accepts");
+        return Err("is not a name that git accepts");
     }
     if name.contains("..") || name.contains("@{") || name.contains("//") {
-        return Err("is no name that git accepts");
+        return Err("is not a name that git accepts");
     }
     if name
         .chars()
         .any(|c| c.is_control() || c.is_whitespace() || "~^:?*[\\\"'`$;&|<>(){}!#".contains(c))
     {
-        return Err("has a character that no ref may have");
+        return Err("has a character that is not allowed in a ref");
     }
     Ok(())
 }
@@ -106,23 +105,23 @@ pub fn is_sha256(s: &str) -> bool {
     s.len() == 64 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// An https address without user, query or fragment.
+/// Checks a repository's address: https, without user, query or fragment.
 pub fn repo_url(url: &str) -> Result<(), &'static str> {
     let Some(rest) = url.strip_prefix("https://") else {
-        return Err("must be an https:// address (a local copy goes through COMFY_MIRRORS)");
+        return Err("must be an https:// address (for a local copy, set COMFY_MIRRORS)");
     };
     if rest
         .chars()
         .any(|c| c.is_control() || c.is_whitespace() || "\"'`\\<>{}|^".contains(c))
     {
-        return Err("has a character that no address may have");
+        return Err("has a character that is not allowed in an address");
     }
     if rest.contains(['?', '#']) {
-        return Err("must have no query and no fragment");
+        return Err("must not have a query or a fragment");
     }
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     if host.contains('@') {
-        return Err("must hold no user name or token");
+        return Err("must not contain a user name or token");
     }
     if host.is_empty() || host.starts_with('-') || path.trim_matches('/').is_empty() {
         return Err("must name a host and a repository");
@@ -133,8 +132,8 @@ pub fn repo_url(url: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Two addresses that mean the same repository give the same key: case, `.git` and trailing `/`
-/// aside.
+/// Returns the same key for addresses of the same repository, whatever their case, `.git` and
+/// trailing `/`.
 pub fn repo_key(url: &str) -> String {
     let u = url.trim_end_matches('/');
     u.strip_suffix(".git")
@@ -143,12 +142,12 @@ pub fn repo_key(url: &str) -> String {
         .replace("//www.github.com/", "//github.com/")
 }
 
-/// A path inside a tree: relative, clean, no control characters.
+/// Checks a path inside a tree: relative, clean, without control characters.
 pub fn check_relative(path: &str) -> Result<(), &'static str> {
     if path.is_empty() || path.len() > 1024 {
         return Err("must have 1 to 1024 characters");
     }
-    // Without a branch for each byte, so that many are looked at at once.
+    // No branch for each byte, so that many are compared at once.
     if path
         .bytes()
         .fold(false, |so_far, b| so_far | b.is_ascii_control())
@@ -161,7 +160,7 @@ pub fn check_relative(path: &str) -> Result<(), &'static str> {
     }
     for part in path.split('/') {
         match part {
-            "" => return Err("has a `/` too many"),
+            "" => return Err("has one `/` too many"),
             "." | ".." => return Err("must not contain `.` or `..`"),
             _ => {}
         }
@@ -169,12 +168,12 @@ pub fn check_relative(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// What a `writable` path that no tree has stands for: a name without a dot is a folder.
+/// Returns whether a `writable` path that is not in the tree is a folder: a name without a dot is.
 pub fn stands_for_folder(path: &str) -> bool {
     std::path::Path::new(path).extension().is_none()
 }
 
-/// Files that run, or that the browser runs.
+/// Returns whether the file is one that Python, the system or the browser runs.
 pub fn is_code(path: &str) -> bool {
     let lower = path.to_lowercase();
     [
@@ -184,8 +183,8 @@ pub fn is_code(path: &str) -> bool {
     .any(|e| lower.ends_with(e))
 }
 
-/// What ComfyUI takes for a model (folder_paths.py, `supported_pt_extensions`), and what common
-/// nodes add.
+/// The extensions that ComfyUI takes for models (folder_paths.py, `supported_pt_extensions`), and
+/// those that common nodes add.
 const MODELS: &[&str] = &[
     "safetensors",
     "sft",
@@ -198,7 +197,7 @@ const MODELS: &[&str] = &[
     "gguf",
     "onnx",
 ];
-/// What lies beside models and is fetched with them: their settings, words and tokens, and other
+/// The extensions of files that come with models: settings, vocabularies, tokens, and other
 /// programs' weights.
 const BESIDE_MODELS: &[&str] = &[
     "json", "yaml", "yml", "txt", "model", "msgpack", "h5", "pb", "tflite", "npz",
@@ -212,17 +211,17 @@ fn ends_with(path: &str, endings: &[&str]) -> bool {
             .is_some_and(|(_, e)| endings.iter().any(|x| e.eq_ignore_ascii_case(x)))
 }
 
-/// Whether a file of this name would be loaded as a model.
+/// Returns whether a file of this name would be loaded as a model.
 pub fn is_model(path: &str) -> bool {
     ends_with(path, MODELS)
 }
 
-/// Whether a file of this name is one, or comes with one.
+/// Returns whether a file of this name is a model, or comes with one.
 pub fn comes_with_models(path: &str) -> bool {
     is_model(path) || ends_with(path, BESIDE_MODELS)
 }
 
-/// Whether [`folded_name`] would change nothing.
+/// Returns whether [`folded_name`] would change nothing.
 pub fn is_folded(name: &str) -> bool {
     if name.is_ascii() {
         !name
@@ -233,7 +232,7 @@ pub fn is_folded(name: &str) -> bool {
     }
 }
 
-/// The form in which APFS compares names: NFD and case folded.
+/// Returns the form in which APFS compares names: NFD and case-folded.
 pub fn folded_name(name: &str) -> String {
     if name.is_ascii() {
         return name.to_ascii_lowercase();

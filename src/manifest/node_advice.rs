@@ -1,11 +1,11 @@
-//! What popular nodes need in comfy.toml. Every entry was tried with the real node: without its
-//! lines it does not lock, or fails to import from a sealed folder.
+//! What popular nodes need in comfy.toml. Every entry was tried with the real node: without these
+//! lines it cannot be locked, or fails to import from a sealed folder.
 
 use super::{Manifest, names};
 
 /// A node, and what it needs.
 pub struct NodeAdvice {
-    /// The name that people give its folder, its address and its branch.
+    /// The usual name of its folder; its address and branch follow.
     folder: &'static str,
     url: &'static str,
     git_ref: &'static str,
@@ -24,7 +24,7 @@ pub const KNOWN: &[NodeAdvice] = &[
         writable: &["pysssss.json"],
         core: &["web/extensions"],
         ignore_requirements: &[],
-        why: "keeps its settings in its own folder, and makes one in ComfyUI's",
+        why: "keeps its settings in its own folder, and creates one in ComfyUI's",
     },
     NodeAdvice {
         folder: "comfyui-easy-use",
@@ -33,7 +33,7 @@ pub const KNOWN: &[NodeAdvice] = &[
         writable: &["wildcards", "styles"],
         core: &[],
         ignore_requirements: &[],
-        why: "makes folders for wildcards and styles",
+        why: "creates folders for wildcards and styles",
     },
     NodeAdvice {
         folder: "comfyui_controlnet_aux",
@@ -42,18 +42,18 @@ pub const KNOWN: &[NodeAdvice] = &[
         writable: &[],
         core: &[],
         ignore_requirements: &["fvcore", "onnxruntime-gpu"],
-        why: "asks for two packages that have no wheels for both platforms",
+        why: "requires two packages that do not have wheels for both platforms",
     },
 ];
 
 impl NodeAdvice {
-    /// The entry of a repository.
+    /// Returns the entry of a repository.
     pub fn for_repository(repo: &str) -> Option<&'static NodeAdvice> {
         let key = names::repo_key(repo);
         KNOWN.iter().find(|k| names::repo_key(k.url) == key)
     }
 
-    /// Its section of comfy.toml, with why.
+    /// Returns its section of comfy.toml, with the reason.
     pub fn manifest_section(&self) -> String {
         let mut out = format!(
             "[nodes.{}]\nrepo = \"{}\"\nref  = \"{}\"\n",
@@ -70,7 +70,7 @@ impl NodeAdvice {
         out + &format!("# it {}\n", self.why)
     }
 
-    /// The lines that `name`, which is this node, lacks in comfy.toml; none where it has all.
+    /// Returns the lines that comfy.toml lacks for this node, called `name`; `None` if it has all.
     pub fn missing_lines(&self, name: &str, m: &Manifest) -> Option<String> {
         let node = m.nodes.get(name)?;
         let lacks =
@@ -105,7 +105,7 @@ fn quoted_list(list: &[&str]) -> String {
     )
 }
 
-/// What every node of `new` that is known lacks.
+/// Returns what comfy.toml lacks for the known nodes among `new`.
 pub fn advice_for<'a>(m: &Manifest, new: impl Iterator<Item = &'a str>) -> Vec<String> {
     new.filter_map(|name| {
         NodeAdvice::for_repository(&m.nodes.get(name)?.repo)?.missing_lines(name, m)
@@ -134,7 +134,7 @@ mod tests {
             .unwrap()
         };
         let all = |t: &str| advice_for(&parse(t), ["scripts", "gone"].into_iter()).join("\n");
-        insta::assert_snapshot!(all(&text("")), @r#"node.scripts keeps its settings in its own folder, and makes one in ComfyUI's: if you agree, add to comfy.toml: [nodes.scripts] writable = ["pysssss.json"]  and  [comfyui] writable = ["web/extensions"]"#);
+        insta::assert_snapshot!(all(&text("")), @r#"node.scripts keeps its settings in its own folder, and creates one in ComfyUI's: if you agree, add to comfy.toml: [nodes.scripts] writable = ["pysssss.json"]  and  [comfyui] writable = ["web/extensions"]"#);
         assert_eq!(
             all(&(text("writable = [\"web/extensions\"]") + "writable = [\"pysssss.json\"]\n")),
             ""

@@ -1,5 +1,5 @@
-//! Where comfy.toml may not point: folders of the system, and those of a home where keys and
-//! settings are. Paths as text alone; whoever knows the disk asks again with the real path.
+//! Where comfy.toml must not point: system folders, and those of a home that contain keys and
+//! settings. Paths are text here; callers that know the disk ask again with the real path.
 
 use std::path::{Component, Path};
 
@@ -34,7 +34,7 @@ const SYSTEM: &[&str] = &[
     "/private/var",
     "/cores",
 ];
-/// Nothing at any depth below these is anybody's to share.
+/// Nothing below these, at any depth, may be shared.
 const NEVER_BELOW: &[&str] = &[
     "/bin",
     "/boot",
@@ -60,7 +60,7 @@ const NEVER_BELOW: &[&str] = &[
     "/cores",
 ];
 
-/// Whether a path is the system's.
+/// Returns whether a path belongs to the system.
 pub fn systems_own(path: &Path) -> bool {
     let volume = path
         .strip_prefix(VOLUMES)
@@ -69,8 +69,8 @@ pub fn systems_own(path: &Path) -> bool {
         || (NEVER_BELOW.iter().any(|s| path.starts_with(s)) && !volume)
 }
 
-/// Whether a path below `home` goes through a hidden folder, or is one. macOS hides `~/Library` by
-/// a flag.
+/// Returns whether a path below `home` is hidden or goes through a hidden folder. macOS hides
+/// `~/Library` by a flag.
 pub fn is_hidden(home: &Path, path: &Path) -> bool {
     let Ok(rest) = path.strip_prefix(home) else {
         return false;
@@ -79,30 +79,29 @@ pub fn is_hidden(home: &Path, path: &Path) -> bool {
     rest.components().any(name) || rest.starts_with("Library")
 }
 
-/// Where removable disks are mounted for people (udisks(8)): below are the user's name and the
-/// volume's.
+/// Where removable disks are mounted for users (udisks(8)), as USER/VOLUME.
 const VOLUMES: &str = "/run/media";
 
-/// What is wrong with a file of the disk as a model's source, as it is written or where its links
-/// lead; `home` is the owner's, or `~`. What the sandbox gets to read is no key and no setting of
-/// anybody's.
+/// Returns what is wrong with a file on the disk as a model's source, as it is written or as its
+/// links resolve; `home` is the owner's, or `~`. The sandbox must not get to read keys or settings.
 pub fn model_file(home: &Path, path: &Path) -> Option<&'static str> {
     let hub = path.starts_with(home.join(".cache/huggingface"));
     if systems_own(path) {
         return Some("belongs to the system");
     }
     if is_hidden(home, path) && !hub {
-        return Some("lies in a hidden folder of your home, where keys and settings are");
+        return Some("is in a hidden folder of your home, where keys and settings are kept");
     }
     let (text, blob) = (path.to_string_lossy(), of_hub_cache(path));
     (!blob && !super::names::comes_with_models(&text)).then_some(
-        "has no ending of a model (.safetensors, .ckpt, .pt, .pth, .bin, .gguf, .onnx, \
-            …) or of what comes with one (.json, .yaml, .txt)",
+        "does not have the extension of a model (.safetensors, .ckpt, .pt, .pth, .bin, .gguf, \
+         .onnx, …) or of a file that comes with one (.json, .yaml, .txt)",
     )
 }
 
-/// A file of Hugging Face's cache is called by its hash, `models--ORG--NAME/blobs/HASH`: links lead
-/// there (huggingface_hub, "Understand caching").
+/// Returns whether the path is a file of Hugging Face's cache, which is named by its hash,
+/// `models--ORG--NAME/blobs/HASH`, and which links point to (huggingface_hub, "Understand
+/// caching").
 fn of_hub_cache(path: &Path) -> bool {
     let name = |p: Option<&Path>| {
         p.and_then(Path::file_name)
@@ -116,16 +115,16 @@ fn of_hub_cache(path: &Path) -> bool {
         && name(blobs.and_then(Path::parent)).starts_with("models--")
 }
 
-/// What is wrong with a place that the owner's shells, desktop and services may run things from, or
-/// keep keys in; `home` is the owner's.
+/// Returns what is wrong with a place from which the owner's shells, desktop and services may run
+/// programs, or where they keep keys; `home` is the owner's.
 pub fn why_reserved(home: &Path, path: &Path) -> Option<&'static str> {
     if systems_own(path) {
         return Some("belongs to the system");
     }
     if is_hidden(home, path) {
-        return Some("lies in a hidden folder of your home, where keys and settings are");
+        return Some("is in a hidden folder of your home, where keys and settings are kept");
     }
-    // Debian's ~/.profile puts ~/bin into PATH; folders of that name are for programs everywhere
+    // Debian's ~/.profile puts ~/bin into PATH; folders of that name hold programs everywhere
     // (hier(7)).
     let programs = matches!(
         path.file_name().map(|n| n.to_string_lossy()).as_deref(),
@@ -183,14 +182,14 @@ mod tests {
             ("/home/alice/.ssh/key.bin".into(), "hidden"),
             ("/home/alice/work/.docker/config.json".into(), "hidden"),
             ("/home/alice/Library/Keychains/x.bin".into(), "hidden"),
-            ("/home/alice/.cache/huggingface/token".into(), "ending"),
+            ("/home/alice/.cache/huggingface/token".into(), "extension"),
             ("/home/alice/.cache/huggingface-evil/x.bin".into(), "hidden"),
-            ("/home/alice/Documents/passwords.kdbx".into(), "ending"),
-            ("/home/alice/Documents/key.pem".into(), "ending"),
+            ("/home/alice/Documents/passwords.kdbx".into(), "extension"),
+            ("/home/alice/Documents/key.pem".into(), "extension"),
             ("/home/alice/ai/.bin".into(), "hidden"),
-            ("/srv/.bin".into(), "ending"),
-            ("/srv/blobs/0123".into(), "ending"),
-            (format!("/srv/blobs/{hash}"), "ending"),
+            ("/srv/.bin".into(), "extension"),
+            ("/srv/blobs/0123".into(), "extension"),
+            (format!("/srv/blobs/{hash}"), "extension"),
             ("/etc/ssl/private.json".into(), "system"),
             ("/var/lib/secret/x.bin".into(), "system"),
             ("/home/alice/ai/x.SafeTensors".into(), ""),

@@ -1,4 +1,4 @@
-//! Where a key stands in the file, so that every message can say file:line:column.
+//! The positions of keys in the file, so that every message can give file:line:column.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -10,13 +10,14 @@ use toml_edit::{Document, Item, Value};
 #[derive(Debug, Clone)]
 pub struct TomlSource {
     pub path: PathBuf,
-    /// Not copied: it may be megabytes.
+    /// The text, which is not copied: it may be megabytes.
     pub text: ByteString,
-    /// Parsed when the first place is asked for: a file without mistakes never is.
+    /// The parsed document, made when the first position is asked for; a file without mistakes
+    /// needs none.
     document: OnceLock<Option<Document<String>>>,
-    /// Where each line begins: a file may have thousands of mistakes.
+    /// The offset of each line, kept because a file may have thousands of mistakes.
     lines: OnceLock<Vec<usize>>,
-    /// `hosts.NAME`, looked at before the key itself: what the machine's own part says wins.
+    /// `hosts.NAME`, searched before the key itself: the machine's own section wins.
     overlay: Option<String>,
 }
 
@@ -31,7 +32,7 @@ impl TomlSource {
         }
     }
 
-    /// `comfy.toml:12:5` of the key at `path`, or of its nearest parent that is there.
+    /// Returns `comfy.toml:12:5` for the key at `path`, or for its nearest existing parent.
     pub fn place_of_key(&self, path: &[&str]) -> String {
         let own = self
             .overlay
@@ -43,7 +44,7 @@ impl TomlSource {
         self.place_of_offset(start.unwrap_or(0))
     }
 
-    /// `comfy.toml:12:5` of a byte offset.
+    /// Returns `comfy.toml:12:5` for a byte offset.
     pub fn place_of_offset(&self, offset: usize) -> String {
         let offset = self.text.floor_char_boundary(offset.min(self.text.len()));
         let lines = self.lines.get_or_init(|| {
@@ -56,7 +57,7 @@ impl TomlSource {
         format!("{}:{line}:{column}", self.file_name())
     }
 
-    /// The file's own name: what messages call it.
+    /// Returns the file's own name, which messages use.
     pub fn file_name(&self) -> String {
         self.path
             .file_name()

@@ -2,8 +2,8 @@
 
 use super::node_advice::KNOWN;
 
-/// A starter for this machine; shares lie outside the home, where no parent folder needs an ACL
-/// entry.
+/// Returns a starter for this machine; its shares are outside the home, where no parent folder
+/// needs an ACL entry.
 pub fn starter_text(primary_user: &str, shared_root: &str) -> String {
     let commented = |text: String| {
         text.lines()
@@ -16,14 +16,14 @@ pub fn starter_text(primary_user: &str, shared_root: &str) -> String {
         .collect::<Vec<_>>()
         .join("\n");
     format!(
-        r#"# What should be on this machine. `comfy lock` pins it, `comfy plan` shows the difference, `comfy apply` removes it.
+        r#"# The setup you want. `comfy lock` pins it; `comfy plan` shows what would change on this machine; `comfy apply` changes it.
 version = 1
 
 [host]
 primary_user = "{primary_user}"           # whose files are protected, and who owns the shares
-sandbox_user = "comfyui_sandbox"  # whom ComfyUI runs as
-group        = "comfyshared"      # what both share
-# isolation  = "none"             # no second account, no root: nothing is protected
+sandbox_user = "comfyui_sandbox"  # the account that ComfyUI runs as
+group        = "comfyshared"      # the group that both accounts share
+# isolation  = "none"             # no second account, no root; nothing is protected
 
 [comfyui]
 repo = "https://github.com/comfyanonymous/ComfyUI"
@@ -31,12 +31,12 @@ ref  = "v0.3.64"                  # a tag, a branch, or a commit of 40 digits
 # writable = ["web/extensions"]   # for nodes that put files there, such as Custom-Scripts
 # view = "~/ComfyUI"              # a link to the live code, for reading and scanning
 
-# One section a node; the name is its folder under custom_nodes/.
+# One section for each node; the name is its folder under custom_nodes/.
 # [nodes.comfyui-kjnodes]
 # repo = "https://github.com/kijai/ComfyUI-KJNodes"
 # ref  = "main"
 #
-# Nodes that need more than that; `comfy run` says what others would need:
+# These nodes need more than that; `comfy run` reports what others need:
 #
 {known}
 # Folders that both accounts use. Outside your home, so that nothing in it needs to be opened.
@@ -45,12 +45,12 @@ path   = "{shared_root}/models"
 mount  = "models"
 access = "read"                   # the sandbox cannot change a model
 
-# Models that lie elsewhere, on a NAS or in another program's folder: which kind is in which folder of it.
+# For models stored elsewhere, such as on a NAS or in another program's folder, say which folder holds which kind of model.
 # [shares.a1111]
 # path   = "/srv/stable-diffusion-webui"
 # models = {{ checkpoints = "models/Stable-diffusion", loras = ["models/Lora", "models/LyCORIS"], embeddings = "embeddings" }}
-# manage = false                  # only read as it is: comfy sets no groups and modes in it
-# requires_mount = "/mnt/nas"     # where it is a volume that may be absent
+# manage = false                  # read it as it is: comfy does not set groups and modes in it
+# requires_mount = "/mnt/nas"     # if it is on a volume that may be absent
 
 [shares.input]
 path   = "{shared_root}/input"
@@ -69,8 +69,8 @@ access = "write"
 
 # [run]
 # memory_reserve = "4 GiB"        # kept for the system
-# passwordless   = true           # sudo starts ComfyUI without your password: one rule, for one program that root owns
-# boot           = true           # systemd or launchd starts it
+# passwordless   = true           # sudo starts ComfyUI without your password, through one rule for one program that root owns
+# boot           = true           # systemd or launchd starts ComfyUI at boot
 "#
     )
 }

@@ -1,9 +1,9 @@
-//! Values with a grammar of their own: durations, sizes, model sources, ComfyUI arguments.
+//! Values with their own grammar: durations, sizes, model sources, ComfyUI arguments.
 
 use core::net::IpAddr;
 use std::path::Path;
 
-/// `3 days`, `12 hours`, `0`.
+/// Parses `3 days`, `12 hours` or `0`.
 pub fn parse_duration(text: &str) -> Option<chrono::Duration> {
     let (n, unit) = number_and_unit(text)?;
     let n = i64::try_from(n).ok().filter(|n| *n <= 10_000)?;
@@ -16,7 +16,7 @@ pub fn parse_duration(text: &str) -> Option<chrono::Duration> {
     }
 }
 
-/// `4 GiB`, `512 MiB`, `4 GB`; bytes.
+/// Parses `4 GiB`, `512 MiB` or `4 GB` and returns bytes.
 pub fn parse_size(text: &str) -> Option<u64> {
     let (n, unit) = number_and_unit(text)?;
     let factor: u64 = match unit {
@@ -43,7 +43,7 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
     Some((text[..end].parse().ok()?, text[end..].trim()))
 }
 
-/// Whether `host` (without port) can only mean this machine.
+/// Returns whether `host` (without port) can only mean this machine.
 pub fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host
@@ -52,7 +52,7 @@ pub fn is_loopback(host: &str) -> bool {
             .is_ok_and(|ip| ip.is_loopback())
 }
 
-/// `host:port` as an egress rule names it.
+/// Returns whether the text is `host:port`, as in an egress rule.
 pub fn host_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
@@ -69,23 +69,23 @@ pub fn host_port(text: &str) -> bool {
         && !name.starts_with(['-', '.'])
 }
 
-/// What is wrong with an address that a file is fetched from, if anything: plain http goes to this
-/// machine only.
+/// Returns what is wrong with an address to fetch a file from, if anything; plain http is allowed
+/// only for this machine.
 pub fn model_address(text: &str) -> Result<(), String> {
-    let (scheme, rest) = text.split_once("://").ok_or("is no address")?;
+    let (scheme, rest) = text.split_once("://").ok_or("is not an address")?;
     if scheme != "https" && scheme != "http" {
-        return Err("is no https:// address".into());
+        return Err("is not an https:// address".into());
     }
     let authority = rest.split(['/', '?', '#']).next().unwrap_or("");
     if authority.contains('@') {
-        return Err("must hold no user name or token".into());
+        return Err("must not contain a user name or token".into());
     }
     let host = match authority.rsplit_once(':') {
         Some((h, p)) if p.bytes().all(|b| b.is_ascii_digit()) => h,
         _ => authority,
     };
     if host.is_empty() {
-        return Err("names no host".into());
+        return Err("does not name a host".into());
     }
     if scheme == "http" && !is_loopback(host) {
         return Err("is plain http to another machine; use https://".into());
@@ -93,9 +93,9 @@ pub fn model_address(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// What is wrong with a model's `source`, if anything.
+/// Returns what is wrong with a model's `source`, if anything.
 pub fn model_source(text: &str) -> Result<(), String> {
-    // Names of files and objects have spaces in them; addresses have none.
+    // Names of files and objects may contain spaces; addresses do not.
     let spaces = ["file:", "s3:", "gs:", "az:"]
         .iter()
         .any(|s| text.starts_with(s));
@@ -107,7 +107,7 @@ pub fn model_source(text: &str) -> Result<(), String> {
     }
     let Some((scheme, rest)) = text.split_once(':') else {
         return Err(
-            "names no scheme; known: hf://, https://, civitai:, s3://, gs://, az://, file:".into(),
+            "has no scheme; known: hf://, https://, civitai:, s3://, gs://, az://, file:".into(),
         );
     };
     match scheme {
@@ -147,7 +147,7 @@ pub fn model_source(text: &str) -> Result<(), String> {
                 .split_once('?')
                 .is_some_and(|(_, query)| query.split('&').any(secret))
             {
-                return Err("must hold no user name or token".into());
+                return Err("must not contain a user name or token".into());
             }
             model_address(text)
         }
@@ -176,7 +176,7 @@ pub fn model_source(text: &str) -> Result<(), String> {
     }
 }
 
-/// A bucket's or container's name: it becomes part of a host's.
+/// Returns whether the name of a bucket or container is plain: it becomes part of a host name.
 fn plain_name(bucket: &str) -> bool {
     bucket.starts_with(|c: char| c.is_ascii_alphanumeric())
         && bucket
@@ -184,8 +184,8 @@ fn plain_name(bucket: &str) -> bool {
             .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'))
 }
 
-/// ComfyUI flags that comfy sets itself (comfy/cli_args.py of ComfyUI); argparse takes every prefix
-/// of them too.
+/// ComfyUI flags that comfy sets itself (comfy/cli_args.py of ComfyUI); argparse also accepts every
+/// prefix of them.
 pub const RESERVED_FLAGS: &[&str] = &[
     "--listen",
     "--port",
@@ -206,7 +206,7 @@ pub const RESERVED_FLAGS: &[&str] = &[
     "--enable-cors-header",
 ];
 
-/// The reserved flag that `arg` sets or could be an abbreviation of.
+/// Returns the reserved flag that `arg` sets or could abbreviate.
 pub fn reserved_flag(arg: &str) -> Option<&'static str> {
     let name = arg.split('=').next().unwrap_or(arg);
     if !name.starts_with("--") || name == "--" {

@@ -1,5 +1,5 @@
-//! The shape of comfy.toml on disk. Everything is optional here; [`crate::manifest::validate`]
-//! knows defaults and rules.
+//! The form of comfy.toml on disk. Everything is optional here; [`crate::manifest::validate`] knows
+//! defaults and rules.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,7 @@ pub struct TomlManifest {
     pub hosts: BTreeMap<String, TomlOverlay>,
 }
 
-/// What `[hosts.NAME]` may say: nothing that would need another lock.
+/// What `[hosts.NAME]` may contain: nothing that would need another lock.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 #[expect(

@@ -1,26 +1,26 @@
-//! What came of loading each generation, in a file of the owner's.
+//! The results of loading each generation, in a file of the owner's.
 
 use crate::desired::{InstancePaths, PrimaryUser};
 use crate::host::fs::edit;
 use crate::problem::{Context, Result};
 use std::collections::BTreeMap;
 
-/// What came of loading one generation.
+/// The result of loading one generation.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct ImportHealth {
     pub generation: String,
     pub nodes: Vec<String>,
-    /// Nodes that could not be imported, and why.
+    /// Nodes that failed to import, and why.
     pub failed: Vec<(String, String)>,
-    /// Why ComfyUI itself did not get to the end.
+    /// Why ComfyUI itself did not finish.
     pub stopped: Option<String>,
     pub seconds: f64,
     /// RFC 3339.
     pub when: String,
-    /// What would help.
+    /// Hints that would help.
     #[serde(skip)]
     pub hints: Vec<String>,
-    /// The last that it said.
+    /// The last lines of its output.
     #[serde(skip)]
     pub tail: Vec<String>,
 }
@@ -30,8 +30,8 @@ impl ImportHealth {
         self.stopped.is_none() && self.failed.is_empty()
     }
 
-    /// What this one cannot do, and `before` could: addresses. Without one before, everything that
-    /// fails.
+    /// Returns the addresses that fail now and did not fail in `before`; without `before`, all that
+    /// fail.
     pub fn worse_than(&self, before: Option<&ImportHealth>) -> Vec<String> {
         if self.stopped.is_some() {
             return if before.is_some_and(|b| b.stopped.is_some()) {
@@ -40,7 +40,7 @@ impl ImportHealth {
                 vec!["comfyui".into()]
             };
         }
-        // Whatever this one cannot do, it does more than one that did not start.
+        // Whatever fails now, it is better than one that did not start.
         if before.is_some_and(|b| b.stopped.is_some()) {
             return Vec::new();
         }
@@ -52,11 +52,11 @@ impl ImportHealth {
             .collect()
     }
 
-    /// A line of what it is, then one for each thing that is not as it should be.
+    /// Returns a summary line, and a line for each failure.
     pub fn summary_lines(&self, before: Option<&ImportHealth>) -> (String, Vec<String>) {
         if let Some(why) = &self.stopped {
             let tail = if self.worse_than(before).is_empty() {
-                "; so did the generation before"
+                "; the previous generation failed too"
             } else {
                 ""
             };
@@ -73,10 +73,10 @@ impl ImportHealth {
         );
         let than = |line: String, node: &str| match before {
             Some(b) if b.failed.iter().any(|(f, _)| f == node) => {
-                format!("{line} (as in the generation before)")
+                format!("{line} (as in the previous generation)")
             }
             Some(b) if b.stopped.is_none() && b.nodes.iter().any(|n| n == node) => {
-                format!("{line} (the generation before loaded it)")
+                format!("{line} (the previous generation loaded it)")
             }
             _ => line,
         };
@@ -89,7 +89,7 @@ impl ImportHealth {
     }
 }
 
-/// What is known of generations, in a file of the owner's.
+/// The results of generations, in a file of the owner's.
 #[derive(Debug, Default)]
 pub struct ImportResults(BTreeMap<String, ImportHealth>);
 
@@ -107,14 +107,14 @@ impl ImportResults {
         self.0.get(generation)
     }
 
-    /// That generation was made live, and whether it can be loaded was not found out: Ctrl-C, a
-    /// crash, no power.
+    /// Returns whether the generation was made live and its check did not finish, because of
+    /// Ctrl-C, a crash or a power failure.
     pub fn is_pending(paths: &InstancePaths, generation: &str) -> bool {
         std::fs::read_to_string(paths.pending_import_check()).is_ok_and(|g| g == generation)
     }
 
-    /// Noted by whoever makes it live. It is a help and no promise, so a disk that is full is no
-    /// error.
+    /// Records that the generation was made live and is not checked yet. This is best effort, so a
+    /// full disk is not an error.
     pub fn mark_pending(paths: &InstancePaths, owner: &PrimaryUser, generation: &str) {
         let _ = edit::make_dir(&paths.logs_dir(), owner.uid, owner.gid, 0o700).and_then(|()| {
             edit::write_file(
@@ -126,12 +126,12 @@ impl ImportResults {
         });
     }
 
-    /// It was found out, or tried in vain, or nobody wants to know.
+    /// Removes that record: the check finished, could not run, or is not wanted.
     pub fn clear_pending(paths: &InstancePaths) {
         let _ = edit::remove_path(&paths.pending_import_check());
     }
 
-    /// Notes it, and forgets generations that are gone.
+    /// Records a result, and removes those of generations that no longer exist.
     ///
     /// # Errors
     /// The disk.
@@ -143,21 +143,21 @@ impl ImportResults {
     ) -> Result<()> {
         self.0.retain(|id, _| paths.generation_dir(id).exists());
         self.0.insert(health.generation.clone(), health.clone());
-        let text = serde_json::to_vec(&self.0).context("write down what could be loaded")?;
+        let text = serde_json::to_vec(&self.0).context("record what could be loaded")?;
         let path = paths.import_results();
         edit::write_file(&path, &text, 0o600, record_owner(owner))
             .with_context(|| format!("write {}", path.display()))
     }
 }
 
-/// Whose the book is, where root writes it.
+/// Returns whom the file belongs to if root writes it.
 fn record_owner(owner: &PrimaryUser) -> Option<(u32, u32)> {
     nix::unistd::geteuid()
         .is_root()
         .then_some((owner.uid, owner.gid))
 }
 
-/// `9 of 9 nodes loaded`, and a line for each that did not.
+/// Returns `9 of 9 nodes loaded`, and a line for each node that failed.
 pub fn nodes_summary(nodes: &[String], failed: &[(String, String)]) -> Vec<String> {
     let mut out = vec![format!(
         "{} of {} loaded",

@@ -1,4 +1,4 @@
-//! What one process of comfy leaves for another: who runs, how it ended, what loaded.
+//! What one process of comfy records for another: what is running, how it exited, what loaded.
 
 pub mod import_results;
 pub mod running;

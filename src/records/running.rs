@@ -1,6 +1,5 @@
-//! What runs, for everybody else to see: a record that its supervisor leaves, and a lock that it
-//! holds as long as it lives. The lock is the truth; a record without it is what a killed launch
-//! has left.
+//! The record of a running launch, which its supervisor writes, and a lock that the supervisor
+//! holds while it lives. Only the lock counts; a record without it was left by a killed launch.
 
 use std::path::PathBuf;
 
@@ -12,33 +11,33 @@ use crate::host::fs::{as_mode, edit, open_parent};
 use crate::ids::GenerationId;
 use crate::problem::{Context, Problem, Result};
 
-/// A launch, as its supervisor describes it.
+/// A running launch, as its supervisor describes it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct RunningRecord {
-    /// Of the supervisor.
+    /// The supervisor's process id.
     pub pid: u32,
     /// RFC 3339.
     pub since: String,
     pub address: String,
     pub generation: String,
     pub nodes: Vec<String>,
-    /// sha256 of the launch's description: another one means that a restart is due.
+    /// The SHA-256 of the launch's description; if it differs, a restart is needed.
     pub launch: String,
-    /// By `comfy start`; then there is a log.
+    /// Whether `comfy start` started it, so that there is a log.
     pub detached: bool,
 }
 
-/// How a launch ended.
+/// How a launch exited.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ExitRecord {
-    /// As a shell tells it: 128 + N for signal N.
+    /// The exit code as in a shell: 128 + N for signal N.
     pub code: u8,
     pub when: String,
-    /// Somebody asked for it.
+    /// Whether somebody asked for the stop.
     pub asked: bool,
 }
 
-/// `exit code 1`, `signal 9`.
+/// Returns `exit code 1` or `signal 9`.
 pub fn exit_text(code: u8) -> String {
     if code > 128 {
         format!("signal {}", code - 128)
@@ -47,12 +46,12 @@ pub fn exit_text(code: u8) -> String {
     }
 }
 
-/// RFC 3339, in seconds.
+/// Returns the current time by RFC 3339, in seconds.
 pub fn rfc3339_now() -> String {
     chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
-/// The digest of a launch's description.
+/// Returns the digest of a launch's description.
 pub fn launch_digest(spec: &LaunchSpec) -> String {
     use sha2::{Digest, Sha256};
     base16ct::lower::encode_string(&Sha256::digest(
@@ -60,17 +59,17 @@ pub fn launch_digest(spec: &LaunchSpec) -> String {
     ))
 }
 
-/// Held by the supervisor: while it lives nobody else launches this instance.
+/// The lock that the supervisor holds, so that nobody else launches this instance.
 pub struct InstanceLock {
     _lock: Flock<std::fs::File>,
     paths: InstancePaths,
-    /// uid and gid of the records.
+    /// The uid and gid of the records.
     own: Option<(u32, u32)>,
 }
 
 impl InstanceLock {
     /// # Errors
-    /// It runs already: since when, and how to end it.
+    /// ComfyUI is already running; the message says since when, and how to stop it.
     pub fn acquire_lock(spec: &LaunchSpec, owner_gid: u32) -> Result<InstanceLock> {
         let own = spec.account.then_some((0, owner_gid));
         let path = lock_path(&spec.paths);
@@ -82,7 +81,7 @@ impl InstanceLock {
             nix::unistd::fchown(&fd, Some(uid.into()), Some(gid.into())).with_context(doing)?;
         }
         let mut file = std::fs::File::from(fd);
-        // Whoever asks whether it is held holds it for an instant.
+        // A process that checks whether it is held holds it for an instant.
         for _ in 0..20 {
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => {
@@ -99,14 +98,15 @@ impl InstanceLock {
         let since = read_running(&spec.paths).map_or(String::new(), |l| {
             format!(" since {} (process {})", l.since, l.pid)
         });
-        Err(Problem::new(format!("ComfyUI runs already{since}"))
-            .with_hint("`comfy status` shows it, `comfy stop` ends it"))
+        Err(Problem::new(format!("ComfyUI is already running{since}"))
+            .with_hint("`comfy status` shows it, `comfy stop` stops it"))
     }
 
     /// # Errors
     /// The disk.
     pub fn write_running(&self, live: &RunningRecord) -> Result<()> {
-        edit::remove_path(&self.paths.exit_record()).context("forget how the last launch ended")?;
+        edit::remove_path(&self.paths.exit_record())
+            .context("remove the record of the last exit")?;
         self.write_record(&self.paths.running_record(), live)
     }
 
@@ -128,24 +128,24 @@ fn lock_path(paths: &InstancePaths) -> PathBuf {
     paths.records.join("live.lock")
 }
 
-/// The launch that is under way, if there is one.
+/// Returns the running launch, if there is one.
 pub fn read_running(paths: &InstancePaths) -> Option<RunningRecord> {
     let file = std::fs::File::open(lock_path(paths)).ok()?;
-    // Not held: whatever is written there is old.
+    // The lock is not held, so the record is old.
     if Flock::lock(file, FlockArg::LockSharedNonblock).is_ok() {
         return None;
     }
     serde_json::from_slice(&std::fs::read(paths.running_record()).ok()?).ok()
 }
 
-/// The generation that `current` leads to.
+/// Returns the generation that `current` points to.
 pub fn current_generation(paths: &InstancePaths) -> Option<String> {
     std::fs::read_link(paths.current_link())
         .ok()
         .and_then(|t| Some(GenerationId::from_link(&t)?.to_string()))
 }
 
-/// How the last launch ended, where that is known.
+/// Returns how the last launch exited, if that is known.
 pub fn last_exit(paths: &InstancePaths) -> Option<ExitRecord> {
     serde_json::from_slice(&std::fs::read(paths.exit_record()).ok()?).ok()
 }

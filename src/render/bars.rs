@@ -1,4 +1,4 @@
-//! Progress bars, for anything that takes over a second, where stderr is a terminal.
+//! Progress bars for anything that takes more than a second, if stderr is a terminal.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -30,7 +30,7 @@ impl Default for TerminalProgress {
     }
 }
 
-/// Shorter jobs show nothing.
+/// Jobs that take less time show no bar.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Reporter for TerminalProgress {

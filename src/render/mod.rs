@@ -1,5 +1,4 @@
-//! What people and programs see. stdout is data, stderr is progress and diagnostics; everything
-//! passes through here.
+//! All output. stdout is data, stderr is progress and diagnostics; everything passes through here.
 
 pub mod bars;
 pub mod plan_json;
@@ -52,7 +51,7 @@ fn setting_bit(bit: u8) -> bool {
     SETTINGS.load(Ordering::Relaxed) & bit != 0
 }
 
-/// How a piece of text is painted.
+/// The style of a piece of text.
 #[derive(Clone, Copy)]
 pub enum PaintStyle {
     Green,
@@ -63,7 +62,7 @@ pub enum PaintStyle {
     Dim,
 }
 
-/// `text` in a colour, if stdout takes any.
+/// Returns `text` in a colour if stdout takes colours.
 pub fn paint(text: &str, p: PaintStyle) -> String {
     if setting_bit(COLOR_OUT) {
         colorize(text, p)
@@ -84,7 +83,7 @@ fn colorize(text: &str, p: PaintStyle) -> String {
     format!("\x1b[{code}m{text}\x1b[0m")
 }
 
-/// Data, to stdout. Someone who closed the pipe wants no more of it.
+/// Prints data to stdout. A closed pipe is not an error: its reader wants no more.
 pub fn print_stdout(text: &str) {
     let mut out = std::io::stdout().lock();
     let written = writeln!(
@@ -104,14 +103,14 @@ pub fn print_stdout(text: &str) {
     }
 }
 
-/// Why something could not be written to stdout: half a bill of materials is no success.
+/// Returns why something could not be written to stdout: half a bill of materials is not a success.
 pub fn stdout_error() -> Option<&'static std::io::Error> {
     UNSAID.get()
 }
 
 static UNSAID: std::sync::OnceLock<std::io::Error> = std::sync::OnceLock::new();
 
-/// A diagnostic, to stderr, whatever `-q` says.
+/// Prints a diagnostic to stderr, even with `-q`.
 pub fn print_stderr(text: &str) {
     let _ = writeln!(
         std::io::stderr().lock(),
@@ -120,7 +119,7 @@ pub fn print_stderr(text: &str) {
     );
 }
 
-/// Something good to know, to stderr, silenced by `-q`.
+/// Prints a note to stderr, unless `-q` is given.
 pub fn print_note(text: &str) {
     if !setting_bit(QUIET) {
         print_stderr(text);
@@ -136,7 +135,7 @@ pub fn print_warning(text: &str) {
     print_stderr(&format!("{head}: {}", crate::text::escape_text(text)));
 }
 
-/// An error and its hints, as cargo and uv print them.
+/// Prints an error and its hints, as cargo and uv do.
 pub fn print_problem(p: &Problem) {
     let (error, hint) = if setting_bit(COLOR_ERR) {
         (
@@ -149,12 +148,12 @@ pub fn print_problem(p: &Problem) {
     let mut told: Vec<String> = Vec::new();
     let all = p.each_problem();
     for (i, p) in all.iter().enumerate() {
-        // Further lines are indented: none of them can pass for a message of its own.
+        // Further lines are indented, so that none of them can pass for a separate message.
         print_stderr(&format!(
             "{error}: {}",
             crate::text::escape_lines(&p.message).replace('\n', "\n    ")
         ));
-        // A way out that several share is said once, after the last of them.
+        // A hint that several problems share is printed once, after the last of them.
         let hints = |p: &Problem| {
             p.hints
                 .iter()

@@ -1,14 +1,14 @@
-//! `plan --json`: the shape that docs/plan.schema.json describes.
+//! The output of `plan --json`, which docs/plan.schema.json describes.
 
 use crate::plan::model_summary::CountAndBytes;
 use crate::plan::{Change, Plan};
 
 #[derive(Debug, serde::Serialize, schemars::JsonSchema)]
 pub struct PlanJson<'a> {
-    /// Raised when a field changes its meaning; new fields do not raise it.
+    /// Raised if a field changes its meaning; new fields do not raise it.
     pub format_version: u32,
     pub host: &'a str,
-    /// The sandbox user, who names the instance.
+    /// The sandbox user, whose name is the instance's.
     pub instance: &'a str,
     pub summary: PlanSummary,
     pub models: ModelCounts,
@@ -26,16 +26,16 @@ pub struct PlanSummary {
     pub blocked: usize,
 }
 
-/// What was seen of models beside what differs.
+/// Counts of models, besides those that differ.
 #[derive(Debug, serde::Serialize, schemars::JsonSchema)]
 pub struct ModelCounts {
-    /// Named by comfy.toml.
+    /// Models that comfy.toml declares.
     pub declared: usize,
-    /// Of those, the ones of the right size whose bytes nobody has compared since they changed.
+    /// Declared models of the right size whose bytes have not been compared since they changed.
     pub unverified: usize,
-    /// To be fetched.
+    /// Models to fetch.
     pub missing: CountAndBytes,
-    /// There, and not named by comfy.toml.
+    /// Models on the disk that comfy.toml does not declare.
     pub unmanaged: CountAndBytes,
 }
 
@@ -70,8 +70,8 @@ pub fn plan_document(plan: &Plan) -> String {
     json_text(&json)
 }
 
-/// Anything as JSON for people and programs. The format escapes C0 itself; what else could steer a
-/// terminal stands in strings alone.
+/// Returns anything as JSON for people and programs. JSON itself escapes C0; other characters that
+/// could steer a terminal occur only in strings.
 pub fn json_text(value: &impl serde::Serialize) -> String {
     let plain = serde_json::to_string_pretty(value).unwrap_or_default();
     let mut out = String::with_capacity(plain.len());

@@ -1,4 +1,4 @@
-//! A plan as people read it: Terraform's grammar.
+//! The text of a plan, in Terraform's form.
 
 use std::fmt::Write as _;
 
@@ -8,17 +8,16 @@ use crate::plan::observed::{DifferenceKind, TreeDifference};
 use crate::plan::{Action, Attrs, Change, Plan, Step};
 use crate::text::{count_of, escape_text};
 
-/// How much is shown.
+/// How much of a plan is shown.
 pub struct PlanDetail<'a> {
     pub verbose: bool,
-    /// The unified diff of a file that drifted, where it can be made: address and path give the
-    /// text.
+    /// Returns the unified diff of a file that drifted, by address and path, if there can be one.
     pub diff: &'a dyn Fn(&str, &str) -> Option<String>,
 }
 
 const FILES_SHOWN: usize = 8;
 
-/// The whole plan.
+/// Returns the text of the whole plan.
 pub fn plan_text(plan: &Plan, detail: &PlanDetail) -> String {
     let mut out = String::new();
     let all: Vec<&Change> = plan.changes.iter().filter(|c| c.is_difference()).collect();
@@ -44,7 +43,7 @@ pub fn plan_text(plan: &Plan, detail: &PlanDetail) -> String {
         write_change(&mut out, c, detail);
     }
     if !drift.is_empty() {
-        out.push_str("\nDrift: this machine moved away from what was applied.\n");
+        out.push_str("\nDrift: this machine has changed since the last apply.\n");
         for c in drift {
             write_change(&mut out, c, detail);
         }
@@ -106,8 +105,7 @@ pub fn plan_text(plan: &Plan, detail: &PlanDetail) -> String {
     if !fetch.is_empty() {
         let _ = writeln!(
             out,
-            "\nTo fetch, where the store lacks it: {} (checked against the free disk before the \
-             first file is written).",
+            "\nWill download {} unless cached. Free disk space is checked first.",
             fetch.join(", ")
         );
     }
@@ -130,14 +128,14 @@ pub fn plan_text(plan: &Plan, detail: &PlanDetail) -> String {
     out
 }
 
-/// What is known of models beside differences, in a line each.
+/// Writes a line each about models that comfy.toml does not declare and models that are not
+/// verified.
 fn model_summary_line(out: &mut String, l: &ModelSummary, verbose: bool) {
     if l.unmanaged > 0 {
         let size = crate::text::format_bytes(l.unmanaged_bytes);
         let _ = writeln!(
             out,
-            "\n{} ({size}) that comfy.toml does not name: left alone; `comfy add model` takes them \
-             in.",
+            "\n{} ({size}) not declared in comfy.toml: left alone; `comfy add model` adopts them.",
             count_of(l.unmanaged, "model")
         );
         for name in l.names.iter().filter(|_| verbose) {
@@ -147,15 +145,14 @@ fn model_summary_line(out: &mut String, l: &ModelSummary, verbose: bool) {
     if l.unverified > 0 {
         let _ = writeln!(
             out,
-            "\n{} of the right size, whose bytes nobody has compared since they changed: `comfy \
-             verify` reads them.",
+            "\n{} of the right size not verified since the last change; `comfy verify` reads them.",
             count_of(l.unverified, "model")
         );
     }
 }
 
-/// `Plan: 3 to add, 1 to change, 0 to destroy.`, or that nothing is to do; with unknowns never the
-/// latter.
+/// Returns `Plan: 3 to add, 1 to change, 0 to destroy.`, or that there are no changes; never the
+/// latter if something is unknown.
 pub fn summary_line(plan: &Plan) -> String {
     let (add, chg, destroy) = plan.action_counts();
     if add + chg + destroy == 0 && plan.steps.is_empty() && plan.blocked_changes().next().is_none()
@@ -209,7 +206,7 @@ fn write_change(out: &mut String, c: &Change, detail: &PlanDetail) {
     write_files(out, &c.address.to_string(), &c.findings, detail, 6);
 }
 
-/// What is off in a part, file by file: a few of them, or all with their diffs.
+/// Writes which files of a part differ: a few of them, or all with their diffs.
 pub fn write_files(
     out: &mut String,
     address: &str,
@@ -286,7 +283,7 @@ fn write_attributes(out: &mut String, c: &Change, sign: &str) {
     }
 }
 
-/// Ids as git abbreviates them; the JSON has them whole.
+/// Abbreviates ids as git does; the JSON has them in full.
 fn short_value(key: &str, value: &str) -> String {
     if (key == "commit" || key == "tree") && crate::manifest::names::is_commit(value) {
         crate::text::short_commit(value).to_string()
@@ -295,7 +292,7 @@ fn short_value(key: &str, value: &str) -> String {
     }
 }
 
-/// What an apply did, in one line.
+/// Returns what an apply did, in one line.
 pub fn outcome_line(o: &crate::plan::change::ApplyOutcome, what: &str) -> String {
     format!(
         "{what} complete! {} added, {} changed, {} destroyed.",
@@ -303,7 +300,7 @@ pub fn outcome_line(o: &crate::plan::change::ApplyOutcome, what: &str) -> String
     )
 }
 
-/// The steps behind a plan, for `-v`.
+/// Returns the steps of a plan, for `-v`.
 pub fn steps_text(plan: &Plan) -> String {
     let mut out = format!("{}:\n", count_of(plan.steps.len(), "step"));
     for p in &plan.steps {

@@ -1,4 +1,4 @@
-//! comfy.lock as a CycloneDX bill of materials (ECMA-424, 1.6): the same lock always gives the same
+//! comfy.lock as a CycloneDX bill of materials (ECMA-424, 1.6). The same lock always gives the same
 //! bytes.
 
 use serde_json::{Value, json};
@@ -45,7 +45,7 @@ fn repository_component(address: &str, pin: &RepositoryPin) -> Value {
         "externalReferences": [{ "type": "vcs", "url": pin.repo }],
         "properties": [{ "name": "comfy:ref", "value": pin.git_ref }, { "name": "comfy:tree", "value": pin.tree.to_string() }],
     });
-    // purl-spec, types/github: names in lower case.
+    // purl-spec, types/github: names are in lower case.
     if let Some(path) = pin.repo.strip_prefix("https://github.com/") {
         c["purl"] = json!(format!(
             "pkg:github/{}@{}",
@@ -71,7 +71,7 @@ fn package_component(p: &python::LockedPackage) -> Value {
         "version": p.version,
         "purl": format!("pkg:pypi/{}@{}", p.name, p.version),
     });
-    // One file is the package; of several, each machine installs another.
+    // A single file is the package; if there are several, each machine installs a different one.
     match &p.wheels[..] {
         [one] => c["hashes"] = json!([{ "alg": "SHA-256", "content": one.sha256 }]),
         many => c["properties"] = many.iter().map(|w| json!({ "name": format!("comfy:wheel:{}", w.file), "value": format!("sha256:{}", w.sha256) })).collect(),

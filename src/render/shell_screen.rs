@@ -1,15 +1,15 @@
-//! What a shell inside the sandbox may do to the owner's terminal: colours, cursor and keys, as
-//! every program in a terminal does; no clipboard, no title, no answers of the program's own
-//! choosing, no printer (ECMA-48; xterm, "Control Sequences").
+//! Filters what a shell inside the sandbox sends to the owner's terminal: colours, cursor and keys
+//! pass, as for every program in a terminal; clipboard, title, answers of the program's own
+//! choosing and printer do not (ECMA-48; xterm, "Control Sequences").
 
-/// Passes bytes on as they come, without what is not allowed. Knows UTF-8, in which a control of
+/// Passes bytes on as they come, without what is not allowed. It knows UTF-8, in which a control of
 /// two bytes can hide.
 #[derive(Debug, Default)]
 pub struct ShellScreen {
     state: ParserState,
-    /// A sequence that is not complete, or the first bytes of a character.
+    /// An incomplete sequence, or the first bytes of a character.
     held: Vec<u8>,
-    /// Bytes that this character still lacks.
+    /// The number of bytes that this character still lacks.
     lacking: u8,
 }
 
@@ -22,15 +22,15 @@ enum ParserState {
     Sequence,
     /// Which letters are shown: ASCII, or lines.
     Letters(u8),
-    /// A string for the terminal itself, which is dropped, until its end.
+    /// A string for the terminal itself, which is dropped up to its end.
     Dropped(bool),
 }
 
-/// Longer ones have no meaning.
+/// Longer sequences have no meaning.
 const LONGEST: usize = 64;
 
 impl ShellScreen {
-    /// What of these bytes may go to the terminal.
+    /// Returns those of the bytes that may go to the terminal.
     pub fn filter_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         bytes.iter().for_each(|b| self.push_byte(*b, &mut out));
@@ -49,7 +49,7 @@ impl ShellScreen {
                     _ => self.push_text(b, out),
                 }
             }
-            // BEL, or ESC and a backslash; CAN and SUB break it off.
+            // BEL, or ESC and a backslash, ends it; CAN and SUB abort it.
             ParserState::Dropped(_) if matches!(b, 0x07 | 0x18 | 0x1a) => {
                 self.state = ParserState::Text
             }
@@ -80,7 +80,7 @@ impl ShellScreen {
         }
         match b {
             0x1b => self.state = ParserState::Escape,
-            // ENQ: the terminal would answer with what somebody has set.
+            // ENQ: the terminal would answer with a text that somebody has set.
             0x05 => {}
             0x00..0x80 => out.push(b),
             0xc2..0xe0 => self.begin_char(b, 1),
@@ -107,9 +107,9 @@ impl ShellScreen {
             }
             0x1b => self.state = ParserState::Escape,
             b'(' | b')' => self.state = ParserState::Letters(b),
-            // Cursor kept and back, lines, tabulators, keys, all anew.
+            // Save and restore the cursor, lines, tabulators, keys, full reset.
             b'7' | b'8' | b'D' | b'E' | b'H' | b'M' | b'=' | b'>' | b'c' => out.extend([0x1b, b]),
-            // Whatever else: another encoding (%), what an older terminal answers with its name
+            // Anything else, such as another encoding (%) or a question for the terminal's name
             // (Z).
             0x20..0x7f => {}
             _ => self.push_text(b, out),
@@ -122,9 +122,9 @@ impl ShellScreen {
             0x40..0x7f => {
                 self.state = ParserState::Text;
                 let held = std::mem::take(&mut self.held);
-                // Windows and titles (t), the printer (i). What has an intermediate byte asks for
-                // more than a picture, checksums of what stands on the screen among it: but for the
-                // cursor's shape and a soft reset.
+                // Windows and titles (t) and the printer (i) are dropped. A sequence with an
+                // intermediate byte asks for more than a picture, such as a checksum of the screen,
+                // so it is dropped too, except for the cursor's shape and a soft reset.
                 let intermediate = held.iter().any(|c| (0x20..0x30).contains(c));
                 let fine = !intermediate
                     || (b == b'q' && held.ends_with(b" "))
@@ -144,8 +144,8 @@ impl ShellScreen {
     }
 }
 
-/// Undoes what a program may have left on: other screen, hidden cursor, mouse and paste reports,
-/// colours.
+/// Undoes what a program may have left on: alternate screen, hidden cursor, mouse and paste
+/// reports, colours.
 pub const RESTORE: &[u8] = b"\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?9l\x1b[?1005l\x1b[?1015l\x1b[>4m\x1b[<u\x1b[!p\x1b(B\x0f\x1b>\x1b[?1l\x1b[?6l\x1b[?7h\x1b[4l\x1b[r\x1b[?25h\x1b[0m";
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What `verify` says: a line for each part that comfy.lock pins, and what is off with it.
+//! The output of `verify`: a line for each part that comfy.lock pins, and how it differs.
 
 use std::fmt::Write as _;
 
@@ -9,17 +9,17 @@ use crate::plan::observed::TreeDifference;
 use crate::plan::{Action, Attrs, Change, Plan};
 use crate::text::{escape_text, short_commit};
 
-/// One pinned thing, and whether it is what it should be.
+/// One pinned part, and whether it matches its pin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PinVerdict {
     pub address: Address,
     pub good: bool,
-    /// What it is, or what is off.
+    /// What the part is, or how it differs.
     pub what: String,
     pub findings: Vec<TreeDifference>,
 }
 
-/// Of everything in `plan` that comfy.lock pins by content.
+/// Returns the verdicts of everything in `plan` that comfy.lock pins by content.
 pub fn verdicts_of(plan: &Plan) -> Vec<PinVerdict> {
     let pinned = |a: &Address| a.is_code() || a.is_model();
     let mut out: Vec<PinVerdict> = plan
@@ -28,7 +28,7 @@ pub fn verdicts_of(plan: &Plan) -> Vec<PinVerdict> {
         .filter(|c| pinned(&c.address))
         .map(verdict_of)
         .collect();
-    // Thousands of models are one line; those that differ have one each.
+    // All models together are one line; each model that differs has its own.
     let l = &plan.library;
     let off = out
         .iter()
@@ -62,12 +62,12 @@ fn verdict_of(c: &Change) -> PinVerdict {
     let what = match (c.action, &c.before, &c.after) {
         (Action::None, _, Some(a)) => describe_attributes(a),
         (Action::Unknown | Action::Blocked, ..) => c.reason.clone().unwrap_or_default(),
-        (_, None, Some(_)) => "is not on this machine; `comfy apply` brings it".into(),
-        (_, Some(_), None) => "is on this machine, and comfy.lock does not pin it".into(),
+        (_, None, Some(_)) => "is not on this machine; `comfy apply` installs it".into(),
+        (_, Some(_), None) => "is on this machine, but comfy.lock does not pin it".into(),
         (_, Some(b), Some(a)) => attribute_differences(b, a),
         _ => c.reason.clone().unwrap_or_default(),
     };
-    // When it happened is most of what can be known of a model that changed.
+    // The time of the change is most of what can be known about a changed model.
     let what = match &c.reason {
         Some(r) if c.action == Action::Update && c.address.is_model() => {
             format!("{what}; {r}")
@@ -120,7 +120,7 @@ fn attribute_differences(before: &Attrs, after: &Attrs) -> String {
     out.join("; ")
 }
 
-/// All of them; of each at most a few files unless more is asked for.
+/// Returns the text of all verdicts, with at most a few files each unless more is asked for.
 pub fn verdicts_text(verdicts: &[PinVerdict], detail: &PlanDetail) -> String {
     let width = verdicts
         .iter()

@@ -1,4 +1,4 @@
-//! Where the links of a tree lead, followed through the tree's own links as the kernel would.
+//! Follows the links of a tree through the tree's own links, as the kernel would.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,20 +8,20 @@ use crate::text::escape_text;
 
 /// path_resolution(7): Linux follows 40 links in one path, macOS 32.
 const MAX_LINKS: usize = 32;
-/// Components looked at in all links of a tree together; far above any real one.
+/// The limit of components in all links of a tree together, far above any real tree.
 const MAX_STEPS: usize = 2_000_000;
-/// Bytes of a target: PATH_MAX is 1024 on macOS, with the NUL.
+/// The limit of a target in bytes: PATH_MAX is 1024 on macOS, including the NUL.
 pub const MAX_TARGET: u64 = 1023;
 
 enum LinkFault<'a> {
     Leaves,
-    /// Up from a place that is no folder of this tree: what lies above it is not known here.
+    /// It goes up from something that is not a folder of this tree, so what is above is unknown.
     Up(String),
     TooMany,
     Linked(&'a str),
 }
 
-/// A problem for each link that leaves the tree, or of which that is not certain.
+/// Returns a problem for each link that leaves the tree, or might leave it.
 pub(super) fn check_links(listing: &TreeListing, links: &BTreeMap<String, String>) -> Vec<Problem> {
     let mut tree = LinkTree {
         folders: HashSet::new(),
@@ -38,27 +38,27 @@ pub(super) fn check_links(listing: &TreeListing, links: &BTreeMap<String, String
         let p = match tree.follow_path(path) {
             Ok(()) => continue,
             Err(LinkFault::Leaves) => Problem::new(format!(
-                "link `{shown}` leads out of the tree, to `{}`",
+                "link `{shown}` points out of the tree, to `{}`",
                 escape_text(target)
             )),
             Err(LinkFault::Linked(through)) => Problem::new(format!(
-                "link `{shown}` (to `{}`) leads out of the tree through link `{}`",
+                "link `{shown}` (to `{}`) points out of the tree through link `{}`",
                 escape_text(target),
                 escape_text(through)
             )),
             Err(LinkFault::Up(from)) => Problem::new(format!(
-                "link `{shown}` (to `{}`) goes up from `{}`, which is no folder of the tree",
+                "link `{shown}` (to `{}`) goes up from `{}`, which is not a folder of the tree",
                 escape_text(target),
                 escape_text(&from)
             )),
             Err(LinkFault::TooMany) => Problem::new(format!(
-                "link `{shown}` (to `{}`) leads through more than {MAX_LINKS} links",
+                "link `{shown}` (to `{}`) goes through more than {MAX_LINKS} links",
                 escape_text(target)
             )),
         };
         problems.push(p.with_hint(
-            "such a link would show the node whatever lies there; choose another \
-            commit, or a fork without it",
+            "such a link could show the node other files; choose another commit, or a fork \
+             without it",
         ));
         if tree.steps > MAX_STEPS {
             break;
@@ -123,7 +123,7 @@ impl<'a> LinkTree<'a> {
     }
 }
 
-/// Absolute, or what symlink(2) does not take.
+/// Returns whether the target is absolute, or not valid for symlink(2).
 fn is_absolute_target(target: &str) -> bool {
     target.starts_with('/') || target.is_empty() || target.contains('\0')
 }
@@ -178,18 +178,16 @@ mod tests {
             .map(|p| p.message)
             .collect();
         insta::assert_snapshot!(all.join("\n"), @"
-        link `abs` leads out of the tree, to `/etc`
-        link `chain` (to `a/up/../..`) leads out of the tree through link `a/up`
-        link `deep` (to `b/all/../../..`) leads out of the tree through link `a/up`
-        link `loop1` (to `loop2`) leads through more than 32 links
-        link `loop2` (to `loop1`) leads through more than 32 links
-        link `plain` leads out of the tree, to `a/../..`
-        link `through` (to `abs/passwd`) leads out of the tree through link `abs`
-        link `up-from-file` (to `main.py/../..`) goes up from `main.py`, which is no folder of the \
-            tree
-        link `up-from-nothing` (to `sub/module/../../a`) goes up from `sub/module`, which is no \
-            folder of the tree
-        link `z` leads out of the tree, to ``
+        link `abs` points out of the tree, to `/etc`
+        link `chain` (to `a/up/../..`) points out of the tree through link `a/up`
+        link `deep` (to `b/all/../../..`) points out of the tree through link `a/up`
+        link `loop1` (to `loop2`) goes through more than 32 links
+        link `loop2` (to `loop1`) goes through more than 32 links
+        link `plain` points out of the tree, to `a/../..`
+        link `through` (to `abs/passwd`) points out of the tree through link `abs`
+        link `up-from-file` (to `main.py/../..`) goes up from `main.py`, which is not a folder of the tree
+        link `up-from-nothing` (to `sub/module/../../a`) goes up from `sub/module`, which is not a folder of the tree
+        link `z` points out of the tree, to ``
         ");
     }
 

@@ -1,8 +1,7 @@
-//! Git trees as plain data: a listing of paths with modes and object ids, and the tree hash that it
-//! amounts to.
+//! Git trees as plain data: a listing of paths with modes and object ids, and its tree hash.
 //!
-//! Root and `plan` never read a pack: they hash what lies on the disk and compare with the tree
-//! hash of comfy.lock. Formats: gitformat-tree in git's Documentation, "tree object"; blobs are
+//! Root and `plan` never read a pack: they hash the files on the disk and compare with the tree
+//! hash in comfy.lock. Formats: gitformat-tree in git's Documentation, "tree object"; blobs are
 //! hashed as `blob <size>\0<bytes>`.
 
 mod links;
@@ -18,7 +17,7 @@ use sha1_checked::{Digest, Sha1};
 
 use super::problem::{Problem, Result};
 
-/// An object id: SHA-1, computed with collision detection, as git itself does.
+/// An object id: SHA-1, computed with collision detection, as in git itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId(pub [u8; 20]);
 
@@ -55,7 +54,7 @@ impl<'de> serde::Deserialize<'de> for ObjectId {
     }
 }
 
-/// What a tree entry is; git knows no other modes that comfy installs.
+/// The kind of a tree entry; comfy installs no others.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -82,24 +81,24 @@ impl EntryMode {
 pub struct TreeEntry {
     pub mode: EntryMode,
     pub oid: ObjectId,
-    /// Bytes; 0 where nobody needs it.
+    /// The size in bytes; 0 if it is not needed.
     pub size: u64,
 }
 
-/// Every leaf of a tree by its path, `/` between components.
+/// Every leaf of a tree by its path, with `/` between components.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TreeListing(pub BTreeMap<String, TreeEntry>);
 
 impl TreeListing {
-    /// The git tree hash that these entries make, folder by folder from the leaves up.
+    /// Returns the git tree hash of these entries, computed folder by folder from the leaves up.
     ///
     /// # Errors
-    /// When a SHA-1 collision attack is found in a tree.
+    /// A SHA-1 collision attack was found in a tree.
     pub fn tree_hash(&self) -> Result<ObjectId> {
         self.hash(true)
     }
 
-    /// The same without looking for an attack: for comparing a sealed tree, which was looked at
+    /// Returns the same without collision detection, to compare a sealed tree, which was checked
     /// when it was sealed.
     ///
     /// # Errors
@@ -114,8 +113,8 @@ impl TreeListing {
     }
 }
 
-/// `leaves` all share the first `skip` bytes, the folder's own path with its slash, and are sorted
-/// by path.
+/// Hashes a folder. All `leaves` share the first `skip` bytes, the folder's own path with its
+/// slash, and are sorted by path.
 fn hash_folder(leaves: &[(&str, TreeEntry)], skip: usize, detect: bool) -> Result<ObjectId> {
     // git sorts entries as if a folder's name ended in "/": collect, then sort by that key.
     let mut rows: Vec<(Vec<u8>, &'static str, &str, ObjectId)> = Vec::new();
@@ -163,7 +162,7 @@ fn hash_folder(leaves: &[(&str, TreeEntry)], skip: usize, detect: bool) -> Resul
     h.finish()
 }
 
-/// The id of a blob that is read piece by piece.
+/// Computes the id of a blob that is read piece by piece.
 pub struct ObjectHasher(Sha1);
 
 impl ObjectHasher {
@@ -182,7 +181,7 @@ impl ObjectHasher {
     }
 
     /// # Errors
-    /// When the bytes carry a SHA-1 collision attack.
+    /// The bytes contain a SHA-1 collision attack.
     pub fn finish(self) -> Result<ObjectId> {
         let result = self.0.try_finalize();
         if result.has_collision() {
@@ -197,7 +196,7 @@ impl ObjectHasher {
     }
 }
 
-/// The id of a blob with these bytes, such as a link's target.
+/// Returns the id of a blob with these bytes, such as a link's target.
 pub fn blob_id(bytes: &[u8]) -> Result<ObjectId> {
     let mut h = ObjectHasher::blob(bytes.len() as u64);
     h.update(bytes);

@@ -1,9 +1,9 @@
-//! Tree objects byte by byte, as git stores them: what a library tidies away is what an attacker
-//! writes.
+//! Reads tree objects byte by byte, as git stores them, because a library hides what an attacker
+//! may write.
 //!
 //! Format and order: gitformat-tree in git's Documentation and `base_name_compare` of git's
 //! read-cache.c: a folder is sorted as if its name ended in `/`. What git itself never writes is
-//! refused, since the hash that is computed of the files on disk would be another.
+//! refused, because the hash of the files on disk would differ.
 
 use std::collections::HashSet;
 
@@ -27,9 +27,9 @@ pub enum RawKind {
 
 const HINT: &str = "do not use this repository";
 
-/// The entries of the folder at `prefix` (empty or with its `/` at the end). What no tree may hold
-/// is added to `problems`; the rows that are returned then are for finding more of them, never for
-/// use.
+/// Returns the entries of the folder at `prefix` (empty, or with a trailing `/`). Anything not
+/// allowed in a tree is added to `problems`; the returned entries then serve only to find more
+/// problems.
 pub fn raw_entries<'a>(
     prefix: &str,
     body: &'a [u8],
@@ -58,7 +58,7 @@ pub fn raw_entries<'a>(
         let Ok(name) = std::str::from_utf8(name) else {
             let name = String::from_utf8_lossy(name);
             problems.push(Problem::new(format!(
-                "`{}` is not UTF-8, which a Mac's disk cannot hold",
+                "`{}` is not UTF-8, which a Mac's disk cannot store",
                 escape_text(&format!("{prefix}{name}"))
             )));
             continue;
@@ -69,7 +69,7 @@ pub fn raw_entries<'a>(
             continue;
         }
         if !names.insert(name) {
-            problems.push(Problem::new(format!("`{}` is there twice", path())).with_hint(HINT));
+            problems.push(Problem::new(format!("`{}` occurs twice", path())).with_hint(HINT));
             continue;
         }
         let kind = match kind_of_mode(mode) {
@@ -77,13 +77,13 @@ pub fn raw_entries<'a>(
             None => {
                 problems.push(
                     Problem::new(format!(
-                        "`{}` has mode {}, which git does not write today",
+                        "`{}` has mode {}, which current versions of git do not write",
                         path(),
                         escape_text(&String::from_utf8_lossy(mode))
                     ))
                     .with_hint(
                         "comfy compares installed files with the tree hash, which would differ: \
-                         choose another commit, or a fork that was committed anew",
+                         choose another commit, or a fork that was committed again",
                     ),
                 );
                 continue;
@@ -96,7 +96,7 @@ pub fn raw_entries<'a>(
         if sorted && key <= last {
             sorted = false;
             problems.push(
-                Problem::new(format!("`{}` is not where git sorts it", path())).with_hint(HINT),
+                Problem::new(format!("`{}` is not in git's sort order", path())).with_hint(HINT),
             );
         }
         last = key;
@@ -105,7 +105,7 @@ pub fn raw_entries<'a>(
     out
 }
 
-/// An entry before anything was asked of it, and the rest of the object.
+/// An unchecked entry, and the rest of the object.
 struct SplitEntry<'a> {
     mode: &'a [u8],
     name: &'a [u8],
@@ -113,7 +113,7 @@ struct SplitEntry<'a> {
     after: &'a [u8],
 }
 
-/// `MODE SP NAME NUL 20-bytes`, and what comes after.
+/// Splits off `MODE SP NAME NUL 20-bytes` and returns it with the rest.
 fn split_entry(body: &[u8]) -> Option<SplitEntry<'_>> {
     let space = memchr::memchr(b' ', body)?;
     let (mode, rest) = (&body[..space], &body[space + 1..]);
@@ -127,7 +127,7 @@ fn split_entry(body: &[u8]) -> Option<SplitEntry<'_>> {
     })
 }
 
-/// Exactly the spellings that [`super::TreeListing::tree_hash`] writes.
+/// Returns the kind for exactly the spellings that [`super::TreeListing::tree_hash`] writes.
 fn kind_of_mode(mode: &[u8]) -> Option<RawKind> {
     match mode {
         b"40000" => Some(RawKind::Folder),
@@ -151,22 +151,22 @@ fn shown_folder(prefix: &str) -> String {
     }
 }
 
-/// The refusal of a path with a component that leads elsewhere.
+/// Returns the refusal of a path with a component such as `..`.
 pub(super) fn no_path(path: &str) -> Problem {
     Problem::new(format!(
-        "`{}` is no path that a tree may hold",
+        "`{}` is not a path that is allowed in a tree",
         escape_text(path)
     ))
     .with_hint(HINT)
 }
 
-/// Whether a file system could take this name for `.git`: git's `is_hfs_dotgit` (utf8.c) and
-/// `is_ntfs_dotgit` (path.c).
+/// Returns whether a file system could take this name for `.git`, as git's `is_hfs_dotgit` (utf8.c)
+/// and `is_ntfs_dotgit` (path.c).
 pub fn is_dot_git(name: &str) -> bool {
-    // HFS+ looks away from these.
+    // HFS+ ignores these.
     let ignored = |c: char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
-    // NTFS: a backslash ends a component, a colon begins a stream, dots and spaces at the end do
-    // not count; `git~1` is the short name.
+    // NTFS: a backslash ends a component, a colon begins a stream, trailing dots and spaces are
+    // ignored; `git~1` is the short name.
     name.split('\\').any(|piece| {
         let seen: String = piece.chars().filter(|c| !ignored(*c)).collect();
         let seen = crate::manifest::names::folded_name(
@@ -232,19 +232,16 @@ mod tests {
             refusals(&[("100644", b"caf\xe9")]),
         ];
         insta::assert_snapshot!(all.join("\n"), @"
-        `a/l` is there twice
-        `a/l` is there twice
-        `a/a-b` is not where git sorts it
-        `a/a` is not where git sorts it
-        `a/..` is no path that a tree may hold
-        `a/` is no path that a tree may hold
-        `a/../../etc/x` is no path that a tree may hold
-        `a//etc/x` is no path that a tree may hold
-        `a/x` has mode 040000, which git does not write today; `a/y` has mode 100664, which git \
-            does not write today; `a/z` has mode 100600, which git does not write today; `a/zz` \
-            has mode 644, which git does not write today; `a/zzz` has mode , which git does not \
-            write today
-        `a/caf�` is not UTF-8, which a Mac's disk cannot hold
+        `a/l` occurs twice
+        `a/l` occurs twice
+        `a/a-b` is not in git's sort order
+        `a/a` is not in git's sort order
+        `a/..` is not a path that is allowed in a tree
+        `a/` is not a path that is allowed in a tree
+        `a/../../etc/x` is not a path that is allowed in a tree
+        `a//etc/x` is not a path that is allowed in a tree
+        `a/x` has mode 040000, which current versions of git do not write; `a/y` has mode 100664, which current versions of git do not write; `a/z` has mode 100600, which current versions of git do not write; `a/zz` has mode 644, which current versions of git do not write; `a/zzz` has mode , which current versions of git do not write
+        `a/caf�` is not UTF-8, which a Mac's disk cannot store
         ");
         let mut problems = Vec::new();
         raw_entries("", b"100644 cut\0short", &mut problems);

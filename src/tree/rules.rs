@@ -1,5 +1,5 @@
-//! What a tree may not hold: found when it is locked, since a Mac would find it later, and again
-//! whenever it is fetched and unpacked.
+//! What is not allowed in a tree. It is checked when the tree is locked, because only a Mac would
+//! notice some of it later, and again whenever the tree is fetched and unpacked.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,24 +8,25 @@ use crate::manifest::names;
 use crate::problem::Problem;
 use crate::text::escape_text;
 
-/// What rules need beside the listing: where links lead and which files are Git LFS pointers.
+/// What the rules need besides the listing: the targets of links, and which files are Git LFS
+/// pointers.
 #[derive(Debug, Clone, Default)]
 pub struct TreeContents {
     pub links: BTreeMap<String, String>,
     pub lfs_pointers: BTreeSet<String>,
 }
 
-/// A path longer than this fails on some file system (PATH_MAX is 1024 on macOS, and the prefix
-/// comes before it).
+/// The longest path that works on every file system (PATH_MAX is 1024 on macOS, including the
+/// prefix).
 const MAX_PATH: usize = 700;
-/// NAME_MAX of every file system that comfy knows.
+/// NAME_MAX of every file system that comfy supports.
 const MAX_NAME: usize = 255;
-/// Files and folders; far above any real node. A bomb ends here.
+/// The limit of files and folders, far above any real node, against tree bombs.
 pub const MAX_ENTRIES: usize = 500_000;
-/// Folders in folders.
+/// The limit of nested folders.
 pub const MAX_DEPTH: usize = 100;
 
-/// Every reason why `listing` cannot be installed, each naming the path.
+/// Returns every reason why `listing` cannot be installed, each with the path.
 pub fn check_tree(listing: &TreeListing, contents: &TreeContents) -> Vec<Problem> {
     let mut problems = name_collisions(listing);
     for path in listing.0.keys() {
@@ -61,8 +62,8 @@ pub fn check_tree(listing: &TreeListing, contents: &TreeContents) -> Vec<Problem
                 escape_text(path)
             ))
             .with_hint(
-                "comfy does not fetch Git LFS; ask the author to publish the file as a \
-                    release or a model",
+                "comfy does not fetch Git LFS files; ask the author to publish the file as a \
+                 release or a model",
             ),
         );
     }
@@ -84,7 +85,7 @@ fn name_collisions(listing: &TreeListing) -> Vec<Problem> {
                     if told.insert(folded) {
                         problems.push(
                             Problem::new(format!(
-                                "`{}` and `{}` are one name on a Mac's disk",
+                                "`{}` and `{}` are the same name on a Mac's disk",
                                 spelled_path(other),
                                 spelled_path(prefix)
                             ))
@@ -103,7 +104,7 @@ fn name_collisions(listing: &TreeListing) -> Vec<Problem> {
     problems
 }
 
-/// Letters outside of ASCII by number: two of these names may look the same.
+/// Spells letters outside ASCII by number, because two of these names may look the same.
 fn spelled_path(path: &str) -> String {
     escape_text(path)
         .chars()
@@ -117,12 +118,12 @@ fn spelled_path(path: &str) -> String {
         .collect()
 }
 
-/// Git LFS pointers start with this line (git-lfs docs/spec.md); they are below 1024 bytes.
+/// The first line of Git LFS pointers (git-lfs docs/spec.md), which are smaller than 1024 bytes.
 pub const LFS_MARK: &[u8] = b"version https://git-lfs.github.com/spec/";
-/// A pointer is smaller than this (git-lfs docs/spec.md).
+/// The limit of a pointer's size in bytes (git-lfs docs/spec.md).
 pub const LFS_LIMIT: usize = 1024;
 
-/// Whether the listing has a submodule that is not in `known`.
+/// Returns the submodules of the listing that are not in `known`.
 pub fn unknown_submodules<'a>(listing: &'a TreeListing, known: &BTreeSet<&str>) -> Vec<&'a str> {
     listing
         .0
@@ -175,13 +176,13 @@ mod tests {
             .map(|p| p.message)
             .collect();
         insta::assert_snapshot!(all.join("\n"), @r"
-        `cafe\u{301}.py` and `caf\u{e9}.py` are one name on a Mac's disk
-        `Web` and `web` are one name on a Mac's disk
+        `cafe\u{301}.py` and `caf\u{e9}.py` are the same name on a Mac's disk
+        `Web` and `web` are the same name on a Mac's disk
         `tab\u{9}here` has a control character in its name
-        `x/.GIT/config` is no path that a tree may hold
-        `x/git~1` is no path that a tree may hold
-        link `abs` leads out of the tree, to `/etc/passwd`
-        link `out` leads out of the tree, to `../../etc/passwd`
+        `x/.GIT/config` is not a path that is allowed in a tree
+        `x/git~1` is not a path that is allowed in a tree
+        link `abs` points out of the tree, to `/etc/passwd`
+        link `out` points out of the tree, to `../../etc/passwd`
         `model.bin` is a Git LFS pointer, not the file
         ");
     }

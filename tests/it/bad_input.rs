@@ -304,7 +304,7 @@ fn syntax_and_types() {
             "ref = \"v1\"\nargs = [\"--reserve-vram\", 2]",
         ),
         (
-            "models in two forms, one of them wrong",
+            "models are declared in two forms, one of them wrong",
             "",
             "[\"\\u006dodels\".\"a.bin\"]\nsha256 = \"bad\"\n[models.\"b.bin\"]\n",
         ),
@@ -413,10 +413,10 @@ fn syntax_and_types() {
       error: comfy.toml:10:27: invalid type: integer `2`, expected a string
           > 2]
 
-    models in two forms, one of them wrong: exit 1
+    models are declared in two forms, one of them wrong: exit 1
       error: comfy.toml:23:1: sha256 is not 64 lower-case hexadecimal digits
           > sha256 = "bad"
-        hint: leave it out and `comfy lock` finds it
+        hint: remove it and `comfy lock` finds it
 
     a hard space behind a section: exit 1
       error: comfy.toml:22:17: unexpected key or value, expected newline, `#`
@@ -447,12 +447,12 @@ fn syntax_and_types() {
           > "read"
 
     no version: exit 1
-      error: comfy.toml:1:1: no `version`
+      error: comfy.toml:1:1: `version` is missing
           > (the line ends here)
         hint: write `version = 1` as the first line
 
     a newer version: exit 1
-      error: comfy.toml:1:1: version 2 is newer than this comfy knows (1)
+      error: comfy.toml:1:1: version 2 is newer than this comfy supports (1)
           > version = 2
         hint: install a newer comfy
 
@@ -473,10 +473,10 @@ fn syntax_and_types() {
         …
       error: and 50 more
     an empty file: exit 1
-      error: comfy.toml:1:1: no `version`
+      error: comfy.toml:1:1: `version` is missing
           > (the line ends here)
         hint: write `version = 1` as the first line
-      error: comfy.toml:1:1: no [comfyui] section
+      error: comfy.toml:1:1: there is no [comfyui] section
           > (the line ends here)
         hint: add `[comfyui]` with `ref = "v0.3.64"`, or run `comfy init`
 
@@ -495,7 +495,7 @@ fn syntax_and_types() {
       error: could not read ROOT/project/comfy.toml: stream did not contain valid UTF-8
 
     no [comfyui]: exit 1
-      error: comfy.toml:1:1: no [comfyui] section
+      error: comfy.toml:1:1: there is no [comfyui] section
           > version = 1
         hint: add `[comfyui]` with `ref = "v0.3.64"`, or run `comfy init`
     "#);
@@ -716,7 +716,7 @@ fn names() {
         hint: choose another name
 
     a node with a slash: exit 1
-      error: comfy.toml:22:8: node name "a/b" may hold letters, digits, `.`, `_` and `-` only
+      error: comfy.toml:22:8: node name "a/b" may contain only letters, digits, `.`, `_` and `-`
           > "a/b"]
         hint: choose another name
 
@@ -736,12 +736,12 @@ fn names() {
         hint: choose another name
 
     a node with a space: exit 1
-      error: comfy.toml:22:8: node name "my node" may hold letters, digits, `.`, `_` and `-` only
+      error: comfy.toml:22:8: node name "my node" may contain only letters, digits, `.`, `_` and `-`
           > "my node"]
         hint: choose another name
 
     a node that steers the terminal: exit 1
-      error: comfy.toml:22:8: node name "a\u{1b}[2Jb" may hold letters, digits, `.`, `_` and `-` only
+      error: comfy.toml:22:8: node name "a\u{1b}[2Jb" may contain only letters, digits, `.`, `_` and `-`
           > "a\u001b[2Jb"]
         hint: choose another name
 
@@ -751,22 +751,22 @@ fn names() {
         hint: choose another name
 
     a name that ComfyUI skips: exit 1
-      error: comfy.toml:22:8: node name "pack.disabled" has a meaning of its own in ComfyUI
+      error: comfy.toml:22:8: node name "pack.disabled" has a special meaning in ComfyUI
           > "pack.disabled"]
         hint: choose another name
 
     Python's cache as a node: exit 1
-      error: comfy.toml:22:8: node name "__pycache__" has a meaning of its own in ComfyUI
+      error: comfy.toml:22:8: node name "__pycache__" has a special meaning in ComfyUI
           > __pycache__]
         hint: choose another name
 
     nodes that differ by case: exit 1
-      error: comfy.toml:11:8: `Pack` and `pack` are one name on a Mac's disk
+      error: comfy.toml:11:8: `Pack` and `pack` are the same name on a Mac's disk
           > pack]
         hint: rename one of them
 
     shares that differ by case: exit 1
-      error: comfy.toml:15:9: `Models` and `models` are one name on a Mac's disk
+      error: comfy.toml:15:9: `Models` and `models` are the same name on a Mac's disk
           > models]
         hint: rename one of them
 
@@ -776,39 +776,39 @@ fn names() {
         hint: choose another name
 
     a user with a colon: exit 1
-      error: comfy.toml:4:1: sandbox_user "comfy:x" may hold lower-case letters, digits, `_` and `-` only
+      error: comfy.toml:4:1: sandbox_user "comfy:x" may contain only lower-case letters, digits, `_` and `-`
           > sandbox_user = "comfy:x"
         hint: choose another name
 
     root as the sandbox: exit 1
-      error: comfy.toml:4:1: sandbox_user "root" is an account of the system
+      error: comfy.toml:4:1: sandbox_user "root" is a system account
           > sandbox_user = "root"
-        hint: choose a name of its own, such as comfyui_sandbox
+        hint: choose a separate account, such as comfyui_sandbox
 
     root as the primary user: exit 1
       error: comfy.toml:4:1: primary_user is root
           > primary_user = "root"
-        hint: name the account of the person who uses ComfyUI
+        hint: write the account of the person who uses ComfyUI
 
     the sandbox in group docker: exit 1
-      error: comfy.toml:4:1: group "docker" carries rights of its own, which the sandbox would get
+      error: comfy.toml:4:1: group "docker" grants rights, which the sandbox would get
           > group = "docker"
-        hint: choose a name of its own, such as comfyshared
+        hint: choose a separate group, such as comfyshared
 
     group and user of one name: exit 1
-      error: comfy.toml:4:1: group and sandbox_user have the same name; the sandbox user's own group has it already
+      error: comfy.toml:4:1: group and sandbox_user have the same name, which the sandbox user's own group already has
           > group = "comfyui_sandbox"
         hint: choose another name for the group
 
     one account for both: exit 1
       error: comfy.toml:5:1: sandbox_user and primary_user are the same account
           > sandbox_user = "me"
-        hint: isolation needs two accounts; for none write `isolation = "none"`
+        hint: isolation needs two accounts; to do without, write `isolation = "none"`
 
     a gid of the system: exit 1
       error: comfy.toml:4:1: gid 0 is not between 100 and 2000000000
           > gid = 0
-        hint: leave it out and comfy takes a free one
+        hint: remove it and comfy chooses a free one
 
     an account that is not there: exit 1
       error: host.primary_user: there is no account nosuchuser_x
@@ -822,25 +822,25 @@ fn names() {
     ComfyUI as a node: exit 1
       error: comfy.toml:23:1: node `core` is ComfyUI itself
           > repo = "https://github.com/up/ComfyUI"
-        hint: ComfyUI goes into [comfyui]
+        hint: declare ComfyUI in [comfyui]
 
     a node without repo: exit 1
-      error: comfy.toml:11:8: [nodes.pack] names no `repo`
+      error: comfy.toml:11:8: [nodes.pack] does not set `repo`
           > pack]
         hint: add `repo = "https://github.com/OWNER/NAME"`
 
     a node without ref: exit 1
-      error: comfy.toml:11:8: [nodes.pack] names no `ref`
+      error: comfy.toml:11:8: [nodes.pack] does not set `ref`
           > pack]
-        hint: add `ref = "main"`, a tag, or a commit of 40 digits
+        hint: add `ref = "main"`, or a tag, or a commit of 40 digits
 
     an empty section of a node: exit 1
-      error: comfy.toml:22:8: [nodes.other] names no `repo`
+      error: comfy.toml:22:8: [nodes.other] does not set `repo`
           > other]
         hint: add `repo = "https://github.com/OWNER/NAME"`
-      error: comfy.toml:22:8: [nodes.other] names no `ref`
+      error: comfy.toml:22:8: [nodes.other] does not set `ref`
           > other]
-        hint: add `ref = "main"`, a tag, or a commit of 40 digits
+        hint: add `ref = "main"`, or a tag, or a commit of 40 digits
     "#);
 }
 
@@ -997,20 +997,20 @@ fn paths_and_mounts() {
     the root folder: exit 1
       error: comfy.toml:16:1: path "/" is the whole disk
           > path = "/"
-        hint: name a folder of its own
+        hint: write a separate folder
 
     a home: exit 1
       error: comfy.toml:16:1: path "~" is not a path that comfy manages
           > path = "~"
-        hint: name a folder of its own
+        hint: write a separate folder
 
     an empty path: exit 1
-      error: comfy.toml:15:9: [shares.models] names no `path`
+      error: comfy.toml:15:9: [shares.models] does not set `path`
           > models]
         hint: add `path = "~/ai/models"`
 
     no path: exit 1
-      error: comfy.toml:15:9: [shares.models] names no `path`
+      error: comfy.toml:15:9: [shares.models] does not set `path`
           > models]
         hint: add `path = "~/ai/models"`
 
@@ -1035,7 +1035,7 @@ fn paths_and_mounts() {
         hint: write the path in full, without `.` and `..`
 
     two slashes: exit 1
-      error: comfy.toml:16:1: path "ROOT//share" has a `/` too many
+      error: comfy.toml:16:1: path "ROOT//share" has one `/` too many
           > path = "ROOT//share"
         hint: write the path in full, without `.` and `..`
 
@@ -1099,7 +1099,7 @@ fn paths_and_mounts() {
     the root folder as prefix: exit 1
       error: comfy.toml:5:1: prefix "/" is the whole disk
           > prefix = "/"
-        hint: name a folder of its own
+        hint: write a separate folder
 
     a view in a share: exit 1
       error: comfy.toml:10:1: view ROOT/share/models/code overlaps share models (ROOT/share/models)
@@ -1112,9 +1112,9 @@ fn paths_and_mounts() {
         hint: put the link where nothing else lies
 
     no mount: exit 1
-      error: comfy.toml:15:9: [shares.models] names no `mount`
+      error: comfy.toml:15:9: [shares.models] does not set `mount`
           > models]
-        hint: add `mount = "models"`, input, output, or user/…; or `models = { loras = "FOLDER" }` where models lie elsewhere
+        hint: add `mount = "models"`, input, output, or user/…; or, for models stored elsewhere, `models = { loras = "FOLDER" }`
 
     a mount over the nodes: exit 1
       error: comfy.toml:17:1: mount "custom_nodes" is not a place for a share
@@ -1137,7 +1137,7 @@ fn paths_and_mounts() {
         hint: only models, models/…, input, output and user/… can be mounted
 
     a mount over ComfyUI's configs: exit 1
-      error: comfy.toml:17:1: models/configs comes from ComfyUI itself
+      error: comfy.toml:17:1: models/configs is part of ComfyUI itself
           > mount = "models/configs"
         hint: mount elsewhere below models/
 
@@ -1152,52 +1152,52 @@ fn paths_and_mounts() {
         hint: write models, input, output, or a folder below models/ or user/
 
     a mount with a slash at its end: exit 1
-      error: comfy.toml:17:1: mount "models/" has a `/` too many
+      error: comfy.toml:17:1: mount "models/" has one `/` too many
           > mount = "models/"
         hint: write models, input, output, or a folder below models/ or user/
 
     a mount and kinds of models: exit 1
       error: comfy.toml:18:1: share `models` has both `mount` and `models`
           > models = { loras = "x" }
-        hint: keep `mount` where ComfyUI's own folders are, and `models` where another program's are
+        hint: keep `mount` for ComfyUI's own folders, or `models` for another program's
 
     no kind of models: exit 1
-      error: comfy.toml:17:1: `models` names no kind of models
+      error: comfy.toml:17:1: `models` lists no kind of model
           > models = {}
         hint: write `models = { checkpoints = "FOLDER", loras = "FOLDER" }`
 
     nodes as a kind of models: exit 1
       error: comfy.toml:17:12: kind `custom_nodes` is code, not models
           > custom_nodes = "nodes" }
-        hint: nodes are locked: they go into [nodes.NAME]
+        hint: nodes are locked: declare them in [nodes.NAME]
 
     a word of the file of model paths: exit 1
-      error: comfy.toml:17:12: kind `base_path` has a meaning of its own in ComfyUI's file of model paths
+      error: comfy.toml:17:12: kind `base_path` has a special meaning in ComfyUI's extra_model_paths.yaml
           > base_path = "x", is_default = "y" }
-        hint: folders are relative to `path` already
-      error: comfy.toml:17:29: kind `is_default` has a meaning of its own in ComfyUI's file of model paths
+        hint: folders are already relative to `path`
+      error: comfy.toml:17:29: kind `is_default` has a special meaning in ComfyUI's extra_model_paths.yaml
           > is_default = "y" }
-        hint: ComfyUI's own folders come first
+        hint: ComfyUI's own folders always come first
 
     a kind that is no word: exit 1
-      error: comfy.toml:17:12: kind "Loras and more" may hold lower-case letters, digits, `_` and `-` only
+      error: comfy.toml:17:12: kind "Loras and more" may contain only lower-case letters, digits, `_` and `-`
           > "Loras and more" = "x" }
-        hint: ComfyUI's own are checkpoints, loras, vae, embeddings, controlnet, upscale_models and more; nodes add theirs
+        hint: ComfyUI's own kinds are checkpoints, loras, vae, embeddings, controlnet, upscale_models and more; nodes add others
 
     a folder that leads out of the share: exit 1
       error: comfy.toml:17:27: folder "../../home" of kind `loras` must not contain `.` or `..`
           > "../../home"] }
-        hint: write it as it lies in the share, or "." for the share itself
+        hint: write its path in the share, or "." for the share itself
 
     a folder elsewhere: exit 1
       error: comfy.toml:17:12: folder "/etc" of kind `vae` must be relative
           > vae = "/etc" }
-        hint: write it as it lies in the share, or "." for the share itself
+        hint: write its path in the share, or "." for the share itself
 
     a kind without a folder: exit 1
-      error: comfy.toml:17:12: kind `loras` names no folder
+      error: comfy.toml:17:12: kind `loras` has no folder
           > loras = [] }
-        hint: name one, or leave the kind out
+        hint: add a folder, or remove the kind
 
     a folder that is a number: exit 1
       error: comfy.toml:17:20: must be a folder, or a list of folders
@@ -1206,12 +1206,12 @@ fn paths_and_mounts() {
     a mount in a mount: exit 1
       error: comfy.toml:24:1: mounts of shares `models` (models) and `second` (models/loras) overlap
           > mount = "models/loras"
-        hint: mount each at a place of its own
+        hint: mount each at a different place
 
     one mount twice: exit 1
       error: comfy.toml:24:1: mounts of shares `models` (models) and `second` (models) overlap
           > mount = "models"
-        hint: mount each at a place of its own
+        hint: mount each at a different place
 
     an access that is unknown: exit 1
       error: comfy.toml:18:1: access "raed" is unknown
@@ -1224,29 +1224,29 @@ fn paths_and_mounts() {
         hint: known: read, write, add
 
     a volume that is no path: exit 1
-      error: comfy.toml:19:1: requires_mount "Volumes/ai" is no absolute path
+      error: comfy.toml:19:1: requires_mount "Volumes/ai" is not an absolute path
           > requires_mount = "Volumes/ai"
         hint: write the volume's mount point, such as "/Volumes/ai"
 
     a writable path that leads out: exit 1
       error: comfy.toml:14:21: writable "../x" must not contain `.` or `..`
           > "../x"]
-        hint: name a file or folder inside the node
+        hint: write a file or folder inside the node
 
     a writable program: exit 1
       error: comfy.toml:14:13: writable "__init__.py" is code
           > "__init__.py"]
-        hint: code stays sealed; name the data file or folder that the node writes
+        hint: code stays sealed; write the data file or folder that the node writes
 
     code of ComfyUI's own, writable: exit 1
-      error: comfy.toml:8:13: writable "comfy/ldm" lies where ComfyUI's code is
+      error: comfy.toml:8:13: writable "comfy/ldm" is among ComfyUI's code
           > "comfy/ldm"]
-        hint: nodes that put files into ComfyUI itself put them into web/extensions; everything else stays sealed
+        hint: nodes that put files into ComfyUI itself use web/extensions; everything else stays sealed
 
     writable in writable: exit 1
-      error: comfy.toml:14:21: writable "data/a" lies in another writable path
+      error: comfy.toml:14:21: writable "data/a" is inside another writable path
           > "data/a"]
-        hint: name the outer one only
+        hint: write only the outer one
     "#);
 }
 
@@ -1485,32 +1485,32 @@ fn values() {
     ]);
     insta::assert_snapshot!(s, @r#"
     a prefix that sudo would read in two: exit 1
-      error: comfy.toml:5:1: sudo and the system read /opt/my comfy in their own way, which [run] passwordless and boot need
+      error: comfy.toml:5:1: sudo and the system would misread /opt/my comfy, which [run] passwordless and boot need
           > prefix = "/opt/my comfy"
         hint: use letters, digits, `.`, `_`, `-` and `/`
 
     ssh: exit 1
-      error: comfy.toml:12:1: repo "git@github.com:up/pack.git" must be an https:// address (a local copy goes through COMFY_MIRRORS)
+      error: comfy.toml:12:1: repo "git@github.com:up/pack.git" must be an https:// address (for a local copy, set COMFY_MIRRORS)
           > repo = "git@github.com:up/pack.git"
         hint: write it as https://github.com/OWNER/NAME
 
     plain http: exit 1
-      error: comfy.toml:12:1: repo "http://github.com/up/pack" must be an https:// address (a local copy goes through COMFY_MIRRORS)
+      error: comfy.toml:12:1: repo "http://github.com/up/pack" must be an https:// address (for a local copy, set COMFY_MIRRORS)
           > repo = "http://github.com/up/pack"
         hint: write it as https://github.com/OWNER/NAME
 
     a folder: exit 1
-      error: comfy.toml:12:1: repo "file:///srv/git/pack" must be an https:// address (a local copy goes through COMFY_MIRRORS)
+      error: comfy.toml:12:1: repo "file:///srv/git/pack" must be an https:// address (for a local copy, set COMFY_MIRRORS)
           > repo = "file:///srv/git/pack"
         hint: write it as https://github.com/OWNER/NAME
 
     a program as transport: exit 1
-      error: comfy.toml:12:1: repo "ext::sh -c id" must be an https:// address (a local copy goes through COMFY_MIRRORS)
+      error: comfy.toml:12:1: repo "ext::sh -c id" must be an https:// address (for a local copy, set COMFY_MIRRORS)
           > repo = "ext::sh -c id"
         hint: write it as https://github.com/OWNER/NAME
 
     a token: exit 1
-      error: comfy.toml:12:1: repo "https://ghp_x@github.com/up/pack" must hold no user name or token
+      error: comfy.toml:12:1: repo "https://ghp_x@github.com/up/pack" must not contain a user name or token
           > repo = "https://ghp_x@github.com/up/pack"
         hint: write it as https://github.com/OWNER/NAME
 
@@ -1525,12 +1525,12 @@ fn values() {
         hint: write it as https://github.com/OWNER/NAME
 
     a query: exit 1
-      error: comfy.toml:12:1: repo "https://github.com/up/pack?x=1" must have no query and no fragment
+      error: comfy.toml:12:1: repo "https://github.com/up/pack?x=1" must not have a query or a fragment
           > repo = "https://github.com/up/pack?x=1"
         hint: write it as https://github.com/OWNER/NAME
 
     a page of a branch: exit 1
-      error: comfy.toml:12:1: repo "https://github.com/up/pack#readme" must have no query and no fragment
+      error: comfy.toml:12:1: repo "https://github.com/up/pack#readme" must not have a query or a fragment
           > repo = "https://github.com/up/pack#readme"
         hint: write it as https://github.com/OWNER/NAME
 
@@ -1540,34 +1540,34 @@ fn values() {
         hint: write it as https://github.com/OWNER/NAME
 
     an option as ref: exit 1
-      error: comfy.toml:13:1: ref "--upload-pack=touch /tmp/x" is no name that git accepts
+      error: comfy.toml:13:1: ref "--upload-pack=touch /tmp/x" is not a name that git accepts
           > ref = "--upload-pack=touch /tmp/x"
-        hint: name a branch, a tag, or a commit of 40 digits
+        hint: write a branch, a tag, or a commit of 40 digits
 
     a refspec: exit 1
-      error: comfy.toml:13:1: ref "main:refs/heads/x" has a character that no ref may have
+      error: comfy.toml:13:1: ref "main:refs/heads/x" has a character that is not allowed in a ref
           > ref = "main:refs/heads/x"
-        hint: name a branch, a tag, or a commit of 40 digits
+        hint: write a branch, a tag, or a commit of 40 digits
 
     an expression: exit 1
-      error: comfy.toml:13:1: ref "main~1" has a character that no ref may have
+      error: comfy.toml:13:1: ref "main~1" has a character that is not allowed in a ref
           > ref = "main~1"
-        hint: name a branch, a tag, or a commit of 40 digits
+        hint: write a branch, a tag, or a commit of 40 digits
 
     a shell: exit 1
-      error: comfy.toml:13:1: ref "$(id)" has a character that no ref may have
+      error: comfy.toml:13:1: ref "$(id)" has a character that is not allowed in a ref
           > ref = "$(id)"
-        hint: name a branch, a tag, or a commit of 40 digits
+        hint: write a branch, a tag, or a commit of 40 digits
 
     two dots: exit 1
-      error: comfy.toml:13:1: ref "a..b" is no name that git accepts
+      error: comfy.toml:13:1: ref "a..b" is not a name that git accepts
           > ref = "a..b"
-        hint: name a branch, a tag, or a commit of 40 digits
+        hint: write a branch, a tag, or a commit of 40 digits
 
     an empty ref: exit 1
-      error: comfy.toml:11:8: [nodes.pack] names no `ref`
+      error: comfy.toml:11:8: [nodes.pack] does not set `ref`
           > pack]
-        hint: add `ref = "main"`, a tag, or a commit of 40 digits
+        hint: add `ref = "main"`, or a tag, or a commit of 40 digits
 
     open to the network: exit 1
       error: comfy.toml:10:1: listen "0.0.0.0" would let other machines in
@@ -1575,42 +1575,42 @@ fn values() {
         hint: write "127.0.0.1", or add `allow_remote = true` if that is what you want
 
     a name to listen on: exit 1
-      error: comfy.toml:10:1: listen "comfy.local" is no address
+      error: comfy.toml:10:1: listen "comfy.local" is not an address
           > listen = "comfy.local"
         hint: write "127.0.0.1"
 
     a port of the system: exit 1
       error: comfy.toml:10:1: port 80 is not between 1024 and 65535
           > port = 80
-        hint: 8188 is ComfyUI's own
+        hint: 8188 is ComfyUI's default
 
     a port that is none: exit 1
       error: comfy.toml:10:1: port 70000 is not between 1024 and 65535
           > port = 70000
-        hint: 8188 is ComfyUI's own
+        hint: 8188 is ComfyUI's default
 
     comfy's own argument: exit 1
       error: comfy.toml:10:22: `--listen` in args sets --listen, which comfy sets itself
           > "--listen", "0.0.0.0"]
-        hint: leave it out; address and port are `listen` and `port`, folders are shares
+        hint: remove it; the address and port are `listen` and `port`, and folders are shares
 
     a prefix of one, with a value: exit 1
       error: comfy.toml:10:9: `--extra-model=x.yaml` in args sets --extra-model-paths-config, which comfy sets itself
           > "--extra-model=x.yaml"]
-        hint: leave it out; address and port are `listen` and `port`, folders are shares
+        hint: remove it; the address and port are `listen` and `port`, and folders are shares
 
     PYTHONPATH: exit 1
-      error: comfy.toml:23:1: PYTHONPATH changes what code is loaded
+      error: comfy.toml:23:1: PYTHONPATH changes which code is loaded
           > PYTHONPATH = "/x"
         hint: leave it out; comfy sets what ComfyUI needs
 
     LD_PRELOAD: exit 1
-      error: comfy.toml:23:18: LD_PRELOAD changes what code is loaded
+      error: comfy.toml:23:18: LD_PRELOAD changes which code is loaded
           > LD_PRELOAD = "/x.so" }
         hint: leave it out; comfy sets what ComfyUI needs
 
     a loader of glibc's: exit 1
-      error: comfy.toml:23:1: GCONV_PATH changes what code is loaded
+      error: comfy.toml:23:1: GCONV_PATH changes which code is loaded
           > GCONV_PATH = "/x"
         hint: leave it out; comfy sets what ComfyUI needs
 
@@ -1620,12 +1620,12 @@ fn values() {
         hint: leave it out
 
     a secret: exit 1
-      error: comfy.toml:23:1: HF_TOKEN looks like a secret: every node could read it
+      error: comfy.toml:23:1: HF_TOKEN looks like a secret, which every node could read
           > HF_TOKEN = "hf_x"
         hint: keep secrets out of the manifest and out of the sandbox
 
     a variable with a dash: exit 1
-      error: comfy.toml:23:1: "MY-VAR" is no name of an environment variable
+      error: comfy.toml:23:1: "MY-VAR" is not the name of an environment variable
           > MY-VAR = "1"
         hint: use letters, digits and `_`
 
@@ -1636,40 +1636,40 @@ fn values() {
     few open files: exit 1
       error: comfy.toml:23:1: open_files 10 is not between 256 and 1048576
           > open_files = 10
-        hint: 20480 serves most
+        hint: 20480 is enough for most setups
 
     a size without unit: exit 1
-      error: comfy.toml:23:1: memory_reserve "4" is no size
+      error: comfy.toml:23:1: memory_reserve "4" is not a size
           > memory_reserve = "4"
         hint: write "4 GiB"
 
     a size of another tool: exit 1
-      error: comfy.toml:23:1: memory_reserve "4G" is no size
+      error: comfy.toml:23:1: memory_reserve "4G" is not a size
           > memory_reserve = "4G"
         hint: write "4 GiB"
 
     a negative size: exit 1
-      error: comfy.toml:23:1: memory_reserve "-4 GiB" is no size
+      error: comfy.toml:23:1: memory_reserve "-4 GiB" is not a size
           > memory_reserve = "-4 GiB"
         hint: write "4 GiB"
 
     a duration without unit: exit 1
-      error: comfy.toml:20:1: minimum_age "3" is no duration
+      error: comfy.toml:20:1: minimum_age "3" is not a duration
           > minimum_age = "3"
         hint: write "3 days", "12 hours" or "0"
 
     a duration in months: exit 1
-      error: comfy.toml:20:1: minimum_age "1 month" is no duration
+      error: comfy.toml:20:1: minimum_age "1 month" is not a duration
           > minimum_age = "1 month"
         hint: write "3 days", "12 hours" or "0"
 
     Python 2: exit 1
-      error: comfy.toml:20:1: version "2.7" is no minor version of Python 3
+      error: comfy.toml:20:1: version "2.7" is not a minor version of Python 3
           > version = "2.7"
         hint: write "3.12"
 
     a patch version of Python: exit 1
-      error: comfy.toml:20:1: version "3.12.4" is no minor version of Python 3
+      error: comfy.toml:20:1: version "3.12.4" is not a minor version of Python 3
           > version = "3.12.4"
         hint: write "3.12"
 
@@ -1678,14 +1678,14 @@ fn values() {
           > 3.12
 
     an option as requirement: exit 1
-      error: comfy.toml:20:26: "--index-url https://evil.test" is no plain requirement
+      error: comfy.toml:20:26: "--index-url https://evil.test" is not a plain requirement
           > "--index-url https://evil.test"]
-        hint: write `name==1.2`; another index goes into `indexes`
+        hint: write `name==1.2`; declare another index in `indexes`
 
     an address as requirement: exit 1
-      error: comfy.toml:20:14: "x @ git+https://evil.test/x" is no plain requirement
+      error: comfy.toml:20:14: "x @ git+https://evil.test/x" is not a plain requirement
           > "x @ git+https://evil.test/x"]
-        hint: write `name==1.2`; another index goes into `indexes`
+        hint: write `name==1.2`; declare another index in `indexes`
 
     an index over plain http: exit 1
       error: comfy.toml:20:12: index "cu": "http://x.test" is plain http to another machine; use https://
@@ -1693,9 +1693,9 @@ fn values() {
         hint: use https://
 
     an index for everything: exit 1
-      error: comfy.toml:20:12: index "cu" names no packages
+      error: comfy.toml:20:12: index "cu" lists no packages
           > { name = "cu", url = "https://x.test", packages = [] }]
-        hint: name the packages that come from it, so that no other can
+        hint: list the packages that come from it, so that no others can
 
     egress of one word: exit 1
       error: comfy.toml:23:1: egress "none" is unknown
@@ -1703,17 +1703,17 @@ fn values() {
         hint: write "deny", "allow", or a list such as ["huggingface.co:443"]
 
     egress without port: exit 1
-      error: comfy.toml:23:27: egress "huggingface.co" is no host:port
+      error: comfy.toml:23:27: egress "huggingface.co" is not host:port
           > "huggingface.co"]
         hint: write "huggingface.co:443"
 
     egress as an address: exit 1
-      error: comfy.toml:23:11: egress "https://huggingface.co" is no host:port
+      error: comfy.toml:23:11: egress "https://huggingface.co" is not host:port
           > "https://huggingface.co"]
         hint: write "huggingface.co:443"
 
     egress as yes or no: exit 1
-      error: comfy.toml:23:1: egress is neither a word nor a list of words
+      error: comfy.toml:23:1: egress is neither a string nor a list of strings
           > egress = false
         hint: see [network] in `comfy init`
 
@@ -1728,74 +1728,74 @@ fn values() {
         hint: did you mean "block"?
 
     a finding of an unknown node: exit 1
-      error: comfy.toml:23:11: accept names node "pakc", which is not declared
+      error: comfy.toml:23:11: accept refers to node "pakc", which is not declared
           > { node = "pakc", rule = "r", path = "p", reason = "x" }]
-        hint: remove the entry, or mend the name
+        hint: remove the entry, or correct the name
 
     a finding accepted without reason: exit 1
-      error: comfy.toml:23:11: accept without a reason
+      error: comfy.toml:23:11: accept has no reason
           > { node = "pack", rule = "r", path = "p", reason = " " }]
-        hint: say why it is safe: the next reader needs it
+        hint: write why it is safe, for the next reader
 
     a hash that is none: exit 1
       error: comfy.toml:23:1: sha256 is not 64 lower-case hexadecimal digits
           > sha256 = "abc"
-        hint: leave it out and `comfy lock` finds it
+        hint: remove it and `comfy lock` finds it
 
     a hash in capitals: exit 1
       error: comfy.toml:23:1: sha256 is not 64 lower-case hexadecimal digits
           > sha256 = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-        hint: leave it out and `comfy lock` finds it
+        hint: remove it and `comfy lock` finds it
 
     a model over plain http: exit 1
       error: comfy.toml:23:1: source "http://x.test/b" is plain http to another machine; use https://
           > source = "http://x.test/b"
-        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; an existing file needs no source
 
     a model with a token: exit 1
-      error: comfy.toml:23:1: source "https://me:pw@x.test/b" must hold no user name or token
+      error: comfy.toml:23:1: source "https://me:pw@x.test/b" must not contain a user name or token
           > source = "https://me:pw@x.test/b"
-        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; an existing file needs no source
 
     half a source: exit 1
       error: comfy.toml:23:1: source "hf://org/repo" must look like hf://org/repo/file@revision
           > source = "hf://org/repo"
-        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; an existing file needs no source
 
     an unknown scheme: exit 1
       error: comfy.toml:23:1: source "ftp://x.test/b" has an unknown scheme `ftp`; known: hf://, https://, civitai:, s3://, gs://, az://, file:
           > source = "ftp://x.test/b"
-        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; an existing file needs no source
 
     no scheme: exit 1
-      error: comfy.toml:23:1: source "org/repo/file" names no scheme; known: hf://, https://, civitai:, s3://, gs://, az://, file:
+      error: comfy.toml:23:1: source "org/repo/file" has no scheme; known: hf://, https://, civitai:, s3://, gs://, az://, file:
           > source = "org/repo/file"
-        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; an existing file needs no source
 
     a relative file: exit 1
       error: comfy.toml:23:1: source "file:b.bin" must be file:/an/absolute/path or file:~/path
           > source = "file:b.bin"
-        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; an existing file needs no source
 
     a key as a model: exit 1
-      error: comfy.toml:23:1: source "file:~/.ssh/id_ed25519" lies in a hidden folder of your home, where keys and settings are
+      error: comfy.toml:23:1: source "file:~/.ssh/id_ed25519" is in a hidden folder of your home, where keys and settings are kept
           > source = "file:~/.ssh/id_ed25519"
-        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; an existing file needs no source
 
     a password file as a model: exit 1
-      error: comfy.toml:23:1: source "file:~/Documents/passwords.kdbx" has no ending of a model (.safetensors, .ckpt, .pt, .pth, .bin, .gguf, .onnx, …) or of what comes with one (.json, .yaml, .txt)
+      error: comfy.toml:23:1: source "file:~/Documents/passwords.kdbx" does not have the extension of a model (.safetensors, .ckpt, .pt, .pth, .bin, .gguf, .onnx, …) or of a file that comes with one (.json, .yaml, .txt)
           > source = "file:~/Documents/passwords.kdbx"
-        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; an existing file needs no source
 
     a file of the system as a model: exit 1
       error: comfy.toml:23:1: source "file:/etc/ssl/certs.json" belongs to the system
           > source = "file:/etc/ssl/certs.json"
-        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; an existing file needs no source
 
     a page of civitai: exit 1
       error: comfy.toml:23:1: source "civitai:sd-xl" must look like civitai:VERSION, a number
           > source = "civitai:sd-xl"
-        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; a file that is there needs none
+        hint: write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key or file:/path; an existing file needs no source
 
     a model in an unknown share: exit 1
       error: comfy.toml:23:1: model "a/b.safetensors" is in share "modles", which is not declared
@@ -1805,7 +1805,7 @@ fn values() {
     a model that leads out: exit 1
       error: comfy.toml:22:9: model path "../x.bin" must not contain `.` or `..`
           > "../x.bin"]
-        hint: write it as it lies in the share, such as "checkpoints/sd15.safetensors"
+        hint: write its path in the share, such as "checkpoints/sd15.safetensors"
 
     isolation of another word: exit 1
       error: comfy.toml:4:1: isolation "non" is unknown
@@ -1885,7 +1885,7 @@ fn overlays_of_a_host() {
     a value that is wrong here: exit 1
       error: comfy.toml:23:9: port 80 is not between 1024 and 65535
           > port = 80
-        hint: 8188 is ComfyUI's own
+        hint: 8188 is ComfyUI's default
 
     a path that overlaps here: exit 1
       error: comfy.toml:23:15: share models: ROOT/prefix/m overlaps comfy's own folder (ROOT/prefix)
@@ -1893,12 +1893,12 @@ fn overlays_of_a_host() {
         hint: neither may lie in the other; move one of them
 
     a share of this machine alone, without path: exit 1
-      error: comfy.toml:22:23: [shares.fast] names no `path`
+      error: comfy.toml:22:23: [shares.fast] does not set `path`
           > fast]
         hint: add `path = "~/ai/models"`
       error: comfy.toml:17:1: mounts of shares `fast` (models/fast) and `models` (models) overlap
           > mount = "models"
-        hint: mount each at a place of its own
+        hint: mount each at a different place
 
     a type that is wrong here: exit 1
       error: comfy.toml:23:24: invalid type: string "no", expected a boolean
@@ -1926,7 +1926,7 @@ fn overlays_of_a_host() {
     a mount that collides here: exit 1
       error: comfy.toml:24:1: mounts of shares `models` (models) and `second` (models) overlap
           > mount = "models"
-        hint: mount each at a place of its own
+        hint: mount each at a different place
 
     another machine, with a typo: exit 1
       error: --host macbok: comfy.toml has no [hosts.macbok]
@@ -1934,7 +1934,7 @@ fn overlays_of_a_host() {
 
     another machine, far from all: exit 1
       error: --host studio: comfy.toml has no [hosts.studio]
-        hint: it has: macbook
+        hint: comfy.toml has: macbook
 
     a type that is wrong on another machine: exit 1
       error: comfy.toml:23:16: invalid type: string "80", expected i64
@@ -2114,26 +2114,26 @@ fn repositories_and_refs() {
         hint: its branches: main
 
     links that leave the tree: exit 1
-      error: comfy.toml:13:1: pack: link `abs` leads out of the tree, to `/etc/passwd`
+      error: comfy.toml:13:1: pack: link `abs` points out of the tree, to `/etc/passwd`
           > ref = "main"
-      error: comfy.toml:13:1: pack: link `models/up` leads out of the tree, to `../../outside`
+      error: comfy.toml:13:1: pack: link `models/up` points out of the tree, to `../../outside`
           > ref = "main"
-        hint: such a link would show the node whatever lies there; choose another commit, or a fork without it
+        hint: such a link could show the node other files; choose another commit, or a fork without it
 
     names that collide by case: exit 1
-      error: comfy.toml:13:1: pack: `Web` and `web` are one name on a Mac's disk
+      error: comfy.toml:13:1: pack: `Web` and `web` are the same name on a Mac's disk
           > ref = "main"
         hint: choose another commit, or ask the author to rename one
 
     names that collide by Unicode form: exit 1
-      error: comfy.toml:13:1: pack: `cafe\u{301}.py` and `caf\u{e9}.py` are one name on a Mac's disk
+      error: comfy.toml:13:1: pack: `cafe\u{301}.py` and `caf\u{e9}.py` are the same name on a Mac's disk
           > ref = "main"
         hint: choose another commit, or ask the author to rename one
 
     a Git LFS pointer: exit 1
       error: comfy.toml:13:1: pack: `w.bin` is a Git LFS pointer, not the file
           > ref = "main"
-        hint: comfy does not fetch Git LFS; ask the author to publish the file as a release or a model
+        hint: comfy does not fetch Git LFS files; ask the author to publish the file as a release or a model
 
     a control character in a name: exit 1
       error: comfy.toml:13:1: pack: `a\u{1b}[2Jb.py` has a control character in its name
@@ -2155,17 +2155,17 @@ fn repositories_and_refs() {
         hint: the pinned commit is gone there, or the mirror is old; `comfy update` moves the pin
 
     a submodule over ssh: exit 1
-      error: comfy.toml:13:1: pack: submodule `sub`: "git@github.com:up/pack.git" must be an https:// address (a local copy goes through COMFY_MIRRORS)
+      error: comfy.toml:13:1: pack: submodule `sub`: "git@github.com:up/pack.git" must be an https:// address (for a local copy, set COMFY_MIRRORS)
           > ref = "main"
 
     a submodule that is an option: exit 1
-      error: comfy.toml:13:1: pack: submodule `sub`: "--upload-pack=id" must be an https:// address (a local copy goes through COMFY_MIRRORS)
+      error: comfy.toml:13:1: pack: submodule `sub`: "--upload-pack=id" must be an https:// address (for a local copy, set COMFY_MIRRORS)
           > ref = "main"
 
     a submodule that breaks a rule: exit 1
-      error: comfy.toml:13:1: pack: submodule `sub`: link `abs` leads out of the tree, to `/etc/passwd`
+      error: comfy.toml:13:1: pack: submodule `sub`: link `abs` points out of the tree, to `/etc/passwd`
           > ref = "main"
-        hint: such a link would show the node whatever lies there; choose another commit, or a fork without it
+        hint: such a link could show the node other files; choose another commit, or a fork without it
 
     a submodule that holds itself: exit 1
       error: comfy.toml:13:1: pack: submodules nested more than 5 deep
@@ -2434,12 +2434,12 @@ fn locks() {
         hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
 
     a repo that is no address: exit 1
-      error: comfy.lock:11:1: repo "file:///etc" must be an https:// address (a local copy goes through COMFY_MIRRORS)
+      error: comfy.lock:11:1: repo "file:///etc" must be an https:// address (for a local copy, set COMFY_MIRRORS)
           > repo = "file:///etc"
         hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
 
     a ref that is an option: exit 1
-      error: comfy.lock:12:1: ref "--upload-pack=id" is no name that git accepts
+      error: comfy.lock:12:1: ref "--upload-pack=id" is not a name that git accepts
           > ref = "--upload-pack=id"
         hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
 
@@ -2496,15 +2496,15 @@ fn locks() {
         hint: run `comfy lock`
 
     no lock: exit 1
-      error: ROOT/project has no comfy.lock
+      error: ROOT/project does not contain a comfy.lock
         hint: run `comfy lock`
 
     no lock, apply: exit 1
-      error: ROOT/project has no comfy.lock
+      error: ROOT/project does not contain a comfy.lock
         hint: run `comfy lock`
 
     no lock, outdated: exit 1
-      error: there is no comfy.lock
+      error: comfy.lock does not exist
         hint: run `comfy lock`
 
     a commit that upstream never had: exit 1
@@ -2573,11 +2573,11 @@ fn locks_that_are_asked_about() {
       warning: comfy.lock pins node.old, which comfy.toml no longer names; `comfy lock` removes it
 
     no lock, check: exit 2
-      error: there is no comfy.lock
+      error: comfy.lock does not exist
         hint: run `comfy lock`
 
     not as comfy writes it, check: exit 2
-      error: comfy.lock is not as comfy writes it
+      error: comfy.lock is not in the form that comfy writes
         hint: run `comfy lock`
 
     uncovered, check: exit 2
@@ -2751,11 +2751,11 @@ fn command_line() {
 
     a host without a part of its own: exit 1
       error: --host macbok: comfy.toml has no [hosts.macbok]
-        hint: it has no [hosts.NAME] at all: leave --host out
+        hint: comfy.toml has no [hosts.NAME] section at all: omit --host
 
     a model that lies in no share: exit 1
-      error: "ROOT/x.safetensors" lies in no share that holds models
-        hint: move it into one, or make its folder a share of its own; there is: models (ROOT/share/models)
+      error: "ROOT/x.safetensors" is not in a share that holds models
+        hint: move it into one, or declare a share for its folder; model shares: models (ROOT/share/models)
 
     an unknown node to update: exit 1
       error: comfy.toml has no node `pakc`, and comfy.lock no package of that name
@@ -2766,8 +2766,8 @@ fn command_line() {
         hint: names are those of the [nodes.…] sections, `comfyui`, `python` for all packages, or one package
 
     nobody to say yes: exit 1
-      error: nobody is there to approve the apply: stdin is no terminal
-        hint: add --yes if you have seen the plan
+      error: cannot ask for approval of the apply: stdin is not a terminal
+        hint: add --yes if you have read the plan
 
     a selection with a saved plan: exit 1
       error: the argument '--only <SEL>' cannot be used with '[PLANFILE]'
@@ -2777,16 +2777,16 @@ fn command_line() {
       For more information, try '--help'.
 
     a plan that is none: exit 1
-      error: ROOT/garbage.plan: no plan of comfy's: expected value at line 1 column 1
-        hint: make one with `comfy plan --out FILE`
+      error: ROOT/garbage.plan: not a plan saved by comfy: expected value at line 1 column 1
+        hint: save one with `comfy plan --out FILE`
 
     a plan of another version: exit 1
-      error: ROOT/future.plan: no plan of comfy's: missing field `dir` at line 1 column 17
-        hint: make one with `comfy plan --out FILE`
+      error: ROOT/future.plan: not a plan saved by comfy: missing field `dir` at line 1 column 17
+        hint: save one with `comfy plan --out FILE`
 
     a plan that is empty: exit 1
-      error: ROOT/empty.plan: no plan of comfy's: EOF while parsing a value at line 1 column 0
-        hint: make one with `comfy plan --out FILE`
+      error: ROOT/empty.plan: not a plan saved by comfy: EOF while parsing a value at line 1 column 0
+        hint: save one with `comfy plan --out FILE`
 
     a plan that is not there: exit 1
       error: could not read ROOT/none.plan: No such file or directory (os error 2)
@@ -2798,7 +2798,7 @@ fn command_line() {
       error: could not write ROOT/none/x.plan: No such file or directory (os error 2)
 
     a second manifest: exit 1
-      error: ROOT/project/comfy.toml is there already
+      error: ROOT/project/comfy.toml already exists
         hint: edit it, or move it away first
 
     a bill of what comfy.toml does not say: exit 1
@@ -2882,23 +2882,23 @@ fn folders_and_surroundings() {
     }
     insta::assert_snapshot!(s, @"
     no comfy.toml: exit 1
-      error: ROOT/project has no comfy.toml
-        hint: name its folder with -C, or make one with `comfy init`
+      error: ROOT/project does not contain a comfy.toml
+        hint: give its folder with -C, or create one with `comfy init`
 
     no folder: exit 1
       error: could not open ROOT/project: No such file or directory (os error 2)
 
     a file as the folder: exit 1
-      error: ROOT/project has no comfy.toml
-        hint: name its folder with -C, or make one with `comfy init`
+      error: ROOT/project does not contain a comfy.toml
+        hint: give its folder with -C, or create one with `comfy init`
 
     comfy.toml is a folder: exit 1
       error: ROOT/project/comfy.toml is not a regular file
         hint: put the real file there
 
     comfy.toml is a link to nothing: exit 1
-      error: ROOT/project has no comfy.toml
-        hint: name its folder with -C, or make one with `comfy init`
+      error: ROOT/project does not contain a comfy.toml
+        hint: give its folder with -C, or create one with `comfy init`
 
     anyone may write comfy.toml: exit 1
       error: ROOT/project/comfy.toml can be written by others (mode 0666)
@@ -2910,8 +2910,7 @@ fn folders_and_surroundings() {
 
     comfy.toml has a second name: exit 1
       error: ROOT/project/comfy.toml has 2 hard links
-        hint: copy it: cp ROOT/project/comfy.toml ROOT/project/comfy.toml.new && mv \
-        ROOT/project/comfy.toml.new ROOT/project/comfy.toml
+        hint: copy it: cp ROOT/project/comfy.toml ROOT/project/comfy.toml.new && mv ROOT/project/comfy.toml.new ROOT/project/comfy.toml
 
     comfy.lock is a folder: exit 1
       error: ROOT/project/comfy.lock is not a regular file
@@ -2925,13 +2924,11 @@ fn folders_and_surroundings() {
         hint: write https://github.com/=file:///srv/git/
 
     a mirror that is a program: exit 1
-      error: COMFY_MIRRORS: `https://github.com/=ext::sh -c id` must lead to file:///…, https://… \
-        or a loopback address
+      error: COMFY_MIRRORS: `https://github.com/=ext::sh -c id` must lead to file:///…, https://… or a loopback address
         hint: write https://github.com/=file:///srv/git/
 
     a mirror over plain http: exit 1
-      error: COMFY_MIRRORS: `https://github.com/=http://mirror.test/` must lead to file:///…, \
-        https://… or a loopback address
+      error: COMFY_MIRRORS: `https://github.com/=http://mirror.test/` must lead to file:///…, https://… or a loopback address
         hint: write https://github.com/=file:///srv/git/
 
     a mirror of a folder: exit 1

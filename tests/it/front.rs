@@ -147,7 +147,7 @@ fn who_is_not_the_owner_is_told_so_in_one_line_and_comfyui_hears_nothing() {
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert!(
         answer.ends_with(
-            "\r\n\r\ncomfy: this ComfyUI belongs to another user than uid 1001 \
+            "\r\n\r\ncomfy: this ComfyUI does not belong to uid 1001 \
         (network.clients in comfy.toml)\n"
         ),
         "{answer}"
@@ -163,7 +163,9 @@ fn who_is_not_the_owner_is_told_so_in_one_line_and_comfyui_hears_nothing() {
         "POST /prompt HTTP/1.1\nHost: localhost:PORT\nOrigin: http://evil.test\nContent-Length: 0",
     );
     assert!(
-        answer.ends_with("comfy: a page of http://evil.test may not ask this ComfyUI\n"),
+        answer.ends_with(
+            "comfy: a page of http://evil.test must not send requests to this ComfyUI\n"
+        ),
         "{answer}"
     );
 }
@@ -203,7 +205,7 @@ fn without_a_told_uid_a_ticket_becomes_a_cookie_and_programs_send_a_token() {
     let p = place(None, ClientPolicy::Primary, hello);
     let ask =
         |path: &str, more: &str| p.ask(&format!("GET {path} HTTP/1.1\nHost: localhost:PORT{more}"));
-    assert!(ask("/", "").contains("this system does not tell whose a connection is"));
+    assert!(ask("/", "").contains("this system does not report the user of a connection"));
     let url = p.handle.open_url().unwrap();
     let path = url
         .strip_prefix(&format!("http://127.0.0.1:{}", p.port))

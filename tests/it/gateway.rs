@@ -252,7 +252,8 @@ fn no_script_becomes_a_service_worker() {
     let page = ask("\nReferer: http://localhost:PORT/");
     assert!(
         page.starts_with("HTTP/1.1 403 ")
-            && page.ends_with("comfy: service workers outlive their node, so none is registered\n"),
+            && page
+                .ends_with("comfy: service workers outlive their node, so they are not allowed\n"),
         "{page}"
     );
     // The browser itself, for a worker that it has from elsewhere: gone with its next look.

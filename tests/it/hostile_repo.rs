@@ -238,15 +238,15 @@ fn a_hostile_tree_is_refused_at_lock_and_wherever_a_lock_names_it() {
         w.set_lock(&good);
     }
     insta::assert_snapshot!(s, @"
-    a link and a folder of one name: `l` is there twice
-    the folder first: `l` is there twice
-    a folder called ..: `..` is no path that a tree may hold
-    a file called ../escaped: `../escaped` is no path that a tree may hold
-    an absolute name: `ROOT/escaped` is no path that a tree may hold
-    a chain of links: link `l` (to `a/up/../../..`) leads out of the tree through link `a/up`
-    an absolute link: link `l` leads out of the tree, to `/etc`
-    a folder that is .git elsewhere: `git~1/escaped` is no path that a tree may hold
-    a mode of old tools: `escaped` has mode 100664, which git does not write today
+    a link and a folder of one name: `l` occurs twice
+    the folder first: `l` occurs twice
+    a folder called ..: `..` is not a path that is allowed in a tree
+    a file called ../escaped: `../escaped` is not a path that is allowed in a tree
+    an absolute name: `ROOT/escaped` is not a path that is allowed in a tree
+    a chain of links: link `l` (to `a/up/../../..`) points out of the tree through link `a/up`
+    an absolute link: link `l` points out of the tree, to `/etc`
+    a folder that is .git elsewhere: `git~1/escaped` is not a path that is allowed in a tree
+    a mode of old tools: `escaped` has mode 100664, which current versions of git do not write
     ");
     // The same instance goes on with what is good.
     w.ok(&["apply", "--yes"]);
@@ -409,7 +409,7 @@ fn a_commit_that_is_not_on_its_ref_is_named_by_check_and_plan() {
             .collect::<Vec<_>>()
             .join("\n")
     };
-    let (checked, planned) = ("comfy.lock answers comfy.toml", "node.pack will be");
+    let (checked, planned) = ("comfy.lock matches comfy.toml", "node.pack will be");
     // Locked here, so nobody is asked and nothing is said.
     assert_eq!(lines(&["lock", "--check", "--offline", "-v"], checked), "");
     assert_eq!(lines(&["plan", "-v"], planned), "");
@@ -424,12 +424,12 @@ fn a_commit_that_is_not_on_its_ref_is_named_by_check_and_plan() {
         "",
         "what is not known is said where more is asked for"
     );
-    insta::assert_snapshot!(lines(&["plan", "-v"], planned), @"node.pack: whether commit COMMIT is \
-        on `main` is not known here; `comfy lock --check` asks the server");
+    insta::assert_snapshot!(lines(&["plan", "-v"], planned), @"node.pack: it is not known \
+        here whether commit COMMIT is on `main`; `comfy lock --check` asks the server");
     assert_eq!(lines(&["lock", "--check", "--offline"], checked), "");
     let warning = lines(&["lock", "--check"], checked);
     insta::assert_snapshot!(warning, @"warning: node.pack: comfy.lock pins commit COMMIT, which is \
-        not on `main`: it may be a fork's, whoever made it; `comfy update pack` moves the pin");
+        not on `main`: it may come from anybody's fork; `comfy update pack` updates the pin");
     // From then on `plan` knows, and asks nobody.
     fs::rename(w.root.join("upstream"), w.root.join("away")).unwrap();
     assert_eq!(lines(&["plan"], planned), warning);

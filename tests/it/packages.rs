@@ -150,7 +150,7 @@ fn files_of_several_packages_survive_every_apply_and_every_way_back() {
         assert_eq!(who(&w), both);
         let verified = ok(&w, "verify --full");
         assert!(
-            verified.contains("2 of 2 parts as comfy.lock pins them."),
+            verified.contains("2 of 2 parts match comfy.lock."),
             "{verified}"
         );
         assert!(ok(&w, "plan --exit-code").contains("No changes."));
@@ -472,7 +472,7 @@ fn an_environment_of_an_older_comfy_is_built_anew_once() {
         .collect();
     let fetches: String = plan
         .lines()
-        .filter(|l| l.starts_with("To fetch"))
+        .filter(|l| l.starts_with("Will download"))
         .map(|l| format!("{l}\n"))
         .collect();
     insta::assert_snapshot!(crate::support::without_ids(&(shown + &fetches), &[16]), @r#"
@@ -480,7 +480,7 @@ fn an_environment_of_an_older_comfy_is_built_anew_once() {
         ~ venv = "venv/COMMIT" -> "venv/COMMIT"
         # an older comfy made it: it is built anew, once, from verified wheels
 
-    To fetch, where the store lacks it: 2 Python packages (1.8 KiB, about 6.2 KiB on the disk) (checked against the free disk before the first file is written).
+    Will download 2 Python packages (1.8 KiB, about 6.2 KiB on the disk) unless cached. Free disk space is checked first.
     "#);
     ok(&w, "apply --yes");
     assert!(ok(&w, "plan --exit-code").contains("No changes."));

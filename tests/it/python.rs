@@ -409,7 +409,7 @@ fn lock_pins_packages_with_hashes_and_no_address() {
     comfy.lock is up to date (3 repositories, 4 Python packages).
 
     $ comfy lock --check
-    comfy.lock answers comfy.toml (3 repositories, 4 Python packages).
+    comfy.lock matches comfy.toml (3 repositories, 4 Python packages).
     ");
     insta::assert_snapshot!(w.normal(&lock), @r#"
     # Made by `comfy lock`. Commit it beside comfy.toml; comfy alone writes it.
@@ -518,13 +518,13 @@ fn a_new_release_is_taken_by_update_only() {
 
     $ comfy update Pillow
     Updated pillow 10.0 -> 11.0
-    Wrote comfy.lock. Look at it with `comfy plan`, then commit it.
+    Wrote comfy.lock. Review it with `comfy plan`, then commit it.
     einops 0.8, numpy 1.26.4, pillow 11.0, scipy 1.1, tqdm 4.0
 
     $ comfy update python
     Updated numpy 1.26.4 -> 2.0
     Updated tqdm 4.0 -> 5.0
-    Wrote comfy.lock. Look at it with `comfy plan`, then commit it.
+    Wrote comfy.lock. Review it with `comfy plan`, then commit it.
     einops 0.8, numpy 2.0, pillow 11.0, scipy 1.1, tqdm 5.0
 
     $ comfy update python
@@ -576,7 +576,7 @@ fn a_conflict_says_who_asked_and_what_settles_it() {
     Locked 3 repositories, 2 Python packages in comfy.lock.
 
     $ comfy lock --check
-    comfy.lock answers comfy.toml (3 repositories, 2 Python packages).
+    comfy.lock matches comfy.toml (3 repositories, 2 Python packages).
     numpy 2.1, scipy 1.1
     "#);
 }
@@ -649,7 +649,7 @@ fn lines_that_decide_for_everybody_are_refused_and_can_be_left_out() {
     Locked 2 repositories, 1 Python package in comfy.lock.
 
     $ comfy lock --check
-    comfy.lock answers comfy.toml (2 repositories, 1 Python package).
+    comfy.lock matches comfy.toml (2 repositories, 1 Python package).
     tqdm 4.0
     "#);
 }
@@ -739,7 +739,7 @@ fn a_package_for_one_platform_needs_a_marker_or_is_refused() {
 
     $ comfy update gpu
     Updated gpu COMMIT -> COMMIT (1 commit)
-    Wrote comfy.lock. Look at it with `comfy plan`, then commit it.
+    Wrote comfy.lock. Review it with `comfy plan`, then commit it.
 
     [[python.packages]]
     name = "fast-gpu"
@@ -796,18 +796,18 @@ fn a_release_has_to_be_some_days_old() {
     Locked 1 repository, 1 Python package in comfy.lock.
 
     $ comfy update
-    Every pin is where its ref is.
+    Everything is up to date.
     tqdm 4.0
 
     $ comfy lock --check
-    comfy.lock answers comfy.toml (1 repository, 1 Python package).
+    comfy.lock matches comfy.toml (1 repository, 1 Python package).
 
     $ comfy lock
     comfy.lock is up to date (1 repository, 1 Python package).
 
     $ comfy update
     Updated tqdm 4.0 -> 5.0
-    Wrote comfy.lock. Look at it with `comfy plan`, then commit it.
+    Wrote comfy.lock. Review it with `comfy plan`, then commit it.
     tqdm 5.0
     ");
 }
@@ -1014,7 +1014,7 @@ fn an_index_that_is_down() {
     comfy.lock is up to date (1 repository, 1 Python package).
 
     $ comfy lock --check
-    comfy.lock answers comfy.toml (1 repository, 1 Python package).
+    comfy.lock matches comfy.toml (1 repository, 1 Python package).
 
     $ comfy lock
     error: Python packages: Request failed
@@ -1127,7 +1127,7 @@ fn a_named_index_serves_its_packages_and_no_others() {
 
     $ comfy update torch-x
     Updated torch-x 2.0+cu128 -> 2.1+cu128
-    Wrote comfy.lock. Look at it with `comfy plan`, then commit it.
+    Wrote comfy.lock. Review it with `comfy plan`, then commit it.
     "#);
 }
 
@@ -1182,7 +1182,7 @@ fn an_index_that_tells_no_times() {
     $ comfy update
     Updated torch-x 2.0 -> 2.1
     warning: torch-x: its index in `indexes` tells no times, so that minimum_age does not hold for it
-    Wrote comfy.lock. Look at it with `comfy plan`, then commit it.
+    Wrote comfy.lock. Review it with `comfy plan`, then commit it.
 
     $ comfy lock
     error: Python packages: No solution found when resolving dependencies for split (markers: platform_machine == 'arm64' and sys_platform == 'darwin')

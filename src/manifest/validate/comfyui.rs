@@ -1,4 +1,4 @@
-//! The rules of `[comfyui]`, and of any repository with its ref.
+//! The rules for `[comfyui]`, and for any repository with its ref.
 
 use super::{DEFAULT_REPO, ManifestCheck};
 use crate::manifest::{wire, *};
@@ -14,7 +14,7 @@ impl ManifestCheck {
         if repo.is_empty() {
             self.report_mistake(
                 at,
-                format!("[{}] names no `repo`", at.join(".")),
+                format!("[{}] does not set `repo`", at.join(".")),
                 "add `repo = \"https://github.com/OWNER/NAME\"`",
             );
         } else if let Err(why) = names::repo_url(&repo) {
@@ -28,14 +28,14 @@ impl ManifestCheck {
         if git_ref.is_empty() {
             self.report_mistake(
                 at,
-                format!("[{}] names no `ref`", at.join(".")),
-                "add `ref = \"main\"`, a tag, or a commit of 40 digits",
+                format!("[{}] does not set `ref`", at.join(".")),
+                "add `ref = \"main\"`, or a tag, or a commit of 40 digits",
             );
         } else if let Err(why) = names::git_ref(&git_ref) {
             self.report_mistake(
                 &[at, &["ref"]].concat(),
                 format!("ref \"{git_ref}\" {why}"),
-                "name a branch, a tag, or a commit of 40 digits",
+                "write a branch, a tag, or a commit of 40 digits",
             );
         }
         (repo, git_ref)
@@ -45,7 +45,7 @@ impl ManifestCheck {
         if w.is_none() {
             self.report_mistake(
                 &[],
-                "no [comfyui] section",
+                "there is no [comfyui] section",
                 "add `[comfyui]` with `ref = \"v0.3.64\"`, or run `comfy init`",
             );
         }
@@ -73,7 +73,7 @@ impl ManifestCheck {
         {
             self.report_mistake(
                 &["comfyui", "listen"],
-                format!("listen \"{listen}\" is no address"),
+                format!("listen \"{listen}\" is not an address"),
                 "write \"127.0.0.1\"",
             );
         } else if !values::is_loopback(&listen) && !allow_remote {
@@ -89,7 +89,7 @@ impl ManifestCheck {
                 self.report_mistake(
                     &["comfyui", "port"],
                     format!("port {p} is not between 1024 and 65535"),
-                    "8188 is ComfyUI's own",
+                    "8188 is ComfyUI's default",
                 );
                 8188
             }
@@ -100,21 +100,22 @@ impl ManifestCheck {
                 self.report_mistake(
                     &["comfyui", "args", &i.to_string()],
                     format!("`{a}` in args sets {flag}, which comfy sets itself"),
-                    "leave it out; address and port are `listen` and `port`, folders are shares",
+                    "remove it; the address and port are `listen` and `port`, and folders are \
+                     shares",
                 );
             }
             if a.is_empty() || a == "--" || a == "-h" {
                 self.report_mistake(
                     &["comfyui", "args", &i.to_string()],
-                    format!("`{a}` is no argument for ComfyUI"),
-                    "leave it out",
+                    format!("`{a}` is not an argument for ComfyUI"),
+                    "remove it",
                 );
             }
             if a.chars().any(char::is_control) {
                 self.report_mistake(
                     &["comfyui", "args", &i.to_string()],
                     "an argument has a control character",
-                    "leave it out",
+                    "remove it",
                 );
             }
         }
@@ -124,12 +125,12 @@ impl ManifestCheck {
             .enumerate()
             .filter(|(_, p)| *p != "web" && !p.starts_with("web/"))
         {
-            // Beside main.py every folder is a package that Python would find first.
-            let hint = "nodes that put files into ComfyUI itself put them into web/extensions; \
-                everything else stays sealed";
+            // Next to main.py, every folder is a package that Python would find first.
+            let hint = "nodes that put files into ComfyUI itself use web/extensions; everything \
+                else stays sealed";
             self.report_mistake(
                 &["comfyui", "writable", &i.to_string()],
-                format!("writable \"{p}\" lies where ComfyUI's code is"),
+                format!("writable \"{p}\" is among ComfyUI's code"),
                 hint,
             );
         }

@@ -1,4 +1,4 @@
-//! The rules of `[host]`.
+//! The rules for `[host]`.
 
 use super::ManifestCheck;
 use crate::manifest::{wire, *};
@@ -26,22 +26,22 @@ impl ManifestCheck {
         if names::SYSTEM_USERS.contains(&sandbox_user.as_str()) {
             self.report_mistake(
                 &["host", "sandbox_user"],
-                format!("sandbox_user \"{sandbox_user}\" is an account of the system"),
-                "choose a name of its own, such as comfyui_sandbox",
+                format!("sandbox_user \"{sandbox_user}\" is a system account"),
+                "choose a separate account, such as comfyui_sandbox",
             );
         }
         if names::PRIVILEGED_GROUPS.contains(&group.as_str()) {
             self.report_mistake(
                 &["host", "group"],
-                format!("group \"{group}\" carries rights of its own, which the sandbox would get"),
-                "choose a name of its own, such as comfyshared",
+                format!("group \"{group}\" grants rights, which the sandbox would get"),
+                "choose a separate group, such as comfyshared",
             );
         }
         if group == sandbox_user {
             self.report_mistake(
                 &["host", "group"],
-                "group and sandbox_user have the same name; the sandbox user's own group has it \
-                 already",
+                "group and sandbox_user have the same name, which the sandbox user's own group \
+                 already has",
                 "choose another name for the group",
             );
         }
@@ -49,14 +49,14 @@ impl ManifestCheck {
             self.report_mistake(
                 &["host", "sandbox_user"],
                 "sandbox_user and primary_user are the same account",
-                "isolation needs two accounts; for none write `isolation = \"none\"`",
+                "isolation needs two accounts; to do without, write `isolation = \"none\"`",
             );
         }
         if w.primary_user.as_deref() == Some("root") {
             self.report_mistake(
                 &["host", "primary_user"],
                 "primary_user is root",
-                "name the account of the person who uses ComfyUI",
+                "write the account of the person who uses ComfyUI",
             );
         }
         let gid = w.gid.and_then(|g| match u32::try_from(g) {
@@ -65,7 +65,7 @@ impl ManifestCheck {
                 self.report_mistake(
                     &["host", "gid"],
                     format!("gid {g} is not between 100 and 2000000000"),
-                    "leave it out and comfy takes a free one",
+                    "remove it and comfy chooses a free one",
                 );
                 None
             }

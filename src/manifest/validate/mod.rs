@@ -1,4 +1,4 @@
-//! From the wire form to the model: defaults, rules, and every mistake with its place and its
+//! Turns the form on disk into the model: defaults, rules, and every mistake with its place and its
 //! remedy.
 
 mod comfyui;
@@ -19,18 +19,18 @@ use crate::text::did_you_mean;
 
 const KNOWN_VERSION: i64 = 1;
 const DEFAULT_REPO: &str = "https://github.com/comfyanonymous/ComfyUI";
-/// More than anyone has, and few enough that no later step can be made slow by it.
+/// More nodes than anyone has, and few enough that they cannot make a later step slow.
 const MAX_NODES: usize = 2_000;
 const MAX_FILE: usize = 32 << 20;
-/// Mistakes that are told one by one.
+/// The number of mistakes that are reported one by one.
 const SHOWN: usize = 100;
 
 pub(super) fn parse_manifest(path: &Path, text: &ByteString, hostname: &str) -> Result<Manifest> {
     let source = TomlSource::new(path, text, None);
     if text.len() > MAX_FILE {
         return Err(
-            Problem::new(format!("{}: larger than 32 MiB", source.file_name()))
-                .with_hint("this is no manifest; is it the right file?"),
+            Problem::new(format!("{} is larger than 32 MiB", source.file_name()))
+                .with_hint("this is not a manifest; is it the right file?"),
         );
     }
     let (rest, models) =
@@ -40,19 +40,18 @@ pub(super) fn parse_manifest(path: &Path, text: &ByteString, hostname: &str) -> 
     {
         return Ok(manifest);
     }
-    // All of it by the parser: mistakes are told as it sees them, with their places in the text as
-    // it stands.
+    // The parser reads the whole text, so that it reports mistakes with their places in the file.
     read_source(&source, text, Table::new_vec(), hostname)
 }
 
-/// `text` is all of `source`, or what is left of it without `models`.
+/// Reads a manifest; `text` is all of `source`, or what is left of it without `models`.
 fn read_source(
     source: &TomlSource,
     text: &str,
     mut models: Table<wire::TomlModel>,
     hostname: &str,
 ) -> Result<Manifest> {
-    // Once as it stands; then merged for this machine.
+    // First as it is, then merged for this machine.
     let plain: wire::TomlManifest =
         toml::from_str(text).map_err(|e| located_problem(source, &e))?;
     let overlay = plain
@@ -77,7 +76,12 @@ fn read_source(
             .map(|(path, m)| (path.into(), m))
             .collect();
     } else if !others.is_empty() {
-        check.report_mistake(&["models"], "models in two forms", "write them in one");
+        check.report_mistake(
+            &["models"],
+            "models are declared in two forms",
+            "write them in one \
+            form",
+        );
     }
     let manifest = check.check_manifest(wire, models);
     if check.more > 0 {
@@ -96,7 +100,7 @@ fn model_from_fields(
     _: &str,
     fields: [Option<model_tables::FieldValue>; 3],
 ) -> Option<wire::TomlModel> {
-    // A number is the parser's to refuse.
+    // The parser refuses a number.
     let [share, source, sha256] = fields.map(model_tables::optional_text);
     Some(wire::TomlModel {
         share: share?,
@@ -136,8 +140,8 @@ fn deep_merge(base: &mut toml::Table, over: toml::Table) {
     }
 }
 
-/// A parse error of the toml crate, with file:line:column and, for an unknown key, the key that was
-/// meant.
+/// Returns a parse error of the toml crate with file:line:column and, for an unknown key, the key
+/// that was probably meant.
 fn located_problem(source: &TomlSource, e: &toml::de::Error) -> Problem {
     let place = source.place_of_offset(e.span().map_or(0, |s| s.start));
     let message = e.message().replace('\n', "; ");
@@ -156,7 +160,7 @@ fn located_problem(source: &TomlSource, e: &toml::de::Error) -> Problem {
 pub(super) struct ManifestCheck {
     source: TomlSource,
     problems: Vec<Problem>,
-    /// Beyond [`SHOWN`].
+    /// The number of mistakes beyond [`SHOWN`].
     more: usize,
 }
 
@@ -222,7 +226,7 @@ impl ManifestCheck {
             Some(v) if v > KNOWN_VERSION => {
                 self.report_mistake(
                     &["version"],
-                    format!("version {v} is newer than this comfy knows ({KNOWN_VERSION})"),
+                    format!("version {v} is newer than this comfy supports ({KNOWN_VERSION})"),
                     "install a newer comfy",
                 );
             }
@@ -231,9 +235,12 @@ impl ManifestCheck {
                 format!("version {v} is unknown"),
                 "write `version = 1`",
             ),
-            None => {
-                self.report_mistake(&[], "no `version`", "write `version = 1` as the first line")
-            }
+            None => self.report_mistake(
+                &[],
+                "`version` is missing",
+                "write `version = 1` as the \
+                    first line",
+            ),
         }
         let hosts = w.hosts.into_keys().collect();
         let host = self.check_host(w.host);
@@ -255,8 +262,7 @@ impl ManifestCheck {
             .filter(|p| (run.passwordless || run.boot) && !plain(p))
         {
             let message = format!(
-                "sudo and the system read {} in their own way, which [run] passwordless and boot \
-                 need",
+                "sudo and the system would misread {}, which [run] passwordless and boot need",
                 prefix.display()
             );
             self.report_mistake(
@@ -284,21 +290,21 @@ impl ManifestCheck {
 }
 
 impl ManifestCheck {
-    /// Absolute or below `~`, clean, without anything that could hide.
+    /// Checks a path: absolute or below `~`, clean, without characters that could hide something.
     pub(super) fn check_path(&mut self, at: &[&str], path: &str) -> Option<()> {
         let key = at.last().copied().unwrap_or("path");
         if path.trim_matches('/').is_empty() {
             self.report_mistake(
                 at,
                 format!("{key} \"{path}\" is the whole disk"),
-                "name a folder of its own",
+                "write a separate folder",
             );
             return None;
         }
         let inner = path.strip_prefix("~/").or(path.strip_prefix('/'));
         let Some(inner) = inner else {
             let hint = if path == "~" {
-                "name a folder of its own"
+                "write a separate folder"
             } else {
                 "write an absolute path, or one that starts with ~/"
             };

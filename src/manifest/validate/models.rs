@@ -1,4 +1,4 @@
-//! The sections of models.
+//! The rules for `[models."PATH"]`.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use super::ManifestCheck;
 use crate::manifest::{MODELS, ModelSettings, ShareSettings, Table, names, values, wire};
 use crate::text::did_you_mean;
 
-/// Bytes in a name: of the 255 that file systems take, some are for what lies beside a model for a
-/// while.
+/// The longest name in bytes: of the 255 that file systems allow, some are kept for temporary files
+/// next to a model.
 const LONGEST: usize = 225;
 
 impl ManifestCheck {
@@ -20,7 +20,7 @@ impl ManifestCheck {
         shares: &BTreeMap<String, ShareSettings>,
     ) -> Table<ModelSettings> {
         let share = |m: &wire::TomlModel| m.share.clone().unwrap_or_else(|| MODELS.into());
-        // Two names that differ are one only where one of them is not in its folded form already.
+        // Two different names are the same only if one of them is not in its folded form already.
         let odd: Vec<(&ByteString, String, String)> = w
             .iter()
             .filter(|(p, _)| !names::is_folded(p))
@@ -35,7 +35,7 @@ impl ManifestCheck {
             if let Some(other) = seen.insert((share_of, folded), path).or(plain) {
                 self.report_mistake(
                     &["models", path],
-                    format!("models \"{other}\" and \"{path}\" are one file on a Mac's disk"),
+                    format!("models \"{other}\" and \"{path}\" are the same file on a Mac's disk"),
                     "rename one of them",
                 );
             }
@@ -51,14 +51,14 @@ impl ManifestCheck {
                         "model path \"{}\" has a name of more than {LONGEST} bytes",
                         crate::text::escape_text(&path)
                     ),
-                    "no file system takes it: shorten it",
+                    "file systems do not allow it: shorten the name",
                 );
             }
             if let Err(why) = names::check_relative(&path) {
                 self.report_mistake(
                     &at,
                     format!("model path \"{}\" {why}", crate::text::escape_text(&path)),
-                    "write it as it lies in the share, such as \"checkpoints/sd15.safetensors\"",
+                    "write its path in the share, such as \"checkpoints/sd15.safetensors\"",
                 );
             }
             let named = m.share.as_deref().unwrap_or(MODELS);
@@ -68,7 +68,7 @@ impl ManifestCheck {
             if !shares.contains_key(&*share) {
                 let hint = match did_you_mean(&share, shares.keys().map(String::as_str)) {
                     Some(s) => format!("did you mean \"{s}\"?"),
-                    None => format!("add [shares.{share}], or name another share"),
+                    None => format!("add [shares.{share}], or write another share"),
                 };
                 self.report_mistake(
                     &[at[0], at[1], "share"],
@@ -83,7 +83,7 @@ impl ManifestCheck {
                     &[at[0], at[1], "source"],
                     format!("source \"{}\" {why}", crate::text::escape_text(s)),
                     "write hf://org/repo/file@revision, https://…, civitai:VERSION, \
-                     s3://bucket/key or file:/path; a file that is there needs none",
+                     s3://bucket/key or file:/path; an existing file needs no source",
                 );
             }
             if let Some(h) = &m.sha256
@@ -92,7 +92,7 @@ impl ManifestCheck {
                 self.report_mistake(
                     &[at[0], at[1], "sha256"],
                     "sha256 is not 64 lower-case hexadecimal digits",
-                    "leave it out and `comfy lock` finds it",
+                    "remove it and `comfy lock` finds it",
                 );
             }
             (
@@ -104,7 +104,7 @@ impl ManifestCheck {
                 },
             )
         };
-        // In place, and as sorted as before.
+        // In place, in the same order.
         Table::from_sorted_store_unchecked(w.into_tuple_vec().into_iter().map(checked).collect())
     }
 }

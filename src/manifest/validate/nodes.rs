@@ -1,4 +1,4 @@
-//! The rules of `[nodes.NAME]`.
+//! The rules for `[nodes.NAME]`.
 
 use super::{MAX_NODES, ManifestCheck};
 use crate::manifest::{wire, *};
@@ -15,7 +15,10 @@ impl ManifestCheck {
         if w.len() > MAX_NODES {
             self.report_mistake(
                 &["nodes"],
-                format!("{} nodes; comfy takes up to {MAX_NODES}", w.len()),
+                format!(
+                    "{} nodes are too many; comfy supports up to {MAX_NODES}",
+                    w.len()
+                ),
                 "is this the right file?",
             );
         }
@@ -35,7 +38,7 @@ impl ManifestCheck {
                     self.report_mistake(
                         &[at[0], at[1], "repo"],
                         format!("node `{name}` is ComfyUI itself"),
-                        "ComfyUI goes into [comfyui]",
+                        "declare ComfyUI in [comfyui]",
                     );
                 }
             }
@@ -73,14 +76,14 @@ impl ManifestCheck {
             if let Some(other) = seen.insert(names::folded_name(name), name) {
                 self.report_mistake(
                     &[section, name],
-                    format!("`{other}` and `{name}` are one name on a Mac's disk"),
+                    format!("`{other}` and `{name}` are the same name on a Mac's disk"),
                     "rename one of them",
                 );
             }
         }
     }
 
-    /// The `writable` paths of ComfyUI or of a node.
+    /// Checks the `writable` paths of ComfyUI or of a node.
     pub(super) fn check_writable(&mut self, at: &[&str], list: Option<Vec<String>>) -> Vec<String> {
         let all: Vec<String> = list
             .unwrap_or_default()
@@ -94,13 +97,13 @@ impl ManifestCheck {
                 self.report_mistake(
                     &at,
                     format!("writable \"{p}\" {why}"),
-                    "name a file or folder inside the node",
+                    "write a file or folder inside the node",
                 );
             } else if names::is_code(p) {
                 self.report_mistake(
                     &at,
                     format!("writable \"{p}\" is code"),
-                    "code stays sealed; name the data file or folder that the node writes",
+                    "code stays sealed; write the data file or folder that the node writes",
                 );
             } else if all
                 .iter()
@@ -109,8 +112,8 @@ impl ManifestCheck {
             {
                 self.report_mistake(
                     &at,
-                    format!("writable \"{p}\" lies in another writable path"),
-                    "name the outer one only",
+                    format!("writable \"{p}\" is inside another writable path"),
+                    "write only the outer one",
                 );
             }
         }

@@ -1,4 +1,4 @@
-//! The rules of `[python]`.
+//! The rules for `[python]`.
 
 use super::ManifestCheck;
 use crate::manifest::{wire, *};
@@ -13,7 +13,7 @@ impl ManifestCheck {
         if !minor.is_some_and(|m| (9..=30).contains(&m)) {
             self.report_mistake(
                 &["python", "version"],
-                format!("version \"{version}\" is no minor version of Python 3"),
+                format!("version \"{version}\" is not a minor version of Python 3"),
                 "write \"3.12\"",
             );
         }
@@ -21,7 +21,7 @@ impl ManifestCheck {
         let minimum_age = values::parse_duration(&age).unwrap_or_else(|| {
             self.report_mistake(
                 &["python", "minimum_age"],
-                format!("minimum_age \"{age}\" is no duration"),
+                format!("minimum_age \"{age}\" is not a duration"),
                 "write \"3 days\", \"12 hours\" or \"0\"",
             );
             chrono::Duration::days(3)
@@ -34,8 +34,8 @@ impl ManifestCheck {
                 {
                     self.report_mistake(
                         &["python", key, &i.to_string()],
-                        format!("\"{line}\" is no plain requirement"),
-                        "write `name==1.2`; another index goes into `indexes`",
+                        format!("\"{line}\" is not a plain requirement"),
+                        "write `name==1.2`; declare another index in `indexes`",
                     );
                 }
             }
@@ -47,7 +47,7 @@ impl ManifestCheck {
                 if x.url.starts_with("http") {
                     Ok(())
                 } else {
-                    Err("is no https:// address".into())
+                    Err("is not an https:// address".into())
                 }
             }) {
                 self.report_mistake(
@@ -59,8 +59,8 @@ impl ManifestCheck {
             if x.packages.is_empty() {
                 self.report_mistake(
                     &["python", "indexes", &i],
-                    format!("index \"{}\" names no packages", x.name),
-                    "name the packages that come from it, so that no other can",
+                    format!("index \"{}\" lists no packages", x.name),
+                    "list the packages that come from it, so that no others can",
                 );
             }
             indexes.push(PackageIndex {

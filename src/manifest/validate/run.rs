@@ -1,4 +1,4 @@
-//! The sections about running: `[run]`, `[network]`, `[policy]`.
+//! The rules for running: `[run]`, `[network]`, `[policy]`.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ impl ManifestCheck {
                 self.report_mistake(
                     &["run", "open_files"],
                     format!("open_files {n} is not between 256 and 1048576"),
-                    "20480 serves most",
+                    "20480 is enough for most setups",
                 );
                 20_480
             }
@@ -25,7 +25,7 @@ impl ManifestCheck {
         let memory_reserve = values::parse_size(&reserve).unwrap_or_else(|| {
             self.report_mistake(
                 &["run", "memory_reserve"],
-                format!("memory_reserve \"{reserve}\" is no size"),
+                format!("memory_reserve \"{reserve}\" is not a size"),
                 "write \"4 GiB\"",
             );
             0
@@ -40,7 +40,7 @@ impl ManifestCheck {
             {
                 self.report_mistake(
                     &at,
-                    format!("\"{k}\" is no name of an environment variable"),
+                    format!("\"{k}\" is not the name of an environment variable"),
                     "use letters, digits and `_`",
                 );
             } else if let Some((why, hint)) = env_vars::refusal_of(k) {
@@ -61,11 +61,11 @@ impl ManifestCheck {
             {
                 self.report_mistake(
                     &at,
-                    format!("{k} looks like a secret: every node could read it"),
+                    format!("{k} looks like a secret, which every node could read"),
                     "keep secrets out of the manifest and out of the sandbox",
                 );
             } else if v.contains('\0') {
-                self.report_mistake(&at, format!("the value of {k} has a NUL"), "leave it out");
+                self.report_mistake(&at, format!("the value of {k} contains a NUL"), "remove it");
             }
         }
         RunSettings {
@@ -91,7 +91,7 @@ impl ManifestCheck {
                     if !values::host_port(h) {
                         self.report_mistake(
                             &["network", "egress", &i.to_string()],
-                            format!("egress \"{h}\" is no host:port"),
+                            format!("egress \"{h}\" is not host:port"),
                             "write \"huggingface.co:443\"",
                         );
                     }
@@ -123,7 +123,7 @@ impl ManifestCheck {
                     if a.parse::<core::net::IpAddr>().is_err() {
                         self.report_mistake(
                             &["network", "clients", &i.to_string()],
-                            format!("client \"{a}\" is no address"),
+                            format!("client \"{a}\" is not an address"),
                             "write addresses such as \"192.168.1.20\"",
                         );
                     }
@@ -142,7 +142,7 @@ impl ManifestCheck {
         NetworkSettings { egress, clients }
     }
 
-    /// `Ok` a word, `Err` a list of words.
+    /// Returns a single text as `Ok`, and a list of texts as `Err`.
     fn word_or_list(
         &mut self,
         key: &str,
@@ -157,7 +157,7 @@ impl ManifestCheck {
             _ => {
                 self.report_mistake(
                     &["network", key],
-                    format!("{key} is neither a word nor a list of words"),
+                    format!("{key} is neither a string nor a list of strings"),
                     "see [network] in `comfy init`",
                 );
                 None
@@ -179,15 +179,18 @@ impl ManifestCheck {
             if a.node != "comfyui" && !nodes.contains_key(&a.node) {
                 self.report_mistake(
                     &["policy", "accept", &i],
-                    format!("accept names node \"{}\", which is not declared", a.node),
-                    "remove the entry, or mend the name",
+                    format!(
+                        "accept refers to node \"{}\", which is not declared",
+                        a.node
+                    ),
+                    "remove the entry, or correct the name",
                 );
             }
             if a.reason.trim().is_empty() {
                 self.report_mistake(
                     &["policy", "accept", &i],
-                    "accept without a reason",
-                    "say why it is safe: the next reader needs it",
+                    "accept has no reason",
+                    "write why it is safe, for the next reader",
                 );
             }
             accept.push(AcceptEntry {

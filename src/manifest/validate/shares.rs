@@ -6,22 +6,22 @@ use std::path::PathBuf;
 use super::ManifestCheck;
 use crate::manifest::{ShareAccess, ShareRole, ShareSettings, names, wire};
 
-/// What a kind of models may not be called in ComfyUI's extra_model_paths.yaml, and why.
+/// Names that a kind of model must not have in ComfyUI's extra_model_paths.yaml, and why.
 const NO_KINDS: &[(&str, &str, &str)] = &[
     (
         "custom_nodes",
         "is code, not models",
-        "nodes are locked: they go into [nodes.NAME]",
+        "nodes are locked: declare them in [nodes.NAME]",
     ),
     (
         "base_path",
-        "has a meaning of its own in ComfyUI's file of model paths",
-        "folders are relative to `path` already",
+        "has a special meaning in ComfyUI's extra_model_paths.yaml",
+        "folders are already relative to `path`",
     ),
     (
         "is_default",
-        "has a meaning of its own in ComfyUI's file of model paths",
-        "ComfyUI's own folders come first",
+        "has a special meaning in ComfyUI's extra_model_paths.yaml",
+        "ComfyUI's own folders always come first",
     ),
 ];
 
@@ -38,7 +38,7 @@ impl ManifestCheck {
             if path.is_empty() {
                 self.report_mistake(
                     &at,
-                    format!("[shares.{name}] names no `path`"),
+                    format!("[shares.{name}] does not set `path`"),
                     "add `path = \"~/ai/models\"`",
                 );
             } else {
@@ -71,7 +71,7 @@ impl ManifestCheck {
                                 "mounts of shares `{other}` ({theirs}) and `{name}` ({mount}) \
                                 overlap"
                             ),
-                            "mount each at a place of its own",
+                            "mount each at a different place",
                         );
                     }
                 }
@@ -81,7 +81,7 @@ impl ManifestCheck {
             {
                 self.report_mistake(
                     &[at[0], at[1], "requires_mount"],
-                    format!("requires_mount \"{m}\" is no absolute path"),
+                    format!("requires_mount \"{m}\" is not an absolute path"),
                     "write the volume's mount point, such as \"/Volumes/ai\"",
                 );
             }
@@ -108,9 +108,9 @@ impl ManifestCheck {
         let mount = mount.unwrap_or_default();
         let Some(models) = models else {
             if mount.is_empty() {
-                let hint = "add `mount = \"models\"`, input, output, or user/…; or `models = \
-                    { loras = \"FOLDER\" }` where models lie elsewhere";
-                self.report_mistake(at, format!("[shares.{}] names no `mount`", at[1]), hint);
+                let hint = "add `mount = \"models\"`, input, output, or user/…; or, for models \
+                    stored elsewhere, `models = { loras = \"FOLDER\" }`";
+                self.report_mistake(at, format!("[shares.{}] does not set `mount`", at[1]), hint);
             } else {
                 self.check_mount(&[at[0], at[1], "mount"], &mount);
             }
@@ -118,8 +118,7 @@ impl ManifestCheck {
         };
         let key = [at[0], at[1], "models"];
         if !mount.is_empty() {
-            let hint = "keep `mount` where ComfyUI's own folders are, and `models` where another \
-                program's are";
+            let hint = "keep `mount` for ComfyUI's own folders, or `models` for another program's";
             self.report_mistake(
                 &key,
                 format!("share `{}` has both `mount` and `models`", at[1]),
@@ -129,7 +128,7 @@ impl ManifestCheck {
         if models.is_empty() {
             self.report_mistake(
                 &key,
-                "`models` names no kind of models",
+                "`models` lists no kind of model",
                 "write `models = { checkpoints = \"FOLDER\", loras = \"FOLDER\" }`",
             );
         }
@@ -148,12 +147,12 @@ impl ManifestCheck {
                     b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'-')
                 })
             {
-                let hint = "ComfyUI's own are checkpoints, loras, vae, embeddings, controlnet, \
-                    upscale_models and more; nodes add theirs";
+                let hint = "ComfyUI's own kinds are checkpoints, loras, vae, embeddings, \
+                    controlnet, upscale_models and more; nodes add others";
                 self.report_mistake(
                     &at,
                     format!(
-                        "kind \"{kind}\" may hold lower-case letters, digits, `_` and `-` only"
+                        "kind \"{kind}\" may contain only lower-case letters, digits, `_` and `-`"
                     ),
                     hint,
                 );
@@ -161,8 +160,8 @@ impl ManifestCheck {
             if list.is_empty() {
                 self.report_mistake(
                     &at,
-                    format!("kind `{kind}` names no folder"),
-                    "name one, or leave the kind out",
+                    format!("kind `{kind}` has no folder"),
+                    "add a folder, or remove the kind",
                 );
             }
             let mut clean = Vec::new();
@@ -184,7 +183,7 @@ impl ManifestCheck {
                     self.report_mistake(
                         &at,
                         format!("folder \"{folder}\" of kind `{kind}` {why}"),
-                        "write it as it lies in the share, or \".\" for the share itself",
+                        "write its path in the share, or \".\" for the share itself",
                     );
                 }
                 clean.push(folder.to_string());
@@ -220,7 +219,7 @@ impl ManifestCheck {
         } else if mount == "models/configs" || mount.starts_with("models/configs/") {
             self.report_mistake(
                 at,
-                "models/configs comes from ComfyUI itself",
+                "models/configs is part of ComfyUI itself",
                 "mount elsewhere below models/",
             );
         }

@@ -198,7 +198,7 @@ fn where_modes_do_not_hold_nothing_is_started() {
         let run = m.root(&["exec", "--", "/bin/true"]);
         assert!(
             run.status.code() == Some(1)
-                && said(&run).contains("could not be tried")
+                && said(&run).contains("could not test what the sandbox user can do there")
                 && said(&run).contains("Read-only file system"),
             "{}",
             said(&run)

@@ -42,14 +42,14 @@ fn a_view_is_never_where_something_is_run_from() {
             ("/usr/local/bin/x", "belongs to the system"),
             (
                 "~/.config/fish/conf.d",
-                "comfy.toml:6:1: view /home/alice/.config/fish/conf.d lies in a hidden folder of \
+                "comfy.toml:6:1: view /home/alice/.config/fish/conf.d is in a hidden folder of \
                  your home",
             ),
             (
                 "/home/alice/.local/bin",
-                "lies in a hidden folder of your home",
+                "is in a hidden folder of your home",
             ),
-            ("~/repo/.git/hooks", "lies in a hidden folder of your home"),
+            ("~/repo/.git/hooks", "is in a hidden folder of your home"),
             ("~/bin", "is a folder where shells look for programs"),
             (
                 "~/etc/x.sh",
@@ -57,7 +57,7 @@ fn a_view_is_never_where_something_is_run_from() {
             ),
             (
                 "~/settings/fish",
-                "/home/alice/settings/fish leads to /home/alice/.config/fish, which lies in a \
+                "/home/alice/settings/fish leads to /home/alice/.config/fish, which is in a \
                  hidden folder",
             ),
             (
@@ -293,26 +293,25 @@ fn a_model_of_the_disk_is_no_key_wherever_a_link_leads() {
             for (source, words) in [
                 (
                     "~/.ssh/id_ed25519",
-                    "source \"file:~/.ssh/id_ed25519\" lies in a hidden folder of your home",
+                    "source \"file:~/.ssh/id_ed25519\" is in a hidden folder of your home",
                 ),
                 (
                     "/home/alice/.ssh/y.bin",
-                    "model \"a.bin\": /home/alice/.ssh/y.bin lies in a hidden folder of your home",
+                    "model \"a.bin\": /home/alice/.ssh/y.bin is in a hidden folder of your home",
                 ),
                 (
                     "~/keys/y.bin",
-                    "/home/alice/keys/y.bin leads to /home/alice/.ssh/y.bin, which lies in a \
+                    "/home/alice/keys/y.bin leads to /home/alice/.ssh/y.bin, which is in a \
                      hidden folder of your home",
                 ),
                 (
                     "~/far/x.bin",
-                    "/home/alice/far/x.bin leads to /home/alice/.ssh/id_ed25519, which lies in a \
+                    "/home/alice/far/x.bin leads to /home/alice/.ssh/id_ed25519, which is in a \
                      hidden folder of your home",
                 ),
                 (
                     "~/far/z.bin",
-                    "/home/alice/far/z.bin leads to /home/alice/far/passwords.kdbx, which has no \
-                     ending of a model",
+                    "/home/alice/far/z.bin leads to /home/alice/far/passwords.kdbx, which does not have the extension of a model",
                 ),
             ] {
                 model(source);
@@ -335,7 +334,7 @@ fn a_model_of_the_disk_is_no_key_wherever_a_link_leads() {
                 out.status.code() == Some(1)
                     && said(&out).contains(
                         "/home/alice/far/own.bin leads to \
-                /home/alice/.ssh/own.bin, which lies in a hidden"
+                /home/alice/.ssh/own.bin, which is in a hidden"
                     ),
                 "{}",
                 said(&out)

@@ -27,7 +27,7 @@ fn started_in_the_background_it_is_watched_and_ended_without_root() {
                  \\x1b]0;evil\\x07')",
                 |t| t.into(),
             );
-            assert_eq!(said(&m.alice(&["status"])), "ComfyUI does not run.\n");
+            assert_eq!(said(&m.alice(&["status"])), "ComfyUI is not running.\n");
             let out = m.root(&["start"]);
             ok(&out);
             assert!(
@@ -40,7 +40,7 @@ fn started_in_the_background_it_is_watched_and_ended_without_root() {
                 let second = m.root(&[command]);
                 assert!(
                     second.status.code() == Some(1)
-                        && said(&second).contains("ComfyUI runs already since"),
+                        && said(&second).contains("ComfyUI is already running since"),
                     "{}",
                     said(&second)
                 );
@@ -129,14 +129,14 @@ fn started_in_the_background_it_is_watched_and_ended_without_root() {
             ok(&m.alice(&["update", "hello"]));
             m.apply();
             assert_eq!(json(m)["restart_due"], true);
-            assert!(said(&m.alice(&["status"])).contains("a restart is due"));
+            assert!(said(&m.alice(&["status"])).contains("restart needed"));
             // What runs keeps its files: gc leaves them, destroy wants it ended first.
             let running = json(m)["generation"].as_str().unwrap().to_string();
             ok(&m.root(&["gc", "--keep", "0", "--yes"]));
             m.sh(&format!("test -e {BASE}/gen/{running}/ComfyUI/main.py"));
             let out = m.root(&["destroy", "--yes"]);
             assert!(
-                out.status.code() == Some(1) && said(&out).contains("`comfy stop` ends it"),
+                out.status.code() == Some(1) && said(&out).contains("stop it with `comfy stop`"),
                 "{}",
                 said(&out)
             );
@@ -151,18 +151,18 @@ fn started_in_the_background_it_is_watched_and_ended_without_root() {
             ok(&out);
             assert!(
                 said(&out).contains("key with no value")
-                    && said(&out).contains("ComfyUI has ended."),
+                    && said(&out).contains("ComfyUI has stopped."),
                 "{}",
                 said(&out)
             );
             m.manifest(&toml);
             assert_eq!(m.sh(ALIVE), "0");
             assert!(
-                said(&m.alice(&["status"])).contains("it was ended at"),
+                said(&m.alice(&["status"])).contains("it was stopped at"),
                 "{}",
                 said(&m.alice(&["status"]))
             );
-            assert_eq!(said(&m.alice(&["stop"])), "ComfyUI does not run.\n");
+            assert_eq!(said(&m.alice(&["stop"])), "ComfyUI is not running.\n");
             m.clean();
         },
     );
@@ -182,13 +182,13 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
             assert_eq!(out.status.code(), Some(1));
             assert!(
                 said(&out).contains("LAST WORDS")
-                    && said(&out).contains("ComfyUI ended with exit code 7 before it was ready"),
+                    && said(&out).contains("ComfyUI exited with exit code 7 before it was ready"),
                 "{}",
                 said(&out)
             );
             assert_eq!(m.sh(ALIVE), "0");
             assert!(
-                said(&m.alice(&["status"])).contains("it ended by itself with exit code 7"),
+                said(&m.alice(&["status"])).contains("it exited with exit code 7"),
                 "{}",
                 said(&m.alice(&["status"]))
             );
@@ -254,7 +254,7 @@ fn a_shell_has_a_terminal_of_its_own() {
         let refused = m.root(&["shell"]);
         assert!(
             refused.status.code() == Some(1)
-                && said(&refused).contains("`comfy exec -- sh -c '…'` needs none"),
+                && said(&refused).contains("`comfy exec -- sh -c '…'` needs no terminal"),
             "{}",
             said(&refused)
         );

@@ -59,11 +59,11 @@ fn what_holds_is_held_and_what_is_opened_is_found() {
             let out = m.root(&["doctor"]);
             let text = said(&out);
             for line in [
-                "held     read your keys and passwords",
-                "held     reach the internet",
-                "held     reach another service of this machine",
-                "held     be reached from outside of its own network",
-                "untried  let another user of this machine in (ComfyUI does not run: `comfy \
+                "blocked  read your keys and passwords",
+                "blocked  reach the internet",
+                "blocked  reach another service on this machine",
+                "blocked  be reached from outside its own network",
+                "untried  let another user of this machine in (ComfyUI is not running: `comfy \
                  start`)",
             ] {
                 assert!(text.contains(line), "{line}\n{text}");
@@ -71,7 +71,7 @@ fn what_holds_is_held_and_what_is_opened_is_found() {
             // Running, its port is tried as somebody else.
             ok(&m.root(&["start"]));
             assert!(
-                said(&m.root(&["doctor"])).contains("held     let another user of this machine in")
+                said(&m.root(&["doctor"])).contains("blocked  let another user of this machine in")
             );
             ok(&m.alice(&["stop"]));
             m.clean();
@@ -80,17 +80,17 @@ fn what_holds_is_held_and_what_is_opened_is_found() {
                 (
                     "chmod 755 /home/mallory",
                     "chmod 700 /home/mallory",
-                    "read.homes as the bare account: /home/mallory",
+                    "read.homes with the account alone: /home/mallory",
                 ),
                 (
                     "chmod 755 /home/alice/.ssh",
                     "chmod 700 /home/alice/.ssh",
-                    "read.keys as the bare account: /home/alice/.ssh",
+                    "read.keys with the account alone: /home/alice/.ssh",
                 ),
                 (
                     "chmod 660 /home/alice/ai/models/m.safetensors",
                     "chmod 640 /home/alice/ai/models/m.safetensors",
-                    "write.models as the bare account: /home/alice/ai/models/m.safetensors",
+                    "write.models with the account alone: /home/alice/ai/models/m.safetensors",
                 ),
                 (
                     "groupadd -f docker; usermod -aG docker comfyui_sandbox",

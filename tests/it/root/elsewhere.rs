@@ -63,7 +63,7 @@ fn comfyui_finds_models_that_lie_elsewhere_and_changes_none() {
                 "{plan}"
             );
             assert!(
-                plan.contains("4 models (8 B) that comfy.toml does not name")
+                plan.contains("4 models (8 B) not declared in comfy.toml")
                     && !plan.contains("not-a-model"),
                 "{plan}"
             );

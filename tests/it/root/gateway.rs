@@ -197,18 +197,13 @@ fn the_way_out_does_not_lead_home() {
         ));
         assert_eq!(bare.matches("b'SERVICE'").count(), 7, "{bare}");
         insta::assert_snapshot!(sent(&Run::start(m).end()), @"
-        SENT 93.184.216.34:9000 b'comfy: 93.184.216.34:9000: 93.184.216.34 is no address of the \
-            internet'
+        SENT 93.184.216.34:9000 b'comfy: 93.184.216.34:9000: 93.184.216.34 is not an internet address'
         SENT [::ffff:93.184.216.34]:9000 b'comfy: ::ffff:93.184.216.34:9000: ::ffff:93.184.216.34 \
-            is no address of the internet'
-        SENT 93.184.217.9:9000 b'comfy: 93.184.217.9:9000: 93.184.217.9 is no address of the \
-            internet'
-        SENT home.example.net:9000 b'comfy: home.example.net:9000: 93.184.216.34 is no address of \
-            the internet'
-        SENT [2606:2800:220:1::10]:9000 b'comfy: 2606:2800:220:1::10:9000: 2606:2800:220:1::10 is \
-            no address of the internet'
-        SENT [2606:2800:220:1::20]:9000 b'comfy: 2606:2800:220:1::20:9000: 2606:2800:220:1::20 is \
-            no address of the internet'
+            is not an internet address'
+        SENT 93.184.217.9:9000 b'comfy: 93.184.217.9:9000: 93.184.217.9 is not an internet address'
+        SENT home.example.net:9000 b'comfy: home.example.net:9000: 93.184.216.34 is not an internet address'
+        SENT [2606:2800:220:1::10]:9000 b'comfy: 2606:2800:220:1::10:9000: 2606:2800:220:1::10 is not an internet address'
+        SENT [2606:2800:220:1::20]:9000 b'comfy: 2606:2800:220:1::20:9000: 2606:2800:220:1::20 is not an internet address'
         SENT out.example.net:9000 b'SERVICE'
         ");
     });

@@ -300,7 +300,7 @@ fn verify_names_each_file_and_full_believes_nothing() {
         ok      comfyui     commit COMMIT
         ok      node.hello  commit COMMIT
         ok      node.world  commit COMMIT
-        4 of 4 parts as comfy.lock pins them.
+        4 of 4 parts match comfy.lock.
         ");
         m.sh(&format!(
             "cd {BASE}/current/ComfyUI; echo x >> main.py; rm \
@@ -317,7 +317,7 @@ fn verify_names_each_file_and_full_believes_nothing() {
                   empty folder added: ComfyUI/custom_nodes/hello/web/js
                   missing: ComfyUI/custom_nodes/hello/web/js/a.js
         ok      node.world  commit COMMIT
-        2 of 4 parts as comfy.lock pins them.
+        2 of 4 parts match comfy.lock.
         ");
         m.apply();
         m.sh(&format!(
@@ -625,7 +625,7 @@ fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
         assert!(reply.contains("comfyui_version"), "{reply}");
         let second = m.root(&["run"]);
         assert!(
-            said(&second).contains("ComfyUI runs already since"),
+            said(&second).contains("ComfyUI is already running since"),
             "{}",
             said(&second)
         );
@@ -673,7 +673,7 @@ fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
         let out = m.root(&["run"]);
         assert!(
             out.status.code() == Some(1)
-                && said(&out).contains("the code is not as it was applied"),
+                && said(&out).contains("the code has changed since it was applied"),
             "{}",
             said(&out)
         );
@@ -937,8 +937,7 @@ fn a_second_apply_is_told_who_holds_the_first() {
         let out = m.root(&["apply", "--yes"]);
         assert_eq!(out.status.code(), Some(1));
         assert!(
-            said(&out)
-                .contains("another apply is under way: pid 4711 (alice, apply) since 12:00:00"),
+            said(&out).contains("another apply is running: pid 4711 (alice, apply) since 12:00:00"),
             "{}",
             said(&out)
         );

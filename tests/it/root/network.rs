@@ -32,8 +32,7 @@ fn only_the_owner_reaches_comfyui() {
         assert!(ask(m, "alice", port, &[]).contains("comfyui_version"));
         // Nor is root the owner: what runs as root fetches for others. The owner's token says
         // otherwise.
-        let root = "403 comfy: root is not the owner, since services that run as root fetch \
-            addresses for others: use the address that `comfy open` prints, or send the token of \
+        let root = "403 comfy: root does not count as the owner, because services that run as root fetch addresses for others: use the address that `comfy open` prints, or send the token of \
             `comfy open --token`";
         assert_eq!(ask(m, "root", port, &[]), root);
         let token = said(&m.alice(&["open", "--token"]));
@@ -53,14 +52,14 @@ fn only_the_owner_reaches_comfyui() {
             assert_eq!(
                 ask(m, user, port, &[]),
                 format!(
-                    "403 comfy: this ComfyUI belongs to another user than uid {uid} \
+                    "403 comfy: this ComfyUI does not belong to uid {uid} \
                      (network.clients in comfy.toml)"
                 )
             );
         }
         assert!(
             ask(m, "alice", port, &["Host: evil.test"])
-                .starts_with("403 comfy: Host evil.test is no name of this ComfyUI")
+                .starts_with("403 comfy: Host evil.test is not a name of this ComfyUI")
         );
         assert!(
             ask(m, "alice", port, &["Origin: http://evil.test"])
@@ -73,7 +72,7 @@ fn only_the_owner_reaches_comfyui() {
                 port,
                 &["Sec-Fetch-Site: cross-site", "Sec-Fetch-Dest: image"]
             )
-            .starts_with("403 comfy: another site asks")
+            .starts_with("403 comfy: another site sent the request")
         );
         // Under a number that no account has, with nothing of root's left.
         let front = m.sh(
@@ -281,13 +280,13 @@ fn nothing_leaves_but_what_the_list_allows() {
         SENT meta.test:443 b'HTTP/1.1 403 Forbidden'
         SENT 127.0.0.1:LOCAL b'HTTP/1.1 403 Forbidden'
         SENT offline ('1', '1')
-        comfy: ComfyUI asked for allowed.test:443, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443"]
-        comfy: ComfyUI asked for other.test:443, which network.egress does not allow; to allow it: [network] egress = ["other.test:443"]
-        comfy: ComfyUI asked for 93.184.216.34:443, which network.egress does not allow; to allow it: [network] egress = ["93.184.216.34:443"]
-        comfy: ComfyUI asked for allowed.test:80, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:80"]
-        comfy: ComfyUI asked for here.test:443, which network.egress does not allow; to allow it: [network] egress = ["here.test:443"]
-        comfy: ComfyUI asked for meta.test:443, which network.egress does not allow; to allow it: [network] egress = ["meta.test:443"]
-        comfy: ComfyUI asked for 127.0.0.1:LOCAL, which network.egress does not allow; to allow it: [network] egress = ["127.0.0.1:LOCAL"]
+        comfy: ComfyUI tried to reach allowed.test:443, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443"]
+        comfy: ComfyUI tried to reach other.test:443, which network.egress does not allow; to allow it: [network] egress = ["other.test:443"]
+        comfy: ComfyUI tried to reach 93.184.216.34:443, which network.egress does not allow; to allow it: [network] egress = ["93.184.216.34:443"]
+        comfy: ComfyUI tried to reach allowed.test:80, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:80"]
+        comfy: ComfyUI tried to reach here.test:443, which network.egress does not allow; to allow it: [network] egress = ["here.test:443"]
+        comfy: ComfyUI tried to reach meta.test:443, which network.egress does not allow; to allow it: [network] egress = ["meta.test:443"]
+        comfy: ComfyUI tried to reach 127.0.0.1:LOCAL, which network.egress does not allow; to allow it: [network] egress = ["127.0.0.1:LOCAL"]
         "#);
         with("egress = [\"allowed.test:443\", \"here.test:443\", \"meta.test:443\"]");
         insta::assert_snapshot!(went(m), @r#"
@@ -305,10 +304,10 @@ fn nothing_leaves_but_what_the_list_allows() {
         SENT meta.test:443 b'HTTP/1.1 502 Bad Gateway'
         SENT 127.0.0.1:LOCAL b'HTTP/1.1 403 Forbidden'
         SENT offline ('1', '1')
-        comfy: ComfyUI asked for other.test:443, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "other.test:443"]
-        comfy: ComfyUI asked for 93.184.216.34:443, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "93.184.216.34:443"]
-        comfy: ComfyUI asked for allowed.test:80, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "allowed.test:80"]
-        comfy: ComfyUI asked for 127.0.0.1:LOCAL, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "127.0.0.1:LOCAL"]
+        comfy: ComfyUI tried to reach other.test:443, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "other.test:443"]
+        comfy: ComfyUI tried to reach 93.184.216.34:443, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "93.184.216.34:443"]
+        comfy: ComfyUI tried to reach allowed.test:80, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "allowed.test:80"]
+        comfy: ComfyUI tried to reach 127.0.0.1:LOCAL, which network.egress does not allow; to allow it: [network] egress = ["allowed.test:443", "here.test:443", "meta.test:443", "127.0.0.1:LOCAL"]
         PACKET 6 93.184.216.34 443
         "#);
         with("egress = \"allow\"");

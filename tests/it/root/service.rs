@@ -295,7 +295,8 @@ fn memory_is_kept_for_the_system() {
         m.apply();
         let out = take(256);
         assert!(
-            said(&out).contains("GOT") && said(&out).contains("run.memory_reserve is not kept: "),
+            said(&out).contains("GOT")
+                && said(&out).contains("run.memory_reserve is not enforced: "),
             "{}",
             said(&out)
         );
