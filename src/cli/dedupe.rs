@@ -32,32 +32,7 @@ const LEAST: u64 = 64 << 10;
 pub fn run(global: &GlobalArgs, args: &DedupeArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let home = project.owner()?.home;
-    let mut by_size: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
-    for s in project
-        .manifest
-        .shares
-        .values()
-        .filter(|s| s.role.holds_models())
-    {
-        let top = s
-            .path
-            .strip_prefix("~/")
-            .map_or_else(|| Path::new(&s.path).to_path_buf(), |rest| home.join(rest));
-        let Ok(top) = top.canonicalize() else {
-            continue;
-        };
-        for (path, size) in resolver::share_files(&top)?
-            .into_iter()
-            .filter(|(path, n)| *n >= LEAST && s.role.shows_path(path))
-        {
-            by_size.entry(size).or_default().push(top.join(path));
-        }
-    }
-    by_size.retain(|_, paths| paths.len() > 1);
-    let candidates: Vec<(u64, PathBuf)> = by_size
-        .into_iter()
-        .flat_map(|(n, paths)| paths.into_iter().map(move |p| (n, p)))
-        .collect();
+    let candidates = same_size_files(&project, &home)?;
     let own = verified_hashes::own_path();
     let known = Hashes::load(&own.iter().cloned().collect::<Vec<_>>());
     let report = TerminalProgress::default();
@@ -145,4 +120,34 @@ pub fn run(global: &GlobalArgs, args: &DedupeArgs) -> Result<u8> {
         (n, _) => format!("{} {verb} in {}.", format_bytes(saved), count_of(n, "file")),
     });
     Ok(0)
+}
+
+/// Model files of the shares that have the size of another one, with that size in bytes.
+fn same_size_files(project: &ComfyProject, home: &Path) -> Result<Vec<(u64, PathBuf)>> {
+    let mut by_size: BTreeMap<u64, Vec<PathBuf>> = BTreeMap::new();
+    for s in project
+        .manifest
+        .shares
+        .values()
+        .filter(|s| s.role.holds_models())
+    {
+        let top = s
+            .path
+            .strip_prefix("~/")
+            .map_or_else(|| Path::new(&s.path).to_path_buf(), |rest| home.join(rest));
+        let Ok(top) = top.canonicalize() else {
+            continue;
+        };
+        for (path, size) in resolver::share_files(&top)?
+            .into_iter()
+            .filter(|(path, n)| *n >= LEAST && s.role.shows_path(path))
+        {
+            by_size.entry(size).or_default().push(top.join(path));
+        }
+    }
+    by_size.retain(|_, paths| paths.len() > 1);
+    Ok(by_size
+        .into_iter()
+        .flat_map(|(n, paths)| paths.into_iter().map(move |p| (n, p)))
+        .collect())
 }

@@ -1,7 +1,10 @@
+use bytestring::ByteString;
+
 use super::GlobalArgs;
 use crate::host::fs;
 use crate::host::models::{install, safetensors_header};
 use crate::lock::safetensors;
+use crate::manifest::{ModelSettings, Table};
 use crate::problem::{Problem, Result};
 use crate::project::ComfyProject;
 use crate::render;
@@ -22,44 +25,7 @@ pub struct ModelArgs {
 pub fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let all = &project.manifest.models;
-    let ends = |path: &str| {
-        path == args.name
-            || path
-                .strip_suffix(args.name.as_str())
-                .is_some_and(|p| p.ends_with('/'))
-    };
-    let found: Vec<_> = all.iter().filter(|(p, _)| ends(p)).collect();
-    let (path, model) = match &found[..] {
-        [one] => *one,
-        [] => {
-            let p = Problem::new(format!(
-                "comfy.toml does not declare a model `{}`",
-                escape_text(&args.name)
-            ));
-            return Err(
-                match did_you_mean(
-                    &args.name,
-                    all.keys().map(|p| p.rsplit('/').next().unwrap_or(p)),
-                ) {
-                    Some(k) => p.with_hint(format!("did you mean `{}`?", escape_text(k))),
-                    None => p.with_hint("`comfy add model` declares one"),
-                },
-            );
-        }
-        many => {
-            let names = many
-                .iter()
-                .take(5)
-                .map(|(p, _)| escape_text(p))
-                .collect::<Vec<_>>()
-                .join(", ");
-            return Err(Problem::new(format!(
-                "`{}` matches several models: {names}",
-                escape_text(&args.name)
-            ))
-            .with_hint("write more of its path"));
-        }
-    };
+    let (path, model) = find_model(all, &args.name)?;
     let row = |key: &str, value: &str| {
         if !value.is_empty() {
             render::print_stdout(&format!("{key:14} {}", escape_text(value)));
@@ -117,8 +83,52 @@ pub fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
         );
         return Ok(0);
     }
+    print_header(&file, &row)?;
+    Ok(0)
+}
+
+/// The one declared model whose path is `name`, or ends in it.
+fn find_model<'a>(
+    all: &'a Table<ModelSettings>,
+    name: &str,
+) -> Result<(&'a ByteString, &'a ModelSettings)> {
+    let ends =
+        |path: &str| path == name || path.strip_suffix(name).is_some_and(|p| p.ends_with('/'));
+    let found: Vec<_> = all.iter().filter(|(p, _)| ends(p)).collect();
+    match &found[..] {
+        [one] => Ok(*one),
+        [] => {
+            let p = Problem::new(format!(
+                "comfy.toml does not declare a model `{}`",
+                escape_text(name)
+            ));
+            Err(
+                match did_you_mean(name, all.keys().map(|p| p.rsplit('/').next().unwrap_or(p))) {
+                    Some(k) => p.with_hint(format!("did you mean `{}`?", escape_text(k))),
+                    None => p.with_hint("`comfy add model` declares one"),
+                },
+            )
+        }
+        many => {
+            let names = many
+                .iter()
+                .take(5)
+                .map(|(p, _)| escape_text(p))
+                .collect::<Vec<_>>()
+                .join(", ");
+            Err(Problem::new(format!(
+                "`{}` matches several models: {names}",
+                escape_text(name)
+            ))
+            .with_hint("write more of its path"))
+        }
+    }
+}
+
+/// What the header of a safetensors file says.
+fn print_header(file: &std::fs::File, row: &dyn Fn(&str, &str)) -> Result<()> {
     let size = file.metadata().map_or(0, |m| m.len());
-    let h = safetensors_header::of_file(&file, size)?;
+    let h = safetensors_header::of_file(file, size)?;
     let types: Vec<String> = h.types.iter().map(|(t, n)| format!("{t} {n}")).collect();
     row(
         "format",
@@ -135,5 +145,5 @@ pub fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
     }
     row("licence", h.stated_licence().unwrap_or_default());
     row("trigger words", &h.trigger_words().join(", "));
-    Ok(0)
+    Ok(())
 }

@@ -156,42 +156,7 @@ impl ProbeContext {
             .collect();
         models.extend(some);
         q.write.insert("models".into(), models);
-        let live = d.paths.current_link();
-        q.write.insert(
-            "code".into(),
-            vec![
-                live.join("ComfyUI/main.py"),
-                live.join("ComfyUI/custom_nodes"),
-                live.clone(),
-                d.paths.generations_dir(),
-                d.paths.base.clone(),
-            ],
-        );
-        q.write.insert(
-            "python".into(),
-            vec![
-                live.join("venv"),
-                live.join("venv/bin"),
-                live.join("venv/bin/python"),
-                d.paths.venvs_dir(),
-            ],
-        );
-        q.write.insert(
-            "manifest".into(),
-            vec![
-                q.manifest.clone(),
-                dir.join("comfy.lock"),
-                dir.to_path_buf(),
-            ],
-        );
-        q.write.insert(
-            "records".into(),
-            vec![
-                d.paths.records.clone(),
-                d.paths.inventory_file(),
-                d.paths.launch_record(),
-            ],
-        );
+        q.write.extend(comfys_own(d, dir));
         q.write.insert("home".into(), vec![home.clone()]);
         q.shared = shares(&[ShareAccess::Write]);
         q.persist = there(home, PERSIST);
@@ -234,6 +199,45 @@ impl ProbeContext {
             .collect();
         q
     }
+}
+
+/// What is comfy's own, and must not be writable for the sandbox.
+fn comfys_own(d: &Desired, dir: &Path) -> [(String, Vec<PathBuf>); 4] {
+    let live = d.paths.current_link();
+    let manifest = dir.join("comfy.toml");
+    [
+        (
+            "code".into(),
+            vec![
+                live.join("ComfyUI/main.py"),
+                live.join("ComfyUI/custom_nodes"),
+                live.clone(),
+                d.paths.generations_dir(),
+                d.paths.base.clone(),
+            ],
+        ),
+        (
+            "python".into(),
+            vec![
+                live.join("venv"),
+                live.join("venv/bin"),
+                live.join("venv/bin/python"),
+                d.paths.venvs_dir(),
+            ],
+        ),
+        (
+            "manifest".into(),
+            vec![manifest, dir.join("comfy.lock"), dir.to_path_buf()],
+        ),
+        (
+            "records".into(),
+            vec![
+                d.paths.records.clone(),
+                d.paths.inventory_file(),
+                d.paths.launch_record(),
+            ],
+        ),
+    ]
 }
 
 /// Returns homes that are neither the owner's nor the sandbox user's.

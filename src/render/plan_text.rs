@@ -80,6 +80,28 @@ pub fn plan_text(plan: &Plan, detail: &PlanDetail) -> String {
             escape_text(w)
         );
     }
+    write_downloads(&mut out, plan);
+    model_summary_line(&mut out, &plan.library, detail.verbose);
+    if !plan.not_enforced.is_empty() {
+        out.push('\n');
+    }
+    for line in &plan.not_enforced {
+        let _ = writeln!(
+            out,
+            "{}",
+            paint(&format!("Note: {}", escape_text(line)), PaintStyle::Dim)
+        );
+    }
+    if !plan.not_enforced.is_empty() {
+        out.push('\n');
+    }
+    out.push_str(&summary_line(plan));
+    out.push('\n');
+    out
+}
+
+/// What has to be downloaded, in one line.
+fn write_downloads(out: &mut String, plan: &Plan) {
     let mut fetch = Vec::new();
     if !plan.fetches.is_empty() {
         fetch.push(crate::text::count_of(plan.fetches.len(), "repository"));
@@ -109,23 +131,6 @@ pub fn plan_text(plan: &Plan, detail: &PlanDetail) -> String {
             fetch.join(", ")
         );
     }
-    model_summary_line(&mut out, &plan.library, detail.verbose);
-    if !plan.not_enforced.is_empty() {
-        out.push('\n');
-    }
-    for line in &plan.not_enforced {
-        let _ = writeln!(
-            out,
-            "{}",
-            paint(&format!("Note: {}", escape_text(line)), PaintStyle::Dim)
-        );
-    }
-    if !plan.not_enforced.is_empty() {
-        out.push('\n');
-    }
-    out.push_str(&summary_line(plan));
-    out.push('\n');
-    out
 }
 
 /// Writes a line each about models that comfy.toml does not declare and models that are not
