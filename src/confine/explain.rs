@@ -74,11 +74,11 @@ pub fn explain_text(
     let kept = match limited {
         true => format!(
             "{} of memory kept for the system",
-            crate::text::format_bytes(spec.reserve)
+            crate::text::format_bytes(spec.memory_reserve)
         ),
-        false if spec.macos && spec.reserve > 0 => format!(
+        false if spec.macos && spec.memory_reserve > 0 => format!(
             "{} of memory that ComfyUI is asked to leave",
-            crate::text::format_bytes(spec.reserve)
+            crate::text::format_bytes(spec.memory_reserve)
         ),
         false => "all memory".into(),
     };
@@ -155,6 +155,6 @@ fn way_in(spec: &LaunchSpec) -> String {
     format!(
         "{} is the front's (uid {}), which admits {who}{how}; pages of other sites never",
         spec.listen_address(),
-        spec.front
+        spec.gateway_uid
     )
 }

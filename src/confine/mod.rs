@@ -10,7 +10,7 @@ pub mod seatbelt;
 
 use std::path::{Path, PathBuf};
 
-use super::desired::GenSpec;
+use super::desired::GenerationSpec;
 use super::manifest::{EgressPolicy, ShareAccess};
 use crate::desired::launch::{InnerPorts, LaunchSpec};
 
@@ -144,7 +144,7 @@ impl Confinement {
     pub fn for_launch(
         spec: &LaunchSpec,
         id: &str,
-        generation: &GenSpec,
+        generation: &GenerationSpec,
         rooms: bool,
         ports: InnerPorts,
     ) -> Confinement {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::ShareWish;
+use super::DesiredShare;
 use super::venv::VenvSpec;
 use crate::ids::{GenerationId, Part};
 use crate::lock::RepositoryPin;
@@ -13,15 +13,19 @@ use crate::manifest::ShareRole;
 
 /// A whole generation: what its folder holds, down to the last link.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct GenSpec {
+pub struct GenerationSpec {
     pub layout: u32,
     pub comfyui: RepositoryPin,
     pub nodes: BTreeMap<String, NodeSpec>,
     /// Mount (`models`, `models/loras`, `input`, `output`) to where its link leads.
     pub mounts: BTreeMap<String, PathBuf>,
     /// Folders elsewhere that ComfyUI searches too, by share and kind of models.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub elsewhere: BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>,
+    #[serde(
+        default,
+        rename = "elsewhere",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub external_model_dirs: BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>,
     pub state: PathBuf,
     /// What nodes may write in ComfyUI's own folders.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -40,7 +44,7 @@ pub struct NodeSpec {
 /// Raised when the folder of a generation changes its shape.
 pub const LAYOUT: u32 = 1;
 
-impl GenSpec {
+impl GenerationSpec {
     /// 16 hexadecimal digits that say what the folder holds, and where its trees came from: its
     /// description is in it.
     pub fn id(&self) -> GenerationId {
@@ -69,7 +73,7 @@ impl GenSpec {
         for (mount, target) in &self.mounts {
             line(format!("mount {mount} {}", target.display()));
         }
-        for (share, kind, folder) in self.elsewhere() {
+        for (share, kind, folder) in self.external_model_dirs() {
             line(format!("models {share} {kind} {}", folder.display()));
         }
         line(format!("state {}", self.state.display()));
@@ -80,8 +84,8 @@ impl GenSpec {
     }
 
     /// Share, kind of models, folder.
-    pub fn elsewhere(&self) -> impl Iterator<Item = (&str, &str, &Path)> {
-        let kinds = self.elsewhere.iter().flat_map(|(share, kinds)| {
+    pub fn external_model_dirs(&self) -> impl Iterator<Item = (&str, &str, &Path)> {
+        let kinds = self.external_model_dirs.iter().flat_map(|(share, kinds)| {
             kinds
                 .iter()
                 .map(move |(kind, folders)| (share, kind, folders))
@@ -136,15 +140,17 @@ impl GenSpec {
 }
 
 /// Where the shares that hold models elsewhere have them.
-pub(super) fn elsewhere(shares: &[ShareWish]) -> BTreeMap<String, BTreeMap<String, Vec<PathBuf>>> {
-    let at = |s: &ShareWish, folder: &String| {
+pub(super) fn external_model_dirs(
+    shares: &[DesiredShare],
+) -> BTreeMap<String, BTreeMap<String, Vec<PathBuf>>> {
+    let at = |s: &DesiredShare, folder: &String| {
         if folder == "." {
             s.path.clone()
         } else {
             s.path.join(folder)
         }
     };
-    let one = |s: &ShareWish| match &s.role {
+    let one = |s: &DesiredShare| match &s.role {
         ShareRole::Models(kinds) => Some((
             s.name.clone(),
             kinds

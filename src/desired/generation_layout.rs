@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{GenSpec, InstancePaths};
+use super::{GenerationSpec, InstancePaths};
 use crate::ids::Part;
 
 /// The file in a generation that says what it is; its name is its hash.
@@ -31,11 +31,11 @@ pub enum TreePlace {
 
 /// The layout of a generation, in both directions.
 pub struct GenerationLayout<'a> {
-    spec: &'a GenSpec,
+    spec: &'a GenerationSpec,
 }
 
 impl<'a> GenerationLayout<'a> {
-    pub fn new(spec: &'a GenSpec) -> Self {
+    pub fn new(spec: &'a GenerationSpec) -> Self {
         GenerationLayout { spec }
     }
 
@@ -133,22 +133,22 @@ pub fn is_within(path: &str, folder: &str) -> bool {
 }
 
 /// The bytes of the file that says what a generation is.
-pub fn spec_text(spec: &GenSpec) -> String {
+pub fn spec_text(spec: &GenerationSpec) -> String {
     serde_json::to_string_pretty(spec).unwrap_or_default() + "\n"
 }
 
 /// The bytes of comfy's extra_model_paths.yaml: relative to the file itself, as ComfyUI resolves it
 /// (utils/extra_config.py).
-pub fn model_paths_text(spec: &GenSpec) -> String {
+pub fn model_paths_text(spec: &GenerationSpec) -> String {
     let moved = spec.mounts.contains_key("models");
     let base = if moved { TRACKED } else { "ComfyUI" };
     format!(
         "# Made by comfy.\ncomfy:\n  base_path: {base}\n  configs: models/configs\n{}",
-        elsewhere_text(&spec.elsewhere)
+        extra_model_paths_text(&spec.external_model_dirs)
     )
 }
 
-fn elsewhere_text(shares: &BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>) -> String {
+fn extra_model_paths_text(shares: &BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>) -> String {
     let mut out = String::new();
     for (share, kinds) in shares {
         // No base_path: ComfyUI would expand `$` in it. Its own words could be a section's name,
@@ -192,7 +192,7 @@ mod tests {
             ),
             ("vae".to_string(), folders(&["/a"])),
         ]);
-        insta::assert_snapshot!(elsewhere_text(&BTreeMap::from([("on".to_string(), kinds)])), @r#"
+        insta::assert_snapshot!(extra_model_paths_text(&BTreeMap::from([("on".to_string(), kinds)])), @r#"
         "share.on":
           "loras": "/a/$HOME \"x\": [\n/a/\U000000FC\U00002028\\n"
           "vae": "/a"

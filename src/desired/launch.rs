@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::{GenSpec, InstancePaths};
+use super::{GenerationSpec, InstancePaths};
 use crate::manifest::NetworkSettings;
 use crate::plan::observed::ShareSpec;
 use crate::problem::{Problem, Result};
@@ -28,14 +28,18 @@ pub struct LaunchSpec {
     pub env: BTreeMap<String, String>,
     pub open_files: u64,
     /// Bytes of memory kept for the system.
-    pub reserve: u64,
+    #[serde(rename = "reserve")]
+    pub memory_reserve: u64,
     /// Serves the port for ComfyUI; no account has it.
-    pub front: u32,
+    #[serde(rename = "front")]
+    pub gateway_uid: u32,
     pub network: NetworkSettings,
     /// `allow_remote`: whoever reaches the address may try.
-    pub remote: bool,
+    #[serde(rename = "remote")]
+    pub allow_remote: bool,
     /// What the kernel lacks for the confinement ends the launch.
-    pub strict: bool,
+    #[serde(rename = "strict")]
+    pub require_confinement: bool,
     pub input: PathBuf,
     pub output: PathBuf,
     pub shares: Vec<ShareSpec>,
@@ -160,7 +164,7 @@ impl LaunchSpec {
     pub fn launch_command(
         &self,
         id: &str,
-        generation: &GenSpec,
+        generation: &GenerationSpec,
         known: &BTreeSet<String>,
         extra: &[String],
         ports: InnerPorts,
@@ -211,10 +215,10 @@ impl LaunchSpec {
         command.args = ["-s", "main.py"].map(String::from).into();
         // Memory is the graphics card's too; ComfyUI counts in gigabytes (comfy/cli_args.py). Who
         // passes it again means that.
-        if self.macos && self.reserve > 0 && known.contains("--reserve-vram") {
+        if self.macos && self.memory_reserve > 0 && known.contains("--reserve-vram") {
             command.args.extend([
                 "--reserve-vram".to_string(),
-                format!("{:.2}", self.reserve as f64 / f64::from(1 << 30)),
+                format!("{:.2}", self.memory_reserve as f64 / f64::from(1 << 30)),
             ]);
         }
         command.args.extend(self.args.iter().chain(extra).cloned());
@@ -268,13 +272,13 @@ impl LaunchSpec {
             command.args.push(flag.into());
         }
         command.env = self.process_environment(&state, &top);
-        self.way_out(ports.proxy, &mut command.env);
+        self.set_proxy_env(ports.proxy, &mut command.env);
         Ok(command)
     }
 
     /// Makes `command` load everything and end, beside a ComfyUI that may run: with files of its
     /// own.
-    pub fn only_load(&self, command: &mut LaunchCommand, known: &BTreeSet<String>, card: bool) {
+    pub fn import_check(&self, command: &mut LaunchCommand, known: &BTreeSet<String>, card: bool) {
         let state = self.paths.state_dir();
         // One group of flags, of which ComfyUI takes one (comfy/cli_args.py).
         let chosen = [
@@ -313,7 +317,7 @@ impl LaunchSpec {
     }
 
     /// What makes libraries use the proxy, and not try where nothing can be had.
-    fn way_out(&self, proxy: Option<u16>, env: &mut BTreeMap<String, String>) {
+    fn set_proxy_env(&self, proxy: Option<u16>, env: &mut BTreeMap<String, String>) {
         let mut set = |name: &str, value: String| drop(env.insert(name.into(), value));
         if let Some(port) = proxy {
             for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {

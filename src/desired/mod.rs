@@ -23,7 +23,7 @@ use crate::manifest::{
 use crate::plan::digest::TextDigest;
 use crate::problem::{Problem, Result};
 
-pub use generation::{GenSpec, LAYOUT, NodeSpec};
+pub use generation::{GenerationSpec, LAYOUT, NodeSpec};
 pub use paths::InstancePaths;
 pub use reserved_paths::VIEW_HINT;
 use reserved_paths::{PathChecks, ReservedPaths};
@@ -53,7 +53,7 @@ impl HostPlatform {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShareWish {
+pub struct DesiredShare {
     pub name: String,
     pub path: PathBuf,
     pub role: ShareRole,
@@ -63,7 +63,7 @@ pub struct ShareWish {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelWish {
+pub struct DesiredModel {
     pub share: Arc<str>,
     pub pin: Arc<ModelPin>,
 }
@@ -80,13 +80,13 @@ pub struct Desired {
     pub adopt: bool,
     pub platform: HostPlatform,
     pub paths: InstancePaths,
-    pub shares: Vec<ShareWish>,
+    pub shares: Vec<DesiredShare>,
     pub view: Option<PathBuf>,
     /// Without its virtual environment, which depends on the interpreter that is found.
-    pub code: GenSpec,
+    pub code: GenerationSpec,
     pub python: LockedPython,
     /// By the path in their share.
-    pub models: Table<ModelWish>,
+    pub models: Table<DesiredModel>,
     pub not_enforced: Vec<String>,
     /// sha256 of the two files.
     pub manifest_digest: TextDigest,
@@ -137,10 +137,10 @@ impl Desired {
         let paths = instance_paths(m, cx);
         let mut checks = PathChecks::new(m, cx, &paths);
         checks.prefix(&paths.prefix);
-        let shares: Vec<ShareWish> = m
+        let shares: Vec<DesiredShare> = m
             .shares
             .iter()
-            .map(|(name, s)| ShareWish {
+            .map(|(name, s)| DesiredShare {
                 name: name.clone(),
                 path: checks.share(name, s),
                 role: s.role.clone(),
@@ -295,7 +295,12 @@ fn instance_paths(m: &Manifest, cx: &MachineContext) -> InstancePaths {
 }
 
 /// The code as the lock pins it, without the virtual environment.
-fn generation(m: &Manifest, lock: &Lock, shares: &[ShareWish], state: PathBuf) -> GenSpec {
+fn generation(
+    m: &Manifest,
+    lock: &Lock,
+    shares: &[DesiredShare],
+    state: PathBuf,
+) -> GenerationSpec {
     let enabled = m.nodes.iter().filter(|(_, n)| n.enabled);
     let nodes = enabled.filter_map(|(name, n)| {
         let pin = lock.nodes.get(name)?.clone();
@@ -306,12 +311,12 @@ fn generation(m: &Manifest, lock: &Lock, shares: &[ShareWish], state: PathBuf) -
         let mount = s.role.mount_path().filter(|m| !m.starts_with("user/"))?;
         Some((mount.to_string(), s.path.clone()))
     });
-    GenSpec {
+    GenerationSpec {
         layout: LAYOUT,
         comfyui: lock.comfyui.clone(),
         nodes: nodes.collect(),
         mounts: mounts.collect(),
-        elsewhere: generation::elsewhere(shares),
+        external_model_dirs: generation::external_model_dirs(shares),
         state,
         writable: m.comfyui.writable.clone(),
         venv: None,
@@ -319,14 +324,14 @@ fn generation(m: &Manifest, lock: &Lock, shares: &[ShareWish], state: PathBuf) -
 }
 
 /// The models that both files name; both are sorted by path.
-fn models(m: &Manifest, lock: &Lock) -> Table<ModelWish> {
+fn models(m: &Manifest, lock: &Lock) -> Table<DesiredModel> {
     let mut pins = lock.models.iter().peekable();
     let wish = |(path, m): (&ByteString, &crate::manifest::ModelSettings)| {
         while pins.next_if(|(p, _)| *p < path).is_some() {}
         let (_, pin) = pins.next_if(|(p, _)| *p == path)?;
         Some((
             path.clone(),
-            ModelWish {
+            DesiredModel {
                 share: Arc::clone(&m.share),
                 pin: Arc::clone(pin),
             },

@@ -10,7 +10,7 @@ use super::{build, fs, shares};
 use crate::desired::launch::LaunchSpec;
 use crate::desired::system_files::ComfyProgram;
 use crate::desired::venv::{PythonInterpreter, VenvSpec};
-use crate::desired::{Desired, GenSpec, HostPlatform, InstancePaths, PrimaryUser};
+use crate::desired::{Desired, GenerationSpec, HostPlatform, InstancePaths, PrimaryUser};
 use crate::host::build::{interpreter, venv};
 use crate::host::models::verified_hashes::{self, Hashes};
 use crate::host::sealed::fingerprint;
@@ -21,8 +21,8 @@ use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::Look;
 use crate::plan::observed::{
-    EgressFilter, FsEntry, GenCheck, GroupAccount, SearchPermission, Seen, ShareSpec, ShareState,
-    TreeDifference, UnknownState, UserAccount,
+    EgressFilter, FsEntry, GenerationCheck, GroupAccount, SearchPermission, Seen, ShareSpec,
+    ShareState, TreeDifference, UnknownState, UserAccount,
 };
 use crate::problem::{Context, Problem, Result};
 
@@ -323,7 +323,7 @@ impl Look for HostMachine {
         })
     }
 
-    fn generation_spec(&self, paths: &InstancePaths, id: &str) -> Seen<Option<GenSpec>> {
+    fn generation_spec(&self, paths: &InstancePaths, id: &str) -> Seen<Option<GenerationSpec>> {
         let folder = paths.generation_dir(id);
         build::read_spec(&folder, id).map_err(|e| {
             let root_can = e.kind() == std::io::ErrorKind::PermissionDenied;
@@ -334,9 +334,9 @@ impl Look for HostMachine {
     fn check_generation(
         &self,
         paths: &InstancePaths,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
         ids: &AccountIds,
-    ) -> Seen<Option<GenCheck>> {
+    ) -> Seen<Option<GenerationCheck>> {
         let trees = paths.tree_listings_dir();
         GenerationChecker {
             cache: &self.cache,

@@ -71,7 +71,7 @@ pub fn plan_cron(o: &Observed, b: &mut PlanBuilder) {
             open.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", "),
         )])
     };
-    let steps = open.into_iter().map(|(_, file)| Step::Deny {
+    let steps = open.into_iter().map(|(_, file)| Step::DenyCronJobs {
         file,
         user: user.clone(),
     });
@@ -91,7 +91,7 @@ fn read_list(o: &Observed, b: &mut PlanBuilder, path: &Path) -> Seen<Option<Stri
 /// Takes comfy's lines out again.
 pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     for file in &i.inventory.denied {
-        let step = Step::Permit {
+        let step = Step::AllowCronJobs {
             file: file.clone(),
             user: i.d.sandbox.clone(),
         };

@@ -160,7 +160,7 @@ fn finish(o: &Observed, builder: PlanBuilder) -> Result<Plan> {
         interpreter: downloads.interpreter.filter(|_| prepares),
         models,
         library,
-        believed: assumed,
+        assumed,
         ..Plan::empty(d, o.ids)
     })
 }

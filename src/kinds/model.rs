@@ -11,7 +11,7 @@ use rayon::prelude::*;
 
 use super::builder::{Instance, Observed, PlanBuilder, Resource, attrs};
 use super::share::{ShareObservation, ShareUse};
-use crate::desired::ModelWish;
+use crate::desired::DesiredModel;
 use crate::ids::Address;
 use crate::lock::ModelPin;
 use crate::plan::model_summary::{ModelFetch, ModelFile, is_model};
@@ -43,7 +43,7 @@ pub fn plan_models(o: &Observed, b: &mut PlanBuilder) {
     let d = o.d;
     b.library.declared = d.models.len();
     // What could not be looked at is not as it should be.
-    b.library.left += d
+    b.library.skipped += d
         .models
         .values()
         .filter(|w| !seen.contains_key(&*w.share))
@@ -53,7 +53,7 @@ pub fn plan_models(o: &Observed, b: &mut PlanBuilder) {
         let mut there: HashMap<&str, &ModelFile> =
             HashMap::with_capacity(files.iter().map(Vec::len).sum());
         there.extend(files.iter().flatten().map(|f| (f.path.as_str(), f)));
-        let wanted: Vec<(&ByteString, &ModelWish)> = d
+        let wanted: Vec<(&ByteString, &DesiredModel)> = d
             .models
             .iter()
             .filter(|(_, w)| *w.share == *share)
@@ -135,7 +135,7 @@ fn plan_model(
     if let Some(f) =
         file.filter(|f| f.kind == FileType::File && f.size == pin.size && f.known.is_some())
     {
-        b.library.suspects.push(spec.path.join(&f.path));
+        b.library.mismatched.push(spec.path.join(&f.path));
     }
     if !spec.manage {
         let what = if file.is_some() {
@@ -143,7 +143,7 @@ fn plan_model(
         } else {
             "is not there"
         };
-        b.library.left += 1;
+        b.library.skipped += 1;
         b.warnings.push(format!(
             "model.{path} {what}; share {}: `manage = false`, so comfy leaves it alone",
             spec.name

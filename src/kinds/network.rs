@@ -27,11 +27,11 @@ pub fn plan_network(o: &Observed, b: &mut PlanBuilder) {
     let want = &o.launch.want;
     // What it is launched with now, with the new network alone: the rest is `run`'s.
     let step = have
-        .filter(|h| (&h.network, h.remote) != (&want.network, want.remote))
+        .filter(|h| (&h.network, h.allow_remote) != (&want.network, want.allow_remote))
         .map(|h| Step::WriteLaunch {
             spec: Box::new(LaunchSpec {
                 network: want.network.clone(),
-                remote: want.remote,
+                allow_remote: want.allow_remote,
                 ..h.clone()
             }),
         });
@@ -79,9 +79,9 @@ fn filtered(o: &Observed, mut r: Resource, is: EgressFilter, filter: bool) -> Re
     if differs {
         let record = record.clone();
         r = r.steps([if filter {
-            Step::SetFence { uid, record }
+            Step::InstallEgressFilter { uid, record }
         } else {
-            Step::RemoveFence { uid, record }
+            Step::RemoveEgressFilter { uid, record }
         }]);
         r = r.needs([
             Address::User(o.d.sandbox.clone()),
@@ -89,8 +89,8 @@ fn filtered(o: &Observed, mut r: Resource, is: EgressFilter, filter: bool) -> Re
         ]);
     }
     // A sandbox user that came back as somebody else.
-    if let Some(old) = o.inventory.fence.filter(|old| *old != uid) {
-        r = r.steps([Step::RemoveFence { uid: old, record }]);
+    if let Some(old) = o.inventory.egress_filter.filter(|old| *old != uid) {
+        r = r.steps([Step::RemoveEgressFilter { uid: old, record }]);
         if let Some(a) = r.have.as_mut() {
             a.insert("nftables for".into(), format!("uid {old}"));
         }
@@ -102,7 +102,7 @@ fn filtered(o: &Observed, mut r: Resource, is: EgressFilter, filter: bool) -> Re
 fn clients(have: Option<&LaunchSpec>, want: &LaunchSpec) -> Resource {
     let describe = |l: &LaunchSpec| {
         let mut a = attrs([("admits", clients_text(&l.network.clients))]);
-        if l.remote {
+        if l.allow_remote {
             a.insert(
                 "other machines".into(),
                 "may try (comfyui.allow_remote)".into(),
@@ -116,10 +116,10 @@ fn clients(have: Option<&LaunchSpec>, want: &LaunchSpec) -> Resource {
 
 /// Takes the egress filter away.
 pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
-    if let Some(uid) = i.inventory.fence {
+    if let Some(uid) = i.inventory.egress_filter {
         let record = i.d.paths.egress_filter_record();
         let have = attrs([("nftables", format!("uid {uid}"))]);
-        let step = Step::RemoveFence { uid, record };
+        let step = Step::RemoveEgressFilter { uid, record };
         b.add(Resource::removed(egress_address(), have, step));
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Removal;
 use super::builder::{Instance, Observed, PlanBuilder, RealPaths, Resource, attrs};
-use crate::desired::{Desired, ShareWish};
+use crate::desired::{Desired, DesiredShare};
 use crate::ids::Address;
 use crate::manifest::{IsolationMode, ShareRole};
 use crate::plan::ids::AccountIds;
@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 /// A share of comfy.toml and what was seen of it.
 pub struct ShareObservation<'a> {
-    pub wish: &'a ShareWish,
+    pub wish: &'a DesiredShare,
     pub seen: Seen<ShareUse>,
 }
 
@@ -43,7 +43,7 @@ pub fn observe<'a>(i: &Instance<'a>, real: &RealPaths) -> Vec<ShareObservation<'
 
 fn observe_one(
     i: &Instance,
-    wish: &ShareWish,
+    wish: &DesiredShare,
     path: Seen<PathBuf>,
     home: &Seen<PathBuf>,
 ) -> Seen<ShareUse> {
@@ -88,7 +88,7 @@ pub fn plan_shares(o: &Observed, b: &mut PlanBuilder) {
 }
 
 /// The share as data that can be checked and repaired.
-pub fn share_spec(d: &Desired, ids: AccountIds, wish: &ShareWish) -> ShareSpec {
+pub fn share_spec(d: &Desired, ids: AccountIds, wish: &DesiredShare) -> ShareSpec {
     ShareSpec {
         name: wish.name.clone(),
         path: wish.path.clone(),
@@ -167,7 +167,7 @@ fn plan_share(o: &Observed, b: &mut PlanBuilder, share: &ShareObservation) {
 fn warn_of_missing_folders(
     o: &Observed,
     b: &mut PlanBuilder,
-    wish: &ShareWish,
+    wish: &DesiredShare,
     spec: &ShareSpec,
     seen: Option<&ShareState>,
 ) {
@@ -197,7 +197,7 @@ fn make(spec: &ShareSpec, created: bool, was_gid: u32, was_mode: u32) -> Step {
     }
 }
 
-fn wanted(i: &Instance, wish: &ShareWish, spec: &ShareSpec) -> Attrs {
+fn wanted(i: &Instance, wish: &DesiredShare, spec: &ShareSpec) -> Attrs {
     let mut want = attrs([("path", spec.path.display().to_string())]);
     if spec.modes {
         want.extend(attrs([
@@ -246,7 +246,7 @@ fn compared(i: &Instance, spec: &ShareSpec, s: &ShareState, want: &Attrs) -> (At
             .map(|(what, n)| count_phrase(*n, what))
             .collect();
         is.insert("entries".into(), off.join("; "));
-        steps.push(Step::MendShare {
+        steps.push(Step::RepairShare {
             spec: Box::new(spec.clone()),
         });
     }

@@ -87,8 +87,8 @@ pub struct Plan {
     #[serde(default)]
     pub library: ModelSummary,
     /// Root's own plan may have more to say.
-    #[serde(default)]
-    pub believed: bool,
+    #[serde(default, rename = "believed")]
+    pub assumed: bool,
 }
 
 /// Python packages to fetch.
@@ -175,7 +175,7 @@ impl Plan {
     pub fn plan_digest(&self) -> String {
         let shared = Plan {
             library: ModelSummary::default(),
-            believed: false,
+            assumed: false,
             ..self.clone()
         };
         let text = serde_json::to_string(&shared).unwrap_or_default();

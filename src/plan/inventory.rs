@@ -24,7 +24,8 @@ pub struct Inventory {
     /// By path: a share that moves is released where it was.
     pub shares: BTreeMap<PathBuf, SharedFolder>,
     /// The uid that nftables has rules of comfy's for.
-    pub fence: Option<u32>,
+    #[serde(rename = "fence")]
+    pub egress_filter: Option<u32>,
     /// The uids that build for the instance and serve its port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uids: Option<(u32, u32)>,
@@ -70,8 +71,8 @@ impl Inventory {
             Step::AddMember { user, group } => drop(self.members.insert(format!("{user}:{group}"))),
             Step::GrantSearch { folder, .. } => drop(self.traverse.insert(folder.clone())),
             // One of an older uid is removed in the same plan, before.
-            Step::SetFence { uid, .. } => self.fence = Some(*uid),
-            Step::Deny { file, .. } => drop(self.denied.insert(file.clone())),
+            Step::InstallEgressFilter { uid, .. } => self.egress_filter = Some(*uid),
+            Step::DenyCronJobs { file, .. } => drop(self.denied.insert(file.clone())),
             Step::WriteSystemFile { file } => {
                 drop(self.system.insert(file.path.clone(), file.text.clone()))
             }
@@ -104,15 +105,15 @@ impl Inventory {
             | Step::ClaimIds { .. }
             | Step::ChangeUser { .. }
             | Step::DeleteUser { .. }
-            | Step::Permit { .. }
+            | Step::AllowCronJobs { .. }
             | Step::RemoveMember { .. }
             | Step::MakeDir { .. }
             | Step::RevokeSearch { .. }
-            | Step::MendShare { .. }
+            | Step::RepairShare { .. }
             | Step::ReleaseShare { .. }
             | Step::PlaceModel { .. }
             | Step::RemoveLink { .. }
-            | Step::RemoveFence { .. }
+            | Step::RemoveEgressFilter { .. }
             | Step::WriteLaunch { .. }
             | Step::InstallLauncher { .. }
             | Step::RemoveLauncher { .. }
@@ -139,10 +140,12 @@ impl Inventory {
                 self.members.remove(&format!("{user}:{group}"));
             }
             Step::RevokeSearch { folder, .. } => drop(self.traverse.remove(folder)),
-            Step::Permit { file, .. } => drop(self.denied.remove(file)),
+            Step::AllowCronJobs { file, .. } => drop(self.denied.remove(file)),
             Step::RemoveSystemFile { path, .. } => drop(self.system.remove(path)),
             Step::RemoveLink { path, .. } => drop(self.links.remove(path)),
-            Step::RemoveFence { uid, .. } if self.fence == Some(*uid) => self.fence = None,
+            Step::RemoveEgressFilter { uid, .. } if self.egress_filter == Some(*uid) => {
+                self.egress_filter = None
+            }
             Step::Switch { id } => {
                 self.live.retain(|l| l != id);
                 self.live.push(id.clone());
@@ -162,15 +165,15 @@ impl Inventory {
             | Step::ChangeUser { .. }
             | Step::DeleteUser { .. }
             | Step::AddMember { .. }
-            | Step::Deny { .. }
+            | Step::DenyCronJobs { .. }
             | Step::MakeDir { .. }
             | Step::GrantSearch { .. }
             | Step::MakeShare { .. }
-            | Step::MendShare { .. }
+            | Step::RepairShare { .. }
             | Step::PlaceModel { .. }
             | Step::SetLink { .. }
-            | Step::SetFence { .. }
-            | Step::RemoveFence { .. }
+            | Step::InstallEgressFilter { .. }
+            | Step::RemoveEgressFilter { .. }
             | Step::WriteLaunch { .. }
             | Step::InstallLauncher { .. }
             | Step::RemoveLauncher { .. }

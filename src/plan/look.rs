@@ -7,14 +7,14 @@ use std::path::Path;
 use super::ids::AccountIds;
 use super::inventory::Inventory;
 use super::observed::{
-    EgressFilter, FsEntry, GenCheck, GroupAccount, SearchPermission, Seen, ShareSpec, ShareState,
-    TreeDifference, UserAccount,
+    EgressFilter, FsEntry, GenerationCheck, GroupAccount, SearchPermission, Seen, ShareSpec,
+    ShareState, TreeDifference, UserAccount,
 };
 use super::step::Step;
 use crate::desired::launch::LaunchSpec;
 use crate::desired::system_files::ComfyProgram;
 use crate::desired::venv::{PythonInterpreter, VenvSpec};
-use crate::desired::{Desired, GenSpec, InstancePaths};
+use crate::desired::{Desired, GenerationSpec, InstancePaths};
 use crate::problem::Result;
 
 /// Reads the machine. No method may change anything.
@@ -52,13 +52,13 @@ pub trait Look: Sync {
     /// `models`: every file is told too.
     fn check_share(&self, spec: &ShareSpec, models: bool) -> Seen<Option<ShareState>>;
     /// The description of the generation at `id`, if it is there and is what its name says.
-    fn generation_spec(&self, paths: &InstancePaths, id: &str) -> Seen<Option<GenSpec>>;
+    fn generation_spec(&self, paths: &InstancePaths, id: &str) -> Seen<Option<GenerationSpec>>;
     fn check_generation(
         &self,
         paths: &InstancePaths,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
         ids: &AccountIds,
-    ) -> Seen<Option<GenCheck>>;
+    ) -> Seen<Option<GenerationCheck>>;
     /// A Python of this minor version that the sandbox user can reach; `Ok(Err)` says why there is
     /// none.
     fn find_interpreter(

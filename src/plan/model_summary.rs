@@ -65,12 +65,13 @@ pub struct ModelSummary {
     pub names: Vec<String>,
     /// Declared ones that are not there or something else in a share that comfy leaves alone, or in
     /// one that could not be looked at.
-    #[serde(default)]
-    pub left: usize,
+    #[serde(default, rename = "left")]
+    pub skipped: usize,
     /// Declared ones of the right size whose bytes nobody has compared since they last changed.
     pub unverified: usize,
     /// Files of the right size that were read, and are something else.
-    pub suspects: Vec<PathBuf>,
+    #[serde(rename = "suspects")]
+    pub mismatched: Vec<PathBuf>,
 }
 
 pub use crate::manifest::names::is_model;

@@ -200,13 +200,13 @@ impl DifferenceKind {
 
 /// A generation on the disk, part by part (`comfyui`, `node.NAME`): nothing listed means intact.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct GenCheck {
+pub struct GenerationCheck {
     pub findings: BTreeMap<String, Vec<TreeDifference>>,
     /// Entries of custom_nodes/ that the lock does not name.
     pub foreign: Vec<String>,
 }
 
-impl GenCheck {
+impl GenerationCheck {
     pub fn is_intact(&self) -> bool {
         self.findings.values().all(Vec::is_empty) && self.foreign.is_empty()
     }

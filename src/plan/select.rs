@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::change::Change;
-use crate::desired::GenSpec;
+use crate::desired::GenerationSpec;
 use crate::ids::{Address, Family};
 use crate::problem::{Problem, Result};
 use crate::text::{did_you_mean, escape_text};
@@ -137,8 +137,9 @@ impl ResourceSelection {
     }
 
     /// Whether some of the code or its packages is selected, rather than its links alone.
-    pub fn touches_code(&self, live: Option<&GenSpec>, wish: &GenSpec) -> bool {
-        let node = |spec: &GenSpec| spec.nodes.keys().any(|n| self.selects(&Address::node(n)));
+    pub fn touches_code(&self, live: Option<&GenerationSpec>, wish: &GenerationSpec) -> bool {
+        let node =
+            |spec: &GenerationSpec| spec.nodes.keys().any(|n| self.selects(&Address::node(n)));
         self.selects(&Address::COMFYUI)
             || self.selects(&Address::Python)
             || node(wish)
@@ -157,7 +158,11 @@ impl ResourceSelection {
 
     /// The generation to aim at: what is selected from the wish, the rest as it is live. `None`:
     /// leave the code alone.
-    pub fn target_generation(&self, live: Option<&GenSpec>, wish: &GenSpec) -> Option<GenSpec> {
+    pub fn target_generation(
+        &self,
+        live: Option<&GenerationSpec>,
+        wish: &GenerationSpec,
+    ) -> Option<GenerationSpec> {
         if self.is_all() {
             return Some(wish.clone());
         }
@@ -182,7 +187,7 @@ impl ResourceSelection {
         }
         if core || self.has_shares() {
             target.mounts = wish.mounts.clone();
-            target.elsewhere = wish.elsewhere.clone();
+            target.external_model_dirs = wish.external_model_dirs.clone();
         }
         // Code that moves may need packages that moved with it.
         if code {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::model_summary::ModelFetch;
 use super::observed::ShareSpec;
-use crate::desired::GenSpec;
+use crate::desired::GenerationSpec;
 use crate::desired::launch::LaunchSpec;
 use crate::desired::system_files::{FileKind, SystemFile};
 use crate::desired::venv::VenvSpec;
@@ -17,7 +17,7 @@ pub enum Step {
     /// Fetch, unpack and seal a whole generation in staging; unchanged files are linked from
     /// `reuse`.
     BuildGeneration {
-        spec: Box<GenSpec>,
+        spec: Box<GenerationSpec>,
         reuse: Vec<GenerationId>,
     },
 
@@ -73,12 +73,14 @@ pub enum Step {
         group: String,
     },
     /// One more line in a list of who may have no jobs.
-    Deny {
+    #[serde(rename = "deny")]
+    DenyCronJobs {
         file: PathBuf,
         user: String,
     },
     /// Takes it out again.
-    Permit {
+    #[serde(rename = "permit")]
+    AllowCronJobs {
         file: PathBuf,
         user: String,
     },
@@ -116,7 +118,8 @@ pub enum Step {
         was_mode: u32,
     },
     /// Every entry below a share that is off, and only those.
-    MendShare {
+    #[serde(rename = "mend_share")]
+    RepairShare {
         spec: Box<ShareSpec>,
     },
     /// Takes comfy's group off again.
@@ -152,11 +155,13 @@ pub enum Step {
     },
 
     /// Has nftables refuse what this uid sends outside of a launch; `record` says in which boot.
-    SetFence {
+    #[serde(rename = "set_fence")]
+    InstallEgressFilter {
         uid: u32,
         record: PathBuf,
     },
-    RemoveFence {
+    #[serde(rename = "remove_fence")]
+    RemoveEgressFilter {
         uid: u32,
         record: PathBuf,
     },

@@ -11,7 +11,9 @@ use std::sync::Mutex;
 use crate::desired::launch::LaunchSpec;
 use crate::desired::system_files::ComfyProgram;
 use crate::desired::venv::{PythonInterpreter, VenvSpec};
-use crate::desired::{Desired, GenSpec, HostPlatform, InstancePaths, MachineContext, PrimaryUser};
+use crate::desired::{
+    Desired, GenerationSpec, HostPlatform, InstancePaths, MachineContext, PrimaryUser,
+};
 use crate::ids::{GenerationId, VenvId};
 use crate::lock::{Lock, ModelPin, RepositoryPin, Sha256Digest};
 use crate::manifest::Manifest;
@@ -20,8 +22,8 @@ use crate::plan::inventory::Inventory;
 use crate::plan::look::{Act, Look};
 use crate::plan::model_summary::ModelFile;
 use crate::plan::observed::{
-    EgressFilter, FileType, FsEntry, GenCheck, GroupAccount, SearchPermission, Seen, ShareSpec,
-    ShareState, TreeDifference, UserAccount,
+    EgressFilter, FileType, FsEntry, GenerationCheck, GroupAccount, SearchPermission, Seen,
+    ShareSpec, ShareState, TreeDifference, UserAccount,
 };
 use crate::plan::select::ResourceSelection;
 use crate::plan::{execute, share_rules};
@@ -37,8 +39,8 @@ pub struct MachineState {
     pub nodes: BTreeMap<PathBuf, FsEntry>,
     /// Folders with a search-only entry for that uid.
     pub entries: BTreeSet<(PathBuf, u32)>,
-    pub gens: BTreeMap<GenerationId, (GenSpec, GenCheck)>,
-    pub staged: BTreeMap<GenerationId, GenSpec>,
+    pub gens: BTreeMap<GenerationId, (GenerationSpec, GenerationCheck)>,
+    pub staged: BTreeMap<GenerationId, GenerationSpec>,
     pub venvs: BTreeMap<VenvId, Vec<TreeDifference>>,
     pub staged_venvs: BTreeSet<VenvId>,
     /// False: the system has none that fits.
@@ -308,15 +310,15 @@ impl Look for MemoryHost {
             Some(share)
         }))
     }
-    fn generation_spec(&self, _: &InstancePaths, id: &str) -> Seen<Option<GenSpec>> {
+    fn generation_spec(&self, _: &InstancePaths, id: &str) -> Seen<Option<GenerationSpec>> {
         Ok(self.with(|s| s.gens.get(id).map(|(g, _)| g.clone())))
     }
     fn check_generation(
         &self,
         _: &InstancePaths,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
         _: &AccountIds,
-    ) -> Seen<Option<GenCheck>> {
+    ) -> Seen<Option<GenerationCheck>> {
         Ok(self.with(|s| s.gens.get(&spec.id()).map(|(_, c)| c.clone())))
     }
     fn find_interpreter(

@@ -395,10 +395,10 @@ fn a_kept_wheel_is_hashed_at_each_use() {
 
 /// The environment as comfy made it before: under another name, with a list by what RECORDs said.
 fn as_older_comfy_made_it(w: &World) {
-    use comfy::desired::GenSpec;
+    use comfy::desired::GenerationSpec;
     let link = fs::read_link(base(w).join("current")).unwrap();
     let generation = base(w).join(&link);
-    let mut spec: GenSpec =
+    let mut spec: GenerationSpec =
         serde_json::from_slice(&fs::read(generation.join("generation.json")).unwrap()).unwrap();
     let (is, records) = (spec.venv.clone().unwrap(), base(w).join("records"));
     let was = spec.venv.as_mut().unwrap();

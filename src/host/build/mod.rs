@@ -15,7 +15,7 @@ use nix::fcntl::AtFlags;
 use super::fs::{open_dir, open_parent};
 use super::git::NetEnv;
 use crate::desired::generation_layout::{self, GenerationLayout};
-use crate::desired::{GenSpec, InstancePaths};
+use crate::desired::{GenerationSpec, InstancePaths};
 use crate::host::build::bytecode::BytecodeList;
 use crate::host::build::process::JobLimits;
 use crate::host::build::work::{BuildWork, TreeRequest, TreesRequest};
@@ -56,7 +56,11 @@ impl GenerationBuilder<'_> {
     ///
     /// # Errors
     /// What could not be fetched, unpacked, verified or written; staging is then as it was.
-    pub fn build_generation(&mut self, spec: &GenSpec, reuse: &[GenerationId]) -> Result<()> {
+    pub fn build_generation(
+        &mut self,
+        spec: &GenerationSpec,
+        reuse: &[GenerationId],
+    ) -> Result<()> {
         let staged = self.paths.staged_generation(&spec.id());
         self.in_job(&staged, |b, job| {
             b.assemble_generation(spec, reuse, job, &staged)
@@ -247,7 +251,7 @@ impl GenerationBuilder<'_> {
 
     fn assemble_generation(
         &mut self,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
         reuse: &[GenerationId],
         job: &Path,
         staged: &Path,
@@ -366,7 +370,7 @@ impl GenerationBuilder<'_> {
     /// are the same.
     fn compile_generation(
         &mut self,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
         staged: &Path,
         listings: &BTreeMap<String, TreeListing>,
         reuse: &[GenerationId],
@@ -477,7 +481,7 @@ impl GenerationBuilder<'_> {
 
     fn lay_out(
         &self,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
         staged: &Path,
         listings: &BTreeMap<String, TreeListing>,
         fetched: &BTreeSet<String>,
@@ -603,7 +607,7 @@ fn is_free(staged: &Path, target: &Path) -> std::io::Result<bool> {
 }
 
 /// Code stays sealed: a `writable` path that holds some is refused before anything is laid out.
-fn no_writable_code(spec: &GenSpec, listings: &BTreeMap<String, TreeListing>) -> Result<()> {
+fn no_writable_code(spec: &GenerationSpec, listings: &BTreeMap<String, TreeListing>) -> Result<()> {
     let mut problems = Vec::new();
     for (part, w) in spec.writable() {
         let Some(listing) = listings.get(&part.to_string()) else {
@@ -668,7 +672,7 @@ pub fn link_file(from: &Path, to: &Path) -> std::io::Result<()> {
 ///
 /// # Errors
 /// It cannot be read, so that nobody knows whether it is there.
-pub fn read_spec(folder: &Path, id: &str) -> std::io::Result<Option<GenSpec>> {
+pub fn read_spec(folder: &Path, id: &str) -> std::io::Result<Option<GenerationSpec>> {
     use std::io::ErrorKind;
     let text = match std::fs::read(folder.join(generation_layout::SPEC)) {
         Ok(text) => text,
@@ -677,7 +681,7 @@ pub fn read_spec(folder: &Path, id: &str) -> std::io::Result<Option<GenSpec>> {
         }
         Err(e) => return Err(e),
     };
-    let spec = serde_json::from_slice::<GenSpec>(&text).ok();
+    let spec = serde_json::from_slice::<GenerationSpec>(&text).ok();
     Ok(spec.filter(|spec| *spec.id() == *id))
 }
 

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 use super::list_tree::{FoundEntry, list_tree};
 use super::stat_cache::{StatCache, now_ns};
 use super::verification::{SealedTree, VerificationCache};
-use crate::desired::GenSpec;
+use crate::desired::GenerationSpec;
 use crate::desired::generation_layout::{
     GenerationLayout, MODEL_PATHS, SPEC, TRACKED, TreePlace, is_within, model_paths_text, spec_text,
 };
@@ -24,7 +24,7 @@ use crate::host::build::bytecode::BytecodeList;
 use crate::host::fs::open_dir;
 use crate::lock::RepositoryPin;
 use crate::plan::observed::{
-    DifferenceKind, FileType, GenCheck, Seen, TreeDifference, UnknownState,
+    DifferenceKind, FileType, GenerationCheck, Seen, TreeDifference, UnknownState,
 };
 use crate::tree::{EntryMode, ObjectHasher, ObjectId, TreeEntry, TreeListing, blob_id};
 
@@ -44,20 +44,24 @@ pub struct GenerationChecker<'a> {
 
 impl GenerationChecker<'_> {
     /// The bytecode that a generation should hold.
-    fn expected_bytecode(&self, spec: &GenSpec) -> BytecodeList {
+    fn expected_bytecode(&self, spec: &GenerationSpec) -> BytecodeList {
         // Beside the folder of listings: `Paths::bytecode`.
         let records = self.trees.parent().unwrap_or(Path::new("/"));
         BytecodeList::load(&records.join(format!("bytecode-{}.json", spec.id())))
     }
 
     /// What is off in the generation at `folder`; `None` if there is none.
-    pub fn check_generation(&self, folder: &Path, spec: &GenSpec) -> Seen<Option<GenCheck>> {
+    pub fn check_generation(
+        &self,
+        folder: &Path,
+        spec: &GenerationSpec,
+    ) -> Seen<Option<GenerationCheck>> {
         let Some(sealed) = SealedTree::open(folder, spec.id().to_string(), self.uid, self.gid)?
         else {
             return Ok(None);
         };
         if sealed.is_unchanged(self.readings)? {
-            return Ok(Some(GenCheck::default()));
+            return Ok(Some(GenerationCheck::default()));
         }
         let (found, empty) = list_tree(&sealed.fd, folder)?;
         let ids = self.content_ids(&sealed.fd, &found)?;
@@ -167,7 +171,7 @@ pub fn hash_file(mut file: std::fs::File) -> std::io::Result<ObjectId> {
 
 struct TreeComparison<'a> {
     checker: &'a GenerationChecker<'a>,
-    spec: &'a GenSpec,
+    spec: &'a GenerationSpec,
     layout: GenerationLayout<'a>,
     links: BTreeMap<String, PathBuf>,
     found_links: BTreeSet<String>,
@@ -176,11 +180,11 @@ struct TreeComparison<'a> {
     listings: BTreeMap<String, TreeListing>,
     /// Entries of custom_nodes/ that are there and no node of the lock.
     tops: BTreeSet<String>,
-    check: GenCheck,
+    check: GenerationCheck,
 }
 
 impl<'a> TreeComparison<'a> {
-    fn new(checker: &'a GenerationChecker<'a>, spec: &'a GenSpec) -> Self {
+    fn new(checker: &'a GenerationChecker<'a>, spec: &'a GenerationSpec) -> Self {
         let layout = GenerationLayout::new(spec);
         let links = layout.comfy_links();
         TreeComparison {
@@ -193,7 +197,7 @@ impl<'a> TreeComparison<'a> {
             bytecode: checker.expected_bytecode(spec),
             listings: BTreeMap::new(),
             tops: BTreeSet::new(),
-            check: GenCheck::default(),
+            check: GenerationCheck::default(),
         }
     }
 
@@ -385,7 +389,7 @@ impl<'a> TreeComparison<'a> {
         }
     }
 
-    fn finish(mut self) -> GenCheck {
+    fn finish(mut self) -> GenerationCheck {
         let missing: Vec<String> = self
             .links
             .keys()
@@ -591,7 +595,7 @@ impl GenerationChecker<'_> {
     pub fn good_files(
         &self,
         folder: &Path,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
     ) -> Vec<(String, String, TreeEntry, String)> {
         let Ok(fd) = open_dir(folder) else {
             return Vec::new();

@@ -1,6 +1,6 @@
 //! What `current` says of the code that is live.
 
-use crate::desired::{GenSpec, InstancePaths};
+use crate::desired::{GenerationSpec, InstancePaths};
 use crate::ids::GenerationId;
 use crate::plan::look::Look;
 use crate::plan::observed::{FileType, Seen};
@@ -14,7 +14,7 @@ pub enum LiveState {
     /// It leads elsewhere than to a generation.
     Elsewhere(String),
     /// It names a generation; no description where there is none, or it is another one's.
-    Generation(GenerationId, Option<Box<GenSpec>>),
+    Generation(GenerationId, Option<Box<GenerationSpec>>),
 }
 
 impl LiveState {
@@ -44,7 +44,7 @@ impl LiveState {
     }
 
     /// The description of the generation that is live.
-    pub fn spec(&self) -> Option<&GenSpec> {
+    pub fn spec(&self) -> Option<&GenerationSpec> {
         match self {
             LiveState::Generation(_, spec) => spec.as_deref(),
             _ => None,

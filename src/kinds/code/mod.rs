@@ -8,7 +8,7 @@ mod steps;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::builder::{Observed, PlanBuilder, Resource, attrs};
-use crate::desired::GenSpec;
+use crate::desired::GenerationSpec;
 use crate::ids::{Address, Part};
 use crate::lock::RepositoryPin;
 use crate::plan::observed::TreeDifference;
@@ -78,7 +78,7 @@ struct Comparison<'a> {
     target: &'a TargetGeneration,
     python: Option<super::python::PythonChange>,
     /// What is there now. With no readable live generation, what is there of the wanted one is.
-    present: Option<&'a GenSpec>,
+    present: Option<&'a GenerationSpec>,
 }
 
 impl<'a> Comparison<'a> {
@@ -100,7 +100,7 @@ impl<'a> Comparison<'a> {
     }
 
     fn parts(&self) -> BTreeSet<Part> {
-        let present = self.present.into_iter().flat_map(GenSpec::parts);
+        let present = self.present.into_iter().flat_map(GenerationSpec::parts);
         self.target.spec.parts().chain(present).collect()
     }
 
@@ -117,7 +117,7 @@ impl<'a> Comparison<'a> {
             Some(c) if core => &c.foreign,
             _ => &[],
         };
-        let of = |spec: &GenSpec| spec.pin_of(part).map(|p| describe(p, spec, part));
+        let of = |spec: &GenerationSpec| spec.pin_of(part).map(|p| describe(p, spec, part));
         let (mut want, mut have) = (of(&self.target.spec), self.present.and_then(of));
         if core {
             let target = self.target.id.relative_path();
@@ -177,7 +177,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-fn describe(pin: &RepositoryPin, spec: &GenSpec, part: &Part) -> Attrs {
+fn describe(pin: &RepositoryPin, spec: &GenerationSpec, part: &Part) -> Attrs {
     let mut a = attrs([
         ("commit", pin.commit.to_string()),
         ("tree", pin.tree.to_string()),
@@ -197,7 +197,7 @@ fn describe(pin: &RepositoryPin, spec: &GenSpec, part: &Part) -> Attrs {
                 .map(|(mount, path)| (format!("mount {mount}"), path.display().to_string())),
         );
         let mut folders: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (share, kind, folder) in spec.elsewhere() {
+        for (share, kind, folder) in spec.external_model_dirs() {
             let all = folders.entry(format!("models {share} {kind}")).or_default();
             all.push(folder.display().to_string());
         }

@@ -2,11 +2,11 @@
 
 use super::live::LiveState;
 use crate::desired::venv::VenvSpec;
-use crate::desired::{Desired, GenSpec};
+use crate::desired::{Desired, GenerationSpec};
 use crate::ids::GenerationId;
 use crate::plan::ids::AccountIds;
 use crate::plan::look::Look;
-use crate::plan::observed::{GenCheck, Seen, TreeDifference};
+use crate::plan::observed::{GenerationCheck, Seen, TreeDifference};
 use crate::plan::select::ResourceSelection;
 
 /// What was seen of the code.
@@ -28,11 +28,11 @@ pub enum CodeTarget {
 /// The wanted generation, and what there is of it.
 pub struct TargetGeneration {
     pub id: GenerationId,
-    pub spec: GenSpec,
+    pub spec: GenerationSpec,
     /// None: it is not built yet.
-    pub check: Option<GenCheck>,
+    pub check: Option<GenerationCheck>,
     /// Of the generation that is live now, if it is another.
-    pub live_check: Option<GenCheck>,
+    pub live_check: Option<GenerationCheck>,
     /// What is off in the wanted virtual environment; `None`: there is none.
     pub venv: Option<Vec<TreeDifference>>,
     /// The interpreter that comfy has to have of its own for it, by version, and what is off with
@@ -43,7 +43,7 @@ pub struct TargetGeneration {
 impl TargetGeneration {
     /// Whether it is there, and as it should be.
     pub fn is_intact(&self) -> bool {
-        self.check.as_ref().is_some_and(GenCheck::is_intact)
+        self.check.as_ref().is_some_and(GenerationCheck::is_intact)
     }
 }
 
@@ -78,7 +78,9 @@ fn observe_target(
     let Some(spec) = only.target_generation(live.spec(), &wish) else {
         return Ok(CodeTarget::Unselected);
     };
-    let same_links = |l: &GenSpec| l.mounts == spec.mounts && l.elsewhere == spec.elsewhere;
+    let same_links = |l: &GenerationSpec| {
+        l.mounts == spec.mounts && l.external_model_dirs == spec.external_model_dirs
+    };
     if !selected && live.spec().is_none_or(same_links) {
         return Ok(CodeTarget::Unselected);
     }
