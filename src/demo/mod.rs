@@ -41,7 +41,7 @@ pub fn run(wish: &DemoOptions) -> Result<()> {
         Err(p) if !p.is_interrupted() => {
             return told.map_err(|p| {
                 p.with_hint(format!(
-                    "everything is still there to look at: {}",
+                    "everything is kept for you to look at: {}",
                     place.dir.display()
                 ))
             });
@@ -52,7 +52,7 @@ pub fn run(wish: &DemoOptions) -> Result<()> {
             place.remove()?;
             if told.is_ok() {
                 render::print_stdout(&format!(
-                    "Deleted {} (--keep leaves it there).",
+                    "Deleted {} (--keep keeps it).",
                     place.dir.display()
                 ));
             }

@@ -84,7 +84,7 @@ impl DemoFolder {
     /// What to type to play with what was left.
     pub fn say_how_to_go_on(&self) {
         render::print_stdout(&format!(
-            "Everything is in {}. To go on there:",
+            "Everything is in {}. To continue there:",
             self.dir.display()
         ));
         render::print_stdout(&format!(
@@ -120,7 +120,7 @@ fn ensure_empty(dir: &Path) -> Result<PathBuf> {
     let mut entries = std::fs::read_dir(dir).with_context(|| format!("read {shown}"))?;
     if entries.next().is_some() {
         return Err(Problem::new(format!("{shown} is not empty"))
-            .with_hint("name a folder that is empty, or not there yet"));
+            .with_hint("name a folder that is empty, or does not exist yet"));
     }
     let dir = dir
         .canonicalize()

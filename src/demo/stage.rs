@@ -81,9 +81,9 @@ impl<'a> DemoTerminal<'a> {
             words
                 .iter()
                 .find(|w| !bare.contains(**w))
-                .map(|w| format!("it did not say \"{w}\""))
+                .map(|w| format!("it did not print \"{w}\""))
         } else {
-            Some(format!("exit code {is}, where {code} was due"))
+            Some(format!("exit code {is}, but {code} was expected"))
         };
         if let Some(fault) = fault {
             render::print_stdout(text.trim_end());
@@ -158,7 +158,7 @@ impl<'a> DemoTerminal<'a> {
         if status.code() == Some(i32::from(EXIT_INTERRUPTED)) {
             Ok(answer)
         } else {
-            Err(failed(format!("it ended with {status}")))
+            Err(failed(format!("it exited with {status}")))
         }
     }
 

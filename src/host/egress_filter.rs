@@ -108,7 +108,7 @@ pub fn install_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result
 /// # Errors
 /// nft refuses.
 pub fn remove_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result<()> {
-    let what = || format!("take away what nftables refuses uid {uid}");
+    let what = || format!("remove the nftables rules for uid {uid}");
     if let Some(nft) = nft_path() {
         let t = table_name(uid);
         let out = run

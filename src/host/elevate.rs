@@ -53,8 +53,8 @@ fn passwordless_launcher(paths: &InstancePaths) -> Option<PathBuf> {
         return Some(path);
     }
     crate::render::print_note(
-        "The launcher is of another comfy, so sudo may ask for your password: `comfy apply` brings \
-         this one.",
+        "The launcher is another version of comfy, so sudo may ask for your password: `comfy \
+            apply` installs this one.",
     );
     None
 }
@@ -81,7 +81,7 @@ pub fn start_role(role: Role, isolated: bool) -> Result<RoleProcess> {
     start_program(&own, &[role.subcommand()], isolated)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that elevates")]
+#[expect(clippy::disallowed_methods, reason = "the only place that elevates")]
 fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleProcess> {
     let mut command = if !isolated || nix::unistd::geteuid().is_root() {
         let mut c = Command::new(own);
@@ -104,7 +104,7 @@ fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleP
             "/opt/homebrew/bin/sudo",
         ])
         .ok_or_else(|| {
-            Problem::new("this needs root, and sudo is not on this machine")
+            Problem::new("this needs root, but sudo is not installed")
                 .with_hint("run the same command as root")
         })?;
         let mut c = Command::new(sudo);
@@ -123,7 +123,7 @@ fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleP
 /// is not asked twice.
 #[expect(
     clippy::disallowed_methods,
-    reason = "comfy itself, which goes on in another role"
+    reason = "comfy itself, which continues in another role"
 )]
 pub fn become_launcher() -> Problem {
     use std::os::unix::process::CommandExt;

@@ -35,7 +35,10 @@ const NET_VARS: &[&str] = &[
 ];
 
 /// A variable that is set and not empty.
-#[expect(clippy::disallowed_methods, reason = "the fence's one gate")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only place that reads the environment"
+)]
 pub fn var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
@@ -79,10 +82,10 @@ pub fn model_hubs() -> Result<ModelHubs> {
         match crate::manifest::model_source(&format!("{text}/")) {
             Ok(()) if text.starts_with("http") => Ok(text),
             _ => Err(Problem::new(format!(
-                "{name}: `{}` is no https:// address",
+                "{name}: `{}` is not an https:// address",
                 crate::text::escape_text(&text)
             ))
-            .with_hint("http:// goes to this machine only")),
+            .with_hint("http:// is allowed only for this machine")),
         }
     };
     let file = var("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| {

@@ -168,7 +168,7 @@ pub fn primary_owner(named: Option<&str>, isolated: bool) -> Result<PrimaryUser>
     let user = match named.map(str::to_string).or(sudo) {
         Some(name) => lookup(&name).ok_or_else(|| {
             Problem::new(format!(
-                "host.primary_user: there is no account {}",
+                "host.primary_user: account {} does not exist",
                 crate::text::escape_text(&name)
             ))
             .with_hint("name the account of the person who uses ComfyUI")
@@ -196,20 +196,20 @@ pub fn primary_owner(named: Option<&str>, isolated: bool) -> Result<PrimaryUser>
     };
     if !isolated && me.is_root() && !user.uid.is_root() {
         return Err(Problem::new(format!(
-            "isolation \"none\" does everything as {}, and this is root",
+            "isolation \"none\" runs everything as {}, but you are root",
             user.name
         ))
         .with_hint(format!("run it as {}, without sudo", user.name)));
     }
     if isolated && user.uid.is_root() {
         return Err(Problem::new(
-            "the primary user would be root, whose files no second account can be kept from",
+            "the primary user would be root, and no other account can be kept from root's files",
         )
         .with_hint("set host.primary_user in comfy.toml, or run comfy as that user"));
     }
     if !isolated && !me.is_root() && user.uid != me {
         return Err(Problem::new(format!(
-            "host.primary_user is {}, and isolation \"none\" does everything as you",
+            "host.primary_user is {}, but isolation \"none\" runs everything as you",
             user.name
         ))
         .with_hint(format!("run comfy as {}", user.name)));

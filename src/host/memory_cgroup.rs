@@ -29,13 +29,13 @@ pub struct MemoryCgroup(Vec<PathBuf>);
 /// # Errors
 /// Why there is none, in words.
 pub fn create_cgroup(instance: &str, reserve: u64) -> Result<MemoryCgroup, String> {
-    let total = total_memory().ok_or("the system does not tell how much memory there is")?;
+    let total = total_memory().ok_or("the system does not report how much memory it has")?;
     let limit = total
         .checked_sub(reserve)
         .filter(|l| *l >= LEAST)
         .ok_or_else(|| {
             format!(
-                "{} of {} leaves nothing to work with",
+                "{} of {} leaves no memory to work with",
                 crate::text::format_bytes(reserve),
                 crate::text::format_bytes(total)
             )
@@ -107,7 +107,11 @@ impl MemoryCgroup {
 
     /// Writes a file of the group that was made last.
     fn write_limit(&self, file: &str, value: u64) -> Result<(), String> {
-        let at = self.0.last().ok_or("no group was made")?.join(file);
+        let at = self
+            .0
+            .last()
+            .ok_or("no control group was created")?
+            .join(file);
         std::fs::write(&at, value.to_string()).map_err(|e| format!("{}: {e}", at.display()))
     }
 

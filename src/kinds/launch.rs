@@ -7,13 +7,13 @@ use crate::manifest::{ConfinementPolicy, IsolationMode};
 use crate::plan::observed::{Seen, ShareSpec};
 use crate::plan::{Attrs, Step};
 
-/// How ComfyUI is to be launched, and how the last apply had it launched.
+/// The wanted launch, and the launch that the last apply wrote.
 pub struct LaunchObservation {
     pub want: LaunchSpec,
     pub have: Seen<Option<LaunchSpec>>,
 }
 
-/// Reads what the last apply has written.
+/// Reads the launch that the last apply wrote.
 pub fn observe(i: &Instance, real: &RealPaths) -> LaunchObservation {
     LaunchObservation {
         want: desired_launch(i, real),
@@ -42,7 +42,7 @@ pub fn plan_launch(o: &Observed, b: &mut PlanBuilder) {
         h == *want
     });
     if !same {
-        // Ids may differ where every attribute that is shown is equal.
+        // Ids may differ although every attribute shown is equal.
         if let (Some(h), Some(w)) = (r.have.as_mut(), r.want.as_mut())
             && h == w
         {

@@ -1,4 +1,5 @@
-//! `--only`: a family of resources or one address. What a selected resource needs comes along.
+//! `--only`: a family of resources or one address. Dependencies of a selected resource are
+//! included.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +10,10 @@ use crate::problem::{Problem, Result};
 use crate::text::{did_you_mean, escape_text};
 
 const ONE_EACH: &str = "one each: --only A --only B";
-/// Of many addresses, these are named.
+/// How many addresses a message lists at most.
 const SHOWN: usize = 20;
 
-/// A word of `--only`.
+/// One argument of `--only`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Word {
     Family(Family),
@@ -21,7 +22,7 @@ enum Word {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResourceSelection {
-    /// As they were written.
+    /// The arguments as they were written.
     written: Vec<String>,
     words: Vec<Word>,
 }
@@ -34,7 +35,7 @@ fn absent_problem(word: &str, known: BTreeSet<String>) -> Problem {
     let p = Problem::new(format!("--only {}: no such resource", escape_text(word)));
     if known.contains(word) {
         return Problem::new(format!(
-            "--only {}: it cannot be planned as things are",
+            "--only {}: it cannot be planned now",
             escape_text(word)
         ))
         .with_hint("`comfy plan` without --only says why");
@@ -62,7 +63,7 @@ fn absent_problem(word: &str, known: BTreeSet<String>) -> Problem {
 
 impl ResourceSelection {
     /// # Errors
-    /// A word that is neither a family nor an address.
+    /// If an argument is neither a family nor an address.
     pub fn parse(words: &[String]) -> Result<ResourceSelection> {
         let parsed = words.iter().map(|w| word(w)).collect::<Result<_>>()?;
         Ok(ResourceSelection {
@@ -79,14 +80,14 @@ impl ResourceSelection {
         &self.written
     }
 
-    /// Whether one of the words is exactly this address.
+    /// Returns whether one of the arguments is exactly this address.
     pub fn has_address(&self, address: &Address) -> bool {
         self.words
             .iter()
             .any(|w| matches!(w, Word::Address(a) if a == address))
     }
 
-    /// Whether the words themselves select `address`.
+    /// Returns whether the arguments themselves select `address`.
     pub fn selects(&self, address: &Address) -> bool {
         self.is_all()
             || self.words.iter().any(|w| match w {
@@ -95,11 +96,11 @@ impl ResourceSelection {
             })
     }
 
-    /// The selected changes with everything that they need. `declared` are addresses that
-    /// comfy.toml has, with or without a change.
+    /// Returns the selected changes with their dependencies. `declared` are the addresses of
+    /// comfy.toml, with or without a change.
     ///
     /// # Errors
-    /// What is named is not there, or cannot be planned.
+    /// If a selected address does not exist, or cannot be planned.
     pub fn with_dependencies<I: Iterator<Item = Address>>(
         &self,
         changes: &[Change],
@@ -136,7 +137,7 @@ impl ResourceSelection {
         }
     }
 
-    /// Whether some of the code or its packages is selected, rather than its links alone.
+    /// Returns whether some of the code or its packages is selected, and not only its links.
     pub fn touches_code(&self, live: Option<&GenerationSpec>, wish: &GenerationSpec) -> bool {
         let node =
             |spec: &GenerationSpec| spec.nodes.keys().any(|n| self.selects(&Address::node(n)));
@@ -146,7 +147,7 @@ impl ResourceSelection {
             || live.is_some_and(node)
     }
 
-    /// Whether a share, or all of them, is selected by word.
+    /// Returns whether a share, or all of them, is selected by an argument.
     fn has_shares(&self) -> bool {
         self.words.iter().any(|w| {
             matches!(
@@ -156,8 +157,8 @@ impl ResourceSelection {
         })
     }
 
-    /// The generation to aim at: what is selected from the wish, the rest as it is live. `None`:
-    /// leave the code alone.
+    /// Returns the target generation: the selected parts as desired, the rest as live. `None`: do
+    /// not change the code.
     pub fn target_generation(
         &self,
         live: Option<&GenerationSpec>,
@@ -189,7 +190,7 @@ impl ResourceSelection {
             target.mounts = wish.mounts.clone();
             target.external_model_dirs = wish.external_model_dirs.clone();
         }
-        // Code that moves may need packages that moved with it.
+        // Code that changes may need packages that changed with it.
         if code {
             target.venv = wish.venv.clone();
         }
@@ -199,7 +200,7 @@ impl ResourceSelection {
     }
 }
 
-/// A family, or the address of a resource.
+/// Parses a family or the address of a resource.
 fn word(text: &str) -> Result<Word> {
     if let Some(family) = Family::from_word(text) {
         return Ok(Word::Family(family));

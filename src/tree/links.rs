@@ -15,13 +15,14 @@ pub const MAX_TARGET: u64 = 1023;
 
 enum LinkFault<'a> {
     Leaves,
-    /// Up from a place that is no folder of this tree: what lies above it is not known here.
+    /// The target goes up from something that is not a folder of this tree, so its parent is
+    /// unknown.
     Up(String),
     TooMany,
     Linked(&'a str),
 }
 
-/// A problem for each link that leaves the tree, or of which that is not certain.
+/// Returns a problem for each link that leaves the tree, or might leave it.
 pub(super) fn check_links(listing: &TreeListing, links: &BTreeMap<String, String>) -> Vec<Problem> {
     let mut tree = LinkTree {
         folders: HashSet::new(),
@@ -47,7 +48,7 @@ pub(super) fn check_links(listing: &TreeListing, links: &BTreeMap<String, String
                 escape_text(through)
             )),
             Err(LinkFault::Up(from)) => Problem::new(format!(
-                "link `{shown}` (to `{}`) goes up from `{}`, which is no folder of the tree",
+                "link `{shown}` (to `{}`) goes up from `{}`, which is not a folder of the tree",
                 escape_text(target),
                 escape_text(&from)
             )),
@@ -57,8 +58,8 @@ pub(super) fn check_links(listing: &TreeListing, links: &BTreeMap<String, String
             )),
         };
         problems.push(p.with_hint(
-            "such a link would show the node whatever lies there; choose another \
-            commit, or a fork without it",
+            "such a link would give the node access to whatever is there; choose another commit, \
+                or a fork without it",
         ));
         if tree.steps > MAX_STEPS {
             break;
@@ -185,10 +186,8 @@ mod tests {
         link `loop2` (to `loop1`) leads through more than 32 links
         link `plain` leads out of the tree, to `a/../..`
         link `through` (to `abs/passwd`) leads out of the tree through link `abs`
-        link `up-from-file` (to `main.py/../..`) goes up from `main.py`, which is no folder of the \
-            tree
-        link `up-from-nothing` (to `sub/module/../../a`) goes up from `sub/module`, which is no \
-            folder of the tree
+        link `up-from-file` (to `main.py/../..`) goes up from `main.py`, which is not a folder of the tree
+        link `up-from-nothing` (to `sub/module/../../a`) goes up from `sub/module`, which is not a folder of the tree
         link `z` leads out of the tree, to ``
         ");
     }

@@ -1,9 +1,9 @@
 //! Git trees as plain data: a listing of paths with modes and object ids, and the tree hash that it
 //! amounts to.
 //!
-//! Root and `plan` never read a pack: they hash what lies on the disk and compare with the tree
-//! hash of comfy.lock. Formats: gitformat-tree in git's Documentation, "tree object"; blobs are
-//! hashed as `blob <size>\0<bytes>`.
+//! Root and `plan` never read a pack: they hash the files on the disk and compare the result with
+//! the tree hash of comfy.lock. Formats: gitformat-tree in git's Documentation, "tree object";
+//! blobs are hashed as `blob <size>\0<bytes>`.
 
 mod links;
 pub mod raw;
@@ -55,7 +55,7 @@ impl<'de> serde::Deserialize<'de> for ObjectId {
     }
 }
 
-/// What a tree entry is; git knows no other modes that comfy installs.
+/// The type of a tree entry; git has no other modes that comfy installs.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
@@ -82,7 +82,7 @@ impl EntryMode {
 pub struct TreeEntry {
     pub mode: EntryMode,
     pub oid: ObjectId,
-    /// Bytes; 0 where nobody needs it.
+    /// In bytes; 0 if it is not needed.
     pub size: u64,
 }
 
@@ -91,7 +91,7 @@ pub struct TreeEntry {
 pub struct TreeListing(pub BTreeMap<String, TreeEntry>);
 
 impl TreeListing {
-    /// The git tree hash that these entries make, folder by folder from the leaves up.
+    /// Computes the git tree hash of these entries, folder by folder from the leaves up.
     ///
     /// # Errors
     /// When a SHA-1 collision attack is found in a tree.
@@ -99,8 +99,8 @@ impl TreeListing {
         self.hash(true)
     }
 
-    /// The same without looking for an attack: for comparing a sealed tree, which was looked at
-    /// when it was sealed.
+    /// Does the same without detecting attacks: for comparing a sealed tree, which was checked when
+    /// it was sealed.
     ///
     /// # Errors
     /// None in fact; the signature is that of [`Listing::tree_hash`].
@@ -163,7 +163,7 @@ fn hash_folder(leaves: &[(&str, TreeEntry)], skip: usize, detect: bool) -> Resul
     h.finish()
 }
 
-/// The id of a blob that is read piece by piece.
+/// Computes the id of a blob that is read piece by piece.
 pub struct ObjectHasher(Sha1);
 
 impl ObjectHasher {
@@ -197,7 +197,7 @@ impl ObjectHasher {
     }
 }
 
-/// The id of a blob with these bytes, such as a link's target.
+/// Computes the id of a blob with these bytes, such as a link's target.
 pub fn blob_id(bytes: &[u8]) -> Result<ObjectId> {
     let mut h = ObjectHasher::blob(bytes.len() as u64);
     h.update(bytes);

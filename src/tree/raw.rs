@@ -1,9 +1,9 @@
-//! Tree objects byte by byte, as git stores them: what a library tidies away is what an attacker
-//! writes.
+//! Parses tree objects byte by byte, as git stores them: a library normalises exactly what an
+//! attacker would write.
 //!
 //! Format and order: gitformat-tree in git's Documentation and `base_name_compare` of git's
 //! read-cache.c: a folder is sorted as if its name ended in `/`. What git itself never writes is
-//! refused, since the hash that is computed of the files on disk would be another.
+//! refused, since the hash computed from the files on disk would differ.
 
 use std::collections::HashSet;
 
@@ -58,7 +58,7 @@ pub fn raw_entries<'a>(
         let Ok(name) = std::str::from_utf8(name) else {
             let name = String::from_utf8_lossy(name);
             problems.push(Problem::new(format!(
-                "`{}` is not UTF-8, which a Mac's disk cannot hold",
+                "`{}` is not UTF-8, which a Mac's disk cannot store",
                 escape_text(&format!("{prefix}{name}"))
             )));
             continue;
@@ -69,7 +69,7 @@ pub fn raw_entries<'a>(
             continue;
         }
         if !names.insert(name) {
-            problems.push(Problem::new(format!("`{}` is there twice", path())).with_hint(HINT));
+            problems.push(Problem::new(format!("`{}` exists twice", path())).with_hint(HINT));
             continue;
         }
         let kind = match kind_of_mode(mode) {
@@ -77,13 +77,13 @@ pub fn raw_entries<'a>(
             None => {
                 problems.push(
                     Problem::new(format!(
-                        "`{}` has mode {}, which git does not write today",
+                        "`{}` has mode {}, which git no longer writes",
                         path(),
                         escape_text(&String::from_utf8_lossy(mode))
                     ))
                     .with_hint(
                         "comfy compares installed files with the tree hash, which would differ: \
-                         choose another commit, or a fork that was committed anew",
+                         choose another commit, or a fork that was committed again",
                     ),
                 );
                 continue;
@@ -96,7 +96,7 @@ pub fn raw_entries<'a>(
         if sorted && key <= last {
             sorted = false;
             problems.push(
-                Problem::new(format!("`{}` is not where git sorts it", path())).with_hint(HINT),
+                Problem::new(format!("`{}` is not in git's sort order", path())).with_hint(HINT),
             );
         }
         last = key;
@@ -105,7 +105,7 @@ pub fn raw_entries<'a>(
     out
 }
 
-/// An entry before anything was asked of it, and the rest of the object.
+/// An unchecked entry, and the rest of the object.
 struct SplitEntry<'a> {
     mode: &'a [u8],
     name: &'a [u8],
@@ -127,7 +127,7 @@ fn split_entry(body: &[u8]) -> Option<SplitEntry<'_>> {
     })
 }
 
-/// Exactly the spellings that [`super::Listing::tree_hash`] writes.
+/// Exactly the modes that [`super::Listing::tree_hash`] writes.
 fn kind_of_mode(mode: &[u8]) -> Option<RawKind> {
     match mode {
         b"40000" => Some(RawKind::Folder),
@@ -151,19 +151,20 @@ fn shown_folder(prefix: &str) -> String {
     }
 }
 
-/// The refusal of a path with a component that leads elsewhere.
+/// Refuses a path with a component that leads out of its folder.
 pub(super) fn no_path(path: &str) -> Problem {
     Problem::new(format!(
-        "`{}` is no path that a tree may hold",
+        "`{}` is not a path that a tree may contain",
         escape_text(path)
     ))
     .with_hint(HINT)
 }
 
-/// Whether a file system could take this name for `.git`: git's `is_hfs_dotgit` (utf8.c) and
+/// Returns whether a file system could treat this name as `.git`: git's `is_hfs_dotgit` (utf8.c)
+/// and
 /// `is_ntfs_dotgit` (path.c).
 pub fn is_dot_git(name: &str) -> bool {
-    // HFS+ looks away from these.
+    // HFS+ ignores these.
     let ignored = |c: char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
     // NTFS: a backslash ends a component, a colon begins a stream, dots and spaces at the end do
     // not count; `git~1` is the short name.
@@ -232,19 +233,16 @@ mod tests {
             refusals(&[("100644", b"caf\xe9")]),
         ];
         insta::assert_snapshot!(all.join("\n"), @"
-        `a/l` is there twice
-        `a/l` is there twice
-        `a/a-b` is not where git sorts it
-        `a/a` is not where git sorts it
-        `a/..` is no path that a tree may hold
-        `a/` is no path that a tree may hold
-        `a/../../etc/x` is no path that a tree may hold
-        `a//etc/x` is no path that a tree may hold
-        `a/x` has mode 040000, which git does not write today; `a/y` has mode 100664, which git \
-            does not write today; `a/z` has mode 100600, which git does not write today; `a/zz` \
-            has mode 644, which git does not write today; `a/zzz` has mode , which git does not \
-            write today
-        `a/caf�` is not UTF-8, which a Mac's disk cannot hold
+        `a/l` exists twice
+        `a/l` exists twice
+        `a/a-b` is not in git's sort order
+        `a/a` is not in git's sort order
+        `a/..` is not a path that a tree may contain
+        `a/` is not a path that a tree may contain
+        `a/../../etc/x` is not a path that a tree may contain
+        `a//etc/x` is not a path that a tree may contain
+        `a/x` has mode 040000, which git no longer writes; `a/y` has mode 100664, which git no longer writes; `a/z` has mode 100600, which git no longer writes; `a/zz` has mode 644, which git no longer writes; `a/zzz` has mode , which git no longer writes
+        `a/caf�` is not UTF-8, which a Mac's disk cannot store
         ");
         let mut problems = Vec::new();
         raw_entries("", b"100644 cut\0short", &mut problems);

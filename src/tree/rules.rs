@@ -1,4 +1,4 @@
-//! What a tree may not hold: found when it is locked, since a Mac would find it later, and again
+//! What a tree must not contain: checked when it is locked, since a Mac would fail later, and again
 //! whenever it is fetched and unpacked.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,7 +8,7 @@ use crate::manifest::names;
 use crate::problem::Problem;
 use crate::text::escape_text;
 
-/// What rules need beside the listing: where links lead and which files are Git LFS pointers.
+/// What the rules need besides the listing: link targets, and which files are Git LFS pointers.
 #[derive(Debug, Clone, Default)]
 pub struct TreeContents {
     pub links: BTreeMap<String, String>,
@@ -20,12 +20,12 @@ pub struct TreeContents {
 const MAX_PATH: usize = 700;
 /// NAME_MAX of every file system that comfy knows.
 const MAX_NAME: usize = 255;
-/// Files and folders; far above any real node. A bomb ends here.
+/// The most files and folders; far above any real node. It stops an archive bomb.
 pub const MAX_ENTRIES: usize = 500_000;
 /// Folders in folders.
 pub const MAX_DEPTH: usize = 100;
 
-/// Every reason why `listing` cannot be installed, each naming the path.
+/// Returns every reason why `listing` cannot be installed, each with the path.
 pub fn check_tree(listing: &TreeListing, contents: &TreeContents) -> Vec<Problem> {
     let mut problems = name_collisions(listing);
     for path in listing.0.keys() {
@@ -84,7 +84,7 @@ fn name_collisions(listing: &TreeListing) -> Vec<Problem> {
                     if told.insert(folded) {
                         problems.push(
                             Problem::new(format!(
-                                "`{}` and `{}` are one name on a Mac's disk",
+                                "`{}` and `{}` are the same name on a Mac's disk",
                                 spelled_path(other),
                                 spelled_path(prefix)
                             ))
@@ -122,7 +122,7 @@ pub const LFS_MARK: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// A pointer is smaller than this (git-lfs docs/spec.md).
 pub const LFS_LIMIT: usize = 1024;
 
-/// Whether the listing has a submodule that is not in `known`.
+/// Returns whether the listing has a submodule that is not in `known`.
 pub fn unknown_submodules<'a>(listing: &'a TreeListing, known: &BTreeSet<&str>) -> Vec<&'a str> {
     listing
         .0
@@ -175,11 +175,11 @@ mod tests {
             .map(|p| p.message)
             .collect();
         insta::assert_snapshot!(all.join("\n"), @r"
-        `cafe\u{301}.py` and `caf\u{e9}.py` are one name on a Mac's disk
-        `Web` and `web` are one name on a Mac's disk
+        `cafe\u{301}.py` and `caf\u{e9}.py` are the same name on a Mac's disk
+        `Web` and `web` are the same name on a Mac's disk
         `tab\u{9}here` has a control character in its name
-        `x/.GIT/config` is no path that a tree may hold
-        `x/git~1` is no path that a tree may hold
+        `x/.GIT/config` is not a path that a tree may contain
+        `x/git~1` is not a path that a tree may contain
         link `abs` leads out of the tree, to `/etc/passwd`
         link `out` leads out of the tree, to `../../etc/passwd`
         `model.bin` is a Git LFS pointer, not the file

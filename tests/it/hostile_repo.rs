@@ -238,15 +238,15 @@ fn a_hostile_tree_is_refused_at_lock_and_wherever_a_lock_names_it() {
         w.set_lock(&good);
     }
     insta::assert_snapshot!(s, @"
-    a link and a folder of one name: `l` is there twice
-    the folder first: `l` is there twice
-    a folder called ..: `..` is no path that a tree may hold
-    a file called ../escaped: `../escaped` is no path that a tree may hold
-    an absolute name: `ROOT/escaped` is no path that a tree may hold
+    a link and a folder of one name: `l` exists twice
+    the folder first: `l` exists twice
+    a folder called ..: `..` is not a path that a tree may contain
+    a file called ../escaped: `../escaped` is not a path that a tree may contain
+    an absolute name: `ROOT/escaped` is not a path that a tree may contain
     a chain of links: link `l` (to `a/up/../../..`) leads out of the tree through link `a/up`
     an absolute link: link `l` leads out of the tree, to `/etc`
-    a folder that is .git elsewhere: `git~1/escaped` is no path that a tree may hold
-    a mode of old tools: `escaped` has mode 100664, which git does not write today
+    a folder that is .git elsewhere: `git~1/escaped` is not a path that a tree may contain
+    a mode of old tools: `escaped` has mode 100664, which git no longer writes
     ");
     // The same instance goes on with what is good.
     w.ok(&["apply", "--yes"]);

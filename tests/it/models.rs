@@ -326,7 +326,7 @@ fn servers_that_do_not_give_the_file() {
                 Answer::new(200, b"<html>log in</html>")
                     .header("Content-Type", "text/html; charset=utf-8")
             }),
-            "answers with a web page instead of the file",
+            "returns a web page instead of the file",
         ),
         (
             "another length",
@@ -584,7 +584,7 @@ fn a_folder_that_takes_no_file_and_a_link_in_the_way() {
     fs::set_permissions(w.at("closed"), fs::Permissions::from_mode(0o555)).unwrap();
     let said = w.fails(&["apply", "--yes"]);
     assert!(
-        said.contains("ROOT/share/closed takes no new file: Permission denied"),
+        said.contains("no file can be created in ROOT/share/closed: Permission denied"),
         "{said}"
     );
     fs::set_permissions(w.at("closed"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -754,7 +754,7 @@ fn what_stands_in_the_way_and_what_is_no_model_is_told() {
             .header("Content-Type", "application/octet-stream")
     });
     w.models(&model("x.ckpt", &page.url()));
-    assert!(w.fails(&["lock"]).contains("is a web page, and no model"));
+    assert!(w.fails(&["lock"]).contains("is a web page, not a model"));
     fs::write(w.root.join("source.bin"), b"bytes").unwrap();
     let source = format!("file:{}/source.bin", w.root.display());
     w.models(&format!(
@@ -1169,7 +1169,7 @@ fn a_bucket_is_asked_with_a_signed_address() {
     let said = w.fails(&["lock"]);
     assert!(
         said.contains("/bucket/dir/x.bin answers 403")
-            && said.contains("AWS_ENDPOINT_URL leads to another store"),
+            && said.contains("AWS_ENDPOINT_URL selects another store"),
         "{said}"
     );
     let w = w
@@ -1254,7 +1254,7 @@ fn safetensors_are_checked_when_they_are_locked_and_told_by_name() {
         let said = w.fails(&["lock"]);
         assert!(
             said.contains(
-                "model \"x.safetensors\": is no sound safetensors file: 6 bytes at its end"
+                "model \"x.safetensors\": is not a valid safetensors file: 6 bytes at its end"
             ),
             "{said}"
         );

@@ -373,7 +373,7 @@ fn a_kept_wheel_is_hashed_at_each_use() {
     error: numpy==1.26.4: the kept wheel \
         ROOT/prefix/comfyui_sandbox/.staging/store/wheels/SHA256.whl has not the hash that \
         comfy.lock pins, and was removed
-      hint: run it without --offline: it is fetched again
+      hint: run it without --offline to fetch it again
     exit 1
     ");
     assert_eq!(fs::read_link(base(&w).join("current")).unwrap(), live);
@@ -478,7 +478,7 @@ fn an_environment_of_an_older_comfy_is_built_anew_once() {
     insta::assert_snapshot!(crate::support::without_ids(&(shown + &fetches), &[16]), @r#"
       # python will be updated
         ~ venv = "venv/COMMIT" -> "venv/COMMIT"
-        # an older comfy made it: it is built anew, once, from verified wheels
+        # an older comfy made it: it is rebuilt once, from verified wheels
 
     To fetch, where the store lacks it: 2 Python packages (1.8 KiB, about 6.2 KiB on the disk) (checked against the free disk before the first file is written).
     "#);

@@ -103,7 +103,7 @@ pub(crate) fn run_or_fail(
     }
     let kind = IoKind::of_words(&out.stderr).map(ProblemKind::Io);
     Err(Problem::new(format!(
-        "{what}: {} ended with {}: {}",
+        "{what}: {} exited with {}: {}",
         argv[0],
         out.status,
         crate::text::escape_text(out.stderr.trim())

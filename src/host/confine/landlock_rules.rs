@@ -39,8 +39,8 @@ pub fn landlock_abi() -> i64 {
 /// sees them now.
 ///
 /// # Errors
-/// The kernel refuses a rule; a kernel without Landlock does nothing, which [`crate::host::confine::lacking`] has
-/// told.
+/// The kernel refuses a rule; a kernel without Landlock does nothing, which
+/// [`crate::host::confine::lacking`] has told.
 pub fn apply_rules(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result<()> {
     let what = || "ask Landlock".to_string();
     let all = AccessFs::from_all(NEWEST);

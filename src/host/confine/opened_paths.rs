@@ -116,7 +116,7 @@ fn open_sandbox_folder(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
     let fd = open_owned(path, spec.uid, &[spec.owner, 0])
         .map_err(|p| p.with_hint("`comfy plan` shows it, `comfy apply` repairs it"))?;
     if mounts::is_mount_root(&fd)
-        .with_context(|| format!("ask whether something is mounted on {}", path.display()))?
+        .with_context(|| format!("check whether something is mounted on {}", path.display()))?
     {
         return Err(Problem::new(format!(
             "something is mounted on {}, so nothing is started",
@@ -159,7 +159,7 @@ fn open_share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
                 && !mounts::is_mount_root(&fd).with_context(look)?
             {
                 return Err(name(Problem::new(format!(
-                    "{} belongs to uid {}, in a folder where anybody makes some",
+                    "{} belongs to uid {}, in a folder where anybody can create files",
                     path.display(),
                     st.st_uid
                 ))));

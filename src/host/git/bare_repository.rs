@@ -113,7 +113,7 @@ pub fn must_be_ours(folder: &Path) -> Result<()> {
             "{} is not a repository that comfy made",
             folder.display()
         ))
-        .with_hint("run `comfy apply` or `comfy lock`: it is made anew"))
+        .with_hint("run `comfy apply` or `comfy lock`: it is created again"))
     }
 }
 

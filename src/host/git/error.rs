@@ -163,22 +163,22 @@ impl From<GitError> for Problem {
         match e.kind {
             GitErrorKind::Own(p) => p,
             GitErrorKind::Unreachable => p.of_kind(ProblemKind::Unreachable).with_hint(
-                "is the network up? `comfy apply --offline` does with what is in the store",
+                "check the network; `comfy apply --offline` uses only what is in the store",
             ),
             GitErrorKind::NoRepository { of_comfy_toml } => p.with_hint(if of_comfy_toml {
                 "no such public repository: check owner and name"
             } else {
-                "COMFY_MIRRORS leads there: it has no such repository"
+                "COMFY_MIRRORS points there, but it has no such repository"
             }),
             GitErrorKind::StorageFull => p
                 .of_kind(ProblemKind::Io(IoKind::StorageFull))
                 .with_hint("free some disk space and run it again"),
             GitErrorKind::Stalled => p
                 .of_kind(ProblemKind::Unreachable)
-                .with_hint("the server stalled or broke off: run it again"),
+                .with_hint("the server stalled or closed the connection: run it again"),
             GitErrorKind::Damaged => p.with_hint(
-                "what came is not what was asked for, and nothing of it was used: run it \
-                 again, or fetch it from elsewhere (COMFY_MIRRORS)",
+                "the answer is not what was requested, and was not used: run it again, or fetch \
+                    from another server (COMFY_MIRRORS)",
             ),
             GitErrorKind::Moved => p,
             // The disk's own words, among them.

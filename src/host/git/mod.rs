@@ -176,8 +176,8 @@ impl GitStore {
             return Err(Problem::new(format!("{repo}: {url} does not have commit {commit}")).with_hint(if names::is_commit(git_ref) {
                 "check `ref` in comfy.toml: the repository does not have this commit (any more)"
             } else {
-                "the pinned commit is gone there, or the mirror is old; `comfy update` moves the \
-                 pin"
+                "the pinned commit no longer exists there, or the mirror is old; `comfy update` \
+                    moves the pin"
             }));
         }
         objects::mark_complete(&folder, commit)?;
@@ -218,7 +218,7 @@ impl GitStore {
         let whole = self.ensure_commit(repo, git_ref, commit, FetchDepth::Whole, progress)?;
         objects::blob_text(&whole, oid, requirements::MAX_BYTES)?.ok_or_else(|| {
             Problem::new(format!(
-                "{repo}: {} of commit {commit} is not to be had",
+                "{repo}: {} of commit {commit} is not available",
                 requirements::FILE
             ))
         })
@@ -312,7 +312,7 @@ impl RepositoryResolver for GitStore {
         }
         if self.offline {
             return Err(Problem::new(format!(
-                "{repo}: which commit `{git_ref}` is cannot be asked offline"
+                "{repo}: cannot look up the commit of `{git_ref}` offline"
             ))
             .with_hint("run it once without --offline"));
         }
@@ -330,7 +330,9 @@ impl RepositoryResolver for GitStore {
         for name in &names {
             if let Some((_, oid)) = refs.iter().find(|(n, _)| n == name) {
                 let commit = ObjectId::parse(oid).ok_or_else(|| {
-                    Problem::new(format!("{repo}: {url} answered nonsense for `{git_ref}`"))
+                    Problem::new(format!(
+                        "{repo}: {url} gave an invalid answer for `{git_ref}`"
+                    ))
                 })?;
                 self.note_membership(repo, git_ref, &commit, ref_membership::RefMembership::On);
                 return Ok(commit);

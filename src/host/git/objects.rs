@@ -125,7 +125,7 @@ pub fn read_snapshot(folder: &Path, commit: &ObjectId) -> Result<RepositorySnaps
     problems.extend(rules::check_tree(&walk.listing, &walk.contents));
     if problems.is_empty() && walk.listing.tree_hash()? != tree {
         problems.push(
-            Problem::new(format!("tree {tree} is not what its files amount to"))
+            Problem::new(format!("tree {tree} does not match its files"))
                 .with_hint("do not use this repository"),
         );
     }
@@ -141,7 +141,7 @@ pub fn read_snapshot(folder: &Path, commit: &ObjectId) -> Result<RepositorySnaps
         Some(e) => {
             let blob = repo
                 .find_blob(libgit2_id(&e.oid)?)
-                .map_err(|_| Problem::new(".gitmodules is too large to be one"))?;
+                .map_err(|_| Problem::new(".gitmodules is too large"))?;
             Some(String::from_utf8_lossy(blob.content()).into_owned())
         }
         None => None,
@@ -201,8 +201,10 @@ impl TreeWalk<'_> {
             .read(libgit2_id(&tree)?)
             .with_context(|| format!("read the folder {}", shown()))?;
         if object.kind() != ObjectType::Tree {
-            return Err(Problem::new(format!("the folder {} is no folder", shown()))
-                .with_hint("do not use this repository"));
+            return Err(
+                Problem::new(format!("the folder {} is not a folder", shown()))
+                    .with_hint("do not use this repository"),
+            );
         }
         let rows = raw::raw_entries(prefix, object.data(), &mut self.problems);
         if object.data().is_empty() && !prefix.is_empty() {
@@ -217,7 +219,7 @@ impl TreeWalk<'_> {
         self.entries += rows.len();
         if self.entries > rules::MAX_ENTRIES {
             return Err(Problem::new(format!(
-                "more than {} files and folders; comfy takes no more in a repository",
+                "more than {} files and folders; comfy does not accept more in a repository",
                 rules::MAX_ENTRIES
             )));
         }
@@ -252,8 +254,11 @@ impl TreeWalk<'_> {
         let shown = || crate::text::escape_text(path);
         if header.is_some_and(|(_, kind)| kind != ObjectType::Blob) {
             self.problems.push(
-                Problem::new(format!("`{}` is no file, though the tree says so", shown()))
-                    .with_hint("do not use this repository"),
+                Problem::new(format!(
+                    "`{}` is not a file, although the tree says so",
+                    shown()
+                ))
+                .with_hint("do not use this repository"),
             );
             return Ok(0);
         }
@@ -265,7 +270,7 @@ impl TreeWalk<'_> {
         if mode == EntryMode::Link {
             if header.is_none() || size > MAX_TARGET {
                 self.problems.push(Problem::new(format!(
-                    "the target of link `{}` is too long to be one",
+                    "the target of link `{}` is too long",
                     shown()
                 )));
                 return Ok(0);
@@ -277,7 +282,7 @@ impl TreeWalk<'_> {
                         .insert(path.to_string(), target.to_string()),
                 ),
                 Err(_) => self.problems.push(Problem::new(format!(
-                    "the target of link `{}` is not UTF-8, which a Mac's disk cannot hold",
+                    "the target of link `{}` is not UTF-8, which a Mac's disk cannot store",
                     shown()
                 ))),
             }
@@ -337,7 +342,7 @@ pub fn export_files(
             })?;
             if blob.kind() != ObjectType::Blob {
                 return Err(Problem::new(format!(
-                    "`{}` is no file, though the tree says so",
+                    "`{}` is not a file, although the tree says so",
                     crate::text::escape_text(path)
                 ))
                 .with_hint("do not use this repository"));

@@ -14,7 +14,7 @@ use crate::tree::ObjectId;
 /// A command that inherits nothing but proxies and certificates, and reads its settings from its
 /// environment: those come after every file's (git-config(1), GIT_CONFIG_COUNT). `more` are
 /// settings of this one call.
-#[expect(clippy::disallowed_methods, reason = "the fence's gate for git")]
+#[expect(clippy::disallowed_methods, reason = "the only place that starts git")]
 fn git_command(git: &GitStore, program: &Path, more: &[(String, String)]) -> Command {
     let mut c = Command::new(program);
     c.env_clear()
@@ -400,7 +400,7 @@ mod tests {
         assert!(
             refused
                 .message
-                .contains("/moved leads to another server: http://localhost:"),
+                .contains("/moved redirects to another server: http://localhost:"),
             "{refused:?}"
         );
         assert!(

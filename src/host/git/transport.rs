@@ -59,10 +59,15 @@ pub(super) fn final_address(net: &NetEnv, url: &str) -> Result<String> {
     let base = last
         .split_once("/info/refs")
         .map(|(base, _)| base.to_string())
-        .ok_or_else(|| Problem::new(format!("{url} redirects to no repository")))?;
+        .ok_or_else(|| {
+            Problem::new(format!(
+                "{url} redirects to something that is not a \
+            repository"
+            ))
+        })?;
     if !redirect::same_host(url, &base) {
         return Err(Problem::new(format!(
-            "{url} leads to another server: {}",
+            "{url} redirects to another server: {}",
             crate::text::escape_text(&base)
         ))
         .with_hint("name that address in comfy.toml if you trust it"));

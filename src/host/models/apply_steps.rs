@@ -129,7 +129,7 @@ fn ensure_writable(items: &[ModelFetch]) -> Result<()> {
         if let Err((folder, e)) = install::check_writable(&f.share, &f.path) {
             problems.push(
                 Problem::new(format!(
-                    "{}: {} takes no new file: {}",
+                    "{}: no file can be created in {}: {}",
                     f.address,
                     folder.display(),
                     e.desc()
@@ -248,12 +248,15 @@ fn find_local(
                 }
                 Err(e) => Err(Problem::new(format!("{shown}: {e}"))
                     .caused_by(&e)
-                    .with_hint("the source is gone or closed: correct it in comfy.toml")),
+                    .with_hint(
+                        "the source no longer exists or is not public: correct it in \
+                        comfy.toml",
+                    )),
             }
         }
         Some(_) => Ok(None),
         None => Err(Problem::new(
-            "comfy.lock knows no source, and no file of its size in the shares has its sha256",
+            "comfy.lock has no source for it, and no file of its size in the shares has its sha256",
         )
         .with_hint("put it back, or name a `source`")),
     }

@@ -78,7 +78,7 @@ pub fn run_job(job: &ModelsJob, report: &dyn Reporter) -> Result<()> {
     let one = |i: &&ModelDownload| {
         let name = |p: Problem| p.with_prefix(&format!("{}: ", i.address));
         let origin = ModelOrigin::parse(&i.source)
-            .ok_or_else(|| name(Problem::new("its source is none")))?;
+            .ok_or_else(|| name(Problem::new("its source is not valid")))?;
         let part = part_path(&job.folder, i.sha256);
         let place = hub::download_source(&web, &job.hubs, &origin, i.revision.as_deref(), i.sha256)
             .map_err(name)?;
@@ -118,7 +118,7 @@ pub fn ensure_room(folder: &Path, need: u64) -> Result<()> {
             crate::text::format_bytes(need + MARGIN),
         );
         return Err(Problem::new(format!(
-            "the disk that holds {} has {free} free, and the models need {need}",
+            "the disk that holds {} has {free} free, but the models need {need}",
             folder.display()
         ))
         .with_hint("free some space and run it again; nothing was fetched"));

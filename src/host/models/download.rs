@@ -119,7 +119,8 @@ impl PartialFile {
             let p = Problem::new(format!("could not write what was fetched: {e}")).caused_by(&e);
             WebRefusal::Final(if e.kind() == std::io::ErrorKind::StorageFull {
                 p.with_hint(
-                    "free some space and run it again: what is there already is not fetched again",
+                    "free some space and run it again: the part that was downloaded is not \
+                        fetched again",
                 )
             } else {
                 p
@@ -166,7 +167,7 @@ pub fn download_file(
                 .with_context(|| format!("remove {}", f.part.display()))?;
             let want = f.sha256.map(|s| s.to_string()).unwrap_or_default();
             return Err(Problem::new(format!(
-                "{} gave a file with sha256 {sum}, and comfy.lock says {want}",
+                "{} gave a file with sha256 {sum}, but comfy.lock says {want}",
                 public_address(&f.place.address)
             ))
             .with_hint(
@@ -236,12 +237,12 @@ fn download_stretch(
     if reply.is_page() {
         return Err(WebRefusal::Final(
             Problem::new(format!(
-                "{} answers with a web page instead of the file",
+                "{} returns a web page instead of the file",
                 public_address(&reply.address)
             ))
             .with_hint(
-                "a login or a notice, most likely: open it in a browser; set HF_TOKEN or \
-                    CIVITAI_API_TOKEN where it wants a key",
+                "probably a login or a notice: open it in a browser; set HF_TOKEN or \
+                    CIVITAI_API_TOKEN if it needs a key",
             ),
         ));
     }
@@ -250,7 +251,7 @@ fn download_stretch(
         && t != s
     {
         let why = format!(
-            "{} says that the file has {t} bytes ({}), and comfy.lock says {s} ({})",
+            "{} says that the file has {t} bytes ({}), but comfy.lock says {s} ({})",
             public_address(&reply.address),
             format_bytes(t),
             format_bytes(s)
@@ -267,7 +268,7 @@ fn download_stretch(
             .map_err(|e| final_(format!("could not write what was fetched: {e}")))?,
         _ => {
             return Err(final_(format!(
-                "{} answers with another part of the file than was asked for",
+                "{} returns another part of the file than requested",
                 public_address(&reply.address)
             )));
         }
@@ -341,7 +342,7 @@ fn read_body(
         if n == 0 {
             return if known {
                 Err(WebRefusal::Passing(format!(
-                    "{} ended before the file did",
+                    "{} ended before the end of the file",
                     public_address(&address)
                 )))
             } else {
@@ -435,7 +436,7 @@ fn download_range(
     };
     if reply.first_byte() != Some(from) || reply.total_bytes().is_some_and(|t| t < to) {
         return Err(passing(
-            "answers with another part of the file than was asked for".into(),
+            "returns another part of the file than requested".into(),
         ));
     }
     let length = usize::try_from(to - from).unwrap_or(0);

@@ -33,15 +33,15 @@ impl DownloadSource {
 fn key_variables(cloud: CloudStore) -> &'static str {
     match cloud {
         CloudStore::S3 => {
-            "keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL leads to \
-             another store"
+            "keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL selects \
+                another store"
         }
         CloudStore::Google => {
             "the key is a service account's, in the file that GOOGLE_APPLICATION_CREDENTIALS names"
         }
         CloudStore::Azure => {
             "the key is AZURE_STORAGE_ACCOUNT_KEY, for AZURE_STORAGE_ACCOUNT_NAME; \
-             AZURE_STORAGE_SERVICE_ENDPOINT leads to another cloud"
+             AZURE_STORAGE_SERVICE_ENDPOINT selects another cloud"
         }
     }
 }
@@ -92,7 +92,7 @@ pub fn download_source(
                 .find(|f| f.sha256() == Some(sha256));
             let gone = || {
                 Problem::new(format!(
-                    "civitai's version {version} has no file with sha256 {sha256} any more"
+                    "civitai's version {version} no longer has a file with sha256 {sha256}"
                 ))
                 .with_hint("`comfy update` this model, or choose another")
             };
@@ -211,12 +211,12 @@ fn first_byte(web: &WebClient, place: &DownloadSource) -> Result<WebReply> {
         .map_err(WebRefusal::into_problem)?;
     if reply.is_page() {
         return Err(Problem::new(format!(
-            "{} answers with a web page instead of the file",
+            "{} returns a web page instead of the file",
             public_address(&reply.address)
         ))
         .with_hint(
-            "a login or a notice, most likely: open it in a browser; set HF_TOKEN or \
-                CIVITAI_API_TOKEN where it wants a key",
+            "probably a login or a notice: open it in a browser; set HF_TOKEN or \
+                CIVITAI_API_TOKEN if it needs a key",
         ));
     }
     Ok(reply)
@@ -278,7 +278,7 @@ fn ask_huggingface(
         .map(str::to_string);
     let Some(commit) = commit else {
         return Err(Problem::new(format!(
-            "{} is no hub: it names no commit",
+            "{} is not a hub: its answer names no commit",
             public_address(&reply.address)
         ))
         .with_hint("check HF_ENDPOINT"));
@@ -351,7 +351,7 @@ fn civitai_files(web: &WebClient, hubs: &ModelHubs, version: &str) -> Result<Vec
         })?;
     let version: CivitaiVersion = serde_json::from_str(&text).map_err(|e| {
         Problem::new(format!(
-            "{} is no answer of civitai's: {e}",
+            "{} is not an answer from civitai: {e}",
             public_address(&address)
         ))
         .caused_by(&e)
@@ -369,7 +369,7 @@ fn civitai_address(hubs: &ModelHubs, file: CivitaiFile) -> Result<String> {
         .and_then(|(_, rest)| rest.find('/').map(|i| rest[i..].to_string()));
     let path = path.ok_or_else(|| {
         Problem::new(format!(
-            "civitai names no address for {}",
+            "civitai gives no address for {}",
             crate::text::escape_text(&file.name)
         ))
     })?;

@@ -47,11 +47,11 @@ pub fn open_regular(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> io::Res
     )?;
     let st = fstat(&fd)?;
     if file_type(&st) != FileType::File {
-        return Err(io::Error::other("is no regular file"));
+        return Err(io::Error::other("is not a regular file"));
     }
     if !allowed(&st) {
         return Err(io::Error::other(
-            "belongs to somebody whose files are not read here",
+            "belongs to a user whose files are not read here",
         ));
     }
     Ok(File::from(fd))
@@ -100,7 +100,7 @@ pub fn put_file(
         && file_type(&st) != FileType::File
     {
         return Err(io::Error::other(
-            "something that is no file is there: move it away",
+            "something that is not a file is in its place: move it away",
         ));
     }
     if let Some(staged) = staged
@@ -139,7 +139,7 @@ pub fn put_file(
         if (st.st_ino, st.st_dev) == (there.st_ino, there.st_dev) {
             Ok(st)
         } else {
-            Err(io::Error::other("somebody replaced it meanwhile"))
+            Err(io::Error::other("somebody replaced it in the meantime"))
         }
     });
     if made.is_err() {
@@ -172,7 +172,7 @@ pub fn keep_aside(share: &ShareSpec, path: &str, ending: &str) -> io::Result<Opt
         Ok(st) if file_type(&st) == FileType::File => {}
         Ok(_) => {
             return Err(io::Error::other(
-                "something that is no file is there: move it away",
+                "something that is not a file is in its place: move it away",
             ));
         }
         Err(Errno::ENOENT) => return Ok(None),
@@ -204,7 +204,7 @@ fn ensure_unwritten(verified: &FileStat, now: FileStat) -> io::Result<FileStat> 
     if content(verified) == content(&now) {
         Ok(now)
     } else {
-        Err(io::Error::other("somebody wrote into it meanwhile"))
+        Err(io::Error::other("somebody wrote to it in the meantime"))
     }
 }
 

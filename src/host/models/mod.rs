@@ -90,7 +90,7 @@ fn ensure_allowed(home: Option<&Path>, written: &Path, real: &Path) -> Result<()
         )
     };
     Err(Problem::new(format!("{shown}{leads} {why}")).with_hint(
-        "copy a model to where models are, and \
-        name that; ComfyUI can read whatever is put into a share",
+        "copy the model to where your models are, and name that file; ComfyUI can read everything \
+            in a share",
     ))
 }

@@ -1,8 +1,8 @@
 //! What was verified before: the SHA-256 that a file had when stat said this of it.
 //!
-//! As with [`crate::host::sealed::stat_cache`], a vouching rests on ctime, and only once that is older than
-//! the clock's grain. Two files hold it: one among the records, written by an apply, and the
-//! caller's own, written by `lock` and `verify`. The sandbox user can write neither.
+//! As with [`crate::host::sealed::stat_cache`], a vouching rests on ctime, and only once that is
+//! older than the clock's grain. Two files hold it: one among the records, written by an apply, and
+//! the caller's own, written by `lock` and `verify`. The sandbox user can write neither.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

@@ -66,13 +66,13 @@ impl WebRefusal {
                 let p = Problem::new(format!("{} answers {code}", public_address(&address)));
                 match code {
                     401 | 403 => p.with_hint(
-                        "it wants a key, or does not let yours in: set HF_TOKEN, \
+                        "it needs a key, or rejects yours: set HF_TOKEN, \
                             CIVITAI_API_TOKEN or AWS_ACCESS_KEY_ID, and accept the model's licence \
                             on its page",
                     ),
                     404 | 410 => p.with_hint(
-                        "it is not there (any more): correct `source` in \
-                        comfy.toml, or its revision",
+                        "it does not exist (any more): correct `source` in comfy.toml, or its \
+                            revision",
                     ),
                     _ => p,
                 }
@@ -169,7 +169,7 @@ impl WebClient {
         for _ in 0..=MAX_REDIRECTS {
             if let Err(why) = crate::manifest::model_address(&address) {
                 return Err(WebRefusal::Final(Problem::new(format!(
-                    "{} leads to {}, which {why}",
+                    "{} redirects to {}, which {why}",
                     public_address(ask.address),
                     public_address(&address)
                 ))));
@@ -238,13 +238,13 @@ impl WebClient {
                 .and_then(|l| resolve_location(&address, l));
             let Some(next) = location else {
                 return Err(WebRefusal::Final(Problem::new(format!(
-                    "{} redirects to nowhere",
+                    "{} redirects without an address",
                     public_address(&address)
                 ))));
             };
             if let Some(why) = redirect::why_refused(ask.address, &next) {
                 return Err(WebRefusal::Final(Problem::new(format!(
-                    "{} leads to {}, which {why}",
+                    "{} redirects to {}, which {why}",
                     public_address(ask.address),
                     public_address(&next)
                 ))));

@@ -37,11 +37,14 @@ pub fn ask_interpreter(i: &PythonInterpreter) -> Result<InterpreterFacts> {
     let text = String::from_utf8_lossy(&out.stdout);
     parse_answer(&text).ok_or_else(|| {
         Problem::new(format!(
-            "python: {} does not say for which system it was made: {}",
+            "python: {} does not report which system it was made for: {}",
             i.path.display(),
             crate::text::escape_text(text.trim())
         ))
-        .with_hint("is it a whole installation? `comfy doctor` tells which interpreter is used")
+        .with_hint(
+            "check that the installation is complete; `comfy doctor` shows which \
+            interpreter is used",
+        )
     })
 }
 

@@ -37,7 +37,7 @@ pub struct UvRunner {
 }
 
 impl UvRunner {
-    #[expect(clippy::disallowed_methods, reason = "the fence's gate for uv")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that starts uv")]
     pub fn uv_command(&self, program: &std::path::Path) -> Command {
         let mut c = Command::new(program);
         c.env_clear()
@@ -131,7 +131,7 @@ fn read_error(stderr: &str, code: Option<i32>) -> UvError {
         .replace("  cause: ", "");
     let text = if text.trim().is_empty() {
         format!(
-            "uv ended with {}",
+            "uv exited with {}",
             code.map_or("a signal".into(), |c| c.to_string())
         )
     } else {

@@ -167,8 +167,8 @@ fn named_program(net: &NetEnv, must: bool) -> Result<Option<(PathBuf, String)>> 
             "name an uv of at least {}.{} by its whole path, or unset COMFY_UV",
             OLDEST.0, OLDEST.1
         ))),
-        None if must => Err(Problem::new(format!("COMFY_UV={own} is no uv that runs"))
-            .with_hint("name one that does, or unset COMFY_UV")),
+        None if must => Err(Problem::new(format!("COMFY_UV={own} is not a working uv"))
+            .with_hint("name one that works, or unset COMFY_UV")),
         None => Ok(None),
     }
 }
@@ -210,10 +210,8 @@ fn published_uv() -> Result<&'static PublishedUv> {
         .iter()
         .find(|w| w.os == os && w.arch == arch)
         .ok_or_else(|| {
-            Problem::new(format!(
-                "there is no published uv for {os} on {arch} that comfy knows"
-            ))
-            .with_hint("install uv yourself, and name it with COMFY_UV")
+            Problem::new(format!("comfy knows no published uv for {os} on {arch}"))
+                .with_hint("install uv yourself, and name it with COMFY_UV")
         })
 }
 
@@ -221,7 +219,7 @@ fn published_uv() -> Result<&'static PublishedUv> {
 fn fetch_published(net: &NetEnv, offline: bool, published: &PublishedUv) -> Result<Vec<u8>> {
     if offline {
         return Err(Problem::new(
-            "uv is needed, is not in PATH, and comfy is offline",
+            "uv is needed, but it is not in PATH and comfy is offline",
         ));
     }
     let file = published.file;
@@ -263,7 +261,7 @@ fn fetch_published(net: &NetEnv, offline: bool, published: &PublishedUv) -> Resu
     let is = hex_digits(&bytes);
     if is != published.sha256 {
         return Err(Problem::new(format!(
-            "{file} has sha256 {is}, and comfy expects {}: it was not used",
+            "{file} has sha256 {is}, but comfy expects {}: it was not used",
             published.sha256
         )));
     }

@@ -40,14 +40,14 @@ pub fn plan(o: &Observed, b: &mut PlanBuilder) {
     }
     let steps = steps::steps(o, &seen.live, target);
     let builds = comparison.python.is_some_and(|p| !p.steps.is_empty());
-    // A difference that no part shows, such as another place of a mount, is ComfyUI's own.
+    // A difference that no part shows, such as a moved mount, is reported for ComfyUI.
     if (builds || !steps.is_empty())
         && !changed
         && let Some(c) = b.changes.iter_mut().find(|c| c.address == Address::COMFYUI)
     {
         c.action = Action::Update;
         c.reason.get_or_insert_with(|| {
-            "the generation is laid out anew, or a writable path gets its first content".into()
+            "the generation is laid out again, or a writable path gets its first content".into()
         });
     }
     add_steps(b, steps);
@@ -71,13 +71,13 @@ pub(super) fn needs() -> Vec<Address> {
     ]
 }
 
-/// The wanted generation beside what there is.
+/// The wanted generation and what exists.
 struct Comparison<'a> {
     o: &'a Observed<'a>,
     live: &'a LiveState,
     target: &'a TargetGeneration,
     python: Option<super::python::PythonChange>,
-    /// What is there now. With no readable live generation, what is there of the wanted one is.
+    /// What exists now: the live generation, or the wanted one if the live one cannot be read.
     present: Option<&'a GenerationSpec>,
 }
 
@@ -122,7 +122,7 @@ impl<'a> Comparison<'a> {
         if core {
             let target = self.target.id.relative_path();
             let is = if missing {
-                format!("{target}, which is missing")
+                format!("{target}, which does not exist")
             } else {
                 self.live.describe()
             };
@@ -139,7 +139,7 @@ impl<'a> Comparison<'a> {
                 h.insert("content".into(), summary(&findings));
             }
             if !foreign.is_empty() {
-                w.insert("custom_nodes".into(), "what the lock names".into());
+                w.insert("custom_nodes".into(), "what comfy.lock pins".into());
                 h.insert(
                     "custom_nodes".into(),
                     format!("also {}", foreign.join(", ")),
@@ -161,7 +161,7 @@ impl<'a> Comparison<'a> {
         r
     }
 
-    /// What has to be fetched for trees that are not on this machine yet.
+    /// Returns the repositories to fetch for trees that are not on this machine yet.
     fn repositories(&self) -> Vec<String> {
         let present = |part: &Part, pin: &RepositoryPin| {
             let is = self.present.and_then(|b| b.pin_of(part));
@@ -206,7 +206,7 @@ fn describe(pin: &RepositoryPin, spec: &GenerationSpec, part: &Part) -> Attrs {
     a
 }
 
-/// How many differences of which kind there are.
+/// Counts the differences by kind.
 pub(super) fn summary(findings: &[TreeDifference]) -> String {
     let mut by: BTreeMap<&str, usize> = BTreeMap::new();
     for f in findings {

@@ -1,4 +1,4 @@
-//! From comfy.lock to the model: every field is checked, wherever the file came from.
+//! Reads comfy.lock: every field is checked, wherever the file came from.
 
 use super::{AGAIN, VERSION, VersionOnly, WireLock, WireModel, WirePin, WirePython};
 use crate::lock::python::{
@@ -31,8 +31,8 @@ pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
     );
     let (parsed, taken) = match toml::from_str::<WireLock>(&rest) {
         Ok(wire) if taken.is_empty() || wire.models.is_empty() => (Ok(wire), taken),
-        // In two forms, or with a mistake: all of it by the parser, which knows the places in the
-        // whole text.
+        // If it has two forms or a mistake, the parser reads all of it, because it knows the places
+        // in the whole text.
         _ => (toml::from_str(text), Table::new_vec()),
     };
     let wire = match parsed {
@@ -43,15 +43,15 @@ pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
             match first.version {
                 Some(toml::Value::Integer(v)) if v > VERSION => {
                     return Err(Problem::new(format!(
-                        "{}: format {v} is newer than this comfy reads ({VERSION})",
+                        "{}: format {v} is newer than this comfy can read ({VERSION})",
                         source.place_of_key(&["version"])
                     ))
-                    .with_hint("install the comfy that wrote it, or a newer one"));
+                    .with_hint("install the version of comfy that wrote it, or a newer one"));
                 }
                 Some(toml::Value::Integer(VERSION)) => other.map_err(syntax)?,
                 _ => {
                     return Err(Problem::new(format!(
-                        "{}: no version that comfy knows",
+                        "{}: unknown version",
                         source.place_of_key(&["version"])
                     ))
                     .with_hint(again));
@@ -115,7 +115,7 @@ pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
     }
 }
 
-/// One that lacks a field, or has a wrong one, is left for the parser and its messages.
+/// A table with a missing or wrong field is left for the parser and its messages.
 pub(super) fn read_block(
     path: &str,
     [source, revision, etag, size, sha256]: [Option<model_tables::FieldValue>; 5],
@@ -162,8 +162,8 @@ pub(super) fn read_model(
     sha256.map(|_| pin)
 }
 
-/// What reaches servers and paths is checked here, wherever the lock came from: the key, and what
-/// is wrong with it.
+/// Checks the values that reach servers and paths, wherever the lock came from; returns the key and
+/// what is wrong with it.
 pub(super) fn model_faults(
     path: &str,
     pin: &ModelPin,
@@ -180,7 +180,7 @@ pub(super) fn model_faults(
         pin.revision
             .as_ref()
             .is_some_and(|r| !names::is_commit(r))
-            .then(|| ("revision", "is no commit".into())),
+            .then(|| ("revision", "is not a commit".into())),
         pin.etag
             .as_ref()
             .is_some_and(odd)
@@ -205,7 +205,7 @@ pub(super) fn read_requirements(
                 let place = source.place_of_key(&[at, &["requirements", &i.to_string()]].concat());
                 problems.push(
                     Problem::new(format!(
-                        "{place}: \"{}\" is no requirement with its place",
+                        "{place}: \"{}\" is not a requirement with its place",
                         crate::text::escape_text(text)
                     ))
                     .with_hint(AGAIN),
@@ -224,7 +224,7 @@ pub(super) fn read_requirements(
     }
 }
 
-/// What ends up on uv's command line and in its files is checked here, wherever the lock came from.
+/// Checks the values that reach uv's command line and files, wherever the lock came from.
 pub(super) fn read_python(
     source: &TomlSource,
     w: WirePython,
@@ -250,10 +250,10 @@ pub(super) fn read_python(
             );
         };
         if !plain(&p.name, "-") || crate::lock::python::normalize_name(&p.name) != p.name {
-            wrong("name", "is no normalised package name");
+            wrong("name", "is not a normalised package name");
         }
         if !plain(&p.version, ".+!-_") {
-            wrong("version", "is no version");
+            wrong("version", "is not a version");
         }
         if p.index
             .as_ref()
@@ -265,7 +265,7 @@ pub(super) fn read_python(
             .as_ref()
             .is_some_and(|m| m.contains(['\n', ';', '#']))
         {
-            wrong("marker", "is no marker");
+            wrong("marker", "is not a marker");
         }
         if p.wheels.is_empty()
             || p.wheels.iter().any(|w| {
@@ -274,7 +274,7 @@ pub(super) fn read_python(
                     || w.file.contains(['/', '\n'])
             })
         {
-            wrong("wheels", "lacks a file with its sha256");
+            wrong("wheels", "has no file with a sha256");
         }
         let wheels = p
             .wheels
@@ -311,7 +311,7 @@ pub(super) fn read_python(
         let place = source.place_of_key(&["python", "managed"]);
         problems.push(
             Problem::new(format!(
-                "{place}: python.managed is no version of Python {}",
+                "{place}: python.managed is not a version of Python {}",
                 crate::text::escape_text(&w.version)
             ))
             .with_hint(AGAIN),
@@ -392,7 +392,7 @@ pub(super) fn read_pin(
             wrong(
                 &format!("submodules.{i}.path"),
                 format!(
-                    "submodule \"{}\" is there twice",
+                    "submodule \"{}\" exists twice",
                     crate::text::escape_text(&s.path)
                 ),
             );

@@ -158,7 +158,7 @@ fn what_is_somebody_elses_is_not_adopted() {
             ),
             (
                 "sandbox_user = \"mallory\"",
-                "comfy.toml:4:1: user.mallory has the shell /bin/bash: it is somebody's account",
+                "comfy.toml:4:1: user.mallory has the shell /bin/bash: it is somebody else's account",
             ),
             (
                 "sandbox_user = \"backup\"",

@@ -561,7 +561,7 @@ fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
             said(&explained)
         );
         for line in [
-            "network      of its own, loopback alone; ComfyUI listens there, at 127.0.0.1:",
+            "network      private, loopback only; ComfyUI listens there, at 127.0.0.1:",
             "way out      none",
             "is the front's (uid 58203), which admits uid ",
             "share output: ComfyUI reads and writes",
@@ -997,8 +997,9 @@ fn what_was_there_before_is_adopted_and_stays() {
             "{text}"
         );
         assert!(
-            text.contains("user.comfyui_sandbox has the shell /bin/bash: it is somebody's account")
-                && text.contains("`adopt = true` in [host]"),
+            text.contains(
+                "user.comfyui_sandbox has the shell /bin/bash: it is somebody else's account"
+            ) && text.contains("`adopt = true` in [host]"),
             "{text}"
         );
         m.sh("gpasswd -d mallory comfyshared; gpasswd -M alice,comfyui_sandbox comfyshared");
@@ -1012,7 +1013,7 @@ fn what_was_there_before_is_adopted_and_stays() {
         let out = m.alice(&["plan"]);
         assert!(
             said(&out).contains(
-                "comfy.toml:4:1: group.comfyshared has gid 777, and host.gid asks for 504"
+                "comfy.toml:4:1: group.comfyshared has gid 777, but host.gid asks for 504"
             ),
             "{}",
             said(&out)

@@ -381,7 +381,7 @@ fn outside_of_a_launch_the_sandbox_s_uid_sends_nothing() {
             let plan = said(&m.root(&["plan"]));
             assert!(
                 plan.contains("# network.egress will be updated")
-                    && plan.contains(&format!("uid {uid} sends nothing outside of a launch")),
+                    && plan.contains(&format!("uid {uid} sends nothing outside a launch")),
                 "{plan}"
             );
             Run::start(m).end();

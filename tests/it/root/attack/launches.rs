@@ -289,7 +289,7 @@ fn an_instance_of_an_older_comfy_is_brought_over_before_it_is_launched() {
                         .unwrap();
                     assert!(
                         !out.status.success()
-                            && said(&out).contains("run `comfy apply`, which brings it over"),
+                            && said(&out).contains("run `comfy apply`, which migrates it"),
                         "{command:?}: {}",
                         said(&out)
                     );
