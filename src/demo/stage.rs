@@ -1,4 +1,4 @@
-//! Runs one command as the user would, shows it with what it said, and checks that it did what the
+//! Runs a command as the user would, shows it with its output, and checks that it did what the
 //! story says.
 
 use std::io::Read;
@@ -12,15 +12,15 @@ use crate::problem::{Context, EXIT_INTERRUPTED, Problem, Result};
 use crate::render::{self, PaintStyle, paint};
 use crate::text::without_colors as plain;
 
-/// What a command inherits; everything else, sudo's variables and the user's folders too, stays
-/// outside.
+/// The variables that a command inherits; nothing else, such as sudo's variables and the user's
+/// folders.
 const INHERITED: [&str; 6] = ["PATH", "TERM", "COLUMNS", "LANG", "LC_ALL", "TMPDIR"];
 
 /// Where commands run.
 pub struct DemoTerminal<'a> {
     comfy: &'a Path,
     pub place: &'a DemoFolder,
-    /// What isolation "none" means was said already.
+    /// The meaning of isolation "none" was explained already.
     warned: bool,
 }
 

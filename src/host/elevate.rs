@@ -1,4 +1,4 @@
-//! The single place that may elevate: it starts the root side of comfy, through sudo or, as root,
+//! The only place that elevates: it starts the root side of comfy, through sudo or, as root,
 //! directly.
 
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::desired::InstancePaths;
 use crate::desired::system_files::ComfyProgram;
 use crate::problem::{Context, Problem, Result};
 
-/// What stat(2) says of a copy of comfy at `path`, or of the program that runs.
+/// Returns the stat(2) data of a copy of comfy at `path`, or of the running program.
 ///
 /// # Errors
-/// Anything but that it is not there.
+/// If it cannot be read; a missing file is not an error.
 pub fn program_of(path: Option<&Path>) -> std::io::Result<Option<ComfyProgram>> {
     use std::os::unix::fs::MetadataExt;
     let seen = match path {
@@ -40,8 +40,8 @@ pub fn program_of(path: Option<&Path>) -> std::io::Result<Option<ComfyProgram>> 
     }
 }
 
-/// The launcher of an instance, for which sudo may have a rule: only one that is root's, and this
-/// comfy.
+/// Returns the launcher of an instance, for which sudo may have a rule: only if root owns it, and
+/// it is this comfy.
 fn passwordless_launcher(paths: &InstancePaths) -> Option<PathBuf> {
     let path = paths.launcher_program();
     let there = program_of(Some(&path)).ok().flatten()?;
@@ -75,7 +75,7 @@ pub fn launch_side(instance: &str, paths: &InstancePaths, isolated: bool) -> Res
 /// nobody is isolated; sudo asks for the password on the terminal itself.
 ///
 /// # Errors
-/// No sudo on this machine, or comfy's own program cannot be found.
+/// If sudo is not installed, or comfy's own program cannot be found.
 pub fn start_role(role: Role, isolated: bool) -> Result<RoleProcess> {
     let own: PathBuf = std::env::current_exe().context("find comfy's own program")?;
     start_program(&own, &[role.subcommand()], isolated)

@@ -153,7 +153,7 @@ fn base_dir(variable: &str, linux: &str, mac: &str) -> Option<PathBuf> {
     })
 }
 
-/// The user's config folder for comfy: a manifest may lie there, and `config.toml`.
+/// The user's config folder for comfy, which may contain comfy.toml and `config.toml`.
 pub fn config_home() -> Option<PathBuf> {
     Some(base_dir("XDG_CONFIG_HOME", ".config", ".config")?.join("comfy"))
 }
@@ -168,7 +168,7 @@ pub fn find_in_path(name: &str) -> Option<PathBuf> {
     which_in(&var("PATH")?, name)
 }
 
-/// Where systems put programs that anybody may run.
+/// The folders of programs that anybody may run.
 pub const PUBLIC_PATH: &str = "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin";
 
 /// The program `name` in the folders of `path`.

@@ -86,8 +86,7 @@ impl Executor<'_> {
                     .any(|s| n.to_string_lossy().starts_with(s))
             })
         };
-        // What was fetched of models, packages and repositories stays: the next run goes on from
-        // there.
+        // Downloaded models, packages and repositories are kept: the next run continues from there.
         let some =
             |folder: PathBuf| std::fs::read_dir(folder).is_ok_and(|mut d| d.next().is_some());
         let store = self.paths.store_dir();

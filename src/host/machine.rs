@@ -31,7 +31,7 @@ pub struct HostMachine {
     pub cache: StatCache,
     pub readings: VerificationCache,
     pub interpreters: InterpreterCache,
-    /// What models were when they were last read.
+    /// The hashes of models when they were last read.
     pub hashes: Hashes,
     /// The sandbox user's name, for ACL entries.
     pub sandbox: String,
@@ -89,7 +89,7 @@ impl HostMachine {
         }
     }
 
-    /// One that reads every byte, whatever earlier runs have read.
+    /// Returns a machine that reads every byte, whatever earlier runs have read.
     pub fn without_memory(paths: &InstancePaths, sandbox: &str) -> Self {
         HostMachine {
             cache: StatCache::default(),
@@ -157,10 +157,10 @@ pub fn id_pairs(path: &Path) -> Seen<BTreeMap<u32, u32>> {
     }
 }
 
-/// The primary user: the one of the manifest, or whoever runs comfy, through sudo too.
+/// Returns the primary user: the one in comfy.toml, or whoever runs comfy, through sudo too.
 ///
 /// # Errors
-/// No such account, or it would be root where that makes no sense.
+/// If the account does not exist, or would be root where that makes no sense.
 pub fn primary_owner(named: Option<&str>, isolated: bool) -> Result<PrimaryUser> {
     let lookup = |name: &str| nix::unistd::User::from_name(name).ok().flatten();
     let me = nix::unistd::geteuid();

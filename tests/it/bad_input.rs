@@ -761,12 +761,12 @@ fn names() {
         hint: choose another name
 
     nodes that differ by case: exit 1
-      error: comfy.toml:11:8: `Pack` and `pack` are the same name on a Mac's disk
+      error: comfy.toml:11:8: `Pack` and `pack` are one name on a Mac's disk
           > pack]
         hint: rename one of them
 
     shares that differ by case: exit 1
-      error: comfy.toml:15:9: `Models` and `models` are the same name on a Mac's disk
+      error: comfy.toml:15:9: `Models` and `models` are one name on a Mac's disk
           > models]
         hint: rename one of them
 

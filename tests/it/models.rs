@@ -639,7 +639,9 @@ fn adopted_files_are_compared_and_never_lost() {
     w.ok(&["lock"]);
     let plan = w.ok(&["plan"]);
     assert!(
-        plan.contains("ROOT/share/checkpoints is a link, and comfy follows none inside a share"),
+        plan.contains(
+            "ROOT/share/checkpoints is a link, and comfy does not follow links inside a share"
+        ),
         "{plan}"
     );
 }
@@ -657,7 +659,7 @@ fn what_is_replaced_and_was_not_comfys_own_is_kept_beside() {
     w.ok(&["lock"]);
     assert!(
         w.ok(&["plan"])
-            .contains("it stays beside the new one as NAME.replaced-…")
+            .contains("it is kept next to the new one as NAME.replaced-…")
     );
     let said = w.ok(&["apply", "--yes"]);
     assert!(
@@ -768,7 +770,7 @@ fn what_stands_in_the_way_and_what_is_no_model_is_told() {
     let plan = w.ok(&["plan"]);
     assert!(
         plan.contains("/share/a/x.bin is a folder: move it away")
-            && plan.contains("/share/b is a file where a folder has to be"),
+            && plan.contains("/share/b is a file where a folder must be"),
         "{plan}"
     );
     assert!(
@@ -864,10 +866,7 @@ fn a_hash_in_the_manifest_is_held_to() {
     ));
     let out = w.run(&["lock", "--check"]);
     assert_eq!(out.status.code(), Some(2));
-    assert!(
-        text(&out, &w.root)
-            .contains("sha256 of model \"a.bin\" is not what comfy.lock was made for")
-    );
+    assert!(text(&out, &w.root).contains("sha256 of model \"a.bin\" does not match comfy.lock"));
 }
 
 #[test]
@@ -928,7 +927,7 @@ fn offline_says_what_is_missing() {
     w.models(&model("x.bin", &web.url()));
     assert!(
         w.fails(&["lock", "--offline"])
-            .contains("cannot be asked offline")
+            .contains("cannot be queried offline")
     );
     w.ok(&["lock"]);
     fs::remove_dir_all(Path::new(&w.root).join("home/.cache/comfy/models")).unwrap();

@@ -1362,26 +1362,20 @@ fn a_failed_fetch_of_packages_changes_nothing() {
     });
     insta::assert_snapshot!(said, @"
     == another file under its name
-    error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl gave a file with sha256 \
-        8a4768456fbe0852b3d8c1fecf4cc2960400d1b82feb65538b709b3fc1c54e86, and comfy.lock pins \
-        a05cca6248c2eec2389bbf5dc9bf13eb3d19e6ba85d2d0330b6977439e4c8063
-      hint: the index has another file under that name than comfy.lock pins, and nothing was \
-        installed: ask whoever runs the index, or `comfy update` that package once you trust it
+    error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl gave a file with sha256 8a4768456fbe0852b3d8c1fecf4cc2960400d1b82feb65538b709b3fc1c54e86, but comfy.lock pins a05cca6248c2eec2389bbf5dc9bf13eb3d19e6ba85d2d0330b6977439e4c8063
+      hint: the index has another file under that name than comfy.lock pins, and nothing was installed: ask whoever runs the index, or `comfy update` that package once you trust it
     exit 1
     == an index that stalls
     error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl: timeout: per read
-      hint: the package index did not answer, and nothing was changed: check the network, \
-        HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
     exit 1
     == cut in the middle
     error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl: Peer disconnected
-      hint: the package index did not answer, and nothing was changed: check the network, \
-        HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
     exit 1
     == no network
     error: tqdm==4.0: http://INDEX/simple/tqdm/: io: Connection refused
-      hint: the package index did not answer, and nothing was changed: check the network, \
-        HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
     exit 1
     == offline
     error: tqdm==4.0: its wheel is not in the store, and comfy is offline

@@ -13,7 +13,7 @@ pub mod seccomp_filter;
 
 use crate::confine::{Confinement, PathRule};
 
-/// Whether there is a card to compute with: CUDA or ROCm, which ComfyUI looks for by itself.
+/// Returns whether there is a graphics card for CUDA or ROCm, which ComfyUI looks for itself.
 pub fn has_card(c: &Confinement) -> bool {
     const DRIVERS: [&str; 3] = ["/dev/nvidiactl", "/dev/kfd", "/dev/dxg"];
     c.rules
@@ -37,7 +37,7 @@ pub fn with_real_paths(c: &Confinement) -> Confinement {
     Confinement { rules, ..c.clone() }
 }
 
-/// What this kernel cannot do of it, in words.
+/// Returns what this kernel cannot enforce, as text.
 #[cfg(target_os = "linux")]
 pub fn missing_features(rooms: bool) -> Vec<String> {
     let mut out = Vec::new();

@@ -68,7 +68,7 @@ pub fn open_all(c: &Confinement, spec: &LaunchSpec, tried: bool) -> Result<Opene
     Ok(OpenedPaths { opened, left_out })
 }
 
-/// What the system has at that path, through links of root's; nothing where it has none.
+/// Opens what the system has at that path, through links that root owns; `None` if it has none.
 fn open_system(r: &PathRule, owner: u32) -> std::result::Result<Option<OwnedFd>, String> {
     let owners: &[u32] = if r.whose == PathOwner::Interpreter {
         &[0, owner]
@@ -84,7 +84,7 @@ fn open_system(r: &PathRule, owner: u32) -> std::result::Result<Option<OwnedFd>,
     }
     let real = fs::real_path(&r.path, 0)
         .map_err(|u| format!("{} is left out: {}", r.path.display(), u.reason))?;
-    // A link that leads nowhere.
+    // A dangling link.
     if missing(&real) {
         return Ok(None);
     }
@@ -169,10 +169,10 @@ fn open_share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
     }
 }
 
-/// The rules with the real paths of what was opened, for a kernel that is told paths.
+/// Returns the rules with the real paths of what was opened, for a kernel that takes paths.
 ///
 /// # Errors
-/// The system does not tell a descriptor's path.
+/// If the system does not report a descriptor's path.
 pub fn by_real_path(c: &Confinement, everything: &OpenedPaths) -> Result<Confinement> {
     let real = |o: &OpenedPath| -> Result<PathRule> {
         let rule = c.rules[o.rule].clone();

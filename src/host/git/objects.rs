@@ -1,4 +1,4 @@
-//! Local object work with libgit2: what a commit holds, and writing its files to a folder.
+//! Local object work with libgit2: reading a commit, and writing its files to a folder.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -15,8 +15,8 @@ use crate::tree::raw::{self, RawKind};
 use crate::tree::rules::{self, LFS_LIMIT, LFS_MARK, TreeContents};
 use crate::tree::{EntryMode, MAX_TARGET, ObjectId, TreeEntry, TreeListing};
 
-/// libgit2 as comfy uses it: no configuration of anyone's, and no question of whose a repository
-/// is.
+/// Configures libgit2: it reads nobody's configuration, and does not check the owner of a
+/// repository.
 pub(super) fn set_up() -> Result<()> {
     static ONCE: std::sync::OnceLock<std::result::Result<(), String>> = std::sync::OnceLock::new();
     let set = || -> std::result::Result<(), git2::Error> {
@@ -34,12 +34,12 @@ pub(super) fn set_up() -> Result<()> {
         .context("set up libgit2")
 }
 
-/// The ref that keeps a wanted commit, and says that it came whole.
+/// The ref that keeps a wanted commit, and marks it as complete.
 pub fn marker_ref(commit: &ObjectId) -> String {
     format!("refs/comfy/{commit}")
 }
 
-/// A repository of the store, which libgit2 obeys: so it must be as comfy made it.
+/// Opens a repository of the store. libgit2 obeys it, so it must be as comfy made it.
 fn open_repository(folder: &Path) -> Result<Repository> {
     set_up()?;
     bare_repository::must_be_ours(folder)?;
@@ -73,7 +73,7 @@ pub fn mark_complete(folder: &Path, commit: &ObjectId) -> Result<()> {
         .with_context(|| format!("mark commit {commit}"))
 }
 
-/// The tree of a commit, as the commit itself says.
+/// Returns the tree of a commit.
 pub fn tree_of(folder: &Path, commit: &ObjectId) -> Result<ObjectId> {
     let repo = open_repository(folder)?;
     let tree = repo
@@ -84,7 +84,7 @@ pub fn tree_of(folder: &Path, commit: &ObjectId) -> Result<ObjectId> {
         .ok_or_else(|| Problem::new("an object id of an unknown kind"))
 }
 
-/// The content of a blob, if it is here and no longer than `limit` bytes.
+/// Returns the content of a blob, if it is in the store and not longer than `limit` bytes.
 ///
 /// # Errors
 /// It is longer.
@@ -102,11 +102,11 @@ pub fn blob_text(folder: &Path, oid: &ObjectId, limit: usize) -> Result<Option<S
     Ok(Some(String::from_utf8_lossy(blob.content()).into_owned()))
 }
 
-/// Everything that lock needs to know of a commit, except its requirements. The one reader of
-/// trees: `lock`, fetching and unpacking refuse the same, in the same words.
+/// Reads everything that lock needs to know about a commit, except its requirements. It is the only
+/// reader of trees, so `lock`, fetching and unpacking refuse the same trees with the same messages.
 ///
 /// # Errors
-/// Everything in its tree that no tree may hold; an object that is missing or damaged.
+/// If the tree contains something that it must not, or an object is missing or damaged.
 pub fn read_snapshot(folder: &Path, commit: &ObjectId) -> Result<RepositorySnapshot> {
     let repo = open_repository(folder)?;
     let odb = repo
@@ -154,7 +154,7 @@ pub fn read_snapshot(folder: &Path, commit: &ObjectId) -> Result<RepositorySnaps
     })
 }
 
-/// Of thousands of faults in one tree, this many are named.
+/// How many faults of one tree a message lists at most.
 const SHOWN: usize = 20;
 /// And no more are looked for.
 const MAX_PROBLEMS: usize = 1000;
@@ -173,7 +173,7 @@ struct TreeWalk<'a> {
     listing: TreeListing,
     contents: TreeContents,
     problems: Vec<Problem>,
-    /// Files and folders so far; the same folder counts as often as it is there.
+    /// Files and folders so far; the same folder counts as often as it occurs.
     entries: usize,
 }
 
@@ -300,7 +300,7 @@ impl TreeWalk<'_> {
 /// already. Nothing on the way is followed, and links come last. Returns the listing.
 ///
 /// # Errors
-/// As [`snapshot`]; a full disk, something that is there already.
+/// As [`snapshot`]; if the disk is full, or a file already exists.
 pub fn export_files(
     folder: &Path,
     commit: &ObjectId,
@@ -367,7 +367,7 @@ pub fn export_files(
     Ok(snapshot.listing)
 }
 
-/// The bytes of one file of a commit, if the store has it and the caller may read the store.
+/// Returns the bytes of a file of a commit, if the store has it and the caller may read the store.
 pub fn file_at(folder: &Path, commit: &ObjectId, path: &str) -> Option<Vec<u8>> {
     let repo = open_repository(folder).ok()?;
     let tree = repo

@@ -1,4 +1,4 @@
-//! Addresses of models, and what servers tell of them without giving them.
+//! Addresses of models, and what servers report about them without a download.
 
 use serde::Deserialize;
 
@@ -10,7 +10,7 @@ use crate::lock::{ModelOrigin, Sha256Digest};
 use crate::manifest::names;
 use crate::problem::{Problem, Result};
 
-/// Where the bytes are, and the key for it.
+/// The address of the content, and the key for it.
 #[derive(Debug, Clone)]
 pub struct DownloadSource {
     pub address: String,
@@ -46,11 +46,11 @@ fn key_variables(cloud: CloudStore) -> &'static str {
     }
 }
 
-/// What a server says of a file.
+/// What a server reports about a file.
 pub enum RemoteFile {
-    /// Hash and size: nothing has to be fetched to pin it.
+    /// Hash and size: pinning it needs no download.
     All(ModelInfo),
-    /// The hash is known only to who reads the bytes.
+    /// The hash is known only after a download.
     Some {
         place: DownloadSource,
         revision: Option<String>,
@@ -59,10 +59,10 @@ pub enum RemoteFile {
     },
 }
 
-/// Where a pinned model is fetched.
+/// Returns the address of a pinned model.
 ///
 /// # Errors
-/// Its hub does not know it any more.
+/// If its hub no longer has it.
 pub fn download_source(
     web: &WebClient,
     hubs: &ModelHubs,
@@ -109,10 +109,10 @@ pub fn download_source(
     }
 }
 
-/// Asks what the file is, as the lock pins it.
+/// Requests the data that the lock pins.
 ///
 /// # Errors
-/// It is not there, or the server does not let the caller in.
+/// If it does not exist, or the server denies access.
 pub fn ask_hub(
     web: &WebClient,
     hubs: &ModelHubs,

@@ -1,5 +1,5 @@
-//! Putting verified bytes into a share, by descriptor: nothing on the way is followed, and nothing
-//! is there before it is whole.
+//! Installs verified files in a share, by descriptor: no link on the way is followed, and a file
+//! appears only when it is complete.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -25,14 +25,14 @@ use crate::progress::Progress;
 /// A file whose bytes are those of the lock, or are about to be compared with it.
 pub struct VerifiedFile {
     pub file: File,
-    /// What stat said when it was verified.
+    /// Its stat data when it was verified.
     pub key: Key,
 }
 
-/// Opens a regular file, following nothing at its end; `allowed` decides by what stat says.
+/// Opens a regular file, not following a link at its end; `allowed` decides by its stat data.
 ///
 /// # Errors
-/// It is none, or not allowed.
+/// If it is not a regular file, or not allowed.
 pub fn open_regular(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> io::Result<File> {
     let (dir, name) = open_parent(path)?;
     let fd = openat(
@@ -57,10 +57,10 @@ pub fn open_regular(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> io::Res
     Ok(File::from(fd))
 }
 
-/// Reads it to its end: `None` where it is another file.
+/// Reads it to its end; `None` if it is another file.
 ///
 /// # Errors
-/// It cannot be read.
+/// If it cannot be read.
 pub fn verify_content(
     file: File,
     size: u64,
@@ -80,13 +80,13 @@ pub fn verify_content(
     })
 }
 
-/// Puts the content of `good` at `path` in the share; afterwards what stat says of it.
+/// Installs the content of `good` at `path` in the share; returns its stat data.
 ///
 /// `staged`: the file lies in comfy's own folder under that path and may be moved; it is root's
 /// alone since it was verified.
 ///
 /// # Errors
-/// What could not be made or written; the share has the old file then, or none.
+/// If something could not be created or written; the share then has the old file, or none.
 pub fn put_file(
     share: &ShareSpec,
     path: &str,
@@ -148,7 +148,7 @@ pub fn put_file(
     made
 }
 
-/// The folder of `path` in the share, made where it is missing, and the name in it.
+/// Opens the folder of `path` in the share, creating it if missing; returns it with the name in it.
 fn folder_within<'a>(share: &ShareSpec, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
     let top = open_dir(&share.path)?;
     match path.rsplit_once('/') {
@@ -161,7 +161,7 @@ fn folder_within<'a>(share: &ShareSpec, path: &'a str) -> io::Result<(OwnedFd, &
 /// loses nothing; that name's path. `None`: there is no file.
 ///
 /// # Errors
-/// It cannot be kept.
+/// If it cannot be kept.
 pub fn keep_aside(share: &ShareSpec, path: &str, ending: &str) -> io::Result<Option<PathBuf>> {
     let (folder, name) = folder_within(share, path)?;
     let (from, to) = (
@@ -198,7 +198,7 @@ pub fn keep_aside(share: &ShareSpec, path: &str, ending: &str) -> io::Result<Opt
     Ok(Some(share.path.join(format!("{path}.{ending}"))))
 }
 
-/// Nobody wrote it since it was verified. Only then is it vouched for.
+/// Returns whether nobody wrote to it since it was verified. Only then is its hash recorded.
 fn ensure_unwritten(verified: &FileStat, now: FileStat) -> io::Result<FileStat> {
     let content = |st: &FileStat| (st.st_size, st.st_mtime, st.st_mtime_nsec);
     if content(verified) == content(&now) {

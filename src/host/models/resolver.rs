@@ -1,5 +1,5 @@
-//! What `lock` asks, as its caller: servers for what they know, disks and downloads for what has to
-//! be read.
+//! Resolves models for `lock`, as its caller: servers report what they know; disks and downloads
+//! provide the rest.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use crate::plan::observed::FileType;
 use crate::problem::{Context, Problem, Result};
 use crate::progress::{Progress, ProgressUnit, Reporter};
 
-/// Servers asked at a time: they answer when they answer.
+/// Requests at the same time: servers may be slow.
 const ASKED: usize = 8;
 /// What was read is written down this often, so that an interrupt costs no more.
 const FLUSH: Duration = Duration::from_secs(5);

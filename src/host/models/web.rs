@@ -1,5 +1,5 @@
-//! HTTP as models are fetched: redirects by hand, so that no key follows one to another server; no
-//! answer of any length is waited for when nothing comes.
+//! HTTP for models: redirects are handled here, so that no key is sent to another server, and a
+//! silent server is given up, however long the answer.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -31,7 +31,7 @@ pub struct WebClient {
 #[derive(Debug, Clone, Default)]
 pub struct WebRequest<'a> {
     pub address: &'a str,
-    /// Sent to the address's own server alone.
+    /// Sent only to the address's own server.
     pub key: Option<&'a SecretText>,
     /// First byte, and the last one where only some are wanted.
     pub range: Option<(u64, Option<u64>)>,
@@ -40,9 +40,9 @@ pub struct WebRequest<'a> {
     pub stay: bool,
 }
 
-/// An answer, and who gave it.
+/// An answer, and its server.
 pub struct WebReply {
-    /// Where the redirects ended.
+    /// The address after redirects.
     pub address: String,
     pub response: Response<Body>,
 }

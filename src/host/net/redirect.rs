@@ -1,8 +1,8 @@
-//! Where a server may send comfy: to no place that is nearer to this machine than the server
+//! Where a server may redirect comfy: to no host that is nearer to this machine than the server
 //! itself, and never from https to http.
 //!
-//! How near a server is, its first connection in this process says; that its name leads elsewhere
-//! later changes nothing.
+//! The first connection in this process decides how near a server is; a later change of its name's
+//! address does not.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};

@@ -17,7 +17,7 @@ use crate::desired::Desired;
 use crate::desired::venv::PythonInterpreter;
 use crate::plan::ids::AccountIds;
 
-/// Where systems, Homebrew, python.org and MacPorts put it.
+/// Where systems, Homebrew, python.org and MacPorts install it.
 const FOLDERS: &[&str] = &[
     "/usr/bin",
     "/usr/local/bin",
@@ -66,7 +66,7 @@ impl InterpreterCache {
         (!asked.is_empty() && *asked != self.known).then(|| asked.clone())
     }
 
-    /// The first that fits, or why there is none.
+    /// Returns the first that fits, or why there is none.
     pub fn find_interpreter(
         &self,
         d: &Desired,
@@ -79,7 +79,7 @@ impl InterpreterCache {
             .collect();
         let own = ids.sandbox == ids.owner;
         if own {
-            // Nobody else has to reach it.
+            // No other account has to reach it.
             folders.splice(
                 0..0,
                 env::var("PATH")
@@ -225,7 +225,7 @@ fn ask_version(
         .current_dir("/")
         .stdin(Stdio::null());
     if ids.is_none() {
-        // A shim such as pyenv's looks for its own.
+        // A shim such as pyenv's needs these variables.
         c.envs(
             ["PATH", "HOME"]
                 .iter()

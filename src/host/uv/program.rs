@@ -58,10 +58,10 @@ const WHEELS: &[PublishedUv] = &[
 /// Far above the real wheel.
 const MAX_BYTES: u64 = 200 << 20;
 
-/// The uv to run as the caller.
+/// Finds the uv to run as the caller.
 ///
 /// # Errors
-/// A COMFY_UV that is none; no network; a file with another hash.
+/// If COMFY_UV is not a working uv, there is no network, or the file has another hash.
 pub fn find_uv(uv: &UvRunner) -> Result<PathBuf> {
     if let Some((path, _)) = named_program(&uv.net, true)? {
         return Ok(path);
@@ -73,7 +73,7 @@ pub fn find_uv(uv: &UvRunner) -> Result<PathBuf> {
     }
     let kept = uv.cache.join(format!("uv-{VERSION}")).join("uv");
     let published = published_uv()?;
-    // It lies where the caller's other programs can write.
+    // It is in a folder that the caller's other programs can write.
     if hash_program(&kept).is_ok_and(|is| is == published.program) {
         return Ok(kept);
     }
@@ -138,8 +138,8 @@ impl UvJob {
     }
 }
 
-/// What the published program hashes to, where `chosen` is that one: who unpacked it is not
-/// believed.
+/// Returns the hash of the published program if `chosen` is that one: the process that unpacked it
+/// is not trusted.
 pub fn pinned_hash(chosen: &ChosenUv) -> Option<&'static str> {
     WHEELS
         .iter()
@@ -176,7 +176,7 @@ fn named_program(net: &NetEnv, must: bool) -> Result<Option<(PathBuf, String)>> 
 /// The hash of a program as hexadecimal digits.
 ///
 /// # Errors
-/// It cannot be read.
+/// If it cannot be read.
 pub fn hash_program(path: &Path) -> std::io::Result<String> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = std::fs::OpenOptions::new()

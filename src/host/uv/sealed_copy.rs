@@ -1,4 +1,4 @@
-//! The uv that a build runs: a copy of root's, which no build process can write, hashed at each
+//! The uv that a build runs: a copy owned by root, which no build process can write, hashed at each
 //! use.
 
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::problem::{Context, Problem, Result};
 /// still its own.
 ///
 /// # Errors
-/// There is none, it cannot be fetched, or what was fetched is not the published one.
+/// If there is none, it cannot be downloaded, or the download is not the published one.
 pub fn sealed_program(b: &mut GenerationBuilder, job: &Path) -> Result<PathBuf> {
     let at = b.paths.base.join("tools/uv");
     let record = b.paths.records.join("uv.json");

@@ -464,8 +464,7 @@ fn an_interpreter_is_fetched_where_the_system_has_none() {
         let out = m.root(&["apply", "--yes", "--offline"]);
         ok(&out);
         assert!(
-            said(&out)
-                .contains("warning: uv is another one now: COMFY_UV=/opt/bin/uv with sha256 "),
+            said(&out).contains("warning: uv has changed: COMFY_UV=/opt/bin/uv with sha256 "),
             "{}",
             said(&out)
         );
@@ -563,7 +562,7 @@ fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
         for line in [
             "network      private, loopback only; ComfyUI listens there, at 127.0.0.1:",
             "way out      none",
-            "is the front's (uid 58203), which admits uid ",
+            "belongs to the gateway (uid 58203), which admits uid ",
             "share output: ComfyUI reads and writes",
             "the Python interpreter and its library",
         ] {
@@ -1006,7 +1005,7 @@ fn what_was_there_before_is_adopted_and_stays() {
         m.manifest(&MANIFEST.replace("[comfyui]", "[host]\nadopt = true\n\n[comfyui]"));
         let text = said(&m.alice(&["plan"]));
         assert!(
-            text.contains("adopted because host.adopt = true: it was there before comfy"),
+            text.contains("adopted because host.adopt = true: it existed before comfy"),
             "{text}"
         );
         m.manifest(&MANIFEST.replace("[comfyui]", "[host]\ngid = 504\n\n[comfyui]"));

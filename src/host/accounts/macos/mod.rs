@@ -319,7 +319,7 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
             .iter()
             .try_for_each(|a| self.create_record(&what, &path, a));
         if made.is_err() && before.is_none() {
-            // Half a record reads as unknown from then on: better none, so that the next plan
+            // An incomplete record would read as unknown: it is removed, so that the next plan
             // starts clean.
             let _ = self.delete_record(&what, &path);
         }

@@ -151,7 +151,7 @@ impl<R: ProgramRunner> MacAccounts<R> {
         }
     }
 
-    /// dseditgroup ends with 0 after some failures: `checkmember` has the last word.
+    /// dseditgroup ends with 0 after some failures: `checkmember` decides.
     pub(super) fn edit_member(
         &self,
         user: &str,

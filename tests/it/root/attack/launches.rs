@@ -438,10 +438,7 @@ fn a_share_or_prefix_that_others_could_exchange_is_refused() {
                     &m.root(&["apply", "--yes"]),
                     "who could put another one in the place of",
                 );
-                refused(
-                    &m.root(&["exec", "--", "true"]),
-                    "who could put another one in its place",
-                );
+                refused(&m.root(&["exec", "--", "true"]), "who could replace it");
                 m.sh(back);
                 ok(&m.root(&["exec", "--", "true"]));
             }
