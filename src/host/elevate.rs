@@ -53,7 +53,7 @@ fn passwordless_launcher(paths: &InstancePaths) -> Option<PathBuf> {
         return Some(path);
     }
     crate::render::print_note(
-        "The launcher is another version of comfy, so sudo may ask for your password: `comfy \
+        "The launcher differs from this comfy, so sudo may ask for your password: `comfy \
             apply` installs this one.",
     );
     None

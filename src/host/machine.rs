@@ -437,7 +437,7 @@ impl Look for HostMachine {
             Ok(text) => serde_json::from_slice(&text).map_err(|e| {
                 UnknownState::new(
                     format!(
-                        "{}: {e}; restore it, or move it away: comfy then adopts what is there",
+                        "{}: {e}; restore it, or move it away: comfy then adopts what exists",
                         path.display()
                     ),
                     false,

@@ -201,7 +201,7 @@ fn find_local(
         let size = file.metadata()?.len();
         if size != f.size {
             return Ok(Err(format!(
-                "has {size} bytes, and comfy.lock says {}",
+                "has {size} bytes, but comfy.lock says {}",
                 f.size
             )));
         }
@@ -213,7 +213,7 @@ fn find_local(
         Ok(
             install::verify_content(file, f.size, f.sha256, progress.as_ref())?
                 .map(ready)
-                .map_err(|sum| format!("has sha256 {sum}, and comfy.lock says {}", f.sha256)),
+                .map_err(|sum| format!("has sha256 {sum}, but comfy.lock says {}", f.sha256)),
         )
     };
     let cached = owner
@@ -297,7 +297,7 @@ fn take_fetched(
         Ok(Err(sum)) => {
             edit::remove_path(path).with_context(|| format!("remove {}", path.display()))?;
             Err(Problem::new(format!(
-                "what was fetched has sha256 {sum}, and comfy.lock says {}",
+                "the downloaded file has sha256 {sum}, but comfy.lock says {}",
                 f.sha256
             ))
             .with_hint("nothing was put in place; run it again"))

@@ -119,7 +119,7 @@ fn its_owner_starts_it_without_a_password_and_gets_nothing_else() {
             m.sh("touch /home/alice/bin/comfy");
             assert!(
                 said(&alice(&["exec", "--", "id", "-un"]))
-                    .contains("The launcher is of another comfy")
+                    .contains("The launcher differs from this comfy")
             );
 
             // Edited or gone, it is found and mended.
