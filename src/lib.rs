@@ -1,52 +1,85 @@
-//! comfy runs ComfyUI as another user of the machine, and keeps all of it as code. This page is the
-//! map.
+//! comfy runs ComfyUI as another user of the machine and keeps the whole setup as code. This page
+//! is the map of the code.
 //!
 //! ```text
-//! comfy.toml ─ manifest ─┐
-//!                        ├─► desired ─► kinds ─► Plan ─► approve ─► apply ──────────────► look again
-//! comfy.lock ─── lock ───┘     (pure)           ▲   (data)             prepare (build uid), commit (root)
-//!                                               │ kinds: one file a resource
-//!                                     host ─► Look (reads)                  host ─► Act (changes)
+//! comfy.toml ── manifest ─┐                       host: Look (reads)
+//!                         ├─► desired ──► kinds ──────┴──► Plan ──► approval ──► apply ──► look again
+//! comfy.lock ──── lock ───┘                                                        └── host: Act (changes)
 //! ```
 //!
-//! * [`manifest`]: comfy.toml. `wire` is the shape on disk, `check` the rules and every mistake
-//!   with its place.
-//! * [`lock`]: comfy.lock. `resolve` asks repositories, `python` is what uv is asked and answers,
-//!   `models` asks hubs and disks, `cover` compares with the manifest, `wire` is the file.
-//! * [`tree`]: git trees as data: a listing, the hash it amounts to, and what no tree may hold.
-//! * [`plan`]: PURE. Desired, observed facts, the difference as [`plan::Plan`], steps as a closed
-//!   enum. It sees the machine through [`plan::look::Look`], which cannot change it; only [`apply`]
-//!   gets a [`plan::look::Act`].
-//! * [`ids`]: what things are called: addresses, parts, ids of generations and environments.
-//! * [`desired`]: PURE. What manifest and lock amount to on one host.
-//! * [`kinds`]: what a resource is, from its making to its end: one file each and one line in
-//!   [`kinds::KINDS`].
-//! * [`host`]: the only place for system calls, files, processes and the network. `machine` looks,
-//!   `hands` act; `accounts` holds both platforms without `cfg`; `fs` works by descriptor;
-//!   `generation` fetches, seals and assembles; `uv` finds the program and has it resolve; `python`
-//!   finds an interpreter or has one fetched, `venv` fetches wheels and builds virtual environments
-//!   of what they hold, `bytecode` compiles; `listed` seals a folder by a list of its files and
-//!   compares it ever after; `models` asks for models, fetches, verifies and places them; `service`
-//!   writes comfy's few files in folders of the system, `memory` and `terminal` are what a launch
-//!   has of its own.
-//! * [`confine`]: PURE. What a launched ComfyUI may touch, as data, with the reason of each;
-//!   `host::confine` has the kernel do it.
-//! * [`front`]: the process that holds ComfyUI's port: `admit` who gets in (pure), `relay` passes
-//!   on.
-//! * [`run`]: launching, in a terminal or in the background. `serve` looks once more, `start`
-//!   starts front and ComfyUI, `cell` becomes the sandbox user, `watch` reads what ComfyUI says,
-//!   `health` has everything loaded once after an apply; the manifest is not looked at.
-//! * [`apply`]: one apply at a time; the loop over steps; the two sides of the elevation and what
-//!   they say to each other.
-//! * [`render`]: text, JSON and progress; everything from outside is escaped by [`text::escape`],
-//!   but for a shell's, which passes [`render::screen`].
-//! * [`doctor`]: what must not be possible, as a table, and a script that tries it as the sandbox
-//!   user.
-//! * [`cli`]: one file a command. [`demo`]: the embedded example.
+//! # Where things are
 //!
-//! Arrows go one way: `cli → {apply, run, front, render, lock, demo} → {kinds, confine} → plan`;
-//! `host` implements the traits that `plan` and `lock` declare. Where to start reading:
-//! [`kinds::plan`], then [`apply::session::Session::run`].
+//! | question | answer |
+//! |---|---|
+//! | what comfy.toml may say | `manifest::validate`: a file for each section; `wire` is the shape on disk |
+//! | how pins come about | [`lock::resolve`]; uv is asked by `lock::uv`; [`lock::coverage`] compares with the manifest |
+//! | what should be on this machine | [`desired::Desired`], made of manifest and lock alone |
+//! | what differs, and what is done about it | [`kinds`]: a file for each resource, from its creation to its end |
+//! | where a share's drift is decided | [`plan::share_rules::evaluate_entry`] for an entry; `host::shares` walks, `kinds::share` plans |
+//! | in which order steps run, and why | [`plan::phase::Phase`] |
+//! | the story of one apply | [`apply::session::ApplySession`], then [`plan::execute`] |
+//! | what runs as root in an apply | [`apply::root_side`], which performs steps with [`host::executor`] |
+//! | what runs as the build uid | [`host::build::work`], started by [`host::build::process`] |
+//! | who gives up root, and how | [`host::roles::credentials`], and nobody else |
+//! | the story of one launch | [`launch::supervisor`]; `launch::sandbox_process` becomes ComfyUI |
+//! | who may stop ComfyUI | [`launch::control`]: the owner and root, through one socket; the supervisor on a signal |
+//! | who gets in at ComfyUI's port | [`gateway::access`]; `gateway::relay` passes requests on |
+//! | what a launched ComfyUI may touch | [`confine`], as data; `host::confine` has the kernel enforce it |
+//! | where a message's hint comes from | beside the message: [`problem::Problem::with_hint`]; for causes from below, [`problem::Cause`]; for ComfyUI's log, [`launch::import_log`] |
+//! | what a command does | [`cli`]: a file for each command |
+//!
+//! To read the code, start with [`kinds::plan`], then [`apply::session`].
+//!
+//! # Rooms
+//!
+//! A room uses those that stand after its name, and no others; pure rooms neither read nor change a
+//! machine. `tests/it/architecture.rs` reads this table.
+//!
+//! ```text
+//! pure    text
+//! pure    problem
+//! pure    progress
+//! pure    ids
+//! pure    roles
+//! pure    manifest  text problem
+//! pure    tree      text problem manifest
+//! pure    lock      text problem progress tree manifest
+//! pure    desired   text problem ids roles manifest lock
+//! pure    plan      text problem ids manifest lock desired
+//! pure    kinds     text problem ids manifest lock desired plan
+//! pure    confine   text manifest desired
+//! effects render    text problem progress ids manifest lock plan
+//! effects host      text problem progress ids roles tree manifest lock desired plan confine
+//! effects doctor    manifest plan
+//! effects records   text problem ids desired host
+//! effects gateway   text problem manifest confine render host
+//! effects launch    text problem ids manifest desired plan confine render host doctor records gateway
+//! effects apply     text problem progress ids manifest desired plan kinds render host records
+//! effects project   text problem manifest lock desired plan host
+//! effects demo      text problem render host
+//! effects cli       text problem ids roles tree manifest lock desired plan kinds render host doctor records gateway launch apply project demo
+//! ```
+//!
+//! # Glossary
+//!
+//! * **owner**: the person who uses ComfyUI; **sandbox user**: the account that ComfyUI runs as;
+//!   **build uid**, **gateway uid**: numbers of an instance that no account has.
+//! * **instance**: everything that comfy made for one sandbox user below one prefix.
+//! * **generation**: one complete, sealed tree of ComfyUI and its nodes, named by what it holds;
+//!   `current` is the link to the **live** one. **staging**: where the next one is built.
+//! * **part**: ComfyUI or one node. **pin**: the exact commit, wheel or hash of one thing.
+//! * **address**: the name of a resource, such as `node.impact-pack`; **family**: what `--only`
+//!   takes.
+//! * **share**: a folder of the owner's that the sandbox user reads or writes; **traverse**: the
+//!   search permission on a folder above one.
+//! * **sealed**: owned by root, and compared by content; **fingerprint**: the sum of what stat(2)
+//!   says of a tree.
+//! * **drift**: a difference from what the last apply left. **unknown**: what could not be read,
+//!   which is never taken for absent.
+//! * **record**: a file that one process of comfy leaves for another. **role**: a hidden
+//!   subcommand, one process of comfy's.
+//! * **launch**: one run of ComfyUI with its supervisor, gateway and log writer; **confinement**:
+//!   what it may touch. **egress**: connections out of it.
 
 pub mod apply;
 pub mod cli;

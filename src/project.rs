@@ -4,18 +4,28 @@ use std::path::{Path, PathBuf};
 
 use bytestring::ByteString;
 
-use super::cli::GlobalArgs;
 use super::desired::{MachineContext, PrimaryUser};
 use super::lock::{self, Lock};
 use super::manifest::{IsolationMode, Manifest};
 use super::plan::Desired;
 use super::problem::{Context, Problem, Result};
 use super::text::{did_you_mean, escape_text};
-use crate::apply::protocol::ApplyRequest;
 use crate::host::{env, fs, git, machine};
 
 /// The name of the manifest.
 pub const MANIFEST: &str = "comfy.toml";
+
+/// Which comfy.toml is meant, and which part of it.
+#[derive(clap::Args, Clone)]
+pub struct ProjectArgs {
+    /// The folder of comfy.toml [default: the nearest parent that has one, else the user's config
+    /// folder]
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    pub dir: Option<PathBuf>,
+    /// Take the [hosts.NAME] part of this machine [default: the short host name]
+    #[arg(long, value_name = "NAME", global = true)]
+    pub host: Option<String>,
+}
 
 pub struct ComfyProject {
     pub dir: PathBuf,
@@ -28,9 +38,9 @@ pub struct ComfyProject {
 ///
 /// # Errors
 /// There is none.
-pub fn manifest_folder(global: &GlobalArgs) -> Result<PathBuf> {
+pub fn manifest_folder(args: &ProjectArgs) -> Result<PathBuf> {
     let here = std::env::current_dir().context("find the current folder")?;
-    if let Some(dir) = &global.dir {
+    if let Some(dir) = &args.dir {
         let dir = here.join(dir);
         let dir = dir
             .canonicalize()
@@ -58,13 +68,14 @@ pub fn manifest_folder(global: &GlobalArgs) -> Result<PathBuf> {
 impl ComfyProject {
     /// # Errors
     /// No manifest, or something wrong in it or in the lock; a host that it does not know.
-    pub fn open(global: &GlobalArgs) -> Result<ComfyProject> {
-        let dir = manifest_folder(global)?;
-        let hostname = global.host.clone().unwrap_or_else(machine::short_hostname);
+    pub fn open(args: &impl AsRef<ProjectArgs>) -> Result<ComfyProject> {
+        let args = args.as_ref();
+        let dir = manifest_folder(args)?;
+        let hostname = args.host.clone().unwrap_or_else(machine::short_hostname);
         let project = ComfyProject::for_host(&dir, &hostname)?;
         let hosts = &project.manifest.hosts;
         // Asked for by name, it is meant; this machine itself needs no part of its own.
-        let asked = global
+        let asked = args
             .host
             .as_ref()
             .filter(|h| !h.eq_ignore_ascii_case(&machine::short_hostname()));
@@ -87,7 +98,7 @@ impl ComfyProject {
     /// For the machine of that name, whether or not it has a part of its own.
     ///
     /// # Errors
-    /// As [`Project::open`].
+    /// As [`ComfyProject::open`].
     pub fn for_host(dir: &Path, hostname: &str) -> Result<ComfyProject> {
         ComfyProject::load_files(dir, hostname, &[nix::unistd::geteuid().as_raw()])
     }
@@ -168,11 +179,12 @@ impl ComfyProject {
         )
     }
 
-    /// Manifest and lock as one wish for this machine.
+    /// What manifest and lock amount to on this machine, and warnings about the lock, which a command
+    /// prints once.
     ///
     /// # Errors
     /// No lock, a lock that does not cover the manifest, paths that overlap.
-    pub fn desired_state(&self) -> Result<Desired> {
+    pub fn desired_state(&self) -> Result<(Desired, Vec<String>)> {
         let Some((lock, text)) = &self.lock else {
             return Err(
                 Problem::new(format!("{} has no comfy.lock", self.dir.display()))
@@ -182,9 +194,6 @@ impl ComfyProject {
         let cover = lock::coverage::check(&self.manifest, lock);
         if !cover.problems.is_empty() {
             return Err(Problem::from_many(cover.problems));
-        }
-        for w in &cover.warnings {
-            super::render::print_warning(w);
         }
         let owner = self.owner()?;
         let repository = self
@@ -202,7 +211,7 @@ impl ComfyProject {
             .map(PathBuf::from)
             .filter(|p| p.is_absolute())
             .map_or_else(|| owner.home.join(data), |p| p.join("comfy"));
-        Desired::new(
+        let desired = Desired::new(
             &self.manifest,
             lock,
             text,
@@ -213,28 +222,14 @@ impl ComfyProject {
                 data_home,
                 repository,
             },
-        )
-    }
-
-    /// Says once a command what isolation "none" means.
-    pub fn announce_isolation(&self) {
-        if !self.is_isolated() {
-            super::render::print_note(
-                "isolation = \"none\": ComfyUI and its nodes have all your rights; nothing is \
-                 protected.",
-            );
-        }
-        if self.manifest.comfyui.allow_remote {
-            super::render::print_warning(
-                "comfyui.allow_remote = true: other machines may reach ComfyUI",
-            );
-        }
+        )?;
+        Ok((desired, cover.warnings))
     }
 }
 
 /// The desired state as the root side reads it itself.
-pub fn for_root(request: &ApplyRequest) -> Result<Desired> {
-    let project = ComfyProject::load_files(&request.dir, &request.host, &[])?;
+pub fn for_root(dir: &Path, host: &str) -> Result<Desired> {
+    let project = ComfyProject::load_files(dir, host, &[])?;
     let sandbox = nix::unistd::User::from_name(&project.manifest.host.sandbox_user)
         .ok()
         .flatten()
@@ -244,7 +239,7 @@ pub fn for_root(request: &ApplyRequest) -> Result<Desired> {
         return Err(Problem::new("the sandbox user must not run comfy")
             .with_hint("take it out of sudoers: it could become root"));
     }
-    project.desired_state()
+    project.desired_state().map(|(desired, _)| desired)
 }
 
 /// git as `lock` and its kin use it: as the caller, in the caller's cache.

@@ -1,4 +1,4 @@
-//! Text for people: everything that came from outside passes [`escape`] before it reaches a
+//! Text for people: everything that came from outside passes [`escape_text`] before it reaches a
 //! terminal.
 
 /// Escapes what could move a cursor, hide text or reorder it: C0, C1, bidirectional controls,
@@ -17,7 +17,8 @@ pub fn escape_text(s: &str) -> String {
     out
 }
 
-/// Like [`escape`], but keeps line ends: for texts of several lines that comfy itself laid out.
+/// Like [`escape_text`], but keeps line ends: for texts of several lines that comfy itself laid
+/// out.
 pub fn escape_lines(s: &str) -> String {
     s.split('\n')
         .map(escape_text)
@@ -27,7 +28,7 @@ pub fn escape_lines(s: &str) -> String {
 
 /// The last look before a terminal: what is laid out already, with line ends and tabs, and with
 /// colours where `colors` says that comfy puts some in. Whatever else is in it came past
-/// [`escape`], which then happens here.
+/// [`escape_text`], which then happens here.
 pub fn sanitize(text: &str, colors: bool) -> std::borrow::Cow<'_, str> {
     let fine = |c: char| !is_unsafe_char(c) || c == '\n' || c == '\t';
     if text.chars().all(fine) {

@@ -4,12 +4,12 @@
 use std::io::Write;
 
 use super::protocol::{ApplyRequest, GO, LAUNCH, RootMessage};
-use super::session::ApplyOutcome;
 use crate::host::elevate;
 use crate::host::roles::Role;
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::roles::wire::{Event, EventRelay};
 use crate::plan::Plan;
+use crate::plan::change::ApplyOutcome;
 use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 

@@ -1,12 +1,13 @@
 //! What the owner's side and the root side say to each other, a line of JSON each, over the root
 //! side's stdin and stdout.
 
-use super::session::{ApplyOutcome, ApplyTask};
+use super::session::ApplyTask;
 use crate::host::git::NetEnv;
 use crate::host::models::ModelHubs;
 use crate::host::roles::serve::RoleConfig;
 use crate::host::roles::wire::{Event, EventMessage};
 use crate::plan::Plan;
+use crate::plan::change::ApplyOutcome;
 use crate::progress::ProgressUnit;
 
 /// The owner's side, once.

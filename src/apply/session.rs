@@ -13,8 +13,8 @@ use crate::host::machine::HostMachine;
 use crate::host::models::{ModelHubs, apply_steps};
 use crate::host::sandbox_state;
 use crate::host::sealed::stat_cache::wait_for_grain;
-use crate::launch::import_check_run::ImportResults;
 use crate::manifest::IsolationMode;
+use crate::plan::change::ApplyOutcome;
 use crate::plan::execute::{self, StepObserver};
 use crate::plan::inventory::Inventory;
 use crate::plan::select::ResourceSelection;
@@ -22,6 +22,7 @@ use crate::plan::step::PlannedStep;
 use crate::plan::{Action, Plan, Step};
 use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
+use crate::records::import_results::ImportResults;
 
 /// What an apply is about.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -51,17 +52,6 @@ pub struct ApplySession<'a> {
     pub caller: ApplyCaller,
     pub jobs: Option<JobLimits>,
     pub report: &'a dyn Reporter,
-}
-
-/// What an apply did.
-#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub struct ApplyOutcome {
-    pub added: usize,
-    pub changed: usize,
-    pub destroyed: usize,
-    /// What the person should know now.
-    pub notes: Vec<String>,
-    pub seconds: f64,
 }
 
 /// The plan of a job, from the machine as it is.

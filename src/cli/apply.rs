@@ -11,15 +11,16 @@ use crate::apply::journal::ApplyCaller;
 use crate::apply::owner_side::{self, ElevatedApply};
 use crate::apply::protocol::ApplyRequest;
 use crate::apply::root_side;
-use crate::apply::session::{self, ApplyOutcome, ApplySession, ApplyTask};
+use crate::apply::session::{self, ApplySession, ApplyTask};
 use crate::desired::Desired;
 use crate::host::env;
 use crate::host::machine::HostMachine;
-use crate::launch::import_check_run::ImportResults;
 use crate::plan::Plan;
+use crate::plan::change::ApplyOutcome;
 use crate::plan::select::ResourceSelection;
 use crate::problem::{Context, Problem, Result};
 use crate::project::ComfyProject;
+use crate::records::import_results::ImportResults;
 use crate::render;
 use crate::render::bars::TerminalProgress;
 
@@ -64,14 +65,14 @@ pub fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
         None => ComfyProject::open(global)?,
     };
     let only = ResourceSelection::parse(saved.as_ref().map_or(&args.only, |s| &s.plan.only))?;
-    project.announce_isolation();
+    super::announce_isolation(&project);
     let ask = Ask {
         yes: args.yes || saved.is_some(),
         verbose: global.verbose,
         quiet: args.json || (global.quiet && args.yes),
         what: "apply",
     };
-    let desired = project.desired_state()?;
+    let desired = super::desired_state(&project)?;
     let job = Carry {
         project: &project,
         desired: &desired,

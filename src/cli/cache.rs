@@ -38,7 +38,7 @@ pub fn run(global: &GlobalArgs, args: &CacheArgs) -> Result<u8> {
     let mut folders = vec![resolver::cache_folder(&own)];
     // Those of an apply, where there is a project whose downloads are the caller's to remove.
     let desired = ComfyProject::open(global)
-        .and_then(|p| p.desired_state())
+        .and_then(|p| super::desired_state(&p))
         .ok();
     let _exclusive = match &desired {
         Some(d)

@@ -41,7 +41,7 @@ pub fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
         )
         .with_hint("set isolation = \"account\" in [host]"));
     }
-    let desired = project.desired_state()?;
+    let desired = super::desired_state(&project)?;
     let port = running::read_running(&desired.paths)
         .and_then(|l| l.address.rsplit(':').next()?.parse().ok())
         .unwrap_or(0);

@@ -24,8 +24,8 @@ pub struct ExecArgs {
 
 pub fn run(global: &GlobalArgs, args: &ExecArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
-    project.announce_isolation();
-    let desired = project.desired_state()?;
+    super::announce_isolation(&project);
+    let desired = super::desired_state(&project)?;
     let LaunchHandle {
         answer,
         side:

@@ -12,12 +12,13 @@ use crate::host::machine::HostMachine;
 use crate::host::roles::spawn::RoleProcess;
 use crate::ids::GenerationId;
 use crate::launch::LaunchMode;
-use crate::launch::import_check_run::{self, ImportHealth, ImportResults};
+use crate::launch::import_check_run;
 use crate::plan::Plan;
 use crate::plan::look::Look;
 use crate::plan::select::ResourceSelection;
 use crate::problem::{Problem, Result};
 use crate::project::ComfyProject;
+use crate::records::import_results::{ImportHealth, ImportResults};
 use crate::records::running;
 use crate::render;
 
@@ -134,6 +135,7 @@ impl Gate<'_> {
                 &self.desired.sandbox,
                 &self.desired.paths,
                 self.project.is_isolated(),
+                render::print_note,
             )?,
         };
         let health = import_check_run::load_all(

@@ -25,8 +25,8 @@ pub struct GcArgs {
 
 pub fn run(global: &GlobalArgs, args: &GcArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
-    project.announce_isolation();
-    let desired = project.desired_state()?;
+    super::announce_isolation(&project);
+    let desired = super::desired_state(&project)?;
     let ask = Ask {
         yes: args.yes,
         verbose: global.verbose,

@@ -21,6 +21,7 @@ pub struct InitArgs {
 pub fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
     let here = std::env::current_dir().context("find the current folder")?;
     let dir = global
+        .project
         .dir
         .as_ref()
         .map_or_else(|| here.clone(), |d| here.join(d));

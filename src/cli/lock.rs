@@ -159,7 +159,7 @@ pub fn resolve_project(
     mode: &UpdatePolicy,
     offline: bool,
 ) -> Result<ResolvedLock> {
-    project.announce_isolation();
+    super::announce_isolation(&project);
     let git = project::git_store(project, offline)?;
     let old = project.lock.as_ref().map(|(l, _)| l);
     let cache = crate::host::env::cache_home()

@@ -26,7 +26,7 @@ pub struct LogsArgs {
 }
 
 pub fn run(global: &GlobalArgs, args: &LogsArgs) -> Result<u8> {
-    let desired = ComfyProject::open(global)?.desired_state()?;
+    let desired = super::desired_state(&ComfyProject::open(global)?)?;
     let paths = &desired.paths;
     let path = log_path(paths, 0);
     if path.symlink_metadata().is_err() {

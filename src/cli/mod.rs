@@ -29,15 +29,16 @@ mod stop;
 mod update;
 mod verify;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
 use super::problem::{EXIT_ERROR, Problem, Result};
+use super::project;
 use super::render::{self, ColorChoice};
-use crate::project;
-use crate::roles::Role;
+use super::roles::Role;
+use crate::desired::Desired;
+use crate::project::{ComfyProject, ProjectArgs};
 
 /// ComfyUI as another user of this machine, at full speed, as code.
 ///
@@ -73,13 +74,8 @@ struct CommandLine {
 
 #[derive(clap::Args, Clone)]
 pub struct GlobalArgs {
-    /// The folder of comfy.toml [default: the nearest parent that has one, else the user's config
-    /// folder]
-    #[arg(short = 'C', value_name = "DIR", global = true)]
-    pub dir: Option<PathBuf>,
-    /// Take the [hosts.NAME] part of this machine [default: the short host name]
-    #[arg(long, value_name = "NAME", global = true)]
-    pub host: Option<String>,
+    #[command(flatten)]
+    pub project: ProjectArgs,
     /// When to use colours
     #[arg(long, value_enum, default_value = "auto", global = true)]
     pub color: ColorChoice,
@@ -89,6 +85,12 @@ pub struct GlobalArgs {
     /// Say more: every file that differs, with its diff
     #[arg(short, long, global = true)]
     pub verbose: bool,
+}
+
+impl AsRef<ProjectArgs> for GlobalArgs {
+    fn as_ref(&self) -> &ProjectArgs {
+        &self.project
+    }
 }
 
 #[derive(Subcommand)]
@@ -167,10 +169,15 @@ pub fn main() -> ExitCode {
         Command::Build => return crate::host::build::process::serve_job(),
         Command::Probe => return crate::launch::add_only_probe::serve_probe(),
         Command::LogWriter => return crate::launch::log_writer::serve_log(),
-        Command::Root => return crate::apply::root_side::serve_apply(&project::for_root),
+        Command::Root => {
+            return crate::apply::root_side::serve_apply(&|r| project::for_root(&r.dir, &r.host));
+        }
         _ => {}
     }
-    render::set_up(cli.global.color, cli.global.quiet);
+    // NO_COLOR is no-color.org's.
+    let plain = crate::host::env::var("NO_COLOR").is_some()
+        || crate::host::env::var("TERM").is_some_and(|t| t == "dumb");
+    render::set_up(cli.global.color, cli.global.quiet, plain);
     // These pass the second one on.
     crate::host::signals::install_handlers(!matches!(
         cli.command,
@@ -238,4 +245,25 @@ fn run(cli: &CommandLine) -> Result<u8> {
 /// The whole command, for completions and the manual.
 pub fn clap_command() -> clap::Command {
     CommandLine::command()
+}
+
+/// Says once a command what isolation "none" and open ports mean.
+fn announce_isolation(project: &ComfyProject) {
+    if !project.is_isolated() {
+        render::print_note(
+            "isolation = \"none\": ComfyUI and its nodes have all your rights; nothing is protected.",
+        );
+    }
+    if project.manifest.comfyui.allow_remote {
+        render::print_warning("comfyui.allow_remote = true: other machines may reach ComfyUI");
+    }
+}
+
+/// The desired state of this machine; prints the warnings about the lock.
+fn desired_state(project: &ComfyProject) -> Result<Desired> {
+    let (desired, warnings) = project.desired_state()?;
+    for warning in warnings {
+        render::print_warning(&warning);
+    }
+    Ok(desired)
 }

@@ -24,7 +24,7 @@ pub struct OpenArgs {
 
 pub fn run(global: &GlobalArgs, args: &OpenArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
-    let desired = project.desired_state()?;
+    let desired = super::desired_state(&project)?;
     let Some(live) = running::read_running(&desired.paths) else {
         return Err(Problem::new("ComfyUI does not run").with_hint("`comfy start`"));
     };

@@ -46,8 +46,8 @@ pub struct SavedPlan {
 pub fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
     let only = ResourceSelection::parse(&args.only)?;
     let project = ComfyProject::open(global)?;
-    project.announce_isolation();
-    let desired = project.desired_state()?;
+    super::announce_isolation(&project);
+    let desired = super::desired_state(&project)?;
     warn_off_ref(&project, global.verbose);
     let machine = HostMachine::new(&desired.paths, &desired.sandbox);
     let plan = crate::kinds::plan(&desired, &machine, &only)?;

@@ -14,8 +14,8 @@ pub struct RestartArgs {
 
 pub fn run(global: &GlobalArgs, args: &RestartArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
-    project.announce_isolation();
-    let desired = project.desired_state()?;
+    super::announce_isolation(&project);
+    let desired = super::desired_state(&project)?;
     if super::stop::stop_instance(&desired.paths)? {
         render::print_note("ComfyUI has ended.");
     }

@@ -35,8 +35,8 @@ pub struct RunArgs {
 
 pub fn run(global: &GlobalArgs, args: &RunArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
-    project.announce_isolation();
-    let desired = project.desired_state()?;
+    super::announce_isolation(&project);
+    let desired = super::desired_state(&project)?;
     let how = if args.explain {
         LaunchMode::Explained
     } else {
@@ -199,7 +199,8 @@ fn attend_launch(
         if ready.load(Ordering::Relaxed) && !told {
             told = true;
             let mut summary =
-                import_log::nodes_summary(nodes, &log.failed_nodes(nodes)).into_iter();
+                crate::records::import_results::nodes_summary(nodes, &log.failed_nodes(nodes))
+                    .into_iter();
             render::print_note(&format!(
                 "ComfyUI is ready at {address} after {:.1} s; {}.",
                 started.elapsed().as_secs_f64(),

@@ -24,8 +24,8 @@ pub struct ShellArgs {}
 
 pub fn run(global: &GlobalArgs, _: &ShellArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
-    project.announce_isolation();
-    let desired = project.desired_state()?;
+    super::announce_isolation(&project);
+    let desired = super::desired_state(&project)?;
     let here = caller_size().filter(|_| std::io::stdin().is_terminal());
     let mut is = here.ok_or_else(|| {
         Problem::new("stdin or stdout is no terminal")

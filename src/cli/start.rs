@@ -26,8 +26,8 @@ pub struct StartArgs {
 
 pub fn run(global: &GlobalArgs, args: &StartArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
-    project.announce_isolation();
-    start_and_wait(&project, &project.desired_state()?, &args.args)
+    super::announce_isolation(&project);
+    start_and_wait(&project, &super::desired_state(&project)?, &args.args)
 }
 
 /// Starts it and waits.
@@ -68,7 +68,8 @@ fn wait_until_ready(paths: &InstancePaths, address: &str, nodes: &[String]) -> R
             import_log::more_hints_line(status.more)
                 .iter()
                 .for_each(|l| render::print_note(l));
-            let mut summary = import_log::nodes_summary(nodes, &status.failed).into_iter();
+            let mut summary =
+                crate::records::import_results::nodes_summary(nodes, &status.failed).into_iter();
             render::print_note(&format!(
                 "ComfyUI is ready at {address} after {seconds:.1} s; {}.",
                 summary.next().unwrap_or_default()

@@ -43,7 +43,7 @@ struct StatusReport {
 }
 
 pub fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<u8> {
-    let desired = ComfyProject::open(global)?.desired_state()?;
+    let desired = super::desired_state(&ComfyProject::open(global)?)?;
     let report = read_status(&desired);
     let mut said = if args.json {
         render::plan_json::json_text(&report)

@@ -17,7 +17,7 @@ use crate::render;
 pub struct StopArgs {}
 
 pub fn run(global: &GlobalArgs, _: &StopArgs) -> Result<u8> {
-    let paths = match ComfyProject::open(global).and_then(|p| p.desired_state()) {
+    let paths = match ComfyProject::open(global).and_then(|p| super::desired_state(&p)) {
         Ok(desired) => desired.paths,
         // A mistake in comfy.toml is no reason to let it run: what the caller may end is found by
         // its records.

@@ -26,8 +26,8 @@ pub struct VerifyArgs {
 
 pub fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
-    project.announce_isolation();
-    let desired = project.desired_state()?;
+    super::announce_isolation(&project);
+    let desired = super::desired_state(&project)?;
     let machine = if args.full {
         HostMachine::without_memory(&desired.paths, &desired.sandbox)
     } else {

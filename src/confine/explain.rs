@@ -1,15 +1,19 @@
 //! The confinement as text: what is allowed, and why.
 
+use std::path::Path;
+
 use super::{Confinement, PathAccess, PrivateMount};
 use crate::desired::launch::{InnerPorts, LaunchSpec};
 use crate::manifest::{ClientPolicy, EgressPolicy};
 
-/// Returns one line per restriction, then one per file rule. `limited`: its memory is limited.
+/// A line for each part of the confinement, then one for each file rule. `limited`: the memory of
+/// the launch is. `is_present` says whether a path exists here.
 pub fn explain_text(
     spec: &LaunchSpec,
     c: &Confinement,
     inner: InnerPorts,
     limited: bool,
+    is_present: &dyn Fn(&Path) -> bool,
 ) -> String {
     let rooms = !c.rooms.is_empty();
     let mut out = String::from("walls:\n");
@@ -75,7 +79,7 @@ pub fn explain_text(
             crate::text::format_bytes(spec.memory_reserve)
         ),
         false if spec.macos && spec.memory_reserve > 0 => format!(
-            "{} of memory that ComfyUI is asked to leave free",
+            "{} of memory that ComfyUI is asked to leave free free",
             crate::text::format_bytes(spec.memory_reserve)
         ),
         false => "all memory".into(),
@@ -87,7 +91,13 @@ pub fn explain_text(
             spec.open_files
         ),
     );
-    out += "files, if accounts and modes allow it too:\n";
+    out += &files_text(c, is_present);
+    out.trim_end().to_string()
+}
+
+/// A line for each file rule.
+fn files_text(c: &Confinement, is_present: &dyn Fn(&Path) -> bool) -> String {
+    let mut out = String::from("files, if accounts and modes allow it too:\n");
     let width = c
         .rules
         .iter()
@@ -107,7 +117,7 @@ pub fn explain_text(
             .rooms
             .iter()
             .any(|(p, room)| *p == r.path && *room != PrivateMount::Temp)
-            || r.path.symlink_metadata().is_ok()
+            || is_present(&r.path)
         {
             ""
         } else {
@@ -119,7 +129,7 @@ pub fn explain_text(
             r.why
         );
     }
-    out.trim_end().to_string()
+    out
 }
 
 fn way_out(egress: &EgressPolicy, inner: InnerPorts) -> String {

@@ -80,7 +80,7 @@ pub struct Confinement {
     /// Links of the owner's on the way to a share, which ComfyUI's own links lead through; made
     /// anew where the launch has rooms, to the paths that were looked at.
     pub links: Vec<(PathBuf, PathBuf)>,
-    /// The folder behind [`Room::Temp`].
+    /// The folder behind [`PrivateMount::Temp`].
     pub temp: PathBuf,
     /// TCP ports that may be bound and reached where there is no network namespace; none: all.
     pub ports: Option<AllowedPorts>,

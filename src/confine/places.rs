@@ -228,8 +228,8 @@ pub(super) fn private_mounts() -> Vec<(PathBuf, PrivateMount)> {
     ]
 }
 
-/// A program of the system's or of the caller's, with what it loads: the folders of [`interpreter`]
-/// and what git keeps beside itself.
+/// A program of the system's or of the caller's, with what it loads: the folders of
+/// [`interpreter_paths`] and what git keeps beside itself.
 pub fn program_paths(path: &Path) -> Vec<PathBuf> {
     let mut out = interpreter_paths(path);
     if let Some(prefix) = path

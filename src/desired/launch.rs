@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use super::{GenerationSpec, InstancePaths};
+use crate::desired::share_spec::ShareSpec;
 use crate::manifest::NetworkSettings;
-use crate::plan::observed::ShareSpec;
 use crate::problem::{Problem, Result};
 use crate::text::{did_you_mean, escape_text};
 

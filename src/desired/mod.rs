@@ -6,7 +6,9 @@ pub mod launch;
 mod not_enforced;
 pub mod paths;
 mod reserved_paths;
+pub mod share_spec;
 pub mod system_files;
+pub mod text_digest;
 pub mod venv;
 
 use std::path::{Path, PathBuf};
@@ -14,19 +16,19 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use crate::lock::{Lock, LockedPython, ModelPin};
-use crate::manifest::source::TomlSource;
-use crate::manifest::{
+use super::lock::{Lock, LockedPython, ModelPin};
+use super::manifest::{
     ComfyuiSettings, IsolationMode, Manifest, NetworkSettings, PolicySettings, RunSettings,
     ShareAccess, ShareRole, Table,
 };
-use crate::plan::digest::TextDigest;
-use crate::problem::{Problem, Result};
+use super::problem::{Problem, Result};
+use crate::desired::text_digest::TextDigest;
+use crate::manifest::source::TomlSource;
 
-pub use generation::{GenerationSpec, LAYOUT, NodeSpec};
-pub use paths::InstancePaths;
-pub use reserved_paths::VIEW_HINT;
-use reserved_paths::{PathChecks, ReservedPaths};
+pub use crate::desired::generation::{GenerationSpec, LAYOUT, NodeSpec};
+pub use crate::desired::paths::InstancePaths;
+pub use crate::desired::reserved_paths::VIEW_HINT;
+use crate::desired::reserved_paths::{PathChecks, ReservedPaths};
 
 /// The primary user as the host knows them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

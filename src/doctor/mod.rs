@@ -1,4 +1,4 @@
-//! `comfy doctor`: proves the isolation by trying to break it. [`question`] says what there is to
+//! `comfy doctor`: proves the isolation by trying to break it. [`probes`] says what there is to
 //! try on this machine, probe.py tries it as the sandbox user, bare and confined; here is what each
 //! probe means and what mends it.
 

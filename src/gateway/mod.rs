@@ -2,10 +2,10 @@
 //! sandbox's nor the owner's.
 //!
 //! It holds the port outside and speaks to ComfyUI inside the launch's network; what ComfyUI may
-//! ask of the world goes through it as well: [`egress`]. [`admit`] says who gets in (pure),
-//! [`token`] proves it where the system does not tell, [`places`] how many connections each may
-//! have. [`relay`] passes requests on and [`headers`] says what of an answer; [`serve`] is the
-//! process.
+//! ask of the world goes through it as well: [`egress`]. [`access`] says who gets in (pure),
+//! [`tokens`] proves it where the system does not tell, [`connection_limits`] how many connections
+//! each may have. [`relay`] passes requests on and [`headers`] says what of an answer; [`process`]
+//! is the process.
 
 pub mod access;
 pub mod connection_limits;

@@ -47,21 +47,24 @@ impl RoleConfig for GatewayConfig {
     }
 }
 
-/// Serves until its stdin ends. The first line of it is the [`Config`]. Must be called while there
-/// is one thread.
+/// Serves until its stdin ends. The first line of it is the [`GatewayConfig`]. Must be called while
+/// there is one thread.
 pub fn serve_gateway() -> ExitCode {
-    serve::serve(|config: GatewayConfig, report| {
-        serve::cloexec_from_3()?;
-        serve::die_with_parent(config.launcher)?;
-        credentials::set_rlimits(OPEN_FILES, None)?;
-        nix::sys::stat::umask(fs::as_mode(0o077));
-        let listener = std::net::TcpListener::from(serve::adopt_fd(config.listener)?);
-        listener.set_nonblocking(true).context("listen")?;
-        // Both belong to the network outside, where this process does not stay.
-        let peers = peer::of_this_system().context("ask whose connections are")?;
-        let (outer, dropped) = drop_privileges(&config)?;
-        run_gateway(config, listener, peers.as_ref(), outer, report, &dropped).map(|()| 0)
-    })
+    serve::serve(
+        crate::render::print_problem,
+        |config: GatewayConfig, report| {
+            serve::cloexec_from_3()?;
+            serve::die_with_parent(config.launcher)?;
+            credentials::set_rlimits(OPEN_FILES, None)?;
+            nix::sys::stat::umask(fs::as_mode(0o077));
+            let listener = std::net::TcpListener::from(serve::adopt_fd(config.listener)?);
+            listener.set_nonblocking(true).context("listen")?;
+            // Both belong to the network outside, where this process does not stay.
+            let peers = peer::of_this_system().context("ask whose connections are")?;
+            let (outer, dropped) = drop_privileges(&config)?;
+            run_gateway(config, listener, peers.as_ref(), outer, report, &dropped).map(|()| 0)
+        },
+    )
 }
 
 /// What of the gateway reaches outside and inside: who dials, and where the proxy listens.

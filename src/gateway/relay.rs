@@ -153,8 +153,8 @@ impl GatewayRelay {
     /// Has the browser drop what it kept of this address: files of another launch, or of whoever
     /// had the port while ComfyUI did not run, which may say that they are good for a year. Only
     /// the cache: `"storage"` would take the workflows with it that ComfyUI's page keeps there
-    /// until they are saved, and what it would be for, service workers, [`worker`] removes.
-    /// Browsers heed it where they know service workers at all.
+    /// until they are saved, and what it would be for, service workers, [`refuse_service_worker`]
+    /// removes. Browsers heed it where they know service workers at all.
     fn clear_browser_cache(&self, response: &mut Response<Body>) {
         let (name, value) = &self.seen;
         response
@@ -264,7 +264,8 @@ impl GatewayRelay {
                 .for_each(|name| drop(response.headers_mut().remove(*name)));
         }
         *response.version_mut() = Version::HTTP_11;
-        // With this one the gateway itself has the browser drop its cookies ([`crate::gateway::header_limit`]).
+        // With this one the gateway itself has the browser drop its cookies
+        // ([`crate::gateway::header_limit`]).
         if response.status() == StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE {
             *response.status_mut() = StatusCode::BAD_REQUEST;
         }

@@ -1,8 +1,8 @@
 //! How the owner proves to be the owner where the system does not tell whose a connection is
 //! (macOS, other machines).
 //!
-//! The launcher writes a secret that only the owner reads ([`Handle`]); the front knows it too.
-//! From it come:
+//! The launcher writes a secret that only the owner reads ([`GatewayCredentials`]); the front knows
+//! it too. From it come:
 //!
 //! * a **ticket**: good once, for a minute, in the address that the browser is sent to. The front
 //!   answers it with a cookie (HttpOnly, SameSite=Strict) and a redirect that takes it out of the
@@ -145,7 +145,7 @@ impl SessionStore {
         Some(cookie)
     }
 
-    /// As [`Secret::mark`].
+    /// As [`LaunchSecret::launch_mark`].
     pub fn launch_mark(&self, purpose: &str) -> String {
         self.secret.launch_mark(purpose)
     }

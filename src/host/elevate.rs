@@ -6,9 +6,9 @@ use std::process::{Command, Stdio};
 
 use super::process::first_existing;
 use super::roles::Role;
-use super::roles::spawn::{RoleProcess, SYSTEM_PATH, own_program};
 use crate::desired::InstancePaths;
 use crate::desired::system_files::ComfyProgram;
+use crate::host::roles::spawn::{RoleProcess, SYSTEM_PATH, own_program};
 use crate::problem::{Context, Problem, Result};
 
 /// Returns the stat(2) data of a copy of comfy at `path`, or of the running program.
@@ -42,7 +42,7 @@ pub fn program_of(path: Option<&Path>) -> std::io::Result<Option<ComfyProgram>> 
 
 /// Returns the launcher of an instance, for which sudo may have a rule: only if root owns it, and
 /// it is this comfy.
-fn passwordless_launcher(paths: &InstancePaths) -> Option<PathBuf> {
+fn passwordless_launcher(paths: &InstancePaths, tell: fn(&str)) -> Option<PathBuf> {
     let path = paths.launcher_program();
     let there = program_of(Some(&path)).ok().flatten()?;
     if program_of(None)
@@ -52,20 +52,26 @@ fn passwordless_launcher(paths: &InstancePaths) -> Option<PathBuf> {
     {
         return Some(path);
     }
-    crate::render::print_note(
+    tell(
         "The launcher differs from this comfy, so sudo may ask for your password: `comfy \
             apply` installs this one.",
     );
     None
 }
 
-/// Starts the side that launches, for this instance alone where it has a launcher of its own.
+/// Starts the side that launches, for this instance alone if it has a launcher of its own. `tell`
+/// prints why sudo may ask for a password all the same.
 ///
 /// # Errors
-/// As [`side`].
-pub fn launch_side(instance: &str, paths: &InstancePaths, isolated: bool) -> Result<RoleProcess> {
+/// As [`start_role`].
+pub fn launch_side(
+    instance: &str,
+    paths: &InstancePaths,
+    isolated: bool,
+    tell: fn(&str),
+) -> Result<RoleProcess> {
     let rule = isolated && !nix::unistd::geteuid().is_root();
-    match rule.then(|| passwordless_launcher(paths)).flatten() {
+    match rule.then(|| passwordless_launcher(paths, tell)).flatten() {
         Some(program) => start_program(&program, &[Role::Launcher.subcommand(), instance], true),
         None => start_role(Role::Launcher, isolated),
     }

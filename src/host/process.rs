@@ -12,7 +12,7 @@ pub struct ProgramOutput {
     pub stderr: String,
 }
 
-/// Runs programs: the real one is [`System`], tests answer from transcripts.
+/// Runs programs: the real one is [`SystemRunner`], tests answer from transcripts.
 pub trait ProgramRunner: Sync {
     /// # Errors
     /// When the program could not be started at all.

@@ -11,14 +11,13 @@ use crate::desired::system_files::ComfyProgram;
 use crate::desired::{Desired, InstancePaths};
 use crate::ids::{GenerationId, VenvId};
 use crate::lock::Sha256Digest;
-use crate::plan::execute;
 use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::{Act, Look};
 use crate::plan::observed::{DifferenceKind, FileType, FsEntry, TreeDifference};
 use crate::plan::select::ResourceSelection;
 use crate::plan::step::Step;
-use crate::plan::{Action, Plan};
+use crate::plan::{Action, Plan, execute};
 use crate::problem::{Problem, Result};
 use crate::testing::{Locked, MachineState, MemoryExecutor, MemoryHost, SilentObserver, desired};
 

@@ -2,8 +2,9 @@
 //! never acts. It covers the whole lifetime: what `plan` makes and prunes, and what `destroy`
 //! removes.
 
-use crate::desired::Desired;
-use crate::ids::{Address, Part};
+use super::desired::Desired;
+use super::ids::{Address, Part};
+use super::problem::{Problem, Result};
 use crate::plan::change::{Plan, WheelDownloads, unknown_change};
 use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
@@ -11,7 +12,6 @@ use crate::plan::look::Look;
 use crate::plan::model_summary::{CountAndBytes, ModelFetch};
 use crate::plan::select::ResourceSelection;
 use crate::plan::step::{PlannedStep, Step};
-use crate::problem::{Problem, Result};
 
 pub mod account;
 pub mod builder;
@@ -29,7 +29,7 @@ pub mod service;
 pub mod share;
 pub mod traverse;
 
-use builder::{Instance, Observed, PlanBuilder};
+use crate::kinds::builder::{Instance, Observed, PlanBuilder};
 
 /// What comfy knows about one kind of resource.
 pub struct ResourceKind {

@@ -165,7 +165,7 @@ impl RoleConfig for ProbeConfig {
 
 /// Becomes the sandbox user and tries it. Must be called while there is one thread.
 pub fn serve_probe() -> ExitCode {
-    serve::serve(|asked: ProbeConfig, _| {
+    serve::serve(crate::render::print_problem, |asked: ProbeConfig, _| {
         let account = &asked.account;
         let groups = credentials::init_groups(&account.name, account.gid)?;
         let folder = serve::adopt_fd(asked.folder)?;

@@ -4,9 +4,8 @@ use std::io::Write;
 
 use super::{LaunchAnswer, LaunchRequest};
 use crate::desired::InstancePaths;
-use crate::host::elevate;
 use crate::host::roles::spawn::RoleProcess;
-use crate::host::signals;
+use crate::host::{elevate, signals};
 use crate::problem::{Context, Problem, Result};
 
 /// A launcher that answered: words go to its stdin, whose end means to stop.
@@ -24,14 +23,19 @@ pub fn request_launch(
 ) -> Result<LaunchHandle> {
     send_request(
         request,
-        elevate::launch_side(&request.instance, paths, isolated)?,
+        elevate::launch_side(
+            &request.instance,
+            paths,
+            isolated,
+            crate::render::print_note,
+        )?,
     )
 }
 
 /// Asks a launcher that was started already.
 ///
 /// # Errors
-/// As [`ask`].
+/// As [`request_launch`].
 pub fn send_request(request: &LaunchRequest, mut side: RoleProcess) -> Result<LaunchHandle> {
     let text = serde_json::to_string(request).context("ask the launcher")?;
     // One that ended already says why on its own.

@@ -108,23 +108,6 @@ impl ImportLog {
     }
 }
 
-/// `9 of 9 nodes loaded`, and a line for each that did not.
-pub fn nodes_summary(nodes: &[String], failed: &[(String, String)]) -> Vec<String> {
-    let mut out = vec![format!(
-        "{} of {} loaded",
-        nodes.len().saturating_sub(failed.len()),
-        crate::text::count_of(nodes.len(), "node")
-    )];
-    out.extend(failed.iter().map(|(n, why)| {
-        format!(
-            "node.{} failed to import: {}",
-            crate::text::escape_text(n),
-            crate::text::escape_text(why)
-        )
-    }));
-    out
-}
-
 /// What stands below the hints where there are more.
 pub fn more_hints_line(n: u64) -> Option<String> {
     (n > 0).then(|| format!("and {n} more, which the log has"))
@@ -206,6 +189,7 @@ fn missing_module(line: &str, of: Option<&str>) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::records::import_results::nodes_summary;
 
     #[test]
     fn a_failed_import_is_told_with_what_helps() {

@@ -81,7 +81,7 @@ impl RoleConfig for LogConfig {
 
 /// Writes the log until ComfyUI says no more. Must be called while there is one thread.
 pub fn serve_log() -> ExitCode {
-    serve::serve(|config: LogConfig, _| {
+    serve::serve(crate::render::print_problem, |config: LogConfig, _| {
         let input = serve::adopt_fd(config.input)?;
         // The terminal's Ctrl-C is the supervisor's.
         nix::unistd::setsid().context("begin a session")?;

@@ -1,8 +1,8 @@
-//! Launching ComfyUI: [`ask`] is the owner's side, [`serve`] the one that launches, [`start`] its
-//! processes, [`cell`] the one that becomes the sandbox user, [`scribe`] keeps the log where there
-//! is no terminal, [`watch`] reads what ComfyUI says, [`health`] has everything loaded once,
-//! [`live`] tells others what runs, [`control`] takes their word, [`prove`] tries what a share
-//! keeps.
+//! Launching ComfyUI: [`client`] is the owner's side, [`supervisor`] the one that launches,
+//! [`processes`] its processes, [`sandbox_process`] the one that becomes the sandbox user,
+//! [`log_writer`] keeps the log where there is no terminal, [`import_log`] reads what ComfyUI says,
+//! [`import_check_run`] has everything loaded once, [`crate::records::running`] tells others what
+//! runs, [`control`] takes their word, [`add_only_probe`] tries what a share keeps.
 
 pub mod add_only_probe;
 mod applied;

@@ -1,9 +1,8 @@
-//! What each [`How`] changes of a launch.
+//! What each [`LaunchMode`] changes of a launch.
 
-use super::LaunchMode;
 use super::sandbox_process::SandboxAccount;
-use super::stdio;
 use super::supervisor::Launch;
+use super::{LaunchMode, stdio};
 use crate::desired::launch::{LaunchCommand, LaunchSpec};
 use crate::doctor::probes::ProbeContext;
 use crate::doctor::{self, ProbeAs, ProbeRequest};

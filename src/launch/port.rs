@@ -8,7 +8,7 @@ use crate::problem::{Context, Problem, Result};
 /// Whether ComfyUI will be able to listen there.
 ///
 /// # Errors
-/// As [`claim`].
+/// As [`claim_port`].
 pub fn ensure_free(listen: &str, port: u16) -> Result<()> {
     claim_port(listen, port).map(drop)
 }

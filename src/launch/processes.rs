@@ -246,8 +246,8 @@ impl InheritedPaths {
 }
 
 impl RunningLaunch {
-    /// Lets ComfyUI begin. Where it cannot be executed that is said, and [`Running::attend`] sees
-    /// its end.
+    /// Lets ComfyUI begin. Where it cannot be executed that is said, and
+    /// [`RunningLaunch::wait_for_end`] sees its end.
     pub fn let_begin(&mut self) {
         if let Some((mut stdin, report)) = self.gate.take() {
             let _ = stdin.write_all(b"\n");

@@ -60,7 +60,10 @@ impl RoleConfig for SandboxConfig {
 /// Becomes ComfyUI, or says why not; where it waits, the exit code is ComfyUI's. Must be called
 /// while there is one thread.
 pub fn serve_sandbox() -> ExitCode {
-    serve::serve(|cell: SandboxConfig, report| enter_sandbox(&cell, report))
+    serve::serve(
+        crate::render::print_problem,
+        |cell: SandboxConfig, report| enter_sandbox(&cell, report),
+    )
 }
 
 fn enter_sandbox(cell: &SandboxConfig, report: &mut Report) -> Result<u8> {

@@ -50,9 +50,9 @@ pub(super) fn start_log_writer(
     Ok((child, OutputTarget::Pipe(writer)))
 }
 
-/// Lets what is typed reach the terminal `master`, and what a program says there reach stdout, until
-/// the last of them has ended. The end of stdin is the shell's end, and so is a line of it that is
-/// too long.
+/// Lets what is typed reach the terminal `master`, and what a program says there reach stdout,
+/// until the last of them has ended. The end of stdin is the shell's end, and so is a line of it
+/// that is too long.
 ///
 /// # Errors
 /// The system's own.

@@ -174,6 +174,7 @@ impl Launch {
             &self.confinement,
             self.network.inner_ports(),
             self.network.memory.is_some(),
+            &|path| path.symlink_metadata().is_ok(),
         );
         wire::print_line(&LaunchAnswer::Explained {
             user: self.spec.user,

@@ -1,6 +1,6 @@
-//! comfy.lock: what is pinned. [`wire`] is the file, [`cover`] compares it with the manifest,
-//! [`resolve`] fills it; [`python`] is what uv is asked and answers; [`models`] asks hubs and disks
-//! for sizes and hashes.
+//! comfy.lock: what is pinned. [`wire`] is the file, [`coverage`] compares it with the manifest,
+//! [`resolve`] fills it; [`python`] is what uv is asked and answers; [`resolve::models`] asks hubs
+//! and disks for sizes and hashes.
 
 pub mod coverage;
 mod describe;

@@ -1,12 +1,12 @@
-//! Python packages in the lock: who asks for what ([`asks`]), the question put to uv
-//! ([`question`]), its answer ([`answer`]), and which of a release's wheels a machine takes
-//! ([`tags`]).
+//! Python packages in the lock: who asks for what ([`crate::lock::requirements`]), the question put
+//! to uv ([`crate::lock::uv::request`]), its answer ([`crate::lock::uv::response`]), and which of a
+//! release's wheels a machine takes ([`crate::lock::wheel_tags`]).
 //!
 //! One universal resolution serves every machine: macOS on arm64 and Linux on x86_64, wheels only,
 //! all hashes.
 
 pub use super::requirements::{PartRequirements, RequirementLine};
-use crate::lock::uv::UvError;
+use super::uv::UvError;
 use crate::lock::uv::request;
 use crate::manifest::PackageIndex;
 use crate::problem::Result;
@@ -65,7 +65,7 @@ pub struct LockedWheel {
     pub size: Option<u64>,
 }
 
-/// Something that resolves a workspace: the real one is [`crate::host::uv::Uv`].
+/// Something that resolves a workspace: the real one is [`crate::host::uv::UvRunner`].
 pub trait PackageResolver: Sync {
     /// # Errors
     /// If there is no uv, no network, or no solution, with uv's own message.

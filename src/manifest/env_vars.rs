@@ -1,7 +1,8 @@
 //! Which variables `[run] env` may not set: what comfy sets itself, and what makes a program load
 //! or run something else.
 
-/// What a launch sets itself ([`crate::desired::launch`]): a value in comfy.toml would have no effect.
+/// What a launch sets itself ([`crate::desired::launch`]): a value in comfy.toml would have no
+/// effect.
 const OWN: &[&str] = &[
     "HOME",
     "USER",

@@ -1,5 +1,5 @@
-//! comfy.toml: what should be. [`wire`] is the shape on disk, [`check`] turns it into this model or
-//! says what is wrong.
+//! comfy.toml: what should be. [`wire`] is the shape on disk, [`validate`] turns it into this model
+//! or says what is wrong.
 
 pub mod edit;
 pub mod env_vars;

@@ -222,7 +222,7 @@ pub fn comes_with_models(path: &str) -> bool {
     is_model(path) || ends_with(path, BESIDE_MODELS)
 }
 
-/// Whether [`folded`] would change nothing.
+/// Whether [`folded_name`] would change nothing.
 pub fn is_folded(name: &str) -> bool {
     if name.is_ascii() {
         !name

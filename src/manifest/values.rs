@@ -1,6 +1,6 @@
 //! Values with a grammar of their own: durations, sizes, model sources, ComfyUI arguments.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 use std::path::Path;
 
 /// `3 days`, `12 hours`, `0`.

@@ -1,5 +1,5 @@
-//! The shape of comfy.toml on disk. Everything is optional here; [`crate::manifest::validate`] knows defaults
-//! and rules.
+//! The shape of comfy.toml on disk. Everything is optional here; [`crate::manifest::validate`]
+//! knows defaults and rules.
 
 use std::collections::BTreeMap;
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-use super::digest::TextDigest;
 use super::ids::AccountIds;
 use super::model_summary::{CountAndBytes, ModelSummary};
 use super::observed::{TreeDifference, UnknownState};
 use super::step::{PlannedStep, Step};
 use crate::desired::Desired;
+use crate::desired::text_digest::TextDigest;
 use crate::desired::venv::PackageInstall;
 use crate::ids::Address;
 
@@ -201,4 +201,15 @@ pub fn unknown_change(address: Address, u: &UnknownState) -> Change {
         findings: Vec::new(),
         needs: Vec::new(),
     }
+}
+
+/// What an apply did.
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
+pub struct ApplyOutcome {
+    pub added: usize,
+    pub changed: usize,
+    pub destroyed: usize,
+    /// What the person should know now.
+    pub notes: Vec<String>,
+    pub seconds: f64,
 }

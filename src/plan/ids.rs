@@ -29,7 +29,7 @@ pub const ACCOUNT_RANGE: std::ops::RangeInclusive<u32> = 401..=499;
 /// Of a sandbox user in [`ACCOUNT_RANGE`]: its build uid, and one more for its gateway. Away from
 /// people, from systemd's dynamic users and from container ranges (systemd's UIDS-GIDS document).
 const BUILD_FIRST: u32 = 58_200;
-/// Of others, in pairs: a table says which ([`crate::desired::Paths::id_pairs`]).
+/// Of others, in pairs: a table says which ([`crate::desired::InstancePaths::id_pairs`]).
 const TABLE_RANGE: std::ops::RangeInclusive<u32> = 58_400..=58_599;
 
 /// Returns the build uid that follows from the sandbox user's number: no other instance has it.

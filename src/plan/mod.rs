@@ -3,7 +3,6 @@
 
 pub mod account_adoption;
 pub mod change;
-pub mod digest;
 pub mod execute;
 pub mod ids;
 pub mod inventory;

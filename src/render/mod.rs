@@ -25,10 +25,9 @@ pub enum ColorChoice {
     Never,
 }
 
-/// Once, at the start: NO_COLOR (no-color.org) counts where nothing else is said.
-pub fn set_up(color: ColorChoice, quiet: bool) {
-    let plain = crate::host::env::var("NO_COLOR").is_some()
-        || crate::host::env::var("TERM").is_some_and(|t| t == "dumb");
+/// Sets the colours and the verbosity of this process, once, at its start. `plain`: the environment
+/// asks for no colours, which counts if `color` is [`ColorChoice::Auto`].
+pub fn set_up(color: ColorChoice, quiet: bool, plain: bool) {
     let wanted = |terminal: bool| match color {
         ColorChoice::Always => true,
         ColorChoice::Never => false,

@@ -296,7 +296,7 @@ fn short_value(key: &str, value: &str) -> String {
 }
 
 /// What an apply did, in one line.
-pub fn outcome_line(o: &crate::apply::session::ApplyOutcome, what: &str) -> String {
+pub fn outcome_line(o: &crate::plan::change::ApplyOutcome, what: &str) -> String {
     format!(
         "{what} complete! {} added, {} changed, {} destroyed.",
         o.added, o.changed, o.destroyed

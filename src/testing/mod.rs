@@ -1,5 +1,5 @@
-//! A machine in memory, for tests: [`MemoryHost`] answers as [`Look`], [`MemoryExecutor`] changes it
-//! as [`Act`].
+//! A machine in memory, for tests: [`MemoryHost`] answers as [`Look`], [`MemoryExecutor`] changes
+//! it as [`Act`].
 #![allow(clippy::unwrap_used, reason = "a test")]
 
 mod executor;
@@ -8,15 +8,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use super::desired::{
+    Desired, GenerationSpec, HostPlatform, InstancePaths, MachineContext, PrimaryUser,
+};
+use super::ids::{GenerationId, VenvId};
+use super::lock::{Lock, ModelPin, RepositoryPin, Sha256Digest};
+use super::manifest::Manifest;
+use super::tree::blob_id;
 use crate::desired::launch::LaunchSpec;
 use crate::desired::system_files::ComfyProgram;
 use crate::desired::venv::{PythonInterpreter, VenvSpec};
-use crate::desired::{
-    Desired, GenerationSpec, HostPlatform, InstancePaths, MachineContext, PrimaryUser,
-};
-use crate::ids::{GenerationId, VenvId};
-use crate::lock::{Lock, ModelPin, RepositoryPin, Sha256Digest};
-use crate::manifest::Manifest;
 use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::{Act, Look};
@@ -27,9 +28,8 @@ use crate::plan::observed::{
 };
 use crate::plan::select::ResourceSelection;
 use crate::plan::{execute, share_rules};
-use crate::tree::blob_id;
 
-pub use executor::{MemoryExecutor, SilentObserver};
+pub use crate::testing::executor::{MemoryExecutor, SilentObserver};
 
 /// What there is on the machine.
 #[derive(Debug, Clone, Default)]

@@ -103,7 +103,7 @@ impl TreeListing {
     /// it was sealed.
     ///
     /// # Errors
-    /// None in fact; the signature is that of [`Listing::tree_hash`].
+    /// None in fact; the signature is that of [`TreeListing::tree_hash`].
     pub fn quick_tree_hash(&self) -> Result<ObjectId> {
         self.hash(false)
     }

@@ -127,7 +127,7 @@ fn split_entry(body: &[u8]) -> Option<SplitEntry<'_>> {
     })
 }
 
-/// Exactly the modes that [`super::Listing::tree_hash`] writes.
+/// Exactly the spellings that [`super::TreeListing::tree_hash`] writes.
 fn kind_of_mode(mode: &[u8]) -> Option<RawKind> {
     match mode {
         b"40000" => Some(RawKind::Folder),

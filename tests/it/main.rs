@@ -9,6 +9,7 @@
     reason = "tests fail loudly and act from outside"
 )]
 
+mod architecture;
 mod bad_input;
 mod buckets;
 mod compiled;

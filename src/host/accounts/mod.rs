@@ -1,8 +1,8 @@
 //! Accounts, groups, memberships and search-only ACL entries, on both platforms.
 //!
 //! [`linux`] and [`macos`] compile everywhere: both turn requests into program calls and captured
-//! output into facts, behind [`Run`], so that either is tested on either. The right one is chosen
-//! at run time.
+//! output into facts, behind [`ProgramRunner`](crate::host::process::ProgramRunner), so that either
+//! is tested on either. The right one is chosen at run time.
 
 pub mod linux;
 pub mod macos;

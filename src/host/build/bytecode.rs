@@ -76,7 +76,7 @@ impl CompileJob {
     }
 
     /// # Errors
-    /// As [`compile`].
+    /// As [`compile_sources`].
     pub fn run(&self, report: &dyn Reporter) -> Result<()> {
         let progress = report.start_job("bytecode");
         let pairs: Vec<_> = self

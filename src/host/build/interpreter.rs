@@ -199,7 +199,7 @@ pub fn installed_versions(paths: &InstancePaths) -> Vec<String> {
 /// with it. A damaged one goes.
 ///
 /// # Errors
-/// As [`Job::run`]; something cannot be sealed or moved.
+/// As [`InterpreterJob::run`]; something cannot be sealed or moved.
 pub fn build_interpreter(b: &mut GenerationBuilder, version: &str) -> Result<()> {
     let staged = b.paths.staging_dir().join(format!("python-{version}"));
     b.in_job(&staged, |b, job| {

@@ -7,8 +7,7 @@ use rayon::prelude::*;
 
 use crate::confine::places;
 
-use super::{bytecode, venv};
-use crate::host::build::interpreter;
+use super::{bytecode, interpreter, venv};
 use crate::host::git::{FetchDepth, GitStore, NetEnv, objects};
 use crate::host::roles::credentials::Dropped;
 use crate::host::{models, uv};

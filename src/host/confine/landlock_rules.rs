@@ -40,7 +40,7 @@ pub fn landlock_abi() -> i64 {
 ///
 /// # Errors
 /// The kernel refuses a rule; a kernel without Landlock does nothing, which
-/// [`crate::host::confine::lacking`] has told.
+/// [`crate::host::confine::missing_features`] has told.
 pub fn apply_rules(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result<()> {
     let what = || "ask Landlock".to_string();
     let all = AccessFs::from_all(NEWEST);

@@ -28,7 +28,7 @@ pub struct PlacedMount {
 }
 
 /// Builds it in this process's mount namespace, which must be its own, and goes there. `temps`: one
-/// mount for each [`Room::Temp`].
+/// mount for each [`PrivateMount::Temp`].
 ///
 /// # Errors
 /// A mount that the kernel refuses, by its path.

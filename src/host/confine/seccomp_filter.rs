@@ -80,7 +80,7 @@ pub fn is_available() -> bool {
 /// Applies the filters to this thread and all that it starts; needs no_new_privs.
 ///
 /// # Errors
-/// What [`available`] says no to.
+/// What [`is_available`] says no to.
 pub fn apply_filters() -> Result<()> {
     apply_to(FAMILIES)
 }
@@ -89,7 +89,7 @@ pub fn apply_filters() -> Result<()> {
 /// no other wall of a build job.
 ///
 /// # Errors
-/// As [`apply`].
+/// As [`apply_filters`].
 pub fn apply_without_services() -> Result<()> {
     apply_to(&FAMILIES[1..])
 }

@@ -5,9 +5,8 @@ use std::path::Path;
 use nix::unistd::UnlinkatFlags;
 
 use super::Executor;
-use crate::host::fs::edit;
-use crate::host::fs::open_parent;
 use crate::host::fs::remove::{ForeignEntry, remove_of};
+use crate::host::fs::{edit, open_parent};
 use crate::plan::observed::FileType;
 use crate::problem::{Context, Problem, Result};
 

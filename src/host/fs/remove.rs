@@ -60,7 +60,7 @@ pub fn remove_path(path: &Path) -> io::Result<()> {
 /// it could move it could as well have removed.
 ///
 /// # Errors
-/// [`Foreign`], with what was in front of it gone already.
+/// [`ForeignEntry`], with what was in front of it gone already.
 pub fn remove_of(path: &Path, sandbox: u32) -> io::Result<()> {
     let me = nix::unistd::geteuid().as_raw();
     // What a killed step has left is closed: the sandbox user could never have moved that here.

@@ -30,7 +30,7 @@ impl WalkedFolder {
 
 /// What is done with what is found; called from several threads.
 pub trait TreeVisitor: Sync {
-    /// What is gathered in one folder, handed over by [`Visit::done`].
+    /// What is gathered in one folder, handed over by [`TreeVisitor::folder_done`].
     type Local: Default + Send;
     /// Whether to go into a folder is asked here too; for other entries the answer means nothing.
     fn visit_entry(

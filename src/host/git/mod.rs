@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use crate::host::git::error::GitError;
 use crate::host::net::mirrors::MirrorRules;
 use crate::lock::requirements;
 use crate::lock::resolve::{RepositoryResolver, RepositorySnapshot};
@@ -23,14 +24,13 @@ use crate::manifest::names;
 use crate::problem::{Context, Problem, Result};
 use crate::progress::Progress;
 use crate::tree::ObjectId;
-use error::GitError;
 
 /// What a fetch may know about the caller's environment: mirrors, proxies and certificates, nothing
 /// else.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct NetEnv {
     pub mirrors: MirrorRules,
-    /// Allow-listed variables, see [`super::env::net`].
+    /// Allow-listed variables, see [`super::env::net_env`].
     pub vars: std::collections::BTreeMap<String, String>,
 }
 

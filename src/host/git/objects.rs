@@ -300,7 +300,7 @@ impl TreeWalk<'_> {
 /// already. Nothing on the way is followed, and links come last. Returns the listing.
 ///
 /// # Errors
-/// As [`snapshot`]; if the disk is full, or a file already exists.
+/// As [`read_snapshot`]; a full disk, something that is there already.
 pub fn export_files(
     folder: &Path,
     commit: &ObjectId,

@@ -1,8 +1,8 @@
 //! Models: where they come from, and how they are downloaded, verified and installed.
 //!
-//! [`library`] is what `lock` asks. [`work`] fetches, under the build uid: [`web`] speaks HTTP,
-//! [`hub`] and [`bucket`] know addresses, [`download`] makes one file. [`place`] puts verified
-//! bytes into a share, as root. [`hashes`] is what was verified before.
+//! [`resolver`] is what `lock` asks. [`build_job`] fetches, under the build uid: [`web`] speaks
+//! HTTP, [`hub`] and [`object_storage`] know addresses, [`download`] makes one file. [`install`]
+//! puts verified bytes into a share, as root. [`verified_hashes`] is what was verified before.
 
 pub mod apply_steps;
 pub mod build_job;

@@ -374,6 +374,7 @@ pub struct FileReader<'a> {
     done: AtomicU64,
     total: u64,
     progress: Box<dyn Progress>,
+    report: &'a dyn Reporter,
 }
 
 impl<'a> FileReader<'a> {
@@ -383,7 +384,7 @@ impl<'a> FileReader<'a> {
         path: Option<PathBuf>,
         owner: Option<(u32, u32)>,
         files: impl Iterator<Item = PathBuf>,
-        report: &dyn Reporter,
+        report: &'a dyn Reporter,
     ) -> FileReader<'a> {
         let size = |p: PathBuf| {
             let st = nix::sys::stat::lstat(&p).ok()?;
@@ -401,6 +402,7 @@ impl<'a> FileReader<'a> {
             done: AtomicU64::new(0),
             total,
             progress: report.start_counted("models", ProgressUnit::Bytes),
+            report,
         }
     }
 
@@ -445,7 +447,7 @@ impl<'a> FileReader<'a> {
             && let Err(p) = self.known.save(path, self.owner)
         {
             self.progress.set_position(self.total, self.total);
-            crate::render::print_warning(&p.message);
+            self.report.print_line(&format!("warning: {}", p.message));
         }
     }
 }

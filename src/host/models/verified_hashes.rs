@@ -23,7 +23,7 @@ const RECORD: usize = KEY + 32;
 /// Beyond this, what was not asked for in this run is forgotten.
 const MOST: usize = 400_000;
 
-/// A file's identity: device and [`Stamp`].
+/// A file's identity: device and [`StatKey`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key([u8; KEY]);
 

@@ -72,7 +72,7 @@ fn scheme_and_host(address: &str) -> Option<(String, String)> {
 }
 
 /// Why what was asked of `source` may not lead to `to`, as far as its spelling tells; the
-/// connection tells the rest ([`Held`]).
+/// connection tells the rest ([`RedirectGuard`]).
 pub fn why_refused(source: &str, to: &str) -> Option<&'static str> {
     let first = scheme_and_host(source)
         .and_then(|(_, host)| spelled_nearness(&host).or_else(|| noted_nearness(&host)));

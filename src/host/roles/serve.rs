@@ -60,14 +60,14 @@ impl Report {
         *self = Report::Closed;
     }
 
-    fn fail(self, p: &Problem) {
+    fn fail(self, p: &Problem, tell: fn(&Problem)) {
         match self {
             Report::Pipe(fd) => {
                 let text = serde_json::to_string(p).unwrap_or_default();
                 // Nobody reads it any more: then nobody wants to know.
                 let _ = std::fs::File::from(fd).write_all(text.as_bytes());
             }
-            Report::Stderr => crate::render::print_problem(p),
+            Report::Stderr => tell(p),
             Report::Closed => {}
         }
     }
@@ -86,7 +86,12 @@ pub fn read_config<C: RoleConfig>() -> Result<C> {
 
 /// Plays a role: reads what it is asked, does it, and tells where it failed. Must be called while
 /// there is one thread.
-pub fn serve<C: RoleConfig>(role: impl FnOnce(C, &mut Report) -> Result<u8>) -> ExitCode {
+///
+/// `tell` prints a failure that no pipe takes.
+pub fn serve<C: RoleConfig>(
+    tell: fn(&Problem),
+    role: impl FnOnce(C, &mut Report) -> Result<u8>,
+) -> ExitCode {
     let mut report = Report::Stderr;
     let asked = read_config::<C>().and_then(|config| {
         if let Some(number) = config.report() {
@@ -97,7 +102,7 @@ pub fn serve<C: RoleConfig>(role: impl FnOnce(C, &mut Report) -> Result<u8>) -> 
     match asked.and_then(|config| role(config, &mut report)) {
         Ok(code) => ExitCode::from(code),
         Err(p) => {
-            report.fail(&p);
+            report.fail(&p, tell);
             ExitCode::FAILURE
         }
     }

@@ -115,7 +115,7 @@ pub fn list_entries(folder: &Path) -> Result<Vec<FoundEntry>> {
     Ok(all)
 }
 
-/// What one entry of [`entries`] is.
+/// What one entry of [`list_entries`] is.
 ///
 /// # Errors
 /// It cannot be read.

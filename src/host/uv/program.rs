@@ -106,7 +106,7 @@ pub struct ChosenUv {
 
 impl UvJob {
     /// # Errors
-    /// As [`find`].
+    /// As [`find_uv`].
     pub fn run(&self) -> Result<ChosenUv> {
         // The build uid may have no way to the caller's own.
         let public = || {

@@ -15,8 +15,8 @@ use crate::plan::observed::TreeDifference;
 use crate::plan::step::PlannedStep;
 use crate::plan::{Action, Attrs, Step};
 
-pub use live::LiveState;
-pub use observe::{CodeObservation, CodeTarget, TargetGeneration, observe};
+pub use crate::kinds::code::live::LiveState;
+pub use crate::kinds::code::observe::{CodeObservation, CodeTarget, TargetGeneration, observe};
 
 pub fn plan(o: &Observed, b: &mut PlanBuilder) {
     let Some(seen) = b.observed(&Address::COMFYUI, &o.code) else {

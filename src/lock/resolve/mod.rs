@@ -2,22 +2,24 @@
 //! becomes packages, and what cannot be installed is refused here.
 
 pub mod models;
+mod packages;
+mod submodules;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
 use super::python::{self, PackageResolver, RequirementLine};
-use super::{Lock, LockedPython, PartRequirements, RepositoryPin, SubmodulePin, requirements};
+use super::{Lock, PartRequirements, RepositoryPin, requirements};
 use crate::lock::resolve::models::{ModelMoved, ModelResolver};
-use crate::lock::uv::request::{self, PackageUpdates};
-use crate::lock::uv::response;
-use crate::manifest::{Manifest, names};
+use crate::manifest::Manifest;
 use crate::problem::{Problem, Result};
 use crate::progress::{Progress, Reporter};
-use crate::tree::{ObjectId, TreeListing, rules};
+use crate::tree::{ObjectId, TreeListing};
+use packages::{package_changes, resolve_packages};
+use submodules::collect_submodules;
 
-/// Where repositories are asked: the real one is [`crate::host::git::Git`].
+/// Where repositories are asked: the real one is [`crate::host::git::GitStore`].
 pub trait RepositoryResolver: Sync {
     /// The commit that `git_ref` names now.
     fn resolve_ref(&self, repo: &str, git_ref: &str) -> Result<ObjectId>;
@@ -83,8 +85,6 @@ pub struct ResolvedLock {
     pub remarks: Vec<String>,
 }
 
-const MAX_NESTED_SUBMODULES: usize = 5;
-
 /// Makes the lock that the manifest asks for, starting from `old`.
 ///
 /// # Errors
@@ -97,84 +97,10 @@ pub fn resolve_manifest(
     report: &dyn Reporter,
 ) -> Result<ResolvedLock> {
     let (repos, uv) = (ask.repos, ask.uv);
-    let mut asked: Vec<(String, &str, &str)> = vec![(
-        "comfyui".into(),
-        &manifest.comfyui.repo,
-        &manifest.comfyui.git_ref,
-    )];
-    asked.extend(
-        manifest
-            .nodes
-            .iter()
-            .map(|(n, x)| (n.clone(), x.repo.as_str(), x.git_ref.as_str())),
-    );
     if let UpdatePolicy::Move(names) = mode {
-        let packages = old
-            .and_then(|l| l.python.as_ref())
-            .map_or(&[][..], |p| &p.packages);
-        let known: Vec<&str> = asked
-            .iter()
-            .map(|(n, _, _)| n.as_str())
-            .chain(["python"])
-            .chain(packages.iter().map(|p| p.name.as_str()))
-            .collect();
-        for name in names
-            .iter()
-            .filter(|n| !manifest.models.contains_key(n.as_str()))
-        {
-            if !known.contains(&name.as_str())
-                && !packages
-                    .iter()
-                    .any(|p| p.name == python::normalize_name(name))
-            {
-                let p = Problem::new(format!(
-                    "comfy.toml has no node `{0}`, and comfy.lock no package of that name",
-                    crate::text::escape_text(name)
-                ));
-                return Err(
-                    match crate::text::did_you_mean(name, known.iter().copied()) {
-                        Some(k) => p.with_hint(format!("did you mean `{k}`?")),
-                        None => p.with_hint(
-                            "names are those of the [nodes.…] sections, `comfyui`, `python` \
-                        for all packages, or one package",
-                        ),
-                    },
-                );
-            }
-        }
+        ensure_known_names(manifest, old, names)?;
     }
-    // The whole list at once: which refs and trees are asked does not depend on each other.
-    let asks_known = old.is_some_and(|l| l.python.is_some());
-    let results: Vec<Result<ResolvedPart>> = asked
-        .par_iter()
-        .map(|(name, repo, git_ref)| {
-            let core = name == "comfyui";
-            let before = old.and_then(|l| {
-                if core {
-                    Some(&l.comfyui)
-                } else {
-                    l.nodes.get(name)
-                }
-            });
-            resolve_part(
-                name,
-                repo,
-                git_ref,
-                before.map(|p| (p, asks_known)),
-                mode,
-                repos,
-                report,
-            )
-            .map_err(|p| {
-                let place = if core {
-                    manifest.source.place_of_key(&["comfyui", "ref"])
-                } else {
-                    manifest.source.place_of_key(&["nodes", name, "ref"])
-                };
-                p.with_prefix(&format!("{place}: "))
-            })
-        })
-        .collect();
+    let results = resolve_repositories(manifest, old, mode, repos, report);
     let (mut pins, mut moved, mut problems, mut asks) =
         (BTreeMap::new(), Vec::new(), Vec::new(), BTreeMap::new());
     for r in results {
@@ -190,19 +116,9 @@ pub fn resolve_manifest(
                 } else {
                     format!("node.{name}")
                 };
-                let lines = lines.unwrap_or_else(|| {
-                    old.and_then(|l| l.asks.get(&address))
-                        .map(|a| a.lines.clone())
-                        .unwrap_or_default()
-                });
-                let ignored = manifest
-                    .nodes
-                    .get(&name)
-                    .filter(|_| name != "comfyui")
-                    .map(|n| n.ignore_requirements.clone())
-                    .unwrap_or_default();
-                if !lines.is_empty() || !ignored.is_empty() {
-                    asks.insert(address, PartRequirements { lines, ignored });
+                let asked = part_requirements(manifest, old, &name, &address, lines);
+                if !asked.lines.is_empty() || !asked.ignored.is_empty() {
+                    asks.insert(address, asked);
                 }
                 moved.extend(m);
                 pins.insert(name, pin);
@@ -245,137 +161,103 @@ pub fn resolve_manifest(
     })
 }
 
-/// The packages that are asked for: the locked ones where nothing was asked anew, else uv's answer.
-fn resolve_packages(
-    manifest: &Manifest,
-    asks: &BTreeMap<String, PartRequirements>,
-    old: Option<&Lock>,
-    mode: &UpdatePolicy,
-    uv: &dyn PackageResolver,
-    report: &dyn Reporter,
-) -> Result<(LockedPython, Vec<String>)> {
-    let m = &manifest.python;
-    let fresh = LockedPython::from_manifest(m);
-    let before = old.and_then(|l| l.python.as_ref());
-    let names: BTreeSet<String> = match mode {
-        UpdatePolicy::Keep => BTreeSet::new(),
-        UpdatePolicy::Move(names) => names
-            .iter()
-            .map(|n| python::normalize_name(n))
-            .filter(|n| before.is_some_and(|p| p.packages.iter().any(|k| k.name == *n)))
-            .collect(),
-    };
-    let moving = match mode {
-        UpdatePolicy::Move(all) if all.is_empty() || all.iter().any(|n| n == "python") => {
-            PackageUpdates::All
+/// Refuses a name to update that is neither a node, a package, nor a model.
+fn ensure_known_names(manifest: &Manifest, old: Option<&Lock>, names: &[String]) -> Result<()> {
+    let packages = old
+        .and_then(|l| l.python.as_ref())
+        .map_or(&[][..], |p| &p.packages);
+    let known: Vec<&str> = ["comfyui"]
+        .into_iter()
+        .chain(manifest.nodes.keys().map(String::as_str))
+        .chain(["python"])
+        .chain(packages.iter().map(|p| p.name.as_str()))
+        .collect();
+    for name in names {
+        let is_package = |p: &python::LockedPackage| p.name == python::normalize_name(name);
+        if manifest.models.contains_key(name.as_str())
+            || known.contains(&name.as_str())
+            || packages.iter().any(is_package)
+        {
+            continue;
         }
-        _ if names.is_empty() => PackageUpdates::None,
-        _ => PackageUpdates::Only(&names),
-    };
-    let effective = |asks: &BTreeMap<String, PartRequirements>| -> BTreeMap<String, Vec<String>> {
-        let texts = |a: &PartRequirements| {
-            a.effective_lines()
-                .map(|l| l.text.clone())
-                .collect::<Vec<_>>()
-        };
-        asks.iter()
-            .map(|(part, a)| (part.clone(), texts(a)))
-            .filter(|(_, t)| !t.is_empty())
-            .collect()
-    };
-    let wanted = effective(asks);
-    if wanted.is_empty() && m.requirements.is_empty() {
-        return Ok((fresh, Vec::new()));
-    }
-    // It stays like any pin. A lock of an older comfy gets one; where there is no uv, it stays
-    // without.
-    let kept = before
-        .filter(|p| p.version == m.version && !matches!(moving, PackageUpdates::All))
-        .and_then(|p| p.managed.clone());
-    if let (Some(locked), Some(lock), PackageUpdates::None) = (before, old, moving)
-        && (LockedPython {
-            packages: Vec::new(),
-            managed: None,
-            ..locked.clone()
-        }) == fresh
-        && effective(&lock.asks) == wanted
-    {
-        let managed = kept.or_else(|| uv.newest_release(&m.version).unwrap_or(None));
-        return Ok((
-            LockedPython {
-                managed,
-                ..locked.clone()
-            },
-            Vec::new(),
+        let p = Problem::new(format!(
+            "comfy.toml has no node `{0}`, and comfy.lock no package of that name",
+            crate::text::escape_text(name)
         ));
+        return Err(
+            match crate::text::did_you_mean(name, known.iter().copied()) {
+                Some(k) => p.with_hint(format!("did you mean `{k}`?")),
+                None => p.with_hint(
+                    "names are those of the [nodes.…] sections, `comfyui`, `python` for all \
+                     packages, or one package",
+                ),
+            },
+        );
     }
-    // Without an age nothing is compared, so that an index that tells no times serves too.
-    let newest = (!m.minimum_age.is_zero()).then(|| chrono::Utc::now() - m.minimum_age);
-    let mut workspace = request::build_workspace(manifest, asks, before, moving, newest)?;
-    let job = report.start_job("python");
-    let mut solved = uv.solve_workspace(&workspace, job.as_ref());
-    if let Err(p) = &solved {
-        workspace.untimed = response::without_upload_time(p, &m.indexes);
-        if !workspace.untimed.is_empty() {
-            solved = uv.solve_workspace(&workspace, job.as_ref());
-        }
-    }
-    let solved =
-        solved.map_err(|p| response::explain_no_solution(p, &workspace, asks, manifest))?;
-    let packages = response::read_packages(&solved, &workspace, &m.indexes)?;
-    let mut remarks = response::resolution_warnings(&packages, asks, &m.overrides);
-    remarks.extend(workspace.untimed.iter().map(|p| {
-        format!(
-            "{p}: its index in `indexes` tells no times, so that minimum_age does not hold for it"
-        )
-    }));
-    for (part, a) in asks {
-        remarks.extend(a.unmatched_ignores().map(|i| {
-            format!(
-                "{part}: ignore_requirements names `{}`, which its requirements do not have",
-                crate::text::escape_text(i)
-            )
-        }));
-    }
-    let managed = match kept {
-        Some(m) => Some(m),
-        None => uv.newest_release(&m.version)?,
-    };
-    Ok((
-        LockedPython {
-            packages,
-            managed,
-            ..fresh
-        },
-        remarks,
-    ))
+    Ok(())
 }
 
-fn package_changes(before: Option<&LockedPython>, after: &LockedPython) -> Vec<PackageMoved> {
-    let versions = |p: &LockedPython| -> BTreeMap<String, String> {
-        let mut out: BTreeMap<String, String> = BTreeMap::new();
-        for k in &p.packages {
-            let all = out.entry(k.name.clone()).or_default();
-            *all = if all.is_empty() {
-                k.version.clone()
-            } else {
-                format!("{all} and {}", k.version)
-            };
-        }
-        out
-    };
-    let (before, after) = (before.map(versions).unwrap_or_default(), versions(after));
-    let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    let moved = |n: &&&String| before.get(**n) != after.get(**n);
-    names
-        .iter()
-        .filter(moved)
-        .map(|n| PackageMoved {
-            name: (*n).clone(),
-            from: before.get(*n).cloned(),
-            to: after.get(*n).cloned(),
+/// Every repository of the manifest, pinned: the whole list at once, since none depends on another.
+fn resolve_repositories(
+    manifest: &Manifest,
+    old: Option<&Lock>,
+    mode: &UpdatePolicy,
+    repos: &dyn RepositoryResolver,
+    report: &dyn Reporter,
+) -> Vec<Result<ResolvedPart>> {
+    let core = &manifest.comfyui;
+    let mut asked = vec![("comfyui", &core.repo, &core.git_ref)];
+    asked.extend(
+        manifest
+            .nodes
+            .iter()
+            .map(|(n, x)| (n.as_str(), &x.repo, &x.git_ref)),
+    );
+    let asks_known = old.is_some_and(|l| l.python.is_some());
+    asked
+        .par_iter()
+        .map(|(name, repo, git_ref)| {
+            let is_core = *name == "comfyui";
+            let before = old.and_then(|l| {
+                if is_core {
+                    Some(&l.comfyui)
+                } else {
+                    l.nodes.get(*name)
+                }
+            });
+            let before = before.map(|p| (p, asks_known));
+            resolve_part(name, repo, git_ref, before, mode, repos, report).map_err(|p| {
+                let place = if is_core {
+                    manifest.source.place_of_key(&["comfyui", "ref"])
+                } else {
+                    manifest.source.place_of_key(&["nodes", name, "ref"])
+                };
+                p.with_prefix(&format!("{place}: "))
+            })
         })
         .collect()
+}
+
+/// What a part asks of Python: the lines that were just read, or those of the old lock.
+fn part_requirements(
+    manifest: &Manifest,
+    old: Option<&Lock>,
+    name: &str,
+    address: &str,
+    lines: Option<Vec<RequirementLine>>,
+) -> PartRequirements {
+    let lines = lines.unwrap_or_else(|| {
+        old.and_then(|l| l.asks.get(address))
+            .map(|a| a.lines.clone())
+            .unwrap_or_default()
+    });
+    let ignored = manifest
+        .nodes
+        .get(name)
+        .filter(|_| name != "comfyui")
+        .map(|n| n.ignore_requirements.clone())
+        .unwrap_or_default();
+    PartRequirements { lines, ignored }
 }
 
 /// One part, resolved.
@@ -480,126 +362,4 @@ fn resolve_part(
         moved: Some(moved),
         lines,
     })
-}
-
-#[expect(
-    clippy::too_many_arguments,
-    reason = "a recursion over one repository's submodules"
-)]
-fn collect_submodules(
-    name: &str,
-    repo: &str,
-    prefix: &str,
-    snapshot: &RepositorySnapshot,
-    repos: &dyn RepositoryResolver,
-    progress: &dyn Progress,
-    out: &mut Vec<SubmodulePin>,
-    depth: usize,
-) -> Result<()> {
-    if depth >= MAX_NESTED_SUBMODULES {
-        return Err(Problem::new(format!(
-            "{name}: submodules nested more than {MAX_NESTED_SUBMODULES} deep"
-        )));
-    }
-    let urls = snapshot
-        .gitmodules
-        .as_deref()
-        .map(parse_gitmodules)
-        .unwrap_or_default();
-    for path in rules::unknown_submodules(&snapshot.listing, &BTreeSet::new()) {
-        let shown = crate::text::escape_text(path);
-        let url = urls.get(path).ok_or_else(|| {
-            Problem::new(format!(
-                "{name}: submodule `{shown}` has no address in .gitmodules"
-            ))
-            .with_hint("choose another commit, or ask the author")
-        })?;
-        let url = absolute_url(repo, url);
-        names::repo_url(&url).map_err(|why| {
-            Problem::new(format!(
-                "{name}: submodule `{shown}`: \"{}\" {why}",
-                crate::text::escape_text(&url)
-            ))
-        })?;
-        let commit = snapshot.listing.0[path].oid;
-        let inner = repos
-            .snapshot(&url, "HEAD", &commit, progress)
-            .map_err(|p| p.with_prefix(&format!("{name}: submodule `{shown}`: ")))?;
-        let whole = format!("{prefix}{path}");
-        out.push(SubmodulePin {
-            path: whole.clone(),
-            repo: url.clone(),
-            commit,
-            tree: inner.tree,
-        });
-        collect_submodules(
-            name,
-            &url,
-            &format!("{whole}/"),
-            &inner,
-            repos,
-            progress,
-            out,
-            depth + 1,
-        )?;
-    }
-    Ok(())
-}
-
-/// `path` to `url` of a .gitmodules file (gitmodules(5)): an ini file, of which two keys matter.
-fn parse_gitmodules(text: &str) -> BTreeMap<String, String> {
-    let mut out = BTreeMap::new();
-    let (mut path, mut url) = (None, None);
-    for line in text.lines().chain(["["]) {
-        let line = line.trim();
-        if line.starts_with('[') {
-            if let (Some(p), Some(u)) = (path.take(), url.take()) {
-                out.insert(p, u);
-            }
-        } else if let Some((key, value)) = line.split_once('=') {
-            let value = value.trim().trim_matches('"').to_string();
-            match key.trim() {
-                "path" => path = Some(value),
-                "url" => url = Some(value),
-                _ => {}
-            }
-        }
-    }
-    out
-}
-
-/// `../other.git` means beside the repository that names it (gitmodules(5)).
-fn absolute_url(repo: &str, url: &str) -> String {
-    let mut base = repo.trim_end_matches('/');
-    let mut rest = url;
-    if !rest.starts_with("./") && !rest.starts_with("../") {
-        return url.to_string();
-    }
-    loop {
-        if let Some(r) = rest.strip_prefix("../") {
-            rest = r;
-            base = base.rsplit_once('/').map_or(base, |(b, _)| b);
-        } else if let Some(r) = rest.strip_prefix("./") {
-            rest = r;
-        } else {
-            return format!("{base}/{rest}");
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn submodule_addresses_are_found_and_made_absolute() {
-        let text = "[submodule \"x\"]\n\tpath = sub/x\n\turl = ../x.git\n[submodule \"y\"]\n url = \
-            \"https://github.com/a/y\"\n path=y\n";
-        let urls = parse_gitmodules(text);
-        assert_eq!(
-            absolute_url("https://github.com/me/node", &urls["sub/x"]),
-            "https://github.com/me/x.git"
-        );
-        assert_eq!(urls["y"], "https://github.com/a/y");
-    }
 }

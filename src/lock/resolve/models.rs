@@ -12,7 +12,8 @@ use crate::manifest::{Manifest, Table};
 use crate::problem::{Problem, Result};
 use crate::progress::Reporter;
 
-/// Where models are asked for: the real one is [`crate::host::models::resolver::Disk`].
+/// Where models are asked for: the real one is
+/// [`crate::host::models::resolver::HostModelResolver`].
 pub trait ModelResolver: Sync {
     /// Size and hash of each, in the order in which they are asked. Sources are asked without
     /// fetching where the server knows the hash; files are read.

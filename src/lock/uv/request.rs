@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use crate::lock::python::{LockedPackage, LockedPython, PartRequirements, normalize_name};
 use crate::lock::requirements;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, PythonSettings};
 use crate::problem::{Problem, Result};
 
 /// The two platforms, as markers (PEP 508).
@@ -54,6 +54,47 @@ pub fn build_workspace(
     newest: Option<chrono::DateTime<chrono::Utc>>,
 ) -> Result<UvWorkspace> {
     let m = &manifest.python;
+    let members = workspace_members(manifest, asked)?;
+    let exclude_newer = newest.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+    let mut w = UvWorkspace {
+        exclude_newer,
+        version: m.version.clone(),
+        ..UvWorkspace::default()
+    };
+    let requires = format!("=={}.*", m.version);
+    for (i, (part, lines)) in members.iter().enumerate() {
+        let name = format!("comfy-part-{i}");
+        let text = format!(
+            "[project]\nname = \"{name}\"\nversion = \"0\"\nrequires-python = \
+             \"{requires}\"\ndependencies = [{}]\n\n[tool.uv]\npackage = false\n",
+            quoted_list(lines)
+        );
+        w.files.insert(format!("{name}/pyproject.toml"), text);
+        w.parts.insert(name, part.clone());
+    }
+    let names: Vec<String> = w.parts.keys().cloned().collect();
+    let root = workspace_root(m, &names, &requires);
+    w.files.insert("pyproject.toml".into(), root);
+    if let Some(old) = old.filter(|o| {
+        moving != PackageUpdates::All && o.version == m.version && !o.packages.is_empty()
+    }) {
+        w.files.insert(
+            "uv.lock".into(),
+            preferences_lock(old, &requires, w.exclude_newer.as_deref(), moving),
+        );
+    }
+    Ok(w)
+}
+
+/// The parts with their requirement lines, the manifest's own last.
+///
+/// # Errors
+/// Lines that comfy cannot lock, all of them.
+fn workspace_members(
+    manifest: &Manifest,
+    asked: &BTreeMap<String, PartRequirements>,
+) -> Result<Vec<(String, Vec<String>)>> {
+    let m = &manifest.python;
     let (mut problems, mut members) = (Vec::new(), Vec::new());
     for (part, asks) in asked {
         let mut lines = Vec::new();
@@ -90,45 +131,25 @@ pub fn build_workspace(
         return Err(Problem::from_many(problems));
     }
     members.push((OWN.into(), m.requirements.clone()));
-    let exclude_newer = newest.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
-    let mut w = UvWorkspace {
-        exclude_newer,
-        version: m.version.clone(),
-        ..UvWorkspace::default()
-    };
-    let requires = format!("=={}.*", m.version);
-    let list = |items: &[String]| {
-        items
-            .iter()
-            .map(|i| quoted_string(i))
-            .collect::<Vec<_>>()
-            .join(", ")
-    };
-    for (i, (part, lines)) in members.iter().enumerate() {
-        let name = format!("comfy-part-{i}");
-        let text = format!(
-            "[project]\nname = \"{name}\"\nversion = \"0\"\nrequires-python = \
-             \"{requires}\"\ndependencies = [{}]\n\n[tool.uv]\npackage = false\n",
-            list(lines)
-        );
-        w.files.insert(format!("{name}/pyproject.toml"), text);
-        w.parts.insert(name, part.clone());
-    }
-    let names: Vec<String> = w.parts.keys().cloned().collect();
+    Ok(members)
+}
+
+/// The root project: it names the members, and routes packages to their indexes.
+fn workspace_root(m: &PythonSettings, names: &[String], requires: &str) -> String {
     let routed: Vec<String> = m
         .indexes
         .iter()
         .flat_map(|x| x.packages.iter().map(|p| normalize_name(p)))
         .collect();
-    let platforms = list(&PLATFORMS.map(String::from));
+    let platforms = quoted_list(&PLATFORMS.map(String::from));
     let mut root = format!(
         "[project]\nname = \"comfy-lock\"\nversion = \"0\"\nrequires-python = \
          \"{requires}\"\ndependencies = [{0}]\n\n[tool.uv]\npackage = false\n\
          environments = [{platforms}]\nrequired-environments = \
          [{platforms}]\noverride-dependencies = [{1}]\nconstraint-dependencies = [{2}]\n",
-        list(&names),
-        list(&m.overrides),
-        list(&routed),
+        quoted_list(names),
+        quoted_list(&m.overrides),
+        quoted_list(&routed),
     );
     for x in &m.indexes {
         // Writing to a String cannot fail.
@@ -142,9 +163,9 @@ pub fn build_workspace(
     let _ = write!(
         root,
         "\n[tool.uv.workspace]\nmembers = [{}]\n\n[tool.uv.sources]\n",
-        list(&names)
+        quoted_list(names)
     );
-    for name in &names {
+    for name in names {
         let _ = writeln!(root, "{name} = {{ workspace = true }}");
     }
     for x in &m.indexes {
@@ -157,16 +178,12 @@ pub fn build_workspace(
             );
         }
     }
-    w.files.insert("pyproject.toml".into(), root);
-    if let Some(old) = old.filter(|o| {
-        moving != PackageUpdates::All && o.version == m.version && !o.packages.is_empty()
-    }) {
-        w.files.insert(
-            "uv.lock".into(),
-            preferences_lock(old, &requires, w.exclude_newer.as_deref(), moving),
-        );
-    }
-    Ok(w)
+    root
+}
+
+fn quoted_list(items: &[String]) -> String {
+    let quoted: Vec<_> = items.iter().map(|i| quoted_string(i)).collect();
+    quoted.join(", ")
 }
 
 /// The locked packages as a uv.lock that uv takes as preferences.

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-pub(crate) use read::parse_lock;
-pub(crate) use write::render_lock;
+pub(crate) use crate::lock::wire::read::parse_lock;
+pub(crate) use crate::lock::wire::write::render_lock;
 
 const VERSION: i64 = 1;
 const AGAIN: &str = "restore it from git (after a merge conflict, take one side completely), then \

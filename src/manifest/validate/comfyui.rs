@@ -68,7 +68,7 @@ impl ManifestCheck {
         if listen != "localhost"
             && listen
                 .trim_matches(['[', ']'])
-                .parse::<std::net::IpAddr>()
+                .parse::<core::net::IpAddr>()
                 .is_err()
         {
             self.report_mistake(

@@ -120,7 +120,7 @@ impl ManifestCheck {
                     );
                 }
                 for (i, a) in list.iter().enumerate() {
-                    if a.parse::<std::net::IpAddr>().is_err() {
+                    if a.parse::<core::net::IpAddr>().is_err() {
                         self.report_mistake(
                             &["network", "clients", &i.to_string()],
                             format!("client \"{a}\" is no address"),

@@ -13,8 +13,9 @@ use std::path::Path;
 
 use super::{AccountDatabase, run_or_fail};
 use crate::host::process::{ProgramOutput, ProgramRunner};
-use crate::plan::observed::NO_LOGIN;
-use crate::plan::observed::{GroupAccount, SearchPermission, Seen, UnknownState, UserAccount};
+use crate::plan::observed::{
+    GroupAccount, NO_LOGIN, SearchPermission, Seen, UnknownState, UserAccount,
+};
 use crate::problem::{Problem, Result};
 use crate::text::escape_text;
 

@@ -301,7 +301,7 @@ fn new_file(job: &VenvJob, w: &WheelFile, path: &str) -> Result<std::fs::File> {
     })
 }
 
-/// What no wheel may bring: the files of [`skeleton`].
+/// What no wheel may bring: the files of [`make_skeleton`].
 pub fn skeleton_paths(spec: &VenvSpec) -> Vec<String> {
     let names = ["pyvenv.cfg", "bin/python", "bin/python3"].map(str::to_string);
     names

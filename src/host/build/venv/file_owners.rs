@@ -37,7 +37,7 @@ pub fn is_package(key: &str, p: &PackageInstall) -> bool {
 /// A path that a package brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PathClaim<'a> {
-    /// As [`key`] makes it.
+    /// As [`package_key`] makes it.
     pub key: &'a str,
     pub path: &'a str,
     pub folder: bool,
@@ -127,8 +127,8 @@ pub fn refuse_conflicts<'a>(
 }
 
 /// Whether an interpreter reads this path beside its executable to find its home and modules,
-/// before comfy's `pyvenv.cfg` (CPython's Modules/getpath.py); `folded`: as [`names::folded`] has
-/// it.
+/// before comfy's `pyvenv.cfg` (CPython's Modules/getpath.py); `folded`: as [`names::folded_name`]
+/// has it.
 fn steers_interpreter(folded: &str) -> bool {
     let Some(beside) = folded.strip_prefix("bin/") else {
         return false;

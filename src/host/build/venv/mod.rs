@@ -1,10 +1,11 @@
 //! Virtual environments: built beside the live one by an unprivileged process, sealed, compared
 //! with their list.
 //!
-//! [`work`] runs under the build uid: [`fetch`] has wheels, [`wheel`] says what is in them and
-//! where it goes. What is there, and who brought it, is the list; [`owners`] has the rules for
-//! files that several packages bring. Unchanged packages are shared with older environments by hard
-//! link. Bytecode is compiled from what is sealed already, in a process of its own.
+//! [`build_job`] runs under the build uid: [`wheel_fetch`] has wheels, [`wheel`] says what is in
+//! them and where it goes. What is there, and who brought it, is the list; [`file_owners`] has the
+//! rules for files that several packages bring. Unchanged packages are shared with older
+//! environments by hard link. Bytecode is compiled from what is sealed already, in a process of its
+//! own.
 
 pub mod build_job;
 pub mod file_owners;

@@ -155,7 +155,8 @@ impl<'a> WheelFile<'a> {
         format!("{}/{}/RECORD", place.site, self.info_folder())
     }
 
-    /// Every path that it brings to a virtual environment, but its RECORD, which [`record`] makes.
+    /// Every path that it brings to a virtual environment, but its RECORD, which [`record_text`]
+    /// makes.
     ///
     /// # Errors
     /// A name that leads elsewhere, a kind of data that comfy does not know, a script that names no

@@ -1,190 +1,36 @@
-//! A generation on the disk, compared by content with what the lock pins.
-//!
-//! One walk gives every entry; [`crate::desired::generation_layout::Place`] says to which tree it belongs; each tree's
-//! hash is computed from what is there. Only where a hash differs are the entries compared one by
-//! one, to say what is off.
+//! What is there against what the lock says, entry by entry.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read;
-use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
-
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::Mode as FileMode;
-use rayon::prelude::*;
-
-use super::list_tree::{FoundEntry, list_tree};
-use super::stat_cache::{StatCache, now_ns};
-use super::verification::{SealedTree, VerificationCache};
+use super::{GenerationChecker, hash_at, load_listing};
 use crate::desired::GenerationSpec;
 use crate::desired::generation_layout::{
     GenerationLayout, MODEL_PATHS, SPEC, TRACKED, TreePlace, is_within, model_paths_text, spec_text,
 };
 use crate::host::build::bytecode::BytecodeList;
-use crate::host::fs::open_dir;
+use crate::host::sealed::list_tree::FoundEntry;
 use crate::lock::RepositoryPin;
-use crate::plan::observed::{
-    DifferenceKind, FileType, GenerationCheck, Seen, TreeDifference, UnknownState,
-};
-use crate::tree::{EntryMode, ObjectHasher, ObjectId, TreeEntry, TreeListing, blob_id};
+use crate::plan::observed::{DifferenceKind, FileType, GenerationCheck, TreeDifference};
+use crate::tree::{EntryMode, ObjectId, TreeEntry, TreeListing, blob_id};
+use rayon::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
 
-/// A content id, and when its reading began if it is to be kept.
-type Reading = (Option<ObjectId>, Option<i64>);
-
-/// What content check needs beside the generation.
-pub struct GenerationChecker<'a> {
-    pub cache: &'a StatCache,
-    pub readings: &'a VerificationCache,
-    /// Where listings of locked trees are kept; they are believed only if they hash to the locked
-    /// tree.
-    pub trees: &'a Path,
-    pub uid: u32,
-    pub gid: u32,
-}
-
-impl GenerationChecker<'_> {
-    /// The bytecode that a generation should hold.
-    fn expected_bytecode(&self, spec: &GenerationSpec) -> BytecodeList {
-        // Beside the folder of listings: `Paths::bytecode`.
-        let records = self.trees.parent().unwrap_or(Path::new("/"));
-        BytecodeList::load(&records.join(format!("bytecode-{}.json", spec.id())))
-    }
-
-    /// What is off in the generation at `folder`; `None` if there is none.
-    pub fn check_generation(
-        &self,
-        folder: &Path,
-        spec: &GenerationSpec,
-    ) -> Seen<Option<GenerationCheck>> {
-        let Some(sealed) = SealedTree::open(folder, spec.id().to_string(), self.uid, self.gid)?
-        else {
-            return Ok(None);
-        };
-        if sealed.is_unchanged(self.readings)? {
-            return Ok(Some(GenerationCheck::default()));
-        }
-        let (found, empty) = list_tree(&sealed.fd, folder)?;
-        let ids = self.content_ids(&sealed.fd, &found)?;
-        let mut state = TreeComparison::new(self, spec);
-        if let Some(off) = sealed.own_metadata() {
-            state.note_difference(
-                "comfyui",
-                ".",
-                DifferenceKind::Owner,
-                format!("the generation's folder has {off}"),
-            );
-        }
-        for (f, id) in found.iter().zip(ids) {
-            state.compare_entry(f, id, &sealed.fd);
-        }
-        for path in empty {
-            state.note_empty_folder(&path);
-        }
-        let check = state.finish();
-        if check.is_intact() {
-            sealed.record_verified(self.readings)?;
-        }
-        Ok(Some(check))
-    }
-
-    /// The content ids of all files and links, from the cache where it vouches, else read.
-    fn content_ids(&self, dir: &impl AsFd, found: &[FoundEntry]) -> Seen<Vec<Option<ObjectId>>> {
-        let fd = dir.as_fd();
-        let results: Vec<Seen<Reading>> = found
-            .par_iter()
-            .with_min_len(64)
-            .map(|f| match f.kind {
-                FileType::Link => Ok((
-                    f.target.as_ref().and_then(|t| {
-                        blob_id(std::os::unix::ffi::OsStrExt::as_bytes(t.as_os_str())).ok()
-                    }),
-                    None,
-                )),
-                FileType::File => match self.cache.content_id(&f.stamp) {
-                    Some(oid) => Ok((Some(oid), Some(i64::MAX))),
-                    None => match self.readings.content_id(&f.stamp) {
-                        Some(oid) => Ok((Some(oid), None)),
-                        None => {
-                            let began = now_ns();
-                            hash_at(fd, &f.path)
-                                .map(|o| (Some(o), Some(began)))
-                                .map_err(|e| {
-                                    UnknownState::new(
-                                        format!("{}: {e}", crate::text::escape_text(&f.path)),
-                                        true,
-                                    )
-                                    .caused_by(&e)
-                                })
-                        }
-                    },
-                },
-                _ => Ok((None, None)),
-            })
-            .collect();
-        let mut ids = Vec::with_capacity(found.len());
-        let mut more = Vec::new();
-        for (f, r) in found.iter().zip(results) {
-            let (oid, read) = r?;
-            if let (Some(oid), Some(read)) = (oid, read) {
-                more.push((f.stamp, oid, read));
-            }
-            ids.push(oid);
-        }
-        self.readings.extend_contents(more);
-        Ok(ids)
-    }
-}
-
-/// The blob id of a regular file below `dir`; a special file put in its place is never read.
-pub fn hash_at(dir: impl AsFd, path: &str) -> std::io::Result<ObjectId> {
-    let fd = openat(
-        dir,
-        path,
-        OFlag::O_RDONLY
-            | OFlag::O_NOFOLLOW
-            | OFlag::O_NONBLOCK
-            | OFlag::O_NOCTTY
-            | OFlag::O_CLOEXEC,
-        FileMode::empty(),
-    )?;
-    hash_file(std::fs::File::from(fd))
-}
-
-pub fn hash_file(mut file: std::fs::File) -> std::io::Result<ObjectId> {
-    let meta = file.metadata()?;
-    if !meta.is_file() {
-        return Err(std::io::Error::other("is not a regular file"));
-    }
-    let mut hasher = ObjectHasher::blob(meta.len());
-    let mut buf = vec![0u8; (meta.len() as usize).clamp(1, 128 << 10)];
-    loop {
-        let n = file.read(&mut buf)?;
-        if n == 0 {
-            break;
-        }
-        hasher.update(&buf[..n]);
-    }
-    hasher
-        .finish()
-        .map_err(|p| std::io::Error::other(p.message))
-}
-
-struct TreeComparison<'a> {
-    checker: &'a GenerationChecker<'a>,
-    spec: &'a GenerationSpec,
-    layout: GenerationLayout<'a>,
-    links: BTreeMap<String, PathBuf>,
-    found_links: BTreeSet<String>,
-    made: BTreeSet<&'static str>,
-    bytecode: BytecodeList,
-    listings: BTreeMap<String, TreeListing>,
+pub(super) struct TreeComparison<'a> {
+    pub(super) checker: &'a GenerationChecker<'a>,
+    pub(super) spec: &'a GenerationSpec,
+    pub(super) layout: GenerationLayout<'a>,
+    pub(super) links: BTreeMap<String, PathBuf>,
+    pub(super) found_links: BTreeSet<String>,
+    pub(super) made: BTreeSet<&'static str>,
+    pub(super) bytecode: BytecodeList,
+    pub(super) listings: BTreeMap<String, TreeListing>,
     /// Entries of custom_nodes/ that are there and no node of the lock.
-    tops: BTreeSet<String>,
-    check: GenerationCheck,
+    pub(super) tops: BTreeSet<String>,
+    pub(super) check: GenerationCheck,
 }
 
 impl<'a> TreeComparison<'a> {
-    fn new(checker: &'a GenerationChecker<'a>, spec: &'a GenerationSpec) -> Self {
+    pub(super) fn new(checker: &'a GenerationChecker<'a>, spec: &'a GenerationSpec) -> Self {
         let layout = GenerationLayout::new(spec);
         let links = layout.comfy_links();
         TreeComparison {
@@ -201,7 +47,13 @@ impl<'a> TreeComparison<'a> {
         }
     }
 
-    fn note_difference(&mut self, part: &str, path: &str, what: DifferenceKind, detail: String) {
+    pub(super) fn note_difference(
+        &mut self,
+        part: &str,
+        path: &str,
+        what: DifferenceKind,
+        detail: String,
+    ) {
         self.check
             .findings
             .entry(part.to_string())
@@ -213,7 +65,7 @@ impl<'a> TreeComparison<'a> {
             });
     }
 
-    fn compare_entry(&mut self, f: &FoundEntry, id: Option<ObjectId>, dir: &impl AsFd) {
+    pub(super) fn compare_entry(&mut self, f: &FoundEntry, id: Option<ObjectId>, dir: &impl AsFd) {
         if let Some(name) = f
             .path
             .strip_prefix("ComfyUI/custom_nodes/")
@@ -316,7 +168,13 @@ impl<'a> TreeComparison<'a> {
         }
     }
 
-    fn compare_leaf(&mut self, part: &str, path: String, f: &FoundEntry, id: Option<ObjectId>) {
+    pub(super) fn compare_leaf(
+        &mut self,
+        part: &str,
+        path: String,
+        f: &FoundEntry,
+        id: Option<ObjectId>,
+    ) {
         let (mode, wanted_bits) = match (f.kind, f.bits & 0o100) {
             (FileType::Link, _) => (EntryMode::Link, f.bits),
             (FileType::File, 0) => (EntryMode::File, 0o644),
@@ -353,7 +211,7 @@ impl<'a> TreeComparison<'a> {
         }
     }
 
-    fn note_empty_folder(&mut self, path: &str) {
+    pub(super) fn note_empty_folder(&mut self, path: &str) {
         let submodule =
             |pin: &RepositoryPin, inner: &str| pin.submodules.iter().any(|s| s.path == inner);
         match self.layout.classify(path, &self.links) {
@@ -375,7 +233,7 @@ impl<'a> TreeComparison<'a> {
         }
     }
 
-    fn part_of(&self, path: &str) -> String {
+    pub(super) fn part_of(&self, path: &str) -> String {
         let inner = path
             .strip_prefix("ComfyUI/")
             .or_else(|| path.strip_prefix("tracked/"))
@@ -389,7 +247,7 @@ impl<'a> TreeComparison<'a> {
         }
     }
 
-    fn finish(mut self) -> GenerationCheck {
+    pub(super) fn finish(mut self) -> GenerationCheck {
         let missing: Vec<String> = self
             .links
             .keys()
@@ -482,7 +340,13 @@ impl<'a> TreeComparison<'a> {
         self.check
     }
 
-    fn explain_part(&mut self, part: &str, prefix: &str, own: &TreeListing, locked: &TreeListing) {
+    pub(super) fn explain_part(
+        &mut self,
+        part: &str,
+        prefix: &str,
+        own: &TreeListing,
+        locked: &TreeListing,
+    ) {
         let at = |path: &str| self.layout.disk_path(part, &format!("{prefix}{path}"));
         let mut notes = Vec::new();
         for (path, want) in &locked.0 {
@@ -517,7 +381,7 @@ impl<'a> TreeComparison<'a> {
     }
 
     /// What is in custom_nodes/ and neither the lock's nor ComfyUI's own.
-    fn unmanaged_nodes(&mut self, tracked: &TreeListing) {
+    pub(super) fn unmanaged_nodes(&mut self, tracked: &TreeListing) {
         let own = |name: &str| {
             let path = format!("custom_nodes/{name}");
             tracked
@@ -531,7 +395,7 @@ impl<'a> TreeComparison<'a> {
 }
 
 /// An entry is in `tracked/` exactly if something stands in for it.
-fn lies_right(path: &str, aside: bool) -> bool {
+pub(super) fn lies_right(path: &str, aside: bool) -> bool {
     path.starts_with(if aside { "tracked/" } else { "ComfyUI/" })
 }
 
@@ -577,62 +441,4 @@ pub fn split_listing(
         );
     }
     trees
-}
-
-/// A kept listing, if it hashes to `tree`.
-pub fn load_listing(trees: &Path, tree: ObjectId) -> Option<TreeListing> {
-    let text = std::fs::read(trees.join(format!("{tree}.json"))).ok()?;
-    let listing: TreeListing = serde_json::from_slice(&text).ok()?;
-    listing
-        .tree_hash()
-        .is_ok_and(|h| h == tree)
-        .then_some(listing)
-}
-
-impl GenerationChecker<'_> {
-    /// Files and links of a generation that are sealed as they should be, whatever the rest is:
-    /// part, path in its tree, what it is, and its path below `folder`.
-    pub fn good_files(
-        &self,
-        folder: &Path,
-        spec: &GenerationSpec,
-    ) -> Vec<(String, String, TreeEntry, String)> {
-        let Ok(fd) = open_dir(folder) else {
-            return Vec::new();
-        };
-        let Ok((found, _)) = list_tree(&fd, folder) else {
-            return Vec::new();
-        };
-        let Ok(ids) = self.content_ids(&fd, &found) else {
-            return Vec::new();
-        };
-        let layout = GenerationLayout::new(spec);
-        let links = layout.comfy_links();
-        let bytecode = self.expected_bytecode(spec);
-        let mut out = Vec::new();
-        for (f, id) in found
-            .iter()
-            .zip(ids)
-            .filter(|(f, _)| !bytecode.files.contains_key(&f.path))
-        {
-            let mode = match (f.kind, f.bits) {
-                (FileType::Link, _) => EntryMode::Link,
-                (FileType::File, 0o644) => EntryMode::File,
-                (FileType::File, 0o755) => EntryMode::Executable,
-                _ => continue,
-            };
-            if let (Some(oid), TreePlace::Tree(part, path), true) = (
-                id,
-                layout.classify(&f.path, &links),
-                f.uid == self.uid && f.gid == self.gid,
-            ) {
-                // Only where the file lies at its own place: tracked/ and ComfyUI/ both map to the
-                // same tree path.
-                if layout.disk_path(&part, &path) == f.path {
-                    out.push((part, path, TreeEntry { mode, oid, size: 0 }, f.path.clone()));
-                }
-            }
-        }
-        out
-    }
 }

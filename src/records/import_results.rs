@@ -1,0 +1,175 @@
+//! What came of loading each generation, in a file of the owner's.
+
+use crate::desired::{InstancePaths, PrimaryUser};
+use crate::host::fs::edit;
+use crate::problem::{Context, Result};
+use std::collections::BTreeMap;
+
+/// What came of loading one generation.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct ImportHealth {
+    pub generation: String,
+    pub nodes: Vec<String>,
+    /// Nodes that could not be imported, and why.
+    pub failed: Vec<(String, String)>,
+    /// Why ComfyUI itself did not get to the end.
+    pub stopped: Option<String>,
+    pub seconds: f64,
+    /// RFC 3339.
+    pub when: String,
+    /// What would help.
+    #[serde(skip)]
+    pub hints: Vec<String>,
+    /// The last that it said.
+    #[serde(skip)]
+    pub tail: Vec<String>,
+}
+
+impl ImportHealth {
+    pub fn is_good(&self) -> bool {
+        self.stopped.is_none() && self.failed.is_empty()
+    }
+
+    /// What this one cannot do, and `before` could: addresses. Without one before, everything that
+    /// fails.
+    pub fn worse_than(&self, before: Option<&ImportHealth>) -> Vec<String> {
+        if self.stopped.is_some() {
+            return if before.is_some_and(|b| b.stopped.is_some()) {
+                Vec::new()
+            } else {
+                vec!["comfyui".into()]
+            };
+        }
+        // Whatever this one cannot do, it does more than one that did not start.
+        if before.is_some_and(|b| b.stopped.is_some()) {
+            return Vec::new();
+        }
+        let failed = |n: &str| before.is_some_and(|b| b.failed.iter().any(|(f, _)| f == n));
+        self.failed
+            .iter()
+            .filter(|(n, _)| !failed(n))
+            .map(|(n, _)| format!("node.{n}"))
+            .collect()
+    }
+
+    /// A line of what it is, then one for each thing that is not as it should be.
+    pub fn summary_lines(&self, before: Option<&ImportHealth>) -> (String, Vec<String>) {
+        if let Some(why) = &self.stopped {
+            let tail = if self.worse_than(before).is_empty() {
+                "; so did the generation before"
+            } else {
+                ""
+            };
+            return (
+                String::new(),
+                vec![format!("ComfyUI could not load everything: {why}{tail}")],
+            );
+        }
+        let mut all = nodes_summary(&self.nodes, &self.failed).into_iter();
+        let first = format!(
+            "Everything was loaded once: {}, in {:.1} s.",
+            all.next().unwrap_or_default(),
+            self.seconds
+        );
+        let than = |line: String, node: &str| match before {
+            Some(b) if b.failed.iter().any(|(f, _)| f == node) => {
+                format!("{line} (as in the generation before)")
+            }
+            Some(b) if b.stopped.is_none() && b.nodes.iter().any(|n| n == node) => {
+                format!("{line} (the generation before loaded it)")
+            }
+            _ => line,
+        };
+        (
+            first,
+            all.zip(&self.failed)
+                .map(|(line, (node, _))| than(line, node))
+                .collect(),
+        )
+    }
+}
+
+/// What is known of generations, in a file of the owner's.
+#[derive(Debug, Default)]
+pub struct ImportResults(BTreeMap<String, ImportHealth>);
+
+impl ImportResults {
+    pub fn read(paths: &InstancePaths) -> ImportResults {
+        ImportResults(
+            std::fs::read(paths.import_results())
+                .ok()
+                .and_then(|b| serde_json::from_slice(&b).ok())
+                .unwrap_or_default(),
+        )
+    }
+
+    pub fn health_of(&self, generation: &str) -> Option<&ImportHealth> {
+        self.0.get(generation)
+    }
+
+    /// That generation was made live, and whether it can be loaded was not found out: Ctrl-C, a
+    /// crash, no power.
+    pub fn is_pending(paths: &InstancePaths, generation: &str) -> bool {
+        std::fs::read_to_string(paths.pending_import_check()).is_ok_and(|g| g == generation)
+    }
+
+    /// Noted by whoever makes it live. It is a help and no promise, so a disk that is full is no
+    /// error.
+    pub fn mark_pending(paths: &InstancePaths, owner: &PrimaryUser, generation: &str) {
+        let _ = edit::make_dir(&paths.logs_dir(), owner.uid, owner.gid, 0o700).and_then(|()| {
+            edit::write_file(
+                &paths.pending_import_check(),
+                generation.as_bytes(),
+                0o600,
+                record_owner(owner),
+            )
+        });
+    }
+
+    /// It was found out, or tried in vain, or nobody wants to know.
+    pub fn clear_pending(paths: &InstancePaths) {
+        let _ = edit::remove_path(&paths.pending_import_check());
+    }
+
+    /// Notes it, and forgets generations that are gone.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn record_health(
+        &mut self,
+        health: &ImportHealth,
+        paths: &InstancePaths,
+        owner: &PrimaryUser,
+    ) -> Result<()> {
+        self.0.retain(|id, _| paths.generation_dir(id).exists());
+        self.0.insert(health.generation.clone(), health.clone());
+        let text = serde_json::to_vec(&self.0).context("write down what could be loaded")?;
+        let path = paths.import_results();
+        edit::write_file(&path, &text, 0o600, record_owner(owner))
+            .with_context(|| format!("write {}", path.display()))
+    }
+}
+
+/// Whose the book is, where root writes it.
+fn record_owner(owner: &PrimaryUser) -> Option<(u32, u32)> {
+    nix::unistd::geteuid()
+        .is_root()
+        .then_some((owner.uid, owner.gid))
+}
+
+/// `9 of 9 nodes loaded`, and a line for each that did not.
+pub fn nodes_summary(nodes: &[String], failed: &[(String, String)]) -> Vec<String> {
+    let mut out = vec![format!(
+        "{} of {} loaded",
+        nodes.len().saturating_sub(failed.len()),
+        crate::text::count_of(nodes.len(), "node")
+    )];
+    out.extend(failed.iter().map(|(n, why)| {
+        format!(
+            "node.{} failed to import: {}",
+            crate::text::escape_text(n),
+            crate::text::escape_text(why)
+        )
+    }));
+    out
+}
