@@ -990,8 +990,8 @@ fn what_was_there_before_is_adopted_and_stays() {
         let text = said(&m.alice(&["plan"]));
         assert!(
             text.contains(
-                "group.comfyshared has other members: mallory: they would read and \
-            write what is shared"
+                "group.comfyshared has other members: mallory: they could read and \
+                 write the shared folders"
             ),
             "{text}"
         );
