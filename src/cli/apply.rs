@@ -252,7 +252,7 @@ impl Carry<'_> {
         // What only root can read, the root side reads too.
         let root_first = own.as_ref().is_none_or(|p| {
             self.project.is_isolated()
-                && (p.believed || p.root_could_see_more())
+                && (p.assumed || p.root_could_see_more())
                 && self.saved.is_none()
         });
         if let Some(plan) = own.as_ref() {
@@ -270,7 +270,7 @@ impl Carry<'_> {
         let report = TerminalProgress::default();
         let suspects = own
             .as_ref()
-            .map(|p| p.library.suspects.clone())
+            .map(|p| p.library.mismatched.clone())
             .unwrap_or_default();
         if !self.project.is_isolated() {
             let plan = own.ok_or_else(|| Problem::new("no plan was made"))?;

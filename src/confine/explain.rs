@@ -1,4 +1,4 @@
-//! The confinement for people: what is allowed, and why.
+//! The confinement as text: what is allowed, and why.
 
 use std::path::Path;
 
@@ -22,15 +22,14 @@ pub fn explain_text(
         line(
             "network",
             format!(
-                "of its own, loopback alone; ComfyUI listens there, at 127.0.0.1:{}",
+                "private, loopback only; ComfyUI listens there, at 127.0.0.1:{}",
                 inner.comfyui
             ),
         );
-        line("processes", "of its own; they end together".into());
+        line("processes", "private; they exit together".into());
         line(
             "root folder",
-            "of its own, holding what is listed below; /run is not there, nor any socket in it"
-                .into(),
+            "private, with what is listed below; /run does not exist, nor any socket in it".into(),
         );
     } else if let Some(p) = &c.ports {
         let list = |ports: &[u16]| {
@@ -65,23 +64,23 @@ pub fn explain_text(
         );
         line(
             "system calls",
-            "none for namespaces, mounts, ptrace, io_uring, keyrings, bpf; \
-            sockets of UNIX, IP and netlink alone"
+            "blocked: namespaces, mounts, ptrace, io_uring, keyrings, bpf; sockets: UNIX, IP and \
+                netlink only"
                 .into(),
         );
         line(
             "rights",
-            "none to be gained: set-uid programs are without effect".into(),
+            "none can be gained: set-uid programs have no effect".into(),
         );
     }
     let kept = match limited {
         true => format!(
             "{} of memory kept for the system",
-            crate::text::format_bytes(spec.reserve)
+            crate::text::format_bytes(spec.memory_reserve)
         ),
-        false if spec.macos && spec.reserve > 0 => format!(
-            "{} of memory that ComfyUI is asked to leave",
-            crate::text::format_bytes(spec.reserve)
+        false if spec.macos && spec.memory_reserve > 0 => format!(
+            "{} of memory that ComfyUI is asked to leave free free",
+            crate::text::format_bytes(spec.memory_reserve)
         ),
         false => "all memory".into(),
     };
@@ -98,7 +97,7 @@ pub fn explain_text(
 
 /// A line for each file rule.
 fn files_text(c: &Confinement, is_present: &dyn Fn(&Path) -> bool) -> String {
-    let mut out = String::from("files, as far as accounts and modes allow them:\n");
+    let mut out = String::from("files, if accounts and modes allow it too:\n");
     let width = c
         .rules
         .iter()
@@ -135,7 +134,7 @@ fn files_text(c: &Confinement, is_present: &dyn Fn(&Path) -> bool) -> String {
 
 fn way_out(egress: &EgressPolicy, inner: InnerPorts) -> String {
     let proxy = inner.proxy.map_or(String::new(), |p| {
-        format!(", through the front's proxy at 127.0.0.1:{p}")
+        format!(", through the gateway's proxy at 127.0.0.1:{p}")
     });
     match egress {
         EgressPolicy::Deny => "none".into(),
@@ -150,20 +149,21 @@ fn way_out(egress: &EgressPolicy, inner: InnerPorts) -> String {
 fn way_in(spec: &LaunchSpec) -> String {
     if !spec.behind_gateway() {
         return format!(
-            "{} is ComfyUI's own port: whoever reaches it gets in",
+            "{} is ComfyUI's own port: whoever reaches it can use ComfyUI",
             spec.listen_address()
         );
     }
     let who = match &spec.network.clients {
         // Services that run as root fetch addresses for others.
-        ClientPolicy::Any => "every user of this machine but root".to_string(),
+        ClientPolicy::Any => "every user of this machine except root".to_string(),
         ClientPolicy::Primary => format!("uid {}", spec.owner),
         ClientPolicy::Only(list) => format!("uid {} and {}", spec.owner, list.join(", ")),
     };
     let how = if spec.macos { " by token" } else { "" };
     format!(
-        "{} is the front's (uid {}), which admits {who}{how}; pages of other sites never",
+        "{} belongs to the gateway (uid {}), which admits {who}{how}; it rejects pages of other \
+            sites",
         spec.listen_address(),
-        spec.front
+        spec.gateway_uid
     )
 }

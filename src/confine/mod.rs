@@ -1,4 +1,4 @@
-//! What a launched ComfyUI may touch, as data: made from what was applied, and from nothing else.
+//! What a launched ComfyUI may touch, as data: derived only from what was applied.
 //!
 //! Two back ends render it: [`crate::host::confine`] builds private rooms and asks Landlock
 //! (Linux), [`seatbelt`] writes a profile (macOS). What is not listed here does not exist for
@@ -10,12 +10,11 @@ pub mod seatbelt;
 
 use std::path::{Path, PathBuf};
 
-use super::desired::GenSpec;
+use super::desired::GenerationSpec;
 use super::manifest::{EgressPolicy, ShareAccess};
 use crate::desired::launch::{InnerPorts, LaunchSpec};
 
-/// What may be done below a path. Account and modes still decide too: this takes away, it gives
-/// nothing.
+/// The access allowed below a path. Account and modes still apply: this restricts, it never grants.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -23,12 +22,12 @@ pub enum PathAccess {
     Read,
     /// Read, and start programs.
     Run,
-    /// Read, write, make and remove; no program is started from there.
+    /// Read, write, create and remove, but not start programs.
     Write,
-    /// Read, write, make and remove, and start what was made: a build job's own folder, where it
-    /// runs what it has unpacked.
+    /// Read, write, create, remove, and start programs: a build job's own folder, where it runs
+    /// what it has unpacked.
     Make,
-    /// Read and write a device, and ask its driver.
+    /// Read and write a device, and use its ioctls.
     Device,
 }
 
@@ -40,12 +39,12 @@ pub struct PathRule {
     pub why: String,
 }
 
-/// Who answers for a path: what is asked of it before a launch uses it.
+/// Who is responsible for a path, which decides what is checked before a launch uses it.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 pub enum PathOwner {
-    /// The system's: root alone can change what it leads to. It may be missing.
+    /// The system's: only root can change what it leads to. It may be missing.
     System,
     /// An interpreter of the system's or the owner's; parts of it may be missing.
     Interpreter,
@@ -53,30 +52,30 @@ pub enum PathOwner {
     Sealed,
     /// The sandbox user's own folder.
     Own,
-    /// A share's.
+    /// The folder of a share.
     Share,
     /// Made for the launch.
     Room,
 }
 
-/// A file system of ComfyUI's own.
+/// A file system that only ComfyUI sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum PrivateMount {
     /// `state/temp`, under another name too.
     Temp,
-    /// Empty, in memory, gone with the last process.
+    /// Empty, in memory, removed with the last process.
     Memory,
-    /// The processes of the launch alone.
+    /// Only the processes of the launch.
     Processes,
-    /// Hardware as the own network namespace sees it, read-only.
+    /// Hardware as the private network namespace sees it, read-only.
     Hardware,
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Confinement {
-    /// Sorted by path, so that what holds others comes first.
+    /// Sorted by path, so that a parent comes first.
     pub rules: Vec<PathRule>,
-    /// Mounted before the rules apply; only where the launch has a mount namespace.
+    /// Mounted before the rules apply; only if the launch has a mount namespace.
     pub rooms: Vec<(PathBuf, PrivateMount)>,
     /// Links of the owner's on the way to a share, which ComfyUI's own links lead through; made
     /// anew where the launch has rooms, to the paths that were looked at.
@@ -116,7 +115,8 @@ fn shared_network_ports(spec: &LaunchSpec, inner: InnerPorts) -> Option<AllowedP
     Some(ports)
 }
 
-/// What the front may touch: nothing, and what resolving names takes where something may leave.
+/// Builds the gateway's confinement: no files, except those that resolve names if egress is
+/// allowed.
 pub fn gateway_confinement(egress: &EgressPolicy, comfyui: u16, proxy: u16) -> Confinement {
     let mut c = Confinement::default();
     let mut connect = vec![comfyui];
@@ -140,11 +140,11 @@ pub fn gateway_confinement(egress: &EgressPolicy, comfyui: u16, proxy: u16) -> C
 }
 
 impl Confinement {
-    /// For a generation; `rooms`: the launch has namespaces of its own.
+    /// Builds the confinement for a generation; `rooms`: the launch has namespaces of its own.
     pub fn for_launch(
         spec: &LaunchSpec,
         id: &str,
-        generation: &GenSpec,
+        generation: &GenerationSpec,
         rooms: bool,
         ports: InnerPorts,
     ) -> Confinement {
@@ -187,12 +187,10 @@ impl Confinement {
             let why = match child.file_name().and_then(|n| n.to_str()) {
                 Some("user") => "settings and database",
                 Some("temp") => "temporary files",
-                Some("cache") => "caches of code, emptied when code or packages change",
-                Some("downloads") => "what libraries have downloaded, kept",
-                Some("input" | "output") => {
-                    "what is put in and what comes out, where no share has it"
-                }
-                Some("home") => "what programs take for a home",
+                Some("cache") => "caches of code, cleared when code or packages change",
+                Some("downloads") => "downloads of libraries, kept",
+                Some("input" | "output") => "input and output, if no share has them",
+                Some("home") => "the home that programs see",
                 _ => "what ComfyUI and its nodes may write: `writable`",
             };
             add(child, PathOwner::Own, PathAccess::Write, why);
@@ -226,10 +224,10 @@ impl Confinement {
         };
         for (path, room) in &rooms {
             let (may, why) = match room {
-                PrivateMount::Temp => (PathAccess::Write, "private: what lies in `state/temp`"),
+                PrivateMount::Temp => (PathAccess::Write, "private: the content of `state/temp`"),
                 PrivateMount::Memory => (
                     PathAccess::Write,
-                    "private, in memory: gone with the last process",
+                    "private, in memory: removed with the last process",
                 ),
                 PrivateMount::Processes => (
                     PathAccess::Read,
@@ -263,8 +261,7 @@ impl Confinement {
         }
     }
 
-    /// Whether the rules let ComfyUI do that with a path, by the innermost rule alone; for tests
-    /// and `--explain`.
+    /// Returns whether the innermost rule allows this access to a path; for tests and `--explain`.
     pub fn access_to(&self, path: &Path) -> Option<PathAccess> {
         self.rules
             .iter()

@@ -1,5 +1,5 @@
-//! Places of the system that Python, PyTorch and graphics drivers need, with the reason of each.
-//! What a machine lacks is left out when the rules are rendered.
+//! System paths that Python, PyTorch and graphics drivers need, each with its reason. A path that a
+//! machine lacks is left out when the rules are rendered.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ const LIBRARIES: &str = "programs and libraries of the system";
 const LOADER: &str = "where the dynamic loader finds libraries (ld.so(8))";
 const NAMES: &str = "names of users, hosts and services (nsswitch.conf(5))";
 const CERTIFICATES: &str = "certificates of the system";
-const DRIVERS: &str = "which graphics drivers there are";
+const DRIVERS: &str = "the list of graphics drivers";
 const CARDS: &str = "graphics cards";
 
 const LINUX: &[Place] = &[
@@ -34,7 +34,7 @@ const LINUX: &[Place] = &[
     (
         "/etc/alternatives",
         PathAccess::Run,
-        "links from one name of a program to another",
+        "links between names of a program",
     ),
     ("/etc/passwd", PathAccess::Read, NAMES),
     ("/etc/group", PathAccess::Read, NAMES),
@@ -74,9 +74,9 @@ const LINUX: &[Place] = &[
     ("/etc/egl", PathAccess::Read, DRIVERS),
     ("/etc/nvidia", PathAccess::Read, DRIVERS),
     ("/etc/drirc", PathAccess::Read, DRIVERS),
-    ("/dev/null", PathAccess::Write, "what every program expects"),
-    ("/dev/zero", PathAccess::Write, "what every program expects"),
-    ("/dev/full", PathAccess::Write, "what every program expects"),
+    ("/dev/null", PathAccess::Write, "expected by every program"),
+    ("/dev/zero", PathAccess::Write, "expected by every program"),
+    ("/dev/full", PathAccess::Write, "expected by every program"),
     ("/dev/random", PathAccess::Read, "random numbers"),
     ("/dev/urandom", PathAccess::Read, "random numbers"),
     ("/dev/dri", PathAccess::Device, CARDS),
@@ -98,7 +98,7 @@ const LINUX: &[Place] = &[
     ("/dev/nvidia7", PathAccess::Device, CARDS),
 ];
 
-/// What getaddrinfo(3) reads.
+/// The files that getaddrinfo(3) reads.
 pub(super) const RESOLVER: &[Place] = &[
     ("/usr", PathAccess::Read, LIBRARIES),
     ("/lib", PathAccess::Read, LIBRARIES),
@@ -187,14 +187,14 @@ const MACOS: &[Place] = &[
         PathAccess::Read,
         "the time zone",
     ),
-    ("/dev/null", PathAccess::Write, "what every program expects"),
-    ("/dev/zero", PathAccess::Write, "what every program expects"),
+    ("/dev/null", PathAccess::Write, "expected by every program"),
+    ("/dev/zero", PathAccess::Write, "expected by every program"),
     ("/dev/random", PathAccess::Read, "random numbers"),
     ("/dev/urandom", PathAccess::Read, "random numbers"),
 ];
 
-/// What a build job's programs need of a Linux system: no device but those that every program
-/// expects.
+/// Paths of a Linux system that a build job's programs need, with only the devices that every
+/// program expects.
 pub fn for_builds() -> impl Iterator<Item = Place> {
     LINUX
         .iter()
@@ -202,7 +202,7 @@ pub fn for_builds() -> impl Iterator<Item = Place> {
         .copied()
 }
 
-/// The same for one that resolves names.
+/// The same for a job that resolves names.
 pub fn for_fetching() -> impl Iterator<Item = Place> {
     RESOLVER.iter().copied()
 }
@@ -215,8 +215,8 @@ pub(super) fn without_rooms(macos: bool) -> &'static [Place] {
     if macos { &[] } else { LINUX_SHARED }
 }
 
-/// What is mounted for the launch alone. `/run` is not among them: it is not there at all, nor any
-/// socket in it.
+/// The private mounts of a launch. `/run` is not among them: it does not exist, nor any socket in
+/// it.
 pub(super) fn private_mounts() -> Vec<(PathBuf, PrivateMount)> {
     let at = |p: &str, r| (PathBuf::from(p), r);
     vec![
@@ -243,7 +243,7 @@ pub fn program_paths(path: &Path) -> Vec<PathBuf> {
 }
 
 /// The program and the folders beside it that hold its library: `PREFIX/bin/python3.12` has
-/// `PREFIX/lib` and its kin. Never PREFIX itself, which may be somebody's home.
+/// `PREFIX/lib` and its kin. Never PREFIX itself, which may be a home.
 pub(super) fn interpreter_paths(program: &Path) -> Vec<PathBuf> {
     let mut out = vec![program.to_path_buf()];
     if let Some(prefix) = program

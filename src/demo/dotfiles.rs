@@ -9,7 +9,7 @@ use super::upstream::demo_signature;
 use crate::host::fs::edit;
 use crate::problem::{Context, Problem, Result};
 
-/// The files that are kept.
+/// The files that the repository tracks.
 const KEPT: [&str; 2] = ["comfy.lock", "comfy.toml"];
 
 /// An open repository with a work tree.
@@ -19,10 +19,10 @@ pub struct DotfilesRepository {
 }
 
 impl DotfilesRepository {
-    /// A new repository at `dir`, from no template of the user's.
+    /// Creates a repository at `dir`, without the user's template.
     ///
     /// # Errors
-    /// The disk.
+    /// If the disk fails.
     pub fn create(dir: &Path) -> Result<DotfilesRepository> {
         let mut options = git2::RepositoryInitOptions::new();
         options
@@ -37,10 +37,10 @@ impl DotfilesRepository {
         })
     }
 
-    /// Commits both files as they are; the line that git would print.
+    /// Commits both files as they are; returns the line that git would print.
     ///
     /// # Errors
-    /// A file that is not there; the disk.
+    /// If a file does not exist, or the disk fails.
     pub fn commit(&self, message: &str) -> Result<String> {
         let mut index = self.repo.index().with_context(|| self.git_init_line())?;
         for name in KEPT {
@@ -57,7 +57,7 @@ impl DotfilesRepository {
     /// Makes a commit that undoes the last one, and puts its files in place.
     ///
     /// # Errors
-    /// There is nothing to undo; the disk.
+    /// If there is nothing to undo, or the disk fails.
     pub fn revert_last(&self) -> Result<String> {
         let last = self
             .repo

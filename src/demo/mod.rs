@@ -1,8 +1,8 @@
-//! `comfy demo`: the whole loop on an embedded example, told by running the real comfy.
+//! `comfy demo`: the whole cycle on an embedded example, shown by running the real comfy.
 //!
 //! [`place`] makes the folder, [`upstream`] the repositories that stand for GitHub, [`dotfiles`]
-//! the user's own one; [`stage`] runs a command, shows it and checks it, [`story`] says which.
-//! Nothing leaves the folder: no root, no network, no git program, no configuration of the user's.
+//! the user's own one; [`stage`] runs, shows and checks a command, [`story`] chooses them. Nothing
+//! leaves the folder: no root, no network, no git program, no configuration of the user's.
 
 pub mod dotfiles;
 pub mod files;
@@ -21,17 +21,16 @@ use crate::demo::stage::DemoTerminal;
 
 /// What the caller asked for.
 pub struct DemoOptions {
-    /// Leave the temporary folder there.
+    /// Keep the temporary folder.
     pub keep: bool,
-    /// Work here instead of in a temporary folder, and leave it there.
+    /// Work here instead of in a temporary folder, and keep it.
     pub dir: Option<PathBuf>,
 }
 
-/// Tells the story, and deletes the temporary folder afterwards.
+/// Runs the story, and deletes the temporary folder afterwards.
 ///
 /// # Errors
-/// The folder cannot be used; a step did not do what it should, and then the folder stays;
-/// interrupted.
+/// If the folder cannot be used, a step fails (the folder is then kept), or comfy is interrupted.
 pub fn run(wish: &DemoOptions) -> Result<()> {
     let comfy = std::env::current_exe().context("find comfy's own program file")?;
     let place = DemoFolder::create(wish.dir.as_deref())?;
@@ -41,7 +40,7 @@ pub fn run(wish: &DemoOptions) -> Result<()> {
         Err(p) if !p.is_interrupted() => {
             return told.map_err(|p| {
                 p.with_hint(format!(
-                    "everything is still there to look at: {}",
+                    "everything is kept for you to look at: {}",
                     place.dir.display()
                 ))
             });
@@ -52,7 +51,7 @@ pub fn run(wish: &DemoOptions) -> Result<()> {
             place.remove()?;
             if told.is_ok() {
                 render::print_stdout(&format!(
-                    "Deleted {} (--keep leaves it there).",
+                    "Deleted {} (--keep keeps it).",
                     place.dir.display()
                 ));
             }

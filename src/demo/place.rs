@@ -1,5 +1,5 @@
-//! The folder of a demo, and what lies where in it. Paths are enough here: nobody else can reach
-//! into it.
+//! The folder of a demo, and its layout. Plain paths are enough here: nobody else can reach into
+//! it.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ const ODD: &str = ";%?#\\\"'`";
 
 /// The folder of one demo.
 pub struct DemoFolder {
-    /// Absolute, without links: comfy follows none when it changes something.
+    /// Absolute, without links: comfy follows no link when it changes something.
     pub dir: PathBuf,
     /// Made by the demo for itself, so that it may delete it.
     pub temporary: bool,
 }
 
 impl DemoFolder {
-    /// A fresh private folder, or `asked`, which must be empty or not there yet.
+    /// Creates a private folder, or uses `asked`, which must be empty or not exist yet.
     ///
     /// # Errors
     /// The folder cannot be made, is not empty, or has a name that no address can hold.
@@ -35,7 +35,7 @@ impl DemoFolder {
         })
     }
 
-    /// Repositories that stand for github.com/comfy-demo/.
+    /// The repositories that stand in for github.com/comfy-demo/.
     pub fn upstream(&self) -> PathBuf {
         self.dir.join("upstream/comfy-demo")
     }
@@ -81,10 +81,10 @@ impl DemoFolder {
         edit::remove_path(&self.dir).with_context(|| format!("delete {}", self.dir.display()))
     }
 
-    /// What to type to play with what was left.
+    /// Returns the commands to continue in the kept folder.
     pub fn say_how_to_go_on(&self) {
         render::print_stdout(&format!(
-            "Everything is in {}. To go on there:",
+            "Everything is in {}. To continue there:",
             self.dir.display()
         ));
         render::print_stdout(&format!(
@@ -103,7 +103,7 @@ fn temporary_folder() -> Result<PathBuf> {
         .with_context(|| format!("open the temporary folder {}", base.display()))
         .map_err(hint)?;
     ensure_plain_name(&base).map_err(hint)?;
-    // mkdtemp(3): a name that nobody can foresee, mode 0700.
+    // mkdtemp(3): an unpredictable name, mode 0700.
     nix::unistd::mkdtemp(&base.join("comfy-demo-XXXXXX"))
         .with_context(|| format!("make a folder in {}", base.display()))
         .map_err(hint)
@@ -120,7 +120,7 @@ fn ensure_empty(dir: &Path) -> Result<PathBuf> {
     let mut entries = std::fs::read_dir(dir).with_context(|| format!("read {shown}"))?;
     if entries.next().is_some() {
         return Err(Problem::new(format!("{shown} is not empty"))
-            .with_hint("name a folder that is empty, or not there yet"));
+            .with_hint("name a folder that is empty, or does not exist yet"));
     }
     let dir = dir
         .canonicalize()

@@ -1,4 +1,4 @@
-//! Runs one command as the user would, shows it with what it said, and checks that it did what the
+//! Runs a command as the user would, shows it with its output, and checks that it did what the
 //! story says.
 
 use std::io::Read;
@@ -12,15 +12,15 @@ use crate::problem::{Context, EXIT_INTERRUPTED, Problem, Result};
 use crate::render::{self, PaintStyle, paint};
 use crate::text::without_colors as plain;
 
-/// What a command inherits; everything else, sudo's variables and the user's folders too, stays
-/// outside.
+/// The variables that a command inherits; nothing else, such as sudo's variables and the user's
+/// folders.
 const INHERITED: [&str; 6] = ["PATH", "TERM", "COLUMNS", "LANG", "LC_ALL", "TMPDIR"];
 
 /// Where commands run.
 pub struct DemoTerminal<'a> {
     comfy: &'a Path,
     pub place: &'a DemoFolder,
-    /// What isolation "none" means was said already.
+    /// The meaning of isolation "none" was explained already.
     warned: bool,
 }
 
@@ -81,9 +81,9 @@ impl<'a> DemoTerminal<'a> {
             words
                 .iter()
                 .find(|w| !bare.contains(**w))
-                .map(|w| format!("it did not say \"{w}\""))
+                .map(|w| format!("it did not print \"{w}\""))
         } else {
-            Some(format!("exit code {is}, where {code} was due"))
+            Some(format!("exit code {is}, but {code} was expected"))
         };
         if let Some(fault) = fault {
             render::print_stdout(text.trim_end());
@@ -158,7 +158,7 @@ impl<'a> DemoTerminal<'a> {
         if status.code() == Some(i32::from(EXIT_INTERRUPTED)) {
             Ok(answer)
         } else {
-            Err(failed(format!("it ended with {status}")))
+            Err(failed(format!("it exited with {status}")))
         }
     }
 

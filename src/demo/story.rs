@@ -21,12 +21,12 @@ const EDIT: &str = "print(\"changed by hand\")";
 pub fn tell_story(stage: &mut DemoTerminal) -> Result<()> {
     let place = stage.place;
     render::print_stdout(&format!(
-        "The whole loop on a small example, in {}.",
+        "The whole cycle on a small example, in {}.",
         place.dir.display()
     ));
     render::print_stdout(
-        "No root, no network: three little repositories in there stand for GitHub, and the comfy \
-         that runs is this one.",
+        "No root, no network: three small repositories in it stand in for GitHub, and the comfy \
+            that runs is this one.",
     );
     std::fs::create_dir_all(place.home()).context("make a home")?;
     upstream::create_repositories(&place.upstream())?;
@@ -43,8 +43,8 @@ pub fn tell_story(stage: &mut DemoTerminal) -> Result<()> {
     update_and_revert(stage, &dotfiles)?;
     go_back(stage, &dotfiles, &pinned, &first)?;
     stage.print_explanation(
-        "run starts what was applied: exactly this code, no other node, nothing of your \
-        environment.",
+        "run starts what was applied: exactly this code, no other node, and nothing from your \
+            environment.",
     );
     let stats = stage.serve_once(
         &format!("http://127.0.0.1:{port}"),
@@ -63,8 +63,8 @@ pub fn tell_story(stage: &mut DemoTerminal) -> Result<()> {
     )?;
 
     stage.print_explanation(
-        "That was the loop. What you made yourself, such as the file in the output \
-        folder, stayed all the while.",
+        "That was the cycle. Your own files, such as the one in the output folder, were kept \
+            throughout.",
     );
     render::print_stdout(
         "Next: `comfy init` writes a comfy.toml for you, `comfy --help` lists the commands, `comfy \
@@ -81,11 +81,11 @@ fn describe_machine(stage: &mut DemoTerminal, port: u16) -> Result<()> {
     let path = stage.place.dotfiles().join("comfy.toml");
     stage.ensure_fact(
         "comfy init",
-        "comfy.toml is there",
+        "comfy.toml exists",
         read_text(&path)?.contains("[comfyui]"),
     )?;
     let python = crate::host::python::minor_of_this_machine().ok_or_else(|| {
-        Problem::new("there is no python3 in PATH that runs")
+        Problem::new("there is no working python3 in PATH")
             .with_hint("the demo needs Python 3 and nothing else")
     })?;
     let manifest = MANIFEST
@@ -95,7 +95,7 @@ fn describe_machine(stage: &mut DemoTerminal, port: u16) -> Result<()> {
     edit::write_file(&path, manifest.as_bytes(), 0o644, None)
         .with_context(|| format!("write {}", path.display()))?;
     stage.print_explanation(
-        "That one asks for the real ComfyUI and a second account. The demo makes it this one:",
+        "It declares the real ComfyUI and a second account. The demo replaces it with this one:",
     );
     stage.print_command_line("cat comfy.toml");
     render::print_stdout(manifest.trim_end());
@@ -105,7 +105,7 @@ fn describe_machine(stage: &mut DemoTerminal, port: u16) -> Result<()> {
 /// The bytes of comfy.lock.
 fn pin_nodes(stage: &mut DemoTerminal, dotfiles: &DotfilesRepository) -> Result<String> {
     stage.print_explanation(
-        "lock finds out which commits the branches are, and pins them in comfy.lock.",
+        "lock looks up the commits of the branches, and pins them in comfy.lock.",
     );
     stage.run_comfy(
         &["lock"],
@@ -125,8 +125,8 @@ fn pin_nodes(stage: &mut DemoTerminal, dotfiles: &DotfilesRepository) -> Result<
         lock.contains("https://github.com/comfy-demo/demo-hello") && !lock.contains("file:"),
     )?;
     stage.print_explanation(
-        "Both files belong in git. (The demo does git's part itself: it needs no git \
-        program and no name of yours.)",
+        "Commit both files to git. (The demo does this itself: it needs neither a git program nor \
+            your name.)",
     );
     stage.print_command_line("git add . && git commit -m \"Pin ComfyUI and two nodes\"");
     render::print_stdout(&dotfiles.commit("Pin ComfyUI and two nodes")?);
@@ -136,9 +136,7 @@ fn pin_nodes(stage: &mut DemoTerminal, dotfiles: &DotfilesRepository) -> Result<
 /// The live code after it.
 fn install_nodes(stage: &mut DemoTerminal) -> Result<Tree> {
     let place = stage.place;
-    stage.print_explanation(
-        "plan shows the difference between the two files and this machine, and changes nothing.",
-    );
+    stage.print_explanation("plan shows what would change on this machine, and changes nothing.");
     stage.run_comfy(
         &["plan"],
         OutputDetail::Plan,
@@ -156,8 +154,8 @@ fn install_nodes(stage: &mut DemoTerminal) -> Result<Tree> {
         !place.prefix().exists() && !place.view().exists(),
     )?;
     stage.print_explanation(
-        "apply removes the difference. It shows the plan again and asks; --yes is for \
-        scripts and this demo.",
+        "apply makes these changes. It shows the plan again and asks; --yes is for scripts and \
+            this demo.",
     );
     stage.run_comfy(
         &["apply", "--yes"],
@@ -167,7 +165,7 @@ fn install_nodes(stage: &mut DemoTerminal) -> Result<Tree> {
     )?;
     check_code(stage, "comfy apply --yes", files::HELLO)?;
     stage.print_explanation(
-        "Now this machine is as comfy.lock says, and a second look agrees: exit code 0, not 2.",
+        "Now this machine matches comfy.lock, and a second plan confirms it: exit code 0, not 2.",
     );
     stage.run_comfy(
         &["plan", "--exit-code"],
@@ -177,7 +175,7 @@ fn install_nodes(stage: &mut DemoTerminal) -> Result<Tree> {
     )?;
     let first = read_tree(&canonical_path(&place.view())?)?;
     stage.print_explanation(
-        "What ComfyUI makes lands in the output share; this demo puts a file there in its stead.",
+        "ComfyUI saves its output in the output share; this demo puts a file there instead.",
     );
     write_text(&place.view().join("output/picture.txt"), "a picture\n")?;
     stage.ensure_fact(
@@ -196,7 +194,7 @@ fn repair_drift(stage: &mut DemoTerminal, first: &Tree) -> Result<()> {
         nodes.join("stray-node"),
     );
     stage.print_explanation(
-        "Somebody edits a node, and something puts a folder among the nodes that nobody asked for.",
+        "Somebody edits a node, and something adds a folder to the nodes that nobody declared.",
     );
     stage.print_command_line(&format!(
         "echo '{EDIT}' >> ../ComfyUI/custom_nodes/demo-hello/__init__.py"
@@ -208,7 +206,7 @@ fn repair_drift(stage: &mut DemoTerminal, first: &Tree) -> Result<()> {
     );
     std::fs::create_dir(&stray).with_context(|| format!("make {}", stray.display()))?;
     write_text(&stray.join("__init__.py"), "")?;
-    stage.print_explanation("comfy compares the bytes themselves; -v shows what was edited.");
+    stage.print_explanation("comfy compares the content itself; -v shows what was edited.");
     let words = [
         "Drift:",
         "edited: ComfyUI/custom_nodes/demo-hello/__init__.py",
@@ -216,8 +214,10 @@ fn repair_drift(stage: &mut DemoTerminal, first: &Tree) -> Result<()> {
         "also stray-node",
     ];
     stage.run_comfy(&["plan", "-v"], OutputDetail::Plan, 0, &words)?;
-    stage
-        .print_explanation("apply heals it; the stray folder is moved to quarantine, not deleted.");
+    stage.print_explanation(
+        "apply repairs it; the stray folder is moved to quarantine, not \
+            deleted.",
+    );
     stage.run_comfy(
         &["apply", "--yes"],
         OutputDetail::Outcome,
@@ -244,10 +244,14 @@ fn update_and_revert(stage: &mut DemoTerminal, dotfiles: &DotfilesRepository) ->
     let place = stage.place;
     upstream::publish_change(&place.upstream())?;
     stage.print_explanation(
-        "The author of demo-hello publishes a change. Nothing moves by itself; outdated tells.",
+        "The author of demo-hello publishes a change. Nothing updates by itself; outdated shows \
+            it.",
     );
     stage.run_comfy(&["outdated"], OutputDetail::All, 0, &["demo-hello"])?;
-    stage.print_explanation("update moves the pin in comfy.lock, apply brings it to this machine.");
+    stage.print_explanation(
+        "update changes the pin in comfy.lock, apply installs it on this \
+        machine.",
+    );
     stage.run_comfy(
         &["update", "demo-hello"],
         OutputDetail::All,
@@ -274,8 +278,8 @@ fn go_back(
 ) -> Result<()> {
     let place = stage.place;
     stage.print_explanation(
-        "The new version is worse? Undo the commit and apply. The old code is still \
-        there: --offline will do.",
+        "The new version is worse? Undo the commit and apply. The old code is still on this \
+            machine, so --offline works.",
     );
     stage.print_command_line("git revert HEAD");
     render::print_stdout(&dotfiles.revert_last()?);
@@ -302,8 +306,8 @@ fn go_back(
         place.shares().join("output/picture.txt").exists(),
     )?;
     stage.print_explanation(&format!(
-        "Compared: all {} files and links of the live code are as after the \
-        first apply, byte for byte.",
+        "Compared: all {} files and links of the live code are the same as after the first apply, \
+            byte for byte.",
         first.len()
     ));
     stage.run_comfy(

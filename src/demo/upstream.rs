@@ -1,5 +1,5 @@
-//! The repositories that stand for GitHub: bare ones, written by libgit2 straight from the embedded
-//! files.
+//! The repositories that stand in for GitHub: bare ones, written by libgit2 straight from the
+//! embedded files.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::problem::{Context, Result};
 /// Makes the three repositories below `folder`.
 ///
 /// # Errors
-/// The disk.
+/// If the disk fails.
 pub fn create_repositories(folder: &Path) -> Result<()> {
     for (name, files) in [
         ("ComfyUI", files::COMFYUI),
@@ -29,7 +29,7 @@ pub fn create_repositories(folder: &Path) -> Result<()> {
 /// The author of demo-hello publishes a change.
 ///
 /// # Errors
-/// The disk.
+/// If the disk fails.
 pub fn publish_change(folder: &Path) -> Result<()> {
     commit_files(
         &folder.join("demo-hello.git"),

@@ -1,32 +1,36 @@
-//! A generation as data: its parts, its links, and the id that they amount to.
+//! A generation as data: its parts, its links, and the id computed from them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::ShareWish;
+use super::DesiredShare;
 use super::venv::VenvSpec;
 use crate::ids::{GenerationId, Part};
 use crate::lock::RepositoryPin;
 use crate::manifest::ShareRole;
 
-/// A whole generation: what its folder holds, down to the last link.
+/// A whole generation: everything that its folder contains.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct GenSpec {
+pub struct GenerationSpec {
     pub layout: u32,
     pub comfyui: RepositoryPin,
     pub nodes: BTreeMap<String, NodeSpec>,
-    /// Mount (`models`, `models/loras`, `input`, `output`) to where its link leads.
+    /// The target of the link at each mount (`models`, `models/loras`, `input`, `output`).
     pub mounts: BTreeMap<String, PathBuf>,
-    /// Folders elsewhere that ComfyUI searches too, by share and kind of models.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub elsewhere: BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>,
+    /// Folders outside the tree that ComfyUI searches too, by share and kind of models.
+    #[serde(
+        default,
+        rename = "elsewhere",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
+    pub external_model_dirs: BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>,
     pub state: PathBuf,
-    /// What nodes may write in ComfyUI's own folders.
+    /// The paths in ComfyUI's own folders that nodes may write.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writable: Vec<String>,
-    /// None before the interpreter is known, and in a generation of an older comfy.
+    /// `None` before the interpreter is known, and in a generation of an older comfy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub venv: Option<VenvSpec>,
 }
@@ -40,9 +44,9 @@ pub struct NodeSpec {
 /// Raised when the folder of a generation changes its shape.
 pub const LAYOUT: u32 = 1;
 
-impl GenSpec {
-    /// 16 hexadecimal digits that say what the folder holds, and where its trees came from: its
-    /// description is in it.
+impl GenerationSpec {
+    /// Computes the id: 16 hexadecimal digits of a hash over the folder's content and the origin of
+    /// its trees, which its description holds.
     pub fn id(&self) -> GenerationId {
         let mut h = Sha256::new();
         let mut line = |s: String| {
@@ -69,7 +73,7 @@ impl GenSpec {
         for (mount, target) in &self.mounts {
             line(format!("mount {mount} {}", target.display()));
         }
-        for (share, kind, folder) in self.elsewhere() {
+        for (share, kind, folder) in self.external_model_dirs() {
             line(format!("models {share} {kind} {}", folder.display()));
         }
         line(format!("state {}", self.state.display()));
@@ -79,9 +83,9 @@ impl GenSpec {
         GenerationId::of_digest(h)
     }
 
-    /// Share, kind of models, folder.
-    pub fn elsewhere(&self) -> impl Iterator<Item = (&str, &str, &Path)> {
-        let kinds = self.elsewhere.iter().flat_map(|(share, kinds)| {
+    /// Iterates over share, kind of models, and folder.
+    pub fn external_model_dirs(&self) -> impl Iterator<Item = (&str, &str, &Path)> {
+        let kinds = self.external_model_dirs.iter().flat_map(|(share, kinds)| {
             kinds
                 .iter()
                 .map(move |(kind, folders)| (share, kind, folders))
@@ -93,7 +97,7 @@ impl GenSpec {
         })
     }
 
-    /// Every part with each path that it may write.
+    /// Iterates over every part with each path that it may write.
     pub fn writable(&self) -> impl Iterator<Item = (Part, &String)> {
         let nodes = self.nodes.iter().flat_map(|(name, n)| {
             n.writable
@@ -104,12 +108,12 @@ impl GenSpec {
         core.chain(nodes)
     }
 
-    /// ComfyUI and every node pack.
+    /// Iterates over the pins of ComfyUI and every node pack.
     pub fn parts(&self) -> impl Iterator<Item = Part> {
         std::iter::once(Part::Comfyui).chain(self.nodes.keys().cloned().map(Part::Node))
     }
 
-    /// The pin of a part.
+    /// Returns the pin of a part.
     pub fn pin_of(&self, part: &Part) -> Option<&RepositoryPin> {
         match part {
             Part::Comfyui => Some(&self.comfyui),
@@ -117,7 +121,7 @@ impl GenSpec {
         }
     }
 
-    /// The pin of `comfyui` or of a `node.NAME`.
+    /// Returns the pin of `comfyui` or of a `node.NAME`.
     pub fn pin(&self, part: &str) -> Option<&RepositoryPin> {
         match part.strip_prefix("node.") {
             None => Some(&self.comfyui),
@@ -135,16 +139,18 @@ impl GenSpec {
     }
 }
 
-/// Where the shares that hold models elsewhere have them.
-pub(super) fn elsewhere(shares: &[ShareWish]) -> BTreeMap<String, BTreeMap<String, Vec<PathBuf>>> {
-    let at = |s: &ShareWish, folder: &String| {
+/// Collects the folders of shares without a mount, by share and kind of models.
+pub(super) fn external_model_dirs(
+    shares: &[DesiredShare],
+) -> BTreeMap<String, BTreeMap<String, Vec<PathBuf>>> {
+    let at = |s: &DesiredShare, folder: &String| {
         if folder == "." {
             s.path.clone()
         } else {
             s.path.join(folder)
         }
     };
-    let one = |s: &ShareWish| match &s.role {
+    let one = |s: &DesiredShare| match &s.role {
         ShareRole::Models(kinds) => Some((
             s.name.clone(),
             kinds

@@ -1,19 +1,18 @@
-//! Where everything of a generation lies, in both directions: from a tree's path to the disk, and
-//! back.
+//! The layout of a generation, in both directions: from a tree's path to the disk, and back.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use super::{GenSpec, InstancePaths};
+use super::{GenerationSpec, InstancePaths};
 use crate::ids::Part;
 
-/// The file in a generation that says what it is; its name is its hash.
+/// The file in a generation that describes it; the generation's id is its hash.
 pub const SPEC: &str = "generation.json";
-/// Hands `models/configs` to ComfyUI where `models` is a mount.
+/// The file that gives `models/configs` to ComfyUI if `models` is a mount.
 pub const MODEL_PATHS: &str = "extra_model_paths.yaml";
 /// The link to the virtual environment.
 pub const VENV: &str = "venv";
-/// Tracked content that a mount or a writable path stands in for.
+/// Tracked content that a mount or a writable path shadows.
 pub const TRACKED: &str = "tracked";
 
 /// Where a path of a generation belongs.
@@ -25,17 +24,17 @@ pub enum TreePlace {
     Link(PathBuf),
     /// A file that comfy writes.
     Made(&'static str),
-    /// A folder that only holds others.
+    /// A folder that only contains others.
     Frame,
 }
 
 /// The layout of a generation, in both directions.
 pub struct GenerationLayout<'a> {
-    spec: &'a GenSpec,
+    spec: &'a GenerationSpec,
 }
 
 impl<'a> GenerationLayout<'a> {
-    pub fn new(spec: &'a GenSpec) -> Self {
+    pub fn new(spec: &'a GenerationSpec) -> Self {
         GenerationLayout { spec }
     }
 
@@ -65,7 +64,7 @@ impl<'a> GenerationLayout<'a> {
         out
     }
 
-    /// Whether a mount or a writable path stands in for the entry `path` of `part`, which then lies
+    /// Returns whether a mount or a writable path shadows the entry `path` of `part`, which is then
     /// in `tracked/`.
     pub fn is_shadowed(&self, part: &str, path: &str) -> bool {
         match part.strip_prefix("node.") {
@@ -86,7 +85,7 @@ impl<'a> GenerationLayout<'a> {
         }
     }
 
-    /// Where in the generation the entry `path` of `part` lies.
+    /// Returns the path in the generation of the entry `path` of `part`.
     pub fn disk_path(&self, part: &str, path: &str) -> String {
         let top = if self.is_shadowed(part, path) {
             TRACKED
@@ -132,27 +131,27 @@ pub fn is_within(path: &str, folder: &str) -> bool {
         .is_some_and(|r| r.is_empty() || r.starts_with('/'))
 }
 
-/// The bytes of the file that says what a generation is.
-pub fn spec_text(spec: &GenSpec) -> String {
+/// Returns the bytes of the file that describes a generation.
+pub fn spec_text(spec: &GenerationSpec) -> String {
     serde_json::to_string_pretty(spec).unwrap_or_default() + "\n"
 }
 
-/// The bytes of comfy's extra_model_paths.yaml: relative to the file itself, as ComfyUI resolves it
-/// (utils/extra_config.py).
-pub fn model_paths_text(spec: &GenSpec) -> String {
+/// Returns the bytes of comfy's extra_model_paths.yaml: relative to the file itself, as ComfyUI
+/// resolves it (utils/extra_config.py).
+pub fn model_paths_text(spec: &GenerationSpec) -> String {
     let moved = spec.mounts.contains_key("models");
     let base = if moved { TRACKED } else { "ComfyUI" };
     format!(
         "# Made by comfy.\ncomfy:\n  base_path: {base}\n  configs: models/configs\n{}",
-        elsewhere_text(&spec.elsewhere)
+        extra_model_paths_text(&spec.external_model_dirs)
     )
 }
 
-fn elsewhere_text(shares: &BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>) -> String {
+fn extra_model_paths_text(shares: &BTreeMap<String, BTreeMap<String, Vec<PathBuf>>>) -> String {
     let mut out = String::new();
     for (share, kinds) in shares {
-        // No base_path: ComfyUI would expand `$` in it. Its own words could be a section's name,
-        // hence the prefix.
+        // No base_path, since ComfyUI would expand `$` in it. The prefix keeps the section's name
+        // apart from ComfyUI's own.
         out += &format!("{}:\n", yaml_string(&format!("share.{share}")));
         for (kind, folders) in kinds {
             let all: Vec<_> = folders.iter().map(|f| f.to_string_lossy()).collect();
@@ -192,7 +191,7 @@ mod tests {
             ),
             ("vae".to_string(), folders(&["/a"])),
         ]);
-        insta::assert_snapshot!(elsewhere_text(&BTreeMap::from([("on".to_string(), kinds)])), @r#"
+        insta::assert_snapshot!(extra_model_paths_text(&BTreeMap::from([("on".to_string(), kinds)])), @r#"
         "share.on":
           "loras": "/a/$HOME \"x\": [\n/a/\U000000FC\U00002028\\n"
           "vae": "/a"

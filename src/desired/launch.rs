@@ -1,21 +1,20 @@
-//! What is launched, as data: written by an apply, read by `run`, which never looks at the
-//! manifest.
+//! The launch as data: written by an apply, read by `run`, which never reads comfy.toml.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use super::{GenSpec, InstancePaths};
+use super::{GenerationSpec, InstancePaths};
 use crate::desired::share_spec::ShareSpec;
 use crate::manifest::NetworkSettings;
 use crate::problem::{Problem, Result};
 use crate::text::{did_you_mean, escape_text};
 
-/// How ComfyUI is launched on this machine, beside the code itself.
+/// How ComfyUI is launched on this machine, apart from the code itself.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LaunchSpec {
     pub format: u32,
     pub paths: InstancePaths,
-    /// False under isolation "none": nobody becomes anybody else.
+    /// False under isolation "none": the launch does not change its user.
     pub account: bool,
     pub macos: bool,
     pub owner: u32,
@@ -28,28 +27,31 @@ pub struct LaunchSpec {
     pub env: BTreeMap<String, String>,
     pub open_files: u64,
     /// Bytes of memory kept for the system.
-    pub reserve: u64,
-    /// Serves the port for ComfyUI; no account has it.
-    pub front: u32,
+    #[serde(rename = "reserve")]
+    pub memory_reserve: u64,
+    /// The uid of the gateway, which serves ComfyUI's port; no account has it.
+    #[serde(rename = "front")]
+    pub gateway_uid: u32,
     pub network: NetworkSettings,
-    /// `allow_remote`: whoever reaches the address may try.
-    pub remote: bool,
-    /// What the kernel lacks for the confinement ends the launch.
-    pub strict: bool,
+    /// `allow_remote`: clients on other machines may connect.
+    #[serde(rename = "remote")]
+    pub allow_remote: bool,
+    /// If true, the launch fails if the kernel cannot enforce the whole confinement.
+    #[serde(rename = "strict")]
+    pub require_confinement: bool,
     pub input: PathBuf,
     pub output: PathBuf,
     pub shares: Vec<ShareSpec>,
-    /// Where a share's path has links of the owner's in it: the path as it is written, and the real
-    /// one.
+    /// For each share behind links of the owner: the path as written, and the real one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<(PathBuf, PathBuf)>,
 }
 
 pub const FORMAT: u32 = 3;
 
-/// What libraries keep as code, or as something that they load as code: below `state/cache`, which
-/// is emptied when code or packages change. (huggingface_hub and PyTorch, "Environment variables";
-/// CUDA, "Just-in-time cache"; CuPy, Numba, Triton, Matplotlib alike.)
+/// Caches in which libraries keep code, or something that they load as code: below `state/cache`,
+/// which is cleared when code or packages change. (huggingface_hub and PyTorch, "Environment
+/// variables"; CUDA, "Just-in-time cache"; CuPy, Numba, Triton, Matplotlib alike.)
 const CODE_CACHES: [(&str, &str); 12] = [
     ("XDG_CACHE_HOME", ""),
     ("HF_HOME", "huggingface"),
@@ -64,8 +66,8 @@ const CODE_CACHES: [(&str, &str); 12] = [
     ("CUDA_CACHE_PATH", "cuda"),
     ("CUPY_CACHE_DIR", "cupy"),
 ];
-/// What they download: below `state/downloads`, which is kept. PyTorch's checkpoints get there by a
-/// link in `state/cache`.
+/// Caches of downloads: below `state/downloads`, which is kept. PyTorch's checkpoints get there
+/// through a link in `state/cache`.
 const DATA_CACHES: [(&str, &str); 4] = [
     ("HF_HUB_CACHE", "huggingface/hub"),
     ("HF_XET_CACHE", "huggingface/xet"),
@@ -77,22 +79,22 @@ const DATA_CACHES: [(&str, &str); 4] = [
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InnerPorts {
     pub comfyui: u16,
-    /// The proxy for the way out, where there is a front.
+    /// The port of the egress proxy, if there is a gateway.
     pub proxy: Option<u16>,
 }
 
-/// One process to start.
+/// A process to start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct LaunchCommand {
     pub program: PathBuf,
     pub args: Vec<String>,
     pub env: BTreeMap<String, String>,
     pub folder: PathBuf,
-    /// Flags that comfy would have liked to pass, and this ComfyUI does not have.
+    /// Flags that comfy would pass, but this ComfyUI does not know.
     pub lacking: Vec<String>,
 }
 
-/// The flags of a `comfy/cli_args.py`, read as text: every string in it that looks like one.
+/// Reads the flags of a `comfy/cli_args.py` as text: every string that looks like one.
 pub fn parse_flags(text: &str) -> BTreeSet<String> {
     let quoted = text.split(['"', '\'']).skip(1).step_by(2);
     quoted
@@ -117,7 +119,7 @@ impl LaunchSpec {
         format!("http://{host}:{}", self.port)
     }
 
-    /// The folders in `state/`: each is mounted, or allowed, on its own.
+    /// Returns the folders in `state/`: each is mounted, or allowed, separately.
     pub fn state_children(&self) -> Vec<PathBuf> {
         let unshared = [("input", &self.input), ("output", &self.output)]
             .into_iter()
@@ -135,8 +137,8 @@ impl LaunchSpec {
             .collect()
     }
 
-    /// Gives `command` empty caches in `scratch`, a folder of the sandbox user's that nothing else
-    /// knows: those in `state/` belong to other code.
+    /// Gives `command` empty caches in `scratch`, a private folder of the sandbox user: the caches
+    /// in `state/` belong to other code.
     pub fn keep_aside(&self, command: &mut LaunchCommand, scratch: &std::path::Path) {
         let cache = self.paths.state_of("cache");
         for value in command.env.values_mut() {
@@ -146,21 +148,21 @@ impl LaunchSpec {
         }
     }
 
-    /// Whether a front serves the port: where there are two accounts, ComfyUI itself listens where
-    /// only the front reaches it.
+    /// Returns whether a gateway serves the port: if there are two accounts, only the gateway can
+    /// reach the port on which ComfyUI listens.
     pub fn behind_gateway(&self) -> bool {
         self.account
     }
 
-    /// The command that launches generation `id`, to listen on these ports. comfy's own flags come
-    /// last: argparse lets the last one win.
+    /// Builds the command that launches generation `id`, listening on these ports. comfy's own
+    /// flags come last: argparse lets the last one win.
     ///
     /// # Errors
-    /// An extra argument that is comfy's own, or that the pinned ComfyUI does not have.
+    /// If an extra argument is reserved for comfy, or the pinned ComfyUI does not know it.
     pub fn launch_command(
         &self,
         id: &str,
-        generation: &GenSpec,
+        generation: &GenerationSpec,
         known: &BTreeSet<String>,
         extra: &[String],
         ports: InnerPorts,
@@ -185,10 +187,10 @@ impl LaunchSpec {
             if a.chars().any(char::is_control) {
                 problems.push(
                     Problem::new(format!("`{}` has a control character", escape_text(a)))
-                        .with_hint("leave it out"),
+                        .with_hint("remove it"),
                 );
             }
-            // What argparse takes as an abbreviation is fine with it.
+            // Abbreviations that argparse accepts are fine.
             if name.starts_with("--") && !known.iter().any(|k| k.starts_with(name)) {
                 let p = Problem::new(format!("this ComfyUI has no flag `{}`", escape_text(name)));
                 problems.push(match did_you_mean(name, known.iter().map(String::as_str)) {
@@ -209,12 +211,12 @@ impl LaunchSpec {
             ..LaunchCommand::default()
         };
         command.args = ["-s", "main.py"].map(String::from).into();
-        // Memory is the graphics card's too; ComfyUI counts in gigabytes (comfy/cli_args.py). Who
-        // passes it again means that.
-        if self.macos && self.reserve > 0 && known.contains("--reserve-vram") {
+        // The graphics card shares this memory; ComfyUI counts in gigabytes (comfy/cli_args.py). A
+        // later flag of the user wins.
+        if self.macos && self.memory_reserve > 0 && known.contains("--reserve-vram") {
             command.args.extend([
                 "--reserve-vram".to_string(),
-                format!("{:.2}", self.reserve as f64 / f64::from(1 << 30)),
+                format!("{:.2}", self.memory_reserve as f64 / f64::from(1 << 30)),
             ]);
         }
         command.args.extend(self.args.iter().chain(extra).cloned());
@@ -231,7 +233,7 @@ impl LaunchSpec {
             ),
             ("--port", vec![ports.comfyui.to_string()]),
             ("--user-directory", vec![path(state.join("user"))]),
-            // ComfyUI makes and removes a folder `temp` in it.
+            // ComfyUI creates and removes a folder `temp` in it.
             ("--temp-directory", vec![path(state.join("temp"))]),
             ("--input-directory", vec![path(self.input.clone())]),
             ("--output-directory", vec![path(self.output.clone())]),
@@ -244,7 +246,7 @@ impl LaunchSpec {
                 vec![path(top.join("extra_model_paths.yaml"))],
             ),
             ("--disable-auto-launch", vec![]),
-            // Only what is locked is loaded, whatever lies in the folder.
+            // Only locked nodes are loaded, whatever else is in the folder.
             ("--disable-all-custom-nodes", vec![]),
             ("--whitelist-custom-nodes", nodes),
         ];
@@ -259,8 +261,7 @@ impl LaunchSpec {
                 command.args.extend(values);
             }
         }
-        // Nodes that are nothing but a client of a company's server; newer versions have another
-        // word for it.
+        // Nodes that are only a client of a company's server; newer versions renamed the flag.
         let no_clients = ["--disable-api-nodes", "--disable-partner-nodes"]
             .into_iter()
             .find(|f| known.contains(*f));
@@ -268,15 +269,15 @@ impl LaunchSpec {
             command.args.push(flag.into());
         }
         command.env = self.process_environment(&state, &top);
-        self.way_out(ports.proxy, &mut command.env);
+        self.set_proxy_env(ports.proxy, &mut command.env);
         Ok(command)
     }
 
-    /// Makes `command` load everything and end, beside a ComfyUI that may run: with files of its
-    /// own.
-    pub fn only_load(&self, command: &mut LaunchCommand, known: &BTreeSet<String>, card: bool) {
+    /// Makes `command` load everything and exit, with files of its own, because a ComfyUI may be
+    /// running.
+    pub fn import_check(&self, command: &mut LaunchCommand, known: &BTreeSet<String>, card: bool) {
         let state = self.paths.state_dir();
-        // One group of flags, of which ComfyUI takes one (comfy/cli_args.py).
+        // ComfyUI accepts only one flag of this group (comfy/cli_args.py).
         let chosen = [
             "--gpu-only",
             "--highvram",
@@ -300,20 +301,20 @@ impl LaunchSpec {
         );
         pass("--database-url", Some("sqlite:///:memory:".into()));
         pass("--quick-test-for-ci", None);
-        // Where there is nothing to compute with, that is no fault of the code.
+        // A machine without a graphics card is not a fault of the code.
         if !self.macos && !card && !chosen {
             pass("--cpu", None);
         }
         command.lacking.clear();
     }
 
-    /// Whether `network.egress` lets it speak https with a host.
+    /// Returns whether `network.egress` allows https to a host.
     fn reaches_host(&self, host: &str) -> bool {
         self.network.egress.allows(host, 443)
     }
 
-    /// What makes libraries use the proxy, and not try where nothing can be had.
-    fn way_out(&self, proxy: Option<u16>, env: &mut BTreeMap<String, String>) {
+    /// Sets the variables that make libraries use the proxy, and not try what is blocked.
+    fn set_proxy_env(&self, proxy: Option<u16>, env: &mut BTreeMap<String, String>) {
         let mut set = |name: &str, value: String| drop(env.insert(name.into(), value));
         if let Some(port) = proxy {
             for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
@@ -339,7 +340,7 @@ impl LaunchSpec {
         }
     }
 
-    /// All that the process sees of an environment.
+    /// Builds the whole environment of the process.
     fn process_environment(
         &self,
         state: &std::path::Path,
@@ -434,7 +435,7 @@ mod tests {
                 "input": "/i", "output": "/o", "shares": [],
             }))
             .unwrap();
-            // Whether Metal falls back is the one thing that is comfy's default.
+            // Metal's fallback is the only variable that comfy sets as a default.
             for name in spec
                 .process_environment("/s".as_ref(), "/t".as_ref())
                 .keys()

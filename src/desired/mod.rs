@@ -1,4 +1,4 @@
-//! Desired: from manifest and lock alone, made concrete for one owner on one host.
+//! The desired state: computed from comfy.toml and comfy.lock alone, for one owner on one host.
 
 mod generation;
 pub mod generation_layout;
@@ -25,7 +25,7 @@ use super::problem::{Problem, Result};
 use crate::desired::text_digest::TextDigest;
 use crate::manifest::source::TomlSource;
 
-pub use crate::desired::generation::{GenSpec, LAYOUT, NodeSpec};
+pub use crate::desired::generation::{GenerationSpec, LAYOUT, NodeSpec};
 pub use crate::desired::paths::InstancePaths;
 pub use crate::desired::reserved_paths::VIEW_HINT;
 use crate::desired::reserved_paths::{PathChecks, ReservedPaths};
@@ -39,7 +39,7 @@ pub struct PrimaryUser {
     pub home: PathBuf,
 }
 
-/// What differs between the platforms and is no function of the manifest.
+/// What differs between platforms and does not come from comfy.toml.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct HostPlatform {
     pub macos: bool,
@@ -48,14 +48,14 @@ pub struct HostPlatform {
 }
 
 impl HostPlatform {
-    /// The folder of people's homes.
+    /// The folder that contains people's homes.
     pub fn homes(&self) -> &'static Path {
         Path::new(if self.macos { "/Users" } else { "/home" })
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ShareWish {
+pub struct DesiredShare {
     pub name: String,
     pub path: PathBuf,
     pub role: ShareRole,
@@ -65,7 +65,7 @@ pub struct ShareWish {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelWish {
+pub struct DesiredModel {
     pub share: Arc<str>,
     pub pin: Arc<ModelPin>,
 }
@@ -78,32 +78,32 @@ pub struct Desired {
     pub sandbox: String,
     pub group: String,
     pub gid: Option<u32>,
-    /// An account that is somebody's may become the sandbox user.
+    /// An existing account of somebody may become the sandbox user.
     pub adopt: bool,
     pub platform: HostPlatform,
     pub paths: InstancePaths,
-    pub shares: Vec<ShareWish>,
+    pub shares: Vec<DesiredShare>,
     pub view: Option<PathBuf>,
-    /// Without its virtual environment, which depends on the interpreter that is found.
-    pub code: GenSpec,
+    /// The generation without its virtual environment, which depends on the interpreter found.
+    pub code: GenerationSpec,
     pub python: LockedPython,
-    /// By the path in their share.
-    pub models: Table<ModelWish>,
+    /// The models, by the path in their share.
+    pub models: Table<DesiredModel>,
     pub not_enforced: Vec<String>,
-    /// sha256 of the two files.
+    /// SHA-256 of the two files.
     pub manifest_digest: TextDigest,
     pub lock_digest: TextDigest,
-    /// What comfy.toml says of ComfyUI itself, of a launch, of the network, and of what must hold.
+    /// The settings of comfy.toml for ComfyUI, the launch, the network, and the policy.
     pub comfyui: ComfyuiSettings,
     pub run: RunSettings,
     pub network: NetworkSettings,
     pub policy: PolicySettings,
-    /// What no share may overlap.
+    /// The paths that no share may overlap.
     reserved: ReservedPaths,
     source: TomlSource,
 }
 
-/// What is not in manifest and lock.
+/// The inputs that are not in comfy.toml and comfy.lock.
 #[derive(Debug, Clone)]
 pub struct MachineContext {
     pub hostname: String,
@@ -117,7 +117,7 @@ pub struct MachineContext {
 
 impl Desired {
     /// # Errors
-    /// Paths that overlap or lie where none may, each with its place in comfy.toml.
+    /// If paths overlap or are in a reserved place, each with its place in comfy.toml.
     pub fn new(
         m: &Manifest,
         lock: &Lock,
@@ -129,7 +129,7 @@ impl Desired {
         if !none && m.host.sandbox_user == cx.owner.name {
             problems.push(
                 Problem::new(format!(
-                    "{}: sandbox_user is {}, who is the primary user",
+                    "{}: sandbox_user is {}, which is the primary user",
                     m.source.place_of_key(&["host", "sandbox_user"]),
                     cx.owner.name
                 ))
@@ -139,10 +139,10 @@ impl Desired {
         let paths = instance_paths(m, cx);
         let mut checks = PathChecks::new(m, cx, &paths);
         checks.prefix(&paths.prefix);
-        let shares: Vec<ShareWish> = m
+        let shares: Vec<DesiredShare> = m
             .shares
             .iter()
-            .map(|(name, s)| ShareWish {
+            .map(|(name, s)| DesiredShare {
                 name: name.clone(),
                 path: checks.share(name, s),
                 role: s.role.clone(),
@@ -190,19 +190,19 @@ impl Desired {
         })
     }
 
-    /// What a share's real path, with the owner's links followed, runs into: they were checked as
-    /// they are written. `home` is the real one.
+    /// Returns what a share's real path overlaps after the owner's links are followed; the written
+    /// path was checked before. `home` is the real one.
     pub fn overlap_of_share(&self, share: &str, home: &Path, real: &Path) -> Option<String> {
         self.reserved.overlap_of_share(share, home, real)
     }
 
-    /// Why the view may not be at `real`, where the links above it lead; it was checked as it is
-    /// written.
+    /// Returns why the view cannot be at `real`, the path after links are followed; the written
+    /// path was checked before.
     pub fn overlap_of_view(&self, home: &Path, real: &Path) -> Option<String> {
         self.reserved.overlap_of_view(&self.owner.home, home, real)
     }
 
-    /// Whether the files of a share matter, beside their modes.
+    /// Returns whether the files of a share matter, and not only their modes.
     pub fn has_models(&self, share: &str) -> bool {
         self.shares
             .iter()
@@ -210,14 +210,14 @@ impl Desired {
             || self.models.values().any(|m| *m.share == *share)
     }
 
-    /// Where a key stands in comfy.toml.
+    /// Returns the place of a key in comfy.toml.
     pub fn place_of_key(&self, path: &[&str]) -> String {
         self.source.place_of_key(path)
     }
 
-    /// The folders in `state/`, each the sandbox user's own.
+    /// Lists the folders in `state/`, each owned by the sandbox user.
     pub fn state_children(&self) -> Vec<PathBuf> {
-        // Where no share takes what is put in and what comes out.
+        // For input and output, if no share is mounted there.
         let unshared = ["input", "output"].into_iter().filter(|name| {
             !self
                 .shares
@@ -265,7 +265,7 @@ impl Desired {
     }
 }
 
-/// A path of comfy.toml, with the owner's home in the place of `~`.
+/// Replaces `~` in a path of comfy.toml with the owner's home.
 fn below_home(cx: &MachineContext, path: &str) -> PathBuf {
     match path.strip_prefix("~/") {
         Some(rest) => cx.owner.home.join(rest),
@@ -273,7 +273,7 @@ fn below_home(cx: &MachineContext, path: &str) -> PathBuf {
     }
 }
 
-/// Where everything of the instance lies.
+/// Returns the paths of the instance.
 fn instance_paths(m: &Manifest, cx: &MachineContext) -> InstancePaths {
     let none = m.host.isolation == IsolationMode::None;
     let prefix = match &m.host.prefix {
@@ -296,8 +296,13 @@ fn instance_paths(m: &Manifest, cx: &MachineContext) -> InstancePaths {
     }
 }
 
-/// The code as the lock pins it, without the virtual environment.
-fn generation(m: &Manifest, lock: &Lock, shares: &[ShareWish], state: PathBuf) -> GenSpec {
+/// Builds the generation that the lock pins, without the virtual environment.
+fn generation(
+    m: &Manifest,
+    lock: &Lock,
+    shares: &[DesiredShare],
+    state: PathBuf,
+) -> GenerationSpec {
     let enabled = m.nodes.iter().filter(|(_, n)| n.enabled);
     let nodes = enabled.filter_map(|(name, n)| {
         let pin = lock.nodes.get(name)?.clone();
@@ -308,27 +313,27 @@ fn generation(m: &Manifest, lock: &Lock, shares: &[ShareWish], state: PathBuf) -
         let mount = s.role.mount_path().filter(|m| !m.starts_with("user/"))?;
         Some((mount.to_string(), s.path.clone()))
     });
-    GenSpec {
+    GenerationSpec {
         layout: LAYOUT,
         comfyui: lock.comfyui.clone(),
         nodes: nodes.collect(),
         mounts: mounts.collect(),
-        elsewhere: generation::elsewhere(shares),
+        external_model_dirs: generation::external_model_dirs(shares),
         state,
         writable: m.comfyui.writable.clone(),
         venv: None,
     }
 }
 
-/// The models that both files name; both are sorted by path.
-fn models(m: &Manifest, lock: &Lock) -> Table<ModelWish> {
+/// Joins the models that both files declare; both are sorted by path.
+fn models(m: &Manifest, lock: &Lock) -> Table<DesiredModel> {
     let mut pins = lock.models.iter().peekable();
     let wish = |(path, m): (&ByteString, &crate::manifest::ModelSettings)| {
         while pins.next_if(|(p, _)| *p < path).is_some() {}
         let (_, pin) = pins.next_if(|(p, _)| *p == path)?;
         Some((
             path.clone(),
-            ModelWish {
+            DesiredModel {
                 share: Arc::clone(&m.share),
                 pin: Arc::clone(pin),
             },

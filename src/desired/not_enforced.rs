@@ -1,10 +1,10 @@
-//! What the manifest promises and this version does not enforce.
+//! Settings of comfy.toml that this version does not enforce.
 
 use crate::manifest::{
     ClientPolicy, EgressPolicy, IsolationMode, Manifest, ReviewPolicy, ScanPolicy,
 };
 
-/// What the manifest promises, by a default or in words, and this version does not enforce on this
+/// Lists the settings of comfy.toml, defaults included, that this version does not enforce on this
 /// platform.
 pub(super) fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
     let mut out = Vec::new();
@@ -14,25 +14,27 @@ pub(super) fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
         EgressPolicy::Deny => Some("network.egress = \"deny\"".to_string()),
         EgressPolicy::Only(list) => Some(format!("network.egress = a list of {}", list.len())),
     };
-    // A namespace of its own keeps the network, and the front the port.
+    // A network namespace enforces egress, and the gateway enforces who may connect.
     if let Some(egress) = egress.filter(|_| none) {
         let how = if macos {
             "by port alone, not by host"
         } else {
-            "for TCP and by port alone, as far as the kernel's Landlock knows ports; a node can \
-             still listen on a port that the system chooses"
+            "for TCP and by port alone, if the kernel's Landlock knows ports; a node can still \
+                listen on a port that the system chooses"
         };
-        out.push(format!("{egress}: under isolation \"none\" it holds {how}"));
+        out.push(format!(
+            "{egress}: under isolation \"none\" it is enforced {how}"
+        ));
     }
     if m.network.clients != ClientPolicy::Any && none {
         out.push(
-            "network.clients: under isolation \"none\" every user of this machine reaches ComfyUI"
+            "network.clients: under isolation \"none\" every user of this machine can reach ComfyUI"
                 .into(),
         );
     } else if m.network.clients != ClientPolicy::Any && macos {
         out.push(
             "network.clients: not enforced for ComfyUI's own port, which other users of this \
-            machine reach beside the front's"
+                machine can reach besides the gateway's"
                 .into(),
         );
     }
@@ -43,15 +45,15 @@ pub(super) fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
     }
     if macos {
         out.push(format!(
-            "policy.confinement = \"{}\": a Seatbelt profile is applied that nobody \
-            has tried on a Mac yet",
+            "policy.confinement = \"{}\": a Seatbelt profile is applied, but nobody has tested it \
+                on a Mac yet",
             m.policy.confinement
         ));
     }
     out.extend(
         not_yet(m)
             .into_iter()
-            .map(|s| format!("{s}: read and checked, not enforced by this version")),
+            .map(|s| format!("{s}: read and checked, but not enforced by this version")),
     );
     out
 }

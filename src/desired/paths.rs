@@ -11,7 +11,7 @@ pub struct InstancePaths {
     /// `PREFIX/<sandbox_user>`.
     pub base: PathBuf,
     pub records: PathBuf,
-    /// The sandbox user's home; none of its own under isolation "none".
+    /// The sandbox user's home; `None` under isolation "none".
     pub home: Option<PathBuf>,
 }
 
@@ -28,35 +28,35 @@ impl InstancePaths {
     pub fn state_dir(&self) -> PathBuf {
         self.base.join("state")
     }
-    /// A folder of `state/`: the sandbox user's own, in a folder that it cannot change.
+    /// Returns a folder of `state/`: owned by the sandbox user, in a folder that it cannot change.
     pub fn state_of(&self, name: &str) -> PathBuf {
         self.state_dir().join(name)
     }
-    /// Whether comfy makes something of that name in `state/`.
+    /// Returns whether comfy makes an entry of that name in `state/`.
     pub fn is_state(name: &str) -> bool {
         Self::STATE.contains(&name) || ["input", "output", Self::STATE_HOME].contains(&name)
     }
-    /// What every `state/` holds. `cache` is for code, and emptied when the code or its packages
-    /// change; `downloads` is for data, and kept.
+    /// The folders that every `state/` has. `cache` is for code, and cleared when the code or its
+    /// packages change; `downloads` is for data, and kept.
     pub const STATE: [&str; 6] = ["user", "temp", "cache", "downloads", "core", "nodes"];
-    /// Under isolation "none": what programs take for a home.
+    /// Under isolation "none": the home that programs see.
     pub const STATE_HOME: &str = "home";
-    /// How much is kept in `state/downloads`.
+    /// The most that is kept in `state/downloads`.
     pub fn kept_record(&self) -> PathBuf {
         self.records.join("kept.json")
     }
-    /// Which generation `state/cache` belongs to.
+    /// The file that says which generation `state/cache` belongs to.
     pub fn cache_owner(&self) -> PathBuf {
         self.records.join("cache")
     }
-    /// Where a part's `writable` paths lie.
+    /// The folder of a part's `writable` paths.
     pub fn written_by(state: &Path, part: &Part) -> PathBuf {
         match part {
             Part::Node(name) => state.join("nodes").join(name),
             Part::Comfyui => state.join("core"),
         }
     }
-    /// Where, in a generation, a part's tracked content lies that something else stands in for.
+    /// The folder in a generation for a part's shadowed tracked content.
     pub fn tracked(part: &Part) -> PathBuf {
         match part {
             Part::Node(name) => Path::new("tracked/custom_nodes").join(name),
@@ -84,7 +84,7 @@ impl InstancePaths {
     pub fn git_store(&self) -> PathBuf {
         self.base.join(".staging/store/git")
     }
-    /// What uv keeps of interpreters.
+    /// uv's cache of interpreters.
     pub fn python_store(&self) -> PathBuf {
         self.base.join(".staging/store/python")
     }
@@ -100,27 +100,27 @@ impl InstancePaths {
     pub fn interpreters_dir(&self) -> PathBuf {
         self.base.join("python")
     }
-    /// An interpreter of comfy's own, by its whole version.
+    /// An interpreter that comfy installed, by its full version.
     pub fn interpreter_dir(&self, version: &str) -> PathBuf {
         self.base.join("python").join(version)
     }
-    /// What it holds, file by file.
+    /// The list of its files.
     pub fn python_list(&self, version: &str) -> PathBuf {
         self.records.join(format!("python-{version}.json"))
     }
-    /// What a virtual environment holds, file by file.
+    /// The list of a virtual environment's files.
     pub fn venv_list(&self, id: &str) -> PathBuf {
         self.records.join(format!("venv-{id}.json"))
     }
-    /// The bytecode of a generation, file by file.
+    /// The list of a generation's bytecode files.
     pub fn bytecode_list(&self, id: &str) -> PathBuf {
         self.records.join(format!("bytecode-{id}.json"))
     }
-    /// How ComfyUI is launched.
+    /// The launch that an apply wrote.
     pub fn launch_record(&self) -> PathBuf {
         self.records.join("launch.json")
     }
-    /// What runs, and how the last launch ended.
+    /// The record of what runs, and of how the last launch exited.
     pub fn running_record(&self) -> PathBuf {
         self.records.join("live.json")
     }
@@ -131,27 +131,27 @@ impl InstancePaths {
     pub fn control_socket(&self) -> PathBuf {
         self.records.join("control")
     }
-    /// What ComfyUI said: the owner's folder.
+    /// The folder of ComfyUI's logs, owned by the owner.
     pub fn logs_dir(&self) -> PathBuf {
         self.records.join("log")
     }
-    /// Which generations could be loaded; the owner's.
+    /// The results of import checks; owned by the owner.
     pub fn import_results(&self) -> PathBuf {
         self.logs_dir().join("health.json")
     }
-    /// The generation of which that is to be found out still.
+    /// The generation whose import check is pending.
     pub fn pending_import_check(&self) -> PathBuf {
         self.logs_dir().join("owed")
     }
-    /// How the front of a running launch is reached; the owner's alone.
+    /// How the gateway of a running launch is reached; readable only by the owner.
     pub fn gateway_credentials(&self) -> PathBuf {
         self.records.join("front.json")
     }
-    /// In which boot the firewall's rules were loaded.
+    /// The record of the boot in which the egress filter was loaded.
     pub fn egress_filter_record(&self) -> PathBuf {
         self.records.join("fence")
     }
-    /// Where records lie when there are two accounts.
+    /// The folder of records if there are two accounts.
     pub fn records_of(sandbox: &str, macos: bool) -> PathBuf {
         Path::new(if macos {
             "/Library/Application Support/comfy"
@@ -160,19 +160,19 @@ impl InstancePaths {
         })
         .join(sandbox)
     }
-    /// Interpreters that were asked for their version.
+    /// The cache of interpreters and their versions.
     pub fn interpreter_cache(&self) -> PathBuf {
         self.records.join("interpreters.json")
     }
-    /// What is fetched of models, and not in its share yet.
+    /// Downloaded models that are not in their share yet.
     pub fn downloads_dir(&self) -> PathBuf {
         self.base.join(".downloads")
     }
-    /// The same as older versions had it, for all instances of a prefix.
+    /// The same folder in older versions, for all instances of a prefix.
     pub fn shared_downloads(&self) -> PathBuf {
         self.prefix.join(".downloads")
     }
-    /// Which uids build for which sandbox users, where that is not a matter of arithmetic; for all
+    /// The recorded build uids of sandbox users, if they do not follow from the uid; for all
     /// instances of the machine.
     pub fn id_pairs(&self) -> PathBuf {
         self.records
@@ -180,11 +180,11 @@ impl InstancePaths {
             .unwrap_or(&self.records)
             .join("ids.json")
     }
-    /// Hashes of models that an apply has read.
+    /// The hashes of models that an apply read.
     pub fn model_hashes(&self) -> PathBuf {
         self.records.join("model-hashes")
     }
-    /// What starts it without asking, where there is such a thing.
+    /// The program that starts it without asking, if installed.
     pub fn launcher_program(&self) -> PathBuf {
         self.base.join("bin/comfy")
     }

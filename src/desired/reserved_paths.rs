@@ -1,5 +1,5 @@
-//! Where prefix, shares and view may not lie: checked as they are written, and once more where the
-//! owner's links lead.
+//! Where prefix, shares and view cannot be: checked as written, and again after the owner's links
+//! are followed.
 
 use std::path::{Path, PathBuf};
 
@@ -9,15 +9,15 @@ use crate::manifest::{IsolationMode, Manifest, ShareSettings};
 use crate::problem::Problem;
 use crate::text::escape_text;
 
-/// How to mend a view that lies where it may not.
+/// The hint for a view in a reserved place.
 pub const VIEW_HINT: &str =
-    "put the link below your home, such as ~/ComfyUI, where nothing is run from";
+    "put the link below your home, such as ~/ComfyUI, where no programs are run from";
 
-/// What a path is reserved for.
+/// Why a path is reserved.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Holder {
     Comfy(String),
-    /// A view may lie in it, and nothing else.
+    /// Only a view may be in it.
     Repository,
     Share(String),
 }
@@ -40,7 +40,7 @@ impl ReservedPaths {
     fn new(m: &Manifest, cx: &MachineContext, paths: &InstancePaths) -> Self {
         let comfy = |what: &str| Holder::Comfy(what.into());
         let mut all = vec![(comfy("comfy's own folder"), paths.prefix.clone())];
-        // Under isolation "none" the records lie inside the prefix.
+        // Under isolation "none" the records are inside the prefix.
         if m.host.isolation != IsolationMode::None {
             all.push((comfy("comfy's records"), paths.records.clone()));
         }
@@ -52,7 +52,7 @@ impl ReservedPaths {
         ReservedPaths(all)
     }
 
-    /// What a share's real path runs into; `home` is the owner's real one.
+    /// Returns what a share's real path overlaps; `home` is the owner's real one.
     pub(super) fn overlap_of_share(&self, share: &str, home: &Path, real: &Path) -> Option<String> {
         let own = Holder::Share(share.into());
         let met = self
@@ -62,14 +62,15 @@ impl ReservedPaths {
             .map(|(what, path)| format!("{what} ({})", path.display()));
         met.or_else(|| {
             (home.starts_with(real) || systems_own(real))
-                .then(|| "a home or a folder of the system".into())
+                .then(|| "a home or a system folder".into())
         })
         .or_else(|| {
             why_reserved(home, real).map(|_| "a folder for programs, keys or settings".into())
         })
     }
 
-    /// Why the view may not be at `real`; `homes` are the owner's, as written and as it is.
+    /// Returns why the view cannot be at `real`; `homes` are the owner's home as written and its
+    /// real path.
     pub(super) fn overlap_of_view(
         &self,
         written_home: &Path,
@@ -86,7 +87,7 @@ impl ReservedPaths {
         })
     }
 
-    /// A view lies beside the manifest's repository or in it, and never around anything of comfy's.
+    /// A view may be in the repository of comfy.toml, but must not contain anything of comfy's.
     fn shadowed_by<'a>(&'a self, view: &'a Path) -> impl Iterator<Item = &'a (Holder, PathBuf)> {
         self.0.iter().filter(move |(what, other)| {
             other.starts_with(view) || (view.starts_with(other) && *what != Holder::Repository)
@@ -98,7 +99,7 @@ fn overlap(a: &Path, b: &Path) -> bool {
     a.starts_with(b) || b.starts_with(a)
 }
 
-/// The checks of one manifest; every mistake is collected.
+/// The checks of one comfy.toml; all mistakes are collected.
 pub(super) struct PathChecks<'a> {
     m: &'a Manifest,
     cx: &'a MachineContext,
@@ -116,7 +117,7 @@ impl<'a> PathChecks<'a> {
         }
     }
 
-    /// Hands over what was found, and what is reserved.
+    /// Returns the mistakes found and the reserved paths.
     pub(super) fn finish(self, problems: &mut Vec<Problem>) -> ReservedPaths {
         problems.extend(self.problems);
         self.reserved
@@ -135,8 +136,8 @@ impl<'a> PathChecks<'a> {
         if systems_own(prefix) || home {
             self.wrong(
                 &["host", "prefix"],
-                format!("prefix {shown} belongs to the system, or is a home"),
-                "leave it out for /opt/comfy, or name a folder of its own",
+                format!("prefix {shown} is a system folder or a home"),
+                "remove it to use /opt/comfy, or name a folder that nothing else uses",
             );
         }
         if overlap(prefix, &cx.repository) {
@@ -146,7 +147,7 @@ impl<'a> PathChecks<'a> {
                     "prefix {shown} overlaps the repository of comfy.toml ({})",
                     cx.repository.display()
                 ),
-                "neither may lie in the other; move one of them",
+                "neither may be inside the other; move one of them",
             );
         }
     }
@@ -163,7 +164,7 @@ impl<'a> PathChecks<'a> {
         if is_home {
             self.wrong(
                 &key,
-                format!("share {name}: {shown} is a home, or holds one"),
+                format!("share {name}: {shown} is a home, or contains one"),
                 "share a folder of its own, not a home",
             );
         }
@@ -182,7 +183,7 @@ impl<'a> PathChecks<'a> {
             self.wrong(
                 &key,
                 message,
-                "neither may lie in the other; move one of them",
+                "neither may be inside the other; move one of them",
             );
         }
         let own = (Holder::Share(name.into()), path.clone());
@@ -202,7 +203,7 @@ impl<'a> PathChecks<'a> {
             .map(|(what, p)| format!("view {} overlaps {what} ({})", view.display(), p.display()))
             .collect();
         for message in met {
-            self.wrong(&key, message, "put the link where nothing else lies");
+            self.wrong(&key, message, "put the link where nothing else is");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::manifest::ShareAccess;
 
-/// What a share should be; data enough to check and to mend it.
+/// The desired state of a share, with all that is needed to check and repair it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ShareSpec {
     pub name: String,
@@ -17,7 +17,7 @@ pub struct ShareSpec {
     pub gid: u32,
     /// Setgid on subfolders counts; macOS inherits the group without it.
     pub setgid: bool,
-    /// Under isolation "none" nothing is shared: the folder is all that matters.
+    /// False under isolation "none": nothing is shared, and only the folder matters.
     pub modes: bool,
     pub manage: bool,
 }

@@ -1,12 +1,12 @@
-//! What an instance may have beside itself: a launcher that sudo starts without a password, and a
-//! unit that starts it at boot. Opt-in, `[run] passwordless` and `boot`; data alone, rendered here,
-//! written by root.
+//! The optional system files of an instance: a launcher that sudo starts without a password, and a
+//! unit that starts it at boot (`[run] passwordless` and `boot`). They are rendered here as data,
+//! and written by root.
 
 use std::path::{Path, PathBuf};
 
 use super::{Desired, InstancePaths};
 
-/// A copy of comfy's own program, or what it is a copy of.
+/// A copy of comfy's own program, or its original.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ComfyProgram {
     pub uid: u32,
@@ -18,8 +18,8 @@ pub struct ComfyProgram {
 }
 
 impl ComfyProgram {
-    /// Of the same bytes as far as stat(2) tells; what root alone writes is not compared byte by
-    /// byte.
+    /// Returns whether both have the same content as far as stat(2) shows; a file that only root
+    /// writes is not compared byte by byte.
     pub fn is_copy_of(&self, own: &ComfyProgram) -> bool {
         self.uid == 0
             && self.mode & 0o7777 == 0o755
@@ -27,7 +27,7 @@ impl ComfyProgram {
     }
 }
 
-/// The files that comfy puts into folders of the system, and no others.
+/// The kinds of files that comfy writes into system folders; there are no others.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
@@ -49,10 +49,10 @@ pub struct SystemFile {
 }
 
 impl FileKind {
-    /// Where it lies for this instance.
+    /// Returns its path for this instance.
     pub fn path_for(self, sandbox: &str, macos: bool) -> PathBuf {
         match self {
-            // /etc is a link on macOS, and a name with a dot is passed over by sudo.
+            // /etc is a link on macOS, and sudo ignores a name with a dot.
             FileKind::Sudoers => PathBuf::from(if macos {
                 "/private/etc/sudoers.d"
             } else {
@@ -82,7 +82,7 @@ fn service_label(sandbox: &str) -> String {
     format!("comfy.{sandbox}")
 }
 
-/// What runs it: this program and no other, for this instance and no other.
+/// Returns the command: only this program, only for this instance.
 fn launcher_command(paths: &InstancePaths, sandbox: &str) -> Vec<String> {
     vec![
         paths.launcher_program().display().to_string(),
@@ -91,9 +91,9 @@ fn launcher_command(paths: &InstancePaths, sandbox: &str) -> Vec<String> {
     ]
 }
 
-/// The one rule: as root, without a password, exactly this.
+/// Renders the sudo rule: exactly this command, as root, without a password.
 pub fn sudoers_file(d: &Desired) -> SystemFile {
-    // By number: a name may be given to somebody else.
+    // By uid: a name may be given to another account.
     let rule = format!(
         "#{} ALL=(root) NOPASSWD: {}",
         d.owner.uid,
@@ -111,7 +111,7 @@ pub fn sudoers_file(d: &Desired) -> SystemFile {
     }
 }
 
-/// What starts it at boot.
+/// Renders the unit that starts it at boot.
 pub fn boot_file(d: &Desired) -> SystemFile {
     let kind = if d.platform.macos {
         FileKind::Daemon
@@ -154,7 +154,7 @@ fn systemd_unit(d: &Desired, argv: &[String]) -> String {
         })
         .collect();
     let line: Vec<String> = argv.iter().map(|a| quoted(a)).collect();
-    // The supervisor is asked as Ctrl-C asks; it ends ComfyUI gently, and takes everybody along.
+    // The supervisor gets the signal of Ctrl-C; it stops ComfyUI gently, and all other processes.
     format!(
         "# Made by comfy ([run] boot).\n[Unit]\nDescription=ComfyUI as {}\nAfter=local-fs.target \
          network.target\nRequiresMountsFor={}\n\n\
@@ -177,10 +177,10 @@ fn launch_daemon(d: &Desired, argv: Vec<String>) -> String {
     );
     all.insert("RunAtLoad".into(), true.into());
     all.insert("KeepAlive".into(), keep.into());
-    // Without it launchd holds back what it takes for a background job (launchd.plist(5)).
+    // Without it launchd throttles the job as a background job (launchd.plist(5)).
     all.insert("ProcessType".into(), "Interactive".into());
     let mut text = Vec::new();
-    // Writing into memory does not fail.
+    // Writing to memory does not fail.
     let _ = plist::Value::Dictionary(all).to_writer_xml(&mut text);
     String::from_utf8_lossy(&text).into_owned() + "\n"
 }

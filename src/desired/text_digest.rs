@@ -1,4 +1,4 @@
-//! What a plan was made of.
+//! Hashes of the texts that a plan was made from.
 
 use std::fmt;
 use std::sync::{Arc, LazyLock};
@@ -7,8 +7,8 @@ use bytestring::ByteString;
 
 use crate::lock::Sha256Digest;
 
-/// sha256 of a text, worked out once somebody asks: of twenty thousand models it takes a few
-/// milliseconds, and most plans are only looked at.
+/// The SHA-256 of a text, computed on first use: for twenty thousand models it takes a few
+/// milliseconds, and most plans are only shown.
 #[derive(Clone)]
 pub struct TextDigest(Arc<LazyLock<String, Make>>);
 

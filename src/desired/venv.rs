@@ -16,7 +16,7 @@ use crate::problem::{Context, Problem, Result};
 /// A Python that a virtual environment can be made for.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct PythonInterpreter {
-    /// The program itself, no link and no shim.
+    /// The program itself, not a link or a shim.
     pub path: PathBuf,
     /// `3.12.4`
     pub version: String,
@@ -34,19 +34,19 @@ impl PythonInterpreter {
     }
 }
 
-/// One package to install, from whichever wheel of these fits.
+/// A package to install, from any of these wheels that fits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct PackageInstall {
     pub name: String,
     pub version: String,
-    /// Where it is fetched; none: the default index.
+    /// The index to fetch it from; `None`: the default index.
     pub index: Option<String>,
     pub sha256: Vec<String>,
     /// The files' names, in the order of their hashes; none, and not written, in a description of
     /// [`LAYOUT`] 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub files: Vec<String>,
-    /// Bytes of the wheel that this platform fetches, where the lock knows them.
+    /// The size in bytes of the wheel that this platform fetches, if the lock knows it.
     pub size: u64,
 }
 
@@ -57,7 +57,7 @@ impl PackageInstall {
     }
 }
 
-/// What the folder `venv/<id>` holds.
+/// The content of the folder `venv/<id>`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct VenvSpec {
     pub layout: u32,
@@ -72,11 +72,11 @@ pub struct VenvSpec {
 pub const LAYOUT: u32 = 2;
 
 impl VenvSpec {
-    /// The packages of `python` that this platform installs, without those that only nodes ask for
-    /// that are not `enabled`.
+    /// Selects the packages of `python` that this platform installs, without those that only
+    /// disabled nodes need.
     ///
     /// # Errors
-    /// A marker that cannot be read.
+    /// If a marker cannot be read.
     pub fn select_packages(
         python: &LockedPython,
         interpreter: PythonInterpreter,
@@ -139,7 +139,7 @@ impl VenvSpec {
         })
     }
 
-    /// 16 hexadecimal digits that say what the folder holds.
+    /// Computes the id: 16 hexadecimal digits of a hash over the folder's content.
     pub fn id(&self) -> VenvId {
         let mut h = Sha256::new();
         let mut line = |s: String| {
@@ -158,7 +158,7 @@ impl VenvSpec {
         VenvId::of_digest(h)
     }
 
-    /// Where packages lie in the folder.
+    /// Returns the folder of the packages.
     pub fn site_packages(&self) -> String {
         format!(
             "lib/python{}/site-packages",
@@ -167,8 +167,8 @@ impl VenvSpec {
     }
 }
 
-/// What markers ask (PEP 508). Kernel and release are no business of a lock: a marker that asks for
-/// them sees nothing.
+/// Builds the environment that markers see (PEP 508). A lock must not depend on kernel and release:
+/// a marker sees them as empty.
 fn marker_environment(
     interpreter: &PythonInterpreter,
     platform: &HostPlatform,
@@ -200,8 +200,8 @@ fn marker_environment(
     })
 }
 
-/// The names of the packages that somebody asks for who is on this machine, directly or through
-/// others. One that nobody asks for stays: what is not understood is not left out.
+/// Returns the packages that an enabled part needs, directly or through others. A package that no
+/// part needs stays: what is not understood is not left out.
 fn wanted_packages(packages: &[LockedPackage], enabled: impl Fn(&str) -> bool) -> HashSet<&str> {
     let mut wanted = HashSet::new();
     loop {
@@ -284,8 +284,8 @@ mod tests {
         };
         assert_eq!(on(false, "x86_64", "3.12.4"), "everywhere linux");
         assert_eq!(on(true, "arm64", "3.12.1"), "everywhere mac old");
-        // What only a disabled node asks for, directly or through another package, is not on the
-        // machine.
+        // A package that only a disabled node needs, directly or through another package, is not
+        // installed.
         let mut python = python.clone();
         for (name, by) in [
             ("alone", &["node.off"][..]),

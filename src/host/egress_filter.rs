@@ -1,9 +1,9 @@
-//! The backstop of `network.egress`: nftables (nft(8)) refuses what the sandbox's uid sends outside
-//! of a launch, to other services of this machine too. One table of comfy's own; nobody else's
-//! rules are read or changed.
+//! The backstop of `network.egress`: nftables (nft(8)) rejects what the sandbox's uid sends outside
+//! a launch, to other services of this machine too. It is a table of comfy's own; other rules are
+//! neither read nor changed.
 //!
-//! Tables are gone after a restart of the machine, and only root can list them: a record says in
-//! which boot it was loaded.
+//! Tables do not survive a reboot, and only root can list them: a record says in which boot it was
+//! loaded.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use crate::host::fs::edit;
 use crate::plan::observed::EgressFilter;
 use crate::problem::{Context, Problem, Result};
 
-/// Where distributions put it.
+/// The paths where distributions install it.
 fn nft_path() -> Option<&'static str> {
     first_existing(&["/usr/sbin/nft", "/sbin/nft", "/usr/bin/nft"])
 }
@@ -33,7 +33,7 @@ fn table_script(uid: u32) -> String {
     )
 }
 
-/// Whether a listing has the two rules and no others; their wording differs between versions of
+/// Returns whether a listing has exactly the two rules; their format differs between versions of
 /// nft.
 fn is_complete(listing: &str, uid: u32) -> bool {
     let rules: Vec<&str> = listing
@@ -54,7 +54,7 @@ fn boot_id() -> String {
         .into()
 }
 
-/// What was noted, and as root the rules themselves.
+/// Reads the record, and as root the rules themselves.
 pub fn read_state(uid: u32, record: &Path, run: &dyn ProgramRunner) -> EgressFilter {
     let noted = std::fs::read_to_string(record).unwrap_or_default();
     let Some(nft) = nft_path().filter(|_| noted.trim() != format!("unusable {}", boot_id())) else {
@@ -103,12 +103,12 @@ pub fn install_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result
     .with_context(|| format!("write {}", record.display()))
 }
 
-/// Takes them away; a table that is not there is well.
+/// Removes the rules; a missing table is not an error.
 ///
 /// # Errors
-/// nft refuses.
+/// If nft fails.
 pub fn remove_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result<()> {
-    let what = || format!("take away what nftables refuses uid {uid}");
+    let what = || format!("remove the nftables rules for uid {uid}");
     if let Some(nft) = nft_path() {
         let t = table_name(uid);
         let out = run

@@ -1,4 +1,4 @@
-//! The single place that may elevate: it starts the root side of comfy, through sudo or, as root,
+//! The only place that elevates: it starts the root side of comfy, through sudo or, as root,
 //! directly.
 
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use crate::desired::system_files::ComfyProgram;
 use crate::host::roles::spawn::{RoleProcess, SYSTEM_PATH, own_program};
 use crate::problem::{Context, Problem, Result};
 
-/// What stat(2) says of a copy of comfy at `path`, or of the program that runs.
+/// Returns the stat(2) data of a copy of comfy at `path`, or of the running program.
 ///
 /// # Errors
-/// Anything but that it is not there.
+/// If it cannot be read; a missing file is not an error.
 pub fn program_of(path: Option<&Path>) -> std::io::Result<Option<ComfyProgram>> {
     use std::os::unix::fs::MetadataExt;
     let seen = match path {
@@ -40,8 +40,8 @@ pub fn program_of(path: Option<&Path>) -> std::io::Result<Option<ComfyProgram>> 
     }
 }
 
-/// The launcher of an instance, for which sudo may have a rule: only one that is root's, and this
-/// comfy.
+/// Returns the launcher of an instance, for which sudo may have a rule: only if root owns it, and
+/// it is this comfy.
 fn passwordless_launcher(paths: &InstancePaths, tell: fn(&str)) -> Option<PathBuf> {
     let path = paths.launcher_program();
     let there = program_of(Some(&path)).ok().flatten()?;
@@ -53,8 +53,8 @@ fn passwordless_launcher(paths: &InstancePaths, tell: fn(&str)) -> Option<PathBu
         return Some(path);
     }
     tell(
-        "The launcher is of another comfy, so sudo may ask for your password: `comfy apply` brings \
-         this one.",
+        "The launcher differs from this comfy, so sudo may ask for your password: `comfy \
+            apply` installs this one.",
     );
     None
 }
@@ -81,13 +81,13 @@ pub fn launch_side(
 /// nobody is isolated; sudo asks for the password on the terminal itself.
 ///
 /// # Errors
-/// No sudo on this machine, or comfy's own program cannot be found.
+/// If sudo is not installed, or comfy's own program cannot be found.
 pub fn start_role(role: Role, isolated: bool) -> Result<RoleProcess> {
     let own: PathBuf = std::env::current_exe().context("find comfy's own program")?;
     start_program(&own, &[role.subcommand()], isolated)
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one place that elevates")]
+#[expect(clippy::disallowed_methods, reason = "the only place that elevates")]
 fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleProcess> {
     let mut command = if !isolated || nix::unistd::geteuid().is_root() {
         let mut c = Command::new(own);
@@ -110,7 +110,7 @@ fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleP
             "/opt/homebrew/bin/sudo",
         ])
         .ok_or_else(|| {
-            Problem::new("this needs root, and sudo is not on this machine")
+            Problem::new("this needs root, but sudo is not installed")
                 .with_hint("run the same command as root")
         })?;
         let mut c = Command::new(sudo);
@@ -129,7 +129,7 @@ fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleP
 /// is not asked twice.
 #[expect(
     clippy::disallowed_methods,
-    reason = "comfy itself, which goes on in another role"
+    reason = "comfy itself, which continues in another role"
 )]
 pub fn become_launcher() -> Problem {
     use std::os::unix::process::CommandExt;

@@ -35,7 +35,10 @@ const NET_VARS: &[&str] = &[
 ];
 
 /// A variable that is set and not empty.
-#[expect(clippy::disallowed_methods, reason = "the fence's one gate")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the only place that reads the environment"
+)]
 pub fn var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
@@ -79,10 +82,10 @@ pub fn model_hubs() -> Result<ModelHubs> {
         match crate::manifest::model_source(&format!("{text}/")) {
             Ok(()) if text.starts_with("http") => Ok(text),
             _ => Err(Problem::new(format!(
-                "{name}: `{}` is no https:// address",
+                "{name}: `{}` is not an https:// address",
                 crate::text::escape_text(&text)
             ))
-            .with_hint("http:// goes to this machine only")),
+            .with_hint("http:// is allowed only for this machine")),
         }
     };
     let file = var("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| {
@@ -150,7 +153,7 @@ fn base_dir(variable: &str, linux: &str, mac: &str) -> Option<PathBuf> {
     })
 }
 
-/// The user's config folder for comfy: a manifest may lie there, and `config.toml`.
+/// The user's config folder for comfy, which may contain comfy.toml and `config.toml`.
 pub fn config_home() -> Option<PathBuf> {
     Some(base_dir("XDG_CONFIG_HOME", ".config", ".config")?.join("comfy"))
 }
@@ -165,7 +168,7 @@ pub fn find_in_path(name: &str) -> Option<PathBuf> {
     which_in(&var("PATH")?, name)
 }
 
-/// Where systems put programs that anybody may run.
+/// The folders of programs that anybody may run.
 pub const PUBLIC_PATH: &str = "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin";
 
 /// The program `name` in the folders of `path`.

@@ -1,16 +1,16 @@
-//! Lines from a process that may not fill the reader's memory.
+//! Reads lines from a process that must not fill the reader's memory.
 
 use std::io::{BufRead, Error, ErrorKind, Read, Result};
 
-/// The longest word of a conversation, in bytes.
+/// The longest message between processes, in bytes.
 pub const WORD: u64 = 64 << 10;
 /// The longest request, in bytes.
 pub const REQUEST: u64 = 16 << 20;
 
-/// The next line without its end, of at most `most` bytes; `None` at the end of `from`.
+/// Reads the next line without its end, of at most `most` bytes; `None` at the end of `from`.
 ///
 /// # Errors
-/// A longer line, no UTF-8, or the system's own.
+/// If the line is longer or not UTF-8, or reading fails.
 pub fn next_line(from: &mut impl BufRead, most: u64) -> Result<Option<String>> {
     let mut line = String::new();
     if from

@@ -10,7 +10,7 @@ use super::{build, fs, shares};
 use crate::desired::launch::LaunchSpec;
 use crate::desired::system_files::ComfyProgram;
 use crate::desired::venv::{PythonInterpreter, VenvSpec};
-use crate::desired::{Desired, GenSpec, HostPlatform, InstancePaths, PrimaryUser};
+use crate::desired::{Desired, GenerationSpec, HostPlatform, InstancePaths, PrimaryUser};
 use crate::host::build::{interpreter, venv};
 use crate::host::models::verified_hashes::{self, Hashes};
 use crate::host::sealed::fingerprint;
@@ -21,8 +21,8 @@ use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::Look;
 use crate::plan::observed::{
-    EgressFilter, FsEntry, GenCheck, GroupAccount, SearchPermission, Seen, ShareSpec, ShareState,
-    TreeDifference, UnknownState, UserAccount,
+    EgressFilter, FsEntry, GenerationCheck, GroupAccount, SearchPermission, Seen, ShareSpec,
+    ShareState, TreeDifference, UnknownState, UserAccount,
 };
 use crate::problem::{Context, Problem, Result};
 
@@ -31,7 +31,7 @@ pub struct HostMachine {
     pub cache: StatCache,
     pub readings: VerificationCache,
     pub interpreters: InterpreterCache,
-    /// What models were when they were last read.
+    /// The hashes of models when they were last read.
     pub hashes: Hashes,
     /// The sandbox user's name, for ACL entries.
     pub sandbox: String,
@@ -89,7 +89,7 @@ impl HostMachine {
         }
     }
 
-    /// One that reads every byte, whatever earlier runs have read.
+    /// Returns a machine that reads every byte, whatever earlier runs have read.
     pub fn without_memory(paths: &InstancePaths, sandbox: &str) -> Self {
         HostMachine {
             cache: StatCache::default(),
@@ -157,10 +157,10 @@ pub fn id_pairs(path: &Path) -> Seen<BTreeMap<u32, u32>> {
     }
 }
 
-/// The primary user: the one of the manifest, or whoever runs comfy, through sudo too.
+/// Returns the primary user: the one in comfy.toml, or whoever runs comfy, through sudo too.
 ///
 /// # Errors
-/// No such account, or it would be root where that makes no sense.
+/// If the account does not exist, or would be root where that makes no sense.
 pub fn primary_owner(named: Option<&str>, isolated: bool) -> Result<PrimaryUser> {
     let lookup = |name: &str| nix::unistd::User::from_name(name).ok().flatten();
     let me = nix::unistd::geteuid();
@@ -168,7 +168,7 @@ pub fn primary_owner(named: Option<&str>, isolated: bool) -> Result<PrimaryUser>
     let user = match named.map(str::to_string).or(sudo) {
         Some(name) => lookup(&name).ok_or_else(|| {
             Problem::new(format!(
-                "host.primary_user: there is no account {}",
+                "host.primary_user: account {} does not exist",
                 crate::text::escape_text(&name)
             ))
             .with_hint("name the account of the person who uses ComfyUI")
@@ -196,20 +196,20 @@ pub fn primary_owner(named: Option<&str>, isolated: bool) -> Result<PrimaryUser>
     };
     if !isolated && me.is_root() && !user.uid.is_root() {
         return Err(Problem::new(format!(
-            "isolation \"none\" does everything as {}, and this is root",
+            "isolation \"none\" runs everything as {}, but you are root",
             user.name
         ))
         .with_hint(format!("run it as {}, without sudo", user.name)));
     }
     if isolated && user.uid.is_root() {
         return Err(Problem::new(
-            "the primary user would be root, whose files no second account can be kept from",
+            "the primary user would be root, and no other account can be kept from root's files",
         )
         .with_hint("set host.primary_user in comfy.toml, or run comfy as that user"));
     }
     if !isolated && !me.is_root() && user.uid != me {
         return Err(Problem::new(format!(
-            "host.primary_user is {}, and isolation \"none\" does everything as you",
+            "host.primary_user is {}, but isolation \"none\" runs everything as you",
             user.name
         ))
         .with_hint(format!("run comfy as {}", user.name)));
@@ -323,7 +323,7 @@ impl Look for HostMachine {
         })
     }
 
-    fn generation_spec(&self, paths: &InstancePaths, id: &str) -> Seen<Option<GenSpec>> {
+    fn generation_spec(&self, paths: &InstancePaths, id: &str) -> Seen<Option<GenerationSpec>> {
         let folder = paths.generation_dir(id);
         build::read_spec(&folder, id).map_err(|e| {
             let root_can = e.kind() == std::io::ErrorKind::PermissionDenied;
@@ -334,9 +334,9 @@ impl Look for HostMachine {
     fn check_generation(
         &self,
         paths: &InstancePaths,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
         ids: &AccountIds,
-    ) -> Seen<Option<GenCheck>> {
+    ) -> Seen<Option<GenerationCheck>> {
         let trees = paths.tree_listings_dir();
         GenerationChecker {
             cache: &self.cache,
@@ -437,7 +437,7 @@ impl Look for HostMachine {
             Ok(text) => serde_json::from_slice(&text).map_err(|e| {
                 UnknownState::new(
                     format!(
-                        "{}: {e}; restore it, or move it away: comfy then adopts what is there",
+                        "{}: {e}; restore it, or move it away: comfy then adopts what exists",
                         path.display()
                     ),
                     false,

@@ -27,15 +27,15 @@ pub struct MemoryCgroup(Vec<PathBuf>);
 /// Makes the group for an instance, that may use all but `reserve` bytes.
 ///
 /// # Errors
-/// Why there is none, in words.
+/// Why there is none, as text.
 pub fn create_cgroup(instance: &str, reserve: u64) -> Result<MemoryCgroup, String> {
-    let total = total_memory().ok_or("the system does not tell how much memory there is")?;
+    let total = total_memory().ok_or("the system does not report how much memory it has")?;
     let limit = total
         .checked_sub(reserve)
         .filter(|l| *l >= LEAST)
         .ok_or_else(|| {
             format!(
-                "{} of {} leaves nothing to work with",
+                "{} of {} leaves no memory to work with",
                 crate::text::format_bytes(reserve),
                 crate::text::format_bytes(total)
             )
@@ -82,8 +82,8 @@ impl MemoryCgroup {
         prefix: &str,
         name: &str,
     ) -> Result<&mut MemoryCgroup, String> {
-        // What killed launches have left: one with somebody in it stays, and a new one may have
-        // nobody in it yet.
+        // Removes the groups of killed launches: a group with a process stays, and a new one may
+        // have no process yet.
         let old_enough = |e: &std::fs::DirEntry| {
             e.metadata()
                 .and_then(|m| m.modified())
@@ -107,14 +107,18 @@ impl MemoryCgroup {
 
     /// Writes a file of the group that was made last.
     fn write_limit(&self, file: &str, value: u64) -> Result<(), String> {
-        let at = self.0.last().ok_or("no group was made")?.join(file);
+        let at = self
+            .0
+            .last()
+            .ok_or("no control group was created")?
+            .join(file);
         std::fs::write(&at, value.to_string()).map_err(|e| format!("{}: {e}", at.display()))
     }
 
     /// Puts a process in, and with it all that it starts from now on.
     ///
     /// # Errors
-    /// Why not, in words.
+    /// Why not, as text.
     pub fn add_process(&self, pid: u32) -> Result<(), String> {
         for group in &self.0 {
             let at = group.join("cgroup.procs");

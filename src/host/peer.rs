@@ -1,13 +1,13 @@
-//! Whose the other end of a TCP connection on this machine is.
+//! Looks up the uid at the other end of a TCP connection on this machine.
 
 use std::net::SocketAddr;
 
-/// Tells the uid of the process that made the socket at `peer`, connected to `own`.
+/// Returns the uid of the process that made the socket at `peer`, connected to `own`.
 pub trait PeerLookup: Send + Sync {
-    /// `Ok(None)`: there is no such socket any more.
+    /// `Ok(None)`: the socket no longer exists.
     ///
     /// # Errors
-    /// This system does not tell.
+    /// If this system does not report it.
     fn uid(&self, peer: SocketAddr, own: SocketAddr) -> std::io::Result<Option<u32>>;
 }
 
@@ -22,7 +22,7 @@ pub fn of_this_system() -> std::io::Result<Box<dyn PeerLookup>> {
     Ok(Box::new(NoPeerLookup))
 }
 
-/// Where the system does not tell.
+/// For systems that do not report it.
 pub struct NoPeerLookup;
 
 impl PeerLookup for NoPeerLookup {

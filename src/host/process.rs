@@ -25,7 +25,7 @@ pub struct SystemRunner;
 impl ProgramRunner for SystemRunner {
     #[expect(
         clippy::disallowed_methods,
-        reason = "the fence's gate for programs of the system"
+        reason = "the only place that starts system programs"
     )]
     fn run_program(&self, argv: &[&str]) -> std::io::Result<ProgramOutput> {
         use std::os::unix::process::ExitStatusExt;

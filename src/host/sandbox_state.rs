@@ -328,16 +328,16 @@ pub fn ensure_sealed(paths: &InstancePaths) -> Result<()> {
     let state = paths.state_dir();
     match super::fs::read_entry(&state) {
         Ok(Some(n)) if n.kind == FileType::Dir && n.uid == 0 && n.mode & 0o022 == 0 => Ok(()),
-        Ok(None) => Err(Problem::new(format!("{} is not there", state.display()))
+        Ok(None) => Err(Problem::new(format!("{} does not exist", state.display()))
             .with_hint("run `comfy apply`")),
         Err(u) => Err(u.into()),
         Ok(Some(_)) => {
             let why = format!(
-                "{} is not root's, as older versions of comfy had it: what is in it could be \
-                 exchanged, so nothing is started",
+                "{} is not owned by root, as in older versions of comfy: its content could be \
+                    replaced, so nothing is started",
                 state.display()
             );
-            Err(Problem::new(why).with_hint("run `comfy apply`, which brings it over"))
+            Err(Problem::new(why).with_hint("run `comfy apply`, which migrates it"))
         }
     }
 }

@@ -47,7 +47,7 @@ pub fn write_file(file: &SystemFile, paths: &InstancePaths, run: &dyn ProgramRun
     if file.kind == FileKind::Sudoers {
         let visudo =
             first_existing(&["/usr/sbin/visudo", "/usr/local/sbin/visudo"]).ok_or_else(|| {
-                Problem::new("there is no visudo, so nothing is written into sudoers.d")
+                Problem::new("visudo is not installed, so nothing is written into sudoers.d")
                     .with_hint("install sudo, or set `passwordless = false` in [run]")
             })?;
         let draft = paths.staging_dir().join("sudoers");
@@ -101,7 +101,7 @@ pub fn remove_file(kind: FileKind, path: &Path, run: &dyn ProgramRunner) -> Resu
 fn wants_link(unit: &Path) -> Result<std::path::PathBuf> {
     let both = unit.parent().zip(unit.file_name());
     both.map(|(folder, name)| folder.join("multi-user.target.wants").join(name))
-        .ok_or_else(|| Problem::new(format!("{} is no unit", unit.display())))
+        .ok_or_else(|| Problem::new(format!("{} is not a unit", unit.display())))
 }
 
 /// Puts `user` into a file with a name a line, or takes it out; owner and mode stay.
@@ -118,8 +118,10 @@ pub fn edit_list(file: &Path, user: &str, on: bool) -> Result<()> {
             (m.uid(), m.gid()),
         ),
         Ok(_) => {
-            return Err(Problem::new(format!("{} is no plain file", file.display()))
-                .with_hint("put the real file there"));
+            return Err(
+                Problem::new(format!("{} is not a regular file", file.display()))
+                    .with_hint("put the real file there"),
+            );
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => (String::new(), 0o644, (0, 0)),
         Err(e) => return Err(e).with_context(doing),

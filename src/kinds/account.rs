@@ -43,7 +43,7 @@ fn group_resource(o: &Observed, b: &mut PlanBuilder, name: &str, gid: u32) {
             name: name.into(),
             gid,
         }])
-        .reason(adopted.then(|| "adopted: it was there before comfy and stays after it".into()));
+        .reason(adopted.then(|| "adopted: it existed before comfy and stays after it".into()));
     b.add(r);
 }
 
@@ -99,7 +99,7 @@ fn plan_user(o: &Observed, b: &mut PlanBuilder, name: &str, group: &str) {
     others.retain(|g| g != group && g != name && !gpu_groups.contains(g));
     if !others.is_empty() {
         b.warnings.push(format!(
-            "user {name} is also in {}: what those groups may do, the sandbox may do",
+            "user {name} is also in {}: the sandbox can do whatever those groups can do",
             others.join(", ")
         ));
     }
@@ -125,7 +125,7 @@ fn plan_user(o: &Observed, b: &mut PlanBuilder, name: &str, group: &str) {
         .needs([Address::Group(name.into())])
         .reason(adopted.then(|| {
             format!(
-                "adopted{}: it was there before comfy and stays after it",
+                "adopted{}: it existed before comfy and stays after it",
                 if word {
                     " because host.adopt = true"
                 } else {
@@ -168,7 +168,7 @@ const DEVICES: &[&str] = &[
     "/dev/kfd",
 ];
 
-/// The groups without which the sandbox user cannot use this machine's graphics gpu_groups.
+/// The groups without which the sandbox user cannot use this machine's graphics cards.
 fn gpu_groups(i: &Instance) -> BTreeSet<String> {
     let closed = |path: &str| {
         let node = i.look.read_entry(Path::new(path)).ok().flatten()?;
@@ -196,12 +196,12 @@ fn gpu_membership(o: &Observed, b: &mut PlanBuilder, user: &str, group: &str) {
         }])
         .needs([Address::User(user.into())])
         .reason(Some(
-            "the graphics gpu_groups of this machine are that group's".into(),
+            "this machine's graphics cards belong to that group".into(),
         ));
     b.add(r);
 }
 
-/// Members that nobody declared are reported: they may be the owner's intention.
+/// Reports members that nobody declared; they may be the owner's intention, so they stay.
 fn warn_unexpected_members(o: &Observed, b: &mut PlanBuilder, group: &str) {
     let expected: BTreeSet<&str> = [o.d.owner.name.as_str(), o.d.sandbox.as_str()].into();
     if let Ok(Some(g)) = o.look.find_group(group) {
@@ -213,14 +213,14 @@ fn warn_unexpected_members(o: &Observed, b: &mut PlanBuilder, group: &str) {
             .collect();
         if !others.is_empty() {
             b.warnings.push(format!(
-                "group {group} has other members: {}; they can read and write what is shared",
+                "group {group} has other members: {}; they can read and write the shared folders",
                 others.join(", ")
             ));
         }
     }
 }
 
-/// Groups and memberships that comfy made and that the manifest no longer names.
+/// Removes groups and memberships that comfy made and comfy.toml no longer declares.
 fn prune_accounts(o: &Observed, b: &mut PlanBuilder) {
     let (group, sandbox, owner) = (&o.d.group, &o.d.sandbox, &o.d.owner.name);
     let gpu_groups = gpu_groups(o);
@@ -239,7 +239,7 @@ fn prune_accounts(o: &Observed, b: &mut PlanBuilder) {
     }
 }
 
-/// Takes away the accounts and groups that comfy made, and memberships in those that stay.
+/// Removes the accounts and groups that comfy made, and memberships in those that stay.
 pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     for (name, uid) in &i.inventory.users {
         if matches!(i.look.find_user(name), Ok(Some(u)) if u.uid == *uid) {

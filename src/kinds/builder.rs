@@ -32,7 +32,7 @@ pub struct RealPaths {
     pub shares: Vec<Seen<PathBuf>>,
 }
 
-/// What was seen before any kind begins; no kind changes it.
+/// What was observed before any kind begins; no kind changes it.
 pub struct Observed<'a> {
     instance: Instance<'a>,
     pub only: &'a ResourceSelection,
@@ -43,7 +43,7 @@ pub struct Observed<'a> {
 }
 
 impl<'a> Observed<'a> {
-    /// Looks at what takes time, both walks at once.
+    /// Makes the slow observations, the code's and the shares' in parallel.
     pub fn look_at(instance: Instance<'a>, only: &'a ResourceSelection) -> Self {
         let (d, look, ids) = (instance.d, instance.look, instance.ids);
         let real = RealPaths {
@@ -77,7 +77,7 @@ impl<'a> std::ops::Deref for Observed<'a> {
     }
 }
 
-/// What has to be fetched.
+/// What the plan has to download.
 #[derive(Default)]
 pub struct Downloads {
     pub repositories: Vec<String>,
@@ -87,7 +87,7 @@ pub struct Downloads {
     pub models: Vec<ModelFetch>,
 }
 
-/// What the kinds add to, one after the other. None reads what another one added.
+/// The plan being built: each kind adds to it in turn, and none reads what another one added.
 pub struct PlanBuilder<'a> {
     /// What each resource was last brought to.
     applied: &'a BTreeMap<String, Attrs>,
@@ -96,7 +96,7 @@ pub struct PlanBuilder<'a> {
     pub warnings: Vec<String>,
     pub downloads: Downloads,
     pub library: ModelSummary,
-    /// Something was assumed that root can see for itself.
+    /// True if something was assumed that root can check itself.
     pub assumed: bool,
 }
 
@@ -110,7 +110,7 @@ pub struct Resource {
     pub blocked: bool,
     pub findings: Vec<TreeDifference>,
     pub needs: Vec<Address>,
-    /// Says drift where the attributes cannot.
+    /// Reports drift that no attribute shows.
     pub drift: Option<bool>,
 }
 
@@ -129,7 +129,7 @@ impl Resource {
         }
     }
 
-    /// Something that comfy made and that goes, with the step that takes it away.
+    /// A resource that comfy made and that is removed, with the step that removes it.
     pub fn removed(address: Address, have: Attrs, step: Step) -> Self {
         Resource::new(address, None, Some(have)).steps([step])
     }
@@ -149,7 +149,7 @@ impl Resource {
         self
     }
 
-    /// Nothing is done about it until a person has moved something.
+    /// Blocks the resource until a person has moved something.
     pub fn block(mut self, reason: String) -> Self {
         self.blocked = true;
         self.reason = Some(reason);

@@ -1,5 +1,5 @@
-//! `cron.SANDBOX`: the sandbox user has no jobs that outlive a launch. A file that lists who may is
-//! not touched; one that lists who may not gets a line.
+//! `cron.SANDBOX`: the sandbox user has no jobs that outlive a launch. An allow list
+//! is not changed; a deny list gets one line.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,8 @@ use crate::manifest::IsolationMode;
 use crate::plan::Step;
 use crate::plan::observed::{Seen, UnknownState};
 
-/// Who may, who may not (crontab(1), at(1)), and whether everybody may where neither file is there.
+/// The allow list, the deny list (crontab(1), at(1)), and whether everybody may have jobs if
+/// neither file exists.
 fn cron_services(macos: bool, debian: bool) -> [(&'static str, PathBuf, PathBuf, bool); 2] {
     let folder = Path::new(if macos { "/private/var/at" } else { "/etc" });
     let files = |name: &str| {
@@ -20,8 +21,7 @@ fn cron_services(macos: bool, debian: bool) -> [(&'static str, PathBuf, PathBuf,
         )
     };
     let ((cron_allow, cron_deny), (at_allow, at_deny)) = (files("cron"), files("at"));
-    // Debian's crontab(1); elsewhere it is root alone, and an empty list of who may not would open
-    // it.
+    // Debian's crontab(1); elsewhere only root may, and an empty deny list would admit everybody.
     [
         ("crontab", cron_allow, cron_deny, debian),
         ("at", at_allow, at_deny, false),
@@ -44,11 +44,12 @@ pub fn plan_cron(o: &Observed, b: &mut PlanBuilder) {
                 .is_some_and(|t| t.lines().any(|l| l.trim() == user))
         };
         match allowed {
-            // Unreadable is there: whoever is not in it may not. Root's own plan looks.
+            // An unreadable allow list exists: users who are not in it have no jobs. Root's own
+            // plan reads it.
             Err(_) => {}
             Ok(Some(_)) if listed(&allowed.clone().unwrap_or_default()) => {
                 b.warnings.push(format!(
-                    "{} lets {user} have jobs that outlive a launch: take it out",
+                    "{} lets {user} have jobs that outlive a launch: remove {user} from it",
                     allow.display()
                 ));
             }
@@ -71,7 +72,7 @@ pub fn plan_cron(o: &Observed, b: &mut PlanBuilder) {
             open.iter().map(|(n, _)| *n).collect::<Vec<_>>().join(", "),
         )])
     };
-    let steps = open.into_iter().map(|(_, file)| Step::Deny {
+    let steps = open.into_iter().map(|(_, file)| Step::DenyCronJobs {
         file,
         user: user.clone(),
     });
@@ -88,10 +89,10 @@ fn read_list(o: &Observed, b: &mut PlanBuilder, path: &Path) -> Seen<Option<Stri
     seen
 }
 
-/// Takes comfy's lines out again.
+/// Removes comfy's lines from the deny lists.
 pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     for file in &i.inventory.denied {
-        let step = Step::Permit {
+        let step = Step::AllowCronJobs {
             file: file.clone(),
             user: i.d.sandbox.clone(),
         };

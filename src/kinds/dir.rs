@@ -29,7 +29,7 @@ pub fn plan_dirs(o: &Observed, b: &mut PlanBuilder) {
         passer: None,
     };
     let account = d.isolation == IsolationMode::Account;
-    // The owner may pass: a plan looks at what lies in there. Nobody else does.
+    // The owner may pass, because a plan reads what is in there; nobody else may.
     let passer = || {
         account.then(|| SearchingUser {
             name: d.owner.name.clone(),
@@ -62,7 +62,7 @@ pub fn plan_dirs(o: &Observed, b: &mut PlanBuilder) {
             return;
         };
         if let Some(why) = exposed {
-            let why = format!("{why}; or leave host.prefix out for /opt/comfy");
+            let why = format!("{why}; or remove host.prefix to use /opt/comfy");
             let want = attrs([("path", p.prefix.display().to_string())]);
             b.add(Resource::new(Address::Dir("instance".into()), Some(want), None).block(why));
             return;
@@ -124,9 +124,8 @@ pub fn plan_dirs(o: &Observed, b: &mut PlanBuilder) {
     plan_dir(o, b, Address::Dir("state".into()), state, true);
 }
 
-/// Another `host.prefix`: comfy begins anew there, and knows nothing of the old folder from then
-/// on. Under isolation "none" the records lie in it too, so that there nothing is known of it at
-/// once.
+/// With another `host.prefix` comfy starts over in the new folder, and no longer manages the old
+/// one. Under isolation "none" the records are in it too, so it is unmanaged at once.
 fn warn_moved_prefix(o: &Observed, b: &mut PlanBuilder) {
     let state = o
         .inventory
@@ -142,9 +141,9 @@ fn warn_moved_prefix(o: &Observed, b: &mut PlanBuilder) {
     if !matches!(o.look.read_entry(old), Ok(None)) {
         let (old, new) = (old.display(), o.d.paths.base.display());
         b.warnings.push(format!(
-            "host.prefix is another one: {new} is made anew, and {old} stays as it is, with what \
+            "host.prefix has changed: {new} is created, and {old} stays as it is, with what \
              nodes have written in {old}/state. Copy from there what you need, and remove it; or \
-             take the change of host.prefix back"
+             revert the change of host.prefix"
         ));
     }
 }
@@ -256,8 +255,7 @@ fn is_as_desired(node: Option<&FsEntry>, w: &DesiredDir) -> bool {
     })
 }
 
-/// Takes away everything that comfy keeps for the instance, and the home of an account that it
-/// made.
+/// Removes everything that comfy keeps for the instance, and the home of an account that it made.
 pub fn destroy(i: &Instance, removal: &Removal, b: &mut PlanBuilder) {
     let p = &i.d.paths;
     let there = |path: &Path| i.look.read_entry(path).ok().flatten();

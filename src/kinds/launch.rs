@@ -7,13 +7,13 @@ use crate::manifest::{ConfinementPolicy, IsolationMode};
 use crate::plan::observed::{Seen, ShareSpec};
 use crate::plan::{Attrs, Step};
 
-/// How ComfyUI is to be launched, and how the last apply had it launched.
+/// The wanted launch, and the launch that the last apply wrote.
 pub struct LaunchObservation {
     pub want: LaunchSpec,
     pub have: Seen<Option<LaunchSpec>>,
 }
 
-/// Reads what the last apply has written.
+/// Reads the launch that the last apply wrote.
 pub fn observe(i: &Instance, real: &RealPaths) -> LaunchObservation {
     LaunchObservation {
         want: desired_launch(i, real),
@@ -37,12 +37,12 @@ pub fn plan_launch(o: &Observed, b: &mut PlanBuilder) {
     // The network has resources of its own.
     let same = have.clone().is_some_and(|mut h| {
         if want.account {
-            (h.network, h.remote) = (want.network.clone(), want.remote);
+            (h.network, h.allow_remote) = (want.network.clone(), want.allow_remote);
         }
         h == *want
     });
     if !same {
-        // Ids may differ where every attribute that is shown is equal.
+        // Ids may differ although every attribute shown is equal.
         if let (Some(h), Some(w)) = (r.have.as_mut(), r.want.as_mut())
             && h == w
         {
@@ -91,11 +91,11 @@ fn desired_launch(i: &Instance, real: &RealPaths) -> LaunchSpec {
         args: c.args.clone(),
         env: run.env.clone(),
         open_files: run.open_files,
-        reserve: run.memory_reserve,
-        front: ids.front,
+        memory_reserve: run.memory_reserve,
+        gateway_uid: ids.front,
         network: d.network.clone(),
-        remote: c.allow_remote,
-        strict: d.policy.confinement == ConfinementPolicy::Required,
+        allow_remote: c.allow_remote,
+        require_confinement: d.policy.confinement == ConfinementPolicy::Required,
         input: mounted("input"),
         output: mounted("output"),
         shares,
@@ -109,10 +109,10 @@ fn describe_launch(l: &LaunchSpec) -> Attrs {
         ("as", l.user.clone()),
         ("open_files", l.open_files.to_string()),
     ]);
-    if l.reserve > 0 && (l.account || l.macos) {
+    if l.memory_reserve > 0 && (l.account || l.macos) {
         a.insert(
             "memory_reserve".into(),
-            crate::text::format_bytes(l.reserve),
+            crate::text::format_bytes(l.memory_reserve),
         );
     }
     if !l.args.is_empty() {

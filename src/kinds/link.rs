@@ -97,8 +97,8 @@ fn view_address() -> Address {
     Address::Link("view".into())
 }
 
-/// Where the owner's view is made: behind links of the owner's, and never where somebody else's
-/// programs, keys or services are. `Err`: the plan says why not.
+/// Returns where the owner's view is made: behind the owner's own links, and never among programs,
+/// keys or services. `Err`: why not, for the plan.
 fn view_path(o: &Observed, b: &mut PlanBuilder) -> Option<Result<PathBuf, ()>> {
     let d = o.d;
     let (written, owner) = (d.view.as_ref()?, &d.owner);
@@ -198,7 +198,7 @@ fn plan_link(o: &Observed, b: &mut PlanBuilder, w: DesiredLink) {
             "a file"
         };
         r = r.block(format!(
-            "{path} is {what}, and comfy puts a link there: move it away with `{}mv {path} \
+            "{path} is {what}, and comfy needs the path for a link: move it away with `{}mv {path} \
              {path}.old`",
             if w.uid == o.ids.owner { "" } else { "sudo " }
         ));
@@ -206,10 +206,10 @@ fn plan_link(o: &Observed, b: &mut PlanBuilder, w: DesiredLink) {
     b.add(r);
 }
 
-/// Takes away the links that still lead where comfy led them.
+/// Removes the links that still lead to the target that comfy gave them.
 pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     for (path, target) in &i.inventory.links {
-        // What cannot be read may be there; the step itself looks again.
+        // What cannot be read may exist; the step itself looks again.
         let seen = i.look.read_entry(path);
         if seen.map_or(true, |n| {
             n.is_some_and(|n| n.target.as_ref() == Some(target))
@@ -245,7 +245,7 @@ mod tests {
         let view = PathBuf::from("/home/alice/view");
         host.with(|s| s.nodes.get_mut(&view).unwrap().target = Some("/tmp".into()));
         assert_eq!(host.differences(&d, "link"), ["update link.view: set_link"]);
-        // One that somebody led elsewhere is not comfy's any more.
+        // A link that somebody pointed elsewhere no longer belongs to comfy.
         let without = desired("", &Locked::default());
         assert_eq!(host.differences(&without, "link"), [""; 0]);
         host.apply(&d);

@@ -1,5 +1,6 @@
 //! One file a resource kind, one line in [`KINDS`]. A kind looks, compares, and names steps; it
-//! never acts. It owns its whole life: what `plan` makes and prunes, and what `destroy` takes away.
+//! never acts. It covers the whole lifetime: what `plan` makes and prunes, and what `destroy`
+//! removes.
 
 use super::desired::Desired;
 use super::ids::{Address, Part};
@@ -30,24 +31,24 @@ pub mod traverse;
 
 use crate::kinds::builder::{Instance, Observed, PlanBuilder};
 
-/// What comfy knows of one kind of resource.
+/// What comfy knows about one kind of resource.
 pub struct ResourceKind {
-    /// Adds what is wanted, what is there, and what was made and is not wanted any more.
+    /// Adds what is wanted, what exists, and what comfy made and is no longer wanted.
     pub plan: fn(&Observed, &mut PlanBuilder),
-    /// Adds the end of everything of this kind that comfy made.
+    /// Adds the removal of everything of this kind that comfy made.
     pub destroy: fn(&Instance, &Removal, &mut PlanBuilder),
 }
 
-/// How an instance is to end.
+/// How an instance is removed.
 pub struct Removal {
-    /// Where what the sandbox user kept goes; none: it goes for good.
+    /// Where the sandbox user's files are moved; `None`: they are deleted.
     pub backup: Option<std::path::PathBuf>,
 }
 
-/// For kinds whose things all lie in the folders that `dir` takes away, or stay.
+/// For kinds whose files are all in the folders that `dir` removes, or stay.
 fn nothing(_: &Instance, _: &Removal, _: &mut PlanBuilder) {}
 
-/// In the order in which people read a plan; `destroy` goes the other way.
+/// In the order in which people read a plan; `destroy` uses the reverse order.
 #[rustfmt::skip]
 pub const KINDS: &[ResourceKind] = &[
     ResourceKind { plan: account::plan_accounts, destroy: account::destroy },
@@ -57,7 +58,7 @@ pub const KINDS: &[ResourceKind] = &[
     ResourceKind { plan: traverse::plan_traverse, destroy: traverse::destroy },
     ResourceKind { plan: link::plan_links, destroy: link::destroy },
     // Before `run`: its step writes the old launch with the new network, and the step of `run`,
-    // which writes all of the new launch, has the last word.
+    // which writes the whole new launch, comes last.
     ResourceKind { plan: network::plan_network, destroy: network::destroy },
     ResourceKind { plan: launch::plan_launch, destroy: nothing },
     ResourceKind { plan: service::plan_service, destroy: service::destroy },
@@ -70,12 +71,12 @@ pub const KINDS: &[ResourceKind] = &[
 /// The plan that brings the machine behind `look` to `d`.
 ///
 /// # Errors
-/// Where no plan can be made at all: ids that contradict, an address that does not exist.
+/// If no plan can be made at all: contradicting ids, or an address that does not exist.
 pub fn plan(d: &Desired, look: &dyn Look, only: &ResourceSelection) -> Result<Plan> {
     let ids = AccountIds::choose_ids(d, look)?;
     let (mut first, records) = (Vec::new(), look.read_inventory(&d.paths));
     if let Ok(inventory) = &records {
-        // Without the records nothing is applied, and nobody can say what comfy made.
+        // Without the records nothing is applied, because nobody knows what comfy made.
         first.extend(crate::plan::account_adoption::check_adoption(
             d, look, &ids, inventory,
         )?);
@@ -123,7 +124,7 @@ fn finish(o: &Observed, builder: PlanBuilder) -> Result<Plan> {
         keep.extend(needs.flat_map(|c| c.needs.clone()));
         keep.insert(core);
     }
-    // And how it is launched, which names the shares too.
+    // The launch lists the shares too.
     if keep.iter().any(|a| matches!(a, Address::Share(_))) {
         keep.insert(Address::Run);
     }
@@ -160,12 +161,12 @@ fn finish(o: &Observed, builder: PlanBuilder) -> Result<Plan> {
         interpreter: downloads.interpreter.filter(|_| prepares),
         models,
         library,
-        believed: assumed,
+        assumed,
         ..Plan::empty(d, o.ids)
     })
 }
 
-/// How much has to come over the network.
+/// Sums up how much has to be downloaded.
 fn from_afar(missing: &[ModelFetch]) -> CountAndBytes {
     missing
         .iter()
@@ -176,10 +177,11 @@ fn from_afar(missing: &[ModelFetch]) -> CountAndBytes {
         })
 }
 
-/// Removes what comfy made, every kind its own. Adopted accounts stay, shares keep their content.
+/// Plans the removal of what comfy made, each kind its own. Adopted accounts stay, shares keep
+/// their content.
 ///
 /// # Errors
-/// Ids or inventory that cannot be read.
+/// If ids or inventory cannot be read.
 pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<Plan> {
     let inventory = look
         .read_inventory(&d.paths)

@@ -1,7 +1,8 @@
-//! `model.PATH`: one file of a share, with the size and the hash that the lock says.
+//! `model.PATH`: one file of a share, with the size and the hash from the lock.
 //!
-//! A plan stats and does not read. Size, and what is known of a file that did not change since it
-//! was read, are compared; bytes that nobody has compared yet are counted, and `verify` reads them.
+//! A plan checks size and time, and does not read. It compares the size, and the known hash of a
+//! file that has not changed since it was read; files that were never compared are counted, and
+//! `verify` reads them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -11,7 +12,7 @@ use rayon::prelude::*;
 
 use super::builder::{Instance, Observed, PlanBuilder, Resource, attrs};
 use super::share::{ShareObservation, ShareUse};
-use crate::desired::ModelWish;
+use crate::desired::DesiredModel;
 use crate::ids::Address;
 use crate::lock::ModelPin;
 use crate::plan::model_summary::{ModelFetch, ModelFile, is_model};
@@ -42,8 +43,8 @@ pub fn plan_models(o: &Observed, b: &mut PlanBuilder) {
     let seen = observed_files(o);
     let d = o.d;
     b.library.declared = d.models.len();
-    // What could not be looked at is not as it should be.
-    b.library.left += d
+    // A file that could not be looked at does not count as intact.
+    b.library.skipped += d
         .models
         .values()
         .filter(|w| !seen.contains_key(&*w.share))
@@ -53,7 +54,7 @@ pub fn plan_models(o: &Observed, b: &mut PlanBuilder) {
         let mut there: HashMap<&str, &ModelFile> =
             HashMap::with_capacity(files.iter().map(Vec::len).sum());
         there.extend(files.iter().flatten().map(|f| (f.path.as_str(), f)));
-        let wanted: Vec<(&ByteString, &ModelWish)> = d
+        let wanted: Vec<(&ByteString, &DesiredModel)> = d
             .models
             .iter()
             .filter(|(_, w)| *w.share == *share)
@@ -81,7 +82,7 @@ pub fn plan_models(o: &Observed, b: &mut PlanBuilder) {
             let pin = &wish.pin;
             if fine {
                 b.library.unverified += usize::from(file.is_some_and(|f| f.known.is_none()));
-                // One that is as it should be is in the plan only where it was asked for by name.
+                // An intact model is in the plan only if it was asked for by name.
                 let address = Address::Model(path.to_string());
                 if o.only.has_address(&address) {
                     let is = describe_model(pin);
@@ -135,27 +136,27 @@ fn plan_model(
     if let Some(f) =
         file.filter(|f| f.kind == FileType::File && f.size == pin.size && f.known.is_some())
     {
-        b.library.suspects.push(spec.path.join(&f.path));
+        b.library.mismatched.push(spec.path.join(&f.path));
     }
     if !spec.manage {
         let what = if file.is_some() {
-            "is not what comfy.lock says"
+            "is not the file that comfy.lock pins"
         } else {
-            "is not there"
+            "does not exist"
         };
-        b.library.left += 1;
+        b.library.skipped += 1;
         b.warnings.push(format!(
-            "model.{path} {what}; share {}: `manage = false`, so comfy leaves it alone",
+            "model.{path} {what}; share {}: `manage = false`, so comfy does not touch it",
             spec.name
         ));
         return;
     }
     let mut r = Resource::new(Address::Model(path.into()), Some(want), have)
         .needs([Address::Share(spec.name.clone())]);
-    // It was there as it should be, or is there as something else: the machine moved.
+    // It was intact before, or another file is in its place: the machine changed.
     r.drift = file.is_some().then_some(true);
     r.reason = file.map(|f| format!("the file changed {}", utc_time(f.changed)));
-    // What comfy has put there itself can be had again; anything else may be the only copy of
+    // A file that comfy installed can be downloaded again; any other may be the only copy of
     // somebody's work.
     let placed = o.inventory.applied.get(&r.address.to_string());
     let ours = |f: &ModelFile| {
@@ -167,27 +168,28 @@ fn plan_model(
     if keep {
         r.reason = r
             .reason
-            .map(|why| format!("{why}; it stays beside the new one as NAME.replaced-…"));
+            .map(|why| format!("{why}; it is kept next to the new one as NAME.replaced-…"));
     }
     if let Some(what) = in_the_way(o, spec, path) {
         b.add(r.block(what));
         return;
     }
     if file.is_some_and(|f| f.kind != FileType::File) {
-        b.add(r.block(format!("{shown} is no file: move it away")));
+        b.add(r.block(format!("{shown} is not a file: move it away")));
         return;
     }
     if pin.source.is_none() && (copies.is_empty() || file.is_some()) {
         let why = match file {
             None => format!(
-                "{shown} is not there, and comfy.lock knows no source for it: put it back, name a \
-                 `source`, or take it out of comfy.toml"
+                "{shown} does not exist, and comfy.lock has no source for it: put it back, name a \
+                 `source`, or remove it from comfy.toml"
             ),
             Some(f) => format!(
-                "{shown} changed {} and comfy.lock knows no source to mend it: put the old file \
-                 back, or take it over with `comfy update {}`",
+                "{shown} changed {} and comfy.lock has no source to repair it from: put the old \
+                    file \
+                 back, or pin it with `comfy update {}`",
                 utc_time(f.changed),
-                // Whoever named it may hope that the line is pasted.
+                // The file's name is untrusted, and the line may be pasted into a shell.
                 escape_text(&shlex::try_quote(path).unwrap_or_default())
             ),
         };
@@ -227,11 +229,12 @@ fn in_the_way(o: &Instance, spec: &ShareSpec, path: &str) -> Option<String> {
         let what = match o.look.read_entry(&at).ok()??.kind {
             FileType::Dir if !last => continue,
             FileType::Link => {
-                "is a link, and comfy follows none inside a share: put the real file or folder \
+                "is a link, and comfy does not follow links inside a share: put the real file or \
+                    folder \
                  there, or make it a share of its own"
             }
             FileType::Dir => "is a folder: move it away",
-            FileType::File if !last => "is a file where a folder has to be: move it away",
+            FileType::File if !last => "is a file where a folder must be: move it away",
             _ => return None,
         };
         return Some(format!("{} {what}", escape_text(&at.to_string_lossy())));
@@ -251,7 +254,7 @@ fn paths_by_size(seen: &Files) -> HashMap<u64, Vec<PathBuf>> {
     out
 }
 
-/// Models that nobody declared are counted: they may be the owner's intention.
+/// Counts models that nobody declared; they may be the owner's intention, so they stay.
 fn count_unmanaged<'a>(
     o: &Observed,
     b: &mut PlanBuilder,

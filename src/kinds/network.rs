@@ -1,5 +1,5 @@
-//! `network.egress`, `network.clients`: whom ComfyUI reaches and who reaches it. Both hold by how
-//! it is launched; what is made on the machine is the backstop, for the sandbox's uid outside of a
+//! `network.egress`, `network.clients`: which hosts ComfyUI reaches and who reaches ComfyUI. The
+//! launch enforces both; the filter on the machine is the backstop, for the sandbox's uid outside a
 //! launch.
 
 use super::Removal;
@@ -14,7 +14,7 @@ fn egress_address() -> Address {
     Address::Network("egress".into())
 }
 
-const UNUSABLE: &str = "none: nft is not on this machine, or does not work";
+const UNUSABLE: &str = "none: nft is not installed on this machine, or does not work";
 
 pub fn plan_network(o: &Observed, b: &mut PlanBuilder) {
     if o.d.isolation == IsolationMode::None {
@@ -25,13 +25,13 @@ pub fn plan_network(o: &Observed, b: &mut PlanBuilder) {
     };
     let have = have.as_ref();
     let want = &o.launch.want;
-    // What it is launched with now, with the new network alone: the rest is `run`'s.
+    // The current launch with only the network replaced: the rest belongs to `run`.
     let step = have
-        .filter(|h| (&h.network, h.remote) != (&want.network, want.remote))
+        .filter(|h| (&h.network, h.allow_remote) != (&want.network, want.allow_remote))
         .map(|h| Step::WriteLaunch {
             spec: Box::new(LaunchSpec {
                 network: want.network.clone(),
-                remote: want.remote,
+                allow_remote: want.allow_remote,
                 ..h.clone()
             }),
         });
@@ -49,7 +49,7 @@ pub fn plan_network(o: &Observed, b: &mut PlanBuilder) {
     b.add(clients(have, want).steps(step).needs(needs));
 }
 
-/// Whom ComfyUI reaches.
+/// Adds `network.egress`: which hosts ComfyUI reaches.
 fn egress(have: Option<&LaunchSpec>, want: &LaunchSpec) -> Resource {
     let describe = |l: &LaunchSpec| attrs([("reaches", egress_text(&l.network.egress))]);
     Resource::new(egress_address(), Some(describe(want)), have.map(describe))
@@ -61,7 +61,7 @@ fn filtered(o: &Observed, mut r: Resource, is: EgressFilter, filter: bool) -> Re
     let (uid, record) = (o.ids.sandbox, o.d.paths.egress_filter_record());
     let word = |there: bool| {
         if there {
-            format!("uid {uid} sends nothing outside of a launch")
+            format!("uid {uid} sends nothing outside a launch")
         } else {
             "none".into()
         }
@@ -79,18 +79,18 @@ fn filtered(o: &Observed, mut r: Resource, is: EgressFilter, filter: bool) -> Re
     if differs {
         let record = record.clone();
         r = r.steps([if filter {
-            Step::SetFence { uid, record }
+            Step::InstallEgressFilter { uid, record }
         } else {
-            Step::RemoveFence { uid, record }
+            Step::RemoveEgressFilter { uid, record }
         }]);
         r = r.needs([
             Address::User(o.d.sandbox.clone()),
             Address::Dir("records".into()),
         ]);
     }
-    // A sandbox user that came back as somebody else.
-    if let Some(old) = o.inventory.fence.filter(|old| *old != uid) {
-        r = r.steps([Step::RemoveFence { uid: old, record }]);
+    // The sandbox user was recreated with another uid.
+    if let Some(old) = o.inventory.egress_filter.filter(|old| *old != uid) {
+        r = r.steps([Step::RemoveEgressFilter { uid: old, record }]);
         if let Some(a) = r.have.as_mut() {
             a.insert("nftables for".into(), format!("uid {old}"));
         }
@@ -98,11 +98,11 @@ fn filtered(o: &Observed, mut r: Resource, is: EgressFilter, filter: bool) -> Re
     r
 }
 
-/// Who reaches ComfyUI.
+/// Adds `network.clients`: who reaches ComfyUI.
 fn clients(have: Option<&LaunchSpec>, want: &LaunchSpec) -> Resource {
     let describe = |l: &LaunchSpec| {
         let mut a = attrs([("admits", clients_text(&l.network.clients))]);
-        if l.remote {
+        if l.allow_remote {
             a.insert(
                 "other machines".into(),
                 "may try (comfyui.allow_remote)".into(),
@@ -114,12 +114,12 @@ fn clients(have: Option<&LaunchSpec>, want: &LaunchSpec) -> Resource {
     Resource::new(address, Some(describe(want)), have.map(describe))
 }
 
-/// Takes the egress filter away.
+/// Removes the egress filter.
 pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
-    if let Some(uid) = i.inventory.fence {
+    if let Some(uid) = i.inventory.egress_filter {
         let record = i.d.paths.egress_filter_record();
         let have = attrs([("nftables", format!("uid {uid}"))]);
-        let step = Step::RemoveFence { uid, record };
+        let step = Step::RemoveEgressFilter { uid, record };
         b.add(Resource::removed(egress_address(), have, step));
     }
 }
@@ -132,18 +132,16 @@ fn egress_text(e: &EgressPolicy) -> String {
     }
 }
 
-/// What follows from a way out.
+/// Returns the warning that an egress policy deserves.
 fn egress_warning(e: &EgressPolicy) -> Option<String> {
     match e {
         EgressPolicy::Deny => None,
         EgressPolicy::Allow => Some(
-            "whatever ComfyUI can read can leave this machine, models and inputs \
-            too"
-            .into(),
+            "ComfyUI can send anything it can read to the internet, models and inputs too".into(),
         ),
         EgressPolicy::Only(list) if list.is_empty() => None,
         EgressPolicy::Only(_) => Some(
-            "an allowed host is a way out for whatever ComfyUI can read: \
+            "ComfyUI can send anything it can read to an allowed host: \
             anybody may have an account there"
                 .into(),
         ),

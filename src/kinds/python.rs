@@ -1,5 +1,5 @@
-//! `python`: the virtual environment of a generation, and the interpreter that comfy has of its own
-//! for it.
+//! `python`: the virtual environment of a generation, and the interpreter that comfy installs for
+//! it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::plan::observed::TreeDifference;
 use crate::plan::{Attrs, Step};
 
 pub fn plan(o: &Observed, b: &mut PlanBuilder) {
-    // What could not be read is the code's unknown.
+    // If it could not be read, the code reports that.
     let Ok(seen) = &o.code else { return };
     let target = match &seen.target {
         CodeTarget::Unselected => return,
@@ -28,7 +28,7 @@ pub fn plan(o: &Observed, b: &mut PlanBuilder) {
     };
     b.add(change.resource);
     b.downloads.wheels = change.wheels;
-    // Without a link to switch nothing is built either.
+    // If there is no link to switch, nothing is built either.
     if !matches!(seen.live, LiveState::NotALink) {
         b.downloads.interpreter = change.interpreter;
         code::add_steps(b, change.steps);
@@ -44,7 +44,7 @@ pub(super) struct PythonChange {
     interpreter: Option<String>,
 }
 
-/// Compares the two environments; `None` where the generation has none.
+/// Compares the two environments; `None` if the generation has none.
 pub(super) fn compare(live: &LiveState, target: &TargetGeneration) -> Option<PythonChange> {
     let want = target.spec.venv.as_ref()?;
     let live = live.spec().and_then(|l| l.venv.as_ref());
@@ -116,7 +116,7 @@ fn resource(want: &VenvSpec, live: Option<&VenvSpec>, target: &TargetGeneration)
             after.insert("the interpreter's content".into(), "as installed".into());
             b.insert("the interpreter's content".into(), code::summary(own));
         }
-        // What moved, and nothing else of some hundreds.
+        // Only the packages that changed, out of some hundreds.
         let (is, should) = (versions(l), versions(want));
         b.extend(
             is.iter()
@@ -132,8 +132,7 @@ fn resource(want: &VenvSpec, live: Option<&VenvSpec>, target: &TargetGeneration)
     }
     let mut r = Resource::new(Address::Python, Some(after), before).needs(code::needs());
     if build && live.is_some_and(|l| l.layout < want.layout) {
-        r.reason =
-            Some("an older comfy made it: it is built anew, once, from verified wheels".into());
+        r.reason = Some("an older comfy made it: it is rebuilt once, from verified wheels".into());
     }
     r.drift = (broken || !own.is_empty()).then_some(true);
     r.findings = findings.filter(|_| broken).cloned().unwrap_or_default();

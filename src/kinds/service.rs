@@ -1,5 +1,5 @@
-//! `service.launcher`, `service.sudo`, `service.boot`: what starts an instance without asking,
-//! where comfy.toml says so.
+//! `service.launcher`, `service.sudo`, `service.boot`: what starts an instance without asking, if
+//! comfy.toml says so.
 
 use std::path::Path;
 
@@ -97,18 +97,19 @@ fn describe_program(p: &ComfyProgram) -> Attrs {
     ])
 }
 
-/// Whoever may change a folder above it may put another program in its place, and would be root.
+/// Whoever can change a folder above it can put another program in its place, and would be root.
 fn open_to_others(o: &Instance, path: &Path) -> Option<String> {
     for folder in path.ancestors().skip(1) {
         match o.look.read_entry(folder) {
-            // comfy's own folders are put right in the same apply, before.
+            // comfy's own folders are repaired earlier in the same apply.
             _ if folder.starts_with(&o.d.paths.base) => {}
             Ok(None) => {}
             Ok(Some(n)) if n.kind == FileType::Dir && n.uid == 0 && n.mode & 0o022 == 0 => {}
             Ok(Some(_)) => {
                 return Some(format!(
-                    "{} is not root's alone: whoever changes it could start anything as root; put \
-                     `prefix` elsewhere, or leave `passwordless` and `boot` off",
+                    "{} can be changed by others than root, who could then start anything as \
+                        root; put \
+                     `prefix` elsewhere, or turn `passwordless` and `boot` off",
                     folder.display()
                 ));
             }
@@ -125,7 +126,7 @@ fn plan_file(
     wanted: Option<SystemFile>,
     kinds: &[FileKind],
 ) {
-    // One of an earlier apply, whatever is asked now.
+    // The file of an earlier apply, whatever comfy.toml asks now.
     let noted = kinds
         .iter()
         .map(|k| (*k, k.path_for(&o.d.sandbox, o.d.platform.macos)))
@@ -135,7 +136,7 @@ fn plan_file(
     };
     let have = match o.look.system_text(&path) {
         Ok(have) => have,
-        // What root alone reads is believed to be what root wrote; root's own plan looks.
+        // What only root can read is assumed to be what root wrote; root's own plan reads it.
         Err(UnknownState { root_can: true, .. }) => {
             b.assumed = true;
             o.inventory.system.get(&path).cloned()
@@ -173,7 +174,7 @@ fn plan_file(
         r = r.steps([Step::WriteSystemFile { file: want }]);
     }
     let why = (kind == FileKind::Daemon).then(|| {
-        "nobody has shown yet that Metal works for what launchd starts; the log says \
+        "it is not yet tested whether Metal works for what launchd starts; the log says \
             which device ComfyUI found"
             .to_string()
     });
@@ -196,22 +197,22 @@ fn unfit_reason(o: &Instance, want: &SystemFile) -> Option<String> {
     let launcher = o.d.paths.launcher_program().display().to_string();
     match want.kind {
         FileKind::Sudoers if !plain(&launcher) => Some(format!(
-            "{} has characters that mean something in sudoers(5); put `prefix` elsewhere",
+            "{} has characters that are special in sudoers(5); choose another `prefix`",
             crate::text::escape_text(&launcher)
         )),
         FileKind::Sudoers if o.d.sandbox.contains('.') => Some(
-            "sudo passes over files whose name has a dot, as the name of the sandbox user does"
+            "sudo ignores files with a dot in their name, and the sandbox user's name has one"
                 .into(),
         ),
         _ => {
             let folder = want.path.parent()?;
             let there = o.look.read_entry(folder).ok()?.is_some();
-            (!there).then(|| format!("{} is not on this system", folder.display()))
+            (!there).then(|| format!("{} does not exist on this system", folder.display()))
         }
     }
 }
 
-/// Takes comfy's files out of folders of the system; the launcher goes with the instance's folder.
+/// Removes comfy's files from system folders; the launcher goes with the instance's folder.
 pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     for path in i.inventory.system.keys() {
         let kind = [FileKind::Sudoers, FileKind::Unit, FileKind::Daemon]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::Removal;
 use super::builder::{Instance, Observed, PlanBuilder, RealPaths, Resource, attrs};
-use crate::desired::{Desired, ShareWish};
+use crate::desired::{Desired, DesiredShare};
 use crate::ids::Address;
 use crate::manifest::{IsolationMode, ShareRole};
 use crate::plan::ids::AccountIds;
@@ -14,21 +14,21 @@ use crate::plan::observed::{FileType, Seen, ShareSpec, ShareState};
 use crate::plan::{Attrs, Step};
 use rayon::prelude::*;
 
-/// A share of comfy.toml and what was seen of it.
+/// A share of comfy.toml and what was observed of it.
 pub struct ShareObservation<'a> {
-    pub wish: &'a ShareWish,
+    pub wish: &'a DesiredShare,
     pub seen: Seen<ShareUse>,
 }
 
-/// Whether a folder can be the owner's to share.
+/// Whether the owner can share a folder.
 pub enum ShareUse {
-    /// It is not: a person has to move something first.
+    /// No: a person has to move something first.
     Refused { path: PathBuf, why: String },
-    /// It can be; `None` where there is no folder yet.
+    /// Yes; `None` if the folder does not exist yet.
     Usable(ShareSpec, Option<ShareState>),
 }
 
-/// Walks all shares at once: it is what takes time.
+/// Walks all shares in parallel, because that is slow.
 pub fn observe<'a>(i: &Instance<'a>, real: &RealPaths) -> Vec<ShareObservation<'a>> {
     let d = i.d;
     d.shares
@@ -43,7 +43,7 @@ pub fn observe<'a>(i: &Instance<'a>, real: &RealPaths) -> Vec<ShareObservation<'
 
 fn observe_one(
     i: &Instance,
-    wish: &ShareWish,
+    wish: &DesiredShare,
     path: Seen<PathBuf>,
     home: &Seen<PathBuf>,
 ) -> Seen<ShareUse> {
@@ -57,7 +57,7 @@ fn observe_one(
         && let Some(met) = i.d.overlap_of_share(&wish.name, home, &spec.path)
     {
         let why = format!(
-            "{} leads to {}, which overlaps {met}: lead it elsewhere",
+            "{} leads to {}, which overlaps {met}: point the link elsewhere",
             wish.path.display(),
             spec.path.display()
         );
@@ -88,7 +88,7 @@ pub fn plan_shares(o: &Observed, b: &mut PlanBuilder) {
 }
 
 /// The share as data that can be checked and repaired.
-pub fn share_spec(d: &Desired, ids: AccountIds, wish: &ShareWish) -> ShareSpec {
+pub fn share_spec(d: &Desired, ids: AccountIds, wish: &DesiredShare) -> ShareSpec {
     ShareSpec {
         name: wish.name.clone(),
         path: wish.path.clone(),
@@ -134,9 +134,9 @@ fn plan_share(o: &Observed, b: &mut PlanBuilder, share: &ShareObservation) {
     };
     if !wish.manage {
         if have.as_ref() != Some(&want) {
-            let what = have.map_or("is not there".to_string(), |h| describe_drift(&want, &h));
+            let what = have.map_or("does not exist".to_string(), |h| describe_drift(&want, &h));
             b.warnings.push(format!(
-                "share {}: {what}; `manage = false`, so comfy leaves it alone",
+                "share {}: {what}; `manage = false`, so comfy does not touch it",
                 wish.name
             ));
         }
@@ -163,11 +163,11 @@ fn plan_share(o: &Observed, b: &mut PlanBuilder, share: &ShareObservation) {
     );
 }
 
-/// ComfyUI passes over a folder that is not there, without a word.
+/// ComfyUI skips a folder that does not exist, and does not report it.
 fn warn_of_missing_folders(
     o: &Observed,
     b: &mut PlanBuilder,
-    wish: &ShareWish,
+    wish: &DesiredShare,
     spec: &ShareSpec,
     seen: Option<&ShareState>,
 ) {
@@ -181,7 +181,7 @@ fn warn_of_missing_folders(
             && node.is_ok()
         {
             b.warnings.push(format!(
-                "share {}: {folder} is no folder there, so ComfyUI finds no models in it",
+                "share {}: {folder} is not a folder there, so ComfyUI finds no models in it",
                 wish.name
             ));
         }
@@ -197,7 +197,7 @@ fn make(spec: &ShareSpec, created: bool, was_gid: u32, was_mode: u32) -> Step {
     }
 }
 
-fn wanted(i: &Instance, wish: &ShareWish, spec: &ShareSpec) -> Attrs {
+fn wanted(i: &Instance, wish: &DesiredShare, spec: &ShareSpec) -> Attrs {
     let mut want = attrs([("path", spec.path.display().to_string())]);
     if spec.modes {
         want.extend(attrs([
@@ -211,7 +211,7 @@ fn wanted(i: &Instance, wish: &ShareWish, spec: &ShareSpec) -> Attrs {
     want
 }
 
-/// What a share that is there is, and the steps to what it should be.
+/// Adds the state of a share that exists, and the steps that repair it.
 fn compared(i: &Instance, spec: &ShareSpec, s: &ShareState, want: &Attrs) -> (Attrs, Vec<Step>) {
     let (mut is, mut steps) = (want.clone(), Vec::new());
     if !spec.modes {
@@ -234,7 +234,7 @@ fn compared(i: &Instance, spec: &ShareSpec, s: &ShareState, want: &Attrs) -> (At
     ]));
     if s.uid != spec.owner || s.gid != spec.gid || s.mode != spec.root_mode() {
         steps.push(make(spec, false, s.gid, s.mode));
-        // Without a rename of accounts the names may be equal where the ids are not.
+        // The names may be equal although the ids differ.
         if is == *want {
             is.insert("group".into(), s.gid.to_string());
         }
@@ -246,15 +246,15 @@ fn compared(i: &Instance, spec: &ShareSpec, s: &ShareState, want: &Attrs) -> (At
             .map(|(what, n)| count_phrase(*n, what))
             .collect();
         is.insert("entries".into(), off.join("; "));
-        steps.push(Step::MendShare {
+        steps.push(Step::RepairShare {
             spec: Box::new(spec.clone()),
         });
     }
     (is, steps)
 }
 
-/// Why a folder is not the owner's to share. One of root's is taken where it is empty: what root
-/// keeps in it, programs say, is for root alone to give away.
+/// Returns why the owner cannot share a folder. A folder that root owns is accepted if it is empty:
+/// what root keeps in it is only root's to share.
 fn foreign_owner(i: &Instance, spec: &ShareSpec, s: &ShareState) -> Option<String> {
     if !spec.modes || s.uid == spec.owner || (s.uid == 0 && s.entries == 0) {
         return None;
@@ -266,12 +266,13 @@ fn foreign_owner(i: &Instance, spec: &ShareSpec, s: &ShareState) -> Option<Strin
         crate::text::count_of(s.entries, "entry")
     );
     Some(format!(
-        "{path} {holds}: comfy does not take it over; look at it, and if it is yours: sudo chown \
+        "{path} {holds}: comfy does not take it over; check it, and if it is yours, run: sudo \
+            chown \
          {owner} '{path}'"
     ))
 }
 
-/// `37 files have group staff` from `files have group staff`; one takes the singular.
+/// `37 files have group staff` from `files have group staff`; a count of one takes the singular.
 fn count_phrase(n: usize, what: &str) -> String {
     if n != 1 {
         return format!("{n} {what}");
@@ -304,9 +305,10 @@ fn describe_drift(want: &Attrs, have: &Attrs) -> String {
         .join(", ")
 }
 
-/// A share that left the manifest, or moved, keeps its content and loses only what comfy put on it.
+/// Releases a share that was removed from comfy.toml or moved: it keeps its content and loses only
+/// what comfy set on it.
 fn prune_shares(o: &Observed, b: &mut PlanBuilder) {
-    // While one path cannot be told, none is known to be abandoned.
+    // While one path is unknown, none is known to be abandoned.
     let Ok(now) = o
         .real
         .shares
@@ -324,7 +326,7 @@ fn prune_shares(o: &Observed, b: &mut PlanBuilder) {
             Address::Share(s.name.clone())
         };
         b.add(released(o, address, path, s).reason(Some(
-            "its files stay; only the group that comfy set is taken off".into(),
+            "its files stay; only the group that comfy set is removed".into(),
         )));
     }
 }

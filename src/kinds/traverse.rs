@@ -15,7 +15,7 @@ pub fn plan_traverse(o: &Observed, b: &mut PlanBuilder) {
         return;
     }
     let mut needed: BTreeSet<PathBuf> = BTreeSet::new();
-    // What cannot be resolved is the share's own unknown.
+    // If it cannot be resolved, the share reports that.
     for real in o.real.shares.iter().flatten() {
         needed.extend(
             real.ancestors()
@@ -34,7 +34,7 @@ pub fn plan_traverse(o: &Observed, b: &mut PlanBuilder) {
         let Some(seen) = b.seen(&address, seen) else {
             continue;
         };
-        // A folder that is not there yet is made with 0755.
+        // A folder that does not exist yet is made with 0755.
         let Some(search) = seen else { continue };
         if search.passes && !o.inventory.has_traverse(folder) {
             continue;
@@ -54,7 +54,7 @@ pub fn plan_traverse(o: &Observed, b: &mut PlanBuilder) {
         if !search.passes && owner != Some(o.ids.owner) {
             r = r.block(format!(
                 "{} belongs to {}, so comfy does not open it: move the share, or let {user} pass \
-                 with your own hands",
+                    by hand",
                 folder.display(),
                 owner.map_or("nobody".into(), |u| o.look.user_name(u))
             ));
@@ -80,10 +80,10 @@ pub fn plan_traverse(o: &Observed, b: &mut PlanBuilder) {
     }
 }
 
-/// Takes away the entries that comfy made.
+/// Removes the entries that comfy made.
 pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     for folder in &i.inventory.traverse {
-        // What cannot be read may be there; the step itself looks again.
+        // What cannot be read may exist; the step itself looks again.
         let seen = i
             .look
             .search_permission(folder, &i.d.sandbox, i.ids.sandbox, &[]);

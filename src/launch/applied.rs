@@ -3,7 +3,7 @@
 
 use super::LaunchRequest;
 use crate::desired::launch::{self, LaunchSpec};
-use crate::desired::{GenSpec, InstancePaths};
+use crate::desired::{GenerationSpec, InstancePaths};
 use crate::host::build::{self, interpreter, venv};
 use crate::host::fs;
 use crate::host::machine::HostMachine;
@@ -69,7 +69,7 @@ pub(super) fn load_spec(request: &LaunchRequest) -> Result<LaunchSpec> {
 }
 
 /// Reads the live generation.
-pub(super) fn load_current(spec: &LaunchSpec) -> Result<(String, GenSpec)> {
+pub(super) fn load_current(spec: &LaunchSpec) -> Result<(String, GenerationSpec)> {
     let stale = |why: &str| {
         Problem::new(format!("{} {why}", spec.paths.current_link().display()))
             .with_hint("run `comfy apply`")
@@ -84,7 +84,7 @@ pub(super) fn load_current(spec: &LaunchSpec) -> Result<(String, GenSpec)> {
 }
 
 /// Reads an existing generation.
-pub(super) fn load_generation(spec: &LaunchSpec, id: &str) -> Result<GenSpec> {
+pub(super) fn load_generation(spec: &LaunchSpec, id: &str) -> Result<GenerationSpec> {
     names::check_relative(id).map_err(|why| {
         Problem::new(format!(
             "generation \"{}\" {why}",
@@ -105,7 +105,11 @@ pub(super) fn load_generation(spec: &LaunchSpec, id: &str) -> Result<GenSpec> {
 }
 
 /// Ensures that code and packages are as they were applied; otherwise nothing is started.
-pub(super) fn verify_integrity(spec: &LaunchSpec, g: &GenSpec, owner_gid: u32) -> Result<()> {
+pub(super) fn verify_integrity(
+    spec: &LaunchSpec,
+    g: &GenerationSpec,
+    owner_gid: u32,
+) -> Result<()> {
     let machine = HostMachine::new(&spec.paths, &spec.user);
     let seal = if spec.account {
         (0, 0)

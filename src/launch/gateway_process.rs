@@ -33,7 +33,7 @@ pub(super) fn start_gateway(
     kept.extend(&network.room);
     spawn::inherit_fds(&mut c, &kept);
     let config = gateway::GatewayConfig {
-        uid: spec.front,
+        uid: spec.gateway_uid,
         listener: listener.as_raw_fd(),
         network: network.room.as_ref().map(AsRawFd::as_raw_fd),
         inner: network.inner,
@@ -42,7 +42,7 @@ pub(super) fn start_gateway(
             clients: spec.network.clients.clone(),
             listen: spec.listen.clone(),
             port: spec.port,
-            remote: spec.remote,
+            remote: spec.allow_remote,
             hostname: crate::host::machine::short_hostname(),
         },
         proxy: network

@@ -45,7 +45,7 @@ impl LaunchMode {
                 let card = crate::host::confine::has_card(&launch.confinement);
                 launch
                     .spec
-                    .only_load(&mut launch.command, &launch.flags, card);
+                    .import_check(&mut launch.command, &launch.flags, card);
                 stdio::make_logs_dir(&launch.spec, launch.owner_gid)
             }
             LaunchMode::Attended | LaunchMode::Detached | LaunchMode::Explained => Ok(()),

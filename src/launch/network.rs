@@ -29,7 +29,7 @@ pub struct LaunchNetwork {
 /// The system does not support what `policy.confinement = "required"` demands.
 pub fn prepare_network(spec: &LaunchSpec) -> Result<LaunchNetwork> {
     let (room, lacking) = create_netns(spec);
-    if spec.account && spec.strict && !lacking.is_empty() {
+    if spec.account && spec.require_confinement && !lacking.is_empty() {
         let problems = lacking.into_iter().map(Problem::new).collect();
         return Err(Problem::from_many(problems).with_hint(
             "with `confinement = \"warn\"` in [policy] of comfy.toml, ComfyUI starts all the same",
@@ -47,7 +47,7 @@ pub fn prepare_network(spec: &LaunchSpec) -> Result<LaunchNetwork> {
     };
     let mut lacking = lacking;
     // A limit is not isolation: without it ComfyUI starts all the same.
-    let memory = match spec.reserve {
+    let memory = match spec.memory_reserve {
         bytes @ 1.. if spec.account && !spec.macos => {
             memory_cgroup::create_cgroup(&spec.user, bytes)
                 .map_err(|why| lacking.push(format!("run.memory_reserve is not enforced: {why}")))

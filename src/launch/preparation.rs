@@ -32,7 +32,7 @@ pub(super) fn repair_share(
     // There is no other protection: the confinement lets it write where it may add.
     if s.access == ShareAccess::Add {
         match add_only_probe::added_to(spec, s, fd) {
-            Err(p) if !spec.strict => lacking.push(p.message),
+            Err(p) if !spec.require_confinement => lacking.push(p.message),
             other => other?,
         }
     }

@@ -124,11 +124,11 @@ fn refuse_bad_ids(spec: &LaunchSpec) -> Result<()> {
     if spec.account
         && (spec.uid == 0
             || spec.uid == spec.owner
-            || [0, spec.owner, spec.uid].contains(&spec.front))
+            || [0, spec.owner, spec.uid].contains(&spec.gateway_uid))
     {
         return Err(Problem::new(format!(
             "{} has uid {} and the gateway {}, which are not valid for a sandbox",
-            spec.user, spec.uid, spec.front
+            spec.user, spec.uid, spec.gateway_uid
         ))
         .with_hint("run `comfy apply`"));
     }

@@ -14,7 +14,7 @@ use super::processes::{self, OutputTarget, RunningLaunch};
 use super::sandbox_process::SandboxAccount;
 use super::{LaunchAnswer, LaunchMode, LaunchRequest, applied, stdio};
 use crate::confine::{Confinement, explain};
-use crate::desired::GenSpec;
+use crate::desired::GenerationSpec;
 use crate::desired::launch::{self, LaunchCommand, LaunchSpec};
 use crate::doctor::ProbeAs;
 use crate::host::confine::opened_paths::{self, OpenedPaths};
@@ -43,7 +43,7 @@ pub fn serve_launch(only: Option<String>, boot: bool) -> std::process::ExitCode 
 pub(super) struct Launch {
     pub spec: LaunchSpec,
     pub id: String,
-    pub generation: GenSpec,
+    pub generation: GenerationSpec,
     pub owner_gid: u32,
     /// Keeps others from launching the same instance.
     lock: Option<InstanceLock>,

@@ -1,18 +1,18 @@
-//! Coverage: whether the lock answers what the manifest asks (section "comfy.lock" of the README).
+//! Coverage: whether comfy.lock matches comfy.toml.
 
 use super::{Lock, RepositoryPin};
 use crate::manifest::Manifest;
 use crate::problem::Problem;
 
-/// Of thousands of models that the lock lacks, these are named.
+/// How many models missing in the lock a message lists at most.
 const SHOWN: usize = 5;
 
-/// What the comparison found.
+/// The result of the comparison.
 #[derive(Debug, Default)]
 pub struct Coverage {
     /// Missing or different: `plan` and `apply` refuse.
     pub problems: Vec<Problem>,
-    /// In the lock, no longer in the manifest.
+    /// In comfy.lock, but no longer in comfy.toml.
     pub warnings: Vec<String>,
 }
 
@@ -43,7 +43,8 @@ pub fn check(manifest: &Manifest, lock: &Lock) -> Coverage {
         .filter(|n| !manifest.nodes.contains_key(*n))
     {
         cover.warnings.push(format!(
-            "comfy.lock pins node.{name}, which comfy.toml no longer names; `comfy lock` removes it"
+            "comfy.lock pins node.{name}, which comfy.toml no longer declares; `comfy lock` \
+                removes it"
         ));
     }
     cover
@@ -53,7 +54,7 @@ impl Coverage {
     /// Source and sha256 of every model.
     fn check_models(&mut self, manifest: &Manifest, lock: &Lock) {
         let mut off = 0;
-        // Both sorted, and twenty thousand of each: side by side.
+        // Both are sorted and may have twenty thousand entries, so they are merged.
         let mut pins = lock.models.iter().peekable();
         let mut extra = Vec::new();
         for (path, m) in &manifest.models {
@@ -85,7 +86,7 @@ impl Coverage {
                 let place = manifest.source.place_of_key(&["models", path, key]);
                 self.problems.push(
                     Problem::new(format!(
-                        "{place}: {key} of model \"{}\" is not what comfy.lock was made for",
+                        "{place}: {key} of model \"{}\" does not match comfy.lock",
                         shown()
                     ))
                     .with_hint("run `comfy lock`"),
@@ -109,8 +110,8 @@ impl Coverage {
                 String::new()
             };
             self.warnings.push(format!(
-                "comfy.lock pins model \"{first}\"{more}, which comfy.toml \
-                no longer names; `comfy lock` removes what is too much"
+                "comfy.lock pins model \"{first}\"{more}, which comfy.toml no longer declares; \
+                    `comfy lock` removes it"
             ));
         }
     }
@@ -135,10 +136,8 @@ impl Coverage {
         for (key, _) in differs.iter().filter(|(_, d)| *d) {
             let place = manifest.source.place_of_key(&["python", key]);
             self.problems.push(
-                Problem::new(format!(
-                    "{place}: python.{key} is not what comfy.lock was made for"
-                ))
-                .with_hint("run `comfy lock`"),
+                Problem::new(format!("{place}: python.{key} does not match comfy.lock"))
+                    .with_hint("run `comfy lock`"),
             );
         }
         for (name, node) in &manifest.nodes {
@@ -152,8 +151,7 @@ impl Coverage {
                     .place_of_key(&["nodes", name, "ignore_requirements"]);
                 self.problems.push(
                     Problem::new(format!(
-                        "{place}: nodes.{name}.ignore_requirements is not \
-                        what comfy.lock was made for"
+                        "{place}: nodes.{name}.ignore_requirements does not match comfy.lock"
                     ))
                     .with_hint(
                         "run \

@@ -1,4 +1,4 @@
-//! What a safetensors header lets one guess: hints for people, nothing that is relied on.
+//! Guesses from a safetensors header: hints for people; no decision depends on them.
 
 use super::safetensors::SafetensorsHeader;
 
@@ -26,7 +26,7 @@ const KINDS: &[(&str, &str)] = &[
 ];
 
 impl SafetensorsHeader {
-    /// What it most likely is; what the file says of itself comes first.
+    /// Returns what the model most likely is; the file's own metadata comes first.
     pub fn guess_architecture(&self) -> Option<String> {
         let said = [
             "modelspec.architecture",

@@ -45,21 +45,21 @@ impl<'de> serde::Deserialize<'de> for Sha256Digest {
     }
 }
 
-/// One model, whichever machine it lies on.
+/// A model, independent of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ModelPin {
-    /// As the manifest asks; none: the file that is there.
+    /// The source from comfy.toml; `None`: the existing file.
     pub source: Option<String>,
     /// The commit that the revision of a hub's source named.
     pub revision: Option<String>,
-    /// What the server called this version of the file, as far as that says anything.
+    /// The server's identifier of this version of the file, if it is meaningful.
     pub etag: Option<String>,
     /// In bytes.
     pub size: u64,
     pub sha256: Sha256Digest,
 }
 
-/// Whose store of objects: `s3://`, `gs://`, `az://`.
+/// The provider of the object storage: `s3://`, `gs://`, `az://`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloudStore {
     S3,
@@ -67,7 +67,7 @@ pub enum CloudStore {
     Azure,
 }
 
-/// Where a model can be had.
+/// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ModelOrigin {
     /// `hf://org/repo/file@revision`
@@ -89,7 +89,7 @@ pub enum ModelOrigin {
 }
 
 impl ModelOrigin {
-    /// The parts of a source that the manifest's rules let pass.
+    /// Splits a source that satisfies the rules of comfy.toml into its parts.
     pub fn parse(source: &str) -> Option<ModelOrigin> {
         let (scheme, rest) = source.split_once(':')?;
         let inner = rest.strip_prefix("//").unwrap_or(rest);

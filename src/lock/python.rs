@@ -15,10 +15,10 @@ use crate::progress::Progress;
 /// The packages of one lock, and what they were resolved for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockedPython {
-    /// The minor version that was asked for: `3.12`.
+    /// The requested minor version: `3.12`.
     pub version: String,
-    /// The whole version of the interpreter that comfy installs where the system has none of that
-    /// minor version; none where uv was not asked, or knows none.
+    /// The full version of the interpreter that comfy installs if the system has none of that minor
+    /// version; `None` if uv was not asked, or knows none.
     pub managed: Option<String>,
     pub requirements: Vec<String>,
     pub overrides: Vec<String>,
@@ -28,7 +28,7 @@ pub struct LockedPython {
 }
 
 impl LockedPython {
-    /// What the manifest asks, without any package yet.
+    /// Returns the settings of comfy.toml, without any package yet.
     pub fn from_manifest(m: &crate::manifest::PythonSettings) -> LockedPython {
         LockedPython {
             version: m.version.clone(),
@@ -48,7 +48,7 @@ pub struct LockedPackage {
     pub version: String,
     /// The `indexes` entry that it comes from; none: the default index.
     pub index: Option<String>,
-    /// Where it is installed (PEP 508); none: on every platform.
+    /// The marker that says where it is installed (PEP 508); `None`: on every platform.
     pub marker: Option<String>,
     /// Who asked: `comfyui`, `node.NAME`, `comfy.toml`, or other packages.
     pub by: Vec<String>,
@@ -68,13 +68,13 @@ pub struct LockedWheel {
 /// Something that resolves a workspace: the real one is [`crate::host::uv::UvRunner`].
 pub trait PackageResolver: Sync {
     /// # Errors
-    /// No uv, no network, or no solution, in uv's words.
+    /// If there is no uv, no network, or no solution, with uv's own message.
     fn solve_workspace(
         &self,
         workspace: &request::UvWorkspace,
         progress: &dyn Progress,
     ) -> Result<UvSolution, UvError>;
-    /// The newest CPython of this minor version that can be installed: `3.12.4`.
+    /// Returns the newest CPython of this minor version that can be installed: `3.12.4`.
     ///
     /// # Errors
     /// No uv.

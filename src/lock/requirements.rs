@@ -1,5 +1,5 @@
-//! What ComfyUI and each node ask for: the lines of their requirements.txt, as ComfyUI-Manager
-//! would install them.
+//! The requirements of ComfyUI and each node: the lines of their requirements.txt, as
+//! ComfyUI-Manager would install them.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub const FILE: &str = "requirements.txt";
 /// Far above any real one.
 pub const MAX_BYTES: usize = 256 << 10;
 
-/// One requirement, with its place. Written as `requirements.txt:8 numpy<2`.
+/// A requirement with its place, written as `requirements.txt:8 numpy<2`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RequirementLine {
     pub file: String,
@@ -41,7 +41,7 @@ impl RequirementLine {
     }
 }
 
-/// Everything that one part asks for.
+/// All requirements of one part.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PartRequirements {
     /// As its tree has them.
@@ -51,14 +51,14 @@ pub struct PartRequirements {
 }
 
 impl PartRequirements {
-    /// The lines that count.
+    /// Iterates over the lines that are not ignored.
     pub fn effective_lines(&self) -> impl Iterator<Item = &RequirementLine> {
         self.lines
             .iter()
             .filter(|a| !self.ignored.iter().any(|i| without_comment(i) == a.text))
     }
 
-    /// Entries of `ignore_requirements` that name no line.
+    /// Returns the entries of `ignore_requirements` that match no line.
     pub fn unmatched_ignores(&self) -> impl Iterator<Item = &String> {
         self.ignored
             .iter()
@@ -114,18 +114,18 @@ fn push_line(out: &mut Vec<RequirementLine>, file: &str, line: usize, text: &str
     }
 }
 
-/// The requirement that a line of `part` is, or why comfy cannot lock it and what settles it.
+/// Parses a line of `part` as a requirement, or says why comfy cannot lock it and what to do.
 ///
 /// # Errors
-/// An option, an address, a path, or no requirement at all.
+/// If it is an option, an address, a path, or not a requirement at all.
 pub fn parse_requirement(part: &str, asked: &RequirementLine) -> Result<Requirement, Problem> {
     let text = &asked.text;
     let settle = |and: &str| {
         let quoted = toml::Value::String(text.clone()).to_string();
         let first = match part.strip_prefix("node.") {
-            Some(node) => format!(
-                "leave it out in comfy.toml: [nodes.{node}] ignore_requirements = [{quoted}]"
-            ),
+            Some(node) => {
+                format!("ignore it in comfy.toml: [nodes.{node}] ignore_requirements = [{quoted}]")
+            }
             None => "choose another `ref` for ComfyUI".to_string(),
         };
         format!("{first}{and}")
@@ -142,20 +142,20 @@ pub fn parse_requirement(part: &str, asked: &RequirementLine) -> Result<Requirem
     if text.starts_with("-r") || text.starts_with("--requirement") {
         return Err(refuse(
             "names another file",
-            ", and name what you need of it in [python] requirements",
+            ", and list what you need from it in [python] requirements",
         ));
     }
     if text.starts_with("-e") || text.starts_with("--editable") {
         return Err(refuse(
-            "would build a package from source",
-            ", and name its released package in [python] requirements",
+            "requires building a package from source",
+            ", and list its released package in [python] requirements",
         ));
     }
     if text.starts_with('-') {
         let and = ", and if packages must come from there: [python] indexes = \
             [{ name = \"…\", url = \"https://…\", packages = [\"…\"] }]";
         return Err(refuse(
-            "is an option: it would decide for everybody where packages come from",
+            "is an option, which would change for all parts where packages come from",
             and,
         ));
     }
@@ -165,15 +165,15 @@ pub fn parse_requirement(part: &str, asked: &RequirementLine) -> Result<Requirem
         || text.ends_with(".whl")
     {
         return Err(refuse(
-            "is an address, and comfy pins released wheels only",
-            ", and name its released package in [python] requirements",
+            "is an address, but comfy pins only released wheels",
+            ", and list its released package in [python] requirements",
         ));
     }
     let parsed: Result<Requirement, _> = text.parse();
     parsed.map_err(|e| {
         refuse(
             &format!(
-                "is no requirement: {}",
+                "is not a requirement: {}",
                 escape_text(e.to_string().lines().next().unwrap_or_default())
             ),
             "",
@@ -234,20 +234,20 @@ mod tests {
         ];
         insta::assert_snapshot!(lines.map(|l| said("node.a", l)).join("\n"), @r#"
         fine: numpy
-        node.a: requirements.txt:4: `git+https://github.com/a/b` is an address, and comfy pins released wheels only
-          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["git+https://github.com/a/b"], and name its released package in [python] requirements
-        node.a: requirements.txt:4: `b @ https://x/b-1-py3-none-any.whl` is an address, and comfy pins released wheels only
-          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["b @ https://x/b-1-py3-none-any.whl"], and name its released package in [python] requirements
-        node.a: requirements.txt:4: `./wheels/c.whl` is an address, and comfy pins released wheels only
-          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["./wheels/c.whl"], and name its released package in [python] requirements
-        node.a: requirements.txt:4: `-e .` would build a package from source
-          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["-e ."], and name its released package in [python] requirements
+        node.a: requirements.txt:4: `git+https://github.com/a/b` is an address, but comfy pins only released wheels
+          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["git+https://github.com/a/b"], and list its released package in [python] requirements
+        node.a: requirements.txt:4: `b @ https://x/b-1-py3-none-any.whl` is an address, but comfy pins only released wheels
+          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["b @ https://x/b-1-py3-none-any.whl"], and list its released package in [python] requirements
+        node.a: requirements.txt:4: `./wheels/c.whl` is an address, but comfy pins only released wheels
+          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["./wheels/c.whl"], and list its released package in [python] requirements
+        node.a: requirements.txt:4: `-e .` requires building a package from source
+          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["-e ."], and list its released package in [python] requirements
         node.a: requirements.txt:4: `-r other.txt` names another file
-          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["-r other.txt"], and name what you need of it in [python] requirements
-        node.a: requirements.txt:4: `--extra-index-url https://x/simple` is an option: it would decide for everybody where packages come from
-          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["--extra-index-url https://x/simple"], and if packages must come from there: [python] indexes = [{ name = "…", url = "https://…", packages = ["…"] }]
-        node.a: requirements.txt:4: `numpy=<2` is no requirement: no such comparison operator "=<", must be one of ~= == != <= >= < > ===
-          hint: leave it out in comfy.toml: [nodes.a] ignore_requirements = ["numpy=<2"]
+          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["-r other.txt"], and list what you need from it in [python] requirements
+        node.a: requirements.txt:4: `--extra-index-url https://x/simple` is an option, which would change for all parts where packages come from
+          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["--extra-index-url https://x/simple"], and if packages must come from there: [python] indexes = [{ name = "…", url = "https://…", packages = ["…"] }]
+        node.a: requirements.txt:4: `numpy=<2` is not a requirement: no such comparison operator "=<", must be one of ~= == != <= >= < > ===
+          hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["numpy=<2"]
         "#);
     }
 }

@@ -1,4 +1,4 @@
-//! The header of a safetensors file: whether it can be what it says, and what it says of itself.
+//! The header of a safetensors file: whether it is consistent, and the metadata in it.
 //!
 //! The format (huggingface/safetensors, README): eight bytes of length, JSON of that length, then
 //! the tensors' bytes without gaps. Readers differ in what they let pass, so everything that two of
@@ -22,22 +22,22 @@ pub struct SafetensorsHeader {
     pub parameters: u64,
     /// How many tensors have each type.
     pub types: BTreeMap<String, usize>,
-    /// Names, for guesses at what it is.
+    /// Tensor names, to guess the kind of model.
     pub names: BTreeSet<String>,
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Whether a file of this name is one.
+/// Returns whether a file of this name is a safetensors file.
 pub fn is_one(path: &str) -> bool {
     [".safetensors", ".sft"]
         .iter()
         .any(|e| path.to_ascii_lowercase().ends_with(e))
 }
 
-/// How long the header is, from the first eight bytes of a file of `size`.
+/// Returns the header's length, from the first eight bytes of a file of `size`.
 ///
 /// # Errors
-/// It cannot be that long.
+/// If it cannot be that long.
 pub fn header_length(first: [u8; 8], size: u64) -> Result<u64, String> {
     let n = u64::from_le_bytes(first);
     if n > MOST || n.saturating_add(8) > size {
@@ -51,13 +51,13 @@ pub fn header_length(first: [u8; 8], size: u64) -> Result<u64, String> {
 /// Reads a header; `size` is the whole file's.
 ///
 /// # Errors
-/// What is wrong with it.
+/// If the header is not valid.
 pub fn parse_header(json: &[u8], size: u64) -> Result<SafetensorsHeader, String> {
     if json.first() != Some(&b'{') {
         return Err("its header does not begin with `{`".into());
     }
     let HeaderEntries::<HeaderEntry>(entries) = serde_json::from_slice(json)
-        .map_err(|e| format!("its header is not what all readers agree on: {e}"))?;
+        .map_err(|e| format!("readers would not agree on its header: {e}"))?;
     let room = size - 8 - json.len() as u64;
     let mut header = SafetensorsHeader::default();
     let mut spans = Vec::new();
@@ -75,7 +75,7 @@ pub fn parse_header(json: &[u8], size: u64) -> Result<SafetensorsHeader, String>
             .shape
             .iter()
             .try_fold(1_u64, |n, d| n.checked_mul(*d))
-            .ok_or_else(|| format!("tensor \"{shown}\" is larger than anything"))?;
+            .ok_or_else(|| format!("tensor \"{shown}\" is impossibly large"))?;
         let bits = bits_per_element(&t.dtype).ok_or_else(|| {
             format!(
                 "tensor \"{shown}\" is of an unknown type {}",
@@ -88,7 +88,7 @@ pub fn parse_header(json: &[u8], size: u64) -> Result<SafetensorsHeader, String>
             .map(|b| b / 8);
         if begin > end || end > room || bytes != Some(end - begin) {
             return Err(format!(
-                "tensor \"{shown}\" lies at {begin} to {end} of {room} bytes, which does not fit \
+                "tensor \"{shown}\" is at {begin} to {end} of {room} bytes, which does not fit \
                  its shape"
             ));
         }
@@ -143,8 +143,8 @@ fn bits_per_element(dtype: &str) -> Option<u64> {
     })
 }
 
-/// An object in which no key is there twice: the first or the last would count, as the reader
-/// likes.
+/// An object without duplicate keys: with duplicates, each reader would choose the first or the
+/// last.
 struct HeaderEntries<V>(Vec<(String, V)>);
 
 /// What a header's object holds.
@@ -190,7 +190,7 @@ impl<'de, V: HeaderValue<'de>> Deserialize<'de> for HeaderEntries<V> {
                 while let Some(key) = map.next_key::<String>()? {
                     if !seen.insert(key.clone()) {
                         return Err(serde::de::Error::custom(format!(
-                            "\"{}\" is there twice",
+                            "\"{}\" exists twice",
                             crate::text::escape_text(&key)
                         )));
                     }
@@ -284,18 +284,18 @@ mod tests {
         insta::assert_snapshot!(rows.join("\n"), @r#"
         good: 2 8 {"k": "v"}
         spaces at the end: 1 4 {}
-        a name twice: refused, its header is not what all readers agree on: "a" is there twice at line 1 column 59
+        a name twice: refused, readers would not agree on its header: "a" exists twice at line 1 column 59
         bytes at the end: refused, 1 bytes at its end belong to no tensor
-        cut short: refused, tensor "a" lies at 0 to 8 of 7 bytes, which does not fit its shape
+        cut short: refused, tensor "a" is at 0 to 8 of 7 bytes, which does not fit its shape
         overlap: refused, tensor "b" overlaps the one before it
         a gap: refused, tensor "b" leaves a gap behind the one before it
-        another shape: refused, tensor "a" lies at 0 to 8 of 8 bytes, which does not fit its shape
-        an overflow: refused, tensor "a" is larger than anything
+        another shape: refused, tensor "a" is at 0 to 8 of 8 bytes, which does not fit its shape
+        an overflow: refused, tensor "a" is impossibly large
         an unknown type: refused, tensor "a" is of an unknown type Q4
-        metadata of numbers: refused, its header is not what all readers agree on: invalid type: integer `1`, expected a string at line 1 column 22
-        a type twice: refused, its header is not what all readers agree on: duplicate field `dtype` at line 1 column 27
-        metadata twice: refused, its header is not what all readers agree on: "k" is there twice at line 1 column 28
-        no JSON: refused, its header is not what all readers agree on: EOF while parsing an object at line 1 column 4
+        metadata of numbers: refused, readers would not agree on its header: invalid type: integer `1`, expected a string at line 1 column 22
+        a type twice: refused, readers would not agree on its header: duplicate field `dtype` at line 1 column 27
+        metadata twice: refused, readers would not agree on its header: "k" exists twice at line 1 column 28
+        no JSON: refused, readers would not agree on its header: EOF while parsing an object at line 1 column 4
         a list: refused, its header does not begin with `{`
         "#);
         assert!(

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-/// What an interpreter says of itself and of the system that it was made for.
+/// What an interpreter reports about itself and the system it was made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InterpreterFacts {
     /// `(3, 12)`

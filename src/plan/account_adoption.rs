@@ -1,6 +1,6 @@
-//! Which accounts and groups that were there before comfy may be the sandbox's: those that comfy
-//! made, and those that are nobody else's. Whatever is taken over changes for whoever has it, and
-//! what it may do the sandbox may do.
+//! Decides which existing accounts and groups comfy may use for the sandbox: those that comfy made,
+//! and those that nobody else uses. Adopting one changes it for its owner, and gives its rights to
+//! the sandbox.
 
 use std::collections::BTreeSet;
 
@@ -20,10 +20,10 @@ fn first_normal(macos: bool) -> u32 {
     if macos { 501 } else { 1000 }
 }
 
-/// Refuses what is somebody else's. What could not be read is unknown.
+/// Refuses accounts and groups that belong to somebody else. What could not be read is unknown.
 ///
 /// # Errors
-/// An account or a group that comfy may not take, with its place in comfy.toml and the way out.
+/// An account or a group that comfy must not adopt, with its place in comfy.toml and what to do.
 pub fn check_adoption(
     d: &Desired,
     look: &dyn Look,
@@ -71,10 +71,10 @@ pub fn check_adoption(
     }
 }
 
-/// Why not, and what to do instead.
+/// Why it is refused, and what to do instead.
 type Refusal = Option<(String, String)>;
 
-/// Whether comfy made it or an earlier apply took it over, with this number.
+/// Returns whether comfy made it, or an earlier apply adopted it, with this number.
 fn is_known(inventory: &Inventory, kind: &str, name: &str, id: u32) -> bool {
     let (made, key) = if kind == "user" {
         (&inventory.users, "uid")
@@ -88,9 +88,9 @@ fn is_known(inventory: &Inventory, kind: &str, name: &str, id: u32) -> bool {
     made.get(name) == Some(&id) || applied.is_some_and(|a| *a == id.to_string())
 }
 
-const OTHER_GROUP: &str = "name a group that does not exist yet: comfy makes it";
+const OTHER_GROUP: &str = "name a group that does not exist yet, and comfy creates it";
 
-/// Everybody but these who is in the group or has it as the primary one.
+/// Refuses a group that has other members, or is somebody's primary group.
 fn other_members(look: &dyn Look, g: &GroupAccount, expected: &[&str]) -> Seen<Refusal> {
     let foreign = |all: &[String]| {
         all.iter()
@@ -102,14 +102,14 @@ fn other_members(look: &dyn Look, g: &GroupAccount, expected: &[&str]) -> Seen<R
     let (primary, members) = (foreign(&look.primary_users(g.gid)?), foreign(&g.members));
     if !primary.is_empty() {
         return Ok(Some((
-            format!("is the primary group of {primary}: what it may do would be the sandbox's too"),
+            format!("is the primary group of {primary}: the sandbox would get its rights too"),
             OTHER_GROUP.into(),
         )));
     }
-    let hint = format!("take them out of it, or {OTHER_GROUP}");
+    let hint = format!("remove them from it, or {OTHER_GROUP}");
     Ok((!members.is_empty()).then(|| {
         (
-            format!("has other members: {members}: they would read and write what is shared"),
+            format!("has other members: {members}: they could read and write the shared folders"),
             hint,
         )
     }))
@@ -119,7 +119,7 @@ fn of_owner(d: &Desired, g: &GroupAccount) -> Refusal {
     let why = || {
         (
             format!(
-                "is the primary group of {}: the sandbox would read every file of yours that the \
+                "is the primary group of {}: the sandbox could read every file of yours that the \
                  group may read",
                 d.owner.name
             ),
@@ -134,7 +134,7 @@ fn of_system(d: &Desired, g: &GroupAccount) -> Refusal {
     low.then(|| {
         (
             format!(
-                "has gid {}, a number of the system's groups: its rights would be the \
+                "has gid {}, which is in the range of system groups: its rights would be the \
         sandbox's too",
                 g.gid
             ),
@@ -155,8 +155,8 @@ fn check_shared_group(d: &Desired, look: &dyn Look, inventory: &Inventory) -> Se
     if let Some(r) = other_members(look, &g, &ours)? {
         return Ok(Some(r));
     }
-    // Somebody put exactly these two into it, and comfy did not for a graphics card's sake: it is
-    // for sharing, whatever its number.
+    // Somebody added exactly these two, and not comfy for a graphics card: the group is for
+    // sharing, whatever its number.
     let members: BTreeSet<&str> = g.members.iter().map(String::as_str).collect();
     let device = inventory
         .members
@@ -181,7 +181,7 @@ fn check_own_group(d: &Desired, look: &dyn Look, inventory: &Inventory) -> Seen<
     if let Some(r) = other_members(look, &g, &[d.owner.name.as_str(), d.sandbox.as_str()])? {
         return Ok(Some(r));
     }
-    // With its account it is judged as that.
+    // If its account exists, the account is judged instead.
     let accounts = look.find_user(&d.sandbox)?.is_some_and(|u| u.gid == g.gid);
     Ok(if accounts { None } else { of_system(d, &g) })
 }
@@ -198,14 +198,14 @@ fn check_account(
     if is_known(inventory, "user", &u.name, u.uid) || d.adopt {
         return Ok(None);
     }
-    let hint = "name an account that does not exist yet: comfy makes it; or, if comfy may change \
-        this one's shell, home and group for good: `adopt = true` in [host]";
+    let hint = "name an account that does not exist yet, and comfy creates it; or, if comfy may \
+        permanently change this one's shell, home and group: `adopt = true` in [host]";
     Ok(why_somebodys(d, look, &u)?
-        .map(|why| (format!("{why}: it is somebody's account"), hint.into())))
+        .map(|why| (format!("{why}: it is somebody else's account"), hint.into())))
 }
 
-/// Why an account looks like somebody's: a person's, who logs in, or a service's, which has a home
-/// and processes. That it has no password only root could tell.
+/// Returns why an account seems to be in use: by a person who logs in, or by a service with a home
+/// and processes. Only root could check whether it has a password.
 pub fn why_somebodys(d: &Desired, look: &dyn Look, u: &UserAccount) -> Seen<Option<String>> {
     if !NO_LOGIN.contains(&u.shell.as_str()) {
         return Ok(Some(format!(

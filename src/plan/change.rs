@@ -34,22 +34,22 @@ pub enum Action {
     Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 pub struct Change {
-    /// Such as `node.impact-pack`.
+    /// For example `node.impact-pack`.
     #[schemars(with = "String")]
     pub address: Address,
     pub action: Action,
     pub before: Option<Attrs>,
     pub after: Option<Attrs>,
-    /// The machine moved away from what was applied, rather than the wish from the machine.
+    /// True if the machine changed since the last apply, rather than comfy.toml.
     pub drift: bool,
-    /// Why, in words: what blocks, what could not be read, what is behind a difference.
+    /// The reason as text: what blocks, what could not be read, or what explains a difference.
     pub reason: Option<String>,
-    /// Root could read what is unknown here.
+    /// True if root could read what is unknown here.
     pub root_can: bool,
     /// Files that differ, for `-v`.
     #[schemars(skip)]
     pub findings: Vec<TreeDifference>,
-    /// What must be there first.
+    /// The addresses that must exist first.
     #[schemars(skip)]
     pub needs: Vec<Address>,
 }
@@ -65,7 +65,7 @@ pub struct Plan {
     pub format_version: u32,
     pub host: String,
     pub instance: String,
-    /// sha256 of comfy.toml and comfy.lock as they were read.
+    /// SHA-256 of comfy.toml and comfy.lock as they were read.
     pub manifest: TextDigest,
     pub lock: TextDigest,
     pub ids: AccountIds,
@@ -73,7 +73,7 @@ pub struct Plan {
     pub changes: Vec<Change>,
     pub steps: Vec<PlannedStep>,
     pub warnings: Vec<String>,
-    /// One line each for what the manifest promises and this version does not enforce.
+    /// One line for each setting of comfy.toml that this version does not enforce.
     pub not_enforced: Vec<String>,
     /// Repositories to fetch.
     pub fetches: Vec<String>,
@@ -86,16 +86,16 @@ pub struct Plan {
     pub models: CountAndBytes,
     #[serde(default)]
     pub library: ModelSummary,
-    /// Root's own plan may have more to say.
-    #[serde(default)]
-    pub believed: bool,
+    /// True if something was assumed: root's own plan may have more changes.
+    #[serde(default, rename = "believed")]
+    pub assumed: bool,
 }
 
 /// Python packages to fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct WheelDownloads {
     pub count: usize,
-    /// As far as the lock knows.
+    /// In bytes, as far as the lock knows.
     pub bytes: u64,
 }
 
@@ -111,16 +111,16 @@ impl WheelDownloads {
             })
     }
 
-    /// Bytes on the disk at the peak: the wheels, which are kept, and what is unpacked and
-    /// compiled. Measured: 3 to 3.2 times the wheels where they hold programs, 5 where it is Python
-    /// alone.
+    /// Returns the bytes on the disk at the peak: the wheels, which are kept, and their unpacked
+    /// and compiled content. Measured: 3 to 3.2 times the wheels where they hold programs, 5 where
+    /// it is Python alone.
     pub fn disk_space(&self) -> u64 {
         self.bytes / 2 * 7
     }
 }
 
 impl Plan {
-    /// A plan for this instance in which nothing happens.
+    /// Returns a plan for this instance that changes nothing.
     pub fn empty(d: &Desired, ids: AccountIds) -> Plan {
         Plan {
             format_version: 1,
@@ -160,7 +160,7 @@ impl Plan {
         )
     }
 
-    /// Whether other code or other packages are live afterwards.
+    /// Returns whether other code or packages are live afterwards.
     pub fn moves_code(&self) -> bool {
         self.steps.iter().any(|p| {
             matches!(
@@ -170,12 +170,12 @@ impl Plan {
         })
     }
 
-    /// What two derivations of the same plan share: what is told of models beside differences may
-    /// change between two looks.
+    /// Returns a hash of what two derivations of the same plan share. The summary of models is left
+    /// out, because it may differ between two observations.
     pub fn plan_digest(&self) -> String {
         let shared = Plan {
             library: ModelSummary::default(),
-            believed: false,
+            assumed: false,
             ..self.clone()
         };
         let text = serde_json::to_string(&shared).unwrap_or_default();
@@ -183,12 +183,12 @@ impl Plan {
     }
 }
 
-/// Attributes from pairs.
+/// Builds attributes from pairs.
 pub fn attrs<const N: usize>(pairs: [(&str, String); N]) -> Attrs {
     pairs.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
 }
 
-/// An unknown as a change.
+/// Builds the change that reports an unknown state.
 pub fn unknown_change(address: Address, u: &UnknownState) -> Change {
     Change {
         address,

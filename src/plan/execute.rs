@@ -1,4 +1,4 @@
-//! The loop over steps. It holds no behaviour of its own: a step says what, [`Act`] knows how.
+//! The loop over steps. It has no behaviour of its own: a step says what to do, [`Act`] knows how.
 
 use super::Plan;
 use super::inventory::Inventory;
@@ -7,22 +7,21 @@ use super::step::PlannedStep;
 use crate::ids::Address;
 use crate::problem::{Problem, Result};
 
-/// What the loop tells while it runs, and asks.
+/// Receives the progress of the loop, and decides whether it goes on.
 pub trait StepObserver {
     /// # Errors
-    /// The step must not begin.
+    /// If the step must not begin.
     fn step_started(&mut self, number: usize, step: &PlannedStep) -> Result<()>;
     fn step_ended(&mut self, number: usize, step: &PlannedStep, result: &Result<()>);
-    /// Asked before each step; then nothing more is begun.
+    /// Checked before each step; if true, no further step begins.
     fn is_interrupted(&self) -> bool;
 }
 
-/// Performs all steps of `plan` in order. What is about to be made is in the inventory before it is
-/// made.
+/// Performs all steps of `plan` in order. Each step is noted in the inventory before it runs.
 ///
 /// # Errors
-/// The first step that failed, with its address. The machine is then between two steps: planning
-/// again is truthful, and applying again goes on.
+/// The first step that failed, with its address. The machine is then between two steps: a new plan
+/// is correct, and a new apply continues.
 pub fn execute_steps(
     plan: &Plan,
     act: &mut dyn Act,
@@ -33,7 +32,7 @@ pub fn execute_steps(
     for (number, planned) in plan.steps.iter().enumerate() {
         if watch.is_interrupted() {
             return Err(Problem::interrupted().with_hint(format!(
-                "{} of {} steps are done; `comfy apply` does the rest",
+                "{} of {} steps are done; run `comfy apply` for the rest",
                 number,
                 plan.steps.len()
             )));
@@ -71,8 +70,8 @@ fn with_step_name(planned: &PlannedStep, p: Problem) -> Problem {
     }
 }
 
-/// Notes what every resource of the plan was brought to, so that a later difference is known as
-/// drift.
+/// Notes the attributes that every resource of the plan now has, so that a later difference is
+/// recognised as drift.
 pub fn remember_attributes(plan: &Plan, inventory: &mut Inventory) {
     inventory.uids = (plan.ids.build != plan.ids.owner).then_some((plan.ids.build, plan.ids.front));
     for c in &plan.changes {

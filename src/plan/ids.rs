@@ -1,4 +1,4 @@
-//! Numeric ids, fixed in the plan, so that prepare never needs an account that commit creates.
+//! Numeric ids. The plan fixes them, so prepare never needs an account that commit creates.
 
 use super::look::Look;
 use super::observed::{GroupAccount, Seen, UnknownState, UserAccount};
@@ -15,7 +15,7 @@ pub struct AccountIds {
     pub shared: u32,
     /// Fetches and unpacks; no account has it.
     pub build: u32,
-    /// Serves ComfyUI's port and the way out; no account has it either.
+    /// Serves ComfyUI's port and the egress proxy; no account has it either.
     #[serde(default)]
     pub front: u32,
     /// Owns what is sealed: root.
@@ -32,14 +32,14 @@ const BUILD_FIRST: u32 = 58_200;
 /// Of others, in pairs: a table says which ([`crate::desired::InstancePaths::id_pairs`]).
 const TABLE_RANGE: std::ops::RangeInclusive<u32> = 58_400..=58_599;
 
-/// The build uid of a sandbox user whose own number says it: no other instance has it.
+/// Returns the build uid that follows from the sandbox user's number: no other instance has it.
 fn by_number(sandbox: u32) -> Option<u32> {
     ACCOUNT_RANGE
         .contains(&sandbox)
         .then(|| BUILD_FIRST + 2 * (sandbox - ACCOUNT_RANGE.start()))
 }
 
-/// The build uid of a sandbox user; `None` where no pair is left.
+/// Returns the build uid of a sandbox user; `None` if no pair is free.
 fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<Option<u32>> {
     if let Some(build) = by_number(sandbox) {
         return Ok(Some(build));
@@ -50,7 +50,7 @@ fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<Option<u32>> {
         return Ok(Some(*build));
     }
     for pair in TABLE_RANGE.step_by(2).filter(unused) {
-        // Another instance's first apply may be about to write it down.
+        // Another instance's first apply may be about to record it.
         if !look.id_taken(pair)? {
             return Ok(Some(pair));
         }
@@ -69,19 +69,18 @@ impl AccountIds {
         }
     }
 
-    /// Where the sandbox user's number does not say which uids build for it, that is written down:
-    /// the pair.
+    /// Returns the pair to record if the build uids do not follow from the sandbox user's number.
     pub fn noted_pair(&self) -> Option<(u32, u32)> {
         by_number(self.sandbox)
             .is_none()
             .then_some((self.sandbox, self.build))
     }
 
-    /// Takes what exists, then what the manifest asks, then what is free.
+    /// Chooses the ids: existing ones first, then those that comfy.toml sets, then free ones.
     ///
     /// # Errors
-    /// An explicit id that differs or is taken; an account that must not be the sandbox; no free
-    /// id; an unreadable database.
+    /// If an explicit id differs or is taken, an account must not be the sandbox, no id is free, or
+    /// the database is unreadable.
     pub fn choose_ids(d: &Desired, look: &dyn Look) -> Result<AccountIds> {
         let (owner, owner_gid) = (d.owner.uid, d.owner.gid);
         if d.isolation == IsolationMode::None {
@@ -125,7 +124,7 @@ impl AccountIds {
         for id in [build, front] {
             if look.id_taken(id).map_err(|e| unreadable("ids", e))? {
                 return Err(Problem::new(format!(
-                    "id {id} belongs to an account or a group, and is what comfy builds with, or \
+                    "id {id} belongs to an account or a group, and comfy needs it to build, or \
                      serves the port, for {}",
                     d.sandbox
                 ))
@@ -152,16 +151,17 @@ fn unreadable(what: &str, e: UnknownState) -> Problem {
     Problem::new(format!("{what} could not be read: {}", e.reason)).of_kind(e.kind)
 }
 
-/// The shared group's number: its own, the one that is asked for, or a free one.
+/// Returns the shared group's number: its current one, the one that comfy.toml asks for, or a free
+/// one.
 fn shared_gid(d: &Desired, look: &dyn Look, group: Option<&GroupAccount>) -> Result<u32> {
     match (group, d.gid) {
         (Some(g), Some(asked)) if g.gid != asked => Err(Problem::new(format!(
-            "{}: group.{} has gid {}, and host.gid asks for {asked}",
+            "{}: group.{} has gid {}, but host.gid asks for {asked}",
             d.place_of_key(&["host", "gid"]),
             d.group,
             g.gid
         ))
-        .with_hint("leave host.gid out to keep the group's own, or name another group")),
+        .with_hint("remove host.gid to keep the group's own, or name another group")),
         (Some(g), _) => Ok(g.gid),
         (None, Some(asked)) => {
             if look.id_taken(asked).map_err(|e| unreadable("gid", e))? {
@@ -169,7 +169,7 @@ fn shared_gid(d: &Desired, look: &dyn Look, group: Option<&GroupAccount>) -> Res
                     "{}: gid {asked} belongs to another group or user",
                     d.place_of_key(&["host", "gid"])
                 ))
-                .with_hint("leave host.gid out and comfy takes a free one"));
+                .with_hint("remove host.gid, and comfy chooses a free one"));
             }
             Ok(asked)
         }
@@ -177,7 +177,7 @@ fn shared_gid(d: &Desired, look: &dyn Look, group: Option<&GroupAccount>) -> Res
     }
 }
 
-/// Refuses an account that has rights of its own.
+/// Refuses an account that has rights of its own, such as root.
 fn ensure_ordinary(d: &Desired, u: &UserAccount) -> Result<()> {
     let at = d.place_of_key(&["host", "sandbox_user"]);
     if u.uid == 0 || u.uid == d.owner.uid {
@@ -194,14 +194,14 @@ fn ensure_ordinary(d: &Desired, u: &UserAccount) -> Result<()> {
             d.sandbox
         ))
         .with_hint(format!(
-            "take it out of {bad}, or name an account that does not exist yet"
+            "remove it from {bad}, or name an account that does not exist yet"
         )));
     }
     Ok(())
 }
 
-/// The uid of a sandbox user that has to be made: the one that its files have already, the same
-/// number as its own group, or a free one.
+/// Returns the uid for a sandbox user that has to be created: the one that its files already have,
+/// the number of its own group, or a free one.
 fn new_uid(d: &Desired, look: &dyn Look, sandbox_gid: u32, shared: u32) -> Result<u32> {
     let state = look
         .read_entry(&d.paths.state_of("user"))
@@ -218,7 +218,7 @@ fn new_uid(d: &Desired, look: &dyn Look, sandbox_gid: u32, shared: u32) -> Resul
     free_id(look, &[shared])
 }
 
-/// The first number of [`ACCOUNT_RANGE`] that nobody has, and that is not in `taken`.
+/// Returns the first number of [`ACCOUNT_RANGE`] that is not in use and not in `taken`.
 fn free_id(look: &dyn Look, taken: &[u32]) -> Result<u32> {
     for id in ACCOUNT_RANGE.filter(|id| !taken.contains(id)) {
         if !look.id_taken(id).map_err(|e| unreadable("ids", e))? {
@@ -239,7 +239,7 @@ fn none_free() -> Problem {
 
 fn no_free_pair() -> Problem {
     Problem::new(format!(
-        "no free pair of ids between {} and {} is left for another sandbox user",
+        "there is no free pair of ids between {} and {} for another sandbox user",
         TABLE_RANGE.start(),
         TABLE_RANGE.end()
     ))

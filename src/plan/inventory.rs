@@ -1,5 +1,5 @@
-//! What comfy itself made, so that what leaves the manifest can be pruned. Never believed about the
-//! machine's state.
+//! What comfy itself made, so that it can be pruned when comfy.toml no longer declares it. It is
+//! never trusted about the machine's state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,22 +21,24 @@ pub struct Inventory {
     pub traverse: BTreeSet<PathBuf>,
     /// Links with the target they were given.
     pub links: BTreeMap<PathBuf, PathBuf>,
-    /// By path: a share that moves is released where it was.
+    /// By path, so that a share that moves is released at its old path.
     pub shares: BTreeMap<PathBuf, SharedFolder>,
-    /// The uid that nftables has rules of comfy's for.
-    pub fence: Option<u32>,
+    /// The uid that comfy's nftables rules apply to.
+    #[serde(rename = "fence")]
+    pub egress_filter: Option<u32>,
     /// The uids that build for the instance and serve its port.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uids: Option<(u32, u32)>,
-    /// Files in folders of the system, with their text: not everybody who plans may read them.
+    /// Files in system folders, with their text, since not every planner can read them.
     pub system: BTreeMap<PathBuf, String>,
-    /// Lists of who may have no jobs, with a line of comfy's.
+    /// Deny lists of cron and at that have a line of comfy's.
     pub denied: BTreeSet<PathBuf>,
-    /// What each resource was last brought to: a difference from it is drift, not a new wish.
+    /// The attributes that the last apply gave each resource: a difference from them is drift, not
+    /// a change of comfy.toml.
     pub applied: BTreeMap<String, Attrs>,
     /// Generations in the order in which they were last live.
     pub live: Vec<GenerationId>,
-    /// Trees that the object store holds: a hint for `plan`, no promise.
+    /// Trees that the object store holds: a hint for `plan`, not a promise.
     pub fetched: BTreeSet<String>,
 }
 
@@ -44,7 +46,7 @@ pub struct Inventory {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SharedFolder {
     pub name: String,
-    /// Without this volume the path is another folder.
+    /// The volume that must be mounted; without it the path is another folder.
     #[serde(default)]
     pub requires_mount: Option<PathBuf>,
     pub created: bool,
@@ -59,9 +61,8 @@ impl Inventory {
         self.traverse.contains(folder)
     }
 
-    /// Notes what `step` is about to make: written before the step, since a kill may come right
-    /// after it. An entry whose thing then does not exist, or exists with another id, means
-    /// nothing.
+    /// Notes what `step` is about to make. It is written before the step, since comfy may be killed
+    /// right after it. An entry whose object does not exist, or has another id, means nothing.
     pub fn note_before(&mut self, step: &Step) {
         self.format = 1;
         match step {
@@ -70,8 +71,8 @@ impl Inventory {
             Step::AddMember { user, group } => drop(self.members.insert(format!("{user}:{group}"))),
             Step::GrantSearch { folder, .. } => drop(self.traverse.insert(folder.clone())),
             // One of an older uid is removed in the same plan, before.
-            Step::SetFence { uid, .. } => self.fence = Some(*uid),
-            Step::Deny { file, .. } => drop(self.denied.insert(file.clone())),
+            Step::InstallEgressFilter { uid, .. } => self.egress_filter = Some(*uid),
+            Step::DenyCronJobs { file, .. } => drop(self.denied.insert(file.clone())),
             Step::WriteSystemFile { file } => {
                 drop(self.system.insert(file.path.clone(), file.text.clone()))
             }
@@ -95,7 +96,7 @@ impl Inventory {
                 let entry = self.shares.entry(spec.path.clone()).or_insert(first);
                 (entry.name, entry.group) = (spec.name.clone(), spec.gid);
             }
-            // Nothing that would have to be pruned, or taken away by itself.
+            // They make nothing that has to be pruned.
             Step::BuildGeneration { .. }
             | Step::BuildPython { .. }
             | Step::BuildVenv { .. }
@@ -104,15 +105,15 @@ impl Inventory {
             | Step::ClaimIds { .. }
             | Step::ChangeUser { .. }
             | Step::DeleteUser { .. }
-            | Step::Permit { .. }
+            | Step::AllowCronJobs { .. }
             | Step::RemoveMember { .. }
             | Step::MakeDir { .. }
             | Step::RevokeSearch { .. }
-            | Step::MendShare { .. }
+            | Step::RepairShare { .. }
             | Step::ReleaseShare { .. }
             | Step::PlaceModel { .. }
             | Step::RemoveLink { .. }
-            | Step::RemoveFence { .. }
+            | Step::RemoveEgressFilter { .. }
             | Step::WriteLaunch { .. }
             | Step::InstallLauncher { .. }
             | Step::RemoveLauncher { .. }
@@ -133,16 +134,18 @@ impl Inventory {
     pub fn note_after(&mut self, step: &Step) {
         match step {
             Step::DeleteGroup { name, .. } => drop(self.groups.remove(name)),
-            // A deleted user stays noted: a removal that was killed still has to know that the home
-            // was comfy's. The records go with it.
+            // A deleted user stays noted: a removal that was killed and is repeated must know that
+            // comfy made the home. The records are removed with it.
             Step::RemoveMember { user, group } => {
                 self.members.remove(&format!("{user}:{group}"));
             }
             Step::RevokeSearch { folder, .. } => drop(self.traverse.remove(folder)),
-            Step::Permit { file, .. } => drop(self.denied.remove(file)),
+            Step::AllowCronJobs { file, .. } => drop(self.denied.remove(file)),
             Step::RemoveSystemFile { path, .. } => drop(self.system.remove(path)),
             Step::RemoveLink { path, .. } => drop(self.links.remove(path)),
-            Step::RemoveFence { uid, .. } if self.fence == Some(*uid) => self.fence = None,
+            Step::RemoveEgressFilter { uid, .. } if self.egress_filter == Some(*uid) => {
+                self.egress_filter = None
+            }
             Step::Switch { id } => {
                 self.live.retain(|l| l != id);
                 self.live.push(id.clone());
@@ -152,7 +155,7 @@ impl Inventory {
             Step::BuildGeneration { spec, .. } => self
                 .fetched
                 .extend(spec.pins().map(|(_, p)| p.tree.to_string())),
-            // Nothing to forget: what is made stays noted, the rest never was.
+            // Nothing to forget: what was made stays noted, and the rest never was.
             Step::BuildPython { .. }
             | Step::BuildVenv { .. }
             | Step::FetchModels { .. }
@@ -162,15 +165,15 @@ impl Inventory {
             | Step::ChangeUser { .. }
             | Step::DeleteUser { .. }
             | Step::AddMember { .. }
-            | Step::Deny { .. }
+            | Step::DenyCronJobs { .. }
             | Step::MakeDir { .. }
             | Step::GrantSearch { .. }
             | Step::MakeShare { .. }
-            | Step::MendShare { .. }
+            | Step::RepairShare { .. }
             | Step::PlaceModel { .. }
             | Step::SetLink { .. }
-            | Step::SetFence { .. }
-            | Step::RemoveFence { .. }
+            | Step::InstallEgressFilter { .. }
+            | Step::RemoveEgressFilter { .. }
             | Step::WriteLaunch { .. }
             | Step::InstallLauncher { .. }
             | Step::RemoveLauncher { .. }

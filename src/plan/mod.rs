@@ -1,4 +1,4 @@
-//! PURE: desired and observed in, a plan out. Nothing here touches the machine; what looks is
+//! PURE: desired and observed state in, a plan out. Nothing here touches the machine; reading it is
 //! behind [`look::Look`].
 
 pub mod account_adoption;

@@ -7,7 +7,7 @@ use super::observed::{FileType, ShareSpec};
 use crate::ids::Address;
 use crate::lock::Sha256Digest;
 
-/// One file or link of a share that holds models.
+/// One file or link in a share that holds models.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelFile {
     /// In the share.
@@ -17,7 +17,7 @@ pub struct ModelFile {
     pub size: u64,
     /// Seconds since 1970, when its content or its metadata last changed.
     pub changed: i64,
-    /// What it was when it was last read, and nothing has changed since.
+    /// Its hash when it was last read, if it has not changed since.
     pub known: Option<Sha256Digest>,
 }
 
@@ -32,11 +32,11 @@ pub struct ModelFetch {
     pub revision: Option<String>,
     pub size: u64,
     pub sha256: Sha256Digest,
-    /// Files of the same size in the shares: one of them may be it.
+    /// Files of the same size in the shares, one of which may have the content.
     pub copies: Vec<PathBuf>,
 }
 
-/// How many files, and how much that is.
+/// A number of files and their total size.
 #[derive(
     Debug,
     Clone,
@@ -53,24 +53,25 @@ pub struct CountAndBytes {
     pub bytes: u64,
 }
 
-/// What a look at the models told beside differences. Two looks at one machine may tell different
-/// things here: it is no part of what is approved.
+/// What a plan knows about the models beside their differences. Two observations of one machine may
+/// differ here, so it is not part of what is approved.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct ModelSummary {
     pub declared: usize,
-    /// Models that are there, and that comfy.toml does not name.
+    /// Models that exist, and that comfy.toml does not declare.
     pub unmanaged: usize,
     pub unmanaged_bytes: u64,
     /// Their paths, with their shares.
     pub names: Vec<String>,
-    /// Declared ones that are not there or something else in a share that comfy leaves alone, or in
-    /// one that could not be looked at.
-    #[serde(default)]
-    pub left: usize,
-    /// Declared ones of the right size whose bytes nobody has compared since they last changed.
+    /// Declared models that are missing or different in a share that comfy does not change, or
+    /// whose share could not be read.
+    #[serde(default, rename = "left")]
+    pub skipped: usize,
+    /// Declared models of the right size that were not compared since they last changed.
     pub unverified: usize,
-    /// Files of the right size that were read, and are something else.
-    pub suspects: Vec<PathBuf>,
+    /// Files of the right size that were read and have other content.
+    #[serde(rename = "suspects")]
+    pub mismatched: Vec<PathBuf>,
 }
 
 pub use crate::manifest::names::is_model;

@@ -1,4 +1,4 @@
-//! What was seen on the machine. What could not be read is unknown, never absent.
+//! What was observed on the machine. What could not be read is unknown, never absent.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,9 +10,10 @@ use crate::problem::{Cause, Problem, ProblemKind};
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct UnknownState {
     pub reason: String,
-    /// Root could read it: `apply` then elevates first and asks about root's plan.
+    /// True if root could read it: `apply` then elevates first, and asks for approval of root's
+    /// plan.
     pub root_can: bool,
-    /// What the system said, for code that decides by it.
+    /// The system's error, for code that decides by it.
     #[serde(skip)]
     pub kind: ProblemKind,
 }
@@ -26,12 +27,12 @@ impl UnknownState {
         }
     }
 
-    /// Something at `path` that the system did not show, to root neither.
+    /// An object at `path` that the system does not show, not even to root.
     pub fn io(path: &Path, e: &(impl Cause + ?Sized)) -> UnknownState {
         UnknownState::new(format!("{}: {e}", path.display()), false).caused_by(e)
     }
 
-    /// The same, which `cause` led to.
+    /// The same, caused by `cause`.
     pub fn caused_by(mut self, cause: &(impl Cause + ?Sized)) -> UnknownState {
         self.kind = cause.kind();
         self
@@ -44,7 +45,7 @@ impl From<UnknownState> for Problem {
     }
 }
 
-/// What the sandbox user's shell must be one of; created ones get the first.
+/// The shells that a sandbox user may have; a created one gets the first.
 pub const NO_LOGIN: &[&str] = &[
     "/usr/sbin/nologin",
     "/sbin/nologin",
@@ -52,8 +53,8 @@ pub const NO_LOGIN: &[&str] = &[
     "/bin/false",
 ];
 
-/// Groups that distributions give them to (systemd's udev rules); no other group is joined for a
-/// device.
+/// The groups that own graphics devices on the distributions (systemd's udev rules); comfy adds the
+/// sandbox user to no other group for a device.
 pub const GPU_GROUPS: &[&str] = &["render", "video"];
 
 pub type Seen<T> = Result<T, UnknownState>;
@@ -72,7 +73,7 @@ pub struct UserAccount {
     pub gid: u32,
     pub home: PathBuf,
     pub shell: String,
-    /// Names of groups it is in beside its primary one.
+    /// The groups it is in besides its primary one.
     pub groups: Vec<String>,
 }
 
@@ -84,7 +85,7 @@ pub enum FileType {
     Other,
 }
 
-/// One entry of a file system, not followed.
+/// One entry of a file system; a link is not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FsEntry {
     pub kind: FileType,
@@ -95,44 +96,44 @@ pub struct FsEntry {
     pub target: Option<PathBuf>,
 }
 
-/// What a share is.
+/// The observed state of a share.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ShareState {
-    /// Where the path leads when the owner's links are followed.
+    /// The path after the owner's links are followed.
     pub real: PathBuf,
     pub uid: u32,
     pub gid: u32,
     pub mode: u32,
-    /// Everything below the folder.
+    /// The number of entries below the folder.
     pub entries: usize,
-    /// What is off, in words, and how many entries: "files have group staff" → 37.
+    /// Each difference as text, with the number of entries: "files have group staff" → 37.
     pub off: BTreeMap<String, usize>,
     /// A few of those entries, for `-v`.
     pub examples: Vec<String>,
-    /// What is reported and never touched.
+    /// Entries that are reported and never changed.
     pub warnings: Vec<String>,
-    /// Every file and link, where it holds models.
+    /// Every file and link, if the share holds models.
     pub files: Vec<Vec<super::model_summary::ModelFile>>,
 }
 
-/// Whether the sandbox user can pass through a folder.
+/// Whether and how the sandbox user can pass through a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SearchPermission {
     pub passes: bool,
-    /// There is an entry of its own for the sandbox user.
+    /// The folder has an ACL entry for the sandbox user.
     pub entry: bool,
 }
 
-/// What nftables keeps for the sandbox's uid.
+/// The rules that nftables has for the sandbox's uid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EgressFilter {
-    /// There is no nft on this machine, or none that works.
+    /// nft is not installed on this machine, or does not work.
     Unusable,
     Absent,
     There,
 }
 
-/// One thing in a sealed tree that is not as it should be.
+/// The kind of a difference in a sealed tree.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TreeDifference {
     pub path: String,
@@ -169,15 +170,16 @@ impl DifferenceKind {
     }
 }
 
-/// A generation on the disk, part by part (`comfyui`, `node.NAME`): nothing listed means intact.
+/// The differences of a generation on the disk, by part (`comfyui`, `node.NAME`); a part without an
+/// entry is intact.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct GenCheck {
+pub struct GenerationCheck {
     pub findings: BTreeMap<String, Vec<TreeDifference>>,
-    /// Entries of custom_nodes/ that the lock does not name.
+    /// Entries of custom_nodes/ that the lock does not pin.
     pub foreign: Vec<String>,
 }
 
-impl GenCheck {
+impl GenerationCheck {
     pub fn is_intact(&self) -> bool {
         self.findings.values().all(Vec::is_empty) && self.foreign.is_empty()
     }

@@ -1,5 +1,5 @@
-//! When a step has its turn: a plan's steps are sorted by [`Phase`], and inside one phase they keep
-//! the order in which the kinds named them.
+//! The order of steps: a plan's steps are sorted by [`Phase`], and keep the order in which the
+//! kinds added them within a phase.
 
 use super::step::Step;
 
@@ -17,7 +17,7 @@ pub enum Phase {
     FetchModels,
     /// Commit begins. A group exists before the user whose group it is.
     CreateGroups,
-    /// The uids that build are noted before the account that they build for is there.
+    /// The build uids are recorded before the account that they build for exists.
     PrepareUsers,
     /// A member needs both its user and its group.
     AddMembers,
@@ -27,58 +27,60 @@ pub enum Phase {
     MakeDirs,
     /// A share's own folder comes before what is in it.
     MakeShares,
-    /// The way to a share is opened once its folder has the right owner.
+    /// Search permission on the folders above a share is granted once its folder has the right
+    /// owner.
     GrantSearch,
-    /// What is in a share is repaired below a folder that is right.
+    /// The content of a share is repaired after its folder.
     MendShares,
-    /// A model lands in a share whose modes are already right.
+    /// A model is installed after the modes of its share are repaired.
     PlaceModels,
-    /// No rule of sudo's or of the boot is there without the program that it names.
+    /// No sudo rule or boot unit exists without the program that it starts.
     RemoveSystemFiles,
-    /// The program goes after its rules; links are set once their targets' folders are there.
+    /// The program is removed after its rules; links are set once the folders of their targets
+    /// exist.
     LinksAndLauncher,
-    /// A link of another name goes after the one that takes its place.
+    /// An old link is removed after the one that replaces it.
     RemoveLinks,
-    /// A share is given back after no link leads to it.
+    /// A share is released after no link leads to it.
     ReleaseShares,
-    /// The way to a share is closed after the share was given back.
+    /// Search permission is revoked after the share was released.
     RevokeSearch,
-    /// The filter of an older uid goes first: the records hold one uid.
+    /// The filter of an older uid is removed first: the records hold one uid.
     RemoveEgressFilter,
-    /// The filter is there before anything of the sandbox user's can be launched anew.
+    /// The filter exists before anything can be launched as the sandbox user.
     SetEgressFilter,
-    /// What nobody declared goes out of a generation before it is put in its place.
+    /// Undeclared entries are moved out of a generation before it is installed.
     Quarantine,
-    /// A generation's link to its environment never leads nowhere.
+    /// An environment is installed before a generation links to it.
     InstallVenv,
-    /// The generation is whole, and at its place, before it is live.
+    /// A generation is complete and installed before it is live.
     InstallGeneration,
-    /// Lists of who may have no jobs are restored while the account is still there.
+    /// The deny lists are restored while the account still exists.
     PermitJobs,
-    /// A membership ends before its user or its group does.
+    /// A membership is removed before its user or its group.
     RemoveMembers,
-    /// How it is launched is written just before what is launched changes.
+    /// The launch is written just before the live code changes.
     WriteLaunch,
     /// The moment from which the new code is live.
     Switch,
-    /// First content is for the code that is live; old generations go once they are not.
+    /// First content belongs to the live code; an old generation is removed once it is not live.
     AfterSwitch,
-    /// An environment or an interpreter goes after the last generation that used it.
+    /// An environment or an interpreter is removed after the last generation that used it.
     RemoveUnused,
-    /// An account goes after everything of its own.
+    /// An account is removed after everything that it owns.
     DeleteUsers,
-    /// A group goes after its last member.
+    /// A group is removed after its last member.
     DeleteGroups,
-    /// The program is there before a rule names it.
+    /// The program is installed before a rule names it.
     InstallLauncher,
-    /// A rule comes last: it starts what is then complete.
+    /// A rule is written last: it starts what is then complete.
     WriteSystemFiles,
-    /// The records go last: a destroy that was killed can be repeated.
+    /// The records are removed last, so that a destroy that was killed can be repeated.
     RemoveInstance,
 }
 
 impl Step {
-    /// When the step has its turn.
+    /// Returns the phase of the step.
     pub fn phase(&self) -> Phase {
         match self {
             Step::BuildPython { .. } => Phase::BuildPython,
@@ -90,23 +92,23 @@ impl Step {
                 Phase::PrepareUsers
             }
             Step::AddMember { .. } => Phase::AddMembers,
-            Step::Deny { .. } => Phase::DenyJobs,
+            Step::DenyCronJobs { .. } => Phase::DenyJobs,
             Step::MakeDir { .. } => Phase::MakeDirs,
             Step::MakeShare { .. } => Phase::MakeShares,
             Step::GrantSearch { .. } => Phase::GrantSearch,
-            Step::MendShare { .. } => Phase::MendShares,
+            Step::RepairShare { .. } => Phase::MendShares,
             Step::PlaceModel { .. } => Phase::PlaceModels,
             Step::RemoveSystemFile { .. } => Phase::RemoveSystemFiles,
             Step::SetLink { .. } | Step::RemoveLauncher { .. } => Phase::LinksAndLauncher,
             Step::RemoveLink { .. } => Phase::RemoveLinks,
             Step::ReleaseShare { .. } => Phase::ReleaseShares,
             Step::RevokeSearch { .. } => Phase::RevokeSearch,
-            Step::RemoveFence { .. } => Phase::RemoveEgressFilter,
-            Step::SetFence { .. } => Phase::SetEgressFilter,
+            Step::RemoveEgressFilter { .. } => Phase::RemoveEgressFilter,
+            Step::InstallEgressFilter { .. } => Phase::SetEgressFilter,
             Step::Quarantine { .. } => Phase::Quarantine,
             Step::InstallVenv { .. } => Phase::InstallVenv,
             Step::Install { .. } => Phase::InstallGeneration,
-            Step::Permit { .. } => Phase::PermitJobs,
+            Step::AllowCronJobs { .. } => Phase::PermitJobs,
             Step::RemoveMember { .. } => Phase::RemoveMembers,
             Step::WriteLaunch { .. } => Phase::WriteLaunch,
             Step::Switch { .. } => Phase::Switch,

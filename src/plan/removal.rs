@@ -1,4 +1,4 @@
-//! Plans that do not come from comparing: `gc`, and going back to a generation.
+//! Plans that do not come from comparing: `gc`, and rollback to a generation.
 
 use super::change::{Action, Change, Plan, attrs};
 use super::ids::AccountIds;
@@ -8,18 +8,18 @@ use crate::desired::Desired;
 use crate::ids::{Address, GenerationId, VenvId};
 use crate::problem::{Problem, Result};
 
-/// What lies on the disk, by name.
+/// The names that exist on the disk.
 pub struct OnDisk {
     pub generations: Vec<GenerationId>,
     pub venvs: Vec<VenvId>,
     pub pythons: Vec<String>,
 }
 
-/// Removes generations beyond the live one, the one that is `running` and the `keep` that were live
-/// last, and environments and interpreters that none needs.
+/// Plans the removal of all generations except the live one, the `running` one and the last `keep`
+/// live ones, and of environments and interpreters that no generation needs.
 ///
 /// # Errors
-/// Ids or inventory that cannot be read.
+/// If ids or inventory cannot be read.
 pub fn plan_gc(
     d: &Desired,
     look: &dyn Look,
@@ -93,10 +93,10 @@ pub fn plan_gc(
     Ok(plan)
 }
 
-/// Makes generation `to` live again, which is there and was live before.
+/// Plans to make generation `to` live again, which exists and was live before.
 ///
 /// # Errors
-/// It is not there, or not what its name says.
+/// If it does not exist, or does not match its name.
 pub fn rollback(d: &Desired, look: &dyn Look, to: &GenerationId) -> Result<Plan> {
     let unread = |u: super::observed::UnknownState| Problem::from(u);
     let target = |id: &str| attrs([("generation", id.to_string())]);
@@ -113,7 +113,7 @@ pub fn rollback(d: &Desired, look: &dyn Look, to: &GenerationId) -> Result<Plan>
         });
     let inventory = look.read_inventory(&d.paths).map_err(unread)?;
     let mut plan = Plan::empty(d, AccountIds::choose_ids(d, look)?);
-    // All of the code, so that what differs from comfy.lock afterwards is no drift.
+    // All of the code, so that a difference from comfy.lock afterwards does not count as drift.
     for address in inventory
         .applied
         .keys()
@@ -126,7 +126,7 @@ pub fn rollback(d: &Desired, look: &dyn Look, to: &GenerationId) -> Result<Plan>
             before: live.as_deref().map(target),
             after: Some(target(to)),
             drift: false,
-            reason: Some("what is live now could not be loaded".into()),
+            reason: Some("the live generation could not be loaded".into()),
             root_can: false,
             findings: Vec::new(),
             needs: Vec::new(),

@@ -1,18 +1,19 @@
-//! `--only`: a family of resources or one address. What a selected resource needs comes along.
+//! `--only`: a family of resources or one address. Dependencies of a selected resource are
+//! included.
 
 use std::collections::BTreeSet;
 
 use super::change::Change;
-use crate::desired::GenSpec;
+use crate::desired::GenerationSpec;
 use crate::ids::{Address, Family};
 use crate::problem::{Problem, Result};
 use crate::text::{did_you_mean, escape_text};
 
 const ONE_EACH: &str = "one each: --only A --only B";
-/// Of many addresses, these are named.
+/// How many addresses a message lists at most.
 const SHOWN: usize = 20;
 
-/// A word of `--only`.
+/// One argument of `--only`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Word {
     Family(Family),
@@ -21,7 +22,7 @@ enum Word {
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResourceSelection {
-    /// As they were written.
+    /// The arguments as they were written.
     written: Vec<String>,
     words: Vec<Word>,
 }
@@ -34,7 +35,7 @@ fn absent_problem(word: &str, known: BTreeSet<String>) -> Problem {
     let p = Problem::new(format!("--only {}: no such resource", escape_text(word)));
     if known.contains(word) {
         return Problem::new(format!(
-            "--only {}: it cannot be planned as things are",
+            "--only {}: it cannot be planned now",
             escape_text(word)
         ))
         .with_hint("`comfy plan` without --only says why");
@@ -62,7 +63,7 @@ fn absent_problem(word: &str, known: BTreeSet<String>) -> Problem {
 
 impl ResourceSelection {
     /// # Errors
-    /// A word that is neither a family nor an address.
+    /// If an argument is neither a family nor an address.
     pub fn parse(words: &[String]) -> Result<ResourceSelection> {
         let parsed = words.iter().map(|w| word(w)).collect::<Result<_>>()?;
         Ok(ResourceSelection {
@@ -79,14 +80,14 @@ impl ResourceSelection {
         &self.written
     }
 
-    /// Whether one of the words is exactly this address.
+    /// Returns whether one of the arguments is exactly this address.
     pub fn has_address(&self, address: &Address) -> bool {
         self.words
             .iter()
             .any(|w| matches!(w, Word::Address(a) if a == address))
     }
 
-    /// Whether the words themselves select `address`.
+    /// Returns whether the arguments themselves select `address`.
     pub fn selects(&self, address: &Address) -> bool {
         self.is_all()
             || self.words.iter().any(|w| match w {
@@ -95,11 +96,11 @@ impl ResourceSelection {
             })
     }
 
-    /// The selected changes with everything that they need. `declared` are addresses that
-    /// comfy.toml has, with or without a change.
+    /// Returns the selected changes with their dependencies. `declared` are the addresses of
+    /// comfy.toml, with or without a change.
     ///
     /// # Errors
-    /// What is named is not there, or cannot be planned.
+    /// If a selected address does not exist, or cannot be planned.
     pub fn with_dependencies<I: Iterator<Item = Address>>(
         &self,
         changes: &[Change],
@@ -136,16 +137,17 @@ impl ResourceSelection {
         }
     }
 
-    /// Whether some of the code or its packages is selected, rather than its links alone.
-    pub fn touches_code(&self, live: Option<&GenSpec>, wish: &GenSpec) -> bool {
-        let node = |spec: &GenSpec| spec.nodes.keys().any(|n| self.selects(&Address::node(n)));
+    /// Returns whether some of the code or its packages is selected, and not only its links.
+    pub fn touches_code(&self, live: Option<&GenerationSpec>, wish: &GenerationSpec) -> bool {
+        let node =
+            |spec: &GenerationSpec| spec.nodes.keys().any(|n| self.selects(&Address::node(n)));
         self.selects(&Address::COMFYUI)
             || self.selects(&Address::Python)
             || node(wish)
             || live.is_some_and(node)
     }
 
-    /// Whether a share, or all of them, is selected by word.
+    /// Returns whether a share, or all of them, is selected by an argument.
     fn has_shares(&self) -> bool {
         self.words.iter().any(|w| {
             matches!(
@@ -155,9 +157,13 @@ impl ResourceSelection {
         })
     }
 
-    /// The generation to aim at: what is selected from the wish, the rest as it is live. `None`:
-    /// leave the code alone.
-    pub fn target_generation(&self, live: Option<&GenSpec>, wish: &GenSpec) -> Option<GenSpec> {
+    /// Returns the target generation: the selected parts as desired, the rest as live. `None`: do
+    /// not change the code.
+    pub fn target_generation(
+        &self,
+        live: Option<&GenerationSpec>,
+        wish: &GenerationSpec,
+    ) -> Option<GenerationSpec> {
         if self.is_all() {
             return Some(wish.clone());
         }
@@ -182,9 +188,9 @@ impl ResourceSelection {
         }
         if core || self.has_shares() {
             target.mounts = wish.mounts.clone();
-            target.elsewhere = wish.elsewhere.clone();
+            target.external_model_dirs = wish.external_model_dirs.clone();
         }
-        // Code that moves may need packages that moved with it.
+        // Code that changes may need packages that changed with it.
         if code {
             target.venv = wish.venv.clone();
         }
@@ -194,7 +200,7 @@ impl ResourceSelection {
     }
 }
 
-/// A family, or the address of a resource.
+/// Parses a family or the address of a resource.
 fn word(text: &str) -> Result<Word> {
     if let Some(family) = Family::from_word(text) {
         return Ok(Word::Family(family));

@@ -1,5 +1,4 @@
-//! Which entries of a share are off, and what they should be: the table of the README's section on
-//! shares.
+//! Which entries of a share differ, and what they should be: the table in docs/how-it-works.md.
 
 use super::observed::{FileType, ShareSpec};
 use crate::manifest::ShareAccess;
@@ -15,17 +14,17 @@ pub struct ShareEntry {
     pub links: u64,
 }
 
-/// What an entry should be, where it is not.
+/// What has to change about an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShareDrift {
     pub group: bool,
     /// The mode it should have.
     pub mode: Option<u32>,
-    /// In an `add` share folders are the owner's.
+    /// True if the owner must change too: in an `add` share folders belong to the owner.
     pub owner: bool,
 }
 
-/// Why an entry is reported and left alone.
+/// Why an entry is reported and not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum UnmanagedReason {
     Special,
@@ -42,13 +41,15 @@ impl UnmanagedReason {
             UnmanagedReason::HardLink => "files with another hard link elsewhere",
             UnmanagedReason::SetId => "set-uid or set-gid files",
             UnmanagedReason::Deep => "folders nested deeper than a path can be long",
-            UnmanagedReason::Stranger => "entries of neither the owner nor the sandbox user",
+            UnmanagedReason::Stranger => {
+                "entries that belong to neither the owner nor the sandbox user"
+            }
         }
     }
 }
 
-/// What is off with an entry, and what is odd about it. Execute and "other" bits are nobody's
-/// business here.
+/// Evaluates one entry: how it differs, and why it is not managed. Execute and "other" bits are
+/// ignored.
 pub fn evaluate_entry(
     s: &ShareSpec,
     e: &ShareEntry,
@@ -67,15 +68,15 @@ pub fn evaluate_entry(
             }
         }
         FileType::File => {
-            // Whoever starts such a program of the sandbox user's is the sandbox user, outside of
-            // every wall.
+            // Whoever starts such a program of the sandbox user becomes the sandbox user, without
+            // any confinement.
             let own = e.uid == s.sandbox && e.links == 1;
             if is & 0o6000 != 0 && !own {
                 return (None, Some(UnmanagedReason::SetId));
             }
             let plain = is & !0o6000;
             match s.access {
-                // The sandbox's own additions are its own business.
+                // The sandbox user may keep its own additions as they are.
                 ShareAccess::Add if e.uid == s.sandbox => plain,
                 ShareAccess::Write => plain | 0o060,
                 ShareAccess::Read | ShareAccess::Add => (plain | 0o040) & !0o020,
@@ -97,13 +98,13 @@ pub fn evaluate_entry(
     {
         return (None, stranger);
     }
-    // The sandbox may have linked a file here that it cannot even read: a group and a mode would
-    // open it.
+    // The sandbox user may have hard-linked a file that it cannot read: setting group and mode
+    // would open it.
     if e.kind == FileType::File && e.links > 1 {
         return (None, Some(UnmanagedReason::HardLink));
     }
-    // Nor is a third party's file or folder anybody's to open; that the sandbox may write it
-    // through the group is nobody's intention.
+    // A third party's file or folder is not comfy's to open; nobody intended that the sandbox can
+    // write it through the group.
     if stranger.is_some() {
         let closes = e.gid == s.gid && s.access != ShareAccess::Write && is & 0o020 != 0;
         return (
@@ -118,7 +119,7 @@ pub fn evaluate_entry(
     (Some(fault), stranger)
 }
 
-/// What is wrong with a mode, in words that follow a count.
+/// Describes what is wrong with a mode, as text that follows a count.
 pub fn mode_phrase(s: &ShareSpec, dir: bool, is: u32, want: u32) -> &'static str {
     let lost = is & !want;
     match (s.access, dir) {
@@ -158,7 +159,7 @@ mod tests {
         }
     }
 
-    /// One line an entry: what is there, and what becomes of it.
+    /// One line per entry: its state, and what becomes of it.
     #[test]
     fn the_table_of_modes() {
         let mut rows = Vec::new();
@@ -205,8 +206,8 @@ mod tests {
         Read File of 402 0644: fine
         Read File of 1000 0755: fine
         Read File of 402 6755: 0755
-        Read File of 7 0644: fine (entries of neither the owner nor the sandbox user)
-        Read File of 7 0664: 0644 (entries of neither the owner nor the sandbox user)
+        Read File of 7 0644: fine (entries that belong to neither the owner nor the sandbox user)
+        Read File of 7 0664: 0644 (entries that belong to neither the owner nor the sandbox user)
         Write Dir of 1000 2755: 2775
         Write Dir of 1000 0700: 2770
         Write Dir of 402 0775: 2775
@@ -215,8 +216,8 @@ mod tests {
         Write File of 402 0644: 0664
         Write File of 1000 0755: 0775
         Write File of 402 6755: 0775
-        Write File of 7 0644: fine (entries of neither the owner nor the sandbox user)
-        Write File of 7 0664: fine (entries of neither the owner nor the sandbox user)
+        Write File of 7 0644: fine (entries that belong to neither the owner nor the sandbox user)
+        Write File of 7 0664: fine (entries that belong to neither the owner nor the sandbox user)
         Add Dir of 1000 2755: 3775
         Add Dir of 1000 0700: 3770
         Add Dir of 402 0775: 3775, the owner's
@@ -225,8 +226,8 @@ mod tests {
         Add File of 402 0644: fine
         Add File of 1000 0755: fine
         Add File of 402 6755: 0755
-        Add File of 7 0644: fine (entries of neither the owner nor the sandbox user)
-        Add File of 7 0664: 0644 (entries of neither the owner nor the sandbox user)
+        Add File of 7 0644: fine (entries that belong to neither the owner nor the sandbox user)
+        Add File of 7 0664: 0644 (entries that belong to neither the owner nor the sandbox user)
         ");
     }
 

@@ -1,10 +1,10 @@
-//! What an apply does: a closed list. A new step is a new power and deserves its own review.
+//! What an apply can do: a closed list. A new step is a new power and needs its own review.
 
 use std::path::PathBuf;
 
 use super::model_summary::ModelFetch;
 use super::observed::ShareSpec;
-use crate::desired::GenSpec;
+use crate::desired::GenerationSpec;
 use crate::desired::launch::LaunchSpec;
 use crate::desired::system_files::{FileKind, SystemFile};
 use crate::desired::venv::VenvSpec;
@@ -14,27 +14,27 @@ use crate::lock::Sha256Digest;
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
-    /// Fetch, unpack and seal a whole generation in staging; unchanged files are linked from
+    /// Fetches, unpacks and seals a whole generation in staging; unchanged files are linked from
     /// `reuse`.
     BuildGeneration {
-        spec: Box<GenSpec>,
+        spec: Box<GenerationSpec>,
         reuse: Vec<GenerationId>,
     },
 
-    /// Fetch, compile and seal an interpreter, at its place: nothing refers to it before there is a
-    /// whole one.
+    /// Fetches, compiles and seals an interpreter in its final place: nothing refers to it before
+    /// it is complete.
     BuildPython {
         version: String,
     },
 
-    /// Fetch, unpack, compile and seal a virtual environment in staging; what is unchanged is
+    /// Fetches, unpacks, compiles and seals a virtual environment in staging; unchanged files are
     /// linked from `reuse`.
     BuildVenv {
         spec: Box<VenvSpec>,
         reuse: Vec<VenvId>,
     },
 
-    /// Have the bytes of these models on this machine, verified.
+    /// Downloads and verifies these models into staging.
     FetchModels {
         items: Vec<ModelFetch>,
     },
@@ -53,12 +53,13 @@ pub enum Step {
         gid: u32,
         home: PathBuf,
     },
-    /// Notes for all instances which uid builds for a sandbox user; the next one is its gateway's.
+    /// Records for all instances which uid builds for a sandbox user; the next uid is its
+    /// gateway's.
     ClaimIds {
         sandbox: u32,
         build: u32,
     },
-    /// Primary group, home and shell of an adopted account.
+    /// Sets primary group, home and shell of an adopted account.
     ChangeUser {
         name: String,
         gid: u32,
@@ -72,13 +73,15 @@ pub enum Step {
         user: String,
         group: String,
     },
-    /// One more line in a list of who may have no jobs.
-    Deny {
+    /// Adds the user to a deny list of cron or at.
+    #[serde(rename = "deny")]
+    DenyCronJobs {
         file: PathBuf,
         user: String,
     },
-    /// Takes it out again.
-    Permit {
+    /// Removes the user from the deny list.
+    #[serde(rename = "permit")]
+    AllowCronJobs {
         file: PathBuf,
         user: String,
     },
@@ -87,14 +90,14 @@ pub enum Step {
         group: String,
     },
 
-    /// A folder with exactly this owner, group and mode; what is in the way of it and belongs to
-    /// nobody is moved aside.
+    /// Makes a folder with exactly this owner, group and mode; an undeclared object in its place is
+    /// moved aside.
     MakeDir {
         path: PathBuf,
         uid: u32,
         gid: u32,
         mode: u32,
-        /// Who else may pass through it, by one search-only entry.
+        /// Who else may pass through it, by one search-only ACL entry.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         passer: Option<SearchingUser>,
     },
@@ -108,18 +111,19 @@ pub enum Step {
         user: String,
         uid: u32,
     },
-    /// The share's own folder, its missing parents included.
+    /// Makes the share's own folder, with its missing parents.
     MakeShare {
         spec: Box<ShareSpec>,
         created: bool,
         was_gid: u32,
         was_mode: u32,
     },
-    /// Every entry below a share that is off, and only those.
-    MendShare {
+    /// Repairs every entry below a share that differs, and only those.
+    #[serde(rename = "mend_share")]
+    RepairShare {
         spec: Box<ShareSpec>,
     },
-    /// Takes comfy's group off again.
+    /// Removes comfy's group from a share.
     ReleaseShare {
         name: String,
         path: PathBuf,
@@ -129,9 +133,9 @@ pub enum Step {
         to_gid: u32,
         mode: u32,
     },
-    /// Puts a fetched model into its share.
+    /// Moves a fetched model into its share.
     PlaceModel {
-        /// What is there is not comfy's own, and stays beside it under another name.
+        /// The existing file is not comfy's, and is kept next to it under another name.
         #[serde(default)]
         keep: bool,
         share: Box<ShareSpec>,
@@ -145,28 +149,30 @@ pub enum Step {
         uid: u32,
         gid: u32,
     },
-    /// Only if it still leads to `target`.
+    /// Removes a link, if it still leads to `target`.
     RemoveLink {
         path: PathBuf,
         target: PathBuf,
     },
 
-    /// Has nftables refuse what this uid sends outside of a launch; `record` says in which boot.
-    SetFence {
+    /// Has nftables reject what this uid sends outside a launch; `record` says in which boot.
+    #[serde(rename = "set_fence")]
+    InstallEgressFilter {
         uid: u32,
         record: PathBuf,
     },
-    RemoveFence {
+    #[serde(rename = "remove_fence")]
+    RemoveEgressFilter {
         uid: u32,
         record: PathBuf,
     },
 
-    /// Notes how ComfyUI is launched.
+    /// Records how ComfyUI is launched.
     WriteLaunch {
         spec: Box<LaunchSpec>,
     },
 
-    /// Copies the comfy that runs, if it is still of this size and age, to where sudo and the boot
+    /// Copies the running comfy, if it still has this size and time, to where sudo and the boot
     /// start it.
     InstallLauncher {
         path: PathBuf,
@@ -176,8 +182,8 @@ pub enum Step {
     RemoveLauncher {
         path: PathBuf,
     },
-    /// Puts one of comfy's few files into a folder of the system, checked by the program that reads
-    /// it.
+    /// Writes one of comfy's few files into a system folder, after the program that reads it has
+    /// checked it.
     WriteSystemFile {
         file: SystemFile,
     },
@@ -191,15 +197,15 @@ pub enum Step {
         id: GenerationId,
         names: Vec<String>,
     },
-    /// Puts the staged generation at its place, exchanging it with a damaged one of the same name.
+    /// Installs the staged generation, exchanging it with a damaged one of the same name.
     Install {
         id: GenerationId,
     },
-    /// The same for a staged virtual environment.
+    /// Installs a staged virtual environment in the same way.
     InstallVenv {
         id: VenvId,
     },
-    /// The first content of a `writable` path, from the sealed tree; what is there already stays.
+    /// Copies the first content of a `writable` path from the sealed tree; existing files stay.
     Seed {
         id: GenerationId,
         part: Part,
@@ -207,7 +213,7 @@ pub enum Step {
         uid: u32,
         gid: u32,
     },
-    /// Makes it live.
+    /// Makes a generation live.
     Switch {
         id: GenerationId,
     },
@@ -224,8 +230,8 @@ pub enum Step {
     RemovePython {
         version: String,
     },
-    /// Everything comfy keeps for this instance, and the home of an account that comfy made;
-    /// `backup` receives `state/user` and the quarantine.
+    /// Removes everything that comfy keeps for this instance, and the home of an account that comfy
+    /// made; `backup` receives `state/user` and the quarantine.
     RemoveInstance {
         backup: Option<PathBuf>,
         home: Option<PathBuf>,
@@ -239,11 +245,11 @@ pub struct SearchingUser {
     pub uid: u32,
 }
 
-/// As whom a step's work is done.
+/// The identity that does a step's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunAs {
     Root,
-    /// Fetching and unpacking; the sealing afterwards is root's.
+    /// The build uid fetches and unpacks; root seals afterwards.
     Build,
 }
 
@@ -258,7 +264,8 @@ impl Step {
         }
     }
 
-    /// Slow or fallible, and changes nothing that is live.
+    /// Returns whether the step belongs to prepare: slow or fallible, and changes nothing that is
+    /// live.
     pub fn in_prepare(&self) -> bool {
         self.run_as() == RunAs::Build
     }

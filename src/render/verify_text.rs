@@ -36,7 +36,7 @@ pub fn verdicts_of(plan: &Plan) -> Vec<PinVerdict> {
         .count();
     if l.declared > 0 {
         let (good, all) = (
-            l.declared - off - l.left - l.unverified,
+            l.declared - off - l.skipped - l.unverified,
             crate::text::count_of(l.declared, "file"),
         );
         let mut what = if good == l.declared {

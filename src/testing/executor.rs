@@ -10,7 +10,7 @@ use crate::desired::venv::VenvSpec;
 use crate::plan::execute::StepObserver;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::Act;
-use crate::plan::observed::{FileType, FsEntry, GenCheck, UserAccount};
+use crate::plan::observed::{FileType, FsEntry, GenerationCheck, UserAccount};
 use crate::plan::share_rules;
 use crate::plan::step::{PlannedStep, Step};
 use crate::problem::Result;
@@ -122,7 +122,7 @@ impl Act for MemoryExecutor<'_> {
                     dir(spec.owner, spec.gid, spec.root_mode()),
                 );
             }
-            Step::MendShare { spec } => {
+            Step::RepairShare { spec } => {
                 for (_, n) in s
                     .nodes
                     .iter_mut()
@@ -166,9 +166,9 @@ impl Act for MemoryExecutor<'_> {
                 );
             }
             Step::RemoveLink { path, .. } => s.remove(path),
-            Step::SetFence { uid, .. } => drop(s.fences.insert(*uid)),
-            Step::RemoveFence { uid, .. } => drop(s.fences.remove(uid)),
-            Step::Deny { .. } | Step::Permit { .. } => {}
+            Step::InstallEgressFilter { uid, .. } => drop(s.fences.insert(*uid)),
+            Step::RemoveEgressFilter { uid, .. } => drop(s.fences.remove(uid)),
+            Step::DenyCronJobs { .. } | Step::AllowCronJobs { .. } => {}
             Step::InstallLauncher { size, modified, .. } => {
                 s.launcher = Some(ComfyProgram {
                     uid: 0,
@@ -193,7 +193,8 @@ impl Act for MemoryExecutor<'_> {
             }
             Step::Install { id } => {
                 if let Some(spec) = s.staged.remove(id) {
-                    s.gens.insert(id.clone(), (spec, GenCheck::default()));
+                    s.gens
+                        .insert(id.clone(), (spec, GenerationCheck::default()));
                 }
             }
             Step::Seed { .. } => {}

@@ -8,7 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::desired::{Desired, GenSpec, HostPlatform, InstancePaths, MachineContext, PrimaryUser};
+use super::desired::{
+    Desired, GenerationSpec, HostPlatform, InstancePaths, MachineContext, PrimaryUser,
+};
 use super::ids::{GenerationId, VenvId};
 use super::lock::{Lock, ModelPin, RepositoryPin, Sha256Digest};
 use super::manifest::Manifest;
@@ -21,8 +23,8 @@ use crate::plan::inventory::Inventory;
 use crate::plan::look::{Act, Look};
 use crate::plan::model_summary::ModelFile;
 use crate::plan::observed::{
-    EgressFilter, FileType, FsEntry, GenCheck, GroupAccount, SearchPermission, Seen, ShareSpec,
-    ShareState, TreeDifference, UserAccount,
+    EgressFilter, FileType, FsEntry, GenerationCheck, GroupAccount, SearchPermission, Seen,
+    ShareSpec, ShareState, TreeDifference, UserAccount,
 };
 use crate::plan::select::ResourceSelection;
 use crate::plan::{execute, share_rules};
@@ -37,8 +39,8 @@ pub struct MachineState {
     pub nodes: BTreeMap<PathBuf, FsEntry>,
     /// Folders with a search-only entry for that uid.
     pub entries: BTreeSet<(PathBuf, u32)>,
-    pub gens: BTreeMap<GenerationId, (GenSpec, GenCheck)>,
-    pub staged: BTreeMap<GenerationId, GenSpec>,
+    pub gens: BTreeMap<GenerationId, (GenerationSpec, GenerationCheck)>,
+    pub staged: BTreeMap<GenerationId, GenerationSpec>,
     pub venvs: BTreeMap<VenvId, Vec<TreeDifference>>,
     pub staged_venvs: BTreeSet<VenvId>,
     /// False: the system has none that fits.
@@ -308,15 +310,15 @@ impl Look for MemoryHost {
             Some(share)
         }))
     }
-    fn generation_spec(&self, _: &InstancePaths, id: &str) -> Seen<Option<GenSpec>> {
+    fn generation_spec(&self, _: &InstancePaths, id: &str) -> Seen<Option<GenerationSpec>> {
         Ok(self.with(|s| s.gens.get(id).map(|(g, _)| g.clone())))
     }
     fn check_generation(
         &self,
         _: &InstancePaths,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
         _: &AccountIds,
-    ) -> Seen<Option<GenCheck>> {
+    ) -> Seen<Option<GenerationCheck>> {
         Ok(self.with(|s| s.gens.get(&spec.id()).map(|(_, c)| c.clone())))
     }
     fn find_interpreter(

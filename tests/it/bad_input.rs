@@ -811,7 +811,7 @@ fn names() {
         hint: remove it and comfy chooses a free one
 
     an account that is not there: exit 1
-      error: host.primary_user: there is no account nosuchuser_x
+      error: host.primary_user: account nosuchuser_x does not exist
         hint: name the account of the person who uses ComfyUI
 
     the same repository twice: exit 1
@@ -1057,39 +1057,39 @@ fn paths_and_mounts() {
     the prefix: exit 1
       error: comfy.toml:16:1: share models: ROOT/prefix overlaps comfy's own folder (ROOT/prefix)
           > path = "ROOT/prefix"
-        hint: neither may lie in the other; move one of them
+        hint: neither may be inside the other; move one of them
 
     inside the prefix: exit 1
       error: comfy.toml:16:1: share models: ROOT/prefix/comfyui_sandbox/state overlaps comfy's own folder (ROOT/prefix)
           > path = "ROOT/prefix/comfyui_sandbox/state"
-        hint: neither may lie in the other; move one of them
+        hint: neither may be inside the other; move one of them
 
     around the prefix: exit 1
       error: comfy.toml:16:1: share models: ROOT overlaps comfy's own folder (ROOT/prefix)
           > path = "ROOT"
       error: comfy.toml:16:1: share models: ROOT overlaps the repository of comfy.toml (ROOT/project)
           > path = "ROOT"
-        hint: neither may lie in the other; move one of them
+        hint: neither may be inside the other; move one of them
 
     the manifest's repository: exit 1
       error: comfy.toml:16:1: share models: ROOT/project/models overlaps the repository of comfy.toml (ROOT/project)
           > path = "ROOT/project/models"
-        hint: neither may lie in the other; move one of them
+        hint: neither may be inside the other; move one of them
 
     a share in a share: exit 1
       error: comfy.toml:23:1: share second: ROOT/share/models/loras overlaps share models (ROOT/share/models)
           > path = "ROOT/share/models/loras"
-        hint: neither may lie in the other; move one of them
+        hint: neither may be inside the other; move one of them
 
     a share twice: exit 1
       error: comfy.toml:23:1: share second: ROOT/share/models overlaps share models (ROOT/share/models)
           > path = "ROOT/share/models"
-        hint: neither may lie in the other; move one of them
+        hint: neither may be inside the other; move one of them
 
     a slash at the end hides nothing: exit 1
       error: comfy.toml:23:1: share second: ROOT/share/models overlaps share models (ROOT/share/models)
           > path = "ROOT/share/models/"
-        hint: neither may lie in the other; move one of them
+        hint: neither may be inside the other; move one of them
 
     a relative prefix: exit 1
       error: comfy.toml:5:1: prefix "prefix" is not a path that comfy manages
@@ -1104,12 +1104,12 @@ fn paths_and_mounts() {
     a view in a share: exit 1
       error: comfy.toml:10:1: view ROOT/share/models/code overlaps share models (ROOT/share/models)
           > view = "ROOT/share/models/code"
-        hint: put the link where nothing else lies
+        hint: put the link where nothing else is
 
     a view around the prefix: exit 1
       error: comfy.toml:10:1: view ROOT/prefix overlaps comfy's own folder (ROOT/prefix)
           > view = "ROOT/prefix"
-        hint: put the link where nothing else lies
+        hint: put the link where nothing else is
 
     no mount: exit 1
       error: comfy.toml:15:9: [shares.models] does not set `mount`
@@ -1890,7 +1890,7 @@ fn overlays_of_a_host() {
     a path that overlaps here: exit 1
       error: comfy.toml:23:15: share models: ROOT/prefix/m overlaps comfy's own folder (ROOT/prefix)
           > path = "ROOT/prefix/m"
-        hint: neither may lie in the other; move one of them
+        hint: neither may be inside the other; move one of them
 
     a share of this machine alone, without path: exit 1
       error: comfy.toml:22:23: [shares.fast] does not set `path`
@@ -2091,7 +2091,7 @@ fn repositories_and_refs() {
     a repository that is not there: exit 1
       error: comfy.toml:13:1: pack: file://ROOT/upstream/up/nowhere: 'ROOT/upstream/up/nowhere' does not appear to be a git repository
           > ref = "main"
-        hint: COMFY_MIRRORS leads there: it has no such repository
+        hint: COMFY_MIRRORS points there, but it has no such repository
 
     a branch with a typo: exit 1
       error: comfy.toml:13:1: pack: https://github.com/up/pack has no branch or tag `mian`
@@ -2147,12 +2147,12 @@ fn repositories_and_refs() {
     a submodule whose repository is gone: exit 1
       error: comfy.toml:13:1: pack: submodule `sub`: https://github.com/up/nowhere: commit COMMIT could not be fetched: file://ROOT/upstream/up/nowhere: 'ROOT/upstream/up/nowhere' does not appear to be a git repository
           > ref = "main"
-        hint: COMFY_MIRRORS leads there: it has no such repository
+        hint: COMFY_MIRRORS points there, but it has no such repository
 
     a submodule whose commit is gone: exit 1
       error: comfy.toml:13:1: pack: submodule `sub`: https://github.com/up/pack: file://ROOT/upstream/up/pack.git does not have commit COMMIT
           > ref = "main"
-        hint: the pinned commit is gone there, or the mirror is old; `comfy update` moves the pin
+        hint: the pinned commit no longer exists there, or the mirror is old; `comfy update` moves the pin
 
     a submodule over ssh: exit 1
       error: comfy.toml:13:1: pack: submodule `sub`: "git@github.com:up/pack.git" must be an https:// address (for a local copy, set COMFY_MIRRORS)
@@ -2177,12 +2177,12 @@ fn repositories_and_refs() {
         hint: did you mean `v1`?
       error: comfy.toml:13:1: pack: file://ROOT/upstream/up/nowhere: 'ROOT/upstream/up/nowhere' does not appear to be a git repository
           > ref = "main"
-        hint: COMFY_MIRRORS leads there: it has no such repository
+        hint: COMFY_MIRRORS points there, but it has no such repository
 
     offline: exit 1
-      error: comfy.toml:9:1: comfyui: https://github.com/up/ComfyUI: which commit `v1` is cannot be asked offline
+      error: comfy.toml:9:1: comfyui: https://github.com/up/ComfyUI: cannot look up the commit of `v1` offline
           > ref = "v1"
-      error: comfy.toml:13:1: pack: https://github.com/up/pack: which commit `main` is cannot be asked offline
+      error: comfy.toml:13:1: pack: https://github.com/up/pack: cannot look up the commit of `main` offline
           > ref = "main"
         hint: run it once without --offline
 
@@ -2358,29 +2358,29 @@ fn locks() {
     s += &w.case("not UTF-8", GOOD, Some(b"version = 1\n\xff"), PLAN);
     insta::assert_snapshot!(s, @r#"
     empty: exit 1
-      error: comfy.lock:1:1: no version that comfy knows
+      error: comfy.lock:1:1: unknown version
           > (the line ends here)
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     cut after the version: exit 1
       error: comfy.lock:1:1: missing field `comfyui`
           > # Made by `comfy lock`. Commit it beside comfy.toml; comfy alone writes it.
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     cut in a section: exit 1
       error: comfy.lock:7:3: key with no value, expected `=`
           > (the line ends here)
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     cut in a string: exit 1
       error: comfy.lock:11:17: invalid basic string, expected `"`
           > (the line ends here)
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     cut before a tree: exit 1
       error: comfy.lock:10:1: missing field `tree`
           > [nodes.pack]
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     cut before a node: exit 1
       error: comfy.toml:11:8: nodes.pack is not in comfy.lock
@@ -2389,79 +2389,79 @@ fn locks() {
         hint: run `comfy lock`
 
     a newer format: exit 1
-      error: comfy.lock:2:1: format 7 is newer than this comfy reads (1)
+      error: comfy.lock:2:1: format 7 is newer than this comfy can read (1)
           > version = 7
-        hint: install the comfy that wrote it, or a newer one
+        hint: install the version of comfy that wrote it, or a newer one
 
     a format of no time: exit 1
-      error: comfy.lock:2:1: no version that comfy knows
+      error: comfy.lock:2:1: unknown version
           > version = 0
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     a format in quotes: exit 1
-      error: comfy.lock:2:1: no version that comfy knows
+      error: comfy.lock:2:1: unknown version
           > version = "1"
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     no format: exit 1
-      error: comfy.lock:1:1: no version that comfy knows
+      error: comfy.lock:1:1: unknown version
           > # Made by `comfy lock`. Commit it beside comfy.toml; comfy alone writes it.
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     a merge was left: exit 1
       error: comfy.lock:10:9: key with no value, expected `=`
           > HEAD
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     a node twice, from a merge: exit 1
       error: comfy.lock:19:8: duplicate key
           > pack]
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     a short commit: exit 1
       error: comfy.lock:13:1: commit of nodes.pack is not 40 hexadecimal digits
           > commit = "1234567"
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     a commit in capitals: exit 1
       error: comfy.lock:7:1: commit of comfyui is not 40 hexadecimal digits
           > commit = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     a tree that is no id: exit 1
       error: comfy.lock:14:1: tree of nodes.pack is not 40 hexadecimal digits
           > tree = "main"
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     a repo that is no address: exit 1
       error: comfy.lock:11:1: repo "file:///etc" must be an https:// address (for a local copy, set COMFY_MIRRORS)
           > repo = "file:///etc"
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     a ref that is an option: exit 1
       error: comfy.lock:12:1: ref "--upload-pack=id" is not a name that git accepts
           > ref = "--upload-pack=id"
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     an unknown key: exit 1
       error: comfy.lock:7:1: unknown field `comit`, expected one of `repo`, `ref`, `commit`, `tree`, `requirements`, `ignore_requirements`, `submodules`
           > comit = "COMMIT"
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     a node that leads out: exit 1
       error: comfy.lock:10:8: node name "../pack" must not start with `-` or `.`
           > "../pack"]
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     a submodule that leads out: exit 1
       error: comfy.lock:20:1: submodule path "../x" must not contain `.` or `..`
           > path = "../x"
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     a submodule's commit is no id: exit 1
       error: comfy.lock:22:1: commit of nodes.pack.submodules.0 is not 40 hexadecimal digits
           > commit = "main"
-        hint: restore it from git (after a merge take one side whole), then run `comfy lock`; deleting it would move every pin
+        hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     repo changed in the lock: exit 1
       error: comfy.toml:12:1: nodes.pack.repo is "https://github.com/up/pack", but comfy.lock was made for "https://github.com/evil/pack"
@@ -2509,7 +2509,7 @@ fn locks() {
 
     a commit that upstream never had: exit 1
       error: node.pack: https://github.com/up/pack: file://ROOT/upstream/up/pack.git does not have commit COMMIT
-        hint: the pinned commit is gone there, or the mirror is old; `comfy update` moves the pin
+        hint: the pinned commit no longer exists there, or the mirror is old; `comfy update` moves the pin
 
     another commit's tree: exit 1
       error: node.pack: commit COMMIT has tree COMMIT, and comfy.lock says COMMIT
@@ -2521,7 +2521,7 @@ fn locks() {
 
     a submodule's commit that upstream never had: exit 1
       error: node.pack: https://github.com/up/inner: file://ROOT/upstream/up/inner.git does not have commit COMMIT
-        hint: the pinned commit is gone there, or the mirror is old; `comfy update` moves the pin
+        hint: the pinned commit no longer exists there, or the mirror is old; `comfy update` moves the pin
 
     not UTF-8: exit 1
       error: could not read ROOT/project/comfy.lock: stream did not contain valid UTF-8
@@ -2567,10 +2567,10 @@ fn locks_that_are_asked_about() {
     }
     insta::assert_snapshot!(s, @r#"
     a node too many, plan: exit 0
-      warning: comfy.lock pins node.old, which comfy.toml no longer names; `comfy lock` removes it
+      warning: comfy.lock pins node.old, which comfy.toml no longer declares; `comfy lock` removes it
 
     a node too many, check: exit 0
-      warning: comfy.lock pins node.old, which comfy.toml no longer names; `comfy lock` removes it
+      warning: comfy.lock pins node.old, which comfy.toml no longer declares; `comfy lock` removes it
 
     no lock, check: exit 2
       error: comfy.lock does not exist

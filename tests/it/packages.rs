@@ -116,8 +116,7 @@ fn files_of_several_packages_survive_every_apply_and_every_way_back() {
     let said = ok(&w, "apply --yes");
     insta::assert_snapshot!(told(&said), @"
     Apply complete! 6 added, 0 changed, 0 destroyed.
-    warning: python: aa-shared==1.0 and bb-shared==1.0 bring 1 file of the same path and another \
-        content: what bb-shared==1.0 has is installed
+    warning: python: aa-shared==1.0 and bb-shared==1.0 contain 1 file with the same path and different content: the content from bb-shared==1.0 is installed
     Loading everything once…
     ");
     let both = "__init__.py __pycache__ a.py b.py same.py who = 'b'";
@@ -301,39 +300,23 @@ fn a_wheel_that_reaches_for_what_is_not_its_own_is_refused_by_name() {
         );
     }
     insta::assert_snapshot!(all, @"
-    pyvenv.cfg: error: ff==1.0: its wheel brings `pyvenv.cfg`, which is comfy's own part of a \
-        virtual environment
-    in other letters: error: ff==1.0: its wheel brings `PYVENV.cfg`, which is comfy's own part of \
-        a virtual environment
-    the interpreter: error: ff==1.0: its wheel brings `bin/python3`, which is comfy's own part of \
-        a virtual environment
-    the interpreter as a folder: error: ff==1.0: its wheel brings `bin/python/x`, which is comfy's \
-        own part of a virtual environment
-    bin as a file: error: ff==1.0: its wheel brings `bin`, which is comfy's own part of a virtual \
-        environment
-    pyvenv.cfg beside the interpreter: error: ff==1.0: its wheel brings `bin/pyvenv.cfg`, which \
-        would tell the interpreter where to find its modules
-    the same in other letters, as data: error: ff==1.0: its wheel brings `bin/PyVenv.CFG`, which \
-        would tell the interpreter where to find its modules
-    paths beside the interpreter: error: ff==1.0: its wheel brings `bin/python._pth`, which would \
-        tell the interpreter where to find its modules
-    paths beside the interpreter, by version: error: ff==1.0: its wheel brings \
-        `bin/pythonPYTHON._pth`, which would tell the interpreter where to find its modules
-    a build folder's mark: error: ff==1.0: its wheel brings `bin/pybuilddir.txt`, which would tell \
-        the interpreter where to find its modules
-    an older build folder's mark: error: ff==1.0: its wheel brings `bin/Modules/Setup.local`, \
-        which would tell the interpreter where to find its modules
-    above: error: ff==1.0: its wheel has an entry `../evil.py`, whose path must not contain `.` or \
-        `..`
-    above, by data: error: ff==1.0: its wheel has an entry `ff-1.0.data/data/../../evil`, whose \
-        path must not contain `.` or `..`
+    pyvenv.cfg: error: ff==1.0: its wheel contains `pyvenv.cfg`, which belongs to comfy's own part of a virtual environment
+    in other letters: error: ff==1.0: its wheel contains `PYVENV.cfg`, which belongs to comfy's own part of a virtual environment
+    the interpreter: error: ff==1.0: its wheel contains `bin/python3`, which belongs to comfy's own part of a virtual environment
+    the interpreter as a folder: error: ff==1.0: its wheel contains `bin/python/x`, which belongs to comfy's own part of a virtual environment
+    bin as a file: error: ff==1.0: its wheel contains `bin`, which belongs to comfy's own part of a virtual environment
+    pyvenv.cfg beside the interpreter: error: ff==1.0: its wheel contains `bin/pyvenv.cfg`, which would change where the interpreter finds its modules
+    the same in other letters, as data: error: ff==1.0: its wheel contains `bin/PyVenv.CFG`, which would change where the interpreter finds its modules
+    paths beside the interpreter: error: ff==1.0: its wheel contains `bin/python._pth`, which would change where the interpreter finds its modules
+    paths beside the interpreter, by version: error: ff==1.0: its wheel contains `bin/pythonPYTHON._pth`, which would change where the interpreter finds its modules
+    a build folder's mark: error: ff==1.0: its wheel contains `bin/pybuilddir.txt`, which would change where the interpreter finds its modules
+    an older build folder's mark: error: ff==1.0: its wheel contains `bin/Modules/Setup.local`, which would change where the interpreter finds its modules
+    above: error: ff==1.0: its wheel has an entry `../evil.py`, whose path must not contain `.` or `..`
+    above, by data: error: ff==1.0: its wheel has an entry `ff-1.0.data/data/../../evil`, whose path must not contain `.` or `..`
     absolute: error: ff==1.0: its wheel has an entry `/tmp/evil.py`, whose path must be relative
-    another one's metadata: error: ff==1.0: its wheel has the metadata of numpy-1.0, ff-1.0, and \
-        that of this package alone is expected
-    an unknown kind: error: ff==1.0: its wheel has an entry `ff-1.0.data/stdlib/os.py`, of a kind \
-        of data that comfy does not know
-    another package's folder: error: gg==1.0 brings the file \
-        `lib/pythonPYTHON/site-packages/gg.py`, where ff==1.0 has a folder
+    another one's metadata: error: ff==1.0: its wheel has the metadata of numpy-1.0, ff-1.0, but only that of this package is expected
+    an unknown kind: error: ff==1.0: its wheel has an entry `ff-1.0.data/stdlib/os.py`, of a kind of data that comfy does not know
+    another package's folder: error: gg==1.0 contains the file `lib/pythonPYTHON/site-packages/gg.py`, but ff==1.0 has a folder there
     ");
 }
 
@@ -370,10 +353,8 @@ fn a_kept_wheel_is_hashed_at_each_use() {
     let live = fs::read_link(base(&w).join("current")).unwrap();
     let refused = w.one("apply --yes --offline");
     insta::assert_snapshot!(told(&refused).replace(&real.sha256(), "SHA256"), @"
-    error: numpy==1.26.4: the kept wheel \
-        ROOT/prefix/comfyui_sandbox/.staging/store/wheels/SHA256.whl has not the hash that \
-        comfy.lock pins, and was removed
-      hint: run it without --offline: it is fetched again
+    error: numpy==1.26.4: the kept wheel ROOT/prefix/comfyui_sandbox/.staging/store/wheels/SHA256.whl does not have the hash that comfy.lock pins, and was removed
+      hint: run it without --offline to fetch it again
     exit 1
     ");
     assert_eq!(fs::read_link(base(&w).join("current")).unwrap(), live);
@@ -395,10 +376,10 @@ fn a_kept_wheel_is_hashed_at_each_use() {
 
 /// The environment as comfy made it before: under another name, with a list by what RECORDs said.
 fn as_older_comfy_made_it(w: &World) {
-    use comfy::desired::GenSpec;
+    use comfy::desired::GenerationSpec;
     let link = fs::read_link(base(w).join("current")).unwrap();
     let generation = base(w).join(&link);
-    let mut spec: GenSpec =
+    let mut spec: GenerationSpec =
         serde_json::from_slice(&fs::read(generation.join("generation.json")).unwrap()).unwrap();
     let (is, records) = (spec.venv.clone().unwrap(), base(w).join("records"));
     let was = spec.venv.as_mut().unwrap();
@@ -478,7 +459,7 @@ fn an_environment_of_an_older_comfy_is_built_anew_once() {
     insta::assert_snapshot!(crate::support::without_ids(&(shown + &fetches), &[16]), @r#"
       # python will be updated
         ~ venv = "venv/COMMIT" -> "venv/COMMIT"
-        # an older comfy made it: it is built anew, once, from verified wheels
+        # an older comfy made it: it is rebuilt once, from verified wheels
 
     Will download 2 Python packages (1.8 KiB, about 6.2 KiB on the disk) unless cached. Free disk space is checked first.
     "#);

@@ -631,14 +631,14 @@ fn lines_that_decide_for_everybody_are_refused_and_can_be_left_out() {
     said += &format!("{}\n", w.pins());
     insta::assert_snapshot!(said, @r#"
     $ comfy lock
-    error: node.bad: requirements.txt:2: `git+https://github.com/x/y` is an address, and comfy pins released wheels only
-      hint: leave it out in comfy.toml: [nodes.bad] ignore_requirements = ["git+https://github.com/x/y"], and name its released package in [python] requirements
-    error: node.bad: requirements.txt:3: `-e .` would build a package from source
-      hint: leave it out in comfy.toml: [nodes.bad] ignore_requirements = ["-e ."], and name its released package in [python] requirements
-    error: node.bad: requirements.txt:4: `--extra-index-url https://evil.test/simple` is an option: it would decide for everybody where packages come from
-      hint: leave it out in comfy.toml: [nodes.bad] ignore_requirements = ["--extra-index-url https://evil.test/simple"], and if packages must come from there: [python] indexes = [{ name = "…", url = "https://…", packages = ["…"] }]
+    error: node.bad: requirements.txt:2: `git+https://github.com/x/y` is an address, but comfy pins only released wheels
+      hint: ignore it in comfy.toml: [nodes.bad] ignore_requirements = ["git+https://github.com/x/y"], and list its released package in [python] requirements
+    error: node.bad: requirements.txt:3: `-e .` requires building a package from source
+      hint: ignore it in comfy.toml: [nodes.bad] ignore_requirements = ["-e ."], and list its released package in [python] requirements
+    error: node.bad: requirements.txt:4: `--extra-index-url https://evil.test/simple` is an option, which would change for all parts where packages come from
+      hint: ignore it in comfy.toml: [nodes.bad] ignore_requirements = ["--extra-index-url https://evil.test/simple"], and if packages must come from there: [python] indexes = [{ name = "…", url = "https://…", packages = ["…"] }]
     error: node.bad: requirements.txt:5: `-r more.txt` names another file
-      hint: leave it out in comfy.toml: [nodes.bad] ignore_requirements = ["-r more.txt"], and name what you need of it in [python] requirements
+      hint: ignore it in comfy.toml: [nodes.bad] ignore_requirements = ["-r more.txt"], and list what you need from it in [python] requirements
     exit 1
 
     $ comfy lock
@@ -861,34 +861,34 @@ fn a_lock_for_another_question_is_refused() {
     insta::assert_snapshot!(said, @r#"
     # overrides = ["numpy<2"]
     $ comfy plan
-    error: comfy.toml:20:1: python.overrides is not what comfy.lock was made for
+    error: comfy.toml:20:1: python.overrides does not match comfy.lock
       hint: run `comfy lock`
     exit 1
     # requirements = ["einops"]
     $ comfy plan
-    error: comfy.toml:20:1: python.requirements is not what comfy.lock was made for
+    error: comfy.toml:20:1: python.requirements does not match comfy.lock
       hint: run `comfy lock`
     exit 1
     # version = "NEXT_PYTHON"
     $ comfy plan
-    error: comfy.toml:20:1: python.version is not what comfy.lock was made for
+    error: comfy.toml:20:1: python.version does not match comfy.lock
       hint: run `comfy lock`
     exit 1
     # indexes = [{ name = "cu", url = "https://x.test/simple", packages = ["torch"] }]
     $ comfy plan
-    error: comfy.toml:20:1: python.indexes is not what comfy.lock was made for
+    error: comfy.toml:20:1: python.indexes does not match comfy.lock
       hint: run `comfy lock`
     exit 1
     # ignore_requirements = ["scipy>=1.0"]
     $ comfy plan
-    error: comfy.toml:12:1: nodes.a.ignore_requirements is not what comfy.lock was made for
+    error: comfy.toml:12:1: nodes.a.ignore_requirements does not match comfy.lock
       hint: run `comfy lock`
     exit 1
     # minimum_age = "9 days"
     (a plan)
     # overrides taken away
     $ comfy plan
-    error: comfy.toml:19:2: python.overrides is not what comfy.lock was made for
+    error: comfy.toml:19:2: python.overrides does not match comfy.lock
       hint: run `comfy lock`
     exit 1
     "#);
@@ -1362,26 +1362,20 @@ fn a_failed_fetch_of_packages_changes_nothing() {
     });
     insta::assert_snapshot!(said, @"
     == another file under its name
-    error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl gave a file with sha256 \
-        8a4768456fbe0852b3d8c1fecf4cc2960400d1b82feb65538b709b3fc1c54e86, and comfy.lock pins \
-        a05cca6248c2eec2389bbf5dc9bf13eb3d19e6ba85d2d0330b6977439e4c8063
-      hint: the index has another file under that name than comfy.lock pins, and nothing was \
-        installed: ask whoever runs the index, or `comfy update` that package once you trust it
+    error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl gave a file with sha256 8a4768456fbe0852b3d8c1fecf4cc2960400d1b82feb65538b709b3fc1c54e86, but comfy.lock pins a05cca6248c2eec2389bbf5dc9bf13eb3d19e6ba85d2d0330b6977439e4c8063
+      hint: the index has another file under that name than comfy.lock pins, and nothing was installed: ask whoever runs the index, or `comfy update` that package once you trust it
     exit 1
     == an index that stalls
     error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl: timeout: per read
-      hint: the package index did not answer, and nothing was changed: check the network, \
-        HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
     exit 1
     == cut in the middle
     error: tqdm==4.0: http://INDEX/files/tqdm-4.0-py3-none-any.whl: Peer disconnected
-      hint: the package index did not answer, and nothing was changed: check the network, \
-        HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
     exit 1
     == no network
     error: tqdm==4.0: http://INDEX/simple/tqdm/: io: Connection refused
-      hint: the package index did not answer, and nothing was changed: check the network, \
-        HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
+      hint: the package index did not answer, and nothing was changed: check the network, HTTPS_PROXY and UV_DEFAULT_INDEX, and run it again
     exit 1
     == offline
     error: tqdm==4.0: its wheel is not in the store, and comfy is offline

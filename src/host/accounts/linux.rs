@@ -28,7 +28,7 @@ fn is_absent(e: Errno) -> bool {
 fn find_program(candidates: &[&'static str]) -> Result<&'static str> {
     first_existing(candidates).ok_or_else(|| {
         Problem::new(format!(
-            "none of {} is on this machine",
+            "none of {} is installed on this machine",
             candidates.join(", ")
         ))
         .with_hint("install the package `passwd` (Debian) or `shadow-utils` (Fedora)")
@@ -170,7 +170,7 @@ impl<R: ProgramRunner> AccountDatabase for LinuxAccounts<R> {
         .map(drop)
         .map_err(|p| {
             p.with_hint(format!(
-                "if it is in use, end its processes: pkill -u {name}"
+                "if it is in use, stop its processes: pkill -u {name}"
             ))
         })
     }

@@ -19,8 +19,8 @@ pub trait AccountDatabase: Sync {
     fn find_group(&self, name: &str) -> Seen<Option<GroupAccount>>;
     fn find_user(&self, name: &str) -> Seen<Option<UserAccount>>;
     fn is_member(&self, user: &str, group: &str) -> Seen<bool>;
-    /// Whether the folder lets `uid` (in groups `gids`) pass, and whether it has an ACL entry for
-    /// that user. `None`: the folder does not exist.
+    /// Returns whether the folder lets `uid` (in groups `gids`) pass, and whether it has an ACL
+    /// entry for that user. `None`: the folder does not exist.
     fn search_permission(
         &self,
         folder: &Path,
@@ -43,7 +43,7 @@ pub trait AccountDatabase: Sync {
     fn revoke_search(&self, folder: &Path, user: &str, uid: u32) -> Result<()>;
 }
 
-/// The accounts of this machine.
+/// Returns the account database of this machine.
 pub fn of_this_machine() -> Box<dyn AccountDatabase> {
     if cfg!(target_os = "macos") {
         Box::new(macos::MacAccounts(SystemRunner))
@@ -88,8 +88,7 @@ pub fn primary_of(gid: u32) -> std::collections::BTreeSet<u32> {
     found
 }
 
-/// Runs a changer and turns anything but success into a problem that names program, resource and
-/// what it said.
+/// Runs a changer, and turns a failure into a problem with program, resource and output.
 pub(crate) fn run_or_fail(
     run: &dyn ProgramRunner,
     what: &str,
@@ -103,7 +102,7 @@ pub(crate) fn run_or_fail(
     }
     let kind = IoKind::of_words(&out.stderr).map(ProblemKind::Io);
     Err(Problem::new(format!(
-        "{what}: {} ended with {}: {}",
+        "{what}: {} exited with {}: {}",
         argv[0],
         out.status,
         crate::text::escape_text(out.stderr.trim())

@@ -183,7 +183,7 @@ pub fn compile_sources(
             .into_iter()
             .map(|r| {
                 r.join()
-                    .unwrap_or_else(|_| Err(Problem::new("a thread that compiled died")))
+                    .unwrap_or_else(|_| Err(Problem::new("a compiler thread died")))
             })
             .collect::<Result<Vec<()>>>()
     })?;
@@ -217,10 +217,13 @@ impl CompilerProcess {
             return Err(Problem::interrupted());
         }
         Err(Problem::new(format!(
-            "the interpreter {} ends before it compiles anything",
+            "the interpreter {} exits before it compiles anything",
             interpreter.path.display()
         ))
-        .with_hint("does it run? is there enough memory? the kernel's log may tell"))
+        .with_hint(
+            "check that it runs and that there is enough memory; the kernel's log may say \
+            why",
+        ))
     }
 
     fn read_answer(&mut self) -> Option<String> {
@@ -337,7 +340,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            told.contains("the interpreter /bin/false ends before it compiles anything"),
+            told.contains("the interpreter /bin/false exits before it compiles anything"),
             "{told}"
         );
         // And a disk that takes nothing.

@@ -52,8 +52,8 @@ impl InterpreterJob {
                 crate::text::format_bytes(DISK),
             );
             return Err(Problem::new(format!(
-                "python: the disk that holds {} has {free} free, and \
-                an interpreter needs about {need}",
+                "python: the disk that holds {} has {free} free, but an interpreter needs about \
+                    {need}",
                 self.cache.display()
             ))
             .with_hint("free some space, `comfy gc` for example, and run it again"));
@@ -111,8 +111,11 @@ impl InterpreterJob {
     /// The one real folder that uv made, beside its links and locks.
     fn unpacked_folder(&self, folder: &Path) -> Result<PathBuf> {
         let none = || {
-            Problem::new(format!("python: uv installed no CPython {}", self.version))
-                .with_hint("run `comfy update python`, or set COMFY_UV to a newer uv")
+            Problem::new(format!(
+                "python: uv did not install CPython {}",
+                self.version
+            ))
+            .with_hint("run `comfy update python`, or set COMFY_UV to a newer uv")
         };
         let all = std::fs::read_dir(folder)
             .with_context(|| format!("read {}", folder.display()))?

@@ -15,7 +15,7 @@ use nix::fcntl::AtFlags;
 use super::fs::{open_dir, open_parent};
 use super::git::NetEnv;
 use crate::desired::generation_layout::{self};
-use crate::desired::{GenSpec, InstancePaths};
+use crate::desired::{GenerationSpec, InstancePaths};
 use crate::host::build::process::JobLimits;
 use crate::host::build::work::BuildWork;
 use crate::host::fs::edit;
@@ -46,7 +46,11 @@ impl GenerationBuilder<'_> {
     ///
     /// # Errors
     /// What could not be fetched, unpacked, verified or written; staging is then as it was.
-    pub fn build_generation(&mut self, spec: &GenSpec, reuse: &[GenerationId]) -> Result<()> {
+    pub fn build_generation(
+        &mut self,
+        spec: &GenerationSpec,
+        reuse: &[GenerationId],
+    ) -> Result<()> {
         let staged = self.paths.staged_generation(&spec.id());
         self.in_job(&staged, |b, job| {
             b.assemble_generation(spec, reuse, job, &staged)
@@ -235,7 +239,7 @@ pub fn link_file(from: &Path, to: &Path) -> std::io::Result<()> {
 ///
 /// # Errors
 /// It cannot be read, so that nobody knows whether it is there.
-pub fn read_spec(folder: &Path, id: &str) -> std::io::Result<Option<GenSpec>> {
+pub fn read_spec(folder: &Path, id: &str) -> std::io::Result<Option<GenerationSpec>> {
     use std::io::ErrorKind;
     let text = match std::fs::read(folder.join(generation_layout::SPEC)) {
         Ok(text) => text,
@@ -244,7 +248,7 @@ pub fn read_spec(folder: &Path, id: &str) -> std::io::Result<Option<GenSpec>> {
         }
         Err(e) => return Err(e),
     };
-    let spec = serde_json::from_slice::<GenSpec>(&text).ok();
+    let spec = serde_json::from_slice::<GenerationSpec>(&text).ok();
     Ok(spec.filter(|spec| *spec.id() == *id))
 }
 

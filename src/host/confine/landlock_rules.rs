@@ -64,7 +64,7 @@ pub fn apply_rules(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result
             Some(fd) => fd.as_fd(),
             None if !opened.is_empty() => continue,
             None => {
-                // What is not there needs no rule.
+                // A path that does not exist needs no rule.
                 let Ok(found) = PathFd::new(&r.path) else {
                     continue;
                 };
@@ -102,7 +102,7 @@ fn access_rights(may: PathAccess, folder: bool) -> BitFlags<AccessFs> {
     let rights = match may {
         PathAccess::Read => read,
         PathAccess::Run => read | AccessFs::Execute,
-        // No device is made there, and no program started.
+        // No device may be created there, and no program started.
         PathAccess::Write => write_access() & !AccessFs::Execute,
         PathAccess::Make => write_access(),
         PathAccess::Device => read | AccessFs::WriteFile | AccessFs::IoctlDev,

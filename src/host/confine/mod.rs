@@ -13,7 +13,7 @@ pub mod seccomp_filter;
 
 use crate::confine::{Confinement, PathRule};
 
-/// Whether there is a card to compute with: CUDA or ROCm, which ComfyUI looks for by itself.
+/// Returns whether there is a graphics card for CUDA or ROCm, which ComfyUI looks for itself.
 pub fn has_card(c: &Confinement) -> bool {
     const DRIVERS: [&str; 3] = ["/dev/nvidiactl", "/dev/kfd", "/dev/dxg"];
     c.rules
@@ -37,7 +37,7 @@ pub fn with_real_paths(c: &Confinement) -> Confinement {
     Confinement { rules, ..c.clone() }
 }
 
-/// What this kernel cannot do of it, in words.
+/// Returns what this kernel cannot enforce, as text.
 #[cfg(target_os = "linux")]
 pub fn missing_features(rooms: bool) -> Vec<String> {
     let mut out = Vec::new();
@@ -45,24 +45,28 @@ pub fn missing_features(rooms: bool) -> Vec<String> {
     if abi < 1 {
         out.push(
             "this kernel has no Landlock (kernel 5.13 and newer, with `landlock` in its \
-            `lsm=`): files are held by accounts and modes alone"
+            `lsm=`): files are protected only by accounts and modes"
                 .into(),
         );
     } else if abi < 3 {
         out.push(
-            "this kernel's Landlock is older than Linux 6.2 and does not see truncation".into(),
+            "this kernel's Landlock is older than Linux 6.2 and does not control truncation".into(),
         );
     }
     if !seccomp_filter::is_available() {
-        out.push("this kernel filters no system calls (seccomp)".into());
+        out.push("this kernel does not filter system calls (seccomp)".into());
     }
     if !rooms && (1..4).contains(&abi) {
-        out.push("this kernel's Landlock is older than Linux 6.7 and knows no TCP ports".into());
+        out.push(
+            "this kernel's Landlock is older than Linux 6.7 and does not control TCP \
+            ports"
+                .into(),
+        );
     }
     if !rooms && (1..6).contains(&abi) {
         out.push(
-            "this kernel's Landlock is older than Linux 6.12 and does not hold back signals \
-            and abstract sockets"
+            "this kernel's Landlock is older than Linux 6.12 and does not block signals and \
+                abstract sockets"
                 .into(),
         );
     }

@@ -1,4 +1,4 @@
-//! File systems of the launch's own: a new root that holds what the rules name and nothing else
+//! The mount namespace of a launch: a new root that contains only what the rules name
 //! (pivot_root(2)).
 
 use std::os::fd::OwnedFd;
@@ -34,7 +34,7 @@ pub struct PlacedMount {
 /// A mount that the kernel refuses, by its path.
 pub fn build_root(c: &Confinement, mounted: &[PlacedMount], temps: Vec<OwnedFd>) -> Result<()> {
     let stage = Path::new(STAGE);
-    // What is mounted from here on is nobody else's business.
+    // Mounts from here on do not propagate.
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
         .context("detach from the system's mounts")?;
     mount(
@@ -79,7 +79,7 @@ pub fn build_root(c: &Confinement, mounted: &[PlacedMount], temps: Vec<OwnedFd>)
     .context("seal the new root")
 }
 
-/// Puts it to its name in the new root.
+/// Mounts it under its path in the new root.
 fn place_mount(m: &PlacedMount) -> Result<()> {
     let what = || format!("bring {} into the new root", m.at.display());
     if m.at.symlink_metadata().is_ok() {

@@ -1,5 +1,4 @@
-//! A network of the launch's own: a namespace with a loopback device and nothing else
-//! (network_namespaces(7)).
+//! The network namespace of a launch: a loopback device and nothing else (network_namespaces(7)).
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -9,11 +8,11 @@ use nix::sched::{CloneFlags, setns, unshare};
 
 use crate::problem::{Context, Problem, Result};
 
-/// Makes one, with its loopback device up. It lives as long as somebody holds the descriptor or is
-/// in it.
+/// Creates one, with its loopback device up. It exists as long as a process holds the descriptor or
+/// is in it.
 ///
 /// # Errors
-/// Without root, or where the kernel or a container allows none.
+/// Without root, or if the kernel or a container forbids it.
 pub fn create_netns() -> Result<OwnedFd> {
     // In a thread of its own: this process stays where it is.
     let made = std::thread::spawn(|| -> Result<OwnedFd> {
@@ -30,7 +29,7 @@ pub fn create_netns() -> Result<OwnedFd> {
     })
 }
 
-/// This thread continues in that network.
+/// Moves this thread into that network.
 ///
 /// # Errors
 /// Without root.

@@ -68,7 +68,7 @@ pub fn open_all(c: &Confinement, spec: &LaunchSpec, tried: bool) -> Result<Opene
     Ok(OpenedPaths { opened, left_out })
 }
 
-/// What the system has at that path, through links of root's; nothing where it has none.
+/// Opens what the system has at that path, through links that root owns; `None` if it has none.
 fn open_system(r: &PathRule, owner: u32) -> std::result::Result<Option<OwnedFd>, String> {
     let owners: &[u32] = if r.whose == PathOwner::Interpreter {
         &[0, owner]
@@ -84,7 +84,7 @@ fn open_system(r: &PathRule, owner: u32) -> std::result::Result<Option<OwnedFd>,
     }
     let real = fs::real_path(&r.path, 0)
         .map_err(|u| format!("{} is left out: {}", r.path.display(), u.reason))?;
-    // A link that leads nowhere.
+    // A dangling link.
     if missing(&real) {
         return Ok(None);
     }
@@ -116,7 +116,7 @@ fn open_sandbox_folder(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
     let fd = open_owned(path, spec.uid, &[spec.owner, 0])
         .map_err(|p| p.with_hint("`comfy plan` shows it, `comfy apply` repairs it"))?;
     if mounts::is_mount_root(&fd)
-        .with_context(|| format!("ask whether something is mounted on {}", path.display()))?
+        .with_context(|| format!("check whether something is mounted on {}", path.display()))?
     {
         return Err(Problem::new(format!(
             "something is mounted on {}, so nothing is started",
@@ -159,7 +159,7 @@ fn open_share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
                 && !mounts::is_mount_root(&fd).with_context(look)?
             {
                 return Err(name(Problem::new(format!(
-                    "{} belongs to uid {}, in a folder where anybody makes some",
+                    "{} belongs to uid {}, in a folder where anybody can create files",
                     path.display(),
                     st.st_uid
                 ))));
@@ -169,10 +169,10 @@ fn open_share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
     }
 }
 
-/// The rules with the real paths of what was opened, for a kernel that is told paths.
+/// Returns the rules with the real paths of what was opened, for a kernel that takes paths.
 ///
 /// # Errors
-/// The system does not tell a descriptor's path.
+/// If the system does not report a descriptor's path.
 pub fn by_real_path(c: &Confinement, everything: &OpenedPaths) -> Result<Confinement> {
     let real = |o: &OpenedPath| -> Result<PathRule> {
         let rule = c.rules[o.rule].clone();

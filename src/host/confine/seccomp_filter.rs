@@ -1,4 +1,4 @@
-//! System calls that no node needs and that lead around the other walls (seccomp(2)).
+//! Blocks system calls that no node needs and that bypass the other restrictions (seccomp(2)).
 
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,

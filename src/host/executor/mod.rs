@@ -277,7 +277,7 @@ impl Act for Executor<'_> {
             Step::GrantSearch { folder, user, uid } => accounts.grant_search(folder, user, *uid),
             Step::RevokeSearch { folder, user, uid } => accounts.revoke_search(folder, user, *uid),
             Step::MakeShare { spec, .. } => shares::make_root(spec),
-            Step::MendShare { spec } => self.make_share(spec),
+            Step::RepairShare { spec } => self.make_share(spec),
             Step::ReleaseShare {
                 name,
                 path,
@@ -302,14 +302,14 @@ impl Act for Executor<'_> {
             Step::RemoveLink { path, target } => edit::remove_link(path, target)
                 .with_context(|| format!("remove the link {}", path.display())),
             Step::WriteLaunch { spec } => self.write_launch(spec),
-            Step::SetFence { uid, record } => {
+            Step::InstallEgressFilter { uid, record } => {
                 super::egress_filter::install_rules(*uid, record, &super::process::SystemRunner)
             }
-            Step::RemoveFence { uid, record } => {
+            Step::RemoveEgressFilter { uid, record } => {
                 super::egress_filter::remove_rules(*uid, record, &super::process::SystemRunner)
             }
-            Step::Deny { file, user } => super::system_files::edit_list(file, user, true),
-            Step::Permit { file, user } => super::system_files::edit_list(file, user, false),
+            Step::DenyCronJobs { file, user } => super::system_files::edit_list(file, user, true),
+            Step::AllowCronJobs { file, user } => super::system_files::edit_list(file, user, false),
             Step::InstallLauncher {
                 path,
                 size,

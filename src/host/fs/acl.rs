@@ -253,7 +253,7 @@ pub fn change_entry(folder: &Path, uid: u32, grant: bool) -> Result<()> {
     let what = |e: &dyn Cause| {
         Problem::new(format!("traverse.{}: {e}", folder.display()))
             .caused_by(e)
-            .with_hint("the file system must support ACLs; or put the share outside of this folder")
+            .with_hint("the file system must support ACLs; or move the share out of this folder")
     };
     let fd = match open_dir(folder) {
         Err(e) if !grant && e.kind() == std::io::ErrorKind::NotFound => return Ok(()),

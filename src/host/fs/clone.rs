@@ -97,7 +97,7 @@ fn open_regular(path: &Path, how: OFlag) -> std::io::Result<File> {
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
-        Err(std::io::Error::other("is no regular file any more"))
+        Err(std::io::Error::other("is no longer a regular file"))
     }
 }
 
@@ -244,7 +244,7 @@ pub fn share_blocks(a: &Path, b: &Path) -> std::io::Result<BlockSharing> {
             0 if r.deduped > 0 => at += r.deduped,
             1 => {
                 return Err(std::io::Error::other(
-                    "differs from the other file, whatever was known of it",
+                    "differs from the other file, although their hashes were equal",
                 ));
             }
             s if s == -nix::libc::EOPNOTSUPP
@@ -289,7 +289,7 @@ pub fn share_blocks(a: &Path, b: &Path) -> std::io::Result<BlockSharing> {
             fb.read_exact(&mut y[..n])?;
             if x[..n] != y[..n] {
                 return Err(std::io::Error::other(
-                    "differs from the other file, whatever was known of it",
+                    "differs from the other file, although their hashes were equal",
                 ));
             }
         }

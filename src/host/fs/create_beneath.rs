@@ -39,7 +39,7 @@ fn open_at(dir: &OwnedFd, name: &str, flags: OFlag, perm: Mode) -> io::Result<Ow
 /// A name that is one component, and not one that leads up or nowhere.
 fn single_component(name: &str) -> io::Result<std::ffi::CString> {
     if matches!(name, "" | "." | "..") || name.contains('/') {
-        return Err(io::Error::other("is no single name"));
+        return Err(io::Error::other("is not a single name"));
     }
     c_string(name.as_ref())
 }

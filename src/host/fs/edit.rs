@@ -51,7 +51,7 @@ pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
     // is.
     if uid != me && strange(&st) && !(st.st_uid == me && fstat(&dir)?.st_uid == me) {
         return Err(io::Error::other(format!(
-            "belongs to uid {}, which is not {uid}; move it away",
+            "belongs to uid {}, not to {uid}; move it away",
             st.st_uid
         )));
     }
@@ -174,10 +174,7 @@ pub fn remove_link(path: &Path, target: &Path) -> io::Result<()> {
 pub fn move_to(from: &Path, to: &Path) -> io::Result<()> {
     let ((a, from_name), (b, to_name)) = (open_parent(from)?, open_parent(to)?);
     if lstat_at(&b, &to_name).is_ok() {
-        return Err(io::Error::other(format!(
-            "{} is there already",
-            to.display()
-        )));
+        return Err(io::Error::other(format!("{} already exists", to.display())));
     }
     nix::fcntl::renameat(&a, from_name.as_c_str(), &b, to_name.as_c_str())?;
     Ok(())

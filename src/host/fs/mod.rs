@@ -200,7 +200,7 @@ pub fn real_path(path: &Path, owner: u32) -> Seen<PathBuf> {
                 links += 1;
                 if links > 40 {
                     return Err(UnknownState::new(
-                        format!("{}: links lead in a circle", path.display()),
+                        format!("{}: links form a loop", path.display()),
                         false,
                     ));
                 }

@@ -122,7 +122,7 @@ fn remove_where(dir: &impl AsFd, name: &CStr, ours: &dyn Fn(&FileStat) -> bool) 
         }
     }
     Err(io::Error::other(format!(
-        "{}: somebody goes on making files in it; end that process",
+        "{}: a process keeps creating files in it; stop that process",
         name.to_string_lossy()
     )))
 }
@@ -228,7 +228,7 @@ impl TreeRemoval<'_> {
             self.moved += 1;
             if self.moved > MOVES {
                 return Err(io::Error::other(format!(
-                    "{}: somebody goes on making folders in it; end that process",
+                    "{}: a process keeps creating folders in it; stop that process",
                     crate::text::escape_text(path)
                 )));
             }

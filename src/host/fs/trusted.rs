@@ -122,7 +122,7 @@ pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
         let st = nix::sys::stat::stat(folder).map_err(|e| fail(e.into()))?;
         if let Some((why, hint)) = opened_to_others(&st, owners, folder, acl::has_acl(folder)) {
             return Err(Problem::new(format!(
-                "{shown}: the folder {} {why}, who could put another file in its place",
+                "{shown}: the folder {} {why}, who could replace the file",
                 folder.display()
             ))
             .with_hint(hint));
@@ -148,7 +148,7 @@ pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
     if !owners.contains(&st.st_uid) {
         return wrong(
             format!("belongs to uid {}, who is neither you nor root", st.st_uid),
-            format!("look at it, then: sudo chown {owner} {shown}"),
+            format!("check it, then run: sudo chown {owner} {shown}"),
         );
     }
     if written_by_others(&st, owners, acl::has_acl(&real)) {
@@ -184,8 +184,8 @@ fn opened_to_others(
             .flatten()
             .is_some_and(|u| folder.starts_with(&u.dir));
         let hint = match owners.first() {
-            Some(owner) if !home => format!("look at it, then: sudo chown {owner} {shown}"),
-            _ => "choose another folder, which is not somebody's".into(),
+            Some(owner) if !home => format!("check it, then run: sudo chown {owner} {shown}"),
+            _ => "choose a folder that does not belong to somebody else".into(),
         };
         return Some((format!("belongs to uid {}", st.st_uid), hint));
     }
@@ -282,7 +282,7 @@ fn open_each(path: &Path, wrong: &dyn Fn(&FileStat, &Path) -> Option<Exposure>) 
             Component::Normal(name) => {
                 if let Some((why, hint)) = wrong(&fstat(&at).map_err(fail)?, &folder) {
                     return Err(Problem::new(format!(
-                        "{}: the folder {} {why}, who could put another one in its place",
+                        "{}: the folder {} {why}, who could replace it",
                         path.display(),
                         folder.display()
                     ))

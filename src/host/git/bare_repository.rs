@@ -1,9 +1,8 @@
-//! Bare repositories of the store: made by comfy's own hand, and used only where they still are
-//! what was made.
+//! Bare repositories of the store: created by comfy itself, and used only if they are unchanged.
 //!
-//! A repository is read by programs that obey what they find in it: settings, hooks, other stores
-//! of objects, links. So none of that may be there: gitrepository-layout(5) lists it. What a
-//! repository holds of objects and refs is another matter: objects are asked for by their hash.
+//! Programs that read a repository obey what they find in it: settings, hooks, alternate object
+//! stores, links. So none of these may exist; gitrepository-layout(5) lists them. Objects and refs
+//! are safe, because objects are requested by hash.
 
 use std::io::Read;
 use std::os::fd::OwnedFd;
@@ -32,13 +31,13 @@ const FOLDERS: &[&str] = &[
     "refs/heads",
 ];
 
-/// A repository at `folder`: the one that is there where comfy made it, else a new one. What else
-/// is there is removed: it is a cache.
+/// Returns the repository at `folder` if comfy made it, else creates one. Anything else there is
+/// removed, because it is a cache.
 ///
 /// # Errors
-/// The disk, or a folder that the caller may not change.
+/// If the disk fails, or the caller may not change the folder.
 pub fn init(folder: &Path) -> Result<()> {
-    // One thread at a time: of two nodes with one repository the second finds it made.
+    // One thread at a time: with two nodes of the same repository, the second finds it created.
     static ONE: Mutex<()> = Mutex::new(());
     let _held = ONE.lock();
     if is_ours(folder) {
@@ -52,7 +51,7 @@ pub fn init(folder: &Path) -> Result<()> {
         )));
     };
     std::fs::create_dir_all(parent).with_context(doing)?;
-    // The folder of all repositories may lie behind a link of its owner's; the repository may not.
+    // The folder of all repositories may be behind a link of its owner; the repository may not.
     let parent = parent.canonicalize().with_context(doing)?;
     let fresh = parent.join(format!(
         "{}.{}",
@@ -95,8 +94,8 @@ pub fn restore_config(folder: &Path) -> Result<()> {
         .with_context(|| format!("write {}", path.display()))
 }
 
-/// Whether a repository is as [`init`] makes it, but for objects and refs. What cannot be looked at
-/// is not.
+/// Returns whether a repository is as [`init`] makes it, except for objects and refs. If it cannot
+/// be read, it is not.
 pub fn is_ours(folder: &Path) -> bool {
     check_layout(folder).unwrap_or(false)
 }
@@ -104,7 +103,7 @@ pub fn is_ours(folder: &Path) -> bool {
 /// One that comfy may use.
 ///
 /// # Errors
-/// It is not as comfy makes it: whoever fetches makes it anew.
+/// If it is not as comfy makes it; the next fetch creates it again.
 pub fn must_be_ours(folder: &Path) -> Result<()> {
     if is_ours(folder) {
         Ok(())
@@ -113,7 +112,7 @@ pub fn must_be_ours(folder: &Path) -> Result<()> {
             "{} is not a repository that comfy made",
             folder.display()
         ))
-        .with_hint("run `comfy apply` or `comfy lock`: it is made anew"))
+        .with_hint("run `comfy apply` or `comfy lock`: it is created again"))
     }
 }
 
@@ -139,7 +138,7 @@ fn check_layout(folder: &Path) -> std::io::Result<bool> {
             return Ok(false);
         };
         let st = match lstat_at(&top, name) {
-            // A lock of another fetch, gone since.
+            // The lock of another fetch, which has been removed since.
             Err(Errno::ENOENT) => continue,
             st => st?,
         };
@@ -157,7 +156,7 @@ fn check_layout(folder: &Path) -> std::io::Result<bool> {
     }
     let others = [c"alternates", c"http-alternates"];
     let (objects, refs) = (open_dir_at(&top, c"objects")?, open_dir_at(&top, c"refs")?);
-    // git-repack(1) and git-clone(1): other stores, which are read as if they were this one.
+    // git-repack(1) and git-clone(1): alternate object stores, which are read as part of this one.
     let info = open_dir_at(&objects, c"info")?;
     if !others
         .iter()
@@ -170,8 +169,8 @@ fn check_layout(folder: &Path) -> std::io::Result<bool> {
     Ok(has_content(&top, c"config", CONFIG)? && has_content(&top, c"HEAD", HEAD)?)
 }
 
-/// Whether there are only folders and files in it, `depth` folders down: git writes through a link
-/// that lies there.
+/// Returns whether it contains only folders and files, `depth` folders down: git would write
+/// through a link.
 fn is_plain(dir: &OwnedFd, depth: usize) -> std::io::Result<bool> {
     for entry in
         nix::dir::Dir::openat(dir, c".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?.iter()

@@ -1,40 +1,41 @@
-//! Why git, the program or the library, did not do what it was asked.
+//! Why git, the program or the library, failed.
 
 use crate::problem::{IoKind, Problem, ProblemKind};
 
-/// Why git did not do it. It becomes a [`Problem`] in one place, below.
+/// Why git failed. It becomes a [`Problem`] in one place, below.
 #[derive(Debug)]
 pub(super) struct GitError {
     pub kind: GitErrorKind,
-    /// The connection ended before the answer did: the same server is not asked for more.
+    /// The connection ended before the answer was complete: comfy makes no more requests to this
+    /// server.
     pub broken_off: bool,
-    /// The address, and what git said.
+    /// The address, and git's message.
     text: String,
 }
 
 /// What git's error is about.
 #[derive(Debug)]
 pub(super) enum GitErrorKind {
-    /// The repository is at another address by now.
+    /// The repository has moved to another address.
     Moved,
-    /// Nobody answers there.
+    /// The server does not answer.
     Unreachable,
-    /// The server has no such repository, for us.
+    /// The server has no such repository, or hides it from us.
     NoRepository {
         of_comfy_toml: bool,
     },
     StorageFull,
     /// The server stalled.
     Stalled,
-    /// What came is not what was asked for.
+    /// The answer is not what was requested.
     Damaged,
-    /// Nothing that comfy knows what to do about.
+    /// Any other error, for which comfy has no advice.
     Other,
-    /// Comfy's own: git was not asked, or was ended.
+    /// comfy's own error: git was not started, or was stopped.
     Own(Problem),
 }
 
-/// What git says if there is no such repository.
+/// Messages of git if the repository does not exist.
 const NO_REPOSITORY: &[&str] = &[
     "not found",
     "does not appear to be a git repository",
@@ -44,7 +45,7 @@ const NO_REPOSITORY: &[&str] = &[
     "terminal prompts disabled",
 ];
 
-/// What git says if nobody answers.
+/// Messages of git if the server does not answer.
 const UNREACHABLE: &[&str] = &[
     "could not resolve host",
     "could not connect",
@@ -52,7 +53,7 @@ const UNREACHABLE: &[&str] = &[
     "timed out",
 ];
 
-/// What git says of a connection that ended early.
+/// Messages of git if a connection ended early.
 const BROKEN_OFF: &[&str] = &[
     "operation too slow",
     "transfer closed",
@@ -63,7 +64,7 @@ const BROKEN_OFF: &[&str] = &[
     "recv failure",
 ];
 
-/// What git says of a pack that is damaged, or lacks what was wanted.
+/// Messages of git if a pack is damaged or incomplete.
 const DAMAGED: &[&str] = &[
     "bad object",
     "did not send all",
@@ -83,7 +84,7 @@ fn says(text: &str, words: &[&str]) -> bool {
 }
 
 impl GitError {
-    /// Reads what the git program said of `url`: the only place that knows its words.
+    /// Interprets the git program's message about `url`: the only place that knows these messages.
     pub(super) fn of_program(url: &str, stderr: &str) -> GitError {
         let last = stderr
             .lines()
@@ -114,7 +115,7 @@ impl GitError {
         GitError::new(kind, url, &message)
     }
 
-    /// Reads what libgit2 said of `url`.
+    /// Interprets libgit2's message about `url`.
     pub(super) fn of_library(url: &str, e: &git2::Error) -> GitError {
         let folder = url.strip_prefix("file://");
         let kind = match e.code() {
@@ -163,22 +164,22 @@ impl From<GitError> for Problem {
         match e.kind {
             GitErrorKind::Own(p) => p,
             GitErrorKind::Unreachable => p.of_kind(ProblemKind::Unreachable).with_hint(
-                "is the network up? `comfy apply --offline` does with what is in the store",
+                "check the network; `comfy apply --offline` uses only what is in the store",
             ),
             GitErrorKind::NoRepository { of_comfy_toml } => p.with_hint(if of_comfy_toml {
                 "no such public repository: check owner and name"
             } else {
-                "COMFY_MIRRORS leads there: it has no such repository"
+                "COMFY_MIRRORS points there, but it has no such repository"
             }),
             GitErrorKind::StorageFull => p
                 .of_kind(ProblemKind::Io(IoKind::StorageFull))
                 .with_hint("free some disk space and run it again"),
             GitErrorKind::Stalled => p
                 .of_kind(ProblemKind::Unreachable)
-                .with_hint("the server stalled or broke off: run it again"),
+                .with_hint("the server stalled or closed the connection: run it again"),
             GitErrorKind::Damaged => p.with_hint(
-                "what came is not what was asked for, and nothing of it was used: run it \
-                 again, or fetch it from elsewhere (COMFY_MIRRORS)",
+                "the answer is not what was requested, and was not used: run it again, or fetch \
+                    from another server (COMFY_MIRRORS)",
             ),
             GitErrorKind::Moved => p,
             // The disk's own words, among them.

@@ -1,4 +1,4 @@
-//! libgit2 as the fetcher, where no git program is: slower, and it cannot fetch shallow from a
+//! libgit2 as the fetcher, if there is no git program: slower, and it cannot fetch shallow from a
 //! local folder.
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! git: the program for fetching where it is present, libgit2 otherwise and for all local object
+//! git: the program fetches if it is installed, otherwise libgit2, which also does all local object
 //! work.
 //!
 //! Neither ever sees a configuration, hook, filter or work tree that a third party wrote.
@@ -25,7 +25,7 @@ use crate::problem::{Context, Problem, Result};
 use crate::progress::Progress;
 use crate::tree::ObjectId;
 
-/// What fetching may know of the caller's surroundings: mirrors, proxies and certificates, nothing
+/// What a fetch may know about the caller's environment: mirrors, proxies and certificates, nothing
 /// else.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct NetEnv {
@@ -35,7 +35,7 @@ pub struct NetEnv {
 }
 
 impl NetEnv {
-    /// Seconds without a byte after which a server is given up.
+    /// The seconds without a byte after which comfy gives up on a server.
     pub fn stall_timeout(&self) -> u64 {
         self.vars
             .get("COMFY_STALL_SECONDS")
@@ -56,18 +56,18 @@ pub struct GitStore {
     pub config: PathBuf,
 }
 
-/// How much of a commit is wanted.
+/// How much of a commit to fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchDepth {
     /// The commit, its trees, and files small enough to be a link target, a `.gitmodules` or an LFS
     /// pointer.
     Outline,
-    /// Everything that is needed to make the tree.
+    /// Everything that is needed to unpack the tree.
     Whole,
 }
 
-/// How git is to behave, whatever a repository says of itself: no hooks, no helpers, no protocol
-/// but these, nothing in the background.
+/// git's settings, which no repository can override: no hooks, no helpers, only these protocols,
+/// nothing in the background.
 const SETTINGS: &[(&str, &str)] = &[
     ("safe.directory", "*"),
     ("protocol.allow", "never"),
@@ -91,7 +91,8 @@ const SETTINGS: &[(&str, &str)] = &[
     ("submodule.recurse", "false"),
 ];
 
-/// The same as a file, git-config(1), for what reads no settings from the environment: git before
+/// The same settings as a file, git-config(1), for programs that do not read them from the
+/// environment: git before
 /// 2.31, and the upload-pack of a mirror in a folder, which refuses another user's repository
 /// without safe.directory.
 pub fn config_text() -> String {
@@ -105,11 +106,11 @@ pub fn config_text() -> String {
     SETTINGS.iter().map(line).collect()
 }
 
-/// No transfer of a single repository takes longer.
+/// The time limit for the transfer of a repository.
 pub(crate) const FETCH_LIMIT: Duration = Duration::from_secs(3600);
 
 impl GitStore {
-    /// The bare repository of `repo` inside the store.
+    /// Returns the path of the bare repository of `repo` in the store.
     pub fn store_folder(&self, repo: &str, depth: FetchDepth) -> PathBuf {
         let key = names::repo_key(repo);
         let digest = base16ct::lower::encode_string(&Sha256::digest(key.as_bytes())[..8]);
@@ -128,10 +129,11 @@ impl GitStore {
         self.store.join(format!("{name}-{digest}{suffix}.git"))
     }
 
-    /// Has `commit` in the store, fetching it if need be; returns the bare repository.
+    /// Ensures that `commit` is in the store, fetching it if necessary; returns the bare
+    /// repository.
     ///
     /// # Errors
-    /// The remote does not answer, does not have the commit, or comfy is offline.
+    /// If the remote does not answer, does not have the commit, or comfy is offline.
     pub fn ensure_commit(
         &self,
         repo: &str,
@@ -161,7 +163,7 @@ impl GitStore {
             if first.is_interrupted() {
                 return Err(first);
             }
-            // A server that does not answer is not asked for more.
+            // No more requests go to a server that does not answer.
             let again = if broken_off {
                 Err(())
             } else {
@@ -176,8 +178,8 @@ impl GitStore {
             return Err(Problem::new(format!("{repo}: {url} does not have commit {commit}")).with_hint(if names::is_commit(git_ref) {
                 "check `ref` in comfy.toml: the repository does not have this commit (any more)"
             } else {
-                "the pinned commit is gone there, or the mirror is old; `comfy update` moves the \
-                 pin"
+                "the pinned commit no longer exists there, or the mirror is old; `comfy update` \
+                    moves the pin"
             }));
         }
         objects::mark_complete(&folder, commit)?;
@@ -218,7 +220,7 @@ impl GitStore {
         let whole = self.ensure_commit(repo, git_ref, commit, FetchDepth::Whole, progress)?;
         objects::blob_text(&whole, oid, requirements::MAX_BYTES)?.ok_or_else(|| {
             Problem::new(format!(
-                "{repo}: {} of commit {commit} is not to be had",
+                "{repo}: {} of commit {commit} is not available",
                 requirements::FILE
             ))
         })
@@ -312,7 +314,7 @@ impl RepositoryResolver for GitStore {
         }
         if self.offline {
             return Err(Problem::new(format!(
-                "{repo}: which commit `{git_ref}` is cannot be asked offline"
+                "{repo}: cannot look up the commit of `{git_ref}` offline"
             ))
             .with_hint("run it once without --offline"));
         }
@@ -330,7 +332,9 @@ impl RepositoryResolver for GitStore {
         for name in &names {
             if let Some((_, oid)) = refs.iter().find(|(n, _)| n == name) {
                 let commit = ObjectId::parse(oid).ok_or_else(|| {
-                    Problem::new(format!("{repo}: {url} answered nonsense for `{git_ref}`"))
+                    Problem::new(format!(
+                        "{repo}: {url} gave an invalid answer for `{git_ref}`"
+                    ))
                 })?;
                 self.note_membership(repo, git_ref, &commit, ref_membership::RefMembership::On);
                 return Ok(commit);

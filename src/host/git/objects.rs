@@ -1,4 +1,4 @@
-//! Local object work with libgit2: what a commit holds, and writing its files to a folder.
+//! Local object work with libgit2: reading a commit, and writing its files to a folder.
 
 use std::io::Write;
 use std::os::fd::OwnedFd;
@@ -15,8 +15,8 @@ use crate::tree::raw::{self, RawKind};
 use crate::tree::rules::{self, LFS_LIMIT, LFS_MARK, TreeContents};
 use crate::tree::{EntryMode, MAX_TARGET, ObjectId, TreeEntry, TreeListing};
 
-/// libgit2 as comfy uses it: no configuration of anyone's, and no question of whose a repository
-/// is.
+/// Configures libgit2: it reads nobody's configuration, and does not check the owner of a
+/// repository.
 pub(super) fn set_up() -> Result<()> {
     static ONCE: std::sync::OnceLock<std::result::Result<(), String>> = std::sync::OnceLock::new();
     let set = || -> std::result::Result<(), git2::Error> {
@@ -34,12 +34,12 @@ pub(super) fn set_up() -> Result<()> {
         .context("set up libgit2")
 }
 
-/// The ref that keeps a wanted commit, and says that it came whole.
+/// The ref that keeps a wanted commit, and marks it as complete.
 pub fn marker_ref(commit: &ObjectId) -> String {
     format!("refs/comfy/{commit}")
 }
 
-/// A repository of the store, which libgit2 obeys: so it must be as comfy made it.
+/// Opens a repository of the store. libgit2 obeys it, so it must be as comfy made it.
 fn open_repository(folder: &Path) -> Result<Repository> {
     set_up()?;
     bare_repository::must_be_ours(folder)?;
@@ -73,7 +73,7 @@ pub fn mark_complete(folder: &Path, commit: &ObjectId) -> Result<()> {
         .with_context(|| format!("mark commit {commit}"))
 }
 
-/// The tree of a commit, as the commit itself says.
+/// Returns the tree of a commit.
 pub fn tree_of(folder: &Path, commit: &ObjectId) -> Result<ObjectId> {
     let repo = open_repository(folder)?;
     let tree = repo
@@ -84,7 +84,7 @@ pub fn tree_of(folder: &Path, commit: &ObjectId) -> Result<ObjectId> {
         .ok_or_else(|| Problem::new("an object id of an unknown kind"))
 }
 
-/// The content of a blob, if it is here and no longer than `limit` bytes.
+/// Returns the content of a blob, if it is in the store and not longer than `limit` bytes.
 ///
 /// # Errors
 /// It is longer.
@@ -102,11 +102,11 @@ pub fn blob_text(folder: &Path, oid: &ObjectId, limit: usize) -> Result<Option<S
     Ok(Some(String::from_utf8_lossy(blob.content()).into_owned()))
 }
 
-/// Everything that lock needs to know of a commit, except its requirements. The one reader of
-/// trees: `lock`, fetching and unpacking refuse the same, in the same words.
+/// Reads everything that lock needs to know about a commit, except its requirements. It is the only
+/// reader of trees, so `lock`, fetching and unpacking refuse the same trees with the same messages.
 ///
 /// # Errors
-/// Everything in its tree that no tree may hold; an object that is missing or damaged.
+/// If the tree contains something that it must not, or an object is missing or damaged.
 pub fn read_snapshot(folder: &Path, commit: &ObjectId) -> Result<RepositorySnapshot> {
     let repo = open_repository(folder)?;
     let odb = repo
@@ -125,7 +125,7 @@ pub fn read_snapshot(folder: &Path, commit: &ObjectId) -> Result<RepositorySnaps
     problems.extend(rules::check_tree(&walk.listing, &walk.contents));
     if problems.is_empty() && walk.listing.tree_hash()? != tree {
         problems.push(
-            Problem::new(format!("tree {tree} is not what its files amount to"))
+            Problem::new(format!("tree {tree} does not match its files"))
                 .with_hint("do not use this repository"),
         );
     }
@@ -141,7 +141,7 @@ pub fn read_snapshot(folder: &Path, commit: &ObjectId) -> Result<RepositorySnaps
         Some(e) => {
             let blob = repo
                 .find_blob(libgit2_id(&e.oid)?)
-                .map_err(|_| Problem::new(".gitmodules is too large to be one"))?;
+                .map_err(|_| Problem::new(".gitmodules is too large"))?;
             Some(String::from_utf8_lossy(blob.content()).into_owned())
         }
         None => None,
@@ -154,7 +154,7 @@ pub fn read_snapshot(folder: &Path, commit: &ObjectId) -> Result<RepositorySnaps
     })
 }
 
-/// Of thousands of faults in one tree, this many are named.
+/// How many faults of one tree a message lists at most.
 const SHOWN: usize = 20;
 /// And no more are looked for.
 const MAX_PROBLEMS: usize = 1000;
@@ -173,7 +173,7 @@ struct TreeWalk<'a> {
     listing: TreeListing,
     contents: TreeContents,
     problems: Vec<Problem>,
-    /// Files and folders so far; the same folder counts as often as it is there.
+    /// Files and folders so far; the same folder counts as often as it occurs.
     entries: usize,
 }
 
@@ -201,8 +201,10 @@ impl TreeWalk<'_> {
             .read(libgit2_id(&tree)?)
             .with_context(|| format!("read the folder {}", shown()))?;
         if object.kind() != ObjectType::Tree {
-            return Err(Problem::new(format!("the folder {} is no folder", shown()))
-                .with_hint("do not use this repository"));
+            return Err(
+                Problem::new(format!("the folder {} is not a folder", shown()))
+                    .with_hint("do not use this repository"),
+            );
         }
         let rows = raw::raw_entries(prefix, object.data(), &mut self.problems);
         if object.data().is_empty() && !prefix.is_empty() {
@@ -217,7 +219,7 @@ impl TreeWalk<'_> {
         self.entries += rows.len();
         if self.entries > rules::MAX_ENTRIES {
             return Err(Problem::new(format!(
-                "more than {} files and folders; comfy takes no more in a repository",
+                "more than {} files and folders; comfy does not accept more in a repository",
                 rules::MAX_ENTRIES
             )));
         }
@@ -252,8 +254,11 @@ impl TreeWalk<'_> {
         let shown = || crate::text::escape_text(path);
         if header.is_some_and(|(_, kind)| kind != ObjectType::Blob) {
             self.problems.push(
-                Problem::new(format!("`{}` is no file, though the tree says so", shown()))
-                    .with_hint("do not use this repository"),
+                Problem::new(format!(
+                    "`{}` is not a file, although the tree says so",
+                    shown()
+                ))
+                .with_hint("do not use this repository"),
             );
             return Ok(0);
         }
@@ -265,7 +270,7 @@ impl TreeWalk<'_> {
         if mode == EntryMode::Link {
             if header.is_none() || size > MAX_TARGET {
                 self.problems.push(Problem::new(format!(
-                    "the target of link `{}` is too long to be one",
+                    "the target of link `{}` is too long",
                     shown()
                 )));
                 return Ok(0);
@@ -277,7 +282,7 @@ impl TreeWalk<'_> {
                         .insert(path.to_string(), target.to_string()),
                 ),
                 Err(_) => self.problems.push(Problem::new(format!(
-                    "the target of link `{}` is not UTF-8, which a Mac's disk cannot hold",
+                    "the target of link `{}` is not UTF-8, which a Mac's disk cannot store",
                     shown()
                 ))),
             }
@@ -337,7 +342,7 @@ pub fn export_files(
             })?;
             if blob.kind() != ObjectType::Blob {
                 return Err(Problem::new(format!(
-                    "`{}` is no file, though the tree says so",
+                    "`{}` is not a file, although the tree says so",
                     crate::text::escape_text(path)
                 ))
                 .with_hint("do not use this repository"));
@@ -362,7 +367,7 @@ pub fn export_files(
     Ok(snapshot.listing)
 }
 
-/// The bytes of one file of a commit, if the store has it and the caller may read the store.
+/// Returns the bytes of a file of a commit, if the store has it and the caller may read the store.
 pub fn file_at(folder: &Path, commit: &ObjectId, path: &str) -> Option<Vec<u8>> {
     let repo = open_repository(folder).ok()?;
     let tree = repo

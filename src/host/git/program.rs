@@ -14,7 +14,7 @@ use crate::tree::ObjectId;
 /// A command that inherits nothing but proxies and certificates, and reads its settings from its
 /// environment: those come after every file's (git-config(1), GIT_CONFIG_COUNT). `more` are
 /// settings of this one call.
-#[expect(clippy::disallowed_methods, reason = "the fence's gate for git")]
+#[expect(clippy::disallowed_methods, reason = "the only place that starts git")]
 fn git_command(git: &GitStore, program: &Path, more: &[(String, String)]) -> Command {
     let mut c = Command::new(program);
     c.env_clear()
@@ -53,10 +53,11 @@ fn git_command(git: &GitStore, program: &Path, more: &[(String, String)]) -> Com
     c
 }
 
-/// Bytes of an answer; a list of references is by far the longest.
+/// The largest answer in bytes; a list of references is by far the longest.
 const MOST: u64 = 64 << 20;
 
-/// Runs it, feeds progress from stderr, ends it at the time limit or when comfy was interrupted.
+/// Runs it, reports progress from stderr, and stops it at the time limit or when comfy is
+/// interrupted.
 fn run_git(mut command: Command, url: &str, progress: &dyn Progress) -> Result<String, GitError> {
     let mut child = command
         .spawn()
@@ -67,7 +68,7 @@ fn run_git(mut command: Command, url: &str, progress: &dyn Progress) -> Result<S
         let out = s.spawn(move || {
             let mut text = Vec::new();
             if let Some(o) = stdout.as_mut() {
-                // A broken pipe ends the text; the exit status tells.
+                // A broken pipe ends the text; the exit status says why.
                 let _ = o.take(MOST).read_to_end(&mut text);
             }
             String::from_utf8_lossy(&text).into_owned()
@@ -84,7 +85,7 @@ fn run_git(mut command: Command, url: &str, progress: &dyn Progress) -> Result<S
                 break status;
             }
             if start.elapsed() > FETCH_LIMIT || crate::host::signals::is_interrupted() {
-                // It may be gone already.
+                // It may have exited already.
                 let _ = child.kill();
                 let _ = child.wait();
                 return Err(Problem::interrupted().into());
@@ -239,7 +240,7 @@ fn ls_remote_of(
     patterns: &[&str],
 ) -> Result<Vec<(String, String)>, GitError> {
     let mut c = git_command(git, program, &[]);
-    // Outside of every repository: none that lies in the store or above it is looked for.
+    // Outside every repository: git does not search the store or the folders above it for one.
     c.env("GIT_DIR", "/nonexistent")
         .current_dir("/")
         .arg("ls-remote")
@@ -254,7 +255,7 @@ fn ls_remote_of(
         .collect())
 }
 
-/// How many commits lie between; `None` where the server cannot give commits without their files.
+/// Counts the commits in between; `None` if the server cannot send commits without their files.
 pub(super) fn commit_distance(
     git: &GitStore,
     program: &Path,
@@ -400,7 +401,7 @@ mod tests {
         assert!(
             refused
                 .message
-                .contains("/moved leads to another server: http://localhost:"),
+                .contains("/moved redirects to another server: http://localhost:"),
             "{refused:?}"
         );
         assert!(

@@ -1,10 +1,9 @@
-//! Whether a pinned commit is one of its ref's. A hub that keeps forks together serves the commits
-//! of all of them at the parent's address, so that a commit which can be fetched there need not be
-//! the parent's.
+//! Checks that a pinned commit belongs to its ref. A hub serves the commits of all forks at the
+//! parent's address, so a commit that can be fetched there may belong to a fork.
 //!
-//! What a server said is noted beside the outlines, a small file for each answer, so that `plan`
-//! needs none. A commit that was on its ref once stays known as such: a branch that is written anew
-//! afterwards does not make it a stranger's.
+//! The server's answers are stored next to the outlines, a small file for each, so `plan` needs no
+//! server. A commit that was on its ref once stays known as such, even if the branch is rewritten
+//! later.
 
 use std::path::PathBuf;
 
@@ -33,7 +32,7 @@ impl GitStore {
             ))
     }
 
-    /// Notes what a server said. Where it cannot be noted, it is asked again.
+    /// Stores a server's answer. If it cannot be stored, the server is asked again.
     pub(super) fn note_membership(
         &self,
         repo: &str,
@@ -51,7 +50,7 @@ impl GitStore {
         let _ = std::fs::write(file, word);
     }
 
-    /// What is known without a server; `None`: nothing.
+    /// Returns what is known without a server; `None`: nothing.
     pub fn known_standing(
         &self,
         repo: &str,
@@ -114,7 +113,7 @@ impl GitStore {
             match program::count_commits(self, git, &history, &of, asked) {
                 Some(0) => return Some(RefMembership::On),
                 Some(_) => {}
-                // It is not here, and git itself is well.
+                // It is not in the store, and git itself works.
                 None if !objects::has_commit(&history, commit)
                     && program::count_commits(self, git, &history, asked, asked) == Some(0) => {}
                 None => return None,

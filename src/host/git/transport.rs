@@ -15,7 +15,7 @@ use crate::problem::{Problem, Result};
 
 static REGISTER: Once = Once::new();
 
-/// Tells libgit2 to use this transport for http and https, once a process.
+/// Registers this transport in libgit2 for http and https, once per process.
 pub(super) fn register_transport(net: &NetEnv) {
     let net = net.clone();
     REGISTER.call_once(|| {
@@ -42,10 +42,10 @@ pub(super) fn register_transport(net: &NetEnv) {
     });
 }
 
-/// Where the repository of `url` is after redirects of its own server.
+/// Returns the address of `url`'s repository after redirects of its own server.
 ///
 /// # Errors
-/// It is on another server, or nobody says where.
+/// If it is on another server, or the redirect has no address.
 pub(super) fn final_address(net: &NetEnv, url: &str) -> Result<String> {
     let asked = format!(
         "{}/info/refs?service=git-upload-pack",
@@ -59,10 +59,15 @@ pub(super) fn final_address(net: &NetEnv, url: &str) -> Result<String> {
     let base = last
         .split_once("/info/refs")
         .map(|(base, _)| base.to_string())
-        .ok_or_else(|| Problem::new(format!("{url} redirects to no repository")))?;
+        .ok_or_else(|| {
+            Problem::new(format!(
+                "{url} redirects to something that is not a \
+            repository"
+            ))
+        })?;
     if !redirect::same_host(url, &base) {
         return Err(Problem::new(format!(
-            "{url} leads to another server: {}",
+            "{url} redirects to another server: {}",
             crate::text::escape_text(&base)
         ))
         .with_hint("name that address in comfy.toml if you trust it"));

@@ -1,5 +1,5 @@
-//! The two steps of an apply that are about models: having their bytes, verified, and putting them
-//! into their shares.
+//! The two steps of an apply that handle models: downloading and verifying them, and installing
+//! them in their shares.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -21,18 +21,18 @@ use crate::plan::observed::ShareSpec;
 use crate::problem::{Context, Problem, Result};
 use crate::progress::{ProgressUnit, Reporter};
 
-/// Bytes that were verified in this process, and where they are.
+/// Files that were verified in this process, and their paths.
 pub struct StagedModel {
     path: PathBuf,
     key: Key,
-    /// In comfy's own folder, from where it may be moved.
+    /// True if it is in comfy's own folder, from which it may be moved.
     staged: bool,
 }
 
-/// Has every model's bytes on this machine, whichever way: what is there already is not fetched.
+/// Ensures that every model's content is on this machine; what exists already is not downloaded.
 ///
 /// # Errors
-/// Every model that cannot be had, with the reason; no share was touched.
+/// Every model that is not available, with the reason; no share was changed.
 pub fn fetch_models(
     b: &mut GenerationBuilder,
     hubs: &ModelHubs,
@@ -119,7 +119,7 @@ pub fn fetch_models(
     }
 }
 
-/// What can be known to fail before the first byte: folders that take no file, disks that are too
+/// Checks what would fail before the first byte: folders without write access, disks that are too
 /// full.
 fn ensure_writable(items: &[ModelFetch]) -> Result<()> {
     let mut problems = Vec::new();
@@ -129,7 +129,7 @@ fn ensure_writable(items: &[ModelFetch]) -> Result<()> {
         if let Err((folder, e)) = install::check_writable(&f.share, &f.path) {
             problems.push(
                 Problem::new(format!(
-                    "{}: {} takes no new file: {}",
+                    "{}: no file can be created in {}: {}",
                     f.address,
                     folder.display(),
                     e.desc()
@@ -146,7 +146,7 @@ fn ensure_writable(items: &[ModelFetch]) -> Result<()> {
     }
 }
 
-/// Whose files may be copied, and where that person's cache is.
+/// Whose files may be copied, and that user's cache.
 struct ModelOwner {
     uid: u32,
     home: PathBuf,
@@ -179,13 +179,13 @@ fn model_owner(ids: AccountIds) -> Result<ModelOwner> {
 }
 
 impl ModelOwner {
-    /// The owner's own files, and those that everybody may read.
+    /// Allows the owner's own files, and those that everybody may read.
     fn may_read(&self, st: &FileStat) -> bool {
         st.st_uid == self.uid || crate::host::fs::permission_bits(st) & 0o004 != 0
     }
 }
 
-/// A file of this machine that has the wanted content; `None` where it has to be fetched.
+/// Finds a file of this machine with the wanted content; `None` if it has to be downloaded.
 fn find_local(
     f: &ModelFetch,
     owner: &ModelOwner,
@@ -201,7 +201,7 @@ fn find_local(
         let size = file.metadata()?.len();
         if size != f.size {
             return Ok(Err(format!(
-                "has {size} bytes, and comfy.lock says {}",
+                "has {size} bytes, but comfy.lock says {}",
                 f.size
             )));
         }
@@ -213,7 +213,7 @@ fn find_local(
         Ok(
             install::verify_content(file, f.size, f.sha256, progress.as_ref())?
                 .map(ready)
-                .map_err(|sum| format!("has sha256 {sum}, and comfy.lock says {}", f.sha256)),
+                .map_err(|sum| format!("has sha256 {sum}, but comfy.lock says {}", f.sha256)),
         )
     };
     let cached = owner
@@ -226,7 +226,7 @@ fn find_local(
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {
                 return Err(Problem::interrupted());
             }
-            // A candidate that cannot be read, or is another file, is none.
+            // A candidate that cannot be read, or is another file, does not count.
             _ => {}
         }
     }
@@ -248,18 +248,22 @@ fn find_local(
                 }
                 Err(e) => Err(Problem::new(format!("{shown}: {e}"))
                     .caused_by(&e)
-                    .with_hint("the source is gone or closed: correct it in comfy.toml")),
+                    .with_hint(
+                        "the source no longer exists or is not public: correct it in \
+                        comfy.toml",
+                    )),
             }
         }
         Some(_) => Ok(None),
         None => Err(Problem::new(
-            "comfy.lock knows no source, and no file of its size in the shares has its sha256",
+            "comfy.lock has no source for it, and no file of its size in the shares has its sha256",
         )
         .with_hint("put it back, or name a `source`")),
     }
 }
 
-/// Takes a fetched file from the build uid, of which no process is left, and reads every byte.
+/// Takes over a downloaded file from the build uid, which has no process left, and reads every
+/// byte.
 fn take_fetched(
     f: &ModelFetch,
     path: &Path,
@@ -293,7 +297,7 @@ fn take_fetched(
         Ok(Err(sum)) => {
             edit::remove_path(path).with_context(|| format!("remove {}", path.display()))?;
             Err(Problem::new(format!(
-                "what was fetched has sha256 {sum}, and comfy.lock says {}",
+                "the downloaded file has sha256 {sum}, but comfy.lock says {}",
                 f.sha256
             ))
             .with_hint("nothing was put in place; run it again"))
@@ -305,13 +309,13 @@ fn take_fetched(
     }
 }
 
-/// Models that were put in place, with what stat said then.
+/// Models that were installed, with their stat data.
 pub type Placed = Vec<(PathBuf, Key, Sha256Digest)>;
 
-/// Puts one model into its share.
+/// Installs a model in its share.
 ///
 /// # Errors
-/// What could not be written; the share has the old file then, or none.
+/// If it cannot be written; the share then has the old file, or none.
 pub fn put_model(
     ready: &mut BTreeMap<Sha256Digest, StagedModel>,
     share: &ShareSpec,
@@ -361,7 +365,7 @@ pub fn put_model(
     Ok(kept)
 }
 
-/// Vouches for what was put in place, where nothing happened to it since.
+/// Records the hashes of installed models that have not changed since.
 pub fn mark_placed(placed: &Placed, hashes: &Hashes) {
     let now = crate::host::sealed::stat_cache::now_ns();
     for (path, key, sha256) in placed {
@@ -373,7 +377,7 @@ pub fn mark_placed(placed: &Placed, hashes: &Hashes) {
     }
 }
 
-/// Reads files that the caller found to be something else, so that both sides plan the same.
+/// Reads the files in which the caller found other content, so that both sides make the same plan.
 pub fn reread_files(
     paths: &[PathBuf],
     owner: u32,

@@ -1,5 +1,5 @@
-//! The unprivileged part: several files at once, each into its part, each with the hash that the
-//! lock says.
+//! The unprivileged downloads: several files at once, each into its part, each checked against the
+//! hash of the lock.
 
 use std::path::{Path, PathBuf};
 
@@ -14,12 +14,12 @@ use crate::lock::{ModelOrigin, Sha256Digest};
 use crate::problem::{Context, Problem, Result};
 use crate::progress::{ProgressUnit, Reporter};
 
-/// Files at a time.
+/// Files at the same time.
 const FILES: usize = 3;
-/// Connections a file, when it is the only one, and when there are others.
+/// Connections per file: for a single file, and for several.
 const ALONE: usize = 4;
 const TOGETHER: usize = 2;
-/// What a file system keeps for itself.
+/// The space that a file system reserves for itself.
 const MARGIN: u64 = 16 << 20;
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -50,10 +50,11 @@ fn part_path(folder: &Path, sha256: Sha256Digest) -> PathBuf {
     folder.join(format!("{sha256}.part"))
 }
 
-/// Leaves every file in the folder.
+/// Downloads every file into the folder.
 ///
 /// # Errors
-/// No space, which is seen before the first byte; every file that could not be had.
+/// If there is not enough space, which is checked before the first byte, or files could not be
+/// downloaded.
 pub fn run_job(job: &ModelsJob, report: &dyn Reporter) -> Result<()> {
     let length = |p: PathBuf| std::fs::symlink_metadata(p).map_or(0, |m| m.len());
     let missing: Vec<&ModelDownload> = job
@@ -78,7 +79,7 @@ pub fn run_job(job: &ModelsJob, report: &dyn Reporter) -> Result<()> {
     let one = |i: &&ModelDownload| {
         let name = |p: Problem| p.with_prefix(&format!("{}: ", i.address));
         let origin = ModelOrigin::parse(&i.source)
-            .ok_or_else(|| name(Problem::new("its source is none")))?;
+            .ok_or_else(|| name(Problem::new("its source is not valid")))?;
         let part = part_path(&job.folder, i.sha256);
         let place = hub::download_source(&web, &job.hubs, &origin, i.revision.as_deref(), i.sha256)
             .map_err(name)?;
@@ -106,10 +107,10 @@ pub fn run_job(job: &ModelsJob, report: &dyn Reporter) -> Result<()> {
     }
 }
 
-/// Refuses to begin where the disk cannot hold it.
+/// Refuses to begin if the disk is too small.
 ///
 /// # Errors
-/// Not enough is free.
+/// If not enough space is free.
 pub fn ensure_room(folder: &Path, need: u64) -> Result<()> {
     let free = edit::free_bytes(folder).context("ask for free disk space")?;
     if need > 0 && free < need + MARGIN {
@@ -118,7 +119,7 @@ pub fn ensure_room(folder: &Path, need: u64) -> Result<()> {
             crate::text::format_bytes(need + MARGIN),
         );
         return Err(Problem::new(format!(
-            "the disk that holds {} has {free} free, and the models need {need}",
+            "the disk that holds {} has {free} free, but the models need {need}",
             folder.display()
         ))
         .with_hint("free some space and run it again; nothing was fetched"));

@@ -1,7 +1,7 @@
-//! One file from a server, as `NAME.part` until it is whole.
+//! Downloads a file from a server, as `NAME.part` until it is complete.
 //!
-//! A part is always a beginning of the file, written in order and hashed on the way, whichever
-//! connection brought which piece. What an earlier run left is hashed again, never believed.
+//! A part is always the beginning of the file, written in order and hashed on the way, whichever
+//! connection delivered which piece. The part of an earlier run is hashed again, never trusted.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Write};
@@ -21,14 +21,14 @@ use crate::text::format_bytes;
 
 /// What one request asks for. Half of what is on its way is lost with a kill.
 const PIECE: u64 = 4 << 20;
-/// Tries without [`SOMETHING`] new before a server is given up.
+/// Attempts without [`SOMETHING`] new before comfy gives up on a server.
 const TRIES: u32 = 5;
 
-/// One file to fetch.
+/// A file to download.
 pub struct DownloadRequest<'a> {
     pub place: &'a DownloadSource,
     pub part: &'a Path,
-    /// As the lock has them; none: what comes is what it is.
+    /// The values in the lock; `None`: any content is accepted.
     pub size: Option<u64>,
     pub sha256: Option<Sha256Digest>,
     /// At the same time, where the server gives parts.
@@ -66,7 +66,7 @@ impl PartialFile {
         Ok(part)
     }
 
-    /// Open, and nobody else's: another comfy that fetches the same is waited for.
+    /// Opens and locks the part: it waits for another comfy that downloads the same file.
     fn open_locked(path: &Path) -> Result<File> {
         let doing = || format!("write {}", path.display());
         let options = || {
@@ -90,14 +90,14 @@ impl PartialFile {
                     if there.is_ok_and(|t| (t.dev(), t.ino()) == (ours.dev(), ours.ino())) {
                         return Ok(file);
                     }
-                    // Whoever had it has put it in its place.
+                    // Its previous holder has installed it.
                     file = options().with_context(doing)?;
                 }
                 Err(TryLockError::WouldBlock) if crate::host::signals::is_interrupted() => {
                     return Err(Problem::interrupted());
                 }
                 Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(100)),
-                // A file system without locks: as good as before there were any.
+                // A file system without locks: go on without one.
                 Err(TryLockError::Error(_)) => return Ok(file),
             }
         }
@@ -119,7 +119,8 @@ impl PartialFile {
             let p = Problem::new(format!("could not write what was fetched: {e}")).caused_by(&e);
             WebRefusal::Final(if e.kind() == std::io::ErrorKind::StorageFull {
                 p.with_hint(
-                    "free some space and run it again: what is there already is not fetched again",
+                    "free some space and run it again: the part that was downloaded is not \
+                        fetched again",
                 )
             } else {
                 p
@@ -138,11 +139,11 @@ fn interrupted_or(e: std::io::Error, what: impl FnOnce() -> String) -> Problem {
     }
 }
 
-/// Leaves the whole file at `part`, on the disk; its size and hash.
+/// Downloads the whole file to `part`, synced to disk; returns its size and hash.
 ///
 /// # Errors
-/// The server does not give it, gives something else, or the disk is full. A part with the wrong
-/// content goes.
+/// If the server does not deliver it, delivers something else, or the disk is full. A part with the
+/// wrong content is removed.
 pub fn download_file(
     web: &WebClient,
     f: &DownloadRequest,
@@ -166,7 +167,7 @@ pub fn download_file(
                 .with_context(|| format!("remove {}", f.part.display()))?;
             let want = f.sha256.map(|s| s.to_string()).unwrap_or_default();
             return Err(Problem::new(format!(
-                "{} gave a file with sha256 {sum}, and comfy.lock says {want}",
+                "{} gave a file with sha256 {sum}, but comfy.lock says {want}",
                 public_address(&f.place.address)
             ))
             .with_hint(
@@ -184,7 +185,7 @@ pub fn download_file(
 /// not hold a download for ever.
 const SOMETHING: u64 = 64 << 10;
 
-/// Goes on after cuts, as long as something comes.
+/// Continues after interruptions, as long as the download progresses.
 fn download_with_retries(
     web: &WebClient,
     f: &DownloadRequest,
@@ -212,7 +213,7 @@ fn download_with_retries(
     }
 }
 
-/// One stretch: from what is there to the end, or to the next cut.
+/// Downloads from the current position to the end, or to the next interruption.
 fn download_stretch(
     web: &WebClient,
     f: &DownloadRequest,
@@ -236,12 +237,12 @@ fn download_stretch(
     if reply.is_page() {
         return Err(WebRefusal::Final(
             Problem::new(format!(
-                "{} answers with a web page instead of the file",
+                "{} returns a web page instead of the file",
                 public_address(&reply.address)
             ))
             .with_hint(
-                "a login or a notice, most likely: open it in a browser; set HF_TOKEN or \
-                    CIVITAI_API_TOKEN where it wants a key",
+                "probably a login or a notice: open it in a browser; set HF_TOKEN or \
+                    CIVITAI_API_TOKEN if it needs a key",
             ),
         ));
     }
@@ -250,7 +251,7 @@ fn download_stretch(
         && t != s
     {
         let why = format!(
-            "{} says that the file has {t} bytes ({}), and comfy.lock says {s} ({})",
+            "{} says that the file has {t} bytes ({}), but comfy.lock says {s} ({})",
             public_address(&reply.address),
             format_bytes(t),
             format_bytes(s)
@@ -267,7 +268,7 @@ fn download_stretch(
             .map_err(|e| final_(format!("could not write what was fetched: {e}")))?,
         _ => {
             return Err(final_(format!(
-                "{} answers with another part of the file than was asked for",
+                "{} returns another part of the file than requested",
                 public_address(&reply.address)
             )));
         }
@@ -341,7 +342,7 @@ fn read_body(
         if n == 0 {
             return if known {
                 Err(WebRefusal::Passing(format!(
-                    "{} ended before the file did",
+                    "{} ended before the end of the file",
                     public_address(&address)
                 )))
             } else {
@@ -391,7 +392,7 @@ fn download_ranges(
                         empty.try_recv().unwrap_or_default(),
                     );
                     let failed = piece.is_err();
-                    // Nobody wants it any more when another piece failed.
+                    // It is not needed if another piece failed.
                     if out.send(piece).is_err() || failed {
                         return;
                     }
@@ -427,7 +428,7 @@ fn download_range(
         range: Some((from, Some(to - 1))),
         ..WebRequest::default()
     }) {
-        // A signed address has run out: asked for anew from its beginning.
+        // A signed address has expired: request it again from the first address.
         Err(WebRefusal::Status(code @ (400 | 401 | 403 | 404 | 410), _)) => {
             return Err(passing(format!("answers {code} in the middle of the file")));
         }
@@ -435,7 +436,7 @@ fn download_range(
     };
     if reply.first_byte() != Some(from) || reply.total_bytes().is_some_and(|t| t < to) {
         return Err(passing(
-            "answers with another part of the file than was asked for".into(),
+            "returns another part of the file than requested".into(),
         ));
     }
     let length = usize::try_from(to - from).unwrap_or(0);

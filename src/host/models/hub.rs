@@ -1,4 +1,4 @@
-//! Addresses of models, and what servers tell of them without giving them.
+//! Addresses of models, and what servers report about them without a download.
 
 use serde::Deserialize;
 
@@ -10,7 +10,7 @@ use crate::lock::{ModelOrigin, Sha256Digest};
 use crate::manifest::names;
 use crate::problem::{Problem, Result};
 
-/// Where the bytes are, and the key for it.
+/// The address of the content, and the key for it.
 #[derive(Debug, Clone)]
 pub struct DownloadSource {
     pub address: String,
@@ -33,24 +33,24 @@ impl DownloadSource {
 fn key_variables(cloud: CloudStore) -> &'static str {
     match cloud {
         CloudStore::S3 => {
-            "keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL leads to \
-             another store"
+            "keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL selects \
+                another store"
         }
         CloudStore::Google => {
             "the key is a service account's, in the file that GOOGLE_APPLICATION_CREDENTIALS names"
         }
         CloudStore::Azure => {
             "the key is AZURE_STORAGE_ACCOUNT_KEY, for AZURE_STORAGE_ACCOUNT_NAME; \
-             AZURE_STORAGE_SERVICE_ENDPOINT leads to another cloud"
+             AZURE_STORAGE_SERVICE_ENDPOINT selects another cloud"
         }
     }
 }
 
-/// What a server says of a file.
+/// What a server reports about a file.
 pub enum RemoteFile {
-    /// Hash and size: nothing has to be fetched to pin it.
+    /// Hash and size: pinning it needs no download.
     All(ModelInfo),
-    /// The hash is known only to who reads the bytes.
+    /// The hash is known only after a download.
     Some {
         place: DownloadSource,
         revision: Option<String>,
@@ -59,10 +59,10 @@ pub enum RemoteFile {
     },
 }
 
-/// Where a pinned model is fetched.
+/// Returns the address of a pinned model.
 ///
 /// # Errors
-/// Its hub does not know it any more.
+/// If its hub no longer has it.
 pub fn download_source(
     web: &WebClient,
     hubs: &ModelHubs,
@@ -92,7 +92,7 @@ pub fn download_source(
                 .find(|f| f.sha256() == Some(sha256));
             let gone = || {
                 Problem::new(format!(
-                    "civitai's version {version} has no file with sha256 {sha256} any more"
+                    "civitai's version {version} no longer has a file with sha256 {sha256}"
                 ))
                 .with_hint("`comfy update` this model, or choose another")
             };
@@ -109,10 +109,10 @@ pub fn download_source(
     }
 }
 
-/// Asks what the file is, as the lock pins it.
+/// Requests the data that the lock pins.
 ///
 /// # Errors
-/// It is not there, or the server does not let the caller in.
+/// If it does not exist, or the server denies access.
 pub fn ask_hub(
     web: &WebClient,
     hubs: &ModelHubs,
@@ -211,12 +211,12 @@ fn first_byte(web: &WebClient, place: &DownloadSource) -> Result<WebReply> {
         .map_err(WebRefusal::into_problem)?;
     if reply.is_page() {
         return Err(Problem::new(format!(
-            "{} answers with a web page instead of the file",
+            "{} returns a web page instead of the file",
             public_address(&reply.address)
         ))
         .with_hint(
-            "a login or a notice, most likely: open it in a browser; set HF_TOKEN or \
-                CIVITAI_API_TOKEN where it wants a key",
+            "probably a login or a notice: open it in a browser; set HF_TOKEN or \
+                CIVITAI_API_TOKEN if it needs a key",
         ));
     }
     Ok(reply)
@@ -278,7 +278,7 @@ fn ask_huggingface(
         .map(str::to_string);
     let Some(commit) = commit else {
         return Err(Problem::new(format!(
-            "{} is no hub: it names no commit",
+            "{} is not a hub: its answer names no commit",
             public_address(&reply.address)
         ))
         .with_hint("check HF_ENDPOINT"));
@@ -351,7 +351,7 @@ fn civitai_files(web: &WebClient, hubs: &ModelHubs, version: &str) -> Result<Vec
         })?;
     let version: CivitaiVersion = serde_json::from_str(&text).map_err(|e| {
         Problem::new(format!(
-            "{} is no answer of civitai's: {e}",
+            "{} is not an answer from civitai: {e}",
             public_address(&address)
         ))
         .caused_by(&e)
@@ -369,7 +369,7 @@ fn civitai_address(hubs: &ModelHubs, file: CivitaiFile) -> Result<String> {
         .and_then(|(_, rest)| rest.find('/').map(|i| rest[i..].to_string()));
     let path = path.ok_or_else(|| {
         Problem::new(format!(
-            "civitai names no address for {}",
+            "civitai gives no address for {}",
             crate::text::escape_text(&file.name)
         ))
     })?;

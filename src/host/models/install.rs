@@ -1,5 +1,5 @@
-//! Putting verified bytes into a share, by descriptor: nothing on the way is followed, and nothing
-//! is there before it is whole.
+//! Installs verified files in a share, by descriptor: no link on the way is followed, and a file
+//! appears only when it is complete.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -25,14 +25,14 @@ use crate::progress::Progress;
 /// A file whose bytes are those of the lock, or are about to be compared with it.
 pub struct VerifiedFile {
     pub file: File,
-    /// What stat said when it was verified.
+    /// Its stat data when it was verified.
     pub key: Key,
 }
 
-/// Opens a regular file, following nothing at its end; `allowed` decides by what stat says.
+/// Opens a regular file, not following a link at its end; `allowed` decides by its stat data.
 ///
 /// # Errors
-/// It is none, or not allowed.
+/// If it is not a regular file, or not allowed.
 pub fn open_regular(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> io::Result<File> {
     let (dir, name) = open_parent(path)?;
     let fd = openat(
@@ -47,20 +47,20 @@ pub fn open_regular(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> io::Res
     )?;
     let st = fstat(&fd)?;
     if file_type(&st) != FileType::File {
-        return Err(io::Error::other("is no regular file"));
+        return Err(io::Error::other("is not a regular file"));
     }
     if !allowed(&st) {
         return Err(io::Error::other(
-            "belongs to somebody whose files are not read here",
+            "belongs to a user whose files are not read here",
         ));
     }
     Ok(File::from(fd))
 }
 
-/// Reads it to its end: `None` where it is another file.
+/// Reads it to its end; `None` if it is another file.
 ///
 /// # Errors
-/// It cannot be read.
+/// If it cannot be read.
 pub fn verify_content(
     file: File,
     size: u64,
@@ -80,13 +80,13 @@ pub fn verify_content(
     })
 }
 
-/// Puts the content of `good` at `path` in the share; afterwards what stat says of it.
+/// Installs the content of `good` at `path` in the share; returns its stat data.
 ///
 /// `staged`: the file lies in comfy's own folder under that path and may be moved; it is root's
 /// alone since it was verified.
 ///
 /// # Errors
-/// What could not be made or written; the share has the old file then, or none.
+/// If something could not be created or written; the share then has the old file, or none.
 pub fn put_file(
     share: &ShareSpec,
     path: &str,
@@ -100,7 +100,7 @@ pub fn put_file(
         && file_type(&st) != FileType::File
     {
         return Err(io::Error::other(
-            "something that is no file is there: move it away",
+            "something that is not a file is in its place: move it away",
         ));
     }
     if let Some(staged) = staged
@@ -139,7 +139,7 @@ pub fn put_file(
         if (st.st_ino, st.st_dev) == (there.st_ino, there.st_dev) {
             Ok(st)
         } else {
-            Err(io::Error::other("somebody replaced it meanwhile"))
+            Err(io::Error::other("somebody replaced it in the meantime"))
         }
     });
     if made.is_err() {
@@ -148,7 +148,7 @@ pub fn put_file(
     made
 }
 
-/// The folder of `path` in the share, made where it is missing, and the name in it.
+/// Opens the folder of `path` in the share, creating it if missing; returns it with the name in it.
 fn folder_within<'a>(share: &ShareSpec, path: &'a str) -> io::Result<(OwnedFd, &'a str)> {
     let top = open_dir(&share.path)?;
     match path.rsplit_once('/') {
@@ -161,7 +161,7 @@ fn folder_within<'a>(share: &ShareSpec, path: &'a str) -> io::Result<(OwnedFd, &
 /// loses nothing; that name's path. `None`: there is no file.
 ///
 /// # Errors
-/// It cannot be kept.
+/// If it cannot be kept.
 pub fn keep_aside(share: &ShareSpec, path: &str, ending: &str) -> io::Result<Option<PathBuf>> {
     let (folder, name) = folder_within(share, path)?;
     let (from, to) = (
@@ -172,7 +172,7 @@ pub fn keep_aside(share: &ShareSpec, path: &str, ending: &str) -> io::Result<Opt
         Ok(st) if file_type(&st) == FileType::File => {}
         Ok(_) => {
             return Err(io::Error::other(
-                "something that is no file is there: move it away",
+                "something that is not a file is in its place: move it away",
             ));
         }
         Err(Errno::ENOENT) => return Ok(None),
@@ -198,13 +198,13 @@ pub fn keep_aside(share: &ShareSpec, path: &str, ending: &str) -> io::Result<Opt
     Ok(Some(share.path.join(format!("{path}.{ending}"))))
 }
 
-/// Nobody wrote it since it was verified. Only then is it vouched for.
+/// Returns whether nobody wrote to it since it was verified. Only then is its hash recorded.
 fn ensure_unwritten(verified: &FileStat, now: FileStat) -> io::Result<FileStat> {
     let content = |st: &FileStat| (st.st_size, st.st_mtime, st.st_mtime_nsec);
     if content(verified) == content(&now) {
         Ok(now)
     } else {
-        Err(io::Error::other("somebody wrote into it meanwhile"))
+        Err(io::Error::other("somebody wrote to it in the meantime"))
     }
 }
 

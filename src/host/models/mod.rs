@@ -1,4 +1,4 @@
-//! Models: where they are asked for, how they are fetched, verified and put into their share.
+//! Models: where they come from, and how they are downloaded, verified and installed.
 //!
 //! [`resolver`] is what `lock` asks. [`build_job`] fetches, under the build uid: [`web`] speaks
 //! HTTP, [`hub`] and [`object_storage`] know addresses, [`download`] makes one file. [`install`]
@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use crate::manifest::reserved_paths;
 use crate::problem::{Problem, Result};
 
-/// Something that no log, no message and no child process may see.
+/// A secret that no log, message or child process may see.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct SecretText(String);
 
@@ -54,7 +54,7 @@ pub struct ModelHubs {
     pub civitai: String,
     pub civitai_token: Option<SecretText>,
     pub stores: object_storage::StorageCredentials,
-    /// Seconds without a byte after which a connection is given up.
+    /// The seconds without a byte after which comfy gives up on a connection.
     pub patience: u64,
 }
 
@@ -62,7 +62,7 @@ pub struct ModelHubs {
 /// is written, and where its links lead.
 ///
 /// # Errors
-/// What it is instead, and what to do.
+/// What it is instead, and what to do about it.
 fn ensure_allowed(home: Option<&Path>, written: &Path, real: &Path) -> Result<()> {
     let me = nix::unistd::geteuid().as_raw();
     let homes = home
@@ -90,7 +90,7 @@ fn ensure_allowed(home: Option<&Path>, written: &Path, real: &Path) -> Result<()
         )
     };
     Err(Problem::new(format!("{shown}{leads} {why}")).with_hint(
-        "copy a model to where models are, and \
-        name that; ComfyUI can read whatever is put into a share",
+        "copy the model to where your models are, and name that file; ComfyUI can read everything \
+            in a share",
     ))
 }

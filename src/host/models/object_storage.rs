@@ -65,7 +65,7 @@ pub fn object_source(
         ),
         CloudStore::Azure => {
             let missing = || {
-                Problem::new("az:// needs the account that has the container").with_hint(
+                Problem::new("az:// needs the account that owns the container").with_hint(
                     "set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY unless it \
                         is public",
                 )
@@ -143,8 +143,8 @@ fn google_signed(s: &StorageCredentials, bucket: &str, key: &str) -> Result<Opti
         .with_service_account_key(account.reveal());
     // What the crate says of it may quote it.
     let b = b.build().map_err(|_| {
-        Problem::new("GOOGLE_APPLICATION_CREDENTIALS leads to no key of a service account")
-            .with_hint("gs:// is signed with one; a public bucket needs none")
+        Problem::new("GOOGLE_APPLICATION_CREDENTIALS does not name the key of a service account")
+            .with_hint("gs:// requests are signed with one; a public bucket needs none")
     })?;
     sign_url(&b, key).map(Some)
 }
@@ -169,8 +169,8 @@ fn azure_signed(
         &expires.format("%Y-%m-%dT%H:%M:%SZ").to_string(),
     ) {
         Some(query) => Ok(Some(query)),
-        None => Err(Problem::new("AZURE_STORAGE_ACCOUNT_KEY is no key")
-            .with_hint("it is base64, as Azure's portal shows it")),
+        None => Err(Problem::new("AZURE_STORAGE_ACCOUNT_KEY is not a key")
+            .with_hint("it must be base64, as Azure's portal shows it")),
     }
 }
 
@@ -215,8 +215,7 @@ fn sign_url(store: &impl Signer, key: &str) -> Result<String> {
     match signed.poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(address) => address.map(String::from).map_err(refused_problem),
         Poll::Pending => Err(Problem::new(
-            "these keys are good only with an answer of the store's own, which comfy does not ask \
-             for",
+            "these keys need a request to the store first, which comfy does not make",
         )),
     }
 }
@@ -242,7 +241,7 @@ impl HttpService for NoHttp {
     {
         Box::pin(std::future::ready(Err(HttpError::new(
             HttpErrorKind::Connect,
-            std::io::Error::other("comfy asks no store for keys"),
+            std::io::Error::other("comfy does not ask the store for keys"),
         ))))
     }
 }
@@ -319,11 +318,11 @@ mod tests {
         };
         assert_eq!(
             address(&hubs, CloudStore::Google, "b").unwrap_err(),
-            "GOOGLE_APPLICATION_CREDENTIALS leads to no key of a service account"
+            "GOOGLE_APPLICATION_CREDENTIALS does not name the key of a service account"
         );
         assert_eq!(
             address(&hubs, CloudStore::Azure, "b").unwrap_err(),
-            "az:// needs the account that has the container"
+            "az:// needs the account that owns the container"
         );
     }
 

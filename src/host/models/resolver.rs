@@ -1,5 +1,5 @@
-//! What `lock` asks, as its caller: servers for what they know, disks and downloads for what has to
-//! be read.
+//! Resolves models for `lock`, as its caller: servers report what they know; disks and downloads
+//! provide the rest.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -25,7 +25,7 @@ use crate::plan::observed::FileType;
 use crate::problem::{Context, Problem, Result};
 use crate::progress::{Progress, ProgressUnit, Reporter};
 
-/// Servers asked at a time: they answer when they answer.
+/// Requests at the same time: servers may be slow.
 const ASKED: usize = 8;
 /// What was read is written down this often, so that an interrupt costs no more.
 const FLUSH: Duration = Duration::from_secs(5);
@@ -214,7 +214,8 @@ impl HostModelResolver {
             "correct `source` in comfy.toml"
         };
         let path = self.existing_path(a).ok_or_else(|| {
-            Problem::new(format!("there is no {}", self.stated_path(a).display())).with_hint(hint)
+            Problem::new(format!("{} does not exist", self.stated_path(a).display()))
+                .with_hint(hint)
         })?;
         if matches!(a.origin, Some(ModelOrigin::File(_))) {
             super::ensure_allowed(self.home.as_deref(), &self.stated_path(a), &path)?;
@@ -224,7 +225,7 @@ impl HostModelResolver {
                 Problem::interrupted().with_hint("what was read so far is not read again")
             }
             _ if path.is_symlink() => Problem::new(format!("{} is a link", path.display()))
-                .with_hint("a link can lead elsewhere tomorrow: put the real file there"),
+                .with_hint("a link can lead to another file tomorrow: put the real file there"),
             _ => Problem::new(format!("{}: {e}", path.display()))
                 .caused_by(&e)
                 .with_hint(hint),
@@ -242,8 +243,8 @@ impl HostModelResolver {
         let file = install::open_regular(path, &|_| true)
             .with_context(|| format!("open {}", path.display()))?;
         if safetensors_header::is_page(&file).with_context(|| format!("read {}", path.display()))? {
-            return Err(Problem::new("is a web page, and no model").with_hint(
-                "a login or a notice, most likely: open its source in a browser, and fetch it anew",
+            return Err(Problem::new("is a web page, not a model").with_hint(
+                "probably a login or a notice: open its source in a browser, and download it again",
             ));
         }
         if !safetensors::is_one(&a.path) {
@@ -259,7 +260,7 @@ impl HostModelResolver {
         report: &dyn Reporter,
     ) -> Result<ModelInfo> {
         if self.offline {
-            return Err(Problem::new("its source cannot be asked offline")
+            return Err(Problem::new("its source cannot be queried offline")
                 .with_hint("run it once without --offline"));
         }
         if crate::host::signals::is_interrupted() {
@@ -424,7 +425,7 @@ impl<'a> FileReader<'a> {
         })?;
         let after = nix::sys::stat::fstat(&file)?;
         if Key::of(&after) != Key::of(&before) {
-            return Err(std::io::Error::other("changes while it is read"));
+            return Err(std::io::Error::other("is being changed while it is read"));
         }
         self.known.add(&after, sha256, began);
         self.flush_sometimes();

@@ -11,8 +11,8 @@ use crate::lock::safetensors::{SafetensorsHeader, header_length, parse_header};
 use crate::problem::{Problem, Result};
 
 fn refused_header(why: String) -> Problem {
-    Problem::new(format!("is no sound safetensors file: {why}")).with_hint(
-        "fetch it anew, or take it from somebody else: readers would not agree on what it holds",
+    Problem::new(format!("is not a valid safetensors file: {why}")).with_hint(
+        "download it again, or from another source: readers would not agree on its content",
     )
 }
 
@@ -67,7 +67,7 @@ pub fn of_server(web: &WebClient, place: &DownloadSource, size: u64) -> Result<S
             - reply
                 .first_byte()
                 .filter(|b| *b <= from)
-                .ok_or_else(|| Problem::new("the server gives another part than was asked for"))?;
+                .ok_or_else(|| Problem::new("the server returns another part than requested"))?;
         let mut body = reply
             .response
             .into_body()
@@ -81,7 +81,7 @@ pub fn of_server(web: &WebClient, place: &DownloadSource, size: u64) -> Result<S
         if bytes.len() as u64 == to - from {
             Ok(bytes)
         } else {
-            Err(Problem::new("the server ended before the header did"))
+            Err(Problem::new("the server's answer ends within the header"))
         }
     };
     let mut bytes = part(0, FIRST.min(size))?;

@@ -1,4 +1,4 @@
-//! Reading a whole file for its SHA-256.
+//! Computes the SHA-256 of a whole file.
 
 use std::fs::File;
 use std::io::{self, Read};

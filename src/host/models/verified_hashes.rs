@@ -1,4 +1,4 @@
-//! What was verified before: the SHA-256 that a file had when stat said this of it.
+//! Hashes verified before: the SHA-256 of a file with given stat data.
 //!
 //! As with [`crate::host::sealed::stat_cache`], a vouching rests on ctime, and only once that is
 //! older than the clock's grain. Two files hold it: one among the records, written by an apply, and
@@ -119,7 +119,7 @@ impl Hashes {
     }
 }
 
-/// The records of a file; none where it is damaged.
+/// The records of a file; none if it is damaged.
 fn vouched((path, bytes): &(PathBuf, OnceLock<Vec<u8>>)) -> &[[u8; RECORD]] {
     let bytes = bytes.get_or_init(|| std::fs::read(path).unwrap_or_default());
     let records = bytes.strip_prefix(MAGIC).map(|b| b.as_chunks::<RECORD>());
@@ -144,7 +144,7 @@ pub fn own_path() -> Option<PathBuf> {
     Some(crate::host::env::cache_home()?.join("model-hashes"))
 }
 
-/// The records, and the caller's own file but for root, who believes the records alone where there
+/// The records, and the caller's own file, except for root, who trusts only the records if there
 /// are two accounts.
 pub fn believed(paths: &InstancePaths) -> Vec<PathBuf> {
     let own = (paths.home.is_none() || !nix::unistd::geteuid().is_root())

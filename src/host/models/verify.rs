@@ -29,7 +29,7 @@ pub fn read_models(
         .iter()
         .filter_map(|s| Some((s.name.as_str(), fs::real_path(&s.path, d.owner.uid).ok()?)))
         .collect::<std::collections::BTreeMap<_, _>>();
-    let place = |(path, wish): (&bytestring::ByteString, &crate::desired::ModelWish)| {
+    let place = |(path, wish): (&bytestring::ByteString, &crate::desired::DesiredModel)| {
         Some((shares.get(&*wish.share)?.join(&**path), wish.pin.size))
     };
     let mut files: Vec<_> = d.models.iter().filter_map(place).collect();

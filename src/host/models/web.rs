@@ -1,5 +1,5 @@
-//! HTTP as models are fetched: redirects by hand, so that no key follows one to another server; no
-//! answer of any length is waited for when nothing comes.
+//! HTTP for models: redirects are handled here, so that no key is sent to another server, and a
+//! silent server is given up, however long the answer.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -31,7 +31,7 @@ pub struct WebClient {
 #[derive(Debug, Clone, Default)]
 pub struct WebRequest<'a> {
     pub address: &'a str,
-    /// Sent to the address's own server alone.
+    /// Sent only to the address's own server.
     pub key: Option<&'a SecretText>,
     /// First byte, and the last one where only some are wanted.
     pub range: Option<(u64, Option<u64>)>,
@@ -40,9 +40,9 @@ pub struct WebRequest<'a> {
     pub stay: bool,
 }
 
-/// An answer, and who gave it.
+/// An answer, and its server.
 pub struct WebReply {
-    /// Where the redirects ended.
+    /// The address after redirects.
     pub address: String,
     pub response: Response<Body>,
 }
@@ -66,13 +66,13 @@ impl WebRefusal {
                 let p = Problem::new(format!("{} answers {code}", public_address(&address)));
                 match code {
                     401 | 403 => p.with_hint(
-                        "it wants a key, or does not let yours in: set HF_TOKEN, \
+                        "it needs a key, or rejects yours: set HF_TOKEN, \
                             CIVITAI_API_TOKEN or AWS_ACCESS_KEY_ID, and accept the model's licence \
                             on its page",
                     ),
                     404 | 410 => p.with_hint(
-                        "it is not there (any more): correct `source` in \
-                        comfy.toml, or its revision",
+                        "it does not exist (any more): correct `source` in comfy.toml, or its \
+                            revision",
                     ),
                     _ => p,
                 }
@@ -169,7 +169,7 @@ impl WebClient {
         for _ in 0..=MAX_REDIRECTS {
             if let Err(why) = crate::manifest::model_address(&address) {
                 return Err(WebRefusal::Final(Problem::new(format!(
-                    "{} leads to {}, which {why}",
+                    "{} redirects to {}, which {why}",
                     public_address(ask.address),
                     public_address(&address)
                 ))));
@@ -238,13 +238,13 @@ impl WebClient {
                 .and_then(|l| resolve_location(&address, l));
             let Some(next) = location else {
                 return Err(WebRefusal::Final(Problem::new(format!(
-                    "{} redirects to nowhere",
+                    "{} redirects without an address",
                     public_address(&address)
                 ))));
             };
             if let Some(why) = redirect::why_refused(ask.address, &next) {
                 return Err(WebRefusal::Final(Problem::new(format!(
-                    "{} leads to {}, which {why}",
+                    "{} redirects to {}, which {why}",
                     public_address(ask.address),
                     public_address(&next)
                 ))));

@@ -114,7 +114,9 @@ mod linux {
             (Some(2), _, Some(error)) if error < 0 => {
                 Err(std::io::Error::from_raw_os_error(-error))
             }
-            _ => Err(std::io::Error::other("the system does not tell the route")),
+            _ => Err(std::io::Error::other(
+                "the system does not report the route",
+            )),
         }
     }
 }

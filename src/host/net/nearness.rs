@@ -1,5 +1,4 @@
-//! How near to this machine an address is: what leads to the internet, and what to somebody's own
-//! network.
+//! How near an address is to this machine: on the internet, or in a private network.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

@@ -1,8 +1,8 @@
-//! Where a server may send comfy: to no place that is nearer to this machine than the server
+//! Where a server may redirect comfy: to no host that is nearer to this machine than the server
 //! itself, and never from https to http.
 //!
-//! How near a server is, its first connection in this process says; that its name leads elsewhere
-//! later changes nothing.
+//! The first connection in this process decides how near a server is; a later change of its name's
+//! address does not.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -90,7 +90,7 @@ fn why_refused_at(
     let (Some((scheme, first)), Some((next_scheme, next))) =
         (scheme_and_host(source), scheme_and_host(to))
     else {
-        return Some("is no address");
+        return Some("is not an address");
     };
     let is = source_is
         .or_else(|| spelled_nearness(&first))
@@ -110,18 +110,18 @@ fn why_refused_at(
     if bad {
         return Some(match leads {
             Nearness::Loopback | Nearness::Own => {
-                "is this machine, and what was asked is not: its own services are nobody's to send \
-                 comfy to"
+                "is this machine, but the first address is not: a server must not redirect comfy \
+                    to local services"
             }
             _ => {
-                "is in a private network, and what was asked is not: its services are nobody's to \
-                 send comfy to"
+                "is in a private network, but the first address is not: a server must not \
+                    redirect comfy to private services"
             }
         });
     }
     let local = |host: &str| spelled_nearness(host) == Some(Nearness::Loopback);
     if scheme == "https" && next_scheme != "https" && !(local(&first) && local(&next)) {
-        return Some("is plain http, and what was asked is https");
+        return Some("is plain http, but the first address is https");
     }
     None
 }
@@ -205,7 +205,7 @@ impl<In: Transport> Connector<In> for RedirectGuard {
             Some(why) => {
                 let source = self.source.as_deref().unwrap_or(&to);
                 Err(ureq::Error::Io(std::io::Error::other(format!(
-                    "{} leads to {}, which {why}",
+                    "{} redirects to {}, which {why}",
                     public_address(source),
                     public_address(&to)
                 ))))
@@ -288,7 +288,7 @@ mod tests {
                 "::ffff:127.0.0.1",
                 "this machine",
             ),
-            (hub, "no address", "", "no address"),
+            (hub, "no address", "", "not an address"),
             (
                 "http://mirror.lan/x",
                 "http://other.lan/x",

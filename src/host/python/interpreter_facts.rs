@@ -1,5 +1,5 @@
-//! What an interpreter says of itself and its system, where only it can know: which wheels it takes
-//! depends on that.
+//! What only an interpreter itself can report about itself and its system: which wheels it accepts
+//! depends on it.
 
 use std::process::{Command, Stdio};
 
@@ -17,7 +17,7 @@ print('%d.%d' % sys.version_info[:2], sys.abiflags, platform.machine(), platform
 /// Asks it, as whoever calls: without site and environment, so that nothing of a package runs.
 ///
 /// # Errors
-/// It does not run, or says what comfy does not understand.
+/// If it does not run, or comfy does not understand its output.
 #[expect(
     clippy::disallowed_methods,
     reason = "the base interpreter, without site and environment"
@@ -37,11 +37,14 @@ pub fn ask_interpreter(i: &PythonInterpreter) -> Result<InterpreterFacts> {
     let text = String::from_utf8_lossy(&out.stdout);
     parse_answer(&text).ok_or_else(|| {
         Problem::new(format!(
-            "python: {} does not say for which system it was made: {}",
+            "python: {} does not report which system it was made for: {}",
             i.path.display(),
             crate::text::escape_text(text.trim())
         ))
-        .with_hint("is it a whole installation? `comfy doctor` tells which interpreter is used")
+        .with_hint(
+            "check that the installation is complete; `comfy doctor` shows which \
+            interpreter is used",
+        )
     })
 }
 
@@ -60,7 +63,7 @@ fn parse_answer(text: &str) -> Option<InterpreterFacts> {
     };
     let os = match (mac, libc.strip_prefix("glibc ")) {
         ("", Some(glibc)) => two(glibc).map(|(major, minor)| OsAbi::Glibc(major, minor))?,
-        // musl says nothing of itself; 1.2 is of 2020.
+        // musl does not report its version; 1.2 is from 2020.
         ("", None) => OsAbi::Musl(1, 2),
         (mac, _) => OsAbi::Macos(mac.split('.').next()?.parse().ok()?),
     };

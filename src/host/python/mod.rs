@@ -17,7 +17,7 @@ use crate::desired::Desired;
 use crate::desired::venv::PythonInterpreter;
 use crate::plan::ids::AccountIds;
 
-/// Where systems, Homebrew, python.org and MacPorts put it.
+/// Where systems, Homebrew, python.org and MacPorts install it.
 const FOLDERS: &[&str] = &[
     "/usr/bin",
     "/usr/local/bin",
@@ -66,7 +66,7 @@ impl InterpreterCache {
         (!asked.is_empty() && *asked != self.known).then(|| asked.clone())
     }
 
-    /// The first that fits, or why there is none.
+    /// Returns the first that fits, or why there is none.
     pub fn find_interpreter(
         &self,
         d: &Desired,
@@ -79,7 +79,7 @@ impl InterpreterCache {
             .collect();
         let own = ids.sandbox == ids.owner;
         if own {
-            // Nobody else has to reach it.
+            // No other account has to reach it.
             folders.splice(
                 0..0,
                 env::var("PATH")
@@ -116,9 +116,9 @@ impl InterpreterCache {
             format!(" ({})", refused.join("; "))
         };
         Err(format!(
-            "there is no Python {minor} that {} can reach{seen}; install one ({install}), or \
-             change [python] version; a lock that is made where uv is names one that comfy \
-             installs",
+            "no Python {minor} found that {} can run{seen}. Install one ({install}), change \
+                [python] version, or run `comfy lock` with uv available so that comfy can install \
+                one",
             d.sandbox
         ))
     }
@@ -210,7 +210,7 @@ fn ensure_reachable(real: &Path, ids: &AccountIds) -> Result<(), String> {
 /// at all.
 #[expect(
     clippy::disallowed_methods,
-    reason = "the fence's gate for interpreters"
+    reason = "the only place that starts interpreters"
 )]
 fn ask_version(
     at: &Path,
@@ -225,7 +225,7 @@ fn ask_version(
         .current_dir("/")
         .stdin(Stdio::null());
     if ids.is_none() {
-        // A shim such as pyenv's looks for its own.
+        // A shim such as pyenv's needs these variables.
         c.envs(
             ["PATH", "HOME"]
                 .iter()
@@ -241,13 +241,13 @@ fn ask_version(
     let (kind, version, program) = (lines.next(), lines.next(), lines.next());
     let (Some("CPython"), Some(version), Some(program)) = (kind, version, program) else {
         return Err(if out.status.success() {
-            "is no CPython".into()
+            "is not CPython".into()
         } else {
             "does not run".into()
         });
     };
     if version.split('.').count() != 3 || !version.chars().all(|c| c.is_ascii_digit() || c == '.') {
-        return Err("says no version".into());
+        return Err("reports no version".into());
     }
     let path = Path::new(program)
         .canonicalize()

@@ -11,7 +11,7 @@ use nix::libc;
 use crate::problem::{Context, Problem, Result};
 
 /// Proves that the supplementary groups of this process were replaced.
-#[must_use = "groups alone are no change of identity: pass it to `set_ids_permanently`"]
+#[must_use = "groups alone do not change the identity: pass it to `set_ids_permanently`"]
 #[derive(Debug)]
 pub struct GroupsReplaced(());
 
@@ -54,7 +54,7 @@ pub fn clear_groups() -> Result<GroupsReplaced> {
         .context("give up all groups")?
         .is_empty()
     {
-        return Err(Problem::new("a group is left after giving up all of them"));
+        return Err(Problem::new("a group remains after giving up all of them"));
     }
     Ok(GroupsReplaced(()))
 }

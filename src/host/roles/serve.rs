@@ -171,7 +171,7 @@ pub fn die_with_parent(parent: i32) -> Result<()> {
     Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })
         .context("end with the launcher")?;
     if parent != 0 && nix::unistd::getppid().as_raw() != parent {
-        return Err(Problem::new("the launcher has ended"));
+        return Err(Problem::new("the launcher has exited"));
     }
     Ok(())
 }

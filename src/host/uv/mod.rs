@@ -37,7 +37,7 @@ pub struct UvRunner {
 }
 
 impl UvRunner {
-    #[expect(clippy::disallowed_methods, reason = "the fence's gate for uv")]
+    #[expect(clippy::disallowed_methods, reason = "the only place that starts uv")]
     pub fn uv_command(&self, program: &std::path::Path) -> Command {
         let mut c = Command::new(program);
         c.env_clear()
@@ -67,18 +67,18 @@ impl UvRunner {
         c
     }
 
-    /// Runs it to its end, or ends it where comfy was interrupted; stdout. `tick` is called again
-    /// and again meanwhile.
+    /// Runs it until it exits, or stops it if comfy is interrupted; returns stdout. `tick` is
+    /// called repeatedly meanwhile.
     ///
     /// # Errors
-    /// What uv says.
+    /// If uv fails, with its message.
     pub fn run_command(&self, mut command: Command, tick: &dyn Fn()) -> Result<String, UvError> {
         let start = || "start uv".to_string();
         let mut child = command.spawn().with_context(start)?;
         let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
         let read = |from: Option<&mut dyn std::io::Read>| {
             let mut text = Vec::new();
-            // A broken pipe ends the text; the exit status tells.
+            // A broken pipe ends the text; the exit status says why.
             from.map(|f| f.read_to_end(&mut text));
             String::from_utf8_lossy(&text).into_owned()
         };
@@ -90,7 +90,7 @@ impl UvRunner {
                     break status;
                 }
                 if crate::host::signals::is_interrupted() {
-                    // It may be gone already.
+                    // It may have exited already.
                     let _ = child.kill();
                     let _ = child.wait();
                     return Err(Problem::interrupted().into());
@@ -111,7 +111,7 @@ impl UvRunner {
     }
 }
 
-/// Reads what uv said: the place that knows its words for failures.
+/// Interprets uv's message: the only place that knows its messages for failures.
 fn read_error(stderr: &str, code: Option<i32>) -> UvError {
     let noise = |l: &&str| {
         !(l.starts_with("Using ")
@@ -131,7 +131,7 @@ fn read_error(stderr: &str, code: Option<i32>) -> UvError {
         .replace("  cause: ", "");
     let text = if text.trim().is_empty() {
         format!(
-            "uv ended with {}",
+            "uv exited with {}",
             code.map_or("a signal".into(), |c| c.to_string())
         )
     } else {
@@ -166,10 +166,10 @@ fn read_error(stderr: &str, code: Option<i32>) -> UvError {
 }
 
 impl UvRunner {
-    /// The program to run, fetched if need be.
+    /// Returns the program to run, downloaded if necessary.
     ///
     /// # Errors
-    /// There is none, and it cannot be fetched.
+    /// If there is none, and it cannot be downloaded.
     pub fn program_path(&self) -> Result<PathBuf> {
         program::find_uv(self)
     }

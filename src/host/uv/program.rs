@@ -58,10 +58,10 @@ const WHEELS: &[PublishedUv] = &[
 /// Far above the real wheel.
 const MAX_BYTES: u64 = 200 << 20;
 
-/// The uv to run as the caller.
+/// Finds the uv to run as the caller.
 ///
 /// # Errors
-/// A COMFY_UV that is none; no network; a file with another hash.
+/// If COMFY_UV is not a working uv, there is no network, or the file has another hash.
 pub fn find_uv(uv: &UvRunner) -> Result<PathBuf> {
     if let Some((path, _)) = named_program(&uv.net, true)? {
         return Ok(path);
@@ -73,7 +73,7 @@ pub fn find_uv(uv: &UvRunner) -> Result<PathBuf> {
     }
     let kept = uv.cache.join(format!("uv-{VERSION}")).join("uv");
     let published = published_uv()?;
-    // It lies where the caller's other programs can write.
+    // It is in a folder that the caller's other programs can write.
     if hash_program(&kept).is_ok_and(|is| is == published.program) {
         return Ok(kept);
     }
@@ -138,8 +138,8 @@ impl UvJob {
     }
 }
 
-/// What the published program hashes to, where `chosen` is that one: who unpacked it is not
-/// believed.
+/// Returns the hash of the published program if `chosen` is that one: the process that unpacked it
+/// is not trusted.
 pub fn pinned_hash(chosen: &ChosenUv) -> Option<&'static str> {
     WHEELS
         .iter()
@@ -167,8 +167,8 @@ fn named_program(net: &NetEnv, must: bool) -> Result<Option<(PathBuf, String)>> 
             "name an uv of at least {}.{} by its whole path, or unset COMFY_UV",
             OLDEST.0, OLDEST.1
         ))),
-        None if must => Err(Problem::new(format!("COMFY_UV={own} is no uv that runs"))
-            .with_hint("name one that does, or unset COMFY_UV")),
+        None if must => Err(Problem::new(format!("COMFY_UV={own} is not a working uv"))
+            .with_hint("name one that works, or unset COMFY_UV")),
         None => Ok(None),
     }
 }
@@ -176,7 +176,7 @@ fn named_program(net: &NetEnv, must: bool) -> Result<Option<(PathBuf, String)>> 
 /// The hash of a program as hexadecimal digits.
 ///
 /// # Errors
-/// It cannot be read.
+/// If it cannot be read.
 pub fn hash_program(path: &Path) -> std::io::Result<String> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = std::fs::OpenOptions::new()
@@ -210,10 +210,8 @@ fn published_uv() -> Result<&'static PublishedUv> {
         .iter()
         .find(|w| w.os == os && w.arch == arch)
         .ok_or_else(|| {
-            Problem::new(format!(
-                "there is no published uv for {os} on {arch} that comfy knows"
-            ))
-            .with_hint("install uv yourself, and name it with COMFY_UV")
+            Problem::new(format!("comfy knows no published uv for {os} on {arch}"))
+                .with_hint("install uv yourself, and name it with COMFY_UV")
         })
 }
 
@@ -221,7 +219,7 @@ fn published_uv() -> Result<&'static PublishedUv> {
 fn fetch_published(net: &NetEnv, offline: bool, published: &PublishedUv) -> Result<Vec<u8>> {
     if offline {
         return Err(Problem::new(
-            "uv is needed, is not in PATH, and comfy is offline",
+            "uv is needed, but it is not in PATH and comfy is offline",
         ));
     }
     let file = published.file;
@@ -263,7 +261,7 @@ fn fetch_published(net: &NetEnv, offline: bool, published: &PublishedUv) -> Resu
     let is = hex_digits(&bytes);
     if is != published.sha256 {
         return Err(Problem::new(format!(
-            "{file} has sha256 {is}, and comfy expects {}: it was not used",
+            "{file} has sha256 {is}, but comfy expects {}: it was not used",
             published.sha256
         )));
     }

@@ -1,4 +1,4 @@
-//! The uv that a build runs: a copy of root's, which no build process can write, hashed at each
+//! The uv that a build runs: a copy owned by root, which no build process can write, hashed at each
 //! use.
 
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::problem::{Context, Problem, Result};
 /// still its own.
 ///
 /// # Errors
-/// There is none, it cannot be fetched, or what was fetched is not the published one.
+/// If there is none, it cannot be downloaded, or the download is not the published one.
 pub fn sealed_program(b: &mut GenerationBuilder, job: &Path) -> Result<PathBuf> {
     let at = b.paths.base.join("tools/uv");
     let record = b.paths.records.join("uv.json");
@@ -45,10 +45,10 @@ pub fn sealed_program(b: &mut GenerationBuilder, job: &Path) -> Result<PathBuf> 
     let should = program::pinned_hash(&chosen).unwrap_or(&chosen.sha256);
     if is != should {
         return Err(Problem::new(format!(
-            "uv: the copy of {} has sha256 {is}, and {should} is expected: it was not used",
+            "uv: the copy of {} has sha256 {is}, but {should} is expected: it was not used",
             crate::text::escape_text(&chosen.origin)
         ))
-        .with_hint("run it again; if it stays so, somebody changes files of the build"));
+        .with_hint("run it again; if it persists, somebody changes files of the build"));
     }
     b.make_folder(at.parent().unwrap_or(&b.paths.base), &b.paths.base)?;
     edit::move_over(&target, &at).with_context(doing)?;
@@ -56,7 +56,7 @@ pub fn sealed_program(b: &mut GenerationBuilder, job: &Path) -> Result<PathBuf> 
     b.write_record(&record, &chosen)?;
     if let Some(old) = noted.filter(|n| n.sha256 != chosen.sha256) {
         b.report.print_line(&format!(
-            "warning: uv is another one now: {} with sha256 {}; before, it was {} with {}",
+            "warning: uv has changed: {} with sha256 {}; before, it was {} with {}",
             chosen.origin, chosen.sha256, old.origin, old.sha256
         ));
     }

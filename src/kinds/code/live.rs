@@ -1,20 +1,20 @@
-//! What `current` says of the code that is live.
+//! Which code is live, read from the link `current`.
 
-use crate::desired::{GenSpec, InstancePaths};
+use crate::desired::{GenerationSpec, InstancePaths};
 use crate::ids::GenerationId;
 use crate::plan::look::Look;
 use crate::plan::observed::{FileType, Seen};
 
 /// Where `current` leads.
 pub enum LiveState {
-    /// There is no `current`: nothing was applied yet.
+    /// `current` does not exist: nothing was applied yet.
     Absent,
-    /// Something else lies in the place of the link.
+    /// Something else is in the place of the link.
     NotALink,
-    /// It leads elsewhere than to a generation.
+    /// It does not lead to a generation.
     Elsewhere(String),
-    /// It names a generation; no description where there is none, or it is another one's.
-    Generation(GenerationId, Option<Box<GenSpec>>),
+    /// It leads to a generation; `None` if its description does not exist, or is another one's.
+    Generation(GenerationId, Option<Box<GenerationSpec>>),
 }
 
 impl LiveState {
@@ -35,7 +35,7 @@ impl LiveState {
         })
     }
 
-    /// The generation that the link names, whether it is there or not.
+    /// Returns the generation that the link leads to, even if it does not exist.
     pub fn id(&self) -> Option<&GenerationId> {
         match self {
             LiveState::Generation(id, _) => Some(id),
@@ -43,15 +43,15 @@ impl LiveState {
         }
     }
 
-    /// The description of the generation that is live.
-    pub fn spec(&self) -> Option<&GenSpec> {
+    /// Returns the description of the live generation.
+    pub fn spec(&self) -> Option<&GenerationSpec> {
         match self {
             LiveState::Generation(_, spec) => spec.as_deref(),
             _ => None,
         }
     }
 
-    /// As the plan shows it.
+    /// Formats the link as the plan shows it.
     pub fn describe(&self) -> String {
         match self {
             LiveState::Absent => "no link".into(),

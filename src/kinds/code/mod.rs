@@ -8,7 +8,7 @@ mod steps;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::builder::{Observed, PlanBuilder, Resource, attrs};
-use crate::desired::GenSpec;
+use crate::desired::GenerationSpec;
 use crate::ids::{Address, Part};
 use crate::lock::RepositoryPin;
 use crate::plan::observed::TreeDifference;
@@ -40,14 +40,14 @@ pub fn plan(o: &Observed, b: &mut PlanBuilder) {
     }
     let steps = steps::steps(o, &seen.live, target);
     let builds = comparison.python.is_some_and(|p| !p.steps.is_empty());
-    // A difference that no part shows, such as another place of a mount, is ComfyUI's own.
+    // A difference that no part shows, such as a moved mount, is reported for ComfyUI.
     if (builds || !steps.is_empty())
         && !changed
         && let Some(c) = b.changes.iter_mut().find(|c| c.address == Address::COMFYUI)
     {
         c.action = Action::Update;
         c.reason.get_or_insert_with(|| {
-            "the generation is laid out anew, or a writable path gets its first content".into()
+            "the generation is laid out again, or a writable path gets its first content".into()
         });
     }
     add_steps(b, steps);
@@ -71,14 +71,14 @@ pub(super) fn needs() -> Vec<Address> {
     ]
 }
 
-/// The wanted generation beside what there is.
+/// The wanted generation and what exists.
 struct Comparison<'a> {
     o: &'a Observed<'a>,
     live: &'a LiveState,
     target: &'a TargetGeneration,
     python: Option<super::python::PythonChange>,
-    /// What is there now. With no readable live generation, what is there of the wanted one is.
-    present: Option<&'a GenSpec>,
+    /// What exists now: the live generation, or the wanted one if the live one cannot be read.
+    present: Option<&'a GenerationSpec>,
 }
 
 impl<'a> Comparison<'a> {
@@ -100,7 +100,7 @@ impl<'a> Comparison<'a> {
     }
 
     fn parts(&self) -> BTreeSet<Part> {
-        let present = self.present.into_iter().flat_map(GenSpec::parts);
+        let present = self.present.into_iter().flat_map(GenerationSpec::parts);
         self.target.spec.parts().chain(present).collect()
     }
 
@@ -117,12 +117,12 @@ impl<'a> Comparison<'a> {
             Some(c) if core => &c.foreign,
             _ => &[],
         };
-        let of = |spec: &GenSpec| spec.pin_of(part).map(|p| describe(p, spec, part));
+        let of = |spec: &GenerationSpec| spec.pin_of(part).map(|p| describe(p, spec, part));
         let (mut want, mut have) = (of(&self.target.spec), self.present.and_then(of));
         if core {
             let target = self.target.id.relative_path();
             let is = if missing {
-                format!("{target}, which is missing")
+                format!("{target}, which does not exist")
             } else {
                 self.live.describe()
             };
@@ -139,7 +139,7 @@ impl<'a> Comparison<'a> {
                 h.insert("content".into(), summary(&findings));
             }
             if !foreign.is_empty() {
-                w.insert("custom_nodes".into(), "what the lock names".into());
+                w.insert("custom_nodes".into(), "what comfy.lock pins".into());
                 h.insert(
                     "custom_nodes".into(),
                     format!("also {}", foreign.join(", ")),
@@ -161,7 +161,7 @@ impl<'a> Comparison<'a> {
         r
     }
 
-    /// What has to be fetched for trees that are not on this machine yet.
+    /// Returns the repositories to fetch for trees that are not on this machine yet.
     fn repositories(&self) -> Vec<String> {
         let present = |part: &Part, pin: &RepositoryPin| {
             let is = self.present.and_then(|b| b.pin_of(part));
@@ -177,7 +177,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-fn describe(pin: &RepositoryPin, spec: &GenSpec, part: &Part) -> Attrs {
+fn describe(pin: &RepositoryPin, spec: &GenerationSpec, part: &Part) -> Attrs {
     let mut a = attrs([
         ("commit", pin.commit.to_string()),
         ("tree", pin.tree.to_string()),
@@ -197,7 +197,7 @@ fn describe(pin: &RepositoryPin, spec: &GenSpec, part: &Part) -> Attrs {
                 .map(|(mount, path)| (format!("mount {mount}"), path.display().to_string())),
         );
         let mut folders: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (share, kind, folder) in spec.elsewhere() {
+        for (share, kind, folder) in spec.external_model_dirs() {
             let all = folders.entry(format!("models {share} {kind}")).or_default();
             all.push(folder.display().to_string());
         }
@@ -206,7 +206,7 @@ fn describe(pin: &RepositoryPin, spec: &GenSpec, part: &Part) -> Attrs {
     a
 }
 
-/// How many differences of which kind there are.
+/// Counts the differences by kind.
 pub(super) fn summary(findings: &[TreeDifference]) -> String {
     let mut by: BTreeMap<&str, usize> = BTreeMap::new();
     for f in findings {

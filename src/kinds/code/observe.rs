@@ -2,14 +2,14 @@
 
 use super::live::LiveState;
 use crate::desired::venv::VenvSpec;
-use crate::desired::{Desired, GenSpec};
+use crate::desired::{Desired, GenerationSpec};
 use crate::ids::GenerationId;
 use crate::plan::ids::AccountIds;
 use crate::plan::look::Look;
-use crate::plan::observed::{GenCheck, Seen, TreeDifference};
+use crate::plan::observed::{GenerationCheck, Seen, TreeDifference};
 use crate::plan::select::ResourceSelection;
 
-/// What was seen of the code.
+/// What was observed of the code.
 pub struct CodeObservation {
     pub live: LiveState,
     pub target: CodeTarget,
@@ -17,33 +17,33 @@ pub struct CodeObservation {
 
 /// What the code is to become.
 pub enum CodeTarget {
-    /// None of it is selected, and none of its links has to move.
+    /// No part of it is selected, and no link has to move.
     Unselected,
-    /// No interpreter can be had for it; why.
+    /// No interpreter is available for it; why.
     WithoutPython(String),
     /// This generation.
     Generation(Box<TargetGeneration>),
 }
 
-/// The wanted generation, and what there is of it.
+/// The wanted generation, and how much of it exists.
 pub struct TargetGeneration {
     pub id: GenerationId,
-    pub spec: GenSpec,
-    /// None: it is not built yet.
-    pub check: Option<GenCheck>,
+    pub spec: GenerationSpec,
+    /// `None`: it is not built yet.
+    pub check: Option<GenerationCheck>,
     /// Of the generation that is live now, if it is another.
-    pub live_check: Option<GenCheck>,
-    /// What is off in the wanted virtual environment; `None`: there is none.
+    pub live_check: Option<GenerationCheck>,
+    /// The differences in the wanted virtual environment; `None`: it does not exist.
     pub venv: Option<Vec<TreeDifference>>,
-    /// The interpreter that comfy has to have of its own for it, by version, and what is off with
-    /// that; `None`: it is not there.
+    /// The interpreter that comfy has to install for it, by version, and its differences; `None`:
+    /// it does not exist.
     pub interpreter: Option<(String, Option<Vec<TreeDifference>>)>,
 }
 
 impl TargetGeneration {
-    /// Whether it is there, and as it should be.
+    /// Returns whether it exists and is intact.
     pub fn is_intact(&self) -> bool {
-        self.check.as_ref().is_some_and(GenCheck::is_intact)
+        self.check.as_ref().is_some_and(GenerationCheck::is_intact)
     }
 }
 
@@ -78,7 +78,9 @@ fn observe_target(
     let Some(spec) = only.target_generation(live.spec(), &wish) else {
         return Ok(CodeTarget::Unselected);
     };
-    let same_links = |l: &GenSpec| l.mounts == spec.mounts && l.elsewhere == spec.elsewhere;
+    let same_links = |l: &GenerationSpec| {
+        l.mounts == spec.mounts && l.external_model_dirs == spec.external_model_dirs
+    };
     if !selected && live.spec().is_none_or(same_links) {
         return Ok(CodeTarget::Unselected);
     }
@@ -119,7 +121,7 @@ fn observe_target(
     })))
 }
 
-/// The virtual environment for the interpreter that is there, or that comfy would have of its own.
+/// Selects the virtual environment for the interpreter that exists, or that comfy would install.
 fn select_venv(d: &Desired, look: &dyn Look, ids: &AccountIds) -> Seen<Result<VenvSpec, String>> {
     let own = |why| match &d.python.managed {
         Some(version) => Ok(look.managed_interpreter(&d.paths, version)),

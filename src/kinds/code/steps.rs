@@ -7,7 +7,7 @@ use crate::kinds::builder::Instance;
 use crate::manifest::names;
 use crate::plan::Step;
 
-/// Builds what is not there, moves away what nobody declared, gives first content, and switches.
+/// Builds what does not exist, moves away what nobody declared, adds first content, and switches.
 pub(super) fn steps(i: &Instance, live: &LiveState, target: &TargetGeneration) -> Vec<Step> {
     let mut steps = Vec::new();
     let id = || target.id.clone();

@@ -1,4 +1,5 @@
-//! The shape of comfy.lock on disk: TOML, sorted, one table a thing, so that merges stay readable.
+//! The format of comfy.lock on disk: TOML, sorted, one table per entry, so that merges stay
+//! readable.
 
 mod read;
 mod write;
@@ -11,8 +12,8 @@ pub(crate) use crate::lock::wire::read::parse_lock;
 pub(crate) use crate::lock::wire::write::render_lock;
 
 const VERSION: i64 = 1;
-const AGAIN: &str = "restore it from git (after a merge take one side whole), then run `comfy \
-    lock`; deleting it would move every pin";
+const AGAIN: &str = "restore it from git (after a merge conflict, take one side completely), then \
+    run `comfy lock`; deleting it would move every pin";
 const HEADER: &str =
     "# Made by `comfy lock`. Commit it beside comfy.toml; comfy alone writes it.\n";
 

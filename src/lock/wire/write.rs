@@ -1,4 +1,4 @@
-//! From the model to comfy.lock: the same lock always gives the same bytes.
+//! Writes comfy.lock: the same lock always gives the same bytes.
 
 use super::{HEADER, VERSION};
 use crate::lock::python::{LockedPython, LockedWheel, PartRequirements};

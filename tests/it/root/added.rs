@@ -127,7 +127,9 @@ fn the_sandbox_adds_and_changes_nothing_that_is_not_its_own() {
             let plan = said(&m.alice(&["plan"]));
             assert!(
                 plan.contains("1 folders belong to the sandbox user")
-                    && plan.contains("3 entries of neither the owner nor the sandbox user"),
+                    && plan.contains(
+                        "3 entries that belong to neither the owner nor the sandbox user"
+                    ),
                 "{plan}"
             );
             Run::start(m).end();

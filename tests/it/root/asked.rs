@@ -125,7 +125,7 @@ fn what_is_somebody_elses_is_not_adopted() {
         for (lines, words) in [
             (
                 "group = \"alice\"",
-                "comfy.toml:4:1: group.alice is the primary group of alice: the sandbox would read \
+                "comfy.toml:4:1: group.alice is the primary group of alice: the sandbox could read \
                  every file of yours",
             ),
             (
@@ -136,15 +136,15 @@ fn what_is_somebody_elses_is_not_adopted() {
             // Exactly these two are in it, and it is the graphics cards' all the same.
             (
                 "group = \"video\"\nsandbox_user = \"quiet\"",
-                "a number of the system's groups",
+                "which is in the range of system groups",
             ),
             (
                 "group = \"devices\"",
-                "group.devices has gid 145, a number of the system's groups",
+                "group.devices has gid 145, which is in the range of system groups",
             ),
             (
                 "group = \"things\"",
-                "group.things has gid 146, a number of the system's groups",
+                "group.things has gid 146, which is in the range of system groups",
             ),
             ("group = \"team\"", "group.team has other members: mallory"),
             // Its own group is there, and its account is not.
@@ -158,7 +158,7 @@ fn what_is_somebody_elses_is_not_adopted() {
             ),
             (
                 "sandbox_user = \"mallory\"",
-                "comfy.toml:4:1: user.mallory has the shell /bin/bash: it is somebody's account",
+                "comfy.toml:4:1: user.mallory has the shell /bin/bash: it is somebody else's account",
             ),
             (
                 "sandbox_user = \"backup\"",
@@ -194,7 +194,7 @@ fn what_is_somebody_elses_is_not_adopted() {
             host(lines);
             let text = said(&m.alice(&["plan"]));
             assert!(
-                text.contains("adopted: it was there before") || text.contains("Plan: "),
+                text.contains("adopted: it existed before") || text.contains("Plan: "),
                 "{lines}: {text}"
             );
             assert!(!text.contains("error"), "{lines}: {text}");
@@ -228,7 +228,7 @@ fn a_share_never_takes_over_what_root_keeps() {
             (
                 "/opt/tools/lib",
                 "/opt/tools/lib belongs to root and holds 1 entry: comfy does not take it over; \
-                 look at it, and if it is yours: sudo chown alice '/opt/tools/lib'",
+                 check it, and if it is yours, run: sudo chown alice '/opt/tools/lib'",
             ),
             ("~/lib", "/opt/tools/lib belongs to root and holds 1 entry"),
             (
@@ -424,7 +424,7 @@ fn a_server_cannot_send_comfy_to_this_machines_own_services() {
                     );
                     assert_eq!(asked() > 0, follows, "{at}: {told}");
                     assert_eq!(
-                        told.contains("is this machine, and what was asked is not"),
+                        told.contains("is this machine, but the first address is not"),
                         !follows,
                         "{at}: {told}"
                     );

@@ -330,7 +330,7 @@ fn another_prefix_begins_anew_and_says_what_stays_behind() {
             let plan = said(&m.alice(&["plan"]));
             assert!(
                 plan.contains(&format!(
-                    "/opt/elsewhere/comfyui_sandbox is made anew, and {BASE} stays as it is"
+                    "/opt/elsewhere/comfyui_sandbox is created, and {BASE} stays as it is"
                 )),
                 "{plan}"
             );

@@ -58,8 +58,8 @@ fn comfyui_finds_models_that_lie_elsewhere_and_changes_none() {
             );
             let plan = said(&m.alice(&["plan", "-v"]));
             assert!(
-                plan.contains("share webui: models/Lora is no folder there")
-                    && plan.contains("share webui: models/adetailer is no folder there"),
+                plan.contains("share webui: models/Lora is not a folder there")
+                    && plan.contains("share webui: models/adetailer is not a folder there"),
                 "{plan}"
             );
             assert!(

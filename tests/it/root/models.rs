@@ -229,8 +229,8 @@ fn nothing_is_lost_when_the_disk_is_full_or_closed() {
             let closed = m.root(&["apply", "--yes"]);
             assert!(
                 said(&closed).contains(
-                    "model.sub/a.bin: /home/alice/ai/models/sub takes no \
-                new file: Read-only file system"
+                    "model.sub/a.bin: no file can be created in \
+                     /home/alice/ai/models/sub: Read-only file system"
                 ),
                 "{}",
                 said(&closed)

@@ -119,7 +119,7 @@ fn its_owner_starts_it_without_a_password_and_gets_nothing_else() {
             m.sh("touch /home/alice/bin/comfy");
             assert!(
                 said(&alice(&["exec", "--", "id", "-un"]))
-                    .contains("The launcher is of another comfy")
+                    .contains("The launcher differs from this comfy")
             );
 
             // Edited or gone, it is found and mended.
@@ -217,8 +217,8 @@ fn a_rule_is_refused_where_somebody_else_could_change_the_program() {
             assert_eq!(out.status.code(), Some(1), "{}", said(&out));
             assert!(
                 said(&out).contains(
-                    "service.launcher: /srv/theirs is not root's alone: \
-                whoever changes it could start anything as root"
+                    "service.launcher: /srv/theirs can be changed by others than root, \
+                     who could then start anything as root"
                 ),
                 "{}",
                 said(&out)

@@ -36,7 +36,7 @@ const SIGKILLED: i32 = 128 + 9;
 
 const FULL_DISK_ACCESS: &str = "over SSH, macOS changes accounts only with Full Disk Access: \
     System Settings > General > Sharing > Remote Login > (i) > Allow full disk access for remote \
-    users; or run comfy in a terminal of a graphical session, and allow it what macOS asks";
+    users; or run comfy in a terminal of a graphical session, and grant what macOS asks for";
 const SECURE_TOKEN: &str = "macOS deletes a user only for somebody with a secure token who is \
     logged in graphically: log in at the screen, then repeat";
 
@@ -65,10 +65,10 @@ fn is_transient(out: &ProgramOutput) -> bool {
 fn failure_text(what: &str, program: &str, out: &ProgramOutput) -> String {
     let words: Vec<String> = out.stderr.lines().map(escape_text).collect();
     format!(
-        "{what}: {program} ended with {}: {}",
+        "{what}: {program} exited with {}: {}",
         out.status,
         if words.is_empty() {
-            "it said nothing".into()
+            "it printed nothing".into()
         } else {
             words.join("; ")
         }
@@ -270,11 +270,12 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
         match self.find_group(name).map_err(cannot_change(&what))? {
             Some(g) if g.gid == gid => Ok(()),
             Some(g) => Err(Problem::new(format!(
-                "{what}: {DSEDITGROUP} was asked for gid {gid} and made gid {}",
+                "{what}: {DSEDITGROUP} was asked for gid {gid} but created gid {}",
                 g.gid
             ))),
             None => Err(Problem::new(format!(
-                "{what}: {DSEDITGROUP} said that it made the group, and there is none"
+                "{what}: {DSEDITGROUP} reported that it created the group, but the group does not \
+                    exist"
             ))),
         }
     }
@@ -319,7 +320,7 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
             .iter()
             .try_for_each(|a| self.create_record(&what, &path, a));
         if made.is_err() && before.is_none() {
-            // Half a record reads as unknown from then on: better none, so that the next plan
+            // An incomplete record would read as unknown: it is removed, so that the next plan
             // starts clean.
             let _ = self.delete_record(&what, &path);
         }
@@ -335,7 +336,7 @@ impl<R: ProgramRunner> AccountDatabase for MacAccounts<R> {
         let r = self
             .read_record("Users", name)
             .map_err(cannot_change(&what))?
-            .ok_or_else(|| Problem::new(format!("{what}: there is no such user to change")))?;
+            .ok_or_else(|| Problem::new(format!("{what}: the user to change does not exist")))?;
         let gid = gid.to_string();
         for (key, wanted, enough) in [
             ("PrimaryGroupID", gid.as_str(), &[][..]),

@@ -125,7 +125,9 @@ impl<R: ProgramRunner> MacAccounts<R> {
             .read_record("Users", "nobody")
             .map_err(cannot_change(what))?;
         let nobody = nobody.ok_or_else(|| {
-            Problem::new(format!("{what}: this Mac has no user `nobody` to try on"))
+            Problem::new(format!(
+                "{what}: this Mac has no user `nobody` to test with"
+            ))
         })?;
         let home = nobody
             .first_value("NFSHomeDirectory")
@@ -149,7 +151,7 @@ impl<R: ProgramRunner> MacAccounts<R> {
         }
     }
 
-    /// dseditgroup ends with 0 after some failures: `checkmember` has the last word.
+    /// dseditgroup ends with 0 after some failures: `checkmember` decides.
     pub(super) fn edit_member(
         &self,
         user: &str,
@@ -169,16 +171,14 @@ impl<R: ProgramRunner> MacAccounts<R> {
         match self.is_member(user, group).map_err(cannot_change(&what))? {
             is if is == wanted => Ok(()),
             true => Err(Problem::new(format!(
-                "{what}: {DSEDITGROUP} took {user} out of {group}, \
-                and it is still a member"
+                "{what}: {DSEDITGROUP} removed {user} from {group}, but it is still a member"
             ))
             .with_hint(format!(
                 "it may be in a group that is in {group}, or have it as its primary \
                     group: `dscl . -read /Groups/{group}`"
             ))),
             false => Err(Problem::new(format!(
-                "{what}: {DSEDITGROUP} added {user} to {group}, and \
-                it is no member"
+                "{what}: {DSEDITGROUP} added {user} to {group}, but it is not a member"
             ))
             .with_hint(format!(
                 "both must exist: `dscl . -read /Users/{user}` and `dscl . -read \
@@ -195,7 +195,7 @@ impl<R: ProgramRunner> MacAccounts<R> {
         let mut lines = out.lines();
         let head = lines.next().unwrap_or_default();
         if !head.starts_with('d') {
-            return Err(unknown(folder, "ls shows no folder there"));
+            return Err(unknown(folder, "ls does not show a folder there"));
         }
         let entries: Option<Vec<MacAclEntry>> = lines.map(MacAclEntry::parse_line).collect();
         // `+` after the mode announces entries (ls(1)).
@@ -264,7 +264,7 @@ impl<R: ProgramRunner> MacAccounts<R> {
             .map(drop)
             .map_err(|p| {
                 p.with_hint(
-                    "the file system must support ACLs; or put the share outside of this folder",
+                    "the file system must support ACLs; or move the share out of this folder",
                 )
             }),
             _ => Ok(()),

@@ -17,7 +17,7 @@ impl DirectoryRecord {
             Ok(Some(keys)) => Ok(DirectoryRecord { path, keys }),
             Ok(None) => Err(unknown(
                 &path,
-                "dscl printed a property list that is no record",
+                "dscl printed a property list that is not a record",
             )),
             Err(e) => Err(unknown(
                 &path,
@@ -66,7 +66,7 @@ impl DirectoryRecord {
         id.map_err(|_| {
             unknown(
                 &self.path,
-                &format!("{key} is `{}`, which is no id", escape_text(text)),
+                &format!("{key} is `{}`, which is not an id", escape_text(text)),
             )
         })
     }

@@ -306,8 +306,8 @@ fn what_is_garbled_is_unknown_and_says_why() {
     insta::assert_snapshot!(said.join("\n"), @r"
     /Users/comfyui_sandbox: dscl printed no property list: UnexpectedEndOfEventStream
     /Users/comfyui_sandbox: dscl printed no property list: UnclosedXmlElement (offset 534)
-    /Users/comfyui_sandbox: dscl printed a property list that is no record
-    /Users/comfyui_sandbox: UniqueID is `4\u{9b}1`, which is no id
+    /Users/comfyui_sandbox: dscl printed a property list that is not a record
+    /Users/comfyui_sandbox: UniqueID is `4\u{9b}1`, which is not an id
     /Users/comfyui_sandbox: the record has no UniqueID; an apply that was cut short leaves such a record: if comfy made it, `sudo /usr/bin/dscl . -delete /Users/comfyui_sandbox`
     /Users/comfyui_sandbox: the record has no PrimaryGroupID; an apply that was cut short leaves such a record: if comfy made it, `sudo /usr/bin/dscl . -delete /Users/comfyui_sandbox`
     /Users/comfyui_sandbox: the record has no NFSHomeDirectory; an apply that was cut short leaves such a record: if comfy made it, `sudo /usr/bin/dscl . -delete /Users/comfyui_sandbox`
@@ -662,7 +662,7 @@ fn without_full_disk_access_nothing_is_made() {
         (READ_NOBODY, nobody()),
         (PROBE, err(40, DENIED)),
     ]);
-    insta::assert_snapshot!(create(&m).unwrap_err(), @r"user.comfyui_sandbox: /usr/bin/dscl ended with 40: <main> attribute status: eDSPermissionError; <dscl_cmd> DS Error: -14120 (eDSPermissionError) (hint: over SSH, macOS changes accounts only with Full Disk Access: System Settings > General > Sharing > Remote Login > (i) > Allow full disk access for remote users; or run comfy in a terminal of a graphical session, and allow it what macOS asks)");
+    insta::assert_snapshot!(create(&m).unwrap_err(), @"user.comfyui_sandbox: /usr/bin/dscl exited with 40: <main> attribute status: eDSPermissionError; <dscl_cmd> DS Error: -14120 (eDSPermissionError) (hint: over SSH, macOS changes accounts only with Full Disk Access: System Settings > General > Sharing > Remote Login > (i) > Allow full disk access for remote users; or run comfy in a terminal of a graphical session, and grant what macOS asks for)");
 }
 
 #[test]
@@ -740,7 +740,7 @@ fn a_kill_that_stays_is_borne_for_is_hidden_only() {
     let mut calls = start();
     calls.extend(killed(CREATE));
     calls.push((DELETE, absent()));
-    insta::assert_snapshot!(create(&mac(calls)).unwrap_err(), @r"user.comfyui_sandbox, record: /usr/bin/dscl ended with 137: it said nothing");
+    insta::assert_snapshot!(create(&mac(calls)).unwrap_err(), @"user.comfyui_sandbox, record: /usr/bin/dscl exited with 137: it printed nothing");
 }
 
 #[test]
@@ -808,7 +808,7 @@ fn deleting_takes_every_word_for_gone_and_explains_a_refusal() {
     )])
     .delete_user("comfyui_sandbox")
     .unwrap_err();
-    insta::assert_snapshot!(refused, @r"user.comfyui_sandbox: /usr/bin/dscl ended with 40: <main> delete status: eDSPermissionError; <dscl_cmd> DS Error: -14120 (eDSPermissionError) (hint: over SSH, macOS changes accounts only with Full Disk Access: System Settings > General > Sharing > Remote Login > (i) > Allow full disk access for remote users; or run comfy in a terminal of a graphical session, and allow it what macOS asks) (hint: macOS deletes a user only for somebody with a secure token who is logged in graphically: log in at the screen, then repeat)");
+    insta::assert_snapshot!(refused, @"user.comfyui_sandbox: /usr/bin/dscl exited with 40: <main> delete status: eDSPermissionError; <dscl_cmd> DS Error: -14120 (eDSPermissionError) (hint: over SSH, macOS changes accounts only with Full Disk Access: System Settings > General > Sharing > Remote Login > (i) > Allow full disk access for remote users; or run comfy in a terminal of a graphical session, and grant what macOS asks for) (hint: macOS deletes a user only for somebody with a secure token who is logged in graphically: log in at the screen, then repeat)");
     for out in [err(185, ""), err(1, ""), err(56, "")] {
         assert!(mac([(DELETE, out)]).delete_user("comfyui_sandbox").is_err());
     }
@@ -858,12 +858,12 @@ fn a_group_is_made_only_where_there_is_none_and_read_afterwards() {
         .iter()
         .map(|m| make(m).unwrap_err().to_string())
         .collect();
-    insta::assert_snapshot!(said.join("\n"), @r"
+    insta::assert_snapshot!(said.join("\n"), @"
     group.comfyshared: it exists with gid 505, not 504 (hint: name another group, or ask for that gid)
-    group.comfyshared: /Groups/comfyshared: /usr/bin/dscl ended with 1: ?
-    group.comfyshared: /usr/sbin/dseditgroup said that it made the group, and there is none
-    group.comfyshared: /usr/sbin/dseditgroup was asked for gid 504 and made gid 505
-    group.comfyshared: /usr/sbin/dseditgroup ended with 64: GID already exists
+    group.comfyshared: /Groups/comfyshared: /usr/bin/dscl exited with 1: ?
+    group.comfyshared: /usr/sbin/dseditgroup reported that it created the group, but the group does not exist
+    group.comfyshared: /usr/sbin/dseditgroup was asked for gid 504 but created gid 505
+    group.comfyshared: /usr/sbin/dseditgroup exited with 64: GID already exists
     ");
 }
 
@@ -905,11 +905,11 @@ fn members_are_added_and_removed_once_and_checked() {
             .add_member("comfyui_sandbox", "comfyshared")
             .unwrap_err(),
     ];
-    insta::assert_snapshot!(said.map(|p| p.to_string()).join("\n"), @r"
-    member.comfyui_sandbox: /usr/sbin/dseditgroup added comfyui_sandbox to comfyshared, and it is no member (hint: both must exist: `dscl . -read /Users/comfyui_sandbox` and `dscl . -read /Groups/comfyshared`)
-    member.comfyui_sandbox: /usr/sbin/dseditgroup took comfyui_sandbox out of comfyshared, and it is still a member (hint: it may be in a group that is in comfyshared, or have it as its primary group: `dscl . -read /Groups/comfyshared`)
-    member.comfyui_sandbox: /usr/sbin/dseditgroup ended with 64: Username and password must be provided.
-    member.comfyui_sandbox: comfyui_sandbox in comfyshared: /usr/sbin/dseditgroup ended with 77: ?
+    insta::assert_snapshot!(said.map(|p| p.to_string()).join("\n"), @"
+    member.comfyui_sandbox: /usr/sbin/dseditgroup added comfyui_sandbox to comfyshared, but it is not a member (hint: both must exist: `dscl . -read /Users/comfyui_sandbox` and `dscl . -read /Groups/comfyshared`)
+    member.comfyui_sandbox: /usr/sbin/dseditgroup removed comfyui_sandbox from comfyshared, but it is still a member (hint: it may be in a group that is in comfyshared, or have it as its primary group: `dscl . -read /Groups/comfyshared`)
+    member.comfyui_sandbox: /usr/sbin/dseditgroup exited with 64: Username and password must be provided.
+    member.comfyui_sandbox: comfyui_sandbox in comfyshared: /usr/sbin/dseditgroup exited with 77: ?
     ");
 }
 
@@ -979,9 +979,9 @@ fn an_entry_is_set_and_taken_away_once() {
         .grant_search(alice, "comfyui_sandbox", 441)
         .unwrap_err(),
     ];
-    insta::assert_snapshot!(said.map(|p| p.to_string()).join("\n"), @r"
+    insta::assert_snapshot!(said.map(|p| p.to_string()).join("\n"), @"
     traverse./Users/alice: the folder does not exist
-    traverse./Users/alice: /Users/alice: /bin/ls ended with 1: ls: /Users/alice: Operation not permitted
-    traverse./Users/alice: /bin/chmod ended with 1: chmod: Failed to set ACL on file '/Users/alice': Operation not supported (hint: the file system must support ACLs; or put the share outside of this folder)
+    traverse./Users/alice: /Users/alice: /bin/ls exited with 1: ls: /Users/alice: Operation not permitted
+    traverse./Users/alice: /bin/chmod exited with 1: chmod: Failed to set ACL on file '/Users/alice': Operation not supported (hint: the file system must support ACLs; or move the share out of this folder)
     ");
 }

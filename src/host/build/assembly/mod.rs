@@ -3,7 +3,7 @@
 mod writable;
 
 use super::{GenerationBuilder, bytecode, link_file, read_spec};
-use crate::desired::GenSpec;
+use crate::desired::GenerationSpec;
 use crate::desired::generation_layout::{self, GenerationLayout};
 use crate::host::build::bytecode::BytecodeList;
 use crate::host::build::work::{BuildWork, TreeRequest, TreesRequest};
@@ -37,7 +37,7 @@ impl GenerationBuilder<'_> {
 
     pub(super) fn assemble_generation(
         &mut self,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
         reuse: &[GenerationId],
         job: &Path,
         staged: &Path,
@@ -150,7 +150,7 @@ impl GenerationBuilder<'_> {
     /// A tree is another one.
     pub(super) fn verify_listings(
         &self,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
         listings: &BTreeMap<String, TreeListing>,
     ) -> Result<()> {
         for (part, pin) in spec.pins() {
@@ -179,7 +179,7 @@ impl GenerationBuilder<'_> {
     /// are the same.
     pub(super) fn compile_generation(
         &mut self,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
         staged: &Path,
         listings: &BTreeMap<String, TreeListing>,
         reuse: &[GenerationId],
@@ -294,7 +294,7 @@ impl GenerationBuilder<'_> {
 
     pub(super) fn lay_out(
         &self,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
         staged: &Path,
         listings: &BTreeMap<String, TreeListing>,
         fetched: &BTreeSet<String>,

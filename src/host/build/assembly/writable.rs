@@ -1,6 +1,6 @@
 //! What a manifest may let ComfyUI write in a tree.
 
-use crate::desired::GenSpec;
+use crate::desired::GenerationSpec;
 use crate::desired::generation_layout::{self};
 use crate::problem::{Problem, Result};
 use crate::tree::TreeListing;
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 /// Code stays sealed: a `writable` path that holds some is refused before anything is laid out.
 pub(crate) fn no_writable_code(
-    spec: &GenSpec,
+    spec: &GenerationSpec,
     listings: &BTreeMap<String, TreeListing>,
 ) -> Result<()> {
     let mut problems = Vec::new();

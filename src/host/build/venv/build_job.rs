@@ -102,7 +102,7 @@ fn ensure_room(job: &VenvJob, need: u64) -> Result<()> {
         crate::text::format_bytes(need),
     );
     Err(Problem::new(format!(
-        "python: the disk that holds {} has {free} free, and the packages need about {need}",
+        "python: the disk that holds {} has {free} free, but the packages need about {need}",
         job.target.display()
     ))
     .with_hint("free some space, `comfy gc` for example, and run it again"))
@@ -141,7 +141,7 @@ fn fetch_wheels<'a>(
             chosen.and_then(|at| Some((p.files.get(at)?, p.sha256.get(at)?)))
         else {
             return Err(Problem::new(format!(
-                "{key}: comfy.lock has no wheel of it for Python {} on this machine ({})",
+                "{key}: comfy.lock has no wheel for Python {} on this machine ({})",
                 job.spec.interpreter.version,
                 job.spec.interpreter.path.display()
             ))
@@ -194,9 +194,7 @@ fn fetch_wheels<'a>(
     match problems.iter().position(|p| p.is_interrupted()) {
         Some(_) => Err(Problem::interrupted()),
         None if !problems.is_empty() => Err(Problem::from_many(problems)),
-        None if found.len() < packages.len() => {
-            Err(Problem::new("python: a thread that fetched died"))
-        }
+        None if found.len() < packages.len() => Err(Problem::new("python: a download thread died")),
         None => Ok(found.into_values().collect()),
     }
 }
@@ -295,7 +293,7 @@ fn new_file(job: &VenvJob, w: &WheelFile, path: &str) -> Result<std::fs::File> {
         std::io::ErrorKind::AlreadyExists => refused_wheel(
             w.package,
             &format!(
-                "brings {}, and on this disk that is the name of another file",
+                "contains {}, which is the name of another file on this disk",
                 crate::text::escape_text(path)
             ),
         ),

@@ -74,13 +74,14 @@ pub fn refuse_conflicts<'a>(
         };
         if steers_interpreter(&folded) {
             return Err(Problem::new(format!(
-                "{}: its wheel brings `{}`, which would tell the \
-                interpreter where to find its modules",
+                "{}: its wheel contains `{}`, which would change where the interpreter finds its \
+                    modules",
                 split_key(c.key).0,
                 escape_text(c.path)
             ))
             .with_hint(
-                "a package has no business there: leave it out with ignore_requirements, or \
+                "packages must not install that file: leave the package out with \
+                    ignore_requirements, or \
                     choose another version with [python] overrides; nothing was installed",
             ));
         }
@@ -90,13 +91,14 @@ pub fn refuse_conflicts<'a>(
             || (!c.folder && inside(&folded, frame));
         if taken {
             return Err(Problem::new(format!(
-                "{}: its wheel brings `{}`, which is comfy's own part \
-                of a virtual environment",
+                "{}: its wheel contains `{}`, which belongs to comfy's own part of a virtual \
+                    environment",
                 split_key(c.key).0,
                 escape_text(c.path)
             ))
             .with_hint(
-                "a package has no business there: leave it out with ignore_requirements, or \
+                "packages must not install that file: leave the package out with \
+                    ignore_requirements, or \
                     choose another version with [python] overrides; nothing was installed",
             ));
         }
@@ -109,7 +111,7 @@ pub fn refuse_conflicts<'a>(
         for end in c.path.match_indices('/').map(|(at, _)| at).chain(whole) {
             if let Some(file) = files.get(&folded_here(&c.path[..end])) {
                 return Err(Problem::new(format!(
-                    "{} brings the file `{}`, where {} has a folder",
+                    "{} contains the file `{}`, but {} has a folder there",
                     split_key(file.key).0,
                     escape_text(file.path),
                     split_key(c.key).0
@@ -176,8 +178,8 @@ pub fn overlap_warnings(list: &FileList) -> Vec<String> {
         let last = owners.last().copied().unwrap_or_default();
         let files = crate::text::count_of(n, "file");
         format!(
-            "python: {} bring {files} of the same path and another content: what {last} has is \
-             installed",
+            "python: {} contain {files} with the same path and different content: the content \
+                from {last} is installed",
             joined_names(&owners)
         )
     };
@@ -261,14 +263,14 @@ mod tests {
             }
         });
         insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @"
-        a==1: its wheel brings `pyvenv.cfg`, which is comfy's own part of a virtual environment
-        a==1: its wheel brings `PyVenv.cfg/x`, which is comfy's own part of a virtual environment
-        a==1: its wheel brings `bin/Python`, which is comfy's own part of a virtual environment
-        a==1: its wheel brings `bin`, which is comfy's own part of a virtual environment
-        a==1: its wheel brings `lib/python3.12`, which is comfy's own part of a virtual environment
-        a==1: its wheel brings `bin/python`, which is comfy's own part of a virtual environment
-        b==1 brings the file `x`, where a==1 has a folder
-        a==1 brings the file `x`, where b==1 has a folder
+        a==1: its wheel contains `pyvenv.cfg`, which belongs to comfy's own part of a virtual environment
+        a==1: its wheel contains `PyVenv.cfg/x`, which belongs to comfy's own part of a virtual environment
+        a==1: its wheel contains `bin/Python`, which belongs to comfy's own part of a virtual environment
+        a==1: its wheel contains `bin`, which belongs to comfy's own part of a virtual environment
+        a==1: its wheel contains `lib/python3.12`, which belongs to comfy's own part of a virtual environment
+        a==1: its wheel contains `bin/python`, which belongs to comfy's own part of a virtual environment
+        b==1 contains the file `x`, but a==1 has a folder there
+        a==1 contains the file `x`, but b==1 has a folder there
         fine
         ");
     }
@@ -282,10 +284,8 @@ mod tests {
             (BYTECODE, &[("y", 9)]),
         ]);
         insta::assert_snapshot!(overlap_warnings(&l).join("\n"), @"
-        python: a-b==1 and a==1 bring 1 file of the same path and another content: what a==1 has \
-            is installed
-        python: a-b==1, a==1 and c==1 bring 1 file of the same path and another content: what c==1 \
-            has is installed
+        python: a-b==1 and a==1 contain 1 file with the same path and different content: the content from a==1 is installed
+        python: a-b==1, a==1 and c==1 contain 1 file with the same path and different content: the content from c==1 is installed
         ");
         assert_eq!(l.by_path()["y"].0, BYTECODE);
         assert_eq!(l.by_path()["x"].0, "c==1");

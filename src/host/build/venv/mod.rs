@@ -128,10 +128,11 @@ fn make_staged(
         |key: &str| key.is_empty() || missing.iter().any(|p| file_owners::is_package(key, p));
     if list.0.len() != missing.len() + 1 || !list.0.keys().all(|key| asked(key)) {
         return Err(Problem::new(
-            "python: the build process made other packages than it was asked for",
+            "python: the build process did not build the packages that were requested",
         )
         .with_hint(
-            "nothing was installed; this is a bug in comfy, or somebody changes files meanwhile",
+            "nothing was installed; this is a bug in comfy, or somebody changes files at the same \
+                time",
         ));
     }
     let made = job.join("venv");
@@ -297,7 +298,7 @@ fn verify_hash(at: &Path, is: &ListedFile) -> Result<()> {
         at.display()
     ))
     .with_hint(
-        "nothing was installed; this is a bug in comfy, or somebody changes files meanwhile",
+        "nothing was installed; this is a bug in comfy, or somebody changes files at the same time",
     ))
 }
 

@@ -53,7 +53,7 @@ pub fn of_entry_points(text: &str, python: &Path) -> Result<Vec<(String, Vec<u8>
         } else if asked {
             let wrong = || {
                 format!(
-                    "asks for a script by `{}`, which names no function",
+                    "declares a script `{}`, which names no function",
                     crate::text::escape_text(line)
                 )
             };
@@ -176,11 +176,11 @@ mod tests {
         '''exec' "/long folder/long folder/long folder//python" "$0" "$@"
         ' '''
         print(1)
-        "asks for a script by `x = module`, which names no function"
-        "asks for a script by `../x = a:b`, which names no function"
-        "asks for a script by `x = a:b; import os`, which names no function"
-        "asks for a script by `x`, which names no function"
-        "asks for a script by `x = a:1b`, which names no function"
+        "declares a script `x = module`, which names no function"
+        "declares a script `../x = a:b`, which names no function"
+        "declares a script `x = a:b; import os`, which names no function"
+        "declares a script `x`, which names no function"
+        "declares a script `x = a:1b`, which names no function"
         "##);
     }
 }

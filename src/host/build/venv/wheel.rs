@@ -102,10 +102,10 @@ impl<'a> WheelFile<'a> {
             at: 0,
             len,
         })
-        .map_err(|e| wrong(format!("is no zip archive: {e}")))?;
+        .map_err(|e| wrong(format!("is not a zip archive: {e}")))?;
         if archive.len() > MAX_ENTRIES {
             return Err(wrong(format!(
-                "has {} entries, and comfy unpacks at most {MAX_ENTRIES}",
+                "has {} entries, but comfy unpacks at most {MAX_ENTRIES}",
                 archive.len()
             )));
         }
@@ -139,7 +139,7 @@ impl<'a> WheelFile<'a> {
                 unpacked,
             }),
             _ => Err(wrong(format!(
-                "has the metadata of {}, and that of this package alone is expected",
+                "has the metadata of {}, but only that of this package is expected",
                 joined_list(&stems)
             ))),
         }
@@ -260,7 +260,7 @@ impl<'a> WheelFile<'a> {
         let mut bytes = Vec::new();
         self.copy_entry(at, size, &mut bytes)?;
         String::from_utf8(bytes)
-            .map_err(|_| refused_wheel(self.package, "has metadata that is no text"))
+            .map_err(|_| refused_wheel(self.package, "has metadata that is not text"))
     }
 
     /// Writes an entry, of the size that the directory says; its hash as a RECORD has it.
@@ -288,7 +288,7 @@ impl<'a> WheelFile<'a> {
             // One read more than there is: the end is where the checksum is looked at.
             match entry.read(&mut buffer).map_err(|e| failed(e.to_string()))? {
                 0 if left == 0 => return Ok(BASE64_URL_SAFE_NO_PAD.encode(hasher.finalize())),
-                0 => return Err(failed("it ends before its size".into())),
+                0 => return Err(failed("it is smaller than its directory says".into())),
                 n => {
                     left = left
                         .checked_sub(n as u64)

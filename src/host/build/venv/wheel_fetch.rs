@@ -71,12 +71,12 @@ impl WheelStore<'_> {
                 edit::remove_path(&at).with_context(|| format!("remove {}", at.display()))?;
                 if self.offline {
                     return Err(Problem::new(format!(
-                        "{}: the kept wheel {} has not the hash that \
-                        comfy.lock pins, and was removed",
+                        "{}: the kept wheel {} does not have the hash that comfy.lock pins, and \
+                            was removed",
                         w.key,
                         at.display()
                     ))
-                    .with_hint("run it without --offline: it is fetched again"));
+                    .with_hint("run it without --offline to fetch it again"));
                 }
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
@@ -145,12 +145,21 @@ impl WheelStore<'_> {
         } else {
             in_html(&text, w.file)
         };
-        found.map(|href| http::absolute_link(&base, &href)).ok_or_else(|| {
-            FetchFailure::Final(Problem::new(format!("{} does not list {}", public_address(page), escape_text(w.file))).with_hint(
-                "the index has taken it away, or is another one than that of `comfy lock`: check \
+        found
+            .map(|href| http::absolute_link(&base, &href))
+            .ok_or_else(|| {
+                FetchFailure::Final(
+                    Problem::new(format!(
+                        "{} does not list {}",
+                        public_address(page),
+                        escape_text(w.file)
+                    ))
+                    .with_hint(
+                        "the index removed it, or is not the one that `comfy lock` used: check \
                  UV_DEFAULT_INDEX, or `comfy update` the package; nothing was changed",
-            ))
-        })
+                    ),
+                )
+            })
     }
 
     /// Goes on where an earlier try ended. What was there before is hashed with the rest.
@@ -210,14 +219,13 @@ impl WheelStore<'_> {
         edit::remove_path(part).map_err(own)?;
         if have > 0 {
             return Err(FetchFailure::Passing(format!(
-                "{} went on with another file than it began",
+                "{} continued with another file than it began with",
                 public_address(address)
             )));
         }
         Err(FetchFailure::Final(
             Problem::new(format!(
-                "{} gave a file with sha256 {is}, and comfy.lock \
-            pins {}",
+                "{} gave a file with sha256 {is}, but comfy.lock pins {}",
                 public_address(address),
                 w.sha256
             ))
@@ -262,16 +270,18 @@ impl WheelStore<'_> {
             // Nothing more is there: from the beginning, and the hash tells.
             416 if from > 0 => self.send_get(address, page, 0, accept),
             code @ (408 | 425 | 429 | 500..=599) => Err(FetchFailure::Passing(said(code))),
-            code => Err(FetchFailure::Final(Problem::new(said(code)).with_hint(match code {
-                401 | 403 | 407 => {
-                    "the index or a proxy wants a password: name the index with it \
-                    in UV_DEFAULT_INDEX; nothing was changed"
-                }
-                _ => {
-                    "the index has no such package or file any more: check UV_DEFAULT_INDEX, or \
+            code => Err(FetchFailure::Final(Problem::new(said(code)).with_hint(
+                match code {
+                    401 | 403 | 407 => {
+                        "the index or a proxy asks for a password: include it in the address in \
+                        UV_DEFAULT_INDEX; nothing was changed"
+                    }
+                    _ => {
+                        "the index no longer has this package or file: check UV_DEFAULT_INDEX, or \
                     `comfy update` the package; nothing was changed"
-                }
-            }))),
+                    }
+                },
+            ))),
         }
     }
 }

@@ -17,11 +17,11 @@ use rayon::prelude::*;
 use super::list_tree::{FoundEntry, list_tree};
 use super::stat_cache::{StatCache, now_ns};
 use super::verification::{SealedTree, VerificationCache};
-use crate::desired::GenSpec;
+use crate::desired::GenerationSpec;
 use crate::desired::generation_layout::{GenerationLayout, TreePlace};
 use crate::host::build::bytecode::BytecodeList;
 use crate::host::fs::open_dir;
-use crate::plan::observed::{DifferenceKind, FileType, GenCheck, Seen, UnknownState};
+use crate::plan::observed::{DifferenceKind, FileType, GenerationCheck, Seen, UnknownState};
 use crate::tree::{EntryMode, ObjectHasher, ObjectId, TreeEntry, TreeListing, blob_id};
 use comparison::TreeComparison;
 pub use comparison::split_listing;
@@ -42,20 +42,24 @@ pub struct GenerationChecker<'a> {
 
 impl GenerationChecker<'_> {
     /// The bytecode that a generation should hold.
-    fn expected_bytecode(&self, spec: &GenSpec) -> BytecodeList {
+    fn expected_bytecode(&self, spec: &GenerationSpec) -> BytecodeList {
         // Beside the folder of listings: `Paths::bytecode`.
         let records = self.trees.parent().unwrap_or(Path::new("/"));
         BytecodeList::load(&records.join(format!("bytecode-{}.json", spec.id())))
     }
 
     /// What is off in the generation at `folder`; `None` if there is none.
-    pub fn check_generation(&self, folder: &Path, spec: &GenSpec) -> Seen<Option<GenCheck>> {
+    pub fn check_generation(
+        &self,
+        folder: &Path,
+        spec: &GenerationSpec,
+    ) -> Seen<Option<GenerationCheck>> {
         let Some(sealed) = SealedTree::open(folder, spec.id().to_string(), self.uid, self.gid)?
         else {
             return Ok(None);
         };
         if sealed.is_unchanged(self.readings)? {
-            return Ok(Some(GenCheck::default()));
+            return Ok(Some(GenerationCheck::default()));
         }
         let (found, empty) = list_tree(&sealed.fd, folder)?;
         let ids = self.content_ids(&sealed.fd, &found)?;
@@ -179,7 +183,7 @@ impl GenerationChecker<'_> {
     pub fn good_files(
         &self,
         folder: &Path,
-        spec: &GenSpec,
+        spec: &GenerationSpec,
     ) -> Vec<(String, String, TreeEntry, String)> {
         let Ok(fd) = open_dir(folder) else {
             return Vec::new();

@@ -1,4 +1,4 @@
-//! From comfy.lock to the model: every field is checked, wherever the file came from.
+//! Reads comfy.lock: every field is checked, wherever the file came from.
 
 mod python;
 
@@ -32,8 +32,8 @@ pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
     );
     let (parsed, taken) = match toml::from_str::<WireLock>(&rest) {
         Ok(wire) if taken.is_empty() || wire.models.is_empty() => (Ok(wire), taken),
-        // In two forms, or with a mistake: all of it by the parser, which knows the places in the
-        // whole text.
+        // If it has two forms or a mistake, the parser reads all of it, because it knows the places
+        // in the whole text.
         _ => (toml::from_str(text), Table::new_vec()),
     };
     let wire = match parsed {
@@ -44,15 +44,15 @@ pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
             match first.version {
                 Some(toml::Value::Integer(v)) if v > VERSION => {
                     return Err(Problem::new(format!(
-                        "{}: format {v} is newer than this comfy reads ({VERSION})",
+                        "{}: format {v} is newer than this comfy can read ({VERSION})",
                         source.place_of_key(&["version"])
                     ))
-                    .with_hint("install the comfy that wrote it, or a newer one"));
+                    .with_hint("install the version of comfy that wrote it, or a newer one"));
                 }
                 Some(toml::Value::Integer(VERSION)) => other.map_err(syntax)?,
                 _ => {
                     return Err(Problem::new(format!(
-                        "{}: no version that comfy knows",
+                        "{}: unknown version",
                         source.place_of_key(&["version"])
                     ))
                     .with_hint(again));
@@ -116,7 +116,7 @@ pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
     }
 }
 
-/// One that lacks a field, or has a wrong one, is left for the parser and its messages.
+/// A table with a missing or wrong field is left for the parser and its messages.
 pub(super) fn read_block(
     path: &str,
     [source, revision, etag, size, sha256]: [Option<model_tables::FieldValue>; 5],
@@ -163,8 +163,8 @@ pub(super) fn read_model(
     sha256.map(|_| pin)
 }
 
-/// What reaches servers and paths is checked here, wherever the lock came from: the key, and what
-/// is wrong with it.
+/// Checks the values that reach servers and paths, wherever the lock came from; returns the key and
+/// what is wrong with it.
 pub(super) fn model_faults(
     path: &str,
     pin: &ModelPin,
@@ -181,7 +181,7 @@ pub(super) fn model_faults(
         pin.revision
             .as_ref()
             .is_some_and(|r| !names::is_commit(r))
-            .then(|| ("revision", "is no commit".into())),
+            .then(|| ("revision", "is not a commit".into())),
         pin.etag
             .as_ref()
             .is_some_and(odd)
@@ -206,7 +206,7 @@ pub(super) fn read_requirements(
                 let place = source.place_of_key(&[at, &["requirements", &i.to_string()]].concat());
                 problems.push(
                     Problem::new(format!(
-                        "{place}: \"{}\" is no requirement with its place",
+                        "{place}: \"{}\" is not a requirement with its place",
                         crate::text::escape_text(text)
                     ))
                     .with_hint(AGAIN),
@@ -290,7 +290,7 @@ pub(super) fn read_pin(
             wrong(
                 &format!("submodules.{i}.path"),
                 format!(
-                    "submodule \"{}\" is there twice",
+                    "submodule \"{}\" exists twice",
                     crate::text::escape_text(&s.path)
                 ),
             );

@@ -5,7 +5,7 @@ use crate::lock::wire::{AGAIN, WirePython};
 use crate::manifest::{PackageIndex, TomlSource, names};
 use crate::problem::Problem;
 
-/// What ends up on uv's command line and in its files is checked here, wherever the lock came from.
+/// Checks the values that reach uv's command line and files, wherever the lock came from.
 pub(crate) fn read_python(
     source: &TomlSource,
     w: WirePython,
@@ -31,10 +31,10 @@ pub(crate) fn read_python(
             );
         };
         if !plain(&p.name, "-") || crate::lock::python::normalize_name(&p.name) != p.name {
-            wrong("name", "is no normalised package name");
+            wrong("name", "is not a normalised package name");
         }
         if !plain(&p.version, ".+!-_") {
-            wrong("version", "is no version");
+            wrong("version", "is not a version");
         }
         if p.index
             .as_ref()
@@ -46,7 +46,7 @@ pub(crate) fn read_python(
             .as_ref()
             .is_some_and(|m| m.contains(['\n', ';', '#']))
         {
-            wrong("marker", "is no marker");
+            wrong("marker", "is not a marker");
         }
         if p.wheels.is_empty()
             || p.wheels.iter().any(|w| {
@@ -55,7 +55,7 @@ pub(crate) fn read_python(
                     || w.file.contains(['/', '\n'])
             })
         {
-            wrong("wheels", "lacks a file with its sha256");
+            wrong("wheels", "has no file with a sha256");
         }
         let wheels = p
             .wheels
@@ -92,7 +92,7 @@ pub(crate) fn read_python(
         let place = source.place_of_key(&["python", "managed"]);
         problems.push(
             Problem::new(format!(
-                "{place}: python.managed is no version of Python {}",
+                "{place}: python.managed is not a version of Python {}",
                 crate::text::escape_text(&w.version)
             ))
             .with_hint(AGAIN),

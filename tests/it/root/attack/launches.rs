@@ -289,7 +289,7 @@ fn an_instance_of_an_older_comfy_is_brought_over_before_it_is_launched() {
                         .unwrap();
                     assert!(
                         !out.status.success()
-                            && said(&out).contains("run `comfy apply`, which brings it over"),
+                            && said(&out).contains("run `comfy apply`, which migrates it"),
                         "{command:?}: {}",
                         said(&out)
                     );
@@ -438,10 +438,7 @@ fn a_share_or_prefix_that_others_could_exchange_is_refused() {
                     &m.root(&["apply", "--yes"]),
                     "who could put another one in the place of",
                 );
-                refused(
-                    &m.root(&["exec", "--", "true"]),
-                    "who could put another one in its place",
-                );
+                refused(&m.root(&["exec", "--", "true"]), "who could replace it");
                 m.sh(back);
                 ok(&m.root(&["exec", "--", "true"]));
             }

@@ -58,7 +58,7 @@ fn pipes_sockets_and_devices_hold_nothing_up() {
                 chown alice /home/alice/*.gguf",
             );
             let out = m.alice(&["lock"]);
-            refused(&out, "is no regular file");
+            refused(&out, "is not a regular file");
             m.sh(
                 "rm /home/alice/big.gguf; mv /home/alice/real.gguf /home/alice/big.gguf; echo x > \
                 /opt/ai/models/own.bin; chown alice:comfyshared /opt/ai/models/own.bin",

@@ -1,14 +1,14 @@
 //! What is there against what the lock says, entry by entry.
 
 use super::{GenerationChecker, hash_at, load_listing};
-use crate::desired::GenSpec;
+use crate::desired::GenerationSpec;
 use crate::desired::generation_layout::{
     GenerationLayout, MODEL_PATHS, SPEC, TRACKED, TreePlace, is_within, model_paths_text, spec_text,
 };
 use crate::host::build::bytecode::BytecodeList;
 use crate::host::sealed::list_tree::FoundEntry;
 use crate::lock::RepositoryPin;
-use crate::plan::observed::{DifferenceKind, FileType, GenCheck, TreeDifference};
+use crate::plan::observed::{DifferenceKind, FileType, GenerationCheck, TreeDifference};
 use crate::tree::{EntryMode, ObjectId, TreeEntry, TreeListing, blob_id};
 use rayon::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 pub(super) struct TreeComparison<'a> {
     pub(super) checker: &'a GenerationChecker<'a>,
-    pub(super) spec: &'a GenSpec,
+    pub(super) spec: &'a GenerationSpec,
     pub(super) layout: GenerationLayout<'a>,
     pub(super) links: BTreeMap<String, PathBuf>,
     pub(super) found_links: BTreeSet<String>,
@@ -26,11 +26,11 @@ pub(super) struct TreeComparison<'a> {
     pub(super) listings: BTreeMap<String, TreeListing>,
     /// Entries of custom_nodes/ that are there and no node of the lock.
     pub(super) tops: BTreeSet<String>,
-    pub(super) check: GenCheck,
+    pub(super) check: GenerationCheck,
 }
 
 impl<'a> TreeComparison<'a> {
-    pub(super) fn new(checker: &'a GenerationChecker<'a>, spec: &'a GenSpec) -> Self {
+    pub(super) fn new(checker: &'a GenerationChecker<'a>, spec: &'a GenerationSpec) -> Self {
         let layout = GenerationLayout::new(spec);
         let links = layout.comfy_links();
         TreeComparison {
@@ -43,7 +43,7 @@ impl<'a> TreeComparison<'a> {
             bytecode: checker.expected_bytecode(spec),
             listings: BTreeMap::new(),
             tops: BTreeSet::new(),
-            check: GenCheck::default(),
+            check: GenerationCheck::default(),
         }
     }
 
@@ -247,7 +247,7 @@ impl<'a> TreeComparison<'a> {
         }
     }
 
-    pub(super) fn finish(mut self) -> GenCheck {
+    pub(super) fn finish(mut self) -> GenerationCheck {
         let missing: Vec<String> = self
             .links
             .keys()
