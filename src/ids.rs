@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// One part of a generation that has a pin of its own.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Part {
+pub(crate) enum Part {
     /// ComfyUI itself.
     Comfyui,
     /// The node pack of this name.
@@ -49,7 +49,7 @@ impl<'de> serde::Deserialize<'de> for Part {
 ///
 /// What follows the first dot is kept as it is written: names of accounts may have dots too.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Address {
+pub(crate) enum Address {
     /// A group.
     Group(String),
     /// An account.
@@ -104,7 +104,7 @@ impl std::error::Error for UnknownAddress {}
 
 /// A family of resources that `--only` knows by one word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Family {
+pub(crate) enum Family {
     User,
     Comfyui,
     Nodes,
@@ -116,7 +116,7 @@ pub enum Family {
 
 impl Family {
     /// Every family with its word.
-    pub const ALL: [(Family, &str); 7] = [
+    pub(crate) const ALL: [(Family, &str); 7] = [
         (Family::User, "user"),
         (Family::Comfyui, "comfyui"),
         (Family::Nodes, "nodes"),
@@ -127,19 +127,19 @@ impl Family {
     ];
 
     /// The family of that word.
-    pub fn from_word(word: &str) -> Option<Family> {
+    pub(crate) fn from_word(word: &str) -> Option<Family> {
         Self::ALL.iter().find(|(_, w)| *w == word).map(|(f, _)| *f)
     }
 }
 
 impl Address {
     /// The address of a node pack.
-    pub fn node(name: &str) -> Address {
+    pub(crate) fn node(name: &str) -> Address {
         Address::Part(Part::Node(name.into()))
     }
 
     /// The address of ComfyUI itself.
-    pub const COMFYUI: Address = Address::Part(Part::Comfyui);
+    pub(crate) const COMFYUI: Address = Address::Part(Part::Comfyui);
 
     /// The word before the first dot, and what follows it.
     fn split(&self) -> (&'static str, Option<&str>) {
@@ -168,12 +168,12 @@ impl Address {
     }
 
     /// The word before the first dot.
-    pub fn prefix(&self) -> &'static str {
+    pub(crate) fn prefix(&self) -> &'static str {
         self.split().0
     }
 
     /// The family that it is selected with; none is selected by its address alone.
-    pub fn family(&self) -> Option<Family> {
+    pub(crate) fn family(&self) -> Option<Family> {
         match self {
             Address::Group(_) | Address::User(_) | Address::Member(_) | Address::Cron(_) => {
                 Some(Family::User)
@@ -199,7 +199,7 @@ impl Address {
     }
 
     /// Whether it is a resource of comfy.toml, and not a step or something that `gc` removes.
-    pub fn is_resource(&self) -> bool {
+    pub(crate) fn is_resource(&self) -> bool {
         !matches!(
             self,
             Address::Generation
@@ -211,12 +211,12 @@ impl Address {
     }
 
     /// Whether it is part of the code that a generation holds or needs.
-    pub fn is_code(&self) -> bool {
+    pub(crate) fn is_code(&self) -> bool {
         matches!(self, Address::Part(_) | Address::Python)
     }
 
     /// Whether it is a model.
-    pub fn is_model(&self) -> bool {
+    pub(crate) fn is_model(&self) -> bool {
         matches!(self, Address::Model(_))
     }
 }
@@ -297,14 +297,10 @@ macro_rules! content_id {
             }
 
             /// The path below the instance's folder, as a link says it.
-            pub fn relative_path(&self) -> String {
+            pub(crate) fn relative_path(&self) -> String {
                 format!(concat!($folder, "/{}"), self.0)
             }
 
-            /// The id itself.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
         }
 
         impl std::borrow::Borrow<str> for $name {
@@ -365,7 +361,7 @@ content_id!(
 
 impl GenerationId {
     /// The generation that a link such as `current` leads to; `None` if it leads anywhere else.
-    pub fn from_link(target: &std::path::Path) -> Option<GenerationId> {
+    pub(crate) fn from_link(target: &std::path::Path) -> Option<GenerationId> {
         target.to_str()?.strip_prefix("gen/")?.parse().ok()
     }
 }

@@ -81,27 +81,27 @@
 //! * **launch**: one run of ComfyUI with its supervisor, gateway and log writer; **confinement**:
 //!   what it may touch. **egress**: connections out of it.
 
-pub mod apply;
+mod apply;
 pub mod cli;
-pub mod confine;
+mod confine;
 pub mod demo;
 pub mod desired;
-pub mod doctor;
+mod doctor;
 pub mod gateway;
 pub mod host;
-pub mod ids;
-pub mod kinds;
-pub mod launch;
-pub mod lock;
+mod ids;
+mod kinds;
+mod launch;
+mod lock;
 pub mod manifest;
-pub mod plan;
-pub mod problem;
-pub mod progress;
-pub mod project;
-pub mod records;
+mod plan;
+mod problem;
+mod progress;
+mod project;
+mod records;
 pub mod render;
-pub mod roles;
+mod roles;
 #[cfg(test)]
 mod testing;
-pub mod text;
+mod text;
 pub mod tree;

@@ -3,11 +3,11 @@
 use std::fmt;
 
 /// The exit code for errors, bad usage and a declined question.
-pub const EXIT_ERROR: u8 = 1;
+pub(crate) const EXIT_ERROR: u8 = 1;
 /// The exit code for differences or findings that were asked for.
-pub const EXIT_FINDINGS: u8 = 2;
+pub(crate) const EXIT_FINDINGS: u8 = 2;
 /// The exit code after an interrupt (128 + SIGINT).
-pub const EXIT_INTERRUPTED: u8 = 130;
+pub(crate) const EXIT_INTERRUPTED: u8 = 130;
 
 /// An error for the user: the message names the file, line or resource; hints say what to do. Code
 /// reads its kind, never its text.
@@ -74,7 +74,7 @@ impl From<&std::io::Error> for IoKind {
 
 impl IoKind {
     /// Recognises strerror(3)'s text in the output of another program.
-    pub fn of_words(text: &str) -> Option<IoKind> {
+    pub(crate) fn of_words(text: &str) -> Option<IoKind> {
         const WORDS: &[(&str, IoKind)] = &[
             ("No space left on device", IoKind::StorageFull),
             ("uota exceeded", IoKind::QuotaExceeded),
@@ -148,10 +148,10 @@ impl From<Written> for Problem {
     }
 }
 
-pub type Result<T, E = Problem> = std::result::Result<T, E>;
+pub(crate) type Result<T, E = Problem> = std::result::Result<T, E>;
 
 impl Problem {
-    pub fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Problem {
             message: message.into(),
             hints: Vec::new(),
@@ -161,19 +161,19 @@ impl Problem {
     }
 
     /// Returns the problem with the kind of its `cause`.
-    pub fn caused_by(mut self, cause: &(impl Cause + ?Sized)) -> Self {
+    pub(crate) fn caused_by(mut self, cause: &(impl Cause + ?Sized)) -> Self {
         self.kind = cause.kind();
         self
     }
 
     /// Returns the problem with another kind.
-    pub fn of_kind(mut self, kind: ProblemKind) -> Self {
+    pub(crate) fn of_kind(mut self, kind: ProblemKind) -> Self {
         self.kind = kind;
         self
     }
 
     /// Returns the exit code of a command that fails with this problem.
-    pub fn exit(&self) -> u8 {
+    pub(crate) fn exit(&self) -> u8 {
         if self.is_interrupted() {
             EXIT_INTERRUPTED
         } else {
@@ -181,17 +181,17 @@ impl Problem {
         }
     }
 
-    pub fn is_interrupted(&self) -> bool {
+    pub(crate) fn is_interrupted(&self) -> bool {
         self.kind == ProblemKind::Interrupted
     }
 
     /// Returns the problem with one more hint.
-    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());
         self
     }
 
-    pub fn interrupted() -> Self {
+    pub(crate) fn interrupted() -> Self {
         Problem {
             kind: ProblemKind::Interrupted,
             ..Problem::new("interrupted")
@@ -199,7 +199,7 @@ impl Problem {
     }
 
     /// Combines several problems into one, in the order in which they were found.
-    pub fn from_many(problems: Vec<Problem>) -> Self {
+    pub(crate) fn from_many(problems: Vec<Problem>) -> Self {
         let interrupted = problems.iter().any(Problem::is_interrupted);
         let mut rest = problems.into_iter();
         let mut first = rest
@@ -213,7 +213,7 @@ impl Problem {
     }
 
     /// Returns what to do about the failed system call; `None` if the problem has its own hint.
-    pub fn io_hint(&self) -> Option<&'static str> {
+    pub(crate) fn io_hint(&self) -> Option<&'static str> {
         match self.kind {
             ProblemKind::Io(kind) if self.hints.is_empty() => kind.hint(),
             _ => None,
@@ -221,14 +221,14 @@ impl Problem {
     }
 
     /// Returns this problem and the others found with it.
-    pub fn each_problem(&self) -> Vec<&Problem> {
+    pub(crate) fn each_problem(&self) -> Vec<&Problem> {
         std::iter::once(self)
             .chain(self.also.iter().flat_map(|p| p.each_problem()))
             .collect()
     }
 
     /// Returns the problem with `prefix` before every message.
-    pub fn with_prefix(mut self, prefix: &str) -> Self {
+    pub(crate) fn with_prefix(mut self, prefix: &str) -> Self {
         self.message = format!("{prefix}{}", self.message);
         self.also = self
             .also
@@ -252,7 +252,7 @@ impl fmt::Display for Problem {
 impl std::error::Error for Problem {}
 
 /// An error from which a [`Problem`] can be made.
-pub trait Cause: fmt::Display {
+pub(crate) trait Cause: fmt::Display {
     /// Returns the kind, by which code decides.
     fn kind(&self) -> ProblemKind {
         ProblemKind::User
@@ -280,7 +280,7 @@ impl Cause for pep508_rs::Pep508Error {}
 impl Cause for pep508_rs::pep440_rs::VersionParseError {}
 
 /// Adds the attempted action to a lower error: `open(..).context("open /etc/x")?`.
-pub trait Context<T> {
+pub(crate) trait Context<T> {
     fn context(self, what: &str) -> Result<T>;
     fn with_context(self, what: impl FnOnce() -> String) -> Result<T>;
 }

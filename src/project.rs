@@ -13,11 +13,11 @@ use super::text::{did_you_mean, escape_text};
 use crate::host::{env, fs, git, machine};
 
 /// The file name of the manifest.
-pub const MANIFEST: &str = "comfy.toml";
+pub(crate) const MANIFEST: &str = "comfy.toml";
 
 /// The options that select comfy.toml and its section for a machine.
 #[derive(clap::Args, Clone)]
-pub struct ProjectArgs {
+pub(crate) struct ProjectArgs {
     /// The folder of comfy.toml [default: the nearest parent folder with one, else the user's
     /// config folder]
     #[arg(short = 'C', value_name = "DIR", global = true)]
@@ -27,7 +27,7 @@ pub struct ProjectArgs {
     pub host: Option<String>,
 }
 
-pub struct ComfyProject {
+pub(crate) struct ComfyProject {
     pub dir: PathBuf,
     pub hostname: String,
     pub manifest: Manifest,
@@ -38,7 +38,7 @@ pub struct ComfyProject {
 ///
 /// # Errors
 /// There is no manifest.
-pub fn manifest_folder(args: &ProjectArgs) -> Result<PathBuf> {
+pub(crate) fn manifest_folder(args: &ProjectArgs) -> Result<PathBuf> {
     let here = std::env::current_dir().context("find the current folder")?;
     if let Some(dir) = &args.dir {
         let dir = here.join(dir);
@@ -70,7 +70,7 @@ pub fn manifest_folder(args: &ProjectArgs) -> Result<PathBuf> {
 impl ComfyProject {
     /// # Errors
     /// There is no manifest, it or the lock has a mistake, or it does not know the host.
-    pub fn open(args: &impl AsRef<ProjectArgs>) -> Result<ComfyProject> {
+    pub(crate) fn open(args: &impl AsRef<ProjectArgs>) -> Result<ComfyProject> {
         let args = args.as_ref();
         let dir = manifest_folder(args)?;
         let hostname = args.host.clone().unwrap_or_else(machine::short_hostname);
@@ -104,7 +104,7 @@ impl ComfyProject {
     ///
     /// # Errors
     /// As [`ComfyProject::open`].
-    pub fn for_host(dir: &Path, hostname: &str) -> Result<ComfyProject> {
+    pub(crate) fn for_host(dir: &Path, hostname: &str) -> Result<ComfyProject> {
         ComfyProject::load_files(dir, hostname, &[nix::unistd::geteuid().as_raw()])
     }
 
@@ -172,13 +172,13 @@ impl ComfyProject {
         })
     }
 
-    pub fn is_isolated(&self) -> bool {
+    pub(crate) fn is_isolated(&self) -> bool {
         self.manifest.host.isolation == IsolationMode::Account
     }
 
     /// # Errors
     /// The account does not exist, or cannot be an owner.
-    pub fn owner(&self) -> Result<PrimaryUser> {
+    pub(crate) fn owner(&self) -> Result<PrimaryUser> {
         machine::primary_owner(
             self.manifest.host.primary_user.as_deref(),
             self.is_isolated(),
@@ -190,7 +190,7 @@ impl ComfyProject {
     ///
     /// # Errors
     /// There is no lock, the lock does not cover the manifest, or paths overlap.
-    pub fn desired_state(&self) -> Result<(Desired, Vec<String>)> {
+    pub(crate) fn desired_state(&self) -> Result<(Desired, Vec<String>)> {
         let Some((lock, text)) = &self.lock else {
             return Err(Problem::new(format!(
                 "{} does not contain a comfy.lock",
@@ -235,7 +235,7 @@ impl ComfyProject {
 }
 
 /// Returns the desired state as the root side reads it itself.
-pub fn for_root(dir: &Path, host: &str) -> Result<Desired> {
+pub(crate) fn for_root(dir: &Path, host: &str) -> Result<Desired> {
     let project = ComfyProject::load_files(dir, host, &[])?;
     let sandbox = nix::unistd::User::from_name(&project.manifest.host.sandbox_user)
         .ok()
@@ -254,7 +254,7 @@ pub fn for_root(dir: &Path, host: &str) -> Result<Desired> {
 ///
 /// # Errors
 /// The cache cannot be created, or the caller is root, who must not read third-party repositories.
-pub fn git_store(project: &ComfyProject, offline: bool) -> Result<git::GitStore> {
+pub(crate) fn git_store(project: &ComfyProject, offline: bool) -> Result<git::GitStore> {
     if nix::unistd::geteuid().is_root() && project.is_isolated() {
         let owner = project
             .owner()

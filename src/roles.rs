@@ -2,7 +2,7 @@
 
 /// A role of comfy's own program, besides the one that the owner runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
+pub(crate) enum Role {
     /// The root side of an apply.
     Root,
     /// Launches ComfyUI as root and supervises it. A sudoers rule and a unit on the disk contain
@@ -22,7 +22,7 @@ pub enum Role {
 
 impl Role {
     /// Returns the hidden subcommand for this role.
-    pub const fn subcommand(self) -> &'static str {
+    pub(crate) const fn subcommand(self) -> &'static str {
         match self {
             Role::Root => "__root",
             Role::Launcher => "__launch",

@@ -4,7 +4,7 @@
 /// zero-width and line ends.
 ///
 /// Source of the bidirectional list: Unicode Standard Annex 9, "explicit directional" characters.
-pub fn escape_text(s: &str) -> String {
+pub(crate) fn escape_text(s: &str) -> String {
     let mut out = String::with_capacity(s.len());
     for c in s.chars() {
         if is_unsafe_char(c) {
@@ -18,7 +18,7 @@ pub fn escape_text(s: &str) -> String {
 
 /// Like [`escape_text`], but keeps line ends, for texts of several lines that comfy itself laid
 /// out.
-pub fn escape_lines(s: &str) -> String {
+pub(crate) fn escape_lines(s: &str) -> String {
     s.split('\n')
         .map(escape_text)
         .collect::<Vec<_>>()
@@ -28,7 +28,7 @@ pub fn escape_lines(s: &str) -> String {
 /// Escapes finished text before it reaches a terminal. Line ends and tabs stay, and so do colours
 /// if `colors` says that comfy added some. Anything else that [`escape_text`] should have caught is
 /// escaped here.
-pub fn sanitize(text: &str, colors: bool) -> std::borrow::Cow<'_, str> {
+pub(crate) fn sanitize(text: &str, colors: bool) -> std::borrow::Cow<'_, str> {
     let fine = |c: char| !is_unsafe_char(c) || c == '\n' || c == '\t';
     if text.chars().all(fine) {
         return text.into();
@@ -51,14 +51,14 @@ pub fn sanitize(text: &str, colors: bool) -> std::borrow::Cow<'_, str> {
     out.into()
 }
 
-pub fn is_unsafe_char(c: char) -> bool {
+pub(crate) fn is_unsafe_char(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}')
 }
 
 /// Removes colours (ECMA-48, select graphic rendition); anything else that could steer a terminal
 /// stays and must be escaped.
-pub fn without_colors(line: &str) -> String {
+pub(crate) fn without_colors(line: &str) -> String {
     let mut parts = line.split("\x1b[");
     let mut out = parts.next().unwrap_or_default().to_string();
     for part in parts {
@@ -75,7 +75,7 @@ pub fn without_colors(line: &str) -> String {
 }
 
 /// Returns `1 file` or `2 files`.
-pub fn count_of(n: usize, one: &str) -> String {
+pub(crate) fn count_of(n: usize, one: &str) -> String {
     let plural = match one.strip_suffix('y') {
         Some(stem) if one != "key" => format!("{stem}ies"),
         _ => format!("{one}s"),
@@ -84,7 +84,7 @@ pub fn count_of(n: usize, one: &str) -> String {
 }
 
 /// Formats bytes in binary units, as `du -h` does.
-pub fn format_bytes(n: u64) -> String {
+pub(crate) fn format_bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let (mut v, mut u) = (n as f64, 0);
     while v >= 1024.0 && u + 1 < UNITS.len() {
@@ -99,7 +99,10 @@ pub fn format_bytes(n: u64) -> String {
 }
 
 /// Returns the candidate that the user most likely meant, if one is near enough.
-pub fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn did_you_mean<'a>(
+    wrong: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     known
         .into_iter()
         .map(|k| {
@@ -114,7 +117,7 @@ pub fn did_you_mean<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -
 }
 
 /// Returns the first seven digits of a commit id, as git abbreviates.
-pub fn short_commit(commit: &str) -> &str {
+pub(crate) fn short_commit(commit: &str) -> &str {
     commit.get(..7).unwrap_or(commit)
 }
 

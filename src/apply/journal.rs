@@ -14,7 +14,7 @@ use crate::problem::{Context, Result};
 
 /// Who asked for an apply.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct ApplyCaller {
+pub(crate) struct ApplyCaller {
     pub name: String,
     pub uid: u32,
 }
@@ -22,7 +22,7 @@ pub struct ApplyCaller {
 impl ApplyCaller {
     /// Returns the user who runs comfy; under sudo, the one that sudo reports, so that the root
     /// side need not trust its request.
-    pub fn current_caller() -> ApplyCaller {
+    pub(crate) fn current_caller() -> ApplyCaller {
         use nix::unistd::{User, getuid};
         let name = env::var("SUDO_USER")
             .or_else(|| User::from_uid(getuid()).ok().flatten().map(|u| u.name))
@@ -34,7 +34,7 @@ impl ApplyCaller {
     }
 }
 
-pub struct ApplyJournal<'a> {
+pub(crate) struct ApplyJournal<'a> {
     pub paths: &'a InstancePaths,
     pub caller: ApplyCaller,
     /// The first 16 digits of the plan's digest, which identify the lines of one apply.
@@ -44,7 +44,7 @@ pub struct ApplyJournal<'a> {
 
 impl ApplyJournal<'_> {
     /// Appends a line of JSON. A failure is reported on stderr, and the apply goes on.
-    pub fn append_event(&self, event: &str, detail: &serde_json::Value) {
+    pub(crate) fn append_event(&self, event: &str, detail: &serde_json::Value) {
         let line = serde_json::json!({
             "time": chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true),
             "who": self.caller.name, "uid": self.caller.uid, "plan": self.plan, "event": event, "detail": detail,
@@ -76,7 +76,7 @@ impl ApplyJournal<'_> {
     ///
     /// # Errors
     /// The folder cannot be written.
-    pub fn write_receipt(&self, plan: &Plan, outcome: &str) -> Result<()> {
+    pub(crate) fn write_receipt(&self, plan: &Plan, outcome: &str) -> Result<()> {
         let now = chrono::Utc::now();
         let path = self.paths.receipts_dir().join(format!(
             "{}-{}.json",

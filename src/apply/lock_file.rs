@@ -18,7 +18,7 @@ use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 
 /// The lock, held until it is dropped or the process exits in any way.
-pub struct ApplyLock {
+pub(crate) struct ApplyLock {
     _lock: Flock<std::fs::File>,
 }
 
@@ -55,7 +55,7 @@ fn lock_path(d: &Desired) -> PathBuf {
 ///
 /// # Errors
 /// Another process holds it; the message gives process, user and time.
-pub fn acquire_instance(d: &Desired, what: &str) -> Result<ApplyLock> {
+pub(crate) fn acquire_instance(d: &Desired, what: &str) -> Result<ApplyLock> {
     let path = lock_path(d);
     match try_acquire(&path, what)? {
         Ok(held) => Ok(held),
@@ -69,7 +69,7 @@ pub fn acquire_instance(d: &Desired, what: &str) -> Result<ApplyLock> {
 ///
 /// # Errors
 /// The user interrupted it during another instance's commit, or the disk failed.
-pub fn of_machine(d: &Desired, report: &dyn Reporter) -> Result<Option<ApplyLock>> {
+pub(crate) fn of_machine(d: &Desired, report: &dyn Reporter) -> Result<Option<ApplyLock>> {
     let Some(path) = root_lock_folder(d).map(|folder| folder.join("apply.lock")) else {
         return Ok(None);
     };
@@ -96,7 +96,7 @@ pub fn of_machine(d: &Desired, report: &dyn Reporter) -> Result<Option<ApplyLock
 ///
 /// # Errors
 /// As `make`, or the user interrupted it.
-pub fn plan_with_reserved_ids<T>(
+pub(crate) fn plan_with_reserved_ids<T>(
     d: &Desired,
     report: &dyn Reporter,
     make: impl FnOnce() -> Result<T>,

@@ -1,9 +1,9 @@
 //! Turns an approved plan into a changed machine: takes a lock, prepares, commits, checks the
 //! result, and records it.
 
-pub mod journal;
-pub mod lock_file;
-pub mod owner_side;
-pub mod protocol;
-pub mod root_side;
-pub mod session;
+pub(crate) mod journal;
+pub(crate) mod lock_file;
+pub(crate) mod owner_side;
+pub(crate) mod protocol;
+pub(crate) mod root_side;
+pub(crate) mod session;

@@ -14,13 +14,13 @@ use crate::problem::{Context, Problem, Result};
 use crate::progress::Reporter;
 
 /// A root side that has carried out its request; it exits when this is dropped.
-pub struct ElevatedApply(Option<RoleProcess>);
+pub(crate) struct ElevatedApply(Option<RoleProcess>);
 
 /// Has the root side carry out `request`. `approve` is called if the root side sends its own plan.
 ///
 /// # Errors
 /// The root side's error, or that it exited without an answer.
-pub fn run_elevated(
+pub(crate) fn run_elevated(
     request: &ApplyRequest,
     report: &dyn Reporter,
     approve: &mut dyn FnMut(&Plan) -> Result<()>,
@@ -85,7 +85,7 @@ impl ElevatedApply {
     ///
     /// # Errors
     /// The process exited instead.
-    pub fn into_launcher(mut self) -> Result<RoleProcess> {
+    pub(crate) fn into_launcher(mut self) -> Result<RoleProcess> {
         let ended = || Problem::new("the root side exited without becoming the launcher");
         let mut side = self.0.take().ok_or_else(ended)?;
         writeln!(side.stdin, "{LAUNCH}").context("ask for the launcher")?;

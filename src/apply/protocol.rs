@@ -12,7 +12,7 @@ use crate::progress::ProgressUnit;
 
 /// The request of the owner's side, sent once.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct ApplyRequest {
+pub(crate) struct ApplyRequest {
     /// The folder of comfy.toml and comfy.lock, which the root side reads itself.
     pub dir: std::path::PathBuf,
     pub host: String,
@@ -33,7 +33,7 @@ pub struct ApplyRequest {
 
 /// A message of the root side.
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
-pub enum RootMessage {
+pub(crate) enum RootMessage {
     /// Asks whether to carry out this plan; [`GO`] is the answer.
     Approve(Box<Plan>),
     Progress {
@@ -75,8 +75,8 @@ impl EventMessage for RootMessage {
 }
 
 /// The answer that lets the root side continue.
-pub const GO: &str = "go";
+pub(crate) const GO: &str = "go";
 
 /// Sent after `Done`: the root side becomes the launcher, answers `Launching`, and then reads a
 /// launch request.
-pub const LAUNCH: &str = "launch";
+pub(crate) const LAUNCH: &str = "launch";

@@ -13,7 +13,7 @@ use crate::plan::select::ResourceSelection;
 use crate::problem::{Context, Problem, Result};
 
 /// Serves one request from stdin. Must be called while the process has one thread.
-pub fn serve_apply(
+pub(crate) fn serve_apply(
     load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>,
 ) -> std::process::ExitCode {
     serve::answer(|| run_request(load).map(|()| 0), RootMessage::Failed)
@@ -74,7 +74,7 @@ fn run_request(load: &dyn Fn(&ApplyRequest) -> Result<crate::plan::Desired>) -> 
     Ok(())
 }
 
-pub fn stale_plan(saved: bool) -> Problem {
+pub(crate) fn stale_plan(saved: bool) -> Problem {
     let what = if saved {
         "the saved plan is stale"
     } else {

@@ -19,7 +19,7 @@ use crate::text::{count_of, escape_text, format_bytes};
         existing file\n  comfy add model --all                        adopts every model in the \
         model shares"
 )]
-pub struct AddArgs {
+pub(crate) struct AddArgs {
     #[command(subcommand)]
     what: AddTarget,
 }
@@ -47,7 +47,7 @@ struct ModelArgs {
     all: bool,
 }
 
-pub fn run(global: &GlobalArgs, args: &AddArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &AddArgs) -> Result<u8> {
     let AddTarget::Model(args) = &args.what;
     let project = ComfyProject::open(global)?;
     let (models, size) = if args.all {

@@ -34,7 +34,7 @@ use crate::render::bars::TerminalProgress;
         if a node that loaded before fails now\n  comfy apply today.plan      applies exactly the \
         saved plan, or nothing"
 )]
-pub struct ApplyArgs {
+pub(crate) struct ApplyArgs {
     /// A plan saved by `comfy plan --out`; applied without asking again
     #[arg(value_name = "PLANFILE")]
     plan: Option<PathBuf>,
@@ -59,7 +59,7 @@ pub struct ApplyArgs {
     json: bool,
 }
 
-pub fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
     let saved = args.plan.as_ref().map(read_saved).transpose()?;
     let project = match &saved {
         Some(s) => ComfyProject::for_host(&s.dir, &s.plan.host)?,
@@ -141,7 +141,7 @@ fn read_saved(file: &PathBuf) -> Result<SavedPlan> {
 }
 
 /// How the user approves a plan.
-pub struct Ask {
+pub(crate) struct Ask {
     pub yes: bool,
     pub verbose: bool,
     pub quiet: bool,
@@ -150,7 +150,7 @@ pub struct Ask {
 
 impl Ask {
     /// Shows the plan and waits for `yes`. Without a terminal and without `--yes` it refuses.
-    pub fn approve(&self, plan: &Plan, desired: &Desired) -> Result<()> {
+    pub(crate) fn approve(&self, plan: &Plan, desired: &Desired) -> Result<()> {
         if !self.quiet {
             print_plan(plan, desired, self.verbose);
         }
@@ -177,7 +177,7 @@ impl Ask {
 ///
 /// # Errors
 /// The user interrupted it.
-pub fn yes(question: &str) -> Result<bool> {
+pub(crate) fn yes(question: &str) -> Result<bool> {
     let _ = write!(std::io::stderr(), "{question}");
     // Ctrl-C takes effect at once and not after the next line, as it would while reading.
     let stdin = std::io::stdin();
@@ -203,7 +203,7 @@ pub fn yes(question: &str) -> Result<bool> {
 }
 
 /// A plan to carry out, on the side that has the rights for it.
-pub struct Carry<'a> {
+pub(crate) struct Carry<'a> {
     pub project: &'a ComfyProject,
     pub desired: &'a Desired,
     pub only: ResourceSelection,
@@ -213,7 +213,7 @@ pub struct Carry<'a> {
 }
 
 /// The result of carrying out a plan.
-pub struct Carried {
+pub(crate) struct Carried {
     pub outcome: ApplyOutcome,
     pub plan: Plan,
     /// The root side, if there is one, for later requests.
@@ -240,7 +240,7 @@ impl Carry<'_> {
         Ok(plan)
     }
 
-    pub fn run(self, ask: &Ask) -> Result<Carried> {
+    pub(crate) fn run(self, ask: &Ask) -> Result<Carried> {
         // Root need not plan twice: the root side's plan is the one to approve.
         // Models are checked here, so that the root side reads again what seems to have changed.
         let models = !self.desired.models.is_empty();

@@ -15,7 +15,7 @@ use crate::text::{count_of, format_bytes};
         lock`, and partial downloads\n  sudo comfy cache prune      also removes those of an \
         apply with two accounts"
 )]
-pub struct CacheArgs {
+pub(crate) struct CacheArgs {
     #[command(subcommand)]
     what: CacheCommand,
 }
@@ -30,7 +30,7 @@ enum CacheCommand {
     },
 }
 
-pub fn run(global: &GlobalArgs, args: &CacheArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &CacheArgs) -> Result<u8> {
     let CacheCommand::Prune { dry_run } = args.what;
     let own = env::cache_home()
         .ok_or_else(|| Problem::new("HOME is not set").with_hint("set HOME, or XDG_CACHE_HOME"))?;

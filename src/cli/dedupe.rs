@@ -20,7 +20,7 @@ use crate::text::{count_of, escape_text, format_bytes};
         dedupe\n\nNeeds a file system that can share blocks: APFS, btrfs, xfs. Every byte is \
         compared before anything is shared; hard links are never used."
 )]
-pub struct DedupeArgs {
+pub(crate) struct DedupeArgs {
     /// Show what could be saved; change nothing
     #[arg(short = 'n', long)]
     dry_run: bool,
@@ -29,7 +29,7 @@ pub struct DedupeArgs {
 /// Smaller files are not worth a system call.
 const LEAST: u64 = 64 << 10;
 
-pub fn run(global: &GlobalArgs, args: &DedupeArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &DedupeArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let home = project.owner()?.home;
     let candidates = same_size_files(&project, &home)?;

@@ -15,7 +15,7 @@ use crate::problem::Result;
         demo --dir \
         ~/demo     in this folder, which is kept"
 )]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     /// Keep the temporary folder
     #[arg(long)]
     keep: bool,
@@ -25,7 +25,7 @@ pub struct DemoArgs {
     folder: Option<PathBuf>,
 }
 
-pub fn run(args: &DemoArgs) -> Result<u8> {
+pub(crate) fn run(args: &DemoArgs) -> Result<u8> {
     demo::run(&DemoOptions {
         keep: args.keep,
         dir: args.folder.clone(),

@@ -13,7 +13,7 @@ use crate::render;
 /// next to the instance, unless you give --purge.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy destroy\n  comfy destroy --purge --yes")]
-pub struct DestroyArgs {
+pub(crate) struct DestroyArgs {
     /// Keep no backup of the sandbox user's state and of the quarantine
     #[arg(long)]
     purge: bool,
@@ -22,7 +22,7 @@ pub struct DestroyArgs {
     yes: bool,
 }
 
-pub fn run(global: &GlobalArgs, args: &DestroyArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &DestroyArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     super::announce_isolation(&project);
     let desired = super::desired_state(&project)?;

@@ -27,13 +27,13 @@ use crate::text::escape_text;
         leaves nothing changed\n  comfy doctor --json\n\nExits with 2 if an attempt succeeded. If \
         ComfyUI is running (`comfy start`), doctor also tries its port as another user."
 )]
-pub struct DoctorArgs {
+pub(crate) struct DoctorArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
 }
 
-pub fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     if !project.is_isolated() {
         return Err(Problem::new(

@@ -16,13 +16,13 @@ use crate::project::ComfyProject;
         comfy exec -- ls -l /          what a node can see\n\nOutput is passed through; stdin is \
         empty, and the program has no network."
 )]
-pub struct ExecArgs {
+pub(crate) struct ExecArgs {
     /// The program and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<String>,
 }
 
-pub fn run(global: &GlobalArgs, args: &ExecArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &ExecArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     super::announce_isolation(&project);
     let desired = super::desired_state(&project)?;

@@ -7,7 +7,7 @@ use crate::render::{self, sbom};
 /// Export the pins for other tools
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy export sbom > comfy.cdx.json")]
-pub struct ExportArgs {
+pub(crate) struct ExportArgs {
     #[command(subcommand)]
     what: ExportFormat,
 }
@@ -19,7 +19,7 @@ enum ExportFormat {
     Sbom,
 }
 
-pub fn run(global: &GlobalArgs, args: &ExportArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &ExportArgs) -> Result<u8> {
     let ExportFormat::Sbom = args.what;
     let project = ComfyProject::open(global)?;
     let Some((lock, _)) = &project.lock else {

@@ -23,7 +23,7 @@ use crate::records::running;
 use crate::render;
 
 /// The options for the check after an apply.
-pub struct Gate<'a> {
+pub(crate) struct Gate<'a> {
     pub project: &'a ComfyProject,
     pub desired: &'a Desired,
     /// Go back to the previous generation if more fails than before.
@@ -38,7 +38,7 @@ impl Gate<'_> {
     ///
     /// # Errors
     /// More fails than in the previous generation, which was made live again.
-    pub fn pass(
+    pub(crate) fn pass(
         &self,
         plan: &Plan,
         elevated: Option<ElevatedApply>,
@@ -210,6 +210,6 @@ impl Gate<'_> {
 }
 
 /// Returns whether there is a user to ask.
-pub fn is_interactive() -> bool {
+pub(crate) fn is_interactive() -> bool {
     std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
 }

@@ -15,7 +15,7 @@ use crate::text::count_of;
         two\n  \
         comfy gc --keep 0 --yes     keeps only the live generation"
 )]
-pub struct GcArgs {
+pub(crate) struct GcArgs {
     /// How many to keep besides the live one
     #[arg(long, value_name = "N", default_value_t = 2)]
     keep: usize,
@@ -24,7 +24,7 @@ pub struct GcArgs {
     yes: bool,
 }
 
-pub fn run(global: &GlobalArgs, args: &GcArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &GcArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     super::announce_isolation(&project);
     let desired = super::desired_state(&project)?;

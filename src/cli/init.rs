@@ -11,14 +11,14 @@ use crate::render;
 #[command(
     after_help = "Examples:\n  comfy init                  here\n  comfy init -C ~/dotfiles/comfy"
 )]
-pub struct InitArgs {
+pub(crate) struct InitArgs {
     /// Where to put the shared folders [default: outside your home, so that nothing in it is
     /// opened]
     #[arg(long, value_name = "DIR")]
     shares: Option<PathBuf>,
 }
 
-pub fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
     let here = std::env::current_dir().context("find the current folder")?;
     let dir = global
         .project

@@ -20,7 +20,7 @@ use crate::text::{count_of, short_commit};
     after_help = "Examples:\n  comfy lock                  after you change comfy.toml\n  comfy \
         lock --check          in CI: exits with 2 if comfy.lock does not match comfy.toml"
 )]
-pub struct LockArgs {
+pub(crate) struct LockArgs {
     /// Change nothing; exit 2 if comfy.lock does not match comfy.toml. Servers are asked only
     /// whether a commit that was not locked here is on its ref
     #[arg(long)]
@@ -30,7 +30,7 @@ pub struct LockArgs {
     offline: bool,
 }
 
-pub fn run(global: &GlobalArgs, args: &LockArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &LockArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     if args.check {
         return check_coverage(&project, args.offline, global.verbose);
@@ -97,7 +97,7 @@ fn check_coverage(project: &ComfyProject, offline: bool, verbose: bool) -> Resul
 
 /// Warns of each pin whose commit is not on its ref; with `verbose`, also of pins for which that is
 /// unknown.
-pub fn warn_off_ref(
+pub(crate) fn warn_off_ref(
     lock: &lock::Lock,
     verbose: bool,
     ask: &(dyn Fn(&lock::RepositoryPin) -> Option<RefMembership> + Sync),
@@ -140,7 +140,7 @@ fn summary_of_pins(lock: &lock::Lock) -> String {
 }
 
 /// Returns the resolver that looks models up on this machine and on servers.
-pub fn model_resolver(
+pub(crate) fn model_resolver(
     project: &ComfyProject,
     net: crate::host::git::NetEnv,
     offline: bool,
@@ -157,12 +157,12 @@ pub fn model_resolver(
 }
 
 /// Resolves as the caller and shows progress.
-pub fn resolve_project(
+pub(crate) fn resolve_project(
     project: &ComfyProject,
     mode: &UpdatePolicy,
     offline: bool,
 ) -> Result<ResolvedLock> {
-    super::announce_isolation(&project);
+    super::announce_isolation(project);
     let git = project::git_store(project, offline)?;
     let old = project.lock.as_ref().map(|(l, _)| l);
     let cache = crate::host::env::cache_home()
@@ -193,7 +193,7 @@ pub fn resolve_project(
 }
 
 /// Returns one line for each pin that changed; the packages of a first lock are one number.
-pub fn change_lines(resolved: &ResolvedLock) -> Vec<String> {
+pub(crate) fn change_lines(resolved: &ResolvedLock) -> Vec<String> {
     let mut out: Vec<String> = resolved.moved.iter().map(pin_line).collect();
     out.extend(model_lines(&resolved.models, &resolved.lock));
     let all = resolved
@@ -258,7 +258,7 @@ fn short_hash(sha256: lock::Sha256Digest) -> String {
 
 /// Writes comfy.lock if it differs, through a link of the owner's if there is one: dotfile managers
 /// make such links.
-pub fn write_lock(project: &ComfyProject, resolved: &ResolvedLock) -> Result<bool> {
+pub(crate) fn write_lock(project: &ComfyProject, resolved: &ResolvedLock) -> Result<bool> {
     let text = resolved.lock.render();
     if project.lock.as_ref().is_some_and(|(_, old)| **old == text) {
         return Ok(false);

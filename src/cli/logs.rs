@@ -16,7 +16,7 @@ use crate::render;
     after_help = "Examples:\n  comfy logs                  the whole log of the last launch\n  \
         comfy logs -n 50 -f         the last 50 lines, and new ones as they come"
 )]
-pub struct LogsArgs {
+pub(crate) struct LogsArgs {
     /// Follow the log until ComfyUI exits or you press Ctrl-C
     #[arg(short, long)]
     follow: bool,
@@ -25,7 +25,7 @@ pub struct LogsArgs {
     lines: Option<usize>,
 }
 
-pub fn run(global: &GlobalArgs, args: &LogsArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &LogsArgs) -> Result<u8> {
     let desired = super::desired_state(&ComfyProject::open(global)?)?;
     let paths = &desired.paths;
     let path = log_path(paths, 0);
@@ -117,7 +117,7 @@ fn start_of(mut file: &std::fs::File, n: usize) -> Result<u64> {
 ///
 /// # Errors
 /// The log cannot be read.
-pub fn last_lines(paths: &InstancePaths, n: usize) -> Result<String> {
+pub(crate) fn last_lines(paths: &InstancePaths, n: usize) -> Result<String> {
     let Ok(mut file) = std::fs::File::open(log_path(paths, 0)) else {
         return Ok(String::new());
     };

@@ -5,9 +5,9 @@ use crate::problem::{Context, Result};
 #[command(
     after_help = "Examples:\n  comfy man | man -l -\n  comfy man > ~/.local/share/man/man1/comfy.1"
 )]
-pub struct ManArgs {}
+pub(crate) struct ManArgs {}
 
-pub fn run(_: &ManArgs) -> Result<u8> {
+pub(crate) fn run(_: &ManArgs) -> Result<u8> {
     let command = super::clap_command();
     let mut out = Vec::new();
     let man = clap_mangen::Man::new(command.clone());

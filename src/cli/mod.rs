@@ -76,7 +76,7 @@ struct CommandLine {
 }
 
 #[derive(clap::Args, Clone)]
-pub struct GlobalArgs {
+pub(crate) struct GlobalArgs {
     #[command(flatten)]
     pub project: ProjectArgs,
     /// When to use colours
@@ -246,7 +246,7 @@ fn run(cli: &CommandLine) -> Result<u8> {
 }
 
 /// Returns the whole command, for completions and the manual page.
-pub fn clap_command() -> clap::Command {
+pub(crate) fn clap_command() -> clap::Command {
     CommandLine::command()
 }
 

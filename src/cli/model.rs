@@ -16,13 +16,13 @@ use crate::text::{count_of, did_you_mean, escape_text, format_bytes};
     after_help = "Examples:\n  comfy model checkpoints/sd15.safetensors\n  comfy model \
         sd15.safetensors"
 )]
-pub struct ModelArgs {
+pub(crate) struct ModelArgs {
     /// The model's path in the share, or the end of it
     #[arg(value_name = "NAME")]
     name: String,
 }
 
-pub fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &ModelArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let all = &project.manifest.models;
     let (path, model) = find_model(all, &args.name)?;

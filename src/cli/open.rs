@@ -13,7 +13,7 @@ use crate::render;
         address, valid for one minute\n  curl -H \"Authorization: Bearer $(comfy open --token)\" \
         http://127.0.0.1:8188/system_stats"
 )]
-pub struct OpenArgs {
+pub(crate) struct OpenArgs {
     /// Print the token for programs; it is valid until ComfyUI stops
     #[arg(long, conflicts_with = "print")]
     token: bool,
@@ -22,7 +22,7 @@ pub struct OpenArgs {
     print: bool,
 }
 
-pub fn run(global: &GlobalArgs, args: &OpenArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &OpenArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let desired = super::desired_state(&project)?;
     let Some(live) = running::read_running(&desired.paths) else {

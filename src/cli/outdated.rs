@@ -10,13 +10,13 @@ use crate::text::short_commit;
 /// List pins for which there is something newer
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy outdated\n  comfy outdated --exit-code || comfy update")]
-pub struct OutdatedArgs {
+pub(crate) struct OutdatedArgs {
     /// Exit 2 if anything is outdated
     #[arg(long)]
     exit_code: bool,
 }
 
-pub fn run(global: &GlobalArgs, args: &OutdatedArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &OutdatedArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let Some((lock, _)) = &project.lock else {
         return Err(Problem::new("comfy.lock does not exist").with_hint("run `comfy lock`"));

@@ -19,7 +19,7 @@ use crate::render::plan_text::PlanDetail;
         apply today.plan\n  comfy plan --exit-code -q   exits with 2 if this machine differs or \
         could not be read"
 )]
-pub struct PlanArgs {
+pub(crate) struct PlanArgs {
     /// Save the plan for `comfy apply FILE`
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -37,13 +37,13 @@ pub struct PlanArgs {
 
 /// A saved plan, bound to manifest, lock and machine by the plan's own digest.
 #[derive(serde::Serialize, serde::Deserialize)]
-pub struct SavedPlan {
+pub(crate) struct SavedPlan {
     pub comfy_plan: u32,
     pub dir: PathBuf,
     pub plan: Plan,
 }
 
-pub fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &PlanArgs) -> Result<u8> {
     let only = ResourceSelection::parse(&args.only)?;
     let project = ComfyProject::open(global)?;
     super::announce_isolation(&project);
@@ -110,7 +110,7 @@ fn warn_off_ref(project: &ComfyProject, verbose: bool) {
 }
 
 /// Prints the plan to stdout.
-pub fn print_plan(plan: &Plan, desired: &Desired, verbose: bool) {
+pub(crate) fn print_plan(plan: &Plan, desired: &Desired, verbose: bool) {
     let diff = |address: &str, path: &str| unified_diff(desired, address, path);
     let text = render::plan_text::plan_text(
         plan,
@@ -130,7 +130,7 @@ pub fn print_plan(plan: &Plan, desired: &Desired, verbose: bool) {
 
 /// Returns the unified diff from the locked text to the text on the disk; `None` if it is not text
 /// or is too large.
-pub fn unified_diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
+pub(crate) fn unified_diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
     // Another uid filled the store, so root does not parse it.
     if nix::unistd::geteuid().is_root()
         && desired.isolation == crate::manifest::IsolationMode::Account

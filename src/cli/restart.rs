@@ -6,13 +6,13 @@ use crate::render;
 /// Stop ComfyUI if it is running, and start what was applied last
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy restart               after an apply that changed code")]
-pub struct RestartArgs {
+pub(crate) struct RestartArgs {
     /// Flags for ComfyUI, added to those of comfy.toml
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 }
 
-pub fn run(global: &GlobalArgs, args: &RestartArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &RestartArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     super::announce_isolation(&project);
     let desired = super::desired_state(&project)?;

@@ -25,7 +25,7 @@ use crate::render;
         only\n  comfy run \
         --explain         shows what would run, as whom, what it may access and why"
 )]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// Show what would be started; start nothing
     #[arg(long)]
     explain: bool,
@@ -34,7 +34,7 @@ pub struct RunArgs {
     args: Vec<String>,
 }
 
-pub fn run(global: &GlobalArgs, args: &RunArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &RunArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     super::announce_isolation(&project);
     let desired = super::desired_state(&project)?;
@@ -83,7 +83,7 @@ pub fn run(global: &GlobalArgs, args: &RunArgs) -> Result<u8> {
 }
 
 /// Returns the request for the launcher.
-pub fn launch_request(
+pub(crate) fn launch_request(
     project: &ComfyProject,
     desired: &Desired,
     args: &[String],
@@ -99,7 +99,7 @@ pub fn launch_request(
 }
 
 /// Warns of what a user should know about a launch that started all the same.
-pub fn warn_about_launch(
+pub(crate) fn warn_about_launch(
     desired: &Desired,
     generation: &str,
     unknown: &[String],

@@ -20,9 +20,9 @@ use crate::render::shell_screen::{RESTORE, ShellScreen};
         a node can see; `exit` leaves it\n\nThe shell has its own terminal. Titles, clipboard and \
         links that a program in it sends do not reach yours."
 )]
-pub struct ShellArgs {}
+pub(crate) struct ShellArgs {}
 
-pub fn run(global: &GlobalArgs, _: &ShellArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, _: &ShellArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     super::announce_isolation(&project);
     let desired = super::desired_state(&project)?;

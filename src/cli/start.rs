@@ -18,13 +18,13 @@ use crate::text::escape_text;
         terminal; `comfy logs -f` shows its output\n  comfy start -- --cpu        with a ComfyUI \
         flag, this time only"
 )]
-pub struct StartArgs {
+pub(crate) struct StartArgs {
     /// Flags for ComfyUI, added to those of comfy.toml
     #[arg(last = true, value_name = "ARGS")]
     args: Vec<String>,
 }
 
-pub fn run(global: &GlobalArgs, args: &StartArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &StartArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     super::announce_isolation(&project);
     start_and_wait(&project, &super::desired_state(&project)?, &args.args)
@@ -34,7 +34,11 @@ pub fn run(global: &GlobalArgs, args: &StartArgs) -> Result<u8> {
 ///
 /// # Errors
 /// ComfyUI did not start, or exited before it was ready; the end of its log is printed.
-pub fn start_and_wait(project: &ComfyProject, desired: &Desired, args: &[String]) -> Result<u8> {
+pub(crate) fn start_and_wait(
+    project: &ComfyProject,
+    desired: &Desired,
+    args: &[String],
+) -> Result<u8> {
     let mut asked = request_launch(
         &launch_request(project, desired, args, LaunchMode::Detached),
         &desired.paths,

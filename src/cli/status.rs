@@ -14,7 +14,7 @@ use crate::text::{escape_text, format_bytes};
 /// Show what is running: since when, where, which generation, which nodes, how much memory
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy status\n  comfy status --json")]
-pub struct StatusArgs {
+pub(crate) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -43,7 +43,7 @@ struct StatusReport {
     downloads: u64,
 }
 
-pub fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<u8> {
     let desired = super::desired_state(&ComfyProject::open(global)?)?;
     let report = read_status(&desired);
     let mut said = if args.json {

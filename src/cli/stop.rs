@@ -11,9 +11,9 @@ use crate::render;
 /// Stop ComfyUI; kill it if it has not exited after ten seconds
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  comfy stop                  a second Ctrl-C kills it at once")]
-pub struct StopArgs {}
+pub(crate) struct StopArgs {}
 
-pub fn run(global: &GlobalArgs, _: &StopArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, _: &StopArgs) -> Result<u8> {
     let paths = match ComfyProject::open(global).and_then(|p| super::desired_state(&p)) {
         Ok(desired) => desired.paths,
         // A mistake in comfy.toml must not prevent a stop: the records show what the caller may
@@ -38,7 +38,7 @@ pub fn run(global: &GlobalArgs, _: &StopArgs) -> Result<u8> {
 ///
 /// # Errors
 /// The launcher does not take the command.
-pub fn stop_instance(paths: &InstancePaths) -> Result<bool> {
+pub(crate) fn stop_instance(paths: &InstancePaths) -> Result<bool> {
     if running::read_running(paths).is_none() {
         return Ok(false);
     }

@@ -13,7 +13,7 @@ use crate::render;
         package\n  comfy update \
         comfyui --dry-run"
 )]
-pub struct UpdateArgs {
+pub(crate) struct UpdateArgs {
     /// A node, `comfyui`, `python` for all packages, a package, or a model's path [default:
     /// everything]
     #[arg(value_name = "NAME")]
@@ -23,7 +23,7 @@ pub struct UpdateArgs {
     dry_run: bool,
 }
 
-pub fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &UpdateArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     let resolved = resolve_project(&project, &UpdatePolicy::Move(&args.names), false)?;
     // Printed only once it is true.

@@ -18,13 +18,13 @@ use crate::render::{self, verify_text};
         verification\n  comfy verify --full         reads every byte\n\nExits with 2 if anything \
         differs from comfy.lock."
 )]
-pub struct VerifyArgs {
+pub(crate) struct VerifyArgs {
     /// Read everything again, whatever an earlier run verified
     #[arg(long)]
     full: bool,
 }
 
-pub fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
+pub(crate) fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     super::announce_isolation(&project);
     let desired = super::desired_state(&project)?;

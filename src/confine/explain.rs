@@ -8,7 +8,7 @@ use crate::manifest::{ClientPolicy, EgressPolicy};
 
 /// A line for each part of the confinement, then one for each file rule. `limited`: the memory of
 /// the launch is. `is_present` says whether a path exists here.
-pub fn explain_text(
+pub(crate) fn explain_text(
     spec: &LaunchSpec,
     c: &Confinement,
     inner: InnerPorts,

@@ -4,11 +4,11 @@
 //! (Linux), [`seatbelt`] writes a profile (macOS). What is not listed here does not exist for
 //! ComfyUI, or is refused.
 
-pub mod explain;
-pub mod places;
-pub mod seatbelt;
+pub(crate) mod explain;
+pub(crate) mod places;
+pub(crate) mod seatbelt;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use super::desired::GenerationSpec;
 use super::manifest::{EgressPolicy, ShareAccess};
@@ -18,7 +18,7 @@ use crate::desired::launch::{InnerPorts, LaunchSpec};
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
-pub enum PathAccess {
+pub(crate) enum PathAccess {
     Read,
     /// Read, and start programs.
     Run,
@@ -32,7 +32,7 @@ pub enum PathAccess {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct PathRule {
+pub(crate) struct PathRule {
     pub path: PathBuf,
     pub may: PathAccess,
     pub whose: PathOwner,
@@ -43,7 +43,7 @@ pub struct PathRule {
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
-pub enum PathOwner {
+pub(crate) enum PathOwner {
     /// The system's: only root can change what it leads to. It may be missing.
     System,
     /// An interpreter of the system's or the owner's; parts of it may be missing.
@@ -60,7 +60,7 @@ pub enum PathOwner {
 
 /// A file system that only ComfyUI sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum PrivateMount {
+pub(crate) enum PrivateMount {
     /// `state/temp`, under another name too.
     Temp,
     /// Empty, in memory, removed with the last process.
@@ -72,7 +72,7 @@ pub enum PrivateMount {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Confinement {
+pub(crate) struct Confinement {
     /// Sorted by path, so that a parent comes first.
     pub rules: Vec<PathRule>,
     /// Mounted before the rules apply; only if the launch has a mount namespace.
@@ -87,7 +87,7 @@ pub struct Confinement {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct AllowedPorts {
+pub(crate) struct AllowedPorts {
     pub bind: Vec<u16>,
     pub connect: Vec<u16>,
     /// Leave UDP alone: names are resolved with it.
@@ -117,7 +117,7 @@ fn shared_network_ports(spec: &LaunchSpec, inner: InnerPorts) -> Option<AllowedP
 
 /// Builds the gateway's confinement: no files, except those that resolve names if egress is
 /// allowed.
-pub fn gateway_confinement(egress: &EgressPolicy, comfyui: u16, proxy: u16) -> Confinement {
+pub(crate) fn gateway_confinement(egress: &EgressPolicy, comfyui: u16, proxy: u16) -> Confinement {
     let mut c = Confinement::default();
     let mut connect = vec![comfyui];
     if *egress != EgressPolicy::Deny {
@@ -139,9 +139,28 @@ pub fn gateway_confinement(egress: &EgressPolicy, comfyui: u16, proxy: u16) -> C
     c
 }
 
+/// What ComfyUI may do in a file system of its own, and why it is there.
+fn mount_rule(room: PrivateMount) -> (PathAccess, &'static str) {
+    match room {
+        PrivateMount::Temp => (PathAccess::Write, "private: the content of `state/temp`"),
+        PrivateMount::Memory => (
+            PathAccess::Write,
+            "private, in memory: removed with the last process",
+        ),
+        PrivateMount::Processes => (
+            PathAccess::Read,
+            "the processes of this launch, and no others",
+        ),
+        PrivateMount::Hardware => (
+            PathAccess::Read,
+            "processors, memory and graphics cards, as drivers and libraries look for them",
+        ),
+    }
+}
+
 impl Confinement {
     /// Builds the confinement for a generation; `rooms`: the launch has namespaces of its own.
-    pub fn for_launch(
+    pub(crate) fn for_launch(
         spec: &LaunchSpec,
         id: &str,
         generation: &GenerationSpec,
@@ -223,21 +242,7 @@ impl Confinement {
             Vec::new()
         };
         for (path, room) in &rooms {
-            let (may, why) = match room {
-                PrivateMount::Temp => (PathAccess::Write, "private: the content of `state/temp`"),
-                PrivateMount::Memory => (
-                    PathAccess::Write,
-                    "private, in memory: removed with the last process",
-                ),
-                PrivateMount::Processes => (
-                    PathAccess::Read,
-                    "the processes of this launch, and no others",
-                ),
-                PrivateMount::Hardware => (
-                    PathAccess::Read,
-                    "processors, memory and graphics cards, as drivers and libraries look for them",
-                ),
-            };
+            let (may, why) = mount_rule(*room);
             add(path.clone(), PathOwner::Room, may, why);
         }
         if rooms.is_empty() {
@@ -259,14 +264,5 @@ impl Confinement {
             temp: paths.state_of("temp"),
             ports,
         }
-    }
-
-    /// Returns whether the innermost rule allows this access to a path; for tests and `--explain`.
-    pub fn access_to(&self, path: &Path) -> Option<PathAccess> {
-        self.rules
-            .iter()
-            .filter(|r| path.starts_with(&r.path))
-            .max_by_key(|r| r.path.components().count())
-            .map(|r| r.may)
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{PathAccess, PrivateMount};
 
-pub type Place = (&'static str, PathAccess, &'static str);
+pub(crate) type Place = (&'static str, PathAccess, &'static str);
 
 const LIBRARIES: &str = "programs and libraries of the system";
 const LOADER: &str = "where the dynamic loader finds libraries (ld.so(8))";
@@ -195,7 +195,7 @@ const MACOS: &[Place] = &[
 
 /// Paths of a Linux system that a build job's programs need, with only the devices that every
 /// program expects.
-pub fn for_builds() -> impl Iterator<Item = Place> {
+pub(crate) fn for_builds() -> impl Iterator<Item = Place> {
     LINUX
         .iter()
         .filter(|(_, may, _)| *may != PathAccess::Device)
@@ -203,7 +203,7 @@ pub fn for_builds() -> impl Iterator<Item = Place> {
 }
 
 /// The same for a job that resolves names.
-pub fn for_fetching() -> impl Iterator<Item = Place> {
+pub(crate) fn for_fetching() -> impl Iterator<Item = Place> {
     RESOLVER.iter().copied()
 }
 
@@ -230,7 +230,7 @@ pub(super) fn private_mounts() -> Vec<(PathBuf, PrivateMount)> {
 
 /// A program of the system's or of the caller's, with what it loads: the folders of
 /// [`interpreter_paths`] and what git keeps beside itself.
-pub fn program_paths(path: &Path) -> Vec<PathBuf> {
+pub(crate) fn program_paths(path: &Path) -> Vec<PathBuf> {
     let mut out = interpreter_paths(path);
     if let Some(prefix) = path
         .parent()

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use super::{Confinement, PathAccess};
 
 /// Where it is.
-pub const PROGRAM: &str = "/usr/bin/sandbox-exec";
+pub(crate) const PROGRAM: &str = "/usr/bin/sandbox-exec";
 
 /// What Python and PyTorch need beside files: found by others on real Macs, for PyTorch and MLX on
 /// MPS.
@@ -48,7 +48,7 @@ const BASE: &str = r#"(version 1)
 
 /// A profile and the values of its parameters.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SeatbeltProfile {
+pub(crate) struct SeatbeltProfile {
     pub text: String,
     pub values: Vec<(String, PathBuf)>,
 }
@@ -56,7 +56,7 @@ pub struct SeatbeltProfile {
 impl SeatbeltProfile {
     /// `caches`: folders that the system gives the account for Metal's caches (`confstr(3)`), by
     /// real path like all others.
-    pub fn from_confinement(c: &Confinement, caches: &[PathBuf]) -> SeatbeltProfile {
+    pub(crate) fn from_confinement(c: &Confinement, caches: &[PathBuf]) -> SeatbeltProfile {
         let mut p = SeatbeltProfile {
             text: BASE.into(),
             values: Vec::new(),
@@ -114,7 +114,7 @@ impl SeatbeltProfile {
     }
 
     /// What goes before the program and its arguments.
-    pub fn sandbox_exec_args(&self) -> Vec<std::ffi::OsString> {
+    pub(crate) fn sandbox_exec_args(&self) -> Vec<std::ffi::OsString> {
         let mut out: Vec<std::ffi::OsString> = vec!["-p".into(), self.text.clone().into()];
         for (name, path) in &self.values {
             let mut value = std::ffi::OsString::from(format!("{name}="));

@@ -13,7 +13,7 @@ use crate::problem::{Context, Problem, Result};
 const KEPT: [&str; 2] = ["comfy.lock", "comfy.toml"];
 
 /// An open repository with a work tree.
-pub struct DotfilesRepository {
+pub(crate) struct DotfilesRepository {
     repo: Repository,
     dir: PathBuf,
 }
@@ -23,7 +23,7 @@ impl DotfilesRepository {
     ///
     /// # Errors
     /// If the disk fails.
-    pub fn create(dir: &Path) -> Result<DotfilesRepository> {
+    pub(crate) fn create(dir: &Path) -> Result<DotfilesRepository> {
         let mut options = git2::RepositoryInitOptions::new();
         options
             .external_template(false)
@@ -41,7 +41,7 @@ impl DotfilesRepository {
     ///
     /// # Errors
     /// If a file does not exist, or the disk fails.
-    pub fn commit(&self, message: &str) -> Result<String> {
+    pub(crate) fn commit(&self, message: &str) -> Result<String> {
         let mut index = self.repo.index().with_context(|| self.git_init_line())?;
         for name in KEPT {
             let path = self.dir.join(name);
@@ -58,7 +58,7 @@ impl DotfilesRepository {
     ///
     /// # Errors
     /// If there is nothing to undo, or the disk fails.
-    pub fn revert_last(&self) -> Result<String> {
+    pub(crate) fn revert_last(&self) -> Result<String> {
         let last = self
             .repo
             .head()

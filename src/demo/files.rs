@@ -37,10 +37,10 @@ pub const COMFYUI: &[File] = tree!("ComfyUI":
 );
 
 /// A node of one file.
-pub const HELLO: &[File] = tree!("demo-hello": "README.md", "__init__.py");
+pub(crate) const HELLO: &[File] = tree!("demo-hello": "README.md", "__init__.py");
 
 /// What its author changes later.
-pub const HELLO_NEXT: &[File] = tree!("demo-hello-next": "__init__.py");
+pub(crate) const HELLO_NEXT: &[File] = tree!("demo-hello-next": "__init__.py");
 
 /// A node of two files.
-pub const INVERT: &[File] = tree!("demo-invert": "README.md", "__init__.py", "invert.py");
+pub(crate) const INVERT: &[File] = tree!("demo-invert": "README.md", "__init__.py", "invert.py");

@@ -4,12 +4,12 @@
 //! the user's own one; [`stage`] runs, shows and checks a command, [`story`] chooses them. Nothing
 //! leaves the folder: no root, no network, no git program, no configuration of the user's.
 
-pub mod dotfiles;
+pub(crate) mod dotfiles;
 pub mod files;
-pub mod place;
-pub mod stage;
-pub mod story;
-pub mod upstream;
+pub(crate) mod place;
+pub(crate) mod stage;
+pub(crate) mod story;
+pub(crate) mod upstream;
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ use crate::demo::place::DemoFolder;
 use crate::demo::stage::DemoTerminal;
 
 /// What the caller asked for.
-pub struct DemoOptions {
+pub(crate) struct DemoOptions {
     /// Keep the temporary folder.
     pub keep: bool,
     /// Work here instead of in a temporary folder, and keep it.
@@ -31,7 +31,7 @@ pub struct DemoOptions {
 ///
 /// # Errors
 /// If the folder cannot be used, a step fails (the folder is then kept), or comfy is interrupted.
-pub fn run(wish: &DemoOptions) -> Result<()> {
+pub(crate) fn run(wish: &DemoOptions) -> Result<()> {
     let comfy = std::env::current_exe().context("find comfy's own program file")?;
     let place = DemoFolder::create(wish.dir.as_deref())?;
     let stays = wish.keep || !place.temporary;

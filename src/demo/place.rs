@@ -12,7 +12,7 @@ use crate::render;
 const ODD: &str = ";%?#\\\"'`";
 
 /// The folder of one demo.
-pub struct DemoFolder {
+pub(crate) struct DemoFolder {
     /// Absolute, without links: comfy follows no link when it changes something.
     pub dir: PathBuf,
     /// Made by the demo for itself, so that it may delete it.
@@ -24,7 +24,7 @@ impl DemoFolder {
     ///
     /// # Errors
     /// The folder cannot be made, is not empty, or has a name that no address can hold.
-    pub fn create(asked: Option<&Path>) -> Result<DemoFolder> {
+    pub(crate) fn create(asked: Option<&Path>) -> Result<DemoFolder> {
         let dir = match asked {
             Some(dir) => ensure_empty(dir)?,
             None => temporary_folder()?,
@@ -36,37 +36,37 @@ impl DemoFolder {
     }
 
     /// The repositories that stand in for github.com/comfy-demo/.
-    pub fn upstream(&self) -> PathBuf {
+    pub(crate) fn upstream(&self) -> PathBuf {
         self.dir.join("upstream/comfy-demo")
     }
 
     /// The user's repository, with comfy.toml and comfy.lock.
-    pub fn dotfiles(&self) -> PathBuf {
+    pub(crate) fn dotfiles(&self) -> PathBuf {
         self.dir.join("dotfiles")
     }
 
     /// HOME of every command, so that the user's own is neither read nor written.
-    pub fn home(&self) -> PathBuf {
+    pub(crate) fn home(&self) -> PathBuf {
         self.dir.join("home")
     }
 
     /// comfy's prefix.
-    pub fn prefix(&self) -> PathBuf {
+    pub(crate) fn prefix(&self) -> PathBuf {
         self.dir.join("prefix")
     }
 
     /// The folders that outlive every generation.
-    pub fn shares(&self) -> PathBuf {
+    pub(crate) fn shares(&self) -> PathBuf {
         self.dir.join("shares")
     }
 
     /// The owner's link to the live code.
-    pub fn view(&self) -> PathBuf {
+    pub(crate) fn view(&self) -> PathBuf {
         self.dir.join("ComfyUI")
     }
 
     /// COMFY_MIRRORS of every command: comfy.lock names GitHub, the bytes come from here.
-    pub fn mirrors(&self) -> String {
+    pub(crate) fn mirrors(&self) -> String {
         format!(
             "https://github.com/comfy-demo/=file://{}/",
             self.upstream().display()
@@ -77,12 +77,12 @@ impl DemoFolder {
     ///
     /// # Errors
     /// Something in it could not be removed.
-    pub fn remove(&self) -> Result<()> {
+    pub(crate) fn remove(&self) -> Result<()> {
         edit::remove_path(&self.dir).with_context(|| format!("delete {}", self.dir.display()))
     }
 
     /// Returns the commands to continue in the kept folder.
-    pub fn say_how_to_go_on(&self) {
+    pub(crate) fn say_how_to_go_on(&self) {
         render::print_stdout(&format!(
             "Everything is in {}. To continue there:",
             self.dir.display()

@@ -17,7 +17,7 @@ use crate::text::without_colors as plain;
 const INHERITED: [&str; 6] = ["PATH", "TERM", "COLUMNS", "LANG", "LC_ALL", "TMPDIR"];
 
 /// Where commands run.
-pub struct DemoTerminal<'a> {
+pub(crate) struct DemoTerminal<'a> {
     comfy: &'a Path,
     pub place: &'a DemoFolder,
     /// The meaning of isolation "none" was explained already.
@@ -26,7 +26,7 @@ pub struct DemoTerminal<'a> {
 
 /// How much of a command's output is shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum OutputDetail {
+pub(crate) enum OutputDetail {
     All,
     /// A plan without the attributes of what is new and no node, and without its notes.
     Plan,
@@ -36,7 +36,7 @@ pub enum OutputDetail {
 
 impl<'a> DemoTerminal<'a> {
     /// `comfy` is the program to run.
-    pub fn new(comfy: &'a Path, place: &'a DemoFolder) -> Self {
+    pub(crate) fn new(comfy: &'a Path, place: &'a DemoFolder) -> Self {
         DemoTerminal {
             comfy,
             place,
@@ -45,12 +45,12 @@ impl<'a> DemoTerminal<'a> {
     }
 
     /// A sentence before a command, or between two.
-    pub fn print_explanation(&self, text: &str) {
+    pub(crate) fn print_explanation(&self, text: &str) {
         render::print_stdout(&format!("\n{text}"));
     }
 
     /// A command line, as the user would type it.
-    pub fn print_command_line(&self, line: &str) {
+    pub(crate) fn print_command_line(&self, line: &str) {
         render::print_stdout(&paint(&format!("$ {line}"), PaintStyle::Bold));
     }
 
@@ -60,7 +60,7 @@ impl<'a> DemoTerminal<'a> {
     /// # Errors
     /// Interrupted; or another exit code, or a word that is missing: then all of the output is
     /// shown.
-    pub fn run_comfy(
+    pub(crate) fn run_comfy(
         &mut self,
         args: &[&str],
         show: OutputDetail,
@@ -103,7 +103,7 @@ impl<'a> DemoTerminal<'a> {
     ///
     /// # Errors
     /// Interrupted; it ended early, or did not end as it should.
-    pub fn serve_once(&self, address: &str, words: &[&str]) -> Result<String> {
+    pub(crate) fn serve_once(&self, address: &str, words: &[&str]) -> Result<String> {
         use std::io::BufRead;
         self.print_command_line("comfy run");
         let failed = |why: String| Problem::new(format!("the demo failed at `comfy run`: {why}"));
@@ -166,7 +166,7 @@ impl<'a> DemoTerminal<'a> {
     ///
     /// # Errors
     /// It is not so.
-    pub fn ensure_fact(&self, step: &str, fact: &str, is_so: bool) -> Result<()> {
+    pub(crate) fn ensure_fact(&self, step: &str, fact: &str, is_so: bool) -> Result<()> {
         if is_so {
             Ok(())
         } else {

@@ -18,7 +18,7 @@ const EDIT: &str = "print(\"changed by hand\")";
 ///
 /// # Errors
 /// A step that did not do what it should, by name; interrupted.
-pub fn tell_story(stage: &mut DemoTerminal) -> Result<()> {
+pub(crate) fn tell_story(stage: &mut DemoTerminal) -> Result<()> {
     let place = stage.place;
     render::print_stdout(&format!(
         "The whole cycle on a small example, in {}.",

@@ -13,7 +13,7 @@ use crate::problem::{Context, Result};
 ///
 /// # Errors
 /// If the disk fails.
-pub fn create_repositories(folder: &Path) -> Result<()> {
+pub(crate) fn create_repositories(folder: &Path) -> Result<()> {
     for (name, files) in [
         ("ComfyUI", files::COMFYUI),
         ("demo-hello", files::HELLO),
@@ -30,7 +30,7 @@ pub fn create_repositories(folder: &Path) -> Result<()> {
 ///
 /// # Errors
 /// If the disk fails.
-pub fn publish_change(folder: &Path) -> Result<()> {
+pub(crate) fn publish_change(folder: &Path) -> Result<()> {
     commit_files(
         &folder.join("demo-hello.git"),
         files::HELLO_NEXT,
@@ -42,7 +42,7 @@ pub fn publish_change(folder: &Path) -> Result<()> {
 ///
 /// # Errors
 /// None that is known: name and address are fine.
-pub fn demo_signature() -> Result<Signature<'static>> {
+pub(crate) fn demo_signature() -> Result<Signature<'static>> {
     Signature::now("comfy demo", "demo@localhost").context("sign a commit")
 }
 

@@ -42,7 +42,7 @@ pub struct NodeSpec {
 }
 
 /// Raised when the folder of a generation changes its shape.
-pub const LAYOUT: u32 = 1;
+pub(crate) const LAYOUT: u32 = 1;
 
 impl GenerationSpec {
     /// Computes the id: 16 hexadecimal digits of a hash over the folder's content and the origin of
@@ -84,7 +84,7 @@ impl GenerationSpec {
     }
 
     /// Iterates over share, kind of models, and folder.
-    pub fn external_model_dirs(&self) -> impl Iterator<Item = (&str, &str, &Path)> {
+    pub(crate) fn external_model_dirs(&self) -> impl Iterator<Item = (&str, &str, &Path)> {
         let kinds = self.external_model_dirs.iter().flat_map(|(share, kinds)| {
             kinds
                 .iter()
@@ -98,7 +98,7 @@ impl GenerationSpec {
     }
 
     /// Iterates over every part with each path that it may write.
-    pub fn writable(&self) -> impl Iterator<Item = (Part, &String)> {
+    pub(crate) fn writable(&self) -> impl Iterator<Item = (Part, &String)> {
         let nodes = self.nodes.iter().flat_map(|(name, n)| {
             n.writable
                 .iter()
@@ -109,12 +109,12 @@ impl GenerationSpec {
     }
 
     /// Iterates over the pins of ComfyUI and every node pack.
-    pub fn parts(&self) -> impl Iterator<Item = Part> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part> {
         std::iter::once(Part::Comfyui).chain(self.nodes.keys().cloned().map(Part::Node))
     }
 
     /// Returns the pin of a part.
-    pub fn pin_of(&self, part: &Part) -> Option<&RepositoryPin> {
+    pub(crate) fn pin_of(&self, part: &Part) -> Option<&RepositoryPin> {
         match part {
             Part::Comfyui => Some(&self.comfyui),
             Part::Node(name) => self.nodes.get(name).map(|n| &n.pin),
@@ -122,7 +122,7 @@ impl GenerationSpec {
     }
 
     /// Returns the pin of `comfyui` or of a `node.NAME`.
-    pub fn pin(&self, part: &str) -> Option<&RepositoryPin> {
+    pub(crate) fn pin(&self, part: &str) -> Option<&RepositoryPin> {
         match part.strip_prefix("node.") {
             None => Some(&self.comfyui),
             Some(name) => self.nodes.get(name).map(|n| &n.pin),
@@ -130,7 +130,7 @@ impl GenerationSpec {
     }
 
     /// `comfyui` and every `node.NAME`.
-    pub fn pins(&self) -> impl Iterator<Item = (String, &RepositoryPin)> {
+    pub(crate) fn pins(&self) -> impl Iterator<Item = (String, &RepositoryPin)> {
         std::iter::once(("comfyui".to_string(), &self.comfyui)).chain(
             self.nodes
                 .iter()

@@ -7,17 +7,17 @@ use super::{GenerationSpec, InstancePaths};
 use crate::ids::Part;
 
 /// The file in a generation that describes it; the generation's id is its hash.
-pub const SPEC: &str = "generation.json";
+pub(crate) const SPEC: &str = "generation.json";
 /// The file that gives `models/configs` to ComfyUI if `models` is a mount.
-pub const MODEL_PATHS: &str = "extra_model_paths.yaml";
+pub(crate) const MODEL_PATHS: &str = "extra_model_paths.yaml";
 /// The link to the virtual environment.
-pub const VENV: &str = "venv";
+pub(crate) const VENV: &str = "venv";
 /// Tracked content that a mount or a writable path shadows.
-pub const TRACKED: &str = "tracked";
+pub(crate) const TRACKED: &str = "tracked";
 
 /// Where a path of a generation belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TreePlace {
+pub(crate) enum TreePlace {
     /// Part (`comfyui`, `node.X`) and path in its tree.
     Tree(String, String),
     /// A link that comfy makes.
@@ -29,17 +29,17 @@ pub enum TreePlace {
 }
 
 /// The layout of a generation, in both directions.
-pub struct GenerationLayout<'a> {
+pub(crate) struct GenerationLayout<'a> {
     spec: &'a GenerationSpec,
 }
 
 impl<'a> GenerationLayout<'a> {
-    pub fn new(spec: &'a GenerationSpec) -> Self {
+    pub(crate) fn new(spec: &'a GenerationSpec) -> Self {
         GenerationLayout { spec }
     }
 
     /// Links that comfy makes, by their path in the generation.
-    pub fn comfy_links(&self) -> BTreeMap<String, PathBuf> {
+    pub(crate) fn comfy_links(&self) -> BTreeMap<String, PathBuf> {
         let mut out = BTreeMap::new();
         out.insert("ComfyUI/user".to_string(), self.spec.state.join("user"));
         if let Some(v) = &self.spec.venv {
@@ -66,7 +66,7 @@ impl<'a> GenerationLayout<'a> {
 
     /// Returns whether a mount or a writable path shadows the entry `path` of `part`, which is then
     /// in `tracked/`.
-    pub fn is_shadowed(&self, part: &str, path: &str) -> bool {
+    pub(crate) fn is_shadowed(&self, part: &str, path: &str) -> bool {
         match part.strip_prefix("node.") {
             Some(name) => self
                 .spec
@@ -86,7 +86,7 @@ impl<'a> GenerationLayout<'a> {
     }
 
     /// Returns the path in the generation of the entry `path` of `part`.
-    pub fn disk_path(&self, part: &str, path: &str) -> String {
+    pub(crate) fn disk_path(&self, part: &str, path: &str) -> String {
         let top = if self.is_shadowed(part, path) {
             TRACKED
         } else {
@@ -98,7 +98,7 @@ impl<'a> GenerationLayout<'a> {
         }
     }
 
-    pub fn classify(&self, path: &str, links: &BTreeMap<String, PathBuf>) -> TreePlace {
+    pub(crate) fn classify(&self, path: &str, links: &BTreeMap<String, PathBuf>) -> TreePlace {
         if let Some(target) = links.get(path) {
             return TreePlace::Link(target.clone());
         }
@@ -126,19 +126,19 @@ impl<'a> GenerationLayout<'a> {
     }
 }
 
-pub fn is_within(path: &str, folder: &str) -> bool {
+pub(crate) fn is_within(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder)
         .is_some_and(|r| r.is_empty() || r.starts_with('/'))
 }
 
 /// Returns the bytes of the file that describes a generation.
-pub fn spec_text(spec: &GenerationSpec) -> String {
+pub(crate) fn spec_text(spec: &GenerationSpec) -> String {
     serde_json::to_string_pretty(spec).unwrap_or_default() + "\n"
 }
 
 /// Returns the bytes of comfy's extra_model_paths.yaml: relative to the file itself, as ComfyUI
 /// resolves it (utils/extra_config.py).
-pub fn model_paths_text(spec: &GenerationSpec) -> String {
+pub(crate) fn model_paths_text(spec: &GenerationSpec) -> String {
     let moved = spec.mounts.contains_key("models");
     let base = if moved { TRACKED } else { "ComfyUI" };
     format!(

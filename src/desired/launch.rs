@@ -11,7 +11,7 @@ use crate::text::{did_you_mean, escape_text};
 
 /// How ComfyUI is launched on this machine, apart from the code itself.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct LaunchSpec {
+pub(crate) struct LaunchSpec {
     pub format: u32,
     pub paths: InstancePaths,
     /// False under isolation "none": the launch does not change its user.
@@ -47,7 +47,7 @@ pub struct LaunchSpec {
     pub links: Vec<(PathBuf, PathBuf)>,
 }
 
-pub const FORMAT: u32 = 3;
+pub(crate) const FORMAT: u32 = 3;
 
 /// Caches in which libraries keep code, or something that they load as code: below `state/cache`,
 /// which is cleared when code or packages change. (huggingface_hub and PyTorch, "Environment
@@ -77,7 +77,7 @@ const DATA_CACHES: [(&str, &str); 4] = [
 
 /// Ports inside the launch's network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct InnerPorts {
+pub(crate) struct InnerPorts {
     pub comfyui: u16,
     /// The port of the egress proxy, if there is a gateway.
     pub proxy: Option<u16>,
@@ -85,7 +85,7 @@ pub struct InnerPorts {
 
 /// A process to start.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct LaunchCommand {
+pub(crate) struct LaunchCommand {
     pub program: PathBuf,
     pub args: Vec<String>,
     pub env: BTreeMap<String, String>,
@@ -95,7 +95,7 @@ pub struct LaunchCommand {
 }
 
 /// Reads the flags of a `comfy/cli_args.py` as text: every string that looks like one.
-pub fn parse_flags(text: &str) -> BTreeSet<String> {
+pub(crate) fn parse_flags(text: &str) -> BTreeSet<String> {
     let quoted = text.split(['"', '\'']).skip(1).step_by(2);
     quoted
         .filter(|s| {
@@ -110,7 +110,7 @@ pub fn parse_flags(text: &str) -> BTreeSet<String> {
 }
 
 impl LaunchSpec {
-    pub fn listen_address(&self) -> String {
+    pub(crate) fn listen_address(&self) -> String {
         let host = if self.listen.contains(':') {
             format!("[{}]", self.listen)
         } else {
@@ -120,7 +120,7 @@ impl LaunchSpec {
     }
 
     /// Returns the folders in `state/`: each is mounted, or allowed, separately.
-    pub fn state_children(&self) -> Vec<PathBuf> {
+    pub(crate) fn state_children(&self) -> Vec<PathBuf> {
         let unshared = [("input", &self.input), ("output", &self.output)]
             .into_iter()
             .filter(|(name, at)| self.paths.state_of(name) == **at);
@@ -139,7 +139,7 @@ impl LaunchSpec {
 
     /// Gives `command` empty caches in `scratch`, a private folder of the sandbox user: the caches
     /// in `state/` belong to other code.
-    pub fn keep_aside(&self, command: &mut LaunchCommand, scratch: &std::path::Path) {
+    pub(crate) fn keep_aside(&self, command: &mut LaunchCommand, scratch: &std::path::Path) {
         let cache = self.paths.state_of("cache");
         for value in command.env.values_mut() {
             if let Ok(rest) = std::path::Path::new(value.as_str()).strip_prefix(&cache) {
@@ -150,7 +150,7 @@ impl LaunchSpec {
 
     /// Returns whether a gateway serves the port: if there are two accounts, only the gateway can
     /// reach the port on which ComfyUI listens.
-    pub fn behind_gateway(&self) -> bool {
+    pub(crate) fn behind_gateway(&self) -> bool {
         self.account
     }
 
@@ -159,7 +159,7 @@ impl LaunchSpec {
     ///
     /// # Errors
     /// If an extra argument is reserved for comfy, or the pinned ComfyUI does not know it.
-    pub fn launch_command(
+    pub(crate) fn launch_command(
         &self,
         id: &str,
         generation: &GenerationSpec,
@@ -275,7 +275,12 @@ impl LaunchSpec {
 
     /// Makes `command` load everything and exit, with files of its own, because a ComfyUI may be
     /// running.
-    pub fn import_check(&self, command: &mut LaunchCommand, known: &BTreeSet<String>, card: bool) {
+    pub(crate) fn import_check(
+        &self,
+        command: &mut LaunchCommand,
+        known: &BTreeSet<String>,
+        card: bool,
+    ) {
         let state = self.paths.state_dir();
         // ComfyUI accepts only one flag of this group (comfy/cli_args.py).
         let chosen = [

@@ -1,15 +1,15 @@
 //! The desired state: computed from comfy.toml and comfy.lock alone, for one owner on one host.
 
 mod generation;
-pub mod generation_layout;
-pub mod launch;
+pub(crate) mod generation_layout;
+pub(crate) mod launch;
 mod not_enforced;
-pub mod paths;
+pub(crate) mod paths;
 mod reserved_paths;
-pub mod share_spec;
-pub mod system_files;
-pub mod text_digest;
-pub mod venv;
+pub(crate) mod share_spec;
+pub(crate) mod system_files;
+pub(crate) mod text_digest;
+pub(crate) mod venv;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,14 +25,15 @@ use super::problem::{Problem, Result};
 use crate::desired::text_digest::TextDigest;
 use crate::manifest::source::TomlSource;
 
-pub use crate::desired::generation::{GenerationSpec, LAYOUT, NodeSpec};
-pub use crate::desired::paths::InstancePaths;
-pub use crate::desired::reserved_paths::VIEW_HINT;
+pub use crate::desired::generation::GenerationSpec;
+pub(crate) use crate::desired::generation::{LAYOUT, NodeSpec};
+pub(crate) use crate::desired::paths::InstancePaths;
+pub(crate) use crate::desired::reserved_paths::VIEW_HINT;
 use crate::desired::reserved_paths::{PathChecks, ReservedPaths};
 
 /// The primary user as the host knows them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct PrimaryUser {
+pub(crate) struct PrimaryUser {
     pub name: String,
     pub uid: u32,
     pub gid: u32,
@@ -41,7 +42,7 @@ pub struct PrimaryUser {
 
 /// What differs between platforms and does not come from comfy.toml.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct HostPlatform {
+pub(crate) struct HostPlatform {
     pub macos: bool,
     /// As Python's `platform.machine()` says it: `arm64`, `x86_64`.
     pub machine: String,
@@ -49,13 +50,13 @@ pub struct HostPlatform {
 
 impl HostPlatform {
     /// The folder that contains people's homes.
-    pub fn homes(&self) -> &'static Path {
+    pub(crate) fn homes(&self) -> &'static Path {
         Path::new(if self.macos { "/Users" } else { "/home" })
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DesiredShare {
+pub(crate) struct DesiredShare {
     pub name: String,
     pub path: PathBuf,
     pub role: ShareRole,
@@ -65,13 +66,13 @@ pub struct DesiredShare {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DesiredModel {
+pub(crate) struct DesiredModel {
     pub share: Arc<str>,
     pub pin: Arc<ModelPin>,
 }
 
 #[derive(Debug, Clone)]
-pub struct Desired {
+pub(crate) struct Desired {
     pub host: String,
     pub isolation: IsolationMode,
     pub owner: PrimaryUser,
@@ -105,7 +106,7 @@ pub struct Desired {
 
 /// The inputs that are not in comfy.toml and comfy.lock.
 #[derive(Debug, Clone)]
-pub struct MachineContext {
+pub(crate) struct MachineContext {
     pub hostname: String,
     pub owner: PrimaryUser,
     pub platform: HostPlatform,
@@ -118,7 +119,7 @@ pub struct MachineContext {
 impl Desired {
     /// # Errors
     /// If paths overlap or are in a reserved place, each with its place in comfy.toml.
-    pub fn new(
+    pub(crate) fn new(
         m: &Manifest,
         lock: &Lock,
         lock_text: &ByteString,
@@ -192,18 +193,18 @@ impl Desired {
 
     /// Returns what a share's real path overlaps after the owner's links are followed; the written
     /// path was checked before. `home` is the real one.
-    pub fn overlap_of_share(&self, share: &str, home: &Path, real: &Path) -> Option<String> {
+    pub(crate) fn overlap_of_share(&self, share: &str, home: &Path, real: &Path) -> Option<String> {
         self.reserved.overlap_of_share(share, home, real)
     }
 
     /// Returns why the view cannot be at `real`, the path after links are followed; the written
     /// path was checked before.
-    pub fn overlap_of_view(&self, home: &Path, real: &Path) -> Option<String> {
+    pub(crate) fn overlap_of_view(&self, home: &Path, real: &Path) -> Option<String> {
         self.reserved.overlap_of_view(&self.owner.home, home, real)
     }
 
     /// Returns whether the files of a share matter, and not only their modes.
-    pub fn has_models(&self, share: &str) -> bool {
+    pub(crate) fn has_models(&self, share: &str) -> bool {
         self.shares
             .iter()
             .any(|s| s.name == share && s.role.holds_models())
@@ -211,12 +212,12 @@ impl Desired {
     }
 
     /// Returns the place of a key in comfy.toml.
-    pub fn place_of_key(&self, path: &[&str]) -> String {
+    pub(crate) fn place_of_key(&self, path: &[&str]) -> String {
         self.source.place_of_key(path)
     }
 
     /// Lists the folders in `state/`, each owned by the sandbox user.
-    pub fn state_children(&self) -> Vec<PathBuf> {
+    pub(crate) fn state_children(&self) -> Vec<PathBuf> {
         // For input and output, if no share is mounted there.
         let unshared = ["input", "output"].into_iter().filter(|name| {
             !self
@@ -235,7 +236,7 @@ impl Desired {
 
     /// Folders further below, outermost first: down to each mount below `user/`, and what comfy
     /// lays out itself.
-    pub fn state_folders(&self) -> Vec<PathBuf> {
+    pub(crate) fn state_folders(&self) -> Vec<PathBuf> {
         let state = self.paths.state_dir();
         let mut out: Vec<PathBuf> = ["torch", "torch/checkpoints"]
             .map(|p| self.paths.state_of("downloads").join(p))

@@ -10,7 +10,7 @@ use crate::problem::Problem;
 use crate::text::escape_text;
 
 /// The hint for a view in a reserved place.
-pub const VIEW_HINT: &str =
+pub(crate) const VIEW_HINT: &str =
     "put the link below your home, such as ~/ComfyUI, where no programs are run from";
 
 /// Why a path is reserved.

@@ -6,7 +6,7 @@ use crate::manifest::ShareAccess;
 
 /// The desired state of a share, with all that is needed to check and repair it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ShareSpec {
+pub(crate) struct ShareSpec {
     pub name: String,
     pub path: PathBuf,
     pub access: ShareAccess,
@@ -24,7 +24,7 @@ pub struct ShareSpec {
 
 impl ShareSpec {
     /// The exact mode of the share's own folder.
-    pub fn root_mode(&self) -> u32 {
+    pub(crate) fn root_mode(&self) -> u32 {
         match self.access {
             ShareAccess::Read => 0o2755,
             ShareAccess::Write => 0o2775,

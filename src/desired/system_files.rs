@@ -8,7 +8,7 @@ use super::{Desired, InstancePaths};
 
 /// A copy of comfy's own program, or its original.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ComfyProgram {
+pub(crate) struct ComfyProgram {
     pub uid: u32,
     pub mode: u32,
     /// In bytes.
@@ -20,7 +20,7 @@ pub struct ComfyProgram {
 impl ComfyProgram {
     /// Returns whether both have the same content as far as stat(2) shows; a file that only root
     /// writes is not compared byte by byte.
-    pub fn is_copy_of(&self, own: &ComfyProgram) -> bool {
+    pub(crate) fn is_copy_of(&self, own: &ComfyProgram) -> bool {
         self.uid == 0
             && self.mode & 0o7777 == 0o755
             && (self.size, self.modified) == (own.size, own.modified)
@@ -32,7 +32,7 @@ impl ComfyProgram {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "snake_case")]
-pub enum FileKind {
+pub(crate) enum FileKind {
     /// sudoers(5).
     Sudoers,
     /// systemd.service(5).
@@ -42,7 +42,7 @@ pub enum FileKind {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct SystemFile {
+pub(crate) struct SystemFile {
     pub kind: FileKind,
     pub path: PathBuf,
     pub text: String,
@@ -50,7 +50,7 @@ pub struct SystemFile {
 
 impl FileKind {
     /// Returns its path for this instance.
-    pub fn path_for(self, sandbox: &str, macos: bool) -> PathBuf {
+    pub(crate) fn path_for(self, sandbox: &str, macos: bool) -> PathBuf {
         match self {
             // /etc is a link on macOS, and sudo ignores a name with a dot.
             FileKind::Sudoers => PathBuf::from(if macos {
@@ -65,7 +65,7 @@ impl FileKind {
         }
     }
 
-    pub fn file_mode(self) -> u32 {
+    pub(crate) fn file_mode(self) -> u32 {
         if self == FileKind::Sudoers {
             0o440
         } else {
@@ -74,7 +74,7 @@ impl FileKind {
     }
 }
 
-pub fn unit_name(sandbox: &str) -> String {
+pub(crate) fn unit_name(sandbox: &str) -> String {
     format!("comfy-{sandbox}.service")
 }
 
@@ -92,7 +92,7 @@ fn launcher_command(paths: &InstancePaths, sandbox: &str) -> Vec<String> {
 }
 
 /// Renders the sudo rule: exactly this command, as root, without a password.
-pub fn sudoers_file(d: &Desired) -> SystemFile {
+pub(crate) fn sudoers_file(d: &Desired) -> SystemFile {
     // By uid: a name may be given to another account.
     let rule = format!(
         "#{} ALL=(root) NOPASSWD: {}",
@@ -112,7 +112,7 @@ pub fn sudoers_file(d: &Desired) -> SystemFile {
 }
 
 /// Renders the unit that starts it at boot.
-pub fn boot_file(d: &Desired) -> SystemFile {
+pub(crate) fn boot_file(d: &Desired) -> SystemFile {
     let kind = if d.platform.macos {
         FileKind::Daemon
     } else {

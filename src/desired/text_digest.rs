@@ -10,12 +10,12 @@ use crate::lock::Sha256Digest;
 /// The SHA-256 of a text, computed on first use: for twenty thousand models it takes a few
 /// milliseconds, and most plans are only shown.
 #[derive(Clone)]
-pub struct TextDigest(Arc<LazyLock<String, Make>>);
+pub(crate) struct TextDigest(Arc<LazyLock<String, Make>>);
 
 type Make = Box<dyn FnOnce() -> String + Send>;
 
 impl TextDigest {
-    pub fn from_text(text: &ByteString) -> TextDigest {
+    pub(crate) fn from_text(text: &ByteString) -> TextDigest {
         let text = text.clone();
         TextDigest::new(Box::new(move || {
             Sha256Digest::digest_of(text.as_bytes()).to_string()

@@ -24,7 +24,7 @@ pub struct PythonInterpreter {
 
 impl PythonInterpreter {
     /// `3.12`
-    pub fn minor_version(&self) -> &str {
+    pub(crate) fn minor_version(&self) -> &str {
         let end = self
             .version
             .match_indices('.')
@@ -52,7 +52,7 @@ pub struct PackageInstall {
 
 impl PackageInstall {
     /// `numpy==1.26.4`
-    pub fn key(&self) -> String {
+    pub(crate) fn key(&self) -> String {
         format!("{}=={}", self.name, self.version)
     }
 }
@@ -69,7 +69,7 @@ pub struct VenvSpec {
 /// Raised when the folder of a virtual environment or its list changes its shape. Since 2 the list
 /// has the files of each wheel, those that another one brings too among them, and folders that are
 /// empty.
-pub const LAYOUT: u32 = 2;
+pub(crate) const LAYOUT: u32 = 2;
 
 impl VenvSpec {
     /// Selects the packages of `python` that this platform installs, without those that only
@@ -77,7 +77,7 @@ impl VenvSpec {
     ///
     /// # Errors
     /// If a marker cannot be read.
-    pub fn select_packages(
+    pub(crate) fn select_packages(
         python: &LockedPython,
         interpreter: PythonInterpreter,
         platform: &HostPlatform,
@@ -159,7 +159,7 @@ impl VenvSpec {
     }
 
     /// Returns the folder of the packages.
-    pub fn site_packages(&self) -> String {
+    pub(crate) fn site_packages(&self) -> String {
         format!(
             "lib/python{}/site-packages",
             self.interpreter.minor_version()

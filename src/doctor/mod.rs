@@ -2,7 +2,7 @@
 //! this machine, and probe.py tries it as the sandbox user, unconfined and confined. This module
 //! says what each probe means and how to repair it.
 
-pub mod probes;
+pub(crate) mod probes;
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use crate::doctor::probes::ProbeContext;
 
 /// The script that runs the probes, with the interpreter of the live generation, without site and
 /// environment.
-pub const SCRIPT: &str = include_str!("probe.py");
+pub(crate) const SCRIPT: &str = include_str!("probe.py");
 
 /// The user as whom something is tried.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
-pub enum ProbeAs {
+pub(crate) enum ProbeAs {
     /// The sandbox user, restricted by nothing but its account.
     Bare,
     /// The sandbox user, confined as ComfyUI is.
@@ -28,7 +28,7 @@ pub enum ProbeAs {
 
 /// The probes that the launcher is asked to run.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ProbeRequest {
+pub(crate) struct ProbeRequest {
     pub by: ProbeAs,
     pub question: Box<ProbeContext>,
 }
@@ -37,7 +37,7 @@ pub struct ProbeRequest {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
-pub enum ProbeOutcome {
+pub(crate) enum ProbeOutcome {
     Held,
     /// It could not be tried, so it does not count.
     Untried,
@@ -45,7 +45,7 @@ pub enum ProbeOutcome {
 }
 
 /// One probe: its id, what must not be possible, and how to repair it if it is.
-pub struct Probe {
+pub(crate) struct Probe {
     pub id: &'static str,
     pub what: &'static str,
     pub mend: &'static str,
@@ -59,7 +59,7 @@ const CLOSE: &str = "close it to others: chmod o-rwx, and remove the sandbox use
 const AGAIN: &str = "run `comfy apply`; if that does not help, this is a bug in comfy";
 
 /// Every probe, in the order in which they are printed.
-pub const PROBES: &[Probe] = &[
+pub(crate) const PROBES: &[Probe] = &[
     probe(
         "read.keys",
         "read your keys and passwords (ssh, GnuPG, cloud, git)",
@@ -193,7 +193,7 @@ pub const PROBES: &[Probe] = &[
 
 /// The verdict of one probe.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct ProbeVerdict {
+pub(crate) struct ProbeVerdict {
     pub id: &'static str,
     pub what: &'static str,
     pub outcome: ProbeOutcome,
@@ -204,7 +204,7 @@ pub struct ProbeVerdict {
 
 /// The result of one attempt at one probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ProbeResult {
+pub(crate) struct ProbeResult {
     pub by: ProbeAs,
     pub id: String,
     pub outcome: ProbeOutcome,
@@ -212,7 +212,7 @@ pub struct ProbeResult {
 }
 
 /// Returns the verdicts: a single successful attempt breaks a probe.
-pub fn verdicts_of(said: &[ProbeResult]) -> Vec<ProbeVerdict> {
+pub(crate) fn verdicts_of(said: &[ProbeResult]) -> Vec<ProbeVerdict> {
     let mut by_id: BTreeMap<&str, Vec<&ProbeResult>> = BTreeMap::new();
     for s in said {
         by_id.entry(s.id.as_str()).or_default().push(s);
@@ -259,7 +259,7 @@ pub fn verdicts_of(said: &[ProbeResult]) -> Vec<ProbeVerdict> {
 }
 
 /// Parses a line of probe.py.
-pub fn parse_result(by: ProbeAs, line: &str) -> Option<ProbeResult> {
+pub(crate) fn parse_result(by: ProbeAs, line: &str) -> Option<ProbeResult> {
     let (id, outcome, detail): (String, ProbeOutcome, String) = serde_json::from_str(line).ok()?;
     PROBES.iter().any(|p| p.id == id).then_some(ProbeResult {
         by,
@@ -270,7 +270,7 @@ pub fn parse_result(by: ProbeAs, line: &str) -> Option<ProbeResult> {
 }
 
 /// Parses the line in which probe.py says on which port it listens.
-pub fn parse_listening_port(line: &str) -> Option<u16> {
+pub(crate) fn parse_listening_port(line: &str) -> Option<u16> {
     let (id, _, port): (String, String, String) = serde_json::from_str(line).ok()?;
     (id == "listening").then(|| port.parse().ok())?
 }

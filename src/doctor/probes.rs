@@ -8,7 +8,7 @@ use crate::plan::Desired;
 
 /// Paths and numbers for probe.py; it contains no secrets except where things are.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ProbeContext {
+pub(crate) struct ProbeContext {
     /// Paths that must not be readable, by the last part of the probe's id.
     pub read: BTreeMap<String, Vec<PathBuf>>,
     /// Paths that must not be writable.
@@ -114,7 +114,7 @@ const SOCKETS: &[&str] = &[
 
 impl ProbeContext {
     /// Returns the context of this machine, without paths that do not exist.
-    pub fn for_machine(d: &Desired, dir: &Path, port: u16) -> ProbeContext {
+    pub(crate) fn for_machine(d: &Desired, dir: &Path, port: u16) -> ProbeContext {
         let home = &d.owner.home;
         let there = |base: &Path, list: &[&str]| -> Vec<PathBuf> {
             list.iter()

@@ -28,7 +28,7 @@ pub struct AccessRules {
 
 /// What is known of the client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PeerIdentity {
+pub(crate) enum PeerIdentity {
     /// A process of this machine, by its uid.
     Local(u32),
     /// A client that has closed its socket, so that its uid is unknown.
@@ -41,7 +41,7 @@ pub enum PeerIdentity {
 
 /// Whether the client is admitted by its identity alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PeerVerdict {
+pub(crate) enum PeerVerdict {
     In,
     /// Admitted only with a token, and why.
     Token(&'static str),
@@ -54,7 +54,7 @@ const ROOT: &str = "root does not count as the owner, because services that run 
      others";
 
 impl AccessRules {
-    pub fn judge_peer(&self, peer: PeerIdentity) -> PeerVerdict {
+    pub(crate) fn judge_peer(&self, peer: PeerIdentity) -> PeerVerdict {
         let out = |why: String| PeerVerdict::Out(why);
         match (peer, &self.clients) {
             (PeerIdentity::Gone, _) => {
@@ -90,7 +90,7 @@ impl AccessRules {
     }
 
     /// Returns whose slot an admitted connection takes.
-    pub fn slot_owner(&self, peer: PeerIdentity, verdict: &PeerVerdict) -> SlotOwner {
+    pub(crate) fn slot_owner(&self, peer: PeerIdentity, verdict: &PeerVerdict) -> SlotOwner {
         match (verdict, peer) {
             (PeerVerdict::Token(_), _) => SlotOwner::Unproven,
             (_, PeerIdentity::Local(uid)) if uid == self.owner => SlotOwner::Owner,
@@ -105,7 +105,7 @@ impl AccessRules {
     ///
     /// # Errors
     /// The reason for the refusal, in one line.
-    pub fn judge_request(
+    pub(crate) fn judge_request(
         &self,
         method: &Method,
         uri: &Uri,

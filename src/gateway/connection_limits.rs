@@ -8,18 +8,18 @@ use tokio::task::AbortHandle;
 
 /// Slots kept for the owner; a browser opens six connections to a server and one for each web
 /// socket.
-pub const OWNER: usize = 512;
+pub(crate) const OWNER: usize = 512;
 /// Slots for all other admitted clients together.
-pub const OTHERS: usize = 384;
+pub(crate) const OTHERS: usize = 384;
 /// Slots for one user or one address among these.
-pub const EACH: usize = 128;
+pub(crate) const EACH: usize = 128;
 /// Slots for clients that have not shown a ticket or a token yet. One more closes the oldest of
 /// them, so that a silent client keeps nobody out.
-pub const UNPROVEN: usize = 128;
+pub(crate) const UNPROVEN: usize = 128;
 
 /// Whose a place is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SlotOwner {
+pub(crate) enum SlotOwner {
     Owner,
     Uid(u32),
     Address(IpAddr),
@@ -30,7 +30,7 @@ pub enum SlotOwner {
 }
 
 #[derive(Default)]
-pub struct ConnectionSlots(Mutex<SlotCounts>);
+pub(crate) struct ConnectionSlots(Mutex<SlotCounts>);
 
 #[derive(Default)]
 struct SlotCounts {
@@ -84,7 +84,7 @@ impl ConnectionSlots {
     }
 
     /// Returns a slot, or `None` if no slot of that kind is free.
-    pub fn acquire_slot(self: &Arc<Self>, whose: SlotOwner) -> Option<ConnectionSlot> {
+    pub(crate) fn acquire_slot(self: &Arc<Self>, whose: SlotOwner) -> Option<ConnectionSlot> {
         let mut held = self.lock_counts();
         if !held.has_room(whose) {
             return None;
@@ -110,7 +110,7 @@ impl ConnectionSlots {
     }
 
     /// Sets the task that serves the connection of a slot.
-    pub fn set_task(&self, id: u64, task: AbortHandle) {
+    pub(crate) fn set_task(&self, id: u64, task: AbortHandle) {
         if let Some((_, slot)) = self
             .lock_counts()
             .unproven
@@ -123,7 +123,7 @@ impl ConnectionSlots {
 }
 
 /// A connection's slot, dropped with the connection.
-pub struct ConnectionSlot {
+pub(crate) struct ConnectionSlot {
     places: Arc<ConnectionSlots>,
     whose: Mutex<SlotOwner>,
     pub id: u64,
@@ -136,7 +136,7 @@ impl ConnectionSlot {
 
     /// Makes the connection the owner's after it has shown a ticket or a token. Returns `false` if
     /// the owner has no free slot.
-    pub fn prove_owner(&self) -> bool {
+    pub(crate) fn prove_owner(&self) -> bool {
         let mut whose = self.lock_owner();
         if *whose != SlotOwner::Unproven {
             return true;

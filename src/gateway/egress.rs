@@ -28,9 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Simultaneous connections of ComfyUI's; more of them wait. The process serves the owner's too.
 const AT_ONCE: usize = 256;
 /// The number of refused hosts that are logged; more of them would tell nothing new.
-pub const NAMED: usize = 100;
+pub(crate) const NAMED: usize = 100;
 
-pub struct EgressProxy {
+pub(crate) struct EgressProxy {
     egress: EgressPolicy,
     /// The dialer; `None` if no connections are allowed.
     outside: Option<OutboundDialer>,
@@ -46,14 +46,14 @@ type Wish = (
 );
 
 /// Sends requests to the thread outside.
-pub struct OutboundDialer(mpsc::UnboundedSender<Wish>);
+pub(crate) struct OutboundDialer(mpsc::UnboundedSender<Wish>);
 
 impl OutboundDialer {
     /// Starts the thread, in the network and with the rights of the caller.
     ///
     /// # Errors
     /// The system's own.
-    pub fn start_thread() -> std::io::Result<OutboundDialer> {
+    pub(crate) fn start_thread() -> std::io::Result<OutboundDialer> {
         let (ask, mut asked) = mpsc::unbounded_channel::<Wish>();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -145,7 +145,7 @@ fn manifest_remedy(egress: &EgressPolicy, host: &str, port: u16) -> String {
 }
 
 impl EgressProxy {
-    pub fn new(
+    pub(crate) fn new(
         egress: EgressPolicy,
         outside: Option<OutboundDialer>,
         tell: impl Fn(String) + Send + Sync + 'static,
@@ -159,7 +159,7 @@ impl EgressProxy {
     }
 
     /// Serves every connection of `listener`, without end.
-    pub async fn accept_connections(self: Arc<Self>, listener: TcpListener) {
+    pub(crate) async fn accept_connections(self: Arc<Self>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(AT_ONCE));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {

@@ -25,7 +25,7 @@ const UNREAD: u64 = 1 << 20;
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// Adds a header to hyper's refusal of too many headers that makes the browser drop its cookies.
-pub struct HeaderLimitReader(pub TcpStream, pub Arc<ClientConnection>);
+pub(crate) struct HeaderLimitReader(pub TcpStream, pub Arc<ClientConnection>);
 
 impl HeaderLimitReader {
     /// Reads the rest after hyper has dropped the connection.

@@ -39,20 +39,20 @@ const SWITCH: &[&str] = &[
 ];
 
 /// The filter for the headers of one launch.
-pub struct HeaderFilter {
+pub(crate) struct HeaderFilter {
     /// The prefix of every entity tag. What a browser kept from an earlier launch, or from another
     /// program on the port, is therefore never reported as unchanged, whatever tag a node gave it.
     tag: String,
 }
 
 impl HeaderFilter {
-    pub fn new(tag: String) -> HeaderFilter {
+    pub(crate) fn new(tag: String) -> HeaderFilter {
         HeaderFilter { tag }
     }
 
     /// Filters the conditions of a request: tags of this launch are restored to ComfyUI's own;
     /// other tags, and dates, which anybody can have written, are removed.
-    pub fn filter_request(&self, headers: &mut HeaderMap) {
+    pub(crate) fn filter_request(&self, headers: &mut HeaderMap) {
         headers.remove(header::IF_MODIFIED_SINCE);
         for name in [header::IF_NONE_MATCH, header::IF_RANGE] {
             let own: Vec<String> = headers
@@ -80,7 +80,7 @@ impl HeaderFilter {
     }
 
     /// Filters the headers of an answer. `host` is the Host of the request.
-    pub fn filter_response(
+    pub(crate) fn filter_response(
         &self,
         status: StatusCode,
         headers: &mut HeaderMap,

@@ -8,10 +8,10 @@
 //! headers of answers, and [`process`] is the process.
 
 pub mod access;
-pub mod connection_limits;
-pub mod egress;
-pub mod header_limit;
-pub mod headers;
+pub(crate) mod connection_limits;
+pub(crate) mod egress;
+pub(crate) mod header_limit;
+pub(crate) mod headers;
 pub mod process;
 pub mod relay;
 pub mod tokens;
@@ -23,7 +23,7 @@ use super::manifest::EgressPolicy;
 
 /// The configuration that the launcher sends on stdin.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct GatewayConfig {
+pub(crate) struct GatewayConfig {
     /// The uid and gid that it takes on.
     pub uid: u32,
     /// The port's listener, bound by root, outside.

@@ -49,7 +49,7 @@ impl RoleConfig for GatewayConfig {
 
 /// Serves until its stdin is closed. The first line of stdin is the [`GatewayConfig`]. Must be
 /// called while the process has one thread.
-pub fn serve_gateway() -> ExitCode {
+pub(crate) fn serve_gateway() -> ExitCode {
     serve::serve(
         crate::render::print_problem,
         |config: GatewayConfig, report| {

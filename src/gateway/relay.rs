@@ -17,7 +17,7 @@ use super::connection_limits::ConnectionSlot;
 use super::headers::HeaderFilter;
 use super::tokens::SessionStore;
 
-pub type Body = Either<Incoming, Full<Bytes>>;
+pub(crate) type Body = Either<Incoming, Full<Bytes>>;
 
 pub struct GatewayRelay {
     pub rules: AccessRules,
@@ -32,7 +32,7 @@ pub struct GatewayRelay {
 }
 
 /// A connection from outside, with its connection to ComfyUI.
-pub struct ClientConnection {
+pub(crate) struct ClientConnection {
     pub verdict: PeerVerdict,
     /// The slot; a web socket that the connection became holds it too, until it closes.
     place: Arc<ConnectionSlot>,
@@ -40,7 +40,7 @@ pub struct ClientConnection {
 }
 
 impl ClientConnection {
-    pub fn new(verdict: PeerVerdict, place: ConnectionSlot) -> ClientConnection {
+    pub(crate) fn new(verdict: PeerVerdict, place: ConnectionSlot) -> ClientConnection {
         ClientConnection {
             verdict,
             place: Arc::new(place),
@@ -86,7 +86,7 @@ impl GatewayRelay {
     }
 
     /// Answers one request.
-    pub async fn answer_request(
+    pub(crate) async fn answer_request(
         &self,
         line: &ClientConnection,
         mut request: Request<Incoming>,

@@ -39,7 +39,7 @@ impl std::fmt::Debug for LaunchSecret {
 ///
 /// # Errors
 /// The system has no random numbers.
-pub fn random_hex(n: usize) -> Result<String> {
+pub(crate) fn random_hex(n: usize) -> Result<String> {
     let mut bytes = vec![0; n];
     getrandom::fill(&mut bytes).context("get random numbers")?;
     Ok(encode_string(&bytes))
@@ -69,12 +69,12 @@ impl LaunchSecret {
     }
 
     /// Returns the token for programs, the same for the whole launch.
-    pub fn bearer_token(&self) -> String {
+    pub(crate) fn bearer_token(&self) -> String {
         self.hex_mac("bearer")
     }
 
     /// Returns a mark of this launch for `purpose`: 16 digits that need not stay secret.
-    pub fn launch_mark(&self, purpose: &str) -> String {
+    pub(crate) fn launch_mark(&self, purpose: &str) -> String {
         let mut mac = self.hex_mac(&format!("mark of {purpose}"));
         mac.truncate(16);
         mac
@@ -84,7 +84,7 @@ impl LaunchSecret {
     ///
     /// # Errors
     /// The system has no random numbers.
-    pub fn browser_ticket(&self) -> Result<String> {
+    pub(crate) fn browser_ticket(&self) -> Result<String> {
         let what = format!("{}.{}", unix_now(), random_hex(16)?);
         Ok(format!("{what}.{}", self.hex_mac(&what)))
     }
@@ -121,7 +121,7 @@ impl SessionStore {
     }
 
     /// Returns a new cookie for a valid ticket, which is then used up.
-    pub fn redeem_ticket(&mut self, ticket: &str) -> Option<String> {
+    pub(crate) fn redeem_ticket(&mut self, ticket: &str) -> Option<String> {
         self.redeem_at(ticket, unix_now())
     }
 
@@ -146,15 +146,15 @@ impl SessionStore {
     }
 
     /// As [`LaunchSecret::launch_mark`].
-    pub fn launch_mark(&self, purpose: &str) -> String {
+    pub(crate) fn launch_mark(&self, purpose: &str) -> String {
         self.secret.launch_mark(purpose)
     }
 
-    pub fn is_cookie(&self, value: &str) -> bool {
+    pub(crate) fn is_cookie(&self, value: &str) -> bool {
         self.cookies.iter().any(|c| constant_time_eq(c, value))
     }
 
-    pub fn is_bearer(&self, value: &str) -> bool {
+    pub(crate) fn is_bearer(&self, value: &str) -> bool {
         constant_time_eq(&self.bearer, value)
     }
 }
@@ -177,7 +177,7 @@ impl GatewayCredentials {
     ///
     /// # Errors
     /// The disk.
-    pub fn write_for_owner(&self, path: &Path, owner: (u32, u32)) -> Result<()> {
+    pub(crate) fn write_for_owner(&self, path: &Path, owner: (u32, u32)) -> Result<()> {
         let text = serde_json::to_vec(self).context("write the gateway's credentials")?;
         edit::write_file(path, &text, 0o400, Some(owner))
             .with_context(|| format!("write {}", path.display()))
@@ -187,7 +187,7 @@ impl GatewayCredentials {
     ///
     /// # Errors
     /// ComfyUI is not running, or the file cannot be trusted.
-    pub fn read_as_owner(path: &Path, owner: u32) -> Result<GatewayCredentials> {
+    pub(crate) fn read_as_owner(path: &Path, owner: u32) -> Result<GatewayCredentials> {
         if path
             .symlink_metadata()
             .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)

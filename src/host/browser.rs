@@ -14,7 +14,7 @@ use crate::problem::{Context, Result};
     clippy::disallowed_methods,
     reason = "as the owner, in the owner's own session"
 )]
-pub fn open_url(url: &str) -> Result<bool> {
+pub(crate) fn open_url(url: &str) -> Result<bool> {
     let mac = std::env::consts::OS == "macos";
     let session = mac || env::var("DISPLAY").is_some() || env::var("WAYLAND_DISPLAY").is_some();
     let Some(program) = first_existing(if mac {

@@ -55,7 +55,7 @@ fn boot_id() -> String {
 }
 
 /// Reads the record, and as root the rules themselves.
-pub fn read_state(uid: u32, record: &Path, run: &dyn ProgramRunner) -> EgressFilter {
+pub(crate) fn read_state(uid: u32, record: &Path, run: &dyn ProgramRunner) -> EgressFilter {
     let noted = std::fs::read_to_string(record).unwrap_or_default();
     let Some(nft) = nft_path().filter(|_| noted.trim() != format!("unusable {}", boot_id())) else {
         return EgressFilter::Unusable;
@@ -79,7 +79,7 @@ pub fn read_state(uid: u32, record: &Path, run: &dyn ProgramRunner) -> EgressFil
 ///
 /// # Errors
 /// The disk.
-pub fn install_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result<()> {
+pub(crate) fn install_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result<()> {
     let done = match nft_path() {
         Some(nft) => {
             run.run_program(&[nft, &table_script(uid)])
@@ -107,7 +107,7 @@ pub fn install_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result
 ///
 /// # Errors
 /// If nft fails.
-pub fn remove_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result<()> {
+pub(crate) fn remove_rules(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Result<()> {
     let what = || format!("remove the nftables rules for uid {uid}");
     if let Some(nft) = nft_path() {
         let t = table_name(uid);

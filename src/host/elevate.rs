@@ -15,7 +15,7 @@ use crate::problem::{Context, Problem, Result};
 ///
 /// # Errors
 /// If it cannot be read; a missing file is not an error.
-pub fn program_of(path: Option<&Path>) -> std::io::Result<Option<ComfyProgram>> {
+pub(crate) fn program_of(path: Option<&Path>) -> std::io::Result<Option<ComfyProgram>> {
     use std::os::unix::fs::MetadataExt;
     let seen = match path {
         Some(p) => p.symlink_metadata(),
@@ -64,7 +64,7 @@ fn passwordless_launcher(paths: &InstancePaths, tell: fn(&str)) -> Option<PathBu
 ///
 /// # Errors
 /// As [`start_role`].
-pub fn launch_side(
+pub(crate) fn launch_side(
     instance: &str,
     paths: &InstancePaths,
     isolated: bool,
@@ -82,7 +82,7 @@ pub fn launch_side(
 ///
 /// # Errors
 /// If sudo is not installed, or comfy's own program cannot be found.
-pub fn start_role(role: Role, isolated: bool) -> Result<RoleProcess> {
+pub(crate) fn start_role(role: Role, isolated: bool) -> Result<RoleProcess> {
     let own: PathBuf = std::env::current_exe().context("find comfy's own program")?;
     start_program(&own, &[role.subcommand()], isolated)
 }
@@ -131,7 +131,7 @@ fn start_program(own: &Path, arguments: &[&str], isolated: bool) -> Result<RoleP
     clippy::disallowed_methods,
     reason = "comfy itself, which continues in another role"
 )]
-pub fn become_launcher() -> Problem {
+pub(crate) fn become_launcher() -> Problem {
     use std::os::unix::process::CommandExt;
     match std::env::current_exe() {
         Ok(own) => Problem::new(format!(

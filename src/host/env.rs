@@ -39,7 +39,7 @@ const NET_VARS: &[&str] = &[
     clippy::disallowed_methods,
     reason = "the only place that reads the environment"
 )]
-pub fn var(name: &str) -> Option<String> {
+pub(crate) fn var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
@@ -47,7 +47,7 @@ pub fn var(name: &str) -> Option<String> {
 ///
 /// # Errors
 /// A malformed COMFY_MIRRORS.
-pub fn net_env() -> Result<NetEnv> {
+pub(crate) fn net_env() -> Result<NetEnv> {
     let vars: BTreeMap<String, String> = NET_VARS
         .iter()
         .filter_map(|k| Some(((*k).to_string(), var(k)?)))
@@ -73,7 +73,7 @@ pub fn net_env() -> Result<NetEnv> {
 ///
 /// # Errors
 /// An address that is neither https:// nor on this machine.
-pub fn model_hubs() -> Result<ModelHubs> {
+pub(crate) fn model_hubs() -> Result<ModelHubs> {
     let address = |name: &str, default: &str| -> Result<String> {
         let text = var(name)
             .unwrap_or_else(|| default.into())
@@ -138,7 +138,7 @@ pub fn model_hubs() -> Result<ModelHubs> {
     })
 }
 
-pub fn home_dir() -> Option<PathBuf> {
+pub(crate) fn home_dir() -> Option<PathBuf> {
     var("HOME").map(PathBuf::from).filter(|p| p.is_absolute())
 }
 
@@ -154,25 +154,25 @@ fn base_dir(variable: &str, linux: &str, mac: &str) -> Option<PathBuf> {
 }
 
 /// The user's config folder for comfy, which may contain comfy.toml and `config.toml`.
-pub fn config_home() -> Option<PathBuf> {
+pub(crate) fn config_home() -> Option<PathBuf> {
     Some(base_dir("XDG_CONFIG_HOME", ".config", ".config")?.join("comfy"))
 }
 
 /// Where fetched outlines and comfy's own git configuration are kept; may be deleted at any time.
-pub fn cache_home() -> Option<PathBuf> {
+pub(crate) fn cache_home() -> Option<PathBuf> {
     Some(base_dir("XDG_CACHE_HOME", ".cache", "Library/Caches")?.join("comfy"))
 }
 
 /// The program `name` in PATH.
-pub fn find_in_path(name: &str) -> Option<PathBuf> {
+pub(crate) fn find_in_path(name: &str) -> Option<PathBuf> {
     which_in(&var("PATH")?, name)
 }
 
 /// The folders of programs that anybody may run.
-pub const PUBLIC_PATH: &str = "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin";
+pub(crate) const PUBLIC_PATH: &str = "/usr/bin:/bin:/usr/local/bin:/opt/homebrew/bin";
 
 /// The program `name` in the folders of `path`.
-pub fn which_in(path: &str, name: &str) -> Option<PathBuf> {
+pub(crate) fn which_in(path: &str, name: &str) -> Option<PathBuf> {
     path.split(':')
         .filter(|d| d.starts_with('/'))
         .map(|d| Path::new(d).join(name))
@@ -182,7 +182,7 @@ pub fn which_in(path: &str, name: &str) -> Option<PathBuf> {
 /// The git program, looked up in the caller's PATH or, for the root side (whose build uid runs it),
 /// in the usual folders. macOS's /usr/bin/git is a stub that opens a window where the developer
 /// tools are missing, so the tools are asked for first.
-pub fn git_program(fixed_path: bool) -> Option<PathBuf> {
+pub(crate) fn git_program(fixed_path: bool) -> Option<PathBuf> {
     let mac = std::env::consts::OS == "macos";
     let tools = [
         "/Library/Developer/CommandLineTools/usr/bin/git",

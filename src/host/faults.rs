@@ -5,7 +5,7 @@ use crate::plan::Step;
 
 /// `COMFY_FAULT=kill:3` ends the process by SIGKILL before step 3.
 #[cfg(feature = "faults")]
-pub fn fault_point(number: usize, _: &Step) {
+pub(crate) fn fault_point(number: usize, _: &Step) {
     let wanted =
         super::env::var("COMFY_FAULT").and_then(|v| v.strip_prefix("kill:")?.parse::<usize>().ok());
     if wanted == Some(number) {
@@ -15,4 +15,4 @@ pub fn fault_point(number: usize, _: &Step) {
 }
 
 #[cfg(not(feature = "faults"))]
-pub fn fault_point(_: usize, _: &Step) {}
+pub(crate) fn fault_point(_: usize, _: &Step) {}

@@ -3,15 +3,15 @@
 use std::io::{BufRead, Error, ErrorKind, Read, Result};
 
 /// The longest message between processes, in bytes.
-pub const WORD: u64 = 64 << 10;
+pub(crate) const WORD: u64 = 64 << 10;
 /// The longest request, in bytes.
-pub const REQUEST: u64 = 16 << 20;
+pub(crate) const REQUEST: u64 = 16 << 20;
 
 /// Reads the next line without its end, of at most `most` bytes; `None` at the end of `from`.
 ///
 /// # Errors
 /// If the line is longer or not UTF-8, or reading fails.
-pub fn next_line(from: &mut impl BufRead, most: u64) -> Result<Option<String>> {
+pub(crate) fn next_line(from: &mut impl BufRead, most: u64) -> Result<Option<String>> {
     let mut line = String::new();
     if from
         .by_ref()

@@ -17,18 +17,18 @@ const FRESH: std::time::Duration = std::time::Duration::from_secs(60);
 
 /// Processes and threads of a launch: many more than ComfyUI has, far fewer than a machine can
 /// have.
-pub const PROCESSES: u64 = 8192;
+pub(crate) const PROCESSES: u64 = 8192;
 /// The older hierarchy of the controller of processes.
 const V1_PIDS: &str = "/sys/fs/cgroup/pids";
 
 /// Control groups of a launch, one in each hierarchy; gone with this, once nobody is in them.
-pub struct MemoryCgroup(Vec<PathBuf>);
+pub(crate) struct MemoryCgroup(Vec<PathBuf>);
 
 /// Makes the group for an instance, that may use all but `reserve` bytes.
 ///
 /// # Errors
 /// Why there is none, as text.
-pub fn create_cgroup(instance: &str, reserve: u64) -> Result<MemoryCgroup, String> {
+pub(crate) fn create_cgroup(instance: &str, reserve: u64) -> Result<MemoryCgroup, String> {
     let total = total_memory().ok_or("the system does not report how much memory it has")?;
     let limit = total
         .checked_sub(reserve)
@@ -119,7 +119,7 @@ impl MemoryCgroup {
     ///
     /// # Errors
     /// Why not, as text.
-    pub fn add_process(&self, pid: u32) -> Result<(), String> {
+    pub(crate) fn add_process(&self, pid: u32) -> Result<(), String> {
         for group in &self.0 {
             let at = group.join("cgroup.procs");
             std::fs::write(&at, pid.to_string()).map_err(|e| format!("{}: {e}", at.display()))?;

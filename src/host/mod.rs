@@ -1,36 +1,36 @@
 use crate::host::build::{interpreter, venv};
-pub mod accounts;
-pub mod browser;
-pub mod build;
+pub(crate) mod accounts;
+pub(crate) mod browser;
+pub(crate) mod build;
 mod causes;
 pub mod confine;
-pub mod egress_filter;
-pub mod elevate;
-pub mod env;
-pub mod executor;
-pub mod faults;
+pub(crate) mod egress_filter;
+pub(crate) mod elevate;
+pub(crate) mod env;
+pub(crate) mod executor;
+pub(crate) mod faults;
 pub mod fs;
 pub mod git;
-pub mod lines;
-pub mod machine;
-pub mod memory_cgroup;
-pub mod models;
+pub(crate) mod lines;
+pub(crate) mod machine;
+pub(crate) mod memory_cgroup;
+pub(crate) mod models;
 pub mod net;
 pub mod peer;
-pub mod process;
-pub mod python;
-pub mod reserved_ids;
+pub(crate) mod process;
+pub(crate) mod python;
+pub(crate) mod reserved_ids;
 pub mod roles;
-pub mod sandbox_state;
+pub(crate) mod sandbox_state;
 pub mod sealed;
-pub mod shares;
-pub mod signals;
-pub mod system_files;
+pub(crate) mod shares;
+pub(crate) mod signals;
+pub(crate) mod system_files;
 pub mod terminal;
-pub mod uv;
+pub(crate) mod uv;
 
 /// What lies on the disk.
-pub fn on_disk(paths: &super::desired::InstancePaths) -> crate::plan::removal::OnDisk {
+pub(crate) fn on_disk(paths: &super::desired::InstancePaths) -> crate::plan::removal::OnDisk {
     crate::plan::removal::OnDisk {
         generations: generations(paths),
         venvs: venv::installed_venvs(paths),
@@ -39,7 +39,7 @@ pub fn on_disk(paths: &super::desired::InstancePaths) -> crate::plan::removal::O
 }
 
 /// Names of the generations on the disk, sorted.
-pub fn generations(paths: &super::desired::InstancePaths) -> Vec<crate::ids::GenerationId> {
+pub(crate) fn generations(paths: &super::desired::InstancePaths) -> Vec<crate::ids::GenerationId> {
     content_ids(&paths.generations_dir())
 }
 

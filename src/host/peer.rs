@@ -23,8 +23,10 @@ pub fn of_this_system() -> std::io::Result<Box<dyn PeerLookup>> {
 }
 
 /// For systems that do not report it.
-pub struct NoPeerLookup;
+#[cfg(not(target_os = "linux"))]
+struct NoPeerLookup;
 
+#[cfg(not(target_os = "linux"))]
 impl PeerLookup for NoPeerLookup {
     fn uid(&self, _: SocketAddr, _: SocketAddr) -> std::io::Result<Option<u32>> {
         Err(std::io::ErrorKind::Unsupported.into())
@@ -42,10 +44,10 @@ mod linux {
     };
 
     /// sock_diag(7): one socket, asked for by both of its addresses.
-    pub struct SockDiag(Mutex<OwnedFd>);
+    pub(crate) struct SockDiag(Mutex<OwnedFd>);
 
     impl SockDiag {
-        pub fn open() -> std::io::Result<SockDiag> {
+        pub(crate) fn open() -> std::io::Result<SockDiag> {
             let fd = socket(
                 AddressFamily::Netlink,
                 SockType::Datagram,

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 /// What a program said.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ProgramOutput {
+pub(crate) struct ProgramOutput {
     /// Exit code; 128 + N where signal N ended it.
     pub status: i32,
     pub stdout: String,
@@ -13,14 +13,14 @@ pub struct ProgramOutput {
 }
 
 /// Runs programs: the real one is [`SystemRunner`], tests answer from transcripts.
-pub trait ProgramRunner: Sync {
+pub(crate) trait ProgramRunner: Sync {
     /// # Errors
     /// When the program could not be started at all.
     fn run_program(&self, argv: &[&str]) -> std::io::Result<ProgramOutput>;
 }
 
 /// The real machine.
-pub struct SystemRunner;
+pub(crate) struct SystemRunner;
 
 impl ProgramRunner for SystemRunner {
     #[expect(
@@ -53,13 +53,13 @@ impl ProgramRunner for SystemRunner {
 }
 
 /// The first of these that exists: distributions disagree about /usr/sbin.
-pub fn first_existing<'a>(candidates: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn first_existing<'a>(candidates: &[&'a str]) -> Option<&'a str> {
     candidates.iter().find(|p| Path::new(p).exists()).copied()
 }
 
 /// Processes of `uid`. `None`: the system does not tell, or hides those of others (proc(5),
 /// hidepid).
-pub fn count_of(uid: u32) -> Option<usize> {
+pub(crate) fn count_of(uid: u32) -> Option<usize> {
     if Path::new("/proc/self/status").exists() {
         let uid_of = |s: String| {
             s.lines().find_map(|l| {
@@ -94,7 +94,7 @@ pub fn count_of(uid: u32) -> Option<usize> {
 
 /// Bytes of memory that all processes of `uid` hold: resident sets, so that shared pages count in
 /// each (proc_pid_status(5), ps(1)). `None`: the system does not tell.
-pub fn memory_of(uid: u32) -> Option<u64> {
+pub(crate) fn memory_of(uid: u32) -> Option<u64> {
     let kib = |line: &str| line.split_whitespace().find_map(|w| w.parse::<u64>().ok());
     if Path::new("/proc/self/status").exists() {
         let all = std::fs::read_dir("/proc")

@@ -39,21 +39,21 @@ fn read_table() -> Table {
 }
 
 /// Whether another instance's apply is about to give that number to an account.
-pub fn by_another(instance: &str, id: u32) -> bool {
+pub(crate) fn by_another(instance: &str, id: u32) -> bool {
     read_table()
         .iter()
         .any(|(name, (_, numbers))| name != instance && numbers.contains(&id))
 }
 
 /// Held while an apply is under way.
-pub struct ReservedIds(String);
+pub(crate) struct ReservedIds(String);
 
 impl ReservedIds {
     /// The machine's lock is held by the caller.
     ///
     /// # Errors
     /// The file cannot be written.
-    pub fn new(instance: &str, numbers: &[u32]) -> Result<ReservedIds> {
+    pub(crate) fn new(instance: &str, numbers: &[u32]) -> Result<ReservedIds> {
         let mut table = read_table();
         table.insert(
             instance.into(),

@@ -22,7 +22,7 @@ use crate::plan::observed::FileType;
 use crate::problem::{Context, Problem, Result};
 
 /// Whose things are: the sandbox user's, and who may pass through.
-pub struct StateOwner {
+pub(crate) struct StateOwner {
     pub uid: u32,
     pub gid: u32,
     /// The owner; nobody under isolation "none", where the sandbox user is the owner.
@@ -32,7 +32,7 @@ pub struct StateOwner {
 }
 
 impl StateOwner {
-    pub fn of(spec: &LaunchSpec, owner_gid: u32) -> StateOwner {
+    pub(crate) fn of(spec: &LaunchSpec, owner_gid: u32) -> StateOwner {
         StateOwner {
             uid: spec.uid,
             gid: spec.gid,
@@ -43,7 +43,7 @@ impl StateOwner {
 }
 
 /// Whether `state/cache` was filled by that generation alone.
-pub fn cache_is_of(paths: &InstancePaths, generation: &str) -> bool {
+pub(crate) fn cache_is_of(paths: &InstancePaths, generation: &str) -> bool {
     std::fs::read_to_string(paths.cache_owner()).is_ok_and(|id| id == generation)
 }
 
@@ -53,7 +53,11 @@ pub fn cache_is_of(paths: &InstancePaths, generation: &str) -> bool {
 ///
 /// # Errors
 /// The disk.
-pub fn renew_caches(paths: &InstancePaths, generation: &str, who: &StateOwner) -> Result<()> {
+pub(crate) fn renew_caches(
+    paths: &InstancePaths,
+    generation: &str,
+    who: &StateOwner,
+) -> Result<()> {
     let what = || format!("empty {}", paths.state_of("cache").display());
     sweep_trash(paths, who.uid);
     keep_downloads(paths, who).context("keep what was downloaded")?;
@@ -73,7 +77,7 @@ pub fn renew_caches(paths: &InstancePaths, generation: &str, who: &StateOwner) -
 const EMPTIED: [(&str, &str); 2] = [("cache", "new-cache-"), ("temp", "new-temp-")];
 
 /// Removes what killed runs have left in the trash.
-pub fn sweep_trash(paths: &InstancePaths, uid: u32) {
+pub(crate) fn sweep_trash(paths: &InstancePaths, uid: u32) {
     for entry in std::fs::read_dir(paths.trash_dir())
         .into_iter()
         .flatten()
@@ -232,14 +236,14 @@ fn keep_downloads(paths: &InstancePaths, who: &StateOwner) -> io::Result<()> {
 
 /// What libraries have downloaded and comfy keeps, as the last launch or apply found it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct KeptDownloads {
+pub(crate) struct KeptDownloads {
     pub files: u64,
     pub bytes: u64,
 }
 
 impl KeptDownloads {
     /// Nothing where nobody has looked yet.
-    pub fn read(paths: &InstancePaths) -> KeptDownloads {
+    pub(crate) fn read(paths: &InstancePaths) -> KeptDownloads {
         std::fs::read(paths.kept_record())
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
@@ -292,7 +296,7 @@ impl TreeVisitor for SetIds {
 /// Takes set-uid and set-gid off every program of the sandbox user's in these folders: whoever
 /// started one would be the sandbox user, outside of every wall. Notes on the way what is kept in
 /// `state/downloads`.
-pub fn strip_set_ids<'a>(
+pub(crate) fn strip_set_ids<'a>(
     folders: impl IntoIterator<Item = &'a PathBuf>,
     paths: &InstancePaths,
     who: &StateOwner,
@@ -324,7 +328,7 @@ pub fn strip_set_ids<'a>(
 ///
 /// # Errors
 /// An older comfy made it.
-pub fn ensure_sealed(paths: &InstancePaths) -> Result<()> {
+pub(crate) fn ensure_sealed(paths: &InstancePaths) -> Result<()> {
     let state = paths.state_dir();
     match super::fs::read_entry(&state) {
         Ok(Some(n)) if n.kind == FileType::Dir && n.uid == 0 && n.mode & 0o022 == 0 => Ok(()),

@@ -9,7 +9,7 @@ static FLAG: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 /// From now on SIGINT, SIGTERM and SIGHUP set a flag instead of ending the process. With
 /// `second_ends` a second one does end it; the root side goes without, since that would leave steps
 /// undone for no gain.
-pub fn install_handlers(second_ends: bool) {
+pub(crate) fn install_handlers(second_ends: bool) {
     let flag = FLAG.get_or_init(|| Arc::new(AtomicBool::new(false)));
     for signal in [
         signal_hook::consts::SIGINT,
@@ -34,11 +34,11 @@ pub fn install_handlers(second_ends: bool) {
 static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 
 /// How often somebody asked comfy to stop.
-pub fn interrupt_count() -> usize {
+pub(crate) fn interrupt_count() -> usize {
     COUNT.load(Ordering::Relaxed)
 }
 
 /// Whether somebody asked comfy to stop.
-pub fn is_interrupted() -> bool {
+pub(crate) fn is_interrupted() -> bool {
     FLAG.get().is_some_and(|f| f.load(Ordering::Relaxed))
 }

@@ -14,7 +14,7 @@ use crate::problem::{Context, Problem, Result};
 ///
 /// # Errors
 /// It is another by now; the disk.
-pub fn install_launcher(path: &Path, size: u64, modified: i64) -> Result<()> {
+pub(crate) fn install_launcher(path: &Path, size: u64, modified: i64) -> Result<()> {
     let doing = || format!("copy comfy to {}", path.display());
     let own = super::roles::spawn::own_program().with_context(doing)?;
     let seen = super::elevate::program_of(None).with_context(doing)?;
@@ -42,7 +42,11 @@ pub fn install_launcher(path: &Path, size: u64, modified: i64) -> Result<()> {
 ///
 /// # Errors
 /// It is refused; the disk.
-pub fn write_file(file: &SystemFile, paths: &InstancePaths, run: &dyn ProgramRunner) -> Result<()> {
+pub(crate) fn write_file(
+    file: &SystemFile,
+    paths: &InstancePaths,
+    run: &dyn ProgramRunner,
+) -> Result<()> {
     let doing = || format!("write {}", file.path.display());
     if file.kind == FileKind::Sudoers {
         let visudo =
@@ -85,7 +89,7 @@ pub fn write_file(file: &SystemFile, paths: &InstancePaths, run: &dyn ProgramRun
 
 /// # Errors
 /// The disk.
-pub fn remove_file(kind: FileKind, path: &Path, run: &dyn ProgramRunner) -> Result<()> {
+pub(crate) fn remove_file(kind: FileKind, path: &Path, run: &dyn ProgramRunner) -> Result<()> {
     let doing = || format!("remove {}", path.display());
     if kind == FileKind::Unit {
         edit::remove_link(&wants_link(path)?, path).with_context(doing)?;
@@ -108,7 +112,7 @@ fn wants_link(unit: &Path) -> Result<std::path::PathBuf> {
 ///
 /// # Errors
 /// It is no plain file; the disk.
-pub fn edit_list(file: &Path, user: &str, on: bool) -> Result<()> {
+pub(crate) fn edit_list(file: &Path, user: &str, on: bool) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
     let doing = || format!("write {}", file.display());
     let (text, perm, own) = match file.symlink_metadata() {

@@ -45,14 +45,14 @@ pub fn open_pty(size: TerminalSize) -> Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Tells its programs another size.
-pub fn set_size(master: &impl AsRawFd, size: TerminalSize) {
+pub(crate) fn set_size(master: &impl AsRawFd, size: TerminalSize) {
     // SAFETY: the structure lives through the call (ioctl_tty(2)). One that fails leaves the size
     // as it was.
     unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &size.as_winsize()) };
 }
 
 /// How large the caller's own is; `None` where stdout is no terminal.
-pub fn caller_size() -> Option<TerminalSize> {
+pub(crate) fn caller_size() -> Option<TerminalSize> {
     let mut w = Winsize {
         ws_row: 0,
         ws_col: 0,
@@ -74,7 +74,7 @@ pub fn caller_size() -> Option<TerminalSize> {
 ///
 /// # Errors
 /// The system's own.
-pub fn set_controlling(slave: &OwnedFd) -> Result<()> {
+pub(crate) fn set_controlling(slave: &OwnedFd) -> Result<()> {
     // SAFETY: a plain call (ioctl_tty(2)); 0: nobody else's is taken away.
     Errno::result(unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY as _, 0) })
         .context("take the terminal")?;
@@ -82,12 +82,12 @@ pub fn set_controlling(slave: &OwnedFd) -> Result<()> {
 }
 
 /// The caller's terminal, that passes every key on as it is; as it was before once this is gone.
-pub struct RawMode(Termios);
+pub(crate) struct RawMode(Termios);
 
 impl RawMode {
     /// # Errors
     /// stdin is no terminal.
-    pub fn enter_raw() -> Result<RawMode> {
+    pub(crate) fn enter_raw() -> Result<RawMode> {
         let was = tcgetattr(std::io::stdin()).context("ask the terminal how it is set")?;
         let mut raw = was.clone();
         cfmakeraw(&mut raw);

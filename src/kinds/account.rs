@@ -11,7 +11,7 @@ use crate::manifest::IsolationMode;
 use crate::plan::observed::{GPU_GROUPS, NO_LOGIN};
 use crate::plan::{Step, account_adoption};
 
-pub fn plan_accounts(o: &Observed, b: &mut PlanBuilder) {
+pub(crate) fn plan_accounts(o: &Observed, b: &mut PlanBuilder) {
     if o.d.isolation == IsolationMode::None {
         return;
     }
@@ -240,7 +240,7 @@ fn prune_accounts(o: &Observed, b: &mut PlanBuilder) {
 }
 
 /// Removes the accounts and groups that comfy made, and memberships in those that stay.
-pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     for (name, uid) in &i.inventory.users {
         if matches!(i.look.find_user(name), Ok(Some(u)) if u.uid == *uid) {
             let step = Step::DeleteUser {

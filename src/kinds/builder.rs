@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::{code, launch, share};
 use crate::desired::Desired;
 use crate::ids::Address;
-pub use crate::plan::change::attrs;
+pub(crate) use crate::plan::change::attrs;
 use crate::plan::change::{Action, Attrs, Change, WheelDownloads, unknown_change};
 use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
@@ -18,7 +18,7 @@ use crate::plan::select::ResourceSelection;
 use crate::plan::step::{PlannedStep, Step};
 
 /// One instance on one machine: enough to say what comfy made there.
-pub struct Instance<'a> {
+pub(crate) struct Instance<'a> {
     pub d: &'a Desired,
     pub look: &'a dyn Look,
     pub ids: AccountIds,
@@ -26,14 +26,14 @@ pub struct Instance<'a> {
 }
 
 /// Where the owner's links lead, asked once for all kinds.
-pub struct RealPaths {
+pub(crate) struct RealPaths {
     pub home: Seen<PathBuf>,
     /// In the order of [`Desired::shares`].
     pub shares: Vec<Seen<PathBuf>>,
 }
 
 /// What was observed before any kind begins; no kind changes it.
-pub struct Observed<'a> {
+pub(crate) struct Observed<'a> {
     instance: Instance<'a>,
     pub only: &'a ResourceSelection,
     pub real: RealPaths,
@@ -44,7 +44,7 @@ pub struct Observed<'a> {
 
 impl<'a> Observed<'a> {
     /// Makes the slow observations, the code's and the shares' in parallel.
-    pub fn look_at(instance: Instance<'a>, only: &'a ResourceSelection) -> Self {
+    pub(crate) fn look_at(instance: Instance<'a>, only: &'a ResourceSelection) -> Self {
         let (d, look, ids) = (instance.d, instance.look, instance.ids);
         let real = RealPaths {
             home: look.real_path(&d.owner.home, ids.owner),
@@ -79,7 +79,7 @@ impl<'a> std::ops::Deref for Observed<'a> {
 
 /// What the plan has to download.
 #[derive(Default)]
-pub struct Downloads {
+pub(crate) struct Downloads {
     pub repositories: Vec<String>,
     pub wheels: WheelDownloads,
     /// An interpreter of comfy's own, by its version.
@@ -88,7 +88,7 @@ pub struct Downloads {
 }
 
 /// The plan being built: each kind adds to it in turn, and none reads what another one added.
-pub struct PlanBuilder<'a> {
+pub(crate) struct PlanBuilder<'a> {
     /// What each resource was last brought to.
     applied: &'a BTreeMap<String, Attrs>,
     pub changes: Vec<Change>,
@@ -101,7 +101,7 @@ pub struct PlanBuilder<'a> {
 }
 
 /// One resource: what is wanted, what was seen, and the steps from one to the other.
-pub struct Resource {
+pub(crate) struct Resource {
     pub address: Address,
     pub want: Option<Attrs>,
     pub have: Option<Attrs>,
@@ -115,7 +115,7 @@ pub struct Resource {
 }
 
 impl Resource {
-    pub fn new(address: Address, want: Option<Attrs>, have: Option<Attrs>) -> Self {
+    pub(crate) fn new(address: Address, want: Option<Attrs>, have: Option<Attrs>) -> Self {
         Resource {
             address,
             want,
@@ -130,27 +130,27 @@ impl Resource {
     }
 
     /// A resource that comfy made and that is removed, with the step that removes it.
-    pub fn removed(address: Address, have: Attrs, step: Step) -> Self {
+    pub(crate) fn removed(address: Address, have: Attrs, step: Step) -> Self {
         Resource::new(address, None, Some(have)).steps([step])
     }
 
-    pub fn steps(mut self, steps: impl IntoIterator<Item = Step>) -> Self {
+    pub(crate) fn steps(mut self, steps: impl IntoIterator<Item = Step>) -> Self {
         self.steps.extend(steps);
         self
     }
 
-    pub fn needs(mut self, needs: impl IntoIterator<Item = Address>) -> Self {
+    pub(crate) fn needs(mut self, needs: impl IntoIterator<Item = Address>) -> Self {
         self.needs.extend(needs);
         self
     }
 
-    pub fn reason(mut self, reason: Option<String>) -> Self {
+    pub(crate) fn reason(mut self, reason: Option<String>) -> Self {
         self.reason = reason;
         self
     }
 
     /// Blocks the resource until a person has moved something.
-    pub fn block(mut self, reason: String) -> Self {
+    pub(crate) fn block(mut self, reason: String) -> Self {
         self.blocked = true;
         self.reason = Some(reason);
         self.steps.clear();
@@ -159,7 +159,7 @@ impl Resource {
 }
 
 impl<'a> PlanBuilder<'a> {
-    pub fn new(inventory: &'a Inventory) -> Self {
+    pub(crate) fn new(inventory: &'a Inventory) -> Self {
         PlanBuilder {
             applied: &inventory.applied,
             changes: Vec::new(),
@@ -171,7 +171,7 @@ impl<'a> PlanBuilder<'a> {
         }
     }
 
-    pub fn add(&mut self, r: Resource) {
+    pub(crate) fn add(&mut self, r: Resource) {
         let action = match (&r.want, &r.have) {
             _ if r.blocked => Action::Blocked,
             (Some(_), None) => Action::Create,
@@ -205,7 +205,7 @@ impl<'a> PlanBuilder<'a> {
     }
 
     /// Unwraps what was seen; what could not be read becomes an unknown of `address`.
-    pub fn seen<T>(&mut self, address: &Address, seen: Seen<T>) -> Option<T> {
+    pub(crate) fn seen<T>(&mut self, address: &Address, seen: Seen<T>) -> Option<T> {
         match seen {
             Ok(v) => Some(v),
             Err(u) => {
@@ -216,7 +216,11 @@ impl<'a> PlanBuilder<'a> {
     }
 
     /// The same for what was observed before the kinds began.
-    pub fn observed<'o, T>(&mut self, address: &Address, seen: &'o Seen<T>) -> Option<&'o T> {
+    pub(crate) fn observed<'o, T>(
+        &mut self,
+        address: &Address,
+        seen: &'o Seen<T>,
+    ) -> Option<&'o T> {
         self.seen(address, seen.as_ref().map_err(Clone::clone))
     }
 }

@@ -28,7 +28,7 @@ fn cron_services(macos: bool, debian: bool) -> [(&'static str, PathBuf, PathBuf,
     ]
 }
 
-pub fn plan_cron(o: &Observed, b: &mut PlanBuilder) {
+pub(crate) fn plan_cron(o: &Observed, b: &mut PlanBuilder) {
     if o.d.isolation == IsolationMode::None {
         return;
     }
@@ -90,7 +90,7 @@ fn read_list(o: &Observed, b: &mut PlanBuilder, path: &Path) -> Seen<Option<Stri
 }
 
 /// Removes comfy's lines from the deny lists.
-pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     for file in &i.inventory.denied {
         let step = Step::AllowCronJobs {
             file: file.clone(),

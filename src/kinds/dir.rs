@@ -18,7 +18,7 @@ struct DesiredDir {
     passer: Option<SearchingUser>,
 }
 
-pub fn plan_dirs(o: &Observed, b: &mut PlanBuilder) {
+pub(crate) fn plan_dirs(o: &Observed, b: &mut PlanBuilder) {
     let (d, ids) = (o.d, o.ids);
     let p = &d.paths;
     let sealed = |path: PathBuf, mode| DesiredDir {
@@ -256,7 +256,7 @@ fn is_as_desired(node: Option<&FsEntry>, w: &DesiredDir) -> bool {
 }
 
 /// Removes everything that comfy keeps for the instance, and the home of an account that it made.
-pub fn destroy(i: &Instance, removal: &Removal, b: &mut PlanBuilder) {
+pub(crate) fn destroy(i: &Instance, removal: &Removal, b: &mut PlanBuilder) {
     let p = &i.d.paths;
     let there = |path: &Path| i.look.read_entry(path).ok().flatten();
     let base = there(&p.base).is_some_and(|n| n.kind == FileType::Dir);

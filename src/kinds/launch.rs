@@ -8,20 +8,20 @@ use crate::plan::observed::{Seen, ShareSpec};
 use crate::plan::{Attrs, Step};
 
 /// The wanted launch, and the launch that the last apply wrote.
-pub struct LaunchObservation {
+pub(crate) struct LaunchObservation {
     pub want: LaunchSpec,
     pub have: Seen<Option<LaunchSpec>>,
 }
 
 /// Reads the launch that the last apply wrote.
-pub fn observe(i: &Instance, real: &RealPaths) -> LaunchObservation {
+pub(crate) fn observe(i: &Instance, real: &RealPaths) -> LaunchObservation {
     LaunchObservation {
         want: desired_launch(i, real),
         have: i.look.applied_launch(&i.d.paths),
     }
 }
 
-pub fn plan_launch(o: &Observed, b: &mut PlanBuilder) {
+pub(crate) fn plan_launch(o: &Observed, b: &mut PlanBuilder) {
     let want = &o.launch.want;
     let Some(have) = b.observed(&Address::Run, &o.launch.have) else {
         return;

@@ -20,7 +20,7 @@ struct DesiredLink {
     needs: Vec<Address>,
 }
 
-pub fn plan_links(o: &Observed, b: &mut PlanBuilder) {
+pub(crate) fn plan_links(o: &Observed, b: &mut PlanBuilder) {
     let (d, ids) = (o.d, o.ids);
     let code = d.paths.current_link().join("ComfyUI");
     let mut wishes = Vec::new();
@@ -207,7 +207,7 @@ fn plan_link(o: &Observed, b: &mut PlanBuilder, w: DesiredLink) {
 }
 
 /// Removes the links that still lead to the target that comfy gave them.
-pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     for (path, target) in &i.inventory.links {
         // What cannot be read may exist; the step itself looks again.
         let seen = i.look.read_entry(path);

@@ -13,26 +13,26 @@ use crate::plan::model_summary::{CountAndBytes, ModelFetch};
 use crate::plan::select::ResourceSelection;
 use crate::plan::step::{PlannedStep, Step};
 
-pub mod account;
-pub mod builder;
-pub mod code;
+pub(crate) mod account;
+pub(crate) mod builder;
+pub(crate) mod code;
 #[cfg(test)]
 mod convergence;
-pub mod cron;
-pub mod dir;
-pub mod launch;
-pub mod link;
-pub mod model;
-pub mod network;
-pub mod python;
-pub mod service;
-pub mod share;
-pub mod traverse;
+pub(crate) mod cron;
+pub(crate) mod dir;
+pub(crate) mod launch;
+pub(crate) mod link;
+pub(crate) mod model;
+pub(crate) mod network;
+pub(crate) mod python;
+pub(crate) mod service;
+pub(crate) mod share;
+pub(crate) mod traverse;
 
 use crate::kinds::builder::{Instance, Observed, PlanBuilder};
 
 /// What comfy knows about one kind of resource.
-pub struct ResourceKind {
+pub(crate) struct ResourceKind {
     /// Adds what is wanted, what exists, and what comfy made and is no longer wanted.
     pub plan: fn(&Observed, &mut PlanBuilder),
     /// Adds the removal of everything of this kind that comfy made.
@@ -40,7 +40,7 @@ pub struct ResourceKind {
 }
 
 /// How an instance is removed.
-pub struct Removal {
+pub(crate) struct Removal {
     /// Where the sandbox user's files are moved; `None`: they are deleted.
     pub backup: Option<std::path::PathBuf>,
 }
@@ -50,7 +50,7 @@ fn nothing(_: &Instance, _: &Removal, _: &mut PlanBuilder) {}
 
 /// In the order in which people read a plan; `destroy` uses the reverse order.
 #[rustfmt::skip]
-pub const KINDS: &[ResourceKind] = &[
+pub(crate) const KINDS: &[ResourceKind] = &[
     ResourceKind { plan: account::plan_accounts, destroy: account::destroy },
     ResourceKind { plan: cron::plan_cron, destroy: cron::destroy },
     ResourceKind { plan: dir::plan_dirs, destroy: dir::destroy },
@@ -72,7 +72,7 @@ pub const KINDS: &[ResourceKind] = &[
 ///
 /// # Errors
 /// If no plan can be made at all: contradicting ids, or an address that does not exist.
-pub fn plan(d: &Desired, look: &dyn Look, only: &ResourceSelection) -> Result<Plan> {
+pub(crate) fn plan(d: &Desired, look: &dyn Look, only: &ResourceSelection) -> Result<Plan> {
     let ids = AccountIds::choose_ids(d, look)?;
     let (mut first, records) = (Vec::new(), look.read_inventory(&d.paths));
     if let Ok(inventory) = &records {
@@ -182,7 +182,7 @@ fn from_afar(missing: &[ModelFetch]) -> CountAndBytes {
 ///
 /// # Errors
 /// If ids or inventory cannot be read.
-pub fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<Plan> {
+pub(crate) fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> Result<Plan> {
     let inventory = look
         .read_inventory(&d.paths)
         .map_err(|u| Problem::new(u.reason))?;

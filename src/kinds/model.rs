@@ -39,7 +39,7 @@ fn observed_files<'a>(o: &'a Observed) -> Files<'a> {
     o.shares.iter().filter_map(usable).collect()
 }
 
-pub fn plan_models(o: &Observed, b: &mut PlanBuilder) {
+pub(crate) fn plan_models(o: &Observed, b: &mut PlanBuilder) {
     let seen = observed_files(o);
     let d = o.d;
     b.library.declared = d.models.len();

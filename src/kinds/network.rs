@@ -16,7 +16,7 @@ fn egress_address() -> Address {
 
 const UNUSABLE: &str = "none: nft is not installed on this machine, or does not work";
 
-pub fn plan_network(o: &Observed, b: &mut PlanBuilder) {
+pub(crate) fn plan_network(o: &Observed, b: &mut PlanBuilder) {
     if o.d.isolation == IsolationMode::None {
         return;
     }
@@ -115,7 +115,7 @@ fn clients(have: Option<&LaunchSpec>, want: &LaunchSpec) -> Resource {
 }
 
 /// Removes the egress filter.
-pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     if let Some(uid) = i.inventory.egress_filter {
         let record = i.d.paths.egress_filter_record();
         let have = attrs([("nftables", format!("uid {uid}"))]);

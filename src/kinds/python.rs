@@ -11,7 +11,7 @@ use crate::plan::change::WheelDownloads;
 use crate::plan::observed::TreeDifference;
 use crate::plan::{Attrs, Step};
 
-pub fn plan(o: &Observed, b: &mut PlanBuilder) {
+pub(crate) fn plan(o: &Observed, b: &mut PlanBuilder) {
     // If it could not be read, the code reports that.
     let Ok(seen) = &o.code else { return };
     let target = match &seen.target {

@@ -15,7 +15,7 @@ fn launcher_address() -> Address {
     Address::Service("launcher".into())
 }
 
-pub fn plan_service(o: &Observed, b: &mut PlanBuilder) {
+pub(crate) fn plan_service(o: &Observed, b: &mut PlanBuilder) {
     let d = o.d;
     let account = d.isolation == IsolationMode::Account;
     let (sudo, boot) = (account && d.run.passwordless, account && d.run.boot);
@@ -213,7 +213,7 @@ fn unfit_reason(o: &Instance, want: &SystemFile) -> Option<String> {
 }
 
 /// Removes comfy's files from system folders; the launcher goes with the instance's folder.
-pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     for path in i.inventory.system.keys() {
         let kind = [FileKind::Sudoers, FileKind::Unit, FileKind::Daemon]
             .into_iter()

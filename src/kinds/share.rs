@@ -15,13 +15,13 @@ use crate::plan::{Attrs, Step};
 use rayon::prelude::*;
 
 /// A share of comfy.toml and what was observed of it.
-pub struct ShareObservation<'a> {
+pub(crate) struct ShareObservation<'a> {
     pub wish: &'a DesiredShare,
     pub seen: Seen<ShareUse>,
 }
 
 /// Whether the owner can share a folder.
-pub enum ShareUse {
+pub(crate) enum ShareUse {
     /// No: a person has to move something first.
     Refused { path: PathBuf, why: String },
     /// Yes; `None` if the folder does not exist yet.
@@ -29,7 +29,7 @@ pub enum ShareUse {
 }
 
 /// Walks all shares in parallel, because that is slow.
-pub fn observe<'a>(i: &Instance<'a>, real: &RealPaths) -> Vec<ShareObservation<'a>> {
+pub(crate) fn observe<'a>(i: &Instance<'a>, real: &RealPaths) -> Vec<ShareObservation<'a>> {
     let d = i.d;
     d.shares
         .par_iter()
@@ -80,7 +80,7 @@ fn observe_one(
     })
 }
 
-pub fn plan_shares(o: &Observed, b: &mut PlanBuilder) {
+pub(crate) fn plan_shares(o: &Observed, b: &mut PlanBuilder) {
     for share in &o.shares {
         plan_share(o, b, share);
     }
@@ -88,7 +88,7 @@ pub fn plan_shares(o: &Observed, b: &mut PlanBuilder) {
 }
 
 /// The share as data that can be checked and repaired.
-pub fn share_spec(d: &Desired, ids: AccountIds, wish: &DesiredShare) -> ShareSpec {
+pub(crate) fn share_spec(d: &Desired, ids: AccountIds, wish: &DesiredShare) -> ShareSpec {
     ShareSpec {
         name: wish.name.clone(),
         path: wish.path.clone(),
@@ -332,7 +332,7 @@ fn prune_shares(o: &Observed, b: &mut PlanBuilder) {
 }
 
 /// Releases every share that comfy has put a group on.
-pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     if i.d.isolation == IsolationMode::None {
         return;
     }

@@ -10,7 +10,7 @@ use crate::ids::Address;
 use crate::manifest::IsolationMode;
 use crate::plan::Step;
 
-pub fn plan_traverse(o: &Observed, b: &mut PlanBuilder) {
+pub(crate) fn plan_traverse(o: &Observed, b: &mut PlanBuilder) {
     if o.d.isolation == IsolationMode::None {
         return;
     }
@@ -81,7 +81,7 @@ pub fn plan_traverse(o: &Observed, b: &mut PlanBuilder) {
 }
 
 /// Removes the entries that comfy made.
-pub fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
+pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
     for folder in &i.inventory.traverse {
         // What cannot be read may exist; the step itself looks again.
         let seen = i

@@ -41,7 +41,7 @@ struct ProbeConfig {
 ///
 /// # Errors
 /// The sandbox user can change or remove the owner's file, or the test could not be made.
-pub fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Result<()> {
+pub(crate) fn added_to(spec: &LaunchSpec, share: &ShareSpec, opened: &OwnedFd) -> Result<()> {
     let unproven = |p: Problem| {
         p.with_prefix(&format!(
             "share {}: could not test what the sandbox user can do there: ",
@@ -163,7 +163,7 @@ impl RoleConfig for ProbeConfig {
 }
 
 /// Becomes the sandbox user and runs the probe. Must be called while the process has one thread.
-pub fn serve_probe() -> ExitCode {
+pub(crate) fn serve_probe() -> ExitCode {
     serve::serve(crate::render::print_problem, |asked: ProbeConfig, _| {
         let account = &asked.account;
         let groups = credentials::init_groups(&account.name, account.gid)?;

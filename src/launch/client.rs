@@ -10,14 +10,14 @@ use crate::host::{elevate, signals};
 use crate::problem::{Context, Problem, Result};
 
 /// A launcher that has answered: commands go to its stdin, and closing stdin stops the launch.
-pub struct LaunchHandle {
+pub(crate) struct LaunchHandle {
     pub answer: LaunchAnswer,
     pub side: RoleProcess,
 }
 
 /// # Errors
 /// The launcher's error, or that it exited without an answer.
-pub fn request_launch(
+pub(crate) fn request_launch(
     request: &LaunchRequest,
     paths: &InstancePaths,
     isolated: bool,
@@ -37,7 +37,7 @@ pub fn request_launch(
 ///
 /// # Errors
 /// As [`request_launch`].
-pub fn send_request(request: &LaunchRequest, mut side: RoleProcess) -> Result<LaunchHandle> {
+pub(crate) fn send_request(request: &LaunchRequest, mut side: RoleProcess) -> Result<LaunchHandle> {
     let text = serde_json::to_string(request).context("send the request to the launcher")?;
     // A launcher that has exited has already said why.
     let _ = writeln!(side.stdin, "{text}");

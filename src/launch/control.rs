@@ -12,7 +12,7 @@ use crate::host::fs::edit;
 use crate::problem::{Context, Problem, Result};
 
 /// The socket of a launch, removed when dropped.
-pub struct ControlSocket(PathBuf);
+pub(crate) struct ControlSocket(PathBuf);
 
 impl ControlSocket {
     /// Passes the owner's commands on to `tell`. A connection stays open until this process exits,
@@ -20,7 +20,7 @@ impl ControlSocket {
     ///
     /// # Errors
     /// The socket cannot be created.
-    pub fn open_socket(
+    pub(crate) fn open_socket(
         paths: &InstancePaths,
         owner: u32,
         owner_gid: u32,
@@ -88,7 +88,7 @@ fn peer_uid(stream: &UnixStream) -> Option<u32> {
 ///
 /// # Errors
 /// Nothing listens, or the caller may not connect.
-pub fn send_stop(paths: &InstancePaths) -> Result<()> {
+pub(crate) fn send_stop(paths: &InstancePaths) -> Result<()> {
     let say = |word: &str| -> Result<UnixStream> {
         let mut stream = UnixStream::connect(paths.control_socket()).map_err(|e| {
             Problem::new(format!(

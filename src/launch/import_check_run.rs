@@ -23,7 +23,7 @@ const TAIL: usize = 15;
 ///
 /// # Errors
 /// Nothing could be started, or the user interrupted it.
-pub fn load_all(request: &LaunchRequest, side: RoleProcess) -> Result<ImportHealth> {
+pub(crate) fn load_all(request: &LaunchRequest, side: RoleProcess) -> Result<ImportHealth> {
     let started = Instant::now();
     let LaunchHandle {
         answer,

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The number of hints that are shown; more are only counted.
-pub const HINTS: usize = 20;
+pub(crate) const HINTS: usize = 20;
 /// The number of characters of a reason that are kept.
 const REASON: usize = 500;
 
 /// Collects facts from ComfyUI's log, line by line. Nodes can write anything there, so what is kept
 /// is bounded.
 #[derive(Debug, Default)]
-pub struct ImportLog {
+pub(crate) struct ImportLog {
     nodes: BTreeSet<String>,
     /// Why each node failed.
     failed: BTreeMap<String, String>,
@@ -36,7 +36,7 @@ const DISTRIBUTIONS: &[(&str, &str)] = &[
 
 impl ImportLog {
     /// Returns the log of a launch with these nodes; lines about other nodes are ignored.
-    pub fn for_nodes(nodes: &[String]) -> ImportLog {
+    pub(crate) fn for_nodes(nodes: &[String]) -> ImportLog {
         ImportLog {
             nodes: nodes.iter().cloned().collect(),
             ..ImportLog::default()
@@ -44,7 +44,7 @@ impl ImportLog {
     }
 
     /// Takes one line, and returns a hint to print at once, if there is one.
-    pub fn push_line(&mut self, line: &str) -> Option<String> {
+    pub(crate) fn push_line(&mut self, line: &str) -> Option<String> {
         let known = |path: &str| Some(node_name(path)).filter(|n| self.nodes.contains(n));
         let mut of = None;
         if let Some((path, why)) = line
@@ -85,13 +85,13 @@ impl ImportLog {
     }
 
     /// Returns the number of hints beyond the first [`HINTS`].
-    pub fn suppressed_hints(&self) -> u64 {
+    pub(crate) fn suppressed_hints(&self) -> u64 {
         self.more
     }
 
     /// Returns those of `nodes` that were reported neither as loaded nor as failed, because ComfyUI
     /// exited first.
-    pub fn unmentioned_nodes(&self, nodes: &[String]) -> Vec<String> {
+    pub(crate) fn unmentioned_nodes(&self, nodes: &[String]) -> Vec<String> {
         nodes
             .iter()
             .filter(|n| !self.loaded.contains(*n) && !self.failed.contains_key(*n))
@@ -100,7 +100,7 @@ impl ImportLog {
     }
 
     /// Returns those of `nodes` that failed to import, and why.
-    pub fn failed_nodes(&self, nodes: &[String]) -> Vec<(String, String)> {
+    pub(crate) fn failed_nodes(&self, nodes: &[String]) -> Vec<(String, String)> {
         nodes
             .iter()
             .filter_map(|n| Some((n.clone(), self.failed.get(n)?.clone())))
@@ -109,7 +109,7 @@ impl ImportLog {
 }
 
 /// Returns the line below the hints if there are more.
-pub fn more_hints_line(n: u64) -> Option<String> {
+pub(crate) fn more_hints_line(n: u64) -> Option<String> {
     (n > 0).then(|| format!("and {n} more in the log"))
 }
 

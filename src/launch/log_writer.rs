@@ -20,7 +20,7 @@ use crate::problem::{Context, Result};
 
 /// The configuration that the supervisor sends on stdin.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct LogConfig {
+pub(crate) struct LogConfig {
     /// The account that it becomes; `None` under isolation "none".
     pub account: Option<(u32, u32)>,
     pub paths: InstancePaths,
@@ -32,7 +32,7 @@ pub struct LogConfig {
 
 /// The status that it records.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct LogStatus {
+pub(crate) struct LogStatus {
     /// Seconds from the launch to the first answer.
     pub ready: Option<f64>,
     pub failed: Vec<(String, String)>,
@@ -44,7 +44,7 @@ pub struct LogStatus {
 
 impl LogStatus {
     /// Reads the status that the last launch left.
-    pub fn read(paths: &InstancePaths) -> LogStatus {
+    pub(crate) fn read(paths: &InstancePaths) -> LogStatus {
         std::fs::read(status_path(paths))
             .ok()
             .and_then(|b| serde_json::from_slice(&b).ok())
@@ -63,7 +63,7 @@ const FULL: u64 = 10 << 20;
 const KEPT: usize = 4;
 
 /// Returns the path of the last launch's log, or with a number above 0 of an older log.
-pub fn log_path(paths: &InstancePaths, older: usize) -> PathBuf {
+pub(crate) fn log_path(paths: &InstancePaths, older: usize) -> PathBuf {
     paths.logs_dir().join(if older == 0 {
         "comfyui.log".into()
     } else {
@@ -80,7 +80,7 @@ impl RoleConfig for LogConfig {
 }
 
 /// Writes the log until ComfyUI's output ends. Must be called while the process has one thread.
-pub fn serve_log() -> ExitCode {
+pub(crate) fn serve_log() -> ExitCode {
     serve::serve(crate::render::print_problem, |config: LogConfig, _| {
         let input = serve::adopt_fd(config.input)?;
         // The terminal's Ctrl-C is for the supervisor.
@@ -137,7 +137,7 @@ fn write_log(config: &LogConfig, input: OwnedFd, _: &Dropped) -> Result<()> {
 }
 
 /// Returns lines as text without their endings, from a reading thread.
-pub fn text_lines(from: impl Read + Send + 'static) -> Receiver<String> {
+pub(crate) fn text_lines(from: impl Read + Send + 'static) -> Receiver<String> {
     line_queue(from, |line| {
         String::from_utf8_lossy(&line)
             .trim_end_matches(['\n', '\r'])
@@ -158,7 +158,7 @@ fn line_queue<T: Send + 'static>(
 
 /// Returns lines as bytes, with their endings. A progress bar's lines end with a carriage return;
 /// too long lines are split.
-pub fn byte_lines(from: impl Read) -> impl Iterator<Item = Vec<u8>> {
+pub(crate) fn byte_lines(from: impl Read) -> impl Iterator<Item = Vec<u8>> {
     const LONGEST: u64 = 16_384;
     let mut reader = BufReader::new(from);
     std::iter::from_fn(move || {

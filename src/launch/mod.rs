@@ -3,23 +3,23 @@
 //! if there is no terminal, [`import_log`] reads ComfyUI's output, [`import_check_run`] loads
 //! everything once, [`control`] takes commands, and [`add_only_probe`] tests what a share enforces.
 
-pub mod add_only_probe;
+pub(crate) mod add_only_probe;
 mod applied;
-pub mod client;
-pub mod control;
+pub(crate) mod client;
+pub(crate) mod control;
 mod gateway_process;
-pub mod import_check_run;
-pub mod import_log;
-pub mod log_writer;
+pub(crate) mod import_check_run;
+pub(crate) mod import_log;
+pub(crate) mod log_writer;
 mod mode;
 mod network;
-pub mod port;
+pub(crate) mod port;
 mod preparation;
-pub mod processes;
-pub mod ready;
-pub mod sandbox_process;
+pub(crate) mod processes;
+pub(crate) mod ready;
+pub(crate) mod sandbox_process;
 mod stdio;
-pub mod supervisor;
+pub(crate) mod supervisor;
 
 use super::doctor::ProbeRequest;
 use super::problem::Problem;
@@ -28,7 +28,7 @@ use crate::host::terminal::TerminalSize;
 
 /// The request for the launcher, sent once.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct LaunchRequest {
+pub(crate) struct LaunchRequest {
     /// The sandbox user, whose name is the instance's.
     pub instance: String,
     /// The folder of the records under isolation "none"; with two accounts the launcher knows it.
@@ -45,7 +45,7 @@ impl crate::host::roles::serve::RoleConfig for LaunchRequest {
 
 /// What is launched, and who supervises it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum LaunchMode {
+pub(crate) enum LaunchMode {
     /// The caller gets ComfyUI's output, and stops it by a command or by exiting.
     Attended,
     /// It runs in the background, and its output goes into the log.
@@ -65,7 +65,7 @@ pub enum LaunchMode {
 
 /// The launcher's first line. After `Started`, ComfyUI's own output follows until it ends.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub enum LaunchAnswer {
+pub(crate) enum LaunchAnswer {
     Started {
         address: String,
         generation: String,
@@ -87,18 +87,18 @@ pub enum LaunchAnswer {
 
 /// What the owner's side of a shell sends, one line each.
 #[derive(Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum ShellInput {
+pub(crate) enum ShellInput {
     Typed(Vec<u8>),
     Sized(TerminalSize),
 }
 
 impl ShellInput {
-    pub fn as_line(&self) -> String {
+    pub(crate) fn as_line(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
 /// Stops ComfyUI as Ctrl-C does.
-pub const STOP: &str = "stop";
+pub(crate) const STOP: &str = "stop";
 /// Kills the whole process group.
-pub const KILL: &str = "kill";
+pub(crate) const KILL: &str = "kill";

@@ -12,7 +12,7 @@ use crate::problem::{Problem, Result};
 const PROXY: u16 = 3128;
 
 /// Where ComfyUI listens, its memory limit, and what this system lacks to enforce both.
-pub struct LaunchNetwork {
+pub(crate) struct LaunchNetwork {
     /// The launch's own network namespace.
     pub room: Option<OwnedFd>,
     pub inner: SocketAddr,
@@ -27,7 +27,7 @@ pub struct LaunchNetwork {
 ///
 /// # Errors
 /// The system does not support what `policy.confinement = "required"` demands.
-pub fn prepare_network(spec: &LaunchSpec) -> Result<LaunchNetwork> {
+pub(crate) fn prepare_network(spec: &LaunchSpec) -> Result<LaunchNetwork> {
     let (room, lacking) = create_netns(spec);
     if spec.account && spec.require_confinement && !lacking.is_empty() {
         let problems = lacking.into_iter().map(Problem::new).collect();
@@ -92,7 +92,7 @@ fn create_netns(_: &LaunchSpec) -> (Option<OwnedFd>, Vec<String>) {
 
 impl LaunchNetwork {
     /// Returns the network that all programs share.
-    pub fn shared_network(spec: &LaunchSpec) -> LaunchNetwork {
+    pub(crate) fn shared_network(spec: &LaunchSpec) -> LaunchNetwork {
         LaunchNetwork {
             room: None,
             inner: (Ipv4Addr::LOCALHOST, spec.port).into(),
@@ -102,7 +102,7 @@ impl LaunchNetwork {
         }
     }
 
-    pub fn inner_ports(&self) -> InnerPorts {
+    pub(crate) fn inner_ports(&self) -> InnerPorts {
         InnerPorts {
             comfyui: self.inner.port(),
             proxy: self.proxy.map(|a| a.port()),

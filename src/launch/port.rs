@@ -9,7 +9,7 @@ use crate::problem::{Context, Problem, Result};
 ///
 /// # Errors
 /// As [`claim_port`].
-pub fn ensure_free(listen: &str, port: u16) -> Result<()> {
+pub(crate) fn ensure_free(listen: &str, port: u16) -> Result<()> {
     claim_port(listen, port).map(drop)
 }
 
@@ -17,7 +17,7 @@ pub fn ensure_free(listen: &str, port: u16) -> Result<()> {
 ///
 /// # Errors
 /// There is no free port.
-pub fn free_port() -> Result<u16> {
+pub(crate) fn free_port() -> Result<u16> {
     let found = TcpListener::bind(("127.0.0.1", 0)).and_then(|l| l.local_addr());
     found.map(|a| a.port()).context("find a free port")
 }
@@ -27,7 +27,7 @@ pub fn free_port() -> Result<u16> {
 /// # Errors
 /// The port is in use (the message says by whom, if that is known), or the address is not this
 /// machine's.
-pub fn claim_port(listen: &str, port: u16) -> Result<TcpListener> {
+pub(crate) fn claim_port(listen: &str, port: u16) -> Result<TcpListener> {
     match TcpListener::bind((listen, port)) {
         Ok(listener) => Ok(listener),
         Err(e) if e.kind() == std::io::ErrorKind::AddrInUse => {

@@ -29,7 +29,7 @@ use crate::problem::{Context, Problem, Result};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where the output of started processes goes.
-pub enum OutputTarget {
+pub(crate) enum OutputTarget {
     /// To this process's own output.
     Own,
     /// Into a pipe.
@@ -47,7 +47,7 @@ impl OutputTarget {
 }
 
 /// A launch whose processes have been started.
-pub struct RunningLaunch {
+pub(crate) struct RunningLaunch {
     comfyui: Child,
     /// The target of signals: a process that passes them on, or ComfyUI's group.
     target: Pid,
@@ -59,7 +59,7 @@ pub struct RunningLaunch {
 }
 
 /// What to start, and how.
-pub struct SpawnOptions<'a> {
+pub(crate) struct SpawnOptions<'a> {
     pub command: &'a launch::LaunchCommand,
     pub voice: &'a OutputTarget,
     /// Whether it is ComfyUI, which has a port.
@@ -77,7 +77,7 @@ pub struct SpawnOptions<'a> {
 ///
 /// # Errors
 /// The port is in use, or a process cannot be set up.
-pub fn start_processes(
+pub(crate) fn start_processes(
     spec: &LaunchSpec,
     network: LaunchNetwork,
     confinement: Confinement,
@@ -247,7 +247,7 @@ impl InheritedPaths {
 impl RunningLaunch {
     /// Lets ComfyUI begin. If it cannot be executed, the reason is printed, and
     /// [`RunningLaunch::wait_for_end`] sees it exit.
-    pub fn let_begin(&mut self) {
+    pub(crate) fn let_begin(&mut self) {
         if let Some((mut stdin, report)) = self.gate.take() {
             let _ = stdin.write_all(b"\n");
             drop(stdin);
@@ -262,7 +262,7 @@ impl RunningLaunch {
     }
 
     /// Kills it and everything with it.
-    pub fn end_now(mut self) {
+    pub(crate) fn end_now(mut self) {
         // The waiting process outside passes it on by ending the whole namespace.
         self.send_signal(if self.target.as_raw() > 0 {
             Signal::SIGTERM
@@ -280,7 +280,7 @@ impl RunningLaunch {
     ///
     /// # Errors
     /// The gateway exited, and ComfyUI was stopped.
-    pub fn wait_for_end(mut self, words: &Receiver<String>) -> Result<(u8, bool)> {
+    pub(crate) fn wait_for_end(mut self, words: &Receiver<String>) -> Result<(u8, bool)> {
         let mut asked: Option<Instant> = None;
         let status = loop {
             if let Some(status) = self.comfyui.try_wait().context("wait for ComfyUI")? {

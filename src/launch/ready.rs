@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::gateway::tokens::GatewayCredentials;
 
 /// Asks once, and returns whether ComfyUI answers.
-pub fn is_answering(address: &str, handle: Option<&GatewayCredentials>) -> bool {
+pub(crate) fn is_answering(address: &str, handle: Option<&GatewayCredentials>) -> bool {
     let url = format!(
         "{}/system_stats",
         address
@@ -25,7 +25,7 @@ pub fn is_answering(address: &str, handle: Option<&GatewayCredentials>) -> bool 
 }
 
 /// Asks repeatedly until ComfyUI answers or has exited.
-pub fn poll_until_ready(
+pub(crate) fn poll_until_ready(
     address: &str,
     ready: &Arc<AtomicBool>,
     over: &Arc<AtomicBool>,

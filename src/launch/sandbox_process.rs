@@ -19,7 +19,7 @@ use crate::problem::{Context, Problem, Result};
 /// The configuration, which the launcher sends as the first line of stdin; a second line lets it
 /// begin.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct SandboxConfig {
+pub(crate) struct SandboxConfig {
     /// The account that it becomes; `None` under isolation "none".
     pub account: Option<SandboxAccount>,
     /// Whether it is restricted only by its account, as for some probes of `comfy doctor`.
@@ -44,7 +44,7 @@ pub struct SandboxConfig {
 }
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct SandboxAccount {
+pub(crate) struct SandboxAccount {
     pub name: String,
     pub uid: u32,
     pub gid: u32,
@@ -60,7 +60,7 @@ impl RoleConfig for SandboxConfig {
 
 /// Becomes ComfyUI, or reports why not; if it waits, it returns ComfyUI's exit code. Must be called
 /// while the process has one thread.
-pub fn serve_sandbox() -> ExitCode {
+pub(crate) fn serve_sandbox() -> ExitCode {
     serve::serve(
         crate::render::print_problem,
         |cell: SandboxConfig, report| enter_sandbox(&cell, report),

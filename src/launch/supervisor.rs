@@ -28,7 +28,7 @@ use crate::records::running::{self, ExitRecord, InstanceLock, RunningRecord};
 ///
 /// `only`: any other instance is refused. `boot`: there is no request and no answer; ComfyUI starts
 /// as with `comfy start`, and the program that started this process supervises it.
-pub fn serve_launch(only: Option<String>, boot: bool) -> std::process::ExitCode {
+pub(crate) fn serve_launch(only: Option<String>, boot: bool) -> std::process::ExitCode {
     crate::host::signals::install_handlers(false);
     if boot {
         return std::process::ExitCode::from(run_launch(only, boot).unwrap_or_else(|p| {

@@ -9,7 +9,7 @@ const SHOWN: usize = 5;
 
 /// The result of the comparison.
 #[derive(Debug, Default)]
-pub struct Coverage {
+pub(crate) struct Coverage {
     /// Missing or different: `plan` and `apply` refuse.
     pub problems: Vec<Problem>,
     /// In comfy.lock, but no longer in comfy.toml.
@@ -18,7 +18,7 @@ pub struct Coverage {
 
 /// Compares repo and ref of ComfyUI and of every node, disabled ones included, and what was asked
 /// of Python.
-pub fn check(manifest: &Manifest, lock: &Lock) -> Coverage {
+pub(crate) fn check(manifest: &Manifest, lock: &Lock) -> Coverage {
     let mut cover = Coverage::default();
     let m = &manifest.comfyui;
     cover.check_pin(

@@ -27,7 +27,7 @@ const KINDS: &[(&str, &str)] = &[
 
 impl SafetensorsHeader {
     /// Returns what the model most likely is; the file's own metadata comes first.
-    pub fn guess_architecture(&self) -> Option<String> {
+    pub(crate) fn guess_architecture(&self) -> Option<String> {
         let said = [
             "modelspec.architecture",
             "ss_base_model_version",
@@ -46,7 +46,7 @@ impl SafetensorsHeader {
         }
     }
 
-    pub fn stated_licence(&self) -> Option<&str> {
+    pub(crate) fn stated_licence(&self) -> Option<&str> {
         ["modelspec.license", "license", "licence"]
             .iter()
             .find_map(|k| self.metadata.get(*k))
@@ -55,7 +55,7 @@ impl SafetensorsHeader {
     }
 
     /// Words that call what a LoRA was trained on: those it names, else its most frequent tags.
-    pub fn trigger_words(&self) -> Vec<String> {
+    pub(crate) fn trigger_words(&self) -> Vec<String> {
         const MOST: usize = 10;
         if let Some(said) = self
             .metadata

@@ -2,15 +2,15 @@
 //! [`resolve`] fills it; [`python`] is what uv is asked and answers; [`resolve::models`] asks hubs
 //! and disks for sizes and hashes.
 
-pub mod coverage;
+pub(crate) mod coverage;
 mod describe;
-pub mod model_pin;
-pub mod python;
-pub mod requirements;
-pub mod resolve;
-pub mod safetensors;
-pub mod uv;
-pub mod wheel_tags;
+pub(crate) mod model_pin;
+pub(crate) mod python;
+pub(crate) mod requirements;
+pub(crate) mod resolve;
+pub(crate) mod safetensors;
+pub(crate) mod uv;
+pub(crate) mod wheel_tags;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -22,14 +22,14 @@ use bytestring::ByteString;
 use super::manifest::Table;
 use super::problem::Result;
 use super::tree::ObjectId;
-pub use crate::lock::model_pin::{ModelOrigin, ModelPin, Sha256Digest};
-pub use crate::lock::python::{LockedPython, PartRequirements};
+pub(crate) use crate::lock::model_pin::{ModelOrigin, ModelPin, Sha256Digest};
+pub(crate) use crate::lock::python::{LockedPython, PartRequirements};
 
 /// The name of the file, beside comfy.toml.
-pub const FILE: &str = "comfy.lock";
+pub(crate) const FILE: &str = "comfy.lock";
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lock {
+pub(crate) struct Lock {
     pub comfyui: RepositoryPin,
     pub nodes: BTreeMap<String, RepositoryPin>,
     /// What each part asks of Python, by address; those that ask for nothing are not in it.
@@ -63,17 +63,17 @@ pub struct SubmodulePin {
 impl Lock {
     /// # Errors
     /// What is wrong with the file, with its place; a newer format says so.
-    pub fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
+    pub(crate) fn parse(path: &Path, text: &ByteString) -> Result<Lock> {
         wire::parse_lock(path, text)
     }
 
     /// The file's text; the same lock always gives the same bytes.
-    pub fn render(&self) -> String {
+    pub(crate) fn render(&self) -> String {
         wire::render_lock(self)
     }
 
     /// Every pin with its address: `comfyui`, `node.NAME`.
-    pub fn repository_pins(&self) -> impl Iterator<Item = (String, &RepositoryPin)> {
+    pub(crate) fn repository_pins(&self) -> impl Iterator<Item = (String, &RepositoryPin)> {
         std::iter::once(("comfyui".to_string(), &self.comfyui))
             .chain(self.nodes.iter().map(|(n, p)| (format!("node.{n}"), p)))
     }

@@ -4,17 +4,17 @@ use std::fmt;
 
 /// A SHA-256, as hexadecimal digits in every text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Sha256Digest(pub [u8; 32]);
+pub(crate) struct Sha256Digest(pub [u8; 32]);
 
 impl Sha256Digest {
     /// 64 lower-case hexadecimal digits.
-    pub fn parse(text: &str) -> Option<Sha256Digest> {
+    pub(crate) fn parse(text: &str) -> Option<Sha256Digest> {
         let mut out = [0; 32];
         let read = base16ct::lower::decode(text, &mut out).ok()?.len();
         (read == out.len()).then_some(Sha256Digest(out))
     }
 
-    pub fn digest_of(bytes: &[u8]) -> Sha256Digest {
+    pub(crate) fn digest_of(bytes: &[u8]) -> Sha256Digest {
         use sha2::Digest;
         Sha256Digest(sha2::Sha256::digest(bytes).into())
     }
@@ -47,7 +47,7 @@ impl<'de> serde::Deserialize<'de> for Sha256Digest {
 
 /// A model, independent of the machine.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ModelPin {
+pub(crate) struct ModelPin {
     /// The source from comfy.toml; `None`: the existing file.
     pub source: Option<String>,
     /// The commit that the revision of a hub's source named.
@@ -61,7 +61,7 @@ pub struct ModelPin {
 
 /// The provider of the object storage: `s3://`, `gs://`, `az://`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CloudStore {
+pub(crate) enum CloudStore {
     S3,
     Google,
     Azure,
@@ -69,7 +69,7 @@ pub enum CloudStore {
 
 /// Where a model comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ModelOrigin {
+pub(crate) enum ModelOrigin {
     /// `hf://org/repo/file@revision`
     Hub {
         repo: String,
@@ -90,7 +90,7 @@ pub enum ModelOrigin {
 
 impl ModelOrigin {
     /// Splits a source that satisfies the rules of comfy.toml into its parts.
-    pub fn parse(source: &str) -> Option<ModelOrigin> {
+    pub(crate) fn parse(source: &str) -> Option<ModelOrigin> {
         let (scheme, rest) = source.split_once(':')?;
         let inner = rest.strip_prefix("//").unwrap_or(rest);
         match scheme {

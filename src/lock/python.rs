@@ -5,7 +5,7 @@
 //! One universal resolution serves every machine: macOS on arm64 and Linux on x86_64, wheels only,
 //! all hashes.
 
-pub use super::requirements::{PartRequirements, RequirementLine};
+pub(crate) use super::requirements::{PartRequirements, RequirementLine};
 use super::uv::UvError;
 use crate::lock::uv::request;
 use crate::manifest::PackageIndex;
@@ -14,7 +14,7 @@ use crate::progress::Progress;
 
 /// The packages of one lock, and what they were resolved for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LockedPython {
+pub(crate) struct LockedPython {
     /// The requested minor version: `3.12`.
     pub version: String,
     /// The full version of the interpreter that comfy installs if the system has none of that minor
@@ -29,7 +29,7 @@ pub struct LockedPython {
 
 impl LockedPython {
     /// Returns the settings of comfy.toml, without any package yet.
-    pub fn from_manifest(m: &crate::manifest::PythonSettings) -> LockedPython {
+    pub(crate) fn from_manifest(m: &crate::manifest::PythonSettings) -> LockedPython {
         LockedPython {
             version: m.version.clone(),
             managed: None,
@@ -42,7 +42,7 @@ impl LockedPython {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LockedPackage {
+pub(crate) struct LockedPackage {
     /// Normalised (PEP 503).
     pub name: String,
     pub version: String,
@@ -58,7 +58,7 @@ pub struct LockedPackage {
 /// One file that may be installed. No address: it is the same file on every mirror, as its hash
 /// proves.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct LockedWheel {
+pub(crate) struct LockedWheel {
     pub file: String,
     pub sha256: String,
     /// Bytes; indexes need not tell.
@@ -66,7 +66,7 @@ pub struct LockedWheel {
 }
 
 /// Something that resolves a workspace: the real one is [`crate::host::uv::UvRunner`].
-pub trait PackageResolver: Sync {
+pub(crate) trait PackageResolver: Sync {
     /// # Errors
     /// If there is no uv, no network, or no solution, with uv's own message.
     fn solve_workspace(
@@ -83,7 +83,7 @@ pub trait PackageResolver: Sync {
 
 /// What uv wrote.
 #[derive(Debug, Clone, Default)]
-pub struct UvSolution {
+pub(crate) struct UvSolution {
     /// The text of uv.lock.
     pub lock: String,
     /// `name==version ; marker` a line.
@@ -91,7 +91,7 @@ pub struct UvSolution {
 }
 
 /// A package name as indexes compare them (PEP 503).
-pub fn normalize_name(name: &str) -> String {
+pub(crate) fn normalize_name(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for c in name.chars() {
         match c {

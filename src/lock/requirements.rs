@@ -9,13 +9,13 @@ use crate::problem::Problem;
 use crate::text::escape_text;
 
 /// The file that is read, at the top of a tree.
-pub const FILE: &str = "requirements.txt";
+pub(crate) const FILE: &str = "requirements.txt";
 /// Far above any real one.
-pub const MAX_BYTES: usize = 256 << 10;
+pub(crate) const MAX_BYTES: usize = 256 << 10;
 
 /// A requirement with its place, written as `requirements.txt:8 numpy<2`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RequirementLine {
+pub(crate) struct RequirementLine {
     pub file: String,
     pub line: usize,
     pub text: String,
@@ -28,7 +28,7 @@ impl fmt::Display for RequirementLine {
 }
 
 impl RequirementLine {
-    pub fn parse(text: &str) -> Option<RequirementLine> {
+    pub(crate) fn parse(text: &str) -> Option<RequirementLine> {
         let (place, text) = text.split_once(' ')?;
         let (file, line) = place.rsplit_once(':')?;
         let clean = !file.is_empty() && !text.is_empty() && !text.chars().any(char::is_control);
@@ -43,7 +43,7 @@ impl RequirementLine {
 
 /// All requirements of one part.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct PartRequirements {
+pub(crate) struct PartRequirements {
     /// As its tree has them.
     pub lines: Vec<RequirementLine>,
     /// Lines that `ignore_requirements` leaves out, as the manifest had them.
@@ -52,14 +52,14 @@ pub struct PartRequirements {
 
 impl PartRequirements {
     /// Iterates over the lines that are not ignored.
-    pub fn effective_lines(&self) -> impl Iterator<Item = &RequirementLine> {
+    pub(crate) fn effective_lines(&self) -> impl Iterator<Item = &RequirementLine> {
         self.lines
             .iter()
             .filter(|a| !self.ignored.iter().any(|i| without_comment(i) == a.text))
     }
 
     /// Returns the entries of `ignore_requirements` that match no line.
-    pub fn unmatched_ignores(&self) -> impl Iterator<Item = &String> {
+    pub(crate) fn unmatched_ignores(&self) -> impl Iterator<Item = &String> {
         self.ignored
             .iter()
             .filter(|i| !self.lines.iter().any(|a| a.text == without_comment(i)))
@@ -84,7 +84,7 @@ fn without_comment(line: &str) -> &str {
 
 /// The requirements of a file: no comments, no empty lines, continued lines as one, white space
 /// that is no space as space.
-pub fn parse_lines(file: &str, text: &str) -> Vec<RequirementLine> {
+pub(crate) fn parse_lines(file: &str, text: &str) -> Vec<RequirementLine> {
     let mut out = Vec::new();
     let mut open: Option<(usize, String)> = None;
     for (i, raw) in text.trim_start_matches('\u{feff}').lines().enumerate() {
@@ -118,7 +118,10 @@ fn push_line(out: &mut Vec<RequirementLine>, file: &str, line: usize, text: &str
 ///
 /// # Errors
 /// If it is an option, an address, a path, or not a requirement at all.
-pub fn parse_requirement(part: &str, asked: &RequirementLine) -> Result<Requirement, Problem> {
+pub(crate) fn parse_requirement(
+    part: &str,
+    asked: &RequirementLine,
+) -> Result<Requirement, Problem> {
     let text = &asked.text;
     let settle = |and: &str| {
         let quoted = toml::Value::String(text.clone()).to_string();

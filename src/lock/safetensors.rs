@@ -12,11 +12,11 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 /// The format's own limit.
-pub const MOST: u64 = 100_000_000;
+pub(crate) const MOST: u64 = 100_000_000;
 
 /// What a header says.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct SafetensorsHeader {
+pub(crate) struct SafetensorsHeader {
     pub tensors: usize,
     /// Numbers in all of them.
     pub parameters: u64,
@@ -28,7 +28,7 @@ pub struct SafetensorsHeader {
 }
 
 /// Returns whether a file of this name is a safetensors file.
-pub fn is_one(path: &str) -> bool {
+pub(crate) fn is_one(path: &str) -> bool {
     [".safetensors", ".sft"]
         .iter()
         .any(|e| path.to_ascii_lowercase().ends_with(e))
@@ -38,7 +38,7 @@ pub fn is_one(path: &str) -> bool {
 ///
 /// # Errors
 /// If it cannot be that long.
-pub fn header_length(first: [u8; 8], size: u64) -> Result<u64, String> {
+pub(crate) fn header_length(first: [u8; 8], size: u64) -> Result<u64, String> {
     let n = u64::from_le_bytes(first);
     if n > MOST || n.saturating_add(8) > size {
         return Err(format!(
@@ -52,7 +52,7 @@ pub fn header_length(first: [u8; 8], size: u64) -> Result<u64, String> {
 ///
 /// # Errors
 /// If the header is not valid.
-pub fn parse_header(json: &[u8], size: u64) -> Result<SafetensorsHeader, String> {
+pub(crate) fn parse_header(json: &[u8], size: u64) -> Result<SafetensorsHeader, String> {
     if json.first() != Some(&b'{') {
         return Err("its header does not begin with `{`".into());
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 /// What an interpreter reports about itself and the system it was made for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InterpreterFacts {
+pub(crate) struct InterpreterFacts {
     /// `(3, 12)`
     pub python: (u32, u32),
     /// Without the global lock: `cp313t`.
@@ -18,17 +18,17 @@ pub struct InterpreterFacts {
 
 /// The system's C library or release, which decides what binaries run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OsAbi {
+pub(crate) enum OsAbi {
     Glibc(u32, u32),
     Musl(u32, u32),
     Macos(u32),
 }
 
 /// The tags that fit, with their place in the order of preference.
-pub struct WheelTags(HashMap<String, usize>);
+pub(crate) struct WheelTags(HashMap<String, usize>);
 
 impl WheelTags {
-    pub fn new(s: &InterpreterFacts) -> WheelTags {
+    pub(crate) fn new(s: &InterpreterFacts) -> WheelTags {
         let platforms = platform_tags(s);
         let (major, minor) = s.python;
         let own = format!("cp{major}{minor}");
@@ -72,7 +72,10 @@ impl WheelTags {
 
     /// The place of the best of these names, if one fits; of equal ones that with the highest build
     /// number.
-    pub fn choose_wheel<'a>(&self, files: impl IntoIterator<Item = &'a str>) -> Option<usize> {
+    pub(crate) fn choose_wheel<'a>(
+        &self,
+        files: impl IntoIterator<Item = &'a str>,
+    ) -> Option<usize> {
         let fits = files.into_iter().enumerate().filter_map(|(at, file)| {
             let name = WheelName::parse_file_name(file)?;
             Some((self.rank_of(&name)?, std::cmp::Reverse(name.build), at))

@@ -5,7 +5,7 @@ use toml_edit::{DocumentMut, Item, Table, value};
 use crate::problem::{Context, Problem, Result};
 
 /// A model to declare.
-pub struct NewModel {
+pub(crate) struct NewModel {
     pub path: String,
     /// `None` is the default share.
     pub share: Option<String>,
@@ -16,7 +16,7 @@ pub struct NewModel {
 ///
 /// # Errors
 /// The text is not TOML, or `models` is not a table of sections.
-pub fn add_models(text: &str, models: &[NewModel]) -> Result<String> {
+pub(crate) fn add_models(text: &str, models: &[NewModel]) -> Result<String> {
     let mut document: DocumentMut = text.parse().context("read comfy.toml")?;
     let section = document.entry("models").or_insert_with(|| {
         let mut t = Table::new();

@@ -143,7 +143,7 @@ const WORDS: &[&str] = &[
 ];
 
 /// Returns why the manifest must not set a variable, and what to do instead.
-pub fn refusal_of(name: &str) -> Option<(&'static str, &'static str)> {
+pub(crate) fn refusal_of(name: &str) -> Option<(&'static str, &'static str)> {
     let upper = name.to_uppercase();
     let is = |list: &[&str]| list.contains(&upper.as_str());
     if is(OWN) {

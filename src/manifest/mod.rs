@@ -1,14 +1,14 @@
 //! comfy.toml, the declared setup. [`wire`] is its form on disk; [`validate`] turns it into this
 //! model or reports what is wrong.
 
-pub mod edit;
-pub mod env_vars;
-pub mod model_tables;
-pub mod names;
-pub mod node_advice;
-pub mod reserved_paths;
-pub mod source;
-pub mod starter;
+pub(crate) mod edit;
+pub(crate) mod env_vars;
+pub(crate) mod model_tables;
+pub(crate) mod names;
+pub(crate) mod node_advice;
+pub(crate) mod reserved_paths;
+pub(crate) mod source;
+pub(crate) mod starter;
 mod validate;
 mod values;
 mod wire;
@@ -19,21 +19,21 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-pub use crate::manifest::source::TomlSource;
-pub use crate::manifest::values::{model_address, model_source, reserved_flag};
+pub(crate) use crate::manifest::source::TomlSource;
+pub(crate) use crate::manifest::values::{model_address, model_source, reserved_flag};
 
 use super::problem::Result;
 
 /// A sorted map in one piece of memory: with twenty thousand entries, a tree would need thousands
 /// of allocations.
-pub type Table<V> = litemap::LiteMap<ByteString, V>;
+pub(crate) type Table<V> = litemap::LiteMap<ByteString, V>;
 
 /// The share of a model that does not name one.
-pub const MODELS: &str = "models";
+pub(crate) const MODELS: &str = "models";
 
 /// The manifest of one machine: the file with its `[hosts.NAME]` part merged in.
 #[derive(Debug, Clone)]
-pub struct Manifest {
+pub(crate) struct Manifest {
     pub source: TomlSource,
     /// The machine's name, as in `[hosts.NAME]`.
     pub hosts: Vec<String>,
@@ -49,7 +49,7 @@ pub struct Manifest {
 }
 
 #[derive(Debug, Clone)]
-pub struct HostSettings {
+pub(crate) struct HostSettings {
     pub primary_user: Option<String>,
     pub sandbox_user: String,
     pub group: String,
@@ -62,13 +62,13 @@ pub struct HostSettings {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum IsolationMode {
+pub(crate) enum IsolationMode {
     Account,
     None,
 }
 
 #[derive(Debug, Clone)]
-pub struct ComfyuiSettings {
+pub(crate) struct ComfyuiSettings {
     pub repo: String,
     pub git_ref: String,
     pub view: Option<String>,
@@ -81,7 +81,7 @@ pub struct ComfyuiSettings {
 }
 
 #[derive(Debug, Clone)]
-pub struct PythonSettings {
+pub(crate) struct PythonSettings {
     pub version: String,
     pub requirements: Vec<String>,
     pub overrides: Vec<String>,
@@ -90,24 +90,25 @@ pub struct PythonSettings {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackageIndex {
+pub(crate) struct PackageIndex {
     pub name: String,
     pub url: String,
     pub packages: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
-pub struct NodeSettings {
+pub(crate) struct NodeSettings {
     pub repo: String,
     pub git_ref: String,
     pub enabled: bool,
+    #[expect(dead_code, reason = "checked; for people who read comfy.toml")]
     pub note: Option<String>,
     pub writable: Vec<String>,
     pub ignore_requirements: Vec<String>,
 }
 
 #[derive(Debug, Clone)]
-pub struct ModelSettings {
+pub(crate) struct ModelSettings {
     /// The share's name; models of the same share have the same text in memory.
     pub share: Arc<str>,
     pub source: Option<String>,
@@ -115,7 +116,7 @@ pub struct ModelSettings {
 }
 
 #[derive(Debug, Clone)]
-pub struct ShareSettings {
+pub(crate) struct ShareSettings {
     /// The path as written; `~` is the primary user's home.
     pub path: String,
     pub role: ShareRole,
@@ -126,7 +127,7 @@ pub struct ShareSettings {
 
 /// How ComfyUI uses a share.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ShareRole {
+pub(crate) enum ShareRole {
     /// It replaces this folder of ComfyUI's: `models`, `models/…`, `input`, `output`, `user/…`.
     Mount(String),
     /// Its folders for each kind of model, in addition to ComfyUI's own; `.` is the share itself.
@@ -134,14 +135,14 @@ pub enum ShareRole {
 }
 
 impl ShareRole {
-    pub fn mount_path(&self) -> Option<&str> {
+    pub(crate) fn mount_path(&self) -> Option<&str> {
         match self {
             ShareRole::Mount(m) => Some(m),
             ShareRole::Models(_) => None,
         }
     }
 
-    pub fn holds_models(&self) -> bool {
+    pub(crate) fn holds_models(&self) -> bool {
         match self {
             ShareRole::Mount(m) => m == "models" || m.starts_with("models/"),
             ShareRole::Models(_) => true,
@@ -150,7 +151,7 @@ impl ShareRole {
 
     /// Returns whether ComfyUI looks for models at `path` of the share: another program's folder
     /// holds more than models.
-    pub fn shows_path(&self, path: &str) -> bool {
+    pub(crate) fn shows_path(&self, path: &str) -> bool {
         let below = |folder: &String| {
             folder == "."
                 || path
@@ -168,14 +169,14 @@ impl ShareRole {
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 #[serde(rename_all = "lowercase")]
-pub enum ShareAccess {
+pub(crate) enum ShareAccess {
     Read,
     Write,
     Add,
 }
 
 #[derive(Debug, Clone)]
-pub struct RunSettings {
+pub(crate) struct RunSettings {
     pub open_files: u64,
     /// Memory kept for the system, in bytes.
     pub memory_reserve: u64,
@@ -188,7 +189,7 @@ pub struct RunSettings {
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum EgressPolicy {
+pub(crate) enum EgressPolicy {
     Deny,
     Allow,
     /// Entries of the form `host:port`.
@@ -197,7 +198,7 @@ pub enum EgressPolicy {
 
 impl EgressPolicy {
     /// Returns whether ComfyUI may reach `host:port`; `*.` in a list stands for every name below.
-    pub fn allows(&self, host: &str, port: u16) -> bool {
+    pub(crate) fn allows(&self, host: &str, port: u16) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         match self {
             EgressPolicy::Deny => false,
@@ -220,7 +221,7 @@ impl EgressPolicy {
     }
 
     /// Returns the ports in the list.
-    pub fn allowed_ports(&self) -> Vec<u16> {
+    pub(crate) fn allowed_ports(&self) -> Vec<u16> {
         let EgressPolicy::Only(list) = self else {
             return Vec::new();
         };
@@ -240,13 +241,13 @@ pub enum ClientPolicy {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct NetworkSettings {
+pub(crate) struct NetworkSettings {
     pub egress: EgressPolicy,
     pub clients: ClientPolicy,
 }
 
 /// A choice of comfy.toml that is one of a few words.
-pub trait Choice: Copy + 'static {
+pub(crate) trait Choice: Copy + 'static {
     /// Every choice with its word; the first is the default.
     const WORDS: &'static [(Self, &'static str)];
 }
@@ -255,7 +256,7 @@ macro_rules! choice {
     ($(#[$doc:meta])* $name:ident { $($(#[$each:meta])* $variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum $name {
+        pub(crate) enum $name {
             $($(#[$each])* $variant),+
         }
 
@@ -299,15 +300,16 @@ choice!(
 );
 
 #[derive(Debug, Clone)]
-pub struct PolicySettings {
+pub(crate) struct PolicySettings {
     pub scan: ScanPolicy,
     pub review: ReviewPolicy,
     pub confinement: ConfinementPolicy,
+    #[expect(dead_code, reason = "checked; enforced by a later version")]
     pub accept: Vec<AcceptEntry>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AcceptEntry {
+pub(crate) struct AcceptEntry {
     pub node: String,
     pub rule: String,
     pub path: String,
@@ -319,7 +321,7 @@ impl Manifest {
     ///
     /// # Errors
     /// One problem that lists every mistake with file, line and column, and how to fix it.
-    pub fn parse(path: &Path, text: &ByteString, hostname: &str) -> Result<Manifest> {
+    pub(crate) fn parse(path: &Path, text: &ByteString, hostname: &str) -> Result<Manifest> {
         validate::parse_manifest(path, text, hostname)
     }
 }

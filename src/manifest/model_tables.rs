@@ -11,13 +11,13 @@ use bytestring::ByteString;
 use super::Table;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FieldValue<'a> {
+pub(crate) enum FieldValue<'a> {
     Text(&'a str),
     Number(u64),
 }
 
 impl<'a> FieldValue<'a> {
-    pub fn as_text(self) -> Option<&'a str> {
+    pub(crate) fn as_text(self) -> Option<&'a str> {
         if let FieldValue::Text(t) = self {
             Some(t)
         } else {
@@ -25,7 +25,7 @@ impl<'a> FieldValue<'a> {
         }
     }
 
-    pub fn as_number(self) -> Option<u64> {
+    pub(crate) fn as_number(self) -> Option<u64> {
         if let FieldValue::Number(n) = self {
             Some(n)
         } else {
@@ -35,7 +35,7 @@ impl<'a> FieldValue<'a> {
 }
 
 /// Returns a text that may be absent; `None` if the field is a number.
-pub fn optional_text(field: Option<FieldValue<'_>>) -> Option<Option<String>> {
+pub(crate) fn optional_text(field: Option<FieldValue<'_>>) -> Option<Option<String>> {
     match field {
         None => Some(None),
         Some(f) => f.as_text().map(|t| Some(t.to_string())),
@@ -46,7 +46,7 @@ pub fn optional_text(field: Option<FieldValue<'_>>) -> Option<Option<String>> {
 /// given its path and the values of the keys `known`. If `make` returns `None` for one, no section
 /// is taken. Positions in the remaining text are right only if no section was taken: to report one,
 /// have the parser read the whole text.
-pub fn extract<'a, T, const N: usize>(
+pub(crate) fn extract<'a, T, const N: usize>(
     text: &'a ByteString,
     known: &[&str; N],
     make: impl Fn(&'a str, [Option<FieldValue<'a>>; N]) -> Option<T>,

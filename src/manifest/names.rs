@@ -4,7 +4,7 @@ use unicode_normalization::UnicodeNormalization;
 
 /// Checks a folder name under custom_nodes/, or a share's name: `[A-Za-z0-9._-]{1,64}`, no leading
 /// `.` or `-`.
-pub fn check_folder(name: &str) -> Result<(), &'static str> {
+pub(crate) fn check_folder(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 64 {
         return Err("must have 1 to 64 characters");
     }
@@ -25,7 +25,7 @@ pub fn check_folder(name: &str) -> Result<(), &'static str> {
 }
 
 /// Checks a user or group name; useradd(8) and dscl(1) both accept what passes.
-pub fn check_account(name: &str) -> Result<(), &'static str> {
+pub(crate) fn check_account(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 31 {
         return Err("must have 1 to 31 characters");
     }
@@ -43,7 +43,7 @@ pub fn check_account(name: &str) -> Result<(), &'static str> {
 
 /// Groups whose members gain rights: sharing through one of them would hand those rights to the
 /// sandbox.
-pub const PRIVILEGED_GROUPS: &[&str] = &[
+pub(crate) const PRIVILEGED_GROUPS: &[&str] = &[
     "root",
     "wheel",
     "admin",
@@ -68,12 +68,12 @@ pub const PRIVILEGED_GROUPS: &[&str] = &[
 ];
 
 /// Accounts that must never become the sandbox.
-pub const SYSTEM_USERS: &[&str] = &[
+pub(crate) const SYSTEM_USERS: &[&str] = &[
     "root", "daemon", "nobody", "bin", "sys", "sync", "mail", "man", "_www", "www-data",
 ];
 
 /// Checks a git ref: a branch, a tag or a commit (git-check-ref-format(1), and never an option).
-pub fn git_ref(name: &str) -> Result<(), &'static str> {
+pub(crate) fn git_ref(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 200 {
         return Err("must have 1 to 200 characters");
     }
@@ -97,16 +97,16 @@ pub fn git_ref(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-pub fn is_commit(s: &str) -> bool {
+pub(crate) fn is_commit(s: &str) -> bool {
     s.len() == 40 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-pub fn is_sha256(s: &str) -> bool {
+pub(crate) fn is_sha256(s: &str) -> bool {
     s.len() == 64 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// Checks a repository's address: https, without user, query or fragment.
-pub fn repo_url(url: &str) -> Result<(), &'static str> {
+pub(crate) fn repo_url(url: &str) -> Result<(), &'static str> {
     let Some(rest) = url.strip_prefix("https://") else {
         return Err("must be an https:// address (for a local copy, set COMFY_MIRRORS)");
     };
@@ -134,7 +134,7 @@ pub fn repo_url(url: &str) -> Result<(), &'static str> {
 
 /// Returns the same key for addresses of the same repository, whatever their case, `.git` and
 /// trailing `/`.
-pub fn repo_key(url: &str) -> String {
+pub(crate) fn repo_key(url: &str) -> String {
     let u = url.trim_end_matches('/');
     u.strip_suffix(".git")
         .unwrap_or(u)
@@ -143,7 +143,7 @@ pub fn repo_key(url: &str) -> String {
 }
 
 /// Checks a path inside a tree: relative, clean, without control characters.
-pub fn check_relative(path: &str) -> Result<(), &'static str> {
+pub(crate) fn check_relative(path: &str) -> Result<(), &'static str> {
     if path.is_empty() || path.len() > 1024 {
         return Err("must have 1 to 1024 characters");
     }
@@ -169,12 +169,12 @@ pub fn check_relative(path: &str) -> Result<(), &'static str> {
 }
 
 /// Returns whether a `writable` path that is not in the tree is a folder: a name without a dot is.
-pub fn stands_for_folder(path: &str) -> bool {
+pub(crate) fn stands_for_folder(path: &str) -> bool {
     std::path::Path::new(path).extension().is_none()
 }
 
 /// Returns whether the file is one that Python, the system or the browser runs.
-pub fn is_code(path: &str) -> bool {
+pub(crate) fn is_code(path: &str) -> bool {
     let lower = path.to_lowercase();
     [
         ".py", ".pyc", ".pyd", ".so", ".dylib", ".js", ".mjs", ".pth",
@@ -212,17 +212,17 @@ fn ends_with(path: &str, endings: &[&str]) -> bool {
 }
 
 /// Returns whether a file of this name would be loaded as a model.
-pub fn is_model(path: &str) -> bool {
+pub(crate) fn is_model(path: &str) -> bool {
     ends_with(path, MODELS)
 }
 
 /// Returns whether a file of this name is a model, or comes with one.
-pub fn comes_with_models(path: &str) -> bool {
+pub(crate) fn comes_with_models(path: &str) -> bool {
     is_model(path) || ends_with(path, BESIDE_MODELS)
 }
 
 /// Returns whether [`folded_name`] would change nothing.
-pub fn is_folded(name: &str) -> bool {
+pub(crate) fn is_folded(name: &str) -> bool {
     if name.is_ascii() {
         !name
             .bytes()
@@ -233,7 +233,7 @@ pub fn is_folded(name: &str) -> bool {
 }
 
 /// Returns the form in which APFS compares names: NFD and case-folded.
-pub fn folded_name(name: &str) -> String {
+pub(crate) fn folded_name(name: &str) -> String {
     if name.is_ascii() {
         return name.to_ascii_lowercase();
     }

@@ -4,7 +4,7 @@
 use super::{Manifest, names};
 
 /// A node, and what it needs.
-pub struct NodeAdvice {
+pub(crate) struct NodeAdvice {
     /// The usual name of its folder; its address and branch follow.
     folder: &'static str,
     url: &'static str,
@@ -16,7 +16,7 @@ pub struct NodeAdvice {
     why: &'static str,
 }
 
-pub const KNOWN: &[NodeAdvice] = &[
+pub(crate) const KNOWN: &[NodeAdvice] = &[
     NodeAdvice {
         folder: "comfyui-custom-scripts",
         url: "https://github.com/pythongosssss/ComfyUI-Custom-Scripts",
@@ -48,13 +48,13 @@ pub const KNOWN: &[NodeAdvice] = &[
 
 impl NodeAdvice {
     /// Returns the entry of a repository.
-    pub fn for_repository(repo: &str) -> Option<&'static NodeAdvice> {
+    pub(crate) fn for_repository(repo: &str) -> Option<&'static NodeAdvice> {
         let key = names::repo_key(repo);
         KNOWN.iter().find(|k| names::repo_key(k.url) == key)
     }
 
     /// Returns its section of comfy.toml, with the reason.
-    pub fn manifest_section(&self) -> String {
+    pub(crate) fn manifest_section(&self) -> String {
         let mut out = format!(
             "[nodes.{}]\nrepo = \"{}\"\nref  = \"{}\"\n",
             self.folder, self.url, self.git_ref
@@ -71,7 +71,7 @@ impl NodeAdvice {
     }
 
     /// Returns the lines that comfy.toml lacks for this node, called `name`; `None` if it has all.
-    pub fn missing_lines(&self, name: &str, m: &Manifest) -> Option<String> {
+    pub(crate) fn missing_lines(&self, name: &str, m: &Manifest) -> Option<String> {
         let node = m.nodes.get(name)?;
         let lacks =
             |have: &[String], wants: &[&str]| wants.iter().any(|w| !have.iter().any(|h| h == w));
@@ -106,7 +106,7 @@ fn quoted_list(list: &[&str]) -> String {
 }
 
 /// Returns what comfy.toml lacks for the known nodes among `new`.
-pub fn advice_for<'a>(m: &Manifest, new: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub(crate) fn advice_for<'a>(m: &Manifest, new: impl Iterator<Item = &'a str>) -> Vec<String> {
     new.filter_map(|name| {
         NodeAdvice::for_repository(&m.nodes.get(name)?.repo)?.missing_lines(name, m)
     })

@@ -61,7 +61,7 @@ const NEVER_BELOW: &[&str] = &[
 ];
 
 /// Returns whether a path belongs to the system.
-pub fn systems_own(path: &Path) -> bool {
+pub(crate) fn systems_own(path: &Path) -> bool {
     let volume = path
         .strip_prefix(VOLUMES)
         .is_ok_and(|rest| rest.components().count() > 1);
@@ -71,7 +71,7 @@ pub fn systems_own(path: &Path) -> bool {
 
 /// Returns whether a path below `home` is hidden or goes through a hidden folder. macOS hides
 /// `~/Library` by a flag.
-pub fn is_hidden(home: &Path, path: &Path) -> bool {
+pub(crate) fn is_hidden(home: &Path, path: &Path) -> bool {
     let Ok(rest) = path.strip_prefix(home) else {
         return false;
     };
@@ -84,7 +84,7 @@ const VOLUMES: &str = "/run/media";
 
 /// Returns what is wrong with a file on the disk as a model's source, as it is written or as its
 /// links resolve; `home` is the owner's, or `~`. The sandbox must not get to read keys or settings.
-pub fn model_file(home: &Path, path: &Path) -> Option<&'static str> {
+pub(crate) fn model_file(home: &Path, path: &Path) -> Option<&'static str> {
     let hub = path.starts_with(home.join(".cache/huggingface"));
     if systems_own(path) {
         return Some("belongs to the system");
@@ -117,7 +117,7 @@ fn of_hub_cache(path: &Path) -> bool {
 
 /// Returns what is wrong with a place from which the owner's shells, desktop and services may run
 /// programs, or where they keep keys; `home` is the owner's.
-pub fn why_reserved(home: &Path, path: &Path) -> Option<&'static str> {
+pub(crate) fn why_reserved(home: &Path, path: &Path) -> Option<&'static str> {
     if systems_own(path) {
         return Some("belongs to the system");
     }

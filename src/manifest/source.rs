@@ -8,7 +8,7 @@ use toml_edit::{Document, Item, Value};
 
 /// A TOML file with the positions of its keys.
 #[derive(Debug, Clone)]
-pub struct TomlSource {
+pub(crate) struct TomlSource {
     pub path: PathBuf,
     /// The text, which is not copied: it may be megabytes.
     pub text: ByteString,
@@ -22,7 +22,7 @@ pub struct TomlSource {
 }
 
 impl TomlSource {
-    pub fn new(path: &Path, text: &ByteString, overlay: Option<&str>) -> Self {
+    pub(crate) fn new(path: &Path, text: &ByteString, overlay: Option<&str>) -> Self {
         TomlSource {
             path: path.to_path_buf(),
             text: text.clone(),
@@ -33,7 +33,7 @@ impl TomlSource {
     }
 
     /// Returns `comfy.toml:12:5` for the key at `path`, or for its nearest existing parent.
-    pub fn place_of_key(&self, path: &[&str]) -> String {
+    pub(crate) fn place_of_key(&self, path: &[&str]) -> String {
         let own = self
             .overlay
             .as_deref()
@@ -45,7 +45,7 @@ impl TomlSource {
     }
 
     /// Returns `comfy.toml:12:5` for a byte offset.
-    pub fn place_of_offset(&self, offset: usize) -> String {
+    pub(crate) fn place_of_offset(&self, offset: usize) -> String {
         let offset = self.text.floor_char_boundary(offset.min(self.text.len()));
         let lines = self.lines.get_or_init(|| {
             std::iter::once(0)
@@ -58,7 +58,7 @@ impl TomlSource {
     }
 
     /// Returns the file's own name, which messages use.
-    pub fn file_name(&self) -> String {
+    pub(crate) fn file_name(&self) -> String {
         self.path
             .file_name()
             .unwrap_or(self.path.as_os_str())

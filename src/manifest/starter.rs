@@ -4,7 +4,7 @@ use super::node_advice::KNOWN;
 
 /// Returns a starter for this machine; its shares are outside the home, where no parent folder
 /// needs an ACL entry.
-pub fn starter_text(primary_user: &str, shared_root: &str) -> String {
+pub(crate) fn starter_text(primary_user: &str, shared_root: &str) -> String {
     let commented = |text: String| {
         text.lines()
             .map(|l| format!("# {}\n", l.trim_start_matches("# ")))

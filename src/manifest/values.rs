@@ -4,7 +4,7 @@ use core::net::IpAddr;
 use std::path::Path;
 
 /// Parses `3 days`, `12 hours` or `0`.
-pub fn parse_duration(text: &str) -> Option<chrono::Duration> {
+pub(crate) fn parse_duration(text: &str) -> Option<chrono::Duration> {
     let (n, unit) = number_and_unit(text)?;
     let n = i64::try_from(n).ok().filter(|n| *n <= 10_000)?;
     match unit.strip_suffix('s').unwrap_or(unit) {
@@ -17,7 +17,7 @@ pub fn parse_duration(text: &str) -> Option<chrono::Duration> {
 }
 
 /// Parses `4 GiB`, `512 MiB` or `4 GB` and returns bytes.
-pub fn parse_size(text: &str) -> Option<u64> {
+pub(crate) fn parse_size(text: &str) -> Option<u64> {
     let (n, unit) = number_and_unit(text)?;
     let factor: u64 = match unit {
         "B" => 1,
@@ -44,7 +44,7 @@ fn number_and_unit(text: &str) -> Option<(u64, &str)> {
 }
 
 /// Returns whether `host` (without port) can only mean this machine.
-pub fn is_loopback(host: &str) -> bool {
+pub(crate) fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host
             .trim_matches(['[', ']'])
@@ -53,7 +53,7 @@ pub fn is_loopback(host: &str) -> bool {
 }
 
 /// Returns whether the text is `host:port`, as in an egress rule.
-pub fn host_port(text: &str) -> bool {
+pub(crate) fn host_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else {
         return false;
     };
@@ -71,7 +71,7 @@ pub fn host_port(text: &str) -> bool {
 
 /// Returns what is wrong with an address to fetch a file from, if anything; plain http is allowed
 /// only for this machine.
-pub fn model_address(text: &str) -> Result<(), String> {
+pub(crate) fn model_address(text: &str) -> Result<(), String> {
     let (scheme, rest) = text.split_once("://").ok_or("is not an address")?;
     if scheme != "https" && scheme != "http" {
         return Err("is not an https:// address".into());
@@ -94,7 +94,7 @@ pub fn model_address(text: &str) -> Result<(), String> {
 }
 
 /// Returns what is wrong with a model's `source`, if anything.
-pub fn model_source(text: &str) -> Result<(), String> {
+pub(crate) fn model_source(text: &str) -> Result<(), String> {
     // Names of files and objects may contain spaces; addresses do not.
     let spaces = ["file:", "s3:", "gs:", "az:"]
         .iter()
@@ -186,7 +186,7 @@ fn plain_name(bucket: &str) -> bool {
 
 /// ComfyUI flags that comfy sets itself (comfy/cli_args.py of ComfyUI); argparse also accepts every
 /// prefix of them.
-pub const RESERVED_FLAGS: &[&str] = &[
+pub(crate) const RESERVED_FLAGS: &[&str] = &[
     "--listen",
     "--port",
     "--base-directory",
@@ -207,7 +207,7 @@ pub const RESERVED_FLAGS: &[&str] = &[
 ];
 
 /// Returns the reserved flag that `arg` sets or could abbreviate.
-pub fn reserved_flag(arg: &str) -> Option<&'static str> {
+pub(crate) fn reserved_flag(arg: &str) -> Option<&'static str> {
     let name = arg.split('=').next().unwrap_or(arg);
     if !name.starts_with("--") || name == "--" {
         return None;

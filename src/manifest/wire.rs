@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub struct TomlManifest {
+pub(crate) struct TomlManifest {
     pub version: Option<i64>,
     #[serde(default)]
     pub host: TomlHost,
@@ -37,7 +37,7 @@ pub struct TomlManifest {
     dead_code,
     reason = "parsed for its errors; the values are merged as TOML"
 )]
-pub struct TomlOverlay {
+pub(crate) struct TomlOverlay {
     host: Option<TomlHost>,
     comfyui: Option<OverlayComfyui>,
     shares: Option<BTreeMap<String, TomlShare>>,
@@ -50,14 +50,14 @@ pub struct TomlOverlay {
     dead_code,
     reason = "parsed for its errors; the values are merged as TOML"
 )]
-pub struct OverlayComfyui {
+pub(crate) struct OverlayComfyui {
     view: Option<String>,
     port: Option<i64>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub struct TomlHost {
+pub(crate) struct TomlHost {
     pub primary_user: Option<String>,
     pub sandbox_user: Option<String>,
     pub group: Option<String>,
@@ -69,7 +69,7 @@ pub struct TomlHost {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub struct TomlComfyui {
+pub(crate) struct TomlComfyui {
     pub repo: Option<String>,
     #[serde(rename = "ref")]
     pub git_ref: Option<String>,
@@ -83,7 +83,7 @@ pub struct TomlComfyui {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub struct TomlPython {
+pub(crate) struct TomlPython {
     pub version: Option<String>,
     pub requirements: Option<Vec<String>>,
     pub overrides: Option<Vec<String>>,
@@ -93,7 +93,7 @@ pub struct TomlPython {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub struct TomlIndex {
+pub(crate) struct TomlIndex {
     pub name: String,
     pub url: String,
     pub packages: Vec<String>,
@@ -101,7 +101,7 @@ pub struct TomlIndex {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub struct TomlNode {
+pub(crate) struct TomlNode {
     pub repo: Option<String>,
     #[serde(rename = "ref")]
     pub git_ref: Option<String>,
@@ -113,7 +113,7 @@ pub struct TomlNode {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub struct TomlModel {
+pub(crate) struct TomlModel {
     pub share: Option<String>,
     pub source: Option<String>,
     pub sha256: Option<String>,
@@ -121,7 +121,7 @@ pub struct TomlModel {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub struct TomlShare {
+pub(crate) struct TomlShare {
     pub path: Option<String>,
     pub mount: Option<String>,
     pub models: Option<BTreeMap<String, OneOrMany>>,
@@ -132,14 +132,14 @@ pub struct TomlShare {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged, expecting = "must be a folder, or a list of folders")]
-pub enum OneOrMany {
+pub(crate) enum OneOrMany {
     One(String),
     Some(Vec<String>),
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub struct TomlRun {
+pub(crate) struct TomlRun {
     pub open_files: Option<i64>,
     pub memory_reserve: Option<String>,
     pub passwordless: Option<bool>,
@@ -149,14 +149,14 @@ pub struct TomlRun {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub struct TomlNetwork {
+pub(crate) struct TomlNetwork {
     pub egress: Option<toml::Value>,
     pub clients: Option<toml::Value>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub struct TomlPolicy {
+pub(crate) struct TomlPolicy {
     pub scan: Option<String>,
     pub review: Option<String>,
     pub confinement: Option<String>,
@@ -165,7 +165,7 @@ pub struct TomlPolicy {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub struct TomlAccept {
+pub(crate) struct TomlAccept {
     pub node: String,
     pub rule: String,
     pub path: String,

@@ -24,7 +24,7 @@ fn first_normal(macos: bool) -> u32 {
 ///
 /// # Errors
 /// An account or a group that comfy must not adopt, with its place in comfy.toml and what to do.
-pub fn check_adoption(
+pub(crate) fn check_adoption(
     d: &Desired,
     look: &dyn Look,
     ids: &AccountIds,
@@ -206,7 +206,7 @@ fn check_account(
 
 /// Returns why an account seems to be in use: by a person who logs in, or by a service with a home
 /// and processes. Only root could check whether it has a password.
-pub fn why_somebodys(d: &Desired, look: &dyn Look, u: &UserAccount) -> Seen<Option<String>> {
+pub(crate) fn why_somebodys(d: &Desired, look: &dyn Look, u: &UserAccount) -> Seen<Option<String>> {
     if !NO_LOGIN.contains(&u.shell.as_str()) {
         return Ok(Some(format!(
             "has the shell {}",

@@ -14,13 +14,13 @@ use crate::desired::venv::PackageInstall;
 use crate::ids::Address;
 
 /// Attributes of a resource, ordered by name.
-pub type Attrs = BTreeMap<String, String>;
+pub(crate) type Attrs = BTreeMap<String, String>;
 
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
 #[serde(rename_all = "lowercase")]
-pub enum Action {
+pub(crate) enum Action {
     Create,
     Update,
     Replace,
@@ -33,7 +33,7 @@ pub enum Action {
 #[derive(
     Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
 )]
-pub struct Change {
+pub(crate) struct Change {
     /// For example `node.impact-pack`.
     #[schemars(with = "String")]
     pub address: Address,
@@ -55,13 +55,13 @@ pub struct Change {
 }
 
 impl Change {
-    pub fn is_difference(&self) -> bool {
+    pub(crate) fn is_difference(&self) -> bool {
         !matches!(self.action, Action::None)
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct Plan {
+pub(crate) struct Plan {
     pub format_version: u32,
     pub host: String,
     pub instance: String,
@@ -93,14 +93,14 @@ pub struct Plan {
 
 /// Python packages to fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct WheelDownloads {
+pub(crate) struct WheelDownloads {
     pub count: usize,
     /// In bytes, as far as the lock knows.
     pub bytes: u64,
 }
 
 impl WheelDownloads {
-    pub fn from_packages<'a>(
+    pub(crate) fn from_packages<'a>(
         packages: impl IntoIterator<Item = &'a PackageInstall>,
     ) -> WheelDownloads {
         packages
@@ -114,14 +114,14 @@ impl WheelDownloads {
     /// Returns the bytes on the disk at the peak: the wheels, which are kept, and their unpacked
     /// and compiled content. Measured: 3 to 3.2 times the wheels where they hold programs, 5 where
     /// it is Python alone.
-    pub fn disk_space(&self) -> u64 {
+    pub(crate) fn disk_space(&self) -> u64 {
         self.bytes / 2 * 7
     }
 }
 
 impl Plan {
     /// Returns a plan for this instance that changes nothing.
-    pub fn empty(d: &Desired, ids: AccountIds) -> Plan {
+    pub(crate) fn empty(d: &Desired, ids: AccountIds) -> Plan {
         Plan {
             format_version: 1,
             host: d.host.clone(),
@@ -133,25 +133,25 @@ impl Plan {
         }
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.changes.iter().all(|c| !c.is_difference()) && self.steps.is_empty()
     }
 
-    pub fn unknown_changes(&self) -> impl Iterator<Item = &Change> {
+    pub(crate) fn unknown_changes(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|c| c.action == Action::Unknown)
     }
 
-    pub fn blocked_changes(&self) -> impl Iterator<Item = &Change> {
+    pub(crate) fn blocked_changes(&self) -> impl Iterator<Item = &Change> {
         self.changes.iter().filter(|c| c.action == Action::Blocked)
     }
 
-    pub fn root_could_see_more(&self) -> bool {
+    pub(crate) fn root_could_see_more(&self) -> bool {
         self.unknown_changes().any(|c| c.root_can)
     }
 
     /// To add, to change, to destroy; a replacement counts as both add and destroy, as in
     /// Terraform.
-    pub fn action_counts(&self) -> (usize, usize, usize) {
+    pub(crate) fn action_counts(&self) -> (usize, usize, usize) {
         let n = |a: Action| self.changes.iter().filter(|c| c.action == a).count();
         (
             n(Action::Create) + n(Action::Replace),
@@ -161,7 +161,7 @@ impl Plan {
     }
 
     /// Returns whether other code or packages are live afterwards.
-    pub fn moves_code(&self) -> bool {
+    pub(crate) fn moves_code(&self) -> bool {
         self.steps.iter().any(|p| {
             matches!(
                 p.step,
@@ -172,7 +172,7 @@ impl Plan {
 
     /// Returns a hash of what two derivations of the same plan share. The summary of models is left
     /// out, because it may differ between two observations.
-    pub fn plan_digest(&self) -> String {
+    pub(crate) fn plan_digest(&self) -> String {
         let shared = Plan {
             library: ModelSummary::default(),
             assumed: false,
@@ -184,12 +184,12 @@ impl Plan {
 }
 
 /// Builds attributes from pairs.
-pub fn attrs<const N: usize>(pairs: [(&str, String); N]) -> Attrs {
+pub(crate) fn attrs<const N: usize>(pairs: [(&str, String); N]) -> Attrs {
     pairs.into_iter().map(|(k, v)| (k.to_string(), v)).collect()
 }
 
 /// Builds the change that reports an unknown state.
-pub fn unknown_change(address: Address, u: &UnknownState) -> Change {
+pub(crate) fn unknown_change(address: Address, u: &UnknownState) -> Change {
     Change {
         address,
         action: Action::Unknown,
@@ -205,7 +205,7 @@ pub fn unknown_change(address: Address, u: &UnknownState) -> Change {
 
 /// What an apply did.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub struct ApplyOutcome {
+pub(crate) struct ApplyOutcome {
     pub added: usize,
     pub changed: usize,
     pub destroyed: usize,

@@ -8,7 +8,7 @@ use crate::ids::Address;
 use crate::problem::{Problem, Result};
 
 /// Receives the progress of the loop, and decides whether it goes on.
-pub trait StepObserver {
+pub(crate) trait StepObserver {
     /// # Errors
     /// If the step must not begin.
     fn step_started(&mut self, number: usize, step: &PlannedStep) -> Result<()>;
@@ -22,7 +22,7 @@ pub trait StepObserver {
 /// # Errors
 /// The first step that failed, with its address. The machine is then between two steps: a new plan
 /// is correct, and a new apply continues.
-pub fn execute_steps(
+pub(crate) fn execute_steps(
     plan: &Plan,
     act: &mut dyn Act,
     inventory: &mut Inventory,
@@ -72,7 +72,7 @@ fn with_step_name(planned: &PlannedStep, p: Problem) -> Problem {
 
 /// Notes the attributes that every resource of the plan now has, so that a later difference is
 /// recognised as drift.
-pub fn remember_attributes(plan: &Plan, inventory: &mut Inventory) {
+pub(crate) fn remember_attributes(plan: &Plan, inventory: &mut Inventory) {
     inventory.uids = (plan.ids.build != plan.ids.owner).then_some((plan.ids.build, plan.ids.front));
     for c in &plan.changes {
         match &c.after {

@@ -7,7 +7,7 @@ use crate::manifest::IsolationMode;
 use crate::problem::{Problem, Result};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct AccountIds {
+pub(crate) struct AccountIds {
     pub owner: u32,
     pub owner_gid: u32,
     pub sandbox: u32,
@@ -25,7 +25,7 @@ pub struct AccountIds {
 
 /// Below the range of people on both platforms: hidden from login windows (facts of `dscl`,
 /// login.defs(5)).
-pub const ACCOUNT_RANGE: std::ops::RangeInclusive<u32> = 401..=499;
+pub(crate) const ACCOUNT_RANGE: std::ops::RangeInclusive<u32> = 401..=499;
 /// Of a sandbox user in [`ACCOUNT_RANGE`]: its build uid, and one more for its gateway. Away from
 /// people, from systemd's dynamic users and from container ranges (systemd's UIDS-GIDS document).
 const BUILD_FIRST: u32 = 58_200;
@@ -60,7 +60,7 @@ fn build_for(d: &Desired, look: &dyn Look, sandbox: u32) -> Seen<Option<u32>> {
 
 impl AccountIds {
     /// The group of comfy's records: the owner may read them, the sandbox may not.
-    pub fn records_gid(&self) -> u32 {
+    pub(crate) fn records_gid(&self) -> u32 {
         // Under isolation "none" both are the owner's own.
         if self.seal == 0 {
             self.owner_gid
@@ -70,7 +70,7 @@ impl AccountIds {
     }
 
     /// Returns the pair to record if the build uids do not follow from the sandbox user's number.
-    pub fn noted_pair(&self) -> Option<(u32, u32)> {
+    pub(crate) fn noted_pair(&self) -> Option<(u32, u32)> {
         by_number(self.sandbox)
             .is_none()
             .then_some((self.sandbox, self.build))
@@ -81,7 +81,7 @@ impl AccountIds {
     /// # Errors
     /// If an explicit id differs or is taken, an account must not be the sandbox, no id is free, or
     /// the database is unreadable.
-    pub fn choose_ids(d: &Desired, look: &dyn Look) -> Result<AccountIds> {
+    pub(crate) fn choose_ids(d: &Desired, look: &dyn Look) -> Result<AccountIds> {
         let (owner, owner_gid) = (d.owner.uid, d.owner.gid);
         if d.isolation == IsolationMode::None {
             return Ok(AccountIds {

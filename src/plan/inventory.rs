@@ -10,7 +10,7 @@ use crate::ids::GenerationId;
 
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
-pub struct Inventory {
+pub(crate) struct Inventory {
     pub format: u32,
     /// Created by comfy, with the id it was given. Anything else of that name is adopted and never
     /// destroyed.
@@ -44,7 +44,7 @@ pub struct Inventory {
 
 /// A share that comfy has put modes and a group on.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct SharedFolder {
+pub(crate) struct SharedFolder {
     pub name: String,
     /// The volume that must be mounted; without it the path is another folder.
     #[serde(default)]
@@ -57,13 +57,13 @@ pub struct SharedFolder {
 }
 
 impl Inventory {
-    pub fn has_traverse(&self, folder: &Path) -> bool {
+    pub(crate) fn has_traverse(&self, folder: &Path) -> bool {
         self.traverse.contains(folder)
     }
 
     /// Notes what `step` is about to make. It is written before the step, since comfy may be killed
     /// right after it. An entry whose object does not exist, or has another id, means nothing.
-    pub fn note_before(&mut self, step: &Step) {
+    pub(crate) fn note_before(&mut self, step: &Step) {
         self.format = 1;
         match step {
             Step::CreateGroup { name, gid } => drop(self.groups.insert(name.clone(), *gid)),
@@ -131,7 +131,7 @@ impl Inventory {
     }
 
     /// Forgets what `step` has removed.
-    pub fn note_after(&mut self, step: &Step) {
+    pub(crate) fn note_after(&mut self, step: &Step) {
         match step {
             Step::DeleteGroup { name, .. } => drop(self.groups.remove(name)),
             // A deleted user stays noted: a removal that was killed and is repeated must know that

@@ -18,7 +18,7 @@ use crate::desired::{Desired, GenerationSpec, InstancePaths};
 use crate::problem::Result;
 
 /// Reads the machine. No method may change anything.
-pub trait Look: Sync {
+pub(crate) trait Look: Sync {
     fn find_group(&self, name: &str) -> Seen<Option<GroupAccount>>;
     fn find_user(&self, name: &str) -> Seen<Option<UserAccount>>;
     /// Returns whether any account or group has this number.
@@ -94,7 +94,7 @@ pub trait Look: Sync {
 }
 
 /// Changes the machine, one step at a time. Every step may be repeated.
-pub trait Act {
+pub(crate) trait Act {
     /// # Errors
     /// What failed, with the path; the machine is then between two steps.
     fn perform_step(&mut self, step: &Step) -> Result<()>;

@@ -1,20 +1,20 @@
 //! PURE: desired and observed state in, a plan out. Nothing here touches the machine; reading it is
 //! behind [`look::Look`].
 
-pub mod account_adoption;
-pub mod change;
-pub mod execute;
-pub mod ids;
-pub mod inventory;
-pub mod look;
-pub mod model_summary;
-pub mod observed;
-pub mod phase;
-pub mod removal;
-pub mod select;
-pub mod share_rules;
-pub mod step;
+pub(crate) mod account_adoption;
+pub(crate) mod change;
+pub(crate) mod execute;
+pub(crate) mod ids;
+pub(crate) mod inventory;
+pub(crate) mod look;
+pub(crate) mod model_summary;
+pub(crate) mod observed;
+pub(crate) mod phase;
+pub(crate) mod removal;
+pub(crate) mod select;
+pub(crate) mod share_rules;
+pub(crate) mod step;
 
-pub use super::desired::Desired;
-pub use crate::plan::change::{Action, Attrs, Change, Plan};
-pub use crate::plan::step::Step;
+pub(crate) use super::desired::Desired;
+pub(crate) use crate::plan::change::{Action, Attrs, Change, Plan};
+pub(crate) use crate::plan::step::Step;

@@ -9,7 +9,7 @@ use crate::lock::Sha256Digest;
 
 /// One file or link in a share that holds models.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelFile {
+pub(crate) struct ModelFile {
     /// In the share.
     pub path: String,
     pub kind: FileType,
@@ -23,7 +23,7 @@ pub struct ModelFile {
 
 /// A model that a machine lacks.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ModelFetch {
+pub(crate) struct ModelFetch {
     /// `model.PATH`
     pub address: Address,
     pub share: Box<ShareSpec>,
@@ -48,7 +48,7 @@ pub struct ModelFetch {
     serde::Deserialize,
     schemars::JsonSchema,
 )]
-pub struct CountAndBytes {
+pub(crate) struct CountAndBytes {
     pub count: usize,
     pub bytes: u64,
 }
@@ -56,7 +56,7 @@ pub struct CountAndBytes {
 /// What a plan knows about the models beside their differences. Two observations of one machine may
 /// differ here, so it is not part of what is approved.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
-pub struct ModelSummary {
+pub(crate) struct ModelSummary {
     pub declared: usize,
     /// Models that exist, and that comfy.toml does not declare.
     pub unmanaged: usize,
@@ -74,4 +74,4 @@ pub struct ModelSummary {
     pub mismatched: Vec<PathBuf>,
 }
 
-pub use crate::manifest::names::is_model;
+pub(crate) use crate::manifest::names::is_model;

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-pub use crate::desired::share_spec::ShareSpec;
+pub(crate) use crate::desired::share_spec::ShareSpec;
 use crate::problem::{Cause, Problem, ProblemKind};
 
 /// Why something could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct UnknownState {
+pub(crate) struct UnknownState {
     pub reason: String,
     /// True if root could read it: `apply` then elevates first, and asks for approval of root's
     /// plan.
@@ -19,7 +19,7 @@ pub struct UnknownState {
 }
 
 impl UnknownState {
-    pub fn new(reason: impl Into<String>, root_can: bool) -> UnknownState {
+    pub(crate) fn new(reason: impl Into<String>, root_can: bool) -> UnknownState {
         UnknownState {
             reason: reason.into(),
             root_can,
@@ -28,12 +28,12 @@ impl UnknownState {
     }
 
     /// An object at `path` that the system does not show, not even to root.
-    pub fn io(path: &Path, e: &(impl Cause + ?Sized)) -> UnknownState {
+    pub(crate) fn io(path: &Path, e: &(impl Cause + ?Sized)) -> UnknownState {
         UnknownState::new(format!("{}: {e}", path.display()), false).caused_by(e)
     }
 
     /// The same, caused by `cause`.
-    pub fn caused_by(mut self, cause: &(impl Cause + ?Sized)) -> UnknownState {
+    pub(crate) fn caused_by(mut self, cause: &(impl Cause + ?Sized)) -> UnknownState {
         self.kind = cause.kind();
         self
     }
@@ -46,7 +46,7 @@ impl From<UnknownState> for Problem {
 }
 
 /// The shells that a sandbox user may have; a created one gets the first.
-pub const NO_LOGIN: &[&str] = &[
+pub(crate) const NO_LOGIN: &[&str] = &[
     "/usr/sbin/nologin",
     "/sbin/nologin",
     "/usr/bin/false",
@@ -55,19 +55,19 @@ pub const NO_LOGIN: &[&str] = &[
 
 /// The groups that own graphics devices on the distributions (systemd's udev rules); comfy adds the
 /// sandbox user to no other group for a device.
-pub const GPU_GROUPS: &[&str] = &["render", "video"];
+pub(crate) const GPU_GROUPS: &[&str] = &["render", "video"];
 
-pub type Seen<T> = Result<T, UnknownState>;
+pub(crate) type Seen<T> = Result<T, UnknownState>;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GroupAccount {
+pub(crate) struct GroupAccount {
     pub name: String,
     pub gid: u32,
     pub members: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UserAccount {
+pub(crate) struct UserAccount {
     pub name: String,
     pub uid: u32,
     pub gid: u32,
@@ -78,7 +78,7 @@ pub struct UserAccount {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum FileType {
+pub(crate) enum FileType {
     Dir,
     File,
     Link,
@@ -87,7 +87,7 @@ pub enum FileType {
 
 /// One entry of a file system; a link is not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FsEntry {
+pub(crate) struct FsEntry {
     pub kind: FileType,
     pub uid: u32,
     pub gid: u32,
@@ -98,7 +98,7 @@ pub struct FsEntry {
 
 /// The observed state of a share.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ShareState {
+pub(crate) struct ShareState {
     /// The path after the owner's links are followed.
     pub real: PathBuf,
     pub uid: u32,
@@ -118,7 +118,7 @@ pub struct ShareState {
 
 /// Whether and how the sandbox user can pass through a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SearchPermission {
+pub(crate) struct SearchPermission {
     pub passes: bool,
     /// The folder has an ACL entry for the sandbox user.
     pub entry: bool,
@@ -126,7 +126,7 @@ pub struct SearchPermission {
 
 /// The rules that nftables has for the sandbox's uid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EgressFilter {
+pub(crate) enum EgressFilter {
     /// nft is not installed on this machine, or does not work.
     Unusable,
     Absent,
@@ -135,7 +135,7 @@ pub enum EgressFilter {
 
 /// The kind of a difference in a sealed tree.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct TreeDifference {
+pub(crate) struct TreeDifference {
     pub path: String,
     pub what: DifferenceKind,
     pub detail: String,
@@ -144,7 +144,7 @@ pub struct TreeDifference {
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
-pub enum DifferenceKind {
+pub(crate) enum DifferenceKind {
     Edited,
     Missing,
     Added,
@@ -156,7 +156,7 @@ pub enum DifferenceKind {
 }
 
 impl DifferenceKind {
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             DifferenceKind::Edited => "edited",
             DifferenceKind::Missing => "missing",
@@ -173,14 +173,14 @@ impl DifferenceKind {
 /// The differences of a generation on the disk, by part (`comfyui`, `node.NAME`); a part without an
 /// entry is intact.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct GenerationCheck {
+pub(crate) struct GenerationCheck {
     pub findings: BTreeMap<String, Vec<TreeDifference>>,
     /// Entries of custom_nodes/ that the lock does not pin.
     pub foreign: Vec<String>,
 }
 
 impl GenerationCheck {
-    pub fn is_intact(&self) -> bool {
+    pub(crate) fn is_intact(&self) -> bool {
         self.findings.values().all(Vec::is_empty) && self.foreign.is_empty()
     }
 }

@@ -5,7 +5,7 @@ use super::step::Step;
 
 /// The phases of an apply, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// Prepare begins: everything up to `FetchModels` is slow, may fail, and changes nothing that
     /// is live. An interpreter comes first, since environments and bytecode are made with it.
     BuildPython,
@@ -81,7 +81,7 @@ pub enum Phase {
 
 impl Step {
     /// Returns the phase of the step.
-    pub fn phase(&self) -> Phase {
+    pub(crate) fn phase(&self) -> Phase {
         match self {
             Step::BuildPython { .. } => Phase::BuildPython,
             Step::BuildVenv { .. } => Phase::BuildVenv,

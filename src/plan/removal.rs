@@ -9,7 +9,7 @@ use crate::ids::{Address, GenerationId, VenvId};
 use crate::problem::{Problem, Result};
 
 /// The names that exist on the disk.
-pub struct OnDisk {
+pub(crate) struct OnDisk {
     pub generations: Vec<GenerationId>,
     pub venvs: Vec<VenvId>,
     pub pythons: Vec<String>,
@@ -20,7 +20,7 @@ pub struct OnDisk {
 ///
 /// # Errors
 /// If ids or inventory cannot be read.
-pub fn plan_gc(
+pub(crate) fn plan_gc(
     d: &Desired,
     look: &dyn Look,
     keep: usize,
@@ -42,7 +42,7 @@ pub fn plan_gc(
         .collect();
     recent.truncate(keep);
     let stays = |id: &GenerationId| {
-        Some(id) == live.as_ref() || Some(id.as_str()) == running || recent.contains(&id)
+        Some(id) == live.as_ref() || Some(&**id) == running || recent.contains(&id)
     };
     let mut plan = Plan::empty(d, AccountIds::choose_ids(d, look)?);
     for id in present.generations.iter().filter(|id| !stays(id)) {
@@ -97,7 +97,7 @@ pub fn plan_gc(
 ///
 /// # Errors
 /// If it does not exist, or does not match its name.
-pub fn rollback(d: &Desired, look: &dyn Look, to: &GenerationId) -> Result<Plan> {
+pub(crate) fn rollback(d: &Desired, look: &dyn Look, to: &GenerationId) -> Result<Plan> {
     let unread = |u: super::observed::UnknownState| Problem::from(u);
     let target = |id: &str| attrs([("generation", id.to_string())]);
     look.generation_spec(&d.paths, to)

@@ -21,7 +21,7 @@ enum Word {
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ResourceSelection {
+pub(crate) struct ResourceSelection {
     /// The arguments as they were written.
     written: Vec<String>,
     words: Vec<Word>,
@@ -64,7 +64,7 @@ fn absent_problem(word: &str, known: BTreeSet<String>) -> Problem {
 impl ResourceSelection {
     /// # Errors
     /// If an argument is neither a family nor an address.
-    pub fn parse(words: &[String]) -> Result<ResourceSelection> {
+    pub(crate) fn parse(words: &[String]) -> Result<ResourceSelection> {
         let parsed = words.iter().map(|w| word(w)).collect::<Result<_>>()?;
         Ok(ResourceSelection {
             written: words.to_vec(),
@@ -72,23 +72,23 @@ impl ResourceSelection {
         })
     }
 
-    pub fn is_all(&self) -> bool {
+    pub(crate) fn is_all(&self) -> bool {
         self.words.is_empty()
     }
 
-    pub fn words(&self) -> &[String] {
+    pub(crate) fn words(&self) -> &[String] {
         &self.written
     }
 
     /// Returns whether one of the arguments is exactly this address.
-    pub fn has_address(&self, address: &Address) -> bool {
+    pub(crate) fn has_address(&self, address: &Address) -> bool {
         self.words
             .iter()
             .any(|w| matches!(w, Word::Address(a) if a == address))
     }
 
     /// Returns whether the arguments themselves select `address`.
-    pub fn selects(&self, address: &Address) -> bool {
+    pub(crate) fn selects(&self, address: &Address) -> bool {
         self.is_all()
             || self.words.iter().any(|w| match w {
                 Word::Family(family) => address.family() == Some(*family),
@@ -101,7 +101,7 @@ impl ResourceSelection {
     ///
     /// # Errors
     /// If a selected address does not exist, or cannot be planned.
-    pub fn with_dependencies<I: Iterator<Item = Address>>(
+    pub(crate) fn with_dependencies<I: Iterator<Item = Address>>(
         &self,
         changes: &[Change],
         declared: impl Fn() -> I,
@@ -138,7 +138,11 @@ impl ResourceSelection {
     }
 
     /// Returns whether some of the code or its packages is selected, and not only its links.
-    pub fn touches_code(&self, live: Option<&GenerationSpec>, wish: &GenerationSpec) -> bool {
+    pub(crate) fn touches_code(
+        &self,
+        live: Option<&GenerationSpec>,
+        wish: &GenerationSpec,
+    ) -> bool {
         let node =
             |spec: &GenerationSpec| spec.nodes.keys().any(|n| self.selects(&Address::node(n)));
         self.selects(&Address::COMFYUI)
@@ -159,7 +163,7 @@ impl ResourceSelection {
 
     /// Returns the target generation: the selected parts as desired, the rest as live. `None`: do
     /// not change the code.
-    pub fn target_generation(
+    pub(crate) fn target_generation(
         &self,
         live: Option<&GenerationSpec>,
         wish: &GenerationSpec,

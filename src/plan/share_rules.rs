@@ -5,7 +5,7 @@ use crate::manifest::ShareAccess;
 
 /// One entry below a share's own folder.
 #[derive(Debug, Clone, Copy)]
-pub struct ShareEntry {
+pub(crate) struct ShareEntry {
     pub kind: FileType,
     pub uid: u32,
     pub gid: u32,
@@ -16,7 +16,7 @@ pub struct ShareEntry {
 
 /// What has to change about an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ShareDrift {
+pub(crate) struct ShareDrift {
     pub group: bool,
     /// The mode it should have.
     pub mode: Option<u32>,
@@ -26,7 +26,7 @@ pub struct ShareDrift {
 
 /// Why an entry is reported and not changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum UnmanagedReason {
+pub(crate) enum UnmanagedReason {
     Special,
     HardLink,
     SetId,
@@ -35,7 +35,7 @@ pub enum UnmanagedReason {
 }
 
 impl UnmanagedReason {
-    pub fn word(self) -> &'static str {
+    pub(crate) fn word(self) -> &'static str {
         match self {
             UnmanagedReason::Special => "devices, sockets or pipes",
             UnmanagedReason::HardLink => "files with another hard link elsewhere",
@@ -50,7 +50,7 @@ impl UnmanagedReason {
 
 /// Evaluates one entry: how it differs, and why it is not managed. Execute and "other" bits are
 /// ignored.
-pub fn evaluate_entry(
+pub(crate) fn evaluate_entry(
     s: &ShareSpec,
     e: &ShareEntry,
 ) -> (Option<ShareDrift>, Option<UnmanagedReason>) {
@@ -120,7 +120,7 @@ pub fn evaluate_entry(
 }
 
 /// Describes what is wrong with a mode, as text that follows a count.
-pub fn mode_phrase(s: &ShareSpec, dir: bool, is: u32, want: u32) -> &'static str {
+pub(crate) fn mode_phrase(s: &ShareSpec, dir: bool, is: u32, want: u32) -> &'static str {
     let lost = is & !want;
     match (s.access, dir) {
         (_, false) if lost & 0o6000 != 0 => "files of the sandbox user are set-uid or set-gid",

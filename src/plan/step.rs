@@ -13,7 +13,7 @@ use crate::lock::Sha256Digest;
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Step {
+pub(crate) enum Step {
     /// Fetches, unpacks and seals a whole generation in staging; unchanged files are linked from
     /// `reuse`.
     BuildGeneration {
@@ -240,21 +240,21 @@ pub enum Step {
 
 /// A user who may pass through a folder, and no more.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct SearchingUser {
+pub(crate) struct SearchingUser {
     pub name: String,
     pub uid: u32,
 }
 
 /// The identity that does a step's work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunAs {
+pub(crate) enum RunAs {
     Root,
     /// The build uid fetches and unpacks; root seals afterwards.
     Build,
 }
 
 impl Step {
-    pub fn run_as(&self) -> RunAs {
+    pub(crate) fn run_as(&self) -> RunAs {
         match self {
             Step::BuildPython { .. }
             | Step::BuildGeneration { .. }
@@ -266,13 +266,13 @@ impl Step {
 
     /// Returns whether the step belongs to prepare: slow or fallible, and changes nothing that is
     /// live.
-    pub fn in_prepare(&self) -> bool {
+    pub(crate) fn in_prepare(&self) -> bool {
         self.run_as() == RunAs::Build
     }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct PlannedStep {
+pub(crate) struct PlannedStep {
     pub address: Address,
     pub step: Step,
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 /// The result of loading one generation.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct ImportHealth {
+pub(crate) struct ImportHealth {
     pub generation: String,
     pub nodes: Vec<String>,
     /// Nodes that failed to import, and why.
@@ -26,13 +26,13 @@ pub struct ImportHealth {
 }
 
 impl ImportHealth {
-    pub fn is_good(&self) -> bool {
+    pub(crate) fn is_good(&self) -> bool {
         self.stopped.is_none() && self.failed.is_empty()
     }
 
     /// Returns the addresses that fail now and did not fail in `before`; without `before`, all that
     /// fail.
-    pub fn worse_than(&self, before: Option<&ImportHealth>) -> Vec<String> {
+    pub(crate) fn worse_than(&self, before: Option<&ImportHealth>) -> Vec<String> {
         if self.stopped.is_some() {
             return if before.is_some_and(|b| b.stopped.is_some()) {
                 Vec::new()
@@ -53,7 +53,7 @@ impl ImportHealth {
     }
 
     /// Returns a summary line, and a line for each failure.
-    pub fn summary_lines(&self, before: Option<&ImportHealth>) -> (String, Vec<String>) {
+    pub(crate) fn summary_lines(&self, before: Option<&ImportHealth>) -> (String, Vec<String>) {
         if let Some(why) = &self.stopped {
             let tail = if self.worse_than(before).is_empty() {
                 "; the previous generation failed too"
@@ -91,10 +91,10 @@ impl ImportHealth {
 
 /// The results of generations, in a file of the owner's.
 #[derive(Debug, Default)]
-pub struct ImportResults(BTreeMap<String, ImportHealth>);
+pub(crate) struct ImportResults(BTreeMap<String, ImportHealth>);
 
 impl ImportResults {
-    pub fn read(paths: &InstancePaths) -> ImportResults {
+    pub(crate) fn read(paths: &InstancePaths) -> ImportResults {
         ImportResults(
             std::fs::read(paths.import_results())
                 .ok()
@@ -103,19 +103,19 @@ impl ImportResults {
         )
     }
 
-    pub fn health_of(&self, generation: &str) -> Option<&ImportHealth> {
+    pub(crate) fn health_of(&self, generation: &str) -> Option<&ImportHealth> {
         self.0.get(generation)
     }
 
     /// Returns whether the generation was made live and its check did not finish, because of
     /// Ctrl-C, a crash or a power failure.
-    pub fn is_pending(paths: &InstancePaths, generation: &str) -> bool {
+    pub(crate) fn is_pending(paths: &InstancePaths, generation: &str) -> bool {
         std::fs::read_to_string(paths.pending_import_check()).is_ok_and(|g| g == generation)
     }
 
     /// Records that the generation was made live and is not checked yet. This is best effort, so a
     /// full disk is not an error.
-    pub fn mark_pending(paths: &InstancePaths, owner: &PrimaryUser, generation: &str) {
+    pub(crate) fn mark_pending(paths: &InstancePaths, owner: &PrimaryUser, generation: &str) {
         let _ = edit::make_dir(&paths.logs_dir(), owner.uid, owner.gid, 0o700).and_then(|()| {
             edit::write_file(
                 &paths.pending_import_check(),
@@ -127,7 +127,7 @@ impl ImportResults {
     }
 
     /// Removes that record: the check finished, could not run, or is not wanted.
-    pub fn clear_pending(paths: &InstancePaths) {
+    pub(crate) fn clear_pending(paths: &InstancePaths) {
         let _ = edit::remove_path(&paths.pending_import_check());
     }
 
@@ -135,7 +135,7 @@ impl ImportResults {
     ///
     /// # Errors
     /// The disk.
-    pub fn record_health(
+    pub(crate) fn record_health(
         &mut self,
         health: &ImportHealth,
         paths: &InstancePaths,
@@ -158,7 +158,7 @@ fn record_owner(owner: &PrimaryUser) -> Option<(u32, u32)> {
 }
 
 /// Returns `9 of 9 nodes loaded`, and a line for each node that failed.
-pub fn nodes_summary(nodes: &[String], failed: &[(String, String)]) -> Vec<String> {
+pub(crate) fn nodes_summary(nodes: &[String], failed: &[(String, String)]) -> Vec<String> {
     let mut out = vec![format!(
         "{} of {} loaded",
         nodes.len().saturating_sub(failed.len()),

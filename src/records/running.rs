@@ -13,7 +13,7 @@ use crate::problem::{Context, Problem, Result};
 
 /// A running launch, as its supervisor describes it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct RunningRecord {
+pub(crate) struct RunningRecord {
     /// The supervisor's process id.
     pub pid: u32,
     /// RFC 3339.
@@ -29,7 +29,7 @@ pub struct RunningRecord {
 
 /// How a launch exited.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ExitRecord {
+pub(crate) struct ExitRecord {
     /// The exit code as in a shell: 128 + N for signal N.
     pub code: u8,
     pub when: String,
@@ -38,7 +38,7 @@ pub struct ExitRecord {
 }
 
 /// Returns `exit code 1` or `signal 9`.
-pub fn exit_text(code: u8) -> String {
+pub(crate) fn exit_text(code: u8) -> String {
     if code > 128 {
         format!("signal {}", code - 128)
     } else {
@@ -47,12 +47,12 @@ pub fn exit_text(code: u8) -> String {
 }
 
 /// Returns the current time by RFC 3339, in seconds.
-pub fn rfc3339_now() -> String {
+pub(crate) fn rfc3339_now() -> String {
     chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
 }
 
 /// Returns the digest of a launch's description.
-pub fn launch_digest(spec: &LaunchSpec) -> String {
+pub(crate) fn launch_digest(spec: &LaunchSpec) -> String {
     use sha2::{Digest, Sha256};
     base16ct::lower::encode_string(&Sha256::digest(
         serde_json::to_vec(spec).unwrap_or_default(),
@@ -60,7 +60,7 @@ pub fn launch_digest(spec: &LaunchSpec) -> String {
 }
 
 /// The lock that the supervisor holds, so that nobody else launches this instance.
-pub struct InstanceLock {
+pub(crate) struct InstanceLock {
     _lock: Flock<std::fs::File>,
     paths: InstancePaths,
     /// The uid and gid of the records.
@@ -70,7 +70,7 @@ pub struct InstanceLock {
 impl InstanceLock {
     /// # Errors
     /// ComfyUI is already running; the message says since when, and how to stop it.
-    pub fn acquire_lock(spec: &LaunchSpec, owner_gid: u32) -> Result<InstanceLock> {
+    pub(crate) fn acquire_lock(spec: &LaunchSpec, owner_gid: u32) -> Result<InstanceLock> {
         let own = spec.account.then_some((0, owner_gid));
         let path = lock_path(&spec.paths);
         let doing = || format!("take the lock {}", path.display());
@@ -104,7 +104,7 @@ impl InstanceLock {
 
     /// # Errors
     /// The disk.
-    pub fn write_running(&self, live: &RunningRecord) -> Result<()> {
+    pub(crate) fn write_running(&self, live: &RunningRecord) -> Result<()> {
         edit::remove_path(&self.paths.exit_record())
             .context("remove the record of the last exit")?;
         self.write_record(&self.paths.running_record(), live)
@@ -112,7 +112,7 @@ impl InstanceLock {
 
     /// # Errors
     /// The disk.
-    pub fn write_exit(self, ended: &ExitRecord) -> Result<()> {
+    pub(crate) fn write_exit(self, ended: &ExitRecord) -> Result<()> {
         self.write_record(&self.paths.exit_record(), ended)?;
         edit::remove_path(&self.paths.running_record()).context("remove the record of the launch")
     }
@@ -129,7 +129,7 @@ fn lock_path(paths: &InstancePaths) -> PathBuf {
 }
 
 /// Returns the running launch, if there is one.
-pub fn read_running(paths: &InstancePaths) -> Option<RunningRecord> {
+pub(crate) fn read_running(paths: &InstancePaths) -> Option<RunningRecord> {
     let file = std::fs::File::open(lock_path(paths)).ok()?;
     // The lock is not held, so the record is old.
     if Flock::lock(file, FlockArg::LockSharedNonblock).is_ok() {
@@ -139,13 +139,13 @@ pub fn read_running(paths: &InstancePaths) -> Option<RunningRecord> {
 }
 
 /// Returns the generation that `current` points to.
-pub fn current_generation(paths: &InstancePaths) -> Option<String> {
+pub(crate) fn current_generation(paths: &InstancePaths) -> Option<String> {
     std::fs::read_link(paths.current_link())
         .ok()
         .and_then(|t| Some(GenerationId::from_link(&t)?.to_string()))
 }
 
 /// Returns how the last launch exited, if that is known.
-pub fn last_exit(paths: &InstancePaths) -> Option<ExitRecord> {
+pub(crate) fn last_exit(paths: &InstancePaths) -> Option<ExitRecord> {
     serde_json::from_slice(&std::fs::read(paths.exit_record()).ok()?).ok()
 }

@@ -8,7 +8,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::progress::{Progress, ProgressUnit, Reporter};
 
-pub struct TerminalProgress {
+pub(crate) struct TerminalProgress {
     all: MultiProgress,
     started: Instant,
     on: bool,

@@ -1,11 +1,11 @@
 //! All output. stdout is data, stderr is progress and diagnostics; everything passes through here.
 
-pub mod bars;
-pub mod plan_json;
-pub mod plan_text;
-pub mod sbom;
-pub mod shell_screen;
-pub mod verify_text;
+pub(crate) mod bars;
+pub(crate) mod plan_json;
+pub(crate) mod plan_text;
+pub(crate) mod sbom;
+pub(crate) mod shell_screen;
+pub(crate) mod verify_text;
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -18,7 +18,7 @@ const COLOR_ERR: u8 = 2;
 const QUIET: u8 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum ColorChoice {
+pub(crate) enum ColorChoice {
     Auto,
     Always,
     Never,
@@ -26,7 +26,7 @@ pub enum ColorChoice {
 
 /// Sets the colours and the verbosity of this process, once, at its start. `plain`: the environment
 /// asks for no colours, which counts if `color` is [`ColorChoice::Auto`].
-pub fn set_up(color: ColorChoice, quiet: bool, plain: bool) {
+pub(crate) fn set_up(color: ColorChoice, quiet: bool, plain: bool) {
     let wanted = |terminal: bool| match color {
         ColorChoice::Always => true,
         ColorChoice::Never => false,
@@ -53,7 +53,7 @@ fn setting_bit(bit: u8) -> bool {
 
 /// The style of a piece of text.
 #[derive(Clone, Copy)]
-pub enum PaintStyle {
+pub(crate) enum PaintStyle {
     Green,
     Yellow,
     Red,
@@ -63,7 +63,7 @@ pub enum PaintStyle {
 }
 
 /// Returns `text` in a colour if stdout takes colours.
-pub fn paint(text: &str, p: PaintStyle) -> String {
+pub(crate) fn paint(text: &str, p: PaintStyle) -> String {
     if setting_bit(COLOR_OUT) {
         colorize(text, p)
     } else {
@@ -104,7 +104,7 @@ pub fn print_stdout(text: &str) {
 }
 
 /// Returns why something could not be written to stdout: half a bill of materials is not a success.
-pub fn stdout_error() -> Option<&'static std::io::Error> {
+pub(crate) fn stdout_error() -> Option<&'static std::io::Error> {
     UNSAID.get()
 }
 
@@ -120,13 +120,13 @@ pub fn print_stderr(text: &str) {
 }
 
 /// Prints a note to stderr, unless `-q` is given.
-pub fn print_note(text: &str) {
+pub(crate) fn print_note(text: &str) {
     if !setting_bit(QUIET) {
         print_stderr(text);
     }
 }
 
-pub fn print_warning(text: &str) {
+pub(crate) fn print_warning(text: &str) {
     let head = if setting_bit(COLOR_ERR) {
         colorize("warning", PaintStyle::Yellow)
     } else {
@@ -136,7 +136,7 @@ pub fn print_warning(text: &str) {
 }
 
 /// Prints an error and its hints, as cargo and uv do.
-pub fn print_problem(p: &Problem) {
+pub(crate) fn print_problem(p: &Problem) {
     let (error, hint) = if setting_bit(COLOR_ERR) {
         (
             colorize("error", PaintStyle::Red),

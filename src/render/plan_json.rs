@@ -4,7 +4,7 @@ use crate::plan::model_summary::CountAndBytes;
 use crate::plan::{Change, Plan};
 
 #[derive(Debug, serde::Serialize, schemars::JsonSchema)]
-pub struct PlanJson<'a> {
+pub(crate) struct PlanJson<'a> {
     /// Raised if a field changes its meaning; new fields do not raise it.
     pub format_version: u32,
     pub host: &'a str,
@@ -18,7 +18,7 @@ pub struct PlanJson<'a> {
 }
 
 #[derive(Debug, serde::Serialize, schemars::JsonSchema)]
-pub struct PlanSummary {
+pub(crate) struct PlanSummary {
     pub add: usize,
     pub change: usize,
     pub destroy: usize,
@@ -28,7 +28,7 @@ pub struct PlanSummary {
 
 /// Counts of models, besides those that differ.
 #[derive(Debug, serde::Serialize, schemars::JsonSchema)]
-pub struct ModelCounts {
+pub(crate) struct ModelCounts {
     /// Models that comfy.toml declares.
     pub declared: usize,
     /// Declared models of the right size whose bytes have not been compared since they changed.
@@ -39,7 +39,7 @@ pub struct ModelCounts {
     pub unmanaged: CountAndBytes,
 }
 
-pub fn plan_document(plan: &Plan) -> String {
+pub(crate) fn plan_document(plan: &Plan) -> String {
     let (add, change, destroy) = plan.action_counts();
     let summary = PlanSummary {
         add,
@@ -72,7 +72,7 @@ pub fn plan_document(plan: &Plan) -> String {
 
 /// Returns anything as JSON for people and programs. JSON itself escapes C0; other characters that
 /// could steer a terminal occur only in strings.
-pub fn json_text(value: &impl serde::Serialize) -> String {
+pub(crate) fn json_text(value: &impl serde::Serialize) -> String {
     let plain = serde_json::to_string_pretty(value).unwrap_or_default();
     let mut out = String::with_capacity(plain.len());
     for c in plain.chars() {

@@ -9,7 +9,7 @@ use crate::plan::{Action, Attrs, Change, Plan, Step};
 use crate::text::{count_of, escape_text};
 
 /// How much of a plan is shown.
-pub struct PlanDetail<'a> {
+pub(crate) struct PlanDetail<'a> {
     pub verbose: bool,
     /// Returns the unified diff of a file that drifted, by address and path, if there can be one.
     pub diff: &'a dyn Fn(&str, &str) -> Option<String>,
@@ -18,7 +18,7 @@ pub struct PlanDetail<'a> {
 const FILES_SHOWN: usize = 8;
 
 /// Returns the text of the whole plan.
-pub fn plan_text(plan: &Plan, detail: &PlanDetail) -> String {
+pub(crate) fn plan_text(plan: &Plan, detail: &PlanDetail) -> String {
     let mut out = String::new();
     let all: Vec<&Change> = plan.changes.iter().filter(|c| c.is_difference()).collect();
     let acting: Vec<&&Change> = all
@@ -158,7 +158,7 @@ fn model_summary_line(out: &mut String, l: &ModelSummary, verbose: bool) {
 
 /// Returns `Plan: 3 to add, 1 to change, 0 to destroy.`, or that there are no changes; never the
 /// latter if something is unknown.
-pub fn summary_line(plan: &Plan) -> String {
+pub(crate) fn summary_line(plan: &Plan) -> String {
     let (add, chg, destroy) = plan.action_counts();
     if add + chg + destroy == 0 && plan.steps.is_empty() && plan.blocked_changes().next().is_none()
     {
@@ -212,7 +212,7 @@ fn write_change(out: &mut String, c: &Change, detail: &PlanDetail) {
 }
 
 /// Writes which files of a part differ: a few of them, or all with their diffs.
-pub fn write_files(
+pub(crate) fn write_files(
     out: &mut String,
     address: &str,
     findings: &[TreeDifference],
@@ -298,7 +298,7 @@ fn short_value(key: &str, value: &str) -> String {
 }
 
 /// Returns what an apply did, in one line.
-pub fn outcome_line(o: &crate::plan::change::ApplyOutcome, what: &str) -> String {
+pub(crate) fn outcome_line(o: &crate::plan::change::ApplyOutcome, what: &str) -> String {
     format!(
         "{what} complete! {} added, {} changed, {} destroyed.",
         o.added, o.changed, o.destroyed
@@ -306,7 +306,7 @@ pub fn outcome_line(o: &crate::plan::change::ApplyOutcome, what: &str) -> String
 }
 
 /// Returns the steps of a plan, for `-v`.
-pub fn steps_text(plan: &Plan) -> String {
+pub(crate) fn steps_text(plan: &Plan) -> String {
     let mut out = format!("{}:\n", count_of(plan.steps.len(), "step"));
     for p in &plan.steps {
         let name = serde_json::to_value(&p.step)

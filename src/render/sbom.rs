@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::lock::{Lock, ModelPin, RepositoryPin, python};
 
-pub fn bill_of_materials(lock: &Lock) -> String {
+pub(crate) fn bill_of_materials(lock: &Lock) -> String {
     let mut components: Vec<Value> = lock
         .repository_pins()
         .map(|(address, pin)| repository_component(&address, pin))

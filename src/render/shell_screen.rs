@@ -5,7 +5,7 @@
 /// Passes bytes on as they come, without what is not allowed. It knows UTF-8, in which a control of
 /// two bytes can hide.
 #[derive(Debug, Default)]
-pub struct ShellScreen {
+pub(crate) struct ShellScreen {
     state: ParserState,
     /// An incomplete sequence, or the first bytes of a character.
     held: Vec<u8>,
@@ -31,7 +31,7 @@ const LONGEST: usize = 64;
 
 impl ShellScreen {
     /// Returns those of the bytes that may go to the terminal.
-    pub fn filter_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn filter_bytes(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         bytes.iter().for_each(|b| self.push_byte(*b, &mut out));
         out
@@ -146,7 +146,7 @@ impl ShellScreen {
 
 /// Undoes what a program may have left on: alternate screen, hidden cursor, mouse and paste
 /// reports, colours.
-pub const RESTORE: &[u8] = b"\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?9l\x1b[?1005l\x1b[?1015l\x1b[>4m\x1b[<u\x1b[!p\x1b(B\x0f\x1b>\x1b[?1l\x1b[?6l\x1b[?7h\x1b[4l\x1b[r\x1b[?25h\x1b[0m";
+pub(crate) const RESTORE: &[u8] = b"\x1b[?1049l\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?1004l\x1b[?2004l\x1b[?9l\x1b[?1005l\x1b[?1015l\x1b[>4m\x1b[<u\x1b[!p\x1b(B\x0f\x1b>\x1b[?1l\x1b[?6l\x1b[?7h\x1b[4l\x1b[r\x1b[?25h\x1b[0m";
 
 #[cfg(test)]
 mod tests {

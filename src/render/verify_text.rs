@@ -11,7 +11,7 @@ use crate::text::{escape_text, short_commit};
 
 /// One pinned part, and whether it matches its pin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PinVerdict {
+pub(crate) struct PinVerdict {
     pub address: Address,
     pub good: bool,
     /// What the part is, or how it differs.
@@ -20,7 +20,7 @@ pub struct PinVerdict {
 }
 
 /// Returns the verdicts of everything in `plan` that comfy.lock pins by content.
-pub fn verdicts_of(plan: &Plan) -> Vec<PinVerdict> {
+pub(crate) fn verdicts_of(plan: &Plan) -> Vec<PinVerdict> {
     let pinned = |a: &Address| a.is_code() || a.is_model();
     let mut out: Vec<PinVerdict> = plan
         .changes
@@ -121,7 +121,7 @@ fn attribute_differences(before: &Attrs, after: &Attrs) -> String {
 }
 
 /// Returns the text of all verdicts, with at most a few files each unless more is asked for.
-pub fn verdicts_text(verdicts: &[PinVerdict], detail: &PlanDetail) -> String {
+pub(crate) fn verdicts_text(verdicts: &[PinVerdict], detail: &PlanDetail) -> String {
     let width = verdicts
         .iter()
         .map(|v| v.address.to_string().chars().count())

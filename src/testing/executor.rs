@@ -16,7 +16,7 @@ use crate::plan::step::{PlannedStep, Step};
 use crate::problem::Result;
 
 /// Changes the machine, and refuses what no apply may do.
-pub struct MemoryExecutor<'a> {
+pub(crate) struct MemoryExecutor<'a> {
     pub machine: &'a MemoryHost,
     pub paths: InstancePaths,
 }
@@ -262,7 +262,7 @@ impl Act for MemoryExecutor<'_> {
 
 /// Keeps what was begun, and tells nobody.
 #[derive(Default)]
-pub struct SilentObserver(pub RefCell<Vec<String>>);
+pub(crate) struct SilentObserver(pub RefCell<Vec<String>>);
 
 impl StepObserver for SilentObserver {
     fn step_started(&mut self, _: usize, p: &PlannedStep) -> Result<()> {

@@ -29,11 +29,11 @@ use crate::plan::observed::{
 use crate::plan::select::ResourceSelection;
 use crate::plan::{execute, share_rules};
 
-pub use crate::testing::executor::{MemoryExecutor, SilentObserver};
+pub(crate) use crate::testing::executor::{MemoryExecutor, SilentObserver};
 
 /// What there is on the machine.
 #[derive(Debug, Clone, Default)]
-pub struct MachineState {
+pub(crate) struct MachineState {
     pub groups: BTreeMap<String, (u32, BTreeSet<String>)>,
     pub users: BTreeMap<String, UserAccount>,
     pub nodes: BTreeMap<PathBuf, FsEntry>,
@@ -58,15 +58,15 @@ pub struct MachineState {
 }
 
 /// Look and Act share it; a mutex, since `Look` may be asked from several threads.
-pub struct MemoryHost(pub Mutex<MachineState>);
+pub(crate) struct MemoryHost(pub Mutex<MachineState>);
 
 impl MemoryHost {
-    pub fn with<T>(&self, f: impl FnOnce(&mut MachineState) -> T) -> T {
+    pub(crate) fn with<T>(&self, f: impl FnOnce(&mut MachineState) -> T) -> T {
         f(&mut self.0.lock().unwrap())
     }
 
     /// A machine with one account, alice, where comfy never was.
-    pub fn fresh() -> MemoryHost {
+    pub(crate) fn fresh() -> MemoryHost {
         let mut s = MachineState {
             system_python: true,
             ..MachineState::default()
@@ -106,7 +106,7 @@ impl MemoryHost {
     }
 
     /// Applies all of `d`, which must not be blocked.
-    pub fn apply(&self, d: &Desired) {
+    pub(crate) fn apply(&self, d: &Desired) {
         let plan = crate::kinds::plan(d, self, &ResourceSelection::default()).unwrap();
         assert_eq!(plan.blocked_changes().count(), 0, "{:?}", plan.changes);
         let mut inventory = self.read_inventory(&d.paths).unwrap();
@@ -127,13 +127,13 @@ impl MemoryHost {
 
     /// What the plan would do to resources with that prefix: a line for each that differs, with the
     /// names of its steps.
-    pub fn differences(&self, d: &Desired, prefix: &str) -> Vec<String> {
+    pub(crate) fn differences(&self, d: &Desired, prefix: &str) -> Vec<String> {
         let plan = crate::kinds::plan(d, self, &ResourceSelection::default()).unwrap();
         lines(&plan, prefix)
     }
 
     /// The same of `destroy`.
-    pub fn removals(&self, d: &Desired, prefix: &str) -> Vec<String> {
+    pub(crate) fn removals(&self, d: &Desired, prefix: &str) -> Vec<String> {
         lines(
             &crate::kinds::destroy(d, self, true, "now").unwrap(),
             prefix,
@@ -164,7 +164,7 @@ fn lines(plan: &crate::plan::Plan, prefix: &str) -> Vec<String> {
         .collect()
 }
 
-pub fn dir(uid: u32, gid: u32, mode: u32) -> FsEntry {
+pub(crate) fn dir(uid: u32, gid: u32, mode: u32) -> FsEntry {
     FsEntry {
         kind: FileType::Dir,
         uid,
@@ -176,7 +176,7 @@ pub fn dir(uid: u32, gid: u32, mode: u32) -> FsEntry {
 
 impl MachineState {
     /// A node is only there if every folder above it is one.
-    pub fn node(&self, path: &Path) -> Option<FsEntry> {
+    pub(crate) fn node(&self, path: &Path) -> Option<FsEntry> {
         let reachable = path.ancestors().skip(1).all(|a| {
             a == Path::new("/") || self.nodes.get(a).is_some_and(|n| n.kind == FileType::Dir)
         });
@@ -187,12 +187,12 @@ impl MachineState {
         }
     }
 
-    pub fn remove(&mut self, path: &Path) {
+    pub(crate) fn remove(&mut self, path: &Path) {
         self.models.retain(|p, _| !p.starts_with(path));
         self.nodes.retain(|p, _| !p.starts_with(path));
     }
 
-    pub fn parents(&mut self, path: &Path, uid: u32, gid: u32) {
+    pub(crate) fn parents(&mut self, path: &Path, uid: u32, gid: u32) {
         let above: Vec<PathBuf> = path.ancestors().skip(1).map(PathBuf::from).collect();
         for a in above.into_iter().rev().filter(|a| a != Path::new("/")) {
             self.nodes.entry(a).or_insert_with(|| dir(uid, gid, 0o755));
@@ -414,7 +414,7 @@ fn pin(name: &str, version: u32) -> RepositoryPin {
 
 /// What the lock of [`desired`] says.
 #[derive(Default)]
-pub struct Locked {
+pub(crate) struct Locked {
     /// Versions of ComfyUI and of every node pack: another one is another pin.
     pub comfyui: u32,
     pub nodes: u32,
@@ -424,7 +424,7 @@ pub struct Locked {
 }
 
 /// The desired state of a manifest, given without its first two tables, and a lock of all of it.
-pub fn desired(tables: &str, locked: &Locked) -> Desired {
+pub(crate) fn desired(tables: &str, locked: &Locked) -> Desired {
     let text = format!(
         "version = 1\n[comfyui]\nrepo = \"https://github.com/x/core\"\nref = \"main\"\n{tables}"
     );

@@ -11,7 +11,7 @@ const MAX_LINKS: usize = 32;
 /// The limit of components in all links of a tree together, far above any real tree.
 const MAX_STEPS: usize = 2_000_000;
 /// The limit of a target in bytes: PATH_MAX is 1024 on macOS, including the NUL.
-pub const MAX_TARGET: u64 = 1023;
+pub(crate) const MAX_TARGET: u64 = 1023;
 
 enum LinkFault<'a> {
     Leaves,

@@ -5,10 +5,10 @@
 //! hashed as `blob <size>\0<bytes>`.
 
 mod links;
-pub mod raw;
-pub mod rules;
+pub(crate) mod raw;
+pub(crate) mod rules;
 
-pub use crate::tree::links::MAX_TARGET;
+pub(crate) use crate::tree::links::MAX_TARGET;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -94,7 +94,7 @@ impl TreeListing {
     ///
     /// # Errors
     /// A SHA-1 collision attack was found in a tree.
-    pub fn tree_hash(&self) -> Result<ObjectId> {
+    pub(crate) fn tree_hash(&self) -> Result<ObjectId> {
         self.hash(true)
     }
 
@@ -103,7 +103,7 @@ impl TreeListing {
     ///
     /// # Errors
     /// None in fact; the signature is that of [`TreeListing::tree_hash`].
-    pub fn quick_tree_hash(&self) -> Result<ObjectId> {
+    pub(crate) fn quick_tree_hash(&self) -> Result<ObjectId> {
         self.hash(false)
     }
 
@@ -163,10 +163,10 @@ fn hash_folder(leaves: &[(&str, TreeEntry)], skip: usize, detect: bool) -> Resul
 }
 
 /// Computes the id of a blob that is read piece by piece.
-pub struct ObjectHasher(Sha1);
+pub(crate) struct ObjectHasher(Sha1);
 
 impl ObjectHasher {
-    pub fn blob(size: u64) -> Self {
+    pub(crate) fn blob(size: u64) -> Self {
         Self::new("blob", size, true)
     }
 
@@ -176,13 +176,13 @@ impl ObjectHasher {
         ObjectHasher(h)
     }
 
-    pub fn update(&mut self, bytes: &[u8]) {
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
     /// # Errors
     /// The bytes contain a SHA-1 collision attack.
-    pub fn finish(self) -> Result<ObjectId> {
+    pub(crate) fn finish(self) -> Result<ObjectId> {
         let result = self.0.try_finalize();
         if result.has_collision() {
             return Err(
@@ -197,7 +197,7 @@ impl ObjectHasher {
 }
 
 /// Returns the id of a blob with these bytes, such as a link's target.
-pub fn blob_id(bytes: &[u8]) -> Result<ObjectId> {
+pub(crate) fn blob_id(bytes: &[u8]) -> Result<ObjectId> {
     let mut h = ObjectHasher::blob(bytes.len() as u64);
     h.update(bytes);
     h.finish()

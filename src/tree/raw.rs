@@ -13,14 +13,14 @@ use crate::text::escape_text;
 
 /// One entry of one folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RawEntry<'a> {
+pub(crate) struct RawEntry<'a> {
     pub kind: RawKind,
     pub name: &'a str,
     pub oid: ObjectId,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RawKind {
+pub(crate) enum RawKind {
     Folder,
     Leaf(EntryMode),
 }
@@ -30,7 +30,7 @@ const HINT: &str = "do not use this repository";
 /// Returns the entries of the folder at `prefix` (empty, or with a trailing `/`). Anything not
 /// allowed in a tree is added to `problems`; the returned entries then serve only to find more
 /// problems.
-pub fn raw_entries<'a>(
+pub(crate) fn raw_entries<'a>(
     prefix: &str,
     body: &'a [u8],
     problems: &mut Vec<Problem>,
@@ -162,7 +162,7 @@ pub(super) fn no_path(path: &str) -> Problem {
 
 /// Returns whether a file system could take this name for `.git`, as git's `is_hfs_dotgit` (utf8.c)
 /// and `is_ntfs_dotgit` (path.c).
-pub fn is_dot_git(name: &str) -> bool {
+pub(crate) fn is_dot_git(name: &str) -> bool {
     // HFS+ ignores these.
     let ignored = |c: char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
     // NTFS: a backslash ends a component, a colon begins a stream, trailing dots and spaces are

@@ -11,7 +11,7 @@ use crate::text::escape_text;
 /// What the rules need besides the listing: the targets of links, and which files are Git LFS
 /// pointers.
 #[derive(Debug, Clone, Default)]
-pub struct TreeContents {
+pub(crate) struct TreeContents {
     pub links: BTreeMap<String, String>,
     pub lfs_pointers: BTreeSet<String>,
 }
@@ -22,12 +22,12 @@ const MAX_PATH: usize = 700;
 /// NAME_MAX of every file system that comfy supports.
 const MAX_NAME: usize = 255;
 /// The limit of files and folders, far above any real node, against tree bombs.
-pub const MAX_ENTRIES: usize = 500_000;
+pub(crate) const MAX_ENTRIES: usize = 500_000;
 /// The limit of nested folders.
-pub const MAX_DEPTH: usize = 100;
+pub(crate) const MAX_DEPTH: usize = 100;
 
 /// Returns every reason why `listing` cannot be installed, each with the path.
-pub fn check_tree(listing: &TreeListing, contents: &TreeContents) -> Vec<Problem> {
+pub(crate) fn check_tree(listing: &TreeListing, contents: &TreeContents) -> Vec<Problem> {
     let mut problems = name_collisions(listing);
     for path in listing.0.keys() {
         let shown = escape_text(path);
@@ -119,12 +119,15 @@ fn spelled_path(path: &str) -> String {
 }
 
 /// The first line of Git LFS pointers (git-lfs docs/spec.md), which are smaller than 1024 bytes.
-pub const LFS_MARK: &[u8] = b"version https://git-lfs.github.com/spec/";
+pub(crate) const LFS_MARK: &[u8] = b"version https://git-lfs.github.com/spec/";
 /// The limit of a pointer's size in bytes (git-lfs docs/spec.md).
-pub const LFS_LIMIT: usize = 1024;
+pub(crate) const LFS_LIMIT: usize = 1024;
 
 /// Returns the submodules of the listing that are not in `known`.
-pub fn unknown_submodules<'a>(listing: &'a TreeListing, known: &BTreeSet<&str>) -> Vec<&'a str> {
+pub(crate) fn unknown_submodules<'a>(
+    listing: &'a TreeListing,
+    known: &BTreeSet<&str>,
+) -> Vec<&'a str> {
     listing
         .0
         .iter()

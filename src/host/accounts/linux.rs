@@ -11,7 +11,7 @@ use crate::host::process::{ProgramRunner, first_existing};
 use crate::plan::observed::{GroupAccount, SearchPermission, Seen, UnknownState, UserAccount};
 use crate::problem::{Problem, Result};
 
-pub struct LinuxAccounts<R: ProgramRunner>(pub R);
+pub(crate) struct LinuxAccounts<R: ProgramRunner>(pub R);
 
 fn unknown_errno(what: String, e: Errno) -> UnknownState {
     UnknownState::new(format!("{what}: {e}"), false).caused_by(&e)

@@ -4,8 +4,8 @@
 //! output into facts, behind [`ProgramRunner`](crate::host::process::ProgramRunner), so that either
 //! is tested on either. The right one is chosen at run time.
 
-pub mod linux;
-pub mod macos;
+pub(crate) mod linux;
+pub(crate) mod macos;
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::problem::{IoKind, Problem, ProblemKind, Result};
 
 /// What comfy needs of an account database. Readers never change anything; changers may be
 /// repeated.
-pub trait AccountDatabase: Sync {
+pub(crate) trait AccountDatabase: Sync {
     fn find_group(&self, name: &str) -> Seen<Option<GroupAccount>>;
     fn find_user(&self, name: &str) -> Seen<Option<UserAccount>>;
     fn is_member(&self, user: &str, group: &str) -> Seen<bool>;
@@ -44,7 +44,7 @@ pub trait AccountDatabase: Sync {
 }
 
 /// Returns the account database of this machine.
-pub fn of_this_machine() -> Box<dyn AccountDatabase> {
+pub(crate) fn of_this_machine() -> Box<dyn AccountDatabase> {
     if cfg!(target_os = "macos") {
         Box::new(macos::MacAccounts(SystemRunner))
     } else {
@@ -55,7 +55,7 @@ pub fn of_this_machine() -> Box<dyn AccountDatabase> {
 /// Whether group `gid` is the private group of `uid`: its primary one, of the same name, and nobody
 /// else is in it or has it as the primary one (useradd(8), USERGROUPS_ENAB). macOS has no such
 /// groups: `staff` is everybody's.
-pub fn alone_in(uid: u32, gid: u32) -> bool {
+pub(crate) fn alone_in(uid: u32, gid: u32) -> bool {
     let Ok(Some(user)) = nix::unistd::User::from_uid(uid.into()) else {
         return false;
     };
@@ -70,7 +70,7 @@ pub fn alone_in(uid: u32, gid: u32) -> bool {
 
 /// The users of this machine that have `gid` as their primary group, as far as the database lists
 /// users (getpwent(3)).
-pub fn primary_of(gid: u32) -> std::collections::BTreeSet<u32> {
+pub(crate) fn primary_of(gid: u32) -> std::collections::BTreeSet<u32> {
     static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _held = ONE.lock();
     let mut found = std::collections::BTreeSet::new();

@@ -42,7 +42,7 @@ for line in sys.stdin.buffer:
 
 /// What a generation holds beside its trees: bytecode by path, with the source that it came from.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct BytecodeList {
+pub(crate) struct BytecodeList {
     /// `3.12.4`
     pub version: String,
     /// Path below the generation: content of the source, content of the bytecode.
@@ -51,7 +51,7 @@ pub struct BytecodeList {
 
 impl BytecodeList {
     /// That of a generation; none where nothing is noted.
-    pub fn load(path: &Path) -> BytecodeList {
+    pub(crate) fn load(path: &Path) -> BytecodeList {
         std::fs::read(path)
             .ok()
             .and_then(|b| serde_json::from_slice(&b).ok())
@@ -62,7 +62,7 @@ impl BytecodeList {
 /// Sources to compile, for the build process: each below `top`, to the file of its number in
 /// `target`.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct CompileJob {
+pub(crate) struct CompileJob {
     pub interpreter: PythonInterpreter,
     pub top: PathBuf,
     pub sources: Vec<String>,
@@ -71,13 +71,13 @@ pub struct CompileJob {
 
 impl CompileJob {
     /// Where number `i` is put.
-    pub fn output_path(&self, i: usize) -> PathBuf {
+    pub(crate) fn output_path(&self, i: usize) -> PathBuf {
         self.target.join(format!("{i}.pyc"))
     }
 
     /// # Errors
     /// As [`compile_sources`].
-    pub fn run(&self, report: &dyn Reporter) -> Result<()> {
+    pub(crate) fn run(&self, report: &dyn Reporter) -> Result<()> {
         let progress = report.start_job("bytecode");
         let pairs: Vec<_> = self
             .sources
@@ -92,10 +92,10 @@ impl CompileJob {
 }
 
 /// The folder of bytecode beside sources (PEP 3147).
-pub const FOLDER: &str = "__pycache__";
+pub(crate) const FOLDER: &str = "__pycache__";
 
 /// Where the bytecode of `source` lies: `x/__pycache__/y.cpython-312.pyc`.
-pub fn bytecode_path(source: &Path, interpreter: &PythonInterpreter) -> PathBuf {
+pub(crate) fn bytecode_path(source: &Path, interpreter: &PythonInterpreter) -> PathBuf {
     let stem = source.file_stem().unwrap_or_default().to_string_lossy();
     let tag = interpreter.minor_version().replace('.', "");
     source
@@ -107,12 +107,13 @@ pub fn bytecode_path(source: &Path, interpreter: &PythonInterpreter) -> PathBuf 
 
 /// Whether every disk takes a file of this name: at most 255 bytes. A source with a longer one for
 /// its bytecode has none.
-pub fn name_fits(target: &Path) -> bool {
+pub(crate) fn name_fits(target: &Path) -> bool {
     target.file_name().is_some_and(|n| n.len() <= 255)
 }
 
 /// The source that the bytecode at `path` belongs to.
-pub fn source_of(path: &str) -> Option<String> {
+#[cfg(test)]
+fn source_of(path: &str) -> Option<String> {
     let (folder, name) = path.rsplit_once('/')?;
     let stem = name.strip_suffix(".pyc")?.rsplit_once(".cpython-")?.0;
     let above = if folder == FOLDER {
@@ -129,7 +130,7 @@ pub fn source_of(path: &str) -> Option<String> {
 ///
 /// # Errors
 /// The interpreter does not run, or the disk does not take what it writes.
-pub fn compile_sources(
+pub(crate) fn compile_sources(
     interpreter: &PythonInterpreter,
     top: &Path,
     pairs: &[(PathBuf, PathBuf)],

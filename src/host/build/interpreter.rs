@@ -25,7 +25,7 @@ const DISK: u64 = 400 << 20;
 
 /// One interpreter to fetch.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct InterpreterJob {
+pub(crate) struct InterpreterJob {
     /// `3.12.4`
     pub version: String,
     /// A folder that is not there yet.
@@ -42,7 +42,7 @@ impl InterpreterJob {
     ///
     /// # Errors
     /// No uv, no network, no such version, no space.
-    pub fn run(&self, report: &dyn Reporter) -> Result<FileList> {
+    pub(crate) fn run(&self, report: &dyn Reporter) -> Result<FileList> {
         let progress = report.start_job("interpreter");
         progress.set_position(0, 100);
         let free = edit::free_bytes(&self.cache).context("ask for free disk space")?;
@@ -154,7 +154,7 @@ fn program_path(version: &str) -> PathBuf {
 }
 
 /// The interpreter that `PREFIX/…/python/<version>` holds, or will hold.
-pub fn managed_interpreter(paths: &InstancePaths, version: &str) -> PythonInterpreter {
+pub(crate) fn managed_interpreter(paths: &InstancePaths, version: &str) -> PythonInterpreter {
     PythonInterpreter {
         path: paths.interpreter_dir(version).join(program_path(version)),
         version: version.into(),
@@ -162,7 +162,7 @@ pub fn managed_interpreter(paths: &InstancePaths, version: &str) -> PythonInterp
 }
 
 /// What is off with it; `None` if it is not there.
-pub fn check_interpreter(
+pub(crate) fn check_interpreter(
     paths: &InstancePaths,
     version: &str,
     ids: &AccountIds,
@@ -182,7 +182,7 @@ fn folder_name(version: &str) -> String {
 }
 
 /// Names of those on the disk, sorted.
-pub fn installed_versions(paths: &InstancePaths) -> Vec<String> {
+pub(crate) fn installed_versions(paths: &InstancePaths) -> Vec<String> {
     let names = std::fs::read_dir(paths.interpreters_dir())
         .into_iter()
         .flatten()
@@ -200,7 +200,7 @@ pub fn installed_versions(paths: &InstancePaths) -> Vec<String> {
 ///
 /// # Errors
 /// As [`InterpreterJob::run`]; something cannot be sealed or moved.
-pub fn build_interpreter(b: &mut GenerationBuilder, version: &str) -> Result<()> {
+pub(crate) fn build_interpreter(b: &mut GenerationBuilder, version: &str) -> Result<()> {
     let staged = b.paths.staging_dir().join(format!("python-{version}"));
     b.in_job(&staged, |b, job| {
         let target = job.join("python");

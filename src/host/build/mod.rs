@@ -2,11 +2,11 @@
 //! seal, assemble, check.
 
 mod assembly;
-pub mod bytecode;
-pub mod interpreter;
-pub mod process;
-pub mod venv;
-pub mod work;
+pub(crate) mod bytecode;
+pub(crate) mod interpreter;
+pub(crate) mod process;
+pub(crate) mod venv;
+pub(crate) mod work;
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ use crate::problem::{Context, Result};
 use crate::progress::Reporter;
 
 /// Everything that building a generation needs.
-pub struct GenerationBuilder<'a> {
+pub(crate) struct GenerationBuilder<'a> {
     pub paths: &'a InstancePaths,
     pub ids: AccountIds,
     pub net: NetEnv,
@@ -46,7 +46,7 @@ impl GenerationBuilder<'_> {
     ///
     /// # Errors
     /// What could not be fetched, unpacked, verified or written; staging is then as it was.
-    pub fn build_generation(
+    pub(crate) fn build_generation(
         &mut self,
         spec: &GenerationSpec,
         reuse: &[GenerationId],
@@ -59,7 +59,7 @@ impl GenerationBuilder<'_> {
 
     /// Runs `make` with a folder for the build process, which goes afterwards; what was staged
     /// stays only when it is whole.
-    pub fn in_job(
+    pub(crate) fn in_job(
         &mut self,
         staged: &Path,
         make: impl FnOnce(&mut Self, &Path) -> Result<()>,
@@ -83,7 +83,7 @@ impl GenerationBuilder<'_> {
     }
 
     /// Writes a record of comfy's, readable by the owner.
-    pub fn write_record(&self, path: &Path, value: &impl serde::Serialize) -> Result<()> {
+    pub(crate) fn write_record(&self, path: &Path, value: &impl serde::Serialize) -> Result<()> {
         let text =
             serde_json::to_vec(value).with_context(|| format!("write {}", path.display()))?;
         let owner = nix::unistd::geteuid()
@@ -94,7 +94,10 @@ impl GenerationBuilder<'_> {
     }
 
     /// Has one piece of work done under the build uid, or by the owner where nobody else is.
-    pub fn perform_job<T: serde::de::DeserializeOwned>(&mut self, work: &BuildWork) -> Result<T> {
+    pub(crate) fn perform_job<T: serde::de::DeserializeOwned>(
+        &mut self,
+        work: &BuildWork,
+    ) -> Result<T> {
         let value = match self.jobs {
             Some(jobs) => jobs.run_job(self.ids.build, work, self.report)?,
             None => work.run_work(self.report, &Dropped::as_caller())?,
@@ -103,13 +106,13 @@ impl GenerationBuilder<'_> {
     }
 
     /// An empty folder of the build process's.
-    pub fn job_folder(&self, path: &Path) -> Result<()> {
+    pub(crate) fn job_folder(&self, path: &Path) -> Result<()> {
         edit::make_dir(path, self.ids.build, build_gid(&self.ids), 0o700)
             .with_context(|| format!("make {}", path.display()))
     }
 
     /// From here on nobody but the sealer has a way into the job.
-    pub fn take_over(&self, job: &Path) -> Result<()> {
+    pub(crate) fn take_over(&self, job: &Path) -> Result<()> {
         if nix::unistd::geteuid().is_root() {
             let fd = open_dir(job).with_context(|| format!("open {}", job.display()))?;
             nix::unistd::fchown(
@@ -194,7 +197,7 @@ impl GenerationBuilder<'_> {
 
     /// Where models arrive: the build uid's alone, kept for the next run whatever becomes of this
     /// one.
-    pub fn make_downloads(&self) -> Result<()> {
+    pub(crate) fn make_downloads(&self) -> Result<()> {
         let (i, path) = (self.ids, self.paths.downloads_dir());
         let doing = || format!("make {}", path.display());
         edit::make_parents(
@@ -222,7 +225,7 @@ fn build_gid(i: &AccountIds) -> u32 {
     }
 }
 
-pub fn link_file(from: &Path, to: &Path) -> std::io::Result<()> {
+pub(crate) fn link_file(from: &Path, to: &Path) -> std::io::Result<()> {
     let ((a, from_name), (b, to_name)) = (open_parent(from)?, open_parent(to)?);
     nix::unistd::linkat(
         &a,
@@ -239,7 +242,7 @@ pub fn link_file(from: &Path, to: &Path) -> std::io::Result<()> {
 ///
 /// # Errors
 /// It cannot be read, so that nobody knows whether it is there.
-pub fn read_spec(folder: &Path, id: &str) -> std::io::Result<Option<GenerationSpec>> {
+pub(crate) fn read_spec(folder: &Path, id: &str) -> std::io::Result<Option<GenerationSpec>> {
     use std::io::ErrorKind;
     let text = match std::fs::read(folder.join(generation_layout::SPEC)) {
         Ok(text) => text,

@@ -33,7 +33,7 @@ const LONGEST: u64 = 256 << 20;
 
 /// How the jobs of an apply are held.
 #[derive(Debug, Clone, Copy)]
-pub struct JobLimits {
+pub(crate) struct JobLimits {
     /// `policy.confinement`: without Landlock nothing is begun.
     pub strict: bool,
 }
@@ -129,7 +129,7 @@ impl JobLimits {
     ///
     /// # Errors
     /// What the job says, or how it died.
-    pub fn run_job(
+    pub(crate) fn run_job(
         self,
         uid: u32,
         work: &BuildWork,
@@ -287,7 +287,7 @@ fn end_all_of(uid: u32) -> Result<()> {
 
 /// The job's side: becomes what it is told, does the one piece of work, answers. Must be called
 /// while there is one thread.
-pub fn serve_job() -> ExitCode {
+pub(crate) fn serve_job() -> ExitCode {
     serve::answer(|| enter_job(&serve::read_config()?), JobMessage::Failed)
 }
 

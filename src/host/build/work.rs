@@ -18,7 +18,7 @@ use crate::tree::{ObjectId, TreeEntry, TreeListing};
 
 /// One tree to make.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct TreeRequest {
+pub(crate) struct TreeRequest {
     pub part: String,
     pub pin: RepositoryPin,
     /// Files that the sealer has already, by path, content and mode.
@@ -27,7 +27,7 @@ pub struct TreeRequest {
 }
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct TreesRequest {
+pub(crate) struct TreesRequest {
     pub store: PathBuf,
     pub config: PathBuf,
     pub git: Option<PathBuf>,
@@ -38,7 +38,7 @@ pub struct TreesRequest {
 
 /// What the build process can do.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub enum BuildWork {
+pub(crate) enum BuildWork {
     Trees(TreesRequest),
     Venv(Box<venv::build_job::VenvJob>),
     Bytecode(bytecode::CompileJob),
@@ -49,7 +49,7 @@ pub enum BuildWork {
 
 /// What a piece of work touches, beside what every program needs of the system.
 #[derive(Default)]
-pub struct WorkNeeds {
+pub(crate) struct WorkNeeds {
     pub fetches: bool,
     pub read: Vec<PathBuf>,
     /// Programs, and the folders that they load from.
@@ -95,7 +95,7 @@ impl WorkNeeds {
 }
 
 impl BuildWork {
-    pub fn needs_of(&self) -> WorkNeeds {
+    pub(crate) fn needs_of(&self) -> WorkNeeds {
         let above = |p: &Path| p.parent().unwrap_or(p).to_path_buf();
         match self {
             BuildWork::Trees(r) => {
@@ -151,7 +151,7 @@ impl BuildWork {
     ///
     /// # Errors
     /// What went wrong, for a person.
-    pub fn run_work(&self, report: &dyn Reporter, _: &Dropped) -> Result<serde_json::Value> {
+    pub(crate) fn run_work(&self, report: &dyn Reporter, _: &Dropped) -> Result<serde_json::Value> {
         let value = match self {
             BuildWork::Trees(r) => serde_json::to_value(fetch_trees(r, report)?),
             BuildWork::Venv(j) => serde_json::to_value(venv::build_job::run_job(j, report)?),

@@ -20,7 +20,7 @@ use crate::problem::{Context, Result};
 const NEWEST: ABI = ABI::V10;
 
 /// The kernel's Landlock version; 0 where it has none or it is off.
-pub fn landlock_abi() -> i64 {
+pub(crate) fn landlock_abi() -> i64 {
     // LANDLOCK_CREATE_RULESET_VERSION (linux/landlock.h).
     // SAFETY: asks for a number; no pointer is read.
     let n = unsafe {
@@ -41,7 +41,7 @@ pub fn landlock_abi() -> i64 {
 /// # Errors
 /// The kernel refuses a rule; a kernel without Landlock does nothing, which
 /// [`crate::host::confine::missing_features`] has told.
-pub fn apply_rules(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result<()> {
+pub(crate) fn apply_rules(c: &Confinement, opened: &BTreeMap<usize, OwnedFd>) -> Result<()> {
     let what = || "ask Landlock".to_string();
     let all = AccessFs::from_all(NEWEST);
     let mut ruleset = Ruleset::default()

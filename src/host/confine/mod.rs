@@ -2,19 +2,19 @@
 //! ports (`rules`), and which system calls not (`filter`).
 
 #[cfg(target_os = "linux")]
-pub mod landlock_rules;
+pub(crate) mod landlock_rules;
 #[cfg(target_os = "linux")]
-pub mod mount_namespace;
+pub(crate) mod mount_namespace;
 #[cfg(target_os = "linux")]
 pub mod netns;
-pub mod opened_paths;
+pub(crate) mod opened_paths;
 #[cfg(target_os = "linux")]
-pub mod seccomp_filter;
+pub(crate) mod seccomp_filter;
 
 use crate::confine::{Confinement, PathRule};
 
 /// Returns whether there is a graphics card for CUDA or ROCm, which ComfyUI looks for itself.
-pub fn has_card(c: &Confinement) -> bool {
+pub(crate) fn has_card(c: &Confinement) -> bool {
     const DRIVERS: [&str; 3] = ["/dev/nvidiactl", "/dev/kfd", "/dev/dxg"];
     c.rules
         .iter()
@@ -23,7 +23,7 @@ pub fn has_card(c: &Confinement) -> bool {
 
 /// The same rules by the real paths of what is there, as the owner who launches without another
 /// account sees them.
-pub fn with_real_paths(c: &Confinement) -> Confinement {
+pub(crate) fn with_real_paths(c: &Confinement) -> Confinement {
     let rules = c
         .rules
         .iter()
@@ -39,7 +39,7 @@ pub fn with_real_paths(c: &Confinement) -> Confinement {
 
 /// Returns what this kernel cannot enforce, as text.
 #[cfg(target_os = "linux")]
-pub fn missing_features(rooms: bool) -> Vec<String> {
+pub(crate) fn missing_features(rooms: bool) -> Vec<String> {
     let mut out = Vec::new();
     let abi = landlock_rules::landlock_abi();
     if abi < 1 {
@@ -75,7 +75,7 @@ pub fn missing_features(rooms: bool) -> Vec<String> {
 
 /// The folders that macOS gives the account that asks for caches and temporary files (confstr(3)),
 /// by real path; Metal's compiler writes there.
-pub fn darwin_user_dirs() -> Vec<std::path::PathBuf> {
+pub(crate) fn darwin_user_dirs() -> Vec<std::path::PathBuf> {
     #[cfg(target_os = "macos")]
     return [
         nix::libc::_CS_DARWIN_USER_CACHE_DIR,

@@ -22,7 +22,7 @@ const NONE: Option<&str> = None;
 const QUIET: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
 /// A mount that was made of what the launcher looked at, and its place in the new root.
-pub struct PlacedMount {
+pub(crate) struct PlacedMount {
     pub at: PathBuf,
     pub mount: OwnedFd,
 }
@@ -32,7 +32,11 @@ pub struct PlacedMount {
 ///
 /// # Errors
 /// A mount that the kernel refuses, by its path.
-pub fn build_root(c: &Confinement, mounted: &[PlacedMount], temps: Vec<OwnedFd>) -> Result<()> {
+pub(crate) fn build_root(
+    c: &Confinement,
+    mounted: &[PlacedMount],
+    temps: Vec<OwnedFd>,
+) -> Result<()> {
     let stage = Path::new(STAGE);
     // Mounts from here on do not propagate.
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)

@@ -13,7 +13,7 @@ use crate::problem::{Context, Problem, Result};
 ///
 /// # Errors
 /// Without root, or if the kernel or a container forbids it.
-pub fn create_netns() -> Result<OwnedFd> {
+pub(crate) fn create_netns() -> Result<OwnedFd> {
     // In a thread of its own: this process stays where it is.
     let made = std::thread::spawn(|| -> Result<OwnedFd> {
         unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
@@ -33,7 +33,7 @@ pub fn create_netns() -> Result<OwnedFd> {
 ///
 /// # Errors
 /// Without root.
-pub fn enter_netns(room: &OwnedFd) -> Result<()> {
+pub(crate) fn enter_netns(room: &OwnedFd) -> Result<()> {
     setns(room, CloneFlags::CLONE_NEWNET).context("enter the network namespace")
 }
 

@@ -14,7 +14,7 @@ use crate::plan::observed::FileType;
 use crate::problem::{Context, Problem, Result};
 
 /// What a rule of the confinement stands for on this machine.
-pub struct OpenedPath {
+pub(crate) struct OpenedPath {
     /// Which rule.
     pub rule: usize,
     pub fd: OwnedFd,
@@ -22,14 +22,14 @@ pub struct OpenedPath {
 
 /// All that a launch needs, and what of the system was left out, in words.
 #[derive(Default)]
-pub struct OpenedPaths {
+pub(crate) struct OpenedPaths {
     pub opened: Vec<OpenedPath>,
     pub left_out: Vec<String>,
 }
 
 impl OpenedPaths {
     /// The descriptor of the rule with that path.
-    pub fn at<'a>(&'a self, c: &Confinement, path: &Path) -> Option<&'a OwnedFd> {
+    pub(crate) fn at<'a>(&'a self, c: &Confinement, path: &Path) -> Option<&'a OwnedFd> {
         self.opened
             .iter()
             .find(|o| c.rules[o.rule].path == path)
@@ -43,7 +43,7 @@ impl OpenedPaths {
 /// # Errors
 /// A part of comfy's own, of the sandbox user's or of a share is not there, is a link, belongs to
 /// somebody else, or lies where others could put another folder in its place.
-pub fn open_all(c: &Confinement, spec: &LaunchSpec, tried: bool) -> Result<OpenedPaths> {
+pub(crate) fn open_all(c: &Confinement, spec: &LaunchSpec, tried: bool) -> Result<OpenedPaths> {
     let (mut opened, mut left_out) = (Vec::new(), Vec::new());
     for (rule, r) in c.rules.iter().enumerate() {
         let fd = match r.whose {
@@ -173,7 +173,7 @@ fn open_share(path: &Path, spec: &LaunchSpec) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// If the system does not report a descriptor's path.
-pub fn by_real_path(c: &Confinement, everything: &OpenedPaths) -> Result<Confinement> {
+pub(crate) fn by_real_path(c: &Confinement, everything: &OpenedPaths) -> Result<Confinement> {
     let real = |o: &OpenedPath| -> Result<PathRule> {
         let rule = c.rules[o.rule].clone();
         let path =

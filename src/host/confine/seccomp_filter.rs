@@ -70,7 +70,7 @@ const FAMILIES: &[i32] = &[
 ];
 
 /// Whether this kernel filters system calls, and comfy knows this processor's numbers for them.
-pub fn is_available() -> bool {
+pub(crate) fn is_available() -> bool {
     // EINVAL where the kernel has no seccomp (prctl(2)).
     // SAFETY: asks for a number; this process has no strict mode that would end it.
     let kernel = unsafe { libc::prctl(libc::PR_GET_SECCOMP, 0, 0, 0, 0) } >= 0;
@@ -81,7 +81,7 @@ pub fn is_available() -> bool {
 ///
 /// # Errors
 /// What [`is_available`] says no to.
-pub fn apply_filters() -> Result<()> {
+pub(crate) fn apply_filters() -> Result<()> {
     apply_to(FAMILIES)
 }
 
@@ -90,7 +90,7 @@ pub fn apply_filters() -> Result<()> {
 ///
 /// # Errors
 /// As [`apply_filters`].
-pub fn apply_without_services() -> Result<()> {
+pub(crate) fn apply_without_services() -> Result<()> {
     apply_to(&FAMILIES[1..])
 }
 

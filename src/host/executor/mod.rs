@@ -25,7 +25,7 @@ use crate::plan::step::Step;
 use crate::problem::{Context, Result};
 use crate::progress::Reporter;
 
-pub struct Executor<'a> {
+pub(crate) struct Executor<'a> {
     pub machine: &'a HostMachine,
     pub paths: InstancePaths,
     pub ids: AccountIds,
@@ -73,7 +73,7 @@ impl Executor<'_> {
     ///
     /// # Errors
     /// Something cannot be removed.
-    pub fn clear_failed_prepare(&self, first: &[PathBuf]) -> Result<()> {
+    pub(crate) fn clear_failed_prepare(&self, first: &[PathBuf]) -> Result<()> {
         let staged = std::fs::read_dir(self.paths.staging_dir())
             .into_iter()
             .flatten()
@@ -113,7 +113,7 @@ impl Executor<'_> {
 
     /// A removal writes down what it does before it frees anything: where the disk is too full for
     /// that, what was fetched goes first.
-    pub fn make_room(&self, inventory: &Inventory) {
+    pub(crate) fn make_room(&self, inventory: &Inventory) {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         let full = |e: std::io::Error| matches!(e.kind(), StorageFull | QuotaExceeded);
         if self.write_records(inventory).is_err_and(full) {

@@ -213,7 +213,11 @@ fn write_raw(_: &OwnedFd, _: Option<&[u8]>) -> std::result::Result<(), Errno> {
 }
 
 /// Whether `uid` passes `folder`. Needs read permission on the folder, or root.
-pub fn search_permission(folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<SearchPermission>> {
+pub(crate) fn search_permission(
+    folder: &Path,
+    uid: u32,
+    gids: &[u32],
+) -> Seen<Option<SearchPermission>> {
     let st = match nix::sys::stat::lstat(folder) {
         Ok(st) => st,
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
@@ -249,7 +253,7 @@ pub fn search_permission(folder: &Path, uid: u32, gids: &[u32]) -> Seen<Option<S
 }
 
 /// Sets or takes away the entry of `uid`, by descriptor.
-pub fn change_entry(folder: &Path, uid: u32, grant: bool) -> Result<()> {
+pub(crate) fn change_entry(folder: &Path, uid: u32, grant: bool) -> Result<()> {
     let what = |e: &dyn Cause| {
         Problem::new(format!("traverse.{}: {e}", folder.display()))
             .caused_by(e)
@@ -289,7 +293,7 @@ pub fn change_entry(folder: &Path, uid: u32, grant: bool) -> Result<()> {
 
 /// Whether an open folder has any list beside its mode, for itself or for what is made in it.
 #[cfg(target_os = "linux")]
-pub fn has_list(fd: &impl AsRawFd) -> bool {
+pub(crate) fn has_list(fd: &impl AsRawFd) -> bool {
     // SAFETY: names are NUL-terminated; with no buffer the answer is a length (getxattr(2)).
     [NAME, DEFAULT].iter().any(|name| unsafe {
         nix::libc::fgetxattr(fd.as_raw_fd(), name.as_ptr(), std::ptr::null_mut(), 0) > 0
@@ -298,19 +302,19 @@ pub fn has_list(fd: &impl AsRawFd) -> bool {
 
 /// Whether what lies at `path` has an access list beside its mode; one that cannot be read counts.
 #[cfg(target_os = "linux")]
-pub fn has_acl(path: &Path) -> bool {
+pub(crate) fn has_acl(path: &Path) -> bool {
     !matches!(read_by_path(path), Ok(None) | Err(Errno::ENOENT))
 }
 
 /// Elsewhere a list does not hide in the group's bits of a mode.
 #[cfg(not(target_os = "linux"))]
-pub fn has_acl(_: &Path) -> bool {
+pub(crate) fn has_acl(_: &Path) -> bool {
     false
 }
 
 /// There one list serves both.
 #[cfg(target_os = "macos")]
-pub fn has_list(fd: &impl AsRawFd) -> bool {
+pub(crate) fn has_list(fd: &impl AsRawFd) -> bool {
     // SAFETY: an open descriptor; the list is acl_get_fd_np's own and freed once. No list is null.
     unsafe {
         let list = acl_get_fd_np(fd.as_raw_fd(), ACL_TYPE_EXTENDED);
@@ -323,7 +327,7 @@ pub fn has_list(fd: &impl AsRawFd) -> bool {
 }
 
 /// Takes every ACL off an open file or folder: a mask that comes back to life would undo a mode.
-pub fn drop_all(fd: &impl AsRawFd) {
+pub(crate) fn drop_all(fd: &impl AsRawFd) {
     #[cfg(target_os = "linux")]
     for name in [NAME, DEFAULT] {
         // SAFETY: name is NUL-terminated. Nothing to remove is the usual answer.

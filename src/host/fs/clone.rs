@@ -15,7 +15,11 @@ use super::as_mode;
 ///
 /// # Errors
 /// `name` is there already, or cannot be made.
-pub fn clone_file(from: &File, folder: &OwnedFd, name: &CStr) -> std::io::Result<Option<File>> {
+pub(crate) fn clone_file(
+    from: &File,
+    folder: &OwnedFd,
+    name: &CStr,
+) -> std::io::Result<Option<File>> {
     #[cfg(target_os = "linux")]
     {
         use std::os::fd::AsRawFd;
@@ -78,7 +82,7 @@ pub fn clone_file(from: &File, folder: &OwnedFd, name: &CStr) -> std::io::Result
 ///
 /// # Errors
 /// It is there already, or cannot be made.
-pub fn create_file(folder: &OwnedFd, name: &CStr) -> std::io::Result<File> {
+pub(crate) fn create_file(folder: &OwnedFd, name: &CStr) -> std::io::Result<File> {
     let flags =
         OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     Ok(File::from(openat(folder, name, flags, as_mode(0o600))?))
@@ -103,7 +107,7 @@ fn open_regular(path: &Path, how: OFlag) -> std::io::Result<File> {
 
 /// What became of two files of the same content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BlockSharing {
+pub(crate) enum BlockSharing {
     /// They share blocks from now on, or could.
     Now,
     Already,
@@ -115,7 +119,7 @@ pub enum BlockSharing {
 ///
 /// # Errors
 /// One of them cannot be read.
-pub fn block_sharing(a: &Path, b: &Path) -> std::io::Result<BlockSharing> {
+pub(crate) fn block_sharing(a: &Path, b: &Path) -> std::io::Result<BlockSharing> {
     let (fa, fb) = (
         open_regular(a, OFlag::O_RDONLY)?,
         open_regular(b, OFlag::O_RDONLY)?,
@@ -189,7 +193,7 @@ fn first_block(_: &File) -> Option<u64> {
 /// # Errors
 /// They differ, or cannot be opened.
 #[cfg(target_os = "linux")]
-pub fn share_blocks(a: &Path, b: &Path) -> std::io::Result<BlockSharing> {
+pub(crate) fn share_blocks(a: &Path, b: &Path) -> std::io::Result<BlockSharing> {
     use std::os::fd::AsRawFd;
     #[repr(C)]
     struct DedupeRange {
@@ -265,7 +269,7 @@ pub fn share_blocks(a: &Path, b: &Path) -> std::io::Result<BlockSharing> {
 /// # Errors
 /// They differ, or cannot be opened or replaced.
 #[cfg(target_os = "macos")]
-pub fn share_blocks(a: &Path, b: &Path) -> std::io::Result<BlockSharing> {
+pub(crate) fn share_blocks(a: &Path, b: &Path) -> std::io::Result<BlockSharing> {
     use std::io::Read;
     let (fa, mut fb) = (
         open_regular(a, OFlag::O_RDONLY)?,

@@ -45,7 +45,7 @@ fn single_component(name: &str) -> io::Result<std::ffi::CString> {
 }
 
 /// A new file for writing; what is there already, of whatever kind, is an error.
-pub fn create_file(dir: &OwnedFd, name: &str, perm: u32) -> io::Result<File> {
+pub(crate) fn create_file(dir: &OwnedFd, name: &str, perm: u32) -> io::Result<File> {
     open_at(
         dir,
         name,
@@ -56,7 +56,7 @@ pub fn create_file(dir: &OwnedFd, name: &str, perm: u32) -> io::Result<File> {
 }
 
 /// The folder `name`, made if need be; a link to one is none.
-pub fn open_folder(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
+pub(crate) fn open_folder(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
     match mkdirat(dir, single_component(name)?.as_c_str(), as_mode(0o755)) {
         Ok(()) | Err(Errno::EEXIST) => open_at(
             dir,
@@ -69,7 +69,7 @@ pub fn open_folder(dir: &OwnedFd, name: &str) -> io::Result<OwnedFd> {
 }
 
 /// A new link.
-pub fn create_link(dir: &OwnedFd, name: &str, target: &[u8]) -> io::Result<()> {
+pub(crate) fn create_link(dir: &OwnedFd, name: &str, target: &[u8]) -> io::Result<()> {
     let target = c_string(std::os::unix::ffi::OsStrExt::from_bytes(target))?;
     Ok(nix::unistd::symlinkat(
         target.as_c_str(),
@@ -80,13 +80,13 @@ pub fn create_link(dir: &OwnedFd, name: &str, target: &[u8]) -> io::Result<()> {
 
 /// Folders below one open folder, made and opened on the way; the last path's stay open, so that
 /// sorted paths cost one call each.
-pub struct FolderTree {
+pub(crate) struct FolderTree {
     root: OwnedFd,
     open: Vec<(String, OwnedFd)>,
 }
 
 impl FolderTree {
-    pub fn below(root: &OwnedFd) -> io::Result<FolderTree> {
+    pub(crate) fn below(root: &OwnedFd) -> io::Result<FolderTree> {
         Ok(FolderTree {
             root: root.try_clone()?,
             open: Vec::new(),
@@ -94,7 +94,7 @@ impl FolderTree {
     }
 
     /// The folder at `path`, relative and clean; empty: the root.
-    pub fn at(&mut self, path: &str) -> io::Result<&OwnedFd> {
+    pub(crate) fn at(&mut self, path: &str) -> io::Result<&OwnedFd> {
         let parts: Vec<&str> = if path.is_empty() {
             Vec::new()
         } else {
@@ -116,7 +116,7 @@ impl FolderTree {
 }
 
 /// The folder and the name of a relative path.
-pub fn split_path(path: &str) -> (&str, &str) {
+pub(crate) fn split_path(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 

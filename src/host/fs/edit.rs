@@ -10,7 +10,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, fchownat, symlinkat, unlinkat};
 
-pub use super::remove::{remove_path, remove_tree};
+pub(crate) use super::remove::{remove_path, remove_tree};
 
 use super::{
     acl, as_mode, c_string, file_type, lstat_at, open_dir_at, open_parent, permission_bits,
@@ -21,7 +21,7 @@ use crate::plan::observed::FileType;
 ///
 /// What is not a folder is moved aside. A third party's folder is never given to the sandbox user:
 /// where that user can write it is moved aside too, elsewhere it is refused.
-pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
+pub(crate) fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
     let (dir, name) = open_parent(path)?;
     let me = nix::unistd::geteuid().as_raw();
     // What a killed step has made is closed to everybody: a folder of root's that is not could have
@@ -66,7 +66,7 @@ pub fn make_dir(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
 }
 
 /// The missing folders above `path`, 0755, owned by the owner.
-pub fn make_parents(path: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
+pub(crate) fn make_parents(path: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
     let missing: Vec<&Path> = path
         .ancestors()
         .skip(1)
@@ -86,7 +86,7 @@ pub fn make_parents(path: &Path, uid: Uid, gid: Gid) -> io::Result<()> {
 
 /// Out of the way, under a name that nobody has: the sandbox user may have taken those that can be
 /// guessed.
-pub fn move_aside(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
+pub(crate) fn move_aside(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
     let aside = loop {
         let aside =
             c_string(format!("{}.comfy-{}", name.to_string_lossy(), random_suffix()?).as_ref())?;
@@ -102,7 +102,7 @@ pub fn move_aside(dir: &OwnedFd, name: &CStr) -> io::Result<()> {
 ///
 /// # Errors
 /// The system has no random numbers.
-pub fn random_suffix() -> io::Result<String> {
+pub(crate) fn random_suffix() -> io::Result<String> {
     Ok(format!(
         "{:016x}",
         getrandom::u64().map_err(io::Error::other)?
@@ -111,12 +111,12 @@ pub fn random_suffix() -> io::Result<String> {
 
 /// A link at `path`, put there by rename so that it is never missing; owned by `uid` where nobody
 /// else could race for it.
-pub fn set_link(path: &Path, target: &Path, chown_to: Option<(u32, u32)>) -> io::Result<()> {
+pub(crate) fn set_link(path: &Path, target: &Path, chown_to: Option<(u32, u32)>) -> io::Result<()> {
     let (dir, name) = open_parent(path)?;
     set_link_at(&dir, &name, target, chown_to)
 }
 
-pub fn set_link_at(
+pub(crate) fn set_link_at(
     dir: &OwnedFd,
     name: &CStr,
     target: &Path,
@@ -153,7 +153,7 @@ pub fn set_link_at(
 }
 
 /// Removes the link at `path` if it leads to `target`; anything else that is there stays.
-pub fn remove_link(path: &Path, target: &Path) -> io::Result<()> {
+pub(crate) fn remove_link(path: &Path, target: &Path) -> io::Result<()> {
     let (dir, name) = match open_parent(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         r => r?,
@@ -171,7 +171,7 @@ pub fn remove_link(path: &Path, target: &Path) -> io::Result<()> {
 }
 
 /// Moves `from` to `to`, neither of which may be reached through a link; `to` must not exist.
-pub fn move_to(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn move_to(from: &Path, to: &Path) -> io::Result<()> {
     let ((a, from_name), (b, to_name)) = (open_parent(from)?, open_parent(to)?);
     if lstat_at(&b, &to_name).is_ok() {
         return Err(io::Error::other(format!("{} already exists", to.display())));
@@ -181,14 +181,14 @@ pub fn move_to(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Moves `from` to `to`, over what is there.
-pub fn move_over(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn move_over(from: &Path, to: &Path) -> io::Result<()> {
     let ((a, from_name), (b, to_name)) = (open_parent(from)?, open_parent(to)?);
     nix::fcntl::renameat(&a, from_name.as_c_str(), &b, to_name.as_c_str())?;
     Ok(())
 }
 
 /// Owner and mode of something in a folder that root alone can write.
-pub fn set_owner(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
+pub(crate) fn set_owner(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
     let (dir, name) = open_parent(path)?;
     fchownat(
         &dir,
@@ -208,7 +208,7 @@ pub fn set_owner(path: &Path, uid: u32, gid: u32, perm: u32) -> io::Result<()> {
 }
 
 /// Swaps two entries in one step (renameat2(2) RENAME_EXCHANGE, renamex_np(2) RENAME_SWAP).
-pub fn exchange_entries(a: &Path, b: &Path) -> io::Result<()> {
+pub(crate) fn exchange_entries(a: &Path, b: &Path) -> io::Result<()> {
     let ((da, na), (db, nb)) = (open_parent(a)?, open_parent(b)?);
     #[cfg(target_os = "linux")]
     nix::fcntl::renameat2(
@@ -238,7 +238,7 @@ pub fn exchange_entries(a: &Path, b: &Path) -> io::Result<()> {
 
 /// A file with these bytes, by rename, durable before it is in place. Only in folders that the
 /// caller alone can write.
-pub fn write_file(
+pub(crate) fn write_file(
     path: &Path,
     bytes: &[u8],
     perm: u32,
@@ -278,7 +278,7 @@ pub fn write_file(
 
 /// Removes what [`write_file`] and [`set_link`] of killed runs have left in a folder that the
 /// caller alone can write.
-pub fn sweep_leftovers(folder: &Path) -> io::Result<()> {
+pub(crate) fn sweep_leftovers(folder: &Path) -> io::Result<()> {
     let dir = match super::open_dir(folder) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         r => r?,
@@ -297,7 +297,7 @@ pub fn sweep_leftovers(folder: &Path) -> io::Result<()> {
 }
 
 /// `.NAME.comfy-PID` of a process that is gone, or of this one, which makes one at a time.
-pub fn left_over(name: &CStr) -> bool {
+pub(crate) fn left_over(name: &CStr) -> bool {
     let name = name.to_string_lossy();
     let pid = name
         .strip_prefix('.')
@@ -311,7 +311,7 @@ pub fn left_over(name: &CStr) -> bool {
 }
 
 /// Everything written below `folder` reaches the disk before this returns.
-pub fn sync_tree(folder: &Path) -> io::Result<()> {
+pub(crate) fn sync_tree(folder: &Path) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     nix::unistd::syncfs(&super::open_dir(folder)?)?;
     #[cfg(not(target_os = "linux"))]
@@ -324,7 +324,7 @@ pub fn sync_tree(folder: &Path) -> io::Result<()> {
 
 /// Free bytes for the caller on the file system that holds `path` or its nearest parent that is
 /// there.
-pub fn free_bytes(path: &Path) -> io::Result<u64> {
+pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
     let there = path
         .ancestors()
         .find(|p| p.exists())

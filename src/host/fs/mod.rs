@@ -1,16 +1,16 @@
 //! Files by descriptor: no path component that is a link is ever followed when something is
 //! changed.
 
-pub mod acl;
-pub mod clone;
-pub mod create_beneath;
-pub mod edit;
-pub mod mounts;
-pub mod remove;
-pub mod trusted;
+pub(crate) mod acl;
+pub(crate) mod clone;
+pub(crate) mod create_beneath;
+pub(crate) mod edit;
+pub(crate) mod mounts;
+pub(crate) mod remove;
+pub(crate) mod trusted;
 pub mod walk;
 
-pub use crate::host::fs::trusted::{is_trusted, read_regular, read_trusted};
+pub(crate) use crate::host::fs::trusted::{is_trusted, read_regular, read_trusted};
 
 use std::ffi::CString;
 use std::io;
@@ -27,13 +27,13 @@ use crate::plan::observed::{FileType, FsEntry, Seen, UnknownState};
 /// Enough to go through a folder without reading it: O_PATH on Linux, O_SEARCH (O_EXEC) on macOS
 /// (open(2) of both).
 #[cfg(target_os = "linux")]
-pub const THROUGH: OFlag = OFlag::O_PATH;
+pub(crate) const THROUGH: OFlag = OFlag::O_PATH;
 #[cfg(not(target_os = "linux"))]
-pub const THROUGH: OFlag = OFlag::from_bits_retain(0x4000_0000);
+pub(crate) const THROUGH: OFlag = OFlag::from_bits_retain(0x4000_0000);
 
 /// chown(2) of what an O_PATH descriptor stands for; it can be no link that somebody put there
 /// since.
-pub fn chown_opened(
+pub(crate) fn chown_opened(
     fd: &OwnedFd,
     owner: Option<nix::unistd::Uid>,
     group: Option<nix::unistd::Gid>,
@@ -49,13 +49,13 @@ const FOLDER: OFlag = OFlag::O_DIRECTORY
     .union(OFlag::O_CLOEXEC);
 
 /// Permission bits of a stat, all twelve.
-pub fn permission_bits(st: &FileStat) -> u32 {
+pub(crate) fn permission_bits(st: &FileStat) -> u32 {
     #[allow(clippy::useless_conversion, reason = "mode_t has 16 bits on macOS")]
     let mode = u32::from(st.st_mode);
     mode & 0o7777
 }
 
-pub fn file_type(st: &FileStat) -> FileType {
+pub(crate) fn file_type(st: &FileStat) -> FileType {
     match SFlag::from_bits_truncate(st.st_mode) & SFlag::S_IFMT {
         SFlag::S_IFDIR => FileType::Dir,
         SFlag::S_IFREG => FileType::File,
@@ -65,16 +65,16 @@ pub fn file_type(st: &FileStat) -> FileType {
 }
 
 /// A mode as this platform's mode_t.
-pub fn as_mode(bits: u32) -> Mode {
+pub(crate) fn as_mode(bits: u32) -> Mode {
     Mode::from_bits_truncate(bits as nix::libc::mode_t)
 }
 
-pub fn c_string(s: &std::ffi::OsStr) -> io::Result<CString> {
+pub(crate) fn c_string(s: &std::ffi::OsStr) -> io::Result<CString> {
     CString::new(s.as_bytes()).map_err(|_| io::Error::other("a NUL in a file name"))
 }
 
 /// Opens a folder to go through it, every component on its own, following nothing.
-pub fn open_path(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn open_path(path: &Path) -> io::Result<OwnedFd> {
     let mut at = openat(AT_FDCWD, c"/", FOLDER | THROUGH, Mode::empty())?;
     for c in path.components() {
         match c {
@@ -106,7 +106,7 @@ pub fn open_dir(path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
-pub fn open_dir_at(parent: &impl AsFd, name: &std::ffi::CStr) -> io::Result<OwnedFd> {
+pub(crate) fn open_dir_at(parent: &impl AsFd, name: &std::ffi::CStr) -> io::Result<OwnedFd> {
     Ok(openat(
         parent,
         name,
@@ -116,7 +116,7 @@ pub fn open_dir_at(parent: &impl AsFd, name: &std::ffi::CStr) -> io::Result<Owne
 }
 
 /// Whether an open folder has no entries.
-pub fn is_empty(folder: &OwnedFd) -> io::Result<bool> {
+pub(crate) fn is_empty(folder: &OwnedFd) -> io::Result<bool> {
     // A description of its own: reading moves the position of one that is shared.
     let own = openat(folder, c".", FOLDER | OFlag::O_RDONLY, Mode::empty())?;
     for entry in nix::dir::Dir::from_fd(own)?.iter() {
@@ -128,7 +128,7 @@ pub fn is_empty(folder: &OwnedFd) -> io::Result<bool> {
 }
 
 /// The folder and the last component of an absolute path.
-pub fn split_path(path: &Path) -> io::Result<(&Path, CString)> {
+pub(crate) fn split_path(path: &Path) -> io::Result<(&Path, CString)> {
     match (path.parent(), path.file_name()) {
         (Some(parent), Some(name)) => Ok((parent, c_string(name)?)),
         _ => Err(io::Error::other(format!(
@@ -139,17 +139,17 @@ pub fn split_path(path: &Path) -> io::Result<(&Path, CString)> {
 }
 
 /// The open parent folder of `path`, and its name there.
-pub fn open_parent(path: &Path) -> io::Result<(OwnedFd, CString)> {
+pub(crate) fn open_parent(path: &Path) -> io::Result<(OwnedFd, CString)> {
     let (parent, name) = split_path(path)?;
     Ok((open_path(parent)?, name))
 }
 
-pub fn lstat_at(dir: &impl AsFd, name: &std::ffi::CStr) -> nix::Result<FileStat> {
+pub(crate) fn lstat_at(dir: &impl AsFd, name: &std::ffi::CStr) -> nix::Result<FileStat> {
     fstatat(dir, name, AtFlags::AT_SYMLINK_NOFOLLOW)
 }
 
 /// One entry, not followed.
-pub fn read_entry(path: &Path) -> Seen<Option<FsEntry>> {
+pub(crate) fn read_entry(path: &Path) -> Seen<Option<FsEntry>> {
     let st = match nix::sys::stat::lstat(path) {
         Ok(st) => st,
         Err(Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
@@ -171,7 +171,7 @@ pub fn read_entry(path: &Path) -> Seen<Option<FsEntry>> {
     }))
 }
 
-pub fn unreadable(path: &Path, e: Errno) -> UnknownState {
+pub(crate) fn unreadable(path: &Path, e: Errno) -> UnknownState {
     UnknownState::new(
         format!("{}: {}", path.display(), e.desc()),
         matches!(e, Errno::EACCES | Errno::EPERM),
@@ -181,7 +181,7 @@ pub fn unreadable(path: &Path, e: Errno) -> UnknownState {
 
 /// The path behind links, each of which must belong to root or to `owner`; what is missing at the
 /// end stays as it is.
-pub fn real_path(path: &Path, owner: u32) -> Seen<PathBuf> {
+pub(crate) fn real_path(path: &Path, owner: u32) -> Seen<PathBuf> {
     let mut done = PathBuf::from("/");
     let mut todo: Vec<std::ffi::OsString> = path
         .components()

@@ -7,7 +7,7 @@ use std::path::Path;
 /// Whether something is mounted on the opened folder: statx(2), STATX_ATTR_MOUNT_ROOT; before Linux
 /// 5.8 nobody tells.
 #[cfg(target_os = "linux")]
-pub fn is_mount_root(fd: &OwnedFd) -> nix::Result<bool> {
+pub(crate) fn is_mount_root(fd: &OwnedFd) -> nix::Result<bool> {
     use nix::libc;
     let attribute = libc::STATX_ATTR_MOUNT_ROOT as u64;
     // SAFETY: an all-zero statx is a valid value to be filled in.
@@ -28,7 +28,7 @@ pub fn is_mount_root(fd: &OwnedFd) -> nix::Result<bool> {
 
 /// statfs(2) names the mount point of the file system that holds the folder.
 #[cfg(target_os = "macos")]
-pub fn is_mount_root(fd: &OwnedFd) -> nix::Result<bool> {
+pub(crate) fn is_mount_root(fd: &OwnedFd) -> nix::Result<bool> {
     use std::os::unix::ffi::OsStrExt;
     let mut path = std::path::PathBuf::new();
     nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETPATH(&mut path))?;
@@ -48,7 +48,7 @@ pub fn is_mount_root(fd: &OwnedFd) -> nix::Result<bool> {
 /// A mount of what the descriptor stands for, without a place yet (open_tree(2)); `whole` takes
 /// what is mounted below it along.
 #[cfg(target_os = "linux")]
-pub fn clone_mount(fd: &OwnedFd, whole: bool) -> nix::Result<OwnedFd> {
+pub(crate) fn clone_mount(fd: &OwnedFd, whole: bool) -> nix::Result<OwnedFd> {
     use nix::libc;
     use std::os::fd::FromRawFd;
     const OPEN_TREE_CLONE: libc::c_uint = 1;
@@ -99,7 +99,7 @@ fn set_private(mount: &OwnedFd) -> nix::Result<()> {
 
 /// Gives a detached mount its place (move_mount(2)).
 #[cfg(target_os = "linux")]
-pub fn attach_mount(mount: &OwnedFd, at: &Path) -> std::io::Result<()> {
+pub(crate) fn attach_mount(mount: &OwnedFd, at: &Path) -> std::io::Result<()> {
     use nix::libc;
     const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
     let to = super::c_string(at.as_os_str())?;
@@ -121,7 +121,7 @@ pub fn attach_mount(mount: &OwnedFd, at: &Path) -> std::io::Result<()> {
 /// Whether something is mounted exactly at `path`. Told by the kernel's own table: st_dev differs
 /// inside an overlay too.
 #[cfg(target_os = "linux")]
-pub fn is_mounted(path: &Path) -> std::io::Result<bool> {
+pub(crate) fn is_mounted(path: &Path) -> std::io::Result<bool> {
     // proc_pid_mountinfo(5): the fifth field is the mount point, with octal escapes.
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
     let wanted = path.to_string_lossy();
@@ -156,7 +156,7 @@ fn unescape_field(field: &str) -> String {
 
 /// statfs(2) names the mount point of the file system that holds the path.
 #[cfg(target_os = "macos")]
-pub fn is_mounted(path: &Path) -> std::io::Result<bool> {
+pub(crate) fn is_mounted(path: &Path) -> std::io::Result<bool> {
     use std::os::unix::ffi::OsStrExt;
     let c = super::c_string(path.as_os_str())?;
     // SAFETY: an all-zero statfs is a valid value to be filled in.

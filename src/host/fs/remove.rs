@@ -26,7 +26,7 @@ const ROUNDS: usize = 16;
 
 /// Something in the folder is not for the caller to remove.
 #[derive(Debug)]
-pub struct ForeignEntry {
+pub(crate) struct ForeignEntry {
     /// Below the folder.
     pub path: String,
     pub uid: u32,
@@ -46,12 +46,12 @@ impl fmt::Display for ForeignEntry {
 impl std::error::Error for ForeignEntry {}
 
 /// Removes `name` and everything in it; what is gone already is no error.
-pub fn remove_tree(dir: &impl AsFd, name: &CStr) -> io::Result<()> {
+pub(crate) fn remove_tree(dir: &impl AsFd, name: &CStr) -> io::Result<()> {
     remove_where(dir, name, &|_| true)
 }
 
 /// [`remove_tree`] by path; a missing parent is no error either.
-pub fn remove_path(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_path(path: &Path) -> io::Result<()> {
     remove_if(path, &|_| true)
 }
 
@@ -61,7 +61,7 @@ pub fn remove_path(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// [`ForeignEntry`], with what was in front of it gone already.
-pub fn remove_of(path: &Path, sandbox: u32) -> io::Result<()> {
+pub(crate) fn remove_of(path: &Path, sandbox: u32) -> io::Result<()> {
     let me = nix::unistd::geteuid().as_raw();
     // What a killed step has left is closed: the sandbox user could never have moved that here.
     remove_if(path, &|st| {

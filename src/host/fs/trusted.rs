@@ -21,7 +21,7 @@ const LARGEST: u64 = 64 << 20;
 ///
 /// # Errors
 /// It is no regular file, or cannot be read.
-pub fn read_regular(path: &Path) -> Result<String> {
+pub(crate) fn read_regular(path: &Path) -> Result<String> {
     let fail = |e: io::Error| {
         Problem::new(format!("could not read {}: {e}", path.display())).caused_by(&e)
     };
@@ -46,7 +46,7 @@ pub fn read_regular(path: &Path) -> Result<String> {
 ///
 /// # Errors
 /// It is not to be trusted, or cannot be read.
-pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
+pub(crate) fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
     read_file(open_trusted(path, owners)?).with_context(|| format!("read {}", path.display()))
 }
 
@@ -55,7 +55,7 @@ pub fn read_trusted(path: &Path, owners: &[u32]) -> Result<String> {
 ///
 /// # Errors
 /// It is something else, or cannot be read.
-pub fn read_plain(path: &Path) -> Result<String> {
+pub(crate) fn read_plain(path: &Path) -> Result<String> {
     let fail = |e: io::Error| {
         Problem::new(format!("could not read {}: {e}", path.display())).caused_by(&e)
     };
@@ -91,7 +91,7 @@ fn read_file(file: std::fs::File) -> io::Result<String> {
 ///
 /// # Errors
 /// As [`read_trusted`].
-pub fn is_trusted(path: &Path, owners: &[u32], text: &str) -> Result<bool> {
+pub(crate) fn is_trusted(path: &Path, owners: &[u32], text: &str) -> Result<bool> {
     let mut file = open_trusted(path, owners)?;
     let (mut rest, mut part) = (text.as_bytes(), vec![0; 1 << 16]);
     loop {
@@ -112,7 +112,7 @@ pub fn is_trusted(path: &Path, owners: &[u32], text: &str) -> Result<bool> {
 ///
 /// # Errors
 /// Which of that does not hold.
-pub fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
+pub(crate) fn open_trusted(path: &Path, owners: &[u32]) -> Result<std::fs::File> {
     let shown = path.display();
     let owner = owners.first().copied().unwrap_or(0);
     let real = real_path(path, owner)
@@ -215,7 +215,7 @@ fn written_by_others(st: &FileStat, owners: &[u32], listed: bool) -> bool {
 ///
 /// # Errors
 /// Which folder others can change, with the command that changes that; a link; the system's own.
-pub fn open_guarded(path: &Path, owners: &[u32]) -> Result<OwnedFd> {
+pub(crate) fn open_guarded(path: &Path, owners: &[u32]) -> Result<OwnedFd> {
     open_each(path, &|st, folder| {
         opened_to_others(st, owners, folder, acl::has_acl(folder))
     })
@@ -226,7 +226,7 @@ pub fn open_guarded(path: &Path, owners: &[u32]) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// The folder is another, or open to others.
-pub fn set_link(path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
+pub(crate) fn set_link(path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
     let (above, name) = super::split_path(path).context("take its name")?;
     let folder = open_guarded(above, &[uid])?;
     let st = fstat(&folder).with_context(|| format!("look at {}", above.display()))?;
@@ -254,7 +254,7 @@ pub fn set_link(path: &Path, target: &Path, uid: u32, gid: u32) -> Result<()> {
 ///
 /// # Errors
 /// A link; the system's own.
-pub fn open_plain(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn open_plain(path: &Path) -> Result<OwnedFd> {
     open_each(path, &|_, _| None)
 }
 
@@ -330,7 +330,7 @@ const LAST: OFlag = OFlag::O_RDONLY
 ///
 /// # Errors
 /// A folder above it cannot be looked at.
-pub fn why_exposed(path: &Path, owners: &[u32]) -> Seen<Option<String>> {
+pub(crate) fn why_exposed(path: &Path, owners: &[u32]) -> Seen<Option<String>> {
     for folder in path.ancestors().skip(1) {
         let st = match nix::sys::stat::lstat(folder) {
             Ok(st) => st,

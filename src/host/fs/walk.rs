@@ -22,7 +22,7 @@ pub struct WalkedFolder {
 
 impl WalkedFolder {
     /// The path of an entry below the start; lossy where it is not UTF-8.
-    pub fn join(&self, name: &CStr) -> String {
+    pub(crate) fn join(&self, name: &CStr) -> String {
         String::from_utf8(child_path(&self.path, name))
             .unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())
     }

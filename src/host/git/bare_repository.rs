@@ -82,7 +82,7 @@ fn make_repository(fresh: &Path) -> std::io::Result<()> {
 
 /// Puts the configuration back: a git before 2.31 does not read settings from the environment, and
 /// notes there what an outline leaves out.
-pub fn restore_config(folder: &Path) -> Result<()> {
+pub(crate) fn restore_config(folder: &Path) -> Result<()> {
     let path = folder
         .canonicalize()
         .with_context(|| format!("find {}", folder.display()))?
@@ -96,7 +96,7 @@ pub fn restore_config(folder: &Path) -> Result<()> {
 
 /// Returns whether a repository is as [`init`] makes it, except for objects and refs. If it cannot
 /// be read, it is not.
-pub fn is_ours(folder: &Path) -> bool {
+pub(crate) fn is_ours(folder: &Path) -> bool {
     check_layout(folder).unwrap_or(false)
 }
 
@@ -104,7 +104,7 @@ pub fn is_ours(folder: &Path) -> bool {
 ///
 /// # Errors
 /// If it is not as comfy makes it; the next fetch creates it again.
-pub fn must_be_ours(folder: &Path) -> Result<()> {
+pub(crate) fn must_be_ours(folder: &Path) -> Result<()> {
     if is_ours(folder) {
         Ok(())
     } else {

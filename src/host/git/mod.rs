@@ -8,7 +8,7 @@ mod error;
 mod library;
 pub mod objects;
 mod program;
-pub mod ref_membership;
+pub(crate) mod ref_membership;
 mod transport;
 
 use std::path::{Path, PathBuf};
@@ -36,7 +36,7 @@ pub struct NetEnv {
 
 impl NetEnv {
     /// The seconds without a byte after which comfy gives up on a server.
-    pub fn stall_timeout(&self) -> u64 {
+    pub(crate) fn stall_timeout(&self) -> u64 {
         self.vars
             .get("COMFY_STALL_SECONDS")
             .and_then(|s| s.parse().ok())
@@ -46,7 +46,7 @@ impl NetEnv {
 }
 
 /// A way to fetch, and the folder of bare repositories that it fetches into.
-pub struct GitStore {
+pub(crate) struct GitStore {
     /// The git program; `None`: libgit2 fetches.
     pub program: Option<PathBuf>,
     pub net: NetEnv,
@@ -58,7 +58,7 @@ pub struct GitStore {
 
 /// How much of a commit to fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FetchDepth {
+pub(crate) enum FetchDepth {
     /// The commit, its trees, and files small enough to be a link target, a `.gitmodules` or an LFS
     /// pointer.
     Outline,
@@ -95,7 +95,7 @@ const SETTINGS: &[(&str, &str)] = &[
 /// environment: git before
 /// 2.31, and the upload-pack of a mirror in a folder, which refuses another user's repository
 /// without safe.directory.
-pub fn config_text() -> String {
+pub(crate) fn config_text() -> String {
     let line = |(key, value): &(&str, &str)| {
         let (section, name) = key.rsplit_once('.').unwrap_or((key, ""));
         match section.split_once('.') {
@@ -111,7 +111,7 @@ pub(crate) const FETCH_LIMIT: Duration = Duration::from_secs(3600);
 
 impl GitStore {
     /// Returns the path of the bare repository of `repo` in the store.
-    pub fn store_folder(&self, repo: &str, depth: FetchDepth) -> PathBuf {
+    pub(crate) fn store_folder(&self, repo: &str, depth: FetchDepth) -> PathBuf {
         let key = names::repo_key(repo);
         let digest = base16ct::lower::encode_string(&Sha256::digest(key.as_bytes())[..8]);
         let name: String = key
@@ -134,7 +134,7 @@ impl GitStore {
     ///
     /// # Errors
     /// If the remote does not answer, does not have the commit, or comfy is offline.
-    pub fn ensure_commit(
+    pub(crate) fn ensure_commit(
         &self,
         repo: &str,
         git_ref: &str,

@@ -35,7 +35,7 @@ pub(super) fn set_up() -> Result<()> {
 }
 
 /// The ref that keeps a wanted commit, and marks it as complete.
-pub fn marker_ref(commit: &ObjectId) -> String {
+pub(crate) fn marker_ref(commit: &ObjectId) -> String {
     format!("refs/comfy/{commit}")
 }
 
@@ -50,7 +50,7 @@ fn libgit2_id(oid: &ObjectId) -> Result<git2::Oid> {
     git2::Oid::from_bytes(&oid.0).context("read an object id")
 }
 
-pub fn has_ref(folder: &Path, commit: &ObjectId) -> bool {
+pub(crate) fn has_ref(folder: &Path, commit: &ObjectId) -> bool {
     open_repository(folder).is_ok_and(|r| {
         r.refname_to_id(&marker_ref(commit))
             .is_ok_and(|o| o.as_bytes() == commit.0)
@@ -58,7 +58,7 @@ pub fn has_ref(folder: &Path, commit: &ObjectId) -> bool {
     })
 }
 
-pub fn has_commit(folder: &Path, commit: &ObjectId) -> bool {
+pub(crate) fn has_commit(folder: &Path, commit: &ObjectId) -> bool {
     open_repository(folder).is_ok_and(|r| has_object(&r, commit))
 }
 
@@ -66,7 +66,7 @@ fn has_object(repo: &Repository, commit: &ObjectId) -> bool {
     libgit2_id(commit).is_ok_and(|o| repo.find_commit(o).is_ok())
 }
 
-pub fn mark_complete(folder: &Path, commit: &ObjectId) -> Result<()> {
+pub(crate) fn mark_complete(folder: &Path, commit: &ObjectId) -> Result<()> {
     let repo = open_repository(folder)?;
     repo.reference(&marker_ref(commit), libgit2_id(commit)?, true, "")
         .map(drop)
@@ -74,7 +74,7 @@ pub fn mark_complete(folder: &Path, commit: &ObjectId) -> Result<()> {
 }
 
 /// Returns the tree of a commit.
-pub fn tree_of(folder: &Path, commit: &ObjectId) -> Result<ObjectId> {
+pub(crate) fn tree_of(folder: &Path, commit: &ObjectId) -> Result<ObjectId> {
     let repo = open_repository(folder)?;
     let tree = repo
         .find_commit(libgit2_id(commit)?)
@@ -88,7 +88,7 @@ pub fn tree_of(folder: &Path, commit: &ObjectId) -> Result<ObjectId> {
 ///
 /// # Errors
 /// It is longer.
-pub fn blob_text(folder: &Path, oid: &ObjectId, limit: usize) -> Result<Option<String>> {
+pub(crate) fn blob_text(folder: &Path, oid: &ObjectId, limit: usize) -> Result<Option<String>> {
     let repo = open_repository(folder)?;
     let Ok(blob) = repo.find_blob(libgit2_id(oid)?) else {
         return Ok(None);
@@ -368,7 +368,7 @@ pub fn export_files(
 }
 
 /// Returns the bytes of a file of a commit, if the store has it and the caller may read the store.
-pub fn file_at(folder: &Path, commit: &ObjectId, path: &str) -> Option<Vec<u8>> {
+pub(crate) fn file_at(folder: &Path, commit: &ObjectId, path: &str) -> Option<Vec<u8>> {
     let repo = open_repository(folder).ok()?;
     let tree = repo
         .find_commit(libgit2_id(commit).ok()?)

@@ -14,7 +14,7 @@ use crate::manifest::names;
 use crate::tree::ObjectId;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefMembership {
+pub(crate) enum RefMembership {
     On,
     Off,
 }
@@ -51,7 +51,7 @@ impl GitStore {
     }
 
     /// Returns what is known without a server; `None`: nothing.
-    pub fn known_standing(
+    pub(crate) fn known_standing(
         &self,
         repo: &str,
         git_ref: &str,
@@ -77,7 +77,7 @@ impl GitStore {
     /// The same, and the server is asked where the commit is not known to be on its ref; `None`
     /// where it does not answer, cannot give commits without their files, or has more of them than
     /// anybody asks for.
-    pub fn ref_membership(
+    pub(crate) fn ref_membership(
         &self,
         repo: &str,
         git_ref: &str,

@@ -22,7 +22,7 @@ use crate::problem::{Context, Problem, Result};
 use crate::progress::{ProgressUnit, Reporter};
 
 /// Files that were verified in this process, and their paths.
-pub struct StagedModel {
+pub(crate) struct StagedModel {
     path: PathBuf,
     key: Key,
     /// True if it is in comfy's own folder, from which it may be moved.
@@ -33,7 +33,7 @@ pub struct StagedModel {
 ///
 /// # Errors
 /// Every model that is not available, with the reason; no share was changed.
-pub fn fetch_models(
+pub(crate) fn fetch_models(
     b: &mut GenerationBuilder,
     hubs: &ModelHubs,
     items: &[ModelFetch],
@@ -310,13 +310,13 @@ fn take_fetched(
 }
 
 /// Models that were installed, with their stat data.
-pub type Placed = Vec<(PathBuf, Key, Sha256Digest)>;
+pub(crate) type Placed = Vec<(PathBuf, Key, Sha256Digest)>;
 
 /// Installs a model in its share.
 ///
 /// # Errors
 /// If it cannot be written; the share then has the old file, or none.
-pub fn put_model(
+pub(crate) fn put_model(
     ready: &mut BTreeMap<Sha256Digest, StagedModel>,
     share: &ShareSpec,
     path: &str,
@@ -366,7 +366,7 @@ pub fn put_model(
 }
 
 /// Records the hashes of installed models that have not changed since.
-pub fn mark_placed(placed: &Placed, hashes: &Hashes) {
+pub(crate) fn mark_placed(placed: &Placed, hashes: &Hashes) {
     let now = crate::host::sealed::stat_cache::now_ns();
     for (path, key, sha256) in placed {
         if let Ok(st) = nix::sys::stat::lstat(path)
@@ -378,7 +378,7 @@ pub fn mark_placed(placed: &Placed, hashes: &Hashes) {
 }
 
 /// Reads the files in which the caller found other content, so that both sides make the same plan.
-pub fn reread_files(
+pub(crate) fn reread_files(
     paths: &[PathBuf],
     owner: u32,
     sandbox: u32,

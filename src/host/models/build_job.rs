@@ -23,7 +23,7 @@ const TOGETHER: usize = 2;
 const MARGIN: u64 = 16 << 20;
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct ModelDownload {
+pub(crate) struct ModelDownload {
     /// `model.PATH`
     pub address: String,
     pub source: String,
@@ -33,7 +33,7 @@ pub struct ModelDownload {
 }
 
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct ModelsJob {
+pub(crate) struct ModelsJob {
     /// Where parts are kept, and whole files by their hash.
     pub folder: PathBuf,
     pub net: NetEnv,
@@ -42,7 +42,7 @@ pub struct ModelsJob {
 }
 
 /// A whole file, by its hash.
-pub fn whole_path(folder: &Path, sha256: Sha256Digest) -> PathBuf {
+pub(crate) fn whole_path(folder: &Path, sha256: Sha256Digest) -> PathBuf {
     folder.join(sha256.to_string())
 }
 
@@ -55,7 +55,7 @@ fn part_path(folder: &Path, sha256: Sha256Digest) -> PathBuf {
 /// # Errors
 /// If there is not enough space, which is checked before the first byte, or files could not be
 /// downloaded.
-pub fn run_job(job: &ModelsJob, report: &dyn Reporter) -> Result<()> {
+pub(crate) fn run_job(job: &ModelsJob, report: &dyn Reporter) -> Result<()> {
     let length = |p: PathBuf| std::fs::symlink_metadata(p).map_or(0, |m| m.len());
     let missing: Vec<&ModelDownload> = job
         .items
@@ -111,7 +111,7 @@ pub fn run_job(job: &ModelsJob, report: &dyn Reporter) -> Result<()> {
 ///
 /// # Errors
 /// If not enough space is free.
-pub fn ensure_room(folder: &Path, need: u64) -> Result<()> {
+pub(crate) fn ensure_room(folder: &Path, need: u64) -> Result<()> {
     let free = edit::free_bytes(folder).context("ask for free disk space")?;
     if need > 0 && free < need + MARGIN {
         let (free, need) = (

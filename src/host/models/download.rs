@@ -25,7 +25,7 @@ const PIECE: u64 = 4 << 20;
 const TRIES: u32 = 5;
 
 /// A file to download.
-pub struct DownloadRequest<'a> {
+pub(crate) struct DownloadRequest<'a> {
     pub place: &'a DownloadSource,
     pub part: &'a Path,
     /// The values in the lock; `None`: any content is accepted.
@@ -144,7 +144,7 @@ fn interrupted_or(e: std::io::Error, what: impl FnOnce() -> String) -> Problem {
 /// # Errors
 /// If the server does not deliver it, delivers something else, or the disk is full. A part with the
 /// wrong content is removed.
-pub fn download_file(
+pub(crate) fn download_file(
     web: &WebClient,
     f: &DownloadRequest,
     progress: &dyn Progress,

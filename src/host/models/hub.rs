@@ -12,7 +12,7 @@ use crate::problem::{Problem, Result};
 
 /// The address of the content, and the key for it.
 #[derive(Debug, Clone)]
-pub struct DownloadSource {
+pub(crate) struct DownloadSource {
     pub address: String,
     pub key: Option<SecretText>,
     /// Its query is a signature, which is another one each time.
@@ -21,7 +21,7 @@ pub struct DownloadSource {
 
 impl DownloadSource {
     /// The same for the same file, however often it is asked for.
-    pub fn cache_name(&self) -> &str {
+    pub(crate) fn cache_name(&self) -> &str {
         if self.signed {
             self.address.split('?').next().unwrap_or_default()
         } else {
@@ -47,7 +47,7 @@ fn key_variables(cloud: CloudStore) -> &'static str {
 }
 
 /// What a server reports about a file.
-pub enum RemoteFile {
+pub(crate) enum RemoteFile {
     /// Hash and size: pinning it needs no download.
     All(ModelInfo),
     /// The hash is known only after a download.
@@ -63,7 +63,7 @@ pub enum RemoteFile {
 ///
 /// # Errors
 /// If its hub no longer has it.
-pub fn download_source(
+pub(crate) fn download_source(
     web: &WebClient,
     hubs: &ModelHubs,
     origin: &ModelOrigin,
@@ -113,7 +113,7 @@ pub fn download_source(
 ///
 /// # Errors
 /// If it does not exist, or the server denies access.
-pub fn ask_hub(
+pub(crate) fn ask_hub(
     web: &WebClient,
     hubs: &ModelHubs,
     origin: &ModelOrigin,
@@ -237,7 +237,7 @@ fn huggingface_source(hubs: &ModelHubs, repo: &str, file: &str, revision: &str) 
 }
 
 /// Percent-encoded but for letters, digits, `-._~` (RFC 3986, 2.3) and `keep`.
-pub fn percent_encode(text: &str, keep: &str) -> String {
+pub(crate) fn percent_encode(text: &str, keep: &str) -> String {
     text.bytes()
         .map(|b| {
             if b.is_ascii_alphanumeric() || b"-._~".contains(&b) || keep.as_bytes().contains(&b) {

@@ -23,7 +23,7 @@ use crate::plan::observed::{FileType, ShareSpec};
 use crate::progress::Progress;
 
 /// A file whose bytes are those of the lock, or are about to be compared with it.
-pub struct VerifiedFile {
+pub(crate) struct VerifiedFile {
     pub file: File,
     /// Its stat data when it was verified.
     pub key: Key,
@@ -33,7 +33,7 @@ pub struct VerifiedFile {
 ///
 /// # Errors
 /// If it is not a regular file, or not allowed.
-pub fn open_regular(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> io::Result<File> {
+pub(crate) fn open_regular(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> io::Result<File> {
     let (dir, name) = open_parent(path)?;
     let fd = openat(
         &dir,
@@ -61,7 +61,7 @@ pub fn open_regular(path: &Path, allowed: &dyn Fn(&FileStat) -> bool) -> io::Res
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn verify_content(
+pub(crate) fn verify_content(
     file: File,
     size: u64,
     sha256: Sha256Digest,
@@ -87,7 +87,7 @@ pub fn verify_content(
 ///
 /// # Errors
 /// If something could not be created or written; the share then has the old file, or none.
-pub fn put_file(
+pub(crate) fn put_file(
     share: &ShareSpec,
     path: &str,
     good: &VerifiedFile,
@@ -162,7 +162,11 @@ fn folder_within<'a>(share: &ShareSpec, path: &'a str) -> io::Result<(OwnedFd, &
 ///
 /// # Errors
 /// If it cannot be kept.
-pub fn keep_aside(share: &ShareSpec, path: &str, ending: &str) -> io::Result<Option<PathBuf>> {
+pub(crate) fn keep_aside(
+    share: &ShareSpec,
+    path: &str,
+    ending: &str,
+) -> io::Result<Option<PathBuf>> {
     let (folder, name) = folder_within(share, path)?;
     let (from, to) = (
         c_string(name.as_ref())?,
@@ -336,7 +340,10 @@ fn open_subfolders(share: &ShareSpec, top: OwnedFd, folders: &str) -> io::Result
 ///
 /// # Errors
 /// It does not.
-pub fn check_writable(share: &ShareSpec, path: &str) -> Result<(), (std::path::PathBuf, Errno)> {
+pub(crate) fn check_writable(
+    share: &ShareSpec,
+    path: &str,
+) -> Result<(), (std::path::PathBuf, Errno)> {
     let whole = share.path.join(path);
     let there = whole
         .ancestors()

@@ -4,18 +4,18 @@
 //! HTTP, [`hub`] and [`object_storage`] know addresses, [`download`] makes one file. [`install`]
 //! puts verified bytes into a share, as root. [`verified_hashes`] is what was verified before.
 
-pub mod apply_steps;
-pub mod build_job;
-pub mod download;
-pub mod hub;
-pub mod install;
-pub mod object_storage;
-pub mod resolver;
-pub mod safetensors_header;
-pub mod sha256;
-pub mod verified_hashes;
-pub mod verify;
-pub mod web;
+pub(crate) mod apply_steps;
+pub(crate) mod build_job;
+pub(crate) mod download;
+pub(crate) mod hub;
+pub(crate) mod install;
+pub(crate) mod object_storage;
+pub(crate) mod resolver;
+pub(crate) mod safetensors_header;
+pub(crate) mod sha256;
+pub(crate) mod verified_hashes;
+pub(crate) mod verify;
+pub(crate) mod web;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -25,15 +25,15 @@ use crate::problem::{Problem, Result};
 
 /// A secret that no log, message or child process may see.
 #[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct SecretText(String);
+pub(crate) struct SecretText(String);
 
 impl SecretText {
-    pub fn new(text: String) -> SecretText {
+    pub(crate) fn new(text: String) -> SecretText {
         SecretText(text)
     }
 
     /// For a header, and nothing else.
-    pub fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 }
@@ -47,7 +47,7 @@ impl fmt::Debug for SecretText {
 /// Which servers are asked for models, and the keys for them: read from the caller's environment,
 /// and handed on through pipes and sockets alone.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub struct ModelHubs {
+pub(crate) struct ModelHubs {
     /// Without a slash at the end.
     pub huggingface: String,
     pub huggingface_token: Option<SecretText>,

@@ -26,7 +26,7 @@ use crate::problem::{Context as _, Problem, Result};
 
 /// The caller's accounts with stores of objects.
 #[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
-pub struct StorageCredentials {
+pub(crate) struct StorageCredentials {
     /// Of another store than Amazon's; without a slash at the end.
     pub endpoint: Option<String>,
     pub region: String,
@@ -49,7 +49,7 @@ const EXPIRES: Duration = Duration::from_secs(86_400);
 ///
 /// # Errors
 /// Keys that are none; no account where the address needs one.
-pub fn object_source(
+pub(crate) fn object_source(
     hubs: &ModelHubs,
     cloud: CloudStore,
     bucket: &str,

@@ -30,7 +30,7 @@ const ASKED: usize = 8;
 /// What was read is written down this often, so that an interrupt costs no more.
 const FLUSH: Duration = Duration::from_secs(5);
 
-pub struct HostModelResolver {
+pub(crate) struct HostModelResolver {
     pub net: NetEnv,
     pub hubs: ModelHubs,
     /// Where what had to be fetched for its hash is kept, for the apply.
@@ -40,15 +40,15 @@ pub struct HostModelResolver {
 }
 
 /// A model's path, and what its server calls the file that it has now, where that is another.
-pub type Newer<'a> = (&'a str, Result<Option<String>>);
+pub(crate) type Newer<'a> = (&'a str, Result<Option<String>>);
 
 /// The folder of an owner's cache that holds models by their hash.
-pub fn cache_folder(cache: &Path) -> PathBuf {
+pub(crate) fn cache_folder(cache: &Path) -> PathBuf {
     cache.join("models")
 }
 
 /// A model in an owner's cache.
-pub fn cached_model(cache: &Path, sha256: Sha256Digest) -> PathBuf {
+pub(crate) fn cached_model(cache: &Path, sha256: Sha256Digest) -> PathBuf {
     cache_folder(cache).join(sha256.to_string())
 }
 
@@ -56,7 +56,7 @@ pub fn cached_model(cache: &Path, sha256: Sha256Digest) -> PathBuf {
 ///
 /// # Errors
 /// Something in it cannot be read.
-pub fn share_files(share: &Path) -> Result<Vec<(String, u64)>> {
+pub(crate) fn share_files(share: &Path) -> Result<Vec<(String, u64)>> {
     let Ok(real) = share.canonicalize() else {
         return Ok(Vec::new());
     };
@@ -139,7 +139,7 @@ impl HostModelResolver {
     ///
     /// # Errors
     /// No threads.
-    pub fn newer_models<'a>(
+    pub(crate) fn newer_models<'a>(
         &self,
         pins: impl Iterator<Item = (&'a str, &'a ModelPin)>,
     ) -> Result<Vec<Newer<'a>>> {
@@ -365,7 +365,7 @@ impl HostModelResolver {
 }
 
 /// Reading many files, several at once, each once.
-pub struct FileReader<'a> {
+pub(crate) struct FileReader<'a> {
     known: &'a Hashes,
     /// Where it is written down.
     path: Option<PathBuf>,
@@ -379,7 +379,7 @@ pub struct FileReader<'a> {
 
 impl<'a> FileReader<'a> {
     /// For these files, which makes the bar as long as what is left to read.
-    pub fn new(
+    pub(crate) fn new(
         known: &'a Hashes,
         path: Option<PathBuf>,
         owner: Option<(u32, u32)>,
@@ -410,7 +410,7 @@ impl<'a> FileReader<'a> {
     ///
     /// # Errors
     /// It is none, or cannot be read; comfy was interrupted.
-    pub fn read_file(&self, path: &Path) -> std::io::Result<(u64, Sha256Digest)> {
+    pub(crate) fn read_file(&self, path: &Path) -> std::io::Result<(u64, Sha256Digest)> {
         let began = now_ns();
         let file = install::open_regular(path, &|_| true)?;
         let before = nix::sys::stat::fstat(&file)?;
@@ -442,7 +442,7 @@ impl<'a> FileReader<'a> {
     }
 
     /// Writes down what was read. Where that cannot be done it is read again another time.
-    pub fn write_hashes(&self) {
+    pub(crate) fn write_hashes(&self) {
         if let Some(path) = self.path.as_ref().filter(|_| self.known.has_news())
             && let Err(p) = self.known.save(path, self.owner)
         {

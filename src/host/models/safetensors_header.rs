@@ -20,7 +20,7 @@ fn refused_header(why: String) -> Problem {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn is_page(file: &File) -> std::io::Result<bool> {
+pub(crate) fn is_page(file: &File) -> std::io::Result<bool> {
     let mut first = [0; 256];
     let n = file.read_at(&mut first, 0)?;
     let text = first[..n].trim_ascii_start().to_ascii_lowercase();
@@ -31,7 +31,7 @@ pub fn is_page(file: &File) -> std::io::Result<bool> {
 
 /// # Errors
 /// It cannot be read, or is not sound.
-pub fn of_file(file: &File, size: u64) -> Result<SafetensorsHeader> {
+pub(crate) fn of_file(file: &File, size: u64) -> Result<SafetensorsHeader> {
     let fail = |e: std::io::Error| {
         Problem::new(format!("its header could not be read: {e}")).caused_by(&e)
     };
@@ -51,7 +51,11 @@ const FIRST: u64 = 128 << 10;
 
 /// # Errors
 /// The server does not give its first bytes, or they are not sound.
-pub fn of_server(web: &WebClient, place: &DownloadSource, size: u64) -> Result<SafetensorsHeader> {
+pub(crate) fn of_server(
+    web: &WebClient,
+    place: &DownloadSource,
+    size: u64,
+) -> Result<SafetensorsHeader> {
     if size < 8 {
         return Err(refused_header(format!("it has {size} bytes")));
     }

@@ -9,22 +9,22 @@ use crate::lock::Sha256Digest;
 
 /// Bytes a read: measured, larger ones are no faster and push the data out of the processor's
 /// cache.
-pub const BLOCK: usize = 256 << 10;
+pub(crate) const BLOCK: usize = 256 << 10;
 
 /// A hash that grows with what is read or fetched.
 #[derive(Clone, Default)]
-pub struct Sha256Hasher {
+pub(crate) struct Sha256Hasher {
     state: Sha256,
     pub bytes: u64,
 }
 
 impl Sha256Hasher {
-    pub fn update(&mut self, data: &[u8]) {
+    pub(crate) fn update(&mut self, data: &[u8]) {
         self.state.update(data);
         self.bytes += data.len() as u64;
     }
 
-    pub fn sum(&self) -> Sha256Digest {
+    pub(crate) fn sum(&self) -> Sha256Digest {
         Sha256Digest(self.state.clone().finalize().into())
     }
 }
@@ -33,7 +33,11 @@ impl Sha256Hasher {
 ///
 /// # Errors
 /// The file cannot be read, or comfy was interrupted ([`io::ErrorKind::Interrupted`]).
-pub fn rest(mut file: &File, into: &mut Sha256Hasher, tick: &mut dyn FnMut(u64)) -> io::Result<()> {
+pub(crate) fn rest(
+    mut file: &File,
+    into: &mut Sha256Hasher,
+    tick: &mut dyn FnMut(u64),
+) -> io::Result<()> {
     let mut block = vec![0; BLOCK];
     loop {
         let n = match file.read(&mut block) {
@@ -54,7 +58,7 @@ pub fn rest(mut file: &File, into: &mut Sha256Hasher, tick: &mut dyn FnMut(u64))
 ///
 /// # Errors
 /// As [`rest`].
-pub fn whole(mut file: &File, tick: &mut dyn FnMut(u64)) -> io::Result<(u64, Sha256Digest)> {
+pub(crate) fn whole(mut file: &File, tick: &mut dyn FnMut(u64)) -> io::Result<(u64, Sha256Digest)> {
     io::Seek::rewind(&mut file)?;
     let mut hasher = Sha256Hasher::default();
     rest(file, &mut hasher, tick)?;

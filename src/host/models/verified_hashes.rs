@@ -25,14 +25,14 @@ const MOST: usize = 400_000;
 
 /// A file's identity: device and [`StatKey`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key([u8; KEY]);
+pub(crate) struct Key([u8; KEY]);
 
 impl Key {
     #[allow(
         clippy::unnecessary_cast,
         reason = "the widths differ between the platforms"
     )]
-    pub fn of(st: &FileStat) -> Key {
+    pub(crate) fn of(st: &FileStat) -> Key {
         let mut k = [0; KEY];
         k[..8].copy_from_slice(&(st.st_dev as u64).to_be_bytes());
         k[8..].copy_from_slice(&StatKey::from_stat(st).key_bytes());
@@ -41,7 +41,7 @@ impl Key {
 }
 
 #[derive(Default)]
-pub struct Hashes {
+pub(crate) struct Hashes {
     /// Files of sorted records, searched in place; each is read when those before it do not know a
     /// file.
     old: Vec<(PathBuf, OnceLock<Vec<u8>>)>,
@@ -52,14 +52,14 @@ pub struct Hashes {
 
 impl Hashes {
     /// What these files hold; absent or damaged ones hold nothing.
-    pub fn load(paths: &[PathBuf]) -> Hashes {
+    pub(crate) fn load(paths: &[PathBuf]) -> Hashes {
         Hashes {
             old: paths.iter().map(|p| (p.clone(), OnceLock::new())).collect(),
             ..Hashes::default()
         }
     }
 
-    pub fn get(&self, key: &Key) -> Option<Sha256Digest> {
+    pub(crate) fn get(&self, key: &Key) -> Option<Sha256Digest> {
         if self.has_news()
             && let Some(sha) = self.new.lock().ok().and_then(|n| n.get(key).copied())
         {
@@ -80,7 +80,7 @@ impl Hashes {
 
     /// Notes a reading that began at `read_ns` (nanoseconds since 1970), where its stamp can vouch
     /// for it.
-    pub fn add(&self, st: &FileStat, sha: Sha256Digest, read_ns: i64) {
+    pub(crate) fn add(&self, st: &FileStat, sha: Sha256Digest, read_ns: i64) {
         if StatKey::from_stat(st).older_than_granularity(read_ns)
             && let Ok(mut new) = self.new.lock()
         {
@@ -89,7 +89,7 @@ impl Hashes {
         }
     }
 
-    pub fn has_news(&self) -> bool {
+    pub(crate) fn has_news(&self) -> bool {
         self.news.load(Ordering::Acquire)
     }
 
@@ -97,7 +97,7 @@ impl Hashes {
     ///
     /// # Errors
     /// It cannot be written.
-    pub fn save(&self, path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
+    pub(crate) fn save(&self, path: &Path, owner: Option<(u32, u32)>) -> Result<()> {
         let Ok(new) = self.new.lock().map(|n| n.clone()) else {
             return Ok(());
         };
@@ -140,13 +140,13 @@ fn record(key: &Key, sha: &Sha256Digest) -> [u8; RECORD] {
 }
 
 /// The caller's own file.
-pub fn own_path() -> Option<PathBuf> {
+pub(crate) fn own_path() -> Option<PathBuf> {
     Some(crate::host::env::cache_home()?.join("model-hashes"))
 }
 
 /// The records, and the caller's own file, except for root, who trusts only the records if there
 /// are two accounts.
-pub fn believed(paths: &InstancePaths) -> Vec<PathBuf> {
+pub(crate) fn believed(paths: &InstancePaths) -> Vec<PathBuf> {
     let own = (paths.home.is_none() || !nix::unistd::geteuid().is_root())
         .then(own_path)
         .flatten();

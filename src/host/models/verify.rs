@@ -18,7 +18,7 @@ use crate::progress::Reporter;
 ///
 /// # Errors
 /// comfy was interrupted: what was read by then is noted. What cannot be read stays unknown.
-pub fn read_models(
+pub(crate) fn read_models(
     d: &Desired,
     machine: &HostMachine,
     ids: &AccountIds,

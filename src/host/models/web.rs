@@ -17,7 +17,7 @@ use crate::text::escape_text;
 const MAX_REDIRECTS: usize = 10;
 
 /// Asks servers for parts of files.
-pub struct WebClient {
+pub(crate) struct WebClient {
     agent: Agent,
     /// For servers that another one leads to, by that one.
     led: Mutex<BTreeMap<String, Agent>>,
@@ -29,7 +29,7 @@ pub struct WebClient {
 
 /// What is asked of one address.
 #[derive(Debug, Clone, Default)]
-pub struct WebRequest<'a> {
+pub(crate) struct WebRequest<'a> {
     pub address: &'a str,
     /// Sent only to the address's own server.
     pub key: Option<&'a SecretText>,
@@ -41,7 +41,7 @@ pub struct WebRequest<'a> {
 }
 
 /// An answer, and its server.
-pub struct WebReply {
+pub(crate) struct WebReply {
     /// The address after redirects.
     pub address: String,
     pub response: Response<Body>,
@@ -49,7 +49,7 @@ pub struct WebReply {
 
 /// Why there is no answer that can be used.
 #[derive(Debug)]
-pub enum WebRefusal {
+pub(crate) enum WebRefusal {
     /// Worth another try: the network, a server that is busy.
     Passing(String),
     Status(u16, String),
@@ -57,7 +57,7 @@ pub enum WebRefusal {
 }
 
 impl WebRefusal {
-    pub fn into_problem(self) -> Problem {
+    pub(crate) fn into_problem(self) -> Problem {
         match self {
             WebRefusal::Passing(why) => Problem::new(why).with_hint(
                 "the server did not answer as it should: check the network, and run it again",
@@ -83,7 +83,7 @@ impl WebRefusal {
 }
 
 /// An address without its query, which may hold a signature.
-pub fn public_address(address: &str) -> String {
+pub(crate) fn public_address(address: &str) -> String {
     escape_text(address.split('?').next().unwrap_or(address))
 }
 
@@ -99,7 +99,7 @@ fn server_of(address: &str) -> Option<String> {
 }
 
 /// Whether a key for one may be shown to the other.
-pub fn same_server(a: &str, b: &str) -> bool {
+pub(crate) fn same_server(a: &str, b: &str) -> bool {
     server_of(a).is_some() && server_of(a) == server_of(b)
 }
 
@@ -126,7 +126,7 @@ const LATER: u64 = 30;
 const WAITS: u32 = 3;
 
 /// Unless somebody asks comfy to stop.
-pub fn pause_for(time: Duration) -> Result<(), WebRefusal> {
+pub(crate) fn pause_for(time: Duration) -> Result<(), WebRefusal> {
     let end = std::time::Instant::now() + time;
     while std::time::Instant::now() < end {
         if crate::host::signals::is_interrupted() {
@@ -138,7 +138,7 @@ pub fn pause_for(time: Duration) -> Result<(), WebRefusal> {
 }
 
 impl WebClient {
-    pub fn new(net: &NetEnv, hubs: &ModelHubs) -> WebClient {
+    pub(crate) fn new(net: &NetEnv, hubs: &ModelHubs) -> WebClient {
         let silence = Duration::from_secs(hubs.patience);
         let local = crate::host::net::http::download_agent(&NetEnv::default(), silence, None);
         WebClient {
@@ -162,7 +162,7 @@ impl WebClient {
     }
 
     /// One request, through its redirects.
-    pub fn send_request(&self, ask: &WebRequest) -> Result<WebReply, WebRefusal> {
+    pub(crate) fn send_request(&self, ask: &WebRequest) -> Result<WebReply, WebRefusal> {
         let mut address = ask.address.to_string();
         let first = server_of(&address);
         let mut waits = 0;
@@ -262,12 +262,12 @@ impl WebClient {
 }
 
 impl WebReply {
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.response.headers().get(name)?.to_str().ok()
     }
 
     /// The whole file's length, from whichever header tells it.
-    pub fn total_bytes(&self) -> Option<u64> {
+    pub(crate) fn total_bytes(&self) -> Option<u64> {
         if self.response.status() == StatusCode::PARTIAL_CONTENT {
             return self
                 .header("Content-Range")?
@@ -280,7 +280,7 @@ impl WebReply {
     }
 
     /// Where the bytes of a partial answer begin; 0 where the server sends all.
-    pub fn first_byte(&self) -> Option<u64> {
+    pub(crate) fn first_byte(&self) -> Option<u64> {
         if self.response.status() != StatusCode::PARTIAL_CONTENT {
             return Some(0);
         }
@@ -293,13 +293,13 @@ impl WebReply {
     }
 
     /// A strong name of this version, without its quotes.
-    pub fn strong_etag(&self) -> Option<String> {
+    pub(crate) fn strong_etag(&self) -> Option<String> {
         let tag = self.header("ETag")?.strip_prefix('"')?.strip_suffix('"')?;
         (tag.len() <= 256).then(|| tag.to_string())
     }
 
     /// A page where a file was asked for: a login, a notice, a captive network.
-    pub fn is_page(&self) -> bool {
+    pub(crate) fn is_page(&self) -> bool {
         self.header("Content-Type")
             .is_some_and(|t| t.trim_start().to_ascii_lowercase().starts_with("text/html"))
     }

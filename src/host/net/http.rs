@@ -58,7 +58,7 @@ fn redirect_guard(source: &str) -> RedirectGuard {
 
 /// An agent for files of any size: it gives up after `silence`, and hands redirects and errors to
 /// the caller. With a `source` it connects where that may lead ([`crate::host::net::redirect`]).
-pub fn download_agent(net: &NetEnv, silence: Duration, source: Option<&str>) -> ureq::Agent {
+pub(crate) fn download_agent(net: &NetEnv, silence: Duration, source: Option<&str>) -> ureq::Agent {
     let config = agent_builder(net)
         .http_status_as_error(false)
         .max_redirects(0)
@@ -161,14 +161,14 @@ const SYSTEM: &[&str] = &[
 ];
 
 /// `host:port` of an address, without user and password.
-pub fn host_and_port(address: &str) -> &str {
+pub(crate) fn host_and_port(address: &str) -> &str {
     let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
     let whole = rest.split(['/', '?', '#']).next().unwrap_or(rest);
     whole.rsplit_once('@').map_or(whole, |(_, host)| host)
 }
 
 /// A link of a page: whole, from the host's root, or beside the page (RFC 3986, 5.2).
-pub fn absolute_link(page: &str, href: &str) -> String {
+pub(crate) fn absolute_link(page: &str, href: &str) -> String {
     if href.contains("://") {
         return href.into();
     }
@@ -262,7 +262,7 @@ impl<T: Transport> Transport for InterruptibleTransport<T> {
 }
 
 /// An agent for a server on this machine: no proxy, and an answer soon.
-pub fn local_agent() -> ureq::Agent {
+pub(crate) fn local_agent() -> ureq::Agent {
     ureq::Agent::config_builder()
         .proxy(None)
         .timeout_global(Some(Duration::from_secs(2)))

@@ -9,7 +9,7 @@ use nix::sys::socket::SockaddrStorage;
 ///
 /// # Errors
 /// The system's own.
-pub fn own_addresses() -> std::io::Result<Vec<(IpAddr, u32)>> {
+pub(crate) fn own_addresses() -> std::io::Result<Vec<(IpAddr, u32)>> {
     let ip = |a: &SockaddrStorage| match (a.as_sockaddr_in(), a.as_sockaddr_in6()) {
         (Some(v4), _) => Some(IpAddr::V4(v4.ip())),
         (_, Some(v6)) => Some(IpAddr::V6(v6.ip())),
@@ -32,7 +32,7 @@ pub fn own_addresses() -> std::io::Result<Vec<(IpAddr, u32)>> {
 ///
 /// # Errors
 /// It knows no way to the address.
-pub fn delivers_to_itself(to: IpAddr) -> std::io::Result<bool> {
+pub(crate) fn delivers_to_itself(to: IpAddr) -> std::io::Result<bool> {
     #[cfg(target_os = "linux")]
     return linux::route_type(to).map(|kind| kind != linux::UNICAST);
     #[cfg(not(target_os = "linux"))]
@@ -64,10 +64,10 @@ mod linux {
     };
 
     /// RTN_UNICAST (linux/rtnetlink.h): it goes to somebody else.
-    pub const UNICAST: u8 = 1;
+    pub(crate) const UNICAST: u8 = 1;
 
     /// The type of the route that a packet would take (rtnetlink(7), RTM_GETROUTE).
-    pub fn route_type(to: IpAddr) -> std::io::Result<u8> {
+    pub(crate) fn route_type(to: IpAddr) -> std::io::Result<u8> {
         let fd = socket(
             AddressFamily::Netlink,
             SockType::Raw,

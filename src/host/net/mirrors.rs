@@ -15,7 +15,7 @@ impl MirrorRules {
     /// # Errors
     /// A rule without `=`, or with a target that is neither file://, https:// nor http:// on
     /// loopback.
-    pub fn parse(text: &str) -> Result<MirrorRules> {
+    pub(crate) fn parse(text: &str) -> Result<MirrorRules> {
         let mut rules = Vec::new();
         for rule in text.split(';').map(str::trim).filter(|r| !r.is_empty()) {
             let bad = |why: &str| {
@@ -53,14 +53,14 @@ impl MirrorRules {
     }
 
     /// The folders that stand for servers.
-    pub fn local_folders(&self) -> impl Iterator<Item = std::path::PathBuf> {
+    pub(crate) fn local_folders(&self) -> impl Iterator<Item = std::path::PathBuf> {
         self.0
             .iter()
             .filter_map(|(_, to)| to.strip_prefix("file://").map(Into::into))
     }
 
     /// Where `repo` is fetched from.
-    pub fn rewrite_url(&self, repo: &str) -> String {
+    pub(crate) fn rewrite_url(&self, repo: &str) -> String {
         let Some((from, to)) = self
             .0
             .iter()

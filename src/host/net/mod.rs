@@ -1,7 +1,7 @@
 //! The network as comfy itself uses it: HTTP, mirrors, and where a server may send it.
 
 pub mod http;
-pub mod interfaces;
-pub mod mirrors;
-pub mod nearness;
-pub mod redirect;
+pub(crate) mod interfaces;
+pub(crate) mod mirrors;
+pub(crate) mod nearness;
+pub(crate) mod redirect;

@@ -6,7 +6,7 @@ use super::interfaces;
 
 /// The nearest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Nearness {
+pub(crate) enum Nearness {
     Loopback,
     /// An address of this machine that its neighbours know too, or one that the system delivers to
     /// itself.
@@ -22,7 +22,7 @@ pub enum Nearness {
 /// # Errors
 /// Nobody can say: the system does not tell its own addresses, or it knows no way to an address of
 /// the internet.
-pub fn nearness_of(ip: IpAddr) -> std::io::Result<Nearness> {
+pub(crate) fn nearness_of(ip: IpAddr) -> std::io::Result<Nearness> {
     if is_loopback(ip) {
         return Ok(Nearness::Loopback);
     }
@@ -47,7 +47,7 @@ pub fn nearness_of(ip: IpAddr) -> std::io::Result<Nearness> {
 }
 
 /// Whether it can only be this machine, whatever the system says.
-pub fn is_loopback(ip: IpAddr) -> bool {
+pub(crate) fn is_loopback(ip: IpAddr) -> bool {
     [ip.to_canonical(), embedded_address(ip)]
         .iter()
         .any(|ip| ip.is_loopback() || ip.is_unspecified())

@@ -73,7 +73,7 @@ fn scheme_and_host(address: &str) -> Option<(String, String)> {
 
 /// Why what was asked of `source` may not lead to `to`, as far as its spelling tells; the
 /// connection tells the rest ([`RedirectGuard`]).
-pub fn why_refused(source: &str, to: &str) -> Option<&'static str> {
+pub(crate) fn why_refused(source: &str, to: &str) -> Option<&'static str> {
     let first = scheme_and_host(source)
         .and_then(|(_, host)| spelled_nearness(&host).or_else(|| noted_nearness(&host)));
     why_refused_at(source, first, to, None)
@@ -127,7 +127,7 @@ fn why_refused_at(
 }
 
 /// Whether both are on the same host, and nothing that was https is not any more.
-pub fn same_host(source: &str, to: &str) -> bool {
+pub(crate) fn same_host(source: &str, to: &str) -> bool {
     matches!((scheme_and_host(source), scheme_and_host(to)), (Some((s, first)), Some((t, next))) if first == next && (s == t || t == "https"))
 }
 
@@ -163,7 +163,7 @@ fn find_nearness(source: &str) -> Option<Nearness> {
 /// Holds every connection of an agent to this, redirects that ureq follows among them. Behind a
 /// proxy the proxy finds the address.
 #[derive(Debug)]
-pub struct RedirectGuard {
+pub(crate) struct RedirectGuard {
     /// What was asked; `None`: each connection for itself, so that no name leads nearer than it
     /// did.
     pub source: Option<String>,

@@ -22,7 +22,7 @@ print('%d.%d' % sys.version_info[:2], sys.abiflags, platform.machine(), platform
     clippy::disallowed_methods,
     reason = "the base interpreter, without site and environment"
 )]
-pub fn ask_interpreter(i: &PythonInterpreter) -> Result<InterpreterFacts> {
+pub(crate) fn ask_interpreter(i: &PythonInterpreter) -> Result<InterpreterFacts> {
     let mut c = Command::new(&i.path);
     // Else macOS tells programs that were made for 10.15 that it is 10.16 (packaging.tags).
     c.args(["-I", "-S", "-B", "-c", ASK])

@@ -4,7 +4,7 @@
 //! again while its file is the same. macOS's /usr/bin/python3 is never called: it opens a window
 //! where the developer tools are missing.
 
-pub mod interpreter_facts;
+pub(crate) mod interpreter_facts;
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -33,23 +33,23 @@ const ASK: &str = "import sys, platform; print(platform.python_implementation(),
 
 /// What stat says of a program that was asked, and its answer.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct KnownProgram {
+pub(crate) struct KnownProgram {
     stamp: (u64, u64, u64, i64, i64, i64, i64),
     answer: PythonInterpreter,
 }
 
 /// Answers by path.
-pub type Answers = BTreeMap<PathBuf, KnownProgram>;
+pub(crate) type Answers = BTreeMap<PathBuf, KnownProgram>;
 
 #[derive(Default)]
-pub struct InterpreterCache {
+pub(crate) struct InterpreterCache {
     known: Answers,
     asked: Mutex<Answers>,
 }
 
 impl InterpreterCache {
     /// With the answers of earlier runs; an absent or damaged file holds none.
-    pub fn load(path: &Path) -> InterpreterCache {
+    pub(crate) fn load(path: &Path) -> InterpreterCache {
         let known = std::fs::read(path)
             .ok()
             .and_then(|b| serde_json::from_slice(&b).ok())
@@ -61,13 +61,13 @@ impl InterpreterCache {
     }
 
     /// The answers that were used, where they differ from those that were known.
-    pub fn changed_answers(&self) -> Option<Answers> {
+    pub(crate) fn changed_answers(&self) -> Option<Answers> {
         let asked = self.asked.lock().ok()?;
         (!asked.is_empty() && *asked != self.known).then(|| asked.clone())
     }
 
     /// Returns the first that fits, or why there is none.
-    pub fn find_interpreter(
+    pub(crate) fn find_interpreter(
         &self,
         d: &Desired,
         ids: &AccountIds,
@@ -176,7 +176,7 @@ impl InterpreterCache {
 
 /// The minor version of the first Python that runs: of PATH, where a shim may find nothing of its
 /// own, or of the system.
-pub fn minor_of_this_machine() -> Option<String> {
+pub(crate) fn minor_of_this_machine() -> Option<String> {
     let stub = |p: &PathBuf| cfg!(target_os = "macos") && p == Path::new("/usr/bin/python3");
     let system = FOLDERS.iter().map(|f| Path::new(f).join("python3"));
     let found = env::find_in_path("python3")

@@ -13,17 +13,17 @@ use crate::problem::{Context, Problem, Result};
 /// Proves that the supplementary groups of this process were replaced.
 #[must_use = "groups alone do not change the identity: pass it to `set_ids_permanently`"]
 #[derive(Debug)]
-pub struct GroupsReplaced(());
+pub(crate) struct GroupsReplaced(());
 
 /// Proves that this process is who it should be and cannot become root again.
 #[must_use = "pass it to what runs without root"]
 #[derive(Debug)]
-pub struct Dropped(());
+pub(crate) struct Dropped(());
 
 impl Dropped {
     /// The same proof where there is nobody else to become: under isolation "none" everything runs
     /// as whoever asked for it.
-    pub fn as_caller() -> Dropped {
+    pub(crate) fn as_caller() -> Dropped {
         Dropped(())
     }
 }
@@ -33,7 +33,7 @@ impl Dropped {
 ///
 /// # Errors
 /// This process is not root's, or the database cannot be read.
-pub fn init_groups(name: &str, gid: u32) -> Result<GroupsReplaced> {
+pub(crate) fn init_groups(name: &str, gid: u32) -> Result<GroupsReplaced> {
     let name = CString::new(name).context("name the account")?;
     // SAFETY: the name lives through the call.
     Errno::result(unsafe { libc::initgroups(name.as_ptr(), gid as _) })
@@ -45,7 +45,7 @@ pub fn init_groups(name: &str, gid: u32) -> Result<GroupsReplaced> {
 ///
 /// # Errors
 /// This process is not root's.
-pub fn clear_groups() -> Result<GroupsReplaced> {
+pub(crate) fn clear_groups() -> Result<GroupsReplaced> {
     // SAFETY: no list is read where the count is none.
     Errno::result(unsafe { libc::setgroups(0, std::ptr::null()) }).context("give up all groups")?;
     // macOS counts the effective group among them.
@@ -63,7 +63,7 @@ pub fn clear_groups() -> Result<GroupsReplaced> {
 ///
 /// # Errors
 /// `uid` is root's, the system refuses, or root could be regained.
-pub fn set_ids_permanently(uid: u32, gid: u32, groups: GroupsReplaced) -> Result<Dropped> {
+pub(crate) fn set_ids_permanently(uid: u32, gid: u32, groups: GroupsReplaced) -> Result<Dropped> {
     let GroupsReplaced(()) = groups;
     let regained = || Problem::new(format!("root could be regained by uid {uid}"));
     // Before anything is given up: what follows needs root to fail rightly.
@@ -99,7 +99,7 @@ fn has_only_ids(uid: u32, gid: u32) -> bool {
 /// # Errors
 /// The system's own.
 #[cfg(not(target_os = "linux"))]
-pub fn kill_all_of_uid(uid: u32) -> Result<()> {
+pub(crate) fn kill_all_of_uid(uid: u32) -> Result<()> {
     if uid == 0 {
         return Err(Problem::new("the processes of root are not killed"));
     }
@@ -120,7 +120,7 @@ pub fn kill_all_of_uid(uid: u32) -> Result<()> {
 
 /// Keeps everybody but root from looking into this process's memory or attaching to it, even from
 /// the same uid (prctl(2)).
-pub fn set_not_dumpable() {
+pub(crate) fn set_not_dumpable() {
     #[cfg(target_os = "linux")]
     // SAFETY: a plain call; it cannot fail with these arguments.
     unsafe {
@@ -133,7 +133,7 @@ pub fn set_not_dumpable() {
 ///
 /// # Errors
 /// The kernel is older than Linux 3.5.
-pub fn set_no_new_privs() -> Result<()> {
+pub(crate) fn set_no_new_privs() -> Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: a plain call.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })
@@ -146,7 +146,7 @@ pub fn set_no_new_privs() -> Result<()> {
 /// # Errors
 /// The system's own.
 #[cfg(target_os = "linux")]
-pub fn keep_capabilities(kept: &[u32]) -> Result<()> {
+pub(crate) fn keep_capabilities(kept: &[u32]) -> Result<()> {
     let what = || "give up capabilities".to_string();
     // _LINUX_CAPABILITY_VERSION_3 (linux/capability.h): two sets of 32 bits each.
     #[repr(C)]

@@ -6,8 +6,8 @@
 //! changes whose process this is. Whoever reviews for security reads these files first.
 
 pub mod credentials;
-pub mod serve;
-pub mod spawn;
-pub mod wire;
+pub(crate) mod serve;
+pub(crate) mod spawn;
+pub(crate) mod wire;
 
-pub use crate::roles::Role;
+pub(crate) use crate::roles::Role;

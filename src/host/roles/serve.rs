@@ -15,7 +15,7 @@ use crate::host::lines;
 use crate::problem::{Context, Problem, Result};
 
 /// What a role is asked, as the first line of its stdin.
-pub trait RoleConfig: DeserializeOwned {
+pub(crate) trait RoleConfig: DeserializeOwned {
     /// What that line holds, as in "could not read ...".
     const WHAT: &'static str;
     /// The longest line, in bytes. Whoever may start a role for the owner may not fill root's
@@ -29,7 +29,7 @@ pub trait RoleConfig: DeserializeOwned {
 }
 
 /// Where a role tells its failure.
-pub enum Report {
+pub(crate) enum Report {
     /// A pipe of the process that started it, which reads a [`Problem`].
     Pipe(OwnedFd),
     Stderr,
@@ -42,7 +42,7 @@ impl Report {
     ///
     /// # Errors
     /// Nobody reads it any more.
-    pub fn ready(&self) -> Result<()> {
+    pub(crate) fn ready(&self) -> Result<()> {
         if let Report::Pipe(fd) = self {
             nix::unistd::write(fd, b"\n").context("say that it is ready")?;
         }
@@ -51,12 +51,12 @@ impl Report {
 
     /// Closes the pipe, which tells the other side that all is well. What fails later goes to
     /// stderr.
-    pub fn succeed(&mut self) {
+    pub(crate) fn succeed(&mut self) {
         *self = Report::Stderr;
     }
 
     /// Closes the pipe in a process that leaves the telling to another one.
-    pub fn leave(&mut self) {
+    pub(crate) fn leave(&mut self) {
         *self = Report::Closed;
     }
 
@@ -77,7 +77,7 @@ impl Report {
 ///
 /// # Errors
 /// There is no such line.
-pub fn read_config<C: RoleConfig>() -> Result<C> {
+pub(crate) fn read_config<C: RoleConfig>() -> Result<C> {
     let line = lines::next_line(&mut std::io::stdin().lock(), C::LONGEST)
         .with_context(|| format!("read {}", C::WHAT))?;
     serde_json::from_str(&line.unwrap_or_default())
@@ -88,7 +88,7 @@ pub fn read_config<C: RoleConfig>() -> Result<C> {
 /// there is one thread.
 ///
 /// `tell` prints a failure that no pipe takes.
-pub fn serve<C: RoleConfig>(
+pub(crate) fn serve<C: RoleConfig>(
     tell: fn(&Problem),
     role: impl FnOnce(C, &mut Report) -> Result<u8>,
 ) -> ExitCode {
@@ -110,7 +110,7 @@ pub fn serve<C: RoleConfig>(
 
 /// Plays a role whose answers are lines of JSON on stdout: a failure is one more of them, made by
 /// `failed`, and gives the exit code.
-pub fn answer<M: serde::Serialize>(
+pub(crate) fn answer<M: serde::Serialize>(
     role: impl FnOnce() -> Result<u8>,
     failed: impl FnOnce(Problem) -> M,
 ) -> ExitCode {
@@ -126,7 +126,7 @@ pub fn answer<M: serde::Serialize>(
 ///
 /// # Errors
 /// No descriptor has that number.
-pub fn adopt_fd(number: RawFd) -> Result<OwnedFd> {
+pub(crate) fn adopt_fd(number: RawFd) -> Result<OwnedFd> {
     // SAFETY: fcntl(2) says whether it is open; the number came from the process above, and nobody
     // else here uses it.
     unsafe {
@@ -141,7 +141,7 @@ pub fn adopt_fd(number: RawFd) -> Result<OwnedFd> {
 ///
 /// # Errors
 /// /dev/fd cannot be listed.
-pub fn cloexec_from_3() -> Result<()> {
+pub(crate) fn cloexec_from_3() -> Result<()> {
     for entry in std::fs::read_dir("/dev/fd")
         .context("list the open descriptors")?
         .flatten()
@@ -165,7 +165,7 @@ pub fn cloexec_from_3() -> Result<()> {
 ///
 /// # Errors
 /// The parent has ended.
-pub fn die_with_parent(parent: i32) -> Result<()> {
+pub(crate) fn die_with_parent(parent: i32) -> Result<()> {
     #[cfg(target_os = "linux")]
     // SAFETY: a plain call.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })
@@ -180,7 +180,7 @@ pub fn die_with_parent(parent: i32) -> Result<()> {
 ///
 /// # Errors
 /// The system's own.
-pub fn fork_process() -> Result<Option<Pid>> {
+pub(crate) fn fork_process() -> Result<Option<Pid>> {
     // SAFETY: the callers have one thread.
     match unsafe { nix::unistd::fork() }.context("fork")? {
         ForkResult::Parent { child } => Ok(Some(child)),

@@ -15,10 +15,10 @@ use crate::host::lines;
 use crate::problem::{Context, Problem, Result};
 
 /// The folders of programs that comfy's own processes know.
-pub const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Comfy's own program in another role, with a pipe to it and one back.
-pub struct RoleProcess {
+pub(crate) struct RoleProcess {
     pub child: Child,
     pub stdin: ChildStdin,
     pub reader: BufReader<ChildStdout>,
@@ -29,7 +29,7 @@ impl RoleProcess {
     ///
     /// # Errors
     /// It has none.
-    pub fn from_child(mut child: Child) -> Result<RoleProcess> {
+    pub(crate) fn from_child(mut child: Child) -> Result<RoleProcess> {
         let pipes = child.stdin.take().zip(child.stdout.take());
         let (stdin, stdout) = pipes.ok_or_else(|| Problem::new("no pipes to the root side"))?;
         Ok(RoleProcess {
@@ -41,7 +41,7 @@ impl RoleProcess {
 
     /// Receives the next message, a line of JSON; what sudo or PAM print on stdout is passed over.
     /// `None`: there is no more.
-    pub fn recv<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
+    pub(crate) fn recv<T: serde::de::DeserializeOwned>(&mut self) -> Option<T> {
         let mut line = String::new();
         while self.reader.read_line(&mut line).ok()? > 0 {
             if let Ok(message) = serde_json::from_str(&line) {
@@ -57,7 +57,7 @@ impl RoleProcess {
 ///
 /// # Errors
 /// The system does not tell.
-pub fn own_program() -> std::io::Result<PathBuf> {
+pub(crate) fn own_program() -> std::io::Result<PathBuf> {
     let running = PathBuf::from("/proc/self/exe");
     if running.exists() {
         Ok(running)
@@ -74,7 +74,7 @@ pub fn own_program() -> std::io::Result<PathBuf> {
     clippy::disallowed_methods,
     reason = "comfy itself, with a cleared environment"
 )]
-pub fn role_command(role: Role) -> Result<Command> {
+pub(crate) fn role_command(role: Role) -> Result<Command> {
     let own = own_program().context("find comfy's own program")?;
     let mut c = Command::new(own);
     c.arg(role.subcommand())
@@ -85,7 +85,7 @@ pub fn role_command(role: Role) -> Result<Command> {
 }
 
 /// Lets `command` keep these descriptors, under their numbers.
-pub fn inherit_fds(command: &mut Command, fds: &[&OwnedFd]) {
+pub(crate) fn inherit_fds(command: &mut Command, fds: &[&OwnedFd]) {
     let numbers: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
     // SAFETY: fcntl(2) alone between fork and exec.
     unsafe {
@@ -102,7 +102,7 @@ pub fn inherit_fds(command: &mut Command, fds: &[&OwnedFd]) {
 ///
 /// # Errors
 /// The system's own.
-pub fn report_pipe() -> Result<(OwnedFd, OwnedFd)> {
+pub(crate) fn report_pipe() -> Result<(OwnedFd, OwnedFd)> {
     let (reader, writer) = std::io::pipe().context("make a pipe")?;
     Ok((reader.into(), writer.into()))
 }
@@ -111,7 +111,7 @@ pub fn report_pipe() -> Result<(OwnedFd, OwnedFd)> {
 ///
 /// # Errors
 /// It has no stdin.
-pub fn send_config(child: &mut Child, config: &impl serde::Serialize) -> Result<()> {
+pub(crate) fn send_config(child: &mut Child, config: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_string(config).context("say what to start")?;
     let stdin = child
         .stdin
@@ -124,7 +124,7 @@ pub fn send_config(child: &mut Child, config: &impl serde::Serialize) -> Result<
 
 /// Reads what a role reports until it is what it should be; `first` was read already. `None`: all
 /// is well.
-pub fn read_report(report: std::fs::File, first: &[u8]) -> Option<Problem> {
+pub(crate) fn read_report(report: std::fs::File, first: &[u8]) -> Option<Problem> {
     let mut text = first.to_vec();
     // It comes from processes that are not root's any more.
     let _ = report.take(lines::WORD).read_to_end(&mut text);
@@ -136,6 +136,6 @@ pub fn read_report(report: std::fs::File, first: &[u8]) -> Option<Problem> {
 }
 
 /// The number of this process, which what it starts compares with its parent.
-pub fn own_pid() -> i32 {
+pub(crate) fn own_pid() -> i32 {
     nix::unistd::getpid().as_raw()
 }

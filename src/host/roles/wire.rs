@@ -13,7 +13,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Writes `message` to stdout, as one line. The other side may be gone; work that has begun goes on
 /// without it.
-pub fn print_line(message: &impl serde::Serialize) {
+pub(crate) fn print_line(message: &impl serde::Serialize) {
     if let Ok(text) = serde_json::to_string(message) {
         let mut out = std::io::stdout().lock();
         let _ = writeln!(out, "{text}").and_then(|()| out.flush());
@@ -22,7 +22,7 @@ pub fn print_line(message: &impl serde::Serialize) {
 
 /// What a [`Reporter`] is told, on its way to another process.
 #[derive(Debug)]
-pub enum Event {
+pub(crate) enum Event {
     Progress {
         job: String,
         unit: ProgressUnit,
@@ -34,7 +34,7 @@ pub enum Event {
 }
 
 /// A message that can hold an [`Event`].
-pub trait EventMessage: serde::Serialize {
+pub(crate) trait EventMessage: serde::Serialize {
     /// `None`: the other side is not told.
     fn from_event(event: Event) -> Option<Self>
     where
@@ -42,7 +42,7 @@ pub trait EventMessage: serde::Serialize {
 }
 
 /// Reports to the process at the other end of stdout, in messages of its protocol.
-pub struct RemoteReporter<M>(PhantomData<fn(M)>);
+pub(crate) struct RemoteReporter<M>(PhantomData<fn(M)>);
 
 impl<M> Default for RemoteReporter<M> {
     fn default() -> Self {
@@ -100,20 +100,20 @@ impl<M: EventMessage> Progress for RemoteProgress<M> {
 }
 
 /// Passes events of another process on to the [`Reporter`] of this one.
-pub struct EventRelay<'a> {
+pub(crate) struct EventRelay<'a> {
     report: &'a dyn Reporter,
     jobs: BTreeMap<String, Box<dyn Progress>>,
 }
 
 impl<'a> EventRelay<'a> {
-    pub fn new(report: &'a dyn Reporter) -> Self {
+    pub(crate) fn new(report: &'a dyn Reporter) -> Self {
         EventRelay {
             report,
             jobs: BTreeMap::new(),
         }
     }
 
-    pub fn pass_on(&mut self, event: Event) {
+    pub(crate) fn pass_on(&mut self, event: Event) {
         match event {
             Event::Progress {
                 job,

@@ -28,7 +28,7 @@ use crate::problem::{Context, Problem, Result};
 
 /// One entry; folders are implied where something is in them.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum ListedFile {
+pub(crate) enum ListedFile {
     /// Size in bytes, SHA-256 as a RECORD writes it, executable.
     File(u64, String, bool),
     Link(String),
@@ -39,14 +39,14 @@ pub enum ListedFile {
 /// Paths below the folder, by what brought them: a package (`numpy==1.26.4` and its wheel's hash);
 /// `""` holds the rest. Several may bring one path: that of the last in order is there.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct FileList(pub BTreeMap<String, BTreeMap<String, ListedFile>>);
+pub(crate) struct FileList(pub BTreeMap<String, BTreeMap<String, ListedFile>>);
 
 impl FileList {
     /// The list at `path`; an absent or damaged one is empty.
     ///
     /// # Errors
     /// It may not be read.
-    pub fn load(path: &Path) -> Seen<FileList> {
+    pub(crate) fn load(path: &Path) -> Seen<FileList> {
         match std::fs::read(path) {
             Ok(text) => Ok(serde_json::from_slice(&text).unwrap_or_default()),
             Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -60,7 +60,7 @@ impl FileList {
     ///
     /// # Errors
     /// Something cannot be read, or is neither file nor link.
-    pub fn of(folder: &Path) -> Result<FileList> {
+    pub(crate) fn of(folder: &Path) -> Result<FileList> {
         let items: Vec<Result<(String, ListedFile)>> = list_entries(folder)?
             .into_par_iter()
             .map(|f| listed_file(folder, &f).map(|i| (f.path, i)))
@@ -72,7 +72,7 @@ impl FileList {
     }
 
     /// What is there by path, with what brought it.
-    pub fn by_path(&self) -> BTreeMap<&str, (&str, &ListedFile)> {
+    pub(crate) fn by_path(&self) -> BTreeMap<&str, (&str, &ListedFile)> {
         self.0
             .iter()
             .flat_map(|(k, items)| {
@@ -88,7 +88,7 @@ impl FileList {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn hash_file(mut file: impl Read, size: u64) -> std::io::Result<String> {
+pub(crate) fn hash_file(mut file: impl Read, size: u64) -> std::io::Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![
         0;
@@ -108,7 +108,7 @@ pub fn hash_file(mut file: impl Read, size: u64) -> std::io::Result<String> {
 ///
 /// # Errors
 /// Something cannot be read.
-pub fn list_entries(folder: &Path) -> Result<Vec<FoundEntry>> {
+pub(crate) fn list_entries(folder: &Path) -> Result<Vec<FoundEntry>> {
     let fd = open_dir(folder).with_context(|| format!("open {}", folder.display()))?;
     let (mut all, _) = list_tree(&fd, folder).map_err(Problem::from)?;
     all.retain(|f| f.kind != FileType::Dir);
@@ -119,7 +119,7 @@ pub fn list_entries(folder: &Path) -> Result<Vec<FoundEntry>> {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn listed_file(folder: &Path, f: &FoundEntry) -> Result<ListedFile> {
+pub(crate) fn listed_file(folder: &Path, f: &FoundEntry) -> Result<ListedFile> {
     if let Some(to) = &f.target {
         return Ok(ListedFile::Link(to.display().to_string()));
     }
@@ -131,7 +131,7 @@ pub fn listed_file(folder: &Path, f: &FoundEntry) -> Result<ListedFile> {
 }
 
 /// A listed folder, and what is known of it.
-pub struct SealedFolder<'a> {
+pub(crate) struct SealedFolder<'a> {
     pub folder: &'a Path,
     /// Of its footprint.
     pub name: String,
@@ -143,7 +143,7 @@ pub struct SealedFolder<'a> {
 
 impl SealedFolder<'_> {
     /// What is off; `None` if there is no such folder.
-    pub fn check_folder(
+    pub(crate) fn check_folder(
         &self,
         ids: &AccountIds,
         readings: &VerificationCache,
@@ -175,7 +175,7 @@ impl SealedFolder<'_> {
 
     /// Every difference with what brought the entry. `vouched`: this process has sealed the
     /// content.
-    pub fn compare_with(
+    pub(crate) fn compare_with(
         &self,
         sealed: &SealedTree,
         list: &FileList,
@@ -279,7 +279,7 @@ fn content_hash(dir: &OwnedFd, path: &str, size: u64) -> Seen<String> {
 ///
 /// # Errors
 /// It cannot be read.
-pub fn hash_at(
+pub(crate) fn hash_at(
     dir: &OwnedFd,
     path: &(impl nix::NixPath + ?Sized),
     size: u64,
@@ -308,7 +308,12 @@ struct ListSealer<'a> {
 ///
 /// # Errors
 /// Something there is not what the list says, or not the build uid's.
-pub fn seal_folder(what: &str, folder: &Path, list: &FileList, ids: AccountIds) -> Result<()> {
+pub(crate) fn seal_folder(
+    what: &str,
+    folder: &Path,
+    list: &FileList,
+    ids: AccountIds,
+) -> Result<()> {
     let fd = open_dir(folder).with_context(|| format!("open {}", folder.display()))?;
     nix::unistd::fchown(
         &fd,

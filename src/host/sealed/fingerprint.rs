@@ -105,7 +105,7 @@ pub fn take_fingerprint(start: OwnedFd, settled_at: i64) -> Option<TreeFingerpri
 }
 
 /// The footprints of trees that were completely checked, by the name of the tree.
-pub type Footprints = BTreeMap<String, TreeFingerprint>;
+pub(crate) type Footprints = BTreeMap<String, TreeFingerprint>;
 
 /// Those at `path`; an absent or damaged file holds none.
 pub fn load_fingerprints(path: &Path) -> Footprints {

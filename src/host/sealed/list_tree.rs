@@ -14,7 +14,7 @@ use crate::host::fs::{file_type, permission_bits};
 use crate::plan::observed::{FileType, Seen, UnknownState};
 
 /// One entry of a sealed tree.
-pub struct FoundEntry {
+pub(crate) struct FoundEntry {
     /// Below the tree's folder.
     pub path: String,
     pub kind: FileType,
@@ -26,7 +26,7 @@ pub struct FoundEntry {
 }
 
 /// Every entry below `folder`, and which folders are empty.
-pub fn list_tree(fd: &impl AsFd, folder: &Path) -> Seen<(Vec<FoundEntry>, Vec<String>)> {
+pub(crate) fn list_tree(fd: &impl AsFd, folder: &Path) -> Seen<(Vec<FoundEntry>, Vec<String>)> {
     let start = crate::host::fs::open_dir_at(fd, c".").map_err(|e| UnknownState::io(folder, &e))?;
     let gather = ListVisitor::default();
     walk_tree(start, &gather);

@@ -37,7 +37,7 @@ struct TreeSealer<'a> {
 /// # Errors
 /// A file that the listing does not have or that has another content, a hard link, a device:
 /// nothing is installed then.
-pub fn seal_tree(
+pub(crate) fn seal_tree(
     part: &str,
     from: &Path,
     listing: &TreeListing,
@@ -73,7 +73,7 @@ pub fn seal_tree(
 ///
 /// # Errors
 /// It is no plain file of the build process.
-pub fn seal_file(path: &Path, ids: AccountIds) -> std::io::Result<ObjectId> {
+pub(crate) fn seal_file(path: &Path, ids: AccountIds) -> std::io::Result<ObjectId> {
     hash_file(open_plain(path, ids)?.0)
 }
 
@@ -81,7 +81,7 @@ pub fn seal_file(path: &Path, ids: AccountIds) -> std::io::Result<ObjectId> {
 ///
 /// # Errors
 /// As [`file`].
-pub fn open_plain(path: &Path, ids: AccountIds) -> std::io::Result<(std::fs::File, u64)> {
+pub(crate) fn open_plain(path: &Path, ids: AccountIds) -> std::io::Result<(std::fs::File, u64)> {
     let (dir, name) = crate::host::fs::open_parent(path)?;
     open_plain_at(&dir, &name, ids)
 }
@@ -90,7 +90,7 @@ pub fn open_plain(path: &Path, ids: AccountIds) -> std::io::Result<(std::fs::Fil
 ///
 /// # Errors
 /// As [`file`].
-pub fn open_plain_at(
+pub(crate) fn open_plain_at(
     dir: &std::os::fd::OwnedFd,
     name: &CStr,
     ids: AccountIds,

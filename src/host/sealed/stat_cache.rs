@@ -14,11 +14,11 @@ const RECORD: usize = 8 + 8 + 8 + 8 + 20;
 const MAGIC: &[u8; 8] = b"comfyst2";
 /// Kernel time stamps lag the clock by up to a tick of 10 ms (Linux at HZ=100); file systems with
 /// whole seconds by one.
-pub const GRAIN_NS: i64 = 50_000_000;
+pub(crate) const GRAIN_NS: i64 = 50_000_000;
 
 /// Until what was written before this moment is older than the clock's grain, and can be vouched
 /// for.
-pub fn wait_for_grain() {
+pub(crate) fn wait_for_grain() {
     std::thread::sleep(std::time::Duration::from_nanos(
         GRAIN_NS.unsigned_abs() + 10_000_000,
     ));
@@ -27,7 +27,7 @@ const COARSE_NS: i64 = 2_000_000_000;
 
 /// The identity of a file's content as far as stat tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StatKey {
+pub(crate) struct StatKey {
     ino: u64,
     size: u64,
     mtime: i64,
@@ -39,7 +39,7 @@ impl StatKey {
         clippy::unnecessary_cast,
         reason = "the widths differ between the platforms"
     )]
-    pub fn from_stat(st: &FileStat) -> StatKey {
+    pub(crate) fn from_stat(st: &FileStat) -> StatKey {
         let ns = |s: i64, n: i64| s.wrapping_mul(1_000_000_000).wrapping_add(n);
         StatKey {
             ino: st.st_ino as u64,
@@ -50,12 +50,12 @@ impl StatKey {
     }
 
     /// In bytes.
-    pub fn size(&self) -> u64 {
+    pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
     /// Whether content read at `read_ns` (nanoseconds since 1970) can be vouched for by this stamp.
-    pub fn older_than_granularity(&self, read_ns: i64) -> bool {
+    pub(crate) fn older_than_granularity(&self, read_ns: i64) -> bool {
         let grain = if self.ctime % 1_000_000_000 == 0 {
             COARSE_NS
         } else {
@@ -65,7 +65,7 @@ impl StatKey {
     }
 
     /// Big endian, so that bytes sort as numbers.
-    pub fn key_bytes(&self) -> [u8; 32] {
+    pub(crate) fn key_bytes(&self) -> [u8; 32] {
         let mut k = [0; 32];
         k[..8].copy_from_slice(&self.ino.to_be_bytes());
         k[8..16].copy_from_slice(&self.size.to_be_bytes());
@@ -77,13 +77,13 @@ impl StatKey {
 
 /// Sorted fixed-width records, searched in place.
 #[derive(Default)]
-pub struct StatCache {
+pub(crate) struct StatCache {
     bytes: Vec<u8>,
 }
 
 impl StatCache {
     /// The cache at `path`; an absent or damaged one is empty.
-    pub fn load(path: &Path) -> StatCache {
+    pub(crate) fn load(path: &Path) -> StatCache {
         let bytes = std::fs::read(path).unwrap_or_default();
         let good =
             bytes.len() >= 8 && &bytes[..8] == MAGIC && (bytes.len() - 8).is_multiple_of(RECORD);
@@ -96,7 +96,7 @@ impl StatCache {
         self.bytes.get(8..).unwrap_or_default()
     }
 
-    pub fn content_id(&self, stamp: &StatKey) -> Option<ObjectId> {
+    pub(crate) fn content_id(&self, stamp: &StatKey) -> Option<ObjectId> {
         let records = self.records();
         let (mut low, mut high) = (0, records.len() / RECORD);
         let wanted = stamp.key_bytes();
@@ -114,7 +114,7 @@ impl StatCache {
 
     /// The bytes of a cache of these readings, each with when it began (`i64::MAX`: nobody but us
     /// could write).
-    pub fn render(readings: impl IntoIterator<Item = (StatKey, ObjectId, i64)>) -> Vec<u8> {
+    pub(crate) fn render(readings: impl IntoIterator<Item = (StatKey, ObjectId, i64)>) -> Vec<u8> {
         let mut records: Vec<([u8; 32], ObjectId)> = readings
             .into_iter()
             .filter(|(s, _, t)| s.older_than_granularity(*t))

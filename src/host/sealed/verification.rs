@@ -17,7 +17,7 @@ use crate::tree::ObjectId;
 /// Content ids that were read or vouched for in this process, and whole trees that were: what the
 /// next stat cache and the next footprints are made of.
 #[derive(Default)]
-pub struct VerificationCache {
+pub(crate) struct VerificationCache {
     contents: Mutex<std::collections::HashMap<StatKey, (ObjectId, i64)>>,
     /// Footprints of an earlier complete check.
     known: Footprints,
@@ -29,50 +29,50 @@ pub struct VerificationCache {
 }
 
 impl VerificationCache {
-    pub fn new(known: Footprints) -> VerificationCache {
+    pub(crate) fn new(known: Footprints) -> VerificationCache {
         VerificationCache {
             known,
             ..VerificationCache::default()
         }
     }
 
-    pub fn add_content(&self, stamp: StatKey, oid: ObjectId, read_ns: i64) {
+    pub(crate) fn add_content(&self, stamp: StatKey, oid: ObjectId, read_ns: i64) {
         if let Ok(mut m) = self.contents.lock() {
             m.insert(stamp, (oid, read_ns));
         }
     }
 
-    pub fn extend_contents(&self, more: Vec<(StatKey, ObjectId, i64)>) {
+    pub(crate) fn extend_contents(&self, more: Vec<(StatKey, ObjectId, i64)>) {
         if let Ok(mut m) = self.contents.lock() {
             m.extend(more.into_iter().map(|(s, o, t)| (s, (o, t))));
         }
     }
 
-    pub fn content_id(&self, stamp: &StatKey) -> Option<ObjectId> {
+    pub(crate) fn content_id(&self, stamp: &StatKey) -> Option<ObjectId> {
         self.contents.lock().ok()?.get(stamp).map(|(o, _)| *o)
     }
 
     /// Notes that the content of a tree is as it should be, whatever its stamps say.
-    pub fn mark_verified(&self, name: &str) {
+    pub(crate) fn mark_verified(&self, name: &str) {
         if let Ok(mut v) = self.vouched.lock() {
             v.insert(name.into());
         }
     }
 
-    pub fn is_vouched(&self, name: &str) -> bool {
+    pub(crate) fn is_vouched(&self, name: &str) -> bool {
         self.vouched.lock().is_ok_and(|v| v.contains(name))
     }
 
     /// Notes that a whole tree shares files with a new one: its stamps changed by that, and nothing
     /// else.
-    pub fn mark_linked(&self, name: String, folder: PathBuf) {
+    pub(crate) fn mark_linked(&self, name: String, folder: PathBuf) {
         if let Ok(mut l) = self.linked.lock() {
             l.insert(name, folder);
         }
     }
 
     /// Takes the footprints of such trees anew, once the last link is older than the clock's grain.
-    pub fn refresh_linked(&self) {
+    pub(crate) fn refresh_linked(&self) {
         for (name, folder) in self.linked.lock().map(|l| l.clone()).unwrap_or_default() {
             if let Some(is) = open_dir(&folder)
                 .ok()
@@ -90,13 +90,13 @@ impl VerificationCache {
     }
 
     /// The bytes of the stat cache; `None` where nothing was looked up, so that the old one stays.
-    pub fn stat_cache(&self) -> Option<Vec<u8>> {
+    pub(crate) fn stat_cache(&self) -> Option<Vec<u8>> {
         let m = self.contents.lock().ok().filter(|m| !m.is_empty())?;
         Some(StatCache::render(m.iter().map(|(s, (o, t))| (*s, *o, *t))))
     }
 
     /// The footprints known and found, where they differ from those that were known.
-    pub fn changed_fingerprints(&self) -> Option<Footprints> {
+    pub(crate) fn changed_fingerprints(&self) -> Option<Footprints> {
         let w = self.whole.lock().ok()?;
         let mut all = self.known.clone();
         all.extend(w.iter().map(|(n, f)| (n.clone(), *f)));
@@ -105,7 +105,7 @@ impl VerificationCache {
 }
 
 /// A sealed folder that is being checked.
-pub struct SealedTree<'a> {
+pub(crate) struct SealedTree<'a> {
     folder: &'a Path,
     name: String,
     pub fd: OwnedFd,
@@ -118,7 +118,7 @@ pub struct SealedTree<'a> {
 
 impl<'a> SealedTree<'a> {
     /// `None` if there is no such folder; `name` is that of its footprint.
-    pub fn open(
+    pub(crate) fn open(
         folder: &'a Path,
         name: String,
         uid: u32,
@@ -163,7 +163,7 @@ impl<'a> SealedTree<'a> {
     }
 
     /// Whether nothing in it changed since the last complete check.
-    pub fn is_unchanged(&self, readings: &VerificationCache) -> Seen<bool> {
+    pub(crate) fn is_unchanged(&self, readings: &VerificationCache) -> Seen<bool> {
         let Some(known) = readings.known.get(&self.name).filter(|_| self.framed) else {
             return Ok(false);
         };
@@ -175,7 +175,7 @@ impl<'a> SealedTree<'a> {
     }
 
     /// What the folder itself has, if that is not as it should be.
-    pub fn own_metadata(&self) -> Option<String> {
+    pub(crate) fn own_metadata(&self) -> Option<String> {
         let r = &self.root;
         (!self.framed).then(|| {
             format!(
@@ -188,7 +188,7 @@ impl<'a> SealedTree<'a> {
     }
 
     /// Notes that a complete check found nothing off.
-    pub fn record_verified(&self, readings: &VerificationCache) -> Seen<()> {
+    pub(crate) fn record_verified(&self, readings: &VerificationCache) -> Seen<()> {
         // Taken after the check, and settled before it: what changed in between shows a later
         // ctime, and is not kept.
         if let Some(is) = self.current_fingerprint()? {

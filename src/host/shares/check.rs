@@ -179,7 +179,7 @@ pub(super) fn model_file(hashes: &Hashes, path: String, st: &FileStat) -> ModelF
 }
 
 /// What the share at `spec.path` is; that path holds no links. With `hashes` every file is told.
-pub fn check_share(
+pub(crate) fn check_share(
     spec: &ShareSpec,
     hashes: Option<&Hashes>,
     group_name: &dyn Fn(u32) -> String,

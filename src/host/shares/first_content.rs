@@ -18,7 +18,7 @@ use crate::plan::observed::FileType;
 /// Copies `from`, sealed, to `base/inner`; what is there already stays as it is. Missing parents
 /// are made. Everything made belongs to `uid`. Nothing that is there already is opened for writing,
 /// and no link is followed.
-pub fn copy_first_content(
+pub(crate) fn copy_first_content(
     from: &Path,
     base: &Path,
     inner: &Path,

@@ -1,7 +1,7 @@
 //! A share's tree: one rule ([`rules::evaluate_entry`]) that both the check and the mend follow.
 
 mod check;
-pub mod first_content;
+pub(crate) mod first_content;
 mod release;
 mod repair;
 
@@ -17,9 +17,9 @@ use crate::plan::observed::{Seen, ShareSpec, UnknownState};
 use crate::plan::share_rules as rules;
 use crate::plan::share_rules::{ShareDrift, ShareEntry, UnmanagedReason};
 use crate::problem::{Problem, Result};
-pub use check::check_share;
-pub use release::release_share;
-pub use repair::{mend_opened, repair_share};
+pub(crate) use check::check_share;
+pub(crate) use release::release_share;
+pub(crate) use repair::{mend_opened, repair_share};
 
 /// [`rules::evaluate_entry`] on a stat.
 fn evaluate_stat(s: &ShareSpec, st: &FileStat) -> (Option<ShareDrift>, Option<UnmanagedReason>) {
@@ -38,12 +38,12 @@ fn evaluate_stat(s: &ShareSpec, st: &FileStat) -> (Option<ShareDrift>, Option<Un
 }
 
 /// A volume that is absent makes its share unknown; nothing is made on the mount point.
-pub fn mount_ready(spec: &ShareSpec) -> Seen<()> {
+pub(crate) fn mount_ready(spec: &ShareSpec) -> Seen<()> {
     ensure_mounted(spec.requires_mount.as_deref())
 }
 
 /// Whether the volume that something needs is there.
-pub fn ensure_mounted(volume: Option<&std::path::Path>) -> Seen<()> {
+pub(crate) fn ensure_mounted(volume: Option<&std::path::Path>) -> Seen<()> {
     let Some(volume) = volume else { return Ok(()) };
     let say = |why: String| UnknownState::new(format!("volume {} {why}", volume.display()), false);
     match mounts::is_mounted(volume) {
@@ -64,7 +64,7 @@ const HANDS_DOWN: &str = "folders have an access list";
 
 /// The share's own folder, with what is missing above it: owned by the owner, the folder itself
 /// with its exact mode.
-pub fn make_root(spec: &ShareSpec) -> Result<()> {
+pub(crate) fn make_root(spec: &ShareSpec) -> Result<()> {
     let fail = |e: std::io::Error| {
         Problem::new(format!("share {}: {}: {e}", spec.name, spec.path.display())).caused_by(&e)
     };

@@ -54,7 +54,12 @@ impl TreeVisitor for ShareRelease {
 
 /// Takes comfy's group off everything below `path`, and gives the folder its old group and mode
 /// back.
-pub fn release_share(path: &std::path::Path, from: u32, to: u32, root_mode: u32) -> Result<()> {
+pub(crate) fn release_share(
+    path: &std::path::Path,
+    from: u32,
+    to: u32,
+    root_mode: u32,
+) -> Result<()> {
     let fd = match open_dir(path) {
         Ok(fd) => fd,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),

@@ -135,7 +135,7 @@ pub(super) fn mend_one(
 ///
 /// # Errors
 /// Entries that could not be mended, with the reason of each.
-pub fn repair_share(spec: &ShareSpec) -> Result<usize> {
+pub(crate) fn repair_share(spec: &ShareSpec) -> Result<usize> {
     mount_ready(spec)
         .map_err(|u| Problem::new(format!("share {}: {}", spec.name, u.reason)).of_kind(u.kind))?;
     mend_opened(
@@ -150,7 +150,7 @@ pub fn repair_share(spec: &ShareSpec) -> Result<usize> {
 ///
 /// # Errors
 /// As [`repair_share`].
-pub fn mend_opened(spec: &ShareSpec, fd: OwnedFd) -> Result<usize> {
+pub(crate) fn mend_opened(spec: &ShareSpec, fd: OwnedFd) -> Result<usize> {
     let mend = ShareRepair {
         spec,
         mended: AtomicUsize::new(0),

@@ -2,8 +2,8 @@
 //! as the caller where it resolves, as the build uid where it fetches an interpreter. It installs
 //! nothing.
 
-pub mod program;
-pub mod sealed_copy;
+pub(crate) mod program;
+pub(crate) mod sealed_copy;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -27,7 +27,7 @@ const OWN_VARS: &[&str] = &[
 ];
 
 /// uv, with nothing of an environment but indexes, proxies and certificates.
-pub struct UvRunner {
+pub(crate) struct UvRunner {
     pub net: super::git::NetEnv,
     /// Where a fetched uv is kept, and workspaces are made.
     pub cache: PathBuf,
@@ -38,7 +38,7 @@ pub struct UvRunner {
 
 impl UvRunner {
     #[expect(clippy::disallowed_methods, reason = "the only place that starts uv")]
-    pub fn uv_command(&self, program: &std::path::Path) -> Command {
+    pub(crate) fn uv_command(&self, program: &std::path::Path) -> Command {
         let mut c = Command::new(program);
         c.env_clear()
             .env("LC_ALL", "C")
@@ -72,7 +72,11 @@ impl UvRunner {
     ///
     /// # Errors
     /// If uv fails, with its message.
-    pub fn run_command(&self, mut command: Command, tick: &dyn Fn()) -> Result<String, UvError> {
+    pub(crate) fn run_command(
+        &self,
+        mut command: Command,
+        tick: &dyn Fn(),
+    ) -> Result<String, UvError> {
         let start = || "start uv".to_string();
         let mut child = command.spawn().with_context(start)?;
         let (mut out, mut err) = (child.stdout.take(), child.stderr.take());
@@ -170,7 +174,7 @@ impl UvRunner {
     ///
     /// # Errors
     /// If there is none, and it cannot be downloaded.
-    pub fn program_path(&self) -> Result<PathBuf> {
+    pub(crate) fn program_path(&self) -> Result<PathBuf> {
         program::find_uv(self)
     }
 }

@@ -62,7 +62,7 @@ const MAX_BYTES: u64 = 200 << 20;
 ///
 /// # Errors
 /// If COMFY_UV is not a working uv, there is no network, or the file has another hash.
-pub fn find_uv(uv: &UvRunner) -> Result<PathBuf> {
+pub(crate) fn find_uv(uv: &UvRunner) -> Result<PathBuf> {
     if let Some((path, _)) = named_program(&uv.net, true)? {
         return Ok(path);
     }
@@ -87,7 +87,7 @@ pub fn find_uv(uv: &UvRunner) -> Result<PathBuf> {
 
 /// Has a uv for the build in a file, as whoever calls.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct UvJob {
+pub(crate) struct UvJob {
     /// A file that is not there yet.
     pub target: PathBuf,
     /// The hash of the one that is kept; where it is the right one nothing is written.
@@ -98,7 +98,7 @@ pub struct UvJob {
 
 /// Which uv is the right one.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct ChosenUv {
+pub(crate) struct ChosenUv {
     /// For a person: `COMFY_UV=/opt/bin/uv`.
     pub origin: String,
     pub sha256: String,
@@ -107,7 +107,7 @@ pub struct ChosenUv {
 impl UvJob {
     /// # Errors
     /// As [`find_uv`].
-    pub fn run(&self) -> Result<ChosenUv> {
+    pub(crate) fn run(&self) -> Result<ChosenUv> {
         // The build uid may have no way to the caller's own.
         let public = || {
             env::which_in(env::PUBLIC_PATH, "uv")
@@ -140,7 +140,7 @@ impl UvJob {
 
 /// Returns the hash of the published program if `chosen` is that one: the process that unpacked it
 /// is not trusted.
-pub fn pinned_hash(chosen: &ChosenUv) -> Option<&'static str> {
+pub(crate) fn pinned_hash(chosen: &ChosenUv) -> Option<&'static str> {
     WHEELS
         .iter()
         .find(|w| w.file == chosen.origin)
@@ -177,7 +177,7 @@ fn named_program(net: &NetEnv, must: bool) -> Result<Option<(PathBuf, String)>> 
 ///
 /// # Errors
 /// If it cannot be read.
-pub fn hash_program(path: &Path) -> std::io::Result<String> {
+pub(crate) fn hash_program(path: &Path) -> std::io::Result<String> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = std::fs::OpenOptions::new()
         .read(true)

@@ -15,7 +15,7 @@ use crate::problem::{Context, Problem, Result};
 ///
 /// # Errors
 /// If there is none, it cannot be downloaded, or the download is not the published one.
-pub fn sealed_program(b: &mut GenerationBuilder, job: &Path) -> Result<PathBuf> {
+pub(crate) fn sealed_program(b: &mut GenerationBuilder, job: &Path) -> Result<PathBuf> {
     let at = b.paths.base.join("tools/uv");
     let record = b.paths.records.join("uv.json");
     let noted: Option<ChosenUv> = std::fs::read(&record)

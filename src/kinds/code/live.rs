@@ -6,7 +6,7 @@ use crate::plan::look::Look;
 use crate::plan::observed::{FileType, Seen};
 
 /// Where `current` leads.
-pub enum LiveState {
+pub(crate) enum LiveState {
     /// `current` does not exist: nothing was applied yet.
     Absent,
     /// Something else is in the place of the link.
@@ -19,7 +19,7 @@ pub enum LiveState {
 
 impl LiveState {
     /// Reads the link, and the description of the generation that it names.
-    pub fn observe(paths: &InstancePaths, look: &dyn Look) -> Seen<LiveState> {
+    pub(crate) fn observe(paths: &InstancePaths, look: &dyn Look) -> Seen<LiveState> {
         let Some(entry) = look.read_entry(&paths.current_link())? else {
             return Ok(LiveState::Absent);
         };
@@ -36,7 +36,7 @@ impl LiveState {
     }
 
     /// Returns the generation that the link leads to, even if it does not exist.
-    pub fn id(&self) -> Option<&GenerationId> {
+    pub(crate) fn id(&self) -> Option<&GenerationId> {
         match self {
             LiveState::Generation(id, _) => Some(id),
             _ => None,
@@ -44,7 +44,7 @@ impl LiveState {
     }
 
     /// Returns the description of the live generation.
-    pub fn spec(&self) -> Option<&GenerationSpec> {
+    pub(crate) fn spec(&self) -> Option<&GenerationSpec> {
         match self {
             LiveState::Generation(_, spec) => spec.as_deref(),
             _ => None,
@@ -52,7 +52,7 @@ impl LiveState {
     }
 
     /// Formats the link as the plan shows it.
-    pub fn describe(&self) -> String {
+    pub(crate) fn describe(&self) -> String {
         match self {
             LiveState::Absent => "no link".into(),
             LiveState::NotALink => "not a link".into(),

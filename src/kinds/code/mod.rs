@@ -15,10 +15,12 @@ use crate::plan::observed::TreeDifference;
 use crate::plan::step::PlannedStep;
 use crate::plan::{Action, Attrs, Step};
 
-pub use crate::kinds::code::live::LiveState;
-pub use crate::kinds::code::observe::{CodeObservation, CodeTarget, TargetGeneration, observe};
+pub(crate) use crate::kinds::code::live::LiveState;
+pub(crate) use crate::kinds::code::observe::{
+    CodeObservation, CodeTarget, TargetGeneration, observe,
+};
 
-pub fn plan(o: &Observed, b: &mut PlanBuilder) {
+pub(crate) fn plan(o: &Observed, b: &mut PlanBuilder) {
     let Some(seen) = b.observed(&Address::COMFYUI, &o.code) else {
         return;
     };

@@ -10,13 +10,13 @@ use crate::plan::observed::{GenerationCheck, Seen, TreeDifference};
 use crate::plan::select::ResourceSelection;
 
 /// What was observed of the code.
-pub struct CodeObservation {
+pub(crate) struct CodeObservation {
     pub live: LiveState,
     pub target: CodeTarget,
 }
 
 /// What the code is to become.
-pub enum CodeTarget {
+pub(crate) enum CodeTarget {
     /// No part of it is selected, and no link has to move.
     Unselected,
     /// No interpreter is available for it; why.
@@ -26,7 +26,7 @@ pub enum CodeTarget {
 }
 
 /// The wanted generation, and how much of it exists.
-pub struct TargetGeneration {
+pub(crate) struct TargetGeneration {
     pub id: GenerationId,
     pub spec: GenerationSpec,
     /// `None`: it is not built yet.
@@ -42,13 +42,13 @@ pub struct TargetGeneration {
 
 impl TargetGeneration {
     /// Returns whether it exists and is intact.
-    pub fn is_intact(&self) -> bool {
+    pub(crate) fn is_intact(&self) -> bool {
         self.check.as_ref().is_some_and(GenerationCheck::is_intact)
     }
 }
 
 /// Looks at `current`, at the generation that is wanted, and at what it needs.
-pub fn observe(
+pub(crate) fn observe(
     d: &Desired,
     look: &dyn Look,
     ids: &AccountIds,

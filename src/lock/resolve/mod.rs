@@ -1,7 +1,7 @@
 //! Filling the lock: refs become commits, commits become tree hashes, what they ask of Python
 //! becomes packages, and what cannot be installed is refused here.
 
-pub mod models;
+pub(crate) mod models;
 mod packages;
 mod submodules;
 
@@ -20,7 +20,7 @@ use packages::{package_changes, resolve_packages};
 use submodules::collect_submodules;
 
 /// Where repositories are asked: the real one is [`crate::host::git::GitStore`].
-pub trait RepositoryResolver: Sync {
+pub(crate) trait RepositoryResolver: Sync {
     /// The commit that `git_ref` names now.
     fn resolve_ref(&self, repo: &str, git_ref: &str) -> Result<ObjectId>;
     /// What `commit` holds, without its large files; a tree that breaks a rule is an error.
@@ -44,14 +44,14 @@ pub struct RepositorySnapshot {
 }
 
 /// Who is asked.
-pub struct Resolvers<'a> {
+pub(crate) struct Resolvers<'a> {
     pub repos: &'a dyn RepositoryResolver,
     pub uv: &'a dyn PackageResolver,
     pub library: &'a dyn ModelResolver,
 }
 
 /// Which pins may move.
-pub enum UpdatePolicy<'a> {
+pub(crate) enum UpdatePolicy<'a> {
     /// Only what the lock lacks or has for another question (`comfy lock`).
     Keep,
     /// Those of these names, all if empty (`comfy update`).
@@ -60,7 +60,7 @@ pub enum UpdatePolicy<'a> {
 
 /// One pin that is new or differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PinChange {
+pub(crate) struct PinChange {
     pub name: String,
     pub from: Option<ObjectId>,
     pub to: Option<ObjectId>,
@@ -70,13 +70,13 @@ pub struct PinChange {
 
 /// One Python package that is new, gone or at another version.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PackageMoved {
+pub(crate) struct PackageMoved {
     pub name: String,
     pub from: Option<String>,
     pub to: Option<String>,
 }
 
-pub struct ResolvedLock {
+pub(crate) struct ResolvedLock {
     pub lock: Lock,
     pub moved: Vec<PinChange>,
     pub packages: Vec<PackageMoved>,
@@ -89,7 +89,7 @@ pub struct ResolvedLock {
 ///
 /// # Errors
 /// Every repository that could not be resolved, and every tree that breaks a rule, in one problem.
-pub fn resolve_manifest(
+pub(crate) fn resolve_manifest(
     manifest: &Manifest,
     old: Option<&Lock>,
     mode: &UpdatePolicy,

@@ -14,14 +14,14 @@ use crate::progress::Reporter;
 
 /// Where models are asked for: the real one is
 /// [`crate::host::models::resolver::HostModelResolver`].
-pub trait ModelResolver: Sync {
+pub(crate) trait ModelResolver: Sync {
     /// Size and hash of each, in the order in which they are asked. Sources are asked without
     /// fetching where the server knows the hash; files are read.
     fn find_models(&self, asked: &[ModelQuery], report: &dyn Reporter) -> Vec<Result<ModelInfo>>;
 }
 
 /// One model whose size and hash are wanted.
-pub struct ModelQuery {
+pub(crate) struct ModelQuery {
     /// Its path in the share.
     pub path: String,
     /// None: the file that is there.
@@ -36,7 +36,7 @@ pub struct ModelQuery {
 
 /// What a model is now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelInfo {
+pub(crate) struct ModelInfo {
     pub revision: Option<String>,
     pub etag: Option<String>,
     pub size: u64,
@@ -45,7 +45,7 @@ pub struct ModelInfo {
 
 /// One model that is new, gone or another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelMoved {
+pub(crate) struct ModelMoved {
     pub path: String,
     pub from: Option<Sha256Digest>,
     pub to: Option<Sha256Digest>,
@@ -58,7 +58,7 @@ const SHOWN: usize = 20;
 ///
 /// # Errors
 /// Every model that could not be found, up to some.
-pub fn resolve_models(
+pub(crate) fn resolve_models(
     manifest: &Manifest,
     old: Option<&Lock>,
     mode: &UpdatePolicy,

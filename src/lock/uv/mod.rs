@@ -2,12 +2,12 @@
 
 use crate::problem::{IoKind, Problem, ProblemKind};
 
-pub mod request;
-pub mod response;
+pub(crate) mod request;
+pub(crate) mod response;
 
 /// Why uv did not do what it was asked. It becomes a [`Problem`] in one place, below.
 #[derive(Debug)]
-pub enum UvError {
+pub(crate) enum UvError {
     /// What uv said, without what is about a project that the user does not have.
     Said { kind: UvErrorKind, text: String },
     /// Comfy's own: uv was not asked, or was ended.
@@ -16,7 +16,7 @@ pub enum UvError {
 
 /// What uv's error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum UvErrorKind {
+pub(crate) enum UvErrorKind {
     /// The index did not answer.
     Unreachable,
     /// The index has another file than comfy.lock pins.
@@ -29,7 +29,7 @@ pub enum UvErrorKind {
 
 impl UvErrorKind {
     /// What to do about it, if comfy knows.
-    pub fn hint(self) -> Option<&'static str> {
+    pub(crate) fn hint(self) -> Option<&'static str> {
         match self {
             UvErrorKind::Unreachable => Some(
                 "the package index did not answer, and nothing was changed: check the network, \
@@ -63,7 +63,7 @@ impl From<UvErrorKind> for ProblemKind {
 
 impl UvError {
     /// The same as a [`Problem`] that begins with `what`.
-    pub fn into_problem(self, what: &str) -> Problem {
+    pub(crate) fn into_problem(self, what: &str) -> Problem {
         match self {
             UvError::Own(p) => p,
             UvError::Said { kind, text } => {

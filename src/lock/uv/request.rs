@@ -10,16 +10,16 @@ use crate::manifest::{Manifest, PythonSettings};
 use crate::problem::{Problem, Result};
 
 /// The two platforms, as markers (PEP 508).
-pub const PLATFORMS: [&str; 2] = [
+pub(crate) const PLATFORMS: [&str; 2] = [
     "platform_machine == 'arm64' and sys_platform == 'darwin'",
     "platform_machine == 'x86_64' and sys_platform == 'linux'",
 ];
 /// The part that is comfy.toml's own `[python] requirements`.
-pub const OWN: &str = "comfy.toml";
+pub(crate) const OWN: &str = "comfy.toml";
 
 /// Files for uv, and what it is told on its command line.
 #[derive(Debug, Clone, Default)]
-pub struct UvWorkspace {
+pub(crate) struct UvWorkspace {
     /// Path to text, below an empty folder.
     pub files: BTreeMap<String, String>,
     /// Nothing that was published later is looked at (RFC 3339).
@@ -35,7 +35,7 @@ pub struct UvWorkspace {
 
 /// Which locked packages may move.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PackageUpdates<'a> {
+pub(crate) enum PackageUpdates<'a> {
     None,
     All,
     Only(&'a BTreeSet<String>),
@@ -46,7 +46,7 @@ pub enum PackageUpdates<'a> {
 ///
 /// # Errors
 /// Every line that cannot be locked.
-pub fn build_workspace(
+pub(crate) fn build_workspace(
     manifest: &Manifest,
     asked: &BTreeMap<String, PartRequirements>,
     old: Option<&LockedPython>,

@@ -41,6 +41,20 @@ impl ManifestCheck {
         (repo, git_ref)
     }
 
+    fn checked_port(&mut self, port: Option<i64>) -> u16 {
+        match port.unwrap_or(8188) {
+            p @ 1024..=65535 => p as u16,
+            p => {
+                self.report_mistake(
+                    &["comfyui", "port"],
+                    format!("port {p} is not between 1024 and 65535"),
+                    "8188 is ComfyUI's default",
+                );
+                8188
+            }
+        }
+    }
+
     pub(super) fn check_comfyui(&mut self, w: Option<wire::TomlComfyui>) -> ComfyuiSettings {
         if w.is_none() {
             self.report_mistake(
@@ -83,17 +97,7 @@ impl ManifestCheck {
                 "write \"127.0.0.1\", or add `allow_remote = true` if that is what you want",
             );
         }
-        let port = match w.port.unwrap_or(8188) {
-            p @ 1024..=65535 => p as u16,
-            p => {
-                self.report_mistake(
-                    &["comfyui", "port"],
-                    format!("port {p} is not between 1024 and 65535"),
-                    "8188 is ComfyUI's default",
-                );
-                8188
-            }
-        };
+        let port = self.checked_port(w.port);
         let args = w.args.unwrap_or_default();
         for (i, a) in args.iter().enumerate() {
             if let Some(flag) = values::reserved_flag(a) {

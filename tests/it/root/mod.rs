@@ -12,6 +12,7 @@ mod health;
 mod machine;
 mod models;
 mod network;
+mod older;
 mod queues;
 mod service;
 

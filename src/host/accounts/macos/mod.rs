@@ -19,7 +19,7 @@ use crate::plan::observed::{
 use crate::problem::{Problem, Result};
 use crate::text::escape_text;
 
-pub struct MacAccounts<R: ProgramRunner>(pub R);
+pub(crate) struct MacAccounts<R: ProgramRunner>(pub R);
 
 const DSCL: &str = "/usr/bin/dscl";
 const DSEDITGROUP: &str = "/usr/sbin/dseditgroup";

@@ -377,7 +377,7 @@ impl GenerationBuilder<'_> {
     }
 
     /// A sealed folder and the missing ones above it, within the staged generation.
-    pub fn make_folder(&self, path: &Path, staged: &Path) -> Result<()> {
+    pub(crate) fn make_folder(&self, path: &Path, staged: &Path) -> Result<()> {
         let missing: Vec<&Path> = path
             .ancestors()
             .take_while(|p| *p != staged && p.symlink_metadata().is_err())

@@ -26,7 +26,7 @@ const CONNECTIONS: usize = 8;
 
 /// One virtual environment to make, without bytecode.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
-pub struct VenvJob {
+pub(crate) struct VenvJob {
     pub spec: VenvSpec,
     /// An empty folder.
     pub target: PathBuf,
@@ -48,7 +48,7 @@ pub struct VenvJob {
 /// # Errors
 /// No space, no network, a wheel with another hash or that cannot be installed, a package without a
 /// wheel for this machine.
-pub fn run_job(job: &VenvJob, report: &dyn Reporter) -> Result<FileList> {
+pub(crate) fn run_job(job: &VenvJob, report: &dyn Reporter) -> Result<FileList> {
     let progress = report.start_job("python");
     progress.set_position(0, 100);
     let site = job.spec.site_packages();
@@ -302,7 +302,7 @@ fn new_file(job: &VenvJob, w: &WheelFile, path: &str) -> Result<std::fs::File> {
 }
 
 /// What no wheel may bring: the files of [`make_skeleton`].
-pub fn skeleton_paths(spec: &VenvSpec) -> Vec<String> {
+pub(crate) fn skeleton_paths(spec: &VenvSpec) -> Vec<String> {
     let names = ["pyvenv.cfg", "bin/python", "bin/python3"].map(str::to_string);
     names
         .into_iter()

@@ -11,21 +11,21 @@ use crate::text::escape_text;
 
 /// What no package is called: bytecode that comfy compiled. It comes after all of them, so that it
 /// is what is there.
-pub const BYTECODE: &str = "~bytecode";
+pub(crate) const BYTECODE: &str = "~bytecode";
 
 /// What the list calls a package: with the hash of its wheel, so that another one of the same
 /// version is another package. In order of names.
-pub fn package_key(package: &str, sha256: &str) -> String {
+pub(crate) fn package_key(package: &str, sha256: &str) -> String {
     format!("{package} {sha256}")
 }
 
 /// `numpy==1.26.4` and the hash; bytecode and the rest have none.
-pub fn split_key(key: &str) -> (&str, &str) {
+pub(crate) fn split_key(key: &str) -> (&str, &str) {
     key.split_once(' ').unwrap_or((key, ""))
 }
 
 /// Whether a wheel of this package is called so.
-pub fn is_package(key: &str, p: &PackageInstall) -> bool {
+pub(crate) fn is_package(key: &str, p: &PackageInstall) -> bool {
     let (package, sha256) = split_key(key);
     package
         .strip_prefix(p.name.as_str())
@@ -36,7 +36,7 @@ pub fn is_package(key: &str, p: &PackageInstall) -> bool {
 
 /// A path that a package brings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PathClaim<'a> {
+pub(crate) struct PathClaim<'a> {
     /// As [`package_key`] makes it.
     pub key: &'a str,
     pub path: &'a str,
@@ -44,7 +44,7 @@ pub struct PathClaim<'a> {
 }
 
 /// Every path of a list with who brings it.
-pub fn path_claims(list: &FileList) -> impl Iterator<Item = PathClaim<'_>> + Clone {
+pub(crate) fn path_claims(list: &FileList) -> impl Iterator<Item = PathClaim<'_>> + Clone {
     list.0.iter().flat_map(|(key, items)| {
         items.iter().map(move |(path, item)| PathClaim {
             key,
@@ -59,7 +59,7 @@ pub fn path_claims(list: &FileList) -> impl Iterator<Item = PathClaim<'_>> + Clo
 ///
 /// # Errors
 /// The first such path, with who brings it.
-pub fn refuse_conflicts<'a>(
+pub(crate) fn refuse_conflicts<'a>(
     claims: impl Iterator<Item = PathClaim<'a>> + Clone,
     own: &[String],
     frame: &str,
@@ -149,7 +149,7 @@ fn folded_here(path: &str) -> String {
 }
 
 /// Files that several packages bring with different contents, a line for each group of packages.
-pub fn overlap_warnings(list: &FileList) -> Vec<String> {
+pub(crate) fn overlap_warnings(list: &FileList) -> Vec<String> {
     let mut by_path: HashMap<&str, Vec<(&str, &ListedFile)>> = HashMap::new();
     for (key, items) in list
         .0
@@ -194,7 +194,7 @@ fn joined_names(names: &[&str]) -> String {
 
 /// Whether a package has to be unpacked again: `lost` are files that are not on the disk as it has
 /// them, and some of them no later one of these packages brings.
-pub fn lacks_files<'a>(
+pub(crate) fn lacks_files<'a>(
     key: &str,
     lost: Option<&BTreeSet<String>>,
     later: impl Iterator<Item = (&'a String, &'a BTreeMap<String, ListedFile>)>,

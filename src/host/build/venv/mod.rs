@@ -7,11 +7,11 @@
 //! environments by hard link. Bytecode is compiled from what is sealed already, in a process of its
 //! own.
 
-pub mod build_job;
-pub mod file_owners;
+pub(crate) mod build_job;
+pub(crate) mod file_owners;
 mod scripts;
 mod wheel;
-pub mod wheel_fetch;
+pub(crate) mod wheel_fetch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
@@ -33,17 +33,17 @@ use crate::plan::observed::{Seen, TreeDifference};
 use crate::problem::{Context, Problem, Result};
 
 /// The name of a virtual environment among the footprints.
-pub fn footprint_name(id: &str) -> String {
+pub(crate) fn footprint_name(id: &str) -> String {
     format!("venv-{id}")
 }
 
 /// Names of the virtual environments on the disk, sorted.
-pub fn installed_venvs(paths: &InstancePaths) -> Vec<VenvId> {
+pub(crate) fn installed_venvs(paths: &InstancePaths) -> Vec<VenvId> {
     crate::host::content_ids(&paths.venvs_dir())
 }
 
 /// What is off; `None` if there is no such folder.
-pub fn check_venv(
+pub(crate) fn check_venv(
     paths: &InstancePaths,
     spec: &VenvSpec,
     ids: &AccountIds,
@@ -75,7 +75,7 @@ fn with_list<T>(
 }
 
 /// Wheels that were fetched, below the store.
-pub fn wheel_store(paths: &InstancePaths) -> PathBuf {
+pub(crate) fn wheel_store(paths: &InstancePaths) -> PathBuf {
     paths.store_dir().join("wheels")
 }
 
@@ -83,7 +83,11 @@ pub fn wheel_store(paths: &InstancePaths) -> PathBuf {
 ///
 /// # Errors
 /// What could not be fetched, unpacked, verified or written.
-pub fn build_venv(b: &mut GenerationBuilder, spec: &VenvSpec, reuse: &[VenvId]) -> Result<()> {
+pub(crate) fn build_venv(
+    b: &mut GenerationBuilder,
+    spec: &VenvSpec,
+    reuse: &[VenvId],
+) -> Result<()> {
     let staged = b.paths.staged_venv(&spec.id());
     b.in_job(&staged, |b, job| make_staged(b, spec, reuse, job, &staged))
 }

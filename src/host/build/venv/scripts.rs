@@ -23,7 +23,7 @@ fn shebang_lines(python: &Path) -> String {
 
 /// A script of a wheel: a first line that starts with `#!python` is for the installer to write (PEP
 /// 427).
-pub fn of_wheel(bytes: Vec<u8>, python: &Path) -> Vec<u8> {
+pub(crate) fn of_wheel(bytes: Vec<u8>, python: &Path) -> Vec<u8> {
     let line = bytes.split(|b| *b == b'\n').next().unwrap_or_default();
     if !line.starts_with(b"#!python") {
         return bytes;
@@ -40,7 +40,7 @@ pub fn of_wheel(bytes: Vec<u8>, python: &Path) -> Vec<u8> {
 ///
 /// # Errors
 /// A line that names no function, or a name that is no file's.
-pub fn of_entry_points(text: &str, python: &Path) -> Result<Vec<(String, Vec<u8>)>, String> {
+pub(crate) fn of_entry_points(text: &str, python: &Path) -> Result<Vec<(String, Vec<u8>)>, String> {
     let mut out = Vec::new();
     let mut asked = false;
     for line in text

@@ -27,7 +27,7 @@ const MAX_ENTRIES: usize = 500_000;
 const MAX_TEXT: u64 = 8 << 20;
 
 /// Where things go in a virtual environment.
-pub struct VenvPlace<'a> {
+pub(crate) struct VenvPlace<'a> {
     /// `lib/python3.12/site-packages`
     pub site: &'a str,
     /// `3.12`
@@ -38,7 +38,7 @@ pub struct VenvPlace<'a> {
 
 /// What becomes a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FileSource {
+pub(crate) enum FileSource {
     /// This entry of the archive, byte for byte; the size in bytes, and whether it can be run.
     Entry(usize, u64, bool),
     /// A script of the archive, whose first line may have to name the interpreter.
@@ -50,7 +50,7 @@ pub enum FileSource {
 }
 
 /// An open wheel whose hash is the lock's.
-pub struct WheelFile<'a> {
+pub(crate) struct WheelFile<'a> {
     pub package: &'a PackageInstall,
     /// As the list calls it.
     pub key: String,
@@ -94,7 +94,11 @@ impl<'a> WheelFile<'a> {
     ///
     /// # Errors
     /// It is no wheel of this package.
-    pub fn read(package: &'a PackageInstall, sha256: &str, file: File) -> Result<WheelFile<'a>> {
+    pub(crate) fn read(
+        package: &'a PackageInstall,
+        sha256: &str,
+        file: File,
+    ) -> Result<WheelFile<'a>> {
         let len = file.metadata().context("read a wheel")?.len();
         let wrong = |why: String| refused_wheel(package, &why);
         let archive = ZipArchive::new(SharedReader {
@@ -151,7 +155,7 @@ impl<'a> WheelFile<'a> {
     }
 
     /// Where the RECORD goes.
-    pub fn record_path(&self, place: &VenvPlace) -> String {
+    pub(crate) fn record_path(&self, place: &VenvPlace) -> String {
         format!("{}/{}/RECORD", place.site, self.info_folder())
     }
 
@@ -161,7 +165,7 @@ impl<'a> WheelFile<'a> {
     /// # Errors
     /// A name that leads elsewhere, a kind of data that comfy does not know, a script that names no
     /// function.
-    pub fn layout(&self, place: &VenvPlace) -> Result<BTreeMap<String, FileSource>> {
+    pub(crate) fn layout(&self, place: &VenvPlace) -> Result<BTreeMap<String, FileSource>> {
         let wrong = |why: String| refused_wheel(self.package, &why);
         let mut out = BTreeMap::new();
         let mut entry_points = None;
@@ -305,7 +309,7 @@ impl<'a> WheelFile<'a> {
     ///
     /// # Errors
     /// An entry that is not what the directory says; the disk.
-    pub fn make_file(
+    pub(crate) fn make_file(
         &self,
         source: &FileSource,
         place: &VenvPlace,
@@ -340,7 +344,7 @@ impl<'a> WheelFile<'a> {
 /// Whether a path is where an interpreter keeps bytecode of the sources beside it (PEP 3147). What
 /// a wheel has there is left out: no source says what it does, it may be another package's, and
 /// comfy compiles each source itself.
-pub fn is_bytecode(path: &str, folder: bool) -> bool {
+pub(crate) fn is_bytecode(path: &str, folder: bool) -> bool {
     let folded = names::folded_name(path);
     let parts: Vec<&str> = folded.split('/').collect();
     let inside = parts
@@ -351,7 +355,11 @@ pub fn is_bytecode(path: &str, folder: bool) -> bool {
 
 /// The RECORD of what was installed (PyPA's "Recording installed projects"), with its lines in
 /// order; `own`: its own path.
-pub fn record_text(items: &BTreeMap<String, ListedFile>, own: &str, place: &VenvPlace) -> String {
+pub(crate) fn record_text(
+    items: &BTreeMap<String, ListedFile>,
+    own: &str,
+    place: &VenvPlace,
+) -> String {
     let up = "../".repeat(place.site.split('/').count());
     let field = |path: &str| {
         let path = path
@@ -389,7 +397,7 @@ fn joined_list(stems: &[String]) -> String {
 }
 
 /// The wheel is what the lock pins, and cannot be installed.
-pub fn refused_wheel(package: &PackageInstall, why: &str) -> Problem {
+pub(crate) fn refused_wheel(package: &PackageInstall, why: &str) -> Problem {
     Problem::new(format!("{}: its wheel {why}", package.key())).with_hint(
         "nothing was installed; choose another version with [python] overrides, or leave the \
             package out with ignore_requirements",

@@ -23,7 +23,7 @@ const MAX_PAGE: u64 = 200 << 20;
 const TRIES: u32 = 4;
 
 /// Where wheels come from, and where they are kept.
-pub struct WheelStore<'a> {
+pub(crate) struct WheelStore<'a> {
     pub net: &'a NetEnv,
     pub folder: &'a Path,
     pub offline: bool,
@@ -31,7 +31,7 @@ pub struct WheelStore<'a> {
 
 /// One wheel.
 #[derive(Debug, Clone, Copy)]
-pub struct WheelRequest<'a> {
+pub(crate) struct WheelRequest<'a> {
     /// `numpy==1.26.4`
     pub key: &'a str,
     /// `numpy`
@@ -55,7 +55,7 @@ impl WheelStore<'_> {
     ///
     /// # Errors
     /// It is not here and comfy is offline, no server gives it, or what comes has another hash.
-    pub fn open_wheel(&self, w: &WheelRequest, tick: &dyn Fn(u64)) -> Result<File> {
+    pub(crate) fn open_wheel(&self, w: &WheelRequest, tick: &dyn Fn(u64)) -> Result<File> {
         let at = self.folder.join(format!("{}.whl", w.sha256));
         match read_only(&at) {
             Ok(mut file) => {

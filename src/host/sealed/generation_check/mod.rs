@@ -24,13 +24,13 @@ use crate::host::fs::open_dir;
 use crate::plan::observed::{DifferenceKind, FileType, GenerationCheck, Seen, UnknownState};
 use crate::tree::{EntryMode, ObjectHasher, ObjectId, TreeEntry, TreeListing, blob_id};
 use comparison::TreeComparison;
-pub use comparison::split_listing;
+pub(crate) use comparison::split_listing;
 
 /// A content id, and when its reading began if it is to be kept.
 type Reading = (Option<ObjectId>, Option<i64>);
 
 /// What content check needs beside the generation.
-pub struct GenerationChecker<'a> {
+pub(crate) struct GenerationChecker<'a> {
     pub cache: &'a StatCache,
     pub readings: &'a VerificationCache,
     /// Where listings of locked trees are kept; they are believed only if they hash to the locked
@@ -49,7 +49,7 @@ impl GenerationChecker<'_> {
     }
 
     /// What is off in the generation at `folder`; `None` if there is none.
-    pub fn check_generation(
+    pub(crate) fn check_generation(
         &self,
         folder: &Path,
         spec: &GenerationSpec,
@@ -134,7 +134,7 @@ impl GenerationChecker<'_> {
 }
 
 /// The blob id of a regular file below `dir`; a special file put in its place is never read.
-pub fn hash_at(dir: impl AsFd, path: &str) -> std::io::Result<ObjectId> {
+pub(crate) fn hash_at(dir: impl AsFd, path: &str) -> std::io::Result<ObjectId> {
     let fd = openat(
         dir,
         path,
@@ -148,7 +148,7 @@ pub fn hash_at(dir: impl AsFd, path: &str) -> std::io::Result<ObjectId> {
     hash_file(std::fs::File::from(fd))
 }
 
-pub fn hash_file(mut file: std::fs::File) -> std::io::Result<ObjectId> {
+pub(crate) fn hash_file(mut file: std::fs::File) -> std::io::Result<ObjectId> {
     let meta = file.metadata()?;
     if !meta.is_file() {
         return Err(std::io::Error::other("is not a regular file"));
@@ -168,7 +168,7 @@ pub fn hash_file(mut file: std::fs::File) -> std::io::Result<ObjectId> {
 }
 
 /// A kept listing, if it hashes to `tree`.
-pub fn load_listing(trees: &Path, tree: ObjectId) -> Option<TreeListing> {
+pub(crate) fn load_listing(trees: &Path, tree: ObjectId) -> Option<TreeListing> {
     let text = std::fs::read(trees.join(format!("{tree}.json"))).ok()?;
     let listing: TreeListing = serde_json::from_slice(&text).ok()?;
     listing
@@ -180,7 +180,7 @@ pub fn load_listing(trees: &Path, tree: ObjectId) -> Option<TreeListing> {
 impl GenerationChecker<'_> {
     /// Files and links of a generation that are sealed as they should be, whatever the rest is:
     /// part, path in its tree, what it is, and its path below `folder`.
-    pub fn good_files(
+    pub(crate) fn good_files(
         &self,
         folder: &Path,
         spec: &GenerationSpec,

@@ -74,7 +74,7 @@ pub(super) fn without_time(line: &str) -> Option<String> {
 }
 
 /// The packages of `indexes` whose files have no time, as uv's refusal tells.
-pub fn without_upload_time(e: &UvError, indexes: &[PackageIndex]) -> Vec<String> {
+pub(crate) fn without_upload_time(e: &UvError, indexes: &[PackageIndex]) -> Vec<String> {
     let UvError::Said { text, .. } = e else {
         return Vec::new();
     };
@@ -263,7 +263,7 @@ pub(super) fn lines_asking(
 
 /// uv's refusal with the parts' own names, who asked for each package that it names, and what
 /// settles it.
-pub fn explain_no_solution(
+pub(crate) fn explain_no_solution(
     e: UvError,
     workspace: &UvWorkspace,
     asked: &BTreeMap<String, PartRequirements>,

@@ -17,7 +17,7 @@ use crate::manifest::PackageIndex;
 use crate::problem::{Context, Problem, Result};
 use crate::text::escape_text;
 use explain::{direct_requirements, parse_plain};
-pub use explain::{explain_no_solution, without_upload_time};
+pub(crate) use explain::{explain_no_solution, without_upload_time};
 
 #[derive(Deserialize)]
 struct UvLock {
@@ -59,7 +59,7 @@ struct UvWheel {
 ///
 /// # Errors
 /// An answer that comfy does not understand, or a package without a hash.
-pub fn read_packages(
+pub(crate) fn read_packages(
     solved: &UvSolution,
     workspace: &UvWorkspace,
     indexes: &[PackageIndex],
@@ -195,7 +195,7 @@ const SAME_FILES: &[(&str, &[&str])] = &[
 
 /// What a person should know: who holds a package back for everybody, and which packages overwrite
 /// each other.
-pub fn resolution_warnings(
+pub(crate) fn resolution_warnings(
     packages: &[LockedPackage],
     asked: &BTreeMap<String, PartRequirements>,
     overrides: &[String],

@@ -10,7 +10,7 @@ pub(crate) fn lies_right(path: &str, aside: bool) -> bool {
 
 /// A part's listing as the trees that it is made of: its own and each submodule's, with prefix and
 /// locked hash.
-pub fn split_listing(
+pub(crate) fn split_listing(
     listing: TreeListing,
     pin: &RepositoryPin,
 ) -> Vec<(String, ObjectId, TreeListing)> {

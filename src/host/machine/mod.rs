@@ -1,5 +1,7 @@
 //! The real machine, as [`Look`] reads it.
 
+mod identity;
+
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -10,7 +12,7 @@ use super::{build, fs, shares};
 use crate::desired::launch::LaunchSpec;
 use crate::desired::system_files::ComfyProgram;
 use crate::desired::venv::{PythonInterpreter, VenvSpec};
-use crate::desired::{Desired, GenerationSpec, HostPlatform, InstancePaths, PrimaryUser};
+use crate::desired::{Desired, GenerationSpec, InstancePaths};
 use crate::host::build::{interpreter, venv};
 use crate::host::models::verified_hashes::{self, Hashes};
 use crate::host::sealed::fingerprint;
@@ -24,9 +26,10 @@ use crate::plan::observed::{
     EgressFilter, FsEntry, GenerationCheck, GroupAccount, SearchPermission, Seen, ShareSpec,
     ShareState, TreeDifference, UnknownState, UserAccount,
 };
-use crate::problem::{Context, Problem, Result};
+use crate::problem::{Context, Result};
+pub(crate) use identity::{host_platform, primary_owner, short_hostname};
 
-pub struct HostMachine {
+pub(crate) struct HostMachine {
     pub accounts: Box<dyn AccountDatabase>,
     pub cache: StatCache,
     pub readings: VerificationCache,
@@ -39,7 +42,7 @@ pub struct HostMachine {
 }
 
 impl HostMachine {
-    pub fn new(paths: &InstancePaths, sandbox: &str) -> Self {
+    pub(crate) fn new(paths: &InstancePaths, sandbox: &str) -> Self {
         HostMachine {
             hashes: Hashes::load(&verified_hashes::believed(paths)),
             accounts: accounts::of_this_machine(),
@@ -58,7 +61,11 @@ impl HostMachine {
     ///
     /// # Errors
     /// The disk.
-    pub fn write_caches(&self, paths: &InstancePaths, owner: Option<(u32, u32)>) -> Result<()> {
+    pub(crate) fn write_caches(
+        &self,
+        paths: &InstancePaths,
+        owner: Option<(u32, u32)>,
+    ) -> Result<()> {
         self.readings.refresh_linked();
         let footprints = self
             .readings
@@ -90,7 +97,7 @@ impl HostMachine {
     }
 
     /// Returns a machine that reads every byte, whatever earlier runs have read.
-    pub fn without_memory(paths: &InstancePaths, sandbox: &str) -> Self {
+    pub(crate) fn without_memory(paths: &InstancePaths, sandbox: &str) -> Self {
         HostMachine {
             cache: StatCache::default(),
             readings: VerificationCache::default(),
@@ -117,31 +124,11 @@ impl HostMachine {
     }
 }
 
-pub fn host_platform() -> HostPlatform {
-    let (macos, machine) = (cfg!(target_os = "macos"), std::env::consts::ARCH);
-    HostPlatform {
-        macos,
-        machine: if macos && machine == "aarch64" {
-            "arm64".into()
-        } else {
-            machine.into()
-        },
-    }
-}
-
-/// The short host name, as `hostname -s` prints it.
-pub fn short_hostname() -> String {
-    let full = nix::unistd::gethostname()
-        .map(|n| n.to_string_lossy().into_owned())
-        .unwrap_or_else(|_| "localhost".into());
-    full.split('.').next().unwrap_or(&full).to_string()
-}
-
 /// The table of who builds for whom; empty where nobody wrote one.
 ///
 /// # Errors
 /// It cannot be read, or is none.
-pub fn id_pairs(path: &Path) -> Seen<BTreeMap<u32, u32>> {
+pub(crate) fn id_pairs(path: &Path) -> Seen<BTreeMap<u32, u32>> {
     let unknown = |why: String| UnknownState::new(format!("{}: {why}", path.display()), false);
     match std::fs::read(path) {
         Ok(text) => serde_json::from_slice(&text).map_err(|e| unknown(e.to_string())),
@@ -155,77 +142,6 @@ pub fn id_pairs(path: &Path) -> Seen<BTreeMap<u32, u32>> {
         }
         Err(e) => Err(unknown(e.to_string())),
     }
-}
-
-/// Returns the primary user: the one in comfy.toml, or whoever runs comfy, through sudo too.
-///
-/// # Errors
-/// If the account does not exist, or would be root where that makes no sense.
-pub fn primary_owner(named: Option<&str>, isolated: bool) -> Result<PrimaryUser> {
-    let lookup = |name: &str| nix::unistd::User::from_name(name).ok().flatten();
-    let me = nix::unistd::geteuid();
-    let sudo = super::env::var("SUDO_USER").filter(|_| me.is_root());
-    let user = match named.map(str::to_string).or(sudo) {
-        Some(name) => lookup(&name).ok_or_else(|| {
-            Problem::new(format!(
-                "host.primary_user: account {} does not exist",
-                crate::text::escape_text(&name)
-            ))
-            .with_hint("name the account of the person who uses ComfyUI")
-        })?,
-        None => match nix::unistd::User::from_uid(me).ok().flatten() {
-            Some(user) => user,
-            // A container's made-up uid: enough where one account does everything.
-            None if !isolated => {
-                let home = super::env::home_dir().ok_or_else(|| {
-                    Problem::new(format!("uid {me} has no account and HOME is not set"))
-                        .with_hint("set HOME")
-                })?;
-                return Ok(PrimaryUser {
-                    name: me.to_string(),
-                    uid: me.as_raw(),
-                    gid: nix::unistd::getegid().as_raw(),
-                    home,
-                });
-            }
-            None => {
-                return Err(Problem::new(format!("uid {me} has no account"))
-                    .with_hint("set host.primary_user in comfy.toml"));
-            }
-        },
-    };
-    if !isolated && me.is_root() && !user.uid.is_root() {
-        return Err(Problem::new(format!(
-            "isolation \"none\" runs everything as {}, but you are root",
-            user.name
-        ))
-        .with_hint(format!("run it as {}, without sudo", user.name)));
-    }
-    if isolated && user.uid.is_root() {
-        return Err(Problem::new(
-            "the primary user would be root, and no other account can be kept from root's files",
-        )
-        .with_hint("set host.primary_user in comfy.toml, or run comfy as that user"));
-    }
-    if !isolated && !me.is_root() && user.uid != me {
-        return Err(Problem::new(format!(
-            "host.primary_user is {}, but isolation \"none\" runs everything as you",
-            user.name
-        ))
-        .with_hint(format!("run comfy as {}", user.name)));
-    }
-    // What this process makes has its own group, whatever the account database says.
-    let gid = if !isolated && user.uid == me {
-        nix::unistd::getegid()
-    } else {
-        user.gid
-    };
-    Ok(PrimaryUser {
-        name: user.name,
-        uid: user.uid.as_raw(),
-        gid: gid.as_raw(),
-        home: user.dir,
-    })
 }
 
 impl Look for HostMachine {

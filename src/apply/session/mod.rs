@@ -1,11 +1,13 @@
 //! One apply, on the side that has the rights: plan, approval, steps, check, records.
 
+mod folders;
+
 use std::path::PathBuf;
 use std::time::Instant;
 
 use super::journal::{ApplyCaller, ApplyJournal};
 use super::lock_file;
-use crate::desired::{Desired, InstancePaths};
+use crate::desired::Desired;
 use crate::host::build::process::JobLimits;
 use crate::host::executor::Executor;
 use crate::host::git::NetEnv;
@@ -20,13 +22,14 @@ use crate::plan::inventory::Inventory;
 use crate::plan::select::ResourceSelection;
 use crate::plan::step::PlannedStep;
 use crate::plan::{Action, Plan, Step};
-use crate::problem::{Context, Problem, Result};
+use crate::problem::{Problem, Result};
 use crate::progress::Reporter;
 use crate::records::import_results::ImportResults;
+use folders::{missing_folders, sweep_leftovers};
 
 /// What an apply does.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub enum ApplyTask {
+pub(crate) enum ApplyTask {
     Apply,
     /// Keep this many generations besides the live one.
     Gc(usize),
@@ -41,7 +44,7 @@ pub enum ApplyTask {
     },
 }
 
-pub struct ApplySession<'a> {
+pub(crate) struct ApplySession<'a> {
     pub desired: &'a Desired,
     pub only: ResourceSelection,
     pub job: ApplyTask,
@@ -55,7 +58,7 @@ pub struct ApplySession<'a> {
 }
 
 /// Returns the plan of a task for the machine as it is.
-pub fn plan_task(
+pub(crate) fn plan_task(
     d: &Desired,
     machine: &HostMachine,
     only: &ResourceSelection,
@@ -91,7 +94,7 @@ pub fn plan_task(
 }
 
 /// Refuses plans with blocked changes.
-pub fn ensure_not_blocked(plan: &Plan) -> Result<()> {
+pub(crate) fn ensure_not_blocked(plan: &Plan) -> Result<()> {
     // A model that is not available does not block the rest: the apply does everything else, then
     // reports it.
     let blocked = plan.blocked_changes().filter(|c| !c.address.is_model());
@@ -112,52 +115,15 @@ pub fn ensure_not_blocked(plan: &Plan) -> Result<()> {
     }
 }
 
-/// Removes what killed runs have left.
-fn sweep_leftovers(paths: &InstancePaths) -> Result<()> {
-    for folder in [
-        &paths.base,
-        &paths.records,
-        &paths.tree_listings_dir(),
-        &paths.receipts_dir(),
-        &paths.logs_dir(),
-        &paths.staging_dir(),
-    ] {
-        crate::host::fs::edit::sweep_leftovers(folder)
-            .with_context(|| format!("clear {}", folder.display()))?;
-    }
-    // What a killed apply was building. This one holds the lock, so nothing of it is in use.
-    let staged = std::fs::read_dir(paths.staging_dir());
-    for entry in staged.into_iter().flatten().flatten() {
-        if InstancePaths::is_staged(&entry.file_name()) {
-            let path = entry.path();
-            crate::host::fs::edit::remove_path(&path)
-                .with_context(|| format!("clear {}", path.display()))?;
-        }
-    }
-    Ok(())
-}
-
-/// Returns the first folders that do not exist yet, so that a failed preparation can remove them.
-fn missing_folders(p: &InstancePaths) -> Vec<PathBuf> {
-    [
-        Some(p.prefix.as_path()),
-        Some(&p.base),
-        p.records.parent(),
-        Some(&p.records),
-    ]
-    .into_iter()
-    .flatten()
-    .filter(|p| p.symlink_metadata().is_err())
-    .map(PathBuf::from)
-    .collect()
-}
-
 impl ApplySession<'_> {
     /// Runs the task. `approve` is called with the plan that this side has made.
     ///
     /// # Errors
     /// The plan is declined, stale or blocked, a step fails, or the machine differs afterwards.
-    pub fn run_session(self, approve: &mut dyn FnMut(&Plan) -> Result<()>) -> Result<ApplyOutcome> {
+    pub(crate) fn run_session(
+        self,
+        approve: &mut dyn FnMut(&Plan) -> Result<()>,
+    ) -> Result<ApplyOutcome> {
         let d = self.desired;
         let started = Instant::now();
         let _exclusive = lock_file::acquire_instance(d, "apply")?;

@@ -1,0 +1,45 @@
+//! Folders of an instance, before and after an apply.
+
+use crate::desired::InstancePaths;
+use crate::problem::{Context, Result};
+use std::path::PathBuf;
+
+/// Removes what killed runs have left.
+pub(super) fn sweep_leftovers(paths: &InstancePaths) -> Result<()> {
+    for folder in [
+        &paths.base,
+        &paths.records,
+        &paths.tree_listings_dir(),
+        &paths.receipts_dir(),
+        &paths.logs_dir(),
+        &paths.staging_dir(),
+    ] {
+        crate::host::fs::edit::sweep_leftovers(folder)
+            .with_context(|| format!("clear {}", folder.display()))?;
+    }
+    // What a killed apply was building. This one holds the lock, so nothing of it is in use.
+    let staged = std::fs::read_dir(paths.staging_dir());
+    for entry in staged.into_iter().flatten().flatten() {
+        if InstancePaths::is_staged(&entry.file_name()) {
+            let path = entry.path();
+            crate::host::fs::edit::remove_path(&path)
+                .with_context(|| format!("clear {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the first folders that do not exist yet, so that a failed preparation can remove them.
+pub(super) fn missing_folders(p: &InstancePaths) -> Vec<PathBuf> {
+    [
+        Some(p.prefix.as_path()),
+        Some(&p.base),
+        p.records.parent(),
+        Some(&p.records),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|p| p.symlink_metadata().is_err())
+    .map(PathBuf::from)
+    .collect()
+}
