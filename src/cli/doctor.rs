@@ -3,7 +3,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use super::GlobalArgs;
-use super::run::launch_request;
+use super::target::LaunchTarget;
 use crate::doctor::probes::ProbeContext;
 use crate::doctor::{
     ProbeAs, ProbeOutcome, ProbeRequest, ProbeResult, ProbeVerdict, parse_listening_port,
@@ -107,7 +107,7 @@ fn launcher_tries(
     });
     // Some probes run unconfined, which the passwordless launcher never does.
     let mut asked = send_request(
-        &launch_request(project, desired, &[], how),
+        &LaunchTarget::for_project(project, desired).request(&[], how),
         elevate::start_role(Role::Launcher, true)?,
     )?;
     let mut said = Vec::new();

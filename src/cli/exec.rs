@@ -1,13 +1,12 @@
 use std::io::{Read, Write};
 
 use super::GlobalArgs;
-use super::run::{launch_request, warn_about_launch};
+use super::target::LaunchTarget;
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
 use crate::launch::client::{LaunchHandle, request_launch};
 use crate::launch::{KILL, LaunchAnswer, LaunchMode, STOP};
 use crate::problem::{Context, EXIT_INTERRUPTED, Result};
-use crate::project::ComfyProject;
 
 /// Run a program the way ComfyUI runs: same user, environment and limits
 #[derive(clap::Args)]
@@ -23,9 +22,7 @@ pub(crate) struct ExecArgs {
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &ExecArgs) -> Result<u8> {
-    let project = ComfyProject::open(global)?;
-    super::announce_isolation(&project);
-    let desired = super::desired_state(&project)?;
+    let target = LaunchTarget::open(global)?;
     let LaunchHandle {
         answer,
         side:
@@ -35,14 +32,9 @@ pub(crate) fn run(global: &GlobalArgs, args: &ExecArgs) -> Result<u8> {
                 mut reader,
             },
     } = request_launch(
-        &launch_request(
-            &project,
-            &desired,
-            &[],
-            LaunchMode::Once(args.command.clone()),
-        ),
-        &desired.paths,
-        project.is_isolated(),
+        &target.request(&[], LaunchMode::Once(args.command.clone())),
+        &target.paths,
+        target.is_isolated,
     )?;
     if let LaunchAnswer::Started {
         generation,
@@ -51,7 +43,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &ExecArgs) -> Result<u8> {
         ..
     } = &answer
     {
-        warn_about_launch(&desired, generation, unknown, lacking);
+        target.warn_about_launch(generation, unknown, lacking);
     }
     // The first Ctrl-C stops it, the second kills it.
     std::thread::spawn(move || {

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use super::apply::{Carry, yes};
-use super::run::launch_request;
+use super::target::LaunchTarget;
 use crate::apply::owner_side::ElevatedApply;
 use crate::apply::session::ApplyTask;
 use crate::desired::Desired;
@@ -139,12 +139,8 @@ impl Gate<'_> {
             )?,
         };
         let health = import_check_run::load_all(
-            &launch_request(
-                self.project,
-                self.desired,
-                &[],
-                LaunchMode::Loaded(generation),
-            ),
+            &LaunchTarget::for_project(self.project, self.desired)
+                .request(&[], LaunchMode::Loaded(generation)),
             side,
         )?;
         book.record_health(&health, &self.desired.paths, &self.desired.owner)?;

@@ -27,6 +27,7 @@ mod shell;
 mod start;
 mod status;
 mod stop;
+mod target;
 mod update;
 mod verify;
 

@@ -1,6 +1,6 @@
 use super::GlobalArgs;
+use super::target::LaunchTarget;
 use crate::problem::Result;
-use crate::project::ComfyProject;
 use crate::render;
 
 /// Stop ComfyUI if it is running, and start what was applied last
@@ -13,11 +13,9 @@ pub(crate) struct RestartArgs {
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &RestartArgs) -> Result<u8> {
-    let project = ComfyProject::open(global)?;
-    super::announce_isolation(&project);
-    let desired = super::desired_state(&project)?;
-    if super::stop::stop_instance(&desired.paths)? {
+    let target = LaunchTarget::open(global)?;
+    if super::stop::stop_instance(&target.paths)? {
         render::print_note("ComfyUI has stopped.");
     }
-    super::start::start_and_wait(&project, &desired, &args.args)
+    super::start::start_and_wait(&target, &args.args)
 }

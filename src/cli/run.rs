@@ -5,15 +5,14 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use super::GlobalArgs;
-use crate::desired::Desired;
+use super::target::LaunchTarget;
 use crate::gateway::tokens::GatewayCredentials;
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
 use crate::launch::client::{LaunchHandle, request_launch};
 use crate::launch::import_log::{self, ImportLog};
-use crate::launch::{KILL, LaunchAnswer, LaunchMode, LaunchRequest, STOP, log_writer, ready};
+use crate::launch::{KILL, LaunchAnswer, LaunchMode, STOP, log_writer, ready};
 use crate::problem::{Context, EXIT_ERROR, EXIT_INTERRUPTED, Problem, Result};
-use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
 
@@ -35,9 +34,7 @@ pub(crate) struct RunArgs {
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &RunArgs) -> Result<u8> {
-    let project = ComfyProject::open(global)?;
-    super::announce_isolation(&project);
-    let desired = super::desired_state(&project)?;
+    let target = LaunchTarget::open(global)?;
     let how = if args.explain {
         LaunchMode::Explained
     } else {
@@ -51,9 +48,9 @@ pub(crate) fn run(global: &GlobalArgs, args: &RunArgs) -> Result<u8> {
             reader,
         },
     } = request_launch(
-        &launch_request(&project, &desired, &args.args, how),
-        &desired.paths,
-        project.is_isolated(),
+        &target.request(&args.args, how),
+        &target.paths,
+        target.is_isolated,
     )?;
     match answer {
         LaunchAnswer::Failed(p) => Err(p),
@@ -76,56 +73,9 @@ pub(crate) fn run(global: &GlobalArgs, args: &RunArgs) -> Result<u8> {
             unknown,
             lacking,
         } => {
-            warn_about_launch(&desired, &generation, &unknown, &lacking);
-            attend_launch(reader, stdin, child, &address, &nodes, &desired)
+            target.warn_about_launch(&generation, &unknown, &lacking);
+            attend_launch(reader, stdin, child, &address, &nodes, &target)
         }
-    }
-}
-
-/// Returns the request for the launcher.
-pub(crate) fn launch_request(
-    project: &ComfyProject,
-    desired: &Desired,
-    args: &[String],
-    how: LaunchMode,
-) -> LaunchRequest {
-    let records = (!project.is_isolated()).then(|| desired.paths.records.clone());
-    LaunchRequest {
-        instance: desired.sandbox.clone(),
-        records,
-        args: args.to_vec(),
-        how,
-    }
-}
-
-/// Warns of what a user should know about a launch that started all the same.
-pub(crate) fn warn_about_launch(
-    desired: &Desired,
-    generation: &str,
-    unknown: &[String],
-    lacking: &[String],
-) {
-    if !unknown.is_empty() {
-        render::print_warning(&format!(
-            "this ComfyUI version does not know {}; starting without",
-            unknown.join(", ")
-        ));
-    }
-    lacking.iter().for_each(|l| render::print_warning(l));
-    let live = desired
-        .code
-        .pins()
-        .map(|(n, p)| (n, p.tree))
-        .collect::<Vec<_>>();
-    let same = crate::host::build::read_spec(&desired.paths.generation_dir(generation), generation)
-        .ok()
-        .flatten()
-        .is_some_and(|g| g.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>() == live);
-    if !same {
-        render::print_warning(
-            "comfy.lock pins other code than was applied; the applied code runs. Run `comfy \
-             apply` to change it",
-        );
     }
 }
 
@@ -171,7 +121,7 @@ fn attend_launch(
     mut child: std::process::Child,
     address: &str,
     nodes: &[String],
-    desired: &Desired,
+    target: &LaunchTarget,
 ) -> Result<u8> {
     let hear = log_writer::text_lines(reader);
     let started = Instant::now();
@@ -180,7 +130,7 @@ fn attend_launch(
         Arc::new(AtomicBool::new(false)),
     );
     // The gateway does not admit root, so the request carries the token.
-    let (handle, owner) = (desired.paths.gateway_credentials(), desired.owner.uid);
+    let (handle, owner) = (target.paths.gateway_credentials(), target.owner);
     ready::poll_until_ready(address, &ready, &over, move || {
         GatewayCredentials::read_as_owner(&handle, owner).ok()
     });

@@ -3,14 +3,13 @@ use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
 use super::GlobalArgs;
-use super::run::{launch_request, warn_about_launch};
+use super::target::LaunchTarget;
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::terminal::{RawMode, TerminalSize, caller_size};
 use crate::host::{env, signals};
 use crate::launch::client::{LaunchHandle, request_launch};
 use crate::launch::{LaunchAnswer, LaunchMode, ShellInput};
 use crate::problem::{Context, Problem, Result};
-use crate::project::ComfyProject;
 use crate::render::shell_screen::{RESTORE, ShellScreen};
 
 /// Open a shell where ComfyUI runs: same user, environment, confinement and limits
@@ -23,9 +22,7 @@ use crate::render::shell_screen::{RESTORE, ShellScreen};
 pub(crate) struct ShellArgs {}
 
 pub(crate) fn run(global: &GlobalArgs, _: &ShellArgs) -> Result<u8> {
-    let project = ComfyProject::open(global)?;
-    super::announce_isolation(&project);
-    let desired = super::desired_state(&project)?;
+    let target = LaunchTarget::open(global)?;
     let here = caller_size().filter(|_| std::io::stdin().is_terminal());
     let mut is = here.ok_or_else(|| {
         Problem::new("stdin or stdout is not a terminal")
@@ -41,14 +38,9 @@ pub(crate) fn run(global: &GlobalArgs, _: &ShellArgs) -> Result<u8> {
                 mut reader,
             },
     } = request_launch(
-        &launch_request(
-            &project,
-            &desired,
-            &[],
-            LaunchMode::Shell { size: is, term },
-        ),
-        &desired.paths,
-        project.is_isolated(),
+        &target.request(&[], LaunchMode::Shell { size: is, term }),
+        &target.paths,
+        target.is_isolated,
     )?;
     if let LaunchAnswer::Started {
         generation,
@@ -57,7 +49,7 @@ pub(crate) fn run(global: &GlobalArgs, _: &ShellArgs) -> Result<u8> {
         ..
     } = &answer
     {
-        warn_about_launch(&desired, generation, unknown, lacking);
+        target.warn_about_launch(generation, unknown, lacking);
     }
     let raw = RawMode::enter_raw()?;
     let (tell, typed) = channel();

@@ -1,12 +1,11 @@
 use super::GlobalArgs;
-use super::run::{launch_request, warn_about_launch};
-use crate::desired::{Desired, InstancePaths};
+use super::target::LaunchTarget;
+use crate::desired::InstancePaths;
 use crate::host::signals;
 use crate::launch::client::request_launch;
 use crate::launch::log_writer::LogStatus;
 use crate::launch::{LaunchAnswer, LaunchMode, import_log};
 use crate::problem::{EXIT_INTERRUPTED, Problem, Result};
-use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
 use crate::text::escape_text;
@@ -25,24 +24,18 @@ pub(crate) struct StartArgs {
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &StartArgs) -> Result<u8> {
-    let project = ComfyProject::open(global)?;
-    super::announce_isolation(&project);
-    start_and_wait(&project, &super::desired_state(&project)?, &args.args)
+    start_and_wait(&LaunchTarget::open(global)?, &args.args)
 }
 
 /// Starts ComfyUI and waits until it is ready.
 ///
 /// # Errors
 /// ComfyUI did not start, or exited before it was ready; the end of its log is printed.
-pub(crate) fn start_and_wait(
-    project: &ComfyProject,
-    desired: &Desired,
-    args: &[String],
-) -> Result<u8> {
+pub(crate) fn start_and_wait(target: &LaunchTarget, args: &[String]) -> Result<u8> {
     let mut asked = request_launch(
-        &launch_request(project, desired, args, LaunchMode::Detached),
-        &desired.paths,
-        project.is_isolated(),
+        &target.request(args, LaunchMode::Detached),
+        &target.paths,
+        target.is_isolated,
     )?;
     // It has answered, so the launch no longer depends on this process.
     let _ = asked.side.child.wait();
@@ -56,8 +49,8 @@ pub(crate) fn start_and_wait(
     else {
         return Ok(0);
     };
-    warn_about_launch(desired, &generation, &unknown, &lacking);
-    wait_until_ready(&desired.paths, &address, &nodes)
+    target.warn_about_launch(&generation, &unknown, &lacking);
+    wait_until_ready(&target.paths, &address, &nodes)
 }
 
 fn wait_until_ready(paths: &InstancePaths, address: &str, nodes: &[String]) -> Result<u8> {

@@ -1,0 +1,120 @@
+//! The instance that a command launches: the one of comfy.toml, or, if comfy.toml has a mistake, the
+//! one that was applied.
+
+use std::path::Path;
+
+use super::GlobalArgs;
+use crate::desired::launch::LaunchSpec;
+use crate::desired::{Desired, GenerationSpec, InstancePaths};
+use crate::host::fs;
+use crate::launch::{LaunchMode, LaunchRequest};
+use crate::problem::{Problem, Result};
+use crate::project::{ComfyProject, manifest_folder};
+use crate::render;
+
+pub(crate) struct LaunchTarget {
+    /// The sandbox user, who names the instance.
+    instance: String,
+    pub paths: InstancePaths,
+    pub is_isolated: bool,
+    /// The uid of the owner.
+    pub owner: u32,
+    /// The code that comfy.lock pins; `None` if comfy.toml or comfy.lock has a mistake.
+    pub code: Option<GenerationSpec>,
+}
+
+impl LaunchTarget {
+    /// Opens the instance that `global` names. A launch needs only what was applied, so a mistake
+    /// in comfy.toml is a warning if the caller has exactly one applied instance.
+    ///
+    /// # Errors
+    /// There is no comfy.toml; it has a mistake, and it is not certain which instance is meant.
+    pub(crate) fn open(global: &GlobalArgs) -> Result<LaunchTarget> {
+        manifest_folder(&global.project)?;
+        let opened = ComfyProject::open(global).and_then(|project| {
+            super::announce_isolation(&project);
+            let desired = super::desired_state(&project)?;
+            Ok(LaunchTarget::for_project(&project, &desired))
+        });
+        opened.or_else(|p| match &mut applied_instances()[..] {
+            [one] if !p.is_interrupted() => {
+                render::print_problem(&p);
+                render::print_warning("launching what was applied last");
+                Ok(LaunchTarget {
+                    instance: std::mem::take(&mut one.user),
+                    paths: one.paths.clone(),
+                    is_isolated: true,
+                    owner: one.owner,
+                    code: None,
+                })
+            }
+            _ => Err(p),
+        })
+    }
+
+    pub(crate) fn for_project(project: &ComfyProject, desired: &Desired) -> LaunchTarget {
+        LaunchTarget {
+            instance: desired.sandbox.clone(),
+            paths: desired.paths.clone(),
+            is_isolated: project.is_isolated(),
+            owner: desired.owner.uid,
+            code: Some(desired.code.clone()),
+        }
+    }
+
+    /// The request for the launcher.
+    pub(crate) fn request(&self, args: &[String], mode: LaunchMode) -> LaunchRequest {
+        LaunchRequest {
+            instance: self.instance.clone(),
+            records: (!self.is_isolated).then(|| self.paths.records.clone()),
+            args: args.to_vec(),
+            how: mode,
+        }
+    }
+
+    /// Warns of what a user should know about a launch that started all the same.
+    pub(crate) fn warn_about_launch(
+        &self,
+        generation: &str,
+        unknown: &[String],
+        lacking: &[String],
+    ) {
+        if !unknown.is_empty() {
+            render::print_warning(&format!(
+                "this ComfyUI version does not know {}; starting without",
+                unknown.join(", ")
+            ));
+        }
+        lacking.iter().for_each(|l| render::print_warning(l));
+        let trees = |g: &GenerationSpec| g.pins().map(|(n, p)| (n, p.tree)).collect::<Vec<_>>();
+        let Some(pinned) = self.code.as_ref().map(trees) else {
+            return;
+        };
+        let folder = self.paths.generation_dir(generation);
+        let live = crate::host::build::read_spec(&folder, generation);
+        if live.ok().flatten().is_none_or(|g| trees(&g) != pinned) {
+            render::print_warning(
+                "comfy.lock pins other code than was applied; the applied code runs. Run `comfy \
+                 apply` to change it",
+            );
+        }
+    }
+}
+
+/// What was applied on this machine for the caller, under accounts of its own, as far as the caller
+/// may read the records.
+fn applied_instances() -> Vec<LaunchSpec> {
+    let caller = crate::host::env::var("SUDO_UID")
+        .and_then(|uid| uid.parse().ok())
+        .unwrap_or_else(|| nix::unistd::geteuid().as_raw());
+    let all = InstancePaths::records_of("", cfg!(target_os = "macos"));
+    let records = std::fs::read_dir(all).into_iter().flatten().flatten();
+    records
+        .filter_map(|entry| read_launch(&entry.path().join("launch.json")).ok())
+        .filter(|spec| spec.account && spec.owner == caller)
+        .collect()
+}
+
+fn read_launch(path: &Path) -> Result<LaunchSpec> {
+    serde_json::from_str(&fs::read_trusted(path, &[0])?).map_err(|e| Problem::new(e.to_string()))
+}
