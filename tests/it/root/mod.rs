@@ -466,7 +466,7 @@ fn an_interpreter_is_fetched_where_the_system_has_none() {
         ok(&out);
         assert!(
             said(&out)
-                .contains("warning: uv is another one now: COMFY_UV=/opt/bin/uv with sha256 "),
+                .contains("warning: uv has changed: COMFY_UV=/opt/bin/uv with sha256 "),
             "{}",
             said(&out)
         );
