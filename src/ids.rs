@@ -405,6 +405,23 @@ mod tests {
         }
     }
 
+    /// The compiler asks for a new address in `split`, and not where addresses are parsed.
+    #[test]
+    fn every_prefix_that_is_written_is_parsed() {
+        let source = include_str!("ids.rs");
+        let prefixes = |from: &str| -> std::collections::BTreeSet<String> {
+            let body = source.split(from).nth(1).unwrap();
+            let body = body.split("\n    }\n").next().unwrap();
+            body.split("(\"")
+                .skip(1)
+                .map(|rest| rest.split('"').next().unwrap().to_string())
+                .collect()
+        };
+        let written = prefixes("fn split(&self)");
+        assert!(written.len() > 15, "{written:?}");
+        assert_eq!(written, prefixes("FromStr for Address {"));
+    }
+
     #[test]
     fn only_a_link_to_a_generation_leads_to_one() {
         let id = GenerationId::from_link(Path::new("gen/0123456789abcdef")).unwrap();

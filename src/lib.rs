@@ -13,20 +13,24 @@
 //! |---|---|
 //! | what comfy.toml may say | `manifest::validate`: a file for each section; `wire` is the shape on disk |
 //! | how pins come about | [`lock::resolve`]; uv is asked by `lock::uv`; [`lock::coverage`] compares with the manifest |
-//! | what should be on this machine | [`desired::Desired`], made of manifest and lock alone |
-//! | what differs, and what is done about it | [`kinds`]: a file for each resource, from its creation to its end |
-//! | where a share's drift is decided | [`plan::share_rules::evaluate_entry`] for an entry; `host::shares` walks, `kinds::share` plans |
+//! | what should be on this machine | [`desired::Desired`], made of manifest, lock and [`desired::MachineContext`], without a look at the machine |
+//! | what differs, and what is done about it | [`kinds`]: a file for each kind of resource, from its creation to its end |
+//! | where a share's drift is decided | [`plan::share_rules::evaluate_entry`] for an entry, `kinds::share` for the share's own folder; `host::shares::check` walks and adds inherited access lists |
 //! | in which order steps run, and why | [`plan::phase::Phase`] |
 //! | the story of one apply | [`apply::session::ApplySession`], then [`plan::execute`] |
-//! | what runs as root in an apply | [`apply::root_side`], which performs steps with [`host::executor`] |
+//! | what runs as root in an apply | [`apply::root_side`], started through `host::elevate`, runs the same [`apply::session`]; every step is an arm of [`host::executor`] |
 //! | what runs as the build uid | [`host::build::work`], started by [`host::build::process`] |
 //! | who gives up root, and how | [`host::roles::credentials`], and nobody else |
 //! | the story of one launch | [`launch::supervisor`]; `launch::sandbox_process` becomes ComfyUI |
-//! | who may stop ComfyUI | [`launch::control`]: the owner and root, through one socket; the supervisor on a signal |
+//! | who may stop ComfyUI | `launch::processes::RunningLaunch::wait_for_end` decides: it hears the owner and root through [`launch::control`], whoever started the launch through `launch::stdio`, signals, and the gateway's exit |
 //! | who gets in at ComfyUI's port | [`gateway::access`]; `gateway::relay` passes requests on |
 //! | what a launched ComfyUI may touch | [`confine`], as data; `host::confine` has the kernel enforce it |
-//! | where a message's hint comes from | beside the message: [`problem::Problem::with_hint`]; for causes from below, [`problem::Cause`]; for ComfyUI's log, [`launch::import_log`] |
+//! | where a message's hint comes from | beside the message: [`problem::Problem::with_hint`]; for a failed system call, [`problem::IoKind`]; for uv, `lock::uv`; for ComfyUI's log, [`launch::import_log`] |
 //! | what a command does | [`cli`]: a file for each command |
+//!
+//! To add a kind: its address in [`ids`], a file in [`kinds`], a line in [`kinds::KINDS`]; what root
+//! writes into /etc is a `desired::system_files::FileKind`. To add a command: a file in [`cli`] and
+//! its line in `cli::Command`.
 //!
 //! To read the code, start with [`kinds::plan`], then [`apply::session`].
 //!

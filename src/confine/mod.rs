@@ -117,6 +117,10 @@ fn shared_network_ports(spec: &LaunchSpec, inner: InnerPorts) -> Option<AllowedP
 
 /// Builds the gateway's confinement: no files, except those that resolve names if egress is
 /// allowed.
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "only Linux confines the gateway")
+)]
 pub(crate) fn gateway_confinement(egress: &EgressPolicy, comfyui: u16, proxy: u16) -> Confinement {
     let mut c = Confinement::default();
     let mut connect = vec![comfyui];

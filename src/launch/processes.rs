@@ -236,7 +236,7 @@ impl InheritedPaths {
 
     /// Not needed here: the launcher has sent the real paths.
     #[cfg(not(target_os = "linux"))]
-    fn of(_: &Confinement, _: &[OpenedPath], _: bool) -> Result<InheritedPaths> {
+    fn from_opened(_: &Confinement, _: &[OpenedPath], _: bool) -> Result<InheritedPaths> {
         Ok(InheritedPaths {
             rules: Vec::new(),
             temps: Vec::new(),

@@ -18,8 +18,14 @@ pub(super) fn sweep_leftovers(paths: &InstancePaths) -> Result<()> {
             .with_context(|| format!("clear {}", folder.display()))?;
     }
     // What a killed apply was building. This one holds the lock, so nothing of it is in use.
-    let staged = std::fs::read_dir(paths.staging_dir());
-    for entry in staged.into_iter().flatten().flatten() {
+    let staging = paths.staging_dir();
+    let staged = match std::fs::read_dir(&staging) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(e).with_context(|| format!("clear {}", staging.display())),
+    };
+    for entry in staged {
+        let entry = entry.with_context(|| format!("clear {}", staging.display()))?;
         if InstancePaths::is_staged(&entry.file_name()) {
             let path = entry.path();
             crate::host::fs::edit::remove_path(&path)

@@ -8,7 +8,6 @@
 //! their uid, which is the instance's alone. Nothing that it says is believed: root hashes what it
 //! wrote.
 
-use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
@@ -264,8 +263,8 @@ fn end_all_of(uid: u32) -> Result<()> {
     let wanted = uid.to_string();
     // What ps(1) cannot say counts as alive.
     let alive = || {
-        System
-            .run(&["/bin/ps", "-axo", "uid=,state="])
+        SystemRunner
+            .run_program(&["/bin/ps", "-axo", "uid=,state="])
             .map_or(true, |o| {
                 o.status != 0
                     || o.stdout
@@ -282,7 +281,7 @@ fn end_all_of(uid: u32) -> Result<()> {
     Err(Problem::new(format!(
         "a process of the build uid {uid} does not end, so nothing that it wrote can be trusted"
     ))
-    .hint(format!("end it: sudo pkill -9 -U {uid}")))
+    .with_hint(format!("kill it: sudo pkill -9 -U {uid}")))
 }
 
 /// The job's side: becomes what it is told, does the one piece of work, answers. Must be called
@@ -375,7 +374,7 @@ fn drop_privileges(asked: &JobRequest) -> Result<Dropped> {
             )
             .with_hint("`confinement = \"warn\"` in [policy] of comfy.toml builds all the same"));
         }
-        landlock_rules::apply_rules(&asked.confinement, &BTreeMap::new())?;
+        landlock_rules::apply_rules(&asked.confinement, &std::collections::BTreeMap::new())?;
         if seccomp_filter::is_available() {
             seccomp_filter::apply_without_services()?;
         }

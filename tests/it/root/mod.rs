@@ -465,8 +465,7 @@ fn an_interpreter_is_fetched_where_the_system_has_none() {
         let out = m.root(&["apply", "--yes", "--offline"]);
         ok(&out);
         assert!(
-            said(&out)
-                .contains("warning: uv has changed: COMFY_UV=/opt/bin/uv with sha256 "),
+            said(&out).contains("warning: uv has changed: COMFY_UV=/opt/bin/uv with sha256 "),
             "{}",
             said(&out)
         );
@@ -562,9 +561,9 @@ fn comfyui_runs_as_the_sandbox_user_and_ends_whole() {
             said(&explained)
         );
         for line in [
-            "network      of its own, loopback alone; ComfyUI listens there, at 127.0.0.1:",
+            "network      private, loopback only; ComfyUI listens there, at 127.0.0.1:",
             "way out      none",
-            "is the front's (uid 58203), which admits uid ",
+            "belongs to the gateway (uid 58203), which admits uid ",
             "share output: ComfyUI reads and writes",
             "the Python interpreter and its library",
         ] {
@@ -991,14 +990,14 @@ fn what_was_there_before_is_adopted_and_stays() {
         let text = said(&m.alice(&["plan"]));
         assert!(
             text.contains(
-                "group.comfyshared has other members: mallory: they would read and \
-            write what is shared"
+                "group.comfyshared has other members: mallory: they could read and write the shared folders"
             ),
             "{text}"
         );
         assert!(
-            text.contains("user.comfyui_sandbox has the shell /bin/bash: it is somebody's account")
-                && text.contains("`adopt = true` in [host]"),
+            text.contains(
+                "user.comfyui_sandbox has the shell /bin/bash: it is somebody else's account"
+            ) && text.contains("`adopt = true` in [host]"),
             "{text}"
         );
         m.sh("gpasswd -d mallory comfyshared; gpasswd -M alice,comfyui_sandbox comfyshared");

@@ -346,7 +346,7 @@ fn broken_and_rationed_disks_lose_nothing() {
                 ("unlinkat", 0, "1+"),
                 ("fchownat", 0, "1+"),
                 ("pwrite64", 1, "1+"),
-                ("getdents64", 0, "20+"),
+                ("getdents64", 0, "13+"),
                 ("ftruncate", 1, "1+"),
             ] {
                 let (name, text, hint) = words[error];
