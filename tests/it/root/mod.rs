@@ -1004,14 +1004,14 @@ fn what_was_there_before_is_adopted_and_stays() {
         m.manifest(&MANIFEST.replace("[comfyui]", "[host]\nadopt = true\n\n[comfyui]"));
         let text = said(&m.alice(&["plan"]));
         assert!(
-            text.contains("adopted because host.adopt = true: it was there before comfy"),
+            text.contains("adopted because host.adopt = true: it existed before comfy"),
             "{text}"
         );
         m.manifest(&MANIFEST.replace("[comfyui]", "[host]\ngid = 504\n\n[comfyui]"));
         let out = m.alice(&["plan"]);
         assert!(
             said(&out).contains(
-                "comfy.toml:4:1: group.comfyshared has gid 777, and host.gid asks for 504"
+                "comfy.toml:4:1: group.comfyshared has gid 777, but host.gid asks for 504"
             ),
             "{}",
             said(&out)
