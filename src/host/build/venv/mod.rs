@@ -10,6 +10,7 @@
 pub(crate) mod build_job;
 pub(crate) mod file_owners;
 mod scripts;
+mod verify;
 mod wheel;
 pub(crate) mod wheel_fetch;
 
@@ -31,6 +32,7 @@ use crate::plan::change::WheelDownloads;
 use crate::plan::ids::AccountIds;
 use crate::plan::observed::{Seen, TreeDifference};
 use crate::problem::{Context, Problem, Result};
+use verify::verify_hash;
 
 /// The name of a virtual environment among the footprints.
 pub(crate) fn footprint_name(id: &str) -> String {
@@ -282,28 +284,6 @@ fn link_shared(
         }
     }
     Ok((compiled, fresh))
-}
-
-/// Whether a sealed file is what the list says, byte for byte.
-fn verify_hash(at: &Path, is: &ListedFile) -> Result<()> {
-    let doing = || format!("read {}", at.display());
-    let ListedFile::File(size, hash, _) = is else {
-        return Err(Problem::new(format!(
-            "{} is not a file in comfy's records",
-            at.display()
-        )));
-    };
-    let (dir, name) = crate::host::fs::open_parent(at).with_context(doing)?;
-    if file_list::hash_at(&dir, name.as_c_str(), *size).with_context(doing)? == *hash {
-        return Ok(());
-    }
-    Err(Problem::new(format!(
-        "{} does not have the content that comfy's records say",
-        at.display()
-    ))
-    .with_hint(
-        "nothing was installed; this is a bug in comfy, or somebody changes files at the same time",
-    ))
 }
 
 /// Compiles sealed sources, each to a file of its own that is sealed in turn.
