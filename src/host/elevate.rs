@@ -21,23 +21,12 @@ pub(crate) fn program_of(path: Option<&Path>) -> std::io::Result<Option<ComfyPro
         Some(p) => p.symlink_metadata(),
         None => own_program().and_then(std::fs::metadata),
     };
-    match seen {
-        Ok(m) => Ok(Some(ComfyProgram {
-            uid: m.uid(),
-            mode: m.mode(),
-            size: m.size(),
-            modified: m.mtime(),
-        })),
-        Err(e)
-            if matches!(
-                e.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(None)
-        }
-        Err(e) => Err(e),
-    }
+    Ok(super::fs::absent_as_none(seen)?.map(|m| ComfyProgram {
+        uid: m.uid(),
+        mode: m.mode(),
+        size: m.size(),
+        modified: m.mtime(),
+    }))
 }
 
 /// Returns the launcher of an instance, for which sudo may have a rule: only if root owns it, and

@@ -243,13 +243,9 @@ pub(crate) fn link_file(from: &Path, to: &Path) -> std::io::Result<()> {
 /// # Errors
 /// It cannot be read, so that nobody knows whether it is there.
 pub(crate) fn read_spec(folder: &Path, id: &str) -> std::io::Result<Option<GenerationSpec>> {
-    use std::io::ErrorKind;
-    let text = match std::fs::read(folder.join(generation_layout::SPEC)) {
-        Ok(text) => text,
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(e) => return Err(e),
+    let read = std::fs::read(folder.join(generation_layout::SPEC));
+    let Some(text) = super::fs::absent_as_none(read)? else {
+        return Ok(None);
     };
     let spec = serde_json::from_slice::<GenerationSpec>(&text).ok();
     Ok(spec.filter(|spec| *spec.id() == *id))

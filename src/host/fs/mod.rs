@@ -179,6 +179,31 @@ pub(crate) fn unreadable(path: &Path, e: Errno) -> UnknownState {
     .caused_by(&e)
 }
 
+/// As [`unreadable`], for an error of the standard library.
+pub(crate) fn unread(path: &Path, e: &io::Error) -> UnknownState {
+    UnknownState::new(
+        format!("{}: {e}", path.display()),
+        e.kind() == io::ErrorKind::PermissionDenied,
+    )
+    .caused_by(e)
+}
+
+/// Returns `None` if the entry, or a folder above it, does not exist; every other error stays one.
+pub(crate) fn absent_as_none<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e)
+            if matches!(
+                e.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(e) => Err(e),
+    }
+}
+
 /// The path behind links, each of which must belong to root or to `owner`; what is missing at the
 /// end stays as it is.
 pub(crate) fn real_path(path: &Path, owner: u32) -> Seen<PathBuf> {

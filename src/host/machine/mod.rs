@@ -130,17 +130,9 @@ impl HostMachine {
 /// It cannot be read, or is none.
 pub(crate) fn id_pairs(path: &Path) -> Seen<BTreeMap<u32, u32>> {
     let unknown = |why: String| UnknownState::new(format!("{}: {why}", path.display()), false);
-    match std::fs::read(path) {
-        Ok(text) => serde_json::from_slice(&text).map_err(|e| unknown(e.to_string())),
-        Err(e)
-            if matches!(
-                e.kind(),
-                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(BTreeMap::new())
-        }
-        Err(e) => Err(unknown(e.to_string())),
+    match fs::absent_as_none(std::fs::read(path)).map_err(|e| unknown(e.to_string()))? {
+        Some(text) => serde_json::from_slice(&text).map_err(|e| unknown(e.to_string())),
+        None => Ok(BTreeMap::new()),
     }
 }
 
@@ -241,10 +233,7 @@ impl Look for HostMachine {
 
     fn generation_spec(&self, paths: &InstancePaths, id: &str) -> Seen<Option<GenerationSpec>> {
         let folder = paths.generation_dir(id);
-        build::read_spec(&folder, id).map_err(|e| {
-            let root_can = e.kind() == std::io::ErrorKind::PermissionDenied;
-            UnknownState::new(format!("{}: {e}", folder.display()), root_can).caused_by(&e)
-        })
+        build::read_spec(&folder, id).map_err(|e| fs::unread(&folder, &e))
     }
 
     fn check_generation(
@@ -296,22 +285,8 @@ impl Look for HostMachine {
 
     fn applied_launch(&self, paths: &InstancePaths) -> Seen<Option<LaunchSpec>> {
         let path = paths.launch_record();
-        match std::fs::read(&path) {
-            Ok(text) => Ok(serde_json::from_slice(&text).ok()),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(e) => Err(UnknownState::new(
-                format!("{}: {e}", path.display()),
-                e.kind() == std::io::ErrorKind::PermissionDenied,
-            )
-            .caused_by(&e)),
-        }
+        let text = fs::absent_as_none(std::fs::read(&path)).map_err(|e| fs::unread(&path, &e))?;
+        Ok(text.and_then(|text| serde_json::from_slice(&text).ok()))
     }
 
     fn egress_filter(&self, paths: &InstancePaths, uid: u32) -> Seen<EgressFilter> {
@@ -329,28 +304,13 @@ impl Look for HostMachine {
     }
 
     fn system_text(&self, path: &Path) -> Seen<Option<String>> {
-        match std::fs::read_to_string(path) {
-            Ok(text) => Ok(Some(text)),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(None)
-            }
-            Err(e) => Err(UnknownState::new(
-                format!("{}: {e}", path.display()),
-                e.kind() == std::io::ErrorKind::PermissionDenied,
-            )
-            .caused_by(&e)),
-        }
+        fs::absent_as_none(std::fs::read_to_string(path)).map_err(|e| fs::unread(path, &e))
     }
 
     fn read_inventory(&self, paths: &InstancePaths) -> Seen<Inventory> {
         let path = paths.inventory_file();
-        match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|e| {
+        match fs::absent_as_none(std::fs::read(&path)).map_err(|e| fs::unread(&path, &e))? {
+            Some(text) => serde_json::from_slice(&text).map_err(|e| {
                 UnknownState::new(
                     format!(
                         "{}: {e}; restore it, or move it away: comfy then adopts what exists",
@@ -360,19 +320,7 @@ impl Look for HostMachine {
                 )
                 .caused_by(&e)
             }),
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                ) =>
-            {
-                Ok(Inventory::default())
-            }
-            Err(e) => Err(UnknownState::new(
-                format!("{}: {e}", path.display()),
-                e.kind() == std::io::ErrorKind::PermissionDenied,
-            )
-            .caused_by(&e)),
+            None => Ok(Inventory::default()),
         }
     }
 }

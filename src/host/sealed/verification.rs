@@ -10,7 +10,7 @@ use nix::sys::stat::FileStat;
 
 use super::fingerprint::{self, Footprints, TreeFingerprint};
 use super::stat_cache::{StatCache, StatKey, now_ns};
-use crate::host::fs::{open_dir, permission_bits};
+use crate::host::fs::{self, open_dir, permission_bits};
 use crate::plan::observed::{Seen, UnknownState};
 use crate::tree::ObjectId;
 
@@ -124,26 +124,11 @@ impl<'a> SealedTree<'a> {
         uid: u32,
         gid: u32,
     ) -> Seen<Option<SealedTree<'a>>> {
-        let fd = match open_dir(folder) {
-            Ok(fd) => fd,
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
-                ) =>
-            {
-                return Ok(None);
-            }
-            Err(e) => {
-                return Err(UnknownState::new(
-                    format!("{}: {e}", folder.display()),
-                    e.kind() == std::io::ErrorKind::PermissionDenied,
-                )
-                .caused_by(&e));
-            }
+        let opened = fs::absent_as_none(open_dir(folder)).map_err(|e| fs::unread(folder, &e))?;
+        let Some(fd) = opened else {
+            return Ok(None);
         };
-        let root =
-            nix::sys::stat::fstat(&fd).map_err(|e| crate::host::fs::unreadable(folder, e))?;
+        let root = nix::sys::stat::fstat(&fd).map_err(|e| fs::unreadable(folder, e))?;
         let framed = root.st_uid == uid && root.st_gid == gid && permission_bits(&root) == 0o755;
         Ok(Some(SealedTree {
             folder,
@@ -157,8 +142,8 @@ impl<'a> SealedTree<'a> {
 
     fn current_fingerprint(&self) -> Seen<Option<TreeFingerprint>> {
         // Opened anew for each walk: a duplicate would share the place in the listing.
-        let again = crate::host::fs::open_dir_at(&self.fd, c".")
-            .map_err(|e| UnknownState::io(self.folder, &e))?;
+        let again =
+            fs::open_dir_at(&self.fd, c".").map_err(|e| UnknownState::io(self.folder, &e))?;
         Ok(fingerprint::take_fingerprint(again, self.began))
     }
 
