@@ -4,8 +4,8 @@ use super::GlobalArgs;
 use super::target::LaunchTarget;
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
-use crate::launch::client::{LaunchHandle, request_launch};
-use crate::launch::{KILL, LaunchAnswer, LaunchMode, STOP};
+use crate::launch::client::LaunchHandle;
+use crate::launch::{KILL, LaunchMode, STOP};
 use crate::problem::{Context, EXIT_INTERRUPTED, Result};
 
 /// Run a program the way ComfyUI runs: same user, environment and limits
@@ -24,27 +24,14 @@ pub(crate) struct ExecArgs {
 pub(crate) fn run(global: &GlobalArgs, args: &ExecArgs) -> Result<u8> {
     let target = LaunchTarget::open(global)?;
     let LaunchHandle {
-        answer,
         side:
             RoleProcess {
                 mut child,
                 mut stdin,
                 mut reader,
             },
-    } = request_launch(
-        &target.request(&[], LaunchMode::Once(args.command.clone())),
-        &target.paths,
-        target.is_isolated,
-    )?;
-    if let LaunchAnswer::Started {
-        generation,
-        unknown,
-        lacking,
         ..
-    } = &answer
-    {
-        target.warn_about_launch(generation, unknown, lacking);
-    }
+    } = target.launch(&[], LaunchMode::Once(args.command.clone()))?;
     // The first Ctrl-C stops it, the second kills it.
     std::thread::spawn(move || {
         let mut asked = 0;

@@ -9,7 +9,7 @@ use super::target::LaunchTarget;
 use crate::gateway::tokens::GatewayCredentials;
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::signals;
-use crate::launch::client::{LaunchHandle, request_launch};
+use crate::launch::client::LaunchHandle;
 use crate::launch::import_log::{self, ImportLog};
 use crate::launch::{KILL, LaunchAnswer, LaunchMode, STOP, log_writer, ready};
 use crate::problem::{Context, EXIT_ERROR, EXIT_INTERRUPTED, Problem, Result};
@@ -47,11 +47,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &RunArgs) -> Result<u8> {
             stdin,
             reader,
         },
-    } = request_launch(
-        &target.request(&args.args, how),
-        &target.paths,
-        target.is_isolated,
-    )?;
+    } = target.launch(&args.args, how)?;
     match answer {
         LaunchAnswer::Failed(p) => Err(p),
         LaunchAnswer::Explained {
@@ -66,14 +62,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &RunArgs) -> Result<u8> {
             lacking.iter().for_each(|l| render::print_warning(l));
             Ok(0)
         }
-        LaunchAnswer::Started {
-            address,
-            generation,
-            nodes,
-            unknown,
-            lacking,
-        } => {
-            target.warn_about_launch(&generation, &unknown, &lacking);
+        LaunchAnswer::Started { address, nodes, .. } => {
             attend_launch(reader, stdin, child, &address, &nodes, &target)
         }
     }

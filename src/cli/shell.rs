@@ -7,8 +7,8 @@ use super::target::LaunchTarget;
 use crate::host::roles::spawn::RoleProcess;
 use crate::host::terminal::{RawMode, TerminalSize, caller_size};
 use crate::host::{env, signals};
-use crate::launch::client::{LaunchHandle, request_launch};
-use crate::launch::{LaunchAnswer, LaunchMode, ShellInput};
+use crate::launch::client::LaunchHandle;
+use crate::launch::{LaunchMode, ShellInput};
 use crate::problem::{Context, Problem, Result};
 use crate::render::shell_screen::{RESTORE, ShellScreen};
 
@@ -30,27 +30,14 @@ pub(crate) fn run(global: &GlobalArgs, _: &ShellArgs) -> Result<u8> {
     })?;
     let term = env::var("TERM").unwrap_or_else(|| "dumb".into());
     let LaunchHandle {
-        answer,
         side:
             RoleProcess {
                 mut child,
                 mut stdin,
                 mut reader,
             },
-    } = request_launch(
-        &target.request(&[], LaunchMode::Shell { size: is, term }),
-        &target.paths,
-        target.is_isolated,
-    )?;
-    if let LaunchAnswer::Started {
-        generation,
-        unknown,
-        lacking,
         ..
-    } = &answer
-    {
-        target.warn_about_launch(generation, unknown, lacking);
-    }
+    } = target.launch(&[], LaunchMode::Shell { size: is, term })?;
     let raw = RawMode::enter_raw()?;
     let (tell, typed) = channel();
     std::thread::spawn(move || {

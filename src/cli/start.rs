@@ -2,7 +2,6 @@ use super::GlobalArgs;
 use super::target::LaunchTarget;
 use crate::desired::InstancePaths;
 use crate::host::signals;
-use crate::launch::client::request_launch;
 use crate::launch::log_writer::LogStatus;
 use crate::launch::{LaunchAnswer, LaunchMode, import_log};
 use crate::problem::{EXIT_INTERRUPTED, Problem, Result};
@@ -32,24 +31,12 @@ pub(crate) fn run(global: &GlobalArgs, args: &StartArgs) -> Result<u8> {
 /// # Errors
 /// ComfyUI did not start, or exited before it was ready; the end of its log is printed.
 pub(crate) fn start_and_wait(target: &LaunchTarget, args: &[String]) -> Result<u8> {
-    let mut asked = request_launch(
-        &target.request(args, LaunchMode::Detached),
-        &target.paths,
-        target.is_isolated,
-    )?;
+    let mut asked = target.launch(args, LaunchMode::Detached)?;
     // It has answered, so the launch no longer depends on this process.
     let _ = asked.side.child.wait();
-    let LaunchAnswer::Started {
-        address,
-        generation,
-        nodes,
-        unknown,
-        lacking,
-    } = asked.answer
-    else {
+    let LaunchAnswer::Started { address, nodes, .. } = asked.answer else {
         return Ok(0);
     };
-    target.warn_about_launch(&generation, &unknown, &lacking);
     wait_until_ready(&target.paths, &address, &nodes)
 }
 

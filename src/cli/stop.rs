@@ -5,7 +5,7 @@ use crate::desired::InstancePaths;
 use crate::launch::control;
 use crate::problem::Result;
 use crate::project::ComfyProject;
-use crate::records::running;
+use crate::records::{self, running};
 use crate::render;
 
 /// Stop ComfyUI; kill it if it has not exited after ten seconds
@@ -49,16 +49,14 @@ pub(crate) fn stop_instance(paths: &InstancePaths) -> Result<bool> {
 /// Returns the running instances with separate accounts on this machine, as far as the caller may
 /// read the records.
 fn running_instances() -> Vec<InstancePaths> {
-    let all = InstancePaths::records_of("", cfg!(target_os = "macos"));
     let of = |records: PathBuf| InstancePaths {
         prefix: PathBuf::new(),
         base: PathBuf::new(),
         records,
         home: None,
     };
-    let there = std::fs::read_dir(all).into_iter().flatten().flatten();
-    there
-        .map(|e| of(e.path()))
+    records::record_folders()
+        .map(of)
         .filter(|paths| running::read_running(paths).is_some())
         .collect()
 }

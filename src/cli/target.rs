@@ -7,20 +7,22 @@ use super::GlobalArgs;
 use crate::desired::launch::LaunchSpec;
 use crate::desired::{Desired, GenerationSpec, InstancePaths};
 use crate::host::fs;
-use crate::launch::{LaunchMode, LaunchRequest};
+use crate::launch::client::{LaunchHandle, request_launch};
+use crate::launch::{LaunchAnswer, LaunchMode, LaunchRequest};
 use crate::problem::{Problem, Result};
 use crate::project::{ComfyProject, manifest_folder};
+use crate::records;
 use crate::render;
 
 pub(crate) struct LaunchTarget {
     /// The sandbox user, who names the instance.
     instance: String,
     pub paths: InstancePaths,
-    pub is_isolated: bool,
+    is_isolated: bool,
     /// The uid of the owner.
     pub owner: u32,
     /// The code that comfy.lock pins; `None` if comfy.toml or comfy.lock has a mistake.
-    pub code: Option<GenerationSpec>,
+    code: Option<GenerationSpec>,
 }
 
 impl LaunchTarget {
@@ -72,13 +74,27 @@ impl LaunchTarget {
         }
     }
 
-    /// Warns of what a user should know about a launch that started all the same.
-    pub(crate) fn warn_about_launch(
-        &self,
-        generation: &str,
-        unknown: &[String],
-        lacking: &[String],
-    ) {
+    /// Has the launcher do it, and warns of what a user should know about a launch that started all
+    /// the same.
+    ///
+    /// # Errors
+    /// The launcher's, or that it exited without an answer.
+    pub(crate) fn launch(&self, args: &[String], mode: LaunchMode) -> Result<LaunchHandle> {
+        let request = self.request(args, mode);
+        let handle = request_launch(&request, &self.paths, self.is_isolated)?;
+        if let LaunchAnswer::Started {
+            generation,
+            unknown,
+            lacking,
+            ..
+        } = &handle.answer
+        {
+            self.warn_about_launch(generation, unknown, lacking);
+        }
+        Ok(handle)
+    }
+
+    fn warn_about_launch(&self, generation: &str, unknown: &[String], lacking: &[String]) {
         if !unknown.is_empty() {
             render::print_warning(&format!(
                 "this ComfyUI version does not know {}; starting without",
@@ -104,13 +120,13 @@ impl LaunchTarget {
 /// What was applied on this machine for the caller, under accounts of its own, as far as the caller
 /// may read the records.
 fn applied_instances() -> Vec<LaunchSpec> {
+    let me = nix::unistd::geteuid();
     let caller = crate::host::env::var("SUDO_UID")
+        .filter(|_| me.is_root())
         .and_then(|uid| uid.parse().ok())
-        .unwrap_or_else(|| nix::unistd::geteuid().as_raw());
-    let all = InstancePaths::records_of("", cfg!(target_os = "macos"));
-    let records = std::fs::read_dir(all).into_iter().flatten().flatten();
-    records
-        .filter_map(|entry| read_launch(&entry.path().join("launch.json")).ok())
+        .unwrap_or_else(|| me.as_raw());
+    records::record_folders()
+        .filter_map(|folder| read_launch(&folder.join("launch.json")).ok())
         .filter(|spec| spec.account && spec.owner == caller)
         .collect()
 }
