@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::GlobalArgs;
-use super::gate::{self, Gate};
+use super::import_check::{self, ImportCheck};
 use super::plan::{SavedPlan, print_plan};
 use crate::apply::journal::ApplyCaller;
 use crate::apply::owner_side::{self, ElevatedApply};
@@ -67,14 +67,14 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
     };
     let only = ResourceSelection::parse(saved.as_ref().map_or(&args.only, |s| &s.plan.only))?;
     super::announce_isolation(&project);
-    let ask = Ask {
+    let ask = Approval {
         yes: args.yes || saved.is_some(),
         verbose: global.verbose,
         quiet: args.json || (global.quiet && args.yes),
         what: "apply",
     };
     let desired = super::desired_state(&project)?;
-    let job = Carry {
+    let apply = ApplyJob {
         project: &project,
         desired: &desired,
         only,
@@ -82,11 +82,11 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
         offline: args.offline,
         saved: saved.map(|s| s.plan),
     };
-    let Carried {
+    let CarriedOut {
         outcome,
         plan,
         elevated,
-    } = job.run(&ask)?;
+    } = apply.run(&ask)?;
     if !args.json && plan.is_empty() {
         print_plan(&plan, &desired, global.verbose);
     } else if !args.json {
@@ -96,17 +96,17 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
             .iter()
             .for_each(|n| render::print_note(&format!("Note: {n}")));
     }
-    let gate = Gate {
+    let check = ImportCheck {
         project: &project,
         desired: &desired,
         back: args.rollback_on_failure,
-        ask: !args.yes && !args.json && gate::is_interactive(),
+        ask: !args.yes && !args.json && import_check::is_interactive(),
     };
     let health = if args.no_check {
         ImportResults::clear_pending(&desired.paths);
         Ok(None)
     } else {
-        gate.pass(&plan, elevated)
+        check.run_check(&plan, elevated)
     };
     if args.json {
         let plan =
@@ -141,14 +141,14 @@ fn read_saved(file: &PathBuf) -> Result<SavedPlan> {
 }
 
 /// How the user approves a plan.
-pub(crate) struct Ask {
+pub(crate) struct Approval {
     pub yes: bool,
     pub verbose: bool,
     pub quiet: bool,
     pub what: &'static str,
 }
 
-impl Ask {
+impl Approval {
     /// Shows the plan and waits for `yes`. Without a terminal and without `--yes` it refuses.
     pub(crate) fn approve(&self, plan: &Plan, desired: &Desired) -> Result<()> {
         if !self.quiet {
@@ -165,7 +165,7 @@ impl Ask {
             ))
             .with_hint("add --yes if you have read the plan"));
         }
-        if yes("\nApply this plan? Only \"yes\" is accepted: ")? {
+        if confirm("\nApply this plan? Only \"yes\" is accepted: ")? {
             Ok(())
         } else {
             Err(Problem::new("declined; nothing was changed"))
@@ -177,7 +177,7 @@ impl Ask {
 ///
 /// # Errors
 /// The user interrupted it.
-pub(crate) fn yes(question: &str) -> Result<bool> {
+pub(crate) fn confirm(question: &str) -> Result<bool> {
     let _ = write!(std::io::stderr(), "{question}");
     // Ctrl-C takes effect at once and not after the next line, as it would while reading.
     let stdin = std::io::stdin();
@@ -203,7 +203,7 @@ pub(crate) fn yes(question: &str) -> Result<bool> {
 }
 
 /// A plan to carry out, on the side that has the rights for it.
-pub(crate) struct Carry<'a> {
+pub(crate) struct ApplyJob<'a> {
     pub project: &'a ComfyProject,
     pub desired: &'a Desired,
     pub only: ResourceSelection,
@@ -213,14 +213,14 @@ pub(crate) struct Carry<'a> {
 }
 
 /// The result of carrying out a plan.
-pub(crate) struct Carried {
+pub(crate) struct CarriedOut {
     pub outcome: ApplyOutcome,
     pub plan: Plan,
     /// The root side, if there is one, for later requests.
     pub elevated: Option<ElevatedApply>,
 }
 
-impl Carry<'_> {
+impl ApplyJob<'_> {
     /// Returns the plan as the caller sees the machine.
     fn own_plan(&self) -> Result<Plan> {
         let machine = HostMachine::new(&self.desired.paths, &self.desired.sandbox);
@@ -240,7 +240,7 @@ impl Carry<'_> {
         Ok(plan)
     }
 
-    pub(crate) fn run(self, ask: &Ask) -> Result<Carried> {
+    pub(crate) fn run(self, ask: &Approval) -> Result<CarriedOut> {
         // Root need not plan twice: the root side's plan is the one to approve.
         // Models are checked here, so that the root side reads again what seems to have changed.
         let models = !self.desired.models.is_empty();
@@ -257,7 +257,7 @@ impl Carry<'_> {
         });
         if let Some(plan) = own.as_ref() {
             if plan.is_empty() {
-                return Ok(Carried {
+                return Ok(CarriedOut {
                     outcome: ApplyOutcome::default(),
                     plan: plan.clone(),
                     elevated: None,
@@ -294,7 +294,7 @@ impl Carry<'_> {
                     Err(root_side::stale_plan(self.saved.is_some()))
                 }
             })?;
-            return Ok(Carried {
+            return Ok(CarriedOut {
                 outcome,
                 plan,
                 elevated: None,
@@ -322,7 +322,7 @@ impl Carry<'_> {
                     ask.approve(theirs, self.desired)
                 }
             })?;
-        Ok(Carried {
+        Ok(CarriedOut {
             outcome,
             plan: approved,
             elevated: Some(elevated),

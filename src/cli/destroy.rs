@@ -1,5 +1,5 @@
 use super::GlobalArgs;
-use super::apply::{Ask, Carried, Carry};
+use super::apply::{ApplyJob, Approval, CarriedOut};
 use crate::apply::session::ApplyTask;
 use crate::plan::select::ResourceSelection;
 use crate::problem::Result;
@@ -26,7 +26,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &DestroyArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     super::announce_isolation(&project);
     let desired = super::desired_state(&project)?;
-    let ask = Ask {
+    let ask = Approval {
         yes: args.yes,
         verbose: global.verbose,
         quiet: false,
@@ -36,7 +36,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &DestroyArgs) -> Result<u8> {
         purge: args.purge,
         at: chrono::Utc::now(),
     };
-    let carry = Carry {
+    let apply = ApplyJob {
         project: &project,
         desired: &desired,
         only: ResourceSelection::default(),
@@ -44,7 +44,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &DestroyArgs) -> Result<u8> {
         offline: true,
         saved: None,
     };
-    let Carried { outcome, plan, .. } = carry.run(&ask)?;
+    let CarriedOut { outcome, plan, .. } = apply.run(&ask)?;
     render::print_stdout(&if plan.is_empty() {
         "Nothing to remove: comfy made nothing here.".to_string()
     } else {

@@ -1,5 +1,5 @@
 use super::GlobalArgs;
-use super::apply::{Ask, Carried, Carry};
+use super::apply::{ApplyJob, Approval, CarriedOut};
 use crate::apply::session::ApplyTask;
 use crate::plan::select::ResourceSelection;
 use crate::plan::{Plan, Step};
@@ -28,13 +28,13 @@ pub(crate) fn run(global: &GlobalArgs, args: &GcArgs) -> Result<u8> {
     let project = ComfyProject::open(global)?;
     super::announce_isolation(&project);
     let desired = super::desired_state(&project)?;
-    let ask = Ask {
+    let ask = Approval {
         yes: args.yes,
         verbose: global.verbose,
         quiet: false,
         what: "removal",
     };
-    let carry = Carry {
+    let apply = ApplyJob {
         project: &project,
         desired: &desired,
         only: ResourceSelection::default(),
@@ -42,7 +42,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &GcArgs) -> Result<u8> {
         offline: true,
         saved: None,
     };
-    let Carried { plan, .. } = carry.run(&ask)?;
+    let CarriedOut { plan, .. } = apply.run(&ask)?;
     render::print_stdout(&if plan.is_empty() {
         "Nothing to remove.".to_string()
     } else {

@@ -1,9 +1,10 @@
 //! The results of loading each generation, in a file of the owner's.
 
+use std::collections::BTreeMap;
+
 use crate::desired::{InstancePaths, PrimaryUser};
 use crate::host::fs::edit;
 use crate::problem::{Context, Result};
-use std::collections::BTreeMap;
 
 /// The result of loading one generation.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]

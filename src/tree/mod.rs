@@ -8,14 +8,14 @@ mod links;
 pub(crate) mod raw;
 pub(crate) mod rules;
 
-pub(crate) use crate::tree::links::MAX_TARGET;
-
 use std::collections::BTreeMap;
 use std::fmt;
 
 use sha1_checked::{Digest, Sha1};
 
 use super::problem::{Problem, Result};
+
+pub(crate) use crate::tree::links::MAX_TARGET;
 
 /// An object id: SHA-1, computed with collision detection, as in git itself.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,8 +1,9 @@
 //! Folders of an instance, before and after an apply.
 
+use std::path::PathBuf;
+
 use crate::desired::InstancePaths;
 use crate::problem::{Context, Result};
-use std::path::PathBuf;
 
 /// Removes what killed runs have left.
 pub(super) fn sweep_leftovers(paths: &InstancePaths) -> Result<()> {

@@ -10,8 +10,6 @@ pub(crate) mod remove;
 pub(crate) mod trusted;
 pub mod walk;
 
-pub(crate) use crate::host::fs::trusted::{is_trusted, read_regular, read_trusted};
-
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,6 +21,8 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstatat};
 
 use crate::plan::observed::{FileType, FsEntry, Seen, UnknownState};
+
+pub(crate) use crate::host::fs::trusted::{is_trusted, read_regular, read_trusted};
 
 /// Enough to go through a folder without reading it: O_PATH on Linux, O_SEARCH (O_EXEC) on macOS
 /// (open(2) of both).

@@ -1,5 +1,12 @@
 //! Looks at a share: which entries are off, and how many.
 
+use std::collections::BTreeMap;
+use std::ffi::CStr;
+use std::sync::Mutex;
+
+use nix::errno::Errno;
+use nix::sys::stat::FileStat;
+
 use super::{HANDS_DOWN, evaluate_stat, hands_down, mount_ready};
 use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
 use crate::host::fs::{file_type, open_dir, permission_bits};
@@ -8,11 +15,6 @@ use crate::plan::model_summary::ModelFile;
 use crate::plan::observed::{FileType, Seen, ShareSpec, ShareState, UnknownState};
 use crate::plan::share_rules as rules;
 use crate::plan::share_rules::UnmanagedReason;
-use nix::errno::Errno;
-use nix::sys::stat::FileStat;
-use std::collections::BTreeMap;
-use std::ffi::CStr;
-use std::sync::Mutex;
 
 #[derive(Default)]
 pub(super) struct ShareStats {

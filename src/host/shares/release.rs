@@ -1,14 +1,16 @@
 //! Takes comfy's group off a share.
 
-use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
-use crate::host::fs::{as_mode, file_type, open_dir, permission_bits};
-use crate::plan::observed::FileType;
-use crate::problem::{Problem, Result};
+use std::ffi::CStr;
+
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
 use nix::unistd::{Gid, fchown};
-use std::ffi::CStr;
+
+use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
+use crate::host::fs::{as_mode, file_type, open_dir, permission_bits};
+use crate::plan::observed::FileType;
+use crate::problem::{Problem, Result};
 
 /// Set-id files and files that are linked from elsewhere keep what they have: another group could
 /// give them rights.

@@ -1,5 +1,15 @@
 //! Brings what is off in a share to what it should be, and touches nothing else.
 
+use std::ffi::CStr;
+use std::os::fd::OwnedFd;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
+use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
+use nix::unistd::{Gid, Uid, fchown};
+
 use super::{evaluate_stat, hands_down, mount_ready};
 use crate::host::fs::acl;
 use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
@@ -7,14 +17,6 @@ use crate::host::fs::{as_mode, file_type, open_dir};
 use crate::plan::observed::{FileType, ShareSpec};
 use crate::plan::share_rules::ShareDrift;
 use crate::problem::{Problem, Result};
-use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{FileStat, Mode, fchmod, fstat};
-use nix::unistd::{Gid, Uid, fchown};
-use std::ffi::CStr;
-use std::os::fd::OwnedFd;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(super) struct ShareRepair<'a> {
     pub(super) spec: &'a ShareSpec,

@@ -1,5 +1,7 @@
 //! Python packages for what all parts ask.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{PackageMoved, UpdatePolicy};
 use crate::lock::python::{self, PackageResolver};
 use crate::lock::uv::request::{self, PackageUpdates};
@@ -8,7 +10,6 @@ use crate::lock::{Lock, LockedPython, PartRequirements};
 use crate::manifest::Manifest;
 use crate::problem::Result;
 use crate::progress::Reporter;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// The packages that are asked for: the locked ones where nothing was asked anew, else uv's answer.
 pub(super) fn resolve_packages(

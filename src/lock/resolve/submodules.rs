@@ -1,12 +1,13 @@
 //! Submodules of a repository, and of those.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::{RepositoryResolver, RepositorySnapshot};
 use crate::lock::SubmodulePin;
 use crate::manifest::names;
 use crate::problem::{Problem, Result};
 use crate::progress::Progress;
 use crate::tree::rules;
-use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const MAX_NESTED_SUBMODULES: usize = 5;
 

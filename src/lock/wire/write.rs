@@ -1,9 +1,10 @@
 //! Writes comfy.lock: the same lock always gives the same bytes.
 
+use std::fmt::Write as _;
+
 use super::{HEADER, VERSION};
 use crate::lock::python::{LockedPython, LockedWheel, PartRequirements};
 use crate::lock::{Lock, ModelPin, RepositoryPin};
-use std::fmt::Write as _;
 
 pub(crate) fn render_lock(lock: &Lock) -> String {
     let mut out = format!("{HEADER}version = {VERSION}\n");

@@ -1,8 +1,9 @@
 //! The rules for `[host]`.
 
+use std::path::PathBuf;
+
 use super::ManifestCheck;
 use crate::manifest::{wire, *};
-use std::path::PathBuf;
 
 impl ManifestCheck {
     pub(super) fn check_host(&mut self, w: wire::TomlHost) -> HostSettings {

@@ -1,8 +1,9 @@
 //! The rules for `[nodes.NAME]`.
 
+use std::collections::BTreeMap;
+
 use super::{MAX_NODES, ManifestCheck};
 use crate::manifest::{wire, *};
-use std::collections::BTreeMap;
 
 impl ManifestCheck {
     pub(super) fn check_nodes(

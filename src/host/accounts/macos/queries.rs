@@ -1,5 +1,9 @@
 //! What is asked of the directory, and how often.
 
+use std::path::Path;
+
+use records::{DirectoryRecord, MacAclEntry};
+
 use super::{
     CHMOD, DSCL, DSEDITGROUP, MacAccounts, OF_EVERYBODY, RETRIES, SECURE_TOKEN, SIGKILLED,
     cannot_change, failed_problem, is_transient, not_found, plain_argument, records, unknown,
@@ -10,8 +14,6 @@ use crate::host::process::{ProgramOutput, ProgramRunner};
 use crate::plan::observed::Seen;
 use crate::problem::{Problem, Result};
 use crate::text::escape_text;
-use records::{DirectoryRecord, MacAclEntry};
-use std::path::Path;
 
 impl<R: ProgramRunner> MacAccounts<R> {
     pub(super) fn run_query(&self, what: &str, argv: &[&str]) -> Seen<ProgramOutput> {

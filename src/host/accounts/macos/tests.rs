@@ -1,8 +1,9 @@
 //! Transcripts of the real tools, and what comfy makes of them.
 
-use super::*;
 use std::collections::VecDeque;
 use std::sync::Mutex;
+
+use super::*;
 
 /// Answers calls in order. A call that is not the next one, or one that never came, fails the
 /// test.

@@ -2,6 +2,9 @@
 
 mod writable;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
 use super::{GenerationBuilder, bytecode, link_file, read_spec};
 use crate::desired::GenerationSpec;
 use crate::desired::generation_layout::{self, GenerationLayout};
@@ -14,8 +17,7 @@ use crate::host::sealed::seal;
 use crate::ids::GenerationId;
 use crate::problem::{Context, Problem, Result};
 use crate::tree::{EntryMode, ObjectId, TreeEntry, TreeListing};
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+
 pub(crate) use writable::no_writable_code;
 
 /// A file of an older generation that can be shared.

@@ -1,10 +1,11 @@
 //! What a manifest may let ComfyUI write in a tree.
 
+use std::collections::BTreeMap;
+
 use crate::desired::GenerationSpec;
 use crate::desired::generation_layout::{self};
 use crate::problem::{Problem, Result};
 use crate::tree::TreeListing;
-use std::collections::BTreeMap;
 
 /// Code stays sealed: a `writable` path that holds some is refused before anything is laid out.
 pub(crate) fn no_writable_code(

@@ -1,8 +1,9 @@
 //! Whether a shared file is still what its list says.
 
+use std::path::Path;
+
 use crate::host::sealed::file_list::{self, ListedFile};
 use crate::problem::{Context, Problem, Result};
-use std::path::Path;
 
 /// Whether a sealed file is what the list says, byte for byte.
 pub(super) fn verify_hash(at: &Path, is: &ListedFile) -> Result<()> {

@@ -1,13 +1,15 @@
 //! uv's refusals in comfy's words, with the line of comfy.toml that settles them.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use pep508_rs::{Requirement, VersionOrUrl};
+
 use crate::lock::python::{PartRequirements, RequirementLine, normalize_name};
 use crate::lock::requirements;
 use crate::lock::uv::UvError;
 use crate::lock::uv::request::{OWN, PLATFORMS, UvWorkspace};
 use crate::manifest::{Manifest, PackageIndex};
 use crate::problem::Problem;
-use pep508_rs::{Requirement, VersionOrUrl};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Whether `said`, without white space, has this requirement rather than a bare name or the
 /// beginning of a longer one.

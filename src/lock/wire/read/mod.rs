@@ -2,17 +2,20 @@
 
 mod python;
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytestring::ByteString;
+
 use super::{AGAIN, VERSION, VersionOnly, WireLock, WireModel, WirePin};
 use crate::lock::python::{PartRequirements, RequirementLine};
 use crate::lock::{Lock, ModelPin, RepositoryPin, Sha256Digest, SubmodulePin};
 use crate::manifest::{Table, TomlSource, model_tables, names};
 use crate::problem::{Problem, Result};
 use crate::tree::ObjectId;
-use bytestring::ByteString;
+
 pub(crate) use python::read_python;
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::Arc;
 
 pub(crate) fn parse_lock(path: &Path, text: &ByteString) -> Result<Lock> {
     let source = TomlSource::new(path, text, None);

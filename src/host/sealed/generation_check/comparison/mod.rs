@@ -2,6 +2,12 @@
 
 mod explain;
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+use rayon::prelude::*;
+
 use super::{GenerationChecker, hash_at, load_listing};
 use crate::desired::GenerationSpec;
 use crate::desired::generation_layout::{
@@ -12,10 +18,6 @@ use crate::host::sealed::list_tree::FoundEntry;
 use crate::lock::RepositoryPin;
 use crate::plan::observed::{DifferenceKind, FileType, GenerationCheck, TreeDifference};
 use crate::tree::{EntryMode, ObjectId, TreeEntry, TreeListing, blob_id};
-use rayon::prelude::*;
-use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsFd;
-use std::path::PathBuf;
 
 pub(super) struct TreeComparison<'a> {
     pub(super) checker: &'a GenerationChecker<'a>,

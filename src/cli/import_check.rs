@@ -2,7 +2,7 @@
 
 use std::io::IsTerminal;
 
-use super::apply::{Carry, yes};
+use super::apply::{ApplyJob, confirm};
 use super::target::LaunchTarget;
 use crate::apply::owner_side::ElevatedApply;
 use crate::apply::session::ApplyTask;
@@ -23,7 +23,7 @@ use crate::records::running;
 use crate::render;
 
 /// The options for the check after an apply.
-pub(crate) struct Gate<'a> {
+pub(crate) struct ImportCheck<'a> {
     pub project: &'a ComfyProject,
     pub desired: &'a Desired,
     /// Go back to the previous generation if more fails than before.
@@ -32,13 +32,13 @@ pub(crate) struct Gate<'a> {
     pub ask: bool,
 }
 
-impl Gate<'_> {
+impl ImportCheck<'_> {
     /// Loads everything once if `plan` made something live that was not loaded before. Returns
     /// `None` if there was no need.
     ///
     /// # Errors
     /// More fails than in the previous generation, which was made live again.
-    pub(crate) fn pass(
+    pub(crate) fn run_check(
         &self,
         plan: &Plan,
         elevated: Option<ElevatedApply>,
@@ -173,7 +173,7 @@ impl Gate<'_> {
         };
         let question =
             format!("\nMake the previous generation ({id}) live again? Only \"yes\" is accepted: ");
-        let agreed = self.back || (self.ask && yes(&question)?);
+        let agreed = self.back || (self.ask && confirm(&question)?);
         if !agreed {
             render::print_note(
                 "hint: to go back, `git revert` the commit that changed comfy.lock, then `comfy \
@@ -181,7 +181,7 @@ impl Gate<'_> {
             );
             return Ok(());
         }
-        let carry = Carry {
+        let apply = ApplyJob {
             project: self.project,
             desired: self.desired,
             only: ResourceSelection::default(),
@@ -189,7 +189,7 @@ impl Gate<'_> {
             offline: true,
             saved: None,
         };
-        carry.run(&super::apply::Ask {
+        apply.run(&super::apply::Approval {
             yes: true,
             verbose: false,
             quiet: true,
