@@ -260,8 +260,7 @@ pub(crate) fn git_store(project: &ComfyProject, offline: bool) -> Result<git::Gi
             .owner()
             .map_or("the primary user".to_string(), |o| o.name);
         return Err(Problem::new(
-            "do not run this as root: root must not read third-party \
-                repositories",
+            "do not run this as root: root must not read third-party repositories",
         )
         .with_hint(format!(
             "run it as {owner}: only `apply` needs root, and asks for it"

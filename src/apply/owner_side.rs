@@ -36,8 +36,7 @@ pub(crate) fn run_elevated(
     Err(match failed {
         None if crate::host::signals::is_interrupted() => Problem::interrupted(),
         None => Problem::new(format!(
-            "sudo failed, or the root side exited without an answer \
-            ({status})"
+            "sudo failed, or the root side exited without an answer ({status})"
         ))
         .with_hint("if sudo did not refuse, `comfy plan` shows the state of this machine"),
         Some(p) => p,

@@ -12,8 +12,7 @@ use crate::problem::Result;
 #[command(
     after_help = "Examples:\n  comfy demo                  in a temporary folder, deleted at the \
         end\n  comfy demo --keep           keeps the folder, so that you can look around\n  comfy \
-        demo --dir \
-        ~/demo     in this folder, which is kept"
+        demo --dir ~/demo     in this folder, which is kept"
 )]
 pub(crate) struct DemoArgs {
     /// Keep the temporary folder

@@ -12,8 +12,7 @@ use crate::text::count_of;
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy gc                    keeps the live generation and the last \
-        two\n  \
-        comfy gc --keep 0 --yes     keeps only the live generation"
+        two\n  comfy gc --keep 0 --yes     keeps only the live generation"
 )]
 pub(crate) struct GcArgs {
     /// How many to keep besides the live one

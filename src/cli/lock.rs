@@ -77,10 +77,8 @@ fn check_coverage(project: &ComfyProject, offline: bool, verbose: bool) -> Resul
     let mut problems = cover.problems;
     if lock.render() != **text {
         problems.push(
-            Problem::new("comfy.lock is not in the form that comfy writes").with_hint(
-                "run `comfy \
-                lock`",
-            ),
+            Problem::new("comfy.lock is not in the form that comfy writes")
+                .with_hint("run `comfy lock`"),
         );
     }
     if problems.is_empty() {

@@ -55,18 +55,16 @@ use crate::project::{ComfyProject, ProjectArgs};
     arg_required_else_help = true
 )]
 #[command(
-    after_help = "Examples:\n  comfy demo                  the whole cycle on an embedded \
-        example, without root and network\n  comfy init && comfy lock    write a first comfy.toml \
-        and pin it\n  comfy \
-        plan                  show what would change on this machine\n  comfy \
-        apply                 \
-        change it\n\nExit codes: 0 success, 1 error, 130 interrupted; 2 differences or findings: \
-        plan\n--exit-code, lock --check, outdated --exit-code, verify, doctor. exec and shell \
-        return the\nprogram's own exit code.\n\nEnvironment:\n  COMFY_MIRRORS               \
-        FROM=TO;…: fetch repositories from another place\n  COMFY_UV                    the uv to \
-        use [default: from PATH, else a pinned one that comfy fetches]\n  HF_TOKEN, \
-        HF_ENDPOINT, CIVITAI_API_TOKEN, CIVITAI_ENDPOINT, AWS_…, GOOGLE_…, \
-        AZURE_…\n                              servers and keys for fetching models\n  \
+    after_help = "Examples:\n  comfy demo                  the whole cycle on an embedded example, \
+        without root and network\n  comfy init && comfy lock    write a first comfy.toml and pin \
+        it\n  comfy plan                  show what would change on this machine\n  comfy \
+        apply                 change it\n\nExit codes: 0 success, 1 error, 130 interrupted; 2 \
+        differences or findings: plan\n--exit-code, lock --check, outdated --exit-code, verify, \
+        doctor. exec and shell return the\nprogram's own exit code.\n\nEnvironment:\n  \
+        COMFY_MIRRORS               FROM=TO;…: fetch repositories from another place\n  \
+        COMFY_UV                    the uv to use [default: from PATH, else a pinned one that \
+        comfy fetches]\n  HF_TOKEN, HF_ENDPOINT, CIVITAI_API_TOKEN, CIVITAI_ENDPOINT, AWS_…, \
+        GOOGLE_…, AZURE_…\n                              servers and keys for fetching models\n  \
         NO_COLOR                    no colours"
 )]
 struct CommandLine {
@@ -255,7 +253,8 @@ pub(crate) fn clap_command() -> clap::Command {
 fn announce_isolation(project: &ComfyProject) {
     if !project.is_isolated() {
         render::print_note(
-            "isolation = \"none\": ComfyUI and its nodes have all your rights; nothing is protected.",
+            "isolation = \"none\": ComfyUI and its nodes have all your rights; nothing is \
+             protected.",
         );
     }
     if project.manifest.comfyui.allow_remote {

@@ -10,8 +10,7 @@ use crate::render;
 #[command(
     after_help = "Examples:\n  comfy update                updates everything\n  comfy update \
         impact-pack    updates one node\n  comfy update numpy          updates one Python \
-        package\n  comfy update \
-        comfyui --dry-run"
+        package\n  comfy update comfyui --dry-run"
 )]
 pub(crate) struct UpdateArgs {
     /// A node, `comfyui`, `python` for all packages, a package, or a model's path [default:

@@ -215,8 +215,7 @@ fn repair_drift(stage: &mut DemoTerminal, first: &Tree) -> Result<()> {
     ];
     stage.run_comfy(&["plan", "-v"], OutputDetail::Plan, 0, &words)?;
     stage.print_explanation(
-        "apply repairs it; the stray folder is moved to quarantine, not \
-            deleted.",
+        "apply repairs it; the stray folder is moved to quarantine, not deleted.",
     );
     stage.run_comfy(
         &["apply", "--yes"],
@@ -249,8 +248,7 @@ fn update_and_revert(stage: &mut DemoTerminal, dotfiles: &DotfilesRepository) ->
     );
     stage.run_comfy(&["outdated"], OutputDetail::All, 0, &["demo-hello"])?;
     stage.print_explanation(
-        "update changes the pin in comfy.lock, apply installs it on this \
-        machine.",
+        "update changes the pin in comfy.lock, apply installs it on this machine.",
     );
     stage.run_comfy(
         &["update", "demo-hello"],

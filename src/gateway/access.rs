@@ -50,8 +50,8 @@ pub(crate) enum PeerVerdict {
 
 const UNTOLD: &str = "this system does not report the user of a connection";
 const REMOTE: &str = "another machine does not report the user of a connection";
-const ROOT: &str = "root does not count as the owner, because services that run as root fetch addresses for \
-     others";
+const ROOT: &str = "root does not count as the owner, because services that run as root fetch \
+    addresses for others";
 
 impl AccessRules {
     pub(crate) fn judge_peer(&self, peer: PeerIdentity) -> PeerVerdict {
@@ -402,15 +402,20 @@ mod tests {
             in
         GET / host=localhost:8188 sec-fetch-site=none sec-fetch-mode=navigate
             in
-        GET / host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate sec-fetch-dest=document
+        GET / host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate \
+            sec-fetch-dest=document
             in
-        GET / host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate sec-fetch-dest=iframe
+        GET / host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate \
+            sec-fetch-dest=iframe
             another site sent the request through a browser
-        GET /free host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate sec-fetch-dest=document
+        GET /free host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=navigate \
+            sec-fetch-dest=document
             another site sent the request through a browser
-        GET /view?filename=a.png host=localhost:8188 sec-fetch-site=cross-site sec-fetch-mode=no-cors sec-fetch-dest=image
+        GET /view?filename=a.png host=localhost:8188 sec-fetch-site=cross-site \
+            sec-fetch-mode=no-cors sec-fetch-dest=image
             another site sent the request through a browser
-        GET /view?filename=a.png host=localhost:8188 sec-fetch-site=same-site sec-fetch-mode=no-cors sec-fetch-dest=image
+        GET /view?filename=a.png host=localhost:8188 sec-fetch-site=same-site \
+            sec-fetch-mode=no-cors sec-fetch-dest=image
             another site sent the request through a browser
         POST /prompt host=evil.test:8188 origin=http://evil.test:8188
             Host evil.test:8188 is not a name of this ComfyUI; use localhost:8188
@@ -483,19 +488,26 @@ mod tests {
         GET /?ticket=x host=192.168.1.5:8188
             in
         GET /?share=x host=192.168.1.5:8188 referer=http://evil.test/
-            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
+            it is unknown which page sends the request: open the front page first, or send the \
+            token of `comfy open --token`
         GET /manager/reboot host=192.168.1.5:8188 referer=http://evil.test/
-            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
+            it is unknown which page sends the request: open the front page first, or send the \
+            token of `comfy open --token`
         GET /manager/reboot host=192.168.1.5:8188
-            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
+            it is unknown which page sends the request: open the front page first, or send the \
+            token of `comfy open --token`
         HEAD /manager/reboot host=atelier:8188
-            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
+            it is unknown which page sends the request: open the front page first, or send the \
+            token of `comfy open --token`
         GET /manager/reboot host=atelier:8188 referer=http://atelier:8188.evil.test/
-            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
+            it is unknown which page sends the request: open the front page first, or send the \
+            token of `comfy open --token`
         GET /manager/reboot host=atelier:8188 referer=http://atelier:8188@evil.test/
-            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
+            it is unknown which page sends the request: open the front page first, or send the \
+            token of `comfy open --token`
         GET /manager/reboot host=atelier:8188 referer=https://atelier:8188/
-            it is unknown which page sends the request: open the front page first, or send the token of `comfy open --token`
+            it is unknown which page sends the request: open the front page first, or send the \
+            token of `comfy open --token`
         GET /view?filename=a.png host=atelier:8188 referer=http://atelier:8188/
             in
         GET /object_info host=ATELIER:8188 referer=http://atelier:8188

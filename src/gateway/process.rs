@@ -60,10 +60,8 @@ pub(crate) fn serve_gateway() -> ExitCode {
             let listener = std::net::TcpListener::from(serve::adopt_fd(config.listener)?);
             listener.set_nonblocking(true).context("listen")?;
             // Both belong to the network outside, which this process leaves.
-            let peers = peer::of_this_system().context(
-                "prepare to look up the users of \
-                connections",
-            )?;
+            let peers =
+                peer::of_this_system().context("prepare to look up the users of connections")?;
             let (outer, dropped) = drop_privileges(&config)?;
             run_gateway(config, listener, peers.as_ref(), outer, report, &dropped).map(|()| 0)
         },

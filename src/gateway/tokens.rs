@@ -192,10 +192,9 @@ impl GatewayCredentials {
             .symlink_metadata()
             .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
         {
-            return Err(Problem::new("ComfyUI is not running").with_hint(
-                "start it with `comfy \
-                run`",
-            ));
+            return Err(
+                Problem::new("ComfyUI is not running").with_hint("start it with `comfy run`")
+            );
         }
         let text = fs::read_trusted(path, &[owner])?;
         serde_json::from_str(&text).with_context(|| format!("understand {}", path.display()))

@@ -186,8 +186,7 @@ fn plan_model(
             ),
             Some(f) => format!(
                 "{shown} changed {} and comfy.lock has no source to repair it from: put the old \
-                    file \
-                 back, or pin it with `comfy update {}`",
+                 file back, or pin it with `comfy update {}`",
                 utc_time(f.changed),
                 // The file's name is untrusted, and the line may be pasted into a shell.
                 escape_text(&shlex::try_quote(path).unwrap_or_default())
@@ -230,8 +229,7 @@ fn in_the_way(o: &Instance, spec: &ShareSpec, path: &str) -> Option<String> {
             FileType::Dir if !last => continue,
             FileType::Link => {
                 "is a link, and comfy does not follow links inside a share: put the real file or \
-                    folder \
-                 there, or make it a share of its own"
+                 folder there, or make it a share of its own"
             }
             FileType::Dir => "is a folder: move it away",
             FileType::File if !last => "is a file where a folder must be: move it away",
@@ -314,7 +312,8 @@ fn utc_time(seconds: i64) -> String {
 mod tests {
     use crate::testing::{Locked, MemoryHost, desired};
 
-    const SHARE: &str = "[shares.models]\npath = \"/srv/ai/models\"\nmount = \"models\"\naccess = \"read\"\n[models.\"m.safetensors\"]\nsource = \"https://x.test/m\"\n";
+    const SHARE: &str = "[shares.models]\npath = \"/srv/ai/models\"\nmount = \"models\"\naccess = \
+        \"read\"\n[models.\"m.safetensors\"]\nsource = \"https://x.test/m\"\n";
 
     #[test]
     fn a_model_is_fetched_once_and_again_when_it_is_another() {

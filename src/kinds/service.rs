@@ -107,9 +107,8 @@ fn open_to_others(o: &Instance, path: &Path) -> Option<String> {
             Ok(Some(n)) if n.kind == FileType::Dir && n.uid == 0 && n.mode & 0o022 == 0 => {}
             Ok(Some(_)) => {
                 return Some(format!(
-                    "{} can be changed by others than root, who could then start anything as \
-                        root; put \
-                     `prefix` elsewhere, or turn `passwordless` and `boot` off",
+                    "{} can be changed by others than root, who could then start anything as root; \
+                     put `prefix` elsewhere, or turn `passwordless` and `boot` off",
                     folder.display()
                 ));
             }

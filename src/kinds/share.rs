@@ -267,8 +267,7 @@ fn foreign_owner(i: &Instance, spec: &ShareSpec, s: &ShareState) -> Option<Strin
     );
     Some(format!(
         "{path} {holds}: comfy does not take it over; check it, and if it is yours, run: sudo \
-            chown \
-         {owner} '{path}'"
+         chown {owner} '{path}'"
     ))
 }
 

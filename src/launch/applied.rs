@@ -33,12 +33,8 @@ pub(super) fn load_spec(request: &LaunchRequest) -> Result<LaunchSpec> {
         .symlink_metadata()
         .is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
     {
-        return Err(
-            Problem::new("nothing has been applied on this machine yet").with_hint(
-                "run `comfy \
-                apply`",
-            ),
-        );
+        return Err(Problem::new("nothing has been applied on this machine yet")
+            .with_hint("run `comfy apply`"));
     }
     let text = fs::read_trusted(&path, &[me.as_raw()])?;
     let spec: LaunchSpec =

@@ -54,8 +54,7 @@ pub(crate) fn send_request(request: &LaunchRequest, mut side: RoleProcess) -> Re
                 Problem::interrupted()
             } else {
                 Problem::new(format!(
-                    "sudo failed, or the launcher exited without an answer \
-                    ({status})"
+                    "sudo failed, or the launcher exited without an answer ({status})"
                 ))
                 .with_hint("the lines above may say why")
             })

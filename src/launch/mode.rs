@@ -56,10 +56,7 @@ impl LaunchMode {
 /// Runs another program in ComfyUI's place.
 fn run_once(argv: &[String], command: &mut LaunchCommand) -> Result<()> {
     let (program, args) = argv.split_first().ok_or_else(|| {
-        Problem::new("there is no program to run").with_hint(
-            "comfy exec -- \
-            PROGRAM",
-        )
+        Problem::new("there is no program to run").with_hint("comfy exec -- PROGRAM")
     })?;
     (command.program, command.args, command.lacking) = (program.into(), args.to_vec(), Vec::new());
     Ok(())
@@ -127,10 +124,7 @@ fn unconfined_account(by: ProbeAs, spec: &LaunchSpec) -> Result<Option<SandboxAc
                 .flatten()
                 .filter(|u| ![0, spec.owner, spec.uid].contains(&u.uid.as_raw()));
             let u = nobody.ok_or_else(|| {
-                Problem::new(
-                    "the account `nobody`, which this probe \
-                needs, does not exist",
-                )
+                Problem::new("the account `nobody`, which this probe needs, does not exist")
             })?;
             Some(SandboxAccount {
                 name: u.name,

@@ -153,10 +153,7 @@ impl Coverage {
                     Problem::new(format!(
                         "{place}: nodes.{name}.ignore_requirements does not match comfy.lock"
                     ))
-                    .with_hint(
-                        "run \
-                        `comfy lock`",
-                    ),
+                    .with_hint("run `comfy lock`"),
                 );
             }
         }

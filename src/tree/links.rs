@@ -185,8 +185,10 @@ mod tests {
         link `loop2` (to `loop1`) goes through more than 32 links
         link `plain` points out of the tree, to `a/../..`
         link `through` (to `abs/passwd`) points out of the tree through link `abs`
-        link `up-from-file` (to `main.py/../..`) goes up from `main.py`, which is not a folder of the tree
-        link `up-from-nothing` (to `sub/module/../../a`) goes up from `sub/module`, which is not a folder of the tree
+        link `up-from-file` (to `main.py/../..`) goes up from `main.py`, which is not a folder of \
+            the tree
+        link `up-from-nothing` (to `sub/module/../../a`) goes up from `sub/module`, which is not a \
+            folder of the tree
         link `z` points out of the tree, to ``
         ");
     }

@@ -240,7 +240,10 @@ mod tests {
         `a/` is not a path that is allowed in a tree
         `a/../../etc/x` is not a path that is allowed in a tree
         `a//etc/x` is not a path that is allowed in a tree
-        `a/x` has mode 040000, which current versions of git do not write; `a/y` has mode 100664, which current versions of git do not write; `a/z` has mode 100600, which current versions of git do not write; `a/zz` has mode 644, which current versions of git do not write; `a/zzz` has mode , which current versions of git do not write
+        `a/x` has mode 040000, which current versions of git do not write; `a/y` has mode 100664, \
+            which current versions of git do not write; `a/z` has mode 100600, which current \
+            versions of git do not write; `a/zz` has mode 644, which current versions of git do \
+            not write; `a/zzz` has mode , which current versions of git do not write
         `a/caf�` is not UTF-8, which a Mac's disk cannot store
         ");
         let mut problems = Vec::new();

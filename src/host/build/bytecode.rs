@@ -222,8 +222,7 @@ impl CompilerProcess {
             interpreter.path.display()
         ))
         .with_hint(
-            "check that it runs and that there is enough memory; the kernel's log may say \
-            why",
+            "check that it runs and that there is enough memory; the kernel's log may say why",
         ))
     }
 

@@ -247,8 +247,7 @@ fn fetch_repositories(git: &GitStore, item: &TreeRequest, report: &dyn Reporter)
         let is = objects::tree_of(&folder, commit).map_err(prefixed_with(&item.part))?;
         if is != *tree {
             return Err(Problem::new(format!(
-                "{}: commit {commit} has tree {is}, and comfy.lock \
-                says {tree}",
+                "{}: commit {commit} has tree {is}, and comfy.lock says {tree}",
                 item.part
             ))
             .with_hint(
@@ -291,8 +290,7 @@ fn check_submodules(pin: &RepositoryPin, listings: &BTreeMap<&str, TreeListing>)
     {
         None => Ok(()),
         Some((path, _)) => Err(Problem::new(format!(
-            "submodule `{}` in comfy.lock is not what the \
-            tree says",
+            "submodule `{}` in comfy.lock is not what the tree says",
             crate::text::escape_text(path)
         ))
         .with_hint(

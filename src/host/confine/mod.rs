@@ -58,9 +58,7 @@ pub(crate) fn missing_features(rooms: bool) -> Vec<String> {
     }
     if !rooms && (1..4).contains(&abi) {
         out.push(
-            "this kernel's Landlock is older than Linux 6.7 and does not control TCP \
-            ports"
-                .into(),
+            "this kernel's Landlock is older than Linux 6.7 and does not control TCP ports".into(),
         );
     }
     if !rooms && (1..6).contains(&abi) {

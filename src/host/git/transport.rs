@@ -61,8 +61,7 @@ pub(super) fn final_address(net: &NetEnv, url: &str) -> Result<String> {
         .map(|(base, _)| base.to_string())
         .ok_or_else(|| {
             Problem::new(format!(
-                "{url} redirects to something that is not a \
-            repository"
+                "{url} redirects to something that is not a repository"
             ))
         })?;
     if !redirect::same_host(url, &base) {

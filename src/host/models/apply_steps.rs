@@ -249,8 +249,7 @@ fn find_local(
                 Err(e) => Err(Problem::new(format!("{shown}: {e}"))
                     .caused_by(&e)
                     .with_hint(
-                        "the source no longer exists or is not public: correct it in \
-                        comfy.toml",
+                        "the source no longer exists or is not public: correct it in comfy.toml",
                     )),
             }
         }

@@ -66,9 +66,8 @@ impl WebRefusal {
                 let p = Problem::new(format!("{} answers {code}", public_address(&address)));
                 match code {
                     401 | 403 => p.with_hint(
-                        "it needs a key, or rejects yours: set HF_TOKEN, \
-                            CIVITAI_API_TOKEN or AWS_ACCESS_KEY_ID, and accept the model's licence \
-                            on its page",
+                        "it needs a key, or rejects yours: set HF_TOKEN, CIVITAI_API_TOKEN or \
+                         AWS_ACCESS_KEY_ID, and accept the model's licence on its page",
                     ),
                     404 | 410 => p.with_hint(
                         "it does not exist (any more): correct `source` in comfy.toml, or its \

@@ -117,8 +117,7 @@ impl InterpreterCache {
         };
         Err(format!(
             "no Python {minor} found that {} can run{seen}. Install one ({install}), change \
-                [python] version, or run `comfy lock` with uv available so that comfy can install \
-                one",
+             [python] version, or run `comfy lock` with uv available so that comfy can install one",
             d.sandbox
         ))
     }

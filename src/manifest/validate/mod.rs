@@ -79,8 +79,7 @@ fn read_source(
         check.report_mistake(
             &["models"],
             "models are declared in two forms",
-            "write them in one \
-            form",
+            "write them in one form",
         );
     }
     let manifest = check.check_manifest(wire, models);
@@ -238,8 +237,7 @@ impl ManifestCheck {
             None => self.report_mistake(
                 &[],
                 "`version` is missing",
-                "write `version = 1` as the \
-                    first line",
+                "write `version = 1` as the first line",
             ),
         }
         let hosts = w.hosts.into_keys().collect();

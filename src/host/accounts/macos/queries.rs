@@ -183,8 +183,7 @@ impl<R: ProgramRunner> MacAccounts<R> {
                 "{what}: {DSEDITGROUP} added {user} to {group}, but it is not a member"
             ))
             .with_hint(format!(
-                "both must exist: `dscl . -read /Users/{user}` and `dscl . -read \
-                    /Groups/{group}`"
+                "both must exist: `dscl . -read /Users/{user}` and `dscl . -read /Groups/{group}`"
             ))),
         }
     }

@@ -426,8 +426,7 @@ fn acl_entries_are_judged_in_their_order() {
         " 0: group:everyone deny delete\n 1: user:comfyui_sandbox allow search\n",
         " 0: group:everyone deny delete\n",
         " 0: user:comfyui_sandbox deny list,search\n 1: user:comfyui_sandbox allow search\n",
-        " 0: user:comfyui_sandbox allow search\n 1: user:comfyui_sandbox inherited deny \
-         search\n",
+        " 0: user:comfyui_sandbox allow search\n 1: user:comfyui_sandbox inherited deny search\n",
         " 0: user:comfyui_sandbox inherited allow list,search,file_inherit,directory_inherit\n",
         " 0: user:comfyui_sandbox allow search,directory_inherit,only_inherit\n",
         " 0: user:comfyui_sandbox allow list\n",
@@ -663,7 +662,12 @@ fn without_full_disk_access_nothing_is_made() {
         (READ_NOBODY, nobody()),
         (PROBE, err(40, DENIED)),
     ]);
-    insta::assert_snapshot!(create(&m).unwrap_err(), @"user.comfyui_sandbox: /usr/bin/dscl exited with 40: <main> attribute status: eDSPermissionError; <dscl_cmd> DS Error: -14120 (eDSPermissionError) (hint: over SSH, macOS changes accounts only with Full Disk Access: System Settings > General > Sharing > Remote Login > (i) > Allow full disk access for remote users; or run comfy in a terminal of a graphical session, and grant what macOS asks for)");
+    insta::assert_snapshot!(create(&m).unwrap_err(), @"user.comfyui_sandbox: /usr/bin/dscl exited \
+        with 40: <main> attribute status: eDSPermissionError; <dscl_cmd> DS Error: -14120 \
+        (eDSPermissionError) (hint: over SSH, macOS changes accounts only with Full Disk Access: \
+        System Settings > General > Sharing > Remote Login > (i) > Allow full disk access for \
+        remote users; or run comfy in a terminal of a graphical session, and grant what macOS asks \
+        for)");
 }
 
 #[test]
@@ -741,7 +745,8 @@ fn a_kill_that_stays_is_borne_for_is_hidden_only() {
     let mut calls = start();
     calls.extend(killed(CREATE));
     calls.push((DELETE, absent()));
-    insta::assert_snapshot!(create(&mac(calls)).unwrap_err(), @"user.comfyui_sandbox, record: /usr/bin/dscl exited with 137: it printed nothing");
+    insta::assert_snapshot!(create(&mac(calls)).unwrap_err(), @"user.comfyui_sandbox, record: \
+        /usr/bin/dscl exited with 137: it printed nothing");
 }
 
 #[test]
@@ -809,7 +814,13 @@ fn deleting_takes_every_word_for_gone_and_explains_a_refusal() {
     )])
     .delete_user("comfyui_sandbox")
     .unwrap_err();
-    insta::assert_snapshot!(refused, @"user.comfyui_sandbox: /usr/bin/dscl exited with 40: <main> delete status: eDSPermissionError; <dscl_cmd> DS Error: -14120 (eDSPermissionError) (hint: over SSH, macOS changes accounts only with Full Disk Access: System Settings > General > Sharing > Remote Login > (i) > Allow full disk access for remote users; or run comfy in a terminal of a graphical session, and grant what macOS asks for) (hint: macOS deletes a user only for somebody with a secure token who is logged in graphically: log in at the screen, then repeat)");
+    insta::assert_snapshot!(refused, @"user.comfyui_sandbox: /usr/bin/dscl exited with 40: <main> \
+        delete status: eDSPermissionError; <dscl_cmd> DS Error: -14120 (eDSPermissionError) (hint: \
+        over SSH, macOS changes accounts only with Full Disk Access: System Settings > General > \
+        Sharing > Remote Login > (i) > Allow full disk access for remote users; or run comfy in a \
+        terminal of a graphical session, and grant what macOS asks for) (hint: macOS deletes a \
+        user only for somebody with a secure token who is logged in graphically: log in at the \
+        screen, then repeat)");
     for out in [err(185, ""), err(1, ""), err(56, "")] {
         assert!(mac([(DELETE, out)]).delete_user("comfyui_sandbox").is_err());
     }
@@ -860,9 +871,11 @@ fn a_group_is_made_only_where_there_is_none_and_read_afterwards() {
         .map(|m| make(m).unwrap_err().to_string())
         .collect();
     insta::assert_snapshot!(said.join("\n"), @"
-    group.comfyshared: it exists with gid 505, not 504 (hint: name another group, or ask for that gid)
+    group.comfyshared: it exists with gid 505, not 504 (hint: name another group, or ask for that \
+        gid)
     group.comfyshared: /Groups/comfyshared: /usr/bin/dscl exited with 1: ?
-    group.comfyshared: /usr/sbin/dseditgroup reported that it created the group, but the group does not exist
+    group.comfyshared: /usr/sbin/dseditgroup reported that it created the group, but the group \
+        does not exist
     group.comfyshared: /usr/sbin/dseditgroup was asked for gid 504 but created gid 505
     group.comfyshared: /usr/sbin/dseditgroup exited with 64: GID already exists
     ");
@@ -907,9 +920,14 @@ fn members_are_added_and_removed_once_and_checked() {
             .unwrap_err(),
     ];
     insta::assert_snapshot!(said.map(|p| p.to_string()).join("\n"), @"
-    member.comfyui_sandbox: /usr/sbin/dseditgroup added comfyui_sandbox to comfyshared, but it is not a member (hint: both must exist: `dscl . -read /Users/comfyui_sandbox` and `dscl . -read /Groups/comfyshared`)
-    member.comfyui_sandbox: /usr/sbin/dseditgroup removed comfyui_sandbox from comfyshared, but it is still a member (hint: it may be in a group that is in comfyshared, or have it as its primary group: `dscl . -read /Groups/comfyshared`)
-    member.comfyui_sandbox: /usr/sbin/dseditgroup exited with 64: Username and password must be provided.
+    member.comfyui_sandbox: /usr/sbin/dseditgroup added comfyui_sandbox to comfyshared, but it is \
+        not a member (hint: both must exist: `dscl . -read /Users/comfyui_sandbox` and `dscl . \
+        -read /Groups/comfyshared`)
+    member.comfyui_sandbox: /usr/sbin/dseditgroup removed comfyui_sandbox from comfyshared, but it \
+        is still a member (hint: it may be in a group that is in comfyshared, or have it as its \
+        primary group: `dscl . -read /Groups/comfyshared`)
+    member.comfyui_sandbox: /usr/sbin/dseditgroup exited with 64: Username and password must be \
+        provided.
     member.comfyui_sandbox: comfyui_sandbox in comfyshared: /usr/sbin/dseditgroup exited with 77: ?
     ");
 }
@@ -972,8 +990,7 @@ fn an_entry_is_set_and_taken_away_once() {
                 EDIT,
                 err(
                     1,
-                    "chmod: Failed to set ACL on file '/Users/alice': \
-            Operation not supported\n",
+                    "chmod: Failed to set ACL on file '/Users/alice': Operation not supported\n",
                 ),
             ),
         ])
@@ -982,7 +999,10 @@ fn an_entry_is_set_and_taken_away_once() {
     ];
     insta::assert_snapshot!(said.map(|p| p.to_string()).join("\n"), @"
     traverse./Users/alice: the folder does not exist
-    traverse./Users/alice: /Users/alice: /bin/ls exited with 1: ls: /Users/alice: Operation not permitted
-    traverse./Users/alice: /bin/chmod exited with 1: chmod: Failed to set ACL on file '/Users/alice': Operation not supported (hint: the file system must support ACLs; or move the share out of this folder)
+    traverse./Users/alice: /Users/alice: /bin/ls exited with 1: ls: /Users/alice: Operation not \
+        permitted
+    traverse./Users/alice: /bin/chmod exited with 1: chmod: Failed to set ACL on file \
+        '/Users/alice': Operation not supported (hint: the file system must support ACLs; or move \
+        the share out of this folder)
     ");
 }

@@ -112,8 +112,7 @@ impl GenerationBuilder<'_> {
                     })
                     .unwrap_or_default();
                 return Err(Problem::new(format!(
-                    "the new generation is not what comfy.lock pins: \
-                    {first}"
+                    "the new generation is not what comfy.lock pins: {first}"
                 ))
                 .with_hint(
                     "nothing was installed; this is a bug in comfy, or somebody changes \
@@ -163,8 +162,7 @@ impl GenerationBuilder<'_> {
                 let hash = own.tree_hash()?;
                 if hash != tree {
                     return Err(Problem::new(format!(
-                        "{part}: the tree {prefix}. is {hash}, and \
-                        comfy.lock says {tree}"
+                        "{part}: the tree {prefix}. is {hash}, and comfy.lock says {tree}"
                     ))
                     .with_hint(
                         "comfy.lock was edited by hand, or lacks a submodule: restore it \

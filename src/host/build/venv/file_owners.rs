@@ -263,12 +263,17 @@ mod tests {
             }
         });
         insta::assert_snapshot!(told.collect::<Vec<_>>().join("\n"), @"
-        a==1: its wheel contains `pyvenv.cfg`, which belongs to comfy's own part of a virtual environment
-        a==1: its wheel contains `PyVenv.cfg/x`, which belongs to comfy's own part of a virtual environment
-        a==1: its wheel contains `bin/Python`, which belongs to comfy's own part of a virtual environment
+        a==1: its wheel contains `pyvenv.cfg`, which belongs to comfy's own part of a virtual \
+            environment
+        a==1: its wheel contains `PyVenv.cfg/x`, which belongs to comfy's own part of a virtual \
+            environment
+        a==1: its wheel contains `bin/Python`, which belongs to comfy's own part of a virtual \
+            environment
         a==1: its wheel contains `bin`, which belongs to comfy's own part of a virtual environment
-        a==1: its wheel contains `lib/python3.12`, which belongs to comfy's own part of a virtual environment
-        a==1: its wheel contains `bin/python`, which belongs to comfy's own part of a virtual environment
+        a==1: its wheel contains `lib/python3.12`, which belongs to comfy's own part of a virtual \
+            environment
+        a==1: its wheel contains `bin/python`, which belongs to comfy's own part of a virtual \
+            environment
         b==1 contains the file `x`, but a==1 has a folder there
         a==1 contains the file `x`, but b==1 has a folder there
         fine
@@ -284,8 +289,10 @@ mod tests {
             (BYTECODE, &[("y", 9)]),
         ]);
         insta::assert_snapshot!(overlap_warnings(&l).join("\n"), @"
-        python: a-b==1 and a==1 contain 1 file with the same path and different content: the content from a==1 is installed
-        python: a-b==1, a==1 and c==1 contain 1 file with the same path and different content: the content from c==1 is installed
+        python: a-b==1 and a==1 contain 1 file with the same path and different content: the \
+            content from a==1 is installed
+        python: a-b==1, a==1 and c==1 contain 1 file with the same path and different content: the \
+            content from c==1 is installed
         ");
         assert_eq!(l.by_path()["y"].0, BYTECODE);
         assert_eq!(l.by_path()["x"].0, "c==1");
