@@ -4,6 +4,7 @@ use super::GlobalArgs;
 use crate::desired::Desired;
 use crate::host::git::{FetchDepth, GitStore, NetEnv, objects};
 use crate::host::machine::HostMachine;
+use crate::ids::Part;
 use crate::plan::Plan;
 use crate::plan::select::ResourceSelection;
 use crate::problem::{Context, EXIT_FINDINGS, Problem, Result};
@@ -138,7 +139,8 @@ pub(crate) fn unified_diff(desired: &Desired, address: &str, path: &str) -> Opti
         return None;
     }
     const LIMIT: usize = 256 << 10;
-    let (_, pin) = desired.code.pins().find(|(a, _)| a == address)?;
+    let part: Part = address.parse().ok()?;
+    let pin = desired.code.pin_of(&part)?;
     let store = GitStore {
         program: None,
         net: NetEnv::default(),
@@ -147,12 +149,12 @@ pub(crate) fn unified_diff(desired: &Desired, address: &str, path: &str) -> Opti
         config: PathBuf::new(),
     };
     let inner = path.strip_prefix("ComfyUI/")?;
-    let inner = match address.strip_prefix("node.") {
-        Some(name) => inner
+    let inner = match &part {
+        Part::Node(name) => inner
             .strip_prefix("custom_nodes/")?
-            .strip_prefix(name)?
+            .strip_prefix(name.as_str())?
             .strip_prefix('/')?,
-        None => inner,
+        Part::Comfyui => inner,
     };
     let locked = objects::file_at(
         &store.store_folder(&pin.repo, FetchDepth::Whole),

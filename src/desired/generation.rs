@@ -121,21 +121,13 @@ impl GenerationSpec {
         }
     }
 
-    /// Returns the pin of `comfyui` or of a `node.NAME`.
-    pub(crate) fn pin(&self, part: &str) -> Option<&RepositoryPin> {
-        match part.strip_prefix("node.") {
-            None => Some(&self.comfyui),
-            Some(name) => self.nodes.get(name).map(|n| &n.pin),
-        }
-    }
-
-    /// `comfyui` and every `node.NAME`.
-    pub(crate) fn pins(&self) -> impl Iterator<Item = (String, &RepositoryPin)> {
-        std::iter::once(("comfyui".to_string(), &self.comfyui)).chain(
-            self.nodes
-                .iter()
-                .map(|(n, s)| (format!("node.{n}"), &s.pin)),
-        )
+    /// Iterates over the parts with their pins.
+    pub(crate) fn pins(&self) -> impl Iterator<Item = (Part, &RepositoryPin)> {
+        let nodes = self
+            .nodes
+            .iter()
+            .map(|(name, n)| (Part::Node(name.clone()), &n.pin));
+        std::iter::once((Part::Comfyui, &self.comfyui)).chain(nodes)
     }
 }
 

@@ -18,8 +18,8 @@ pub(crate) const TRACKED: &str = "tracked";
 /// Where a path of a generation belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TreePlace {
-    /// Part (`comfyui`, `node.X`) and path in its tree.
-    Tree(String, String),
+    /// A part and the path in its tree.
+    Tree(Part, String),
     /// A link that comfy makes.
     Link(PathBuf),
     /// A file that comfy writes.
@@ -66,14 +66,14 @@ impl<'a> GenerationLayout<'a> {
 
     /// Returns whether a mount or a writable path shadows the entry `path` of `part`, which is then
     /// in `tracked/`.
-    pub(crate) fn is_shadowed(&self, part: &str, path: &str) -> bool {
-        match part.strip_prefix("node.") {
-            Some(name) => self
+    pub(crate) fn is_shadowed(&self, part: &Part, path: &str) -> bool {
+        match part {
+            Part::Node(name) => self
                 .spec
                 .nodes
                 .get(name)
                 .is_some_and(|n| n.writable.iter().any(|w| is_within(path, w))),
-            None => {
+            Part::Comfyui => {
                 is_within(path, "user")
                     || self
                         .spec
@@ -86,15 +86,15 @@ impl<'a> GenerationLayout<'a> {
     }
 
     /// Returns the path in the generation of the entry `path` of `part`.
-    pub(crate) fn disk_path(&self, part: &str, path: &str) -> String {
+    pub(crate) fn disk_path(&self, part: &Part, path: &str) -> String {
         let top = if self.is_shadowed(part, path) {
             TRACKED
         } else {
             "ComfyUI"
         };
-        match part.strip_prefix("node.") {
-            Some(name) => format!("{top}/custom_nodes/{name}/{path}"),
-            None => format!("{top}/{path}"),
+        match part {
+            Part::Node(name) => format!("{top}/custom_nodes/{name}/{path}"),
+            Part::Comfyui => format!("{top}/{path}"),
         }
     }
 
@@ -118,11 +118,11 @@ impl<'a> GenerationLayout<'a> {
                 return if inside.is_empty() {
                     TreePlace::Frame
                 } else {
-                    TreePlace::Tree(format!("node.{name}"), inside.to_string())
+                    TreePlace::Tree(Part::Node(name.to_string()), inside.to_string())
                 };
             }
         }
-        TreePlace::Tree("comfyui".into(), inner.to_string())
+        TreePlace::Tree(Part::Comfyui, inner.to_string())
     }
 }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use crate::desired::system_files::ComfyProgram;
 use crate::desired::{Desired, InstancePaths};
-use crate::ids::{GenerationId, VenvId};
+use crate::ids::{GenerationId, Part, VenvId};
 use crate::lock::Sha256Digest;
 use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
@@ -176,7 +176,7 @@ fn happen(s: &mut MachineState, paths: &InstancePaths, what: u8, which: u8) {
                     .pins()
                     .map(|(n, _)| n)
                     .nth(pick(4))
-                    .unwrap_or("comfyui".into());
+                    .unwrap_or(Part::Comfyui);
                 if what % 15 == 7 {
                     c.findings.entry(part).or_default().push(TreeDifference {
                         path: "x.py".into(),

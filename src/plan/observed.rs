@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 pub(crate) use crate::desired::share_spec::ShareSpec;
+use crate::ids::Part;
 use crate::problem::{Cause, Problem, ProblemKind};
 
 /// Why something could not be read.
@@ -170,11 +171,10 @@ impl DifferenceKind {
     }
 }
 
-/// The differences of a generation on the disk, by part (`comfyui`, `node.NAME`); a part without an
-/// entry is intact.
+/// The differences of a generation on the disk, by part; a part without an entry is intact.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct GenerationCheck {
-    pub findings: BTreeMap<String, Vec<TreeDifference>>,
+    pub findings: BTreeMap<Part, Vec<TreeDifference>>,
     /// Entries of custom_nodes/ that the lock does not pin.
     pub foreign: Vec<String>,
 }

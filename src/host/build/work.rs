@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use rayon::prelude::*;
 
 use crate::confine::places;
+use crate::ids::Part;
 
 use super::{bytecode, interpreter, venv};
 use crate::host::git::{FetchDepth, GitStore, NetEnv, objects};
@@ -19,7 +20,7 @@ use crate::tree::{ObjectId, TreeEntry, TreeListing};
 /// One tree to make.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct TreeRequest {
-    pub part: String,
+    pub part: Part,
     pub pin: RepositoryPin,
     /// Files that the sealer has already, by path, content and mode.
     pub have: BTreeMap<String, TreeEntry>,
@@ -168,10 +169,7 @@ impl BuildWork {
 ///
 /// # Errors
 /// Every item that failed, in one problem.
-fn fetch_trees(
-    request: &TreesRequest,
-    report: &dyn Reporter,
-) -> Result<Vec<(String, TreeListing)>> {
+fn fetch_trees(request: &TreesRequest, report: &dyn Reporter) -> Result<Vec<(Part, TreeListing)>> {
     let git = GitStore {
         program: request.git.clone(),
         net: request.net.clone(),
@@ -205,7 +203,7 @@ fn fetch_trees(
         ))
         .with_hint("free some space, `comfy gc` for example, and run it again"));
     }
-    let results: Vec<Result<(String, TreeListing)>> = request
+    let results: Vec<Result<(Part, TreeListing)>> = request
         .items
         .par_iter()
         .map(|i| export_tree(&git, i, report))
@@ -224,13 +222,13 @@ fn fetch_trees(
     }
 }
 
-fn prefixed_with(part: &str) -> impl Fn(Problem) -> Problem + '_ {
+fn prefixed_with(part: &Part) -> impl Fn(Problem) -> Problem + '_ {
     move |p| p.with_prefix(&format!("{part}: "))
 }
 
 /// Has everything of an item in the store; returns how many bytes its files will take.
 fn fetch_repositories(git: &GitStore, item: &TreeRequest, report: &dyn Reporter) -> Result<u64> {
-    let job = report.start_job(&item.part);
+    let job = report.start_job(&item.part.to_string());
     let pin = &item.pin;
     let mut bytes = 0_u64;
     let mut listings = BTreeMap::new();
@@ -304,8 +302,8 @@ fn export_tree(
     git: &GitStore,
     item: &TreeRequest,
     report: &dyn Reporter,
-) -> Result<(String, TreeListing)> {
-    let job = report.start_job(&item.part);
+) -> Result<(Part, TreeListing)> {
+    let job = report.start_job(&item.part.to_string());
     job.set_position(0, 1);
     let pin = &item.pin;
     std::fs::create_dir(&item.target).with_context(|| format!("make {}", item.target.display()))?;

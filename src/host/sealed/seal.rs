@@ -15,6 +15,7 @@ use super::stat_cache::StatKey;
 use super::verification::VerificationCache;
 use crate::host::fs::walk::{TreeVisitor, WalkedFolder, walk_tree};
 use crate::host::fs::{acl, as_mode, file_type, open_dir};
+use crate::ids::Part;
 use crate::plan::ids::AccountIds;
 use crate::plan::observed::FileType;
 use crate::problem::{Cause, Context, Problem, Result};
@@ -22,7 +23,7 @@ use crate::progress::{Progress, Reporter};
 use crate::tree::{EntryMode, ObjectId, TreeListing, blob_id};
 
 struct TreeSealer<'a> {
-    part: &'a str,
+    part: &'a Part,
     listing: &'a TreeListing,
     uid: Uid,
     gid: Gid,
@@ -38,7 +39,7 @@ struct TreeSealer<'a> {
 /// A file that the listing does not have or that has another content, a hard link, a device:
 /// nothing is installed then.
 pub(crate) fn seal_tree(
-    part: &str,
+    part: &Part,
     from: &Path,
     listing: &TreeListing,
     ids: AccountIds,
@@ -55,7 +56,7 @@ pub(crate) fn seal_tree(
         readings,
         problems: Mutex::default(),
         seen: Mutex::default(),
-        progress: report.start_job(part),
+        progress: report.start_job(&part.to_string()),
     };
     sealer
         .seal_folder(&root)

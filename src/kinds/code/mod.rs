@@ -111,7 +111,7 @@ impl<'a> Comparison<'a> {
         let core = *part == Part::Comfyui;
         let findings: Vec<TreeDifference> = check
             .filter(|_| self.is_live())
-            .and_then(|c| c.findings.get(&part.to_string()))
+            .and_then(|c| c.findings.get(part))
             .cloned()
             .unwrap_or_default();
         let missing = self.is_live() && check.is_none();

@@ -14,7 +14,7 @@ use crate::host::fs::edit;
 use crate::host::fs::open_dir;
 use crate::host::sealed::generation_check::{self, GenerationChecker};
 use crate::host::sealed::seal;
-use crate::ids::GenerationId;
+use crate::ids::{GenerationId, Part};
 use crate::problem::{Context, Problem, Result};
 use crate::tree::{EntryMode, ObjectId, TreeEntry, TreeListing};
 
@@ -46,7 +46,7 @@ impl GenerationBuilder<'_> {
     ) -> Result<()> {
         let trees = self.paths.tree_listings_dir();
         let good = self.shared_files(reuse);
-        let mut listings: BTreeMap<String, TreeListing> = BTreeMap::new();
+        let mut listings: BTreeMap<Part, TreeListing> = BTreeMap::new();
         let mut items = Vec::new();
         for (part, pin) in spec.pins() {
             let own = TreeListing(
@@ -70,8 +70,8 @@ impl GenerationBuilder<'_> {
                 });
             }
         }
-        let fetched: BTreeSet<String> = items.iter().map(|i| i.part.clone()).collect();
-        let targets: BTreeMap<String, PathBuf> = items
+        let fetched: BTreeSet<Part> = items.iter().map(|i| i.part.clone()).collect();
+        let targets: BTreeMap<Part, PathBuf> = items
             .iter()
             .map(|i| (i.part.clone(), i.target.clone()))
             .collect();
@@ -84,9 +84,8 @@ impl GenerationBuilder<'_> {
                 offline: self.offline,
                 items,
             };
-            listings.extend(
-                self.perform_job::<Vec<(String, TreeListing)>>(&BuildWork::Trees(request))?,
-            );
+            listings
+                .extend(self.perform_job::<Vec<(Part, TreeListing)>>(&BuildWork::Trees(request))?);
         }
         self.take_over(job)?;
         self.verify_listings(spec, &listings)?;
@@ -127,9 +126,9 @@ impl GenerationBuilder<'_> {
     pub(super) fn shared_files(
         &self,
         reuse: &[GenerationId],
-    ) -> BTreeMap<(String, String), SharedFile> {
+    ) -> BTreeMap<(Part, String), SharedFile> {
         let trees = self.paths.tree_listings_dir();
-        let mut good: BTreeMap<(String, String), SharedFile> = BTreeMap::new();
+        let mut good: BTreeMap<(Part, String), SharedFile> = BTreeMap::new();
         for id in reuse {
             let folder = self.paths.generation_dir(id);
             if let Ok(Some(old)) = read_spec(&folder, id) {
@@ -152,7 +151,7 @@ impl GenerationBuilder<'_> {
     pub(super) fn verify_listings(
         &self,
         spec: &GenerationSpec,
-        listings: &BTreeMap<String, TreeListing>,
+        listings: &BTreeMap<Part, TreeListing>,
     ) -> Result<()> {
         for (part, pin) in spec.pins() {
             let listing = listings.get(&part).ok_or_else(|| {
@@ -181,7 +180,7 @@ impl GenerationBuilder<'_> {
         &mut self,
         spec: &GenerationSpec,
         staged: &Path,
-        listings: &BTreeMap<String, TreeListing>,
+        listings: &BTreeMap<Part, TreeListing>,
         reuse: &[GenerationId],
     ) -> Result<()> {
         let Some(interpreter) = spec.venv.as_ref().map(|v| v.interpreter.clone()) else {
@@ -296,10 +295,10 @@ impl GenerationBuilder<'_> {
         &self,
         spec: &GenerationSpec,
         staged: &Path,
-        listings: &BTreeMap<String, TreeListing>,
-        fetched: &BTreeSet<String>,
-        targets: &BTreeMap<String, PathBuf>,
-        good: &BTreeMap<(String, String), SharedFile>,
+        listings: &BTreeMap<Part, TreeListing>,
+        fetched: &BTreeSet<Part>,
+        targets: &BTreeMap<Part, PathBuf>,
+        good: &BTreeMap<(Part, String), SharedFile>,
     ) -> Result<()> {
         let i = self.ids;
         let places = GenerationLayout::new(spec);

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 
 use crate::desired::GenerationSpec;
-use crate::desired::generation_layout::{self};
+use crate::desired::generation_layout;
+use crate::ids::Part;
 use crate::problem::{Problem, Result};
 use crate::tree::TreeListing;
 
 /// Code stays sealed: a `writable` path that holds some is refused before anything is laid out.
 pub(crate) fn no_writable_code(
     spec: &GenerationSpec,
-    listings: &BTreeMap<String, TreeListing>,
+    listings: &BTreeMap<Part, TreeListing>,
 ) -> Result<()> {
     let mut problems = Vec::new();
     for (part, w) in spec.writable() {
-        let Some(listing) = listings.get(&part.to_string()) else {
+        let Some(listing) = listings.get(&part) else {
             continue;
         };
         if listing

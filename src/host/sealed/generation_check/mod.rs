@@ -21,6 +21,7 @@ use crate::desired::GenerationSpec;
 use crate::desired::generation_layout::{GenerationLayout, TreePlace};
 use crate::host::build::bytecode::BytecodeList;
 use crate::host::fs::open_dir;
+use crate::ids::Part;
 use crate::plan::observed::{DifferenceKind, FileType, GenerationCheck, Seen, UnknownState};
 use crate::tree::{EntryMode, ObjectHasher, ObjectId, TreeEntry, TreeListing, blob_id};
 use comparison::TreeComparison;
@@ -66,7 +67,7 @@ impl GenerationChecker<'_> {
         let mut state = TreeComparison::new(self, spec);
         if let Some(off) = sealed.own_metadata() {
             state.note_difference(
-                "comfyui",
+                &Part::Comfyui,
                 ".",
                 DifferenceKind::Owner,
                 format!("the generation's folder has {off}"),
@@ -184,7 +185,7 @@ impl GenerationChecker<'_> {
         &self,
         folder: &Path,
         spec: &GenerationSpec,
-    ) -> Vec<(String, String, TreeEntry, String)> {
+    ) -> Vec<(Part, String, TreeEntry, String)> {
         let Ok(fd) = open_dir(folder) else {
             return Vec::new();
         };

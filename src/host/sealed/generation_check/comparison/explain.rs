@@ -2,13 +2,14 @@
 
 use super::TreeComparison;
 use crate::desired::generation_layout::is_within;
+use crate::ids::Part;
 use crate::plan::observed::DifferenceKind;
 use crate::tree::{EntryMode, TreeListing};
 
 impl TreeComparison<'_> {
     pub(crate) fn explain_part(
         &mut self,
-        part: &str,
+        part: &Part,
         prefix: &str,
         own: &TreeListing,
         locked: &TreeListing,

@@ -15,6 +15,7 @@ use crate::desired::generation_layout::{
 };
 use crate::host::build::bytecode::BytecodeList;
 use crate::host::sealed::list_tree::FoundEntry;
+use crate::ids::Part;
 use crate::lock::RepositoryPin;
 use crate::plan::observed::{DifferenceKind, FileType, GenerationCheck, TreeDifference};
 use crate::tree::{EntryMode, ObjectId, TreeEntry, TreeListing, blob_id};
@@ -27,7 +28,7 @@ pub(super) struct TreeComparison<'a> {
     pub(super) found_links: BTreeSet<String>,
     pub(super) made: BTreeSet<&'static str>,
     pub(super) bytecode: BytecodeList,
-    pub(super) listings: BTreeMap<String, TreeListing>,
+    pub(super) listings: BTreeMap<Part, TreeListing>,
     /// Entries of custom_nodes/ that are there and no node of the lock.
     pub(super) tops: BTreeSet<String>,
     pub(super) check: GenerationCheck,
@@ -53,14 +54,14 @@ impl<'a> TreeComparison<'a> {
 
     pub(super) fn note_difference(
         &mut self,
-        part: &str,
+        part: &Part,
         path: &str,
         what: DifferenceKind,
         detail: String,
     ) {
         self.check
             .findings
-            .entry(part.to_string())
+            .entry(part.clone())
             .or_default()
             .push(TreeDifference {
                 path: crate::text::escape_text(path),
@@ -142,7 +143,12 @@ impl<'a> TreeComparison<'a> {
                     || f.bits != 0o644
                     || hash_at(dir, &f.path).ok() != blob_id(wanted.as_bytes()).ok()
                 {
-                    self.note_difference("comfyui", &f.path, DifferenceKind::Edited, String::new());
+                    self.note_difference(
+                        &Part::Comfyui,
+                        &f.path,
+                        DifferenceKind::Edited,
+                        String::new(),
+                    );
                 }
             }
             TreePlace::Frame | TreePlace::Tree(..) if f.kind == FileType::Dir => {
@@ -174,7 +180,7 @@ impl<'a> TreeComparison<'a> {
 
     pub(super) fn compare_leaf(
         &mut self,
-        part: &str,
+        part: &Part,
         path: String,
         f: &FoundEntry,
         id: Option<ObjectId>,
@@ -204,7 +210,7 @@ impl<'a> TreeComparison<'a> {
         match id {
             Some(oid) => drop(
                 self.listings
-                    .entry(part.to_string())
+                    .entry(part.clone())
                     .or_default()
                     .0
                     .insert(path, TreeEntry { mode, oid, size: 0 }),
@@ -220,7 +226,11 @@ impl<'a> TreeComparison<'a> {
             |pin: &RepositoryPin, inner: &str| pin.submodules.iter().any(|s| s.path == inner);
         match self.layout.classify(path, &self.links) {
             TreePlace::Tree(part, inner) => {
-                if self.spec.pin(&part).is_some_and(|p| submodule(p, &inner)) {
+                if self
+                    .spec
+                    .pin_of(&part)
+                    .is_some_and(|p| submodule(p, &inner))
+                {
                     return;
                 }
                 self.note_difference(&part, path, DifferenceKind::EmptyFolder, String::new());
@@ -229,7 +239,7 @@ impl<'a> TreeComparison<'a> {
                 let part = self.part_of(path);
                 // A node's own folder without a single file: its tree then lacks everything, which
                 // is told below.
-                if part == "comfyui" && path != "ComfyUI/custom_nodes" {
+                if part == Part::Comfyui && path != "ComfyUI/custom_nodes" {
                     self.note_difference(&part, path, DifferenceKind::EmptyFolder, String::new());
                 }
             }
@@ -237,7 +247,7 @@ impl<'a> TreeComparison<'a> {
         }
     }
 
-    pub(super) fn part_of(&self, path: &str) -> String {
+    pub(super) fn part_of(&self, path: &str) -> Part {
         let inner = path
             .strip_prefix("ComfyUI/")
             .or_else(|| path.strip_prefix("tracked/"))
@@ -246,8 +256,8 @@ impl<'a> TreeComparison<'a> {
             .strip_prefix("custom_nodes/")
             .and_then(|r| r.split('/').next())
         {
-            Some(name) if self.spec.nodes.contains_key(name) => format!("node.{name}"),
-            _ => "comfyui".into(),
+            Some(name) if self.spec.nodes.contains_key(name) => Part::Node(name.to_string()),
+            _ => Part::Comfyui,
         }
     }
 
@@ -273,11 +283,11 @@ impl<'a> TreeComparison<'a> {
         }
         for name in [SPEC, MODEL_PATHS] {
             if !self.made.contains(name) {
-                self.note_difference("comfyui", name, DifferenceKind::Missing, String::new());
+                self.note_difference(&Part::Comfyui, name, DifferenceKind::Missing, String::new());
             }
         }
         let mut listings = std::mem::take(&mut self.listings);
-        let parts: Vec<(String, &RepositoryPin, TreeListing)> = self
+        let parts: Vec<(Part, &RepositoryPin, TreeListing)> = self
             .spec
             .pins()
             .map(|(part, pin)| {
@@ -288,7 +298,7 @@ impl<'a> TreeComparison<'a> {
                 )
             })
             .collect();
-        let compare = |(part, pin, listing): (String, &RepositoryPin, TreeListing)| {
+        let compare = |(part, pin, listing): (Part, &RepositoryPin, TreeListing)| {
             let trees = split_listing(listing, pin)
                 .into_iter()
                 .map(|(prefix, tree, own)| {
@@ -304,7 +314,7 @@ impl<'a> TreeComparison<'a> {
         let compared: Vec<_> = parts.into_par_iter().map(compare).collect();
         for (part, trees) in compared {
             for (same, prefix, tree, own) in trees {
-                let core = part == "comfyui" && prefix.is_empty();
+                let core = part == Part::Comfyui && prefix.is_empty();
                 if same {
                     if core {
                         self.unmanaged_nodes(&own);
@@ -334,7 +344,7 @@ impl<'a> TreeComparison<'a> {
             .iter()
             .map(|n| format!("ComfyUI/custom_nodes/{n}"))
             .collect();
-        if let Some(f) = self.check.findings.get_mut("comfyui") {
+        if let Some(f) = self.check.findings.get_mut(&Part::Comfyui) {
             f.retain(|f| !foreign.iter().any(|n| is_within(&f.path, n)));
         }
         for f in self.check.findings.values_mut() {
