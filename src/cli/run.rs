@@ -167,6 +167,10 @@ fn attend_launch(
     if asked > 0 {
         return Ok(EXIT_INTERRUPTED);
     }
+    if running::last_exit(&target.paths).is_some_and(|e| e.asked) {
+        render::print_note("ComfyUI was stopped.");
+        return Ok(0);
+    }
     match status.code() {
         Some(0) => Ok(0),
         code => {

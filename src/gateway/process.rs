@@ -55,6 +55,8 @@ pub(crate) fn serve_gateway() -> ExitCode {
         |config: GatewayConfig, report| {
             serve::cloexec_from_3()?;
             serve::die_with_parent(config.launcher)?;
+            // The terminal's Ctrl-C is the launcher's: it stops ComfyUI first.
+            nix::unistd::setsid().context("begin a session")?;
             credentials::set_rlimits(OPEN_FILES, None)?;
             nix::sys::stat::umask(fs::as_mode(0o077));
             let listener = std::net::TcpListener::from(serve::adopt_fd(config.listener)?);

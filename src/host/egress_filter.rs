@@ -74,6 +74,15 @@ pub(crate) fn read_state(uid: u32, record: &Path, run: &dyn ProgramRunner) -> Eg
     }
 }
 
+/// Returns whether an apply loaded the rules for `uid`, in this boot or an earlier one.
+pub(crate) fn was_loaded(uid: u32, record: &Path) -> bool {
+    std::fs::read_to_string(record).is_ok_and(|noted| {
+        noted
+            .split_once(' ')
+            .is_some_and(|(u, _)| u == uid.to_string())
+    })
+}
+
 /// Loads the rules, in one piece. Where nft does not work, as in many containers, that is noted
 /// until the next boot, and the plan says it: what a launch has of its own does not rest on this.
 ///

@@ -114,9 +114,13 @@ fn clients(have: Option<&LaunchSpec>, want: &LaunchSpec) -> Resource {
     Resource::new(address, Some(describe(want)), have.map(describe))
 }
 
-/// Removes the egress filter.
+/// Removes the egress filter, also one that the inventory does not mention: an older comfy loaded
+/// it at a launch.
 pub(crate) fn destroy(i: &Instance, _: &Removal, b: &mut PlanBuilder) {
-    if let Some(uid) = i.inventory.egress_filter {
+    let uid = i.ids.sandbox;
+    let seen = || i.look.egress_filter(&i.d.paths, uid);
+    let loaded = i.inventory.egress_filter;
+    if let Some(uid) = loaded.or_else(|| (seen() == Ok(EgressFilter::There)).then_some(uid)) {
         let record = i.d.paths.egress_filter_record();
         let have = attrs([("nftables", format!("uid {uid}"))]);
         let step = Step::RemoveEgressFilter { uid, record };

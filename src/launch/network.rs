@@ -110,7 +110,8 @@ impl LaunchNetwork {
     }
 }
 
-/// Ensures that the egress filter is in place, which a reboot removes.
+/// Ensures that the egress filter that an apply loaded is in place: a reboot removes it. Loading one
+/// that no apply has loaded is not a launch's task, since the inventory would not know of it.
 #[cfg(target_os = "linux")]
 pub(super) fn check_egress_filter(spec: &LaunchSpec) -> Result<()> {
     use crate::host::egress_filter;
@@ -118,7 +119,9 @@ pub(super) fn check_egress_filter(spec: &LaunchSpec) -> Result<()> {
     use crate::plan::observed::EgressFilter;
     let record = spec.paths.egress_filter_record();
     match egress_filter::read_state(spec.uid, &record, &SystemRunner) {
-        EgressFilter::Absent => egress_filter::install_rules(spec.uid, &record, &SystemRunner),
-        EgressFilter::There | EgressFilter::Unusable => Ok(()),
+        EgressFilter::Absent if egress_filter::was_loaded(spec.uid, &record) => {
+            egress_filter::install_rules(spec.uid, &record, &SystemRunner)
+        }
+        EgressFilter::Absent | EgressFilter::There | EgressFilter::Unusable => Ok(()),
     }
 }

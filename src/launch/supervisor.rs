@@ -30,6 +30,10 @@ use crate::records::running::{self, ExitRecord, InstanceLock, RunningRecord};
 /// as with `comfy start`, and the program that started this process supervises it.
 pub(crate) fn serve_launch(only: Option<String>, boot: bool) -> std::process::ExitCode {
     crate::host::signals::install_handlers(false);
+    // Under sudo it is the union of root's and the caller's, and the owner reads what root writes.
+    if nix::unistd::geteuid().is_root() {
+        nix::sys::stat::umask(fs::as_mode(0o022));
+    }
     if boot {
         return std::process::ExitCode::from(run_launch(only, boot).unwrap_or_else(|p| {
             crate::render::print_problem(&p);
@@ -308,7 +312,11 @@ fn supervise(
         });
     }
     running.let_begin();
-    let (code, asked) = attend(running, master, detached, tell, &words)?;
+    // Its caller reads ComfyUI's output now, and no answer.
+    let (code, asked) = attend(running, master, detached, tell, &words).unwrap_or_else(|p| {
+        crate::render::print_problem(&p);
+        (p.exit(), false)
+    });
     drop(desk);
     if let Some(lock) = lock {
         lock.write_exit(&ExitRecord {

@@ -79,6 +79,8 @@ impl InstanceLock {
         let fd = openat(&dir, name.as_c_str(), flags, as_mode(0o640)).with_context(doing)?;
         if let Some((uid, gid)) = own {
             nix::unistd::fchown(&fd, Some(uid.into()), Some(gid.into())).with_context(doing)?;
+            // One that was made under another umask.
+            nix::sys::stat::fchmod(&fd, as_mode(0o640)).with_context(doing)?;
         }
         let mut file = std::fs::File::from(fd);
         // A process that checks whether it is held holds it for an instant.

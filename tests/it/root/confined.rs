@@ -55,10 +55,22 @@ impl Run {
         Run { child, told }
     }
 
-    /// Ends it as Ctrl-C does; its log.
+    /// Waits until somebody else has stopped it; its exit code and its log.
+    pub fn wait(mut self) -> (Option<i32>, String) {
+        let mut log = String::new();
+        self.child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut log)
+            .unwrap();
+        (self.child.wait().unwrap().code(), log)
+    }
+
+    /// Ends it as Ctrl-C does, which the terminal sends to every process of the group; its log.
     pub fn end(mut self) -> String {
-        let pid = nix::unistd::Pid::from_raw(self.child.id() as i32);
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+        let group = nix::unistd::Pid::from_raw(self.child.id() as i32);
+        nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGINT).unwrap();
         let mut log = String::new();
         self.child
             .stdout
@@ -72,6 +84,7 @@ impl Run {
             "{}{log}",
             self.told
         );
+        assert!(!log.contains("Failed") && !log.contains("gateway"), "{log}");
         log
     }
 }

@@ -350,3 +350,82 @@ fn another_prefix_begins_anew_and_says_what_stays_behind() {
         },
     );
 }
+
+#[test]
+fn a_strict_umask_does_not_hide_what_runs_from_its_owner() {
+    private(
+        "daily::a_strict_umask_does_not_hide_what_runs_from_its_owner",
+        |m| {
+            let strict = |args: &str| {
+                let uid = m.sh("id -u alice");
+                let script = format!(
+                    "umask 077; export HOME=/root SUDO_USER=alice SUDO_UID={uid} \
+                     COMFY_MIRRORS=https://github.com/=file:///srv/upstream/; exec /opt/bin/comfy \
+                     -C /home/alice/dot {args}"
+                );
+                std::process::Command::new("bash")
+                    .args(["-c", &script])
+                    .output()
+                    .unwrap()
+            };
+            ready(m, "", |t| t.into());
+            ok(&m.root(&["destroy", "--yes", "--purge"]));
+            ok(&strict("apply --yes"));
+            m.clean();
+            ok(&strict("start"));
+            assert_eq!(json(m)["running"], true);
+            ok(&m.alice(&["stop"]));
+            // A lock that an older comfy made.
+            m.sh("chmod 600 /var/lib/comfy/comfyui_sandbox/live.lock");
+            ok(&m.root(&["start"]));
+            assert_eq!(json(m)["running"], true);
+            ok(&m.alice(&["stop"]));
+            assert_eq!(m.sh(ALIVE), "0");
+        },
+    );
+}
+
+#[test]
+fn run_is_told_that_somebody_else_stopped_it() {
+    private("daily::run_is_told_that_somebody_else_stopped_it", |m| {
+        ready(m, "", |t| t.into());
+        let run = super::confined::Run::start(m);
+        ok(&m.alice(&["stop"]));
+        let (code, log) = run.wait();
+        assert_eq!(code, Some(0), "{log}");
+    });
+}
+
+#[test]
+fn a_firewall_that_came_later_is_a_change_of_apply_and_goes_with_destroy() {
+    private(
+        "daily::a_firewall_that_came_later_is_a_change_of_apply_and_goes_with_destroy",
+        |m| {
+            if m.sh("command -v nft || true").is_empty() {
+                eprintln!("*** SKIPPED: nft is not on this machine ***");
+                return;
+            }
+            let port = ready(m, "", |t| t.into());
+            let _ = port;
+            let uid = m.sh("id -u comfyui_sandbox");
+            // As if there had been no nft at the apply.
+            m.sh(&format!(
+                "nft delete table inet comfy_{uid}; cd /var/lib/comfy/comfyui_sandbox; rm fence; \
+                 sed -i 's/\"fence\": *{uid}/\"fence\": null/' inventory.json; ! grep -q \
+                 '\"fence\": *[0-9]' inventory.json"
+            ));
+            ok(&m.root(&["start"]));
+            assert_eq!(m.sh("nft list tables"), "");
+            assert_eq!(m.differing(), ["network.egress"]);
+            ok(&m.alice(&["stop"]));
+            // As an older comfy's launch loaded it.
+            m.apply();
+            m.sh(&format!(
+                "sed -i 's/\"fence\": *{uid}/\"fence\": null/' \
+                 /var/lib/comfy/comfyui_sandbox/inventory.json"
+            ));
+            ok(&m.root(&["destroy", "--yes", "--purge"]));
+            assert_eq!(m.sh("nft list tables"), "");
+        },
+    );
+}
