@@ -256,9 +256,7 @@ pub(crate) fn for_root(dir: &Path, host: &str) -> Result<Desired> {
 /// The cache cannot be created, or the caller is root, who must not read third-party repositories.
 pub(crate) fn git_store(project: &ComfyProject, offline: bool) -> Result<git::GitStore> {
     if nix::unistd::geteuid().is_root() && project.is_isolated() {
-        let owner = project
-            .owner()
-            .map_or("the primary user".to_string(), |o| o.name);
+        let owner = project.owner()?.name;
         return Err(Problem::new(
             "do not run this as root: root must not read third-party repositories",
         )

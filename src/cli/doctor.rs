@@ -10,6 +10,7 @@ use crate::doctor::{
     parse_result, verdicts_of,
 };
 use crate::host::elevate;
+use crate::host::machine::identity;
 use crate::host::roles::Role;
 use crate::launch::LaunchMode;
 use crate::launch::client::send_request;
@@ -40,6 +41,9 @@ pub(crate) fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
             "isolation = \"none\" isolates nothing, so there is nothing to check",
         )
         .with_hint("set isolation = \"account\" in [host]"));
+    }
+    if let Some(other) = identity::other_comfy() {
+        render::print_warning(&super::init::other_program_text(&other));
     }
     let desired = super::desired_state(&project)?;
     let port = running::read_running(&desired.paths)

@@ -1,7 +1,10 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::GlobalArgs;
-use crate::host::{env, fs, machine};
+use crate::host::machine::identity::{self, OtherProgram};
+use crate::host::{env, fs};
+use crate::manifest::IsolationMode;
+use crate::manifest::starter::{StarterChoices, starter_text};
 use crate::problem::{Context, Problem, Result};
 use crate::project::MANIFEST;
 use crate::render;
@@ -9,13 +12,18 @@ use crate::render;
 /// Write a commented starter comfy.toml
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy init                  here\n  comfy init -C ~/dotfiles/comfy"
+    after_help = "Examples:\n  comfy init                  here\n  comfy init -C \
+        ~/dotfiles/comfy\n  comfy init --isolation none no second account and no root; nothing is \
+        protected"
 )]
 pub(crate) struct InitArgs {
     /// Where to put the shared folders [default: outside your home, so that nothing in it is
-    /// opened]
+    /// opened; with --isolation none: ~/comfy]
     #[arg(long, value_name = "DIR")]
     shares: Option<PathBuf>,
+    /// Whether ComfyUI gets an account of its own [default: account]
+    #[arg(long, value_name = "MODE", value_parser = ["account", "none"])]
+    isolation: Option<String>,
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
@@ -34,37 +42,133 @@ pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
     let dir = dir
         .canonicalize()
         .with_context(|| format!("open {}", dir.display()))?;
-    let owner = machine::primary_owner(None, false)?;
-    let name = env::var("SUDO_USER").unwrap_or(owner.name);
-    let default = if cfg!(target_os = "macos") {
-        "/Users/Shared/comfy"
-    } else {
-        "/srv/comfy"
+    let caller = Caller::find()?;
+    let isolation = match args.isolation.as_deref() {
+        Some("none") => IsolationMode::None,
+        None if caller.is_alone => IsolationMode::None,
+        _ => IsolationMode::Account,
     };
     let shares = match &args.shares {
-        None => default.to_string(),
+        None if isolation == IsolationMode::None && !nix::unistd::geteuid().is_root() => {
+            "~/comfy".to_string()
+        }
+        None => default_shares().to_string(),
         // The owner's home, written as in comfy.toml.
         Some(p) if p.starts_with("~") => p.display().to_string(),
         Some(p) => clean_path(&here.join(p)).display().to_string(),
     };
-    fs::edit::write_file(
-        &dir.join(MANIFEST),
-        crate::manifest::starter::starter_text(&name, &shares).as_bytes(),
-        0o644,
-        None,
-    )
-    .with_context(|| format!("write {}", path.display()))?;
-    if nix::unistd::geteuid().is_root() {
-        render::print_warning(
-            "you are root, and no other account can be kept from root's files: set \
-             host.primary_user to the account that uses ComfyUI, or write isolation = \"none\"",
-        );
+    let text = starter_text(&StarterChoices {
+        primary_user: caller.primary_user.as_deref(),
+        isolation,
+        shared_root: &shares,
+    });
+    fs::edit::write_file(&dir.join(MANIFEST), text.as_bytes(), 0o644, caller.ids)
+        .with_context(|| format!("write {}", path.display()))?;
+    caller.warn(isolation);
+    if let Some(other) = identity::other_comfy() {
+        render::print_warning(&other_program_text(&other));
     }
     render::print_note(&format!(
         "Wrote {}. Read it, edit it, then run: comfy lock",
         path.display()
     ));
     Ok(0)
+}
+
+fn default_shares() -> &'static str {
+    if cfg!(target_os = "macos") {
+        "/Users/Shared/comfy"
+    } else {
+        "/srv/comfy"
+    }
+}
+
+/// Who writes the first comfy.toml.
+struct Caller {
+    primary_user: Option<String>,
+    /// The owner of the file, if not whoever runs comfy.
+    ids: Option<(u32, u32)>,
+    /// Root, on a machine without an account of a person.
+    is_alone: bool,
+    /// Accounts of persons, if root does not say for whom it works.
+    people: Vec<String>,
+}
+
+impl Caller {
+    fn find() -> Result<Caller> {
+        let me = nix::unistd::geteuid();
+        let mut caller = Caller {
+            primary_user: None,
+            ids: None,
+            is_alone: false,
+            people: Vec::new(),
+        };
+        let sudo = env::var("SUDO_USER")
+            .filter(|_| me.is_root())
+            .and_then(|name| nix::unistd::User::from_name(&name).ok().flatten())
+            .filter(|user| !user.uid.is_root());
+        if let Some(user) = sudo {
+            caller.ids = Some((user.uid.as_raw(), user.gid.as_raw()));
+            caller.primary_user = Some(user.name);
+        } else if me.is_root() {
+            let people = identity::people();
+            caller.is_alone = people.as_ref().is_some_and(Vec::is_empty);
+            caller.people = people.unwrap_or_default();
+            caller.primary_user = match &caller.people[..] {
+                [] if caller.is_alone => Some("root".into()),
+                [one] => Some(one.clone()),
+                _ => None,
+            };
+        } else {
+            caller.primary_user = Some(crate::host::machine::primary_owner(None, false)?.name);
+        }
+        Ok(caller)
+    }
+
+    fn warn(&self, isolation: IsolationMode) {
+        if self.is_alone && isolation == IsolationMode::None {
+            render::print_warning(
+                "this machine has no account of a person, so ComfyUI runs as root (isolation = \
+                 \"none\"): it and its nodes can do anything on this machine, and nothing is \
+                 protected",
+            );
+        } else if let [one] = &self.people[..] {
+            render::print_note(&format!(
+                "You are root; the file names {one} as the primary user, who uses ComfyUI."
+            ));
+        } else if self.primary_user.is_none() {
+            render::print_warning(&format!(
+                "you are root, and no other account can be kept from root's files: set \
+                 host.primary_user to the account that uses ComfyUI ({})",
+                if self.people.is_empty() {
+                    "a person's".into()
+                } else {
+                    self.people.join(", ")
+                }
+            ));
+        }
+    }
+}
+
+/// Returns what to say of another program called `comfy` in PATH.
+pub(crate) fn other_program_text(other: &OtherProgram) -> String {
+    let path = other.path.display();
+    let keep = match &other.also_as {
+        Some(name) => format!("it is also installed as `{name}`"),
+        None => format!("call it as {path}"),
+    };
+    if other.comes_first {
+        format!(
+            "another program called comfy comes first in PATH: {path}. To keep both, put the folder \
+             of this one ({}) first in PATH; {keep}",
+            other.own_folder.display()
+        )
+    } else {
+        format!(
+            "another program called comfy is in PATH: {path}. This one comes first, which programs \
+             that call the other one will notice; {keep}"
+        )
+    }
 }
 
 /// Returns the path without `.` and `..`, which comfy.toml refuses.

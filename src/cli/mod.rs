@@ -252,10 +252,12 @@ pub(crate) fn clap_command() -> clap::Command {
 /// Warns, once for each command, what isolation "none" and open ports mean.
 fn announce_isolation(project: &ComfyProject) {
     if !project.is_isolated() {
-        render::print_note(
-            "isolation = \"none\": ComfyUI and its nodes have all your rights; nothing is \
-             protected.",
-        );
+        render::print_note(if nix::unistd::geteuid().is_root() {
+            "isolation = \"none\" as root: ComfyUI and its nodes can do anything on this machine; \
+             nothing is protected."
+        } else {
+            "isolation = \"none\": ComfyUI and its nodes have all your rights; nothing is protected."
+        });
     }
     if project.manifest.comfyui.allow_remote {
         render::print_warning("comfyui.allow_remote = true: other machines can reach ComfyUI");

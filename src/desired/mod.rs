@@ -279,7 +279,8 @@ fn instance_paths(m: &Manifest, cx: &MachineContext) -> InstancePaths {
     let none = m.host.isolation == IsolationMode::None;
     let prefix = match &m.host.prefix {
         Some(p) => below_home(cx, &p.to_string_lossy()),
-        None if none => cx.data_home.clone(),
+        // Root's home is no place for what others may have to read.
+        None if none && cx.owner.uid != 0 => cx.data_home.clone(),
         None => PathBuf::from("/opt/comfy"),
     };
     let base = prefix.join(&m.host.sandbox_user);

@@ -163,6 +163,11 @@ pub(crate) fn cache_home() -> Option<PathBuf> {
     Some(base_dir("XDG_CACHE_HOME", ".cache", "Library/Caches")?.join("comfy"))
 }
 
+/// The folders of PATH, in its order.
+pub(crate) fn path_folders() -> Vec<PathBuf> {
+    var("PATH").map_or_else(Vec::new, |path| std::env::split_paths(&path).collect())
+}
+
 /// The program `name` in PATH.
 pub(crate) fn find_in_path(name: &str) -> Option<PathBuf> {
     which_in(&var("PATH")?, name)

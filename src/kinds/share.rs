@@ -68,6 +68,21 @@ fn observe_one(
     if spec.modes {
         refusal = i.look.why_exposed(&spec.path, spec.owner)?;
     }
+    // With accounts of its own, root creates it.
+    if seen.is_none()
+        && wish.manage
+        && !spec.modes
+        && let Some(above) = i.look.why_uncreatable(&spec.path)?
+    {
+        refusal = Some(format!(
+            "you may not create anything in {}: below [shares.{}] write `path = \"~/comfy/{}\"`, or \
+             create {} first",
+            above.display(),
+            wish.name,
+            wish.name,
+            spec.path.display()
+        ));
+    }
     if let (None, Some(s), true) = (&refusal, &seen, wish.manage) {
         refusal = foreign_owner(i, &spec, s);
     }

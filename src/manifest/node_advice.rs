@@ -116,6 +116,8 @@ pub(crate) fn advice_for<'a>(m: &Manifest, new: impl Iterator<Item = &'a str>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::IsolationMode;
+    use crate::manifest::starter::StarterChoices;
 
     #[test]
     fn a_known_node_is_told_what_it_lacks_and_the_starter_has_it_all() {
@@ -140,21 +142,24 @@ mod tests {
             ""
         );
         // Everything that `init` offers is a manifest once its comment signs are gone.
-        let offered = crate::manifest::starter::starter_text("alice", "/srv/comfy")
-            .replace("# [nodes.", "[nodes.")
-            .lines()
-            .fold((String::new(), false), |(out, on), l| {
-                let on =
-                    l.starts_with("[nodes.") || (on && l.starts_with("# ") && l.contains(" = "));
-                (
-                    out + if on {
-                        l.strip_prefix("# ").unwrap_or(l)
-                    } else {
-                        l
-                    } + "\n",
-                    on,
-                )
-            });
+        let offered = crate::manifest::starter::starter_text(&StarterChoices {
+            primary_user: Some("alice"),
+            isolation: IsolationMode::Account,
+            shared_root: "/srv/comfy",
+        })
+        .replace("# [nodes.", "[nodes.")
+        .lines()
+        .fold((String::new(), false), |(out, on), l| {
+            let on = l.starts_with("[nodes.") || (on && l.starts_with("# ") && l.contains(" = "));
+            (
+                out + if on {
+                    l.strip_prefix("# ").unwrap_or(l)
+                } else {
+                    l
+                } + "\n",
+                on,
+            )
+        });
         assert!(
             advice_for(&parse(&offered.0), KNOWN.iter().map(|k| k.folder))
                 .iter()

@@ -1,10 +1,33 @@
 //! The commented comfy.toml that `comfy init` writes.
 
+use super::IsolationMode;
 use super::node_advice::KNOWN;
 
-/// Returns a starter for this machine; its shares are outside the home, where no parent folder
-/// needs an ACL entry.
-pub(crate) fn starter_text(primary_user: &str, shared_root: &str) -> String {
+/// What a starter says of its machine.
+pub(crate) struct StarterChoices<'a> {
+    /// `None`: the reader has to write who it is.
+    pub primary_user: Option<&'a str>,
+    pub isolation: IsolationMode,
+    /// The folder of the shares. With accounts of its own it is outside the home, where no parent
+    /// folder needs an ACL entry.
+    pub shared_root: &'a str,
+}
+
+/// Returns a starter for a machine.
+pub(crate) fn starter_text(choices: &StarterChoices) -> String {
+    let shared_root = choices.shared_root;
+    let primary_user = match choices.primary_user {
+        Some(name) => format!("{:<34}#", format!("primary_user = \"{name}\"")),
+        None => format!("{:<34}#", "# primary_user = \"…\""),
+    };
+    let isolation = match choices.isolation {
+        IsolationMode::None => {
+            "isolation    = \"none\"            # no second account; nothing is protected"
+        }
+        IsolationMode::Account => {
+            "# isolation  = \"none\"            # no second account, no root; nothing is protected"
+        }
+    };
     let commented = |text: String| {
         text.lines()
             .map(|l| format!("# {}\n", l.trim_start_matches("# ")))
@@ -20,16 +43,19 @@ pub(crate) fn starter_text(primary_user: &str, shared_root: &str) -> String {
 version = 1
 
 [host]
-primary_user = "{primary_user}"           # whose files are protected, and who owns the shares
+{primary_user} whose files are protected, and who owns the shares
 sandbox_user = "comfyui_sandbox"  # the account that ComfyUI runs as
 group        = "comfyshared"      # the group that both accounts share
-# isolation  = "none"             # no second account, no root; nothing is protected
+{isolation}
 
 [comfyui]
 repo = "https://github.com/comfyanonymous/ComfyUI"
 ref  = "v0.3.64"                  # a tag, a branch, or a commit of 40 digits
 # writable = ["web/extensions"]   # for nodes that put files there, such as Custom-Scripts
 # view = "~/ComfyUI"              # a link to the live code, for reading and scanning
+
+# [python]
+# version = "3.12"                # `comfy lock` pins the rest; comfy installs an interpreter if the system has none that fits
 
 # One section for each node; the name is its folder under custom_nodes/.
 # [nodes.comfyui-kjnodes]

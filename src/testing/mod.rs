@@ -251,6 +251,9 @@ impl Look for MemoryHost {
     fn real_path(&self, path: &Path, _: u32) -> Seen<PathBuf> {
         Ok(path.to_path_buf())
     }
+    fn why_uncreatable(&self, _: &Path) -> Seen<Option<PathBuf>> {
+        Ok(None)
+    }
     fn why_exposed(&self, _: &Path, _: u32) -> Seen<Option<String>> {
         Ok(None)
     }

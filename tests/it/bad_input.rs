@@ -667,8 +667,8 @@ fn names() {
         ),
         (
             "root as the primary user",
-            "[host]",
-            "[host]\nprimary_user = \"root\"",
+            "isolation = \"none\"",
+            "primary_user = \"root\"",
         ),
         (
             "the sandbox in group docker",
@@ -786,9 +786,9 @@ fn names() {
         hint: choose a separate account, such as comfyui_sandbox
 
     root as the primary user: exit 1
-      error: comfy.toml:4:1: primary_user is root
+      error: comfy.toml:4:1: primary_user is root, and no other account can be kept from root's files
           > primary_user = "root"
-        hint: write the account of the person who uses ComfyUI
+        hint: write the account of the person who uses ComfyUI; on a machine that has none, such as a container, add `isolation = "none"` to [host]
 
     the sandbox in group docker: exit 1
       error: comfy.toml:4:1: group "docker" grants rights, which the sandbox would get

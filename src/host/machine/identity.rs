@@ -71,7 +71,10 @@ pub(crate) fn primary_owner(named: Option<&str>, isolated: bool) -> Result<Prima
         return Err(Problem::new(
             "the primary user would be root, and no other account can be kept from root's files",
         )
-        .with_hint("set host.primary_user in comfy.toml, or run comfy as that user"));
+        .with_hint(
+            "set host.primary_user in comfy.toml, or run comfy as that user; on a machine that has \
+             no other user, such as a container, write `isolation = \"none\"` below [host]",
+        ));
     }
     if !isolated && !me.is_root() && user.uid != me {
         return Err(Problem::new(format!(
@@ -92,4 +95,81 @@ pub(crate) fn primary_owner(named: Option<&str>, isolated: bool) -> Result<Prima
         gid: gid.as_raw(),
         home: user.dir,
     })
+}
+
+/// Returns the accounts of persons in /etc/passwd, as login.defs(5) separates them from the
+/// system's; `None` where that file does not say, as on a Mac.
+pub(crate) fn people() -> Option<Vec<String>> {
+    if cfg!(target_os = "macos") {
+        return None;
+    }
+    let text = std::fs::read_to_string("/etc/passwd").ok()?;
+    Some(parse_people(&text))
+}
+
+fn parse_people(passwd: &str) -> Vec<String> {
+    let of_person = |line: &str| {
+        let fields: Vec<&str> = line.split(':').collect();
+        let [name, _, uid, _, _, _, shell] = fields[..] else {
+            return None;
+        };
+        let uid: u32 = uid.parse().ok()?;
+        ((1000..60_000).contains(&uid)
+            && !shell.ends_with("/nologin")
+            && !shell.ends_with("/false"))
+        .then(|| name.to_string())
+    };
+    passwd.lines().filter_map(of_person).collect()
+}
+
+/// Another program that is called `comfy`, such as comfy-cli.
+pub(crate) struct OtherProgram {
+    pub path: std::path::PathBuf,
+    /// Whether PATH finds it before this one.
+    pub comes_first: bool,
+    /// Another name of the same package, if it is installed beside it.
+    pub also_as: Option<String>,
+    pub own_folder: std::path::PathBuf,
+}
+
+/// Finds another program called `comfy` in PATH.
+pub(crate) fn other_comfy() -> Option<OtherProgram> {
+    use std::os::unix::fs::MetadataExt;
+    let own = std::env::current_exe().ok()?;
+    let own_inode = own.metadata().ok().map(|m| (m.dev(), m.ino()))?;
+    let mut own_seen = false;
+    for folder in crate::host::env::path_folders() {
+        let path = folder.join("comfy");
+        let Ok(found) = path.metadata() else { continue };
+        if (found.dev(), found.ino()) == own_inode {
+            own_seen = true;
+        } else if found.is_file() && found.mode() & 0o111 != 0 {
+            // The entry points of comfy-cli (its pyproject.toml).
+            let also_as = ["comfy-cli", "comfycli"].into_iter();
+            return Some(OtherProgram {
+                also_as: also_as
+                    .map(String::from)
+                    .find(|name| folder.join(name).exists()),
+                comes_first: !own_seen,
+                own_folder: own.parent()?.to_path_buf(),
+                path,
+            });
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_person_has_a_uid_of_a_person_and_a_shell() {
+        let passwd = "root:x:0:0:root:/root:/bin/bash\nwww-data:x:33:33::/var/www:/usr/sbin/nologin\n\
+            pat:x:1000:1000::/home/pat:/bin/bash\nghost:x:1001:1001::/:/bin/false\n\
+            nobody:x:65534:65534::/nonexistent:/usr/sbin/nologin\n";
+        assert_eq!(super::parse_people(passwd), ["pat"]);
+        assert_eq!(
+            super::parse_people("root:x:0:0:root:/root:/bin/bash\n"),
+            [""; 0]
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! The real machine, as [`Look`] reads it.
 
-mod identity;
+pub(crate) mod identity;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -209,6 +209,13 @@ impl Look for HostMachine {
 
     fn real_path(&self, path: &Path, owner: u32) -> Seen<PathBuf> {
         fs::real_path(path, owner)
+    }
+
+    fn why_uncreatable(&self, path: &Path) -> Seen<Option<PathBuf>> {
+        let above = path.ancestors().skip(1);
+        let nearest = above.into_iter().find(|p| p.symlink_metadata().is_ok());
+        let writable = |p: &&Path| nix::unistd::access(*p, nix::unistd::AccessFlags::W_OK).is_ok();
+        Ok(nearest.filter(|p| !writable(p)).map(Path::to_path_buf))
     }
 
     fn why_exposed(&self, path: &Path, owner: u32) -> Seen<Option<String>> {

@@ -53,13 +53,6 @@ impl ManifestCheck {
                 "isolation needs two accounts; to do without, write `isolation = \"none\"`",
             );
         }
-        if w.primary_user.as_deref() == Some("root") {
-            self.report_mistake(
-                &["host", "primary_user"],
-                "primary_user is root",
-                "write the account of the person who uses ComfyUI",
-            );
-        }
         let gid = w.gid.and_then(|g| match u32::try_from(g) {
             Ok(g) if (100..=2_000_000_000).contains(&g) => Some(g),
             _ => {
@@ -83,6 +76,14 @@ impl ManifestCheck {
             "none" => IsolationMode::None,
             _ => IsolationMode::Account,
         };
+        if w.primary_user.as_deref() == Some("root") && isolation == IsolationMode::Account {
+            self.report_mistake(
+                &["host", "primary_user"],
+                "primary_user is root, and no other account can be kept from root's files",
+                "write the account of the person who uses ComfyUI; on a machine that has none, such \
+                 as a container, add `isolation = \"none\"` to [host]",
+            );
+        }
         let prefix = w.prefix.and_then(|p| {
             self.check_path(&["host", "prefix"], &p)
                 .map(|()| PathBuf::from(p))
