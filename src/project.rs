@@ -41,7 +41,11 @@ pub(crate) struct ComfyProject {
 pub(crate) fn manifest_folder(args: &ProjectArgs) -> Result<PathBuf> {
     let here = std::env::current_dir().context("find the current folder")?;
     if let Some(dir) = &args.dir {
-        let dir = here.join(dir);
+        let mut dir = here.join(dir);
+        // The file itself, as other tools take it.
+        if dir.file_name().is_some_and(|name| name == MANIFEST) && dir.is_file() {
+            dir.pop();
+        }
         let dir = dir
             .canonicalize()
             .with_context(|| format!("open {}", dir.display()))?;
@@ -209,15 +213,7 @@ impl ComfyProject {
             .find(|d| d.join(".git").exists())
             .unwrap_or(&self.dir)
             .to_path_buf();
-        let data = if cfg!(target_os = "macos") {
-            "Library/Application Support/comfy"
-        } else {
-            ".local/share/comfy"
-        };
-        let data_home = env::var("XDG_DATA_HOME")
-            .map(PathBuf::from)
-            .filter(|p| p.is_absolute())
-            .map_or_else(|| owner.home.join(data), |p| p.join("comfy"));
+        let data_home = data_home(&owner.home);
         let desired = Desired::new(
             &self.manifest,
             lock,
@@ -232,6 +228,19 @@ impl ComfyProject {
         )?;
         Ok((desired, cover.warnings))
     }
+}
+
+/// Returns the user's data folder for comfy, the prefix under isolation "none".
+pub(crate) fn data_home(home: &Path) -> PathBuf {
+    let data = if cfg!(target_os = "macos") {
+        "Library/Application Support/comfy"
+    } else {
+        ".local/share/comfy"
+    };
+    env::var("XDG_DATA_HOME")
+        .map(PathBuf::from)
+        .filter(|p| p.is_absolute())
+        .map_or_else(|| home.join(data), |p| p.join("comfy"))
 }
 
 /// Returns the desired state as the root side reads it itself.

@@ -19,8 +19,9 @@ use crate::plan::Plan;
 use crate::plan::change::ApplyOutcome;
 use crate::plan::select::ResourceSelection;
 use crate::problem::{Context, Problem, Result};
-use crate::project::ComfyProject;
+use crate::project::{ComfyProject, MANIFEST};
 use crate::records::import_results::ImportResults;
+use crate::records::running;
 use crate::render;
 use crate::render::bars::TerminalProgress;
 
@@ -71,6 +72,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
         yes: args.yes || saved.is_some(),
         verbose: global.verbose,
         quiet: args.json || (global.quiet && args.yes),
+        from_file: saved.is_some(),
         what: "apply",
     };
     let desired = super::desired_state(&project)?;
@@ -95,6 +97,14 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
             .notes
             .iter()
             .for_each(|n| render::print_note(&format!("Note: {n}")));
+        let live = running::read_running(&desired.paths);
+        if live.is_some_and(|l| super::status::restart_due(&desired.paths, &l)) {
+            render::print_note(
+                "ComfyUI still runs what was applied before; to run this, use: comfy restart",
+            );
+        } else if plan.creates_comfyui() {
+            render::print_note("To start ComfyUI, run: comfy run");
+        }
     }
     let check = ImportCheck {
         project: &project,
@@ -145,6 +155,8 @@ pub(crate) struct Approval {
     pub yes: bool,
     pub verbose: bool,
     pub quiet: bool,
+    /// The plan was saved and read before.
+    pub from_file: bool,
     pub what: &'static str,
 }
 
@@ -155,6 +167,9 @@ impl Approval {
             print_plan(plan, desired, self.verbose);
         }
         session::ensure_not_blocked(plan)?;
+        if !self.from_file {
+            self.check_folder(plan, desired)?;
+        }
         if self.yes {
             return Ok(());
         }
@@ -170,6 +185,32 @@ impl Approval {
         } else {
             Err(Problem::new("declined; nothing was changed"))
         }
+    }
+}
+
+impl Approval {
+    /// Notices a plan that removes what another comfy.toml declares: a wrong `cd` must not take a
+    /// machine down. A comfy.toml that has moved is no other one.
+    fn check_folder(&self, plan: &Plan, desired: &Desired) -> Result<()> {
+        let other = plan.applied_from.as_ref().map(|f| f.join(MANIFEST));
+        let Some(other) = other.filter(|file| file.exists()) else {
+            return Ok(());
+        };
+        let own = desired.manifest_folder().map(|f| f.join(MANIFEST));
+        let own = own.unwrap_or_default();
+        let message = format!(
+            "this machine was last applied from {}; this plan is made from {} and removes something",
+            other.display(),
+            own.display()
+        );
+        if self.yes {
+            return Err(Problem::new(message).with_hint(
+                "run it again without --yes if this is what you want; else change to the other \
+                 folder, or name it with -C",
+            ));
+        }
+        render::print_warning(&message);
+        Ok(())
     }
 }
 

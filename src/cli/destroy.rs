@@ -30,6 +30,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &DestroyArgs) -> Result<u8> {
         yes: args.yes,
         verbose: global.verbose,
         quiet: false,
+        from_file: false,
         what: "removal",
     };
     let job = ApplyTask::Destroy {

@@ -31,6 +31,7 @@ pub(crate) fn run(global: &GlobalArgs, args: &GcArgs) -> Result<u8> {
         yes: args.yes,
         verbose: global.verbose,
         quiet: false,
+        from_file: false,
         what: "removal",
     };
     let apply = ApplyJob {

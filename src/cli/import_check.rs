@@ -193,6 +193,7 @@ impl ImportCheck<'_> {
             yes: true,
             verbose: false,
             quiet: true,
+            from_file: false,
             what: "apply",
         })?;
         Err(Problem::new(format!(

@@ -2,11 +2,11 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 
 use super::GlobalArgs;
+use super::target::LaunchTarget;
 use crate::desired::InstancePaths;
 use crate::host::signals;
 use crate::launch::log_writer::{byte_lines, log_path};
 use crate::problem::{Context, EXIT_INTERRUPTED, Problem, Result};
-use crate::project::ComfyProject;
 use crate::records::running;
 use crate::render;
 
@@ -26,8 +26,8 @@ pub(crate) struct LogsArgs {
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &LogsArgs) -> Result<u8> {
-    let desired = super::desired_state(&ComfyProject::open(global)?)?;
-    let paths = &desired.paths;
+    let target = LaunchTarget::open_applied(global)?;
+    let paths = &target.paths;
     let path = log_path(paths, 0);
     if path.symlink_metadata().is_err() {
         return Err(Problem::new("there is no log yet")

@@ -112,7 +112,10 @@ fn warn_off_ref(project: &ComfyProject, verbose: bool) {
 
 /// Prints the plan to stdout.
 pub(crate) fn print_plan(plan: &Plan, desired: &Desired, verbose: bool) {
-    let diff = |address: &str, path: &str| unified_diff(desired, address, path);
+    // An apply removes what was added on this machine.
+    let diff = |address: &str, path: &str| {
+        Some(file_texts(desired, address, path)?.unified_diff_to_lock())
+    };
     let text = render::plan_text::plan_text(
         plan,
         &PlanDetail {
@@ -120,7 +123,12 @@ pub(crate) fn print_plan(plan: &Plan, desired: &Desired, verbose: bool) {
             diff: &diff,
         },
     );
-    render::print_stdout(text.trim_end());
+    if verbose {
+        // With diffs, whose lines are as they are.
+        render::print_stdout(text.trim_end());
+    } else {
+        render::print_wrapped_stdout(text.trim_end());
+    }
     if verbose && !plan.steps.is_empty() {
         render::print_stdout(&format!(
             "\n{}",
@@ -129,9 +137,36 @@ pub(crate) fn print_plan(plan: &Plan, desired: &Desired, verbose: bool) {
     }
 }
 
-/// Returns the unified diff from the locked text to the text on the disk; `None` if it is not text
-/// or is too large.
-pub(crate) fn unified_diff(desired: &Desired, address: &str, path: &str) -> Option<String> {
+/// The text of a file as comfy.lock pins it, and as it is on this machine.
+pub(crate) struct FileTexts {
+    locked: String,
+    on_machine: String,
+}
+
+impl FileTexts {
+    /// Returns what an apply would change.
+    fn unified_diff_to_lock(&self) -> String {
+        let names = ("this machine", "comfy.lock");
+        unified_diff(&self.on_machine, &self.locked, names)
+    }
+
+    /// Returns what was changed on this machine.
+    pub(crate) fn unified_diff_to_machine(&self) -> String {
+        let names = ("comfy.lock", "this machine");
+        unified_diff(&self.locked, &self.on_machine, names)
+    }
+}
+
+fn unified_diff(old: &str, new: &str, names: (&str, &str)) -> String {
+    similar::TextDiff::from_lines(old, new)
+        .unified_diff()
+        .context_radius(2)
+        .header(names.0, names.1)
+        .to_string()
+}
+
+/// Reads both texts of a file; `None` if it is not text or is too large.
+pub(crate) fn file_texts(desired: &Desired, address: &str, path: &str) -> Option<FileTexts> {
     // Another uid filled the store, so root does not parse it.
     if nix::unistd::geteuid().is_root()
         && desired.isolation == crate::manifest::IsolationMode::Account
@@ -165,12 +200,8 @@ pub(crate) fn unified_diff(desired: &Desired, address: &str, path: &str) -> Opti
     if locked.len() > LIMIT || is.len() > LIMIT {
         return None;
     }
-    let (locked, is) = (String::from_utf8(locked).ok()?, String::from_utf8(is).ok()?);
-    let diff = similar::TextDiff::from_lines(&locked, &is);
-    Some(
-        diff.unified_diff()
-            .context_radius(2)
-            .header("comfy.lock", "this machine")
-            .to_string(),
-    )
+    Some(FileTexts {
+        locked: String::from_utf8(locked).ok()?,
+        on_machine: String::from_utf8(is).ok()?,
+    })
 }

@@ -1,12 +1,11 @@
 use super::GlobalArgs;
-use crate::desired::Desired;
+use super::target::LaunchTarget;
+use crate::desired::InstancePaths;
 use crate::host::process;
 use crate::host::sandbox_state::KeptDownloads;
 use crate::ids::GenerationId;
 use crate::launch::log_writer::LogStatus;
-use crate::manifest::IsolationMode;
 use crate::problem::Result;
-use crate::project::ComfyProject;
 use crate::records::running::{self, RunningRecord};
 use crate::render;
 use crate::text::{escape_text, format_bytes};
@@ -44,8 +43,8 @@ struct StatusReport {
 }
 
 pub(crate) fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<u8> {
-    let desired = super::desired_state(&ComfyProject::open(global)?)?;
-    let report = read_status(&desired);
+    let target = LaunchTarget::open_applied(global)?;
+    let report = read_status(&target);
     let mut said = if args.json {
         render::plan_json::json_text(&report)
     } else {
@@ -55,14 +54,14 @@ pub(crate) fn run(global: &GlobalArgs, args: &StatusArgs) -> Result<u8> {
         said += &format!(
             "\nkept        {} that libraries downloaded, in {}",
             format_bytes(report.downloads),
-            desired.paths.state_of("downloads").display()
+            target.paths.state_of("downloads").display()
         );
     }
     render::print_stdout(&said);
     Ok(0)
 }
 
-fn read_status(d: &Desired) -> StatusReport {
+fn read_status(d: &LaunchTarget) -> StatusReport {
     let live = running::read_running(&d.paths);
     let status = live
         .as_ref()
@@ -79,18 +78,15 @@ fn read_status(d: &Desired) -> StatusReport {
         since: live.as_ref().map(|l| l.since.clone()),
         address: live.as_ref().map(|l| l.address.clone()),
         generation: live.as_ref().map(|l| l.generation.clone()),
-        restart_due: live.as_ref().is_some_and(|l| restart_due(d, l)),
+        restart_due: live.as_ref().is_some_and(|l| restart_due(&d.paths, l)),
         ready: status.as_ref().map(|s| s.ready.is_some()),
         nodes: live.as_ref().map(|l| l.nodes.clone()).unwrap_or_default(),
         failed: status.map(|s| s.failed).unwrap_or_default(),
         // Under isolation "none", the owner's other programs have the same uid.
-        memory: live
-            .as_ref()
-            .filter(|_| d.isolation == IsolationMode::Account)
-            .and_then(|_| {
-                let user = nix::unistd::User::from_name(&d.sandbox).ok().flatten()?;
-                process::memory_of(user.uid.as_raw())
-            }),
+        memory: live.as_ref().filter(|_| d.is_isolated).and_then(|_| {
+            let user = nix::unistd::User::from_name(&d.instance).ok().flatten()?;
+            process::memory_of(user.uid.as_raw())
+        }),
         last: if live.is_none() {
             running::last_exit(&d.paths)
         } else {
@@ -101,10 +97,10 @@ fn read_status(d: &Desired) -> StatusReport {
 }
 
 /// Returns whether another generation is live, or a launch would now be different.
-fn restart_due(d: &Desired, l: &RunningRecord) -> bool {
-    let other = std::fs::read_link(d.paths.current_link())
+pub(crate) fn restart_due(paths: &InstancePaths, l: &RunningRecord) -> bool {
+    let other = std::fs::read_link(paths.current_link())
         .is_ok_and(|t| GenerationId::from_link(&t).as_deref() != Some(&*l.generation));
-    let spec = std::fs::read(d.paths.launch_record())
+    let spec = std::fs::read(paths.launch_record())
         .ok()
         .and_then(|b| serde_json::from_slice(&b).ok());
     other || spec.is_some_and(|s| running::launch_digest(&s) != l.launch)

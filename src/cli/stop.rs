@@ -1,11 +1,9 @@
-use std::path::PathBuf;
-
 use super::GlobalArgs;
+use super::target::LaunchTarget;
 use crate::desired::InstancePaths;
 use crate::launch::control;
 use crate::problem::Result;
-use crate::project::ComfyProject;
-use crate::records::{self, running};
+use crate::records::running;
 use crate::render;
 
 /// Stop ComfyUI; kill it if it has not exited after ten seconds
@@ -14,19 +12,8 @@ use crate::render;
 pub(crate) struct StopArgs {}
 
 pub(crate) fn run(global: &GlobalArgs, _: &StopArgs) -> Result<u8> {
-    let paths = match ComfyProject::open(global).and_then(|p| super::desired_state(&p)) {
-        Ok(desired) => desired.paths,
-        // A mistake in comfy.toml must not prevent a stop: the records show what the caller may
-        // stop.
-        Err(p) => match &running_instances()[..] {
-            [one] => {
-                render::print_problem(&p);
-                one.clone()
-            }
-            _ => return Err(p),
-        },
-    };
-    render::print_note(if stop_instance(&paths)? {
+    let target = LaunchTarget::open_applied(global)?;
+    render::print_note(if stop_instance(&target.paths)? {
         "ComfyUI has stopped."
     } else {
         "ComfyUI is not running."
@@ -44,19 +31,4 @@ pub(crate) fn stop_instance(paths: &InstancePaths) -> Result<bool> {
     }
     control::send_stop(paths)?;
     Ok(true)
-}
-
-/// Returns the running instances with separate accounts on this machine, as far as the caller may
-/// read the records.
-fn running_instances() -> Vec<InstancePaths> {
-    let of = |records: PathBuf| InstancePaths {
-        prefix: PathBuf::new(),
-        base: PathBuf::new(),
-        records,
-        home: None,
-    };
-    records::record_folders()
-        .map(of)
-        .filter(|paths| running::read_running(paths).is_some())
-        .collect()
 }

@@ -1,7 +1,7 @@
 //! The instance that a command launches: the one of comfy.toml, or, if comfy.toml has a mistake, the
 //! one that was applied.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::GlobalArgs;
 use crate::desired::launch::LaunchSpec;
@@ -10,15 +10,15 @@ use crate::host::fs;
 use crate::launch::client::{LaunchHandle, request_launch};
 use crate::launch::{LaunchAnswer, LaunchMode, LaunchRequest};
 use crate::problem::{Problem, Result};
-use crate::project::{ComfyProject, manifest_folder};
-use crate::records;
+use crate::project::{ComfyProject, data_home, manifest_folder};
+use crate::records::{self, running};
 use crate::render;
 
 pub(crate) struct LaunchTarget {
     /// The sandbox user, who names the instance.
-    instance: String,
+    pub instance: String,
     pub paths: InstancePaths,
-    is_isolated: bool,
+    pub is_isolated: bool,
     /// The uid of the owner.
     pub owner: u32,
     /// The code that comfy.lock pins; `None` if comfy.toml or comfy.lock has a mistake.
@@ -33,25 +33,42 @@ impl LaunchTarget {
     /// There is no comfy.toml; it has a mistake, and it is not certain which instance is meant.
     pub(crate) fn open(global: &GlobalArgs) -> Result<LaunchTarget> {
         manifest_folder(&global.project)?;
+        LaunchTarget::open_applied(global)
+    }
+
+    /// The same for a command that needs of comfy.toml only which instance is meant: without one,
+    /// the only one that the caller has applied, or the only one that is running.
+    ///
+    /// # Errors
+    /// As [`LaunchTarget::open`], or the records of what runs cannot be read.
+    pub(crate) fn open_applied(global: &GlobalArgs) -> Result<LaunchTarget> {
         let opened = ComfyProject::open(global).and_then(|project| {
             super::announce_isolation(&project);
             let desired = super::desired_state(&project)?;
             Ok(LaunchTarget::for_project(&project, &desired))
         });
-        opened.or_else(|p| match &mut applied_instances()[..] {
-            [one] if !p.is_interrupted() => {
-                render::print_problem(&p);
-                render::print_warning("launching what was applied last");
-                Ok(LaunchTarget {
-                    instance: std::mem::take(&mut one.user),
-                    paths: one.paths.clone(),
-                    is_isolated: true,
-                    owner: one.owner,
-                    code: None,
-                })
+        let target = opened.or_else(|p| {
+            if p.is_interrupted() || global.project.host.is_some() {
+                return Err(p);
             }
-            _ => Err(p),
-        })
+            let Some(spec) = only_applied() else {
+                return Err(p);
+            };
+            let first = p.each_problem()[0].message.clone();
+            render::print_warning(&format!(
+                "{first}; using what was applied here, {}",
+                spec.user
+            ));
+            Ok(LaunchTarget {
+                is_isolated: spec.account,
+                instance: spec.user,
+                owner: spec.owner,
+                paths: spec.paths,
+                code: None,
+            })
+        })?;
+        running::ensure_readable(&target.paths)?;
+        Ok(target)
     }
 
     pub(crate) fn for_project(project: &ComfyProject, desired: &Desired) -> LaunchTarget {
@@ -117,20 +134,43 @@ impl LaunchTarget {
     }
 }
 
-/// What was applied on this machine for the caller, under accounts of its own, as far as the caller
-/// may read the records.
+/// The only instance that was applied here for the caller; of several, the only one that is
+/// running.
+fn only_applied() -> Option<LaunchSpec> {
+    let mut applied = applied_instances();
+    if applied.len() > 1 {
+        applied.retain(|spec| running::read_running(&spec.paths).is_some());
+    }
+    applied.pop().filter(|_| applied.is_empty())
+}
+
+/// What was applied on this machine for the caller, as far as the caller may read the records.
 fn applied_instances() -> Vec<LaunchSpec> {
     let me = nix::unistd::geteuid();
     let caller = crate::host::env::var("SUDO_UID")
         .filter(|_| me.is_root())
         .and_then(|uid| uid.parse().ok())
         .unwrap_or_else(|| me.as_raw());
-    records::record_folders()
-        .filter_map(|folder| read_launch(&folder.join("launch.json")).ok())
-        .filter(|spec| spec.account && spec.owner == caller)
-        .collect()
+    let accounts = records::record_folders()
+        .filter_map(|folder| read_launch(&folder.join("launch.json"), 0).ok())
+        .filter(|spec| spec.account && spec.owner == caller);
+    // Under isolation "none", with the default prefix.
+    let prefix = if me.is_root() {
+        Some(PathBuf::from("/opt/comfy"))
+    } else {
+        crate::host::env::home_dir().map(|home| data_home(&home))
+    };
+    let bases = prefix.and_then(|p| std::fs::read_dir(p).ok());
+    let own = bases
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|base| read_launch(&base.path().join("records/launch.json"), me.as_raw()).ok())
+        .filter(|spec| !spec.account);
+    accounts.chain(own).collect()
 }
 
-fn read_launch(path: &Path) -> Result<LaunchSpec> {
-    serde_json::from_str(&fs::read_trusted(path, &[0])?).map_err(|e| Problem::new(e.to_string()))
+fn read_launch(path: &Path, writer: u32) -> Result<LaunchSpec> {
+    serde_json::from_str(&fs::read_trusted(path, &[writer])?)
+        .map_err(|e| Problem::new(e.to_string()))
 }

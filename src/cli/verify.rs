@@ -64,7 +64,9 @@ pub(crate) fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
             &verdicts,
             &PlanDetail {
                 verbose: global.verbose,
-                diff: &|a, p| super::plan::unified_diff(&desired, a, p),
+                diff: &|a, p| {
+                    Some(super::plan::file_texts(&desired, a, p)?.unified_diff_to_machine())
+                },
             },
         )
         .trim_end(),

@@ -216,6 +216,11 @@ impl Desired {
         self.source.place_of_key(path)
     }
 
+    /// Returns the folder of comfy.toml.
+    pub(crate) fn manifest_folder(&self) -> Option<&Path> {
+        self.source.folder()
+    }
+
     /// Lists the folders in `state/`, each owned by the sandbox user.
     pub(crate) fn state_children(&self) -> Vec<PathBuf> {
         // For input and output, if no share is mounted there.

@@ -60,7 +60,8 @@ pub(super) fn not_enforced(m: &Manifest, macos: bool) -> Vec<String> {
 
 fn not_yet(m: &Manifest) -> Vec<String> {
     let mut out = Vec::new();
-    if m.policy.scan != ScanPolicy::Off {
+    // A default that nobody wrote promises nothing to anybody.
+    if m.policy.scan != ScanPolicy::Off && m.source.has_key(&["policy", "scan"]) {
         out.push(format!("policy.scan = \"{}\"", m.policy.scan));
     }
     if m.policy.review != ReviewPolicy::Off {

@@ -2,10 +2,12 @@
 //! never acts. It covers the whole lifetime: what `plan` makes and prunes, and what `destroy`
 //! removes.
 
+use std::path::PathBuf;
+
 use super::desired::Desired;
 use super::ids::{Address, Part};
 use super::problem::{Problem, Result};
-use crate::plan::change::{Plan, WheelDownloads, unknown_change};
+use crate::plan::change::{Action, Plan, WheelDownloads, unknown_change};
 use crate::plan::ids::AccountIds;
 use crate::plan::inventory::Inventory;
 use crate::plan::look::Look;
@@ -142,7 +144,9 @@ fn finish(o: &Observed, builder: PlanBuilder) -> Result<Plan> {
     }
     steps.sort_by_key(|p| p.step.phase());
     steps.dedup();
+    let removes = changes.iter().any(|c| c.action == Action::Delete);
     Ok(Plan {
+        applied_from: other_folder(d, &o.inventory).filter(|_| removes),
         only: o.only.words().to_vec(),
         changes,
         steps,
@@ -164,6 +168,12 @@ fn finish(o: &Observed, builder: PlanBuilder) -> Result<Plan> {
         assumed,
         ..Plan::empty(d, o.ids)
     })
+}
+
+/// Returns the folder of the comfy.toml that was applied last, if it is not that of `d`.
+fn other_folder(d: &Desired, inventory: &Inventory) -> Option<PathBuf> {
+    let last = inventory.manifest_folder.clone();
+    last.filter(|folder| d.manifest_folder() != Some(folder))
 }
 
 /// Sums up how much has to be downloaded.
@@ -207,6 +217,7 @@ pub(crate) fn destroy(d: &Desired, look: &dyn Look, purge: bool, now: &str) -> R
     let mut steps = builder.steps;
     steps.sort_by_key(|p| p.step.phase());
     Ok(Plan {
+        applied_from: other_folder(d, &instance.inventory),
         changes: builder.changes,
         steps,
         ..Plan::empty(d, ids)

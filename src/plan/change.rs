@@ -1,6 +1,7 @@
 //! A plan as data: what text, JSON and journal all render.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use sha2::{Digest, Sha256};
 
@@ -11,7 +12,7 @@ use super::step::{PlannedStep, Step};
 use crate::desired::Desired;
 use crate::desired::text_digest::TextDigest;
 use crate::desired::venv::PackageInstall;
-use crate::ids::Address;
+use crate::ids::{Address, Part};
 
 /// Attributes of a resource, ordered by name.
 pub(crate) type Attrs = BTreeMap<String, String>;
@@ -89,6 +90,9 @@ pub(crate) struct Plan {
     /// True if something was assumed: root's own plan may have more changes.
     #[serde(default, rename = "believed")]
     pub assumed: bool,
+    /// The folder of another comfy.toml, which was applied last, if this plan removes something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub applied_from: Option<PathBuf>,
 }
 
 /// Python packages to fetch.
@@ -131,6 +135,13 @@ impl Plan {
             ids,
             ..Plan::default()
         }
+    }
+
+    /// Returns whether there was no ComfyUI before.
+    pub(crate) fn creates_comfyui(&self) -> bool {
+        let created =
+            |c: &Change| c.address == Address::Part(Part::Comfyui) && c.action == Action::Create;
+        self.changes.iter().any(created)
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -38,6 +38,9 @@ pub(crate) struct Inventory {
     pub applied: BTreeMap<String, Attrs>,
     /// Generations in the order in which they were last live.
     pub live: Vec<GenerationId>,
+    /// The folder of the comfy.toml that was applied last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub manifest_folder: Option<PathBuf>,
     /// Trees that the object store holds: a hint for `plan`, not a promise.
     pub fetched: BTreeSet<String>,
 }

@@ -140,6 +140,22 @@ pub(crate) fn read_running(paths: &InstancePaths) -> Option<RunningRecord> {
     serde_json::from_slice(&std::fs::read(paths.running_record()).ok()?).ok()
 }
 
+/// Ensures that this process can tell whether the instance runs.
+///
+/// # Errors
+/// The records are not for the caller.
+pub(crate) fn ensure_readable(paths: &InstancePaths) -> Result<()> {
+    let path = lock_path(paths);
+    match std::fs::File::open(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Problem::new(format!("read {}: {e}", path.display()))
+                .caused_by(&e)
+                .with_hint("only the owner of the instance and root may read its records"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Returns the generation that `current` points to.
 pub(crate) fn current_generation(paths: &InstancePaths) -> Option<String> {
     std::fs::read_link(paths.current_link())

@@ -119,10 +119,60 @@ pub fn print_stderr(text: &str) {
     );
 }
 
+/// Prints a message to stderr, wrapped between words if that is a terminal; further lines are
+/// indented.
+fn print_message(text: &str, indent: usize) {
+    match terminal_size::terminal_size_of(std::io::stderr()) {
+        Some((width, _)) => print_stderr(&wrap_message(text, usize::from(width.0), indent)),
+        None => print_stderr(text),
+    }
+}
+
+/// Prints data for people to stdout, wrapped between words if that is a terminal.
+pub(crate) fn print_wrapped_stdout(text: &str) {
+    match terminal_size::terminal_size_of(std::io::stdout()) {
+        Some((width, _)) => print_stdout(&wrap_message(text, usize::from(width.0), 4)),
+        None => print_stdout(text),
+    }
+}
+
+/// Wraps each line of `text`. What stands between backquotes is kept in one piece, because people
+/// copy it.
+fn wrap_message(text: &str, width: usize, indent: usize) -> String {
+    // A terminal of this width shows no sentence anyway.
+    if width < 30 {
+        return text.to_string();
+    }
+    let mut quoted = false;
+    let held: String = text
+        .chars()
+        .map(|c| {
+            quoted ^= c == '`';
+            if quoted && c == ' ' { HELD_SPACE } else { c }
+        })
+        .collect();
+    let further = " ".repeat(indent);
+    let wrap = |line: &str| {
+        let first = &line[..line.len() - line.trim_start().len()];
+        let further = format!("{first}{further}");
+        let options = textwrap::Options::new(width)
+            .subsequent_indent(&further)
+            .break_words(false)
+            .word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .word_separator(textwrap::WordSeparator::AsciiSpace);
+        textwrap::fill(line, options)
+    };
+    let lines: Vec<String> = held.lines().map(wrap).collect();
+    lines.join("\n").replace(HELD_SPACE, " ")
+}
+
+/// Stands for a space that no line ends at; no message has it.
+const HELD_SPACE: char = '\u{f8ff}';
+
 /// Prints a note to stderr, unless `-q` is given.
 pub(crate) fn print_note(text: &str) {
     if !setting_bit(QUIET) {
-        print_stderr(text);
+        print_message(text, 0);
     }
 }
 
@@ -132,7 +182,7 @@ pub(crate) fn print_warning(text: &str) {
     } else {
         "warning".into()
     };
-    print_stderr(&format!("{head}: {}", crate::text::escape_text(text)));
+    print_message(&format!("{head}: {}", crate::text::escape_text(text)), 2);
 }
 
 /// Prints an error and its hints, as cargo and uv do.
@@ -149,10 +199,8 @@ pub(crate) fn print_problem(p: &Problem) {
     let all = p.each_problem();
     for (i, p) in all.iter().enumerate() {
         // Further lines are indented, so that none of them can pass for a separate message.
-        print_stderr(&format!(
-            "{error}: {}",
-            crate::text::escape_lines(&p.message).replace('\n', "\n    ")
-        ));
+        let lines = crate::text::escape_lines(&p.message).replace('\n', "\n    ");
+        print_message(&format!("{error}: {lines}"), 2);
         // A hint that several problems share is printed once, after the last of them.
         let hints = |p: &Problem| {
             p.hints
@@ -166,9 +214,33 @@ pub(crate) fn print_problem(p: &Problem) {
             .filter(|h| !all[i + 1..].iter().any(|q| hints(q).contains(h)))
         {
             if !told.contains(&h) {
-                print_stderr(&format!("  {hint}: {}", crate::text::escape_lines(&h)));
+                print_message(&format!("  {hint}: {}", crate::text::escape_lines(&h)), 2);
                 told.push(h);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrap_message;
+
+    #[test]
+    fn a_message_is_wrapped_between_words_and_what_one_copies_is_not() {
+        insta::assert_snapshot!(wrap_message(
+            "error: /srv/comfy/input: you may not create anything in /srv\n    another line that is \
+             indented already, and long\n  hint: write `path = \"~/comfy/input with spaces\"` below it",
+            40,
+            2
+        ), @r#"
+        error: /srv/comfy/input: you may not
+          create anything in /srv
+            another line that is indented
+              already, and long
+          hint: write
+            `path = "~/comfy/input with spaces"`
+            below it
+        "#);
+        assert_eq!(wrap_message("as it is", 80, 2), "as it is");
     }
 }

@@ -2,7 +2,7 @@
 
 mod folders;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::journal::{ApplyCaller, ApplyJournal};
@@ -217,6 +217,9 @@ impl ApplySession<'_> {
         let clean = self.look_again(machine, plan);
         if clean.is_ok() {
             execute::remember_attributes(plan, inventory);
+            if self.job == ApplyTask::Apply {
+                inventory.manifest_folder = d.manifest_folder().map(Path::to_path_buf);
+            }
             crate::plan::look::Act::write_inventory(&mut hands, inventory)?;
         }
         // Written whatever the check finds: the steps were done.

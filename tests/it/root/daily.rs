@@ -429,3 +429,89 @@ fn a_firewall_that_came_later_is_a_change_of_apply_and_goes_with_destroy() {
         },
     );
 }
+
+#[test]
+fn what_runs_is_stopped_and_shown_without_a_sound_comfy_toml() {
+    private(
+        "daily::what_runs_is_stopped_and_shown_without_a_sound_comfy_toml",
+        |m| {
+            ready(m, "", |t| t.into());
+            let alice = |folder: &str, args: &[&str]| {
+                let all = [&["-C", folder, "/opt/bin/comfy"], args].concat();
+                let out = m.as_user("alice", "env", &all).output().unwrap();
+                ok(&out);
+                said(&out)
+            };
+            let dot = "/home/alice/dot";
+            ok(&m.root(&["start"]));
+            m.sh("echo 'broken = [' >> /home/alice/dot/comfy.toml");
+            // A mistake is a warning, and elsewhere there is no comfy.toml at all.
+            for (folder, warning) in [(dot, "comfy.toml:"), ("/srv", "no comfy.toml in /srv")] {
+                let status = alice(folder, &["status"]);
+                assert!(
+                    status.contains("running     process")
+                        && status.contains(&format!("warning: {warning}"))
+                        && status.contains("using what was applied here, comfyui_sandbox"),
+                    "{status}"
+                );
+                assert!(alice(folder, &["logs"]).contains("Starting server"));
+            }
+            assert!(alice("/srv", &["stop"]).ends_with("ComfyUI has stopped.\n"));
+            assert!(alice(dot, &["stop"]).ends_with("ComfyUI is not running.\n"));
+            // Whoever may not read the records is not told that nothing runs.
+            ok(&m.root(&["start"]));
+            let out = m
+                .as_user("mallory", "/opt/bin/comfy", &["-C", "/srv", "status"])
+                .output()
+                .unwrap();
+            assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+            alice("/srv", &["stop"]);
+        },
+    );
+}
+
+#[test]
+fn a_wrong_folder_does_not_take_the_machine_down() {
+    private(
+        "daily::a_wrong_folder_does_not_take_the_machine_down",
+        |m| {
+            m.ready();
+            let manifest = std::fs::read_to_string(m.dot.join("comfy.toml")).unwrap();
+            let (start, rest) = manifest.split_once("[nodes.world]").unwrap();
+            let python = &rest[rest.find("[python]").unwrap()..];
+            let smaller = format!("{start}{python}");
+            m.sh("cp -a /home/alice/dot /home/alice/other");
+            std::fs::write("/home/alice/other/comfy.toml", &smaller).unwrap();
+            let other = |args: &[&str]| {
+                let uid = m.sh("id -u alice");
+                let uid = format!("SUDO_UID={uid}");
+                let sudo = [
+                    "SUDO_USER=alice",
+                    &uid,
+                    "/opt/bin/comfy",
+                    "-C",
+                    "/home/alice/other",
+                ];
+                m.as_user("root", "env", &[&sudo, args].concat())
+                    .output()
+                    .unwrap()
+            };
+            let out = other(&["apply", "--yes"]);
+            assert!(
+                out.status.code() == Some(1)
+                    && said(&out).contains("was last applied from /home/alice/dot/comfy.toml"),
+                "{}",
+                said(&out)
+            );
+            m.clean();
+            let out = other(&["destroy", "--yes"]);
+            assert_eq!(out.status.code(), Some(1), "{}", said(&out));
+            // A plan that somebody has read, and a folder that has only moved.
+            ok(&other(&["plan", "--out", "/srv/read.plan"]));
+            ok(&other(&["apply", "/srv/read.plan"]));
+            m.sh("mv /home/alice/other /home/alice/moved");
+            m.apply();
+            m.clean();
+        },
+    );
+}

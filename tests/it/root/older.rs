@@ -7,6 +7,9 @@ use super::*;
 /// is taken out again, by a program that knows no more than this.
 const KEYS: &str = include_str!("records.json");
 
+/// Keys that came later, which an older comfy's records do not have.
+const SINCE: &[&str] = &["\".manifest_folder\""];
+
 /// Lists the keys of the records below `folder`, or cuts the records down to the keys of `known`.
 /// Keys of maps (paths, names, ids) are `*`.
 const SCRIPT: &str = r#"
@@ -62,9 +65,11 @@ fn an_instance_of_an_older_comfy_plans_nothing_runs_rolls_back_and_goes() {
             m.hello.commit(&borrowed(&node(2)));
             ok(&m.alice(&["update", "hello"]));
             m.apply();
+            let all = keys(m, None);
+            let added = |line: &&str| !SINCE.iter().any(|key| line.contains(key));
             assert_eq!(
-                keys(m, None),
-                KEYS.trim(),
+                all.lines().filter(added).collect::<Vec<_>>(),
+                KEYS.lines().collect::<Vec<_>>(),
                 "a record has other keys than it had"
             );
             keys(m, Some(KEYS));
@@ -122,7 +127,10 @@ fn a_mistake_in_comfy_toml_does_not_stop_a_launch() {
             ok(&out);
             let text = said(&out);
             assert!(text.contains("unknown key `colour`"), "{text}");
-            assert!(text.contains("launching what was applied last"), "{text}");
+            assert!(
+                text.contains("using what was applied here, comfyui_sandbox"),
+                "{text}"
+            );
             let out = m.root(&["apply", "--yes"]);
             assert_eq!(
                 out.status.code(),
