@@ -97,14 +97,6 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
             .notes
             .iter()
             .for_each(|n| render::print_note(&format!("Note: {n}")));
-        let live = running::read_running(&desired.paths);
-        if live.is_some_and(|l| super::status::restart_due(&desired.paths, &l)) {
-            render::print_note(
-                "ComfyUI still runs what was applied before; to run this, use: comfy restart",
-            );
-        } else if plan.creates_comfyui() {
-            render::print_note("To start ComfyUI, run: comfy run");
-        }
     }
     let check = ImportCheck {
         project: &project,
@@ -127,7 +119,22 @@ pub(crate) fn run(global: &GlobalArgs, args: &ApplyArgs) -> Result<u8> {
         ));
     }
     health?;
+    if !args.json && !plan.is_empty() {
+        print_next_step(&plan, &desired);
+    }
     Ok(0)
+}
+
+/// Says what to do after an apply: restart what runs, or start ComfyUI for the first time.
+fn print_next_step(plan: &Plan, desired: &Desired) {
+    let live = running::read_running(&desired.paths);
+    if live.is_some_and(|l| super::status::restart_due(&desired.paths, &l)) {
+        render::print_note(
+            "ComfyUI still runs what was applied before; to run this, use: comfy restart",
+        );
+    } else if plan.creates_comfyui() {
+        render::print_note("To start ComfyUI, run: comfy run");
+    }
 }
 
 fn read_saved(file: &PathBuf) -> Result<SavedPlan> {

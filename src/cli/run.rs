@@ -123,7 +123,11 @@ fn attend_launch(
     ready::poll_until_ready(address, &ready, &over, move || {
         GatewayCredentials::read_as_owner(&handle, owner).ok()
     });
-    let (mut log, mut told, mut asked) = (ImportLog::for_nodes(nodes), false, 0);
+    let (mut log, mut told, mut asked) = (
+        ImportLog::for_nodes(nodes, target.log_context.clone()),
+        false,
+        0,
+    );
     loop {
         match hear.recv_timeout(Duration::from_millis(50)) {
             Ok(line) => {
@@ -132,7 +136,9 @@ fn attend_launch(
                         &line,
                     )));
                 }
-                if let Some(hint) = log.push_line(&line) {
+                // A line of comfy's own gateway is a hint already.
+                let hint = log.push_line(&line);
+                if let Some(hint) = hint.filter(|_| !line.starts_with("comfy: ")) {
                     render::print_note(&format!("hint: {}", crate::text::escape_text(&hint)));
                 }
             }
@@ -141,9 +147,12 @@ fn attend_launch(
         }
         if ready.load(Ordering::Relaxed) && !told {
             told = true;
-            let mut summary =
-                crate::records::import_results::nodes_summary(nodes, &log.failed_nodes(nodes))
-                    .into_iter();
+            let mut summary = crate::records::import_results::nodes_summary(
+                nodes,
+                &log.failed_nodes(nodes),
+                &log.partial_nodes(nodes),
+            )
+            .into_iter();
             render::print_note(&format!(
                 "ComfyUI is ready at {address} after {:.1} s; {}.",
                 started.elapsed().as_secs_f64(),

@@ -52,8 +52,12 @@ fn wait_until_ready(paths: &InstancePaths, address: &str, nodes: &[String]) -> R
             import_log::more_hints_line(status.more)
                 .iter()
                 .for_each(|l| render::print_note(l));
-            let mut summary =
-                crate::records::import_results::nodes_summary(nodes, &status.failed).into_iter();
+            let mut summary = crate::records::import_results::nodes_summary(
+                nodes,
+                &status.failed,
+                &status.partial,
+            )
+            .into_iter();
             render::print_note(&format!(
                 "ComfyUI is ready at {address} after {seconds:.1} s; {}.",
                 summary.next().unwrap_or_default()

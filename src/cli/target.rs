@@ -8,6 +8,7 @@ use crate::desired::launch::LaunchSpec;
 use crate::desired::{Desired, GenerationSpec, InstancePaths};
 use crate::host::fs;
 use crate::launch::client::{LaunchHandle, request_launch};
+use crate::launch::import_log::LogContext;
 use crate::launch::{LaunchAnswer, LaunchMode, LaunchRequest};
 use crate::problem::{Problem, Result};
 use crate::project::{ComfyProject, data_home, manifest_folder};
@@ -21,6 +22,7 @@ pub(crate) struct LaunchTarget {
     pub is_isolated: bool,
     /// The uid of the owner.
     pub owner: u32,
+    pub log_context: LogContext,
     /// The code that comfy.lock pins; `None` if comfy.toml or comfy.lock has a mistake.
     code: Option<GenerationSpec>,
 }
@@ -64,6 +66,7 @@ impl LaunchTarget {
                 instance: spec.user,
                 owner: spec.owner,
                 paths: spec.paths,
+                log_context: LogContext::default(),
                 code: None,
             })
         })?;
@@ -77,6 +80,7 @@ impl LaunchTarget {
             paths: desired.paths.clone(),
             is_isolated: project.is_isolated(),
             owner: desired.owner.uid,
+            log_context: LogContext::new(&project.manifest, desired),
             code: Some(desired.code.clone()),
         }
     }
@@ -88,6 +92,7 @@ impl LaunchTarget {
             records: (!self.is_isolated).then(|| self.paths.records.clone()),
             args: args.to_vec(),
             how: mode,
+            log_context: self.log_context.clone(),
         }
     }
 

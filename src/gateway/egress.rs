@@ -132,18 +132,6 @@ fn refused_address(ip: IpAddr) -> String {
     format!("{ip} is not an internet address")
 }
 
-/// Returns the line of comfy.toml that allows the host.
-fn manifest_remedy(egress: &EgressPolicy, host: &str, port: u16) -> String {
-    let mut list = if let EgressPolicy::Only(list) = egress {
-        list.clone()
-    } else {
-        Vec::new()
-    };
-    list.push(format!("{host}:{port}"));
-    let quoted: Vec<String> = list.iter().map(|e| format!("\"{e}\"")).collect();
-    format!("[network] egress = [{}]", quoted.join(", "))
-}
-
 impl EgressProxy {
     pub(crate) fn new(
         egress: EgressPolicy,
@@ -244,7 +232,7 @@ impl EgressProxy {
         let line = format!(
             "ComfyUI tried to reach {host}:{port}, which network.egress does not allow; to allow \
              it: {}",
-            manifest_remedy(&self.egress, host, port)
+            self.egress.line_that_allows(&format!("{host}:{port}"))
         );
         let plain = host.len() < 254
             && host
@@ -272,7 +260,7 @@ mod tests {
     fn a_refusal_names_the_line_that_allows_it() {
         let list = EgressPolicy::Only(vec!["huggingface.co:443".into(), "*.hf.co:443".into()]);
         assert_eq!(
-            manifest_remedy(&list, "x.test", 443),
+            list.line_that_allows("x.test:443"),
             "[network] egress = [\"huggingface.co:443\", \"*.hf.co:443\", \"x.test:443\"]"
         );
     }

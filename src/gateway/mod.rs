@@ -26,8 +26,8 @@ use super::manifest::EgressPolicy;
 pub(crate) struct GatewayConfig {
     /// The uid and gid that it takes on.
     pub uid: u32,
-    /// The port's listener, bound by root, outside.
-    pub listener: RawFd,
+    /// The port's listener, bound by root, outside; `None` if there is only the egress proxy.
+    pub listener: Option<RawFd>,
     /// The launch's network, if it has its own.
     pub network: Option<RawFd>,
     /// Where ComfyUI listens inside that network.

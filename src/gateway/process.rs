@@ -59,8 +59,11 @@ pub(crate) fn serve_gateway() -> ExitCode {
             nix::unistd::setsid().context("begin a session")?;
             credentials::set_rlimits(OPEN_FILES, None)?;
             nix::sys::stat::umask(fs::as_mode(0o077));
-            let listener = std::net::TcpListener::from(serve::adopt_fd(config.listener)?);
-            listener.set_nonblocking(true).context("listen")?;
+            let listener = config.listener.map(serve::adopt_fd).transpose()?;
+            let listener = listener.map(std::net::TcpListener::from);
+            if let Some(listener) = &listener {
+                listener.set_nonblocking(true).context("listen")?;
+            }
             // Both belong to the network outside, which this process leaves.
             let peers =
                 peer::of_this_system().context("prepare to look up the users of connections")?;
@@ -79,7 +82,7 @@ struct Outer {
 /// Serves without privileges.
 fn run_gateway(
     config: GatewayConfig,
-    listener: std::net::TcpListener,
+    listener: Option<std::net::TcpListener>,
     peers: &dyn PeerLookup,
     outer: Outer,
     report: &mut Report,
@@ -110,10 +113,13 @@ fn run_gateway(
     });
     report.succeed();
     runtime.block_on(async {
+        let proxy = proxy.accept_connections(TcpListener::from_std(outer.proxy).context("listen")?);
+        let Some(listener) = listener else {
+            proxy.await;
+            return Ok(());
+        };
         let listener = TcpListener::from_std(listener).context("listen")?;
-        tokio::spawn(
-            proxy.accept_connections(TcpListener::from_std(outer.proxy).context("listen")?),
-        );
+        tokio::spawn(proxy);
         accept_connections(&listener, &front, peers).await;
         Ok(())
     })

@@ -15,26 +15,33 @@ use crate::problem::{Context, Problem, Result};
 /// A gateway that listens.
 pub(super) struct GatewayProcess {
     child: Child,
-    handle: PathBuf,
+    /// Its credentials, if it has a port.
+    handle: Option<PathBuf>,
 }
 
-/// Starts the gateway, which is listening when this returns.
+/// Starts the gateway, which is listening when this returns; without a port only its egress proxy
+/// is.
 pub(super) fn start_gateway(
     spec: &LaunchSpec,
     network: &LaunchNetwork,
     voice: &OutputTarget,
+    has_port: bool,
 ) -> Result<GatewayProcess> {
-    let listener: OwnedFd = port::claim_port(&spec.listen, spec.port)?.into();
+    let listener: Option<OwnedFd> = has_port
+        .then(|| port::claim_port(&spec.listen, spec.port))
+        .transpose()?
+        .map(Into::into);
     let secret = tokens::LaunchSecret::new()?;
     let (report, told) = spawn::report_pipe()?;
     let mut c = spawn::role_command(Role::Gateway)?;
     c.stdout(voice.stdio()?).stderr(voice.stdio()?);
-    let mut kept = vec![&told, &listener];
+    let mut kept = vec![&told];
+    kept.extend(&listener);
     kept.extend(&network.room);
     spawn::inherit_fds(&mut c, &kept);
     let config = gateway::GatewayConfig {
         uid: spec.gateway_uid,
-        listener: listener.as_raw_fd(),
+        listener: listener.as_ref().map(AsRawFd::as_raw_fd),
         network: network.room.as_ref().map(AsRawFd::as_raw_fd),
         inner: network.inner,
         rules: access::AccessRules {
@@ -55,13 +62,14 @@ pub(super) fn start_gateway(
     };
     let mut child = c.spawn().context("start the gateway")?;
     drop(told);
-    let handle = spec.paths.gateway_credentials();
+    let handle = has_port.then(|| spec.paths.gateway_credentials());
     // Its stdin stays open; when it closes, the gateway knows that this process has exited.
     let started = spawn::send_config(&mut child, &config).and_then(|()| {
-        match spawn::read_report(report.into(), b"") {
-            Some(p) => Err(p),
-            None => tokens::GatewayCredentials::new(spec.listen_address(), secret)
-                .write_for_owner(&handle, (spec.owner, 0)),
+        match (spawn::read_report(report.into(), b""), &handle) {
+            (Some(p), _) => Err(p),
+            (None, Some(handle)) => tokens::GatewayCredentials::new(spec.listen_address(), secret)
+                .write_for_owner(handle, (spec.owner, 0)),
+            (None, None) => Ok(()),
         }
     });
     let gateway = GatewayProcess { child, handle };
@@ -84,6 +92,8 @@ impl GatewayProcess {
     pub(super) fn end(mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = crate::host::fs::edit::remove_path(&self.handle);
+        if let Some(handle) = self.handle {
+            let _ = crate::host::fs::edit::remove_path(&handle);
+        }
     }
 }

@@ -41,7 +41,11 @@ pub(crate) fn load_all(request: &LaunchRequest, side: RoleProcess) -> Result<Imp
         return Err(Problem::new("the launcher did not start anything"));
     };
     let hear = log_writer::text_lines(reader);
-    let (mut log, mut loaded, mut word) = (ImportLog::for_nodes(&nodes), false, None);
+    let (mut log, mut loaded, mut word) = (
+        ImportLog::for_nodes(&nodes, request.log_context.clone()),
+        false,
+        None,
+    );
     let mut health = ImportHealth {
         generation,
         nodes,
@@ -82,6 +86,7 @@ pub(crate) fn load_all(request: &LaunchRequest, side: RoleProcess) -> Result<Imp
     }
     health.seconds = started.elapsed().as_secs_f64();
     health.failed = log.failed_nodes(&health.nodes);
+    health.partial = log.partial_nodes(&health.nodes);
     health.hints.extend(more_hints_line(log.suppressed_hints()));
     health.stopped = match status.code() {
         // A node that exits the program during import may do so with any code.

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::import_log::ImportLog;
+use super::import_log::{ImportLog, LogContext};
 use crate::desired::InstancePaths;
 use crate::gateway::tokens::GatewayCredentials;
 use crate::host::fs::edit;
@@ -28,6 +28,7 @@ pub(crate) struct LogConfig {
     pub input: RawFd,
     pub address: String,
     pub nodes: Vec<String>,
+    pub context: LogContext,
 }
 
 /// The status that it records.
@@ -36,6 +37,9 @@ pub(crate) struct LogStatus {
     /// Seconds from the launch to the first answer.
     pub ready: Option<f64>,
     pub failed: Vec<(String, String)>,
+    /// Nodes that loaded and printed an exception all the same.
+    #[serde(default)]
+    pub partial: Vec<(String, String)>,
     pub hints: Vec<String>,
     /// The number of hints beyond these.
     #[serde(default)]
@@ -102,7 +106,7 @@ fn write_log(config: &LogConfig, input: OwnedFd, _: &Dropped) -> Result<()> {
     let status = Arc::new(Mutex::new(LogStatus::default()));
     write_status(&config.paths, &status);
     wait_for_answer(config, &status);
-    let mut watch = ImportLog::for_nodes(&config.nodes);
+    let mut watch = ImportLog::for_nodes(&config.nodes, config.context.clone());
     let hear = line_queue(std::fs::File::from(input), |line| line);
     let (mut due, mut noted) = (false, None::<Instant>);
     loop {
@@ -117,10 +121,13 @@ fn write_log(config: &LogConfig, input: OwnedFd, _: &Dropped) -> Result<()> {
                 log.write_line(&line)?;
                 let hint = watch.push_line(String::from_utf8_lossy(&line).trim_end());
                 let failed = watch.failed_nodes(&config.nodes);
+                let partial = watch.partial_nodes(&config.nodes);
+                let more = watch.suppressed_hints();
                 let Ok(mut s) = status.lock() else { continue };
-                due |= hint.is_some() || failed != s.failed || watch.suppressed_hints() != s.more;
+                due |=
+                    hint.is_some() || (&failed, &partial, more) != (&s.failed, &s.partial, s.more);
                 s.hints.extend(hint);
-                (s.failed, s.more) = (failed, watch.suppressed_hints());
+                (s.failed, s.partial, s.more) = (failed, partial, more);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,

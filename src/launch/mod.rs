@@ -21,6 +21,7 @@ pub(crate) mod sandbox_process;
 mod stdio;
 pub(crate) mod supervisor;
 
+use self::import_log::LogContext;
 use super::doctor::ProbeRequest;
 use super::problem::Problem;
 use crate::desired::launch::LaunchCommand;
@@ -36,6 +37,9 @@ pub(crate) struct LaunchRequest {
     /// Flags for this launch only, after those of the manifest.
     pub args: Vec<String>,
     pub how: LaunchMode,
+    /// For the hints in the status of a launch without a terminal.
+    #[serde(default)]
+    pub log_context: LogContext,
 }
 
 impl crate::host::roles::serve::RoleConfig for LaunchRequest {

@@ -64,6 +64,8 @@ pub(crate) struct SpawnOptions<'a> {
     pub voice: &'a OutputTarget,
     /// Whether it is ComfyUI, which has a port.
     pub serves: bool,
+    /// Whether it loads everything once, with the egress of a launch and without its port.
+    pub loads: bool,
     /// The opened paths of the confinement's rules; empty under isolation "none" and if unconfined.
     pub opened: &'a [OpenedPath],
     /// The account of an unconfined process.
@@ -89,10 +91,13 @@ pub(crate) fn start_processes(
         network::check_egress_filter(spec)?;
     }
     let gateway = match cast.serves {
-        true if spec.behind_gateway() => Some(start_gateway(spec, &network, cast.voice)?),
+        true if spec.behind_gateway() => Some(start_gateway(spec, &network, cast.voice, true)?),
         true => {
             port::ensure_free(&spec.listen, spec.port)?;
             None
+        }
+        false if cast.loads && spec.behind_gateway() => {
+            Some(start_gateway(spec, &network, cast.voice, false)?)
         }
         false => None,
     };

@@ -30,6 +30,7 @@ pub(super) fn start_log_writer(
     spec: &LaunchSpec,
     owner_gid: u32,
     nodes: Vec<String>,
+    context: super::import_log::LogContext,
 ) -> Result<(Child, OutputTarget)> {
     let (reader, writer) = spawn::report_pipe()?;
     make_logs_dir(spec, owner_gid)?;
@@ -43,6 +44,7 @@ pub(super) fn start_log_writer(
         input: reader.as_raw_fd(),
         address: spec.listen_address(),
         nodes,
+        context,
     };
     let mut child = c.spawn().context("start the log writer")?;
     spawn::send_config(&mut child, &config)?;

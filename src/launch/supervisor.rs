@@ -8,6 +8,7 @@ use std::process::Child;
 use std::sync::mpsc::Sender;
 
 use super::control::ControlSocket;
+use super::import_log::LogContext;
 use super::network::{LaunchNetwork, prepare_network};
 use super::preparation::{self, ScratchDir};
 use super::processes::{self, OutputTarget, RunningLaunch};
@@ -58,6 +59,7 @@ pub(super) struct Launch {
     network: LaunchNetwork,
     pub confinement: Confinement,
     pub command: LaunchCommand,
+    log_context: LogContext,
 }
 
 /// What a launch needs on the disk, prepared.
@@ -99,6 +101,7 @@ fn read_request(only: Option<&str>, boot: bool) -> Result<LaunchRequest> {
             records: None,
             args: Vec::new(),
             how: LaunchMode::Detached,
+            log_context: Default::default(),
         },
         _ => serve::read_config()?,
     };
@@ -167,6 +170,7 @@ fn prepare(spec: LaunchSpec, request: &LaunchRequest) -> Result<Launch> {
         network,
         confinement,
         command,
+        log_context: request.log_context.clone(),
     })
 }
 
@@ -236,7 +240,7 @@ impl Launch {
 /// Starts the processes of a launch and stays until they have exited. Returns ComfyUI's exit code,
 /// and whether somebody asked for the stop.
 fn supervise(
-    launch: Launch,
+    mut launch: Launch,
     ready: &mut Ready,
     mode: &LaunchMode,
     boot: bool,
@@ -244,8 +248,13 @@ fn supervise(
     let detached = *mode == LaunchMode::Detached;
     let nodes: Vec<String> = launch.generation.nodes.keys().cloned().collect();
     let (log_writer, voice) = if detached {
-        stdio::start_log_writer(&launch.spec, launch.owner_gid, nodes.clone())
-            .map(|(s, v)| (Some(s), v))?
+        stdio::start_log_writer(
+            &launch.spec,
+            launch.owner_gid,
+            nodes.clone(),
+            std::mem::take(&mut launch.log_context),
+        )
+        .map(|(s, v)| (Some(s), v))?
     } else {
         (None, OutputTarget::Own)
     };
@@ -271,6 +280,7 @@ fn supervise(
         command: &command,
         voice: &voice,
         serves: mode.serves(),
+        loads: mode.loads(),
         opened: &ready.opened.opened,
         bare: unconfined,
         terminal,

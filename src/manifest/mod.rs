@@ -220,6 +220,17 @@ impl EgressPolicy {
         }
     }
 
+    /// Returns the line of comfy.toml that allows `HOST:PORT` as well.
+    pub(crate) fn line_that_allows(&self, host: &str) -> String {
+        let list = match self {
+            EgressPolicy::Only(list) => &list[..],
+            EgressPolicy::Deny | EgressPolicy::Allow => &[],
+        };
+        let all = list.iter().map(String::as_str).chain([host]);
+        let quoted: Vec<String> = all.map(|e| format!("\"{e}\"")).collect();
+        format!("[network] egress = [{}]", quoted.join(", "))
+    }
+
     /// Returns the ports in the list.
     pub(crate) fn allowed_ports(&self) -> Vec<u16> {
         let EgressPolicy::Only(list) = self else {

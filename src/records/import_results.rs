@@ -13,6 +13,9 @@ pub(crate) struct ImportHealth {
     pub nodes: Vec<String>,
     /// Nodes that failed to import, and why.
     pub failed: Vec<(String, String)>,
+    /// Nodes that loaded and printed an exception all the same, and which.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub partial: Vec<(String, String)>,
     /// Why ComfyUI itself did not finish.
     pub stopped: Option<String>,
     pub seconds: f64,
@@ -66,7 +69,7 @@ impl ImportHealth {
                 vec![format!("ComfyUI could not load everything: {why}{tail}")],
             );
         }
-        let mut all = nodes_summary(&self.nodes, &self.failed).into_iter();
+        let mut all = nodes_summary(&self.nodes, &self.failed, &[]).into_iter();
         let first = format!(
             "Everything was loaded once: {}, in {:.1} s.",
             all.next().unwrap_or_default(),
@@ -81,12 +84,10 @@ impl ImportHealth {
             }
             _ => line,
         };
-        (
-            first,
-            all.zip(&self.failed)
-                .map(|(line, (node, _))| than(line, node))
-                .collect(),
-        )
+        let failed = all
+            .zip(&self.failed)
+            .map(|(line, (node, _))| than(line, node));
+        (first, failed.chain(partial_lines(&self.partial)).collect())
     }
 }
 
@@ -158,8 +159,22 @@ fn record_owner(owner: &PrimaryUser) -> Option<(u32, u32)> {
         .then_some((owner.uid, owner.gid))
 }
 
-/// Returns `9 of 9 nodes loaded`, and a line for each node that failed.
-pub(crate) fn nodes_summary(nodes: &[String], failed: &[(String, String)]) -> Vec<String> {
+fn partial_lines(partial: &[(String, String)]) -> impl Iterator<Item = String> {
+    partial.iter().map(|(n, what)| {
+        format!(
+            "node.{} loaded, but a part of it reported: {}",
+            crate::text::escape_text(n),
+            crate::text::escape_text(what)
+        )
+    })
+}
+
+/// Returns `9 of 9 nodes loaded`, and a line for each node that failed, wholly or in part.
+pub(crate) fn nodes_summary(
+    nodes: &[String],
+    failed: &[(String, String)],
+    partial: &[(String, String)],
+) -> Vec<String> {
     let mut out = vec![format!(
         "{} of {} loaded",
         nodes.len().saturating_sub(failed.len()),
@@ -172,5 +187,6 @@ pub(crate) fn nodes_summary(nodes: &[String], failed: &[(String, String)]) -> Ve
             crate::text::escape_text(why)
         )
     }));
+    out.extend(partial_lines(partial));
     out
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::models::{World, model, noise};
-use crate::support::sha256;
+use crate::support::{report_skipped, sha256};
 
 /// The server; `None` where it is not installed, which is said, and a failure where it must run.
 fn program() -> Option<PathBuf> {
@@ -23,9 +23,9 @@ fn program() -> Option<PathBuf> {
             Ok("required"),
             "COMFY_S3S_FS must name s3s-fs"
         );
-        eprintln!(
-            "\n*** SKIPPED: no S3 server; `cargo install --locked s3s-fs@0.14.1 --features \
-             binary`, and COMFY_S3S_FS=its path ***\n"
+        report_skipped(
+            "no S3 server; `cargo install --locked s3s-fs@0.14.1 --features binary`, and \
+             COMFY_S3S_FS=its path",
         );
     }
     found

@@ -5,13 +5,12 @@
 //! 0.
 
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use crate::index::{Fault, Index, Pages, release};
-use crate::support::{CORE, File, Upstream, command, text, without_ids};
+use crate::support::{CORE, File, Upstream, command, report_skipped, text, without_ids};
 
 /// A uv that runs: COMFY_UV, the one in PATH, or the one that comfy fetches. None: why not.
 fn uv() -> Result<&'static Path, &'static str> {
@@ -47,11 +46,9 @@ pub fn uv_or_skip() -> Option<PathBuf> {
                 Ok("required"),
                 "{name} must run, and there is no uv: {why}"
             );
-            // Not by eprintln!, which is kept back of a test that passes.
-            let _ = writeln!(
-                std::io::stderr(),
-                "\n*** SKIPPED: {name}: there is no uv, and it could not be fetched: {why} ***"
-            );
+            report_skipped(&format!(
+                "there is no uv, and it could not be fetched: {why}"
+            ));
             None
         }
     }

@@ -205,3 +205,30 @@ pub fn without_ids(text: &str, lengths: &[usize]) -> String {
     }
     out
 }
+
+/// Says that the running test, or a part of it, is skipped and why: not by eprintln!, which is kept
+/// back of a test that passes. scripts/test counts these in its last line.
+pub fn report_skipped(why: &str) {
+    use std::io::Write as _;
+    let name = std::env::var("COMFY_TEST_MACHINE").map(|n| format!("root::{n}"));
+    let name = name.unwrap_or_else(|_| {
+        let thread = std::thread::current();
+        thread.name().unwrap_or_default().to_string()
+    });
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED {name}: {why} ***");
+    if let Some(list) = std::env::var_os("COMFY_TEST_SKIPPED")
+        && let Ok(mut list) = std::fs::OpenOptions::new().append(true).open(list)
+    {
+        let _ = writeln!(list, "{name}\t{why}");
+    }
+}
+
+/// Returns whether the git program is here; if not, the test is reported as skipped. comfy works
+/// without it, in other words than git's.
+pub fn git_or_skip() -> bool {
+    let there = Command::new("git").arg("--version").output().is_ok();
+    if !there {
+        report_skipped("there is no git program");
+    }
+    there
+}

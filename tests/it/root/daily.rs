@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::confined::ready;
 use super::machine::{BASE, Machine, ok, private, said};
+use crate::support::report_skipped;
 
 fn json(m: &Machine) -> serde_json::Value {
     let out = m.alice(&["status", "--json"]);
@@ -402,8 +403,7 @@ fn a_firewall_that_came_later_is_a_change_of_apply_and_goes_with_destroy() {
         "daily::a_firewall_that_came_later_is_a_change_of_apply_and_goes_with_destroy",
         |m| {
             if m.sh("command -v nft || true").is_empty() {
-                eprintln!("*** SKIPPED: nft is not on this machine ***");
-                return;
+                return report_skipped("nft is not on this machine");
             }
             let port = ready(m, "", |t| t.into());
             let _ = port;

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::support::{CORE, Upstream, borrowed, comfy, node, python};
+use crate::support::{CORE, Upstream, borrowed, comfy, node, python, report_skipped};
 
 /// Runs `body` in a machine of its own: this test's process again, below unshare(1).
 ///
@@ -49,10 +49,7 @@ fn machine(name: &str, offline: bool, body: impl FnOnce(&mut Machine)) {
             Ok("required"),
             "{name} must run, and needs root"
         );
-        eprintln!(
-            "\n*** SKIPPED {name}: real users need root and some tools; `sudo -E scripts/test` \
-             says which ***\n"
-        );
+        report_skipped("real users need root and some tools; `sudo -E scripts/test` says which");
         return;
     }
     // The test's own thread has its whole name: one that is called otherwise would run nothing

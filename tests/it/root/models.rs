@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::machine::{MANIFEST, Machine, ok, private, said};
 use crate::hub::{Answer, Server};
 use crate::models::noise;
-use crate::support::sha256;
+use crate::support::{report_skipped, sha256};
 
 const SHARE: &str = "/home/alice/ai/models";
 
@@ -325,9 +325,7 @@ fn identical_models_share_their_blocks_where_the_disk_can() {
                 .count()
                     < 2
                 {
-                    eprintln!(
-                        "\n*** SKIPPED {fs}: no mkfs.{fs}, or no kernel that mounts it ***\n"
-                    );
+                    report_skipped(&format!("no mkfs.{fs}, or no kernel that mounts it"));
                     continue;
                 }
                 let used = || {

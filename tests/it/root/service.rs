@@ -3,6 +3,7 @@
 
 use super::confined::ready;
 use super::machine::{BASE, MANIFEST, ok, private, said};
+use crate::support::report_skipped;
 
 const RULE: &str = "/etc/sudoers.d/comfy-comfyui_sandbox";
 const UNIT: &str = "/etc/systemd/system/comfy-comfyui_sandbox.service";
@@ -19,7 +20,7 @@ fn its_owner_starts_it_without_a_password_and_gets_nothing_else() {
                     Ok("required"),
                     "sudo must be here"
                 );
-                return eprintln!("\n*** SKIPPED: there is no sudo ***\n");
+                return report_skipped("there is no sudo");
             }
             // A comfy that its owner can write, as after `cargo install`.
             m.sh(
@@ -240,10 +241,7 @@ fn memory_is_kept_for_the_system() {
         )
         .is_empty()
         {
-            return eprintln!(
-                "\n*** SKIPPED: control groups for memory are not ours to make here \
-                ***\n"
-            );
+            return report_skipped("control groups for memory are not ours to make here");
         }
         // All but a gibibyte and a half are kept: more than that is not to be had, and what asks
         // for it is told or ended.

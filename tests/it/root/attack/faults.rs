@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use super::super::machine::{BASE, Machine, ok, private, said};
 use super::picture;
-use crate::support::{borrowed, node};
+use crate::support::{borrowed, node, report_skipped};
 
 const RECORDS: &str = "/var/lib/comfy";
 /// What is the owner's, and must be there whatever happens.
@@ -238,7 +238,7 @@ fn strace() -> bool {
             Ok("required"),
             "strace must be there, and able to trace"
         );
-        eprintln!("\n*** SKIPPED: a death and broken disks inside of a step need strace(1) ***\n");
+        report_skipped("a death and broken disks inside of a step need strace(1)");
     }
     there
 }

@@ -1,0 +1,393 @@
+//! Reads ComfyUI's output: which nodes failed to import, why, and the line of comfy.toml that
+//! helps.
+
+mod hints;
+mod module_packages;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::desired::Desired;
+use crate::manifest::{EgressPolicy, Manifest, ShareAccess};
+
+/// The number of hints that are shown; more are only counted.
+pub(crate) const HINTS: usize = 20;
+/// The number of characters of a reason that are kept.
+const REASON: usize = 500;
+
+/// What comfy.toml says about a launch that its output does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub(crate) struct LogContext {
+    /// The requirements that each node's `ignore_requirements` leaves out.
+    left_out: BTreeMap<String, Vec<String>>,
+    shares: Vec<LoggedShare>,
+    /// `None` if comfy.toml has a mistake.
+    egress: Option<EgressPolicy>,
+}
+
+/// A share, as far as a message about a refused write needs it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct LoggedShare {
+    name: String,
+    path: String,
+    mount: Option<String>,
+    access: ShareAccess,
+}
+
+impl LogContext {
+    pub(crate) fn new(m: &Manifest, d: &Desired) -> LogContext {
+        let left_out = m
+            .nodes
+            .iter()
+            .filter(|(_, n)| !n.ignore_requirements.is_empty());
+        let shares = d.shares.iter().map(|s| LoggedShare {
+            name: s.name.clone(),
+            path: s.path.display().to_string(),
+            mount: s.role.mount_path().map(String::from),
+            access: s.access,
+        });
+        LogContext {
+            left_out: left_out
+                .map(|(name, n)| (name.clone(), n.ignore_requirements.clone()))
+                .collect(),
+            shares: shares.collect(),
+            egress: Some(m.network.egress.clone()),
+        }
+    }
+}
+
+/// Collects facts from ComfyUI's log, line by line. Nodes can write anything there, so what is kept
+/// is bounded.
+#[derive(Debug, Default)]
+pub(crate) struct ImportLog {
+    nodes: BTreeSet<String>,
+    context: LogContext,
+    /// Why each node failed.
+    failed: BTreeMap<String, String>,
+    loaded: BTreeSet<String>,
+    /// The last exception of each node whose traceback was printed.
+    raised: BTreeMap<String, String>,
+    /// A traceback that is being printed, with the node whose file it named last.
+    traceback: Option<Option<String>>,
+    hints: BTreeSet<String>,
+    more: u64,
+}
+
+impl ImportLog {
+    /// Returns the log of a launch with these nodes; lines about other nodes are ignored.
+    pub(crate) fn for_nodes(nodes: &[String], context: LogContext) -> ImportLog {
+        ImportLog {
+            nodes: nodes.iter().cloned().collect(),
+            context,
+            ..ImportLog::default()
+        }
+    }
+
+    /// Takes one line, and returns a hint to print at once, if there is one.
+    pub(crate) fn push_line(&mut self, line: &str) -> Option<String> {
+        let line = line.trim_end();
+        let (of, import_error) = match self.read_verdict(line) {
+            Some((node, why)) => {
+                let why: String = why.trim().chars().take(REASON).collect();
+                self.failed.insert(node.clone(), why);
+                (Some(node), true)
+            }
+            None => (self.follow_traceback(line), false),
+        };
+        let of = of.as_deref();
+        let hint = self
+            .denied_write(line, of)
+            .or_else(|| self.denied_pip(line, of))
+            .or_else(|| self.denied_host(line))
+            // What a node does without is no reason to install anything.
+            .or_else(|| {
+                import_error
+                    .then(|| self.missing_module(line, of))
+                    .flatten()
+            })?;
+        if self.hints.contains(&hint) {
+            return None;
+        }
+        if self.hints.len() >= HINTS {
+            self.more += 1;
+            return None;
+        }
+        self.hints.insert(hint.clone());
+        Some(hint)
+    }
+
+    /// Reads what ComfyUI itself says about a node (`load_custom_node` and `init_external_custom_nodes`
+    /// of its nodes.py); returns the node and the reason if it failed.
+    fn read_verdict(&mut self, line: &str) -> Option<(String, String)> {
+        let known = |path: &str| Some(node_name(path)).filter(|n| self.nodes.contains(n));
+        for (before, between) in [
+            ("Cannot import ", " module for custom nodes: "),
+            ("Error while calling comfy_entrypoint in ", ": "),
+        ] {
+            let Some((path, why)) = line
+                .split_once(before)
+                .and_then(|(_, rest)| rest.split_once(between))
+            else {
+                continue;
+            };
+            return Some((known(path)?, why.into()));
+        }
+        if let Some(node) = line
+            .split_once("(IMPORT FAILED): ")
+            .and_then(|(_, path)| known(path))
+        {
+            let raised = self.raised.get(&node).cloned();
+            self.failed
+                .entry(node)
+                .or_insert_with(|| raised.unwrap_or_else(|| "ComfyUI does not say why".into()));
+        } else if let Some(node) = line
+            .split_once(" seconds: ")
+            .filter(|(_, p)| p.contains("/custom_nodes/"))
+            .and_then(|(_, path)| known(path))
+        {
+            self.loaded.insert(node);
+        }
+        None
+    }
+
+    /// Follows a traceback as Python prints it. Returns the node in whose files it is.
+    fn follow_traceback(&mut self, line: &str) -> Option<String> {
+        if line
+            .trim_start()
+            .starts_with("Traceback (most recent call last)")
+        {
+            self.traceback = Some(None);
+            return None;
+        }
+        let node = self.traceback.as_mut()?;
+        if let Some((_, rest)) = line
+            .trim_start()
+            .starts_with("File \"")
+            .then(|| line.split_once("/custom_nodes/"))
+            .flatten()
+        {
+            let name = rest.split(['/', '"']).next().unwrap_or_default();
+            if self.nodes.contains(name) {
+                *node = Some(name.into());
+            }
+        }
+        // Its last line is the exception, and the only one that is not indented.
+        if line.is_empty() || line.starts_with([' ', '\t']) {
+            return node.clone();
+        }
+        let node = self.traceback.take().flatten()?;
+        let what = line.chars().take(REASON).collect();
+        self.raised.insert(node.clone(), what);
+        Some(node)
+    }
+
+    /// Returns the number of hints beyond the first [`HINTS`].
+    pub(crate) fn suppressed_hints(&self) -> u64 {
+        self.more
+    }
+
+    /// Returns those of `nodes` that were reported neither as loaded nor as failed, because ComfyUI
+    /// exited first.
+    pub(crate) fn unmentioned_nodes(&self, nodes: &[String]) -> Vec<String> {
+        nodes
+            .iter()
+            .filter(|n| !self.loaded.contains(*n) && !self.failed.contains_key(*n))
+            .cloned()
+            .collect()
+    }
+
+    /// Returns those of `nodes` that failed to import, and why.
+    pub(crate) fn failed_nodes(&self, nodes: &[String]) -> Vec<(String, String)> {
+        nodes
+            .iter()
+            .filter_map(|n| Some((n.clone(), self.failed.get(n)?.clone())))
+            .collect()
+    }
+
+    /// Returns those of `nodes` that were loaded and printed an exception all the same: a part of
+    /// them is missing.
+    pub(crate) fn partial_nodes(&self, nodes: &[String]) -> Vec<(String, String)> {
+        let partial = |n: &&String| self.loaded.contains(*n) && !self.failed.contains_key(*n);
+        nodes
+            .iter()
+            .filter(partial)
+            .filter_map(|n| Some((n.clone(), self.raised.get(n)?.clone())))
+            .collect()
+    }
+}
+
+/// Returns the line below the hints if there are more.
+pub(crate) fn more_hints_line(n: u64) -> Option<String> {
+    (n > 0).then(|| format!("and {n} more in the log"))
+}
+
+fn node_name(path: &str) -> String {
+    path.trim()
+        .trim_end_matches('/')
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::import_results::nodes_summary;
+
+    /// What these lines of ComfyUI say to a user, with the summary.
+    fn told(nodes: &[&str], context: LogContext, text: &str) -> String {
+        let nodes: Vec<String> = nodes.iter().map(|n| n.to_string()).collect();
+        let mut log = ImportLog::for_nodes(&nodes, context);
+        let mut said: Vec<String> = text.lines().filter_map(|l| log.push_line(l)).collect();
+        said.extend(nodes_summary(
+            &nodes,
+            &log.failed_nodes(&nodes),
+            &log.partial_nodes(&nodes),
+        ));
+        said.join("\n")
+    }
+
+    #[test]
+    fn a_failed_import_is_told_with_what_helps() {
+        let text = "Cannot import /opt/comfy/s/gen/1/ComfyUI/custom_nodes/a module for custom \
+            nodes: [Errno 13] Permission denied: \
+            '/opt/comfy/s/gen/1/ComfyUI/custom_nodes/a/pysssss.json'
+Cannot import /x/ComfyUI/custom_nodes/b module for custom nodes: No module named 'cv2'
+ModuleNotFoundError: No module named 'optional_for_c'
+PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/custom_nodes/unknown/x'
+Import times for custom nodes:
+   0.0 seconds: /x/ComfyUI/custom_nodes/c
+   0.1 seconds (IMPORT FAILED): /x/ComfyUI/custom_nodes/a
+PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/web'
+PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/comfy/evil'";
+        insta::assert_snapshot!(told(&["a", "b", "c"], LogContext::default(), text), @r#"
+        ComfyUI reports that node.a tried to write pysssss.json: if you agree, add to comfy.toml, then `comfy apply`: [nodes.a] writable = ["pysssss.json"]
+        ComfyUI reports that the module cv2 is missing for node.b: it is part of the package `opencv-python-headless`; to install it, add to comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = ["opencv-python-headless"]
+        ComfyUI reports that a node tried to write web/extensions: if you agree, add to comfy.toml, then `comfy apply`: [comfyui] writable = ["web/extensions"]
+        1 of 3 nodes loaded
+        node.a failed to import: [Errno 13] Permission denied: '/opt/comfy/s/gen/1/ComfyUI/custom_nodes/a/pysssss.json'
+        node.b failed to import: No module named 'cv2'
+        "#);
+    }
+
+    #[test]
+    fn the_true_cause_of_what_sixty_nodes_said() {
+        let shares = [
+            ("models", "models", ShareAccess::Read),
+            ("out", "output", ShareAccess::Add),
+        ];
+        let context = LogContext {
+            left_out: [("trt".to_string(), vec!["tensorrt>=10".to_string()])].into(),
+            shares: shares
+                .map(|(name, mount, access)| LoggedShare {
+                    name: name.into(),
+                    path: format!("/srv/ai/{name}"),
+                    mount: Some(mount.into()),
+                    access,
+                })
+                .into(),
+            egress: Some(EgressPolicy::Only(vec!["hf.test:443".into()])),
+        };
+        let text = r#"Traceback (most recent call last):
+  File "/x/ComfyUI/nodes.py", line 2154, in load_custom_node
+    module_spec.loader.exec_module(module)
+  File "/x/ComfyUI/custom_nodes/florence/nodes.py", line 12, in <module>
+    os.makedirs(model_directory)
+PermissionError: [Errno 13] Permission denied: '/x/ComfyUI/models/LLM'
+
+Cannot import /x/ComfyUI/custom_nodes/florence module for custom nodes: [Errno 13] Permission denied: '/x/ComfyUI/models/LLM'
+Cannot import /x/ComfyUI/custom_nodes/trt module for custom nodes: No module named 'tensorrt'
+Cannot import /x/ComfyUI/custom_nodes/quant module for custom nodes: No module named 'nunchaku'
+Cannot import /x/ComfyUI/custom_nodes/qr module for custom nodes: No module named 'comfyui_secret_pkg'
+Error while calling comfy_entrypoint in /x/ComfyUI/custom_nodes/v3: cannot import name 'io' from 'comfy_api.latest'
+Traceback (most recent call last):
+  File "/x/ComfyUI/custom_nodes/masquerade/MaskNodes.py", line 9, in <module>
+    subprocess.check_call([sys.executable, "-m", "pip", "-q", "install", "qrcode"])
+subprocess.CalledProcessError: Command '['/x/venv/bin/python', '-m', 'pip', '-q', 'install', 'qrcode']' returned non-zero exit status 1.
+Traceback (most recent call last):
+  File "/x/ComfyUI/custom_nodes/alek/translate.py", line 3, in <module>
+    from filelock import FileLock
+OSError: [Errno 40] Too many levels of symbolic links: '/x/ComfyUI/custom_nodes/alek/.install.lock'
+Traceback (most recent call last):
+  File "/x/ComfyUI/custom_nodes/alek/parts/ide.py", line 3, in <module>
+ModuleNotFoundError: No module named 'js2py'
+PermissionError: [Errno 13] Permission denied: '/srv/ai/out/old.png'
+huggingface: HTTPSConnectionPool(host='cdn.test', port=443): Max retries exceeded (Caused by NameResolutionError("Temporary failure in name resolution"))
+huggingface: HTTPSConnectionPool(host='hf.test', port=443): Connection refused
+comfy: ComfyUI tried to reach pypi.test:443, which network.egress does not allow; to allow it: x
+Import times for custom nodes:
+   0.0 seconds: /x/ComfyUI/custom_nodes/alek
+   0.0 seconds: /x/ComfyUI/custom_nodes/masquerade
+   0.0 seconds (IMPORT FAILED): /x/ComfyUI/custom_nodes/quiet"#;
+        let nodes = [
+            "alek",
+            "florence",
+            "masquerade",
+            "qr",
+            "quant",
+            "quiet",
+            "trt",
+            "v3",
+        ];
+        insta::assert_snapshot!(told(&nodes, context, text), @r#"
+        ComfyUI reports that node.florence tried to write LLM in share models, which is read-only for ComfyUI: if you agree, write in comfy.toml, then `comfy apply`: [shares.models] access = "add"
+        ComfyUI reports that node.trt needs the module tensorrt, which comfy.toml leaves out: [nodes.trt] ignore_requirements = ["tensorrt>=10"]. Without its package this node does not load
+        ComfyUI reports that the module nunchaku is missing for node.quant: the package index has no wheel of it; it comes from github.com/nunchaku-tech/nunchaku; the index has an unrelated package of that name. If you trust that, put a wheel for this Python into a folder, and name the folder in comfy.toml: [python] wheels = "~/wheels"
+        ComfyUI reports that the module comfyui_secret_pkg is missing for node.qr: find out which package it comes from, and whether you trust that package, before you add it to `requirements` in [python] of comfy.toml
+        ComfyUI reports that node.masquerade ran pip to install qrcode. The environment is sealed, so pip cannot change it: if you trust what it wants to install, add it to `requirements` in [python] of comfy.toml, then `comfy lock` and `comfy apply`
+        ComfyUI reports that node.alek does not open .install.lock through a link, and a writable file is one. If it is a lock of the package filelock, an older version opens it; in comfy.toml, then `comfy lock` and `comfy apply`: [python] requirements = ["filelock<3.20"]
+        ComfyUI reports that a node tried to write old.png in share out, which is one to which ComfyUI only adds: if you agree, write in comfy.toml, then `comfy apply`: [shares.out] access = "write"
+        ComfyUI reports that it could not reach cdn.test:443, which network.egress does not allow: if you agree, write in comfy.toml, then `comfy apply`: [network] egress = ["hf.test:443", "cdn.test:443"]
+        ComfyUI reports that it could not reach pypi.test:443, which network.egress does not allow: if you agree, write in comfy.toml, then `comfy apply`: [network] egress = ["hf.test:443", "pypi.test:443"]
+        2 of 8 nodes loaded
+        node.florence failed to import: [Errno 13] Permission denied: '/x/ComfyUI/models/LLM'
+        node.qr failed to import: No module named 'comfyui_secret_pkg'
+        node.quant failed to import: No module named 'nunchaku'
+        node.quiet failed to import: ComfyUI does not say why
+        node.trt failed to import: No module named 'tensorrt'
+        node.v3 failed to import: cannot import name 'io' from 'comfy_api.latest'
+        node.alek loaded, but a part of it reported: ModuleNotFoundError: No module named 'js2py'
+        node.masquerade loaded, but a part of it reported: subprocess.CalledProcessError: Command '['/x/venv/bin/python', '-m', 'pip', '-q', 'install', 'qrcode']' returned non-zero exit status 1.
+        "#);
+    }
+
+    #[test]
+    fn whatever_a_node_says_little_is_kept() {
+        let mut log = ImportLog::for_nodes(&["a".to_string()], LogContext::default());
+        let said = (0..100_000)
+            .flat_map(|n| {
+                [
+                    format!("OSError: [Errno 13] x: '/x/ComfyUI/custom_nodes/a/f{n}'"),
+                    format!(
+                        "Cannot import /x/custom_nodes/n{n} module for custom nodes: {}",
+                        "y".repeat(100)
+                    ),
+                    format!("   0.0 seconds: /x/custom_nodes/l{n}"),
+                    "Traceback (most recent call last):".into(),
+                    format!("  File \"/x/custom_nodes/t{n}/x.py\", line 1"),
+                    "ValueError: x".into(),
+                ]
+            })
+            .filter_map(|line| log.push_line(&line))
+            .count();
+        log.push_line(&format!(
+            "Cannot import /x/custom_nodes/a module for custom nodes: {}",
+            "z".repeat(16_000)
+        ));
+        assert_eq!(
+            (said, more_hints_line(log.suppressed_hints())),
+            (HINTS, Some("and 99980 more in the log".into()))
+        );
+        assert_eq!(
+            (
+                log.hints.len(),
+                log.failed.len(),
+                log.failed["a"].len(),
+                log.loaded.len(),
+                log.raised.len(),
+            ),
+            (HINTS, 1, REASON, 0, 0)
+        );
+    }
+}
