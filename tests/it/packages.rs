@@ -118,6 +118,7 @@ fn files_of_several_packages_survive_every_apply_and_every_way_back() {
     Apply complete! 6 added, 0 changed, 0 destroyed.
     warning: python: aa-shared==1.0 and bb-shared==1.0 contain 1 file with the same path and different content: the content from bb-shared==1.0 is installed
     Loading everything once…
+    To start ComfyUI, run: comfy run
     ");
     let both = "__init__.py __pycache__ a.py b.py same.py who = 'b'";
     assert_eq!(who(&w), both);

@@ -10,7 +10,9 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use crate::index::{Fault, Index, Pages, release};
-use crate::support::{CORE, File, Upstream, command, report_skipped, text, without_ids};
+use crate::support::{
+    CORE, File, Upstream, command, git_or_skip, report_skipped, text, without_ids,
+};
 
 /// A uv that runs: COMFY_UV, the one in PATH, or the one that comfy fetches. None: why not.
 fn uv() -> Result<&'static Path, &'static str> {
@@ -699,6 +701,9 @@ fn what_has_no_wheel_is_refused() {
 
 #[test]
 fn a_package_for_one_platform_needs_a_marker_or_is_refused() {
+    if !git_or_skip() {
+        return;
+    }
     let linux = "py3-none-manylinux_2_17_x86_64";
     let Some(w) = World::new("numpy\n", &[("gpu", "fast-gpu\n")]) else {
         return;

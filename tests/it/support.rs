@@ -175,14 +175,17 @@ pub fn command(root: &Path) -> Command {
     c
 }
 
-/// stdout and stderr in one text, with paths and ids that differ from run to run replaced.
+/// stdout and stderr in one text, with paths and what root is told in other words replaced.
 pub fn text(output: &Output, root: &Path) -> String {
     let all = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    all.replace(&root.display().to_string(), "ROOT")
+    all.replace(&root.display().to_string(), "ROOT").replace(
+        "isolation = \"none\" as root: ComfyUI and its nodes can do anything on this machine;",
+        "isolation = \"none\": ComfyUI and its nodes have all your rights;",
+    )
 }
 
 /// Which commit it was says nothing about a message.
