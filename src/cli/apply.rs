@@ -44,7 +44,7 @@ pub(crate) struct ApplyArgs {
     yes: bool,
     /// Apply only this family (user, comfyui, nodes, python, models, shares, network) or address,
     /// and what it needs; may be repeated
-    #[arg(long, value_name = "SEL", conflicts_with = "plan")]
+    #[arg(long, value_name = "SEL", add = super::completions::selections(), conflicts_with = "plan")]
     only: Vec<String>,
     /// Fetch nothing: use only what is in the store
     #[arg(long)]

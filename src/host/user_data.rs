@@ -154,7 +154,8 @@ fn keep_files(paths: &InstancePaths, kept: &Path, who: &StateOwner) -> Result<bo
             fchown(&new, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
             fchmod(&new, as_mode(0o640))?;
             new.sync_all()?;
-            std::fs::rename(&part, &to)
+            edit::remove_path(&to)?;
+            edit::move_to(&part, &to)
         })();
         copied.with_context(what)?;
     }

@@ -70,7 +70,8 @@ impl<'a> TreeComparison<'a> {
             });
     }
 
-    pub(super) fn compare_entry(&mut self, f: &FoundEntry, id: Option<ObjectId>, dir: &impl AsFd) {
+    /// Notes an entry of custom_nodes/ that no node of comfy.lock is.
+    fn note_undeclared(&mut self, f: &FoundEntry) {
         if let Some(name) = f
             .path
             .strip_prefix("ComfyUI/custom_nodes/")
@@ -85,6 +86,10 @@ impl<'a> TreeComparison<'a> {
                 self.tops.insert(name.to_string());
             }
         }
+    }
+
+    pub(super) fn compare_entry(&mut self, f: &FoundEntry, id: Option<ObjectId>, dir: &impl AsFd) {
+        self.note_undeclared(f);
         let place = self.layout.classify(&f.path, &self.links);
         let part = match &place {
             TreePlace::Tree(part, _) => part.clone(),
