@@ -3,6 +3,7 @@
 
 pub(crate) mod edit;
 pub(crate) mod env_vars;
+pub(crate) mod hub_pages;
 pub(crate) mod model_tables;
 pub(crate) mod names;
 pub(crate) mod node_advice;

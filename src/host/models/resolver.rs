@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use rayon::prelude::*;
 
 use super::download::{self, DownloadRequest};
+use super::download_source::DownloadSource;
 use super::hub::{self, RemoteFile};
 use super::verified_hashes::{self, Hashes, Key};
 use super::web::WebClient;
-use super::{ModelHubs, install, safetensors_header, sha256};
+use super::{ModelHubs, content_check, install, safetensors_header, sha256};
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
 use crate::host::sealed::list_tree::list_tree;
@@ -99,10 +100,11 @@ impl ModelResolver for HostModelResolver {
         for (i, a) in asked.iter().enumerate().filter(|(_, a)| !here(a)) {
             sources
                 .entry(format!(
-                    "{:?} {} {:?}",
+                    "{:?} {} {:?} {:?}",
                     a.origin,
                     safetensors::is_one(&a.path),
-                    a.before
+                    a.before,
+                    a.sha256
                 ))
                 .or_default()
                 .push(i);
@@ -242,10 +244,10 @@ impl HostModelResolver {
     fn check_header(&self, a: &ModelQuery, path: &Path, size: u64) -> Result<()> {
         let file = install::open_regular(path, &|_| true)
             .with_context(|| format!("open {}", path.display()))?;
-        if safetensors_header::is_page(&file).with_context(|| format!("read {}", path.display()))? {
-            return Err(Problem::new("is a web page, not a model").with_hint(
-                "probably a login or a notice: open its source in a browser, and download it again",
-            ));
+        let wrong = content_check::what_is_wrong(&file, &a.path)
+            .with_context(|| format!("read {}", path.display()))?;
+        if let Some(problem) = wrong {
+            return Err(problem);
         }
         if !safetensors::is_one(&a.path) {
             return Ok(());
@@ -270,8 +272,10 @@ impl HostModelResolver {
             .origin
             .as_ref()
             .ok_or_else(|| Problem::new("has no source"))?;
-        let before = a.before.as_ref().map(|b| b.sha256.to_string());
-        match hub::ask_hub(web, &self.hubs, origin, &a.path, before.as_deref())? {
+        let known = a.before.as_ref().map(|b| b.sha256).or(a.sha256);
+        match hub::ask_hub(web, &self.hubs, origin, &a.path, known)? {
+            RemoteFile::All(found) if found.size == 0 => Err(Problem::new("is empty there")
+                .with_hint("choose another source, or another revision")),
             RemoteFile::All(found) => {
                 // The header alone is fetched; the bytes are held to the hash when all of them are.
                 if safetensors::is_one(&a.path) {
@@ -321,7 +325,7 @@ impl HostModelResolver {
     fn fetch_to_cache(
         &self,
         name: &str,
-        place: &hub::DownloadSource,
+        place: &DownloadSource,
         etag: Option<&str>,
         size: Option<u64>,
         web: &WebClient,

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use super::ManifestCheck;
-use crate::manifest::{MODELS, ModelSettings, ShareSettings, Table, names, values, wire};
+use crate::manifest::{
+    MODELS, ModelSettings, ShareSettings, Table, hub_pages, names, values, wire,
+};
 use crate::text::did_you_mean;
 
 /// The longest name in bytes: of the 255 that file systems allow, some are kept for temporary files
@@ -82,8 +84,11 @@ impl ManifestCheck {
                 self.report_mistake(
                     &[at[0], at[1], "source"],
                     format!("source \"{}\" {why}", crate::text::escape_text(s)),
-                    "write hf://org/repo/file@revision, https://…, civitai:VERSION, \
-                     s3://bucket/key or file:/path; an existing file needs no source",
+                    hub_pages::remedy_for_source(s).unwrap_or_else(|| {
+                        "write hf://org/repo/file@revision, https://…, civitai:VERSION, \
+                         s3://bucket/key or file:/path; an existing file needs no source"
+                            .into()
+                    }),
                 );
             }
             if let Some(h) = &m.sha256
