@@ -7,6 +7,7 @@ pub(crate) mod hub_pages;
 pub(crate) mod model_tables;
 pub(crate) mod names;
 pub(crate) mod node_advice;
+pub(crate) mod repo_address;
 pub(crate) mod reserved_paths;
 pub(crate) mod source;
 pub(crate) mod starter;

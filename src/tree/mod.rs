@@ -4,7 +4,7 @@
 //! hash in comfy.lock. Formats: gitformat-tree in git's Documentation, "tree object"; blobs are
 //! hashed as `blob <size>\0<bytes>`.
 
-mod links;
+pub(crate) mod links;
 pub(crate) mod raw;
 pub(crate) mod rules;
 

@@ -1,5 +1,6 @@
 //! Local object work with libgit2: reading a commit, and writing its files to a folder.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -99,10 +100,10 @@ pub(crate) fn blob_text(folder: &Path, oid: &ObjectId, limit: usize) -> Result<O
             crate::text::format_bytes(limit as u64)
         )));
     }
-    Ok(Some(String::from_utf8_lossy(blob.content()).into_owned()))
+    Ok(Some(crate::text::decode_text(blob.content())))
 }
 
-/// Reads everything that lock needs to know about a commit, except its requirements. It is the only
+/// Reads everything that lock needs to know about a commit, except the texts of its files. It is the only
 /// reader of trees, so `lock`, fetching and unpacking refuse the same trees with the same messages.
 ///
 /// # Errors
@@ -132,25 +133,12 @@ pub fn read_snapshot(folder: &Path, commit: &ObjectId) -> Result<RepositorySnaps
     if !problems.is_empty() {
         return Err(first_problem(problems));
     }
-    let gitmodules = match walk
-        .listing
-        .0
-        .get(".gitmodules")
-        .filter(|e| matches!(e.mode, EntryMode::File | EntryMode::Executable))
-    {
-        Some(e) => {
-            let blob = repo
-                .find_blob(libgit2_id(&e.oid)?)
-                .map_err(|_| Problem::new(".gitmodules is too large"))?;
-            Some(String::from_utf8_lossy(blob.content()).into_owned())
-        }
-        None => None,
-    };
     Ok(RepositorySnapshot {
         tree,
         listing: walk.listing,
-        gitmodules,
-        requirements: None,
+        links: walk.contents.links,
+        gitmodules: None,
+        requirements: BTreeMap::new(),
     })
 }
 

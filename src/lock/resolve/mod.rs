@@ -38,9 +38,11 @@ pub(crate) trait RepositoryResolver: Sync {
 pub struct RepositorySnapshot {
     pub tree: ObjectId,
     pub listing: TreeListing,
+    /// The targets of its links.
+    pub links: BTreeMap<String, String>,
     pub gitmodules: Option<String>,
-    /// The text of requirements.txt.
-    pub requirements: Option<String>,
+    /// The texts of requirements.txt and of the files that it includes, by path.
+    pub requirements: BTreeMap<String, String>,
 }
 
 /// Who is asked.
@@ -270,11 +272,7 @@ struct ResolvedPart {
 }
 
 fn snapshot_requirements(snapshot: &RepositorySnapshot) -> Vec<RequirementLine> {
-    snapshot
-        .requirements
-        .as_deref()
-        .map(|text| requirements::parse_lines(requirements::FILE, text))
-        .unwrap_or_default()
+    requirements::parse_files(requirements::FILE, &snapshot.requirements)
 }
 
 fn resolve_part(

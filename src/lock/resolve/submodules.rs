@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{RepositoryResolver, RepositorySnapshot};
 use crate::lock::SubmodulePin;
-use crate::manifest::names;
+use crate::manifest::{names, repo_address};
 use crate::problem::{Problem, Result};
 use crate::progress::Progress;
 use crate::tree::rules;
@@ -43,7 +43,13 @@ pub(super) fn collect_submodules(
             ))
             .with_hint("choose another commit, or ask the author")
         })?;
+        // What an author reaches by ssh, everybody has by https.
         let url = absolute_url(repo, url);
+        let url = if url.starts_with("https://") {
+            url
+        } else {
+            repo_address::https_address(&url).unwrap_or(url)
+        };
         names::repo_url(&url).map_err(|why| {
             Problem::new(format!(
                 "{name}: submodule `{shown}`: \"{}\" {why}",
@@ -86,8 +92,8 @@ pub(super) fn parse_gitmodules(text: &str) -> BTreeMap<String, String> {
                 out.insert(p, u);
             }
         } else if let Some((key, value)) = line.split_once('=') {
-            let value = value.trim().trim_matches('"').to_string();
-            match key.trim() {
+            let value = config_value(value);
+            match key.trim().to_ascii_lowercase().as_str() {
                 "path" => path = Some(value),
                 "url" => url = Some(value),
                 _ => {}
@@ -95,6 +101,16 @@ pub(super) fn parse_gitmodules(text: &str) -> BTreeMap<String, String> {
         }
     }
     out
+}
+
+/// A value without its quotes and without a comment behind it (git-config(1), "Syntax").
+fn config_value(text: &str) -> String {
+    let text = text.trim();
+    if let Some((quoted, _)) = text.strip_prefix('"').and_then(|t| t.split_once('"')) {
+        return quoted.to_string();
+    }
+    let plain = text.split([';', '#']).next().unwrap_or(text);
+    plain.trim_end().to_string()
 }
 
 /// `../other.git` means beside the repository that names it (gitmodules(5)).
@@ -123,7 +139,7 @@ mod tests {
     #[test]
     fn submodule_addresses_are_found_and_made_absolute() {
         let text = "[submodule \"x\"]\n\tpath = sub/x\n\turl = ../x.git\n[submodule \"y\"]\n url = \
-            \"https://github.com/a/y\"\n path=y\n";
+            \"https://github.com/a/y\" ; mine\n Path=y\n";
         let urls = parse_gitmodules(text);
         assert_eq!(
             absolute_url("https://github.com/me/node", &urls["sub/x"]),
