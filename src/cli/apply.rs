@@ -15,10 +15,12 @@ use crate::apply::session::{self, ApplySession, ApplyTask};
 use crate::desired::Desired;
 use crate::host::env;
 use crate::host::machine::HostMachine;
+use crate::host::models;
 use crate::plan::Plan;
 use crate::plan::change::ApplyOutcome;
 use crate::plan::select::ResourceSelection;
 use crate::problem::{Context, Problem, Result};
+use crate::progress::Reporter;
 use crate::project::{ComfyProject, MANIFEST};
 use crate::records::import_results::ImportResults;
 use crate::records::running;
@@ -270,9 +272,15 @@ pub(crate) struct CarriedOut {
 
 impl ApplyJob<'_> {
     /// Returns the plan as the caller sees the machine.
-    fn own_plan(&self) -> Result<Plan> {
+    fn own_plan(&self, report: &dyn Reporter) -> Result<Plan> {
         let machine = HostMachine::new(&self.desired.paths, &self.desired.sandbox);
-        let plan = session::plan_task(self.desired, &machine, &self.only, &self.job)?;
+        let make = || session::plan_task(self.desired, &machine, &self.only, &self.job);
+        let mut plan = make()?;
+        // Nobody is told that a model is as locked while its bytes are unknown.
+        if self.job == ApplyTask::Apply && plan.library.unverified > 0 {
+            models::verify::read_models(self.desired, &machine, &plan.ids, report)?;
+            plan = make()?;
+        }
         if self
             .saved
             .as_ref()
@@ -296,7 +304,12 @@ impl ApplyJob<'_> {
             && nix::unistd::geteuid().is_root()
             && self.saved.is_none()
             && !models;
-        let own = if root { None } else { Some(self.own_plan()?) };
+        let report = TerminalProgress::default();
+        let own = if root {
+            None
+        } else {
+            Some(self.own_plan(&report)?)
+        };
         // What only root can read, the root side reads too.
         let root_first = own.as_ref().is_none_or(|p| {
             self.project.is_isolated()
@@ -315,7 +328,6 @@ impl ApplyJob<'_> {
                 ask.approve(plan, self.desired)?;
             }
         }
-        let report = TerminalProgress::default();
         let suspects = own
             .as_ref()
             .map(|p| p.library.mismatched.clone())
@@ -360,14 +372,18 @@ impl ApplyJob<'_> {
             approved: own.as_ref().filter(|_| !root_first).map(Plan::plan_digest),
             saved: self.saved.is_some(),
         };
+        // What the caller has compared, root's records may not know yet.
+        let unverified = own.as_ref().map(|p| p.library.unverified);
         let mut approved = own.unwrap_or_default();
         let (outcome, elevated) =
             owner_side::run_elevated(&request, &report, &mut |theirs: &Plan| {
                 approved = theirs.clone();
+                let known = &mut approved.library.unverified;
+                *known = unverified.unwrap_or(*known);
                 if theirs.is_empty() {
                     Ok(())
                 } else {
-                    ask.approve(theirs, self.desired)
+                    ask.approve(&approved, self.desired)
                 }
             })?;
         Ok(CarriedOut {

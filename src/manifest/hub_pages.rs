@@ -5,6 +5,9 @@ use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
+use super::values;
+use crate::problem::{Problem, Result};
+
 /// The servers of the two hubs, without `/` at the end.
 pub(crate) const HUGGING_FACE: &str = "https://huggingface.co";
 pub(crate) const CIVITAI: &str = "https://civitai.com";
@@ -121,6 +124,23 @@ pub(crate) fn remedy_for_source(text: &str) -> Option<String> {
         ));
     }
     remedy_for_page(text, HUGGING_FACE, CIVITAI)
+}
+
+/// Checks a model's `source`.
+///
+/// # Errors
+/// What is wrong with it, with what to write.
+pub(crate) fn check_source(text: &str) -> Result<()> {
+    values::model_source(text).map_err(|why| {
+        let shown = crate::text::escape_text(text);
+        Problem::new(format!("source \"{shown}\" {why}")).with_hint(
+            remedy_for_source(text).unwrap_or_else(|| {
+                "write hf://org/repo/file@revision, https://…, civitai:VERSION, s3://bucket/key \
+                 or file:/path; an existing file needs no source"
+                    .into()
+            }),
+        )
+    })
 }
 
 #[cfg(test)]

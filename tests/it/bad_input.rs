@@ -708,7 +708,6 @@ fn names() {
             "repo = \"https://github.com/up/pack\"\n",
             "",
         ),
-        ("a node without ref", "ref = \"main\"\n", ""),
         ("an empty section of a node", "", "[nodes.other]"),
     ]);
     insta::assert_snapshot!(s, @r#"

@@ -9,6 +9,7 @@ pub(crate) mod build_job;
 pub(crate) mod content_check;
 pub(crate) mod download;
 pub(crate) mod download_source;
+pub(crate) mod file_reader;
 pub(crate) mod hub;
 pub(crate) mod install;
 pub(crate) mod object_storage;

@@ -3,11 +3,12 @@
 
 use rayon::prelude::*;
 
-use super::resolver::FileReader;
+use super::file_reader::FileReader;
 use super::verified_hashes;
 use crate::desired::Desired;
 use crate::host::fs;
 use crate::host::machine::HostMachine;
+use crate::host::sealed::stat_cache::wait_for_grain;
 use crate::manifest::IsolationMode;
 use crate::plan::ids::AccountIds;
 use crate::problem::{Problem, Result};
@@ -24,6 +25,8 @@ pub(crate) fn read_models(
     ids: &AccountIds,
     report: &dyn Reporter,
 ) -> Result<()> {
+    // A file written just now could change again and keep the same time.
+    wait_for_grain();
     let shares = d
         .shares
         .iter()

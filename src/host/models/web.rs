@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, Body, RequestBuilder};
 
 use super::{ModelHubs, SecretText};
 use crate::host::git::NetEnv;
@@ -38,6 +39,31 @@ pub(crate) struct WebRequest<'a> {
     pub head_only: bool,
     /// Redirects to another server are an answer, rather than followed.
     pub stay: bool,
+}
+
+impl WebRequest<'_> {
+    fn build(
+        &self,
+        agent: &Agent,
+        address: &str,
+        key: Option<&SecretText>,
+    ) -> RequestBuilder<WithoutBody> {
+        let mut request = if self.head_only {
+            agent.head(address)
+        } else {
+            agent.get(address)
+        };
+        // What is hashed are the file's own bytes.
+        request = request.header("Accept-Encoding", "identity");
+        if let Some((from, to)) = self.range {
+            let to = to.map_or(String::new(), |t| t.to_string());
+            request = request.header("Range", format!("bytes={from}-{to}"));
+        }
+        match key {
+            Some(key) => request.header("Authorization", format!("Bearer {}", key.reveal())),
+            None => request,
+        }
+    }
 }
 
 /// An answer, and its server.
@@ -261,26 +287,9 @@ impl WebClient {
                 led = self.led_by(ask.address);
                 &led
             };
-            let mut request = if ask.head_only {
-                agent.head(&address)
-            } else {
-                agent.get(&address)
-            };
-            // What is hashed are the file's own bytes.
-            request = request.header("Accept-Encoding", "identity");
-            if let Some((from, to)) = ask.range {
-                request = request.header(
-                    "Range",
-                    format!(
-                        "bytes={from}-{}",
-                        to.map_or(String::new(), |t| t.to_string())
-                    ),
-                );
-            }
-            if let Some(key) = ask.key.filter(|_| server_of(&address) == first) {
-                request = request.header("Authorization", format!("Bearer {}", key.reveal()));
-            }
-            let response = request
+            let key = ask.key.filter(|_| server_of(&address) == first);
+            let response = ask
+                .build(agent, &address, key)
                 .call()
                 .map_err(|e| WebRefusal::Passing(format!("{}: {e}", public_address(&address))))?;
             let status = response.status();
