@@ -20,7 +20,6 @@ use crate::plan::Plan;
 use crate::plan::change::ApplyOutcome;
 use crate::plan::select::ResourceSelection;
 use crate::problem::{Context, Problem, Result};
-use crate::progress::Reporter;
 use crate::project::{ComfyProject, MANIFEST};
 use crate::records::import_results::ImportResults;
 use crate::records::running;
@@ -272,13 +271,18 @@ pub(crate) struct CarriedOut {
 
 impl ApplyJob<'_> {
     /// Returns the plan as the caller sees the machine.
-    fn own_plan(&self, report: &dyn Reporter) -> Result<Plan> {
+    fn own_plan(&self, report: &TerminalProgress) -> Result<Plan> {
         let machine = HostMachine::new(&self.desired.paths, &self.desired.sandbox);
+        let records = self.project.is_isolated() && nix::unistd::geteuid().is_root();
         let make = || session::plan_task(self.desired, &machine, &self.only, &self.job);
         let mut plan = make()?;
-        // Nobody is told that a model is as locked while its bytes are unknown.
-        if self.job == ApplyTask::Apply && plan.library.unverified > 0 {
-            models::verify::read_models(self.desired, &machine, &plan.ids, report)?;
+        // Nobody is told that a model is as locked while its bytes are unknown. Where root has something
+        // to do, it reads them itself.
+        let here = plan.is_empty() || !self.project.is_isolated();
+        if self.job == ApplyTask::Apply && plan.library.unverified > 0 && here {
+            // Before the plan is approved, root writes nothing.
+            let keep = !records;
+            models::verify::read_models(self.desired, &machine, &plan.ids, report, keep)?;
             plan = make()?;
         }
         if self
@@ -290,8 +294,9 @@ impl ApplyJob<'_> {
         }
         // Files that were read again because something touched them without changing them need not be
         // read next time.
-        if plan.is_empty() && !self.project.is_isolated() {
-            machine.write_caches(&self.desired.paths, None)?;
+        if plan.is_empty() && (records || !self.project.is_isolated()) {
+            let owner = records.then(|| (plan.ids.seal, plan.ids.records_gid()));
+            machine.write_caches(&self.desired.paths, owner)?;
         }
         Ok(plan)
     }
@@ -313,7 +318,7 @@ impl ApplyJob<'_> {
         // What only root can read, the root side reads too.
         let root_first = own.as_ref().is_none_or(|p| {
             self.project.is_isolated()
-                && (p.assumed || p.root_could_see_more())
+                && (p.assumed || p.root_could_see_more() || p.library.unverified > 0)
                 && self.saved.is_none()
         });
         if let Some(plan) = own.as_ref() {
@@ -379,7 +384,7 @@ impl ApplyJob<'_> {
             owner_side::run_elevated(&request, &report, &mut |theirs: &Plan| {
                 approved = theirs.clone();
                 let known = &mut approved.library.unverified;
-                *known = unverified.unwrap_or(*known);
+                *known = unverified.map_or(*known, |own| own.min(*known));
                 if theirs.is_empty() {
                     Ok(())
                 } else {

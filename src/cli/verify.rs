@@ -38,7 +38,13 @@ pub(crate) fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
     let mut plan = kinds::plan(&desired, &machine, &all)?;
     // The files' bytes are not known, so they are read and then compared.
     if plan.library.unverified > 0 {
-        models::verify::read_models(&desired, &machine, &plan.ids, &TerminalProgress::default())?;
+        models::verify::read_models(
+            &desired,
+            &machine,
+            &plan.ids,
+            &TerminalProgress::default(),
+            true,
+        )?;
         plan = kinds::plan(&desired, &machine, &all)?;
     }
     let verdicts = verify_text::verdicts_of(&plan);

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use crate::manifest::names;
 use crate::problem::Problem;
 use crate::tree::rules::LFS_MARK;
 
@@ -53,8 +52,6 @@ fn judge_beginning(first: &[u8], size: u64, path: &str) -> Option<Problem> {
         ("is JSON, not a model", notice)
     } else if begins(&["<?xml", "<error"]) {
         ("is XML, not a model", notice)
-    } else if names::is_model(path) && size < BEGINNING as u64 {
-        ("is a short text, not a model", notice)
     } else {
         return None;
     };
@@ -68,7 +65,7 @@ mod tests {
     #[test]
     fn what_lies_in_a_models_place_is_named() {
         let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n";
-        let table: [(&str, &[u8], &str); 14] = [
+        let table: [(&str, &[u8], &str); 13] = [
             ("a.gguf", b"", "is empty"),
             ("a.json", b"", "is empty"),
             ("a.pth", pointer, "is a Git LFS pointer, not the model"),
@@ -83,8 +80,7 @@ mod tests {
                 "is XML, not a model",
             ),
             ("a.xml", b"<?xml version='1.0'?><net/>", "fine"),
-            ("a.ckpt", b"Entry not found", "is a short text, not a model"),
-            ("a.model", b"Entry not found", "fine"),
+            ("a.ckpt", b"a text of somebody's", "fine"),
             ("a.pth", b"PK\x03\x04", "fine"),
             ("a.safetensors", b"{\0\0\0\0\0\0\0{\"a\":", "fine"),
         ];
