@@ -107,6 +107,8 @@ pub(crate) struct NodeSettings {
     pub note: Option<String>,
     pub writable: Vec<String>,
     pub ignore_requirements: Vec<String>,
+    /// Files and folders of its tree that are not installed, sorted.
+    pub exclude: Vec<String>,
 }
 
 #[derive(Debug, Clone)]

@@ -198,6 +198,12 @@ pub(crate) fn check_relative(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Returns whether `path` is `folder`, or in it.
+pub(crate) fn is_within(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder)
+        .is_some_and(|r| r.is_empty() || r.starts_with('/'))
+}
+
 /// Returns whether a `writable` path that is not in the tree is a folder: a name without a dot is.
 pub(crate) fn stands_for_folder(path: &str) -> bool {
     std::path::Path::new(path).extension().is_none()

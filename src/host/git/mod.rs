@@ -24,7 +24,7 @@ use crate::lock::resolve::{RepositoryResolver, RepositorySnapshot};
 use crate::manifest::names;
 use crate::problem::{Problem, Result};
 use crate::progress::Progress;
-use crate::tree::{ObjectId, links};
+use crate::tree::{ObjectId, TreeExclusions, links};
 
 /// What a fetch may know about the caller's environment: mirrors, proxies and certificates, nothing
 /// else.
@@ -328,6 +328,7 @@ impl RepositoryResolver for GitStore {
         repo: &str,
         git_ref: &str,
         commit: &ObjectId,
+        exclude: &TreeExclusions,
         progress: &dyn Progress,
     ) -> Result<RepositorySnapshot> {
         let whole = self.store_folder(repo, FetchDepth::Whole);
@@ -336,7 +337,7 @@ impl RepositoryResolver for GitStore {
         } else {
             self.ensure_commit(repo, git_ref, commit, FetchDepth::Outline, progress)?
         };
-        let mut snapshot = objects::read_snapshot(&folder, commit)?;
+        let mut snapshot = objects::read_snapshot(&folder, commit, exclude)?;
         let text = |file: &str| -> Result<Option<String>> {
             let Some(file) = links::followed(&snapshot.listing, &snapshot.links, file) else {
                 return Ok(None);
