@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pep508_rs::{Requirement, VersionOrUrl};
 
+use super::hints::{with_absence_hints, with_marker_and_override_hints};
 use crate::lock::python::{PartRequirements, RequirementLine, normalize_name};
 use crate::lock::requirements;
 use crate::lock::uv::UvError;
-use crate::lock::uv::request::{OWN, PLATFORMS, UvWorkspace};
+use crate::lock::uv::request::{OWN, UvWorkspace};
 use crate::manifest::{Manifest, PackageIndex};
 use crate::problem::Problem;
 
@@ -167,31 +168,6 @@ pub(super) fn conflicting_bounds(message: &str) -> BTreeMap<String, BTreeSet<Str
     out
 }
 
-/// Packages without a wheel for one of the platforms, and the marker of the other.
-pub(super) fn missing_platforms(message: &str) -> BTreeMap<String, &'static str> {
-    let mut out = BTreeMap::new();
-    for (platform, other) in PLATFORMS
-        .iter()
-        .zip(["sys_platform == 'linux'", "sys_platform == 'darwin'"])
-    {
-        for (at, _) in message.match_indices(&format!(" `{platform}`-compatible wheels")) {
-            let before = message[..at]
-                .trim_end_matches(" no")
-                .trim_end_matches(" has")
-                .trim_end_matches(" have");
-            let word = before.split_whitespace().last().unwrap_or_default();
-            let name = word
-                .split(['<', '>', '=', '!', '~', '['])
-                .next()
-                .unwrap_or_default();
-            if !name.is_empty() {
-                out.insert(normalize_name(name), other);
-            }
-        }
-    }
-    out
-}
-
 /// Who asks for the packages that uv names in a refusal.
 pub(super) struct LinesAsking {
     /// One for each requirement, for people.
@@ -318,44 +294,11 @@ pub(crate) fn explain_no_solution(
         }
         return out;
     }
-    with_marker_and_override_hints(out, &asking.wishes)
-}
-
-/// Hints for what has no wheel on one platform, else for what contradicts each other.
-pub(super) fn with_marker_and_override_hints(
-    mut out: Problem,
-    wishes: &BTreeMap<String, BTreeSet<String>>,
-) -> Problem {
-    let incompatible = wishes.iter().find(|(_, w)| w.len() > 1);
-    let platforms = missing_platforms(&out.message);
-    for (package, marker) in &platforms {
-        let own = wishes
-            .get(package)
-            .filter(|w| w.len() == 1)
-            .and_then(|w| w.first())
-            .filter(|w| !w.contains(';'))
-            .unwrap_or(package);
-        let line = toml::Value::String(format!("{own} ; {marker}"));
-        out = out.with_hint(format!(
-            "{package} has no wheel for one of the two platforms; to have it on \
-            the other only: [python] overrides = [{line}]"
-        ));
+    let hints = out.hints.len();
+    let out = with_marker_and_override_hints(out, &asking.wishes);
+    if out.hints.len() == hints {
+        with_absence_hints(out, &asking)
+    } else {
+        out
     }
-    // Where two lines contradict each other these, else what packages say of each other.
-    let said = conflicting_bounds(&out.message);
-    if platforms.is_empty()
-        && let Some(w) = incompatible
-            .or_else(|| said.iter().find(|(_, b)| b.len() > 1))
-            .map(|(_, w)| w)
-    {
-        let either: Vec<String> = w
-            .iter()
-            .map(|w| format!("overrides = [{}]", toml::Value::String(w.clone())))
-            .collect();
-        out = out.with_hint(format!(
-            "one of them has to give way: [python] {}",
-            either.join("  or  ")
-        ));
-    }
-    out
 }

@@ -2,6 +2,7 @@
 //! with who asked.
 
 mod explain;
+mod hints;
 
 use std::collections::{BTreeMap, BTreeSet};
 
