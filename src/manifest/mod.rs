@@ -9,6 +9,7 @@ pub(crate) mod names;
 pub(crate) mod node_advice;
 pub(crate) mod repo_address;
 pub(crate) mod reserved_paths;
+pub(crate) mod schema;
 pub(crate) mod source;
 pub(crate) mod starter;
 mod validate;
