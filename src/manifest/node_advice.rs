@@ -1,7 +1,7 @@
 //! What popular nodes need in comfy.toml. Every entry was tried with the real node: without these
 //! lines it cannot be locked, or fails to import from a sealed folder.
 
-use super::{Manifest, names};
+use super::{Manifest, names, quoted_list};
 
 /// A node, and what it needs.
 pub(crate) struct NodeAdvice {
@@ -93,16 +93,6 @@ impl NodeAdvice {
             )
         })
     }
-}
-
-fn quoted_list(list: &[&str]) -> String {
-    format!(
-        "[{}]",
-        list.iter()
-            .map(|s| format!("\"{s}\""))
-            .collect::<Vec<_>>()
-            .join(", ")
-    )
 }
 
 /// Returns what comfy.toml lacks for the known nodes among `new`.
