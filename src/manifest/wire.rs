@@ -65,6 +65,7 @@ pub(crate) struct TomlHost {
     pub adopt: Option<bool>,
     pub isolation: Option<String>,
     pub prefix: Option<String>,
+    pub accelerator: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -88,6 +89,7 @@ pub(crate) struct TomlPython {
     pub requirements: Option<Vec<String>>,
     pub overrides: Option<Vec<String>>,
     pub minimum_age: Option<String>,
+    pub platforms: Option<Vec<String>>,
     pub indexes: Option<Vec<TomlIndex>>,
 }
 
@@ -97,6 +99,8 @@ pub(crate) struct TomlIndex {
     pub name: String,
     pub url: String,
     pub packages: Vec<String>,
+    pub platforms: Option<Vec<String>>,
+    pub accelerators: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

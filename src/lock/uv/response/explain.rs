@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pep508_rs::{Requirement, VersionOrUrl};
 
+use super::cutoff::explain_cutoff;
+use crate::lock::markers::platform_marker;
 use crate::lock::python::{PartRequirements, RequirementLine, normalize_name};
 use crate::lock::requirements;
 use crate::lock::uv::UvError;
-use crate::lock::uv::request::{OWN, PLATFORMS, UvWorkspace};
-use crate::manifest::{Manifest, PackageIndex};
+use crate::lock::uv::request::OWN;
+use crate::manifest::{LockPlatform, Manifest};
 use crate::problem::Problem;
 
 /// Whether `said`, without white space, has this requirement rather than a bare name or the
@@ -52,89 +54,9 @@ pub(super) fn direct_requirements(
 /// How uv begins to tell that not all wishes fit together.
 pub(super) const NO_SOLUTION: &str = "No solution";
 
-/// uv's warning of a file whose index does not say when it was published; `--exclude-newer` leaves
-/// such a file out.
-pub(super) const NO_TIME: &str = "is missing an upload date";
-
-/// uv's hint where `--exclude-newer` left out everything that would fit.
-pub(super) const TOO_NEW: &str = "was filtered by `exclude-newer";
-
-/// The package of a file without time: `torch-2.9.1-cp312-….whl` and `torch-2.9.1.tar.gz` are of
-/// `torch`.
-pub(super) fn without_time(line: &str) -> Option<String> {
-    let file = line
-        .split_once(NO_TIME)?
-        .0
-        .split_whitespace()
-        .last()?
-        .trim_matches('`');
-    let end = file
-        .match_indices('-')
-        .map(|(i, _)| i)
-        .find(|i| file[i + 1..].starts_with(|c: char| c.is_ascii_digit()))?;
-    Some(normalize_name(&file[..end]))
-}
-
-/// The packages of `indexes` whose files have no time, as uv's refusal tells.
-pub(crate) fn without_upload_time(e: &UvError, indexes: &[PackageIndex]) -> Vec<String> {
-    let UvError::Said { text, .. } = e else {
-        return Vec::new();
-    };
-    let routed: BTreeSet<String> = indexes
-        .iter()
-        .flat_map(|x| x.packages.iter().map(|p| normalize_name(p)))
-        .collect();
-    let found: BTreeSet<String> = text.lines().filter_map(without_time).collect();
-    routed.intersection(&found).cloned().collect()
-}
-
-/// What uv says of times in comfy's words: no lines about files, and the way out as hints.
-pub(super) fn explain_cutoff(problem: Problem) -> Problem {
-    let untimed: BTreeSet<String> = problem.message.lines().filter_map(without_time).collect();
-    let filtered = |l: &str| {
-        l.contains(TOO_NEW)
-            .then(|| l.split('`').nth(1).map(normalize_name))
-            .flatten()
-    };
-    let all: BTreeSet<String> = problem.message.lines().filter_map(filtered).collect();
-    // The first line begins with what was being done, and may itself be about a file.
-    let (begin, message) = problem
-        .message
-        .split_once(": ")
-        .unwrap_or(("", &problem.message));
-    let kept: Vec<&str> = message
-        .lines()
-        .filter(|l| !l.contains(NO_TIME) && !l.contains(TOO_NEW))
-        .collect();
-    let mut out = Problem {
-        message: format!("{begin}: {}", kept.join("\n")),
-        ..problem
-    };
-    if !out.message.contains(NO_SOLUTION) {
-        return out;
-    }
-    // Of a package that it knew at some version, uv does not say that it was filtered.
-    let said = package_words(&out.message);
-    let concerned = |p: &&String| all.contains(*p) || said.contains(*p);
-    let (without, young): (Vec<&str>, Vec<&str>) = all
-        .union(&untimed)
-        .filter(concerned)
-        .map(String::as_str)
-        .partition(|p| untimed.contains(*p));
-    if !without.is_empty() {
-        let names = without.join(", ");
-        out = out.with_hint(format!(
-            "the index does not tell when the files of {names} were published, so that none is old \
-             enough: [python] minimum_age = \"0\" takes them"
-        ));
-    }
-    if !young.is_empty() {
-        out = out.with_hint(format!(
-            "what there is of {} is younger than [python] minimum_age: wait, or make that shorter",
-            young.join(", ")
-        ));
-    }
-    out
+/// Whether uv found that not all wishes fit together.
+pub(crate) fn is_no_solution(e: &UvError) -> bool {
+    matches!(e, UvError::Said { text, .. } if text.contains(NO_SOLUTION))
 }
 
 /// What may be a package's name in a text, normalised.
@@ -147,6 +69,7 @@ pub(super) fn package_words(text: &str) -> BTreeSet<String> {
 /// Bounds that uv's sentences name for one package: those that do not fit together.
 pub(super) fn conflicting_bounds(message: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut out: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let message = without_braces(message);
     for said in ["depends on ", "depend on "]
         .iter()
         .flat_map(|w| message.split(w).skip(1))
@@ -167,28 +90,73 @@ pub(super) fn conflicting_bounds(message: &str) -> BTreeMap<String, BTreeSet<Str
     out
 }
 
-/// Packages without a wheel for one of the platforms, and the marker of the other.
-pub(super) fn missing_platforms(message: &str) -> BTreeMap<String, &'static str> {
-    let mut out = BTreeMap::new();
-    for (platform, other) in PLATFORMS
-        .iter()
-        .zip(["sys_platform == 'linux'", "sys_platform == 'darwin'"])
-    {
-        for (at, _) in message.match_indices(&format!(" `{platform}`-compatible wheels")) {
-            let before = message[..at]
-                .trim_end_matches(" no")
-                .trim_end_matches(" has")
-                .trim_end_matches(" have");
-            let word = before.split_whitespace().last().unwrap_or_default();
+/// Packages without a wheel for some platforms, with a marker of the others; the platforms are all
+/// that were asked for.
+pub(super) fn missing_platforms(
+    message: &str,
+    platforms: &[LockPlatform],
+) -> BTreeMap<String, String> {
+    let mut without: BTreeMap<String, BTreeSet<LockPlatform>> = BTreeMap::new();
+    for p in platforms {
+        let said = format!(" `{}`-compatible wheels", platform_marker(*p));
+        for (at, _) in message.match_indices(&said) {
+            // `torch==2.1 has no …`, `have` on a line of its own, `spconv{sys_platform == 'linux'}`
+            let before = without_braces(&message[..at]);
+            let word = before
+                .split_whitespace()
+                .rev()
+                .find(|w| !["no", "has", "have"].contains(w))
+                .unwrap_or_default();
             let name = word
                 .split(['<', '>', '=', '!', '~', '['])
                 .next()
                 .unwrap_or_default();
             if !name.is_empty() {
-                out.insert(normalize_name(name), other);
+                without.entry(normalize_name(name)).or_default().insert(*p);
             }
         }
     }
+    without
+        .into_iter()
+        .filter_map(|(name, missing)| Some((name, marker_without(&missing, platforms)?)))
+        .collect()
+}
+
+/// A marker that is true on all of `platforms` but `missing`.
+fn marker_without(missing: &BTreeSet<LockPlatform>, platforms: &[LockPlatform]) -> Option<String> {
+    let rest: Vec<LockPlatform> = platforms
+        .iter()
+        .copied()
+        .filter(|p| !missing.contains(p))
+        .collect();
+    let on = |macos: bool| rest.iter().all(|p| p.is_macos() == macos);
+    let all_linux = platforms.iter().all(|p| p.is_macos() || rest.contains(p));
+    match &rest[..] {
+        [] => None,
+        _ if on(false) && all_linux => Some("sys_platform == 'linux'".into()),
+        _ if on(true) => Some("sys_platform == 'darwin'".into()),
+        // A Mac's is `arm64`.
+        _ => Some(format!(
+            "platform_machine != '{}'",
+            missing.iter().find(|p| !p.is_macos())?.machine()
+        ))
+        .filter(|_| missing.len() == 1)
+        .or_else(|| Some(platform_marker(*rest.first()?)).filter(|_| rest.len() == 1)),
+    }
+}
+
+/// A text of uv's without the markers that it writes behind names.
+pub(super) fn without_braces(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        out.push_str(before);
+        match after.split_once('}') {
+            Some((_, behind)) => rest = behind,
+            None => return out,
+        }
+    }
+    out.push_str(rest);
     out
 }
 
@@ -218,8 +186,9 @@ pub(super) fn lines_asking(
             text: text.clone(),
         })
         .collect();
+    let message = without_braces(message);
     let said: String = message.split_whitespace().collect();
-    let words = package_words(message);
+    let words = package_words(&message);
     let named = |package: &str| words.contains(package);
     let mut lines = Vec::new();
     let mut nodes = Vec::new();
@@ -267,26 +236,21 @@ pub(super) fn lines_asking(
 /// settles it.
 pub(crate) fn explain_no_solution(
     e: UvError,
-    workspace: &UvWorkspace,
+    parts: &BTreeMap<String, String>,
+    platforms: &[LockPlatform],
     asked: &BTreeMap<String, PartRequirements>,
     manifest: &Manifest,
 ) -> Problem {
     let problem = match e {
         UvError::Own(p) => return p,
-        said @ UvError::Said { .. } => Problem::from(said),
-    };
-    let problem = if problem.message.contains(NO_TIME) || problem.message.contains(TOO_NEW) {
-        explain_cutoff(problem)
-    } else {
-        problem
+        said @ UvError::Said { .. } => explain_cutoff(Problem::from(said)),
     };
     if !problem.message.contains(NO_SOLUTION) {
         return problem;
     }
     let mut message = problem.message.clone();
     // The longest first: `comfy-part-1` begins `comfy-part-10`.
-    for (name, part) in workspace
-        .parts
+    for (name, part) in parts
         .iter()
         .rev()
         .collect::<BTreeSet<_>>()
@@ -318,16 +282,21 @@ pub(crate) fn explain_no_solution(
         }
         return out;
     }
-    with_marker_and_override_hints(out, &asking.wishes)
+    with_marker_and_override_hints(out, &asking.wishes, platforms)
 }
 
 /// Hints for what has no wheel on one platform, else for what contradicts each other.
 pub(super) fn with_marker_and_override_hints(
     mut out: Problem,
     wishes: &BTreeMap<String, BTreeSet<String>>,
+    asked: &[LockPlatform],
 ) -> Problem {
     let incompatible = wishes.iter().find(|(_, w)| w.len() > 1);
-    let platforms = missing_platforms(&out.message);
+    let platforms = missing_platforms(&out.message, asked);
+    let (one, others) = match asked.len() {
+        2 => ("one of the two platforms", "the other only"),
+        _ => ("one of the platforms", "the others only"),
+    };
     for (package, marker) in &platforms {
         let own = wishes
             .get(package)
@@ -337,8 +306,8 @@ pub(super) fn with_marker_and_override_hints(
             .unwrap_or(package);
         let line = toml::Value::String(format!("{own} ; {marker}"));
         out = out.with_hint(format!(
-            "{package} has no wheel for one of the two platforms; to have it on \
-            the other only: [python] overrides = [{line}]"
+            "{package} has no wheel for {one}; to have it on {others}: [python] overrides = \
+             [{line}]"
         ));
     }
     // Where two lines contradict each other these, else what packages say of each other.
@@ -358,4 +327,51 @@ pub(super) fn with_marker_and_override_hints(
         ));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_without_a_wheel_is_named_with_the_marker_of_the_others() {
+        let none = |name: &str, p: LockPlatform| {
+            format!(
+                "Because {name} no `{}`-compatible wheels and",
+                platform_marker(p)
+            )
+        };
+        let mac = LockPlatform::MacosArm64;
+        let arm = LockPlatform::LinuxAarch64;
+        let two = &LockPlatform::ALL[..2];
+        let rows = [
+            (none("decord==0.6.0 has", mac), two),
+            (
+                none("all of:\n    decord<0.6\n    decord>0.6\nhave", mac),
+                two,
+            ),
+            (
+                none("spconv-cu126{sys_platform == 'linux'}==2.3 has", arm),
+                &LockPlatform::ALL[..],
+            ),
+            (none("gpu==1 has", mac), &LockPlatform::ALL[..]),
+            (
+                none("gpu==1 has", mac) + &none("gpu==1 has", arm),
+                &LockPlatform::ALL[..],
+            ),
+            (none("gpu==1 has", arm), &LockPlatform::ALL[2..]),
+        ];
+        let told: Vec<String> = rows
+            .iter()
+            .map(|(said, asked)| format!("{:?}", missing_platforms(said, asked)))
+            .collect();
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        {"decord": "sys_platform == 'linux'"}
+        {"decord": "sys_platform == 'linux'"}
+        {"spconv-cu126": "platform_machine != 'aarch64'"}
+        {"gpu": "sys_platform == 'linux'"}
+        {"gpu": "platform_machine == 'x86_64' and sys_platform == 'linux'"}
+        {}
+        "#);
+    }
 }
