@@ -482,3 +482,24 @@ fn a_lock_with_markers_stays_as_it_is() {
     assert!(old.lines().all(|l| new.contains(l)), "{new}");
     assert!(!new.contains("platforms"), "{new}");
 }
+
+#[test]
+fn an_index_that_tells_times_keeps_the_age() {
+    let Some(w) = World::new("tool\n", &[]) else {
+        return;
+    };
+    let own = Index::start(Pages::Json);
+    own.wheels(&[("tool", "1.0")]);
+    let young = release("tool", "2.0").wheel();
+    own.add(young.published(chrono::Utc::now()));
+    w.python(&format!(
+        "indexes = [{{ name = \"own\", url = \"{}\", packages = [\"tool\"] }}]\n",
+        own.url()
+    ));
+    let said = ok(&w, "lock");
+    assert!(!said.contains("warning"), "{said}");
+    assert_eq!(w.pins(), "tool 1.0");
+    w.edit("[python]\n", "[python]\nminimum_age = \"0\"\n");
+    ok(&w, "update");
+    assert_eq!(w.pins(), "tool 2.0");
+}

@@ -134,10 +134,6 @@ impl VariantSolver<'_> {
             .iter()
             .map(|(part, l)| (part.clone(), lines(l)))
             .collect();
-        // Without times at first, so that an index which tells none needs no second question.
-        let known = self.limit();
-        let all = self.manifest.python.indexes.iter().map(|x| x.name.clone());
-        self.set_undated(all.collect());
         // All of them, so that of several refusals the first is always the same one.
         let answers: Vec<Result<SolvedVariant>> = accelerated
             .par_iter()
@@ -146,13 +142,7 @@ impl VariantSolver<'_> {
                     .map_err(|e| self.explained(e, v))
             })
             .collect();
-        self.set_undated(known.undated);
         let answers: Vec<SolvedVariant> = answers.into_iter().collect::<Result<_>>()?;
-        let undated = answers
-            .iter()
-            .flat_map(|a| &a.packages)
-            .filter(|p| p.wheels.iter().all(|w| w.published.is_none()));
-        self.set_undated(undated.filter_map(|p| p.index.clone()).collect());
         let mut lowest: BTreeMap<String, String> = BTreeMap::new();
         for p in answers.iter().flat_map(|a| &a.packages) {
             if routed.contains(&p.name) {
@@ -272,14 +262,43 @@ impl VariantSolver<'_> {
             let workspace = request::build_workspace(question, &limit);
             match self.uv.solve_workspace(&workspace, self.job) {
                 Ok(answer) => {
-                    return Ok(response::read_solution(
-                        &answer, &workspace, variant, indexes,
-                    )?);
+                    let solved = response::read_solution(&answer, &workspace, variant, indexes)?;
+                    if self.holds_limit(&solved, &limit) {
+                        return Ok(solved);
+                    }
                 }
                 Err(e) if limit.newest.is_some() && self.widen_limit(&e, variant, &limit) => {}
                 Err(e) => return Err(e),
             }
         }
+    }
+
+    /// Learns from an answer which indexes tell times; whether everything from those that do is old
+    /// enough.
+    fn holds_limit(&self, solved: &SolvedVariant, asked: &AgeLimit) -> bool {
+        let Some(newest) = asked.newest.as_ref().and_then(|t| parse_time(t)) else {
+            return true;
+        };
+        let known = |index: &String| asked.undated.contains(index) || asked.dated.contains(index);
+        let mut times: BTreeMap<&String, Vec<Option<&String>>> = BTreeMap::new();
+        for p in &solved.packages {
+            if let Some(index) = p.index.as_ref().filter(|index| !known(index)) {
+                let published = p.wheels.iter().map(|w| w.published.as_ref());
+                times.entry(index).or_default().extend(published);
+            }
+        }
+        let mut limit = self.limit.lock().unwrap_or_else(|e| e.into_inner());
+        let mut holds = true;
+        for (index, times) in times {
+            if times.iter().all(Option::is_none) {
+                limit.undated.insert(index.clone());
+            } else {
+                limit.dated.insert(index.clone());
+                let old = |t: &String| parse_time(t).is_some_and(|t| t <= newest);
+                holds &= times.iter().all(|t| t.is_some_and(old));
+            }
+        }
+        holds
     }
 
     /// Whether torch, torchvision and torchaudio were made for each other, where overrides keep uv
@@ -326,10 +345,6 @@ impl VariantSolver<'_> {
         limit.undated.extend(wider.undated);
         limit.exempt.extend(wider.exempt);
         true
-    }
-
-    fn set_undated(&self, undated: BTreeSet<String>) {
-        self.limit.lock().unwrap_or_else(|e| e.into_inner()).undated = undated;
     }
 
     pub(super) fn limit(&self) -> AgeLimit {
@@ -379,6 +394,10 @@ impl VariantSolver<'_> {
             own.join(" and ")
         ))
     }
+}
+
+fn parse_time(text: &str) -> Option<chrono::DateTime<chrono::FixedOffset>> {
+    chrono::DateTime::parse_from_rfc3339(text).ok()
 }
 
 fn constraint_lines(bounds: &SharedBounds) -> Vec<String> {

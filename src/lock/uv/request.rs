@@ -57,6 +57,9 @@ pub(crate) struct AgeLimit {
     pub newest: Option<String>,
     /// Names of indexes that tell no times.
     pub undated: BTreeSet<String>,
+    /// Names of those that do. The others are asked without a limit, and their answer shows which
+    /// they are.
+    pub dated: BTreeSet<String>,
     /// Packages that ComfyUI pins to one version.
     pub exempt: BTreeSet<String>,
 }
@@ -255,7 +258,7 @@ fn uv_settings(q: &ResolutionQuestion, limit: &AgeLimit) -> String {
         let _ = writeln!(out, "exclude-newer-package = {{ {} }}", each.join(", "));
     }
     for x in q.variant.indexes(&q.python.indexes) {
-        if limit.undated.contains(&x.name) {
+        if limit.undated.contains(&x.name) || !limit.dated.contains(&x.name) {
             let _ = write!(
                 out,
                 "\n[[index]]\nname = {}\nurl = {}\nexplicit = true\nexclude-newer = false\n",
