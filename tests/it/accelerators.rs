@@ -264,6 +264,7 @@ fn what_an_accelerator_cannot_have_is_told_with_its_name() {
         Who asked:
           comfyui  requirements.txt:2  torch
           comfy.toml  [python] requirements  torch==2.12.0
+      hint: the index has no such version; to take one that it has: [python] overrides = ["torch"]
       hint: machines with cpu take torch, torchvision, triton, triton-rocm from index "cpu" only: choose versions that are there, or remove the accelerator from [python] indexes
     exit 1
     "#);
@@ -380,7 +381,7 @@ fn what_comfyui_pins_may_be_younger_than_the_age_and_that_is_said() {
     w.python("");
     w.commit("a", "einops==9.0\n");
     said += &w.one("update a");
-    insta::assert_snapshot!(said, @"
+    insta::assert_snapshot!(said, @r#"
     $ comfy lock
     Added comfyui COMMIT
     Added a COMMIT
@@ -401,7 +402,7 @@ fn what_comfyui_pins_may_be_younger_than_the_age_and_that_is_said() {
           node.a  requirements.txt:1  einops==9.0
       hint: what there is of einops is younger than [python] minimum_age: wait, or make that shorter
     exit 1
-    ");
+    "#);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pep508_rs::{Requirement, VersionOrUrl};
 
 use super::cutoff::explain_cutoff;
-use crate::lock::markers::platform_marker;
+use super::hints::{with_absence_hints, with_marker_and_override_hints};
 use crate::lock::python::{PartRequirements, RequirementLine, normalize_name};
 use crate::lock::requirements;
 use crate::lock::uv::UvError;
@@ -88,61 +88,6 @@ pub(super) fn conflicting_bounds(message: &str) -> BTreeMap<String, BTreeSet<Str
         }
     }
     out
-}
-
-/// Packages without a wheel for some platforms, with a marker of the others; the platforms are all
-/// that were asked for.
-pub(super) fn missing_platforms(
-    message: &str,
-    platforms: &[LockPlatform],
-) -> BTreeMap<String, String> {
-    let mut without: BTreeMap<String, BTreeSet<LockPlatform>> = BTreeMap::new();
-    for p in platforms {
-        let said = format!(" `{}`-compatible wheels", platform_marker(*p));
-        for (at, _) in message.match_indices(&said) {
-            // `torch==2.1 has no …`, `have` on a line of its own, `spconv{sys_platform == 'linux'}`
-            let before = without_braces(&message[..at]);
-            let word = before
-                .split_whitespace()
-                .rev()
-                .find(|w| !["no", "has", "have"].contains(w))
-                .unwrap_or_default();
-            let name = word
-                .split(['<', '>', '=', '!', '~', '['])
-                .next()
-                .unwrap_or_default();
-            if !name.is_empty() {
-                without.entry(normalize_name(name)).or_default().insert(*p);
-            }
-        }
-    }
-    without
-        .into_iter()
-        .filter_map(|(name, missing)| Some((name, marker_without(&missing, platforms)?)))
-        .collect()
-}
-
-/// A marker that is true on all of `platforms` but `missing`.
-fn marker_without(missing: &BTreeSet<LockPlatform>, platforms: &[LockPlatform]) -> Option<String> {
-    let rest: Vec<LockPlatform> = platforms
-        .iter()
-        .copied()
-        .filter(|p| !missing.contains(p))
-        .collect();
-    let on = |macos: bool| rest.iter().all(|p| p.is_macos() == macos);
-    let all_linux = platforms.iter().all(|p| p.is_macos() || rest.contains(p));
-    match &rest[..] {
-        [] => None,
-        _ if on(false) && all_linux => Some("sys_platform == 'linux'".into()),
-        _ if on(true) => Some("sys_platform == 'darwin'".into()),
-        // A Mac's is `arm64`.
-        _ => Some(format!(
-            "platform_machine != '{}'",
-            missing.iter().find(|p| !p.is_macos())?.machine()
-        ))
-        .filter(|_| missing.len() == 1)
-        .or_else(|| Some(platform_marker(*rest.first()?)).filter(|_| rest.len() == 1)),
-    }
 }
 
 /// A text of uv's without the markers that it writes behind names.
@@ -282,96 +227,11 @@ pub(crate) fn explain_no_solution(
         }
         return out;
     }
-    with_marker_and_override_hints(out, &asking.wishes, platforms)
-}
-
-/// Hints for what has no wheel on one platform, else for what contradicts each other.
-pub(super) fn with_marker_and_override_hints(
-    mut out: Problem,
-    wishes: &BTreeMap<String, BTreeSet<String>>,
-    asked: &[LockPlatform],
-) -> Problem {
-    let incompatible = wishes.iter().find(|(_, w)| w.len() > 1);
-    let platforms = missing_platforms(&out.message, asked);
-    let (one, others) = match asked.len() {
-        2 => ("one of the two platforms", "the other only"),
-        _ => ("one of the platforms", "the others only"),
-    };
-    for (package, marker) in &platforms {
-        let own = wishes
-            .get(package)
-            .filter(|w| w.len() == 1)
-            .and_then(|w| w.first())
-            .filter(|w| !w.contains(';'))
-            .unwrap_or(package);
-        let line = toml::Value::String(format!("{own} ; {marker}"));
-        out = out.with_hint(format!(
-            "{package} has no wheel for {one}; to have it on {others}: [python] overrides = \
-             [{line}]"
-        ));
-    }
-    // Where two lines contradict each other these, else what packages say of each other.
-    let said = conflicting_bounds(&out.message);
-    if platforms.is_empty()
-        && let Some(w) = incompatible
-            .or_else(|| said.iter().find(|(_, b)| b.len() > 1))
-            .map(|(_, w)| w)
-    {
-        let either: Vec<String> = w
-            .iter()
-            .map(|w| format!("overrides = [{}]", toml::Value::String(w.clone())))
-            .collect();
-        out = out.with_hint(format!(
-            "one of them has to give way: [python] {}",
-            either.join("  or  ")
-        ));
-    }
-    out
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_package_without_a_wheel_is_named_with_the_marker_of_the_others() {
-        let none = |name: &str, p: LockPlatform| {
-            format!(
-                "Because {name} no `{}`-compatible wheels and",
-                platform_marker(p)
-            )
-        };
-        let mac = LockPlatform::MacosArm64;
-        let arm = LockPlatform::LinuxAarch64;
-        let two = &LockPlatform::ALL[..2];
-        let rows = [
-            (none("decord==0.6.0 has", mac), two),
-            (
-                none("all of:\n    decord<0.6\n    decord>0.6\nhave", mac),
-                two,
-            ),
-            (
-                none("spconv-cu126{sys_platform == 'linux'}==2.3 has", arm),
-                &LockPlatform::ALL[..],
-            ),
-            (none("gpu==1 has", mac), &LockPlatform::ALL[..]),
-            (
-                none("gpu==1 has", mac) + &none("gpu==1 has", arm),
-                &LockPlatform::ALL[..],
-            ),
-            (none("gpu==1 has", arm), &LockPlatform::ALL[2..]),
-        ];
-        let told: Vec<String> = rows
-            .iter()
-            .map(|(said, asked)| format!("{:?}", missing_platforms(said, asked)))
-            .collect();
-        insta::assert_snapshot!(told.join("\n"), @r#"
-        {"decord": "sys_platform == 'linux'"}
-        {"decord": "sys_platform == 'linux'"}
-        {"spconv-cu126": "platform_machine != 'aarch64'"}
-        {"gpu": "sys_platform == 'linux'"}
-        {"gpu": "platform_machine == 'x86_64' and sys_platform == 'linux'"}
-        {}
-        "#);
+    let out = with_marker_and_override_hints(out, &asking.wishes, platforms);
+    // What is too young, for one, is there.
+    if out.hints.is_empty() {
+        with_absence_hints(out, &asking)
+    } else {
+        out
     }
 }

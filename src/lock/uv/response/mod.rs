@@ -3,6 +3,7 @@
 
 mod cutoff;
 mod explain;
+mod hints;
 pub(crate) mod remarks;
 
 use std::collections::{BTreeMap, BTreeSet};
