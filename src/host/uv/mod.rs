@@ -7,6 +7,7 @@ pub(crate) mod sealed_copy;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use super::env;
 use crate::host::build::venv::wheel_fetch;
@@ -181,6 +182,9 @@ impl UvRunner {
     /// # Errors
     /// If there is none, and it cannot be downloaded.
     pub(crate) fn program_path(&self) -> Result<PathBuf> {
+        // Several variants are solved at the same time; the first fetches it for all.
+        static FINDING: Mutex<()> = Mutex::new(());
+        let _one = FINDING.lock().unwrap_or_else(|e| e.into_inner());
         program::find_uv(self)
     }
 }
