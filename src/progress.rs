@@ -4,6 +4,8 @@
 pub(crate) trait Progress: Sync + Send {
     /// Sets the position, of `total`, in the job's unit.
     fn set_position(&self, position: u64, total: u64);
+    /// Names what the job works on now, such as a package; shown with the next position.
+    fn set_detail(&self, _detail: &str) {}
 }
 
 /// Ignores progress.

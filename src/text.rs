@@ -56,6 +56,22 @@ pub(crate) fn is_unsafe_char(c: char) -> bool {
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{061c}')
 }
 
+/// Decodes a file of somebody else's: UTF-16 where its byte order mark says so, else UTF-8.
+pub(crate) fn decode_text(bytes: &[u8]) -> String {
+    let wide = |unit: fn([u8; 2]) -> u16| {
+        let units: Vec<u16> = bytes[2..]
+            .chunks_exact(2)
+            .map(|b| unit([b[0], b[1]]))
+            .collect();
+        String::from_utf16_lossy(&units)
+    };
+    match bytes {
+        [0xff, 0xfe, ..] => wide(u16::from_le_bytes),
+        [0xfe, 0xff, ..] => wide(u16::from_be_bytes),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
 /// Removes colours (ECMA-48, select graphic rendition); anything else that could steer a terminal
 /// stays and must be escaped.
 pub(crate) fn without_colors(line: &str) -> String {

@@ -58,17 +58,7 @@ fn exchange_messages(
                 approve(&plan).map_err(Some)?;
                 writeln!(side.stdin, "{GO}").map_err(|_| None)?;
             }
-            RootMessage::Progress {
-                job,
-                unit,
-                at,
-                total,
-            } => events.pass_on(Event::Progress {
-                job,
-                unit,
-                at,
-                total,
-            }),
+            RootMessage::Progress(p) => events.pass_on(Event::Progress(p)),
             RootMessage::Say(line) => events.pass_on(Event::Say(line)),
             RootMessage::Step(address) => events.pass_on(Event::Step(address)),
             RootMessage::Done(outcome) => return Ok(outcome),

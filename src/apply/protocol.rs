@@ -5,10 +5,9 @@ use super::session::ApplyTask;
 use crate::host::git::NetEnv;
 use crate::host::models::ModelHubs;
 use crate::host::roles::serve::RoleConfig;
-use crate::host::roles::wire::{Event, EventMessage};
+use crate::host::roles::wire::{Event, EventMessage, ProgressUpdate};
 use crate::plan::Plan;
 use crate::plan::change::ApplyOutcome;
-use crate::progress::ProgressUnit;
 
 /// The request of the owner's side, sent once.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
@@ -36,12 +35,7 @@ pub(crate) struct ApplyRequest {
 pub(crate) enum RootMessage {
     /// Asks whether to carry out this plan; [`GO`] is the answer.
     Approve(Box<Plan>),
-    Progress {
-        job: String,
-        unit: ProgressUnit,
-        at: u64,
-        total: u64,
-    },
+    Progress(ProgressUpdate),
     Say(String),
     Step(String),
     Done(ApplyOutcome),
@@ -57,17 +51,7 @@ impl RoleConfig for ApplyRequest {
 impl EventMessage for RootMessage {
     fn from_event(event: Event) -> Option<RootMessage> {
         Some(match event {
-            Event::Progress {
-                job,
-                unit,
-                at,
-                total,
-            } => RootMessage::Progress {
-                job,
-                unit,
-                at,
-                total,
-            },
+            Event::Progress(p) => RootMessage::Progress(p),
             Event::Say(line) => RootMessage::Say(line),
             Event::Step(address) => RootMessage::Step(address),
         })

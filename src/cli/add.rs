@@ -4,7 +4,7 @@ use super::GlobalArgs;
 use crate::host::fs::{self, edit};
 use crate::host::models::resolver;
 use crate::manifest::edit::{NewModel, add_models};
-use crate::manifest::{MODELS, Manifest, names};
+use crate::manifest::{MODELS, Manifest, hub_pages, names};
 use crate::plan::model_summary::is_model;
 use crate::problem::{Context, Problem, Result};
 use crate::project::{ComfyProject, MANIFEST};
@@ -143,15 +143,21 @@ fn model_to_add(project: &ComfyProject, args: &ModelArgs) -> Result<NewModel> {
         .manifest
         .shares
         .get(share.as_deref().unwrap_or(MODELS));
+    if let Some(source) = &args.source {
+        hub_pages::check_source(source).map_err(|p| p.with_prefix("--source: "))?;
+    }
     if args.source.is_none()
-        && let Some(file) = named.map(|s| folder(&s.path).join(&path))
-        && matches!(file.try_exists(), Ok(false))
+        && let Some(share) = named.map(|s| folder(&s.path))
     {
-        return Err(Problem::new(format!(
-            "{} does not exist",
-            escape_text(&file.to_string_lossy())
-        ))
-        .with_hint("put the file there first, or add --source"));
+        resolver::ensure_no_link(&share, &path)?;
+        let file = share.join(&path);
+        if matches!(file.try_exists(), Ok(false)) {
+            return Err(Problem::new(format!(
+                "{} does not exist",
+                escape_text(&file.to_string_lossy())
+            ))
+            .with_hint("put the file there first, or add --source"));
+        }
     }
     Ok(NewModel {
         path,

@@ -15,6 +15,7 @@ use crate::apply::session::{self, ApplySession, ApplyTask};
 use crate::desired::Desired;
 use crate::host::env;
 use crate::host::machine::HostMachine;
+use crate::host::models;
 use crate::plan::Plan;
 use crate::plan::change::ApplyOutcome;
 use crate::plan::select::ResourceSelection;
@@ -44,7 +45,7 @@ pub(crate) struct ApplyArgs {
     yes: bool,
     /// Apply only this family (user, comfyui, nodes, python, models, shares, network) or address,
     /// and what it needs; may be repeated
-    #[arg(long, value_name = "SEL", conflicts_with = "plan")]
+    #[arg(long, value_name = "SEL", add = super::completions::selections(), conflicts_with = "plan")]
     only: Vec<String>,
     /// Fetch nothing: use only what is in the store
     #[arg(long)]
@@ -270,9 +271,20 @@ pub(crate) struct CarriedOut {
 
 impl ApplyJob<'_> {
     /// Returns the plan as the caller sees the machine.
-    fn own_plan(&self) -> Result<Plan> {
+    fn own_plan(&self, report: &TerminalProgress) -> Result<Plan> {
         let machine = HostMachine::new(&self.desired.paths, &self.desired.sandbox);
-        let plan = session::plan_task(self.desired, &machine, &self.only, &self.job)?;
+        let records = self.project.is_isolated() && nix::unistd::geteuid().is_root();
+        let make = || session::plan_task(self.desired, &machine, &self.only, &self.job);
+        let mut plan = make()?;
+        // Nobody is told that a model is as locked while its bytes are unknown. Where root has something
+        // to do, it reads them itself.
+        let here = plan.is_empty() || !self.project.is_isolated();
+        if self.job == ApplyTask::Apply && plan.library.unverified > 0 && here {
+            // Before the plan is approved, root writes nothing.
+            let keep = !records;
+            models::verify::read_models(self.desired, &machine, &plan.ids, report, keep)?;
+            plan = make()?;
+        }
         if self
             .saved
             .as_ref()
@@ -282,8 +294,9 @@ impl ApplyJob<'_> {
         }
         // Files that were read again because something touched them without changing them need not be
         // read next time.
-        if plan.is_empty() && !self.project.is_isolated() {
-            machine.write_caches(&self.desired.paths, None)?;
+        if plan.is_empty() && (records || !self.project.is_isolated()) {
+            let owner = records.then(|| (plan.ids.seal, plan.ids.records_gid()));
+            machine.write_caches(&self.desired.paths, owner)?;
         }
         Ok(plan)
     }
@@ -296,11 +309,16 @@ impl ApplyJob<'_> {
             && nix::unistd::geteuid().is_root()
             && self.saved.is_none()
             && !models;
-        let own = if root { None } else { Some(self.own_plan()?) };
+        let report = TerminalProgress::default();
+        let own = if root {
+            None
+        } else {
+            Some(self.own_plan(&report)?)
+        };
         // What only root can read, the root side reads too.
         let root_first = own.as_ref().is_none_or(|p| {
             self.project.is_isolated()
-                && (p.assumed || p.root_could_see_more())
+                && (p.assumed || p.root_could_see_more() || p.library.unverified > 0)
                 && self.saved.is_none()
         });
         if let Some(plan) = own.as_ref() {
@@ -315,7 +333,6 @@ impl ApplyJob<'_> {
                 ask.approve(plan, self.desired)?;
             }
         }
-        let report = TerminalProgress::default();
         let suspects = own
             .as_ref()
             .map(|p| p.library.mismatched.clone())
@@ -360,14 +377,18 @@ impl ApplyJob<'_> {
             approved: own.as_ref().filter(|_| !root_first).map(Plan::plan_digest),
             saved: self.saved.is_some(),
         };
+        // What the caller has compared, root's records may not know yet.
+        let unverified = own.as_ref().map(|p| p.library.unverified);
         let mut approved = own.unwrap_or_default();
         let (outcome, elevated) =
             owner_side::run_elevated(&request, &report, &mut |theirs: &Plan| {
                 approved = theirs.clone();
+                let known = &mut approved.library.unverified;
+                *known = unverified.map_or(*known, |own| own.min(*known));
                 if theirs.is_empty() {
                     Ok(())
                 } else {
-                    ask.approve(theirs, self.desired)
+                    ask.approve(&approved, self.desired)
                 }
             })?;
         Ok(CarriedOut {

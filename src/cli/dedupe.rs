@@ -5,7 +5,8 @@ use rayon::prelude::*;
 
 use super::GlobalArgs;
 use crate::host::fs::clone::{self, BlockSharing};
-use crate::host::models::resolver::{self, FileReader};
+use crate::host::models::file_reader::FileReader;
+use crate::host::models::resolver;
 use crate::host::models::verified_hashes::{self, Hashes};
 use crate::problem::{Problem, Result};
 use crate::project::ComfyProject;

@@ -42,6 +42,9 @@ use super::roles::Role;
 use crate::desired::Desired;
 use crate::project::{ComfyProject, ProjectArgs};
 
+/// The version, and in a release the commit that it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("COMFY_BUILD"), ")");
+
 /// Run ComfyUI as a separate user, at full speed, with the whole setup as code.
 ///
 /// comfy.toml declares the setup you want, and comfy.lock pins it. `comfy plan` shows what would
@@ -50,7 +53,7 @@ use crate::project::{ComfyProject, ProjectArgs};
 #[derive(Parser)]
 #[command(
     name = "comfy",
-    version,
+    version = VERSION,
     max_term_width = 100,
     arg_required_else_help = true
 )]
@@ -148,6 +151,9 @@ enum Command {
 
 /// Parses the command line, runs the command, and prints errors.
 pub fn main() -> ExitCode {
+    clap_complete::CompleteEnv::with_factory(clap_command)
+        .var(completions::VARIABLE)
+        .complete();
     let cli = match CommandLine::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -18,7 +18,7 @@ use crate::text::{count_of, did_you_mean, escape_text, format_bytes};
 )]
 pub(crate) struct ModelArgs {
     /// The model's path in the share, or the end of it
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = super::completions::models())]
     name: String,
 }
 

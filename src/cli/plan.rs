@@ -26,7 +26,7 @@ pub(crate) struct PlanArgs {
     out: Option<PathBuf>,
     /// Plan only this family (user, comfyui, nodes, python, models, shares, network) or address,
     /// and what it needs; may be repeated
-    #[arg(long, value_name = "SEL")]
+    #[arg(long, value_name = "SEL", add = super::completions::selections())]
     only: Vec<String>,
     /// Exit 2 if anything differs or could not be read
     #[arg(long)]

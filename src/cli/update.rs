@@ -15,7 +15,7 @@ use crate::render;
 pub(crate) struct UpdateArgs {
     /// A node, `comfyui`, `python` for all packages, a package, or a model's path [default:
     /// everything]
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = super::completions::pin_names())]
     names: Vec<String>,
     /// Show what would change; write nothing
     #[arg(short = 'n', long)]

@@ -1,7 +1,6 @@
 use super::GlobalArgs;
 use crate::host::machine::HostMachine;
 use crate::host::models;
-use crate::host::sealed::stat_cache::wait_for_grain;
 use crate::ids::Address;
 use crate::kinds;
 use crate::plan::select::ResourceSelection;
@@ -39,9 +38,13 @@ pub(crate) fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
     let mut plan = kinds::plan(&desired, &machine, &all)?;
     // The files' bytes are not known, so they are read and then compared.
     if plan.library.unverified > 0 {
-        // A file written just now could change again and keep the same time.
-        wait_for_grain();
-        models::verify::read_models(&desired, &machine, &plan.ids, &TerminalProgress::default())?;
+        models::verify::read_models(
+            &desired,
+            &machine,
+            &plan.ids,
+            &TerminalProgress::default(),
+            true,
+        )?;
         plan = kinds::plan(&desired, &machine, &all)?;
     }
     let verdicts = verify_text::verdicts_of(&plan);

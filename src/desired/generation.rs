@@ -62,6 +62,9 @@ impl GenerationSpec {
             for s in &pin.submodules {
                 line(format!("  {} {} {} {}", s.path, s.commit, s.tree, s.repo));
             }
+            for x in &pin.excluded {
+                line(format!("  without {} {} {}", x.mode.octal(), x.oid, x.path));
+            }
         }
         for (part, w) in self.writable() {
             let top = match &part {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::{GenerationSpec, InstancePaths};
 use crate::ids::Part;
+use crate::manifest::names::is_within;
 
 /// The file in a generation that describes it; the generation's id is its hash.
 pub(crate) const SPEC: &str = "generation.json";
@@ -124,11 +125,6 @@ impl<'a> GenerationLayout<'a> {
         }
         TreePlace::Tree(Part::Comfyui, inner.to_string())
     }
-}
-
-pub(crate) fn is_within(path: &str, folder: &str) -> bool {
-    path.strip_prefix(folder)
-        .is_some_and(|r| r.is_empty() || r.starts_with('/'))
 }
 
 /// Returns the bytes of the file that describes a generation.

@@ -7,6 +7,7 @@ use super::git::NetEnv;
 use super::models::{ModelHubs, SecretText};
 use crate::host::models::object_storage::StorageCredentials;
 use crate::host::net::mirrors::MirrorRules;
+use crate::manifest::hub_pages;
 use crate::problem::{Problem, Result};
 
 /// Variables that fetching honours: proxies, certificates, package indexes, and which uv.
@@ -43,6 +44,28 @@ pub(crate) fn var(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 
+/// The same without the white space around it, which comes along when a key is pasted or read from a
+/// file.
+fn trimmed(name: &str) -> Option<String> {
+    var(name)
+        .map(|v| v.trim().to_string())
+        .filter(|v| !v.is_empty())
+}
+
+/// A key as a header may have it (RFC 9110, 5.5).
+fn secret(name: &str, text: Option<String>) -> Result<Option<SecretText>> {
+    match text {
+        Some(t) if t.chars().any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii()) => {
+            Err(Problem::new(format!(
+                "{name} has white space, a control character or a letter outside ASCII in it, which \
+                 no key has"
+            ))
+            .with_hint("copy the key again, or unset the variable"))
+        }
+        text => Ok(text.map(SecretText::new)),
+    }
+}
+
 /// Mirrors, proxies and certificates of the caller.
 ///
 /// # Errors
@@ -72,11 +95,12 @@ pub(crate) fn net_env() -> Result<NetEnv> {
 /// and the caller's keys for them.
 ///
 /// # Errors
-/// An address that is neither https:// nor on this machine.
+/// An address that is neither https:// nor on this machine; a key that cannot be sent.
 pub(crate) fn model_hubs() -> Result<ModelHubs> {
     let address = |name: &str, default: &str| -> Result<String> {
         let text = var(name)
             .unwrap_or_else(|| default.into())
+            .trim()
             .trim_end_matches('/')
             .to_string();
         match crate::manifest::model_source(&format!("{text}/")) {
@@ -100,10 +124,6 @@ pub(crate) fn model_hubs() -> Result<ModelHubs> {
             .map(|t| t.trim().to_string())
             .filter(|t| !t.is_empty())
     };
-    let secret = |text: Option<String>| {
-        text.filter(|t| !t.chars().any(char::is_control))
-            .map(SecretText::new)
-    };
     let endpoint = ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
         .into_iter()
         .find(|n| var(n).is_some());
@@ -118,22 +138,25 @@ pub(crate) fn model_hubs() -> Result<ModelHubs> {
         region: var("AWS_REGION")
             .or_else(|| var("AWS_DEFAULT_REGION"))
             .unwrap_or_else(|| "us-east-1".into()),
-        key_id: var("AWS_ACCESS_KEY_ID"),
-        key: secret(var("AWS_SECRET_ACCESS_KEY")),
-        session: secret(var("AWS_SESSION_TOKEN")),
+        key_id: trimmed("AWS_ACCESS_KEY_ID"),
+        key: secret("AWS_SECRET_ACCESS_KEY", trimmed("AWS_SECRET_ACCESS_KEY"))?,
+        session: secret("AWS_SESSION_TOKEN", trimmed("AWS_SESSION_TOKEN"))?,
         google: google(),
-        azure: var("AZURE_STORAGE_ACCOUNT_NAME"),
+        azure: trimmed("AZURE_STORAGE_ACCOUNT_NAME"),
         azure_endpoint: var("AZURE_STORAGE_SERVICE_ENDPOINT")
             .map(|_| address("AZURE_STORAGE_SERVICE_ENDPOINT", ""))
             .transpose()?,
-        azure_key: secret(var("AZURE_STORAGE_ACCOUNT_KEY")),
+        azure_key: secret(
+            "AZURE_STORAGE_ACCOUNT_KEY",
+            trimmed("AZURE_STORAGE_ACCOUNT_KEY"),
+        )?,
     };
     Ok(ModelHubs {
         stores,
-        huggingface: address("HF_ENDPOINT", "https://huggingface.co")?,
-        huggingface_token: secret(var("HF_TOKEN").or_else(from_file)),
-        civitai: address("CIVITAI_ENDPOINT", "https://civitai.com")?,
-        civitai_token: secret(var("CIVITAI_API_TOKEN")),
+        huggingface: address("HF_ENDPOINT", hub_pages::HUGGING_FACE)?,
+        huggingface_token: secret("HF_TOKEN", trimmed("HF_TOKEN").or_else(from_file))?,
+        civitai: address("CIVITAI_ENDPOINT", hub_pages::CIVITAI)?,
+        civitai_token: secret("CIVITAI_API_TOKEN", trimmed("CIVITAI_API_TOKEN"))?,
         patience: net_env()?.stall_timeout(),
     })
 }

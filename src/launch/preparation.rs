@@ -4,7 +4,7 @@ use super::add_only_probe;
 use crate::confine::Confinement;
 use crate::desired::launch::LaunchSpec;
 use crate::host::confine::opened_paths::OpenedPaths;
-use crate::host::{fs, sandbox_state, shares};
+use crate::host::{fs, sandbox_state, shares, user_data};
 use crate::manifest::ShareAccess;
 use crate::plan::observed::ShareSpec;
 use crate::problem::{Context, Result};
@@ -40,19 +40,23 @@ pub(super) fn repair_share(
 }
 
 /// Brings the sandbox user's own folders to the state that this launch may see, and returns where
-/// its caches go if not into `state/cache`.
+/// its caches go if not into `state/cache`. `notes` takes what the user should know.
 pub(super) fn prepare_state(
     spec: &LaunchSpec,
     id: &str,
     serves: bool,
     loads: bool,
     owner_gid: u32,
+    notes: &mut Vec<String>,
 ) -> Result<Option<ScratchDir>> {
     if spec.account {
         sandbox_state::ensure_sealed(&spec.paths)?;
     }
     let same = sandbox_state::cache_is_of(&spec.paths, id);
     let who = sandbox_state::StateOwner::of(spec, owner_gid);
+    if serves && let Some(change) = user_data::prepare_user_data(&spec.paths, id, &who)? {
+        notes.push(change.message());
+    }
     if serves && !same {
         sandbox_state::renew_caches(&spec.paths, id, &who)?;
     }

@@ -212,6 +212,7 @@ impl Launch {
             mode.serves(),
             mode.loads(),
             self.owner_gid,
+            &mut lacking,
         )?;
         if let Some(s) = &scratch {
             self.spec.keep_aside(&mut self.command, &s.path);

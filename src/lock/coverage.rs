@@ -34,6 +34,7 @@ pub(crate) fn check(manifest: &Manifest, lock: &Lock) -> Coverage {
             (&node.repo, &node.git_ref),
             lock.nodes.get(name),
         );
+        cover.check_excluded(manifest, name, &node.exclude, lock.nodes.get(name));
     }
     cover.check_python(manifest, lock);
     cover.check_models(manifest, lock);
@@ -157,6 +158,24 @@ impl Coverage {
                     .with_hint("run `comfy lock`"),
                 );
             }
+        }
+    }
+
+    fn check_excluded(
+        &mut self,
+        manifest: &Manifest,
+        name: &str,
+        exclude: &[String],
+        pin: Option<&RepositoryPin>,
+    ) {
+        if pin.is_some_and(|p| !p.excluded.iter().map(|x| &x.path).eq(exclude)) {
+            let place = manifest.source.place_of_key(&["nodes", name, "exclude"]);
+            self.problems.push(
+                Problem::new(format!(
+                    "{place}: nodes.{name}.exclude does not match comfy.lock"
+                ))
+                .with_hint("run `comfy lock`"),
+            );
         }
     }
 

@@ -20,9 +20,9 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::manifest::Table;
+use super::manifest::{Table, names};
 use super::problem::Result;
-use super::tree::ObjectId;
+use super::tree::{ExcludedEntry, ObjectId, TreeExclusions};
 pub(crate) use crate::lock::model_pin::{ModelOrigin, ModelPin, Sha256Digest};
 pub(crate) use crate::lock::python::{LockedPython, PartRequirements};
 
@@ -51,6 +51,23 @@ pub struct RepositoryPin {
     pub tree: ObjectId,
     /// Sorted by path; a nested one's path starts at the root of the outermost repository.
     pub submodules: Vec<SubmodulePin>,
+    /// What `exclude` leaves out, sorted by path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub excluded: Vec<ExcludedEntry>,
+}
+
+impl RepositoryPin {
+    /// Returns whether this path of its tree is left out.
+    pub(crate) fn excludes(&self, path: &str) -> bool {
+        self.excluded
+            .iter()
+            .any(|x| names::is_within(path, &x.path))
+    }
+
+    /// What is left out, as seen from its own repository.
+    pub(crate) fn exclusions(&self) -> TreeExclusions {
+        TreeExclusions::new(self.excluded.iter().map(|x| x.path.clone()))
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::manifest::hub_pages;
+
 /// A SHA-256, as hexadecimal digits in every text.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub(crate) struct Sha256Digest(pub [u8; 32]);
@@ -96,11 +98,10 @@ impl ModelOrigin {
         match scheme {
             "hf" => {
                 let (path, revision) = inner.rsplit_once('@').unwrap_or((inner, "main"));
-                let mut parts = path.splitn(3, '/');
-                let (org, name, file) = (parts.next()?, parts.next()?, parts.next()?);
+                let (repo, file) = hub_pages::split_repository(path)?;
                 Some(ModelOrigin::Hub {
-                    repo: format!("{org}/{name}"),
-                    file: file.into(),
+                    repo: repo.into(),
+                    file: hub_pages::percent_decoded(file).into_owned(),
                     revision: revision.into(),
                 })
             }
@@ -142,6 +143,14 @@ mod tests {
         assert_eq!(
             ModelOrigin::parse("hf://o/r/a/b.safetensors"),
             hub("o/r", "a/b.safetensors", "main")
+        );
+        assert_eq!(
+            ModelOrigin::parse("hf://o/r/a%20b/100%.bin"),
+            hub("o/r", "a b/100%.bin", "main")
+        );
+        assert_eq!(
+            ModelOrigin::parse("hf://datasets/o/r/b.bin"),
+            hub("datasets/o/r", "b.bin", "main")
         );
         assert_eq!(
             ModelOrigin::parse("hf://o/r/b.bin@refs/pr/1"),

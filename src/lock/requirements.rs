@@ -1,6 +1,7 @@
 //! The requirements of ComfyUI and each node: the lines of their requirements.txt, as
 //! ComfyUI-Manager would install them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use pep508_rs::Requirement;
@@ -55,14 +56,14 @@ impl PartRequirements {
     pub(crate) fn effective_lines(&self) -> impl Iterator<Item = &RequirementLine> {
         self.lines
             .iter()
-            .filter(|a| !self.ignored.iter().any(|i| without_comment(i) == a.text))
+            .filter(|a| !self.ignored.iter().any(|i| is_same_line(i, &a.text)))
     }
 
     /// Returns the entries of `ignore_requirements` that match no line.
     pub(crate) fn unmatched_ignores(&self) -> impl Iterator<Item = &String> {
         self.ignored
             .iter()
-            .filter(|i| !self.lines.iter().any(|a| a.text == without_comment(i)))
+            .filter(|i| !self.lines.iter().any(|a| is_same_line(i, &a.text)))
     }
 }
 
@@ -80,6 +81,107 @@ fn without_comment(line: &str) -> &str {
         })
         .map_or(line.len(), |(i, _)| i);
     line[..end].trim()
+}
+
+/// Returns whether an entry of `ignore_requirements` means this line.
+fn is_same_line(ignored: &str, line: &str) -> bool {
+    without_hashes(without_comment(ignored)) == without_hashes(line)
+}
+
+/// A requirement without pip's `--hash` options: comfy.lock has the hashes of what it pins. One space
+/// is between its words.
+fn without_hashes(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        match word.strip_prefix("--hash") {
+            Some("") if !kept.is_empty() => drop(words.next()),
+            Some(rest) if !kept.is_empty() && rest.starts_with('=') => {}
+            _ => kept.push(word),
+        }
+    }
+    kept.join(" ")
+}
+
+/// The most files that the requirements of one part are spread over.
+const MAX_FILES: usize = 50;
+
+/// Reads `file` and the files that it includes by `-r`, by path; `read` returns `None` for one that
+/// the tree does not have.
+///
+/// # Errors
+/// If one cannot be read, or there are too many.
+pub(crate) fn collect_texts(
+    file: &str,
+    read: &dyn Fn(&str) -> crate::problem::Result<Option<String>>,
+) -> crate::problem::Result<BTreeMap<String, String>> {
+    let (mut texts, mut todo) = (BTreeMap::new(), vec![file.to_string()]);
+    while let Some(file) = todo.pop() {
+        if texts.contains_key(&file) {
+            continue;
+        }
+        let Some(text) = read(&file)? else { continue };
+        let lines = parse_lines(&file, &text);
+        todo.extend(lines.iter().filter_map(included_file));
+        texts.insert(file, text);
+        if texts.len() > MAX_FILES {
+            return Err(Problem::new(format!(
+                "its requirements are in more than {MAX_FILES} files"
+            ))
+            .with_hint("choose another commit, or ask the author"));
+        }
+    }
+    Ok(texts)
+}
+
+/// The requirements of `file`, with those of each file that it includes in the place of the line that
+/// does so; a line that names a file which is not in `texts` stays.
+pub(crate) fn parse_files(file: &str, texts: &BTreeMap<String, String>) -> Vec<RequirementLine> {
+    let (mut out, mut seen) = (Vec::new(), BTreeSet::new());
+    push_file(file, texts, &mut seen, &mut out);
+    out
+}
+
+fn push_file(
+    file: &str,
+    texts: &BTreeMap<String, String>,
+    seen: &mut BTreeSet<String>,
+    out: &mut Vec<RequirementLine>,
+) {
+    let Some(text) = texts.get(file) else { return };
+    if !seen.insert(file.to_string()) {
+        return;
+    }
+    for line in parse_lines(file, text) {
+        match included_file(&line).filter(|f| texts.contains_key(f)) {
+            Some(inner) => push_file(&inner, texts, seen, out),
+            None => out.push(line),
+        }
+    }
+}
+
+/// The path in the tree that `-r` names: beside the file that has the line (pip's documentation,
+/// "Requirements File Format"). `None`: it is no such line, or leads out of the tree.
+fn included_file(line: &RequirementLine) -> Option<String> {
+    let option = ["--requirement=", "--requirement ", "-r"];
+    let named = option
+        .iter()
+        .find_map(|o| line.text.strip_prefix(o))?
+        .trim();
+    // The place of a line is one word in comfy.lock.
+    if named.is_empty() || named.contains("://") || named.contains(char::is_whitespace) {
+        return None;
+    }
+    let folder = line.file.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let mut path: Vec<&str> = Vec::new();
+    for part in folder.split('/').chain(named.split('/')) {
+        match part {
+            "" | "." => {}
+            ".." => drop(path.pop()?),
+            name => path.push(name),
+        }
+    }
+    (!named.starts_with('/') && !path.is_empty()).then(|| path.join("/"))
 }
 
 /// The requirements of a file: no comments, no empty lines, continued lines as one, white space
@@ -104,7 +206,7 @@ pub(crate) fn parse_lines(file: &str, text: &str) -> Vec<RequirementLine> {
 }
 
 fn push_line(out: &mut Vec<RequirementLine>, file: &str, line: usize, text: &str) {
-    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let text = without_hashes(text);
     if !text.is_empty() {
         out.push(RequirementLine {
             file: file.into(),
@@ -144,7 +246,7 @@ pub(crate) fn parse_requirement(
     };
     if text.starts_with("-r") || text.starts_with("--requirement") {
         return Err(refuse(
-            "names another file",
+            "names a file that its repository does not have",
             ", and list what you need from it in [python] requirements",
         ));
     }
@@ -213,6 +315,39 @@ mod tests {
     }
 
     #[test]
+    fn included_files_stand_in_the_place_of_their_line() {
+        let tree: BTreeMap<&str, &str> = [
+            ("requirements.txt", "a\n-r sub/more.txt\n-r gone.txt\nz"),
+            (
+                "sub/more.txt",
+                "b==1 --hash=sha256:0 \\\n  --hash sha256:1\n--requirement=../last.txt",
+            ),
+            ("last.txt", "c\n-r./requirements.txt\n-r ../out.txt"),
+        ]
+        .into();
+        let read = |path: &str| Ok(tree.get(path).map(ToString::to_string));
+        let texts = collect_texts(FILE, &read).unwrap();
+        let lines: Vec<String> = parse_files(FILE, &texts)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        insta::assert_snapshot!(lines.join("\n"), @"
+        requirements.txt:1 a
+        sub/more.txt:1 b==1
+        last.txt:1 c
+        last.txt:3 -r ../out.txt
+        requirements.txt:3 -r gone.txt
+        requirements.txt:4 z
+        ");
+        let asked = PartRequirements {
+            lines: parse_files(FILE, &texts),
+            ignored: vec!["b==1   --hash=sha256:7 # mine".into()],
+        };
+        assert!(asked.effective_lines().all(|l| l.text != "b==1"));
+        assert_eq!(asked.unmatched_ignores().count(), 0);
+    }
+
+    #[test]
     fn what_cannot_be_locked_is_refused_with_the_line_that_settles_it() {
         let said = |part: &str, text: &str| {
             let asked = RequirementLine {
@@ -245,7 +380,7 @@ mod tests {
           hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["./wheels/c.whl"], and list its released package in [python] requirements
         node.a: requirements.txt:4: `-e .` requires building a package from source
           hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["-e ."], and list its released package in [python] requirements
-        node.a: requirements.txt:4: `-r other.txt` names another file
+        node.a: requirements.txt:4: `-r other.txt` names a file that its repository does not have
           hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["-r other.txt"], and list what you need from it in [python] requirements
         node.a: requirements.txt:4: `--extra-index-url https://x/simple` is an option, which would change for all parts where packages come from
           hint: ignore it in comfy.toml: [nodes.a] ignore_requirements = ["--extra-index-url https://x/simple"], and if packages must come from there: [python] indexes = [{ name = "…", url = "https://…", packages = ["…"] }]

@@ -3,10 +3,12 @@
 
 pub(crate) mod edit;
 pub(crate) mod env_vars;
+pub(crate) mod hub_pages;
 pub(crate) mod model_tables;
 pub(crate) mod names;
 pub(crate) mod node_advice;
 pub(crate) mod platforms;
+pub(crate) mod repo_address;
 pub(crate) mod reserved_paths;
 pub(crate) mod source;
 pub(crate) mod starter;
@@ -104,6 +106,8 @@ pub(crate) struct NodeSettings {
     pub note: Option<String>,
     pub writable: Vec<String>,
     pub ignore_requirements: Vec<String>,
+    /// Files and folders of its tree that are not installed, sorted.
+    pub exclude: Vec<String>,
 }
 
 #[derive(Debug, Clone)]

@@ -24,6 +24,24 @@ pub(crate) fn check_folder(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// Checks the name of an account that exists, and that comfy only looks up: directories and macOS
+/// hand out names with dots and capitals.
+pub(crate) fn check_existing_account(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() || name.len() > 255 {
+        return Err("must have 1 to 255 characters");
+    }
+    if name.starts_with('-') {
+        return Err("must not start with `-`");
+    }
+    if name
+        .chars()
+        .any(|c| c.is_control() || c.is_whitespace() || matches!(c, ':' | '/' | ',' | '"' | '\''))
+    {
+        return Err("has a character that no account has");
+    }
+    Ok(())
+}
+
 /// Checks a user or group name; useradd(8) and dscl(1) both accept what passes.
 pub(crate) fn check_account(name: &str) -> Result<(), &'static str> {
     if name.is_empty() || name.len() > 31 {
@@ -97,6 +115,18 @@ pub(crate) fn git_ref(name: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
+/// The ref that stands for a repository's default branch, which git itself calls so.
+pub(crate) const DEFAULT_REF: &str = "HEAD";
+
+pub(crate) fn is_hex(s: &str) -> bool {
+    s.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// Returns whether it may be the beginning of a commit's id.
+pub(crate) fn is_short_commit(s: &str) -> bool {
+    (6..40).contains(&s.len()) && is_hex(s)
+}
+
 pub(crate) fn is_commit(s: &str) -> bool {
     s.len() == 40 && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
@@ -166,6 +196,12 @@ pub(crate) fn check_relative(path: &str) -> Result<(), &'static str> {
         }
     }
     Ok(())
+}
+
+/// Returns whether `path` is `folder`, or in it.
+pub(crate) fn is_within(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder)
+        .is_some_and(|r| r.is_empty() || r.starts_with('/'))
 }
 
 /// Returns whether a `writable` path that is not in the tree is a folder: a name without a dot is.

@@ -3,6 +3,8 @@
 use core::net::IpAddr;
 use std::path::Path;
 
+use super::hub_pages;
+
 /// Parses `3 days`, `12 hours` or `0`.
 pub(crate) fn parse_duration(text: &str) -> Option<chrono::Duration> {
     let (n, unit) = number_and_unit(text)?;
@@ -96,7 +98,7 @@ pub(crate) fn model_address(text: &str) -> Result<(), String> {
 /// Returns what is wrong with a model's `source`, if anything.
 pub(crate) fn model_source(text: &str) -> Result<(), String> {
     // Names of files and objects may contain spaces; addresses do not.
-    let spaces = ["file:", "s3:", "gs:", "az:"]
+    let spaces = ["file:", "hf:", "s3:", "gs:", "az:"]
         .iter()
         .any(|s| text.starts_with(s));
     if text
@@ -116,12 +118,15 @@ pub(crate) fn model_source(text: &str) -> Result<(), String> {
                 .strip_prefix("//")
                 .map(|p| p.rsplit_once('@').unwrap_or((p, "main")));
             let good = path.is_some_and(|(path, revision)| {
-                path.split('/').count() >= 3
-                    && super::names::check_relative(path).is_ok()
-                    && super::names::git_ref(revision).is_ok()
+                hub_pages::split_repository(path).is_some_and(|(repo, file)| {
+                    let file = hub_pages::percent_decoded(file);
+                    !repo.contains(char::is_whitespace)
+                        && super::names::check_relative(repo).is_ok()
+                        && super::names::check_relative(&file).is_ok()
+                }) && super::names::git_ref(revision).is_ok()
                     && !path.contains(['?', '#'])
             });
-            if good {
+            if good && hub_pages::remedy_for_source(text).is_none() {
                 Ok(())
             } else {
                 Err("must look like hf://org/repo/file@revision".into())
@@ -148,6 +153,9 @@ pub(crate) fn model_source(text: &str) -> Result<(), String> {
                 .is_some_and(|(_, query)| query.split('&').any(secret))
             {
                 return Err("must not contain a user name or token".into());
+            }
+            if hub_pages::remedy_for_source(text).is_some() {
+                return Err("is a page about the file, not the file".into());
             }
             model_address(text)
         }

@@ -113,6 +113,7 @@ pub(crate) struct TomlNode {
     pub note: Option<String>,
     pub writable: Option<Vec<String>>,
     pub ignore_requirements: Option<Vec<String>>,
+    pub exclude: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -1,5 +1,7 @@
 //! Which entries of a share differ, and what they should be: the table in docs/how-it-works.md.
 
+use std::path::{Component, Path};
+
 use super::observed::{FileType, ShareSpec};
 use crate::manifest::ShareAccess;
 
@@ -32,6 +34,7 @@ pub(crate) enum UnmanagedReason {
     SetId,
     Stranger,
     Deep,
+    LeadsOut,
 }
 
 impl UnmanagedReason {
@@ -41,11 +44,37 @@ impl UnmanagedReason {
             UnmanagedReason::HardLink => "files with another hard link elsewhere",
             UnmanagedReason::SetId => "set-uid or set-gid files",
             UnmanagedReason::Deep => "folders nested deeper than a path can be long",
+            UnmanagedReason::LeadsOut => {
+                "links that lead out of the share, where ComfyUI reads nothing but other shares \
+                 (put the files here, or declare a share for their folder)"
+            }
             UnmanagedReason::Stranger => {
                 "entries that belong to neither the owner nor the sandbox user"
             }
         }
     }
+}
+
+/// Returns whether a link in the folder `folder` of the share at `share` leads out of it, as far as its
+/// text says.
+pub(crate) fn leads_out(share: &Path, folder: &str, target: &Path) -> bool {
+    if target.is_absolute() {
+        return !target.starts_with(share)
+            || target.components().any(|c| c == Component::ParentDir);
+    }
+    let mut depth = folder.split('/').filter(|p| !p.is_empty()).count();
+    target.components().any(|c| match c {
+        Component::ParentDir if depth == 0 => true,
+        Component::ParentDir => {
+            depth -= 1;
+            false
+        }
+        Component::Normal(_) => {
+            depth += 1;
+            false
+        }
+        _ => false,
+    })
 }
 
 /// Evaluates one entry: how it differs, and why it is not managed. Execute and "other" bits are

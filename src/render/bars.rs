@@ -40,6 +40,7 @@ impl Reporter for TerminalProgress {
             name: crate::text::escape_text(name),
             unit,
             bar: Mutex::new(None),
+            detail: Mutex::default(),
             started: self.started,
             on: self.on,
         })
@@ -51,11 +52,18 @@ impl Reporter for TerminalProgress {
     }
 }
 
+/// Returns whether a bar beside its numbers would not fit into one line.
+fn is_narrow() -> bool {
+    let size = terminal_size::terminal_size_of(std::io::stderr());
+    size.is_some_and(|(width, _)| width.0 < 80)
+}
+
 struct CountedBar {
     all: MultiProgress,
     name: String,
     unit: ProgressUnit,
     bar: Mutex<Option<ProgressBar>>,
+    detail: Mutex<String>,
     started: Instant,
     on: bool,
 }
@@ -68,23 +76,38 @@ impl Progress for CountedBar {
         let Ok(mut bar) = self.bar.lock() else { return };
         let bar = bar.get_or_insert_with(|| {
             let bar = self.all.add(ProgressBar::new(total));
-            let template = match self.unit {
-                ProgressUnit::Steps => "  {msg:24} {wide_bar} {percent:>3}%",
-                ProgressUnit::Bytes => {
-                    "  {msg:24} {wide_bar} {binary_bytes}/{binary_total_bytes} \
-                    {binary_bytes_per_sec} {eta}"
+            let template = match (self.unit, is_narrow()) {
+                (ProgressUnit::Steps, false) => "  {prefix:24} {wide_bar} {percent:>3}%  {msg:.24}",
+                (ProgressUnit::Steps, true) => "  {prefix:.24} {percent:>3}%",
+                (ProgressUnit::Bytes, false) => {
+                    "  {prefix:24} {wide_bar} {binary_bytes}/{binary_total_bytes} \
+                    {binary_bytes_per_sec} {eta}  {msg:.24}"
+                }
+                (ProgressUnit::Bytes, true) => {
+                    "  {prefix:.12} {binary_bytes} {binary_bytes_per_sec}"
                 }
             };
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style);
             }
-            bar.set_message(self.name.clone());
+            bar.set_prefix(self.name.clone());
             bar
         });
+        if let Ok(detail) = self.detail.lock()
+            && bar.message() != *detail
+        {
+            bar.set_message(detail.clone());
+        }
         bar.set_length(total);
         bar.set_position(position);
         if position >= total {
             bar.finish_and_clear();
+        }
+    }
+
+    fn set_detail(&self, detail: &str) {
+        if let Ok(mut d) = self.detail.lock() {
+            *d = crate::text::escape_text(detail);
         }
     }
 }

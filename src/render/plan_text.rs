@@ -150,7 +150,8 @@ fn model_summary_line(out: &mut String, l: &ModelSummary, verbose: bool) {
     if l.unverified > 0 {
         let _ = writeln!(
             out,
-            "\n{} of the right size not verified since the last change; `comfy verify` reads them.",
+            "\n{} of the right size not verified since the last change; `comfy apply` and `comfy \
+             verify` read them.",
             count_of(l.unverified, "model")
         );
     }
@@ -164,6 +165,7 @@ pub(crate) fn summary_line(plan: &Plan) -> String {
     {
         let unknown = plan.unknown_changes().count();
         return match unknown {
+            0 if plan.library.unverified > 0 => "No changes in what was compared.".into(),
             0 if plan.only.is_empty() => "No changes. This machine matches comfy.lock.".into(),
             0 => "No changes in what was selected.".into(),
             n => format!("No changes in what could be read; {n} could not be read."),

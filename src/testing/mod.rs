@@ -412,6 +412,7 @@ fn pin(name: &str, version: u32) -> RepositoryPin {
         commit: id(format!("c {name} {version}")),
         tree: id(format!("t {name} {version}")),
         submodules: Vec::new(),
+        excluded: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::TreeListing;
+use super::{EntryMode, TreeListing};
 use crate::problem::Problem;
 use crate::text::escape_text;
 
@@ -23,20 +23,12 @@ enum LinkFault<'a> {
 
 /// Returns a problem for each link that leaves the tree, or might leave it.
 pub(super) fn check_links(listing: &TreeListing, links: &BTreeMap<String, String>) -> Vec<Problem> {
-    let mut tree = LinkTree {
-        folders: HashSet::new(),
-        links,
-        steps: 0,
-    };
-    for path in listing.0.keys().chain(links.keys()) {
-        tree.folders
-            .extend(path.match_indices('/').map(|(at, _)| &path[..at]));
-    }
+    let mut tree = LinkTree::of(listing, links);
     let mut problems = Vec::new();
     for (path, target) in links {
         let shown = escape_text(path);
         let p = match tree.follow_path(path) {
-            Ok(()) => continue,
+            Ok(_) => continue,
             Err(LinkFault::Leaves) => Problem::new(format!(
                 "link `{shown}` points out of the tree, to `{}`",
                 escape_text(target)
@@ -67,6 +59,19 @@ pub(super) fn check_links(listing: &TreeListing, links: &BTreeMap<String, String
     problems
 }
 
+/// Returns the file of the tree that `path` leads to, through the tree's links; `None`: none does.
+pub(crate) fn followed(
+    listing: &TreeListing,
+    links: &BTreeMap<String, String>,
+    path: &str,
+) -> Option<String> {
+    let file = LinkTree::of(listing, links)
+        .walk_parts(String::new(), path)
+        .ok()?;
+    let mode = listing.0.get(&file)?.mode;
+    matches!(mode, EntryMode::File | EntryMode::Executable).then_some(file)
+}
+
 struct LinkTree<'a> {
     folders: HashSet<&'a str>,
     links: &'a BTreeMap<String, String>,
@@ -74,13 +79,28 @@ struct LinkTree<'a> {
 }
 
 impl<'a> LinkTree<'a> {
-    fn follow_path(&mut self, path: &str) -> Result<(), LinkFault<'a>> {
-        let mut at = path
+    fn of(listing: &'a TreeListing, links: &'a BTreeMap<String, String>) -> LinkTree<'a> {
+        let all = listing.0.keys().chain(links.keys());
+        let folders = all.flat_map(|p| p.match_indices('/').map(|(at, _)| &p[..at]));
+        LinkTree {
+            folders: folders.collect(),
+            links,
+            steps: 0,
+        }
+    }
+
+    fn follow_path(&mut self, path: &str) -> Result<String, LinkFault<'a>> {
+        let at = path
             .rsplit_once('/')
             .map_or(String::new(), |(parent, _)| parent.to_string());
-        let Some((_, target)) = self.links.get_key_value(path) else {
-            return Ok(());
-        };
+        match self.links.get_key_value(path) {
+            Some((_, target)) => self.walk_parts(at, target),
+            None => Ok(path.to_string()),
+        }
+    }
+
+    /// Where `target` leads from the folder `at`.
+    fn walk_parts(&mut self, mut at: String, target: &'a str) -> Result<String, LinkFault<'a>> {
         let mut through: Option<&'a str> = None;
         let leaves =
             |through: Option<&'a str>| through.map_or(LinkFault::Leaves, LinkFault::Linked);
@@ -119,7 +139,7 @@ impl<'a> LinkTree<'a> {
                 }
             }
         }
-        Ok(())
+        Ok(at)
     }
 }
 
@@ -131,7 +151,7 @@ fn is_absolute_target(target: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::{EntryMode, TreeEntry, blob_id};
+    use crate::tree::{TreeEntry, blob_id};
 
     #[test]
     fn links_are_followed_through_links() {
@@ -161,6 +181,16 @@ mod tests {
                 .collect()
         };
         assert!(check_links(&listing, &links(&[])).is_empty());
+        let (to, from) = (
+            |path: &str| followed(&listing, &links(&[]), path),
+            |path: &str| Some(path.to_string()),
+        );
+        assert_eq!(to("main.py"), from("main.py"));
+        assert_eq!(to("a/l"), from("b/c/d"));
+        assert_eq!(to("over/../b/c/d"), from("b/c/d"));
+        assert_eq!(to("b/c"), None, "a folder");
+        assert_eq!(to("gone"), None);
+        assert_eq!(to("../main.py"), None);
         let bad = [
             ("abs", "/etc"),
             ("chain", "a/up/../.."),

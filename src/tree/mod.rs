@@ -4,7 +4,8 @@
 //! hash in comfy.lock. Formats: gitformat-tree in git's Documentation, "tree object"; blobs are
 //! hashed as `blob <size>\0<bytes>`.
 
-mod links;
+mod exclusions;
+pub(crate) mod links;
 pub(crate) mod raw;
 pub(crate) mod rules;
 
@@ -15,6 +16,7 @@ use sha1_checked::{Digest, Sha1};
 
 use super::problem::{Problem, Result};
 
+pub use crate::tree::exclusions::{ExcludedEntry, TreeExclusions};
 pub(crate) use crate::tree::links::MAX_TARGET;
 
 /// An object id: SHA-1, computed with collision detection, as in git itself.
@@ -64,16 +66,34 @@ pub enum EntryMode {
     Link,
     /// A submodule: the id is a commit.
     Commit,
+    /// A folder as a whole, which is not installed: it stands in a listing for all that is in it.
+    Folder,
 }
 
 impl EntryMode {
-    fn octal(self) -> &'static str {
+    /// git's number for it (gitformat-tree in git's Documentation).
+    pub(crate) fn octal(self) -> &'static str {
         match self {
             EntryMode::File => "100644",
             EntryMode::Executable => "100755",
             EntryMode::Link => "120000",
             EntryMode::Commit => "160000",
+            EntryMode::Folder => "40000",
         }
+    }
+
+    /// Every kind.
+    pub(crate) const ALL: [EntryMode; 5] = [
+        EntryMode::File,
+        EntryMode::Executable,
+        EntryMode::Link,
+        EntryMode::Commit,
+        EntryMode::Folder,
+    ];
+
+    /// Returns the kind of git's number for it.
+    pub(crate) fn from_octal(text: &str) -> Option<EntryMode> {
+        EntryMode::ALL.into_iter().find(|m| m.octal() == text)
     }
 }
 
@@ -123,12 +143,11 @@ fn hash_folder(leaves: &[(&str, TreeEntry)], skip: usize, detect: bool) -> Resul
         let rest = &leaves[i].0[skip..];
         match rest.find('/') {
             None => {
-                rows.push((
-                    rest.as_bytes().to_vec(),
-                    leaves[i].1.mode.octal(),
-                    rest,
-                    leaves[i].1.oid,
-                ));
+                let mut key = rest.as_bytes().to_vec();
+                if leaves[i].1.mode == EntryMode::Folder {
+                    key.push(b'/');
+                }
+                rows.push((key, leaves[i].1.mode.octal(), rest, leaves[i].1.oid));
                 i += 1;
             }
             Some(slash) => {
@@ -244,6 +263,20 @@ mod tests {
                 .unwrap();
         }
         let expected = index.write_tree_to(&repo).unwrap();
+        assert_eq!(
+            listing.tree_hash().unwrap().to_string(),
+            expected.to_string()
+        );
+        // A folder by its id gives the same hash as all that is in it.
+        let folder = repo.find_tree(expected).unwrap();
+        let oid = folder.get_name("a").unwrap().id();
+        listing.0.retain(|path, _| !path.starts_with("a/"));
+        let entry = TreeEntry {
+            mode: EntryMode::Folder,
+            oid: ObjectId::parse(&oid.to_string()).unwrap(),
+            size: 0,
+        };
+        listing.0.insert("a".into(), entry);
         assert_eq!(
             listing.tree_hash().unwrap().to_string(),
             expected.to_string()

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{EntryMode, TreeListing, links, raw};
+use super::{EntryMode, TreeExclusions, TreeListing, links, raw};
 use crate::manifest::names;
 use crate::problem::Problem;
 use crate::text::escape_text;
@@ -27,7 +27,11 @@ pub(crate) const MAX_ENTRIES: usize = 500_000;
 pub(crate) const MAX_DEPTH: usize = 100;
 
 /// Returns every reason why `listing` cannot be installed, each with the path.
-pub(crate) fn check_tree(listing: &TreeListing, contents: &TreeContents) -> Vec<Problem> {
+pub(crate) fn check_tree(
+    listing: &TreeListing,
+    contents: &TreeContents,
+    exclude: &TreeExclusions,
+) -> Vec<Problem> {
     let mut problems = name_collisions(listing);
     for path in listing.0.keys() {
         let shown = escape_text(path);
@@ -55,19 +59,22 @@ pub(crate) fn check_tree(listing: &TreeListing, contents: &TreeContents) -> Vec<
         }
     }
     problems.extend(links::check_links(listing, &contents.links));
-    for path in &contents.lfs_pointers {
-        problems.push(
-            Problem::new(format!(
-                "`{}` is a Git LFS pointer, not the file",
-                escape_text(path)
-            ))
-            .with_hint(
-                "comfy does not fetch Git LFS files; ask the author to publish the file as a \
-                 release or a model",
-            ),
-        );
-    }
+    problems.extend(refused_pointers(&contents.lfs_pointers, exclude));
     problems
+}
+
+/// All pointers in one problem, so that its hint settles them at once.
+fn refused_pointers(pointers: &BTreeSet<String>, exclude: &TreeExclusions) -> Option<Problem> {
+    let first = escape_text(pointers.first()?);
+    let message = match pointers.len() {
+        1 => format!("`{first}` is a Git LFS pointer, not the file"),
+        n => format!("{n} files are Git LFS pointers, not the files: `{first}` and others"),
+    };
+    Some(Problem::new(message).with_hint(format!(
+        "comfy does not fetch Git LFS files; if the node works without them, write in its section \
+         of comfy.toml: {}",
+        exclude.line_with(pointers.iter().map(String::as_str))
+    )))
 }
 
 fn name_collisions(listing: &TreeListing) -> Vec<Problem> {
@@ -174,7 +181,7 @@ mod tests {
             .into(),
             lfs_pointers: ["model.bin".to_string()].into(),
         };
-        let all: Vec<String> = check_tree(&listing, &contents)
+        let all: Vec<String> = check_tree(&listing, &contents, &TreeExclusions::default())
             .into_iter()
             .map(|p| p.message)
             .collect();

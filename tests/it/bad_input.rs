@@ -708,7 +708,6 @@ fn names() {
             "repo = \"https://github.com/up/pack\"\n",
             "",
         ),
-        ("a node without ref", "ref = \"main\"\n", ""),
         ("an empty section of a node", "", "[nodes.other]"),
     ]);
     insta::assert_snapshot!(s, @r#"
@@ -831,18 +830,10 @@ fn names() {
           > pack]
         hint: add `repo = "https://github.com/OWNER/NAME"`
 
-    a node without ref: exit 1
-      error: comfy.toml:11:8: [nodes.pack] does not set `ref`
-          > pack]
-        hint: add `ref = "main"`, or a tag, or a commit of 40 digits
-
     an empty section of a node: exit 1
       error: comfy.toml:22:8: [nodes.other] does not set `repo`
           > other]
         hint: add `repo = "https://github.com/OWNER/NAME"`
-      error: comfy.toml:22:8: [nodes.other] does not set `ref`
-          > other]
-        hint: add `ref = "main"`, or a tag, or a commit of 40 digits
     "#);
 }
 
@@ -1494,12 +1485,12 @@ fn values() {
     ssh: exit 1
       error: comfy.toml:12:1: repo "git@github.com:up/pack.git" must be an https:// address (for a local copy, set COMFY_MIRRORS)
           > repo = "git@github.com:up/pack.git"
-        hint: write it as https://github.com/OWNER/NAME
+        hint: write repo = "https://github.com/up/pack.git"
 
     plain http: exit 1
       error: comfy.toml:12:1: repo "http://github.com/up/pack" must be an https:// address (for a local copy, set COMFY_MIRRORS)
           > repo = "http://github.com/up/pack"
-        hint: write it as https://github.com/OWNER/NAME
+        hint: write repo = "https://github.com/up/pack"
 
     a folder: exit 1
       error: comfy.toml:12:1: repo "file:///srv/git/pack" must be an https:// address (for a local copy, set COMFY_MIRRORS)
@@ -1514,7 +1505,7 @@ fn values() {
     a token: exit 1
       error: comfy.toml:12:1: repo "https://ghp_x@github.com/up/pack" must not contain a user name or token
           > repo = "https://ghp_x@github.com/up/pack"
-        hint: write it as https://github.com/OWNER/NAME
+        hint: write repo = "https://github.com/up/pack"
 
     no repository: exit 1
       error: comfy.toml:12:1: repo "https://github.com/" must name a host and a repository
@@ -1529,12 +1520,12 @@ fn values() {
     a query: exit 1
       error: comfy.toml:12:1: repo "https://github.com/up/pack?x=1" must not have a query or a fragment
           > repo = "https://github.com/up/pack?x=1"
-        hint: write it as https://github.com/OWNER/NAME
+        hint: write repo = "https://github.com/up/pack"
 
     a page of a branch: exit 1
       error: comfy.toml:12:1: repo "https://github.com/up/pack#readme" must not have a query or a fragment
           > repo = "https://github.com/up/pack#readme"
-        hint: write it as https://github.com/OWNER/NAME
+        hint: write repo = "https://github.com/up/pack"
 
     a path that leads up: exit 1
       error: comfy.toml:12:1: repo "https://github.com/../pack" has a path component that is not allowed
@@ -1567,9 +1558,9 @@ fn values() {
         hint: write a branch, a tag, or a commit of 40 digits
 
     an empty ref: exit 1
-      error: comfy.toml:11:8: [nodes.pack] does not set `ref`
-          > pack]
-        hint: add `ref = "main"`, or a tag, or a commit of 40 digits
+      error: comfy.toml:13:1: ref "" must have 1 to 200 characters
+          > ref = ""
+        hint: write a branch, a tag, or a commit of 40 digits
 
     open to the network: exit 1
       error: comfy.toml:10:1: listen "0.0.0.0" would let other machines in
@@ -2027,6 +2018,10 @@ fn repositories_and_refs() {
         "--upload-pack=id",
         "1111111111111111111111111111111111111111",
     );
+    let both = up("both", &[init]);
+    both.tag("v1");
+    both.commit(&[init, file("a.py", b"")]);
+    both.branch("v1");
     let linked = up("linked", &[init]).commit(&[init, ("abs", b"/etc/passwd", 0o120_000)]);
     submodule("bad-sub", "../linked", &linked);
     // A submodule that holds itself: each commit holds the one before it, deeper than anyone needs.
@@ -2058,6 +2053,8 @@ fn repositories_and_refs() {
             "1111111111111111111111111111111111111111",
         ),
         ("a short commit", "pack", "1111111"),
+        ("a branch of a clone", "pack", "origin/main"),
+        ("a branch and a tag of one name", "both", "v1"),
         ("links that leave the tree", "leaves", "main"),
         ("names that collide by case", "case", "main"),
         ("names that collide by Unicode form", "unicode", "main"),
@@ -2114,9 +2111,20 @@ fn repositories_and_refs() {
         hint: check `ref` in comfy.toml: the repository does not have this commit (any more)
 
     a short commit: exit 1
-      error: comfy.toml:13:1: pack: https://github.com/up/pack has no branch or tag `1111111`
+      error: comfy.toml:13:1: pack: `1111111` is neither a branch nor a tag of https://github.com/up/pack, and a commit needs all its 40 digits
           > ref = "1111111"
-        hint: its branches: main
+        hint: write all 40 digits, as the commit's own page shows them
+
+    a branch of a clone: exit 1
+      error: comfy.toml:13:1: pack: https://github.com/up/pack has no branch or tag `origin/main`
+          > ref = "origin/main"
+        hint: did you mean `main`?
+
+    a branch and a tag of one name: exit 1
+      error: comfy.toml:13:1: pack: https://github.com/up/both has both a branch and a tag `v1`, at different commits
+          > ref = "v1"
+        hint: for the branch: ref = "refs/heads/v1"
+        hint: for the tag: ref = "refs/tags/v1"
 
     links that leave the tree: exit 1
       error: comfy.toml:13:1: pack: link `abs` points out of the tree, to `/etc/passwd`
@@ -2138,7 +2146,7 @@ fn repositories_and_refs() {
     a Git LFS pointer: exit 1
       error: comfy.toml:13:1: pack: `w.bin` is a Git LFS pointer, not the file
           > ref = "main"
-        hint: comfy does not fetch Git LFS files; ask the author to publish the file as a release or a model
+        hint: comfy does not fetch Git LFS files; if the node works without them, write in its section of comfy.toml: exclude = ["w.bin"]
 
     a control character in a name: exit 1
       error: comfy.toml:13:1: pack: `a\u{1b}[2Jb.py` has a control character in its name
@@ -2147,30 +2155,34 @@ fn repositories_and_refs() {
     a submodule without address: exit 1
       error: comfy.toml:13:1: pack: submodule `sub` has no address in .gitmodules
           > ref = "main"
-        hint: choose another commit, or ask the author
+        hint: if the node works without it, write in its section of comfy.toml: exclude = ["sub"]
 
     a submodule whose repository is gone: exit 1
       error: comfy.toml:13:1: pack: submodule `sub`: https://github.com/up/nowhere: commit COMMIT could not be fetched: file://ROOT/upstream/up/nowhere: 'ROOT/upstream/up/nowhere' does not appear to be a git repository
           > ref = "main"
         hint: COMFY_MIRRORS points there, but it has no such repository
+        hint: if the node works without it, write in its section of comfy.toml: exclude = ["sub"]
 
     a submodule whose commit is gone: exit 1
       error: comfy.toml:13:1: pack: submodule `sub`: https://github.com/up/pack: file://ROOT/upstream/up/pack.git does not have commit COMMIT
           > ref = "main"
-        hint: the pinned commit no longer exists there, or the mirror is old; `comfy update` moves the pin
+        hint: if the node works without it, write in its section of comfy.toml: exclude = ["sub"]
 
     a submodule over ssh: exit 1
-      error: comfy.toml:13:1: pack: submodule `sub`: "git@github.com:up/pack.git" must be an https:// address (for a local copy, set COMFY_MIRRORS)
+      error: comfy.toml:13:1: pack: submodule `sub`: https://github.com/up/pack.git: file://ROOT/upstream/up/pack.git does not have commit COMMIT
           > ref = "main"
+        hint: if the node works without it, write in its section of comfy.toml: exclude = ["sub"]
 
     a submodule that is an option: exit 1
       error: comfy.toml:13:1: pack: submodule `sub`: "--upload-pack=id" must be an https:// address (for a local copy, set COMFY_MIRRORS)
           > ref = "main"
+        hint: if the node works without it, write in its section of comfy.toml: exclude = ["sub"]
 
     a submodule that breaks a rule: exit 1
       error: comfy.toml:13:1: pack: submodule `sub`: link `abs` points out of the tree, to `/etc/passwd`
           > ref = "main"
         hint: such a link could show the node other files; choose another commit, or a fork without it
+        hint: if the node works without it, write in its section of comfy.toml: exclude = ["sub"]
 
     a submodule that holds itself: exit 1
       error: comfy.toml:13:1: pack: submodules nested more than 5 deep
@@ -2453,7 +2465,7 @@ fn locks() {
         hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 
     an unknown key: exit 1
-      error: comfy.lock:7:1: unknown field `comit`, expected one of `repo`, `ref`, `commit`, `tree`, `requirements`, `ignore_requirements`, `submodules`
+      error: comfy.lock:7:1: unknown field `comit`, expected one of `repo`, `ref`, `commit`, `tree`, `requirements`, `ignore_requirements`, `excluded`, `submodules`
           > comit = "COMMIT"
         hint: restore it from git (after a merge conflict, take one side completely), then run `comfy lock`; deleting it would move every pin
 

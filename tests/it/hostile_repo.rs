@@ -123,6 +123,45 @@ impl World {
     }
 }
 
+/// Refs as people write them: a commit in capitals, an annotated tag in full, a part of a ref, none; a
+/// shortened commit is answered with the line to write.
+#[test]
+fn refs_are_taken_or_answered_with_the_line() {
+    let w = World::new();
+    let upstream = Upstream::new(&w.root.join("upstream"), "up/tagged");
+    upstream.commit(&borrowed(&node(2)));
+    let commit = upstream.annotate("v2");
+    upstream.commit(&borrowed(&node(3)));
+    let newest = upstream.commit(&borrowed(&node(4)));
+    let path = w.root.join("project/comfy.toml");
+    let good = fs::read_to_string(&path).unwrap();
+    let set = |line: &str| {
+        let pack = "repo = \"https://github.com/up/pack\"\nref = \"main\"";
+        let tagged = format!("repo = \"https://github.com/up/tagged\"\n{line}");
+        fs::write(&path, good.replace(pack, &tagged)).unwrap();
+    };
+    for (line, wanted) in [
+        (format!("ref = \"{}\"", commit.to_uppercase()), &commit),
+        ("ref = \"refs/tags/v2\"".into(), &commit),
+        ("ref = \"tags/v2\"".into(), &commit),
+        ("ref = \"v2\"".into(), &commit),
+        ("ref = \"heads/main\"".into(), &newest),
+        (String::new(), &newest),
+    ] {
+        set(&line);
+        let _ = fs::remove_file(w.root.join("project/comfy.lock"));
+        w.ok(&["lock"]);
+        assert!(w.lock().contains(wanted.as_str()), "{line}: {}", w.lock());
+        w.ok(&["lock", "--check"]);
+    }
+    for (short, whole) in [(&newest[..7], &newest), (&commit[..12], &commit)] {
+        set(&format!("ref = \"{short}\""));
+        let out = w.comfy(&["lock"]);
+        let said = text(&out, &w.root);
+        assert!(said.contains(&format!("write ref = \"{whole}\"")), "{said}");
+    }
+}
+
 /// The trees of attack 2, and others of their kind: each writes a file `escaped` outside of its own
 /// folder, or shows one that is not its own.
 fn hostile(odb: &Odb, outside: &Path) -> Vec<(&'static str, Oid)> {

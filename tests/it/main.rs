@@ -14,6 +14,7 @@ mod architecture;
 mod bad_input;
 mod buckets;
 mod compiled;
+mod exclude;
 mod front;
 mod gateway;
 mod hostile_repo;

@@ -636,7 +636,7 @@ fn lines_that_decide_for_everybody_are_refused_and_can_be_left_out() {
       hint: ignore it in comfy.toml: [nodes.bad] ignore_requirements = ["-e ."], and list its released package in [python] requirements
     error: node.bad: requirements.txt:4: `--extra-index-url https://evil.test/simple` is an option, which would change for all parts where packages come from
       hint: ignore it in comfy.toml: [nodes.bad] ignore_requirements = ["--extra-index-url https://evil.test/simple"], and if packages must come from there: [python] indexes = [{ name = "…", url = "https://…", packages = ["…"] }]
-    error: node.bad: requirements.txt:5: `-r more.txt` names another file
+    error: node.bad: requirements.txt:5: `-r more.txt` names a file that its repository does not have
       hint: ignore it in comfy.toml: [nodes.bad] ignore_requirements = ["-r more.txt"], and list what you need from it in [python] requirements
     exit 1
 

@@ -88,6 +88,21 @@ impl Upstream {
             .to_string()
     }
 
+    pub fn branch(&self, name: &str) {
+        let head = self.repo.head().unwrap().peel_to_commit().unwrap();
+        self.repo.branch(name, &head, true).unwrap();
+    }
+
+    /// An annotated tag of main; returns main's commit.
+    pub fn annotate(&self, name: &str) -> String {
+        let head = self.repo.head().unwrap().peel_to_commit().unwrap();
+        let who = git2::Signature::now("upstream", "up@localhost").unwrap();
+        self.repo
+            .tag(name, head.as_object(), &who, "a tag", true)
+            .unwrap();
+        head.id().to_string()
+    }
+
     pub fn tag(&self, name: &str) {
         let head = self.repo.head().unwrap().peel_to_commit().unwrap();
         self.repo

@@ -296,8 +296,9 @@ fn random_trees_are_refused_or_installed_byte_for_byte() {
             let target = area.join("job/target");
             std::fs::create_dir(&target).unwrap();
             let opened = open_dir(&target).unwrap();
-            let read = objects::read_snapshot(&store, &commit);
-            let made = objects::export_files(&store, &commit, &opened, "", &|_, _| false);
+            let none = Default::default();
+            let read = objects::read_snapshot(&store, &commit, &none);
+            let made = objects::export_files(&store, &commit, &opened, "", &none, &|_, _| false);
             let (mut outside, mut inside) = (Vec::new(), Vec::new());
             everything(&area, &target, &mut outside);
             everything(&target, Path::new(""), &mut inside);

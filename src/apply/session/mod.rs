@@ -12,7 +12,7 @@ use crate::host::build::process::JobLimits;
 use crate::host::executor::Executor;
 use crate::host::git::NetEnv;
 use crate::host::machine::HostMachine;
-use crate::host::models::{ModelHubs, apply_steps};
+use crate::host::models::{ModelHubs, apply_steps, verify};
 use crate::host::sandbox_state;
 use crate::host::sealed::stat_cache::wait_for_grain;
 use crate::manifest::IsolationMode;
@@ -133,7 +133,7 @@ impl ApplySession<'_> {
         let (plan, _numbers) = lock_file::plan_with_reserved_ids(
             d,
             self.report,
-            || plan_task(d, &machine, &self.only, &self.job),
+            || self.plan_with_models(&machine),
             new_numbers,
         )?;
         ensure_not_blocked(&plan)?;
@@ -236,6 +236,18 @@ impl ApplySession<'_> {
         );
         journal.write_receipt(plan, said)?;
         clean
+    }
+
+    /// Returns the plan, with the models read that nobody has compared since they changed. What was read
+    /// is written down with the other records, after the approval.
+    fn plan_with_models(&self, machine: &HostMachine) -> Result<Plan> {
+        let d = self.desired;
+        let plan = plan_task(d, machine, &self.only, &self.job)?;
+        if self.job != ApplyTask::Apply || plan.library.unverified == 0 {
+            return Ok(plan);
+        }
+        verify::read_models(d, machine, &plan.ids, self.report, false)?;
+        plan_task(d, machine, &self.only, &self.job)
     }
 
     /// Reads again what differed for the caller, so that the plan includes it.

@@ -21,9 +21,11 @@ use crate::host::roles::Role;
 use crate::host::roles::credentials::{self, Dropped};
 use crate::host::roles::serve::{self, RoleConfig};
 use crate::host::roles::spawn::{SYSTEM_PATH, role_command};
-use crate::host::roles::wire::{self, Event, EventMessage, EventRelay, RemoteReporter};
+use crate::host::roles::wire::{
+    self, Event, EventMessage, EventRelay, ProgressUpdate, RemoteReporter,
+};
 use crate::problem::{Context, Problem, Result};
-use crate::progress::{ProgressUnit, Reporter};
+use crate::progress::Reporter;
 
 /// Lines that wait to be heard: a job that says more waits.
 const LINES: usize = 4;
@@ -51,12 +53,7 @@ struct JobRequest {
 
 #[derive(Debug, serde::Serialize, serde::Deserialize)]
 enum JobMessage {
-    Progress {
-        job: String,
-        unit: ProgressUnit,
-        at: u64,
-        total: u64,
-    },
+    Progress(ProgressUpdate),
     Done(serde_json::Value),
     Failed(Problem),
 }
@@ -69,17 +66,7 @@ impl EventMessage for JobMessage {
     /// A job tells its progress alone.
     fn from_event(event: Event) -> Option<JobMessage> {
         match event {
-            Event::Progress {
-                job,
-                unit,
-                at,
-                total,
-            } => Some(JobMessage::Progress {
-                job,
-                unit,
-                at,
-                total,
-            }),
+            Event::Progress(p) => Some(JobMessage::Progress(p)),
             Event::Say(_) | Event::Step(_) => None,
         }
     }
@@ -231,17 +218,7 @@ fn read_answer(
             Err(RecvTimeoutError::Timeout) => continue,
         };
         match serde_json::from_slice(&line).context("understand the build process")? {
-            JobMessage::Progress {
-                job,
-                unit,
-                at,
-                total,
-            } => events.pass_on(Event::Progress {
-                job,
-                unit,
-                at,
-                total,
-            }),
+            JobMessage::Progress(p) => events.pass_on(Event::Progress(p)),
             JobMessage::Done(value) => return Ok(Some(value)),
             JobMessage::Failed(p) => return Err(p),
         }

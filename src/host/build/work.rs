@@ -253,7 +253,7 @@ fn fetch_repositories(git: &GitStore, item: &TreeRequest, report: &dyn Reporter)
                     `comfy lock`",
             ));
         }
-        let listing = objects::read_snapshot(&folder, commit)
+        let listing = objects::read_snapshot(&folder, commit, &pin.exclusions().in_submodule(path))
             .map_err(prefixed_with(&item.part))?
             .listing;
         bytes = listing
@@ -317,7 +317,8 @@ fn export_tree(
                     .get(&join_path(prefix, path))
                     .is_some_and(|h| h.oid == e.oid && h.mode == e.mode)
             };
-            let listing = objects::export_files(&folder, commit, &target, prefix, &skip)
+            let excluded = pin.exclusions().in_submodule(prefix);
+            let listing = objects::export_files(&folder, commit, &target, prefix, &excluded, &skip)
                 .map_err(prefixed_with(&item.part))?;
             whole.0.extend(
                 listing

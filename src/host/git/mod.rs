@@ -8,6 +8,7 @@ mod error;
 mod library;
 pub mod objects;
 mod program;
+mod ref_lookup;
 pub(crate) mod ref_membership;
 mod transport;
 
@@ -21,9 +22,9 @@ use crate::host::net::mirrors::MirrorRules;
 use crate::lock::requirements;
 use crate::lock::resolve::{RepositoryResolver, RepositorySnapshot};
 use crate::manifest::names;
-use crate::problem::{Context, Problem, Result};
+use crate::problem::{Problem, Result};
 use crate::progress::Progress;
-use crate::tree::ObjectId;
+use crate::tree::{ObjectId, TreeExclusions, links};
 
 /// What a fetch may know about the caller's environment: mirrors, proxies and certificates, nothing
 /// else.
@@ -106,6 +107,9 @@ pub(crate) fn config_text() -> String {
     SETTINGS.iter().map(line).collect()
 }
 
+/// Where a repository names its submodules (gitmodules(5)).
+const GITMODULES: &str = ".gitmodules";
+
 /// The time limit for the transfer of a repository.
 pub(crate) const FETCH_LIMIT: Duration = Duration::from_secs(3600);
 
@@ -186,16 +190,22 @@ impl GitStore {
         Ok(folder)
     }
 
-    /// A file that the outline left out: alone where the server gives it, else with all others.
+    /// A text that the outline left out: alone where the server gives it, else with all others.
     fn one_file(
         &self,
         repo: &str,
         git_ref: &str,
         commit: &ObjectId,
         folder: &Path,
-        oid: &ObjectId,
+        (file, oid): (&str, &ObjectId),
         progress: &dyn Progress,
     ) -> Result<String> {
+        let named = |p: Problem| p.with_prefix(&format!("{file} "));
+        if let Some(text) =
+            objects::blob_text(folder, oid, requirements::MAX_BYTES).map_err(named)?
+        {
+            return Ok(text);
+        }
         let spec = format!("+{oid}:refs/comfy/file/{oid}");
         let alone = if self.offline {
             None
@@ -210,7 +220,7 @@ impl GitStore {
             .ok()
         };
         let found = if alone.is_some() {
-            objects::blob_text(folder, oid, requirements::MAX_BYTES)?
+            objects::blob_text(folder, oid, requirements::MAX_BYTES).map_err(named)?
         } else {
             None
         };
@@ -218,12 +228,13 @@ impl GitStore {
             return Ok(text);
         }
         let whole = self.ensure_commit(repo, git_ref, commit, FetchDepth::Whole, progress)?;
-        objects::blob_text(&whole, oid, requirements::MAX_BYTES)?.ok_or_else(|| {
-            Problem::new(format!(
-                "{repo}: {} of commit {commit} is not available",
-                requirements::FILE
-            ))
-        })
+        objects::blob_text(&whole, oid, requirements::MAX_BYTES)
+            .map_err(named)?
+            .ok_or_else(|| {
+                Problem::new(format!(
+                    "{repo}: {file} of commit {commit} is not available"
+                ))
+            })
     }
 
     /// Some servers give only what a ref names: then the asked ref, at last everything.
@@ -309,68 +320,7 @@ impl GitStore {
 
 impl RepositoryResolver for GitStore {
     fn resolve_ref(&self, repo: &str, git_ref: &str) -> Result<ObjectId> {
-        if let Some(commit) = ObjectId::parse(git_ref) {
-            return Ok(commit);
-        }
-        if self.offline {
-            return Err(Problem::new(format!(
-                "{repo}: cannot look up the commit of `{git_ref}` offline"
-            ))
-            .with_hint("run it once without --offline"));
-        }
-        std::fs::create_dir_all(&self.store)
-            .with_context(|| format!("make {}", self.store.display()))?;
-        let url = self.net.mirrors.rewrite_url(repo);
-        let names = [
-            format!("refs/tags/{git_ref}^{{}}"),
-            format!("refs/tags/{git_ref}"),
-            format!("refs/heads/{git_ref}"),
-            git_ref.to_string(),
-        ];
-        let wanted: Vec<&str> = names.iter().map(String::as_str).collect();
-        let refs = self.remote_refs(&url, &wanted)?;
-        for name in &names {
-            if let Some((_, oid)) = refs.iter().find(|(n, _)| n == name) {
-                let commit = ObjectId::parse(oid).ok_or_else(|| {
-                    Problem::new(format!(
-                        "{repo}: {url} gave an invalid answer for `{git_ref}`"
-                    ))
-                })?;
-                self.note_membership(repo, git_ref, &commit, ref_membership::RefMembership::On);
-                return Ok(commit);
-            }
-        }
-        let all = self
-            .remote_refs(&url, &["refs/heads/*", "refs/tags/*"])
-            .unwrap_or_default();
-        let short = |n: &str| {
-            n.trim_start_matches("refs/heads/")
-                .trim_start_matches("refs/tags/")
-                .trim_end_matches("^{}")
-                .to_string()
-        };
-        let known: Vec<String> = all
-            .iter()
-            .filter(|(n, _)| n.starts_with("refs/heads/") || n.starts_with("refs/tags/"))
-            .map(|(n, _)| short(n))
-            .collect();
-        let problem = Problem::new(format!("{repo} has no branch or tag `{git_ref}`"));
-        Err(
-            match crate::text::did_you_mean(git_ref, known.iter().map(String::as_str)) {
-                Some(k) => {
-                    problem.with_hint(format!("did you mean `{}`?", crate::text::escape_text(k)))
-                }
-                None => {
-                    let heads: Vec<String> = all
-                        .iter()
-                        .filter_map(|(n, _)| n.strip_prefix("refs/heads/"))
-                        .take(5)
-                        .map(crate::text::escape_text)
-                        .collect();
-                    problem.with_hint(format!("its branches: {}", heads.join(", ")))
-                }
-            },
-        )
+        self.look_up_ref(repo, git_ref)
     }
 
     fn snapshot(
@@ -378,6 +328,7 @@ impl RepositoryResolver for GitStore {
         repo: &str,
         git_ref: &str,
         commit: &ObjectId,
+        exclude: &TreeExclusions,
         progress: &dyn Progress,
     ) -> Result<RepositorySnapshot> {
         let whole = self.store_folder(repo, FetchDepth::Whole);
@@ -386,25 +337,19 @@ impl RepositoryResolver for GitStore {
         } else {
             self.ensure_commit(repo, git_ref, commit, FetchDepth::Outline, progress)?
         };
-        let mut snapshot = objects::read_snapshot(&folder, commit)?;
-        let file = requirements::FILE;
-        if let Some(entry) = snapshot.listing.0.get(file).filter(|e| {
-            matches!(
-                e.mode,
-                crate::tree::EntryMode::File | crate::tree::EntryMode::Executable
-            )
-        }) {
-            let named = |p: Problem| p.with_prefix(&format!("{file} "));
-            snapshot.requirements =
-                match objects::blob_text(&folder, &entry.oid, requirements::MAX_BYTES)
-                    .map_err(named)?
-                {
-                    Some(text) => Some(text),
-                    None => {
-                        Some(self.one_file(repo, git_ref, commit, &folder, &entry.oid, progress)?)
-                    }
-                };
-        }
+        let mut snapshot = objects::read_snapshot(&folder, commit, exclude)?;
+        let text = |file: &str| -> Result<Option<String>> {
+            let Some(file) = links::followed(&snapshot.listing, &snapshot.links, file) else {
+                return Ok(None);
+            };
+            let oid = &snapshot.listing.0[&file].oid;
+            self.one_file(repo, git_ref, commit, &folder, (&file, oid), progress)
+                .map(Some)
+        };
+        let gitmodules = text(GITMODULES)?;
+        let requirements = requirements::collect_texts(requirements::FILE, &text)?;
+        snapshot.gitmodules = gitmodules;
+        snapshot.requirements = requirements;
         Ok(snapshot)
     }
 

@@ -1,5 +1,6 @@
 //! Local object work with libgit2: reading a commit, and writing its files to a folder.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -13,7 +14,9 @@ use crate::lock::resolve::RepositorySnapshot;
 use crate::problem::{Context, Problem, Result};
 use crate::tree::raw::{self, RawKind};
 use crate::tree::rules::{self, LFS_LIMIT, LFS_MARK, TreeContents};
-use crate::tree::{EntryMode, MAX_TARGET, ObjectId, TreeEntry, TreeListing};
+use crate::tree::{
+    EntryMode, ExcludedEntry, MAX_TARGET, ObjectId, TreeEntry, TreeExclusions, TreeListing,
+};
 
 /// Configures libgit2: it reads nobody's configuration, and does not check the owner of a
 /// repository.
@@ -99,15 +102,20 @@ pub(crate) fn blob_text(folder: &Path, oid: &ObjectId, limit: usize) -> Result<O
             crate::text::format_bytes(limit as u64)
         )));
     }
-    Ok(Some(String::from_utf8_lossy(blob.content()).into_owned()))
+    Ok(Some(crate::text::decode_text(blob.content())))
 }
 
-/// Reads everything that lock needs to know about a commit, except its requirements. It is the only
+/// Reads everything that lock needs to know about a commit, except the texts of its files. It is the only
 /// reader of trees, so `lock`, fetching and unpacking refuse the same trees with the same messages.
+/// What is at the paths `exclude` is neither looked into nor in the listing.
 ///
 /// # Errors
 /// If the tree contains something that it must not, or an object is missing or damaged.
-pub fn read_snapshot(folder: &Path, commit: &ObjectId) -> Result<RepositorySnapshot> {
+pub fn read_snapshot(
+    folder: &Path,
+    commit: &ObjectId,
+    exclude: &TreeExclusions,
+) -> Result<RepositorySnapshot> {
     let repo = open_repository(folder)?;
     let odb = repo
         .odb()
@@ -119,11 +127,18 @@ pub fn read_snapshot(folder: &Path, commit: &ObjectId) -> Result<RepositorySnaps
         contents: TreeContents::default(),
         problems: Vec::new(),
         entries: 0,
+        exclude,
+        excluded: Vec::new(),
     };
     walk.walk_folder(tree, "", 0)?;
     let mut problems = walk.problems;
-    problems.extend(rules::check_tree(&walk.listing, &walk.contents));
-    if problems.is_empty() && walk.listing.tree_hash()? != tree {
+    problems.extend(rules::check_tree(&walk.listing, &walk.contents, exclude));
+    let mut whole = walk.listing.clone();
+    whole.0.extend(walk.excluded.iter().map(|x| {
+        let (mode, oid) = (x.mode, x.oid);
+        (x.path.clone(), TreeEntry { mode, oid, size: 0 })
+    }));
+    if problems.is_empty() && whole.tree_hash()? != tree {
         problems.push(
             Problem::new(format!("tree {tree} does not match its files"))
                 .with_hint("do not use this repository"),
@@ -132,25 +147,13 @@ pub fn read_snapshot(folder: &Path, commit: &ObjectId) -> Result<RepositorySnaps
     if !problems.is_empty() {
         return Err(first_problem(problems));
     }
-    let gitmodules = match walk
-        .listing
-        .0
-        .get(".gitmodules")
-        .filter(|e| matches!(e.mode, EntryMode::File | EntryMode::Executable))
-    {
-        Some(e) => {
-            let blob = repo
-                .find_blob(libgit2_id(&e.oid)?)
-                .map_err(|_| Problem::new(".gitmodules is too large"))?;
-            Some(String::from_utf8_lossy(blob.content()).into_owned())
-        }
-        None => None,
-    };
     Ok(RepositorySnapshot {
         tree,
         listing: walk.listing,
-        gitmodules,
-        requirements: None,
+        links: walk.contents.links,
+        excluded: walk.excluded,
+        gitmodules: None,
+        requirements: BTreeMap::new(),
     })
 }
 
@@ -175,6 +178,10 @@ struct TreeWalk<'a> {
     problems: Vec<Problem>,
     /// Files and folders so far; the same folder counts as often as it occurs.
     entries: usize,
+    /// Paths that are not installed, and so not looked into.
+    exclude: &'a TreeExclusions,
+    /// Those of them that are there.
+    excluded: Vec<ExcludedEntry>,
 }
 
 impl TreeWalk<'_> {
@@ -225,6 +232,15 @@ impl TreeWalk<'_> {
         }
         for row in rows {
             let path = format!("{prefix}{}", row.name);
+            if self.exclude.has(&path) {
+                let mode = match row.kind {
+                    RawKind::Folder => EntryMode::Folder,
+                    RawKind::Leaf(mode) => mode,
+                };
+                let oid = row.oid;
+                self.excluded.push(ExcludedEntry { path, mode, oid });
+                continue;
+            }
             match row.kind {
                 RawKind::Folder => self.walk_folder(row.oid, &format!("{path}/"), depth + 1)?,
                 RawKind::Leaf(mode) => {
@@ -296,8 +312,8 @@ impl TreeWalk<'_> {
 }
 
 /// Writes the files of `commit` below `prefix` in `target`, from objects and never through a
-/// filter; what `skip` knows by path and content is left out: whoever seals the tree has it
-/// already. Nothing on the way is followed, and links come last. Returns the listing.
+/// filter; what is at the paths `exclude` is left out, and so is what `skip` knows by path and content:
+/// whoever seals the tree has it already. Nothing on the way is followed, and links come last. Returns the listing.
 ///
 /// # Errors
 /// As [`read_snapshot`]; a full disk, something that is there already.
@@ -306,10 +322,11 @@ pub fn export_files(
     commit: &ObjectId,
     target: &OwnedFd,
     prefix: &str,
+    exclude: &TreeExclusions,
     skip: &dyn Fn(&str, &TreeEntry) -> bool,
 ) -> Result<TreeListing> {
     let repo = open_repository(folder)?;
-    let snapshot = read_snapshot(folder, commit)?;
+    let snapshot = read_snapshot(folder, commit, exclude)?;
     let odb = repo
         .odb()
         .with_context(|| format!("read {}", folder.display()))?;

@@ -302,6 +302,24 @@ pub(super) fn fetch_history(
     Some(history)
 }
 
+/// The commit in full that begins with `short`, if the history here has one such commit.
+pub(super) fn whole_commit(
+    git: &GitStore,
+    program: &Path,
+    history: &Path,
+    short: &str,
+) -> Option<String> {
+    let mut c = git_command(git, program, &[]);
+    c.current_dir(history)
+        .args(["--git-dir", ".", "rev-parse", "--verify", "--quiet"])
+        .arg("--end-of-options")
+        .arg(format!("{short}^{{commit}}"));
+    let out = run_git(c, short, &crate::progress::NoProgress).ok()?;
+    // A git before 2.30 repeats the option.
+    let whole = out.lines().last()?.trim();
+    crate::manifest::names::is_commit(whole).then(|| whole.to_string())
+}
+
 /// Commits of `of` that `without` does not have, as far as they are here.
 pub(super) fn count_commits(
     git: &GitStore,

@@ -20,7 +20,7 @@ pub(crate) enum RefMembership {
 }
 
 /// Commits of a ref that are asked for at first, and where the pinned one is older.
-const DEPTHS: [&str; 2] = ["--depth=1000", "--depth=20000"];
+pub(super) const DEPTHS: [&str; 2] = ["--depth=1000", "--depth=20000"];
 
 impl GitStore {
     fn note_of(&self, repo: &str, git_ref: &str, commit: &ObjectId) -> PathBuf {

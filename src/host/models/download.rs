@@ -11,9 +11,11 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::time::Duration;
 
 use super::SecretText;
-use super::hub::DownloadSource;
+use super::download_source::DownloadSource;
 use super::sha256::{self, Sha256Hasher};
-use super::web::{WebClient, WebRefusal, WebReply, WebRequest, pause_for, public_address};
+use super::web::{
+    TRIES, WebClient, WebRefusal, WebReply, WebRequest, pause_between, public_address,
+};
 use crate::lock::Sha256Digest;
 use crate::problem::{Context, Problem, Result};
 use crate::progress::Progress;
@@ -21,8 +23,6 @@ use crate::text::format_bytes;
 
 /// What one request asks for. Half of what is on its way is lost with a kill.
 const PIECE: u64 = 4 << 20;
-/// Attempts without [`SOMETHING`] new before comfy gives up on a server.
-const TRIES: u32 = 5;
 
 /// A file to download.
 pub(crate) struct DownloadRequest<'a> {
@@ -198,8 +198,9 @@ fn download_with_retries(
         let refusal = match download_stretch(web, f, part, progress) {
             Ok(()) => return Ok(()),
             Err(_) if crate::host::signals::is_interrupted() => return Err(Problem::interrupted()),
-            Err(WebRefusal::Passing(why)) => why,
-            Err(r) => return Err(r.into_problem()),
+            Err(WebRefusal::Busy(server)) if server.is_back_soon() => WebRefusal::Busy(server),
+            Err(r @ WebRefusal::Passing(_)) => r,
+            Err(r) => return Err(f.place.explain_refusal(r)),
         };
         tries = if part.hasher.bytes >= before + SOMETHING {
             1
@@ -207,9 +208,9 @@ fn download_with_retries(
             tries + 1
         };
         if tries > TRIES {
-            return Err(WebRefusal::Passing(refusal).into_problem());
+            return Err(refusal.into_problem());
         }
-        pause_for(Duration::from_millis(100 << tries)).map_err(WebRefusal::into_problem)?;
+        pause_between(tries).map_err(WebRefusal::into_problem)?;
     }
 }
 
@@ -235,16 +236,7 @@ fn download_stretch(
     };
     let final_ = |why: String| WebRefusal::Final(Problem::new(why));
     if reply.is_page() {
-        return Err(WebRefusal::Final(
-            Problem::new(format!(
-                "{} returns a web page instead of the file",
-                public_address(&reply.address)
-            ))
-            .with_hint(
-                "probably a login or a notice: open it in a browser; set HF_TOKEN or \
-                    CIVITAI_API_TOKEN if it needs a key",
-            ),
-        ));
+        return Err(WebRefusal::Final(f.place.page_instead(&reply.address)));
     }
     let total = reply.total_bytes();
     if let (Some(t), Some(s)) = (total, f.size)

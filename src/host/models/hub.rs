@@ -2,49 +2,13 @@
 
 use serde::Deserialize;
 
-use super::web::{WebClient, WebRefusal, WebReply, WebRequest, public_address};
-use super::{ModelHubs, SecretText, object_storage};
-use crate::lock::model_pin::CloudStore;
+use super::download_source::DownloadSource;
+use super::web::{WebClient, WebReply, WebRequest, public_address};
+use super::{ModelHubs, object_storage};
 use crate::lock::resolve::models::ModelInfo;
 use crate::lock::{ModelOrigin, Sha256Digest};
-use crate::manifest::names;
+use crate::manifest::{hub_pages, names};
 use crate::problem::{Problem, Result};
-
-/// The address of the content, and the key for it.
-#[derive(Debug, Clone)]
-pub(crate) struct DownloadSource {
-    pub address: String,
-    pub key: Option<SecretText>,
-    /// Its query is a signature, which is another one each time.
-    pub signed: bool,
-}
-
-impl DownloadSource {
-    /// The same for the same file, however often it is asked for.
-    pub(crate) fn cache_name(&self) -> &str {
-        if self.signed {
-            self.address.split('?').next().unwrap_or_default()
-        } else {
-            &self.address
-        }
-    }
-}
-
-fn key_variables(cloud: CloudStore) -> &'static str {
-    match cloud {
-        CloudStore::S3 => {
-            "keys are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL selects \
-                another store"
-        }
-        CloudStore::Google => {
-            "the key is a service account's, in the file that GOOGLE_APPLICATION_CREDENTIALS names"
-        }
-        CloudStore::Azure => {
-            "the key is AZURE_STORAGE_ACCOUNT_KEY, for AZURE_STORAGE_ACCOUNT_NAME; \
-             AZURE_STORAGE_SERVICE_ENDPOINT selects another cloud"
-        }
-    }
-}
 
 /// What a server reports about a file.
 pub(crate) enum RemoteFile {
@@ -81,11 +45,7 @@ pub(crate) fn download_source(
             file,
             revision.unwrap_or(asked),
         )),
-        ModelOrigin::Web(address) => Ok(DownloadSource {
-            address: address.clone(),
-            key: None,
-            signed: false,
-        }),
+        ModelOrigin::Web(address) => Ok(DownloadSource::on_web(hubs, address)),
         ModelOrigin::Civitai(version) => {
             let file = civitai_files(web, hubs, version)?
                 .into_iter()
@@ -96,11 +56,8 @@ pub(crate) fn download_source(
                 ))
                 .with_hint("`comfy update` this model, or choose another")
             };
-            Ok(DownloadSource {
-                address: civitai_address(hubs, file.ok_or_else(gone)?)?,
-                key: hubs.civitai_token.clone(),
-                signed: false,
-            })
+            let address = civitai_address(hubs, file.ok_or_else(gone)?)?;
+            Ok(DownloadSource::on_civitai(hubs, address))
         }
         ModelOrigin::Bucket { cloud, bucket, key } => {
             object_storage::object_source(hubs, *cloud, bucket, key)
@@ -109,7 +66,8 @@ pub(crate) fn download_source(
     }
 }
 
-/// Requests the data that the lock pins.
+/// Requests the data that the lock pins. Of a version's many files, the one with the hash `asked` is
+/// meant.
 ///
 /// # Errors
 /// If it does not exist, or the server denies access.
@@ -118,7 +76,7 @@ pub(crate) fn ask_hub(
     hubs: &ModelHubs,
     origin: &ModelOrigin,
     name: &str,
-    before: Option<&str>,
+    asked: Option<Sha256Digest>,
 ) -> Result<RemoteFile> {
     match origin {
         ModelOrigin::Hub {
@@ -127,11 +85,14 @@ pub(crate) fn ask_hub(
             revision,
         } => ask_huggingface(web, hubs, repo, file, revision),
         ModelOrigin::Web(address) => {
-            let place = DownloadSource {
-                address: address.clone(),
-                key: None,
-                signed: false,
-            };
+            let page = hub_pages::remedy_for_page(address, &hubs.huggingface, &hubs.civitai);
+            if let Some(remedy) = page {
+                return Err(
+                    Problem::new("its source is a page about the file, not the file")
+                        .with_hint(remedy),
+                );
+            }
+            let place = DownloadSource::on_web(hubs, address);
             let reply = first_byte(web, &place)?;
             Ok(RemoteFile::Some {
                 place,
@@ -141,33 +102,10 @@ pub(crate) fn ask_hub(
             })
         }
         ModelOrigin::Civitai(version) => {
-            let mut all = civitai_files(web, hubs, version)?;
-            let wanted = name.rsplit('/').next().unwrap_or(name);
-            let at = all
-                .iter()
-                .position(|f| {
-                    before.is_some_and(|b| {
-                        f.hashes
-                            .sha256
-                            .as_deref()
-                            .is_some_and(|h| h.eq_ignore_ascii_case(b))
-                    })
-                })
-                .or_else(|| all.iter().position(|f| f.name == wanted))
-                .or_else(|| all.iter().position(|f| f.primary))
-                .unwrap_or(0);
-            if all.is_empty() {
-                return Err(Problem::new(format!(
-                    "civitai's version {version} has no file"
-                )));
-            }
-            let file = all.swap_remove(at);
+            let all = civitai_files(web, hubs, version)?;
+            let file = choose_file(all, version, name, asked)?;
             let sha256 = file.sha256();
-            let place = DownloadSource {
-                address: civitai_address(hubs, file)?,
-                key: hubs.civitai_token.clone(),
-                signed: false,
-            };
+            let place = DownloadSource::on_civitai(hubs, civitai_address(hubs, file)?);
             // The API tells kilobytes: the exact size is the download's own.
             let size = first_byte(web, &place)?.total_bytes();
             Ok(match (sha256, size) {
@@ -187,7 +125,7 @@ pub(crate) fn ask_hub(
         }
         ModelOrigin::Bucket { cloud, bucket, key } => {
             let place = object_storage::object_source(hubs, *cloud, bucket, key)?;
-            let reply = first_byte(web, &place).map_err(|p| p.with_hint(key_variables(*cloud)))?;
+            let reply = first_byte(web, &place)?;
             Ok(RemoteFile::Some {
                 place,
                 revision: None,
@@ -202,22 +140,15 @@ pub(crate) fn ask_hub(
 /// Asks for one byte, which tells length and version where HEAD is refused, as signed addresses do.
 fn first_byte(web: &WebClient, place: &DownloadSource) -> Result<WebReply> {
     let reply = web
-        .send_request(&WebRequest {
+        .ask_patiently(&WebRequest {
             address: &place.address,
             key: place.key.as_ref(),
             range: Some((0, Some(0))),
             ..WebRequest::default()
         })
-        .map_err(WebRefusal::into_problem)?;
+        .map_err(|r| place.explain_refusal(r))?;
     if reply.is_page() {
-        return Err(Problem::new(format!(
-            "{} returns a web page instead of the file",
-            public_address(&reply.address)
-        ))
-        .with_hint(
-            "probably a login or a notice: open it in a browser; set HF_TOKEN or \
-                CIVITAI_API_TOKEN if it needs a key",
-        ));
+        return Err(place.page_instead(&reply.address));
     }
     Ok(reply)
 }
@@ -229,11 +160,7 @@ fn huggingface_source(hubs: &ModelHubs, repo: &str, file: &str, revision: &str) 
         percent_encode(revision, ""),
         percent_encode(file, "/")
     );
-    DownloadSource {
-        address,
-        key: hubs.huggingface_token.clone(),
-        signed: false,
-    }
+    DownloadSource::on_hugging_face(hubs, address)
 }
 
 /// Percent-encoded but for letters, digits, `-._~` (RFC 3986, 2.3) and `keep`.
@@ -261,7 +188,7 @@ fn ask_huggingface(
 ) -> Result<RemoteFile> {
     let place = huggingface_source(hubs, repo, file, asked);
     let reply = web
-        .send_request(&WebRequest {
+        .ask_patiently(&WebRequest {
             address: &place.address,
             key: place.key.as_ref(),
             head_only: true,
@@ -269,7 +196,8 @@ fn ask_huggingface(
             ..WebRequest::default()
         })
         .map_err(|r| {
-            r.into_problem()
+            place
+                .explain_refusal(r)
                 .with_hint(format!("its page: {}/{repo}", hubs.huggingface))
         })?;
     let commit = reply
@@ -338,13 +266,14 @@ impl CivitaiFile {
 
 fn civitai_files(web: &WebClient, hubs: &ModelHubs, version: &str) -> Result<Vec<CivitaiFile>> {
     let address = format!("{}/api/v1/model-versions/{version}", hubs.civitai);
+    let place = DownloadSource::on_civitai(hubs, address.clone());
     let mut reply = web
-        .send_request(&WebRequest {
+        .ask_patiently(&WebRequest {
             address: &address,
-            key: hubs.civitai_token.as_ref(),
+            key: place.key.as_ref(),
             ..WebRequest::default()
         })
-        .map_err(WebRefusal::into_problem)?;
+        .map_err(|r| place.explain_refusal(r))?;
     let text =
         reply.response.body_mut().read_to_string().map_err(|e| {
             Problem::new(format!("{}: {e}", public_address(&address))).caused_by(&e)
@@ -358,6 +287,27 @@ fn civitai_files(web: &WebClient, hubs: &ModelHubs, version: &str) -> Result<Vec
         .with_hint("check CIVITAI_ENDPOINT")
     })?;
     Ok(version.files)
+}
+
+/// The file with the hash that is asked for; else the one of that name, else the main one.
+fn choose_file(
+    mut all: Vec<CivitaiFile>,
+    version: &str,
+    name: &str,
+    asked: Option<Sha256Digest>,
+) -> Result<CivitaiFile> {
+    if all.is_empty() {
+        return Err(Problem::new(format!(
+            "civitai's version {version} has no file"
+        )));
+    }
+    let wanted = name.rsplit('/').next().unwrap_or(name);
+    let by_hash = asked.and_then(|h| all.iter().position(|f| f.sha256() == Some(h)));
+    let at = by_hash
+        .or_else(|| all.iter().position(|f| f.name == wanted))
+        .or_else(|| all.iter().position(|f| f.primary))
+        .unwrap_or(0);
+    Ok(all.swap_remove(at))
 }
 
 /// On the endpoint that was configured, whatever host the answer names: a mirror's answers are

@@ -1,12 +1,15 @@
 //! Models: where they come from, and how they are downloaded, verified and installed.
 //!
 //! [`resolver`] is what `lock` asks. [`build_job`] fetches, under the build uid: [`web`] speaks
-//! HTTP, [`hub`] and [`object_storage`] know addresses, [`download`] makes one file. [`install`]
+//! HTTP, [`hub`] and [`object_storage`] know addresses ([`download_source`]), [`download`] makes one file. [`install`]
 //! puts verified bytes into a share, as root. [`verified_hashes`] is what was verified before.
 
 pub(crate) mod apply_steps;
 pub(crate) mod build_job;
+pub(crate) mod content_check;
 pub(crate) mod download;
+pub(crate) mod download_source;
+pub(crate) mod file_reader;
 pub(crate) mod hub;
 pub(crate) mod install;
 pub(crate) mod object_storage;

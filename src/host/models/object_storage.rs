@@ -19,7 +19,8 @@ use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::signer::{Method, Signer};
 use sha2::Sha256;
 
-use super::hub::{DownloadSource, percent_encode};
+use super::download_source::{DownloadSource, ServerOwner};
+use super::hub::percent_encode;
 use super::{ModelHubs, SecretText};
 use crate::lock::model_pin::CloudStore;
 use crate::problem::{Context as _, Problem, Result};
@@ -87,11 +88,13 @@ pub(crate) fn object_source(
         Some(address) => DownloadSource {
             address,
             key: None,
+            owner: ServerOwner::Cloud(cloud),
             signed: true,
         },
         None => DownloadSource {
             address: plain,
             key: None,
+            owner: ServerOwner::Cloud(cloud),
             signed: false,
         },
     })

@@ -3,32 +3,28 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use rayon::prelude::*;
 
 use super::download::{self, DownloadRequest};
+use super::download_source::DownloadSource;
+use super::file_reader::FileReader;
 use super::hub::{self, RemoteFile};
-use super::verified_hashes::{self, Hashes, Key};
+use super::verified_hashes::{self, Hashes};
 use super::web::WebClient;
-use super::{ModelHubs, install, safetensors_header, sha256};
+use super::{ModelHubs, content_check, install, safetensors_header};
 use crate::host::fs::edit;
 use crate::host::git::NetEnv;
 use crate::host::sealed::list_tree::list_tree;
-use crate::host::sealed::stat_cache::now_ns;
 use crate::lock::resolve::models::{ModelInfo, ModelQuery, ModelResolver};
 use crate::lock::{ModelOrigin, ModelPin, Sha256Digest, safetensors};
 use crate::manifest::names;
 use crate::plan::observed::FileType;
 use crate::problem::{Context, Problem, Result};
-use crate::progress::{Progress, ProgressUnit, Reporter};
+use crate::progress::{ProgressUnit, Reporter};
 
 /// Requests at the same time: servers may be slow.
 const ASKED: usize = 8;
-/// What was read is written down this often, so that an interrupt costs no more.
-const FLUSH: Duration = Duration::from_secs(5);
 
 pub(crate) struct HostModelResolver {
     pub net: NetEnv,
@@ -70,6 +66,25 @@ pub(crate) fn share_files(share: &Path) -> Result<Vec<(String, u64)>> {
         .collect())
 }
 
+/// Refuses a model of the share at `share` that is a link, or below one: comfy follows none there, and
+/// it can lead to another file tomorrow.
+///
+/// # Errors
+/// It names the link.
+pub(crate) fn ensure_no_link(share: &Path, path: &str) -> Result<()> {
+    let ends = path.match_indices('/').map(|(at, _)| at);
+    let linked = ends
+        .chain([path.len()])
+        .map(|end| share.join(&path[..end]))
+        .find(|p| p.is_symlink());
+    linked.map_or(Ok(()), |p| {
+        let shown = crate::text::escape_text(&p.to_string_lossy());
+        Err(Problem::new(format!("{shown} is a link")).with_hint(
+            "put the real file or folder there, or declare a share for the folder it leads to",
+        ))
+    })
+}
+
 impl ModelResolver for HostModelResolver {
     fn find_models(&self, asked: &[ModelQuery], report: &dyn Reporter) -> Vec<Result<ModelInfo>> {
         let own: Vec<PathBuf> = verified_hashes::own_path().into_iter().collect();
@@ -99,10 +114,11 @@ impl ModelResolver for HostModelResolver {
         for (i, a) in asked.iter().enumerate().filter(|(_, a)| !here(a)) {
             sources
                 .entry(format!(
-                    "{:?} {} {:?}",
+                    "{:?} {} {:?} {:?}",
                     a.origin,
                     safetensors::is_one(&a.path),
-                    a.before
+                    a.before,
+                    a.sha256
                 ))
                 .or_default()
                 .push(i);
@@ -217,6 +233,9 @@ impl HostModelResolver {
             Problem::new(format!("{} does not exist", self.stated_path(a).display()))
                 .with_hint(hint)
         })?;
+        if adopted {
+            ensure_no_link(&self.expand_home(&a.share), &a.path)?;
+        }
         if matches!(a.origin, Some(ModelOrigin::File(_))) {
             super::ensure_allowed(self.home.as_deref(), &self.stated_path(a), &path)?;
         }
@@ -224,8 +243,6 @@ impl HostModelResolver {
             std::io::ErrorKind::Interrupted => {
                 Problem::interrupted().with_hint("what was read so far is not read again")
             }
-            _ if path.is_symlink() => Problem::new(format!("{} is a link", path.display()))
-                .with_hint("a link can lead to another file tomorrow: put the real file there"),
             _ => Problem::new(format!("{}: {e}", path.display()))
                 .caused_by(&e)
                 .with_hint(hint),
@@ -242,10 +259,10 @@ impl HostModelResolver {
     fn check_header(&self, a: &ModelQuery, path: &Path, size: u64) -> Result<()> {
         let file = install::open_regular(path, &|_| true)
             .with_context(|| format!("open {}", path.display()))?;
-        if safetensors_header::is_page(&file).with_context(|| format!("read {}", path.display()))? {
-            return Err(Problem::new("is a web page, not a model").with_hint(
-                "probably a login or a notice: open its source in a browser, and download it again",
-            ));
+        let wrong = content_check::what_is_wrong(&file, &a.path)
+            .with_context(|| format!("read {}", path.display()))?;
+        if let Some(problem) = wrong {
+            return Err(problem);
         }
         if !safetensors::is_one(&a.path) {
             return Ok(());
@@ -270,8 +287,10 @@ impl HostModelResolver {
             .origin
             .as_ref()
             .ok_or_else(|| Problem::new("has no source"))?;
-        let before = a.before.as_ref().map(|b| b.sha256.to_string());
-        match hub::ask_hub(web, &self.hubs, origin, &a.path, before.as_deref())? {
+        let known = a.before.as_ref().map(|b| b.sha256).or(a.sha256);
+        match hub::ask_hub(web, &self.hubs, origin, &a.path, known)? {
+            RemoteFile::All(found) if found.size == 0 => Err(Problem::new("is empty there")
+                .with_hint("choose another source, or another revision")),
             RemoteFile::All(found) => {
                 // The header alone is fetched; the bytes are held to the hash when all of them are.
                 if safetensors::is_one(&a.path) {
@@ -321,7 +340,7 @@ impl HostModelResolver {
     fn fetch_to_cache(
         &self,
         name: &str,
-        place: &hub::DownloadSource,
+        place: &DownloadSource,
         etag: Option<&str>,
         size: Option<u64>,
         web: &WebClient,
@@ -361,93 +380,5 @@ impl HostModelResolver {
         let to = cached_model(&self.cache, sha256);
         edit::move_over(&part, &to).with_context(|| format!("keep {}", to.display()))?;
         Ok((size, sha256))
-    }
-}
-
-/// Reading many files, several at once, each once.
-pub(crate) struct FileReader<'a> {
-    known: &'a Hashes,
-    /// Where it is written down.
-    path: Option<PathBuf>,
-    owner: Option<(u32, u32)>,
-    last: Mutex<Instant>,
-    done: AtomicU64,
-    total: u64,
-    progress: Box<dyn Progress>,
-    report: &'a dyn Reporter,
-}
-
-impl<'a> FileReader<'a> {
-    /// For these files, which makes the bar as long as what is left to read.
-    pub(crate) fn new(
-        known: &'a Hashes,
-        path: Option<PathBuf>,
-        owner: Option<(u32, u32)>,
-        files: impl Iterator<Item = PathBuf>,
-        report: &'a dyn Reporter,
-    ) -> FileReader<'a> {
-        let size = |p: PathBuf| {
-            let st = nix::sys::stat::lstat(&p).ok()?;
-            known
-                .get(&Key::of(&st))
-                .is_none()
-                .then(|| u64::try_from(st.st_size).unwrap_or(0))
-        };
-        let total = files.filter_map(size).sum();
-        FileReader {
-            known,
-            path,
-            owner,
-            last: Mutex::new(Instant::now()),
-            done: AtomicU64::new(0),
-            total,
-            progress: report.start_counted("models", ProgressUnit::Bytes),
-            report,
-        }
-    }
-
-    /// Size and hash of a regular file, by what is known of it or by reading it.
-    ///
-    /// # Errors
-    /// It is none, or cannot be read; comfy was interrupted.
-    pub(crate) fn read_file(&self, path: &Path) -> std::io::Result<(u64, Sha256Digest)> {
-        let began = now_ns();
-        let file = install::open_regular(path, &|_| true)?;
-        let before = nix::sys::stat::fstat(&file)?;
-        let size = u64::try_from(before.st_size).unwrap_or(0);
-        if let Some(sha256) = self.known.get(&Key::of(&before)) {
-            return Ok((size, sha256));
-        }
-        let (read, sha256) = sha256::whole(&file, &mut |n| {
-            let done = self.done.fetch_add(n, Ordering::Relaxed) + n;
-            self.progress
-                .set_position(done.min(self.total), self.total.max(1));
-        })?;
-        let after = nix::sys::stat::fstat(&file)?;
-        if Key::of(&after) != Key::of(&before) {
-            return Err(std::io::Error::other("is being changed while it is read"));
-        }
-        self.known.add(&after, sha256, began);
-        self.flush_sometimes();
-        Ok((read, sha256))
-    }
-
-    fn flush_sometimes(&self) {
-        if let Ok(mut last) = self.last.try_lock()
-            && last.elapsed() > FLUSH
-        {
-            self.write_hashes();
-            *last = Instant::now();
-        }
-    }
-
-    /// Writes down what was read. Where that cannot be done it is read again another time.
-    pub(crate) fn write_hashes(&self) {
-        if let Some(path) = self.path.as_ref().filter(|_| self.known.has_news())
-            && let Err(p) = self.known.save(path, self.owner)
-        {
-            self.progress.set_position(self.total, self.total);
-            self.report.print_line(&format!("warning: {}", p.message));
-        }
     }
 }

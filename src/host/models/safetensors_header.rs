@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 
-use super::hub::DownloadSource;
-use super::web::{WebClient, WebRefusal, WebRequest};
+use super::download_source::DownloadSource;
+use super::web::{WebClient, WebRequest};
 use crate::lock::safetensors::{SafetensorsHeader, header_length, parse_header};
 use crate::problem::{Problem, Result};
 
@@ -14,19 +14,6 @@ fn refused_header(why: String) -> Problem {
     Problem::new(format!("is not a valid safetensors file: {why}")).with_hint(
         "download it again, or from another source: readers would not agree on its content",
     )
-}
-
-/// A login page or a notice that was given the name of a model.
-///
-/// # Errors
-/// It cannot be read.
-pub(crate) fn is_page(file: &File) -> std::io::Result<bool> {
-    let mut first = [0; 256];
-    let n = file.read_at(&mut first, 0)?;
-    let text = first[..n].trim_ascii_start().to_ascii_lowercase();
-    Ok([&b"<!doctype html"[..], b"<html"]
-        .iter()
-        .any(|s| text.starts_with(s)))
 }
 
 /// # Errors
@@ -66,7 +53,9 @@ pub(crate) fn of_server(
             range: Some((from, Some(to - 1))),
             ..WebRequest::default()
         };
-        let reply = web.send_request(&ask).map_err(WebRefusal::into_problem)?;
+        let reply = web
+            .ask_patiently(&ask)
+            .map_err(|r| place.explain_refusal(r))?;
         let skip = from
             - reply
                 .first_byte()

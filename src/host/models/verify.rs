@@ -3,18 +3,19 @@
 
 use rayon::prelude::*;
 
-use super::resolver::FileReader;
+use super::file_reader::FileReader;
 use super::verified_hashes;
 use crate::desired::Desired;
 use crate::host::fs;
 use crate::host::machine::HostMachine;
+use crate::host::sealed::stat_cache::wait_for_grain;
 use crate::manifest::IsolationMode;
 use crate::plan::ids::AccountIds;
 use crate::problem::{Problem, Result};
 use crate::progress::Reporter;
 
 /// Reads every declared model whose bytes `machine` does not know, several at once, and notes what
-/// they are.
+/// they are: with `keep` on the disk too.
 ///
 /// # Errors
 /// comfy was interrupted: what was read by then is noted. What cannot be read stays unknown.
@@ -23,7 +24,10 @@ pub(crate) fn read_models(
     machine: &HostMachine,
     ids: &AccountIds,
     report: &dyn Reporter,
+    keep: bool,
 ) -> Result<()> {
+    // A file written just now could change again and keep the same time.
+    wait_for_grain();
     let shares = d
         .shares
         .iter()
@@ -36,7 +40,7 @@ pub(crate) fn read_models(
     // The large ones first: no core then has one left to itself at the end.
     files.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
     let root = nix::unistd::geteuid().is_root();
-    let path = verified_hashes::believed(&d.paths).pop();
+    let path = verified_hashes::believed(&d.paths).pop().filter(|_| keep);
     let owner =
         (root && d.isolation == IsolationMode::Account).then(|| (ids.seal, ids.records_gid()));
     let reading = FileReader::new(

@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use ureq::http::{Response, StatusCode};
-use ureq::{Agent, Body};
+use ureq::typestate::WithoutBody;
+use ureq::{Agent, Body, RequestBuilder};
 
 use super::{ModelHubs, SecretText};
 use crate::host::git::NetEnv;
@@ -40,6 +41,31 @@ pub(crate) struct WebRequest<'a> {
     pub stay: bool,
 }
 
+impl WebRequest<'_> {
+    fn build(
+        &self,
+        agent: &Agent,
+        address: &str,
+        key: Option<&SecretText>,
+    ) -> RequestBuilder<WithoutBody> {
+        let mut request = if self.head_only {
+            agent.head(address)
+        } else {
+            agent.get(address)
+        };
+        // What is hashed are the file's own bytes.
+        request = request.header("Accept-Encoding", "identity");
+        if let Some((from, to)) = self.range {
+            let to = to.map_or(String::new(), |t| t.to_string());
+            request = request.header("Range", format!("bytes={from}-{to}"));
+        }
+        match key {
+            Some(key) => request.header("Authorization", format!("Bearer {}", key.reveal())),
+            None => request,
+        }
+    }
+}
+
 /// An answer, and its server.
 pub(crate) struct WebReply {
     /// The address after redirects.
@@ -50,10 +76,48 @@ pub(crate) struct WebReply {
 /// Why there is no answer that can be used.
 #[derive(Debug)]
 pub(crate) enum WebRefusal {
-    /// Worth another try: the network, a server that is busy.
+    /// Worth another try: the network failed.
     Passing(String),
+    /// Worth another try, later.
+    Busy(BusyServer),
     Status(u16, String),
     Final(Problem),
+}
+
+/// A server that has no time for us, or a fault of its own.
+#[derive(Debug)]
+pub(crate) struct BusyServer {
+    address: String,
+    code: u16,
+    /// How long it asks us to wait.
+    wait: Option<Duration>,
+}
+
+impl BusyServer {
+    /// Whether another try is due within this run of comfy.
+    pub(crate) fn is_back_soon(&self) -> bool {
+        self.wait.is_none_or(|w| w <= LATER)
+    }
+
+    fn into_problem(self) -> Problem {
+        let meaning = match self.code {
+            429 => "too many requests",
+            503 => "it is busy",
+            _ => "a fault of the server",
+        };
+        let p = Problem::new(format!(
+            "{} answers {} ({meaning})",
+            public_address(&self.address),
+            self.code
+        ));
+        p.with_hint(match self.wait {
+            Some(wait) => format!(
+                "the server asks comfy to wait {} seconds: run it again after that",
+                wait.as_secs()
+            ),
+            None => "wait a few minutes, and run it again".into(),
+        })
+    }
 }
 
 impl WebRefusal {
@@ -62,13 +126,10 @@ impl WebRefusal {
             WebRefusal::Passing(why) => Problem::new(why).with_hint(
                 "the server did not answer as it should: check the network, and run it again",
             ),
+            WebRefusal::Busy(server) => server.into_problem(),
             WebRefusal::Status(code, address) => {
                 let p = Problem::new(format!("{} answers {code}", public_address(&address)));
                 match code {
-                    401 | 403 => p.with_hint(
-                        "it needs a key, or rejects yours: set HF_TOKEN, CIVITAI_API_TOKEN or \
-                         AWS_ACCESS_KEY_ID, and accept the model's licence on its page",
-                    ),
                     404 | 410 => p.with_hint(
                         "it does not exist (any more): correct `source` in comfy.toml, or its \
                             revision",
@@ -119,8 +180,8 @@ fn resolve_location(from: &str, location: &str) -> Option<String> {
     Some(format!("{server}{folder}/{location}"))
 }
 
-/// Seconds that a busy server may ask for.
-const LATER: u64 = 30;
+/// As long as a busy server may ask comfy to wait within one run.
+const LATER: Duration = Duration::from_secs(30);
 /// How often it may.
 const WAITS: u32 = 3;
 
@@ -134,6 +195,35 @@ pub(crate) fn pause_for(time: Duration) -> Result<(), WebRefusal> {
         std::thread::sleep(Duration::from_millis(100));
     }
     Ok(())
+}
+
+/// Attempts without progress before comfy gives up on a server.
+pub(crate) const TRIES: u32 = 5;
+
+/// Pauses before another attempt, longer each time.
+pub(crate) fn pause_between(tries: u32) -> Result<(), WebRefusal> {
+    pause_for(Duration::from_millis(100 << tries))
+}
+
+/// How long a server asks us to wait: in seconds or until a date (RFC 9110, 10.2.3), or until its
+/// count of requests begins anew (Hugging Face's "Rate limits": `RateLimit: "api";r=0;t=55`).
+fn asked_wait(
+    headers: &ureq::http::HeaderMap,
+    now: chrono::DateTime<chrono::Utc>,
+) -> Option<Duration> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    if let Some(said) = text("Retry-After") {
+        let seconds = said.parse().ok().map(Duration::from_secs);
+        return seconds.or_else(|| {
+            let until = chrono::DateTime::parse_from_rfc2822(said).ok()?;
+            // A date that has passed: now.
+            Some((until.to_utc() - now).to_std().unwrap_or_default())
+        });
+    }
+    let limits = text("RateLimit").filter(|l| l.contains("r=0"))?;
+    let parts = limits.split([';', ',']).map(str::trim);
+    let mut seconds = parts.filter_map(|p| p.strip_prefix("t=")?.parse().ok());
+    seconds.next().map(Duration::from_secs)
 }
 
 impl WebClient {
@@ -160,6 +250,19 @@ impl WebClient {
             .clone()
     }
 
+    /// The same, asked again where the server is busy: as patiently as a download is.
+    pub(crate) fn ask_patiently(&self, ask: &WebRequest) -> Result<WebReply, WebRefusal> {
+        let mut tries = 0;
+        loop {
+            match self.send_request(ask) {
+                Err(WebRefusal::Busy(server)) if server.is_back_soon() && tries < TRIES => {}
+                other => return other,
+            }
+            tries += 1;
+            pause_between(tries)?;
+        }
+    }
+
     /// One request, through its redirects.
     pub(crate) fn send_request(&self, ask: &WebRequest) -> Result<WebReply, WebRefusal> {
         let mut address = ask.address.to_string();
@@ -184,49 +287,30 @@ impl WebClient {
                 led = self.led_by(ask.address);
                 &led
             };
-            let mut request = if ask.head_only {
-                agent.head(&address)
-            } else {
-                agent.get(&address)
-            };
-            // What is hashed are the file's own bytes.
-            request = request.header("Accept-Encoding", "identity");
-            if let Some((from, to)) = ask.range {
-                request = request.header(
-                    "Range",
-                    format!(
-                        "bytes={from}-{}",
-                        to.map_or(String::new(), |t| t.to_string())
-                    ),
-                );
-            }
-            if let Some(key) = ask.key.filter(|_| server_of(&address) == first) {
-                request = request.header("Authorization", format!("Bearer {}", key.reveal()));
-            }
-            let response = request
+            let key = ask.key.filter(|_| server_of(&address) == first);
+            let response = ask
+                .build(agent, &address, key)
                 .call()
                 .map_err(|e| WebRefusal::Passing(format!("{}: {e}", public_address(&address))))?;
             let status = response.status();
-            // It says when it has time for us.
-            let later = response
-                .headers()
-                .get("Retry-After")
-                .and_then(|v| v.to_str().ok()?.trim().parse::<u64>().ok());
-            if let (429 | 503, Some(seconds @ ..=LATER)) = (status.as_u16(), later)
+            let wait = asked_wait(response.headers(), chrono::Utc::now());
+            if let (429 | 503, Some(wait)) = (status.as_u16(), wait)
+                && wait <= LATER
                 && waits < WAITS
             {
                 waits += 1;
                 drop(response);
-                pause_for(Duration::from_secs(seconds.max(1)))?;
+                pause_for(wait.max(Duration::from_secs(1)))?;
                 continue;
             }
             if !status.is_redirection() || status == StatusCode::NOT_MODIFIED {
                 return match status.as_u16() {
                     200..=299 => Ok(WebReply { address, response }),
-                    code @ (408 | 425 | 429 | 500..=599) => Err(WebRefusal::Passing(format!(
-                        "{} answers {code}",
-                        public_address(&address)
-                    ))),
+                    code @ (408 | 425 | 429 | 500..=599) => Err(WebRefusal::Busy(BusyServer {
+                        address,
+                        code,
+                        wait,
+                    })),
                     code => Err(WebRefusal::Status(code, address)),
                 };
             }
@@ -307,6 +391,27 @@ impl WebReply {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_busy_server_says_how_long_to_wait() {
+        let now = "2026-11-25T20:00:00Z".parse().unwrap();
+        let wait = |name: &'static str, value: &str| {
+            let mut headers = ureq::http::HeaderMap::new();
+            headers.insert(name, value.parse().unwrap());
+            asked_wait(&headers, now).map(|w| w.as_secs())
+        };
+        let table = [
+            ("retry-after", "7", Some(7)),
+            ("retry-after", "Wed, 25 Nov 2026 20:05:00 GMT", Some(300)),
+            ("retry-after", "Wed, 25 Nov 2026 19:00:00 GMT", Some(0)),
+            ("retry-after", "soon", None),
+            ("ratelimit", "\"resolvers\";r=0;t=55", Some(55)),
+            ("x-other", "7", None),
+        ];
+        for (name, value, seconds) in table {
+            assert_eq!(wait(name, value), seconds, "{name}: {value}");
+        }
+    }
 
     #[test]
     fn locations_are_relative_to_where_they_were_said() {

@@ -23,14 +23,20 @@ pub(crate) fn print_line(message: &impl serde::Serialize) {
 /// What a [`Reporter`] is told, on its way to another process.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Progress {
-        job: String,
-        unit: ProgressUnit,
-        at: u64,
-        total: u64,
-    },
+    Progress(ProgressUpdate),
     Say(String),
     Step(String),
+}
+
+/// The position of one job.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+pub(crate) struct ProgressUpdate {
+    job: String,
+    unit: ProgressUnit,
+    at: u64,
+    total: u64,
+    /// What it works on.
+    detail: String,
 }
 
 /// A message that can hold an [`Event`].
@@ -62,6 +68,7 @@ impl<M: EventMessage + 'static> Reporter for RemoteReporter<M> {
             job: name.into(),
             unit,
             last: Mutex::new(None),
+            detail: Mutex::default(),
             message: PhantomData,
         })
     }
@@ -78,6 +85,7 @@ struct RemoteProgress<M> {
     job: String,
     unit: ProgressUnit,
     last: Mutex<Option<Instant>>,
+    detail: Mutex<String>,
     message: PhantomData<fn(M)>,
 }
 
@@ -90,12 +98,20 @@ impl<M: EventMessage> Progress for RemoteProgress<M> {
             return;
         }
         *last = Some(Instant::now());
-        tell::<M>(Event::Progress {
+        let detail = self.detail.lock().map(|d| d.clone());
+        tell::<M>(Event::Progress(ProgressUpdate {
             job: self.job.clone(),
             unit: self.unit,
             at,
             total,
-        });
+            detail: detail.unwrap_or_default(),
+        }));
+    }
+
+    fn set_detail(&self, detail: &str) {
+        if let Ok(mut d) = self.detail.lock() {
+            *d = detail.into();
+        }
     }
 }
 
@@ -115,16 +131,12 @@ impl<'a> EventRelay<'a> {
 
     pub(crate) fn pass_on(&mut self, event: Event) {
         match event {
-            Event::Progress {
-                job,
-                unit,
-                at,
-                total,
-            } => self
-                .jobs
-                .entry(job)
-                .or_insert_with_key(|job| self.report.start_counted(job, unit))
-                .set_position(at, total),
+            Event::Progress(p) => {
+                let start = |job: &String| self.report.start_counted(job, p.unit);
+                let progress = self.jobs.entry(p.job).or_insert_with_key(start);
+                progress.set_detail(&p.detail);
+                progress.set_position(p.at, p.total);
+            }
             Event::Say(line) => self.report.print_line(&line),
             Event::Step(address) => self.report.step_done(&address),
         }

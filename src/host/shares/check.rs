@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
+use std::path::Path;
 use std::sync::Mutex;
 
 use nix::errno::Errno;
@@ -80,6 +81,14 @@ impl TreeVisitor for ShareVisitor<'_> {
         }
         if !self.spec.modes {
             return dir;
+        }
+        if file_type(st) == FileType::Link
+            && let Ok(target) = nix::fcntl::readlinkat(&folder.fd, name)
+        {
+            let at = String::from_utf8_lossy(&folder.path);
+            if rules::leads_out(&self.spec.path, &at, Path::new(&target)) {
+                t.note_unmanaged(UnmanagedReason::LeadsOut, &folder.join(name));
+            }
         }
         let (fault, odd) = evaluate_stat(self.spec, st);
         if let Some(o) = odd {

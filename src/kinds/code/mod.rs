@@ -185,6 +185,10 @@ fn describe(pin: &RepositoryPin, spec: &GenerationSpec, part: &Part) -> Attrs {
         ("tree", pin.tree.to_string()),
         ("repo", pin.repo.clone()),
     ]);
+    if !pin.excluded.is_empty() {
+        let paths: Vec<&str> = pin.excluded.iter().map(|x| x.path.as_str()).collect();
+        a.insert("exclude".into(), paths.join(", "));
+    }
     let writable = match part {
         Part::Comfyui => Some(&spec.writable),
         Part::Node(name) => spec.nodes.get(name).map(|n| &n.writable),

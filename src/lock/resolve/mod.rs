@@ -19,20 +19,22 @@ use crate::lock::resolve::models::{ModelMoved, ModelResolver};
 use crate::manifest::Manifest;
 use crate::problem::{Problem, Result};
 use crate::progress::{Progress, Reporter};
-use crate::tree::{ObjectId, TreeListing};
+use crate::tree::{ExcludedEntry, ObjectId, TreeExclusions, TreeListing};
 use packages::{package_changes, resolve_packages};
-use submodules::collect_submodules;
+use submodules::SubmodulePins;
 
 /// Where repositories are asked: the real one is [`crate::host::git::GitStore`].
 pub(crate) trait RepositoryResolver: Sync {
     /// The commit that `git_ref` names now.
     fn resolve_ref(&self, repo: &str, git_ref: &str) -> Result<ObjectId>;
-    /// What `commit` holds, without its large files; a tree that breaks a rule is an error.
+    /// What `commit` holds, without its large files and without what is at the paths `exclude`; a tree
+    /// that breaks a rule is an error.
     fn snapshot(
         &self,
         repo: &str,
         git_ref: &str,
         commit: &ObjectId,
+        exclude: &TreeExclusions,
         progress: &dyn Progress,
     ) -> Result<RepositorySnapshot>;
     /// How many commits `new` has that `old` has not, where that can be known cheaply.
@@ -42,9 +44,13 @@ pub(crate) trait RepositoryResolver: Sync {
 pub struct RepositorySnapshot {
     pub tree: ObjectId,
     pub listing: TreeListing,
+    /// The targets of its links.
+    pub links: BTreeMap<String, String>,
+    /// Those of the excluded paths that it has.
+    pub excluded: Vec<ExcludedEntry>,
     pub gitmodules: Option<String>,
-    /// The text of requirements.txt.
-    pub requirements: Option<String>,
+    /// The texts of requirements.txt and of the files that it includes, by path.
+    pub requirements: BTreeMap<String, String>,
 }
 
 /// Who is asked.
@@ -210,36 +216,71 @@ fn resolve_repositories(
     report: &dyn Reporter,
 ) -> Vec<Result<ResolvedPart>> {
     let core = &manifest.comfyui;
-    let mut asked = vec![("comfyui", &core.repo, &core.git_ref)];
+    let part = |name, repo, git_ref, exclude| AskedPart {
+        name,
+        repo,
+        git_ref,
+        exclude,
+    };
+    let mut asked = vec![part("comfyui", &core.repo, &core.git_ref, &[][..])];
     asked.extend(
         manifest
             .nodes
             .iter()
-            .map(|(n, x)| (n.as_str(), &x.repo, &x.git_ref)),
+            .map(|(n, x)| part(n.as_str(), &x.repo, &x.git_ref, &x.exclude)),
     );
     let asks_known = old.is_some_and(|l| l.python.is_some());
     asked
         .par_iter()
-        .map(|(name, repo, git_ref)| {
-            let is_core = *name == "comfyui";
+        .map(|part| {
+            let name = part.name;
+            let is_core = name == "comfyui";
             let before = old.and_then(|l| {
                 if is_core {
                     Some(&l.comfyui)
                 } else {
-                    l.nodes.get(*name)
+                    l.nodes.get(name)
                 }
             });
             let before = before.map(|p| (p, asks_known));
-            resolve_part(name, repo, git_ref, before, mode, repos, report).map_err(|p| {
+            let found = resolve_part(part, before, mode, repos, report).map_err(|p| {
                 let place = if is_core {
                     manifest.source.place_of_key(&["comfyui", "ref"])
                 } else {
                     manifest.source.place_of_key(&["nodes", name, "ref"])
                 };
                 p.with_prefix(&format!("{place}: "))
-            })
+            })?;
+            ensure_excluded(manifest, part, &found.pin)?;
+            Ok(found)
         })
         .collect()
+}
+
+/// Refuses an excluded path that the tree does not have.
+fn ensure_excluded(manifest: &Manifest, part: &AskedPart, pin: &RepositoryPin) -> Result<()> {
+    let is_there = |path: &String| pin.excluded.iter().any(|x| x.path == *path);
+    let Some(path) = part.exclude.iter().find(|p| !is_there(p)) else {
+        return Ok(());
+    };
+    let place = manifest
+        .source
+        .place_of_key(&["nodes", part.name, "exclude"]);
+    Err(Problem::new(format!(
+        "{place}: {}: exclude \"{}\" is not in its tree at commit {}",
+        part.name,
+        crate::text::escape_text(path),
+        crate::text::short_commit(&pin.commit.to_string())
+    ))
+    .with_hint("correct the path, or remove it from `exclude`; capitals count"))
+}
+
+/// What the manifest asks for of one part.
+struct AskedPart<'a> {
+    name: &'a str,
+    repo: &'a str,
+    git_ref: &'a str,
+    exclude: &'a [String],
 }
 
 /// What a part asks of Python: the lines that were just read, or those of the old lock.
@@ -274,27 +315,29 @@ struct ResolvedPart {
 }
 
 fn snapshot_requirements(snapshot: &RepositorySnapshot) -> Vec<RequirementLine> {
-    snapshot
-        .requirements
-        .as_deref()
-        .map(|text| requirements::parse_lines(requirements::FILE, text))
-        .unwrap_or_default()
+    requirements::parse_files(requirements::FILE, &snapshot.requirements)
 }
 
 fn resolve_part(
-    name: &str,
-    repo: &str,
-    git_ref: &str,
+    part: &AskedPart,
     // And whether the lock says what that pin asks of Python.
     before: Option<(&RepositoryPin, bool)>,
     mode: &UpdatePolicy,
     repos: &dyn RepositoryResolver,
     report: &dyn Reporter,
 ) -> Result<ResolvedPart> {
+    let AskedPart {
+        name,
+        repo,
+        git_ref,
+        exclude,
+    } = *part;
     let asks_known = before.is_some_and(|(_, known)| known);
     let before = before.map(|(p, _)| p);
+    let without = TreeExclusions::new(exclude.iter().cloned());
     let named = |p: Problem| p.with_prefix(&format!("{name}: "));
     let satisfied = before.filter(|p| p.repo == repo && p.git_ref == git_ref);
+    let complete = satisfied.filter(|p| p.excluded.iter().map(|x| &x.path).eq(exclude));
     let may_move = match mode {
         UpdatePolicy::Keep => false,
         UpdatePolicy::Move(names) => names.is_empty() || names.iter().any(|n| n == name),
@@ -304,11 +347,8 @@ fn resolve_part(
             None
         } else {
             let job = report.start_job(name);
-            Some(snapshot_requirements(
-                &repos
-                    .snapshot(repo, git_ref, &pin.commit, job.as_ref())
-                    .map_err(named)?,
-            ))
+            let seen = repos.snapshot(repo, git_ref, &pin.commit, &without, job.as_ref());
+            Some(snapshot_requirements(&seen.map_err(named)?))
         };
         Ok(ResolvedPart {
             name: name.to_string(),
@@ -317,33 +357,36 @@ fn resolve_part(
             lines,
         })
     };
-    if let Some(pin) = satisfied
-        && !may_move
-    {
-        return keep(pin);
-    }
-    let commit = repos.resolve_ref(repo, git_ref).map_err(named)?;
-    if let Some(pin) = satisfied
+    // What is excluded is looked up in the commit that is pinned.
+    let commit = match satisfied.filter(|_| !may_move) {
+        Some(pin) => pin.commit,
+        None => repos.resolve_ref(repo, git_ref).map_err(named)?,
+    };
+    if let Some(pin) = complete
         && pin.commit == commit
     {
         return keep(pin);
     }
     let job = report.start_job(name);
     let snapshot = repos
-        .snapshot(repo, git_ref, &commit, job.as_ref())
+        .snapshot(repo, git_ref, &commit, &without, job.as_ref())
         .map_err(named)?;
-    let mut submodules = Vec::new();
-    collect_submodules(
+    let mut found = SubmodulePins {
         name,
-        repo,
-        "",
-        &snapshot,
+        exclude: &without,
         repos,
-        job.as_ref(),
-        &mut submodules,
-        0,
-    )?;
+        progress: job.as_ref(),
+        submodules: Vec::new(),
+        excluded: snapshot.excluded.clone(),
+    };
+    found.collect(repo, "", &snapshot, 0)?;
+    let SubmodulePins {
+        mut submodules,
+        mut excluded,
+        ..
+    } = found;
     submodules.sort_by(|a, b| a.path.cmp(&b.path));
+    excluded.sort_by(|a, b| a.path.cmp(&b.path));
     let same_repo = before.filter(|p| p.repo == repo);
     let commits = same_repo.and_then(|p| repos.commit_distance(repo, &p.commit, &commit));
     let moved = PinChange {
@@ -359,6 +402,7 @@ fn resolve_part(
         commit,
         tree: snapshot.tree,
         submodules,
+        excluded,
     };
     Ok(ResolvedPart {
         name: name.to_string(),

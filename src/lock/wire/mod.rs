@@ -108,7 +108,17 @@ struct WirePin {
     #[serde(default)]
     ignore_requirements: Vec<String>,
     #[serde(default)]
+    excluded: Vec<WireExcluded>,
+    #[serde(default)]
     submodules: Vec<WireSubmodule>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WireExcluded {
+    path: String,
+    mode: String,
+    id: String,
 }
 
 #[derive(Deserialize)]

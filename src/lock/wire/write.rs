@@ -175,6 +175,18 @@ pub(super) fn render_pin(
             a.ignored.iter().map(|l| quoted_string(l)),
         );
     }
+    write_list(
+        out,
+        "excluded",
+        pin.excluded.iter().map(|x| {
+            format!(
+                "{{ path = {}, mode = \"{}\", id = \"{}\" }}",
+                quoted_string(&x.path),
+                x.mode.octal(),
+                x.oid
+            )
+        }),
+    );
     for s in &pin.submodules {
         let _ = write!(
             out,

@@ -3,7 +3,16 @@
 use super::{DEFAULT_REPO, ManifestCheck};
 use crate::manifest::{wire, *};
 
+fn repo_mistake(repo: &str) -> std::result::Result<(), &'static str> {
+    names::repo_url(repo)?;
+    match repo_address::page_of_repository(repo) {
+        Some(_) => Err("is a page of a repository, not the repository"),
+        None => Ok(()),
+    }
+}
+
 impl ManifestCheck {
+    /// The repository, and its default branch where no ref is named.
     pub(super) fn repo_and_ref(
         &mut self,
         at: &[&str],
@@ -17,21 +26,19 @@ impl ManifestCheck {
                 format!("[{}] does not set `repo`", at.join(".")),
                 "add `repo = \"https://github.com/OWNER/NAME\"`",
             );
-        } else if let Err(why) = names::repo_url(&repo) {
+        } else if let Err(why) = repo_mistake(&repo) {
             self.report_mistake(
                 &[at, &["repo"]].concat(),
                 format!("repo \"{repo}\" {why}"),
-                "write it as https://github.com/OWNER/NAME",
+                repo_address::remedy_for_repo(&repo)
+                    .unwrap_or_else(|| "write it as https://github.com/OWNER/NAME".into()),
             );
         }
-        let git_ref = git_ref.unwrap_or_default();
-        if git_ref.is_empty() {
-            self.report_mistake(
-                at,
-                format!("[{}] does not set `ref`", at.join(".")),
-                "add `ref = \"main\"`, or a tag, or a commit of 40 digits",
-            );
-        } else if let Err(why) = names::git_ref(&git_ref) {
+        let mut git_ref = git_ref.unwrap_or_else(|| names::DEFAULT_REF.into());
+        if git_ref.len() == 40 && names::is_hex(&git_ref) {
+            git_ref.make_ascii_lowercase();
+        }
+        if let Err(why) = names::git_ref(&git_ref) {
             self.report_mistake(
                 &[at, &["ref"]].concat(),
                 format!("ref \"{git_ref}\" {why}"),

@@ -10,14 +10,21 @@ impl ManifestCheck {
     pub(super) fn check_host(&mut self, w: wire::TomlHost) -> HostSettings {
         let sandbox_user = w.sandbox_user.unwrap_or_else(|| "comfyui_sandbox".into());
         let group = w.group.unwrap_or_else(|| "comfyshared".into());
-        for (key, name) in [
-            ("primary_user", w.primary_user.as_deref()),
-            ("sandbox_user", Some(&sandbox_user)),
-            ("group", Some(&group)),
+        let owner = w.primary_user.as_deref();
+        for (key, name, checked) in [
+            (
+                "primary_user",
+                owner.unwrap_or_default(),
+                owner.map_or(Ok(()), names::check_existing_account),
+            ),
+            (
+                "sandbox_user",
+                &sandbox_user,
+                names::check_account(&sandbox_user),
+            ),
+            ("group", &group, names::check_account(&group)),
         ] {
-            if let Some(name) = name
-                && let Err(why) = names::check_account(name)
-            {
+            if let Err(why) = checked {
                 self.report_mistake(
                     &["host", key],
                     format!("{key} \"{name}\" {why}"),

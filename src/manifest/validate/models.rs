@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytestring::ByteString;
 
 use super::ManifestCheck;
-use crate::manifest::{MODELS, ModelSettings, ShareSettings, Table, names, values, wire};
+use crate::manifest::{MODELS, ModelSettings, ShareSettings, Table, hub_pages, names, wire};
 use crate::text::did_you_mean;
 
 /// The longest name in bytes: of the 255 that file systems allow, some are kept for temporary files
@@ -77,14 +77,10 @@ impl ManifestCheck {
                 );
             }
             if let Some(s) = &m.source
-                && let Err(why) = values::model_source(s)
+                && let Err(p) = hub_pages::check_source(s)
             {
-                self.report_mistake(
-                    &[at[0], at[1], "source"],
-                    format!("source \"{}\" {why}", crate::text::escape_text(s)),
-                    "write hf://org/repo/file@revision, https://…, civitai:VERSION, \
-                     s3://bucket/key or file:/path; an existing file needs no source",
-                );
+                let hint = p.hints.first().cloned().unwrap_or_default();
+                self.report_mistake(&[at[0], at[1], "source"], p.message, hint);
             }
             if let Some(h) = &m.sha256
                 && !names::is_sha256(h)

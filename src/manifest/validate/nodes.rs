@@ -44,6 +44,7 @@ impl ManifestCheck {
                 }
             }
             let writable = self.check_writable(&at, n.writable);
+            let exclude = self.check_exclude(&at, n.exclude);
             nodes.insert(
                 name,
                 NodeSettings {
@@ -53,6 +54,7 @@ impl ManifestCheck {
                     note: n.note,
                     writable,
                     ignore_requirements: n.ignore_requirements.unwrap_or_default(),
+                    exclude,
                 },
             );
         }
@@ -82,6 +84,38 @@ impl ManifestCheck {
                 );
             }
         }
+    }
+
+    /// Checks the `exclude` paths of a node, and sorts them.
+    fn check_exclude(&mut self, at: &[&str], list: Option<Vec<String>>) -> Vec<String> {
+        let mut all: Vec<String> = list
+            .unwrap_or_default()
+            .iter()
+            .map(|p| p.trim_end_matches('/').to_string())
+            .collect();
+        for (i, p) in all.iter().enumerate() {
+            let number = i.to_string();
+            let at = [at, &["exclude", &number]].concat();
+            if let Err(why) = names::check_relative(p) {
+                self.report_mistake(
+                    &at,
+                    format!("exclude \"{p}\" {why}"),
+                    "write a file or folder inside the node",
+                );
+            } else if all
+                .iter()
+                .enumerate()
+                .any(|(j, q)| j != i && names::is_within(p, q) && (p != q || j < i))
+            {
+                self.report_mistake(
+                    &at,
+                    format!("exclude \"{p}\" is inside another excluded path"),
+                    "write only the outer one",
+                );
+            }
+        }
+        all.sort();
+        all
     }
 
     /// Checks the `writable` paths of ComfyUI or of a node.

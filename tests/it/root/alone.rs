@@ -139,3 +139,60 @@ fn isolation_none_of_a_user_works_as_init_writes_it() {
         },
     );
 }
+
+/// As docs/several-instances.md says it.
+#[test]
+fn two_instances_live_side_by_side() {
+    private("alone::two_instances_live_side_by_side", |m| {
+        super::confined::ready(m, "", |t| t.into());
+        let manifest = std::fs::read_to_string(m.dot.join("comfy.toml")).unwrap();
+        let port = manifest.lines().find(|l| l.starts_with("port = ")).unwrap();
+        let second = manifest
+            .replace(
+                "version = 1\n",
+                "version = 1\n\n[host]\nsandbox_user = \"comfyui_video\"\ngroup = \"comfyvideo\"\n",
+            )
+            .replace(port, "port = 8199")
+            .replace("~/ComfyUI", "~/ComfyUI-video")
+            .replace("~/ai/", "~/video/");
+        m.sh("mkdir /home/alice/two; chown alice: /home/alice/two");
+        std::fs::write("/home/alice/two/comfy.toml", second).unwrap();
+        let uid = format!("SUDO_UID={}", m.sh("id -u alice"));
+        let sudo = [
+            "SUDO_USER=alice",
+            &uid,
+            "/opt/bin/comfy",
+            "-C",
+            "/home/alice/two",
+        ];
+        let root = |args: &[&str]| {
+            let out = m
+                .as_user("root", "env", &[&sudo, args].concat())
+                .output()
+                .unwrap();
+            ok(&out);
+            said(&out)
+        };
+        let out = m
+            .as_user(
+                "alice",
+                "/opt/bin/comfy",
+                &["-C", "/home/alice/two", "lock"],
+            )
+            .output()
+            .unwrap();
+        ok(&out);
+        root(&["apply", "--yes"]);
+        // Both run, and neither plan names the other.
+        ok(&m.root(&["start"]));
+        root(&["start"]);
+        m.clean();
+        assert!(root(&["plan"]).contains("No changes."));
+        assert_ne!(m.sh("id -u comfyui_video"), m.sh("id -u comfyui_sandbox"));
+        root(&["stop"]);
+        root(&["destroy", "--yes", "--purge"]);
+        assert!(said(&m.alice(&["status"])).contains("running     process"));
+        ok(&m.alice(&["stop"]));
+        m.clean();
+    });
+}

@@ -515,3 +515,79 @@ fn a_wrong_folder_does_not_take_the_machine_down() {
         },
     );
 }
+
+#[test]
+fn the_database_comes_back_with_the_version_that_wrote_it() {
+    private(
+        "daily::the_database_comes_back_with_the_version_that_wrote_it",
+        |m| {
+            ready(m, "", |t| t.into());
+            let commit = |revision: &str| {
+                let revision = format!("alembic_db/versions/{revision}.py");
+                let files = comfy::demo::files::COMFYUI
+                    .iter()
+                    .map(|f| (f.path, f.text.as_bytes(), 0o100_644));
+                let more = [(revision.as_str(), &b"revision = 1\n"[..], 0o100_644)];
+                m.core.commit(&files.chain(more).collect::<Vec<_>>());
+                ok(&m.alice(&["update", "comfyui"]));
+                m.apply();
+            };
+            let launch = || {
+                let out = m.root(&["start"]);
+                ok(&out);
+                ok(&m.alice(&["stop"]));
+                said(&out)
+            };
+            let write = |text: &str| {
+                m.sh(&format!(
+                    "cd {BASE}/state/user; mkdir -p default; for f in comfyui.db comfyui.db-wal \
+                     default/comfy.settings.json; do echo {text} > $f; done; chown -R \
+                     comfyui_sandbox: comfyui.db comfyui.db-wal default/comfy.settings.json"
+                ))
+            };
+            let read = || {
+                m.sh(&format!(
+                    "cd {BASE}/state/user; cat comfyui.db* default/comfy.settings.json; stat -c %U \
+                     comfyui.db"
+                ))
+            };
+            commit("001");
+            launch();
+            write("old");
+            let lock = std::fs::read(m.dot.join("comfy.lock")).unwrap();
+            // The same migrations: nothing is copied.
+            assert!(!launch().contains("a copy is in"));
+            commit("002");
+            let text = launch();
+            assert!(text.contains("a copy is in"), "{text}");
+            write("new");
+            // Back, as `git revert` of the lock does it.
+            std::fs::write(m.dot.join("comfy.lock"), &lock).unwrap();
+            m.apply();
+            let text = launch();
+            assert!(text.contains("the newer ones are in"), "{text}");
+            assert_eq!(read(), "old\nold\nold\ncomfyui_sandbox");
+            assert_eq!(
+                m.sh(&format!(
+                    "cat {BASE}/kept-user-data/*/comfyui.db | sort -u | tr '\\n' ' '"
+                )),
+                "new old"
+            );
+            // A link in the place of the database is none of root's business.
+            m.sh(&format!(
+                "cd {BASE}/state/user; ln -sf /etc/shadow comfyui.db; chown -h comfyui_sandbox: \
+                 comfyui.db"
+            ));
+            commit("003");
+            launch();
+            assert_eq!(
+                m.sh(&format!(
+                    "cat {BASE}/kept-user-data/*/comfyui.db | grep -c root || true"
+                )),
+                "0"
+            );
+            ok(&m.root(&["destroy", "--yes", "--purge"]));
+            m.sh(&format!("! test -e {BASE}"));
+        },
+    );
+}

@@ -52,6 +52,7 @@ impl GenerationBuilder<'_> {
             let own = TreeListing(
                 good.range((part.clone(), String::new())..)
                     .take_while(|((p, _), _)| *p == part)
+                    .filter(|((_, path), _)| !pin.excludes(path))
                     .map(|((_, path), g)| (path.clone(), g.entry))
                     .collect(),
             );
@@ -157,6 +158,13 @@ impl GenerationBuilder<'_> {
             let listing = listings.get(&part).ok_or_else(|| {
                 Problem::new(format!("{part}: the build process returned no listing"))
             })?;
+            if let Some(path) = listing.0.keys().find(|p| pin.excludes(p)) {
+                return Err(Problem::new(format!(
+                    "{part}: the build process returned `{}`, which `exclude` leaves out",
+                    crate::text::escape_text(path)
+                ))
+                .with_hint("nothing was installed; this is a bug in comfy"));
+            }
             for (prefix, tree, own) in generation_check::split_listing(listing.clone(), pin) {
                 let hash = own.tree_hash()?;
                 if hash != tree {

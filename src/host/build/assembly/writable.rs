@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::desired::GenerationSpec;
-use crate::desired::generation_layout;
 use crate::ids::Part;
+use crate::manifest::names;
 use crate::problem::{Problem, Result};
 use crate::tree::TreeListing;
 
@@ -31,7 +31,7 @@ pub(crate) fn no_writable_code(
         let code = listing
             .0
             .keys()
-            .find(|p| generation_layout::is_within(p, w) && crate::manifest::names::is_code(p));
+            .find(|p| names::is_within(p, w) && names::is_code(p));
         if let Some(path) = code {
             let why = format!(
                 "{part}: writable \"{w}\" holds code: {}",

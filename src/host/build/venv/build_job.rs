@@ -19,7 +19,7 @@ use crate::host::python::interpreter_facts;
 use crate::host::sealed::file_list::{FileList, ListedFile};
 use crate::lock::wheel_tags::WheelTags;
 use crate::problem::{Context, Problem, Result};
-use crate::progress::{Progress, Reporter};
+use crate::progress::{ProgressUnit, Reporter};
 
 /// Fetched at the same time.
 const CONNECTIONS: usize = 8;
@@ -49,8 +49,6 @@ pub(crate) struct VenvJob {
 /// No space, no network, a wheel with another hash or that cannot be installed, a package without a
 /// wheel for this machine.
 pub(crate) fn run_job(job: &VenvJob, report: &dyn Reporter) -> Result<FileList> {
-    let progress = report.start_job("python");
-    progress.set_position(0, 100);
     let site = job.spec.site_packages();
     let place = VenvPlace {
         site: &site,
@@ -68,7 +66,7 @@ pub(crate) fn run_job(job: &VenvJob, report: &dyn Reporter) -> Result<FileList> 
     if !missing.is_empty() && !job.offline {
         ensure_room(job, job.disk)?;
     }
-    let wheels = fetch_wheels(job, &missing, progress.as_ref())?;
+    let wheels = fetch_wheels(job, &missing, report)?;
     let layouts: Vec<BTreeMap<String, FileSource>> = wheels
         .par_iter()
         .map(|w| w.layout(&place))
@@ -86,9 +84,8 @@ pub(crate) fn run_job(job: &VenvJob, report: &dyn Reporter) -> Result<FileList> 
         })
     });
     file_owners::refuse_conflicts(claims, &skeleton_paths(&job.spec), &site)?;
-    let mut list = unpack_wheels(job, &place, &wheels, &layouts, progress.as_ref())?;
+    let mut list = unpack_wheels(job, &place, &wheels, &layouts, report)?;
     list.0.insert(String::new(), make_skeleton(job)?);
-    progress.set_position(100, 100);
     Ok(list)
 }
 
@@ -112,7 +109,7 @@ fn ensure_room(job: &VenvJob, need: u64) -> Result<()> {
 fn fetch_wheels<'a>(
     job: &VenvJob,
     packages: &[&'a PackageInstall],
-    progress: &dyn Progress,
+    report: &dyn Reporter,
 ) -> Result<Vec<WheelFile<'a>>> {
     if packages.is_empty() {
         return Ok(Vec::new());
@@ -123,7 +120,9 @@ fn fetch_wheels<'a>(
         folder: &job.wheels,
         offline: job.offline,
     };
+    let progress = report.start_counted("fetch packages", ProgressUnit::Bytes);
     let all: u64 = packages.iter().map(|p| p.size).sum::<u64>().max(1);
+    progress.set_position(0, all);
     let (next, came, problems) = (
         AtomicUsize::new(0),
         AtomicU64::new(0),
@@ -157,11 +156,9 @@ fn fetch_wheels<'a>(
             file,
             sha256,
         };
+        progress.set_detail(&key);
         let file = wheels.open_wheel(&asked, &|n| {
-            progress.set_position(
-                (came.fetch_add(n, Ordering::Relaxed) + n).min(all) * 60 / all,
-                100,
-            )
+            progress.set_position((came.fetch_add(n, Ordering::Relaxed) + n).min(all), all)
         })?;
         WheelFile::read(p, sha256, file)
     };
@@ -207,8 +204,9 @@ fn unpack_wheels(
     place: &VenvPlace,
     wheels: &[WheelFile],
     layouts: &[BTreeMap<String, FileSource>],
-    progress: &dyn Progress,
+    report: &dyn Reporter,
 ) -> Result<FileList> {
+    let progress = report.start_job("unpack packages");
     // Of several that bring one path, the last in order has it.
     let mut winner: BTreeMap<String, &str> = BTreeMap::new();
     for (w, layout) in wheels.iter().zip(layouts) {
@@ -249,8 +247,9 @@ fn unpack_wheels(
                 w.make_file(source, place, new_file(job, w, path)?)?
             };
             let so_far = done.fetch_add(1, Ordering::Relaxed) + 1;
-            if so_far % SHARE == 0 {
-                progress.set_position(60 + (so_far * 40 / total) as u64, 100);
+            if so_far % SHARE == 0 || so_far == total {
+                progress.set_detail(&w.key);
+                progress.set_position(so_far as u64, total as u64);
             }
             Ok((*n, (*path).clone(), item))
         };

@@ -5,6 +5,7 @@
 //! entries compared one by one, to say what is off.
 
 mod comparison;
+mod split;
 
 use std::io::Read;
 use std::os::fd::AsFd;
@@ -25,7 +26,7 @@ use crate::ids::Part;
 use crate::plan::observed::{DifferenceKind, FileType, GenerationCheck, Seen, UnknownState};
 use crate::tree::{EntryMode, ObjectHasher, ObjectId, TreeEntry, TreeListing, blob_id};
 use comparison::TreeComparison;
-pub(crate) use comparison::split_listing;
+pub(crate) use split::split_listing;
 
 /// A content id, and when its reading began if it is to be kept.
 type Reading = (Option<ObjectId>, Option<i64>);

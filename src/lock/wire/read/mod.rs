@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
-use super::{AGAIN, VERSION, VersionOnly, WireLock, WireModel, WirePin};
+use super::{AGAIN, VERSION, VersionOnly, WireExcluded, WireLock, WireModel, WirePin};
 use crate::lock::python::{PartRequirements, RequirementLine};
 use crate::lock::{Lock, ModelPin, RepositoryPin, Sha256Digest, SubmodulePin};
 use crate::manifest::{Table, TomlSource, model_tables, names};
 use crate::problem::{Problem, Result};
-use crate::tree::ObjectId;
+use crate::tree::{EntryMode, ExcludedEntry, ObjectId};
 
 pub(crate) use python::read_python;
 
@@ -312,11 +312,53 @@ pub(super) fn read_pin(
             format!("ref \"{}\" {why}", crate::text::escape_text(&w.git_ref)),
         );
     }
+    let excluded = read_excluded(source, at, w.excluded, problems);
     RepositoryPin {
         repo: w.repo,
         git_ref: w.git_ref,
         commit,
         tree,
         submodules,
+        excluded,
     }
+}
+
+/// What `exclude` leaves out of a part, sorted by path.
+fn read_excluded(
+    source: &TomlSource,
+    at: &[&str],
+    list: Vec<WireExcluded>,
+    problems: &mut Vec<Problem>,
+) -> Vec<ExcludedEntry> {
+    let mut excluded: Vec<ExcludedEntry> = Vec::new();
+    for (i, x) in list.into_iter().enumerate() {
+        let path = crate::text::escape_text(&x.path);
+        let twice = excluded
+            .iter()
+            .any(|o| names::is_within(&x.path, &o.path) || names::is_within(&o.path, &x.path));
+        let (mode, oid) = (EntryMode::from_octal(&x.mode), ObjectId::parse(&x.id));
+        let wrong = if let Err(why) = names::check_relative(&x.path) {
+            Some(("path", format!("excluded path \"{path}\" {why}")))
+        } else if twice {
+            Some(("path", format!("excluded path \"{path}\" exists twice")))
+        } else if mode.is_none() {
+            let mode = crate::text::escape_text(&x.mode);
+            Some(("mode", format!("mode \"{mode}\" is unknown")))
+        } else if oid.is_none() {
+            let id = format!("id of \"{path}\" is not 40 hexadecimal digits");
+            Some(("id", id))
+        } else {
+            None
+        };
+        if let Some((key, message)) = wrong {
+            let number = i.to_string();
+            let place = source.place_of_key(&[at, &["excluded", &number, key]].concat());
+            problems.push(Problem::new(format!("{place}: {message}")).with_hint(AGAIN));
+        } else if let (Some(mode), Some(oid)) = (mode, oid) {
+            let path = x.path;
+            excluded.push(ExcludedEntry { path, mode, oid });
+        }
+    }
+    excluded.sort_by(|a, b| a.path.cmp(&b.path));
+    excluded
 }

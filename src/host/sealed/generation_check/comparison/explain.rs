@@ -1,8 +1,8 @@
 //! What a part's differences are, file by file, and nodes that nobody declared.
 
 use super::TreeComparison;
-use crate::desired::generation_layout::is_within;
 use crate::ids::Part;
+use crate::manifest::names::is_within;
 use crate::plan::observed::DifferenceKind;
 use crate::tree::{EntryMode, TreeListing};
 

@@ -8,15 +8,17 @@ use std::path::PathBuf;
 
 use rayon::prelude::*;
 
+use super::split::split_listing;
 use super::{GenerationChecker, hash_at, load_listing};
 use crate::desired::GenerationSpec;
 use crate::desired::generation_layout::{
-    GenerationLayout, MODEL_PATHS, SPEC, TRACKED, TreePlace, is_within, model_paths_text, spec_text,
+    GenerationLayout, MODEL_PATHS, SPEC, TRACKED, TreePlace, model_paths_text, spec_text,
 };
 use crate::host::build::bytecode::BytecodeList;
 use crate::host::sealed::list_tree::FoundEntry;
 use crate::ids::Part;
 use crate::lock::RepositoryPin;
+use crate::manifest::names::is_within;
 use crate::plan::observed::{DifferenceKind, FileType, GenerationCheck, TreeDifference};
 use crate::tree::{EntryMode, ObjectId, TreeEntry, TreeListing, blob_id};
 
@@ -70,7 +72,8 @@ impl<'a> TreeComparison<'a> {
             });
     }
 
-    pub(super) fn compare_entry(&mut self, f: &FoundEntry, id: Option<ObjectId>, dir: &impl AsFd) {
+    /// Notes an entry of custom_nodes/ that no node of comfy.lock is.
+    fn note_undeclared(&mut self, f: &FoundEntry) {
         if let Some(name) = f
             .path
             .strip_prefix("ComfyUI/custom_nodes/")
@@ -85,6 +88,10 @@ impl<'a> TreeComparison<'a> {
                 self.tops.insert(name.to_string());
             }
         }
+    }
+
+    pub(super) fn compare_entry(&mut self, f: &FoundEntry, id: Option<ObjectId>, dir: &impl AsFd) {
+        self.note_undeclared(f);
         let place = self.layout.classify(&f.path, &self.links);
         let part = match &place {
             TreePlace::Tree(part, _) => part.clone(),
@@ -99,24 +106,7 @@ impl<'a> TreeComparison<'a> {
             );
         }
         if let Some((_, compiled)) = self.bytecode.files.remove(&f.path) {
-            match f.kind {
-                FileType::File if id != Some(compiled) => {
-                    self.note_difference(&part, &f.path, DifferenceKind::Edited, "bytecode".into())
-                }
-                FileType::File if f.bits != 0o644 => self.note_difference(
-                    &part,
-                    &f.path,
-                    DifferenceKind::Mode,
-                    format!("{:04o}", f.bits),
-                ),
-                FileType::File => {}
-                _ => self.note_difference(
-                    &part,
-                    &f.path,
-                    DifferenceKind::Replaced,
-                    "bytecode".into(),
-                ),
-            }
+            self.compare_bytecode(&part, f, id == Some(compiled));
             return;
         }
         match place {
@@ -174,8 +164,24 @@ impl<'a> TreeComparison<'a> {
             {
                 self.note_difference(&part, &f.path, DifferenceKind::Added, String::new())
             }
-            TreePlace::Tree(part, path) => self.compare_leaf(&part, path, f, id),
+            TreePlace::Tree(part, path) => {
+                if self.spec.pin_of(&part).is_some_and(|p| p.excludes(&path)) {
+                    let why = "left out by `exclude`".to_string();
+                    self.note_difference(&part, &f.path, DifferenceKind::Added, why);
+                }
+                self.compare_leaf(&part, path, f, id);
+            }
         }
+    }
+
+    fn compare_bytecode(&mut self, part: &Part, f: &FoundEntry, same: bool) {
+        let (kind, detail) = match f.kind {
+            FileType::File if !same => (DifferenceKind::Edited, "bytecode".into()),
+            FileType::File if f.bits != 0o644 => (DifferenceKind::Mode, format!("{:04o}", f.bits)),
+            FileType::File => return,
+            _ => (DifferenceKind::Replaced, "bytecode".into()),
+        };
+        self.note_difference(part, &f.path, kind, detail);
     }
 
     pub(super) fn compare_leaf(
@@ -358,48 +364,4 @@ impl<'a> TreeComparison<'a> {
 /// An entry is in `tracked/` exactly if something stands in for it.
 pub(super) fn lies_right(path: &str, aside: bool) -> bool {
     path.starts_with(if aside { "tracked/" } else { "ComfyUI/" })
-}
-
-/// A part's listing as the trees that it is made of: its own and each submodule's, with prefix and
-/// locked hash.
-pub(crate) fn split_listing(
-    listing: TreeListing,
-    pin: &RepositoryPin,
-) -> Vec<(String, ObjectId, TreeListing)> {
-    if pin.submodules.is_empty() {
-        return vec![(String::new(), pin.tree, listing)];
-    }
-    let mut trees: Vec<(String, ObjectId, TreeListing)> =
-        vec![(String::new(), pin.tree, TreeListing::default())];
-    trees.extend(
-        pin.submodules
-            .iter()
-            .map(|s| (format!("{}/", s.path), s.tree, TreeListing::default())),
-    );
-    let owner = |path: &str, trees: &[(String, ObjectId, TreeListing)]| {
-        trees
-            .iter()
-            .enumerate()
-            .filter(|(_, (p, ..))| path.starts_with(p.as_str()))
-            .max_by_key(|(_, (p, ..))| p.len())
-            .map_or(0, |(i, _)| i)
-    };
-    for (path, entry) in listing.0 {
-        let i = owner(&path, &trees);
-        let inner = path[trees[i].0.len()..].to_string();
-        trees[i].2.0.insert(inner, entry);
-    }
-    for s in &pin.submodules {
-        let i = owner(&s.path, &trees);
-        let inner = s.path[trees[i].0.len()..].to_string();
-        trees[i].2.0.insert(
-            inner,
-            TreeEntry {
-                mode: EntryMode::Commit,
-                oid: s.commit,
-                size: 0,
-            },
-        );
-    }
-    trees
 }
