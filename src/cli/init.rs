@@ -62,8 +62,14 @@ pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
         isolation,
         shared_root: &shares,
     });
-    fs::edit::write_file(&dir.join(MANIFEST), text.as_bytes(), 0o644, caller.ids)
-        .with_context(|| format!("write {}", path.display()))?;
+    let files = [
+        (SCHEMA, crate::manifest::schema::schema_text()),
+        (MANIFEST, text),
+    ];
+    for (name, text) in files {
+        fs::edit::write_file(&dir.join(name), text.as_bytes(), 0o644, caller.ids)
+            .with_context(|| format!("write {}", dir.join(name).display()))?;
+    }
     caller.warn(isolation);
     if let Some(other) = identity::other_comfy() {
         render::print_warning(&other_program_text(&other));
@@ -74,6 +80,9 @@ pub(crate) fn run(global: &GlobalArgs, args: &InitArgs) -> Result<u8> {
     ));
     Ok(0)
 }
+
+/// The schema that the starter names in its first line.
+const SCHEMA: &str = "comfy.schema.json";
 
 fn default_shares() -> &'static str {
     if cfg!(target_os = "macos") {

@@ -10,6 +10,7 @@ pub(crate) mod node_advice;
 pub(crate) mod platforms;
 pub(crate) mod repo_address;
 pub(crate) mod reserved_paths;
+pub(crate) mod schema;
 pub(crate) mod source;
 pub(crate) mod starter;
 mod validate;

@@ -39,7 +39,8 @@ pub(crate) fn starter_text(choices: &StarterChoices) -> String {
         .collect::<Vec<_>>()
         .join("\n");
     format!(
-        r#"# The setup you want. `comfy lock` pins it; `comfy plan` shows what would change on this machine; `comfy apply` changes it.
+        r#"#:schema ./comfy.schema.json
+# The setup you want. `comfy lock` pins it; `comfy plan` shows what would change on this machine; `comfy apply` changes it.
 version = 1
 
 [host]
