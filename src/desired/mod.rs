@@ -5,6 +5,7 @@ pub(crate) mod generation_layout;
 pub(crate) mod launch;
 mod not_enforced;
 pub(crate) mod paths;
+mod python_target;
 mod reserved_paths;
 pub(crate) mod share_spec;
 pub(crate) mod system_files;
@@ -18,8 +19,8 @@ use bytestring::ByteString;
 
 use super::lock::{Lock, LockedPython, ModelPin};
 use super::manifest::{
-    ComfyuiSettings, IsolationMode, Manifest, NetworkSettings, PolicySettings, RunSettings,
-    ShareAccess, ShareRole, Table,
+    Accelerator, ComfyuiSettings, IsolationMode, Manifest, NetworkSettings, PolicySettings,
+    RunSettings, ShareAccess, ShareRole, Table,
 };
 use super::problem::{Problem, Result};
 use crate::desired::text_digest::TextDigest;
@@ -28,6 +29,7 @@ use crate::manifest::source::TomlSource;
 pub use crate::desired::generation::GenerationSpec;
 pub(crate) use crate::desired::generation::{LAYOUT, NodeSpec};
 pub(crate) use crate::desired::paths::InstancePaths;
+pub(crate) use crate::desired::python_target::PythonTarget;
 pub(crate) use crate::desired::reserved_paths::VIEW_HINT;
 use crate::desired::reserved_paths::{PathChecks, ReservedPaths};
 
@@ -88,6 +90,8 @@ pub(crate) struct Desired {
     /// The generation without its virtual environment, which depends on the interpreter found.
     pub code: GenerationSpec,
     pub python: LockedPython,
+    /// The machine's accelerator, if comfy.toml names one.
+    pub accelerator: Option<Accelerator>,
     /// The models, by the path in their share.
     pub models: Table<DesiredModel>,
     pub not_enforced: Vec<String>,
@@ -178,6 +182,7 @@ impl Desired {
             shares,
             view,
             python,
+            accelerator: m.host.accelerator.clone(),
             models: models(m, lock),
             not_enforced: not_enforced::not_enforced(m, cx.platform.macos),
             manifest_digest: TextDigest::from_text(&m.source.text),

@@ -4,13 +4,15 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use pep508_rs::{MarkerEnvironment, MarkerEnvironmentBuilder, MarkerTree};
+use pep508_rs::MarkerTree;
 use sha2::{Digest, Sha256};
 
-use super::HostPlatform;
+use super::PythonTarget;
 use crate::ids::{Part, VenvId};
 use crate::lock::LockedPython;
+use crate::lock::markers::marker_environment;
 use crate::lock::python::LockedPackage;
+use crate::manifest::LockPlatform;
 use crate::problem::{Context, Problem, Result};
 
 /// A Python that a virtual environment can be made for.
@@ -51,11 +53,46 @@ pub struct PackageInstall {
 }
 
 impl PackageInstall {
+    fn of_locked(
+        p: &LockedPackage,
+        python: &LockedPython,
+        platform: LockPlatform,
+    ) -> PackageInstall {
+        let index = p.index.as_ref();
+        let index = index.and_then(|name| python.indexes.iter().find(|x| x.name == *name));
+        let own = if platform.is_macos() {
+            ["macosx", "arm64"]
+        } else {
+            ["linux", platform.machine()]
+        };
+        let fits = |file: &str| {
+            file.ends_with("-any.whl")
+                || (file.contains(own[0]) && (file.contains(own[1]) || file.contains("universal2")))
+        };
+        let fitting = p.wheels.iter().filter(|w| fits(&w.file));
+        PackageInstall {
+            name: p.name.clone(),
+            version: p.version.clone(),
+            index: index.map(|x| x.url.clone()),
+            sha256: p.wheels.iter().map(|w| w.sha256.clone()).collect(),
+            files: p.wheels.iter().map(|w| w.file.clone()).collect(),
+            size: fitting.filter_map(|w| w.size).max().unwrap_or(0),
+        }
+    }
+
+    /// Name and version with the hashes of its files: two builds of one version are two packages.
+    pub(crate) fn install_key(&self) -> InstallKey<'_> {
+        (&self.name, &self.version, &self.sha256)
+    }
+
     /// `numpy==1.26.4`
     pub(crate) fn key(&self) -> String {
         format!("{}=={}", self.name, self.version)
     }
 }
+
+/// As [`PackageInstall::install_key`] makes it.
+pub(crate) type InstallKey<'a> = (&'a str, &'a str, &'a [String]);
 
 /// The content of the folder `venv/<id>`.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -72,7 +109,7 @@ pub struct VenvSpec {
 pub(crate) const LAYOUT: u32 = 2;
 
 impl VenvSpec {
-    /// Selects the packages of `python` that this platform installs, without those that only
+    /// Selects the packages of `python` that this machine installs, without those that only
     /// disabled nodes need.
     ///
     /// # Errors
@@ -80,18 +117,16 @@ impl VenvSpec {
     pub(crate) fn select_packages(
         python: &LockedPython,
         interpreter: PythonInterpreter,
-        platform: &HostPlatform,
+        target: &PythonTarget,
         enabled: impl Fn(&str) -> bool,
     ) -> Result<VenvSpec> {
-        let env = marker_environment(&interpreter, platform)?;
+        let env = marker_environment(target.platform, &interpreter.version)
+            .map_err(|p| p.with_prefix(&format!("{}: ", interpreter.path.display())))?;
         let wanted = wanted_packages(&python.packages, enabled);
-        let own = if platform.macos { "macosx" } else { "linux" };
         let mut packages = Vec::new();
-        for p in python
-            .packages
-            .iter()
-            .filter(|p| wanted.contains(p.name.as_str()))
-        {
+        for p in python.packages.iter().filter(|p| {
+            wanted.contains(p.name.as_str()) && p.serves_machine(target.platform, &target.variant)
+        }) {
             let applies = match &p.marker {
                 None => true,
                 Some(m) => m
@@ -100,29 +135,7 @@ impl VenvSpec {
                     .evaluate(&env, &[]),
             };
             if applies {
-                let index = p
-                    .index
-                    .as_ref()
-                    .and_then(|name| python.indexes.iter().find(|x| x.name == *name))
-                    .map(|x| x.url.clone());
-                let sha256 = p.wheels.iter().map(|w| w.sha256.clone()).collect();
-                let fits = |file: &str| file.contains(own) || file.ends_with("-any.whl");
-                let size = p
-                    .wheels
-                    .iter()
-                    .filter(|w| fits(&w.file))
-                    .filter_map(|w| w.size)
-                    .max()
-                    .unwrap_or(0);
-                let files = p.wheels.iter().map(|w| w.file.clone()).collect();
-                packages.push(PackageInstall {
-                    name: p.name.clone(),
-                    version: p.version.clone(),
-                    index,
-                    sha256,
-                    files,
-                    size,
-                });
+                packages.push(PackageInstall::of_locked(p, python, target.platform));
             }
         }
         if let Some(two) = packages.windows(2).find(|w| w[0].name == w[1].name) {
@@ -167,39 +180,6 @@ impl VenvSpec {
     }
 }
 
-/// Builds the environment that markers see (PEP 508). A lock must not depend on kernel and release:
-/// a marker sees them as empty.
-fn marker_environment(
-    interpreter: &PythonInterpreter,
-    platform: &HostPlatform,
-) -> Result<MarkerEnvironment> {
-    let (system, sys) = if platform.macos {
-        ("Darwin", "darwin")
-    } else {
-        ("Linux", "linux")
-    };
-    MarkerEnvironment::try_from(MarkerEnvironmentBuilder {
-        implementation_name: "cpython",
-        implementation_version: &interpreter.version,
-        os_name: "posix",
-        platform_machine: &platform.machine,
-        platform_python_implementation: "CPython",
-        platform_release: "",
-        platform_system: system,
-        platform_version: "",
-        python_full_version: &interpreter.version,
-        python_version: interpreter.minor_version(),
-        sys_platform: sys,
-    })
-    .with_context(|| {
-        format!(
-            "understand the version {} of {}",
-            crate::text::escape_text(&interpreter.version),
-            interpreter.path.display()
-        )
-    })
-}
-
 /// Returns the packages that an enabled part needs, directly or through others. A package that no
 /// part needs stays: what is not understood is not left out.
 fn wanted_packages(packages: &[LockedPackage], enabled: impl Fn(&str) -> bool) -> HashSet<&str> {
@@ -234,6 +214,8 @@ mod tests {
             name: name.into(),
             version: "1".into(),
             index: None,
+            platforms: Vec::new(),
+            accelerators: Vec::new(),
             marker: marker.map(str::to_string),
             by: Vec::new(),
             wheels: vec![LockedWheel {
@@ -247,6 +229,7 @@ mod tests {
             managed: None,
             requirements: Vec::new(),
             overrides: Vec::new(),
+            platforms: LockPlatform::defaults(),
             indexes: Vec::new(),
             packages: vec![
                 package("everywhere", None),
@@ -269,9 +252,9 @@ mod tests {
             let spec = VenvSpec::select_packages(
                 &python,
                 interpreter,
-                &HostPlatform {
-                    macos,
-                    machine: machine.into(),
+                &PythonTarget {
+                    platform: LockPlatform::of_machine(macos, machine).unwrap(),
+                    variant: "default".into(),
                 },
                 |node| node == "on",
             )
@@ -308,9 +291,9 @@ mod tests {
         let spec = VenvSpec::select_packages(
             &python,
             interpreter,
-            &HostPlatform {
-                macos: false,
-                machine: "x86_64".into(),
+            &PythonTarget {
+                platform: LockPlatform::LinuxX86_64,
+                variant: "default".into(),
             },
             |node| node == "on",
         )

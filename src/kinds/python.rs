@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::builder::{Observed, PlanBuilder, Resource, attrs};
 use super::code::{self, CodeTarget, LiveState, TargetGeneration};
-use crate::desired::venv::{PackageInstall, VenvSpec};
+use crate::desired::venv::{InstallKey, PackageInstall, VenvSpec};
 use crate::ids::Address;
 use crate::plan::change::WheelDownloads;
 use crate::plan::observed::TreeDifference;
@@ -75,13 +75,15 @@ pub(super) fn compare(live: &LiveState, target: &TargetGeneration) -> Option<Pyt
             reuse,
         });
         steps.push(Step::InstallVenv { id: want.id() });
-        let have: BTreeSet<String> = reusable
+        let have: BTreeSet<InstallKey> = reusable
             .iter()
             .flat_map(|l| &l.packages)
-            .map(PackageInstall::key)
+            .map(PackageInstall::install_key)
             .collect();
         wheels = WheelDownloads::from_packages(
-            want.packages.iter().filter(|p| !have.contains(&p.key())),
+            want.packages
+                .iter()
+                .filter(|p| !have.contains(&p.install_key())),
         );
     }
     let resource = resource(want, live, target);
@@ -117,18 +119,23 @@ fn resource(want: &VenvSpec, live: Option<&VenvSpec>, target: &TargetGeneration)
             b.insert("the interpreter's content".into(), code::summary(own));
         }
         // Only the packages that changed, out of some hundreds.
-        let (is, should) = (versions(l), versions(want));
-        b.extend(
-            is.iter()
-                .filter(|(n, v)| should.get(*n) != Some(v))
-                .map(text),
-        );
-        after.extend(
-            should
-                .iter()
-                .filter(|(n, v)| is.get(*n) != Some(v))
-                .map(text),
-        );
+        let (is, should) = (installs(l), installs(want));
+        for (name, p) in &is {
+            if should.get(name).is_none_or(|s| s.version != p.version) {
+                b.insert((*name).into(), p.version.clone());
+            }
+        }
+        for (name, p) in &should {
+            match is.get(name) {
+                Some(old) if old.install_key() == p.install_key() => {}
+                // The same version of another index.
+                Some(old) if old.version == p.version => {
+                    b.insert((*name).into(), p.version.clone());
+                    after.insert((*name).into(), format!("{}, another build", p.version));
+                }
+                _ => drop(after.insert((*name).into(), p.version.clone())),
+            }
+        }
     }
     let mut r = Resource::new(Address::Python, Some(after), before).needs(code::needs());
     if build && live.is_some_and(|l| l.layout < want.layout) {
@@ -153,15 +160,8 @@ fn describe(v: &VenvSpec) -> Attrs {
     ])
 }
 
-fn versions(v: &VenvSpec) -> BTreeMap<&str, &str> {
-    v.packages
-        .iter()
-        .map(|p| (p.name.as_str(), p.version.as_str()))
-        .collect()
-}
-
-fn text((name, version): (&&str, &&str)) -> (String, String) {
-    (name.to_string(), version.to_string())
+fn installs(v: &VenvSpec) -> BTreeMap<&str, &PackageInstall> {
+    v.packages.iter().map(|p| (p.name.as_str(), p)).collect()
 }
 
 #[cfg(test)]

@@ -132,6 +132,7 @@ impl Coverage {
             ("version", m.version != p.version),
             ("requirements", m.requirements != p.requirements),
             ("overrides", m.overrides != p.overrides),
+            ("platforms", m.platforms != p.platforms),
             ("indexes", m.indexes != p.indexes),
         ];
         for (key, _) in differs.iter().filter(|(_, d)| *d) {

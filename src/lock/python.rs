@@ -2,13 +2,15 @@
 //! to uv ([`crate::lock::uv::request`]), its answer ([`crate::lock::uv::response`]), and which of a
 //! release's wheels a machine takes ([`crate::lock::wheel_tags`]).
 //!
-//! One universal resolution serves every machine: macOS on arm64 and Linux on x86_64, wheels only,
-//! all hashes.
+//! One lock serves every machine: a universal resolution for the platforms of comfy.toml, and a
+//! small one for each accelerator that `indexes` name, in which everything else is pinned. Wheels
+//! only, all hashes.
 
 pub(crate) use super::requirements::{PartRequirements, RequirementLine};
 use super::uv::UvError;
 use crate::lock::uv::request;
-use crate::manifest::PackageIndex;
+pub(crate) use crate::manifest::names::normalize_name;
+use crate::manifest::{LockPlatform, PackageIndex};
 use crate::problem::Result;
 use crate::progress::Progress;
 
@@ -22,8 +24,10 @@ pub(crate) struct LockedPython {
     pub managed: Option<String>,
     pub requirements: Vec<String>,
     pub overrides: Vec<String>,
+    /// The platforms that it serves, sorted.
+    pub platforms: Vec<LockPlatform>,
     pub indexes: Vec<PackageIndex>,
-    /// Sorted by name, then version.
+    /// Sorted by name, version and index.
     pub packages: Vec<LockedPackage>,
 }
 
@@ -35,6 +39,7 @@ impl LockedPython {
             managed: None,
             requirements: m.requirements.clone(),
             overrides: m.overrides.clone(),
+            platforms: m.platforms.clone(),
             indexes: m.indexes.clone(),
             packages: Vec::new(),
         }
@@ -48,12 +53,41 @@ pub(crate) struct LockedPackage {
     pub version: String,
     /// The `indexes` entry that it comes from; none: the default index.
     pub index: Option<String>,
-    /// The marker that says where it is installed (PEP 508); `None`: on every platform.
+    /// The platforms on which it is installed, sorted; none: all.
+    pub platforms: Vec<LockPlatform>,
+    /// The accelerators with which it is installed, [`DEFAULT_VARIANT`] for none, sorted; none: all.
+    pub accelerators: Vec<String>,
+    /// A marker that must be true too (PEP 508): where platforms do not tell, and in a lock of an
+    /// older comfy.
     pub marker: Option<String>,
     /// Who asked: `comfyui`, `node.NAME`, `comfy.toml`, or other packages.
     pub by: Vec<String>,
     pub wheels: Vec<LockedWheel>,
 }
+
+impl LockedPackage {
+    /// Whether it is installed on this platform with this accelerator, markers aside.
+    pub(crate) fn serves_machine(&self, platform: LockPlatform, variant: &str) -> bool {
+        (self.platforms.is_empty() || self.platforms.contains(&platform))
+            && self.serves_variant(variant)
+    }
+
+    pub(crate) fn serves_variant(&self, variant: &str) -> bool {
+        self.accelerators.is_empty() || self.accelerators.iter().any(|a| a == variant)
+    }
+
+    /// Whether some machine may install both.
+    pub(crate) fn shares_a_machine(&self, other: &LockedPackage) -> bool {
+        fn overlap<T: PartialEq>(a: &[T], b: &[T]) -> bool {
+            a.is_empty() || b.is_empty() || a.iter().any(|x| b.contains(x))
+        }
+        overlap(&self.platforms, &other.platforms)
+            && overlap(&self.accelerators, &other.accelerators)
+    }
+}
+
+/// What the lock calls a machine without an accelerator of its own.
+pub(crate) const DEFAULT_VARIANT: &str = "default";
 
 /// One file that may be installed. No address: it is the same file on every mirror, as its hash
 /// proves.
@@ -74,11 +108,24 @@ pub(crate) trait PackageResolver: Sync {
         workspace: &request::UvWorkspace,
         progress: &dyn Progress,
     ) -> Result<UvSolution, UvError>;
+    /// Fetches a file whose index gives no hash, and returns its sha256 and its size in bytes.
+    ///
+    /// # Errors
+    /// If it cannot be fetched.
+    fn hash_wheel(&self, wheel: &UnhashedWheel, progress: &dyn Progress) -> Result<(String, u64)>;
     /// Returns the newest CPython of this minor version that can be installed: `3.12.4`.
     ///
     /// # Errors
     /// No uv.
     fn newest_release(&self, minor: &str) -> Result<Option<String>>;
+}
+
+/// A file whose index gives no hash.
+#[derive(Debug, Clone)]
+pub(crate) struct UnhashedWheel {
+    pub address: String,
+    /// The index's address; `None`: the default one.
+    pub index: Option<String>,
 }
 
 /// What uv wrote.
@@ -88,17 +135,4 @@ pub(crate) struct UvSolution {
     pub lock: String,
     /// `name==version ; marker` a line.
     pub export: String,
-}
-
-/// A package name as indexes compare them (PEP 503).
-pub(crate) fn normalize_name(name: &str) -> String {
-    let mut out = String::with_capacity(name.len());
-    for c in name.chars() {
-        match c {
-            '-' | '_' | '.' if out.ends_with('-') => {}
-            '-' | '_' | '.' => out.push('-'),
-            c => out.extend(c.to_lowercase()),
-        }
-    }
-    out
 }

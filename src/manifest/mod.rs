@@ -7,6 +7,7 @@ pub(crate) mod hub_pages;
 pub(crate) mod model_tables;
 pub(crate) mod names;
 pub(crate) mod node_advice;
+pub(crate) mod platforms;
 pub(crate) mod repo_address;
 pub(crate) mod reserved_paths;
 pub(crate) mod schema;
@@ -22,6 +23,7 @@ use std::sync::Arc;
 
 use bytestring::ByteString;
 
+pub(crate) use crate::manifest::platforms::{Accelerator, LockPlatform, PackageIndex};
 pub(crate) use crate::manifest::source::TomlSource;
 pub(crate) use crate::manifest::values::{model_address, model_source, reserved_flag};
 
@@ -70,6 +72,8 @@ pub(crate) struct HostSettings {
     pub adopt: bool,
     pub isolation: IsolationMode,
     pub prefix: Option<PathBuf>,
+    /// The machine's own; `None`: what `indexes` have for machines without one.
+    pub accelerator: Option<Accelerator>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -98,14 +102,9 @@ pub(crate) struct PythonSettings {
     pub requirements: Vec<String>,
     pub overrides: Vec<String>,
     pub minimum_age: chrono::Duration,
+    /// The platforms that the lock serves, sorted.
+    pub platforms: Vec<LockPlatform>,
     pub indexes: Vec<PackageIndex>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct PackageIndex {
-    pub name: String,
-    pub url: String,
-    pub packages: Vec<String>,
 }
 
 #[derive(Debug, Clone)]

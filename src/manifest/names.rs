@@ -275,3 +275,16 @@ pub(crate) fn folded_name(name: &str) -> String {
     }
     name.nfd().flat_map(char::to_lowercase).collect()
 }
+
+/// A package name as indexes compare them (PEP 503).
+pub(crate) fn normalize_name(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for c in name.chars() {
+        match c {
+            '-' | '_' | '.' if out.ends_with('-') => {}
+            '-' | '_' | '.' => out.push('-'),
+            c => out.extend(c.to_lowercase()),
+        }
+    }
+    out
+}

@@ -102,6 +102,10 @@ pub(crate) struct TomlHost {
     /// folder, or /opt/comfy for root.
     #[schemars(extend("examples" = ["/opt/comfy"]))]
     pub prefix: Option<String>,
+    /// What the machine computes with: "cpu", "mps", "cuda-X.Y", "rocm-X.Y" or "xpu"; one that
+    /// `indexes` name. Default: mps on a Mac, else the indexes without accelerators.
+    #[schemars(extend("examples" = ["cuda-12.8"]))]
+    pub accelerator: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -155,6 +159,9 @@ pub(crate) struct TomlPython {
     #[schemars(extend("default" = "3 days"))]
     #[schemars(extend("examples" = ["3 days", "0"]))]
     pub minimum_age: Option<String>,
+    /// The machines that the lock serves: "macos-arm64", "linux-x86_64", "linux-aarch64".
+    #[schemars(extend("default" = ["macos-arm64", "linux-x86_64"]))]
+    pub platforms: Option<Vec<String>>,
     /// Other package indexes, for the packages that they name.
     #[schemars(extend("default" = []))]
     pub indexes: Option<Vec<TomlIndex>>,
@@ -172,6 +179,12 @@ pub(crate) struct TomlIndex {
     /// The packages that come from it.
     #[schemars(extend("examples" = [["torch", "torchvision", "torchaudio"]]))]
     pub packages: Vec<String>,
+    /// The platforms that it serves. Default: all; with `accelerators`, those with Linux.
+    #[schemars(extend("examples" = [["linux-x86_64"]]))]
+    pub platforms: Option<Vec<String>>,
+    /// The accelerators of the machines that it serves. Default: machines without one.
+    #[schemars(extend("examples" = [["cuda-12.8"]]))]
+    pub accelerators: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize, JsonSchema)]

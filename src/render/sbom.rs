@@ -1,6 +1,8 @@
 //! comfy.lock as a CycloneDX bill of materials (ECMA-424, 1.6). The same lock always gives the same
 //! bytes.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use crate::lock::{Lock, ModelPin, RepositoryPin, python};
@@ -13,8 +15,7 @@ pub(crate) fn bill_of_materials(lock: &Lock) -> String {
     components.extend(
         lock.python
             .iter()
-            .flat_map(|p| &p.packages)
-            .map(package_component),
+            .flat_map(|p| package_components(&p.packages)),
     );
     components.extend(
         lock.models
@@ -62,8 +63,22 @@ fn repository_component(address: &str, pin: &RepositoryPin) -> Value {
     c
 }
 
-fn package_component(p: &python::LockedPackage) -> Value {
-    let key = format!("{}=={}", p.name, p.version);
+/// One for each entry; a release that several indexes or machines have is told apart by a number.
+fn package_components(packages: &[python::LockedPackage]) -> Vec<Value> {
+    let mut seen = BTreeMap::new();
+    let one = |p: &python::LockedPackage| {
+        let key = format!("{}=={}", p.name, p.version);
+        let before = seen.entry(key.clone()).or_insert(0_u32);
+        *before += 1;
+        match *before {
+            1 => package_component(p, &key),
+            n => package_component(p, &format!("{key}#{n}")),
+        }
+    };
+    packages.iter().map(one).collect()
+}
+
+fn package_component(p: &python::LockedPackage, key: &str) -> Value {
     let mut c = json!({
         "type": "library",
         "bom-ref": key,

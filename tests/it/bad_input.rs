@@ -576,7 +576,7 @@ fn unknown_keys() {
     a word of another section: exit 1
       error: comfy.toml:4:1: unknown key `sandbox`
           > sandbox = "none"
-        hint: known here: primary_user, sandbox_user, group, gid, adopt, isolation, prefix
+        hint: known here: primary_user, sandbox_user, group, gid, adopt, isolation, prefix, accelerator
 
     another tool's word: exit 1
       error: comfy.toml:9:1: unknown key `branch`

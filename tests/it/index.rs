@@ -39,6 +39,8 @@ pub struct File {
     /// METADATA on its own (PEP 658); an sdist has none.
     metadata: Option<String>,
     published: String,
+    /// Whether HTML pages give its sha256.
+    hashed: bool,
 }
 
 pub fn release(name: &str, version: &str) -> Release {
@@ -176,6 +178,7 @@ impl Release {
             bytes: zip.finish().unwrap().into_inner(),
             metadata: Some(self.metadata()),
             published: LONG_AGO.into(),
+            hashed: true,
         }
     }
 
@@ -187,6 +190,7 @@ impl Release {
             bytes: b"never read: nothing is built from source".to_vec(),
             metadata: None,
             published: LONG_AGO.into(),
+            hashed: true,
         }
     }
 }
@@ -194,6 +198,12 @@ impl Release {
 impl File {
     pub fn published(mut self, when: chrono::DateTime<chrono::Utc>) -> File {
         self.published = when.to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+        self
+    }
+
+    /// As download.pytorch.org lists some of its wheels.
+    pub fn without_hash(mut self) -> File {
+        self.hashed = false;
         self
     }
 
@@ -379,6 +389,7 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, pages: Pages) -> Option<()> {
 
 fn answer(path: &str, json: bool, state: &mut State) -> (&'static str, &'static str, Vec<u8>) {
     let missing = ("404 Not Found", "text/plain", Vec::new());
+    let path = &path.replace("%2B", "+");
     if let Some(name) = path.strip_prefix("/files/") {
         let file = state
             .files
@@ -418,10 +429,15 @@ fn answer(path: &str, json: bool, state: &mut State) -> (&'static str, &'static 
         let metadata = f.metadata.as_ref().map_or(String::new(), |m| {
             format!(" data-core-metadata=\"sha256={}\"", hex(m.as_bytes()))
         });
+        let hash = if f.hashed {
+            format!("#sha256={}", f.sha256())
+        } else {
+            String::new()
+        };
+        let address = f.name.replace('+', "%2B");
         format!(
-            "<a href=\"/files/{0}#sha256={1}\"{metadata}>{0}</a><br>\n",
-            f.name,
-            f.sha256()
+            "<a href=\"/files/{address}{hash}\"{metadata}>{}</a><br>\n",
+            f.name
         )
     };
     let links: String = files.iter().map(link).collect();

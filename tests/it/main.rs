@@ -9,6 +9,7 @@
     reason = "tests fail loudly and act from outside"
 )]
 
+mod accelerators;
 mod architecture;
 mod bad_input;
 mod buckets;

@@ -228,7 +228,7 @@ impl World {
     }
 
     /// A node's next commit.
-    fn commit(&self, name: &str, requirements: &str) {
+    pub fn commit(&self, name: &str, requirements: &str) {
         let up = self.upstreams.iter().find(|(n, _)| n == name).unwrap();
         commit(&up.1, name, requirements);
     }
@@ -257,7 +257,7 @@ impl World {
     }
 
     /// `name version` of every locked package.
-    fn pins(&self) -> String {
+    pub fn pins(&self) -> String {
         let lock: toml::Table = self.lock().parse().unwrap();
         let packages = lock["python"]
             .get("packages")
@@ -636,7 +636,7 @@ fn lines_that_decide_for_everybody_are_refused_and_can_be_left_out() {
       hint: ignore it in comfy.toml: [nodes.bad] ignore_requirements = ["-e ."], and list its released package in [python] requirements
     error: node.bad: requirements.txt:4: `--extra-index-url https://evil.test/simple` is an option, which would change for all parts where packages come from
       hint: ignore it in comfy.toml: [nodes.bad] ignore_requirements = ["--extra-index-url https://evil.test/simple"], and if packages must come from there: [python] indexes = [{ name = "…", url = "https://…", packages = ["…"] }]
-    error: node.bad: requirements.txt:5: `-r more.txt` names another file
+    error: node.bad: requirements.txt:5: `-r more.txt` names a file that its repository does not have
       hint: ignore it in comfy.toml: [nodes.bad] ignore_requirements = ["-r more.txt"], and list what you need from it in [python] requirements
     exit 1
 
@@ -746,7 +746,7 @@ fn a_package_for_one_platform_needs_a_marker_or_is_refused() {
     [[python.packages]]
     name = "fast-gpu"
     version = "1.0"
-    marker = "platform_machine == 'x86_64' and sys_platform == 'linux'"
+    platforms = ["linux-x86_64"]
     by = ["node.gpu"]
     wheels = [
         { file = "fast_gpu-1.0-py3-none-manylinux_2_17_x86_64.whl", its sha256 and size },
@@ -1173,17 +1173,17 @@ fn an_index_that_tells_no_times() {
     Added comfyui COMMIT
     Added numpy 1.26.4
     Added torch-x 2.0
-    warning: torch-x: its index in `indexes` tells no times, so that minimum_age does not hold for it
+    warning: index "cu" tells no times, so that minimum_age does not hold for torch-x
     Locked 1 repository, 2 Python packages in comfy.lock.
 
     $ comfy lock
     Added einops 0.8
-    warning: torch-x: its index in `indexes` tells no times, so that minimum_age does not hold for it
+    warning: index "cu" tells no times, so that minimum_age does not hold for torch-x
     Locked 1 repository, 3 Python packages in comfy.lock.
 
     $ comfy update
     Updated torch-x 2.0 -> 2.1
-    warning: torch-x: its index in `indexes` tells no times, so that minimum_age does not hold for it
+    warning: index "cu" tells no times, so that minimum_age does not hold for torch-x
     Wrote comfy.lock. Review it with `comfy plan`, then commit it.
 
     $ comfy lock

@@ -7,10 +7,12 @@ pub(crate) mod sealed_copy;
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 
 use super::env;
-use crate::lock::python::{PackageResolver, UvSolution};
-use crate::lock::uv::request::UvWorkspace;
+use crate::host::build::venv::wheel_fetch;
+use crate::lock::python::{PackageResolver, UnhashedWheel, UvSolution};
+use crate::lock::uv::request::{self, UvWorkspace};
 use crate::lock::uv::{UvError, UvErrorKind};
 use crate::problem::{Context, IoKind, Problem, Result};
 use crate::progress::Progress;
@@ -37,8 +39,13 @@ pub(crate) struct UvRunner {
 }
 
 impl UvRunner {
-    #[expect(clippy::disallowed_methods, reason = "the only place that starts uv")]
     pub(crate) fn uv_command(&self, program: &std::path::Path) -> Command {
+        self.configured_command(program, &["--no-config"])
+    }
+
+    /// `config`: which settings it reads; never the caller's own.
+    #[expect(clippy::disallowed_methods, reason = "the only place that starts uv")]
+    fn configured_command(&self, program: &std::path::Path, config: &[&str]) -> Command {
         let mut c = Command::new(program);
         c.env_clear()
             .env("LC_ALL", "C")
@@ -57,7 +64,7 @@ impl UvRunner {
         }) {
             c.env("UV_DEFAULT_INDEX", index);
         }
-        c.args(["--no-config", "--color", "never"]);
+        c.args(config).args(["--color", "never"]);
         if self.offline {
             c.arg("--offline");
         }
@@ -175,6 +182,9 @@ impl UvRunner {
     /// # Errors
     /// If there is none, and it cannot be downloaded.
     pub(crate) fn program_path(&self) -> Result<PathBuf> {
+        // Several variants are solved at the same time; the first fetches it for all.
+        static FINDING: Mutex<()> = Mutex::new(());
+        let _one = FINDING.lock().unwrap_or_else(|e| e.into_inner());
         program::find_uv(self)
     }
 }
@@ -195,12 +205,23 @@ impl PackageResolver for UvRunner {
     ) -> Result<UvSolution, UvError> {
         let uv = self.program_path()?;
         progress.set_position(0, 1);
-        let folder = self.cache.join(format!("resolve-{}", std::process::id()));
+        // Others are solved at the same time.
+        let folder = self
+            .cache
+            .join(format!("resolve-{}-{}", std::process::id(), w.name));
         let result = self.solve_in(&uv, w, &folder);
         super::fs::edit::remove_path(&folder)
             .with_context(|| format!("clear {}", folder.display()))?;
         progress.set_position(1, 1);
         result
+    }
+
+    fn hash_wheel(&self, wheel: &UnhashedWheel, progress: &dyn Progress) -> Result<(String, u64)> {
+        if self.offline {
+            return Err(Problem::new("comfy is offline").with_hint("run it without --offline"));
+        }
+        progress.set_position(0, 1);
+        wheel_fetch::hash_wheel(&self.net, wheel)
     }
 
     fn newest_release(&self, minor: &str) -> Result<Option<String>> {
@@ -241,19 +262,19 @@ impl UvRunner {
             super::fs::edit::write_file(&at, text.as_bytes(), 0o644, None)
                 .with_context(|| format!("write {}", at.display()))?;
         }
-        let mut lock = self.uv_command(uv);
+        let mut lock = self.configured_command(
+            uv,
+            &[
+                "--config-file",
+                request::SETTINGS,
+                "--preview-features",
+                "index-exclude-newer",
+            ],
+        );
         // An interpreter is asked for its version only; nothing is built, so nothing of a package
         // runs.
         lock.current_dir(folder)
             .args(["lock", "--no-build", "--python", &w.version]);
-        if let Some(newest) = &w.exclude_newer {
-            lock.args(["--exclude-newer", newest]);
-            lock.args(
-                w.untimed
-                    .iter()
-                    .map(|p| format!("--exclude-newer-package={p}=false")),
-            );
-        }
         self.run_command(lock, &|| {})?;
         let mut export = self.uv_command(uv);
         export

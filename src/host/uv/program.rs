@@ -14,8 +14,8 @@ use crate::problem::{Context, Problem, Result};
 
 /// The version that is fetched; its wheels on PyPI, published 2026-11-17.
 pub(super) const VERSION: &str = "0.13.9";
-/// The oldest that knows `required-environments` and writes what comfy reads.
-const OLDEST: (u32, u32) = (0, 9);
+/// The oldest that knows `exclude-newer` of an index and writes what comfy reads.
+const OLDEST: (u32, u32) = (0, 13);
 /// One published wheel, and the program in it.
 struct PublishedUv {
     os: &'static str,

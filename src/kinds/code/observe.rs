@@ -19,7 +19,8 @@ pub(crate) struct CodeObservation {
 pub(crate) enum CodeTarget {
     /// No part of it is selected, and no link has to move.
     Unselected,
-    /// No interpreter is available for it; why.
+    /// Its packages cannot be chosen: no interpreter, or a lock that does not serve this machine;
+    /// why.
     WithoutPython(String),
     /// This generation.
     Generation(Box<TargetGeneration>),
@@ -127,13 +128,17 @@ fn select_venv(d: &Desired, look: &dyn Look, ids: &AccountIds) -> Seen<Result<Ve
         Some(version) => Ok(look.managed_interpreter(&d.paths, version)),
         None => Err(why),
     };
+    let target = match d.python_target() {
+        Ok(target) => target,
+        Err(p) => return Ok(Err(p.to_string())),
+    };
     let interpreter = match look.find_interpreter(d, ids)?.or_else(own) {
         Ok(i) => i,
         Err(why) => return Ok(Err(why)),
     };
     let enabled = |node: &str| d.code.nodes.contains_key(node);
     Ok(
-        VenvSpec::select_packages(&d.python, interpreter, &d.platform, enabled)
+        VenvSpec::select_packages(&d.python, interpreter, &target, enabled)
             .map_err(|p| p.to_string()),
     )
 }

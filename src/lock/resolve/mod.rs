@@ -1,9 +1,13 @@
 //! Filling the lock: refs become commits, commits become tree hashes, what they ask of Python
 //! becomes packages, and what cannot be installed is refused here.
 
+mod merge;
 pub(crate) mod models;
 mod packages;
+mod pins;
 mod submodules;
+mod torch;
+mod variants;
 
 use std::collections::BTreeMap;
 

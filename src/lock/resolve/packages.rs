@@ -1,10 +1,14 @@
 //! Python packages for what all parts ask.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
 
-use super::{PackageMoved, UpdatePolicy};
-use crate::lock::python::{self, PackageResolver};
-use crate::lock::uv::request::{self, PackageUpdates};
+use pep508_rs::{Requirement, VersionOrUrl};
+
+use super::variants::VariantSolver;
+use super::{PackageMoved, UpdatePolicy, merge, torch};
+use crate::lock::python::{self, LockedPackage, PackageResolver};
+use crate::lock::uv::request::{self, AgeLimit, PackageUpdates};
 use crate::lock::uv::response;
 use crate::lock::{Lock, LockedPython, PartRequirements};
 use crate::manifest::Manifest;
@@ -31,6 +35,7 @@ pub(super) fn resolve_packages(
             .filter(|n| before.is_some_and(|p| p.packages.iter().any(|k| k.name == *n)))
             .collect(),
     };
+    let names = with_family(names, before);
     let moving = match mode {
         UpdatePolicy::Move(all) if all.is_empty() || all.iter().any(|n| n == "python") => {
             PackageUpdates::All
@@ -76,25 +81,31 @@ pub(super) fn resolve_packages(
         ));
     }
     // Without an age nothing is compared, so that an index that tells no times serves too.
-    let newest = (!m.minimum_age.is_zero()).then(|| chrono::Utc::now() - m.minimum_age);
-    let mut workspace = request::build_workspace(manifest, asks, before, moving, newest)?;
+    let newest = (!m.minimum_age.is_zero()).then(|| {
+        let t = chrono::Utc::now() - m.minimum_age;
+        t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
+    });
     let job = report.start_job("python");
-    let mut solved = uv.solve_workspace(&workspace, job.as_ref());
-    if let Err(p) = &solved {
-        workspace.untimed = response::without_upload_time(p, &m.indexes);
-        if !workspace.untimed.is_empty() {
-            solved = uv.solve_workspace(&workspace, job.as_ref());
-        }
-    }
-    let solved =
-        solved.map_err(|p| response::explain_no_solution(p, &workspace, asks, manifest))?;
-    let packages = response::read_packages(&solved, &workspace, &m.indexes)?;
-    let mut remarks = response::resolution_warnings(&packages, asks, &m.overrides);
-    remarks.extend(workspace.untimed.iter().map(|p| {
-        format!(
-            "{p}: its index in `indexes` tells no times, so that minimum_age does not hold for it"
-        )
-    }));
+    let solver = VariantSolver {
+        manifest,
+        asks,
+        members: request::workspace_members(manifest, asks)?,
+        old: before,
+        moving,
+        uv,
+        job: job.as_ref(),
+        limit: Mutex::new(AgeLimit {
+            newest,
+            ..AgeLimit::default()
+        }),
+        core_pins: core_pins(asks, &m.overrides),
+    };
+    let answers = solver.solve_all()?;
+    let packages = merge::merge_variants(&answers, m, before, uv, job.as_ref())?;
+    let mut remarks = response::remarks::resolution_warnings(&packages, asks, &m.overrides);
+    remarks.extend(answers.first().and_then(|base| solver.family_remark(base)));
+    remarks.extend(torch::audio_remarks(&answers));
+    remarks.extend(age_remarks(&solver.limit(), &packages));
     for (part, a) in asks {
         remarks.extend(a.unmatched_ignores().map(|i| {
             format!(
@@ -117,6 +128,79 @@ pub(super) fn resolve_packages(
     ))
 }
 
+/// With torch its family moves, and what nobody else asks for.
+fn with_family(mut names: BTreeSet<String>, before: Option<&LockedPython>) -> BTreeSet<String> {
+    let packages = before.map_or(&[][..], |p| &p.packages);
+    if !torch::FAMILY.iter().any(|n| names.contains(*n)) {
+        return names;
+    }
+    names.extend(torch::FAMILY.map(String::from));
+    loop {
+        let more: Vec<String> = packages
+            .iter()
+            .filter(|p| !names.contains(&p.name) && !p.by.is_empty())
+            .filter(|p| p.by.iter().all(|b| names.contains(b)))
+            .map(|p| p.name.clone())
+            .collect();
+        if more.is_empty() {
+            return names;
+        }
+        names.extend(more);
+    }
+}
+
+/// What ComfyUI's own requirements pin to one version: its age is that of ComfyUI itself.
+fn core_pins(asks: &BTreeMap<String, PartRequirements>, overrides: &[String]) -> BTreeSet<String> {
+    let overruled = |name: &String| {
+        overrides.iter().any(|o| {
+            o.parse::<Requirement>()
+                .is_ok_and(|r: Requirement| python::normalize_name(r.name.as_ref()) == *name)
+        })
+    };
+    let lines = asks.get("comfyui").into_iter();
+    lines
+        .flat_map(PartRequirements::effective_lines)
+        .filter_map(|l| l.text.parse::<Requirement>().ok())
+        .filter(|r| match &r.version_or_url {
+            Some(VersionOrUrl::VersionSpecifier(s)) => s
+                .iter()
+                .any(|s| matches!(s.operator().to_string().as_str(), "==" | "===")),
+            _ => false,
+        })
+        .map(|r| python::normalize_name(r.name.as_ref()))
+        .filter(|name| !overruled(name))
+        .collect()
+}
+
+/// What was taken although minimum_age cannot be held, or need not be.
+fn age_remarks(limit: &AgeLimit, packages: &[LockedPackage]) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    if limit.newest.is_none() {
+        return out;
+    }
+    for index in &limit.undated {
+        let mut names: Vec<&str> = packages
+            .iter()
+            .filter(|p| p.index.as_ref() == Some(index))
+            .map(|p| p.name.as_str())
+            .collect();
+        names.dedup();
+        out.push(format!(
+            "index \"{index}\" tells no times, so that minimum_age does not hold for {}",
+            names.join(", ")
+        ));
+    }
+    for p in packages.iter().filter(|p| limit.exempt.contains(&p.name)) {
+        out.push(format!(
+            "{} {}: younger than minimum_age, and locked because ComfyUI's requirements.txt pins \
+             it",
+            p.name, p.version
+        ));
+    }
+    out.dedup();
+    out
+}
+
 pub(super) fn package_changes(
     before: Option<&LockedPython>,
     after: &LockedPython,
@@ -125,11 +209,11 @@ pub(super) fn package_changes(
         let mut out: BTreeMap<String, String> = BTreeMap::new();
         for k in &p.packages {
             let all = out.entry(k.name.clone()).or_default();
-            *all = if all.is_empty() {
-                k.version.clone()
-            } else {
-                format!("{all} and {}", k.version)
-            };
+            if all.is_empty() {
+                all.clone_from(&k.version);
+            } else if !all.split(" and ").any(|v| v == k.version) {
+                *all = format!("{all} and {}", k.version);
+            }
         }
         out
     };

@@ -4,6 +4,7 @@ use crate::problem::{IoKind, Problem, ProblemKind};
 
 pub(crate) mod request;
 pub(crate) mod response;
+pub(crate) mod variant;
 
 /// Why uv did not do what it was asked. It becomes a [`Problem`] in one place, below.
 #[derive(Debug)]

@@ -4,29 +4,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use crate::lock::python::{LockedPackage, LockedPython, PartRequirements, normalize_name};
+use crate::lock::markers::platform_marker;
+use crate::lock::python::{LockedPackage, PartRequirements};
 use crate::lock::requirements;
-use crate::manifest::{Manifest, PythonSettings};
+use crate::lock::uv::variant::LockVariant;
+use crate::manifest::{Manifest, PackageIndex, PythonSettings};
 use crate::problem::{Problem, Result};
 
-/// The two platforms, as markers (PEP 508).
-pub(crate) const PLATFORMS: [&str; 2] = [
-    "platform_machine == 'arm64' and sys_platform == 'darwin'",
-    "platform_machine == 'x86_64' and sys_platform == 'linux'",
-];
 /// The part that is comfy.toml's own `[python] requirements`.
 pub(crate) const OWN: &str = "comfy.toml";
+/// The index of a package that names none; another default index holds it as well.
+pub(crate) const PYPI: &str = "https://pypi.org/simple";
+/// uv's settings, in the workspace.
+pub(crate) const SETTINGS: &str = "uv.toml";
 
 /// Files for uv, and what it is told on its command line.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct UvWorkspace {
+    /// Tells it apart from others that are solved at the same time.
+    pub name: String,
     /// Path to text, below an empty folder.
     pub files: BTreeMap<String, String>,
-    /// Nothing that was published later is looked at (RFC 3339).
-    pub exclude_newer: Option<String>,
-    /// Packages for which that does not hold: their own index, which the manifest names, tells no
-    /// times.
-    pub untimed: Vec<String>,
     /// The parts, by the name that their member has.
     pub parts: BTreeMap<String, String>,
     /// `3.12`.
@@ -41,28 +39,73 @@ pub(crate) enum PackageUpdates<'a> {
     Only(&'a BTreeSet<String>),
 }
 
-/// Makes the workspace for what is asked; `old` packages are preferred where they still fit, except
-/// those that move.
-///
-/// # Errors
-/// Every line that cannot be locked.
-pub(crate) fn build_workspace(
-    manifest: &Manifest,
-    asked: &BTreeMap<String, PartRequirements>,
-    old: Option<&LockedPython>,
-    moving: PackageUpdates,
-    newest: Option<chrono::DateTime<chrono::Utc>>,
-) -> Result<UvWorkspace> {
-    let m = &manifest.python;
-    let members = workspace_members(manifest, asked)?;
-    let exclude_newer = newest.map(|t| t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true));
+impl PackageUpdates<'_> {
+    /// Whether the package of this name stays where it still fits.
+    pub(crate) fn keeps(&self, name: &str) -> bool {
+        match self {
+            PackageUpdates::None => true,
+            PackageUpdates::All => false,
+            PackageUpdates::Only(names) => !names.contains(name),
+        }
+    }
+}
+
+/// Since when a file must have been published, and for what that does not hold.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct AgeLimit {
+    /// Nothing that was published later is looked at (RFC 3339); `None`: everything is.
+    pub newest: Option<String>,
+    /// Names of indexes that tell no times.
+    pub undated: BTreeSet<String>,
+    /// Names of those that do. The others are asked without a limit, and their answer shows which
+    /// they are.
+    pub dated: BTreeSet<String>,
+    /// Packages that ComfyUI pins to one version.
+    pub exempt: BTreeSet<String>,
+}
+
+/// A version that uv takes where it fits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PreferredVersion {
+    pub name: String,
+    pub version: String,
+    /// The index's address.
+    pub url: String,
+}
+
+impl PreferredVersion {
+    pub(crate) fn of_locked(p: &LockedPackage, indexes: &[PackageIndex]) -> PreferredVersion {
+        let index = p.index.as_ref();
+        let url = index.and_then(|name| indexes.iter().find(|x| x.name == *name));
+        PreferredVersion {
+            name: p.name.clone(),
+            version: p.version.clone(),
+            url: url.map_or(PYPI, |x| x.url.as_str()).into(),
+        }
+    }
+}
+
+/// One resolution to ask for.
+pub(crate) struct ResolutionQuestion<'a> {
+    pub python: &'a PythonSettings,
+    /// The parts with their lines.
+    pub members: &'a [(String, Vec<String>)],
+    pub variant: &'a LockVariant,
+    /// Whether it is asked before others, for another purpose than to be locked.
+    pub purpose: &'a str,
+    pub constraints: Vec<String>,
+    pub preferred: Vec<PreferredVersion>,
+}
+
+/// Makes the workspace for a question.
+pub(crate) fn build_workspace(q: &ResolutionQuestion, limit: &AgeLimit) -> UvWorkspace {
     let mut w = UvWorkspace {
-        exclude_newer,
-        version: m.version.clone(),
+        name: format!("{}{}", q.purpose, q.variant.word()),
+        version: q.python.version.clone(),
         ..UvWorkspace::default()
     };
-    let requires = format!("=={}.*", m.version);
-    for (i, (part, lines)) in members.iter().enumerate() {
+    let requires = format!("=={}.*", q.python.version);
+    for (i, (part, lines)) in q.members.iter().enumerate() {
         let name = format!("comfy-part-{i}");
         let text = format!(
             "[project]\nname = \"{name}\"\nversion = \"0\"\nrequires-python = \
@@ -73,24 +116,21 @@ pub(crate) fn build_workspace(
         w.parts.insert(name, part.clone());
     }
     let names: Vec<String> = w.parts.keys().cloned().collect();
-    let root = workspace_root(m, &names, &requires);
+    let root = workspace_root(q, &names, &requires);
     w.files.insert("pyproject.toml".into(), root);
-    if let Some(old) = old.filter(|o| {
-        moving != PackageUpdates::All && o.version == m.version && !o.packages.is_empty()
-    }) {
-        w.files.insert(
-            "uv.lock".into(),
-            preferences_lock(old, &requires, w.exclude_newer.as_deref(), moving),
-        );
+    w.files.insert(SETTINGS.into(), uv_settings(q, limit));
+    if !q.preferred.is_empty() {
+        let text = preferences_lock(&q.preferred, &requires, limit);
+        w.files.insert("uv.lock".into(), text);
     }
-    Ok(w)
+    w
 }
 
 /// The parts with their requirement lines, the manifest's own last.
 ///
 /// # Errors
 /// Lines that comfy cannot lock, all of them.
-fn workspace_members(
+pub(crate) fn workspace_members(
     manifest: &Manifest,
     asked: &BTreeMap<String, PartRequirements>,
 ) -> Result<Vec<(String, Vec<String>)>> {
@@ -135,23 +175,32 @@ fn workspace_members(
 }
 
 /// The root project: it names the members, and routes packages to their indexes.
-fn workspace_root(m: &PythonSettings, names: &[String], requires: &str) -> String {
-    let routed: Vec<String> = m
-        .indexes
-        .iter()
-        .flat_map(|x| x.packages.iter().map(|p| normalize_name(p)))
+fn workspace_root(q: &ResolutionQuestion, names: &[String], requires: &str) -> String {
+    let routes = q.variant.routes(&q.python.indexes);
+    // A bare name is no constraint, and uv would take the default index for what only other
+    // packages ask for.
+    let constraints: Vec<String> = routes
+        .keys()
+        .map(|p| format!("{p}>=0"))
+        .chain(q.constraints.iter().cloned())
         .collect();
-    let platforms = quoted_list(&PLATFORMS.map(String::from));
+    let platforms: Vec<String> = q
+        .variant
+        .platforms
+        .iter()
+        .map(|p| platform_marker(*p))
+        .collect();
+    let platforms = quoted_list(&platforms);
     let mut root = format!(
         "[project]\nname = \"comfy-lock\"\nversion = \"0\"\nrequires-python = \
          \"{requires}\"\ndependencies = [{0}]\n\n[tool.uv]\npackage = false\n\
          environments = [{platforms}]\nrequired-environments = \
          [{platforms}]\noverride-dependencies = [{1}]\nconstraint-dependencies = [{2}]\n",
         quoted_list(names),
-        quoted_list(&m.overrides),
-        quoted_list(&routed),
+        quoted_list(&q.python.overrides),
+        quoted_list(&constraints),
     );
-    for x in &m.indexes {
+    for x in q.variant.indexes(&q.python.indexes) {
         // Writing to a String cannot fail.
         let _ = write!(
             root,
@@ -168,17 +217,57 @@ fn workspace_root(m: &PythonSettings, names: &[String], requires: &str) -> Strin
     for name in names {
         let _ = writeln!(root, "{name} = {{ workspace = true }}");
     }
-    for x in &m.indexes {
-        for p in &x.packages {
-            let _ = writeln!(
-                root,
-                "{} = {{ index = {} }}",
-                quoted_string(&normalize_name(p)),
-                quoted_string(&x.name)
+    for (package, from) in &routes {
+        let sources: Vec<String> = from
+            .iter()
+            .map(|(index, platforms)| {
+                let marker = if platforms.len() == q.variant.platforms.len() {
+                    String::new()
+                } else {
+                    let each: Vec<String> = platforms
+                        .iter()
+                        .map(|p| format!("({})", platform_marker(*p)))
+                        .collect();
+                    format!(", marker = {}", quoted_string(&each.join(" or ")))
+                };
+                format!("{{ index = {}{marker} }}", quoted_string(index))
+            })
+            .collect();
+        let _ = writeln!(
+            root,
+            "{} = [{}]",
+            quoted_string(package),
+            sources.join(", ")
+        );
+    }
+    root
+}
+
+/// uv's settings: the age of files. The caller's own are not read.
+fn uv_settings(q: &ResolutionQuestion, limit: &AgeLimit) -> String {
+    let Some(newest) = &limit.newest else {
+        return String::new();
+    };
+    let mut out = format!("exclude-newer = {}\n", quoted_string(newest));
+    if !limit.exempt.is_empty() {
+        let each: Vec<String> = limit
+            .exempt
+            .iter()
+            .map(|p| format!("{p} = false"))
+            .collect();
+        let _ = writeln!(out, "exclude-newer-package = {{ {} }}", each.join(", "));
+    }
+    for x in q.variant.indexes(&q.python.indexes) {
+        if limit.undated.contains(&x.name) || !limit.dated.contains(&x.name) {
+            let _ = write!(
+                out,
+                "\n[[index]]\nname = {}\nurl = {}\nexplicit = true\nexclude-newer = false\n",
+                quoted_string(&x.name),
+                quoted_string(&x.url)
             );
         }
     }
-    root
+    out
 }
 
 fn quoted_list(items: &[String]) -> String {
@@ -186,31 +275,29 @@ fn quoted_list(items: &[String]) -> String {
     quoted.join(", ")
 }
 
-/// The locked packages as a uv.lock that uv takes as preferences.
-fn preferences_lock(
-    old: &LockedPython,
-    requires: &str,
-    newest: Option<&str>,
-    moving: PackageUpdates,
-) -> String {
+/// Versions as a uv.lock that uv takes as preferences; it does so where the limit is the same.
+fn preferences_lock(preferred: &[PreferredVersion], requires: &str, limit: &AgeLimit) -> String {
     let mut out = format!("version = 1\nrequires-python = \"{requires}\"\n");
-    if let Some(newest) = newest {
+    if let Some(newest) = &limit.newest {
         let _ = write!(out, "\n[options]\nexclude-newer = \"{newest}\"\n");
+        if !limit.exempt.is_empty() {
+            out.push_str("\n[options.exclude-newer-package]\n");
+            for p in &limit.exempt {
+                let _ = writeln!(out, "{p} = false");
+            }
+        }
     }
-    let stays = |p: &&LockedPackage| !matches!(moving, PackageUpdates::Only(names) if names.contains(&p.name));
-    for p in old.packages.iter().filter(stays) {
-        let url = p
-            .index
-            .as_ref()
-            .and_then(|name| old.indexes.iter().find(|x| x.name == *name))
-            .map_or("https://pypi.org/simple", |x| x.url.as_str());
-        let _ = write!(
-            out,
-            "\n[[package]]\nname = {}\nversion = {}\nsource = {{ registry = {} }}\n",
-            quoted_string(&p.name),
-            quoted_string(&p.version),
-            quoted_string(url)
-        );
+    let mut seen = BTreeSet::new();
+    for p in preferred {
+        if seen.insert((&p.name, &p.version, &p.url)) {
+            let _ = write!(
+                out,
+                "\n[[package]]\nname = {}\nversion = {}\nsource = {{ registry = {} }}\n",
+                quoted_string(&p.name),
+                quoted_string(&p.version),
+                quoted_string(&p.url)
+            );
+        }
     }
     out
 }

@@ -53,6 +53,7 @@ struct WirePython {
     requirements: Vec<String>,
     #[serde(default)]
     overrides: Vec<String>,
+    platforms: Option<Vec<String>>,
     #[serde(default)]
     indexes: Vec<WireIndex>,
     #[serde(default)]
@@ -65,6 +66,10 @@ struct WireIndex {
     name: String,
     url: String,
     packages: Vec<String>,
+    #[serde(default)]
+    platforms: Vec<String>,
+    #[serde(default)]
+    accelerators: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -73,6 +78,10 @@ struct WirePackage {
     name: String,
     version: String,
     index: Option<String>,
+    #[serde(default)]
+    platforms: Vec<String>,
+    #[serde(default)]
+    accelerators: Vec<String>,
     marker: Option<String>,
     by: Vec<String>,
     wheels: Vec<WireWheel>,

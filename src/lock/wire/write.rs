@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::{HEADER, VERSION};
 use crate::lock::python::{LockedPython, LockedWheel, PartRequirements};
 use crate::lock::{Lock, ModelPin, RepositoryPin};
+use crate::manifest::LockPlatform;
 
 pub(crate) fn render_lock(lock: &Lock) -> String {
     let mut out = format!("{HEADER}version = {VERSION}\n");
@@ -73,6 +74,17 @@ pub(super) fn inline_list(items: &[String]) -> String {
     )
 }
 
+fn platform_words(platforms: &[LockPlatform]) -> Vec<String> {
+    platforms.iter().map(|p| p.word().to_string()).collect()
+}
+
+/// A list on one line; nothing where it is empty.
+fn write_words(out: &mut String, key: &str, words: &[String]) {
+    if !words.is_empty() {
+        let _ = writeln!(out, "{key} = {}", inline_list(words));
+    }
+}
+
 pub(super) fn render_python(out: &mut String, p: &LockedPython) {
     let _ = write!(out, "\n[python]\nversion = {}\n", quoted_string(&p.version));
     if let Some(m) = &p.managed {
@@ -88,6 +100,10 @@ pub(super) fn render_python(out: &mut String, p: &LockedPython) {
         "overrides",
         p.overrides.iter().map(|s| quoted_string(s)),
     );
+    // An older comfy knows no other platforms.
+    if p.platforms != LockPlatform::defaults() {
+        write_words(out, "platforms", &platform_words(&p.platforms));
+    }
     for x in &p.indexes {
         let _ = write!(
             out,
@@ -96,6 +112,9 @@ pub(super) fn render_python(out: &mut String, p: &LockedPython) {
             quoted_string(&x.url),
             inline_list(&x.packages)
         );
+        write_words(out, "platforms", &platform_words(&x.platforms));
+        let words: Vec<String> = x.accelerators.iter().map(|a| a.word().into()).collect();
+        write_words(out, "accelerators", &words);
     }
     for k in &p.packages {
         let _ = write!(
@@ -104,10 +123,13 @@ pub(super) fn render_python(out: &mut String, p: &LockedPython) {
             quoted_string(&k.name),
             quoted_string(&k.version)
         );
-        for (key, value) in [("index", &k.index), ("marker", &k.marker)] {
-            if let Some(v) = value {
-                let _ = writeln!(out, "{key} = {}", quoted_string(v));
-            }
+        if let Some(index) = &k.index {
+            let _ = writeln!(out, "index = {}", quoted_string(index));
+        }
+        write_words(out, "platforms", &platform_words(&k.platforms));
+        write_words(out, "accelerators", &k.accelerators);
+        if let Some(marker) = &k.marker {
+            let _ = writeln!(out, "marker = {}", quoted_string(marker));
         }
         let _ = writeln!(out, "by = {}", inline_list(&k.by));
         let size = |w: &LockedWheel| w.size.map_or(String::new(), |n| format!(", size = {n}"));

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::ManifestCheck;
+use crate::manifest::platforms::ACCELERATORS;
 use crate::manifest::{wire, *};
 
 impl ManifestCheck {
@@ -95,6 +96,7 @@ impl ManifestCheck {
             self.check_path(&["host", "prefix"], &p)
                 .map(|()| PathBuf::from(p))
         });
+        let accelerator = self.check_accelerator(w.accelerator);
         HostSettings {
             primary_user: w.primary_user,
             sandbox_user,
@@ -103,6 +105,20 @@ impl ManifestCheck {
             adopt: w.adopt.unwrap_or(false),
             isolation,
             prefix,
+            accelerator,
         }
+    }
+
+    fn check_accelerator(&mut self, word: Option<String>) -> Option<Accelerator> {
+        let word = word?;
+        let parsed = Accelerator::parse(&word);
+        if parsed.is_none() {
+            self.report_mistake(
+                &["host", "accelerator"],
+                format!("accelerator \"{word}\" is unknown"),
+                ACCELERATORS,
+            );
+        }
+        parsed
     }
 }

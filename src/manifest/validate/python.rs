@@ -1,6 +1,7 @@
 //! The rules for `[python]`.
 
 use super::ManifestCheck;
+use crate::manifest::platforms::{ACCELERATORS, list_words};
 use crate::manifest::{wire, *};
 
 impl ManifestCheck {
@@ -40,41 +41,246 @@ impl ManifestCheck {
                 }
             }
         }
-        let mut indexes = Vec::new();
-        for (i, x) in w.indexes.unwrap_or_default().into_iter().enumerate() {
-            let i = i.to_string();
-            if let Err(why) = values::model_source(&x.url).and_then(|()| {
-                if x.url.starts_with("http") {
-                    Ok(())
-                } else {
-                    Err("is not an https:// address".into())
+        let platforms = match w.platforms {
+            None => LockPlatform::defaults(),
+            Some(words) => {
+                if words.is_empty() {
+                    self.report_mistake(
+                        &["python", "platforms"],
+                        "platforms is empty",
+                        known_platforms(),
+                    );
                 }
-            }) {
-                self.report_mistake(
-                    &["python", "indexes", &i],
-                    format!("index \"{}\": \"{}\" {why}", x.name, x.url),
-                    "use https://",
-                );
+                self.check_platforms(&["python", "platforms"], &words)
             }
-            if x.packages.is_empty() {
-                self.report_mistake(
-                    &["python", "indexes", &i],
-                    format!("index \"{}\" lists no packages", x.name),
-                    "list the packages that come from it, so that no others can",
-                );
-            }
-            indexes.push(PackageIndex {
-                name: x.name,
-                url: x.url,
-                packages: x.packages,
-            });
-        }
+        };
+        let indexes = self.check_indexes(w.indexes.unwrap_or_default(), &platforms);
         PythonSettings {
             version,
             requirements,
             overrides,
             minimum_age,
+            platforms,
             indexes,
         }
     }
+
+    /// Returns the platforms of these words, sorted.
+    fn check_platforms(&mut self, at: &[&str], words: &[String]) -> Vec<LockPlatform> {
+        let mut out = Vec::new();
+        for (i, word) in words.iter().enumerate() {
+            match LockPlatform::parse(word) {
+                Some(p) => out.push(p),
+                None => self.report_mistake(
+                    &[at, &[&i.to_string()]].concat(),
+                    format!("platform \"{word}\" is unknown"),
+                    known_platforms(),
+                ),
+            }
+        }
+        out.sort();
+        out.dedup();
+        out
+    }
+
+    fn check_indexes(
+        &mut self,
+        indexes: Vec<wire::TomlIndex>,
+        platforms: &[LockPlatform],
+    ) -> Vec<PackageIndex> {
+        let mut out: Vec<PackageIndex> = Vec::new();
+        for (i, x) in indexes.into_iter().enumerate() {
+            let i = i.to_string();
+            let at = ["python", "indexes", i.as_str()];
+            self.check_index_names(&at, &x, &out);
+            let own = x.platforms.unwrap_or_default();
+            let own = self.check_platforms(&[&at[..], &["platforms"]].concat(), &own);
+            if let Some(p) = own.iter().find(|p| !platforms.contains(p)) {
+                self.report_mistake(
+                    &[&at[..], &["platforms"]].concat(),
+                    format!(
+                        "index \"{}\" is for {p}, but [python] platforms does not contain it",
+                        x.name
+                    ),
+                    format!("add \"{p}\" to [python] platforms, or remove it here"),
+                );
+            }
+            let words = x.accelerators.unwrap_or_default();
+            let accelerators = self.check_accelerators(&at, &x.name, &words);
+            let index = PackageIndex {
+                name: x.name,
+                url: x.url,
+                packages: x.packages,
+                platforms: own,
+                accelerators,
+            };
+            if index.platforms.is_empty()
+                && !platforms.is_empty()
+                && !platforms.iter().any(|p| index.serves_platform(*p))
+            {
+                self.report_mistake(
+                    &at,
+                    format!(
+                        "index \"{}\" serves none of [python] platforms: with `accelerators` it \
+                         is for Linux",
+                        index.name
+                    ),
+                    "add \"linux-x86_64\" to [python] platforms, or remove the index",
+                );
+            }
+            out.push(index);
+        }
+        self.refuse_overlaps(&out, platforms);
+        out
+    }
+
+    /// Name, address and packages of one index; `others` come before it.
+    fn check_index_names(&mut self, at: &[&str], x: &wire::TomlIndex, others: &[PackageIndex]) {
+        if !is_plain_name(&x.name) {
+            self.report_mistake(
+                at,
+                format!("\"{}\" is not a name for an index", x.name),
+                "use letters, digits, `-`, `_` and `.`, with a letter or digit at both ends",
+            );
+        }
+        if let Some(first) = others.iter().position(|o| o.name == x.name) {
+            let first = first.to_string();
+            let place = self.source.place_of_key(&["python", "indexes", &first]);
+            self.report_mistake(
+                at,
+                format!("another index is also called \"{}\" ({place})", x.name),
+                "give each index its own name",
+            );
+        }
+        if let Err(why) = values::model_source(&x.url).and_then(|()| {
+            if x.url.starts_with("http") {
+                Ok(())
+            } else {
+                Err("is not an https:// address".into())
+            }
+        }) {
+            self.report_mistake(
+                at,
+                format!("index \"{}\": \"{}\" {why}", x.name, x.url),
+                "use https://",
+            );
+        }
+        if x.packages.is_empty() {
+            self.report_mistake(
+                at,
+                format!("index \"{}\" lists no packages", x.name),
+                "list the packages that come from it, so that no others can",
+            );
+        }
+        for (n, package) in x.packages.iter().enumerate() {
+            if !is_plain_name(package) {
+                self.report_mistake(
+                    &[at, &["packages", &n.to_string()]].concat(),
+                    format!(
+                        "index \"{}\": \"{package}\" is not a package's name",
+                        x.name
+                    ),
+                    "write the name alone; a version belongs in [python] requirements",
+                );
+            }
+        }
+    }
+
+    /// Returns the accelerators of these words, sorted.
+    fn check_accelerators(
+        &mut self,
+        at: &[&str],
+        index: &str,
+        words: &[String],
+    ) -> Vec<Accelerator> {
+        let mut out = Vec::new();
+        for (n, word) in words.iter().enumerate() {
+            let n = n.to_string();
+            let at = [at, &["accelerators", n.as_str()]].concat();
+            match Accelerator::parse(word) {
+                Some(a) if a.is_mps() => self.report_mistake(
+                    &at,
+                    format!("index \"{index}\": a Mac's packages are those without an accelerator"),
+                    "leave out `accelerators` and write platforms = [\"macos-arm64\"]",
+                ),
+                Some(a) => out.push(a),
+                None => self.report_mistake(
+                    &at,
+                    format!("index \"{index}\": accelerator \"{word}\" is unknown"),
+                    ACCELERATORS,
+                ),
+            }
+        }
+        out.sort();
+        out.dedup();
+        out
+    }
+
+    /// A package that would come from two indexes on one machine.
+    fn refuse_overlaps(&mut self, indexes: &[PackageIndex], platforms: &[LockPlatform]) {
+        for (j, later) in indexes.iter().enumerate() {
+            for (i, first) in indexes[..j].iter().enumerate() {
+                let Some(package) = later
+                    .packages
+                    .iter()
+                    .find(|p| first.has_package(&names::normalize_name(p)))
+                else {
+                    continue;
+                };
+                let Some(shared) = shared_machines(first, later, platforms) else {
+                    continue;
+                };
+                let place = self
+                    .source
+                    .place_of_key(&["python", "indexes", &i.to_string()]);
+                self.report_mistake(
+                    &["python", "indexes", &j.to_string()],
+                    format!(
+                        "{package} comes from index \"{}\" and from index \"{}\" ({place}) {shared}",
+                        later.name, first.name
+                    ),
+                    "remove it from one of them, or give them different `platforms` or \
+                     `accelerators`",
+                );
+            }
+        }
+    }
+}
+
+/// The machines that both indexes serve, for people: `on linux-x86_64 with "cuda-12.8"`.
+fn shared_machines(
+    a: &PackageIndex,
+    b: &PackageIndex,
+    platforms: &[LockPlatform],
+) -> Option<String> {
+    let with = if a.accelerators.is_empty() && b.accelerators.is_empty() {
+        String::new()
+    } else {
+        let both = a.accelerators.iter().find(|x| b.accelerators.contains(x))?;
+        format!(" with \"{}\"", both.word())
+    };
+    let on: Vec<&str> = platforms
+        .iter()
+        .filter(|p| a.serves_platform(**p) && b.serves_platform(**p))
+        .map(|p| p.word())
+        .collect();
+    (!on.is_empty()).then(|| format!("on {}{with}", list_words(on)))
+}
+
+fn known_platforms() -> String {
+    format!(
+        "known: {}",
+        list_words(LockPlatform::ALL.map(LockPlatform::word))
+    )
+}
+
+/// A name of a package or an index: letters, digits and `-_.`, a letter or digit at both ends (the
+/// core metadata specification, "Name").
+fn is_plain_name(name: &str) -> bool {
+    let end = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    end(name.chars().next())
+        && end(name.chars().next_back())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }

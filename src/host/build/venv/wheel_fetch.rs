@@ -12,6 +12,7 @@ use crate::host::fs::edit;
 use crate::host::git::NetEnv;
 use crate::host::net::http;
 use crate::host::signals::is_interrupted;
+use crate::lock::python::UnhashedWheel;
 use crate::problem::{Context, Problem, Result};
 use crate::text::escape_text;
 
@@ -47,6 +48,42 @@ enum FetchFailure {
     /// Worth another try.
     Passing(String),
     Final(Problem),
+}
+
+/// Fetches a file whose index gives no hash; its sha256 and size. Nothing is kept.
+///
+/// # Errors
+/// No server gives it.
+pub(crate) fn hash_wheel(net: &NetEnv, wheel: &UnhashedWheel) -> Result<(String, u64)> {
+    let store = WheelStore {
+        net,
+        folder: Path::new(""),
+        offline: false,
+    };
+    let page = wheel
+        .index
+        .as_deref()
+        .unwrap_or_else(|| store.default_index());
+    with_retries(|| {
+        let answer = store.send_get(&wheel.address, page, 0, "*/*")?;
+        let mut body = answer.into_body().into_reader();
+        let (mut hasher, mut size) = (Sha256::new(), 0);
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            if is_interrupted() {
+                return Err(FetchFailure::Final(Problem::interrupted()));
+            }
+            match body.read(&mut buffer).map_err(|e| {
+                FetchFailure::Passing(format!("{}: {e}", public_address(&wheel.address)))
+            })? {
+                0 => return Ok((hex_digest(hasher), size)),
+                n => {
+                    hasher.update(&buffer[..n]);
+                    size += n as u64;
+                }
+            }
+        }
+    })
 }
 
 impl WheelStore<'_> {
@@ -101,13 +138,15 @@ impl WheelStore<'_> {
     }
 
     fn index_of<'b>(&'b self, w: &WheelRequest<'b>) -> &'b str {
+        w.index.unwrap_or_else(|| self.default_index())
+    }
+
+    fn default_index(&self) -> &str {
         let vars = &self.net.vars;
-        w.index.unwrap_or_else(|| {
-            ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"]
-                .iter()
-                .find_map(|n| vars.get(*n))
-                .map_or(DEFAULT, String::as_str)
-        })
+        ["UV_DEFAULT_INDEX", "UV_INDEX_URL", "PIP_INDEX_URL"]
+            .iter()
+            .find_map(|n| vars.get(*n))
+            .map_or(DEFAULT, String::as_str)
     }
 
     /// Has the verified bytes in `part`; that file.

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pep508_rs::{Requirement, VersionOrUrl};
 
+use super::cutoff::explain_cutoff;
 use super::hints::{with_absence_hints, with_marker_and_override_hints};
 use crate::lock::python::{PartRequirements, RequirementLine, normalize_name};
 use crate::lock::requirements;
 use crate::lock::uv::UvError;
-use crate::lock::uv::request::{OWN, UvWorkspace};
-use crate::manifest::{Manifest, PackageIndex};
+use crate::lock::uv::request::OWN;
+use crate::manifest::{LockPlatform, Manifest};
 use crate::problem::Problem;
 
 /// Whether `said`, without white space, has this requirement rather than a bare name or the
@@ -53,89 +54,9 @@ pub(super) fn direct_requirements(
 /// How uv begins to tell that not all wishes fit together.
 pub(super) const NO_SOLUTION: &str = "No solution";
 
-/// uv's warning of a file whose index does not say when it was published; `--exclude-newer` leaves
-/// such a file out.
-pub(super) const NO_TIME: &str = "is missing an upload date";
-
-/// uv's hint where `--exclude-newer` left out everything that would fit.
-pub(super) const TOO_NEW: &str = "was filtered by `exclude-newer";
-
-/// The package of a file without time: `torch-2.9.1-cp312-….whl` and `torch-2.9.1.tar.gz` are of
-/// `torch`.
-pub(super) fn without_time(line: &str) -> Option<String> {
-    let file = line
-        .split_once(NO_TIME)?
-        .0
-        .split_whitespace()
-        .last()?
-        .trim_matches('`');
-    let end = file
-        .match_indices('-')
-        .map(|(i, _)| i)
-        .find(|i| file[i + 1..].starts_with(|c: char| c.is_ascii_digit()))?;
-    Some(normalize_name(&file[..end]))
-}
-
-/// The packages of `indexes` whose files have no time, as uv's refusal tells.
-pub(crate) fn without_upload_time(e: &UvError, indexes: &[PackageIndex]) -> Vec<String> {
-    let UvError::Said { text, .. } = e else {
-        return Vec::new();
-    };
-    let routed: BTreeSet<String> = indexes
-        .iter()
-        .flat_map(|x| x.packages.iter().map(|p| normalize_name(p)))
-        .collect();
-    let found: BTreeSet<String> = text.lines().filter_map(without_time).collect();
-    routed.intersection(&found).cloned().collect()
-}
-
-/// What uv says of times in comfy's words: no lines about files, and the way out as hints.
-pub(super) fn explain_cutoff(problem: Problem) -> Problem {
-    let untimed: BTreeSet<String> = problem.message.lines().filter_map(without_time).collect();
-    let filtered = |l: &str| {
-        l.contains(TOO_NEW)
-            .then(|| l.split('`').nth(1).map(normalize_name))
-            .flatten()
-    };
-    let all: BTreeSet<String> = problem.message.lines().filter_map(filtered).collect();
-    // The first line begins with what was being done, and may itself be about a file.
-    let (begin, message) = problem
-        .message
-        .split_once(": ")
-        .unwrap_or(("", &problem.message));
-    let kept: Vec<&str> = message
-        .lines()
-        .filter(|l| !l.contains(NO_TIME) && !l.contains(TOO_NEW))
-        .collect();
-    let mut out = Problem {
-        message: format!("{begin}: {}", kept.join("\n")),
-        ..problem
-    };
-    if !out.message.contains(NO_SOLUTION) {
-        return out;
-    }
-    // Of a package that it knew at some version, uv does not say that it was filtered.
-    let said = package_words(&out.message);
-    let concerned = |p: &&String| all.contains(*p) || said.contains(*p);
-    let (without, young): (Vec<&str>, Vec<&str>) = all
-        .union(&untimed)
-        .filter(concerned)
-        .map(String::as_str)
-        .partition(|p| untimed.contains(*p));
-    if !without.is_empty() {
-        let names = without.join(", ");
-        out = out.with_hint(format!(
-            "the index does not tell when the files of {names} were published, so that none is old \
-             enough: [python] minimum_age = \"0\" takes them"
-        ));
-    }
-    if !young.is_empty() {
-        out = out.with_hint(format!(
-            "what there is of {} is younger than [python] minimum_age: wait, or make that shorter",
-            young.join(", ")
-        ));
-    }
-    out
+/// Whether uv found that not all wishes fit together.
+pub(crate) fn is_no_solution(e: &UvError) -> bool {
+    matches!(e, UvError::Said { text, .. } if text.contains(NO_SOLUTION))
 }
 
 /// What may be a package's name in a text, normalised.
@@ -148,6 +69,7 @@ pub(super) fn package_words(text: &str) -> BTreeSet<String> {
 /// Bounds that uv's sentences name for one package: those that do not fit together.
 pub(super) fn conflicting_bounds(message: &str) -> BTreeMap<String, BTreeSet<String>> {
     let mut out: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let message = without_braces(message);
     for said in ["depends on ", "depend on "]
         .iter()
         .flat_map(|w| message.split(w).skip(1))
@@ -165,6 +87,21 @@ pub(super) fn conflicting_bounds(message: &str) -> BTreeMap<String, BTreeSet<Str
                 .insert(word.into());
         }
     }
+    out
+}
+
+/// A text of uv's without the markers that it writes behind names.
+pub(super) fn without_braces(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        out.push_str(before);
+        match after.split_once('}') {
+            Some((_, behind)) => rest = behind,
+            None => return out,
+        }
+    }
+    out.push_str(rest);
     out
 }
 
@@ -194,8 +131,9 @@ pub(super) fn lines_asking(
             text: text.clone(),
         })
         .collect();
+    let message = without_braces(message);
     let said: String = message.split_whitespace().collect();
-    let words = package_words(message);
+    let words = package_words(&message);
     let named = |package: &str| words.contains(package);
     let mut lines = Vec::new();
     let mut nodes = Vec::new();
@@ -243,26 +181,21 @@ pub(super) fn lines_asking(
 /// settles it.
 pub(crate) fn explain_no_solution(
     e: UvError,
-    workspace: &UvWorkspace,
+    parts: &BTreeMap<String, String>,
+    platforms: &[LockPlatform],
     asked: &BTreeMap<String, PartRequirements>,
     manifest: &Manifest,
 ) -> Problem {
     let problem = match e {
         UvError::Own(p) => return p,
-        said @ UvError::Said { .. } => Problem::from(said),
-    };
-    let problem = if problem.message.contains(NO_TIME) || problem.message.contains(TOO_NEW) {
-        explain_cutoff(problem)
-    } else {
-        problem
+        said @ UvError::Said { .. } => explain_cutoff(Problem::from(said)),
     };
     if !problem.message.contains(NO_SOLUTION) {
         return problem;
     }
     let mut message = problem.message.clone();
     // The longest first: `comfy-part-1` begins `comfy-part-10`.
-    for (name, part) in workspace
-        .parts
+    for (name, part) in parts
         .iter()
         .rev()
         .collect::<BTreeSet<_>>()
@@ -294,9 +227,9 @@ pub(crate) fn explain_no_solution(
         }
         return out;
     }
-    let hints = out.hints.len();
-    let out = with_marker_and_override_hints(out, &asking.wishes);
-    if out.hints.len() == hints {
+    let out = with_marker_and_override_hints(out, &asking.wishes, platforms);
+    // What is too young, for one, is there.
+    if out.hints.is_empty() {
         with_absence_hints(out, &asking)
     } else {
         out

@@ -4,19 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::explain::{LinesAsking, conflicting_bounds};
+use crate::lock::markers::{marker_truth, platform_marker};
 use crate::lock::python::normalize_name;
-use crate::lock::uv::request::PLATFORMS;
+use crate::manifest::LockPlatform;
 use crate::problem::Problem;
 
-/// uv's text without the markers that it puts behind names: `torch{sys_platform == 'linux'}==2`.
-fn without_markers(message: &str) -> String {
-    let mut out = String::with_capacity(message.len());
-    for (i, part) in message.split('{').enumerate() {
-        let kept = part.split_once('}').filter(|_| i > 0);
-        out.push_str(kept.map_or(part, |(_, rest)| rest));
-    }
-    out
-}
+/// What is true on no platform of a lock.
+const NOWHERE: &str = "sys_platform == 'win32'";
 
 /// Returns whether a package's name says that it is for Windows.
 fn is_for_windows(package: &str) -> bool {
@@ -26,35 +20,76 @@ fn is_for_windows(package: &str) -> bool {
             .any(|w| package.starts_with(w))
 }
 
-/// Packages without a wheel for one of the platforms, and the marker of the other: of neither, if
-/// that one was excluded before.
-fn missing_platforms(message: &str) -> BTreeMap<String, &'static str> {
-    const WINDOWS: &str = "sys_platform == 'win32'";
-    let mut out = BTreeMap::new();
-    let excluded = message.contains("{sys_platform == '");
-    let message = &without_markers(message);
-    for (platform, other) in PLATFORMS
-        .iter()
-        .zip(["sys_platform == 'linux'", "sys_platform == 'darwin'"])
-    {
-        for (at, _) in message.match_indices(&format!(" `{platform}`-compatible wheels")) {
-            let before = message[..at]
-                .trim_end_matches(" no")
-                .trim_end_matches(" has")
-                .trim_end_matches(" have");
-            let word = before.split_whitespace().last().unwrap_or_default();
-            let name = word
-                .split(['<', '>', '=', '!', '~', '['])
-                .next()
-                .unwrap_or_default();
-            if !name.is_empty() {
-                let name = normalize_name(name);
-                let neither = excluded || is_for_windows(&name);
-                out.insert(name, if neither { WINDOWS } else { other });
+/// Packages without a wheel for some platforms, with a marker of those that have one: of none, if
+/// the others were excluded before. `asked` are all that the lock serves.
+fn missing_platforms(message: &str, asked: &[LockPlatform]) -> BTreeMap<String, String> {
+    let mut without: BTreeMap<String, BTreeSet<LockPlatform>> = BTreeMap::new();
+    for p in asked {
+        let said = format!(" `{}`-compatible wheels", platform_marker(*p));
+        for (at, _) in message.match_indices(&said) {
+            let (name, marker) = last_package(&message[..at]);
+            if name.is_empty() {
+                continue;
+            }
+            let missing = without.entry(normalize_name(name)).or_default();
+            missing.insert(*p);
+            // Where it is not asked for, it is of no use either.
+            if let Ok(truth) = marker_truth(marker, "3.12", asked) {
+                missing.extend(asked.iter().filter(|p| !truth.platforms.contains(p)));
             }
         }
     }
-    out
+    without
+        .into_iter()
+        .filter_map(|(name, missing)| {
+            let marker = if is_for_windows(&name) {
+                NOWHERE.into()
+            } else {
+                marker_without(&missing, asked)?
+            };
+            Some((name, marker))
+        })
+        .collect()
+}
+
+/// The package that a part of uv's sentence ends with, and the marker that uv writes behind its
+/// name: `torch==2.1 has no`, `spconv{sys_platform == 'linux'}==2.3 has no`; `have no` may stand on
+/// a line of its own.
+fn last_package(text: &str) -> (&str, &str) {
+    let mut text = text.trim_end();
+    while let Some(rest) = ["no", "has", "have"]
+        .iter()
+        .find_map(|w| text.strip_suffix(w)?.strip_suffix(char::is_whitespace))
+    {
+        text = rest.trim_end();
+    }
+    let (text, marker) = match text.rsplit_once('}') {
+        Some((before, bound)) if !bound.contains(char::is_whitespace) => {
+            before.rsplit_once('{').unwrap_or((before, ""))
+        }
+        _ => (text, ""),
+    };
+    let word = text.split_whitespace().next_back().unwrap_or_default();
+    let name = word.split(['<', '>', '=', '!', '~', '[']).next();
+    (name.unwrap_or_default(), marker)
+}
+
+/// A marker that is true on all of `platforms` but `missing`.
+fn marker_without(missing: &BTreeSet<LockPlatform>, platforms: &[LockPlatform]) -> Option<String> {
+    let (missing, rest): (Vec<LockPlatform>, Vec<LockPlatform>) =
+        platforms.iter().partition(|p| missing.contains(p));
+    let linux = |all: &[LockPlatform]| all.iter().all(|p| !p.is_macos());
+    match (&missing[..], &rest[..]) {
+        (_, []) => Some(NOWHERE.into()),
+        ([mac], rest) if mac.is_macos() && linux(rest) => Some("sys_platform == 'linux'".into()),
+        (missing, [mac]) if mac.is_macos() && linux(missing) => {
+            Some("sys_platform == 'darwin'".into())
+        }
+        // A Mac's is `arm64`.
+        ([one], _) => Some(format!("platform_machine != '{}'", one.machine())),
+        (_, [one]) => Some(platform_marker(*one)),
+        _ => None,
+    }
 }
 
 /// Hints for what the index does not have: the package, or a version that fits.
@@ -116,9 +151,23 @@ pub(super) fn with_absence_hints(mut out: Problem, asking: &LinesAsking) -> Prob
 pub(super) fn with_marker_and_override_hints(
     mut out: Problem,
     wishes: &BTreeMap<String, BTreeSet<String>>,
+    asked: &[LockPlatform],
 ) -> Problem {
     let incompatible = wishes.iter().find(|(_, w)| w.len() > 1);
-    let platforms = missing_platforms(&out.message);
+    let platforms = missing_platforms(&out.message, asked);
+    let (none, one, others) = match asked.len() {
+        1 => ("this platform", "", ""),
+        2 => (
+            "either platform",
+            "one of the two platforms",
+            "the other only",
+        ),
+        _ => (
+            "any of the platforms",
+            "one of the platforms",
+            "the others only",
+        ),
+    };
     for (package, marker) in &platforms {
         let own = wishes
             .get(package)
@@ -127,15 +176,14 @@ pub(super) fn with_marker_and_override_hints(
             .filter(|w| !w.contains(';'))
             .unwrap_or(package);
         let line = toml::Value::String(format!("{own} ; {marker}"));
-        out = out.with_hint(if marker.contains("win32") {
+        out = out.with_hint(if marker == NOWHERE {
             format!(
-                "{package} has no wheel for either platform; to leave it out: [python] overrides = \
-                 [{line}]"
+                "{package} has no wheel for {none}; to leave it out: [python] overrides = [{line}]"
             )
         } else {
             format!(
-                "{package} has no wheel for one of the two platforms; to have it on \
-                 the other only: [python] overrides = [{line}]"
+                "{package} has no wheel for {one}; to have it on {others}: [python] overrides = \
+                 [{line}]"
             )
         });
     }
@@ -156,4 +204,55 @@ pub(super) fn with_marker_and_override_hints(
         ));
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_package_without_a_wheel_is_named_with_the_marker_of_the_others() {
+        let none = |name: &str, p: LockPlatform| {
+            format!(
+                "Because {name} no `{}`-compatible wheels and",
+                platform_marker(p)
+            )
+        };
+        let mac = LockPlatform::MacosArm64;
+        let arm = LockPlatform::LinuxAarch64;
+        let two = &LockPlatform::ALL[..2];
+        let rows = [
+            (none("decord==0.6.0 has", mac), two),
+            (
+                none("all of:\n    decord<0.6\n    decord>0.6\nhave", mac),
+                two,
+            ),
+            (
+                none("spconv-cu126{sys_platform == 'linux'}==2.3 has", arm),
+                &LockPlatform::ALL[..],
+            ),
+            (none("gpu==1 has", mac), &LockPlatform::ALL[..]),
+            (
+                none("gpu==1 has", mac) + &none("gpu==1 has", arm),
+                &LockPlatform::ALL[..],
+            ),
+            (none("gpu==1 has", arm), &LockPlatform::ALL[2..]),
+            (none("gpu{sys_platform == 'darwin'}==1 has", mac), two),
+            (none("triton-windows==3 has", mac), two),
+        ];
+        let told: Vec<String> = rows
+            .iter()
+            .map(|(said, asked)| format!("{:?}", missing_platforms(said, asked)))
+            .collect();
+        insta::assert_snapshot!(told.join("\n"), @r#"
+        {"decord": "sys_platform == 'linux'"}
+        {"decord": "sys_platform == 'linux'"}
+        {"spconv-cu126": "platform_machine == 'x86_64' and sys_platform == 'linux'"}
+        {"gpu": "sys_platform == 'linux'"}
+        {"gpu": "platform_machine == 'x86_64' and sys_platform == 'linux'"}
+        {"gpu": "sys_platform == 'win32'"}
+        {"gpu": "sys_platform == 'win32'"}
+        {"triton-windows": "sys_platform == 'win32'"}
+        "#);
+    }
 }

@@ -1,24 +1,23 @@
 //! The answer: uv.lock as packages, and what a person should know of them. Also uv's refusal, told
 //! with who asked.
 
+mod cutoff;
 mod explain;
 mod hints;
+pub(crate) mod remarks;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pep508_rs::VersionOrUrl;
 use serde::Deserialize;
 
-use super::request::{PLATFORMS, UvWorkspace};
-use crate::lock::python::{
-    LockedPackage, LockedWheel, PartRequirements, UvSolution, normalize_name,
-};
-use crate::lock::requirements;
+use super::request::UvWorkspace;
+use super::variant::LockVariant;
+use crate::lock::markers::{MarkerTruth, marker_truth};
+use crate::lock::python::UvSolution;
 use crate::manifest::PackageIndex;
 use crate::problem::{Context, Problem, Result};
-use crate::text::escape_text;
-use explain::{direct_requirements, parse_plain};
-pub(crate) use explain::{explain_no_solution, without_upload_time};
+pub(crate) use cutoff::{too_young, without_upload_time};
+pub(crate) use explain::{explain_no_solution, is_no_solution};
 
 #[derive(Deserialize)]
 struct UvLock {
@@ -42,6 +41,13 @@ struct UvPackage {
     wheels: Vec<UvWheel>,
 }
 
+impl UvPackage {
+    fn all_dependencies(&self) -> impl Iterator<Item = &UvDependency> {
+        let optional = self.optional_dependencies.values().flatten();
+        self.dependencies.iter().chain(optional)
+    }
+}
+
 #[derive(Deserialize)]
 struct UvDependency {
     name: String,
@@ -49,22 +55,69 @@ struct UvDependency {
 }
 
 #[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
 struct UvWheel {
     url: Option<String>,
     path: Option<String>,
     hash: Option<String>,
     size: Option<u64>,
+    upload_time: Option<String>,
+}
+
+/// uv's answer for one variant.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SolvedVariant {
+    /// Sorted by name and version; those that no platform installs are left out.
+    pub packages: Vec<SolvedPackage>,
+    /// The names of what each package and each part depends on; parts by their address.
+    pub dependencies: BTreeMap<String, BTreeSet<String>>,
+    /// The parts, by address.
+    pub parts: BTreeSet<String>,
+}
+
+/// One package of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SolvedPackage {
+    pub name: String,
+    pub version: String,
+    /// The `indexes` entry that it comes from.
+    pub index: Option<String>,
+    /// The address of its index.
+    pub url: String,
+    /// As uv has it; empty: none.
+    pub marker: String,
+    pub truth: MarkerTruth,
+    pub by: BTreeSet<String>,
+    pub wheels: Vec<SolvedWheel>,
+}
+
+/// One file of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SolvedWheel {
+    pub file: String,
+    pub address: String,
+    /// `None`: the index gives none.
+    pub sha256: Option<String>,
+    pub size: Option<u64>,
+    /// RFC 3339.
+    pub published: Option<String>,
+}
+
+/// A version without its local label: of `2.11.0+cu128`, `2.11.0`.
+pub(crate) fn public_version(version: &str) -> &str {
+    version.split('+').next().unwrap_or(version)
 }
 
 /// The packages of uv's answer.
 ///
 /// # Errors
-/// An answer that comfy does not understand, or a package without a hash.
-pub(crate) fn read_packages(
+/// An answer that comfy does not understand.
+pub(crate) fn read_solution(
     solved: &UvSolution,
     workspace: &UvWorkspace,
+    variant: &LockVariant,
     indexes: &[PackageIndex],
-) -> Result<Vec<LockedPackage>> {
+) -> Result<SolvedVariant> {
     let lock: UvLock = toml::from_str(&solved.lock).context("understand uv.lock")?;
     if lock.version != 1 {
         return Err(Problem::new(format!(
@@ -73,190 +126,99 @@ pub(crate) fn read_packages(
         ))
         .with_hint("set COMFY_UV to an older uv, or unset it"));
     }
-    let everywhere = format!("({}) or ({})", PLATFORMS[0], PLATFORMS[1]);
-    let markers: BTreeMap<(&str, &str), &str> = solved
-        .export
-        .lines()
-        .filter_map(|l| {
-            let (what, marker) = l.split_once(';').map_or((l, ""), |(a, b)| (a, b.trim()));
-            let (name, version) = what.trim().split_once("==")?;
-            Some((
-                (name.split('[').next().unwrap_or(name), version.trim()),
-                marker,
-            ))
-        })
-        .collect();
+    let markers = exported_markers(&solved.export);
+    let mut out = SolvedVariant {
+        parts: workspace.parts.values().cloned().collect(),
+        ..SolvedVariant::default()
+    };
     let mut by: BTreeMap<(&str, Option<&str>), BTreeSet<String>> = BTreeMap::new();
     for p in &lock.package {
         let who = workspace.parts.get(&p.name).unwrap_or(&p.name);
-        for d in p
-            .dependencies
-            .iter()
-            .chain(p.optional_dependencies.values().flatten())
-        {
+        for d in p.all_dependencies() {
             by.entry((&d.name, d.version.as_deref()))
                 .or_default()
                 .insert(who.clone());
+            out.dependencies
+                .entry(who.clone())
+                .or_default()
+                .insert(d.name.clone());
         }
     }
-    let mut out = Vec::new();
+    let same = |a: &str, b: &str| a.trim_end_matches('/') == b.trim_end_matches('/');
+    let asked: Vec<&PackageIndex> = variant.indexes(indexes).collect();
     for p in &lock.package {
         let Some(url) = p.source.get("registry").and_then(|v| v.as_str()) else {
             continue;
         };
         let version = p.version.clone().unwrap_or_default();
-        let mut wheels = Vec::new();
-        for w in &p.wheels {
-            let place = w.url.as_deref().or(w.path.as_deref()).unwrap_or_default();
-            let file = place
-                .rsplit('/')
-                .next()
-                .unwrap_or_default()
-                .split(['#', '?'])
-                .next()
-                .unwrap_or_default()
-                .replace("%2B", "+")
-                .replace("%2b", "+");
-            let Some(sha256) = w.hash.as_deref().and_then(|h| h.strip_prefix("sha256:")) else {
-                return Err(Problem::new(format!(
-                    "{} {version}: the index gives no sha256 of {}",
-                    p.name,
-                    escape_text(&file)
-                ))
-                .with_hint("use an index that does"));
-            };
-            wheels.push(LockedWheel {
-                file,
-                sha256: sha256.into(),
-                size: w.size,
-            });
+        let key = (p.name.as_str(), version.as_str());
+        // What no part asks for on any platform is not exported.
+        let Some(marker) = markers.get(&key) else {
+            continue;
+        };
+        let truth = marker_truth(marker, &workspace.version, &variant.platforms)?;
+        // A resolution that forks also has packages for platforms that were not asked for.
+        if truth.platforms.is_empty() {
+            continue;
         }
-        wheels.sort();
+        let mut wheels: Vec<SolvedWheel> = p.wheels.iter().map(read_wheel).collect();
+        wheels.sort_by(|a, b| a.file.cmp(&b.file));
         let who: BTreeSet<String> = [None, Some(version.as_str())]
             .iter()
             .filter_map(|v| by.get(&(p.name.as_str(), *v)))
             .flatten()
             .cloned()
             .collect();
-        let marker = markers
-            .get(&(p.name.as_str(), version.as_str()))
-            .filter(|m| !m.is_empty() && **m != everywhere)
-            .map(|m| (*m).to_string());
-        let same = |a: &str, b: &str| a.trim_end_matches('/') == b.trim_end_matches('/');
-        let index = indexes
+        let index = asked
             .iter()
-            .find(|x| same(&x.url, url) && x.packages.iter().any(|n| normalize_name(n) == p.name))
+            .find(|x| same(&x.url, url) && x.has_package(&p.name))
             .map(|x| x.name.clone());
-        out.push(LockedPackage {
+        out.packages.push(SolvedPackage {
             name: p.name.clone(),
-            version,
             index,
-            marker,
-            by: who.into_iter().collect(),
+            url: url.into(),
+            marker: (*marker).into(),
+            truth,
+            by: who,
             wheels,
+            version,
         });
     }
-    out.sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
+    out.packages
+        .sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
     Ok(out)
 }
 
-/// Distributions that install the same files: the last one installed wins, silently.
-const SAME_FILES: &[(&str, &[&str])] = &[
-    (
-        "cv2",
-        &[
-            "opencv-python",
-            "opencv-python-headless",
-            "opencv-contrib-python",
-            "opencv-contrib-python-headless",
-        ],
-    ),
-    (
-        "onnxruntime",
-        &[
-            "onnxruntime",
-            "onnxruntime-gpu",
-            "onnxruntime-directml",
-            "onnxruntime-silicon",
-            "onnxruntime-openvino",
-        ],
-    ),
-    ("PIL", &["pillow", "pillow-simd"]),
-    ("faiss", &["faiss-cpu", "faiss-gpu"]),
-    (
-        "tensorflow",
-        &[
-            "tensorflow",
-            "tensorflow-cpu",
-            "tensorflow-gpu",
-            "tensorflow-macos",
-        ],
-    ),
-];
-
-/// What a person should know: who holds a package back for everybody, and which packages overwrite
-/// each other.
-pub(crate) fn resolution_warnings(
-    packages: &[LockedPackage],
-    asked: &BTreeMap<String, PartRequirements>,
-    overrides: &[String],
-) -> Vec<String> {
-    let mut out = Vec::new();
-    // Who is overruled holds nothing back.
-    let overruled: BTreeSet<String> = overrides
-        .iter()
-        .filter_map(|o| Some(normalize_name(parse_plain(o)?.name.as_ref())))
-        .collect();
-    // ComfyUI's own bounds are everybody's; a node's are news.
-    for (package, part, line) in direct_requirements(asked)
-        .into_iter()
-        .filter(|(package, part, _)| part != "comfyui" && !overruled.contains(package))
-    {
-        let Ok(r) = requirements::parse_requirement(&part, line) else {
-            continue;
-        };
-        let bounded = match &r.version_or_url {
-            Some(VersionOrUrl::VersionSpecifier(s)) => s.iter().any(|s| {
-                matches!(
-                    s.operator().to_string().as_str(),
-                    "<" | "<=" | "==" | "===" | "~="
-                )
-            }),
-            _ => false,
-        };
-        for p in packages
-            .iter()
-            .filter(|p| bounded && p.name == package && p.by.iter().any(|b| *b != part))
-        {
-            let others = p.by.iter().filter(|b| **b != part).count();
-            out.push(format!(
-                "{} {}: {part} asks for `{}` ({}:{}), which holds it for {}",
-                p.name,
-                p.version,
-                escape_text(&line.text),
-                line.file,
-                line.line,
-                crate::text::count_of(others, "other")
-            ));
-        }
-    }
-    for (module, family) in SAME_FILES {
-        let both: Vec<&LockedPackage> = packages
-            .iter()
-            .filter(|p| family.contains(&p.name.as_str()))
-            .collect();
-        let names: BTreeSet<&str> = both.iter().map(|p| p.name.as_str()).collect();
-        if names.len() > 1 {
-            let who: Vec<String> = both
-                .iter()
-                .map(|p| format!("{} (asked by {})", p.name, p.by.join(", ")))
-                .collect();
-            out.push(format!(
-                "{} install the same files, `{module}`: keep one, and leave each other out with \
-                 [python] overrides = [\"NAME ; python_version < '0'\"]",
-                who.join(" and ")
-            ));
+/// The marker of each exported release; empty: none.
+fn exported_markers(export: &str) -> BTreeMap<(&str, &str), &str> {
+    let mut out = BTreeMap::new();
+    for line in export.lines() {
+        let (what, marker) = line.split_once(';').unwrap_or((line, ""));
+        if let Some((name, version)) = what.trim().split_once("==") {
+            let name = name.split('[').next().unwrap_or(name);
+            out.insert((name, version.trim()), marker.trim());
         }
     }
     out
+}
+
+fn read_wheel(w: &UvWheel) -> SolvedWheel {
+    let address = w.url.as_deref().or(w.path.as_deref()).unwrap_or_default();
+    let file = address
+        .rsplit('/')
+        .next()
+        .unwrap_or_default()
+        .split(['#', '?'])
+        .next()
+        .unwrap_or_default()
+        .replace("%2B", "+")
+        .replace("%2b", "+");
+    let sha256 = w.hash.as_deref().and_then(|h| h.strip_prefix("sha256:"));
+    SolvedWheel {
+        file,
+        address: address.into(),
+        sha256: sha256.map(str::to_string),
+        size: w.size,
+        published: w.upload_time.clone(),
+    }
 }
