@@ -265,39 +265,34 @@ pub(crate) fn parse_requirement(
     asked: &RequirementLine,
 ) -> Result<Requirement, Problem> {
     let text = &asked.text;
-    let settle = |and: &str| {
-        let quoted = toml::Value::String(text.clone()).to_string();
-        let first = match part.strip_prefix("node.") {
-            Some(node) => {
-                format!("ignore it in comfy.toml: [nodes.{node}] ignore_requirements = [{quoted}]")
-            }
-            None => "choose another `ref` for ComfyUI".to_string(),
-        };
-        format!("{first}{and}")
-    };
-    let refuse = |why: &str, and: &str| {
-        Problem::new(format!(
+    let refuse = |why: &str, hint: &str| {
+        let p = Problem::new(format!(
             "{part}: {}:{}: `{}` {why}",
             asked.file,
             asked.line,
             escape_text(text)
-        ))
-        .with_hint(settle(and))
+        ));
+        // What leaves a node's line out is told once for all of them.
+        let core = (part == "comfyui").then_some("choose another `ref` in [comfyui]");
+        match core.or(Some(hint).filter(|h| !h.is_empty())) {
+            Some(hint) => p.with_hint(hint),
+            None => p,
+        }
     };
     if text.starts_with("-r") || text.starts_with("--requirement") {
         return Err(refuse(
             "names a file that its repository does not have",
-            ", and list what you need from it in [python] requirements",
+            "what you need from it belongs in [python] requirements",
         ));
     }
     if text.starts_with("-e") || text.starts_with("--editable") {
         return Err(refuse(
             "requires building a package from source",
-            ", and list its released package in [python] requirements",
+            "if a package is released for it: [python] requirements",
         ));
     }
     if text.starts_with('-') {
-        let and = ", and if packages must come from there: [python] indexes = \
+        let and = "if packages must come from there: [python] indexes = \
             [{ name = \"…\", url = \"https://…\", packages = [\"…\"] }]";
         return Err(refuse(
             "is an option, which would change for all parts where packages come from",
@@ -311,7 +306,7 @@ pub(crate) fn parse_requirement(
     {
         return Err(refuse(
             "is an address, but comfy pins only released wheels",
-            ", and list its released package in [python] requirements",
+            "if a package is released for it: [python] requirements",
         ));
     }
     let parsed: Result<Requirement, _> = text.parse();

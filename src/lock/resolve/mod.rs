@@ -5,6 +5,7 @@ mod merge;
 pub(crate) mod models;
 mod packages;
 mod pins;
+mod settle;
 mod submodules;
 mod torch;
 mod variants;

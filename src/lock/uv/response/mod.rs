@@ -4,6 +4,7 @@
 mod cutoff;
 mod explain;
 mod hints;
+pub(crate) mod lacks;
 pub(crate) mod remarks;
 
 use std::collections::{BTreeMap, BTreeSet};
