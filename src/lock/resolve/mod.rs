@@ -3,6 +3,7 @@
 
 mod merge;
 pub(crate) mod models;
+mod newest;
 mod packages;
 mod pins;
 mod settle;

@@ -7,7 +7,7 @@ use pep508_rs::{Requirement, VersionOrUrl};
 
 use super::settle::{self, ManifestDraft, Refusal};
 use super::variants::VariantSolver;
-use super::{PackageMoved, UpdatePolicy, merge, torch};
+use super::{PackageMoved, UpdatePolicy, merge, newest, torch};
 use crate::lock::python::{self, LockedPackage, PackageResolver};
 use crate::lock::uv::request::{self, AgeLimit, PackageUpdates};
 use crate::lock::uv::response;
@@ -114,7 +114,15 @@ pub(super) fn resolve_packages(
         }
     };
     let packages = merge::merge_variants(&answers, m, before, uv, job.as_ref())?;
-    let mut remarks = response::remarks::resolution_warnings(&packages, asks, &m.overrides);
+    let unknown = BTreeMap::new();
+    let newest = answers.first().map_or(&unknown, |base| &base.solved.newest);
+    let mut remarks = response::remarks::resolution_warnings(&packages, asks, &m.overrides, newest);
+    remarks.extend(
+        answers
+            .iter()
+            .take(1)
+            .flat_map(|base| newest::newest_remarks(&solver, base)),
+    );
     remarks.extend(answers.first().and_then(|base| solver.family_remark(base)));
     remarks.extend(torch::audio_remarks(&answers));
     remarks.extend(age_remarks(&solver.limit(), &packages));

@@ -240,7 +240,7 @@ impl VariantSolver<'_> {
 
     /// Asks uv, and once more where an index turns out to tell no times, or ComfyUI pins what is
     /// younger than the age.
-    fn solve(
+    pub(super) fn solve(
         &self,
         variant: &LockVariant,
         purpose: &str,
