@@ -288,7 +288,7 @@ pub(crate) fn parse_requirement(
     if text.starts_with("-e") || text.starts_with("--editable") {
         return Err(refuse(
             "requires building a package from source",
-            "if a package is released for it: [python] requirements",
+            "if it is released as a package, name that in [python] requirements",
         ));
     }
     if text.starts_with('-') {
@@ -306,7 +306,7 @@ pub(crate) fn parse_requirement(
     {
         return Err(refuse(
             "is an address, but comfy pins only released wheels",
-            "if a package is released for it: [python] requirements",
+            "if it is released as a package, name that in [python] requirements",
         ));
     }
     let parsed: Result<Requirement, _> = text.parse();
