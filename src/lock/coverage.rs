@@ -118,7 +118,7 @@ impl Coverage {
     }
 
     /// The Python version, requirements, overrides, indexes, and every node's
-    /// `ignore_requirements`.
+    /// `ignore_requirements` and `requirements_files`.
     fn check_python(&mut self, manifest: &Manifest, lock: &Lock) {
         let Some(p) = &lock.python else {
             self.problems.push(
@@ -143,17 +143,23 @@ impl Coverage {
             );
         }
         for (name, node) in &manifest.nodes {
-            let locked = lock
-                .asks
-                .get(&format!("node.{name}"))
-                .map_or(&[][..], |a| &a.ignored);
-            if lock.nodes.contains_key(name) && node.ignore_requirements != locked {
-                let place = manifest
-                    .source
-                    .place_of_key(&["nodes", name, "ignore_requirements"]);
+            let locked = lock.asks.get(&format!("node.{name}"));
+            let differs = [
+                (
+                    "ignore_requirements",
+                    node.ignore_requirements != locked.map_or(&[][..], |a| &a.ignored),
+                ),
+                (
+                    "requirements_files",
+                    node.requirements_files.as_ref() != locked.and_then(|a| a.files.as_ref()),
+                ),
+            ];
+            let is_locked = lock.nodes.contains_key(name);
+            for (key, _) in differs.iter().filter(|(_, d)| *d && is_locked) {
+                let place = manifest.source.place_of_key(&["nodes", name, key]);
                 self.problems.push(
                     Problem::new(format!(
-                        "{place}: nodes.{name}.ignore_requirements does not match comfy.lock"
+                        "{place}: nodes.{name}.{key} does not match comfy.lock"
                     ))
                     .with_hint("run `comfy lock`"),
                 );

@@ -135,4 +135,6 @@ pub(crate) struct UvSolution {
     pub lock: String,
     /// `name==version ; marker` a line.
     pub export: String,
+    /// `name vVERSION (latest: vVERSION)` a line, where something newer is known.
+    pub newest: String,
 }

@@ -6,6 +6,7 @@ use std::fmt;
 
 use pep508_rs::Requirement;
 
+use super::python::normalize_name;
 use crate::problem::Problem;
 use crate::text::escape_text;
 
@@ -47,8 +48,10 @@ impl RequirementLine {
 pub(crate) struct PartRequirements {
     /// As its tree has them.
     pub lines: Vec<RequirementLine>,
-    /// Lines that `ignore_requirements` leaves out, as the manifest had them.
+    /// Lines and packages that `ignore_requirements` leaves out, as the manifest had them.
     pub ignored: Vec<String>,
+    /// The files that `requirements_files` named; `None`: [`FILE`], if there is one.
+    pub files: Option<Vec<String>>,
 }
 
 impl PartRequirements {
@@ -56,14 +59,14 @@ impl PartRequirements {
     pub(crate) fn effective_lines(&self) -> impl Iterator<Item = &RequirementLine> {
         self.lines
             .iter()
-            .filter(|a| !self.ignored.iter().any(|i| is_same_line(i, &a.text)))
+            .filter(|a| !self.ignored.iter().any(|i| means_line(i, &a.text)))
     }
 
     /// Returns the entries of `ignore_requirements` that match no line.
     pub(crate) fn unmatched_ignores(&self) -> impl Iterator<Item = &String> {
         self.ignored
             .iter()
-            .filter(|i| !self.lines.iter().any(|a| is_same_line(i, &a.text)))
+            .filter(|i| !self.lines.iter().any(|a| means_line(i, &a.text)))
     }
 }
 
@@ -83,9 +86,41 @@ fn without_comment(line: &str) -> &str {
     line[..end].trim()
 }
 
-/// Returns whether an entry of `ignore_requirements` means this line.
-fn is_same_line(ignored: &str, line: &str) -> bool {
-    without_hashes(without_comment(ignored)) == without_hashes(line)
+/// Returns whether an entry of `ignore_requirements` means this line: it has the same words, or is the
+/// bare name of its package.
+fn means_line(ignored: &str, line: &str) -> bool {
+    let ignored = without_hashes(without_comment(ignored));
+    ignored == without_hashes(line)
+        || (is_name(&ignored) && package_of(line).is_some_and(|p| p == normalize_name(&ignored)))
+}
+
+/// Returns whether a text is the name of a package, without bounds, extras and markers.
+fn is_name(text: &str) -> bool {
+    !text.is_empty()
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+}
+
+/// Returns the normalised name of the package that a line is about, where that can be seen: of
+/// `https://host/b-1-py3-none-any.whl` it is `b`.
+pub(crate) fn package_of(line: &str) -> Option<String> {
+    let what = line.split(';').next().unwrap_or(line).trim();
+    let name = match what.split_once(" @ ") {
+        Some((name, _)) => name,
+        None if what.ends_with(".whl") || what.contains(".whl#") => {
+            let file = what.split('#').next()?.rsplit('/').next()?;
+            file.split('-').next()?
+        }
+        None => {
+            let end = what.find(|c: char| {
+                c.is_whitespace() || matches!(c, '<' | '>' | '=' | '~' | '!' | '[' | '(' | '@')
+            });
+            &what[..end.unwrap_or(what.len())]
+        }
+    };
+    let name = name.split('[').next()?.trim();
+    is_name(name).then(|| normalize_name(name))
 }
 
 /// A requirement without pip's `--hash` options: comfy.lock has the hashes of what it pins. One space
@@ -106,16 +141,16 @@ fn without_hashes(line: &str) -> String {
 /// The most files that the requirements of one part are spread over.
 const MAX_FILES: usize = 50;
 
-/// Reads `file` and the files that it includes by `-r`, by path; `read` returns `None` for one that
-/// the tree does not have.
+/// Reads `files` and those that they include by `-r`, by path; `read` returns `None` for one that the
+/// tree does not have.
 ///
 /// # Errors
 /// If one cannot be read, or there are too many.
 pub(crate) fn collect_texts(
-    file: &str,
+    files: &[String],
     read: &dyn Fn(&str) -> crate::problem::Result<Option<String>>,
 ) -> crate::problem::Result<BTreeMap<String, String>> {
-    let (mut texts, mut todo) = (BTreeMap::new(), vec![file.to_string()]);
+    let (mut texts, mut todo) = (BTreeMap::new(), files.to_vec());
     while let Some(file) = todo.pop() {
         if texts.contains_key(&file) {
             continue;
@@ -134,11 +169,16 @@ pub(crate) fn collect_texts(
     Ok(texts)
 }
 
-/// The requirements of `file`, with those of each file that it includes in the place of the line that
+/// The requirements of `files`, with those of each file that one includes in the place of the line that
 /// does so; a line that names a file which is not in `texts` stays.
-pub(crate) fn parse_files(file: &str, texts: &BTreeMap<String, String>) -> Vec<RequirementLine> {
+pub(crate) fn parse_files(
+    files: &[String],
+    texts: &BTreeMap<String, String>,
+) -> Vec<RequirementLine> {
     let (mut out, mut seen) = (Vec::new(), BTreeSet::new());
-    push_file(file, texts, &mut seen, &mut out);
+    for file in files {
+        push_file(file, texts, &mut seen, &mut out);
+    }
     out
 }
 
@@ -225,39 +265,34 @@ pub(crate) fn parse_requirement(
     asked: &RequirementLine,
 ) -> Result<Requirement, Problem> {
     let text = &asked.text;
-    let settle = |and: &str| {
-        let quoted = toml::Value::String(text.clone()).to_string();
-        let first = match part.strip_prefix("node.") {
-            Some(node) => {
-                format!("ignore it in comfy.toml: [nodes.{node}] ignore_requirements = [{quoted}]")
-            }
-            None => "choose another `ref` for ComfyUI".to_string(),
-        };
-        format!("{first}{and}")
-    };
-    let refuse = |why: &str, and: &str| {
-        Problem::new(format!(
+    let refuse = |why: &str, hint: &str| {
+        let p = Problem::new(format!(
             "{part}: {}:{}: `{}` {why}",
             asked.file,
             asked.line,
             escape_text(text)
-        ))
-        .with_hint(settle(and))
+        ));
+        // What leaves a node's line out is told once for all of them.
+        let core = (part == "comfyui").then_some("choose another `ref` in [comfyui]");
+        match core.or(Some(hint).filter(|h| !h.is_empty())) {
+            Some(hint) => p.with_hint(hint),
+            None => p,
+        }
     };
     if text.starts_with("-r") || text.starts_with("--requirement") {
         return Err(refuse(
             "names a file that its repository does not have",
-            ", and list what you need from it in [python] requirements",
+            "what you need from it belongs in [python] requirements",
         ));
     }
     if text.starts_with("-e") || text.starts_with("--editable") {
         return Err(refuse(
             "requires building a package from source",
-            ", and list its released package in [python] requirements",
+            "if a package is released for it: [python] requirements",
         ));
     }
     if text.starts_with('-') {
-        let and = ", and if packages must come from there: [python] indexes = \
+        let and = "if packages must come from there: [python] indexes = \
             [{ name = \"…\", url = \"https://…\", packages = [\"…\"] }]";
         return Err(refuse(
             "is an option, which would change for all parts where packages come from",
@@ -271,7 +306,7 @@ pub(crate) fn parse_requirement(
     {
         return Err(refuse(
             "is an address, but comfy pins only released wheels",
-            ", and list its released package in [python] requirements",
+            "if a package is released for it: [python] requirements",
         ));
     }
     let parsed: Result<Requirement, _> = text.parse();
@@ -326,8 +361,8 @@ mod tests {
         ]
         .into();
         let read = |path: &str| Ok(tree.get(path).map(ToString::to_string));
-        let texts = collect_texts(FILE, &read).unwrap();
-        let lines: Vec<String> = parse_files(FILE, &texts)
+        let texts = collect_texts(&[FILE.into()], &read).unwrap();
+        let lines: Vec<String> = parse_files(&[FILE.into()], &texts)
             .iter()
             .map(ToString::to_string)
             .collect();
@@ -340,8 +375,9 @@ mod tests {
         requirements.txt:4 z
         ");
         let asked = PartRequirements {
-            lines: parse_files(FILE, &texts),
+            lines: parse_files(&[FILE.into()], &texts),
             ignored: vec!["b==1   --hash=sha256:7 # mine".into()],
+            files: None,
         };
         assert!(asked.effective_lines().all(|l| l.text != "b==1"));
         assert_eq!(asked.unmatched_ignores().count(), 0);

@@ -33,6 +33,15 @@ use super::problem::Result;
 /// of allocations.
 pub(crate) type Table<V> = litemap::LiteMap<ByteString, V>;
 
+/// A list of strings as TOML has it, on one line.
+pub(crate) fn quoted_list(items: &[impl AsRef<str>]) -> String {
+    let quoted: Vec<String> = items
+        .iter()
+        .map(|s| toml::Value::String(s.as_ref().to_string()).to_string())
+        .collect();
+    format!("[{}]", quoted.join(", "))
+}
+
 /// The share of a model that does not name one.
 pub(crate) const MODELS: &str = "models";
 
@@ -107,6 +116,8 @@ pub(crate) struct NodeSettings {
     pub note: Option<String>,
     pub writable: Vec<String>,
     pub ignore_requirements: Vec<String>,
+    /// Which files of its tree are read; `None`: requirements.txt, if it has one.
+    pub requirements_files: Option<Vec<String>>,
     /// Files and folders of its tree that are not installed, sorted.
     pub exclude: Vec<String>,
 }

@@ -1,7 +1,7 @@
 //! What popular nodes need in comfy.toml. Every entry was tried with the real node: without these
 //! lines it cannot be locked, or fails to import from a sealed folder.
 
-use super::{Manifest, names};
+use super::{Manifest, names, quoted_list};
 
 /// A node, and what it needs.
 pub(crate) struct NodeAdvice {
@@ -29,7 +29,7 @@ pub(crate) const KNOWN: &[NodeAdvice] = &[
     NodeAdvice {
         folder: "comfyui-easy-use",
         url: "https://github.com/yolain/ComfyUI-Easy-Use",
-        git_ref: "main",
+        git_ref: "v1.3.6",
         writable: &["wildcards", "styles"],
         core: &[],
         ignore_requirements: &[],
@@ -39,10 +39,12 @@ pub(crate) const KNOWN: &[NodeAdvice] = &[
         folder: "comfyui_controlnet_aux",
         url: "https://github.com/Fannovel16/comfyui_controlnet_aux",
         git_ref: "main",
-        writable: &[],
+        writable: &["ckpts"],
         core: &[],
-        ignore_requirements: &["fvcore", "onnxruntime-gpu"],
-        why: "requires two packages that do not have wheels for both platforms",
+        ignore_requirements: &["fvcore"],
+        why: "keeps models in its own folder, requires fvcore, which has no wheel, and onnxruntime-gpu, \
+              which has none for a Mac: overrides = [\"onnxruntime-gpu ; sys_platform == 'linux'\"] in \
+              [python]",
     },
 ];
 
@@ -79,11 +81,12 @@ impl NodeAdvice {
         if lacks(&node.writable, self.writable) {
             lines.push(format!(
                 "[nodes.{name}] writable = {}",
-                quoted_list(self.writable)
+                union(&node.writable, self.writable)
             ));
         }
         if lacks(&m.comfyui.writable, self.core) {
-            lines.push(format!("[comfyui] writable = {}", quoted_list(self.core)));
+            let all = union(&m.comfyui.writable, self.core);
+            lines.push(format!("[comfyui] writable = {all}"));
         }
         (!lines.is_empty()).then(|| {
             format!(
@@ -95,14 +98,11 @@ impl NodeAdvice {
     }
 }
 
-fn quoted_list(list: &[&str]) -> String {
-    format!(
-        "[{}]",
-        list.iter()
-            .map(|s| format!("\"{s}\""))
-            .collect::<Vec<_>>()
-            .join(", ")
-    )
+/// The whole list, with what it has already.
+fn union(have: &[String], more: &[&str]) -> String {
+    let mut all: Vec<&str> = have.iter().map(String::as_str).collect();
+    all.extend(more.iter().filter(|m| !have.iter().any(|h| h == *m)));
+    quoted_list(&all)
 }
 
 /// Returns what comfy.toml lacks for the known nodes among `new`.
@@ -150,7 +150,8 @@ mod tests {
         .replace("# [nodes.", "[nodes.")
         .lines()
         .fold((String::new(), false), |(out, on), l| {
-            let on = l.starts_with("[nodes.") || (on && l.starts_with("# ") && l.contains(" = "));
+            let setting = l.starts_with("# ") && !l.starts_with("# it ") && l.contains(" = ");
+            let on = l.starts_with("[nodes.") || (on && setting);
             (
                 out + if on {
                     l.strip_prefix("# ").unwrap_or(l)

@@ -212,6 +212,10 @@ pub(crate) struct TomlNode {
     #[schemars(extend("default" = []))]
     #[schemars(extend("examples" = [["onnxruntime-gpu"]]))]
     pub ignore_requirements: Option<Vec<String>>,
+    /// Files of its tree whose requirements are installed; without it requirements.txt.
+    #[schemars(extend("default" = ["requirements.txt"]))]
+    #[schemars(extend("examples" = [["requirements-no-cupy.txt"]]))]
+    pub requirements_files: Option<Vec<String>>,
     /// Files, folders and submodules of its tree that are not installed.
     #[schemars(extend("default" = []))]
     #[schemars(extend("examples" = [["example_workflows"]]))]

@@ -12,6 +12,7 @@ mod ref_lookup;
 pub(crate) mod ref_membership;
 mod transport;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -20,11 +21,12 @@ use sha2::{Digest, Sha256};
 use crate::host::git::error::GitError;
 use crate::host::net::mirrors::MirrorRules;
 use crate::lock::requirements;
-use crate::lock::resolve::{RepositoryResolver, RepositorySnapshot};
+use crate::lock::resolve::{CommitQuery, RepositoryResolver, RepositorySnapshot, SourceTexts};
+use crate::lock::tree_facts;
 use crate::manifest::names;
 use crate::problem::{Problem, Result};
 use crate::progress::Progress;
-use crate::tree::{ObjectId, TreeExclusions, links};
+use crate::tree::{EntryMode, ObjectId, TreeListing, links};
 
 /// What a fetch may know about the caller's environment: mirrors, proxies and certificates, nothing
 /// else.
@@ -109,6 +111,9 @@ pub(crate) fn config_text() -> String {
 
 /// Where a repository names its submodules (gitmodules(5)).
 const GITMODULES: &str = ".gitmodules";
+
+/// How many sources of one repository are looked at.
+const MAX_SOURCES: usize = 400;
 
 /// The time limit for the transfer of a repository.
 pub(crate) const FETCH_LIMIT: Duration = Duration::from_secs(3600);
@@ -237,6 +242,49 @@ impl GitStore {
             })
     }
 
+    /// Texts that the outline may have left out, as far as the server gives them alone: no more is
+    /// fetched for them.
+    fn source_texts(
+        &self,
+        repo: &str,
+        folder: &Path,
+        listing: &TreeListing,
+        which: SourceTexts,
+        progress: &dyn Progress,
+    ) -> BTreeMap<String, String> {
+        let is_wanted = |path: &str| match which {
+            SourceTexts::None => false,
+            SourceTexts::Project => path == tree_facts::PYPROJECT,
+            SourceTexts::All => path == tree_facts::PYPROJECT || tree_facts::is_source(path),
+        };
+        let wanted: Vec<(&String, &ObjectId)> = listing
+            .0
+            .iter()
+            .filter(|(path, e)| {
+                matches!(e.mode, EntryMode::File | EntryMode::Executable) && is_wanted(path)
+            })
+            .map(|(path, e)| (path, &e.oid))
+            .take(MAX_SOURCES)
+            .collect();
+        // A text that is too long is as good as none.
+        let text = |oid: &ObjectId| objects::blob_text(folder, oid, requirements::MAX_BYTES);
+        let lacking: Vec<String> = wanted
+            .iter()
+            .filter(|(_, oid)| matches!(text(oid), Ok(None)))
+            .map(|(_, oid)| format!("+{oid}:refs/comfy/file/{oid}"))
+            .collect();
+        if !lacking.is_empty() && !self.offline {
+            let specs: Vec<&str> = lacking.iter().map(String::as_str).collect();
+            let url = self.net.mirrors.rewrite_url(repo);
+            // What cannot be had is not told.
+            let _ = self.fetch_specs(folder, &url, &specs, FetchDepth::Whole, progress);
+        }
+        let texts = wanted
+            .iter()
+            .filter_map(|(path, oid)| Some(((*path).clone(), text(oid).ok()??)));
+        texts.collect()
+    }
+
     /// Some servers give only what a ref names: then the asked ref, at last everything.
     fn fetch_by_ref(
         &self,
@@ -325,12 +373,17 @@ impl RepositoryResolver for GitStore {
 
     fn snapshot(
         &self,
-        repo: &str,
-        git_ref: &str,
-        commit: &ObjectId,
-        exclude: &TreeExclusions,
+        wanted: &CommitQuery,
         progress: &dyn Progress,
     ) -> Result<RepositorySnapshot> {
+        let CommitQuery {
+            repo,
+            git_ref,
+            commit,
+            exclude,
+            requirements_files,
+            sources,
+        } = *wanted;
         let whole = self.store_folder(repo, FetchDepth::Whole);
         let folder = if objects::has_ref(&whole, commit) {
             whole
@@ -347,9 +400,10 @@ impl RepositoryResolver for GitStore {
                 .map(Some)
         };
         let gitmodules = text(GITMODULES)?;
-        let requirements = requirements::collect_texts(requirements::FILE, &text)?;
+        let requirements = requirements::collect_texts(requirements_files, &text)?;
         snapshot.gitmodules = gitmodules;
         snapshot.requirements = requirements;
+        snapshot.sources = self.source_texts(repo, &folder, &snapshot.listing, sources, progress);
         Ok(snapshot)
     }
 

@@ -154,6 +154,7 @@ pub fn read_snapshot(
         excluded: walk.excluded,
         gitmodules: None,
         requirements: BTreeMap::new(),
+        sources: BTreeMap::new(),
     })
 }
 

@@ -28,6 +28,14 @@ const OWN_VARS: &[&str] = &[
     "XDG_DATA_HOME",
 ];
 
+/// How uv reads the settings of a workspace.
+const SETTINGS_ARGS: &[&str] = &[
+    "--config-file",
+    request::SETTINGS,
+    "--preview-features",
+    "index-exclude-newer",
+];
+
 /// uv, with nothing of an environment but indexes, proxies and certificates.
 pub(crate) struct UvRunner {
     pub net: super::git::NetEnv,
@@ -262,15 +270,7 @@ impl UvRunner {
             super::fs::edit::write_file(&at, text.as_bytes(), 0o644, None)
                 .with_context(|| format!("write {}", at.display()))?;
         }
-        let mut lock = self.configured_command(
-            uv,
-            &[
-                "--config-file",
-                request::SETTINGS,
-                "--preview-features",
-                "index-exclude-newer",
-            ],
-        );
+        let mut lock = self.configured_command(uv, SETTINGS_ARGS);
         // An interpreter is asked for its version only; nothing is built, so nothing of a package
         // runs.
         lock.current_dir(folder)
@@ -292,6 +292,22 @@ impl UvRunner {
             .arg(&w.version);
         let export = self.run_command(export, &|| {})?;
         let text = std::fs::read_to_string(folder.join("uv.lock")).context("read uv.lock")?;
-        Ok(UvSolution { lock: text, export })
+        let mut newest = String::new();
+        if w.tells_newest {
+            let mut tree = self.configured_command(uv, SETTINGS_ARGS);
+            tree.current_dir(folder)
+                .args(["tree", "--frozen", "--outdated", "--universal", "--python"])
+                .arg(&w.version);
+            // What is newer is only told; where it cannot be known, it is not.
+            newest = match self.run_command(tree, &|| {}) {
+                Err(UvError::Own(p)) => return Err(p.into()),
+                told => told.unwrap_or_default(),
+            };
+        }
+        Ok(UvSolution {
+            lock: text,
+            export,
+            newest,
+        })
     }
 }

@@ -3,8 +3,10 @@
 
 mod merge;
 pub(crate) mod models;
+mod newest;
 mod packages;
 mod pins;
+mod settle;
 mod submodules;
 mod torch;
 mod variants;
@@ -16,6 +18,7 @@ use rayon::prelude::*;
 use super::python::{self, PackageResolver, RequirementLine};
 use super::{Lock, PartRequirements, RepositoryPin, requirements};
 use crate::lock::resolve::models::{ModelMoved, ModelResolver};
+use crate::lock::tree_facts::{self, TreeFacts, project_version};
 use crate::manifest::Manifest;
 use crate::problem::{Problem, Result};
 use crate::progress::{Progress, Reporter};
@@ -27,18 +30,34 @@ use submodules::SubmodulePins;
 pub(crate) trait RepositoryResolver: Sync {
     /// The commit that `git_ref` names now.
     fn resolve_ref(&self, repo: &str, git_ref: &str) -> Result<ObjectId>;
-    /// What `commit` holds, without its large files and without what is at the paths `exclude`; a tree
-    /// that breaks a rule is an error.
-    fn snapshot(
-        &self,
-        repo: &str,
-        git_ref: &str,
-        commit: &ObjectId,
-        exclude: &TreeExclusions,
-        progress: &dyn Progress,
-    ) -> Result<RepositorySnapshot>;
+    /// What a commit holds, without its large files; a tree that breaks a rule is an error.
+    fn snapshot(&self, wanted: &CommitQuery, progress: &dyn Progress)
+    -> Result<RepositorySnapshot>;
     /// How many commits `new` has that `old` has not, where that can be known cheaply.
     fn commit_distance(&self, repo: &str, old: &ObjectId, new: &ObjectId) -> Option<usize>;
+}
+
+/// One commit, and what of it is looked at.
+#[derive(Clone, Copy)]
+pub(crate) struct CommitQuery<'a> {
+    pub repo: &'a str,
+    pub git_ref: &'a str,
+    pub commit: &'a ObjectId,
+    /// Paths that are left out.
+    pub exclude: &'a TreeExclusions,
+    /// Files whose requirements are read, where the tree has them.
+    pub requirements_files: &'a [String],
+    pub sources: SourceTexts,
+}
+
+/// Which texts beside requirements are read, as far as a server gives them alone.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SourceTexts {
+    None,
+    /// pyproject.toml.
+    Project,
+    /// That, and Python's sources.
+    All,
 }
 
 pub struct RepositorySnapshot {
@@ -49,8 +68,10 @@ pub struct RepositorySnapshot {
     /// Those of the excluded paths that it has.
     pub excluded: Vec<ExcludedEntry>,
     pub gitmodules: Option<String>,
-    /// The texts of requirements.txt and of the files that it includes, by path.
+    /// The texts of its requirements files and of those that they include, by path.
     pub requirements: BTreeMap<String, String>,
+    /// The texts that [`SourceTexts`] asked for, by path.
+    pub sources: BTreeMap<String, String>,
 }
 
 /// Who is asked.
@@ -113,6 +134,7 @@ pub(crate) fn resolve_manifest(
     let results = resolve_repositories(manifest, old, mode, repos, report);
     let (mut pins, mut moved, mut problems, mut asks) =
         (BTreeMap::new(), Vec::new(), Vec::new(), BTreeMap::new());
+    let mut all_facts = Vec::new();
     for r in results {
         match r {
             Ok(ResolvedPart {
@@ -120,14 +142,17 @@ pub(crate) fn resolve_manifest(
                 pin,
                 moved: m,
                 lines,
+                facts,
+                absent_files: _,
             }) => {
+                all_facts.extend(facts.map(|f| (name.clone(), f)));
                 let address = if name == "comfyui" {
                     name.clone()
                 } else {
                     format!("node.{name}")
                 };
                 let asked = part_requirements(manifest, old, &name, &address, lines);
-                if !asked.lines.is_empty() || !asked.ignored.is_empty() {
+                if asked != PartRequirements::default() {
                     asks.insert(address, asked);
                 }
                 moved.extend(m);
@@ -153,7 +178,9 @@ pub(crate) fn resolve_manifest(
         .remove("comfyui")
         .ok_or_else(|| Problem::new("no pin for comfyui"))?;
     let before = old.and_then(|l| l.python.as_ref());
-    let (python, remarks) = resolve_packages(manifest, &asks, old, mode, uv, report)?;
+    let (python, package_remarks) = resolve_packages(manifest, &asks, old, mode, uv, report)?;
+    let mut remarks = node_remarks(manifest, &comfyui, &all_facts, repos, report);
+    remarks.extend(package_remarks);
     let packages = package_changes(before, &python);
     let (models, models_moved) = models::resolve_models(manifest, old, mode, ask.library, report)?;
     Ok(ResolvedLock {
@@ -169,6 +196,36 @@ pub(crate) fn resolve_manifest(
         models: models_moved,
         remarks,
     })
+}
+
+/// What the trees of nodes show that were looked at.
+fn node_remarks(
+    manifest: &Manifest,
+    comfyui: &RepositoryPin,
+    all: &[(String, TreeFacts)],
+    repos: &dyn RepositoryResolver,
+    report: &dyn Reporter,
+) -> Vec<String> {
+    let version = || {
+        let job = report.start_job("comfyui");
+        let wanted = CommitQuery {
+            repo: &comfyui.repo,
+            git_ref: &comfyui.git_ref,
+            commit: &comfyui.commit,
+            exclude: &TreeExclusions::new([]),
+            requirements_files: &[],
+            sources: SourceTexts::Project,
+        };
+        let seen = repos.snapshot(&wanted, job.as_ref()).ok()?;
+        project_version(seen.sources.get(tree_facts::PYPROJECT)?)
+    };
+    let asked = all.iter().any(|(_, f)| f.needs_comfyui_version());
+    let core = asked.then(version).flatten();
+    let is_enabled = |name: &str| manifest.nodes.get(name).is_some_and(|n| n.enabled);
+    let enabled = all.iter().filter(|(name, _)| is_enabled(name));
+    enabled
+        .flat_map(|(name, facts)| facts.remarks(name, core.as_ref()))
+        .collect()
 }
 
 /// Refuses a name to update that is neither a node, a package, nor a model.
@@ -216,20 +273,20 @@ fn resolve_repositories(
     report: &dyn Reporter,
 ) -> Vec<Result<ResolvedPart>> {
     let core = &manifest.comfyui;
-    let part = |name, repo, git_ref, exclude| AskedPart {
+    let mut asked = vec![AskedPart {
+        name: "comfyui",
+        repo: &core.repo,
+        git_ref: &core.git_ref,
+        exclude: &[],
+        requirements_files: None,
+    }];
+    asked.extend(manifest.nodes.iter().map(|(name, n)| AskedPart {
         name,
-        repo,
-        git_ref,
-        exclude,
-    };
-    let mut asked = vec![part("comfyui", &core.repo, &core.git_ref, &[][..])];
-    asked.extend(
-        manifest
-            .nodes
-            .iter()
-            .map(|(n, x)| part(n.as_str(), &x.repo, &x.git_ref, &x.exclude)),
-    );
-    let asks_known = old.is_some_and(|l| l.python.is_some());
+        repo: &n.repo,
+        git_ref: &n.git_ref,
+        exclude: &n.exclude,
+        requirements_files: n.requirements_files.as_deref(),
+    }));
     asked
         .par_iter()
         .map(|part| {
@@ -242,6 +299,11 @@ fn resolve_repositories(
                     l.nodes.get(name)
                 }
             });
+            let files = old
+                .and_then(|l| l.asks.get(&format!("node.{name}")))
+                .and_then(|a| a.files.as_deref());
+            let asks_known =
+                old.is_some_and(|l| l.python.is_some()) && part.requirements_files == files;
             let before = before.map(|p| (p, asks_known));
             let found = resolve_part(part, before, mode, repos, report).map_err(|p| {
                 let place = if is_core {
@@ -252,6 +314,7 @@ fn resolve_repositories(
                 p.with_prefix(&format!("{place}: "))
             })?;
             ensure_excluded(manifest, part, &found.pin)?;
+            ensure_requirements_files(manifest, part, &found)?;
             Ok(found)
         })
         .collect()
@@ -275,12 +338,34 @@ fn ensure_excluded(manifest: &Manifest, part: &AskedPart, pin: &RepositoryPin) -
     .with_hint("correct the path, or remove it from `exclude`; capitals count"))
 }
 
+/// Refuses a requirements file that the tree does not have.
+fn ensure_requirements_files(
+    manifest: &Manifest,
+    part: &AskedPart,
+    found: &ResolvedPart,
+) -> Result<()> {
+    let Some(file) = found.absent_files.first() else {
+        return Ok(());
+    };
+    let place = manifest
+        .source
+        .place_of_key(&["nodes", part.name, "requirements_files"]);
+    Err(Problem::new(format!(
+        "{place}: {}: requirements file \"{}\" is not in its tree at commit {}",
+        part.name,
+        crate::text::escape_text(file),
+        crate::text::short_commit(&found.pin.commit.to_string())
+    ))
+    .with_hint("correct the path, or remove it from `requirements_files`; capitals count"))
+}
+
 /// What the manifest asks for of one part.
 struct AskedPart<'a> {
     name: &'a str,
     repo: &'a str,
     git_ref: &'a str,
     exclude: &'a [String],
+    requirements_files: Option<&'a [String]>,
 }
 
 /// What a part asks of Python: the lines that were just read, or those of the old lock.
@@ -296,13 +381,12 @@ fn part_requirements(
             .map(|a| a.lines.clone())
             .unwrap_or_default()
     });
-    let ignored = manifest
-        .nodes
-        .get(name)
-        .filter(|_| name != "comfyui")
-        .map(|n| n.ignore_requirements.clone())
-        .unwrap_or_default();
-    PartRequirements { lines, ignored }
+    let node = manifest.nodes.get(name).filter(|_| name != "comfyui");
+    PartRequirements {
+        lines,
+        ignored: node.map_or_else(Vec::new, |n| n.ignore_requirements.clone()),
+        files: node.and_then(|n| n.requirements_files.clone()),
+    }
 }
 
 /// One part, resolved.
@@ -312,10 +396,10 @@ struct ResolvedPart {
     moved: Option<PinChange>,
     /// What it asks of Python, where that was looked up.
     lines: Option<Vec<RequirementLine>>,
-}
-
-fn snapshot_requirements(snapshot: &RepositorySnapshot) -> Vec<RequirementLine> {
-    requirements::parse_files(requirements::FILE, &snapshot.requirements)
+    /// What its tree shows, where that was looked up; of nodes only.
+    facts: Option<TreeFacts>,
+    /// Files of `requirements_files` that its tree does not have.
+    absent_files: Vec<String>,
 }
 
 fn resolve_part(
@@ -331,7 +415,10 @@ fn resolve_part(
         repo,
         git_ref,
         exclude,
+        requirements_files,
     } = *part;
+    let default = [requirements::FILE.to_string()];
+    let files = requirements_files.unwrap_or(&default);
     let asks_known = before.is_some_and(|(_, known)| known);
     let before = before.map(|(p, _)| p);
     let without = TreeExclusions::new(exclude.iter().cloned());
@@ -342,19 +429,49 @@ fn resolve_part(
         UpdatePolicy::Keep => false,
         UpdatePolicy::Move(names) => names.is_empty() || names.iter().any(|n| n == name),
     };
-    let keep = |pin: &RepositoryPin| -> Result<ResolvedPart> {
-        let lines = if asks_known {
-            None
-        } else {
-            let job = report.start_job(name);
-            let seen = repos.snapshot(repo, git_ref, &pin.commit, &without, job.as_ref());
-            Some(snapshot_requirements(&seen.map_err(named)?))
+    let look_at = |commit: &ObjectId, progress: &dyn Progress| {
+        let wanted = CommitQuery {
+            repo,
+            git_ref,
+            commit,
+            exclude: &without,
+            requirements_files: files,
+            sources: if name == "comfyui" {
+                SourceTexts::None
+            } else {
+                SourceTexts::All
+            },
         };
-        Ok(ResolvedPart {
+        repos.snapshot(&wanted, progress).map_err(named)
+    };
+    let absent_files = |seen: &RepositorySnapshot| -> Vec<String> {
+        let named = requirements_files.unwrap_or_default().iter();
+        let absent = named.filter(|f| !seen.requirements.contains_key(*f));
+        absent.cloned().collect()
+    };
+    let facts = |seen: &RepositorySnapshot| {
+        (name != "comfyui")
+            .then(|| TreeFacts::of_tree(&seen.listing, &seen.requirements, &seen.sources))
+    };
+    let keep = |pin: &RepositoryPin| -> Result<ResolvedPart> {
+        let kept = ResolvedPart {
             name: name.to_string(),
             pin: pin.clone(),
             moved: None,
-            lines,
+            lines: None,
+            facts: None,
+            absent_files: Vec::new(),
+        };
+        if asks_known {
+            return Ok(kept);
+        }
+        let job = report.start_job(name);
+        let seen = look_at(&pin.commit, job.as_ref())?;
+        Ok(ResolvedPart {
+            lines: Some(requirements::parse_files(files, &seen.requirements)),
+            absent_files: absent_files(&seen),
+            facts: facts(&seen),
+            ..kept
         })
     };
     // What is excluded is looked up in the commit that is pinned.
@@ -368,9 +485,7 @@ fn resolve_part(
         return keep(pin);
     }
     let job = report.start_job(name);
-    let snapshot = repos
-        .snapshot(repo, git_ref, &commit, &without, job.as_ref())
-        .map_err(named)?;
+    let snapshot = look_at(&commit, job.as_ref())?;
     let mut found = SubmodulePins {
         name,
         exclude: &without,
@@ -395,7 +510,7 @@ fn resolve_part(
         to: Some(commit),
         commits,
     };
-    let lines = Some(snapshot_requirements(&snapshot));
+    let lines = Some(requirements::parse_files(files, &snapshot.requirements));
     let pin = RepositoryPin {
         repo: repo.into(),
         git_ref: git_ref.into(),
@@ -409,5 +524,7 @@ fn resolve_part(
         pin,
         moved: Some(moved),
         lines,
+        facts: facts(&snapshot),
+        absent_files: absent_files(&snapshot),
     })
 }

@@ -5,15 +5,16 @@ use std::sync::Mutex;
 
 use pep508_rs::{Requirement, VersionOrUrl};
 
+use super::settle::{self, ManifestDraft, Refusal};
 use super::variants::VariantSolver;
-use super::{PackageMoved, UpdatePolicy, merge, torch};
+use super::{PackageMoved, UpdatePolicy, merge, newest, torch};
 use crate::lock::python::{self, LockedPackage, PackageResolver};
 use crate::lock::uv::request::{self, AgeLimit, PackageUpdates};
 use crate::lock::uv::response;
 use crate::lock::{Lock, LockedPython, PartRequirements};
 use crate::manifest::Manifest;
 use crate::problem::Result;
-use crate::progress::Reporter;
+use crate::progress::{Progress, Reporter};
 
 /// The packages that are asked for: the locked ones where nothing was asked anew, else uv's answer.
 pub(super) fn resolve_packages(
@@ -86,23 +87,42 @@ pub(super) fn resolve_packages(
         t.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)
     });
     let job = report.start_job("python");
-    let solver = VariantSolver {
-        manifest,
-        asks,
-        members: request::workspace_members(manifest, asks)?,
+    let limit = AgeLimit {
+        newest,
+        ..AgeLimit::default()
+    };
+    let question = PackageQuestion {
         old: before,
         moving,
         uv,
         job: job.as_ref(),
-        limit: Mutex::new(AgeLimit {
-            newest,
-            ..AgeLimit::default()
-        }),
-        core_pins: core_pins(asks, &m.overrides),
     };
-    let answers = solver.solve_all()?;
+    let mut draft = ManifestDraft::new(manifest, asks);
+    let unlockable = draft.ignore_unlockable_lines();
+    let solver = question.solver(&draft.manifest, &draft.asks, limit)?;
+    let answers = match solver.solve_all() {
+        Ok(answers) if unlockable.is_empty() => answers,
+        other => {
+            let first = other.err().map(|problem| solver.refusal(problem));
+            let again = |draft: &ManifestDraft| question.refusal(draft, solver.limit());
+            return Err(settle::explain_all(
+                draft.clone(),
+                unlockable,
+                first,
+                &again,
+            ));
+        }
+    };
     let packages = merge::merge_variants(&answers, m, before, uv, job.as_ref())?;
-    let mut remarks = response::remarks::resolution_warnings(&packages, asks, &m.overrides);
+    let unknown = BTreeMap::new();
+    let newest = answers.first().map_or(&unknown, |base| &base.solved.newest);
+    let mut remarks = response::remarks::resolution_warnings(&packages, asks, &m.overrides, newest);
+    remarks.extend(
+        answers
+            .iter()
+            .take(1)
+            .flat_map(|base| newest::newest_remarks(&solver, base)),
+    );
     remarks.extend(answers.first().and_then(|base| solver.family_remark(base)));
     remarks.extend(torch::audio_remarks(&answers));
     remarks.extend(age_remarks(&solver.limit(), &packages));
@@ -126,6 +146,54 @@ pub(super) fn resolve_packages(
         },
         remarks,
     ))
+}
+
+/// What does not change while a manifest that settles everything is looked for.
+struct PackageQuestion<'a> {
+    old: Option<&'a LockedPython>,
+    moving: PackageUpdates<'a>,
+    uv: &'a dyn PackageResolver,
+    job: &'a dyn Progress,
+}
+
+impl<'a> PackageQuestion<'a> {
+    fn solver<'b>(
+        &self,
+        manifest: &'b Manifest,
+        asks: &'b BTreeMap<String, PartRequirements>,
+        limit: AgeLimit,
+    ) -> Result<VariantSolver<'b>>
+    where
+        'a: 'b,
+    {
+        Ok(VariantSolver {
+            manifest,
+            asks,
+            members: request::workspace_members(manifest, asks)?,
+            old: self.old,
+            moving: self.moving,
+            uv: self.uv,
+            job: self.job,
+            limit: Mutex::new(limit),
+            core_pins: core_pins(asks, &manifest.python.overrides),
+            lacks: Mutex::default(),
+        })
+    }
+
+    /// Why a draft cannot be locked; `None`: it can.
+    fn refusal(&self, draft: &ManifestDraft, limit: AgeLimit) -> Option<Refusal> {
+        let solver = match self.solver(&draft.manifest, &draft.asks, limit) {
+            Ok(solver) => solver,
+            Err(problem) => {
+                return Some(Refusal {
+                    problem,
+                    lacks: Vec::new(),
+                });
+            }
+        };
+        let refused = solver.solve_all().err()?;
+        Some(solver.refusal(refused))
+    }
 }
 
 /// With torch its family moves, and what nobody else asks for.

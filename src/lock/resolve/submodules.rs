@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{RepositoryResolver, RepositorySnapshot};
+use super::{CommitQuery, RepositoryResolver, RepositorySnapshot, SourceTexts};
 use crate::lock::SubmodulePin;
 use crate::manifest::{names, repo_address};
 use crate::problem::{Problem, Result};
@@ -75,9 +75,17 @@ impl SubmodulePins<'_> {
             })?;
             let commit = snapshot.listing.0[path].oid;
             let exclude = self.exclude.in_submodule(&whole);
+            let wanted = CommitQuery {
+                repo: &url,
+                git_ref: names::DEFAULT_REF,
+                commit: &commit,
+                exclude: &exclude,
+                requirements_files: &[],
+                sources: SourceTexts::None,
+            };
             let inner = self
                 .repos
-                .snapshot(&url, names::DEFAULT_REF, &commit, &exclude, self.progress)
+                .snapshot(&wanted, self.progress)
                 .map_err(|mut p| {
                     if p.is_interrupted() {
                         return p;

@@ -7,6 +7,7 @@ use std::sync::Mutex;
 use rayon::prelude::*;
 
 use super::pins::{Pins, is_older, public_versions};
+use super::settle::Refusal;
 use super::torch;
 use crate::lock::LockedPython;
 use crate::lock::python::{PackageResolver, PartRequirements, normalize_name};
@@ -14,6 +15,7 @@ use crate::lock::uv::UvError;
 use crate::lock::uv::request::{
     self, AgeLimit, PackageUpdates, PreferredVersion, ResolutionQuestion,
 };
+use crate::lock::uv::response::lacks::{PackageLack, read_lacks};
 use crate::lock::uv::response::{self, SolvedVariant, public_version};
 use crate::lock::uv::variant::{LockVariant, routed_packages};
 use crate::manifest::{Manifest, PythonSettings};
@@ -39,6 +41,8 @@ pub(super) struct VariantSolver<'a> {
     pub limit: Mutex<AgeLimit>,
     /// What ComfyUI pins to one version.
     pub core_pins: BTreeSet<String>,
+    /// What the last refusal says that packages lack, on machines without an accelerator.
+    pub lacks: Mutex<Vec<PackageLack>>,
 }
 
 /// A variant with its answer.
@@ -236,7 +240,7 @@ impl VariantSolver<'_> {
 
     /// Asks uv, and once more where an index turns out to tell no times, or ComfyUI pins what is
     /// younger than the age.
-    fn solve(
+    pub(super) fn solve(
         &self,
         variant: &LockVariant,
         purpose: &str,
@@ -347,6 +351,13 @@ impl VariantSolver<'_> {
         true
     }
 
+    pub(super) fn refusal(&self, problem: Problem) -> Refusal {
+        Refusal {
+            problem,
+            lacks: self.lacks.lock().unwrap_or_else(|e| e.into_inner()).clone(),
+        }
+    }
+
     pub(super) fn limit(&self) -> AgeLimit {
         self.limit.lock().unwrap_or_else(|e| e.into_inner()).clone()
     }
@@ -355,6 +366,10 @@ impl VariantSolver<'_> {
         let parts = self.members.iter().enumerate();
         let parts = parts.map(|(i, (part, _))| (format!("comfy-part-{i}"), part.clone()));
         let no_solution = response::is_no_solution(&e);
+        if variant.accelerator.is_none() {
+            *self.lacks.lock().unwrap_or_else(|e| e.into_inner()) =
+                read_lacks(&e, &variant.platforms);
+        }
         let p = response::explain_no_solution(
             e,
             &parts.collect(),

@@ -29,6 +29,8 @@ pub(crate) struct UvWorkspace {
     pub parts: BTreeMap<String, String>,
     /// `3.12`.
     pub version: String,
+    /// Whether the newest release of each package is asked for, too.
+    pub tells_newest: bool,
 }
 
 /// Which locked packages may move.
@@ -102,6 +104,7 @@ pub(crate) fn build_workspace(q: &ResolutionQuestion, limit: &AgeLimit) -> UvWor
     let mut w = UvWorkspace {
         name: format!("{}{}", q.purpose, q.variant.word()),
         version: q.python.version.clone(),
+        tells_newest: q.purpose.is_empty() && q.variant.accelerator.is_none(),
         ..UvWorkspace::default()
     };
     let requires = format!("=={}.*", q.python.version);

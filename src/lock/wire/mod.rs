@@ -107,6 +107,7 @@ struct WirePin {
     requirements: Vec<String>,
     #[serde(default)]
     ignore_requirements: Vec<String>,
+    requirements_files: Option<Vec<String>>,
     #[serde(default)]
     excluded: Vec<WireExcluded>,
     #[serde(default)]

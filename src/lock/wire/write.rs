@@ -174,6 +174,9 @@ pub(super) fn render_pin(
             "ignore_requirements",
             a.ignored.iter().map(|l| quoted_string(l)),
         );
+        if let Some(files) = &a.files {
+            let _ = writeln!(out, "requirements_files = {}", inline_list(files));
+        }
     }
     write_list(
         out,

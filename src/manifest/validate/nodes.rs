@@ -45,6 +45,7 @@ impl ManifestCheck {
             }
             let writable = self.check_writable(&at, n.writable);
             let exclude = self.check_exclude(&at, n.exclude);
+            self.check_requirements_files(&at, n.requirements_files.as_deref().unwrap_or_default());
             nodes.insert(
                 name,
                 NodeSettings {
@@ -54,6 +55,7 @@ impl ManifestCheck {
                     note: n.note,
                     writable,
                     ignore_requirements: n.ignore_requirements.unwrap_or_default(),
+                    requirements_files: n.requirements_files,
                     exclude,
                 },
             );
@@ -116,6 +118,28 @@ impl ManifestCheck {
         }
         all.sort();
         all
+    }
+
+    /// Checks the `requirements_files` of a node. The place of a line is one word in comfy.lock, so
+    /// that a path has no spaces.
+    fn check_requirements_files(&mut self, at: &[&str], list: &[String]) {
+        for (i, p) in list.iter().enumerate() {
+            let number = i.to_string();
+            let why = match names::check_relative(p) {
+                Err(why) => why,
+                Ok(()) if p.contains(char::is_whitespace) => "must not contain spaces".into(),
+                Ok(()) if list[..i].contains(p) => "is listed twice".into(),
+                Ok(()) => continue,
+            };
+            self.report_mistake(
+                &[at, &["requirements_files", &number]].concat(),
+                format!(
+                    "requirements file \"{}\" {why}",
+                    crate::text::escape_text(p)
+                ),
+                "write the path of a file inside the node",
+            );
+        }
     }
 
     /// Checks the `writable` paths of ComfyUI or of a node.

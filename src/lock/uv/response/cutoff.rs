@@ -13,7 +13,7 @@ use crate::problem::Problem;
 const NO_TIME: &str = "is missing an upload date";
 
 /// uv's hint where `--exclude-newer` left out everything that would fit.
-const TOO_NEW: &str = "was filtered by `exclude-newer";
+pub(super) const TOO_NEW: &str = "was filtered by `exclude-newer";
 
 /// What uv says in place of that where the version is the one that was locked.
 const LOCKED_TOO_NEW: &str = "published after the exclude newer time";

@@ -213,24 +213,11 @@ pub(crate) fn explain_no_solution(
     if !asking.lines.is_empty() {
         message = format!("{message}\nWho asked:\n{}", asking.lines.join("\n"));
     }
-    let mut out = Problem { message, ..problem };
-    if out.message.contains("no usable wheels") || out.message.contains("has no wheels") {
-        out = out.with_hint(
-            "comfy builds nothing from source: leave the line out, or choose a version \
-            that has a wheel with [python] overrides",
-        );
-        for (part, line) in asking.nodes {
-            out = out.with_hint(format!(
-                "to leave it out: [nodes.{part}] ignore_requirements = [{}]",
-                toml::Value::String(line)
-            ));
-        }
-        return out;
-    }
-    let out = with_marker_and_override_hints(out, &asking.wishes, platforms);
+    let out = Problem { message, ..problem };
+    let out = with_marker_and_override_hints(out, &asking.wishes, platforms, manifest);
     // What is too young, for one, is there.
     if out.hints.is_empty() {
-        with_absence_hints(out, &asking)
+        with_absence_hints(out, &asking, manifest)
     } else {
         out
     }

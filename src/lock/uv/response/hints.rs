@@ -6,11 +6,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::explain::{LinesAsking, conflicting_bounds};
 use crate::lock::markers::{marker_truth, platform_marker};
 use crate::lock::python::normalize_name;
-use crate::manifest::LockPlatform;
+use crate::lock::requirements;
+use crate::manifest::{LockPlatform, Manifest, quoted_list};
 use crate::problem::Problem;
 
 /// What is true on no platform of a lock.
-const NOWHERE: &str = "sys_platform == 'win32'";
+pub(super) const NOWHERE: &str = "sys_platform == 'win32'";
 
 /// Returns whether a package's name says that it is for Windows.
 fn is_for_windows(package: &str) -> bool {
@@ -22,7 +23,10 @@ fn is_for_windows(package: &str) -> bool {
 
 /// Packages without a wheel for some platforms, with a marker of those that have one: of none, if
 /// the others were excluded before. `asked` are all that the lock serves.
-fn missing_platforms(message: &str, asked: &[LockPlatform]) -> BTreeMap<String, String> {
+pub(super) fn missing_platforms(
+    message: &str,
+    asked: &[LockPlatform],
+) -> BTreeMap<String, (BTreeSet<LockPlatform>, String)> {
     let mut without: BTreeMap<String, BTreeSet<LockPlatform>> = BTreeMap::new();
     for p in asked {
         let said = format!(" `{}`-compatible wheels", platform_marker(*p));
@@ -47,7 +51,7 @@ fn missing_platforms(message: &str, asked: &[LockPlatform]) -> BTreeMap<String, 
             } else {
                 marker_without(&missing, asked)?
             };
-            Some((name, marker))
+            Some((name, (missing, marker)))
         })
         .collect()
 }
@@ -55,7 +59,7 @@ fn missing_platforms(message: &str, asked: &[LockPlatform]) -> BTreeMap<String, 
 /// The package that a part of uv's sentence ends with, and the marker that uv writes behind its
 /// name: `torch==2.1 has no`, `spconv{sys_platform == 'linux'}==2.3 has no`; `have no` may stand on
 /// a line of its own.
-fn last_package(text: &str) -> (&str, &str) {
+pub(super) fn last_package(text: &str) -> (&str, &str) {
     let mut text = text.trim_end();
     while let Some(rest) = ["no", "has", "have"]
         .iter()
@@ -75,7 +79,10 @@ fn last_package(text: &str) -> (&str, &str) {
 }
 
 /// A marker that is true on all of `platforms` but `missing`.
-fn marker_without(missing: &BTreeSet<LockPlatform>, platforms: &[LockPlatform]) -> Option<String> {
+pub(super) fn marker_without(
+    missing: &BTreeSet<LockPlatform>,
+    platforms: &[LockPlatform],
+) -> Option<String> {
     let (missing, rest): (Vec<LockPlatform>, Vec<LockPlatform>) =
         platforms.iter().partition(|p| missing.contains(p));
     let linux = |all: &[LockPlatform]| all.iter().all(|p| !p.is_macos());
@@ -92,8 +99,21 @@ fn marker_without(missing: &BTreeSet<LockPlatform>, platforms: &[LockPlatform]) 
     }
 }
 
+/// The list of comfy.toml with this override, in the place of others of its package.
+fn overrides_with(manifest: &Manifest, line: &str) -> String {
+    let package = requirements::package_of(line);
+    let mut list = manifest.python.overrides.clone();
+    list.retain(|o| requirements::package_of(o) != package);
+    list.push(line.to_string());
+    format!("overrides = {}", quoted_list(&list))
+}
+
 /// Hints for what the index does not have: the package, or a version that fits.
-pub(super) fn with_absence_hints(mut out: Problem, asking: &LinesAsking) -> Problem {
+pub(super) fn with_absence_hints(
+    mut out: Problem,
+    asking: &LinesAsking,
+    manifest: &Manifest,
+) -> Problem {
     let quoted = |text: &str| toml::Value::String(text.to_string());
     let message = out.message.clone();
     let unknown = |package: &str| message.contains(&format!("{package} was not found in the"));
@@ -128,20 +148,23 @@ pub(super) fn with_absence_hints(mut out: Problem, asking: &LinesAsking) -> Prob
                 quoted(package)
             ));
             out = out.with_hint(format!(
-                "or take the build of the default index: [python] overrides = [{}]",
-                quoted(public.trim())
+                "or take the build of the default index: [python] {}",
+                overrides_with(manifest, public.trim())
             ));
         } else {
             out = out.with_hint(format!(
-                "the index has no such version; to take one that it has: [python] overrides = [{}]",
-                quoted(package)
+                "the index has no such version; to take one that it has: [python] {}",
+                overrides_with(manifest, package)
             ));
         }
     }
     for (node, line) in &asking.nodes {
+        let ignored = manifest.nodes.get(node).map(|n| &n.ignore_requirements);
+        let mut list = ignored.cloned().unwrap_or_default();
+        list.push(requirements::package_of(line).unwrap_or_else(|| line.clone()));
         out = out.with_hint(format!(
-            "to leave it out: [nodes.{node}] ignore_requirements = [{}]",
-            quoted(line)
+            "to leave it out: [nodes.{node}] ignore_requirements = {}",
+            quoted_list(&list)
         ));
     }
     out
@@ -152,6 +175,7 @@ pub(super) fn with_marker_and_override_hints(
     mut out: Problem,
     wishes: &BTreeMap<String, BTreeSet<String>>,
     asked: &[LockPlatform],
+    manifest: &Manifest,
 ) -> Problem {
     let incompatible = wishes.iter().find(|(_, w)| w.len() > 1);
     let platforms = missing_platforms(&out.message, asked);
@@ -168,23 +192,18 @@ pub(super) fn with_marker_and_override_hints(
             "the others only",
         ),
     };
-    for (package, marker) in &platforms {
+    for (package, (_, marker)) in &platforms {
         let own = wishes
             .get(package)
             .filter(|w| w.len() == 1)
             .and_then(|w| w.first())
             .filter(|w| !w.contains(';'))
             .unwrap_or(package);
-        let line = toml::Value::String(format!("{own} ; {marker}"));
+        let line = overrides_with(manifest, &format!("{own} ; {marker}"));
         out = out.with_hint(if marker == NOWHERE {
-            format!(
-                "{package} has no wheel for {none}; to leave it out: [python] overrides = [{line}]"
-            )
+            format!("{package} has no wheel for {none}; to leave it out: [python] {line}")
         } else {
-            format!(
-                "{package} has no wheel for {one}; to have it on {others}: [python] overrides = \
-                 [{line}]"
-            )
+            format!("{package} has no wheel for {one}; to have it on {others}: [python] {line}")
         });
     }
     // Where two lines contradict each other these, else what packages say of each other.
@@ -194,10 +213,7 @@ pub(super) fn with_marker_and_override_hints(
             .or_else(|| said.iter().find(|(_, b)| b.len() > 1))
             .map(|(_, w)| w)
     {
-        let either: Vec<String> = w
-            .iter()
-            .map(|w| format!("overrides = [{}]", toml::Value::String(w.clone())))
-            .collect();
+        let either: Vec<String> = w.iter().map(|w| overrides_with(manifest, w)).collect();
         out = out.with_hint(format!(
             "one of them has to give way: [python] {}",
             either.join("  or  ")
@@ -242,7 +258,13 @@ mod tests {
         ];
         let told: Vec<String> = rows
             .iter()
-            .map(|(said, asked)| format!("{:?}", missing_platforms(said, asked)))
+            .map(|(said, asked)| {
+                let markers: BTreeMap<String, String> = missing_platforms(said, asked)
+                    .into_iter()
+                    .map(|(name, (_, marker))| (name, marker))
+                    .collect();
+                format!("{markers:?}")
+            })
             .collect();
         insta::assert_snapshot!(told.join("\n"), @r#"
         {"decord": "sys_platform == 'linux'"}

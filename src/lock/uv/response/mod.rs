@@ -4,6 +4,7 @@
 mod cutoff;
 mod explain;
 mod hints;
+pub(crate) mod lacks;
 pub(crate) mod remarks;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use super::request::UvWorkspace;
 use super::variant::LockVariant;
 use crate::lock::markers::{MarkerTruth, marker_truth};
-use crate::lock::python::UvSolution;
+use crate::lock::python::{UvSolution, normalize_name};
 use crate::manifest::PackageIndex;
 use crate::problem::{Context, Problem, Result};
 pub(crate) use cutoff::{too_young, without_upload_time};
@@ -73,6 +74,8 @@ pub(crate) struct SolvedVariant {
     pub dependencies: BTreeMap<String, BTreeSet<String>>,
     /// The parts, by address.
     pub parts: BTreeSet<String>,
+    /// The newest release of packages that are locked at an older one, as far as it is known.
+    pub newest: BTreeMap<String, String>,
 }
 
 /// One package of it.
@@ -129,6 +132,7 @@ pub(crate) fn read_solution(
     let markers = exported_markers(&solved.export);
     let mut out = SolvedVariant {
         parts: workspace.parts.values().cloned().collect(),
+        newest: solved.newest.lines().filter_map(newest_release).collect(),
         ..SolvedVariant::default()
     };
     let mut by: BTreeMap<(&str, Option<&str>), BTreeSet<String>> = BTreeMap::new();
@@ -187,6 +191,15 @@ pub(crate) fn read_solution(
     out.packages
         .sort_by(|a, b| (&a.name, &a.version).cmp(&(&b.name, &b.version)));
     Ok(out)
+}
+
+/// A line of uv's tree: `├── basicsr v1.3.3.3 (latest: v1.4.2)`.
+fn newest_release(line: &str) -> Option<(String, String)> {
+    let (what, newest) = line.split_once(" (latest: v")?;
+    let mut words = what.split_whitespace();
+    let name = words.find(|w| w.starts_with(|c: char| c.is_ascii_alphanumeric()))?;
+    let name = normalize_name(name.split('[').next()?);
+    Some((name, newest.split(')').next()?.to_string()))
 }
 
 /// The marker of each exported release; empty: none.

@@ -49,11 +49,12 @@ const SAME_FILES: &[(&str, &[&str])] = &[
 ];
 
 /// What a person should know: who holds a package back for everybody, and which packages overwrite
-/// each other.
+/// each other. `newest` are newer releases than those that are locked.
 pub(crate) fn resolution_warnings(
     packages: &[LockedPackage],
     asked: &BTreeMap<String, PartRequirements>,
     overrides: &[String],
+    newest: &BTreeMap<String, String>,
 ) -> Vec<String> {
     let mut out = Vec::new();
     // Who is overruled holds nothing back.
@@ -81,6 +82,7 @@ pub(crate) fn resolution_warnings(
         let mut told = BTreeSet::new();
         for p in packages
             .iter()
+            .filter(|p| newest.contains_key(&p.name))
             .filter(|p| bounded && p.name == package && p.by.iter().any(|b| *b != part))
             .filter(|p| told.insert(public_version(&p.version)))
         {

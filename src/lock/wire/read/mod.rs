@@ -217,14 +217,13 @@ pub(super) fn read_requirements(
             }
         }
     }
-    if !lines.is_empty() || !w.ignore_requirements.is_empty() {
-        parts.insert(
-            part.into(),
-            PartRequirements {
-                lines,
-                ignored: w.ignore_requirements.clone(),
-            },
-        );
+    let asked = PartRequirements {
+        lines,
+        ignored: w.ignore_requirements.clone(),
+        files: w.requirements_files.clone(),
+    };
+    if asked != PartRequirements::default() {
+        parts.insert(part.into(), asked);
     }
 }
 

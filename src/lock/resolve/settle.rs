@@ -1,0 +1,296 @@
+//! All refusals of one kind at once. uv stops at the first package that it cannot have. Here what
+//! would settle that is written into a copy of the manifest, and it is asked again, until nothing
+//! is lacking: then all of it is told, with lines of comfy.toml that were tried.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use pep508_rs::{Requirement, VersionOrUrl};
+
+use crate::lock::markers::marker_truth;
+use crate::lock::python::{PartRequirements, RequirementLine, normalize_name};
+use crate::lock::requirements;
+use crate::lock::uv::response::lacks::{LackKind, PackageLack};
+use crate::manifest::{Manifest, quoted_list};
+use crate::problem::Problem;
+use crate::text::escape_text;
+
+/// What is true on no platform.
+const NOWHERE: &str = "sys_platform == 'win32'";
+/// How often uv is asked again.
+const MAX_ROUNDS: usize = 60;
+
+/// Why one attempt failed.
+pub(super) struct Refusal {
+    pub problem: Problem,
+    pub lacks: Vec<PackageLack>,
+}
+
+/// The manifest with what settles the refusals so far.
+#[derive(Clone)]
+pub(super) struct ManifestDraft {
+    pub manifest: Manifest,
+    pub asks: BTreeMap<String, PartRequirements>,
+    /// The nodes whose `ignore_requirements` differ.
+    nodes: BTreeSet<String>,
+    overrides: bool,
+    requirements: bool,
+}
+
+impl ManifestDraft {
+    pub(super) fn new(manifest: &Manifest, asks: &BTreeMap<String, PartRequirements>) -> Self {
+        ManifestDraft {
+            manifest: manifest.clone(),
+            asks: asks.clone(),
+            nodes: BTreeSet::new(),
+            overrides: false,
+            requirements: false,
+        }
+    }
+
+    /// Leaves out the lines that are no requirements comfy can lock; returns why, one each.
+    pub(super) fn ignore_unlockable_lines(&mut self) -> Vec<Problem> {
+        let (mut problems, mut left_out) = (Vec::new(), Vec::new());
+        for (part, asked) in &self.asks {
+            for line in asked.effective_lines() {
+                let Err(p) = requirements::parse_requirement(part, line) else {
+                    continue;
+                };
+                problems.push(p);
+                if let Some(node) = part.strip_prefix("node.") {
+                    let address = line.text.contains(".whl") || line.text.contains(" @ ");
+                    let name = requirements::package_of(&line.text).filter(|_| address);
+                    left_out.push((node.to_string(), name.unwrap_or(line.text.clone())));
+                }
+            }
+        }
+        for (node, entry) in left_out {
+            self.ignore(&node, entry);
+        }
+        problems
+    }
+
+    fn ignore(&mut self, node: &str, entry: String) {
+        let asked = self.asks.entry(format!("node.{node}")).or_default();
+        if !asked.ignored.contains(&entry) {
+            asked.ignored.push(entry);
+        }
+        if let Some(n) = self.manifest.nodes.get_mut(node) {
+            n.ignore_requirements.clone_from(&asked.ignored);
+        }
+        self.nodes.insert(node.to_string());
+    }
+
+    /// The requirement lines of a package, with their part; `None` stands for comfy.toml.
+    fn lines_of(&self, package: &str) -> Vec<(Option<String>, String, Requirement)> {
+        let platforms = &self.manifest.python.platforms;
+        let is_used = |text: &str| {
+            let marker = text.split_once(';').map_or("", |(_, m)| m.trim());
+            marker_truth(marker, &self.manifest.python.version, platforms)
+                .is_ok_and(|t| !t.platforms.is_empty())
+        };
+        let named = |text: &str| -> Option<Requirement> {
+            let r: Requirement = text.parse().ok()?;
+            (normalize_name(r.name.as_ref()) == package && is_used(text)).then_some(r)
+        };
+        let mut out = Vec::new();
+        for (part, asked) in &self.asks {
+            let lines = asked.effective_lines();
+            out.extend(
+                lines.filter_map(|l| Some((Some(part.clone()), shown(part, l), named(&l.text)?))),
+            );
+        }
+        for (i, text) in self.manifest.python.requirements.iter().enumerate() {
+            let place =
+                self.manifest
+                    .source
+                    .place_of_key(&["python", "requirements", &i.to_string()]);
+            out.extend(named(text).map(|r| (None, format!("{place}  {}", escape_text(text)), r)));
+        }
+        out
+    }
+
+    /// Has the package where `marker` is true, with the bounds of all that ask for it.
+    fn override_with(&mut self, package: &str, marker: &str) {
+        let python = &self.manifest.python;
+        let of_package =
+            |o: &String| requirements::package_of(o).is_some_and(|name| name == package);
+        let given: Vec<Requirement> = python
+            .overrides
+            .iter()
+            .filter(|o| of_package(o))
+            .filter_map(|o| o.parse().ok())
+            .collect();
+        let asked = if given.is_empty() {
+            self.lines_of(package)
+                .into_iter()
+                .map(|(_, _, r)| r)
+                .collect()
+        } else {
+            given
+        };
+        let (mut bounds, mut extras) = (Vec::new(), BTreeSet::new());
+        for r in &asked {
+            extras.extend(r.extras.iter().map(ToString::to_string));
+            if let Some(VersionOrUrl::VersionSpecifier(s)) = &r.version_or_url {
+                bounds.extend(s.iter().map(ToString::to_string));
+            }
+        }
+        bounds.sort();
+        bounds.dedup();
+        let extras = match extras.len() {
+            0 => String::new(),
+            _ => format!("[{}]", extras.into_iter().collect::<Vec<_>>().join(",")),
+        };
+        // What is left out needs no bound.
+        let bounds = if marker == NOWHERE {
+            String::new()
+        } else {
+            bounds.join(",")
+        };
+        let overrides = &mut self.manifest.python.overrides;
+        overrides.retain(|o| !of_package(o));
+        overrides.push(format!("{package}{extras}{bounds} ; {marker}"));
+        self.overrides = true;
+    }
+
+    /// Leaves the package out: in the nodes that ask for it where nobody else does, else for all.
+    fn leave_out(&mut self, package: &str, for_all: bool) {
+        let lines = self.lines_of(package);
+        let node = |part: &Option<String>| Some(part.as_ref()?.strip_prefix("node.")?.to_string());
+        let is_override = |o: &String| requirements::package_of(o).is_some_and(|n| n == package);
+        let overruled = self.manifest.python.overrides.iter().any(is_override);
+        if for_all || overruled || lines.is_empty() || lines.iter().any(|(p, ..)| is_core(p)) {
+            return self.override_with(package, NOWHERE);
+        }
+        for (part, ..) in &lines {
+            match node(part) {
+                Some(node) => self.ignore(&node, package.to_string()),
+                None => {
+                    let is_it =
+                        |t: &String| requirements::package_of(t).is_some_and(|n| n == package);
+                    self.manifest.python.requirements.retain(|t| !is_it(t));
+                    self.requirements = true;
+                }
+            }
+        }
+    }
+
+    /// The lines of comfy.toml, whole lists, that differ.
+    fn settings(&self) -> Vec<String> {
+        let python = &self.manifest.python;
+        let mut out = Vec::new();
+        for (differs, key, list) in [
+            (self.requirements, "requirements", &python.requirements),
+            (self.overrides, "overrides", &python.overrides),
+        ] {
+            if differs {
+                out.push(format!("[python] {key} = {}", quoted_list(list)));
+            }
+        }
+        out.extend(self.nodes.iter().filter_map(|name| {
+            let list = &self.manifest.nodes.get(name)?.ignore_requirements;
+            Some(format!(
+                "[nodes.{name}] ignore_requirements = {}",
+                quoted_list(list)
+            ))
+        }));
+        out
+    }
+}
+
+fn is_core(part: &Option<String>) -> bool {
+    part.as_deref() == Some("comfyui")
+}
+
+fn shown(part: &str, line: &RequirementLine) -> String {
+    format!("{part}  {}:{}  {}", line.file, line.line, line.text)
+}
+
+/// Everything that is refused, with lines that settle it. `solve` asks for a draft; what it returns
+/// last is told too, unless it is `None`: then all is settled.
+pub(super) fn explain_all(
+    mut draft: ManifestDraft,
+    unlockable: Vec<Problem>,
+    first: Option<Refusal>,
+    solve: &dyn Fn(&ManifestDraft) -> Option<Refusal>,
+) -> Problem {
+    let mut told: Vec<String> = Vec::new();
+    // How often each package was settled; the next way is taken where one was not enough.
+    let mut tried: BTreeMap<String, usize> = BTreeMap::new();
+    let mut refusal = first;
+    for _ in 0..MAX_ROUNDS {
+        let Some(r) = refusal.as_ref().filter(|r| !r.problem.is_interrupted()) else {
+            break;
+        };
+        let open: Vec<&PackageLack> = r
+            .lacks
+            .iter()
+            .filter(|l| tried.get(&l.package).is_none_or(|n| *n < 3))
+            .collect();
+        if open.is_empty() {
+            break;
+        }
+        for lack in open {
+            let n = tried.entry(lack.package.clone()).or_default();
+            if *n == 0 {
+                told.push(lack_line(lack, &draft));
+            }
+            match (&lack.kind, *n) {
+                (LackKind::Platforms { marker, .. }, 0) if marker != NOWHERE => {
+                    draft.override_with(&lack.package, marker);
+                }
+                (LackKind::Platforms { .. }, n) => draft.leave_out(&lack.package, n > 1),
+                (LackKind::Wheels | LackKind::Package, n) => draft.leave_out(&lack.package, n > 0),
+            }
+            *n += 1;
+        }
+        refusal = solve(&draft);
+    }
+    if let Some(r) = refusal.as_ref().filter(|r| r.problem.is_interrupted()) {
+        return r.problem.clone();
+    }
+    let mut problems = unlockable;
+    match &told[..] {
+        [] => {}
+        [one] => problems.push(Problem::new(format!("Python packages: {one}"))),
+        all => problems.push(Problem::new(format!(
+            "Python packages: {} cannot be had as they are asked for:\n{}",
+            crate::text::count_of(all.len(), "package"),
+            all.join("\n")
+        ))),
+    }
+    if let Some(last) = problems.last_mut() {
+        let is_settled = refusal.is_none();
+        for (i, line) in draft.settings().into_iter().enumerate() {
+            let begin = match (i, is_settled) {
+                (0, true) => "with this in comfy.toml it locks: ",
+                (0, false) => "this in comfy.toml settles it: ",
+                _ => "and with this: ",
+            };
+            last.hints.push(format!("{begin}{line}"));
+        }
+    }
+    problems.extend(refusal.map(|r| r.problem));
+    Problem::from_many(problems)
+}
+
+/// `decord has no wheel for macos-arm64`, and who asks for it.
+fn lack_line(lack: &PackageLack, draft: &ManifestDraft) -> String {
+    let what = match &lack.kind {
+        LackKind::Platforms { missing, .. } => {
+            let words: Vec<&str> = missing.iter().map(|p| p.word()).collect();
+            format!("{} has no wheel for {}", lack.package, words.join(", "))
+        }
+        LackKind::Wheels => format!(
+            "{} has no wheel, and comfy builds nothing from source",
+            lack.package
+        ),
+        LackKind::Package => format!("the index has no package {}", lack.package),
+    };
+    let lines = draft.lines_of(&lack.package);
+    if lines.is_empty() {
+        return format!("{what}; another package asks for it");
+    }
+    let who: Vec<String> = lines.iter().map(|(_, s, _)| format!("\n  {s}")).collect();
+    format!("{what}{}", who.concat())
+}

@@ -1,0 +1,81 @@
+//! What uv's refusal says that a package lacks: a wheel, a version, or everything.
+
+use std::collections::BTreeSet;
+
+use super::explain::{NO_SOLUTION, without_braces};
+use super::hints::{NOWHERE, last_package, marker_without, missing_platforms};
+use crate::lock::markers::platform_marker;
+use crate::lock::python::normalize_name;
+use crate::lock::uv::UvError;
+use crate::manifest::LockPlatform;
+
+/// One package that cannot be had as it is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PackageLack {
+    /// Normalised.
+    pub package: String,
+    pub kind: LackKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum LackKind {
+    /// It has no wheel for some platforms; the marker is true on all others.
+    Platforms {
+        missing: BTreeSet<LockPlatform>,
+        marker: String,
+    },
+    /// It has none at all.
+    Wheels,
+    /// The index does not have it.
+    Package,
+}
+
+/// Reads what is lacking; empty where the refusal is about something else too, such as the age of
+/// files.
+pub(crate) fn read_lacks(e: &UvError, platforms: &[LockPlatform]) -> Vec<PackageLack> {
+    let UvError::Said { text, .. } = e else {
+        return Vec::new();
+    };
+    if !text.contains(NO_SOLUTION) || text.contains(super::cutoff::TOO_NEW) {
+        return Vec::new();
+    }
+    let mut out: Vec<PackageLack> = missing_platforms(text, platforms)
+        .into_iter()
+        .map(|(package, (missing, marker))| PackageLack {
+            package,
+            kind: LackKind::Platforms { missing, marker },
+        })
+        .collect();
+    let plain = without_braces(text);
+    let split: BTreeSet<LockPlatform> = platforms
+        .iter()
+        .filter(|p| text.contains(&format!("split (markers: {})", platform_marker(**p))))
+        .copied()
+        .collect();
+    let for_split = || match marker_without(&split, platforms) {
+        Some(marker) if !split.is_empty() && marker != NOWHERE => LackKind::Platforms {
+            missing: split.clone(),
+            marker,
+        },
+        _ => LackKind::Wheels,
+    };
+    let said = [
+        (" usable wheels", LackKind::Wheels),
+        (" wheels with a matching", for_split()),
+        (" was not found in the package registry", LackKind::Package),
+        (" was not found in the cache", LackKind::Package),
+    ];
+    for (words, kind) in said {
+        for (at, _) in plain.match_indices(words) {
+            let before = plain[..at].trim_end();
+            let package = normalize_name(last_package(before).0);
+            if !package.is_empty() && !out.iter().any(|l| l.package == package) {
+                out.push(PackageLack {
+                    package,
+                    kind: kind.clone(),
+                });
+            }
+        }
+    }
+    out
+}
