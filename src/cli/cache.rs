@@ -12,7 +12,7 @@ use crate::text::{count_of, format_bytes};
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  comfy cache prune           removes models fetched by `comfy \
-        lock`, and partial downloads\n  sudo comfy cache prune      also removes those of an \
+        lock`, and partial downloads\n  sudo $(command -v comfy) cache prune\n                              also removes those of an \
         apply with two accounts"
 )]
 pub(crate) struct CacheArgs {

@@ -66,12 +66,19 @@ pub(crate) fn run(global: &GlobalArgs, args: &DoctorArgs) -> Result<u8> {
     } else {
         render::print_stdout(verdicts_text(&verdicts).trim_end());
         let count = |o: ProbeOutcome| verdicts.iter().filter(|v| v.outcome == o).count();
-        render::print_note(&format!(
-            "{} blocked, {} broken, {} could not be tried.",
+        render::print_stdout(&format!(
+            "\n{} blocked, {} broken, {} could not be tried.",
             count(ProbeOutcome::Held),
             count(ProbeOutcome::Broken),
             count(ProbeOutcome::Untried)
         ));
+        // Among many lines it is easily missed.
+        let broken = verdicts
+            .iter()
+            .filter(|v| v.outcome == ProbeOutcome::Broken);
+        for v in broken {
+            render::print_stdout(&format!("{}  {}", paint("BROKEN", PaintStyle::Red), v.what));
+        }
     }
     Ok(if broken { EXIT_FINDINGS } else { 0 })
 }

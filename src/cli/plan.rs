@@ -15,8 +15,8 @@ use crate::render::plan_text::PlanDetail;
 /// Show what would change on this machine; changes nothing
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  comfy plan\n  comfy plan --only nodes     families: user, comfyui, \
-        nodes, shares; or an address such as share.models\n  comfy plan --out today.plan && comfy \
+    after_help = "Examples:\n  comfy plan\n  comfy plan --only nodes     a family, or an address such as \
+        share.models\n  comfy plan --out today.plan && comfy \
         apply today.plan\n  comfy plan --exit-code -q   exits with 2 if this machine differs or \
         could not be read"
 )]

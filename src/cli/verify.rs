@@ -81,8 +81,8 @@ pub(crate) fn run(global: &GlobalArgs, args: &VerifyArgs) -> Result<u8> {
         .fold((0, 0), |(all, good), v| {
             (all + 1, good + usize::from(v.good))
         });
-    render::print_note(&format!(
-        "{good} of {} match comfy.lock.",
+    render::print_stdout(&format!(
+        "\n{good} of {} match comfy.lock.",
         crate::text::count_of(all, "part")
     ));
     // The process exits now: freeing a large library of models takes longer than reading it.

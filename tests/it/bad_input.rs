@@ -392,8 +392,9 @@ fn syntax_and_types() {
           > v1
 
     a merge was left: exit 1
-      error: comfy.toml:9:9: key with no value, expected `=`
-          > HEAD
+      error: comfy.toml:9:1: the file contains an unresolved merge conflict
+          > <<<<<<< HEAD
+        hint: keep one side of each conflict and remove the lines with <<<<<<<, ======= and >>>>>>>
 
     a number where text belongs: exit 1
       error: comfy.toml:9:7: invalid type: integer `1`, expected a string

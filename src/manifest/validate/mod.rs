@@ -144,6 +144,15 @@ fn deep_merge(base: &mut toml::Table, over: toml::Table) {
 fn located_problem(source: &TomlSource, e: &toml::de::Error) -> Problem {
     let place = source.place_of_offset(e.span().map_or(0, |s| s.start));
     let message = e.message().replace('\n', "; ");
+    if let Some(line) = conflict_line(&source.text) {
+        return Problem::new(format!(
+            "{}:{line}:1: the file contains an unresolved merge conflict",
+            source.file_name()
+        ))
+        .with_hint(
+            "keep one side of each conflict and remove the lines with <<<<<<<, ======= and >>>>>>>",
+        );
+    }
     let quoted: Vec<&str> = message.split('`').skip(1).step_by(2).collect();
     if message.starts_with("unknown field") && !quoted.is_empty() {
         let known = &quoted[1..];
@@ -154,6 +163,15 @@ fn located_problem(source: &TomlSource, e: &toml::de::Error) -> Problem {
         };
     }
     Problem::new(format!("{place}: {message}"))
+}
+
+/// Returns the number of the first line that git writes at a conflict.
+fn conflict_line(text: &str) -> Option<usize> {
+    let begins = |line: &str| line.starts_with("<<<<<<< ");
+    let at = text.lines().position(begins)?;
+    text.lines()
+        .any(|l| l.starts_with(">>>>>>> "))
+        .then_some(at + 1)
 }
 
 pub(super) struct ManifestCheck {

@@ -57,7 +57,9 @@ fn the_hints_of_a_node_without_end_are_few_and_seldom_written() {
         |m| {
             ready(
                 m,
-                &endless("f\"No module named 'm{n}'\\n\""),
+                &endless(
+                    "f\"[Errno 13] Permission denied: '/x/ComfyUI/custom_nodes/hello/m{n}'\\n\"",
+                ),
                 str::to_string,
             );
             let out = m.root(&["start"]);
@@ -84,7 +86,7 @@ fn the_hints_of_a_node_without_end_are_few_and_seldom_written() {
             // Nothing of it is comfy's own advice.
             assert!(
                 said(&out).contains(
-                    "hint: ComfyUI reports that the module m1 is missing: find out which package it comes from"
+                    "hint: ComfyUI reports that node.hello tried to write m1: if you agree"
                 ),
                 "{}",
                 said(&out)
