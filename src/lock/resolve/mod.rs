@@ -140,17 +140,15 @@ pub(crate) fn resolve_manifest(
                 name,
                 pin,
                 moved: m,
-                lines,
-                facts,
-                absent_files: _,
+                seen,
             }) => {
-                all_facts.extend(facts.map(|f| (name.clone(), f)));
+                all_facts.extend(seen.facts.map(|f| (name.clone(), f)));
                 let address = if name == "comfyui" {
                     name.clone()
                 } else {
                     format!("node.{name}")
                 };
-                let asked = part_requirements(manifest, old, &name, &address, lines);
+                let asked = part_requirements(manifest, old, &name, &address, seen.lines);
                 if asked != PartRequirements::default() {
                     asks.insert(address, asked);
                 }

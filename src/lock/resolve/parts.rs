@@ -94,7 +94,7 @@ fn ensure_requirements_files(
     part: &AskedPart,
     found: &ResolvedPart,
 ) -> Result<()> {
-    let Some(file) = found.absent_files.first() else {
+    let Some(file) = found.seen.absent_files.first() else {
         return Ok(());
     };
     let place = manifest
@@ -144,12 +144,56 @@ pub(super) struct ResolvedPart {
     pub name: String,
     pub pin: RepositoryPin,
     pub moved: Option<PinChange>,
-    /// What it asks of Python, where that was looked up.
+    pub seen: SeenTree,
+}
+
+/// What was looked up in its tree; nothing where the lock says it.
+#[derive(Default)]
+pub(super) struct SeenTree {
+    /// What it asks of Python.
     pub lines: Option<Vec<RequirementLine>>,
-    /// What its tree shows, where that was looked up; of nodes only.
+    /// Of nodes only.
     pub facts: Option<TreeFacts>,
-    /// Files of `requirements_files` that its tree does not have.
-    pub absent_files: Vec<String>,
+    /// Files of `requirements_files` that it does not have.
+    absent_files: Vec<String>,
+}
+
+impl<'a> AskedPart<'a> {
+    fn is_core(&self) -> bool {
+        self.name == "comfyui"
+    }
+
+    fn query(
+        &self,
+        commit: &'a ObjectId,
+        exclude: &'a TreeExclusions,
+        requirements_files: &'a [String],
+    ) -> CommitQuery<'a> {
+        CommitQuery {
+            repo: self.repo,
+            git_ref: self.git_ref,
+            commit,
+            exclude,
+            requirements_files,
+            sources: if self.is_core() {
+                SourceTexts::None
+            } else {
+                SourceTexts::All
+            },
+        }
+    }
+
+    fn seen_tree(&self, seen: &RepositorySnapshot, files: &[String]) -> SeenTree {
+        let named = self.requirements_files.unwrap_or_default().iter();
+        let absent = named.filter(|f| !seen.requirements.contains_key(*f));
+        let facts = (!self.is_core())
+            .then(|| TreeFacts::of_tree(&seen.listing, &seen.requirements, &seen.sources));
+        SeenTree {
+            lines: Some(requirements::parse_files(files, &seen.requirements)),
+            facts,
+            absent_files: absent.cloned().collect(),
+        }
+    }
 }
 
 fn resolve_part(
@@ -179,50 +223,25 @@ fn resolve_part(
         UpdatePolicy::Keep => false,
         UpdatePolicy::Move(names) => names.is_empty() || names.iter().any(|n| n == name),
     };
-    let look_at = |commit: &ObjectId, progress: &dyn Progress| {
-        let wanted = CommitQuery {
-            repo,
-            git_ref,
-            commit,
-            exclude: &without,
-            requirements_files: files,
-            sources: if name == "comfyui" {
-                SourceTexts::None
-            } else {
-                SourceTexts::All
-            },
-        };
-        repos.snapshot(&wanted, progress).map_err(named)
-    };
-    let absent_files = |seen: &RepositorySnapshot| -> Vec<String> {
-        let named = requirements_files.unwrap_or_default().iter();
-        let absent = named.filter(|f| !seen.requirements.contains_key(*f));
-        absent.cloned().collect()
-    };
-    let facts = |seen: &RepositorySnapshot| {
-        (name != "comfyui")
-            .then(|| TreeFacts::of_tree(&seen.listing, &seen.requirements, &seen.sources))
+    let look_at = |commit: &ObjectId, progress: &dyn Progress| -> Result<(_, SeenTree)> {
+        let seen = repos.snapshot(&part.query(commit, &without, files), progress);
+        let seen = seen.map_err(named)?;
+        let tree = part.seen_tree(&seen, files);
+        Ok((seen, tree))
     };
     let keep = |pin: &RepositoryPin| -> Result<ResolvedPart> {
         let kept = ResolvedPart {
             name: name.to_string(),
             pin: pin.clone(),
             moved: None,
-            lines: None,
-            facts: None,
-            absent_files: Vec::new(),
+            seen: SeenTree::default(),
         };
         if asks_known {
             return Ok(kept);
         }
         let job = report.start_job(name);
-        let seen = look_at(&pin.commit, job.as_ref())?;
-        Ok(ResolvedPart {
-            lines: Some(requirements::parse_files(files, &seen.requirements)),
-            absent_files: absent_files(&seen),
-            facts: facts(&seen),
-            ..kept
-        })
+        let (_, seen) = look_at(&pin.commit, job.as_ref())?;
+        Ok(ResolvedPart { seen, ..kept })
     };
     // What is excluded is looked up in the commit that is pinned.
     let commit = match satisfied.filter(|_| !may_move) {
@@ -235,7 +254,7 @@ fn resolve_part(
         return keep(pin);
     }
     let job = report.start_job(name);
-    let snapshot = look_at(&commit, job.as_ref())?;
+    let (snapshot, seen) = look_at(&commit, job.as_ref())?;
     let mut found = SubmodulePins {
         name,
         exclude: &without,
@@ -260,7 +279,6 @@ fn resolve_part(
         to: Some(commit),
         commits,
     };
-    let lines = Some(requirements::parse_files(files, &snapshot.requirements));
     let pin = RepositoryPin {
         repo: repo.into(),
         git_ref: git_ref.into(),
@@ -273,8 +291,6 @@ fn resolve_part(
         name: name.to_string(),
         pin,
         moved: Some(moved),
-        lines,
-        facts: facts(&snapshot),
-        absent_files: absent_files(&snapshot),
+        seen,
     })
 }
