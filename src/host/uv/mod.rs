@@ -359,7 +359,14 @@ impl UvRunner {
             ])
             .arg(&interpreter);
         let export = self.run_command(export, &|| {})?;
-        let text = std::fs::read_to_string(folder.join("uv.lock")).context("read uv.lock")?;
+        let file = folder.join("uv.lock");
+        let mut text = std::fs::read_to_string(&file).context("read uv.lock")?;
+        if !is_asked {
+            // What is newer is what is newer for the Python that is locked for.
+            text = text.replacen(request::ANY_PYTHON, &format!("=={}.*", w.version), 1);
+            super::fs::edit::write_file(&file, text.as_bytes(), 0o644, None)
+                .context("write uv.lock")?;
+        }
         let mut newest = String::new();
         if w.tells_newest {
             let mut tree = self.configured_command(uv, SETTINGS_ARGS);

@@ -15,6 +15,8 @@ use crate::problem::{Problem, Result};
 pub(crate) const OWN: &str = "comfy.toml";
 /// The index of a package that names none; another default index holds it as well.
 pub(crate) const PYPI: &str = "https://pypi.org/simple";
+/// Every interpreter that uv may ask about itself.
+pub(crate) const ANY_PYTHON: &str = ">=3.8";
 /// uv's settings, in the workspace.
 pub(crate) const SETTINGS: &str = "uv.toml";
 
@@ -138,7 +140,7 @@ impl UvWorkspace {
         for (path, text) in &mut out.files {
             *text = text.replace(
                 &format!("requires-python = \"=={version}.*\""),
-                "requires-python = \">=3.8\"",
+                &format!("requires-python = \"{ANY_PYTHON}\""),
             );
             if path != "pyproject.toml" {
                 continue;
